@@ -1,0 +1,89 @@
+/* backend: the table of operations that model.c calls. One record per backend (reference, cpu, later cuda); each owns its memory:
+ * parameters, gradients, one window of activations, the carried state. The order of operations, and nothing else, is model.c's.
+ *
+ * Names as everywhere: T steps, B batch, H hidden, L layers, V vocabulary; time-major, row-major. Gate order i, f, g, o. */
+#ifndef PLSTM_BACKEND_H
+#define PLSTM_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "error.h"
+#include "params.h"
+#include "settings.h"
+
+/* Everything that an instance is made for; fixed for its life. */
+typedef struct BackendConfig {
+    ModelShape shape;
+    int64_t T, B;      /* capacity: a window has at most T*B positions and at most max(B, 1) rows */
+    bool train;        /* false: no gradients are allocated, windows never train */
+    double keep;       /* masks: share kept */
+    int64_t sites;     /* DropoutSites */
+    uint64_t seed;     /* masks */
+    int threads;       /* cpu: >= 1 */
+    const char *kernel, *precision;
+} BackendConfig;
+
+/* One window to run. */
+typedef struct Window {
+    int64_t T, B;
+    const int32_t *x, *y; /* (T,B) input and target ids, the caller's until window_end */
+    bool train;           /* masks on, activations kept, gradients will be asked for */
+    int64_t step;         /* of the run; keys the masks */
+} Window;
+
+typedef struct WindowResult {
+    double nats;      /* sum over the T*B targets of -log p */
+    double grad_norm; /* global L2 norm before clipping; 0 where nothing trained */
+} WindowResult;
+
+typedef struct Backend Backend;
+
+/* Functions that return int return an ExitCode and fill *e. */
+typedef struct BackendOps {
+    const char *name;
+    const char *summary; /* one line for --help and tables */
+
+    /* Bytes that open would allocate (an upper bound within a few per cent), so that what cannot fit is refused first. */
+    size_t (*bytes)(const BackendConfig *config);
+    int (*open)(const BackendConfig *config, Backend **b, Error *e);
+    void (*close)(Backend *b);
+    /* What runs, for the log: "OpenBLAS 0.3.21 SkylakeX, 2 threads". */
+    void (*describe)(const Backend *b, char *out, size_t size);
+
+    /* Parameters and gradients cross as float32, tensor k of params.h, row-major. A gradient is unclipped, that of the last window
+     * for which *_backward ran, defined until window_end/update. */
+    int (*param_set)(Backend *b, int k, const float *src, Error *e);
+    int (*param_get)(Backend *b, int k, float *dst, Error *e);
+    int (*grad_get)(Backend *b, int k, float *dst, Error *e);
+
+    /* Carried state (L,B,H); NULL means zeros. state_get is exact: set(get()) changes no bit of what follows. */
+    int (*state_set)(Backend *b, int64_t B, const float *h, const float *c, Error *e);
+    int (*state_get)(Backend *b, int64_t B, float *h, float *c, Error *e);
+
+    /* One window, in this order. layer_* run for l = 0..L-1 and back. */
+    int (*window_begin)(Backend *b, const Window *w, Error *e);
+    int (*embedding_forward)(Backend *b, Error *e);          /* D_0(x^0) */
+    int (*layer_forward)(Backend *b, int64_t l, Error *e);   /* h, c, gates, D_{l+1}(h^l); carries h and c on */
+    int (*softmax_forward)(Backend *b, Error *e);            /* logits, nats per target; training: dlogits in place */
+    int (*softmax_backward)(Backend *b, Error *e);           /* decoder's gradients, gradient into the last layer's output */
+    int (*layer_backward)(Backend *b, int64_t l, Error *e);  /* dw_ih, dw_hh, db, gradient into the layer below */
+    int (*embedding_backward)(Backend *b, Error *e);
+    int (*update)(Backend *b, double lr, double clip, Error *e); /* norm, clip, w -= lr*dw (SPEC 5) */
+    /* Ends the window. token_nats (T,B), or NULL, receives -log p of each target. */
+    int (*window_end)(Backend *b, WindowResult *r, double *token_nats, Error *e);
+    /* After softmax_forward of a window that does not train: row (t,b) of the logits, V floats. */
+    int (*logits_get)(Backend *b, int64_t row, float *dst, Error *e);
+} BackendOps;
+
+/* Every backend that this build has, in order of preference for `auto`; NULL-terminated. */
+extern const BackendOps *const backends[];
+
+/* By name; "auto" takes the first that can run here. EXIT_USAGE: unknown. EXIT_NO_DEVICE: this build or machine cannot. */
+int backend_find(const char *name, const BackendOps **ops, Error *e);
+
+/* Threads that this process may use (its affinity mask, and a cgroup's quota where one is set). */
+int backend_threads(void);
+
+#endif

@@ -1,0 +1,60 @@
+/* params: the list of parameter tensors, once (SPEC 7). Everything that walks the parameters (backends, checkpoints, initial
+ * weights, tests) walks this list, in this order, so that tensor index k means the same everywhere. */
+#ifndef PLSTM_PARAMS_H
+#define PLSTM_PARAMS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct ModelShape {
+    int64_t V; /* vocabulary */
+    int64_t H; /* hidden units */
+    int64_t L; /* layers */
+} ModelShape;
+
+/* Per layer, in order: X(field, name with the layer's number as %d, rows, cols); cols 0 marks a vector. */
+#define PARAMS_OF_LAYER(X)                                                                                             \
+    X(w_ih, "rnn.weight_ih_l%d", 4 * s->H, s->H)                                                                       \
+    X(w_hh, "rnn.weight_hh_l%d", 4 * s->H, s->H)                                                                       \
+    X(b_ih, "rnn.bias_ih_l%d", 4 * s->H, 0)                                                                            \
+    X(b_hh, "rnn.bias_hh_l%d", 4 * s->H, 0)
+
+enum { PARAM_W_IH, PARAM_W_HH, PARAM_B_IH, PARAM_B_HH, PARAMS_PER_LAYER };
+
+#define PARAM_ENCODER 0
+static inline int param_of_layer(int64_t l, int which) { return 1 + PARAMS_PER_LAYER * (int)l + which; }
+static inline int param_decoder_weight(const ModelShape *s) { return 1 + PARAMS_PER_LAYER * (int)s->L; }
+static inline int param_decoder_bias(const ModelShape *s) { return 2 + PARAMS_PER_LAYER * (int)s->L; }
+static inline int params_count(const ModelShape *s) { return 3 + PARAMS_PER_LAYER * (int)s->L; }
+
+typedef struct ParamInfo {
+    char name[40];  /* PyTorch's state_dict name */
+    int rank;       /* 1 or 2 */
+    int64_t dim[2]; /* row-major */
+    int64_t n;      /* elements */
+} ParamInfo;
+
+/* Name and shape of tensor k, 0 <= k < params_count(s). */
+ParamInfo param_info(const ModelShape *s, int k);
+
+/* Sum of elements of all tensors. */
+int64_t params_elements(const ModelShape *s);
+
+/* All parameters on the host, float32, one block; tensor k starts at data + offset[k]. */
+typedef struct Params {
+    ModelShape shape;
+    int count;
+    int64_t *offset; /* (count + 1) */
+    float *data;     /* (offset[count]) */
+} Params;
+
+/* Returns 0, or -1 when memory ran out (nothing to free then). */
+int params_init(Params *p, const ModelShape *s);
+void params_free(Params *p);
+
+/* Fills every tensor as SPEC 3 says: uniform in [-init, init], a pure function of (seed, k, element). */
+void params_draw(Params *p, uint64_t seed, double init);
+/* The same for one tensor; dst holds param_info(s, k).n floats. */
+void param_draw(const ModelShape *s, int k, uint64_t seed, double init, float *dst);
+
+#endif

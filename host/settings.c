@@ -1,0 +1,228 @@
+#include "settings.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FIELD(f) offsetof(Settings, f)
+#define COUNT(n) "a whole number from " #n
+
+static const SettingInfo list[] = {
+    {"hidden", TYPE_INT, ROLE_FIXED, 1, 65536, 0, 0, COUNT(1) " to 65536", "hidden units H of each layer", FIELD(hidden)},
+    {"layers", TYPE_INT, ROLE_FIXED, 1, 64, 0, 0, COUNT(1) " to 64", "LSTM layers L", FIELD(layers)},
+    {"batch", TYPE_INT, ROLE_FIXED, 1, 65536, 0, 0, COUNT(1) " to 65536", "rows B of a minibatch", FIELD(batch)},
+    {"seq", TYPE_INT, ROLE_FIXED, 1, 65536, 0, 0, COUNT(1) " to 65536", "time steps T of a minibatch", FIELD(seq)},
+    {"keep", TYPE_DOUBLE, ROLE_FIXED, 0, 1, 1, 0, "a number above 0 and at most 1",
+     "share of values that dropout keeps (the paper states the dropped share)", FIELD(keep)},
+    {"init", TYPE_DOUBLE, ROLE_FIXED, 0, 1e6, 0, 0, "a number from 0 to 1e6", "initial weights are uniform in [-init, init]",
+     FIELD(init)},
+    {"clip", TYPE_DOUBLE, ROLE_FIXED, 0, 1e30, 1, 0, "a number above 0", "largest global gradient norm", FIELD(clip)},
+    {"lr", TYPE_DOUBLE, ROLE_FIXED, 0, 1e30, 0, 0, "a number from 0", "learning rate of the first epoch", FIELD(lr)},
+    {"epochs", TYPE_INT, ROLE_ANEW, 0, 1e9, 0, 0, COUNT(0) " to 1000000000", "epochs in all", FIELD(epochs)},
+    {"hold", TYPE_INT, ROLE_FIXED, 0, 1e9, 0, 0, COUNT(0) " to 1000000000", "lr is divided after every epoch past this one",
+     FIELD(hold)},
+    {"decay", TYPE_DOUBLE, ROLE_FIXED, 0, 1e30, 1, 0, "a number above 0", "what lr is divided by", FIELD(decay)},
+    {"seed", TYPE_U64, ROLE_FIXED, 0, 0, 0, 0, "a whole number from 0 to 18446744073709551615",
+     "seed of the initial weights and the masks", FIELD(seed)},
+    {"dropout-sites", TYPE_CHOICE, ROLE_FIXED, 0, 0, 0, "nonrecurrent|all|none", "nonrecurrent, all or none",
+     "connections that dropout masks", FIELD(sites)},
+    {"backend", TYPE_NAME, ROLE_ANEW, 0, 0, 0, "auto|cpu|cuda|reference", "auto, cpu, cuda or reference", "what computes",
+     FIELD(backend)},
+    {"kernel", TYPE_NAME, ROLE_ANEW, 0, 0, 0, 0, "auto, NAME or FWD/BWD", "recurrence of the cuda backend", FIELD(kernel)},
+    {"precision", TYPE_NAME, ROLE_ANEW, 0, 0, 0, "f32|tf32|bf16", "f32, tf32 or bf16", "arithmetic of the matrix products",
+     FIELD(precision)},
+    {"eval", TYPE_CHOICE, ROLE_ANEW, 0, 0, 0, "none|valid|test|all", "none, valid, test or all",
+     "what is scored: valid after each epoch, valid and test at the end", FIELD(eval)},
+    {"protocol", TYPE_CHOICE, ROLE_ANEW, 0, 0, 0, "zaremba|sequential", "zaremba or sequential", "how splits are scored (SPEC 6)",
+     FIELD(protocol)},
+    {"max-steps", TYPE_INT, ROLE_RUN, 0, 1e15, 0, 0, COUNT(0), "end when this many minibatches are done in all",
+     FIELD(max_steps)},
+    {"threads", TYPE_INT, ROLE_RUN, 1, 1024, 0, 0, COUNT(1) " to 1024", "threads of the cpu backend", FIELD(threads)},
+    {"log-every", TYPE_INT, ROLE_RUN, 1, 1e9, 0, 0, COUNT(1), "minibatches from one step line of the log to the next",
+     FIELD(log_every)},
+    {"save-every", TYPE_DOUBLE, ROLE_RUN, 0, 1e9, 1, 0, "a number of minutes above 0", "also save every so many minutes",
+     FIELD(save_every)},
+    {"data", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a folder, or synthetic", "folder with train.txt, valid.txt, test.txt, or synthetic",
+     FIELD(data)},
+    {"save", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a file", "checkpoint, after each epoch, at the end and on a signal", FIELD(save)},
+    {"save-best", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a file", "checkpoint of the epoch with the lowest valid perplexity",
+     FIELD(save_best)},
+    {"resume", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a checkpoint", "go on from a checkpoint with its settings", FIELD(resume)},
+    {"log-json", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a file", "log, one JSON object per line", FIELD(log_json)},
+    {"init-weights", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a safetensors file", "start from these weights", FIELD(init_weights)},
+};
+
+int settings_count(void) { return (int)(sizeof list / sizeof list[0]); }
+const SettingInfo *settings_info(int i) { return &list[i]; }
+
+static bool same_name(const char *a, const char *b)
+{
+    for (; *a && *b; a++, b++)
+        if ((*a == '_' ? '-' : *a) != (*b == '_' ? '-' : *b)) return false;
+    return *a == *b;
+}
+
+int settings_find(const char *name)
+{
+    for (int i = 0; i < settings_count(); i++)
+        if (same_name(list[i].name, name)) return i;
+    return -1;
+}
+
+/* ---- presets: the paper's three (SPEC 5) and the demo's ---- */
+
+static const struct Preset {
+    const char *name;
+    int64_t hidden, layers, batch, seq;
+    double keep, init, clip;
+    int64_t epochs, hold;
+    double decay;
+} presets[] = {
+    {"small", 200, 2, 20, 20, 1.0, 0.1, 5, 13, 4, 2},
+    {"medium", 650, 2, 20, 35, 0.5, 0.05, 5, 39, 6, 1.2},
+    {"large", 1500, 2, 20, 35, 0.35, 0.04, 10, 55, 14, 1.15},
+    {"demo", 128, 2, 20, 20, 0.5, 0.1, 5, 28, 15, 1 / 0.78},
+};
+
+int settings_preset(Settings *s, const char *name, Error *e)
+{
+    for (size_t i = 0; i < sizeof presets / sizeof presets[0]; i++) {
+        const struct Preset *p = &presets[i];
+        if (strcmp(p->name, name)) continue;
+        s->preset = p->name;
+        s->hidden = p->hidden, s->layers = p->layers, s->batch = p->batch, s->seq = p->seq;
+        s->keep = p->keep, s->init = p->init, s->clip = p->clip, s->lr = 1;
+        s->epochs = p->epochs, s->hold = p->hold, s->decay = p->decay;
+        return EXIT_DONE;
+    }
+    return error_set(e, EXIT_USAGE, "--preset takes small, medium, large or demo, not '%s'", name);
+}
+
+void settings_defaults(Settings *s)
+{
+    Error e;
+    memset(s, 0, sizeof *s);
+    settings_preset(s, "small", &e);
+    s->seed = 1;
+    s->sites = SITES_NONRECURRENT;
+    s->backend = "auto", s->kernel = "auto", s->precision = "f32";
+    s->eval = EVAL_ALL;
+    s->protocol = PROTOCOL_ZAREMBA;
+    s->max_steps = -1;
+    s->log_every = 1;
+}
+
+/* ---- one setting: parse, print, compare ---- */
+
+static void *field(const Settings *s, int i) { return (char *)s + list[i].offset; }
+
+/* Position of value in "a|b|c", or -1. */
+static int64_t choice_index(const char *choices, const char *value)
+{
+    size_t n = strlen(value);
+    for (int64_t i = 0; choices; i++) {
+        const char *bar = strchr(choices, '|');
+        size_t len = bar ? (size_t)(bar - choices) : strlen(choices);
+        if (len == n && !memcmp(choices, value, n)) return i;
+        choices = bar ? bar + 1 : NULL;
+    }
+    return -1;
+}
+
+static void choice_name(const char *choices, int64_t index, char *out, size_t size)
+{
+    for (; index > 0; index--) choices = strchr(choices, '|') + 1;
+    snprintf(out, size, "%.*s", (int)strcspn(choices, "|"), choices);
+}
+
+int settings_set(Settings *s, int i, const char *value, Error *e)
+{
+    const SettingInfo *info = &list[i];
+    char *end = NULL;
+    bool ok = false;
+    errno = 0;
+    switch (info->type) {
+    case TYPE_INT: {
+        long long v = strtoll(value, &end, 10);
+        ok = (value[0] >= '0' && value[0] <= '9') && !*end && !errno && (double)v >= info->low && (double)v <= info->high;
+        if (ok) *(int64_t *)field(s, i) = v;
+        break;
+    }
+    case TYPE_U64: {
+        unsigned long long v = strtoull(value, &end, 10);
+        ok = (value[0] >= '0' && value[0] <= '9') && !*end && !errno;
+        if (ok) *(uint64_t *)field(s, i) = v;
+        break;
+    }
+    case TYPE_DOUBLE: {
+        double v = strtod(value, &end);
+        /* strtod takes leading blanks, hexadecimal, "inf" and "nan": a number here starts with a digit or a point. */
+        ok = value[0] && strchr("0123456789.", value[0]) && !*end && isfinite(v) && !strpbrk(value, "xX") &&
+             (info->low_open ? v > info->low : v >= info->low) && v <= info->high;
+        if (ok) *(double *)field(s, i) = v;
+        break;
+    }
+    case TYPE_CHOICE: {
+        int64_t v = choice_index(info->choices, value);
+        ok = v >= 0;
+        if (ok) *(int64_t *)field(s, i) = v;
+        break;
+    }
+    case TYPE_NAME:
+        ok = info->choices ? choice_index(info->choices, value) >= 0 : value[0] != 0;
+        if (ok) *(const char **)field(s, i) = value;
+        break;
+    case TYPE_PATH:
+        ok = value[0] != 0;
+        if (ok) *(const char **)field(s, i) = value;
+        break;
+    }
+    if (!ok) return error_set(e, EXIT_USAGE, "--%s takes %s, not '%s'", info->name, info->takes, value);
+    s->given |= (uint64_t)1 << i;
+    return EXIT_DONE;
+}
+
+void settings_format(const Settings *s, int i, char *out, size_t size)
+{
+    const void *p = field(s, i);
+    switch (list[i].type) {
+    case TYPE_INT: snprintf(out, size, "%lld", (long long)*(const int64_t *)p); break;
+    case TYPE_U64: snprintf(out, size, "%llu", (unsigned long long)*(const uint64_t *)p); break;
+    case TYPE_DOUBLE: snprintf(out, size, "%.17g", *(const double *)p); break;
+    case TYPE_CHOICE: choice_name(list[i].choices, *(const int64_t *)p, out, size); break;
+    case TYPE_NAME:
+    case TYPE_PATH: {
+        const char *text = *(const char *const *)p;
+        snprintf(out, size, "%s", text ? text : "");
+        break;
+    }
+    }
+}
+
+bool settings_equal(const Settings *a, const Settings *b, int i)
+{
+    switch (list[i].type) {
+    case TYPE_INT:
+    case TYPE_CHOICE: return *(int64_t *)field(a, i) == *(int64_t *)field(b, i);
+    case TYPE_U64: return *(uint64_t *)field(a, i) == *(uint64_t *)field(b, i);
+    case TYPE_DOUBLE: return *(double *)field(a, i) == *(double *)field(b, i);
+    case TYPE_NAME:
+    case TYPE_PATH: {
+        const char *x = *(const char **)field(a, i), *y = *(const char **)field(b, i);
+        return x == y || (x && y && !strcmp(x, y));
+    }
+    }
+    return false;
+}
+
+const char *sites_name(int64_t sites)
+{
+    static const char *const name[] = {"nonrecurrent", "all", "none"};
+    return name[sites];
+}
+
+const char *protocol_name(int64_t protocol) { return protocol == PROTOCOL_ZAREMBA ? "zaremba" : "sequential"; }
+
+int sites_count(int64_t sites, int64_t L) { return (int)(sites == SITES_ALL ? 2 * L + 1 : L + 1); }
