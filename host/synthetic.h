@@ -1,43 +1,81 @@
-/* synthetic: the built-in corpus, a permutation automaton with neutral parentheses. Its exact next-word distribution is
- * known, so the best possible perplexity of any stretch of it is known too.
+/* synthetic: the built-in corpus, a permutation automaton with neutral parentheses. Its exact next-word
+ * distribution is known, so the best possible perplexity of any stretch of it is known too.
  *
- * 16 states; in state s a content word w has probability z[perm_s(w)], z_i ~ i^-1.4; its class's permutation then moves the
- * state. `(` opens a stretch of fillers that leave the state alone, `)` closes it. So the state must be updated at nearly every
- * content word and be carried across parentheses: what dropout on recurrent connections destroys. */
+ * 80 content words, 20 fillers, `(` and `)`: V = 102, no special types. 16 states, 6 word classes. At the
+ * start of a split the state is 0. Outside a parenthesis comes `(` with probability q = 0.015 (never as the
+ * first token nor right after `)`), otherwise a content word w with probability p_s[rank_s(w)], where p_s
+ * falls as i^-1.4 and rank_s is a permutation of the state s; w's class then moves the state by one of 6
+ * permutations. Inside comes `)` with probability r = 0.08, otherwise a filler, Zipf as well and the same in
+ * all states; the state stays.
+ *
+ * So the state, which decides everything outside parentheses, must be updated at nearly every word and
+ * carried across parentheses: that is what dropout on recurrent connections destroys.
+ *
+ * All probabilities are multiples of 2^-32 (a product of two where both `(` and a word are drawn for),
+ * computed in integers; a draw compares a Philox word with integer bounds. The distribution scored is
+ * therefore exactly the one sampled, on every machine. */
 #ifndef PLSTM_SYNTHETIC_H
 #define PLSTM_SYNTHETIC_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "corpus.h"
 
-/* Position classes that are reported apart. */
+enum {
+    SYNTHETIC_STATES = 16,
+    SYNTHETIC_CLASSES = 6,  /* of content words */
+    SYNTHETIC_WORDS = 80,   /* content: ids 0 .. 79, types w00 .. w79 */
+    SYNTHETIC_FILLERS = 20, /* ids 80 .. 99, types f00 .. f19 */
+    SYNTHETIC_OPEN = 100,   /* id of `(` */
+    SYNTHETIC_CLOSE = 101,  /* id of `)` */
+    SYNTHETIC_V = 102,
+    SYNTHETIC_LONG = 10 /* fillers from which a parenthesis counts as long */
+};
+extern const int64_t synthetic_tokens[SPLITS]; /* 40,000 15,000 30,000 */
+
+/* Position classes that are reported apart. A position belongs to one by what stands before it, not by the
+ * token found there. */
 typedef enum PositionClass {
-    POSITION_CONTENT,     /* content word or `(` outside a parenthesis, not the first after `)` */
-    POSITION_AFTER_SHORT, /* first word after `)` with fewer than 10 fillers inside */
-    POSITION_AFTER_LONG,  /* the same with 10 or more */
-    POSITION_FILLER,      /* inside a parenthesis: needs no memory, a built-in control */
+    POSITION_CONTENT,     /* outside a parenthesis and not right after `)`: a content word or `(` follows */
+    POSITION_AFTER_SHORT, /* right after a `)` that closed fewer than 10 fillers: always a content word */
+    POSITION_AFTER_LONG,  /* right after a `)` that closed 10 or more */
+    POSITION_FILLER, /* inside a parenthesis: a filler or `)` follows; needs no memory, a built-in control */
     POSITION_CLASSES
 } PositionClass;
-extern const char *const position_class_name[POSITION_CLASSES]; /* "content", "after_short", "after_long", "filler" */
+extern const char
+    *const position_class_name[POSITION_CLASSES]; /* "content", "after_short", "after_long", "filler" */
 
-/* Fills all of *c; fixed seed, the same ids on every machine (integer arithmetic decides every draw). */
+/* Fills the vocabulary, the streams and `synthetic` of *c; the hash is corpus_load's, by which this is meant
+ * to be called. Fixed seed, the same ids on every machine. */
 int synthetic_corpus(Corpus *c, Error *e);
 
-/* Walks a stream of the corpus in order, one target at a time. */
+/* The generator's fixed tables, about 4 KB, made from its seed in microseconds. Bounds are in units of 2^-32:
+ * a word u draws rank i where bound[i] <= u < bound[i+1]. */
+typedef struct SyntheticLanguage {
+    uint64_t word_bound[SYNTHETIC_WORDS + 1], filler_bound[SYNTHETIC_FILLERS + 1];
+    uint8_t word_of_rank[SYNTHETIC_STATES][SYNTHETIC_WORDS], rank_of_word[SYNTHETIC_STATES][SYNTHETIC_WORDS];
+    uint8_t next_state[SYNTHETIC_CLASSES][SYNTHETIC_STATES]; /* word w belongs to class w mod 6 */
+} SyntheticLanguage;
+
+void synthetic_language(SyntheticLanguage *l);
+
+/* Walks a stream of the corpus in order, from its first token, one token at a time. */
 typedef struct SyntheticScan {
+    SyntheticLanguage language;
     int state;
-    int inside;        /* in a parenthesis */
-    int64_t fillers;   /* since `(` */
-    int after_close;   /* 0 no, 1 after a short one, 2 after a long one */
-    int64_t position;  /* of the next token in its stream */
+    bool inside;        /* a parenthesis */
+    bool may_open;      /* `(` can come: not first, not inside, not right after `)` */
+    int64_t fillers;    /* since `(` */
+    PositionClass next; /* class of the next position */
 } SyntheticScan;
 
 void synthetic_scan_init(SyntheticScan *scan);
-/* The class of token id at the scan's position and, in *nats, -log of its true probability; then moves on. */
+/* The class of the scan's position and, in *nats, -log of the probability of token id there (INFINITY for a
+ * token that the generator never puts there); then moves past it. */
 PositionClass synthetic_scan_next(SyntheticScan *scan, int32_t id, double *nats);
 
-/* Best possible perplexity of tokens 1..n-1 of a split that starts at the automaton's start (as SPEC 6 scores test). */
+/* Best possible perplexity of tokens 1..n-1 of a whole split (as SPEC 6 scores test); NAN where n < 2. */
 double synthetic_best_ppl(const int32_t *ids, int64_t n);
 
 #endif
