@@ -1,0 +1,267 @@
+#include "options.h"
+
+#include <argp.h>
+#include <assert.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* argp's keys: above the characters, so that none becomes a one-letter option. */
+enum { KEY_QUIET = 0x100, KEY_HELP, KEY_PRESET, KEY_OPTION = 0x200, KEY_SETTING = 0x300 };
+enum { MAX_OPTIONS = 64, DOC_SIZE = 256 };
+
+static const char preset_takes[] = "small, medium, large or demo";
+
+/* What argp is given, and what its parser needs to answer. */
+typedef struct Table {
+    struct argp_option option[MAX_OPTIONS + 1];
+    char doc[MAX_OPTIONS][DOC_SIZE];
+    int n;
+    CommandLine *line;
+    Error *e;
+} Table;
+
+/* ---- the table: a command's own options, its settings, and what every command has ---- */
+
+/* One group each: argp sorts by name within a group, and the lists have an order that reads better. */
+static struct argp_option *add(Table *t, const char *name, int key, const char *arg)
+{
+    assert(t->n < MAX_OPTIONS);
+    t->option[t->n] =
+        (struct argp_option){.name = name, .key = key, .arg = arg, .doc = t->doc[t->n], .group = t->n + 1};
+    return &t->option[t->n++];
+}
+
+static char *doc_of(Table *t, const struct argp_option *o)
+{
+    return t->doc[o - t->option];
+}
+
+static const char *setting_arg(const SettingInfo *info)
+{
+    switch (info->type) {
+    case TYPE_INT:
+    case TYPE_U64: return "N";
+    case TYPE_DOUBLE: return "X";
+    case TYPE_PATH: return strcmp(info->name, "data") ? "F" : "DIR";
+    default: return info->choices ? info->choices : "NAME";
+    }
+}
+
+static void table_fill(Table *t, CommandLine *line)
+{
+    Settings defaults;
+    settings_defaults(&defaults);
+    if (line->preset) {
+        struct argp_option *o = add(t, "preset", KEY_PRESET, "NAME");
+        snprintf(doc_of(t, o), DOC_SIZE,
+                 "values to start from: %s (default small); an option given beside it beats it",
+                 preset_takes);
+    }
+    for (int i = 0; i < line->n_options; i++) {
+        const Option *own = &line->options[i];
+        struct argp_option *o = add(t, own->name, KEY_OPTION + i, own->arg);
+        snprintf(doc_of(t, o), DOC_SIZE, "%s: %s", own->help, own->takes);
+    }
+    for (int i = 0; line->settings && line->settings[i]; i++) {
+        int k = settings_find(line->settings[i]);
+        assert(k >= 0 && k < (int)(sizeof line->setting / sizeof line->setting[0]));
+        const SettingInfo *info = settings_info(k);
+        struct argp_option *o = add(t, info->name, KEY_SETTING + k, setting_arg(info));
+        char value[64];
+        settings_format(&defaults, k, value, sizeof value);
+        /* Bounds that are off by default (max-steps -1, threads 0 ...) have no default that one could give.
+         */
+        double number = info->type == TYPE_INT || info->type == TYPE_DOUBLE ? strtod(value, NULL) : 1;
+        bool shown = value[0] && (number > info->low || (number == info->low && !info->low_open) ||
+                                  info->type >= TYPE_CHOICE);
+        snprintf(doc_of(t, o), DOC_SIZE, "%s: %s%s%s%s", info->help, info->takes, shown ? " (default " : "",
+                 shown ? value : "", shown ? ")" : "");
+    }
+    strcpy(doc_of(t, add(t, "quiet", KEY_QUIET, NULL)), "no progress and no hints on standard error");
+    strcpy(doc_of(t, add(t, "help", KEY_HELP, NULL)), "print this page");
+}
+
+static const struct argp_option *table_find(const Table *t, const char *name, size_t length)
+{
+    for (int i = 0; i < t->n; i++)
+        if (strlen(t->option[i].name) == length && !memcmp(t->option[i].name, name, length))
+            return &t->option[i];
+    return NULL;
+}
+
+/* ---- values ---- */
+
+static const char *takes_of(const CommandLine *line, int key)
+{
+    if (key >= KEY_SETTING) return settings_info(key - KEY_SETTING)->takes;
+    if (key >= KEY_OPTION) return line->options[key - KEY_OPTION].takes;
+    return preset_takes;
+}
+
+static bool option_set(const Option *o, const char *value)
+{
+    char *end = NULL;
+    errno = 0;
+    switch (o->type) {
+    case OPTION_TEXT: *(const char **)o->value = value; return value[0] != 0;
+    case OPTION_INT: {
+        long long v = strtoll(value, &end, 10);
+        *(int64_t *)o->value = v;
+        return value[0] >= '0' && value[0] <= '9' && !*end && !errno && (double)v >= o->low &&
+               (double)v <= o->high;
+    }
+    case OPTION_U64:
+        *(uint64_t *)o->value = strtoull(value, &end, 10);
+        return value[0] >= '0' && value[0] <= '9' && !*end && !errno;
+    case OPTION_DOUBLE: {
+        double v = strtod(value, &end);
+        *(double *)o->value = v;
+        return value[0] && strchr("0123456789.", value[0]) && !*end && isfinite(v) && !strpbrk(value, "xX") &&
+               v >= o->low && v <= o->high;
+    }
+    case OPTION_CHOICE: {
+        size_t n = strlen(value);
+        int64_t index = 0;
+        for (const char *c = o->choices; c; index++) {
+            size_t length = strcspn(c, "|");
+            if (length == n && !memcmp(c, value, n)) {
+                *(int64_t *)o->value = index;
+                return true;
+            }
+            c = c[length] ? c + length + 1 : NULL;
+        }
+        return false;
+    }
+    }
+    return false;
+}
+
+/* ---- the line before argp: every fault that argp would tell in its own words, or not at all ---- */
+
+static int refuse_name(const Table *t, const char *name, size_t length, Error *e)
+{
+    char full[512] = "";
+    int matches = 0;
+    for (int i = 0; i < t->n && length; i++) {
+        if (strncmp(t->option[i].name, name, length)) continue;
+        size_t n = strlen(full);
+        snprintf(full + n, sizeof full - n, "%s--%s", matches++ ? " or " : "", t->option[i].name);
+    }
+    if (matches)
+        return error_set(e, EXIT_USAGE, "--%.*s is not an option: names are written in full, %s", (int)length,
+                         name, full);
+    return error_set(e, EXIT_USAGE, "--%.*s is not an option of plstm %s", (int)length, name,
+                     t->line->command);
+}
+
+static int check_line(const Table *t, int argc, char **argv, Error *e)
+{
+    for (int i = 1; i < argc; i++) {
+        const char *word = argv[i];
+        if (word[0] != '-' || !word[1]) continue; /* an operand: the parser counts them */
+        if (!strcmp(word, "--")) break;
+        if (word[1] != '-')
+            return error_set(e, EXIT_USAGE, "%s is not an option of plstm %s: options begin with two dashes",
+                             word, t->line->command);
+        const char *name = word + 2, *equals = strchr(name, '=');
+        size_t length = equals ? (size_t)(equals - name) : strlen(name);
+        const struct argp_option *o = table_find(t, name, length);
+        if (!o) return refuse_name(t, name, length, e);
+        if (!o->arg) {
+            if (equals) return error_set(e, EXIT_USAGE, "--%s takes no value, not '%s'", o->name, equals + 1);
+            if (o->key == KEY_HELP) return EXIT_DONE; /* printed before what follows is looked at */
+            continue;
+        }
+        if (equals) continue;
+        const char *value = ++i < argc ? argv[i] : NULL;
+        if (!value)
+            return error_set(e, EXIT_USAGE, "--%s takes %s, and nothing follows it", o->name,
+                             takes_of(t->line, o->key));
+        /* `--save --quiet`: a value was forgotten. A value that does begin so can be joined to its option. */
+        if (!strncmp(value, "--", 2))
+            return error_set(
+                e, EXIT_USAGE,
+                "--%s takes %s, and the option %s follows it (a value that begins so is written --%s=...)",
+                o->name, takes_of(t->line, o->key), value, o->name);
+    }
+    return EXIT_DONE;
+}
+
+/* ---- argp ---- */
+
+static error_t parser(int key, char *arg, struct argp_state *state)
+{
+    Table *t = state->input;
+    CommandLine *line = t->line;
+    Error *e = t->e;
+    int code = EXIT_DONE;
+    if (line->helped) return 0;
+    if (key == KEY_QUIET) {
+        line->quiet = true;
+    } else if (key == KEY_HELP) {
+        argp_state_help(state, stdout, ARGP_HELP_SHORT_USAGE | ARGP_HELP_PRE_DOC | ARGP_HELP_LONG);
+        line->helped = true;
+    } else if (key == KEY_PRESET) {
+        Settings scratch;
+        settings_defaults(&scratch);
+        code = settings_preset(&scratch, arg, e);
+        line->preset_value = arg;
+    } else if (key >= KEY_SETTING && key < KEY_SETTING + settings_count()) {
+        Settings scratch;
+        settings_defaults(&scratch);
+        code = settings_set(&scratch, key - KEY_SETTING, arg, e);
+        line->setting[key - KEY_SETTING] = arg;
+    } else if (key >= KEY_OPTION && key < KEY_OPTION + line->n_options) {
+        const Option *o = &line->options[key - KEY_OPTION];
+        if (!option_set(o, arg))
+            code = error_set(e, EXIT_USAGE, "--%s takes %s, not '%s'", o->name, o->takes, arg);
+    } else if (key == ARGP_KEY_ARG) {
+        if (!line->operand)
+            code =
+                error_set(e, EXIT_USAGE, "plstm %s takes options only, and '%s' is none", line->command, arg);
+        else if (line->operand_value)
+            code = error_set(e, EXIT_USAGE, "plstm %s takes one %s, and '%s' is one more", line->command,
+                             line->operand, arg);
+        else line->operand_value = arg;
+    } else if (key == ARGP_KEY_END) {
+        if (line->operand && !line->operand_value)
+            code =
+                error_set(e, EXIT_USAGE, "plstm %s takes %s, which is missing", line->command, line->operand);
+    } else {
+        return ARGP_ERR_UNKNOWN;
+    }
+    return code ? EINVAL : 0;
+}
+
+int options_parse(CommandLine *line, int argc, char **argv, Error *e)
+{
+    Table t = {.line = line, .e = e};
+    table_fill(&t, line);
+    int code = check_line(&t, argc, argv, e);
+    if (code) return code;
+
+    char name[64];
+    snprintf(name, sizeof name, "plstm %s", line->command);
+    char *first = argv[0];
+    argv[0] = name; /* what argp calls the program */
+    const struct argp argp = {
+        .options = t.option, .parser = parser, .args_doc = line->operand, .doc = line->summary};
+    error_t failed =
+        argp_parse(&argp, argc, argv, ARGP_IN_ORDER | ARGP_NO_HELP | ARGP_NO_ERRS | ARGP_NO_EXIT, NULL, &t);
+    argv[0] = first;
+    if (line->helped) return EXIT_DONE;
+    if (failed == ENOMEM) return error_set(e, EXIT_FAILED, "memory ran out while the command line was read");
+    return failed ? e->code : EXIT_DONE;
+}
+
+int options_settings(const CommandLine *line, Settings *s, Error *e)
+{
+    settings_defaults(s);
+    int code = line->preset_value ? settings_preset(s, line->preset_value, e) : EXIT_DONE;
+    for (int i = 0; i < settings_count() && !code; i++)
+        if (line->setting[i]) code = settings_set(s, i, line->setting[i], e);
+    return code;
+}

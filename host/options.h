@@ -1,0 +1,51 @@
+/* options: one command's line, parsed. argp (glibc) walks it and prints --help; the faults are told in one
+ * sentence of our own, which names the option and what it takes, and an option's name must be written in full
+ * (argp would take any unique prefix of it, so a script would change its meaning when an option is added). */
+#ifndef PLSTM_OPTIONS_H
+#define PLSTM_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "error.h"
+#include "settings.h"
+
+typedef enum OptionType { OPTION_TEXT, OPTION_INT, OPTION_U64, OPTION_DOUBLE, OPTION_CHOICE } OptionType;
+
+/* An option that is not a setting of a run. */
+typedef struct Option {
+    const char *name;
+    const char *arg;   /* as --help shows it: "F" */
+    const char *takes; /* "a whole number from 1" */
+    const char *help;
+    OptionType type;
+    double low, high;    /* OPTION_INT, OPTION_DOUBLE */
+    const char *choices; /* OPTION_CHOICE: "a|b|c", value is the position */
+    void *value;         /* const char *, int64_t, uint64_t, double, int64_t; holds the default before */
+} Option;
+
+typedef struct CommandLine {
+    const char *command; /* "train" */
+    const char *summary; /* above the options in --help */
+    const char *operand; /* what the one operand is ("DIR", it must be given), or NULL: there is none */
+    const Option *options;
+    int n_options;
+    const char *const *settings; /* names of the settings that the command has, NULL-terminated */
+    bool preset;                 /* has --preset */
+
+    /* Filled by options_parse. */
+    const char *operand_value;
+    const char *preset_value; /* NULL: not given */
+    const char *setting[64];  /* text given for setting i, or NULL; the last one given holds */
+    bool quiet;
+    bool helped; /* --help was asked for and has been printed: nothing else to do */
+} CommandLine;
+
+/* argv[0] is the command's name. EXIT_USAGE: one sentence. */
+int options_parse(CommandLine *line, int argc, char **argv, Error *e);
+
+/* Defaults, then the preset, then the given settings (SPEC 8: an option beats the preset wherever it stands).
+ * Settings given on the line are marked in s->given. */
+int options_settings(const CommandLine *line, Settings *s, Error *e);
+
+#endif
