@@ -273,7 +273,7 @@ int main(int argc, char **argv)
     if (!code && (fflush(stdout) || ferror(stdout)))
         code = error_set(&e, EXIT_FAILED, "standard output cannot be written: %m");
     if (e.code && code == EXIT_USAGE)
-        fprintf(stderr, "plstm: %s (see plstm %s%s--help)\n", e.text, command ? command->name : "",
+        fprintf(stderr, "plstm: %s; see plstm %s%s--help\n", e.text, command ? command->name : "",
                 command ? " " : "");
     else if (e.code) fprintf(stderr, "plstm: %s\n", e.text);
     return code;

@@ -46,7 +46,7 @@ static const char *setting_arg(const SettingInfo *info)
     case TYPE_U64: return "N";
     case TYPE_DOUBLE: return "X";
     case TYPE_PATH: return strcmp(info->name, "data") ? "F" : "DIR";
-    default: return info->choices ? info->choices : "NAME";
+    default: return "NAME";
     }
 }
 
@@ -63,7 +63,8 @@ static void table_fill(Table *t, CommandLine *line)
     for (int i = 0; i < line->n_options; i++) {
         const Option *own = &line->options[i];
         struct argp_option *o = add(t, own->name, KEY_OPTION + i, own->arg);
-        snprintf(doc_of(t, o), DOC_SIZE, "%s: %s", own->help, own->takes);
+        const char *takes = own->type == OPTION_TEXT ? "" : own->takes;
+        snprintf(doc_of(t, o), DOC_SIZE, "%s%s%s", own->help, takes[0] ? ": " : "", takes);
     }
     for (int i = 0; line->settings && line->settings[i]; i++) {
         int k = settings_find(line->settings[i]);
@@ -72,13 +73,15 @@ static void table_fill(Table *t, CommandLine *line)
         struct argp_option *o = add(t, info->name, KEY_SETTING + k, setting_arg(info));
         char value[64];
         settings_format(&defaults, k, value, sizeof value);
-        /* Bounds that are off by default (max-steps -1, threads 0 ...) have no default that one could give.
-         */
-        double number = info->type == TYPE_INT || info->type == TYPE_DOUBLE ? strtod(value, NULL) : 1;
-        bool shown = value[0] && (number > info->low || (number == info->low && !info->low_open) ||
-                                  info->type >= TYPE_CHOICE);
-        snprintf(doc_of(t, o), DOC_SIZE, "%s: %s%s%s%s", info->help, info->takes, shown ? " (default " : "",
-                 shown ? value : "", shown ? ")" : "");
+        double number = strtod(value, NULL);
+        bool counts = info->type == TYPE_INT || info->type == TYPE_DOUBLE;
+        /* A bound that is off unless given (max-steps -1, threads 0) has no default that one could write. */
+        bool shown = value[0] && (!counts || (info->low_open ? number > info->low : number >= info->low));
+        if (counts) snprintf(value, sizeof value, "%.10g", number);
+        int n = snprintf(doc_of(t, o), DOC_SIZE, "%s", info->help);
+        if (info->type != TYPE_PATH)
+            n += snprintf(doc_of(t, o) + n, DOC_SIZE - (size_t)n, ": %s", info->takes);
+        if (shown) snprintf(doc_of(t, o) + n, DOC_SIZE - (size_t)n, " (default %s)", value);
     }
     strcpy(doc_of(t, add(t, "quiet", KEY_QUIET, NULL)), "no progress and no hints on standard error");
     strcpy(doc_of(t, add(t, "help", KEY_HELP, NULL)), "print this page");
@@ -180,12 +183,10 @@ static int check_line(const Table *t, int argc, char **argv, Error *e)
         if (!value)
             return error_set(e, EXIT_USAGE, "--%s takes %s, and nothing follows it", o->name,
                              takes_of(t->line, o->key));
-        /* `--save --quiet`: a value was forgotten. A value that does begin so can be joined to its option. */
+        /* `--save --quiet`: a value was forgotten. A value that does begin so is written --save=--quiet. */
         if (!strncmp(value, "--", 2))
-            return error_set(
-                e, EXIT_USAGE,
-                "--%s takes %s, and the option %s follows it (a value that begins so is written --%s=...)",
-                o->name, takes_of(t->line, o->key), value, o->name);
+            return error_set(e, EXIT_USAGE, "--%s takes %s, and the option %s follows it", o->name,
+                             takes_of(t->line, o->key), value);
     }
     return EXIT_DONE;
 }
@@ -202,7 +203,8 @@ static error_t parser(int key, char *arg, struct argp_state *state)
     if (key == KEY_QUIET) {
         line->quiet = true;
     } else if (key == KEY_HELP) {
-        argp_state_help(state, stdout, ARGP_HELP_SHORT_USAGE | ARGP_HELP_PRE_DOC | ARGP_HELP_LONG);
+        argp_help(state->root_argp, stdout, ARGP_HELP_SHORT_USAGE | ARGP_HELP_PRE_DOC | ARGP_HELP_LONG,
+                  state->name);
         line->helped = true;
     } else if (key == KEY_PRESET) {
         Settings scratch;
