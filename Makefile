@@ -96,6 +96,9 @@ $(BUILD)/%.o: %.cpp $(BUILD)/gen/flags
 	@mkdir -p $(@D)
 	$(Q)$(CXX) $(CPPFLAGS) $(CXXFLAGS) $(DEPFLAGS) -c $< -o $@
 
+# Fused multiply-adds for the register tiles, and no traps or errno to honour in the cell's loops; sums keep their order.
+$(BUILD)/host/backend_cpu.o: CFLAGS += -ffp-contract=fast -fno-math-errno -fno-trapping-math
+
 # ---- tests ----
 
 $(TEST_BIN): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(HOST_OBJ)

@@ -1,7 +1,9 @@
-/* backend: the table of operations that model.c calls. One record per backend (reference, cpu, later cuda); each owns its memory:
- * parameters, gradients, one window of activations, the carried state. The order of operations, and nothing else, is model.c's.
+/* backend: the table of operations that model.c calls. One record per backend (reference, cpu, later cuda);
+ * each owns its memory: parameters, gradients, one window of activations, the carried state. The order of
+ * operations, and nothing else, is model.c's.
  *
- * Names as everywhere: T steps, B batch, H hidden, L layers, V vocabulary; time-major, row-major. Gate order i, f, g, o. */
+ * Names as everywhere: T steps, B batch, H hidden, L layers, V vocabulary; time-major, row-major. Gate order
+ * i, f, g, o. */
 #ifndef PLSTM_BACKEND_H
 #define PLSTM_BACKEND_H
 
@@ -16,12 +18,12 @@
 /* Everything that an instance is made for; fixed for its life. */
 typedef struct BackendConfig {
     ModelShape shape;
-    int64_t T, B;      /* capacity: a window has at most T*B positions and at most max(B, 1) rows */
-    bool train;        /* false: no gradients are allocated, windows never train */
-    double keep;       /* masks: share kept */
-    int64_t sites;     /* DropoutSites */
-    uint64_t seed;     /* masks */
-    int threads;       /* cpu: >= 1 */
+    int64_t T, B;  /* capacity: a window has at most T*B positions and at most max(B, 1) rows */
+    bool train;    /* false: no gradients are allocated, windows never train */
+    double keep;   /* masks: share kept */
+    int64_t sites; /* DropoutSites */
+    uint64_t seed; /* masks */
+    int threads;   /* cpu: >= 1 */
     const char *kernel, *precision;
 } BackendConfig;
 
@@ -45,30 +47,34 @@ typedef struct BackendOps {
     const char *name;
     const char *summary; /* one line for --help and tables */
 
-    /* Bytes that open would allocate (an upper bound within a few per cent), so that what cannot fit is refused first. */
+    /* Bytes that open would allocate (an upper bound within a few per cent), so that what cannot fit is
+     * refused first. */
     size_t (*bytes)(const BackendConfig *config);
     int (*open)(const BackendConfig *config, Backend **b, Error *e);
     void (*close)(Backend *b);
     /* What runs, for the log: "OpenBLAS 0.3.21 SkylakeX, 2 threads". */
     void (*describe)(const Backend *b, char *out, size_t size);
 
-    /* Parameters and gradients cross as float32, tensor k of params.h, row-major. A gradient is unclipped, that of the last window
-     * for which *_backward ran, defined until window_end/update. */
+    /* Parameters and gradients cross as float32, tensor k of params.h, row-major. A gradient is unclipped,
+     * that of the last window for which *_backward ran, defined until window_end/update. */
     int (*param_set)(Backend *b, int k, const float *src, Error *e);
     int (*param_get)(Backend *b, int k, float *dst, Error *e);
     int (*grad_get)(Backend *b, int k, float *dst, Error *e);
 
-    /* Carried state (L,B,H); NULL means zeros. state_get is exact: set(get()) changes no bit of what follows. */
+    /* Carried state (L,B,H); NULL means zeros. state_get is exact: set(get()) changes no bit of what follows.
+     */
     int (*state_set)(Backend *b, int64_t B, const float *h, const float *c, Error *e);
     int (*state_get)(Backend *b, int64_t B, float *h, float *c, Error *e);
 
     /* One window, in this order. layer_* run for l = 0..L-1 and back. */
     int (*window_begin)(Backend *b, const Window *w, Error *e);
-    int (*embedding_forward)(Backend *b, Error *e);          /* D_0(x^0) */
-    int (*layer_forward)(Backend *b, int64_t l, Error *e);   /* h, c, gates, D_{l+1}(h^l); carries h and c on */
-    int (*softmax_forward)(Backend *b, Error *e);            /* logits, nats per target; training: dlogits in place */
-    int (*softmax_backward)(Backend *b, Error *e);           /* decoder's gradients, gradient into the last layer's output */
-    int (*layer_backward)(Backend *b, int64_t l, Error *e);  /* dw_ih, dw_hh, db, gradient into the layer below */
+    int (*embedding_forward)(Backend *b, Error *e);        /* D_0(x^0) */
+    int (*layer_forward)(Backend *b, int64_t l, Error *e); /* h, c, gates, D_{l+1}(h^l); carries h and c on */
+    int (*softmax_forward)(Backend *b, Error *e); /* logits, nats per target; training: dlogits in place */
+    int (*softmax_backward)(Backend *b,
+                            Error *e); /* decoder's gradients, gradient into the last layer's output */
+    int (*layer_backward)(Backend *b, int64_t l,
+                          Error *e); /* dw_ih, dw_hh, db, gradient into the layer below */
     int (*embedding_backward)(Backend *b, Error *e);
     int (*update)(Backend *b, double lr, double clip, Error *e); /* norm, clip, w -= lr*dw (SPEC 5) */
     /* Ends the window. token_nats (T,B), or NULL, receives -log p of each target. */
@@ -80,7 +86,8 @@ typedef struct BackendOps {
 /* Every backend that this build has, in order of preference for `auto`; NULL-terminated. */
 extern const BackendOps *const backends[];
 
-/* By name; "auto" takes the first that can run here. EXIT_USAGE: unknown. EXIT_NO_DEVICE: this build or machine cannot. */
+/* By name; "auto" takes the first that can run here. EXIT_USAGE: unknown. EXIT_NO_DEVICE: this build or
+ * machine cannot. */
 int backend_find(const char *name, const BackendOps **ops, Error *e);
 
 /* Threads that this process may use (its affinity mask, and a cgroup's quota where one is set). */

@@ -21,7 +21,7 @@ ParamInfo param_info(const ModelShape *s, int k)
     if (k == param_decoder_bias(s)) return info_of("decoder.bias", 0, s->V, 0);
     int64_t layer = (k - 1) / PARAMS_PER_LAYER;
     int which = 0;
-#define ONE(field, name, rows, cols)                                                                                   \
+#define ONE(field, name, rows, cols)                                                                         \
     if (which++ == (k - 1) % PARAMS_PER_LAYER) return info_of(name, layer, rows, cols);
     PARAMS_OF_LAYER(ONE)
 #undef ONE

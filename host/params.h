@@ -1,5 +1,6 @@
-/* params: the list of parameter tensors, once (SPEC 7). Everything that walks the parameters (backends, checkpoints, initial
- * weights, tests) walks this list, in this order, so that tensor index k means the same everywhere. */
+/* params: the list of parameter tensors, once (SPEC 7). Everything that walks the parameters (backends,
+ * checkpoints, initial weights, tests) walks this list, in this order, so that tensor index k means the same
+ * everywhere. */
 #ifndef PLSTM_PARAMS_H
 #define PLSTM_PARAMS_H
 
@@ -13,19 +14,31 @@ typedef struct ModelShape {
 } ModelShape;
 
 /* Per layer, in order: X(field, name with the layer's number as %d, rows, cols); cols 0 marks a vector. */
-#define PARAMS_OF_LAYER(X)                                                                                             \
-    X(w_ih, "rnn.weight_ih_l%d", 4 * s->H, s->H)                                                                       \
-    X(w_hh, "rnn.weight_hh_l%d", 4 * s->H, s->H)                                                                       \
-    X(b_ih, "rnn.bias_ih_l%d", 4 * s->H, 0)                                                                            \
+#define PARAMS_OF_LAYER(X)                                                                                   \
+    X(w_ih, "rnn.weight_ih_l%d", 4 * s->H, s->H)                                                             \
+    X(w_hh, "rnn.weight_hh_l%d", 4 * s->H, s->H)                                                             \
+    X(b_ih, "rnn.bias_ih_l%d", 4 * s->H, 0)                                                                  \
     X(b_hh, "rnn.bias_hh_l%d", 4 * s->H, 0)
 
 enum { PARAM_W_IH, PARAM_W_HH, PARAM_B_IH, PARAM_B_HH, PARAMS_PER_LAYER };
 
 #define PARAM_ENCODER 0
-static inline int param_of_layer(int64_t l, int which) { return 1 + PARAMS_PER_LAYER * (int)l + which; }
-static inline int param_decoder_weight(const ModelShape *s) { return 1 + PARAMS_PER_LAYER * (int)s->L; }
-static inline int param_decoder_bias(const ModelShape *s) { return 2 + PARAMS_PER_LAYER * (int)s->L; }
-static inline int params_count(const ModelShape *s) { return 3 + PARAMS_PER_LAYER * (int)s->L; }
+static inline int param_of_layer(int64_t l, int which)
+{
+    return 1 + PARAMS_PER_LAYER * (int)l + which;
+}
+static inline int param_decoder_weight(const ModelShape *s)
+{
+    return 1 + PARAMS_PER_LAYER * (int)s->L;
+}
+static inline int param_decoder_bias(const ModelShape *s)
+{
+    return 2 + PARAMS_PER_LAYER * (int)s->L;
+}
+static inline int params_count(const ModelShape *s)
+{
+    return 3 + PARAMS_PER_LAYER * (int)s->L;
+}
 
 typedef struct ParamInfo {
     char name[40];  /* PyTorch's state_dict name */

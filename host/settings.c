@@ -10,52 +10,69 @@
 #define COUNT(n) "a whole number from " #n
 
 static const SettingInfo list[] = {
-    {"hidden", TYPE_INT, ROLE_FIXED, 1, 65536, 0, 0, COUNT(1) " to 65536", "hidden units H of each layer", FIELD(hidden)},
+    {"hidden", TYPE_INT, ROLE_FIXED, 1, 65536, 0, 0, COUNT(1) " to 65536", "hidden units H of each layer",
+     FIELD(hidden)},
     {"layers", TYPE_INT, ROLE_FIXED, 1, 64, 0, 0, COUNT(1) " to 64", "LSTM layers L", FIELD(layers)},
-    {"batch", TYPE_INT, ROLE_FIXED, 1, 65536, 0, 0, COUNT(1) " to 65536", "rows B of a minibatch", FIELD(batch)},
-    {"seq", TYPE_INT, ROLE_FIXED, 1, 65536, 0, 0, COUNT(1) " to 65536", "time steps T of a minibatch", FIELD(seq)},
+    {"batch", TYPE_INT, ROLE_FIXED, 1, 65536, 0, 0, COUNT(1) " to 65536", "rows B of a minibatch",
+     FIELD(batch)},
+    {"seq", TYPE_INT, ROLE_FIXED, 1, 65536, 0, 0, COUNT(1) " to 65536", "time steps T of a minibatch",
+     FIELD(seq)},
     {"keep", TYPE_DOUBLE, ROLE_FIXED, 0, 1, 1, 0, "a number above 0 and at most 1",
      "share of values that dropout keeps (the paper states the dropped share)", FIELD(keep)},
-    {"init", TYPE_DOUBLE, ROLE_FIXED, 0, 1e6, 0, 0, "a number from 0 to 1e6", "initial weights are uniform in [-init, init]",
-     FIELD(init)},
-    {"clip", TYPE_DOUBLE, ROLE_FIXED, 0, 1e30, 1, 0, "a number above 0", "largest global gradient norm", FIELD(clip)},
-    {"lr", TYPE_DOUBLE, ROLE_FIXED, 0, 1e30, 0, 0, "a number from 0", "learning rate of the first epoch", FIELD(lr)},
+    {"init", TYPE_DOUBLE, ROLE_FIXED, 0, 1e6, 0, 0, "a number from 0 to 1e6",
+     "initial weights are uniform in [-init, init]", FIELD(init)},
+    {"clip", TYPE_DOUBLE, ROLE_FIXED, 0, 1e30, 1, 0, "a number above 0", "largest global gradient norm",
+     FIELD(clip)},
+    {"lr", TYPE_DOUBLE, ROLE_FIXED, 0, 1e30, 0, 0, "a number from 0", "learning rate of the first epoch",
+     FIELD(lr)},
     {"epochs", TYPE_INT, ROLE_ANEW, 0, 1e9, 0, 0, COUNT(0) " to 1000000000", "epochs in all", FIELD(epochs)},
-    {"hold", TYPE_INT, ROLE_FIXED, 0, 1e9, 0, 0, COUNT(0) " to 1000000000", "lr is divided after every epoch past this one",
-     FIELD(hold)},
-    {"decay", TYPE_DOUBLE, ROLE_FIXED, 0, 1e30, 1, 0, "a number above 0", "what lr is divided by", FIELD(decay)},
+    {"hold", TYPE_INT, ROLE_FIXED, 0, 1e9, 0, 0, COUNT(0) " to 1000000000",
+     "lr is divided after every epoch past this one", FIELD(hold)},
+    {"decay", TYPE_DOUBLE, ROLE_FIXED, 0, 1e30, 1, 0, "a number above 0", "what lr is divided by",
+     FIELD(decay)},
     {"seed", TYPE_U64, ROLE_FIXED, 0, 0, 0, 0, "a whole number from 0 to 18446744073709551615",
      "seed of the initial weights and the masks", FIELD(seed)},
     {"dropout-sites", TYPE_CHOICE, ROLE_FIXED, 0, 0, 0, "nonrecurrent|all|none", "nonrecurrent, all or none",
      "connections that dropout masks", FIELD(sites)},
-    {"backend", TYPE_NAME, ROLE_ANEW, 0, 0, 0, "auto|cpu|cuda|reference", "auto, cpu, cuda or reference", "what computes",
-     FIELD(backend)},
-    {"kernel", TYPE_NAME, ROLE_ANEW, 0, 0, 0, 0, "auto, NAME or FWD/BWD", "recurrence of the cuda backend", FIELD(kernel)},
-    {"precision", TYPE_NAME, ROLE_ANEW, 0, 0, 0, "f32|tf32|bf16", "f32, tf32 or bf16", "arithmetic of the matrix products",
-     FIELD(precision)},
+    {"backend", TYPE_NAME, ROLE_ANEW, 0, 0, 0, "auto|cpu|cuda|reference", "auto, cpu, cuda or reference",
+     "what computes", FIELD(backend)},
+    {"kernel", TYPE_NAME, ROLE_ANEW, 0, 0, 0, 0, "auto, NAME or FWD/BWD", "recurrence of the cuda backend",
+     FIELD(kernel)},
+    {"precision", TYPE_NAME, ROLE_ANEW, 0, 0, 0, "f32|tf32|bf16", "f32, tf32 or bf16",
+     "arithmetic of the matrix products", FIELD(precision)},
     {"eval", TYPE_CHOICE, ROLE_ANEW, 0, 0, 0, "none|valid|test|all", "none, valid, test or all",
      "what is scored: valid after each epoch, valid and test at the end", FIELD(eval)},
-    {"protocol", TYPE_CHOICE, ROLE_ANEW, 0, 0, 0, "zaremba|sequential", "zaremba or sequential", "how splits are scored (SPEC 6)",
-     FIELD(protocol)},
-    {"max-steps", TYPE_INT, ROLE_RUN, 0, 1e15, 0, 0, COUNT(0), "end when this many minibatches are done in all",
-     FIELD(max_steps)},
-    {"threads", TYPE_INT, ROLE_RUN, 1, 1024, 0, 0, COUNT(1) " to 1024", "threads of the cpu backend", FIELD(threads)},
-    {"log-every", TYPE_INT, ROLE_RUN, 1, 1e9, 0, 0, COUNT(1), "minibatches from one step line of the log to the next",
-     FIELD(log_every)},
-    {"save-every", TYPE_DOUBLE, ROLE_RUN, 0, 1e9, 1, 0, "a number of minutes above 0", "also save every so many minutes",
-     FIELD(save_every)},
-    {"data", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a folder, or synthetic", "folder with train.txt, valid.txt, test.txt, or synthetic",
-     FIELD(data)},
-    {"save", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a file", "checkpoint, after each epoch, at the end and on a signal", FIELD(save)},
-    {"save-best", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a file", "checkpoint of the epoch with the lowest valid perplexity",
-     FIELD(save_best)},
-    {"resume", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a checkpoint", "go on from a checkpoint with its settings", FIELD(resume)},
+    {"protocol", TYPE_CHOICE, ROLE_ANEW, 0, 0, 0, "zaremba|sequential", "zaremba or sequential",
+     "how splits are scored (SPEC 6)", FIELD(protocol)},
+    {"max-steps", TYPE_INT, ROLE_RUN, 0, 1e15, 0, 0, COUNT(0),
+     "end when this many minibatches are done in all", FIELD(max_steps)},
+    {"threads", TYPE_INT, ROLE_RUN, 1, 1024, 0, 0, COUNT(1) " to 1024", "threads of the cpu backend",
+     FIELD(threads)},
+    {"log-every", TYPE_INT, ROLE_RUN, 1, 1e9, 0, 0, COUNT(1),
+     "minibatches from one step line of the log to the next", FIELD(log_every)},
+    {"save-every", TYPE_DOUBLE, ROLE_RUN, 0, 1e9, 1, 0, "a number of minutes above 0",
+     "also save every so many minutes", FIELD(save_every)},
+    {"data", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a folder, or synthetic",
+     "folder with train.txt, valid.txt, test.txt, or synthetic", FIELD(data)},
+    {"save", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a file",
+     "checkpoint, after each epoch, at the end and on a signal", FIELD(save)},
+    {"save-best", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a file",
+     "checkpoint of the epoch with the lowest valid perplexity", FIELD(save_best)},
+    {"resume", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a checkpoint", "go on from a checkpoint with its settings",
+     FIELD(resume)},
     {"log-json", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a file", "log, one JSON object per line", FIELD(log_json)},
-    {"init-weights", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a safetensors file", "start from these weights", FIELD(init_weights)},
+    {"init-weights", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a safetensors file", "start from these weights",
+     FIELD(init_weights)},
 };
 
-int settings_count(void) { return (int)(sizeof list / sizeof list[0]); }
-const SettingInfo *settings_info(int i) { return &list[i]; }
+int settings_count(void)
+{
+    return (int)(sizeof list / sizeof list[0]);
+}
+const SettingInfo *settings_info(int i)
+{
+    return &list[i];
+}
 
 static bool same_name(const char *a, const char *b)
 {
@@ -116,7 +133,10 @@ void settings_defaults(Settings *s)
 
 /* ---- one setting: parse, print, compare ---- */
 
-static void *field(const Settings *s, int i) { return (char *)s + list[i].offset; }
+static void *field(const Settings *s, int i)
+{
+    return (char *)s + list[i].offset;
+}
 
 /* Position of value in "a|b|c", or -1. */
 static int64_t choice_index(const char *choices, const char *value)
@@ -146,7 +166,8 @@ int settings_set(Settings *s, int i, const char *value, Error *e)
     switch (info->type) {
     case TYPE_INT: {
         long long v = strtoll(value, &end, 10);
-        ok = (value[0] >= '0' && value[0] <= '9') && !*end && !errno && (double)v >= info->low && (double)v <= info->high;
+        ok = (value[0] >= '0' && value[0] <= '9') && !*end && !errno && (double)v >= info->low &&
+             (double)v <= info->high;
         if (ok) *(int64_t *)field(s, i) = v;
         break;
     }
@@ -158,7 +179,8 @@ int settings_set(Settings *s, int i, const char *value, Error *e)
     }
     case TYPE_DOUBLE: {
         double v = strtod(value, &end);
-        /* strtod takes leading blanks, hexadecimal, "inf" and "nan": a number here starts with a digit or a point. */
+        /* strtod takes leading blanks, hexadecimal, "inf" and "nan": a number here starts with a digit or a
+         * point. */
         ok = value[0] && strchr("0123456789.", value[0]) && !*end && isfinite(v) && !strpbrk(value, "xX") &&
              (info->low_open ? v > info->low : v >= info->low) && v <= info->high;
         if (ok) *(double *)field(s, i) = v;
@@ -223,6 +245,12 @@ const char *sites_name(int64_t sites)
     return name[sites];
 }
 
-const char *protocol_name(int64_t protocol) { return protocol == PROTOCOL_ZAREMBA ? "zaremba" : "sequential"; }
+const char *protocol_name(int64_t protocol)
+{
+    return protocol == PROTOCOL_ZAREMBA ? "zaremba" : "sequential";
+}
 
-int sites_count(int64_t sites, int64_t L) { return (int)(sites == SITES_ALL ? 2 * L + 1 : L + 1); }
+int sites_count(int64_t sites, int64_t L)
+{
+    return (int)(sites == SITES_ALL ? 2 * L + 1 : L + 1);
+}

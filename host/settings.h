@@ -1,5 +1,5 @@
-/* settings: every choice of a run, once. The list below is what the command line parses, what a checkpoint's metadata and the
- * log's run line record, and what --resume compares, so that these cannot part. */
+/* settings: every choice of a run, once. The list below is what the command line parses, what a checkpoint's
+ * metadata and the log's run line record, and what --resume compares, so that these cannot part. */
 #ifndef PLSTM_SETTINGS_H
 #define PLSTM_SETTINGS_H
 
@@ -65,14 +65,16 @@ int settings_find(const char *name);
 /* Preset small, seed 1, everything else as SPEC 8's defaults. */
 void settings_defaults(Settings *s);
 
-/* Sets the preset's fields and leaves the others. EXIT_USAGE names the presets. Call it before settings_set: an option beats the
- * preset wherever it stands on the command line. */
+/* Sets the preset's fields and leaves the others. EXIT_USAGE names the presets. Call it before settings_set:
+ * an option beats the preset wherever it stands on the command line. */
 int settings_preset(Settings *s, const char *name, Error *e);
 
-/* Parses value into setting i and marks it given. Strings are kept by reference. EXIT_USAGE: "--keep takes ..., not 'x'". */
+/* Parses value into setting i and marks it given. Strings are kept by reference. EXIT_USAGE: "--keep takes
+ * ..., not 'x'". */
 int settings_set(Settings *s, int i, const char *value, Error *e);
 
-/* Setting i in its canonical spelling (doubles as %.17g, choices by name, u64 in decimal), empty for a NULL path. */
+/* Setting i in its canonical spelling (doubles as %.17g, choices by name, u64 in decimal), empty for a NULL
+ * path. */
 void settings_format(const Settings *s, int i, char *out, size_t size);
 
 /* True when setting i has the same value in a and b. */

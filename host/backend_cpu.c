@@ -1,0 +1,950 @@
+/* backend_cpu: float32 on OpenBLAS and OpenMP, the product's backend where no GPU is.
+ *
+ * Work        The products over all T*B positions (input projections, softmax, every weight gradient) are
+ * OpenBLAS sgemm. The recurrence is our own: one parallel region per layer and direction for all T steps,
+ * like a persistent kernel. Partition   A thread owns a contiguous range of blocks of 16 hidden units, that
+ * is 64 rows of W_hh, in both directions. Exchange    Forward h_t, backward dgates_t, written by their owners
+ * in the consumers' layout (k, rows), two buffers in turn. Barrier     One per step, between the last write
+ * of a step's exchange buffer and its first read; double-buffered, so one suffices: a thread can write buffer
+ * t+1 only after all have passed barrier t and so have left buffer t-1. Order       Every sum has a fixed
+ * order for a given thread count: the same thread count gives the same bits. Memory      One block, carved
+ * once by `carve`, which also says its size; nothing is allocated in a step. */
+#include <assert.h>
+#include <math.h>
+#include <omp.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <cblas.h>
+
+#include "../kernels/philox.h"
+#include "backend_cpu.h"
+
+enum {
+    LANES = 16,      /* hidden units of a block: one 512-bit vector, or two or four shorter ones */
+    GATES = 4,       /* i, f, g, o */
+    SUM_CHUNK = 8192 /* elements whose squares are summed in float32 before they join a double */
+};
+
+/* Batch rows of a register tile: accumulators must stay in registers beside the weights. */
+#if defined(__AVX512F__)
+enum { TILE_ROWS = 24 };
+#elif defined(__AVX__)
+enum { TILE_ROWS = 6 };
+#else
+enum { TILE_ROWS = 3 };
+#endif
+
+typedef float Vec __attribute__((vector_size(LANES * sizeof(float))));
+
+struct Backend {
+    BackendConfig config;
+    Window w;
+    int64_t blocks; /* of LANES units */
+    double nats, grad_norm;
+    int64_t distinct; /* ids in the window: rows of the encoder's gradient that are defined */
+
+    float **param, **grad;   /* [count] into params, grads */
+    float *params, *grads;   /* all tensors, each 64-byte aligned */
+    float **h, **c, **gates; /* [L] (T+1,B,H), (T+1,B,H), (T*B,4H) */
+    float **x;     /* [L+1] (T*B,H): masked inputs; where nothing is masked x[l+1] is h[l] from row 1 on */
+    float **x_own; /* [L+1] the buffers behind x */
+    float **hm;    /* [L] (T*B,H) masked h_{t-1}, only with SITES_ALL */
+    float *dy;     /* (T*B,H) */
+    float *logits; /* (T*B,V) */
+    double *token_nats;       /* (T*B) */
+    float *state_h, *state_c; /* (L,B,H) */
+    float *bias;              /* (4H) b_ih + b_hh of the layer at hand */
+    float
+        *packed; /* (blocks,4,H,16) or (blocks,4H,16): W_hh of the layer at hand in the recurrence's order */
+    float *exchange[2];                        /* (tiles, H or 4H, rows of a tile) */
+    float *carry;                              /* (B,blocks*16): dc of the next step times its f */
+    float *bias_part;                          /* (threads,V): column sums of dlogits */
+    double *partial;                           /* sums of squares, one per chunk */
+    int32_t *slot_of_id;                       /* (V) position in first/last, -1: not in this window */
+    int32_t *id_of_slot, *first, *last, *next; /* (T*B): positions of each distinct id, in order */
+    struct Arrival {
+        _Atomic unsigned epoch;
+        char pad[60];
+    } * arrival; /* [threads] */
+    void *memory;
+    size_t memory_bytes;
+};
+
+/* ---- memory ---- */
+
+typedef struct Arena {
+    char *base;
+    size_t used;
+} Arena;
+
+static void *take(Arena *a, int64_t n, size_t size)
+{
+    size_t at = a->used;
+    a->used += ((size_t)n * size + 63) & ~(size_t)63;
+    return a->base ? a->base + at : NULL;
+}
+
+static float *take_floats(Arena *a, int64_t n)
+{
+    return take(a, n, sizeof(float));
+}
+
+static int64_t positions(const BackendConfig *g)
+{
+    return g->T * g->B;
+}
+static int64_t blocks_of(const ModelShape *s)
+{
+    return (s->H + LANES - 1) / LANES;
+}
+static int64_t chunks_of(int64_t n)
+{
+    return (n + SUM_CHUNK - 1) / SUM_CHUNK;
+}
+
+/* Sets every pointer of *b, or, with a->base NULL, only counts. */
+static void carve(Backend *b, Arena *a)
+{
+    const BackendConfig *g = &b->config;
+    int64_t V = g->shape.V, H = g->shape.H, L = g->shape.L, N = positions(g), B = g->B;
+    int64_t blocks = blocks_of(&g->shape), rows = B + TILE_ROWS; /* tiles of rows are padded */
+    int count = params_count(&g->shape);
+    float **param = take(a, count, sizeof *b->param), **grad = take(a, count, sizeof *b->grad);
+    float **h = take(a, L, sizeof *b->h), **c = take(a, L, sizeof *b->c),
+          **gates = take(a, L, sizeof *b->gates);
+    float **x = take(a, L + 1, sizeof *b->x), **x_own = take(a, L + 1, sizeof *b->x_own),
+          **hm = take(a, L, sizeof *b->hm);
+    int64_t chunks = 0;
+    for (int k = 0; k < count; k++) {
+        int64_t n = param_info(&g->shape, k).n;
+        float *p = take_floats(a, n), *d = g->train ? take_floats(a, n) : NULL;
+        chunks += k == PARAM_ENCODER ? N * chunks_of(H) : chunks_of(n);
+        if (a->base) param[k] = p, grad[k] = d;
+    }
+    for (int64_t l = 0; l <= L; l++) {
+        float *own = take_floats(a, N * H);
+        if (a->base) x_own[l] = x[l] = own;
+        if (l == L) break;
+        float *hl = take_floats(a, (N + B) * H), *cl = take_floats(a, (N + B) * H),
+              *gl = take_floats(a, 4 * N * H);
+        float *ml = g->train && g->sites == SITES_ALL ? take_floats(a, N * H) : NULL;
+        if (a->base) h[l] = hl, c[l] = cl, gates[l] = gl, hm[l] = ml;
+    }
+    b->param = param, b->grad = grad, b->h = h, b->c = c, b->gates = gates, b->x = x, b->x_own = x_own,
+    b->hm = hm;
+    b->dy = g->train ? take_floats(a, N * H) : NULL;
+    b->logits = take_floats(a, N * V);
+    b->token_nats = take(a, N, sizeof(double));
+    b->state_h = take_floats(a, L * B * H), b->state_c = take_floats(a, L * B * H);
+    b->bias = take_floats(a, 4 * H);
+    b->packed = take_floats(a, blocks * GATES * H * LANES);
+    for (int i = 0; i < 2; i++) b->exchange[i] = take_floats(a, rows * (g->train ? GATES * H : H));
+    b->carry = take_floats(a, B * blocks * LANES);
+    b->bias_part = g->train ? take_floats(a, g->threads * V) : NULL;
+    b->partial = g->train ? take(a, chunks, sizeof(double)) : NULL;
+    b->slot_of_id = take(a, V, sizeof(int32_t));
+    b->id_of_slot = take(a, N, sizeof(int32_t)), b->first = take(a, N, sizeof(int32_t));
+    b->last = take(a, N, sizeof(int32_t)), b->next = take(a, N, sizeof(int32_t));
+    b->arrival = take(a, g->threads, sizeof *b->arrival);
+}
+
+static size_t cpu_bytes(const BackendConfig *g)
+{
+    Backend b = {.config = *g};
+    Arena a = {NULL, 0};
+    carve(&b, &a);
+    return a.used;
+}
+
+static void cpu_close(Backend *b)
+{
+    if (!b) return;
+    if (b->memory) munmap(b->memory, b->memory_bytes);
+    free(b);
+}
+
+static int cpu_open(const BackendConfig *g, Backend **out, Error *e)
+{
+    Backend *b = calloc(1, sizeof *b);
+    if (!b) return error_set(e, EXIT_FAILED, "the cpu backend ran out of memory");
+    b->config = *g;
+    b->memory_bytes = cpu_bytes(g);
+    b->memory = mmap(NULL, b->memory_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (b->memory == MAP_FAILED) {
+        b->memory = NULL;
+        size_t bytes = b->memory_bytes;
+        cpu_close(b);
+        return error_set(e, EXIT_FAILED, "the cpu backend could not allocate %zu bytes", bytes);
+    }
+    madvise(b->memory, b->memory_bytes, MADV_HUGEPAGE); /* fewer TLB misses; a refusal costs only speed */
+    Arena a = {b->memory, 0};
+    carve(b, &a);
+    b->blocks = blocks_of(&g->shape);
+    for (int64_t v = 0; v < g->shape.V; v++) b->slot_of_id[v] = -1;
+    omp_set_dynamic(0);
+    omp_set_num_threads(g->threads);
+    openblas_set_num_threads(g->threads);
+    *out = b;
+    return EXIT_DONE;
+}
+
+static void cpu_describe(const Backend *b, char *out, size_t size)
+{
+    char build[64];
+    snprintf(build, sizeof build, "%s", openblas_get_config()); /* "OpenBLAS 0.3.21 ..." */
+    char *blank = strchr(build, ' ');
+    blank = blank ? strchr(blank + 1, ' ') : NULL;
+    if (blank) *blank = 0;
+    snprintf(out, size, "CPU, %s %s, %d thread%s", build, openblas_get_corename(), b->config.threads,
+             b->config.threads == 1 ? "" : "s");
+}
+
+/* ---- parameters and state ---- */
+
+static int64_t param_elements(const Backend *b, int k)
+{
+    return param_info(&b->config.shape, k).n;
+}
+
+static int cpu_param_set(Backend *b, int k, const float *src, Error *e)
+{
+    (void)e;
+    memcpy(b->param[k], src, (size_t)param_elements(b, k) * sizeof *src);
+    return EXIT_DONE;
+}
+
+static int cpu_param_get(Backend *b, int k, float *dst, Error *e)
+{
+    (void)e;
+    memcpy(dst, b->param[k], (size_t)param_elements(b, k) * sizeof *dst);
+    return EXIT_DONE;
+}
+
+static int cpu_grad_get(Backend *b, int k, float *dst, Error *e)
+{
+    (void)e;
+    int64_t H = b->config.shape.H;
+    if (k != PARAM_ENCODER) {
+        memcpy(dst, b->grad[k], (size_t)param_elements(b, k) * sizeof *dst);
+        return EXIT_DONE;
+    }
+    memset(dst, 0, (size_t)param_elements(b, k) * sizeof *dst);
+    for (int64_t s = 0; s < b->distinct; s++) {
+        int64_t at = b->id_of_slot[s] * H;
+        memcpy(dst + at, b->grad[k] + at, (size_t)H * sizeof *dst);
+    }
+    return EXIT_DONE;
+}
+
+static void copy_or_zero(float *to, const float *from, int64_t n)
+{
+    if (from) memcpy(to, from, (size_t)n * sizeof *to);
+    else memset(to, 0, (size_t)n * sizeof *to);
+}
+
+static int cpu_state_set(Backend *b, int64_t B, const float *h, const float *c, Error *e)
+{
+    (void)e;
+    assert(B <= b->config.B);
+    copy_or_zero(b->state_h, h, b->config.shape.L * B * b->config.shape.H);
+    copy_or_zero(b->state_c, c, b->config.shape.L * B * b->config.shape.H);
+    return EXIT_DONE;
+}
+
+static int cpu_state_get(Backend *b, int64_t B, float *h, float *c, Error *e)
+{
+    (void)e;
+    memcpy(h, b->state_h, (size_t)(b->config.shape.L * B * b->config.shape.H) * sizeof *h);
+    memcpy(c, b->state_c, (size_t)(b->config.shape.L * B * b->config.shape.H) * sizeof *c);
+    return EXIT_DONE;
+}
+
+/* ---- arithmetic of one value, written so that a loop over lanes vectorises; a NaN passes through ---- */
+
+/* exp by Cody and Waite's reduction and a polynomial of degree 6 (coefficients: Cephes expf); within 2 ulp on
+ * [-87, 88]. Beyond, the argument is clamped: exp(-87) and exp(88) are as good as 0 and infinity for a
+ * sigmoid or a softmax term. */
+static inline float exp_f32(float x)
+{
+    x = x > 88.0f ? 88.0f : x;
+    x = x < -87.0f ? -87.0f : x;
+    float shifted =
+        x * 1.44269504088896341f + 12582912.0f; /* 1.5 * 2^23: the sum's low bits are round(x / ln 2) */
+    float n = shifted - 12582912.0f;
+    float r = x - n * 0.693359375f - n * -2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    union {
+        float f;
+        int32_t i;
+    } s = {.f = shifted};
+    s.i = (int32_t)((uint32_t)s.i << 23) + 0x3F800000; /* 2^n */
+    return p * s.f;
+}
+
+static inline float sigmoid_f32(float x)
+{
+    return 1.0f / (1.0f + exp_f32(-x));
+}
+
+/* Below 0.625 an odd polynomial (Cephes tanhf) keeps the relative error at an ulp or two; above, 1 - 2/(1 +
+ * e^2x). */
+static inline float tanh_f32(float x)
+{
+    float z = x * x;
+    float p = -5.70498872745e-3f;
+    p = p * z + 2.06390887954e-2f;
+    p = p * z - 5.37397155531e-2f;
+    p = p * z + 1.33314422036e-1f;
+    p = p * z - 3.33332819422e-1f;
+    float small = p * z * x + x;
+    float large = 1.0f - 2.0f / (1.0f + exp_f32(2.0f * x));
+    float magnitude = x < 0 ? -x : x;
+    return magnitude < 0.625f ? small : large;
+}
+
+/* ---- masks: SPEC 2, sixteen Philox blocks at a time ---- */
+
+/* The kept bits of 16 groups of four: bits[j] for block q + j. */
+static inline void mask_16_quads(const MaskKey *key, uint64_t q, uint32_t word[4][LANES])
+{
+    uint32_t c0[LANES], c1[LANES], c2[LANES], c3[LANES];
+    for (int j = 0; j < LANES; j++) {
+        c0[j] = (uint32_t)(q + (uint64_t)j), c1[j] = (uint32_t)((q + (uint64_t)j) >> 32);
+        c2[j] = (uint32_t)key->sub, c3[j] = (uint32_t)(key->sub >> 32);
+    }
+    uint32_t k0 = (uint32_t)key->seed, k1 = (uint32_t)(key->seed >> 32);
+    for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u)
+        for (int j = 0; j < LANES; j++) {
+            uint64_t p0 = (uint64_t)0xD2511F53u * c0[j], p1 = (uint64_t)0xCD9E8D57u * c2[j];
+            uint32_t n0 = (uint32_t)(p1 >> 32) ^ c1[j] ^ k0, n2 = (uint32_t)(p0 >> 32) ^ c3[j] ^ k1;
+            c0[j] = n0, c1[j] = (uint32_t)p1, c2[j] = n2, c3[j] = (uint32_t)p0;
+        }
+    memcpy(word[0], c0, sizeof c0), memcpy(word[1], c1, sizeof c1);
+    memcpy(word[2], c2, sizeof c2), memcpy(word[3], c3, sizeof c3);
+}
+
+/* to[u] = D(from[u]) for units 0..H-1 of element row t*B + b; to may be from. */
+static void mask_row(const MaskKey *key, int64_t row, int64_t H, const float *from, float *to)
+{
+    uint64_t q = (uint64_t)(row * mask_pitch(H)) >> 2;
+    for (int64_t u = 0; u < H; u += 4 * LANES, q += LANES) {
+        uint32_t word[4][LANES];
+        mask_16_quads(key, q, word);
+        int64_t n = H - u < 4 * LANES ? H - u : 4 * LANES;
+        float factor[4 * LANES];
+        for (int j = 0; j < LANES; j++)
+            for (int i = 0; i < 4; i++) factor[4 * j + i] = word[i][j] < key->bound ? key->scale : 0.0f;
+        for (int64_t i = 0; i < n; i++) to[u + i] = from[u + i] * factor[i];
+    }
+}
+
+/* Whether this window's site is masked at all, and its key. keep = 1 keeps every element at scale 1. */
+static bool masked(const Backend *b, int site, MaskKey *key)
+{
+    const BackendConfig *g = &b->config;
+    int sites = sites_count(g->sites, g->shape.L);
+    if (!b->w.train || g->sites == SITES_NONE || g->keep == 1.0 || site >= sites) return false;
+    *key = mask_key(g->seed, b->w.step, sites, site, g->keep);
+    return true;
+}
+
+static int recurrent_site(const Backend *b, int64_t l)
+{
+    return (int)(b->config.shape.L + 1 + l);
+}
+
+/* D_site over all positions; to may be from. */
+static void mask_positions(const Backend *b, int site, const float *from, float *to)
+{
+    MaskKey key;
+    int64_t N = b->w.T * b->w.B, H = b->config.shape.H;
+    if (masked(b, site, &key)) {
+#pragma omp parallel for schedule(static)
+        for (int64_t n = 0; n < N; n++) mask_row(&key, n, H, from + n * H, to + n * H);
+    } else if (to != from) {
+        memcpy(to, from, (size_t)(N * H) * sizeof *to);
+    }
+}
+
+/* ---- matrix products over all positions ---- */
+
+/* C (m,n) = op(A) op(B), row-major, op(A) is (m,k). */
+static void sgemm(bool a_t, bool b_t, int64_t m, int64_t n, int64_t k, const float *A, const float *B,
+                  float *C)
+{
+    cblas_sgemm(CblasRowMajor, a_t ? CblasTrans : CblasNoTrans, b_t ? CblasTrans : CblasNoTrans, (blasint)m,
+                (blasint)n, (blasint)k, 1.0f, A, (blasint)(a_t ? m : k), B, (blasint)(b_t ? k : n), 0.0f, C,
+                (blasint)n);
+}
+
+/* ---- the recurrence's own product: out (R,16) = a (K,R)^T w (K,16), for R rows held in registers ---- */
+
+typedef void TileFunction(int64_t K, const float *a, const float *w, float *out);
+
+#define TILE(R)                                                                                              \
+    static void tile_##R(int64_t K, const float *a, const float *w, float *out)                              \
+    {                                                                                                        \
+        Vec sum[R];                                                                                          \
+        for (int r = 0; r < R; r++) sum[r] = (Vec){0};                                                       \
+        for (int64_t k = 0; k < K; k++) {                                                                    \
+            Vec wk = *(const Vec *)(w + k * LANES);                                                          \
+            _Pragma("GCC unroll 24") for (int r = 0; r < R; r++) sum[r] += a[k * R + r] * wk;                \
+        }                                                                                                    \
+        for (int r = 0; r < R; r++) *(Vec *)(out + r * LANES) = sum[r];                                      \
+    }
+TILE(1)
+TILE(2) TILE(3)
+#if defined(__AVX__)
+    TILE(4) TILE(5) TILE(6)
+#endif
+#if defined(__AVX512F__)
+        TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14) TILE(15) TILE(16) TILE(17)
+            TILE(18) TILE(19) TILE(20) TILE(21) TILE(22) TILE(23) TILE(24)
+#endif
+
+                static TileFunction *const tile_of_rows[TILE_ROWS + 1] = {
+                    NULL,    tile_1,  tile_2,  tile_3,
+#if defined(__AVX__)
+                    tile_4,  tile_5,  tile_6,
+#endif
+#if defined(__AVX512F__)
+                    tile_7,  tile_8,  tile_9,  tile_10, tile_11, tile_12, tile_13, tile_14, tile_15,
+                    tile_16, tile_17, tile_18, tile_19, tile_20, tile_21, tile_22, tile_23, tile_24,
+#endif
+};
+
+/* How the batch is cut into tiles of equal height; the last one is padded with rows of zeros. */
+typedef struct Tiling {
+    int64_t tiles, rows; /* rows of a tile */
+} Tiling;
+
+static Tiling tiling_of(int64_t B)
+{
+    int64_t tiles = (B + TILE_ROWS - 1) / TILE_ROWS;
+    return (Tiling){tiles, (B + tiles - 1) / tiles};
+}
+
+/* W_hh (4H,H) into (block, gate, k, 16 units): forward's order. Units past H are zero. */
+static void pack_forward(const Backend *b, const float *w_hh, float *packed, int64_t first, int64_t end)
+{
+    int64_t H = b->config.shape.H;
+    for (int64_t block = first; block < end; block++)
+        for (int64_t gate = 0; gate < GATES; gate++) {
+            float *to = packed + (block * GATES + gate) * H * LANES;
+            for (int64_t j = 0; j < LANES; j++) {
+                int64_t u = block * LANES + j;
+                const float *from = w_hh + (gate * H + u) * H;
+                for (int64_t k = 0; k < H; k++) to[k * LANES + j] = u < H ? from[k] : 0.0f;
+            }
+        }
+}
+
+/* W_hh (4H,H) into (block, row of 4H, 16 units): backward's order. */
+static void pack_backward(const Backend *b, const float *w_hh, float *packed, int64_t first, int64_t end)
+{
+    int64_t H = b->config.shape.H;
+    for (int64_t block = first; block < end; block++) {
+        int64_t u = block * LANES, n = H - u < LANES ? H - u : LANES;
+        float *to = packed + block * GATES * H * LANES;
+        for (int64_t k = 0; k < GATES * H; k++, to += LANES) {
+            memcpy(to, w_hh + k * H + u, (size_t)n * sizeof *to);
+            for (int64_t j = n; j < LANES; j++) to[j] = 0.0f;
+        }
+    }
+}
+
+/* All threads of the team meet: thread `me` has finished step number `epoch` (1, 2, ...). */
+static void team_barrier(Backend *b, int me, int team, unsigned epoch)
+{
+    atomic_store_explicit(&b->arrival[me].epoch, epoch, memory_order_release);
+    for (int other = 0; other < team; other++)
+        for (int polls = 0; atomic_load_explicit(&b->arrival[other].epoch, memory_order_acquire) < epoch;
+             polls++) {
+            if (polls < 4096) __builtin_ia32_pause();
+            else sched_yield(); /* more threads than cores: let the late one run */
+        }
+}
+
+static void team_reset(Backend *b)
+{
+    for (int i = 0; i < b->config.threads; i++)
+        atomic_store_explicit(&b->arrival[i].epoch, 0, memory_order_relaxed);
+}
+
+/* A unit block's slice of a (.., H) row into 16 lanes and back; lanes past H read as zero. */
+static inline void lanes_load(float lanes[LANES], const float *from, int64_t n)
+{
+    if (n == LANES) {
+        memcpy(lanes, from, LANES * sizeof *lanes);
+        return;
+    }
+    for (int64_t j = 0; j < LANES; j++) lanes[j] = j < n ? from[j] : 0.0f;
+}
+
+static inline void lanes_store(float *to, const float lanes[LANES], int64_t n)
+{
+    if (n == LANES) memcpy(to, lanes, LANES * sizeof *lanes);
+    else memcpy(to, lanes, (size_t)n * sizeof *lanes);
+}
+
+/* Factors of units u..u+15 of element row `row`: the recurrent sites of SITES_ALL draw theirs a block at a
+ * time. */
+static void mask_lanes(const MaskKey *key, int64_t row, int64_t H, int64_t u, float factor[LANES])
+{
+    for (int64_t j = 0; j < LANES; j += 4) {
+        unsigned kept = u + j < H ? mask_quad(key, row, H, u + j) : 0;
+        for (int i = 0; i < 4; i++) factor[j + i] = kept >> i & 1 ? key->scale : 0.0f;
+    }
+}
+
+/* Writes 16 units of one batch row into an exchange buffer (tile, k, row of tile), at unit or gate row k. */
+static inline void exchange_put(float *exchange, Tiling t, int64_t K, int64_t row, int64_t k,
+                                const float *lanes, int64_t n)
+{
+    float *to = exchange + (row / t.rows * K + k) * t.rows + row % t.rows;
+    for (int64_t j = 0; j < n; j++) to[j * t.rows] = lanes[j];
+}
+
+/* ---- forward ---- */
+
+static int cpu_window_begin(Backend *b, const Window *w, Error *e)
+{
+    (void)e;
+    assert(w->B <= b->config.B && w->T * w->B <= positions(&b->config));
+    assert(!w->train || b->config.train);
+    b->w = *w;
+    b->grad_norm = 0;
+    return EXIT_DONE;
+}
+
+static int cpu_embedding_forward(Backend *b, Error *e)
+{
+    (void)e;
+    MaskKey key;
+    bool mask = masked(b, 0, &key);
+    int64_t N = b->w.T * b->w.B, H = b->config.shape.H;
+    const float *encoder = b->param[PARAM_ENCODER];
+    float *x = b->x[0] = b->x_own[0];
+#pragma omp parallel for schedule(static)
+    for (int64_t n = 0; n < N; n++) {
+        const float *from = encoder + b->w.x[n] * H;
+        if (mask) mask_row(&key, n, H, from, x + n * H);
+        else memcpy(x + n * H, from, (size_t)H * sizeof *x);
+    }
+    return EXIT_DONE;
+}
+
+/* One unit block of one step: sum holds W_hh h_{t-1} of the tile's rows, (4, rows, 16). Leaves gates, c, h of
+ * step t. */
+static void forward_cell(Backend *b, int64_t l, int64_t t, int64_t block, int64_t row0, int64_t rows,
+                         int64_t pitch, const float *sum, float *exchange, Tiling tiling,
+                         const MaskKey *recurrent)
+{
+    int64_t H = b->config.shape.H, B = b->w.B, u = block * LANES, n = H - u < LANES ? H - u : LANES;
+    float bias[GATES][LANES];
+    for (int gate = 0; gate < GATES; gate++) lanes_load(bias[gate], b->bias + gate * H + u, n);
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t at = t * B + row0 + r;
+        float *gates = b->gates[l] + at * GATES * H + u;
+        float a[GATES][LANES], c[LANES], h[LANES];
+        for (int gate = 0; gate < GATES; gate++) {
+            lanes_load(a[gate], gates + gate * H, n);
+            for (int j = 0; j < LANES; j++) a[gate][j] += sum[(gate * pitch + r) * LANES + j] + bias[gate][j];
+        }
+        lanes_load(c, b->c[l] + at * H + u, n);
+        for (int j = 0; j < LANES; j++) {
+            a[0][j] = sigmoid_f32(a[0][j]);
+            a[1][j] = sigmoid_f32(a[1][j]);
+            a[2][j] = tanh_f32(a[2][j]);
+            a[3][j] = sigmoid_f32(a[3][j]);
+            c[j] = a[1][j] * c[j] + a[0][j] * a[2][j];
+            h[j] = a[3][j] * tanh_f32(c[j]);
+        }
+        for (int gate = 0; gate < GATES; gate++) lanes_store(gates + gate * H, a[gate], n);
+        lanes_store(b->c[l] + (at + B) * H + u, c, n);
+        lanes_store(b->h[l] + (at + B) * H + u, h, n);
+        if (recurrent && t + 1 < b->w.T) { /* what step t+1 reads through W_hh */
+            float factor[LANES];
+            mask_lanes(recurrent, at + B, H, u, factor);
+            for (int j = 0; j < LANES; j++) h[j] *= factor[j];
+            lanes_store(b->hm[l] + (at + B) * H + u, h, n);
+        }
+        exchange_put(exchange, tiling, H, row0 + r, u, h, n);
+    }
+}
+
+static int cpu_layer_forward(Backend *b, int64_t l, Error *e)
+{
+    (void)e;
+    int64_t H = b->config.shape.H, T = b->w.T, B = b->w.B, N = T * B;
+    const float *w_hh = b->param[param_of_layer(l, PARAM_W_HH)];
+    const float *b_ih = b->param[param_of_layer(l, PARAM_B_IH)],
+                *b_hh = b->param[param_of_layer(l, PARAM_B_HH)];
+    MaskKey recurrent_key;
+    const MaskKey *recurrent = masked(b, recurrent_site(b, l), &recurrent_key) ? &recurrent_key : NULL;
+    Tiling tiling = tiling_of(B);
+    TileFunction *tile = tile_of_rows[tiling.rows];
+
+    sgemm(false, true, N, 4 * H, H, b->x[l], b->param[param_of_layer(l, PARAM_W_IH)], b->gates[l]);
+    for (int64_t j = 0; j < 4 * H; j++) b->bias[j] = b_ih[j] + b_hh[j];
+    memcpy(b->h[l], b->state_h + l * B * H, (size_t)(B * H) * sizeof(float));
+    memcpy(b->c[l], b->state_c + l * B * H, (size_t)(B * H) * sizeof(float));
+    for (int i = 0; i < 2; i++)
+        memset(b->exchange[i], 0, (size_t)(tiling.tiles * tiling.rows * H) * sizeof(float));
+    const float *h0 = b->h[l];
+    if (recurrent) {
+        for (int64_t row = 0; row < B; row++)
+            mask_row(recurrent, row, H, b->h[l] + row * H, b->hm[l] + row * H);
+        h0 = b->hm[l];
+    }
+    for (int64_t row = 0; row < B; row++) exchange_put(b->exchange[0], tiling, H, row, 0, h0 + row * H, H);
+
+    team_reset(b);
+#pragma omp parallel num_threads(b->config.threads)
+    {
+        int me = omp_get_thread_num(), team = omp_get_num_threads();
+        int64_t first = b->blocks * me / team, end = b->blocks * (me + 1) / team;
+        float sum[GATES * TILE_ROWS * LANES] __attribute__((aligned(64)));
+        pack_forward(b, w_hh, b->packed, first, end);
+        for (int64_t t = 0; t < T; t++) {
+            const float *now = b->exchange[t & 1];
+            float *later = b->exchange[~t & 1];
+            for (int64_t block = first; block < end; block++)
+                for (int64_t i = 0; i < tiling.tiles; i++) {
+                    int64_t row0 = i * tiling.rows, rows = B - row0 < tiling.rows ? B - row0 : tiling.rows;
+                    for (int64_t gate = 0; gate < GATES; gate++)
+                        tile(H, now + i * H * tiling.rows, b->packed + (block * GATES + gate) * H * LANES,
+                             sum + gate * tiling.rows * LANES);
+                    forward_cell(b, l, t, block, row0, rows, tiling.rows, sum, later, tiling, recurrent);
+                }
+            if (t + 1 < T) team_barrier(b, me, team, (unsigned)t + 1);
+        }
+    }
+    memcpy(b->state_h + l * B * H, b->h[l] + N * H, (size_t)(B * H) * sizeof(float));
+    memcpy(b->state_c + l * B * H, b->c[l] + N * H, (size_t)(B * H) * sizeof(float));
+
+    MaskKey key;
+    b->x[l + 1] = b->h[l] + B * H;
+    if (masked(b, (int)l + 1, &key)) {
+        b->x[l + 1] = b->x_own[l + 1];
+        mask_positions(b, (int)l + 1, b->h[l] + B * H, b->x[l + 1]);
+    }
+    return EXIT_DONE;
+}
+
+/* Softmax and cross-entropy of one row of logits, in place; returns its nats. With `train` the row becomes
+ * dlogits and is added to bias_sum. */
+static double softmax_row(float *z, const float *bias, int64_t V, int32_t target, bool train, float inverse_B,
+                          float *bias_sum)
+{
+    float top[LANES], total = 0;
+    for (int j = 0; j < LANES; j++) top[j] = -INFINITY;
+    int64_t whole = V - V % LANES;
+    for (int64_t v = 0; v < whole; v += LANES)
+        for (int j = 0; j < LANES; j++) {
+            float a = z[v + j] + bias[v + j];
+            z[v + j] = a;
+            top[j] = a <= top[j] ? top[j] : a; /* a NaN gets through */
+        }
+    for (int64_t v = whole; v < V; v++) {
+        z[v] += bias[v];
+        top[0] = z[v] <= top[0] ? top[0] : z[v];
+    }
+    float m = top[0];
+    for (int j = 1; j < LANES; j++) m = top[j] <= m ? m : top[j];
+    float z_target = z[target];
+
+    /* exp terms are summed 16 lanes wide over stretches of 1024, the stretches in double */
+    double sum = 0;
+    for (int64_t v0 = 0; v0 < V; v0 += 1024) {
+        int64_t end = V - v0 < 1024 ? V : v0 + 1024, stop = v0 + (end - v0) / LANES * LANES;
+        float part[LANES] = {0};
+        for (int64_t v = v0; v < stop; v += LANES)
+            for (int j = 0; j < LANES; j++) {
+                float p = exp_f32(z[v + j] - m);
+                z[v + j] = train ? p : z[v + j];
+                part[j] += p;
+            }
+        total = 0;
+        for (int64_t v = stop; v < end; v++) {
+            float p = exp_f32(z[v] - m);
+            if (train) z[v] = p;
+            total += p;
+        }
+        for (int j = 0; j < LANES; j++) total += part[j];
+        sum += (double)total;
+    }
+    if (train) {
+        float scale = (float)((double)inverse_B / sum);
+        for (int64_t v = 0; v < V; v++) z[v] *= scale;
+        z[target] -= inverse_B;
+        for (int64_t v = 0; v < V; v++) bias_sum[v] += z[v];
+    }
+    return (double)m + log(sum) - (double)z_target;
+}
+
+static int cpu_softmax_forward(Backend *b, Error *e)
+{
+    (void)e;
+    int64_t H = b->config.shape.H, V = b->config.shape.V, N = b->w.T * b->w.B;
+    const float *bias = b->param[param_decoder_bias(&b->config.shape)];
+    float inverse_B = 1.0f / (float)b->w.B; /* the cost is a mean over b, SPEC 5 */
+    bool train = b->w.train;
+    sgemm(false, true, N, V, H, b->x[b->config.shape.L], b->param[param_decoder_weight(&b->config.shape)],
+          b->logits);
+#pragma omp parallel num_threads(b->config.threads)
+    {
+        float *bias_sum = train ? b->bias_part + omp_get_thread_num() * V : NULL;
+        if (train) memset(bias_sum, 0, (size_t)V * sizeof *bias_sum);
+#pragma omp for schedule(static)
+        for (int64_t n = 0; n < N; n++)
+            b->token_nats[n] = softmax_row(b->logits + n * V, bias, V, b->w.y[n], train, inverse_B, bias_sum);
+    }
+    b->nats = 0;
+    for (int64_t n = 0; n < N; n++) b->nats += b->token_nats[n];
+    return EXIT_DONE;
+}
+
+/* The window did not train, so softmax_row left the logits with their bias in place. */
+static int cpu_logits_get(Backend *b, int64_t row, float *dst, Error *e)
+{
+    (void)e;
+    assert(!b->w.train);
+    memcpy(dst, b->logits + row * b->config.shape.V, (size_t)b->config.shape.V * sizeof *dst);
+    return EXIT_DONE;
+}
+
+/* ---- backward ---- */
+
+static int cpu_softmax_backward(Backend *b, Error *e)
+{
+    (void)e;
+    int64_t H = b->config.shape.H, V = b->config.shape.V, L = b->config.shape.L, N = b->w.T * b->w.B;
+    int weight = param_decoder_weight(&b->config.shape), bias = param_decoder_bias(&b->config.shape);
+#pragma omp parallel for schedule(static)
+    for (int64_t v = 0; v < V; v++) {
+        float sum = 0;
+        for (int i = 0; i < b->config.threads; i++) sum += b->bias_part[i * V + v];
+        b->grad[bias][v] = sum;
+    }
+    sgemm(true, false, V, H, N, b->logits, b->x[L], b->grad[weight]);
+    sgemm(false, false, N, H, V, b->logits, b->param[weight], b->dy);
+    mask_positions(b, (int)L, b->dy, b->dy);
+    return EXIT_DONE;
+}
+
+/* One unit block of one step of the backward recurrence. sum (rows,16) holds W_hh^T dgates_{t+1}, or is NULL
+ * at the last step. */
+static void backward_cell(Backend *b, int64_t l, int64_t t, int64_t block, int64_t row0, int64_t rows,
+                          const float *sum, float *exchange, Tiling tiling, const MaskKey *recurrent)
+{
+    int64_t H = b->config.shape.H, B = b->w.B, u = block * LANES, n = H - u < LANES ? H - u : LANES;
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t at = t * B + row0 + r;
+        float *gates = b->gates[l] + at * GATES * H + u;
+        float *carry = b->carry + ((row0 + r) * b->blocks + block) * LANES;
+        float a[GATES][LANES], c[LANES], c_before[LANES], dh[LANES], da[GATES][LANES];
+        for (int gate = 0; gate < GATES; gate++) lanes_load(a[gate], gates + gate * H, n);
+        lanes_load(c, b->c[l] + (at + B) * H + u, n);
+        lanes_load(c_before, b->c[l] + at * H + u, n);
+        lanes_load(dh, b->dy + at * H + u, n);
+        if (sum) {
+            float factor[LANES];
+            if (recurrent) mask_lanes(recurrent, at + B, H, u, factor);
+            for (int j = 0; j < LANES; j++) dh[j] += sum[r * LANES + j] * (recurrent ? factor[j] : 1.0f);
+        }
+        for (int j = 0; j < LANES; j++) {
+            float tc = tanh_f32(c[j]);
+            float dc = dh[j] * a[3][j] * (1.0f - tc * tc) + (sum ? carry[j] : 0.0f);
+            da[0][j] = dc * a[2][j] * a[0][j] * (1.0f - a[0][j]);
+            da[1][j] = dc * c_before[j] * a[1][j] * (1.0f - a[1][j]);
+            da[2][j] = dc * a[0][j] * (1.0f - a[2][j] * a[2][j]);
+            da[3][j] = dh[j] * tc * a[3][j] * (1.0f - a[3][j]);
+            carry[j] = dc * a[1][j];
+        }
+        for (int gate = 0; gate < GATES; gate++) {
+            lanes_store(gates + gate * H, da[gate], n);
+            if (t > 0) exchange_put(exchange, tiling, GATES * H, row0 + r, gate * H + u, da[gate], n);
+        }
+    }
+}
+
+static int cpu_layer_backward(Backend *b, int64_t l, Error *e)
+{
+    (void)e;
+    int64_t H = b->config.shape.H, T = b->w.T, B = b->w.B, N = T * B;
+    MaskKey recurrent_key;
+    const MaskKey *recurrent = masked(b, recurrent_site(b, l), &recurrent_key) ? &recurrent_key : NULL;
+    Tiling tiling = tiling_of(B);
+    TileFunction *tile = tile_of_rows[tiling.rows];
+    for (int i = 0; i < 2; i++)
+        memset(b->exchange[i], 0, (size_t)(tiling.tiles * tiling.rows * GATES * H) * sizeof(float));
+
+    team_reset(b);
+#pragma omp parallel num_threads(b->config.threads)
+    {
+        int me = omp_get_thread_num(), team = omp_get_num_threads();
+        int64_t first = b->blocks * me / team, end = b->blocks * (me + 1) / team;
+        float sum[TILE_ROWS * LANES] __attribute__((aligned(64)));
+        pack_backward(b, b->param[param_of_layer(l, PARAM_W_HH)], b->packed, first, end);
+        for (int64_t t = T - 1; t >= 0; t--) {
+            const float *now = b->exchange[t & 1];
+            float *earlier = b->exchange[~t & 1];
+            bool last = t == T - 1;
+            for (int64_t block = first; block < end; block++)
+                for (int64_t i = 0; i < tiling.tiles; i++) {
+                    int64_t row0 = i * tiling.rows, rows = B - row0 < tiling.rows ? B - row0 : tiling.rows;
+                    if (!last)
+                        tile(GATES * H, now + i * GATES * H * tiling.rows,
+                             b->packed + block * GATES * H * LANES, sum);
+                    backward_cell(b, l, t, block, row0, rows, last ? NULL : sum, earlier, tiling, recurrent);
+                }
+            if (t > 0) team_barrier(b, me, team, (unsigned)(T - t));
+        }
+    }
+
+    const float *dgates = b->gates[l];
+    float *db = b->grad[param_of_layer(l, PARAM_B_IH)];
+    sgemm(true, false, 4 * H, H, N, dgates, b->x[l], b->grad[param_of_layer(l, PARAM_W_IH)]);
+    sgemm(true, false, 4 * H, H, N, dgates, recurrent ? b->hm[l] : b->h[l],
+          b->grad[param_of_layer(l, PARAM_W_HH)]);
+#pragma omp parallel for schedule(static)
+    for (int64_t j0 = 0; j0 < 4 * H; j0 += LANES) {
+        int64_t end = 4 * H - j0 < LANES ? 4 * H : j0 + LANES;
+        for (int64_t j = j0; j < end; j++) db[j] = 0.0f;
+        for (int64_t n = 0; n < N; n++)
+            for (int64_t j = j0; j < end; j++) db[j] += dgates[n * 4 * H + j];
+    }
+    memcpy(b->grad[param_of_layer(l, PARAM_B_HH)], db, (size_t)(4 * H) * sizeof *db);
+    sgemm(false, false, N, H, 4 * H, dgates, b->param[param_of_layer(l, PARAM_W_IH)], b->dy);
+    mask_positions(b, (int)l, b->dy, b->dy);
+    return EXIT_DONE;
+}
+
+/* The gradient has at most T*B rows that are not zero: only those are written, normed and applied. Positions
+ * of one word are added in the order of time, whatever the thread. */
+static int cpu_embedding_backward(Backend *b, Error *e)
+{
+    (void)e;
+    int64_t N = b->w.T * b->w.B, H = b->config.shape.H;
+    b->distinct = 0;
+    for (int32_t n = 0; n < N; n++) {
+        int32_t id = b->w.x[n], slot = b->slot_of_id[id];
+        b->next[n] = -1;
+        if (slot < 0) {
+            slot = b->slot_of_id[id] = (int32_t)b->distinct++;
+            b->id_of_slot[slot] = id;
+            b->first[slot] = n;
+        } else {
+            b->next[b->last[slot]] = n;
+        }
+        b->last[slot] = n;
+    }
+#pragma omp parallel for schedule(static)
+    for (int64_t s = 0; s < b->distinct; s++) {
+        float *dw = b->grad[PARAM_ENCODER] + b->id_of_slot[s] * H;
+        memcpy(dw, b->dy + b->first[s] * H, (size_t)H * sizeof *dw);
+        for (int32_t n = b->next[b->first[s]]; n >= 0; n = b->next[n])
+            for (int64_t u = 0; u < H; u++) dw[u] += b->dy[n * H + u];
+        b->slot_of_id[b->id_of_slot[s]] = -1;
+    }
+    return EXIT_DONE;
+}
+
+static double sum_of_squares(const float *g, int64_t n)
+{
+    float part[LANES] = {0}, sum = 0;
+    int64_t whole = n - n % LANES;
+    for (int64_t i = 0; i < whole; i += LANES)
+        for (int j = 0; j < LANES; j++) part[j] += g[i + j] * g[i + j];
+    for (int64_t i = whole; i < n; i++) sum += g[i] * g[i];
+    double total = (double)sum;
+    for (int j = 0; j < LANES; j++) total += (double)part[j];
+    return total;
+}
+
+static int cpu_update(Backend *b, double lr, double clip, Error *e)
+{
+    (void)e;
+    int64_t H = b->config.shape.H, n_partial = b->distinct;
+    int count = params_count(&b->config.shape);
+    const float *dencoder = b->grad[PARAM_ENCODER];
+#pragma omp parallel for schedule(static)
+    for (int64_t s = 0; s < b->distinct; s++)
+        b->partial[s] = sum_of_squares(dencoder + b->id_of_slot[s] * H, H);
+    for (int k = 0; k < count; k++) {
+        if (k == PARAM_ENCODER) continue;
+        int64_t n = param_elements(b, k), chunks = chunks_of(n);
+        double *partial = b->partial + n_partial;
+#pragma omp parallel for schedule(static)
+        for (int64_t i = 0; i < chunks; i++) {
+            int64_t at = i * SUM_CHUNK;
+            partial[i] = sum_of_squares(b->grad[k] + at, n - at < SUM_CHUNK ? n - at : SUM_CHUNK);
+        }
+        n_partial += chunks;
+    }
+    double sum = 0;
+    for (int64_t i = 0; i < n_partial; i++) sum += b->partial[i];
+    b->grad_norm = sqrt(sum);
+    float rate = (float)(b->grad_norm > clip ? lr * (clip / b->grad_norm) : lr);
+
+#pragma omp parallel for schedule(static)
+    for (int64_t s = 0; s < b->distinct; s++) {
+        float *w = b->param[PARAM_ENCODER] + b->id_of_slot[s] * H;
+        const float *dw = dencoder + b->id_of_slot[s] * H;
+        for (int64_t u = 0; u < H; u++) w[u] -= rate * dw[u];
+    }
+    for (int k = 0; k < count; k++) {
+        if (k == PARAM_ENCODER) continue;
+        float *w = b->param[k];
+        const float *dw = b->grad[k];
+        int64_t n = param_elements(b, k);
+#pragma omp parallel for schedule(static)
+        for (int64_t i = 0; i < n; i++) w[i] -= rate * dw[i];
+    }
+    return EXIT_DONE;
+}
+
+static int cpu_window_end(Backend *b, WindowResult *r, double *token_nats, Error *e)
+{
+    (void)e;
+    r->nats = b->nats;
+    r->grad_norm = b->grad_norm;
+    if (token_nats) memcpy(token_nats, b->token_nats, (size_t)(b->w.T * b->w.B) * sizeof *token_nats);
+    return EXIT_DONE;
+}
+
+const BackendOps backend_cpu = {
+    .name = "cpu",
+    .summary = "float32 on OpenBLAS and OpenMP",
+    .bytes = cpu_bytes,
+    .open = cpu_open,
+    .close = cpu_close,
+    .describe = cpu_describe,
+    .param_set = cpu_param_set,
+    .param_get = cpu_param_get,
+    .grad_get = cpu_grad_get,
+    .state_set = cpu_state_set,
+    .state_get = cpu_state_get,
+    .window_begin = cpu_window_begin,
+    .embedding_forward = cpu_embedding_forward,
+    .layer_forward = cpu_layer_forward,
+    .softmax_forward = cpu_softmax_forward,
+    .softmax_backward = cpu_softmax_backward,
+    .layer_backward = cpu_layer_backward,
+    .embedding_backward = cpu_embedding_backward,
+    .update = cpu_update,
+    .window_end = cpu_window_end,
+    .logits_get = cpu_logits_get,
+};
