@@ -127,6 +127,16 @@ def test_two_at_a_time_and_alone():
         expect([mine, mine], 0, "2 passed, 0 failed, 0 skipped", options=["-j", "2", "--alone"])
 
 
+def test_programs_are_told_where_the_build_is():
+    told = 'echo 1..1; [ "$PLSTM" = "$PLSTM_BUILD/plstm" ] && [ "$PLSTM_BUILD" = "$PWD/x" ] && [ "$PLSTM_LONG" = 1 ] && echo ok 1 - told'
+    kept = os.environ.pop("PLSTM", None)
+    try:
+        expect([told], 0, "1 passed, 0 failed, 0 skipped", options=["--build", "x", "--long"])
+    finally:
+        if kept:
+            os.environ["PLSTM"] = kept
+
+
 def test_interrupt_leaves_nothing_behind():
     with tempfile.TemporaryDirectory() as folder:
         program, note = os.path.join(folder, "t"), os.path.join(folder, "pid")

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Runs test programs and adds up their test cases.
 
-    run_tests.py [-j N] [--limit SECONDS] PROGRAM... [--alone PROGRAM...]
+    run_tests.py [--build DIR] [--long] [-j N] [--limit SECONDS] PROGRAM... [--alone PROGRAM...]
 
 A program is an executable or a Python file that prints TAP on its standard output ("1..3", "ok 1 - name", "not ok 2 - name",
 "ok 3 - name # SKIP reason"); cmocka does so by itself under the setting made here, and the reason of its skips is what the
 test printed just before. Those after --alone get the machine to themselves, the others run up to N at a time.
+Programs find in the environment PLSTM_BUILD, the folder of what was built, PLSTM, the program in it (unless the caller says another),
+and PLSTM_LONG=1 when the long lists are wanted.
 
 A program that crashes, runs longer than the limit, ends early, runs no case, or exits with a status that its cases do not explain
 is one more failure. The last line is "N passed, N failed, N skipped"; the exit status is 0 when nothing failed.
@@ -76,8 +78,9 @@ def read_tap(outcome):
 
 
 class Runner:
-    def __init__(self, limit):
+    def __init__(self, limit, environment):
         self.limit = limit
+        self.environment = environment
         self.running = set()
         self.lock = threading.RLock()  # the signal handler takes it too, in whichever frame the main thread is
         self.stopped = False
@@ -85,7 +88,6 @@ class Runner:
     def run(self, program):
         outcome = Outcome(program)
         command = [sys.executable, program] if program.endswith(".py") else [os.path.abspath(program)]
-        environment = dict(os.environ, CMOCKA_MESSAGE_OUTPUT="TAP", PYTHONUNBUFFERED="1", PYTHONDONTWRITEBYTECODE="1")
         status = None
         start = time.monotonic()
         with tempfile.TemporaryFile() as log:
@@ -94,7 +96,7 @@ class Runner:
                     if self.stopped:
                         raise OSError("not started: interrupted")
                     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                                             env=environment, start_new_session=True)
+                                             env=self.environment, start_new_session=True)
                     self.running.add(child)
                 try:
                     status = child.wait(self.limit)
@@ -165,13 +167,20 @@ def show(outcome):
 
 def main():
     parser = argparse.ArgumentParser(allow_abbrev=False, description="Runs TAP test programs and adds up their cases.")
+    parser.add_argument("--build", default="build", metavar="DIR", help="folder of what was built (default build)")
+    parser.add_argument("--long", action="store_true", help="the long lists too; the default limit is then an hour")
     parser.add_argument("-j", type=int, default=1, metavar="N", help="run up to N programs at a time (default 1)")
-    parser.add_argument("--limit", type=float, default=240.0, metavar="SECONDS", help="of one program (default 240)")
+    parser.add_argument("--limit", type=float, metavar="SECONDS", help="of one program (default 240)")
     parser.add_argument("--alone", nargs="+", default=[], metavar="PROGRAM", help="run these one at a time, after the others")
     parser.add_argument("programs", nargs="*", metavar="PROGRAM")
     arguments = parser.parse_args()
 
-    runner = Runner(arguments.limit)
+    build = os.path.abspath(arguments.build)
+    environment = dict(os.environ, CMOCKA_MESSAGE_OUTPUT="TAP", PYTHONUNBUFFERED="1", PYTHONDONTWRITEBYTECODE="1", PLSTM_BUILD=build)
+    environment["PLSTM"] = os.path.abspath(os.environ.get("PLSTM", os.path.join(build, "plstm")))
+    if arguments.long:
+        environment["PLSTM_LONG"] = "1"
+    runner = Runner(arguments.limit or (3600.0 if arguments.long else 240.0), environment)
 
     def interrupted(number, _frame):
         runner.stop()
