@@ -3,7 +3,7 @@
  *
  * 80 content words, 20 fillers, `(` and `)`: V = 102, no special types. 16 states, 6 word classes. At the
  * start of a split the state is 0. Outside a parenthesis comes `(` with probability q = 0.015 (never as the
- * first token nor right after `)`), otherwise a content word w with probability p_s[rank_s(w)], where p_s
+ * first token nor right after `)`), otherwise a content word w with probability p[rank_s(w)], where p
  * falls as i^-1.4 and rank_s is a permutation of the state s; w's class then moves the state by one of 6
  * permutations. Inside comes `)` with probability r = 0.08, otherwise a filler, Zipf as well and the same in
  * all states; the state stays.
