@@ -27,6 +27,16 @@ static bool recorded(int i)
 
 /* ---- tensors of a file ---- */
 
+/* Place of the first value that is infinite or not a number, n when all are finite. */
+static size_t find_not_finite(const float *x, size_t n)
+{
+    int bad = 0; /* one flag over all, so that the loop vectorises */
+    for (size_t i = 0; i < n; i++) bad |= !isfinite(x[i]);
+    size_t i = bad ? 0 : n;
+    while (i < n && isfinite(x[i])) i++;
+    return i;
+}
+
 /* Names of the first tensors of a file, for the sentence about one that is missing. */
 static void list_names(const StFile *f, char *out, size_t size)
 {
@@ -60,13 +70,10 @@ static int find_floats(const StFile *f, const char *name, const int64_t *shape, 
                          st_kind(t->dtype, t->shape, t->rank, found), wanted);
     const float *x = t->data;
     size_t n = t->bytes / sizeof *x;
-    /* One flag over all, so that the loop vectorises; where it is set the place is looked for. */
-    int bad = 0;
-    for (size_t i = 0; i < n; i++) bad |= !isfinite(x[i]);
-    for (size_t i = 0; bad && i < n; i++)
-        if (!isfinite(x[i]))
-            return error_set(e, EXIT_BAD_DATA, "%s: tensor %s: element %zu is %s", path, name, i,
-                             isnan(x[i]) ? "not a number" : "infinite");
+    size_t i = find_not_finite(x, n);
+    if (i < n)
+        return error_set(e, EXIT_BAD_DATA, "%s: tensor %s: element %zu is %s", path, name, i,
+                         isnan(x[i]) ? "not a number" : "infinite");
     *data = x;
     return EXIT_DONE;
 }

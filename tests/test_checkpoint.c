@@ -445,6 +445,29 @@ static void test_bad_metadata(void **state)
     st_close(&p.file);
 }
 
+/* Weights that have overflowed are not written over a file that is good. */
+static void test_diverged(void **state)
+{
+    Fixture *x = *state;
+    Checkpoint c;
+    Error e = {0};
+    save(x, in_folder("good"));
+    float *places[] = {&x->params.data[0], &x->params.data[x->params.offset[x->params.count] - 1],
+                       &x->h[STATE - 1], &x->c[0]};
+    for (int i = 0; i < 4; i++) {
+        float whole = *places[i];
+        *places[i] = i % 2 ? NAN : INFINITY;
+        assert_int_equal(checkpoint_save(in_folder("good"), &x->settings, &x->counters, &x->corpus,
+                                         &x->params, x->h, x->c, NULL, 0, &e),
+                         EXIT_DIVERGED);
+        check_sentence(&e, "a weight is not finite after 17 minibatches");
+        *places[i] = whole;
+    }
+    if (checkpoint_open(&c, in_folder("good"), &e)) fail_msg("%s", e.text);
+    check_same(x, &c);
+    checkpoint_close(&c);
+}
+
 static void test_bad_tensors(void **state)
 {
     Fixture *x = *state;
@@ -682,6 +705,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_same_bytes, fixture_make, fixture_free),
         cmocka_unit_test_setup_teardown(test_extra, fixture_make, fixture_free),
         cmocka_unit_test_setup_teardown(test_bad_metadata, fixture_make, fixture_free),
+        cmocka_unit_test_setup_teardown(test_diverged, fixture_make, fixture_free),
         cmocka_unit_test_setup_teardown(test_bad_tensors, fixture_make, fixture_free),
         cmocka_unit_test_setup_teardown(test_damaged, fixture_make, fixture_free),
         cmocka_unit_test_setup_teardown(test_init_weights, fixture_make, fixture_free),
