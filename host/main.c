@@ -11,13 +11,29 @@
 #include "checkpoint.h"
 #include "corpus.h"
 #include "data_command.h"
+#include "dump.h"
 #include "error.h"
+#include "eval_command.h"
 #include "info_command.h"
 #include "options.h"
 #include "safetensors.h"
+#include "sample.h"
 #include "settings.h"
 #include "trainer.h"
 #include "version.h"
+
+static const char data_takes[] = "a folder with train.txt, valid.txt and test.txt, or synthetic";
+
+static int missing(const char *option, const char *takes, Error *e)
+{
+    return error_set(e, EXIT_USAGE, "--%s takes %s, and is missing", option, takes);
+}
+
+/* The demo has a corpus of its own. */
+static bool wants_demo(const CommandLine *line)
+{
+    return line->preset_value && !strcmp(line->preset_value, "demo");
+}
 
 /* ---- train ---- */
 
@@ -175,11 +191,8 @@ static int train(int argc, char **argv, Error *e)
     if (code) return code;
 
     if (!s.resume) {
-        if (!s.data && line.preset_value && !strcmp(line.preset_value, "demo")) s.data = "synthetic";
-        if (!s.data)
-            return error_set(
-                e, EXIT_USAGE,
-                "--data takes a folder with train.txt, valid.txt and test.txt, or synthetic, and is missing");
+        if (!s.data && wants_demo(&line)) s.data = "synthetic";
+        if (!s.data) return missing("data", data_takes, e);
         return train_prepared(&s, NULL, line.quiet, e);
     }
     Checkpoint c;
@@ -189,6 +202,182 @@ static int train(int argc, char **argv, Error *e)
     if (!code) code = train_prepared(&s, &c, line.quiet, e);
     checkpoint_close(&c);
     return code;
+}
+
+/* ---- commands that read checkpoints ---- */
+
+static int eval(int argc, char **argv, Error *e)
+{
+    static const char *const settings[] = {"data",  "protocol", "backend",  "threads",
+                                           "batch", "seq",      "log-json", NULL};
+    static const char weights_takes[] = "a checkpoint, or several separated by commas";
+    EvalOptions o = {0};
+    int64_t split = 1;
+    const Option own[] = {
+        {.name = "weights",
+         .arg = "F[,F...]",
+         .takes = weights_takes,
+         .help = "a checkpoint, or several: their probabilities are averaged too",
+         .type = OPTION_TEXT,
+         .value = &o.weights},
+        {.name = "split",
+         .arg = "NAME",
+         .takes = "valid or test",
+         .help = "which text is scored",
+         .initial = "test",
+         .type = OPTION_CHOICE,
+         .choices = "valid|test",
+         .value = &split},
+    };
+    CommandLine line = {
+        .command = "eval",
+        .summary =
+            "Prints the perplexity of checkpoints and of their ensemble. batch and seq, by which protocol "
+            "zaremba cuts the valid split, are the first file's unless given.",
+        .options = own,
+        .n_options = 2,
+        .settings = settings,
+        .no_defaults = true};
+    Settings s;
+    int code = options_parse(&line, argc, argv, e);
+    if (code || line.helped) return code;
+    code = options_settings(&line, &s, e);
+    if (code) return code;
+    if (!o.weights) return missing("weights", weights_takes, e);
+    if (!s.data) return missing("data", data_takes, e);
+    o.data = s.data;
+    o.split = split == 0 ? SPLIT_VALID : SPLIT_TEST;
+    o.protocol = s.protocol;
+    o.backend = s.backend;
+    o.threads = (int)s.threads;
+    o.batch = line.setting[settings_find("batch")] ? s.batch : 0;
+    o.seq = line.setting[settings_find("seq")] ? s.seq : 0;
+    o.log_json = s.log_json;
+    return eval_command(&o, stdout, e);
+}
+
+static int sample(int argc, char **argv, Error *e)
+{
+    static const char *const settings[] = {"backend", "threads", NULL};
+    SampleOptions o = {.words = 100, .temperature = 1, .seed = 1};
+    const Option own[] = {
+        {.name = "weights",
+         .arg = "F",
+         .takes = "a checkpoint",
+         .help = "a checkpoint",
+         .type = OPTION_TEXT,
+         .value = &o.weights},
+        {.name = "prompt",
+         .arg = "TEXT",
+         .takes = "the words that the text begins with",
+         .help = "the words that the text begins with",
+         .type = OPTION_TEXT,
+         .value = &o.prompt},
+        {.name = "words",
+         .arg = "N",
+         .takes = "a whole number from 0 to 1000000000",
+         .help = "words to draw, ends of sentences included",
+         .initial = "100",
+         .type = OPTION_INT,
+         .high = 1e9,
+         .value = &o.words},
+        {.name = "temperature",
+         .arg = "X",
+         .takes = "a number from 0 to 1e6",
+         .help = "what the logits are divided by; 0 takes the likeliest word",
+         .initial = "1",
+         .type = OPTION_DOUBLE,
+         .high = 1e6,
+         .value = &o.temperature},
+        {.name = "top-k",
+         .arg = "K",
+         .takes = "a whole number from 1 to 1000000000",
+         .help = "draw from the K likeliest words only",
+         .type = OPTION_INT,
+         .low = 1,
+         .high = 1e9,
+         .value = &o.top_k},
+        {.name = "seed",
+         .arg = "N",
+         .takes = "a whole number from 0 to 18446744073709551615",
+         .help = "seed of the draws: the same text each time",
+         .initial = "1",
+         .type = OPTION_U64,
+         .value = &o.seed},
+    };
+    CommandLine line = {.command = "sample",
+                        .summary = "Draws a text from a checkpoint, word by word.",
+                        .options = own,
+                        .n_options = 6,
+                        .settings = settings};
+    Settings s;
+    int code = options_parse(&line, argc, argv, e);
+    if (code || line.helped) return code;
+    code = options_settings(&line, &s, e);
+    if (code) return code;
+    if (!o.weights) return missing("weights", "a checkpoint", e);
+    o.backend = s.backend;
+    o.threads = (int)s.threads;
+    return sample_command(&o, stdout, line.quiet ? NULL : stderr, e);
+}
+
+/* ---- dump ---- */
+
+static int dump(int argc, char **argv, Error *e)
+{
+    static const char *const settings[] = {
+        "hidden",        "layers",  "batch",   "seq",  "keep",         "init", "seed",
+        "dropout-sites", "backend", "threads", "data", "init-weights", NULL};
+    static const char what_takes[] = "masks, grads or init";
+    const char *path = NULL;
+    int64_t what = -1, step = 0;
+    const Option own[] = {
+        {.name = "what",
+         .arg = "NAME",
+         .takes = what_takes,
+         .help = "one minibatch's masks (U8) or gradients, or initial weights",
+         .type = OPTION_CHOICE,
+         .choices = DUMP_CHOICES,
+         .value = &what},
+        {.name = "out",
+         .arg = "F",
+         .takes = "a file",
+         .help = "safetensors file to write",
+         .type = OPTION_TEXT,
+         .value = &path},
+        {.name = "step",
+         .arg = "N",
+         .takes = "a whole number from 0",
+         .help = "the minibatch, counted over the run",
+         .initial = "0",
+         .type = OPTION_INT,
+         .high = 1e15,
+         .value = &step},
+    };
+    CommandLine line = {
+        .command = "dump",
+        .summary =
+            "Writes what a run computes with, for comparison with another program. Gradients are those of "
+            "minibatch N of the first epoch from a zero state, unclipped; their loss is printed as JSON.",
+        .options = own,
+        .n_options = 3,
+        .settings = settings,
+        .preset = true};
+    Settings s;
+    int code = options_parse(&line, argc, argv, e);
+    if (code || line.helped) return code;
+    code = options_settings(&line, &s, e);
+    if (code) return code;
+    if (what < 0) return missing("what", what_takes, e);
+    if (!path) return missing("out", "a file", e);
+    if (!s.data && wants_demo(&line)) s.data = "synthetic";
+    if (!s.data && what != DUMP_MASKS) return missing("data", data_takes, e);
+    if (s.init_weights && what != DUMP_GRADS)
+        return error_set(
+            e, EXIT_USAGE,
+            "--init-weights goes with --what grads only: there it says where the gradients are taken");
+    code = st_writable(path, "--out", e);
+    return code ? code : dump_command((DumpWhat)what, &s, step, path, stdout, e);
 }
 
 /* ---- commands with one operand ---- */
@@ -219,6 +408,9 @@ static const struct Command {
     int (*run)(int argc, char **argv, Error *e);
 } commands[] = {
     {"train", "train a model", train},
+    {"eval", "perplexity of checkpoints and of their ensemble", eval},
+    {"sample", "draw a text", sample},
+    {"dump", "write one minibatch's masks or gradients, or initial weights", dump},
     {"info", "what a checkpoint holds", info},
     {"data", "what a data folder holds", data},
 };

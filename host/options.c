@@ -63,8 +63,9 @@ static void table_fill(Table *t, CommandLine *line)
     for (int i = 0; i < line->n_options; i++) {
         const Option *own = &line->options[i];
         struct argp_option *o = add(t, own->name, KEY_OPTION + i, own->arg);
-        const char *takes = own->type == OPTION_TEXT ? "" : own->takes;
-        snprintf(doc_of(t, o), DOC_SIZE, "%s%s%s", own->help, takes[0] ? ": " : "", takes);
+        bool text = own->type == OPTION_TEXT; /* says it in its help already */
+        snprintf(doc_of(t, o), DOC_SIZE, "%s%s%s%s%s%s", own->help, text ? "" : ": ", text ? "" : own->takes,
+                 own->initial ? " (default " : "", own->initial ? own->initial : "", own->initial ? ")" : "");
     }
     for (int i = 0; line->settings && line->settings[i]; i++) {
         int k = settings_find(line->settings[i]);
@@ -76,7 +77,8 @@ static void table_fill(Table *t, CommandLine *line)
         double number = strtod(value, NULL);
         bool counts = info->type == TYPE_INT || info->type == TYPE_DOUBLE;
         /* A bound that is off unless given (max-steps -1, threads 0) has no default that one could write. */
-        bool shown = value[0] && (!counts || (info->low_open ? number > info->low : number >= info->low));
+        bool shown = value[0] && !line->no_defaults &&
+                     (!counts || (info->low_open ? number > info->low : number >= info->low));
         if (counts) snprintf(value, sizeof value, "%.10g", number);
         int n = snprintf(doc_of(t, o), DOC_SIZE, "%s", info->help);
         if (info->type != TYPE_PATH)

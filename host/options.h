@@ -18,6 +18,7 @@ typedef struct Option {
     const char *arg;   /* as --help shows it: "F" */
     const char *takes; /* "a whole number from 1" */
     const char *help;
+    const char *initial; /* what holds when it is not given, for --help, or NULL */
     OptionType type;
     double low, high;    /* OPTION_INT, OPTION_DOUBLE */
     const char *choices; /* OPTION_CHOICE: "a|b|c", value is the position */
@@ -32,6 +33,7 @@ typedef struct CommandLine {
     int n_options;
     const char *const *settings; /* names of the settings that the command has, NULL-terminated */
     bool preset;                 /* has --preset */
+    bool no_defaults;            /* --help shows none for the settings: the command takes some from a file */
 
     /* Filled by options_parse. */
     const char *operand_value;

@@ -1,0 +1,21 @@
+#include "model_load.h"
+
+int model_load(Model *m, const BackendOps *ops, const Checkpoint *c, int64_t T, int64_t B, int threads,
+               Error *e)
+{
+    BackendConfig config = {.shape = c->shape,
+                            .T = T,
+                            .B = B,
+                            .train = false,
+                            .keep = 1,
+                            .sites = SITES_NONE,
+                            .threads = threads > 0 ? threads : backend_threads(),
+                            .kernel = "auto",
+                            .precision = "f32"};
+    int code = model_open(m, ops, &config, e);
+    if (code) return code;
+    for (int k = 0; !code && k < params_count(&c->shape); k++)
+        code = ops->param_set(m->backend, k, checkpoint_param(c, k), e);
+    if (code) model_close(m);
+    return code;
+}
