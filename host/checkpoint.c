@@ -386,6 +386,16 @@ int checkpoint_save(const char *path, const Settings *settings, const Counters *
            params->shape.L == settings->layers);
     assert(!h == !c && !h == !counters->minibatch);
     assert(counters->tokens == counters->minibatch * settings->seq * settings->batch);
+    /* The loss and norm that a trainer watches are those before an update: an overflow of the last one shows
+     * here first. */
+    size_t n_params = (size_t)params->offset[params->count];
+    size_t n_state = h ? (size_t)(settings->layers * settings->batch * settings->hidden) : 0;
+    if (find_not_finite(params->data, n_params) < n_params || find_not_finite(h, n_state) < n_state ||
+        find_not_finite(c, n_state) < n_state)
+        return error_set(e, EXIT_DIVERGED,
+                         "diverged: a weight is not finite after %" PRId64
+                         " minibatches; %s is left as it was",
+                         counters->step, path);
     size_t entries =
         (size_t)(settings_count() + n_extra + 16); /* at most 14 in put_metadata beside settings and extra */
     char vocab_hash[65], *vocab = vocab_encode(&corpus->vocab);
