@@ -25,9 +25,10 @@
 #include "backend_cpu.h"
 
 enum {
-    LANES = 16,      /* hidden units of a block: one 512-bit vector, or two or four shorter ones */
-    GATES = 4,       /* i, f, g, o */
-    SUM_CHUNK = 8192 /* elements whose squares are summed in float32 before they join a double */
+    SPIN_POLLS = 256, /* some microseconds */
+    LANES = 16,       /* hidden units of a block: one 512-bit vector, or two or four shorter ones */
+    GATES = 4,        /* i, f, g, o */
+    SUM_CHUNK = 8192  /* elements whose squares are summed in float32 before they join a double */
 };
 
 /* Batch rows of a register tile: accumulators must stay in registers beside the weights. */
@@ -39,11 +40,17 @@ enum { TILE_ROWS = 6 };
 enum { TILE_ROWS = 3 };
 #endif
 
+/* One iteration per lane, as one vector instruction each: told, because the compiler unrolls so short a loop
+ * before it looks. */
+#define EACH_LANE _Pragma("omp simd") for (int j = 0; j < LANES; j++)
+
 typedef float Vec __attribute__((vector_size(LANES * sizeof(float))));
+typedef int32_t IVec __attribute__((vector_size(LANES * sizeof(float))));
 
 struct Backend {
     BackendConfig config;
     Window w;
+    int threads;    /* that work: config.threads, or fewer where the model is too small to share */
     int64_t blocks; /* of LANES units */
     double nats, grad_norm;
     int64_t distinct; /* ids in the window: rows of the encoder's gradient that are defined */
@@ -105,6 +112,15 @@ static int64_t blocks_of(const ModelShape *s)
 static int64_t chunks_of(int64_t n)
 {
     return (n + SUM_CHUNK - 1) / SUM_CHUNK;
+}
+
+/* A second thread pays from about two million multiply-adds a window: below, meeting costs more than working.
+ */
+static int threads_of(const BackendConfig *g)
+{
+    double work =
+        (double)positions(g) * (double)g->shape.H * (double)(8 * g->shape.H * g->shape.L + g->shape.V);
+    return work < (double)g->threads * 2e6 ? 1 + (int)(work / 2e6) : g->threads;
 }
 
 /* Sets every pointer of *b, or, with a->base NULL, only counts. */
@@ -187,8 +203,9 @@ static int cpu_open(const BackendConfig *g, Backend **out, Error *e)
     b->blocks = blocks_of(&g->shape);
     for (int64_t v = 0; v < g->shape.V; v++) b->slot_of_id[v] = -1;
     omp_set_dynamic(0);
-    omp_set_num_threads(g->threads);
-    openblas_set_num_threads(g->threads);
+    b->threads = threads_of(g);
+    omp_set_num_threads(b->threads);
+    openblas_set_num_threads(b->threads);
     *out = b;
     return EXIT_DONE;
 }
@@ -200,8 +217,8 @@ static void cpu_describe(const Backend *b, char *out, size_t size)
     char *blank = strchr(build, ' ');
     blank = blank ? strchr(blank + 1, ' ') : NULL;
     if (blank) *blank = 0;
-    snprintf(out, size, "CPU, %s %s, %d thread%s", build, openblas_get_corename(), b->config.threads,
-             b->config.threads == 1 ? "" : "s");
+    snprintf(out, size, "CPU, %s %s, %d thread%s", build, openblas_get_corename(), b->threads,
+             b->threads == 1 ? "" : "s");
 }
 
 /* ---- parameters and state ---- */
@@ -264,53 +281,81 @@ static int cpu_state_get(Backend *b, int64_t B, float *h, float *c, Error *e)
     return EXIT_DONE;
 }
 
-/* ---- arithmetic of one value, written so that a loop over lanes vectorises; a NaN passes through ---- */
+/* ---- arithmetic of sixteen values; a NaN passes through ---- */
+
+static inline Vec vec_load(const float *from)
+{
+    Vec v;
+    memcpy(&v, from, sizeof v);
+    return v;
+}
+
+static inline void vec_store(float *to, Vec v)
+{
+    memcpy(to, &v, sizeof v);
+}
+static inline Vec vec_all(float x)
+{
+    return (Vec){0} + x;
+}
+static inline Vec vec_select(IVec pick, Vec yes, Vec no)
+{
+    return (Vec)((pick & (IVec)yes) | (~pick & (IVec)no));
+}
+
+/* The n valid lanes of a block at the edge of H; the others read as zero. */
+static inline Vec lanes_load(const float *from, int64_t n)
+{
+    if (n == LANES) return vec_load(from);
+    Vec v = {0};
+    memcpy(&v, from, (size_t)n * sizeof *from);
+    return v;
+}
+
+static inline void lanes_store(float *to, Vec v, int64_t n)
+{
+    memcpy(to, &v, n == LANES ? sizeof v : (size_t)n * sizeof *to);
+}
 
 /* exp by Cody and Waite's reduction and a polynomial of degree 6 (coefficients: Cephes expf); within 2 ulp on
  * [-87, 88]. Beyond, the argument is clamped: exp(-87) and exp(88) are as good as 0 and infinity for a
  * sigmoid or a softmax term. */
-static inline float exp_f32(float x)
+static inline Vec exp_vec(Vec x)
 {
-    x = x > 88.0f ? 88.0f : x;
-    x = x < -87.0f ? -87.0f : x;
-    float shifted =
+    x = vec_select(x > 88.0f, vec_all(88.0f), x);
+    x = vec_select(x < -87.0f, vec_all(-87.0f), x);
+    Vec shifted =
         x * 1.44269504088896341f + 12582912.0f; /* 1.5 * 2^23: the sum's low bits are round(x / ln 2) */
-    float n = shifted - 12582912.0f;
-    float r = x - n * 0.693359375f - n * -2.12194440e-4f;
-    float p = 1.9875691500e-4f;
+    Vec n = shifted - 12582912.0f;
+    Vec r = x - n * 0.693359375f - n * -2.12194440e-4f;
+    Vec p = vec_all(1.9875691500e-4f);
     p = p * r + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;
     p = p * r + 4.1665795894e-2f;
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    union {
-        float f;
-        int32_t i;
-    } s = {.f = shifted};
-    s.i = (int32_t)((uint32_t)s.i << 23) + 0x3F800000; /* 2^n */
-    return p * s.f;
+    p = p * (r * r) + (r + 1.0f);
+    return p * (Vec)(((IVec)shifted << 23) + 0x3F800000); /* times 2^n */
 }
 
-static inline float sigmoid_f32(float x)
+static inline Vec sigmoid_vec(Vec x)
 {
-    return 1.0f / (1.0f + exp_f32(-x));
+    return 1.0f / (1.0f + exp_vec(-x));
 }
 
 /* Below 0.625 an odd polynomial (Cephes tanhf) keeps the relative error at an ulp or two; above, 1 - 2/(1 +
  * e^2x). */
-static inline float tanh_f32(float x)
+static inline Vec tanh_vec(Vec x)
 {
-    float z = x * x;
-    float p = -5.70498872745e-3f;
+    Vec z = x * x;
+    Vec p = vec_all(-5.70498872745e-3f);
     p = p * z + 2.06390887954e-2f;
     p = p * z - 5.37397155531e-2f;
     p = p * z + 1.33314422036e-1f;
     p = p * z - 3.33332819422e-1f;
-    float small = p * z * x + x;
-    float large = 1.0f - 2.0f / (1.0f + exp_f32(2.0f * x));
-    float magnitude = x < 0 ? -x : x;
-    return magnitude < 0.625f ? small : large;
+    Vec small = p * z * x + x;
+    Vec large = 1.0f - 2.0f / (1.0f + exp_vec(2.0f * x));
+    return vec_select(z < 0.390625f, small, large);
 }
 
 /* ---- masks: SPEC 2, sixteen Philox blocks at a time ---- */
@@ -319,13 +364,14 @@ static inline float tanh_f32(float x)
 static inline void mask_16_quads(const MaskKey *key, uint64_t q, uint32_t word[4][LANES])
 {
     uint32_t c0[LANES], c1[LANES], c2[LANES], c3[LANES];
-    for (int j = 0; j < LANES; j++) {
+    EACH_LANE
+    {
         c0[j] = (uint32_t)(q + (uint64_t)j), c1[j] = (uint32_t)((q + (uint64_t)j) >> 32);
         c2[j] = (uint32_t)key->sub, c3[j] = (uint32_t)(key->sub >> 32);
     }
     uint32_t k0 = (uint32_t)key->seed, k1 = (uint32_t)(key->seed >> 32);
-    for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u)
-        for (int j = 0; j < LANES; j++) {
+    for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) EACH_LANE
+        {
             uint64_t p0 = (uint64_t)0xD2511F53u * c0[j], p1 = (uint64_t)0xCD9E8D57u * c2[j];
             uint32_t n0 = (uint32_t)(p1 >> 32) ^ c1[j] ^ k0, n2 = (uint32_t)(p0 >> 32) ^ c3[j] ^ k1;
             c0[j] = n0, c1[j] = (uint32_t)p1, c2[j] = n2, c3[j] = (uint32_t)p0;
@@ -343,8 +389,8 @@ static void mask_row(const MaskKey *key, int64_t row, int64_t H, const float *fr
         mask_16_quads(key, q, word);
         int64_t n = H - u < 4 * LANES ? H - u : 4 * LANES;
         float factor[4 * LANES];
-        for (int j = 0; j < LANES; j++)
-            for (int i = 0; i < 4; i++) factor[4 * j + i] = word[i][j] < key->bound ? key->scale : 0.0f;
+        EACH_LANE
+        for (int i = 0; i < 4; i++) factor[4 * j + i] = word[i][j] < key->bound ? key->scale : 0.0f;
         for (int64_t i = 0; i < n; i++) to[u + i] = from[u + i] * factor[i];
     }
 }
@@ -404,23 +450,25 @@ typedef void TileFunction(int64_t K, const float *a, const float *w, float *out)
         for (int r = 0; r < R; r++) *(Vec *)(out + r * LANES) = sum[r];                                      \
     }
 TILE(1)
-TILE(2) TILE(3)
+TILE(2)
+TILE(3)
 #if defined(__AVX__)
-    TILE(4) TILE(5) TILE(6)
+TILE(4)
+TILE(5) TILE(6)
 #endif
 #if defined(__AVX512F__)
-        TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14) TILE(15) TILE(16) TILE(17)
-            TILE(18) TILE(19) TILE(20) TILE(21) TILE(22) TILE(23) TILE(24)
+    TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14) TILE(15) TILE(16) TILE(17) TILE(18)
+        TILE(19) TILE(20) TILE(21) TILE(22) TILE(23) TILE(24)
 #endif
 
-                static TileFunction *const tile_of_rows[TILE_ROWS + 1] = {
-                    NULL,    tile_1,  tile_2,  tile_3,
+            static TileFunction *const tile_of_rows[TILE_ROWS + 1] = {
+                NULL,    tile_1,  tile_2,  tile_3,
 #if defined(__AVX__)
-                    tile_4,  tile_5,  tile_6,
+                tile_4,  tile_5,  tile_6,
 #endif
 #if defined(__AVX512F__)
-                    tile_7,  tile_8,  tile_9,  tile_10, tile_11, tile_12, tile_13, tile_14, tile_15,
-                    tile_16, tile_17, tile_18, tile_19, tile_20, tile_21, tile_22, tile_23, tile_24,
+                tile_7,  tile_8,  tile_9,  tile_10, tile_11, tile_12, tile_13, tile_14, tile_15,
+                tile_16, tile_17, tile_18, tile_19, tile_20, tile_21, tile_22, tile_23, tile_24,
 #endif
 };
 
@@ -471,41 +519,26 @@ static void team_barrier(Backend *b, int me, int team, unsigned epoch)
     for (int other = 0; other < team; other++)
         for (int polls = 0; atomic_load_explicit(&b->arrival[other].epoch, memory_order_acquire) < epoch;
              polls++) {
-            if (polls < 4096) __builtin_ia32_pause();
+            if (polls < SPIN_POLLS) __builtin_ia32_pause();
             else sched_yield(); /* more threads than cores: let the late one run */
         }
 }
 
 static void team_reset(Backend *b)
 {
-    for (int i = 0; i < b->config.threads; i++)
-        atomic_store_explicit(&b->arrival[i].epoch, 0, memory_order_relaxed);
-}
-
-/* A unit block's slice of a (.., H) row into 16 lanes and back; lanes past H read as zero. */
-static inline void lanes_load(float lanes[LANES], const float *from, int64_t n)
-{
-    if (n == LANES) {
-        memcpy(lanes, from, LANES * sizeof *lanes);
-        return;
-    }
-    for (int64_t j = 0; j < LANES; j++) lanes[j] = j < n ? from[j] : 0.0f;
-}
-
-static inline void lanes_store(float *to, const float lanes[LANES], int64_t n)
-{
-    if (n == LANES) memcpy(to, lanes, LANES * sizeof *lanes);
-    else memcpy(to, lanes, (size_t)n * sizeof *lanes);
+    for (int i = 0; i < b->threads; i++) atomic_store_explicit(&b->arrival[i].epoch, 0, memory_order_relaxed);
 }
 
 /* Factors of units u..u+15 of element row `row`: the recurrent sites of SITES_ALL draw theirs a block at a
  * time. */
-static void mask_lanes(const MaskKey *key, int64_t row, int64_t H, int64_t u, float factor[LANES])
+static Vec mask_lanes(const MaskKey *key, int64_t row, int64_t H, int64_t u)
 {
-    for (int64_t j = 0; j < LANES; j += 4) {
-        unsigned kept = u + j < H ? mask_quad(key, row, H, u + j) : 0;
+    Vec factor = {0};
+    for (int64_t j = 0; j < LANES && u + j < H; j += 4) {
+        unsigned kept = mask_quad(key, row, H, u + j);
         for (int i = 0; i < 4; i++) factor[j + i] = kept >> i & 1 ? key->scale : 0.0f;
     }
+    return factor;
 }
 
 /* Writes 16 units of one batch row into an exchange buffer (tile, k, row of tile), at unit or gate row k. */
@@ -552,35 +585,29 @@ static void forward_cell(Backend *b, int64_t l, int64_t t, int64_t block, int64_
                          const MaskKey *recurrent)
 {
     int64_t H = b->config.shape.H, B = b->w.B, u = block * LANES, n = H - u < LANES ? H - u : LANES;
-    float bias[GATES][LANES];
-    for (int gate = 0; gate < GATES; gate++) lanes_load(bias[gate], b->bias + gate * H + u, n);
+    Vec bias[GATES];
+    for (int gate = 0; gate < GATES; gate++) bias[gate] = lanes_load(b->bias + gate * H + u, n);
     for (int64_t r = 0; r < rows; r++) {
         int64_t at = t * B + row0 + r;
         float *gates = b->gates[l] + at * GATES * H + u;
-        float a[GATES][LANES], c[LANES], h[LANES];
-        for (int gate = 0; gate < GATES; gate++) {
-            lanes_load(a[gate], gates + gate * H, n);
-            for (int j = 0; j < LANES; j++) a[gate][j] += sum[(gate * pitch + r) * LANES + j] + bias[gate][j];
-        }
-        lanes_load(c, b->c[l] + at * H + u, n);
-        for (int j = 0; j < LANES; j++) {
-            a[0][j] = sigmoid_f32(a[0][j]);
-            a[1][j] = sigmoid_f32(a[1][j]);
-            a[2][j] = tanh_f32(a[2][j]);
-            a[3][j] = sigmoid_f32(a[3][j]);
-            c[j] = a[1][j] * c[j] + a[0][j] * a[2][j];
-            h[j] = a[3][j] * tanh_f32(c[j]);
-        }
-        for (int gate = 0; gate < GATES; gate++) lanes_store(gates + gate * H, a[gate], n);
+        Vec a[GATES];
+        for (int gate = 0; gate < GATES; gate++)
+            a[gate] =
+                lanes_load(gates + gate * H, n) + vec_load(sum + (gate * pitch + r) * LANES) + bias[gate];
+        Vec i = sigmoid_vec(a[0]), f = sigmoid_vec(a[1]), g = tanh_vec(a[2]), o = sigmoid_vec(a[3]);
+        Vec c = f * lanes_load(b->c[l] + at * H + u, n) + i * g;
+        Vec h = o * tanh_vec(c);
+        lanes_store(gates, i, n);
+        lanes_store(gates + H, f, n);
+        lanes_store(gates + 2 * H, g, n);
+        lanes_store(gates + 3 * H, o, n);
         lanes_store(b->c[l] + (at + B) * H + u, c, n);
         lanes_store(b->h[l] + (at + B) * H + u, h, n);
         if (recurrent && t + 1 < b->w.T) { /* what step t+1 reads through W_hh */
-            float factor[LANES];
-            mask_lanes(recurrent, at + B, H, u, factor);
-            for (int j = 0; j < LANES; j++) h[j] *= factor[j];
+            h *= mask_lanes(recurrent, at + B, H, u);
             lanes_store(b->hm[l] + (at + B) * H + u, h, n);
         }
-        exchange_put(exchange, tiling, H, row0 + r, u, h, n);
+        exchange_put(exchange, tiling, H, row0 + r, u, (const float *)&h, n);
     }
 }
 
@@ -611,7 +638,7 @@ static int cpu_layer_forward(Backend *b, int64_t l, Error *e)
     for (int64_t row = 0; row < B; row++) exchange_put(b->exchange[0], tiling, H, row, 0, h0 + row * H, H);
 
     team_reset(b);
-#pragma omp parallel num_threads(b->config.threads)
+#pragma omp parallel num_threads(b->threads)
     {
         int me = omp_get_thread_num(), team = omp_get_num_threads();
         int64_t first = b->blocks * me / team, end = b->blocks * (me + 1) / team;
@@ -644,54 +671,53 @@ static int cpu_layer_forward(Backend *b, int64_t l, Error *e)
 }
 
 /* Softmax and cross-entropy of one row of logits, in place; returns its nats. With `train` the row becomes
- * dlogits and is added to bias_sum. */
+ * dlogits and is added to bias_sum. The exp terms are summed 16 lanes wide over stretches of 64 vectors, the
+ * stretches in double. */
 static double softmax_row(float *z, const float *bias, int64_t V, int32_t target, bool train, float inverse_B,
                           float *bias_sum)
 {
-    float top[LANES], total = 0;
-    for (int j = 0; j < LANES; j++) top[j] = -INFINITY;
     int64_t whole = V - V % LANES;
-    for (int64_t v = 0; v < whole; v += LANES)
-        for (int j = 0; j < LANES; j++) {
-            float a = z[v + j] + bias[v + j];
-            z[v + j] = a;
-            top[j] = a <= top[j] ? top[j] : a; /* a NaN gets through */
-        }
+    Vec tops = vec_all(-INFINITY);
+    for (int64_t v = 0; v < whole; v += LANES) {
+        Vec a = vec_load(z + v) + vec_load(bias + v);
+        vec_store(z + v, a);
+        tops = vec_select(a <= tops, tops, a); /* a NaN gets through */
+    }
+    float top = -INFINITY;
     for (int64_t v = whole; v < V; v++) {
         z[v] += bias[v];
-        top[0] = z[v] <= top[0] ? top[0] : z[v];
+        top = z[v] <= top ? top : z[v];
     }
-    float m = top[0];
-    for (int j = 1; j < LANES; j++) m = top[j] <= m ? m : top[j];
-    float z_target = z[target];
+    for (int j = 0; j < LANES; j++) top = tops[j] <= top ? top : tops[j];
+    double z_target = (double)z[target], sum = 0;
 
-    /* exp terms are summed 16 lanes wide over stretches of 1024, the stretches in double */
-    double sum = 0;
-    for (int64_t v0 = 0; v0 < V; v0 += 1024) {
-        int64_t end = V - v0 < 1024 ? V : v0 + 1024, stop = v0 + (end - v0) / LANES * LANES;
-        float part[LANES] = {0};
-        for (int64_t v = v0; v < stop; v += LANES)
-            for (int j = 0; j < LANES; j++) {
-                float p = exp_f32(z[v + j] - m);
-                z[v + j] = train ? p : z[v + j];
-                part[j] += p;
-            }
-        total = 0;
-        for (int64_t v = stop; v < end; v++) {
-            float p = exp_f32(z[v] - m);
-            if (train) z[v] = p;
-            total += p;
+    for (int64_t v = 0; v < V;) {
+        Vec part = {0};
+        int64_t stop = v + 64 * LANES < whole ? v + 64 * LANES : whole;
+        for (; v < stop; v += LANES) {
+            Vec p = exp_vec(vec_load(z + v) - top);
+            if (train) vec_store(z + v, p);
+            part += p;
         }
-        for (int j = 0; j < LANES; j++) total += part[j];
-        sum += (double)total;
+        if (v == whole && v < V) { /* the edge of V */
+            Vec p = exp_vec(lanes_load(z + v, V - v) - top);
+            if (train) lanes_store(z + v, p, V - v);
+            for (int64_t j = 0; j < V - v; j++) part[j] += p[j];
+            v = V;
+        }
+        for (int j = 0; j < LANES; j++) sum += (double)part[j];
     }
     if (train) {
         float scale = (float)((double)inverse_B / sum);
-        for (int64_t v = 0; v < V; v++) z[v] *= scale;
+        float before = bias_sum[target];
+        for (int64_t v = 0; v < V; v++) {
+            z[v] *= scale;
+            bias_sum[v] += z[v];
+        }
         z[target] -= inverse_B;
-        for (int64_t v = 0; v < V; v++) bias_sum[v] += z[v];
+        bias_sum[target] = before + z[target];
     }
-    return (double)m + log(sum) - (double)z_target;
+    return (double)top + log(sum) - z_target;
 }
 
 static int cpu_softmax_forward(Backend *b, Error *e)
@@ -703,7 +729,7 @@ static int cpu_softmax_forward(Backend *b, Error *e)
     bool train = b->w.train;
     sgemm(false, true, N, V, H, b->x[b->config.shape.L], b->param[param_decoder_weight(&b->config.shape)],
           b->logits);
-#pragma omp parallel num_threads(b->config.threads)
+#pragma omp parallel num_threads(b->threads)
     {
         float *bias_sum = train ? b->bias_part + omp_get_thread_num() * V : NULL;
         if (train) memset(bias_sum, 0, (size_t)V * sizeof *bias_sum);
@@ -735,7 +761,7 @@ static int cpu_softmax_backward(Backend *b, Error *e)
 #pragma omp parallel for schedule(static)
     for (int64_t v = 0; v < V; v++) {
         float sum = 0;
-        for (int i = 0; i < b->config.threads; i++) sum += b->bias_part[i * V + v];
+        for (int i = 0; i < b->threads; i++) sum += b->bias_part[i * V + v];
         b->grad[bias][v] = sum;
     }
     sgemm(true, false, V, H, N, b->logits, b->x[L], b->grad[weight]);
@@ -754,28 +780,25 @@ static void backward_cell(Backend *b, int64_t l, int64_t t, int64_t block, int64
         int64_t at = t * B + row0 + r;
         float *gates = b->gates[l] + at * GATES * H + u;
         float *carry = b->carry + ((row0 + r) * b->blocks + block) * LANES;
-        float a[GATES][LANES], c[LANES], c_before[LANES], dh[LANES], da[GATES][LANES];
-        for (int gate = 0; gate < GATES; gate++) lanes_load(a[gate], gates + gate * H, n);
-        lanes_load(c, b->c[l] + (at + B) * H + u, n);
-        lanes_load(c_before, b->c[l] + at * H + u, n);
-        lanes_load(dh, b->dy + at * H + u, n);
+        Vec i = lanes_load(gates, n), f = lanes_load(gates + H, n), g = lanes_load(gates + 2 * H, n),
+            o = lanes_load(gates + 3 * H, n);
+        Vec c_before = lanes_load(b->c[l] + at * H + u, n),
+            tc = tanh_vec(lanes_load(b->c[l] + (at + B) * H + u, n));
+        Vec dh = lanes_load(b->dy + at * H + u, n), dc_later = {0};
         if (sum) {
-            float factor[LANES];
-            if (recurrent) mask_lanes(recurrent, at + B, H, u, factor);
-            for (int j = 0; j < LANES; j++) dh[j] += sum[r * LANES + j] * (recurrent ? factor[j] : 1.0f);
+            Vec through_h = vec_load(sum + r * LANES);
+            dh += recurrent ? through_h * mask_lanes(recurrent, at + B, H, u) : through_h;
+            dc_later = vec_load(carry);
         }
-        for (int j = 0; j < LANES; j++) {
-            float tc = tanh_f32(c[j]);
-            float dc = dh[j] * a[3][j] * (1.0f - tc * tc) + (sum ? carry[j] : 0.0f);
-            da[0][j] = dc * a[2][j] * a[0][j] * (1.0f - a[0][j]);
-            da[1][j] = dc * c_before[j] * a[1][j] * (1.0f - a[1][j]);
-            da[2][j] = dc * a[0][j] * (1.0f - a[2][j] * a[2][j]);
-            da[3][j] = dh[j] * tc * a[3][j] * (1.0f - a[3][j]);
-            carry[j] = dc * a[1][j];
-        }
+        Vec dc = dh * o * (1.0f - tc * tc) + dc_later;
+        Vec da[GATES] = {dc * g * i * (1.0f - i), dc * c_before * f * (1.0f - f), dc * i * (1.0f - g * g),
+                         dh * tc * o * (1.0f - o)};
+        vec_store(carry, dc * f);
         for (int gate = 0; gate < GATES; gate++) {
             lanes_store(gates + gate * H, da[gate], n);
-            if (t > 0) exchange_put(exchange, tiling, GATES * H, row0 + r, gate * H + u, da[gate], n);
+            if (t > 0)
+                exchange_put(exchange, tiling, GATES * H, row0 + r, gate * H + u, (const float *)&da[gate],
+                             n);
         }
     }
 }
@@ -792,7 +815,7 @@ static int cpu_layer_backward(Backend *b, int64_t l, Error *e)
         memset(b->exchange[i], 0, (size_t)(tiling.tiles * tiling.rows * GATES * H) * sizeof(float));
 
     team_reset(b);
-#pragma omp parallel num_threads(b->config.threads)
+#pragma omp parallel num_threads(b->threads)
     {
         int me = omp_get_thread_num(), team = omp_get_num_threads();
         int64_t first = b->blocks * me / team, end = b->blocks * (me + 1) / team;
@@ -864,12 +887,12 @@ static int cpu_embedding_backward(Backend *b, Error *e)
 
 static double sum_of_squares(const float *g, int64_t n)
 {
-    float part[LANES] = {0}, sum = 0;
-    int64_t whole = n - n % LANES;
-    for (int64_t i = 0; i < whole; i += LANES)
-        for (int j = 0; j < LANES; j++) part[j] += g[i + j] * g[i + j];
-    for (int64_t i = whole; i < n; i++) sum += g[i] * g[i];
-    double total = (double)sum;
+    Vec part = {0};
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) part += vec_load(g + i) * vec_load(g + i);
+    Vec edge = lanes_load(g + i, n - i);
+    part += edge * edge;
+    double total = 0;
     for (int j = 0; j < LANES; j++) total += (double)part[j];
     return total;
 }
