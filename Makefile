@@ -46,6 +46,7 @@ HOST_OBJ := $(HOST_SRC:%.c=$(BUILD)/%.o)
 MAIN_OBJ := $(BUILD)/host/main.o
 TEST_SRC := $(filter-out tests/test_emu_%,$(wildcard tests/test_*.c))
 TEST_BIN := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
+TEST_HELP := $(BUILD)/tests/plain_f32.o
 TEST_PY  := $(wildcard tests/test_*.py)
 PYTHON   ?= python3
 RUN_TESTS = $(PYTHON) tools/run_tests.py
@@ -103,7 +104,7 @@ $(BUILD)/host/backend_cpu.o: CFLAGS += -ffp-contract=fast -fno-math-errno -fno-t
 
 # ---- tests ----
 
-$(TEST_BIN): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(HOST_OBJ)
+$(TEST_BIN): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_HELP) $(HOST_OBJ)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $^ $(LDFLAGS) $(LDLIBS) -lcmocka -o $@
 
