@@ -138,7 +138,7 @@ fuzz: $(BUILD)/fuzz/fuzz_safetensors
 	@mkdir -p $(BUILD)/fuzz/corpus
 	$(Q)$< -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 $(BUILD)/fuzz/corpus $(wildcard tests/fixtures/fuzz)
 
-FUZZ_SRC := tests/fuzz_safetensors.c host/safetensors.c host/corpus.c host/synthetic.c host/error.c
+FUZZ_SRC := tests/fuzz_safetensors.c $(addprefix host/,safetensors.c checkpoint.c settings.c params.c corpus.c synthetic.c error.c)
 $(BUILD)/fuzz/fuzz_safetensors: $(FUZZ_SRC) $(wildcard host/*.h) $(BUILD)/gen/flags
 	$(call say,FUZZ,$@)
 	@mkdir -p $(@D)
