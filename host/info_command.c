@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "checkpoint.h"
@@ -15,8 +16,13 @@ static void print_text(FILE *out, const char *text, size_t length, size_t most)
     size_t n = length;
     if (n > most)
         for (n = most; n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80;) n--;
-    for (size_t i = 0; i < n; i++)
-        fputc((unsigned char)text[i] < 0x20 || text[i] == 0x7f ? '?' : text[i], out);
+    for (size_t i = 0; i < n; i++) {
+        const unsigned char *c = (const unsigned char *)text + i;
+        bool c1 =
+            c[0] == 0xc2 && i + 1 < n && c[1] >= 0x80 && c[1] < 0xa0; /* U+0080..9F: as good as an escape */
+        fputc(c[0] < 0x20 || c[0] == 0x7f || c1 ? '?' : c[0], out);
+        i += c1;
+    }
     if (n < length) fprintf(out, "... (%zu bytes)", length);
 }
 

@@ -671,11 +671,11 @@ static void test_info(void **state)
     char value[500];
     memset(value, 'v', sizeof value);
     value[sizeof value - 1] = 0;
-    const StMeta meta[] = {{"key\n", "\x1b]0;title\x07"}, {"long", value}};
+    const StMeta meta[] = {{"key\n", "\x1b]0;title\x07\xc2\x9b\xc2\xa0"}, {"long", value}};
     assert_int_equal(st_write(in_folder("foreign"), &t, 1, meta, 2, &e), EXIT_DONE);
     text = info_of(in_folder("foreign"), EXIT_DONE, &e);
     check_in(text, "evil?[2J?");
-    check_in(text, "key? = ?]0;title?");
+    check_in(text, "key? = ?]0;title??\xc2\xa0\n");
     check_in(text, "vvv... (499 bytes)");
     check_in(text, "F32 ()");
     assert_null(strchr(text, '\x1b'));
