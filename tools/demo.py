@@ -1,0 +1,588 @@
+#!/usr/bin/env python3
+"""What dropout on the non-recurrent connections alone is worth: the main job on the built-in corpus.
+
+    demo.py [--plstm PATH] [--out DIR] [--seeds N] [--keep-curve]
+
+Trains the same over-large LSTM three times, without dropout, with dropout on the non-recurrent connections and with dropout on
+all connections; the three runs differ in --dropout-sites alone. Runs go side by side, one core each. Prints one table and writes
+to DIR (build/demo):
+
+    results.jsonl             an object per run; test_ppl is at the end of training, best_epoch_* at the lowest valid perplexity
+    curves.svg                learning curves (gnuplot)
+    <sites>-<seed>.jsonl      plstm's own log of a run, and -best.st its weights at the lowest valid perplexity
+    keep_curve.jsonl, .svg    with --keep-curve: test perplexity against the share kept
+
+Exits with 1 when a run fails or when the claims do not hold in a seed (CLAIMS below).
+"""
+import argparse
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections import deque
+
+TITLES = {"none": "no dropout", "nonrecurrent": "non-recurrent dropout", "all": "naive dropout"}
+LONG_TITLES = {"none": "no dropout (end)", "best": "no dropout (best epoch)", "nonrecurrent": "non-recurrent dropout",
+               "all": "naive dropout (all connections)"}
+CLASSES = ("content", "after_short", "after_long", "filler")
+CURVE_KEEPS = (0.35, 0.5, 0.65, 0.8)
+PRESET_KEEP = 0.5  # of --preset demo: that point of the curve needs no runs of its own
+
+# (what it says, lower, factor, higher): test perplexity `lower` must be at most `factor` times `higher`.
+CLAIMS = (
+    ("non-recurrent dropout is at least 4 % below naive dropout", "nonrecurrent", 0.96, "all"),
+    ("non-recurrent dropout is at least 15 % below the best epoch of no dropout", "nonrecurrent", 0.85, "best"),
+    ("non-recurrent dropout is at most half of no dropout at the end", "nonrecurrent", 0.5, "none"),
+    ("non-recurrent dropout is at most a quarter above the best possible", "nonrecurrent", 1.25, "possible"),
+)
+
+
+class Failure(Exception):
+    """A sentence for the user; the program exits with 1."""
+
+
+class Interrupted(Exception):
+    """A signal asked us to stop; its number is the argument."""
+
+
+class StopSignals:
+    """Notes SIGINT, SIGTERM and SIGHUP for the loop to see; an exception from a handler could lose a process just started."""
+
+    def __init__(self):
+        self.number = None
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self.note)
+
+    def note(self, number, frame):
+        del frame
+        self.number = number
+
+    def check(self):
+        if self.number:
+            raise Interrupted(self.number)
+
+
+# ---- one process of plstm ----
+
+
+class Log:
+    """Reads a JSON log while it is being written; keeps what tables and progress need of it."""
+
+    def __init__(self, path):
+        self.path, self.offset, self.rest = path, 0, b""
+        self.run, self.epochs, self.test = None, [], None
+        self.step, self.tokens, self.step_seconds = None, 0, 0.0
+
+    def read(self):
+        try:
+            with open(self.path, "rb") as f:
+                f.seek(self.offset)
+                data = f.read()
+        except FileNotFoundError:
+            return
+        self.offset += len(data)
+        *lines, self.rest = (self.rest + data).split(b"\n")
+        for line in lines:
+            try:
+                self.take(json.loads(line))
+            except (ValueError, KeyError, TypeError) as fault:
+                raise Failure(f"{self.path} has a line that is not plstm's log ({fault}): {line[:80]!r}") from fault
+
+    def take(self, event):
+        kind = event["event"]
+        if kind == "run":
+            self.run = event
+        elif kind == "step":
+            self.step = event
+            if event["words_per_s"]:
+                self.tokens += event["tokens"]
+                self.step_seconds += event["tokens"] / event["words_per_s"]
+        elif kind == "epoch":
+            self.epochs.append(event)
+        elif kind == "test":
+            self.test = event
+
+    def words_per_s(self):
+        return self.tokens / self.step_seconds if self.step_seconds else math.nan
+
+    def best_epoch(self):
+        """The epoch of --save-best: the first with the lowest valid perplexity."""
+        scored = [e for e in self.epochs if e["valid_ppl"] is not None]
+        return min(scored, key=lambda e: e["valid_ppl"]) if scored else None
+
+
+class Job:
+    """A plstm command under way; its log is jsonl, its words go to .out and .err beside it."""
+
+    def __init__(self, title, stem, command):
+        self.title, self.stem, self.command = title, stem, command
+        self.process, self.seconds = None, 0.0
+        self.log = Log(stem + ".jsonl")
+
+    def start(self):
+        for stale in (self.log.path, self.stem + ".out", self.stem + ".err"):
+            if os.path.exists(stale):
+                os.unlink(stale)
+        self.began = time.monotonic()
+        with open(self.stem + ".out", "wb") as out, open(self.stem + ".err", "wb") as err:
+            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+
+    def poll(self):
+        """True when it has ended; a process that failed is a Failure with its last words."""
+        status = self.process.poll()
+        self.log.read()
+        if status is None:
+            return False
+        self.seconds = time.monotonic() - self.began
+        if status:
+            with open(self.stem + ".err", encoding="utf-8", errors="replace") as f:
+                said = [line.strip() for line in f.read().replace("\r", "\n").splitlines() if line.strip()]
+            how = f"exit status {status}" if status > 0 else f"signal {signal.Signals(-status).name}"
+            raise Failure(f"{self.title} failed ({how}): {said[-1] if said else 'it said nothing'}; "
+                          f"the command was: {' '.join(self.command)}")
+        if not self.log.test or self.log.test["test_ppl"] is None:
+            raise Failure(f"{self.title} ended without a test perplexity in {self.log.path}")
+        return True
+
+    def share(self):
+        """How much of a training run is done."""
+        return 0.0
+
+    def progress(self):
+        return "starting"
+
+
+class Run(Job):
+    """A training run."""
+
+    def __init__(self, options, sites, seed, keep=None):
+        self.sites, self.seed, self.keep = sites, seed, PRESET_KEEP if keep is None else keep
+        name = f"{sites}-{seed}" + ("" if keep is None else f"-keep{keep}")
+        stem = os.path.join(options.out, name)
+        title = f"{TITLES[sites]}, seed {seed}" + ("" if keep is None else f", keep {keep}")
+        command = [options.plstm, "train", "--preset", "demo", "--data", "synthetic", "--dropout-sites", sites,
+                   "--seed", str(seed), "--threads", "1", "--quiet", "--log-json", stem + ".jsonl",
+                   "--save-best", stem + "-best.st"]
+        if keep is not None:
+            command += ["--keep", str(keep)]
+        super().__init__(title, stem, command)
+        self.best_test = None  # the test event at the best epoch's weights
+        self.options = options
+
+    def start(self):
+        if os.path.exists(self.stem + "-best.st"):
+            os.unlink(self.stem + "-best.st")
+        super().start()
+
+    def share(self):
+        log = self.log
+        return log.step["step"] / (log.run["windows"] * log.run["epochs"]) if log.run and log.step else 0.0
+
+    def progress(self):
+        log = self.log
+        if not log.run:
+            return "starting"
+        done, epochs = len(log.epochs), log.run["epochs"]
+        if done == epochs:
+            return "scoring test"
+        text = f"epoch {done + 1:2}/{epochs}"
+        if log.epochs:
+            last = log.epochs[-1]
+            text += f"  train {show(last['train_ppl'])}  valid {show(last['valid_ppl'])}"
+        if log.step and log.step["words_per_s"]:
+            text += f"  {log.words_per_s():6.0f} words/s"
+        return text
+
+    def follow_up(self):
+        """What has to run after it: without dropout the best epoch is scored too."""
+        return BestEpoch(self) if self.sites == "none" else None
+
+    def record(self):
+        log, best = self.log, self.log.best_epoch()
+        last = log.epochs[-1]
+        return {
+            "sites": self.sites, "seed": self.seed, "keep": log.run["keep"],
+            "train_ppl": last["train_ppl"], "valid_ppl": last["valid_ppl"], "test_ppl": log.test["test_ppl"],
+            "best_ppl": log.test["best_ppl"], "seconds": self.seconds, "words_per_s": log.words_per_s(),
+            "epochs": len(log.epochs), "classes": log.test["classes"],
+            "best_epoch": best["epoch"], "best_epoch_train_ppl": best["train_ppl"],
+            "best_epoch_valid_ppl": best["valid_ppl"],
+            "best_epoch_test_ppl": self.best_test and self.best_test["test_ppl"],
+            "best_epoch_classes": self.best_test and self.best_test["classes"],
+            "device": log.run["device"], "commit": log.run["commit"],
+        }
+
+
+class BestEpoch(Job):
+    """Scores test with the weights of a run's best epoch."""
+
+    def __init__(self, run):
+        self.run = run
+        stem = run.stem + "-best"
+        super().__init__(run.title + ", best epoch", stem,
+                         [run.options.plstm, "eval", "--weights", stem + ".st", "--data", "synthetic", "--split", "test",
+                          "--threads", "1", "--quiet", "--log-json", stem + ".jsonl"])
+
+    def progress(self):
+        return "scoring test"
+
+    def follow_up(self):
+        self.run.best_test = self.log.test
+        return None
+
+
+# ---- all of them, a core each ----
+
+
+def show(ppl):
+    return "-" if ppl is None or math.isnan(ppl) else f"{ppl:.2f}"
+
+
+class Progress:
+    """What runs now, on standard error: lines that rewrite themselves on a terminal, one per seven epochs elsewhere."""
+
+    def __init__(self, total):
+        self.total, self.done, self.lines = total, 0, 0
+        self.live = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        self.began = time.monotonic()
+        self.said = {}
+
+    def draw(self, running):
+        if self.live:
+            width = shutil.get_terminal_size().columns - 1
+            seconds = time.monotonic() - self.began
+            share = (self.done + sum(job.share() for job in running)) / self.total
+            left = f", about {seconds * (1 / share - 1):.0f} s left" if share > 0.02 else ""
+            lines = [f"{self.done} of {self.total} trained, {seconds:.0f} s{left}"]
+            lines += [f"  {job.title}: {job.progress()}" for job in running]
+            self.erase()
+            sys.stderr.write("".join(line[:width] + "\n" for line in lines))
+            sys.stderr.flush()
+            self.lines = len(lines)
+            return
+        for job in running:
+            done = len(job.log.epochs)
+            if done and done % 7 == 0 and self.said.get(job.stem) != done:
+                self.said[job.stem] = done
+                last = job.log.epochs[-1]
+                self.say(f"{job.title}: epoch {done}/{job.log.run['epochs']}  train {show(last['train_ppl'])}  "
+                         f"valid {show(last['valid_ppl'])}")
+
+    def erase(self):
+        if self.lines:
+            sys.stderr.write(f"\x1b[{self.lines}F\x1b[J")
+            self.lines = 0
+
+    def say(self, text):
+        if self.live:
+            self.erase()
+        print(text, file=sys.stderr, flush=True)
+
+
+def stop(jobs):
+    """Ends what still runs: politely, then not."""
+    alive = [job.process for job in jobs if job.process and job.process.poll() is None]
+    for process in alive:
+        process.terminate()
+    deadline = time.monotonic() + 3
+    for process in alive:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def run_all(runs, cores, signals):
+    """Runs them in order, as many at a time as there are cores, each followed by what it calls for."""
+    waiting, running = deque(runs), []
+    progress = Progress(len(runs))
+    try:
+        while waiting or running:
+            signals.check()
+            while waiting and len(running) < cores:
+                job = waiting.popleft()
+                job.start()
+                running.append(job)
+            for job in list(running):
+                if not job.poll():
+                    continue
+                running.remove(job)
+                if isinstance(job, Run):
+                    progress.done += 1
+                    progress.say(f"{job.title}: test perplexity {show(job.log.test['test_ppl'])} after {job.seconds:.0f} s")
+                after = job.follow_up()
+                if after:
+                    waiting.append(after)
+            progress.draw(running)
+            if running:
+                time.sleep(0.2)
+    finally:
+        progress.erase()
+        stop(running)
+
+
+# ---- results ----
+
+
+def write_whole(path, text):
+    """A reader sees the old file or the new one."""
+    with open(path + ".tmp", "w", encoding="utf-8") as f:
+        f.write(text)
+    os.replace(path + ".tmp", path)
+
+
+def write_jsonl(path, records):
+    write_whole(path, "".join(json.dumps(record) + "\n" for record in records))
+
+
+def possible_by_split(plstm):
+    """Best possible perplexity of train and valid, from the lines `train  39999  13.8570 ...` of plstm data."""
+    done = subprocess.run([plstm, "data", "synthetic"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True, check=False)
+    found = re.findall(r"^(train|valid|test)\s+\d+\s+(\d+\.\d+)\s", done.stdout, re.MULTILINE)
+    return {split: float(ppl) for split, ppl in found}
+
+
+def row_of(record, best_epoch=False):
+    """A table row's numbers."""
+    prefix = "best_epoch_" if best_epoch else ""
+    classes = record[prefix + "classes"]
+    row = {split: record[f"{prefix}{split}_ppl"] for split in ("train", "valid", "test")}
+    row.update({name: classes[name]["ppl"] for name in CLASSES})
+    if not best_epoch:
+        row.update(words_per_s=record["words_per_s"], seconds=record["seconds"])
+    return row
+
+
+def possible_row(record, splits):
+    row = {split: splits.get(split) for split in ("train", "valid")}
+    row["test"] = record["best_ppl"]
+    row.update({name: record["classes"][name]["best_ppl"] for name in CLASSES})
+    return row
+
+
+def cell(values, digits):
+    """Mean, with the sample standard deviation where there are several."""
+    values = [v for v in values if v is not None]
+    if not values:
+        return "-"
+    text = f"{statistics.fmean(values):.{digits}f}"
+    return text + f" ±{statistics.stdev(values):.{digits}f}" if len(values) > 1 else text
+
+
+def print_table(by_seed, splits):
+    columns = [("train", 2), ("valid", 2), ("test", 2), ("words_per_s", 0), ("seconds", 0)] + [(name, 2) for name in CLASSES]
+    headings = ["", "train", "valid", "test", "words/s", "seconds", *CLASSES]
+    table = [headings]
+    for key, title in LONG_TITLES.items():
+        rows = [row_of(runs["none" if key == "best" else key], key == "best") for runs in by_seed.values()]
+        if key == "best":
+            epochs = sorted({runs["none"]["best_epoch"] for runs in by_seed.values()})
+            title = title[:-1] + f" {epochs[0]}" + (f"-{epochs[-1]}" if len(epochs) > 1 else "") + ")"
+        table.append([title] + [cell([row.get(name) for row in rows], digits) for name, digits in columns])
+    possible = possible_row(next(iter(by_seed.values()))["none"], splits)
+    table.append(["best possible"] + [cell([possible.get(name)], digits) for name, digits in columns])
+
+    widths = [max(len(row[i]) for row in table) for i in range(len(headings))]
+    seeds = ", ".join(str(seed) for seed in by_seed)
+    print(f"Perplexity on the built-in corpus, by position class on test; "
+          f"{'seed ' + seeds if len(by_seed) == 1 else f'mean ± standard deviation over seeds {seeds}'}")
+    for number, row in enumerate(table):
+        print((row[0].ljust(widths[0]) + "".join("  " + text.rjust(width) for text, width in zip(row[1:], widths[1:]))).rstrip())
+        if number in (0, len(table) - 2):
+            print("-" * (sum(widths) + 2 * (len(widths) - 1)))
+
+
+def test_ppls(runs):
+    return {"none": runs["none"]["test_ppl"], "best": runs["none"]["best_epoch_test_ppl"],
+            "nonrecurrent": runs["nonrecurrent"]["test_ppl"], "all": runs["all"]["test_ppl"],
+            "possible": runs["nonrecurrent"]["best_ppl"]}
+
+
+def below(low, high):
+    return f"{100 * (1 - low / high):.1f} % below"
+
+
+def print_reading(by_seed):
+    """One sentence on what to see."""
+    ppls = [test_ppls(runs) for runs in by_seed.values()]
+    mean = {key: statistics.fmean(p[key] for p in ppls) for key in ppls[0]}
+    train = statistics.fmean(runs["none"]["train_ppl"] for runs in by_seed.values())
+    after = {sites: statistics.fmean(runs[sites]["classes"]["after_long"]["ppl"] for runs in by_seed.values())
+             for sites in ("nonrecurrent", "all")}
+    print(f"\nWhat to see: without dropout the model learns its training text by heart (train {train:.1f}, test {mean['none']:.1f}); "
+          f"dropout on the non-recurrent connections alone brings test to {mean['nonrecurrent']:.1f}, where "
+          f"{mean['possible']:.1f} is the best possible; the same dropout on all connections, the recurrent ones too, stays at "
+          f"{mean['all']:.1f}, and loses most where the state had to be remembered across a parenthesis "
+          f"(after_long: {after['nonrecurrent']:.1f} against {after['all']:.1f}).")
+
+
+def check_claims(by_seed):
+    """Prints how each seed compares; the sentences of the claims that do not hold."""
+    broken = []
+    for seed, runs in by_seed.items():
+        ppl = test_ppls(runs)
+        print(f"seed {seed}: non-recurrent {ppl['nonrecurrent']:.2f} is {below(ppl['nonrecurrent'], ppl['all'])} naive {ppl['all']:.2f} and "
+              f"{below(ppl['nonrecurrent'], ppl['best'])} the best epoch of no dropout {ppl['best']:.2f}")
+        for says, lower, factor, higher in CLAIMS:
+            if not ppl[lower] <= factor * ppl[higher]:
+                broken.append(f"seed {seed}: not so, that {says}: {ppl[lower]:.2f} against {ppl[higher]:.2f}")
+    return broken
+
+
+# ---- figures ----
+
+
+def plot(path, script):
+    """Runs gnuplot; the SVG depends on the script alone. False, with a line that says so, where there is no gnuplot."""
+    gnuplot = shutil.which("gnuplot")
+    if not gnuplot:
+        print(f"gnuplot is not there, so {path} was not drawn (tools/deps.sh installs it)", file=sys.stderr)
+        return False
+    done = subprocess.run([gnuplot], input=script.encode(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False,
+                          env=dict(os.environ, LC_ALL="C"))
+    if done.returncode or not done.stdout.rstrip().endswith(b"</svg>"):
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        print(f"gnuplot could not draw {path}: {said[-1] if said else 'it said nothing'}", file=sys.stderr)
+        return False
+    write_whole(path, done.stdout.decode())
+    return True
+
+
+COLOURS = {"none": "#7f7f7f", "nonrecurrent": "#1f77b4", "all": "#d62728"}
+PLOT_HEAD = """set encoding utf8
+set terminal svg size 860,480 font "sans-serif,13" background "white"
+set grid ytics lc rgb "#dddddd"
+set key outside right top spacing 1.3
+"""
+
+
+def curves_script(runs, possible):
+    """Valid perplexity after each epoch (lines) and train perplexity (dashes), a colour per kind of dropout."""
+    data, plots = "", []
+    for number, run in enumerate(runs):
+        data += f"$run{number} << END\n"
+        for epoch in run.log.epochs:
+            data += f"{epoch['epoch']} {epoch['train_ppl']:.6g} {epoch['valid_ppl']:.6g}\n"
+        data += "END\n"
+        first = run.seed == runs[0].seed
+        width = 2 if first else 1
+        name = TITLES[run.sites]
+        plots.append(f"$run{number} using 1:3 with lines lw {width} lc rgb '{COLOURS[run.sites]}' "
+                     + (f"title '{name}: valid'" if first else "notitle"))
+        plots.append(f"$run{number} using 1:2 with lines lw {width} dt (6,4) lc rgb '{COLOURS[run.sites]}' "
+                     + ("title 'train, as trained'" if first else "notitle"))
+    if possible:
+        plots.append(f"{possible:.6g} with lines lw 1 lc rgb 'black' title 'best possible (valid)'")
+    return (PLOT_HEAD + data + "set logscale y\nset xlabel 'epoch'\nset ylabel 'perplexity'\n"
+            "set ytics (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 200, 500)\n"
+            f"plot [1:{len(runs[0].log.epochs)}] " + ", \\\n     ".join(plots) + "\n")
+
+
+def keep_script(records, possible):
+    data, plots = "", []
+    for sites in ("nonrecurrent", "all"):
+        data += f"${sites} << END\n"
+        for keep in CURVE_KEEPS:
+            ppls = [r["test_ppl"] for r in records if r["sites"] == sites and r["keep"] == keep]
+            data += f"{keep} {statistics.fmean(ppls):.6g} {min(ppls):.6g} {max(ppls):.6g}\n"
+        data += "END\n"
+        colour = COLOURS[sites]
+        plots.append(f"${sites} using 1:2:3:4 with yerrorlines lw 2 pt 7 ps 0.6 lc rgb '{colour}' title '{TITLES[sites]}'")
+    plots.append(f"{possible:.6g} with lines lw 1 lc rgb 'black' title 'best possible'")
+    return (PLOT_HEAD + data + "set xlabel 'share of values kept'\nset ylabel 'test perplexity (mean, lowest, highest)'\n"
+            "plot [0.3:0.85] " + ", \\\n     ".join(plots) + "\n")
+
+
+# ---- the curve over keep ----
+
+
+def print_keep_curve(records):
+    seeds = sorted({r["seed"] for r in records})
+    print(f"\nTest perplexity by the share kept, mean over {len(seeds)} seed{'s' if len(seeds) > 1 else ''}")
+    print(f"{'keep':>6}{'non-recurrent':>16}{'naive':>10}{'naive is worse by':>20}")
+    for keep in CURVE_KEEPS:
+        mean = {sites: statistics.fmean(r["test_ppl"] for r in records if r["sites"] == sites and r["keep"] == keep)
+                for sites in ("nonrecurrent", "all")}
+        print(f"{keep:6.2f}{mean['nonrecurrent']:16.2f}{mean['all']:10.2f}{100 * (mean['all'] / mean['nonrecurrent'] - 1):18.1f} %")
+
+
+def write_keep_curve(options, runs):
+    records = [run.record() for run in runs if run.sites != "none"]
+    write_jsonl(os.path.join(options.out, "keep_curve.jsonl"), records)
+    print_keep_curve(records)
+    plot(os.path.join(options.out, "keep_curve.svg"), keep_script(records, records[0]["best_ppl"]))
+
+
+# ---- the program ----
+
+
+def demo(options, signals):
+    plstm = shutil.which(options.plstm) or ""
+    if not plstm:
+        raise Failure(f"{options.plstm} is not there: `make` builds it")
+    options.plstm = plstm if os.path.isabs(options.plstm) else options.plstm
+    os.makedirs(options.out, exist_ok=True)
+
+    cores = len(os.sched_getaffinity(0))
+    seeds = range(1, options.seeds + 1)
+    runs = [Run(options, sites, seed) for seed in seeds for sites in ("none", "nonrecurrent", "all")]
+    curve = [Run(options, sites, seed, keep) for seed in seeds for keep in CURVE_KEEPS if keep != PRESET_KEEP
+             for sites in ("nonrecurrent", "all")] if options.keep_curve else []
+    print(f"Training {len(runs) + len(curve)} models on the built-in corpus, up to {min(cores, len(runs))} at a time, one core each",
+          file=sys.stderr, flush=True)
+    run_all(runs + curve, cores, signals)
+
+    by_seed = {seed: {run.sites: run.record() for run in runs if run.seed == seed} for seed in seeds}
+    results = os.path.join(options.out, "results.jsonl")
+    write_jsonl(results, [run.record() for run in runs])
+    splits = possible_by_split(options.plstm)
+    print_table(by_seed, splits)
+    print_reading(by_seed)
+    figure = os.path.join(options.out, "curves.svg")
+    drawn = plot(figure, curves_script(runs, splits.get("valid")))
+    broken = check_claims(by_seed)
+    if options.keep_curve:
+        write_keep_curve(options, runs + curve)
+    print(f"Results: {results}" + (f"; learning curves: {figure}" if drawn else ""))
+    if broken:
+        raise Failure("; ".join(broken))
+
+
+def positive(text):
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Trains one over-large LSTM with no, non-recurrent and naive dropout, and compares.",
+                                     allow_abbrev=False)
+    parser.add_argument("--plstm", default="build/plstm", metavar="PATH", help="the program (default build/plstm)")
+    parser.add_argument("--out", default="build/demo", metavar="DIR", help="where logs and results go (default build/demo)")
+    parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="seeds 1 to N (default 1)")
+    parser.add_argument("--keep-curve", action="store_true", help="also at other shares kept, for the curve over keep")
+    options = parser.parse_args()
+
+    try:
+        demo(options, StopSignals())
+    except Failure as failure:
+        print(f"demo.py: {failure}", file=sys.stderr)
+        return 1
+    except Interrupted as why:
+        print("demo.py: stopped", file=sys.stderr)
+        return 128 + why.args[0]
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
