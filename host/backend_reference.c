@@ -6,33 +6,35 @@
 #include "backend_reference.h"
 
 #include <assert.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <tgmath.h>
 
 #include "../kernels/philox.h"
+
+typedef REFERENCE_REAL real;
 
 struct Backend {
     BackendConfig config;
     Window w;        /* the window between begin and end */
-    double **param;  /* [count] tensors, params.h's order */
-    double **grad;   /* [count], NULL unless config.train */
-    double **h, **c; /* [L] (T+1,B,H), row 0 the carried state */
-    double **gates;  /* [L] (T,B,4H): i, f, g, o after the nonlinearity; backward: their gradients */
-    double **x;      /* [L+1] (T,B,H): masked input of layer l; x[L] is the softmax's */
-    double *hm;      /* (T,B,H): scratch, h_{t-1} as W_hh reads it */
-    double *dy;      /* (T,B,H): gradient into the output of the layer that backward reaches next */
-    double *logits;  /* (T*B,V); training: their gradient */
-    double *nats;    /* (T*B) */
-    double *state_h, *state_c; /* (L,B,H) carried */
+    real **param;  /* [count] tensors, params.h's order */
+    real **grad;   /* [count], NULL unless config.train */
+    real **h, **c; /* [L] (T+1,B,H), row 0 the carried state */
+    real **gates;  /* [L] (T,B,4H): i, f, g, o after the nonlinearity; backward: their gradients */
+    real **x;      /* [L+1] (T,B,H): masked input of layer l; x[L] is the softmax's */
+    real *hm;      /* (T,B,H): scratch, h_{t-1} as W_hh reads it */
+    real *dy;      /* (T,B,H): gradient into the output of the layer that backward reaches next */
+    real *logits;  /* (T*B,V); training: their gradient */
+    real *nats;    /* (T*B) */
+    real *state_h, *state_c; /* (L,B,H) carried */
     double grad_norm;
 };
 
 /* ---- masks ---- */
 
 /* D_site as a factor: 0 or 1/keep for unit u of step t, row b; 1 where nothing is masked. */
-static double mask_factor(const Backend *b, int site, int64_t t, int64_t row, int64_t u)
+static real mask_factor(const Backend *b, int site, int64_t t, int64_t row, int64_t u)
 {
     const BackendConfig *g = &b->config;
     if (!b->w.train || g->sites == SITES_NONE) return 1;
@@ -60,7 +62,7 @@ static size_t reference_bytes(const BackendConfig *g)
     int64_t H = g->shape.H, L = g->shape.L, N = positions(g), P = params_elements(&g->shape);
     int64_t n = P * (g->train ? 2 : 1) + L * (2 * (N + g->B) * H + 4 * N * H) + (L + 3) * N * H +
                 N * (g->shape.V + 1) + 2 * L * g->B * H;
-    return (size_t)n * sizeof(double);
+    return (size_t)n * sizeof(real);
 }
 
 static void reference_close(Backend *b)
@@ -83,16 +85,16 @@ static void reference_close(Backend *b)
     free(b);
 }
 
-static double *doubles(int64_t n, bool *ok)
+static real *reals(int64_t n, bool *ok)
 {
-    double *p = calloc((size_t)(n ? n : 1), sizeof *p);
+    real *p = calloc((size_t)(n ? n : 1), sizeof *p);
     if (!p) *ok = false;
     return p;
 }
 
-static double **pointers(int64_t n, bool *ok)
+static real **pointers(int64_t n, bool *ok)
 {
-    double **p = calloc((size_t)n, sizeof *p);
+    real **p = calloc((size_t)n, sizeof *p);
     if (!p) *ok = false;
     return p;
 }
@@ -109,17 +111,17 @@ static int reference_open(const BackendConfig *g, Backend **out, Error *e)
     b->h = pointers(L, &ok), b->c = pointers(L, &ok), b->gates = pointers(L, &ok),
     b->x = pointers(L + 1, &ok);
     for (int k = 0; ok && k < count; k++) {
-        b->param[k] = doubles(param_info(&g->shape, k).n, &ok);
-        if (g->train) b->grad[k] = doubles(param_info(&g->shape, k).n, &ok);
+        b->param[k] = reals(param_info(&g->shape, k).n, &ok);
+        if (g->train) b->grad[k] = reals(param_info(&g->shape, k).n, &ok);
     }
     for (int64_t l = 0; ok && l < L; l++) {
-        b->h[l] = doubles((N + g->B) * H, &ok), b->c[l] = doubles((N + g->B) * H, &ok);
-        b->gates[l] = doubles(4 * N * H, &ok);
+        b->h[l] = reals((N + g->B) * H, &ok), b->c[l] = reals((N + g->B) * H, &ok);
+        b->gates[l] = reals(4 * N * H, &ok);
     }
-    for (int64_t l = 0; ok && l <= L; l++) b->x[l] = doubles(N * H, &ok);
-    b->hm = doubles(N * H, &ok), b->dy = doubles(N * H, &ok);
-    b->logits = doubles(N * g->shape.V, &ok), b->nats = doubles(N, &ok);
-    b->state_h = doubles(L * g->B * H, &ok), b->state_c = doubles(L * g->B * H, &ok);
+    for (int64_t l = 0; ok && l <= L; l++) b->x[l] = reals(N * H, &ok);
+    b->hm = reals(N * H, &ok), b->dy = reals(N * H, &ok);
+    b->logits = reals(N * g->shape.V, &ok), b->nats = reals(N, &ok);
+    b->state_h = reals(L * g->B * H, &ok), b->state_c = reals(L * g->B * H, &ok);
     if (!ok) {
         reference_close(b);
         return error_set(e, EXIT_FAILED, "the reference backend could not allocate %zu bytes",
@@ -137,21 +139,21 @@ static void reference_describe(const Backend *b, char *out, size_t size)
 
 /* ---- parameters and state ---- */
 
-double *reference_param(Backend *b, int k)
+real *reference_param(Backend *b, int k)
 {
     return b->param[k];
 }
-const double *reference_grad(const Backend *b, int k)
+const real *reference_grad(const Backend *b, int k)
 {
     return b->grad[k];
 }
 
-static void widen(double *to, const float *from, int64_t n)
+static void widen(real *to, const float *from, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) to[i] = from ? from[i] : 0;
 }
 
-static void narrow(float *to, const double *from, int64_t n)
+static void narrow(float *to, const real *from, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) to[i] = (float)from[i];
 }
@@ -220,7 +222,7 @@ static int reference_embedding_forward(Backend *b, Error *e)
     return EXIT_DONE;
 }
 
-static double sigmoid(double a)
+static real sigmoid(real a)
 {
     return 1 / (1 + exp(-a));
 }
@@ -229,27 +231,27 @@ static int reference_layer_forward(Backend *b, int64_t l, Error *e)
 {
     (void)e;
     int64_t H = b->config.shape.H, T = b->w.T, B = b->w.B;
-    const double *w_ih = b->param[param_of_layer(l, PARAM_W_IH)],
+    const real *w_ih = b->param[param_of_layer(l, PARAM_W_IH)],
                  *w_hh = b->param[param_of_layer(l, PARAM_W_HH)];
-    const double *b_ih = b->param[param_of_layer(l, PARAM_B_IH)],
+    const real *b_ih = b->param[param_of_layer(l, PARAM_B_IH)],
                  *b_hh = b->param[param_of_layer(l, PARAM_B_HH)];
-    double *h = b->h[l], *c = b->c[l];
+    real *h = b->h[l], *c = b->c[l];
     memcpy(h, b->state_h + l * B * H, (size_t)(B * H) * sizeof *h);
     memcpy(c, b->state_c + l * B * H, (size_t)(B * H) * sizeof *c);
     for (int64_t t = 0; t < T; t++)
         for (int64_t row = 0; row < B; row++) {
             int64_t n = t * B + row; /* row of h at step t-1; h of step t is row n + B */
-            const double *x = b->x[l] + n * H;
-            double *gates = b->gates[l] + n * 4 * H, *hm = b->hm + n * H;
+            const real *x = b->x[l] + n * H;
+            real *gates = b->gates[l] + n * 4 * H, *hm = b->hm + n * H;
             for (int64_t u = 0; u < H; u++)
                 hm[u] = h[n * H + u] * mask_factor(b, recurrent_site(b, l), t, row, u);
             for (int64_t j = 0; j < 4 * H; j++) {
-                double a = b_ih[j] + b_hh[j];
+                real a = b_ih[j] + b_hh[j];
                 for (int64_t k = 0; k < H; k++) a += w_ih[j * H + k] * x[k] + w_hh[j * H + k] * hm[k];
                 gates[j] = j / H == 2 ? tanh(a) : sigmoid(a);
             }
             for (int64_t u = 0; u < H; u++) {
-                double i = gates[u], f = gates[H + u], g = gates[2 * H + u], o = gates[3 * H + u];
+                real i = gates[u], f = gates[H + u], g = gates[2 * H + u], o = gates[3 * H + u];
                 c[(n + B) * H + u] = f * c[n * H + u] + i * g;
                 h[(n + B) * H + u] = o * tanh(c[(n + B) * H + u]);
                 b->x[l + 1][n * H + u] = h[(n + B) * H + u] * mask_factor(b, (int)l + 1, t, row, u);
@@ -266,11 +268,11 @@ static int reference_softmax_forward(Backend *b, Error *e)
 {
     (void)e;
     int64_t H = b->config.shape.H, V = b->config.shape.V;
-    const double *w = b->param[param_decoder_weight(&b->config.shape)];
-    const double *bias = b->param[param_decoder_bias(&b->config.shape)];
+    const real *w = b->param[param_decoder_weight(&b->config.shape)];
+    const real *bias = b->param[param_decoder_bias(&b->config.shape)];
     for (int64_t n = 0; n < b->w.T * b->w.B; n++) {
-        const double *x = b->x[b->config.shape.L] + n * H;
-        double *z = b->logits + n * V, top = -INFINITY, sum = 0;
+        const real *x = b->x[b->config.shape.L] + n * H;
+        real *z = b->logits + n * V, top = -INFINITY, sum = 0;
         for (int64_t v = 0; v < V; v++) {
             z[v] = bias[v];
             for (int64_t k = 0; k < H; k++) z[v] += w[v * H + k] * x[k];
@@ -280,7 +282,7 @@ static int reference_softmax_forward(Backend *b, Error *e)
         b->nats[n] = top + log(sum) - z[b->w.y[n]];
         if (!b->w.train) continue;
         for (int64_t v = 0; v < V; v++)
-            z[v] = (exp(z[v] - top) / sum - (v == b->w.y[n])) / (double)b->w.B; /* mean over b, SPEC 5 */
+            z[v] = (exp(z[v] - top) / sum - (v == b->w.y[n])) / (real)b->w.B; /* mean over b, SPEC 5 */
     }
     return EXIT_DONE;
 }
@@ -298,16 +300,16 @@ static int reference_softmax_backward(Backend *b, Error *e)
 {
     (void)e;
     int64_t H = b->config.shape.H, V = b->config.shape.V, L = b->config.shape.L, B = b->w.B;
-    const double *w = b->param[param_decoder_weight(&b->config.shape)];
-    double *dw = b->grad[param_decoder_weight(&b->config.shape)],
+    const real *w = b->param[param_decoder_weight(&b->config.shape)];
+    real *dw = b->grad[param_decoder_weight(&b->config.shape)],
            *db = b->grad[param_decoder_bias(&b->config.shape)];
     memset(dw, 0, (size_t)(V * H) * sizeof *dw);
     memset(db, 0, (size_t)V * sizeof *db);
     for (int64_t t = 0; t < b->w.T; t++)
         for (int64_t row = 0; row < B; row++) {
             int64_t n = t * B + row;
-            const double *x = b->x[L] + n * H, *dz = b->logits + n * V;
-            double *dy = b->dy + n * H;
+            const real *x = b->x[L] + n * H, *dz = b->logits + n * V;
+            real *dy = b->dy + n * H;
             memset(dy, 0, (size_t)H * sizeof *dy);
             for (int64_t v = 0; v < V; v++) {
                 db[v] += dz[v];
@@ -325,11 +327,11 @@ static int reference_layer_backward(Backend *b, int64_t l, Error *e)
 {
     (void)e;
     int64_t H = b->config.shape.H, T = b->w.T, B = b->w.B;
-    const double *w_ih = b->param[param_of_layer(l, PARAM_W_IH)],
+    const real *w_ih = b->param[param_of_layer(l, PARAM_W_IH)],
                  *w_hh = b->param[param_of_layer(l, PARAM_W_HH)];
-    double *dw_ih = b->grad[param_of_layer(l, PARAM_W_IH)], *dw_hh = b->grad[param_of_layer(l, PARAM_W_HH)];
-    double *db_ih = b->grad[param_of_layer(l, PARAM_B_IH)], *db_hh = b->grad[param_of_layer(l, PARAM_B_HH)];
-    const double *h = b->h[l], *c = b->c[l];
+    real *dw_ih = b->grad[param_of_layer(l, PARAM_W_IH)], *dw_hh = b->grad[param_of_layer(l, PARAM_W_HH)];
+    real *db_ih = b->grad[param_of_layer(l, PARAM_B_IH)], *db_hh = b->grad[param_of_layer(l, PARAM_B_HH)];
+    const real *h = b->h[l], *c = b->c[l];
     memset(dw_ih, 0, (size_t)(4 * H * H) * sizeof *dw_ih);
     memset(dw_hh, 0, (size_t)(4 * H * H) * sizeof *dw_hh);
     memset(db_ih, 0, (size_t)(4 * H) * sizeof *db_ih);
@@ -337,22 +339,22 @@ static int reference_layer_backward(Backend *b, int64_t l, Error *e)
     for (int64_t row = 0; row < B; row++)
         for (int64_t t = T - 1; t >= 0; t--) {
             int64_t n = t * B + row, later = n + B;
-            double *da =
+            real *da =
                 b->gates[l] + n * 4 * H; /* activations on entry, their pre-activation gradients on exit */
-            const double *dh_above = b->dy + n * H;
-            double *dc_next =
+            const real *dh_above = b->dy + n * H;
+            real *dc_next =
                 b->hm + row * H; /* scratch rows: dc of step t+1 times its f; hm is made again below */
             for (int64_t u = 0; u < H; u++) {
-                double i = da[u], f = da[H + u], g = da[2 * H + u], o = da[3 * H + u];
-                double tc = tanh(c[later * H + u]);
-                double dh = dh_above[u];
+                real i = da[u], f = da[H + u], g = da[2 * H + u], o = da[3 * H + u];
+                real tc = tanh(c[later * H + u]);
+                real dh = dh_above[u];
                 if (t < T - 1) { /* through W_hh and its mask from step t+1 */
-                    const double *da_next = b->gates[l] + later * 4 * H;
-                    double sum = 0;
+                    const real *da_next = b->gates[l] + later * 4 * H;
+                    real sum = 0;
                     for (int64_t j = 0; j < 4 * H; j++) sum += w_hh[j * H + u] * da_next[j];
                     dh += sum * mask_factor(b, recurrent_site(b, l), t + 1, row, u);
                 }
-                double dc = dh * o * (1 - tc * tc) + (t < T - 1 ? dc_next[u] : 0);
+                real dc = dh * o * (1 - tc * tc) + (t < T - 1 ? dc_next[u] : 0);
                 da[u] = dc * g * i * (1 - i);
                 da[H + u] = dc * c[n * H + u] * f * (1 - f);
                 da[2 * H + u] = dc * i * (1 - g * g);
@@ -364,8 +366,8 @@ static int reference_layer_backward(Backend *b, int64_t l, Error *e)
     for (int64_t t = 0; t < T; t++)
         for (int64_t row = 0; row < B; row++) {
             int64_t n = t * B + row;
-            const double *da = b->gates[l] + n * 4 * H, *x = b->x[l] + n * H;
-            double *dy = b->dy + n * H, *hm = b->hm + n * H;
+            const real *da = b->gates[l] + n * 4 * H, *x = b->x[l] + n * H;
+            real *dy = b->dy + n * H, *hm = b->hm + n * H;
             for (int64_t u = 0; u < H; u++)
                 hm[u] = h[n * H + u] * mask_factor(b, recurrent_site(b, l), t, row, u);
             memset(dy, 0, (size_t)H * sizeof *dy);
@@ -387,7 +389,7 @@ static int reference_embedding_backward(Backend *b, Error *e)
 {
     (void)e;
     int64_t H = b->config.shape.H;
-    double *dw = b->grad[PARAM_ENCODER];
+    real *dw = b->grad[PARAM_ENCODER];
     memset(dw, 0, (size_t)(b->config.shape.V * H) * sizeof *dw);
     for (int64_t n = 0; n < b->w.T * b->w.B; n++)
         for (int64_t u = 0; u < H; u++) dw[b->w.x[n] * H + u] += b->dy[n * H + u];
