@@ -225,8 +225,10 @@ static void header_print(const RunInfo *info)
         printf("%s %s %lld", i ? "," : "", split_name[i], (long long)split[i].n);
         if (split[i].unknown) printf(" (%lld unknown)", (long long)split[i].unknown);
     }
-    printf("\nminibatch  B %lld, T %lld: %lld an epoch, %lld epochs\n", (long long)s->batch,
-           (long long)s->seq, (long long)info->windows, (long long)s->epochs);
+    printf("\nminibatch  B %lld, T %lld", (long long)s->batch, (long long)s->seq);
+    if (info->windows > 0)
+        printf(": %lld an epoch, %lld epochs", (long long)info->windows, (long long)s->epochs);
+    printf("\n");
     printf("backend    %s%s%s: %s, %s\n", info->backend, info->kernel ? " " : "",
            info->kernel ? info->kernel : "", info->device, s->precision);
     if (info->resumed)
@@ -402,6 +404,7 @@ int report_test(Report *r, double ppl, int64_t protocol, int64_t tokens, double 
 void report_say(Report *r, const char *format, ...)
 {
     va_list args;
+    if (r->quiet) return;
     progress_clear(r);
     fputs("plstm: ", stderr);
     va_start(args, format);

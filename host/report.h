@@ -76,8 +76,7 @@ int report_valid(Report *r, double ppl, double ppl_paper, int64_t protocol, int6
 int report_test(Report *r, double ppl, int64_t protocol, int64_t tokens, double best_ppl,
                 const ClassScore *classes, Error *e);
 
-/* A line for people on standard error that does not tear the progress line: "stopped by SIGINT after step
- * ...". */
+/* A hint on standard error that does not tear the progress line: "stopped by SIGINT after ...". */
 void report_say(Report *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 void report_close(Report *r);

@@ -1,0 +1,237 @@
+/* program: runs build/plstm (or what PLSTM names) as a shell would, and keeps what it said. For tests only.
+ */
+#ifndef PLSTM_TESTS_PROGRAM_H
+#define PLSTM_TESTS_PROGRAM_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* ---- a folder of the test's own ---- */
+
+static char folder[PATH_MAX]; /* made by folder_make, which is a group's set-up, removed by its tear-down */
+
+static inline int folder_make(void **state)
+{
+    (void)state;
+    const char *base = getenv("TMPDIR");
+    snprintf(folder, sizeof folder, "%s/plstm-test-XXXXXX", base && base[0] ? base : "/tmp");
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static inline int folder_remove(void **state)
+{
+    (void)state;
+    char command[PATH_MAX + 16];
+    snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    return system(command) == 0 ? 0 : -1;
+}
+
+/* Path of a file in the folder; valid until eight more were asked for. */
+static inline const char *in_folder(const char *name)
+{
+    static char path[8][PATH_MAX];
+    static int next;
+    next = (next + 1) % 8;
+    snprintf(path[next], sizeof path[next], "%.3800s/%.200s", folder, name);
+    return path[next];
+}
+
+/* A whole file, NUL behind it, malloc'd; fails the test where there is none. */
+static inline char *file_read(const char *path, size_t *size)
+{
+    FILE *f = fopen(path, "rb");
+    if (!f) fail_msg("%s: %s", path, strerror(errno));
+    size_t n = 0, capacity = 1 << 16;
+    char *text = malloc(capacity);
+    assert_non_null(text);
+    for (size_t got; (got = fread(text + n, 1, capacity - n - 1, f)) > 0;) {
+        n += got;
+        if (n + 1 == capacity) assert_non_null(text = realloc(text, capacity *= 2));
+    }
+    fclose(f);
+    text[n] = 0;
+    if (size) *size = n;
+    return text;
+}
+
+static inline void file_write(const char *path, const char *text)
+{
+    FILE *f = fopen(path, "wb");
+    if (!f) fail_msg("%s: %s", path, strerror(errno));
+    fputs(text, f);
+    assert_int_equal(fclose(f), 0);
+}
+
+static inline bool file_exists(const char *path)
+{
+    return access(path, F_OK) == 0;
+}
+
+static inline void assert_files_equal(const char *a, const char *b)
+{
+    size_t n, m;
+    char *x = file_read(a, &n), *y = file_read(b, &m);
+    if (n != m || memcmp(x, y, n)) fail_msg("%s (%zu bytes) and %s (%zu bytes) differ", a, n, b, m);
+    free(x);
+    free(y);
+}
+
+/* Files of the test's folder whose name contains part. */
+static inline int files_named(const char *part)
+{
+    DIR *d = opendir(folder);
+    assert_non_null(d);
+    int n = 0;
+    for (struct dirent *entry; (entry = readdir(d));) n += strstr(entry->d_name, part) != NULL;
+    closedir(d);
+    return n;
+}
+
+/* ---- the program ---- */
+
+typedef struct Run {
+    int code; /* exit status, or 128 + the signal that killed it */
+    char *out, *err;
+} Run;
+
+enum { MAX_WORDS = 64 };
+
+/* Cuts a line at its blanks, in place; a NULL ends the words. */
+static inline void line_cut(char *line, char **words)
+{
+    int n = 0;
+    for (char *save, *word = strtok_r(line, " ", &save); word; word = strtok_r(NULL, " ", &save)) {
+        assert_true(n < MAX_WORDS - 1);
+        words[n++] = word;
+    }
+    words[n] = NULL;
+}
+
+/* Starts the program with words (argv without its first), standard output and error into the folder's files
+ * out and err. file_limit > 0: no file may grow past so many bytes. */
+static inline pid_t program_start(char *const *words, long file_limit)
+{
+    char *argv[MAX_WORDS + 1];
+    const char *path = getenv("PLSTM");
+    if (!path) path = "build/plstm";
+    argv[0] = (char *)path;
+    int n = 0;
+    do argv[n + 1] = words[n];
+    while (words[n++]);
+    char out[PATH_MAX], err[PATH_MAX];
+    snprintf(out, sizeof out, "%s", in_folder("out"));
+    snprintf(err, sizeof err, "%s", in_folder("err"));
+    fflush(NULL);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid) return pid;
+    int o = open(out, O_WRONLY | O_CREAT | O_TRUNC, 0600), r = open(err, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    struct rlimit limit = {(rlim_t)file_limit, (rlim_t)file_limit};
+    if (o < 0 || r < 0 || dup2(o, 1) < 0 || dup2(r, 2) < 0) _exit(126);
+    if (file_limit > 0 && setrlimit(RLIMIT_FSIZE, &limit)) _exit(126);
+    execv(path, argv);
+    _exit(127);
+}
+
+static inline Run program_finish(pid_t pid)
+{
+    int status;
+    while (waitpid(pid, &status, 0) < 0) assert_int_equal(errno, EINTR);
+    Run run = {.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status)};
+    if (run.code == 127)
+        fail_msg("build/plstm cannot be run: run the tests from the repository's root, after make");
+    run.out = file_read(in_folder("out"), NULL);
+    run.err = file_read(in_folder("err"), NULL);
+    return run;
+}
+
+static inline void run_free(Run *run)
+{
+    free(run->out);
+    free(run->err);
+}
+
+/* Runs `plstm LINE`, cut at blanks. */
+__attribute__((format(printf, 1, 2))) static inline Run plstm(const char *format, ...)
+{
+    char line[4096], *words[MAX_WORDS];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    line_cut(line, words);
+    return program_finish(program_start(words, 0));
+}
+
+/* The same where only the exit status matters; a surprise shows what was said. */
+__attribute__((format(printf, 2, 3))) static inline void plstm_expect(int code, const char *format, ...)
+{
+    char line[4096], shown[4096], *words[MAX_WORDS];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    memcpy(shown, line, sizeof shown);
+    line_cut(line, words);
+    Run run = program_finish(program_start(words, 0));
+    if (run.code != code) fail_msg("plstm %s: exit %d, not %d\n%s", shown, run.code, code, run.err);
+    run_free(&run);
+}
+
+static inline void assert_contains(const char *text, const char *phrase)
+{
+    if (!strstr(text, phrase)) fail_msg("'%s' is not in: %s", phrase, text);
+}
+
+/* Standard error holds one line and no more. */
+static inline void assert_one_line(const char *text)
+{
+    const char *end = strchr(text, '\n');
+    if (!end || end[1]) fail_msg("not one line: %s", text);
+}
+
+/* ---- waiting ---- */
+
+static inline void sleep_ms(long ms)
+{
+    struct timespec t = {ms / 1000, ms % 1000 * 1000000};
+    nanosleep(&t, NULL);
+}
+
+static inline double now_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Waits until a file holds more than so many bytes; fails the test after 20 s. */
+static inline void wait_for_bytes(const char *path, long bytes)
+{
+    struct stat file;
+    for (int i = 0; i < 10000; i++) {
+        if (stat(path, &file) == 0 && file.st_size > bytes) return;
+        sleep_ms(2);
+    }
+    fail_msg("%s did not grow past %ld bytes", path, bytes);
+}
+
+#endif
