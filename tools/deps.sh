@@ -14,7 +14,7 @@ build='gcc:gcc g++:g++ libc6-dev make:make python3:python3 gnuplot:gnuplot-nox
        libopenblas-openmp-dev libjansson-dev libmd-dev libcmocka-dev librandom123-dev libbenchmark-dev'
 ci='git:git clang:clang clang-format:clang-format libclang-rt-dev|libclang-rt-18-dev|libclang-common-14-dev'
 # Where a release does not have these, the tests that want them are skipped and say so.
-optional='python3-torch'
+optional='python3-torch python3-safetensors pip3:python3-pip'
 
 case ${1-build} in
 build) required=$build optional= ;;
@@ -62,6 +62,14 @@ available() {
 
 want=$(missing $required)
 extra=$(missing $optional)
+# What this release is known not to have is no reason to ask the network again.
+if [ -z "$want" ] && ls /var/lib/apt/lists/*Packages* >/dev/null 2>&1; then
+    known=
+    for package in $extra; do
+        if [ -n "$(apt-cache show --no-all-versions "$package" 2>/dev/null)" ]; then known="$known $package"; fi
+    done
+    extra=$known
+fi
 [ -n "$want$extra" ] || exit 0
 
 if [ "$(id -u)" = 0 ]; then

@@ -2,12 +2,11 @@
 """The model of plstm in PyTorch, as somebody who knows PyTorch well would write it: torch.nn.LSTM (no Python loop over time), fused
 cross-entropy, in-place updates, detached carried state. It is the peer of the tests (same loss, same gradients) and of the benchmark.
 
-    torch_twin.py parity --weights F --data DIR [--masks F] --out F     one minibatch: loss and every gradient, as safetensors
-    torch_twin.py bench  [--hidden H ...] [--threads 1,2]               words/s and its share of the sgemm rate, as JSON
-    torch_twin.py train  --data DIR [--weights F] --steps N             losses of the first N minibatches, as JSON lines
+    torch_twin.py bench [--hidden H ...] [--threads 1,2]    words/s and its share of the sgemm rate, as JSON
+    torch_twin.py jobs FILE                                 what tests/test_torch.py asks for: a JSON list, see JOBS below
 
-Initial weights and masks, where not handed in, are computed here from the seed (SPEC 2 and 3), written apart from the C code.
-Exit status 77, with a sentence, where no Python on this machine has PyTorch.
+Initial weights and masks, where not handed in, are computed here from the seed (SPEC 2 and 3), written apart from the C code; so is
+the way from text to minibatches (SPEC 4). Exit status 77, with a sentence, where no Python on this machine has PyTorch.
 """
 import argparse
 import ctypes
@@ -95,7 +94,9 @@ F = torch.nn.functional
 # ---- SPEC 2 and 3: Philox4x32-10, on int64 tensors ----
 
 MASK32 = 0xFFFFFFFF
-INIT_STREAM = 0x494E4954
+INIT_STREAM = 0x494E4954  # SPEC 3
+IDS_STREAM = 1 << 40  # the benchmark's words
+WINDOWS = 16  # of words that the benchmark goes through in turn
 
 
 def philox_words(seed, subsequence, n):
@@ -241,6 +242,11 @@ def make_model(V, H, L, keep, weights, sparse=False):
     return model
 
 
+def sizes_of(weights):
+    V, H = weights["encoder.weight"].shape
+    return V, H, sum(name.startswith("rnn.weight_ih_l") for name in weights)
+
+
 def zero_state(L, B, H, dtype=torch.float32):
     return torch.zeros(L, B, H, dtype=dtype), torch.zeros(L, B, H, dtype=dtype)
 
@@ -265,51 +271,104 @@ def train_step(model, x, y, state, lr, clip):
     return nats.item(), norm, (state[0].detach(), state[1].detach())
 
 
-# ---- parity ----
+# ---- jobs: what the tests ask for, many in one process since torch takes long to load ----
 
-def parity(a):
-    weights, metadata = load_safetensors(a.weights)
-    V, H = weights["encoder.weight"].shape
-    L = sum(name.startswith("rnn.weight_ih_l") for name in weights)
-    dtype = torch.float64 if a.double else torch.float32
-    model = make_model(V, H, L, 1.0, {name: weights[name] for name, _ in shapes_of(V, H, L)}).to(dtype)
-    x, y = Batches(read_ids(a.data)[0], a.batch, a.seq)[a.window]
-    state = zero_state(L, a.batch, H, dtype)
-    if "state.h" in weights:
-        state = weights["state.h"].to(dtype), weights["state.c"].to(dtype)
-    masks = load_safetensors(a.masks)[0] if a.masks else {}
-
-    def mask(site):
-        kept = masks.get(f"mask.{site}")
-        return torch.ones((), dtype=dtype) if kept is None else kept.to(dtype) / a.keep
-
+def job_gradients(job, answer):
+    """Loss and every gradient of minibatch `window` of the data from a zero state, with masks handed in."""
+    weights, _ = load_safetensors(job["weights"])
+    V, H, L = sizes_of(weights)
+    dtype = torch.float64 if job["double"] else torch.float32
+    model = make_model(V, H, L, 1.0, weights).to(dtype)
+    x, y = Batches(read_ids(job["data"])[0], job["batch"], job["seq"])[job["window"]]
+    state = zero_state(L, job["batch"], H, dtype)
+    masks = load_safetensors(job["masks"])[0] if job["masks"] else {}
     if masks:
-        logits = model.forward_masked(x, state, mask, f"mask.{L + 1}" in masks)
+        recurrent = f"mask.site{L + 1}" in masks
+        logits = model.forward_masked(x, state, lambda site: masks[f"mask.site{site}"].to(dtype) / job["keep"], recurrent)
     else:
         logits, _ = model(x, state)
     nats = F.cross_entropy(logits, y.flatten(), reduction="sum")
-    (nats / a.batch).backward()
+    (nats / job["batch"]).backward()
     gradients = {name: p.grad for name, p in model.named_parameters()}
     norm = math.sqrt(sum(float(g.double().square().sum()) for g in gradients.values()))
-    save_safetensors(a.out, {name: gradients[name] for name, _ in shapes_of(V, H, L)},
-                     {"format": "pt", "nats": repr(nats.item()), "loss": repr(nats.item() / a.batch), "grad_norm": repr(norm)})
+    save_safetensors(job["out"], gradients, {"format": "pt"})
+    answer.update(loss=nats.item() / job["batch"], nats=nats.item(), grad_norm=norm)
 
 
-# ---- train ----
-
-def train(a):
-    ids, types = read_ids(a.data)
-    batches = Batches(ids, a.batch, a.seq)
-    weights = load_safetensors(a.weights)[0] if a.weights else draw_weights(shapes_of(len(types), a.hidden, a.layers), a.seed, a.init)
-    torch.set_num_threads(int(a.threads.split(",")[-1]))
-    model = make_model(len(types), a.hidden, a.layers, a.keep, weights)
-    state = zero_state(a.layers, a.batch, a.hidden)
-    for step in range(a.steps):
+def job_train(job, answer):
+    """Losses and gradient norms of the first `steps` minibatches; nothing is masked."""
+    weights, _ = load_safetensors(job["weights"])
+    V, H, L = sizes_of(weights)
+    model = make_model(V, H, L, 1.0, weights)
+    batches = Batches(read_ids(job["data"])[0], job["batch"], job["seq"])
+    steps = []
+    for step in range(job["steps"]):
         n = step % batches.windows
         if n == 0:
-            state = zero_state(a.layers, a.batch, a.hidden)
-        nats, norm, state = train_step(model, *batches[n], state, a.lr, a.clip)
-        print(json.dumps({"step": step, "loss": nats / a.batch, "nats": nats, "tokens": a.batch * a.seq, "grad_norm": norm}), flush=True)
+            state = zero_state(L, job["batch"], H)
+        nats, norm, state = train_step(model, *batches[n], state, job["lr"], job["clip"])
+        steps.append({"nats": nats, "grad_norm": norm})
+    answer["steps"] = steps
+
+
+def job_draw(job, answer):
+    """Initial weights and masks by this file's own arithmetic."""
+    V, H, L, T, B, sites = (job[k] for k in ("V", "H", "L", "T", "B", "sites"))
+    save_safetensors(job["init_out"], draw_weights(shapes_of(V, H, L), job["seed"], job["init"]), {})
+    masks = {f"mask.site{site}": draw_mask(job["seed"], job["step"], site, sites, T, B, H, job["keep"]).to(torch.uint8)
+             for site in range(sites)}
+    save_safetensors(job["masks_out"], masks, {})
+
+
+def job_make(job, answer):
+    """A model as PyTorch initialises it, written by the official package where it is there."""
+    torch.manual_seed(job["seed"])
+    state = RNNModel(job["V"], job["H"], job["L"]).state_dict()
+    official = official_safetensors()
+    if official:
+        official.save_file(state, job["out"])
+    else:
+        save_safetensors(job["out"], dict(reversed(state.items())), {})
+    answer["writer"] = "safetensors" if official else "torch_twin"
+
+
+def job_load(job, answer):
+    """The whole file into the module of pytorch/examples, with no name missing or left over."""
+    official = official_safetensors() if job["official"] else None
+    if job["official"] and not official:
+        answer["missing"] = f"{sys.executable} has no safetensors package"
+        return
+    weights = official.load_file(job["weights"]) if official else load_safetensors(job["weights"])[0]
+    V, H, L = sizes_of(weights)
+    model = make_model(V, H, L, 1.0, weights)
+    answer["sums"] = {name: p.double().sum().item() for name, p in model.named_parameters()}
+
+
+def official_safetensors():
+    """The safetensors package, installed or put into the build's own folder (.ci/run does); None where it is not."""
+    if "PLSTM_BUILD" in os.environ:
+        sys.path.append(os.path.join(os.environ["PLSTM_BUILD"], "python"))
+    try:
+        import safetensors.torch
+    except ImportError:
+        return None
+    return safetensors.torch
+
+
+JOBS = {"gradients": job_gradients, "train": job_train, "draw": job_draw, "make": job_make, "load": job_load}
+
+
+def jobs(arguments):
+    with open(arguments.file, encoding="utf-8") as f:
+        wanted = json.load(f)
+    torch.set_num_threads(1)
+    for job in wanted:
+        answer = {"name": job["name"]}
+        try:
+            JOBS[job["do"]](job, answer)
+        except Exception as e:
+            answer["error"] = f"{type(e).__name__}: {e}"
+        print(json.dumps(answer), flush=True)
 
 
 # ---- bench ----
@@ -334,12 +393,12 @@ def seconds_of(f, least=0.25, times=3):
     return best
 
 
-def sgemm_rates(shape, threads, big):
-    """FLOP/s of torch.mm on a square of side `big`, and on the products of the model, weighed as the step uses them."""
+def sgemm_rates(shape, threads, side):
+    """FLOP/s of torch.mm on a square, and on the products of the model, weighed as the step uses them."""
     torch.set_num_threads(threads)
     operand = lambda rows, cols, transposed: torch.rand(cols, rows).t() if transposed else torch.rand(rows, cols)
-    a, b, out = torch.rand(big, big), torch.rand(big, big), torch.empty(big, big)
-    square = 2.0 * big**3 / seconds_of(lambda: torch.mm(a, b, out=out), 1.0, 5)
+    a, b, out = torch.rand(side, side), torch.rand(side, side), torch.empty(side, side)
+    square = 2.0 * side**3 / seconds_of(lambda: torch.mm(a, b, out=out), 1.0, 5)
     flops = seconds = 0.0
     for times, m, k, n, how in products(*shape):
         a, b, out = operand(m, k, how[0] == "t"), operand(k, n, how[1] == "t"), torch.empty(m, n)
@@ -348,72 +407,65 @@ def sgemm_rates(shape, threads, big):
     return square, flops / seconds, flops
 
 
+def bench_threads(a, weights, ids, threads):
+    """The better of sparse and dense gradients of the embedding, on this many threads."""
+    torch.set_num_threads(threads)
+    best = None
+    for sparse in (True, False):
+        model = make_model(a.vocab, a.hidden, a.layers, a.keep, weights, sparse)
+        rates, state, count = [], zero_state(a.layers, a.batch, a.hidden), 0
+        deadline = time.perf_counter() + a.seconds / 2
+        while time.perf_counter() < deadline or len(rates) < 4:
+            start, steps = time.perf_counter(), 0
+            while not steps or time.perf_counter() - start < a.seconds / 20:
+                window = ids[count % WINDOWS]
+                nats, _, state = train_step(model, window[:-1], window[1:], state, a.lr, a.clip)
+                if not count:
+                    first = nats / (a.seq * a.batch)
+                count, steps = count + 1, steps + 1
+            rates.append(steps * a.seq * a.batch / (time.perf_counter() - start))
+        rates = sorted(rates[1:])  # the first is a warm-up
+        if not best or rates[-1] > best["words_per_s"]:
+            best = {"threads": threads, "embedding_gradient": "sparse" if sparse else "dense", "words_per_s": rates[-1],
+                    "words_per_s_median": rates[len(rates) // 2], "samples": len(rates), "first_nats": first}
+    return best
+
+
 def bench(a):
-    V, H, L, T, B = shape = (a.vocab, a.hidden, a.layers, a.seq, a.batch)
-    weights = draw_weights(shapes_of(V, H, L), a.seed, a.init)
-    # Zipf's law, as in text: ids are log-uniform.
-    words = philox_words(a.seed, 1 << 40, 16 * (T + 1) * B).double() / 2.0**32
-    ids = ((V + 1.0) ** words - 1.0).long().clamp(0, V - 1).reshape(16, T + 1, B)
+    shape = (a.vocab, a.hidden, a.layers, a.seq, a.batch)
+    weights = draw_weights(shapes_of(a.vocab, a.hidden, a.layers), a.seed, a.init)
+    # Zipf's law, as in text: ids are log-uniform. bench_cpu.cpp draws the same.
+    words = philox_words(a.seed, IDS_STREAM, WINDOWS * (a.seq + 1) * a.batch).double() * 2.0**-32
+    ids = ((a.vocab + 1.0) ** words - 1.0).clamp(0, a.vocab - 1).long().reshape(WINDOWS, a.seq + 1, a.batch)
     results = []
     for threads in [int(n) for n in a.threads.split(",")]:
-        torch.set_num_threads(threads)
-        best = None
-        for sparse in (True, False):
-            model = make_model(V, H, L, a.keep, weights, sparse)
-            rates, state, count = [], zero_state(L, B, H), 0
-            deadline = time.perf_counter() + a.seconds / 2
-            while time.perf_counter() < deadline or len(rates) < 4:
-                start, steps = time.perf_counter(), 0
-                while not steps or time.perf_counter() - start < a.seconds / 20:
-                    window = ids[count % 16]
-                    nats, norm, state = train_step(model, window[:-1], window[1:], state, a.lr, a.clip)
-                    count, steps = count + 1, steps + 1
-                rates.append(steps * T * B / (time.perf_counter() - start))
-            rates = sorted(rates[1:])  # the first is a warm-up
-            if not best or rates[-1] > best["words_per_s"]:
-                best = {"threads": threads, "embedding_gradient": "sparse" if sparse else "dense", "words_per_s": rates[-1],
-                        "words_per_s_median": rates[len(rates) // 2], "samples": len(rates)}
-        square, shapes, flops = sgemm_rates(shape, threads, a.big)
-        rate = flops * best["words_per_s"] / (T * B)
-        best.update(flop_per_step=flops, flop_per_s=rate, sgemm_square_flop_per_s=square, sgemm_shapes_flop_per_s=shapes,
-                    share_of_sgemm_square=rate / square, share_of_sgemm_shapes=rate / shapes)
+        best = bench_threads(a, weights, ids, threads)
+        square, shapes, flops = sgemm_rates(shape, threads, a.square)
+        rate = flops * best["words_per_s"] / (a.seq * a.batch)
+        best.update(flop_per_step=flops, flop_per_s=rate, sgemm_square_flop_per_s=square, sgemm_products_flop_per_s=shapes,
+                    of_square=rate / square, of_products=rate / shapes)
         results.append(best)
-    print(json.dumps({"program": "torch_twin", "torch": torch.__version__, "cpu_capability": re.search(r"CPU capability usage: (\S+)", torch.__config__.show()).group(1),
-                      "blas": openblas("openblas_get_config") or "not OpenBLAS", "hidden": H, "layers": L, "batch": B, "seq": T, "vocab": V,
-                      "keep": a.keep, "results": results}, indent=1))
+    capability = re.search(r"CPU capability usage: (\S+)", torch.__config__.show())
+    print(json.dumps({"program": "torch_twin", "torch": torch.__version__, "cpu_capability": capability.group(1) if capability else None,
+                      "blas": openblas("openblas_get_config") or "not OpenBLAS", "hidden": a.hidden, "layers": a.layers, "batch": a.batch,
+                      "seq": a.seq, "vocab": a.vocab, "keep": a.keep, "results": results}, indent=1))
 
 
 def main():
     parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    modes = parser.add_subparsers(dest="mode", required=True, metavar="parity|bench|train")
-    for mode, run in (("parity", parity), ("bench", bench), ("train", train)):
-        p = modes.add_parser(mode, allow_abbrev=False)
-        p.set_defaults(run=run)
-        p.add_argument("--batch", type=int, default=20)
-        p.add_argument("--seq", type=int, default=20)
-        p.add_argument("--keep", type=float, default=1.0)
-        if mode != "bench":
-            p.add_argument("--data", required=True, metavar="DIR")
-            p.add_argument("--weights", required=mode == "parity", metavar="F")
-        if mode == "parity":
-            p.add_argument("--masks", metavar="F", help="U8 tensors mask.0, mask.1, ... of shape (T,B,H)")
-            p.add_argument("--window", type=int, default=0, help="which minibatch of the epoch")
-            p.add_argument("--double", action="store_true", help="compute in float64")
-            p.add_argument("--out", required=True, metavar="F")
-        else:
-            p.add_argument("--hidden", type=int, default=200)
-            p.add_argument("--layers", type=int, default=2)
-            p.add_argument("--lr", type=float, default=1.0)
-            p.add_argument("--clip", type=float, default=5.0)
-            p.add_argument("--seed", type=int, default=1)
-            p.add_argument("--init", type=float, default=0.1)
-            p.add_argument("--threads", default="1,2", metavar="N,N")
-        if mode == "bench":
-            p.add_argument("--vocab", type=int, default=10000)
-            p.add_argument("--seconds", type=float, default=10.0, help="per thread count (default 10)")
-            p.add_argument("--big", type=int, default=2048, help="side of the square of the sgemm rate")
-        if mode == "train":
-            p.add_argument("--steps", type=int, default=10)
+    modes = parser.add_subparsers(dest="mode", required=True, metavar="bench|jobs")
+    p = modes.add_parser("jobs", allow_abbrev=False)
+    p.set_defaults(run=jobs)
+    p.add_argument("file")
+    p = modes.add_parser("bench", allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    p.set_defaults(run=bench)
+    for option, value in (("hidden", 200), ("layers", 2), ("batch", 20), ("seq", 20), ("vocab", 10000), ("seed", 1)):
+        p.add_argument(f"--{option}", type=int, default=value, metavar="N", help=" ")
+    for option, value in (("keep", 1.0), ("init", 0.1), ("lr", 1.0), ("clip", 5.0)):
+        p.add_argument(f"--{option}", type=float, default=value, metavar="X", help=" ")
+    p.add_argument("--threads", default="1,2", metavar="N,N", help="thread counts to try")
+    p.add_argument("--seconds", type=float, default=10.0, metavar="X", help="of training per thread count")
+    p.add_argument("--square", type=int, default=2048, metavar="N", help="side of the matrices of the sgemm rate")
     arguments = parser.parse_args()
     arguments.run(arguments)
 
