@@ -227,7 +227,8 @@ static void header_print(const RunInfo *info)
     }
     printf("\nminibatch  B %lld, T %lld", (long long)s->batch, (long long)s->seq);
     if (info->windows > 0)
-        printf(": %lld an epoch, %lld epochs", (long long)info->windows, (long long)s->epochs);
+        printf(": %lld an epoch, %lld epoch%s", (long long)info->windows, (long long)s->epochs,
+               s->epochs == 1 ? "" : "s");
     printf("\n");
     printf("backend    %s%s%s: %s, %s\n", info->backend, info->kernel ? " " : "",
            info->kernel ? info->kernel : "", info->device, s->precision);
