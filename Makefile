@@ -100,7 +100,7 @@ $(BUILD)/%.o: %.cpp $(BUILD)/gen/flags
 # Whole 512-bit registers where the CPU has them: gcc's default for some CPUs is half.
 WIDE := $(shell $(CC) -mprefer-vector-width=512 -E -x c /dev/null >/dev/null 2>&1 && echo -mprefer-vector-width=512)
 # Fused multiply-adds for the register tiles, and no traps or errno to honour in the cell's loops; sums keep their order.
-$(BUILD)/host/backend_cpu.o: CFLAGS += -ffp-contract=fast -fno-math-errno -fno-trapping-math $(WIDE)
+$(BUILD)/host/backend_cpu.o $(BUILD)/tests/test_backend_cpu.o: CFLAGS += -ffp-contract=fast -fno-math-errno -fno-trapping-math $(WIDE)
 
 # ---- tests ----
 

@@ -425,13 +425,29 @@ static void mask_positions(const Backend *b, int site, const float *from, float 
 
 /* ---- matrix products over all positions ---- */
 
-/* C (m,n) = op(A) op(B), row-major, op(A) is (m,k). */
-static void sgemm(bool a_t, bool b_t, int64_t m, int64_t n, int64_t k, const float *A, const float *B,
-                  float *C)
+/* C (m,n) = op(A) op(B), row-major, op(A) is (m,k). Each thread makes a slab of C by itself: OpenBLAS's own
+ * threads would allocate and free half a megabyte in every call. The longer side of C is cut, at multiples of
+ * 64 so that no register tile is split. */
+static void sgemm(const Backend *b, bool a_t, bool b_t, int64_t m, int64_t n, int64_t k, const float *A,
+                  const float *B, float *C)
 {
-    cblas_sgemm(CblasRowMajor, a_t ? CblasTrans : CblasNoTrans, b_t ? CblasTrans : CblasNoTrans, (blasint)m,
-                (blasint)n, (blasint)k, 1.0f, A, (blasint)(a_t ? m : k), B, (blasint)(b_t ? k : n), 0.0f, C,
-                (blasint)n);
+    bool by_rows = m >= n;
+    int64_t side = by_rows ? m : n, lda = a_t ? m : k, ldb = b_t ? k : n;
+#pragma omp parallel num_threads(b->threads)
+    {
+        int64_t me = omp_get_thread_num(), team = omp_get_num_threads(), units = (side + 63) / 64;
+        int64_t first = units * me / team * 64, end = units * (me + 1) / team * 64;
+        if (end > side) end = side;
+        const float *from_a = A, *from_b = B;
+        float *to = C;
+        int64_t rows = m, cols = n;
+        if (by_rows) from_a += a_t ? first : first * lda, to += first * n, rows = end - first;
+        else from_b += b_t ? first * ldb : first, to += first, cols = end - first;
+        if (first < end)
+            cblas_sgemm(CblasRowMajor, a_t ? CblasTrans : CblasNoTrans, b_t ? CblasTrans : CblasNoTrans,
+                        (blasint)rows, (blasint)cols, (blasint)k, 1.0f, from_a, (blasint)lda, from_b,
+                        (blasint)ldb, 0.0f, to, (blasint)n);
+    }
 }
 
 /* ---- the recurrence's own product: out (R,16) = a (K,R)^T w (K,16), for R rows held in registers ---- */
@@ -454,7 +470,8 @@ TILE(2)
 TILE(3)
 #if defined(__AVX__)
 TILE(4)
-TILE(5) TILE(6)
+TILE(5)
+TILE(6)
 #endif
 #if defined(__AVX512F__)
     TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14) TILE(15) TILE(16) TILE(17) TILE(18)
@@ -623,7 +640,7 @@ static int cpu_layer_forward(Backend *b, int64_t l, Error *e)
     Tiling tiling = tiling_of(B);
     TileFunction *tile = tile_of_rows[tiling.rows];
 
-    sgemm(false, true, N, 4 * H, H, b->x[l], b->param[param_of_layer(l, PARAM_W_IH)], b->gates[l]);
+    sgemm(b, false, true, N, 4 * H, H, b->x[l], b->param[param_of_layer(l, PARAM_W_IH)], b->gates[l]);
     for (int64_t j = 0; j < 4 * H; j++) b->bias[j] = b_ih[j] + b_hh[j];
     memcpy(b->h[l], b->state_h + l * B * H, (size_t)(B * H) * sizeof(float));
     memcpy(b->c[l], b->state_c + l * B * H, (size_t)(B * H) * sizeof(float));
@@ -727,7 +744,7 @@ static int cpu_softmax_forward(Backend *b, Error *e)
     const float *bias = b->param[param_decoder_bias(&b->config.shape)];
     float inverse_B = 1.0f / (float)b->w.B; /* the cost is a mean over b, SPEC 5 */
     bool train = b->w.train;
-    sgemm(false, true, N, V, H, b->x[b->config.shape.L], b->param[param_decoder_weight(&b->config.shape)],
+    sgemm(b, false, true, N, V, H, b->x[b->config.shape.L], b->param[param_decoder_weight(&b->config.shape)],
           b->logits);
 #pragma omp parallel num_threads(b->threads)
     {
@@ -764,8 +781,8 @@ static int cpu_softmax_backward(Backend *b, Error *e)
         for (int i = 0; i < b->threads; i++) sum += b->bias_part[i * V + v];
         b->grad[bias][v] = sum;
     }
-    sgemm(true, false, V, H, N, b->logits, b->x[L], b->grad[weight]);
-    sgemm(false, false, N, H, V, b->logits, b->param[weight], b->dy);
+    sgemm(b, true, false, V, H, N, b->logits, b->x[L], b->grad[weight]);
+    sgemm(b, false, false, N, H, V, b->logits, b->param[weight], b->dy);
     mask_positions(b, (int)L, b->dy, b->dy);
     return EXIT_DONE;
 }
@@ -839,8 +856,8 @@ static int cpu_layer_backward(Backend *b, int64_t l, Error *e)
 
     const float *dgates = b->gates[l];
     float *db = b->grad[param_of_layer(l, PARAM_B_IH)];
-    sgemm(true, false, 4 * H, H, N, dgates, b->x[l], b->grad[param_of_layer(l, PARAM_W_IH)]);
-    sgemm(true, false, 4 * H, H, N, dgates, recurrent ? b->hm[l] : b->h[l],
+    sgemm(b, true, false, 4 * H, H, N, dgates, b->x[l], b->grad[param_of_layer(l, PARAM_W_IH)]);
+    sgemm(b, true, false, 4 * H, H, N, dgates, recurrent ? b->hm[l] : b->h[l],
           b->grad[param_of_layer(l, PARAM_W_HH)]);
 #pragma omp parallel for schedule(static)
     for (int64_t j0 = 0; j0 < 4 * H; j0 += LANES) {
@@ -850,7 +867,7 @@ static int cpu_layer_backward(Backend *b, int64_t l, Error *e)
             for (int64_t j = j0; j < end; j++) db[j] += dgates[n * 4 * H + j];
     }
     memcpy(b->grad[param_of_layer(l, PARAM_B_HH)], db, (size_t)(4 * H) * sizeof *db);
-    sgemm(false, false, N, H, 4 * H, dgates, b->param[param_of_layer(l, PARAM_W_IH)], b->dy);
+    sgemm(b, false, false, N, H, 4 * H, dgates, b->param[param_of_layer(l, PARAM_W_IH)], b->dy);
     mask_positions(b, (int)l, b->dy, b->dy);
     return EXIT_DONE;
 }
