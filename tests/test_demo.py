@@ -46,7 +46,8 @@ else:
         say(event="epoch", epoch=epoch, train_ppl=40.0 - epoch, valid_ppl=valid, valid_ppl_paper=valid, lr=1, seconds=1)
 classes = {name: {"ppl": ppl[sites] + i, "best_ppl": ppl["possible"] + i, "tokens": 10}
            for i, name in enumerate(("content", "after_short", "after_long", "filler"))}
-say(event="test", test_ppl=ppl[sites] + worse, protocol="zaremba", tokens=29999, best_ppl=ppl["possible"], classes=classes)
+name, key = ("eval", "ppl") if sites == "best" else ("test", "test_ppl")
+say(event=name, protocol="zaremba", tokens=29999, best_ppl=ppl["possible"], classes=classes, **{key: ppl[sites] + worse})
 """
 GOOD = "79 21.5 15.6 17.3 13.5"
 

@@ -108,6 +108,8 @@ class Log:
             self.epochs.append(event)
         elif kind == "test":
             self.test = event
+        elif kind == "eval":
+            self.test = dict(event, test_ppl=event["ppl"])
 
     def words_per_s(self):
         return self.tokens / self.step_seconds if self.step_seconds else math.nan
