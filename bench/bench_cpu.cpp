@@ -31,6 +31,7 @@ extern "C" {
 #include "../host/backend.h"
 #include "../host/model.h"
 #include "../host/params.h"
+#include "../host/version.h"
 #include "../kernels/philox.h"
 }
 
@@ -245,6 +246,7 @@ int main(int argc, char **argv)
     if (backend_threads() > 1) list_rows(1);
     benchmark::AddCustomContext("threads", std::to_string(backend_threads()));
     benchmark::AddCustomContext("blas", openblas_get_config());
+    benchmark::AddCustomContext("commit", PLSTM_COMMIT);
     // Defaults that the command line may overrule. Rows keep their bare names this way.
     std::string defaults[] = {"--benchmark_min_time=0.5", "--benchmark_repetitions=5"};
     std::vector<char *> arguments = {argv[0], defaults[0].data(), defaults[1].data()};
