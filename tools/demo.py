@@ -463,7 +463,7 @@ COLOURS = {"none": "#7f7f7f", "nonrecurrent": "#1f77b4", "all": "#d62728"}
 PLOT_HEAD = """set encoding utf8
 set terminal svg size 860,480 font "sans-serif,13" background "white"
 set grid ytics lc rgb "#dddddd"
-set key outside right top spacing 1.3
+set key outside right top Left reverse samplen 2 spacing 1.3
 """
 
 
@@ -484,8 +484,10 @@ def curves_script(runs, possible):
                      + ("title 'train, as trained'" if first else "notitle"))
     if possible:
         plots.append(f"{possible:.6g} with lines lw 1 lc rgb 'black' title 'best possible (valid)'")
+    values = [epoch[key] for run in runs for epoch in run.log.epochs for key in ("train_ppl", "valid_ppl")]
     return (PLOT_HEAD + data + "set logscale y\nset xlabel 'epoch'\nset ylabel 'perplexity'\n"
             "set ytics (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 200, 500)\n"
+            f"set yrange [{0.9 * min(values):.3g}:{1.1 * max(values):.3g}]\n"
             f"plot [1:{len(runs[0].log.epochs)}] " + ", \\\n     ".join(plots) + "\n")
 
 
