@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "backend.h"
+#include "blas.h"
 #include "checkpoint.h"
 #include "corpus.h"
 #include "data_command.h"
@@ -456,6 +457,7 @@ static int run(int argc, char **argv, const struct Command **command, Error *e)
 
 int main(int argc, char **argv)
 {
+    blas_ensure_core(argv);
     /* A write past the file size limit then fails with a cause, as on a full disk, instead of ending the
      * process. */
     signal(SIGXFSZ, SIG_IGN);
