@@ -1,0 +1,269 @@
+/* What kernels need from the machine: launches, shared memory, spins, ordered loads and stores, inline PTX. The only file with `<<<>>>`,
+ * `__shared__`, `volatile` or `asm`, and the only one that knows of the emulator (tests/emu); everything else is plain CUDA C++.
+ *
+ * Compiles with nvcc 11.8 (sm_35) to 13 and, against tests/emu/include, with g++ and clang as C++17.
+ */
+#ifndef PLSTM_DEV_CUH
+#define PLSTM_DEV_CUH
+
+#include <stddef.h>
+
+#include "cuda_runtime.h"
+
+/* The architecture that code is generated for: 350, 700, 750, 800, 900; 0 while nvcc compiles the host side. Guard code that
+ * needs one with `#if DEV_ARCH >= 900`. Under emulation it is chosen at compile time, -DEMU_ARCH=350. */
+#if defined(CUDA_EMU)
+#ifdef EMU_ARCH
+#define DEV_ARCH EMU_ARCH
+#else
+#define DEV_ARCH 900
+#endif
+#elif defined(__CUDA_ARCH__)
+#define DEV_ARCH __CUDA_ARCH__
+#else
+#define DEV_ARCH 0
+#endif
+
+/* ---- launch ------------------------------------------------------------------------------------------------- */
+
+struct LaunchShape {
+    dim3 grid, block;
+    size_t shared_bytes; /* dynamic */
+    cudaStream_t stream;
+    bool cooperative; /* all blocks resident at once or the launch is refused; needs sm_60 */
+};
+
+/* Launches kernel(args...) and returns the launch's own error. cudaLaunchKernelEx came with CUDA 11.8 and asks for a newer driver
+ * than the last one for Kepler, so toolkits before 12 take the older calls. */
+template <class... P, class... A>
+static inline cudaError_t launch(const LaunchShape &shape, void (*kernel)(P...), A... args)
+{
+    static_assert(sizeof...(P) == sizeof...(A), "a kernel takes as many arguments as it has parameters");
+#if defined(CUDA_EMU) || CUDART_VERSION >= 12000
+    cudaLaunchAttribute attr[1];
+    attr[0].id = cudaLaunchAttributeCooperative;
+    attr[0].val.cooperative = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = shape.grid;
+    config.blockDim = shape.block;
+    config.dynamicSmemBytes = shape.shared_bytes;
+    config.stream = shape.stream;
+    config.attrs = attr;
+    config.numAttrs = shape.cooperative ? 1 : 0;
+    return cudaLaunchKernelEx(&config, kernel, static_cast<P>(args)...);
+#else
+    if (shape.cooperative)
+        return [&](P... exact) {
+            void *pointers[] = {(void *)&exact...};
+            return cudaLaunchCooperativeKernel((const void *)kernel, shape.grid, shape.block, pointers, shape.shared_bytes,
+                                               shape.stream);
+        }(static_cast<P>(args)...);
+    kernel<<<shape.grid, shape.block, shape.shared_bytes, shape.stream>>>(static_cast<P>(args)...);
+    return cudaPeekAtLastError();
+#endif
+}
+
+/* ---- shared memory ------------------------------------------------------------------------------------------ */
+
+#if !defined(CUDA_EMU)
+__device__ __forceinline__ unsigned char *smem_base()
+{
+    extern __shared__ __align__(16) unsigned char dev_smem[];
+    return dev_smem;
+}
+#endif
+
+/* Carves the block's dynamic shared memory into pieces of 16-byte alignment. On the host the same calls only count, so that one
+ * function both carves and sizes:
+ *
+ *     static __host__ __device__ size_t carve(Smem sm, int H, float **w, float **h)
+ *     {
+ *         *w = sm.take<float>(H * 4);
+ *         *h = sm.take<float>(H);
+ *         return sm.bytes();
+ *     }
+ *
+ * All threads of a block must take the same pieces in the same order. */
+struct Smem {
+    struct Mark {
+        size_t used;
+        unsigned pieces;
+    };
+
+    __host__ __device__ Smem() : used(0), pieces(0) {}
+
+#if defined(CUDA_EMU)
+    template <class T> T *take(size_t n, const char *file = __builtin_FILE(), int line = __builtin_LINE())
+    {
+        size_t at = reserve(n * sizeof(T));
+        return emu_on_device() ? (T *)emu_shared_take(pieces - 1, at, n * sizeof(T), file, line) : (T *)nullptr;
+    }
+#else
+    template <class T> __host__ __device__ __forceinline__ T *take(size_t n)
+    {
+        size_t at = reserve(n * sizeof(T));
+#if defined(__CUDA_ARCH__)
+        return (T *)(smem_base() + at);
+#else
+        (void)at;
+        return (T *)nullptr;
+#endif
+    }
+#endif
+
+    /* Bytes taken so far: what the launch must ask for. */
+    __host__ __device__ size_t bytes() const { return used; }
+
+    /* Pieces taken after rewind(mark) lie over those taken since mark(): for phases that use the same memory. A __syncthreads must
+     * stand between the phases. */
+    __host__ __device__ Mark mark() const
+    {
+        Mark m = {used, pieces};
+        return m;
+    }
+    __host__ __device__ void rewind(Mark m)
+    {
+        used = m.used;
+        pieces = m.pieces;
+    }
+
+private:
+    size_t used;
+    unsigned pieces;
+    __host__ __device__ size_t reserve(size_t bytes)
+    {
+        size_t at = used;
+        used = (used + bytes + 15) / 16 * 16;
+        pieces++;
+        return at;
+    }
+};
+
+/* A static shared array, where its size is a constant: SHARED_ARRAY(float, red, 32); */
+#if defined(CUDA_EMU)
+#define SHARED_ARRAY(T, name, n)                                                                                       \
+    static const char name##_key = 0;                                                                                  \
+    T(&name)[n] = *(T(*)[n])emu_shared_static(&name##_key, sizeof(T) * (n), alignof(T), __FILE__, __LINE__)
+#else
+#define SHARED_ARRAY(T, name, n) __shared__ T name[n]
+#endif
+
+/* ---- loads and stores that threads talk through ------------------------------------------------------------- */
+
+/* One look at memory that another thread will change: never cached in a register, ordered with nothing. Every spin goes through
+ * it. */
+#if defined(CUDA_EMU)
+template <class T>
+EMU_INLINE T load_poll(const T *p, const char *file = __builtin_FILE(), int line = __builtin_LINE())
+{
+    T v;
+    emu_poll_load(p, &v, sizeof v, file, line);
+    return v;
+}
+#else
+template <class T> __device__ __forceinline__ T load_poll(const T *p)
+{
+    return *(const volatile T *)p;
+}
+#endif
+
+/* The store that such a load sees; ordered with nothing. */
+#if defined(CUDA_EMU)
+template <class T> EMU_INLINE void store_poll(T *p, T v)
+{
+    emu_store_relaxed(p, &v, sizeof v);
+}
+#else
+template <class T> __device__ __forceinline__ void store_poll(T *p, T v)
+{
+    *(volatile T *)p = v;
+}
+#endif
+
+/* Whether a wait that has looked `polls` times should give up. Bounded waits are written
+ *
+ *     for (unsigned n = 0; load_poll(p) < target; n++)
+ *         if (poll_expired(n, limit))
+ *             return false;
+ *
+ * On a device the limit decides; the emulator says yes exactly when nothing in the grid can move any more. */
+__device__ __forceinline__ bool poll_expired(unsigned polls, unsigned limit)
+{
+#if defined(CUDA_EMU)
+    (void)polls, (void)limit;
+    return emu_poll_expired() != 0;
+#else
+    return polls >= limit;
+#endif
+}
+
+/* Between two polls: leave the memory system to others for a moment. */
+__device__ __forceinline__ void poll_pause()
+{
+#if !defined(CUDA_EMU) && DEV_ARCH >= 700
+    __nanosleep(32);
+#endif
+}
+
+/* Everything that the thread which stored (released) the value had seen or written is visible after the load that reads it. sm_35 has
+ * no such instructions: there a full fence stands beside a volatile access. */
+#if defined(CUDA_EMU)
+EMU_INLINE unsigned load_acquire(const unsigned *p, const char *file = __builtin_FILE(), int line = __builtin_LINE())
+{
+    unsigned v;
+    emu_load_acquire(p, &v, sizeof v, 1, file, line);
+    return v;
+}
+EMU_INLINE void store_release(unsigned *p, unsigned v)
+{
+    emu_store_release(p, &v, sizeof v, 1);
+}
+#else
+__device__ __forceinline__ unsigned load_acquire(const unsigned *p)
+{
+    unsigned v;
+#if DEV_ARCH >= 700
+    asm volatile("ld.acquire.gpu.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+#else
+    v = *(const volatile unsigned *)p;
+    __threadfence();
+#endif
+    return v;
+}
+__device__ __forceinline__ void store_release(unsigned *p, unsigned v)
+{
+#if DEV_ARCH >= 700
+    asm volatile("st.release.gpu.u32 [%0], %1;" : : "l"(p), "r"(v) : "memory");
+#else
+    __threadfence();
+    *(volatile unsigned *)p = v;
+#endif
+}
+#endif
+
+/* A load through the read-only cache. Only for memory that nobody writes during the whole launch: in a persistent kernel that
+ * excludes every tensor the kernel itself produces (and `const T *__restrict__` makes nvcc choose this path unasked). */
+template <class T> __device__ __forceinline__ T ldg(const T *p)
+{
+#if defined(CUDA_EMU) || DEV_ARCH >= 350
+    return __ldg(p);
+#else
+    return *p;
+#endif
+}
+
+/* The SM's cycle counter, 32 bits: it wraps within seconds, so only differences mean something. */
+__device__ __forceinline__ unsigned clock_now()
+{
+#if defined(CUDA_EMU)
+    return (unsigned)emu_clock32();
+#elif DEV_ARCH > 0
+    unsigned v;
+    asm volatile("mov.u32 %0, %%clock;" : "=r"(v));
+    return v;
+#else
+    return 0;
+#endif
+}
+
+#endif

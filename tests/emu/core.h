@@ -1,0 +1,282 @@
+/* Inside the emulator: threads, warps, blocks, the grid that runs, and what the parts of the emulator ask of each other. */
+#ifndef EMU_CORE_H
+#define EMU_CORE_H
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <string>
+#include <vector>
+
+#include "emu.h"
+#include "fiber.h"
+#include "include/emu_device.h"
+
+#if defined(__SANITIZE_THREAD__)
+#error "the emulator itself must not be compiled with -fsanitize=thread: only kernels are"
+#endif
+
+struct View;     /* race.cpp: what a thread knows of other blocks */
+struct LaneView; /* race.cpp: what a thread knows of its warp */
+
+/* What a thread's last fence covers. */
+struct FenceSnap {
+    View *view = nullptr; /* owned reference, built when first published */
+    bool built = false;
+    View *base = nullptr;
+    LaneView *lanes = nullptr;
+    uint32_t time = 0, block_time = 0;
+};
+
+struct RaceThread {
+    View *view = nullptr;
+    LaneView *lanes = nullptr;
+    FenceSnap fence_block, fence_device;
+    View *pending_block = nullptr, *pending_device = nullptr; /* seen through relaxed reads, not yet fenced */
+    View *last_seen = nullptr;                                /* dedupe of polls; not owned, only compared */
+};
+
+enum ThreadState : uint8_t { T_READY, T_POLL, T_BARRIER, T_GRIDSYNC, T_WARP, T_EXITED };
+
+struct Thread {
+    Fiber fiber;
+    struct Block *block;
+    struct Warp *warp;
+    uint3 tid;
+    unsigned index; /* linear in the block */
+    uint32_t gid;   /* linear in the grid */
+    ThreadState state;
+    bool bounded, expired; /* inside a wait that gives up by itself; told to give up */
+    uint8_t reduce_value;
+    const char *file; /* where it waits, or waited last */
+    int line;
+    const void *poll_address;
+    uint64_t poll_value;
+    EmuLane *operand;
+    unsigned char *stack;
+#ifdef EMU_RACE
+    RaceThread race;
+#endif
+};
+
+/* Lanes that wait for each other with the same mask. */
+struct Meet {
+    unsigned mask, arrived;
+    int op;
+    const char *file;
+    int line;
+};
+
+struct Warp {
+    Thread *lane[32];
+    unsigned alive;
+    std::vector<Meet> meets;
+};
+
+struct Piece { /* one carve of dynamic shared memory, or one static array */
+    const void *key;
+    size_t index, offset, bytes;
+    unsigned char *at;
+};
+
+struct Block {
+    uint3 idx;
+    unsigned number; /* linear in the grid */
+    uint32_t gid0;
+    int slot;
+    unsigned threads, alive, arrived;
+    const char *file; /* of the barrier that some threads wait at */
+    int line;
+    unsigned first_waiting;
+    int reduce_op, reduce_acc, reduce_result;
+    const char *exit_note;
+    std::vector<Thread> thread;
+    std::vector<Warp> warp;
+    std::vector<Piece> pieces;
+    unsigned char *shared; /* this slot's window of the shared arena */
+    size_t static_used;
+#ifdef EMU_RACE
+    uint32_t race_time = 0; /* of the last barrier: all accesses of the block before it are ordered for its threads */
+    View *race_view = nullptr;
+#endif
+};
+
+struct Grid {
+    const void *kernel;
+    EmuBody *body;
+    dim3 grid, block;
+    unsigned blocks, threads;
+    size_t dynamic_shared, shared_limit;
+    bool cooperative;
+    unsigned resident_max, started, finished, live;
+    unsigned grid_arrived;
+    const char *grid_file;
+    int grid_line;
+    bool failed;
+    cudaError_t error;
+    std::vector<Block *> slot;
+    std::vector<int> free_slots;
+};
+
+extern Grid *emu_grid;     /* the launch that runs, or NULL */
+extern Thread *emu_thread; /* the thread that runs, or NULL on the host */
+
+/* ---- sched.cpp ---------------------------------------------------------------------------------------------- */
+
+/* Runs a whole launch. Returns cudaSuccess or the error that a fault caused; the report holds the text. */
+cudaError_t sched_run(Grid *grid);
+
+/* Ends the running launch with a report; never returns when called on a fiber. The text should end without a newline. */
+[[noreturn]] void emu_fault(cudaError_t error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* A report outside any launch. */
+void emu_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* "block (1,0,0) thread (5,0,0)" */
+std::string emu_who(const Thread *t);
+std::string emu_who_gid(uint32_t gid);
+
+/* Source line of a code address, "file:line (function)"; of a given site. */
+std::string emu_where(uintptr_t pc);
+std::string emu_function_name(const void *function);
+
+/* Tells the scheduler that the running thread changed something (a livelock needs that nobody does). */
+void sched_progress();
+/* Gives the processor away after a poll, or an atomic, that changed nothing. */
+void sched_yield_idle(const char *file, int line);
+/* In random schedules: maybe gives the processor away. */
+void sched_preempt();
+void sched_seed(unsigned long long seed);
+void sched_watchdog(double seconds);
+bool sched_poll_note(const void *p, uint64_t value); /* true if the value is the one the thread saw last */
+bool sched_is_stack(const void *p);                 /* on a fiber's stack */
+
+/* ---- arena (memory.cpp) ------------------------------------------------------------------------------------- */
+
+/* One reservation: device memory, then host memory that kernels may reach (pinned, managed), then launch arguments, then one window
+ * of shared memory per block slot. */
+extern unsigned char *arena_base;
+enum : size_t {
+    ARENA_DEVICE = (size_t)64 << 30,
+    ARENA_HOST = (size_t)16 << 30,
+    ARENA_BODY = (size_t)64 << 20,
+    SHARED_WINDOW = (size_t)1 << 20, /* per block slot: at most 227 KB plus guards, the rest is never touched */
+    SHARED_GUARD = 128,
+    ARENA_SHARED = SHARED_WINDOW * 8192,
+    ARENA_SPAN = ARENA_DEVICE + ARENA_HOST + ARENA_BODY + ARENA_SHARED
+};
+
+struct Allocation {
+    unsigned char *at;
+    size_t bytes;
+    unsigned number;
+    bool host;
+};
+
+void arena_init();
+void arena_reset();
+unsigned char *arena_alloc(size_t bytes, bool host); /* NULL: none left */
+bool arena_free(void *p, bool host);                 /* false: not an allocation */
+const Allocation *arena_find(const void *p);         /* the live allocation that holds p, or NULL */
+bool arena_is_device(const void *p);                 /* in the device part, live or not */
+bool arena_is_host(const void *p);
+void arena_unlock(); /* nested: runtime calls and launches */
+void arena_lock();
+bool arena_is_locked();
+size_t arena_live_bytes();
+size_t arena_live_host();
+unsigned char *arena_shared_window(int slot);
+bool arena_check_guards(std::string *text); /* false: a guard after an allocation was overwritten */
+std::string arena_describe(const void *p);
+void arena_each(void (*visit)(const Allocation &)); /* every live allocation */
+void arena_set_protection(bool on);
+
+/* ---- device.cpp --------------------------------------------------------------------------------------------- */
+
+struct DeviceProfile {
+    const char *key;
+    cudaDeviceProp prop;
+    int clock_khz, memory_clock_khz;
+    int shared_unit;      /* granularity of shared memory */
+    int register_unit;    /* registers are given to a warp in these portions */
+    int warp_unit;        /* and to this many warps at a time */
+    int max_registers;    /* per thread */
+    int max_clusters8;    /* measured cudaOccupancyMaxActiveClusters for clusters of 8 */
+};
+
+struct KernelInfo {
+    int registers = 0; /* 0: not told */
+    size_t static_shared = 0;
+    int max_dynamic = -1; /* set by cudaFuncSetAttribute */
+    bool non_portable_cluster = false;
+};
+
+extern const DeviceProfile *emu_device;
+KernelInfo *device_kernel(const void *kernel);
+int device_registers(const KernelInfo *kernel, unsigned threads);
+int device_occupancy(const KernelInfo *kernel, unsigned threads, size_t dynamic_shared);
+cudaError_t device_check_launch(const cudaLaunchConfig_t *config, const void *kernel, bool *cooperative, int *resident,
+                                std::string *why);
+void device_forget_kernels();
+
+/* ---- runtime.cpp -------------------------------------------------------------------------------------------- */
+
+enum OpKind { OP_KERNEL, OP_COPY, OP_SET, OP_HOST, OP_RECORD, OP_WAIT, OP_GRAPH };
+
+/* Called first by every API function that can fail: counts, injects faults, passes sticky errors on. */
+cudaError_t emu_enter(const char *call, enum emu_call kind);
+/* Records an error for cudaGetLastError and returns it. */
+cudaError_t emu_return(cudaError_t error);
+/* Queues work on a stream, or adds a node to the graph that the stream is captured into. */
+struct HostRange {
+    const void *at;
+    size_t bytes;
+    bool written;
+};
+cudaError_t emu_enqueue(cudaStream_t stream, OpKind kind, struct EmuWork *work);
+
+struct EmuWork { /* something that a stream will do, maybe several times (graphs) */
+    std::vector<HostRange> host; /* host memory that it touches when it runs */
+    virtual cudaError_t run() = 0;
+    virtual ~EmuWork() {}
+    int refs = 1;
+};
+template <class F> struct EmuWorkOf final : EmuWork {
+    F f;
+    explicit EmuWorkOf(F g) : f(std::move(g)) {}
+    cudaError_t run() override { return f(); }
+};
+template <class F> static inline EmuWork *emu_work(F f) { return new EmuWorkOf<F>(std::move(f)); }
+bool emu_stream_valid(cudaStream_t stream);
+
+/* ---- race.cpp (the race build only) ------------------------------------------------------------------------- */
+
+#ifdef EMU_RACE
+void race_init();
+void race_launch_begin(Grid *grid);
+void race_launch_end(Grid *grid);
+void race_block_begin(Block *block);
+void race_block_end(Block *block);
+void race_thread_end(Thread *t);
+void race_barrier(Block *block);
+void race_grid_sync(Grid *grid);
+void race_warp_sync(Warp *warp, unsigned mask);
+void race_fence(int scope);
+void race_sync_read(const void *p, size_t size, uintptr_t pc);
+void race_sync_write(void *p, size_t size, bool rmw, uintptr_t pc);
+void race_acquire(const void *p, int scope);
+void race_release_begin(int scope);
+void race_release_end();
+void race_readonly(const void *p, size_t size, uintptr_t pc);
+void race_allocated(const void *p, size_t size);
+void race_freed(const void *p, size_t size);
+void race_host_wrote(const void *p, size_t size);
+void race_copied(const void *dst, const void *src, size_t size);
+void race_check_uninitialised(bool on);
+#define RACE(call) call
+#else
+#define RACE(call) ((void)0)
+#endif
+
+#endif

@@ -1,0 +1,1045 @@
+/* The race detector: happens-before between the threads of one launch, as CUDA's memory model gives it.
+ *
+ * Kernels of the race build are compiled with -fsanitize=thread and linked against the functions at the end of this file instead
+ * of libtsan, so that every access to memory reports itself. For each 4-byte word of the arena a cell remembers the last write
+ * and the reads since. A new access that is not ordered after them is a race.
+ *
+ * Time is one counter, moved on by every synchronisation. An access carries the time at which it happened; knowledge about a set
+ * of threads is a time too: "all their accesses before K happened before mine". What a thread knows:
+ *   - of its block:   Block::race_time, set by __syncthreads;
+ *   - of its warp:    LaneView, one time per lane, set by __syncwarp;
+ *   - of other blocks and of single threads: View, one time per block plus a short list of (thread, time).
+ * A View travels through memory: a fence takes a snapshot of what its thread knows, a later atomic or volatile write publishes it
+ * at that address, an atomic or volatile read picks it up, a fence after that read makes it the reader's. Without either fence
+ * nothing is ordered. Fences of block scope publish and receive within the block only. Shuffles and votes order nothing.
+ *
+ * The end of a launch orders everything, so cells are not cleared between launches: times before `base` are old.
+ *
+ * Where the cell is coarser than the truth it errs on the side of silence: two unordered writers of different bytes of one word
+ * (the last is remembered), readers from several warps of one block since the last barrier (a warp counts as one), grids of more
+ * than 2,048 blocks (readers of several blocks are not told apart).
+ */
+#include "core.h"
+
+#include <link.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <unordered_map>
+#include <utility>
+
+#ifdef EMU_RACE
+
+#define UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+/* ---- knowledge ---------------------------------------------------------------------------------------------- */
+
+struct LaneView {
+    int refs;
+    uint32_t time[32];
+};
+
+struct View {
+    int refs;
+    uint64_t id;                                    /* changes with the content */
+    std::vector<uint32_t> block;                    /* time known of each block */
+    std::vector<std::pair<uint32_t, uint32_t>> one; /* (thread, time), sorted; only where it exceeds its block's */
+};
+
+static uint32_t now_time = 16, base = 16;
+static uint64_t view_ids;
+static unsigned blocks, threads; /* of the launch */
+
+enum : uint32_t { FREE = 0, UNWRITTEN = 1, OLD = 2 }; /* times below 16 are states */
+
+static View *view_new()
+{
+    View *v = new View();
+    v->refs = 1;
+    v->id = ++view_ids;
+    v->block.assign(blocks, 0);
+    return v;
+}
+
+static View *view_ref(View *v)
+{
+    if (v)
+        v->refs++;
+    return v;
+}
+
+static void view_drop(View *&v)
+{
+    if (v && --v->refs == 0)
+        delete v;
+    v = nullptr;
+}
+
+static void view_own(View *&v) /* makes v ours alone to change */
+{
+    if (!v) {
+        v = view_new();
+    } else if (v->refs > 1) {
+        View *copy = new View(*v);
+        copy->refs = 1;
+        v->refs--;
+        v = copy;
+    }
+    v->id = ++view_ids;
+}
+
+static void view_prune(View *v)
+{
+    v->one.erase(std::remove_if(v->one.begin(), v->one.end(),
+                                [&](const auto &e) { return e.second <= v->block[e.first / threads]; }),
+                 v->one.end());
+}
+
+static void view_join(View *&into, View *from)
+{
+    if (!from || into == from)
+        return;
+    if (!into) {
+        into = view_ref(from);
+        return;
+    }
+    view_own(into);
+    for (unsigned i = 0; i < blocks; i++)
+        into->block[i] = std::max(into->block[i], from->block[i]);
+    std::vector<std::pair<uint32_t, uint32_t>> all;
+    all.reserve(into->one.size() + from->one.size());
+    auto a = into->one.begin(), b = from->one.begin();
+    while (a != into->one.end() || b != from->one.end()) {
+        if (b == from->one.end() || (a != into->one.end() && a->first < b->first)) {
+            all.push_back(*a++);
+        } else if (a == into->one.end() || b->first < a->first) {
+            all.push_back(*b++);
+        } else {
+            all.push_back({a->first, std::max(a->second, b->second)});
+            ++a, ++b;
+        }
+    }
+    into->one.swap(all);
+    view_prune(into);
+}
+
+static void view_add(View *v, uint32_t gid, uint32_t time)
+{
+    auto i = std::lower_bound(v->one.begin(), v->one.end(), std::make_pair(gid, 0u));
+    if (i != v->one.end() && i->first == gid)
+        i->second = std::max(i->second, time);
+    else
+        v->one.insert(i, {gid, time});
+}
+
+static uint32_t view_one(const View *v, uint32_t gid)
+{
+    if (!v || v->one.empty())
+        return 0;
+    auto i = std::lower_bound(v->one.begin(), v->one.end(), std::make_pair(gid, 0u));
+    return i != v->one.end() && i->first == gid ? i->second : 0;
+}
+
+static LaneView *lanes_ref(LaneView *l)
+{
+    if (l)
+        l->refs++;
+    return l;
+}
+
+static void lanes_drop(LaneView *&l)
+{
+    if (l && --l->refs == 0)
+        delete l;
+    l = nullptr;
+}
+
+static void snap_drop(FenceSnap &s)
+{
+    view_drop(s.view);
+    view_drop(s.base);
+    lanes_drop(s.lanes);
+    s.built = false;
+    s.time = 0;
+}
+
+static void snap_take(FenceSnap &s, Thread *t)
+{
+    snap_drop(s);
+    s.base = view_ref(t->race.view);
+    s.lanes = lanes_ref(t->race.lanes);
+    s.time = now_time;
+    s.block_time = t->block->race_time;
+}
+
+/* What the fence covers, as a View that may be published. */
+static View *snap_view(FenceSnap &s, const Thread *t)
+{
+    if (!s.time)
+        return nullptr;
+    if (!s.built) {
+        s.built = true;
+        s.view = view_ref(s.base);
+        view_own(s.view);
+        uint32_t &own = s.view->block[t->block->number];
+        own = std::max(own, s.block_time);
+        view_prune(s.view);
+        view_add(s.view, t->gid, s.time);
+        if (s.lanes)
+            for (unsigned i = 0; i < 32; i++)
+                if (s.lanes->time[i] > s.block_time && i != (t->index & 31))
+                    view_add(s.view, t->gid - (t->index & 31) + i, s.lanes->time[i]);
+    }
+    return s.view;
+}
+
+/* ---- what is published where -------------------------------------------------------------------------------- */
+
+struct SyncObject {
+    View *device = nullptr;
+    View *block = nullptr; /* from fences of any scope; counts for readers of the same block */
+    unsigned block_number = 0;
+};
+static std::unordered_map<uintptr_t, SyncObject> objects;
+
+void race_fence(int scope)
+{
+    Thread *t = emu_thread;
+    RaceThread &r = t->race;
+    view_join(r.view, r.pending_block);
+    view_drop(r.pending_block);
+    if (scope >= 1) {
+        view_join(r.view, r.pending_device);
+        view_drop(r.pending_device);
+        r.last_seen = nullptr;
+    }
+    now_time++;
+    snap_take(r.fence_block, t);
+    if (scope >= 1)
+        snap_take(r.fence_device, t);
+}
+
+static FenceSnap saved_block, saved_device;
+
+void race_release_begin(int scope)
+{
+    Thread *t = emu_thread;
+    std::swap(saved_block, t->race.fence_block);
+    std::swap(saved_device, t->race.fence_device);
+    now_time++;
+    snap_take(t->race.fence_block, t);
+    if (scope >= 1)
+        snap_take(t->race.fence_device, t);
+}
+
+void race_release_end()
+{
+    Thread *t = emu_thread;
+    snap_drop(t->race.fence_block);
+    snap_drop(t->race.fence_device);
+    std::swap(saved_block, t->race.fence_block);
+    std::swap(saved_device, t->race.fence_device);
+}
+
+void race_acquire(const void *p, int scope)
+{
+    Thread *t = emu_thread;
+    auto i = objects.find((uintptr_t)p & ~(uintptr_t)3);
+    if (i == objects.end())
+        return;
+    if (scope >= 1)
+        view_join(t->race.view, i->second.device);
+    if (i->second.block && i->second.block_number == t->block->number)
+        view_join(t->race.view, i->second.block);
+}
+
+/* ---- barriers ----------------------------------------------------------------------------------------------- */
+
+void race_barrier(Block *b)
+{
+    b->race_time = ++now_time;
+    View *m = view_ref(b->race_view);
+    bool nothing_new = true;
+    for (auto &t : b->thread)
+        nothing_new = nothing_new && t.race.view == b->race_view;
+    if (nothing_new) { /* the usual case: no thread has acquired anything since the last barrier */
+        view_drop(m);
+        return;
+    }
+    for (auto &t : b->thread)
+        if (t.race.view && t.race.view != b->race_view && t.race.view != m)
+            view_join(m, t.race.view);
+    if (m) {
+        view_own(m);
+        m->block[b->number] = b->race_time;
+        view_prune(m);
+    }
+    view_drop(b->race_view);
+    b->race_view = m;
+    for (auto &t : b->thread)
+        if (t.race.view != m) {
+            view_drop(t.race.view);
+            t.race.view = view_ref(m);
+        }
+}
+
+void race_grid_sync(Grid *g)
+{
+    now_time++;
+    View *all = view_new();
+    for (auto &k : all->block)
+        k = now_time;
+    for (Block *b : g->slot) {
+        b->race_time = now_time;
+        view_drop(b->race_view);
+        b->race_view = view_ref(all);
+        for (auto &t : b->thread) {
+            view_drop(t.race.view);
+            t.race.view = view_ref(all);
+        }
+    }
+    view_drop(all);
+}
+
+void race_warp_sync(Warp *w, unsigned mask)
+{
+    uint32_t k = ++now_time;
+    LaneView *first = nullptr;
+    View *view = nullptr;
+    bool same_view = true, have = false, same_lanes = true;
+    for (unsigned m = mask; m; m &= m - 1) {
+        RaceThread &r = w->lane[__builtin_ctz(m)]->race;
+        if (!have)
+            first = r.lanes, view = r.view, have = true;
+        same_lanes = same_lanes && r.lanes == first;
+        same_view = same_view && r.view == view;
+    }
+    if (same_lanes && first && first->refs == __builtin_popcount(mask)) { /* theirs alone: change it in place */
+        for (unsigned m = mask; m; m &= m - 1)
+            first->time[__builtin_ctz(m)] = k;
+    } else {
+        LaneView *l = new LaneView();
+        l->refs = __builtin_popcount(mask);
+        for (unsigned m = mask; m; m &= m - 1) {
+            RaceThread &r = w->lane[__builtin_ctz(m)]->race;
+            if (r.lanes)
+                for (int i = 0; i < 32; i++)
+                    l->time[i] = std::max(l->time[i], r.lanes->time[i]);
+        }
+        for (unsigned m = mask; m; m &= m - 1)
+            l->time[__builtin_ctz(m)] = k;
+        for (unsigned m = mask; m; m &= m - 1) {
+            RaceThread &r = w->lane[__builtin_ctz(m)]->race;
+            lanes_drop(r.lanes);
+            r.lanes = l;
+        }
+    }
+    if (!same_view) {
+        View *v = nullptr;
+        for (unsigned m = mask; m; m &= m - 1)
+            view_join(v, w->lane[__builtin_ctz(m)]->race.view);
+        for (unsigned m = mask; m; m &= m - 1) {
+            RaceThread &r = w->lane[__builtin_ctz(m)]->race;
+            view_drop(r.view);
+            r.view = view_ref(v);
+        }
+        view_drop(v);
+    }
+}
+
+/* ---- cells -------------------------------------------------------------------------------------------------- */
+
+struct Slot { /* reads */
+    uint32_t thread, time, pc, mask;
+    uint32_t flags;
+};
+enum : uint32_t {
+    LEVEL = 3u, /* of a Slot */
+    WARP = 1u,  /* lanes `mask` of the warp of `thread` */
+    BLOCK = 2u, /* warps `mask` of the block of `thread` */
+    GRID = 3u,  /* `mask` is an index into `wide`, one Slot per block; 0: lost count */
+    SYNC = 4u,  /* atomic or volatile reads only */
+    READ_ONLY = 8u, /* some went through the read-only path */
+    BYTES = 0xF0u,
+    W_SYNC = 1u << 16, /* of the write */
+    W_BYTES = 0xFu << 20
+};
+
+struct Cell {
+    uint32_t w_thread, w_time, w_pc;
+    Slot r;
+};
+static_assert(sizeof(Cell) == 32, "the shadow is eight times the memory");
+
+static Cell *cells;
+static std::vector<Slot *> wide; /* [0] unused */
+static std::vector<uint32_t> wide_free;
+static size_t wide_bytes;
+enum : size_t { WIDE_LIMIT = (size_t)384 << 20, WIDE_BLOCKS = 2048 };
+static bool check_unwritten = true;
+static uintptr_t pc_anchor; /* code addresses are kept as their low halves, near this one */
+
+void race_check_uninitialised(bool on) { check_unwritten = on; }
+
+void race_init()
+{
+    cells = (Cell *)mmap(nullptr, ARENA_SPAN / 4 * sizeof(Cell), PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (cells == MAP_FAILED) {
+        fprintf(stderr, "emu: cannot reserve the race detector's shadow\n");
+        abort();
+    }
+    madvise(cells, ARENA_SPAN / 4 * sizeof(Cell), MADV_NOHUGEPAGE);
+    wide.push_back(nullptr);
+}
+
+static Cell *cell_of(const void *p) { return cells + (size_t)((const unsigned char *)p - arena_base) / 4; }
+
+static void cells_state(const void *p, size_t size, uint32_t state)
+{
+    size_t first = (size_t)((const unsigned char *)p - arena_base);
+    if (!cells || first >= ARENA_SPAN || size == 0)
+        return;
+    Cell *c = cells + first / 4, *end = cells + (first + size + 3) / 4;
+    if (state == FREE && (size_t)(end - c) > (1 << 16)) { /* large: give the shadow's pages back, they read as zero */
+        uintptr_t lo = ((uintptr_t)c + 4095) & ~(uintptr_t)4095, hi = (uintptr_t)end & ~(uintptr_t)4095;
+        for (Cell *q = c; (uintptr_t)q < lo; q++)
+            *q = Cell{};
+        madvise((void *)lo, hi - lo, MADV_DONTNEED);
+        for (Cell *q = (Cell *)hi; q < end; q++)
+            *q = Cell{};
+        return;
+    }
+    for (; c < end; c++) {
+        *c = Cell{};
+        c->w_time = state;
+    }
+}
+
+void race_allocated(const void *p, size_t size) { cells_state(p, size, UNWRITTEN); }
+void race_freed(const void *p, size_t size) { cells_state(p, size, FREE); }
+
+void race_host_wrote(const void *p, size_t size)
+{
+    size_t first = (size_t)((const unsigned char *)p - arena_base);
+    if (cells && first < ARENA_SPAN)
+        cells_state(p, size, OLD);
+}
+
+/* Between device addresses the state "never written" travels with the data. */
+void race_copied(const void *dst, const void *src, size_t size)
+{
+    size_t d = (size_t)((const unsigned char *)dst - arena_base), s = (size_t)((const unsigned char *)src - arena_base);
+    if (d >= ARENA_SPAN)
+        return;
+    if (s >= ARENA_SPAN || ((d | s | size) & 3)) {
+        race_host_wrote(dst, size);
+        return;
+    }
+    for (size_t i = 0; i < size / 4; i++) {
+        uint32_t state = cells[s / 4 + i].w_time == UNWRITTEN ? UNWRITTEN : OLD;
+        cells[d / 4 + i] = Cell{};
+        cells[d / 4 + i].w_time = state;
+    }
+}
+
+/* ---- order -------------------------------------------------------------------------------------------------- */
+
+static bool lane_known(const Thread *t, uint32_t gid, uint32_t time)
+{
+    const Block *b = t->block;
+    if (gid == t->gid)
+        return true;
+    uint32_t index = gid - b->gid0;
+    if (index < threads && index / 32 == t->index / 32 && t->race.lanes && t->race.lanes->time[index & 31] > time)
+        return true;
+    return view_one(t->race.view, gid) > time;
+}
+
+/* Whether what thread `gid` did at `time` happened before now, for t. */
+static bool ordered(const Thread *t, uint32_t gid, uint32_t time)
+{
+    if (time < base || gid == t->gid)
+        return true;
+    const Block *b = t->block;
+    if (gid - b->gid0 < threads) {
+        if (time < b->race_time)
+            return true;
+    } else if (t->race.view && t->race.view->block[gid / threads] > time) {
+        return true;
+    }
+    return lane_known(t, gid, time);
+}
+
+static bool slot_ordered(const Thread *t, const Slot &s)
+{
+    if (s.time < base)
+        return true;
+    const Block *b = t->block;
+    uint32_t index = s.thread - b->gid0;
+    bool same_block = index < threads;
+    uint32_t first; /* gid of the block's thread 0 */
+    if (same_block) {
+        if (s.time < b->race_time)
+            return true;
+        first = b->gid0;
+    } else {
+        uint32_t number = s.thread / threads;
+        if (t->race.view && t->race.view->block[number] > s.time)
+            return true;
+        first = number * threads;
+        index = s.thread - first;
+    }
+    if ((s.flags & LEVEL) == WARP) {
+        uint32_t lane0 = first + (index & ~31u);
+        for (uint32_t m = s.mask; m; m &= m - 1)
+            if (!lane_known(t, lane0 + (uint32_t)__builtin_ctz(m), s.time))
+                return false;
+        return true;
+    }
+    for (uint32_t m = s.mask; m; m &= m - 1) {
+        uint32_t warp = (uint32_t)__builtin_ctz(m);
+        if (same_block && warp == t->index / 32)
+            continue;
+        bool any = false;
+        for (uint32_t i = warp * 32; i < warp * 32 + 32 && i < threads && !any; i++)
+            any = lane_known(t, first + i, s.time);
+        if (!any)
+            return false;
+    }
+    return true;
+}
+
+/* ---- reports ------------------------------------------------------------------------------------------------ */
+
+static uintptr_t pc_full(uint32_t low)
+{
+    uintptr_t pc = (pc_anchor & ~(uintptr_t)0xffffffffu) | low;
+    if (pc > pc_anchor + 0x80000000u)
+        pc -= (uintptr_t)1 << 32;
+    else if (pc + 0x80000000u < pc_anchor)
+        pc += (uintptr_t)1 << 32;
+    return pc;
+}
+
+[[noreturn]] static void report_race(const Thread *t, const void *p, bool write, bool sync, uintptr_t pc, bool other_write,
+                                     bool other_sync, uint32_t other, uint32_t other_time, uint32_t other_pc)
+{
+    const char *hint;
+    const RaceThread &r = t->race;
+    uint32_t index = other - t->block->gid0;
+    bool same_block = index < threads;
+    if (same_block && index / 32 == t->index / 32)
+        hint = "same warp: a __syncwarp (or a barrier) is missing between them";
+    else if (same_block)
+        hint = "same block: a __syncthreads is missing between them";
+    else
+        hint = "different blocks: nothing orders them: a grid barrier or a flag is missing, or the release fence (__threadfence) "
+               "before the flag is written";
+    bool pending = false;
+    if (r.pending_device) {
+        const View *v = r.pending_device;
+        pending = v->block[other / threads] > other_time || view_one(v, other) > other_time;
+    }
+    if (!pending && r.pending_block && same_block)
+        pending = view_one(r.pending_block, other) > other_time || r.pending_block->block[other / threads] > other_time;
+    if (pending)
+        hint = "the flag was seen, but no fence follows the poll: the acquire fence (__threadfence) is missing";
+    emu_fault(cudaErrorLaunchFailure,
+              "race: %s %s by %s at %s\n  is not ordered after the %s %s by %s at %s\n  on %s\n  %s",
+              sync ? "atomic/volatile" : "plain", write ? "write" : "read", emu_who(t).c_str(), emu_where(pc).c_str(),
+              other_sync ? "atomic/volatile" : "plain", other_write ? "write" : "read", emu_who_gid(other).c_str(),
+              emu_where(pc_full(other_pc)).c_str(), arena_describe(p).c_str(), hint);
+}
+
+[[noreturn]] static void report_stale(const Thread *t, const void *p, uintptr_t pc, uint32_t other, uint32_t other_pc, bool reading)
+{
+    emu_fault(cudaErrorLaunchFailure,
+              "stale read-only load: %s at %s %s %s, which %s at %s %s in the same launch; __ldg and const __restrict__ "
+              "promise that nobody writes it",
+              emu_who(t).c_str(), emu_where(pc).c_str(), reading ? "loads through the read-only path" : "writes",
+              arena_describe(p).c_str(), emu_who_gid(other).c_str(), emu_where(pc_full(other_pc)).c_str(),
+              reading ? "wrote" : "loaded through the read-only path");
+}
+
+/* ---- one access --------------------------------------------------------------------------------------------- */
+
+static uint32_t wide_new()
+{
+    if (!wide_free.empty()) {
+        uint32_t i = wide_free.back();
+        wide_free.pop_back();
+        memset((void *)wide[i], 0, blocks * sizeof(Slot));
+        return i;
+    }
+    size_t bytes = blocks * sizeof(Slot);
+    if (blocks > WIDE_BLOCKS || wide_bytes + bytes > WIDE_LIMIT)
+        return 0;
+    wide_bytes += bytes;
+    wide.push_back((Slot *)calloc(blocks, sizeof(Slot)));
+    return (uint32_t)wide.size() - 1;
+}
+
+static inline void slot_single(Slot &s, const Thread *t, uint32_t add, uint32_t keep, uint32_t pc)
+{
+    s.thread = t->gid;
+    s.time = now_time;
+    s.pc = pc;
+    s.mask = 1u << (t->index & 31);
+    s.flags = (s.flags & keep) | WARP | add;
+}
+
+/* A read by t joins the slot, all of whose readers are of t's block. */
+static void slot_add_same_block(Slot &s, const Thread *t, uint32_t add, uint32_t pc)
+{
+    const Block *b = t->block;
+    uint32_t keep = W_SYNC | W_BYTES | (s.time >= base ? (uint32_t)READ_ONLY : 0u);
+    if (s.time < b->race_time || s.time < base) {
+        slot_single(s, t, add, keep, pc);
+        return;
+    }
+    uint32_t sync = s.flags & add & SYNC, rest = (s.flags | add) & (BYTES | READ_ONLY);
+    if ((add & SYNC) && !(s.flags & SYNC))
+        return; /* the plain readers matter more: an atomic write must be ordered after them, not after the others */
+    if (!(add & SYNC) && (s.flags & SYNC)) {
+        slot_single(s, t, add, keep, pc);
+        return;
+    }
+    uint32_t index = s.thread - b->gid0;
+    if ((s.flags & LEVEL) == WARP) {
+        if (index / 32 == t->index / 32) {
+            uint32_t bit = 1u << (t->index & 31), others = s.mask & ~bit;
+            const LaneView *l = t->race.lanes;
+            bool after_all = true;
+            if (others) {
+                after_all = l != nullptr;
+                for (uint32_t m = others; m && after_all; m &= m - 1)
+                    after_all = l->time[__builtin_ctz(m)] > s.time;
+            }
+            if (after_all) {
+                slot_single(s, t, add, keep, pc);
+                return;
+            }
+            s.mask |= bit;
+        } else {
+            s.mask = 1u << (index / 32) | 1u << (t->index / 32);
+            s.flags = (s.flags & ~LEVEL) | BLOCK;
+        }
+    } else {
+        s.mask |= 1u << (t->index / 32);
+    }
+    s.thread = t->gid;
+    s.time = now_time;
+    s.pc = pc;
+    s.flags = (s.flags & (LEVEL | W_SYNC | W_BYTES)) | sync | rest;
+}
+
+static void read_record(Cell *c, const Thread *t, uint32_t add, uint32_t pc)
+{
+    Slot &s = c->r;
+    if (s.thread == t->gid && s.time == now_time && (s.flags & (add | LEVEL)) == (add | WARP))
+        return;
+    if (s.time < base) {
+        slot_single(s, t, add, W_SYNC | W_BYTES, pc);
+        return;
+    }
+    if ((s.flags & LEVEL) != GRID) {
+        if (s.thread - t->block->gid0 < threads) {
+            slot_add_same_block(s, t, add, pc);
+            return;
+        }
+        if (slot_ordered(t, s)) {
+            slot_single(s, t, add, W_SYNC | W_BYTES | READ_ONLY, pc);
+            return;
+        }
+        if ((add & SYNC) && !(s.flags & SYNC))
+            return;
+        if (!(add & SYNC) && (s.flags & SYNC)) {
+            slot_single(s, t, add, W_SYNC | W_BYTES | READ_ONLY, pc);
+            return;
+        }
+        uint32_t i = wide_new();
+        if (i)
+            wide[i][s.thread / threads] = s;
+        s.mask = i;
+        s.flags |= GRID;
+    }
+    s.time = now_time;
+    s.flags |= add & (BYTES | READ_ONLY);
+    if (!(add & SYNC))
+        s.flags &= ~(uint32_t)SYNC;
+    if (s.mask) {
+        Slot &own = wide[s.mask][t->block->number];
+        if (own.time < base)
+            slot_single(own, t, add, 0, pc);
+        else
+            slot_add_same_block(own, t, add, pc);
+    }
+}
+
+static void reads_forget(Cell *c)
+{
+    if ((c->r.flags & LEVEL) == GRID && c->r.time >= base && c->r.mask)
+        wide_free.push_back(c->r.mask);
+    c->r.time = 0;
+    c->r.flags = 0;
+    c->r.mask = 0;
+}
+
+/* The reader that t's write is not ordered after, or NULL. */
+static const Slot *reads_unordered(const Thread *t, const Cell *c)
+{
+    const Slot &s = c->r;
+    if (s.time < base)
+        return nullptr;
+    if ((s.flags & LEVEL) != GRID)
+        return slot_ordered(t, s) ? nullptr : &s;
+    if (!s.mask)
+        return nullptr;
+    const Slot *w = wide[s.mask];
+    for (unsigned b = 0; b < blocks; b++)
+        if (w[b].time >= base && !slot_ordered(t, w[b]))
+            return &w[b];
+    return nullptr;
+}
+
+[[noreturn]] static void report_free(const Thread *t, const void *p, bool write, uintptr_t pc)
+{
+    emu_fault(cudaErrorIllegalAddress, "illegal memory access: %s %s %s at %s", emu_who(t).c_str(), write ? "writes" : "reads",
+              arena_describe(p).c_str(), emu_where(pc).c_str());
+}
+
+static void word_read(const Thread *t, const void *p, uint32_t bytes, uint32_t add, uintptr_t pc)
+{
+    Cell *c = cell_of(p);
+    if (UNLIKELY(c->w_time < OLD)) {
+        if (c->w_time == FREE)
+            report_free(t, p, false, pc);
+        if (check_unwritten)
+            emu_fault(cudaErrorLaunchFailure, "uninitialised read: %s reads %s, which nobody has written, at %s",
+                      emu_who(t).c_str(), arena_describe(p).c_str(), emu_where(pc).c_str());
+    }
+    if (c->w_time >= base) {
+        if (UNLIKELY(add & READ_ONLY))
+            report_stale(t, p, pc, c->w_thread, c->w_pc, true);
+        if (c->w_thread != t->gid && !((add & SYNC) && (c->r.flags & W_SYNC)) && (c->r.flags & W_BYTES) & (bytes << 20) &&
+            UNLIKELY(!ordered(t, c->w_thread, c->w_time)))
+            report_race(t, p, false, add & SYNC, pc, true, c->r.flags & W_SYNC, c->w_thread, c->w_time, c->w_pc);
+    }
+    read_record(c, t, add | bytes << 4, (uint32_t)pc);
+}
+
+static void word_write(const Thread *t, const void *p, uint32_t bytes, bool sync, uintptr_t pc)
+{
+    Cell *c = cell_of(p);
+    if (UNLIKELY(c->w_time == FREE))
+        report_free(t, p, true, pc);
+    if (c->w_time >= base && c->w_thread != t->gid && !(sync && (c->r.flags & W_SYNC)) &&
+        (c->r.flags & W_BYTES) & (bytes << 20) && UNLIKELY(!ordered(t, c->w_thread, c->w_time)))
+        report_race(t, p, true, sync, pc, true, c->r.flags & W_SYNC, c->w_thread, c->w_time, c->w_pc);
+    if (c->r.time >= base) {
+        if (UNLIKELY(c->r.flags & READ_ONLY))
+            report_stale(t, p, pc, c->r.thread, c->r.pc, false);
+        if (!(sync && (c->r.flags & SYNC)) && (c->r.flags & BYTES) & (bytes << 4)) {
+            const Slot *s = reads_unordered(t, c);
+            if (UNLIKELY(s != nullptr) && !(sync && (s->flags & SYNC))) {
+                uint32_t other = s->thread;
+                if (other == t->gid && (s->flags & LEVEL) == WARP) /* name one of the others */
+                    for (uint32_t m = s->mask; m; m &= m - 1)
+                        if ((uint32_t)__builtin_ctz(m) != (t->index & 31))
+                            other = t->gid - (t->index & 31) + (uint32_t)__builtin_ctz(m);
+                report_race(t, p, true, sync, pc, false, s->flags & SYNC, other, s->time, s->pc);
+            }
+        }
+        reads_forget(c);
+    }
+    c->w_thread = t->gid;
+    c->w_time = now_time;
+    c->w_pc = (uint32_t)pc;
+    c->r.flags = (sync ? (uint32_t)W_SYNC : 0u) | bytes << 20;
+}
+
+/* Memory outside the arena: the thread's own stack and the program's variables are private or constant; anything else is the
+ * host's, which a device could not reach. */
+static std::vector<std::pair<uintptr_t, uintptr_t>> objects_loaded;
+
+static int note_object(struct dl_phdr_info *info, size_t, void *)
+{
+    for (int i = 0; i < info->dlpi_phnum; i++)
+        if (info->dlpi_phdr[i].p_type == PT_LOAD)
+            objects_loaded.push_back({info->dlpi_addr + info->dlpi_phdr[i].p_vaddr,
+                                      info->dlpi_addr + info->dlpi_phdr[i].p_vaddr + info->dlpi_phdr[i].p_memsz});
+    return 0;
+}
+
+static void outside(const Thread *t, const void *p, bool write, uintptr_t pc)
+{
+    if (sched_is_stack(p))
+        return;
+    for (int again = 0; again < 2; again++) {
+        for (const auto &o : objects_loaded)
+            if ((uintptr_t)p >= o.first && (uintptr_t)p < o.second)
+                return;
+        objects_loaded.clear();
+        dl_iterate_phdr(note_object, nullptr);
+    }
+    emu_fault(cudaErrorIllegalAddress, "illegal memory access: %s %s host memory at %p, at %s", emu_who(t).c_str(),
+              write ? "writes" : "reads", p, emu_where(pc).c_str());
+}
+
+[[noreturn]] static void report_foreign(const Thread *t, const void *p, bool write, uintptr_t pc)
+{
+    emu_fault(cudaErrorIllegalAddress, "illegal memory access: %s %s %s at %s", emu_who(t).c_str(), write ? "writes" : "reads",
+              arena_describe(p).c_str(), emu_where(pc).c_str());
+}
+
+/* True if the address is one that the detector watches. */
+static inline bool watched(const Thread *t, const void *p, bool write, uintptr_t pc)
+{
+    size_t off = (size_t)((const unsigned char *)p - arena_base);
+    if (off < ARENA_DEVICE + ARENA_HOST)
+        return true;
+    if (off >= ARENA_SPAN) {
+        outside(t, p, write, pc);
+        return false;
+    }
+    if (off < ARENA_DEVICE + ARENA_HOST + ARENA_BODY)
+        return false;
+    size_t slot = (off - ARENA_DEVICE - ARENA_HOST - ARENA_BODY) / SHARED_WINDOW;
+    if (UNLIKELY(slot != (size_t)t->block->slot))
+        report_foreign(t, p, write, pc);
+    return true;
+}
+
+template <bool WRITE> static void access(const void *p, size_t n, uint32_t add, uintptr_t pc)
+{
+    const Thread *t = emu_thread;
+    if (!t || !watched(t, p, WRITE, pc))
+        return;
+    if (UNLIKELY(!pc_anchor))
+        pc_anchor = pc;
+    uintptr_t a = (uintptr_t)p, end = a + n;
+    while (a < end) {
+        uintptr_t word = a & ~(uintptr_t)3, stop = std::min(end, word + 4);
+        uint32_t bytes = (0xFu << (a - word)) & (0xFu >> (word + 4 - stop));
+        if (WRITE)
+            word_write(t, (const void *)word, bytes, add & SYNC, pc);
+        else
+            word_read(t, (const void *)word, bytes, add, pc);
+        a = stop;
+    }
+}
+
+void race_sync_read(const void *p, size_t size, uintptr_t pc)
+{
+    Thread *t = emu_thread;
+    access<false>(p, size, SYNC, pc);
+    auto i = objects.find((uintptr_t)p & ~(uintptr_t)3);
+    if (i == objects.end())
+        return;
+    RaceThread &r = t->race;
+    SyncObject &o = i->second;
+    if (o.device && (uintptr_t)r.last_seen != (uintptr_t)o.device->id) {
+        view_join(r.pending_device, o.device);
+        r.last_seen = (View *)(uintptr_t)o.device->id;
+    }
+    if (o.block && o.block_number == t->block->number)
+        view_join(r.pending_block, o.block);
+}
+
+void race_sync_write(void *p, size_t size, bool rmw, uintptr_t pc)
+{
+    Thread *t = emu_thread;
+    access<true>(p, size, SYNC, pc);
+    View *device = snap_view(t->race.fence_device, t), *block = snap_view(t->race.fence_block, t);
+    uintptr_t key = (uintptr_t)p & ~(uintptr_t)3;
+    auto i = objects.find(key);
+    if (i == objects.end()) {
+        if (!device && !block)
+            return;
+        i = objects.emplace(key, SyncObject()).first;
+    }
+    SyncObject &o = i->second;
+    if (!rmw) { /* a plain store ends what earlier ones published */
+        view_drop(o.device);
+        view_drop(o.block);
+    }
+    view_join(o.device, device);
+    if (o.block_number != t->block->number)
+        view_drop(o.block);
+    view_join(o.block, block);
+    o.block_number = t->block->number;
+}
+
+void race_readonly(const void *p, size_t size, uintptr_t pc) { access<false>(p, size, READ_ONLY, pc); }
+
+/* ---- launches ----------------------------------------------------------------------------------------------- */
+
+void race_launch_begin(Grid *g)
+{
+    blocks = g->blocks;
+    threads = g->threads;
+    if (now_time > 0x80000000u) { /* the counter must not wrap within a launch: make everything old and start again */
+        arena_each([](const Allocation &a) {
+            for (Cell *c = cell_of(a.at), *end = cell_of(a.at + a.bytes + 3); c < end; c++) {
+                uint32_t state = std::min<uint32_t>(c->w_time, OLD);
+                *c = Cell{};
+                c->w_time = state;
+            }
+        });
+        now_time = 16;
+    }
+    base = ++now_time;
+    pc_anchor = 0;
+}
+
+void race_block_begin(Block *b) { b->race_time = now_time; }
+
+void race_thread_end(Thread *t)
+{
+    RaceThread &r = t->race;
+    view_drop(r.view);
+    view_drop(r.pending_block);
+    view_drop(r.pending_device);
+    lanes_drop(r.lanes);
+    snap_drop(r.fence_block);
+    snap_drop(r.fence_device);
+    r.last_seen = nullptr;
+}
+
+void race_block_end(Block *b)
+{
+    view_drop(b->race_view);
+    for (const auto &p : b->pieces)
+        race_freed(p.at, p.bytes);
+}
+
+void race_launch_end(Grid *g)
+{
+    for (Block *b : g->slot) {
+        for (auto &t : b->thread)
+            race_thread_end(&t);
+        race_block_end(b);
+    }
+    for (auto &o : objects) {
+        view_drop(o.second.device);
+        view_drop(o.second.block);
+    }
+    objects.clear();
+    for (Slot *s : wide)
+        free(s);
+    wide.assign(1, nullptr);
+    wide_free.clear();
+    wide_bytes = 0;
+    now_time++;
+}
+
+/* ---- what the compiler calls -------------------------------------------------------------------------------- */
+
+#define PC ((uintptr_t)__builtin_return_address(0))
+
+[[noreturn]] static void report_misaligned(const void *p, size_t n, uintptr_t pc)
+{
+    emu_fault(cudaErrorMisalignedAddress, "misaligned access: %s touches %zu bytes at %p (%s) at %s", emu_who(emu_thread).c_str(),
+              n, p, arena_describe(p).c_str(), emu_where(pc).c_str());
+}
+
+template <bool WRITE> static void aligned(const void *p, size_t n, uintptr_t pc)
+{
+    if (UNLIKELY(((uintptr_t)p & (n - 1)) != 0) && emu_thread)
+        report_misaligned(p, n, pc);
+    access<WRITE>(p, n, 0, pc);
+}
+
+static uint64_t peek(const void *p, size_t n)
+{
+    uint64_t v = 0;
+    memcpy(&v, p, n < 8 ? n : 8);
+    return v;
+}
+
+/* A volatile load is how spins are written without load_poll: let others run when it sees nothing new. */
+static void volatile_read(const void *p, size_t n, uintptr_t pc)
+{
+    Thread *t = emu_thread;
+    if (!t || !watched(t, p, false, pc))
+        return;
+    if (t->poll_address == p && t->poll_value == peek(p, n))
+        sched_yield_idle("a volatile load", 0);
+    else
+        sched_preempt();
+    race_sync_read(p, n, pc);
+    sched_poll_note(p, peek(p, n));
+}
+
+static void volatile_write(void *p, size_t n, uintptr_t pc)
+{
+    Thread *t = emu_thread;
+    if (!t || !watched(t, p, true, pc))
+        return;
+    race_sync_write(p, n, false, pc);
+    sched_progress();
+}
+
+extern "C" {
+void __tsan_init() {}
+void __tsan_func_entry(void *) {}
+void __tsan_func_exit() {}
+#define ACCESS(n)                                                                                                      \
+    void __tsan_read##n(void *p) { aligned<false>(p, n, PC); }                                                         \
+    void __tsan_write##n(void *p) { aligned<true>(p, n, PC); }                                                         \
+    void __tsan_read_write##n(void *p)                                                                                 \
+    {                                                                                                                  \
+        aligned<false>(p, n, PC);                                                                                      \
+        aligned<true>(p, n, PC);                                                                                       \
+    }                                                                                                                  \
+    void __tsan_volatile_read##n(void *p) { volatile_read(p, n, PC); }                                                 \
+    void __tsan_volatile_write##n(void *p) { volatile_write(p, n, PC); }
+ACCESS(1)
+ACCESS(2)
+ACCESS(4)
+ACCESS(8)
+ACCESS(16)
+#define UNALIGNED(n)                                                                                                   \
+    void __tsan_unaligned_read##n(void *p) { access<false>(p, n, 0, PC); }                                             \
+    void __tsan_unaligned_write##n(void *p) { access<true>(p, n, 0, PC); }                                             \
+    void __tsan_unaligned_read_write##n(void *p)                                                                       \
+    {                                                                                                                  \
+        access<false>(p, n, 0, PC);                                                                                    \
+        access<true>(p, n, 0, PC);                                                                                     \
+    }                                                                                                                  \
+    void __tsan_unaligned_volatile_read##n(void *p) { volatile_read(p, n, PC); }                                       \
+    void __tsan_unaligned_volatile_write##n(void *p) { volatile_write(p, n, PC); }
+UNALIGNED(2)
+UNALIGNED(4)
+UNALIGNED(8)
+UNALIGNED(16)
+void __tsan_read_range(void *p, size_t n) { access<false>(p, n, 0, PC); }
+void __tsan_write_range(void *p, size_t n) { access<true>(p, n, 0, PC); }
+void __tsan_vptr_update(void **, void *) {}
+void __tsan_vptr_read(void **) {}
+void *__tsan_memcpy(void *d, const void *s, size_t n)
+{
+    access<false>(s, n, 0, PC);
+    access<true>(d, n, 0, PC);
+    return memcpy(d, s, n);
+}
+void *__tsan_memmove(void *d, const void *s, size_t n)
+{
+    access<false>(s, n, 0, PC);
+    access<true>(d, n, 0, PC);
+    return memmove(d, s, n);
+}
+void *__tsan_memset(void *d, int v, size_t n)
+{
+    access<true>(d, n, 0, PC);
+    return memset(d, v, n);
+}
+/* Guards of function-local statics in host code of the same file. */
+unsigned char __tsan_atomic8_load(const volatile unsigned char *p, int) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
+}
+
+#endif
