@@ -55,7 +55,7 @@ GOOD = "79 21.5 15.6 17.3 13.5"
 class Demo:
     """A run of demo.py on the fake, in a folder of its own."""
 
-    def __init__(self, folder, *options, **environment):
+    def __init__(self, folder, *options, stderr=subprocess.PIPE, **environment):
         self.folder, self.out = folder, os.path.join(folder, "out")
         self.pids = os.path.join(folder, "pids")
         os.makedirs(self.pids, exist_ok=True)
@@ -66,7 +66,7 @@ class Demo:
         environment = {"FAKE": GOOD, **environment}
         self.process = subprocess.Popen([sys.executable, DEMO, "--plstm", fake, "--out", self.out, *options],
                                         env=dict(os.environ, FAKE_PIDS=self.pids, **environment), text=True,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                                        stdout=subprocess.PIPE, stderr=stderr)
 
     def finish(self, status):
         self.stdout, self.stderr = self.process.communicate(timeout=60)
@@ -189,6 +189,27 @@ def test_ctrl_c_ends_the_children(folder):
 @in_folder
 def test_sigterm_ends_the_children(folder):
     stopped(folder, signal.SIGTERM, 143)
+
+
+@in_folder
+def test_lines_rewrite_themselves_on_a_terminal(folder):
+    ours, theirs = os.openpty()
+    demo = Demo(folder, "--seeds", "2", stderr=theirs, TERM="xterm")
+    os.close(theirs)
+    said = b""
+    while True:
+        try:
+            data = os.read(ours, 4096)
+        except OSError:  # the other side has closed it
+            break
+        if not data:
+            break
+        said += data
+    os.close(ours)
+    demo.finish(0)
+    assert b"\x1b[" in said and b"of 6 trained" in said, said
+    assert said.count(b"test perplexity") == 6, said
+    assert b"Traceback" not in said, said
 
 
 @in_folder

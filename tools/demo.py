@@ -142,7 +142,7 @@ class Job:
         self.log.read()
         if status is None:
             return False
-        self.seconds = time.monotonic() - self.began
+        self.seconds = self.elapsed()
         if status:
             with open(self.stem + ".err", encoding="utf-8", errors="replace") as f:
                 said = [line.strip() for line in f.read().replace("\r", "\n").splitlines() if line.strip()]
@@ -152,6 +152,9 @@ class Job:
         if not self.log.test or self.log.test["test_ppl"] is None:
             raise Failure(f"{self.title} ended without a test perplexity in {self.log.path}")
         return True
+
+    def elapsed(self):
+        return time.monotonic() - self.began
 
     def share(self):
         """How much of a training run is done."""
@@ -251,18 +254,31 @@ class Progress:
     """What runs now, on standard error: lines that rewrite themselves on a terminal, one per seven epochs elsewhere."""
 
     def __init__(self, total):
-        self.total, self.done, self.lines = total, 0, 0
+        self.total, self.took, self.lines = total, [], 0
         self.live = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
         self.began = time.monotonic()
         self.said = {}
 
-    def draw(self, running):
+    def left(self, running, waiting):
+        """Seconds until all have ended: each waiting run follows the one that ends first. None: too early to tell."""
+        trainings = [job for job in running if job.share() > 0.02]
+        took = self.took + [job.elapsed() / job.share() for job in trainings]
+        if not took:
+            return None
+        each = statistics.fmean(took)
+        ends = sorted(max(0.0, job.elapsed() * (1 / job.share() - 1)) if job in trainings else 0.0 for job in running) or [0.0]
+        for job in waiting:
+            if isinstance(job, Run):
+                ends = sorted(ends[1:] + [ends[0] + each])
+        return ends[-1]
+
+    def draw(self, running, waiting):
         if self.live:
             width = shutil.get_terminal_size().columns - 1
             seconds = time.monotonic() - self.began
-            share = (self.done + sum(job.share() for job in running)) / self.total
-            left = f", about {seconds * (1 / share - 1):.0f} s left" if share > 0.02 else ""
-            lines = [f"{self.done} of {self.total} trained, {seconds:.0f} s{left}"]
+            left = self.left(running, waiting)
+            left = "" if left is None else f", about {left:.0f} s left"
+            lines = [f"{len(self.took)} of {self.total} trained, {seconds:.0f} s{left}"]
             lines += [f"  {job.title}: {job.progress()}" for job in running]
             self.erase()
             sys.stderr.write("".join(line[:width] + "\n" for line in lines))
@@ -318,12 +334,12 @@ def run_all(runs, cores, signals):
                     continue
                 running.remove(job)
                 if isinstance(job, Run):
-                    progress.done += 1
+                    progress.took.append(job.seconds)
                     progress.say(f"{job.title}: test perplexity {show(job.log.test['test_ppl'])} after {job.seconds:.0f} s")
                 after = job.follow_up()
                 if after:
                     waiting.append(after)
-            progress.draw(running)
+            progress.draw(running, waiting)
             if running:
                 time.sleep(0.2)
     finally:
