@@ -1,0 +1,82 @@
+/* layers: the kernels of a training step beside the recurrence (lstm.h). Clean C11. Shapes as in lstm.h, L layers, V vocabulary; N = T*B
+ * positions. Every function enqueues on the stream and returns the launch's error; every sum has a fixed order; nothing is
+ * allocated, nothing waits. `layers_prepare` loads every kernel once per device, outside any capture. */
+#ifndef PLSTM_LAYERS_H
+#define PLSTM_LAYERS_H
+
+#include "lstm.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+cudaError_t layers_prepare(void);
+
+/* ---- step.cu ---- */
+
+/* Moves the state on (step = next_step, window = next_window, and so on, slot to the next of `slots`) and copies the window's ids:
+ * x (T,B) = stream[row_start(b) + window*T + t], y (T,B) the id after it; row_start as SPEC 4 over n ids. One block. */
+cudaError_t step_begin(cudaStream_t stream, StepState *state, int64_t slots, const int32_t *ids, int64_t n, int64_t T, int64_t B,
+                       int32_t *x, int32_t *y);
+
+/* ---- embedding.cu ---- */
+
+/* x (N,H) = D(encoder[ids]) */
+cudaError_t embedding_forward(cudaStream_t stream, int64_t N, int64_t H, const int32_t *ids, const float *encoder, MaskSite site,
+                              float *x);
+
+/* The encoder's gradient, sparse: row n of rows (N,H) receives the sum, in order of position, of D(dx) over all positions with the id of
+ * position n where n is the first such position; first[n] = 1 there and 0 elsewhere, whose rows are not written. */
+cudaError_t embedding_backward(cudaStream_t stream, int64_t N, int64_t H, const int32_t *ids, const float *dx, MaskSite site,
+                               float *rows, int32_t *first);
+
+/* ---- softmax_xent.cu ---- */
+
+/* logits (N,V) without bias, any V, any alignment of rows. nats[n] = -log softmax(logits + bias)[target]. train: logits become
+ * (softmax - onehot) / B in place; otherwise logits + bias. One pass over the row where it fits in shared memory. */
+cudaError_t softmax_xent(cudaStream_t stream, int64_t N, int64_t V, const float *bias, const int32_t *targets, int train, float inverse_B,
+                         float *logits, float *nats);
+
+/* out (cols) = sum over rows of m (rows, cols), in a fixed order; `also` (may be NULL) receives a copy. */
+cudaError_t column_sums(cudaStream_t stream, int64_t rows, int64_t cols, const float *m, float *out, float *also);
+
+/* ---- sgd.cu ---- */
+
+/* One result of a step, in a ring: read by the host a few steps late. */
+typedef struct StepResult {
+    int64_t step;
+    double nats, grad_norm;
+    uint32_t fault;
+    uint32_t pad;
+} StepResult;
+
+typedef struct SgdArgs {
+    const StepState *state;
+    const FaultRecord *fault;
+    /* Dense parameters: one block each of weights and gradients, all tensors but the encoder, `dense` elements. */
+    float *weights;
+    const float *grads;
+    int64_t dense;
+    /* The encoder: rows and first as embedding_backward left them. */
+    float *encoder;
+    const float *rows;
+    const int32_t *ids, *first;
+    int64_t N, H;
+    const float *nats;   /* (N) */
+    double *partial;     /* (sgd_partials(dense, N)) scratch */
+    StepResult *results; /* [slots]: results[state->slot] is written */
+} SgdArgs;
+
+int64_t sgd_partials(int64_t dense, int64_t N);
+
+/* Pass one: sums of squares of every gradient, dense and sparse, in a fixed order, into partial. */
+cudaError_t sgd_norm(cudaStream_t stream, const SgdArgs *a);
+/* Pass two: norm, clip scale, w -= lr * (scale * dw) for dense and sparse (SPEC 5), and the step's result with the sum of nats. Where
+ * fault->set the weights stay as they are and the result says so. */
+cudaError_t sgd_update(cudaStream_t stream, const SgdArgs *a);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,104 @@
+/* lstm: the contract of the recurrence of one layer, and the record that a variant of it fills. Clean C11.
+ *
+ * T steps, B batch, H hidden units; time-major, row-major; gate order i, f, g, o. All tensors are float32 in device memory and the
+ * caller's. The saved tensors (h, c, gates) are the contract between the passes: any forward runs with any backward.
+ *
+ *     a_t  = x_proj_t + b_ih + b_hh + W_hh D_r(h_{t-1})        i, f, o = sigmoid, g = tanh of a_t's quarters
+ *     c_t  = f c_{t-1} + i g        h_t = o tanh(c_t)        y_t = D_o(h_t)
+ *
+ * D_o is the layer's output site, D_r its recurrent site (`--dropout-sites all` only). Masks are drawn where an operand is read or
+ * written (philox.h, SPEC 2) and never stored.
+ *
+ * A kernel takes shapes, pointers, a stream; returns cudaError_t; never allocates, prints or synchronises. */
+#ifndef PLSTM_LSTM_H
+#define PLSTM_LSTM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cublas_v2.h>
+#include <cuda_runtime.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct LstmShape {
+    int64_t T, B, H;
+} LstmShape;
+
+/* Where a step of the run stands, in device memory: what a captured graph advances by itself. step_begin (layers.h) moves it on; every
+ * other kernel only reads it. */
+typedef struct StepState {
+    int64_t step;      /* of the run: keys the masks */
+    int64_t window;    /* of the training stream: minibatch of the epoch */
+    int64_t next_step, next_window;
+    int64_t slot;      /* of the ring of results */
+    double lr, clip;
+} StepState;
+
+/* What a kernel needs to draw the mask of one site: sub = state->step * sites + site. bound 2^32 keeps everything; on = 0: the
+ * site is not masked and state may be NULL. */
+typedef struct MaskSite {
+    const StepState *state; /* device */
+    uint64_t seed, bound;
+    float scale;
+    int32_t sites, site, on;
+} MaskSite;
+
+/* What a kernel that waits writes when it gives up (issue 5); the update changes nothing once `set` is non-zero. Device memory. */
+typedef struct FaultRecord {
+    uint32_t set;
+    uint32_t block, step, expected, seen;
+    uint32_t missing[8]; /* bit per block */
+} FaultRecord;
+
+/* Streams, handles and scratch of a backend, made once; kernels own none of it. */
+typedef struct LstmContext {
+    cudaStream_t stream;
+    cublasHandle_t blas;
+    FaultRecord *fault; /* device */
+} LstmContext;
+
+typedef struct LstmForward {
+    LstmShape shape;
+    const float *w_hh;        /* (4H,H) */
+    const float *b_ih, *b_hh; /* (4H) */
+    float *gates;             /* (T,B,4H): in x_proj = W_ih D(x) without biases; out i, f, g, o */
+    float *h, *c;             /* (T+1,B,H): row 0 in, the others out; h unmasked */
+    float *y;                 /* (T,B,H): D_o(h_1..T); NULL where the site is off: the reader takes h from row 1 on */
+    float *h_masked;          /* (T,B,H): D_r(h_0..T-1), for dw_hh; NULL where the site is off */
+    MaskSite output, recurrent;
+} LstmForward;
+
+typedef struct LstmBackward {
+    LstmShape shape;
+    const float *w_hh;   /* (4H,H) */
+    const float *h, *c;  /* (T+1,B,H), as forward left them */
+    const float *dy;     /* (T,B,H): gradient into y; D_o is applied as it is read */
+    float *gates;        /* (T,B,4H): in i, f, g, o; out dgates (pre-activation) */
+    float *dh, *dc;      /* (B,H): scratch */
+    MaskSite output, recurrent;
+} LstmBackward;
+
+/* One way to run a pass. kernels/variants.c lists them all; everything that chooses or measures walks that list. */
+typedef struct LstmVariant {
+    const char *name;
+    const char *summary; /* one line */
+    /* Loads every kernel of the variant on the current device (lazy loading would stall a capture), raises limits. Once. */
+    cudaError_t (*prepare)(void);
+    cudaError_t (*forward)(const LstmContext *context, const LstmForward *p);
+    cudaError_t (*backward)(const LstmContext *context, const LstmBackward *p);
+    /* Kernel launches of one pass, for tests and tables. */
+    int (*launches)(const LstmShape *shape);
+} LstmVariant;
+
+extern const LstmVariant *const lstm_variants[]; /* NULL-terminated, in reading order */
+
+extern const LstmVariant lstm_cublas; /* fwd_cublas.cu, bwd_cublas.cu: per step one GEMM and one pointwise kernel */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
