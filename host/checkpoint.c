@@ -51,8 +51,7 @@ static void list_names(const StFile *f, char *out, size_t size)
     }
 }
 
-/* The float32 tensor of that name and shape, every value finite; the sentence names tensor, found and wanted.
- */
+/* The float32 tensor of that name and shape, all finite; the sentence names tensor, found and wanted. */
 static int find_floats(const StFile *f, const char *name, const int64_t *shape, int rank, const float **data,
                        const char *path, Error *e)
 {
@@ -397,7 +396,7 @@ int checkpoint_save(const char *path, const Settings *settings, const Counters *
                          " minibatches; %s is left as it was",
                          counters->step, path);
     size_t entries =
-        (size_t)(settings_count() + n_extra + 16); /* at most 14 in put_metadata beside settings and extra */
+        (size_t)(settings_count() + n_extra + 16); /* put_metadata has 14 beside settings, extra */
     char vocab_hash[65], *vocab = vocab_encode(&corpus->vocab);
     vocab_sha256(&corpus->vocab, vocab_hash);
     MetaList meta = {.item = calloc(entries, sizeof *meta.item), .text = calloc(entries, sizeof *meta.text)};
