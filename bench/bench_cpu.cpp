@@ -29,6 +29,7 @@ extern "C" {
 #include <cblas.h>
 
 #include "../host/backend.h"
+#include "../host/blas.h"
 #include "../host/model.h"
 #include "../host/params.h"
 #include "../host/version.h"
@@ -242,6 +243,7 @@ void list_rows(int threads)
 
 int main(int argc, char **argv)
 {
+    blas_ensure_core(argv);
     list_rows(backend_threads());
     if (backend_threads() > 1) list_rows(1);
     benchmark::AddCustomContext("threads", std::to_string(backend_threads()));
