@@ -1,0 +1,104 @@
+"""tools/deps.sh against stand-ins for dpkg-query, apt-get and sudo: what it asks for, when it stops, when it leaves the network alone."""
+import os
+import subprocess
+import tempfile
+
+import tap
+
+SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tools", "deps.sh")
+TOOLS = ("sh", "id", "tr", "cat", "ls", "env", "true")  # of the real system; nothing else is on PATH
+
+
+def write(path, text):
+    with open(path, "w", encoding="utf-8") as f:
+        f.write("#!/bin/sh\n" + text)
+    os.chmod(path, 0o755)
+
+
+def run(*arguments, missing=(), uid=0, sudo=None, debian=True, commands=("gcc", "g++", "make", "python3", "gnuplot", "git", "clang", "clang-format", "pip3"),
+        update=0, unknown=()):
+    """Gives (status, standard error, lines that apt-get was called with)."""
+    with tempfile.TemporaryDirectory() as folder:
+        calls = os.path.join(folder, "calls")
+        path = os.path.join(folder, "bin")
+        os.mkdir(path)
+        for tool in TOOLS:
+            real = next(os.path.join(d, tool) for d in ("/bin", "/usr/bin") if os.path.exists(os.path.join(d, tool)))
+            os.symlink(real, os.path.join(path, tool))
+        os.remove(os.path.join(path, "id"))
+        write(os.path.join(path, "id"), f"echo {uid}\n")
+        for command in commands:
+            write(os.path.join(path, command), "exit 0\n")
+        if debian:
+            absent = "|".join(missing) or "none-at-all"
+            write(os.path.join(path, "dpkg-query"), f'for last; do :; done\ncase $last in {absent}) exit 1 ;; esac\nprintf installed\n')
+            write(os.path.join(path, "apt-get"), f'echo "$DEBIAN_FRONTEND $*" >> {calls}\ncase "$*" in *update*) exit {update} ;; esac\n')
+            no = "|".join(unknown) or "none-at-all"
+            write(os.path.join(path, "apt-cache"), f'for last; do :; done\ncase $last in {no}) exit 100 ;; esac\necho "Package: $last"\n')
+        if sudo is not None:
+            write(os.path.join(path, "sudo"), f'[ {sudo} = yes ] || exit 1\necho sudo >> {calls}.sudo\nshift\nexec "$@"\n')
+        done = subprocess.run([os.path.join(path, "sh"), SCRIPT, *arguments], env={"PATH": path}, stderr=subprocess.PIPE, text=True, timeout=30)
+        called = []
+        if os.path.exists(calls):
+            with open(calls, encoding="utf-8") as f:
+                called = f.read().splitlines()
+        return done.returncode, done.stderr, called
+
+
+def test_nothing_missing_touches_no_network():
+    for which in ([], ["build"], ["ci"]):
+        status, said, called = run(*which)
+        assert (status, said, called) == (0, "", []), (status, said, called)
+
+
+def test_root_installs_what_is_missing_and_only_that():
+    status, said, called = run(missing=["libjansson-dev", "libmd-dev"])
+    assert status == 0, said
+    assert len(called) == 2 and called[0].endswith("update"), called
+    assert called[1].endswith("install --no-install-recommends libjansson-dev libmd-dev"), called
+    assert all(line.startswith("noninteractive ") for line in called), called
+
+
+def test_a_command_that_is_there_is_not_installed_again():
+    status, _, called = run(missing=["gnuplot-nox"])
+    assert status == 0 and called == [], called
+    status, _, called = run(missing=["gnuplot-nox"], commands=("gcc", "g++", "make", "python3"))
+    assert status == 0 and called[-1].endswith("gnuplot-nox"), called
+
+
+def test_sudo_that_asks_nothing_is_used():
+    status, _, called = run(missing=["libmd-dev"], uid=1000, sudo="yes")
+    assert status == 0 and called[-1].endswith("libmd-dev"), called
+
+
+def test_without_rights_the_line_is_printed():
+    for sudo in (None, "no"):
+        status, said, called = run(missing=["libmd-dev"], uid=1000, sudo=sudo)
+        assert status == 1 and called == [], (status, called)
+        assert "apt-get install --no-install-recommends libmd-dev" in said, said
+
+
+def test_a_failed_update_does_not_stop_it():
+    status, _, called = run(missing=["libmd-dev"], update=100)
+    assert status == 0 and called[-1].endswith("libmd-dev"), called
+
+
+def test_ci_takes_the_name_that_this_release_has():
+    names = ["libclang-rt-dev", "libclang-rt-18-dev", "libclang-common-14-dev"]
+    status, _, called = run("ci", missing=names, unknown=["libclang-rt-dev"])
+    assert status == 0 and called[-1].endswith("libclang-rt-18-dev"), called
+    status, _, called = run("ci", missing=names[:2])
+    assert status == 0 and called == [], called
+
+
+def test_another_system_is_told_what_is_needed():
+    status, said, called = run(debian=False)
+    assert status == 0 and "OpenBLAS" in said and "jansson" in said and called == [], said
+
+
+def test_unknown_word():
+    status, said, _ = run("everything")
+    assert status == 2 and "build|ci" in said, said
+
+
+tap.main(globals())
