@@ -15,8 +15,10 @@ def write(path, text):
     os.chmod(path, 0o755)
 
 
-def run(*arguments, missing=(), uid=0, sudo=None, debian=True, commands=("gcc", "g++", "make", "python3", "gnuplot", "git", "clang", "clang-format", "pip3"),
-        update=0, unknown=()):
+COMMANDS = ("gcc", "g++", "make", "python3", "gnuplot", "git", "clang", "clang-format", "pip3")
+
+
+def run(*arguments, missing=(), uid=0, sudo=None, debian=True, commands=COMMANDS, update=0, unknown=()):
     """Gives (status, standard error, lines that apt-get was called with)."""
     with tempfile.TemporaryDirectory() as folder:
         calls = os.path.join(folder, "calls")
@@ -37,7 +39,8 @@ def run(*arguments, missing=(), uid=0, sudo=None, debian=True, commands=("gcc", 
             write(os.path.join(path, "apt-cache"), f'for last; do :; done\ncase $last in {no}) exit 100 ;; esac\necho "Package: $last"\n')
         if sudo is not None:
             write(os.path.join(path, "sudo"), f'[ {sudo} = yes ] || exit 1\necho sudo >> {calls}.sudo\nshift\nexec "$@"\n')
-        done = subprocess.run([os.path.join(path, "sh"), SCRIPT, *arguments], env={"PATH": path}, stderr=subprocess.PIPE, text=True, timeout=30)
+        done = subprocess.run([os.path.join(path, "sh"), SCRIPT, *arguments], env={"PATH": path}, stderr=subprocess.PIPE, text=True,
+                              timeout=30)
         called = []
         if os.path.exists(calls):
             with open(calls, encoding="utf-8") as f:

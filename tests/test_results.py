@@ -31,16 +31,18 @@ def demo_record(sites, seed, test, keep=0.5):
 def log(preset, corpus, sites="nonrecurrent", test=114.98):
     run = {"event": "run", "preset": preset, "backend": "cpu", "kernel": None, "precision": "f32", "corpus": corpus, "dropout_sites": sites}
     steps = [{"event": "step", "step": n, "tokens": 400, "words_per_s": 8000.0} for n in range(250)]
-    epochs = [{"event": "epoch", "epoch": n, "train_ppl": 200.0 / n, "valid_ppl": 180.0 / n, "valid_ppl_paper": 170.0 / n, "lr": 1, "seconds": 90.0}
-              for n in (1, 2, 3)]
+    epochs = [{"event": "epoch", "epoch": n, "train_ppl": 200.0 / n, "valid_ppl": 180.0 / n, "valid_ppl_paper": 170.0 / n, "lr": 1,
+               "seconds": 90.0} for n in (1, 2, 3)]
     return [run, *steps, *epochs, {"event": "test", "test_ppl": test, "best_ppl": 13.8}]
 
 
 def speed():
     side = {"words_per_s": 9000.0, "flop_per_s": 1.4e11, "of_square": 0.71, "of_products": 0.96}
     torch = {"words_per_s": 4800.0, "flop_per_s": 0.7e11, "of_square": 0.35, "of_products": 0.5, "threads": 2}
-    row = {"hidden": 650, "batch": 20, "seq": 35, "keep": 0.5, "ours": side, "torch": torch, "torch_all": [torch], "ratio": 1.87, "bar": 1.6}
-    return {"cpu": "Some CPU", "threads": 2, "blas": "OpenBLAS 0.3.21", "commit": "abc", "torch": "1.13", "load_average": 0.1, "rows": [row]}
+    row = {"hidden": 650, "batch": 20, "seq": 35, "keep": 0.5, "ours": side, "torch": torch, "torch_all": [torch], "ratio": 1.87,
+           "bar": 1.6}
+    return {"cpu": "Some CPU", "threads": 2, "blas": "OpenBLAS 0.3.21", "torch_blas": "OpenBLAS 0.3.21", "commit": "abc", "torch": "1.13",
+            "load_average": 0.1, "rows": [row]}
 
 
 class Tree:
@@ -108,8 +110,8 @@ def test_numbers_come_from_the_files():
     tree = Tree()
     tree.rebuild()
     page = tree.read()
-    for text in ("115.0", "114.5", "17.45 ± 0.07", "15.75 ± 0.07", "13.81", "| 1.87 |", "71 %", "A box", "Some CPU", "profiles/box/ptb-small.jsonl",
-                 "words before", "words after ptb"):
+    for text in ("115.0", "114.5", "17.45 ± 0.07", "15.75 ± 0.07", "13.81", "| 1.87 |", "71 %", "A box", "Some CPU",
+                 "profiles/box/ptb-small.jsonl", "words before", "words after ptb"):
         assert text in page, (text, page)
     tree.edit("profiles/box/ptb-small.jsonl", "114.98", "123.45")
     tree.edit("profiles/box/bench-cpu.json", "1.87", "2.34")
@@ -148,7 +150,8 @@ def test_words_outside_the_marks_are_left_alone():
 def test_rebuilding_twice_changes_nothing():
     tree = Tree()
     tree.rebuild()
-    first = {name: tree.read(name) for name in ["RESULTS.md"] + [f"profiles/figures/{n}" for n in os.listdir(tree.path("profiles/figures"))]}
+    figures = [f"profiles/figures/{name}" for name in os.listdir(tree.path("profiles/figures"))]
+    first = {name: tree.read(name) for name in ["RESULTS.md", *figures]}
     shutil.rmtree(tree.path("profiles/figures"))
     tree.rebuild()
     assert len(first) == 4, list(first)  # the page, the demo's two figures, Penn Treebank's

@@ -95,13 +95,14 @@ def prepare():
                      "sites": {"none": 1, "nonrecurrent": L + 1, "all": 2 * L + 1}[sites], "step": window,
                      "init_out": path(f"{name}.init.torch"), "masks_out": path(f"{name}.masks.torch")})
 
-    plstm("train", "--data", path("data"), "--eval", "none", "--lr", "1", "--clip", "2", "--init", "0.2", "--max-steps", "20", "--epochs", "9",
-          "--dropout-sites", "none", "--log-json", path("train.jsonl"), "--quiet", *shape_options(20, 2, 5, 6))
+    plstm("train", "--data", path("data"), "--eval", "none", "--lr", "1", "--clip", "2", "--init", "0.2", "--max-steps", "20",
+          "--epochs", "9", "--dropout-sites", "none", "--log-json", path("train.jsonl"), "--quiet", *shape_options(20, 2, 5, 6))
     plstm("dump", "--what", "init", "--init", "0.2", "--data", path("data"), "--out", path("train.init"), *shape_options(20, 2, 5, 6))
     jobs.append({"do": "train", "name": "train", "weights": path("train.init"), "data": path("data"), "batch": 5, "seq": 6, "steps": 20,
                  "lr": 1.0, "clip": 2.0})
 
-    plstm("train", "--data", path("data"), "--eval", "none", "--epochs", "1", "--save", path("epoch.st"), "--quiet", *shape_options(12, 2, 4, 6))
+    plstm("train", "--data", path("data"), "--eval", "none", "--epochs", "1", "--save", path("epoch.st"), "--quiet",
+          *shape_options(12, 2, 4, 6))
     for official in (False, True):
         jobs.append({"do": "load", "name": f"load.{official}", "weights": path("epoch.st"), "official": official})
     jobs.append({"do": "make", "name": "make", "V": 31, "H": 14, "L": 2, "seed": 3, "out": path("theirs.st")})

@@ -21,6 +21,7 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 # H, B, T, keep, initial weights, and the ratio to PyTorch that the project asks of itself.
 WORKLOADS = ((200, 20, 20, 1.0, 0.1, 1.8), (650, 20, 35, 0.5, 0.05, 1.6))
+LARGE = (1500, 20, 35, 0.35)
 SHARE_AIM = 0.70  # of sgemm, at H = 650
 NO_TORCH = 77
 SAME_COST = 1e-5
@@ -53,8 +54,11 @@ def bench_ours(bench, out, number, options):
 
 def bench_torch(out, H, B, T, keep, init, seconds):
     path = os.path.join(out, f"torch-H{H}.json")
-    text = run([sys.executable, os.path.join(HERE, "torch_twin.py"), "bench", "--hidden", str(H), "--batch", str(B), "--seq", str(T), "--keep",
-                str(keep), "--init", str(init), "--seconds", str(seconds)], f"PyTorch, H = {H}")
+    options = {"hidden": H, "batch": B, "seq": T, "keep": keep, "init": init, "seconds": seconds}
+    command = [sys.executable, os.path.join(HERE, "torch_twin.py"), "bench"]
+    for name, value in options.items():
+        command += [f"--{name}", str(value)]
+    text = run(command, f"PyTorch, H = {H}")
     with open(path, "w", encoding="utf-8") as f:
         f.write(text)
     return json.loads(text)
@@ -83,47 +87,48 @@ def load_average():
         return float(f.read().split()[0])
 
 
+def side_of(runs, H, B, T):
+    """Ours at one shape, or None where this run had no such row."""
+    shape = f"H:{H}/B:{B}/T:{T}"
+    name = f"step/cpu/f32/{shape}"
+    rate, square = best_of(runs, name, "FLOP/s"), best_of(runs, "sgemm/square/n:2048", "FLOP/s")
+    products = best_of(runs, f"sgemm/step/{shape}", "FLOP/s")
+    return rate and {
+        "words_per_s": best_of(runs, name, "words/s"), "words_per_s_samples": samples(runs, name, "words/s"),
+        "words_per_s_1_thread": best_of(runs, name + "/threads:1", "words/s"), "flop_per_s": rate, "sgemm_square_flop_per_s": square,
+        "sgemm_products_flop_per_s": products, "of_square": rate / square, "of_products": rate / products,
+        "first_nats": best_of(runs, name, "first_nats")}
+
+
 def row_of(runs, twin, H, B, T, keep, bar):
-    name = f"step/cpu/f32/H:{H}/B:{B}/T:{T}"
-    square, products = best_of(runs, "sgemm/square/n:2048", "FLOP/s"), best_of(runs, f"sgemm/step/H:{H}/B:{B}/T:{T}", "FLOP/s")
-    flops = best_of(runs, name, "FLOP/s")
-    ours = {"words_per_s": best_of(runs, name, "words/s"), "words_per_s_samples": samples(runs, name, "words/s"),
-            "words_per_s_1_thread": best_of(runs, name + "/threads:1", "words/s"), "flop_per_s": flops,
-            "sgemm_square_flop_per_s": square, "sgemm_products_flop_per_s": products, "of_square": flops / square, "of_products": flops / products,
-            "first_nats": best_of(runs, name, "first_nats")}
-    theirs = max(twin["results"], key=lambda r: r["words_per_s"])
-    if keep == 1 and abs(ours["first_nats"] - theirs["first_nats"]) > SAME_COST * theirs["first_nats"]:
-        raise Failure(f"H = {H}: the first minibatch costs {ours['first_nats']:.7g} nats a word here and {theirs['first_nats']:.7g} in PyTorch")
-    return {"hidden": H, "batch": B, "seq": T, "keep": keep, "layers": twin["layers"], "vocab": twin["vocab"], "ours": ours, "torch": theirs,
-            "torch_all": twin["results"], "ratio": ours["words_per_s"] / theirs["words_per_s"], "bar": bar}
+    ours, theirs = side_of(runs, H, B, T), max(twin["results"], key=lambda r: r["words_per_s"])
+    mine, other = ours["first_nats"], theirs["first_nats"]
+    if keep == 1 and abs(mine - other) > SAME_COST * other:
+        raise Failure(f"H = {H}: the first minibatch costs {mine:.7g} nats a word here and {other:.7g} in PyTorch")
+    return {"hidden": H, "batch": B, "seq": T, "keep": keep, "ours": ours, "torch": theirs, "torch_all": twin["results"],
+            "ratio": ours["words_per_s"] / theirs["words_per_s"], "bar": bar}
 
 
 def large_row(runs):
-    """H = 1500 by itself: PyTorch's step of it takes seconds and says nothing new."""
-    name, flops = "step/cpu/f32/H:1500/B:20/T:35", best_of(runs, "step/cpu/f32/H:1500/B:20/T:35", "FLOP/s")
-    if not flops:
-        return []
-    square, products = best_of(runs, "sgemm/square/n:2048", "FLOP/s"), best_of(runs, "sgemm/step/H:1500/B:20/T:35", "FLOP/s")
-    return [{"hidden": 1500, "batch": 20, "seq": 35, "keep": 0.35, "layers": 2, "vocab": 10000,
-             "ours": {"words_per_s": best_of(runs, name, "words/s"), "words_per_s_samples": samples(runs, name, "words/s"), "flop_per_s": flops,
-                      "sgemm_square_flop_per_s": square, "sgemm_products_flop_per_s": products, "of_square": flops / square,
-                      "of_products": flops / products}}]
+    """The large model by itself: PyTorch's step of it takes seconds and says nothing new."""
+    H, B, T, keep = LARGE
+    ours = side_of(runs, H, B, T)
+    return [{"hidden": H, "batch": B, "seq": T, "keep": keep, "ours": ours}] if ours else []
+
+
+def show_side(label, side, verdict=""):
+    print(f"{label:28}{side['words_per_s']:10.0f}{side['flop_per_s'] / 1e9:10.1f}{side['of_square']:10.0%}{side['of_products']:13.0%}   "
+          f"{verdict}".rstrip())
 
 
 def show(summary):
     print(f"{summary['cpu']}, {summary['threads']} threads; load average at the start {summary['load_average']:.2f}")
     print(f"{'':28}{'words/s':>10}{'GFLOP/s':>10}{'of sgemm':>10}{'of products':>13}   against PyTorch")
     for row in summary["rows"]:
-        shape = f"H {row['hidden']}, B {row['batch']}, T {row['seq']}, keep {row['keep']:g}"
-        ours = row["ours"]
-        verdict = ""
-        if "torch" in row:
-            verdict = f"   {row['ratio']:.2f} times ({'reaches' if row['ratio'] >= row['bar'] else 'BELOW'} {row['bar']})"
-        print(f"{shape:28}{ours['words_per_s']:10.0f}{ours['flop_per_s'] / 1e9:10.1f}{ours['of_square']:10.0%}{ours['of_products']:13.0%}{verdict}")
-        if "torch" in row:
-            for theirs in row["torch_all"]:
-                label = f"  PyTorch, {theirs['threads']} thread{'s' if theirs['threads'] > 1 else ''}"
-                print(f"{label:28}{theirs['words_per_s']:10.0f}{theirs['flop_per_s'] / 1e9:10.1f}{theirs['of_square']:10.0%}{theirs['of_products']:13.0%}")
+        verdict = f"{row['ratio']:.2f} times ({'reaches' if row['ratio'] >= row['bar'] else 'BELOW'} {row['bar']})" if "ratio" in row else ""
+        show_side(f"H {row['hidden']}, B {row['batch']}, T {row['seq']}, keep {row['keep']:g}", row["ours"], verdict)
+        for theirs in row.get("torch_all", []):
+            show_side(f"  PyTorch, {theirs['threads']} thread{'s' if theirs['threads'] > 1 else ''}", theirs)
     print("Best samples. of sgemm: the step's FLOP/s as a share of those of a 2048 x 2048 x 2048 product; of products: of the step's own\n"
           f"matrix products run alone through sgemm. The aim at H = 650 is {SHARE_AIM:.0%} of sgemm.")
 

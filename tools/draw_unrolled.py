@@ -60,17 +60,14 @@ def draw():
              ' font-family="Helvetica, Arial, sans-serif" font-size="14">',
              "<title>Dropout on the non-recurrent connections of a two-layer LSTM</title>", "<defs>"]
     for name, colour in (("ink", INK), ("path", PATH)):
-        parts.append(f'<marker id="{name}" viewBox="0 0 10 10" refX="2" refY="5" markerWidth="8" markerHeight="8" markerUnits="userSpaceOnUse"'
-                     f' orient="auto"><path d="M0 0 L10 5 L0 10 z" fill="{colour}"/></marker>')
+        parts.append(f'<marker id="{name}" viewBox="0 0 10 10" refX="2" refY="5" markerWidth="8" markerHeight="8"'
+                     f' markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0 L10 5 L0 10 z" fill="{colour}"/></marker>')
     parts.append("</defs>")
     last = len(STEPS) - 1
     for row in (2, 3):  # from the window before and into the next
-        x, y = centre(0, row)
-        parts.append(f'<line x1="{x - BOX_WIDTH / 2 - 30:g}" y1="{y}" x2="{x - BOX_WIDTH / 2 - 7:g}" y2="{y}" stroke="{INK}" stroke-width="1.6"'
-                     ' marker-end="url(#ink)"/>')
-        x, y = centre(last, row)
-        parts.append(f'<line x1="{x + BOX_WIDTH / 2:g}" y1="{y}" x2="{x + BOX_WIDTH / 2 + 22:g}" y2="{y}" stroke="{INK}" stroke-width="1.6"'
-                     ' marker-end="url(#ink)"/>')
+        (first, y), (end, _) = centre(0, row), centre(last, row)
+        for x0, x1 in ((first - BOX_WIDTH / 2 - 30, first - BOX_WIDTH / 2 - 7), (end + BOX_WIDTH / 2, end + BOX_WIDTH / 2 + 22)):
+            parts.append(f'<line x1="{x0:g}" y1="{y}" x2="{x1:g}" y2="{y}" stroke="{INK}" stroke-width="1.6" marker-end="url(#ink)"/>')
     arrows = []
     for column in range(len(STEPS)):
         arrows += [((column, row), (column, row + 1)) for row in range(len(ROWS) - 1)]

@@ -122,6 +122,10 @@ def listed(words):
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
 
 
+def percent_above(value, base):
+    return f"{100 * (value / base - 1):+.1f} %"
+
+
 def share(value):
     return f"{100 * value:.0f} %"
 
@@ -192,7 +196,8 @@ def epochs_figure(run):
     plots = ["$run using 1:3 with linespoints lw 2 pt 7 ps 0.5 lc rgb '#1f77b4' title 'valid'",
              "$run using 1:2 with lines lw 2 dt (6,4) lc rgb '#1f77b4' title 'train, as trained'",
              f"{PAPER[run.run['preset']][0]} with lines lw 1 lc rgb 'black' title 'paper, valid at the end'"]
-    script += "set logscale y\nset xlabel 'epoch'\nset ylabel 'perplexity'\nset ytics (30, 40, 50, 60, 70, 80, 100, 120, 150, 200, 300, 400)\n"
+    script += "set logscale y\nset xlabel 'epoch'\nset ylabel 'perplexity'\n"
+    script += "set ytics (30, 40, 50, 60, 70, 80, 100, 120, 150, 200, 300, 400)\n"
     return script + f"plot [1:{len(run.epochs)}] " + ", \\\n     ".join(plots) + "\n"
 
 
@@ -203,6 +208,14 @@ def demo_row(title, records, prefix, file, hardware):
     ppl = lambda key: spread([r[prefix + key] for r in records])
     classes = [spread([r[prefix + "classes"][name]["ppl"] for r in records]) for name in CLASSES]
     return [title, ppl("train_ppl"), ppl("valid_ppl"), ppl("test_ppl"), *classes, hardware, link(file)]
+
+
+def demo_seed(none, ours, naive):
+    at_best = none["best_epoch_test_ppl"]
+    ppls = [none["test_ppl"], at_best, ours["test_ppl"], naive["test_ppl"]]
+    return [str(none["seed"]), *(number(ppl, 2) for ppl in ppls), f"{100 * (1 - ours['test_ppl'] / naive['test_ppl']):.1f} %",
+            f"{100 * (1 - ours['test_ppl'] / at_best):.1f} %", number(statistics.fmean(r["words_per_s"] for r in (none, ours, naive)), 0),
+            number(sum(r["seconds"] for r in (none, ours, naive)), 0)]
 
 
 def demo(data, figures):
@@ -217,19 +230,14 @@ def demo(data, figures):
                 demo_row("no dropout, best epoch", kinds["none"], "best_epoch_", file, hardware)]
         rows += [demo_row(SITES[sites], kinds[sites], "", file, hardware) for sites in ("nonrecurrent", "all")]
         best = kinds["none"][0]
-        rows.append(["best possible", "", "", number(best["best_ppl"], 2), *(number(best["classes"][n]["best_ppl"], 2) for n in CLASSES), "", link(file)])
+        possible = [best["best_ppl"], *(best["classes"][name]["best_ppl"] for name in CLASSES)]
+        rows.append(["best possible", "", "", *(number(ppl, 2) for ppl in possible), "", link(file)])
         text += f"Perplexity, mean ± standard deviation over seeds {listed(map(str, seeds))}; keep {best['keep']:g}.\n\n"
         text += table(["", "train", "valid", "test", *CLASSES.values(), "hardware ", "data "], rows) + "\n"
-        seed_rows = []
-        for none, ours, naive in zip(*kinds.values()):
-            words = statistics.fmean(r["words_per_s"] for r in (none, ours, naive))
-            seed_rows.append([str(none["seed"]), number(none["test_ppl"], 2), number(none["best_epoch_test_ppl"], 2), number(ours["test_ppl"], 2),
-                              number(naive["test_ppl"], 2), f"{100 * (1 - ours['test_ppl'] / naive['test_ppl']):.1f} %",
-                              f"{100 * (1 - ours['test_ppl'] / none['best_epoch_test_ppl']):.1f} %", number(words, 0),
-                              number(sum(r["seconds"] for r in (none, ours, naive)), 0)])
         text += "Test perplexity of each seed, and how far non-recurrent dropout is below the others; words/s and seconds of one core.\n\n"
-        text += table(["seed", "no dropout, end", "no dropout, best epoch", "non-recurrent", "naive", "below naive", "below best epoch", "words/s",
-                       "seconds of all three"], seed_rows) + "\n"
+        text += table(["seed", "no dropout, end", "no dropout, best epoch", "non-recurrent", "naive", "below naive", "below best epoch",
+                       "words/s", "seconds of all three", "hardware ", "data "],
+                      [[*demo_seed(*three), hardware, link(file)] for three in zip(*kinds.values())]) + "\n"
         logs = [Run(data, f) for f in data.find(os.path.join(os.path.dirname(file), "demo-*-1.jsonl"))]
         if logs:
             logs.sort(key=lambda run: list(SITES).index(run.run["dropout_sites"]))
@@ -243,18 +251,18 @@ def demo_keep(data, figures):
     text = ""
     for file in data.find("*/demo-keep.jsonl"):
         records, hardware = data.lines(file), data.hardware(file)
-        rows = []
-        for keep in sorted({r["keep"] for r in records}):
-            ppls = {sites: [r["test_ppl"] for r in records if (r["sites"], r["keep"]) == (sites, keep)] for sites in ("nonrecurrent", "all")}
-            if not all(ppls.values()):
-                raise Failure(f"profiles/{file}: keep {keep:g} lacks a kind of dropout")
-            worse = statistics.fmean(ppls["all"]) / statistics.fmean(ppls["nonrecurrent"]) - 1
-            rows.append([f"{keep:g}", spread(ppls["nonrecurrent"]), spread(ppls["all"]), f"{100 * worse:+.1f} %", hardware, link(file)])
-        text += table(["keep", "non-recurrent", "naive", "naive against non-recurrent", "hardware ", "data "], rows) + "\n"
-        best = {sites: min(statistics.fmean([r["test_ppl"] for r in records if (r["sites"], r["keep"]) == (sites, keep)])
-                           for keep in {r["keep"] for r in records}) for sites in ("nonrecurrent", "all")}
-        text += (f"Each at its own best keep: {best['nonrecurrent']:.2f} non-recurrent, {best['all']:.2f} naive"
-                 f" ({100 * (best['all'] / best['nonrecurrent'] - 1):+.1f} %).\n\n")
+        keeps = sorted({r["keep"] for r in records})
+        ppls = {(sites, keep): [r["test_ppl"] for r in records if (r["sites"], r["keep"]) == (sites, keep)]
+                for sites in ("nonrecurrent", "all") for keep in keeps}
+        lacking = [keep for (_, keep), found in ppls.items() if not found]
+        if lacking:
+            raise Failure(f"profiles/{file}: keep {lacking[0]:g} lacks a kind of dropout")
+        mean = {key: statistics.fmean(found) for key, found in ppls.items()}
+        text += table(["keep", "non-recurrent", "naive", "naive against non-recurrent", "hardware ", "data "],
+                      [[f"{keep:g}", spread(ppls["nonrecurrent", keep]), spread(ppls["all", keep]),
+                        percent_above(mean["all", keep], mean["nonrecurrent", keep]), hardware, link(file)] for keep in keeps]) + "\n"
+        ours, naive = (min(mean[sites, keep] for keep in keeps) for sites in ("nonrecurrent", "all"))
+        text += f"Each at its own best keep: {ours:.2f} non-recurrent, {naive:.2f} naive ({percent_above(naive, ours)}).\n\n"
         name = f"figures/{os.path.dirname(file)}-demo-keep.svg"
         figures[name] = keep_figure(records)
         text += f"![Test perplexity against the share kept](profiles/{name})\n\n"
@@ -264,28 +272,31 @@ def demo_keep(data, figures):
 # ---- Penn Treebank ----
 
 
+def ptb_row(run):
+    info, last, paper = run.run, run.epochs[-1], PAPER[run.run["preset"]]
+    what = " ".join(str(info[k]) for k in ("backend", "kernel", "precision") if info[k])
+    ppls = [run.epochs[0]["valid_ppl"], last["train_ppl"], last["valid_ppl"], last["valid_ppl_paper"], paper[0], run.test["test_ppl"], paper[1]]
+    return [info["preset"], what, str(len(run.epochs)), *(number(ppl) for ppl in ppls), number(run.words_per_s, 0),
+            number(sum(e["seconds"] for e in run.epochs) / 60, 0), run.hardware, link(run.name)]
+
+
 def ptb(data, figures):
-    rows, after = [], ""
-    files = data.find("*/ptb-*.jsonl")
-    for preset in PAPER:
-        for run in [r for r in (Run(data, f) for f in files) if r.run["preset"] == preset]:
-            info, paper = run.run, PAPER[preset]
-            if not (info["corpus"] or "").startswith("Penn Treebank"):
-                raise Failure(f"profiles/{run.name} was not trained on Penn Treebank but on {info['corpus']}")
-            if not run.epochs or not run.test:
-                raise Failure(f"profiles/{run.name} is of a run that did not end")
-            last, what = run.epochs[-1], " ".join(str(info[k]) for k in ("backend", "kernel", "precision") if info[k])
-            minutes = sum(e["seconds"] for e in run.epochs) / 60
-            rows.append([preset, what, str(len(run.epochs)), number(run.epochs[0]["valid_ppl"]), number(last["train_ppl"]), number(last["valid_ppl"]),
-                         number(last["valid_ppl_paper"]), number(paper[0]), number(run.test["test_ppl"]), number(paper[1]),
-                         number(run.words_per_s, 0), number(minutes, 0), run.hardware, link(run.name)])
-            name = "figures/" + run.name.replace("/", "-").removesuffix(".jsonl") + ".svg"
-            figures[name] = epochs_figure(run)
-            after += f"\n![Perplexity after each epoch of {preset} on Penn Treebank](profiles/{name})\n"
+    rows, pictures = [], ""
+    runs = [Run(data, file) for file in data.find("*/ptb-*.jsonl")]
+    for run in sorted(runs, key=lambda r: list(PAPER).index(r.run["preset"])):
+        corpus, preset = run.run["corpus"], run.run["preset"]
+        if not (corpus or "").startswith("Penn Treebank"):
+            raise Failure(f"profiles/{run.name} was not trained on Penn Treebank but on {corpus}")
+        if not run.epochs or not run.test:
+            raise Failure(f"profiles/{run.name} is of a run that did not end")
+        rows.append(ptb_row(run))
+        name = "figures/" + run.name.replace("/", "-").removesuffix(".jsonl") + ".svg"
+        figures[name] = epochs_figure(run)
+        pictures += f"\n![Perplexity after each epoch of {preset} on Penn Treebank](profiles/{name})\n"
     if not rows:
         return "Not yet measured.\n"
-    return table(["preset", "backend ", "epochs", "valid after epoch 1", "train", "valid", "valid, paper's count", "paper's valid", "test", "paper's test",
-                  "words/s", "minutes", "hardware ", "data "], rows) + after
+    return table(["preset", "backend ", "epochs", "valid after epoch 1", "train", "valid", "valid, paper's count", "paper's valid", "test",
+                  "paper's test", "words/s", "minutes", "hardware ", "data "], rows) + pictures
 
 
 # ---- the CPU beside PyTorch ----
@@ -299,13 +310,16 @@ def cpu_speed(data, _figures):
         for row in bench["rows"]:
             shape = f"H {row['hidden']}, B {row['batch']}, T {row['seq']}, keep {row['keep']:g}"
             sides = [("plstm", bench["threads"], row["ours"], f"{row['ratio']:.2f}" if "ratio" in row else "")]
-            sides += [("PyTorch " + bench["torch"], r["threads"], r, "1" if r["threads"] == row["torch"]["threads"] else "") for r in row.get("torch_all", [])]
-            for program, threads, side, ratio in sides:
-                rows.append([shape, program, str(threads), number(side["words_per_s"], 0), number(side["flop_per_s"] / 1e9, 0), share(side["of_square"]),
-                             share(side["of_products"]), ratio, bench["cpu"], link(file)])
-        text += table(["training step", "program ", "threads", "words/s", "GFLOP/s", "of sgemm", "of its products", "against PyTorch's best", "hardware ",
-                       "data "], rows)
-        text += (f"\nMatrix library of both: {bench['blas']}. Load average when it began: {bench['load_average']:.2f}; commit {bench['commit']}.\n")
+            for theirs in row.get("torch_all", []):
+                is_best = theirs["threads"] == row["torch"]["threads"]
+                sides.append(("PyTorch " + bench["torch"], theirs["threads"], theirs, "1" if is_best else ""))
+            rows += [[shape, program, str(threads), number(side["words_per_s"], 0), number(side["flop_per_s"] / 1e9, 0), share(side["of_square"]),
+                      share(side["of_products"]), ratio, bench["cpu"], link(file)] for program, threads, side, ratio in sides]
+        text += table(["training step", "program ", "threads", "words/s", "GFLOP/s", "of sgemm", "of its products", "against PyTorch's best",
+                       "hardware ", "data "], rows)
+        libraries = f"of both: {bench['blas']}" if bench["blas"] == bench["torch_blas"] else f"here: {bench['blas']}; in PyTorch: {bench['torch_blas']}"
+        text += f"\nMatrix library {libraries}. "
+        text += f"Load average when it began: {bench['load_average']:.2f}; commit {bench['commit']}.\n"
     return text or "Not yet measured.\n"
 
 
@@ -392,7 +406,8 @@ def main():
     parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--thin", nargs=2, metavar=("IN", "OUT"))
-    parser.add_argument("--root", default=os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."), metavar="DIR", help="the working tree")
+    here = os.path.dirname(os.path.abspath(__file__))
+    parser.add_argument("--root", default=os.path.dirname(here), metavar="DIR", help="the working tree")
     arguments = parser.parse_args()
     try:
         if arguments.thin:
