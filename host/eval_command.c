@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "checkpoint.h"
@@ -55,6 +56,18 @@ static int split_paths(Eval *v, char *text, Error *e)
             return error_set(e, EXIT_USAGE,
                              "--weights takes files separated by commas, and one of them has no name");
     }
+    return EXIT_DONE;
+}
+
+/* The log is none of the files that it would overwrite. */
+static int log_is_apart(const Eval *v, int log, Error *e)
+{
+    struct stat ours, file;
+    if (fstat(log, &ours) || !S_ISREG(ours.st_mode)) return EXIT_DONE;
+    for (int i = 0; i < v->n; i++)
+        if (!stat(v->member[i].path, &file) && file.st_dev == ours.st_dev && file.st_ino == ours.st_ino)
+            return error_set(e, EXIT_USAGE, "--log-json and --weights take two files, not twice %s",
+                             v->member[i].path);
     return EXIT_DONE;
 }
 
@@ -237,6 +250,7 @@ int eval_command(const EvalOptions *o, FILE *out, Error *e)
     if (!code && o->log_json) {
         log = open(o->log_json, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
         if (log < 0) code = error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", o->log_json);
+        else code = log_is_apart(&v, log, e);
     }
     if (!code) code = check_files(&v, e);
     if (!code) {

@@ -113,14 +113,24 @@ static int corpus_agrees(const Corpus *corpus, const Checkpoint *c, const Settin
     return EXIT_DONE;
 }
 
+/* By name, or by two names of one file. */
+static bool same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return !strcmp(a, b) || (!stat(a, &x) && !stat(b, &y) && S_ISREG(x.st_mode) && x.st_dev == y.st_dev &&
+                             x.st_ino == y.st_ino);
+}
+
 /* What only makes sense together. */
 static int settings_check(const Settings *s, const BackendOps *ops, Error *e)
 {
-    const char *path[] = {s->save, s->save_best, s->log_json},
-               *option[] = {"--save", "--save-best", "--log-json"};
-    for (int i = 0; i < 3; i++)
-        for (int j = 0; j < i; j++)
-            if (path[i] && path[j] && !strcmp(path[i], path[j]))
+    const char *path[] = {s->save, s->save_best, s->log_json, s->resume, s->init_weights};
+    const char *option[] = {"--save", "--save-best", "--log-json", "--resume", "--init-weights"};
+    /* Outputs are three files; a checkpoint may be saved over the one that was read, but a log must not be.
+     */
+    for (int i = 1; i < 5; i++)
+        for (int j = i < 3 ? 0 : 2; j < (i < 3 ? i : 3); j++)
+            if (path[i] && path[j] && same_file(path[i], path[j]))
                 return error_set(e, EXIT_USAGE, "%s and %s take two files, not twice %s", option[j],
                                  option[i], path[i]);
     if (s->save_best && !(s->eval & EVAL_VALID))

@@ -220,22 +220,23 @@ static inline void sleep_ms(long ms)
     nanosleep(&t, NULL);
 }
 
-static inline double now_seconds(void)
+static inline int lines_of(const char *path)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    FILE *f = fopen(path, "rb");
+    int n = 0, c;
+    if (!f) return 0;
+    while ((c = getc(f)) != EOF) n += c == '\n';
+    fclose(f);
+    return n;
 }
 
-/* Waits until a file holds more than so many bytes; fails the test after 20 s. */
-static inline void wait_for_bytes(const char *path, long bytes)
+/* Waits until a file has so many lines; fails the test after about a minute. */
+static inline void wait_for_lines(const char *path, int lines)
 {
-    struct stat file;
-    for (int i = 0; i < 10000; i++) {
-        if (stat(path, &file) == 0 && file.st_size > bytes) return;
-        sleep_ms(2);
+    for (int i = 0; lines_of(path) < lines; i++) {
+        if (i > 12000) fail_msg("%s did not reach %d lines", path, lines);
+        sleep_ms(5);
     }
-    fail_msg("%s did not grow past %ld bytes", path, bytes);
 }
 
 #endif
