@@ -3,6 +3,9 @@
 
 #include <math.h>
 
+#include "../host/checkpoint.h"
+#include "../host/model.h"
+#include "../host/model_load.h"
 #include "../host/sample.h"
 #include "../kernels/philox.h"
 
@@ -127,7 +130,6 @@ static void a_text_learnt_by_heart(void **state)
                  "train --data %s --hidden 16 --layers 1 --batch 4 --seq 5 --epochs 25 --hold 20 --eval none "
                  "--threads 1 --quiet --save %s",
                  in_folder("heart"), path);
-    /* without a prompt the text begins as after <eos> */
     Run run = plstm("sample --weights %s --temperature 0 --words 10 --prompt it --threads 1", path);
     assert_int_equal(run.code, 0);
     assert_string_equal(run.err, "");
@@ -177,6 +179,53 @@ static void the_seed_is_the_text(void **state)
     run_free(&one), run_free(&greedy);
 }
 
+/* The whole way by hand: <eos>, the prompt, then one draw after another, each from the window before. */
+static void the_text_by_hand(void **state)
+{
+    (void)state;
+    const char *path = in_folder("heart.st");
+    enum { WORDS = 25, PROMPT = 2 };
+    const BackendOps *ops;
+    Checkpoint c;
+    Model m;
+    Error e;
+    WindowResult r;
+    if (backend_find("cpu", &ops, &e) || checkpoint_open(&c, path, &e) ||
+        model_load(&m, ops, &c, 1, 1, 1, &e))
+        fail_msg("%s", e.text);
+    float *logits = malloc(sizeof *logits * (size_t)c.vocab.V);
+    double *space = malloc(sizeof *space * (size_t)c.vocab.V);
+    const int32_t given[1 + PROMPT] = {vocab_find(&c.vocab, "<eos>", 5), vocab_find(&c.vocab, "saw", 3),
+                                       vocab_find(&c.vocab, "it", 2)};
+    char text[1024] = "";
+    assert_int_equal(ops->state_set(m.backend, 1, NULL, NULL, &e), 0);
+    for (int i = 0; i < 1 + PROMPT + WORDS; i++) {
+        int32_t id = i <= PROMPT
+                         ? given[i]
+                         : sample_draw(logits, c.vocab.V, 4, 5, sample_word(21, i - PROMPT - 1), space);
+        size_t length;
+        const char *type = vocab_type(&c.vocab, id, &length);
+        bool line_begun = text[0] && text[strlen(text) - 1] != '\n';
+        if (i && id == given[0]) strcat(text, "\n");
+        else if (i) sprintf(text + strlen(text), "%s%.*s", line_begun ? " " : "", (int)length, type);
+        Window w = {.T = 1, .B = 1, .x = &id, .y = &id};
+        assert_int_equal(model_forward(&m, &w, NULL, &r, &e), 0);
+        assert_int_equal(ops->logits_get(m.backend, 0, logits, &e), 0);
+    }
+    if (text[strlen(text) - 1] != '\n') strcat(text, "\n");
+    model_close(&m);
+    checkpoint_close(&c);
+    free(logits);
+    free(space);
+
+    char *words[] = {"sample",          "--weights", (char *)path, "--prompt",    " saw  it ", "--words=25",
+                     "--temperature=4", "--top-k=5", "--seed=21",  "--threads=1", NULL};
+    Run run = program_finish(program_start(words, 0));
+    assert_int_equal(run.code, 0);
+    assert_string_equal(run.out, text);
+    run_free(&run);
+}
+
 /* The built-in corpus has neither <eos> nor <unk>. */
 static void without_special_types(void **state)
 {
@@ -214,6 +263,7 @@ int main(void)
         cmocka_unit_test(words_are_philox),
         cmocka_unit_test(a_text_learnt_by_heart),
         cmocka_unit_test(the_seed_is_the_text),
+        cmocka_unit_test(the_text_by_hand),
         cmocka_unit_test(without_special_types),
     };
     return cmocka_run_group_tests(tests, folder_make, folder_remove);
