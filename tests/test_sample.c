@@ -180,50 +180,68 @@ static void the_seed_is_the_text(void **state)
 }
 
 /* The whole way by hand: <eos>, the prompt, then one draw after another, each from the window before. */
+static void text_by_hand(Model *m, const Vocab *vocab, const int32_t *prompt, int n_prompt, uint64_t seed,
+                         int words, char *text)
+{
+    Error e;
+    WindowResult r;
+    float *logits = malloc(sizeof *logits * (size_t)vocab->V);
+    double *space = malloc(sizeof *space * (size_t)vocab->V);
+    const int32_t eos = vocab_find(vocab, "<eos>", 5);
+    text[0] = 0;
+    assert_int_equal(m->ops->state_set(m->backend, 1, NULL, NULL, &e), 0);
+    for (int i = -1; i < n_prompt + words; i++) {
+        int32_t id = i < 0 ? eos
+                     : i < n_prompt
+                         ? prompt[i]
+                         : sample_draw(logits, vocab->V, 2, 5, sample_word(seed, i - n_prompt), space);
+        size_t length, n = strlen(text);
+        const char *type = vocab_type(vocab, id, &length);
+        if (i >= 0 && id == eos) strcat(text, "\n");
+        else if (i >= 0) sprintf(text + n, "%s%.*s", n && text[n - 1] != '\n' ? " " : "", (int)length, type);
+        Window w = {.T = 1, .B = 1, .x = &id, .y = &id};
+        assert_int_equal(model_forward(m, &w, NULL, &r, &e), 0);
+        assert_int_equal(m->ops->logits_get(m->backend, 0, logits, &e), 0);
+    }
+    if (text[strlen(text) - 1] != '\n') strcat(text, "\n");
+    free(logits);
+    free(space);
+}
+
 static void the_text_by_hand(void **state)
 {
     (void)state;
     const char *path = in_folder("heart.st");
-    enum { WORDS = 25, PROMPT = 2 };
     const BackendOps *ops;
     Checkpoint c;
     Model m;
     Error e;
-    WindowResult r;
     if (backend_find("cpu", &ops, &e) || checkpoint_open(&c, path, &e) ||
         model_load(&m, ops, &c, 1, 1, 1, &e))
         fail_msg("%s", e.text);
-    float *logits = malloc(sizeof *logits * (size_t)c.vocab.V);
-    double *space = malloc(sizeof *space * (size_t)c.vocab.V);
-    const int32_t given[1 + PROMPT] = {vocab_find(&c.vocab, "<eos>", 5), vocab_find(&c.vocab, "saw", 3),
-                                       vocab_find(&c.vocab, "it", 2)};
-    char text[1024] = "";
-    assert_int_equal(ops->state_set(m.backend, 1, NULL, NULL, &e), 0);
-    for (int i = 0; i < 1 + PROMPT + WORDS; i++) {
-        int32_t id = i <= PROMPT
-                         ? given[i]
-                         : sample_draw(logits, c.vocab.V, 4, 5, sample_word(21, i - PROMPT - 1), space);
-        size_t length;
-        const char *type = vocab_type(&c.vocab, id, &length);
-        bool line_begun = text[0] && text[strlen(text) - 1] != '\n';
-        if (i && id == given[0]) strcat(text, "\n");
-        else if (i) sprintf(text + strlen(text), "%s%.*s", line_begun ? " " : "", (int)length, type);
-        Window w = {.T = 1, .B = 1, .x = &id, .y = &id};
-        assert_int_equal(model_forward(&m, &w, NULL, &r, &e), 0);
-        assert_int_equal(ops->logits_get(m.backend, 0, logits, &e), 0);
+    const int32_t prompt[2] = {vocab_find(&c.vocab, "saw", 3), vocab_find(&c.vocab, "it", 2)};
+    for (int i = 0; i < 12; i++) {
+        char text[2048], seed[32];
+        int n_prompt = i % 2 ? 2 : 0;
+        text_by_hand(&m, &c.vocab, prompt, n_prompt, (uint64_t)i, 25, text);
+        snprintf(seed, sizeof seed, "--seed=%d", i);
+        char *words[] = {"sample",
+                         "--weights",
+                         (char *)path,
+                         "--words=25",
+                         "--temperature=2",
+                         "--top-k=5",
+                         "--threads=1",
+                         seed,
+                         n_prompt ? "--prompt= saw  it " : NULL,
+                         NULL};
+        Run run = program_finish(program_start(words, 0));
+        assert_int_equal(run.code, 0);
+        assert_string_equal(run.out, text);
+        run_free(&run);
     }
-    if (text[strlen(text) - 1] != '\n') strcat(text, "\n");
     model_close(&m);
     checkpoint_close(&c);
-    free(logits);
-    free(space);
-
-    char *words[] = {"sample",          "--weights", (char *)path, "--prompt",    " saw  it ", "--words=25",
-                     "--temperature=4", "--top-k=5", "--seed=21",  "--threads=1", NULL};
-    Run run = program_finish(program_start(words, 0));
-    assert_int_equal(run.code, 0);
-    assert_string_equal(run.out, text);
-    run_free(&run);
 }
 
 /* The built-in corpus has neither <eos> nor <unk>. */
