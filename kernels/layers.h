@@ -12,6 +12,12 @@ extern "C" {
 
 cudaError_t layers_prepare(void);
 
+/* Its parts, one per file. */
+cudaError_t step_prepare(void);
+cudaError_t embedding_prepare(void);
+cudaError_t softmax_xent_prepare(void);
+cudaError_t sgd_prepare(void);
+
 /* ---- step.cu ---- */
 
 /* Moves the state on (step = next_step, window = next_window, and so on, slot to the next of `slots`) and copies the window's ids:

@@ -89,8 +89,8 @@ typedef struct LstmVariant {
     cudaError_t (*prepare)(void);
     cudaError_t (*forward)(const LstmContext *context, const LstmForward *p);
     cudaError_t (*backward)(const LstmContext *context, const LstmBackward *p);
-    /* Kernel launches of one pass, for tests and tables. */
-    int (*launches)(const LstmShape *shape);
+    /* Launches of one pass, GEMMs included, for tests and tables; a recurrent mask may add one to forward. */
+    int (*launches)(const LstmShape *shape, int backward);
 } LstmVariant;
 
 extern const LstmVariant *const lstm_variants[]; /* NULL-terminated, in reading order */

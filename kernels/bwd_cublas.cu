@@ -1,0 +1,75 @@
+/* bwd_cublas: backward recurrence: per step one pointwise kernel and one GEMM, from the last step to the
+ * first. Idea       the baseline's other half: the kernel turns the saved gates into dgates in place, the
+ * GEMM takes them through W_hh to the step before; masks are applied where dy and dh are read Residency
+ * nothing between launches: W_hh (16 H H bytes) comes from L2 or DRAM at every step, dh and dc (B,H) pass
+ * through L2 Partition  as fwd_cublas: a thread owns one unit of one batch row Barrier    the kernel
+ * boundary, twice a step Limits     as fwd_cublas Measured   not yet measured
+ */
+#include <assert.h>
+
+#include "cell.cuh"
+#include "dev.cuh"
+#include "gemm.h"
+#include "mask.cuh"
+#include "variants.h"
+
+enum { CELL_THREADS = 128 };
+
+/* One step, all pointers at it. */
+struct BackwardStep {
+    int64_t H, row;            /* row: t*B, the mask row of batch row 0 */
+    float *gates;              /* (B,4H): in i, f, g, o; out dgates */
+    const float *c_before, *c; /* (B,H) */
+    const float *dy;           /* (B,H) into y_t, unmasked */
+    const float *dh;           /* (B,H) from step t+1, before D_r; NULL at the last step */
+    float *dc;                 /* (B,H) in from step t+1 (not read at the last step), out for step t-1 */
+    MaskSite output, recurrent;
+};
+
+__global__ void __launch_bounds__(CELL_THREADS) bwd_cublas_cell(BackwardStep p)
+{
+    int64_t b = blockIdx.x, B = gridDim.x, H = p.H, u = (int64_t)blockIdx.y * CELL_THREADS + threadIdx.x;
+    if (u >= H) return;
+    float *gates = p.gates + b * 4 * H + u;
+    int64_t at = b * H + u;
+    Gates a = {gates[0], gates[H], gates[2 * H], gates[3 * H]};
+    float dc = 0.0f, dh = p.dy[at] * mask_factor(mask_open(p.output), p.row + b, H, u);
+    if (p.dh) { /* h_t was masked as step t+1 read it */
+        dh += p.dh[at] * mask_factor(mask_open(p.recurrent), p.row + B + b, H, u);
+        dc = p.dc[at];
+    }
+    p.dc[at] = cell_backward(&a, p.c_before[at], p.c[at], dh, dc);
+    gates[0] = a.i, gates[H] = a.f, gates[2 * H] = a.g, gates[3 * H] = a.o;
+}
+
+extern "C" cudaError_t bwd_cublas_prepare(void)
+{
+    cudaFuncAttributes attributes;
+    return cudaFuncGetAttributes(&attributes, bwd_cublas_cell);
+}
+
+extern "C" cudaError_t bwd_cublas_run(const LstmContext *context, const LstmBackward *p)
+{
+    int64_t T = p->shape.T, B = p->shape.B, H = p->shape.H, tiles = (H + CELL_THREADS - 1) / CELL_THREADS;
+    assert(T > 0 && B > 0 && B <= INT32_MAX && H > 0 && tiles <= 65535);
+    LaunchShape shape = {dim3((unsigned)B, (unsigned)tiles), dim3(CELL_THREADS), 0, context->stream, false};
+    cudaError_t error = cudaSuccess;
+
+    for (int64_t t = T - 1; t >= 0 && !error; t--) {
+        BackwardStep step = {H,
+                             t * B,
+                             p->gates + t * B * 4 * H,
+                             p->c + t * B * H,
+                             p->c + (t + 1) * B * H,
+                             p->dy + t * B * H,
+                             t + 1 < T ? p->dh : nullptr,
+                             p->dc,
+                             p->output,
+                             p->recurrent};
+        error = launch(shape, bwd_cublas_cell, step);
+        if (!error && t > 0)
+            error = gemm_error(
+                gemm_rowmajor(context->blas, 0, 0, B, H, 4 * H, 1.0f, step.gates, p->w_hh, 0.0f, p->dh));
+    }
+    return error;
+}

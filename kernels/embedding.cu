@@ -1,0 +1,97 @@
+/* embedding: rows of the encoder gathered and masked; their gradient, sparse.
+ * Idea       the gradient of a minibatch touches at most N of V rows: it is kept as N rows and summed where a
+ * word first stands, so that neither a (V,H) tensor nor an atomic is needed Memory     forward reads and
+ * writes N H floats; backward reads N H, writes one row per different word Partition  a block owns a position
+ * and 4 * EMBEDDING_THREADS units, a thread four neighbouring units: one Philox block masks them all.
+ * Backward: the block of a word's first position adds the later ones in order; the blocks of the others leave
+ * after looking at the ids before them Limits     none; a word that fills the whole minibatch is summed by
+ * one column of blocks, N rows one after another Measured   not yet measured
+ */
+#include <assert.h>
+
+#include "dev.cuh"
+#include "layers.h"
+#include "mask.cuh"
+#include "quad.cuh"
+
+enum {
+    EMBEDDING_THREADS = 128,
+    MATCH_WORDS = 32,
+    MATCH_CHUNK = 32 * MATCH_WORDS /* positions looked through at a time, a bit each */
+};
+
+static __device__ __forceinline__ int64_t own_unit()
+{
+    return 4 * ((int64_t)blockIdx.y * EMBEDDING_THREADS + threadIdx.x);
+}
+
+__global__ void __launch_bounds__(EMBEDDING_THREADS)
+    embedding_forward_kernel(int64_t H, const int32_t *ids, const float *encoder, MaskSite site, float *x)
+{
+    int64_t n = blockIdx.x, u = own_unit();
+    if (u >= H) return;
+    Quad row = quad_load(encoder + ids[n] * H, u, H, 0.0f);
+    quad_store(x + n * H, u, H, mask_quad_apply(mask_open(site), n, H, u, row));
+}
+
+__global__ void __launch_bounds__(EMBEDDING_THREADS)
+    embedding_backward_kernel(int64_t N, int64_t H, const int32_t *ids, const float *dx, MaskSite site,
+                              float *rows, int32_t *first)
+{
+    SHARED_ARRAY(unsigned, match, MATCH_WORDS);
+    int64_t n = blockIdx.x, u = own_unit();
+    int32_t id = ids[n];
+
+    int seen = 0;
+    for (int64_t m = threadIdx.x; m < n; m += EMBEDDING_THREADS) seen |= ids[m] == id;
+    seen = __syncthreads_or(seen);
+    if (blockIdx.y == 0 && threadIdx.x == 0) first[n] = !seen;
+    if (seen) return;
+
+    Mask mask = mask_open(site);
+    Quad sum = {{0.0f, 0.0f, 0.0f, 0.0f}};
+    for (int64_t start = n; start < N; start += MATCH_CHUNK) {
+        for (int w = threadIdx.x; w < MATCH_WORDS; w += EMBEDDING_THREADS) match[w] = 0;
+        __syncthreads();
+        int64_t end = start + MATCH_CHUNK < N ? start + MATCH_CHUNK : N;
+        for (int64_t m = start + threadIdx.x; m < end; m += EMBEDDING_THREADS)
+            if (ids[m] == id)
+                atomicOr(&match[(m - start) / 32], 1u << ((m - start) % 32)); /* in any order the same bits */
+        __syncthreads();
+        for (int w = 0; w < MATCH_WORDS && u < H; w++)
+            for (unsigned left = match[w]; left; left &= left - 1) {
+                int64_t m = start + 32 * w + __ffs((int)left) - 1;
+                Quad x = mask_quad_apply(mask, m, H, u, quad_load(dx + m * H, u, H, 0.0f));
+                for (int k = 0; k < 4; k++) sum.v[k] += x.v[k];
+            }
+        __syncthreads();
+    }
+    if (u < H) quad_store(rows + n * H, u, H, sum);
+}
+
+extern "C" cudaError_t embedding_prepare(void)
+{
+    cudaFuncAttributes attributes;
+    cudaError_t error = cudaFuncGetAttributes(&attributes, embedding_forward_kernel);
+    return error ? error : cudaFuncGetAttributes(&attributes, embedding_backward_kernel);
+}
+
+static LaunchShape embedding_shape(cudaStream_t stream, int64_t N, int64_t H)
+{
+    int64_t columns = (H + 4 * EMBEDDING_THREADS - 1) / (4 * EMBEDDING_THREADS);
+    assert(N > 0 && N <= INT32_MAX && H > 0 && columns <= 65535);
+    LaunchShape shape = {dim3((unsigned)N, (unsigned)columns), dim3(EMBEDDING_THREADS), 0, stream, false};
+    return shape;
+}
+
+extern "C" cudaError_t embedding_forward(cudaStream_t stream, int64_t N, int64_t H, const int32_t *ids,
+                                         const float *encoder, MaskSite site, float *x)
+{
+    return launch(embedding_shape(stream, N, H), embedding_forward_kernel, H, ids, encoder, site, x);
+}
+
+extern "C" cudaError_t embedding_backward(cudaStream_t stream, int64_t N, int64_t H, const int32_t *ids,
+                                          const float *dx, MaskSite site, float *rows, int32_t *first)
+{
+    return launch(embedding_shape(stream, N, H), embedding_backward_kernel, N, H, ids, dx, site, rows, first);
+}

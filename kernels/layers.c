@@ -1,0 +1,10 @@
+/* layers: what their files have to prepare, in one call. */
+#include "layers.h"
+
+cudaError_t layers_prepare(void)
+{
+    cudaError_t (*const files[])(void) = {step_prepare, embedding_prepare, softmax_xent_prepare, sgd_prepare};
+    cudaError_t error = cudaSuccess;
+    for (size_t i = 0; i < sizeof files / sizeof files[0] && !error; i++) error = files[i]();
+    return error;
+}

@@ -1,0 +1,163 @@
+/* sgd: gradient norm, clipping and the update of all parameters (SPEC 5), in two kernels.
+ * Idea       two passes over the gradients, one over the weights; of the encoder only the rows that the
+ * minibatch met Memory     norm reads each gradient once; update reads gradients and weights, writes weights
+ * Partition  a block owns a fixed range: of the dense parameters, or of the positions whose row is a word's
+ * first. Ranges follow from the sizes alone, not from the GPU, so a sum is the same on every device Sums
+ * squares in double: thread, block tree, one partial a block. Each block of update adds all partials again in
+ * one order: at most 1,280 doubles out of L2, against a last-block ticket, which needs a counter set back for
+ * every step and makes all other blocks wait for a kernel boundary anyway Limits     none Measured   not yet
+ * measured
+ */
+#include <assert.h>
+
+#include "dev.cuh"
+#include "layers.h"
+#include "quad.cuh"
+#include "reduce.cuh"
+
+enum { SGD_THREADS = 256 };
+static const int64_t SGD_DENSE_MAX =
+    1024; /* one wave of 8 blocks on 132 SMs: enough loads in flight, few partials */
+static const int64_t SGD_DENSE_MIN = 4096; /* elements that are worth a block */
+static const int64_t SGD_SPARSE_MAX = 256;
+
+static __host__ __device__ int64_t dense_blocks(int64_t dense)
+{
+    int64_t blocks = (dense + SGD_DENSE_MIN - 1) / SGD_DENSE_MIN;
+    return blocks < SGD_DENSE_MAX ? blocks : SGD_DENSE_MAX;
+}
+
+static __host__ __device__ int64_t sparse_blocks(int64_t N)
+{
+    return N < SGD_SPARSE_MAX ? N : SGD_SPARSE_MAX;
+}
+
+extern "C" int64_t sgd_partials(int64_t dense, int64_t N)
+{
+    return dense_blocks(dense) + sparse_blocks(N);
+}
+
+/* What block `block` of both kernels owns: elements of the dense parameters, or positions. */
+struct Range {
+    int64_t begin, end;
+    bool dense;
+};
+
+static __device__ __forceinline__ Range own_range(const SgdArgs &a, int64_t block)
+{
+    int64_t blocks = dense_blocks(a.dense);
+    Range r;
+    r.dense = block < blocks;
+    if (r.dense) {
+        int64_t each = ((a.dense + 3) / 4 + blocks - 1) / blocks * 4; /* whole quads */
+        r.begin = min(block * each, a.dense);
+        r.end = min(r.begin + each, a.dense);
+    } else {
+        blocks = sparse_blocks(a.N);
+        block -= dense_blocks(a.dense);
+        r.begin = block * a.N / blocks;
+        r.end = (block + 1) * a.N / blocks;
+    }
+    return r;
+}
+
+/* ---- pass one ---- */
+
+static __device__ __forceinline__ double square_sum(const float *g, int64_t begin, int64_t end, double sum)
+{
+    for (int64_t i = begin + 4 * threadIdx.x; i < end; i += 4 * SGD_THREADS) {
+        Quad q = quad_load(g, i, end, 0.0f);
+        for (int k = 0; k < 4; k++) sum += (double)q.v[k] * (double)q.v[k];
+    }
+    return sum;
+}
+
+__global__ void __launch_bounds__(SGD_THREADS) sgd_norm_kernel(SgdArgs a)
+{
+    SHARED_ARRAY(double, scratch, SGD_THREADS);
+    Range r = own_range(a, blockIdx.x);
+    double sum = 0.0;
+    if (r.dense) {
+        sum = square_sum(a.grads, r.begin, r.end, sum);
+    } else {
+        for (int64_t n = r.begin; n < r.end; n++)
+            if (a.first[n]) sum = square_sum(a.rows + n * a.H, 0, a.H, sum);
+    }
+    sum = block_reduce(sum, scratch, Add());
+    if (threadIdx.x == 0) a.partial[blockIdx.x] = sum;
+}
+
+/* ---- pass two ---- */
+
+template <class T> static __device__ __forceinline__ double sum_of(const T *x, int64_t n, double *scratch)
+{
+    double sum = 0.0;
+    for (int64_t i = threadIdx.x; i < n; i += SGD_THREADS) sum += (double)x[i];
+    return block_reduce(sum, scratch, Add());
+}
+
+static __device__ __forceinline__ void descend(float *w, const float *g, int64_t begin, int64_t end,
+                                               float rate)
+{
+    for (int64_t i = begin + 4 * threadIdx.x; i < end; i += 4 * SGD_THREADS) {
+        Quad to = quad_load(w, i, end, 0.0f), by = quad_load(g, i, end, 0.0f);
+        for (int k = 0; k < 4; k++) to.v[k] -= rate * by.v[k];
+        quad_store(w, i, end, to);
+    }
+}
+
+__global__ void __launch_bounds__(SGD_THREADS) sgd_update_kernel(SgdArgs a)
+{
+    SHARED_ARRAY(double, scratch, SGD_THREADS);
+    uint32_t fault = a.fault->set;
+    double norm = sqrt(sum_of(a.partial, dense_blocks(a.dense) + sparse_blocks(a.N), scratch));
+    if (blockIdx.x == 0) {
+        double nats = sum_of(a.nats, a.N, scratch);
+        if (threadIdx.x == 0) {
+            StepResult *result = &a.results[a.state->slot];
+            result->step = a.state->step;
+            result->nats = nats;
+            result->grad_norm = norm;
+            result->fault = fault;
+            result->pad = 0;
+        }
+    }
+    if (fault) return;
+
+    /* Learning rate and clip scale meet in double and are rounded once. */
+    double scale = norm > a.state->clip ? a.state->clip / norm : 1.0;
+    float rate = (float)(a.state->lr * scale);
+    Range r = own_range(a, blockIdx.x);
+    if (r.dense) {
+        descend(a.weights, a.grads, r.begin, r.end, rate);
+    } else {
+        for (int64_t n = r.begin; n < r.end; n++)
+            if (a.first[n]) descend(a.encoder + a.ids[n] * a.H, a.rows + n * a.H, 0, a.H, rate);
+    }
+}
+
+/* ---- host side ---- */
+
+extern "C" cudaError_t sgd_prepare(void)
+{
+    cudaFuncAttributes attributes;
+    cudaError_t error = cudaFuncGetAttributes(&attributes, sgd_norm_kernel);
+    return error ? error : cudaFuncGetAttributes(&attributes, sgd_update_kernel);
+}
+
+static LaunchShape sgd_shape(cudaStream_t stream, const SgdArgs *a)
+{
+    assert(a->dense >= 0 && a->N > 0 && a->H > 0);
+    LaunchShape shape = {dim3((unsigned)sgd_partials(a->dense, a->N)), dim3(SGD_THREADS), 0, stream, false};
+    return shape;
+}
+
+extern "C" cudaError_t sgd_norm(cudaStream_t stream, const SgdArgs *a)
+{
+    return launch(sgd_shape(stream, a), sgd_norm_kernel, *a);
+}
+
+extern "C" cudaError_t sgd_update(cudaStream_t stream, const SgdArgs *a)
+{
+    return launch(sgd_shape(stream, a), sgd_update_kernel, *a);
+}

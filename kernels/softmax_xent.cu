@@ -1,0 +1,186 @@
+/* softmax_xent: softmax and cross-entropy of a row of logits, its gradient in place; the bias gradient's
+ * column sums. Idea       the row waits in shared memory between maximum, sum and gradient, so that global
+ * memory sees it once Memory     V floats read and V written a row, the bias from L2; where the row does not
+ * fit: three reads, one write Residency  shared, per block: 4 threads + 4 (V + 6) bytes at most Partition  a
+ * block owns a row, a thread every blockDim.x-th quad of it. Quads are counted from the last 16-byte boundary
+ * at or before the row, so all but the first and the last move in one access whatever V is; what they hold
+ * outside the row is -inf, which no maximum and no sum can see Limits     none: a row over the device's
+ * opt-in shared memory takes the several-pass way Measured   not yet measured
+ */
+#include <assert.h>
+
+#include "dev.cuh"
+#include "layers.h"
+#include "quad.cuh"
+#include "reduce.cuh"
+
+enum {
+    SOFTMAX_THREADS = 256,      /* several blocks of V = 10,000 share an SM */
+    SOFTMAX_THREADS_MAX = 1024, /* a row that fills the SM's shared memory leaves it to one block */
+    SUMS_COLUMNS = 16,          /* two whole sectors a row */
+    SUMS_SLICES = 32
+};
+
+/* ---- softmax ---- */
+
+static __host__ __device__ size_t softmax_carve(Smem sm, unsigned threads, int64_t quads, float **scratch,
+                                                float4 **row)
+{
+    *scratch = sm.take<float>(threads);
+    *row = quads ? sm.take<float4>((size_t)quads) : nullptr;
+    return sm.bytes();
+}
+
+/* Quads that a row can touch wherever it starts. */
+static __host__ __device__ int64_t softmax_quads(int64_t V)
+{
+    return (V + 6) / 4;
+}
+
+static __device__ __forceinline__ Quad biased(const float *logits, const float *bias, int64_t i, int64_t V)
+{
+    Quad z = quad_load(logits, i, V, -INFINITY), b = quad_load(bias, i, V, 0.0f);
+    for (int k = 0; k < 4; k++) z.v[k] += b.v[k];
+    return z;
+}
+
+static __device__ __forceinline__ Quad unpack(float4 x)
+{
+    Quad q = {{x.x, x.y, x.z, x.w}};
+    return q;
+}
+
+static __device__ __forceinline__ float4 pack(Quad q)
+{
+    return make_float4(q.v[0], q.v[1], q.v[2], q.v[3]);
+}
+
+__global__ void __launch_bounds__(SOFTMAX_THREADS_MAX)
+    softmax_xent_kernel(int64_t V, const float *bias, const int32_t *targets, int train, float inverse_B,
+                        int resident, float *logits, float *nats)
+{
+    float *scratch;
+    float4 *kept;
+    softmax_carve(Smem(), blockDim.x, resident ? softmax_quads(V) : 0, &scratch, &kept);
+
+    float *row = logits + blockIdx.x * V;
+    int64_t target = targets[blockIdx.x];
+    float at_target =
+        row[target] + bias[target]; /* before it is overwritten: the reductions' barriers stand between */
+    int64_t shift = (int64_t)((uintptr_t)row / sizeof(float) % 4), quads = (shift + V + 3) / 4;
+
+    float top = -INFINITY;
+    for (int64_t q = threadIdx.x; q < quads; q += blockDim.x) {
+        Quad z = biased(row, bias, 4 * q - shift, V);
+        if (resident) kept[q] = pack(z);
+        top = fmaxf(fmaxf(fmaxf(top, z.v[0]), fmaxf(z.v[1], z.v[2])), z.v[3]);
+    }
+    top = block_reduce(top, scratch, Max());
+
+    /* Each thread meets its own quads again: no barrier is needed for them. A NaN that the maximum passed
+     * over is in this sum. */
+    float sum = 0.0f;
+    for (int64_t q = threadIdx.x; q < quads; q += blockDim.x) {
+        Quad z = resident ? unpack(kept[q]) : biased(row, bias, 4 * q - shift, V), e;
+        for (int k = 0; k < 4; k++) e.v[k] = expf(z.v[k] - top);
+        if (resident && train) kept[q] = pack(e);
+        sum += (e.v[0] + e.v[1]) + (e.v[2] + e.v[3]);
+    }
+    sum = block_reduce(sum, scratch, Add());
+    if (threadIdx.x == 0) nats[blockIdx.x] = (top - at_target) + logf(sum);
+
+    float scale = inverse_B / sum;
+    for (int64_t q = threadIdx.x; q < quads; q += blockDim.x) {
+        int64_t i = 4 * q - shift;
+        Quad out = resident ? unpack(kept[q]) : biased(row, bias, i, V);
+        if (train) {
+            for (int k = 0; k < 4; k++) {
+                float e = resident ? out.v[k] : expf(out.v[k] - top);
+                out.v[k] = e * scale - (i + k == target ? inverse_B : 0.0f);
+            }
+        }
+        quad_store(row, i, V, out);
+    }
+}
+
+/* ---- column sums ---- */
+
+__global__ void __launch_bounds__(SUMS_COLUMNS *SUMS_SLICES)
+    column_sums_kernel(int64_t rows, int64_t cols, const float *m, float *out, float *also)
+{
+    SHARED_ARRAY(float, slices, SUMS_SLICES *SUMS_COLUMNS);
+    int64_t col = (int64_t)blockIdx.x * SUMS_COLUMNS + threadIdx.x;
+    float sum = 0.0f;
+    if (col < cols) {
+        for (int64_t r = threadIdx.y; r < rows; r += SUMS_SLICES) sum += m[r * cols + col];
+    }
+    slices[threadIdx.y * SUMS_COLUMNS + threadIdx.x] = sum;
+    __syncthreads();
+    for (int half = SUMS_SLICES / 2; half > 0; half /= 2) {
+        if (threadIdx.y < half)
+            slices[threadIdx.y * SUMS_COLUMNS + threadIdx.x] +=
+                slices[(threadIdx.y + half) * SUMS_COLUMNS + threadIdx.x];
+        __syncthreads();
+    }
+    if (threadIdx.y == 0 && col < cols) {
+        out[col] = slices[threadIdx.x];
+        if (also) also[col] = slices[threadIdx.x];
+    }
+}
+
+/* ---- host side ---- */
+
+/* Shared memory that a block may have on the current device. Asked anew at each launch: it is a table look-up
+ * in the runtime, and a kernel file keeps no state. */
+static cudaError_t shared_limit(size_t *bytes)
+{
+    int device, limit;
+    cudaError_t error = cudaGetDevice(&device);
+    if (!error) error = cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    if (!error) *bytes = (size_t)limit;
+    return error;
+}
+
+extern "C" cudaError_t softmax_xent_prepare(void)
+{
+    cudaFuncAttributes attributes;
+    size_t limit = 0;
+    cudaError_t error = cudaFuncGetAttributes(&attributes, column_sums_kernel);
+    if (!error) error = shared_limit(&limit);
+    if (!error)
+        error = cudaFuncSetAttribute(softmax_xent_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                     (int)limit);
+    return error ? error : cudaFuncGetAttributes(&attributes, softmax_xent_kernel);
+}
+
+extern "C" cudaError_t softmax_xent(cudaStream_t stream, int64_t N, int64_t V, const float *bias,
+                                    const int32_t *targets, int train, float inverse_B, float *logits,
+                                    float *nats)
+{
+    assert(N > 0 && N <= INT32_MAX && V > 0);
+    float *scratch;
+    float4 *row;
+    size_t limit = 0, bytes;
+    cudaError_t error = shared_limit(&limit);
+    if (error) return error;
+    unsigned threads = SOFTMAX_THREADS;
+    int resident = 1;
+    bytes = softmax_carve(Smem(), threads, softmax_quads(V), &scratch, &row);
+    if (bytes > 48 * 1024) {
+        threads = SOFTMAX_THREADS_MAX;
+        bytes = softmax_carve(Smem(), threads, softmax_quads(V), &scratch, &row);
+        resident = bytes <= limit;
+        if (!resident) bytes = softmax_carve(Smem(), threads, 0, &scratch, &row);
+    }
+    LaunchShape shape = {dim3((unsigned)N), dim3(threads), bytes, stream, false};
+    return launch(shape, softmax_xent_kernel, V, bias, targets, train, inverse_B, resident, logits, nats);
+}
+
+extern "C" cudaError_t column_sums(cudaStream_t stream, int64_t rows, int64_t cols, const float *m,
+                                   float *out, float *also)
+{
+    int64_t blocks = (cols + SUMS_COLUMNS - 1) / SUMS_COLUMNS;
+    assert(rows > 0 && cols > 0 && blocks <= INT32_MAX);
+    LaunchShape shape = {dim3((unsigned)blocks), dim3(SUMS_COLUMNS, SUMS_SLICES), 0, stream, false};
+    return launch(shape, column_sums_kernel, rows, cols, m, out, also);
+}

@@ -1,0 +1,48 @@
+/* step: where a training step begins: the state moves on and the window's words are copied.
+ * Idea       step number, window and result slot live in device memory and advance inside a captured graph,
+ * so that one graph replays for the whole run Memory     reads and writes 2 T B ids Partition  one block: all
+ * of it reads the state before its first thread replaces it Limits     none on T and B; the window must lie
+ * inside the stream Measured   not yet measured
+ */
+#include <assert.h>
+
+#include "dev.cuh"
+#include "layers.h"
+
+enum { STEP_THREADS = 512 };
+
+__global__ void __launch_bounds__(STEP_THREADS)
+    step_begin_kernel(StepState *state, int64_t slots, const int32_t *ids, int64_t n, int64_t T, int64_t B,
+                      int32_t *x, int32_t *y)
+{
+    int64_t step = state->next_step, window = state->next_window, slot = state->slot + 1;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        state->step = step;
+        state->window = window;
+        state->next_step = step + 1;
+        state->next_window = window + 1;
+        state->slot = slot < slots ? slot : 0;
+    }
+    for (int64_t i = threadIdx.x; i < T * B; i += STEP_THREADS) {
+        int64_t t = i / B, b = i % B;
+        int64_t row_start = (2 * b * n + B) / (2 * B); /* b n / B rounded, halves up: SPEC 4 */
+        const int32_t *word = ids + row_start + window * T + t;
+        x[i] = word[0];
+        y[i] = word[1];
+    }
+}
+
+extern "C" cudaError_t step_prepare(void)
+{
+    cudaFuncAttributes attributes;
+    return cudaFuncGetAttributes(&attributes, step_begin_kernel);
+}
+
+extern "C" cudaError_t step_begin(cudaStream_t stream, StepState *state, int64_t slots, const int32_t *ids,
+                                  int64_t n, int64_t T, int64_t B, int32_t *x, int32_t *y)
+{
+    assert(slots > 0 && T > 0 && B > 0 && n > T);
+    LaunchShape shape = {dim3(1), dim3(STEP_THREADS), 0, stream, false};
+    return launch(shape, step_begin_kernel, state, slots, ids, n, T, B, x, y);
+}
