@@ -11,7 +11,12 @@ const BackendOps *const backends[] = {&backend_cpu, &backend_reference, NULL};
 
 int backend_find(const char *name, const BackendOps **ops, Error *e)
 {
-    if (!strcmp(name, "auto")) name = backends[0]->name;
+    if (!strcmp(name, "auto"))
+        for (int i = 0; backends[i]; i++)
+            if (!backends[i]->usable || backends[i]->usable()) {
+                *ops = backends[i];
+                return EXIT_DONE;
+            }
     for (int i = 0; backends[i]; i++)
         if (!strcmp(backends[i]->name, name)) {
             *ops = backends[i];

@@ -25,35 +25,58 @@ typedef struct BackendConfig {
     uint64_t seed; /* masks */
     int threads;   /* cpu: >= 1 */
     const char *kernel, *precision;
+    bool eager; /* cuda: launch every kernel by itself, never replay a graph (profilers, NVTX) */
 } BackendConfig;
 
 /* One window to run. */
 typedef struct Window {
     int64_t T, B;
-    const int32_t *x, *y; /* (T,B) input and target ids, the caller's until window_end */
-    bool train;           /* masks on, activations kept, gradients will be asked for */
-    int64_t step;         /* of the run; keys the masks */
+    const int32_t *x, *y; /* (T,B) input and target ids, the caller's until window_end; or both NULL: the
+                             ids are window `index` of the stream that train_stream was given */
+    int64_t index;
+    bool train;   /* masks on, activations kept, gradients will be asked for */
+    int64_t step; /* of the run; keys the masks */
 } Window;
 
+/* A backend may hand the result of an update over some windows later, so that nobody waits for the device;
+ * results come in order, each once. A window that was not updated has its result at once. */
 typedef struct WindowResult {
+    int64_t step;     /* of the window that this is the result of; -1: none is there yet */
+    bool fault;       /* the step gave up on the device: weights and carried state are as before it */
     double nats;      /* sum over the T*B targets of -log p */
     double grad_norm; /* global L2 norm before clipping; 0 where nothing trained */
 } WindowResult;
 
 typedef struct Backend Backend;
 
+/* What of a run's numbers rests on the device and its libraries, for a checkpoint's metadata. */
+enum { BACKEND_NOTES = 4 };
+typedef struct BackendNote {
+    const char *key; /* static */
+    char value[96];
+} BackendNote;
+
 /* Functions that return int return an ExitCode and fill *e. */
 typedef struct BackendOps {
     const char *name;
     const char *summary; /* one line for --help and tables */
 
+    /* Whether this machine can run it, for `auto`; NULL: any can. */
+    bool (*usable)(void);
+
     /* Bytes that open would allocate (an upper bound within a few per cent), so that what cannot fit is
      * refused first. */
     size_t (*bytes)(const BackendConfig *config);
+    bool own_memory; /* those bytes are a device's, which open asks for room; not the machine's */
     int (*open)(const BackendConfig *config, Backend **b, Error *e);
     void (*close)(Backend *b);
     /* What runs, for the log: "OpenBLAS 0.3.21 SkylakeX, 2 threads". */
     void (*describe)(const Backend *b, char *out, size_t size);
+    /* Name of the kernels that run, as --kernel takes it; NULL: there are none to choose from. */
+    const char *(*kernel)(const Backend *b);
+    /* Fills at most BACKEND_NOTES and returns how many; NULL: none. Runs whose notes differ may differ in
+     * bits. */
+    int (*notes)(const Backend *b, BackendNote *notes);
 
     /* Parameters and gradients cross as float32, tensor k of params.h, row-major. A gradient is unclipped,
      * that of the last window for which *_backward ran, defined until window_end/update. */
@@ -65,6 +88,10 @@ typedef struct BackendOps {
      */
     int (*state_set)(Backend *b, int64_t B, const float *h, const float *c, Error *e);
     int (*state_get)(Backend *b, int64_t B, float *h, float *c, Error *e);
+
+    /* Hands over the ids that training windows are cut from (batcher.h), once, so that they need not cross
+     * with every window; copied. NULL: the backend takes every window's x and y. */
+    int (*train_stream)(Backend *b, const int32_t *ids, int64_t N, int64_t T, int64_t B, Error *e);
 
     /* One window, in this order. layer_* run for l = 0..L-1 and back. */
     int (*window_begin)(Backend *b, const Window *w, Error *e);
@@ -79,6 +106,8 @@ typedef struct BackendOps {
     int (*update)(Backend *b, double lr, double clip, Error *e); /* norm, clip, w -= lr*dw (SPEC 5) */
     /* Ends the window. token_nats (T,B), or NULL, receives -log p of each target. */
     int (*window_end)(Backend *b, WindowResult *r, double *token_nats, Error *e);
+    /* The next of the results still owed, waiting for it; step -1: none is. NULL: none ever is. */
+    int (*drain)(Backend *b, WindowResult *r, Error *e);
     /* After softmax_forward of a window that does not train: row (t,b) of the logits, V floats. */
     int (*logits_get)(Backend *b, int64_t row, float *dst, Error *e);
 } BackendOps;
@@ -86,8 +115,8 @@ typedef struct BackendOps {
 /* Every backend that this build has, in order of preference for `auto`; NULL-terminated. */
 extern const BackendOps *const backends[];
 
-/* By name; "auto" takes the first that can run here. EXIT_USAGE: unknown. EXIT_NO_DEVICE: this build or
- * machine cannot. */
+/* By name; "auto" takes the first that can run here. EXIT_USAGE: unknown. EXIT_NO_DEVICE: this build
+ * cannot. */
 int backend_find(const char *name, const BackendOps **ops, Error *e);
 
 /* Threads that this process may use (its affinity mask, and a cgroup's quota where one is set). */

@@ -959,8 +959,7 @@ static int cpu_update(Backend *b, double lr, double clip, Error *e)
 static int cpu_window_end(Backend *b, WindowResult *r, double *token_nats, Error *e)
 {
     (void)e;
-    r->nats = b->nats;
-    r->grad_norm = b->grad_norm;
+    *r = (WindowResult){.step = b->w.step, .nats = b->nats, .grad_norm = b->grad_norm};
     if (token_nats) memcpy(token_nats, b->token_nats, (size_t)(b->w.T * b->w.B) * sizeof *token_nats);
     return EXIT_DONE;
 }

@@ -17,16 +17,16 @@ typedef REFERENCE_REAL real;
 
 struct Backend {
     BackendConfig config;
-    Window w;        /* the window between begin and end */
-    real **param;  /* [count] tensors, params.h's order */
-    real **grad;   /* [count], NULL unless config.train */
-    real **h, **c; /* [L] (T+1,B,H), row 0 the carried state */
-    real **gates;  /* [L] (T,B,4H): i, f, g, o after the nonlinearity; backward: their gradients */
-    real **x;      /* [L+1] (T,B,H): masked input of layer l; x[L] is the softmax's */
-    real *hm;      /* (T,B,H): scratch, h_{t-1} as W_hh reads it */
-    real *dy;      /* (T,B,H): gradient into the output of the layer that backward reaches next */
-    real *logits;  /* (T*B,V); training: their gradient */
-    real *nats;    /* (T*B) */
+    Window w;                /* the window between begin and end */
+    real **param;            /* [count] tensors, params.h's order */
+    real **grad;             /* [count], NULL unless config.train */
+    real **h, **c;           /* [L] (T+1,B,H), row 0 the carried state */
+    real **gates;            /* [L] (T,B,4H): i, f, g, o after the nonlinearity; backward: their gradients */
+    real **x;                /* [L+1] (T,B,H): masked input of layer l; x[L] is the softmax's */
+    real *hm;                /* (T,B,H): scratch, h_{t-1} as W_hh reads it */
+    real *dy;                /* (T,B,H): gradient into the output of the layer that backward reaches next */
+    real *logits;            /* (T*B,V); training: their gradient */
+    real *nats;              /* (T*B) */
     real *state_h, *state_c; /* (L,B,H) carried */
     double grad_norm;
 };
@@ -232,9 +232,9 @@ static int reference_layer_forward(Backend *b, int64_t l, Error *e)
     (void)e;
     int64_t H = b->config.shape.H, T = b->w.T, B = b->w.B;
     const real *w_ih = b->param[param_of_layer(l, PARAM_W_IH)],
-                 *w_hh = b->param[param_of_layer(l, PARAM_W_HH)];
+               *w_hh = b->param[param_of_layer(l, PARAM_W_HH)];
     const real *b_ih = b->param[param_of_layer(l, PARAM_B_IH)],
-                 *b_hh = b->param[param_of_layer(l, PARAM_B_HH)];
+               *b_hh = b->param[param_of_layer(l, PARAM_B_HH)];
     real *h = b->h[l], *c = b->c[l];
     memcpy(h, b->state_h + l * B * H, (size_t)(B * H) * sizeof *h);
     memcpy(c, b->state_c + l * B * H, (size_t)(B * H) * sizeof *c);
@@ -302,7 +302,7 @@ static int reference_softmax_backward(Backend *b, Error *e)
     int64_t H = b->config.shape.H, V = b->config.shape.V, L = b->config.shape.L, B = b->w.B;
     const real *w = b->param[param_decoder_weight(&b->config.shape)];
     real *dw = b->grad[param_decoder_weight(&b->config.shape)],
-           *db = b->grad[param_decoder_bias(&b->config.shape)];
+         *db = b->grad[param_decoder_bias(&b->config.shape)];
     memset(dw, 0, (size_t)(V * H) * sizeof *dw);
     memset(db, 0, (size_t)V * sizeof *db);
     for (int64_t t = 0; t < b->w.T; t++)
@@ -328,7 +328,7 @@ static int reference_layer_backward(Backend *b, int64_t l, Error *e)
     (void)e;
     int64_t H = b->config.shape.H, T = b->w.T, B = b->w.B;
     const real *w_ih = b->param[param_of_layer(l, PARAM_W_IH)],
-                 *w_hh = b->param[param_of_layer(l, PARAM_W_HH)];
+               *w_hh = b->param[param_of_layer(l, PARAM_W_HH)];
     real *dw_ih = b->grad[param_of_layer(l, PARAM_W_IH)], *dw_hh = b->grad[param_of_layer(l, PARAM_W_HH)];
     real *db_ih = b->grad[param_of_layer(l, PARAM_B_IH)], *db_hh = b->grad[param_of_layer(l, PARAM_B_HH)];
     const real *h = b->h[l], *c = b->c[l];
@@ -414,12 +414,11 @@ static int reference_update(Backend *b, double lr, double clip, Error *e)
 static int reference_window_end(Backend *b, WindowResult *r, double *token_nats, Error *e)
 {
     (void)e;
-    r->nats = 0;
+    *r = (WindowResult){.step = b->w.step, .grad_norm = b->grad_norm};
     for (int64_t n = 0; n < b->w.T * b->w.B; n++) {
         r->nats += b->nats[n];
         if (token_nats) token_nats[n] = b->nats[n];
     }
-    r->grad_norm = b->grad_norm;
     return EXIT_DONE;
 }
 

@@ -79,11 +79,18 @@ static int backward(Model *m, Error *e)
 int model_train_step(Model *m, const Window *w, double lr, double clip, WindowResult *r, Error *e)
 {
     assert(w->train);
+    *r = (WindowResult){.step = -1};
     int code = forward(m, w, e);
     if (!code) code = backward(m, e);
     if (!code) code = m->ops->update(m->backend, lr, clip, e);
     if (!code) code = m->ops->window_end(m->backend, r, NULL, e);
     return code;
+}
+
+int model_drain(Model *m, WindowResult *r, Error *e)
+{
+    *r = (WindowResult){.step = -1};
+    return m->ops->drain ? m->ops->drain(m->backend, r, e) : EXIT_DONE;
 }
 
 int model_gradients(Model *m, const Window *w, WindowResult *r, Error *e)

@@ -27,8 +27,13 @@ int model_set_params(Model *m, const Params *p, Error *e);
 int model_get_params(Model *m, Params *p, Error *e);
 int model_get_grads(Model *m, Params *p, Error *e); /* after model_gradients */
 
-/* Forward, backward, update of one minibatch. r->nats and r->grad_norm are those before the update. */
+/* Forward, backward, update of one minibatch. *r is the result that came back during it: this minibatch's,
+ * that of an earlier one, or none (r->step says which); nats and grad_norm are those before that one's
+ * update. */
 int model_train_step(Model *m, const Window *w, double lr, double clip, WindowResult *r, Error *e);
+
+/* The next result that is still owed for a train step, in order; r->step is -1 when there is none. */
+int model_drain(Model *m, WindowResult *r, Error *e);
 
 /* Forward and backward without update; gradients stay readable by model_get_grads until the next window. */
 int model_gradients(Model *m, const Window *w, WindowResult *r, Error *e);

@@ -1,5 +1,6 @@
 #include "trainer.h"
 
+#include <assert.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,6 +14,14 @@
 #include "report.h"
 #include "synthetic.h"
 
+/* What the log says of a minibatch, kept until its result comes back (backend.h: a few minibatches later,
+ * where a device computes). */
+enum { RUNNING = 8 };
+typedef struct Submitted {
+    Counters at; /* before it */
+    double start;
+} Submitted;
+
 typedef struct Trainer {
     Settings settings; /* backend resolved: what a checkpoint records */
     const Corpus *corpus;
@@ -20,9 +29,12 @@ typedef struct Trainer {
     Model model;
     Params params; /* host copy, for checkpoints */
     Batcher batcher;
-    Counters at;
+    Counters at; /* step and minibatch: submitted so far; nats and tokens: of the results that are back */
+    Submitted running[RUNNING]; /* [step % RUNNING] */
+    int64_t oldest;             /* step of the result that comes back next */
+    double last_result;         /* seconds */
     Report *report;
-    int32_t *x, *y;       /* (T,B) window */
+    int32_t *x, *y;       /* (T,B) window, where the backend takes it from here */
     float *h, *c;         /* (L,B,H) for checkpoints inside an epoch */
     int64_t saved_step;   /* of the newest --save of this run, -1: none */
     int64_t scored_step;  /* at which valid was scored last, -1: never */
@@ -124,6 +136,9 @@ static int weights_start(Trainer *t, const Checkpoint *resume, Error *e)
         params_draw(&t->params, t->settings.seed, t->settings.init);
     }
     int code = model_set_params(&t->model, &t->params, e);
+    if (!code && t->model.ops->train_stream && t->batcher.windows > 0)
+        code = t->model.ops->train_stream(t->model.backend, t->batcher.ids, t->batcher.N, t->batcher.T,
+                                          t->batcher.B, e);
     if (!code && resume && resume->h)
         code = t->model.ops->state_set(t->model.backend, t->settings.batch, resume->h, resume->c, e);
     return code;
@@ -150,14 +165,14 @@ static int trainer_open(Trainer *t, const Checkpoint *resume, bool quiet, Error 
                             .threads = (int)s->threads,
                             .kernel = s->kernel,
                             .precision = s->precision};
-    size_t bytes = ops->bytes(&config) + (size_t)params_elements(&t->shape) * sizeof(float),
-           room = memory_available();
-    if (bytes > room)
+    size_t host = (size_t)params_elements(&t->shape) * sizeof(float), own = ops->bytes(&config),
+           bytes = host + own, room = memory_available();
+    if ((ops->own_memory ? host : bytes) > room)
         return error_set(e, EXIT_NO_DEVICE,
                          "this model needs %.1f GB and the machine has %.1f GB left; a smaller --hidden, "
                          "--batch or --seq needs "
                          "less",
-                         (double)bytes * 1e-9, (double)room * 1e-9);
+                         (double)(ops->own_memory ? host : bytes) * 1e-9, (double)room * 1e-9);
     size_t state = (size_t)(s->layers * s->batch * s->hidden), window = (size_t)(s->batch * s->seq);
     t->x = malloc(window * sizeof *t->x), t->y = malloc(window * sizeof *t->y);
     t->h = malloc(state * sizeof *t->h), t->c = malloc(state * sizeof *t->c);
@@ -166,9 +181,11 @@ static int trainer_open(Trainer *t, const Checkpoint *resume, bool quiet, Error 
     code = model_open(&t->model, ops, &config, e);
     if (!code) code = weights_start(t, resume, e);
     if (code) return code;
+    if (ops->kernel) s->kernel = ops->kernel(t->model.backend); /* that runs, never "auto" */
     t->model.interrupt = &caught_signal;
 
     t->at = resume ? resume->counters : (Counters){.epoch = 1, .lr = s->lr, .best_valid = INFINITY};
+    t->oldest = t->at.step;
     t->saved_step = t->scored_step = -1;
     if (resume && t->at.minibatch == 0) t->scored_step = t->at.step; /* its epoch line is in the log */
     char device[128];
@@ -176,6 +193,7 @@ static int trainer_open(Trainer *t, const Checkpoint *resume, bool quiet, Error 
     RunInfo info = {.settings = s,
                     .corpus = t->corpus,
                     .backend = ops->name,
+                    .kernel = ops->kernel ? s->kernel : NULL,
                     .device = device,
                     .threads = (int)s->threads,
                     .parameters = params_elements(&t->shape),
@@ -200,10 +218,13 @@ static int save_to(Trainer *t, const char *path, Error *e)
     bool inside = t->at.minibatch > 0;
     int code = model_get_params(&t->model, &t->params, e);
     if (!code && inside) code = t->model.ops->state_get(t->model.backend, t->settings.batch, t->h, t->c, e);
-    if (!code)
-        code = checkpoint_save(path, &t->settings, &t->at, t->corpus, &t->params, inside ? t->h : NULL,
-                               inside ? t->c : NULL, NULL, 0, e);
-    return code;
+    if (code) return code;
+    BackendNote note[BACKEND_NOTES];
+    StMeta extra[BACKEND_NOTES];
+    int n = t->model.ops->notes ? t->model.ops->notes(t->model.backend, note) : 0;
+    for (int i = 0; i < n; i++) extra[i] = (StMeta){note[i].key, note[i].value};
+    return checkpoint_save(path, &t->settings, &t->at, t->corpus, &t->params, inside ? t->h : NULL,
+                           inside ? t->c : NULL, extra, n, e);
 }
 
 static int save(Trainer *t, Error *e)
@@ -265,6 +286,71 @@ static int score_test(Trainer *t, Error *e)
 
 /* ---- training ---- */
 
+/* A result is back: count it, tell it, and stop where it is none. */
+static int take_result(Trainer *t, const WindowResult *r, Error *e)
+{
+    if (r->step < 0) return EXIT_DONE;
+    assert(r->step == t->oldest && t->oldest < t->at.step);
+    const Submitted *step = &t->running[t->oldest++ % RUNNING];
+    const Settings *s = &t->settings;
+    int64_t tokens = s->seq * s->batch;
+    double now = seconds_now(), took = now - fmax(step->start, t->last_result);
+    t->last_result = now;
+    t->epoch_seconds += took;
+    t->at.nats += r->nats;
+    t->at.tokens += tokens;
+    StepInfo info = {.step = r->step,
+                     .epoch = step->at.epoch,
+                     .minibatch = step->at.minibatch,
+                     .loss = r->nats / (double)s->batch,
+                     .nats = r->nats,
+                     .tokens = tokens,
+                     .grad_norm = r->grad_norm,
+                     .lr = step->at.lr,
+                     .words_per_s = (double)tokens / took,
+                     .epoch_nats = t->at.nats,
+                     .epoch_tokens = t->at.tokens};
+    int code = report_step(t->report, &info, r->step % s->log_every == 0, e);
+    if (!code && !(isfinite(r->nats) && isfinite(r->grad_norm)))
+        return error_set(e, EXIT_DIVERGED,
+                         "diverged at step %lld: the %s is not finite; a smaller --lr or --clip may help",
+                         (long long)r->step, isfinite(r->nats) ? "gradient norm" : "loss");
+    return code;
+}
+
+/* A step gave up on the device, and so did nothing, nor did those behind it: the run is put back to where
+ * that step was to begin, and saved so that it can go on from there. */
+static int save_before_fault(Trainer *t, const WindowResult *r, int code, Error *e)
+{
+    const Submitted *step = &t->running[r->step % RUNNING];
+    double nats = t->at.nats;
+    int64_t tokens = t->at.tokens;
+    Error ignored; /* the fault is what there is to tell */
+    t->at = step->at;
+    t->at.nats = nats, t->at.tokens = tokens;
+    t->oldest = t->at.step;
+    if (t->settings.save && save_to(t, t->settings.save, &ignored) == EXIT_DONE) {
+        size_t n = strlen(e->text);
+        snprintf(e->text + n, sizeof e->text - n, "; the %lld minibatches before it are saved: --resume %s",
+                 (long long)t->at.step, t->settings.save);
+    }
+    return code;
+}
+
+/* Waits for the results of all minibatches so far: nothing is saved, scored or ended before. */
+static int settle(Trainer *t, Error *e)
+{
+    int code = EXIT_DONE;
+    while (!code && t->oldest < t->at.step) {
+        WindowResult r;
+        code = model_drain(&t->model, &r, e);
+        if (code && r.fault) return save_before_fault(t, &r, code, e);
+        assert(code || r.step >= 0);
+        if (!code) code = take_result(t, &r, e);
+    }
+    return code;
+}
+
 static int train_minibatch(Trainer *t, Error *e)
 {
     const Settings *s = &t->settings;
@@ -275,43 +361,32 @@ static int train_minibatch(Trainer *t, Error *e)
         t->epoch_seconds = 0;
         code = t->model.ops->state_set(t->model.backend, s->batch, NULL, NULL, e);
     }
-    batcher_window(&t->batcher, t->at.minibatch, t->x, t->y);
-    Window w = {.T = s->seq, .B = s->batch, .x = t->x, .y = t->y, .train = true, .step = t->at.step};
+    Window w = {.T = s->seq, .B = s->batch, .index = t->at.minibatch, .train = true, .step = t->at.step};
+    if (!t->model.ops->train_stream) {
+        batcher_window(&t->batcher, t->at.minibatch, t->x, t->y);
+        w.x = t->x, w.y = t->y;
+    }
+    assert(t->at.step - t->oldest < RUNNING);
+    t->running[t->at.step % RUNNING] = (Submitted){t->at, start};
     WindowResult r;
-    if (!code) code = model_train_step(&t->model, &w, t->at.lr, s->clip, &r, e);
+    if (!code) {
+        code = model_train_step(&t->model, &w, t->at.lr, s->clip, &r, e);
+        if (code && r.fault) return save_before_fault(t, &r, code, e);
+    }
     if (code) return code;
-    double took = seconds_now() - start;
-    t->epoch_seconds += took;
-    t->at.nats += r.nats;
-    t->at.tokens += w.T * w.B;
-    StepInfo info = {.step = t->at.step,
-                     .epoch = t->at.epoch,
-                     .minibatch = t->at.minibatch,
-                     .loss = r.nats / (double)w.B,
-                     .nats = r.nats,
-                     .tokens = w.T * w.B,
-                     .grad_norm = r.grad_norm,
-                     .lr = t->at.lr,
-                     .words_per_s = (double)(w.T * w.B) / took,
-                     .epoch_nats = t->at.nats,
-                     .epoch_tokens = t->at.tokens};
-    code = report_step(t->report, &info, t->at.step % s->log_every == 0, e);
-    if (!code && !(isfinite(r.nats) && isfinite(r.grad_norm)))
-        return error_set(e, EXIT_DIVERGED,
-                         "diverged at step %lld: the %s is not finite; a smaller --lr or --clip may help",
-                         (long long)t->at.step, isfinite(r.nats) ? "gradient norm" : "loss");
     t->at.step++;
     t->at.minibatch++;
-    return code;
+    return take_result(t, &r, e);
 }
 
 /* An epoch's minibatches are done: score, report, step the schedule, save. */
 static int end_epoch(Trainer *t, Error *e)
 {
     const Settings *s = &t->settings;
-    double start = seconds_now();
     Score valid = {.ppl = NAN, .ppl_paper = NAN};
-    int code = s->eval & EVAL_VALID ? score_split(t, SPLIT_VALID, NULL, NULL, &valid, e) : EXIT_DONE;
+    int code = settle(t, e);
+    double start = seconds_now();
+    if (!code && s->eval & EVAL_VALID) code = score_split(t, SPLIT_VALID, NULL, NULL, &valid, e);
     if (code) return code;
     t->scored_step = t->at.step;
     EpochInfo info = {.epoch = t->at.epoch,
@@ -342,13 +417,13 @@ static int train(Trainer *t, Error *e)
     t->saved_at = seconds_now();
     int64_t wanted = steps_wanted(t);
     for (;;) {
-        if (caught_signal) return 128 + caught_signal;
+        if (caught_signal) return (code = settle(t, e)) ? code : 128 + caught_signal;
         if (t->at.minibatch > 0 && t->at.minibatch == t->batcher.windows) code = end_epoch(t, e);
         else if (t->at.step < wanted) code = train_minibatch(t, e);
-        else return EXIT_DONE;
+        else return settle(t, e);
         if (code) return code;
         if (t->settings.save_every > 0 && seconds_now() - t->saved_at >= 60 * t->settings.save_every &&
-            (code = save(t, e)))
+            ((code = settle(t, e)) || (code = save(t, e))))
             return code;
     }
 }
@@ -365,6 +440,21 @@ static int finish(Trainer *t, Error *e)
     }
     if (!code && s->eval & EVAL_TEST) code = score_test(t, e);
     return code;
+}
+
+/* Says what has changed under a run that goes on, as far as it may change the bits of its results. */
+static void compare_notes(Trainer *t, const Checkpoint *resume)
+{
+    BackendNote note[BACKEND_NOTES];
+    int n = resume && t->model.ops->notes ? t->model.ops->notes(t->model.backend, note) : 0;
+    for (int i = 0; i < n; i++) {
+        const char *before = st_meta(&resume->file, note[i].key);
+        if (before && strcmp(before, note[i].value))
+            report_say(t->report,
+                       "%s was trained with %s '%s', and goes on with '%s': its last bits may differ from "
+                       "those of an uninterrupted run",
+                       t->settings.resume, note[i].key, before, note[i].value);
+    }
 }
 
 /* A signal ends the run with a checkpoint and a sentence that says how to go on. */
@@ -390,6 +480,7 @@ int trainer_run(const Settings *settings, const Corpus *corpus, const Checkpoint
     SignalHandlers old;
     signals_catch(&old);
     int code = trainer_open(&t, resume, quiet, e);
+    if (!code) compare_notes(&t, resume);
     if (!code) code = train(&t, e);
     if (!code) code = finish(&t, e);
     if (code > 128) code = interrupted(&t, code, e);
