@@ -360,24 +360,32 @@ static inline Vec tanh_vec(Vec x)
 
 /* ---- masks: SPEC 2, sixteen Philox blocks at a time ---- */
 
-/* The kept bits of 16 groups of four: bits[j] for block q + j. */
-static inline void mask_16_quads(const MaskKey *key, uint64_t q, uint32_t word[4][LANES])
+/* factor[16*i ..] = 0 or 1/keep for the sixteen elements that start at group of four number q + i*stride, i =
+ * 0..3. */
+static void mask_factors(const MaskKey *key, uint64_t q, uint64_t stride, float factor[4 * LANES])
 {
     uint32_t c0[LANES], c1[LANES], c2[LANES], c3[LANES];
-    EACH_LANE
-    {
-        c0[j] = (uint32_t)(q + (uint64_t)j), c1[j] = (uint32_t)((q + (uint64_t)j) >> 32);
+    uint32_t k0 = (uint32_t)key->seed, k1 = (uint32_t)(key->seed >> 32),
+             bound = (uint32_t)key->bound; /* keep < 1: below 2^32 */
+    float scale = key->scale;
+    for (int j = 0; j < LANES; j++) {
+        uint64_t at = q + (uint64_t)(j / 4) * stride + (uint64_t)(j % 4);
+        c0[j] = (uint32_t)at, c1[j] = (uint32_t)(at >> 32);
         c2[j] = (uint32_t)key->sub, c3[j] = (uint32_t)(key->sub >> 32);
     }
-    uint32_t k0 = (uint32_t)key->seed, k1 = (uint32_t)(key->seed >> 32);
     for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) EACH_LANE
         {
             uint64_t p0 = (uint64_t)0xD2511F53u * c0[j], p1 = (uint64_t)0xCD9E8D57u * c2[j];
             uint32_t n0 = (uint32_t)(p1 >> 32) ^ c1[j] ^ k0, n2 = (uint32_t)(p0 >> 32) ^ c3[j] ^ k1;
             c0[j] = n0, c1[j] = (uint32_t)p1, c2[j] = n2, c3[j] = (uint32_t)p0;
         }
-    memcpy(word[0], c0, sizeof c0), memcpy(word[1], c1, sizeof c1);
-    memcpy(word[2], c2, sizeof c2), memcpy(word[3], c3, sizeof c3);
+    EACH_LANE
+    {
+        factor[4 * j] = c0[j] < bound ? scale : 0.0f;
+        factor[4 * j + 1] = c1[j] < bound ? scale : 0.0f;
+        factor[4 * j + 2] = c2[j] < bound ? scale : 0.0f;
+        factor[4 * j + 3] = c3[j] < bound ? scale : 0.0f;
+    }
 }
 
 /* to[u] = D(from[u]) for units 0..H-1 of element row t*B + b; to may be from. */
@@ -385,14 +393,20 @@ static void mask_row(const MaskKey *key, int64_t row, int64_t H, const float *fr
 {
     uint64_t q = (uint64_t)(row * mask_pitch(H)) >> 2;
     for (int64_t u = 0; u < H; u += 4 * LANES, q += LANES) {
-        uint32_t word[4][LANES];
-        mask_16_quads(key, q, word);
-        int64_t n = H - u < 4 * LANES ? H - u : 4 * LANES;
         float factor[4 * LANES];
-        EACH_LANE
-        for (int i = 0; i < 4; i++) factor[4 * j + i] = word[i][j] < key->bound ? key->scale : 0.0f;
+        mask_factors(key, q, 4, factor);
+        int64_t n = H - u < 4 * LANES ? H - u : 4 * LANES;
         for (int64_t i = 0; i < n; i++) to[u + i] = from[u + i] * factor[i];
     }
+}
+
+/* Factors of units u..u+15 of four element rows from `row` on, for the recurrent sites of SITES_ALL, which go
+ * through the cell one block of units at a time. Where H ends inside the block the last of the sixteen belong
+ * to nobody. */
+static void mask_four_rows(const MaskKey *key, int64_t row, int64_t H, int64_t u, float factor[4 * LANES])
+{
+    uint64_t pitch = (uint64_t)mask_pitch(H);
+    mask_factors(key, ((uint64_t)row * pitch + (uint64_t)u) >> 2, pitch >> 2, factor);
 }
 
 /* Whether this window's site is masked at all, and its key. keep = 1 keeps every element at scale 1. */
@@ -474,18 +488,19 @@ TILE(5)
 TILE(6)
 #endif
 #if defined(__AVX512F__)
-    TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14) TILE(15) TILE(16) TILE(17) TILE(18)
-        TILE(19) TILE(20) TILE(21) TILE(22) TILE(23) TILE(24)
+TILE(7)
+TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14) TILE(15) TILE(16) TILE(17) TILE(18) TILE(19)
+    TILE(20) TILE(21) TILE(22) TILE(23) TILE(24)
 #endif
 
-            static TileFunction *const tile_of_rows[TILE_ROWS + 1] = {
-                NULL,    tile_1,  tile_2,  tile_3,
+        static TileFunction *const tile_of_rows[TILE_ROWS + 1] = {
+            NULL,    tile_1,  tile_2,  tile_3,
 #if defined(__AVX__)
-                tile_4,  tile_5,  tile_6,
+            tile_4,  tile_5,  tile_6,
 #endif
 #if defined(__AVX512F__)
-                tile_7,  tile_8,  tile_9,  tile_10, tile_11, tile_12, tile_13, tile_14, tile_15,
-                tile_16, tile_17, tile_18, tile_19, tile_20, tile_21, tile_22, tile_23, tile_24,
+            tile_7,  tile_8,  tile_9,  tile_10, tile_11, tile_12, tile_13, tile_14, tile_15,
+            tile_16, tile_17, tile_18, tile_19, tile_20, tile_21, tile_22, tile_23, tile_24,
 #endif
 };
 
@@ -546,18 +561,6 @@ static void team_reset(Backend *b)
     for (int i = 0; i < b->threads; i++) atomic_store_explicit(&b->arrival[i].epoch, 0, memory_order_relaxed);
 }
 
-/* Factors of units u..u+15 of element row `row`: the recurrent sites of SITES_ALL draw theirs a block at a
- * time. */
-static Vec mask_lanes(const MaskKey *key, int64_t row, int64_t H, int64_t u)
-{
-    Vec factor = {0};
-    for (int64_t j = 0; j < LANES && u + j < H; j += 4) {
-        unsigned kept = mask_quad(key, row, H, u + j);
-        for (int i = 0; i < 4; i++) factor[j + i] = kept >> i & 1 ? key->scale : 0.0f;
-    }
-    return factor;
-}
-
 /* Writes 16 units of one batch row into an exchange buffer (tile, k, row of tile), at unit or gate row k. */
 static inline void exchange_put(float *exchange, Tiling t, int64_t K, int64_t row, int64_t k,
                                 const float *lanes, int64_t n)
@@ -603,6 +606,7 @@ static void forward_cell(Backend *b, int64_t l, int64_t t, int64_t block, int64_
 {
     int64_t H = b->config.shape.H, B = b->w.B, u = block * LANES, n = H - u < LANES ? H - u : LANES;
     Vec bias[GATES];
+    float factor[4 * LANES];
     for (int gate = 0; gate < GATES; gate++) bias[gate] = lanes_load(b->bias + gate * H + u, n);
     for (int64_t r = 0; r < rows; r++) {
         int64_t at = t * B + row0 + r;
@@ -621,7 +625,8 @@ static void forward_cell(Backend *b, int64_t l, int64_t t, int64_t block, int64_
         lanes_store(b->c[l] + (at + B) * H + u, c, n);
         lanes_store(b->h[l] + (at + B) * H + u, h, n);
         if (recurrent && t + 1 < b->w.T) { /* what step t+1 reads through W_hh */
-            h *= mask_lanes(recurrent, at + B, H, u);
+            if (r % 4 == 0) mask_four_rows(recurrent, at + B, H, u, factor);
+            h *= vec_load(factor + r % 4 * LANES);
             lanes_store(b->hm[l] + (at + B) * H + u, h, n);
         }
         exchange_put(exchange, tiling, H, row0 + r, u, (const float *)&h, n);
@@ -793,6 +798,7 @@ static void backward_cell(Backend *b, int64_t l, int64_t t, int64_t block, int64
                           const float *sum, float *exchange, Tiling tiling, const MaskKey *recurrent)
 {
     int64_t H = b->config.shape.H, B = b->w.B, u = block * LANES, n = H - u < LANES ? H - u : LANES;
+    float factor[4 * LANES];
     for (int64_t r = 0; r < rows; r++) {
         int64_t at = t * B + row0 + r;
         float *gates = b->gates[l] + at * GATES * H + u;
@@ -804,7 +810,8 @@ static void backward_cell(Backend *b, int64_t l, int64_t t, int64_t block, int64
         Vec dh = lanes_load(b->dy + at * H + u, n), dc_later = {0};
         if (sum) {
             Vec through_h = vec_load(sum + r * LANES);
-            dh += recurrent ? through_h * mask_lanes(recurrent, at + B, H, u) : through_h;
+            if (recurrent && r % 4 == 0) mask_four_rows(recurrent, at + B, H, u, factor);
+            dh += recurrent ? through_h * vec_load(factor + r % 4 * LANES) : through_h;
             dc_later = vec_load(carry);
         }
         Vec dc = dh * o * (1.0f - tc * tc) + dc_later;
