@@ -19,8 +19,9 @@ typedef struct Error {
     char text[2048]; /* one sentence: what was found, where, what to do; no newline */
 } Error;
 
-/* Formats the sentence into e (which must not be NULL) and returns code, so that `return error_set(...)` reads well.
- * Control bytes in the result are replaced by '?': a file name or a word of a file may hold anything. */
+/* Formats the sentence into e (which must not be NULL) and returns code, so that `return error_set(...)`
+ * reads well. Control bytes in the result are replaced by '?': a file name or a word of a file may hold
+ * anything. */
 int error_set(Error *e, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 #endif
