@@ -7,7 +7,7 @@ A program is an executable or a Python file that prints TAP on its standard outp
 "ok 3 - name # SKIP reason"); cmocka does so by itself under the setting made here, and the reason of its skips is what the
 test printed just before. Those after --alone get the machine to themselves, the others run up to N at a time.
 Programs find in the environment PLSTM_BUILD, the folder of what was built, PLSTM, the program in it (unless the caller says another),
-and PLSTM_LONG=1 when the long lists are wanted.
+and PLSTM_LONG=1 when the long lists are wanted. Python packages in DIR/python can be imported.
 
 A program that crashes, runs longer than the limit, ends early, runs no case, or exits with a status that its cases do not explain
 is one more failure. The last line is "N passed, N failed, N skipped"; the exit status is 0 when nothing failed.
@@ -178,6 +178,9 @@ def main():
     build = os.path.abspath(arguments.build)
     environment = dict(os.environ, CMOCKA_MESSAGE_OUTPUT="TAP", PYTHONUNBUFFERED="1", PYTHONDONTWRITEBYTECODE="1", PLSTM_BUILD=build)
     environment["PLSTM"] = os.path.abspath(os.environ.get("PLSTM", os.path.join(build, "plstm")))
+    packages = os.path.join(build, "python")
+    if os.path.isdir(packages):
+        environment["PYTHONPATH"] = os.pathsep.join([packages] + [p for p in [os.environ.get("PYTHONPATH")] if p])
     if arguments.long:
         environment["PLSTM_LONG"] = "1"
     runner = Runner(arguments.limit or (3600.0 if arguments.long else 240.0), environment)

@@ -345,9 +345,6 @@ def job_load(job, answer):
 
 
 def official_safetensors():
-    """The safetensors package, installed or put into the build's own folder (.ci/run does); None where it is not."""
-    if "PLSTM_BUILD" in os.environ:
-        sys.path.append(os.path.join(os.environ["PLSTM_BUILD"], "python"))
     try:
         import safetensors.torch
     except ImportError:
