@@ -62,7 +62,8 @@ def read_tap(outcome):
                 if not name:
                     name, reason = reason, ""
                 outcome.skipped += 1
-                outcome.skips.append((name, reason or "; ".join(said[-3:]) or "no reason given"))
+                reason = re.sub(r"^skipped:\s*", "", reason or "; ".join(said[-3:]))
+                outcome.skips.append((name, reason or "no reason given"))
             elif verdict == "ok":
                 outcome.passed += 1
             else:
