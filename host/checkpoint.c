@@ -1,13 +1,13 @@
 #include "checkpoint.h"
 
 #include <assert.h>
-#include <ctype.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "number.h"
 
 #define FORMAT_VERSION "1"
 
@@ -121,14 +121,10 @@ static int bad_value(const char *path, const char *key, const char *value, const
 static int read_count(const StFile *f, const char *key, int64_t low, int64_t *out, const char *path, Error *e)
 {
     const char *value;
-    char *end;
     int code = read_text(f, key, &value, path, e);
     if (code) return code;
-    errno = 0;
-    long long v = strtoll(value, &end, 10);
-    if (!isdigit((unsigned char)value[0]) || *end || errno || v < low)
+    if (!number_int(value, (double)low, INFINITY, out))
         return bad_value(path, key, value, low ? "a whole number from 1" : "a whole number from 0", e);
-    *out = v;
     return EXIT_DONE;
 }
 
@@ -137,17 +133,13 @@ static int read_double(const StFile *f, const char *key, bool allow_inf, double 
                        Error *e)
 {
     const char *value;
-    char *end;
     int code = read_text(f, key, &value, path, e);
     if (code) return code;
     if (allow_inf && !strcmp(value, "inf")) {
         *out = INFINITY;
         return EXIT_DONE;
     }
-    double v = strtod(value, &end);
-    if (!isdigit((unsigned char)value[0]) || *end || strpbrk(value, "xX") || !isfinite(v))
-        return bad_value(path, key, value, "a finite number from 0", e);
-    *out = v;
+    if (!number_double(value, out)) return bad_value(path, key, value, "a finite number from 0", e);
     return EXIT_DONE;
 }
 

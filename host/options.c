@@ -2,11 +2,11 @@
 
 #include <argp.h>
 #include <assert.h>
-#include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "number.h"
 
 /* argp's keys: above the characters, so that none becomes a one-letter option. */
 enum { KEY_QUIET = 0x100, KEY_HELP, KEY_PRESET, KEY_OPTION = 0x200, KEY_SETTING = 0x300 };
@@ -108,37 +108,20 @@ static const char *takes_of(const CommandLine *line, int key)
 
 static bool option_set(const Option *o, const char *value)
 {
-    char *end = NULL;
-    errno = 0;
     switch (o->type) {
     case OPTION_TEXT: *(const char **)o->value = value; return value[0] != 0;
-    case OPTION_INT: {
-        long long v = strtoll(value, &end, 10);
-        *(int64_t *)o->value = v;
-        return value[0] >= '0' && value[0] <= '9' && !*end && !errno && (double)v >= o->low &&
-               (double)v <= o->high;
-    }
-    case OPTION_U64:
-        *(uint64_t *)o->value = strtoull(value, &end, 10);
-        return value[0] >= '0' && value[0] <= '9' && !*end && !errno;
+    case OPTION_INT: return number_int(value, o->low, o->high, o->value);
+    case OPTION_U64: return number_u64(value, o->value);
     case OPTION_DOUBLE: {
-        double v = strtod(value, &end);
+        double v;
+        if (!number_double(value, &v) || v < o->low || v > o->high) return false;
         *(double *)o->value = v;
-        return value[0] && strchr("0123456789.", value[0]) && !*end && isfinite(v) && !strpbrk(value, "xX") &&
-               v >= o->low && v <= o->high;
+        return true;
     }
     case OPTION_CHOICE: {
-        size_t n = strlen(value);
-        int64_t index = 0;
-        for (const char *c = o->choices; c; index++) {
-            size_t length = strcspn(c, "|");
-            if (length == n && !memcmp(c, value, n)) {
-                *(int64_t *)o->value = index;
-                return true;
-            }
-            c = c[length] ? c + length + 1 : NULL;
-        }
-        return false;
+        int64_t index = number_choice(o->choices, value);
+        if (index >= 0) *(int64_t *)o->value = index;
+        return index >= 0;
     }
     }
     return false;

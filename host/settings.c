@@ -1,10 +1,10 @@
 #include "settings.h"
 
-#include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "number.h"
 
 #define FIELD(f) offsetof(Settings, f)
 #define COUNT(n) "a whole number from " #n
@@ -43,7 +43,8 @@ static const SettingInfo list[] = {
     {"eval", TYPE_CHOICE, ROLE_ANEW, 0, 0, 0, "none|valid|test|all", "none, valid, test or all",
      "what is scored: valid after each epoch, valid and test at the end", FIELD(eval)},
     {"protocol", TYPE_CHOICE, ROLE_ANEW, 0, 0, 0, "zaremba|sequential", "zaremba or sequential",
-     "how splits are scored (SPEC 6)", FIELD(protocol)},
+     "how splits are scored: test as one stream, and valid in rows (the paper's way) or as test",
+     FIELD(protocol)},
     {"max-steps", TYPE_INT, ROLE_RUN, 0, 1e15, 0, 0, COUNT(0),
      "end when this many minibatches are done in all", FIELD(max_steps)},
     {"threads", TYPE_INT, ROLE_RUN, 1, 1024, 0, 0, COUNT(1) " to 1024", "threads of the cpu backend",
@@ -138,19 +139,6 @@ static void *field(const Settings *s, int i)
     return (char *)s + list[i].offset;
 }
 
-/* Position of value in "a|b|c", or -1. */
-static int64_t choice_index(const char *choices, const char *value)
-{
-    size_t n = strlen(value);
-    for (int64_t i = 0; choices; i++) {
-        const char *bar = strchr(choices, '|');
-        size_t len = bar ? (size_t)(bar - choices) : strlen(choices);
-        if (len == n && !memcmp(choices, value, n)) return i;
-        choices = bar ? bar + 1 : NULL;
-    }
-    return -1;
-}
-
 static void choice_name(const char *choices, int64_t index, char *out, size_t size)
 {
     for (; index > 0; index--) choices = strchr(choices, '|') + 1;
@@ -160,40 +148,24 @@ static void choice_name(const char *choices, int64_t index, char *out, size_t si
 int settings_set(Settings *s, int i, const char *value, Error *e)
 {
     const SettingInfo *info = &list[i];
-    char *end = NULL;
     bool ok = false;
-    errno = 0;
     switch (info->type) {
-    case TYPE_INT: {
-        long long v = strtoll(value, &end, 10);
-        ok = (value[0] >= '0' && value[0] <= '9') && !*end && !errno && (double)v >= info->low &&
-             (double)v <= info->high;
-        if (ok) *(int64_t *)field(s, i) = v;
-        break;
-    }
-    case TYPE_U64: {
-        unsigned long long v = strtoull(value, &end, 10);
-        ok = (value[0] >= '0' && value[0] <= '9') && !*end && !errno;
-        if (ok) *(uint64_t *)field(s, i) = v;
-        break;
-    }
+    case TYPE_INT: ok = number_int(value, info->low, info->high, field(s, i)); break;
+    case TYPE_U64: ok = number_u64(value, field(s, i)); break;
     case TYPE_DOUBLE: {
-        double v = strtod(value, &end);
-        /* strtod takes leading blanks, hexadecimal, "inf" and "nan": a number here starts with a digit or a
-         * point. */
-        ok = value[0] && strchr("0123456789.", value[0]) && !*end && isfinite(v) && !strpbrk(value, "xX") &&
-             (info->low_open ? v > info->low : v >= info->low) && v <= info->high;
+        double v;
+        ok = number_double(value, &v) && (info->low_open ? v > info->low : v >= info->low) && v <= info->high;
         if (ok) *(double *)field(s, i) = v;
         break;
     }
     case TYPE_CHOICE: {
-        int64_t v = choice_index(info->choices, value);
+        int64_t v = number_choice(info->choices, value);
         ok = v >= 0;
         if (ok) *(int64_t *)field(s, i) = v;
         break;
     }
     case TYPE_NAME:
-        ok = info->choices ? choice_index(info->choices, value) >= 0 : value[0] != 0;
+        ok = info->choices ? number_choice(info->choices, value) >= 0 : value[0] != 0;
         if (ok) *(const char **)field(s, i) = value;
         break;
     case TYPE_PATH:

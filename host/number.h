@@ -1,0 +1,17 @@
+/* number: numbers as this program reads them, from options and metadata alike: the whole text, decimal, no
+ * sign, no blanks, no hexadecimal, no "inf" or "nan". */
+#ifndef PLSTM_NUMBER_H
+#define PLSTM_NUMBER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Each sets *out and returns true, or leaves it and returns false. */
+bool number_int(const char *text, double low, double high, int64_t *out);
+bool number_u64(const char *text, uint64_t *out);
+bool number_double(const char *text, double *out); /* finite, from 0 */
+
+/* Position of text in "a|b|c", or -1. */
+int64_t number_choice(const char *choices, const char *text);
+
+#endif
