@@ -24,6 +24,7 @@ THIN = 100
 PAPER = {"small": (120.7, 114.5), "medium": (86.2, 82.7), "large": (82.2, 78.4)}  # arXiv 1409.2329v5, valid and test
 SITES = {"none": "no dropout", "nonrecurrent": "non-recurrent dropout", "all": "naive dropout (all connections)"}
 CLASSES = {"content": "content", "after_short": "after a short )", "after_long": "after a long )", "filler": "filler"}
+BRIEF = {"none": "no dropout", "nonrecurrent": "non-recurrent", "all": "naive"}
 COLOURS = {"none": "#7f7f7f", "nonrecurrent": "#1f77b4", "all": "#d62728"}
 # What RESULTS.md is to hold one day: (data under profiles/, what it is).
 EXPECTED = (
@@ -133,9 +134,9 @@ def share(value):
 # ---- figures ----
 
 PLOT_HEAD = """set encoding utf8
-set terminal svg size 760,420 font "sans-serif,13" background "white"
+set terminal svg size 720,440 font "sans-serif,13" background "white"
 set grid ytics lc rgb "#dddddd"
-set key outside right top Left reverse samplen 2 spacing 1.3
+set key below Left reverse samplen 2 spacing 1.3 maxcols 2
 """
 STAMP = "<!-- drawn by tools/results.py from {} -->"
 
@@ -156,6 +157,16 @@ def draw(script):
     if done.returncode or not svg.rstrip().endswith("</svg>"):
         raise Failure(f"gnuplot failed: {done.stderr.decode(errors='replace').strip()}")
     return svg.rstrip() + "\n" + stamp_of(script) + "\n"
+
+
+def cut(values):
+    """A logarithmic y axis around the data."""
+    ticks = ", ".join(str(m * 10**e) for e in range(4) for m in (1, 1.5, 2, 3, 4, 5, 7))
+    return f"set logscale y\nset ytics ({ticks})\nset yrange [{0.9 * min(values):.3g}:{1.1 * max(values):.3g}]\n"
+
+
+def ppls_of(runs):
+    return [epoch[key] for run in runs for epoch in run.epochs for key in ("train_ppl", "valid_ppl")]
 
 
 def block(name, rows):
@@ -184,10 +195,11 @@ def curves_figure(runs):
     for run in runs:
         sites = run.run["dropout_sites"]
         script += block(sites, [(e["epoch"], e["train_ppl"], e["valid_ppl"]) for e in run.epochs])
-        plots.append(f"${sites} using 1:3 with lines lw 2 lc rgb '{COLOURS[sites]}' title '{SITES[sites]}: valid'")
-        plots.append(f"${sites} using 1:2 with lines lw 2 dt (6,4) lc rgb '{COLOURS[sites]}' title 'train, as trained'")
+        dashes = "title 'dashes: train, as trained'" if run is runs[0] else "notitle"
+        plots.append(f"${sites} using 1:3 with lines lw 2 lc rgb '{COLOURS[sites]}' title '{BRIEF[sites]}: valid'")
+        plots.append(f"${sites} using 1:2 with lines lw 2 dt (6,4) lc rgb '{COLOURS[sites]}' {dashes}")
     plots.append(f"{runs[0].test['best_ppl']:.6g} with lines lw 1 lc rgb 'black' title 'best possible on test'")
-    script += "set logscale y\nset xlabel 'epoch'\nset ylabel 'perplexity'\nset ytics (2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100)\n"
+    script += "set xlabel 'epoch'\nset ylabel 'perplexity'\n" + cut(ppls_of(runs))
     return script + f"plot [1:{len(runs[0].epochs)}] " + ", \\\n     ".join(plots) + "\n"
 
 
@@ -196,8 +208,7 @@ def epochs_figure(run):
     plots = ["$run using 1:3 with linespoints lw 2 pt 7 ps 0.5 lc rgb '#1f77b4' title 'valid'",
              "$run using 1:2 with lines lw 2 dt (6,4) lc rgb '#1f77b4' title 'train, as trained'",
              f"{PAPER[run.run['preset']][0]} with lines lw 1 lc rgb 'black' title 'paper, valid at the end'"]
-    script += "set logscale y\nset xlabel 'epoch'\nset ylabel 'perplexity'\n"
-    script += "set ytics (30, 40, 50, 60, 70, 80, 100, 120, 150, 200, 300, 400)\n"
+    script += "set xlabel 'epoch'\nset ylabel 'perplexity'\n" + cut(ppls_of([run]))
     return script + f"plot [1:{len(run.epochs)}] " + ", \\\n     ".join(plots) + "\n"
 
 
