@@ -116,7 +116,7 @@ __global__ void __launch_bounds__(SUMS_COLUMNS *SUMS_SLICES)
     }
     slices[threadIdx.y * SUMS_COLUMNS + threadIdx.x] = sum;
     __syncthreads();
-    for (int half = SUMS_SLICES / 2; half > 0; half /= 2) {
+    for (unsigned half = SUMS_SLICES / 2; half > 0; half /= 2) {
         if (threadIdx.y < half)
             slices[threadIdx.y * SUMS_COLUMNS + threadIdx.x] +=
                 slices[(threadIdx.y + half) * SUMS_COLUMNS + threadIdx.x];

@@ -1,0 +1,837 @@
+/* The kernels of the training step, one by one, against plain loops in double (oracle.h): on whatever device
+ * the CUDA runtime that this is linked with offers, the emulated one or a GPU.
+ *
+ * Bound      as in test_backend_cpu.c: float32 kernels evaluate the formulas of the plain float loop with
+ * sums in another order, so they may err at most 2 times (gradients and what follows from them 3 times) as
+ * much as that loop does against double, plus 4 ulp of the largest value, for what the plain loop gets right
+ * by luck. Errors of one tensor are compared by their largest. Masks, ids, copies and whatever is one product
+ * are equal bit for bit. */
+#include <float.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define REAL   double
+#define SUFFIX f64
+#include "oracle.h"
+#undef REAL
+#undef SUFFIX
+#define REAL   float
+#define SUFFIX f32
+#include "oracle.h"
+
+#include "../kernels/layers.h"
+#include "../kernels/lstm.h"
+
+#define CHECK(call)                                                                                          \
+    do {                                                                                                     \
+        int error_ = (int)(call);                                                                            \
+        if (error_) fail_msg("%s: error %d, %s", #call, error_, cudaGetErrorString(cudaGetLastError()));     \
+    } while (0)
+
+/* ---- the device and its memory ---- */
+
+enum { GUARD = 4, PIECES = 256, WORKSPACE = 1 << 22 };
+static const uint32_t canary = 0x7fc5a5a5; /* a NaN: whoever reads past an end carries it into a result */
+
+typedef struct Piece {
+    char *start;
+    size_t bytes, before; /* of the payload; between start and payload */
+} Piece;
+
+static LstmContext context;
+static void *workspace;
+static Piece pieces[PIECES];
+static void *host_pieces[PIECES];
+static int piece_count, host_count;
+static char no_device[200]; /* why there is none */
+
+/* Host memory until the test ends. */
+static void *host_bytes(size_t n)
+{
+    assert_true(host_count < PIECES);
+    return host_pieces[host_count++] = calloc(n ? n : 1, 1);
+}
+static float *host_floats(int64_t n)
+{
+    return host_bytes((size_t)n * sizeof(float));
+}
+
+static double *widened(const float *x, int64_t n)
+{
+    double *y = host_bytes((size_t)n * sizeof *y);
+    for (int64_t i = 0; i < n; i++) y[i] = x[i];
+    return y;
+}
+
+static float *copied(const float *x, int64_t n)
+{
+    return memcpy(host_floats(n), x, (size_t)n * sizeof *x);
+}
+
+/* Device memory until the test ends, `shift` words past a 16-byte boundary, with guards around it; `from`
+ * NULL: every word is a NaN. */
+static void *device_bytes(const void *from, size_t bytes, int shift)
+{
+    assert_true(piece_count < PIECES);
+    size_t words = (bytes + 3) / 4 + 2 * GUARD + (size_t)shift;
+    uint32_t *fill = malloc(4 * words);
+    Piece *p = &pieces[piece_count];
+    for (size_t i = 0; i < words; i++) fill[i] = canary;
+    p->bytes = bytes, p->before = 4 * (size_t)(GUARD + shift);
+    if (from) memcpy((char *)fill + p->before, from, bytes);
+    CHECK(cudaMalloc((void **)&p->start, 4 * words));
+    piece_count++;
+    CHECK(cudaMemcpy(p->start, fill, 4 * words, cudaMemcpyHostToDevice));
+    free(fill);
+    return p->start + p->before;
+}
+static float *device_floats(const float *from, int64_t n)
+{
+    return device_bytes(from, (size_t)n * sizeof(float), 0);
+}
+static int32_t *device_ints(const int32_t *from, int64_t n)
+{
+    return device_bytes(from, (size_t)n * sizeof(int32_t), 0);
+}
+
+static void fetch(void *to, const void *from, size_t bytes)
+{
+    CHECK(cudaStreamSynchronize(context.stream));
+    CHECK(cudaMemcpy(to, from, bytes, cudaMemcpyDeviceToHost));
+}
+static float *fetched(const float *from, int64_t n)
+{
+    float *to = host_floats(n);
+    fetch(to, from, (size_t)n * sizeof *to);
+    return to;
+}
+
+/* Frees all pieces; nobody may have written around them. */
+static void release(void)
+{
+    for (int i = 0; i < piece_count; i++) {
+        size_t words = (pieces[i].bytes + 3) / 4 + pieces[i].before / 4 + GUARD,
+               from = (pieces[i].before + pieces[i].bytes + 3) / 4;
+        uint32_t *all = malloc(4 * words);
+        fetch(all, pieces[i].start, 4 * words);
+        CHECK(cudaFree(pieces[i].start));
+        for (size_t k = 0; k < words; k++)
+            if ((k < pieces[i].before / 4 || k >= from) && all[k] != canary)
+                fail_msg("a write %zu words into piece %d's guards", k, i);
+        free(all);
+    }
+    for (int i = 0; i < host_count; i++) free(host_pieces[i]);
+    piece_count = host_count = 0;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    int count = 0;
+    cudaError_t error = cudaGetDeviceCount(&count);
+    if (error || !count) {
+        snprintf(no_device, sizeof no_device, "no CUDA device: %s",
+                 error ? cudaGetErrorString(error) : "the driver lists none");
+        return 0;
+    }
+    error = cudaStreamCreateWithFlags(&context.stream, cudaStreamNonBlocking);
+    if (!error) error = cudaMalloc(&workspace, WORKSPACE);
+    if (!error) error = layers_prepare();
+    for (int v = 0; lstm_variants[v] && !error; v++) error = lstm_variants[v]->prepare();
+    if (error || cublasCreate(&context.blas) || cublasSetStream(context.blas, context.stream) ||
+        cublasSetWorkspace(context.blas, workspace, WORKSPACE)) {
+        print_error("the device could not be set up: %s\n", cudaGetErrorString(error));
+        return 1;
+    }
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    if (*no_device) return 0;
+    cublasDestroy(context.blas);
+    cudaStreamDestroy(context.stream);
+    return cudaFree(workspace) ? 1 : 0;
+}
+
+static void need_device(void)
+{
+    if (!*no_device) return;
+    if (getenv("REQUIRE_GPU")) fail_msg("%s", no_device);
+    print_message("skipped: %s\n", no_device);
+    skip();
+}
+
+/* ---- values and comparisons ---- */
+
+/* n values in [-scale, scale], a pure function of `seed`. */
+static float *drawn(uint32_t seed, int64_t n, double scale)
+{
+    float *x = host_floats(n), four[4];
+    for (int64_t i = 0; i < n; i++) {
+        if (i % 4 == 0) init_quad(77, seed, (uint64_t)i / 4, scale, four);
+        x[i] = four[i % 4];
+    }
+    return x;
+}
+
+static int32_t *drawn_ids(uint32_t seed, int64_t n, int64_t V)
+{
+    int32_t *x = host_bytes((size_t)n * sizeof *x);
+    for (int64_t i = 0; i < n; i++)
+        x[i] = (int32_t)(philox_block(78, seed, (uint64_t)i).word[0] % (uint64_t)V);
+    return x;
+}
+
+static double ulp(double x)
+{
+    return ldexp(1, ilogb(x > 0 ? x : FLT_MIN) - 23);
+}
+
+/* Ours may err at most `times` as much as the plain loop, plus 4 ulp; a NaN on our side alone fails. */
+static void compare(const char *what, const float *ours, const float *plain, const double *exact, int64_t n,
+                    double times)
+{
+    double error = 0, measure = 0, largest = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double a = fabs((double)ours[i] - exact[i]), b = fabs((double)plain[i] - exact[i]);
+        if (!(a <= error)) error = a;
+        measure = fmax(measure, b);
+        largest = fmax(largest, fabs(exact[i]));
+        if (isnan(a)) break;
+    }
+    double bound = times * measure + 4 * ulp(largest);
+    if (!(error <= bound))
+        fail_msg("%s errs %.3g, the plain loop %.3g, the bound is %.3g", what, error, measure, bound);
+}
+
+static const uint64_t some_seed = 0x123456789abcdefu;
+
+/* The device's StepState at `step`. */
+static StepState *device_state(int64_t step, double lr, double clip)
+{
+    StepState s = {.step = step, .slot = 1, .lr = lr, .clip = clip};
+    return device_bytes(&s, sizeof s, 0);
+}
+
+static MaskSite mask_site(const StepState *state, int sites, int site, double keep, int on)
+{
+    MaskSite m = {state, some_seed, mask_bound(keep), (float)(1.0 / keep), sites, site, on};
+    if (!on) m.state = NULL;
+    return m;
+}
+
+static OracleMask oracle_mask(int64_t step, int sites, int site, double keep, int on)
+{
+    OracleMask m = {mask_key(some_seed, step, sites, site, keep), keep, on};
+    return m;
+}
+
+enum { STEP = 7 };
+static const int64_t late_step = 77777777777; /* needs more than 32 bits, with a site too */
+
+/* ---- step.cu ---- */
+
+static void step_moves_on(void **state)
+{
+    static const int64_t shapes[][3] = {
+        {1, 1, 5}, {5, 3, 100}, {35, 20, 9295}, {1, 7, 100}, {20, 1, 90}}; /* T, B, n */
+    (void)state;
+    need_device();
+    for (size_t k = 0; k < sizeof shapes / sizeof shapes[0]; k++) {
+        int64_t T = shapes[k][0], B = shapes[k][1], n = shapes[k][2];
+        StepState s = {.next_step = late_step, .next_window = 1, .slot = 1, .lr = 0.5, .clip = 5};
+        StepState *device = device_bytes(&s, sizeof s, 0);
+        int32_t *ids = drawn_ids(1, n, 10000), *x = host_bytes((size_t)(T * B) * 4),
+                *y = host_bytes((size_t)(T * B) * 4);
+        int32_t *ids_device = device_ints(ids, n), *x_device = device_ints(NULL, T * B),
+                *y_device = device_ints(NULL, T * B);
+        for (int64_t window = 1; window < 4 && (window + 1) * T < n / B; window++) {
+            CHECK(step_begin(context.stream, device, 3, ids_device, n, T, B, x_device, y_device));
+            fetch(&s, device, sizeof s);
+            assert_true(s.step == late_step + window - 1 && s.next_step == s.step + 1);
+            assert_true(s.window == window && s.next_window == window + 1);
+            assert_true(s.slot == (1 + window) % 3 && s.lr == 0.5 && s.clip == 5);
+            fetch(x, x_device, (size_t)(T * B) * 4), fetch(y, y_device, (size_t)(T * B) * 4);
+            for (int64_t t = 0; t < T; t++)
+                for (int64_t b = 0; b < B; b++) {
+                    int64_t at = (2 * b * n + B) / (2 * B) + window * T + t;
+                    assert_int_equal(x[t * B + b], ids[at]);
+                    assert_int_equal(y[t * B + b], ids[at + 1]);
+                }
+        }
+        release();
+    }
+}
+
+/* ---- embedding.cu ---- */
+
+static const int64_t widths[] = {1, 2, 3, 7, 23, 64, 130, 516, 650};
+enum { WIDTHS = sizeof widths / sizeof widths[0] };
+static const double keeps[] = {0.35, 0.5, 1};
+
+static void embedding_gathers_and_masks(void **state)
+{
+    (void)state;
+    need_device();
+    for (int w = 0; w < WIDTHS; w++)
+        for (int k = 0; k < 4; k++) {
+            enum { N = 9, V = 5 };
+            int64_t H = widths[w], step = k == 1 ? late_step : STEP;
+            double keep = k < 3 ? keeps[k] : 0.5;
+            const StepState *device = device_state(step, 1, 1);
+            OracleMask m = oracle_mask(step, 5, 3, keep, k < 3);
+            float *encoder = drawn(2, V * H, 1), *x_device = device_floats(NULL, N * H);
+            int32_t *ids = drawn_ids(3, N, V);
+            CHECK(embedding_forward(context.stream, N, H, device_ints(ids, N), device_floats(encoder, V * H),
+                                    mask_site(device, 5, 3, keep, k < 3), x_device));
+            float *x = fetched(x_device, N * H);
+            for (int64_t i = 0; i < N * H; i++)
+                assert_true(x[i] == encoder[ids[i / H] * H + i % H] * factor_f32(&m, i / H, H, i % H));
+            release();
+        }
+}
+
+/* SPEC 2's known answer. */
+static void masks_are_those_of_the_specification(void **state)
+{
+    static const char kept[] = "001110001011010101";
+    (void)state;
+    need_device();
+    float ones[18], *x_device = device_floats(NULL, 18);
+    int32_t ids[2] = {0, 1};
+    for (int i = 0; i < 18; i++) ones[i] = 1;
+    MaskSite site = {device_state(5, 1, 1), 4886718345u, 1503238553u, (float)(1 / 0.35), 3, 1, 1};
+    CHECK(embedding_forward(context.stream, 2, 9, device_ints(ids, 2), device_floats(ones, 18), site,
+                            x_device));
+    float *x = fetched(x_device, 18);
+    for (int i = 0; i < 18; i++) assert_true(x[i] == (kept[i] == '1' ? (float)(1 / 0.35) : 0));
+    release();
+}
+
+static void embedding_gradient(int64_t N, int64_t H, int64_t V, double keep, int on)
+{
+    const StepState *device = device_state(STEP, 1, 1);
+    OracleMask m = oracle_mask(STEP, 3, 0, keep, on);
+    int32_t *ids = drawn_ids(4, N, V), *first_device = device_ints(NULL, N),
+            *first = host_bytes((size_t)N * 4), *want = host_bytes((size_t)N * 4);
+    float *dx = drawn(5, N * H, 1), *plain = host_floats(N * H), *rows_device = device_floats(NULL, N * H);
+    double *exact = host_bytes((size_t)(N * H) * sizeof *exact);
+    embedding_f64(N, H, ids, widened(dx, N * H), &m, exact, want);
+    embedding_f32(N, H, ids, dx, &m, plain, want);
+    CHECK(embedding_backward(context.stream, N, H, device_ints(ids, N), device_floats(dx, N * H),
+                             mask_site(device, 3, 0, keep, on), rows_device, first_device));
+    float *rows = fetched(rows_device, N * H);
+    fetch(first, first_device, (size_t)N * 4);
+    assert_memory_equal(first, want, (size_t)N * 4);
+    for (int64_t n = 0; n < N; n++) {
+        if (first[n]) continue;
+        for (int64_t u = 0; u < H; u++) { /* rows of the others are not written */
+            uint32_t word;
+            memcpy(&word, &rows[n * H + u], 4);
+            assert_int_equal(word, canary);
+            rows[n * H + u] = 0;
+        }
+    }
+    compare("the embedding's gradient", rows, plain, exact, N * H, 3);
+    release();
+}
+
+static void embedding_sums_repeated_words(void **state)
+{
+    (void)state;
+    need_device();
+    for (int w = 0; w < WIDTHS; w++)
+        for (int k = 0; k < 3; k++) {
+            embedding_gradient(1, widths[w], 10, keeps[k], 1);
+            embedding_gradient(15, widths[w], 6, keeps[k], 1);
+        }
+    embedding_gradient(40, 23, 1, 0.5, 1); /* all ids equal */
+    embedding_gradient(40, 23, 1000000, 0.5, 0);
+    embedding_gradient(2100, 3, 40, 0.5, 1); /* more positions than a block looks through at a time */
+    embedding_gradient(1500, 1, 1, 1, 0);
+}
+
+/* ---- softmax_xent.cu ---- */
+
+static void softmax_case(int64_t N, int64_t V, int shift, int train)
+{
+    float *logits = drawn(6, N * V, 8), *bias = drawn(7, V, 1), B = 3, nats[8], plain_nats[8];
+    double exact_nats[8], *exact = widened(logits, N * V), *wide_bias = widened(bias, V);
+    int32_t *targets = drawn_ids(8, N, V);
+    targets[0] = (int32_t)V - 1;
+    float *device = device_bytes(logits, (size_t)(N * V) * sizeof(float), shift),
+          *nats_device = device_floats(NULL, N);
+    CHECK(softmax_xent(context.stream, N, V, device_bytes(bias, (size_t)V * sizeof(float), (shift + V) % 3),
+                       device_ints(targets, N), train, 1 / B, device, nats_device));
+    softmax_f64(N, V, wide_bias, targets, train, B, exact, exact_nats);
+    softmax_f32(N, V, bias, targets, train, B, logits, plain_nats);
+    fetch(nats, nats_device, (size_t)N * sizeof *nats);
+    compare("nats", nats, plain_nats, exact_nats, N, 2);
+    compare(train ? "dlogits" : "logits", fetched(device, N * V), logits, exact, N * V, train ? 3 : 2);
+    release();
+}
+
+static void softmax_at_every_width_and_alignment(void **state)
+{
+    static const int64_t sizes[] = {1, 2, 3, 7, 31, 1037};
+    (void)state;
+    need_device();
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
+        for (int shift = 0; shift < 4; shift++)
+            for (int train = 0; train < 2; train++)
+                softmax_case(sizes[i] == 1037 ? 2 : 5, sizes[i], shift, train);
+    softmax_case(1, 10000, 0, 1);
+    for (int shift = 0; shift < 2; shift++) {
+        softmax_case(1, 13001, shift, 1); /* over 48 KB: wider blocks */
+        softmax_case(2, 61001, shift, 1); /* over what any block may have: several passes */
+    }
+    softmax_case(1, 61001, 3, 0);
+}
+
+/* One row of V logits, all `fill` but one; nats of target 0. */
+static float nats_of(int64_t V, float fill, int64_t at, float value, float **gradient)
+{
+    float *logits = host_floats(V), nats;
+    int32_t target = 0;
+    for (int64_t v = 0; v < V; v++) logits[v] = v == at ? value : fill;
+    float *device = device_floats(logits, V), *nats_device = device_floats(NULL, 1);
+    CHECK(softmax_xent(context.stream, 1, V, device_floats(host_floats(V), V), device_ints(&target, 1), 1,
+                       0.5f, device, nats_device));
+    fetch(&nats, nats_device, sizeof nats);
+    *gradient = fetched(device, V);
+    return nats;
+}
+
+static void softmax_takes_any_logits(void **state)
+{
+    static const int64_t sizes[] = {1037, 61001};
+    (void)state;
+    need_device();
+    for (int i = 0; i < 2; i++) {
+        int64_t V = sizes[i];
+        float *d;
+        assert_true(nats_of(V, -1e4f, 0, 1e4f, &d) == 0 && d[0] == 0 && d[V - 1] == 0);
+        assert_true(nats_of(V, -1e4f, V - 1, 1e4f, &d) == 2e4f && d[0] == -0.5f && d[V - 1] == 0.5f);
+        assert_true(nats_of(V, -INFINITY, 0, 3, &d) == 0 && d[0] == 0 && d[1] == 0);
+        assert_true(nats_of(V, -INFINITY, 5, 3, &d) == INFINITY && d[0] == -0.5f && d[5] == 0.5f);
+        assert_true(fabsf(nats_of(V, 1e4f, 3, -INFINITY, &d) - logf((float)V - 1)) < 1e-5f && d[3] == 0);
+        for (int64_t at = 0; at < V; at += V / 3)
+            assert_true(isnan(nats_of(V, 3, at, NAN, &d)) && isnan(d[1]));
+        assert_true(isnan(nats_of(V, -INFINITY, 0, -INFINITY, &d)));
+        release();
+    }
+}
+
+static void columns_are_summed(void **state)
+{
+    static const int64_t shapes[][2] = {{1, 1}, {3, 15}, {31, 16}, {33, 17}, {700, 92}, {2, 260}};
+    (void)state;
+    need_device();
+    for (size_t k = 0; k < sizeof shapes / sizeof shapes[0]; k++)
+        for (int two = 0; two < 2; two++) {
+            int64_t rows = shapes[k][0], cols = shapes[k][1];
+            float *m = drawn(9, rows * cols, 1), *plain = host_floats(cols), *out = device_floats(NULL, cols),
+                  *also = device_floats(NULL, cols);
+            double *exact = host_bytes((size_t)cols * sizeof *exact);
+            columns_f64(rows, cols, widened(m, rows * cols), exact);
+            columns_f32(rows, cols, m, plain);
+            CHECK(column_sums(context.stream, rows, cols, device_floats(m, rows * cols), out,
+                              two ? also : NULL));
+            float *sums = fetched(out, cols);
+            compare("a column's sum", sums, plain, exact, cols, 3);
+            if (two) assert_memory_equal(fetched(also, cols), sums, (size_t)cols * sizeof *sums);
+            release();
+        }
+}
+
+/* ---- sgd.cu ---- */
+
+typedef struct SgdCase {
+    int64_t dense, N, H, V;
+    double clip;
+    uint32_t fault;
+    int shift; /* of the weights against 16 bytes */
+} SgdCase;
+
+typedef struct SgdOut {
+    float *weights, *encoder;
+    StepResult results[3];
+} SgdOut;
+
+static SgdArgs sgd_run(const SgdCase *k, SgdOut *out, float **weights, float **grads, float **encoder,
+                       float **rows, int32_t **ids, int32_t **first, float **nats)
+{
+    FaultRecord fault = {.set = k->fault};
+    *weights = drawn(10, k->dense, 1), *grads = drawn(11, k->dense, 0.1);
+    *encoder = drawn(12, k->V * k->H, 1), *rows = drawn(13, k->N * k->H, 0.1);
+    *ids = drawn_ids(14, k->N, k->V), *nats = drawn(15, k->N, 9);
+    *first = host_bytes((size_t)k->N * 4);
+    for (int64_t n = 0; n < k->N; n++) {
+        (*first)[n] = 1;
+        for (int64_t m = 0; m < n; m++)
+            if ((*ids)[m] == (*ids)[n]) (*first)[n] = 0;
+    }
+    SgdArgs a = {.state = device_state(late_step, 0.7, k->clip),
+                 .fault = device_bytes(&fault, sizeof fault, 0),
+                 .weights = device_bytes(*weights, (size_t)k->dense * sizeof(float), k->shift),
+                 .grads = device_floats(*grads, k->dense),
+                 .dense = k->dense,
+                 .encoder = device_floats(*encoder, k->V * k->H),
+                 .rows = device_floats(*rows, k->N * k->H),
+                 .ids = device_ints(*ids, k->N),
+                 .first = device_ints(*first, k->N),
+                 .N = k->N,
+                 .H = k->H,
+                 .nats = device_floats(*nats, k->N),
+                 .partial = device_bytes(NULL, (size_t)sgd_partials(k->dense, k->N) * sizeof(double), 0),
+                 .results = device_bytes(NULL, sizeof out->results, 0)};
+    CHECK(sgd_norm(context.stream, &a));
+    CHECK(sgd_update(context.stream, &a));
+    out->weights = fetched(a.weights, k->dense), out->encoder = fetched(a.encoder, k->V * k->H);
+    fetch(out->results, a.results, sizeof out->results);
+    return a;
+}
+
+static void sgd_follows_reference(void **state)
+{
+    static const SgdCase cases[] = {
+        {1, 1, 1, 1, 5, 0, 0},
+        {5, 3, 7, 2, 5, 0, 1},
+        {4096, 15, 23, 6, 0.5, 0, 0},
+        {4097, 15, 23, 1000, 50, 0, 3},
+        {40001, 300, 64, 50, 5, 0, 2}, /* more positions than blocks for them */
+        {30000, 300, 3, 50, 1e9, 0, 0},
+        {1003, 40, 130, 1, 0.01, 0, 0},
+        {4096 * 1024 + 4099, 1, 1, 1, 5, 0, 0}, /* more elements than the most blocks at their least */
+    };
+    (void)state;
+    need_device();
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const SgdCase *k = &cases[i];
+        SgdOut out;
+        float *w, *g, *e, *r, *nats;
+        int32_t *ids, *first;
+        sgd_run(k, &out, &w, &g, &e, &r, &ids, &first, &nats);
+        double *exact_w = widened(w, k->dense), *exact_e = widened(e, k->V * k->H);
+        double norm = sgd_f64(k->dense, exact_w, widened(g, k->dense), k->N, k->H, ids, first, exact_e,
+                              widened(r, k->N * k->H), 0.7, k->clip);
+        sgd_f32(k->dense, w, g, k->N, k->H, ids, first, e, r, 0.7, k->clip);
+        compare("a weight", out.weights, w, exact_w, k->dense, 3);
+        compare("a row of the encoder", out.encoder, e, exact_e, k->V * k->H, 3);
+        double sum = 0;
+        for (int64_t n = 0; n < k->N; n++) sum += nats[n];
+        const StepResult *result = &out.results[1];
+        assert_true(result->step == late_step && result->fault == 0);
+        assert_true(fabs(result->grad_norm - norm) <=
+                    1e-12 * norm); /* sums of at most 2^23 squares in double */
+        assert_true(fabs(result->nats - sum) <= 1e-12 * 9 * (double)k->N);
+        uint32_t word;
+        memcpy(&word, &out.results[0], 4), assert_int_equal(word, canary); /* other slots stay */
+        memcpy(&word, &out.results[2], 4), assert_int_equal(word, canary);
+        release();
+    }
+}
+
+static void fault_leaves_the_weights(void **state)
+{
+    (void)state;
+    need_device();
+    SgdCase k = {40001, 30, 23, 12, 0.5, 3, 0};
+    SgdOut out;
+    float *w, *g, *e, *r, *nats;
+    int32_t *ids, *first;
+    sgd_run(&k, &out, &w, &g, &e, &r, &ids, &first, &nats);
+    assert_memory_equal(out.weights, w, (size_t)k.dense * sizeof *w);
+    assert_memory_equal(out.encoder, e, (size_t)(k.V * k.H) * sizeof *e);
+    assert_true(out.results[1].fault == 3 && out.results[1].step == late_step &&
+                out.results[1].grad_norm > 0);
+    release();
+}
+
+/* ---- the recurrence ---- */
+
+enum { NO_SITES, OUTPUT_SITE, ALL_SITES };
+
+typedef struct Recurrence {
+    int64_t T, B, H;
+    double keep;
+    int sites;
+} Recurrence;
+
+static const Recurrence recurrences[] = {
+    {1, 1, 1, 1, NO_SITES},         {1, 1, 1, 0.5, ALL_SITES},   {1, 3, 7, 0.35, ALL_SITES},
+    {6, 1, 7, 0.5, OUTPUT_SITE},    {9, 3, 23, 0.5, ALL_SITES},  {9, 3, 23, 1, NO_SITES},
+    {20, 2, 23, 0.35, OUTPUT_SITE}, {5, 1, 64, 1, ALL_SITES},    {12, 5, 64, 0.5, ALL_SITES},
+    {12, 5, 64, 0.35, OUTPUT_SITE}, {3, 20, 64, 0.5, ALL_SITES}, {2, 2, 130, 0.5, ALL_SITES},
+    {35, 2, 1, 0.35, ALL_SITES},
+};
+enum { RECURRENCES = sizeof recurrences / sizeof recurrences[0] };
+
+/* What goes in, on the host and on the device; what came out is read from the device. */
+typedef struct Tensors {
+    float *w_hh, *b_ih, *b_hh, *x_proj, *h0, *c0, *dy;
+    LstmForward forward;
+    LstmBackward backward;
+} Tensors;
+
+static Tensors recurrence_tensors(const Recurrence *k)
+{
+    int64_t T = k->T, B = k->B, H = k->H, n = T * B * H;
+    Tensors x = {.w_hh = drawn(20, 4 * H * H, 1.5 / sqrt((double)H)),
+                 .b_ih = drawn(21, 4 * H, 0.5),
+                 .b_hh = drawn(22, 4 * H, 0.5),
+                 .x_proj = drawn(23, 4 * n, 2),
+                 .h0 = drawn(24, B * H, 1),
+                 .c0 = drawn(25, B * H, 2),
+                 .dy = drawn(26, n, 1)};
+    const StepState *state = device_state(STEP, 1, 1);
+    float *carried = host_floats(n + B * H);
+    for (int64_t i = 0; i < n + B * H; i++) carried[i] = i < B * H ? x.h0[i] : NAN;
+    LstmForward f = {.shape = {T, B, H},
+                     .w_hh = device_floats(x.w_hh, 4 * H * H),
+                     .b_ih = device_floats(x.b_ih, 4 * H),
+                     .b_hh = device_floats(x.b_hh, 4 * H),
+                     .gates = device_floats(x.x_proj, 4 * n),
+                     .h = device_floats(carried, n + B * H),
+                     .y = k->sites >= OUTPUT_SITE ? device_floats(NULL, n) : NULL,
+                     .h_masked = k->sites == ALL_SITES ? device_floats(NULL, n) : NULL,
+                     .output = mask_site(state, 5, 1, k->keep, k->sites >= OUTPUT_SITE),
+                     .recurrent = mask_site(state, 5, 3, k->keep, k->sites == ALL_SITES)};
+    for (int64_t i = 0; i < B * H; i++) carried[i] = x.c0[i];
+    f.c = device_floats(carried, n + B * H);
+    LstmBackward b = {.shape = f.shape,
+                      .w_hh = f.w_hh,
+                      .h = f.h,
+                      .c = f.c,
+                      .dy = device_floats(x.dy, n),
+                      .gates = f.gates,
+                      .dh = device_floats(NULL, B * H),
+                      .dc = device_floats(NULL, B * H),
+                      .output = f.output,
+                      .recurrent = f.recurrent};
+    x.forward = f, x.backward = b;
+    return x;
+}
+
+/* The oracle's results, in both precisions. */
+typedef struct Wanted {
+    double *gates, *h, *c, *y, *h_masked, *dgates;
+    float *plain_gates, *plain_h, *plain_c, *plain_y, *plain_h_masked, *plain_dgates;
+    OracleMask output, recurrent;
+} Wanted;
+
+static Wanted recurrence_wanted(const Recurrence *k, const Tensors *x)
+{
+    int64_t T = k->T, B = k->B, H = k->H, n = T * B * H;
+    Wanted w = {.output = oracle_mask(STEP, 5, 1, k->keep, k->sites >= OUTPUT_SITE),
+                .recurrent = oracle_mask(STEP, 5, 3, k->keep, k->sites == ALL_SITES)};
+    float *none = host_floats(n + B * H);
+    w.gates = widened(x->x_proj, 4 * n), w.h = widened(none, n + B * H), w.c = widened(none, n + B * H);
+    w.y = widened(none, n), w.h_masked = widened(none, n);
+    w.plain_gates = copied(x->x_proj, 4 * n), w.plain_h = host_floats(n + B * H),
+    w.plain_c = host_floats(n + B * H);
+    w.plain_y = host_floats(n), w.plain_h_masked = host_floats(n), w.plain_dgates = host_floats(4 * n);
+    for (int64_t i = 0; i < B * H; i++) {
+        w.h[i] = w.plain_h[i] = x->h0[i];
+        w.c[i] = w.plain_c[i] = x->c0[i];
+    }
+    double *w_hh = widened(x->w_hh, 4 * H * H), *dy = widened(x->dy, n), *scratch = widened(none, B * H);
+    forward_f64(T, B, H, w_hh, widened(x->b_ih, 4 * H), widened(x->b_hh, 4 * H), w.gates, w.h, w.c, w.y,
+                w.h_masked, &w.output, &w.recurrent);
+    forward_f32(T, B, H, x->w_hh, x->b_ih, x->b_hh, w.plain_gates, w.plain_h, w.plain_c, w.plain_y,
+                w.plain_h_masked, &w.output, &w.recurrent);
+    w.dgates = host_bytes((size_t)(4 * n) * sizeof(double));
+    memcpy(w.dgates, w.gates, (size_t)(4 * n) * sizeof(double));
+    memcpy(w.plain_dgates, w.plain_gates, (size_t)(4 * n) * sizeof(float));
+    backward_f64(T, B, H, w_hh, w.c, dy, w.dgates, scratch, &w.output, &w.recurrent);
+    backward_f32(T, B, H, x->w_hh, w.plain_c, x->dy, w.plain_dgates, none, &w.output, &w.recurrent);
+    return w;
+}
+
+static void recurrence_follows_reference(void **state)
+{
+    (void)state;
+    need_device();
+    for (int v = 0; lstm_variants[v]; v++)
+        for (int i = 0; i < RECURRENCES; i++) {
+            const Recurrence *k = &recurrences[i];
+            int64_t T = k->T, B = k->B, H = k->H, n = T * B * H;
+            Tensors x = recurrence_tensors(k);
+            Wanted want = recurrence_wanted(k, &x);
+            CHECK(lstm_variants[v]->forward(&context, &x.forward));
+            float *h = fetched(x.forward.h, n + B * H);
+            compare("h", h, want.plain_h, want.h, n + B * H, 2);
+            compare("c", fetched(x.forward.c, n + B * H), want.plain_c, want.c, n + B * H, 2);
+            compare("gates", fetched(x.forward.gates, 4 * n), want.plain_gates, want.gates, 4 * n, 2);
+            float *y = x.forward.y ? fetched(x.forward.y, n) : NULL,
+                  *h_masked = x.forward.h_masked ? fetched(x.forward.h_masked, n) : NULL;
+            for (int64_t j = 0; j < n; j++) { /* masks: the bits, not a tolerance */
+                if (y) assert_true(y[j] == h[B * H + j] * factor_f32(&want.output, j / H, H, j % H));
+                if (h_masked) assert_true(h_masked[j] == h[j] * factor_f32(&want.recurrent, j / H, H, j % H));
+            }
+            CHECK(lstm_variants[v]->backward(&context, &x.backward));
+            compare("dgates", fetched(x.backward.gates, 4 * n), want.plain_dgates, want.dgates, 4 * n, 3);
+            release();
+        }
+}
+
+/* Both passes captured, then replayed on the same inputs: the same bits as eager, and as many nodes as the
+ * record says. */
+static void recurrence_replays_from_a_graph(void **state)
+{
+    (void)state;
+    need_device();
+    for (int v = 0; lstm_variants[v]; v++) {
+        const Recurrence k = {6, 3, 23, 0.5, ALL_SITES};
+        int64_t n = k.T * k.B * k.H;
+        Tensors x = recurrence_tensors(&k);
+        cudaGraph_t graph;
+        cudaGraphExec_t exec;
+        size_t nodes = 0, promised;
+        CHECK(lstm_variants[v]->forward(&context, &x.forward));
+        CHECK(lstm_variants[v]->backward(&context, &x.backward));
+        float *eager = fetched(x.forward.gates, 4 * n);
+        CHECK(cudaMemcpy(x.forward.gates, x.x_proj, (size_t)(4 * n) * sizeof(float), cudaMemcpyHostToDevice));
+        CHECK(cudaStreamBeginCapture(context.stream, cudaStreamCaptureModeThreadLocal));
+        CHECK(lstm_variants[v]->forward(&context, &x.forward));
+        CHECK(lstm_variants[v]->backward(&context, &x.backward));
+        CHECK(cudaStreamEndCapture(context.stream, &graph));
+        CHECK(cudaGraphGetNodes(graph, NULL, &nodes));
+        promised = (size_t)(lstm_variants[v]->launches(&x.forward.shape, 0) +
+                            lstm_variants[v]->launches(&x.forward.shape, 1));
+        assert_true(nodes >= promised); /* cuBLAS may take two kernels for a product */
+        CHECK(cudaGraphInstantiateWithFlags(&exec, graph, 0));
+        CHECK(cudaGraphLaunch(exec, context.stream));
+        assert_memory_equal(fetched(x.forward.gates, 4 * n), eager, (size_t)(4 * n) * sizeof(float));
+        CHECK(cudaGraphExecDestroy(exec));
+        CHECK(cudaGraphDestroy(graph));
+        release();
+    }
+}
+
+/* ---- the same bits ---- */
+
+static uint64_t hash(uint64_t h, const void *p, size_t bytes) /* FNV-1a */
+{
+    for (size_t i = 0; i < bytes; i++) h = (h ^ ((const unsigned char *)p)[i]) * 0x100000001b3u;
+    return h;
+}
+
+/* Every kernel once on small shapes: a number that all their bits went into. */
+static uint64_t digest(void)
+{
+    enum { N = 12, H = 23, V = 1037 };
+    uint64_t d = 0xcbf29ce484222325u;
+    StepState s = {.next_step = STEP, .lr = 1, .clip = 1};
+    StepState *device = device_bytes(&s, sizeof s, 0);
+    int32_t *stream = device_ints(drawn_ids(30, 60, 5), 60), *x = device_ints(NULL, N),
+            *y = device_ints(NULL, N), *first = device_ints(NULL, N), ids[2 * N];
+    CHECK(step_begin(context.stream, device, 3, stream, 60, 4, 3, x, y));
+    fetch(ids, x, sizeof ids / 2), fetch(ids + N, y, sizeof ids / 2);
+    d = hash(d, ids, sizeof ids);
+
+    MaskSite site = mask_site(device, 5, 0, 0.5, 1);
+    float *out = device_floats(NULL, N * H), *rows = device_floats(NULL, N * H);
+    CHECK(embedding_forward(context.stream, N, H, x, device_floats(drawn(31, 5 * H, 1), 5 * H), site, out));
+    d = hash(d, fetched(out, N * H), N * H * sizeof(float));
+    CHECK(embedding_backward(context.stream, N, H, x, device_floats(drawn(32, N * H, 1), N * H), site, rows,
+                             first));
+    d = hash(d, fetched(rows, N * H), N * H * sizeof(float));
+
+    float *logits = device_floats(drawn(33, N * V, 5), N * V), *nats = device_floats(NULL, N),
+          *sums = device_floats(NULL, V);
+    CHECK(softmax_xent(context.stream, N, V, device_floats(drawn(34, V, 1), V), y, 1, 0.25f, logits, nats));
+    CHECK(column_sums(context.stream, N, V, logits, sums, NULL));
+    d = hash(d, fetched(logits, N * V), N * V * sizeof(float));
+    d = hash(d, fetched(nats, N), N * sizeof(float));
+    d = hash(d, fetched(sums, V), V * sizeof(float));
+
+    SgdCase k = {9001, 30, 23, 12, 0.5, 0, 0};
+    SgdOut sgd;
+    float *w, *g, *e, *r, *m;
+    int32_t *i, *f;
+    sgd_run(&k, &sgd, &w, &g, &e, &r, &i, &f, &m);
+    d = hash(d, sgd.weights, (size_t)k.dense * sizeof(float));
+    d = hash(d, sgd.encoder, (size_t)(k.V * k.H) * sizeof(float));
+    d = hash(d, &sgd.results[1].grad_norm, sizeof(double));
+
+    for (int v = 0; lstm_variants[v]; v++) {
+        const Recurrence small = {4, 3, 23, 0.5, ALL_SITES};
+        int64_t n = small.T * small.B * small.H;
+        Tensors t = recurrence_tensors(&small);
+        CHECK(lstm_variants[v]->forward(&context, &t.forward));
+        d = hash(d, fetched(t.forward.h, n + small.B * small.H),
+                 (size_t)(n + small.B * small.H) * sizeof(float));
+        CHECK(lstm_variants[v]->backward(&context, &t.backward));
+        d = hash(d, fetched(t.forward.gates, 4 * n), (size_t)(4 * n) * sizeof(float));
+    }
+    release();
+    return d;
+}
+
+static void same_bits_twice(void **state)
+{
+    (void)state;
+    need_device();
+    uint64_t once = digest(), again = digest();
+    assert_true(once == again);
+}
+
+/* Other processes, under the emulator each with a random schedule of its own: no bit depends on who runs
+ * first. */
+static void same_bits_under_any_schedule(void **state)
+{
+    (void)state;
+    need_device();
+    uint64_t here = digest();
+    char self[4096], command[4200];
+    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+    assert_true(length > 0);
+    self[length] = 0;
+    for (int seed = 1; seed <= 4; seed++) {
+        unsigned long long there = 0;
+        snprintf(command, sizeof command, "EMU_SEED=%d '%s' --digest", seed, self);
+        FILE *p = popen(command, "r");
+        assert_non_null(p);
+        int got = fscanf(p, "%llx", &there);
+        assert_int_equal(pclose(p), 0);
+        assert_int_equal(got, 1);
+        assert_true(there == here);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 2 &&
+        !strcmp(argv[1], "--digest")) { /* a child of same_bits_under_any_schedule: nothing else on stdout */
+        if (setup(NULL) || *no_device) return 1;
+        printf("%llx\n", (unsigned long long)digest());
+        return teardown(NULL);
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(step_moves_on),
+        cmocka_unit_test(embedding_gathers_and_masks),
+        cmocka_unit_test(masks_are_those_of_the_specification),
+        cmocka_unit_test(embedding_sums_repeated_words),
+        cmocka_unit_test(softmax_at_every_width_and_alignment),
+        cmocka_unit_test(softmax_takes_any_logits),
+        cmocka_unit_test(columns_are_summed),
+        cmocka_unit_test(sgd_follows_reference),
+        cmocka_unit_test(fault_leaves_the_weights),
+        cmocka_unit_test(recurrence_follows_reference),
+        cmocka_unit_test(recurrence_replays_from_a_graph),
+        cmocka_unit_test(same_bits_twice),
+        cmocka_unit_test(same_bits_under_any_schedule),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
