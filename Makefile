@@ -41,7 +41,7 @@ LDLIBS   += -lopenblas -ljansson -lmd -lm
 DEPFLAGS  = -MMD -MP
 comma := ,
 
-HOST_SRC := $(filter-out host/main.c,$(wildcard host/*.c))
+HOST_SRC := $(filter-out host/main.c host/backend_cuda.c host/cublas_open.c,$(wildcard host/*.c))
 HOST_OBJ := $(HOST_SRC:%.c=$(BUILD)/%.o)
 MAIN_OBJ := $(BUILD)/host/main.o
 TEST_SRC := $(filter-out tests/test_emu_%,$(wildcard tests/test_*.c))
@@ -101,6 +101,97 @@ $(BUILD)/%.o: %.cpp $(BUILD)/gen/flags
 WIDE := $(shell $(CC) -mprefer-vector-width=512 -E -x c /dev/null >/dev/null 2>&1 && echo -mprefer-vector-width=512)
 # Fused multiply-adds for the register tiles, and no traps or errno to honour in the cell's loops; sums keep their order.
 $(BUILD)/host/backend_cpu.o $(BUILD)/tests/test_backend_cpu.o: CFLAGS += -ffp-contract=fast -fno-math-errno -fno-trapping-math $(WIDE)
+
+# ---- emulator ----
+# tests/emu: a CUDA toolkit for the CPU, built three times from the same sources. In each mode a kernel file, the host file
+# that calls it and a test compile by the pattern rules below ($(BUILD)/emu/<mode>/<path without suffix>.o) and link with
+# $(BUILD)/emu/<mode>/libemu.a and $(EMU_LDLIBS). tests/emu/README.md tells how to use it.
+
+EMU_MODES := plain asan race
+EMU_CLANG := $(findstring clang,$(shell $(CXX) --version 2>/dev/null))
+# Kernels never get the host's -march: without fused multiply-adds a result is the same on every machine.
+EMU_CPPFLAGS := -D_GNU_SOURCE -Itests/emu/include -Itests/emu -Itests -I. $(addprefix -isystem ,$(OPENBLAS_INC))
+# Large frames probe each page, so that a stack overflow meets the guard page.
+EMU_FLAGS    := -O2 -g $(WARN) -fstack-clash-protection
+EMU_LDLIBS   := $(addprefix -L,$(OPENBLAS_DIR)) $(addprefix -Wl$(comma)-rpath$(comma),$(OPENBLAS_DIR:%/=%)) -lopenblas -lcmocka -ldl -lm
+EMU_HOST_asan    := -fsanitize=address,undefined -fno-sanitize-recover=all
+EMU_LIB_asan     := $(EMU_HOST_asan)
+EMU_LIB_race     := -DEMU_RACE
+EMU_KERNEL_asan  := $(EMU_HOST_asan)
+EMU_KERNEL_race  := -fsanitize=thread,alignment $(if $(EMU_CLANG),-mllvm -tsan-distinguish-volatile=1 \
+    -mllvm -tsan-instrument-func-entry-exit=0,--param tsan-distinguish-volatile=1 --param tsan-instrument-func-entry-exit=0)
+EMU_LIB_SRC := $(wildcard tests/emu/*.cpp)
+
+define EMU_RULES
+$(BUILD)/emu/$(1)/libemu.a: $(EMU_LIB_SRC:tests/emu/%.cpp=$(BUILD)/emu/$(1)/lib/%.o)
+	$$(call say,AR,$$@)
+	$$(Q)rm -f $$@ && ar rcs $$@ $$^
+$(BUILD)/emu/$(1)/lib/%.o: tests/emu/%.cpp $(BUILD)/gen/flags
+	$$(call say,EMU,$$< ($(1)))
+	@mkdir -p $$(@D)
+	$$(Q)$(CXX) -std=c++17 $(EMU_CPPFLAGS) $(EMU_FLAGS) $(EMU_LIB_$(1)) $(DEPFLAGS) -c $$< -o $$@
+$(BUILD)/emu/$(1)/%.o: %.cu $(BUILD)/gen/flags
+	$$(call say,EMU,$$< ($(1)))
+	@mkdir -p $$(@D)
+	$$(Q)$(CXX) -std=c++17 $(EMU_CPPFLAGS) $(EMU_FLAGS) $(EMU_KERNEL_$(1)) $(DEPFLAGS) -x c++ -c $$< -o $$@
+$(BUILD)/emu/$(1)/%.o: %.cpp $(BUILD)/gen/flags
+	$$(call say,EMU,$$< ($(1)))
+	@mkdir -p $$(@D)
+	$$(Q)$(CXX) -std=c++17 $(EMU_CPPFLAGS) $(EMU_FLAGS) $(EMU_HOST_$(1)) $(DEPFLAGS) -c $$< -o $$@
+$(BUILD)/emu/$(1)/%.o: %.c $(BUILD)/gen/flags
+	$$(call say,EMU,$$< ($(1)))
+	@mkdir -p $$(@D)
+	$$(Q)$(CC) -std=c11 $(EMU_CPPFLAGS) $(EMU_FLAGS) $(EMU_HOST_$(1)) $(DEPFLAGS) -c $$< -o $$@
+# A program of this mode: what it needs beyond its own object stands in EMU_OBJ_<name> below, without mode and suffix.
+$(BUILD)/emu/$(1)/test_emu_%: $(BUILD)/emu/$(1)/tests/test_emu_%.o $(BUILD)/emu/$(1)/libemu.a
+	$$(call say,LINK,$$@)
+	$$(Q)$(CXX) $(EMU_HOST_$(1)) $$(filter %.o,$$^) $$(filter %.a,$$^) $(EMU_LDLIBS) -o $$@
+$(BUILD)/emu/$(1)/test_emu_faults: $(addprefix $(BUILD)/emu/$(1)/tests/emu/,faults.o example/recurrence.o)
+$(BUILD)/emu/$(1)/test_emu_device: $(BUILD)/emu/$(1)/tests/emu/device_kernels.o
+$(BUILD)/emu/$(1)/test_emu_runtime: $(BUILD)/emu/$(1)/tests/emu/device_kernels.o
+$(BUILD)/emu/$(1)/test_emu_cublas: $(BUILD)/emu/$(1)/tests/emu/device_kernels.o
+$(BUILD)/emu/$(1)/example: $(addprefix $(BUILD)/emu/$(1)/tests/emu/example/,main.o recurrence.o) $(BUILD)/emu/$(1)/libemu.a
+	$$(call say,LINK,$$@)
+	$$(Q)$(CXX) $(EMU_HOST_$(1)) $$^ $(EMU_LDLIBS) -o $$@
+.PRECIOUS: $(BUILD)/emu/$(1)/%.o
+endef
+$(foreach mode,$(EMU_MODES),$(eval $(call EMU_RULES,$(mode))))
+
+EMU_TEST_ASAN := $(addprefix $(BUILD)/emu/asan/test_emu_,faults runtime device)
+EMU_TEST_BIN  := $(EMU_TEST_ASAN)
+ifeq ($(SAN),)
+EMU_TEST_BIN  := $(addprefix $(BUILD)/emu/plain/test_emu_,faults runtime device cublas numerics build) $(EMU_TEST_BIN) \
+    $(addprefix $(BUILD)/emu/race/test_emu_,faults runtime device) $(BUILD)/emu/plain/test_emu_table
+endif
+
+# The answers of the real toolkit's headers, where there is one: test_emu_numerics compares with them.
+CUDA_HOME ?= $(firstword $(wildcard /usr/local/cuda))
+ifneq ($(wildcard $(CUDA_HOME)/include/curand_kernel.h),)
+$(BUILD)/emu/plain/test_emu_numerics: | $(BUILD)/emu/numerics_oracle
+endif
+$(BUILD)/emu/numerics_oracle: tests/emu/numerics_oracle.cpp $(BUILD)/gen/flags
+	$(call say,CXX,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CXX) -std=c++17 -O2 -w -isystem $(CUDA_HOME)/include -isystem $(CUDA_HOME)/include/cccl $< -o $@
+
+# Writes the table of tests/emu/README.md anew from what the three builds do; test_emu_table fails when it is stale.
+.PHONY: emu-table emu-example bench-emu
+emu-table: $(foreach mode,$(EMU_MODES),$(BUILD)/emu/$(mode)/test_emu_faults) $(BUILD)/emu/plain/test_emu_table
+	$(Q)PLSTM_BUILD=$(BUILD) $(BUILD)/emu/plain/test_emu_table --write
+
+emu-example: $(foreach mode,$(EMU_MODES),$(BUILD)/emu/$(mode)/example)
+	$(Q)for mode in $(EMU_MODES); do printf '%-6s' $$mode; $(BUILD)/emu/$$mode/example || exit 1; done
+
+$(foreach mode,plain race,$(eval $(BUILD)/bench/bench_emu_$(mode): $(BUILD)/emu/$(mode)/bench/bench_emu.o $(BUILD)/emu/$(mode)/tests/emu/bench_kernels.o $(BUILD)/emu/$(mode)/libemu.a))
+$(BUILD)/bench/bench_emu_%:
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CXX) $^ $(EMU_LDLIBS) -lbenchmark -o $@
+bench-emu: $(BUILD)/bench/bench_emu_plain $(BUILD)/bench/bench_emu_race
+	$(Q)for b in $^; do $$b --benchmark_out=$$b.json --benchmark_out_format=json || exit 1; done
+
+-include $(wildcard $(BUILD)/emu/*/*/*.d $(BUILD)/emu/*/*/*/*.d $(BUILD)/emu/*/*/*/*/*.d)
+# ---- end of emulator ----
 
 # ---- tests ----
 

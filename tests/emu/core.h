@@ -149,6 +149,7 @@ void sched_yield_idle(const char *file, int line);
 void sched_preempt();
 void sched_seed(unsigned long long seed);
 void sched_watchdog(double seconds);
+void sched_signals(); /* (re)installs the signal handlers */
 bool sched_poll_note(const void *p, uint64_t value); /* true if the value is the one the thread saw last */
 bool sched_is_stack(const void *p);                 /* on a fiber's stack */
 

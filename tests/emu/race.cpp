@@ -529,7 +529,6 @@ static uintptr_t pc_full(uint32_t low)
                                      bool other_sync, uint32_t other, uint32_t other_time, uint32_t other_pc)
 {
     const char *hint;
-    const RaceThread &r = t->race;
     uint32_t index = other - t->block->gid0;
     bool same_block = index < threads;
     if (same_block && index / 32 == t->index / 32)
@@ -539,13 +538,11 @@ static uintptr_t pc_full(uint32_t low)
     else
         hint = "different blocks: nothing orders them: a grid barrier or a flag is missing, or the release fence (__threadfence) "
                "before the flag is written";
+    /* Did any thread of the block see a flag that would have ordered it, and not fence? */
     bool pending = false;
-    if (r.pending_device) {
-        const View *v = r.pending_device;
-        pending = v->block[other / threads] > other_time || view_one(v, other) > other_time;
-    }
-    if (!pending && r.pending_block && same_block)
-        pending = view_one(r.pending_block, other) > other_time || r.pending_block->block[other / threads] > other_time;
+    for (const Thread &q : t->block->thread)
+        for (const View *v : {q.race.pending_device, q.race.pending_block})
+            pending = pending || (v && (v->block[other / threads] > other_time || view_one(v, other) > other_time));
     if (pending)
         hint = "the flag was seen, but no fence follows the poll: the acquire fence (__threadfence) is missing";
     emu_fault(cudaErrorLaunchFailure,
@@ -719,7 +716,7 @@ static void word_read(const Thread *t, const void *p, uint32_t bytes, uint32_t a
         if (c->w_time == FREE)
             report_free(t, p, false, pc);
         if (check_unwritten)
-            emu_fault(cudaErrorLaunchFailure, "uninitialised read: %s reads %s, which nobody has written, at %s",
+            emu_fault(cudaErrorLaunchFailure, "uninitialised read: %s reads %s, which nobody has written yet (is a barrier missing?), at %s",
                       emu_who(t).c_str(), arena_describe(p).c_str(), emu_where(pc).c_str());
     }
     if (c->w_time >= base) {

@@ -284,7 +284,11 @@ static void drain(emu_stream *s, const Op *upto)
 
 struct Unlocked {
     Unlocked() { arena_unlock(); }
-    ~Unlocked() { arena_lock(); }
+    ~Unlocked()
+    {
+        arena_lock();
+        sched_signals();
+    }
 };
 
 static cudaError_t drain_stream(emu_stream *s, const Op *upto)

@@ -866,7 +866,7 @@ static void piece_make(Block *b, const void *key, size_t index, size_t offset, s
     for (const auto &p : b->pieces)
         overlaps = overlaps || (at < p.at + p.bytes + SHARED_GUARD && p.at < at + bytes + SHARED_GUARD);
 #if FIBER_ASAN
-    __asan_unpoison_memory_region(at, bytes);
+    __asan_unpoison_memory_region(at, overlaps ? bytes : bytes + SHARED_GUARD);
 #endif
     if (!overlaps) {
         memset(at, 0xFF, bytes);
@@ -960,7 +960,7 @@ static double watchdog_seconds = 10.0;
 static unsigned long long watchdog_last;
 static double watchdog_spent;
 static uintptr_t signal_pc, signal_address;
-static bool signals_on;
+static bool signal_no_address, signal_overflow;
 
 void sched_watchdog(double seconds) { watchdog_seconds = seconds; }
 extern "C" void emu_watchdog(double seconds) { watchdog_seconds = seconds; }
@@ -976,12 +976,14 @@ extern "C" void emu_watchdog(double seconds) { watchdog_seconds = seconds; }
 [[noreturn]] static void on_fiber_segv()
 {
     Thread *t = emu_thread;
-    unsigned char *a = (unsigned char *)signal_address;
-    if (a >= t->stack && a < t->stack + 4096)
+    if (signal_overflow)
         emu_fault(cudaErrorLaunchFailure, "%s overflowed its stack of %zu bytes at %s", emu_who(t).c_str(), stack_size,
                   emu_where(signal_pc + 1).c_str());
+    if (signal_no_address)
+        emu_fault(cudaErrorMisalignedAddress, "misaligned vector access (or an impossible address) by %s at %s", emu_who(t).c_str(),
+                  emu_where(signal_pc + 1).c_str());
     emu_fault(cudaErrorIllegalAddress, "illegal memory access: %s touched %s at %s", emu_who(t).c_str(),
-              arena_describe(a).c_str(), emu_where(signal_pc + 1).c_str());
+              arena_describe((void *)signal_address).c_str(), emu_where(signal_pc + 1).c_str());
 }
 
 /* Returns from the signal into `target`, on the interrupted stack, as if the kernel had called it. */
@@ -1030,18 +1032,22 @@ static void on_alarm(int, siginfo_t *, void *context)
     }
 }
 
+static struct sigaction others[2]; /* who handled SIGSEGV and SIGBUS before us: test frameworks do */
+
 static void on_segv(int signal, siginfo_t *info, void *context)
 {
     signal_address = (uintptr_t)info->si_addr;
-    if (on_fiber_stack(context)) {
-        unsigned char *a = (unsigned char *)signal_address;
-        if (a >= emu_thread->stack && a < emu_thread->stack + 4096) {
-            /* no room left on this stack: report from the guard's other side, the neighbour is abandoned anyway */
+    /* An address that is not even canonical, and an aligned vector load that is not aligned, come without an address. */
+    signal_no_address = info->si_code == SI_KERNEL;
+    if (emu_thread) {
 #if defined(__x86_64__)
-            greg_t *r = ((ucontext_t *)context)->uc_mcontext.gregs;
-            r[REG_RSP] = (greg_t)(uintptr_t)(emu_thread->stack + stack_size - 1024);
+        /* No room left on this stack: report from its other end, nobody will return to it. */
+        greg_t *r = ((ucontext_t *)context)->uc_mcontext.gregs;
+        uintptr_t sp = (uintptr_t)r[REG_RSP], bottom = (uintptr_t)emu_thread->stack;
+        signal_overflow = sp < bottom + 4096 + 512 || sp > bottom + stack_size;
+        if (signal_overflow)
+            r[REG_RSP] = (greg_t)(bottom + stack_size - 1024);
 #endif
-        }
         if (redirect(context, on_fiber_segv))
             return;
     }
@@ -1056,30 +1062,32 @@ static void on_segv(int signal, siginfo_t *info, void *context)
         fprintf(stderr, "%s\n", report_quiet ? report_text.c_str() : "emu: the process ends here");
         _exit(134);
     }
-    struct sigaction plain = {};
-    plain.sa_handler = SIG_DFL;
-    sigaction(signal, &plain, nullptr);
+    sigaction(signal, &others[signal == SIGBUS], nullptr); /* not ours: the instruction runs again under the other handler */
 }
 
-void sched_signals_init()
+/* Called before each launch and after each drain: whoever else wants these signals comes second. */
+void sched_signals()
 {
     static unsigned char *alternate;
-    if (!alternate)
+    if (!alternate) {
         alternate = (unsigned char *)mmap(nullptr, 256 << 10, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    stack_t ss = {};
-    ss.ss_sp = alternate;
-    ss.ss_size = 256 << 10;
-    sigaltstack(&ss, nullptr);
-    struct sigaction action = {};
+        stack_t ss = {};
+        ss.ss_sp = alternate;
+        ss.ss_size = 256 << 10;
+        sigaltstack(&ss, nullptr);
+    }
+    struct sigaction action = {}, now = {};
+    sigaction(SIGSEGV, nullptr, &now);
+    if (now.sa_sigaction == on_segv)
+        return;
     action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
     sigemptyset(&action.sa_mask);
     action.sa_sigaction = on_segv;
-    sigaction(SIGSEGV, &action, nullptr);
-    sigaction(SIGBUS, &action, nullptr);
+    sigaction(SIGSEGV, &action, &others[0]);
+    sigaction(SIGBUS, &action, &others[1]);
     action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART | SA_NODEFER;
     action.sa_sigaction = on_alarm;
     sigaction(SIGVTALRM, &action, nullptr);
-    signals_on = true;
 }
 
 static void watchdog_arm(bool on)
@@ -1097,8 +1105,7 @@ static void watchdog_arm(bool on)
 cudaError_t sched_run(Grid *g)
 {
     static bool host_known;
-    if (!signals_on)
-        sched_signals_init();
+    sched_signals();
     if (!host_known) {
         fiber_init_host(&host_fiber);
         host_known = true;
