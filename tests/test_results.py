@@ -10,7 +10,7 @@ import tap
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 TOOL = os.path.join(ROOT, "tools", "results.py")
-NAMES = ("demo", "demo-keep", "ptb", "cpu-speed", "not-measured")
+NAMES = ("demo", "demo-keep", "ptb", "cpu-speed", "cpu-profile", "not-measured")
 
 
 def marks(names):
@@ -62,6 +62,8 @@ class Tree:
                                                         for sites, base in (("nonrecurrent", 11.0), ("all", 12.0))])
             self.lines("profiles/box/ptb-small.jsonl", log("small", "Penn Treebank (Mikolov)"))
             self.json("profiles/box/bench-cpu.json", speed())
+            self.write("profiles/box/perf-H650.txt", "    58.08%  libopenblasp-r0.3.21.so  [.] sgemm_kernel_SKYLAKEX\n"
+                       "    21.54%  bench_cpu                [.] tile_20\n     1.45%  libc.so.6                [.] memset\n")
 
     def path(self, name):
         return os.path.join(self.folder.name, name)
@@ -110,7 +112,7 @@ def test_numbers_come_from_the_files():
     tree = Tree()
     tree.rebuild()
     page = tree.read()
-    for text in ("115.0", "114.5", "17.45 ± 0.07", "15.75 ± 0.07", "13.81", "| 1.87 |", "71 %", "A box", "Some CPU",
+    for text in ("115.0", "114.5", "17.45 ± 0.07", "15.75 ± 0.07", "13.81", "| 1.87 |", "71 %", "58.1 % | 21.5 % |", "| 20.4 %", "A box", "Some CPU",
                  "profiles/box/ptb-small.jsonl", "words before", "words after ptb"):
         assert text in page, (text, page)
     tree.edit("profiles/box/ptb-small.jsonl", "114.98", "123.45")
@@ -184,7 +186,7 @@ def test_nothing_measured_is_said():
     tree = Tree(data=False)
     tree.rebuild()
     page = tree.read()
-    assert page.count("Not yet measured.") == 4 and "ptb-large" in page, page
+    assert page.count("Not yet measured.") == 5 and "ptb-large" in page, page
 
 
 def test_bad_data_is_one_sentence():
@@ -203,6 +205,9 @@ def test_bad_data_is_one_sentence():
     tree = Tree()
     tree.edit("profiles/box/bench-cpu.json", '"of_square"', '"square_of"')
     tree.refused("cpu-speed")
+    tree = Tree()
+    tree.write("profiles/box/perf-H650.txt", "58.08 of what\n")
+    tree.refused("perf-H650.txt")
 
 
 def test_thin_keeps_every_hundredth_step():

@@ -334,12 +334,44 @@ def cpu_speed(data, _figures):
     return text or "Not yet measured.\n"
 
 
+# What a line of perf is time for; the first that fits counts. (object, symbol, what)
+PERF_GROUPS = (
+    (r"openblas", r"", "OpenBLAS: products over all T·B positions"),
+    (r"bench_cpu|plstm", r"^tile_", "plstm: recurrent products"),
+    (r"bench_cpu|plstm", r"^cpu_layer_", "plstm: cells"),
+    (r"bench_cpu|plstm", r"^cpu_softmax_", "plstm: softmax"),
+    (r"bench_cpu|plstm", r"^cpu_update|^sum_of_squares", "plstm: norm, clip, update"),
+    (r"bench_cpu|plstm", r"^mask_", "plstm: masks"),
+    (r"", r"", "everything else"),
+)
+
+
+def cpu_profile(data, _figures):
+    """Shares of one thread's time, from lines of perf report such as `  6.02%  bench_cpu  [.] tile_20`."""
+    rows = []
+    for file in data.find("*/perf-H*.txt"):
+        shares = dict.fromkeys((what for _, _, what in PERF_GROUPS), 0.0)
+        for line in data.text(file).splitlines():
+            found = re.match(r"\s*([\d.]+)%\s+(\S+)\s+\[.\]\s+(\S+)", line)
+            if not found:
+                raise Failure(f"profiles/{file} has a line that is not perf's: {line[:60]!r}")
+            what = next(w for dso, symbol, w in PERF_GROUPS if re.search(dso, found[2]) and re.search(symbol, found[3]))
+            shares[what] += float(found[1])
+        shares["everything else"] += max(0.0, 100 - sum(shares.values()))  # what perf left out for being small
+        size = re.search(r"perf-H(\d+)", file)[1]
+        rows.append([f"H {size}", *(f"{value:.1f} %" for value in shares.values()), data.hardware(file), link(file)])
+    if not rows:
+        return "Not yet measured.\n"
+    return table(["training step on one thread", *(what for _, _, what in PERF_GROUPS), "hardware ", "data "], rows)
+
+
 def not_measured(data, _figures):
     missing = [(file, what) for file, what in EXPECTED if not data.find(file)]
     return "".join(f"- {what} (`profiles/{file}`)\n" for file, what in missing) or "Nothing: every row that was planned is there.\n"
 
 
-SECTIONS = {"demo": demo, "demo-keep": demo_keep, "ptb": ptb, "cpu-speed": cpu_speed, "not-measured": not_measured}
+SECTIONS = {"demo": demo, "demo-keep": demo_keep, "ptb": ptb, "cpu-speed": cpu_speed, "cpu-profile": cpu_profile,
+            "not-measured": not_measured}
 
 
 # ---- the page ----
