@@ -1,6 +1,7 @@
 # plstm: one Makefile. `make help` lists what there is to make.
 #
-#   CUDA=0|1   compile the kernels with nvcc (default: 1 where nvcc is found)
+#   CUDA=0|1   compile the kernels with nvcc and put the cuda backend into plstm (default: 1 where nvcc is found)
+#   EMU=1      put the cuda backend into plstm that runs on the emulated GPU of tests/emu: for tests and for a look, very slow
 #   NVCC=      the compiler of CUDA 13 (default: nvcc on PATH, else /usr/local/cuda/bin/nvcc)
 #   ARCH=      GPU architectures to compile for (default: sm_90)
 #   BUILD=     folder of everything that is made (default: build)
@@ -23,6 +24,7 @@ CXX := g++
 endif
 NVCC ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
 CUDA ?= $(if $(NVCC),1,0)
+EMU  ?= 0
 ifeq ($(V),0)
 Q := @
 say = @printf '  %-6s %s\n' '$(1)' '$(2)'
@@ -41,10 +43,13 @@ LDLIBS   += -lopenblas -ljansson -lmd -lm
 DEPFLAGS  = -MMD -MP
 comma := ,
 
+# Tests of what runs on a GPU: see `cuda backend`.
+CUDA_TESTS := $(patsubst tests/%.c,%,$(wildcard tests/test_backend_cuda.c tests/test_cuda_*.c tests/test_kernels.c tests/test_nvtx.c))
 HOST_SRC := $(filter-out host/main.c host/backend_cuda.c host/cublas_open.c,$(wildcard host/*.c))
 HOST_OBJ := $(HOST_SRC:%.c=$(BUILD)/%.o)
+HOST_COMMON := $(filter-out $(BUILD)/host/backend.o $(BUILD)/host/device.o,$(HOST_OBJ)) # the same with and without CUDA
 MAIN_OBJ := $(BUILD)/host/main.o
-TEST_SRC := $(filter-out tests/test_emu_%,$(wildcard tests/test_*.c))
+TEST_SRC := $(filter-out tests/test_emu_% $(CUDA_TESTS:%=tests/%.c),$(wildcard tests/test_*.c))
 TEST_BIN := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
 TEST_HELP := $(BUILD)/tests/plain_f32.o
 TEST_PY  := $(wildcard tests/test_*.py)
@@ -67,10 +72,10 @@ help:
 	'make results       rebuild RESULTS.md from profiles/; make results-check fails when it is stale' \
 	'make format        clang-format over the C, C++ and CUDA sources; make format-check fails on a difference' \
 	'make clean         remove $(BUILD) and $(BUILD)-sanitize' \
-	'Variables: CUDA=0|1 NVCC= ARCH= BUILD= MARCH= CC= CXX= V=1; the first lines of the Makefile say what each does'
+	'Variables: CUDA=0|1 EMU=1 NVCC= ARCH= BUILD= MARCH= CC= CXX= V=1; the first lines of the Makefile say what each does'
 
 print-config:
-	@echo "plstm: CUDA=$(CUDA)$(if $(filter 1,$(CUDA)), ($(NVCC)$(comma) $(ARCH)),: CPU only) CC=$(CC) MARCH=$(MARCH) -> $(BUILD)/plstm"
+	@echo "plstm: CUDA=$(CUDA)$(if $(filter 1,$(EMU)), (emulated GPU),$(if $(filter 1,$(CUDA)), ($(NVCC)$(comma) $(ARCH)),: CPU only)) CC=$(CC) MARCH=$(MARCH) -> $(BUILD)/plstm"
 
 # ---- generated: the flags (a change rebuilds), the commit ----
 
@@ -83,9 +88,10 @@ $(shell mkdir -p $(BUILD)/gen; \
 
 # ---- host ----
 
-$(BUILD)/plstm: $(MAIN_OBJ) $(HOST_OBJ)
+# What is linked beside it stands under `cuda backend`.
+$(BUILD)/plstm: $(MAIN_OBJ) $(HOST_COMMON)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $^ $(LDFLAGS) $(LDLIBS) -o $@
+	$(Q)$(CC) $(filter %.o,$^) $(filter %.a,$^) $(LDFLAGS) $(PLSTM_LDFLAGS) $(LDLIBS) $(PLSTM_LDLIBS) -o $@
 
 $(BUILD)/%.o: %.c $(BUILD)/gen/flags
 	$(call say,CC,$<)
@@ -193,6 +199,89 @@ bench-emu: $(BUILD)/bench/bench_emu_plain $(BUILD)/bench/bench_emu_race
 -include $(wildcard $(BUILD)/emu/*/*/*.d $(BUILD)/emu/*/*/*/*.d $(BUILD)/emu/*/*/*/*/*.d)
 # ---- end of emulator ----
 
+# ---- cuda backend ----
+# From the same sources: against each mode of the emulator, for tests (the plain one also as a whole program, which EMU=1 makes
+# build/plstm), and with nvcc. host/backend.c and host/device.c, which differ with and without CUDA, are compiled once for each.
+# The real one starts and answers on machines without a driver: the runtime is linked statically, cuBLAS is opened when it is
+# needed, from the program's folder ($$ORIGIN), the toolkit or LD_LIBRARY_PATH.
+
+CUDA_ROOT := $(patsubst %/bin/,%,$(dir $(NVCC)))
+CUDA_HOST := backend backend_cuda cublas_open device
+CUDA_OBJ  := $(CUDA_HOST:%=host/%.o) $(patsubst %.cu,%.o,$(wildcard kernels/*.cu)) $(patsubst %.c,%.o,$(wildcard kernels/*.c))
+EMU_MODE  := $(if $(SAN),asan,plain)
+
+# NVTX's headers and nothing else of the toolkit, so that no CUDA header is taken for the emulator's.
+NVTX_DIR := $(firstword $(wildcard $(CUDA_ROOT)/include/nvtx3 /usr/local/cuda/include/nvtx3 /usr/include/nvtx3))
+ifneq ($(NVTX_DIR),)
+$(shell mkdir -p $(BUILD)/gen/nvtx && ln -sfn $(NVTX_DIR) $(BUILD)/gen/nvtx/nvtx3)
+NVTX_FLAGS := -isystem $(BUILD)/gen/nvtx
+endif
+
+CUDA_DEFINES := -DPLSTM_CUDA $(NVTX_FLAGS) -I$(BUILD)/gen
+define CUDA_EMU_RULES
+$(BUILD)/emu/$(1)/host/%.o: host/%.c $(BUILD)/gen/flags
+	$$(call say,EMU,$$< ($(1)))
+	@mkdir -p $$(@D)
+	$$(Q)$(CC) -std=c11 $(EMU_CPPFLAGS) $(CUDA_DEFINES) $(EMU_FLAGS) $(EMU_HOST_$(1)) $(DEPFLAGS) -c $$< -o $$@
+$(CUDA_TESTS:%=$(BUILD)/emu/$(1)/%): $(BUILD)/emu/$(1)/%: $(BUILD)/emu/$(1)/tests/%.o $(CUDA_OBJ:%=$(BUILD)/emu/$(1)/%) $(HOST_COMMON) $(TEST_HELP) $(BUILD)/emu/$(1)/libemu.a
+	$$(call say,LINK,$$@)
+	$$(Q)$(CC) $(EMU_HOST_$(1)) $$(filter %.o,$$^) $$(filter %.a,$$^) $(LDFLAGS) $(LDLIBS) -lstdc++ -lcmocka -ldl -o $$@
+$(BUILD)/emu/$(1)/plstm: $(MAIN_OBJ) $(HOST_COMMON) $(CUDA_OBJ:%=$(BUILD)/emu/$(1)/%) $(BUILD)/emu/$(1)/libemu.a
+	$$(call say,LINK,$$@)
+	$$(Q)$(CC) $(EMU_HOST_$(1)) $$(filter %.o,$$^) $$(filter %.a,$$^) $(LDFLAGS) $(LDLIBS) -lstdc++ -ldl -o $$@
+.PRECIOUS: $(BUILD)/emu/$(1)/host/%.o
+endef
+$(foreach mode,$(EMU_MODES),$(eval $(call CUDA_EMU_RULES,$(mode))))
+CUDA_TEST_BIN := $(CUDA_TESTS:%=$(BUILD)/emu/$(EMU_MODE)/%) $(if $(SAN),,$(addprefix $(BUILD)/emu/,$(addprefix race/,$(filter test_backend_cuda test_kernels,$(CUDA_TESTS))) asan/test_kernels))
+# The tests run the emulated program and, where NVTX is, have its calls recorded.
+$(CUDA_TEST_BIN): | $(BUILD)/emu/$(EMU_MODE)/plstm $(if $(NVTX_DIR),$(patsubst tests/%.c,$(BUILD)/tests/%.so,$(wildcard tests/nvtx_record.c)))
+$(BUILD)/tests/nvtx_record.so: tests/nvtx_record.c $(BUILD)/gen/flags
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=c11 -O1 -g $(WARN) -D_GNU_SOURCE $(NVTX_FLAGS) -fPIC -shared $< -o $@
+
+# With nvcc. Each kernel file's registers and spills, as ptxas reports them, stay beside its object.
+CUDA_ARCHS := $(foreach a,$(subst $(comma), ,$(ARCH)),-gencode arch=$(a:sm_%=compute_%)$(comma)code=$(a))
+CUDA_REAL  := $(CUDA_OBJ:%=$(BUILD)/cuda/%)
+CUDA_LINK  := -Wl,-rpath,'$$ORIGIN' -L$(CUDA_ROOT)/lib64 -Wl,-rpath,$(CUDA_ROOT)/lib64
+CUDA_LIBS  := -lcudart_static -lstdc++ -ldl -lrt -lpthread
+$(BUILD)/cuda/%.o: %.cu $(BUILD)/gen/flags
+	$(call say,NVCC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(NVCC) -ccbin $(CXX) -std=c++17 -O3 -lineinfo -Xcompiler -Wall $(CUDA_ARCHS) -Xptxas -v -MMD -MP -MF $(@:.o=.d) -c $< -o $@ \
+	    > $(@:.o=.ptxas) 2>&1 || { cat $(@:.o=.ptxas) >&2; exit 1; }
+	$(Q)grep -e warning -e error $(@:.o=.ptxas) >&2 || true
+$(BUILD)/cuda/%.o: %.c $(BUILD)/gen/flags
+	$(call say,CC,$< (cuda))
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) -isystem $(CUDA_ROOT)/include $(CUDA_DEFINES) $(CFLAGS) $(DEPFLAGS) -c $< -o $@
+# The same tests on a real GPU: make cuda-tests, then run $(BUILD)/cuda/test_*.
+.PHONY: cuda-tests
+cuda-tests: $(CUDA_TESTS:%=$(BUILD)/cuda/%)
+$(CUDA_TESTS:%=$(BUILD)/cuda/%): $(BUILD)/cuda/%: $(BUILD)/cuda/tests/%.o $(CUDA_REAL) $(HOST_COMMON) $(TEST_HELP)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(filter %.o,$^) $(LDFLAGS) $(CUDA_LINK) $(LDLIBS) $(CUDA_LIBS) -lcmocka -o $@
+
+# What plstm is linked with; a change of it links anew.
+ifeq ($(EMU),1)
+PLSTM_WITH := emulated
+$(BUILD)/plstm: $(CUDA_OBJ:%=$(BUILD)/emu/$(EMU_MODE)/%) $(BUILD)/emu/$(EMU_MODE)/libemu.a
+PLSTM_LDLIBS := -lstdc++ -ldl
+else ifeq ($(CUDA),1)
+PLSTM_WITH := cuda
+$(BUILD)/plstm: $(CUDA_REAL)
+PLSTM_LDFLAGS := $(CUDA_LINK)
+PLSTM_LDLIBS := $(CUDA_LIBS)
+else
+PLSTM_WITH := cpu
+$(BUILD)/plstm: $(BUILD)/host/backend.o $(BUILD)/host/device.o
+endif
+$(shell [ "$$(cat $(BUILD)/gen/with 2>/dev/null)" = '$(PLSTM_WITH)' ] || printf '%s\n' '$(PLSTM_WITH)' > $(BUILD)/gen/with)
+$(BUILD)/plstm: $(BUILD)/gen/with
+
+-include $(wildcard $(BUILD)/emu/*/host/*.d $(BUILD)/cuda/*/*.d)
+# ---- end of cuda backend ----
+
 # ---- tests ----
 
 $(TEST_BIN): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_HELP) $(HOST_OBJ)
@@ -205,13 +294,13 @@ deps:
 test: deps
 	$(Q)$(MAKE) --no-print-directory tests-built
 	$(Q)$(MAKE) --no-print-directory results-check
-	$(Q)$(RUN_TESTS) --build $(BUILD) $(TEST_BIN) $(EMU_TEST_BIN) $(TEST_PY)
+	$(Q)$(RUN_TESTS) --build $(BUILD) $(TEST_BIN) $(EMU_TEST_BIN) $(CUDA_TEST_BIN) $(TEST_PY)
 
 .PHONY: tests-built
-tests-built: all $(TEST_BIN) $(EMU_TEST_BIN)
+tests-built: all $(TEST_BIN) $(EMU_TEST_BIN) $(CUDA_TEST_BIN)
 
 test-long: tests-built
-	$(Q)$(RUN_TESTS) --build $(BUILD) --long $(TEST_BIN) $(EMU_TEST_BIN) $(TEST_PY)
+	$(Q)$(RUN_TESTS) --build $(BUILD) --long $(TEST_BIN) $(EMU_TEST_BIN) $(CUDA_TEST_BIN) $(TEST_PY)
 
 # The same tests under ASan + UBSan, in a folder of their own; any report ends a test.
 sanitize: deps
@@ -220,7 +309,7 @@ sanitize: deps
 
 .PHONY: sanitize-run
 sanitize-run: tests-built
-	$(Q)PLSTM=$(BUILD)/plstm ASAN_OPTIONS=detect_stack_use_after_return=0 $(RUN_TESTS) --build $(BUILD) $(TEST_BIN) $(EMU_TEST_BIN)
+	$(Q)PLSTM=$(BUILD)/plstm ASAN_OPTIONS=detect_stack_use_after_return=0 $(RUN_TESTS) --build $(BUILD) $(TEST_BIN) $(EMU_TEST_BIN) $(CUDA_TEST_BIN)
 
 # ---- libFuzzer over the safetensors reader (clang) ----
 
@@ -267,4 +356,4 @@ format-check:
 clean:
 	rm -rf $(BUILD) $(BUILD)-sanitize
 
--include $(patsubst %.o,%.d,$(HOST_OBJ) $(MAIN_OBJ)) $(TEST_BIN:=.d) $(BUILD)/bench/bench_cpu.d
+-include $(patsubst %.o,%.d,$(HOST_OBJ) $(MAIN_OBJ) $(TEST_HELP)) $(TEST_BIN:=.d) $(BUILD)/bench/bench_cpu.d

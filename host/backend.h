@@ -61,8 +61,9 @@ typedef struct BackendOps {
     const char *name;
     const char *summary; /* one line for --help and tables */
 
-    /* Whether this machine can run it, for `auto`; NULL: any can. */
-    bool (*usable)(void);
+    /* Whether this machine can run it: EXIT_NO_DEVICE says why not. NULL: any can. */
+    int (*usable)(Error *e);
+    bool by_name_only; /* `auto` passes it over */
 
     /* Bytes that open would allocate (an upper bound within a few per cent), so that what cannot fit is
      * refused first. */
@@ -115,8 +116,8 @@ typedef struct BackendOps {
 /* Every backend that this build has, in order of preference for `auto`; NULL-terminated. */
 extern const BackendOps *const backends[];
 
-/* By name; "auto" takes the first that can run here. EXIT_USAGE: unknown. EXIT_NO_DEVICE: this build
- * cannot. */
+/* By name; "auto" takes the first that can run here. EXIT_USAGE: unknown. EXIT_NO_DEVICE: this build or
+ * machine cannot. */
 int backend_find(const char *name, const BackendOps **ops, Error *e);
 
 /* Threads that this process may use (its affinity mask, and a cgroup's quota where one is set). */

@@ -12,6 +12,7 @@
 #include "checkpoint.h"
 #include "corpus.h"
 #include "data_command.h"
+#include "device.h"
 #include "dump.h"
 #include "error.h"
 #include "eval_command.h"
@@ -81,6 +82,10 @@ static int settings_resume(Settings *s, const CommandLine *line, const Checkpoin
         }
         if (info->role != ROLE_RUN && !given) setting_take(s, file, i);
     }
+    /* A kernel is a choice of the cuda backend; elsewhere the file's has no meaning. */
+    if (strcmp(s->backend, "cuda") && strcmp(s->backend, "auto") &&
+        !(s->given >> settings_find("kernel") & 1))
+        s->kernel = "auto";
     s->preset = file->preset;
     if (s->init_weights)
         return error_set(e, EXIT_USAGE,
@@ -412,6 +417,14 @@ static int info(int argc, char **argv, Error *e)
     return code || line.helped ? code : info_command(line.operand_value, stdout, e);
 }
 
+static int devices(int argc, char **argv, Error *e)
+{
+    CommandLine line = {.command = "devices",
+                        .summary = "Prints the GPUs that the cuda backend could run on."};
+    int code = options_parse(&line, argc, argv, e);
+    return code || line.helped ? code : devices_command(stdout, e);
+}
+
 /* ---- the program ---- */
 
 static const struct Command {
@@ -424,6 +437,7 @@ static const struct Command {
     {"dump", "write one minibatch's masks or gradients, or initial weights", dump},
     {"info", "what a checkpoint holds", info},
     {"data", "what a data folder holds", data},
+    {"devices", "the GPUs of this machine", devices},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 

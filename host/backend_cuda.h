@@ -1,0 +1,17 @@
+/* backend_cuda: the training step on an NVIDIA GPU, or, built against tests/emu, on the emulated one. */
+#ifndef PLSTM_BACKEND_CUDA_H
+#define PLSTM_BACKEND_CUDA_H
+
+#include <cuda_runtime_api.h>
+
+#include "../kernels/lstm.h"
+#include "backend.h"
+
+extern const BackendOps backend_cuda;
+
+/* For tests. The graph that training windows replay, NULL before the second of a stream; its owner is b. */
+cudaGraph_t cuda_graph(const Backend *b);
+/* The record that waiting kernels write when they give up; device memory. */
+FaultRecord *cuda_fault(const Backend *b);
+
+#endif

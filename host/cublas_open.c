@@ -1,0 +1,86 @@
+#include "cublas_open.h"
+
+#include <cublas_v2.h>
+
+#ifdef CUDA_EMU
+
+int cublas_open(Error *e)
+{
+    (void)e;
+    return EXIT_DONE; /* tests/emu brings its own */
+}
+
+#else
+
+#include <dlfcn.h>
+#include <stddef.h>
+
+/* Every function that the program calls: X(name, parameters, arguments). */
+#define CUBLAS_FUNCTIONS(X)                                                                                  \
+    X(cublasCreate_v2, (cublasHandle_t * handle), (handle))                                                  \
+    X(cublasDestroy_v2, (cublasHandle_t handle), (handle))                                                   \
+    X(cublasGetVersion_v2, (cublasHandle_t handle, int *version), (handle, version))                         \
+    X(cublasSetStream_v2, (cublasHandle_t handle, cudaStream_t stream), (handle, stream))                    \
+    X(cublasSetWorkspace_v2, (cublasHandle_t handle, void *workspace, size_t bytes),                         \
+      (handle, workspace, bytes))                                                                            \
+    X(cublasSetMathMode, (cublasHandle_t handle, cublasMath_t mode), (handle, mode))                         \
+    X(cublasSetAtomicsMode, (cublasHandle_t handle, cublasAtomicsMode_t mode), (handle, mode))               \
+    X(cublasSgemm_v2,                                                                                        \
+      (cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m, int n, int k,       \
+       const float *alpha, const float *A, int lda, const float *B, int ldb, const float *beta, float *C,    \
+       int ldc),                                                                                             \
+      (handle, transa, transb, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc))
+
+#define POINTER(name, parameters, arguments) static cublasStatus_t(*name##_at) parameters;
+CUBLAS_FUNCTIONS(POINTER)
+static const char *(*status_name)(cublasStatus_t), *(*status_string)(cublasStatus_t);
+
+/* The library's names, so that callers need not know. */
+#define FORWARD(name, parameters, arguments)                                                                 \
+    cublasStatus_t CUBLASWINAPI name parameters                                                              \
+    {                                                                                                        \
+        return name##_at arguments;                                                                          \
+    }
+CUBLAS_FUNCTIONS(FORWARD)
+
+const char *CUBLASWINAPI cublasGetStatusName(cublasStatus_t status)
+{
+    return status_name(status);
+}
+
+const char *CUBLASWINAPI cublasGetStatusString(cublasStatus_t status)
+{
+    return status_string(status);
+}
+
+#define TEXT_OF(x) #x
+#define TEXT(x)    TEXT_OF(x)
+static const char library_name[] = "libcublas.so." TEXT(CUBLAS_VER_MAJOR);
+
+int cublas_open(Error *e)
+{
+    if (status_name) return EXIT_DONE;
+    void *library = dlopen(library_name, RTLD_NOW | RTLD_LOCAL);
+    if (!library)
+        return error_set(
+            e, EXIT_NO_DEVICE,
+            "the cuda backend needs %s, which was not found beside the program, where it was linked, nor on "
+            "LD_LIBRARY_PATH (%s); a CUDA %d toolkit or the Python package nvidia-cublas brings it",
+            library_name, dlerror(), CUBLAS_VER_MAJOR);
+    const char *missing = NULL;
+    /* POSIX's way to store an object pointer as a function's. */
+#define FIND(pointer, name)                                                                                  \
+    if (!(*(void **)&(pointer) = dlsym(library, name))) missing = name;
+#define FIND_IT(name, parameters, arguments) FIND(name##_at, #name)
+    CUBLAS_FUNCTIONS(FIND_IT)
+    FIND(status_string, "cublasGetStatusString")
+    FIND(status_name, "cublasGetStatusName") /* last: it says that the others are there */
+    if (!missing) return EXIT_DONE;
+    status_name = NULL;
+    dlclose(library);
+    return error_set(e, EXIT_NO_DEVICE,
+                     "%s has no %s: it is not of the CUDA version that this program was built with (%d.%d)",
+                     library_name, missing, CUBLAS_VER_MAJOR, CUBLAS_VER_MINOR);
+}
+
+#endif
