@@ -54,7 +54,10 @@ TEST_BIN := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
 TEST_HELP := $(BUILD)/tests/plain_f32.o
 TEST_PY  := $(wildcard tests/test_*.py)
 PYTHON   ?= python3
-RUN_TESTS = $(PYTHON) tools/run_tests.py
+RUN_TESTS = $(PYTHON) tools/run_tests.py -j 2 --build $(BUILD)
+# With threads of their own, or clocks to watch: not beside another test.
+TEST_ALONE = $(filter %/test_backend_cpu %/test_report %/test_kill.py,$(TEST_BIN) $(TEST_PY))
+not_alone = $(filter-out $(TEST_ALONE),$(1))
 
 .PHONY: all help demo test test-long bench sanitize fuzz results results-check format format-check clean deps print-config
 .DELETE_ON_ERROR:
@@ -294,13 +297,13 @@ deps:
 test: deps
 	$(Q)$(MAKE) --no-print-directory tests-built
 	$(Q)$(MAKE) --no-print-directory results-check
-	$(Q)$(RUN_TESTS) --build $(BUILD) $(TEST_BIN) $(EMU_TEST_BIN) $(CUDA_TEST_BIN) $(TEST_PY)
+	$(Q)$(RUN_TESTS) $(call not_alone,$(TEST_BIN) $(EMU_TEST_BIN) $(CUDA_TEST_BIN) $(TEST_PY)) --alone $(TEST_ALONE)
 
 .PHONY: tests-built
 tests-built: all $(TEST_BIN) $(EMU_TEST_BIN) $(CUDA_TEST_BIN)
 
 test-long: tests-built
-	$(Q)$(RUN_TESTS) --build $(BUILD) --long $(TEST_BIN) $(EMU_TEST_BIN) $(CUDA_TEST_BIN) $(TEST_PY)
+	$(Q)$(RUN_TESTS) --long $(call not_alone,$(TEST_BIN) $(EMU_TEST_BIN) $(CUDA_TEST_BIN) $(TEST_PY)) --alone $(TEST_ALONE)
 
 # The same tests under ASan + UBSan, in a folder of their own; any report ends a test.
 sanitize: deps
@@ -309,7 +312,7 @@ sanitize: deps
 
 .PHONY: sanitize-run
 sanitize-run: tests-built
-	$(Q)PLSTM=$(BUILD)/plstm ASAN_OPTIONS=detect_stack_use_after_return=0 $(RUN_TESTS) --build $(BUILD) $(TEST_BIN) $(EMU_TEST_BIN) $(CUDA_TEST_BIN)
+	$(Q)PLSTM=$(BUILD)/plstm ASAN_OPTIONS=detect_stack_use_after_return=0 $(RUN_TESTS) $(TEST_BIN) $(EMU_TEST_BIN) $(CUDA_TEST_BIN)
 
 # ---- libFuzzer over the safetensors reader (clang) ----
 
@@ -318,7 +321,7 @@ fuzz: $(BUILD)/fuzz/fuzz_safetensors
 	@mkdir -p $(BUILD)/fuzz/corpus
 	$(Q)$< -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 $(BUILD)/fuzz/corpus $(wildcard tests/fixtures/fuzz)
 
-FUZZ_SRC := tests/fuzz_safetensors.c $(addprefix host/,safetensors.c checkpoint.c settings.c params.c corpus.c synthetic.c error.c)
+FUZZ_SRC := tests/fuzz_safetensors.c $(addprefix host/,safetensors.c checkpoint.c settings.c number.c params.c corpus.c synthetic.c error.c)
 $(BUILD)/fuzz/fuzz_safetensors: $(FUZZ_SRC) $(wildcard host/*.h) $(BUILD)/gen/flags
 	$(call say,FUZZ,$@)
 	@mkdir -p $(@D)
