@@ -4,6 +4,7 @@
     results.py                rewrites what stands between <!-- begin:NAME --> and <!-- end:NAME -->, and profiles/figures/
     results.py --check        fails when that would change anything; draws nothing
     results.py --thin IN OUT  copies a log of plstm with every hundredth step line: small enough to commit
+    results.py --ingest FILE  files an archive of tools/gpu_run.sh under profiles/<gpu>/, also one cut short (tools/ingest.py)
 
 Data is laid out as profiles/README.md says: a folder per machine, named in its machine.json. A figure carries the hash of what it was
 drawn from, so that --check gives the same answer with another gnuplot, or none.
@@ -19,6 +20,8 @@ import shutil
 import statistics
 import subprocess
 import sys
+
+import ingest
 
 THIN = 100
 PAPER = {"small": (120.7, 114.5), "medium": (86.2, 82.7), "large": (82.2, 78.4)}  # arXiv 1409.2329v5, valid and test
@@ -449,15 +452,18 @@ def main():
     parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--thin", nargs=2, metavar=("IN", "OUT"))
+    parser.add_argument("--ingest", metavar="FILE")
     here = os.path.dirname(os.path.abspath(__file__))
     parser.add_argument("--root", default=os.path.dirname(here), metavar="DIR", help="the working tree")
     arguments = parser.parse_args()
     try:
         if arguments.thin:
             thin(*arguments.thin)
+        elif arguments.ingest:
+            ingest.command(arguments.ingest, arguments.root)
         else:
             results(arguments.root, arguments.check)
-    except (Failure, OSError, ValueError) as fault:
+    except (Failure, ingest.Failure, OSError, ValueError) as fault:
         print(f"results: {fault}", file=sys.stderr)
         return 1
     return 0
