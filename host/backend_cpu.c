@@ -68,11 +68,12 @@ struct Backend {
     float *bias;              /* (4H) b_ih + b_hh of the layer at hand */
     float
         *packed; /* (blocks,4,H,16) or (blocks,4H,16): W_hh of the layer at hand in the recurrence's order */
-    float *exchange[2];                        /* (tiles, H or 4H, rows of a tile) */
-    float *carry;                              /* (B,blocks*16): dc of the next step times its f */
-    float *bias_part;                          /* (threads,V): column sums of dlogits */
-    double *partial;                           /* sums of squares, one per chunk */
-    int32_t *slot_of_id;                       /* (V) position in first/last, -1: not in this window */
+    float *exchange[2];  /* (tiles, H or 4H, rows of a tile) */
+    float *carry;        /* (B,blocks*16): dc of the next step times its f */
+    float *bias_part;    /* (threads,V): column sums of dlogits */
+    float *product_part; /* (threads-1,T*B,H): what the other threads add to a product */
+    double *partial;     /* sums of squares, one per chunk */
+    int32_t *slot_of_id; /* (V) position in first/last, -1: not in this window */
     int32_t *id_of_slot, *first, *last, *next; /* (T*B): positions of each distinct id, in order */
     struct Arrival {
         _Atomic unsigned epoch;
@@ -162,6 +163,7 @@ static void carve(Backend *b, Arena *a)
     for (int i = 0; i < 2; i++) b->exchange[i] = take_floats(a, rows * (g->train ? GATES * H : H));
     b->carry = take_floats(a, B * blocks * LANES);
     b->bias_part = g->train ? take_floats(a, g->threads * V) : NULL;
+    b->product_part = g->train ? take_floats(a, (g->threads - 1) * N * H) : NULL;
     b->partial = g->train ? take(a, chunks, sizeof(double)) : NULL;
     b->slot_of_id = take(a, V, sizeof(int32_t));
     b->id_of_slot = take(a, N, sizeof(int32_t)), b->first = take(a, N, sizeof(int32_t));
@@ -464,6 +466,29 @@ static void sgemm(const Backend *b, bool a_t, bool b_t, int64_t m, int64_t n, in
     }
 }
 
+/* The same where k is by far the longest side (dlogits times the decoder's weights): each thread sums over
+ * its own stretch of k, so that no operand is packed twice, and the partial products are added in the order
+ * of the threads. A (m,k), B (k,n). */
+static void sgemm_long(const Backend *b, int64_t m, int64_t n, int64_t k, const float *A, const float *B,
+                       float *C)
+{
+#pragma omp parallel num_threads(b->threads)
+    {
+        int64_t me = omp_get_thread_num(), team = omp_get_num_threads(), first = k * me / team,
+                end = k * (me + 1) / team;
+        float *to = me == 0 ? C : b->product_part + (me - 1) * m * n;
+        if (first < end)
+            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)m, (blasint)n,
+                        (blasint)(end - first), 1.0f, A + first, (blasint)k, B + first * n, (blasint)n, 0.0f,
+                        to, (blasint)n);
+        else memset(to, 0, (size_t)(m * n) * sizeof *to);
+#pragma omp barrier
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < m * n; i++)
+            for (int64_t part = 0; part < team - 1; part++) C[i] += b->product_part[part * m * n + i];
+    }
+}
+
 /* ---- the recurrence's own product: out (R,16) = a (K,R)^T w (K,16), for R rows held in registers ---- */
 
 typedef void TileFunction(int64_t K, const float *a, const float *w, float *out);
@@ -489,8 +514,9 @@ TILE(6)
 #endif
 #if defined(__AVX512F__)
 TILE(7)
-TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14) TILE(15) TILE(16) TILE(17) TILE(18) TILE(19)
-    TILE(20) TILE(21) TILE(22) TILE(23) TILE(24)
+TILE(8)
+TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14) TILE(15) TILE(16) TILE(17) TILE(18) TILE(19) TILE(20)
+    TILE(21) TILE(22) TILE(23) TILE(24)
 #endif
 
         static TileFunction *const tile_of_rows[TILE_ROWS + 1] = {
@@ -787,7 +813,7 @@ static int cpu_softmax_backward(Backend *b, Error *e)
         b->grad[bias][v] = sum;
     }
     sgemm(b, true, false, V, H, N, b->logits, b->x[L], b->grad[weight]);
-    sgemm(b, false, false, N, H, V, b->logits, b->param[weight], b->dy);
+    sgemm_long(b, N, H, V, b->logits, b->param[weight], b->dy);
     mask_positions(b, (int)L, b->dy, b->dy);
     return EXIT_DONE;
 }
