@@ -296,7 +296,6 @@ deps:
 
 test: deps
 	$(Q)$(MAKE) --no-print-directory tests-built
-	$(Q)$(MAKE) --no-print-directory results-check
 	$(Q)$(RUN_TESTS) $(call not_alone,$(TEST_BIN) $(EMU_TEST_BIN) $(CUDA_TEST_BIN) $(TEST_PY)) --alone $(TEST_ALONE)
 
 .PHONY: tests-built
