@@ -25,6 +25,14 @@ def official():
         raise tap.Skip("the official safetensors package is not installed") from e
 
 
+def numpy_of_official():
+    try:
+        import numpy
+        return numpy
+    except ImportError as e:
+        raise tap.Skip("numpy, which the official package reads into and writes from, is not installed") from e
+
+
 def data_folder(folder):
     for split, text in TEXT.items():
         with open(os.path.join(folder, split + ".txt"), "wb") as f:
@@ -131,6 +139,7 @@ def test_weights_of_another_writer():
 
 def test_the_official_package_reads_ours():
     package = official()
+    numpy_of_official()
     with tempfile.TemporaryDirectory() as folder:
         path = train(data_folder(folder), "ours", "--max-steps", 2)
         tensors, meta = read(path)
@@ -145,11 +154,8 @@ def test_the_official_package_reads_ours():
 
 def test_ours_reads_the_official_package():
     official()
-    try:
-        import numpy
-        from safetensors.numpy import save_file
-    except ImportError as e:
-        raise tap.Skip("numpy, which the official package writes from, is not installed") from e
+    numpy = numpy_of_official()
+    from safetensors.numpy import save_file
     with tempfile.TemporaryDirectory() as folder:
         tensors, _ = read(train(data_folder(folder), "ours", "--max-steps", 0))
         given = os.path.join(folder, "given")
