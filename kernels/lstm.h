@@ -53,7 +53,8 @@ typedef struct FaultRecord {
     uint32_t missing[8]; /* bit per block */
 } FaultRecord;
 
-/* Streams, handles and scratch of a backend, made once; kernels own none of it. */
+/* Streams, handles and scratch of a backend, made once; kernels own none of it. The handle runs on `stream` with a workspace set by its
+ * owner: passes use it as it is, since cublasSetStream would drop that workspace. */
 typedef struct LstmContext {
     cudaStream_t stream;
     cublasHandle_t blas;

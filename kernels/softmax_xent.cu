@@ -17,6 +17,7 @@
 enum {
     SOFTMAX_THREADS = 256,      /* several blocks of V = 10,000 share an SM */
     SOFTMAX_THREADS_MAX = 1024, /* a row that fills the SM's shared memory leaves it to one block */
+    SHARED_ALWAYS = 48 * 1024,  /* what every device since sm_20 gives without being asked */
     SUMS_COLUMNS = 16,          /* two whole sectors a row */
     SUMS_SLICES = 32
 };
@@ -137,7 +138,7 @@ static cudaError_t shared_limit(size_t *bytes)
     int device, limit;
     cudaError_t error = cudaGetDevice(&device);
     if (!error) error = cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-    if (!error) *bytes = (size_t)limit;
+    if (!error) *bytes = (size_t)(limit > SHARED_ALWAYS ? limit : SHARED_ALWAYS);
     return error;
 }
 
@@ -166,7 +167,7 @@ extern "C" cudaError_t softmax_xent(cudaStream_t stream, int64_t N, int64_t V, c
     unsigned threads = SOFTMAX_THREADS;
     int resident = 1;
     bytes = softmax_carve(Smem(), threads, softmax_quads(V), &scratch, &row);
-    if (bytes > 48 * 1024) {
+    if (bytes > SHARED_ALWAYS) {
         threads = SOFTMAX_THREADS_MAX;
         bytes = softmax_carve(Smem(), threads, softmax_quads(V), &scratch, &row);
         resident = bytes <= limit;
