@@ -16,10 +16,7 @@ struct CellState {
 };
 
 /* expf overflows to infinity below -88: the quotient is then the 0 that the true value rounds to. */
-static __device__ __forceinline__ float cell_sigmoid(float a)
-{
-    return 1.0f / (1.0f + expf(-a));
-}
+static __device__ __forceinline__ float cell_sigmoid(float a) { return 1.0f / (1.0f + expf(-a)); }
 
 /* a holds the pre-activations on entry and the activations on exit. */
 static __device__ __forceinline__ CellState cell_forward(Gates *a, float c_before)

@@ -32,10 +32,7 @@ static __host__ __device__ int64_t sparse_blocks(int64_t N)
     return N < SGD_SPARSE_MAX ? N : SGD_SPARSE_MAX;
 }
 
-extern "C" int64_t sgd_partials(int64_t dense, int64_t N)
-{
-    return dense_blocks(dense) + sparse_blocks(N);
-}
+extern "C" int64_t sgd_partials(int64_t dense, int64_t N) { return dense_blocks(dense) + sparse_blocks(N); }
 
 /* What block `block` of both kernels owns: elements of the dense parameters, or positions. */
 struct Range {

@@ -33,10 +33,7 @@ static __host__ __device__ size_t softmax_carve(Smem sm, unsigned threads, int64
 }
 
 /* Quads that a row can touch wherever it starts. */
-static __host__ __device__ int64_t softmax_quads(int64_t V)
-{
-    return (V + 6) / 4;
-}
+static __host__ __device__ int64_t softmax_quads(int64_t V) { return (V + 6) / 4; }
 
 static __device__ __forceinline__ Quad biased(const float *logits, const float *bias, int64_t i, int64_t V)
 {
@@ -51,10 +48,7 @@ static __device__ __forceinline__ Quad unpack(float4 x)
     return q;
 }
 
-static __device__ __forceinline__ float4 pack(Quad q)
-{
-    return make_float4(q.v[0], q.v[1], q.v[2], q.v[3]);
-}
+static __device__ __forceinline__ float4 pack(Quad q) { return make_float4(q.v[0], q.v[1], q.v[2], q.v[3]); }
 
 __global__ void __launch_bounds__(SOFTMAX_THREADS_MAX)
     softmax_xent_kernel(int64_t V, const float *bias, const int32_t *targets, int train, float inverse_B,
