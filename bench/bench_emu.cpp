@@ -25,6 +25,16 @@ static void switches(benchmark::State &state)
     state.counters["peak_mb"] = peak_mb();
 }
 
+static void grid_syncs(benchmark::State &state)
+{
+    unsigned long long before = emu_switches();
+    for (auto _ : state)
+        if (bench_grid_syncs((int)state.range(0), (int)state.range(1), 100) != cudaSuccess)
+            state.SkipWithError(emu_report());
+    state.counters["switches_per_s"] = benchmark::Counter((double)(emu_switches() - before), benchmark::Counter::kIsRate);
+    state.counters["peak_mb"] = peak_mb();
+}
+
 static void lstm(benchmark::State &state)
 {
     unsigned long long before = emu_switches();
@@ -37,6 +47,7 @@ static void lstm(benchmark::State &state)
 }
 
 BENCHMARK(switches)->Name("emu/switches")->ArgNames({"blocks", "threads"})->Args({1, 256})->Args({13, 256})->Args({132, 256})->Unit(benchmark::kMillisecond);
+BENCHMARK(grid_syncs)->Name("emu/grid_syncs")->ArgNames({"blocks", "threads"})->Args({13, 256})->Args({132, 256})->Unit(benchmark::kMillisecond);
 BENCHMARK(lstm)
     ->Name("emu/lstm")
     ->ArgNames({"blocks", "threads", "H", "B", "T"})

@@ -3,6 +3,8 @@
 
 #include <vector>
 
+#include "cooperative_groups.h"
+
 #include "../../kernels/dev.cuh"
 #include "bench_kernels.h"
 
@@ -10,6 +12,12 @@ __global__ void barriers_kernel(int rounds)
 {
     for (int i = 0; i < rounds; i++)
         __syncthreads();
+}
+
+__global__ void grid_syncs_kernel(int rounds)
+{
+    for (int i = 0; i < rounds; i++)
+        cooperative_groups::this_grid().sync();
 }
 
 static __device__ void grid_barrier(unsigned *arrived, unsigned target)
@@ -71,6 +79,13 @@ extern "C" cudaError_t bench_barriers(int blocks, int threads, int rounds)
 {
     LaunchShape s = {dim3((unsigned)blocks), dim3((unsigned)threads), 0, nullptr, false};
     cudaError_t e = launch(s, barriers_kernel, rounds);
+    return e != cudaSuccess ? e : cudaDeviceSynchronize();
+}
+
+extern "C" cudaError_t bench_grid_syncs(int blocks, int threads, int rounds)
+{
+    LaunchShape s = {dim3((unsigned)blocks), dim3((unsigned)threads), 0, nullptr, true};
+    cudaError_t e = launch(s, grid_syncs_kernel, rounds);
     return e != cudaSuccess ? e : cudaDeviceSynchronize();
 }
 

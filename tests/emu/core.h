@@ -151,7 +151,9 @@ void sched_seed(unsigned long long seed);
 void sched_watchdog(double seconds);
 void sched_signals(); /* (re)installs the signal handlers */
 bool sched_poll_note(const void *p, uint64_t value); /* true if the value is the one the thread saw last */
-bool sched_is_stack(const void *p);                 /* on a fiber's stack */
+extern unsigned char *stack_pool;                   /* all fibers' stacks */
+extern size_t stack_pool_size;
+static inline bool sched_is_stack(const void *p) { return (size_t)((const unsigned char *)p - stack_pool) < stack_pool_size; }
 
 /* ---- arena (memory.cpp) ------------------------------------------------------------------------------------- */
 

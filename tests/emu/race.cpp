@@ -762,6 +762,7 @@ static void word_write(const Thread *t, const void *p, uint32_t bytes, bool sync
 /* Memory outside the arena: the thread's own stack and the program's variables are private or constant; anything else is the
  * host's, which a device could not reach. */
 static std::vector<std::pair<uintptr_t, uintptr_t>> objects_loaded;
+static uintptr_t object_low, object_high; /* the one found last: threadIdx and its kin are there */
 
 static int note_object(struct dl_phdr_info *info, size_t, void *)
 {
@@ -772,14 +773,22 @@ static int note_object(struct dl_phdr_info *info, size_t, void *)
     return 0;
 }
 
-static void outside(const Thread *t, const void *p, bool write, uintptr_t pc)
+static inline bool harmless(const void *p)
 {
-    if (sched_is_stack(p))
+    return sched_is_stack(p) || ((uintptr_t)p >= object_low && (uintptr_t)p < object_high);
+}
+
+static __attribute__((noinline)) void outside(const Thread *t, const void *p, bool write, uintptr_t pc)
+{
+    if (harmless(p))
         return;
     for (int again = 0; again < 2; again++) {
         for (const auto &o : objects_loaded)
-            if ((uintptr_t)p >= o.first && (uintptr_t)p < o.second)
+            if ((uintptr_t)p >= o.first && (uintptr_t)p < o.second) {
+                object_low = o.first;
+                object_high = o.second;
                 return;
+            }
         objects_loaded.clear();
         dl_iterate_phdr(note_object, nullptr);
     }
@@ -944,8 +953,22 @@ void race_launch_end(Grid *g)
               n, p, arena_describe(p).c_str(), emu_where(pc).c_str());
 }
 
-template <bool WRITE> static void aligned(const void *p, size_t n, uintptr_t pc)
+template <bool WRITE> static inline __attribute__((always_inline)) void aligned(const void *p, size_t n, uintptr_t pc)
 {
+    if (harmless(p))
+        return;
+    if (n == 4 && !((uintptr_t)p & 3)) { /* nearly all there is */
+        const Thread *t = emu_thread;
+        if (!t || !watched(t, p, WRITE, pc))
+            return;
+        if (UNLIKELY(!pc_anchor))
+            pc_anchor = pc;
+        if (WRITE)
+            word_write(t, p, 15, false, pc);
+        else
+            word_read(t, p, 15, 0, pc);
+        return;
+    }
     if (UNLIKELY(((uintptr_t)p & (n - 1)) != 0) && emu_thread)
         report_misaligned(p, n, pc);
     access<WRITE>(p, n, 0, pc);

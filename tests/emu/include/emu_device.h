@@ -56,6 +56,9 @@ unsigned emu_activemask(void);
  * on the operands of all. `operand` points to an EmuLane. */
 void emu_warp_op(int op, unsigned mask, struct EmuLane *operand, const char *file, int line);
 
+/* The same with the operand in registers, for operations of one word: nothing for the race build to look at. */
+uint64_t emu_warp_word(int op, unsigned mask, uint64_t value, int lane, int width, const char *file, int line);
+
 /* 32 or 64 bits at a time; `type` is an EmuType. Returns the old bits. */
 uint64_t emu_atomic(void *p, int op, int type, uint64_t value, uint64_t compare, const char *file, int line);
 
@@ -139,19 +142,27 @@ EMU_INLINE void __trap(EMU_AT) { emu_trap(file, line); }
 
 EMU_INLINE void __syncwarp(unsigned mask = 0xffffffffu, EMU_AT)
 {
-    EmuLane x = {0, 0, 0, 32, 0};
-    emu_warp_op(EMU_SYNCWARP, mask, &x, file, line);
+    emu_warp_word(EMU_SYNCWARP, mask, 0, 0, 32, file, line);
+}
+
+template <class T> EMU_INLINE uint64_t emu_bits(T value)
+{
+    static_assert(sizeof(T) <= 8 && std::is_trivially_copyable<T>::value, "at most 8 bytes");
+    uint64_t bits = 0;
+    __builtin_memcpy(&bits, &value, sizeof value);
+    return bits;
+}
+template <class T> EMU_INLINE T emu_unbits(uint64_t bits)
+{
+    T value;
+    __builtin_memcpy(&value, &bits, sizeof value);
+    return value;
 }
 
 template <class T>
 EMU_INLINE T emu_shuffle(int op, unsigned mask, T value, int lane, int width, const char *file, int line)
 {
-    static_assert(sizeof(T) <= 8 && std::is_trivially_copyable<T>::value, "a shuffle moves at most 8 bytes");
-    EmuLane x = {0, 0, lane, width, 0};
-    __builtin_memcpy(&x.in, &value, sizeof value);
-    emu_warp_op(op, mask, &x, file, line);
-    __builtin_memcpy(&value, &x.out, sizeof value);
-    return value;
+    return emu_unbits<T>(emu_warp_word(op, mask, emu_bits(value), lane, width, file, line));
 }
 template <class T> EMU_INLINE T __shfl_sync(unsigned mask, T value, int lane, int width = 32, EMU_AT)
 {
@@ -172,9 +183,7 @@ template <class T> EMU_INLINE T __shfl_xor_sync(unsigned mask, T value, int lane
 
 EMU_INLINE uint64_t emu_vote(int op, unsigned mask, uint64_t value, const char *file, int line)
 {
-    EmuLane x = {value, 0, 0, 32, 0};
-    emu_warp_op(op, mask, &x, file, line);
-    return x.out;
+    return emu_warp_word(op, mask, value, 0, 32, file, line);
 }
 EMU_INLINE unsigned __ballot_sync(unsigned mask, int p, EMU_AT) { return (unsigned)emu_vote(EMU_BALLOT, mask, p != 0, file, line); }
 EMU_INLINE int __all_sync(unsigned mask, int p, EMU_AT) { return (int)emu_vote(EMU_ALL, mask, p != 0, file, line); }
@@ -189,13 +198,6 @@ EMU_INLINE unsigned __reduce_and_sync(unsigned mask, unsigned v, EMU_AT) { retur
 EMU_INLINE unsigned __reduce_or_sync(unsigned mask, unsigned v, EMU_AT) { return (unsigned)emu_vote(EMU_REDUCE_OR, mask, v, file, line); }
 EMU_INLINE unsigned __reduce_xor_sync(unsigned mask, unsigned v, EMU_AT) { return (unsigned)emu_vote(EMU_REDUCE_XOR, mask, v, file, line); }
 
-template <class T> EMU_INLINE uint64_t emu_bits(T value)
-{
-    static_assert(sizeof(T) <= 8, "at most 8 bytes");
-    uint64_t bits = 0;
-    __builtin_memcpy(&bits, &value, sizeof value);
-    return bits;
-}
 template <class T> EMU_INLINE unsigned __match_any_sync(unsigned mask, T v, EMU_AT)
 {
     return (unsigned)emu_vote(EMU_MATCH_ANY, mask, emu_bits(v), file, line);
@@ -213,10 +215,7 @@ template <class T> EMU_INLINE unsigned __match_all_sync(unsigned mask, T v, int 
 template <class T>
 EMU_INLINE T emu_atomic_as(T *p, int op, int type, T value, T compare, const char *file, int line)
 {
-    uint64_t old = emu_atomic((void *)p, op, type, emu_bits(value), emu_bits(compare), file, line);
-    T result;
-    __builtin_memcpy(&result, &old, sizeof result);
-    return result;
+    return emu_unbits<T>(emu_atomic((void *)p, op, type, emu_bits(value), emu_bits(compare), file, line));
 }
 #define EMU_ATOMIC(name, op, T, type)                                                                                  \
     EMU_INLINE T name(T *p, T v, EMU_AT) { return emu_atomic_as<T>(p, op, type, v, v, file, line); }
