@@ -1,9 +1,13 @@
 /* bwd_cublas: backward recurrence: per step one pointwise kernel and one GEMM, from the last step to the
- * first. Idea       the baseline's other half: the kernel turns the saved gates into dgates in place, the
- * GEMM takes them through W_hh to the step before; masks are applied where dy and dh are read Residency
- * nothing between launches: W_hh (16 H H bytes) comes from L2 or DRAM at every step, dh and dc (B,H) pass
- * through L2 Partition  as fwd_cublas: a thread owns one unit of one batch row Barrier    the kernel
- * boundary, twice a step Limits     as fwd_cublas Measured   not yet measured
+ * first.
+ * Idea       the baseline's other half: the kernel turns the saved gates into dgates in place, the GEMM
+ *            takes them through W_hh to the step before; masks are applied where dy and dh are read
+ * Residency  nothing between launches: W_hh (16 H H bytes) comes from L2 or DRAM at every step, dh and dc
+ *            (B,H) pass through L2
+ * Partition  as fwd_cublas: a thread owns one unit of one batch row
+ * Barrier    the kernel boundary, twice a step
+ * Limits     as fwd_cublas
+ * Measured   not yet measured
  */
 #include <assert.h>
 

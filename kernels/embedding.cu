@@ -1,11 +1,13 @@
 /* embedding: rows of the encoder gathered and masked; their gradient, sparse.
- * Idea       the gradient of a minibatch touches at most N of V rows: it is kept as N rows and summed where a
- * word first stands, so that neither a (V,H) tensor nor an atomic is needed Memory     forward reads and
- * writes N H floats; backward reads N H, writes one row per different word Partition  a block owns a position
- * and 4 * EMBEDDING_THREADS units, a thread four neighbouring units: one Philox block masks them all.
- * Backward: the block of a word's first position adds the later ones in order; the blocks of the others leave
- * after looking at the ids before them Limits     none; a word that fills the whole minibatch is summed by
- * one column of blocks, N rows one after another Measured   not yet measured
+ * Idea       the gradient of a minibatch touches at most N of V rows: it is kept as N rows and summed
+ *            where a word first stands, so that neither a (V,H) tensor nor an atomic is needed
+ * Memory     forward reads and writes N H floats; backward reads N H, writes one row per different word
+ * Partition  a block owns a position and 4 * EMBEDDING_THREADS units, a thread four neighbouring units:
+ *            one Philox block masks them all. Backward: the block of a word's first position adds the
+ *            later ones in order; the blocks of the others leave after looking at the ids before them
+ * Limits     none; a word that fills the whole minibatch is summed by one column of blocks, N rows one
+ *            after another
+ * Measured   not yet measured
  */
 #include <assert.h>
 

@@ -1,11 +1,14 @@
 /* fwd_cublas: forward recurrence as the field does it: per step one GEMM and one pointwise kernel.
  * Idea       the baseline: gates_t = x_proj_t + D_r(h_{t-1}) W_hh' with beta = 1 straight into the saved
- * gates, then one kernel for biases, nonlinearity, cell and masks; masked copies of h are written by the
- * kernel that makes h Residency  nothing between launches: W_hh (16 H H bytes) comes from L2 or DRAM at every
- * step Partition  a block owns CELL_THREADS units of one batch row, a thread one unit: loads are coalesced
- * for any H, and enough threads exist to hide latency at batch 20. A thread draws the words of its three
- * neighbours too; that hides behind the loads Barrier    the kernel boundary, twice a step Limits     none; T
- * B and 4 H must fit an int (cuBLAS) Measured   not yet measured
+ *            gates, then one kernel for biases, nonlinearity, cell and masks; masked copies of h are
+ *            written by the kernel that makes h
+ * Residency  nothing between launches: W_hh (16 H H bytes) comes from L2 or DRAM at every step
+ * Partition  a block owns CELL_THREADS units of one batch row, a thread one unit: loads are coalesced for
+ *            any H, and enough threads exist to hide latency at batch 20. A thread draws the words of its
+ *            three neighbours too; that hides behind the loads
+ * Barrier    the kernel boundary, twice a step
+ * Limits     none; T B and 4 H must fit an int (cuBLAS)
+ * Measured   not yet measured
  */
 #include <assert.h>
 

@@ -1,12 +1,15 @@
 /* sgd: gradient norm, clipping and the update of all parameters (SPEC 5), in two kernels.
  * Idea       two passes over the gradients, one over the weights; of the encoder only the rows that the
- * minibatch met Memory     norm reads each gradient once; update reads gradients and weights, writes weights
- * Partition  a block owns a fixed range: of the dense parameters, or of the positions whose row is a word's
- * first. Ranges follow from the sizes alone, not from the GPU, so a sum is the same on every device Sums
- * squares in double: thread, block tree, one partial a block. Each block of update adds all partials again in
- * one order: at most 1,280 doubles out of L2, against a last-block ticket, which needs a counter set back for
- * every step and makes all other blocks wait for a kernel boundary anyway Limits     none Measured   not yet
- * measured
+ *            minibatch met
+ * Memory     norm reads each gradient once; update reads gradients and weights, writes weights
+ * Partition  a block owns a fixed range: of the dense parameters, or of the positions whose row is a
+ *            word's first. Ranges follow from the sizes alone, not from the GPU, so a sum is the same on
+ *            every device
+ * Sums       squares in double: thread, block tree, one partial a block. Each block of update adds all
+ *            partials again in one order: at most 1,280 doubles out of L2. A last-block ticket would need
+ *            a counter set back for every step, and the update has to wait for a kernel boundary anyway
+ * Limits     none
+ * Measured   not yet measured
  */
 #include <assert.h>
 

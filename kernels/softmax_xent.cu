@@ -1,11 +1,17 @@
-/* softmax_xent: softmax and cross-entropy of a row of logits, its gradient in place; the bias gradient's
- * column sums. Idea       the row waits in shared memory between maximum, sum and gradient, so that global
- * memory sees it once Memory     V floats read and V written a row, the bias from L2; where the row does not
- * fit: three reads, one write Residency  shared, per block: 4 threads + 4 (V + 6) bytes at most Partition  a
- * block owns a row, a thread every blockDim.x-th quad of it. Quads are counted from the last 16-byte boundary
- * at or before the row, so all but the first and the last move in one access whatever V is; what they hold
- * outside the row is -inf, which no maximum and no sum can see Limits     none: a row over the device's
- * opt-in shared memory takes the several-pass way Measured   not yet measured
+/* softmax_xent: softmax and cross-entropy of a row of logits, its gradient in place; column sums for the
+ * biases' gradients.
+ * Idea       the row waits in shared memory between maximum, sum and gradient, so that global memory sees
+ *            it once
+ * Memory     V floats read and V written a row, the bias from L2; where the row does not fit: three
+ *            reads, one write. Column sums read each element once
+ * Residency  shared, per block: 4 threads + 4 (V + 6) bytes at most
+ * Partition  a block owns a row, a thread every blockDim.x-th quad of it. Quads are counted from the last
+ *            16-byte boundary at or before the row, so all but the first and the last move in one access
+ *            whatever V is; what they hold outside the row is -inf, which no maximum and no sum can see.
+ *            Column sums: a block owns SUMS_COLUMNS columns, a thread a slice of their rows, slices meet
+ *            in a tree
+ * Limits     none: a row over the device's opt-in shared memory takes the several-pass way
+ * Measured   not yet measured
  */
 #include <assert.h>
 

@@ -1,8 +1,10 @@
 /* step: where a training step begins: the state moves on and the window's words are copied.
- * Idea       step number, window and result slot live in device memory and advance inside a captured graph,
- * so that one graph replays for the whole run Memory     reads and writes 2 T B ids Partition  one block: all
- * of it reads the state before its first thread replaces it Limits     none on T and B; the window must lie
- * inside the stream Measured   not yet measured
+ * Idea       step number, window and result slot live in device memory and advance inside a captured
+ *            graph, so that one graph replays for the whole run
+ * Memory     reads and writes 2 T B ids
+ * Partition  one block: all of it reads the state before its first thread replaces it
+ * Limits     none on T and B; the window must lie inside the stream
+ * Measured   not yet measured
  */
 #include <assert.h>
 
