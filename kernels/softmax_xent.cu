@@ -4,7 +4,7 @@
  *            it once
  * Memory     V floats read and V written a row, the bias from L2; where the row does not fit: three
  *            reads, one write. Column sums read each element once
- * Residency  shared, per block: 4 threads + 4 (V + 6) bytes at most
+ * Residency  shared, bytes per block: 4 * threads + 4 * (V + 6) at most
  * Partition  a block owns a row, a thread every blockDim.x-th quad of it. Quads are counted from the last
  *            16-byte boundary at or before the row, so all but the first and the last move in one access
  *            whatever V is; what they hold outside the row is -inf, which no maximum and no sum can see.
