@@ -565,6 +565,13 @@ static int product(Backend *b, int ta, int tb, int64_t m, int64_t n, int64_t k, 
     return EXIT_DONE;
 }
 
+static int recurrence_failed(const LstmVariant *variant, const char *pass, cudaError_t status, Error *e)
+{
+    char call[64];
+    snprintf(call, sizeof call, "the %s recurrence by kernel %s", pass, variant->name);
+    return cuda_failed(e, status, call, __FILE__, __LINE__);
+}
+
 static void range(Backend *b, const char *name)
 {
     if (b->mode == EAGER) ranges_push(&b->ranges, name);
@@ -711,7 +718,8 @@ static int cuda_layer_forward(Backend *b, int64_t l, Error *e)
                      .h_masked = recurrent.on ? b->h_masked[l] : NULL,
                      .output = output,
                      .recurrent = recurrent};
-    CUDA_TRY(b->forward->forward(&b->context, &p));
+    cudaError_t status = b->forward->forward(&b->context, &p);
+    if (status) return recurrence_failed(b->forward, "forward", status, e);
     range_end(b, 2);
     return EXIT_DONE;
 }
@@ -762,7 +770,8 @@ static int cuda_layer_backward(Backend *b, int64_t l, Error *e)
                       .dc = b->dc,
                       .output = site_of(b, l + 1),
                       .recurrent = recurrent};
-    CUDA_TRY(b->backward->backward(&b->context, &p));
+    cudaError_t status = b->backward->backward(&b->context, &p);
+    if (status) return recurrence_failed(b->backward, "backward", status, e);
     const float *dgates = b->gates[l], *h_before = recurrent.on ? b->h_masked[l] : h_of(b, l);
     int code =
         product(b, 1, 0, 4 * H, H, N, dgates, input_of(b, l), grad(b, param_of_layer(l, PARAM_W_IH)), e);
