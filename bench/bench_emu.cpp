@@ -1,5 +1,5 @@
-/* The emulator's own speed: fiber switches, and a persistent LSTM recurrence of the size of the paper's small model. Built plain and as
- * the race build. */
+/* The emulator's own speed: fiber switches, and a persistent LSTM recurrence of the size of the paper's small
+ * model. Built plain and as the race build. */
 #include <benchmark/benchmark.h>
 #include <sys/resource.h>
 
@@ -19,9 +19,9 @@ static void switches(benchmark::State &state)
     int blocks = (int)state.range(0), threads = (int)state.range(1);
     unsigned long long before = emu_switches();
     for (auto _ : state)
-        if (bench_barriers(blocks, threads, 200) != cudaSuccess)
-            state.SkipWithError(emu_report());
-    state.counters["switches_per_s"] = benchmark::Counter((double)(emu_switches() - before), benchmark::Counter::kIsRate);
+        if (bench_barriers(blocks, threads, 200) != cudaSuccess) state.SkipWithError(emu_report());
+    state.counters["switches_per_s"] =
+        benchmark::Counter((double)(emu_switches() - before), benchmark::Counter::kIsRate);
     state.counters["peak_mb"] = peak_mb();
 }
 
@@ -31,7 +31,8 @@ static void grid_syncs(benchmark::State &state)
     for (auto _ : state)
         if (bench_grid_syncs((int)state.range(0), (int)state.range(1), 100) != cudaSuccess)
             state.SkipWithError(emu_report());
-    state.counters["switches_per_s"] = benchmark::Counter((double)(emu_switches() - before), benchmark::Counter::kIsRate);
+    state.counters["switches_per_s"] =
+        benchmark::Counter((double)(emu_switches() - before), benchmark::Counter::kIsRate);
     state.counters["peak_mb"] = peak_mb();
 }
 
@@ -39,15 +40,27 @@ static void lstm(benchmark::State &state)
 {
     unsigned long long before = emu_switches();
     for (auto _ : state)
-        if (bench_lstm((int)state.range(0), (int)state.range(1), (int)state.range(2), (int)state.range(3), (int)state.range(4)) !=
-            cudaSuccess)
+        if (bench_lstm((int)state.range(0), (int)state.range(1), (int)state.range(2), (int)state.range(3),
+                       (int)state.range(4)) != cudaSuccess)
             state.SkipWithError(emu_report());
-    state.counters["switches"] = benchmark::Counter((double)(emu_switches() - before), benchmark::Counter::kAvgIterations);
+    state.counters["switches"] =
+        benchmark::Counter((double)(emu_switches() - before), benchmark::Counter::kAvgIterations);
     state.counters["peak_mb"] = peak_mb();
 }
 
-BENCHMARK(switches)->Name("emu/switches")->ArgNames({"blocks", "threads"})->Args({1, 256})->Args({13, 256})->Args({132, 256})->Unit(benchmark::kMillisecond);
-BENCHMARK(grid_syncs)->Name("emu/grid_syncs")->ArgNames({"blocks", "threads"})->Args({13, 256})->Args({132, 256})->Unit(benchmark::kMillisecond);
+BENCHMARK(switches)
+    ->Name("emu/switches")
+    ->ArgNames({"blocks", "threads"})
+    ->Args({1, 256})
+    ->Args({13, 256})
+    ->Args({132, 256})
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK(grid_syncs)
+    ->Name("emu/grid_syncs")
+    ->ArgNames({"blocks", "threads"})
+    ->Args({13, 256})
+    ->Args({132, 256})
+    ->Unit(benchmark::kMillisecond);
 BENCHMARK(lstm)
     ->Name("emu/lstm")
     ->ArgNames({"blocks", "threads", "H", "B", "T"})
@@ -61,8 +74,7 @@ int main(int argc, char **argv)
 {
     benchmark::AddCustomContext("emulator", emu_mode());
     benchmark::Initialize(&argc, argv);
-    if (benchmark::ReportUnrecognizedArguments(argc, argv))
-        return 1;
+    if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
     benchmark::RunSpecifiedBenchmarks();
     benchmark::Shutdown();
     return 0;

@@ -1,5 +1,7 @@
-/* What kernels need from the machine: launches, shared memory, spins, ordered loads and stores, inline PTX. The only file with `<<<>>>`,
- * `__shared__`, `volatile` or `asm`, and the only one that knows of the emulator (tests/emu); everything else is plain CUDA C++.
+/* What kernels need from the machine: launches, shared memory, spins, ordered loads and stores, inline PTX.
+ * The only file with `<<<>>>`,
+ * `__shared__`, `volatile` or `asm`, and the only one that knows of the emulator (tests/emu); everything else
+ * is plain CUDA C++.
  *
  * Compiles with nvcc 11.8 (sm_35) to 13 and, against tests/emu/include, with g++ and clang as C++17.
  */
@@ -10,8 +12,9 @@
 
 #include "cuda_runtime.h"
 
-/* The architecture that code is generated for: 350, 700, 750, 800, 900; 0 while nvcc compiles the host side. Guard code that
- * needs one with `#if DEV_ARCH >= 900`. Under emulation it is chosen at compile time, -DEMU_ARCH=350. */
+/* The architecture that code is generated for: 350, 700, 750, 800, 900; 0 while nvcc compiles the host side.
+ * Guard code that needs one with `#if DEV_ARCH >= 900`. Under emulation it is chosen at compile time,
+ * -DEMU_ARCH=350. */
 #if defined(CUDA_EMU)
 #ifdef EMU_ARCH
 #define DEV_ARCH EMU_ARCH
@@ -24,7 +27,8 @@
 #define DEV_ARCH 0
 #endif
 
-/* ---- launch ------------------------------------------------------------------------------------------------- */
+/* ---- launch
+ * ------------------------------------------------------------------------------------------------- */
 
 struct LaunchShape {
     dim3 grid, block;
@@ -33,8 +37,8 @@ struct LaunchShape {
     bool cooperative; /* all blocks resident at once or the launch is refused; needs sm_60 */
 };
 
-/* Launches kernel(args...) and returns the launch's own error. cudaLaunchKernelEx came with CUDA 11.8 and asks for a newer driver
- * than the last one for Kepler, so toolkits before 12 take the older calls. */
+/* Launches kernel(args...) and returns the launch's own error. cudaLaunchKernelEx came with CUDA 11.8 and
+ * asks for a newer driver than the last one for Kepler, so toolkits before 12 take the older calls. */
 template <class... P, class... A>
 static inline cudaError_t launch(const LaunchShape &shape, void (*kernel)(P...), A... args)
 {
@@ -55,15 +59,16 @@ static inline cudaError_t launch(const LaunchShape &shape, void (*kernel)(P...),
     if (shape.cooperative)
         return [&](P... exact) {
             void *pointers[] = {(void *)&exact...};
-            return cudaLaunchCooperativeKernel((const void *)kernel, shape.grid, shape.block, pointers, shape.shared_bytes,
-                                               shape.stream);
+            return cudaLaunchCooperativeKernel((const void *)kernel, shape.grid, shape.block, pointers,
+                                               shape.shared_bytes, shape.stream);
         }(static_cast<P>(args)...);
     kernel<<<shape.grid, shape.block, shape.shared_bytes, shape.stream>>>(static_cast<P>(args)...);
     return cudaPeekAtLastError();
 #endif
 }
 
-/* ---- shared memory ------------------------------------------------------------------------------------------ */
+/* ---- shared memory
+ * ------------------------------------------------------------------------------------------ */
 
 #if !defined(CUDA_EMU)
 __device__ __forceinline__ unsigned char *smem_base()
@@ -73,8 +78,8 @@ __device__ __forceinline__ unsigned char *smem_base()
 }
 #endif
 
-/* Carves the block's dynamic shared memory into pieces of 16-byte alignment. On the host the same calls only count, so that one
- * function both carves and sizes:
+/* Carves the block's dynamic shared memory into pieces of 16-byte alignment. On the host the same calls only
+ * count, so that one function both carves and sizes:
  *
  *     static __host__ __device__ size_t carve(Smem sm, int H, float **w, float **h)
  *     {
@@ -96,7 +101,8 @@ struct Smem {
     template <class T> T *take(size_t n, const char *file = __builtin_FILE(), int line = __builtin_LINE())
     {
         size_t at = reserve(n * sizeof(T));
-        return emu_on_device() ? (T *)emu_shared_take(pieces - 1, at, n * sizeof(T), file, line) : (T *)nullptr;
+        return emu_on_device() ? (T *)emu_shared_take(pieces - 1, at, n * sizeof(T), file, line)
+                               : (T *)nullptr;
     }
 #else
     template <class T> __host__ __device__ __forceinline__ T *take(size_t n)
@@ -114,8 +120,8 @@ struct Smem {
     /* Bytes taken so far: what the launch must ask for. */
     __host__ __device__ size_t bytes() const { return used; }
 
-    /* Pieces taken after rewind(mark) lie over those taken since mark(): for phases that use the same memory. A __syncthreads must
-     * stand between the phases. */
+    /* Pieces taken after rewind(mark) lie over those taken since mark(): for phases that use the same memory.
+     * A __syncthreads must stand between the phases. */
     __host__ __device__ Mark mark() const
     {
         Mark m = {used, pieces};
@@ -127,7 +133,7 @@ struct Smem {
         pieces = m.pieces;
     }
 
-private:
+  private:
     size_t used;
     unsigned pieces;
     __host__ __device__ size_t reserve(size_t bytes)
@@ -141,17 +147,18 @@ private:
 
 /* A static shared array, where its size is a constant: SHARED_ARRAY(float, red, 32); */
 #if defined(CUDA_EMU)
-#define SHARED_ARRAY(T, name, n)                                                                                       \
-    static const char name##_key = 0;                                                                                  \
+#define SHARED_ARRAY(T, name, n)                                                                             \
+    static const char name##_key = 0;                                                                        \
     T(&name)[n] = *(T(*)[n])emu_shared_static(&name##_key, sizeof(T) * (n), alignof(T), __FILE__, __LINE__)
 #else
 #define SHARED_ARRAY(T, name, n) __shared__ T name[n]
 #endif
 
-/* ---- loads and stores that threads talk through ------------------------------------------------------------- */
+/* ---- loads and stores that threads talk through
+ * ------------------------------------------------------------- */
 
-/* One look at memory that another thread will change: never cached in a register, ordered with nothing. Every spin goes through
- * it. */
+/* One look at memory that another thread will change: never cached in a register, ordered with nothing. Every
+ * spin goes through it. */
 #if defined(CUDA_EMU)
 template <class T>
 EMU_INLINE T load_poll(const T *p, const char *file = __builtin_FILE(), int line = __builtin_LINE())
@@ -161,23 +168,14 @@ EMU_INLINE T load_poll(const T *p, const char *file = __builtin_FILE(), int line
     return v;
 }
 #else
-template <class T> __device__ __forceinline__ T load_poll(const T *p)
-{
-    return *(const volatile T *)p;
-}
+template <class T> __device__ __forceinline__ T load_poll(const T *p) { return *(const volatile T *)p; }
 #endif
 
 /* The store that such a load sees; ordered with nothing. */
 #if defined(CUDA_EMU)
-template <class T> EMU_INLINE void store_poll(T *p, T v)
-{
-    emu_store_relaxed(p, &v, sizeof v);
-}
+template <class T> EMU_INLINE void store_poll(T *p, T v) { emu_store_relaxed(p, &v, sizeof v); }
 #else
-template <class T> __device__ __forceinline__ void store_poll(T *p, T v)
-{
-    *(volatile T *)p = v;
-}
+template <class T> __device__ __forceinline__ void store_poll(T *p, T v) { *(volatile T *)p = v; }
 #endif
 
 /* Whether a wait that has looked `polls` times should give up. Bounded waits are written
@@ -205,19 +203,17 @@ __device__ __forceinline__ void poll_pause()
 #endif
 }
 
-/* Everything that the thread which stored (released) the value had seen or written is visible after the load that reads it. sm_35 has
- * no such instructions: there a full fence stands beside a volatile access. */
+/* Everything that the thread which stored (released) the value had seen or written is visible after the load
+ * that reads it. sm_35 has no such instructions: there a full fence stands beside a volatile access. */
 #if defined(CUDA_EMU)
-EMU_INLINE unsigned load_acquire(const unsigned *p, const char *file = __builtin_FILE(), int line = __builtin_LINE())
+EMU_INLINE unsigned load_acquire(const unsigned *p, const char *file = __builtin_FILE(),
+                                 int line = __builtin_LINE())
 {
     unsigned v;
     emu_load_acquire(p, &v, sizeof v, 1, file, line);
     return v;
 }
-EMU_INLINE void store_release(unsigned *p, unsigned v)
-{
-    emu_store_release(p, &v, sizeof v, 1);
-}
+EMU_INLINE void store_release(unsigned *p, unsigned v) { emu_store_release(p, &v, sizeof v, 1); }
 #else
 __device__ __forceinline__ unsigned load_acquire(const unsigned *p)
 {
@@ -241,8 +237,9 @@ __device__ __forceinline__ void store_release(unsigned *p, unsigned v)
 }
 #endif
 
-/* A load through the read-only cache. Only for memory that nobody writes during the whole launch: in a persistent kernel that
- * excludes every tensor the kernel itself produces (and `const T *__restrict__` makes nvcc choose this path unasked). */
+/* A load through the read-only cache. Only for memory that nobody writes during the whole launch: in a
+ * persistent kernel that excludes every tensor the kernel itself produces (and `const T *__restrict__` makes
+ * nvcc choose this path unasked). */
 template <class T> __device__ __forceinline__ T ldg(const T *p)
 {
 #if defined(CUDA_EMU) || DEV_ARCH >= 350

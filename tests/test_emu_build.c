@@ -1,5 +1,6 @@
-/* The kernel files through the other compilers: nvcc for each architecture without a warning, g++ and clang against the emulator;
- * none of the real toolkit's headers may slip into an emulated build, where a missing twin would otherwise go unnoticed. */
+/* The kernel files through the other compilers: nvcc for each architecture without a warning, g++ and clang
+ * against the emulator; none of the real toolkit's headers may slip into an emulated build, where a missing
+ * twin would otherwise go unnoticed. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,7 +12,8 @@
 
 #include <cmocka.h>
 
-static const char *kernels[] = {"tests/emu/example/recurrence.cu", "tests/emu/faults.cu", "tests/emu/device_kernels.cu"};
+static const char *kernels[] = {"tests/emu/example/recurrence.cu", "tests/emu/faults.cu",
+                                "tests/emu/device_kernels.cu"};
 enum { KERNELS = sizeof kernels / sizeof kernels[0] };
 
 #define EMU_INCLUDES "-Itests/emu/include -Itests/emu -Itests -I."
@@ -40,8 +42,7 @@ static void compile_clean(const char *command)
 {
     static char out[65536];
     int status = run(command, out, sizeof out);
-    if (status != 0 || out[0])
-        print_message("%s\n%s\n", command, out);
+    if (status != 0 || out[0]) print_message("%s\n%s\n", command, out);
     assert_int_equal(status, 0);
     assert_string_equal(out, ""); /* no warning either */
 }
@@ -52,20 +53,20 @@ static void test_only_our_headers(void **state)
     static char out[1 << 20];
     const char *compilers[] = {"g++", "clang++"};
     for (int c = 0; c < 2; c++) {
-        if (!have(compilers[c]))
-            continue;
+        if (!have(compilers[c])) continue;
         for (int i = 0; i < KERNELS; i++) {
             char command[1024];
-            snprintf(command, sizeof command, "%s -std=c++17 " EMU_INCLUDES " -M -x c++ %s 2>&1", compilers[c], kernels[i]);
+            snprintf(command, sizeof command, "%s -std=c++17 " EMU_INCLUDES " -M -x c++ %s 2>&1",
+                     compilers[c], kernels[i]);
             assert_int_equal(run(command, out, sizeof out), 0);
             int ours = 0;
             for (char *word = strtok(out, " \\\n"); word; word = strtok(NULL, " \\\n")) {
                 const char *name = strrchr(word, '/');
                 name = name ? name + 1 : word;
-                int cuda = strstr(name, "cuda") || strstr(name, "curand") || strstr(name, "cublas") || strstr(name, "cooperative") ||
-                           strcmp(name, "vector_types.h") == 0 || strcmp(name, "driver_types.h") == 0 || strstr(word, "cccl");
-                if (!cuda)
-                    continue;
+                int cuda = strstr(name, "cuda") || strstr(name, "curand") || strstr(name, "cublas") ||
+                           strstr(name, "cooperative") || strcmp(name, "vector_types.h") == 0 ||
+                           strcmp(name, "driver_types.h") == 0 || strstr(word, "cccl");
+                if (!cuda) continue;
                 if (strncmp(word, "tests/emu/include/", 18) != 0)
                     print_message("%s includes %s\n", kernels[i], word);
                 assert_int_equal(strncmp(word, "tests/emu/include/", 18), 0);
@@ -80,8 +81,7 @@ static void test_nvcc(void **state)
 {
     (void)state;
     const char *named = getenv("NVCC"), *found = have("nvcc") ? "nvcc" : NULL;
-    if (access("/usr/local/cuda/bin/nvcc", X_OK) == 0 && !found)
-        found = "/usr/local/cuda/bin/nvcc";
+    if (access("/usr/local/cuda/bin/nvcc", X_OK) == 0 && !found) found = "/usr/local/cuda/bin/nvcc";
     const char *nvcc = named && *named ? named : found;
     if (!nvcc || !have(nvcc)) {
         print_message("no nvcc here: the kernel files were not compiled for a GPU\n");
@@ -90,10 +90,10 @@ static void test_nvcc(void **state)
     char command[2048];
     /* the example for all, the rest for one: they use the same dev.cuh */
     for (int i = 0; i < KERNELS; i++) {
-        if (strstr(kernels[i], "faults.cu"))
-            continue; /* asks the emulator for its report */
+        if (strstr(kernels[i], "faults.cu")) continue; /* asks the emulator for its report */
         snprintf(command, sizeof command,
-                 "%s -std=c++17 -I. -Itests -Itests/emu/example %s -Xcompiler -Wall -c %s -o /dev/null 2>&1", nvcc,
+                 "%s -std=c++17 -I. -Itests -Itests/emu/example %s -Xcompiler -Wall -c %s -o /dev/null 2>&1",
+                 nvcc,
                  i == 0 ? "-gencode arch=compute_75,code=sm_75 -gencode arch=compute_80,code=sm_80 "
                           "-gencode arch=compute_90,code=sm_90 -gencode arch=compute_90a,code=sm_90a"
                         : "-arch=sm_90",
@@ -112,12 +112,15 @@ static void test_compilers(void **state)
     char command[2048];
     const char *flags[] = {"", "-DEMU_ARCH=350", "-fsanitize=thread -mllvm -tsan-distinguish-volatile=1"};
     for (int f = 0; f < 3; f++) {
-        snprintf(command, sizeof command, "clang++ -std=c++17 -O1 -Wall -Wextra " EMU_INCLUDES " %s -x c++ -c %s -o /dev/null 2>&1", flags[f],
-                 kernels[0]);
+        snprintf(command, sizeof command,
+                 "clang++ -std=c++17 -O1 -Wall -Wextra " EMU_INCLUDES " %s -x c++ -c %s -o /dev/null 2>&1",
+                 flags[f], kernels[0]);
         compile_clean(command);
     }
     for (int i = 1; i < KERNELS; i++) {
-        snprintf(command, sizeof command, "clang++ -std=c++17 -fsyntax-only -Wall -Wextra " EMU_INCLUDES " -x c++ %s 2>&1", kernels[i]);
+        snprintf(command, sizeof command,
+                 "clang++ -std=c++17 -fsyntax-only -Wall -Wextra " EMU_INCLUDES " -x c++ %s 2>&1",
+                 kernels[i]);
         compile_clean(command);
     }
 }
@@ -126,7 +129,8 @@ static void test_compilers(void **state)
 static void test_c_headers(void **state)
 {
     (void)state;
-    compile_clean("printf '#include \"cuda_runtime.h\"\\n#include \"cublas_v2.h\"\\n#include \"emu.h\"\\nint main(void){return 0;}\\n' | "
+    compile_clean("printf '#include \"cuda_runtime.h\"\\n#include \"cublas_v2.h\"\\n#include \"emu.h\"\\nint "
+                  "main(void){return 0;}\\n' | "
                   "gcc -std=c11 -pedantic -Wall -Wextra -Werror " EMU_INCLUDES " -fsyntax-only -x c - 2>&1");
 }
 

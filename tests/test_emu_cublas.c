@@ -1,4 +1,5 @@
-/* The cuBLAS shim: results against plain loops in double, checks and codes, pointer modes, streams and graphs, TF32, injected faults. */
+/* The cuBLAS shim: results against plain loops in double, checks and codes, pointer modes, streams and
+ * graphs, TF32, injected faults. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -80,14 +81,16 @@ static void check(int ta, int tb, int batches, double alpha, double beta, int tf
                 if (row < M)
                     assert_true(fabs((double)v - product(ta, tb, i, row, col, alpha, beta, tf32)) < 1e-6);
                 else
-                    assert_true(v == c_host[i * SIZE + col * LD + row]); /* between M and LD nothing is touched */
+                    assert_true(v ==
+                                c_host[i * SIZE + col * LD + row]); /* between M and LD nothing is touched */
             }
 }
 
 static void test_gemm(void **state)
 {
     (void)state;
-    float *a = upload(a_host, BATCH * SIZE), *b = upload(b_host, BATCH * SIZE), *c = upload(c_host, BATCH * SIZE);
+    float *a = upload(a_host, BATCH * SIZE), *b = upload(b_host, BATCH * SIZE),
+          *c = upload(c_host, BATCH * SIZE);
     const float alpha = 0.75f, beta = -0.5f, zero = 0.0f;
     for (int ta = 0; ta < 2; ta++)
         for (int tb = 0; tb < 2; tb++) {
@@ -97,12 +100,13 @@ static void test_gemm(void **state)
             OK(cudaMemcpy(got, c, sizeof got, cudaMemcpyDeviceToHost));
             check(ta, tb, 1, alpha, beta, 0);
             OK(cudaMemcpy(c, c_host, sizeof c_host, cudaMemcpyHostToDevice));
-            OK(cublasSgemmStridedBatched(handle, oa, ob, M, N, K, &alpha, a, LD, SIZE, b, LD, SIZE, &beta, c, LD, SIZE, BATCH));
+            OK(cublasSgemmStridedBatched(handle, oa, ob, M, N, K, &alpha, a, LD, SIZE, b, LD, SIZE, &beta, c,
+                                         LD, SIZE, BATCH));
             OK(cudaMemcpy(got, c, sizeof got, cudaMemcpyDeviceToHost));
             check(ta, tb, BATCH, alpha, beta, 0);
             OK(cudaMemcpy(c, c_host, sizeof c_host, cudaMemcpyHostToDevice));
-            OK(cublasGemmEx(handle, oa, ob, M, N, K, &alpha, a, CUDA_R_32F, LD, b, CUDA_R_32F, LD, &beta, c, CUDA_R_32F, LD,
-                            CUBLAS_COMPUTE_32F_FAST_TF32, CUBLAS_GEMM_DEFAULT));
+            OK(cublasGemmEx(handle, oa, ob, M, N, K, &alpha, a, CUDA_R_32F, LD, b, CUDA_R_32F, LD, &beta, c,
+                            CUDA_R_32F, LD, CUBLAS_COMPUTE_32F_FAST_TF32, CUBLAS_GEMM_DEFAULT));
             OK(cudaMemcpy(got, c, sizeof got, cudaMemcpyDeviceToHost));
             check(ta, tb, 1, alpha, beta, 1);
         }
@@ -115,8 +119,9 @@ static void test_gemm(void **state)
     /* the math mode has the same effect as the compute type, except where it is pedantic */
     OK(cudaMemcpy(c, c_host, sizeof c_host, cudaMemcpyHostToDevice));
     OK(cublasSetMathMode(handle, CUBLAS_TF32_TENSOR_OP_MATH));
-    OK(cublasGemmStridedBatchedEx(handle, CUBLAS_OP_N, CUBLAS_OP_N, M, N, K, &alpha, a, CUDA_R_32F, LD, SIZE, b, CUDA_R_32F, LD, SIZE,
-                                  &beta, c, CUDA_R_32F, LD, SIZE, BATCH, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+    OK(cublasGemmStridedBatchedEx(handle, CUBLAS_OP_N, CUBLAS_OP_N, M, N, K, &alpha, a, CUDA_R_32F, LD, SIZE,
+                                  b, CUDA_R_32F, LD, SIZE, &beta, c, CUDA_R_32F, LD, SIZE, BATCH,
+                                  CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
     OK(cudaMemcpy(got, c, sizeof got, cudaMemcpyDeviceToHost));
     check(0, 0, BATCH, alpha, beta, 1);
     OK(cudaFree(a));
@@ -130,20 +135,33 @@ static void test_refusals(void **state)
     float *a = upload(a_host, SIZE), one = 1.0f;
     cublasMath_t mode;
     int version;
-    assert_int_equal(cublasSgemm(NULL, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &one, a, 1, a, 1, &one, a, 1), CUBLAS_STATUS_NOT_INITIALIZED);
-    assert_int_equal(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, -1, 1, 1, &one, a, 1, a, 1, &one, a, 1), CUBLAS_STATUS_INVALID_VALUE);
-    assert_int_equal(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, 4, 1, 1, &one, a, 3, a, 1, &one, a, 4), CUBLAS_STATUS_INVALID_VALUE);
-    assert_int_equal(cublasSgemm(handle, CUBLAS_OP_T, CUBLAS_OP_N, 4, 1, 2, &one, a, 1, a, 2, &one, a, 4), CUBLAS_STATUS_INVALID_VALUE);
-    assert_int_equal(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, 4, 1, 1, &one, a, 4, a, 1, &one, a, 3), CUBLAS_STATUS_INVALID_VALUE);
-    assert_int_equal(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, NULL, a, 1, a, 1, &one, a, 1), CUBLAS_STATUS_INVALID_VALUE);
-    assert_int_equal(cublasSgemm(handle, (cublasOperation_t)7, CUBLAS_OP_N, 1, 1, 1, &one, a, 1, a, 1, &one, a, 1), CUBLAS_STATUS_INVALID_VALUE);
-    OK(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, 0, 1, 1, &one, NULL, 1, NULL, 1, &one, NULL, 1)); /* nothing to do */
-    assert_int_equal(cublasGemmEx(handle, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &one, a, CUDA_R_64F, 1, a, CUDA_R_64F, 1, &one, a, CUDA_R_64F, 1, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT), CUBLAS_STATUS_NOT_SUPPORTED);
+    assert_int_equal(cublasSgemm(NULL, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &one, a, 1, a, 1, &one, a, 1),
+                     CUBLAS_STATUS_NOT_INITIALIZED);
+    assert_int_equal(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, -1, 1, 1, &one, a, 1, a, 1, &one, a, 1),
+                     CUBLAS_STATUS_INVALID_VALUE);
+    assert_int_equal(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, 4, 1, 1, &one, a, 3, a, 1, &one, a, 4),
+                     CUBLAS_STATUS_INVALID_VALUE);
+    assert_int_equal(cublasSgemm(handle, CUBLAS_OP_T, CUBLAS_OP_N, 4, 1, 2, &one, a, 1, a, 2, &one, a, 4),
+                     CUBLAS_STATUS_INVALID_VALUE);
+    assert_int_equal(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, 4, 1, 1, &one, a, 4, a, 1, &one, a, 3),
+                     CUBLAS_STATUS_INVALID_VALUE);
+    assert_int_equal(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, NULL, a, 1, a, 1, &one, a, 1),
+                     CUBLAS_STATUS_INVALID_VALUE);
+    assert_int_equal(
+        cublasSgemm(handle, (cublasOperation_t)7, CUBLAS_OP_N, 1, 1, 1, &one, a, 1, a, 1, &one, a, 1),
+        CUBLAS_STATUS_INVALID_VALUE);
+    OK(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, 0, 1, 1, &one, NULL, 1, NULL, 1, &one, NULL,
+                   1)); /* nothing to do */
+    assert_int_equal(cublasGemmEx(handle, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &one, a, CUDA_R_64F, 1, a,
+                                  CUDA_R_64F, 1, &one, a, CUDA_R_64F, 1, CUBLAS_COMPUTE_32F,
+                                  CUBLAS_GEMM_DEFAULT),
+                     CUBLAS_STATUS_NOT_SUPPORTED);
     assert_int_equal(cublasSetMathMode(handle, (cublasMath_t)9), CUBLAS_STATUS_INVALID_VALUE);
     OK(cublasGetMathMode(handle, &mode));
     assert_int_equal(mode, CUBLAS_DEFAULT_MATH);
     assert_int_equal(cublasSetPointerMode(handle, (cublasPointerMode_t)2), CUBLAS_STATUS_INVALID_VALUE);
-    assert_int_equal(cublasSetWorkspace(handle, (char *)a + 4, 64), CUBLAS_STATUS_INVALID_VALUE); /* not aligned */
+    assert_int_equal(cublasSetWorkspace(handle, (char *)a + 4, 64),
+                     CUBLAS_STATUS_INVALID_VALUE);                                         /* not aligned */
     assert_int_equal(cublasSetWorkspace(handle, a, 1 << 20), CUBLAS_STATUS_INVALID_VALUE); /* not that long */
     OK(cublasSetWorkspace(handle, a, 256));
     OK(cublasSetAtomicsMode(handle, CUBLAS_ATOMICS_NOT_ALLOWED));
@@ -162,7 +180,8 @@ static void test_out_of_range(void **state)
     OK(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, 4, 4, 4, &one, a, 4, c, 4, &one, c, 4));
     assert_int_equal(cudaDeviceSynchronize(), cudaErrorIllegalAddress);
     assert_non_null(strstr(emu_report(), "cublasSgemm"));
-    assert_int_equal(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &one, c, 1, c, 1, &one, c, 1), CUBLAS_STATUS_EXECUTION_FAILED);
+    assert_int_equal(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &one, c, 1, c, 1, &one, c, 1),
+                     CUBLAS_STATUS_EXECUTION_FAILED);
     cublasDestroy(handle);
     OK(cudaDeviceReset());
     OK(cublasCreate(&handle));
@@ -198,7 +217,8 @@ static void test_streams_and_graphs(void **state)
     assert_true(fabs(got[2] - product(0, 0, 0, 2, 0, 3, 0, 0)) < 2e-6);
     float norm;
     OK(cudaMemcpy(&norm, scalars + 2, 4, cudaMemcpyDeviceToHost));
-    assert_true(fabs(norm - sqrt((double)a_host[0] * a_host[0] + (double)a_host[1] * a_host[1] + (double)a_host[2] * a_host[2])) < 1e-6);
+    assert_true(fabs(norm - sqrt((double)a_host[0] * a_host[0] + (double)a_host[1] * a_host[1] +
+                                 (double)a_host[2] * a_host[2])) < 1e-6);
     /* queued in order with kernels */
     OK(cublasSetPointerMode(handle, CUBLAS_POINTER_MODE_HOST));
     float two = 2.0f, dot = -1.0f, one = 1.0f;
@@ -213,8 +233,7 @@ static void test_streams_and_graphs(void **state)
     OK(cudaStreamSynchronize(s));
     OK(cudaMemcpy(got, c, 16, cudaMemcpyDeviceToHost));
     double sum = 0;
-    for (int i = 0; i < M; i++)
-        sum += (double)a_host[LD + i] * b_host[i];
+    for (int i = 0; i < M; i++) sum += (double)a_host[LD + i] * b_host[i];
     assert_true(fabs(got[1] - sum) < 1e-6);
     OK(cudaGraphExecDestroy(exec));
     OK(cudaGraphDestroy(graph));
@@ -232,15 +251,16 @@ static void test_bfloat16(void **state)
     uint16_t ones[16], out[16];
     float one = 1.0f, zero = 0.0f, wide[16];
     void *p, *q;
-    for (int i = 0; i < 16; i++)
-        ones[i] = 0x3f80;
+    for (int i = 0; i < 16; i++) ones[i] = 0x3f80;
     OK(cudaMalloc(&p, sizeof ones));
     OK(cudaMalloc(&q, sizeof wide));
     OK(cudaMemcpy(p, ones, sizeof ones, cudaMemcpyHostToDevice));
-    OK(cublasGemmEx(handle, CUBLAS_OP_N, CUBLAS_OP_N, 4, 4, 4, &one, p, CUDA_R_16BF, 4, p, CUDA_R_16BF, 4, &zero, q, CUDA_R_32F, 4, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+    OK(cublasGemmEx(handle, CUBLAS_OP_N, CUBLAS_OP_N, 4, 4, 4, &one, p, CUDA_R_16BF, 4, p, CUDA_R_16BF, 4,
+                    &zero, q, CUDA_R_32F, 4, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
     OK(cudaMemcpy(wide, q, sizeof wide, cudaMemcpyDeviceToHost));
     assert_true(wide[15] == 4.0f);
-    OK(cublasGemmEx(handle, CUBLAS_OP_N, CUBLAS_OP_N, 4, 4, 4, &one, p, CUDA_R_16BF, 4, p, CUDA_R_16BF, 4, &zero, q, CUDA_R_16BF, 4, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+    OK(cublasGemmEx(handle, CUBLAS_OP_N, CUBLAS_OP_N, 4, 4, 4, &one, p, CUDA_R_16BF, 4, p, CUDA_R_16BF, 4,
+                    &zero, q, CUDA_R_16BF, 4, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
     OK(cudaMemcpy(out, q, sizeof out, cudaMemcpyDeviceToHost));
     assert_int_equal(out[15], 0x4080);
     OK(cudaFree(p));
@@ -256,10 +276,12 @@ static void test_injected(void **state)
     assert_int_equal(cublasCreate(&other), CUBLAS_STATUS_ALLOC_FAILED);
     emu_fail_call(EMU_CALL_CUBLAS, 2, cudaSuccess);
     OK(cublasSetMathMode(handle, CUBLAS_DEFAULT_MATH));
-    assert_int_equal(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &one, a, 1, a, 1, &one, a, 1), CUBLAS_STATUS_EXECUTION_FAILED);
+    assert_int_equal(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &one, a, 1, a, 1, &one, a, 1),
+                     CUBLAS_STATUS_EXECUTION_FAILED);
     assert_string_equal(emu_failed_call(), "cublasSgemm_v2");
     emu_vanish_at(1);
-    assert_int_equal(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &one, a, 1, a, 1, &one, a, 1), CUBLAS_STATUS_EXECUTION_FAILED);
+    assert_int_equal(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &one, a, 1, a, 1, &one, a, 1),
+                     CUBLAS_STATUS_EXECUTION_FAILED);
     emu_vanish_at(0);
     OK(cudaFree(a));
 }

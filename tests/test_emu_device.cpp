@@ -1,5 +1,5 @@
-/* The device side: shuffles, votes, reductions, atomics, barriers, groups, shared memory, small arithmetic. Under many random schedules,
- * too: the answers must not depend on the order. */
+/* The device side: shuffles, votes, reductions, atomics, barriers, groups, shared memory, small arithmetic.
+ * Under many random schedules, too: the answers must not depend on the order. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,15 +16,16 @@ extern "C" {
 
 enum { WORDS = 64, SEEDS = 20 };
 
-static void run(cudaError_t (*kernel)(unsigned *, cudaStream_t), const unsigned *start, unsigned *out, unsigned long long seed)
+static void run(cudaError_t (*kernel)(unsigned *, cudaStream_t), const unsigned *start, unsigned *out,
+                unsigned long long seed)
 {
     void *p = nullptr;
     emu_seed(seed);
     assert_int_equal(cudaMalloc(&p, WORDS * 4), cudaSuccess);
     assert_int_equal(cudaMemcpy(p, start, WORDS * 4, cudaMemcpyHostToDevice), cudaSuccess);
-    cudaError_t launched = kernel((unsigned *)p, nullptr), copied = cudaMemcpy(out, p, WORDS * 4, cudaMemcpyDeviceToHost);
-    if (*emu_report())
-        print_message("%s\n", emu_report());
+    cudaError_t launched = kernel((unsigned *)p, nullptr),
+                copied = cudaMemcpy(out, p, WORDS * 4, cudaMemcpyDeviceToHost);
+    if (*emu_report()) print_message("%s\n", emu_report());
     assert_int_equal(launched, cudaSuccess);
     assert_int_equal(copied, cudaSuccess);
     assert_int_equal(cudaFree(p), cudaSuccess);
@@ -66,12 +67,12 @@ static void test_warp_ops(void **)
                                      3 + warp + 5000u + warp * 400000u,
                                      7};
             for (size_t i = 0; i < sizeof want / sizeof want[0]; i++)
-                if (i != 19 && i != 24) /* xor of 5*lane over 32 lanes, below; __activemask, which only bounds */
+                if (i != 19 &&
+                    i != 24) /* xor of 5*lane over 32 lanes, below; __activemask, which only bounds */
                     assert_int_equal(out[warp * 32 + i], want[i]);
             assert_true(out[warp * 32 + 24] & 1u << 5);
             unsigned x = 0;
-            for (unsigned lane = 0; lane < 32; lane++)
-                x ^= lane * 5;
+            for (unsigned lane = 0; lane < 32; lane++) x ^= lane * 5;
             assert_int_equal(out[warp * 32 + 19], x);
         }
     }
@@ -125,8 +126,7 @@ static void test_blocks(void **)
         unsigned out[WORDS];
         run(kernel_blocks, zero, out, seed);
         const unsigned want[] = {720, 4320, 1, 2, 3, 1, 1, 96, 8, 1, 0, 231, 422, 1, 6};
-        for (size_t i = 0; i < sizeof want / sizeof want[0]; i++)
-            assert_int_equal(out[i], want[i]);
+        for (size_t i = 0; i < sizeof want / sizeof want[0]; i++) assert_int_equal(out[i], want[i]);
     }
 }
 

@@ -1,4 +1,5 @@
-/* Philox and the 16-bit formats: known answers, and bit for bit the real toolkit's headers where one is installed. */
+/* Philox and the 16-bit formats: known answers, and bit for bit the real toolkit's headers where one is
+ * installed. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -26,8 +27,7 @@ static void compare(uint32_t word)
 {
     uint32_t real = 0;
     if (fread(&real, sizeof real, 1, oracle) != 1 || real != word) {
-        if (different++ < 5)
-            print_message("word %llu: %08x, the toolkit has %08x\n", compared, word, real);
+        if (different++ < 5) print_message("word %llu: %08x, the toolkit has %08x\n", compared, word, real);
     }
     compared++;
 }

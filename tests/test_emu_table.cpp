@@ -1,5 +1,5 @@
-/* The table of tests/emu/README.md is what the three builds of test_emu_faults saw: fails when it is stale. With --write it is written
- * anew (make emu-table). */
+/* The table of tests/emu/README.md is what the three builds of test_emu_faults saw: fails when it is stale.
+ * With --write it is written anew (make emu-table). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -19,7 +19,8 @@ extern "C" {
 }
 
 static const char readme_path[] = "tests/emu/README.md";
-static const char begin_mark[] = "<!-- faults: made by `make emu-table` -->\n", end_mark[] = "<!-- end of faults -->\n";
+static const char begin_mark[] = "<!-- faults: made by `make emu-table` -->\n",
+                  end_mark[] = "<!-- end of faults -->\n";
 
 static std::string read_all(const std::string &path)
 {
@@ -44,8 +45,7 @@ static std::vector<Row> rows_of(const std::string &build, const char *mode)
     std::string column = build + "/emu/faults." + mode, program = build + "/emu/" + mode + "/test_emu_faults";
     if (changed(column) < changed(program)) { /* not run since it was built */
         std::string command = "PLSTM_BUILD='" + build + "' '" + program + "' >/dev/null 2>&1";
-        if (system(command.c_str()) != 0)
-            fprintf(stderr, "%s failed\n", program.c_str());
+        if (system(command.c_str()) != 0) fprintf(stderr, "%s failed\n", program.c_str());
     }
     std::vector<Row> rows;
     std::ifstream in(column);
@@ -66,13 +66,14 @@ static std::string table_now()
 {
     const char *variable = getenv("PLSTM_BUILD");
     std::string build = variable ? variable : "build";
-    std::vector<Row> plain = rows_of(build, "plain"), asan = rows_of(build, "asan"), race = rows_of(build, "race");
-    if (plain.empty() || plain.size() != asan.size() || plain.size() != race.size())
-        return "";
-    std::string t = "| fault | plain | 10 random seeds | ASan+UBSan | race build |\n| --- | --- | --- | --- | --- |\n";
+    std::vector<Row> plain = rows_of(build, "plain"), asan = rows_of(build, "asan"),
+                     race = rows_of(build, "race");
+    if (plain.empty() || plain.size() != asan.size() || plain.size() != race.size()) return "";
+    std::string t =
+        "| fault | plain | 10 random seeds | ASan+UBSan | race build |\n| --- | --- | --- | --- | --- |\n";
     for (size_t i = 0; i < plain.size(); i++)
-        t += "| " + plain[i].what + " | " + plain[i].outcome + " | " + plain[i].seeds + " | " + asan[i].outcome + " | " +
-             race[i].outcome + " |\n";
+        t += "| " + plain[i].what + " | " + plain[i].outcome + " | " + plain[i].seeds + " | " +
+             asan[i].outcome + " | " + race[i].outcome + " |\n";
     return t;
 }
 
@@ -80,8 +81,7 @@ static std::string table_now()
 static std::string readme_with(const std::string &readme, const std::string &table)
 {
     size_t begin = readme.find(begin_mark), end = readme.find(end_mark);
-    if (begin == std::string::npos || end == std::string::npos)
-        return "";
+    if (begin == std::string::npos || end == std::string::npos) return "";
     return readme.substr(0, begin + strlen(begin_mark)) + table + readme.substr(end);
 }
 
@@ -90,7 +90,8 @@ static void test_table_is_fresh(void **)
     std::string table = table_now(), readme = read_all(readme_path);
     assert_true(!table.empty());
     if (readme_with(readme, table) != readme)
-        print_message("%s does not say what the builds do now; `make emu-table` rewrites its table\n", readme_path);
+        print_message("%s does not say what the builds do now; `make emu-table` rewrites its table\n",
+                      readme_path);
     assert_true(readme_with(readme, table) == readme);
 }
 
@@ -99,7 +100,8 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "--write") == 0) {
         std::string table = table_now(), text = readme_with(read_all(readme_path), table);
         if (table.empty() || text.empty()) {
-            fprintf(stderr, "no table: run the three test_emu_faults first, from the root of the repository\n");
+            fprintf(stderr,
+                    "no table: run the three test_emu_faults first, from the root of the repository\n");
             return 1;
         }
         std::ofstream(readme_path) << text;

@@ -1,10 +1,14 @@
-/* Atomics, polled and ordered accesses: the operations through which threads talk to each other. One OS thread runs everything,
- * so each is atomic by itself; what matters is that others get to run, that a spin is recognised, and what the race build learns. */
+/* Atomics, polled and ordered accesses: the operations through which threads talk to each other. One OS
+ * thread runs everything, so each is atomic by itself; what matters is that others get to run, that a spin is
+ * recognised, and what the race build learns. */
 #include <string.h>
 
 #include "core.h"
 
-static size_t type_size(int type) { return type == EMU_U16 ? 2 : type == EMU_I64 || type == EMU_U64 || type == EMU_F64 ? 8 : 4; }
+static size_t type_size(int type)
+{
+    return type == EMU_U16 ? 2 : type == EMU_I64 || type == EMU_U64 || type == EMU_F64 ? 8 : 4;
+}
 
 template <class T> static T combine(int op, T a, T v)
 {
@@ -42,22 +46,25 @@ static uint64_t apply(int op, int type, uint64_t old, uint64_t value, uint64_t c
     default: break;
     }
     switch (type) { /* unsigned arithmetic is two's complement: signed only matters for min and max */
-    case EMU_I32: return op >= EMU_ATOMIC_MIN ? typed<int32_t>(op, old, value) : typed<uint32_t>(op, old, value);
+    case EMU_I32:
+        return op >= EMU_ATOMIC_MIN ? typed<int32_t>(op, old, value) : typed<uint32_t>(op, old, value);
     case EMU_U32: return typed<uint32_t>(op, old, value);
-    case EMU_I64: return op >= EMU_ATOMIC_MIN ? typed<int64_t>(op, old, value) : typed<uint64_t>(op, old, value);
+    case EMU_I64:
+        return op >= EMU_ATOMIC_MIN ? typed<int64_t>(op, old, value) : typed<uint64_t>(op, old, value);
     case EMU_U64: return typed<uint64_t>(op, old, value);
     case EMU_F32: return typed<float>(op, old, value);
     default: return typed<double>(op, old, value);
     }
 }
 
-extern "C" uint64_t emu_atomic(void *p, int op, int type, uint64_t value, uint64_t compare, const char *file, int line)
+extern "C" uint64_t emu_atomic(void *p, int op, int type, uint64_t value, uint64_t compare, const char *file,
+                               int line)
 {
     sched_preempt();
     size_t n = type_size(type);
     if (((uintptr_t)p & (n - 1)) != 0)
-        emu_fault(cudaErrorMisalignedAddress, "misaligned atomic: %s on %s at %s:%d", emu_who(emu_thread).c_str(),
-                  arena_describe(p).c_str(), file, line);
+        emu_fault(cudaErrorMisalignedAddress, "misaligned atomic: %s on %s at %s:%d",
+                  emu_who(emu_thread).c_str(), arena_describe(p).c_str(), file, line);
     uint64_t old = 0;
     memcpy(&old, p, n);
     uint64_t now = apply(op, type, old, value, compare);
@@ -65,8 +72,7 @@ extern "C" uint64_t emu_atomic(void *p, int op, int type, uint64_t value, uint64
 #ifdef EMU_RACE
     uintptr_t pc = (uintptr_t)__builtin_return_address(0);
     race_sync_read(p, n, pc);
-    if (!read_only)
-        race_sync_write(p, n, true, pc);
+    if (!read_only) race_sync_write(p, n, true, pc);
 #endif
     if (now != old) {
         memcpy(p, &now, n);
@@ -74,8 +80,7 @@ extern "C" uint64_t emu_atomic(void *p, int op, int type, uint64_t value, uint64
     } else {
         /* An attempt that changed nothing is how a lock spins. */
         sched_poll_note(p, old);
-        if (read_only || op == EMU_ATOMIC_EXCH)
-            sched_yield_idle(file, line);
+        if (read_only || op == EMU_ATOMIC_EXCH) sched_yield_idle(file, line);
     }
     return old;
 }
@@ -89,13 +94,11 @@ static uint64_t peek(const void *p, size_t size)
 
 static void poll_load(const void *p, void *out, size_t size, const char *file, int line, uintptr_t pc)
 {
-    /* Yield first, then record what was read: the other order loses the edge from the writer that ran in between. A first look
-     * does not yield in the plain order: most flags are already there. */
+    /* Yield first, then record what was read: the other order loses the edge from the writer that ran in
+     * between. A first look does not yield in the plain order: most flags are already there. */
     Thread *t = emu_thread;
-    if (t->poll_address == p && t->poll_value == peek(p, size))
-        sched_yield_idle(file, line);
-    else
-        sched_preempt();
+    if (t->poll_address == p && t->poll_value == peek(p, size)) sched_yield_idle(file, line);
+    else sched_preempt();
     t->file = file;
     t->line = line;
     RACE(race_sync_read(p, size, pc));
@@ -120,8 +123,7 @@ extern "C" void emu_store_relaxed(void *p, const void *value, size_t size)
 {
     sched_preempt();
     RACE(race_sync_write(p, size, false, (uintptr_t)__builtin_return_address(0)));
-    if (memcmp(p, value, size) != 0)
-        sched_progress();
+    if (memcmp(p, value, size) != 0) sched_progress();
     memcpy(p, value, size);
 }
 
@@ -132,8 +134,7 @@ extern "C" void emu_store_release(void *p, const void *value, size_t size, int s
     RACE(race_sync_write(p, size, false, (uintptr_t)__builtin_return_address(0)));
     RACE(race_release_end());
     (void)scope;
-    if (memcmp(p, value, size) != 0)
-        sched_progress();
+    if (memcmp(p, value, size) != 0) sched_progress();
     memcpy(p, value, size);
 }
 

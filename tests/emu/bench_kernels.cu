@@ -10,14 +10,12 @@
 
 __global__ void barriers_kernel(int rounds)
 {
-    for (int i = 0; i < rounds; i++)
-        __syncthreads();
+    for (int i = 0; i < rounds; i++) __syncthreads();
 }
 
 __global__ void grid_syncs_kernel(int rounds)
 {
-    for (int i = 0; i < rounds; i++)
-        cooperative_groups::this_grid().sync();
+    for (int i = 0; i < rounds; i++) cooperative_groups::this_grid().sync();
 }
 
 static __device__ void grid_barrier(unsigned *arrived, unsigned target)
@@ -26,15 +24,16 @@ static __device__ void grid_barrier(unsigned *arrived, unsigned target)
     if (threadIdx.x == 0) {
         __threadfence();
         atomicAdd(arrived, 1u);
-        while (load_poll(arrived) < target)
-            poll_pause();
+        while (load_poll(arrived) < target) poll_pause();
         __threadfence();
     }
     __syncthreads();
 }
 
-/* A block owns `units` hidden units, four rows of w_hh each, for the whole launch. A warp sums one row for one batch column: lanes split k. */
-__global__ void lstm_kernel(const float *w_hh, const float *x_proj, float *h, float *c, unsigned *arrived, int H, int B, int T, int units)
+/* A block owns `units` hidden units, four rows of w_hh each, for the whole launch. A warp sums one row for
+ * one batch column: lanes split k. */
+__global__ void lstm_kernel(const float *w_hh, const float *x_proj, float *h, float *c, unsigned *arrived,
+                            int H, int B, int T, int units)
 {
     Smem sm;
     int first = (int)blockIdx.x * units, mine = min(units, H - first);
@@ -50,17 +49,15 @@ __global__ void lstm_kernel(const float *w_hh, const float *x_proj, float *h, fl
         const float *h_in = h + (size_t)(t & 1) * (size_t)(B * H);
         float *h_out = h + (size_t)(~t & 1) * (size_t)(B * H);
         for (int b = 0; b < B; b++) {
-            for (int i = (int)threadIdx.x; i < H; i += (int)blockDim.x)
-                h_now[i] = h_in[b * H + i];
+            for (int i = (int)threadIdx.x; i < H; i += (int)blockDim.x) h_now[i] = h_in[b * H + i];
             __syncthreads();
             for (int row = warp; row < mine * 4; row += warps) {
                 float sum = 0.0f;
-                for (int k = lane; k < H; k += 32)
-                    sum += w[row * H + k] * h_now[k];
-                for (int o = 16; o > 0; o /= 2)
-                    sum += __shfl_xor_sync(0xffffffffu, sum, o);
+                for (int k = lane; k < H; k += 32) sum += w[row * H + k] * h_now[k];
+                for (int o = 16; o > 0; o /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, o);
                 if (lane == 0)
-                    gates[row] = sum + x_proj[((size_t)(t * B + b) * 4 + (size_t)(row / mine)) * (size_t)H + (size_t)(first + row % mine)];
+                    gates[row] = sum + x_proj[((size_t)(t * B + b) * 4 + (size_t)(row / mine)) * (size_t)H +
+                                              (size_t)(first + row % mine)];
             }
             __syncthreads();
             for (int u = (int)threadIdx.x; u < mine; u += (int)blockDim.x) {
@@ -96,10 +93,8 @@ extern "C" cudaError_t bench_lstm(int blocks, int threads, int H, int B, int T)
     size_t n_w = (size_t)(4 * H) * (size_t)H, n_x = (size_t)(T * B) * 4 * (size_t)H, n_h = (size_t)(B * H);
     std::vector<float> w(n_w), x(n_x), out(n_h);
     unsigned s = 1;
-    for (auto &v : w)
-        v = (float)((s = s * 1664525u + 1013904223u) >> 8) / 16777216.0f * 0.2f - 0.1f;
-    for (auto &v : x)
-        v = (float)((s = s * 1664525u + 1013904223u) >> 8) / 16777216.0f - 0.5f;
+    for (auto &v : w) v = (float)((s = s * 1664525u + 1013904223u) >> 8) / 16777216.0f * 0.2f - 0.1f;
+    for (auto &v : x) v = (float)((s = s * 1664525u + 1013904223u) >> 8) / 16777216.0f - 0.5f;
     float *dw, *dx, *dh, *dc;
     unsigned *arrived;
     cudaMalloc(&dw, n_w * 4);
@@ -118,9 +113,7 @@ extern "C" cudaError_t bench_lstm(int blocks, int threads, int H, int B, int T)
     if (e == cudaSuccess)
         e = cudaMemcpy(out.data(), dh + (size_t)(T & 1) * n_h, n_h * 4, cudaMemcpyDeviceToHost);
     for (float v : out)
-        if (e == cudaSuccess && !(fabsf(v) < 1.0f))
-            e = cudaErrorUnknown;
-    for (void *p : {(void *)dw, (void *)dx, (void *)dh, (void *)dc, (void *)arrived})
-        cudaFree(p);
+        if (e == cudaSuccess && !(fabsf(v) < 1.0f)) e = cudaErrorUnknown;
+    for (void *p : {(void *)dw, (void *)dx, (void *)dh, (void *)dc, (void *)arrived}) cudaFree(p);
     return e;
 }

@@ -1,4 +1,5 @@
-/* Inside the emulator: threads, warps, blocks, the grid that runs, and what the parts of the emulator ask of each other. */
+/* Inside the emulator: threads, warps, blocks, the grid that runs, and what the parts of the emulator ask of
+ * each other. */
 #ifndef EMU_CORE_H
 #define EMU_CORE_H
 
@@ -39,7 +40,7 @@ struct RaceThread {
 
 enum ThreadState : uint8_t { T_READY, T_POLL, T_BARRIER, T_GRIDSYNC, T_WARP, T_EXITED };
 
-struct Thread {
+struct alignas(64) Thread { /* what a switch touches comes first and is one cache line */
     Fiber fiber;
     struct Block *block;
     struct Warp *warp;
@@ -97,7 +98,8 @@ struct Block {
     unsigned char *shared; /* this slot's window of the shared arena */
     size_t static_used;
 #ifdef EMU_RACE
-    uint32_t race_time = 0; /* of the last barrier: all accesses of the block before it are ordered for its threads */
+    uint32_t race_time =
+        0; /* of the last barrier: all accesses of the block before it are ordered for its threads */
     View *race_view = nullptr;
 #endif
 };
@@ -122,12 +124,14 @@ struct Grid {
 extern Grid *emu_grid;     /* the launch that runs, or NULL */
 extern Thread *emu_thread; /* the thread that runs, or NULL on the host */
 
-/* ---- sched.cpp ---------------------------------------------------------------------------------------------- */
+/* ---- sched.cpp
+ * ---------------------------------------------------------------------------------------------- */
 
 /* Runs a whole launch. Returns cudaSuccess or the error that a fault caused; the report holds the text. */
 cudaError_t sched_run(Grid *grid);
 
-/* Ends the running launch with a report; never returns when called on a fiber. The text should end without a newline. */
+/* Ends the running launch with a report; never returns when called on a fiber. The text should end without a
+ * newline. */
 [[noreturn]] void emu_fault(cudaError_t error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* A report outside any launch. */
@@ -149,22 +153,27 @@ void sched_yield_idle(const char *file, int line);
 void sched_preempt();
 void sched_seed(unsigned long long seed);
 void sched_watchdog(double seconds);
-void sched_signals(); /* (re)installs the signal handlers */
+void sched_signals();                                /* (re)installs the signal handlers */
 bool sched_poll_note(const void *p, uint64_t value); /* true if the value is the one the thread saw last */
-extern unsigned char *stack_pool;                   /* all fibers' stacks */
+extern unsigned char *stack_pool;                    /* all fibers' stacks */
 extern size_t stack_pool_size;
-static inline bool sched_is_stack(const void *p) { return (size_t)((const unsigned char *)p - stack_pool) < stack_pool_size; }
+static inline bool sched_is_stack(const void *p)
+{
+    return (size_t)((const unsigned char *)p - stack_pool) < stack_pool_size;
+}
 
-/* ---- arena (memory.cpp) ------------------------------------------------------------------------------------- */
+/* ---- arena (memory.cpp)
+ * ------------------------------------------------------------------------------------- */
 
-/* One reservation: device memory, then host memory that kernels may reach (pinned, managed), then launch arguments, then one window
- * of shared memory per block slot. */
+/* One reservation: device memory, then host memory that kernels may reach (pinned, managed), then launch
+ * arguments, then one window of shared memory per block slot. */
 extern unsigned char *arena_base;
 enum : size_t {
     ARENA_DEVICE = (size_t)64 << 30,
     ARENA_HOST = (size_t)16 << 30,
     ARENA_BODY = (size_t)64 << 20,
-    SHARED_WINDOW = (size_t)1 << 20, /* per block slot: at most 227 KB plus guards, the rest is never touched */
+    SHARED_WINDOW =
+        (size_t)1 << 20, /* per block slot: at most 227 KB plus guards, the rest is never touched */
     SHARED_GUARD = 128,
     ARENA_SHARED = SHARED_WINDOW * 8192,
     ARENA_SPAN = ARENA_DEVICE + ARENA_HOST + ARENA_BODY + ARENA_SHARED
@@ -195,17 +204,18 @@ std::string arena_describe(const void *p);
 void arena_each(void (*visit)(const Allocation &)); /* every live allocation */
 void arena_set_protection(bool on);
 
-/* ---- device.cpp --------------------------------------------------------------------------------------------- */
+/* ---- device.cpp
+ * --------------------------------------------------------------------------------------------- */
 
 struct DeviceProfile {
     const char *key;
     cudaDeviceProp prop;
     int clock_khz, memory_clock_khz;
-    int shared_unit;      /* granularity of shared memory */
-    int register_unit;    /* registers are given to a warp in these portions */
-    int warp_unit;        /* and to this many warps at a time */
-    int max_registers;    /* per thread */
-    int max_clusters8;    /* measured cudaOccupancyMaxActiveClusters for clusters of 8 */
+    int shared_unit;   /* granularity of shared memory */
+    int register_unit; /* registers are given to a warp in these portions */
+    int warp_unit;     /* and to this many warps at a time */
+    int max_registers; /* per thread */
+    int max_clusters8; /* measured cudaOccupancyMaxActiveClusters for clusters of 8 */
 };
 
 struct KernelInfo {
@@ -219,11 +229,12 @@ extern const DeviceProfile *emu_device;
 KernelInfo *device_kernel(const void *kernel);
 int device_registers(const KernelInfo *kernel, unsigned threads);
 int device_occupancy(const KernelInfo *kernel, unsigned threads, size_t dynamic_shared);
-cudaError_t device_check_launch(const cudaLaunchConfig_t *config, const void *kernel, bool *cooperative, int *resident,
-                                std::string *why);
+cudaError_t device_check_launch(const cudaLaunchConfig_t *config, const void *kernel, bool *cooperative,
+                                int *resident, std::string *why);
 void device_forget_kernels();
 
-/* ---- runtime.cpp -------------------------------------------------------------------------------------------- */
+/* ---- runtime.cpp
+ * -------------------------------------------------------------------------------------------- */
 
 enum OpKind { OP_KERNEL, OP_COPY, OP_SET, OP_HOST, OP_RECORD, OP_WAIT, OP_GRAPH };
 
@@ -239,7 +250,7 @@ struct HostRange {
 };
 cudaError_t emu_enqueue(cudaStream_t stream, OpKind kind, struct EmuWork *work);
 
-struct EmuWork { /* something that a stream will do, maybe several times (graphs) */
+struct EmuWork {                 /* something that a stream will do, maybe several times (graphs) */
     std::vector<HostRange> host; /* host memory that it touches when it runs */
     virtual cudaError_t run() = 0;
     virtual ~EmuWork() {}
@@ -253,7 +264,8 @@ template <class F> struct EmuWorkOf final : EmuWork {
 template <class F> static inline EmuWork *emu_work(F f) { return new EmuWorkOf<F>(std::move(f)); }
 bool emu_stream_valid(cudaStream_t stream);
 
-/* ---- race.cpp (the race build only) ------------------------------------------------------------------------- */
+/* ---- race.cpp (the race build only)
+ * ------------------------------------------------------------------------- */
 
 #ifdef EMU_RACE
 void race_init();

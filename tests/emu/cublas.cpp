@@ -1,6 +1,7 @@
-/* cuBLAS over OpenBLAS. Arguments are checked at the call, with cuBLAS's codes; the arithmetic is queued. What differs from the library:
- * sums are OpenBLAS's, so compare with a tolerance; TF32 rounds the inputs to 10 bits behind the point (to nearest, ties away from
- * zero) on devices that have it and computes in float; 16-bit inputs are widened, sums are float. */
+/* cuBLAS over OpenBLAS. Arguments are checked at the call, with cuBLAS's codes; the arithmetic is queued.
+ * What differs from the library: sums are OpenBLAS's, so compare with a tolerance; TF32 rounds the inputs to
+ * 10 bits behind the point (to nearest, ties away from zero) on devices that have it and computes in float;
+ * 16-bit inputs are widened, sums are float. */
 #include <cblas.h>
 #include <math.h>
 #include <string.h>
@@ -33,20 +34,19 @@ static cublasStatus_t enter(const char *call, cublasStatus_t on_failure)
     return emu_enter(call, EMU_CALL_CUBLAS) == cudaSuccess ? CUBLAS_STATUS_SUCCESS : on_failure;
 }
 
-#define ENTER()                                                                                                        \
-    do {                                                                                                               \
-        if (enter(__func__, CUBLAS_STATUS_EXECUTION_FAILED) != CUBLAS_STATUS_SUCCESS)                                  \
-            return CUBLAS_STATUS_EXECUTION_FAILED;                                                                     \
-        if (!handles.count(handle))                                                                                    \
-            return CUBLAS_STATUS_NOT_INITIALIZED;                                                                      \
+#define ENTER()                                                                                              \
+    do {                                                                                                     \
+        if (enter(__func__, CUBLAS_STATUS_EXECUTION_FAILED) != CUBLAS_STATUS_SUCCESS)                        \
+            return CUBLAS_STATUS_EXECUTION_FAILED;                                                           \
+        if (!handles.count(handle)) return CUBLAS_STATUS_NOT_INITIALIZED;                                    \
     } while (0)
-#define REFUSE(condition)                                                                                              \
-    do {                                                                                                               \
-        if (condition)                                                                                                 \
-            return CUBLAS_STATUS_INVALID_VALUE;                                                                        \
+#define REFUSE(condition)                                                                                    \
+    do {                                                                                                     \
+        if (condition) return CUBLAS_STATUS_INVALID_VALUE;                                                   \
     } while (0)
 
-/* ---- handle ------------------------------------------------------------------------------------------------- */
+/* ---- handle
+ * ------------------------------------------------------------------------------------------------- */
 
 extern "C" cublasStatus_t cublasCreate_v2(cublasHandle_t *handle)
 {
@@ -154,22 +154,22 @@ extern "C" cublasStatus_t cublasGetAtomicsMode(cublasHandle_t handle, cublasAtom
     return CUBLAS_STATUS_SUCCESS;
 }
 
-#define STATUSES(X)                                                                                                    \
-    X(CUBLAS_STATUS_SUCCESS, "success")                                                                                \
-    X(CUBLAS_STATUS_NOT_INITIALIZED, "the library was not initialized")                                                \
-    X(CUBLAS_STATUS_ALLOC_FAILED, "the resource allocation failed")                                                    \
-    X(CUBLAS_STATUS_INVALID_VALUE, "an unsupported value or parameter was passed to the function")                     \
-    X(CUBLAS_STATUS_ARCH_MISMATCH, "the function requires an architectural feature absent from the device")            \
-    X(CUBLAS_STATUS_MAPPING_ERROR, "an access to GPU memory space failed")                                             \
-    X(CUBLAS_STATUS_EXECUTION_FAILED, "the function failed to launch on the GPU")                                      \
-    X(CUBLAS_STATUS_INTERNAL_ERROR, "an internal operation failed")                                                    \
-    X(CUBLAS_STATUS_NOT_SUPPORTED, "the functionality requested is not supported")                                     \
+#define STATUSES(X)                                                                                          \
+    X(CUBLAS_STATUS_SUCCESS, "success")                                                                      \
+    X(CUBLAS_STATUS_NOT_INITIALIZED, "the library was not initialized")                                      \
+    X(CUBLAS_STATUS_ALLOC_FAILED, "the resource allocation failed")                                          \
+    X(CUBLAS_STATUS_INVALID_VALUE, "an unsupported value or parameter was passed to the function")           \
+    X(CUBLAS_STATUS_ARCH_MISMATCH, "the function requires an architectural feature absent from the device")  \
+    X(CUBLAS_STATUS_MAPPING_ERROR, "an access to GPU memory space failed")                                   \
+    X(CUBLAS_STATUS_EXECUTION_FAILED, "the function failed to launch on the GPU")                            \
+    X(CUBLAS_STATUS_INTERNAL_ERROR, "an internal operation failed")                                          \
+    X(CUBLAS_STATUS_NOT_SUPPORTED, "the functionality requested is not supported")                           \
     X(CUBLAS_STATUS_LICENSE_ERROR, "the functionality requested requires some license")
 
 extern "C" const char *cublasGetStatusName(cublasStatus_t status)
 {
     switch (status) {
-#define NAME(name, text)                                                                                               \
+#define NAME(name, text)                                                                                     \
     case name: return #name;
         STATUSES(NAME)
 #undef NAME
@@ -180,7 +180,7 @@ extern "C" const char *cublasGetStatusName(cublasStatus_t status)
 extern "C" const char *cublasGetStatusString(cublasStatus_t status)
 {
     switch (status) {
-#define TEXT(name, text)                                                                                               \
+#define TEXT(name, text)                                                                                     \
     case name: return text;
         STATUSES(TEXT)
 #undef TEXT
@@ -188,7 +188,8 @@ extern "C" const char *cublasGetStatusString(cublasStatus_t status)
     return "unknown status";
 }
 
-/* ---- products ----------------------------------------------------------------------------------------------- */
+/* ---- products
+ * ----------------------------------------------------------------------------------------------- */
 
 struct Scalar { /* read at the call, or on the device when the work runs */
     bool device;
@@ -218,8 +219,7 @@ static cudaError_t out_of_range(const char *call, const void *p)
 static float tf32(float x)
 {
     unsigned u = __float_as_uint(x);
-    if ((u & 0x7f800000u) == 0x7f800000u)
-        return x;
+    if ((u & 0x7f800000u) == 0x7f800000u) return x;
     return __uint_as_float((u + 0x1000u) & ~0x1fffu);
 }
 
@@ -228,8 +228,7 @@ static size_t type_size(cudaDataType t) { return t == CUDA_R_32F ? 4 : 2; }
 /* A matrix as floats: itself, or a copy that was rounded or widened. */
 static const float *as_float(const void *p, cudaDataType type, size_t n, bool round, std::vector<float> *copy)
 {
-    if (type == CUDA_R_32F && !round)
-        return (const float *)p;
+    if (type == CUDA_R_32F && !round) return (const float *)p;
     copy->resize(n);
     for (size_t i = 0; i < n; i++)
         (*copy)[i] = type == CUDA_R_32F   ? tf32(((const float *)p)[i])
@@ -255,28 +254,23 @@ struct Gemm {
         size_t cb = (size_t)(tb == CUBLAS_OP_N ? n : k), rb = (size_t)(tb == CUBLAS_OP_N ? k : n);
         size_t na = ca ? (size_t)lda * (ca - 1) + ra : 0, nb = cb ? (size_t)ldb * (cb - 1) + rb : 0;
         size_t nc = (size_t)ldc * (size_t)(n - 1) + (size_t)m;
-        if (alpha.device && !reachable(alpha.at, 4))
-            return out_of_range(call, alpha.at);
-        if (beta.device && !reachable(beta.at, 4))
-            return out_of_range(call, beta.at);
+        if (alpha.device && !reachable(alpha.at, 4)) return out_of_range(call, alpha.at);
+        if (beta.device && !reachable(beta.at, 4)) return out_of_range(call, beta.at);
         float al = alpha.get(), be = beta.get();
         std::vector<float> a_copy, b_copy, c_copy;
         for (int i = 0; i < batch; i++) {
             const unsigned char *ai = (const unsigned char *)a + (size_t)(i * sa) * type_size(at);
             const unsigned char *bi = (const unsigned char *)b + (size_t)(i * sb) * type_size(bt);
             unsigned char *ci = (unsigned char *)c + (size_t)(i * sc) * type_size(ct);
-            if (k > 0 && !reachable(ai, na * type_size(at)))
-                return out_of_range(call, ai);
-            if (k > 0 && !reachable(bi, nb * type_size(bt)))
-                return out_of_range(call, bi);
-            if (!reachable(ci, nc * type_size(ct)))
-                return out_of_range(call, ci);
-            const float *fa = as_float(ai, at, k ? na : 0, round, &a_copy), *fb = as_float(bi, bt, k ? nb : 0, round, &b_copy);
+            if (k > 0 && !reachable(ai, na * type_size(at))) return out_of_range(call, ai);
+            if (k > 0 && !reachable(bi, nb * type_size(bt))) return out_of_range(call, bi);
+            if (!reachable(ci, nc * type_size(ct))) return out_of_range(call, ci);
+            const float *fa = as_float(ai, at, k ? na : 0, round, &a_copy),
+                        *fb = as_float(bi, bt, k ? nb : 0, round, &b_copy);
             float *fc = (float *)ci;
             if (ct != CUDA_R_32F) {
                 c_copy.assign(nc, 0.0f);
-                if (be != 0.0f)
-                    as_float(ci, ct, nc, false, &c_copy);
+                if (be != 0.0f) as_float(ci, ct, nc, false, &c_copy);
                 fc = c_copy.data();
             }
             if (be == 0.0f) /* C is not read then, not even a NaN in it */
@@ -284,17 +278,18 @@ struct Gemm {
                     memset(fc + (size_t)col * (size_t)ldc, 0, (size_t)m * sizeof(float));
             if (k == 0) {
                 for (int col = 0; col < n; col++)
-                    for (int row = 0; row < m; row++)
-                        fc[(size_t)col * (size_t)ldc + (size_t)row] *= be;
+                    for (int row = 0; row < m; row++) fc[(size_t)col * (size_t)ldc + (size_t)row] *= be;
             } else {
                 cblas_sgemm(CblasColMajor, ta == CUBLAS_OP_N ? CblasNoTrans : CblasTrans,
-                            tb == CUBLAS_OP_N ? CblasNoTrans : CblasTrans, m, n, k, al, fa, lda, fb, ldb, be, fc, ldc);
+                            tb == CUBLAS_OP_N ? CblasNoTrans : CblasTrans, m, n, k, al, fa, lda, fb, ldb, be,
+                            fc, ldc);
             }
             if (ct != CUDA_R_32F)
                 for (int col = 0; col < n; col++)
                     for (int row = 0; row < m; row++) {
                         size_t at_c = (size_t)col * (size_t)ldc + (size_t)row;
-                        ((unsigned short *)ci)[at_c] = ct == CUDA_R_16F ? emu_half_bits(fc[at_c]) : emu_bfloat_bits(fc[at_c]);
+                        ((unsigned short *)ci)[at_c] =
+                            ct == CUDA_R_16F ? emu_half_bits(fc[at_c]) : emu_bfloat_bits(fc[at_c]);
                     }
 #ifdef EMU_RACE
             for (int col = 0; col < n; col++)
@@ -307,16 +302,21 @@ struct Gemm {
 
 static cublasStatus_t queue(cublasHandle_t handle, EmuWork *work)
 {
-    return emu_enqueue(handle->stream, OP_KERNEL, work) == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
+    return emu_enqueue(handle->stream, OP_KERNEL, work) == cudaSuccess ? CUBLAS_STATUS_SUCCESS
+                                                                       : CUBLAS_STATUS_EXECUTION_FAILED;
 }
 
-static bool known_op(cublasOperation_t op) { return op == CUBLAS_OP_N || op == CUBLAS_OP_T || op == CUBLAS_OP_C; }
+static bool known_op(cublasOperation_t op)
+{
+    return op == CUBLAS_OP_N || op == CUBLAS_OP_T || op == CUBLAS_OP_C;
+}
 static bool known_type(cudaDataType t) { return t == CUDA_R_32F || t == CUDA_R_16F || t == CUDA_R_16BF; }
 
-static cublasStatus_t gemm(const char *call, cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k,
-                           const void *alpha, const void *A, cudaDataType at, int lda, long long sa, const void *B,
-                           cudaDataType bt, int ldb, long long sb, const void *beta, void *C, cudaDataType ct, int ldc,
-                           long long sc, int batch, cublasComputeType_t compute)
+static cublasStatus_t gemm(const char *call, cublasHandle_t handle, cublasOperation_t ta,
+                           cublasOperation_t tb, int m, int n, int k, const void *alpha, const void *A,
+                           cudaDataType at, int lda, long long sa, const void *B, cudaDataType bt, int ldb,
+                           long long sb, const void *beta, void *C, cudaDataType ct, int ldc, long long sc,
+                           int batch, cublasComputeType_t compute)
 {
     REFUSE(!known_op(ta) || !known_op(tb));
     REFUSE(m < 0 || n < 0 || k < 0 || batch < 0);
@@ -326,95 +326,99 @@ static cublasStatus_t gemm(const char *call, cublasHandle_t handle, cublasOperat
     REFUSE(!alpha || !beta);
     bool combination = known_type(at) && at == bt && known_type(ct) && (ct == CUDA_R_32F || ct == at) &&
                        (compute == CUBLAS_COMPUTE_32F || compute == CUBLAS_COMPUTE_32F_PEDANTIC ||
-                        (at == CUDA_R_32F && (compute == CUBLAS_COMPUTE_32F_FAST_TF32 || compute == CUBLAS_COMPUTE_32F_FAST_16F ||
-                                              compute == CUBLAS_COMPUTE_32F_FAST_16BF)));
-    if (!combination)
-        return CUBLAS_STATUS_NOT_SUPPORTED;
-    if (at == CUDA_R_16BF && emu_device->prop.major < 8)
-        return CUBLAS_STATUS_ARCH_MISMATCH;
-    if (m == 0 || n == 0 || batch == 0)
-        return CUBLAS_STATUS_SUCCESS;
+                        (at == CUDA_R_32F &&
+                         (compute == CUBLAS_COMPUTE_32F_FAST_TF32 || compute == CUBLAS_COMPUTE_32F_FAST_16F ||
+                          compute == CUBLAS_COMPUTE_32F_FAST_16BF)));
+    if (!combination) return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (at == CUDA_R_16BF && emu_device->prop.major < 8) return CUBLAS_STATUS_ARCH_MISMATCH;
+    if (m == 0 || n == 0 || batch == 0) return CUBLAS_STATUS_SUCCESS;
     REFUSE(!C || (k > 0 && (!A || !B)));
-    if (!emu_stream_valid(handle->stream))
-        return CUBLAS_STATUS_EXECUTION_FAILED;
+    if (!emu_stream_valid(handle->stream)) return CUBLAS_STATUS_EXECUTION_FAILED;
     int math = (int)handle->math & 3;
     bool round = at == CUDA_R_32F && emu_device->prop.major >= 8 && compute != CUBLAS_COMPUTE_32F_PEDANTIC &&
                  math != CUBLAS_PEDANTIC_MATH &&
                  (compute == CUBLAS_COMPUTE_32F_FAST_TF32 || math == CUBLAS_TF32_TENSOR_OP_MATH);
-    Gemm g = {call, ta, tb, m, n, k, lda, ldb, ldc, batch, scalar(handle, alpha), scalar(handle, beta), A, B, C, at, bt, ct, sa, sb,
-              sc,   round};
+    Gemm g = {call, ta, tb, m,  n,  k,  lda, ldb, ldc, batch, scalar(handle, alpha), scalar(handle, beta),
+              A,    B,  C,  at, bt, ct, sa,  sb,  sc,  round};
     return queue(handle, emu_work([g] { return g.run(); }));
 }
 
-extern "C" cublasStatus_t cublasSgemm_v2(cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k,
-                                         const float *alpha, const float *A, int lda, const float *B, int ldb, const float *beta,
-                                         float *C, int ldc)
+extern "C" cublasStatus_t cublasSgemm_v2(cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb,
+                                         int m, int n, int k, const float *alpha, const float *A, int lda,
+                                         const float *B, int ldb, const float *beta, float *C, int ldc)
 {
     ENTER();
-    return gemm("cublasSgemm", handle, ta, tb, m, n, k, alpha, A, CUDA_R_32F, lda, 0, B, CUDA_R_32F, ldb, 0, beta, C, CUDA_R_32F,
-                ldc, 0, 1, CUBLAS_COMPUTE_32F);
+    return gemm("cublasSgemm", handle, ta, tb, m, n, k, alpha, A, CUDA_R_32F, lda, 0, B, CUDA_R_32F, ldb, 0,
+                beta, C, CUDA_R_32F, ldc, 0, 1, CUBLAS_COMPUTE_32F);
 }
 
-extern "C" cublasStatus_t cublasSgemmStridedBatched(cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m, int n,
-                                                    int k, const float *alpha, const float *A, int lda, long long int sa,
-                                                    const float *B, int ldb, long long int sb, const float *beta, float *C,
-                                                    int ldc, long long int sc, int batch)
+extern "C" cublasStatus_t cublasSgemmStridedBatched(cublasHandle_t handle, cublasOperation_t ta,
+                                                    cublasOperation_t tb, int m, int n, int k,
+                                                    const float *alpha, const float *A, int lda,
+                                                    long long int sa, const float *B, int ldb,
+                                                    long long int sb, const float *beta, float *C, int ldc,
+                                                    long long int sc, int batch)
 {
     ENTER();
-    return gemm("cublasSgemmStridedBatched", handle, ta, tb, m, n, k, alpha, A, CUDA_R_32F, lda, sa, B, CUDA_R_32F, ldb, sb, beta, C,
-                CUDA_R_32F, ldc, sc, batch, CUBLAS_COMPUTE_32F);
+    return gemm("cublasSgemmStridedBatched", handle, ta, tb, m, n, k, alpha, A, CUDA_R_32F, lda, sa, B,
+                CUDA_R_32F, ldb, sb, beta, C, CUDA_R_32F, ldc, sc, batch, CUBLAS_COMPUTE_32F);
 }
 
-static bool known_algo(cublasGemmAlgo_t a) { return ((int)a >= -1 && (int)a <= 23) || ((int)a >= 99 && (int)a <= 115); }
+static bool known_algo(cublasGemmAlgo_t a)
+{
+    return ((int)a >= -1 && (int)a <= 23) || ((int)a >= 99 && (int)a <= 115);
+}
 
-extern "C" cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k,
-                                       const void *alpha, const void *A, cudaDataType at, int lda, const void *B, cudaDataType bt,
-                                       int ldb, const void *beta, void *C, cudaDataType ct, int ldc, cublasComputeType_t compute,
+extern "C" cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb,
+                                       int m, int n, int k, const void *alpha, const void *A, cudaDataType at,
+                                       int lda, const void *B, cudaDataType bt, int ldb, const void *beta,
+                                       void *C, cudaDataType ct, int ldc, cublasComputeType_t compute,
                                        cublasGemmAlgo_t algo)
 {
     ENTER();
     REFUSE(!known_algo(algo));
-    return gemm("cublasGemmEx", handle, ta, tb, m, n, k, alpha, A, at, lda, 0, B, bt, ldb, 0, beta, C, ct, ldc, 0, 1, compute);
+    return gemm("cublasGemmEx", handle, ta, tb, m, n, k, alpha, A, at, lda, 0, B, bt, ldb, 0, beta, C, ct,
+                ldc, 0, 1, compute);
 }
 
-extern "C" cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m,
-                                                     int n, int k, const void *alpha, const void *A, cudaDataType at, int lda,
-                                                     long long int sa, const void *B, cudaDataType bt, int ldb, long long int sb,
-                                                     const void *beta, void *C, cudaDataType ct, int ldc, long long int sc,
-                                                     int batch, cublasComputeType_t compute, cublasGemmAlgo_t algo)
+extern "C" cublasStatus_t
+cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m, int n,
+                           int k, const void *alpha, const void *A, cudaDataType at, int lda,
+                           long long int sa, const void *B, cudaDataType bt, int ldb, long long int sb,
+                           const void *beta, void *C, cudaDataType ct, int ldc, long long int sc, int batch,
+                           cublasComputeType_t compute, cublasGemmAlgo_t algo)
 {
     ENTER();
     REFUSE(!known_algo(algo));
-    return gemm("cublasGemmStridedBatchedEx", handle, ta, tb, m, n, k, alpha, A, at, lda, sa, B, bt, ldb, sb, beta, C, ct, ldc, sc,
-                batch, compute);
+    return gemm("cublasGemmStridedBatchedEx", handle, ta, tb, m, n, k, alpha, A, at, lda, sa, B, bt, ldb, sb,
+                beta, C, ct, ldc, sc, batch, compute);
 }
 
-/* ---- vectors ------------------------------------------------------------------------------------------------ */
+/* ---- vectors
+ * ------------------------------------------------------------------------------------------------ */
 
 static size_t span(int n, int inc) { return n > 0 ? (size_t)(n - 1) * (size_t)abs(inc) + 1 : 0; }
 
-extern "C" cublasStatus_t cublasSgemv_v2(cublasHandle_t handle, cublasOperation_t trans, int m, int n, const float *alpha,
-                                         const float *A, int lda, const float *x, int incx, const float *beta, float *y, int incy)
+extern "C" cublasStatus_t cublasSgemv_v2(cublasHandle_t handle, cublasOperation_t trans, int m, int n,
+                                         const float *alpha, const float *A, int lda, const float *x,
+                                         int incx, const float *beta, float *y, int incy)
 {
     ENTER();
-    REFUSE(!known_op(trans) || m < 0 || n < 0 || lda < std::max(1, m) || incx == 0 || incy == 0 || !alpha || !beta);
-    if (m == 0 || n == 0)
-        return CUBLAS_STATUS_SUCCESS;
+    REFUSE(!known_op(trans) || m < 0 || n < 0 || lda < std::max(1, m) || incx == 0 || incy == 0 || !alpha ||
+           !beta);
+    if (m == 0 || n == 0) return CUBLAS_STATUS_SUCCESS;
     REFUSE(!A || !x || !y);
     Scalar al = scalar(handle, alpha), be = scalar(handle, beta);
     return queue(handle, emu_work([=] {
                      int nx = trans == CUBLAS_OP_N ? n : m, ny = trans == CUBLAS_OP_N ? m : n;
                      if (!reachable(A, ((size_t)lda * (size_t)(n - 1) + (size_t)m) * 4))
                          return out_of_range("cublasSgemv", A);
-                     if (!reachable(x, span(nx, incx) * 4))
-                         return out_of_range("cublasSgemv", x);
-                     if (!reachable(y, span(ny, incy) * 4))
-                         return out_of_range("cublasSgemv", y);
+                     if (!reachable(x, span(nx, incx) * 4)) return out_of_range("cublasSgemv", x);
+                     if (!reachable(y, span(ny, incy) * 4)) return out_of_range("cublasSgemv", y);
                      if (be.get() == 0.0f)
-                         for (int i = 0; i < ny; i++)
-                             y[(size_t)i * (size_t)abs(incy)] = 0.0f;
-                     cblas_sgemv(CblasColMajor, trans == CUBLAS_OP_N ? CblasNoTrans : CblasTrans, m, n, al.get(), A, lda, x, incx,
-                                 be.get(), y, incy);
+                         for (int i = 0; i < ny; i++) y[(size_t)i * (size_t)abs(incy)] = 0.0f;
+                     cblas_sgemv(CblasColMajor, trans == CUBLAS_OP_N ? CblasNoTrans : CblasTrans, m, n,
+                                 al.get(), A, lda, x, incx, be.get(), y, incy);
                      RACE(race_host_wrote(y, span(ny, incy) * 4));
                      return cudaSuccess;
                  }));
@@ -423,31 +427,26 @@ extern "C" cublasStatus_t cublasSgemv_v2(cublasHandle_t handle, cublasOperation_
 extern "C" cublasStatus_t cublasSscal_v2(cublasHandle_t handle, int n, const float *alpha, float *x, int incx)
 {
     ENTER();
-    if (n <= 0 || incx <= 0)
-        return CUBLAS_STATUS_SUCCESS;
+    if (n <= 0 || incx <= 0) return CUBLAS_STATUS_SUCCESS;
     REFUSE(!alpha || !x);
     Scalar al = scalar(handle, alpha);
     return queue(handle, emu_work([=] {
-                     if (!reachable(x, span(n, incx) * 4))
-                         return out_of_range("cublasSscal", x);
+                     if (!reachable(x, span(n, incx) * 4)) return out_of_range("cublasSscal", x);
                      cblas_sscal(n, al.get(), x, incx);
                      return cudaSuccess;
                  }));
 }
 
-extern "C" cublasStatus_t cublasSaxpy_v2(cublasHandle_t handle, int n, const float *alpha, const float *x, int incx, float *y,
-                                         int incy)
+extern "C" cublasStatus_t cublasSaxpy_v2(cublasHandle_t handle, int n, const float *alpha, const float *x,
+                                         int incx, float *y, int incy)
 {
     ENTER();
-    if (n <= 0)
-        return CUBLAS_STATUS_SUCCESS;
+    if (n <= 0) return CUBLAS_STATUS_SUCCESS;
     REFUSE(!alpha || !x || !y);
     Scalar al = scalar(handle, alpha);
     return queue(handle, emu_work([=] {
-                     if (!reachable(x, span(n, incx) * 4))
-                         return out_of_range("cublasSaxpy", x);
-                     if (!reachable(y, span(n, incy) * 4))
-                         return out_of_range("cublasSaxpy", y);
+                     if (!reachable(x, span(n, incx) * 4)) return out_of_range("cublasSaxpy", x);
+                     if (!reachable(y, span(n, incy) * 4)) return out_of_range("cublasSaxpy", y);
                      cblas_saxpy(n, al.get(), x, incx, y, incy);
                      return cudaSuccess;
                  }));
@@ -469,28 +468,26 @@ static void store_result(float *result, float value)
     RACE(race_host_wrote(result, sizeof value));
 }
 
-extern "C" cublasStatus_t cublasSdot_v2(cublasHandle_t handle, int n, const float *x, int incx, const float *y, int incy,
-                                        float *result)
+extern "C" cublasStatus_t cublasSdot_v2(cublasHandle_t handle, int n, const float *x, int incx,
+                                        const float *y, int incy, float *result)
 {
     ENTER();
     REFUSE(!result || (n > 0 && (!x || !y)));
     return reduce(handle, emu_work([=] {
-                      if (n > 0 && !reachable(x, span(n, incx) * 4))
-                          return out_of_range("cublasSdot", x);
-                      if (n > 0 && !reachable(y, span(n, incy) * 4))
-                          return out_of_range("cublasSdot", y);
+                      if (n > 0 && !reachable(x, span(n, incx) * 4)) return out_of_range("cublasSdot", x);
+                      if (n > 0 && !reachable(y, span(n, incy) * 4)) return out_of_range("cublasSdot", y);
                       store_result(result, n > 0 ? cblas_sdot(n, x, incx, y, incy) : 0.0f);
                       return cudaSuccess;
                   }));
 }
 
-extern "C" cublasStatus_t cublasSnrm2_v2(cublasHandle_t handle, int n, const float *x, int incx, float *result)
+extern "C" cublasStatus_t cublasSnrm2_v2(cublasHandle_t handle, int n, const float *x, int incx,
+                                         float *result)
 {
     ENTER();
     REFUSE(!result || (n > 0 && !x));
     return reduce(handle, emu_work([=] {
-                      if (n > 0 && !reachable(x, span(n, incx) * 4))
-                          return out_of_range("cublasSnrm2", x);
+                      if (n > 0 && !reachable(x, span(n, incx) * 4)) return out_of_range("cublasSnrm2", x);
                       store_result(result, n > 0 && incx > 0 ? cblas_snrm2(n, x, incx) : 0.0f);
                       return cudaSuccess;
                   }));

@@ -1,7 +1,7 @@
 /* The devices that can be imitated, what they hold, and what they refuse.
  *
- * Sources: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"; the occupancy rules are those of NVIDIA's
- * occupancy calculator. Clocks are boost clocks of the SXM boards.
+ * Sources: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"; the occupancy rules
+ * are those of NVIDIA's occupancy calculator. Clocks are boost clocks of the SXM boards.
  */
 #include <stdio.h>
 #include <string.h>
@@ -21,12 +21,14 @@ struct Facts {
 static const Facts facts[] = {
     {"K20", "Tesla K20c", 3, 5, 13, 705500, 2600000, 320, 4743, 1310720, 0, 49152, 49152, 0, 16, 256, 0},
     {"K40", "Tesla K40m", 3, 5, 15, 745000, 3004000, 384, 11441, 1572864, 0, 49152, 49152, 0, 16, 256, 0},
-    {"V100", "Tesla V100-SXM2-16GB", 7, 0, 80, 1530000, 877000, 4096, 16160, 6291456, 0, 98304, 98304, 0, 32, 256, 0},
-    {"A100", "NVIDIA A100-SXM4-40GB", 8, 0, 108, 1410000, 1215000, 5120, 40442, 41943040, 31457280, 167936, 166912, 1024, 32,
-     128, 0},
-    {"H100", "NVIDIA H100 80GB HBM3", 9, 0, 132, 1980000, 2619000, 5120, 81090, 52428800, 32768000, 233472, 232448, 1024, 32,
-     128, 15},
-    {"H200", "NVIDIA H200", 9, 0, 132, 1980000, 3201000, 6144, 143167, 62914560, 39321600, 233472, 232448, 1024, 32, 128, 15},
+    {"V100", "Tesla V100-SXM2-16GB", 7, 0, 80, 1530000, 877000, 4096, 16160, 6291456, 0, 98304, 98304, 0, 32,
+     256, 0},
+    {"A100", "NVIDIA A100-SXM4-40GB", 8, 0, 108, 1410000, 1215000, 5120, 40442, 41943040, 31457280, 167936,
+     166912, 1024, 32, 128, 0},
+    {"H100", "NVIDIA H100 80GB HBM3", 9, 0, 132, 1980000, 2619000, 5120, 81090, 52428800, 32768000, 233472,
+     232448, 1024, 32, 128, 15},
+    {"H200", "NVIDIA H200", 9, 0, 132, 1980000, 3201000, 6144, 143167, 62914560, 39321600, 233472, 232448,
+     1024, 32, 128, 15},
 };
 enum { PROFILES = sizeof facts / sizeof facts[0] };
 
@@ -99,7 +101,8 @@ bool device_set(const char *name)
     return false;
 }
 
-/* ---- kernels ------------------------------------------------------------------------------------------------ */
+/* ---- kernels
+ * ------------------------------------------------------------------------------------------------ */
 
 static std::unordered_map<const void *, KernelInfo> kernels;
 
@@ -112,15 +115,20 @@ void device_forget_kernels()
     }
 }
 
-extern "C" void emu_set_registers(const void *kernel, int registers) { kernels[kernel].registers = registers; }
-extern "C" void emu_set_static_shared(const void *kernel, size_t bytes) { kernels[kernel].static_shared = bytes; }
+extern "C" void emu_set_registers(const void *kernel, int registers)
+{
+    kernels[kernel].registers = registers;
+}
+extern "C" void emu_set_static_shared(const void *kernel, size_t bytes)
+{
+    kernels[kernel].static_shared = bytes;
+}
 
 static int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }
 
 int device_registers(const KernelInfo *k, unsigned threads)
 {
-    if (k->registers > 0)
-        return k->registers;
+    if (k->registers > 0) return k->registers;
     /* Not told: assume that the kernel was compiled for the block size it is launched with. */
     int room = emu_device->prop.regsPerBlock / (int)(threads ? (threads + 31) / 32 * 32 : 32) / 8 * 8;
     return room < 64 ? room : 64;
@@ -130,30 +138,27 @@ int device_registers(const KernelInfo *k, unsigned threads)
 int device_occupancy(const KernelInfo *k, unsigned threads, size_t dynamic)
 {
     const cudaDeviceProp &p = emu_device->prop;
-    if (threads == 0 || threads > (unsigned)p.maxThreadsPerBlock)
-        return 0;
+    if (threads == 0 || threads > (unsigned)p.maxThreadsPerBlock) return 0;
     int warps = (int)(threads + 31) / 32;
     int by_warps = p.maxThreadsPerMultiProcessor / 32 / warps;
     int registers = device_registers(k, threads), by_registers = 1 << 20;
-    if (registers > emu_device->max_registers)
-        return 0;
+    if (registers > emu_device->max_registers) return 0;
     int per_warp = round_up(registers * 32, emu_device->register_unit);
     int warps_held = p.regsPerMultiprocessor / per_warp / emu_device->warp_unit * emu_device->warp_unit;
     by_registers = warps_held / warps;
     size_t shared = k->static_shared + dynamic + p.reservedSharedMemPerBlock;
-    if (k->static_shared + dynamic > p.sharedMemPerBlockOptin)
-        return 0;
-    shared = (shared + (size_t)emu_device->shared_unit - 1) / (size_t)emu_device->shared_unit * (size_t)emu_device->shared_unit;
+    if (k->static_shared + dynamic > p.sharedMemPerBlockOptin) return 0;
+    shared = (shared + (size_t)emu_device->shared_unit - 1) / (size_t)emu_device->shared_unit *
+             (size_t)emu_device->shared_unit;
     int by_shared = shared ? (int)(p.sharedMemPerMultiprocessor / shared) : 1 << 20;
     int blocks = by_warps;
     for (int other : {by_registers, by_shared, p.maxBlocksPerMultiProcessor})
-        if (other < blocks)
-            blocks = other;
+        if (other < blocks) blocks = other;
     return blocks;
 }
 
-cudaError_t device_check_launch(const cudaLaunchConfig_t *c, const void *kernel, bool *cooperative, int *resident,
-                                std::string *why)
+cudaError_t device_check_launch(const cudaLaunchConfig_t *c, const void *kernel, bool *cooperative,
+                                int *resident, std::string *why)
 {
     const cudaDeviceProp &p = emu_device->prop;
     const KernelInfo *k = device_kernel(kernel);
@@ -167,29 +172,37 @@ cudaError_t device_check_launch(const cudaLaunchConfig_t *c, const void *kernel,
     unsigned cluster = 1;
     for (unsigned i = 0; i < c->numAttrs; i++) {
         const cudaLaunchAttribute &a = c->attrs[i];
-        if (a.id == cudaLaunchAttributeCooperative)
-            *cooperative = a.val.cooperative != 0;
+        if (a.id == cudaLaunchAttributeCooperative) *cooperative = a.val.cooperative != 0;
         if (a.id == cudaLaunchAttributeClusterDimension)
             cluster = a.val.clusterDim.x * a.val.clusterDim.y * a.val.clusterDim.z;
     }
     size_t threads = (size_t)b.x * b.y * b.z, blocks = (size_t)g.x * g.y * g.z;
-    if (threads == 0 || blocks == 0 || b.x > (unsigned)p.maxThreadsDim[0] || b.y > (unsigned)p.maxThreadsDim[1] ||
-        b.z > (unsigned)p.maxThreadsDim[2] || threads > (size_t)p.maxThreadsPerBlock || g.x > (unsigned)p.maxGridSize[0] ||
+    if (threads == 0 || blocks == 0 || b.x > (unsigned)p.maxThreadsDim[0] ||
+        b.y > (unsigned)p.maxThreadsDim[1] || b.z > (unsigned)p.maxThreadsDim[2] ||
+        threads > (size_t)p.maxThreadsPerBlock || g.x > (unsigned)p.maxGridSize[0] ||
         g.y > (unsigned)p.maxGridSize[1] || g.z > (unsigned)p.maxGridSize[2]) {
-        snprintf(s, sizeof s, "grid (%u,%u,%u) block (%u,%u,%u) is outside the device's limits", g.x, g.y, g.z, b.x, b.y, b.z);
+        snprintf(s, sizeof s, "grid (%u,%u,%u) block (%u,%u,%u) is outside the device's limits", g.x, g.y,
+                 g.z, b.x, b.y, b.z);
         return refuse(cudaErrorInvalidConfiguration);
     }
-    size_t shared_limit = k->max_dynamic >= 0 ? (size_t)k->max_dynamic : p.sharedMemPerBlock - k->static_shared;
-    if (c->dynamicSmemBytes > shared_limit || c->dynamicSmemBytes + k->static_shared > p.sharedMemPerBlockOptin) {
-        snprintf(s, sizeof s, "%zu bytes of dynamic and %zu of static shared memory; the kernel may use %zu (raise it with "
-                 "cudaFuncSetAttribute up to %zu)", c->dynamicSmemBytes, k->static_shared, shared_limit, p.sharedMemPerBlockOptin);
+    size_t shared_limit =
+        k->max_dynamic >= 0 ? (size_t)k->max_dynamic : p.sharedMemPerBlock - k->static_shared;
+    if (c->dynamicSmemBytes > shared_limit ||
+        c->dynamicSmemBytes + k->static_shared > p.sharedMemPerBlockOptin) {
+        snprintf(
+            s, sizeof s,
+            "%zu bytes of dynamic and %zu of static shared memory; the kernel may use %zu (raise it with "
+            "cudaFuncSetAttribute up to %zu)",
+            c->dynamicSmemBytes, k->static_shared, shared_limit, p.sharedMemPerBlockOptin);
         return refuse(cudaErrorInvalidValue);
     }
     int registers = device_registers(k, (unsigned)threads);
     int warps = (int)(threads + 31) / 32;
     if (registers > emu_device->max_registers ||
-        round_up(registers * 32, emu_device->register_unit) * round_up(warps, emu_device->warp_unit) > p.regsPerBlock) {
-        snprintf(s, sizeof s, "%d registers for each of %zu threads do not fit %d per block", registers, threads, p.regsPerBlock);
+        round_up(registers * 32, emu_device->register_unit) * round_up(warps, emu_device->warp_unit) >
+            p.regsPerBlock) {
+        snprintf(s, sizeof s, "%d registers for each of %zu threads do not fit %d per block", registers,
+                 threads, p.regsPerBlock);
         return refuse(cudaErrorLaunchOutOfResources);
     }
     if (cluster > 1) {

@@ -1,4 +1,5 @@
-/* Kernels of the emulator's own tests: each computes, with CUDA's device functions, words whose right values the test knows. */
+/* Kernels of the emulator's own tests: each computes, with CUDA's device functions, words whose right values
+ * the test knows. */
 #include "cooperative_groups.h"
 #include "cuda_bf16.h"
 #include "cuda_fp16.h"
@@ -13,20 +14,17 @@ namespace cg = cooperative_groups;
 __global__ void add_one_kernel(float *x, int n)
 {
     int i = (int)(blockIdx.x * blockDim.x + threadIdx.x);
-    if (i < n)
-        x[i] += 1.0f;
+    if (i < n) x[i] += 1.0f;
 }
 __global__ void shaped_kernel(float *x, int n)
 {
     int i = (int)(blockIdx.x * blockDim.x + threadIdx.x);
-    if (i < n)
-        x[i] += 1.0f;
+    if (i < n) x[i] += 1.0f;
 }
 __global__ void twice_kernel(float *x, int n)
 {
     int i = (int)(blockIdx.x * blockDim.x + threadIdx.x);
-    if (i < n)
-        x[i] *= 2.0f;
+    if (i < n) x[i] *= 2.0f;
 }
 
 extern "C" cudaError_t kernel_add_one(float *x, int n, cudaStream_t stream)
@@ -39,8 +37,8 @@ extern "C" cudaError_t kernel_twice(float *x, int n, cudaStream_t stream)
     LaunchShape s = {dim3((unsigned)(n + 63) / 64), dim3(64), 0, stream, false};
     return launch(s, twice_kernel, x, n);
 }
-extern "C" cudaError_t kernel_shaped(float *x, int n, unsigned grid, unsigned block, size_t shared, int cooperative,
-                                     cudaStream_t stream)
+extern "C" cudaError_t kernel_shaped(float *x, int n, unsigned grid, unsigned block, size_t shared,
+                                     int cooperative, cudaStream_t stream)
 {
     LaunchShape s = {dim3(grid), dim3(block), shared, stream, cooperative != 0};
     return launch(s, shaped_kernel, x, n);
@@ -83,8 +81,7 @@ __global__ void warp_ops_kernel(unsigned *out)
     w[k++] = tile.shfl(v, 1) + tile.thread_rank() * 1000u + tile.meta_group_rank() * 100000u;
     w[k++] = tile.ballot(tile.thread_rank() < 3);
     if (lane == 5)
-        for (int i = 0; i < k; i++)
-            out[warp * 32 + (unsigned)i] = w[i];
+        for (int i = 0; i < k; i++) out[warp * 32 + (unsigned)i] = w[i];
 }
 
 __global__ void atomics_kernel(unsigned *out)
@@ -105,18 +102,14 @@ __global__ void atomics_kernel(unsigned *out)
     atomicAnd(&z[15], ~(1u << (t % 32)));
     atomicOr(&z[16], 1u << (t % 32));
     atomicXor(&z[17], t);
-    if (t == 3)
-        z[18] = atomicExch(&z[19], 77u);
-    if (t == 4)
-        z[20] = atomicCAS(&z[21], 5u, 6u);
+    if (t == 3) z[18] = atomicExch(&z[19], 77u);
+    if (t == 4) z[20] = atomicCAS(&z[21], 5u, 6u);
     __syncthreads();
-    if (t == 4)
-        z[22] = atomicCAS(&z[21], 0u, 8u);
+    if (t == 4) z[22] = atomicCAS(&z[21], 0u, 8u);
     unsigned old = atomicAdd(&z[23], 0u); /* an add by compare-and-swap */
     for (;;) {
         unsigned seen = atomicCAS(&z[23], old, old + 2u);
-        if (seen == old)
-            break;
+        if (seen == old) break;
         old = seen;
     }
     atomicCAS((unsigned short *)&z[24], (unsigned short)0, (unsigned short)9);
@@ -131,15 +124,13 @@ __global__ void blocks_kernel(unsigned *out)
     unsigned rank = block.thread_rank();
     part[rank] = rank;
     block.sync();
-    int even = __syncthreads_count(rank % 2 == 0), some = __syncthreads_or(rank == 15), every = __syncthreads_and(rank < 15);
+    int even = __syncthreads_count(rank % 2 == 0), some = __syncthreads_or(rank == 15),
+        every = __syncthreads_and(rank < 15);
     unsigned sum = 0;
-    for (unsigned i = 0; i < 16; i++)
-        sum += part[i];
-    if (rank == 0)
-        atomicAdd(&out[0], sum);
+    for (unsigned i = 0; i < 16; i++) sum += part[i];
+    if (rank == 0) atomicAdd(&out[0], sum);
     grid.sync();
-    if (rank == 0)
-        atomicAdd(&out[1], *(volatile unsigned *)&out[0]);
+    if (rank == 0) atomicAdd(&out[1], *(volatile unsigned *)&out[0]);
     if (grid.thread_rank() == 95) {
         out[2] = blockIdx.x;
         out[3] = blockIdx.y;
@@ -165,7 +156,8 @@ __global__ void memory_kernel(unsigned *out)
     SHARED_ARRAY(double, c, 3);
     if (threadIdx.x == 0) {
         out[0] = a[0] == 0xffffffffu && isnan(b[1].w) && isnan(c[2]); /* poisoned */
-        out[1] = ((uintptr_t)a % 16 == 0) + 2 * ((uintptr_t)b % 16 == 0) + 4 * ((uintptr_t)c % alignof(double) == 0);
+        out[1] = ((uintptr_t)a % 16 == 0) + 2 * ((uintptr_t)b % 16 == 0) +
+                 4 * ((uintptr_t)c % alignof(double) == 0);
         out[2] = (unsigned)sm.bytes();
         b[0] = make_float4(1, 2, 3, 4);
         float4 v = b[0];
@@ -179,7 +171,8 @@ __global__ void memory_kernel(unsigned *out)
         curand_init(4886718345ull, 16ull, 0ull, &s);
         out[7] = curand(&s);
         out[8] = curand(&s);
-        uint4 q = curand_Philox4x32_10(make_uint4(0, 0, 16, 0), make_uint2((unsigned)4886718345ull, (unsigned)(4886718345ull >> 32)));
+        uint4 q = curand_Philox4x32_10(make_uint4(0, 0, 16, 0),
+                                       make_uint2((unsigned)4886718345ull, (unsigned)(4886718345ull >> 32)));
         out[9] = q.x;
         unsigned before = clock_now();
         out[10] = clock_now() - before > 0;

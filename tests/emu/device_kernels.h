@@ -11,7 +11,8 @@ extern "C" {
 /* x[i] += 1 for n elements. */
 cudaError_t kernel_add_one(float *x, int n, cudaStream_t stream);
 /* The same with a launch of the caller's shape; extra threads do nothing. */
-cudaError_t kernel_shaped(float *x, int n, unsigned grid, unsigned block, size_t shared, int cooperative, cudaStream_t stream);
+cudaError_t kernel_shaped(float *x, int n, unsigned grid, unsigned block, size_t shared, int cooperative,
+                          cudaStream_t stream);
 const void *kernel_shaped_address(void);
 /* Doubles x in place. */
 cudaError_t kernel_twice(float *x, int n, cudaStream_t stream);

@@ -1,5 +1,5 @@
-/* Small kernels, each with one mistake that a flag plants, and idioms that are right. Nothing here looks at the emulator: what it reports
- * is judged by test_emu_faults.cpp. */
+/* Small kernels, each with one mistake that a flag plants, and idioms that are right. Nothing here looks at
+ * the emulator: what it reports is judged by test_emu_faults.cpp. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,12 +15,14 @@
 
 namespace cg = cooperative_groups;
 
-/* ---- host helpers ------------------------------------------------------------------------------------------- */
+/* ---- host helpers
+ * ------------------------------------------------------------------------------------------- */
 
 template <class T> static T *device_array(size_t n, bool zero = true)
 {
     T *p = nullptr;
-    if (cudaMalloc(&p, n * sizeof(T)) != cudaSuccess || (zero && cudaMemset(p, 0, n * sizeof(T)) != cudaSuccess))
+    if (cudaMalloc(&p, n * sizeof(T)) != cudaSuccess ||
+        (zero && cudaMemset(p, 0, n * sizeof(T)) != cudaSuccess))
         abort();
     return p;
 }
@@ -28,29 +30,29 @@ template <class T> static T *device_array(size_t n, bool zero = true)
 template <class T> static std::vector<T> fetch(const T *p, size_t n)
 {
     std::vector<T> v(n);
-    if (cudaMemcpy(v.data(), p, n * sizeof(T), cudaMemcpyDeviceToHost) != cudaSuccess)
-        v.clear();
+    if (cudaMemcpy(v.data(), p, n * sizeof(T), cudaMemcpyDeviceToHost) != cudaSuccess) v.clear();
     return v;
 }
 
 template <class F> static int differs(const float *p, int n, F expected)
 {
     std::vector<float> v = fetch(p, (size_t)n);
-    if (v.empty())
-        return 1;
+    if (v.empty()) return 1;
     for (int i = 0; i < n; i++)
         if (!(v[(size_t)i] == expected(i))) /* true for NaN, too */
             return 1;
     return 0;
 }
 
-static LaunchShape shape_of(int blocks, int threads, size_t shared = 0, bool cooperative = false, cudaStream_t stream = nullptr)
+static LaunchShape shape_of(int blocks, int threads, size_t shared = 0, bool cooperative = false,
+                            cudaStream_t stream = nullptr)
 {
     LaunchShape s = {dim3((unsigned)blocks), dim3((unsigned)threads), shared, stream, cooperative};
     return s;
 }
 
-/* ---- within a block ----------------------------------------------------------------------------------------- */
+/* ---- within a block
+ * ----------------------------------------------------------------------------------------- */
 
 __global__ void syncthreads_kernel(float *out, int bug)
 {
@@ -59,8 +61,7 @@ __global__ void syncthreads_kernel(float *out, int bug)
     s[threadIdx.x] = -1.0f;
     __syncthreads();
     s[threadIdx.x] = (float)threadIdx.x;
-    if (!bug)
-        __syncthreads();
+    if (!bug) __syncthreads();
     out[threadIdx.x] = s[blockDim.x - 1 - threadIdx.x];
 }
 static int run_syncthreads(int bug)
@@ -76,8 +77,7 @@ __global__ void syncwarp_kernel(float *out, int bug)
     s[threadIdx.x] = -1.0f;
     __syncwarp();
     s[threadIdx.x] = (float)threadIdx.x;
-    if (!bug)
-        __syncwarp();
+    if (!bug) __syncwarp();
     out[threadIdx.x] = s[threadIdx.x ^ 1];
 }
 static int run_syncwarp(int bug)
@@ -94,8 +94,7 @@ __global__ void warp_volatile_kernel(float *out, int bug)
     s[threadIdx.x] = -1.0f;
     __syncwarp();
     store_poll(&s[threadIdx.x], (float)threadIdx.x);
-    if (!bug)
-        __syncwarp();
+    if (!bug) __syncwarp();
     out[threadIdx.x] = load_poll(&s[threadIdx.x ^ 1]);
 }
 static int run_warp_volatile(int bug)
@@ -108,8 +107,7 @@ static int run_warp_volatile(int bug)
 __global__ void same_word_kernel(float *out, int bug)
 {
     SHARED_ARRAY(float, s, 1);
-    if (bug || threadIdx.x == 5)
-        s[0] = bug ? 1.0f : 1.0f + 0.0f * (float)threadIdx.x;
+    if (bug || threadIdx.x == 5) s[0] = bug ? 1.0f : 1.0f + 0.0f * (float)threadIdx.x;
     __syncthreads();
     out[threadIdx.x] = s[0];
 }
@@ -129,8 +127,7 @@ __global__ void reuse_kernel(float *out, int bug)
         s[threadIdx.x] = (float)(t * 100 + (int)threadIdx.x);
         __syncthreads();
         sum += s[63 - threadIdx.x];
-        if (!bug)
-            __syncthreads();
+        if (!bug) __syncthreads();
     }
     out[threadIdx.x] = sum;
 }
@@ -143,10 +140,8 @@ static int run_reuse(int bug)
 
 __global__ void divergent_barrier_kernel(float *out, int bug)
 {
-    if (bug && threadIdx.x < 32)
-        __syncthreads();
-    else
-        __syncthreads();
+    if (bug && threadIdx.x < 32) __syncthreads();
+    else __syncthreads();
     out[threadIdx.x] = 1.0f;
 }
 __global__ void uniform_barrier_kernel(float *out)
@@ -157,17 +152,14 @@ __global__ void uniform_barrier_kernel(float *out)
 static int run_divergent_barrier(int bug)
 {
     float *out = device_array<float>(64);
-    if (bug)
-        launch(shape_of(1, 64), divergent_barrier_kernel, out, bug);
-    else
-        launch(shape_of(1, 64), uniform_barrier_kernel, out);
+    if (bug) launch(shape_of(1, 64), divergent_barrier_kernel, out, bug);
+    else launch(shape_of(1, 64), uniform_barrier_kernel, out);
     return differs(out, 64, [](int) { return 1.0f; });
 }
 
 __global__ void early_exit_kernel(float *out, int bug)
 {
-    if (bug && threadIdx.x >= 40)
-        return;
+    if (bug && threadIdx.x >= 40) return;
     __syncthreads();
     out[threadIdx.x] = 1.0f;
 }
@@ -182,10 +174,8 @@ static int run_early_exit(int bug)
 __global__ void barrier_count_kernel(float *out, int bug)
 {
     int rounds = bug && threadIdx.x < 32 ? 3 : 2;
-    for (int i = 0; i < rounds; i++)
-        __syncthreads();
-    if (bug && threadIdx.x >= 32)
-        __shfl_sync(0xffffffffu, 1, 0);
+    for (int i = 0; i < rounds; i++) __syncthreads();
+    if (bug && threadIdx.x >= 32) __shfl_sync(0xffffffffu, 1, 0);
     out[threadIdx.x] = 1.0f;
     if (bug && threadIdx.x >= 32)
         while (load_poll(out) == 0.0f) {
@@ -201,20 +191,19 @@ static int run_barrier_count(int bug)
 __global__ void divergent_shuffle_kernel(int *out, int bug)
 {
     int v = (int)threadIdx.x;
-    if (bug && threadIdx.x < 16)
-        v = __shfl_xor_sync(0xffffffffu, v, 1);
-    else
-        v = __shfl_xor_sync(0xffffffffu, v, 1);
+    if (bug && threadIdx.x < 16) v = __shfl_xor_sync(0xffffffffu, v, 1);
+    else v = __shfl_xor_sync(0xffffffffu, v, 1);
     out[threadIdx.x] = v;
 }
-__global__ void uniform_shuffle_kernel(int *out) { out[threadIdx.x] = __shfl_xor_sync(0xffffffffu, (int)threadIdx.x, 1); }
+__global__ void uniform_shuffle_kernel(int *out)
+{
+    out[threadIdx.x] = __shfl_xor_sync(0xffffffffu, (int)threadIdx.x, 1);
+}
 static int run_divergent_shuffle(int bug)
 {
     int *out = device_array<int>(32);
-    if (bug)
-        launch(shape_of(1, 32), divergent_shuffle_kernel, out, bug);
-    else
-        launch(shape_of(1, 32), uniform_shuffle_kernel, out);
+    if (bug) launch(shape_of(1, 32), divergent_shuffle_kernel, out, bug);
+    else launch(shape_of(1, 32), uniform_shuffle_kernel, out);
     std::vector<int> v = fetch(out, 32);
     return v.empty() || v[3] != 2;
 }
@@ -222,8 +211,7 @@ static int run_divergent_shuffle(int bug)
 /* Half of the warp never comes: it waits elsewhere. */
 __global__ void shuffle_deadlock_kernel(int *out, int bug)
 {
-    if (!bug || threadIdx.x < 16)
-        out[threadIdx.x] = __shfl_sync(0xffffffffu, (int)threadIdx.x, 3);
+    if (!bug || threadIdx.x < 16) out[threadIdx.x] = __shfl_sync(0xffffffffu, (int)threadIdx.x, 3);
     __syncthreads();
 }
 static int run_shuffle_deadlock(int bug)
@@ -250,8 +238,7 @@ static int run_mask(int bug)
 /* A shuffle that reads a lane which does not take part. */
 __global__ void absent_lane_kernel(float *out, int bug)
 {
-    if (threadIdx.x < 16)
-        out[threadIdx.x] = __shfl_sync(0x0000ffffu, (float)threadIdx.x, bug ? 20 : 3);
+    if (threadIdx.x < 16) out[threadIdx.x] = __shfl_sync(0x0000ffffu, (float)threadIdx.x, bug ? 20 : 3);
 }
 static int run_absent_lane(int bug)
 {
@@ -260,7 +247,8 @@ static int run_absent_lane(int bug)
     return differs(out, 16, [](int) { return 3.0f; });
 }
 
-/* ---- shared memory bounds ----------------------------------------------------------------------------------- */
+/* ---- shared memory bounds
+ * ----------------------------------------------------------------------------------- */
 
 __global__ void shared_end_kernel(float *out, int bug)
 {
@@ -285,8 +273,7 @@ __global__ void shared_far_kernel(float *out, int bug)
     Smem sm;
     float *a = sm.take<float>(32);
     a[threadIdx.x] = 1.0f;
-    if (bug && threadIdx.x == 7)
-        a[threadIdx.x + 3000] = 5.0f;
+    if (bug && threadIdx.x == 7) a[threadIdx.x + 3000] = 5.0f;
     __syncthreads();
     out[threadIdx.x] = a[threadIdx.x];
 }
@@ -303,14 +290,12 @@ __global__ void foreign_shared_kernel(float *out, unsigned long long *address, i
     float *a = sm.take<float>(32);
     a[threadIdx.x] = 1.0f;
     __syncthreads();
-    if (threadIdx.x == 0 && blockIdx.x == 0)
-        atomicExch(address, (unsigned long long)a);
+    if (threadIdx.x == 0 && blockIdx.x == 0) atomicExch(address, (unsigned long long)a);
     if (threadIdx.x == 0 && blockIdx.x == 1) {
         unsigned long long p;
         while ((p = load_poll(address)) == 0) {
         }
-        if (bug)
-            ((float *)p)[3] = 9.0f;
+        if (bug) ((float *)p)[3] = 9.0f;
         atomicExch(address + 1, 1ull);
     }
     if (threadIdx.x == 0 && blockIdx.x == 0)
@@ -344,8 +329,7 @@ __global__ void uninitialised_shared_kernel(float *out, int bug)
 {
     Smem sm;
     float *a = sm.take<float>(64);
-    if (!bug || threadIdx.x != 9)
-        a[threadIdx.x] = 1.0f;
+    if (!bug || threadIdx.x != 9) a[threadIdx.x] = 1.0f;
     __syncthreads();
     out[threadIdx.x] = a[threadIdx.x] + a[(threadIdx.x + 1) % 64];
 }
@@ -356,13 +340,13 @@ static int run_uninitialised_shared(int bug)
     return differs(out, 64, [](int) { return 2.0f; });
 }
 
-/* ---- device memory ------------------------------------------------------------------------------------------ */
+/* ---- device memory
+ * ------------------------------------------------------------------------------------------ */
 
 __global__ void copy_kernel(float *out, const float *in, int n)
 {
     int i = (int)(blockIdx.x * blockDim.x + threadIdx.x);
-    if (i < n)
-        out[i] = in[i];
+    if (i < n) out[i] = in[i];
 }
 
 static int run_uninitialised_device(int bug)
@@ -382,8 +366,7 @@ static int run_device_end(int bug)
 static int run_use_after_free(int bug)
 {
     float *in = device_array<float>(64), *out = device_array<float>(64);
-    if (bug)
-        cudaFree(in);
+    if (bug) cudaFree(in);
     launch(shape_of(1, 64), copy_kernel, out, in, 64);
     return differs(out, 64, [](int) { return 0.0f; });
 }
@@ -415,7 +398,8 @@ static int run_misaligned(int bug)
     return differs(out, 32, [](int) { return 0.0f; });
 }
 
-/* Written in one step, read through the read-only path in the next: on a device the old line may still be cached. */
+/* Written in one step, read through the read-only path in the next: on a device the old line may still be
+ * cached. */
 __global__ void stale_kernel(float *x, float *out, unsigned *arrived, int bug)
 {
     x[blockIdx.x * blockDim.x + threadIdx.x] = 1.0f;
@@ -438,7 +422,8 @@ static int run_stale(int bug)
     return differs(out, 64, [](int) { return 1.0f; });
 }
 
-/* ---- between blocks ----------------------------------------------------------------------------------------- */
+/* ---- between blocks
+ * ----------------------------------------------------------------------------------------- */
 
 enum { NO_RELEASE = 1, NO_ACQUIRE = 2, BLOCK_SCOPE = 4, FENCE_BEFORE_BARRIER = 8 };
 
@@ -447,22 +432,17 @@ __global__ void hop_kernel(float *data, unsigned *flag, float *out, int bug)
 {
     if (blockIdx.x == 0) {
         data[threadIdx.x] = 7.0f;
-        if (bug & FENCE_BEFORE_BARRIER)
-            __threadfence();
+        if (bug & FENCE_BEFORE_BARRIER) __threadfence();
         __syncthreads();
         if (threadIdx.x == 0) {
-            if (bug & BLOCK_SCOPE)
-                __threadfence_block();
-            else if (!(bug & (NO_RELEASE | FENCE_BEFORE_BARRIER)))
-                __threadfence();
+            if (bug & BLOCK_SCOPE) __threadfence_block();
+            else if (!(bug & (NO_RELEASE | FENCE_BEFORE_BARRIER))) __threadfence();
             store_poll(flag, 1u);
         }
     } else {
         if (threadIdx.x == 0) {
-            while (load_poll(flag) == 0)
-                poll_pause();
-            if (!(bug & NO_ACQUIRE))
-                __threadfence();
+            while (load_poll(flag) == 0) poll_pause();
+            if (!(bug & NO_ACQUIRE)) __threadfence();
         }
         __syncthreads();
         out[threadIdx.x] = data[threadIdx.x];
@@ -486,8 +466,7 @@ static __device__ void barrier_of(unsigned *arrived, unsigned target)
     if (threadIdx.x == 0) {
         __threadfence();
         atomicAdd(arrived, 1u);
-        while (load_poll(arrived) < target)
-            poll_pause();
+        while (load_poll(arrived) < target) poll_pause();
         __threadfence();
     }
     __syncthreads();
@@ -514,7 +493,8 @@ static int steps_run(int bug, int blocks, int threads, int steps)
     float *h = device_array<float>((size_t)n * 2);
     launch(shape_of(blocks, threads), steps_kernel, h, device_array<unsigned>(1), n, steps, bug);
     /* every element is 2^steps - 1 */
-    return differs(h + (bug & ONE_BUFFER ? 0 : steps % 2 * n), n, [=](int) { return (float)((1 << steps) - 1); });
+    return differs(h + (bug & ONE_BUFFER ? 0 : steps % 2 * n), n,
+                   [=](int) { return (float)((1 << steps) - 1); });
 }
 static int run_no_barrier(int bug) { return steps_run(bug ? NO_BARRIER : 0, 4, 32, 4); }
 static int run_one_buffer(int bug) { return steps_run(bug ? ONE_BUFFER : 0, 4, 32, 4); }
@@ -541,7 +521,8 @@ static int run_cooperative_too_large(int bug)
     int blocks = per_sm * 80 + (bug ? 1 : 0);
     float *out = device_array<float>((size_t)blocks * 512);
     cudaError_t e = launch(shape_of(blocks, 512, 0, true), cooperative_kernel, out);
-    return bug ? e == cudaErrorCooperativeLaunchTooLarge : differs(out, blocks * 512, [](int) { return 1.0f; });
+    return bug ? e == cudaErrorCooperativeLaunchTooLarge
+               : differs(out, blocks * 512, [](int) { return 1.0f; });
 }
 
 static int run_not_cooperative(int bug)
@@ -555,13 +536,10 @@ static int run_not_cooperative(int bug)
 __global__ void lock_kernel(unsigned *lock, float *value, int bug)
 {
     if (threadIdx.x == 0) {
-        while (atomicCAS(lock, 0u, 1u) != 0u)
-            poll_pause();
-        if (bug != 1)
-            __threadfence();
+        while (atomicCAS(lock, 0u, 1u) != 0u) poll_pause();
+        if (bug != 1) __threadfence();
         value[0] += 1.0f;
-        if (bug != 2)
-            __threadfence();
+        if (bug != 2) __threadfence();
         atomicExch(lock, 0u);
     }
 }
@@ -577,10 +555,8 @@ static int run_lock_release(int bug) { return lock(bug ? 2 : 0); }
 /* A counter that some threads change with an atomic and one with a plain store. */
 __global__ void mixed_kernel(unsigned *counter, int bug)
 {
-    if (bug && blockIdx.x == 1 && threadIdx.x == 0)
-        counter[0] = counter[0] + 1u;
-    else
-        atomicAdd(counter, 1u);
+    if (bug && blockIdx.x == 1 && threadIdx.x == 0) counter[0] = counter[0] + 1u;
+    else atomicAdd(counter, 1u);
 }
 static int run_mixed(int bug)
 {
@@ -590,7 +566,8 @@ static int run_mixed(int bug)
     return v.empty() || v[0] != 64;
 }
 
-/* ---- spins and traps ---------------------------------------------------------------------------------------- */
+/* ---- spins and traps
+ * ---------------------------------------------------------------------------------------- */
 
 __global__ void raw_spin_kernel(unsigned *flag, float *out, int bug)
 {
@@ -617,15 +594,13 @@ static int run_raw_spin(int bug)
 __global__ void stack_kernel(float *out, int depth)
 {
     float scratch[2048];
-    for (int i = 0; i < 2048; i++)
-        store_poll(&scratch[i], (float)(i + depth));
+    for (int i = 0; i < 2048; i++) store_poll(&scratch[i], (float)(i + depth));
     out[threadIdx.x] = load_poll(&scratch[threadIdx.x * 7 % 2048]) > 0.0f ? 1.0f : 1.0f;
 }
 __global__ void deep_stack_kernel(float *out, int depth)
 {
     float scratch[48 * 1024]; /* 192 KB */
-    for (int i = 0; i < 48 * 1024; i++)
-        store_poll(&scratch[48 * 1024 - 1 - i], (float)(i + depth));
+    for (int i = 0; i < 48 * 1024; i++) store_poll(&scratch[48 * 1024 - 1 - i], (float)(i + depth));
     out[threadIdx.x] = load_poll(&scratch[threadIdx.x * 7]) > 0.0f ? 1.0f : 1.0f;
 }
 static int run_stack(int bug)
@@ -637,8 +612,7 @@ static int run_stack(int bug)
 
 __global__ void trap_kernel(float *out, int bug)
 {
-    if (bug && threadIdx.x == 3)
-        __trap();
+    if (bug && threadIdx.x == 3) __trap();
     out[threadIdx.x] = 1.0f;
 }
 static int run_trap(int bug)
@@ -648,14 +622,14 @@ static int run_trap(int bug)
     return differs(out, 32, [](int) { return 1.0f; });
 }
 
-/* ---- the host's side ---------------------------------------------------------------------------------------- */
+/* ---- the host's side
+ * ---------------------------------------------------------------------------------------- */
 
 static int run_host_touch(int bug)
 {
     float *x = device_array<float>(16);
     cudaDeviceSynchronize();
-    if (bug)
-        return ((volatile float *)x)[3] != 0.0f;
+    if (bug) return ((volatile float *)x)[3] != 0.0f;
     return differs(x, 16, [](int) { return 0.0f; });
 }
 
@@ -666,13 +640,11 @@ static int run_early_read(int bug)
     float *pinned, *x = device_array<float>(16), *y = device_array<float>(16);
     cudaStreamCreate(&s);
     cudaMallocHost(&pinned, 64);
-    for (int i = 0; i < 16; i++)
-        pinned[i] = 0.0f;
+    for (int i = 0; i < 16; i++) pinned[i] = 0.0f;
     cudaDeviceSynchronize();
     launch(shape_of(1, 16, 0, false, s), copy_kernel, y, x, 16);
     cudaMemcpyAsync(pinned, y, 64, cudaMemcpyDeviceToHost, s);
-    if (!bug)
-        cudaStreamSynchronize(s);
+    if (!bug) cudaStreamSynchronize(s);
     return !(pinned[3] == 0.0f);
 }
 
@@ -683,12 +655,10 @@ static int run_source_changed(int bug)
     float *pinned, *x = device_array<float>(16);
     cudaStreamCreate(&s);
     cudaMallocHost(&pinned, 64);
-    for (int i = 0; i < 16; i++)
-        pinned[i] = 1.0f;
+    for (int i = 0; i < 16; i++) pinned[i] = 1.0f;
     cudaDeviceSynchronize();
     cudaMemcpyAsync(x, pinned, 64, cudaMemcpyHostToDevice, s);
-    if (!bug)
-        cudaStreamSynchronize(s);
+    if (!bug) cudaStreamSynchronize(s);
     pinned[3] = 2.0f;
     cudaDeviceSynchronize();
     return differs(x, 16, [](int) { return 1.0f; });
@@ -708,26 +678,23 @@ static int run_no_event(int bug)
     cudaDeviceSynchronize();
     launch(shape_of(1, 16, 0, false, a), copy_kernel, x, ones, 16);
     cudaEventRecord(done, a);
-    if (!bug)
-        cudaStreamWaitEvent(b, done, 0);
+    if (!bug) cudaStreamWaitEvent(b, done, 0);
     launch(shape_of(1, 16, 0, false, b), copy_kernel, y, x, 16);
     cudaStreamSynchronize(b);
     return differs(y, 16, [](int) { return 1.0f; });
 }
 
-/* ---- idioms that are right ---------------------------------------------------------------------------------- */
+/* ---- idioms that are right
+ * ---------------------------------------------------------------------------------- */
 
 static __device__ float block_sum(float v)
 {
     SHARED_ARRAY(float, part, 32);
-    for (int o = 16; o > 0; o /= 2)
-        v += __shfl_down_sync(0xffffffffu, v, (unsigned)o);
-    if (threadIdx.x % 32 == 0)
-        part[threadIdx.x / 32] = v;
+    for (int o = 16; o > 0; o /= 2) v += __shfl_down_sync(0xffffffffu, v, (unsigned)o);
+    if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = v;
     __syncthreads();
     float sum = 0.0f;
-    for (unsigned w = 0; w < blockDim.x / 32; w++)
-        sum += part[w];
+    for (unsigned w = 0; w < blockDim.x / 32; w++) sum += part[w];
     __syncthreads();
     return sum;
 }
@@ -746,8 +713,7 @@ __global__ void ticket_kernel(const float *x, float *partial, unsigned *ticket, 
     __syncthreads();
     if (last[0] && threadIdx.x == 0) {
         float total = 0.0f;
-        for (unsigned b = 0; b < gridDim.x; b++)
-            total += partial[b];
+        for (unsigned b = 0; b < gridDim.x; b++) total += partial[b];
         out[0] = total;
     }
 }
@@ -770,8 +736,7 @@ __global__ void chain_kernel(float *value, unsigned *flags)
 {
     if (threadIdx.x == 0) {
         if (blockIdx.x > 0)
-            while (load_acquire(&flags[blockIdx.x - 1]) == 0)
-                poll_pause();
+            while (load_acquire(&flags[blockIdx.x - 1]) == 0) poll_pause();
         value[blockIdx.x + 1] = value[blockIdx.x] + 1.0f;
         store_release(&flags[blockIdx.x], 1u);
     }
@@ -783,7 +748,8 @@ static int idiom_chain(int)
     return differs(value, 9, [](int i) { return (float)i; });
 }
 
-/* Each warp publishes for itself: __syncwarp, then lane 0 fences and counts; readers wait for all warps of all blocks. */
+/* Each warp publishes for itself: __syncwarp, then lane 0 fences and counts; readers wait for all warps of
+ * all blocks. */
 __global__ void warp_release_kernel(float *x, unsigned *arrived, float *out)
 {
     unsigned n = gridDim.x * blockDim.x, i = blockIdx.x * blockDim.x + threadIdx.x;
@@ -792,8 +758,7 @@ __global__ void warp_release_kernel(float *x, unsigned *arrived, float *out)
     if (threadIdx.x % 32 == 0) {
         __threadfence();
         atomicAdd(arrived, 1u);
-        while (load_poll(arrived) < n / 32)
-            poll_pause();
+        while (load_poll(arrived) < n / 32) poll_pause();
         __threadfence();
     }
     __syncwarp();
@@ -802,7 +767,8 @@ __global__ void warp_release_kernel(float *x, unsigned *arrived, float *out)
 static int idiom_warp_release(int)
 {
     float *out = device_array<float>(192);
-    launch(shape_of(3, 64), warp_release_kernel, device_array<float>(192, false), device_array<unsigned>(1), out);
+    launch(shape_of(3, 64), warp_release_kernel, device_array<float>(192, false), device_array<unsigned>(1),
+           out);
     return differs(out, 192, [](int i) { return (float)(191 - i); });
 }
 
@@ -813,14 +779,12 @@ __global__ void per_block_flags_kernel(float *h, unsigned *flags, int steps)
         const float *in = h + (t & 1) * gridDim.x;
         float *out = h + (~t & 1) * gridDim.x;
         if (threadIdx.x < gridDim.x)
-            while (load_poll(&flags[threadIdx.x]) < (unsigned)t)
-                poll_pause();
+            while (load_poll(&flags[threadIdx.x]) < (unsigned)t) poll_pause();
         __threadfence();
         __syncthreads();
         if (threadIdx.x == 0) {
             float sum = 1.0f;
-            for (unsigned b = 0; b < gridDim.x; b++)
-                sum += in[b];
+            for (unsigned b = 0; b < gridDim.x; b++) sum += in[b];
             out[blockIdx.x] = sum;
             __threadfence();
             store_poll(&flags[blockIdx.x], (unsigned)(t + 1));
@@ -918,11 +882,9 @@ __global__ void half_warps_kernel(int *out)
     int v = (int)threadIdx.x;
     unsigned mask = threadIdx.x % 32 < 16 ? 0x0000ffffu : 0xffff0000u;
     if (threadIdx.x % 32 < 16)
-        for (int o = 8; o > 0; o /= 2)
-            v += __shfl_xor_sync(mask, v, o, 16);
+        for (int o = 8; o > 0; o /= 2) v += __shfl_xor_sync(mask, v, o, 16);
     else
-        for (int o = 8; o > 0; o /= 2)
-            v = max(v, __shfl_xor_sync(mask, v, o, 16));
+        for (int o = 8; o > 0; o /= 2) v = max(v, __shfl_xor_sync(mask, v, o, 16));
     out[threadIdx.x] = v;
 }
 static int idiom_half_warps(int)
@@ -936,7 +898,8 @@ static int idiom_half_warps(int)
 extern "C" int example_persistent(void); /* test_emu_faults.cpp: the worked example */
 static int idiom_example(int) { return example_persistent(); }
 
-/* ---- the lists ---------------------------------------------------------------------------------------------- */
+/* ---- the lists
+ * ---------------------------------------------------------------------------------------------- */
 
 #define R REPORTED
 #define W WRONG
@@ -944,51 +907,77 @@ static int idiom_example(int) { return example_persistent(); }
 #define T TRAPPED
 const FaultCase fault_cases[] = {
     /* name, what, run, words of the report, plain, asan, race, twin, seeds */
-    {"missing-syncthreads", "missing `__syncthreads` after filling shared memory", run_syncthreads, "same block: a __syncthreads is missing", W, W, R, 1, 1},
+    {"missing-syncthreads", "missing `__syncthreads` after filling shared memory", run_syncthreads,
+     "same block: a __syncthreads is missing", W, W, R, 1, 1},
     {"missing-syncwarp", "missing `__syncwarp`", run_syncwarp, "same warp: a __syncwarp", W, W, R, 1, 1},
-    {"warp-synchronous", "warp-synchronous volatile code without `__syncwarp`", run_warp_volatile, "", W, W, W, 1, 1},
+    {"warp-synchronous", "warp-synchronous volatile code without `__syncwarp`", run_warp_volatile, "", W, W,
+     W, 1, 1},
     {"same-word", "several threads write one shared word", run_same_word, "race: plain write", S, S, R, 1, 1},
-    {"buffer-reused", "shared buffer filled again before all have read it", run_reuse, "a __syncthreads is missing", W, W, R, 1, 1},
+    {"buffer-reused", "shared buffer filled again before all have read it", run_reuse,
+     "a __syncthreads is missing", W, W, R, 1, 1},
     {"no-release", "flag hop without the release fence", run_no_release, "release fence", S, S, R, 1, 1},
-    {"no-acquire", "flag hop without the acquire fence", run_no_acquire, "the acquire fence (__threadfence) is missing", S, S, R, 1, 1},
+    {"no-acquire", "flag hop without the acquire fence", run_no_acquire,
+     "the acquire fence (__threadfence) is missing", S, S, R, 1, 1},
     {"no-fences", "flag hop without any fence", run_no_fence, "race: plain read", S, S, R, 1, 1},
     {"block-scope", "`__threadfence_block` between blocks", run_block_scope, "release fence", S, S, R, 1, 1},
-    {"fence-before-barrier", "all threads fence, `__syncthreads`, thread 0 signals without a fence", run_fence_before_barrier, "release fence", S, S, R, 1, 1},
+    {"fence-before-barrier", "all threads fence, `__syncthreads`, thread 0 signals without a fence",
+     run_fence_before_barrier, "release fence", S, S, R, 1, 1},
     {"no-grid-barrier", "no grid barrier between steps", run_no_barrier, "different blocks", W, W, R, 1, 1},
-    {"one-buffer", "h not double-buffered (write over unordered read)", run_one_buffer, "different blocks", W, W, R, 1, 1},
-    {"stale-load", "`__ldg` of memory that this kernel writes", run_stale, "stale read-only load", S, S, R, 1, 1},
-    {"lock-acquire", "lock without the fence after taking it", run_lock_acquire, "the acquire fence", S, S, R, 1, 1},
-    {"lock-release", "lock without the fence before giving it back", run_lock_release, "release fence", S, S, R, 1, 1},
-    {"mixed-atomic", "counter changed by atomics and by a plain store", run_mixed, "race: plain", S, S, R, 1, 1},
+    {"one-buffer", "h not double-buffered (write over unordered read)", run_one_buffer, "different blocks", W,
+     W, R, 1, 1},
+    {"stale-load", "`__ldg` of memory that this kernel writes", run_stale, "stale read-only load", S, S, R, 1,
+     1},
+    {"lock-acquire", "lock without the fence after taking it", run_lock_acquire, "the acquire fence", S, S, R,
+     1, 1},
+    {"lock-release", "lock without the fence before giving it back", run_lock_release, "release fence", S, S,
+     R, 1, 1},
+    {"mixed-atomic", "counter changed by atomics and by a plain store", run_mixed, "race: plain", S, S, R, 1,
+     1},
     {"shared-end", "shared write one past the last piece", run_shared_end, "", R, T, R, 1, 0},
     {"shared-inner", "shared write one past an inner piece", run_shared_inner, "", R, T, R, 1, 0},
     {"shared-far", "shared write far away", run_shared_far, "outside its pieces", S, S, R, 1, 0},
-    {"foreign-shared", "write into another block's shared memory", run_foreign_shared, "shared memory of block (0,0,0)", W, W, R, 1, 0},
-    {"carve-too-large", "shared pieces outgrow the launch's bytes", run_carve, "past the launch's size", R, R, R, 1, 0},
-    {"unset-shared", "read of shared memory nobody wrote", run_uninitialised_shared, "uninitialised read", W, W, R, 1, 0},
-    {"unset-device", "read of device memory nobody wrote", run_uninitialised_device, "uninitialised read", W, W, R, 1, 0},
+    {"foreign-shared", "write into another block's shared memory", run_foreign_shared,
+     "shared memory of block (0,0,0)", W, W, R, 1, 0},
+    {"carve-too-large", "shared pieces outgrow the launch's bytes", run_carve, "past the launch's size", R, R,
+     R, 1, 0},
+    {"unset-shared", "read of shared memory nobody wrote", run_uninitialised_shared, "uninitialised read", W,
+     W, R, 1, 0},
+    {"unset-device", "read of device memory nobody wrote", run_uninitialised_device, "uninitialised read", W,
+     W, R, 1, 0},
     {"device-end", "device write one past an allocation", run_device_end, "", R, T, R, 1, 0},
-    {"use-after-free", "kernel reads freed device memory", run_use_after_free, "in no live allocation", W, T, R, 1, 0},
+    {"use-after-free", "kernel reads freed device memory", run_use_after_free, "in no live allocation", W, T,
+     R, 1, 0},
     {"host-pointer", "kernel reads host memory", run_host_pointer, "host memory", S, S, R, 1, 0},
-    {"null-pointer", "kernel reads through a null pointer", run_null_pointer, "illegal memory access", R, T, R, 1, 0},
+    {"null-pointer", "kernel reads through a null pointer", run_null_pointer, "illegal memory access", R, T,
+     R, 1, 0},
     {"misaligned", "misaligned `float4` load", run_misaligned, "misaligned", R, T, R, 1, 0},
-    {"divergent-barrier", "`__syncthreads` in a divergent branch", run_divergent_barrier, "divergent barrier", R, R, R, 1, 1},
+    {"divergent-barrier", "`__syncthreads` in a divergent branch", run_divergent_barrier, "divergent barrier",
+     R, R, R, 1, 1},
     {"early-exit", "some threads return before the barrier", run_early_exit, "early exit", R, R, R, 1, 1},
-    {"barrier-count", "wrong barrier count: one warp goes round once more", run_barrier_count, "", R, R, R, 1, 1},
-    {"divergent-shuffle", "shuffle in a divergent branch", run_divergent_shuffle, "divergent warp operation", R, R, R, 1, 1},
-    {"shuffle-deadlock", "half of the mask never comes to the shuffle", run_shuffle_deadlock, "deadlock", R, R, R, 1, 1},
+    {"barrier-count", "wrong barrier count: one warp goes round once more", run_barrier_count, "", R, R, R, 1,
+     1},
+    {"divergent-shuffle", "shuffle in a divergent branch", run_divergent_shuffle, "divergent warp operation",
+     R, R, R, 1, 1},
+    {"shuffle-deadlock", "half of the mask never comes to the shuffle", run_shuffle_deadlock, "deadlock", R,
+     R, R, 1, 1},
     {"mask-without-self", "mask lacks the caller's lane", run_mask, "lacks its own lane", R, R, R, 1, 0},
     {"absent-lane", "shuffle reads a lane outside the mask", run_absent_lane, "", W, W, W, 1, 0},
-    {"wrong-target", "grid barrier waits for one block too many", run_wrong_target, "livelock", R, R, R, 1, 1},
-    {"grid-too-large", "persistent grid larger than the device holds", run_grid_too_large, "never started", R, R, R, 1, 0},
-    {"cooperative-too-large", "cooperative grid larger than the device holds", run_cooperative_too_large, "cudaErrorCooperativeLaunchTooLarge", R, R, R, 1, 0},
-    {"not-cooperative", "`grid.sync` in an ordinary launch", run_not_cooperative, "not cooperative", R, R, R, 1, 0},
+    {"wrong-target", "grid barrier waits for one block too many", run_wrong_target, "livelock", R, R, R, 1,
+     1},
+    {"grid-too-large", "persistent grid larger than the device holds", run_grid_too_large, "never started", R,
+     R, R, 1, 0},
+    {"cooperative-too-large", "cooperative grid larger than the device holds", run_cooperative_too_large,
+     "cudaErrorCooperativeLaunchTooLarge", R, R, R, 1, 0},
+    {"not-cooperative", "`grid.sync` in an ordinary launch", run_not_cooperative, "not cooperative", R, R, R,
+     1, 0},
     {"raw-spin", "raw volatile spin", run_raw_spin, "raw spin", R, R, S, 1, 0},
     {"stack", "stack overflow", run_stack, "overflowed its", R, R, R, 1, 0},
     {"trap", "`__trap`", run_trap, "__trap()", R, R, R, 1, 0},
-    {"host-touches-device", "host reads device memory", run_host_touch, "the host touches device memory", R, R, R, 1, 0},
+    {"host-touches-device", "host reads device memory", run_host_touch, "the host touches device memory", R,
+     R, R, 1, 0},
     {"early-read", "copy to the host not waited for", run_early_read, "", W, W, W, 1, 0},
-    {"source-changed", "source of an asynchronous copy changed too early", run_source_changed, "a copy was not waited for", R, R, R, 1, 0},
+    {"source-changed", "source of an asynchronous copy changed too early", run_source_changed,
+     "a copy was not waited for", R, R, R, 1, 0},
     {"no-event", "stream reads what another writes, no event", run_no_event, "", W, W, W, 1, 0},
 };
 const int fault_count = (int)(sizeof fault_cases / sizeof fault_cases[0]);

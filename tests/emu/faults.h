@@ -1,4 +1,5 @@
-/* The planted faults and the correct idioms: one list, run in every mode (test_emu_faults.cpp), told in README.md's table. */
+/* The planted faults and the correct idioms: one list, run in every mode (test_emu_faults.cpp), told in
+ * README.md's table. */
 #ifndef EMU_FAULTS_H
 #define EMU_FAULTS_H
 
@@ -13,8 +14,8 @@ enum Outcome {
 struct FaultCase {
     const char *name;
     const char *what;
-    int (*run)(int bug);      /* returns 1 if the values are wrong; bug = 0 runs the correct twin */
-    const char *message;      /* words of the report where one is expected */
+    int (*run)(int bug); /* returns 1 if the values are wrong; bug = 0 runs the correct twin */
+    const char *message; /* words of the report where one is expected */
     enum Outcome plain, asan, race;
     int twin;  /* 1: the correct twin must be silent */
     int seeds; /* 1: worth trying under random schedules */

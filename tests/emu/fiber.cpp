@@ -42,7 +42,8 @@ emu_fiber_swap:
 void fiber_init(Fiber *fiber, void (*entry)(), void *stack, size_t size, size_t stagger)
 {
 #if FIBER_ASAN
-    /* A fiber that was abandoned leaves its redzones behind; they would be taken for overflows of the next one. */
+    /* A fiber that was abandoned leaves its redzones behind; they would be taken for overflows of the next
+     * one. */
     __asan_unpoison_memory_region(stack, size);
     fiber->fake_stack = nullptr;
     fiber->stack_bottom = stack;
@@ -59,8 +60,7 @@ void fiber_init(Fiber *fiber, void (*entry)(), void *stack, size_t size, size_t 
     void **sp = (void **)top;
     *--sp = nullptr;       /* entry()'s return address: the end of a backtrace */
     *--sp = (void *)entry; /* popped by `ret`; the stack is then aligned as after a call */
-    for (int i = 0; i < 6; i++)
-        *--sp = nullptr;
+    for (int i = 0; i < 6; i++) *--sp = nullptr;
     fiber->sp = sp;
 #endif
 }

@@ -1,9 +1,9 @@
-/* The arena: device memory, host memory that kernels may reach, launch arguments, shared memory windows, in one reservation, so that
- * "is this address the device's" is one subtraction for the race detector.
+/* The arena: device memory, host memory that kernels may reach, launch arguments, shared memory windows, in
+ * one reservation, so that "is this address the device's" is one subtraction for the race detector.
  *
- * New device memory is 0xFF in every byte (NaN as a float, a huge index as an integer), and so is freed memory. Each allocation is
- * followed by a guard. Outside runtime calls the device part has no access rights at all: a host that forgets a copy is stopped at
- * the instruction that did it.
+ * New device memory is 0xFF in every byte (NaN as a float, a huge index as an integer), and so is freed
+ * memory. Each allocation is followed by a guard. Outside runtime calls the device part has no access rights
+ * at all: a host that forgets a copy is stopped at the instruction that did it.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,10 +16,10 @@
 
 #if FIBER_ASAN
 #include <sanitizer/asan_interface.h>
-#define POISON(p, n) __asan_poison_memory_region(p, n)
+#define POISON(p, n)   __asan_poison_memory_region(p, n)
 #define UNPOISON(p, n) __asan_unpoison_memory_region(p, n)
 #else
-#define POISON(p, n) ((void)0)
+#define POISON(p, n)   ((void)0)
 #define UNPOISON(p, n) ((void)0)
 #endif
 
@@ -43,11 +43,12 @@ static size_t body_top;
 
 void arena_init()
 {
-    if (arena_base)
-        return;
-    arena_base = (unsigned char *)mmap(nullptr, ARENA_SPAN, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (arena_base) return;
+    arena_base = (unsigned char *)mmap(nullptr, ARENA_SPAN, PROT_NONE,
+                                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (arena_base == MAP_FAILED) {
-        fprintf(stderr, "emu: cannot reserve %zu GB of address space (is `ulimit -v` set?)\n", (size_t)ARENA_SPAN >> 30);
+        fprintf(stderr, "emu: cannot reserve %zu GB of address space (is `ulimit -v` set?)\n",
+                (size_t)ARENA_SPAN >> 30);
         abort();
     }
     madvise(arena_base, ARENA_SPAN, MADV_NOHUGEPAGE);
@@ -76,25 +77,20 @@ bool arena_is_locked() { return unlocked == 0 && protect; }
 
 void arena_set_protection(bool on)
 {
-    if (protect == on)
-        return;
-    if (!on && unlocked == 0)
-        device_access(0, device_heap.top, PROT_READ | PROT_WRITE);
-    if (on && unlocked == 0)
-        device_access(0, device_heap.top, PROT_NONE);
+    if (protect == on) return;
+    if (!on && unlocked == 0) device_access(0, device_heap.top, PROT_READ | PROT_WRITE);
+    if (on && unlocked == 0) device_access(0, device_heap.top, PROT_NONE);
     protect = on;
 }
 
 void arena_unlock()
 {
-    if (unlocked++ == 0 && protect)
-        device_access(0, device_heap.top, PROT_READ | PROT_WRITE);
+    if (unlocked++ == 0 && protect) device_access(0, device_heap.top, PROT_READ | PROT_WRITE);
 }
 
 void arena_lock()
 {
-    if (--unlocked == 0 && protect)
-        device_access(0, device_heap.top, PROT_NONE);
+    if (--unlocked == 0 && protect) device_access(0, device_heap.top, PROT_NONE);
 }
 
 unsigned char *arena_alloc(size_t bytes, bool host)
@@ -107,14 +103,12 @@ unsigned char *arena_alloc(size_t bytes, bool host)
             at = i->first;
             size_t rest = i->second - need;
             h.holes.erase(i);
-            if (rest)
-                h.holes[at + need] = rest;
+            if (rest) h.holes[at + need] = rest;
             found = true;
             break;
         }
     if (!found) {
-        if (need > h.start + h.size - h.top)
-            return nullptr;
+        if (need > h.start + h.size - h.top) return nullptr;
         at = h.top;
         h.top += need;
         if (!host) {
@@ -155,16 +149,15 @@ static bool guard_intact(const Allocation &a, size_t *first)
 bool arena_free(void *p, bool host)
 {
     Heap &h = host ? host_heap : device_heap;
-    if (!arena_base || (unsigned char *)p < arena_base)
-        return false;
+    if (!arena_base || (unsigned char *)p < arena_base) return false;
     size_t at = (size_t)((unsigned char *)p - arena_base);
     auto i = h.live.find(at);
-    if (i == h.live.end())
-        return false;
+    if (i == h.live.end()) return false;
     size_t bytes = i->second.bytes, need = footprint(bytes);
     arena_unlock();
     UNPOISON(p, need);
-    if (need >= 64 * PAGE) { /* give the memory back; it reads as zero until it is handed out and poisoned again */
+    if (need >=
+        64 * PAGE) { /* give the memory back; it reads as zero until it is handed out and poisoned again */
         size_t from = round_up(at, PAGE), to = (at + need) / PAGE * PAGE;
         madvise(arena_base + from, to - from, MADV_DONTNEED);
     } else {
@@ -197,20 +190,17 @@ void arena_reset()
     arena_init();
     for (bool host : {false, true}) {
         Heap &h = host ? host_heap : device_heap;
-        while (!h.live.empty())
-            arena_free(h.live.begin()->second.at, host);
+        while (!h.live.empty()) arena_free(h.live.begin()->second.at, host);
     }
 }
 
 const Allocation *arena_find(const void *p)
 {
-    if (!arena_is_device(p) && !arena_is_host(p))
-        return nullptr;
+    if (!arena_is_device(p) && !arena_is_host(p)) return nullptr;
     Heap &h = arena_is_host(p) ? host_heap : device_heap;
     size_t at = (size_t)((const unsigned char *)p - arena_base);
     auto i = h.live.upper_bound(at);
-    if (i == h.live.begin())
-        return nullptr;
+    if (i == h.live.begin()) return nullptr;
     --i;
     return at < i->first + i->second.bytes || at == i->first ? &i->second : nullptr;
 }
@@ -245,7 +235,8 @@ static bool check_guards(std::string *text)
             size_t first;
             if (!guard_intact(a, &first)) {
                 char line[256];
-                snprintf(line, sizeof line, "%s memory written %zu byte(s) past the end of allocation number %u (%zu bytes)",
+                snprintf(line, sizeof line,
+                         "%s memory written %zu byte(s) past the end of allocation number %u (%zu bytes)",
                          a.host ? "pinned host" : "device", first + 1, a.number, a.bytes);
                 memset(a.at + a.bytes, GUARD_BYTE, footprint(a.bytes) - a.bytes);
                 *text = line;
@@ -266,8 +257,7 @@ bool arena_check_guards(std::string *text)
 void arena_each(void (*visit)(const Allocation &))
 {
     for (const Heap *h : {&device_heap, &host_heap})
-        for (const auto &entry : h->live)
-            visit(entry.second);
+        for (const auto &entry : h->live) visit(entry.second);
 }
 
 std::string arena_describe(const void *p)
@@ -282,31 +272,33 @@ std::string arena_describe(const void *p)
         const Allocation *a = arena_find(p);
         if (a)
             snprintf(s, sizeof s, "byte %zu of the %zu bytes of %s allocation number %u",
-                     (size_t)((const unsigned char *)p - a->at), a->bytes, a->host ? "pinned host" : "device", a->number);
-        else
-            snprintf(s, sizeof s, "device address %p, which is in no live allocation", p);
+                     (size_t)((const unsigned char *)p - a->at), a->bytes, a->host ? "pinned host" : "device",
+                     a->number);
+        else snprintf(s, sizeof s, "device address %p, which is in no live allocation", p);
         return s;
     }
     size_t window = at - ARENA_DEVICE - ARENA_HOST - ARENA_BODY;
-    if (at >= ARENA_DEVICE + ARENA_HOST + ARENA_BODY && emu_grid && window / SHARED_WINDOW < emu_grid->slot.size()) {
+    if (at >= ARENA_DEVICE + ARENA_HOST + ARENA_BODY && emu_grid &&
+        window / SHARED_WINDOW < emu_grid->slot.size()) {
         const Block *b = emu_grid->slot[window / SHARED_WINDOW];
         const Piece *best = nullptr;
         const unsigned char *q = (const unsigned char *)p;
         for (const auto &piece : b->pieces)
-            if (q >= piece.at && q < piece.at + piece.bytes)
-                best = &piece;
+            if (q >= piece.at && q < piece.at + piece.bytes) best = &piece;
         if (best)
             snprintf(s, sizeof s, "byte %zu of a %zu byte piece of the shared memory of block (%u,%u,%u)",
                      (size_t)(q - best->at), best->bytes, b->idx.x, b->idx.y, b->idx.z);
         else
-            snprintf(s, sizeof s, "the shared memory of block (%u,%u,%u), outside its pieces", b->idx.x, b->idx.y, b->idx.z);
+            snprintf(s, sizeof s, "the shared memory of block (%u,%u,%u), outside its pieces", b->idx.x,
+                     b->idx.y, b->idx.z);
         return s;
     }
     snprintf(s, sizeof s, "address %p", p);
     return s;
 }
 
-/* Launch arguments: freed ones are used again for launches of the same size. A word before each holds its size. */
+/* Launch arguments: freed ones are used again for launches of the same size. A word before each holds its
+ * size. */
 static std::map<size_t, std::vector<unsigned char *>> spare_bodies;
 
 void *EmuBody::operator new(size_t size)
@@ -320,7 +312,8 @@ void *EmuBody::operator new(size_t size)
         spare.pop_back();
     } else {
         if (body_top + size > ARENA_BODY) {
-            fprintf(stderr, "emu: more than %zu MB of queued launch arguments; is there never a synchronisation?\n",
+            fprintf(stderr,
+                    "emu: more than %zu MB of queued launch arguments; is there never a synchronisation?\n",
                     (size_t)ARENA_BODY >> 20);
             abort();
         }

@@ -1,5 +1,6 @@
-/* What is compared bit for bit between the emulator's headers and the real toolkit's: the same calls, written once, compiled against
- * each (test_emu_numerics.cpp and numerics_oracle.cpp). Include after the CUDA headers. emit(word) takes the results. */
+/* What is compared bit for bit between the emulator's headers and the real toolkit's: the same calls, written
+ * once, compiled against each (test_emu_numerics.cpp and numerics_oracle.cpp). Include after the CUDA
+ * headers. emit(word) takes the results. */
 #ifndef EMU_NUMERICS_CASES_H
 #define EMU_NUMERICS_CASES_H
 
@@ -39,8 +40,9 @@ template <class E> static void cases_conversions(E emit)
     for (uint64_t u = 0; u < (uint64_t)1 << 32; u += CASE_STEP)
         emit((uint32_t)half_bits(__float2half(case_float((uint32_t)u))) << 16 |
              bfloat_bits(__float2bfloat16(case_float((uint32_t)u))));
-    const uint32_t borders[] = {0x33000000u, 0x33800000u, 0x38800000u, 0x477fe000u, 0x477ff000u, 0x47800000u, 0x7f7f0000u,
-                                0x7f7f8000u, 0x7f800000u, 0x00008000u, 0x3f800000u, 0x3f808000u, 0x3f801000u, 0x3f803000u, 0x7fc00000u};
+    const uint32_t borders[] = {0x33000000u, 0x33800000u, 0x38800000u, 0x477fe000u, 0x477ff000u,
+                                0x47800000u, 0x7f7f0000u, 0x7f7f8000u, 0x7f800000u, 0x00008000u,
+                                0x3f800000u, 0x3f808000u, 0x3f801000u, 0x3f803000u, 0x7fc00000u};
     for (uint32_t b : borders)
         for (int sign = 0; sign < 2; sign++)
             for (int d = -300; d <= 300; d++) {
@@ -66,7 +68,8 @@ template <class E> static void cases_philox(E emit)
 {
     const unsigned long long seeds[] = {0ull, 1ull, 4886718345ull, 0xffffffffffffffffull};
     const unsigned long long subs[] = {0ull, 1ull, 0x494E4954ull << 32, 0xfffffffffffffff0ull};
-    const unsigned long long offsets[] = {0ull, 1ull, 2ull, 3ull, 7ull, 12345677ull, 0x3fffffffeull, 0x1fffffffffffffull};
+    const unsigned long long offsets[] = {0ull, 1ull,        2ull,           3ull,
+                                          7ull, 12345677ull, 0x3fffffffeull, 0x1fffffffffffffull};
     unsigned words = 0, mix = 1;
     while (words < CASE_PHILOX)
         for (unsigned long long seed : seeds)
@@ -87,8 +90,7 @@ template <class E> static void cases_philox(E emit)
                             emit(curand(&s));
                             words++;
                         }
-                        if (mix % 19 == 0)
-                            skipahead((unsigned long long)(mix >> 20), &s);
+                        if (mix % 19 == 0) skipahead((unsigned long long)(mix >> 20), &s);
                     }
                     uint4 c;
                     c.x = words, c.y = mix, c.z = (unsigned)sub, c.w = (unsigned)offset;

@@ -1,23 +1,27 @@
 /* The race detector: happens-before between the threads of one launch, as CUDA's memory model gives it.
  *
- * Kernels of the race build are compiled with -fsanitize=thread and linked against the functions at the end of this file instead
- * of libtsan, so that every access to memory reports itself. For each 4-byte word of the arena a cell remembers the last write
- * and the reads since. A new access that is not ordered after them is a race.
+ * Kernels of the race build are compiled with -fsanitize=thread and linked against the functions at the end
+ * of this file instead of libtsan, so that every access to memory reports itself. For each 4-byte word of the
+ * arena a cell remembers the last write and the reads since. A new access that is not ordered after them is a
+ * race.
  *
- * Time is one counter, moved on by every synchronisation. An access carries the time at which it happened; knowledge about a set
- * of threads is a time too: "all their accesses before K happened before mine". What a thread knows:
+ * Time is one counter, moved on by every synchronisation. An access carries the time at which it happened;
+ * knowledge about a set of threads is a time too: "all their accesses before K happened before mine". What a
+ * thread knows:
  *   - of its block:   Block::race_time, set by __syncthreads;
  *   - of its warp:    LaneView, one time per lane, set by __syncwarp;
  *   - of other blocks and of single threads: View, one time per block plus a short list of (thread, time).
- * A View travels through memory: a fence takes a snapshot of what its thread knows, a later atomic or volatile write publishes it
- * at that address, an atomic or volatile read picks it up, a fence after that read makes it the reader's. Without either fence
- * nothing is ordered. Fences of block scope publish and receive within the block only. Shuffles and votes order nothing.
+ * A View travels through memory: a fence takes a snapshot of what its thread knows, a later atomic or
+ * volatile write publishes it at that address, an atomic or volatile read picks it up, a fence after that
+ * read makes it the reader's. Without either fence nothing is ordered. Fences of block scope publish and
+ * receive within the block only. Shuffles and votes order nothing.
  *
- * The end of a launch orders everything, so cells are not cleared between launches: times before `base` are old.
+ * The end of a launch orders everything, so cells are not cleared between launches: times before `base` are
+ * old.
  *
- * Where the cell is coarser than the truth it errs on the side of silence: two unordered writers of different bytes of one word
- * (the last is remembered), readers from several warps of one block since the last barrier (a warp counts as one), grids of more
- * than 2,048 blocks (readers of several blocks are not told apart).
+ * Where the cell is coarser than the truth it errs on the side of silence: two unordered writers of different
+ * bytes of one word (the last is remembered), readers from several warps of one block since the last barrier
+ * (a warp counts as one), grids of more than 2,048 blocks (readers of several blocks are not told apart).
  */
 #include "core.h"
 
@@ -35,7 +39,8 @@
 
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
-/* ---- knowledge ---------------------------------------------------------------------------------------------- */
+/* ---- knowledge
+ * ---------------------------------------------------------------------------------------------- */
 
 struct LaneView {
     int refs;
@@ -44,9 +49,10 @@ struct LaneView {
 
 struct View {
     int refs;
-    uint64_t id;                                    /* changes with the content */
-    std::vector<uint32_t> block;                    /* time known of each block */
-    std::vector<std::pair<uint32_t, uint32_t>> one; /* (thread, time), sorted; only where it exceeds its block's */
+    uint64_t id;                 /* changes with the content */
+    std::vector<uint32_t> block; /* time known of each block */
+    std::vector<std::pair<uint32_t, uint32_t>>
+        one; /* (thread, time), sorted; only where it exceeds its block's */
 };
 
 static uint32_t now_time = 16, base = 16;
@@ -66,15 +72,13 @@ static View *view_new()
 
 static View *view_ref(View *v)
 {
-    if (v)
-        v->refs++;
+    if (v) v->refs++;
     return v;
 }
 
 static void view_drop(View *&v)
 {
-    if (v && --v->refs == 0)
-        delete v;
+    if (v && --v->refs == 0) delete v;
     v = nullptr;
 }
 
@@ -100,15 +104,13 @@ static void view_prune(View *v)
 
 static void view_join(View *&into, View *from)
 {
-    if (!from || into == from)
-        return;
+    if (!from || into == from) return;
     if (!into) {
         into = view_ref(from);
         return;
     }
     view_own(into);
-    for (unsigned i = 0; i < blocks; i++)
-        into->block[i] = std::max(into->block[i], from->block[i]);
+    for (unsigned i = 0; i < blocks; i++) into->block[i] = std::max(into->block[i], from->block[i]);
     std::vector<std::pair<uint32_t, uint32_t>> all;
     all.reserve(into->one.size() + from->one.size());
     auto a = into->one.begin(), b = from->one.begin();
@@ -129,31 +131,26 @@ static void view_join(View *&into, View *from)
 static void view_add(View *v, uint32_t gid, uint32_t time)
 {
     auto i = std::lower_bound(v->one.begin(), v->one.end(), std::make_pair(gid, 0u));
-    if (i != v->one.end() && i->first == gid)
-        i->second = std::max(i->second, time);
-    else
-        v->one.insert(i, {gid, time});
+    if (i != v->one.end() && i->first == gid) i->second = std::max(i->second, time);
+    else v->one.insert(i, {gid, time});
 }
 
 static uint32_t view_one(const View *v, uint32_t gid)
 {
-    if (!v || v->one.empty())
-        return 0;
+    if (!v || v->one.empty()) return 0;
     auto i = std::lower_bound(v->one.begin(), v->one.end(), std::make_pair(gid, 0u));
     return i != v->one.end() && i->first == gid ? i->second : 0;
 }
 
 static LaneView *lanes_ref(LaneView *l)
 {
-    if (l)
-        l->refs++;
+    if (l) l->refs++;
     return l;
 }
 
 static void lanes_drop(LaneView *&l)
 {
-    if (l && --l->refs == 0)
-        delete l;
+    if (l && --l->refs == 0) delete l;
     l = nullptr;
 }
 
@@ -178,8 +175,7 @@ static void snap_take(FenceSnap &s, Thread *t)
 /* What the fence covers, as a View that may be published. */
 static View *snap_view(FenceSnap &s, const Thread *t)
 {
-    if (!s.time)
-        return nullptr;
+    if (!s.time) return nullptr;
     if (!s.built) {
         s.built = true;
         s.view = view_ref(s.base);
@@ -196,7 +192,8 @@ static View *snap_view(FenceSnap &s, const Thread *t)
     return s.view;
 }
 
-/* ---- what is published where -------------------------------------------------------------------------------- */
+/* ---- what is published where
+ * -------------------------------------------------------------------------------- */
 
 struct SyncObject {
     View *device = nullptr;
@@ -218,8 +215,7 @@ void race_fence(int scope)
     }
     now_time++;
     snap_take(r.fence_block, t);
-    if (scope >= 1)
-        snap_take(r.fence_device, t);
+    if (scope >= 1) snap_take(r.fence_device, t);
 }
 
 static FenceSnap saved_block, saved_device;
@@ -231,8 +227,7 @@ void race_release_begin(int scope)
     std::swap(saved_device, t->race.fence_device);
     now_time++;
     snap_take(t->race.fence_block, t);
-    if (scope >= 1)
-        snap_take(t->race.fence_device, t);
+    if (scope >= 1) snap_take(t->race.fence_device, t);
 }
 
 void race_release_end()
@@ -248,30 +243,27 @@ void race_acquire(const void *p, int scope)
 {
     Thread *t = emu_thread;
     auto i = objects.find((uintptr_t)p & ~(uintptr_t)3);
-    if (i == objects.end())
-        return;
-    if (scope >= 1)
-        view_join(t->race.view, i->second.device);
+    if (i == objects.end()) return;
+    if (scope >= 1) view_join(t->race.view, i->second.device);
     if (i->second.block && i->second.block_number == t->block->number)
         view_join(t->race.view, i->second.block);
 }
 
-/* ---- barriers ----------------------------------------------------------------------------------------------- */
+/* ---- barriers
+ * ----------------------------------------------------------------------------------------------- */
 
 void race_barrier(Block *b)
 {
     b->race_time = ++now_time;
     View *m = view_ref(b->race_view);
     bool nothing_new = true;
-    for (auto &t : b->thread)
-        nothing_new = nothing_new && t.race.view == b->race_view;
+    for (auto &t : b->thread) nothing_new = nothing_new && t.race.view == b->race_view;
     if (nothing_new) { /* the usual case: no thread has acquired anything since the last barrier */
         view_drop(m);
         return;
     }
     for (auto &t : b->thread)
-        if (t.race.view && t.race.view != b->race_view && t.race.view != m)
-            view_join(m, t.race.view);
+        if (t.race.view && t.race.view != b->race_view && t.race.view != m) view_join(m, t.race.view);
     if (m) {
         view_own(m);
         m->block[b->number] = b->race_time;
@@ -290,8 +282,7 @@ void race_grid_sync(Grid *g)
 {
     now_time++;
     View *all = view_new();
-    for (auto &k : all->block)
-        k = now_time;
+    for (auto &k : all->block) k = now_time;
     for (Block *b : g->slot) {
         b->race_time = now_time;
         view_drop(b->race_view);
@@ -312,25 +303,22 @@ void race_warp_sync(Warp *w, unsigned mask)
     bool same_view = true, have = false, same_lanes = true;
     for (unsigned m = mask; m; m &= m - 1) {
         RaceThread &r = w->lane[__builtin_ctz(m)]->race;
-        if (!have)
-            first = r.lanes, view = r.view, have = true;
+        if (!have) first = r.lanes, view = r.view, have = true;
         same_lanes = same_lanes && r.lanes == first;
         same_view = same_view && r.view == view;
     }
-    if (same_lanes && first && first->refs == __builtin_popcount(mask)) { /* theirs alone: change it in place */
-        for (unsigned m = mask; m; m &= m - 1)
-            first->time[__builtin_ctz(m)] = k;
+    if (same_lanes && first &&
+        first->refs == __builtin_popcount(mask)) { /* theirs alone: change it in place */
+        for (unsigned m = mask; m; m &= m - 1) first->time[__builtin_ctz(m)] = k;
     } else {
         LaneView *l = new LaneView();
         l->refs = __builtin_popcount(mask);
         for (unsigned m = mask; m; m &= m - 1) {
             RaceThread &r = w->lane[__builtin_ctz(m)]->race;
             if (r.lanes)
-                for (int i = 0; i < 32; i++)
-                    l->time[i] = std::max(l->time[i], r.lanes->time[i]);
+                for (int i = 0; i < 32; i++) l->time[i] = std::max(l->time[i], r.lanes->time[i]);
         }
-        for (unsigned m = mask; m; m &= m - 1)
-            l->time[__builtin_ctz(m)] = k;
+        for (unsigned m = mask; m; m &= m - 1) l->time[__builtin_ctz(m)] = k;
         for (unsigned m = mask; m; m &= m - 1) {
             RaceThread &r = w->lane[__builtin_ctz(m)]->race;
             lanes_drop(r.lanes);
@@ -339,8 +327,7 @@ void race_warp_sync(Warp *w, unsigned mask)
     }
     if (!same_view) {
         View *v = nullptr;
-        for (unsigned m = mask; m; m &= m - 1)
-            view_join(v, w->lane[__builtin_ctz(m)]->race.view);
+        for (unsigned m = mask; m; m &= m - 1) view_join(v, w->lane[__builtin_ctz(m)]->race.view);
         for (unsigned m = mask; m; m &= m - 1) {
             RaceThread &r = w->lane[__builtin_ctz(m)]->race;
             view_drop(r.view);
@@ -350,18 +337,19 @@ void race_warp_sync(Warp *w, unsigned mask)
     }
 }
 
-/* ---- cells -------------------------------------------------------------------------------------------------- */
+/* ---- cells
+ * -------------------------------------------------------------------------------------------------- */
 
 struct Slot { /* reads */
     uint32_t thread, time, pc, mask;
     uint32_t flags;
 };
 enum : uint32_t {
-    LEVEL = 3u, /* of a Slot */
-    WARP = 1u,  /* lanes `mask` of the warp of `thread` */
-    BLOCK = 2u, /* warps `mask` of the block of `thread` */
-    GRID = 3u,  /* `mask` is an index into `wide`, one Slot per block; 0: lost count */
-    SYNC = 4u,  /* atomic or volatile reads only */
+    LEVEL = 3u,     /* of a Slot */
+    WARP = 1u,      /* lanes `mask` of the warp of `thread` */
+    BLOCK = 2u,     /* warps `mask` of the block of `thread` */
+    GRID = 3u,      /* `mask` is an index into `wide`, one Slot per block; 0: lost count */
+    SYNC = 4u,      /* atomic or volatile reads only */
     READ_ONLY = 8u, /* some went through the read-only path */
     BYTES = 0xF0u,
     W_SYNC = 1u << 16, /* of the write */
@@ -401,16 +389,14 @@ static Cell *cell_of(const void *p) { return cells + (size_t)((const unsigned ch
 static void cells_state(const void *p, size_t size, uint32_t state)
 {
     size_t first = (size_t)((const unsigned char *)p - arena_base);
-    if (!cells || first >= ARENA_SPAN || size == 0)
-        return;
+    if (!cells || first >= ARENA_SPAN || size == 0) return;
     Cell *c = cells + first / 4, *end = cells + (first + size + 3) / 4;
-    if (state == FREE && (size_t)(end - c) > (1 << 16)) { /* large: give the shadow's pages back, they read as zero */
+    if (state == FREE &&
+        (size_t)(end - c) > (1 << 16)) { /* large: give the shadow's pages back, they read as zero */
         uintptr_t lo = ((uintptr_t)c + 4095) & ~(uintptr_t)4095, hi = (uintptr_t)end & ~(uintptr_t)4095;
-        for (Cell *q = c; (uintptr_t)q < lo; q++)
-            *q = Cell{};
+        for (Cell *q = c; (uintptr_t)q < lo; q++) *q = Cell{};
         madvise((void *)lo, hi - lo, MADV_DONTNEED);
-        for (Cell *q = (Cell *)hi; q < end; q++)
-            *q = Cell{};
+        for (Cell *q = (Cell *)hi; q < end; q++) *q = Cell{};
         return;
     }
     for (; c < end; c++) {
@@ -425,16 +411,15 @@ void race_freed(const void *p, size_t size) { cells_state(p, size, FREE); }
 void race_host_wrote(const void *p, size_t size)
 {
     size_t first = (size_t)((const unsigned char *)p - arena_base);
-    if (cells && first < ARENA_SPAN)
-        cells_state(p, size, OLD);
+    if (cells && first < ARENA_SPAN) cells_state(p, size, OLD);
 }
 
 /* Between device addresses the state "never written" travels with the data. */
 void race_copied(const void *dst, const void *src, size_t size)
 {
-    size_t d = (size_t)((const unsigned char *)dst - arena_base), s = (size_t)((const unsigned char *)src - arena_base);
-    if (d >= ARENA_SPAN)
-        return;
+    size_t d = (size_t)((const unsigned char *)dst - arena_base),
+           s = (size_t)((const unsigned char *)src - arena_base);
+    if (d >= ARENA_SPAN) return;
     if (s >= ARENA_SPAN || ((d | s | size) & 3)) {
         race_host_wrote(dst, size);
         return;
@@ -446,15 +431,16 @@ void race_copied(const void *dst, const void *src, size_t size)
     }
 }
 
-/* ---- order -------------------------------------------------------------------------------------------------- */
+/* ---- order
+ * -------------------------------------------------------------------------------------------------- */
 
 static bool lane_known(const Thread *t, uint32_t gid, uint32_t time)
 {
     const Block *b = t->block;
-    if (gid == t->gid)
-        return true;
+    if (gid == t->gid) return true;
     uint32_t index = gid - b->gid0;
-    if (index < threads && index / 32 == t->index / 32 && t->race.lanes && t->race.lanes->time[index & 31] > time)
+    if (index < threads && index / 32 == t->index / 32 && t->race.lanes &&
+        t->race.lanes->time[index & 31] > time)
         return true;
     return view_one(t->race.view, gid) > time;
 }
@@ -462,12 +448,10 @@ static bool lane_known(const Thread *t, uint32_t gid, uint32_t time)
 /* Whether what thread `gid` did at `time` happened before now, for t. */
 static bool ordered(const Thread *t, uint32_t gid, uint32_t time)
 {
-    if (time < base || gid == t->gid)
-        return true;
+    if (time < base || gid == t->gid) return true;
     const Block *b = t->block;
     if (gid - b->gid0 < threads) {
-        if (time < b->race_time)
-            return true;
+        if (time < b->race_time) return true;
     } else if (t->race.view && t->race.view->block[gid / threads] > time) {
         return true;
     }
@@ -476,93 +460,94 @@ static bool ordered(const Thread *t, uint32_t gid, uint32_t time)
 
 static bool slot_ordered(const Thread *t, const Slot &s)
 {
-    if (s.time < base)
-        return true;
+    if (s.time < base) return true;
     const Block *b = t->block;
     uint32_t index = s.thread - b->gid0;
     bool same_block = index < threads;
     uint32_t first; /* gid of the block's thread 0 */
     if (same_block) {
-        if (s.time < b->race_time)
-            return true;
+        if (s.time < b->race_time) return true;
         first = b->gid0;
     } else {
         uint32_t number = s.thread / threads;
-        if (t->race.view && t->race.view->block[number] > s.time)
-            return true;
+        if (t->race.view && t->race.view->block[number] > s.time) return true;
         first = number * threads;
         index = s.thread - first;
     }
     if ((s.flags & LEVEL) == WARP) {
         uint32_t lane0 = first + (index & ~31u);
         for (uint32_t m = s.mask; m; m &= m - 1)
-            if (!lane_known(t, lane0 + (uint32_t)__builtin_ctz(m), s.time))
-                return false;
+            if (!lane_known(t, lane0 + (uint32_t)__builtin_ctz(m), s.time)) return false;
         return true;
     }
     for (uint32_t m = s.mask; m; m &= m - 1) {
         uint32_t warp = (uint32_t)__builtin_ctz(m);
-        if (same_block && warp == t->index / 32)
-            continue;
+        if (same_block && warp == t->index / 32) continue;
         bool any = false;
         for (uint32_t i = warp * 32; i < warp * 32 + 32 && i < threads && !any; i++)
             any = lane_known(t, first + i, s.time);
-        if (!any)
-            return false;
+        if (!any) return false;
     }
     return true;
 }
 
-/* ---- reports ------------------------------------------------------------------------------------------------ */
+/* ---- reports
+ * ------------------------------------------------------------------------------------------------ */
 
 static uintptr_t pc_full(uint32_t low)
 {
     uintptr_t pc = (pc_anchor & ~(uintptr_t)0xffffffffu) | low;
-    if (pc > pc_anchor + 0x80000000u)
-        pc -= (uintptr_t)1 << 32;
-    else if (pc + 0x80000000u < pc_anchor)
-        pc += (uintptr_t)1 << 32;
+    if (pc > pc_anchor + 0x80000000u) pc -= (uintptr_t)1 << 32;
+    else if (pc + 0x80000000u < pc_anchor) pc += (uintptr_t)1 << 32;
     return pc;
 }
 
-[[noreturn]] static void report_race(const Thread *t, const void *p, bool write, bool sync, uintptr_t pc, bool other_write,
-                                     bool other_sync, uint32_t other, uint32_t other_time, uint32_t other_pc)
+[[noreturn]] static void report_race(const Thread *t, const void *p, bool write, bool sync, uintptr_t pc,
+                                     bool other_write, bool other_sync, uint32_t other, uint32_t other_time,
+                                     uint32_t other_pc)
 {
     const char *hint;
     uint32_t index = other - t->block->gid0;
     bool same_block = index < threads;
     if (same_block && index / 32 == t->index / 32)
         hint = "same warp: a __syncwarp (or a barrier) is missing between them";
-    else if (same_block)
-        hint = "same block: a __syncthreads is missing between them";
+    else if (same_block) hint = "same block: a __syncthreads is missing between them";
     else
-        hint = "different blocks: nothing orders them: a grid barrier or a flag is missing, or the release fence (__threadfence) "
+        hint = "different blocks: nothing orders them: a grid barrier or a flag is missing, or the release "
+               "fence (__threadfence) "
                "before the flag is written";
     /* Did any thread of the block see a flag that would have ordered it, and not fence? */
     bool pending = false;
     for (const Thread &q : t->block->thread)
         for (const View *v : {q.race.pending_device, q.race.pending_block})
-            pending = pending || (v && (v->block[other / threads] > other_time || view_one(v, other) > other_time));
+            pending =
+                pending || (v && (v->block[other / threads] > other_time || view_one(v, other) > other_time));
     if (pending)
-        hint = "the flag was seen, but no fence follows the poll: the acquire fence (__threadfence) is missing";
+        hint =
+            "the flag was seen, but no fence follows the poll: the acquire fence (__threadfence) is missing";
     emu_fault(cudaErrorLaunchFailure,
               "race: %s %s by %s at %s\n  is not ordered after the %s %s by %s at %s\n  on %s\n  %s",
-              sync ? "atomic/volatile" : "plain", write ? "write" : "read", emu_who(t).c_str(), emu_where(pc).c_str(),
-              other_sync ? "atomic/volatile" : "plain", other_write ? "write" : "read", emu_who_gid(other).c_str(),
-              emu_where(pc_full(other_pc)).c_str(), arena_describe(p).c_str(), hint);
+              sync ? "atomic/volatile" : "plain", write ? "write" : "read", emu_who(t).c_str(),
+              emu_where(pc).c_str(), other_sync ? "atomic/volatile" : "plain", other_write ? "write" : "read",
+              emu_who_gid(other).c_str(), emu_where(pc_full(other_pc)).c_str(), arena_describe(p).c_str(),
+              hint);
 }
 
-[[noreturn]] static void report_stale(const Thread *t, const void *p, uintptr_t pc, uint32_t other, uint32_t other_pc, bool reading)
+[[noreturn]] static void report_stale(const Thread *t, const void *p, uintptr_t pc, uint32_t other,
+                                      uint32_t other_pc, bool reading)
 {
     emu_fault(cudaErrorLaunchFailure,
-              "stale read-only load: %s at %s %s %s, which %s at %s %s in the same launch; __ldg and const __restrict__ "
+              "stale read-only load: %s at %s %s %s, which %s at %s %s in the same launch; __ldg and const "
+              "__restrict__ "
               "promise that nobody writes it",
-              emu_who(t).c_str(), emu_where(pc).c_str(), reading ? "loads through the read-only path" : "writes",
-              arena_describe(p).c_str(), emu_who_gid(other).c_str(), emu_where(pc_full(other_pc)).c_str(),
+              emu_who(t).c_str(), emu_where(pc).c_str(),
+              reading ? "loads through the read-only path" : "writes", arena_describe(p).c_str(),
+              emu_who_gid(other).c_str(), emu_where(pc_full(other_pc)).c_str(),
               reading ? "wrote" : "loaded through the read-only path");
 }
 
-/* ---- one access --------------------------------------------------------------------------------------------- */
+/* ---- one access
+ * --------------------------------------------------------------------------------------------- */
 
 static uint32_t wide_new()
 {
@@ -573,8 +558,7 @@ static uint32_t wide_new()
         return i;
     }
     size_t bytes = blocks * sizeof(Slot);
-    if (blocks > WIDE_BLOCKS || wide_bytes + bytes > WIDE_LIMIT)
-        return 0;
+    if (blocks > WIDE_BLOCKS || wide_bytes + bytes > WIDE_LIMIT) return 0;
     wide_bytes += bytes;
     wide.push_back((Slot *)calloc(blocks, sizeof(Slot)));
     return (uint32_t)wide.size() - 1;
@@ -600,7 +584,8 @@ static void slot_add_same_block(Slot &s, const Thread *t, uint32_t add, uint32_t
     }
     uint32_t sync = s.flags & add & SYNC, rest = (s.flags | add) & (BYTES | READ_ONLY);
     if ((add & SYNC) && !(s.flags & SYNC))
-        return; /* the plain readers matter more: an atomic write must be ordered after them, not after the others */
+        return; /* the plain readers matter more: an atomic write must be ordered after them, not after the
+                   others */
     if (!(add & SYNC) && (s.flags & SYNC)) {
         slot_single(s, t, add, keep, pc);
         return;
@@ -637,8 +622,7 @@ static void slot_add_same_block(Slot &s, const Thread *t, uint32_t add, uint32_t
 static void read_record(Cell *c, const Thread *t, uint32_t add, uint32_t pc)
 {
     Slot &s = c->r;
-    if (s.thread == t->gid && s.time == now_time && (s.flags & (add | LEVEL)) == (add | WARP))
-        return;
+    if (s.thread == t->gid && s.time == now_time && (s.flags & (add | LEVEL)) == (add | WARP)) return;
     if (s.time < base) {
         slot_single(s, t, add, W_SYNC | W_BYTES, pc);
         return;
@@ -652,35 +636,29 @@ static void read_record(Cell *c, const Thread *t, uint32_t add, uint32_t pc)
             slot_single(s, t, add, W_SYNC | W_BYTES | READ_ONLY, pc);
             return;
         }
-        if ((add & SYNC) && !(s.flags & SYNC))
-            return;
+        if ((add & SYNC) && !(s.flags & SYNC)) return;
         if (!(add & SYNC) && (s.flags & SYNC)) {
             slot_single(s, t, add, W_SYNC | W_BYTES | READ_ONLY, pc);
             return;
         }
         uint32_t i = wide_new();
-        if (i)
-            wide[i][s.thread / threads] = s;
+        if (i) wide[i][s.thread / threads] = s;
         s.mask = i;
         s.flags |= GRID;
     }
     s.time = now_time;
     s.flags |= add & (BYTES | READ_ONLY);
-    if (!(add & SYNC))
-        s.flags &= ~(uint32_t)SYNC;
+    if (!(add & SYNC)) s.flags &= ~(uint32_t)SYNC;
     if (s.mask) {
         Slot &own = wide[s.mask][t->block->number];
-        if (own.time < base)
-            slot_single(own, t, add, 0, pc);
-        else
-            slot_add_same_block(own, t, add, pc);
+        if (own.time < base) slot_single(own, t, add, 0, pc);
+        else slot_add_same_block(own, t, add, pc);
     }
 }
 
 static void reads_forget(Cell *c)
 {
-    if ((c->r.flags & LEVEL) == GRID && c->r.time >= base && c->r.mask)
-        wide_free.push_back(c->r.mask);
+    if ((c->r.flags & LEVEL) == GRID && c->r.time >= base && c->r.mask) wide_free.push_back(c->r.mask);
     c->r.time = 0;
     c->r.flags = 0;
     c->r.mask = 0;
@@ -690,41 +668,38 @@ static void reads_forget(Cell *c)
 static const Slot *reads_unordered(const Thread *t, const Cell *c)
 {
     const Slot &s = c->r;
-    if (s.time < base)
-        return nullptr;
-    if ((s.flags & LEVEL) != GRID)
-        return slot_ordered(t, s) ? nullptr : &s;
-    if (!s.mask)
-        return nullptr;
+    if (s.time < base) return nullptr;
+    if ((s.flags & LEVEL) != GRID) return slot_ordered(t, s) ? nullptr : &s;
+    if (!s.mask) return nullptr;
     const Slot *w = wide[s.mask];
     for (unsigned b = 0; b < blocks; b++)
-        if (w[b].time >= base && !slot_ordered(t, w[b]))
-            return &w[b];
+        if (w[b].time >= base && !slot_ordered(t, w[b])) return &w[b];
     return nullptr;
 }
 
 [[noreturn]] static void report_free(const Thread *t, const void *p, bool write, uintptr_t pc)
 {
-    emu_fault(cudaErrorIllegalAddress, "illegal memory access: %s %s %s at %s", emu_who(t).c_str(), write ? "writes" : "reads",
-              arena_describe(p).c_str(), emu_where(pc).c_str());
+    emu_fault(cudaErrorIllegalAddress, "illegal memory access: %s %s %s at %s", emu_who(t).c_str(),
+              write ? "writes" : "reads", arena_describe(p).c_str(), emu_where(pc).c_str());
 }
 
 static void word_read(const Thread *t, const void *p, uint32_t bytes, uint32_t add, uintptr_t pc)
 {
     Cell *c = cell_of(p);
     if (UNLIKELY(c->w_time < OLD)) {
-        if (c->w_time == FREE)
-            report_free(t, p, false, pc);
+        if (c->w_time == FREE) report_free(t, p, false, pc);
         if (check_unwritten)
-            emu_fault(cudaErrorLaunchFailure, "uninitialised read: %s reads %s, which nobody has written yet (is a barrier missing?), at %s",
+            emu_fault(cudaErrorLaunchFailure,
+                      "uninitialised read: %s reads %s, which nobody has written yet (is a barrier "
+                      "missing?), at %s",
                       emu_who(t).c_str(), arena_describe(p).c_str(), emu_where(pc).c_str());
     }
     if (c->w_time >= base) {
-        if (UNLIKELY(add & READ_ONLY))
-            report_stale(t, p, pc, c->w_thread, c->w_pc, true);
-        if (c->w_thread != t->gid && !((add & SYNC) && (c->r.flags & W_SYNC)) && (c->r.flags & W_BYTES) & (bytes << 20) &&
-            UNLIKELY(!ordered(t, c->w_thread, c->w_time)))
-            report_race(t, p, false, add & SYNC, pc, true, c->r.flags & W_SYNC, c->w_thread, c->w_time, c->w_pc);
+        if (UNLIKELY(add & READ_ONLY)) report_stale(t, p, pc, c->w_thread, c->w_pc, true);
+        if (c->w_thread != t->gid && !((add & SYNC) && (c->r.flags & W_SYNC)) &&
+            (c->r.flags & W_BYTES) & (bytes << 20) && UNLIKELY(!ordered(t, c->w_thread, c->w_time)))
+            report_race(t, p, false, add & SYNC, pc, true, c->r.flags & W_SYNC, c->w_thread, c->w_time,
+                        c->w_pc);
     }
     read_record(c, t, add | bytes << 4, (uint32_t)pc);
 }
@@ -732,14 +707,12 @@ static void word_read(const Thread *t, const void *p, uint32_t bytes, uint32_t a
 static void word_write(const Thread *t, const void *p, uint32_t bytes, bool sync, uintptr_t pc)
 {
     Cell *c = cell_of(p);
-    if (UNLIKELY(c->w_time == FREE))
-        report_free(t, p, true, pc);
+    if (UNLIKELY(c->w_time == FREE)) report_free(t, p, true, pc);
     if (c->w_time >= base && c->w_thread != t->gid && !(sync && (c->r.flags & W_SYNC)) &&
         (c->r.flags & W_BYTES) & (bytes << 20) && UNLIKELY(!ordered(t, c->w_thread, c->w_time)))
         report_race(t, p, true, sync, pc, true, c->r.flags & W_SYNC, c->w_thread, c->w_time, c->w_pc);
     if (c->r.time >= base) {
-        if (UNLIKELY(c->r.flags & READ_ONLY))
-            report_stale(t, p, pc, c->r.thread, c->r.pc, false);
+        if (UNLIKELY(c->r.flags & READ_ONLY)) report_stale(t, p, pc, c->r.thread, c->r.pc, false);
         if (!(sync && (c->r.flags & SYNC)) && (c->r.flags & BYTES) & (bytes << 4)) {
             const Slot *s = reads_unordered(t, c);
             if (UNLIKELY(s != nullptr) && !(sync && (s->flags & SYNC))) {
@@ -759,8 +732,8 @@ static void word_write(const Thread *t, const void *p, uint32_t bytes, bool sync
     c->r.flags = (sync ? (uint32_t)W_SYNC : 0u) | bytes << 20;
 }
 
-/* Memory outside the arena: the thread's own stack and the program's variables are private or constant; anything else is the
- * host's, which a device could not reach. */
+/* Memory outside the arena: the thread's own stack and the program's variables are private or constant;
+ * anything else is the host's, which a device could not reach. */
 static std::vector<std::pair<uintptr_t, uintptr_t>> objects_loaded;
 static uintptr_t object_low, object_high; /* the one found last: threadIdx and its kin are there */
 
@@ -768,8 +741,9 @@ static int note_object(struct dl_phdr_info *info, size_t, void *)
 {
     for (int i = 0; i < info->dlpi_phnum; i++)
         if (info->dlpi_phdr[i].p_type == PT_LOAD)
-            objects_loaded.push_back({info->dlpi_addr + info->dlpi_phdr[i].p_vaddr,
-                                      info->dlpi_addr + info->dlpi_phdr[i].p_vaddr + info->dlpi_phdr[i].p_memsz});
+            objects_loaded.push_back(
+                {info->dlpi_addr + info->dlpi_phdr[i].p_vaddr,
+                 info->dlpi_addr + info->dlpi_phdr[i].p_vaddr + info->dlpi_phdr[i].p_memsz});
     return 0;
 }
 
@@ -780,8 +754,7 @@ static inline bool harmless(const void *p)
 
 static __attribute__((noinline)) void outside(const Thread *t, const void *p, bool write, uintptr_t pc)
 {
-    if (harmless(p))
-        return;
+    if (harmless(p)) return;
     for (int again = 0; again < 2; again++) {
         for (const auto &o : objects_loaded)
             if ((uintptr_t)p >= o.first && (uintptr_t)p < o.second) {
@@ -792,49 +765,42 @@ static __attribute__((noinline)) void outside(const Thread *t, const void *p, bo
         objects_loaded.clear();
         dl_iterate_phdr(note_object, nullptr);
     }
-    emu_fault(cudaErrorIllegalAddress, "illegal memory access: %s %s host memory at %p, at %s", emu_who(t).c_str(),
-              write ? "writes" : "reads", p, emu_where(pc).c_str());
+    emu_fault(cudaErrorIllegalAddress, "illegal memory access: %s %s host memory at %p, at %s",
+              emu_who(t).c_str(), write ? "writes" : "reads", p, emu_where(pc).c_str());
 }
 
 [[noreturn]] static void report_foreign(const Thread *t, const void *p, bool write, uintptr_t pc)
 {
-    emu_fault(cudaErrorIllegalAddress, "illegal memory access: %s %s %s at %s", emu_who(t).c_str(), write ? "writes" : "reads",
-              arena_describe(p).c_str(), emu_where(pc).c_str());
+    emu_fault(cudaErrorIllegalAddress, "illegal memory access: %s %s %s at %s", emu_who(t).c_str(),
+              write ? "writes" : "reads", arena_describe(p).c_str(), emu_where(pc).c_str());
 }
 
 /* True if the address is one that the detector watches. */
 static inline bool watched(const Thread *t, const void *p, bool write, uintptr_t pc)
 {
     size_t off = (size_t)((const unsigned char *)p - arena_base);
-    if (off < ARENA_DEVICE + ARENA_HOST)
-        return true;
+    if (off < ARENA_DEVICE + ARENA_HOST) return true;
     if (off >= ARENA_SPAN) {
         outside(t, p, write, pc);
         return false;
     }
-    if (off < ARENA_DEVICE + ARENA_HOST + ARENA_BODY)
-        return false;
+    if (off < ARENA_DEVICE + ARENA_HOST + ARENA_BODY) return false;
     size_t slot = (off - ARENA_DEVICE - ARENA_HOST - ARENA_BODY) / SHARED_WINDOW;
-    if (UNLIKELY(slot != (size_t)t->block->slot))
-        report_foreign(t, p, write, pc);
+    if (UNLIKELY(slot != (size_t)t->block->slot)) report_foreign(t, p, write, pc);
     return true;
 }
 
 template <bool WRITE> static void access(const void *p, size_t n, uint32_t add, uintptr_t pc)
 {
     const Thread *t = emu_thread;
-    if (!t || !watched(t, p, WRITE, pc))
-        return;
-    if (UNLIKELY(!pc_anchor))
-        pc_anchor = pc;
+    if (!t || !watched(t, p, WRITE, pc)) return;
+    if (UNLIKELY(!pc_anchor)) pc_anchor = pc;
     uintptr_t a = (uintptr_t)p, end = a + n;
     while (a < end) {
         uintptr_t word = a & ~(uintptr_t)3, stop = std::min(end, word + 4);
         uint32_t bytes = (0xFu << (a - word)) & (0xFu >> (word + 4 - stop));
-        if (WRITE)
-            word_write(t, (const void *)word, bytes, add & SYNC, pc);
-        else
-            word_read(t, (const void *)word, bytes, add, pc);
+        if (WRITE) word_write(t, (const void *)word, bytes, add & SYNC, pc);
+        else word_read(t, (const void *)word, bytes, add, pc);
         a = stop;
     }
 }
@@ -844,16 +810,14 @@ void race_sync_read(const void *p, size_t size, uintptr_t pc)
     Thread *t = emu_thread;
     access<false>(p, size, SYNC, pc);
     auto i = objects.find((uintptr_t)p & ~(uintptr_t)3);
-    if (i == objects.end())
-        return;
+    if (i == objects.end()) return;
     RaceThread &r = t->race;
     SyncObject &o = i->second;
     if (o.device && (uintptr_t)r.last_seen != (uintptr_t)o.device->id) {
         view_join(r.pending_device, o.device);
         r.last_seen = (View *)(uintptr_t)o.device->id;
     }
-    if (o.block && o.block_number == t->block->number)
-        view_join(r.pending_block, o.block);
+    if (o.block && o.block_number == t->block->number) view_join(r.pending_block, o.block);
 }
 
 void race_sync_write(void *p, size_t size, bool rmw, uintptr_t pc)
@@ -864,8 +828,7 @@ void race_sync_write(void *p, size_t size, bool rmw, uintptr_t pc)
     uintptr_t key = (uintptr_t)p & ~(uintptr_t)3;
     auto i = objects.find(key);
     if (i == objects.end()) {
-        if (!device && !block)
-            return;
+        if (!device && !block) return;
         i = objects.emplace(key, SyncObject()).first;
     }
     SyncObject &o = i->second;
@@ -874,21 +837,22 @@ void race_sync_write(void *p, size_t size, bool rmw, uintptr_t pc)
         view_drop(o.block);
     }
     view_join(o.device, device);
-    if (o.block_number != t->block->number)
-        view_drop(o.block);
+    if (o.block_number != t->block->number) view_drop(o.block);
     view_join(o.block, block);
     o.block_number = t->block->number;
 }
 
 void race_readonly(const void *p, size_t size, uintptr_t pc) { access<false>(p, size, READ_ONLY, pc); }
 
-/* ---- launches ----------------------------------------------------------------------------------------------- */
+/* ---- launches
+ * ----------------------------------------------------------------------------------------------- */
 
 void race_launch_begin(Grid *g)
 {
     blocks = g->blocks;
     threads = g->threads;
-    if (now_time > 0x80000000u) { /* the counter must not wrap within a launch: make everything old and start again */
+    if (now_time >
+        0x80000000u) { /* the counter must not wrap within a launch: make everything old and start again */
         arena_each([](const Allocation &a) {
             for (Cell *c = cell_of(a.at), *end = cell_of(a.at + a.bytes + 3); c < end; c++) {
                 uint32_t state = std::min<uint32_t>(c->w_time, OLD);
@@ -919,15 +883,13 @@ void race_thread_end(Thread *t)
 void race_block_end(Block *b)
 {
     view_drop(b->race_view);
-    for (const auto &p : b->pieces)
-        race_freed(p.at, p.bytes);
+    for (const auto &p : b->pieces) race_freed(p.at, p.bytes);
 }
 
 void race_launch_end(Grid *g)
 {
     for (Block *b : g->slot) {
-        for (auto &t : b->thread)
-            race_thread_end(&t);
+        for (auto &t : b->thread) race_thread_end(&t);
         race_block_end(b);
     }
     for (auto &o : objects) {
@@ -935,42 +897,37 @@ void race_launch_end(Grid *g)
         view_drop(o.second.block);
     }
     objects.clear();
-    for (Slot *s : wide)
-        free(s);
+    for (Slot *s : wide) free(s);
     wide.assign(1, nullptr);
     wide_free.clear();
     wide_bytes = 0;
     now_time++;
 }
 
-/* ---- what the compiler calls -------------------------------------------------------------------------------- */
+/* ---- what the compiler calls
+ * -------------------------------------------------------------------------------- */
 
 #define PC ((uintptr_t)__builtin_return_address(0))
 
 [[noreturn]] static void report_misaligned(const void *p, size_t n, uintptr_t pc)
 {
-    emu_fault(cudaErrorMisalignedAddress, "misaligned access: %s touches %zu bytes at %p (%s) at %s", emu_who(emu_thread).c_str(),
-              n, p, arena_describe(p).c_str(), emu_where(pc).c_str());
+    emu_fault(cudaErrorMisalignedAddress, "misaligned access: %s touches %zu bytes at %p (%s) at %s",
+              emu_who(emu_thread).c_str(), n, p, arena_describe(p).c_str(), emu_where(pc).c_str());
 }
 
-template <bool WRITE> static inline __attribute__((always_inline)) void aligned(const void *p, size_t n, uintptr_t pc)
+template <bool WRITE>
+static inline __attribute__((always_inline)) void aligned(const void *p, size_t n, uintptr_t pc)
 {
-    if (harmless(p))
-        return;
+    if (harmless(p)) return;
     if (n == 4 && !((uintptr_t)p & 3)) { /* nearly all there is */
         const Thread *t = emu_thread;
-        if (!t || !watched(t, p, WRITE, pc))
-            return;
-        if (UNLIKELY(!pc_anchor))
-            pc_anchor = pc;
-        if (WRITE)
-            word_write(t, p, 15, false, pc);
-        else
-            word_read(t, p, 15, 0, pc);
+        if (!t || !watched(t, p, WRITE, pc)) return;
+        if (UNLIKELY(!pc_anchor)) pc_anchor = pc;
+        if (WRITE) word_write(t, p, 15, false, pc);
+        else word_read(t, p, 15, 0, pc);
         return;
     }
-    if (UNLIKELY(((uintptr_t)p & (n - 1)) != 0) && emu_thread)
-        report_misaligned(p, n, pc);
+    if (UNLIKELY(((uintptr_t)p & (n - 1)) != 0) && emu_thread) report_misaligned(p, n, pc);
     access<WRITE>(p, n, 0, pc);
 }
 
@@ -985,12 +942,9 @@ static uint64_t peek(const void *p, size_t n)
 static void volatile_read(const void *p, size_t n, uintptr_t pc)
 {
     Thread *t = emu_thread;
-    if (!t || !watched(t, p, false, pc))
-        return;
-    if (t->poll_address == p && t->poll_value == peek(p, n))
-        sched_yield_idle("a volatile load", 0);
-    else
-        sched_preempt();
+    if (!t || !watched(t, p, false, pc)) return;
+    if (t->poll_address == p && t->poll_value == peek(p, n)) sched_yield_idle("a volatile load", 0);
+    else sched_preempt();
     race_sync_read(p, n, pc);
     sched_poll_note(p, peek(p, n));
 }
@@ -998,8 +952,7 @@ static void volatile_read(const void *p, size_t n, uintptr_t pc)
 static void volatile_write(void *p, size_t n, uintptr_t pc)
 {
     Thread *t = emu_thread;
-    if (!t || !watched(t, p, true, pc))
-        return;
+    if (!t || !watched(t, p, true, pc)) return;
     race_sync_write(p, n, false, pc);
     sched_progress();
 }
@@ -1008,30 +961,30 @@ extern "C" {
 void __tsan_init() {}
 void __tsan_func_entry(void *) {}
 void __tsan_func_exit() {}
-#define ACCESS(n)                                                                                                      \
-    void __tsan_read##n(void *p) { aligned<false>(p, n, PC); }                                                         \
-    void __tsan_write##n(void *p) { aligned<true>(p, n, PC); }                                                         \
-    void __tsan_read_write##n(void *p)                                                                                 \
-    {                                                                                                                  \
-        aligned<false>(p, n, PC);                                                                                      \
-        aligned<true>(p, n, PC);                                                                                       \
-    }                                                                                                                  \
-    void __tsan_volatile_read##n(void *p) { volatile_read(p, n, PC); }                                                 \
+#define ACCESS(n)                                                                                            \
+    void __tsan_read##n(void *p) { aligned<false>(p, n, PC); }                                               \
+    void __tsan_write##n(void *p) { aligned<true>(p, n, PC); }                                               \
+    void __tsan_read_write##n(void *p)                                                                       \
+    {                                                                                                        \
+        aligned<false>(p, n, PC);                                                                            \
+        aligned<true>(p, n, PC);                                                                             \
+    }                                                                                                        \
+    void __tsan_volatile_read##n(void *p) { volatile_read(p, n, PC); }                                       \
     void __tsan_volatile_write##n(void *p) { volatile_write(p, n, PC); }
 ACCESS(1)
 ACCESS(2)
 ACCESS(4)
 ACCESS(8)
 ACCESS(16)
-#define UNALIGNED(n)                                                                                                   \
-    void __tsan_unaligned_read##n(void *p) { access<false>(p, n, 0, PC); }                                             \
-    void __tsan_unaligned_write##n(void *p) { access<true>(p, n, 0, PC); }                                             \
-    void __tsan_unaligned_read_write##n(void *p)                                                                       \
-    {                                                                                                                  \
-        access<false>(p, n, 0, PC);                                                                                    \
-        access<true>(p, n, 0, PC);                                                                                     \
-    }                                                                                                                  \
-    void __tsan_unaligned_volatile_read##n(void *p) { volatile_read(p, n, PC); }                                       \
+#define UNALIGNED(n)                                                                                         \
+    void __tsan_unaligned_read##n(void *p) { access<false>(p, n, 0, PC); }                                   \
+    void __tsan_unaligned_write##n(void *p) { access<true>(p, n, 0, PC); }                                   \
+    void __tsan_unaligned_read_write##n(void *p)                                                             \
+    {                                                                                                        \
+        access<false>(p, n, 0, PC);                                                                          \
+        access<true>(p, n, 0, PC);                                                                           \
+    }                                                                                                        \
+    void __tsan_unaligned_volatile_read##n(void *p) { volatile_read(p, n, PC); }                             \
     void __tsan_unaligned_volatile_write##n(void *p) { volatile_write(p, n, PC); }
 UNALIGNED(2)
 UNALIGNED(4)
@@ -1059,7 +1012,10 @@ void *__tsan_memset(void *d, int v, size_t n)
     return memset(d, v, n);
 }
 /* Guards of function-local statics in host code of the same file. */
-unsigned char __tsan_atomic8_load(const volatile unsigned char *p, int) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
+unsigned char __tsan_atomic8_load(const volatile unsigned char *p, int)
+{
+    return __atomic_load_n(p, __ATOMIC_SEQ_CST);
+}
 }
 
 #endif

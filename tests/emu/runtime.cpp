@@ -1,8 +1,9 @@
 /* The host API: calls and their errors, streams, events, graphs.
  *
- * Work is queued and runs when somebody waits for it, at the last moment that CUDA allows: a missing synchronisation then shows in
- * every run. An operation waits for those before it on its stream, for the events the stream was told to wait for, and, between the
- * legacy stream and blocking streams, for everything queued before.
+ * Work is queued and runs when somebody waits for it, at the last moment that CUDA allows: a missing
+ * synchronisation then shows in every run. An operation waits for those before it on its stream, for the
+ * events the stream was told to wait for, and, between the legacy stream and blocking streams, for everything
+ * queued before.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,8 @@
 
 bool device_set(const char *name); /* device.cpp */
 
-/* ---- calls, errors, injected faults ------------------------------------------------------------------------- */
+/* ---- calls, errors, injected faults
+ * ------------------------------------------------------------------------- */
 
 static cudaError_t last_error, sticky_error;
 static unsigned long call_count[EMU_CALL_KINDS], fail_at[EMU_CALL_KINDS], vanish_at;
@@ -32,16 +34,11 @@ static void initialise()
     if (const char *s = getenv("EMU_DEVICE"))
         if (!device_set(s))
             fprintf(stderr, "emu: EMU_DEVICE=%s is no profile; using %s\n", s, emu_device->key);
-    if (const char *s = getenv("EMU_SEED"))
-        sched_seed(strtoull(s, nullptr, 10));
-    if (const char *s = getenv("EMU_QUIET"))
-        emu_quiet(atoi(s));
-    if (const char *s = getenv("EMU_WATCHDOG"))
-        sched_watchdog(atof(s));
-    if (const char *s = getenv("EMU_PROTECT"))
-        arena_set_protection(atoi(s) != 0);
-    if (const char *s = getenv("EMU_UNINIT"))
-        emu_check_uninitialised(atoi(s));
+    if (const char *s = getenv("EMU_SEED")) sched_seed(strtoull(s, nullptr, 10));
+    if (const char *s = getenv("EMU_QUIET")) emu_quiet(atoi(s));
+    if (const char *s = getenv("EMU_WATCHDOG")) sched_watchdog(atof(s));
+    if (const char *s = getenv("EMU_PROTECT")) arena_set_protection(atoi(s) != 0);
+    if (const char *s = getenv("EMU_UNINIT")) emu_check_uninitialised(atoi(s));
     arena_init();
 }
 
@@ -63,7 +60,8 @@ extern "C" void emu_check_uninitialised(int on) { race_check_uninitialised(on !=
 #endif
 
 #if FIBER_ASAN
-/* Abandoned fibers never run their destructors: leak checking belongs to emu_live_bytes and emu_live_objects here. */
+/* Abandoned fibers never run their destructors: leak checking belongs to emu_live_bytes and emu_live_objects
+ * here. */
 extern "C" const char *__asan_default_options() { return "detect_leaks=0:detect_stack_use_after_return=0"; }
 #endif
 
@@ -78,15 +76,13 @@ static cudaError_t usual_error(enum emu_call kind)
 
 cudaError_t emu_return(cudaError_t error)
 {
-    if (error != cudaSuccess && error != cudaErrorNotReady)
-        last_error = error;
+    if (error != cudaSuccess && error != cudaErrorNotReady) last_error = error;
     return error;
 }
 
 cudaError_t emu_enter(const char *call, enum emu_call kind)
 {
-    if (!initialised)
-        initialise();
+    if (!initialised) initialise();
     unsigned long n = ++call_count[EMU_CALL_ANY];
     unsigned long k = kind == EMU_CALL_ANY ? 0 : ++call_count[kind];
     if (vanish_at && n >= vanish_at) {
@@ -104,16 +100,14 @@ cudaError_t emu_enter(const char *call, enum emu_call kind)
     return sticky_error != cudaSuccess ? emu_return(sticky_error) : cudaSuccess;
 }
 
-#define ENTER(kind)                                                                                                    \
-    do {                                                                                                               \
-        cudaError_t entered_ = emu_enter(__func__, kind);                                                              \
-        if (entered_ != cudaSuccess)                                                                                   \
-            return entered_;                                                                                           \
+#define ENTER(kind)                                                                                          \
+    do {                                                                                                     \
+        cudaError_t entered_ = emu_enter(__func__, kind);                                                    \
+        if (entered_ != cudaSuccess) return entered_;                                                        \
     } while (0)
-#define REFUSE(condition, error)                                                                                       \
-    do {                                                                                                               \
-        if (condition)                                                                                                 \
-            return emu_return(error);                                                                                  \
+#define REFUSE(condition, error)                                                                             \
+    do {                                                                                                     \
+        if (condition) return emu_return(error);                                                             \
     } while (0)
 
 extern "C" void emu_fail_call(enum emu_call kind, unsigned long n, cudaError_t error)
@@ -129,7 +123,7 @@ extern "C" const char *emu_failed_call(void) { return failed_call.c_str(); }
 extern "C" const char *cudaGetErrorName(cudaError_t error)
 {
     switch (error) {
-#define NAME(name, value, text)                                                                                        \
+#define NAME(name, value, text)                                                                              \
     case name: return #name;
         EMU_CUDA_ERRORS(NAME)
 #undef NAME
@@ -140,7 +134,7 @@ extern "C" const char *cudaGetErrorName(cudaError_t error)
 extern "C" const char *cudaGetErrorString(cudaError_t error)
 {
     switch (error) {
-#define TEXT(name, value, text)                                                                                        \
+#define TEXT(name, value, text)                                                                              \
     case name: return text;
         EMU_CUDA_ERRORS(TEXT)
 #undef TEXT
@@ -156,7 +150,8 @@ extern "C" cudaError_t cudaGetLastError(void)
     return e;
 }
 
-/* ---- queues ------------------------------------------------------------------------------------------------- */
+/* ---- queues
+ * ------------------------------------------------------------------------------------------------- */
 
 struct Op {
     OpKind kind;
@@ -166,8 +161,7 @@ struct Op {
     bool done = false;
     ~Op()
     {
-        if (work && --work->refs == 0)
-            delete work;
+        if (work && --work->refs == 0) delete work;
     }
 };
 
@@ -183,8 +177,7 @@ struct emu_graph {
     ~emu_graph()
     {
         for (auto &n : nodes)
-            if (n->work && --n->work->refs == 0)
-                delete n->work;
+            if (n->work && --n->work->refs == 0) delete n->work;
     }
 };
 
@@ -194,8 +187,7 @@ struct emu_graph_exec {
     ~emu_graph_exec()
     {
         for (auto *w : works)
-            if (w && --w->refs == 0)
-                delete w;
+            if (w && --w->refs == 0) delete w;
     }
 };
 
@@ -245,8 +237,7 @@ static double now_seconds()
 
 static emu_stream *stream_of(cudaStream_t s)
 {
-    if (s == nullptr || s == cudaStreamLegacy)
-        return &legacy;
+    if (s == nullptr || s == cudaStreamLegacy) return &legacy;
     return std::find(streams.begin(), streams.end(), s) != streams.end() ? s : nullptr;
 }
 bool emu_stream_valid(cudaStream_t s) { return stream_of(s) != nullptr; }
@@ -255,10 +246,10 @@ static void op_run(Op *op)
 {
     cudaError_t error = cudaSuccess;
     op->done = true;
-    if (op->work && sticky_error == cudaSuccess)
-        error = op->work->run();
+    if (op->work && sticky_error == cudaSuccess) error = op->work->run();
     std::string text;
-    if (error == cudaSuccess && (op->kind == OP_KERNEL || op->kind == OP_GRAPH) && !arena_check_guards(&text)) {
+    if (error == cudaSuccess && (op->kind == OP_KERNEL || op->kind == OP_GRAPH) &&
+        !arena_check_guards(&text)) {
         emu_note("%s", text.c_str());
         error = cudaErrorIllegalAddress;
     }
@@ -272,11 +263,9 @@ static void drain(emu_stream *s, const Op *upto)
     while (!s->ops.empty() && !(upto && upto->done)) {
         std::shared_ptr<Op> op = s->ops.front();
         for (auto &before : op->after)
-            if (!before->done)
-                drain(before->stream, before.get());
+            if (!before->done) drain(before->stream, before.get());
         op->after.clear();
-        if (op->done)
-            continue;
+        if (op->done) continue;
         s->ops.pop_front();
         op_run(op.get());
     }
@@ -308,8 +297,7 @@ static cudaError_t drain_all()
             order_state = order_state * 6364136223846793005ull + 1442695040888963407ull;
             std::swap(order[i - 1], order[(size_t)(order_state >> 33) % i]);
         }
-    for (auto *s : order)
-        drain(s, nullptr);
+    for (auto *s : order) drain(s, nullptr);
     return sticky_error;
 }
 
@@ -322,8 +310,7 @@ extern "C" void emu_seed(unsigned long long seed)
 static bool any_capture_forbids()
 {
     for (auto *c : captures)
-        if (c->mode != cudaStreamCaptureModeRelaxed)
-            return true;
+        if (c->mode != cudaStreamCaptureModeRelaxed) return true;
     return false;
 }
 
@@ -336,8 +323,7 @@ static cudaError_t capture_forbids(emu_stream *s)
     }
     if (!s && any_capture_forbids()) {
         for (auto *c : captures)
-            if (c->mode != cudaStreamCaptureModeRelaxed)
-                c->invalid = true;
+            if (c->mode != cudaStreamCaptureModeRelaxed) c->invalid = true;
         return cudaErrorStreamCaptureUnsupported;
     }
     if (s == &legacy)
@@ -371,15 +357,12 @@ static bool host_range_pending(const HostRange &r, bool only_writers)
         for (auto &op : s.ops)
             if (op->work)
                 for (auto &h : op->work->host)
-                    if ((h.written || !only_writers) && ranges_overlap(h, r))
-                        return true;
+                    if ((h.written || !only_writers) && ranges_overlap(h, r)) return true;
         return false;
     };
-    if (in(legacy))
-        return true;
+    if (in(legacy)) return true;
     for (auto *s : streams)
-        if (in(*s))
-            return true;
+        if (in(*s)) return true;
     return false;
 }
 
@@ -411,15 +394,13 @@ static cudaError_t enqueue(emu_stream *s, OpKind kind, EmuWork *work, std::share
     op->stream = s;
     if (s == &legacy) {
         for (auto *other : streams)
-            if (other->blocking && !other->ops.empty())
-                op->after.push_back(other->ops.back());
+            if (other->blocking && !other->ops.empty()) op->after.push_back(other->ops.back());
     } else if (s->blocking && !legacy.ops.empty()) {
         op->after.push_back(legacy.ops.back());
     }
     s->ops.push_back(op);
     s->last = op;
-    if (out)
-        *out = op;
+    if (out) *out = op;
     return cudaSuccess;
 }
 
@@ -433,7 +414,8 @@ cudaError_t emu_enqueue(cudaStream_t stream, OpKind kind, EmuWork *work)
     return emu_return(enqueue(s, kind, work, nullptr));
 }
 
-/* ---- kernels ------------------------------------------------------------------------------------------------ */
+/* ---- kernels
+ * ------------------------------------------------------------------------------------------------ */
 
 struct KernelWork final : EmuWork {
     EmuBody *body;
@@ -464,8 +446,7 @@ cudaError_t emu_launch(const cudaLaunchConfig_t *config, const void *kernel, Emu
 {
     std::unique_ptr<EmuBody> owned(body);
     cudaError_t e = emu_enter(call, EMU_CALL_LAUNCH);
-    if (e != cudaSuccess)
-        return e;
+    if (e != cudaSuccess) return e;
     REFUSE(!config || !kernel, cudaErrorInvalidDeviceFunction);
     emu_stream *s = stream_of(config->stream);
     REFUSE(!s, cudaErrorInvalidResourceHandle);
@@ -474,7 +455,8 @@ cudaError_t emu_launch(const cudaLaunchConfig_t *config, const void *kernel, Emu
     std::string why;
     e = device_check_launch(config, kernel, &cooperative, &resident, &why);
     if (e != cudaSuccess) {
-        emu_note("launch of %s refused: %s (%s)", emu_function_name(kernel).c_str(), why.c_str(), cudaGetErrorName(e));
+        emu_note("launch of %s refused: %s (%s)", emu_function_name(kernel).c_str(), why.c_str(),
+                 cudaGetErrorName(e));
         return emu_return(e);
     }
     auto *w = new KernelWork();
@@ -496,10 +478,13 @@ extern "C" cudaError_t cudaFuncSetAttribute(const void *func, enum cudaFuncAttri
     KernelInfo *k = device_kernel(func);
     switch (attr) {
     case cudaFuncAttributeMaxDynamicSharedMemorySize:
-        REFUSE(value < 0 || (size_t)value + k->static_shared > emu_device->prop.sharedMemPerBlockOptin, cudaErrorInvalidValue);
+        REFUSE(value < 0 || (size_t)value + k->static_shared > emu_device->prop.sharedMemPerBlockOptin,
+               cudaErrorInvalidValue);
         k->max_dynamic = value;
         break;
-    case cudaFuncAttributePreferredSharedMemoryCarveout: REFUSE(value < -1 || value > 100, cudaErrorInvalidValue); break;
+    case cudaFuncAttributePreferredSharedMemoryCarveout:
+        REFUSE(value < -1 || value > 100, cudaErrorInvalidValue);
+        break;
     case cudaFuncAttributeNonPortableClusterSizeAllowed:
         REFUSE(!emu_device->prop.clusterLaunch, cudaErrorNotSupported);
         k->non_portable_cluster = value != 0;
@@ -526,7 +511,8 @@ extern "C" cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attr, co
     attr->sharedSizeBytes = k->static_shared;
     attr->numRegs = k->registers ? k->registers : 64;
     int threads = emu_device->prop.regsPerBlock / ((attr->numRegs * 32 + 255) / 256 * 256) / 4 * 4 * 32;
-    attr->maxThreadsPerBlock = threads < emu_device->prop.maxThreadsPerBlock ? threads : emu_device->prop.maxThreadsPerBlock;
+    attr->maxThreadsPerBlock =
+        threads < emu_device->prop.maxThreadsPerBlock ? threads : emu_device->prop.maxThreadsPerBlock;
     attr->ptxVersion = attr->binaryVersion = emu_device->prop.major * 10 + emu_device->prop.minor;
     attr->maxDynamicSharedSizeBytes =
         k->max_dynamic >= 0 ? k->max_dynamic : (int)(emu_device->prop.sharedMemPerBlock - k->static_shared);
@@ -534,7 +520,8 @@ extern "C" cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attr, co
     return cudaSuccess;
 }
 
-extern "C" cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, const void *func, int block_size, size_t smem)
+extern "C" cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, const void *func,
+                                                                     int block_size, size_t smem)
 {
     ENTER(EMU_CALL_ANY);
     REFUSE(!blocks || block_size <= 0, cudaErrorInvalidValue);
@@ -543,13 +530,15 @@ extern "C" cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks
     return cudaSuccess;
 }
 
-extern "C" cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *blocks, const void *func, int block_size,
-                                                                              size_t smem, unsigned)
+extern "C" cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *blocks, const void *func,
+                                                                              int block_size, size_t smem,
+                                                                              unsigned)
 {
     return cudaOccupancyMaxActiveBlocksPerMultiprocessor(blocks, func, block_size, smem);
 }
 
-extern "C" cudaError_t cudaOccupancyMaxActiveClusters(int *clusters, const void *func, const cudaLaunchConfig_t *config)
+extern "C" cudaError_t cudaOccupancyMaxActiveClusters(int *clusters, const void *func,
+                                                      const cudaLaunchConfig_t *config)
 {
     ENTER(EMU_CALL_ANY);
     REFUSE(!clusters || !config, cudaErrorInvalidValue);
@@ -557,15 +546,14 @@ extern "C" cudaError_t cudaOccupancyMaxActiveClusters(int *clusters, const void 
     return emu_return(cudaErrorNotSupported);
 }
 
-/* ---- device ------------------------------------------------------------------------------------------------- */
+/* ---- device
+ * ------------------------------------------------------------------------------------------------- */
 
 extern "C" cudaError_t cudaGetDeviceCount(int *count)
 {
     cudaError_t e = emu_enter(__func__, EMU_CALL_ANY);
-    if (e == cudaErrorDevicesUnavailable)
-        e = emu_return(cudaErrorNoDevice);
-    if (count)
-        *count = e == cudaErrorNoDevice ? 0 : 1;
+    if (e == cudaErrorDevicesUnavailable) e = emu_return(cudaErrorNoDevice);
+    if (count) *count = e == cudaErrorNoDevice ? 0 : 1;
     return e;
 }
 
@@ -682,23 +670,19 @@ static void forget_everything()
     legacy.last.reset();
     legacy.frontier.clear();
     legacy.capture = nullptr;
-    for (auto *s : streams)
-        delete s;
+    for (auto *s : streams) delete s;
     streams.clear();
-    for (auto *e : events)
-        delete e;
+    for (auto *e : events) delete e;
     events.clear();
     for (auto *c : captures) {
         delete c->graph;
         delete c;
     }
     captures.clear();
-    for (auto *g : graphs)
-        delete g;
+    for (auto *g : graphs) delete g;
     graphs.clear();
     for (auto *x : execs)
-        if (--x->refs == 0)
-            delete x;
+        if (--x->refs == 0) delete x;
     execs.clear();
     arena_reset();
     device_forget_kernels();
@@ -708,16 +692,14 @@ static void forget_everything()
 extern "C" cudaError_t cudaDeviceReset(void)
 {
     cudaError_t e = emu_enter(__func__, EMU_CALL_ANY);
-    if (e != cudaSuccess && e != sticky_error)
-        return e;
+    if (e != cudaSuccess && e != sticky_error) return e;
     forget_everything();
     return cudaSuccess;
 }
 
 extern "C" void emu_reset(void)
 {
-    if (!initialised)
-        initialise();
+    if (!initialised) initialise();
     forget_everything();
     memset(call_count, 0, sizeof call_count);
     memset(fail_at, 0, sizeof fail_at);
@@ -728,10 +710,8 @@ extern "C" void emu_reset(void)
 
 extern "C" int emu_device_select(const char *name)
 {
-    if (!initialised)
-        initialise();
-    if (!device_set(name))
-        return -1;
+    if (!initialised) initialise();
+    if (!device_set(name)) return -1;
     forget_everything();
     return 0;
 }
@@ -777,7 +757,8 @@ extern "C" cudaError_t cudaProfilerStop(void)
     return cudaSuccess;
 }
 
-/* ---- memory ------------------------------------------------------------------------------------------------- */
+/* ---- memory
+ * ------------------------------------------------------------------------------------------------- */
 
 extern "C" cudaError_t cudaMalloc(void **ptr, size_t size)
 {
@@ -786,20 +767,20 @@ extern "C" cudaError_t cudaMalloc(void **ptr, size_t size)
     cudaError_t e = capture_forbids(nullptr);
     REFUSE(e != cudaSuccess, e);
     *ptr = nullptr;
-    if (size == 0)
-        return cudaSuccess;
-    REFUSE(size > emu_device->prop.totalGlobalMem - std::min(emu_device->prop.totalGlobalMem, arena_live_bytes()),
+    if (size == 0) return cudaSuccess;
+    REFUSE(size > emu_device->prop.totalGlobalMem -
+                      std::min(emu_device->prop.totalGlobalMem, arena_live_bytes()),
            cudaErrorMemoryAllocation);
     *ptr = arena_alloc(size, false);
     REFUSE(!*ptr, cudaErrorMemoryAllocation);
     return cudaSuccess;
 }
 
-/* A release takes effect even when the call reports an error: on a device it reports what went wrong before. */
+/* A release takes effect even when the call reports an error: on a device it reports what went wrong before.
+ */
 static cudaError_t release(void *ptr, bool host, cudaError_t entered)
 {
-    if (!ptr)
-        return entered;
+    if (!ptr) return entered;
     cudaError_t e = capture_forbids(nullptr);
     REFUSE(e != cudaSuccess, e);
     drain_all();
@@ -810,14 +791,16 @@ static cudaError_t release(void *ptr, bool host, cudaError_t entered)
         sticky_error = last_error = cudaErrorIllegalAddress;
     }
     bool known = arena_free(ptr, host);
-    if (entered != cudaSuccess)
-        return entered;
+    if (entered != cudaSuccess) return entered;
     REFUSE(!known, host ? cudaErrorInvalidValue : cudaErrorInvalidValue);
     return emu_return(sticky_error);
 }
 
 extern "C" cudaError_t cudaFree(void *ptr) { return release(ptr, false, emu_enter(__func__, EMU_CALL_ANY)); }
-extern "C" cudaError_t cudaFreeHost(void *ptr) { return release(ptr, true, emu_enter(__func__, EMU_CALL_ANY)); }
+extern "C" cudaError_t cudaFreeHost(void *ptr)
+{
+    return release(ptr, true, emu_enter(__func__, EMU_CALL_ANY));
+}
 
 static cudaError_t host_alloc(void **ptr, size_t size)
 {
@@ -825,8 +808,7 @@ static cudaError_t host_alloc(void **ptr, size_t size)
     cudaError_t e = capture_forbids(nullptr);
     REFUSE(e != cudaSuccess, e);
     *ptr = nullptr;
-    if (size == 0)
-        return cudaSuccess;
+    if (size == 0) return cudaSuccess;
     *ptr = arena_alloc(size, true);
     REFUSE(!*ptr, cudaErrorMemoryAllocation);
     RACE(race_host_wrote(*ptr, size)); /* what the host writes there is not seen: count it as written */
@@ -883,7 +865,8 @@ extern "C" cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *a,
 extern "C" size_t emu_live_bytes(void) { return arena_live_bytes(); }
 extern "C" size_t emu_live_objects(void)
 {
-    return arena_live_host() + streams.size() + events.size() + graphs.size() + execs.size() + cublas_live_handles();
+    return arena_live_host() + streams.size() + events.size() + graphs.size() + execs.size() +
+           cublas_live_handles();
 }
 
 /* The whole range must lie in one live allocation. */
@@ -903,22 +886,26 @@ static uint64_t hash_bytes(const void *p, size_t n)
         h = (h ^ w) * 0x100000001b3ull;
         h ^= h >> 29;
     }
-    for (; n; n--, b++)
-        h = (h ^ *b) * 0x100000001b3ull;
+    for (; n; n--, b++) h = (h ^ *b) * 0x100000001b3ull;
     return h;
 }
 
-static cudaError_t copy_kind(void *dst, const void *src, enum cudaMemcpyKind kind, bool *to_device, bool *from_device)
+static cudaError_t copy_kind(void *dst, const void *src, enum cudaMemcpyKind kind, bool *to_device,
+                             bool *from_device)
 {
     *to_device = arena_is_device(dst);
     *from_device = arena_is_device(src);
     bool host_dst = !*to_device, host_src = !*from_device;
     switch (kind) {
     case cudaMemcpyHostToHost: return host_dst && host_src ? cudaSuccess : cudaErrorInvalidValue;
-    case cudaMemcpyHostToDevice: return (*to_device || arena_is_host(dst)) && host_src ? cudaSuccess : cudaErrorInvalidValue;
-    case cudaMemcpyDeviceToHost: return host_dst && (*from_device || arena_is_host(src)) ? cudaSuccess : cudaErrorInvalidValue;
+    case cudaMemcpyHostToDevice:
+        return (*to_device || arena_is_host(dst)) && host_src ? cudaSuccess : cudaErrorInvalidValue;
+    case cudaMemcpyDeviceToHost:
+        return host_dst && (*from_device || arena_is_host(src)) ? cudaSuccess : cudaErrorInvalidValue;
     case cudaMemcpyDeviceToDevice:
-        return (*to_device || arena_is_host(dst)) && (*from_device || arena_is_host(src)) ? cudaSuccess : cudaErrorInvalidValue;
+        return (*to_device || arena_is_host(dst)) && (*from_device || arena_is_host(src))
+                   ? cudaSuccess
+                   : cudaErrorInvalidValue;
     case cudaMemcpyDefault: return cudaSuccess;
     }
     return cudaErrorInvalidMemcpyDirection;
@@ -934,19 +921,18 @@ struct CopyWork final : EmuWork {
     cudaError_t run() override
     {
         if (check_source && hash_bytes(src, width * height) != source_hash) {
-            emu_note("a copy was not waited for: the %zu bytes of pinned memory at %p (%s) changed between cudaMemcpyAsync and "
-                     "the copy", width * height, src, arena_describe(src).c_str());
+            emu_note("a copy was not waited for: the %zu bytes of pinned memory at %p (%s) changed between "
+                     "cudaMemcpyAsync and "
+                     "the copy",
+                     width * height, src, arena_describe(src).c_str());
             return cudaErrorIllegalAddress;
         }
         const unsigned char *s = staged.empty() ? (const unsigned char *)src : staged.data();
-        for (size_t y = 0; y < height; y++)
-            memmove((unsigned char *)dst + y * dpitch, s + y * spitch, width);
+        for (size_t y = 0; y < height; y++) memmove((unsigned char *)dst + y * dpitch, s + y * spitch, width);
 #ifdef EMU_RACE
         for (size_t y = 0; y < height; y++) {
-            if (staged.empty())
-                race_copied((unsigned char *)dst + y * dpitch, s + y * spitch, width);
-            else
-                race_host_wrote((unsigned char *)dst + y * dpitch, width);
+            if (staged.empty()) race_copied((unsigned char *)dst + y * dpitch, s + y * spitch, width);
+            else race_host_wrote((unsigned char *)dst + y * dpitch, width);
         }
 #endif
         return cudaSuccess;
@@ -958,8 +944,7 @@ static cudaError_t copy(void *dst, size_t dpitch, const void *src, size_t spitch
 {
     emu_stream *s = stream_of(stream);
     REFUSE(!s, cudaErrorInvalidResourceHandle);
-    if (width == 0 || height == 0)
-        return cudaSuccess;
+    if (width == 0 || height == 0) return cudaSuccess;
     REFUSE(!dst || !src, cudaErrorInvalidValue);
     REFUSE(width > dpitch || width > spitch, cudaErrorInvalidPitchValue);
     bool to_device, from_device;
@@ -984,7 +969,8 @@ static cudaError_t copy(void *dst, size_t dpitch, const void *src, size_t spitch
     if (!s->capture) {
         if (pageable_src && !wait) {
             w->staged.assign((const unsigned char *)src, (const unsigned char *)src + sspan);
-        } else if (src_pinned && !wait && height == 1 && !host_range_pending(HostRange{src, width, false}, true)) {
+        } else if (src_pinned && !wait && height == 1 &&
+                   !host_range_pending(HostRange{src, width, false}, true)) {
             w->check_source = true;
             w->source_hash = hash_bytes(src, width);
         }
@@ -992,10 +978,8 @@ static cudaError_t copy(void *dst, size_t dpitch, const void *src, size_t spitch
             !(src_pinned && ranges_overlap(HostRange{src, width, false}, HostRange{dst, width, false})))
             memset(dst, 0xFF, width); /* nobody may look before the copy is waited for */
     }
-    if (!to_device)
-        w->host.push_back(HostRange{dst, dspan, true});
-    if (!from_device)
-        w->host.push_back(HostRange{src, sspan, false});
+    if (!to_device) w->host.push_back(HostRange{dst, dspan, true});
+    if (!from_device) w->host.push_back(HostRange{src, sspan, false});
     std::shared_ptr<Op> op;
     e = enqueue(s, OP_COPY, w, &op);
     REFUSE(e != cudaSuccess, e);
@@ -1011,21 +995,23 @@ extern "C" cudaError_t cudaMemcpy(void *dst, const void *src, size_t count, enum
     return copy(dst, count, src, count, count, 1, kind, nullptr, true);
 }
 
-extern "C" cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t count, enum cudaMemcpyKind kind, cudaStream_t stream)
+extern "C" cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t count, enum cudaMemcpyKind kind,
+                                       cudaStream_t stream)
 {
     ENTER(EMU_CALL_COPY);
     return copy(dst, count, src, count, count, 1, kind, stream, false);
 }
 
-extern "C" cudaError_t cudaMemcpy2D(void *dst, size_t dpitch, const void *src, size_t spitch, size_t width, size_t height,
-                                    enum cudaMemcpyKind kind)
+extern "C" cudaError_t cudaMemcpy2D(void *dst, size_t dpitch, const void *src, size_t spitch, size_t width,
+                                    size_t height, enum cudaMemcpyKind kind)
 {
     ENTER(EMU_CALL_COPY);
     return copy(dst, dpitch, src, spitch, width, height, kind, nullptr, true);
 }
 
-extern "C" cudaError_t cudaMemcpy2DAsync(void *dst, size_t dpitch, const void *src, size_t spitch, size_t width, size_t height,
-                                         enum cudaMemcpyKind kind, cudaStream_t stream)
+extern "C" cudaError_t cudaMemcpy2DAsync(void *dst, size_t dpitch, const void *src, size_t spitch,
+                                         size_t width, size_t height, enum cudaMemcpyKind kind,
+                                         cudaStream_t stream)
 {
     ENTER(EMU_CALL_COPY);
     return copy(dst, dpitch, src, spitch, width, height, kind, stream, false);
@@ -1035,8 +1021,7 @@ static cudaError_t set(void *ptr, int value, size_t count, cudaStream_t stream, 
 {
     emu_stream *s = stream_of(stream);
     REFUSE(!s, cudaErrorInvalidResourceHandle);
-    if (count == 0)
-        return cudaSuccess;
+    if (count == 0) return cudaSuccess;
     REFUSE(!device_range(ptr, count), cudaErrorInvalidValue);
     if (wait) {
         cudaError_t e = capture_forbids(s);
@@ -1062,7 +1047,8 @@ extern "C" cudaError_t cudaMemsetAsync(void *ptr, int value, size_t count, cudaS
     return set(ptr, value, count, stream, false);
 }
 
-/* ---- streams ------------------------------------------------------------------------------------------------ */
+/* ---- streams
+ * ------------------------------------------------------------------------------------------------ */
 
 extern "C" cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned int flags)
 {
@@ -1075,7 +1061,10 @@ extern "C" cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned 
     return cudaSuccess;
 }
 
-extern "C" cudaError_t cudaStreamCreate(cudaStream_t *stream) { return cudaStreamCreateWithFlags(stream, cudaStreamDefault); }
+extern "C" cudaError_t cudaStreamCreate(cudaStream_t *stream)
+{
+    return cudaStreamCreateWithFlags(stream, cudaStreamDefault);
+}
 extern "C" cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned int flags, int)
 {
     return cudaStreamCreateWithFlags(stream, flags);
@@ -1084,10 +1073,8 @@ extern "C" cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsign
 extern "C" cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest)
 {
     ENTER(EMU_CALL_ANY);
-    if (least)
-        *least = 0;
-    if (greatest)
-        *greatest = -5;
+    if (least) *least = 0;
+    if (greatest) *greatest = -5;
     return cudaSuccess;
 }
 
@@ -1098,8 +1085,7 @@ extern "C" cudaError_t cudaStreamDestroy(cudaStream_t stream)
     if (i == streams.end())
         return entered != cudaSuccess ? entered : emu_return(cudaErrorInvalidResourceHandle);
     drain_stream(stream, nullptr); /* queued work still runs */
-    if (stream->capture)
-        stream->capture->invalid = true, stream->capture->streams.erase(stream);
+    if (stream->capture) stream->capture->invalid = true, stream->capture->streams.erase(stream);
     streams.erase(std::find(streams.begin(), streams.end(), stream));
     delete stream;
     return entered;
@@ -1123,8 +1109,7 @@ extern "C" cudaError_t cudaStreamQuery(cudaStream_t stream)
     REFUSE(!s, cudaErrorInvalidResourceHandle);
     cudaError_t e = capture_forbids(s);
     REFUSE(e != cudaSuccess, e);
-    if (s->ops.empty())
-        return emu_return(sticky_error);
+    if (s->ops.empty()) return emu_return(sticky_error);
     std::shared_ptr<Op> first = s->ops.front();
     drain_stream(s, first.get());
     return cudaErrorNotReady;
@@ -1154,8 +1139,7 @@ extern "C" cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t even
         s->capture->invalid = true;
         return emu_return(cudaErrorStreamCaptureIsolation);
     }
-    if (!event->recorded || event->op->done)
-        return cudaSuccess;
+    if (!event->recorded || event->op->done) return cudaSuccess;
     std::shared_ptr<Op> op;
     cudaError_t e = enqueue(s, OP_WAIT, nullptr, &op);
     REFUSE(e != cudaSuccess, e);
@@ -1178,7 +1162,8 @@ extern "C" cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t fn, 
                               nullptr));
 }
 
-/* ---- events ------------------------------------------------------------------------------------------------- */
+/* ---- events
+ * ------------------------------------------------------------------------------------------------- */
 
 extern "C" cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned int flags)
 {
@@ -1190,7 +1175,10 @@ extern "C" cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned int
     return cudaSuccess;
 }
 
-extern "C" cudaError_t cudaEventCreate(cudaEvent_t *event) { return cudaEventCreateWithFlags(event, cudaEventDefault); }
+extern "C" cudaError_t cudaEventCreate(cudaEvent_t *event)
+{
+    return cudaEventCreateWithFlags(event, cudaEventDefault);
+}
 
 extern "C" cudaError_t cudaEventDestroy(cudaEvent_t event)
 {
@@ -1215,8 +1203,7 @@ extern "C" cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t 
     std::weak_ptr<int> life = event->life;
     std::shared_ptr<Op> op;
     cudaError_t e = enqueue(s, OP_RECORD, emu_work([event, life] {
-                                if (!life.expired())
-                                    event->seconds = now_seconds();
+                                if (!life.expired()) event->seconds = now_seconds();
                                 return cudaSuccess;
                             }),
                             &op);
@@ -1239,8 +1226,7 @@ extern "C" cudaError_t cudaEventSynchronize(cudaEvent_t event)
     REFUSE(event->captured, cudaErrorCapturedEvent);
     cudaError_t e = capture_forbids(nullptr);
     REFUSE(e != cudaSuccess, e);
-    if (!event->recorded || event->op->done)
-        return emu_return(sticky_error);
+    if (!event->recorded || event->op->done) return emu_return(sticky_error);
     return emu_return(drain_stream(event->op->stream, event->op.get()));
 }
 
@@ -1249,8 +1235,7 @@ extern "C" cudaError_t cudaEventQuery(cudaEvent_t event)
     ENTER(EMU_CALL_ANY);
     REFUSE(!events.count(event), cudaErrorInvalidResourceHandle);
     REFUSE(event->captured, cudaErrorCapturedEvent);
-    if (!event->recorded || event->op->done)
-        return emu_return(sticky_error);
+    if (!event->recorded || event->op->done) return emu_return(sticky_error);
     emu_stream *s = event->op->stream;
     std::shared_ptr<Op> first = s->ops.front();
     drain_stream(s, first.get());
@@ -1264,13 +1249,13 @@ extern "C" cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEv
     REFUSE(!events.count(start) || !events.count(end) || !start->recorded || !end->recorded ||
                ((start->flags | end->flags) & cudaEventDisableTiming),
            cudaErrorInvalidResourceHandle);
-    if (!start->op->done || !end->op->done)
-        return cudaErrorNotReady;
+    if (!start->op->done || !end->op->done) return cudaErrorNotReady;
     *ms = (float)((end->seconds - start->seconds) * 1e3);
     return cudaSuccess;
 }
 
-/* ---- graphs ------------------------------------------------------------------------------------------------- */
+/* ---- graphs
+ * ------------------------------------------------------------------------------------------------- */
 
 extern "C" cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode)
 {
@@ -1294,11 +1279,12 @@ extern "C" cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *gr
 {
     cudaError_t entered = emu_enter(__func__, EMU_CALL_ANY);
     emu_stream *s = stream_of(stream);
-    if (graph)
-        *graph = nullptr;
+    if (graph) *graph = nullptr;
     if (!s || !graph || !s->capture) {
         REFUSE(entered != cudaSuccess, entered);
-        return emu_return(!s ? cudaErrorInvalidResourceHandle : !graph ? cudaErrorInvalidValue : cudaErrorIllegalState);
+        return emu_return(!s       ? cudaErrorInvalidResourceHandle
+                          : !graph ? cudaErrorInvalidValue
+                                   : cudaErrorIllegalState);
     }
     Capture *c = s->capture;
     REFUSE(c->origin != s, cudaErrorStreamCaptureUnmatched);
@@ -1308,8 +1294,7 @@ extern "C" cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *gr
     while (!todo.empty()) {
         emu_graph_node *n = todo.back();
         todo.pop_back();
-        if (reached.insert(n).second)
-            todo.insert(todo.end(), n->after.begin(), n->after.end());
+        if (reached.insert(n).second) todo.insert(todo.end(), n->after.begin(), n->after.end());
     }
     bool joined = reached.size() == c->graph->nodes.size();
     for (auto *member : c->streams) {
@@ -1322,8 +1307,9 @@ extern "C" cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *gr
     delete c;
     if (entered != cudaSuccess || invalid || !joined) {
         delete g;
-        return entered != cudaSuccess ? entered
-                                      : emu_return(invalid ? cudaErrorStreamCaptureInvalidated : cudaErrorStreamCaptureUnjoined);
+        return entered != cudaSuccess
+                   ? entered
+                   : emu_return(invalid ? cudaErrorStreamCaptureInvalidated : cudaErrorStreamCaptureUnjoined);
     }
     graphs.insert(g);
     *graph = g;
@@ -1336,7 +1322,7 @@ extern "C" cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStrea
     emu_stream *s = stream_of(stream);
     REFUSE(!s, cudaErrorInvalidResourceHandle);
     REFUSE(!status, cudaErrorInvalidValue);
-    *status = !s->capture ? cudaStreamCaptureStatusNone
+    *status = !s->capture           ? cudaStreamCaptureStatusNone
               : s->capture->invalid ? cudaStreamCaptureStatusInvalidated
                                     : cudaStreamCaptureStatusActive;
     return cudaSuccess;
@@ -1354,8 +1340,7 @@ extern "C" cudaError_t cudaGraphCreate(cudaGraph_t *graph, unsigned int)
 extern "C" cudaError_t cudaGraphDestroy(cudaGraph_t graph)
 {
     cudaError_t entered = emu_enter(__func__, EMU_CALL_ANY);
-    if (!graphs.erase(graph))
-        return entered != cudaSuccess ? entered : emu_return(cudaErrorInvalidValue);
+    if (!graphs.erase(graph)) return entered != cudaSuccess ? entered : emu_return(cudaErrorInvalidValue);
     delete graph;
     return entered;
 }
@@ -1367,8 +1352,7 @@ extern "C" cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *nod
     if (nodes)
         for (size_t i = 0; i < *count; i++)
             nodes[i] = i < graph->nodes.size() ? graph->nodes[i].get() : nullptr;
-    if (!nodes || *count > graph->nodes.size())
-        *count = graph->nodes.size();
+    if (!nodes || *count > graph->nodes.size()) *count = graph->nodes.size();
     return cudaSuccess;
 }
 
@@ -1380,14 +1364,14 @@ extern "C" cudaError_t cudaGraphNodeGetType(cudaGraphNode_t node, enum cudaGraph
     return cudaSuccess;
 }
 
-extern "C" cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long)
+extern "C" cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *exec, cudaGraph_t graph,
+                                                     unsigned long long)
 {
     ENTER(EMU_CALL_ANY);
     REFUSE(!exec || !graphs.count(graph), cudaErrorInvalidValue);
     auto *x = new emu_graph_exec();
     for (auto &n : graph->nodes) { /* nodes were added in an order that respects the edges */
-        if (n->work)
-            n->work->refs++;
+        if (n->work) n->work->refs++;
         x->works.push_back(n->work);
     }
     execs.insert(x);
@@ -1395,7 +1379,8 @@ extern "C" cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *exec, cuda
     return cudaSuccess;
 }
 
-extern "C" cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags)
+extern "C" cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph,
+                                            unsigned long long flags)
 {
     return cudaGraphInstantiateWithFlags(exec, graph, flags);
 }
@@ -1412,15 +1397,13 @@ struct GraphWork final : EmuWork {
     emu_graph_exec *exec;
     ~GraphWork() override
     {
-        if (--exec->refs == 0)
-            delete exec;
+        if (--exec->refs == 0) delete exec;
     }
     cudaError_t run() override
     {
         for (auto *w : exec->works) {
             cudaError_t e = w ? w->run() : cudaSuccess;
-            if (e != cudaSuccess)
-                return e;
+            if (e != cudaSuccess) return e;
         }
         return cudaSuccess;
     }
@@ -1436,17 +1419,14 @@ extern "C" cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream
     w->exec = exec;
     exec->refs++;
     for (auto *part : exec->works)
-        if (part)
-            w->host.insert(w->host.end(), part->host.begin(), part->host.end());
+        if (part) w->host.insert(w->host.end(), part->host.begin(), part->host.end());
     return emu_return(enqueue(s, OP_GRAPH, w, nullptr));
 }
 
 extern "C" cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
 {
     cudaError_t entered = emu_enter(__func__, EMU_CALL_ANY);
-    if (!execs.erase(exec))
-        return entered != cudaSuccess ? entered : emu_return(cudaErrorInvalidValue);
-    if (--exec->refs == 0)
-        delete exec;
+    if (!execs.erase(exec)) return entered != cudaSuccess ? entered : emu_return(cudaErrorInvalidValue);
+    if (--exec->refs == 0) delete exec;
     return entered;
 }

@@ -1,11 +1,13 @@
 /* The scheduler: one OS thread, one fiber per CUDA thread, one queue of those that can run.
  *
- * Plain order is first in, first out: a block's threads are queued together, so that they run close together. Blocks start
- * when nothing that has started can do anything but poll, at most as many as the device holds; a persistent grid thus ends
- * up wholly started, and a large ordinary grid needs the fibers of a few blocks only.
+ * Plain order is first in, first out: a block's threads are queued together, so that they run close together.
+ * Blocks start when nothing that has started can do anything but poll, at most as many as the device holds; a
+ * persistent grid thus ends up wholly started, and a large ordinary grid needs the fibers of a few blocks
+ * only.
  *
- * Everything a thread can wait for is here: block barrier, grid barrier, warp meeting, poll. When the queue is empty and
- * nothing can start, or when all that run only poll and see nothing new, the launch is over and the report says who waits where.
+ * Everything a thread can wait for is here: block barrier, grid barrier, warp meeting, poll. When the queue
+ * is empty and nothing can start, or when all that run only poll and see nothing new, the launch is over and
+ * the report says who waits where.
  */
 #include "core.h"
 
@@ -32,7 +34,8 @@ dim3 blockDim, gridDim;
 Grid *emu_grid;
 Thread *emu_thread;
 
-/* ---- the queue ---------------------------------------------------------------------------------------------- */
+/* ---- the queue
+ * ---------------------------------------------------------------------------------------------- */
 
 static Fiber host_fiber;
 static Thread **queue; /* ring; capacity is a power of two above the number of fibers */
@@ -60,8 +63,7 @@ extern "C" unsigned long long emu_switches(void) { return switches; }
 static void queue_reserve(size_t n)
 {
     size_t capacity = 64;
-    while (capacity < n + 1)
-        capacity *= 2;
+    while (capacity < n + 1) capacity *= 2;
     if (capacity > queue_mask + 1 || !queue) {
         free(queue);
         queue = (Thread **)malloc(capacity * sizeof *queue);
@@ -79,16 +81,14 @@ static inline void queue_push_front(Thread *t)
     queue_count++;
 }
 
-/* Threads that others have woken. In the plain order they run next: the lanes of a warp, or the threads of a block, go on while their
- * stacks are in the cache, and those of other blocks wait; 3,000 fibers taken in turn cost four times as much a switch. Called from the
- * last thread to the first. */
+/* Threads that others have woken. In the plain order they run next: the lanes of a warp, or the threads of a
+ * block, go on while their stacks are in the cache, and those of other blocks wait; 3,000 fibers taken in
+ * turn cost four times as much a switch. Called from the last thread to the first. */
 static inline void queue_wake(Thread *t)
 {
     t->state = T_READY;
-    if (strategy)
-        queue_push(t);
-    else
-        queue_push_front(t);
+    if (strategy) queue_push(t);
+    else queue_push_front(t);
 }
 
 static Thread *queue_take(size_t i)
@@ -104,13 +104,11 @@ static Thread *queue_pop_random()
 {
     uint64_t r = random_next();
     size_t n = queue_count;
-    if (strategy == 2 && (r & 7) != 0)
-        return queue_take(n - 1);
+    if (strategy == 2 && (r & 7) != 0) return queue_take(n - 1);
     if (strategy == 3 && emu_thread && (r & 7) != 0) { /* a few tries for a thread of the same block */
         for (int k = 0; k < 6; k++) {
             size_t i = (size_t)(random_next() % n);
-            if (queue[(queue_head + i) & queue_mask]->block == emu_thread->block)
-                return queue_take(i);
+            if (queue[(queue_head + i) & queue_mask]->block == emu_thread->block) return queue_take(i);
         }
     }
     return queue_take((size_t)((r >> 8) % n));
@@ -118,7 +116,8 @@ static Thread *queue_pop_random()
 
 void sched_progress() { idle_polls = 0; }
 
-/* ---- blocks ------------------------------------------------------------------------------------------------- */
+/* ---- blocks
+ * ------------------------------------------------------------------------------------------------- */
 
 unsigned char *stack_pool;
 size_t stack_pool_size;
@@ -131,14 +130,13 @@ enum { STACK_BYTES = 128 << 10 };
 enum { STACK_BYTES = 64 << 10 };
 #endif
 
-/* Address space for the fibers' stacks, kept for the life of the process; only touched pages cost memory. Guard pages split the mapping,
- * and a process may have some 65,000 of those: above `stacks_guarded` fibers a canary must do. */
+/* Address space for the fibers' stacks, kept for the life of the process; only touched pages cost memory.
+ * Guard pages split the mapping, and a process may have some 65,000 of those: above `stacks_guarded` fibers a
+ * canary must do. */
 static void stacks_reserve(size_t n)
 {
-    if (n * STACK_BYTES <= stack_pool_size)
-        return;
-    if (stack_pool)
-        munmap(stack_pool, stack_pool_size);
+    if (n * STACK_BYTES <= stack_pool_size) return;
+    if (stack_pool) munmap(stack_pool, stack_pool_size);
     stack_size = STACK_BYTES;
     stack_pool_size = n * STACK_BYTES;
     stack_pool = (unsigned char *)mmap(nullptr, stack_pool_size, PROT_READ | PROT_WRITE,
@@ -149,8 +147,7 @@ static void stacks_reserve(size_t n)
     }
     madvise(stack_pool, stack_pool_size, MADV_NOHUGEPAGE);
     stacks_guarded = n <= 8192 ? n : 8192;
-    for (size_t i = 0; i < stacks_guarded; i++)
-        mprotect(stack_pool + i * stack_size, 4096, PROT_NONE);
+    for (size_t i = 0; i < stacks_guarded; i++) mprotect(stack_pool + i * stack_size, 4096, PROT_NONE);
 }
 
 static uint64_t *stack_canary(size_t i)
@@ -222,22 +219,33 @@ static Block *block_start(Grid *g)
     return b;
 }
 
-static bool can_start(const Grid *g) { return g->started < g->blocks && g->started - g->finished < g->resident_max; }
+static bool can_start(const Grid *g)
+{
+    return g->started < g->blocks && g->started - g->finished < g->resident_max;
+}
 
 /* The next thread to run, or NULL if nothing can. */
 static Thread *pick()
 {
     Grid *g = emu_grid;
     if (strategy && g->started - g->finished < 8 && can_start(g) && (random_next() & 3) == 0)
-        block_start(g); /* more than a few only on demand: a large ordinary grid would touch all the stacks there are */
+        block_start(g); /* more than a few only on demand: a large ordinary grid would touch all the stacks
+                           there are */
     if (queue_count == 0) {
-        if (!can_start(g))
-            return nullptr;
+        if (!can_start(g)) return nullptr;
         block_start(g);
     }
-    if (strategy)
-        return queue_pop_random();
+    if (strategy) return queue_pop_random();
     Thread *t = queue[queue_head];
+#if !FIBER_UCONTEXT
+    if (queue_count >
+        8) { /* who comes soon is known: with thousands of fibers each stack top is a cache and a TLB miss */
+        __builtin_prefetch(queue[(queue_head + 8) & queue_mask]);
+        const Thread *soon = queue[(queue_head + 4) & queue_mask];
+        __builtin_prefetch(soon->fiber.sp);
+        __builtin_prefetch((const char *)soon->fiber.sp + 64);
+    }
+#endif
     queue_head = (queue_head + 1) & queue_mask;
     queue_count--;
     return t;
@@ -251,7 +259,8 @@ static void resume(Thread *t)
     switches++;
 }
 
-/* Leaves the running thread (already in its queue or waiting list) and runs another; returns when it is resumed. */
+/* Leaves the running thread (already in its queue or waiting list) and runs another; returns when it is
+ * resumed. */
 static void switch_away()
 {
     Thread *self = emu_thread, *next = pick();
@@ -268,7 +277,8 @@ static void switch_away()
     }
 }
 
-/* ---- reports ------------------------------------------------------------------------------------------------ */
+/* ---- reports
+ * ------------------------------------------------------------------------------------------------ */
 
 static std::string report_text;
 static bool report_quiet;
@@ -321,25 +331,25 @@ void emu_note(const char *format, ...)
 
 std::string emu_who(const Thread *t)
 {
-    return text("block (%u,%u,%u) thread (%u,%u,%u)", t->block->idx.x, t->block->idx.y, t->block->idx.z, t->tid.x, t->tid.y,
-                t->tid.z);
+    return text("block (%u,%u,%u) thread (%u,%u,%u)", t->block->idx.x, t->block->idx.y, t->block->idx.z,
+                t->tid.x, t->tid.y, t->tid.z);
 }
 
 std::string emu_who_gid(uint32_t gid)
 {
     const Grid *g = emu_grid;
     unsigned b = gid / g->threads, i = gid % g->threads;
-    return text("block (%u,%u,%u) thread (%u,%u,%u)", b % g->grid.x, b / g->grid.x % g->grid.y, b / g->grid.x / g->grid.y,
-                i % g->block.x, i / g->block.x % g->block.y, i / g->block.x / g->block.y);
+    return text("block (%u,%u,%u) thread (%u,%u,%u)", b % g->grid.x, b / g->grid.x % g->grid.y,
+                b / g->grid.x / g->grid.y, i % g->block.x, i / g->block.x % g->block.y,
+                i / g->block.x / g->block.y);
 }
 
-/* addr2line is asked once per address; a report needs two or three. The innermost frame outside the toolkit's own headers and
- * dev.cuh is the kernel author's line. */
+/* addr2line is asked once per address; a report needs two or three. The innermost frame outside the toolkit's
+ * own headers and dev.cuh is the kernel author's line. */
 static std::string addr2line(uintptr_t pc, bool function_only)
 {
     Dl_info info;
-    if (!dladdr((void *)pc, &info) || !info.dli_fname)
-        return text("%#zx", (size_t)pc);
+    if (!dladdr((void *)pc, &info) || !info.dli_fname) return text("%#zx", (size_t)pc);
     char exe[4096];
     ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
     exe[n > 0 ? n : 0] = '\0';
@@ -354,12 +364,11 @@ static std::string addr2line(uintptr_t pc, bool function_only)
         while (fgets(name, sizeof name, pipe) && fgets(place, sizeof place, pipe)) {
             name[strcspn(name, "\n")] = '\0';
             place[strcspn(place, "\n")] = '\0';
-            if (char *note = strstr(place, " (discriminator"))
-                *note = '\0';
+            if (char *note = strstr(place, " (discriminator")) *note = '\0';
             std::string entry = std::string(place) + " (" + name + ")";
-            if (first.empty())
-                first = entry, function = name;
-            if (!strstr(place, "emu_device.h") && !strstr(place, "dev.cuh") && !strstr(place, "cooperative_groups.h")) {
+            if (first.empty()) first = entry, function = name;
+            if (!strstr(place, "emu_device.h") && !strstr(place, "dev.cuh") &&
+                !strstr(place, "cooperative_groups.h")) {
                 best = entry, function = name;
                 break;
             }
@@ -368,10 +377,10 @@ static std::string addr2line(uintptr_t pc, bool function_only)
     }
     if (function_only) {
         size_t paren = function.find('(');
-        return function.empty() || function == "??" ? text("kernel at %#zx", (size_t)pc) : function.substr(0, paren);
+        return function.empty() || function == "??" ? text("kernel at %#zx", (size_t)pc)
+                                                    : function.substr(0, paren);
     }
-    if (best.empty())
-        best = first;
+    if (best.empty()) best = first;
     if (best.empty() || best.compare(0, 2, "??") == 0)
         return text("%s+%#zx", info.dli_fname, (size_t)(pc - (uintptr_t)info.dli_fbase));
     return best;
@@ -401,13 +410,10 @@ static std::string describe_waiting(const Grid *g)
     };
     std::vector<Group> groups;
     for (const Block *b : g->slot) {
-        if (!b || b->alive == 0)
-            continue;
+        if (!b || b->alive == 0) continue;
         bool some_waiting = false;
-        for (const Thread &t : b->thread)
-            some_waiting = some_waiting || t.state != T_EXITED;
-        if (!some_waiting)
-            continue;
+        for (const Thread &t : b->thread) some_waiting = some_waiting || t.state != T_EXITED;
+        if (!some_waiting) continue;
         for (const Thread &t : b->thread) {
             Group *found = nullptr;
             for (auto &q : groups)
@@ -418,8 +424,7 @@ static std::string describe_waiting(const Grid *g)
                 found = &groups.back();
             }
             found->threads++;
-            if (found->last_block != b->number)
-                found->last_block = b->number, found->blocks++;
+            if (found->last_block != b->number) found->last_block = b->number, found->blocks++;
         }
     }
     std::string s;
@@ -429,16 +434,16 @@ static std::string describe_waiting(const Grid *g)
             s += "\n  ...";
             break;
         }
-        s += text("\n  %u thread(s) of %u block(s), first %s: %s", q.threads, q.blocks, emu_who(q.first).c_str(),
-                  state_name(q.first));
-        if (q.first->state != T_EXITED && q.first->file)
-            s += text(" at %s:%d", q.first->file, q.first->line);
+        s += text("\n  %u thread(s) of %u block(s), first %s: %s", q.threads, q.blocks,
+                  emu_who(q.first).c_str(), state_name(q.first));
+        if (q.first->state != T_EXITED && q.first->file) s += text(" at %s:%d", q.first->file, q.first->line);
         if (q.first->state == T_POLL && q.first->poll_address)
             s += text(", value %llu of %s", (unsigned long long)q.first->poll_value,
                       arena_describe(q.first->poll_address).c_str());
     }
     if (g->started < g->blocks)
-        s += text("\n  the grid has %u blocks, the device holds %u at once: %u never started (a persistent grid must fit)",
+        s += text("\n  the grid has %u blocks, the device holds %u at once: %u never started (a persistent "
+                  "grid must fit)",
                   g->blocks, g->resident_max, g->blocks - g->started);
     return s;
 }
@@ -468,7 +473,8 @@ void emu_fault(cudaError_t error, const char *format, ...)
     abort();
 }
 
-/* ---- a thread's life ---------------------------------------------------------------------------------------- */
+/* ---- a thread's life
+ * ---------------------------------------------------------------------------------------- */
 
 static void meets_check(Warp *w);
 
@@ -487,8 +493,8 @@ static void thread_main()
     idle_polls = 0;
     if (b->arrived > 0) {
         const Thread *waiting = &b->thread[b->first_waiting];
-        emu_fault(cudaErrorLaunchFailure, "early exit: %s exited while %s waits at the barrier at %s:%d", emu_who(t).c_str(),
-                  emu_who(waiting).c_str(), b->file, b->line);
+        emu_fault(cudaErrorLaunchFailure, "early exit: %s exited while %s waits at the barrier at %s:%d",
+                  emu_who(t).c_str(), emu_who(waiting).c_str(), b->file, b->line);
     }
     RACE(race_thread_end(t));
     meets_check(t->warp);
@@ -510,7 +516,8 @@ static void thread_main()
 
 static void shared_check_guards(const Block *b);
 
-/* ---- waiting ------------------------------------------------------------------------------------------------ */
+/* ---- waiting
+ * ------------------------------------------------------------------------------------------------ */
 
 static void barrier_release(Block *b)
 {
@@ -518,8 +525,7 @@ static void barrier_release(Block *b)
     RACE(race_barrier(b));
     idle_polls = 0;
     for (size_t i = b->thread.size(); i-- > 0;)
-        if (b->thread[i].state == T_BARRIER)
-            queue_wake(&b->thread[i]);
+        if (b->thread[i].state == T_BARRIER) queue_wake(&b->thread[i]);
 }
 
 static void barrier_arrive(const char *file, int line, int op, int value)
@@ -531,10 +537,9 @@ static void barrier_arrive(const char *file, int line, int op, int value)
     if (b->alive < b->threads) {
         const Thread *gone = nullptr;
         for (const auto &q : b->thread)
-            if (q.state == T_EXITED)
-                gone = &q;
-        emu_fault(cudaErrorLaunchFailure, "early exit: %s waits at the barrier at %s:%d but %s has exited", emu_who(t).c_str(),
-                  file, line, emu_who(gone).c_str());
+            if (q.state == T_EXITED) gone = &q;
+        emu_fault(cudaErrorLaunchFailure, "early exit: %s waits at the barrier at %s:%d but %s has exited",
+                  emu_who(t).c_str(), file, line, emu_who(gone).c_str());
     }
     if (b->arrived == 0) {
         b->file = file;
@@ -544,15 +549,12 @@ static void barrier_arrive(const char *file, int line, int op, int value)
         b->reduce_acc = op == 1 ? 1 : 0;
     } else if (b->line != line || (b->file != file && strcmp(b->file, file) != 0)) {
         emu_fault(cudaErrorLaunchFailure,
-                  "divergent barrier: %s waits at %s:%d, %s at %s:%d, in the same block", emu_who(t).c_str(), file, line,
-                  emu_who(&b->thread[b->first_waiting]).c_str(), b->file, b->line);
+                  "divergent barrier: %s waits at %s:%d, %s at %s:%d, in the same block", emu_who(t).c_str(),
+                  file, line, emu_who(&b->thread[b->first_waiting]).c_str(), b->file, b->line);
     }
-    if (op == 0)
-        b->reduce_acc += value != 0;
-    else if (op == 1)
-        b->reduce_acc = b->reduce_acc && value;
-    else if (op == 2)
-        b->reduce_acc = b->reduce_acc || value;
+    if (op == 0) b->reduce_acc += value != 0;
+    else if (op == 1) b->reduce_acc = b->reduce_acc && value;
+    else if (op == 2) b->reduce_acc = b->reduce_acc || value;
     b->arrived++;
     t->state = T_BARRIER;
     if (b->arrived == b->threads) {
@@ -584,10 +586,11 @@ extern "C" void emu_gridsync(const char *file, int line)
     t->file = file;
     t->line = line;
     if (!g->cooperative)
-        emu_fault(cudaErrorLaunchFailure, "%s calls grid.sync() at %s:%d, but the launch is not cooperative", emu_who(t).c_str(),
-                  file, line);
+        emu_fault(cudaErrorLaunchFailure, "%s calls grid.sync() at %s:%d, but the launch is not cooperative",
+                  emu_who(t).c_str(), file, line);
     if (g->finished > 0 || t->block->alive < t->block->threads)
-        emu_fault(cudaErrorLaunchFailure, "early exit: %s waits at grid.sync() at %s:%d but other threads of the grid have exited",
+        emu_fault(cudaErrorLaunchFailure,
+                  "early exit: %s waits at grid.sync() at %s:%d but other threads of the grid have exited",
                   emu_who(t).c_str(), file, line);
     g->grid_arrived++;
     t->state = T_GRIDSYNC;
@@ -597,15 +600,15 @@ extern "C" void emu_gridsync(const char *file, int line)
         RACE(race_grid_sync(g));
         for (Block *b : g->slot)
             for (auto &q : b->thread)
-                if (q.state == T_GRIDSYNC)
-                    q.state = T_READY, queue_push(&q);
+                if (q.state == T_GRIDSYNC) q.state = T_READY, queue_push(&q);
     }
     switch_away();
 }
 
 extern "C" int emu_grid_is_cooperative(void) { return emu_grid && emu_grid->cooperative; }
 
-/* ---- warp meetings ------------------------------------------------------------------------------------------ */
+/* ---- warp meetings
+ * ------------------------------------------------------------------------------------------ */
 
 static const char *const warp_op_name[EMU_WARP_OPS] = {
     "__syncwarp",        "__shfl_sync",       "__shfl_up_sync",    "__shfl_down_sync",  "__shfl_xor_sync",
@@ -630,16 +633,14 @@ static int shuffle_source(int op, int lane, const EmuLane *x)
 static void meet_run(Warp *w, int op, unsigned mask)
 {
     EmuLane *x[32];
-    for (int i = 0; i < 32; i++)
-        x[i] = mask >> i & 1 ? w->lane[i]->operand : nullptr;
+    for (int i = 0; i < 32; i++) x[i] = mask >> i & 1 ? w->lane[i]->operand : nullptr;
     if (op == EMU_SYNCWARP) {
         RACE(race_warp_sync(w, mask));
         return;
     }
     if (op <= EMU_SHFL_XOR) {
         for (int i = 0; i < 32; i++) {
-            if (!x[i])
-                continue;
+            if (!x[i]) continue;
             int source = shuffle_source(op, i, x[i]) & 31;
             /* a lane that does not take part has no value to give: NaN shows it */
             x[i]->out = x[source] ? x[source]->in : ~0ull;
@@ -651,28 +652,23 @@ static void meet_run(Warp *w, int op, unsigned mask)
         uint64_t first = 0;
         bool have = false;
         for (int i = 0; i < 32; i++) {
-            if (!x[i])
-                continue;
-            if (!have)
-                first = x[i]->in, have = true;
+            if (!x[i]) continue;
+            if (!have) first = x[i]->in, have = true;
             all_same = all_same && x[i]->in == first;
             unsigned same = 0;
             for (int k = 0; k < 32; k++)
-                if (x[k] && x[k]->in == x[i]->in)
-                    same |= 1u << k;
+                if (x[k] && x[k]->in == x[i]->in) same |= 1u << k;
             x[i]->out = same;
         }
         if (op == EMU_MATCH_ALL)
             for (int i = 0; i < 32; i++)
-                if (x[i])
-                    x[i]->out = all_same ? mask : 0, x[i]->flag = all_same;
+                if (x[i]) x[i]->out = all_same ? mask : 0, x[i]->flag = all_same;
         return;
     }
     uint64_t acc = 0;
     bool first = true;
     for (int i = 0; i < 32; i++) {
-        if (!x[i])
-            continue;
+        if (!x[i]) continue;
         uint64_t v = x[i]->in;
         uint32_t a = (uint32_t)acc, u = (uint32_t)v;
         switch (op) {
@@ -691,11 +687,11 @@ static void meet_run(Warp *w, int op, unsigned mask)
         first = false;
     }
     for (int i = 0; i < 32; i++)
-        if (x[i])
-            x[i]->out = acc;
+        if (x[i]) x[i]->out = acc;
 }
 
-/* Completes meetings whose missing lanes have exited: masks name threads, and those that are gone do not count. */
+/* Completes meetings whose missing lanes have exited: masks name threads, and those that are gone do not
+ * count. */
 static void meets_check(Warp *w)
 {
     for (size_t m = 0; m < w->meets.size();) {
@@ -704,8 +700,7 @@ static void meets_check(Warp *w)
             w->meets.erase(w->meets.begin() + (long)m);
             meet_run(w, meet.op, meet.arrived);
             for (int i = 31; i >= 0; i--)
-                if (meet.arrived >> i & 1)
-                    queue_wake(w->lane[i]);
+                if (meet.arrived >> i & 1) queue_wake(w->lane[i]);
         } else {
             m++;
         }
@@ -721,12 +716,12 @@ extern "C" void emu_warp_op(int op, unsigned mask, EmuLane *operand, const char 
     t->line = line;
     t->operand = operand;
     if (!(mask & self))
-        emu_fault(cudaErrorLaunchFailure, "%s calls %s at %s:%d with mask %08x, which lacks its own lane", emu_who(t).c_str(),
-                  warp_op_name[op], file, line, mask);
+        emu_fault(cudaErrorLaunchFailure, "%s calls %s at %s:%d with mask %08x, which lacks its own lane",
+                  emu_who(t).c_str(), warp_op_name[op], file, line, mask);
     if (op >= EMU_SHFL && op <= EMU_SHFL_XOR &&
         (operand->width < 1 || operand->width > 32 || (operand->width & (operand->width - 1)) != 0))
-        emu_fault(cudaErrorLaunchFailure, "%s calls %s at %s:%d with width %d", emu_who(t).c_str(), warp_op_name[op], file, line,
-                  operand->width);
+        emu_fault(cudaErrorLaunchFailure, "%s calls %s at %s:%d with width %d", emu_who(t).c_str(),
+                  warp_op_name[op], file, line, operand->width);
     idle_polls = 0;
     Meet *meet = nullptr;
     for (auto &m : w->meets) {
@@ -737,11 +732,13 @@ extern "C" void emu_warp_op(int op, unsigned mask, EmuLane *operand, const char 
         if (m.mask & mask & m.arrived & self)
             emu_fault(cudaErrorLaunchFailure, "%s joins two warp operations at once", emu_who(t).c_str());
     }
-    if (meet && (meet->op != op || meet->line != line || (meet->file != file && strcmp(meet->file, file) != 0))) {
+    if (meet &&
+        (meet->op != op || meet->line != line || (meet->file != file && strcmp(meet->file, file) != 0))) {
         const Thread *other = w->lane[__builtin_ctz(meet->arrived)];
-        emu_fault(cudaErrorLaunchFailure, "divergent warp operation: %s calls %s at %s:%d, %s calls %s at %s:%d, mask %08x",
-                  emu_who(t).c_str(), warp_op_name[op], file, line, emu_who(other).c_str(), warp_op_name[meet->op], meet->file,
-                  meet->line, mask);
+        emu_fault(cudaErrorLaunchFailure,
+                  "divergent warp operation: %s calls %s at %s:%d, %s calls %s at %s:%d, mask %08x",
+                  emu_who(t).c_str(), warp_op_name[op], file, line, emu_who(other).c_str(),
+                  warp_op_name[meet->op], meet->file, meet->line, mask);
     }
     unsigned needed = mask & w->alive;
     if (!meet) {
@@ -771,7 +768,8 @@ extern "C" void emu_warp_op(int op, unsigned mask, EmuLane *operand, const char 
     switch_away();
 }
 
-extern "C" uint64_t emu_warp_word(int op, unsigned mask, uint64_t value, int lane, int width, const char *file, int line)
+extern "C" uint64_t emu_warp_word(int op, unsigned mask, uint64_t value, int lane, int width,
+                                  const char *file, int line)
 {
     EmuLane x = {value, 0, lane, width, 0};
     emu_warp_op(op, mask, &x, file, line);
@@ -781,7 +779,8 @@ extern "C" uint64_t emu_warp_word(int op, unsigned mask, uint64_t value, int lan
 /* Lanes that have not exited: the most that CUDA may return. Converged lanes cannot be known here. */
 extern "C" unsigned emu_activemask(void) { return emu_thread->warp->alive; }
 
-/* ---- polls -------------------------------------------------------------------------------------------------- */
+/* ---- polls
+ * -------------------------------------------------------------------------------------------------- */
 
 static void stuck_polling()
 {
@@ -789,8 +788,7 @@ static void stuck_polling()
     bool told = false;
     for (Block *b : g->slot)
         for (auto &t : b->thread)
-            if (t.state != T_EXITED && t.bounded && !t.expired)
-                t.expired = told = true;
+            if (t.state != T_EXITED && t.bounded && !t.expired) t.expired = told = true;
     if (told) { /* their own bound ends the wait, as on a device */
         idle_polls = 0;
         return;
@@ -806,17 +804,12 @@ void sched_yield_idle(const char *file, int line)
     t->line = line;
     t->state = T_POLL;
     Grid *g = emu_grid;
-    if (can_start(g) && !strategy)
-        block_start(g);
-    else if (can_start(g) && idle_polls > queue_count)
-        block_start(g);
+    if (can_start(g) && !strategy) block_start(g);
+    else if (can_start(g) && idle_polls > queue_count) block_start(g);
     size_t rounds = strategy ? 64 : 8;
-    if (++idle_polls > rounds * (queue_count + 1) + 64)
-        stuck_polling();
-    if (strategy == 2)
-        queue_push_front(t); /* spinning threads last, or the schedule itself would livelock */
-    else
-        queue_push(t);
+    if (++idle_polls > rounds * (queue_count + 1) + 64) stuck_polling();
+    if (strategy == 2) queue_push_front(t); /* spinning threads last, or the schedule itself would livelock */
+    else queue_push(t);
     switch_away();
 }
 
@@ -832,8 +825,7 @@ void sched_preempt()
 bool sched_poll_note(const void *p, uint64_t value)
 {
     Thread *t = emu_thread;
-    if (t->poll_address == p && t->poll_value == value)
-        return true;
+    if (t->poll_address == p && t->poll_value == value) return true;
     t->poll_address = p;
     t->poll_value = value;
     t->bounded = t->expired = false;
@@ -844,10 +836,8 @@ bool sched_poll_note(const void *p, uint64_t value)
 extern "C" void emu_nanosleep(void)
 {
     Thread *t = emu_thread;
-    if (strategy == 2)
-        queue_push_front(t);
-    else
-        queue_push(t);
+    if (strategy == 2) queue_push_front(t);
+    else queue_push(t);
     switch_away();
 }
 
@@ -866,19 +856,22 @@ extern "C" long long emu_clock(void)
 
 extern "C" void emu_trap(const char *file, int line)
 {
-    emu_fault(cudaErrorLaunchFailure, "%s executed __trap() at %s:%d", emu_who(emu_thread).c_str(), file, line);
+    emu_fault(cudaErrorLaunchFailure, "%s executed __trap() at %s:%d", emu_who(emu_thread).c_str(), file,
+              line);
 }
 
 extern "C" int emu_on_device(void) { return emu_thread != nullptr; }
 extern "C" int emu_device_arch(void) { return emu_device->prop.major * 100 + emu_device->prop.minor * 10; }
 
-/* ---- shared memory ------------------------------------------------------------------------------------------ */
+/* ---- shared memory
+ * ------------------------------------------------------------------------------------------ */
 
 enum : unsigned char { GUARD_BYTE = 0xA5 };
 
-/* Dynamic pieces lie at their real offset plus one guard per piece before them: the same address for every thread that carves in the
- * same order, whatever the order in which threads come. */
-static void piece_make(Block *b, const void *key, size_t index, size_t offset, size_t bytes, unsigned char *at)
+/* Dynamic pieces lie at their real offset plus one guard per piece before them: the same address for every
+ * thread that carves in the same order, whatever the order in which threads come. */
+static void piece_make(Block *b, const void *key, size_t index, size_t offset, size_t bytes,
+                       unsigned char *at)
 {
     bool overlaps = false;
     for (const auto &p : b->pieces)
@@ -895,7 +888,8 @@ static void piece_make(Block *b, const void *key, size_t index, size_t offset, s
         RACE(race_allocated(at, bytes));
         b->pieces.push_back(Piece{key, index, offset, bytes, at});
     } else {
-        /* A second carve over memory that an earlier one used (a phase that reuses it): legal, but then the guards inside are gone. */
+        /* A second carve over memory that an earlier one used (a phase that reuses it): legal, but then the
+         * guards inside are gone. */
         for (auto &p : b->pieces)
             if (at < p.at + p.bytes + SHARED_GUARD && p.at < at + bytes + SHARED_GUARD) {
                 unsigned char *lo = p.at + p.bytes;
@@ -916,13 +910,13 @@ extern "C" void *emu_shared_take(size_t index, size_t offset, size_t bytes, cons
     Thread *t = emu_thread;
     Block *b = t->block;
     if (offset + bytes > emu_grid->dynamic_shared)
-        emu_fault(cudaErrorIllegalAddress,
-                  "%s carves shared memory past the launch's size at %s:%d: offset %zu + %zu bytes, %zu were given",
-                  emu_who(t).c_str(), file, line, offset, bytes, emu_grid->dynamic_shared);
+        emu_fault(
+            cudaErrorIllegalAddress,
+            "%s carves shared memory past the launch's size at %s:%d: offset %zu + %zu bytes, %zu were given",
+            emu_who(t).c_str(), file, line, offset, bytes, emu_grid->dynamic_shared);
     unsigned char *at = b->shared + offset + index * SHARED_GUARD;
     for (const auto &p : b->pieces)
-        if (p.at == at && p.bytes == bytes)
-            return at;
+        if (p.at == at && p.bytes == bytes) return at;
     piece_make(b, nullptr, index, offset, bytes, at);
     return at;
 }
@@ -931,8 +925,7 @@ extern "C" void *emu_shared_static(const void *key, size_t bytes, size_t align, 
 {
     Block *b = emu_thread->block;
     for (const auto &p : b->pieces)
-        if (p.key == key)
-            return p.at;
+        if (p.key == key) return p.at;
     size_t offset = (b->static_used + align - 1) / align * align;
     b->static_used = offset + bytes;
     KernelInfo *k = device_kernel(emu_grid->kernel);
@@ -940,8 +933,9 @@ extern "C" void *emu_shared_static(const void *key, size_t bytes, size_t align, 
         k->static_shared = b->static_used; /* occupancy knows it from the second launch on */
     if (b->static_used > emu_device->prop.sharedMemPerBlock ||
         b->static_used + emu_grid->dynamic_shared > emu_grid->shared_limit)
-        emu_fault(cudaErrorLaunchOutOfResources, "%s:%d: %zu bytes of static shared memory and %zu dynamic exceed the block's limit",
-                  file, line, b->static_used, emu_grid->dynamic_shared);
+        emu_fault(cudaErrorLaunchOutOfResources,
+                  "%s:%d: %zu bytes of static shared memory and %zu dynamic exceed the block's limit", file,
+                  line, b->static_used, emu_grid->dynamic_shared);
     unsigned char *at = b->shared + SHARED_WINDOW / 2 + offset + b->pieces.size() * 2 * SHARED_GUARD;
     at = (unsigned char *)(((uintptr_t)at + 15) & ~(uintptr_t)15);
     piece_make(b, key, ~(size_t)0, offset, bytes, at);
@@ -954,15 +948,15 @@ static void shared_check_guards(const Block *b)
     (void)b; /* ASan has trapped the access itself */
 #else
     for (const auto &p : b->pieces) {
-        if (p.key == (const void *)1)
-            continue;
+        if (p.key == (const void *)1) continue;
         for (size_t i = 0; i < SHARED_GUARD; i++)
             if (p.at[p.bytes + i] != GUARD_BYTE) {
                 Grid *g = emu_grid;
-                std::string s = text("kernel %s: shared memory written %zu byte(s) past the end of a piece of %zu bytes "
-                                     "(%s, offset %zu), block (%u,%u,%u), found at the block's end",
-                                     emu_function_name(g->kernel).c_str(), i + 1, p.bytes, p.key ? "static" : "dynamic",
-                                     p.offset, b->idx.x, b->idx.y, b->idx.z);
+                std::string s =
+                    text("kernel %s: shared memory written %zu byte(s) past the end of a piece of %zu bytes "
+                         "(%s, offset %zu), block (%u,%u,%u), found at the block's end",
+                         emu_function_name(g->kernel).c_str(), i + 1, p.bytes, p.key ? "static" : "dynamic",
+                         p.offset, b->idx.x, b->idx.y, b->idx.z);
                 g->failed = true;
                 g->error = cudaErrorIllegalAddress;
                 publish(s);
@@ -972,7 +966,8 @@ static void shared_check_guards(const Block *b)
 #endif
 }
 
-/* ---- signals: raw spins, stray addresses -------------------------------------------------------------------- */
+/* ---- signals: raw spins, stray addresses
+ * -------------------------------------------------------------------- */
 
 static double watchdog_seconds = 10.0;
 static unsigned long long watchdog_last;
@@ -986,7 +981,8 @@ extern "C" void emu_watchdog(double seconds) { watchdog_seconds = seconds; }
 [[noreturn]] static void on_fiber_spin()
 {
     emu_fault(cudaErrorLaunchTimeout,
-              "raw spin: %s has run for %.1f s of CPU time without a barrier, a poll or an exit, now at %s; spin through "
+              "raw spin: %s has run for %.1f s of CPU time without a barrier, a poll or an exit, now at %s; "
+              "spin through "
               "load_poll (or compile for the race build, which sees volatile loads)",
               emu_who(emu_thread).c_str(), watchdog_seconds, emu_where(signal_pc + 1).c_str());
 }
@@ -995,10 +991,11 @@ extern "C" void emu_watchdog(double seconds) { watchdog_seconds = seconds; }
 {
     Thread *t = emu_thread;
     if (signal_overflow)
-        emu_fault(cudaErrorLaunchFailure, "%s overflowed its stack of %zu bytes at %s", emu_who(t).c_str(), stack_size,
-                  emu_where(signal_pc + 1).c_str());
+        emu_fault(cudaErrorLaunchFailure, "%s overflowed its stack of %zu bytes at %s", emu_who(t).c_str(),
+                  stack_size, emu_where(signal_pc + 1).c_str());
     if (signal_no_address)
-        emu_fault(cudaErrorMisalignedAddress, "misaligned vector access (or an impossible address) by %s at %s", emu_who(t).c_str(),
+        emu_fault(cudaErrorMisalignedAddress,
+                  "misaligned vector access (or an impossible address) by %s at %s", emu_who(t).c_str(),
                   emu_where(signal_pc + 1).c_str());
     emu_fault(cudaErrorIllegalAddress, "illegal memory access: %s touched %s at %s", emu_who(t).c_str(),
               arena_describe((void *)signal_address).c_str(), emu_where(signal_pc + 1).c_str());
@@ -1033,16 +1030,14 @@ static bool on_fiber_stack(void *context)
 
 static void on_alarm(int, siginfo_t *, void *context)
 {
-    if (!emu_grid || !emu_thread || watchdog_seconds <= 0)
-        return;
+    if (!emu_grid || !emu_thread || watchdog_seconds <= 0) return;
     if (switches != watchdog_last) {
         watchdog_last = switches;
         watchdog_spent = 0;
         return;
     }
     watchdog_spent += 0.1;
-    if (watchdog_spent + 0.05 < watchdog_seconds || !on_fiber_stack(context))
-        return;
+    if (watchdog_spent + 0.05 < watchdog_seconds || !on_fiber_stack(context)) return;
     watchdog_spent = 0;
     if (!redirect(context, on_fiber_spin)) {
         fprintf(stderr, "emu: a raw spin\n");
@@ -1055,7 +1050,8 @@ static struct sigaction others[2]; /* who handled SIGSEGV and SIGBUS before us: 
 static void on_segv(int signal, siginfo_t *info, void *context)
 {
     signal_address = (uintptr_t)info->si_addr;
-    /* An address that is not even canonical, and an aligned vector load that is not aligned, come without an address. */
+    /* An address that is not even canonical, and an aligned vector load that is not aligned, come without an
+     * address. */
     signal_no_address = info->si_code == SI_KERNEL;
     if (emu_thread) {
 #if defined(__x86_64__)
@@ -1063,11 +1059,9 @@ static void on_segv(int signal, siginfo_t *info, void *context)
         greg_t *r = ((ucontext_t *)context)->uc_mcontext.gregs;
         uintptr_t sp = (uintptr_t)r[REG_RSP], bottom = (uintptr_t)emu_thread->stack;
         signal_overflow = sp < bottom + 4096 + 512 || sp > bottom + stack_size;
-        if (signal_overflow)
-            r[REG_RSP] = (greg_t)(bottom + stack_size - 1024);
+        if (signal_overflow) r[REG_RSP] = (greg_t)(bottom + stack_size - 1024);
 #endif
-        if (redirect(context, on_fiber_segv))
-            return;
+        if (redirect(context, on_fiber_segv)) return;
     }
     if (!emu_thread && arena_is_device((void *)signal_address) && arena_is_locked()) {
 #if defined(__x86_64__)
@@ -1075,12 +1069,14 @@ static void on_segv(int signal, siginfo_t *info, void *context)
         emu_note("the host touches device memory outside a runtime call: %s at %s",
                  arena_describe((void *)signal_address).c_str(), emu_where(pc + 1).c_str());
 #else
-        emu_note("the host touches device memory outside a runtime call: %s", arena_describe((void *)signal_address).c_str());
+        emu_note("the host touches device memory outside a runtime call: %s",
+                 arena_describe((void *)signal_address).c_str());
 #endif
         fprintf(stderr, "%s\n", report_quiet ? report_text.c_str() : "emu: the process ends here");
         _exit(134);
     }
-    sigaction(signal, &others[signal == SIGBUS], nullptr); /* not ours: the instruction runs again under the other handler */
+    sigaction(signal, &others[signal == SIGBUS],
+              nullptr); /* not ours: the instruction runs again under the other handler */
 }
 
 /* Called before each launch and after each drain: whoever else wants these signals comes second. */
@@ -1088,7 +1084,8 @@ void sched_signals()
 {
     static unsigned char *alternate;
     if (!alternate) {
-        alternate = (unsigned char *)mmap(nullptr, 256 << 10, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        alternate = (unsigned char *)mmap(nullptr, 256 << 10, PROT_READ | PROT_WRITE,
+                                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         stack_t ss = {};
         ss.ss_sp = alternate;
         ss.ss_size = 256 << 10;
@@ -1096,8 +1093,7 @@ void sched_signals()
     }
     struct sigaction action = {}, now = {};
     sigaction(SIGSEGV, nullptr, &now);
-    if (now.sa_sigaction == on_segv)
-        return;
+    if (now.sa_sigaction == on_segv) return;
     action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
     sigemptyset(&action.sa_mask);
     action.sa_sigaction = on_segv;
@@ -1111,14 +1107,14 @@ void sched_signals()
 static void watchdog_arm(bool on)
 {
     struct itimerval timer = {};
-    if (on && watchdog_seconds > 0)
-        timer.it_interval.tv_usec = timer.it_value.tv_usec = 100000;
+    if (on && watchdog_seconds > 0) timer.it_interval.tv_usec = timer.it_value.tv_usec = 100000;
     setitimer(ITIMER_VIRTUAL, &timer, nullptr);
     watchdog_last = switches;
     watchdog_spent = 0;
 }
 
-/* ---- one launch --------------------------------------------------------------------------------------------- */
+/* ---- one launch
+ * --------------------------------------------------------------------------------------------- */
 
 cudaError_t sched_run(Grid *g)
 {
@@ -1162,8 +1158,8 @@ cudaError_t sched_run(Grid *g)
             g->finished++;
             g->free_slots.push_back(b->slot);
         } else if (to_host == BACK_STUCK) {
-            std::string s = "kernel " + emu_function_name(g->kernel) +
-                            ": deadlock: no thread can run" + describe_waiting(g);
+            std::string s = "kernel " + emu_function_name(g->kernel) + ": deadlock: no thread can run" +
+                            describe_waiting(g);
             publish(s);
             g->failed = true;
             g->error = cudaErrorLaunchTimeout;
@@ -1171,14 +1167,11 @@ cudaError_t sched_run(Grid *g)
     }
     watchdog_arm(false);
 #if FIBER_ASAN
-    for (const Block *b : g->slot)
-        __asan_unpoison_memory_region(b->shared, SHARED_WINDOW);
-    if (g->failed)
-        __asan_unpoison_memory_region(stack_pool, stack_pool_size);
+    for (const Block *b : g->slot) __asan_unpoison_memory_region(b->shared, SHARED_WINDOW);
+    if (g->failed) __asan_unpoison_memory_region(stack_pool, stack_pool_size);
 #endif
     RACE(race_launch_end(g));
-    for (Block *b : g->slot)
-        delete b;
+    for (Block *b : g->slot) delete b;
     g->slot.clear();
     g->free_slots.clear();
     emu_grid = nullptr;

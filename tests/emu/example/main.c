@@ -6,13 +6,13 @@
 #include "cuda_runtime_api.h"
 #include "recurrence.h"
 
-#define CHECK(call)                                                                                                    \
-    do {                                                                                                               \
-        cudaError_t error_ = (call);                                                                                   \
-        if (error_ != cudaSuccess) {                                                                                   \
-            fprintf(stderr, "%s: %s\n", #call, cudaGetErrorString(error_));                                            \
-            return 1;                                                                                                  \
-        }                                                                                                              \
+#define CHECK(call)                                                                                          \
+    do {                                                                                                     \
+        cudaError_t error_ = (call);                                                                         \
+        if (error_ != cudaSuccess) {                                                                         \
+            fprintf(stderr, "%s: %s\n", #call, cudaGetErrorString(error_));                                  \
+            return 1;                                                                                        \
+        }                                                                                                    \
     } while (0)
 
 enum { N = 50, ROWS = 7, STEPS = 6 };
@@ -46,12 +46,10 @@ int main(void)
     for (int t = 0; t < STEPS; t++) {
         for (int i = 0; i < N; i++) {
             double sum = x_host[t * N + i];
-            for (int k = 0; k < N; k++)
-                sum += (double)w_host[i * N + k] * h[k];
+            for (int k = 0; k < N; k++) sum += (double)w_host[i * N + k] * h[k];
             next[i] = tanh(sum);
         }
-        for (int i = 0; i < N; i++)
-            h[i] = next[i];
+        for (int i = 0; i < N; i++) h[i] = next[i];
     }
     double worst = 0;
     int ok = 1;
@@ -60,7 +58,7 @@ int main(void)
         ok = ok && difference < 1e-5; /* a NaN fails this; the reverse test would let it pass */
         worst = difference > worst ? difference : worst;
     }
-    printf("recurrence: %d elements, %d blocks, %d steps: largest difference %.2g %s\n", N, recurrence_blocks(N, ROWS), STEPS, worst,
-           ok ? "ok" : "WRONG");
+    printf("recurrence: %d elements, %d blocks, %d steps: largest difference %.2g %s\n", N,
+           recurrence_blocks(N, ROWS), STEPS, worst, ok ? "ok" : "WRONG");
     return ok ? 0 : 1;
 }

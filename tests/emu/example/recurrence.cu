@@ -1,9 +1,11 @@
-/* recurrence: h[t+1] = tanh(W h[t] + x[t]) in one persistent launch, the shape of every recurrent kernel in small.
+/* recurrence: h[t+1] = tanh(W h[t] + x[t]) in one persistent launch, the shape of every recurrent kernel in
+ * small.
  *
  * Residency  each block keeps its rows of W in shared memory for the whole launch
  * Partition  a block owns `rows` consecutive elements of h; a warp sums one row at a time
- * Barrier    after each step: the block's part of h[t+1] is published, then all of h[t+1] is read; h is double-buffered
- * Limits     all blocks must be resident at once: the host asks for at most what the device holds
+ * Barrier    after each step: the block's part of h[t+1] is published, then all of h[t+1] is read; h is
+ * double-buffered Limits     all blocks must be resident at once: the host asks for at most what the device
+ * holds
  *
  * The same file runs on a GPU (nvcc) and in the emulator (tests/emu/README.md).
  */
@@ -12,16 +14,15 @@
 
 /* ---- the grid barrier ---- */
 
-/* One counter that only grows: step n is over when it has reached n * blocks. Release: the fence before the atomicAdd. Acquire: the
- * fence after the poll. The block barriers around it pass both on to all threads. */
+/* One counter that only grows: step n is over when it has reached n * blocks. Release: the fence before the
+ * atomicAdd. Acquire: the fence after the poll. The block barriers around it pass both on to all threads. */
 static __device__ void grid_barrier(unsigned *arrived, unsigned target)
 {
     __syncthreads();
     if (threadIdx.x == 0) {
         __threadfence();
         atomicAdd(arrived, 1u);
-        while (load_poll(arrived) < target)
-            poll_pause();
+        while (load_poll(arrived) < target) poll_pause();
         __threadfence();
     }
     __syncthreads();
@@ -29,8 +30,7 @@ static __device__ void grid_barrier(unsigned *arrived, unsigned target)
 
 static __device__ float warp_sum(float x)
 {
-    for (int offset = 16; offset > 0; offset /= 2)
-        x += __shfl_xor_sync(0xffffffffu, x, offset);
+    for (int offset = 16; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
     return x;
 }
 
@@ -47,22 +47,19 @@ __global__ void __launch_bounds__(RECURRENCE_THREADS)
     float *w_own, *h_now;
     carve(Smem(), n, rows, &w_own, &h_now);
     int first = blockIdx.x * rows, mine = min(rows, n - first);
-    for (int i = threadIdx.x; i < mine * n; i += blockDim.x)
-        w_own[i] = w[(size_t)first * n + i];
+    for (int i = threadIdx.x; i < mine * n; i += blockDim.x) w_own[i] = w[(size_t)first * n + i];
 
     for (int t = 0; t < steps; t++) {
-        const float *h_in = h + (t & 1) * n; /* not __restrict__: the other blocks write it during this launch */
+        const float *h_in =
+            h + (t & 1) * n; /* not __restrict__: the other blocks write it during this launch */
         float *h_out = h + (~t & 1) * n;
-        for (int i = threadIdx.x; i < n; i += blockDim.x)
-            h_now[i] = h_in[i];
+        for (int i = threadIdx.x; i < n; i += blockDim.x) h_now[i] = h_in[i];
         __syncthreads();
         for (int row = threadIdx.x / 32; row < mine; row += blockDim.x / 32) {
             float sum = 0.0f;
-            for (int k = threadIdx.x % 32; k < n; k += 32)
-                sum += w_own[row * n + k] * h_now[k];
+            for (int k = threadIdx.x % 32; k < n; k += 32) sum += w_own[row * n + k] * h_now[k];
             sum = warp_sum(sum);
-            if (threadIdx.x % 32 == 0)
-                h_out[first + row] = tanhf(sum + x[(size_t)t * n + first + row]);
+            if (threadIdx.x % 32 == 0) h_out[first + row] = tanhf(sum + x[(size_t)t * n + first + row]);
         }
         grid_barrier(arrived, (unsigned)(t + 1) * gridDim.x);
     }
@@ -72,17 +69,16 @@ __global__ void __launch_bounds__(RECURRENCE_THREADS)
 
 extern "C" int recurrence_blocks(int n, int rows) { return (n + rows - 1) / rows; }
 
-extern "C" cudaError_t recurrence_run(const float *w, const float *x, float *h, unsigned *arrived, int n, int rows, int steps,
-                                      cudaStream_t stream)
+extern "C" cudaError_t recurrence_run(const float *w, const float *x, float *h, unsigned *arrived, int n,
+                                      int rows, int steps, cudaStream_t stream)
 {
     float *unused;
     size_t shared = carve(Smem(), n, rows, &unused, &unused);
-    cudaError_t error = cudaFuncSetAttribute(recurrence_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
-    if (error != cudaSuccess)
-        return error;
+    cudaError_t error =
+        cudaFuncSetAttribute(recurrence_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+    if (error != cudaSuccess) return error;
     error = cudaMemsetAsync(arrived, 0, sizeof *arrived, stream);
-    if (error != cudaSuccess)
-        return error;
+    if (error != cudaSuccess) return error;
     LaunchShape shape = {dim3(recurrence_blocks(n, rows)), dim3(RECURRENCE_THREADS), shared, stream, false};
     return launch(shape, recurrence_kernel, w, x, h, arrived, n, rows, steps);
 }

@@ -18,7 +18,8 @@ struct grid_group {
     unsigned long long num_blocks() const { return (unsigned long long)gridDim.x * gridDim.y * gridDim.z; }
     unsigned long long block_rank() const
     {
-        return blockIdx.x + (unsigned long long)gridDim.x * (blockIdx.y + (unsigned long long)gridDim.y * blockIdx.z);
+        return blockIdx.x +
+               (unsigned long long)gridDim.x * (blockIdx.y + (unsigned long long)gridDim.y * blockIdx.z);
     }
     unsigned long long thread_rank() const
     {
@@ -33,7 +34,10 @@ struct thread_block {
     EMU_INLINE_MEMBER void sync(EMU_AT) const { emu_syncthreads(file, line); }
     unsigned size() const { return blockDim.x * blockDim.y * blockDim.z; }
     unsigned num_threads() const { return size(); }
-    unsigned thread_rank() const { return threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z); }
+    unsigned thread_rank() const
+    {
+        return threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
+    }
     dim3 group_index() const { return blockIdx; }
     dim3 thread_index() const { return threadIdx; }
     dim3 group_dim() const { return blockDim; }
@@ -45,17 +49,32 @@ template <unsigned N> struct thread_block_tile {
     static_assert(N >= 1 && N <= 32 && (N & (N - 1)) == 0, "a tile is a power of two within a warp");
     unsigned rank;
     thread_block_tile() : rank(this_thread_block().thread_rank()) {}
-    unsigned mask() const { return (N == 32 ? 0xffffffffu : ((1u << (N & 31)) - 1u)) << ((rank & 31u) & ~(N - 1u)); }
+    unsigned mask() const
+    {
+        return (N == 32 ? 0xffffffffu : ((1u << (N & 31)) - 1u)) << ((rank & 31u) & ~(N - 1u));
+    }
     unsigned thread_rank() const { return rank & (N - 1u); }
     static constexpr unsigned size() { return N; }
     static constexpr unsigned num_threads() { return N; }
     unsigned meta_group_rank() const { return rank / N; }
     unsigned meta_group_size() const { return (this_thread_block().size() + N - 1) / N; }
     EMU_INLINE_MEMBER void sync(EMU_AT) const { __syncwarp(mask(), file, line); }
-    template <class T> EMU_INLINE_MEMBER T shfl(T v, int lane, EMU_AT) const { return __shfl_sync(mask(), v, lane, N, file, line); }
-    template <class T> EMU_INLINE_MEMBER T shfl_up(T v, unsigned d, EMU_AT) const { return __shfl_up_sync(mask(), v, d, N, file, line); }
-    template <class T> EMU_INLINE_MEMBER T shfl_down(T v, unsigned d, EMU_AT) const { return __shfl_down_sync(mask(), v, d, N, file, line); }
-    template <class T> EMU_INLINE_MEMBER T shfl_xor(T v, unsigned m, EMU_AT) const { return __shfl_xor_sync(mask(), v, (int)m, N, file, line); }
+    template <class T> EMU_INLINE_MEMBER T shfl(T v, int lane, EMU_AT) const
+    {
+        return __shfl_sync(mask(), v, lane, N, file, line);
+    }
+    template <class T> EMU_INLINE_MEMBER T shfl_up(T v, unsigned d, EMU_AT) const
+    {
+        return __shfl_up_sync(mask(), v, d, N, file, line);
+    }
+    template <class T> EMU_INLINE_MEMBER T shfl_down(T v, unsigned d, EMU_AT) const
+    {
+        return __shfl_down_sync(mask(), v, d, N, file, line);
+    }
+    template <class T> EMU_INLINE_MEMBER T shfl_xor(T v, unsigned m, EMU_AT) const
+    {
+        return __shfl_xor_sync(mask(), v, (int)m, N, file, line);
+    }
     EMU_INLINE_MEMBER int any(int p, EMU_AT) const { return __any_sync(mask(), p, file, line); }
     EMU_INLINE_MEMBER int all(int p, EMU_AT) const { return __all_sync(mask(), p, file, line); }
     EMU_INLINE_MEMBER unsigned ballot(int p, EMU_AT) const
@@ -63,7 +82,10 @@ template <unsigned N> struct thread_block_tile {
         return (__ballot_sync(mask(), p, file, line) & mask()) >> ((rank & 31u) & ~(N - 1u));
     }
 };
-template <unsigned N> static inline thread_block_tile<N> tiled_partition(const thread_block &) { return thread_block_tile<N>(); }
+template <unsigned N> static inline thread_block_tile<N> tiled_partition(const thread_block &)
+{
+    return thread_block_tile<N>();
+}
 
 EMU_INLINE void sync(const grid_group &g, EMU_AT) { g.sync(file, line); }
 EMU_INLINE void sync(const thread_block &b, EMU_AT) { b.sync(file, line); }

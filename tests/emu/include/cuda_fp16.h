@@ -1,5 +1,6 @@
-/* IEEE half precision under CUDA's names, bit for bit CUDA's conversions; arithmetic goes through float (fma through double) and is rounded
- * once. Checked against the real header by test_emu_numerics where a toolkit is installed. */
+/* IEEE half precision under CUDA's names, bit for bit CUDA's conversions; arithmetic goes through float (fma
+ * through double) and is rounded once. Checked against the real header by test_emu_numerics where a toolkit
+ * is installed. */
 #ifndef EMU_CUDA_FP16_H
 #define EMU_CUDA_FP16_H
 
@@ -22,24 +23,24 @@ static inline unsigned short emu_half_bits_d(double d)
     unsigned sign = (unsigned)(u >> 48) & 0x8000u;
     int exponent = (int)(u >> 52 & 0x7ff) - 1023;
     uint64_t mantissa = (u & 0xfffffffffffffull) | 0x10000000000000ull; /* 1.52 */
-    if (exponent == 1024)
-        return (unsigned short)((u & 0xfffffffffffffull) ? 0x7fff : sign | 0x7c00);
-    if (exponent > 15)
-        return (unsigned short)(sign | 0x7c00);
-    if (exponent < -25)
-        return (unsigned short)sign;
-    int shift = exponent >= -14 ? 42 : 42 + (-14 - exponent); /* keep 10 bits behind the point, fewer when subnormal */
-    uint64_t kept = mantissa >> shift, rest = mantissa & (((uint64_t)1 << shift) - 1), tie = (uint64_t)1 << (shift - 1);
+    if (exponent == 1024) return (unsigned short)((u & 0xfffffffffffffull) ? 0x7fff : sign | 0x7c00);
+    if (exponent > 15) return (unsigned short)(sign | 0x7c00);
+    if (exponent < -25) return (unsigned short)sign;
+    int shift = exponent >= -14
+                    ? 42
+                    : 42 + (-14 - exponent); /* keep 10 bits behind the point, fewer when subnormal */
+    uint64_t kept = mantissa >> shift, rest = mantissa & (((uint64_t)1 << shift) - 1),
+             tie = (uint64_t)1 << (shift - 1);
     kept += rest > tie || (rest == tie && (kept & 1));
-    unsigned result = exponent >= -14 ? (unsigned)((uint64_t)(exponent + 14) << 10) + (unsigned)kept : (unsigned)kept;
+    unsigned result =
+        exponent >= -14 ? (unsigned)((uint64_t)(exponent + 14) << 10) + (unsigned)kept : (unsigned)kept;
     return (unsigned short)(sign | (result > 0x7c00 ? 0x7c00u : result));
 }
 static inline unsigned short emu_half_bits(float f) { return emu_half_bits_d((double)f); }
 static inline float emu_half_float(unsigned short h)
 {
     unsigned sign = (unsigned)(h & 0x8000u) << 16, exponent = h >> 10 & 0x1f, mantissa = h & 0x3ff;
-    if (exponent == 31)
-        return __uint_as_float(mantissa ? 0x7fffffffu : sign | 0x7f800000u);
+    if (exponent == 31) return __uint_as_float(mantissa ? 0x7fffffffu : sign | 0x7f800000u);
     if (exponent == 0) {
         float f = (float)mantissa * 5.9604644775390625e-8f; /* 2^-24, exact */
         return __uint_as_float(__float_as_uint(f) | sign);
@@ -109,11 +110,17 @@ EMU_INLINE __half __hsub(__half a, __half b) { return a - b; }
 EMU_INLINE __half __hmul(__half a, __half b) { return a * b; }
 EMU_INLINE __half __hdiv(__half a, __half b) { return a / b; }
 EMU_INLINE __half __hneg(__half a) { return -a; }
-EMU_INLINE __half __hfma(__half a, __half b, __half c) { return __half(fma((double)(float)a, (double)(float)b, (double)(float)c)); }
+EMU_INLINE __half __hfma(__half a, __half b, __half c)
+{
+    return __half(fma((double)(float)a, (double)(float)b, (double)(float)c));
+}
 EMU_INLINE __half2 __hadd2(__half2 a, __half2 b) { return __half2(a.x + b.x, a.y + b.y); }
 EMU_INLINE __half2 __hsub2(__half2 a, __half2 b) { return __half2(a.x - b.x, a.y - b.y); }
 EMU_INLINE __half2 __hmul2(__half2 a, __half2 b) { return __half2(a.x * b.x, a.y * b.y); }
-EMU_INLINE __half2 __hfma2(__half2 a, __half2 b, __half2 c) { return __half2(__hfma(a.x, b.x, c.x), __hfma(a.y, b.y, c.y)); }
+EMU_INLINE __half2 __hfma2(__half2 a, __half2 b, __half2 c)
+{
+    return __half2(__hfma(a.x, b.x, c.x), __hfma(a.y, b.y, c.y));
+}
 EMU_INLINE bool __hisnan(__half a) { return (float)a != (float)a; }
 
 #pragma GCC diagnostic pop

@@ -1,11 +1,13 @@
-/* The host side of the CUDA runtime, as far as this toolkit emulates it: clean C11, CUDA's names, values and rules.
+/* The host side of the CUDA runtime, as far as this toolkit emulates it: clean C11, CUDA's names, values and
+ * rules.
  *
  * Contracts are those of the CUDA Runtime API manual. What differs, in one list:
  *   - one device, number 0, chosen with EMU_DEVICE or emu_device_select();
  *   - work is queued on its stream and runs when somebody waits for it, never earlier;
  *   - kernels are launched through the typed C++ entry points of cuda_runtime.h only;
  *   - thread block clusters are refused with cudaErrorNotSupported (the mechanism is not built yet);
- *   - device memory is readable by the host only inside runtime calls: a stray access ends the process with a report.
+ *   - device memory is readable by the host only inside runtime calls: a stray access ends the process with a
+ * report.
  */
 #ifndef EMU_CUDA_RUNTIME_API_H
 #define EMU_CUDA_RUNTIME_API_H
@@ -31,7 +33,8 @@ extern "C" {
 
 #define CUDART_CB
 
-/* ---- errors ------------------------------------------------------------------------------------------------- */
+/* ---- errors
+ * ------------------------------------------------------------------------------------------------- */
 
 #define EMU_ENUM(name, value, text) name = value,
 enum cudaError { EMU_CUDA_ERRORS(EMU_ENUM) };
@@ -43,13 +46,15 @@ const char *cudaGetErrorString(cudaError_t error);
 cudaError_t cudaGetLastError(void);
 cudaError_t cudaPeekAtLastError(void);
 
-/* ---- device ------------------------------------------------------------------------------------------------- */
+/* ---- device
+ * ------------------------------------------------------------------------------------------------- */
 
 typedef struct CUuuid_st {
     char bytes[16];
 } cudaUUID_t;
 
-/* The members of CUDA 13's structure that have a meaning here, under CUDA's names; textures and surfaces are left out. */
+/* The members of CUDA 13's structure that have a meaning here, under CUDA's names; textures and surfaces are
+ * left out. */
 struct cudaDeviceProp {
     char name[256];
     cudaUUID_t uuid;
@@ -157,11 +162,11 @@ enum cudaLimit {
     cudaLimitPersistingL2CacheSize = 6,
 };
 
-#define cudaDeviceScheduleAuto 0x00
-#define cudaDeviceScheduleSpin 0x01
-#define cudaDeviceScheduleYield 0x02
+#define cudaDeviceScheduleAuto         0x00
+#define cudaDeviceScheduleSpin         0x01
+#define cudaDeviceScheduleYield        0x02
 #define cudaDeviceScheduleBlockingSync 0x04
-#define cudaDeviceMapHost 0x08
+#define cudaDeviceMapHost              0x08
 
 cudaError_t cudaGetDeviceCount(int *count);
 cudaError_t cudaSetDevice(int device);
@@ -179,7 +184,8 @@ cudaError_t cudaRuntimeGetVersion(int *version);
 cudaError_t cudaProfilerStart(void);
 cudaError_t cudaProfilerStop(void);
 
-/* ---- memory ------------------------------------------------------------------------------------------------- */
+/* ---- memory
+ * ------------------------------------------------------------------------------------------------- */
 
 typedef struct emu_stream *cudaStream_t;
 typedef struct emu_event *cudaEvent_t;
@@ -212,11 +218,11 @@ struct cudaPointerAttributes {
     void *hostPointer;
 };
 
-#define cudaHostAllocDefault 0x00
-#define cudaHostAllocPortable 0x01
-#define cudaHostAllocMapped 0x02
+#define cudaHostAllocDefault       0x00
+#define cudaHostAllocPortable      0x01
+#define cudaHostAllocMapped        0x02
 #define cudaHostAllocWriteCombined 0x04
-#define cudaMemAttachGlobal 0x01
+#define cudaMemAttachGlobal        0x01
 
 cudaError_t cudaMalloc(void **ptr, size_t size);
 cudaError_t cudaFree(void *ptr);
@@ -230,22 +236,23 @@ cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *attributes, c
 cudaError_t cudaMemcpy(void *dst, const void *src, size_t count, enum cudaMemcpyKind kind);
 cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t count, enum cudaMemcpyKind kind,
                             cudaStream_t stream EMU_DEFAULT(0));
-cudaError_t cudaMemcpy2D(void *dst, size_t dpitch, const void *src, size_t spitch, size_t width, size_t height,
-                         enum cudaMemcpyKind kind);
-cudaError_t cudaMemcpy2DAsync(void *dst, size_t dpitch, const void *src, size_t spitch, size_t width, size_t height,
-                              enum cudaMemcpyKind kind, cudaStream_t stream EMU_DEFAULT(0));
+cudaError_t cudaMemcpy2D(void *dst, size_t dpitch, const void *src, size_t spitch, size_t width,
+                         size_t height, enum cudaMemcpyKind kind);
+cudaError_t cudaMemcpy2DAsync(void *dst, size_t dpitch, const void *src, size_t spitch, size_t width,
+                              size_t height, enum cudaMemcpyKind kind, cudaStream_t stream EMU_DEFAULT(0));
 cudaError_t cudaMemset(void *ptr, int value, size_t count);
 cudaError_t cudaMemsetAsync(void *ptr, int value, size_t count, cudaStream_t stream EMU_DEFAULT(0));
 
-/* ---- streams and events ------------------------------------------------------------------------------------- */
+/* ---- streams and events
+ * ------------------------------------------------------------------------------------- */
 
-#define cudaStreamDefault 0x00
-#define cudaStreamNonBlocking 0x01
-#define cudaEventDefault 0x00
-#define cudaEventBlockingSync 0x01
+#define cudaStreamDefault      0x00
+#define cudaStreamNonBlocking  0x01
+#define cudaEventDefault       0x00
+#define cudaEventBlockingSync  0x01
 #define cudaEventDisableTiming 0x02
 #define cudaEventRecordDefault 0x00
-#define cudaEventWaitDefault 0x00
+#define cudaEventWaitDefault   0x00
 
 enum cudaStreamCaptureStatus {
     cudaStreamCaptureStatusNone = 0,
@@ -281,7 +288,8 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaEventQuery(cudaEvent_t event);
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEvent_t end);
 
-/* ---- graphs ------------------------------------------------------------------------------------------------- */
+/* ---- graphs
+ * ------------------------------------------------------------------------------------------------- */
 
 enum cudaGraphNodeType {
     cudaGraphNodeTypeKernel = 0,
@@ -298,14 +306,16 @@ cudaError_t cudaGraphCreate(cudaGraph_t *graph, unsigned int flags);
 cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *nodes, size_t *count);
 cudaError_t cudaGraphNodeGetType(cudaGraphNode_t node, enum cudaGraphNodeType *type);
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags EMU_DEFAULT(0));
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph,
+                                 unsigned long long flags EMU_DEFAULT(0));
 cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *exec, cudaGraph_t graph,
                                           unsigned long long flags EMU_DEFAULT(0));
 cudaError_t cudaGraphUpload(cudaGraphExec_t exec, cudaStream_t stream);
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
 
-/* ---- kernels ------------------------------------------------------------------------------------------------ */
+/* ---- kernels
+ * ------------------------------------------------------------------------------------------------ */
 
 enum cudaFuncAttribute {
     cudaFuncAttributeMaxDynamicSharedMemorySize = 8,
@@ -373,8 +383,9 @@ cudaError_t cudaFuncSetCacheConfig(const void *func, enum cudaFuncCache config);
 cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attr, const void *func);
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, const void *func, int block_size,
                                                           size_t dynamic_smem);
-cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *blocks, const void *func, int block_size,
-                                                                   size_t dynamic_smem, unsigned int flags);
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *blocks, const void *func,
+                                                                   int block_size, size_t dynamic_smem,
+                                                                   unsigned int flags);
 cudaError_t cudaOccupancyMaxActiveClusters(int *clusters, const void *func, const cudaLaunchConfig_t *config);
 
 #ifdef __cplusplus

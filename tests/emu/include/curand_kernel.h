@@ -17,8 +17,7 @@ EMU_INLINE void emu_philox_step(curandStatePhilox4_32_10_t *s, unsigned long lon
 {
     bool carry, lost;
     emu_philox_add(&s->ctr.x, &s->ctr.y, n, &carry);
-    if (carry)
-        emu_philox_add(&s->ctr.z, &s->ctr.w, 1, &lost);
+    if (carry) emu_philox_add(&s->ctr.z, &s->ctr.w, 1, &lost);
     s->output = curand_Philox4x32_10(s->ctr, s->key);
 }
 
@@ -40,8 +39,8 @@ EMU_INLINE void skipahead_sequence(unsigned long long n, curandStatePhilox4_32_1
     s->output = curand_Philox4x32_10(s->ctr, s->key);
 }
 
-EMU_INLINE void curand_init(unsigned long long seed, unsigned long long subsequence, unsigned long long offset,
-                            curandStatePhilox4_32_10_t *s)
+EMU_INLINE void curand_init(unsigned long long seed, unsigned long long subsequence,
+                            unsigned long long offset, curandStatePhilox4_32_10_t *s)
 {
     memset((void *)s, 0, sizeof *s);
     s->key = make_uint2((unsigned)seed, (unsigned)(seed >> 32));
@@ -49,7 +48,10 @@ EMU_INLINE void curand_init(unsigned long long seed, unsigned long long subseque
     skipahead(offset, s);
 }
 
-EMU_INLINE unsigned int emu_philox_word(const uint4 &v, unsigned i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
+EMU_INLINE unsigned int emu_philox_word(const uint4 &v, unsigned i)
+{
+    return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
+}
 
 EMU_INLINE unsigned int curand(curandStatePhilox4_32_10_t *s)
 {
@@ -67,7 +69,8 @@ EMU_INLINE uint4 curand4(curandStatePhilox4_32_10_t *s)
     emu_philox_step(s, 1);
     unsigned w[4];
     for (unsigned i = 0; i < 4; i++)
-        w[i] = s->STATE + i < 4 ? emu_philox_word(old, s->STATE + i) : emu_philox_word(s->output, s->STATE + i - 4);
+        w[i] = s->STATE + i < 4 ? emu_philox_word(old, s->STATE + i)
+                                : emu_philox_word(s->output, s->STATE + i - 4);
     return make_uint4(w[0], w[1], w[2], w[3]);
 }
 
@@ -77,7 +80,8 @@ EMU_INLINE float curand_uniform(curandStatePhilox4_32_10_t *s) { return emu_cura
 EMU_INLINE float4 curand_uniform4(curandStatePhilox4_32_10_t *s)
 {
     uint4 x = curand4(s);
-    return make_float4(emu_curand_unit(x.x), emu_curand_unit(x.y), emu_curand_unit(x.z), emu_curand_unit(x.w));
+    return make_float4(emu_curand_unit(x.x), emu_curand_unit(x.y), emu_curand_unit(x.z),
+                       emu_curand_unit(x.w));
 }
 
 #endif

@@ -1,8 +1,9 @@
-/* The device side of the emulated toolkit (C++17). Kernels see CUDA's names; the work is done by out-of-line functions of
- * sched.cpp, atomic.cpp and race.cpp, which are never compiled with a sanitizer of the kernel's.
+/* The device side of the emulated toolkit (C++17). Kernels see CUDA's names; the work is done by out-of-line
+ * functions of sched.cpp, atomic.cpp and race.cpp, which are never compiled with a sanitizer of the kernel's.
  *
- * Wrappers are always inlined, so that a return address taken in the emulator lies in the kernel, and they take the place of
- * the call from __builtin_FILE/LINE, so that a report can name it without debug information.
+ * Wrappers are always inlined, so that a return address taken in the emulator lies in the kernel, and they
+ * take the place of the call from __builtin_FILE/LINE, so that a report can name it without debug
+ * information.
  */
 #ifndef EMU_DEVICE_H
 #define EMU_DEVICE_H
@@ -31,16 +32,17 @@
 #define __restrict__ __restrict
 #endif
 
-#define EMU_INLINE static inline __attribute__((always_inline, unused))
+#define EMU_INLINE        static inline __attribute__((always_inline, unused))
 #define EMU_INLINE_MEMBER inline __attribute__((always_inline))
-#define EMU_AT const char *file = __builtin_FILE(), int line = __builtin_LINE()
+#define EMU_AT            const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
 /* Rewritten at every fiber switch: a debugger can print them. */
 extern uint3 threadIdx, blockIdx;
 extern dim3 blockDim, gridDim;
 static const int warpSize = 32;
 
-/* ---- entry points of the emulator --------------------------------------------------------------------------- */
+/* ---- entry points of the emulator
+ * --------------------------------------------------------------------------- */
 
 extern "C" {
 void emu_syncthreads(const char *file, int line);
@@ -52,12 +54,14 @@ long long emu_clock(void);
 unsigned emu_activemask(void);
 [[noreturn]] void emu_trap(const char *file, int line);
 
-/* One warp-wide operation: parks the lane until all live lanes of `mask` have come with the same operation, then the last one runs it
- * on the operands of all. `operand` points to an EmuLane. */
+/* One warp-wide operation: parks the lane until all live lanes of `mask` have come with the same operation,
+ * then the last one runs it on the operands of all. `operand` points to an EmuLane. */
 void emu_warp_op(int op, unsigned mask, struct EmuLane *operand, const char *file, int line);
 
-/* The same with the operand in registers, for operations of one word: nothing for the race build to look at. */
-uint64_t emu_warp_word(int op, unsigned mask, uint64_t value, int lane, int width, const char *file, int line);
+/* The same with the operand in registers, for operations of one word: nothing for the race build to look at.
+ */
+uint64_t emu_warp_word(int op, unsigned mask, uint64_t value, int lane, int width, const char *file,
+                       int line);
 
 /* 32 or 64 bits at a time; `type` is an EmuType. Returns the old bits. */
 uint64_t emu_atomic(void *p, int op, int type, uint64_t value, uint64_t compare, const char *file, int line);
@@ -69,12 +73,13 @@ int emu_poll_expired(void);
 void emu_load_acquire(const void *p, void *out, size_t size, int scope, const char *file, int line);
 void emu_store_release(void *p, const void *value, size_t size, int scope);
 void emu_store_relaxed(void *p, const void *value, size_t size);
-void emu_load_readonly(const void *p, size_t size); /* tells the race build that this went through the read-only path */
+void emu_load_readonly(const void *p,
+                       size_t size); /* tells the race build that this went through the read-only path */
 
 /* Shared memory of the running block. */
 void *emu_shared_take(size_t index, size_t offset, size_t bytes, const char *file, int line);
 void *emu_shared_static(const void *key, size_t bytes, size_t align, const char *file, int line);
-int emu_on_device(void); /* 1 inside a kernel */
+int emu_on_device(void);   /* 1 inside a kernel */
 int emu_device_arch(void); /* 350, 700, 800, 900: of the selected profile */
 int emu_grid_is_cooperative(void);
 }
@@ -125,7 +130,8 @@ enum EmuAtomicOp {
 
 enum EmuType { EMU_I32, EMU_U32, EMU_I64, EMU_U64, EMU_F32, EMU_F64, EMU_U16 };
 
-/* ---- barriers, fences, votes, shuffles ---------------------------------------------------------------------- */
+/* ---- barriers, fences, votes, shuffles
+ * ---------------------------------------------------------------------- */
 
 EMU_INLINE void __syncthreads(EMU_AT) { emu_syncthreads(file, line); }
 EMU_INLINE int __syncthreads_count(int p, EMU_AT) { return emu_syncthreads_reduce(0, p, file, line); }
@@ -172,7 +178,8 @@ template <class T> EMU_INLINE T __shfl_up_sync(unsigned mask, T value, unsigned 
 {
     return emu_shuffle(EMU_SHFL_UP, mask, value, (int)delta, width, file, line);
 }
-template <class T> EMU_INLINE T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32, EMU_AT)
+template <class T>
+EMU_INLINE T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32, EMU_AT)
 {
     return emu_shuffle(EMU_SHFL_DOWN, mask, value, (int)delta, width, file, line);
 }
@@ -185,18 +192,54 @@ EMU_INLINE uint64_t emu_vote(int op, unsigned mask, uint64_t value, const char *
 {
     return emu_warp_word(op, mask, value, 0, 32, file, line);
 }
-EMU_INLINE unsigned __ballot_sync(unsigned mask, int p, EMU_AT) { return (unsigned)emu_vote(EMU_BALLOT, mask, p != 0, file, line); }
-EMU_INLINE int __all_sync(unsigned mask, int p, EMU_AT) { return (int)emu_vote(EMU_ALL, mask, p != 0, file, line); }
-EMU_INLINE int __any_sync(unsigned mask, int p, EMU_AT) { return (int)emu_vote(EMU_ANY, mask, p != 0, file, line); }
-EMU_INLINE unsigned __reduce_add_sync(unsigned mask, unsigned v, EMU_AT) { return (unsigned)emu_vote(EMU_REDUCE_ADD, mask, v, file, line); }
-EMU_INLINE int __reduce_add_sync(unsigned mask, int v, EMU_AT) { return (int)emu_vote(EMU_REDUCE_ADD, mask, (unsigned)v, file, line); }
-EMU_INLINE unsigned __reduce_min_sync(unsigned mask, unsigned v, EMU_AT) { return (unsigned)emu_vote(EMU_REDUCE_MIN_U, mask, v, file, line); }
-EMU_INLINE int __reduce_min_sync(unsigned mask, int v, EMU_AT) { return (int)emu_vote(EMU_REDUCE_MIN_S, mask, (unsigned)v, file, line); }
-EMU_INLINE unsigned __reduce_max_sync(unsigned mask, unsigned v, EMU_AT) { return (unsigned)emu_vote(EMU_REDUCE_MAX_U, mask, v, file, line); }
-EMU_INLINE int __reduce_max_sync(unsigned mask, int v, EMU_AT) { return (int)emu_vote(EMU_REDUCE_MAX_S, mask, (unsigned)v, file, line); }
-EMU_INLINE unsigned __reduce_and_sync(unsigned mask, unsigned v, EMU_AT) { return (unsigned)emu_vote(EMU_REDUCE_AND, mask, v, file, line); }
-EMU_INLINE unsigned __reduce_or_sync(unsigned mask, unsigned v, EMU_AT) { return (unsigned)emu_vote(EMU_REDUCE_OR, mask, v, file, line); }
-EMU_INLINE unsigned __reduce_xor_sync(unsigned mask, unsigned v, EMU_AT) { return (unsigned)emu_vote(EMU_REDUCE_XOR, mask, v, file, line); }
+EMU_INLINE unsigned __ballot_sync(unsigned mask, int p, EMU_AT)
+{
+    return (unsigned)emu_vote(EMU_BALLOT, mask, p != 0, file, line);
+}
+EMU_INLINE int __all_sync(unsigned mask, int p, EMU_AT)
+{
+    return (int)emu_vote(EMU_ALL, mask, p != 0, file, line);
+}
+EMU_INLINE int __any_sync(unsigned mask, int p, EMU_AT)
+{
+    return (int)emu_vote(EMU_ANY, mask, p != 0, file, line);
+}
+EMU_INLINE unsigned __reduce_add_sync(unsigned mask, unsigned v, EMU_AT)
+{
+    return (unsigned)emu_vote(EMU_REDUCE_ADD, mask, v, file, line);
+}
+EMU_INLINE int __reduce_add_sync(unsigned mask, int v, EMU_AT)
+{
+    return (int)emu_vote(EMU_REDUCE_ADD, mask, (unsigned)v, file, line);
+}
+EMU_INLINE unsigned __reduce_min_sync(unsigned mask, unsigned v, EMU_AT)
+{
+    return (unsigned)emu_vote(EMU_REDUCE_MIN_U, mask, v, file, line);
+}
+EMU_INLINE int __reduce_min_sync(unsigned mask, int v, EMU_AT)
+{
+    return (int)emu_vote(EMU_REDUCE_MIN_S, mask, (unsigned)v, file, line);
+}
+EMU_INLINE unsigned __reduce_max_sync(unsigned mask, unsigned v, EMU_AT)
+{
+    return (unsigned)emu_vote(EMU_REDUCE_MAX_U, mask, v, file, line);
+}
+EMU_INLINE int __reduce_max_sync(unsigned mask, int v, EMU_AT)
+{
+    return (int)emu_vote(EMU_REDUCE_MAX_S, mask, (unsigned)v, file, line);
+}
+EMU_INLINE unsigned __reduce_and_sync(unsigned mask, unsigned v, EMU_AT)
+{
+    return (unsigned)emu_vote(EMU_REDUCE_AND, mask, v, file, line);
+}
+EMU_INLINE unsigned __reduce_or_sync(unsigned mask, unsigned v, EMU_AT)
+{
+    return (unsigned)emu_vote(EMU_REDUCE_OR, mask, v, file, line);
+}
+EMU_INLINE unsigned __reduce_xor_sync(unsigned mask, unsigned v, EMU_AT)
+{
+    return (unsigned)emu_vote(EMU_REDUCE_XOR, mask, v, file, line);
+}
 
 template <class T> EMU_INLINE unsigned __match_any_sync(unsigned mask, T v, EMU_AT)
 {
@@ -210,18 +253,19 @@ template <class T> EMU_INLINE unsigned __match_all_sync(unsigned mask, T v, int 
     return (unsigned)x.out;
 }
 
-/* ---- atomics ------------------------------------------------------------------------------------------------ */
+/* ---- atomics
+ * ------------------------------------------------------------------------------------------------ */
 
 template <class T>
 EMU_INLINE T emu_atomic_as(T *p, int op, int type, T value, T compare, const char *file, int line)
 {
     return emu_unbits<T>(emu_atomic((void *)p, op, type, emu_bits(value), emu_bits(compare), file, line));
 }
-#define EMU_ATOMIC(name, op, T, type)                                                                                  \
+#define EMU_ATOMIC(name, op, T, type)                                                                        \
     EMU_INLINE T name(T *p, T v, EMU_AT) { return emu_atomic_as<T>(p, op, type, v, v, file, line); }
-#define EMU_ATOMIC_INTEGERS(name, op)                                                                                  \
-    EMU_ATOMIC(name, op, int, EMU_I32)                                                                                 \
-    EMU_ATOMIC(name, op, unsigned int, EMU_U32)                                                                        \
+#define EMU_ATOMIC_INTEGERS(name, op)                                                                        \
+    EMU_ATOMIC(name, op, int, EMU_I32)                                                                       \
+    EMU_ATOMIC(name, op, unsigned int, EMU_U32)                                                              \
     EMU_ATOMIC(name, op, unsigned long long, EMU_U64)
 EMU_ATOMIC_INTEGERS(atomicAdd, EMU_ATOMIC_ADD)
 EMU_ATOMIC(atomicAdd, EMU_ATOMIC_ADD, float, EMU_F32)
@@ -241,10 +285,10 @@ EMU_ATOMIC(atomicInc, EMU_ATOMIC_INC, unsigned int, EMU_U32)
 EMU_ATOMIC(atomicDec, EMU_ATOMIC_DEC, unsigned int, EMU_U32)
 #undef EMU_ATOMIC_INTEGERS
 #undef EMU_ATOMIC
-#define EMU_ATOMIC_CAS_OF(T, type)                                                                                     \
-    EMU_INLINE T atomicCAS(T *p, T compare, T v, EMU_AT)                                                               \
-    {                                                                                                                  \
-        return emu_atomic_as<T>(p, EMU_ATOMIC_CAS, type, v, compare, file, line);                                      \
+#define EMU_ATOMIC_CAS_OF(T, type)                                                                           \
+    EMU_INLINE T atomicCAS(T *p, T compare, T v, EMU_AT)                                                     \
+    {                                                                                                        \
+        return emu_atomic_as<T>(p, EMU_ATOMIC_CAS, type, v, compare, file, line);                            \
     }
 EMU_ATOMIC_CAS_OF(int, EMU_I32)
 EMU_ATOMIC_CAS_OF(unsigned int, EMU_U32)
@@ -252,7 +296,8 @@ EMU_ATOMIC_CAS_OF(unsigned long long, EMU_U64)
 EMU_ATOMIC_CAS_OF(unsigned short, EMU_U16)
 #undef EMU_ATOMIC_CAS_OF
 
-/* ---- loads with a cache hint -------------------------------------------------------------------------------- */
+/* ---- loads with a cache hint
+ * -------------------------------------------------------------------------------- */
 
 template <class T> EMU_INLINE T __ldg(const T *p)
 {
@@ -266,7 +311,8 @@ template <class T> EMU_INLINE void __stcg(T *p, T v) { *p = v; }
 template <class T> EMU_INLINE void __stcs(T *p, T v) { *p = v; }
 template <class T> EMU_INLINE void __stwt(T *p, T v) { *p = v; }
 
-/* ---- bits and arithmetic ------------------------------------------------------------------------------------ */
+/* ---- bits and arithmetic
+ * ------------------------------------------------------------------------------------ */
 
 EMU_INLINE int __float_as_int(float x) { return (int)(unsigned)emu_bits(x); }
 EMU_INLINE unsigned __float_as_uint(float x) { return (unsigned)emu_bits(x); }
@@ -295,16 +341,14 @@ EMU_INLINE int __ffsll(long long x) { return __builtin_ffsll(x); }
 EMU_INLINE unsigned __brev(unsigned x)
 {
     unsigned r = 0;
-    for (int i = 0; i < 32; i++)
-        r |= ((x >> i) & 1u) << (31 - i);
+    for (int i = 0; i < 32; i++) r |= ((x >> i) & 1u) << (31 - i);
     return r;
 }
 EMU_INLINE unsigned __byte_perm(unsigned x, unsigned y, unsigned s)
 {
     unsigned long long bytes = ((unsigned long long)y << 32) | x;
     unsigned r = 0;
-    for (int i = 0; i < 4; i++)
-        r |= (unsigned)((bytes >> (8 * ((s >> (4 * i)) & 7))) & 0xff) << (8 * i);
+    for (int i = 0; i < 4; i++) r |= (unsigned)((bytes >> (8 * ((s >> (4 * i)) & 7))) & 0xff) << (8 * i);
     return r;
 }
 EMU_INLINE unsigned __funnelshift_l(unsigned lo, unsigned hi, unsigned s)
@@ -333,8 +377,8 @@ EMU_INLINE float max(float a, float b) { return fmaxf(a, b); }
 EMU_INLINE double min(double a, double b) { return fmin(a, b); }
 EMU_INLINE double max(double a, double b) { return fmax(a, b); }
 
-/* The fast forms are approximations on a GPU; here they are libm's, and tests need a tolerance anyway. The _rn forms keep their
- * promise: rounded once, never contracted. */
+/* The fast forms are approximations on a GPU; here they are libm's, and tests need a tolerance anyway. The
+ * _rn forms keep their promise: rounded once, never contracted. */
 EMU_INLINE float emu__expf(float x) { return expf(x); }
 EMU_INLINE float emu__exp10f(float x) { return powf(10.0f, x); }
 EMU_INLINE float emu__logf(float x) { return logf(x); }
@@ -343,13 +387,13 @@ EMU_INLINE float emu__powf(float x, float y) { return powf(x, y); }
 EMU_INLINE float emu__sinf(float x) { return sinf(x); }
 EMU_INLINE float emu__cosf(float x) { return cosf(x); }
 /* glibc declares these seven names for itself */
-#define __expf(x) emu__expf(x)
-#define __exp10f(x) emu__exp10f(x)
-#define __logf(x) emu__logf(x)
-#define __log2f(x) emu__log2f(x)
+#define __expf(x)    emu__expf(x)
+#define __exp10f(x)  emu__exp10f(x)
+#define __logf(x)    emu__logf(x)
+#define __log2f(x)   emu__log2f(x)
 #define __powf(x, y) emu__powf(x, y)
-#define __sinf(x) emu__sinf(x)
-#define __cosf(x) emu__cosf(x)
+#define __sinf(x)    emu__sinf(x)
+#define __cosf(x)    emu__cosf(x)
 EMU_INLINE float __fdividef(float x, float y) { return x / y; }
 EMU_INLINE float __fdiv_rn(float x, float y) { return x / y; }
 EMU_INLINE float __frcp_rn(float x) { return 1.0f / x; }
@@ -376,9 +420,11 @@ EMU_INLINE double __hiloint2double(int hi, int lo)
     return __longlong_as_double((long long)(((unsigned long long)(unsigned)hi << 32) | (unsigned)lo));
 }
 
-/* ---- launches ----------------------------------------------------------------------------------------------- */
+/* ---- launches
+ * ----------------------------------------------------------------------------------------------- */
 
-/* A kernel with its arguments bound; lives in the emulator's own memory, where the race build expects launches to read. */
+/* A kernel with its arguments bound; lives in the emulator's own memory, where the race build expects
+ * launches to read. */
 struct EmuBody {
     virtual void run() = 0;
     virtual ~EmuBody() {}
@@ -400,7 +446,8 @@ template <class... P> struct EmuKernel final : EmuBody {
 cudaError_t emu_launch(const cudaLaunchConfig_t *config, const void *kernel, EmuBody *body, const char *call);
 
 template <class... P, class... A>
-static inline cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(P...), A &&...args)
+static inline cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(P...),
+                                             A &&...args)
 {
     static_assert(sizeof...(P) == sizeof...(A), "a kernel takes as many arguments as it has parameters");
     return emu_launch(config, (const void *)kernel, new EmuKernel<P...>(kernel, std::forward<A>(args)...),
@@ -415,8 +462,8 @@ static inline EmuBody *emu_bind(void (*kernel)(P...), void **args, std::index_se
 }
 
 template <class... P>
-static inline cudaError_t cudaLaunchKernel(void (*kernel)(P...), dim3 grid, dim3 block, void **args, size_t smem = 0,
-                                           cudaStream_t stream = 0)
+static inline cudaError_t cudaLaunchKernel(void (*kernel)(P...), dim3 grid, dim3 block, void **args,
+                                           size_t smem = 0, cudaStream_t stream = 0)
 {
     cudaLaunchConfig_t config = {grid, block, smem, stream, nullptr, 0};
     return emu_launch(&config, (const void *)kernel, emu_bind(kernel, args, std::index_sequence_for<P...>()),
@@ -424,8 +471,8 @@ static inline cudaError_t cudaLaunchKernel(void (*kernel)(P...), dim3 grid, dim3
 }
 
 template <class... P>
-static inline cudaError_t cudaLaunchCooperativeKernel(void (*kernel)(P...), dim3 grid, dim3 block, void **args,
-                                                      size_t smem = 0, cudaStream_t stream = 0)
+static inline cudaError_t cudaLaunchCooperativeKernel(void (*kernel)(P...), dim3 grid, dim3 block,
+                                                      void **args, size_t smem = 0, cudaStream_t stream = 0)
 {
     cudaLaunchAttribute attr = {};
     attr.id = cudaLaunchAttributeCooperative;
@@ -435,34 +482,45 @@ static inline cudaError_t cudaLaunchCooperativeKernel(void (*kernel)(P...), dim3
                       "cudaLaunchCooperativeKernel");
 }
 
-/* ---- C++ conveniences of the runtime API -------------------------------------------------------------------- */
+/* ---- C++ conveniences of the runtime API
+ * -------------------------------------------------------------------- */
 
-template <class T> static inline cudaError_t cudaMalloc(T **p, size_t size) { return cudaMalloc((void **)(void *)p, size); }
-template <class T> static inline cudaError_t cudaMallocHost(T **p, size_t size) { return cudaMallocHost((void **)(void *)p, size); }
+template <class T> static inline cudaError_t cudaMalloc(T **p, size_t size)
+{
+    return cudaMalloc((void **)(void *)p, size);
+}
+template <class T> static inline cudaError_t cudaMallocHost(T **p, size_t size)
+{
+    return cudaMallocHost((void **)(void *)p, size);
+}
 template <class T> static inline cudaError_t cudaHostAlloc(T **p, size_t size, unsigned flags)
 {
     return cudaHostAlloc((void **)(void *)p, size, flags);
 }
-template <class T> static inline cudaError_t cudaMallocManaged(T **p, size_t size, unsigned flags = cudaMemAttachGlobal)
+template <class T>
+static inline cudaError_t cudaMallocManaged(T **p, size_t size, unsigned flags = cudaMemAttachGlobal)
 {
     return cudaMallocManaged((void **)(void *)p, size, flags);
 }
-template <class... P> static inline cudaError_t cudaFuncSetAttribute(void (*kernel)(P...), cudaFuncAttribute attr, int value)
+template <class... P>
+static inline cudaError_t cudaFuncSetAttribute(void (*kernel)(P...), cudaFuncAttribute attr, int value)
 {
     return cudaFuncSetAttribute((const void *)kernel, attr, value);
 }
-template <class... P> static inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attr, void (*kernel)(P...))
+template <class... P>
+static inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attr, void (*kernel)(P...))
 {
     return cudaFuncGetAttributes(attr, (const void *)kernel);
 }
 template <class... P>
-static inline cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, void (*kernel)(P...), int block_size,
-                                                                        size_t smem)
+static inline cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, void (*kernel)(P...),
+                                                                        int block_size, size_t smem)
 {
     return cudaOccupancyMaxActiveBlocksPerMultiprocessor(blocks, (const void *)kernel, block_size, smem);
 }
 template <class... P>
-static inline cudaError_t cudaOccupancyMaxActiveClusters(int *clusters, void (*kernel)(P...), const cudaLaunchConfig_t *config)
+static inline cudaError_t cudaOccupancyMaxActiveClusters(int *clusters, void (*kernel)(P...),
+                                                         const cudaLaunchConfig_t *config)
 {
     return cudaOccupancyMaxActiveClusters(clusters, (const void *)kernel, config);
 }

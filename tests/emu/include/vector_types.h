@@ -8,22 +8,25 @@
 #define EMU_ALIGN(n) _Alignas(n)
 #endif
 
-/* The alignment is put on the first member: that is legal in both languages and gives the struct CUDA's alignment. */
-#define EMU_VECTOR(base, name, align2, align4)                                                                         \
-    typedef struct name##1 {                                                                                           \
-        base x;                                                                                                        \
-    } name##1;                                                                                                         \
-    typedef struct name##2 {                                                                                           \
-        EMU_ALIGN(align2) base x;                                                                                      \
-        base y;                                                                                                        \
-    } name##2;                                                                                                         \
-    typedef struct name##3 {                                                                                           \
-        base x, y, z;                                                                                                  \
-    } name##3;                                                                                                         \
-    typedef struct name##4 {                                                                                           \
-        EMU_ALIGN(align4) base x;                                                                                      \
-        base y, z, w;                                                                                                  \
-    } name##4;
+/* The alignment is put on the first member: that is legal in both languages and gives the struct CUDA's
+ * alignment. */
+#define EMU_VECTOR(base, name, align2, align4)                                                               \
+    typedef struct name##1 { base x; }                                                                       \
+    name##1;                                                                                                 \
+    typedef struct name##2                                                                                   \
+    {                                                                                                        \
+        EMU_ALIGN(align2) base x;                                                                            \
+        base y;                                                                                              \
+    }                                                                                                        \
+    name##2;                                                                                                 \
+    typedef struct name##3 { base x, y, z; }                                                                 \
+    name##3;                                                                                                 \
+    typedef struct name##4                                                                                   \
+    {                                                                                                        \
+        EMU_ALIGN(align4) base x;                                                                            \
+        base y, z, w;                                                                                        \
+    }                                                                                                        \
+    name##4;
 
 EMU_VECTOR(signed char, char, 2, 4)
 EMU_VECTOR(unsigned char, uchar, 2, 4)
@@ -48,26 +51,30 @@ typedef struct dim3 {
 } dim3;
 
 #ifdef __cplusplus
-#define EMU_MAKE(base, name)                                                                                           \
-    static inline name##1 make_##name##1(base x) {                                                                     \
-        name##1 v;                                                                                                     \
-        v.x = x;                                                                                                       \
-        return v;                                                                                                      \
-    }                                                                                                                  \
-    static inline name##2 make_##name##2(base x, base y) {                                                             \
-        name##2 v;                                                                                                     \
-        v.x = x, v.y = y;                                                                                              \
-        return v;                                                                                                      \
-    }                                                                                                                  \
-    static inline name##3 make_##name##3(base x, base y, base z) {                                                     \
-        name##3 v;                                                                                                     \
-        v.x = x, v.y = y, v.z = z;                                                                                     \
-        return v;                                                                                                      \
-    }                                                                                                                  \
-    static inline name##4 make_##name##4(base x, base y, base z, base w) {                                             \
-        name##4 v;                                                                                                     \
-        v.x = x, v.y = y, v.z = z, v.w = w;                                                                            \
-        return v;                                                                                                      \
+#define EMU_MAKE(base, name)                                                                                 \
+    static inline name##1 make_##name##1(base x)                                                             \
+    {                                                                                                        \
+        name##1 v;                                                                                           \
+        v.x = x;                                                                                             \
+        return v;                                                                                            \
+    }                                                                                                        \
+    static inline name##2 make_##name##2(base x, base y)                                                     \
+    {                                                                                                        \
+        name##2 v;                                                                                           \
+        v.x = x, v.y = y;                                                                                    \
+        return v;                                                                                            \
+    }                                                                                                        \
+    static inline name##3 make_##name##3(base x, base y, base z)                                             \
+    {                                                                                                        \
+        name##3 v;                                                                                           \
+        v.x = x, v.y = y, v.z = z;                                                                           \
+        return v;                                                                                            \
+    }                                                                                                        \
+    static inline name##4 make_##name##4(base x, base y, base z, base w)                                     \
+    {                                                                                                        \
+        name##4 v;                                                                                           \
+        v.x = x, v.y = y, v.z = z, v.w = w;                                                                  \
+        return v;                                                                                            \
     }
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function"
