@@ -129,7 +129,7 @@ EMU_LIB_race     := -DEMU_RACE
 EMU_KERNEL_asan  := $(EMU_HOST_asan)
 EMU_KERNEL_race  := -fsanitize=thread,alignment $(if $(EMU_CLANG),-mllvm -tsan-distinguish-volatile=1 \
     -mllvm -tsan-instrument-func-entry-exit=0,--param tsan-distinguish-volatile=1 --param tsan-instrument-func-entry-exit=0)
-EMU_LIB_SRC := $(wildcard tests/emu/*.cpp)
+EMU_LIB_SRC := $(filter-out %/numerics_oracle.cpp,$(wildcard tests/emu/*.cpp))
 
 define EMU_RULES
 $(BUILD)/emu/$(1)/libemu.a: $(EMU_LIB_SRC:tests/emu/%.cpp=$(BUILD)/emu/$(1)/lib/%.o)
@@ -284,6 +284,53 @@ $(BUILD)/plstm: $(BUILD)/gen/with
 
 -include $(wildcard $(BUILD)/emu/*/host/*.d $(BUILD)/cuda/*/*.d)
 # ---- end of cuda backend ----
+
+# ---- gpu bundle ----
+# bench_gpu, for the GPU and (tests/test_bench_gpu.py) for the emulator; and the folder that travels to a machine with a GPU,
+# where tools/gpu_run.sh takes everything from it. Its programs are built apart, for sm_90 and a CPU that is not this one.
+
+GPU_BUNDLE ?= gpu-bundle
+GPU_BUILD  ?= build-gpu
+# In front of this machine's folders, and for what the libraries need in turn: RPATH, which the newer RUNPATH does not give.
+GPU_LDFLAGS := -Wl,--disable-new-dtags -Wl,-rpath,\$$$$ORIGIN/../lib $(addprefix -L,$(OPENBLAS_DIR))
+
+BENCH_GPU := bench/bench_gpu.o bench/constants.o
+$(BUILD)/cuda/bench/%.o: bench/%.cpp $(BUILD)/gen/flags
+	$(call say,CXX,$< (cuda))
+	@mkdir -p $(@D)
+	$(Q)$(CXX) $(CPPFLAGS) -isystem $(CUDA_ROOT)/include $(CXXFLAGS) $(DEPFLAGS) -c $< -o $@
+$(BUILD)/cuda/bench_gpu: $(BENCH_GPU:%=$(BUILD)/cuda/%) $(CUDA_REAL) $(HOST_COMMON)
+	$(call say,LINK,$@)
+	$(Q)$(CXX) $^ $(LDFLAGS) $(CUDA_LINK) $(LDLIBS) -lbenchmark $(CUDA_LIBS) -o $@
+$(BUILD)/emu/plain/bench/bench_gpu.o: bench/bench_gpu.cpp $(BUILD)/gen/flags
+	$(call say,EMU,$< (plain))
+	@mkdir -p $(@D)
+	$(Q)$(CXX) -std=c++17 -fopenmp $(EMU_CPPFLAGS) $(CUDA_DEFINES) $(EMU_FLAGS) $(DEPFLAGS) -c $< -o $@
+$(BUILD)/emu/plain/bench_gpu: $(BENCH_GPU:%=$(BUILD)/emu/plain/%) $(CUDA_OBJ:%=$(BUILD)/emu/plain/%) $(HOST_COMMON) $(BUILD)/emu/plain/libemu.a
+	$(call say,LINK,$@)
+	$(Q)$(CXX) $(filter %.o,$^) $(filter %.a,$^) $(LDFLAGS) $(LDLIBS) -lbenchmark -ldl -o $@
+
+# Loaded into GPU tests to count what they launch.
+$(BUILD)/lib/liblaunch_count.so: tests/launch_count.c $(BUILD)/gen/flags
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=c11 -O2 $(WARN) -fPIC -shared -isystem $(CUDA_ROOT)/include $< -L$(CUDA_ROOT)/lib64 -Wl,-rpath,'$$ORIGIN' -lcupti -o $@
+
+ifeq ($(SAN),)
+tests-built: $(BUILD)/emu/plain/bench_gpu # for tests/test_bench_gpu.py
+endif
+
+.PHONY: gpu-bundle gpu-bundle-built gpu-bundle-size
+gpu-bundle:
+	$(Q)LDFLAGS='$(GPU_LDFLAGS)' $(MAKE) --no-print-directory BUILD=$(GPU_BUILD) MARCH=x86-64-v3 ARCH=sm_90 CUDA=1 EMU=0 OPENBLAS_DIR= gpu-bundle-built
+	$(Q)LD_LIBRARY_PATH=$(OPENBLAS_DIR) CUPTI=$(firstword $(wildcard $(CUDA_ROOT)/lib64/libcupti.so.??)) \
+	    tools/gpu_bundle.sh $(GPU_BUILD) $(GPU_BUNDLE) '$(COMMIT_TEXT)'
+gpu-bundle-built: $(BUILD)/plstm $(BUILD)/cuda/bench_gpu $(BUILD)/lib/liblaunch_count.so cuda-tests
+gpu-bundle-size:
+	$(Q)tools/gpu_bundle.sh --size $(GPU_BUNDLE)
+
+-include $(wildcard $(BUILD)/cuda/bench/*.d)
+# ---- end of gpu bundle ----
 
 # ---- tests ----
 
