@@ -1,0 +1,177 @@
+/* constants: see constants.h. Waits are bounded, so that a machine that cannot do it says so instead of
+ * hanging. */
+#include <cooperative_groups.h>
+
+#include "../kernels/dev.cuh"
+#include "constants.h"
+
+static const unsigned POLLS = 1u << 24; /* seconds */
+
+/* ---- launches ---- */
+
+__global__ void empty_kernel() {}
+
+__global__ void delay_kernel(unsigned cycles)
+{
+    for (unsigned start = clock_now(); clock_now() - start < cycles;) poll_pause();
+}
+
+extern "C" cudaError_t constants_empty(cudaStream_t stream)
+{
+    LaunchShape shape = {dim3(1), dim3(32), 0, stream, false};
+    return launch(shape, empty_kernel);
+}
+
+extern "C" cudaError_t constants_delay(cudaStream_t stream, unsigned cycles)
+{
+    LaunchShape shape = {dim3(1), dim3(1), 0, stream, false};
+    return launch(shape, delay_kernel, cycles);
+}
+
+/* ---- rates ---- */
+
+__global__ void __launch_bounds__(CONSTANTS_THREADS)
+    copy_kernel(int64_t quads, const float4 *from, float4 *to)
+{
+    int64_t stride = (int64_t)gridDim.x * CONSTANTS_THREADS;
+    for (int64_t i = (int64_t)blockIdx.x * CONSTANTS_THREADS + threadIdx.x; i < quads; i += stride)
+        to[i] = from[i];
+}
+
+extern "C" cudaError_t constants_copy(cudaStream_t stream, int blocks, int64_t n, const float *from,
+                                      float *to)
+{
+    LaunchShape shape = {dim3((unsigned)blocks), dim3(CONSTANTS_THREADS), 0, stream, false};
+    return launch(shape, copy_kernel, n / 4, (const float4 *)from, (float4 *)to);
+}
+
+__global__ void __launch_bounds__(CONSTANTS_THREADS) fma_kernel(int rounds, float a, float b, float *out)
+{
+    float x[CONSTANTS_CHAINS], sum = 0.0f;
+    for (int c = 0; c < CONSTANTS_CHAINS; c++) x[c] = (float)(threadIdx.x + c);
+    for (int r = 0; r < rounds; r++) {
+        for (int i = 0; i < CONSTANTS_FMA / CONSTANTS_CHAINS; i++)
+            for (int c = 0; c < CONSTANTS_CHAINS; c++) x[c] = fmaf(a, x[c], b);
+    }
+    for (int c = 0; c < CONSTANTS_CHAINS; c++) sum += x[c];
+    out[blockIdx.x * CONSTANTS_THREADS + threadIdx.x] = sum;
+}
+
+extern "C" cudaError_t constants_fma(cudaStream_t stream, int blocks, int rounds, float a, float b,
+                                     float *out)
+{
+    LaunchShape shape = {dim3((unsigned)blocks), dim3(CONSTANTS_THREADS), 0, stream, false};
+    return launch(shape, fma_kernel, rounds, a, b, out);
+}
+
+/* ---- barriers ---- */
+
+/* Waits until *p has reached `target`; the counters of this file never wrap. False: it never did. */
+static __device__ bool wait_for(const unsigned *p, unsigned target)
+{
+    for (unsigned n = 0; load_acquire(p) < target; n++)
+        if (poll_expired(n, POLLS)) return false;
+    return true;
+}
+
+/* One counter for all: block barriers stand around the one thread that talks to other blocks. */
+static __device__ bool counter_barrier(unsigned *state, unsigned round)
+{
+    __syncthreads();
+    bool there = true;
+    if (threadIdx.x == 0) {
+        __threadfence(); /* releases what the block wrote: the add itself orders nothing */
+        atomicAdd(&state[0], 1u);
+        there = wait_for(&state[0], (round + 1) * gridDim.x);
+    }
+    return __syncthreads_and(there);
+}
+
+/* A word per block, which nobody else writes; block 0 sees them all, a thread each, and lets everybody go. */
+static __device__ bool flags_barrier(unsigned *state, unsigned round)
+{
+    unsigned *flag = state + 2, *go = state + 1;
+    __syncthreads();
+    bool there = true;
+    if (threadIdx.x == 0) store_release(&flag[blockIdx.x], round + 1);
+    if (blockIdx.x == 0) {
+        for (unsigned b = threadIdx.x; b < gridDim.x && there; b += blockDim.x)
+            there = wait_for(&flag[b], round + 1);
+        there = __syncthreads_and(there);
+        if (threadIdx.x == 0) store_release(go, round + 1);
+    } else if (threadIdx.x == 0) {
+        there = wait_for(go, round + 1);
+    }
+    return __syncthreads_and(there);
+}
+
+template <int KIND>
+__global__ void __launch_bounds__(CONSTANTS_THREADS)
+    barrier_kernel(int rounds, unsigned *state, unsigned *slots, unsigned *errors)
+{
+    unsigned next = (blockIdx.x + 1) % gridDim.x;
+    for (unsigned r = 0; r < (unsigned)rounds; r++) {
+        unsigned *now = slots + r % 2 * gridDim.x; /* two sets: a neighbour may be a round ahead, never two */
+        if (threadIdx.x == 0) now[blockIdx.x] = r + 1;
+        bool there = true;
+        if (KIND == 0) there = counter_barrier(state, r);
+        else if (KIND == 1) there = flags_barrier(state, r);
+        else cooperative_groups::this_grid().sync();
+        if (threadIdx.x == 0 && (!there || load_poll(&now[next]) != r + 1)) atomicAdd(errors, 1u);
+        if (!there) return;
+    }
+}
+
+extern "C" cudaError_t constants_barrier(cudaStream_t stream, int kind, int blocks, int rounds,
+                                         unsigned *state, unsigned *slots, unsigned *errors)
+{
+    void (*const kernels[CONSTANTS_BARRIERS])(int, unsigned *, unsigned *, unsigned *) = {
+        barrier_kernel<0>, barrier_kernel<1>, barrier_kernel<2>};
+    LaunchShape shape = {dim3((unsigned)blocks), dim3(CONSTANTS_THREADS), 0, stream, true};
+    return launch(shape, kernels[kind], rounds, state, slots, errors);
+}
+
+extern "C" cudaError_t constants_resident(int *blocks)
+{
+    int device, sms, each;
+    cudaError_t error = cudaGetDevice(&device);
+    if (!error) error = cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device);
+    if (!error)
+        error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, barrier_kernel<2>, CONSTANTS_THREADS, 0);
+    if (!error) *blocks = sms * (each < 1 ? each : 1); /* one an SM, as a kernel that fills the SM has it */
+    return error;
+}
+
+/* ---- hops ---- */
+
+__global__ void hops_kernel(int rounds, unsigned *flags, unsigned *payload, unsigned *errors)
+{
+    unsigned *mine = flags + 32 * blockIdx.x, *other = flags + 32 * (1 - blockIdx.x);
+    for (unsigned r = 1; r <= (unsigned)rounds; r++) {
+        if (blockIdx.x == 1) {
+            if (!wait_for(other, r)) {
+                atomicAdd(errors, 1u);
+                return;
+            }
+            if (payload[0] != r) atomicAdd(errors, 1u);
+        }
+        payload[blockIdx.x] = r;
+        store_release(mine, r);
+        if (blockIdx.x == 0) {
+            if (!wait_for(other, r)) {
+                atomicAdd(errors, 1u);
+                return;
+            }
+            if (payload[1] != r) atomicAdd(errors, 1u);
+        }
+    }
+}
+
+extern "C" cudaError_t constants_hops(cudaStream_t stream, int rounds, unsigned *flags, unsigned *payload,
+                                      unsigned *errors)
+{
+    /* Shared memory that two blocks cannot have on one SM would force them apart; one warp each, on an idle
+     * GPU, does. */
+    LaunchShape shape = {dim3(2), dim3(1), 0, stream, true};
+    return launch(shape, hops_kernel, rounds, flags, payload, errors);
+}

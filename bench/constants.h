@@ -1,0 +1,50 @@
+/* constants: kernels that measure a machine rather than a program: what copies, multiplications, launches and
+ * waits cost on this GPU. Each checks what it computed; bench_gpu times them. */
+#ifndef PLSTM_BENCH_CONSTANTS_H
+#define PLSTM_BENCH_CONSTANTS_H
+
+#include <stdint.h>
+
+#include <cuda_runtime_api.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* All enqueue on the stream and return the launch's error. Pointers are device memory. */
+
+/* Does nothing: what a launch costs by itself. */
+cudaError_t constants_empty(cudaStream_t stream);
+
+/* Keeps the stream busy for about `cycles` of an SM's clock, so that the host gets ahead. */
+cudaError_t constants_delay(cudaStream_t stream, unsigned cycles);
+
+/* to (n) = from (n), 16 bytes a thread, n a multiple of 4. */
+cudaError_t constants_copy(cudaStream_t stream, int blocks, int64_t n, const float *from, float *to);
+
+/* Every thread of `blocks` blocks runs `rounds` * CONSTANTS_FMA multiply-adds in CONSTANTS_CHAINS independent
+ * chains, x = a x + b, and writes their sum to out (blocks * CONSTANTS_THREADS). */
+enum { CONSTANTS_THREADS = 256, CONSTANTS_CHAINS = 8, CONSTANTS_FMA = 128 };
+cudaError_t constants_fma(cudaStream_t stream, int blocks, int rounds, float a, float b, float *out);
+
+/* `rounds` barriers of `blocks` resident blocks; before each, a block writes its round to its slot of `slots`
+ * (2,blocks) and after it looks at its neighbour's; errors counts what was wrong. state (2 + blocks) must be
+ * zero. kind 0: one counter, arrive by an atomic add with release, wait by acquire; 1: a flag per block,
+ * block 0 gathers them and releases one word; 2: cooperative groups' grid.sync. */
+enum { CONSTANTS_BARRIERS = 3 };
+cudaError_t constants_barrier(cudaStream_t stream, int kind, int blocks, int rounds, unsigned *state,
+                              unsigned *slots, unsigned *errors);
+
+/* Two blocks on different SMs hand a word to and fro `rounds` times, 2 * rounds hops, each store.release to
+ * load.acquire; the word before each flag must be that hop's. flags (64), zero before: 0 and 32 are used. */
+cudaError_t constants_hops(cudaStream_t stream, int rounds, unsigned *flags, unsigned *payload,
+                           unsigned *errors);
+
+/* Blocks of constants_barrier that can be resident at once. */
+cudaError_t constants_resident(int *blocks);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
