@@ -82,10 +82,6 @@ static int settings_resume(Settings *s, const CommandLine *line, const Checkpoin
         }
         if (info->role != ROLE_RUN && !given) setting_take(s, file, i);
     }
-    /* A kernel is a choice of the cuda backend; elsewhere the file's has no meaning. */
-    if (strcmp(s->backend, "cuda") && strcmp(s->backend, "auto") &&
-        !(s->given >> settings_find("kernel") & 1))
-        s->kernel = "auto";
     s->preset = file->preset;
     if (s->init_weights)
         return error_set(e, EXIT_USAGE,
@@ -144,7 +140,8 @@ static int settings_check(const Settings *s, const BackendOps *ops, Error *e)
     if (s->save_every > 0 && !s->save)
         return error_set(e, EXIT_USAGE, "--save-every needs --save, which names the file");
     if (strcmp(ops->name, "cuda")) {
-        if (strcmp(s->kernel, "auto"))
+        /* One that comes with a resumed file had its meaning where that was trained. */
+        if (s->given >> settings_find("kernel") & 1 && strcmp(s->kernel, "auto"))
             return error_set(
                 e, EXIT_USAGE,
                 "--kernel takes auto with the %s backend, which has no kernels to choose from, not '%s'",

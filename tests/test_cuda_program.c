@@ -131,6 +131,9 @@ static void files_record_kernels_and_products(void **state)
                  " --eval none --max-steps 2 --save %s",
                  corpus, path);
     char *file = file_read(path, &n);
+    plstm_expect(0,
+                 "train --data %s --resume %s --backend auto --max-steps 3 --eval none --threads 1 --quiet",
+                 corpus, path);
     assert_non_null(memmem(file, n, "\"kernel\":\"cublas\"", 17));
     assert_non_null(memmem(file, n, "\"gemm\":\"cuBLAS ", 15));
     free(file);
