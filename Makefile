@@ -72,6 +72,7 @@ help:
 	'make bench         CPU step beside PyTorch, emulator speed (Google Benchmark; JSON under $(BUILD)/bench)' \
 	'make sanitize      the host and emulator tests again under ASan + UBSan' \
 	'make fuzz          the safetensors reader under libFuzzer for FUZZ_SECONDS (300)' \
+	'make gpu-bundle    what a machine with a GPU needs to run tools/gpu_run.sh, in $(GPU_BUNDLE)/' \
 	'make results       rebuild RESULTS.md from profiles/; make results-check fails when it is stale' \
 	'make format        clang-format over the C, C++ and CUDA sources; make format-check fails on a difference' \
 	'make clean         remove $(BUILD) and $(BUILD)-sanitize' \
@@ -325,7 +326,7 @@ gpu-bundle:
 	$(Q)LDFLAGS='$(GPU_LDFLAGS)' $(MAKE) --no-print-directory BUILD=$(GPU_BUILD) MARCH=x86-64-v3 ARCH=sm_90 CUDA=1 EMU=0 OPENBLAS_DIR= gpu-bundle-built
 	$(Q)LD_LIBRARY_PATH=$(OPENBLAS_DIR) CUPTI=$(firstword $(wildcard $(CUDA_ROOT)/lib64/libcupti.so.??)) \
 	    tools/gpu_bundle.sh $(GPU_BUILD) $(GPU_BUNDLE) '$(COMMIT_TEXT)'
-gpu-bundle-built: $(BUILD)/plstm $(BUILD)/cuda/bench_gpu $(BUILD)/lib/liblaunch_count.so cuda-tests
+gpu-bundle-built: $(BUILD)/plstm $(BUILD)/cuda/bench_gpu $(BUILD)/lib/liblaunch_count.so cuda-tests $(if $(NVTX_DIR),$(BUILD)/tests/nvtx_record.so)
 gpu-bundle-size:
 	$(Q)tools/gpu_bundle.sh --size $(GPU_BUNDLE)
 

@@ -170,6 +170,12 @@ def test_a_test_that_launches_nothing_fails():
             assert why in tree.archive()["gpu-run/raw/tests-test_kernels.txt"], why
 
 
+def test_cases_for_the_emulator_may_be_skipped():
+    text = 'printf "1..2\nok 1 - a # SKIP calls are counted by the emulator\nok 2 - b\n"\necho 3 >>"$PLSTM_LAUNCHES"\n'
+    with Tree(**{"tests/test_kernels": text}) as tree:
+        assert tree.run("--stages", "tests")[0] == 0, tree.archive()
+
+
 def test_no_test_at_all_fails():
     with Tree(**{"tests/test_kernels": None}) as tree:
         assert tree.run("--stages", "tests")[0] == 1
@@ -207,6 +213,17 @@ def test_without_a_gpu():
     with Tree(**{"path/nvidia-smi": "exit 9\n"}) as tree:
         status, said = tree.run()
         assert status == 4 and "no GPU" in said, said
+
+
+def test_a_bundle_that_is_too_large_is_refused():
+    with tempfile.TemporaryDirectory() as folder:
+        with open(os.path.join(folder, "library"), "wb") as f:
+            f.truncate(61_000_000)
+        tool = [os.path.join(ROOT, "tools/gpu_bundle.sh"), "--size", folder]
+        done = subprocess.run(tool, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert done.returncode == 1 and "60000000" in done.stderr and "library" in done.stderr, done.stderr
+        os.truncate(os.path.join(folder, "library"), 59_000_000)
+        assert subprocess.run(tool, stdout=subprocess.PIPE).returncode == 0
 
 
 def test_nothing_sets_the_machine():

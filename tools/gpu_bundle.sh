@@ -31,6 +31,7 @@ for test in "$build"/cuda/test_*; do
     cp "$test" "$bundle/tests"
 done
 cp "$build"/lib/*.so "$bundle/lib"
+if [ -e "$build/tests/nvtx_record.so" ]; then cp "$build/tests/nvtx_record.so" "$bundle/tests"; fi
 strip "$bundle"/bin/* "$bundle"/tests/*
 
 # Libraries that a machine with a GPU may lack; libc, libstdc++ and libgcc it has.
