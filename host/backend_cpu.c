@@ -28,6 +28,8 @@ enum {
     SPIN_POLLS = 256, /* some microseconds */
     LANES = 16,       /* hidden units of a block: one 512-bit vector, or two or four shorter ones */
     GATES = 4,        /* i, f, g, o */
+    PREFETCH = 32,    /* lines that the packed weights are asked for ahead: beyond the second-level cache they
+                         come from afar */
     SUM_CHUNK = 8192  /* elements whose squares are summed in float32 before they join a double */
 };
 
@@ -97,23 +99,11 @@ static void *take(Arena *a, int64_t n, size_t size)
     return a->base ? a->base + at : NULL;
 }
 
-static float *take_floats(Arena *a, int64_t n)
-{
-    return take(a, n, sizeof(float));
-}
+static float *take_floats(Arena *a, int64_t n) { return take(a, n, sizeof(float)); }
 
-static int64_t positions(const BackendConfig *g)
-{
-    return g->T * g->B;
-}
-static int64_t blocks_of(const ModelShape *s)
-{
-    return (s->H + LANES - 1) / LANES;
-}
-static int64_t chunks_of(int64_t n)
-{
-    return (n + SUM_CHUNK - 1) / SUM_CHUNK;
-}
+static int64_t positions(const BackendConfig *g) { return g->T * g->B; }
+static int64_t blocks_of(const ModelShape *s) { return (s->H + LANES - 1) / LANES; }
+static int64_t chunks_of(int64_t n) { return (n + SUM_CHUNK - 1) / SUM_CHUNK; }
 
 /* A second thread pays from about two million multiply-adds a window: below, meeting costs more than working.
  */
@@ -225,10 +215,7 @@ static void cpu_describe(const Backend *b, char *out, size_t size)
 
 /* ---- parameters and state ---- */
 
-static int64_t param_elements(const Backend *b, int k)
-{
-    return param_info(&b->config.shape, k).n;
-}
+static int64_t param_elements(const Backend *b, int k) { return param_info(&b->config.shape, k).n; }
 
 static int cpu_param_set(Backend *b, int k, const float *src, Error *e)
 {
@@ -292,14 +279,8 @@ static inline Vec vec_load(const float *from)
     return v;
 }
 
-static inline void vec_store(float *to, Vec v)
-{
-    memcpy(to, &v, sizeof v);
-}
-static inline Vec vec_all(float x)
-{
-    return (Vec){0} + x;
-}
+static inline void vec_store(float *to, Vec v) { memcpy(to, &v, sizeof v); }
+static inline Vec vec_all(float x) { return (Vec){0} + x; }
 static inline Vec vec_select(IVec pick, Vec yes, Vec no)
 {
     return (Vec)((pick & (IVec)yes) | (~pick & (IVec)no));
@@ -340,10 +321,7 @@ static inline Vec exp_vec(Vec x)
     return p * (Vec)(((IVec)shifted << 23) + 0x3F800000); /* times 2^n */
 }
 
-static inline Vec sigmoid_vec(Vec x)
-{
-    return 1.0f / (1.0f + exp_vec(-x));
-}
+static inline Vec sigmoid_vec(Vec x) { return 1.0f / (1.0f + exp_vec(-x)); }
 
 /* Below 0.625 an odd polynomial (Cephes tanhf) keeps the relative error at an ulp or two; above, 1 - 2/(1 +
  * e^2x). */
@@ -421,10 +399,7 @@ static bool masked(const Backend *b, int site, MaskKey *key)
     return true;
 }
 
-static int recurrent_site(const Backend *b, int64_t l)
-{
-    return (int)(b->config.shape.L + 1 + l);
-}
+static int recurrent_site(const Backend *b, int64_t l) { return (int)(b->config.shape.L + 1 + l); }
 
 /* D_site over all positions; to may be from. */
 static void mask_positions(const Backend *b, int site, const float *from, float *to)
@@ -500,6 +475,7 @@ typedef void TileFunction(int64_t K, const float *a, const float *w, float *out)
         for (int r = 0; r < R; r++) sum[r] = (Vec){0};                                                       \
         for (int64_t k = 0; k < K; k++) {                                                                    \
             Vec wk = *(const Vec *)(w + k * LANES);                                                          \
+            __builtin_prefetch(w + (k + PREFETCH) * LANES);                                                  \
             _Pragma("GCC unroll 24") for (int r = 0; r < R; r++) sum[r] += a[k * R + r] * wk;                \
         }                                                                                                    \
         for (int r = 0; r < R; r++) *(Vec *)(out + r * LANES) = sum[r];                                      \
@@ -515,8 +491,9 @@ TILE(6)
 #if defined(__AVX512F__)
 TILE(7)
 TILE(8)
-TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14) TILE(15) TILE(16) TILE(17) TILE(18) TILE(19) TILE(20)
-    TILE(21) TILE(22) TILE(23) TILE(24)
+TILE(9)
+TILE(10) TILE(11) TILE(12) TILE(13) TILE(14) TILE(15) TILE(16) TILE(17) TILE(18) TILE(19) TILE(20) TILE(21)
+    TILE(22) TILE(23) TILE(24)
 #endif
 
         static TileFunction *const tile_of_rows[TILE_ROWS + 1] = {
