@@ -385,7 +385,7 @@ bench: deps
 	$(Q)$(MAKE) --no-print-directory bench-run
 
 .PHONY: bench-run
-bench-run: all $(BUILD)/bench/bench_cpu
+bench-run: all $(BUILD)/bench/bench_cpu bench-emu
 	$(Q)$(PYTHON) tools/bench_cpu.py --bench $(BUILD)/bench/bench_cpu --out $(BUILD)/bench
 
 $(BUILD)/bench/bench_cpu: $(BUILD)/bench/bench_cpu.o $(HOST_OBJ)
