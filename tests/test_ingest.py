@@ -14,7 +14,7 @@ ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 sys.path.insert(0, os.path.join(ROOT, "tools"))
 import ingest  # noqa: E402
 
-BENCH = {"context": {"gpu": "NVIDIA H200", "commit": "abc"}, "benchmarks": [
+BENCH = {"context": {"gpu": "NVIDIA H200", "commit": "abc", "host_name": "somebody's", "executable": "/somewhere"}, "benchmarks": [
     {"name": "lstm/fwd/cublas/f32/H:650/B:20/T:35/manual_time", "run_type": "iteration", "iterations": 200, "real_time": 250.0,
      "time_unit": "us", "median_us": 249.5, "p10_us": 248.0, "p90_us": 255.0, "error": 1e-6},
     {"name": "step/cuda/f32/H:650/B:20/T:35", "run_type": "iteration", "median_us": 1500.0, "words/s": 466666.0},
@@ -40,7 +40,7 @@ class Run:
         self.write("machine.json", json.dumps({"hardware": "NVIDIA H200", "commit": "abc"}))
         self.write("steps.tsv", "environment\tgpu\tok\t1\t30\t0\tnvidia-smi\ntrain\tsmall\tok\t9\t500\t0\tplstm train\n")
         self.write("constants.json", json.dumps({"constants": {"copy": {"value": 4.3e12, "unit": "B/s"}}}))
-        self.write("bench.json", json.dumps(BENCH))
+        self.write("bench-650.json", json.dumps(BENCH))
         self.write("torch.json", json.dumps(TORCH))
         self.write("ptb-small.jsonl", training_log(True))
         self.write("ptb-medium.jsonl", training_log(False) + '{"event": "st')
@@ -119,11 +119,24 @@ def test_a_whole_archive_is_filed():
         assert [r["name"].split("/")[2] for r in variants["rows"]] == ["cublas", "reg", "cudnn"], variants
         assert variants["rows"][0]["median_us"] == 249.5 and "iterations" not in variants["rows"][0]
         assert variants["rows"][1]["error"] == "does not fit"
-        assert variants["context"]["torch"]["torch"] == "2.11" and variants["context"]["commit"] == "abc"
+        assert variants["context"] == {"ours": {"gpu": "NVIDIA H200", "commit": "abc"}, "torch": {"torch": "2.11"}}
         assert [r["words/s"] for r in step["rows"]] == [466666.0]
         events = [json.loads(line) for line in found["h200/ptb-small.jsonl"].splitlines()]
         assert [e["step"] for e in events if e["event"] == "step"] == list(range(0, 1000, 100))
         assert [e["event"] for e in events if e["event"] != "step"] == ["run", "epoch", "test"]
+
+
+def test_a_side_that_was_not_measured_again_is_kept():
+    with Run() as run:
+        run.ingest(run.pack())
+        os.remove(os.path.join(run.work, "bench-650.json"))
+        newer = dict(TORCH, context={"torch": "2.12"})
+        run.write("torch.json", json.dumps(newer))
+        found = run.ingest(run.pack())
+        variants = json.loads(found["h200/variants.json"])
+        assert [r["name"].split("/")[2] for r in variants["rows"]] == ["cublas", "reg", "cudnn"], variants
+        assert variants["context"] == {"ours": {"gpu": "NVIDIA H200", "commit": "abc"}, "torch": {"torch": "2.12"}}, variants
+        assert len(json.loads(found["h200/step.json"])["rows"]) == 1
 
 
 def test_a_training_that_ended_replaces_its_part():

@@ -47,6 +47,8 @@ libraries | while read -r name path; do
     cp -L "$path" "$bundle/lib/$name"
     strip --strip-unneeded "$bundle/lib/$name"
 done
+# Three quarters of OpenBLAS are kernels for other CPUs, much alike: gpu_run.sh unpacks it when it is first run.
+gzip -f "$bundle"/lib/libopenblas.so.*
 # The library that tells whether a test launched anything (tests/launch_count.c) stands on CUPTI, which some machines keep apart.
 for cupti in "${CUPTI:-}" /usr/local/cuda/lib64/libcupti.so.* /usr/local/cuda/extras/CUPTI/lib64/libcupti.so.*; do
     case $cupti in */libcupti.so.[0-9][0-9])

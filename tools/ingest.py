@@ -24,9 +24,10 @@ FILED_MOST = 1_000_000  # of what is filed, bytes
 THIN = 100  # of a training's step lines, the same as tools/results.py --thin
 ARCHIVE = "gpu-run.tar.gz"
 PRESETS = ("small", "medium", "large")
+BENCH = tuple(f"bench-{H}.json" for H in (200, 650, 1500, 768))
 # In the order of their worth: an archive that is cut short keeps what comes first.
-PARTS = ("machine.json", "steps.tsv", "constants.json", "bench.json", "torch.json", *(f"ptb-{p}.jsonl" for p in PRESETS))
-BESIDE = ("machine.json", "steps.tsv", "constants.json", "bench.json", "torch.json", "table.txt")  # copied beside the archive
+PARTS = ("machine.json", "steps.tsv", "constants.json", *BENCH, "torch.json", *(f"ptb-{p}.jsonl" for p in PRESETS))
+BESIDE = ("machine.json", "steps.tsv", "constants.json", "torch.json", "table.txt")  # copied beside the archive
 
 
 class Failure(Exception):
@@ -128,11 +129,17 @@ def own_row(row):
     return {key: value for key, value in row.items() if key not in known}
 
 
+# Of Google Benchmark's context; the rest names the machine and not its speed.
+CONTEXT = ("date", "commit", "gpu", "driver", "runtime", "clock_mhz", "ecc", "sets", "num_cpus")
+
+
 def rows_of(files):
-    """(context of ours, rows of ours, rows of PyTorch's)"""
-    bench, torch = as_json(files.get("bench.json")) or {}, as_json(files.get("torch.json")) or {}
-    ours = [own_row(r) for r in bench.get("benchmarks", []) if r.get("run_type", "iteration") == "iteration"]
-    return bench.get("context", {}), ours, torch.get("context", {}), torch.get("benchmarks", [])
+    """(context of ours, rows of ours, context of PyTorch's, rows of PyTorch's)"""
+    benches = [bench for name in BENCH if (bench := as_json(files.get(name)))]
+    torch = as_json(files.get("torch.json")) or {}
+    ours = [own_row(r) for bench in benches for r in bench["benchmarks"] if r.get("run_type", "iteration") == "iteration"]
+    context = {key: value for key, value in (benches[0]["context"] if benches else {}).items() if key in CONTEXT}
+    return context, ours, torch.get("context", {}), torch.get("benchmarks", [])
 
 
 # ---- the short table ----
@@ -148,6 +155,12 @@ def training(text):
             sum(e.get("seconds") or 0 for e in epochs), steps[-1] + 1 if steps else 0)
 
 
+def in_short(name):
+    """Whole steps and the recurrence at the models' own lengths, replayed; the archive has the others."""
+    own = ("/H:200/B:20/T:20", "/H:650/B:20/T:35", "/H:1500/B:20/T:35", "/H:768/B:16/T:1024")
+    return name.startswith(("step/", "lstm/")) and name.endswith(own)
+
+
 def time_of(row):
     return f"{row['median_us']:12.2f} us  {row.get('p10_us', 0):9.2f} .. {row.get('p90_us', 0):.2f}"
 
@@ -161,7 +174,7 @@ def table(files):
     for name, c in constants.get("constants", {}).items():
         lines.append(f"{name:44} {c['value']:12.4g} {c['unit']}" if "value" in c else f"{name:44} {c.get('error', '')}")
     _, ours, _, torch = rows_of(files)
-    for row in [r for r in ours if r["name"].startswith(("step/", "lstm/"))] + torch:
+    for row in [r for r in ours + torch if in_short(r["name"])]:
         lines.append(f"{row['name']:44} " + (time_of(row) if "median_us" in row else row.get("error", "")))
     for preset in PRESETS:
         text = as_text(files.get(f"ptb-{preset}.jsonl"))
@@ -227,6 +240,30 @@ def dump_rows(context, rows):
     return f'{{"context": {json.dumps(context)},\n "rows": [\n{body}\n]}}\n'
 
 
+def is_torch(row):
+    return "/cudnn" in row["name"]
+
+
+def bench_texts(files, before):
+    """variants.json and step.json. A side that was not measured this time, ours or PyTorch's, is kept from the files before."""
+    context, ours, torch_context, torch = rows_of(files)
+    found = {}
+    for name, belongs in (("variants.json", lambda r: not r["name"].startswith("step/")), ("step.json", lambda r: r["name"].startswith("step/"))):
+        old = as_json(before(name)) or {"context": {}, "rows": []}
+        sides = [(context, ours, "ours", False), (torch_context, torch, "torch", True)]
+        contexts, rows = {}, []
+        for side_context, side, word, torchs in sides:
+            if not side:
+                side, side_context = [r for r in old["rows"] if is_torch(r) == torchs], old["context"].get(word, {})
+            kept = [r for r in side if belongs(r)]
+            if kept:
+                contexts[word] = side_context
+            rows += kept
+        if rows:
+            found[name] = dump_rows(contexts, rows)
+    return found
+
+
 def thinned(text):
     return "".join(line + "\n" for line, e in json_lines(text)
                    if not (isinstance(e, dict) and e.get("event") == "step" and e.get("step", 0) % THIN))
@@ -243,18 +280,15 @@ def shortened(text):
     return f"{head}[{len(data) - len(head.encode()) - len(tail.encode())} bytes left out here]\n{tail}"
 
 
-def filed(files):
-    """{name under profiles/<gpu>/: text}"""
+def filed(files, before):
+    """{name under profiles/<gpu>/: text}; before(name) is what is there now, or None."""
     whole = {name: data for name, (data, complete) in files.items() if complete}
     result = {name: as_text(whole[name]) for name in ("machine.json", "steps.tsv") if name in whole}
     constants = as_json(whole.get("constants.json"))
     if constants is not None:
         result["constants.json"] = dump(constants)
-    context, ours, torch_context, torch = rows_of(whole)
-    for name, rows in (("variants.json", [r for r in ours + torch if not r["name"].startswith("step/")]),
-                       ("step.json", [r for r in ours + torch if r["name"].startswith("step/")])):
-        if rows:
-            result[name] = dump_rows({**context, "torch": torch_context} if torch_context else context, rows)
+    if any(name in whole for name in (*BENCH, "torch.json")):
+        result.update(bench_texts(whole, before))
     for preset in PRESETS:
         text = as_text(files.get(f"ptb-{preset}.jsonl", (None,))[0])
         if text and json_lines(text):
@@ -273,7 +307,7 @@ def ingest(archive, root, gpu=None):
     files, whole = unpack(archive)
     machine = as_json(files.get("machine.json", (None,))[0]) or {}
     folder = os.path.join("profiles", folder_name(gpu or machine.get("hardware", "")))
-    texts = filed(files)
+    texts = filed(files, lambda name: read(os.path.join(root, folder, name)))
     texts.setdefault("machine.json", dump({"hardware": gpu}))
     written = []
     for name, text in sorted(texts.items()):
