@@ -295,7 +295,7 @@ GPU_BUILD  ?= build-gpu
 # In front of this machine's folders, and for what the libraries need in turn: RPATH, which the newer RUNPATH does not give.
 GPU_LDFLAGS := -Wl,--disable-new-dtags -Wl,-rpath,\$$$$ORIGIN/../lib $(addprefix -L,$(OPENBLAS_DIR))
 
-BENCH_GPU := bench/bench_gpu.o bench/constants.o
+BENCH_GPU := $(addprefix bench/,bench_gpu.o gpu.o gpu_recurrence.o gpu_layers.o gpu_constants.o constants.o)
 $(BUILD)/cuda/bench/%.o: bench/%.cpp $(BUILD)/gen/flags
 	$(call say,CXX,$< (cuda))
 	@mkdir -p $(@D)
@@ -303,7 +303,7 @@ $(BUILD)/cuda/bench/%.o: bench/%.cpp $(BUILD)/gen/flags
 $(BUILD)/cuda/bench_gpu: $(BENCH_GPU:%=$(BUILD)/cuda/%) $(CUDA_REAL) $(HOST_COMMON)
 	$(call say,LINK,$@)
 	$(Q)$(CXX) $^ $(LDFLAGS) $(CUDA_LINK) $(LDLIBS) -lbenchmark $(CUDA_LIBS) -o $@
-$(BUILD)/emu/plain/bench/bench_gpu.o: bench/bench_gpu.cpp $(BUILD)/gen/flags
+$(patsubst %.cpp,$(BUILD)/emu/plain/%.o,bench/bench_gpu.cpp $(wildcard bench/gpu*.cpp)): $(BUILD)/emu/plain/%.o: %.cpp $(BUILD)/gen/flags
 	$(call say,EMU,$< (plain))
 	@mkdir -p $(@D)
 	$(Q)$(CXX) -std=c++17 -fopenmp $(EMU_CPPFLAGS) $(CUDA_DEFINES) $(EMU_FLAGS) $(DEPFLAGS) -c $< -o $@

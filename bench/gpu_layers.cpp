@@ -1,0 +1,359 @@
+// gpu_layers: the kernels of a training step beside the recurrence, and its matrix products.
+#include "gpu.h"
+
+#include <algorithm>
+#include <limits>
+#include <map>
+
+extern "C" {
+#include "../host/batcher.h"
+#include "../host/params.h"
+}
+
+namespace bench_gpu
+{
+
+// ---- the other layers ----
+
+std::shared_ptr<Case> embedding_forward_case(const Workload &w)
+{
+    auto c = std::make_shared<Case>();
+    const int64_t N = w.T * w.B, H = w.H;
+    auto encoder_host = std::make_shared<std::vector<float>>(drawn(1, V * H, w.init));
+    auto ids_host = std::make_shared<std::vector<std::vector<int32_t>>>();
+    auto ids = std::make_shared<std::vector<Shared<int32_t>>>();
+    auto x = std::make_shared<std::vector<Shared<float>>>();
+    auto encoder = on_device(*encoder_host);
+    for (int s = 0; s < sets; s++) {
+        ids_host->push_back(drawn_ids((uint64_t)s, N));
+        ids->push_back(on_device(ids_host->back())), x->push_back(room<float>(N * H));
+    }
+    c->sets = sets;
+    c->poison = [x](int s) { (*x)[(size_t)s]->poison(); };
+    c->run = [=](int s) {
+        return embedding_forward(gpu.context.stream, N, H, (*ids)[(size_t)s]->get(), encoder->get(),
+                                 mask_site(w, 0), (*x)[(size_t)s]->get());
+    };
+    c->check = [=](int s) {
+        std::vector<float> right((size_t)(N * H));
+        MaskKey key = mask_key(seed, the_step, (int)L + 1, 0, w.keep);
+        for (int64_t n = 0; n < N; n++)
+            for (int64_t u = 0; u < H; u++) {
+                float kept =
+                    w.keep < 1 ? (mask_quad(&key, n, H, u & ~int64_t{3}) >> (u & 3) & 1 ? key.scale : 0) : 1;
+                right[(size_t)(n * H + u)] =
+                    (*encoder_host)[(size_t)((*ids_host)[(size_t)s][(size_t)n] * H + u)] * kept;
+            }
+        return same("x", (*x)[(size_t)s]->host(), right);
+    };
+    return c;
+}
+
+template <class R>
+std::vector<R> embedding_sums(const std::vector<int32_t> &ids, const std::vector<float> &dx, int64_t H,
+                              const MaskKey *key)
+{
+    std::vector<R> rows_of(dx.size());
+    std::map<int32_t, int64_t> seen;
+    for (int64_t n = 0; n < (int64_t)ids.size(); n++) {
+        int64_t to = seen.emplace(ids[(size_t)n], n).first->second;
+        for (int64_t u = 0; u < H; u++) {
+            bool kept = !key || (mask_quad(key, n, H, u & ~int64_t{3}) >> (u & 3) & 1);
+            R scale = key ? (R)key->scale : 1;
+            rows_of[(size_t)(to * H + u)] += kept ? (R)dx[(size_t)(n * H + u)] * scale : 0;
+        }
+    }
+    return rows_of;
+}
+
+std::shared_ptr<Case> embedding_backward_case(const Workload &w)
+{
+    auto c = std::make_shared<Case>();
+    const int64_t N = w.T * w.B, H = w.H;
+    struct Set {
+        std::vector<int32_t> ids_host;
+        std::vector<float> dx_host;
+        Shared<int32_t> ids, first;
+        Shared<float> dx, rows;
+    };
+    auto data = std::make_shared<std::vector<Set>>();
+    for (int s = 0; s < sets; s++) {
+        Set d;
+        d.ids_host = drawn_ids((uint64_t)s, N), d.dx_host = drawn(16 + (uint32_t)s, N * H, 0.01);
+        d.ids = on_device(d.ids_host), d.dx = on_device(d.dx_host);
+        d.first = room<int32_t>(N), d.rows = room<float>(N * H);
+        data->push_back(d);
+    }
+    c->sets = sets;
+    c->poison = [data](int s) { (*data)[(size_t)s].rows->poison(), (*data)[(size_t)s].first->poison(); };
+    c->run = [=](int s) {
+        const Set &d = (*data)[(size_t)s];
+        return embedding_backward(gpu.context.stream, N, H, d.ids->get(), d.dx->get(), mask_site(w, 0),
+                                  d.rows->get(), d.first->get());
+    };
+    c->check = [=](int s) {
+        const Set &d = (*data)[(size_t)s];
+        MaskKey key = mask_key(seed, the_step, (int)L + 1, 0, w.keep);
+        const MaskKey *mask = w.keep < 1 ? &key : nullptr;
+        std::vector<float> ours = d.rows->host();
+        std::vector<int32_t> first = d.first->host();
+        for (int64_t n = 0; n < N; n++) // rows of repeated words are not written
+            if (first[(size_t)n] == 0) std::fill_n(ours.begin() + n * H, H, 0.0f);
+        return compare("rows", ours, embedding_sums<double>(d.ids_host, d.dx_host, H, mask),
+                       embedding_sums<float>(d.ids_host, d.dx_host, H, mask), 3);
+    };
+    return c;
+}
+
+template <class R>
+void softmax(std::vector<R> *z, std::vector<R> *nats, const std::vector<float> &bias,
+             const std::vector<int32_t> &target, R inverse_B)
+{
+    const int64_t N = (int64_t)target.size(), n_words = (int64_t)bias.size();
+#pragma omp parallel for
+    for (int64_t n = 0; n < N; n++) {
+        R *row = z->data() + n * n_words, top = -std::numeric_limits<R>::infinity(), sum = 0;
+        for (int64_t v = 0; v < n_words; v++) top = std::max(top, row[v] += (R)bias[(size_t)v]);
+        for (int64_t v = 0; v < n_words; v++) sum += std::exp(row[v] - top);
+        (*nats)[(size_t)n] = top + std::log(sum) - row[target[(size_t)n]];
+        for (int64_t v = 0; v < n_words; v++)
+            row[v] = (std::exp(row[v] - top) / sum - (v == target[(size_t)n] ? 1 : 0)) * inverse_B;
+    }
+}
+
+std::shared_ptr<Case> softmax_case(const Workload &w)
+{
+    auto c = std::make_shared<Case>();
+    const int64_t N = w.T * w.B;
+    struct Set {
+        std::vector<float> host;
+        std::vector<int32_t> target_host;
+        Shared<float> logits, kept, nats;
+        Shared<int32_t> target;
+    };
+    auto bias_host = std::make_shared<std::vector<float>>(drawn(2, V, 0.1));
+    auto bias = on_device(*bias_host);
+    auto data = std::make_shared<std::vector<Set>>();
+    const float inverse_B = 1.0f / (float)w.B;
+    for (int s = 0; s < sets; s++) {
+        Set d;
+        d.host = drawn(16 + (uint32_t)s, N * V, 5.0), d.target_host = drawn_ids((uint64_t)s, N);
+        d.kept = on_device(d.host), d.logits = room<float>(N * V), d.nats = room<float>(N);
+        d.target = on_device(d.target_host);
+        data->push_back(d);
+    }
+    c->sets = sets;
+    c->poison = [data](int s) { (*data)[(size_t)s].nats->poison(); };
+    c->restore = [data](int s) {
+        (*data)[(size_t)s].logits->copy_from(*(*data)[(size_t)s].kept, gpu.context.stream);
+    };
+    c->run = [=](int s) {
+        const Set &d = (*data)[(size_t)s];
+        return softmax_xent(gpu.context.stream, N, V, bias->get(), d.target->get(), 1, inverse_B,
+                            d.logits->get(), d.nats->get());
+    };
+    c->check = [=](int s) {
+        const Set &d = (*data)[(size_t)s];
+        std::vector<double> z(d.host.begin(), d.host.end()), nats((size_t)N);
+        std::vector<float> zf = d.host, nats_f((size_t)N);
+        softmax<double>(&z, &nats, *bias_host, d.target_host, 1.0 / (double)w.B);
+        softmax<float>(&zf, &nats_f, *bias_host, d.target_host, inverse_B);
+        Verdict all = compare("nats", d.nats->host(), nats, nats_f, 2);
+        join(&all, compare("dlogits", d.logits->host(), z, zf, 3));
+        return all;
+    };
+    return c;
+}
+
+template <class R> std::vector<R> sums(const std::vector<float> &m, int64_t cols)
+{
+    std::vector<R> out((size_t)cols);
+    for (size_t i = 0; i < m.size(); i++) out[i % (size_t)cols] += (R)m[i];
+    return out;
+}
+
+std::shared_ptr<Case> column_sums_case(const Workload &w, int64_t cols)
+{
+    auto c = std::make_shared<Case>();
+    const int64_t N = w.T * w.B;
+    auto host = std::make_shared<std::vector<std::vector<float>>>();
+    auto m = std::make_shared<std::vector<Shared<float>>>();
+    auto out = room<float>(cols);
+    for (int s = 0; s < sets; s++)
+        host->push_back(drawn(16 + (uint32_t)s, N * cols, 0.01)), m->push_back(on_device(host->back()));
+    c->sets = sets;
+    c->poison = [out](int) { out->poison(); };
+    c->run = [=](int s) {
+        return column_sums(gpu.context.stream, N, cols, (*m)[(size_t)s]->get(), out->get(), nullptr);
+    };
+    c->check = [=](int s) {
+        return compare("sums", out->host(), sums<double>((*host)[(size_t)s], cols),
+                       sums<float>((*host)[(size_t)s], cols), 3);
+    };
+    return c;
+}
+
+// Parameters and gradients of a whole model, as the backend keeps them: the encoder apart.
+struct Optimizer {
+    std::vector<float> weights_host, grads_host, encoder_host, rows_host;
+    std::vector<int32_t> ids_host, first_host;
+    Shared<float> weights, weights_kept, grads, encoder, encoder_kept, rows, nats;
+    Shared<int32_t> ids, first;
+    Shared<double> partial;
+    Shared<StepResult> results;
+    SgdArgs args = {};
+};
+
+std::shared_ptr<Optimizer> optimizer(const Workload &w)
+{
+    auto o = std::make_shared<Optimizer>();
+    ModelShape shape = {};
+    shape.V = V, shape.H = w.H, shape.L = L;
+    const int64_t N = w.T * w.B, dense = params_elements(&shape) - V * w.H;
+    o->weights_host = drawn(1, dense, w.init), o->grads_host = drawn(2, dense, 0.01);
+    o->encoder_host = drawn(3, V * w.H, w.init), o->rows_host = drawn(4, N * w.H, 0.01);
+    o->ids_host = drawn_ids(0, N);
+    std::map<int32_t, int> seen;
+    for (int32_t id : o->ids_host) o->first_host.push_back(seen[id]++ == 0);
+    o->weights_kept = on_device(o->weights_host), o->weights = on_device(o->weights_host);
+    o->grads = on_device(o->grads_host), o->rows = on_device(o->rows_host);
+    o->encoder_kept = on_device(o->encoder_host), o->encoder = on_device(o->encoder_host);
+    o->ids = on_device(o->ids_host), o->first = on_device(o->first_host);
+    o->nats = on_device(drawn(5, N, 1.0));
+    o->partial = room<double>(sgd_partials(dense, N)), o->results = room<StepResult>(1);
+    SgdArgs &a = o->args;
+    a.state = gpu.state->get(), a.fault = gpu.fault->get(), a.weights = o->weights->get(),
+    a.grads = o->grads->get();
+    a.dense = dense, a.encoder = o->encoder->get(), a.rows = o->rows->get(), a.ids = o->ids->get();
+    a.first = o->first->get(), a.N = N, a.H = w.H, a.nats = o->nats->get(), a.partial = o->partial->get();
+    a.results = o->results->get();
+    return o;
+}
+
+double true_norm(const Optimizer &o)
+{
+    double sum = 0;
+    for (float g : o.grads_host) sum += (double)g * g;
+    for (size_t i = 0; i < o.rows_host.size(); i++)
+        if (o.first_host[i / (size_t)o.args.H]) sum += (double)o.rows_host[i] * o.rows_host[i];
+    return std::sqrt(sum);
+}
+
+std::shared_ptr<Case> sgd_norm_case(const Workload &w)
+{
+    auto c = std::make_shared<Case>();
+    auto o = optimizer(w);
+    c->poison = [o](int) { o->partial->poison(); };
+    c->run = [o](int) { return sgd_norm(gpu.context.stream, &o->args); };
+    c->check = [o](int) {
+        Verdict v;
+        double sum = 0, right = true_norm(*o);
+        for (double p : o->partial->host()) sum += p;
+        // Squares of floats are exact in double: what is left is the order of some 1e8 sums.
+        v.error = std::fabs(std::sqrt(sum) - right) / right + (spoil ? 1 : 0), v.bound = 1e-9;
+        if (!(v.error <= v.bound)) v.fault = "wrong: the gradient norm is off";
+        return v;
+    };
+    return c;
+}
+
+std::shared_ptr<Case> sgd_update_case(const Workload &w)
+{
+    auto c = std::make_shared<Case>();
+    auto o = optimizer(w);
+    c->restore = [o](int) {
+        o->weights->copy_from(*o->weights_kept, gpu.context.stream);
+        o->encoder->copy_from(*o->encoder_kept, gpu.context.stream);
+    };
+    c->poison = [o](int) {
+        CHECK(sgd_norm(gpu.context.stream, &o->args));
+        gpu.wait();
+    };
+    c->run = [o](int) { return sgd_update(gpu.context.stream, &o->args); };
+    c->check = [o](int) {
+        const double norm = true_norm(*o), scale = norm > 5 ? 5 / norm : 1, lr = 0.5;
+        std::vector<double> truth(o->weights_host.begin(), o->weights_host.end());
+        std::vector<float> plain = o->weights_host;
+        const float rate = (float)(lr * scale);
+        for (size_t i = 0; i < plain.size(); i++)
+            truth[i] -= lr * scale * (double)o->grads_host[i], plain[i] -= rate * o->grads_host[i];
+        Verdict all = compare("weights", o->weights->host(), truth, plain, 3);
+        truth.assign(o->encoder_host.begin(), o->encoder_host.end()), plain = o->encoder_host;
+        const size_t H = (size_t)o->args.H;
+        for (size_t i = 0; i < o->rows_host.size(); i++)
+            if (o->first_host[i / H]) {
+                size_t at = (size_t)o->ids_host[i / H] * H + i % H;
+                truth[at] -= lr * scale * (double)o->rows_host[i], plain[at] -= rate * o->rows_host[i];
+            }
+        join(&all, compare("encoder", o->encoder->host(), truth, plain, 3));
+        return all;
+    };
+    return c;
+}
+
+std::shared_ptr<Case> step_begin_case(const Workload &w)
+{
+    auto c = std::make_shared<Case>();
+    const int64_t n = 64 * w.B * (w.T + 1);
+    auto host = std::make_shared<std::vector<int32_t>>(drawn_ids(0, n));
+    auto ids = on_device(*host);
+    auto x = room<int32_t>(w.T * w.B), y = room<int32_t>(w.T * w.B);
+    auto first = on_device(std::vector<StepState>(1)), state = on_device(std::vector<StepState>(1));
+    c->restore = [=](int) { state->copy_from(*first, gpu.context.stream); };
+    c->poison = [=](int) { x->poison(), y->poison(); };
+    c->run = [=](int) {
+        return step_begin(gpu.context.stream, state->get(), 4, ids->get(), n, w.T, w.B, x->get(), y->get());
+    };
+    c->check = [=](int) {
+        Batcher b;
+        Error e;
+        std::vector<int32_t> right_x((size_t)(w.T * w.B)), right_y((size_t)(w.T * w.B));
+        if (batcher_init(&b, host->data(), n, w.B, w.T, "bench", &e)) fail(e.text);
+        batcher_window(&b, 0, right_x.data(), right_y.data());
+        Verdict all = same("x", x->host(), right_x);
+        join(&all, same("y", y->host(), right_y));
+        return all;
+    };
+    return c;
+}
+// ---- matrix products ----
+
+std::vector<Product> products(const Workload &w)
+{
+    const int64_t N = w.T * w.B, H = w.H, G = 4 * H;
+    return {{"x_proj", false, true, N, G, H}, {"dx", false, false, N, H, G},
+            {"dw_ih", true, false, G, H, N},  {"logits", false, true, N, V, H},
+            {"dh", false, false, N, H, V},    {"dw_dec", true, false, V, H, N}};
+}
+
+std::shared_ptr<Case> product_case(const Product &p, bool tf32)
+{
+    auto c = std::make_shared<Case>();
+    auto host = std::make_shared<std::vector<std::vector<float>>>();
+    auto a = std::make_shared<std::vector<Shared<float>>>();
+    auto b_host = std::make_shared<std::vector<float>>(drawn(1, p.k * p.n, 0.1));
+    auto b = on_device(*b_host);
+    auto out = room<float>(p.m * p.n);
+    for (int s = 0; s < sets; s++)
+        host->push_back(drawn(16 + (uint32_t)s, p.m * p.k, 0.5)), a->push_back(on_device(host->back()));
+    c->sets = sets, c->tf32 = tf32, c->flops = 2.0 * (double)p.m * (double)p.n * (double)p.k;
+    c->poison = [out](int) { out->poison(); };
+    c->run = [=](int s) {
+        return gemm_error(gemm_rowmajor(gpu.context.blas, p.ta, p.tb, p.m, p.n, p.k, 1.0f,
+                                        (*a)[(size_t)s]->get(), b->get(), 0.0f, out->get()));
+    };
+    c->check = [=](int s) {
+        std::vector<int64_t> at;
+        for (int64_t e = 0; e < 509; e++) at.push_back((int64_t)((double)e / 509 * (double)(p.m * p.n)));
+        std::vector<float> all = out->host(), ours;
+        for (int64_t i : at) ours.push_back(all[(size_t)i]);
+        Verdict v = compare("C", ours, elements<double>(p, (*host)[(size_t)s], *b_host, at, false),
+                            elements<float>(p, (*host)[(size_t)s], *b_host, at, tf32), 2);
+        for (float x : all)
+            if (std::isnan(x)) v.fault = "wrong: an element of C was not written";
+        return v;
+    };
+    return c;
+}
+
+} // namespace bench_gpu
