@@ -1,14 +1,18 @@
 /* backend_cpu: float32 on OpenBLAS and OpenMP, the product's backend where no GPU is.
  *
- * Work        The products over all T*B positions (input projections, softmax, every weight gradient) are
- * OpenBLAS sgemm. The recurrence is our own: one parallel region per layer and direction for all T steps,
- * like a persistent kernel. Partition   A thread owns a contiguous range of blocks of 16 hidden units, that
- * is 64 rows of W_hh, in both directions. Exchange    Forward h_t, backward dgates_t, written by their owners
- * in the consumers' layout (k, rows), two buffers in turn. Barrier     One per step, between the last write
- * of a step's exchange buffer and its first read; double-buffered, so one suffices: a thread can write buffer
- * t+1 only after all have passed barrier t and so have left buffer t-1. Order       Every sum has a fixed
- * order for a given thread count: the same thread count gives the same bits. Memory      One block, carved
- * once by `carve`, which also says its size; nothing is allocated in a step. */
+ * Work        The products over all T*B positions (input projections, softmax, every weight gradient) are OpenBLAS
+ *             sgemm. The recurrence is our own: one parallel region per layer and direction for all T steps,
+ *             like a persistent kernel.
+ * Partition   A thread owns a contiguous range of blocks of 16 hidden units, that is 64 rows of W_hh, in both
+ *             directions.
+ * Exchange    Forward h_t, backward dgates_t, written by their owners in the consumers' layout (k, rows), two
+ *             buffers in turn.
+ * Barrier     One per step, between the last write of a step's exchange buffer and its first read;
+ *             double-buffered, so one suffices: a thread can write buffer t+1 only after all have passed
+ *             barrier t and so have left buffer t-1.
+ * Order       Every sum has a fixed order for a given thread count: the same thread count gives the same bits.
+ * Memory      One block, carved once by `carve`, which also says its size; nothing is allocated in a step.
+ */
 #include <assert.h>
 #include <math.h>
 #include <omp.h>
@@ -492,8 +496,9 @@ TILE(6)
 TILE(7)
 TILE(8)
 TILE(9)
-TILE(10) TILE(11) TILE(12) TILE(13) TILE(14) TILE(15) TILE(16) TILE(17) TILE(18) TILE(19) TILE(20) TILE(21)
-    TILE(22) TILE(23) TILE(24)
+TILE(10)
+TILE(11) TILE(12) TILE(13) TILE(14) TILE(15) TILE(16) TILE(17) TILE(18) TILE(19) TILE(20) TILE(21) TILE(22)
+    TILE(23) TILE(24)
 #endif
 
         static TileFunction *const tile_of_rows[TILE_ROWS + 1] = {

@@ -1,17 +1,20 @@
 /* backend_cuda: float32 on one NVIDIA GPU: kernels/ and cuBLAS behind the backend table.
  *
  * Memory     One device block, carved once by `carve`, which also says its size, and one pinned one; nothing
- * is allocated in a step. cuBLAS works in a piece of the same block, so that its choice of algorithms does
- * not hang on what else is free. Stream     Everything runs on one stream; the host waits for it only where
- * it needs a value. Steps      Training windows of the stream given to train_stream: the first one launches
- * kernel by kernel (libraries load what they load lazily), the second is captured, and from then on one graph
- * launch is the whole step. Step number, window, lr and result slot live in device memory (StepState) and
- * advance inside the graph; the host keeps its own copy and uploads it only where a step is not what that
- * copy foretells: a new epoch, a new lr, a resumed run. Scored windows and windows with ids of their own
- * always launch kernel by kernel. Results    sgd_update writes them into a pinned ring, and the host reads
- * each SLOTS - 1 steps later, when it is long there. Bits       No float atomics, fixed orders of sums,
- * cuBLAS with one stream, one workspace and atomics off: a run repeated, replayed or resumed has the same
- * bits. */
+ *            is allocated in a step. cuBLAS works in a piece of the same block, so that its choice of
+ *            algorithms does not hang on what else is free.
+ * Stream     Everything runs on one stream; the host waits for it only where it needs a value.
+ * Steps      Training windows of the stream given to train_stream: the first one launches kernel by kernel
+ *            (libraries load what they load lazily), the second is captured, and from then on one graph
+ *            launch is the whole step. Step number, window, lr and result slot live in device memory
+ *            (StepState) and advance inside the graph; the host keeps its own copy and uploads it only where
+ *            a step is not what that copy foretells: a new epoch, a new lr, a resumed run. Scored windows
+ *            and windows with ids of their own always launch kernel by kernel.
+ * Results    sgd_update writes them into a pinned ring, and the host reads each SLOTS - 1 steps later, when it
+ *            is long there.
+ * Bits       No float atomics, fixed orders of sums, cuBLAS with one stream, one workspace and atomics off: a
+ *            run repeated, replayed or resumed has the same bits.
+ */
 #include "backend_cuda.h"
 
 #include <assert.h>
@@ -106,21 +109,12 @@ static void *take(Arena *a, int64_t n, size_t size)
     return a->base ? a->base + at : NULL;
 }
 
-static float *take_floats(Arena *a, int64_t n)
-{
-    return take(a, n, sizeof(float));
-}
+static float *take_floats(Arena *a, int64_t n) { return take(a, n, sizeof(float)); }
 
-static int64_t positions(const BackendConfig *g)
-{
-    return g->T * g->B;
-}
+static int64_t positions(const BackendConfig *g) { return g->T * g->B; }
 
 /* Whether anything of a training window is masked: at keep 1 a mask changes nothing. */
-static bool masks(const BackendConfig *g)
-{
-    return g->train && g->sites != SITES_NONE && g->keep < 1;
-}
+static bool masks(const BackendConfig *g) { return g->train && g->sites != SITES_NONE && g->keep < 1; }
 
 /* What cuBLAS's manual asks for. */
 static size_t workspace_bytes(const DeviceFacts *device)
@@ -386,10 +380,7 @@ static void cuda_describe(const Backend *b, char *out, size_t size)
              b->cublas_version / 10000, b->cublas_version / 100 % 100, b->cublas_version % 100);
 }
 
-static const char *cuda_kernel(const Backend *b)
-{
-    return b->kernel;
-}
+static const char *cuda_kernel(const Backend *b) { return b->kernel; }
 
 /* cuBLAS picks an algorithm from its version, the architecture, the number of SMs, the precision and the
  * workspace. */
@@ -411,15 +402,9 @@ static int cuda_usable(Error *e)
     return code;
 }
 
-cudaGraph_t cuda_graph(const Backend *b)
-{
-    return b->graph;
-}
+cudaGraph_t cuda_graph(const Backend *b) { return b->graph; }
 
-FaultRecord *cuda_fault(const Backend *b)
-{
-    return b->context.fault;
-}
+FaultRecord *cuda_fault(const Backend *b) { return b->context.fault; }
 
 /* ---- copies that wait ---- */
 
@@ -444,10 +429,7 @@ static float *param(const Backend *b, int k)
     return k == PARAM_ENCODER ? b->encoder : b->dense + b->dense_at[k];
 }
 
-static float *grad(const Backend *b, int k)
-{
-    return b->ddense + b->dense_at[k];
-}
+static float *grad(const Backend *b, int k) { return b->ddense + b->dense_at[k]; }
 
 static int cuda_param_set(Backend *b, int k, const float *src, Error *e)
 {
@@ -519,10 +501,7 @@ static float *h_of(const Backend *b, int64_t l)
     return b->hc + l * (positions(&b->config) + b->config.B) * b->config.shape.H;
 }
 
-static float *c_of(const Backend *b, int64_t l)
-{
-    return h_of(b, b->config.shape.L + l);
-}
+static float *c_of(const Backend *b, int64_t l) { return h_of(b, b->config.shape.L + l); }
 
 /* D_site in the window at hand. */
 static MaskSite site_of(const Backend *b, int64_t site)
@@ -539,10 +518,7 @@ static MaskSite site_of(const Backend *b, int64_t site)
                       .on = 1};
 }
 
-static MaskSite recurrent_site(const Backend *b, int64_t l)
-{
-    return site_of(b, b->config.shape.L + 1 + l);
-}
+static MaskSite recurrent_site(const Backend *b, int64_t l) { return site_of(b, b->config.shape.L + 1 + l); }
 
 /* What layer l reads; l = L: the softmax. Where nothing is masked that is the layer's h itself, from step 1
  * on. */
@@ -552,10 +528,7 @@ static const float *input_of(const Backend *b, int64_t l)
     return own ? b->x[l] : h_of(b, l - 1) + b->w.B * b->config.shape.H;
 }
 
-static LstmShape shape_of(const Backend *b)
-{
-    return (LstmShape){b->w.T, b->w.B, b->config.shape.H};
-}
+static LstmShape shape_of(const Backend *b) { return (LstmShape){b->w.T, b->w.B, b->config.shape.H}; }
 
 /* c (m,n) = op(a) op(b) */
 static int product(Backend *b, int ta, int tb, int64_t m, int64_t n, int64_t k, const float *x,
@@ -578,10 +551,7 @@ static void range(Backend *b, const char *name)
 }
 
 /* Ends ranges until so many are open: 1 leaves the step, 2 the pass in it too. */
-static void range_end(Backend *b, int open)
-{
-    ranges_pop_to(&b->ranges, open);
-}
+static void range_end(Backend *b, int open) { ranges_pop_to(&b->ranges, open); }
 
 /* ---- the step's state, here and on the device ---- */
 

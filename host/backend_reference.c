@@ -45,17 +45,11 @@ static real mask_factor(const Backend *b, int site, int64_t t, int64_t row, int6
     return kept >> (u & 3) & 1 ? 1 / g->keep : 0;
 }
 
-static int recurrent_site(const Backend *b, int64_t l)
-{
-    return (int)(b->config.shape.L + 1 + l);
-}
+static int recurrent_site(const Backend *b, int64_t l) { return (int)(b->config.shape.L + 1 + l); }
 
 /* ---- life ---- */
 
-static int64_t positions(const BackendConfig *g)
-{
-    return g->T * g->B;
-}
+static int64_t positions(const BackendConfig *g) { return g->T * g->B; }
 
 static size_t reference_bytes(const BackendConfig *g)
 {
@@ -139,14 +133,8 @@ static void reference_describe(const Backend *b, char *out, size_t size)
 
 /* ---- parameters and state ---- */
 
-real *reference_param(Backend *b, int k)
-{
-    return b->param[k];
-}
-const real *reference_grad(const Backend *b, int k)
-{
-    return b->grad[k];
-}
+real *reference_param(Backend *b, int k) { return b->param[k]; }
+const real *reference_grad(const Backend *b, int k) { return b->grad[k]; }
 
 static void widen(real *to, const float *from, int64_t n)
 {
@@ -222,10 +210,7 @@ static int reference_embedding_forward(Backend *b, Error *e)
     return EXIT_DONE;
 }
 
-static real sigmoid(real a)
-{
-    return 1 / (1 + exp(-a));
-}
+static real sigmoid(real a) { return 1 / (1 + exp(-a)); }
 
 static int reference_layer_forward(Backend *b, int64_t l, Error *e)
 {

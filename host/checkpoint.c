@@ -20,10 +20,7 @@ const char *checkpoint_setting_key(int i, char out[CHECKPOINT_KEY_SIZE])
     return out;
 }
 
-static bool recorded(int i)
-{
-    return settings_info(i)->role != ROLE_RUN;
-}
+static bool recorded(int i) { return settings_info(i)->role != ROLE_RUN; }
 
 /* ---- tensors of a file ---- */
 

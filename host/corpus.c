@@ -240,10 +240,7 @@ char *vocab_encode(const Vocab *v)
     return text;
 }
 
-static bool is_space(unsigned char c)
-{
-    return c == ' ' || (c >= '\t' && c <= '\r');
-}
+static bool is_space(unsigned char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
 static int hex_value(char c)
 {

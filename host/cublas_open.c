@@ -37,21 +37,12 @@ static const char *(*status_name)(cublasStatus_t), *(*status_string)(cublasStatu
 
 /* The library's names, so that callers need not know. */
 #define FORWARD(name, parameters, arguments)                                                                 \
-    cublasStatus_t CUBLASWINAPI name parameters                                                              \
-    {                                                                                                        \
-        return name##_at arguments;                                                                          \
-    }
+    cublasStatus_t CUBLASWINAPI name parameters { return name##_at arguments; }
 CUBLAS_FUNCTIONS(FORWARD)
 
-const char *CUBLASWINAPI cublasGetStatusName(cublasStatus_t status)
-{
-    return status_name(status);
-}
+const char *CUBLASWINAPI cublasGetStatusName(cublasStatus_t status) { return status_name(status); }
 
-const char *CUBLASWINAPI cublasGetStatusString(cublasStatus_t status)
-{
-    return status_string(status);
-}
+const char *CUBLASWINAPI cublasGetStatusString(cublasStatus_t status) { return status_string(status); }
 
 #define TEXT_OF(x) #x
 #define TEXT(x)    TEXT_OF(x)

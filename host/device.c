@@ -36,10 +36,7 @@ static int remedy_of(cudaError_t status, const char **remedy)
     }
 }
 
-static int name_length(const char *call)
-{
-    return (int)strcspn(call, "(");
-}
+static int name_length(const char *call) { return (int)strcspn(call, "("); }
 
 int cuda_failed(Error *e, cudaError_t status, const char *call, const char *file, int line)
 {

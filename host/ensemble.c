@@ -21,10 +21,7 @@ void ensemble_free(Ensemble *e)
     memset(e, 0, sizeof *e);
 }
 
-void ensemble_begin(Ensemble *e)
-{
-    e->members++;
-}
+void ensemble_begin(Ensemble *e) { e->members++; }
 
 void ensemble_visit(void *user, int64_t position, int32_t id, double nats)
 {

@@ -46,10 +46,7 @@ static void print_metadata(FILE *out, const StFile *f)
     }
 }
 
-static int64_t tensor_elements(const StTensor *t)
-{
-    return (int64_t)(t->bytes / st_dtype_size(t->dtype));
-}
+static int64_t tensor_elements(const StTensor *t) { return (int64_t)(t->bytes / st_dtype_size(t->dtype)); }
 
 static void print_tensors(FILE *out, const StFile *f)
 {

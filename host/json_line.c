@@ -33,10 +33,7 @@ static void put(JsonLine *l, const char *text, size_t n)
     l->text[l->n] = 0;
 }
 
-static void put_text(JsonLine *l, const char *text)
-{
-    put(l, text, strlen(text));
-}
+static void put_text(JsonLine *l, const char *text) { put(l, text, strlen(text)); }
 
 /* Length of the valid UTF-8 sequence at s, 0 where there is none. Overlong forms, surrogates and values past
  * U+10FFFF are not. */
@@ -129,10 +126,7 @@ void line_close(JsonLine *l, char bracket)
     l->comma = true;
 }
 
-void line_end(JsonLine *l)
-{
-    put_text(l, "}\n");
-}
+void line_end(JsonLine *l) { put_text(l, "}\n"); }
 
 int line_write(JsonLine *l, int fd, const char *option, const char *path, Error *e)
 {

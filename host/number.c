@@ -5,10 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool starts(const char *text, const char *with)
-{
-    return text[0] && strchr(with, text[0]);
-}
+static bool starts(const char *text, const char *with) { return text[0] && strchr(with, text[0]); }
 
 bool number_int(const char *text, double low, double high, int64_t *out)
 {

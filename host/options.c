@@ -34,10 +34,7 @@ static struct argp_option *add(Table *t, const char *name, int key, const char *
     return &t->option[t->n++];
 }
 
-static char *doc_of(Table *t, const struct argp_option *o)
-{
-    return t->doc[o - t->option];
-}
+static char *doc_of(Table *t, const struct argp_option *o) { return t->doc[o - t->option]; }
 
 static const char *setting_arg(const SettingInfo *info)
 {

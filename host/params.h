@@ -23,22 +23,10 @@ typedef struct ModelShape {
 enum { PARAM_W_IH, PARAM_W_HH, PARAM_B_IH, PARAM_B_HH, PARAMS_PER_LAYER };
 
 #define PARAM_ENCODER 0
-static inline int param_of_layer(int64_t l, int which)
-{
-    return 1 + PARAMS_PER_LAYER * (int)l + which;
-}
-static inline int param_decoder_weight(const ModelShape *s)
-{
-    return 1 + PARAMS_PER_LAYER * (int)s->L;
-}
-static inline int param_decoder_bias(const ModelShape *s)
-{
-    return 2 + PARAMS_PER_LAYER * (int)s->L;
-}
-static inline int params_count(const ModelShape *s)
-{
-    return 3 + PARAMS_PER_LAYER * (int)s->L;
-}
+static inline int param_of_layer(int64_t l, int which) { return 1 + PARAMS_PER_LAYER * (int)l + which; }
+static inline int param_decoder_weight(const ModelShape *s) { return 1 + PARAMS_PER_LAYER * (int)s->L; }
+static inline int param_decoder_bias(const ModelShape *s) { return 2 + PARAMS_PER_LAYER * (int)s->L; }
+static inline int params_count(const ModelShape *s) { return 3 + PARAMS_PER_LAYER * (int)s->L; }
 
 typedef struct ParamInfo {
     char name[40];  /* PyTorch's state_dict name */

@@ -30,14 +30,8 @@ static const struct {
 #undef ROW
 };
 
-size_t st_dtype_size(StDtype d)
-{
-    return dtypes[d].size;
-}
-const char *st_dtype_name(StDtype d)
-{
-    return dtypes[d].name;
-}
+size_t st_dtype_size(StDtype d) { return dtypes[d].size; }
+const char *st_dtype_name(StDtype d) { return dtypes[d].name; }
 
 const char *st_kind(StDtype dtype, const int64_t *shape, int rank, char out[ST_KIND_SIZE])
 {

@@ -66,14 +66,8 @@ static const SettingInfo list[] = {
      FIELD(init_weights)},
 };
 
-int settings_count(void)
-{
-    return (int)(sizeof list / sizeof list[0]);
-}
-const SettingInfo *settings_info(int i)
-{
-    return &list[i];
-}
+int settings_count(void) { return (int)(sizeof list / sizeof list[0]); }
+const SettingInfo *settings_info(int i) { return &list[i]; }
 
 static bool same_name(const char *a, const char *b)
 {
@@ -134,10 +128,7 @@ void settings_defaults(Settings *s)
 
 /* ---- one setting: parse, print, compare ---- */
 
-static void *field(const Settings *s, int i)
-{
-    return (char *)s + list[i].offset;
-}
+static void *field(const Settings *s, int i) { return (char *)s + list[i].offset; }
 
 static void choice_name(const char *choices, int64_t index, char *out, size_t size)
 {
@@ -222,7 +213,4 @@ const char *protocol_name(int64_t protocol)
     return protocol == PROTOCOL_ZAREMBA ? "zaremba" : "sequential";
 }
 
-int sites_count(int64_t sites, int64_t L)
-{
-    return (int)(sites == SITES_ALL ? 2 * L + 1 : L + 1);
-}
+int sites_count(int64_t sites, int64_t L) { return (int)(sites == SITES_ALL ? 2 * L + 1 : L + 1); }

@@ -1,7 +1,10 @@
 /* carry: h and c after the window's last step become the state that the next window begins with.
  * Idea       one launch for all layers, h and c; a step that gave up leaves the state of before, which a copy
- * node could not Memory     reads and writes 2 L B H floats Partition  a block owns CARRY_THREADS elements of
- * one row Limits     none Measured   not yet measured
+ *            node could not
+ * Memory     reads and writes 2 L B H floats
+ * Partition  a block owns CARRY_THREADS elements of one row
+ * Limits     none
+ * Measured   not yet measured
  */
 #include <assert.h>
 

@@ -22,29 +22,30 @@ cudaError_t sgd_prepare(void);
 
 /* Moves the state on (step = next_step, window = next_window, and so on, slot to the next of `slots`) and copies the window's ids:
  * x (T,B) = stream[row_start(b) + window*T + t], y (T,B) the id after it; row_start as SPEC 4 over n ids. One block. */
-cudaError_t step_begin(cudaStream_t stream, StepState *state, int64_t slots, const int32_t *ids, int64_t n, int64_t T, int64_t B,
-                       int32_t *x, int32_t *y);
+cudaError_t step_begin(cudaStream_t stream, StepState *state, int64_t slots, const int32_t *ids, int64_t n,
+                       int64_t T, int64_t B, int32_t *x, int32_t *y);
 
 /* ---- embedding.cu ---- */
 
 /* x (N,H) = D(encoder[ids]) */
-cudaError_t embedding_forward(cudaStream_t stream, int64_t N, int64_t H, const int32_t *ids, const float *encoder, MaskSite site,
-                              float *x);
+cudaError_t embedding_forward(cudaStream_t stream, int64_t N, int64_t H, const int32_t *ids,
+                              const float *encoder, MaskSite site, float *x);
 
 /* The encoder's gradient, sparse: row n of rows (N,H) receives the sum, in order of position, of D(dx) over all positions with the id of
  * position n where n is the first such position; first[n] = 1 there and 0 elsewhere, whose rows are not written. */
-cudaError_t embedding_backward(cudaStream_t stream, int64_t N, int64_t H, const int32_t *ids, const float *dx, MaskSite site,
-                               float *rows, int32_t *first);
+cudaError_t embedding_backward(cudaStream_t stream, int64_t N, int64_t H, const int32_t *ids, const float *dx,
+                               MaskSite site, float *rows, int32_t *first);
 
 /* ---- softmax_xent.cu ---- */
 
 /* logits (N,V) without bias, any V, any alignment of rows. nats[n] = -log softmax(logits + bias)[target]. train: logits become
  * (softmax - onehot) / B in place; otherwise logits + bias. One pass over the row where it fits in shared memory. */
-cudaError_t softmax_xent(cudaStream_t stream, int64_t N, int64_t V, const float *bias, const int32_t *targets, int train, float inverse_B,
-                         float *logits, float *nats);
+cudaError_t softmax_xent(cudaStream_t stream, int64_t N, int64_t V, const float *bias, const int32_t *targets,
+                         int train, float inverse_B, float *logits, float *nats);
 
 /* out (cols) = sum over rows of m (rows, cols), in a fixed order; `also` (may be NULL) receives a copy. */
-cudaError_t column_sums(cudaStream_t stream, int64_t rows, int64_t cols, const float *m, float *out, float *also);
+cudaError_t column_sums(cudaStream_t stream, int64_t rows, int64_t cols, const float *m, float *out,
+                        float *also);
 
 /* ---- sgd.cu ---- */
 

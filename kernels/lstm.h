@@ -30,10 +30,10 @@ typedef struct LstmShape {
 /* Where a step of the run stands, in device memory: what a captured graph advances by itself. step_begin (layers.h) moves it on; every
  * other kernel only reads it. */
 typedef struct StepState {
-    int64_t step;      /* of the run: keys the masks */
-    int64_t window;    /* of the training stream: minibatch of the epoch */
+    int64_t step;   /* of the run: keys the masks */
+    int64_t window; /* of the training stream: minibatch of the epoch */
     int64_t next_step, next_window;
-    int64_t slot;      /* of the ring of results */
+    int64_t slot; /* of the ring of results */
     double lr, clip;
 } StepState;
 
@@ -67,18 +67,18 @@ typedef struct LstmForward {
     const float *b_ih, *b_hh; /* (4H) */
     float *gates;             /* (T,B,4H): in x_proj = W_ih D(x) without biases; out i, f, g, o */
     float *h, *c;             /* (T+1,B,H): row 0 in, the others out; h unmasked */
-    float *y;                 /* (T,B,H): D_o(h_1..T); NULL where the site is off: the reader takes h from row 1 on */
-    float *h_masked;          /* (T,B,H): D_r(h_0..T-1), for dw_hh; NULL where the site is off */
+    float *y;        /* (T,B,H): D_o(h_1..T); NULL where the site is off: the reader takes h from row 1 on */
+    float *h_masked; /* (T,B,H): D_r(h_0..T-1), for dw_hh; NULL where the site is off */
     MaskSite output, recurrent;
 } LstmForward;
 
 typedef struct LstmBackward {
     LstmShape shape;
-    const float *w_hh;   /* (4H,H) */
-    const float *h, *c;  /* (T+1,B,H), as forward left them */
-    const float *dy;     /* (T,B,H): gradient into y; D_o is applied as it is read */
-    float *gates;        /* (T,B,4H): in i, f, g, o; out dgates (pre-activation) */
-    float *dh, *dc;      /* (B,H): scratch */
+    const float *w_hh;  /* (4H,H) */
+    const float *h, *c; /* (T+1,B,H), as forward left them */
+    const float *dy;    /* (T,B,H): gradient into y; D_o is applied as it is read */
+    float *gates;       /* (T,B,4H): in i, f, g, o; out dgates (pre-activation) */
+    float *dh, *dc;     /* (B,H): scratch */
     MaskSite output, recurrent;
 } LstmBackward;
 
@@ -96,7 +96,8 @@ typedef struct LstmVariant {
 
 extern const LstmVariant *const lstm_variants[]; /* NULL-terminated, in reading order */
 
-extern const LstmVariant lstm_cublas; /* fwd_cublas.cu, bwd_cublas.cu: per step one GEMM and one pointwise kernel */
+extern const LstmVariant
+    lstm_cublas; /* fwd_cublas.cu, bwd_cublas.cu: per step one GEMM and one pointwise kernel */
 
 #ifdef __cplusplus
 }

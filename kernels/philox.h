@@ -48,7 +48,8 @@ static inline uint64_t mask_bound(double keep) { return (uint64_t)(keep * 429496
 
 static inline MaskKey mask_key(uint64_t seed, int64_t step, int sites, int site, double keep)
 {
-    MaskKey k = {seed, (uint64_t)step * (uint64_t)sites + (uint64_t)site, mask_bound(keep), (float)(1.0 / keep)};
+    MaskKey k = {seed, (uint64_t)step * (uint64_t)sites + (uint64_t)site, mask_bound(keep),
+                 (float)(1.0 / keep)};
     return k;
 }
 

@@ -84,10 +84,7 @@ static inline void file_write(const char *path, const char *text)
     assert_int_equal(fclose(f), 0);
 }
 
-static inline bool file_exists(const char *path)
-{
-    return access(path, F_OK) == 0;
-}
+static inline bool file_exists(const char *path) { return access(path, F_OK) == 0; }
 
 static inline void assert_files_equal(const char *a, const char *b)
 {

@@ -103,10 +103,7 @@ static double largest_error(const double *a, const double *b, int n, double *lar
     return worst;
 }
 
-static double ulp(double x)
-{
-    return ldexp(1, ilogb(x > 0 ? x : FLT_MIN) - 23);
-}
+static double ulp(double x) { return ldexp(1, ilogb(x > 0 ? x : FLT_MIN) - 23); }
 
 static void check(const char *what, const Case *k, double error, double plain, double times, double largest)
 {
@@ -190,10 +187,7 @@ static double worst_ulp(VecFunction *f, double (*exact)(double), float low, floa
     return worst;
 }
 
-static double exact_sigmoid(double x)
-{
-    return 1 / (1 + exp(-x));
-}
+static double exact_sigmoid(double x) { return 1 / (1 + exp(-x)); }
 
 static void exp_and_tanh(void **state)
 {

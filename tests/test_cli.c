@@ -168,10 +168,7 @@ static json_t *read_log(const char *path)
     return all;
 }
 
-static const char *event_of(const json_t *line)
-{
-    return json_string_value(json_object_get(line, "event"));
-}
+static const char *event_of(const json_t *line) { return json_string_value(json_object_get(line, "event")); }
 
 static int count_events(const json_t *log, const char *event)
 {
@@ -412,7 +409,7 @@ static void divergence_saves_nothing(void **state)
 
 static pid_t start_long_run(const char *more)
 {
-    char line[1024], *words[MAX_WORDS];
+    char line[16384], *words[MAX_WORDS];
     snprintf(line, sizeof line,
              "train --data synthetic --hidden 8 --layers 1 --batch 20 --seq 20 --threads 1 --eval none "
              "--epochs 1000000 %s",

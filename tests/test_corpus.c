@@ -57,10 +57,7 @@ static void put_bytes(const char *name, const void *bytes, size_t n)
     assert_int_equal(fclose(f), 0);
 }
 
-static void put(const char *name, const char *text)
-{
-    put_bytes(name, text, strlen(text));
-}
+static void put(const char *name, const char *text) { put_bytes(name, text, strlen(text)); }
 
 static void put_splits(const char *train, const char *valid, const char *test)
 {

@@ -29,14 +29,8 @@ static int tear_down(void **state)
     return 0;
 }
 
-static bool is_word(int32_t id)
-{
-    return id >= 0 && id < SYNTHETIC_WORDS;
-}
-static bool is_filler(int32_t id)
-{
-    return id >= SYNTHETIC_WORDS && id < SYNTHETIC_OPEN;
-}
+static bool is_word(int32_t id) { return id >= 0 && id < SYNTHETIC_WORDS; }
+static bool is_filler(int32_t id) { return id >= SYNTHETIC_WORDS && id < SYNTHETIC_OPEN; }
 
 /* ---- the ids ---- */
 
