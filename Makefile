@@ -397,7 +397,7 @@ results:
 results-check:
 	$(Q)$(PYTHON) tools/results.py --check
 
-FORMAT_SRC = $(wildcard host/*.[ch] kernels/*.h kernels/*.cuh kernels/*.cu tests/*.[ch] tests/*.cpp tests/emu/*.h tests/emu/*.cpp bench/*.cpp)
+FORMAT_SRC = $(wildcard host/*.[ch] kernels/*.h kernels/*.cuh kernels/*.cu tests/*.[ch] tests/*.cpp tests/emu/*.h tests/emu/*.cpp bench/*.cpp bench/*.h bench/*.cu)
 format:
 	$(Q)clang-format -i $(FORMAT_SRC)
 format-check:
