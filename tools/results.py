@@ -368,12 +368,30 @@ def cpu_profile(data, _figures):
     return table(["training step on one thread", *(what for _, _, what in PERF_GROUPS), "hardware ", "data "], rows)
 
 
+def emulator(data, _figures):
+    """Rows of bench/bench_emu.cpp: Google Benchmark's own JSON of the plain and of the race build."""
+    rows = []
+    for file in data.find("*/bench-emu-*.json"):
+        run = data.json(file)
+        build = re.search(r"bench-emu-(\w+)\.json$", file).group(1)
+        for row in run["benchmarks"]:
+            if row.get("run_type", "iteration") != "iteration":
+                continue
+            seconds = row["cpu_time"] * {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}[row["time_unit"]]
+            rate = row.get("switches_per_s")
+            rows.append([f"`{row['name'].replace('/iterations:1', '')}`", build, number(seconds, 3), number(rate / 1e6, 1) if rate else "",
+                         number(row["peak_mb"], 0) if "peak_mb" in row else "", data.hardware(file), link(file)])
+    if not rows:
+        return "Not yet measured.\n"
+    return table(["row ", "build ", "CPU s", "million switches/s", "peak MB", "hardware ", "data "], rows)
+
+
 def not_measured(data, _figures):
     missing = [(file, what) for file, what in EXPECTED if not data.find(file)]
     return "".join(f"- {what} (`profiles/{file}`)\n" for file, what in missing) or "Nothing: every row that was planned is there.\n"
 
 
-SECTIONS = {"demo": demo, "demo-keep": demo_keep, "ptb": ptb, "cpu-speed": cpu_speed, "cpu-profile": cpu_profile,
+SECTIONS = {"demo": demo, "demo-keep": demo_keep, "ptb": ptb, "cpu-speed": cpu_speed, "cpu-profile": cpu_profile, "emulator": emulator,
             "not-measured": not_measured}
 
 
