@@ -66,7 +66,7 @@ all: $(BUILD)/plstm print-config
 help:
 	@printf '%s\n' \
 	'make               build $(BUILD)/plstm' \
-	'make demo          train one over-large LSTM three ways on the built-in corpus (about 100 s on 2 cores); SEEDS=5 for five seeds' \
+	'make demo          train one over-large LSTM three ways on the built-in corpus (about 75 s on 2 cores); SEEDS=5 for five seeds' \
 	'make test          build and run every test; the last line is "N passed, N failed, N skipped"' \
 	'make test-long     the lists that are too long for make test' \
 	'make bench         CPU step beside PyTorch, emulator speed (Google Benchmark; JSON under $(BUILD)/bench)' \
