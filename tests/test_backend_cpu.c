@@ -8,7 +8,6 @@
  * plain loop against double (2 for the forward results of the first step), plus 4 ulp of the largest value,
  * for what a plain loop gets right by luck. Errors of one kind (ten losses, ten norms, one tensor) are
  * compared by their largest, not one by one: which of the ten roundings cancel is luck too. */
-#include <float.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -92,22 +91,9 @@ static void train(const BackendOps *ops, const Case *k, Run *run)
     model_close(&m);
 }
 
-static double largest_error(const double *a, const double *b, int n, double *largest)
-{
-    double worst = 0;
-    *largest = 0;
-    for (int i = 0; i < n; i++) {
-        if (!(fabs(a[i] - b[i]) <= worst)) worst = fabs(a[i] - b[i]);
-        *largest = fmax(*largest, fabs(b[i]));
-    }
-    return worst;
-}
-
-static double ulp(double x) { return ldexp(1, ilogb(x > 0 ? x : FLT_MIN) - 23); }
-
 static void check(const char *what, const Case *k, double error, double plain, double times, double largest)
 {
-    double bound = times * plain + 4 * ulp(largest);
+    double bound = f32_bound(times, plain, largest);
     if (error <= bound) return;
     print_error("H %d B %d T %d V %d %s: %s errs %.3g, the plain loop %.3g, the bound is %.3g\n", (int)k->H,
                 (int)k->B, (int)k->T, (int)k->V, sites_name(k->sites), what, error, plain, bound);
@@ -124,13 +110,12 @@ static void follows_reference(void **state)
         train(&backend_reference, k, &exact);
         train(&backend_plain_f32, k, &plain);
         train(&backend_cpu_here, k, &ours);
-        plain_error = largest_error(plain.loss, exact.loss, 1, &largest);
-        check("the first loss", k, largest_error(ours.loss, exact.loss, 1, &largest), plain_error, 2,
-              largest);
-        plain_error = largest_error(plain.loss, exact.loss, STEPS, &largest);
-        check("a loss", k, largest_error(ours.loss, exact.loss, STEPS, &largest), plain_error, 3, largest);
-        plain_error = largest_error(plain.norm, exact.norm, STEPS, &largest);
-        check("a gradient norm", k, largest_error(ours.norm, exact.norm, STEPS, &largest), plain_error, 3,
+        plain_error = f32_error(plain.loss, exact.loss, 1, &largest);
+        check("the first loss", k, f32_error(ours.loss, exact.loss, 1, &largest), plain_error, 2, largest);
+        plain_error = f32_error(plain.loss, exact.loss, STEPS, &largest);
+        check("a loss", k, f32_error(ours.loss, exact.loss, STEPS, &largest), plain_error, 3, largest);
+        plain_error = f32_error(plain.norm, exact.norm, STEPS, &largest);
+        check("a gradient norm", k, f32_error(ours.norm, exact.norm, STEPS, &largest), plain_error, 3,
               largest);
         for (int p = 0; p < exact.weights.count; p++) {
             double error = 0, top = 0;
@@ -180,7 +165,7 @@ static double worst_ulp(VecFunction *f, double (*exact)(double), float low, floa
         Vec y = f(x);
         for (int j = 0; j < LANES; j++) {
             double want = exact((double)x[j]),
-                   error = fabs((double)y[j] - want) / fmax(ulp(fabs(want)), unit);
+                   error = fabs((double)y[j] - want) / fmax(f32_ulp(fabs(want)), unit);
             if (!(error <= worst)) worst = error;
         }
     }

@@ -5,7 +5,6 @@
  * libm's; so at most 3 times that loop's error against double (2 for the forward result of the first step),
  * plus 4 ulp of the largest value. Against itself, bit for bit: replayed, launched kernel by kernel, with ids
  * of its own, resumed, repeated, under any schedule. */
-#include <float.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -188,22 +187,9 @@ static bool long_lists(void)
 
 /* ---- against the reference ---- */
 
-static double largest_error(const double *a, const double *b, int n, double *largest)
-{
-    double worst = 0;
-    *largest = 0;
-    for (int i = 0; i < n; i++) {
-        if (!(fabs(a[i] - b[i]) <= worst)) worst = fabs(a[i] - b[i]);
-        *largest = fmax(*largest, fabs(b[i]));
-    }
-    return worst;
-}
-
-static double ulp(double x) { return ldexp(1, ilogb(x > 0 ? x : FLT_MIN) - 23); }
-
 static void check(const char *what, const Case *k, double error, double plain, double times, double largest)
 {
-    double bound = times * plain + 4 * ulp(largest);
+    double bound = f32_bound(times, plain, largest);
     if (error <= bound) return;
     fail_msg("H %d L %d B %d T %d V %d %s: %s errs %.3g, the plain loop %.3g, the bound is %.3g", (int)k->H,
              (int)k->L, (int)k->B, (int)k->T, (int)k->V, sites_name(k->sites), what, error, plain, bound);
@@ -226,8 +212,8 @@ static void check_weights(const Case *k, const Params *exact, const Params *plai
 static void check_loop(const char *what, const Case *k, const double *exact, const double *plain,
                        const double *ours, int n, double times)
 {
-    double largest, plain_error = largest_error(plain, exact, n, &largest);
-    check(what, k, largest_error(ours, exact, n, &largest), plain_error, times, largest);
+    double largest, plain_error = f32_error(plain, exact, n, &largest);
+    check(what, k, f32_error(ours, exact, n, &largest), plain_error, times, largest);
 }
 
 static void follows_reference(void **state)

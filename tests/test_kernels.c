@@ -6,7 +6,6 @@
  * much as that loop does against double, plus 4 ulp of the largest value, for what the plain loop gets right
  * by luck. Errors of one tensor are compared by their largest. Masks, ids, copies and whatever is one product
  * are equal bit for bit. */
-#include <float.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,6 +20,7 @@
 #define REAL   double
 #define SUFFIX f64
 #include "oracle.h"
+#include "plain_f32.h"
 #undef REAL
 #undef SUFFIX
 #define REAL   float
@@ -186,8 +186,6 @@ static int32_t *drawn_ids(uint32_t seed, int64_t n, int64_t V)
     return x;
 }
 
-static double ulp(double x) { return ldexp(1, ilogb(x > 0 ? x : FLT_MIN) - 23); }
-
 /* Ours may err at most `times` as much as the plain loop, plus 4 ulp; a NaN on our side alone fails. */
 static void compare(const char *what, const float *ours, const float *plain, const double *exact, int64_t n,
                     double times)
@@ -200,7 +198,7 @@ static void compare(const char *what, const float *ours, const float *plain, con
         largest = fmax(largest, fabs(exact[i]));
         if (isnan(a)) break;
     }
-    double bound = times * measure + 4 * ulp(largest);
+    double bound = f32_bound(times, measure, largest);
     if (!(error <= bound))
         fail_msg("%s errs %.3g, the plain loop %.3g, the bound is %.3g", what, error, measure, bound);
 }
