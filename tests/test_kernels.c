@@ -20,12 +20,13 @@
 #define REAL   double
 #define SUFFIX f64
 #include "oracle.h"
-#include "plain_f32.h"
 #undef REAL
 #undef SUFFIX
 #define REAL   float
 #define SUFFIX f32
 #include "oracle.h"
+
+#include "plain_f32.h"
 
 #include "../kernels/layers.h"
 #include "../kernels/lstm.h"
