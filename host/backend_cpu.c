@@ -484,33 +484,27 @@ typedef void TileFunction(int64_t K, const float *a, const float *w, float *out)
         }                                                                                                    \
         for (int r = 0; r < R; r++) *(Vec *)(out + r * LANES) = sum[r];                                      \
     }
-TILE(1)
-TILE(2)
-TILE(3)
+/* clang-format off */
+TILE(1) TILE(2) TILE(3)
 #if defined(__AVX__)
-TILE(4)
-TILE(5)
-TILE(6)
+TILE(4) TILE(5) TILE(6)
 #endif
 #if defined(__AVX512F__)
-TILE(7)
-TILE(8)
-TILE(9)
-TILE(10)
-TILE(11) TILE(12) TILE(13) TILE(14) TILE(15) TILE(16) TILE(17) TILE(18) TILE(19) TILE(20) TILE(21) TILE(22)
-    TILE(23) TILE(24)
+TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14) TILE(15)
+TILE(16) TILE(17) TILE(18) TILE(19) TILE(20) TILE(21) TILE(22) TILE(23) TILE(24)
 #endif
 
-        static TileFunction *const tile_of_rows[TILE_ROWS + 1] = {
-            NULL,    tile_1,  tile_2,  tile_3,
+static TileFunction *const tile_of_rows[TILE_ROWS + 1] = {
+    NULL, tile_1, tile_2, tile_3,
 #if defined(__AVX__)
-            tile_4,  tile_5,  tile_6,
+    tile_4, tile_5, tile_6,
 #endif
 #if defined(__AVX512F__)
-            tile_7,  tile_8,  tile_9,  tile_10, tile_11, tile_12, tile_13, tile_14, tile_15,
-            tile_16, tile_17, tile_18, tile_19, tile_20, tile_21, tile_22, tile_23, tile_24,
+    tile_7, tile_8, tile_9, tile_10, tile_11, tile_12, tile_13, tile_14, tile_15,
+    tile_16, tile_17, tile_18, tile_19, tile_20, tile_21, tile_22, tile_23, tile_24,
 #endif
 };
+/* clang-format on */
 
 /* How the batch is cut into tiles of equal height; the last one is padded with rows of zeros. */
 typedef struct Tiling {

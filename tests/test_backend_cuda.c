@@ -179,6 +179,13 @@ static bool slow_build(void)
 #endif
 }
 
+/* Where a step takes seconds the plain build has shown it already. */
+static void skip_slow(void)
+{
+    print_message("skipped: under a sanitizer this would take minutes, and the plain build runs it\n");
+    skip();
+}
+
 static bool long_lists(void)
 {
     const char *text = getenv("PLSTM_LONG");
@@ -346,7 +353,7 @@ static void every_way_gives_the_same_bits(void **state)
 static void resume_gives_the_same_bits(void **state)
 {
     (void)state;
-    if (slow_build()) skip();
+    if (slow_build()) skip_slow();
     static const int at[] = {1, 2, 3, 5, 7, 11};
     for (int i = 0; i < 2; i++) {
         Run one, two;
@@ -367,7 +374,7 @@ static void schedules_change_no_bit(void **state)
 {
     (void)state;
 #ifdef CUDA_EMU
-    if (slow_build()) skip();
+    if (slow_build()) skip_slow();
     Run first;
     train(&backend_cuda, &cases[1], whole, &first);
     for (unsigned seed = 1; seed <= (long_lists() ? 24 : 3); seed++) {
