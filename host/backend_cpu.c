@@ -546,6 +546,14 @@ static void pack_backward(const Backend *b, const float *w_hh, float *packed, in
     }
 }
 
+/* Between two looks at another thread's word. */
+static inline void spin_pause(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
 /* All threads of the team meet: thread `me` has finished step number `epoch` (1, 2, ...). */
 static void team_barrier(Backend *b, int me, int team, unsigned epoch)
 {
@@ -553,7 +561,7 @@ static void team_barrier(Backend *b, int me, int team, unsigned epoch)
     for (int other = 0; other < team; other++)
         for (int polls = 0; atomic_load_explicit(&b->arrival[other].epoch, memory_order_acquire) < epoch;
              polls++) {
-            if (polls < SPIN_POLLS) __builtin_ia32_pause();
+            if (polls < SPIN_POLLS) spin_pause();
             else sched_yield(); /* more threads than cores: let the late one run */
         }
 }

@@ -248,7 +248,7 @@ def demo(data, figures):
         rows.append(["best possible", "", "", *(number(ppl, 2) for ppl in possible), "", link(file)])
         text += f"Perplexity, mean ± standard deviation over seeds {listed(map(str, seeds))}; keep {best['keep']:g}.\n\n"
         text += table(["", "train", "valid", "test", *CLASSES.values(), "hardware ", "data "], rows) + "\n"
-        text += "Test perplexity of each seed, and how far non-recurrent dropout is below the others; words/s and seconds of one core.\n\n"
+        text += "Test perplexity of each seed, and how far non-recurrent dropout is below the others; words/s and seconds as the runs shared the cores.\n\n"
         text += table(["seed", "no dropout, end", "no dropout, best epoch", "non-recurrent", "naive", "below naive", "below best epoch",
                        "words/s", "seconds of all three", "hardware ", "data "],
                       [[*demo_seed(*three), hardware, link(file)] for three in zip(*kinds.values())]) + "\n"

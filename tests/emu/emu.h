@@ -70,7 +70,8 @@ enum emu_call {
 };
 
 /* The n-th call of that kind from now on (1 = the next) has no effect and returns `error`; 0 takes the kind's
- * usual error. A cuBLAS call that is hit returns CUBLAS_STATUS_ALLOC_FAILED (create) or
+ * usual error. Only a free or destroy call still releases what it was given, so that an error path can be
+ * shown to leak nothing. A cuBLAS call that is hit returns CUBLAS_STATUS_ALLOC_FAILED (create) or
  * CUBLAS_STATUS_EXECUTION_FAILED. n = 0 disarms. */
 void emu_fail_call(enum emu_call kind, unsigned long n, cudaError_t error);
 
