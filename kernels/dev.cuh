@@ -249,6 +249,78 @@ template <class T> __device__ __forceinline__ T ldg(const T *p)
 #endif
 }
 
+/* A load that L2 answers, never this SM's L1: for memory that other blocks write during the launch (after a
+ * barrier, which orders it) and for weights that are streamed at every step. T: 4, 8 or 16 bytes wide. */
+template <class T> __device__ __forceinline__ T load_l2(const T *p)
+{
+#if defined(CUDA_EMU) || DEV_ARCH >= 350
+    return __ldcg(p);
+#else
+    return *p;
+#endif
+}
+
+/* ---- copies from global into shared memory that run beside the arithmetic
+ * --------------------------------------- */
+
+/* Starts a copy of 4 bytes by way of L1, or of 16 bytes that L1 never sees; both addresses are multiples of
+ * that. The bytes are in shared memory once this thread has waited for their group (and, for other threads,
+ * behind the barrier that follows); until then nobody may read or write the target or change the source.
+ * Before sm_80 a load and a store stand here and the wait finds nothing to do. */
+#if defined(CUDA_EMU)
+EMU_INLINE void copy_async4(void *shared, const void *global)
+{
+    emu_copy_async(shared, global, 4, DEV_ARCH >= 800);
+}
+EMU_INLINE void copy_async16(void *shared, const void *global)
+{
+    emu_copy_async(shared, global, 16, DEV_ARCH >= 800);
+}
+#else
+__device__ __forceinline__ void copy_async4(void *shared, const void *global)
+{
+#if DEV_ARCH >= 800
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;"
+                 :
+                 : "r"((unsigned)__cvta_generic_to_shared(shared)), "l"(__cvta_generic_to_global(global))
+                 : "memory");
+#else
+    *(unsigned *)shared = load_l2((const unsigned *)global);
+#endif
+}
+__device__ __forceinline__ void copy_async16(void *shared, const void *global)
+{
+#if DEV_ARCH >= 800
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
+                 :
+                 : "r"((unsigned)__cvta_generic_to_shared(shared)), "l"(__cvta_generic_to_global(global))
+                 : "memory");
+#else
+    *(float4 *)shared = load_l2((const float4 *)global);
+#endif
+}
+#endif
+
+/* Closes the group of the copies that this thread has started since the last call; a group may be empty. */
+__device__ __forceinline__ void copy_async_commit()
+{
+#if defined(CUDA_EMU)
+    emu_copy_commit();
+#elif DEV_ARCH >= 800
+    asm volatile("cp.async.commit_group;" : : : "memory");
+#endif
+}
+
+/* Waits until at most the N latest groups of this thread are still under way. */
+template <int N> __device__ __forceinline__ void copy_async_wait()
+{
+#if defined(CUDA_EMU)
+    emu_copy_wait(N);
+#elif DEV_ARCH >= 800
+    asm volatile("cp.async.wait_group %0;" : : "n"(N) : "memory");
+#endif
+}
+
 /* The SM's cycle counter, 32 bits: it wraps within seconds, so only differences mean something. */
 __device__ __forceinline__ unsigned clock_now()
 {

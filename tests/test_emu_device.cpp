@@ -154,13 +154,32 @@ static void test_memory(void **)
     assert_int_equal(out[14], 10);
 }
 
+/* Asynchronous copies on a device that has them and on one where they are loads and stores. */
+static void test_copies(void **)
+{
+    unsigned start[WORDS];
+    for (unsigned i = 0; i < WORDS; i++) start[i] = i;
+    const char *devices[] = {"K20", "H200"};
+    for (const char *device : devices) {
+        assert_int_equal(emu_device_select(device), 0);
+        for (unsigned seed = 0; seed < SEEDS; seed++) {
+            unsigned out[WORDS];
+            run(kernel_copies, start, out, seed);
+            for (unsigned i = 0; i < 4; i++) {
+                assert_int_equal(out[i], 44 + i);
+                assert_int_equal(out[4 + i], 48 + 4 * i + 100 * (51 + 4 * i));
+                assert_int_equal(out[8 + i], 40 + i);
+                assert_int_equal(out[12 + i], 41 + 2 * (i % 2) + 43);
+            }
+        }
+    }
+}
+
 int main()
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_warp_ops),
-        cmocka_unit_test(test_atomics),
-        cmocka_unit_test(test_blocks),
-        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_warp_ops), cmocka_unit_test(test_atomics), cmocka_unit_test(test_blocks),
+        cmocka_unit_test(test_memory),   cmocka_unit_test(test_copies),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -57,8 +57,9 @@ static void test_profiles(void **state)
         {"A100", 80, 108, 49152, 166912, 167936, 1, 0, 32, 1024, 4},
         {"H100", 90, 132, 49152, 232448, 233472, 1, 1, 32, 1024, 4},
         {"H200", 90, 132, 49152, 232448, 233472, 1, 1, 32, 1024, 4},
+        {"B200", 100, 148, 49152, 232448, 233472, 1, 1, 32, 1024, 4},
     };
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < 7; i++) {
         struct cudaDeviceProp p;
         int v;
         assert_string_equal(emu_device_name(i), want[i].key);
@@ -79,7 +80,7 @@ static void test_profiles(void **state)
         OK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&v, kernel_shaped_address(), 256, 40000));
         assert_int_equal(v, want[i].blocks_per_sm);
     }
-    assert_null(emu_device_name(6));
+    assert_null(emu_device_name(7));
     assert_int_equal(emu_device_select("Voodoo2"), -1);
     assert_int_equal(cudaSetDevice(1), cudaErrorInvalidDevice);
     OK(cudaSetDevice(0));

@@ -38,6 +38,16 @@ struct RaceThread {
     View *last_seen = nullptr;                                /* dedupe of polls; not owned, only compared */
 };
 
+/* One cp.async that its thread has not waited for yet. */
+struct Copy {
+    unsigned char *to;
+    const unsigned char *from;
+    unsigned bytes;
+    uint32_t group, time; /* time: of the race detector */
+    uintptr_t pc;
+    unsigned char then[16]; /* the source as the copy found it */
+};
+
 enum ThreadState : uint8_t { T_READY, T_POLL, T_BARRIER, T_GRIDSYNC, T_WARP, T_EXITED };
 
 struct alignas(64) Thread { /* what a switch touches comes first and is one cache line */
@@ -56,6 +66,8 @@ struct alignas(64) Thread { /* what a switch touches comes first and is one cach
     uint64_t poll_value;
     EmuLane *operand;
     unsigned char *stack;
+    std::vector<Copy> copies; /* in the order of their groups */
+    uint32_t copy_groups;     /* closed so far */
 #ifdef EMU_RACE
     RaceThread race;
 #endif
@@ -284,6 +296,9 @@ void race_acquire(const void *p, int scope);
 void race_release_begin(int scope);
 void race_release_end();
 void race_readonly(const void *p, size_t size, uintptr_t pc);
+void race_plain(const void *p, size_t size, bool write, uintptr_t pc);
+void race_copy_begin(Copy *copy);
+void race_copy_end(const Copy *copy);
 void race_allocated(const void *p, size_t size);
 void race_freed(const void *p, size_t size);
 void race_host_wrote(const void *p, size_t size);

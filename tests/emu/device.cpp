@@ -29,6 +29,9 @@ static const Facts facts[] = {
      232448, 1024, 32, 128, 15},
     {"H200", "NVIDIA H200", 9, 0, 132, 1980000, 3201000, 6144, 143167, 62914560, 39321600, 233472, 232448,
      1024, 32, 128, 15},
+    /* Not verified: name, memory, clocks, bus width, the part of L2 that can be set aside. */
+    {"B200", "NVIDIA B200", 10, 0, 148, 1965000, 3996000, 8192, 182642, 132120576, 82575360, 233472, 232448,
+     1024, 32, 128, 0},
 };
 enum { PROFILES = sizeof facts / sizeof facts[0] };
 
@@ -86,7 +89,7 @@ static DeviceProfile profile_make(const Facts &f)
     return d;
 }
 
-static DeviceProfile current = profile_make(facts[PROFILES - 1]);
+static DeviceProfile current = profile_make(facts[5]); /* H200 */
 const DeviceProfile *emu_device = &current;
 
 extern "C" const char *emu_device_name(int i) { return i >= 0 && i < PROFILES ? facts[i].key : nullptr; }

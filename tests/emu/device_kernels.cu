@@ -183,6 +183,33 @@ __global__ void memory_kernel(unsigned *out)
     }
 }
 
+/* Loads past L1, and copies in three groups of which the second is empty. */
+__global__ void copies_kernel(unsigned *out)
+{
+    Smem sm;
+    unsigned *a = sm.take<unsigned>(4), *b = sm.take<unsigned>(16);
+    unsigned i = threadIdx.x;
+    copy_async4(&a[i], &out[44 + i]);
+    copy_async_commit();
+    copy_async_commit();
+    copy_async16(&b[4 * i], &out[48 + 4 * i]);
+    copy_async_commit();
+    copy_async_wait<2>();
+    out[i] = a[i];
+    copy_async_wait<0>();
+    out[4 + i] = b[4 * i] + 100u * b[4 * i + 3];
+    out[8 + i] = load_l2(&out[40 + i]);
+    float2 two = load_l2((const float2 *)&out[40 + 2 * (i % 2)]);
+    float4 four = load_l2((const float4 *)&out[40]);
+    out[12 + i] = __float_as_uint(two.y) + __float_as_uint(four.w);
+    copy_async_wait<1>(); /* nothing is left to wait for */
+}
+
+extern "C" cudaError_t kernel_copies(unsigned *out, cudaStream_t stream)
+{
+    LaunchShape s = {dim3(1), dim3(4), 80, stream, false};
+    return launch(s, copies_kernel, out);
+}
 extern "C" cudaError_t kernel_warp_ops(unsigned *out, cudaStream_t stream)
 {
     LaunchShape s = {dim3(1), dim3(64), 0, stream, false};

@@ -22,6 +22,8 @@ cudaError_t kernel_warp_ops(unsigned *out, cudaStream_t stream);
 cudaError_t kernel_atomics(unsigned *out, cudaStream_t stream);
 cudaError_t kernel_blocks(unsigned *out, cudaStream_t stream); /* grid (2,3), block (4,2,2), cooperative */
 cudaError_t kernel_memory(unsigned *out, cudaStream_t stream);
+cudaError_t kernel_copies(unsigned *out,
+                          cudaStream_t stream); /* one block of 4 threads; reads words 40 to 63 */
 
 #ifdef __cplusplus
 }

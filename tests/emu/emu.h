@@ -1,7 +1,7 @@
 /* What tests may ask of the emulated CUDA toolkit beyond CUDA's own API. Clean C11.
  *
  * Every setting can also be given in the environment, read once at the first runtime call:
- *   EMU_DEVICE=K20|K40|V100|A100|H100|H200   EMU_SEED=n (0 = deterministic order)   EMU_QUIET=1
+ *   EMU_DEVICE=K20|K40|V100|A100|H100|H200|B200   EMU_SEED=n (0 = deterministic order)   EMU_QUIET=1
  * EMU_WATCHDOG=seconds EMU_PROTECT=0 (leave device memory open to the host)   EMU_UNINIT=0 (race build: allow
  * reads of unwritten memory)
  */

@@ -247,6 +247,45 @@ static int run_absent_lane(int bug)
     return differs(out, 16, [](int) { return 3.0f; });
 }
 
+/* ---- asynchronous copies
+ * -------------------------------------------------------------------------------------- */
+
+enum { NO_WAIT = 1, NO_COMMIT = 2, ONE_LEFT = 4, NO_SYNC = 8, SOURCE_CHANGED = 16, MISALIGNED = 32 };
+
+/* Two groups: words of 4 bytes, then pieces of 16; each thread reads what its neighbour has copied. */
+__global__ void copy_async_kernel(float *in, float *out, int bug)
+{
+    Smem sm;
+    float *a = sm.take<float>(64), *b = sm.take<float>(256);
+    unsigned i = threadIdx.x, other = blockDim.x - 1 - i;
+    a[i] = b[4 * i + 3] = -1.0f;
+    __syncthreads();
+    copy_async4(&a[i], &in[i]);
+    copy_async_commit();
+    copy_async16(&b[4 * i], &in[64 + 4 * i + (bug & MISALIGNED ? 1 : 0)]);
+    if (!(bug & NO_COMMIT)) copy_async_commit();
+    if (bug & SOURCE_CHANGED) in[64 + 4 * i + 2] = 5.0f;
+    if (bug & ONE_LEFT) copy_async_wait<1>();
+    else if (!(bug & NO_WAIT)) copy_async_wait<0>();
+    if (!(bug & NO_SYNC)) __syncthreads();
+    out[i] = a[other] + b[4 * other + 3];
+}
+static int copy_async(int bug)
+{
+    std::vector<float> host(324);
+    for (int i = 0; i < 324; i++) host[(size_t)i] = (float)i;
+    float *in = device_array<float>(324), *out = device_array<float>(64);
+    cudaMemcpy(in, host.data(), 324 * sizeof(float), cudaMemcpyHostToDevice);
+    launch(shape_of(1, 64, 1280), copy_async_kernel, in, out, bug);
+    return differs(out, 64, [](int i) { return (float)((63 - i) + 64 + 4 * (63 - i) + 3); });
+}
+static int run_copy_no_wait(int bug) { return copy_async(bug ? NO_WAIT : 0); }
+static int run_copy_no_commit(int bug) { return copy_async(bug ? NO_COMMIT : 0); }
+static int run_copy_one_left(int bug) { return copy_async(bug ? ONE_LEFT : 0); }
+static int run_copy_no_sync(int bug) { return copy_async(bug ? NO_SYNC : 0); }
+static int run_copy_source(int bug) { return copy_async(bug ? SOURCE_CHANGED : 0); }
+static int run_copy_misaligned(int bug) { return copy_async(bug ? MISALIGNED : 0); }
+
 /* ---- shared memory bounds
  * ----------------------------------------------------------------------------------- */
 
@@ -876,6 +915,62 @@ static int idiom_bounded(int)
     return v.empty() || v[0] != 4;
 }
 
+/* The wait of all blocks ends; the first to change the record's state fills it in, the others leave it alone.
+ */
+__global__ void reporter_kernel(unsigned *flag, unsigned *record)
+{
+    if (threadIdx.x != 0) return;
+    for (unsigned n = 0; load_poll(flag) == 0; n++)
+        if (poll_expired(n, 1u << 20)) {
+            if (atomicCAS(&record[0], 0u, 1u) == 0u) {
+                record[1] = blockIdx.x;
+                record[2] = 77;
+            }
+            break;
+        }
+}
+static int idiom_reporter(int)
+{
+    unsigned *record = device_array<unsigned>(3);
+    launch(shape_of(4, 32), reporter_kernel, device_array<unsigned>(1), record);
+    std::vector<unsigned> v = fetch(record, 3);
+    return v.empty() || v[0] != 1 || v[1] > 3 || v[2] != 77;
+}
+
+/* A ring of three stages in shared memory: while one is summed, the next two are on their way. */
+__global__ void pipeline_kernel(const float *in, float *out, int steps)
+{
+    Smem sm;
+    float4 *ring = sm.take<float4>(3 * 32);
+    unsigned i = threadIdx.x;
+    const float4 *from = (const float4 *)in;
+    for (int t = 0; t < 2; t++) {
+        if (t < steps) copy_async16(&ring[t * 32 + (int)i], &from[t * 32 + (int)i]);
+        copy_async_commit();
+    }
+    float sum = 0.0f;
+    for (int t = 0; t < steps; t++) {
+        copy_async_wait<1>();
+        __syncthreads(); /* stage t is there for all, and stage t - 1 has been read by all */
+        int next = t + 2;
+        if (next < steps) copy_async16(&ring[next % 3 * 32 + (int)i], &from[next * 32 + (int)i]);
+        copy_async_commit();
+        float4 v = ring[t % 3 * 32 + 31 - (int)i];
+        sum += v.x + v.y + v.z + v.w;
+    }
+    out[i] = sum;
+}
+static int idiom_pipeline(int)
+{
+    enum { STEPS = 5 };
+    std::vector<float> host(STEPS * 128);
+    for (int i = 0; i < STEPS * 128; i++) host[(size_t)i] = (float)(i % 128 / 4 + i / 128);
+    float *in = device_array<float>(STEPS * 128), *out = device_array<float>(32);
+    cudaMemcpy(in, host.data(), host.size() * sizeof(float), cudaMemcpyHostToDevice);
+    launch(shape_of(1, 32, 1536), pipeline_kernel, in, out, (int)STEPS);
+    return differs(out, 32, [](int i) { return (float)(4 * (5 * (31 - i) + 10)); });
+}
+
 /* Half warps with masks of their own, in flight together. */
 __global__ void half_warps_kernel(int *out)
 {
@@ -933,6 +1028,18 @@ const FaultCase fault_cases[] = {
      R, 1, 1},
     {"mixed-atomic", "counter changed by atomics and by a plain store", run_mixed, "race: plain", S, S, R, 1,
      1},
+    {"copy-no-wait", "read before the wait for an asynchronous copy (cp.async)", run_copy_no_wait,
+     "copy is still under way", W, W, R, 1, 1},
+    {"copy-no-commit", "asynchronous copy waited for, but its group never closed", run_copy_no_commit,
+     "copy is still under way", W, W, R, 1, 1},
+    {"copy-one-left", "wait that leaves one group of copies too many", run_copy_one_left,
+     "copy is still under way", W, W, R, 1, 1},
+    {"copy-no-sync", "no `__syncthreads` after the wait for a copy", run_copy_no_sync, "race: ", W, W, R, 1,
+     1},
+    {"copy-source", "source of an asynchronous copy overwritten before the wait", run_copy_source,
+     "before the copy had been waited for", R, R, R, 1, 1},
+    {"copy-misaligned", "misaligned 16-byte asynchronous copy", run_copy_misaligned, "misaligned copy", R, R,
+     R, 1, 0},
     {"shared-end", "shared write one past the last piece", run_shared_end, "", R, T, R, 1, 0},
     {"shared-inner", "shared write one past an inner piece", run_shared_inner, "", R, T, R, 1, 0},
     {"shared-far", "shared write far away", run_shared_far, "outside its pieces", S, S, R, 1, 0},
@@ -995,6 +1102,8 @@ const IdiomCase idiom_cases[] = {
     {"grid.sync", idiom_grid_sync},
     {"halves of one word", idiom_halves},
     {"bounded wait that gives up", idiom_bounded},
+    {"one elected reporter", idiom_reporter},
+    {"ring of asynchronous copies", idiom_pipeline},
     {"half warps with masks of their own", idiom_half_warps},
     {"the worked example", idiom_example},
 };

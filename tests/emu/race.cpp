@@ -59,7 +59,7 @@ static uint32_t now_time = 16, base = 16;
 static uint64_t view_ids;
 static unsigned blocks, threads; /* of the launch */
 
-enum : uint32_t { FREE = 0, UNWRITTEN = 1, OLD = 2 }; /* times below 16 are states */
+enum : uint32_t { FREE = 0, UNWRITTEN = 1, IN_FLIGHT = 2, OLD = 3 }; /* times below 16 are states */
 
 static View *view_new()
 {
@@ -683,11 +683,23 @@ static const Slot *reads_unordered(const Thread *t, const Cell *c)
               write ? "writes" : "reads", arena_describe(p).c_str(), emu_where(pc).c_str());
 }
 
+[[noreturn]] static void report_in_flight(const Thread *t, const void *p, bool write, uintptr_t pc)
+{
+    const Cell *c = cell_of(p);
+    emu_fault(
+        cudaErrorLaunchFailure,
+        "race: %s by %s at %s\n  is not ordered after the asynchronous copy by %s at %s\n  on %s\n  the "
+        "copy is still under way: the wait for its group (copy_async_wait) is missing before it",
+        write ? "write" : "read", emu_who(t).c_str(), emu_where(pc).c_str(), emu_who_gid(c->w_thread).c_str(),
+        emu_where(pc_full(c->w_pc)).c_str(), arena_describe(p).c_str());
+}
+
 static void word_read(const Thread *t, const void *p, uint32_t bytes, uint32_t add, uintptr_t pc)
 {
     Cell *c = cell_of(p);
     if (UNLIKELY(c->w_time < OLD)) {
         if (c->w_time == FREE) report_free(t, p, false, pc);
+        if (c->w_time == IN_FLIGHT) report_in_flight(t, p, false, pc);
         if (check_unwritten)
             emu_fault(cudaErrorLaunchFailure,
                       "uninitialised read: %s reads %s, which nobody has written yet (is a barrier "
@@ -707,7 +719,10 @@ static void word_read(const Thread *t, const void *p, uint32_t bytes, uint32_t a
 static void word_write(const Thread *t, const void *p, uint32_t bytes, bool sync, uintptr_t pc)
 {
     Cell *c = cell_of(p);
-    if (UNLIKELY(c->w_time == FREE)) report_free(t, p, true, pc);
+    if (UNLIKELY(c->w_time < OLD)) {
+        if (c->w_time == FREE) report_free(t, p, true, pc);
+        if (c->w_time == IN_FLIGHT) report_in_flight(t, p, true, pc);
+    }
     if (c->w_time >= base && c->w_thread != t->gid && !(sync && (c->r.flags & W_SYNC)) &&
         (c->r.flags & W_BYTES) & (bytes << 20) && UNLIKELY(!ordered(t, c->w_thread, c->w_time)))
         report_race(t, p, true, sync, pc, true, c->r.flags & W_SYNC, c->w_thread, c->w_time, c->w_pc);
@@ -843,6 +858,46 @@ void race_sync_write(void *p, size_t size, bool rmw, uintptr_t pc)
 }
 
 void race_readonly(const void *p, size_t size, uintptr_t pc) { access<false>(p, size, READ_ONLY, pc); }
+
+void race_plain(const void *p, size_t size, bool write, uintptr_t pc)
+{
+    if (write) access<true>(p, size, 0, pc);
+    else access<false>(p, size, 0, pc);
+}
+
+/* A copy of whole words reads its source and writes its target at some moment between its start and the wait:
+ * both must be free for it at the start, nobody may touch the target meanwhile, and the source must not have
+ * been written since. */
+void race_copy_begin(Copy *copy)
+{
+    access<false>(copy->from, copy->bytes, 0, copy->pc);
+    access<true>(copy->to, copy->bytes, 0, copy->pc);
+    copy->time = ++now_time;
+    for (Cell *c = cell_of(copy->to), *end = c + copy->bytes / 4; c < end; c++) c->w_time = IN_FLIGHT;
+}
+
+void race_copy_end(const Copy *copy)
+{
+    const Thread *t = emu_thread;
+    bool known = arena_is_device(copy->from) || arena_is_host(copy->from); /* else the program's constants */
+    for (unsigned i = 0; known && i < copy->bytes; i += 4) {
+        const Cell *c = cell_of(copy->from + i);
+        if (c->w_time >= copy->time)
+            emu_fault(
+                cudaErrorLaunchFailure,
+                "race: write by %s at %s\n  is not ordered after the asynchronous copy by %s at %s\n  on "
+                "%s, its source, which changed before the copy had been waited for",
+                emu_who_gid(c->w_thread).c_str(), emu_where(pc_full(c->w_pc)).c_str(), emu_who(t).c_str(),
+                emu_where(copy->pc).c_str(), arena_describe(copy->from + i).c_str());
+    }
+    access<false>(copy->from, copy->bytes, 0, copy->pc);
+    for (Cell *c = cell_of(copy->to), *end = c + copy->bytes / 4; c < end; c++) {
+        c->w_thread = t->gid;
+        c->w_time = now_time;
+        c->w_pc = (uint32_t)copy->pc;
+        c->r.flags = W_BYTES;
+    }
+}
 
 /* ---- launches
  * ----------------------------------------------------------------------------------------------- */

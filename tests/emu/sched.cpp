@@ -208,6 +208,8 @@ static Block *block_start(Grid *g)
         t.file = nullptr;
         t.line = 0;
         t.poll_address = nullptr;
+        t.copies.clear();
+        t.copy_groups = 0;
         t.stack = stack_pool + s * stack_size;
         size_t guard = s < stacks_guarded ? 4096 : 0;
         *stack_canary(s) = STACK_CANARY;

@@ -76,6 +76,13 @@ void emu_store_relaxed(void *p, const void *value, size_t size);
 void emu_load_readonly(const void *p,
                        size_t size); /* tells the race build that this went through the read-only path */
 
+/* cp.async of 4 or 16 bytes into the block's shared memory: the bytes land in emu_copy_wait, where all groups
+ * but the last `left` end. On a device before sm_80, or where `arch` (the code's) says so, a load and a store.
+ */
+void emu_copy_async(void *shared, const void *global, size_t bytes, int arch);
+void emu_copy_commit(void);
+void emu_copy_wait(unsigned left);
+
 /* Shared memory of the running block. */
 void *emu_shared_take(size_t index, size_t offset, size_t bytes, const char *file, int line);
 void *emu_shared_static(const void *key, size_t bytes, size_t align, const char *file, int line);
