@@ -187,7 +187,8 @@ static size_t carve_pinned(Backend *b, Arena *a)
 static const LstmVariant *variant_find(const char *name, size_t n)
 {
     for (int i = 0; lstm_variants[i]; i++)
-        if (strlen(lstm_variants[i]->name) == n && !memcmp(lstm_variants[i]->name, name, n))
+        if (strlen(lstm_variants[i]->footprint->name) == n &&
+            !memcmp(lstm_variants[i]->footprint->name, name, n))
             return lstm_variants[i];
     return NULL;
 }
@@ -205,13 +206,13 @@ static int choose_kernels(Backend *b, Error *e)
         char names[256] = "";
         for (int i = 0; lstm_variants[i]; i++) {
             size_t at = strlen(names);
-            snprintf(names + at, sizeof names - at, "%s%s", i ? ", " : "", lstm_variants[i]->name);
+            snprintf(names + at, sizeof names - at, "%s%s", i ? ", " : "", lstm_variants[i]->footprint->name);
         }
         return error_set(e, EXIT_USAGE,
                          "--kernel takes auto, a name or FWD/BWD, the names being %s, not '%s'", names, text);
     }
-    snprintf(b->kernel, sizeof b->kernel, b->forward == b->backward ? "%s" : "%s/%s", b->forward->name,
-             b->backward->name);
+    snprintf(b->kernel, sizeof b->kernel, b->forward == b->backward ? "%s" : "%s/%s",
+             b->forward->footprint->name, b->backward->footprint->name);
     return EXIT_DONE;
 }
 
@@ -541,7 +542,7 @@ static int product(Backend *b, int ta, int tb, int64_t m, int64_t n, int64_t k, 
 static int recurrence_failed(const LstmVariant *variant, const char *pass, cudaError_t status, Error *e)
 {
     char call[64];
-    snprintf(call, sizeof call, "the %s recurrence by kernel %s", pass, variant->name);
+    snprintf(call, sizeof call, "the %s recurrence by kernel %s", pass, variant->footprint->name);
     return cuda_failed(e, status, call, __FILE__, __LINE__);
 }
 

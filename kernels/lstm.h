@@ -19,13 +19,11 @@
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
 
+#include "plan.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-typedef struct LstmShape {
-    int64_t T, B, H;
-} LstmShape;
 
 /* Where a step of the run stands, in device memory: what a captured graph advances by itself. step_begin (layers.h) moves it on; every
  * other kernel only reads it. */
@@ -46,30 +44,43 @@ typedef struct MaskSite {
     int32_t sites, site, on;
 } MaskSite;
 
-/* What a kernel that waits writes when it gives up (issue 5); the update changes nothing once `set` is non-zero. Device memory. */
+/* What a kernel that waits writes when it gives up (grid_barrier.cuh); the update changes nothing once `set` is non-zero. Device memory. */
 typedef struct FaultRecord {
     uint32_t set;
-    uint32_t block, step, expected, seen;
-    uint32_t missing[8]; /* bit per block */
+    uint32_t block, step, expected,
+        seen; /* who waited, at which step, for which count, and what the first missing block had reached */
+    uint32_t missing[8]; /* bit per block of the grid */
 } FaultRecord;
+
+/* What a launch of a persistent variant needs beside its tensors. */
+typedef struct LstmLaunch {
+    const LstmPlan
+        *plan; /* for T, H and at least B of the shape, in the pass's direction; NULL: the variant has none */
+    void *
+        scratch; /* plan->scratch_bytes of device memory, zeroed when made; one plan's for good, launches in one stream share it */
+    uint32_t poll_limit; /* looks at a missing block before giving up; 0: never */
+} LstmLaunch;
 
 /* Streams, handles and scratch of a backend, made once; kernels own none of it. The handle runs on `stream` with a workspace set by its
  * owner: passes use it as it is, since cublasSetStream would drop that workspace. */
 typedef struct LstmContext {
     cudaStream_t stream;
     cublasHandle_t blas;
-    FaultRecord *fault; /* device */
+    FaultRecord *fault;  /* device */
+    int32_t cooperative; /* whether the device launches cooperatively, as persistent variants then do */
 } LstmContext;
 
 typedef struct LstmForward {
     LstmShape shape;
-    const float *w_hh;        /* (4H,H) */
+    const float *w_hh;     /* (4H,H) */
+    const float *w_packed; /* (H,H,4): [k][unit][gate] of w_hh, where the footprint says packed; else NULL */
     const float *b_ih, *b_hh; /* (4H) */
     float *gates;             /* (T,B,4H): in x_proj = W_ih D(x) without biases; out i, f, g, o */
     float *h, *c;             /* (T+1,B,H): row 0 in, the others out; h unmasked */
     float *y;        /* (T,B,H): D_o(h_1..T); NULL where the site is off: the reader takes h from row 1 on */
     float *h_masked; /* (T,B,H): D_r(h_0..T-1), for dw_hh; NULL where the site is off */
     MaskSite output, recurrent;
+    LstmLaunch launch;
 } LstmForward;
 
 typedef struct LstmBackward {
@@ -80,24 +91,28 @@ typedef struct LstmBackward {
     float *gates;       /* (T,B,4H): in i, f, g, o; out dgates (pre-activation) */
     float *dh, *dc;     /* (B,H): scratch */
     MaskSite output, recurrent;
+    LstmLaunch launch;
 } LstmBackward;
 
-/* One way to run a pass. kernels/variants.c lists them all; everything that chooses or measures walks that list. */
+/* One way to run the recurrence. variants.def lists them all; everything that chooses or measures walks that list. */
 typedef struct LstmVariant {
-    const char *name;
-    const char *summary; /* one line */
-    /* Loads every kernel of the variant on the current device (lazy loading would stall a capture), raises limits. Once. */
+    const LstmFootprint *footprint; /* name, summary, what a plan needs */
+    /* Once per device, outside any capture: loads every kernel (lazy loading would stall a capture) and, for a variant with
+     * plans, raises the shared memory of each instance as far as the device goes. */
     cudaError_t (*prepare)(void);
+    /* How many blocks of the plan's kernel the current device holds at once, from the compiled kernel's own registers and
+     * shared memory; a plan with more must not be launched. NULL: no plans. */
+    cudaError_t (*resident_blocks)(const LstmPlan *plan, int *blocks);
     cudaError_t (*forward)(const LstmContext *context, const LstmForward *p);
     cudaError_t (*backward)(const LstmContext *context, const LstmBackward *p);
     /* Launches of one pass, GEMMs included, for tests and tables; a recurrent mask may add one to forward. */
     int (*launches)(const LstmShape *shape, int backward);
 } LstmVariant;
 
-extern const LstmVariant *const lstm_variants[]; /* NULL-terminated, in reading order */
+extern const LstmVariant *const lstm_variants[]; /* NULL-terminated, in the order of lstm_footprints */
 
-extern const LstmVariant
-    lstm_cublas; /* fwd_cublas.cu, bwd_cublas.cu: per step one GEMM and one pointwise kernel */
+/* w_packed from w_hh of H units (pack.cu): after weights were set; the update (layers.h) keeps it current. */
+cudaError_t lstm_pack(cudaStream_t stream, int64_t H, const float *w_hh, float *w_packed);
 
 #ifdef __cplusplus
 }

@@ -1,5 +1,5 @@
-/* variants: the entry points of the passes, one line per file; only variants.c, which puts them into records,
- * includes this (and the files themselves, so that compilers hold both to one signature). Clean C11. */
+/* variants: the entry points of the passes, by name from variants.def; only variants.c, which puts them into records,
+ * and the files themselves include this, so that compilers hold both to one signature. Clean C11. */
 #ifndef PLSTM_VARIANTS_H
 #define PLSTM_VARIANTS_H
 
@@ -9,11 +9,18 @@
 extern "C" {
 #endif
 
-/* fwd_cublas.cu, bwd_cublas.cu */
-cudaError_t fwd_cublas_prepare(void);
-cudaError_t fwd_cublas_run(const LstmContext *context, const LstmForward *p);
-cudaError_t bwd_cublas_prepare(void);
-cudaError_t bwd_cublas_run(const LstmContext *context, const LstmBackward *p);
+#define STEPWISE(name, summary)                                                                              \
+    cudaError_t fwd_##name##_prepare(void);                                                                  \
+    cudaError_t fwd_##name##_run(const LstmContext *context, const LstmForward *p);                          \
+    cudaError_t bwd_##name##_prepare(void);                                                                  \
+    cudaError_t bwd_##name##_run(const LstmContext *context, const LstmBackward *p);
+#define PERSISTENT(name, packed, shared, summary, forward, backward)                                         \
+    STEPWISE(name, summary)                                                                                  \
+    cudaError_t fwd_##name##_resident(const LstmPlan *plan, int *blocks);                                    \
+    cudaError_t bwd_##name##_resident(const LstmPlan *plan, int *blocks);
+#include "variants.def"
+#undef STEPWISE
+#undef PERSISTENT
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,410 @@
+/* fwd_persistent: the time loop of the persistent forward variants. They differ in where the weights of a thread lie
+ * (fwd_l2.cu, fwd_smem.cu, fwd_reg.cu); everything else is here. plan.h names who owns what.
+ *
+ *   per step   stage h_{t-1} chunk by chunk and multiply -> add the slices' partial sums -> cell, publish h_t
+ *              -> arrive -> store gates, c, h, y -> fetch x_proj and draw masks of t+1 -> wait
+ *
+ * Exchange   h_t as the next step reads it (with a recurrent site: masked), in the order in which blocks stage it:
+ *            [pass][chunk][group][slice][k of the chunk][batch row], so that staging is a copy of 16-byte words. Two
+ *            take turns: h_{t+1} is written when every block of the replica has arrived at t, hence has read h_{t-1}.
+ * Operands   A thread holds the four gate rows of one unit against `batch` rows: 16 multiply-adds for each 16 bytes of h that
+ *            it reads from shared memory; lanes of one slice read the same address. Per block and step that is units*H*rows/4
+ *            such reads and, where weights lie in shared memory, units*H*passes.
+ * Sums       slices * units * rows float4 are written once and read once: more slices shorten a thread's chain but cost
+ *            2*16 bytes each per element. The planner weighs the two. The order is fixed: within a thread k upwards, then slice
+ *            s + folded onto s, then slices upwards onto x_proj + biases.  */
+#ifndef PLSTM_FWD_PERSISTENT_CUH
+#define PLSTM_FWD_PERSISTENT_CUH
+
+#include "persistent.cuh"
+
+struct ForwardArgs {
+    LstmPlan plan;
+    LstmForward p; /* p.launch.plan is the host's copy */
+    FaultRecord *fault;
+};
+
+struct ForwardShared {
+    float4 *weights; /* [shared][slices*units] of gates */
+    float *work;
+    float4 *gates; /* [passes][items] */
+    float *c, *h;  /* [passes][items] */
+    float4 *bias;  /* [units] */
+    uint32_t *masks;
+    int32_t *place; /* [units] */
+    uint32_t *flag;
+};
+
+static __host__ __device__ __forceinline__ size_t forward_carve(Smem sm, const LstmPlan &plan,
+                                                                ForwardShared *s)
+{
+    ForwardPieces f = plan_forward_pieces(&plan);
+    s->weights = sm.take<float4>((size_t)f.weights / 4);
+    s->work = sm.take<float>((size_t)f.work);
+    s->gates = sm.take<float4>((size_t)f.gates / 4);
+    s->c = sm.take<float>((size_t)f.c);
+    s->h = sm.take<float>((size_t)f.h);
+    s->bias = sm.take<float4>((size_t)f.bias / 4);
+    s->masks = sm.take<uint32_t>((size_t)f.masks);
+    s->place = sm.take<int32_t>((size_t)f.place);
+    s->flag = sm.take<uint32_t>((size_t)f.flag);
+    return sm.bytes();
+}
+
+/* What a thread multiplies. */
+struct ForwardThread {
+    int32_t unit, slice, group;
+    bool works; /* others only help to stage and to finish */
+};
+
+/* ---- weights ---- */
+
+/* Gate weights of the block's unit u against h's unit k: 16 bytes of w_packed. */
+static __device__ __forceinline__ float4 forward_weight(const ForwardArgs &a, const BlockPlace &at, int32_t u,
+                                                        int64_t k)
+{
+    if (k >= a.p.shape.H || u >= at.units) return make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    return load_l2((const float4 *)a.p.w_packed + k * a.p.shape.H + at.unit + u);
+}
+
+template <int RESIDENT>
+static __device__ __forceinline__ void forward_load_registers(const ForwardArgs &a, const BlockPlace &at,
+                                                              const ForwardThread &me, float4 *kept)
+{
+#pragma unroll
+    for (int i = 0; i < RESIDENT; i++)
+        kept[i] = me.works && i < a.plan.depth
+                      ? forward_weight(a, at, me.unit, (int64_t)me.slice * a.plan.depth + i)
+                      : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+}
+
+static __device__ __forceinline__ void forward_load_shared(const ForwardArgs &a, const BlockPlace &at,
+                                                           const ForwardShared &s)
+{
+    int32_t columns = a.plan.slices * a.plan.units;
+    for (int32_t j = (int32_t)threadIdx.x; j < a.plan.shared * columns; j += (int32_t)blockDim.x) {
+        int32_t i = j / columns, slice = j % columns / a.plan.units, u = j % a.plan.units;
+        s.weights[j] = forward_weight(a, at, u, (int64_t)slice * a.plan.depth + a.plan.resident + i);
+    }
+}
+
+/* ---- multiply ---- */
+
+static __device__ __forceinline__ void multiply_add(float4 &sum, const float4 &w, float x)
+{
+    sum.x += w.x * x, sum.y += w.y * x, sum.z += w.z * x, sum.w += w.w * x;
+}
+
+/* sum[b] += w * h[b] for one k. */
+template <int BATCH>
+static __device__ __forceinline__ void multiply_row(float4 (&sum)[BATCH], const float4 &w, const float *h)
+{
+#pragma unroll
+    for (int b = 0; b + 4 <= BATCH; b += 4) {
+        float4 x = *(const float4 *)(h + b);
+        multiply_add(sum[b], w, x.x), multiply_add(sum[b + 1], w, x.y);
+        multiply_add(sum[b + 2], w, x.z), multiply_add(sum[b + 3], w, x.w);
+    }
+    if (BATCH % 4) {
+        float2 x = *(const float2 *)(h + BATCH / 4 * 4);
+        multiply_add(sum[BATCH - 2], w, x.x), multiply_add(sum[BATCH - 1], w, x.y);
+    }
+}
+
+/* The first chunk that a step stages, from h_0: (B,H) in memory, and masked here where there is a recurrent site. */
+template <int CHUNK, int BATCH>
+static __device__ __forceinline__ void stage_first(const ForwardArgs &a, const BlockPlace &at, int32_t pass,
+                                                   int32_t chunk, float *to)
+{
+    enum { PITCH = (BATCH + 3) / 4 * 4 };
+    const LstmPlan &plan = a.plan;
+    Mask m = mask_open(a.p.recurrent);
+    int32_t stride = plan_slice_stride(&plan), n = plan.groups * plan.slices * CHUNK * BATCH;
+    for (int32_t j = (int32_t)threadIdx.x; j < n; j += (int32_t)blockDim.x) {
+        int32_t b = j % BATCH, i = j / BATCH % CHUNK, column = j / (BATCH * CHUNK);
+        int32_t slice = column % plan.slices, group = column / plan.slices;
+        int32_t row = (pass * plan.groups + group) * BATCH + b, step = chunk * CHUNK + i;
+        int64_t k = (int64_t)slice * plan.depth + step, H = a.p.shape.H;
+        float x = 0.0f;
+        if (row < at.rows && step < plan.depth && k < H)
+            x = a.p.h[(at.row + row) * H + k] * mask_factor(m, at.row + row, H, k);
+        to[column * stride + i * PITCH + b] = x;
+    }
+}
+
+/* Staging of h_{t-1} for one pass: two chunks of shared memory in turn, the next one on its way while the one at hand is multiplied. */
+template <int CHUNK, int BATCH> struct Staging {
+    const ForwardArgs &a;
+    const BlockPlace &at;
+    float *ring;
+    const float *exchange; /* of this pass; NULL at the first step */
+    int32_t pass, floats;
+
+    __device__ __forceinline__ void issue(int32_t chunk)
+    {
+        float *to = ring + (chunk & 1) * floats;
+        if (!exchange) {
+            stage_first<CHUNK, BATCH>(a, at, pass, chunk, to);
+        } else {
+            const float *from = exchange + (int64_t)chunk * floats;
+            for (int32_t j = 4 * (int32_t)threadIdx.x; j < floats; j += 4 * (int32_t)blockDim.x)
+                copy_async16(to + j, from + j);
+        }
+        copy_async_commit();
+    }
+
+    /* The chunk, once all of it is there; starts the next one, whose place every thread has finished reading. */
+    __device__ __forceinline__ const float *next(int32_t chunk)
+    {
+        copy_async_wait<0>();
+        __syncthreads();
+        if (chunk + 1 < a.plan.chunks) issue(chunk + 1);
+        return ring + (chunk & 1) * floats;
+    }
+};
+
+/* This thread's part of W_hh D_r(h_{t-1}) for one pass. */
+template <int RESIDENT, int CHUNK, int BATCH>
+static __device__ __forceinline__ void
+forward_multiply(const ForwardArgs &a, const BlockPlace &at, const ForwardShared &s, const ForwardThread &me,
+                 const float4 *kept, Staging<CHUNK, BATCH> &stage, float4 (&sum)[BATCH])
+{
+    enum { PITCH = (BATCH + 3) / 4 * 4, STREAM = 4 };
+    const LstmPlan &plan = a.plan;
+    int32_t column = me.slice * plan.units + me.unit, columns = plan.slices * plan.units;
+    int32_t mine = (me.group * plan.slices + me.slice) * plan_slice_stride(&plan);
+    int32_t in_shared = plan.resident + plan.shared;
+#pragma unroll
+    for (int b = 0; b < BATCH; b++) sum[b] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    stage.issue(0);
+
+#pragma unroll
+    for (int chunk = 0; chunk < RESIDENT / CHUNK; chunk++) {
+        const float *h = stage.next(chunk) + mine;
+        if (me.works) {
+#pragma unroll
+            for (int i = 0; i < CHUNK; i++) multiply_row<BATCH>(sum, kept[chunk * CHUNK + i], h + i * PITCH);
+        }
+    }
+#pragma unroll 1
+    for (int32_t chunk = RESIDENT / CHUNK; chunk < plan.chunks; chunk++) {
+        const float *h = stage.next(chunk) + mine;
+        int32_t i = chunk * CHUNK, end = min(i + CHUNK, plan.depth);
+        if (!me.works) continue;
+        const float4 *w = s.weights + (i - plan.resident) * columns + column;
+#pragma unroll 2
+        for (; i < min(end, in_shared); i++, w += columns, h += PITCH) multiply_row<BATCH>(sum, *w, h);
+        int64_t k = (int64_t)me.slice * plan.depth;
+#pragma unroll 1
+        for (; i < end; i += STREAM) {
+            float4 next[STREAM];
+#pragma unroll
+            for (int j = 0; j < STREAM; j++)
+                next[j] = i + j < end ? forward_weight(a, at, me.unit, k + i + j)
+                                      : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+#pragma unroll
+            for (int j = 0; j < STREAM; j++)
+                if (i + j < end) multiply_row<BATCH>(sum, next[j], h + j * PITCH);
+            h += STREAM * PITCH;
+        }
+    }
+}
+
+/* ---- sums, cell ---- */
+
+/* Leaves the slices' partial sums in s.work as [folded][groups*units][batch|1] float4. */
+template <int BATCH>
+static __device__ __forceinline__ void forward_fold(const LstmPlan &plan, const ForwardShared &s,
+                                                    const ForwardThread &me, float4 (&sum)[BATCH])
+{
+    int32_t folded = plan_folded(plan.slices), columns = plan.groups * plan.units;
+    int32_t slot = me.slice < folded ? me.slice : me.slice - folded;
+    float4 *partial = (float4 *)s.work + (slot * columns + me.group * plan.units + me.unit) * (BATCH | 1);
+    __syncthreads(); /* the staged chunks lie where the sums go */
+    if (me.works && me.slice >= folded)
+        for (int b = 0; b < BATCH; b++) partial[b] = sum[b];
+    __syncthreads();
+    if (me.works && me.slice < folded) {
+        bool pair = me.slice + folded < plan.slices;
+#pragma unroll
+        for (int b = 0; b < BATCH; b++) {
+            float4 other = pair ? partial[b] : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+            partial[b] =
+                make_float4(sum[b].x + other.x, sum[b].y + other.y, sum[b].z + other.z, sum[b].w + other.w);
+        }
+    }
+    __syncthreads();
+}
+
+/* Gates, c and h of the block's elements of one pass, and h_t into the exchange (NULL after the last step). */
+template <int BATCH>
+static __device__ __forceinline__ void forward_cells(const ForwardArgs &a, const BlockPlace &at,
+                                                     const ForwardShared &s, const MaskBits &bits, int64_t t,
+                                                     int32_t pass, float *exchange)
+{
+    const LstmPlan &plan = a.plan;
+    int32_t folded = plan_folded(plan.slices), columns = plan.groups * plan.units, items = columns * BATCH;
+    int32_t group_floats = plan.slices * plan_slice_stride(&plan);
+    for (int32_t j = (int32_t)threadIdx.x; j < items; j += (int32_t)blockDim.x) {
+        int32_t b = j % BATCH, column = j / BATCH, group = 0, u = column;
+        for (; u >= plan.units; u -= plan.units) group++;
+        int32_t row = (pass * plan.groups + group) * BATCH + b, item = pass * items + j;
+        if (u >= at.units || row >= at.rows) continue;
+        float4 x = s.gates[item], bias = s.bias[u];
+        Gates q = {x.x + bias.x, x.y + bias.y, x.z + bias.z, x.w + bias.w};
+        const float4 *partial = (const float4 *)s.work + column * (BATCH | 1) + b;
+        for (int32_t slice = 0; slice < folded; slice++, partial += columns * (BATCH | 1))
+            q.i += partial->x, q.f += partial->y, q.g += partial->z, q.o += partial->w;
+        CellState now = cell_forward(&q, s.c[item]);
+        s.gates[item] = make_float4(q.i, q.f, q.g, q.o);
+        s.c[item] = now.c;
+        s.h[item] = now.h;
+        if (exchange)
+            exchange[s.place[u] + group * group_floats + b] =
+                now.h * mask_bits_factor(bits, (int32_t)t & 1, MASK_RECURRENT, a.p.recurrent, at, row, u);
+    }
+}
+
+/* ---- before and after a step ---- */
+
+/* The block's part of x_proj_t on its way to s.gates; forward_multiply's first wait sees it there. The thread that stored an
+ * element's gates fetches it. */
+static __device__ __forceinline__ void forward_fetch(const ForwardArgs &a, const BlockPlace &at,
+                                                     const ForwardShared &s, int64_t t)
+{
+    int64_t B = a.p.shape.B, H = a.p.shape.H;
+    for (int32_t j = (int32_t)threadIdx.x; j < at.rows * at.units; j += (int32_t)blockDim.x) {
+        int32_t row = j / at.units, u = j % at.units;
+        float *to = (float *)(s.gates + item_at(a.plan, row, u));
+        const float *from = a.p.gates + (t * B + at.row + row) * 4 * H + at.unit + u;
+        for (int gate = 0; gate < 4; gate++) copy_async4(to + gate, from + gate * H);
+    }
+    copy_async_commit();
+}
+
+/* Bits of step t: its output, and h_t as step t+1 reads it. */
+static __device__ __forceinline__ void forward_masks(const ForwardArgs &a, const BlockPlace &at,
+                                                     const MaskBits &bits, int64_t t)
+{
+    int64_t B = a.p.shape.B, H = a.p.shape.H;
+    mask_bits_draw(bits, (int32_t)t & 1, MASK_OUTPUT, a.p.output, at, t * B + at.row, H);
+    if (t + 1 < a.p.shape.T)
+        mask_bits_draw(bits, (int32_t)t & 1, MASK_RECURRENT, a.p.recurrent, at, (t + 1) * B + at.row, H);
+}
+
+static __device__ __forceinline__ void forward_store(const ForwardArgs &a, const BlockPlace &at,
+                                                     const ForwardShared &s, const MaskBits &bits, int64_t t)
+{
+    int64_t T = a.p.shape.T, B = a.p.shape.B, H = a.p.shape.H;
+    for (int32_t j = (int32_t)threadIdx.x; j < at.rows * at.units; j += (int32_t)blockDim.x) {
+        int32_t row = j / at.units, u = j % at.units, item = item_at(a.plan, row, u);
+        int64_t position = t * B + at.row + row, n = position * H + at.unit + u, next = n + B * H;
+        float4 q = s.gates[item];
+        float h = s.h[item], *gates = a.p.gates + position * 4 * H + at.unit + u;
+        gates[0] = q.x, gates[H] = q.y, gates[2 * H] = q.z, gates[3 * H] = q.w;
+        a.p.h[next] = h;
+        a.p.c[next] = s.c[item];
+        if (a.p.y) a.p.y[n] = h * mask_bits_factor(bits, (int32_t)t & 1, MASK_OUTPUT, a.p.output, at, row, u);
+        if (a.p.h_masked && t + 1 < T)
+            a.p.h_masked[next] =
+                h * mask_bits_factor(bits, (int32_t)t & 1, MASK_RECURRENT, a.p.recurrent, at, row, u);
+    }
+}
+
+/* c_0, biases, the places of the block's units in the exchange, and D_r(h_0) where it is kept for dw_hh. */
+static __device__ __forceinline__ void forward_begin(const ForwardArgs &a, const BlockPlace &at,
+                                                     const ForwardShared &s)
+{
+    const LstmPlan &plan = a.plan;
+    int64_t H = a.p.shape.H;
+    for (int32_t u = (int32_t)threadIdx.x; u < at.units; u += (int32_t)blockDim.x) {
+        const float *x = a.p.b_ih + at.unit + u, *y = a.p.b_hh + at.unit + u;
+        s.bias[u] = make_float4(x[0] + y[0], x[H] + y[H], x[2 * H] + y[2 * H], x[3 * H] + y[3 * H]);
+        int32_t k = at.unit + u, slice = k / plan.depth, step = k % plan.depth;
+        s.place[u] = step / plan.chunk * (int32_t)plan_chunk_floats(&plan) +
+                     slice * plan_slice_stride(&plan) + step % plan.chunk * plan_pitch(plan.batch);
+    }
+    Mask m = mask_open(a.p.recurrent);
+    for (int32_t j = (int32_t)threadIdx.x; j < at.rows * at.units; j += (int32_t)blockDim.x) {
+        int32_t row = j / at.units, u = j % at.units;
+        int64_t b = at.row + row, n = b * H + at.unit + u;
+        s.c[item_at(plan, row, u)] = a.p.c[n];
+        if (a.p.h_masked) a.p.h_masked[n] = a.p.h[n] * mask_factor(m, b, H, at.unit + u);
+    }
+}
+
+/* ---- the launch ---- */
+
+template <int RESIDENT, int CHUNK, int BATCH>
+static __device__ __forceinline__ void fwd_persistent(const ForwardArgs &a)
+{
+    const LstmPlan &plan = a.plan;
+    const int64_t T = a.p.shape.T;
+    ForwardShared s;
+    forward_carve(Smem(), plan, &s);
+    BlockPlace at = block_place(plan, a.p.shape);
+    if (at.rows <= 0) return; /* with the whole replica */
+    MaskBits bits = {s.masks, plan_mask_quads(plan.units), plan.rows};
+    int32_t tid = (int32_t)threadIdx.x, columns = plan.slices * plan.units;
+    ForwardThread me = {tid % plan.units, tid / plan.units % plan.slices, tid / columns, false};
+    me.works = me.group < plan.groups && me.unit < at.units;
+
+    float4 kept[RESIDENT > 0 ? RESIDENT : 1];
+    forward_load_registers<RESIDENT>(a, at, me, kept);
+    forward_load_shared(a, at, s);
+    forward_begin(a, at, s);
+    forward_fetch(a, at, s, 0);
+    forward_masks(a, at, bits, 0);
+    GridBarrier barrier;
+    if (!barrier_open(&barrier, barrier_words(plan, a.p.launch.scratch, at.replica), (uint32_t)plan.blocks,
+                      (uint32_t)at.block, (uint32_t)(at.replica * plan.blocks), a.p.launch.poll_limit, s.flag,
+                      a.fault))
+        return;
+
+    int64_t pass_floats = (int64_t)plan.chunks * plan_chunk_floats(&plan);
+    for (int64_t t = 0; t < T; t++) {
+        const float *before =
+            t ? exchange_of(plan, a.p.launch.scratch, (int32_t)(t - 1) & 1, at.replica) : nullptr;
+        float *now = t + 1 < T ? exchange_of(plan, a.p.launch.scratch, (int32_t)t & 1, at.replica) : nullptr;
+        for (int32_t pass = 0; pass < plan.passes; pass++) {
+            float4 sum[BATCH];
+            Staging<CHUNK, BATCH> stage = {a,      at,
+                                           s.work, before ? before + pass * pass_floats : nullptr,
+                                           pass,   (int32_t)plan_chunk_floats(&plan)};
+            if (pass) __syncthreads(); /* the sums of the pass before lie where chunks go */
+            forward_multiply<RESIDENT, CHUNK, BATCH>(a, at, s, me, kept, stage, sum);
+            forward_fold<BATCH>(plan, s, me, sum);
+            forward_cells<BATCH>(a, at, s, bits, t, pass, now ? now + pass * pass_floats : nullptr);
+        }
+        __syncthreads();
+        if (t + 1 < T) barrier_arrive(&barrier);
+        forward_store(a, at, s, bits, t);
+        if (t + 1 == T) break;
+        forward_fetch(a, at, s, t + 1);
+        forward_masks(a, at, bits, t + 1);
+        if (!barrier_wait(&barrier, (uint32_t)t + 1)) return;
+    }
+}
+
+/* ---- host side: the same for every variant ---- */
+
+typedef void (*ForwardKernel)(ForwardArgs);
+
+template <int N> static inline cudaError_t forward_prepare(ForwardKernel const (&kernels)[N])
+{
+    cudaError_t error = cudaSuccess;
+    for (int i = 0; i < N && !error; i++) error = persistent_prepare(kernels[i]);
+    return error;
+}
+
+template <int N>
+static inline cudaError_t forward_run(ForwardKernel const (&kernels)[N], const LstmContext *context,
+                                      const LstmForward *p)
+{
+    assert(p->launch.plan && p->launch.plan->tile < N && p->w_packed);
+    assert((p->y || !p->output.on) && (p->h_masked || !p->recurrent.on));
+    ForwardArgs args = {*p->launch.plan, *p, context->fault};
+    return persistent_launch(kernels[args.plan.tile], context, &p->launch, &p->shape, 0, args);
+}
+
+#endif

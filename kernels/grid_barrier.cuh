@@ -1,0 +1,96 @@
+/* grid_barrier: all blocks of a group meet at every step of a persistent kernel. By hand, since sm_35 has no cooperative
+ * groups, and since only a barrier in two halves lets a block work between its own arrival and the others'.
+ *
+ * State      One word per block in device memory: how many barriers that block has arrived at since the words were zeroed,
+ *            modulo 2^32. Nobody else writes it, so whoever is missing has a name. The words outlive launches and graph
+ *            replays: a launch counts on from what it finds in its own word, which is the same in every block of a group.
+ * Arrive     barrier_arrive after a __syncthreads: the block's writes before that are released with its word.
+ * Wait       barrier_wait: each thread watches the words of other blocks; when all have arrived, everything that those
+ *            blocks wrote before arriving is visible to every thread of this block. Words are compared by signed
+ *            difference: a block that is ahead by one step has arrived too.
+ * Cost       one hop, store to load through L2. Reading all words takes one to five loads of a warp.
+ * Failure    A wait gives up after poll_limit looks at one word, or soon after another block gave up. The first block to
+ *            do so in the grid writes the fault record; barrier_wait returns false in all threads and the caller leaves at
+ *            once. Nothing traps: context and weights survive. Blocks must be co-resident: the plan's promise
+ *            (host/residency.c), checked before the first launch.
+ * Must not   stand where some threads of a block do not come. */
+#ifndef PLSTM_GRID_BARRIER_CUH
+#define PLSTM_GRID_BARRIER_CUH
+
+#include <stdint.h>
+
+#include "dev.cuh"
+#include "lstm.h"
+
+struct GridBarrier {
+    uint32_t *words; /* (blocks) of this group */
+    uint32_t blocks, self;
+    uint32_t first; /* number of this group's block 0 in the grid, for the record */
+    uint32_t count; /* barriers this block has arrived at */
+    uint32_t limit;
+    uint32_t *gone; /* shared: set once this block gives up */
+    FaultRecord *fault;
+};
+
+/* Looks between two looks at the fault record, which another block may have set. */
+enum { BARRIER_FAULT_EVERY = 1024 };
+
+/* The state of a launch; `gone` is a shared word of the block. Returns, after a __syncthreads, whether the grid is still
+ * sound: a launch behind one that gave up does nothing. Blocks of one launch may disagree where a fault comes up just now: those
+ * that stay then give up at their next wait. */
+static __device__ __forceinline__ bool barrier_open(GridBarrier *b, uint32_t *words, uint32_t blocks,
+                                                    uint32_t self, uint32_t first, uint32_t limit,
+                                                    uint32_t *gone, FaultRecord *fault)
+{
+    b->words = words, b->blocks = blocks, b->self = self, b->first = first;
+    b->count = load_poll(&words[self]);
+    b->limit = limit, b->gone = gone, b->fault = fault;
+    if (threadIdx.x == 0) *gone = load_poll(&fault->set);
+    __syncthreads();
+    return *gone == 0;
+}
+
+/* Call after a __syncthreads that follows the writes to publish. */
+static __device__ __forceinline__ void barrier_arrive(GridBarrier *b)
+{
+    b->count++;
+    if (threadIdx.x == 0) store_release(&b->words[b->self], b->count);
+}
+
+static __device__ __forceinline__ bool barrier_behind(uint32_t word, uint32_t count)
+{
+    return (int32_t)(word - count) < 0;
+}
+
+/* One thread: the record, unless somebody in the grid was faster. */
+static __device__ __noinline__ void barrier_report(const GridBarrier *b, uint32_t step)
+{
+    if (atomicCAS(&b->fault->set, 0u, 1u) != 0) return;
+    b->fault->block = b->first + b->self, b->fault->step = step;
+    b->fault->expected = b->fault->seen = b->count;
+    for (uint32_t p = 0; p < b->blocks; p++) {
+        uint32_t word = load_poll(&b->words[p]), at = b->first + p;
+        if (!barrier_behind(word, b->count)) continue;
+        if (b->fault->seen == b->count) b->fault->seen = word;
+        if (at < 256) b->fault->missing[at / 32] |= 1u << at % 32;
+    }
+}
+
+/* Until every block of the group has arrived as often as this one. step is for the record. */
+static __device__ __forceinline__ bool barrier_wait(GridBarrier *b, uint32_t step)
+{
+    for (uint32_t p = threadIdx.x; p < b->blocks; p += blockDim.x)
+        for (uint32_t n = 0; barrier_behind(load_acquire(&b->words[p]), b->count); n++) {
+            bool others = n % BARRIER_FAULT_EVERY == BARRIER_FAULT_EVERY - 1 && load_poll(&b->fault->set);
+            if (others || (b->limit && poll_expired(n, b->limit))) {
+                atomicExch(b->gone, 1u);
+                break;
+            }
+        }
+    __syncthreads();
+    if (!*b->gone) return true;
+    if (threadIdx.x == 0) barrier_report(b, step);
+    return false;
+}
+
+#endif

@@ -1,0 +1,213 @@
+/* plan: how a persistent variant lies on a device. Clean C11 that also compiles as CUDA C++; needs no toolkit.
+ *
+ * A persistent variant runs the recurrence of one layer, in one direction, in one launch. A plan is that launch: what
+ * host/residency.c returns, a kernel is started with, and `plstm plan` prints. The sizes that a kernel carves its shared
+ * memory and its exchange buffer by are computed here and nowhere else, so that planning and running cannot part.
+ *
+ * Grid       `replicas` copies of `blocks` blocks, each copy with `rows` batch rows of its own (the last one with what
+ *            is left of B) and all the weights. Block p of a replica owns the units p*units .. p*units + units-1 of H (the
+ *            last one fewer): the four gate rows of each, in both directions.
+ * Threads    forward: thread (g*slices + s)*units + u computes, for unit u of the block, the four gates' partial sums over
+ *            k = s*depth .. s*depth + depth-1 and over the `batch` rows of group g. Backward: thread (g*slices + s)*quads + q
+ *            computes partial dh of k = 4q .. 4q+3 from the units s*depth .. s*depth + depth-1 of the block; where H has more
+ *            quads than that, it goes round `rounds` times.
+ *            batch*groups rows are a pass; a step takes `passes` of them.
+ * Residency  a thread's `depth` steps of contraction (forward: k; backward: units) are `resident` in registers, then `shared` in
+ *            shared memory, then `streamed` from L2 at every pass, in this order. Registers are in template arguments:
+ *            what is past depth is zero.  */
+#ifndef PLSTM_PLAN_H
+#define PLSTM_PLAN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__CUDACC__)
+#define PLAN_HD __host__ __device__
+#else
+#define PLAN_HD
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct LstmShape {
+    int64_t T, B, H;
+} LstmShape;
+
+/* One compiled instance of a persistent kernel. */
+typedef struct LstmTile {
+    int32_t
+        resident; /* steps of contraction whose weights a thread keeps in registers: 4 floats each forward, 16 backward */
+    int32_t chunk;   /* forward: k per slice that are staged at a time, a divisor of resident; backward: 0 */
+    int32_t batch;   /* batch rows per thread: even */
+    int32_t threads; /* at most, per block */
+    int32_t registers; /* per thread, as __launch_bounds__(threads, 1) promises */
+} LstmTile;
+
+/* What the planner must know of a variant. */
+typedef struct LstmFootprint {
+    const char *name;
+    const char *summary; /* one line */
+    const LstmTile *tile
+        [2]; /* [0] forward, [1] backward; both NULL: not a persistent variant, there is nothing to plan */
+    int tiles[2];
+    int shared_weights; /* whether weights may stay in shared memory */
+    int packed;         /* whether forward reads w_packed (lstm.h) */
+} LstmFootprint;
+
+/* Every variant of kernels/variants.def in its order; NULL-terminated (footprints.c). */
+extern const LstmFootprint *const lstm_footprints[];
+
+typedef struct LstmPlan {
+    int32_t backward;
+    int32_t tile;                      /* of the footprint's list */
+    int32_t replicas, blocks, threads; /* grid: replicas*blocks */
+    int32_t units, rows;               /* per block; per replica */
+    int32_t batch, groups, passes;
+    int32_t slices, depth;
+    int32_t resident, shared,
+        streamed; /* resident is the tile's and may pass depth; shared + streamed = the rest of depth */
+    int32_t chunk, chunks; /* forward: k per slice staged at a time; how many cover max(depth, resident) */
+    int32_t quads, rounds; /* backward: 4*quads*rounds >= H */
+    size_t shared_bytes;   /* dynamic, per block */
+    size_t scratch_bytes;  /* device memory: exchange, then one barrier word per block */
+} LstmPlan;
+
+/* ---- counts that planner and kernels share ---- */
+
+static PLAN_HD inline int64_t plan_div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static PLAN_HD inline int64_t plan_max(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* Rows of a thread's tile in memory: whole 16-byte words. */
+static PLAN_HD inline int32_t plan_pitch(int32_t batch) { return (batch + 3) / 4 * 4; }
+
+/* Groups of four units of a mask row that a block's units can touch. */
+static PLAN_HD inline int32_t plan_mask_quads(int32_t units) { return (units + 2) / 4 + 1; }
+
+/* Floats of one slice of a staged chunk: an odd number of 16-byte words, so that slices that one warp reads at the same
+ * time lie in different banks. */
+static PLAN_HD inline int32_t plan_slice_stride(const LstmPlan *p)
+{
+    int32_t words = p->chunk * plan_pitch(p->batch) / 4;
+    return 4 * (words | 1);
+}
+
+/* Floats of a staged chunk. */
+static PLAN_HD inline int64_t plan_chunk_floats(const LstmPlan *p)
+{
+    return (int64_t)p->groups * p->slices * plan_slice_stride(p);
+}
+
+/* Slices that are left when the upper half has been added to the lower one. */
+static PLAN_HD inline int32_t plan_folded(int32_t slices) { return (slices + 1) / 2; }
+
+/* Elements (unit, batch row) of a block in one pass, batch rows of the tile fastest. */
+static PLAN_HD inline int64_t plan_items(const LstmPlan *p)
+{
+    return (int64_t)p->units * p->groups * p->batch;
+}
+
+/* Pieces of a block's shared memory, in floats, in the order in which they are carved. */
+typedef struct ForwardPieces {
+    int64_t weights; /* [shared][slices*units] float4 of gates */
+    int64_t
+        work; /* two staged chunks; later, over them, partial sums [folded][groups*units][batch|1] float4 of gates */
+    int64_t gates; /* [passes][items] float4: x_proj on the way in, gates on the way out */
+    int64_t c, h;  /* [passes][items] */
+    int64_t bias;  /* [units] float4 of gates */
+    int64_t masks; /* [2 steps][2 sites][rows][mask quads] words of four bits */
+    int64_t place; /* [units] where a unit's rows lie in the exchange */
+    int64_t flag;  /* the barrier's */
+} ForwardPieces;
+
+static PLAN_HD inline ForwardPieces plan_forward_pieces(const LstmPlan *p)
+{
+    ForwardPieces f;
+    int64_t items = plan_items(p);
+    int64_t partial = 4 * (int64_t)plan_folded(p->slices) * p->groups * p->units * (p->batch | 1);
+    f.weights = 4 * (int64_t)p->shared * p->slices * p->units;
+    f.work = plan_max(2 * plan_chunk_floats(p), partial);
+    f.gates = 4 * p->passes * items;
+    f.c = f.h = p->passes * items;
+    f.bias = 4 * (int64_t)p->units;
+    f.masks = 4 * (int64_t)p->rows * plan_mask_quads(p->units);
+    f.place = p->units;
+    f.flag = 4;
+    return f;
+}
+
+typedef struct BackwardPieces {
+    int64_t weights; /* [shared][4 gates][slices*quads] float4 of k */
+    int64_t
+        work; /* sums of gathered partial dh [gather groups][units*groups*pitch]; later partial sums over slices */
+    int64_t dgates; /* [passes][units][4 gates][groups*pitch] */
+    int64_t state;  /* [passes][items][8]: i, f, g, o, c before, dy, c, dc */
+    int64_t masks;  /* as forward's */
+    int64_t flag;
+} BackwardPieces;
+
+/* Floats that one producer sends one consumer in one pass: [units][groups][pitch]. */
+static PLAN_HD inline int64_t plan_parcel_floats(const LstmPlan *p)
+{
+    return (int64_t)p->units * p->groups * plan_pitch(p->batch);
+}
+
+/* Groups of threads that add up the producers' parcels side by side: as many as there are threads for, at most one a
+ * producer. */
+static PLAN_HD inline int32_t plan_gather_groups(const LstmPlan *p)
+{
+    int64_t columns = plan_parcel_floats(p) / 4, groups = p->threads / columns;
+    return (int32_t)(groups < 1 ? 1 : groups > p->blocks ? p->blocks : groups);
+}
+
+static PLAN_HD inline BackwardPieces plan_backward_pieces(const LstmPlan *p)
+{
+    BackwardPieces f;
+    int64_t gathered = plan_gather_groups(p) * plan_parcel_floats(p);
+    int64_t partial =
+        (int64_t)(p->slices - plan_folded(p->slices)) * p->groups * p->quads * 4 * plan_pitch(p->batch);
+    f.weights = 16 * (int64_t)p->shared * p->slices * p->quads * p->rounds;
+    f.work = plan_max(gathered, partial);
+    f.dgates = (int64_t)p->passes * p->units * 4 * p->groups * plan_pitch(p->batch);
+    f.state = 8 * p->passes * plan_items(p);
+    f.masks = 4 * (int64_t)p->rows * plan_mask_quads(p->units);
+    f.flag = 4;
+    return f;
+}
+
+/* A piece begins on 16 bytes, as dev.cuh's Smem carves. */
+static PLAN_HD inline size_t plan_piece_bytes(int64_t floats) { return (size_t)(floats + 3) / 4 * 16; }
+
+static PLAN_HD inline size_t plan_shared_bytes(const LstmPlan *p)
+{
+    if (p->backward) {
+        BackwardPieces f = plan_backward_pieces(p);
+        return plan_piece_bytes(f.weights) + plan_piece_bytes(f.work) + plan_piece_bytes(f.dgates) +
+               plan_piece_bytes(f.state) + plan_piece_bytes(f.masks) + plan_piece_bytes(f.flag);
+    }
+    ForwardPieces f = plan_forward_pieces(p);
+    return plan_piece_bytes(f.weights) + plan_piece_bytes(f.work) + plan_piece_bytes(f.gates) +
+           plan_piece_bytes(f.c) + plan_piece_bytes(f.h) + plan_piece_bytes(f.bias) +
+           plan_piece_bytes(f.masks) + plan_piece_bytes(f.place) + plan_piece_bytes(f.flag);
+}
+
+/* Floats of what one replica exchanges at one step: forward h as [passes][chunks][staged chunk], backward partial dh as
+ * [passes][consumer][producer][parcel]. Two of them take turns. */
+static PLAN_HD inline int64_t plan_exchange_floats(const LstmPlan *p)
+{
+    if (p->backward) return (int64_t)p->passes * p->blocks * p->blocks * plan_parcel_floats(p);
+    return (int64_t)p->passes * p->chunks * plan_chunk_floats(p);
+}
+
+static PLAN_HD inline size_t plan_scratch_bytes(const LstmPlan *p)
+{
+    size_t exchange = (size_t)(2 * p->replicas * plan_exchange_floats(p)) * sizeof(float);
+    return exchange + (size_t)p->replicas * (size_t)p->blocks * sizeof(uint32_t);
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
