@@ -10,7 +10,7 @@ import tap
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 TOOL = os.path.join(ROOT, "tools", "results.py")
-NAMES = ("demo", "demo-keep", "ptb", "cpu-speed", "cpu-profile", "emulator", "not-measured")
+NAMES = ("demo", "demo-keep", "ptb", "variants", "step", "kernels", "constants", "cpu-speed", "cpu-profile", "emulator", "not-measured")
 
 
 def marks(names):
@@ -28,8 +28,8 @@ def demo_record(sites, seed, test, keep=0.5):
             "device": "CPU", "commit": "abc"}
 
 
-def log(preset, corpus, sites="nonrecurrent", test=114.98):
-    run = {"event": "run", "preset": preset, "backend": "cpu", "kernel": None, "precision": "f32", "corpus": corpus, "dropout_sites": sites}
+def log(preset, corpus, sites="nonrecurrent", test=114.98, seed="1", backend="cpu"):
+    run = {"event": "run", "preset": preset, "seed": seed, "backend": backend, "kernel": None, "precision": "f32", "corpus": corpus, "dropout_sites": sites}
     steps = [{"event": "step", "step": n, "tokens": 400, "words_per_s": 8000.0} for n in range(250)]
     epochs = [{"event": "epoch", "epoch": n, "train_ppl": 200.0 / n, "valid_ppl": 180.0 / n, "valid_ppl_paper": 170.0 / n, "lr": 1,
                "seconds": 90.0} for n in (1, 2, 3)]
@@ -122,6 +122,21 @@ def test_numbers_come_from_the_files():
     assert "123.5" in page and "2.34" in page and "115.0" not in page and "1.87" not in page, page
 
 
+def test_perplexity_over_seeds():
+    tree = Tree()
+    tree.lines("profiles/box/ptb-small-seed2.jsonl", log("small", "Penn Treebank (Mikolov)", test=116.98, seed="2"))
+    tree.lines("profiles/box/ptb-medium.jsonl", log("medium", "Penn Treebank (Mikolov)", test=83.0, backend="cuda"))
+    tree.lines("profiles/box/partial-ptb-large.jsonl", log("large", "Penn Treebank (Mikolov)")[:-2])
+    tree.rebuild()
+    page = tree.read()
+    assert "| small | cpu f32 | 2 | 3 |" in page and "| 116.0 ± 1.4 | 114.5 |" in page, page
+    assert "| medium | cuda f32 | 1 |" in page and "| small | cuda |" in page and "| medium | cuda |  |" not in page
+    assert "Cut short by the time there was: large after 2 epochs, valid 90.0" in page, page
+    assert "box-ptb-small.svg" in page and "box-ptb-small-seed2.svg" not in page
+    tree.lines("profiles/box/ptb-small-seed2.jsonl", log("small", "Penn Treebank (Mikolov)", test=116.98))
+    tree.refused("ptb-small-seed2.jsonl", "different seeds")
+
+
 def test_check_tells_when_the_data_changed():
     tree = Tree()
     tree.refused("RESULTS.md", "make results", options=["--check"])
@@ -186,7 +201,7 @@ def test_nothing_measured_is_said():
     tree = Tree(data=False)
     tree.rebuild()
     page = tree.read()
-    assert page.count("Not yet measured.") == 6 and "ptb-large" in page, page
+    assert page.count("Not yet measured.") == 8 and "ptb-large" in page, page
 
 
 def test_bad_data_is_one_sentence():

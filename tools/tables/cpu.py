@@ -1,0 +1,75 @@
+"""The CPU: its backend beside PyTorch, where its time goes, and the emulator."""
+import re
+
+from tables.data import Failure
+from tables.text import link, number, share, table
+
+
+def cpu_speed(data, _figures):
+    text = ""
+    for file in data.find("*/bench-cpu.json"):
+        bench = data.json(file)
+        rows = []
+        for row in bench["rows"]:
+            shape = f"H {row['hidden']}, B {row['batch']}, T {row['seq']}, keep {row['keep']:g}"
+            sides = [("plstm", bench["threads"], row["ours"], f"{row['ratio']:.2f}" if "ratio" in row else "")]
+            for theirs in row.get("torch_all", []):
+                is_best = theirs["threads"] == row["torch"]["threads"]
+                sides.append(("PyTorch " + bench["torch"], theirs["threads"], theirs, "1" if is_best else ""))
+            rows += [[shape, program, str(threads), number(side["words_per_s"], 0), number(side["flop_per_s"] / 1e9, 0), share(side["of_square"]),
+                      share(side["of_products"]), ratio, bench["cpu"], link(file)] for program, threads, side, ratio in sides]
+        text += table(["training step", "program ", "threads", "words/s", "GFLOP/s", "of sgemm", "of its products", "against PyTorch's best",
+                       "hardware ", "data "], rows)
+        libraries = f"of both: {bench['blas']}" if bench["blas"] == bench["torch_blas"] else f"here: {bench['blas']}; in PyTorch: {bench['torch_blas']}"
+        text += f"\nMatrix library {libraries}. "
+        text += f"Load average when it began: {bench['load_average']:.2f}; commit {bench['commit']}.\n"
+    return text or "Not yet measured.\n"
+
+
+# What a line of perf is time for; the first that fits counts. (object, symbol, what)
+PERF_GROUPS = (
+    (r"openblas", r"", "OpenBLAS: products over all T·B positions"),
+    (r"bench_cpu|plstm", r"^tile_", "plstm: recurrent products"),
+    (r"bench_cpu|plstm", r"^cpu_layer_", "plstm: cells"),
+    (r"bench_cpu|plstm", r"^cpu_softmax_", "plstm: softmax"),
+    (r"bench_cpu|plstm", r"^cpu_update|^sum_of_squares", "plstm: norm, clip, update"),
+    (r"bench_cpu|plstm", r"^mask_", "plstm: masks"),
+    (r"", r"", "everything else"),
+)
+
+
+def cpu_profile(data, _figures):
+    """Shares of one thread's time, from lines of perf report such as `  6.02%  bench_cpu  [.] tile_20`."""
+    rows = []
+    for file in data.find("*/perf-H*.txt"):
+        shares = dict.fromkeys((what for _, _, what in PERF_GROUPS), 0.0)
+        for line in data.text(file).splitlines():
+            found = re.match(r"\s*([\d.]+)%\s+(\S+)\s+\[.\]\s+(\S+)", line)
+            if not found:
+                raise Failure(f"profiles/{file} has a line that is not perf's: {line[:60]!r}")
+            what = next(w for dso, symbol, w in PERF_GROUPS if re.search(dso, found[2]) and re.search(symbol, found[3]))
+            shares[what] += float(found[1])
+        shares["everything else"] += max(0.0, 100 - sum(shares.values()))  # what perf left out for being small
+        size = re.search(r"perf-H(\d+)", file)[1]
+        rows.append([f"H {size}", *(f"{value:.1f} %" for value in shares.values()), data.hardware(file), link(file)])
+    if not rows:
+        return "Not yet measured.\n"
+    return table(["training step on one thread", *(what for _, _, what in PERF_GROUPS), "hardware ", "data "], rows)
+
+
+def emulator(data, _figures):
+    """Rows of bench/bench_emu.cpp: Google Benchmark's own JSON of the plain and of the race build."""
+    rows = []
+    for file in data.find("*/bench-emu-*.json"):
+        run = data.json(file)
+        build = re.search(r"bench-emu-(\w+)\.json$", file).group(1)
+        for row in run["benchmarks"]:
+            if row.get("run_type", "iteration") != "iteration":
+                continue
+            seconds = row["cpu_time"] * {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}[row["time_unit"]]
+            rate = row.get("switches_per_s")
+            rows.append([f"`{row['name'].replace('/iterations:1', '')}`", build, number(seconds, 3), number(rate / 1e6, 1) if rate else "",
+                         number(row["peak_mb"], 0) if "peak_mb" in row else "", data.hardware(file), link(file)])
+    if not rows:
+        return "Not yet measured.\n"
+    return table(["row ", "build ", "CPU s", "million switches/s", "peak MB", "hardware ", "data "], rows)

@@ -1,0 +1,60 @@
+"""What is read: files under profiles/ of one working tree."""
+import glob
+import json
+import math
+import os
+
+
+class Failure(Exception):
+    """A sentence for the user."""
+
+
+class Data:
+    """profiles/ of one working tree."""
+
+    def __init__(self, root):
+        self.root = os.path.join(root, "profiles")
+
+    def find(self, pattern):
+        """Paths relative to profiles/, sorted."""
+        return sorted(os.path.relpath(p, self.root) for p in glob.glob(os.path.join(self.root, pattern)))
+
+    def text(self, name):
+        with open(os.path.join(self.root, name), encoding="utf-8") as f:
+            return f.read()
+
+    def json(self, name):
+        try:
+            return json.loads(self.text(name))
+        except ValueError as fault:
+            raise Failure(f"profiles/{name} is not JSON: {fault}") from fault
+
+    def lines(self, name):
+        try:
+            return [json.loads(line) for line in self.text(name).splitlines()]
+        except ValueError as fault:
+            raise Failure(f"profiles/{name} has a line that is not JSON: {fault}") from fault
+
+    def hardware(self, name):
+        """Of the machine whose folder a file is in."""
+        machine = os.path.join(os.path.dirname(name), "machine.json")
+        if not os.path.exists(os.path.join(self.root, machine)):
+            raise Failure(f"profiles/{machine} is missing: it names the machine that profiles/{name} was taken on")
+        return self.json(machine)["hardware"]
+
+
+class Run:
+    """A log of plstm."""
+
+    def __init__(self, data, name):
+        events = data.lines(name)
+        self.name, self.hardware = name, data.hardware(name)
+        runs = [e for e in events if e["event"] == "run"]
+        if len(runs) != 1:
+            raise Failure(f"profiles/{name} has {len(runs)} run lines, not one")
+        self.run = runs[0]
+        self.epochs = [e for e in events if e["event"] == "epoch"]
+        self.test = next((e for e in events if e["event"] == "test"), None)
+        steps = [e for e in events if e["event"] == "step" and e["words_per_s"]]
+        seconds = sum(e["tokens"] / e["words_per_s"] for e in steps)
+        self.words_per_s = sum(e["tokens"] for e in steps) / seconds if seconds else math.nan

@@ -1,0 +1,81 @@
+"""Perplexity on Penn Treebank, ours beside the paper's."""
+from tables.data import Failure, Run
+from tables.plot import PLOT_HEAD, block, cut, ppls_of
+from tables.text import link, listed, number, spread, table
+
+PAPER = {"small": (120.7, 114.5), "medium": (86.2, 82.7), "large": (82.2, 78.4)}  # arXiv 1409.2329v5, valid and test
+
+
+def epochs_figure(runs):
+    """Valid (lines) and train (dashes) after each epoch, of every seed."""
+    script, plots = PLOT_HEAD, []
+    for i, run in enumerate(runs):
+        name = f"run{i}" if i else "run"
+        script += block(name, [(e["epoch"], e["train_ppl"], e["valid_ppl"]) for e in run.epochs])
+        titles = ("notitle", "notitle") if i else ("title 'valid'", "title 'train, as trained'")
+        plots.append(f"${name} using 1:3 with linespoints lw 2 pt 7 ps 0.5 lc rgb '#1f77b4' {titles[0]}")
+        plots.append(f"${name} using 1:2 with lines lw 2 dt (6,4) lc rgb '#1f77b4' {titles[1]}")
+    plots.append(f"{PAPER[runs[0].run['preset']][0]} with lines lw 1 lc rgb 'black' title 'paper, valid at the end'")
+    script += "set xlabel 'epoch'\nset ylabel 'perplexity'\n" + cut(ppls_of(runs))
+    return script + f"plot [1:{max(len(run.epochs) for run in runs)}] " + ", \\\n     ".join(plots) + "\n"
+
+
+def what_ran(run):
+    return " ".join(str(run.run[k]) for k in ("backend", "kernel", "precision") if run.run[k])
+
+
+def minutes(run):
+    return sum(e["seconds"] for e in run.epochs) / 60
+
+
+def row(runs):
+    """Of runs that differ in seed alone: means, and standard deviations where there are several."""
+    preset, first = runs[0].run["preset"], runs[0]
+    of = lambda value: spread([value(run) for run in runs], 1)
+    paper_valid, paper_test = (number(ppl) for ppl in PAPER[preset])
+    return [preset, what_ran(first), str(len(runs)), listed(map(str, sorted({len(run.epochs) for run in runs}))), of(lambda r: r.epochs[0]["valid_ppl"]),
+            of(lambda r: r.epochs[-1]["train_ppl"]), of(lambda r: r.epochs[-1]["valid_ppl"]), of(lambda r: r.epochs[-1]["valid_ppl_paper"]),
+            paper_valid, of(lambda r: r.test["test_ppl"]), paper_test, spread([run.words_per_s for run in runs], 0),
+            spread([minutes(run) for run in runs], 0), first.hardware, ", ".join(link(run.name) for run in runs)]
+
+
+def owed(preset):
+    paper_valid, paper_test = (number(ppl) for ppl in PAPER[preset])
+    return [preset, "cuda", "", "", "", "", "not yet measured", "", paper_valid, "not yet measured", paper_test, "", "", "", ""]
+
+
+def ended_runs(data):
+    """[[runs that differ in seed alone]], in the order of the paper's models."""
+    groups = {}
+    for run in [Run(data, file) for file in data.find("*/ptb-*.jsonl")]:
+        corpus = run.run["corpus"]
+        if not (corpus or "").startswith("Penn Treebank"):
+            raise Failure(f"profiles/{run.name} was not trained on Penn Treebank but on {corpus}")
+        if not run.epochs or not run.test:
+            raise Failure(f"profiles/{run.name} is of a run that did not end")
+        key = (list(PAPER).index(run.run["preset"]), what_ran(run), run.hardware)
+        groups.setdefault(key, []).append(run)
+    for runs in groups.values():
+        seeds = [run.run.get("seed") for run in runs]
+        if len(runs) > 1 and len(set(seeds)) < len(runs):
+            raise Failure(f"{listed(f'profiles/{run.name}' for run in runs)} are not of different seeds")
+        runs.sort(key=lambda run: int(run.run.get("seed", 0)))
+    return [groups[key] for key in sorted(groups)]
+
+
+def ptb(data, figures):
+    rows, pictures = [], ""
+    groups = ended_runs(data)
+    for runs in groups:
+        rows.append(row(runs))
+        name = "figures/" + runs[0].name.replace("/", "-").removesuffix(".jsonl") + ".svg"
+        figures[name] = epochs_figure(runs)
+        pictures += f"\n![Perplexity after each epoch of {runs[0].run['preset']} on Penn Treebank](profiles/{name})\n"
+    on_gpu = {runs[0].run["preset"] for runs in groups if runs[0].run["backend"] == "cuda"}
+    rows += [owed(preset) for preset in PAPER if preset not in on_gpu]
+    text = table(["preset", "backend ", "seeds", "epochs", "valid after epoch 1", "train", "valid", "valid, paper's count", "paper's valid", "test",
+                  "paper's test", "words/s", "minutes", "hardware ", "data "], rows)
+    for run in [Run(data, file) for file in data.find("*/partial-ptb-*.jsonl")]:
+        valid = f", valid {run.epochs[-1]['valid_ppl']:.1f}" if run.epochs else ""
+        text += f"\nCut short by the time there was: {run.run['preset']} after {len(run.epochs)} epochs{valid} ({run.hardware}, {link(run.name)}).\n"
+    return text + pictures

@@ -1,0 +1,264 @@
+"""Variants of the recurrence beside cuBLAS and cuDNN: time of a step, speed-up, share of the floor, what the planner predicted."""
+from tables import bench
+from tables.plot import PALETTE, PLOT_HEAD, block
+from tables.text import link, number, table
+
+CUBLAS = "cublas"
+PREDICTIONS = "model/predictions.json"
+HEADINGS = ["variant ", "shape ", "precision ", "forward, us/step", "backward, us/step", "both, us/step", "predicted, us/step", "speed-up on cuBLAS graph",
+            "of floor", "whole layer, us/step", "speed-up on best cuDNN", "noise", "hardware ", "data "]
+FIT_HEADINGS = ["variant ", "H", "B", "precision ", "forward: launch, us", "step, us", "backward: launch, us", "step, us", "lengths", "hardware ", "data "]
+# Of a layer beside its recurrence: what cuDNN's call does too. (kind, what, times forward, times backward)
+LAYER_WORK = (("gemm", "x_proj", 1, 0), ("gemm", "dx", 0, 1), ("gemm", "dw_ih", 0, 2), ("layers", "sums_dgates", 0, 1))
+
+
+def is_cudnn(variant):
+    return variant.startswith("cudnn")
+
+
+def own_length(shape):
+    """Whether a shape stands in the table: the presets at their T, other models at any; the other lengths are for the fit over T."""
+    H, B, _ = shape
+    return shape in bench.PRESETS.values() or (H, B) not in [(p[0], p[1]) for p in bench.PRESETS.values()]
+
+
+def predictions(data):
+    """{(device, pass, variant, precision, shape): us per step}, of profiles/model/predictions.json."""
+    found = {}
+    for row in data.json(PREDICTIONS)["rows"] if data.find(PREDICTIONS) else []:
+        key = bench.Row(row)
+        found[(row["device"], *key.path, key.precision, key.shape)] = row["us_per_step"]
+    return found
+
+
+class Measured:
+    """A machine's times of the recurrence; pass is fwd or bwd."""
+
+    def __init__(self, machine):
+        self.machine = machine
+        self.rows = [r for r in machine.rows if r.kind == "lstm"]
+
+    def row(self, what, variant, precision, shape):
+        return self.machine.find("lstm", (what, variant), precision, shape)
+
+    def step(self, what, variant, precision, shape):
+        """us per step, or None. `both` is measured as one (cuDNN's) or the sum of the passes."""
+        if what == "both":
+            whole = self.row("fwdbwd", variant, precision, shape)
+            if whole:
+                return whole.us_per_step
+            passes = [self.step(one, variant, precision, shape) for one in ("fwd", "bwd")]
+            return sum(passes) if None not in passes else None
+        row = self.row(what, variant, precision, shape)
+        return row and row.us_per_step
+
+    def layer(self, variant, precision, shape):
+        """us per step of the whole layer in both directions, gradients of the weights included; None where a part was not measured. bf16
+        variants have their other products in bf16 or, where those were not measured, no figure."""
+        both = self.step("both", variant, precision, shape)
+        if both is None or is_cudnn(variant):
+            return both  # its call does all of it
+        for kind, what, forward, backward in LAYER_WORK:
+            us = self.machine.us(kind, (what,), "f32" if kind == "layers" else precision, shape)
+            if us is None:
+                return None
+            both += (forward + backward) * us / shape[2]
+        return both
+
+    def best_cudnn(self, precision, shape):
+        """us per step, both directions, of the fastest among precisions that are not below ours: a fair peer may be more exact."""
+        allowed = {"f32": ("f32",), "tf32": ("f32", "tf32")}.get(precision, bench.PRECISIONS)
+        times = [self.step("both", r.path[1], r.precision, shape) for r in self.rows
+                 if is_cudnn(r.path[1]) and r.shape == shape and r.precision in allowed and not r.how]
+        return min((us for us in times if us is not None), default=None)
+
+    def floor(self, precision, shape):
+        """us of a step that no kernel which exchanges h through memory can be below on this machine: one flag hop, then the product at the
+        highest rate that was measured."""
+        hop, rate = self.machine.constant("flag_hop"), self.machine.rate(precision)
+        H, B, _ = shape
+        return hop + 8 * B * H * H / rate * 1e6 if hop and rate else None
+
+    def fit(self, what, variant, precision, H, B):
+        """(a, b, [(T, us)]): t = a + b T by least squares of relative errors over the lengths that were measured, three or more; else None."""
+        points = sorted((r.shape[2], r.us) for r in self.rows if r.path == (what, variant) and r.precision == precision
+                        and r.shape[:2] == (H, B) and r.us and not r.how)
+        if len(points) < 3:
+            return None
+        w = [1 / us**2 for _, us in points]
+        total = sum(w)
+        mean_T = sum(wi * T for wi, (T, _) in zip(w, points)) / total
+        mean_us = sum(wi * us for wi, (_, us) in zip(w, points)) / total
+        b = sum(wi * (T - mean_T) * (us - mean_us) for wi, (T, us) in zip(w, points)) / sum(wi * (T - mean_T)**2 for wi, (T, _) in zip(w, points))
+        return mean_us - b * mean_T, b, points
+
+
+def ratio(theirs, ours):
+    return "" if theirs is None or not ours else f"{theirs / ours:.2f}"
+
+
+def named(shape):
+    return "H {}, B {}, T {}".format(*shape)
+
+
+def predicted(known, device, variant, precision, shape):
+    """Forward + backward."""
+    passes = [known.get((device, what, variant, precision, shape)) for what in ("fwd", "bwd")]
+    return "" if None in passes else f"{passes[0]:.2f} + {passes[1]:.2f}"
+
+
+def row_of(m, known, variant, precision, shape):
+    machine, steps = m.machine, [m.step(what, variant, precision, shape) for what in ("fwd", "bwd")]
+    both, layer, floor = m.step("both", variant, precision, shape), m.layer(variant, precision, shape), m.floor(precision, shape)
+    rows = [r for what in ("fwd", "bwd", "fwdbwd") if (r := m.row(what, variant, precision, shape))]
+    noise = [r.noise for r in rows if r.noise is not None]
+    cell = lambda us: "" if us is None else number(us, 2)
+    if is_cudnn(variant):  # its call is the whole layer, forward too
+        return [f"`{variant}`", named(shape), precision, *[""] * 6, cell(layer), "", f"{100 * max(noise):.1f} %" if noise else "",
+                machine.hardware, link(machine.file[rows[0].name])]
+    return [f"`{variant}`", named(shape), precision, *map(cell, steps), cell(both), predicted(known, machine.folder, variant, precision, shape),
+            ratio(m.step("both", CUBLAS, precision, shape), both), f"{100 * 2 * floor / both:.0f} %" if floor and both else "", cell(layer),
+            ratio(m.best_cudnn(precision, shape), layer), f"{100 * max(noise):.1f} %" if noise else "", machine.hardware,
+            link(machine.file[rows[0].name])]
+
+
+def fit_rows(machine):
+    m, rows = Measured(machine), []
+    for variant, precision, H, B in dict.fromkeys((r.path[1], r.precision, *r.shape[:2]) for r in m.rows):
+        fits = [m.fit(what, variant, precision, H, B) for what in ("fwd", "bwd")]
+        if not any(fits):
+            continue
+        cells = [text for fit in fits for text in ((number(fit[0], 1), number(fit[1], 2)) if fit else ("", ""))]
+        lengths = ", ".join(str(T) for T, _ in next(filter(None, fits))[2])
+        file = next(machine.file[r.name] for r in m.rows if r.path[1] == variant and r.shape[0] == H)
+        rows.append([f"`{variant}`", str(H), str(B), precision, *cells, lengths, machine.hardware, link(file)])
+    return rows
+
+
+def order(key, variants):
+    shape, variant, precision = key
+    known = list(bench.PRESETS.values())
+    return (known.index(shape) if shape in known else len(known), shape, bench.PRECISIONS.index(precision) if precision in bench.PRECISIONS else 9,
+            is_cudnn(variant), variants.index(variant))
+
+
+def of_machine(machine, known):
+    """Rows of the table, refused and wrong ones as sentences."""
+    m = Measured(machine)
+    variants = list(dict.fromkeys(r.path[1] for r in m.rows))
+    keys = {(r.shape, r.path[1], r.precision) for r in m.rows if own_length(r.shape)}
+    rows, notes = [], {}
+    for shape, variant, precision in sorted(keys, key=lambda key: order(key, variants)):
+        found = [r for what in ("fwd", "bwd", "fwdbwd") if (r := m.row(what, variant, precision, shape))]
+        if any(r.us for r in found):
+            rows.append(row_of(m, known, variant, precision, shape))
+        for r in found:
+            if r.error:
+                notes.setdefault((variant, precision, r.error), []).append(f"{r.path[0]} H {shape[0]}")
+    return rows, [f"- `{variant}` {precision}, {', '.join(where)}: {error}" for (variant, precision, error), where in notes.items()]
+
+
+def owed(known, measured):
+    """Rows of what was predicted and not measured."""
+    keys = dict.fromkeys((device, variant, precision, shape) for device, _, variant, precision, shape in known if own_length(shape))
+    rows = []
+    for device, variant, precision, shape in keys:
+        if (device, variant, precision, shape) not in measured:
+            rows.append([f"`{variant}`", named(shape), precision, *["not yet measured"] * 3, predicted(known, device, variant, precision, shape),
+                         *[""] * 5, device, link(PREDICTIONS)])
+    return rows
+
+
+# ---- figures ----
+
+
+def speed_up_figure(m):
+    """Bars: the cuBLAS graph's time over a variant's, both directions, at each model's shape; None where there is nothing to compare."""
+    shapes = [s for s in bench.PRESETS.values() if m.step("both", CUBLAS, "f32", s)]
+    series = list(dict.fromkeys((r.path[1], r.precision) for r in m.rows if not is_cudnn(r.path[1]) and (r.path[1], r.precision) != (CUBLAS, "f32")))
+    if not shapes or not series:
+        return None
+    cells = [[m.step("both", variant, precision, s) for variant, precision in series] for s in shapes]
+    lines = [f'"H {s[0]}" ' + " ".join("?" if us is None else f"{m.step('both', CUBLAS, 'f32', s) / us:.6g}" for us in row)
+             for s, row in zip(shapes, cells)]
+    script = PLOT_HEAD + "$bars << END\n" + "\n".join(lines) + "\nEND\n"
+    script += "set datafile missing '?'\nset style data histograms\nset style histogram clustered gap 1\nset style fill solid 0.9 noborder\n"
+    script += "set ylabel 'times as fast as the cuBLAS graph, float32'\nset yrange [0:*]\n"
+    plots = [f"$bars using {i + 2}:xtic(1) lc rgb '{PALETTE[i % len(PALETTE)]}' title '{variant} {precision}'"
+             for i, (variant, precision) in enumerate(series)]
+    return script + "plot " + ", \\\n     ".join([*plots, "1 with lines lw 1 lc rgb 'black' title 'cublas f32'"]) + "\n"
+
+
+def lengths_figure(m, H, B):
+    """Time of a pass against T, with the lines that were fitted; forward filled and solid, backward hollow and dashed."""
+    names = dict.fromkeys((r.path[1], r.precision) for r in m.rows)
+    fits = {(*name, what): fit for name in names for what in ("fwd", "bwd") if (fit := m.fit(what, *name, H, B))}
+    if not fits:
+        return None
+    script, plots = PLOT_HEAD, []
+    colours = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(dict.fromkeys(key[:2] for key in fits))}
+    for i, ((variant, precision, what), (a, b, points)) in enumerate(fits.items()):
+        script += block(f"t{i}", points)
+        colour, point, dash = colours[variant, precision], *((6, "(6,4)") if what == "bwd" else (7, "solid"))
+        plots.append(f"$t{i} using 1:2 with points pt {point} ps 0.7 lc rgb '{colour}' notitle")
+        plots.append(f"{a:.6g} + {b:.6g}*x with lines lw 1.5 dt {dash} lc rgb '{colour}' title '{variant} {precision} {what}: {a:.1f} + {b:.2f} T'")
+    script += f"set xlabel 'T, steps'\nset ylabel 'microseconds of a pass, H {H}, B {B}'\nset yrange [0:*]\n"
+    return script + f"plot [0:{max(points[-1][0] for _, _, points in fits.values())}] " + ", \\\n     ".join(plots) + "\n"
+
+
+def roofline_figure(machine):
+    """FLOP/s against FLOP per byte, of every row that states both; roofs from this machine's constants."""
+    points = {}
+    for row in machine.rows:
+        flops, rate = row.get("FLOP/s"), row.get("bytes/s", "B/s")
+        if flops and rate and not row.how and own_length(row.shape):
+            points.setdefault(row.kind + (' ' + row.path[1] if row.kind == 'lstm' else ''), []).append((flops / rate, flops))
+    width = max((rate for name in ("copy", "copy_kernel") if (rate := machine.constant(name))), default=None)
+    roofs = [(name, machine.constant(name)) for name in ("fma_f32", "gemm_tf32", "gemm_bf16") if machine.constant(name)]
+    if not points or not width or not roofs:
+        return None
+    script, plots = PLOT_HEAD, []
+    left = 0.5 * min(x for rows in points.values() for x, _ in rows)
+    right = 2 * max([x for rows in points.values() for x, _ in rows] + [roof / width for _, roof in roofs])
+    for i, (kind, rows) in enumerate(points.items()):
+        script += block(f"k{i}", sorted(rows))
+        plots.append(f"$k{i} using 1:2 with points pt 7 ps 0.6 lc rgb '{PALETTE[i % len(PALETTE)]}' title '{kind}'")
+    for name, roof in roofs:
+        plots.append(f"(x * {width:.6g} < {roof:.6g} ? x * {width:.6g} : {roof:.6g}) with lines lw 1 lc rgb 'black' "
+                     f"dt {1 + roofs.index((name, roof))} title '{name.replace('_', ' ')}'")
+    script += "set logscale xy\nset format '10^{%L}'\nset samples 400\nset xlabel 'FLOP per byte'\nset ylabel 'FLOP/s'\n"
+    return script + f"plot [{left:.6g}:{right:.6g}] " + ", \\\n     ".join(plots) + "\n"
+
+
+def pictures_of(machine, figures):
+    m, text = Measured(machine), ""
+    made = [("speedup", "Speed-up of each variant on the cuBLAS graph", speed_up_figure(m))]
+    made += [(f"lengths-H{H}", f"Time of a pass against its length, H {H}", lengths_figure(m, H, B))
+             for H, B in dict.fromkeys(r.shape[:2] for r in m.rows)]
+    made.append(("roofline", "Kernels under this machine's measured roofs", roofline_figure(machine)))
+    for name, what, script in made:
+        if script:
+            figures[f"figures/{machine.folder}-{name}.svg"] = script
+            text += f"![{what}: {machine.hardware}](profiles/figures/{machine.folder}-{name}.svg)\n\n"
+    return text
+
+
+def variants(data, figures):
+    known, found, rows, notes, pictures = predictions(data), bench.machines(data), [], [], ""
+    measured = set()
+    fits = []
+    for machine in found:
+        fits += fit_rows(machine)
+        more, said = of_machine(machine, known)
+        rows, notes = rows + more, notes + said
+        measured |= {(machine.folder, r.path[1], r.precision, r.shape) for r in machine.rows if r.kind == "lstm" and r.us}
+        pictures += pictures_of(machine, figures)
+    rows += owed(known, measured)
+    if not rows:
+        return "Not yet measured.\n"
+    text = table(HEADINGS, rows)
+    if fits:
+        text += "\nTime of a pass as launch + T · step, fitted over the lengths:\n\n" + table(FIT_HEADINGS, fits)
+    if notes:
+        text += "\nWithout a time, and why:\n\n" + "\n".join(notes) + "\n"
+    return text + ("\n" + pictures if pictures else "\nPlots: not yet measured.\n")
