@@ -339,6 +339,13 @@ $(TEST_BIN): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_HELP) $(HOST_OBJ)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $^ $(LDFLAGS) $(LDLIBS) -lcmocka -o $@
 
+# The decisions of the benchmarks (C++, as they are), without what they decide over.
+BENCH_TEST_BIN := $(BUILD)/tests/test_measure
+$(BENCH_TEST_BIN): $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(BUILD)/bench/%.o
+	$(call say,LINK,$@)
+	$(Q)$(CXX) $^ $(LDFLAGS) -lcmocka -lm -o $@
+TEST_BIN += $(BENCH_TEST_BIN)
+
 deps:
 	@tools/deps.sh
 
@@ -406,4 +413,4 @@ format-check:
 clean:
 	rm -rf $(BUILD) $(BUILD)-sanitize
 
--include $(patsubst %.o,%.d,$(HOST_OBJ) $(MAIN_OBJ) $(TEST_HELP)) $(TEST_BIN:=.d) $(BUILD)/bench/bench_cpu.d
+-include $(patsubst %.o,%.d,$(HOST_OBJ) $(MAIN_OBJ) $(TEST_HELP)) $(TEST_BIN:=.d) $(BUILD)/bench/bench_cpu.d $(BUILD)/bench/measure.d
