@@ -243,7 +243,7 @@ void add_recurrence(const Workload &w, bool tf32, bool eager_too)
 {
     for (int i = 0; lstm_variants[i]; i++) {
         const LstmVariant *v = lstm_variants[i];
-        const std::string tail = std::string("/") + v->name + (tf32 ? "/tf32/" : "/f32/") + shape_name(w);
+        const std::string tail = std::string("/") + v->footprint->name + (tf32 ? "/tf32/" : "/f32/") + shape_name(w);
         add(
             "lstm/fwd" + tail, [=] { return forward_case(v, w, tf32); }, eager_too);
         add(
