@@ -2,7 +2,8 @@
 #
 #   CUDA=0|1   compile the kernels with nvcc and put the cuda backend into plstm (default: 1 where nvcc is found)
 #   EMU=1      put the cuda backend into plstm that runs on the emulated GPU of tests/emu: for tests and for a look, very slow
-#   NVCC=      the compiler of CUDA 13 (default: nvcc on PATH, else /usr/local/cuda/bin/nvcc)
+#   NVCC=      the compiler of CUDA 12 or 13 (default: nvcc on PATH, else /usr/local/cuda/bin/nvcc; an older one is not taken)
+#   K20_CUDA=  folder of CUDA 11.8, for `make k20` (default: /usr/local/cuda-11.8, else Debian's package)
 #   ARCH=      GPU architectures to compile for (default: sm_90)
 #   BUILD=     folder of everything that is made (default: build)
 #   MARCH=     CPU that the host code is compiled for (default: native; x86-64-v3 for a program that travels)
@@ -22,7 +23,11 @@ endif
 ifeq ($(origin CXX),default)
 CXX := g++
 endif
-NVCC ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
+ifeq ($(origin NVCC),undefined)
+# Debian's nvcc is 11.8, which `make k20` wants and the program does not.
+NVCC := $(shell for n in nvcc /usr/local/cuda/bin/nvcc; do n=$$(command -v $$n) && \
+    "$$n" --version 2>/dev/null | grep -Eq 'release (1[2-9]|[2-9][0-9])\.' && echo "$$n" && break; done)
+endif
 CUDA ?= $(if $(NVCC),1,0)
 EMU  ?= 0
 ifeq ($(V),0)
@@ -54,7 +59,7 @@ TEST_BIN := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
 TEST_HELP := $(BUILD)/tests/plain_f32.o
 TEST_PY  := $(wildcard tests/test_*.py)
 PYTHON   ?= python3
-RUN_TESTS = $(PYTHON) tools/run_tests.py -j 2 --build $(BUILD)
+RUN_TESTS = NVCC='$(NVCC)' K20_CUDA='$(K20_CUDA)' $(PYTHON) tools/run_tests.py -j 2 --build $(BUILD)
 # With threads of their own, or clocks to watch: not beside another test.
 TEST_ALONE = $(filter %/test_backend_cpu %/test_report %/test_kill.py,$(TEST_BIN) $(TEST_PY))
 not_alone = $(filter-out $(TEST_ALONE),$(1))

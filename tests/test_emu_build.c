@@ -82,8 +82,8 @@ static void test_nvcc(void **state)
     (void)state;
     const char *named = getenv("NVCC"), *found = have("nvcc") ? "nvcc" : NULL;
     if (access("/usr/local/cuda/bin/nvcc", X_OK) == 0 && !found) found = "/usr/local/cuda/bin/nvcc";
-    const char *nvcc = named && *named ? named : found;
-    if (!nvcc || !have(nvcc)) {
+    const char *nvcc = named ? named : found; /* the Makefile names none where none is new enough */
+    if (!nvcc || !*nvcc || !have(nvcc)) {
         print_message("no nvcc here: the kernel files were not compiled for a GPU\n");
         skip();
     }
