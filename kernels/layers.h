@@ -14,6 +14,7 @@ cudaError_t layers_prepare(void);
 
 /* Its parts, one per file. */
 cudaError_t step_prepare(void);
+cudaError_t pack_prepare(void); /* lstm_pack, lstm.h */
 cudaError_t embedding_prepare(void);
 cudaError_t softmax_xent_prepare(void);
 cudaError_t sgd_prepare(void);
@@ -57,6 +58,12 @@ typedef struct StepResult {
     uint32_t pad;
 } StepResult;
 
+/* A w_hh (4H,H) of the dense parameters whose packed copy (lstm.h) the update writes too. */
+typedef struct SgdPacked {
+    int64_t at;      /* its first element: a multiple of 4 */
+    float *w_packed; /* (H,H,4) */
+} SgdPacked;
+
 typedef struct SgdArgs {
     const StepState *state;
     const FaultRecord *fault;
@@ -69,6 +76,8 @@ typedef struct SgdArgs {
     const float *rows;
     const int32_t *ids, *first;
     int64_t N, H;
+    const SgdPacked *packed; /* [packed_n] device, in order of `at`; NULL where there are none */
+    int64_t packed_n;
     const float *nats;   /* (N) */
     double *partial;     /* (sgd_partials(dense, N)) scratch */
     StepResult *results; /* [slots]: results[state->slot] is written */
@@ -79,7 +88,7 @@ int64_t sgd_partials(int64_t dense, int64_t N);
 /* Pass one: sums of squares of every gradient, dense and sparse, in a fixed order, into partial. */
 cudaError_t sgd_norm(cudaStream_t stream, const SgdArgs *a);
 /* Pass two: norm, clip scale, w -= lr * (scale * dw) for dense and sparse (SPEC 5), and the step's result with the sum of nats. Where
- * fault->set the weights stay as they are and the result says so. */
+ * fault->set the weights and their packed copies stay as they are and the result says so. No bit of a weight depends on packing. */
 cudaError_t sgd_update(cudaStream_t stream, const SgdArgs *a);
 
 #ifdef __cplusplus

@@ -1,10 +1,11 @@
 /* sgd: gradient norm, clipping and the update of all parameters (SPEC 5), in two kernels.
  * Idea       two passes over the gradients, one over the weights; of the encoder only the rows that the
- *            minibatch met
- * Memory     norm reads each gradient once; update reads gradients and weights, writes weights
+ *            minibatch met. The packed copy of a w_hh is written by the update, which has the weights at hand
+ * Memory     norm reads each gradient once; update reads gradients and weights, writes weights and copies
  * Partition  a block owns a fixed range: of the dense parameters, or of the positions whose row is a
  *            word's first. Ranges follow from the sizes alone, not from the GPU, so a sum is the same on
- *            every device
+ *            every device. Tensors with a packed copy are updated by blocks of their own, tile by tile
+ *            (pack.cuh); the dense ranges leave them out
  * Sums       squares in double: thread, block tree, one partial a block. Each block of update adds all
  *            partials again in one order: at most 1,280 doubles out of L2. A last-block ticket would need
  *            a counter set back for every step, and the update has to wait for a kernel boundary anyway
@@ -15,10 +16,11 @@
 
 #include "dev.cuh"
 #include "layers.h"
+#include "pack.cuh"
 #include "quad.cuh"
 #include "reduce.cuh"
 
-enum { SGD_THREADS = 256 };
+enum { SGD_THREADS = PACK_THREADS };
 static const int64_t SGD_DENSE_MAX =
     1024; /* one wave of 8 blocks on 132 SMs: enough loads in flight, few partials */
 static const int64_t SGD_DENSE_MIN = 4096; /* elements that are worth a block */
@@ -35,9 +37,16 @@ static __host__ __device__ int64_t sparse_blocks(int64_t N)
     return N < SGD_SPARSE_MAX ? N : SGD_SPARSE_MAX;
 }
 
+/* Of update, behind those of norm: they share the tiles of all packed tensors. */
+static __host__ __device__ int64_t tile_blocks(int64_t packed_n, int64_t H)
+{
+    return dense_blocks(packed_n * 4 * H * H);
+}
+
 extern "C" int64_t sgd_partials(int64_t dense, int64_t N) { return dense_blocks(dense) + sparse_blocks(N); }
 
-/* What block `block` of both kernels owns: elements of the dense parameters, or positions. */
+/* What one of the first sgd_partials blocks of both kernels owns: elements of the dense parameters, or
+ * positions. */
 struct Range {
     int64_t begin, end;
     bool dense;
@@ -96,21 +105,60 @@ template <class T> static __device__ __forceinline__ double sum_of(const T *x, i
     return block_reduce(sum, scratch, Add());
 }
 
+static __device__ __forceinline__ float descended(float w, float g, float rate) { return w - rate * g; }
+
 static __device__ __forceinline__ void descend(float *w, const float *g, int64_t begin, int64_t end,
                                                float rate)
 {
     for (int64_t i = begin + 4 * threadIdx.x; i < end; i += 4 * SGD_THREADS) {
         Quad to = quad_load(w, i, end, 0.0f), by = quad_load(g, i, end, 0.0f);
-        for (int k = 0; k < 4; k++) to.v[k] -= rate * by.v[k];
+        for (int k = 0; k < 4; k++) to.v[k] = descended(to.v[k], by.v[k], rate);
         quad_store(w, i, end, to);
+    }
+}
+
+/* A range of the dense parameters without the packed tensors in it. */
+static __device__ __forceinline__ void descend_plain(const SgdArgs &a, Range r, float rate)
+{
+    for (int64_t p = 0; p < a.packed_n; p++) {
+        int64_t at = a.packed[p].at, past = at + 4 * a.H * a.H;
+        if (past <= r.begin) continue;
+        if (at >= r.end) break;
+        descend(a.weights, a.grads, r.begin, at, rate);
+        r.begin = past;
+    }
+    descend(a.weights, a.grads, r.begin, r.end, rate);
+}
+
+/* Every tile that tile block `block` owns, w_hh and its packed copy. */
+static __device__ __forceinline__ void descend_packed(const SgdArgs &a, int64_t block, float rate,
+                                                      float *tile)
+{
+    int64_t each = pack_tiles(a.H), blocks = tile_blocks(a.packed_n, a.H);
+    for (int64_t n = block; n < a.packed_n * each; n += blocks) {
+        SgdPacked to = a.packed[n / each];
+        float *w = a.weights + to.at;
+        const float *g = a.grads + to.at;
+        PackElement e = pack_element(a.H, n % each);
+        if (e.at >= 0) {
+            float before[4], by[4];
+            for (int gate = 0; gate < 4; gate++)
+                before[gate] = w[e.at + gate * a.H * a.H], by[gate] = g[e.at + gate * a.H * a.H];
+            for (int gate = 0; gate < 4; gate++)
+                w[e.at + gate * a.H * a.H] = tile[e.shared + gate * PACK_GATE] =
+                    descended(before[gate], by[gate], rate);
+        }
+        pack_store(tile, a.H, n % each, to.w_packed);
     }
 }
 
 __global__ void __launch_bounds__(SGD_THREADS) sgd_update_kernel(SgdArgs a)
 {
     SHARED_ARRAY(double, scratch, SGD_THREADS);
+    SHARED_ARRAY(float, tile, PACK_FLOATS);
+    int64_t owners = dense_blocks(a.dense) + sparse_blocks(a.N);
     uint32_t fault = a.fault->set;
-    double norm = sqrt(sum_of(a.partial, dense_blocks(a.dense) + sparse_blocks(a.N), scratch));
+    double norm = sqrt(sum_of(a.partial, owners, scratch));
     if (blockIdx.x == 0) {
         double nats = sum_of(a.nats, a.N, scratch);
         if (threadIdx.x == 0) {
@@ -127,9 +175,13 @@ __global__ void __launch_bounds__(SGD_THREADS) sgd_update_kernel(SgdArgs a)
     /* Learning rate and clip scale meet in double and are rounded once. */
     double scale = norm > a.state->clip ? a.state->clip / norm : 1.0;
     float rate = (float)(a.state->lr * scale);
+    if (blockIdx.x >= owners) {
+        descend_packed(a, blockIdx.x - owners, rate, tile);
+        return;
+    }
     Range r = own_range(a, blockIdx.x);
     if (r.dense) {
-        descend(a.weights, a.grads, r.begin, r.end, rate);
+        descend_plain(a, r, rate);
     } else {
         for (int64_t n = r.begin; n < r.end; n++)
             if (a.first[n]) descend(a.encoder + a.ids[n] * a.H, a.rows + n * a.H, 0, a.H, rate);
@@ -145,19 +197,20 @@ extern "C" cudaError_t sgd_prepare(void)
     return error ? error : cudaFuncGetAttributes(&attributes, sgd_update_kernel);
 }
 
-static LaunchShape sgd_shape(cudaStream_t stream, const SgdArgs *a)
+static LaunchShape sgd_shape(cudaStream_t stream, const SgdArgs *a, int64_t more_blocks)
 {
-    assert(a->dense >= 0 && a->N > 0 && a->H > 0);
-    LaunchShape shape = {dim3((unsigned)sgd_partials(a->dense, a->N)), dim3(SGD_THREADS), 0, stream, false};
+    assert(a->dense >= 0 && a->N > 0 && a->H > 0 && a->packed_n >= 0);
+    int64_t blocks = sgd_partials(a->dense, a->N) + more_blocks;
+    LaunchShape shape = {dim3((unsigned)blocks), dim3(SGD_THREADS), 0, stream, false};
     return shape;
 }
 
 extern "C" cudaError_t sgd_norm(cudaStream_t stream, const SgdArgs *a)
 {
-    return launch(sgd_shape(stream, a), sgd_norm_kernel, *a);
+    return launch(sgd_shape(stream, a, 0), sgd_norm_kernel, *a);
 }
 
 extern "C" cudaError_t sgd_update(cudaStream_t stream, const SgdArgs *a)
 {
-    return launch(sgd_shape(stream, a), sgd_update_kernel, *a);
+    return launch(sgd_shape(stream, a, tile_blocks(a->packed_n, a->H)), sgd_update_kernel, *a);
 }

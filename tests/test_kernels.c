@@ -458,8 +458,10 @@ typedef struct SgdOut {
     StepResult results[3];
 } SgdOut;
 
-static SgdArgs sgd_run(const SgdCase *k, SgdOut *out, float **weights, float **grads, float **encoder,
-                       float **rows, int32_t **ids, int32_t **first, float **nats)
+/* packed (packed_n) lies on the host. */
+static SgdArgs sgd_run(const SgdCase *k, const SgdPacked *packed, int64_t packed_n, SgdOut *out,
+                       float **weights, float **grads, float **encoder, float **rows, int32_t **ids,
+                       int32_t **first, float **nats)
 {
     FaultRecord fault = {.set = k->fault};
     *weights = drawn(10, k->dense, 1), *grads = drawn(11, k->dense, 0.1);
@@ -482,6 +484,8 @@ static SgdArgs sgd_run(const SgdCase *k, SgdOut *out, float **weights, float **g
                  .first = device_ints(*first, k->N),
                  .N = k->N,
                  .H = k->H,
+                 .packed = packed_n ? device_bytes(packed, (size_t)packed_n * sizeof *packed, 0) : NULL,
+                 .packed_n = packed_n,
                  .nats = device_floats(*nats, k->N),
                  .partial = device_bytes(NULL, (size_t)sgd_partials(k->dense, k->N) * sizeof(double), 0),
                  .results = device_bytes(NULL, sizeof out->results, 0)};
@@ -511,7 +515,7 @@ static void sgd_follows_reference(void **state)
         SgdOut out;
         float *w, *g, *e, *r, *nats;
         int32_t *ids, *first;
-        sgd_run(k, &out, &w, &g, &e, &r, &ids, &first, &nats);
+        sgd_run(k, NULL, 0, &out, &w, &g, &e, &r, &ids, &first, &nats);
         double *exact_w = widened(w, k->dense), *exact_e = widened(e, k->V * k->H);
         double norm = sgd_f64(k->dense, exact_w, widened(g, k->dense), k->N, k->H, ids, first, exact_e,
                               widened(r, k->N * k->H), 0.7, k->clip);
@@ -542,12 +546,76 @@ static void fault_leaves_the_weights(void **state)
     SgdOut out;
     float *w, *g, *e, *r, *nats;
     int32_t *ids, *first;
-    sgd_run(&k, &out, &w, &g, &e, &r, &ids, &first, &nats);
+    sgd_run(&k, NULL, 0, &out, &w, &g, &e, &r, &ids, &first, &nats);
     assert_memory_equal(out.weights, w, (size_t)k.dense * sizeof *w);
     assert_memory_equal(out.encoder, e, (size_t)(k.V * k.H) * sizeof *e);
     assert_true(out.results[1].fault == 3 && out.results[1].step == late_step &&
                 out.results[1].grad_norm > 0);
     release();
+}
+
+/* ---- pack.cu, and the packed copies that the update writes ---- */
+
+static float *packed_of(const float *w_hh, int64_t H)
+{
+    float *packed = host_floats(4 * H * H);
+    for (int64_t k = 0; k < H; k++)
+        for (int64_t unit = 0; unit < H; unit++)
+            for (int64_t gate = 0; gate < 4; gate++)
+                packed[(k * H + unit) * 4 + gate] = w_hh[(gate * H + unit) * H + k];
+    return packed;
+}
+
+static void weights_are_packed(void **state)
+{
+    (void)state;
+    need_device();
+    static const int64_t sizes[] = {1, 2, 3, 7, 8, 23, 31, 32, 33, 64, 130};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        int64_t H = sizes[i], n = 4 * H * H;
+        float *w = drawn(16, n, 1), *to = device_floats(NULL, n);
+        CHECK(lstm_pack(context.stream, H, device_floats(w, n), to));
+        assert_memory_equal(fetched(to, n), packed_of(w, H), (size_t)n * sizeof *w);
+        release();
+    }
+}
+
+/* Weights have the same bits with packed copies as without, the copies are those of the new weights, and a fault leaves
+ * both. */
+static void update_packs_the_new_weights(void **state)
+{
+    (void)state;
+    need_device();
+    static const struct {
+        int64_t H, n, first, gap,
+            rest; /* n tensors, from element `first` on, `gap` apart, `rest` behind the last */
+    } cases[] = {{1, 1, 0, 0, 0},         {1, 3, 4, 4, 1},     {7, 2, 64, 60, 5},    {8, 1, 0, 0, 3},
+                 {23, 2, 2000, 60, 9000}, {33, 1, 4096, 0, 1}, {64, 3, 128, 0, 4097}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        for (uint32_t fault = 0; fault < 2; fault++) {
+            int64_t H = cases[i].H, n = 4 * H * H, tensors = cases[i].n, pitch = n + cases[i].gap;
+            SgdCase k = {cases[i].first + (tensors - 1) * pitch + n + cases[i].rest, 9, H, 4, 0.5, fault, 0};
+            SgdOut plain, out;
+            SgdPacked packed[3];
+            float *w, *g, *e, *r, *nats, *to[3];
+            int32_t *ids, *first;
+            for (int64_t t = 0; t < tensors; t++) {
+                to[t] = device_floats(NULL, n);
+                packed[t] = (SgdPacked){cases[i].first + t * pitch, to[t]};
+            }
+            sgd_run(&k, NULL, 0, &plain, &w, &g, &e, &r, &ids, &first, &nats);
+            sgd_run(&k, packed, tensors, &out, &w, &g, &e, &r, &ids, &first, &nats);
+            assert_memory_equal(out.weights, plain.weights, (size_t)k.dense * sizeof *w);
+            assert_memory_equal(out.encoder, plain.encoder, (size_t)(k.V * H) * sizeof *w);
+            assert_memory_equal(&out.results[1], &plain.results[1], sizeof out.results[1]);
+            assert_true(fault || memcmp(out.weights, w, (size_t)k.dense * sizeof *w));
+            for (int64_t t = 0; t < tensors; t++) {
+                float *got = fetched(to[t], n), *want = packed_of(out.weights + packed[t].at, H);
+                for (int64_t j = 0; fault && j < n; j++) memcpy(&want[j], &canary, 4);
+                assert_memory_equal(got, want, (size_t)n * sizeof *got);
+            }
+            release();
+        }
 }
 
 /* ---- the recurrence ---- */
@@ -750,12 +818,15 @@ static uint64_t digest(void)
 
     SgdCase k = {9001, 30, 23, 12, 0.5, 0, 0};
     SgdOut sgd;
+    enum { HH4 = 4 * H * H };
+    SgdPacked packed = {2000, device_floats(NULL, HH4)};
     float *w, *g, *e, *r, *m;
     int32_t *i, *f;
-    sgd_run(&k, &sgd, &w, &g, &e, &r, &i, &f, &m);
+    sgd_run(&k, &packed, 1, &sgd, &w, &g, &e, &r, &i, &f, &m);
     d = hash(d, sgd.weights, (size_t)k.dense * sizeof(float));
     d = hash(d, sgd.encoder, (size_t)(k.V * k.H) * sizeof(float));
     d = hash(d, &sgd.results[1].grad_norm, sizeof(double));
+    d = hash(d, fetched(packed.w_packed, HH4), HH4 * sizeof(float));
 
     for (int v = 0; lstm_variants[v]; v++) {
         const Recurrence small = {4, 3, 23, 0.5, ALL_SITES};
@@ -820,6 +891,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(columns_are_summed),
         cmocka_unit_test(sgd_follows_reference),
         cmocka_unit_test(fault_leaves_the_weights),
+        cmocka_unit_test(weights_are_packed),
+        cmocka_unit_test(update_packs_the_new_weights),
         cmocka_unit_test(recurrence_follows_reference),
         cmocka_unit_test(recurrence_replays_from_a_graph),
         cmocka_unit_test(same_bits_twice),

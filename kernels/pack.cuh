@@ -1,0 +1,53 @@
+/* pack: w_hh (4H,H) -> w_packed (H,H,4): [k][unit][gate], by tiles of PACK_UNITS units x 4 gates against
+ * PACK_K of k, turned over in shared memory: a warp moves 32 neighbouring floats on either side. */
+#ifndef PLSTM_PACK_CUH
+#define PLSTM_PACK_CUH
+
+#include "dev.cuh"
+#include "plan.h"
+
+enum {
+    PACK_K = 32,
+    PACK_UNITS = 8, /* times 4 gates: a warp too */
+    PACK_THREADS = PACK_K * PACK_UNITS,
+    PACK_PITCH = PACK_K + 1,
+    PACK_FLOATS = 4 * PACK_UNITS * PACK_PITCH /* of shared memory: [gate][unit][k] */
+};
+
+static __host__ __device__ __forceinline__ int64_t pack_tiles(int64_t H)
+{
+    return plan_div_up(H, PACK_UNITS) * plan_div_up(H, PACK_K);
+}
+
+/* This thread's element of a tile on the way in, for gate 0: the next gate's lies H*H further on in w_hh. */
+struct PackElement {
+    int64_t at; /* of w_hh; -1: past H */
+    int32_t shared;
+};
+enum { PACK_GATE = PACK_UNITS * PACK_PITCH }; /* and so far in the tile */
+
+static __device__ __forceinline__ PackElement pack_element(int64_t H, int64_t tile)
+{
+    int32_t unit = (int32_t)threadIdx.x / PACK_K, k = (int32_t)threadIdx.x % PACK_K;
+    int64_t across = plan_div_up(H, PACK_K), row = tile / across * PACK_UNITS + unit,
+            column = tile % across * PACK_K + k;
+    PackElement e = {row < H && column < H ? row * H + column : -1, unit * PACK_PITCH + k};
+    return e;
+}
+
+/* The tile out of shared memory; a __syncthreads on either side, so that another may follow. */
+static __device__ __forceinline__ void pack_store(const float *tile_floats, int64_t H, int64_t tile,
+                                                  float *w_packed)
+{
+    int32_t gate = (int32_t)threadIdx.x % 4, unit = (int32_t)threadIdx.x % PACK_K / 4;
+    int64_t across = plan_div_up(H, PACK_K), row = tile / across * PACK_UNITS + unit;
+    __syncthreads();
+    for (int32_t k = (int32_t)threadIdx.x / PACK_K; k < PACK_K; k += PACK_UNITS) {
+        int64_t column = tile % across * PACK_K + k;
+        if (row < H && column < H)
+            w_packed[(column * H + row) * 4 + gate] = tile_floats[gate * PACK_GATE + unit * PACK_PITCH + k];
+    }
+    __syncthreads();
+}
+
+#endif
