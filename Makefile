@@ -50,7 +50,8 @@ comma := ,
 
 # Tests of what runs on a GPU: see `cuda backend`.
 CUDA_TESTS := $(patsubst tests/%.c,%,$(wildcard tests/test_backend_cuda.c tests/test_cuda_*.c tests/test_kernels.c tests/test_nvtx.c))
-HOST_SRC := $(filter-out host/main.c host/backend_cuda.c host/cublas_open.c,$(wildcard host/*.c))
+# What the planner knows of the kernels is C and needs no CUDA: it is linked into every program.
+HOST_SRC := $(filter-out host/main.c host/backend_cuda.c host/cublas_open.c,$(wildcard host/*.c)) kernels/footprints.c
 HOST_OBJ := $(HOST_SRC:%.c=$(BUILD)/%.o)
 HOST_COMMON := $(filter-out $(BUILD)/host/backend.o $(BUILD)/host/device.o,$(HOST_OBJ)) # the same with and without CUDA
 MAIN_OBJ := $(BUILD)/host/main.o
@@ -114,6 +115,14 @@ $(BUILD)/%.o: %.cpp $(BUILD)/gen/flags
 
 # Whole 512-bit registers where the CPU has them: gcc's default for some CPUs is half.
 WIDE := $(shell $(CC) -mprefer-vector-width=512 -E -x c /dev/null >/dev/null 2>&1 && echo -mprefer-vector-width=512)
+# Constants of the planner's model, as a string: the literature's first, then those of every machine that was measured.
+CONSTANTS := profiles/model/constants.json $(filter-out profiles/model/%,$(wildcard profiles/*/constants.json))
+$(BUILD)/gen/constants_json.h: $(CONSTANTS) Makefile
+	@mkdir -p $(@D)
+	$(Q){ echo '"["'; for f in $(CONSTANTS); do [ $$f = $(firstword $(CONSTANTS)) ] || echo '","'; \
+	    sed 's/\\/\\\\/g; s/"/\\"/g; s/.*/"&\\n"/' $$f; done; echo '"]"'; } > $@
+$(BUILD)/host/plan_model.o: $(BUILD)/gen/constants_json.h
+
 # Fused multiply-adds for the register tiles, and no traps or errno to honour in the cell's loops; sums keep their order.
 $(BUILD)/host/backend_cpu.o $(BUILD)/tests/test_backend_cpu.o: CFLAGS += -ffp-contract=fast -fno-math-errno -fno-trapping-math $(WIDE)
 
@@ -216,7 +225,8 @@ bench-emu: $(BUILD)/bench/bench_emu_plain $(BUILD)/bench/bench_emu_race
 
 CUDA_ROOT := $(patsubst %/bin/,%,$(dir $(NVCC)))
 CUDA_HOST := backend backend_cuda cublas_open device
-CUDA_OBJ  := $(CUDA_HOST:%=host/%.o) $(patsubst %.cu,%.o,$(wildcard kernels/*.cu)) $(patsubst %.c,%.o,$(wildcard kernels/*.c))
+CUDA_OBJ  := $(CUDA_HOST:%=host/%.o) $(patsubst %.cu,%.o,$(wildcard kernels/*.cu)) \
+    $(patsubst %.c,%.o,$(filter-out kernels/footprints.c,$(wildcard kernels/*.c)))
 EMU_MODE  := $(if $(SAN),asan,plain)
 
 # NVTX's headers and nothing else of the toolkit, so that no CUDA header is taken for the emulator's.

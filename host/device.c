@@ -1,8 +1,74 @@
 #include "device.h"
 
-#ifdef PLSTM_CUDA
-
 #include <string.h>
+
+/* ---- profiles ---- */
+
+#define MIB(n) ((size_t)(n) << 20)
+
+/* Sources: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"; clocks are boost clocks of the SXM
+ * boards (K20, K40: base clocks, which they hold). Of the B200 only the capability's limits are verified. */
+static const struct Profile {
+    const char *name;
+    DeviceFacts facts;
+} profiles[] = {
+#define PROFILE(key, major_, minor_, sms_, clock, memory_clock, bits, memory_, l2_, shared_sm, shared_most,  \
+                reserved, blocks, cooperative_, clusters_)                                                   \
+    {key,                                                                                                    \
+     {.name = key " (profile)",                                                                              \
+      .major = major_,                                                                                       \
+      .minor = minor_,                                                                                       \
+      .sms = sms_,                                                                                           \
+      .memory = memory_,                                                                                     \
+      .l2 = l2_,                                                                                             \
+      .shared_per_block = 49152,                                                                             \
+      .shared_per_block_most = shared_most,                                                                  \
+      .shared_per_sm = shared_sm,                                                                            \
+      .shared_reserved = reserved,                                                                           \
+      .registers_per_sm = 65536,                                                                             \
+      .threads_per_sm = 2048,                                                                                \
+      .blocks_per_sm = blocks,                                                                               \
+      .clock_mhz = clock,                                                                                    \
+      .memory_clock_mhz = memory_clock,                                                                      \
+      .memory_bus_bits = bits,                                                                               \
+      .cooperative = cooperative_,                                                                           \
+      .clusters = clusters_,                                                                                 \
+      .ecc = true}},
+    PROFILE("K20", 3, 5, 13, 705, 2600, 320, MIB(4743), 1310720, 49152, 49152, 0, 16, false, false)
+        PROFILE("K40", 3, 5, 15, 745, 3004, 384, MIB(11441), 1572864, 49152, 49152, 0, 16, false, false)
+            PROFILE("V100", 7, 0, 80, 1530, 877, 4096, MIB(16160), 6291456, 98304, 98304, 0, 32, true, false)
+                PROFILE("A100", 8, 0, 108, 1410, 1215, 5120, MIB(40442), 41943040, 167936, 166912, 1024, 32,
+                        true, false) PROFILE("H100", 9, 0, 132, 1980, 2619, 5120, MIB(81090), 52428800,
+                                             233472, 232448, 1024, 32, true, true)
+                    PROFILE("H200", 9, 0, 132, 1980, 3201, 6144, MIB(143167), 62914560, 233472, 232448, 1024,
+                            32, true, true) PROFILE("B200", 10, 0, 148, 1965, 3996, 8192, MIB(182642),
+                                                    132120576, 233472, 232448, 1024, 32, true, true)
+#undef PROFILE
+};
+enum { PROFILES = sizeof profiles / sizeof profiles[0] };
+
+const char *device_profile_name(int i) { return i >= 0 && i < PROFILES ? profiles[i].name : NULL; }
+
+const DeviceFacts *device_profile(const char *name)
+{
+    for (int i = 0; i < PROFILES; i++)
+        if (!strcmp(profiles[i].name, name)) return &profiles[i].facts;
+    return NULL;
+}
+
+const char *device_like(const DeviceFacts *device)
+{
+    int like = 0;
+    for (int i = 0; i < PROFILES; i++)
+        if (strstr(device->name, profiles[i].name)) return profiles[i].name;
+    for (int i = 1; i < PROFILES; i++) {
+        const DeviceFacts *f = &profiles[i].facts;
+        if (10 * f->major + f->minor <= 10 * device->major + device->minor) like = i;
+    }
+    return profiles[like].name;
+}
+
+#ifdef PLSTM_CUDA
 
 #include "cuda_check.h"
 
@@ -140,12 +206,25 @@ int devices_command(FILE *out, Error *e)
 
 #else
 
-int devices_command(FILE *out, Error *e)
+int device_count(int *n, Error *e)
 {
-    (void)out;
+    *n = 0;
     return error_set(e, EXIT_NO_DEVICE,
                      "this build of plstm has no cuda backend, and so sees no GPU; make with nvcc on PATH, "
                      "or NVCC=..., adds it");
+}
+
+int device_facts(int index, DeviceFacts *facts, Error *e)
+{
+    *facts = (DeviceFacts){.index = index};
+    return device_count(&index, e);
+}
+
+int devices_command(FILE *out, Error *e)
+{
+    int n;
+    (void)out;
+    return device_count(&n, e);
 }
 
 #endif

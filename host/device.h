@@ -1,4 +1,4 @@
-/* device: what a GPU is, as the runtime tells it: the only file that asks. A program built without CUDA has
+/* device: what a GPU is, as the runtime tells it: the only file that asks; and what the GPUs are that plans are made for. A program built without CUDA has
  * the same commands; they answer that there is no device. */
 #ifndef PLSTM_DEVICE_H
 #define PLSTM_DEVICE_H
@@ -29,6 +29,14 @@ int device_count(int *n, Error *e);
 
 /* Facts of device `index`, which must exist. Makes no context. */
 int device_facts(int index, DeviceFacts *facts, Error *e);
+
+/* The GPUs that plans are made for where there is none: by marketing name ("H200"), from the oldest to the newest. */
+const char *device_profile_name(int i); /* NULL past the last */
+/* Facts of one, whose name says that they are a profile's ("H200 (profile)"); NULL where the name is none. */
+const DeviceFacts *device_profile(const char *name);
+/* The profile that a device is, or is most like: one whose name stands in the device's, else the newest that is no newer
+ * than the device. */
+const char *device_like(const DeviceFacts *device);
 
 /* `plstm devices`: a table. */
 int devices_command(FILE *out, Error *e);
