@@ -78,6 +78,7 @@ help:
 	'make bench         CPU step beside PyTorch, emulator speed (Google Benchmark; JSON under $(BUILD)/bench)' \
 	'make sanitize      the host and emulator tests again under ASan + UBSan' \
 	'make fuzz          the safetensors reader under libFuzzer for FUZZ_SECONDS (300)' \
+	'make profile       K=VARIANT H= B= T= or ROW=, [TOOL=ncu|nsys|trace METRICS=fast|roofline|full]: tools/profile.sh --help' \
 	'make gpu-bundle    what a machine with a GPU needs to run tools/gpu_run.sh, in $(GPU_BUNDLE)/' \
 	'make results       rebuild RESULTS.md from profiles/; make results-check fails when it is stale' \
 	'make format        clang-format over the C, C++ and CUDA sources; make format-check fails on a difference' \
@@ -326,6 +327,25 @@ $(BUILD)/emu/plain/bench_gpu: $(BENCH_GPU:%=$(BUILD)/emu/plain/%) $(CUDA_OBJ:%=$
 	$(call say,LINK,$@)
 	$(Q)$(CXX) $(filter %.o,$^) $(filter %.a,$^) $(LDFLAGS) $(LDLIBS) -lbenchmark -ldl -o $@
 
+# Records ranges and, through CUPTI, kernels where there is no Nsight Systems (tools/profile.sh). Its test brings a CUPTI of its own.
+CUPTI_FLAGS := $(if $(wildcard $(CUDA_ROOT)/include/cupti.h),-isystem $(CUDA_ROOT)/include)
+$(BUILD)/lib/libnvtx_trace.so: tools/nvtx_trace.c $(BUILD)/gen/flags
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=c11 -O2 -g $(WARN) -D_GNU_SOURCE $(CUPTI_FLAGS) $(NVTX_FLAGS) -fPIC -shared $< \
+	    -Wl,-rpath,'$$ORIGIN' $(if $(CUPTI_FLAGS),-Wl$(comma)-rpath$(comma)$(CUDA_ROOT)/lib64) -o $@ -ldl
+$(BUILD)/tests/fake_cupti.so: tests/fake_cupti.c $(BUILD)/gen/flags
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=c11 -O1 -g $(WARN) $(CUPTI_FLAGS) -fPIC -shared $< -o $@
+ifneq ($(NVTX_DIR),)
+tests-built gpu-bundle-built: $(BUILD)/lib/libnvtx_trace.so $(if $(CUPTI_FLAGS),$(BUILD)/tests/fake_cupti.so)
+endif
+
+.PHONY: profile
+profile: all $(if $(ROW),$(BUILD)/cuda/bench_gpu) $(if $(NVTX_DIR),$(BUILD)/lib/libnvtx_trace.so)
+	$(Q)tools/profile.sh BUILD=$(BUILD) $(foreach name,K H B T ROW TOOL METRICS RANGE PRECISION KEEP LAUNCHES STEPS OUT PLSTM,'$(name)=$($(name))')
+
 # Loaded into GPU tests to count what they launch.
 $(BUILD)/lib/liblaunch_count.so: tests/launch_count.c $(BUILD)/gen/flags
 	$(call say,LINK,$@)
@@ -419,7 +439,7 @@ results:
 results-check:
 	$(Q)$(PYTHON) tools/results.py --check
 
-FORMAT_SRC = $(wildcard host/*.[ch] kernels/*.h kernels/*.cuh kernels/*.cu tests/*.[ch] tests/*.cpp tests/emu/*.h tests/emu/*.cpp bench/*.cpp bench/*.h bench/*.cu)
+FORMAT_SRC = $(wildcard host/*.[ch] kernels/*.h kernels/*.cuh kernels/*.cu tests/*.[ch] tests/*.cpp tests/emu/*.h tests/emu/*.cpp bench/*.cpp bench/*.h bench/*.cu tools/*.c)
 format:
 	$(Q)clang-format -i $(FORMAT_SRC)
 format-check:

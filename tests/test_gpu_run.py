@@ -29,6 +29,9 @@ BENCH = """for a; do case $a in
 esac; done
 """
 TEST = 'printf "1..1\\nok 1 - kernel\\n"\necho 7 >>"$PLSTM_LAUNCHES"\n'
+# Keeps a text and, as Nsight Compute does, a file that is none.
+PROFILE = r"""for a; do case $a in OUT=*) mkdir -p "${a#*=}" && echo "$*" >"${a#*=}/summary.csv" && printf 'a\0b' >"${a#*=}/fast.ncu-rep" ;; esac; done
+"""
 TORCH = "import sys\nopen(sys.argv[2], 'w').write('{\"benchmarks\": [{\"name\": \"lstm/fwd/cudnn/f32/H:650/B:20/T:35\", \"median_us\": 99.5}]}')\n"
 
 
@@ -42,7 +45,7 @@ class Tree:
             os.makedirs(os.path.join(self.root, folder))
         for name in ("gpu_run.sh", "ingest.py", "run_tests.py"):
             shutil.copy(os.path.join(ROOT, "tools", name), os.path.join(self.root, "tools"))
-        defaults = {"path/nvidia-smi": NVIDIA_SMI, "path/nvcc": "", "path/ncu": 'echo "ncu: $*"\n', "path/compute-sanitizer": "",
+        defaults = {"path/nvidia-smi": NVIDIA_SMI, "path/nvcc": "", "tools/profile.sh": PROFILE, "path/compute-sanitizer": "",
                     "bin/plstm": PLSTM, "bin/bench_gpu": BENCH, "tests/test_kernels": TEST}
         for name, text in {**defaults, **programs}.items():
             if text is not None:
@@ -94,7 +97,7 @@ def test_dry_run_lists_the_stages_in_order_anywhere():
         status, said = tree.run("--dry-run", path=False)
         assert status == 0 and stages_in(said) == STAGES, said
         assert not os.path.exists(os.path.join(tree.root, "build"))
-        for word in ("--clock-control none", "memcheck", "racecheck", "--log-json", "--save", "--test"):
+        for word in ("tools/profile.sh", "memcheck", "racecheck", "--log-json", "--save", "--test"):
             assert word in said, word
 
 
@@ -129,9 +132,20 @@ def test_all_pass():
         assert {"gpu-run/machine.json", "gpu-run/steps.tsv", "gpu-run/constants.json", "gpu-run/raw/tests-test_kernels.txt"} <= set(found)
         assert json.loads(found["gpu-run/machine.json"]) == {"hardware": "NVIDIA H200", "commit": "abc123"}
         assert "kernels and graphs launched: 7" in found["gpu-run/raw/tests-test_kernels.txt"]
+        profiled = found["gpu-run/profile/cublas-f32/summary.csv"]
+        assert "K=cublas PRECISION=f32 H=650 B=20 T=35" in profiled and "gpu-run/profile/cublas-f32-trace/summary.csv" in found, sorted(found)
+        assert not any("ncu-rep" in name for name in found)
         assert not any(tree.root in text for text in found.values())
         files = os.listdir(tree.out())
         assert len(files) <= 8 and all(os.path.getsize(tree.out(f)) < 16 << 20 for f in files)
+
+
+def test_every_variant_of_the_benchmark_is_profiled():
+    listing = "".join(f"lstm/{what}/{name}/H:{H}/B:20/T:35{tail}\\n" for what in ("fwd", "bwd") for name in ("cublas/f32", "mma/bf16", "reg/f32")
+                      for H in (200, 650) for tail in ("", "/eager", "/iterations:1/manual_time"))
+    with Tree(**{"bin/bench_gpu": f'case "$*" in *list*) printf "{listing}" ;; esac\n'}) as tree:
+        said = tree.run("--dry-run", "--stages", "profile")[1]
+        assert re.findall(r"K=(\w+) PRECISION=(\w+) H=650 B=20 T=35 TOOL=ncu", said) == [("cublas", "f32"), ("mma", "bf16"), ("reg", "f32")], said
 
 
 def test_packed_libraries_are_unpacked():

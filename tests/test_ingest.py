@@ -45,6 +45,9 @@ class Run:
         self.write("ptb-small.jsonl", training_log(True))
         self.write("ptb-medium.jsonl", training_log(False) + '{"event": "st')
         self.write("raw/environment-gpu.txt", "a GPU\n")
+        os.makedirs(os.path.join(self.work, "profile", "reg-f32"))
+        self.write("profile/reg-f32/summary.csv", "kernel,us\n")
+        self.write("profile/reg-f32/fast.ncu-rep", b"\0binary")
 
     def __enter__(self):
         return self
@@ -110,7 +113,7 @@ def test_a_whole_archive_is_filed():
         found = run.ingest(run.pack())
         names = {os.path.relpath(name, "h200") for name in found}
         assert names == {"machine.json", "steps.tsv", "constants.json", "variants.json", "step.json", "ptb-small.jsonl",
-                         "partial-ptb-medium.jsonl", "raw/environment-gpu.txt", "raw/bench-long.txt"}, names
+                         "partial-ptb-medium.jsonl", "raw/environment-gpu.txt", "raw/bench-long.txt", "profile/reg-f32/summary.csv"}, names
         assert all(len(text.encode()) <= 1_000_000 for text in found.values())
         assert "left out here" in found["h200/raw/bench-long.txt"]
         assert json.loads(found["h200/machine.json"])["hardware"] == "NVIDIA H200"

@@ -56,7 +56,10 @@ for cupti in "${CUPTI:-}" /usr/local/cuda/lib64/libcupti.so.* /usr/local/cuda/ex
     esac
 done
 
-cp tools/gpu_run.sh tools/ingest.py tools/run_tests.py tools/torch_peer.py "$bundle/tools"
+cp tools/gpu_run.sh tools/ingest.py tools/run_tests.py tools/torch_peer.py tools/profile.sh tools/profile_read.py tools/ncu_metrics.py "$bundle/tools"
+# What ptxas said of each kernel, which a profile is filed with.
+mkdir -p "$bundle/cuda/kernels"
+cp "$build"/cuda/kernels/*.ptxas "$bundle/cuda/kernels"
 for data in data/ptb ../shared/data/ptb; do
     if [ -e "$data/ptb.train.txt" ]; then
         mkdir -p "$bundle/data/ptb"

@@ -8,7 +8,7 @@
 #   sanitize     compute-sanitizer memcheck and racecheck over small shapes
 #   bench        the machine's constants, then a row per kernel and per training step of the three presets
 #   torch        cuDNN through PyTorch's nn.LSTM at the same shapes
-#   profile      Nsight Compute on chosen kernels
+#   profile      tools/profile.sh: Nsight Compute and our own trace on every variant, Nsight Compute on the step's other kernels
 #   train        Penn Treebank: preset small to its end, then medium, then large, while the budget lasts
 #
 # Every step has a time limit and may fail; the next one goes on. --budget bounds the whole (default 570 s). The programs come from
@@ -246,14 +246,28 @@ torch() {
     step torch peer 150 python3 tools/torch_peer.py --out "$work/torch.json"
 }
 
-PROFILED="lstm/fwd/cublas/f32/H:650/B:20/T:35 lstm/bwd/cublas/f32/H:650/B:20/T:35 layers/softmax_xent/f32/H:650/B:20/T:35
-    layers/embedding_bwd/f32/H:650/B:20/T:35 layers/sgd_norm/f32/H:1500/B:20/T:35 layers/sgd_update/f32/H:1500/B:20/T:35"
+# Every variant at the medium model's shape, by tools/profile.sh; then the step's own kernels where they are longest.
+PROFILED="layers/softmax_xent/f32/H:650/B:20/T:35 layers/embedding_bwd/f32/H:650/B:20/T:35 layers/sgd_norm/f32/H:1500/B:20/T:35
+    layers/sgd_update/f32/H:1500/B:20/T:35"
+# "NAME PRECISION" of each, as the benchmark lists them.
+profiled_variants() {
+    local found
+    found=$("$bin/bench_gpu" --benchmark_list_tests 2>/dev/null | sed -n 's|^lstm/fwd/\([a-z0-9_]*\)/\([a-z0-9]*\)/H:650/B:20/T:35\(/iterations.*\)\{0,1\}$|\1 \2|p' | sort -u)
+    echo "${found:-cublas f32}"
+}
 profile() {
-    local row name
+    local row name kernel precision profiler="tools/profile.sh PLSTM=$bin/plstm BENCH=$bin/bench_gpu BUILD=${bundle:-build/gpu}"
+    while read -r kernel precision; do
+        name=$kernel-$precision
+        # shellcheck disable=SC2086
+        step profile "ncu-$name" 90 $profiler K="$kernel" PRECISION="$precision" H=650 B=20 T=35 TOOL=ncu METRICS=roofline OUT="$work/profile/$name"
+        # shellcheck disable=SC2086
+        step profile "trace-$name" 60 $profiler K="$kernel" PRECISION="$precision" H=650 B=20 T=35 STEPS=5 TOOL=trace OUT="$work/profile/$name-trace"
+    done < <(profiled_variants)
     for row in $PROFILED; do
         name=$(echo "${row%/B:*}" | tr '/:' '--')
-        step profile "$name" 60 ncu --clock-control none --profile-from-start off --section SpeedOfLight \
-            --section MemoryWorkloadAnalysis --section Occupancy --section LaunchStats --section WarpStateStats --launch-count 6 "$bin/bench_gpu" "--once=$row"
+        # shellcheck disable=SC2086
+        step profile "$name" 60 $profiler ROW="$row" TOOL=ncu METRICS=roofline OUT="$work/profile/$name"
     done
 }
 
@@ -299,6 +313,7 @@ forget() {
         case $stage in
         bench) rm -f "$work/constants.json" "$work"/bench-*.json ;;
         torch) rm -f "$work/torch.json" ;;
+        profile) rm -rf "$work/profile" ;;
         esac
     done
 }

@@ -6,8 +6,8 @@
     ingest.py ARCHIVE             files an archive under profiles/<gpu>/ (also `tools/results.py --ingest ARCHIVE`), even one cut short
 
 Filed are text files only, none over 1 MB: machine.json, constants.json, variants.json and step.json (a row per benchmark, PyTorch's
-beside ours), ptb-PRESET.jsonl of trainings that ended (thinned; partial-ptb-PRESET.jsonl of others), steps.tsv, and under raw/ what
-the steps printed, each cut to its first and last part where it is long.
+beside ours), ptb-PRESET.jsonl of trainings that ended (thinned; partial-ptb-PRESET.jsonl of others), steps.tsv, under profile/ what
+tools/profile.sh kept, and under raw/ what the steps printed, each cut to its first and last part where it is long.
 """
 import argparse
 import io
@@ -81,9 +81,11 @@ def json_lines(text):
 def pack(work, out):
     os.makedirs(out, exist_ok=True)
     files = {name: data for name in PARTS if (data := read(os.path.join(work, name))) is not None}
-    raw = os.path.join(work, "raw")
-    names = sorted(os.listdir(raw)) if os.path.isdir(raw) else []
-    files.update((f"raw/{name}", read(os.path.join(raw, name))) for name in names)
+    for folder in ("profile", "raw"):
+        for name in below(os.path.join(work, folder)):
+            data = read(os.path.join(work, folder, name))
+            if folder == "raw" or as_text(data) is not None:  # the profilers' own files stay there
+                files[f"{folder}/{name}"] = data
     here = (os.getcwd() + "/").encode()  # a path of one machine says nothing on another
     files = {name: data.replace(here, b"") for name, data in files.items()}
     files["table.txt"] = table(files).encode()
@@ -98,6 +100,11 @@ def pack(work, out):
             write_whole(os.path.join(out, name), files[name])
     for line in left_out:
         print(f"ingest: left out of the archive, which would be too large: {line}", file=sys.stderr)
+
+
+def below(top):
+    """Paths of the files in a folder, relative to it, sorted."""
+    return sorted(os.path.relpath(os.path.join(folder, name), top) for folder, _, names in os.walk(top) for name in names)
 
 
 def tar_of(files, left_out):
@@ -214,7 +221,7 @@ def unpack(path):
         data = plain[at + 512:at + 512 + member.size]
         whole = whole and len(data) == member.size
         name = member.name.removeprefix("gpu-run/")
-        if member.isreg() and re.fullmatch(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?", name) and ".." not in name:
+        if member.isreg() and re.fullmatch(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+){0,2}", name) and ".." not in name:
             files[name] = (data, len(data) == member.size)
         at += 512 + (member.size + 511) // 512 * 512
     if not files:
@@ -297,7 +304,7 @@ def filed(files, before):
             result[("" if ended else "partial-") + f"ptb-{preset}.jsonl"] = thinned(text)
     for name, (data, complete) in files.items():
         text = as_text(data)
-        if name.startswith("raw/") and text:
+        if name.startswith(("raw/", "profile/")) and text:
             result[name] = text if complete else text + "\n[cut here]\n"
     return {name: shortened(text) for name, text in result.items() if text}
 
