@@ -137,7 +137,7 @@ EMU_CLANG := $(findstring clang,$(shell $(CXX) --version 2>/dev/null))
 # Kernels never get the host's -march: without fused multiply-adds a result is the same on every machine.
 EMU_CPPFLAGS := -D_GNU_SOURCE -Itests/emu/include -Itests/emu -Itests -I. $(addprefix -isystem ,$(OPENBLAS_INC))
 # Large frames probe each page, so that a stack overflow meets the guard page.
-EMU_FLAGS    := -O2 -g $(WARN) -fstack-clash-protection
+EMU_FLAGS    := -O2 -g $(WARN) -Wno-unknown-pragmas -fstack-clash-protection
 EMU_LDLIBS   := $(addprefix -L,$(OPENBLAS_DIR)) $(addprefix -Wl$(comma)-rpath$(comma),$(OPENBLAS_DIR:%/=%)) -lopenblas -lcmocka -ldl -lm
 EMU_HOST_asan    := -fsanitize=address,undefined -fno-sanitize-recover=all
 EMU_LIB_asan     := $(EMU_HOST_asan)

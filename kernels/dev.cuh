@@ -335,4 +335,17 @@ __device__ __forceinline__ unsigned clock_now()
 #endif
 }
 
+/* threadIdx.x, read anew. In the time loop of a persistent kernel whatever follows from threadIdx.x alone is invariant, and
+ * compilers keep it in registers that the weights need; what follows from this is computed again at every step. */
+__device__ __forceinline__ int thread_again()
+{
+#if defined(CUDA_EMU) || DEV_ARCH == 0
+    return (int)threadIdx.x;
+#else
+    int v;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(v));
+    return v;
+#endif
+}
+
 #endif

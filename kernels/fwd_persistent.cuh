@@ -18,9 +18,22 @@
 
 #include "persistent.cuh"
 
+/* What follows from a plan, computed once on the host: as kernel arguments these cost no registers. */
+struct ForwardCounts {
+    ForwardPieces pieces;
+    int32_t slice_stride, chunk_floats, group_floats; /* of a staged chunk */
+    int32_t columns;                                  /* slices*units: weights of one k side by side */
+    int32_t lanes, items;                             /* groups*units; times batch */
+    int32_t folded, mask_quads;
+    int64_t pass_floats, exchange_floats; /* of the exchange */
+};
+
 struct ForwardArgs {
     LstmPlan plan;
-    LstmForward p; /* p.launch.plan is the host's copy */
+    ForwardCounts n;
+    LstmForward p;   /* p.launch.plan is the host's copy */
+    float *exchange; /* [step & 1][replica][exchange_floats] */
+    uint32_t *words; /* [replica][blocks] of the barrier */
     FaultRecord *fault;
 };
 
@@ -35,10 +48,8 @@ struct ForwardShared {
     uint32_t *flag;
 };
 
-static __host__ __device__ __forceinline__ size_t forward_carve(Smem sm, const LstmPlan &plan,
-                                                                ForwardShared *s)
+static __device__ __forceinline__ void forward_carve(Smem sm, const ForwardPieces &f, ForwardShared *s)
 {
-    ForwardPieces f = plan_forward_pieces(&plan);
     s->weights = sm.take<float4>((size_t)f.weights / 4);
     s->work = sm.take<float>((size_t)f.work);
     s->gates = sm.take<float4>((size_t)f.gates / 4);
@@ -48,7 +59,6 @@ static __host__ __device__ __forceinline__ size_t forward_carve(Smem sm, const L
     s->masks = sm.take<uint32_t>((size_t)f.masks);
     s->place = sm.take<int32_t>((size_t)f.place);
     s->flag = sm.take<uint32_t>((size_t)f.flag);
-    return sm.bytes();
 }
 
 /* What a thread multiplies. */
@@ -81,8 +91,8 @@ static __device__ __forceinline__ void forward_load_registers(const ForwardArgs 
 static __device__ __forceinline__ void forward_load_shared(const ForwardArgs &a, const BlockPlace &at,
                                                            const ForwardShared &s)
 {
-    int32_t columns = a.plan.slices * a.plan.units;
-    for (int32_t j = (int32_t)threadIdx.x; j < a.plan.shared * columns; j += (int32_t)blockDim.x) {
+    int32_t columns = a.n.columns;
+    for (int32_t j = thread_again(); j < a.plan.shared * columns; j += (int32_t)blockDim.x) {
         int32_t i = j / columns, slice = j % columns / a.plan.units, u = j % a.plan.units;
         s.weights[j] = forward_weight(a, at, u, (int64_t)slice * a.plan.depth + a.plan.resident + i);
     }
@@ -119,8 +129,8 @@ static __device__ __forceinline__ void stage_first(const ForwardArgs &a, const B
     enum { PITCH = (BATCH + 3) / 4 * 4 };
     const LstmPlan &plan = a.plan;
     Mask m = mask_open(a.p.recurrent);
-    int32_t stride = plan_slice_stride(&plan), n = plan.groups * plan.slices * CHUNK * BATCH;
-    for (int32_t j = (int32_t)threadIdx.x; j < n; j += (int32_t)blockDim.x) {
+    int32_t n = plan.groups * plan.slices * CHUNK * BATCH;
+    for (int32_t j = thread_again(); j < n; j += (int32_t)blockDim.x) {
         int32_t b = j % BATCH, i = j / BATCH % CHUNK, column = j / (BATCH * CHUNK);
         int32_t slice = column % plan.slices, group = column / plan.slices;
         int32_t row = (pass * plan.groups + group) * BATCH + b, step = chunk * CHUNK + i;
@@ -128,7 +138,7 @@ static __device__ __forceinline__ void stage_first(const ForwardArgs &a, const B
         float x = 0.0f;
         if (row < at.rows && step < plan.depth && k < H)
             x = a.p.h[(at.row + row) * H + k] * mask_factor(m, at.row + row, H, k);
-        to[column * stride + i * PITCH + b] = x;
+        to[column * a.n.slice_stride + i * PITCH + b] = x;
     }
 }
 
@@ -138,16 +148,16 @@ template <int CHUNK, int BATCH> struct Staging {
     const BlockPlace &at;
     float *ring;
     const float *exchange; /* of this pass; NULL at the first step */
-    int32_t pass, floats;
+    int32_t pass;
 
     __device__ __forceinline__ void issue(int32_t chunk)
     {
-        float *to = ring + (chunk & 1) * floats;
+        float *to = ring + (chunk & 1) * a.n.chunk_floats;
         if (!exchange) {
             stage_first<CHUNK, BATCH>(a, at, pass, chunk, to);
         } else {
-            const float *from = exchange + (int64_t)chunk * floats;
-            for (int32_t j = 4 * (int32_t)threadIdx.x; j < floats; j += 4 * (int32_t)blockDim.x)
+            const float *from = exchange + (int64_t)chunk * a.n.chunk_floats;
+            for (int32_t j = 4 * thread_again(); j < a.n.chunk_floats; j += 4 * (int32_t)blockDim.x)
                 copy_async16(to + j, from + j);
         }
         copy_async_commit();
@@ -159,7 +169,7 @@ template <int CHUNK, int BATCH> struct Staging {
         copy_async_wait<0>();
         __syncthreads();
         if (chunk + 1 < a.plan.chunks) issue(chunk + 1);
-        return ring + (chunk & 1) * floats;
+        return ring + (chunk & 1) * a.n.chunk_floats;
     }
 };
 
@@ -171,8 +181,8 @@ forward_multiply(const ForwardArgs &a, const BlockPlace &at, const ForwardShared
 {
     enum { PITCH = (BATCH + 3) / 4 * 4, STREAM = 4 };
     const LstmPlan &plan = a.plan;
-    int32_t column = me.slice * plan.units + me.unit, columns = plan.slices * plan.units;
-    int32_t mine = (me.group * plan.slices + me.slice) * plan_slice_stride(&plan);
+    int32_t column = me.slice * plan.units + me.unit;
+    int32_t mine = (me.group * plan.slices + me.slice) * a.n.slice_stride;
     int32_t in_shared = plan.resident + plan.shared;
 #pragma unroll
     for (int b = 0; b < BATCH; b++) sum[b] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
@@ -191,9 +201,9 @@ forward_multiply(const ForwardArgs &a, const BlockPlace &at, const ForwardShared
         const float *h = stage.next(chunk) + mine;
         int32_t i = chunk * CHUNK, end = min(i + CHUNK, plan.depth);
         if (!me.works) continue;
-        const float4 *w = s.weights + (i - plan.resident) * columns + column;
+        const float4 *w = s.weights + (i - plan.resident) * a.n.columns + column;
 #pragma unroll 2
-        for (; i < min(end, in_shared); i++, w += columns, h += PITCH) multiply_row<BATCH>(sum, *w, h);
+        for (; i < min(end, in_shared); i++, w += a.n.columns, h += PITCH) multiply_row<BATCH>(sum, *w, h);
         int64_t k = (int64_t)me.slice * plan.depth;
 #pragma unroll 1
         for (; i < end; i += STREAM) {
@@ -214,18 +224,18 @@ forward_multiply(const ForwardArgs &a, const BlockPlace &at, const ForwardShared
 
 /* Leaves the slices' partial sums in s.work as [folded][groups*units][batch|1] float4. */
 template <int BATCH>
-static __device__ __forceinline__ void forward_fold(const LstmPlan &plan, const ForwardShared &s,
+static __device__ __forceinline__ void forward_fold(const ForwardArgs &a, const ForwardShared &s,
                                                     const ForwardThread &me, float4 (&sum)[BATCH])
 {
-    int32_t folded = plan_folded(plan.slices), columns = plan.groups * plan.units;
+    int32_t folded = a.n.folded;
     int32_t slot = me.slice < folded ? me.slice : me.slice - folded;
-    float4 *partial = (float4 *)s.work + (slot * columns + me.group * plan.units + me.unit) * (BATCH | 1);
+    float4 *partial = (float4 *)s.work + (slot * a.n.lanes + me.group * a.plan.units + me.unit) * (BATCH | 1);
     __syncthreads(); /* the staged chunks lie where the sums go */
     if (me.works && me.slice >= folded)
         for (int b = 0; b < BATCH; b++) partial[b] = sum[b];
     __syncthreads();
     if (me.works && me.slice < folded) {
-        bool pair = me.slice + folded < plan.slices;
+        bool pair = me.slice + folded < a.plan.slices;
 #pragma unroll
         for (int b = 0; b < BATCH; b++) {
             float4 other = pair ? partial[b] : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
@@ -243,24 +253,22 @@ static __device__ __forceinline__ void forward_cells(const ForwardArgs &a, const
                                                      int32_t pass, float *exchange)
 {
     const LstmPlan &plan = a.plan;
-    int32_t folded = plan_folded(plan.slices), columns = plan.groups * plan.units, items = columns * BATCH;
-    int32_t group_floats = plan.slices * plan_slice_stride(&plan);
-    for (int32_t j = (int32_t)threadIdx.x; j < items; j += (int32_t)blockDim.x) {
+    for (int32_t j = thread_again(); j < a.n.items; j += (int32_t)blockDim.x) {
         int32_t b = j % BATCH, column = j / BATCH, group = 0, u = column;
         for (; u >= plan.units; u -= plan.units) group++;
-        int32_t row = (pass * plan.groups + group) * BATCH + b, item = pass * items + j;
+        int32_t row = (pass * plan.groups + group) * BATCH + b, item = pass * a.n.items + j;
         if (u >= at.units || row >= at.rows) continue;
         float4 x = s.gates[item], bias = s.bias[u];
         Gates q = {x.x + bias.x, x.y + bias.y, x.z + bias.z, x.w + bias.w};
         const float4 *partial = (const float4 *)s.work + column * (BATCH | 1) + b;
-        for (int32_t slice = 0; slice < folded; slice++, partial += columns * (BATCH | 1))
+        for (int32_t slice = 0; slice < a.n.folded; slice++, partial += a.n.lanes * (BATCH | 1))
             q.i += partial->x, q.f += partial->y, q.g += partial->z, q.o += partial->w;
         CellState now = cell_forward(&q, s.c[item]);
         s.gates[item] = make_float4(q.i, q.f, q.g, q.o);
         s.c[item] = now.c;
         s.h[item] = now.h;
         if (exchange)
-            exchange[s.place[u] + group * group_floats + b] =
+            exchange[s.place[u] + group * a.n.group_floats + b] =
                 now.h * mask_bits_factor(bits, (int32_t)t & 1, MASK_RECURRENT, a.p.recurrent, at, row, u);
     }
 }
@@ -273,7 +281,7 @@ static __device__ __forceinline__ void forward_fetch(const ForwardArgs &a, const
                                                      const ForwardShared &s, int64_t t)
 {
     int64_t B = a.p.shape.B, H = a.p.shape.H;
-    for (int32_t j = (int32_t)threadIdx.x; j < at.rows * at.units; j += (int32_t)blockDim.x) {
+    for (int32_t j = thread_again(); j < at.rows * at.units; j += (int32_t)blockDim.x) {
         int32_t row = j / at.units, u = j % at.units;
         float *to = (float *)(s.gates + item_at(a.plan, row, u));
         const float *from = a.p.gates + (t * B + at.row + row) * 4 * H + at.unit + u;
@@ -296,7 +304,7 @@ static __device__ __forceinline__ void forward_store(const ForwardArgs &a, const
                                                      const ForwardShared &s, const MaskBits &bits, int64_t t)
 {
     int64_t T = a.p.shape.T, B = a.p.shape.B, H = a.p.shape.H;
-    for (int32_t j = (int32_t)threadIdx.x; j < at.rows * at.units; j += (int32_t)blockDim.x) {
+    for (int32_t j = thread_again(); j < at.rows * at.units; j += (int32_t)blockDim.x) {
         int32_t row = j / at.units, u = j % at.units, item = item_at(a.plan, row, u);
         int64_t position = t * B + at.row + row, n = position * H + at.unit + u, next = n + B * H;
         float4 q = s.gates[item];
@@ -321,11 +329,11 @@ static __device__ __forceinline__ void forward_begin(const ForwardArgs &a, const
         const float *x = a.p.b_ih + at.unit + u, *y = a.p.b_hh + at.unit + u;
         s.bias[u] = make_float4(x[0] + y[0], x[H] + y[H], x[2 * H] + y[2 * H], x[3 * H] + y[3 * H]);
         int32_t k = at.unit + u, slice = k / plan.depth, step = k % plan.depth;
-        s.place[u] = step / plan.chunk * (int32_t)plan_chunk_floats(&plan) +
-                     slice * plan_slice_stride(&plan) + step % plan.chunk * plan_pitch(plan.batch);
+        s.place[u] = step / plan.chunk * a.n.chunk_floats + slice * a.n.slice_stride +
+                     step % plan.chunk * plan_pitch(plan.batch);
     }
     Mask m = mask_open(a.p.recurrent);
-    for (int32_t j = (int32_t)threadIdx.x; j < at.rows * at.units; j += (int32_t)blockDim.x) {
+    for (int32_t j = thread_again(); j < at.rows * at.units; j += (int32_t)blockDim.x) {
         int32_t row = j / at.units, u = j % at.units;
         int64_t b = at.row + row, n = b * H + at.unit + u;
         s.c[item_at(plan, row, u)] = a.p.c[n];
@@ -341,12 +349,12 @@ static __device__ __forceinline__ void fwd_persistent(const ForwardArgs &a)
     const LstmPlan &plan = a.plan;
     const int64_t T = a.p.shape.T;
     ForwardShared s;
-    forward_carve(Smem(), plan, &s);
+    forward_carve(Smem(), a.n.pieces, &s);
     BlockPlace at = block_place(plan, a.p.shape);
     if (at.rows <= 0) return; /* with the whole replica */
-    MaskBits bits = {s.masks, plan_mask_quads(plan.units), plan.rows};
-    int32_t tid = (int32_t)threadIdx.x, columns = plan.slices * plan.units;
-    ForwardThread me = {tid % plan.units, tid / plan.units % plan.slices, tid / columns, false};
+    MaskBits bits = {s.masks, a.n.mask_quads, plan.rows};
+    int32_t tid = (int32_t)threadIdx.x;
+    ForwardThread me = {tid % plan.units, tid / plan.units % plan.slices, tid / a.n.columns, false};
     me.works = me.group < plan.groups && me.unit < at.units;
 
     float4 kept[RESIDENT > 0 ? RESIDENT : 1];
@@ -356,25 +364,23 @@ static __device__ __forceinline__ void fwd_persistent(const ForwardArgs &a)
     forward_fetch(a, at, s, 0);
     forward_masks(a, at, bits, 0);
     GridBarrier barrier;
-    if (!barrier_open(&barrier, barrier_words(plan, a.p.launch.scratch, at.replica), (uint32_t)plan.blocks,
-                      (uint32_t)at.block, (uint32_t)(at.replica * plan.blocks), a.p.launch.poll_limit, s.flag,
-                      a.fault))
+    if (!barrier_open(&barrier, a.words + at.replica * plan.blocks, (uint32_t)plan.blocks, (uint32_t)at.block,
+                      (uint32_t)(at.replica * plan.blocks), a.p.launch.poll_limit, s.flag, a.fault))
         return;
 
-    int64_t pass_floats = (int64_t)plan.chunks * plan_chunk_floats(&plan);
+    float *exchange = a.exchange + at.replica * a.n.exchange_floats;
+    const int64_t other = plan.replicas * a.n.exchange_floats;
     for (int64_t t = 0; t < T; t++) {
-        const float *before =
-            t ? exchange_of(plan, a.p.launch.scratch, (int32_t)(t - 1) & 1, at.replica) : nullptr;
-        float *now = t + 1 < T ? exchange_of(plan, a.p.launch.scratch, (int32_t)t & 1, at.replica) : nullptr;
+        const float *before = t ? exchange + ((t - 1) & 1) * other : nullptr;
+        float *now = t + 1 < T ? exchange + (t & 1) * other : nullptr;
         for (int32_t pass = 0; pass < plan.passes; pass++) {
             float4 sum[BATCH];
-            Staging<CHUNK, BATCH> stage = {a,      at,
-                                           s.work, before ? before + pass * pass_floats : nullptr,
-                                           pass,   (int32_t)plan_chunk_floats(&plan)};
+            Staging<CHUNK, BATCH> stage = {a, at, s.work, before ? before + pass * a.n.pass_floats : nullptr,
+                                           pass};
             if (pass) __syncthreads(); /* the sums of the pass before lie where chunks go */
             forward_multiply<RESIDENT, CHUNK, BATCH>(a, at, s, me, kept, stage, sum);
-            forward_fold<BATCH>(plan, s, me, sum);
-            forward_cells<BATCH>(a, at, s, bits, t, pass, now ? now + pass * pass_floats : nullptr);
+            forward_fold<BATCH>(a, s, me, sum);
+            forward_cells<BATCH>(a, at, s, bits, t, pass, now ? now + pass * a.n.pass_floats : nullptr);
         }
         __syncthreads();
         if (t + 1 < T) barrier_arrive(&barrier);
@@ -403,7 +409,23 @@ static inline cudaError_t forward_run(ForwardKernel const (&kernels)[N], const L
 {
     assert(p->launch.plan && p->launch.plan->tile < N && p->w_packed);
     assert((p->y || !p->output.on) && (p->h_masked || !p->recurrent.on));
-    ForwardArgs args = {*p->launch.plan, *p, context->fault};
+    const LstmPlan *plan = p->launch.plan;
+    ForwardCounts n;
+    n.pieces = plan_forward_pieces(plan);
+    n.slice_stride = plan_slice_stride(plan);
+    n.chunk_floats = (int32_t)plan_chunk_floats(plan);
+    n.group_floats = plan->slices * n.slice_stride;
+    n.columns = plan->slices * plan->units;
+    n.lanes = plan->groups * plan->units;
+    n.items = (int32_t)plan_items(plan);
+    n.folded = plan_folded(plan->slices);
+    n.mask_quads = plan_mask_quads(plan->units);
+    n.exchange_floats = plan_exchange_floats(plan);
+    n.pass_floats = n.exchange_floats / plan->passes;
+    float *exchange = (float *)p->launch.scratch;
+    ForwardArgs args = {
+        *plan,         n, *p, exchange, (uint32_t *)(exchange + 2 * plan->replicas * n.exchange_floats),
+        context->fault};
     return persistent_launch(kernels[args.plan.tile], context, &p->launch, &p->shape, 0, args);
 }
 

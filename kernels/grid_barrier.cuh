@@ -63,17 +63,18 @@ static __device__ __forceinline__ bool barrier_behind(uint32_t word, uint32_t co
 }
 
 /* One thread: the record, unless somebody in the grid was faster. */
-static __device__ __noinline__ void barrier_report(const GridBarrier *b, uint32_t step)
+static __device__ __forceinline__ void barrier_report(const GridBarrier &b, uint32_t step)
 {
-    if (atomicCAS(&b->fault->set, 0u, 1u) != 0) return;
-    b->fault->block = b->first + b->self, b->fault->step = step;
-    b->fault->expected = b->fault->seen = b->count;
-    for (uint32_t p = 0; p < b->blocks; p++) {
-        uint32_t word = load_poll(&b->words[p]), at = b->first + p;
-        if (!barrier_behind(word, b->count)) continue;
-        if (b->fault->seen == b->count) b->fault->seen = word;
-        if (at < 256) b->fault->missing[at / 32] |= 1u << at % 32;
+    if (atomicCAS(&b.fault->set, 0u, 1u) != 0) return;
+    uint32_t seen = b.count;
+    for (uint32_t p = 0; p < b.blocks; p++) {
+        uint32_t word = load_poll(&b.words[p]), at = b.first + p;
+        if (!barrier_behind(word, b.count)) continue;
+        if (seen == b.count) seen = word;
+        if (at < 256) b.fault->missing[at / 32] |= 1u << at % 32;
     }
+    b.fault->block = b.first + b.self, b.fault->step = step;
+    b.fault->expected = b.count, b.fault->seen = seen;
 }
 
 /* Until every block of the group has arrived as often as this one. step is for the record. */
@@ -89,7 +90,7 @@ static __device__ __forceinline__ bool barrier_wait(GridBarrier *b, uint32_t ste
         }
     __syncthreads();
     if (!*b->gone) return true;
-    if (threadIdx.x == 0) barrier_report(b, step);
+    if (threadIdx.x == 0) barrier_report(*b, step);
     return false;
 }
 

@@ -56,7 +56,7 @@ static __device__ __forceinline__ void mask_bits_draw(const MaskBits &bits, int3
     Mask m = mask_open(site);
     uint32_t *words = bits.words + (parity * 2 + which) * bits.rows * bits.quads;
     int32_t quad0 = at.unit >> 2, quads = ((at.unit + at.units - 1) >> 2) - quad0 + 1;
-    for (int32_t j = (int32_t)threadIdx.x; j < at.rows * quads; j += (int32_t)blockDim.x) {
+    for (int32_t j = thread_again(); j < at.rows * quads; j += (int32_t)blockDim.x) {
         int32_t b = j / quads, q = j % quads;
         uint4 w = mask_words(m, first_row + b, H, (int64_t)(quad0 + q) * 4);
         words[b * bits.quads + q] = (uint32_t)(w.x < m.bound) | (uint32_t)(w.y < m.bound) << 1 |
