@@ -25,12 +25,16 @@ def report_folder():
 
 
 def plain_name(mangled):
-    """The function's own name out of an Itanium-mangled one; arguments go, template arguments stay in their mangled form."""
+    """The function's own name out of an Itanium-mangled one; arguments go; template arguments stay: integers as such, types mangled."""
     m = re.match(r"_Z(?:N\d*\w*?)?(\d+)", mangled)
     if not m:
         return mangled
     name = mangled[m.end():m.end() + int(m.group(1))]
-    template = re.match(r"I(\w+?)E", mangled[m.end() + int(m.group(1)):])
+    rest = mangled[m.end() + int(m.group(1)):]
+    numbers = re.match(r"I((?:Li\d+E)+)E", rest)
+    if numbers:
+        return f"{name}<{','.join(re.findall('[0-9]+', numbers.group(1)))}>"
+    template = re.match(r"I(\w+?)E", rest)
     return f"{name}<{template.group(1)}>" if template else name
 
 
@@ -138,7 +142,7 @@ ptxas info    : Used 24 registers, used 0 barriers
 
 def test_reports_are_read():
     found = parse(REPORT)
-    assert found == {"my_kernel<Li4>": {"registers": 255, "spill_stores": 8, "spill_loads": 12, "stack": 16, "shared": 2048},
+    assert found == {"my_kernel<4>": {"registers": 255, "spill_stores": 8, "spill_loads": 12, "stack": 16, "shared": 2048},
                      "other": {"registers": 24, "spill_stores": 0, "spill_loads": 0, "stack": 0, "shared": 0}}, found
 
 
