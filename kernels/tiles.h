@@ -4,7 +4,7 @@
 #define PLSTM_TILES_H
 
 /* Nothing resident: few registers, so that many batch rows share each weight that is read. */
-#define FWD_L2_TILES(T)   T(0, 8, 4, 256, 255) T(0, 8, 10, 256, 255) T(0, 8, 20, 256, 255) T(0, 8, 2, 1024, 64)
+#define FWD_L2_TILES(T)   T(0, 8, 4, 256, 255) T(0, 8, 10, 256, 255) T(0, 8, 20, 256, 255) T(0, 8, 2, 640, 96)
 #define BWD_L2_TILES(T)   T(0, 0, 4, 256, 255) T(0, 0, 10, 256, 255) T(0, 0, 20, 384, 168) T(0, 0, 4, 1024, 64)
 #define FWD_SMEM_TILES(T) FWD_L2_TILES(T)
 #define BWD_SMEM_TILES(T) BWD_L2_TILES(T)
