@@ -15,7 +15,7 @@ sys.path.insert(0, os.path.join(ROOT, "tools"))
 import ingest  # noqa: E402
 
 BENCH = {"context": {"gpu": "NVIDIA H200", "commit": "abc", "host_name": "somebody's", "executable": "/somewhere"}, "benchmarks": [
-    {"name": "lstm/fwd/cublas/f32/H:650/B:20/T:35/manual_time", "run_type": "iteration", "iterations": 200, "real_time": 250.0,
+    {"name": "lstm/fwd/cublas/f32/H:650/B:20/T:35/iterations:1/manual_time", "run_type": "iteration", "iterations": 200, "real_time": 250.0,
      "time_unit": "us", "median_us": 249.5, "p10_us": 248.0, "p90_us": 255.0, "error": 1e-6},
     {"name": "step/cuda/f32/H:650/B:20/T:35", "run_type": "iteration", "median_us": 1500.0, "words/s": 466666.0},
     {"name": "lstm/fwd/reg/f32/H:1500/B:20/T:35", "run_type": "iteration", "error_occurred": True, "error_message": "does not fit"}]}
@@ -109,6 +109,7 @@ def test_paths_of_the_machine_are_left_there():
 def test_a_whole_archive_is_filed():
     with Run() as run:
         run.write("raw/tests-binary.txt", b"\0\1\2")
+        run.write("bench-200.json", json.dumps({"context": BENCH["context"], "benchmarks": [dict(BENCH["benchmarks"][1], name="step/cuda/f32/H:200/B:20/T:20")]}))
         run.write("raw/bench-long.txt", "a line of a long text\n" * 100000)
         found = run.ingest(run.pack())
         names = {os.path.relpath(name, "h200") for name in found}
@@ -120,10 +121,12 @@ def test_a_whole_archive_is_filed():
         assert json.loads(found["h200/constants.json"])["constants"]["copy"]["value"] == 4.3e12
         variants, step = json.loads(found["h200/variants.json"]), json.loads(found["h200/step.json"])
         assert [r["name"].split("/")[2] for r in variants["rows"]] == ["cublas", "reg", "cudnn"], variants
+        assert variants["rows"][0]["name"] == "lstm/fwd/cublas/f32/H:650/B:20/T:35"
         assert variants["rows"][0]["median_us"] == 249.5 and "iterations" not in variants["rows"][0]
         assert variants["rows"][1]["error"] == "does not fit"
         assert variants["context"] == {"ours": {"gpu": "NVIDIA H200", "commit": "abc"}, "torch": {"torch": "2.11"}}
-        assert [r["words/s"] for r in step["rows"]] == [466666.0]
+        assert [r["name"].split("/")[3] for r in step["rows"]] == ["H:200", "H:650"] and [r.get("by") for r in variants["rows"]] == [None, None, "torch"]
+        assert [r["words/s"] for r in step["rows"]] == [466666.0] * 2
         events = [json.loads(line) for line in found["h200/ptb-small.jsonl"].splitlines()]
         assert [e["step"] for e in events if e["event"] == "step"] == list(range(0, 1000, 100))
         assert [e["event"] for e in events if e["event"] != "step"] == ["run", "epoch", "test"]

@@ -10,6 +10,7 @@ beside ours), ptb-PRESET.jsonl of trainings that ended (thinned; partial-ptb-PRE
 tools/profile.sh kept, and under raw/ what the steps printed, each cut to its first and last part where it is long.
 """
 import argparse
+import fnmatch
 import io
 import json
 import os
@@ -24,9 +25,8 @@ FILED_MOST = 1_000_000  # of what is filed, bytes
 THIN = 100  # of a training's step lines, the same as tools/results.py --thin
 ARCHIVE = "gpu-run.tar.gz"
 PRESETS = ("small", "medium", "large")
-BENCH = tuple(f"bench-{H}.json" for H in (200, 650, 1500, 768))
-# In the order of their worth: an archive that is cut short keeps what comes first.
-PARTS = ("machine.json", "steps.tsv", "constants.json", *BENCH, "torch.json", *(f"ptb-{p}.jsonl" for p in PRESETS))
+# In the order of their worth: an archive that is cut short keeps what comes first. * stands for several files.
+PARTS = ("machine.json", "steps.tsv", "constants.json", "bench-*.json", "torch.json", *(f"ptb-{p}.jsonl" for p in PRESETS))
 BESIDE = ("machine.json", "steps.tsv", "constants.json", "torch.json", "table.txt")  # copied beside the archive
 
 
@@ -78,9 +78,19 @@ def json_lines(text):
 # ---- packing ----
 
 
+def parts(work):
+    """{name: bytes} of PARTS, in their order."""
+    there = sorted(os.listdir(work)) if os.path.isdir(work) else []
+    return {name: read(os.path.join(work, name)) for part in PARTS for name in there if fnmatch.fnmatch(name, part)}
+
+
+def bench_names(files):
+    return [name for name in files if fnmatch.fnmatch(name, "bench-*.json")]
+
+
 def pack(work, out):
     os.makedirs(out, exist_ok=True)
-    files = {name: data for name in PARTS if (data := read(os.path.join(work, name))) is not None}
+    files = parts(work)
     for folder in ("profile", "raw"):
         for name in below(os.path.join(work, folder)):
             data = read(os.path.join(work, folder, name))
@@ -127,8 +137,12 @@ def write_whole(path, data):
 # ---- rows ----
 
 
+DECORATION = re.compile(r"/(iterations:\d+|repeats:\d+|manual_time|real_time|process_time)(?=/|$)")  # what the library adds to a name
+
+
 def own_row(row):
     """Of Google Benchmark's JSON: what says how fast and how exact, without what it says of iterations."""
+    row = {**row, "name": DECORATION.sub("", row["name"])}
     if row.get("error_occurred"):
         return {"name": row["name"], "error": row.get("error_message", "")}
     known = {"family_index", "per_family_instance_index", "run_name", "run_type", "repetitions", "repetition_index", "threads",
@@ -136,17 +150,18 @@ def own_row(row):
     return {key: value for key, value in row.items() if key not in known}
 
 
-# Of Google Benchmark's context; the rest names the machine and not its speed.
-CONTEXT = ("date", "commit", "gpu", "driver", "runtime", "clock_mhz", "ecc", "sets", "num_cpus")
+# Of Google Benchmark's context, beside a line per kernel; the rest names the machine and not its speed.
+CONTEXT = ("date", "commit", "dirty", "flags", "toolkit", "gpu", "emulated", "driver", "runtime", "clock_mhz", "memory_clock_mhz", "ecc", "cudnn", "sets",
+           "noise", "num_cpus")
 
 
 def rows_of(files):
     """(context of ours, rows of ours, context of PyTorch's, rows of PyTorch's)"""
-    benches = [bench for name in BENCH if (bench := as_json(files.get(name)))]
+    benches = [bench for name in bench_names(files) if (bench := as_json(files.get(name)))]
     torch = as_json(files.get("torch.json")) or {}
     ours = [own_row(r) for bench in benches for r in bench["benchmarks"] if r.get("run_type", "iteration") == "iteration"]
-    context = {key: value for key, value in (benches[0]["context"] if benches else {}).items() if key in CONTEXT}
-    return context, ours, torch.get("context", {}), torch.get("benchmarks", [])
+    context = {key: value for key, value in (benches[0]["context"] if benches else {}).items() if key in CONTEXT or key.startswith("kernel ")}
+    return context, ours, torch.get("context", {}), [{**row, "by": "torch"} for row in torch.get("benchmarks", [])]
 
 
 # ---- the short table ----
@@ -248,7 +263,7 @@ def dump_rows(context, rows):
 
 
 def is_torch(row):
-    return "/cudnn" in row["name"]
+    return row.get("by") == "torch"
 
 
 def bench_texts(files, before):
@@ -294,7 +309,7 @@ def filed(files, before):
     constants = as_json(whole.get("constants.json"))
     if constants is not None:
         result["constants.json"] = dump(constants)
-    if any(name in whole for name in (*BENCH, "torch.json")):
+    if bench_names(whole) or "torch.json" in whole:
         result.update(bench_texts(whole, before))
     for preset in PRESETS:
         text = as_text(files.get(f"ptb-{preset}.jsonl", (None,))[0])
@@ -348,7 +363,7 @@ def main():
         if arguments.pack:
             pack(*arguments.pack)
         elif arguments.table:
-            print(table({name: data for name in PARTS if (data := read(os.path.join(arguments.table, name))) is not None}), end="")
+            print(table(parts(arguments.table)), end="")
         else:
             command(arguments.archive, arguments.root, arguments.gpu)
     except (Failure, OSError) as fault:

@@ -40,9 +40,13 @@ class Row:
 
     @property
     def noise(self):
-        """Relative: the interquartile range over the median, or what lies between the 10 % and 90 % quantiles."""
-        low, high = self.get("p10_us"), self.get("p90_us")
-        return self.get("riqr") if low is None or high is None or not self.us else (high - low) / self.us
+        """The interquartile range over the median; of rows without it what lies between the 10 % and 90 % quantiles."""
+        low, high, relative = self.get("p10_us"), self.get("p90_us"), self.get("riqr")
+        return relative if relative is not None or None in (low, high) or not self.us else (high - low) / self.us
+
+    def said(self, name):
+        """What the label says of it: kernel of "stop=noise kernel=reg" is reg; None where it says nothing."""
+        return dict(word.split("=", 1) for word in str(self.row.get("label", "")).split() if "=" in word).get(name)
 
 
 class Machine:
@@ -57,7 +61,7 @@ class Machine:
                 continue
             found = data.json(file)
             for side, context in found["context"].items():
-                if str(context.get("gpu", "")).startswith("emulated"):
+                if context.get("emulated") == "yes" or str(context.get("gpu", "")).startswith("emulated"):
                     raise Failure(f"profiles/{file} was taken on the emulator, whose times say nothing about a GPU")
                 self.context[side] = context
             for row in found["rows"]:
@@ -81,8 +85,17 @@ class Machine:
 
     def rate(self, precision):
         """FLOP/s that this GPU was seen to reach in that precision, or None."""
-        names = {"f32": ("fma_f32", "gemm_f32"), "f16": ("gemm_f16", "gemm_bf16")}.get(precision, (f"gemm_{precision}",))
+        names = [f"{kind}_{precision}" for kind in ("fma", "mma", "gemm")]
         return max((rate for rate in map(self.constant, names) if rate), default=None)
+
+
+def no_lower(precision):
+    """Precisions in which a fair peer of ours may compute: the same, or more exact."""
+    return {"f32": ("f32",), "tf32": ("f32", "tf32")}.get(precision, PRECISIONS)
+
+
+def percent(share, digits=0):
+    return "" if share is None else f"{100 * share:.{digits}f} %"
 
 
 def machines(data):

@@ -3,12 +3,13 @@ from tables import bench
 from tables.plot import PALETTE, PLOT_HEAD
 from tables.text import link, number, table
 
-# Parts of a step, as sums of rows: (kind, path, how often in a step of two layers). VARIANT is the kernel that the step ran.
+# Parts of a step, as sums of rows: (kind, path, how often in a step of two layers). FORWARD and BACKWARD are
+# the variants that the step ran.
 L = bench.LAYERS
-VARIANT = "VARIANT"
+FORWARD, BACKWARD = "FORWARD", "BACKWARD"
 PARTS = {
-    "recurrence, forward": (("lstm", ("fwd", VARIANT), L),),
-    "recurrence, backward": (("lstm", ("bwd", VARIANT), L),),
+    "recurrence, forward": (("lstm", ("fwd", FORWARD), L),),
+    "recurrence, backward": (("lstm", ("bwd", BACKWARD), L),),
     "products of the layers": (("gemm", ("x_proj",), L), ("gemm", ("dx",), L), ("gemm", ("dw_ih",), 2 * L)),  # dw_hh has dw_ih's shape
     "bias sums": (("layers", ("sums_dgates",), L), ("layers", ("sums_dlogits",), 1)),
     "products of the softmax": (("gemm", ("logits",), 1), ("gemm", ("dh",), 1), ("gemm", ("dw_dec",), 1)),
@@ -26,12 +27,13 @@ def model_of(shape):
 def parts_of(machine, row):
     """{part: us}, measured one by one, and what is left of the step; None where a part was not measured. Kernels outside the layers' products
     and the recurrence are float32 in every precision."""
-    parts, variant = {}, row.row.get("kernel", "cublas")
+    parts, variants = {}, (row.said("kernel") or "cublas").split("/")  # one of both directions, or FWD/BWD
+    ran = {FORWARD: variants[0], BACKWARD: variants[-1]}
     for part, terms in PARTS.items():
         parts[part] = 0.0
         for kind, path, times in terms:
             precision = "f32" if kind == "layers" else row.precision
-            us = machine.us(kind, tuple(variant if p == VARIANT else p for p in path), precision, row.shape)
+            us = machine.us(kind, tuple(ran.get(p, p) for p in path), precision, row.shape)
             if us is None:
                 return None
             parts[part] += times * us
@@ -47,8 +49,7 @@ def rows_of(machine):
 
 def best_peer(machine, row):
     """us of the fastest step of another program whose precision is not below, or None."""
-    allowed = {"f32": ("f32",), "tf32": ("f32", "tf32")}.get(row.precision, bench.PRECISIONS)
-    times = [r.us for r in machine.rows if r.kind == "step" and is_peer(r) and r.shape == row.shape and r.precision in allowed and r.us]
+    times = [r.us for r in machine.rows if r.kind == "step" and is_peer(r) and r.shape == row.shape and r.precision in bench.no_lower(row.precision) and r.us]
     return min(times, default=None)
 
 
@@ -60,7 +61,7 @@ def step_row(machine, row):
     noise, peer = row.noise, best_peer(machine, row)
     words = row.get("words/s") or row.shape[1] * row.shape[2] / row.us * 1e6
     return [model_of(row.shape), f"`{'/'.join((*row.path, *row.how))}`", row.precision, number(row.us / 1e3, 3), number(words, 0),
-            "" if peer is None or is_peer(row) else f"{peer / row.us:.2f}", "" if noise is None else f"{100 * noise:.1f} %", machine.hardware,
+            "" if peer is None or is_peer(row) else f"{peer / row.us:.2f}", bench.percent(noise, 1), machine.hardware,
             link(machine.file[row.name])]
 
 

@@ -8,12 +8,17 @@ PREDICTIONS = "model/predictions.json"
 HEADINGS = ["variant ", "shape ", "precision ", "forward, us/step", "backward, us/step", "both, us/step", "predicted, us/step", "speed-up on cuBLAS graph",
             "of floor", "whole layer, us/step", "speed-up on best cuDNN", "noise", "hardware ", "data "]
 FIT_HEADINGS = ["variant ", "H", "B", "precision ", "forward: launch, us", "step, us", "backward: launch, us", "step, us", "lengths", "hardware ", "data "]
-# Of a layer beside its recurrence: what cuDNN's call does too. (kind, what, times forward, times backward)
-LAYER_WORK = (("gemm", "x_proj", 1, 0), ("gemm", "dx", 0, 1), ("gemm", "dw_ih", 0, 2), ("layers", "sums_dgates", 0, 1))
+WHOLE_HEADINGS = ["program ", "layers", "shape ", "precision ", "forward, us/step", "forward and backward, us/step", "noise", "hardware ", "data "]
 
 
 def is_cudnn(variant):
     return variant.startswith("cudnn")
+
+
+def padded(shape):
+    """To a multiple of 128 units and 8 rows, as persistent kernels of other libraries ask."""
+    H, B, T = shape
+    return (H + 127) // 128 * 128, (B + 7) // 8 * 8, T
 
 
 def own_length(shape):
@@ -32,52 +37,44 @@ def predictions(data):
 
 
 class Measured:
-    """A machine's times of the recurrence; pass is fwd or bwd."""
+    """A machine's times of the recurrence; `what` is fwd or bwd."""
 
     def __init__(self, machine):
         self.machine = machine
-        self.rows = [r for r in machine.rows if r.kind == "lstm"]
+        self.rows = [r for r in machine.rows if r.kind == "lstm" and r.path[0] in ("fwd", "bwd") and not is_cudnn(r.path[1]) and not r.how]
 
     def row(self, what, variant, precision, shape):
         return self.machine.find("lstm", (what, variant), precision, shape)
 
     def step(self, what, variant, precision, shape):
-        """us per step, or None. `both` is measured as one (cuDNN's) or the sum of the passes."""
+        """us per step, or None; `both` is the sum of the passes."""
         if what == "both":
-            whole = self.row("fwdbwd", variant, precision, shape)
-            if whole:
-                return whole.us_per_step
             passes = [self.step(one, variant, precision, shape) for one in ("fwd", "bwd")]
             return sum(passes) if None not in passes else None
         row = self.row(what, variant, precision, shape)
         return row and row.us_per_step
 
-    def layer(self, variant, precision, shape):
-        """us per step of the whole layer in both directions, gradients of the weights included; None where a part was not measured. bf16
-        variants have their other products in bf16 or, where those were not measured, no figure."""
-        both = self.step("both", variant, precision, shape)
-        if both is None or is_cudnn(variant):
-            return both  # its call does all of it
-        for kind, what, forward, backward in LAYER_WORK:
-            us = self.machine.us(kind, (what,), "f32" if kind == "layers" else precision, shape)
-            if us is None:
-                return None
-            both += (forward + backward) * us / shape[2]
-        return both
+    def of_floor(self, variant, precision, shape):
+        """Share of the time of both passes that bench_gpu's floor is (bench/roofs.h), or None."""
+        rows = [self.row(what, variant, precision, shape) for what in ("fwd", "bwd")]
+        floors = [row and row.get("floor_us") for row in rows]
+        return sum(floors) / sum(row.us for row in rows) if all(floors) and all(row.us for row in rows) else None
 
-    def best_cudnn(self, precision, shape):
-        """us per step, both directions, of the fastest among precisions that are not below ours: a fair peer may be more exact."""
-        allowed = {"f32": ("f32",), "tf32": ("f32", "tf32")}.get(precision, bench.PRECISIONS)
-        times = [self.step("both", r.path[1], r.precision, shape) for r in self.rows
-                 if is_cudnn(r.path[1]) and r.shape == shape and r.precision in allowed and not r.how]
+    def cublas_graph(self, precision, shape):
+        """us per step of both passes of the cuBLAS graph, or None."""
+        times = [self.step("both", CUBLAS, allowed, shape) for allowed in bench.no_lower(precision)]
         return min((us for us in times if us is not None), default=None)
 
-    def floor(self, precision, shape):
-        """us of a step that no kernel which exchanges h through memory can be below on this machine: one flag hop, then the product at the
-        highest rate that was measured."""
-        hop, rate = self.machine.constant("flag_hop"), self.machine.rate(precision)
-        H, B, _ = shape
-        return hop + 8 * B * H * H / rate * 1e6 if hop and rate else None
+    def layer(self, variant, precision, shape):
+        """us per step of a whole layer by a variant, all gradients included, or None."""
+        row = self.machine.find("layer", ("fwdbwd", variant), precision, shape)
+        return row and row.us_per_step
+
+    def best_cudnn(self, precision, shape):
+        """us per step of cuDNN's fastest call that does a whole layer at this shape or the one that it is padded to, or None."""
+        times = [r.us_per_step for r in self.machine.rows if r.kind == "lstm" and r.path[0] == "fwdbwd" and is_cudnn(r.path[1]) and not r.how
+                 and r.shape in (shape, padded(shape)) and r.precision in bench.no_lower(precision)]
+        return min((us for us in times if us is not None), default=None)
 
     def fit(self, what, variant, precision, H, B):
         """(a, b, [(T, us)]): t = a + b T by least squares of relative errors over the lengths that were measured, three or more; else None."""
@@ -107,19 +104,36 @@ def predicted(known, device, variant, precision, shape):
     return "" if None in passes else f"{passes[0]:.2f} + {passes[1]:.2f}"
 
 
+def cell(us):
+    return "" if us is None else number(us, 2)
+
+
 def row_of(m, known, variant, precision, shape):
     machine, steps = m.machine, [m.step(what, variant, precision, shape) for what in ("fwd", "bwd")]
-    both, layer, floor = m.step("both", variant, precision, shape), m.layer(variant, precision, shape), m.floor(precision, shape)
-    rows = [r for what in ("fwd", "bwd", "fwdbwd") if (r := m.row(what, variant, precision, shape))]
-    noise = [r.noise for r in rows if r.noise is not None]
-    cell = lambda us: "" if us is None else number(us, 2)
-    if is_cudnn(variant):  # its call is the whole layer, forward too
-        return [f"`{variant}`", named(shape), precision, *[""] * 6, cell(layer), "", f"{100 * max(noise):.1f} %" if noise else "",
-                machine.hardware, link(machine.file[rows[0].name])]
+    both, layer = m.step("both", variant, precision, shape), m.layer(variant, precision, shape)
+    rows = [r for what in ("fwd", "bwd") if (r := m.row(what, variant, precision, shape))]
+    noise = max((r.noise for r in rows if r.noise is not None), default=None)
     return [f"`{variant}`", named(shape), precision, *map(cell, steps), cell(both), predicted(known, machine.folder, variant, precision, shape),
-            ratio(m.step("both", CUBLAS, precision, shape), both), f"{100 * 2 * floor / both:.0f} %" if floor and both else "", cell(layer),
-            ratio(m.best_cudnn(precision, shape), layer), f"{100 * max(noise):.1f} %" if noise else "", machine.hardware,
-            link(machine.file[rows[0].name])]
+            ratio(m.cublas_graph(precision, shape), both), bench.percent(m.of_floor(variant, precision, shape)), cell(layer),
+            ratio(m.best_cudnn(precision, shape), layer), bench.percent(noise, 1), machine.hardware, link(machine.file[rows[0].name])]
+
+
+def whole_rows(machine):
+    """Whole layers by our variants and by cuDNN, one call or graph each."""
+    rows = [r for r in machine.rows if (r.kind in ("layer", "layer2") or r.kind in ("lstm", "lstm2") and is_cudnn(r.path[1])) and r.path[0] in ("fwd", "fwdbwd")
+            and not r.how and r.us]
+    found = {}
+    for r in rows:
+        found.setdefault((2 if r.kind.endswith("2") else 1, r.shape, r.precision, r.path[1]), {})[r.path[0]] = r
+    times = lambda sides, what: cell(sides[what].us_per_step if what in sides else None)
+    text = []
+    for (layers, shape, precision, program), sides in sorted(found.items(), key=lambda item: (item[0][0], order_of_shape(item[0][1]),
+                                                                                                            order_of_precision(item[0][2]))):
+        noise = max((r.noise for r in sides.values() if r.noise is not None), default=None)
+        file = machine.file[next(iter(sides.values())).name]
+        text.append([f"`{program}`", str(layers), named(shape), precision, times(sides, "fwd"), times(sides, "fwdbwd"), bench.percent(noise, 1),
+                     machine.hardware, link(file)])
+    return text
 
 
 def fit_rows(machine):
@@ -135,27 +149,27 @@ def fit_rows(machine):
     return rows
 
 
-def order(key, variants):
-    shape, variant, precision = key
+def order_of_shape(shape):
     known = list(bench.PRESETS.values())
-    return (known.index(shape) if shape in known else len(known), shape, bench.PRECISIONS.index(precision) if precision in bench.PRECISIONS else 9,
-            is_cudnn(variant), variants.index(variant))
+    return (known.index(shape) if shape in known else len(known), shape)
+
+
+def order_of_precision(precision):
+    return bench.PRECISIONS.index(precision) if precision in bench.PRECISIONS else len(bench.PRECISIONS)
 
 
 def of_machine(machine, known):
-    """Rows of the table, refused and wrong ones as sentences."""
-    m = Measured(machine)
+    """Rows of the table; refused and wrong ones, cuDNN's too, as sentences."""
+    m, rows, notes = Measured(machine), [], {}
     variants = list(dict.fromkeys(r.path[1] for r in m.rows))
     keys = {(r.shape, r.path[1], r.precision) for r in m.rows if own_length(r.shape)}
-    rows, notes = [], {}
-    for shape, variant, precision in sorted(keys, key=lambda key: order(key, variants)):
-        found = [r for what in ("fwd", "bwd", "fwdbwd") if (r := m.row(what, variant, precision, shape))]
-        if any(r.us for r in found):
+    for shape, variant, precision in sorted(keys, key=lambda k: (order_of_shape(k[0]), order_of_precision(k[2]), variants.index(k[1]))):
+        if any(m.step(what, variant, precision, shape) for what in ("fwd", "bwd")):
             rows.append(row_of(m, known, variant, precision, shape))
-        for r in found:
-            if r.error:
-                notes.setdefault((variant, precision, r.error), []).append(f"{r.path[0]} H {shape[0]}")
-    return rows, [f"- `{variant}` {precision}, {', '.join(where)}: {error}" for (variant, precision, error), where in notes.items()]
+    for r in machine.rows:
+        if r.error and r.kind in ("lstm", "lstm2", "layer", "layer2") and not r.how and own_length(r.shape):
+            notes.setdefault((r.path[1], r.precision, r.error), []).append(f"{r.kind}/{r.path[0]} H {r.shape[0]}")
+    return rows, [f"- `{variant}` {precision}, {', '.join(dict.fromkeys(where))}: {error}" for (variant, precision, error), where in notes.items()]
 
 
 def owed(known, measured):
@@ -175,7 +189,7 @@ def owed(known, measured):
 def speed_up_figure(m):
     """Bars: the cuBLAS graph's time over a variant's, both directions, at each model's shape; None where there is nothing to compare."""
     shapes = [s for s in bench.PRESETS.values() if m.step("both", CUBLAS, "f32", s)]
-    series = list(dict.fromkeys((r.path[1], r.precision) for r in m.rows if not is_cudnn(r.path[1]) and (r.path[1], r.precision) != (CUBLAS, "f32")))
+    series = list(dict.fromkeys((r.path[1], r.precision) for r in m.rows if (r.path[1], r.precision) != (CUBLAS, "f32")))
     if not shapes or not series:
         return None
     cells = [[m.step("both", variant, precision, s) for variant, precision in series] for s in shapes]
@@ -210,7 +224,7 @@ def roofline_figure(machine):
     """FLOP/s against FLOP per byte, of every row that states both; roofs from this machine's constants."""
     points = {}
     for row in machine.rows:
-        flops, rate = row.get("FLOP/s"), row.get("bytes/s", "B/s")
+        flops, rate = row.get("FLOP/s"), row.get("bytes/s")
         if flops and rate and not row.how and own_length(row.shape):
             points.setdefault(row.kind + (' ' + row.path[1] if row.kind == 'lstm' else ''), []).append((flops / rate, flops))
     width = max((rate for name in ("copy", "copy_kernel") if (rate := machine.constant(name))), default=None)
@@ -244,13 +258,11 @@ def pictures_of(machine, figures):
 
 
 def variants(data, figures):
-    known, found, rows, notes, pictures = predictions(data), bench.machines(data), [], [], ""
+    known, rows, notes, fits, whole, pictures = predictions(data), [], [], [], [], ""
     measured = set()
-    fits = []
-    for machine in found:
-        fits += fit_rows(machine)
+    for machine in bench.machines(data):
         more, said = of_machine(machine, known)
-        rows, notes = rows + more, notes + said
+        rows, notes, fits, whole = rows + more, notes + said, fits + fit_rows(machine), whole + whole_rows(machine)
         measured |= {(machine.folder, r.path[1], r.precision, r.shape) for r in machine.rows if r.kind == "lstm" and r.us}
         pictures += pictures_of(machine, figures)
     rows += owed(known, measured)
@@ -259,6 +271,9 @@ def variants(data, figures):
     text = table(HEADINGS, rows)
     if fits:
         text += "\nTime of a pass as launch + T · step, fitted over the lengths:\n\n" + table(FIT_HEADINGS, fits)
+    if whole:
+        text += "\nWhole layers, ours and cuDNN's, by C API (`cudnn-ALGORITHM`, padded shapes too) and through PyTorch (`cudnn`):\n\n"
+        text += table(WHOLE_HEADINGS, whole)
     if notes:
         text += "\nWithout a time, and why:\n\n" + "\n".join(notes) + "\n"
     return text + ("\n" + pictures if pictures else "\nPlots: not yet measured.\n")
