@@ -81,6 +81,7 @@ help:
 	'make profile       K=VARIANT H= B= T= or ROW=, [TOOL=ncu|nsys|trace METRICS=fast|roofline|full]: tools/profile.sh --help' \
 	'make gpu-bundle    what a machine with a GPU needs to run tools/gpu_run.sh, in $(GPU_BUNDLE)/' \
 	'make results       rebuild RESULTS.md from profiles/; make results-check fails when it is stale' \
+	'make report        the same as one HTML page, $(BUILD)/report.html: tables that sort and filter, figures inline' \
 	'make format        clang-format over the C, C++ and CUDA sources; make format-check fails on a difference' \
 	'make clean         remove $(BUILD) and $(BUILD)-sanitize' \
 	'Variables: CUDA=0|1 EMU=1 NVCC= ARCH= BUILD= MARCH= CC= CXX= V=1; the first lines of the Makefile say what each does'
@@ -438,6 +439,9 @@ results:
 	$(Q)$(PYTHON) tools/results.py
 results-check:
 	$(Q)$(PYTHON) tools/results.py --check
+.PHONY: report
+report:
+	$(Q)mkdir -p $(BUILD) && $(PYTHON) tools/results.py --html $(BUILD)/report.html && echo $(BUILD)/report.html
 
 FORMAT_SRC = $(wildcard host/*.[ch] kernels/*.h kernels/*.cuh kernels/*.cu tests/*.[ch] tests/*.cpp tests/emu/*.h tests/emu/*.cpp bench/*.cpp bench/*.h bench/*.cu tools/*.c)
 format:

@@ -15,7 +15,7 @@ def write(path, text):
     os.chmod(path, 0o755)
 
 
-COMMANDS = ("gcc", "g++", "make", "python3", "gnuplot", "git", "clang", "clang-format", "pip3")
+COMMANDS = ("gcc", "g++", "make", "python3", "gnuplot", "git", "clang", "clang-format", "pip3", "chromium")
 K20 = ["nvidia-cuda-toolkit", "g++-11"]
 
 

@@ -3,6 +3,7 @@
 
     results.py                rewrites what stands between <!-- begin:NAME --> and <!-- end:NAME -->, and profiles/figures/
     results.py --check        fails when that would change anything; draws nothing
+    results.py --html FILE    writes the same as one self-contained HTML page (tools/html_page.py)
     results.py --thin IN OUT  copies a log of plstm with every hundredth step line: small enough to commit
     results.py --ingest FILE  files an archive of tools/gpu_run.sh under profiles/<gpu>/, also one cut short (tools/ingest.py)
 
@@ -15,6 +16,7 @@ import os
 import re
 import sys
 
+import html_page
 import ingest
 from tables import cpu, demo, ptb, step, variants
 from tables.data import Data, Failure
@@ -85,10 +87,34 @@ def stale_figures(root, figures):
             yield name, path, script
 
 
+def read_page(root):
+    with open(os.path.join(root, "RESULTS.md"), encoding="utf-8") as f:
+        return f.read()
+
+
+def html_report(root, target):
+    page, figures = rebuild(read_page(root), Data(root))
+    stale = {name: script for name, _, script in stale_figures(root, figures)}
+
+    def svg_of(path):
+        name = path.removeprefix("profiles/")
+        if name in stale:
+            svg = draw(stale[name])
+            if svg is None:
+                raise Failure(f"{path} is not drawn, and without gnuplot cannot be")
+            return svg
+        with open(os.path.join(root, path), encoding="utf-8") as f:
+            return f.read()
+
+    def link_of(path):
+        local = not re.match(r"[a-z]+:|#", path)
+        return os.path.relpath(os.path.join(root, path), os.path.dirname(os.path.abspath(target))) if local else path
+    write_whole(target, html_page.page(page, svg_of, link_of))
+
+
 def results(root, check):
     page_path = os.path.join(root, "RESULTS.md")
-    with open(page_path, encoding="utf-8") as f:
-        page = f.read()
+    page = read_page(root)
     new, figures = rebuild(page, Data(root))
     stale = list(stale_figures(root, figures))
     if check:
@@ -117,6 +143,7 @@ def thin(source, target):
 def main():
     parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--html", metavar="FILE")
     parser.add_argument("--thin", nargs=2, metavar=("IN", "OUT"))
     parser.add_argument("--ingest", metavar="FILE")
     here = os.path.dirname(os.path.abspath(__file__))
@@ -125,6 +152,8 @@ def main():
     try:
         if arguments.thin:
             thin(*arguments.thin)
+        elif arguments.html:
+            html_report(arguments.root, arguments.html)
         elif arguments.ingest:
             ingest.command(arguments.ingest, arguments.root)
         else:
