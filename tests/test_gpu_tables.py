@@ -28,7 +28,7 @@ class Tree:
             for name in ("machine.json", "variants.json", "step.json", "constants.json"):
                 shutil.copy(os.path.join(SAMPLE, name), self.path("sample"))
         if predictions:
-            shutil.copy(os.path.join(SAMPLE, "predictions.json"), self.path("model"))
+            shutil.copy(os.path.join(SAMPLE, "predictions.jsonl"), self.path("model"))
 
     def path(self, *names):
         return os.path.join(self.root, "profiles", *names)
@@ -79,9 +79,10 @@ def test_variants_by_hand():
             "speed-up on best cuDNN": "2.46", "noise": "0.4 %"}  # 8 * 2.5 over that
     assert {key: row[key] for key in want} == want, row
     assert "SYNTHETIC" in row["hardware"] and "sample/variants.json" in row["data"]
-    assert "predictions.json" in text.split("`cluster`")[1].splitlines()[0]
+    assert "predictions.jsonl" in text.split("`cluster`")[1].splitlines()[0]
     assert rows(text)["`cluster`", "H 650, B 20, T 35", "bf16"]["both, us/step"] == "not yet measured"
     assert "- `reg` f32, lstm/fwd H 1500, lstm/bwd H 1500: refused: w_hh needs 36.0 MB" in text
+    assert "- `cluster` bf16, fwd H 1500, bwd H 1500, by the planner for NVIDIA SAMPLE: no cluster of 16 holds it" in text
     assert "/eager" not in text and "T 70" not in text.split("Time of a pass")[0]
 
 

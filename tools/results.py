@@ -31,6 +31,8 @@ EXPECTED = (
     ("h200/ptb-large.jsonl", "Penn Treebank, preset large, on an H200"),
     ("h200/variants.json", "every kernel variant, forward and backward, beside cuBLAS and cuDNN, on an H200"),
     ("h200/step.json", "the whole training step beside PyTorch's, on an H200"),
+    ("h200/constants.json", "what an H200 costs per byte, multiplication, launch and wait"),
+    ("h200/profile/*/summary.csv", "profiles of the variants on an H200"),
 )
 
 

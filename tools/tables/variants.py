@@ -1,10 +1,11 @@
 """Variants of the recurrence beside cuBLAS and cuDNN: time of a step, speed-up, share of the floor, what the planner predicted."""
+import ingest
 from tables import bench
 from tables.plot import PALETTE, PLOT_HEAD, block
 from tables.text import link, number, table
 
 CUBLAS = "cublas"
-PREDICTIONS = "model/predictions.json"
+PREDICTIONS = "model/predictions.jsonl"
 HEADINGS = ["variant ", "shape ", "precision ", "forward, us/step", "backward, us/step", "both, us/step", "predicted, us/step", "speed-up on cuBLAS graph",
             "of floor", "whole layer, us/step", "speed-up on best cuDNN", "noise", "hardware ", "data "]
 FIT_HEADINGS = ["variant ", "H", "B", "precision ", "forward: launch, us", "step, us", "backward: launch, us", "step, us", "lengths", "hardware ", "data "]
@@ -27,13 +28,24 @@ def own_length(shape):
     return shape in bench.PRESETS.values() or (H, B) not in [(p[0], p[1]) for p in bench.PRESETS.values()]
 
 
-def predictions(data):
-    """{(device, pass, variant, precision, shape): us per step}, of profiles/model/predictions.json."""
-    found = {}
-    for row in data.json(PREDICTIONS)["rows"] if data.find(PREDICTIONS) else []:
-        key = bench.Row(row)
-        found[(row["device"], *key.path, key.precision, key.shape)] = row["us_per_step"]
-    return found
+class Predictions:
+    """What `plstm plan --json` said, a line per device, variant, pass and shape."""
+
+    def __init__(self, data):
+        self.steps, self.refused, self.devices = {}, {}, {}
+        for row in data.lines(PREDICTIONS) if data.find(PREDICTIONS) else []:
+            folder = ingest.folder_name(row["device"])
+            self.devices[folder] = row["device"]
+            key = (folder, row["variant"], row.get("precision", "f32"), (row["H"], row["B"], row["T"]), {"forward": "fwd", "backward": "bwd"}[row["pass"]])
+            if "refused" in row:
+                self.refused[key] = row["refused"]
+            else:
+                self.steps[key] = row["model_us_per_step"] + (row["model_us_per_launch"] or 0) / row["T"]
+
+    def text(self, *key):
+        """Forward + backward of (device's folder, variant, precision, shape); empty where a pass has none."""
+        passes = [self.steps.get((*key, what)) for what in ("fwd", "bwd")]
+        return "" if None in passes else f"{passes[0]:.2f} + {passes[1]:.2f}"
 
 
 class Measured:
@@ -98,12 +110,6 @@ def named(shape):
     return "H {}, B {}, T {}".format(*shape)
 
 
-def predicted(known, device, variant, precision, shape):
-    """Forward + backward."""
-    passes = [known.get((device, what, variant, precision, shape)) for what in ("fwd", "bwd")]
-    return "" if None in passes else f"{passes[0]:.2f} + {passes[1]:.2f}"
-
-
 def cell(us):
     return "" if us is None else number(us, 2)
 
@@ -113,7 +119,7 @@ def row_of(m, known, variant, precision, shape):
     both, layer = m.step("both", variant, precision, shape), m.layer(variant, precision, shape)
     rows = [r for what in ("fwd", "bwd") if (r := m.row(what, variant, precision, shape))]
     noise = max((r.noise for r in rows if r.noise is not None), default=None)
-    return [f"`{variant}`", named(shape), precision, *map(cell, steps), cell(both), predicted(known, machine.folder, variant, precision, shape),
+    return [f"`{variant}`", named(shape), precision, *map(cell, steps), cell(both), known.text(machine.folder, variant, precision, shape),
             ratio(m.cublas_graph(precision, shape), both), bench.percent(m.of_floor(variant, precision, shape)), cell(layer),
             ratio(m.best_cudnn(precision, shape), layer), bench.percent(noise, 1), machine.hardware, link(machine.file[rows[0].name])]
 
@@ -173,14 +179,15 @@ def of_machine(machine, known):
 
 
 def owed(known, measured):
-    """Rows of what was predicted and not measured."""
-    keys = dict.fromkeys((device, variant, precision, shape) for device, _, variant, precision, shape in known if own_length(shape))
-    rows = []
-    for device, variant, precision, shape in keys:
+    """Rows of what was predicted and not measured, and what the planner refuses, as sentences."""
+    keys = [key for key in dict.fromkeys(key[:4] for key in known.steps) if own_length(key[3]) and key not in measured]
+    rows = [[f"`{variant}`", named(shape), precision, *["not yet measured"] * 3, text, *[""] * 5, known.devices[device], link(PREDICTIONS)]
+            for device, variant, precision, shape in keys if (text := known.text(device, variant, precision, shape))]
+    notes = {}
+    for (device, variant, precision, shape, what), why in known.refused.items():
         if (device, variant, precision, shape) not in measured:
-            rows.append([f"`{variant}`", named(shape), precision, *["not yet measured"] * 3, predicted(known, device, variant, precision, shape),
-                         *[""] * 5, device, link(PREDICTIONS)])
-    return rows
+            notes.setdefault((variant, precision, known.devices[device], why), []).append(f"{what} H {shape[0]}")
+    return rows, [f"- `{variant}` {precision}, {', '.join(where)}, by the planner for {device}: {why}" for (variant, precision, device, why), where in notes.items()]
 
 
 # ---- figures ----
@@ -258,14 +265,15 @@ def pictures_of(machine, figures):
 
 
 def variants(data, figures):
-    known, rows, notes, fits, whole, pictures = predictions(data), [], [], [], [], ""
+    known, rows, notes, fits, whole, pictures = Predictions(data), [], [], [], [], ""
     measured = set()
     for machine in bench.machines(data):
         more, said = of_machine(machine, known)
         rows, notes, fits, whole = rows + more, notes + said, fits + fit_rows(machine), whole + whole_rows(machine)
         measured |= {(machine.folder, r.path[1], r.precision, r.shape) for r in machine.rows if r.kind == "lstm" and r.us}
         pictures += pictures_of(machine, figures)
-    rows += owed(known, measured)
+    more, said = owed(known, measured)
+    rows, notes = rows + more, notes + said
     if not rows:
         return "Not yet measured.\n"
     text = table(HEADINGS, rows)
