@@ -80,6 +80,8 @@ help:
 	'make fuzz          the safetensors reader under libFuzzer for FUZZ_SECONDS (300)' \
 	'make profile       K=VARIANT H= B= T= or ROW=, [TOOL=ncu|nsys|trace METRICS=fast|roofline|full]: tools/profile.sh --help' \
 	'make gpu-bundle    what a machine with a GPU needs to run tools/gpu_run.sh, in $(GPU_BUNDLE)/' \
+	'make k20           compile the kernels for a K20 (sm_35) with CUDA 11.8 and examine them, into profiles/k20 (tools/deps.sh k20 installs it)' \
+	'make sass          the same for sm_90 with the compiler of the program, into profiles/sm_90' \
 	'make results       rebuild RESULTS.md from profiles/; make results-check fails when it is stale' \
 	'make report        the same as one HTML page, $(BUILD)/report.html: tables that sort and filter, figures inline' \
 	'make format        clang-format over the C, C++ and CUDA sources; make format-check fails on a difference' \
@@ -261,17 +263,22 @@ $(BUILD)/tests/nvtx_record.so: tests/nvtx_record.c $(BUILD)/gen/flags
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=c11 -O1 -g $(WARN) -D_GNU_SOURCE $(NVTX_FLAGS) -fPIC -shared $< -o $@
 
-# With nvcc. Each kernel file's registers and spills, as ptxas reports them, stay beside its object.
+# With nvcc, by $(call compile_kernel,the compiler and its flags), with more flags in NVCC_EXTRA: each kernel file's registers and
+# spills as ptxas reports them, its PTX and its machine code stay beside the object.
+define compile_kernel
+	@rm -rf $(@:.o=.keep) && mkdir -p $(@:.o=.keep)
+	$(Q)$(1) -std=c++17 -O3 -lineinfo -Xcompiler -Wall -Xptxas -v $(NVCC_EXTRA) --keep --keep-dir $(@:.o=.keep) \
+	    -MMD -MP -MF $(@:.o=.d) -c $< -o $@ > $(@:.o=.ptxas) 2>&1 || { cat $(@:.o=.ptxas) >&2; exit 1; }
+	$(Q)grep -e warning -e error $(@:.o=.ptxas) >&2 || true
+	$(Q)cat $(@:.o=.keep)/*.ptx > $(@:.o=.ptx) && mv $$(ls $(@:.o=.keep)/*.cubin | tail -n 1) $(@:.o=.cubin) && rm -r $(@:.o=.keep)
+endef
 CUDA_ARCHS := $(foreach a,$(subst $(comma), ,$(ARCH)),-gencode arch=$(a:sm_%=compute_%)$(comma)code=$(a))
 CUDA_REAL  := $(CUDA_OBJ:%=$(BUILD)/cuda/%)
 CUDA_LINK  := -Wl,-rpath,'$$ORIGIN' -L$(CUDA_ROOT)/lib64 -Wl,-rpath,$(CUDA_ROOT)/lib64
 CUDA_LIBS  := -lcudart_static -lstdc++ -ldl -lrt -lpthread
 $(BUILD)/cuda/%.o: %.cu $(BUILD)/gen/flags
 	$(call say,NVCC,$<)
-	@mkdir -p $(@D)
-	$(Q)$(NVCC) -ccbin $(CXX) -std=c++17 -O3 -lineinfo -Xcompiler -Wall $(CUDA_ARCHS) -Xptxas -v -MMD -MP -MF $(@:.o=.d) -c $< -o $@ \
-	    > $(@:.o=.ptxas) 2>&1 || { cat $(@:.o=.ptxas) >&2; exit 1; }
-	$(Q)grep -e warning -e error $(@:.o=.ptxas) >&2 || true
+	$(call compile_kernel,$(NVCC) -ccbin $(CXX) $(CUDA_ARCHS))
 $(BUILD)/cuda/%.o: %.c $(BUILD)/gen/flags
 	$(call say,CC,$< (cuda))
 	@mkdir -p $(@D)
@@ -368,6 +375,52 @@ gpu-bundle-size:
 
 -include $(wildcard $(BUILD)/cuda/bench/*.d)
 # ---- end of gpu bundle ----
+
+# ---- machine code ----
+# What compilers make of the kernels, examined by tools/examine.py and filed under profiles/: for a K20 with CUDA 11.8, the last
+# toolkit that knows sm_35; for sm_90 with the compiler of the program. Where that one's toolkit has no disassembler, the one of 11.8 shows
+# what 11.8 makes for sm_90, since it cannot read CUDA 13's files.
+
+K20_CUDA  ?= $(firstword $(patsubst %/bin/nvcc,%,$(wildcard /usr/local/cuda-11.8/bin/nvcc)) \
+    $(if $(wildcard /usr/lib/nvidia-cuda-toolkit/bin/nvcc),/usr))
+K20_CXX   ?= g++-11
+K20_NVCC  := $(wildcard $(addsuffix /bin/nvcc,$(K20_CUDA)))
+K20_DIR   := $(BUILD)/sm_35
+OTHER_DIR := $(BUILD)/sm_90-by-11.8
+# 11.8's folder comes first on PATH, else it takes the other toolkit's ptxas. Debian's headers lie in /usr/include, behind
+# /usr/local/include, where others' may be: a folder of their own comes before both.
+K20_COMPILE = PATH=$(K20_CUDA)/bin:$$PATH $(K20_NVCC) -ccbin $(K20_CXX) $(if $(filter /usr,$(K20_CUDA)),-isystem $(K20_DIR)/include) \
+    -Wno-deprecated-gpu-targets
+K20_FILES := $(filter-out %_mma.cu %_cluster.cu %_wavefront.cu,$(wildcard kernels/*.cu))
+$(K20_DIR)/include:
+	@rm -rf $@.tmp && mkdir -p $@.tmp && cd $@.tmp && dpkg -L nvidia-cuda-dev | sed -n '/^\/usr\/include\/[^/]*$$/p' | xargs ln -s -t . && mv ../$(@F).tmp ../$(@F)
+$(K20_DIR)/%.o: %.cu $(BUILD)/gen/flags | $(if $(filter /usr,$(K20_CUDA)),$(K20_DIR)/include)
+	$(call say,NVCC,$< (sm_35))
+	$(call compile_kernel,$(K20_COMPILE) -gencode arch=compute_35$(comma)code=sm_35)
+$(OTHER_DIR)/%.o: %.cu $(BUILD)/gen/flags | $(if $(filter /usr,$(K20_CUDA)),$(K20_DIR)/include)
+	$(call say,NVCC,$< (sm_90 by 11.8))
+	$(call compile_kernel,$(K20_COMPILE) -gencode arch=compute_90$(comma)code=sm_90)
+
+# The disassembler of the program's toolkit, or else of 11.8 with that compiler's build.
+OWN_NVDISASM := $(firstword $(wildcard $(CUDA_ROOT)/bin/nvdisasm))
+SASS_LISTED  := $(if $(OWN_NVDISASM),,$(patsubst %.cu,$(OTHER_DIR)/%.o,$(wildcard kernels/*.cu)))
+
+.PHONY: k20 sass
+k20: $(if $(K20_NVCC),$(K20_FILES:%.cu=$(K20_DIR)/%.o))
+	@[ -n '$(K20_NVCC)' ] || \
+	    { echo 'make k20 needs CUDA 11.8: tools/deps.sh k20 installs it where Debian has it; or give K20_CUDA=DIR' >&2; exit 1; }
+	$(Q)$(PYTHON) tools/examine.py k20 --built $(K20_DIR)/kernels --nvcc $(K20_NVCC) --nvdisasm $(K20_CUDA)/bin/nvdisasm \
+	    --out profiles/k20/machine-code.json
+sass: $(if $(NVCC),$(patsubst %.cu,$(BUILD)/cuda/%.o,$(wildcard kernels/*.cu)) $(if $(K20_NVCC),$(SASS_LISTED)))
+	@[ -n '$(NVCC)' ] || { echo 'make sass needs the nvcc of CUDA 12 or 13' >&2; exit 1; }
+	@[ -n '$(OWN_NVDISASM)$(K20_NVCC)' ] || \
+	    { echo 'make sass needs a disassembler: nvdisasm beside nvcc, or the one of CUDA 11.8 (tools/deps.sh k20)' >&2; exit 1; }
+	$(Q)$(PYTHON) tools/examine.py sass --built $(BUILD)/cuda/kernels --nvcc $(NVCC) --out profiles/sm_90/machine-code.json \
+	    $(if $(OWN_NVDISASM),--nvdisasm $(OWN_NVDISASM),--listed $(OTHER_DIR)/kernels --listed-nvcc $(K20_NVCC) \
+	    --nvdisasm $(K20_CUDA)/bin/nvdisasm)
+
+-include $(wildcard $(K20_DIR)/kernels/*.d $(OTHER_DIR)/kernels/*.d)
+# ---- end of machine code ----
 
 # ---- tests ----
 

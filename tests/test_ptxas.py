@@ -6,7 +6,6 @@ A kernel that needs more registers than it did runs on fewer warps; one that spi
 compared where the report comes from the compiler that the table names, since another one may allocate otherwise; spills always.
 """
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -14,57 +13,24 @@ import sys
 import tap
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
+sys.path.insert(0, os.path.join(ROOT, "tools"))
+import examine
+from machine_code import REPORTED as COLUMNS
+from machine_code import parse_ptxas
+
 TABLE = os.path.join(ROOT, "kernels", "ptxas_sm90.txt")
 ARCH = "sm_90"
 HEAD = "# Written by: make && python3 tests/test_ptxas.py --write"
-COLUMNS = ("registers", "spill_stores", "spill_loads", "stack", "shared")
 
 
 def report_folder():
     return os.path.join(ROOT, os.environ.get("PLSTM_BUILD", "build"), "cuda", "kernels")
 
 
-def plain_name(mangled):
-    """The function's own name out of an Itanium-mangled one; arguments go; template arguments stay: integers as such, types mangled."""
-    m = re.match(r"_Z(?:N\d*\w*?)?(\d+)", mangled)
-    if not m:
-        return mangled
-    name = mangled[m.end():m.end() + int(m.group(1))]
-    rest = mangled[m.end() + int(m.group(1)):]
-    numbers = re.match(r"I((?:Li\d+E)+)E", rest)
-    if numbers:
-        return f"{name}<{','.join(re.findall('[0-9]+', numbers.group(1)))}>"
-    template = re.match(r"I(\w+?)E", rest)
-    return f"{name}<{template.group(1)}>" if template else name
-
-
-def parse(text):
-    """{kernel: {column: number}} for ARCH, from what `ptxas -v` says."""
-    kernels, current = {}, None
-    for line in text.splitlines():
-        m = re.search(r"Compiling entry function '(\S+)' for '(\w+)'", line)
-        if m:
-            current = None
-            if m.group(2) in (ARCH, ARCH + "a"):
-                current = kernels.setdefault(plain_name(m.group(1)), dict.fromkeys(COLUMNS, 0))
-            continue
-        if current is None:
-            continue
-        m = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", line)
-        if m:
-            current["stack"], current["spill_stores"], current["spill_loads"] = map(int, m.groups())
-        m = re.search(r"Used (\d+) registers", line)
-        if m:
-            current["registers"] = int(m.group(1))
-            m = re.search(r"(\d+) bytes smem", line)
-            current["shared"] = int(m.group(1)) if m else 0
-    return kernels
-
-
 def nvcc():
     """The compiler that the Makefile takes, or None."""
     toolkit = "/usr/local/cuda/bin/nvcc"
-    return os.environ.get("NVCC") or shutil.which("nvcc") or (toolkit if os.path.exists(toolkit) else None)
+    return os.environ.get("NVCC", shutil.which("nvcc") or (toolkit if os.path.exists(toolkit) else None))
 
 
 def compiler_version():
@@ -79,7 +45,7 @@ def reports(folder):
         stem, extension = os.path.splitext(name)
         if extension == ".ptxas" and os.path.exists(os.path.join(ROOT, "kernels", stem + ".cu")):  # not one that is gone
             with open(os.path.join(folder, name)) as f:
-                for kernel, numbers in parse(f.read()).items():
+                for kernel, numbers in parse_ptxas(f.read(), ARCH).items():
                     found[f"{stem} {kernel}"] = numbers
     return found
 
@@ -120,10 +86,11 @@ def test_kernels_use_what_the_table_says():
 
 
 def test_no_kernel_in_the_table_spills():
+    """But those that are meant to keep nothing on the chip: there a spill is one more thing to read again."""
     _, want = read_table(TABLE)
-    assert want
+    known = examine.variants(ROOT)
     spilling = [name for name, numbers in want.items() if numbers["spill_stores"] or numbers["spill_loads"]]
-    assert not spilling, spilling
+    assert want and not [name for name in spilling if known.get(examine.variant_of(name.split()[0])) is not False], spilling
 
 
 REPORT = """ptxas info    : 0 bytes gmem
@@ -131,6 +98,8 @@ ptxas info    : Compiling entry function '_Z9my_kernelILi4EEvPf' for 'sm_90'
 ptxas info    : Function properties for _Z9my_kernelILi4EEvPf
     16 bytes stack frame, 8 bytes spill stores, 12 bytes spill loads
 ptxas info    : Used 255 registers, used 1 barriers, 2048 bytes smem, 16 bytes cumulative stack size
+ptxas info    : Function properties for _ZL6helperPf
+    8 bytes stack frame, 4 bytes spill stores, 4 bytes spill loads
 ptxas info    : Compiling entry function '_Z5otherPf' for 'sm_80'
 ptxas info    : Used 77 registers
 ptxas info    : Compiling entry function '_Z5otherPf' for 'sm_90'
@@ -141,15 +110,15 @@ ptxas info    : Used 24 registers, used 0 barriers
 
 
 def test_reports_are_read():
-    found = parse(REPORT)
-    assert found == {"my_kernel<4>": {"registers": 255, "spill_stores": 8, "spill_loads": 12, "stack": 16, "shared": 2048},
+    found = parse_ptxas(REPORT, ARCH)
+    assert found == {"my_kernel<4>": {"registers": 255, "spill_stores": 12, "spill_loads": 16, "stack": 24, "shared": 2048},
                      "other": {"registers": 24, "spill_stores": 0, "spill_loads": 0, "stack": 0, "shared": 0}}, found
 
 
 def test_differences_are_told():
-    want = parse(REPORT)
-    assert not differences("a", want, "a", parse(REPORT))
-    found = parse(REPORT.replace("Used 24", "Used 25").replace("8 bytes spill stores", "9 bytes spill stores"))
+    want = parse_ptxas(REPORT, ARCH)
+    assert not differences("a", want, "a", parse_ptxas(REPORT, ARCH))
+    found = parse_ptxas(REPORT.replace("Used 24", "Used 25").replace("8 bytes spill stores", "9 bytes spill stores"), ARCH)
     assert len(differences("a", want, "a", found)) == 2
     assert len(differences("a", want, "b", found)) == 1  # another compiler: spills only
     del found["other"]
