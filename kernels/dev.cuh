@@ -1,10 +1,8 @@
 /* What kernels need from the machine: launches, shared memory, spins, ordered loads and stores, inline PTX.
- * The only file with `<<<>>>`,
- * `__shared__`, `volatile` or `asm`, and the only one that knows of the emulator (tests/emu); everything else
- * is plain CUDA C++.
+ * The only file with `<<<>>>`, `__shared__`, `volatile` or `asm`, and the only one that knows of the
+ * emulator (tests/emu); everything else is plain CUDA C++.
  *
- * Compiles with nvcc 11.8 (sm_35) to 13 and, against tests/emu/include, with g++ and clang as C++17.
- */
+ * Compiles with nvcc 11.8 (sm_35) to 13 and, against tests/emu/include, with g++ and clang as C++17. */
 #ifndef PLSTM_DEV_CUH
 #define PLSTM_DEV_CUH
 
@@ -12,8 +10,8 @@
 
 #include "cuda_runtime.h"
 
-/* The architecture that code is generated for: 350, 700, 750, 800, 900; 0 while nvcc compiles the host side.
- * Guard code that needs one with `#if DEV_ARCH >= 900`. Under emulation it is chosen at compile time,
+/* The architecture that code is generated for: 350, 700, 750, 800, 900; 0 while nvcc compiles the host
+ * side. Guard code that needs one with `#if DEV_ARCH >= 900`. Under emulation it is chosen at compile time,
  * -DEMU_ARCH=350. */
 #if defined(CUDA_EMU)
 #ifdef EMU_ARCH
@@ -27,6 +25,16 @@
 #define DEV_ARCH 0
 #endif
 
+/* The line that calls a wrapper, for the emulator's reports: DEV_AT as the only parameter, AND_AT after
+ * others. */
+#if defined(CUDA_EMU)
+#define DEV_AT const char *file = __builtin_FILE(), int line = __builtin_LINE()
+#define AND_AT , DEV_AT
+#else
+#define DEV_AT
+#define AND_AT
+#endif
+
 /* ---- launch
  * ------------------------------------------------------------------------------------------------- */
 
@@ -35,7 +43,49 @@ struct LaunchShape {
     size_t shared_bytes; /* dynamic */
     cudaStream_t stream;
     bool cooperative; /* all blocks resident at once or the launch is refused; needs sm_60 */
+    /* Blocks along x that form a cluster; 0 or 1: none. Divides grid.x, needs sm_90; more than 8 want
+     * cudaFuncAttributeNonPortableClusterSizeAllowed. */
+    unsigned cluster = 0;
 };
+
+#if defined(CUDA_EMU) || CUDART_VERSION >= 12000
+/* The launch as the runtime wants it; attr, room for two, must live as long as the result. */
+static inline cudaLaunchConfig_t launch_config(const LaunchShape &shape, cudaLaunchAttribute *attr)
+{
+    cudaLaunchConfig_t config = {};
+    config.gridDim = shape.grid;
+    config.blockDim = shape.block;
+    config.dynamicSmemBytes = shape.shared_bytes;
+    config.stream = shape.stream;
+    config.attrs = attr;
+    if (shape.cooperative) {
+        attr[config.numAttrs].id = cudaLaunchAttributeCooperative;
+        attr[config.numAttrs++].val.cooperative = 1;
+    }
+    if (shape.cluster > 1) {
+        attr[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
+        attr[config.numAttrs].val.clusterDim.x = shape.cluster;
+        attr[config.numAttrs].val.clusterDim.y = 1;
+        attr[config.numAttrs++].val.clusterDim.z = 1;
+    }
+    return config;
+}
+#endif
+
+/* How many clusters of that shape the device holds at once. */
+template <class... P>
+static inline cudaError_t resident_clusters(int *clusters, const LaunchShape &shape, void (*kernel)(P...))
+{
+#if defined(CUDA_EMU) || CUDART_VERSION >= 12000
+    cudaLaunchAttribute attr[2];
+    cudaLaunchConfig_t config = launch_config(shape, attr);
+    return cudaOccupancyMaxActiveClusters(clusters, kernel, &config);
+#else
+    (void)shape, (void)kernel;
+    *clusters = 0;
+    return cudaErrorNotSupported;
+#endif
+}
 
 /* Launches kernel(args...) and returns the launch's own error. cudaLaunchKernelEx came with CUDA 11.8 and
  * asks for a newer driver than the last one for Kepler, so toolkits before 12 take the older calls. */
@@ -44,18 +94,11 @@ static inline cudaError_t launch(const LaunchShape &shape, void (*kernel)(P...),
 {
     static_assert(sizeof...(P) == sizeof...(A), "a kernel takes as many arguments as it has parameters");
 #if defined(CUDA_EMU) || CUDART_VERSION >= 12000
-    cudaLaunchAttribute attr[1];
-    attr[0].id = cudaLaunchAttributeCooperative;
-    attr[0].val.cooperative = 1;
-    cudaLaunchConfig_t config = {};
-    config.gridDim = shape.grid;
-    config.blockDim = shape.block;
-    config.dynamicSmemBytes = shape.shared_bytes;
-    config.stream = shape.stream;
-    config.attrs = attr;
-    config.numAttrs = shape.cooperative ? 1 : 0;
+    cudaLaunchAttribute attr[2];
+    cudaLaunchConfig_t config = launch_config(shape, attr);
     return cudaLaunchKernelEx(&config, kernel, static_cast<P>(args)...);
 #else
+    if (shape.cluster > 1) return cudaErrorNotSupported;
     if (shape.cooperative)
         return [&](P... exact) {
             void *pointers[] = {(void *)&exact...};
@@ -78,8 +121,8 @@ __device__ __forceinline__ unsigned char *smem_base()
 }
 #endif
 
-/* Carves the block's dynamic shared memory into pieces of 16-byte alignment. On the host the same calls only
- * count, so that one function both carves and sizes:
+/* Carves the block's dynamic shared memory into pieces of 16-byte alignment. On the host the same calls
+ * only count, so that one function both carves and sizes:
  *
  *     static __host__ __device__ size_t carve(Smem sm, int H, float **w, float **h)
  *     {
@@ -120,8 +163,8 @@ struct Smem {
     /* Bytes taken so far: what the launch must ask for. */
     __host__ __device__ size_t bytes() const { return used; }
 
-    /* Pieces taken after rewind(mark) lie over those taken since mark(): for phases that use the same memory.
-     * A __syncthreads must stand between the phases. */
+    /* Pieces taken after rewind(mark) lie over those taken since mark(): for phases that use the same
+     * memory. A __syncthreads must stand between the phases. */
     __host__ __device__ Mark mark() const
     {
         Mark m = {used, pieces};
@@ -157,8 +200,8 @@ struct Smem {
 /* ---- loads and stores that threads talk through
  * ------------------------------------------------------------- */
 
-/* One look at memory that another thread will change: never cached in a register, ordered with nothing. Every
- * spin goes through it. */
+/* One look at memory that another thread will change: never cached in a register, ordered with nothing.
+ * Every spin goes through it. */
 #if defined(CUDA_EMU)
 template <class T>
 EMU_INLINE T load_poll(const T *p, const char *file = __builtin_FILE(), int line = __builtin_LINE())
@@ -203,8 +246,8 @@ __device__ __forceinline__ void poll_pause()
 #endif
 }
 
-/* Everything that the thread which stored (released) the value had seen or written is visible after the load
- * that reads it. sm_35 has no such instructions: there a full fence stands beside a volatile access. */
+/* Everything that the thread which stored (released) the value had seen or written is visible after the
+ * load that reads it. sm_35 has no such instructions: there a full fence stands beside a volatile access. */
 #if defined(CUDA_EMU)
 EMU_INLINE unsigned load_acquire(const unsigned *p, const char *file = __builtin_FILE(),
                                  int line = __builtin_LINE())
@@ -238,8 +281,8 @@ __device__ __forceinline__ void store_release(unsigned *p, unsigned v)
 #endif
 
 /* A load through the read-only cache. Only for memory that nobody writes during the whole launch: in a
- * persistent kernel that excludes every tensor the kernel itself produces (and `const T *__restrict__` makes
- * nvcc choose this path unasked). */
+ * persistent kernel that excludes every tensor the kernel itself produces (and `const T *__restrict__`
+ * makes nvcc choose this path unasked). */
 template <class T> __device__ __forceinline__ T ldg(const T *p)
 {
 #if defined(CUDA_EMU) || DEV_ARCH >= 350
@@ -320,6 +363,129 @@ template <int N> __device__ __forceinline__ void copy_async_wait()
     asm volatile("cp.async.wait_group %0;" : : "n"(N) : "memory");
 #endif
 }
+
+/* ---- tensor cores and 8x8 matrices of 16-bit elements; all 32 lanes of a warp together
+ * --------------------------------------------------------------------------------------- */
+
+/* Fragments as the PTX manual lays them out. With g = lane / 4 and q = lane % 4, in each register the
+ * element of the lower column (a, d) or row (b) in the lower half:
+ *   bf16  a[0..3]: row g, g + 8, g, g + 8; columns 2q, 2q + 1, for a[2] and a[3] 8 further
+ *         b[0..1]: column g; rows 2q, 2q + 1, for b[1] 8 further
+ *   tf32  a[0..3]: row g, g + 8, g, g + 8; column q, for a[2] and a[3] 4 further
+ *         b[0..1]: column g; row q, for b[1] 4 further
+ *   d     d[0], d[1]: row g, columns 2q, 2q + 1; d[2], d[3]: row g + 8 */
+
+#if DEV_ARCH == 0 || DEV_ARCH >= 800
+/* d (16,8) += a (16,16) * b (16,8): bfloat16 pairs, float32 accumulation in an order of the hardware's own.
+ */
+__device__ __forceinline__ void mma_bf16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2] AND_AT)
+{
+#if defined(CUDA_EMU)
+    emu_mma(EMU_MMA_BF16, d, a, b, file, line);
+#else
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#endif
+}
+
+/* d (16,8) += a (16,8) * b (8,8): float32 words of which the tensor core sees sign, exponent and 10 bits of
+ * the mantissa. */
+__device__ __forceinline__ void mma_tf32(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2] AND_AT)
+{
+#if defined(CUDA_EMU)
+    emu_mma(EMU_MMA_TF32, d, a, b, file, line);
+#else
+    asm volatile(
+        "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#endif
+}
+
+/* x rounded to what mma_tf32 sees, to nearest, halves away from zero. */
+__device__ __forceinline__ unsigned tf32_round(float x)
+{
+#if defined(CUDA_EMU)
+    return emu_tf32_round(x);
+#else
+    unsigned v;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(v) : "f"(x));
+    return v;
+#endif
+}
+#endif
+
+#if DEV_ARCH == 0 || DEV_ARCH >= 750
+/* Loads N (1, 2 or 4) 8x8 matrices from shared memory: lane 8 k + i names row i of matrix k (16 bytes, a
+ * multiple of 16), lanes past 8 N may name anything; r[k] is row lane / 4, columns 2 (lane % 4) and the
+ * next, of matrix k. */
+template <int N> __device__ __forceinline__ void ldmatrix(unsigned (&r)[N], const void *row AND_AT)
+{
+    static_assert(N == 1 || N == 2 || N == 4, "ldmatrix loads 1, 2 or 4 matrices");
+#if defined(CUDA_EMU)
+    emu_ldmatrix(r, N, row, 0, file, line);
+#else
+    unsigned at = (unsigned)__cvta_generic_to_shared(row);
+    if constexpr (N == 1)
+        asm volatile("ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%0}, [%1];"
+                     : "=r"(r[0])
+                     : "r"(at)
+                     : "memory");
+    else if constexpr (N == 2)
+        asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];"
+                     : "=r"(r[0]), "=r"(r[1])
+                     : "r"(at)
+                     : "memory");
+    else
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                     : "r"(at)
+                     : "memory");
+#endif
+}
+
+/* The same, each matrix transposed: r[k] is column lane / 4, rows 2 (lane % 4) and the next. */
+template <int N> __device__ __forceinline__ void ldmatrix_trans(unsigned (&r)[N], const void *row AND_AT)
+{
+    static_assert(N == 1 || N == 2 || N == 4, "ldmatrix loads 1, 2 or 4 matrices");
+#if defined(CUDA_EMU)
+    emu_ldmatrix(r, N, row, 1, file, line);
+#else
+    unsigned at = (unsigned)__cvta_generic_to_shared(row);
+    if constexpr (N == 1)
+        asm volatile("ldmatrix.sync.aligned.m8n8.x1.trans.shared.b16 {%0}, [%1];"
+                     : "=r"(r[0])
+                     : "r"(at)
+                     : "memory");
+    else if constexpr (N == 2)
+        asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
+                     : "=r"(r[0]), "=r"(r[1])
+                     : "r"(at)
+                     : "memory");
+    else
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                     : "r"(at)
+                     : "memory");
+#endif
+}
+
+/* Transposes an 8x8 matrix that lies in the registers of a warp as ldmatrix leaves it. */
+__device__ __forceinline__ unsigned movmatrix_trans(unsigned x AND_AT)
+{
+#if defined(CUDA_EMU)
+    return emu_movmatrix(x, file, line);
+#else
+    unsigned v;
+    asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(v) : "r"(x));
+    return v;
+#endif
+}
+#endif
 
 /* The SM's cycle counter, 32 bits: it wraps within seconds, so only differences mean something. */
 __device__ __forceinline__ unsigned clock_now()

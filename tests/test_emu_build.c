@@ -13,7 +13,7 @@
 #include <cmocka.h>
 
 static const char *kernels[] = {"tests/emu/example/recurrence.cu", "tests/emu/faults.cu",
-                                "tests/emu/device_kernels.cu"};
+                                "tests/emu/device_kernels.cu", "tests/emu/wrappers.cu"};
 enum { KERNELS = sizeof kernels / sizeof kernels[0] };
 
 #define EMU_INCLUDES "-Itests/emu/include -Itests/emu -Itests -I."
@@ -33,7 +33,7 @@ static int run(const char *command, char *out, size_t size)
 
 static int have(const char *program)
 {
-    char command[512], out[512];
+    char command[2048], out[512];
     snprintf(command, sizeof command, "command -v %s 2>&1", program);
     return run(command, out, sizeof out) == 0;
 }
@@ -77,29 +77,75 @@ static void test_only_our_headers(void **state)
     }
 }
 
+/* The compiler of CUDA, or NULL: the Makefile's $NVCC (empty where none is new enough), else one that is
+ * found. */
+static const char *nvcc(void)
+{
+    const char *named = getenv("NVCC"), *found = have("nvcc") ? "nvcc" : NULL;
+    if (access("/usr/local/cuda/bin/nvcc", X_OK) == 0 && !found) found = "/usr/local/cuda/bin/nvcc";
+    const char *one = named ? named : found;
+    return one && *one && have(one) ? one : NULL;
+}
+
 static void test_nvcc(void **state)
 {
     (void)state;
-    const char *named = getenv("NVCC"), *found = have("nvcc") ? "nvcc" : NULL;
-    if (access("/usr/local/cuda/bin/nvcc", X_OK) == 0 && !found) found = "/usr/local/cuda/bin/nvcc";
-    const char *nvcc = named ? named : found; /* the Makefile names none where none is new enough */
-    if (!nvcc || !*nvcc || !have(nvcc)) {
+    if (!nvcc()) {
         print_message("no nvcc here: the kernel files were not compiled for a GPU\n");
         skip();
     }
     char command[2048];
-    /* the example for all, the rest for one: they use the same dev.cuh */
+    /* every wrapper of dev.cuh for all, the rest for one */
     for (int i = 0; i < KERNELS; i++) {
         if (strstr(kernels[i], "faults.cu")) continue; /* asks the emulator for its report */
         snprintf(command, sizeof command,
                  "%s -std=c++17 -I. -Itests -Itests/emu/example %s -Xcompiler -Wall -c %s -o /dev/null 2>&1",
-                 nvcc,
-                 i == 0 ? "-gencode arch=compute_75,code=sm_75 -gencode arch=compute_80,code=sm_80 "
-                          "-gencode arch=compute_90,code=sm_90 -gencode arch=compute_90a,code=sm_90a"
-                        : "-arch=sm_90",
+                 nvcc(),
+                 strstr(kernels[i], "wrappers.cu")
+                     ? "-gencode arch=compute_75,code=sm_75 -gencode arch=compute_80,code=sm_80 "
+                       "-gencode arch=compute_90,code=sm_90 -gencode arch=compute_90a,code=sm_90a"
+                     : "-arch=sm_90",
                  kernels[i]);
         compile_clean(command);
     }
+}
+
+/* The wrappers became the machine instructions that they are there for. */
+static void test_machine_code(void **state)
+{
+    (void)state;
+    static const char *instructions[] = {"LDGSTS.E ",           "LDGSTS.E.BYPASS.128 ", "LDG.E.STRONG.GPU ",
+                                         "HMMA.16816.F32.BF16", "HMMA.1688.F32.TF32",   "LDSM.16.M88 ",
+                                         "LDSM.16.M88.2 ",      "LDSM.16.M88.4 ",       "LDSM.16.MT88 ",
+                                         "LDSM.16.MT88.2 ",     "LDSM.16.MT88.4 ",      "MOVM.16.MT88 "};
+    char command[2048], tool[1024];
+    snprintf(command, sizeof command, "printf %%s \"$(dirname \"$(command -v %s)\")/cuobjdump\"",
+             nvcc() ? nvcc() : ":");
+    assert_int_equal(run(command, tool, sizeof tool), 0); /* the one beside the compiler, if it is there */
+    if (!have(tool)) strcpy(tool, "cuobjdump");
+    if (!nvcc() || !have(tool)) {
+        print_message("no %s here: the machine code of the wrappers was not looked at\n",
+                      nvcc() ? "cuobjdump" : "nvcc");
+        skip();
+    }
+    const char *variable = getenv("PLSTM_BUILD"), *build = variable ? variable : "build";
+    snprintf(command, sizeof command,
+             "%s -std=c++17 -I. -arch=sm_90 -cubin tests/emu/wrappers.cu -o %s/emu/wrappers.cubin 2>&1",
+             nvcc(), build);
+    compile_clean(command);
+    static char out[1 << 20];
+    snprintf(command, sizeof command, "%s -sass %s/emu/wrappers.cubin 2>&1", tool, build);
+    if (run(command, out, sizeof out) != 0) { /* an older toolkit's */
+        print_message("%s cannot read what %s makes: %s\n", tool, nvcc(), out);
+        skip();
+    }
+    int missing = 0;
+    for (size_t i = 0; i < sizeof instructions / sizeof instructions[0]; i++)
+        if (!strstr(out, instructions[i])) {
+            print_message("sm_90's machine code has no %s\n", instructions[i]);
+            missing++;
+        }
+    assert_int_equal(missing, 0);
 }
 
 static void test_compilers(void **state)
@@ -123,6 +169,9 @@ static void test_compilers(void **state)
                  kernels[i]);
         compile_clean(command);
     }
+    compile_clean(
+        "for arch in 350 700 750 800; do clang++ -std=c++17 -fsyntax-only -Wall -Wextra " EMU_INCLUDES
+        " -DEMU_ARCH=$arch -x c++ tests/emu/wrappers.cu 2>&1; done");
 }
 
 /* Host files are C11 and may not drag C++ in. */
@@ -137,10 +186,9 @@ static void test_c_headers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_only_our_headers),
-        cmocka_unit_test(test_c_headers),
-        cmocka_unit_test(test_compilers),
-        cmocka_unit_test(test_nvcc),
+        cmocka_unit_test(test_only_our_headers), cmocka_unit_test(test_c_headers),
+        cmocka_unit_test(test_compilers),        cmocka_unit_test(test_nvcc),
+        cmocka_unit_test(test_machine_code),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

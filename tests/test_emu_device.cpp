@@ -14,17 +14,17 @@ extern "C" {
 #include "emu.h"
 #include "emu/device_kernels.h"
 
-enum { WORDS = 64, SEEDS = 20 };
+enum { WORDS = 64, TENSOR_WORDS = 512, SEEDS = 20 };
 
 static void run(cudaError_t (*kernel)(unsigned *, cudaStream_t), const unsigned *start, unsigned *out,
-                unsigned long long seed)
+                unsigned long long seed, size_t words = WORDS)
 {
     void *p = nullptr;
     emu_seed(seed);
-    assert_int_equal(cudaMalloc(&p, WORDS * 4), cudaSuccess);
-    assert_int_equal(cudaMemcpy(p, start, WORDS * 4, cudaMemcpyHostToDevice), cudaSuccess);
+    assert_int_equal(cudaMalloc(&p, words * 4), cudaSuccess);
+    assert_int_equal(cudaMemcpy(p, start, words * 4, cudaMemcpyHostToDevice), cudaSuccess);
     cudaError_t launched = kernel((unsigned *)p, nullptr),
-                copied = cudaMemcpy(out, p, WORDS * 4, cudaMemcpyDeviceToHost);
+                copied = cudaMemcpy(out, p, words * 4, cudaMemcpyDeviceToHost);
     if (*emu_report()) print_message("%s\n", emu_report());
     assert_int_equal(launched, cudaSuccess);
     assert_int_equal(copied, cudaSuccess);
@@ -154,6 +154,54 @@ static void test_memory(void **)
     assert_int_equal(out[14], 10);
 }
 
+static int a_of(int row, int k) { return (row * 3 + k * 5) % 11 - 5; }
+static int b_of(int k, int column) { return (k * 7 + column * 2) % 9 - 4; }
+
+/* Small integers come out exactly; that ldmatrix brings what mma takes, and movmatrix what ldmatrix_trans
+ * brings, ties the layouts to each other. */
+static void test_tensor(void **)
+{
+    const unsigned zero[TENSOR_WORDS] = {0};
+    assert_int_equal(emu_device_select("A100"), 0);
+    for (unsigned seed = 0; seed < SEEDS; seed++) {
+        unsigned out[TENSOR_WORDS];
+        run(kernel_tensor, zero, out, seed, TENSOR_WORDS);
+        for (int row = 0; row < 16; row++)
+            for (int column = 0; column < 8; column++) {
+                int exact16 = row - column, exact8 = row - column;
+                for (int k = 0; k < 16; k++) exact16 += a_of(row, k) * b_of(k, column);
+                for (int k = 0; k < 8; k++) exact8 += a_of(row, k) * b_of(k, column);
+                float d[3];
+                for (int i = 0; i < 3; i++) memcpy(&d[i], &out[128 * i + row * 8 + column], 4);
+                assert_true(d[0] == (float)exact16);
+                assert_true(d[1] == (float)exact16);
+                assert_true(d[2] == (float)exact8);
+            }
+        for (int lane = 0; lane < 32; lane++) {
+            float low, high; /* rows 2q and 2q + 1 of column g */
+            unsigned bits[2] = {out[384 + lane] << 16, out[384 + lane] & 0xffff0000u};
+            memcpy(&low, &bits[0], 4);
+            memcpy(&high, &bits[1], 4);
+            assert_true(low == (float)a_of(2 * (lane % 4), lane / 4));
+            assert_true(high == (float)a_of(2 * (lane % 4) + 1, lane / 4));
+            assert_int_equal(out[416 + lane], out[384 + lane]);
+        }
+        const unsigned rounded[] = {0x3f802000u, 0x3f800000u, 0xbf802000u, 0x3f804000u,
+                                    0x7f800000u, 0xff800000u, 0x7f800000u, 0};
+        for (int i = 0; i < 8; i++) assert_int_equal(out[448 + i], rounded[i]);
+    }
+    /* A device without them. */
+    assert_int_equal(emu_device_select("V100"), 0);
+    void *p = nullptr;
+    emu_quiet(1);
+    assert_int_equal(cudaMalloc(&p, TENSOR_WORDS * 4), cudaSuccess);
+    assert_int_equal(kernel_tensor((unsigned *)p, nullptr), cudaSuccess);
+    assert_int_equal(cudaDeviceSynchronize(), cudaErrorNoKernelImageForDevice);
+    assert_non_null(strstr(emu_report(), "needs sm_75, this device is sm_70"));
+    emu_quiet(0);
+    emu_reset();
+}
+
 /* Asynchronous copies on a device that has them and on one where they are loads and stores. */
 static void test_copies(void **)
 {
@@ -179,7 +227,7 @@ int main()
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_warp_ops), cmocka_unit_test(test_atomics), cmocka_unit_test(test_blocks),
-        cmocka_unit_test(test_memory),   cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_memory),   cmocka_unit_test(test_copies),  cmocka_unit_test(test_tensor),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -29,8 +29,8 @@ extern "C" void emu_copy_async(void *shared, const void *global, size_t bytes, i
     uintptr_t pc = (uintptr_t)__builtin_return_address(0);
     check_ends(shared, global, bytes, pc);
     if (!arch || emu_device_arch() < 800) {
-        RACE(race_plain(global, bytes, false, pc));
-        RACE(race_plain(shared, bytes, true, pc));
+        RACE(race_plain(t, global, bytes, false, pc));
+        RACE(race_plain(t, shared, bytes, true, pc));
         memcpy(shared, global, bytes);
         return;
     }

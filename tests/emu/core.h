@@ -174,6 +174,9 @@ static inline bool sched_is_stack(const void *p)
     return (size_t)((const unsigned char *)p - stack_pool) < stack_pool_size;
 }
 
+/* mma.cpp: one of the operations that all lanes of a warp have come to. */
+void tensor_run(Warp *warp, int op);
+
 /* ---- arena (memory.cpp)
  * ------------------------------------------------------------------------------------- */
 
@@ -296,7 +299,7 @@ void race_acquire(const void *p, int scope);
 void race_release_begin(int scope);
 void race_release_end();
 void race_readonly(const void *p, size_t size, uintptr_t pc);
-void race_plain(const void *p, size_t size, bool write, uintptr_t pc);
+void race_plain(const Thread *t, const void *p, size_t size, bool write, uintptr_t pc);
 void race_copy_begin(Copy *copy);
 void race_copy_end(const Copy *copy);
 void race_allocated(const void *p, size_t size);

@@ -1,5 +1,5 @@
-/* Kernels of the emulator's own tests: each computes, with CUDA's device functions, words whose right values
- * the test knows. */
+/* Kernels of the emulator's own tests: each computes, with CUDA's device functions, words whose right
+ * values the test knows. */
 #include "cooperative_groups.h"
 #include "cuda_bf16.h"
 #include "cuda_fp16.h"
@@ -205,6 +205,69 @@ __global__ void copies_kernel(unsigned *out)
     copy_async_wait<1>(); /* nothing is left to wait for */
 }
 
+static __device__ float a_of(int row, int k) { return (float)((row * 3 + k * 5) % 11 - 5); }
+static __device__ float b_of(int k, int column) { return (float)((k * 7 + column * 2) % 9 - 4); }
+static __device__ void store_d(unsigned *out, const float (&d)[4])
+{
+    for (int i = 0; i < 4; i++)
+        out[((int)threadIdx.x / 4 + i / 2 * 8) * 8 + 2 * ((int)threadIdx.x % 4) + i % 2] =
+            __float_as_uint(d[i]);
+}
+
+/* d starts as row - column. Words 0: a and b by ldmatrix from rows of k; 128: b by ldmatrix_trans from rows
+ * of n; 256: tf32; 384: movmatrix_trans of what ldmatrix brings; 416: ldmatrix_trans of the same; 448:
+ * tf32_round. */
+__global__ void tensor_kernel(unsigned *out)
+{
+    Smem sm;
+    __nv_bfloat16 *a16 = sm.take<__nv_bfloat16>(16 * 16), *b_nk = sm.take<__nv_bfloat16>(8 * 16),
+                  *b_kn = sm.take<__nv_bfloat16>(16 * 8);
+    int lane = (int)threadIdx.x, g = lane / 4, q = lane % 4;
+    for (int i = lane; i < 256; i += 32) a16[i] = __float2bfloat16(a_of(i / 16, i % 16));
+    for (int i = lane; i < 128; i += 32) {
+        b_nk[i] = __float2bfloat16(b_of(i % 16, i / 16));
+        b_kn[i] = __float2bfloat16(b_of(i / 8, i % 8));
+    }
+    __syncwarp();
+    float start[4], d[4];
+    for (int i = 0; i < 4; i++) start[i] = (float)(g + i / 2 * 8 - (2 * q + i % 2));
+    unsigned a[4], b[2], one[1];
+    ldmatrix(a, &a16[(lane % 16) * 16 + lane / 16 * 8]);
+    ldmatrix(b, &b_nk[lane % 8 * 16 + lane / 8 % 2 * 8]);
+    for (int i = 0; i < 4; i++) d[i] = start[i];
+    mma_bf16(d, a, b);
+    store_d(out, d);
+    ldmatrix_trans(b, &b_kn[lane % 16 * 8]);
+    for (int i = 0; i < 4; i++) d[i] = start[i];
+    mma_bf16(d, a, b);
+    store_d(out + 128, d);
+    for (int i = 0; i < 4; i++) a[i] = tf32_round(1.0001f * a_of(g + i % 2 * 8, q + i / 2 * 4));
+    for (int i = 0; i < 2; i++)
+        b[i] = __float_as_uint(b_of(q + i * 4, g)) | 0x1fffu; /* bits that nobody sees */
+    for (int i = 0; i < 4; i++) d[i] = start[i];
+    mma_tf32(d, a, b);
+    store_d(out + 256, d);
+    ldmatrix(one, &a16[lane % 8 * 16]);
+    out[384 + lane] = movmatrix_trans(one[0]);
+    ldmatrix_trans(one, &a16[lane % 8 * 16]);
+    out[416 + lane] = one[0];
+    const float inf = __uint_as_float(0x7f800000u);
+    const float x[8] = {1.0f + 1.0f / 2048,
+                        1.0f + 1.0f / 4096,
+                        -1.0f - 1.0f / 2048,
+                        1.0f + 3.0f / 2048,
+                        inf,
+                        -inf,
+                        3.4028235e38f,
+                        0.0f};
+    if (lane < 8) out[448 + lane] = tf32_round(x[lane]);
+}
+
+extern "C" cudaError_t kernel_tensor(unsigned *out, cudaStream_t stream)
+{
+    LaunchShape s = {dim3(1), dim3(32), 1024, stream, false};
+    return launch(s, tensor_kernel, out);
+}
 extern "C" cudaError_t kernel_copies(unsigned *out, cudaStream_t stream)
 {
     LaunchShape s = {dim3(1), dim3(4), 80, stream, false};

@@ -22,6 +22,9 @@ cudaError_t kernel_warp_ops(unsigned *out, cudaStream_t stream);
 cudaError_t kernel_atomics(unsigned *out, cudaStream_t stream);
 cudaError_t kernel_blocks(unsigned *out, cudaStream_t stream); /* grid (2,3), block (4,2,2), cooperative */
 cudaError_t kernel_memory(unsigned *out, cudaStream_t stream);
+/* Tensor cores over small integers, by the three ways in which a kernel gets its fragments; one warp, 512
+ * words. */
+cudaError_t kernel_tensor(unsigned *out, cudaStream_t stream);
 cudaError_t kernel_copies(unsigned *out,
                           cudaStream_t stream); /* one block of 4 threads; reads words 40 to 63 */
 

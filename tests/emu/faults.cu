@@ -286,6 +286,38 @@ static int run_copy_no_sync(int bug) { return copy_async(bug ? NO_SYNC : 0); }
 static int run_copy_source(int bug) { return copy_async(bug ? SOURCE_CHANGED : 0); }
 static int run_copy_misaligned(int bug) { return copy_async(bug ? MISALIGNED : 0); }
 
+/* ---- tensor cores
+ * -------------------------------------------------------------------------------------- */
+
+enum { BEFORE_SYNC = 1, DIVERGENT = 2, ROW_MISALIGNED = 4 };
+
+/* Rows of ones times rows of ones, 16 products each. */
+__global__ void mma_kernel(float *out, int bug)
+{
+    Smem sm;
+    unsigned *rows = sm.take<unsigned>(132);
+    for (int i = 0; i < 4; i++) rows[4 * threadIdx.x + (unsigned)i] = 0;
+    __syncwarp();
+    for (int i = 0; i < 4; i++) rows[4 * (31 - threadIdx.x) + (unsigned)i] = 0x3f803f80u;
+    if (!(bug & BEFORE_SYNC)) __syncwarp();
+    float d[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    unsigned a[4], b[2] = {0x3f803f80u, 0x3f803f80u};
+    ldmatrix(a, &rows[4 * threadIdx.x + (bug & ROW_MISALIGNED ? 1 : 0)]);
+    if (bug & DIVERGENT && threadIdx.x < 8) mma_bf16(d, a, b);
+    else mma_bf16(d, a, b);
+    out[threadIdx.x] = d[0] + d[3];
+}
+static int mma(int bug, int threads)
+{
+    float *out = device_array<float>(32);
+    launch(shape_of(1, threads, 528), mma_kernel, out, bug);
+    return differs(out, 32, [](int) { return 32.0f; });
+}
+static int run_ldmatrix_sync(int bug) { return mma(bug ? BEFORE_SYNC : 0, 32); }
+static int run_ldmatrix_misaligned(int bug) { return mma(bug ? ROW_MISALIGNED : 0, 32); }
+static int run_mma_divergent(int bug) { return mma(bug ? DIVERGENT : 0, 32); }
+static int run_mma_half(int bug) { return mma(0, bug ? 16 : 32); }
+
 /* ---- shared memory bounds
  * ----------------------------------------------------------------------------------- */
 
@@ -1040,6 +1072,13 @@ const FaultCase fault_cases[] = {
      "before the copy had been waited for", R, R, R, 1, 1},
     {"copy-misaligned", "misaligned 16-byte asynchronous copy", run_copy_misaligned, "misaligned copy", R, R,
      R, 1, 0},
+    {"ldmatrix-sync", "no `__syncwarp` before ldmatrix", run_ldmatrix_sync, "same warp: a __syncwarp", S, S,
+     R, 1, 1},
+    {"ldmatrix-misaligned", "ldmatrix of a row that is no multiple of 16 bytes", run_ldmatrix_misaligned,
+     "ldmatrix of a misaligned row", R, R, R, 1, 0},
+    {"mma-divergent", "mma in a divergent branch", run_mma_divergent, "divergent warp operation", R, R, R, 1,
+     1},
+    {"mma-half", "mma in half a warp", run_mma_half, "it needs all 32", R, R, R, 1, 0},
     {"shared-end", "shared write one past the last piece", run_shared_end, "", R, T, R, 1, 0},
     {"shared-inner", "shared write one past an inner piece", run_shared_inner, "", R, T, R, 1, 0},
     {"shared-far", "shared write far away", run_shared_far, "outside its pieces", S, S, R, 1, 0},

@@ -805,9 +805,9 @@ static inline bool watched(const Thread *t, const void *p, bool write, uintptr_t
     return true;
 }
 
-template <bool WRITE> static void access(const void *p, size_t n, uint32_t add, uintptr_t pc)
+template <bool WRITE>
+static void access_by(const Thread *t, const void *p, size_t n, uint32_t add, uintptr_t pc)
 {
-    const Thread *t = emu_thread;
     if (!t || !watched(t, p, WRITE, pc)) return;
     if (UNLIKELY(!pc_anchor)) pc_anchor = pc;
     uintptr_t a = (uintptr_t)p, end = a + n;
@@ -818,6 +818,11 @@ template <bool WRITE> static void access(const void *p, size_t n, uint32_t add, 
         else word_read(t, (const void *)word, bytes, add, pc);
         a = stop;
     }
+}
+
+template <bool WRITE> static void access(const void *p, size_t n, uint32_t add, uintptr_t pc)
+{
+    access_by<WRITE>(emu_thread, p, n, add, pc);
 }
 
 void race_sync_read(const void *p, size_t size, uintptr_t pc)
@@ -859,10 +864,10 @@ void race_sync_write(void *p, size_t size, bool rmw, uintptr_t pc)
 
 void race_readonly(const void *p, size_t size, uintptr_t pc) { access<false>(p, size, READ_ONLY, pc); }
 
-void race_plain(const void *p, size_t size, bool write, uintptr_t pc)
+void race_plain(const Thread *t, const void *p, size_t size, bool write, uintptr_t pc)
 {
-    if (write) access<true>(p, size, 0, pc);
-    else access<false>(p, size, 0, pc);
+    if (write) access_by<true>(t, p, size, 0, pc);
+    else access_by<false>(t, p, size, 0, pc);
 }
 
 /* A copy of whole words reads its source and writes its target at some moment between its start and the wait:

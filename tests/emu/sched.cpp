@@ -616,7 +616,8 @@ static const char *const warp_op_name[EMU_WARP_OPS] = {
     "__syncwarp",        "__shfl_sync",       "__shfl_up_sync",    "__shfl_down_sync",  "__shfl_xor_sync",
     "__ballot_sync",     "__all_sync",        "__any_sync",        "__match_any_sync",  "__match_all_sync",
     "__reduce_add_sync", "__reduce_min_sync", "__reduce_max_sync", "__reduce_min_sync", "__reduce_max_sync",
-    "__reduce_and_sync", "__reduce_or_sync",  "__reduce_xor_sync"};
+    "__reduce_and_sync", "__reduce_or_sync",  "__reduce_xor_sync", "mma.sync",          "mma.sync",
+    "ldmatrix",          "movmatrix"};
 
 static int shuffle_source(int op, int lane, const EmuLane *x)
 {
@@ -638,6 +639,15 @@ static void meet_run(Warp *w, int op, unsigned mask)
     for (int i = 0; i < 32; i++) x[i] = mask >> i & 1 ? w->lane[i]->operand : nullptr;
     if (op == EMU_SYNCWARP) {
         RACE(race_warp_sync(w, mask));
+        return;
+    }
+    if (op >= EMU_MMA_BF16) {
+        if (mask != 0xffffffffu)
+            emu_fault(cudaErrorLaunchFailure,
+                      "%s of block (%u,%u,%u) has the lanes %08x of a warp only: it needs all 32",
+                      warp_op_name[op], emu_thread->block->idx.x, emu_thread->block->idx.y,
+                      emu_thread->block->idx.z, mask);
+        tensor_run(w, op);
         return;
     }
     if (op <= EMU_SHFL_XOR) {

@@ -1,10 +1,10 @@
-/* The device side of the emulated toolkit (C++17). Kernels see CUDA's names; the work is done by out-of-line
- * functions of sched.cpp, atomic.cpp and race.cpp, which are never compiled with a sanitizer of the kernel's.
+/* The device side of the emulated toolkit (C++17). Kernels see CUDA's names; the work is done by out-of-
+ * line functions of sched.cpp, atomic.cpp and race.cpp, which are never compiled with a sanitizer of the
+ * kernel's.
  *
  * Wrappers are always inlined, so that a return address taken in the emulator lies in the kernel, and they
  * take the place of the call from __builtin_FILE/LINE, so that a report can name it without debug
- * information.
- */
+ * information. */
 #ifndef EMU_DEVICE_H
 #define EMU_DEVICE_H
 
@@ -58,8 +58,8 @@ unsigned emu_activemask(void);
  * then the last one runs it on the operands of all. `operand` points to an EmuLane. */
 void emu_warp_op(int op, unsigned mask, struct EmuLane *operand, const char *file, int line);
 
-/* The same with the operand in registers, for operations of one word: nothing for the race build to look at.
- */
+/* The same with the operand in registers, for operations of one word: nothing for the race build to look
+ * at. */
 uint64_t emu_warp_word(int op, unsigned mask, uint64_t value, int lane, int width, const char *file,
                        int line);
 
@@ -76,12 +76,18 @@ void emu_store_relaxed(void *p, const void *value, size_t size);
 void emu_load_readonly(const void *p,
                        size_t size); /* tells the race build that this went through the read-only path */
 
-/* cp.async of 4 or 16 bytes into the block's shared memory: the bytes land in emu_copy_wait, where all groups
- * but the last `left` end. On a device before sm_80, or where `arch` (the code's) says so, a load and a store.
- */
+/* cp.async of 4 or 16 bytes into the block's shared memory: the bytes land in emu_copy_wait, where all
+ * groups but the last `left` end. On a device before sm_80, or where `arch` (the code's) says so, a load
+ * and a store. */
 void emu_copy_async(void *shared, const void *global, size_t bytes, int arch);
 void emu_copy_commit(void);
 void emu_copy_wait(unsigned left);
+
+/* Tensor cores and matrices of 8x8 elements of 16 bits; op: EMU_MMA_BF16 or EMU_MMA_TF32. */
+void emu_mma(int op, float *d, const unsigned *a, const unsigned *b, const char *file, int line);
+void emu_ldmatrix(unsigned *r, int matrices, const void *row, int transposed, const char *file, int line);
+unsigned emu_movmatrix(unsigned x, const char *file, int line);
+unsigned emu_tf32_round(float x);
 
 /* Shared memory of the running block. */
 void *emu_shared_take(size_t index, size_t offset, size_t bytes, const char *file, int line);
@@ -110,6 +116,10 @@ enum EmuWarpOp {
     EMU_REDUCE_AND,
     EMU_REDUCE_OR,
     EMU_REDUCE_XOR,
+    EMU_MMA_BF16, /* from here on all 32 lanes must come */
+    EMU_MMA_TF32,
+    EMU_LDMATRIX,
+    EMU_MOVMATRIX,
     EMU_WARP_OPS
 };
 

@@ -1,0 +1,59 @@
+/* Every wrapper of dev.cuh that stands for machine instructions, in kernels that only a compiler looks at:
+ * test_emu_build has them made for each architecture and searches sm_90's machine code for what they
+ * promise. */
+#include "cuda_runtime.h"
+
+#include "../../kernels/dev.cuh"
+
+__global__ void copies(float *out, const float *in)
+{
+    Smem sm;
+    float *a = sm.take<float>(640);
+    copy_async4(&a[threadIdx.x], &in[threadIdx.x]);
+    copy_async_commit();
+    copy_async16(&a[128 + 4 * threadIdx.x], &in[128 + 4 * threadIdx.x]);
+    copy_async_commit();
+    copy_async_wait<1>();
+    copy_async_wait<0>();
+    __syncthreads();
+    float2 two = load_l2((const float2 *)in);
+    float4 four = load_l2((const float4 *)in);
+    out[threadIdx.x] =
+        a[127 - threadIdx.x] + load_l2(in) + two.y + four.w + (float)load_l2((const unsigned *)in);
+}
+
+__global__ void tensor(float *out, const unsigned *in)
+{
+    (void)out, (void)in;
+#if DEV_ARCH >= 800
+    float d[4] = {};
+    unsigned a[4] = {in[0], in[1], in[2], in[3]}, b[2] = {in[4], in[5]};
+    mma_bf16(d, a, b);
+    a[0] = tf32_round(d[1]);
+    mma_tf32(d, a, b);
+    out[threadIdx.x] = d[0] + d[1] + d[2] + d[3];
+#endif
+#if DEV_ARCH >= 750
+    Smem sm;
+    unsigned *rows = sm.take<unsigned>(128);
+    const unsigned *row = &rows[4 * threadIdx.x];
+    for (int i = 0; i < 4; i++) rows[4 * threadIdx.x + i] = in[4 * threadIdx.x + i];
+    __syncthreads();
+    unsigned one[1], two[2], four[4], sum = 0;
+    ldmatrix(one, row);
+    ldmatrix(two, row);
+    ldmatrix(four, row);
+    sum += movmatrix_trans(one[0]) + two[1] + four[3];
+    ldmatrix_trans(one, row);
+    ldmatrix_trans(two, row);
+    ldmatrix_trans(four, row);
+    out[32 + threadIdx.x] = (float)(sum + one[0] + two[1] + four[2]);
+#endif
+}
+
+extern "C" cudaError_t launch_wrappers(float *out, const float *in)
+{
+    LaunchShape s = {dim3(1), dim3(128), 2560, nullptr, false};
+    cudaError_t e = launch(s, copies, out, in);
+    return e != cudaSuccess ? e : launch(s, tensor, out, (const unsigned *)in);
+}
