@@ -60,7 +60,7 @@ static void table_fill(Table *t, CommandLine *line)
     for (int i = 0; i < line->n_options; i++) {
         const Option *own = &line->options[i];
         struct argp_option *o = add(t, own->name, KEY_OPTION + i, own->arg);
-        bool text = own->type == OPTION_TEXT; /* says it in its help already */
+        bool text = own->type == OPTION_TEXT || own->type == OPTION_FLAG; /* says it in its help already */
         snprintf(doc_of(t, o), DOC_SIZE, "%s%s%s%s%s%s", own->help, text ? "" : ": ", text ? "" : own->takes,
                  own->initial ? " (default " : "", own->initial ? own->initial : "", own->initial ? ")" : "");
     }
@@ -115,6 +115,7 @@ static bool option_set(const Option *o, const char *value)
         *(double *)o->value = v;
         return true;
     }
+    case OPTION_FLAG: *(bool *)o->value = true; return true;
     case OPTION_CHOICE: {
         int64_t index = number_choice(o->choices, value);
         if (index >= 0) *(int64_t *)o->value = index;

@@ -10,7 +10,14 @@
 #include "error.h"
 #include "settings.h"
 
-typedef enum OptionType { OPTION_TEXT, OPTION_INT, OPTION_U64, OPTION_DOUBLE, OPTION_CHOICE } OptionType;
+typedef enum OptionType {
+    OPTION_TEXT,
+    OPTION_INT,
+    OPTION_U64,
+    OPTION_DOUBLE,
+    OPTION_CHOICE,
+    OPTION_FLAG, /* takes no value: arg is NULL */
+} OptionType;
 
 /* An option that is not a setting of a run. */
 typedef struct Option {
@@ -22,7 +29,7 @@ typedef struct Option {
     OptionType type;
     double low, high;    /* OPTION_INT, OPTION_DOUBLE */
     const char *choices; /* OPTION_CHOICE: "a|b|c", value is the position */
-    void *value;         /* const char *, int64_t, uint64_t, double, int64_t; holds the default before */
+    void *value; /* const char *, int64_t, uint64_t, double, int64_t, bool; holds the default before */
 } Option;
 
 typedef struct CommandLine {
