@@ -14,35 +14,25 @@ static const struct Profile {
 } profiles[] = {
 #define PROFILE(key, major_, minor_, sms_, clock, memory_clock, bits, memory_, l2_, shared_sm, shared_most,  \
                 reserved, blocks, cooperative_, clusters_)                                                   \
-    {key,                                                                                                    \
-     {.name = key " (profile)",                                                                              \
-      .major = major_,                                                                                       \
-      .minor = minor_,                                                                                       \
-      .sms = sms_,                                                                                           \
-      .memory = memory_,                                                                                     \
-      .l2 = l2_,                                                                                             \
-      .shared_per_block = 49152,                                                                             \
-      .shared_per_block_most = shared_most,                                                                  \
-      .shared_per_sm = shared_sm,                                                                            \
-      .shared_reserved = reserved,                                                                           \
-      .registers_per_sm = 65536,                                                                             \
-      .threads_per_sm = 2048,                                                                                \
-      .blocks_per_sm = blocks,                                                                               \
-      .clock_mhz = clock,                                                                                    \
-      .memory_clock_mhz = memory_clock,                                                                      \
-      .memory_bus_bits = bits,                                                                               \
-      .cooperative = cooperative_,                                                                           \
-      .clusters = clusters_,                                                                                 \
-      .ecc = true}},
-    PROFILE("K20", 3, 5, 13, 705, 2600, 320, MIB(4743), 1310720, 49152, 49152, 0, 16, false, false)
-        PROFILE("K40", 3, 5, 15, 745, 3004, 384, MIB(11441), 1572864, 49152, 49152, 0, 16, false, false)
-            PROFILE("V100", 7, 0, 80, 1530, 877, 4096, MIB(16160), 6291456, 98304, 98304, 0, 32, true, false)
-                PROFILE("A100", 8, 0, 108, 1410, 1215, 5120, MIB(40442), 41943040, 167936, 166912, 1024, 32,
-                        true, false) PROFILE("H100", 9, 0, 132, 1980, 2619, 5120, MIB(81090), 52428800,
-                                             233472, 232448, 1024, 32, true, true)
-                    PROFILE("H200", 9, 0, 132, 1980, 3201, 6144, MIB(143167), 62914560, 233472, 232448, 1024,
-                            32, true, true) PROFILE("B200", 10, 0, 148, 1965, 3996, 8192, MIB(182642),
-                                                    132120576, 233472, 232448, 1024, 32, true, true)
+    {                                                                                                        \
+        key,                                                                                                 \
+        {                                                                                                    \
+            .name = key, .index = -1, .major = major_, .minor = minor_, .sms = sms_, .memory = memory_,      \
+            .l2 = l2_, .shared_per_block = 49152, .shared_per_block_most = shared_most,                      \
+            .shared_per_sm = shared_sm, .shared_reserved = reserved, .registers_per_sm = 65536,              \
+            .threads_per_sm = 2048, .blocks_per_sm = blocks, .clock_mhz = clock,                             \
+            .memory_clock_mhz = memory_clock, .memory_bus_bits = bits, .cooperative = cooperative_,          \
+            .clusters = clusters_, .ecc = true                                                               \
+        }                                                                                                    \
+    }
+    PROFILE("K20", 3, 5, 13, 705, 2600, 320, MIB(4743), 1310720, 49152, 49152, 0, 16, false, false),
+    PROFILE("K40", 3, 5, 15, 745, 3004, 384, MIB(11441), 1572864, 49152, 49152, 0, 16, false, false),
+    PROFILE("V100", 7, 0, 80, 1530, 877, 4096, MIB(16160), 6291456, 98304, 98304, 0, 32, true, false),
+    PROFILE("A100", 8, 0, 108, 1410, 1215, 5120, MIB(40442), 41943040, 167936, 166912, 1024, 32, true, false),
+    PROFILE("H100", 9, 0, 132, 1980, 2619, 5120, MIB(81090), 52428800, 233472, 232448, 1024, 32, true, true),
+    PROFILE("H200", 9, 0, 132, 1980, 3201, 6144, MIB(143167), 62914560, 233472, 232448, 1024, 32, true, true),
+    PROFILE("B200", 10, 0, 148, 1965, 3996, 8192, MIB(182642), 132120576, 233472, 232448, 1024, 32, true,
+            true),
 #undef PROFILE
 };
 enum { PROFILES = sizeof profiles / sizeof profiles[0] };
@@ -71,6 +61,8 @@ const char *device_like(const DeviceFacts *device)
 #ifdef PLSTM_CUDA
 
 #include "cuda_check.h"
+
+bool device_built(void) { return true; }
 
 /* ---- failed calls ---- */
 
@@ -205,6 +197,8 @@ int devices_command(FILE *out, Error *e)
 }
 
 #else
+
+bool device_built(void) { return false; }
 
 int device_count(int *n, Error *e)
 {

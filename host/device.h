@@ -11,8 +11,8 @@
 #include "error.h"
 
 typedef struct DeviceFacts {
-    char name[96]; /* "NVIDIA H200"; begins with "emulated " where tests/emu stands in */
-    int index;
+    char name[96];    /* "NVIDIA H200"; begins with "emulated " where tests/emu stands in */
+    int index;        /* -1: a profile, not a device that is here */
     int major, minor; /* compute capability */
     int sms;
     size_t memory, l2;                              /* bytes */
@@ -24,6 +24,9 @@ typedef struct DeviceFacts {
     int driver, runtime; /* CUDA versions: 13000 is 13.0 */
 } DeviceFacts;
 
+/* Whether this program was built with the cuda backend. */
+bool device_built(void);
+
 /* How many there are, at least one; EXIT_NO_DEVICE says why none can be used. */
 int device_count(int *n, Error *e);
 
@@ -32,7 +35,7 @@ int device_facts(int index, DeviceFacts *facts, Error *e);
 
 /* The GPUs that plans are made for where there is none: by marketing name ("H200"), from the oldest to the newest. */
 const char *device_profile_name(int i); /* NULL past the last */
-/* Facts of one, whose name says that they are a profile's ("H200 (profile)"); NULL where the name is none. */
+/* Facts of one, of that name and without an index; NULL where the name is none. */
 const DeviceFacts *device_profile(const char *name);
 /* The profile that a device is, or is most like: one whose name stands in the device's, else the newest that is no newer
  * than the device. */

@@ -114,7 +114,11 @@ int plan_constants(const DeviceFacts *device, const char *file, PlanConstants *c
 
 /* ---- predictions, in clocks of an SM until the end ---- */
 
+/* Saved tensors that a step reads or writes beside the exchange, for each unit and batch row: x_proj, gates, c, h, y. */
+enum { SAVED_BYTES = 44 };
+
 static double most(double a, double b) { return a > b ? a : b; }
+static double least(double a, double b) { return a < b ? a : b; }
 static double ceil_div(double a, double b) { return ceil(a / b); }
 
 typedef struct Rates {
@@ -131,30 +135,42 @@ static Rates rates_of(const PlanConstants *c, double sms)
     return r;
 }
 
-/* Multiply-adds of a block: its warps are dealt to four schedulers, of which each has a quarter of the lanes; the fullest
- * one counts. per_thread: of one thread. */
-static double fma_clocks(const Rates *r, double threads, double per_thread)
+/* What a warp starts in one step of contraction, and what it waits for where nothing hides it. */
+typedef struct Work {
+    double fma, other; /* instructions of a thread: multiply-adds; loads and address arithmetic */
+    double waits;      /* clocks of a warp that is alone */
+    double shared;     /* bytes that a thread reads from shared memory */
+    double streamed;   /* bytes that a thread reads from L2 */
+} Work;
+
+static void work_add(Work *w, double times, double fma, double other, double waits, double shared,
+                     double streamed)
 {
-    double warps = ceil_div(ceil_div(threads, 32), 4);
-    return warps * 32 * per_thread / (r->c->fma_lanes / 4 * r->c->fma_share);
+    w->fma += times * fma, w->other += times * other, w->waits += times * waits;
+    w->shared += times * shared, w->streamed += times * streamed;
 }
 
-static double shared_clocks(const Rates *r, double bytes) { return bytes / r->c->shared_rate; }
-
-/* Weights that a block streams: `bytes` of its own, from L2, or from DRAM where what the device streams in all (`whole`,
- * counted once) does not stay in L2; four loads at a time wait for one latency. */
-static double stream_clocks(const Rates *r, const DeviceFacts *device, double bytes, double whole,
-                            double loads)
+/* A block's multiplication: the longest of
+ *   issue   its warps are dealt to four schedulers, each with a quarter of the lanes; the fullest scheduler counts
+ *   alone   what one warp starts, and what it waits for
+ *   reads   bytes from shared memory
+ *   stream  bytes of weights from L2, or from DRAM where what the device streams in all (`whole`, each byte once) does
+ *           not stay in L2 */
+static double multiply_clocks(const Rates *r, const DeviceFacts *device, double threads, const Work *w,
+                              double whole)
 {
-    if (bytes <= 0) return 0;
-    double clocks = most(bytes / r->l2, ceil_div(loads, 4) * r->c->l2_latency);
+    double warp =
+        most(w->fma * 32 / (r->c->fma_lanes / 4), (w->fma + w->other) / r->c->issue) / r->c->fma_share;
+    double clocks = most(warp * ceil_div(ceil_div(threads, 32), 4), warp + w->waits);
+    clocks = most(clocks, threads * w->shared / r->c->shared_rate);
+    clocks = most(clocks, threads * w->streamed / r->l2);
     return whole > (double)device->l2 ? most(clocks, whole / r->dram) : clocks;
 }
 
-/* Loads and stores of a step's saved tensors by one block, which stand between its arrival and its wait. */
-static double between_clocks(const Rates *r, double elements, double bytes)
+/* From a block's arrival to its passing the barrier: the hop, or its own loads and stores of saved tensors in between. */
+static double between_clocks(const Rates *r, const LstmPlan *p)
 {
-    return elements * bytes / r->l2;
+    return most(r->c->hop * r->c->clock, SAVED_BYTES * (double)p->rows * p->units / r->l2);
 }
 
 static PlanTime forward_time(const Rates *r, const DeviceFacts *device, const LstmShape *shape,
@@ -162,49 +178,63 @@ static PlanTime forward_time(const Rates *r, const DeviceFacts *device, const Ls
 {
     PlanTime t = {0};
     const PlanConstants *c = r->c;
-    double H = (double)shape->H, columns = (double)p->units * p->slices * p->groups;
-    double steps = most(p->depth, p->resident), passes = p->passes, items = (double)plan_items(p);
-    /* h is staged by 16-byte words, a chunk while the one before is multiplied */
-    double chunk = c->l2_latency + 4.0 * (double)plan_chunk_floats(p) / r->l2;
-    /* 4 gates * batch multiply-adds for each 4 * batch bytes of h, and the weights that lie in shared memory */
-    double fma = fma_clocks(r, columns, 4.0 * p->batch * steps);
-    double reads = shared_clocks(r, columns * (4.0 * p->batch * steps + 16.0 * p->shared));
-    double stream = stream_clocks(r, device, columns * 16 * p->streamed, 16 * H * H * p->streamed / p->depth,
-                                  p->streamed);
-    t.multiply = passes * most(most(fma, reads), stream);
-    double part = t.multiply / passes / p->chunks;
-    t.ingest = passes * (chunk + (p->chunks - 1) * most(chunk - part, 0));
-    /* every slice's float4 is written once and read once */
-    t.sums = passes * (shared_clocks(r, 2 * 16.0 * columns * p->batch) + 2 * c->shared_latency);
-    t.cell = passes * ceil_div(items, p->threads) * c->cell;
-    t.syncs = (passes * (p->chunks + 3) + 2) * c->sync;
-    t.hop = most(c->hop * c->clock, between_clocks(r, (double)p->rows * p->units, 44));
+    double H = (double)shape->H, threads = (double)p->units * p->slices * p->groups, batch = p->batch;
+    double loads = ceil_div(batch, 4), passes = p->passes, chunks = p->chunks;
+    /* One k: 4 gates * batch multiply-adds for 4 * batch bytes of h; registers past the slice's end are multiplied
+     * too. Weights in shared memory come two at a time; streamed ones four, which all warps ask for at once, since they left the
+     * same barrier. */
+    Work w = {0};
+    work_add(&w, p->resident, 4 * batch, loads, 0, 4 * batch, 0);
+    work_add(&w, p->shared, 4 * batch, loads + 1, c->shared_latency / 2, 4 * batch + 16, 0);
+    work_add(&w, p->streamed, 4 * batch, loads + 2, (c->l2_latency + threads * 64 / r->l2) / 4, 4 * batch,
+             16);
+    w.waits += chunks * c->shared_latency;
+    double multiply = multiply_clocks(r, device, threads, &w, 16 * H * H * p->streamed / ((double)p->depth));
+    /* Of each chunk the copy is under way while the one before is multiplied; the first one nothing hides. Copies share
+     * L2 with streamed weights. */
+    double bytes = 4.0 * (double)plan_chunk_floats(p), copy = c->l2_latency + bytes / r->l2;
+    double loop = most(multiply, (chunks - 1) * copy + multiply / chunks);
+    loop = most(loop, (threads * w.streamed + (chunks - 1) * bytes) / r->l2);
+    t.multiply = passes * multiply;
+    t.ingest = passes * (copy + loop - multiply);
+    /* Every slice's float4 is written once and read once. */
+    t.sums = passes * (2 * 16 * threads * batch / c->shared_rate + 2 * c->shared_latency);
+    t.cell = passes * ceil_div((double)plan_items(p), p->threads) * c->cell;
+    t.syncs = (passes * (chunks + 4) + 1) * c->sync;
+    t.hop = between_clocks(r, p);
     return t;
 }
 
 static PlanTime backward_time(const Rates *r, const DeviceFacts *device, const LstmShape *shape,
                               const LstmPlan *p)
 {
+    enum { FLIGHT = 8 }; /* of a thread's loads while it gathers */
     PlanTime t = {0};
     const PlanConstants *c = r->c;
-    double H = (double)shape->H, columns = (double)p->quads * p->slices * p->groups;
-    double steps = most(p->depth, p->resident) + (p->rounds - 1) * (double)p->depth;
-    double passes = p->passes, items = (double)plan_items(p), parcel = (double)plan_parcel_floats(p);
-    double streamed = p->streamed + (p->rounds - 1) * (double)(p->depth - p->shared);
-    /* partial dh: written to every consumer, read from every producer, then added up in shared memory */
-    t.ingest = passes * (2 * c->l2_latency + 2 * 4 * parcel * p->blocks / r->l2);
-    double fma = fma_clocks(r, columns, 16.0 * p->batch * steps);
-    double reads = shared_clocks(r, columns * (16.0 * p->batch * steps + 64.0 * p->shared * p->rounds));
-    double stream = stream_clocks(r, device, columns * 64 * streamed,
-                                  16 * H * H * streamed / ((double)p->depth * p->rounds), 4 * streamed);
-    t.multiply = passes * most(most(fma, reads), stream);
-    double gathered = (double)plan_gather_groups(p) * parcel;
-    double partial =
-        (double)(p->slices - plan_folded(p->slices)) * p->groups * p->quads * 4 * p->batch * p->rounds;
-    t.sums = passes * (shared_clocks(r, 2 * 4 * (gathered + partial)) + 2 * c->shared_latency);
-    t.cell = passes * ceil_div(items, p->threads) * c->cell;
-    t.syncs = (passes * (3 + 3 * (double)p->rounds) + 2) * c->sync;
-    t.hop = most(c->hop * c->clock, between_clocks(r, (double)p->rows * p->units, 44));
+    double H = (double)shape->H, threads = (double)p->quads * p->slices * p->groups, batch = p->batch;
+    double loads = 4 * ceil_div(batch, 4), passes = p->passes, later = p->rounds - 1;
+    double gather = plan_gather_groups(p), parcel = (double)plan_parcel_floats(p);
+    /* One unit: 4 gates * 4 k * batch multiply-adds for 16 * batch bytes of dgates. Rounds after the first stream what that
+     * has in registers; all warps ask for a unit's weights at once. */
+    Work w = {0};
+    double streamed = p->streamed + later * least(p->resident, p->depth) + later * p->streamed;
+    work_add(&w, least(p->resident, p->depth), 16 * batch, loads, 0, 16 * batch, 0);
+    work_add(&w, p->shared * (1 + later), 16 * batch, loads + 4, c->shared_latency, 16 * batch + 64, 0);
+    work_add(&w, streamed, 16 * batch, loads + 20, c->l2_latency + threads * 64 / r->l2, 16 * batch, 64);
+    t.multiply = passes * multiply_clocks(r, device, threads, &w,
+                                          16 * H * H * streamed / ((double)p->depth * p->rounds));
+    /* Partial dh: sent to every consumer, gathered from every producer, FLIGHT loads at a time. */
+    double bytes = 4 * parcel * p->blocks / r->l2;
+    double waits = ceil_div(gather * parcel / 4, p->threads) * ceil_div(ceil_div(p->blocks, gather), FLIGHT) *
+                   c->l2_latency;
+    t.ingest = passes * (most(waits, c->l2_latency + bytes) + bytes);
+    double partial = threads * (p->slices - 1) / p->slices * 4 * batch * p->rounds;
+    double folds = p->rounds * ceil(log2(p->slices));
+    t.sums =
+        passes * (2 * 4 * (gather * parcel + partial) / c->shared_rate + (1 + folds) * c->shared_latency);
+    t.cell = passes * ceil_div((double)plan_items(p), p->threads) * c->cell;
+    t.syncs = (passes * (3 + 2 * folds) + 2) * c->sync;
+    t.hop = between_clocks(r, p);
     return t;
 }
 

@@ -27,6 +27,7 @@
     X(clock, "MHz", "clock of the SMs under load")                                                           \
     X(fma_lanes, "1/clk/SM", "float32 multiply-adds that an SM starts in a clock")                           \
     X(fma_share, "1", "share of those that a kernel reaches")                                                \
+    X(issue, "1/clk", "instructions that a scheduler, of which an SM has four, starts in a clock")           \
     X(shared_rate, "B/clk/SM", "shared memory, read and written")                                            \
     X(shared_latency, "clk", "load from shared memory")                                                      \
     X(l2_rate, "B/clk", "L2, read by all SMs together")                                                      \

@@ -71,7 +71,11 @@ typedef struct PlanBytes {
 
 PlanBytes plan_bytes(const LstmPlan *plan, const LstmShape *shape);
 
-/* ---- auto ---- */
+/* ---- choosing variants ---- */
+
+/* What --kernel takes: a name for both passes, or FWD/BWD. pick: positions in lstm_footprints, -1 in both for "auto". EXIT_USAGE
+ * names the variants. */
+int plan_kernels_parse(const char *text, int pick[2], Error *e);
 
 /* One pass's choice: `variant` is a position in lstm_footprints; plan is meaningful where that has tiles. */
 typedef struct PlanPick {

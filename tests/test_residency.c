@@ -5,7 +5,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -93,11 +95,453 @@ static void plans_come_back_from_their_text(void **state)
     assert_int_equal(plan_parse("", &read, &e), EXIT_BAD_DATA);
 }
 
+/* ---- every plan is legal ---- */
+
+/* What each field promises the others, said anew from plan.h's opening comment. */
+static void assert_whole(const LstmPlan *p, const LstmShape *shape, const LstmFootprint *f,
+                         const DeviceFacts *d)
+{
+    const LstmTile *tile = &f->tile[p->backward][p->tile];
+    int64_t H = shape->H, B = shape->B, terms = p->backward ? p->units : H,
+            columns = p->backward ? p->quads : p->units;
+    assert_in_range(p->tile, 0, f->tiles[p->backward] - 1);
+    assert_true((int64_t)p->units * p->blocks >= H && (int64_t)p->units * (p->blocks - 1) < H);
+    assert_true((int64_t)p->rows * p->replicas >= B && (int64_t)p->rows * (p->replicas - 1) < B);
+    assert_true((int64_t)p->slices * p->depth >= terms && (int64_t)(p->slices - 1) * p->depth < terms);
+    assert_true((int64_t)p->passes * p->groups * p->batch >= p->rows &&
+                (int64_t)(p->passes - 1) * p->groups * p->batch < p->rows);
+    assert_true(columns * p->slices * p->groups <= p->threads && p->threads <= tile->threads);
+    assert_true(p->batch == tile->batch && p->resident == tile->resident && p->chunk == tile->chunk);
+    assert_true(p->shared >= 0 && p->streamed >= 0);
+    assert_int_equal(p->shared + p->streamed, p->depth > p->resident ? p->depth - p->resident : 0);
+    assert_true(f->shared_weights || p->shared == 0);
+    if (p->backward) {
+        assert_true((int64_t)4 * p->quads * p->rounds >= H && (int64_t)4 * p->quads * (p->rounds - 1) < H);
+        assert_true(p->chunk == 0 && p->chunks == 0);
+    } else {
+        int32_t staged = p->depth > p->resident ? p->depth : p->resident;
+        assert_true(p->chunks * p->chunk >= staged && (p->chunks - 1) * p->chunk < staged);
+        assert_true(p->resident % p->chunk == 0 && p->quads == 0 && p->rounds == 0);
+    }
+    assert_int_equal(p->shared_bytes, plan_shared_bytes(p));
+    assert_int_equal(p->scratch_bytes, plan_scratch_bytes(p));
+    /* What the device holds. */
+    assert_true(p->replicas * p->blocks <= d->sms && p->replicas * p->blocks <= 256);
+    assert_true(p->shared_bytes <= d->shared_per_block_most &&
+                p->shared_bytes + d->shared_reserved <= d->shared_per_sm);
+    assert_true((tile->registers + 7) / 8 * 8 * ((p->threads + 31) / 32 * 32) <= d->registers_per_sm);
+    assert_true(p->threads <= 1024 && tile->registers <= 255);
+}
+
+/* How often each product of the step is made: threads as the kernels number them, for shapes that are small. */
+static void assert_covers(const LstmPlan *p, const LstmShape *shape)
+{
+    static uint8_t made[24][72][72]; /* [row][unit of h_t or dgates][k] */
+    int H = (int)shape->H, B = (int)shape->B;
+    memset(made, 0, sizeof made);
+    for (int at = 0; at < p->replicas * p->blocks * p->passes * p->threads; at++) {
+        int thread = at % p->threads, pass = at / p->threads % p->passes, grid = at / p->threads / p->passes;
+        int block = grid % p->blocks, replica = grid / p->blocks, columns = p->backward ? p->quads : p->units;
+        int column = thread % columns, slice = thread / columns % p->slices,
+            group = thread / columns / p->slices;
+        if (group >= p->groups) continue;
+        for (int b = 0; b < p->batch; b++) {
+            int local = (pass * p->groups + group) * p->batch + b, row = replica * p->rows + local;
+            if (local >= p->rows || row >= B) continue;
+            for (int i = 0; i < p->depth; i++) {
+                if (!p->backward) {
+                    int unit = block * p->units + column, k = slice * p->depth + i;
+                    if (unit < H && k < H) made[row][unit][k]++;
+                    continue;
+                }
+                int u = slice * p->depth + i, unit = block * p->units + u;
+                if (u >= p->units || unit >= H) continue;
+                for (int k4 = 0; k4 < 4 * p->rounds; k4++) {
+                    int k = (k4 / 4 * p->quads + column) * 4 + k4 % 4;
+                    if (k < H) made[row][unit][k]++;
+                }
+            }
+        }
+    }
+    for (int row = 0; row < B; row++)
+        for (int unit = 0; unit < H; unit++)
+            for (int k = 0; k < H; k++)
+                if (made[row][unit][k] != 1)
+                    fail_msg("row %d, unit %d, k %d: made %d times", row, unit, k, made[row][unit][k]);
+}
+
+/* 1 where there is a plan, which is then checked; 0 where there is a sentence. */
+static int checked(const DeviceFacts *d, const PlanConstants *c, const LstmFootprint *f, int backward,
+                   int64_t H, int64_t B, const char *force)
+{
+    LstmShape shape = {35, B, H};
+    PlanOverride o;
+    LstmPlan p;
+    Error e;
+    assert_int_equal(plan_override_parse(force, &o, &e), 0);
+    int code = lstm_plan(d, &shape, f, backward, &o, c, &p, &e);
+    if (code) {
+        assert_int_equal(code, EXIT_NO_DEVICE);
+        assert_non_null(strstr(e.text, f->name));
+        assert_non_null(strstr(e.text, force));
+        return 0;
+    }
+    assert_whole(&p, &shape, f, d);
+    if (H <= 72 && B <= 24) assert_covers(&p, &shape);
+    if (plan_check(&p, d, &shape, f, &e)) fail_msg("%s", e.text);
+    PlanTime t = plan_predict(c, d, &shape, &p);
+    PlanBytes y = plan_bytes(&p, &shape);
+    double sum = t.hop + t.ingest + t.multiply + t.sums + t.cell + t.syncs;
+    assert_true(t.step > 0 && t.launch > 0 && t.ingest >= 0 && sum < t.step * 1.000001 &&
+                sum > t.step * 0.999999);
+    assert_true(y.kept_registers >= 0 && y.kept_shared >= 0 && y.kept_registers + y.kept_shared < 1.000001);
+    assert_true((y.streamed == 0) == (y.kept_registers + y.kept_shared > 0.999999));
+    return 1;
+}
+
+static void every_plan_is_whole(void **state)
+{
+    (void)state;
+    static const int64_t Hs[] = {1, 2, 7, 23, 64, 200, 650, 1500}, Bs[] = {1, 3, 20, 64};
+    static const char *const devices[] = {"K20", "V100", "H200"};
+    int plans = 0, cases = 0;
+    for (int d = 0; d < 3; d++) {
+        PlanConstants c = constants_of(devices[d]);
+        for (int i = 0; lstm_footprints[i]; i++)
+            for (int n = 0; n < 8 * 4 * 2; n++) {
+                if (!lstm_footprints[i]->tile[n % 2]) continue;
+                cases++;
+                plans += checked(device_profile(devices[d]), &c, lstm_footprints[i], n % 2, Hs[n / 8],
+                                 Bs[n / 2 % 4], "");
+            }
+    }
+    assert_true(cases >= 3 * 3 * 64 && plans > cases * 9 / 10);
+}
+
+static void overrides_give_whole_plans_too(void **state)
+{
+    (void)state;
+    static const char *const forces[] = {"blocks=3",
+                                         "replicas=2",
+                                         "slices=1",
+                                         "groups=2",
+                                         "groups=3,slices=2",
+                                         "threads=64",
+                                         "threads=40",
+                                         "shared=6144",
+                                         "blocks=2,replicas=3",
+                                         "blocks=1,shared=9000",
+                                         "registers=32",
+                                         "batch=4",
+                                         "tile=2",
+                                         "tile=4"};
+    static const int64_t Hs[] = {1, 7, 23, 64}, Bs[] = {1, 3, 20};
+    static const char *const devices[] = {"K20", "H200"};
+    int plans = 0, cases = 0;
+    for (int d = 0; d < 2; d++) {
+        PlanConstants c = constants_of(devices[d]);
+        for (int i = 0; lstm_footprints[i]; i++)
+            for (int n = 0; n < 14 * 4 * 3 * 2; n++) {
+                if (!lstm_footprints[i]->tile[n % 2]) continue;
+                cases++;
+                plans += checked(device_profile(devices[d]), &c, lstm_footprints[i], n % 2, Hs[n / 6 % 4],
+                                 Bs[n / 2 % 3], forces[n / 24]);
+            }
+    }
+    assert_true(plans > cases * 3 / 4);
+}
+
+/* ---- what an override forces ---- */
+
+static void overrides_force_every_path(void **state)
+{
+    (void)state;
+    LstmPlan p = planned("H200", "l2", 0, 64, 20, "blocks=4");
+    assert_true(p.streamed == p.depth && p.shared == 0 && p.blocks == 4 && p.units == 16);
+    p = planned("H200", "smem", 0, 64, 3, "");
+    assert_true(p.shared == p.depth && p.streamed == 0);
+    p = planned("H200", "reg", 0, 64, 3, "slices=1,registers=32,blocks=4,shared=6000");
+    assert_true(p.slices == 1 && p.resident == 8 && p.shared > 0 && p.streamed > 0);
+    p = planned("H200", "reg", 0, 23, 3, "blocks=4");
+    assert_true(p.units == 6 && p.blocks == 4); /* the last one has five */
+    p = planned("H200", "reg", 0, 64, 20, "replicas=1,batch=4,groups=2");
+    assert_true(p.passes == 3 && p.groups == 2);
+    p = planned("H200", "reg", 0, 64, 20, "replicas=6,groups=1,batch=4");
+    assert_true(p.replicas == 5 && p.rows == 4); /* six of four rows would leave one empty */
+    p = planned("H200", "reg", 1, 64, 20, "blocks=4,threads=32,slices=4,groups=1");
+    assert_true(p.rounds == 2 && p.slices == 4 && p.quads == 8);
+    p = planned("H200", "reg", 1, 64, 3, "slices=1,tile=1,blocks=4,shared=9000,replicas=1");
+    assert_true(p.resident == 2 && p.depth == 16 && p.shared > 0 && p.streamed > 0);
+    p = planned("H200", "smem", 1, 64, 20, "replicas=1,batch=4,groups=1");
+    assert_true(p.passes == 5 && p.streamed == 0);
+    p = planned("H200", "l2", 1, 7, 1, "blocks=7");
+    assert_true(p.units == 1 && p.depth == 1);
+    p = planned("H200", "l2", 0, 7, 1, "blocks=100,slices=100");
+    assert_true(p.blocks == 7 && p.slices == 7);
+}
+
+/* ---- the plans that the project promises ---- */
+
+static void a_k20_holds_the_small_model_in_registers(void **state)
+{
+    (void)state;
+    LstmShape shape = {20, 20, 200};
+    for (int backward = 0; backward < 2; backward++) {
+        /* As the planner has it, and on all thirteen SMs. */
+        const char *const forces[] = {"", backward ? "replicas=1,blocks=13,tile=3" : "replicas=1,blocks=13"};
+        for (int i = 0; i < 2; i++) {
+            LstmPlan p = planned("K20", "reg", backward, 200, 20, forces[i]);
+            PlanBytes y = plan_bytes(&p, &shape);
+            assert_true(y.kept_registers == 1 && y.streamed == 0 && p.shared == 0);
+            assert_true(p.threads <= 256 && p.shared_bytes <= 48 << 10 && p.replicas * p.blocks >= 12);
+            if (i || !backward) assert_true(p.replicas == 1 && p.blocks == 13 && p.units == 16);
+        }
+    }
+}
+
+static void an_h200_splits_the_batch_of_the_medium_model(void **state)
+{
+    (void)state;
+    for (int backward = 0; backward < 2; backward++) {
+        LstmPlan p = planned("H200", "reg", backward, 650, 20, "");
+        assert_true(p.replicas >= 2 && p.streamed == 0);
+    }
+    LstmPlan p = planned("H200", "reg", 0, 1500, 20, "");
+    assert_true(p.blocks * p.replicas >= 120);
+}
+
+/* ---- what does not fit ---- */
+
+static void assert_refused(const char *device, const char *name, int backward, int64_t H, int64_t B,
+                           const char *force, const char *phrase)
+{
+    PlanConstants c = constants_of(device);
+    LstmShape shape = {35, B, H};
+    LstmPlan p, untouched;
+    PlanOverride o;
+    Error e;
+    memset(&p, 0x5a, sizeof p);
+    untouched = p;
+    assert_int_equal(plan_override_parse(force, &o, &e), 0);
+    assert_int_equal(lstm_plan(device_profile(device), &shape, variant(name), backward, &o, &c, &p, &e),
+                     EXIT_NO_DEVICE);
+    assert_memory_equal(&p, &untouched, sizeof p);
+    if (!strstr(e.text, phrase)) fail_msg("'%s' is not in '%s'", phrase, e.text);
+    assert_null(strchr(e.text, '\n'));
+}
+
+static void the_first_that_does_not_fit_is_a_sentence(void **state)
+{
+    (void)state;
+    /* One layout, whose shared memory without weights is known: that much fits, a byte less does not. */
+    static const char fixed[] = "tile=1,replicas=1,blocks=4,slices=2,groups=1";
+    for (int backward = 0; backward < 2; backward++) {
+        char force[128], phrase[128];
+        LstmPlan p = planned("H200", "l2", backward, 64, 20, fixed);
+        snprintf(force, sizeof force, "shared=%zu,%s", p.shared_bytes, fixed);
+        p = planned("H200", "smem", backward, 64, 20, force);
+        assert_int_equal(p.shared, 0);
+        snprintf(phrase, sizeof phrase, "at least %zu bytes a block, and there are %zu", p.shared_bytes,
+                 p.shared_bytes - 1);
+        snprintf(force, sizeof force, "shared=%zu,%s", p.shared_bytes - 1, fixed);
+        assert_refused("H200", "smem", backward, 64, 20, force, phrase);
+        assert_refused("H200", "smem", backward, 64, 20, force, "shared memory runs out");
+    }
+    assert_refused("K20", "reg", 0, 200, 20, "blocks=14",
+                   "it takes 14 at the same time, and the device holds 13");
+    assert_refused("K20", "reg", 0, 200, 20, "replicas=14", "blocks run out: it takes 14");
+    assert_refused("H200", "reg", 0, 200, 20, "batch=3", "none is like that");
+    assert_refused("H200", "reg", 0, 200, 20, "tile=99", "none is like that");
+    assert_refused("H200", "reg", 0, 64, 4, "blocks=1,threads=63", "threads run out: it takes at least 64");
+    assert_refused("H200", "reg", 0, 64, 4, "blocks=1,slices=64", "threads run out");
+    assert_refused("H200", "cublas", 0, 64, 4, "", "nothing to plan");
+    assert_refused("H200", "l2", 0, INT64_C(1) << 40, 1, "", "32 bits");
+    planned("K20", "reg", 0, 200, 20, "blocks=13");
+    planned("H200", "reg", 0, 64, 4, "blocks=1,threads=64");
+}
+
+static void a_plan_from_elsewhere_is_checked(void **state)
+{
+    (void)state;
+    LstmShape shape = {35, 20, 650}, other = {35, 20, 651};
+    LstmPlan p = planned("H200", "reg", 0, 650, 20, ""), q;
+    const LstmFootprint *reg = variant("reg");
+    Error e;
+    assert_int_equal(plan_check(&p, device_profile("B200"), &shape, reg, &e), 0);
+    assert_int_equal(plan_check(&p, device_profile("K20"), &shape, reg, &e), EXIT_NO_DEVICE);
+    assert_non_null(strstr(e.text, "K20 holds 13"));
+    assert_int_equal(plan_check(&p, device_profile("H200"), &shape, variant("l2"), &e), EXIT_NO_DEVICE);
+    assert_int_equal(plan_check(&p, device_profile("H200"), &other, reg, &e), EXIT_NO_DEVICE);
+    /* Any field that is another is found. */
+    char text[PLAN_TEXT], changed[PLAN_TEXT];
+    plan_text(&p, text, sizeof text);
+    int fields = 0;
+    for (const char *at = strchr(text, '='); at; at = strchr(at + 1, '='), fields++) {
+        size_t n = (size_t)(at + 1 - text);
+        snprintf(changed, sizeof changed, "%.*s%d%s", (int)n, text, fields == 0 ? 1 : 77777,
+                 strchrnul(at, ','));
+        assert_int_equal(plan_parse(changed, &q, &e), 0);
+        assert_int_equal(plan_check(&q, device_profile("H200"), &shape, reg, &e), EXIT_NO_DEVICE);
+    }
+    assert_int_equal(fields, 21);
+}
+
+/* ---- the model ---- */
+
+static const char *constants_file(const char *text)
+{
+    static char path[64];
+    snprintf(path, sizeof path, "/tmp/plstm-constants-%d.json", (int)getpid());
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    assert_true(fputs(text, f) >= 0 && fclose(f) == 0);
+    return path;
+}
+
+static PlanConstants constants_read(const char *device, const char *text)
+{
+    PlanConstants c;
+    Error e;
+    const char *path = constants_file(text);
+    if (plan_constants(device_profile(device), path, &c, &e)) fail_msg("%s", e.text);
+    remove(path);
+    return c;
+}
+
+static void constants_change_the_choice(void **state)
+{
+    (void)state;
+    const DeviceFacts *d = device_profile("H200");
+    LstmShape shape = {35, 20, 650};
+    PlanConstants usual = constants_of("H200");
+    PlanChoice choice;
+    plan_choose(d, &shape, NULL, &usual, &choice);
+    assert_string_equal(lstm_footprints[choice.pass[0].variant]->name, "reg");
+    assert_non_null(strstr(choice.reason, "reg forward"));
+    assert_non_null(strstr(choice.reason, "(model)"));
+    /* Launches for nothing: nobody needs to stay. */
+    PlanConstants c =
+        constants_read("H200", "{\"devices\": {\"H200\": {\"launch\": {\"value\": 0.001, \"unit\": \"us\"},"
+                               "\"kernel\": {\"value\": 0.001, \"unit\": \"us\"}}}}");
+    assert_true(c.launch == 0.001 && c.hop == usual.hop);
+    plan_choose(d, &shape, NULL, &c, &choice);
+    assert_string_equal(lstm_footprints[choice.pass[0].variant]->name, "cublas");
+    /* What one block reads from L2 gets dear: more replicas, each with fewer rows of h. */
+    c = constants_read("H200",
+                       "{\"devices\": {\"H200\": {\"l2_rate_sm\": {\"value\": 2, \"unit\": \"B/clk/SM\"}}}}");
+    LstmPlan before, after;
+    Error e;
+    assert_int_equal(lstm_plan(d, &shape, variant("reg"), 0, NULL, &usual, &before, &e), 0);
+    assert_int_equal(lstm_plan(d, &shape, variant("reg"), 0, NULL, &c, &after, &e), 0);
+    assert_true(after.replicas > before.replicas);
+    /* An infinitely dear barrier changes no layout, and every time. */
+    c = usual;
+    c.hop = 1000;
+    assert_int_equal(lstm_plan(d, &shape, variant("reg"), 0, NULL, &c, &after, &e), 0);
+    assert_true(plan_predict(&c, d, &shape, &after).step > 1000);
+}
+
+static void measured_constants_beat_the_literature(void **state)
+{
+    (void)state;
+    static const char measured[] = "{\"gpu\": \"NVIDIA H200\", \"constants\": {"
+                                   "\"flag_hop\": {\"value\": 0.5, \"unit\": \"us\"},"
+                                   "\"graph_node_gap\": {\"value\": 1.5, \"unit\": \"us\"},"
+                                   "\"copy\": {\"value\": 4e12, \"unit\": \"B/s\"},"
+                                   "\"fma_f32\": {\"value\": 5.35265e13, \"unit\": \"FLOP/s\"},"
+                                   "\"gemm_f32\": {\"error\": \"none\"}}}";
+    PlanConstants h200 = constants_read("H200", measured), h100 = constants_read("H100", measured);
+    PlanConstants usual = constants_of("H100");
+    assert_true(h200.measured == 4 && h200.hop == 0.5 && h200.launch == 1.5 && h200.dram_rate == 4e12);
+    assert_true(h200.fma_share > 0.799 && h200.fma_share < 0.801); /* of 66.9 TFLOP/s */
+    assert_true(h100.measured == 0 && h100.hop == usual.hop);
+    /* A device that is none of the profiles takes the constants of the newest that is no newer. */
+    DeviceFacts other = *device_profile("A100");
+    snprintf(other.name, sizeof other.name, "NVIDIA RTX 5000");
+    other.major = 8, other.minor = 9;
+    assert_string_equal(device_like(&other), "A100");
+    snprintf(other.name, sizeof other.name, "emulated NVIDIA H200");
+    assert_string_equal(device_like(&other), "H200");
+    other.major = 3, other.minor = 0, other.name[0] = 0;
+    assert_string_equal(device_like(&other), "K20");
+}
+
+static void bad_constants_are_one_sentence(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {
+        "{",
+        "3",
+        "{}",
+        "{\"devices\": 3}",
+        "{\"devices\": {\"H200\": {\"hop\": 3}}}",
+        "{\"devices\": {\"H200\": {\"hop\": {\"value\": 3, \"unit\": \"clk\"}}}}",
+        "{\"devices\": {\"H200\": {\"hop\": {\"value\": 0, \"unit\": \"us\"}}}}",
+        "{\"devices\": {\"H200\": {\"hop\": {\"value\": \"1\", \"unit\": \"us\"}}}}"};
+    PlanConstants c;
+    Error e;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        const char *path = constants_file(bad[i]);
+        assert_int_equal(plan_constants(device_profile("H200"), path, &c, &e), EXIT_BAD_DATA);
+        assert_non_null(strstr(e.text, path));
+        remove(path);
+    }
+    assert_int_equal(plan_constants(device_profile("H200"), "no-such-file", &c, &e), EXIT_BAD_DATA);
+    assert_non_null(strstr(e.text, "no-such-file"));
+    for (int i = 0; device_profile_name(i); i++) constants_of(device_profile_name(i));
+}
+
+static void kernels_are_read(void **state)
+{
+    (void)state;
+    int pick[2];
+    Error e;
+    assert_int_equal(plan_kernels_parse("auto", pick, &e), 0);
+    assert_true(pick[0] == -1 && pick[1] == -1);
+    assert_int_equal(plan_kernels_parse("reg/l2", pick, &e), 0);
+    assert_string_equal(lstm_footprints[pick[0]]->name, "reg");
+    assert_string_equal(lstm_footprints[pick[1]]->name, "l2");
+    static const char *const bad[] = {"", "re", "regs", "reg/", "/reg", "reg/l2/l2", "auto/reg", "REG"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        assert_int_equal(plan_kernels_parse(bad[i], pick, &e), EXIT_USAGE);
+        assert_non_null(strstr(e.text, "cublas, l2, smem, reg"));
+    }
+}
+
+static void the_environment_can_override(void **state)
+{
+    (void)state;
+    PlanOverride o;
+    Error e;
+    unsetenv("PLSTM_PLAN");
+    assert_int_equal(plan_override_env(&o, &e), 0);
+    assert_int_equal(o.blocks, 0);
+    setenv("PLSTM_PLAN", "blocks=5", 1);
+    assert_int_equal(plan_override_env(&o, &e), 0);
+    assert_int_equal(o.blocks, 5);
+    setenv("PLSTM_PLAN", "blocks", 1);
+    assert_int_equal(plan_override_env(&o, &e), EXIT_USAGE);
+    assert_non_null(strstr(e.text, "PLSTM_PLAN"));
+    unsetenv("PLSTM_PLAN");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(overrides_are_read),
         cmocka_unit_test(plans_come_back_from_their_text),
+        cmocka_unit_test(every_plan_is_whole),
+        cmocka_unit_test(overrides_give_whole_plans_too),
+        cmocka_unit_test(overrides_force_every_path),
+        cmocka_unit_test(a_k20_holds_the_small_model_in_registers),
+        cmocka_unit_test(an_h200_splits_the_batch_of_the_medium_model),
+        cmocka_unit_test(the_first_that_does_not_fit_is_a_sentence),
+        cmocka_unit_test(a_plan_from_elsewhere_is_checked),
+        cmocka_unit_test(constants_change_the_choice),
+        cmocka_unit_test(measured_constants_beat_the_literature),
+        cmocka_unit_test(bad_constants_are_one_sentence),
+        cmocka_unit_test(kernels_are_read),
+        cmocka_unit_test(the_environment_can_override),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
