@@ -18,6 +18,7 @@
 #include "eval_command.h"
 #include "info_command.h"
 #include "options.h"
+#include "plan_command.h"
 #include "safetensors.h"
 #include "sample.h"
 #include "settings.h"
@@ -422,6 +423,102 @@ static int devices(int argc, char **argv, Error *e)
     return code || line.helped ? code : devices_command(stdout, e);
 }
 
+/* ---- plans ---- */
+
+static int plan(int argc, char **argv, Error *e)
+{
+    PlanOptions o = {.preset = -1};
+    const Option own[] = {
+        {.name = "device",
+         .arg = "NAME",
+         .help = "K20, K40, V100, A100, H100, H200, B200, or all of them and the GPU here",
+         .initial = "the GPU here, without one H200",
+         .type = OPTION_TEXT,
+         .value = &o.device},
+        {.name = "preset",
+         .arg = "NAME",
+         .takes = "small, medium, large or all",
+         .help = "the paper's models",
+         .initial = "all, or small beside an option of a size",
+         .type = OPTION_CHOICE,
+         .choices = PLAN_PRESETS,
+         .value = &o.preset},
+        {.name = "hidden",
+         .arg = "N",
+         .takes = "a whole number from 1 to 65536",
+         .help = "units in place of the preset's",
+         .type = OPTION_INT,
+         .low = 1,
+         .high = 65536,
+         .value = &o.hidden},
+        {.name = "batch",
+         .arg = "N",
+         .takes = "a whole number from 1 to 65536",
+         .help = "batch in place of the preset's",
+         .type = OPTION_INT,
+         .low = 1,
+         .high = 65536,
+         .value = &o.batch},
+        {.name = "seq",
+         .arg = "N",
+         .takes = "a whole number from 1 to 65536",
+         .help = "steps of a launch in place of the preset's",
+         .type = OPTION_INT,
+         .low = 1,
+         .high = 65536,
+         .value = &o.seq},
+        {.name = "kernel",
+         .arg = "NAME",
+         .help = "one variant, or FWD/BWD; plstm variants lists them",
+         .initial = "all",
+         .type = OPTION_TEXT,
+         .value = &o.kernel},
+        {.name = "plan",
+         .arg = "LIST",
+         .help = "what plans must keep to, like blocks=4,replicas=2: blocks of a replica, threads, registers "
+                 "(of a "
+                 "thread that hold weights), shared (bytes), replicas, groups, slices, batch, tile",
+         .type = OPTION_TEXT,
+         .value = &o.plan},
+        {.name = "constants",
+         .arg = "F",
+         .help = "constants of the model that beat the built-in ones, as profiles/model/constants.json or as "
+                 "bench_gpu "
+                 "measures them",
+         .type = OPTION_TEXT,
+         .value = &o.constants},
+        {.name = "json",
+         .help = "an object per line in place of tables",
+         .type = OPTION_FLAG,
+         .value = &o.json},
+    };
+    CommandLine line = {.command = "plan",
+                        .summary =
+                            "Prints how each variant of the recurrence would lie on a GPU, present or not: "
+                            "its launch, what stays on chip, "
+                            "what moves in a step, and the time that a model predicts; or what ran out.\v"
+                            "us a step (model) = hop + ingest of h + max(multiply-adds, shared memory, "
+                            "streamed weights) + partial sums + cell + "
+                            "block barriers, from constants of the literature "
+                            "(profiles/model/constants.json) or measured ones. It is "
+                            "no measurement.",
+                        .options = own,
+                        .n_options = sizeof own / sizeof own[0]};
+    int code = options_parse(&line, argc, argv, e);
+    if (code || line.helped) return code;
+    if (o.preset < 0) o.preset = o.hidden || o.batch || o.seq ? PLAN_SMALL : PLAN_ALL;
+    return plan_command(&o, stdout, e);
+}
+
+static int variants(int argc, char **argv, Error *e)
+{
+    CommandLine line = {.command = "variants",
+                        .summary =
+                            "Prints the variants of the recurrence, and whether this build can run them."};
+    int code = options_parse(&line, argc, argv, e);
+    return code || line.helped ? code : variants_command(stdout, e);
+}
+
 /* ---- the program ---- */
 
 static const struct Command {
@@ -435,6 +532,8 @@ static const struct Command {
     {"info", "what a checkpoint holds", info},
     {"data", "what a data folder holds", data},
     {"devices", "the GPUs of this machine", devices},
+    {"plan", "how each variant of the recurrence lies on a GPU", plan},
+    {"variants", "the variants of the recurrence", variants},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 

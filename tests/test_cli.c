@@ -17,7 +17,7 @@ static const struct Fault {
 } faults[] = {
     {"", 2, {"a command is missing", "train", "plstm --help"}},
     {"trian", 2, {"'trian' is not a command"}},
-    {"plan", 2, {"'plan' is not a command"}},
+    {"plans", 2, {"'plans' is not a command"}},
     {"--hel", 2, {"'--hel'"}},
     {"--version train", 2, {"'train' follows"}},
     {"train", 2, {"--data takes", "synthetic", "see plstm train --help"}},
@@ -66,6 +66,14 @@ static const struct Fault {
     {"data", 2, {"plstm data takes DIR"}},
     {"data no-such-folder", 3, {"no-such-folder"}},
     {"data a b", 2, {"'b'"}},
+    {"plan --device K80", 2, {"--device takes K20, K40,", "all, not 'K80'"}},
+    {"plan --kernel fast", 2, {"--kernel takes auto", "cublas, l2, smem, reg", "'fast'"}},
+    {"plan --plan block=3", 2, {"--plan: ", "blocks=4,replicas=2", "'block=3'"}},
+    {"plan --preset demo", 2, {"--preset takes small, medium, large or all, not 'demo'"}},
+    {"plan --hidden 0", 2, {"--hidden takes a whole number from 1"}},
+    {"plan --constants no-such-file", 3, {"no-such-file"}},
+    {"plan --json=1", 2, {"--json takes no value"}},
+    {"variants reg", 2, {"'reg'"}},
 };
 
 static void each_fault_is_one_sentence(void **state)
@@ -100,7 +108,8 @@ static void cuda_is_told_where_there_is_none(void **state)
 static void help_and_version(void **state)
 {
     (void)state;
-    static const char *const command[] = {"train", "eval", "sample", "dump", "info", "data"};
+    static const char *const command[] = {"train", "eval", "sample", "dump",
+                                          "info",  "data", "plan",   "variants"};
     Run all = plstm("--help");
     assert_int_equal(all.code, 0);
     assert_string_equal(all.err, "");
