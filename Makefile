@@ -408,11 +408,11 @@ OWN_NVDISASM := $(firstword $(wildcard $(CUDA_ROOT)/bin/nvdisasm))
 SASS_LISTED  := $(if $(OWN_NVDISASM),,$(patsubst %.cu,$(OTHER_DIR)/%.o,$(wildcard kernels/*.cu)))
 
 .PHONY: k20 sass
-k20: $(if $(K20_NVCC),$(K20_FILES:%.cu=$(K20_DIR)/%.o))
+k20: $(if $(K20_NVCC),$(BUILD)/plstm $(K20_FILES:%.cu=$(K20_DIR)/%.o))
 	@[ -n '$(K20_NVCC)' ] || \
 	    { echo 'make k20 needs CUDA 11.8: tools/deps.sh k20 installs it where Debian has it; or give K20_CUDA=DIR' >&2; exit 1; }
 	$(Q)$(PYTHON) tools/examine.py k20 --built $(K20_DIR)/kernels --nvcc $(K20_NVCC) --nvdisasm $(K20_CUDA)/bin/nvdisasm \
-	    --out profiles/k20/machine-code.json
+	    --plan $(BUILD)/plstm --out profiles/k20/machine-code.json
 sass: $(if $(NVCC),$(patsubst %.cu,$(BUILD)/cuda/%.o,$(wildcard kernels/*.cu)) $(if $(K20_NVCC),$(SASS_LISTED)))
 	@[ -n '$(NVCC)' ] || { echo 'make sass needs the nvcc of CUDA 12 or 13' >&2; exit 1; }
 	@[ -n '$(OWN_NVDISASM)$(K20_NVCC)' ] || \

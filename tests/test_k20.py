@@ -145,6 +145,59 @@ def test_what_is_missing_is_told():
     assert status == 1 and len(said) == 2 and all("nvdisasm cannot read" in s and "fatal : no" in s for s in said), said
 
 
+TILES = """#define FWD_REG_TILES(T) T(8, 8, 4, 256, 255) \\
+    T(32, 8, 10, 256, 255)
+#define BWD_REG_TILES(T) T(2, 0, 4, 256, 255) T(8, 0, 10, 256, 255)
+#define FWD_SMEM_TILES(T) FWD_REG_TILES(T)
+"""
+ROWS = [{"file": file, "kernel": kernel, "registers": 250, "shared": 0} for file, kernel in
+        (("fwd_reg", "fwd_reg<8,8,4,256>"), ("fwd_reg", "fwd_reg<32,8,10,256>"), ("bwd_reg", "bwd_reg<8,10,256>"), ("fwd_smem", "fwd_smem<32,8,10,256>"))]
+
+
+def planned(plan, **changes):
+    row = {"device": "K20", "preset": "small", "H": 200, "B": 20, "T": 20, "variant": "reg", "pass": "forward", "replicas": 1, "blocks": 13,
+           "threads": 256, "registers": 255, "shared_bytes": 32144, "resident_registers": 1.0, "resident_shared": 0.0, "streamed_bytes": 0,
+           "plan": plan, "model_us_per_step": 7.0}
+    return json.dumps(row | changes)
+
+
+def plans(*lines, status=0):
+    tree = Tree("sm_35")
+    tree.write("kernels/tiles.h", TILES)
+    tree.edit("kernels/variants.def", "PERSISTENT(toy,", 'STEPWISE(cublas, "steps")\nPERSISTENT(reg, 1, 1, "r", FWD_REG_TILES, BWD_REG_TILES)\n'
+              'PERSISTENT(smem, 1, 1, "s", FWD_SMEM_TILES, BWD_SMEM_TILES)\nPERSISTENT(toy,')
+    tree.write("bin/plstm", "#!/bin/sh\n[ \"$*\" = 'plan --device K20 --preset all --json --quiet' ] || exit 2\ncat << END\n" + "\n".join(lines) +
+               f"\nEND\nexit {status}\n")
+    os.chmod(tree.path("bin/plstm"), 0o755)
+    found = examine.plans_of(tree.folder.name, tree.path("bin/plstm"), "K20", ROWS)
+    return found, examine.plan_violations("sm_35", found)
+
+
+def test_plans_name_the_kernel_they_run():
+    found, wrong = plans(planned("backward=0,tile=1,replicas=1"), planned("backward=1,tile=1", **{"pass": "backward"}),
+                         planned("backward=0,tile=1", variant="smem"), planned("", variant="cublas"))
+    assert [p["kernel"] for p in found] == ["fwd_reg<32,8,10,256>", "bwd_reg<8,10,256>", "fwd_smem<32,8,10,256>"] and not wrong, (found, wrong)
+    assert "model_us_per_step" not in found[0] and found[0]["compiled_registers"] == 250
+
+
+def test_plans_that_may_not_be():
+    for line, words in ((planned("backward=0,tile=1", shared_bytes=49168), ("reg forward for H = 200 on a K20", "49168", "49152")),
+                        (planned("backward=0,tile=1", streamed_bytes=640.0), ("streams 640 bytes",)),
+                        (planned("backward=1,tile=0", **{"pass": "backward"}), ("backward", "no kernel was compiled for")),
+                        (planned("", refused="no room"), ("is refused: no room",))):
+        _, wrong = plans(line)
+        assert len(wrong) == 1 and all(w in wrong[0] for w in words), (wrong, words)
+    for line in (planned("backward=0,tile=1", shared_bytes=49152), planned("backward=0,tile=1", preset="medium", streamed_bytes=640.0),
+                 planned("", refused="no room", preset="large"), planned("", refused="no room", variant="smem")):
+        assert plans(line)[1] == [], line
+    try:
+        plans(status=1)
+    except examine.Failure as fault:
+        assert "plstm plan failed" in str(fault)
+    else:
+        raise AssertionError("a plan that failed was not told")
+
+
 def test_variants_of_this_tree():
     known = examine.variants(ROOT)
     assert known["cublas"] is None and known["l2"] is False and known["smem"] is True and known["reg"] is True, known

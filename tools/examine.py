@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Examines the machine code of the kernels: what `make k20` and `make sass` run after compiling them.
 
-    examine.py k20  --built DIR --nvcc NVCC --nvdisasm NVDISASM [--plan PLSTM] --out FILE
+    examine.py k20  --built DIR --nvcc NVCC --nvdisasm NVDISASM --plan PLSTM --out FILE
     examine.py sass --built DIR --nvcc NVCC --listed DIR --listed-nvcc NVCC --nvdisasm NVDISASM --out FILE
 
 DIR holds, for each kernels/NAME.cu, NAME.ptxas (the compiler's report), NAME.ptx and NAME.cubin. Registers, spills and shared memory are
 those of DIR's compiler, and so is what each persistent kernel reads in its time loop, from the PTX. Instructions are counted in a
 disassembly of --listed's machine code: of the same build where its toolkit has a disassembler, else of CUDA 11.8's for the same GPU.
+PLSTM is asked how the planner lays the variants out on a K20 at the paper's shapes.
 
 Writes FILE (JSON, a line per kernel; the same bytes for the same sources and compilers), prints a short table, and one sentence for
 each thing that may not be; exit status 1 if there was any.
@@ -224,6 +225,66 @@ def examine_file(root, file, arch, built, listed, nvdisasm, names_of):
     return rows
 
 
+# ---- plans ----
+
+PLAN_DEVICE = {"sm_35": "K20"}
+PLANNED = ("device", "preset", "H", "B", "T", "variant", "pass", "replicas", "blocks", "threads", "shared_bytes", "resident_registers",
+           "resident_shared", "streamed_bytes", "plan", "refused")  # what does not depend on the model's constants once the plan is chosen
+
+
+def instance_of(root, variant, backward, tile, rows):
+    """The row of the kernel that a variant's tile, a number of its list in tiles.h, was compiled to: the one whose template arguments are
+    the tile's numbers, less the registers and, backward, the chunk."""
+    text = read(root, "kernels", "tiles.h").replace("\\\n", " ")
+    body = re.search(rf"#define {'BWD' if backward else 'FWD'}_{variant.upper()}_TILES\(T\)(.*)", text).group(1)
+    if other := re.match(r"\s*(\w+)_TILES\(T\)\s*$", body):
+        body = re.search(rf"#define {other.group(1)}_TILES\(T\)(.*)", text).group(1)
+    resident, chunk, batch, threads = re.findall(r"T\(([^)]*)\)", body)[tile].replace(" ", "").split(",")[:4]
+    wanted = [",".join(p) for p in ((resident, chunk, batch, threads), (resident, batch, threads))]
+    way = "bwd" if backward else "fwd"
+    return next((r for r in rows if r["file"] == f"{way}_{variant}" and (m := re.search("<(.*)>", r["kernel"])) and m.group(1) in wanted), None)
+
+
+def plans_of(root, plstm, device, rows):
+    """What `plstm plan` says of the persistent variants at the paper's three shapes, each with the kernel that it would run."""
+    done = subprocess.run([plstm, "plan", "--device", device, "--preset", "all", "--json", "--quiet"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True, check=False)
+    if done.returncode:
+        raise Failure(f"{os.path.basename(plstm)} plan failed: {done.stderr.strip() or done.returncode}")
+    known, plans = variants(root), []
+    for line in done.stdout.splitlines():
+        said = json.loads(line)
+        if known.get(said["variant"]) is None:
+            continue
+        plan = {key: said[key] for key in PLANNED if key in said}
+        if "refused" not in said:
+            fields = dict(pair.split("=") for pair in said["plan"].split(","))
+            row = instance_of(root, said["variant"], fields["backward"] == "1", int(fields["tile"]), rows)
+            plan |= {"kernel": row and row["kernel"], "compiled_registers": row and row["registers"], "static_shared": row and row["shared"]}
+        plans.append(plan)
+    return plans
+
+
+def plan_violations(arch, plans):
+    out = []
+    for plan in plans:
+        who = f"the plan of {plan['variant']} {plan['pass']} for H = {plan['H']} on a {plan['device']}"
+        if "refused" in plan:
+            if plan["variant"] == "reg" and plan["preset"] == "small":
+                out.append(f"{who} is refused: {plan['refused']}")
+            continue
+        if plan["kernel"] is None:
+            out.append(f"{who} names a tile that no kernel was compiled for")
+        elif plan["shared_bytes"] + plan["static_shared"] > SHARED_LIMIT[arch]:
+            out.append(f"{who} takes {plan['shared_bytes'] + plan['static_shared']} bytes of shared memory; {arch} has {SHARED_LIMIT[arch]} per block")
+        if plan["variant"] == "reg" and plan["preset"] == "small" and plan["streamed_bytes"]:
+            out.append(f"{who} streams {plan['streamed_bytes']:.0f} bytes a step: the small model is to be fully resident")
+    return out
+
+
+# ---- what may not be ----
+
+
 def violations(root, arch, rows):
     """Sentences."""
     out, known = [], variants(root)
@@ -259,10 +320,14 @@ def violations(root, arch, rows):
 
 
 def as_json(record):
-    """A line per kernel, so that a difference names it."""
-    head = {k: v for k, v in record.items() if k != "kernels"}
-    lines = ",\n".join("  " + json.dumps(row) for row in record["kernels"])
-    return json.dumps(head, indent=1)[:-2] + ',\n "kernels": [\n' + lines + "\n ]\n}\n"
+    """A line per kernel, plan and fault, so that a difference names it."""
+    parts = []
+    for key, value in record.items():
+        if isinstance(value, list) and value:
+            parts.append(f' "{key}": [\n' + ",\n".join("  " + json.dumps(row) for row in value) + "\n ]")
+        else:
+            parts.append(f' "{key}": {json.dumps(value)}')
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def printed(rows):
@@ -295,9 +360,17 @@ def run(arguments):
         except Failure as fault:
             faults.append(str(fault))
     faults += violations(root, arch, rows)
+    plans = []
+    if arguments.plan:
+        try:
+            plans = plans_of(root, arguments.plan, PLAN_DEVICE[arch], rows)
+        except Failure as fault:
+            faults.append(str(fault))
+        faults += plan_violations(arch, plans)
     shipping = compiler_version(arguments.nvcc)
     other = compiler_version(arguments.listed_nvcc) if arguments.listed else shipping
-    record = {"arch": arch, "compiler": shipping, "listed_compiler": other, "sources": sources_hash(root), "faults": faults, "kernels": rows}
+    record = {"arch": arch, "compiler": shipping, "listed_compiler": other, "sources": sources_hash(root), "faults": faults, "plans": plans,
+              "kernels": rows}
     os.makedirs(os.path.dirname(arguments.out), exist_ok=True)
     with open(arguments.out + ".tmp", "w", encoding="utf-8") as f:
         f.write(as_json(record))
@@ -306,6 +379,10 @@ def run(arguments):
           ("" if other == shipping else ", since no disassembler of the other is here") + ".\nFFMA, LDS.128 and loads from device memory: of a persistent kernel those of its time loop. Weights: loads there at every step + in "
           "streaming loops; spills: bytes stored/loaded.")
     print(printed(rows))
+    for plan in plans:
+        print(f"{plan['device']} H {plan['H']:<5}{plan['variant']:<5}{plan['pass']:<9}" + (plan.get("refused") or
+              f"{plan['replicas']} x {plan['blocks']} blocks x {plan['threads']} threads of {plan['kernel']}, {plan['shared_bytes']} bytes shared; weights "
+              f"{100 * plan['resident_registers']:.0f} % in registers, {100 * plan['resident_shared']:.0f} % in shared memory"))
     for fault in faults:
         print(f"examine: {fault}", file=sys.stderr)
     return 1 if faults else 0
@@ -319,6 +396,7 @@ def main():
     parser.add_argument("--listed", metavar="DIR")
     parser.add_argument("--listed-nvcc", metavar="NVCC")
     parser.add_argument("--nvdisasm", required=True)
+    parser.add_argument("--plan", metavar="PLSTM")
     parser.add_argument("--out", required=True, metavar="FILE")
     parser.add_argument("--root", default=ROOT, metavar="DIR", help="the working tree")
     try:

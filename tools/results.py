@@ -18,7 +18,7 @@ import sys
 
 import html_page
 import ingest
-from tables import cpu, demo, ptb, step, variants
+from tables import cpu, demo, machine_code, ptb, step, variants
 from tables.data import Data, Failure
 from tables.plot import draw, stamp_of
 from tables.text import listed
@@ -43,7 +43,7 @@ def not_measured(data, _figures):
 
 # In the order of the page: name of the marks, function (data, figures) that gives what stands between them.
 SECTIONS = {"demo": demo.demo, "demo-keep": demo.demo_keep, "ptb": ptb.ptb, "variants": variants.variants, "step": step.step,
-            "kernels": step.kernels, "constants": step.constants, "cpu-speed": cpu.cpu_speed, "cpu-profile": cpu.cpu_profile,
+            "kernels": step.kernels, "constants": step.constants, "machine-code": machine_code.machine_code, "cpu-speed": cpu.cpu_speed, "cpu-profile": cpu.cpu_profile,
             "emulator": cpu.emulator, "not-measured": not_measured}
 
 
