@@ -161,7 +161,7 @@ $(BUILD)/emu/$(1)/lib/%.o: tests/emu/%.cpp $(BUILD)/gen/flags
 $(BUILD)/emu/$(1)/%.o: %.cu $(BUILD)/gen/flags
 	$$(call say,EMU,$$< ($(1)))
 	@mkdir -p $$(@D)
-	$$(Q)$(CXX) -std=c++17 $(EMU_CPPFLAGS) $(EMU_FLAGS) $(EMU_KERNEL_$(1)) $(DEPFLAGS) -x c++ -c $$< -o $$@
+	$$(Q)$(CXX) -std=c++17 $(EMU_CPPFLAGS) $(EMU_FLAGS) $(EMU_KERNEL_$(1)) $$(EMU_OPT) $(DEPFLAGS) -x c++ -c $$< -o $$@
 $(BUILD)/emu/$(1)/%.o: %.cpp $(BUILD)/gen/flags
 	$$(call say,EMU,$$< ($(1)))
 	@mkdir -p $$(@D)
@@ -219,7 +219,7 @@ bench-emu: $(BUILD)/bench/bench_emu_plain $(BUILD)/bench/bench_emu_race
 	$(Q)for b in $^; do $$b --benchmark_out=$$b.json --benchmark_out_format=json || exit 1; done
 
 # ASan and UBSan make the unrolled kernels ten times as large: optimising one takes a minute, and saves a second of running.
-$(patsubst %.cu,$(BUILD)/emu/asan/%.o,$(wildcard kernels/fwd_*.cu kernels/bwd_*.cu)): EMU_FLAGS += -O0
+$(patsubst %.cu,$(BUILD)/emu/asan/%.o,$(wildcard kernels/fwd_*.cu kernels/bwd_*.cu)): EMU_OPT = -O0
 -include $(wildcard $(BUILD)/emu/*/*/*.d $(BUILD)/emu/*/*/*/*.d $(BUILD)/emu/*/*/*/*/*.d)
 # ---- end of emulator ----
 
