@@ -5,6 +5,7 @@
 #   NVCC=      the compiler of CUDA 12 or 13 (default: nvcc on PATH, else /usr/local/cuda/bin/nvcc; an older one is not taken)
 #   K20_CUDA=  folder of CUDA 11.8, for `make k20` (default: /usr/local/cuda-11.8, else Debian's package)
 #   ARCH=      GPU architectures to compile for (default: sm_90)
+#   NVCCFLAGS= more options for nvcc
 #   BUILD=     folder of everything that is made (default: build)
 #   MARCH=     CPU that the host code is compiled for (default: native; x86-64-v3 for a program that travels)
 #   CC= CXX=   gcc and g++, or clang
@@ -93,7 +94,7 @@ print-config:
 
 # ---- generated: the flags (a change rebuilds), the commit ----
 
-FLAGS_TEXT := $(CC) $(CXX) $(CPPFLAGS) $(CFLAGS) $(CXXFLAGS) $(LDFLAGS) $(LDLIBS) CUDA=$(CUDA) $(NVCC) $(ARCH)
+FLAGS_TEXT := $(CC) $(CXX) $(CPPFLAGS) $(CFLAGS) $(CXXFLAGS) $(LDFLAGS) $(LDLIBS) CUDA=$(CUDA) $(NVCC) $(ARCH)$(if $(NVCCFLAGS), $(NVCCFLAGS))
 COMMIT_TEXT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || cat COMMIT 2>/dev/null || echo unknown)$(shell git diff --quiet HEAD 2>/dev/null || test ! -d .git || echo -dirty)
 $(shell mkdir -p $(BUILD)/gen; \
     [ "$$(cat $(BUILD)/gen/flags 2>/dev/null)" = '$(FLAGS_TEXT)' ] || printf '%s\n' '$(FLAGS_TEXT)' > $(BUILD)/gen/flags; \
@@ -280,7 +281,7 @@ CUDA_LINK  := -Wl,-rpath,'$$ORIGIN' -L$(CUDA_ROOT)/lib64 -Wl,-rpath,$(CUDA_ROOT)
 CUDA_LIBS  := -lcudart_static -lstdc++ -ldl -lrt -lpthread
 $(BUILD)/cuda/%.o: %.cu $(BUILD)/gen/flags
 	$(call say,NVCC,$<)
-	$(call compile_kernel,$(NVCC) -ccbin $(CXX) $(CUDA_ARCHS))
+	$(call compile_kernel,$(NVCC) -ccbin $(CXX) $(CUDA_ARCHS) $(NVCCFLAGS))
 $(BUILD)/cuda/%.o: %.c $(BUILD)/gen/flags
 	$(call say,CC,$< (cuda))
 	@mkdir -p $(@D)
@@ -314,7 +315,8 @@ $(BUILD)/plstm: $(BUILD)/gen/with
 
 # ---- gpu bundle ----
 # bench_gpu, for the GPU and (tests/test_bench_gpu.py) for the emulator; and the folder that travels to a machine with a GPU,
-# where tools/gpu_run.sh takes everything from it. Its programs are built apart, for sm_90 and a CPU that is not this one.
+# where tools/gpu_run.sh takes everything from it. Its programs are built apart, for sm_90 and a CPU that is not this one; each holds
+# every kernel, hence compressed.
 
 GPU_BUNDLE ?= gpu-bundle
 GPU_BUILD  ?= build-gpu
@@ -368,7 +370,7 @@ endif
 
 .PHONY: gpu-bundle gpu-bundle-built gpu-bundle-size
 gpu-bundle:
-	$(Q)LDFLAGS='$(GPU_LDFLAGS)' $(MAKE) --no-print-directory BUILD=$(GPU_BUILD) MARCH=x86-64-v3 ARCH=sm_90 CUDA=1 EMU=0 OPENBLAS_DIR= gpu-bundle-built
+	$(Q)LDFLAGS='$(GPU_LDFLAGS)' $(MAKE) --no-print-directory BUILD=$(GPU_BUILD) MARCH=x86-64-v3 ARCH=sm_90 NVCCFLAGS=-compress-mode=size CUDA=1 EMU=0 OPENBLAS_DIR= gpu-bundle-built
 	$(Q)LD_LIBRARY_PATH=$(OPENBLAS_DIR) CUPTI=$(firstword $(wildcard $(CUDA_ROOT)/lib64/libcupti.so.??)) \
 	    tools/gpu_bundle.sh $(GPU_BUILD) $(GPU_BUNDLE) '$(COMMIT_TEXT)'
 gpu-bundle-built: $(BUILD)/plstm $(BUILD)/cuda/bench_gpu $(BUILD)/lib/liblaunch_count.so cuda-tests $(if $(NVTX_DIR),$(BUILD)/tests/nvtx_record.so)
