@@ -84,6 +84,7 @@ help:
 	'make k20           compile the kernels for a K20 (sm_35) with CUDA 11.8 and examine them, into profiles/k20 (tools/deps.sh k20 installs it)' \
 	'make sass          the same for sm_90 with the compiler of the program, into profiles/sm_90' \
 	'make results       rebuild RESULTS.md from profiles/; make results-check fails when it is stale' \
+	'make predictions   profiles/model/predictions.jsonl anew from plstm plan, and RESULTS.md' \
 	'make report        the same as one HTML page, $(BUILD)/report.html: tables that sort and filter, figures inline' \
 	'make format        clang-format over the C, C++ and CUDA sources; make format-check fails on a difference' \
 	'make clean         remove $(BUILD) and $(BUILD)-sanitize' \
@@ -496,7 +497,12 @@ results:
 	$(Q)$(PYTHON) tools/results.py
 results-check:
 	$(Q)$(PYTHON) tools/results.py --check
-.PHONY: report
+.PHONY: report predictions
+# Of the planner's model, for the table of variants: what a later measurement will stand beside.
+predictions: all
+	$(Q)$(BUILD)/plstm plan --json --quiet --device H200 > profiles/model/predictions.jsonl.tmp
+	$(Q)mv profiles/model/predictions.jsonl.tmp profiles/model/predictions.jsonl
+	$(Q)$(MAKE) --no-print-directory results
 report:
 	$(Q)mkdir -p $(BUILD) && $(PYTHON) tools/results.py --html $(BUILD)/report.html && echo $(BUILD)/report.html
 

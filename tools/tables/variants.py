@@ -181,7 +181,7 @@ def of_machine(machine, known):
 def owed(known, measured):
     """Rows of what was predicted and not measured, and what the planner refuses, as sentences."""
     keys = [key for key in dict.fromkeys(key[:4] for key in known.steps) if own_length(key[3]) and key not in measured]
-    rows = [[f"`{variant}`", named(shape), precision, *["not yet measured"] * 3, text, *[""] * 5, known.devices[device], link(PREDICTIONS)]
+    rows = [[f"`{variant}`", named(shape), precision, *["not yet measured"] * 3, text, *[""] * 5, known.devices[device] + " (model)", link(PREDICTIONS)]
             for device, variant, precision, shape in keys if (text := known.text(device, variant, precision, shape))]
     notes = {}
     for (device, variant, precision, shape, what), why in known.refused.items():
