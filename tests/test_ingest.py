@@ -153,6 +153,15 @@ def test_a_training_that_ended_replaces_its_part():
         assert "h200/ptb-medium.jsonl" in found and "h200/partial-ptb-medium.jsonl" not in found, sorted(found)
 
 
+def test_other_seeds_are_filed_beside_the_first():
+    with Run() as run:
+        run.write("ptb-small-seed2.jsonl", training_log(True))
+        run.write("ptb-medium-seed2.jsonl", training_log(False))
+        found = run.ingest(run.pack())
+        assert {"h200/ptb-small.jsonl", "h200/ptb-small-seed2.jsonl", "h200/partial-ptb-medium-seed2.jsonl"} <= set(found), sorted(found)
+        assert "small-seed2" in ingest.table(ingest.parts(run.work))
+
+
 def test_an_archive_cut_anywhere():
     with Run() as run:
         run.write("raw/bench-noise.txt", random.Random(2).randbytes(30000).hex())

@@ -225,6 +225,15 @@ def test_bad_data_is_one_sentence():
     tree.refused("perf-H650.txt")
 
 
+def test_committed_logs_are_thinned():
+    logs = [os.path.join(folder, name) for folder, _, names in os.walk(os.path.join(ROOT, "profiles")) for name in names if name.endswith(".jsonl")]
+    assert logs
+    for path in logs:
+        with open(path, encoding="utf-8") as f:
+            steps = [e["step"] for e in map(json.loads, f) if e.get("event") == "step"]
+        assert all(step % 100 == 0 for step in steps), path
+
+
 def test_thin_keeps_every_hundredth_step():
     tree = Tree()
     status, said = tree.run("--thin", tree.path("profiles/box/ptb-small.jsonl"), tree.path("thin.jsonl"))

@@ -6,7 +6,7 @@
     ingest.py ARCHIVE             files an archive under profiles/<gpu>/ (also `tools/results.py --ingest ARCHIVE`), even one cut short
 
 Filed are text files only, none over 1 MB: machine.json, constants.json, variants.json and step.json (a row per benchmark, PyTorch's
-beside ours), ptb-PRESET.jsonl of trainings that ended (thinned; partial-ptb-PRESET.jsonl of others), steps.tsv, under profile/ what
+beside ours), ptb-PRESET.jsonl and ptb-PRESET-seedN.jsonl of trainings that ended (thinned; partial-ptb-PRESET.jsonl of others), steps.tsv, under profile/ what
 tools/profile.sh kept, and under raw/ what the steps printed, each cut to its first and last part where it is long.
 """
 import argparse
@@ -26,7 +26,7 @@ THIN = 100  # of a training's step lines, the same as tools/results.py --thin
 ARCHIVE = "gpu-run.tar.gz"
 PRESETS = ("small", "medium", "large")
 # In the order of their worth: an archive that is cut short keeps what comes first. * stands for several files.
-PARTS = ("machine.json", "steps.tsv", "constants.json", "bench-*.json", "torch.json", *(f"ptb-{p}.jsonl" for p in PRESETS))
+PARTS = ("machine.json", "steps.tsv", "constants.json", "bench-*.json", "torch.json", *(f"ptb-{p}*.jsonl" for p in PRESETS))
 BESIDE = ("machine.json", "steps.tsv", "constants.json", "torch.json", "table.txt")  # copied beside the archive
 
 
@@ -86,6 +86,10 @@ def parts(work):
 
 def bench_names(files):
     return [name for name in files if fnmatch.fnmatch(name, "bench-*.json")]
+
+
+def training_names(files):
+    return [name for preset in PRESETS for name in files if fnmatch.fnmatch(name, f"ptb-{preset}*.jsonl")]
 
 
 def pack(work, out):
@@ -198,8 +202,8 @@ def table(files):
     _, ours, _, torch = rows_of(files)
     for row in [r for r in ours + torch if in_short(r["name"])]:
         lines.append(f"{row['name']:44} " + (time_of(row) if "median_us" in row else row.get("error", "")))
-    for preset in PRESETS:
-        text = as_text(files.get(f"ptb-{preset}.jsonl"))
+    for name in training_names(files):
+        text, preset = as_text(files[name]), name.removeprefix("ptb-").removesuffix(".jsonl")
         if text:
             epochs, valid, test, seconds, done = training(text)
             ppl = f"test {test:.2f}" if test else f"cut at step {done}"
@@ -311,12 +315,12 @@ def filed(files, before):
         result["constants.json"] = dump(constants)
     if bench_names(whole) or "torch.json" in whole:
         result.update(bench_texts(whole, before))
-    for preset in PRESETS:
-        text = as_text(files.get(f"ptb-{preset}.jsonl", (None,))[0])
+    for name in training_names(files):
+        text = as_text(files[name][0])
         if text and json_lines(text):
             epochs, _, test, _, _ = training(text)
             ended = bool(epochs) and test is not None
-            result[("" if ended else "partial-") + f"ptb-{preset}.jsonl"] = thinned(text)
+            result[("" if ended else "partial-") + name] = thinned(text)
     for name, (data, complete) in files.items():
         text = as_text(data)
         if name.startswith(("raw/", "profile/")) and text:
