@@ -9,7 +9,10 @@ import html
 import re
 
 STYLE = """
-:root { color-scheme: light dark; --text: #1c1e21; --dim: #5b626b; --back: #ffffff; --panel: #f4f5f7; --line: #d5d8dd; --link: #0b5cad; --mark: #fff3c4; }
+:root {
+  color-scheme: light dark;
+  --text: #1c1e21; --dim: #5b626b; --back: #ffffff; --panel: #f4f5f7; --line: #d5d8dd; --link: #0b5cad; --mark: #fff3c4;
+}
 @media (prefers-color-scheme: dark) {
   :root { --text: #e3e5e8; --dim: #9aa2ac; --back: #16181b; --panel: #202327; --line: #3a3f45; --link: #7db7f2; --mark: #4a4220; }
   figure svg { filter: invert(1) hue-rotate(180deg); }
@@ -27,7 +30,8 @@ code { padding: 1px 4px; } pre { padding: 10px; overflow-x: auto; } pre code { p
 figure { margin: 16px 0; } figure svg { max-width: 100%; height: auto; } figcaption { color: var(--dim); font-size: 13px; }
 .table { margin: 14px 0; }
 .tools { display: flex; gap: 12px; align-items: center; margin-bottom: 6px; color: var(--dim); font-size: 13px; }
-.tools input { font: inherit; color: inherit; background: var(--panel); border: 1px solid var(--line); border-radius: 4px; padding: 3px 8px; width: 22em; max-width: 60vw; }
+.tools input { font: inherit; color: inherit; background: var(--panel); border: 1px solid var(--line); border-radius: 4px; }
+.tools input { padding: 3px 8px; width: 22em; max-width: 60vw; }
 .scroll { overflow: auto; max-height: 75vh; border: 1px solid var(--line); border-radius: 4px; }
 table { border-collapse: collapse; font-size: 13px; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: 4px 10px; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
@@ -87,7 +91,8 @@ function restore() {
   const state = new URLSearchParams(location.hash.slice(1)), table = tables[state.get('table')];
   if (!table) return;
   const column = parseInt(state.get('sort'), 10), text = state.get('filter') || '';
-  if (column >= 0 && column < table.tHead.rows[0].cells.length) sort(table, column, state.get('order') === 'descending' ? 'descending' : 'ascending');
+  const order = state.get('order') === 'descending' ? 'descending' : 'ascending';
+  if (column >= 0 && column < table.tHead.rows[0].cells.length) sort(table, column, order);
   table.closest('.table').querySelector('input').value = text;
   filter(table, text);
   table.closest('.table').scrollIntoView();
@@ -139,7 +144,8 @@ def inline(text, link_of):
         return f"\x00{len(kept) - 1}\x00"
     text = re.sub(r"`([^`]+)`", lambda m: keep(f"<code>{html.escape(m[1])}</code>"), text)
     text = html.escape(text, quote=False)
-    text = re.sub(r"\[([^\]]+)\]\(([^)\s]+)\)", lambda m: keep(f'<a href="{html.escape(link_of(html.unescape(m[2])))}">') + m[1] + keep("</a>"), text)
+    link = lambda m: keep(f'<a href="{html.escape(link_of(html.unescape(m[2])))}">') + m[1] + keep("</a>")
+    text = re.sub(r"\[([^\]]+)\]\(([^)\s]+)\)", link, text)
     text = re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", text)
     text = re.sub(r"(?<![\w*])\*([^*\s][^*]*)\*(?![\w*])", r"<em>\1</em>", text)
     return re.sub(r"\x00(\d+)\x00", lambda m: kept[int(m[1])], text)
@@ -158,7 +164,8 @@ def table_of(lines, name, link_of):
     kinds = [' class="number"' if mark.endswith(":") and not mark.startswith(":") else "" for mark in alignment]
     text = f'<div class="table"><div class="tools"><label>Filter <input type="search" placeholder="words, all of which a row must hold"></label>' \
            f'<span class="count"></span></div>\n<div class="scroll"><table id="{name}">\n<thead><tr>'
-    text += "".join(f'<th scope="col"{kind}><button type="button">{inline(cell, link_of) or "&nbsp;"}</button></th>' for cell, kind in zip(headings, kinds))
+    for cell, kind in zip(headings, kinds):
+        text += f'<th scope="col"{kind}><button type="button">{inline(cell, link_of) or "&nbsp;"}</button></th>'
     text += "</tr></thead>\n<tbody>\n"
     for line in lines[2:]:
         row = ""
@@ -208,7 +215,7 @@ def page(markdown, svg_of, link_of=lambda target: target):
             items = re.split(r"^- ", "\n".join(lines[at:end]), flags=re.MULTILINE)[1:]
             body += "<ul>\n" + "".join(f"<li>{inline(' '.join(item.split()), link_of)}</li>\n" for item in items) + "</ul>\n"
         elif block and block[5]:
-            while end < len(lines) and (lines[end].startswith("    ") or not lines[end].strip() and end + 1 < len(lines) and lines[end + 1].startswith("    ")):
+            while re.match(r"    |\n    ", "\n".join(lines[end:end + 2])):  # an empty line within the code is part of it
                 end += 1
             body += "<pre><code>" + html.escape("\n".join(row[4:] for row in lines[at:end])) + "</code></pre>\n"
         elif block and block[7]:

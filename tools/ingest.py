@@ -6,8 +6,8 @@
     ingest.py ARCHIVE             files an archive under profiles/<gpu>/ (also `tools/results.py --ingest ARCHIVE`), even one cut short
 
 Filed are text files only, none over 1 MB: machine.json, constants.json, variants.json and step.json (a row per benchmark, PyTorch's
-beside ours), ptb-PRESET.jsonl and ptb-PRESET-seedN.jsonl of trainings that ended (thinned; partial-ptb-PRESET.jsonl of others), steps.tsv, under profile/ what
-tools/profile.sh kept, and under raw/ what the steps printed, each cut to its first and last part where it is long.
+beside ours), ptb-PRESET.jsonl and ptb-PRESET-seedN.jsonl of trainings that ended (thinned; partial-ptb-PRESET.jsonl of others), steps.tsv,
+under profile/ what tools/profile.sh kept, and under raw/ what the steps printed, each cut to its first and last part where it is long.
 """
 import argparse
 import fnmatch
@@ -155,8 +155,8 @@ def own_row(row):
 
 
 # Of Google Benchmark's context, beside a line per kernel; the rest names the machine and not its speed.
-CONTEXT = ("date", "commit", "dirty", "flags", "toolkit", "gpu", "emulated", "driver", "runtime", "clock_mhz", "memory_clock_mhz", "ecc", "cudnn", "sets",
-           "noise", "num_cpus")
+CONTEXT = ("date", "commit", "dirty", "flags", "toolkit", "gpu", "emulated", "driver", "runtime", "clock_mhz", "memory_clock_mhz", "ecc", "cudnn",
+           "sets", "noise", "num_cpus")
 
 
 def rows_of(files):

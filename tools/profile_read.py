@@ -102,7 +102,8 @@ def ncu_table(texts):
             groups.setdefault((without_arguments(launch["Kernel Name"][0]), *sizes), []).append(launch)
     rows = [["kernel", "grid", "block", "launches", *NCU_COLUMNS, "flop", "flop_per_byte", "flop_per_s"]]
     for key, launches in groups.items():
-        mean = lambda metric: statistics.fmean(found) if (found := [v[metric][1] for v in launches if v.get(metric, ("", None))[1] is not None]) else None
+        values = lambda metric: [v[metric][1] for v in launches if v.get(metric, ("", None))[1] is not None]
+        mean = lambda metric: statistics.fmean(found) if (found := values(metric)) else None
         cells = {column: None if (value := mean(metric)) is None else value * factor for column, (metric, factor) in NCU_COLUMNS.items()}
         terms = [None if (value := mean(metric)) is None else value * flop for metric, flop in FLOPS.items()]
         flop = sum(term for term in terms if term is not None) if any(term is not None for term in terms) else None

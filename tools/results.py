@@ -42,9 +42,20 @@ def not_measured(data, _figures):
 
 
 # In the order of the page: name of the marks, function (data, figures) that gives what stands between them.
-SECTIONS = {"demo": demo.demo, "demo-keep": demo.demo_keep, "ptb": ptb.ptb, "variants": variants.variants, "step": step.step,
-            "kernels": step.kernels, "constants": step.constants, "machine-code": machine_code.machine_code, "cpu-speed": cpu.cpu_speed, "cpu-profile": cpu.cpu_profile,
-            "emulator": cpu.emulator, "not-measured": not_measured}
+SECTIONS = {
+    "demo": demo.demo,
+    "demo-keep": demo.demo_keep,
+    "ptb": ptb.ptb,
+    "variants": variants.variants,
+    "step": step.step,
+    "kernels": step.kernels,
+    "constants": step.constants,
+    "machine-code": machine_code.machine_code,
+    "cpu-speed": cpu.cpu_speed,
+    "cpu-profile": cpu.cpu_profile,
+    "emulator": cpu.emulator,
+    "not-measured": not_measured,
+}
 
 
 # ---- the page ----

@@ -33,8 +33,8 @@ def row(runs):
     preset, first = runs[0].run["preset"], runs[0]
     of = lambda value: spread([value(run) for run in runs], 1)
     paper_valid, paper_test = (number(ppl) for ppl in PAPER[preset])
-    return [preset, what_ran(first), str(len(runs)), listed(map(str, sorted({len(run.epochs) for run in runs}))), of(lambda r: r.epochs[0]["valid_ppl"]),
-            of(lambda r: r.epochs[-1]["train_ppl"]), of(lambda r: r.epochs[-1]["valid_ppl"]), of(lambda r: r.epochs[-1]["valid_ppl_paper"]),
+    epochs = listed(map(str, sorted({len(run.epochs) for run in runs})))
+    return [preset, what_ran(first), str(len(runs)), epochs, of(lambda r: r.epochs[0]["valid_ppl"]), of(lambda r: r.epochs[-1]["train_ppl"]), of(lambda r: r.epochs[-1]["valid_ppl"]), of(lambda r: r.epochs[-1]["valid_ppl_paper"]),
             paper_valid, of(lambda r: r.test["test_ppl"]), paper_test, spread([run.words_per_s for run in runs], 0),
             spread([minutes(run) for run in runs], 0), first.hardware, ", ".join(link(run.name) for run in runs)]
 
@@ -77,5 +77,6 @@ def ptb(data, figures):
                   "paper's test", "words/s", "minutes", "hardware ", "data "], rows)
     for run in [Run(data, file) for file in data.find("*/partial-ptb-*.jsonl")]:
         valid = f", valid {run.epochs[-1]['valid_ppl']:.1f}" if run.epochs else ""
-        text += f"\nCut short by the time there was: {run.run['preset']} after {len(run.epochs)} epochs{valid} ({run.hardware}, {link(run.name)}).\n"
+        text += f"\nCut short by the time there was: {run.run['preset']} after {len(run.epochs)} epochs{valid} "
+        text += f"({run.hardware}, {link(run.name)}).\n"
     return text + pictures

@@ -49,7 +49,8 @@ def rows_of(machine):
 
 def best_peer(machine, row):
     """us of the fastest step of another program whose precision is not below, or None."""
-    times = [r.us for r in machine.rows if r.kind == "step" and is_peer(r) and r.shape == row.shape and r.precision in bench.no_lower(row.precision) and r.us]
+    times = [r.us for r in machine.rows if r.kind == "step" and is_peer(r) and r.us and r.shape == row.shape
+             and r.precision in bench.no_lower(row.precision)]
     return min(times, default=None)
 
 
@@ -79,7 +80,8 @@ def stacked_figure(found):
     script = PLOT_HEAD + "$parts << END\n" + "\n".join(lines) + "\nEND\n"
     script += "set style data histograms\nset style histogram rowstacked\nset style fill solid 0.9 noborder\nset boxwidth 0.6\n"
     script += "set ylabel '% of a step'\nset yrange [0:100]\nset bmargin 11\n"
-    plots = [f"$parts using {i + 2}{':xtic(1)' if i == 0 else ''} lc rgb '{(*PALETTE, '#bcbd22')[i]}' title '{name}'" for i, name in enumerate(names)]
+    colours = (*PALETTE, "#bcbd22")
+    plots = [f"$parts using {i + 2}{':xtic(1)' if i == 0 else ''} lc rgb '{colours[i]}' title '{name}'" for i, name in enumerate(names)]
     return script + "plot " + ", \\\n     ".join(plots) + "\n"
 
 

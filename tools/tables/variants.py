@@ -6,9 +6,10 @@ from tables.text import link, number, table
 
 CUBLAS = "cublas"
 PREDICTIONS = "model/predictions.jsonl"
-HEADINGS = ["variant ", "shape ", "precision ", "forward, us/step", "backward, us/step", "both, us/step", "predicted, us/step", "speed-up on cuBLAS graph",
-            "of floor", "whole layer, us/step", "speed-up on best cuDNN", "noise", "hardware ", "data "]
-FIT_HEADINGS = ["variant ", "H", "B", "precision ", "forward: launch, us", "step, us", "backward: launch, us", "step, us", "lengths", "hardware ", "data "]
+HEADINGS = ["variant ", "shape ", "precision ", "forward, us/step", "backward, us/step", "both, us/step", "predicted, us/step",
+            "speed-up on cuBLAS graph", "of floor", "whole layer, us/step", "speed-up on best cuDNN", "noise", "hardware ", "data "]
+FIT_HEADINGS = ["variant ", "H", "B", "precision ", "forward: launch, us", "step, us", "backward: launch, us", "step, us", "lengths", "hardware ",
+                "data "]
 WHOLE_HEADINGS = ["program ", "layers", "shape ", "precision ", "forward, us/step", "forward and backward, us/step", "noise", "hardware ", "data "]
 
 
@@ -36,7 +37,8 @@ class Predictions:
         for row in data.lines(PREDICTIONS) if data.find(PREDICTIONS) else []:
             folder = ingest.folder_name(row["device"])
             self.devices[folder] = row["device"]
-            key = (folder, row["variant"], row.get("precision", "f32"), (row["H"], row["B"], row["T"]), {"forward": "fwd", "backward": "bwd"}[row["pass"]])
+            what = {"forward": "fwd", "backward": "bwd"}[row["pass"]]
+            key = (folder, row["variant"], row.get("precision", "f32"), (row["H"], row["B"], row["T"]), what)
             if "refused" in row:
                 self.refused[key] = row["refused"]
             else:
@@ -126,15 +128,15 @@ def row_of(m, known, variant, precision, shape):
 
 def whole_rows(machine):
     """Whole layers by our variants and by cuDNN, one call or graph each."""
-    rows = [r for r in machine.rows if (r.kind in ("layer", "layer2") or r.kind in ("lstm", "lstm2") and is_cudnn(r.path[1])) and r.path[0] in ("fwd", "fwdbwd")
-            and not r.how and r.us]
+    is_whole = lambda r: r.kind in ("layer", "layer2") or r.kind in ("lstm", "lstm2") and is_cudnn(r.path[1])
+    rows = [r for r in machine.rows if is_whole(r) and r.path[0] in ("fwd", "fwdbwd") and not r.how and r.us]
     found = {}
     for r in rows:
         found.setdefault((2 if r.kind.endswith("2") else 1, r.shape, r.precision, r.path[1]), {})[r.path[0]] = r
     times = lambda sides, what: cell(sides[what].us_per_step if what in sides else None)
     text = []
-    for (layers, shape, precision, program), sides in sorted(found.items(), key=lambda item: (item[0][0], order_of_shape(item[0][1]),
-                                                                                                            order_of_precision(item[0][2]))):
+    order = lambda key: (key[0], order_of_shape(key[1]), order_of_precision(key[2]))
+    for (layers, shape, precision, program), sides in sorted(found.items(), key=lambda item: order(item[0])):
         noise = max((r.noise for r in sides.values() if r.noise is not None), default=None)
         file = machine.file[next(iter(sides.values())).name]
         text.append([f"`{program}`", str(layers), named(shape), precision, times(sides, "fwd"), times(sides, "fwdbwd"), bench.percent(noise, 1),
@@ -181,13 +183,14 @@ def of_machine(machine, known):
 def owed(known, measured):
     """Rows of what was predicted and not measured, and what the planner refuses, as sentences."""
     keys = [key for key in dict.fromkeys(key[:4] for key in known.steps) if own_length(key[3]) and key not in measured]
-    rows = [[f"`{variant}`", named(shape), precision, *["not yet measured"] * 3, text, *[""] * 5, known.devices[device] + " (model)", link(PREDICTIONS)]
-            for device, variant, precision, shape in keys if (text := known.text(device, variant, precision, shape))]
+    rows = [[f"`{variant}`", named(shape), precision, *["not yet measured"] * 3, text, *[""] * 5, known.devices[device] + " (model)",
+             link(PREDICTIONS)] for device, variant, precision, shape in keys if (text := known.text(device, variant, precision, shape))]
     notes = {}
     for (device, variant, precision, shape, what), why in known.refused.items():
         if (device, variant, precision, shape) not in measured:
             notes.setdefault((variant, precision, known.devices[device], why), []).append(f"{what} H {shape[0]}")
-    return rows, [f"- `{variant}` {precision}, {', '.join(where)}, by the planner for {device}: {why}" for (variant, precision, device, why), where in notes.items()]
+    return rows, [f"- `{variant}` {precision}, {', '.join(where)}, by the planner for {device}: {why}"
+                  for (variant, precision, device, why), where in notes.items()]
 
 
 # ---- figures ----
