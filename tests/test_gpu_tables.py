@@ -12,6 +12,7 @@ ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 SAMPLE = os.path.join(ROOT, "tests", "fixtures", "gpu_sample")
 MEGABYTE = 1 << 20
 sys.path.insert(0, os.path.join(ROOT, "tools"))
+import ingest  # noqa: E402
 from tables import bench, plot, step, variants  # noqa: E402
 from tables.data import Data, Failure  # noqa: E402
 
@@ -211,6 +212,29 @@ def test_the_emulators_times_stay_out():
         tree = Tree()
         tree.edit("variants.json", lambda value, mark=mark: value["context"]["ours"].update(mark))
         tree.refused(variants.variants, "emulator")
+    tree = Tree()
+    tree.edit("constants.json", lambda value: value.update(emulated=True))
+    tree.refused(step.constants, "emulator")
+
+
+def test_rows_as_the_program_writes_them():
+    """fixtures/bench_gpu_emulated.json: some rows of `bench_gpu --tiny` on the emulated GPU, names and columns as on a real one."""
+    with open(os.path.join(ROOT, "tests/fixtures/bench_gpu_emulated.json"), encoding="utf-8") as f:
+        made = json.load(f)
+    tree = Tree(predictions=False)
+    filed = [ingest.own_row(row) for row in made["benchmarks"]]
+    tree.edit("variants.json", lambda value: value.update(rows=[r for r in filed if not r["name"].startswith("step/")]))
+    tree.edit("step.json", lambda value: value.update(rows=[r for r in filed if r["name"].startswith("step/")]))
+    found = rows(tree.section(variants.variants)[0])["`cublas`", "H 20, B 3, T 5", "f32"]
+    median = {r["name"]: r["median_us"] for r in filed if "median_us" in r}
+    passes = [median[f"lstm/{what}/cublas/f32/H:20/B:3/T:5"] / 5 for what in ("fwd", "bwd")]
+    assert [found["forward, us/step"], found["backward, us/step"], found["both, us/step"]] == [f"{us:.2f}" for us in (*passes, sum(passes))], found
+    assert found["speed-up on cuBLAS graph"] == "1.00" and found["of floor"].endswith(" %") and found["noise"].endswith(" %"), found
+    assert found["whole layer, us/step"] == f"{median['layer/fwdbwd/cublas/f32/H:20/B:3/T:5'] / 5:.2f}", found
+    assert {r.said("kernel") for r in bench.machines(Data(tree.root))[0].rows if r.kind == "step"} == {"cublas"}
+    # As they were taken, on the emulator, they are refused.
+    tree.edit("variants.json", lambda value: value["context"].update(ours=made["context"]))
+    tree.refused(variants.variants, "emulator")
 
 
 def test_a_row_without_a_shape_is_named():

@@ -70,7 +70,10 @@ class Machine:
         self.by_key = {(r.kind, r.path, r.precision, r.shape, r.how): r for r in reversed(self.rows)}
         constants = f"{folder}/constants.json"
         self.constants_file = constants if data.find(constants) else None
-        self.constants = data.json(constants)["constants"] if self.constants_file else {}
+        found = data.json(constants) if self.constants_file else {"constants": {}}
+        if found.get("emulated"):
+            raise Failure(f"profiles/{constants} was taken on the emulator, whose times say nothing about a GPU")
+        self.constants = found["constants"]
 
     def find(self, kind, path, precision, shape, how=()):
         """The row of that name, or None; its error, if any, is in it."""
