@@ -324,21 +324,24 @@ GPU_BUILD  ?= build-gpu
 # In front of this machine's folders, and for what the libraries need in turn: RPATH, which the newer RUNPATH does not give.
 GPU_LDFLAGS := -Wl,--disable-new-dtags -Wl,-rpath,\$$$$ORIGIN/../lib $(addprefix -L,$(OPENBLAS_DIR))
 
-BENCH_GPU := $(addprefix bench/,bench_gpu.o gpu.o gpu_recurrence.o gpu_layers.o gpu_constants.o constants.o)
+BENCH_GPU := $(addprefix bench/,bench_gpu.o gpu.o gpu_recurrence.o gpu_whole.o gpu_cudnn.o gpu_layers.o gpu_step.o gpu_constants.o constants.o \
+    cudnn_api.o axes.o measure.o roofs.o)
+BENCH_DEFINES := -DPLSTM_FLAGS='"nvcc -std=c++17 -O3 -lineinfo $(CUDA_ARCHS) $(NVCCFLAGS)"'
 $(BUILD)/cuda/bench/%.o: bench/%.cpp $(BUILD)/gen/flags
 	$(call say,CXX,$< (cuda))
 	@mkdir -p $(@D)
-	$(Q)$(CXX) $(CPPFLAGS) -isystem $(CUDA_ROOT)/include $(CXXFLAGS) $(DEPFLAGS) -c $< -o $@
+	$(Q)$(CXX) $(CPPFLAGS) $(BENCH_DEFINES) -isystem $(CUDA_ROOT)/include $(CXXFLAGS) $(DEPFLAGS) -c $< -o $@
 $(BUILD)/cuda/bench_gpu: $(BENCH_GPU:%=$(BUILD)/cuda/%) $(CUDA_REAL) $(HOST_COMMON)
 	$(call say,LINK,$@)
 	$(Q)$(CXX) $^ $(LDFLAGS) $(CUDA_LINK) $(LDLIBS) -lbenchmark $(CUDA_LIBS) -o $@
-$(patsubst %.cpp,$(BUILD)/emu/plain/%.o,bench/bench_gpu.cpp $(wildcard bench/gpu*.cpp)): $(BUILD)/emu/plain/%.o: %.cpp $(BUILD)/gen/flags
+$(patsubst %.o,$(BUILD)/emu/plain/%.o,$(filter-out bench/constants.o,$(BENCH_GPU))): $(BUILD)/emu/plain/%.o: %.cpp $(BUILD)/gen/flags
 	$(call say,EMU,$< (plain))
 	@mkdir -p $(@D)
 	$(Q)$(CXX) -std=c++17 -fopenmp $(EMU_CPPFLAGS) $(CUDA_DEFINES) $(EMU_FLAGS) $(DEPFLAGS) -c $< -o $@
+# -rdynamic: a library that it opens may call the emulated runtime.
 $(BUILD)/emu/plain/bench_gpu: $(BENCH_GPU:%=$(BUILD)/emu/plain/%) $(CUDA_OBJ:%=$(BUILD)/emu/plain/%) $(HOST_COMMON) $(BUILD)/emu/plain/libemu.a
 	$(call say,LINK,$@)
-	$(Q)$(CXX) $(filter %.o,$^) $(filter %.a,$^) $(LDFLAGS) $(LDLIBS) -lbenchmark -ldl -o $@
+	$(Q)$(CXX) -rdynamic $(filter %.o,$^) $(filter %.a,$^) $(LDFLAGS) $(LDLIBS) -lbenchmark -ldl -o $@
 
 # Records ranges and, through CUPTI, kernels where there is no Nsight Systems (tools/profile.sh). Its test brings a CUPTI of its own.
 CUPTI_FLAGS := $(if $(wildcard $(CUDA_ROOT)/include/cupti.h),-isystem $(CUDA_ROOT)/include)
@@ -365,8 +368,18 @@ $(BUILD)/lib/liblaunch_count.so: tests/launch_count.c $(BUILD)/gen/flags
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=c11 -O2 $(WARN) -fPIC -shared -isystem $(CUDA_ROOT)/include $< -L$(CUDA_ROOT)/lib64 -Wl,-rpath,'$$ORIGIN' -lcupti -o $@
 
+# For tests/test_bench_gpu.py: the same with a variant more, which is wrong; for tests/test_cudnn.py: a library that stands in for cuDNN.
+$(BUILD)/emu/plain/bench_gpu_wrong: $(BENCH_GPU:%=$(BUILD)/emu/plain/%) $(BUILD)/emu/plain/tests/wrong_variants.o \
+    $(patsubst %,$(BUILD)/emu/plain/%,$(filter-out kernels/variants.o,$(CUDA_OBJ))) $(HOST_COMMON) $(BUILD)/emu/plain/libemu.a
+	$(call say,LINK,$@)
+	$(Q)$(CXX) $(filter %.o,$^) $(filter %.a,$^) $(LDFLAGS) $(LDLIBS) -lbenchmark -ldl -o $@
+$(BUILD)/tests/libfake_cudnn.so: tests/fake_cudnn.cpp $(BUILD)/gen/flags
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CXX) -std=c++17 -fopenmp $(EMU_CPPFLAGS) $(EMU_FLAGS) $(DEPFLAGS) -fPIC -shared $< -o $@
+
 ifeq ($(SAN),)
-tests-built: $(BUILD)/emu/plain/bench_gpu # for tests/test_bench_gpu.py
+tests-built: $(addprefix $(BUILD)/,emu/plain/bench_gpu emu/plain/bench_gpu_wrong tests/libfake_cudnn.so)
 endif
 
 .PHONY: gpu-bundle gpu-bundle-built gpu-bundle-size
@@ -434,10 +447,10 @@ $(TEST_BIN): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_HELP) $(HOST_OBJ)
 	$(Q)$(CC) $^ $(LDFLAGS) $(LDLIBS) -lcmocka -o $@
 
 # The decisions of the benchmarks (C++, as they are), without what they decide over.
-BENCH_TEST_BIN := $(BUILD)/tests/test_measure
+BENCH_TEST_BIN := $(addprefix $(BUILD)/tests/test_,measure axes roofs)
 $(BENCH_TEST_BIN): $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(BUILD)/bench/%.o
 	$(call say,LINK,$@)
-	$(Q)$(CXX) $^ $(LDFLAGS) -lcmocka -lm -o $@
+	$(Q)$(CXX) $^ $(LDFLAGS) -lcmocka -ljansson -lm -o $@
 TEST_BIN += $(BENCH_TEST_BIN)
 
 deps:
@@ -515,4 +528,4 @@ format-check:
 clean:
 	rm -rf $(BUILD) $(BUILD)-sanitize
 
--include $(patsubst %.o,%.d,$(HOST_OBJ) $(MAIN_OBJ) $(TEST_HELP)) $(TEST_BIN:=.d) $(BUILD)/bench/bench_cpu.d $(BUILD)/bench/measure.d
+-include $(patsubst %.o,%.d,$(HOST_OBJ) $(MAIN_OBJ) $(TEST_HELP)) $(TEST_BIN:=.d) $(wildcard $(BUILD)/bench/*.d)

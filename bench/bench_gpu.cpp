@@ -1,304 +1,411 @@
-// bench_gpu: a timed row per kernel and per training step on a GPU, and what this GPU costs per byte, per
-// multiplication, per launch and per wait.
+// bench_gpu: a timed row per kernel, per layer and per training step on a GPU, beside cuBLAS and cuDNN, and what this GPU costs per byte,
+// per multiplication, per launch and per wait.
 //
-//   lstm/fwd/NAME/f32/H:650/B:20/T:35         the recurrence of one layer by variant NAME, every variant of
-//   kernels/variants.c lstm/bwd/NAME/f32/H:650/B:20/T:35 layers/softmax_xent/f32/H:650/B:20/T:35   the other
-//   kernels of a step, one by one gemm/logits/f32/H:650/B:20/T:35           its matrix products, by cuBLAS
-//   step/cuda/f32/H:650/B:20/T:35             one training minibatch, embedding to update, as the trainer
-//   runs it
+//   lstm/fwd/NAME/PREC/H:650/B:20/T:35        the recurrence of one layer by variant NAME, every variant of kernels/variants.def; also bwd
+//   lstm/fwd/NAME/PREC/H:650/B:20/fit         time of it over its lengths as launch_us + step_us T
+//   layer/fwdbwd/NAME/PREC/H:650/B:20/T:35    a whole layer by it: input product, recurrence, gradients; layer2: two of them; also fwd
+//   lstm/fwdbwd/cudnn-ALGO/PREC/H:.../...     the same work by cuDNN's call (lstm2: two layers); also at padded sizes
+//   layers/softmax_xent/f32/H:650/B:20/T:35   the other kernels of a step, one by one
+//   gemm/logits/PREC/H:650/B:20/T:35          its matrix products, by cuBLAS
+//   step/cuda/PREC/H:650/B:20/T:35            one training minibatch, embedding to update, as the trainer runs it
 //
-// Rows are replays of a CUDA graph; those that end in /eager launch kernel by kernel. tf32 in the place of
-// f32 lets cuBLAS round operands to TF32.
+// Rows are replays of a CUDA graph; those that end in /eager launch kernel by kernel. PREC is f32, tf32, bf16 or f16. What cannot run is listed
+// with an error that begins with "refused: ", what found the clock too low with "throttled: ", what came after --budget with "not run: ";
+// none of them is a failure.
 //
-// Nothing is timed before it is right: outputs are poisoned, every input set runs once, and the largest error
-// against plain loops in double must be within 2 times (gradients 3 times) that of the same loops in float,
-// plus 4 ulp of the largest value. The cuda backend's first minibatch must cost what the cpu backend's costs.
-// What is wrong becomes an error instead of a time.
+// Nothing is timed before it is right: outputs are poisoned, every input set runs once, and the largest error against plain loops in double
+// must be within 2 times (gradients 3 times) that of the same loops in the row's precision, plus 4 units in the last place of the largest
+// value. The cuda backend's first minibatch must cost what the cpu backend's costs. What is wrong becomes an error that begins with
+// "wrong: ", gets no time, and the exit status is 1.
 //
-// A sample is one pass over several sets of random inputs between two CUDA events, divided by their number;
-// inputs that a kernel overwrites are put back before, and a delay lets the host get ahead. Weights stay the
-// same from set to set and so stay in L2, as in training. Counters: median_us, p10_us, p90_us, min_us, error,
-// bound, us_per_step (recurrence), FLOP/s, words/s. The times that Google Benchmark itself prints mean
-// nothing here.
+// A row is one converged measurement of ours (measure.h): a sample is one pass over several sets of random inputs between two CUDA
+// events, divided by their number; inputs that a kernel overwrites are put back before, a delay lets the host get ahead, and that delay also
+// reads the SM clock. Weights stay the same from set to set and so stay in L2, as in training; cold_* is one set after L2 was overwritten.
+// Counters: median_us, lo_us .. hi_us (95 % interval of the median), min_us, p10_us, p90_us, riqr (relative interquartile range), samples,
+// discarded (throttled), mhz; error, bound; us_per_step, words/s, FLOP/s, bytes/s (each tensor once, weights once); with --roofs also
+// of_flops, of_bytes (shares of the measured rates) and floor_us, of_floor (roofs.h). The label says why it stopped, and what ran:
+// "stop=noise cold_stop=settled", "kernel=reg".
 //
 //   bench_gpu [--benchmark_filter=REGEX ...]   rows
-//   bench_gpu --constants=FILE                 machine constants, as JSON
+//   --h= --b= --t= --variants= --directions= --precision=   lists with commas: what they range over
+//   --roofs=FILE                               constants.json of this GPU
+//   --seconds=S --noise=N --throttle=SHARE     of a measurement: time cap (1), noise that ends it (0.005), least share of the full clock (0.75)
+//   --budget=SECONDS                           rows that would begin later are not run; what was measured until then is a whole file
+//   --ptxas=FILE                               what ptxas -v said, for the context (ptxas.txt beside the program)
+//   bench_gpu --constants=FILE                 machine constants, as JSON (gpu_constants.cpp names them)
 //   bench_gpu --once=ROW                       one run of a row between cudaProfilerStart and Stop, for ncu
 //   --tiny                                     tiny shapes and few samples: to try this program itself
-//   --spoil                                    damages every result before it is checked: no row may have a
-//   time#include <algorithm>
+//   --spoil                                    damages every result before it is checked: no row may have a time
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
+#include <fstream>
 #include <functional>
 #include <map>
 #include <memory>
+#include <regex>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include <benchmark/benchmark.h>
 #include <cuda_profiler_api.h>
+#include <cxxabi.h>
 
 #include "gpu.h"
 
 extern "C" {
-#include "../host/backend.h"
-#include "../host/batcher.h"
 #include "../host/blas.h"
-#include "../host/model.h"
-#include "../host/params.h"
 #include "../host/version.h"
 }
+
+#ifndef PLSTM_FLAGS
+#define PLSTM_FLAGS "unknown"
+#endif
 
 using namespace bench_gpu;
 
 namespace
 {
 
+Axes chosen;
+bool failed = false;      // a row was wrong or could not be measured
+double budget = INFINITY; // seconds of this run
+const auto began = std::chrono::steady_clock::now();
+std::map<std::string, double> median_of; // of rows, microseconds
+
 // ---- a row ----
 
-Times time_case(const Case &c, bool eager)
+struct Row {
+    std::string name;
+    Maker make;
+    bool eager;
+};
+std::vector<Row> rows;
+// Of a case, by its row's name without /eager: right or wrong does not change between the two.
+std::map<std::string, Verdict> verdicts;
+
+void skip(benchmark::State &state, const std::string &sentence)
 {
-    gpu.precision(c.tf32);
+    bool harmless = false;
+    for (const char *kind : {"refused: ", "throttled: ", "not run: "})
+        harmless = harmless || sentence.rfind(kind, 0) == 0;
+    failed = failed || !harmless;
+    state.SkipWithError(sentence.c_str());
+}
+
+// True, and the row says so: the time of this run is over.
+bool too_late(benchmark::State &state)
+{
+    if (std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count() < budget)
+        return false;
+    skip(state, "not run: the time of this run was over");
+    return true;
+}
+
+measure::Result scaled(measure::Result r, double by)
+{
+    for (double *us : {&r.median, &r.least, &r.p10, &r.p90, &r.low, &r.high}) *us *= by;
+    return r;
+}
+
+std::unique_ptr<Graph> graph_of(const Case &c, const std::function<void()> &pass)
+{
+    try {
+        return std::make_unique<Graph>(pass);
+    } catch (const std::exception &fault) {
+        cudaGetLastError();
+        if (c.peer) throw Refused(std::string("cannot be captured into a graph: ") + fault.what());
+        throw;
+    }
+}
+
+measure::Result time_warm(const Case &c, bool eager)
+{
     const auto all = [&] {
         for (int s = 0; s < c.sets; s++) CHECK(c.run(s));
     };
     const auto restore = [&] {
         for (int s = 0; s < c.sets && c.restore; s++) c.restore(s);
     };
-    std::vector<double> us;
-    if (eager) {
-        us = sample(all, restore, samples);
-    } else {
-        Graph graph(all);
-        us = sample([&] { graph.replay(); }, restore, samples);
-    }
-    for (double &x : us) x /= c.sets;
-    return summary(us);
+    if (eager) return scaled(converge(all, restore, false), 1.0 / c.sets);
+    const auto graph = graph_of(c, all);
+    return scaled(converge([&] { graph->replay(); }, restore, false), 1.0 / c.sets);
 }
-struct Row {
-    std::string name;
-    std::function<std::shared_ptr<Case>()> make;
-    bool eager;
-};
-std::vector<Row> rows;
-// Of a case, by its row's name without /eager: right or wrong does not change between repetitions.
-std::map<std::string, Verdict> verdicts;
 
-void count(benchmark::State &state, const Times &t)
+measure::Result time_cold(const Case &c)
 {
-    state.counters["median_us"] = t.median;
-    state.counters["p10_us"] = t.p10;
-    state.counters["p90_us"] = t.p90;
-    state.counters["min_us"] = t.least;
-    state.counters["samples"] = samples;
+    const auto graph = graph_of(c, [&] { CHECK(c.run(0)); });
+    const auto restore = [&] {
+        if (c.restore) c.restore(0);
+    };
+    return converge([&] { graph->replay(); }, restore, true);
+}
+
+// False: there is no time, and the row says why.
+bool count(benchmark::State &state, const measure::Result &t, const char *prefix)
+{
+    if (!t.samples) {
+        char text[120];
+        std::snprintf(text, sizeof text, "throttled: the clock stayed under %.0f of %.0f MHz",
+                      rule.throttle * rule.full_mhz, rule.full_mhz);
+        skip(state, text);
+        return false;
+    }
+    const std::pair<const char *, double> counters[] = {{"median_us", t.median},
+                                                        {"lo_us", t.low},
+                                                        {"hi_us", t.high},
+                                                        {"min_us", t.least},
+                                                        {"p10_us", t.p10},
+                                                        {"p90_us", t.p90},
+                                                        {"riqr", t.iqr},
+                                                        {"samples", (double)t.samples},
+                                                        {"discarded", (double)t.discarded},
+                                                        {"mhz", t.mhz}};
+    for (const auto &c : counters) state.counters[std::string(prefix) + c.first] = c.second;
+    return true;
+}
+
+void count_rates(benchmark::State &state, const Case &c, double us)
+{
+    const double seconds = us * 1e-6, rate = roofs.flops(c.precision);
+    if (c.T > 0) state.counters["us_per_step"] = us / (double)c.T;
+    if (c.words > 0) state.counters["words/s"] = (double)c.words / seconds;
+    if (c.flops > 0) state.counters["FLOP/s"] = c.flops / seconds;
+    if (c.bytes > 0) state.counters["bytes/s"] = c.bytes / seconds;
+    if (c.flops > 0 && rate > 0) state.counters["of_flops"] = c.flops / seconds / rate;
+    if (c.bytes > 0 && roofs.bytes > 0) state.counters["of_bytes"] = c.bytes / seconds / roofs.bytes;
+    const double floor = floor_us(roofs, c.precision, c.flops, c.bytes, (double)c.serial);
+    if (floor > 0) state.counters["floor_us"] = floor, state.counters["of_floor"] = floor / us;
+}
+
+std::string label_of(const measure::Result &t, const std::string &more)
+{
+    return std::string("stop=") + stop_name(t.why) + (more.empty() ? "" : " " + more) +
+           (gpu.emulated ? " emulated=yes" : "");
 }
 
 void bench_row(benchmark::State &state, const Row *row)
 {
+    if (too_late(state)) return;
     try {
         auto c = row->make();
         const std::string key = row->name.substr(0, row->name.find("/eager"));
         if (!verdicts.count(key)) verdicts[key] = verdict_of(*c);
         const Verdict &v = verdicts[key];
-        if (!v.fault.empty()) return state.SkipWithError(v.fault.c_str());
-        Times t = {};
-        for (auto _ : state) t = time_case(*c, row->eager);
-        count(state, t);
+        if (!v.fault.empty()) return skip(state, v.fault);
+        gpu.precision(c->precision);
+        measure::Result warm, cold;
+        for (auto _ : state) {
+            warm = time_warm(*c, row->eager);
+            if (!row->eager && warm.samples) cold = time_cold(*c);
+            state.SetIterationTime(warm.median * 1e-6);
+        }
+        if (!count(state, warm, "")) return;
+        std::string label = c->label;
+        if (cold.samples) {
+            count(state, cold, "cold_");
+            label = std::string("cold_stop=") + stop_name(cold.why) + (label.empty() ? "" : " " + label);
+        }
+        count_rates(state, *c, warm.median);
         state.counters["error"] = v.error;
         state.counters["bound"] = v.bound;
-        if (c->flops > 0) state.counters["FLOP/s"] = c->flops / (t.median * 1e-6);
-        if (c->T > 0) state.counters["us_per_step"] = t.median / (double)c->T;
+        state.SetLabel(label_of(warm, label));
+        median_of[row->name] = warm.median;
     } catch (const std::exception &fault) {
-        state.SkipWithError(fault.what());
+        skip(state, fault.what());
     }
 }
-// ---- the training step ----
 
-class Trainee
+void bench_step(benchmark::State &state, const Workload *w, Precision p, bool eager)
 {
-  public:
-    Trainee(const char *backend, const Workload &w, const char *precision, bool eager) : w(w)
-    {
-        BackendConfig config = {};
-        config.shape.V = V, config.shape.H = w.H, config.shape.L = L;
-        config.T = w.T, config.B = w.B, config.train = true, config.threads = backend_threads();
-        config.keep = w.keep, config.sites = w.keep < 1 ? SITES_NONRECURRENT : SITES_NONE, config.seed = seed;
-        config.kernel = "auto", config.precision = precision, config.eager = eager;
-        const BackendOps *ops = nullptr;
-        Params p;
-        ids = drawn_ids(99, windows * w.T * w.B + w.B);
-        if (backend_find(backend, &ops, &e) || model_open(&model, ops, &config, &e)) fail(e.text);
-        opened = true;
-        if (params_init(&p, &config.shape)) fail("out of memory");
-        params_draw(&p, seed, w.init);
-        int code = model_set_params(&model, &p, &e);
-        params_free(&p);
-        if (code || batcher_init(&batcher, ids.data(), (int64_t)ids.size(), w.B, w.T, "bench", &e))
-            fail(e.text);
-        stream = ops->train_stream != nullptr;
-        if (stream && ops->train_stream(model.backend, ids.data(), (int64_t)ids.size(), w.T, w.B, &e))
-            fail(e.text);
-        x.resize((size_t)(w.T * w.B)), y = x;
-    }
-    ~Trainee()
-    {
-        if (opened) model_close(&model);
-    }
-    Trainee(const Trainee &) = delete;
-    Trainee &operator=(const Trainee &) = delete;
-
-    // n minibatches and all that they owe; the last result.
-    WindowResult steps(int64_t n)
-    {
-        WindowResult r = {}, last = {};
-        for (int64_t i = 0; i < n; i++, done++) {
-            Window one = {};
-            one.T = w.T, one.B = w.B, one.train = true, one.step = done, one.index = done % windows;
-            if (!stream) {
-                batcher_window(&batcher, one.index, x.data(), y.data());
-                one.x = x.data(), one.y = y.data();
-            }
-            if (model_train_step(&model, &one, 0.01, w.clip, &r, &e)) fail(e.text);
-            if (r.step >= 0) last = r;
+    if (too_late(state)) return;
+    try {
+        StepTime s;
+        for (auto _ : state) {
+            s = time_step(*w, p, eager);
+            state.SetIterationTime(s.time.median * 1e-6);
         }
-        do {
-            if (model_drain(&model, &r, &e)) fail(e.text);
-            if (r.step >= 0) last = r;
-        } while (r.step >= 0);
-        if (last.fault || !std::isfinite(last.nats))
-            fail("wrong: a step failed on the device, or its cost is not finite");
-        return last;
+        if (!count(state, s.time, "")) return;
+        state.counters["steps_per_sample"] = (double)s.steps_per_sample;
+        state.counters["error"] = s.error, state.counters["bound"] = s.bound;
+        Case c;
+        c.precision = p, c.flops = s.flops, c.words = w->T * w->B;
+        count_rates(state, c, s.time.median);
+        state.SetLabel(label_of(s.time, s.kernel.empty() ? "" : "kernel=" + s.kernel));
+    } catch (const std::exception &fault) {
+        skip(state, fault.what());
     }
+}
 
-  private:
-    static const int64_t windows = 64;
-    Workload w;
-    Error e = {};
-    Model model = {};
-    Batcher batcher = {};
-    std::vector<int32_t> ids, x, y;
-    bool opened = false, stream = false;
-    int64_t done = 0;
+// Rows of one variant over its lengths, which stand before it.
+struct Fit {
+    std::string head; // "lstm/fwd/reg/f32/H:650/B:20"
+    std::vector<int64_t> lengths;
 };
 
-double step_flops(const Workload &w)
+void bench_fit(benchmark::State &state, const Fit *fit)
 {
-    return 6.0 * (double)(w.T * w.B) * (8.0 * (double)L * (double)(w.H * w.H) + (double)V * (double)w.H);
-}
-
-std::map<int64_t, WindowResult> cpu_first; // by H: the cpu backend's first minibatch
-
-void bench_step(benchmark::State &state, const Workload *w, bool tf32, bool eager)
-{
-    try {
-        Trainee trainee("cuda", *w, tf32 ? "tf32" : "f32", eager);
-        WindowResult first = trainee.steps(1);
-        if (!cpu_first.count(w->H)) cpu_first[w->H] = Trainee("cpu", *w, "f32", false).steps(1);
-        const WindowResult right = cpu_first[w->H];
-        // Two float32 programs that sum N*V terms in different orders; TF32 keeps 10 bits of each operand.
-        const double bound = tf32 ? 2e-3 : 2e-5;
-        double error = std::max(std::fabs(first.nats / right.nats - 1),
-                                std::fabs(first.grad_norm / right.grad_norm - 1));
-        if (spoil) error += 1;
-        if (!(error <= bound))
-            return state.SkipWithError("wrong: the first minibatch is not the cpu backend's");
-        auto run = [&](int64_t n) {
-            auto start = std::chrono::steady_clock::now();
-            trainee.steps(n);
-            return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start)
-                .count();
-        };
-        run(5);
-        int64_t n = 1 + (int64_t)(step_seconds * 1e6 / (run(10) / 10));
-        std::vector<double> us;
-        for (auto _ : state)
-            for (int i = 0; i < 15; i++) us.push_back(run(n) / (double)n);
-        Times t = summary(us);
-        count(state, t);
-        state.counters["samples"] = 15;
-        state.counters["steps_per_sample"] = (double)n;
-        state.counters["error"] = error, state.counters["bound"] = bound;
-        state.counters["words/s"] = (double)(w->T * w->B) / (t.median * 1e-6);
-        state.counters["FLOP/s"] = step_flops(*w) / (t.median * 1e-6);
-    } catch (const std::exception &fault) {
-        state.SkipWithError(fault.what());
+    std::vector<std::pair<double, double>> points;
+    for (int64_t T : fit->lengths) {
+        const auto found = median_of.find(fit->head + "/T:" + std::to_string(T));
+        if (found != median_of.end()) points.push_back({(double)T, found->second});
     }
+    const measure::Line line = points.empty() ? measure::Line() : measure::fit(points);
+    if (!line.known) return skip(state, "refused: a fit needs times of two lengths from this run");
+    for (auto _ : state) state.SetIterationTime(1e-6);
+    state.counters["launch_us"] = line.a, state.counters["step_us"] = line.b;
+    state.counters["worst"] = line.worst, state.counters["lengths"] = (double)points.size();
+    if (gpu.emulated) state.SetLabel("emulated=yes");
 }
+
 // ---- the list of rows ----
 
-std::string shape_name(const Workload &w)
+template <class... F> void list(const std::string &name, F &&...f)
 {
-    return "H:" + std::to_string(w.H) + "/B:" + std::to_string(w.B) + "/T:" + std::to_string(w.T);
+    benchmark::RegisterBenchmark(name.c_str(), std::forward<F>(f)...)
+        ->Iterations(1)
+        ->UseManualTime()
+        ->Unit(benchmark::kMicrosecond);
 }
 
-void add(const std::string &name, const std::function<std::shared_ptr<Case>()> &make, bool eager_too)
+std::vector<std::function<void()>> to_list; // in order; pointers into `rows` are good once all are there
+
+void add(const std::string &name, const Maker &make, bool eager)
 {
-    rows.push_back({name, make, false});
-    if (eager_too) rows.push_back({name + "/eager", make, true});
+    const size_t at = rows.size();
+    rows.push_back({name + (eager ? "/eager" : ""), make, eager});
+    to_list.push_back([at] { list(rows[at].name, bench_row, &rows[at]); });
 }
 
-void add_recurrence(const Workload &w, bool tf32, bool eager_too)
+void add(const std::string &name, const Maker &make) { add(name, make, false); }
+
+bool direction(const char *name) { return wanted(chosen.directions, std::string(name)); }
+
+void add_recurrence(const Workload &w)
 {
     for (int i = 0; lstm_variants[i]; i++) {
         const LstmVariant *v = lstm_variants[i];
-        const std::string tail = std::string("/") + v->footprint->name + (tf32 ? "/tf32/" : "/f32/") + shape_name(w);
-        add(
-            "lstm/fwd" + tail, [=] { return forward_case(v, w, tf32); }, eager_too);
-        add(
-            "lstm/bwd" + tail, [=] { return backward_case(v, w, tf32); }, eager_too);
+        const std::string name = v->footprint->name;
+        if (!wanted(chosen.variants, name)) continue;
+        for (Precision p : {Precision::F32, Precision::TF32, Precision::BF16}) {
+            // Unless it was asked for, a precision that the variant does not have is no row.
+            if (!wanted(chosen.precisions, p) ||
+                (chosen.precisions.empty() && !precision_refused(v, p).empty()))
+                continue;
+            for (bool back : {false, true}) {
+                if (!direction(back ? "bwd" : "fwd")) continue;
+                const std::string head =
+                    std::string(back ? "lstm/bwd/" : "lstm/fwd/") + name + "/" + name_of(p) + "/";
+                const std::vector<int64_t> all = lengths(chosen, w);
+                for (int64_t T : all) {
+                    Workload other = w;
+                    other.T = T;
+                    const Maker make = [=] {
+                        return back ? backward_case(v, other, p) : forward_case(v, other, p);
+                    };
+                    add(head + shape_name(other), make);
+                    if (T == w.T && p == Precision::F32) add(head + shape_name(other), make, true);
+                }
+                if (all.size() > 1) {
+                    const Fit fit = {head + "H:" + std::to_string(w.H) + "/B:" + std::to_string(w.B), all};
+                    to_list.push_back([fit] { list(fit.head + "/fit", bench_fit, new Fit(fit)); });
+                }
+            }
+        }
     }
+}
+
+void add_whole(const Workload &w)
+{
+    for (int layers : {1, 2})
+        for (Precision p : {Precision::F32, Precision::TF32, Precision::BF16})
+            for (bool back : {true, false})
+                for (int i = 0; lstm_variants[i]; i++) {
+                    const LstmVariant *v = lstm_variants[i];
+                    const std::string name = v->footprint->name;
+                    if (!wanted(chosen.variants, name) || !direction(back ? "fwdbwd" : "fwd") ||
+                        !wanted(chosen.precisions, p) ||
+                        (chosen.precisions.empty() && !precision_refused(v, p).empty()))
+                        continue;
+                    add(std::string(layers == 1 ? "layer/" : "layer2/") + (back ? "fwdbwd/" : "fwd/") + name +
+                            "/" + name_of(p) + "/" + shape_name(w),
+                        [=] { return whole_case(v, w, p, layers, back); });
+                }
+}
+
+void add_cudnn(const Workload &w, bool is_padded)
+{
+    for (int layers : {1, 2})
+        for (Precision p : {Precision::F16, Precision::F32, Precision::TF32, Precision::BF16})
+            for (bool back : {true, false})
+                for (size_t i = 0; i < cudnn_algorithms.size(); i++) {
+                    const std::string name = cudnn_algorithms[i];
+                    if (!wanted(chosen.variants, name) || !direction(back ? "fwdbwd" : "fwd") ||
+                        !wanted(chosen.precisions, p))
+                        continue;
+                    const std::string row = std::string(layers == 1 ? "lstm/" : "lstm2/") +
+                                            (back ? "fwdbwd/" : "fwd/") + name + "/" + name_of(p) + "/" +
+                                            shape_name(w);
+                    const Maker make = [=] { return cudnn_case(i, w, p, layers, back); };
+                    add(row, make);
+                    if (layers == 1 && !is_padded) add(row, make, true);
+                }
 }
 
 void add_layers(const Workload &w)
 {
     const std::string tail = "/f32/" + shape_name(w);
-    add(
-        "layers/step_begin" + tail, [=] { return step_begin_case(w); }, false);
-    add(
-        "layers/embedding_fwd" + tail, [=] { return embedding_forward_case(w); }, false);
-    add(
-        "layers/embedding_bwd" + tail, [=] { return embedding_backward_case(w); }, false);
-    add(
-        "layers/softmax_xent" + tail, [=] { return softmax_case(w); }, false);
-    add(
-        "layers/sums_dlogits" + tail, [=] { return column_sums_case(w, V); }, false);
-    add(
-        "layers/sums_dgates" + tail, [=] { return column_sums_case(w, 4 * w.H); }, false);
-    add(
-        "layers/sgd_norm" + tail, [=] { return sgd_norm_case(w); }, false);
-    add(
-        "layers/sgd_update" + tail, [=] { return sgd_update_case(w); }, false);
+    add("layers/step_begin" + tail, [=] { return step_begin_case(w); });
+    add("layers/embedding_fwd" + tail, [=] { return embedding_forward_case(w); });
+    add("layers/embedding_bwd" + tail, [=] { return embedding_backward_case(w); });
+    add("layers/softmax_xent" + tail, [=] { return softmax_case(w); });
+    add("layers/sums_dlogits" + tail, [=] { return column_sums_case(w, V); });
+    add("layers/sums_dgates" + tail, [=] { return column_sums_case(w, 4 * w.H); });
+    add("layers/sgd_norm" + tail, [=] { return sgd_norm_case(w); });
+    add("layers/sgd_update" + tail, [=] { return sgd_update_case(w); });
     for (const Product &p : products(w))
-        for (bool tf32 : {false, true})
-            add(
-                std::string("gemm/") + p.name + (tf32 ? "/tf32/" : "/f32/") + shape_name(w),
-                [=] { return product_case(p, tf32); }, false);
+        for (Precision precision : {Precision::F32, Precision::TF32})
+            if (wanted(chosen.precisions, precision))
+                add(std::string("gemm/") + p.name + "/" + name_of(precision) + "/" + shape_name(w),
+                    [=] { return product_case(p, precision); });
 }
 
 void list_rows()
 {
-    for (const Workload &w : presets) {
-        for (bool tf32 : {false, true})
-            for (bool eager : {false, true}) {
-                const std::string name =
-                    std::string("step/cuda/") + (tf32 ? "tf32/" : "f32/") + shape_name(w);
-                benchmark::RegisterBenchmark((name + (eager ? "/eager" : "")).c_str(), bench_step, &w, tf32,
-                                             eager);
-            }
-        add_recurrence(w, false, true);
-        add_recurrence(w, true, false);
-        for (int64_t T : lengths) {
-            Workload other = w;
-            other.T = T;
-            if (T != w.T) add_recurrence(other, false, false);
+    static const std::vector<Workload> all = workloads(chosen);
+    const std::string no_cudnn = cudnn_problem();
+    for (const Workload &w : all) {
+        const bool is_model = w.T < 1000; // the others stand here for the times that were published of them
+        for (Precision p : {Precision::F32, Precision::TF32})
+            for (bool eager : {false, true})
+                if (is_model && wanted(chosen.precisions, p))
+                    to_list.push_back([&w, p, eager] {
+                        list(std::string("step/cuda/") + name_of(p) + "/" + shape_name(w) +
+                                 (eager ? "/eager" : ""),
+                             bench_step, &w, p, eager);
+                    });
+        add_recurrence(w);
+        add_whole(w);
+        if (no_cudnn.empty()) {
+            add_cudnn(w, false);
+            const Workload larger = padded(chosen, w);
+            if (shape_name(larger) != shape_name(w)) add_cudnn(larger, true);
         }
-        add_layers(w);
+        if (is_model) add_layers(w);
     }
-    for (const Workload &w : anchors) add_recurrence(w, false, false);
-    for (const Row &row : rows) benchmark::RegisterBenchmark(row.name.c_str(), bench_row, &row);
+    const bool cudnn_wanted =
+        std::any_of(cudnn_algorithms.begin(), cudnn_algorithms.end(),
+                    [](const char *name) { return wanted(chosen.variants, std::string(name)); });
+    if (!no_cudnn.empty() && cudnn_wanted)
+        add("lstm/fwdbwd/cudnn/f16/" + shape_name(all.back()),
+            [=]() -> std::shared_ptr<Case> { throw Refused(no_cudnn); });
+    for (const auto &one : to_list) one();
 }
+
 // ---- one run, for a profiler ----
 
 int once(const char *name)
@@ -319,34 +426,109 @@ int once(const char *name)
     return EXIT_USAGE;
 }
 
-// Notes the driver's number, as context of every row; not there without a device.
-void add_context()
+// ---- context ----
+
+// A line of context per kernel from what ptxas -v said when it was compiled.
+void add_ptxas(const std::string &path)
 {
-    benchmark::AddCustomContext("commit", PLSTM_COMMIT);
+    std::ifstream file(path);
+    const std::regex entry("Compiling entry function '(\\S+)' for '(\\w+)'"),
+        stack("(\\d+) bytes stack frame, (\\d+) bytes spill stores, (\\d+) bytes spill loads"),
+        used("Used (\\d+) registers(?:.*?(\\d+) bytes smem)?");
+    std::string line, kernel, spills;
+    std::smatch m;
+    while (std::getline(file, line)) {
+        if (std::regex_search(line, m, entry)) {
+            int status = -1;
+            char *name = abi::__cxa_demangle(m[1].str().c_str(), nullptr, nullptr, &status);
+            kernel = status == 0 ? std::string(name).substr(0, std::string(name).find('(')) : m[1].str();
+            kernel = kernel.rfind("void ", 0) == 0 ? kernel.substr(5) : kernel;
+            std::free(name);
+            kernel += " " + m[2].str();
+        } else if (std::regex_search(line, m, stack)) {
+            spills = std::to_string(std::stol(m[2]) + std::stol(m[3]));
+        } else if (std::regex_search(line, m, used) && !kernel.empty()) {
+            benchmark::AddCustomContext("kernel " + kernel,
+                                        m[1].str() + " registers, " +
+                                            (m[2].matched ? m[2].str() : std::string("0")) +
+                                            " bytes shared, " + spills + " bytes spilled");
+            kernel.clear();
+        }
+    }
+}
+
+std::string version(int number)
+{
+    return std::to_string(number / 1000) + "." + std::to_string(number / 10 % 100);
+}
+
+// Nothing of a device where there is none.
+void add_context(const std::string &ptxas)
+{
+    const std::string commit = PLSTM_COMMIT;
+    const bool dirty = commit.size() > 6 && commit.compare(commit.size() - 6, 6, "-dirty") == 0;
+    benchmark::AddCustomContext("commit", commit);
+    benchmark::AddCustomContext("dirty", dirty ? "yes" : "no");
+    benchmark::AddCustomContext("flags", PLSTM_FLAGS);
+    benchmark::AddCustomContext("toolkit", version(CUDART_VERSION));
+    benchmark::AddCustomContext("sets", std::to_string(sets));
+    benchmark::AddCustomContext("noise", std::to_string(rule.noise));
     if (!gpu.facts.name[0]) return;
     benchmark::AddCustomContext("gpu", gpu.facts.name);
+    benchmark::AddCustomContext("emulated", gpu.emulated ? "yes" : "no");
     benchmark::AddCustomContext("driver", std::to_string(gpu.facts.driver));
     benchmark::AddCustomContext("runtime", std::to_string(gpu.facts.runtime));
     benchmark::AddCustomContext("clock_mhz", std::to_string(gpu.facts.clock_mhz));
+    benchmark::AddCustomContext("memory_clock_mhz", std::to_string(gpu.facts.memory_clock_mhz));
     benchmark::AddCustomContext("ecc", gpu.facts.ecc ? "on" : "off");
-    benchmark::AddCustomContext("sets", std::to_string(sets));
+    benchmark::AddCustomContext("cudnn", cudnn_description());
+    add_ptxas(ptxas);
+}
+
+// ---- main ----
+
+bool number(const std::string &argument, const char *option, double *to)
+{
+    const size_t n = std::string(option).size();
+    if (argument.compare(0, n, option) != 0) return false;
+    char *end = nullptr;
+    *to = std::strtod(argument.c_str() + n, &end);
+    if (argument.size() == n || *end || !(*to >= 0))
+        throw std::invalid_argument(std::string(option, n - 1) + " takes a number, not '" +
+                                    argument.substr(n) + "'");
+    return true;
 }
 
 int run(int argc, char **argv)
 {
-    const char *constants_path = nullptr, *once_name = nullptr;
-    bool list = false;
-    // A row is called once: it takes its own samples.
-    std::string all_at_once = "--benchmark_min_time=0";
-    std::vector<char *> left = {argv[0], all_at_once.data()};
+    const char *constants_path = nullptr, *once_name = nullptr, *roofs_path = nullptr;
+    std::string ptxas = argv[0];
+    ptxas = ptxas.substr(0, ptxas.rfind('/') + 1) + "ptxas.txt"; // may not be there
+    bool listing = false;
+    std::vector<char *> left = {argv[0]};
+    for (int i = 1; i < argc; i++)
+        if (argv[i] == std::string("--tiny")) be_tiny(), chosen.tiny = true;
     for (int i = 1; i < argc; i++) {
         const std::string a = argv[i];
-        list = list || (a.rfind("--benchmark_list_tests", 0) == 0 && a != "--benchmark_list_tests=false");
+        listing =
+            listing || (a.rfind("--benchmark_list_tests", 0) == 0 && a != "--benchmark_list_tests=false");
         if (a.rfind("--constants=", 0) == 0) constants_path = argv[i] + 12;
         else if (a.rfind("--once=", 0) == 0) once_name = argv[i] + 7;
-        else if (a == "--tiny") be_tiny();
+        else if (a.rfind("--roofs=", 0) == 0) roofs_path = argv[i] + 8;
+        else if (a.rfind("--ptxas=", 0) == 0) ptxas = a.substr(8);
         else if (a == "--spoil") spoil = true;
-        else left.push_back(argv[i]);
+        else if (a != "--tiny" && !take(&chosen, a) && !number(a, "--budget=", &budget) &&
+                 !number(a, "--seconds=", &rule.seconds) && !number(a, "--noise=", &rule.noise) &&
+                 !number(a, "--throttle=", &rule.throttle))
+            left.push_back(argv[i]);
+    }
+    if (roofs_path) {
+        try {
+            roofs = roofs_read(roofs_path);
+        } catch (const std::runtime_error &sentence) {
+            std::fprintf(stderr, "bench_gpu: %s\n", sentence.what());
+            return EXIT_BAD_DATA;
+        }
     }
     list_rows();
     int count_left = (int)left.size();
@@ -354,17 +536,15 @@ int run(int argc, char **argv)
     benchmark::Initialize(&count_left, left.data());
     if (benchmark::ReportUnrecognizedArguments(count_left, left.data())) return EXIT_USAGE;
     Error e = {};
-    if (!list && gpu.open(&e)) {
+    if (!listing && gpu.open(&e)) {
         std::fprintf(stderr, "bench_gpu: %s\n", e.text);
         return e.code;
     }
     if (constants_path) return constants(constants_path);
     if (once_name) return once(once_name);
-    add_context();
+    add_context(ptxas);
     benchmark::RunSpecifiedBenchmarks();
-    for (const auto &v : verdicts)
-        if (!v.second.fault.empty()) return EXIT_FAILED;
-    return EXIT_DONE;
+    return failed ? EXIT_FAILED : EXIT_DONE;
 }
 
 } // namespace
@@ -375,6 +555,9 @@ int main(int argc, char **argv)
     blas_ensure_core(argv);
     try {
         code = run(argc, argv);
+    } catch (const std::invalid_argument &sentence) {
+        std::fprintf(stderr, "bench_gpu: %s\n", sentence.what());
+        code = EXIT_USAGE;
     } catch (const std::exception &fault) {
         std::fprintf(stderr, "bench_gpu: %s\n", fault.what());
     }

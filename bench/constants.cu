@@ -3,6 +3,7 @@
 #include <cooperative_groups.h>
 
 #include "../kernels/dev.cuh"
+#include "../kernels/grid_barrier.cuh"
 #include "constants.h"
 
 static const unsigned POLLS = 1u << 24; /* seconds */
@@ -11,9 +12,13 @@ static const unsigned POLLS = 1u << 24; /* seconds */
 
 __global__ void empty_kernel() {}
 
-__global__ void delay_kernel(unsigned cycles)
+__global__ void delay_kernel(unsigned cycles, ClockSample *out)
 {
-    for (unsigned start = clock_now(); clock_now() - start < cycles;) poll_pause();
+    unsigned long long began = timer_now();
+    unsigned start = clock_now(), spent = 0;
+    for (; spent < cycles; spent = clock_now() - start) poll_pause();
+    out->nanoseconds = timer_now() - began;
+    out->cycles = spent;
 }
 
 extern "C" cudaError_t constants_empty(cudaStream_t stream)
@@ -22,10 +27,10 @@ extern "C" cudaError_t constants_empty(cudaStream_t stream)
     return launch(shape, empty_kernel);
 }
 
-extern "C" cudaError_t constants_delay(cudaStream_t stream, unsigned cycles)
+extern "C" cudaError_t constants_delay(cudaStream_t stream, unsigned cycles, ClockSample *out)
 {
     LaunchShape shape = {dim3(1), dim3(1), 0, stream, false};
-    return launch(shape, delay_kernel, cycles);
+    return launch(shape, delay_kernel, cycles, out);
 }
 
 /* ---- rates ---- */
@@ -105,30 +110,73 @@ static __device__ bool flags_barrier(unsigned *state, unsigned round)
     return __syncthreads_and(there);
 }
 
+/* That of the persistent variants, both halves at once. */
+static __device__ bool own_barrier(GridBarrier *b, unsigned round)
+{
+    __syncthreads();
+    barrier_arrive(b);
+    return barrier_wait(b, round);
+}
+
 template <int KIND>
 __global__ void __launch_bounds__(CONSTANTS_THREADS)
-    barrier_kernel(int rounds, unsigned *state, unsigned *slots, unsigned *errors)
+    barrier_kernel(int rounds, unsigned *state, unsigned *slots, FaultRecord *fault, unsigned *errors)
 {
+    SHARED_ARRAY(uint32_t, gone, 1);
     unsigned next = (blockIdx.x + 1) % gridDim.x;
-    for (unsigned r = 0; r < (unsigned)rounds; r++) {
+    GridBarrier barrier;
+    bool there = KIND != 3 || barrier_open(&barrier, state + 2, gridDim.x, blockIdx.x, 0, POLLS, gone, fault);
+    for (unsigned r = 0; r < (unsigned)rounds && there; r++) {
         unsigned *now = slots + r % 2 * gridDim.x; /* two sets: a neighbour may be a round ahead, never two */
         if (threadIdx.x == 0) now[blockIdx.x] = r + 1;
-        bool there = true;
         if (KIND == 0) there = counter_barrier(state, r);
         else if (KIND == 1) there = flags_barrier(state, r);
-        else cooperative_groups::this_grid().sync();
+        else if (KIND == 2) cooperative_groups::this_grid().sync();
+        else there = own_barrier(&barrier, r);
         if (threadIdx.x == 0 && (!there || load_poll(&now[next]) != r + 1)) atomicAdd(errors, 1u);
-        if (!there) return;
     }
 }
 
 extern "C" cudaError_t constants_barrier(cudaStream_t stream, int kind, int blocks, int rounds,
-                                         unsigned *state, unsigned *slots, unsigned *errors)
+                                         unsigned *state, unsigned *slots, FaultRecord *fault,
+                                         unsigned *errors)
 {
-    void (*const kernels[CONSTANTS_BARRIERS])(int, unsigned *, unsigned *, unsigned *) = {
-        barrier_kernel<0>, barrier_kernel<1>, barrier_kernel<2>};
+    void (*const kernels[CONSTANTS_BARRIERS])(int, unsigned *, unsigned *, FaultRecord *, unsigned *) = {
+        barrier_kernel<0>, barrier_kernel<1>, barrier_kernel<2>, barrier_kernel<3>};
     LaunchShape shape = {dim3((unsigned)blocks), dim3(CONSTANTS_THREADS), 0, stream, true};
-    return launch(shape, kernels[kind], rounds, state, slots, errors);
+    return launch(shape, kernels[kind], rounds, state, slots, fault, errors);
+}
+
+/* ---- one block's words to all ---- */
+
+__global__ void __launch_bounds__(CONSTANTS_THREADS)
+    broadcast_kernel(int rounds, int words, unsigned *state, unsigned *buffer, FaultRecord *fault,
+                     unsigned *errors)
+{
+    SHARED_ARRAY(uint32_t, gone, 1);
+    GridBarrier barrier;
+    bool there = barrier_open(&barrier, state + 2, gridDim.x, blockIdx.x, 0, POLLS, gone, fault);
+    for (unsigned r = 0; r < (unsigned)rounds && there; r++) {
+        uint4 *now = (uint4 *)(buffer + r % 2 * words);
+        unsigned wrong = 0;
+        if (blockIdx.x == 0)
+            for (int i = threadIdx.x; i < words / 4; i += CONSTANTS_THREADS)
+                now[i] = make_uint4(r + 1, r + 1, r + 1, r + 1);
+        there = own_barrier(&barrier, r);
+        for (int i = threadIdx.x; there && i < words / 4; i += CONSTANTS_THREADS) {
+            uint4 v = load_l2(&now[i]);
+            wrong |= (v.x ^ (r + 1)) | (v.y ^ (r + 1)) | (v.z ^ (r + 1)) | (v.w ^ (r + 1));
+        }
+        if (wrong || !there) atomicAdd(errors, 1u);
+    }
+}
+
+extern "C" cudaError_t constants_broadcast(cudaStream_t stream, int blocks, int rounds, int words,
+                                           unsigned *state, unsigned *buffer, FaultRecord *fault,
+                                           unsigned *errors)
+{
+    LaunchShape shape = {dim3((unsigned)blocks), dim3(CONSTANTS_THREADS), 0, stream, true};
+    return launch(shape, broadcast_kernel, rounds, words, state, buffer, fault, errors);
 }
 
 extern "C" cudaError_t constants_resident(int *blocks)

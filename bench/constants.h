@@ -7,6 +7,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include "../kernels/lstm.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -16,8 +18,12 @@ extern "C" {
 /* Does nothing: what a launch costs by itself. */
 cudaError_t constants_empty(cudaStream_t stream);
 
-/* Keeps the stream busy for about `cycles` of an SM's clock, so that the host gets ahead. */
-cudaError_t constants_delay(cudaStream_t stream, unsigned cycles);
+/* Keeps the stream busy for about `cycles` of an SM's clock, so that the host gets ahead, and writes what that SM's
+ * clock did meanwhile. */
+typedef struct ClockSample {
+    unsigned long long cycles, nanoseconds;
+} ClockSample;
+cudaError_t constants_delay(cudaStream_t stream, unsigned cycles, ClockSample *out);
 
 /* to (n) = from (n), 16 bytes a thread, n a multiple of 4. */
 cudaError_t constants_copy(cudaStream_t stream, int blocks, int64_t n, const float *from, float *to);
@@ -30,10 +36,17 @@ cudaError_t constants_fma(cudaStream_t stream, int blocks, int rounds, float a, 
 /* `rounds` barriers of `blocks` resident blocks; before each, a block writes its round to its slot of `slots`
  * (2,blocks) and after it looks at its neighbour's; errors counts what was wrong. state (2 + blocks) must be
  * zero. kind 0: one counter, arrive by an atomic add with release, wait by acquire; 1: a flag per block,
- * block 0 gathers them and releases one word; 2: cooperative groups' grid.sync. */
-enum { CONSTANTS_BARRIERS = 3 };
+ * block 0 gathers them and releases one word; 2: cooperative groups' grid.sync; 3: kernels/grid_barrier.cuh,
+ * whose waits report to *fault. */
+enum { CONSTANTS_BARRIERS = 4 };
 cudaError_t constants_barrier(cudaStream_t stream, int kind, int blocks, int rounds, unsigned *state,
-                              unsigned *slots, unsigned *errors);
+                              unsigned *slots, FaultRecord *fault, unsigned *errors);
+
+/* `rounds` times: block 0 writes `words` words (a multiple of 4) of buffer (2,words), a barrier of kernels/grid_barrier.cuh, all
+ * blocks read them from L2 and check them; errors counts what was wrong. words 0: the barrier alone. state (2 + blocks) must be
+ * zero. */
+cudaError_t constants_broadcast(cudaStream_t stream, int blocks, int rounds, int words, unsigned *state,
+                                unsigned *buffer, FaultRecord *fault, unsigned *errors);
 
 /* Two blocks on different SMs hand a word to and fro `rounds` times, 2 * rounds hops, each store.release to
  * load.acquire; the word before each flag must be that hop's. flags (64), zero before: 0 and 32 are used. */

@@ -2,8 +2,10 @@
 #include "gpu.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <limits>
+#include <thread>
 
 extern "C" {
 #include "../host/cublas_open.h"
@@ -12,24 +14,22 @@ extern "C" {
 namespace bench_gpu
 {
 
-// The paper's three models, and lengths whose slope separates a step from what a launch costs once.
-std::vector<Workload> presets = {
-    {200, 20, 20, 1.0, 0.1, 5}, {650, 20, 35, 0.5, 0.05, 5}, {1500, 20, 35, 0.35, 0.04, 10}};
-std::vector<int64_t> lengths = {20, 35, 70, 140};
-std::vector<Workload> anchors = {{768, 16, 1024, 1.0, 0.05, 5}}; // published times exist for this shape
 int64_t V = 10000;
-int samples = 200, sets = 4;
+int sets = 4;
 double step_seconds = 0.1; // of a sample of training steps
 int64_t square = 8192;     // of the GEMM constants
 bool spoil = false, tiny = false;
-const size_t workspace_bytes = size_t{32} << 20; // what cuBLAS asks for on Hopper
+measure::Rule rule;
+Roofs roofs;
+const size_t workspace_bytes = size_t{32} << 20;     // what cuBLAS asks for on Hopper
+const unsigned delay_cycles = 60000;                 // some 30 us: launches queue up behind it
+const auto recovery = std::chrono::milliseconds(20); // of a clock that was throttled
 
 void be_tiny()
 {
     tiny = true;
-    presets = {{20, 3, 5, 1.0, 0.1, 5}, {36, 2, 6, 0.5, 0.05, 5}};
-    lengths = {3}, anchors.clear();
-    V = 50, samples = 3, sets = 2, square = 64, step_seconds = 0;
+    V = 50, sets = 2, square = 64, step_seconds = 0;
+    rule.least = 3, rule.noise = 1e9, rule.discarded = 3;
 }
 
 Gpu gpu;
@@ -40,16 +40,21 @@ int Gpu::open(Error *e)
     if (!code) code = device_facts(0, &facts, e);
     if (!code) code = cublas_open(e);
     if (code) return code;
+    emulated = std::string(facts.name).rfind("emulated", 0) == 0;
+    // The emulator's clock ticks as its timer does.
+    rule.full_mhz = emulated ? 1000 : facts.clock_mhz;
     CHECK(cudaSetDevice(0));
     CHECK(cudaStreamCreateWithFlags(&context.stream, cudaStreamNonBlocking));
     CHECK(cudaEventCreate(&before));
     CHECK(cudaEventCreate(&after));
+    CHECK(cudaHostAlloc((void **)&clock, sizeof *clock, cudaHostAllocDefault));
     fault = std::make_unique<Device<FaultRecord>>(std::vector<FaultRecord>(1));
     workspace = std::make_unique<Device<char>>(workspace_bytes);
     StepState s = {};
     s.step = the_step, s.next_step = the_step + 1, s.lr = 0.5, s.clip = 5;
     state = std::make_unique<Device<StepState>>(std::vector<StepState>{s});
     context.fault = fault->get();
+    context.cooperative = facts.cooperative;
     CHECK(cublasCreate(&context.blas));
     CHECK(cublasSetStream(context.blas, context.stream));
     CHECK(cublasSetWorkspace(context.blas, workspace->get(), workspace_bytes));
@@ -59,9 +64,33 @@ int Gpu::open(Error *e)
     return EXIT_DONE;
 }
 
+void Gpu::flush()
+{
+    if (!flushed) flushed = std::make_unique<Device<char>>(tiny ? size_t{1} << 16 : 2 * facts.l2);
+    CHECK(cudaMemsetAsync(flushed->get(), 0, flushed->bytes(), context.stream));
+}
+
+std::string Gpu::fault_seen()
+{
+    const FaultRecord r = fault->host()[0];
+    if (!r.set) return "";
+    CHECK(cudaMemset(fault->get(), 0, fault->bytes()));
+    return "wrong: block " + std::to_string(r.block) + " gave up waiting at step " + std::to_string(r.step);
+}
+
+void Gpu::close()
+{
+    fault.reset(), workspace.reset(), state.reset(), flushed.reset();
+    if (clock) cudaFreeHost(clock);
+    if (before) cudaEventDestroy(before);
+    if (after) cudaEventDestroy(after);
+    if (context.blas) cublasDestroy(context.blas);
+    if (context.stream) cudaStreamDestroy(context.stream);
+    clock = nullptr, before = after = nullptr, context = {};
+}
+
 // ---- random values ----
 
-// n values in [-scale, scale], a pure function of `key`.
 std::vector<float> drawn(uint32_t key, int64_t n, double scale)
 {
     std::vector<float> x((size_t)(n + 3) / 4 * 4);
@@ -71,7 +100,6 @@ std::vector<float> drawn(uint32_t key, int64_t n, double scale)
     return x;
 }
 
-// Ids as in text, by Zipf's law: log-uniform.
 std::vector<int32_t> drawn_ids(uint64_t key, int64_t n)
 {
     std::vector<int32_t> ids((size_t)n);
@@ -81,7 +109,9 @@ std::vector<int32_t> drawn_ids(uint64_t key, int64_t n)
     }
     return ids;
 }
-// Keeps the first fault, and the error that is nearest to its bound.
+
+// ---- right or wrong ----
+
 void join(Verdict *all, const Verdict &one)
 {
     if (all->fault.empty()) all->fault = one.fault;
@@ -90,11 +120,12 @@ void join(Verdict *all, const Verdict &one)
 }
 
 Verdict compare(const char *what, std::vector<float> ours, const std::vector<double> &truth,
-                const std::vector<float> &plain, double times)
+                const std::vector<float> &plain, double times, Precision stored)
 {
+    const int fraction = stored == Precision::F16 ? 10 : stored == Precision::BF16 ? 7 : 23; // bits
     double error = 0, measure = 0, top = 0;
     if (spoil && !ours.empty()) ours[ours.size() / 2] += 0.1f + 2 * std::fabs(ours[ours.size() / 2]);
-    for (size_t i = 0; i < truth.size(); i++) {
+    for (size_t i = 0; i < std::min(truth.size(), ours.size()); i++) {
         double off = std::fabs((double)ours[i] - truth[i]);
         error = off <= error ? error : std::isnan(off) ? std::numeric_limits<double>::infinity() : off;
         measure = std::max(measure, std::fabs((double)plain[i] - truth[i]));
@@ -102,7 +133,7 @@ Verdict compare(const char *what, std::vector<float> ours, const std::vector<dou
     }
     Verdict v;
     v.error = error;
-    v.bound = times * measure + 4 * std::ldexp(1.0, std::ilogb(std::max(top, 1e-37)) - 23);
+    v.bound = times * measure + 4 * std::ldexp(1.0, std::ilogb(std::max(top, 1e-37)) - fraction);
     if (ours.size() != truth.size() || !(error <= v.bound)) {
         char text[200];
         std::snprintf(text, sizeof text, "wrong: %s is off by %.3g, %.3g is allowed", what, error, v.bound);
@@ -122,39 +153,80 @@ void prepare(const Case &c, int set)
 Verdict verdict_of(const Case &c)
 {
     Verdict all;
-    gpu.precision(c.tf32);
+    gpu.precision(c.precision);
     for (int s = 0; s < c.sets && all.fault.empty(); s++) {
         prepare(c, s);
         CHECK(c.run(s));
         gpu.wait();
+        all.fault = gpu.fault_seen();
         join(&all, c.check(s));
     }
     return all;
 }
 
-Times summary(std::vector<double> us)
+// ---- time ----
+
+namespace
 {
-    std::sort(us.begin(), us.end());
-    auto at = [&](double share) { return us[(size_t)(share * (double)(us.size() - 1) + 0.5)]; };
-    return {at(0.5), at(0.1), at(0.9), us[0]};
+
+class Stopwatch
+{
+  public:
+    double seconds() const
+    {
+        return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    }
+
+  private:
+    std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
+};
+
+double clock_mhz()
+{
+    return gpu.clock->nanoseconds ? 1e3 * (double)gpu.clock->cycles / (double)gpu.clock->nanoseconds : 0;
 }
 
-// Microseconds of one pass over all sets, `count` times.
-std::vector<double> sample(const std::function<void()> &pass, const std::function<void()> &restore, int count)
+// `one` gives a sample, and leaves the clock that it ran under.
+measure::Result until_done(const std::function<double()> &one)
 {
-    std::vector<double> us;
-    for (int i = 0; i < count + 5; i++) { // the first five warm up
+    const Stopwatch warming;
+    for (int i = 0; i < (tiny ? 1 : 5) && warming.seconds() < rule.seconds / 2; i++) one();
+    measure::Measurement m(rule);
+    const Stopwatch measuring;
+    while (!m.done()) {
+        const double us = one();
+        if (!m.add(us, clock_mhz(), measuring.seconds())) std::this_thread::sleep_for(recovery);
+    }
+    const std::string fault = gpu.fault_seen();
+    if (!fault.empty()) fail(fault);
+    return m.result();
+}
+
+} // namespace
+
+measure::Result converge(const std::function<void()> &pass, const std::function<void()> &restore, bool flush)
+{
+    return until_done([&] {
         float ms = 0;
         if (restore) restore();
-        CHECK(constants_delay(gpu.context.stream, 60000)); // some 30 us: launches queue up behind it
+        if (flush) gpu.flush();
+        CHECK(constants_delay(gpu.context.stream, delay_cycles, gpu.clock));
         CHECK(cudaEventRecord(gpu.before, gpu.context.stream));
         pass();
         CHECK(cudaEventRecord(gpu.after, gpu.context.stream));
         CHECK(cudaEventSynchronize(gpu.after));
         CHECK(cudaEventElapsedTime(&ms, gpu.before, gpu.after));
-        if (i >= 5) us.push_back(ms * 1e3);
-    }
-    return us;
+        return ms * 1e3;
+    });
+}
+
+measure::Result converge_host(const std::function<double()> &run)
+{
+    return until_done([&] {
+        CHECK(constants_delay(gpu.context.stream, delay_cycles, gpu.clock));
+        gpu.wait();
+        return run();
+    });
 }
 
 MaskSite mask_site(const Workload &w, int site)

@@ -1,4 +1,4 @@
-// gpu: what the parts of bench_gpu share: the device, random inputs, the check before a time, the samples.
+// gpu: what the parts of bench_gpu share: the device, random inputs, the check before a time, the converged measurement.
 #ifndef PLSTM_BENCH_GPU_H
 #define PLSTM_BENCH_GPU_H
 
@@ -22,30 +22,33 @@ extern "C" {
 #include "../kernels/lstm.h"
 #include "../kernels/philox.h"
 }
+#include "axes.h"
 #include "constants.h"
+#include "measure.h"
+#include "roofs.h"
 
 namespace bench_gpu
 {
 
 using std::int64_t;
+using namespace axes;
 
-struct Workload {
-    int64_t H, B, T;
-    double keep, init, clip;
-};
-
-// Tiny ones where --tiny is given.
-extern std::vector<Workload> presets, anchors; // the paper's models; shapes with published times
-extern std::vector<int64_t> lengths;           // whose slope separates a step from what a launch costs once
-extern int64_t V, square;                      // vocabulary; size of the GEMM constants
-extern int samples, sets;                      // of a row; of inputs
-extern double step_seconds;                    // of a sample of training steps
+extern int64_t V, square;   // vocabulary; size of the GEMM constants
+extern int sets;            // of inputs
+extern double step_seconds; // of a sample of training steps
 extern bool spoil, tiny;
+extern measure::Rule rule; // of every measurement
+extern Roofs roofs;        // of this GPU, where they were given
 const int64_t L = 2, the_step = 7;
 const uint64_t seed = 1;
 void be_tiny();
 
 // ---- the device ----
+
+// Why a row has no time: its text begins with "refused: ", and it is no failure.
+struct Refused : std::runtime_error {
+    explicit Refused(const std::string &sentence) : std::runtime_error("refused: " + sentence) {}
+};
 
 [[noreturn]] inline void fail(const std::string &sentence) { throw std::runtime_error(sentence); }
 
@@ -76,7 +79,7 @@ template <class T> class Device
         CHECK(cudaMemcpy(v.data(), at, bytes(), cudaMemcpyDeviceToHost));
         return v;
     }
-    // NaN as a float. The default stream is not the rows' stream: wait.
+    // NaN as a float, a half and a bfloat16. The default stream is not the rows' stream: wait.
     void poison()
     {
         CHECK(cudaMemset(at, 0xff, bytes()));
@@ -94,32 +97,37 @@ template <class T> class Device
 template <class T> using Shared = std::shared_ptr<Device<T>>;
 template <class T> Shared<T> on_device(const std::vector<T> &v) { return std::make_shared<Device<T>>(v); }
 template <class T> Shared<T> room(int64_t n) { return std::make_shared<Device<T>>((size_t)n); }
+// All bytes zero.
+template <class T> Shared<T> zeros(int64_t n) { return on_device(std::vector<T>((size_t)n)); }
 
 // Stream, cuBLAS and scratch: one for all rows, as a backend has one.
 struct Gpu {
     LstmContext context = {};
     DeviceFacts facts = {};
     std::unique_ptr<Device<FaultRecord>> fault;
-    std::unique_ptr<Device<char>> workspace;
+    std::unique_ptr<Device<char>> workspace, flushed;
     std::unique_ptr<Device<StepState>> state;
     cudaEvent_t before = nullptr, after = nullptr;
+    ClockSample *clock = nullptr; // pinned
+    bool emulated = false;
 
     // Returns an exit code and fills *e.
     int open(Error *e);
-    void precision(bool tf32)
+    // The math mode that cuBLAS and what stands on it run in.
+    void precision(Precision p)
     {
-        CHECK(cublasSetMathMode(context.blas, tf32 ? CUBLAS_TF32_TENSOR_OP_MATH : CUBLAS_DEFAULT_MATH));
+        CHECK(cublasSetMathMode(context.blas,
+                                p == Precision::TF32 ? CUBLAS_TF32_TENSOR_OP_MATH : CUBLAS_DEFAULT_MATH));
     }
     void wait() { CHECK(cudaStreamSynchronize(context.stream)); }
-    void close()
-    {
-        fault.reset(), workspace.reset(), state.reset();
-        if (context.blas) cublasDestroy(context.blas);
-        if (context.stream) cudaStreamDestroy(context.stream);
-        context = {};
-    }
+    // Enqueues writes over more memory than L2 holds.
+    void flush();
+    // A sentence where a kernel gave up waiting since the last call; empty otherwise.
+    std::string fault_seen();
+    void close();
 };
 extern Gpu gpu;
+
 // ---- random values ----
 
 // n values in [-scale, scale], a pure function of `key`.
@@ -137,9 +145,9 @@ struct Verdict {
 // Keeps the first fault, and the error that is nearest to its bound.
 void join(Verdict *all, const Verdict &one);
 
-// Ours may err `times` as much as the plain float loop, plus 4 ulp of the largest value.
+// Ours may err `times` as much as the plain loop in the same precision, plus 4 units in the last place of the largest value.
 Verdict compare(const char *what, std::vector<float> ours, const std::vector<double> &truth,
-                const std::vector<float> &plain, double times);
+                const std::vector<float> &plain, double times, Precision stored = Precision::F32);
 
 // Results that have one right answer.
 template <class T> Verdict same(const char *what, std::vector<T> ours, const std::vector<T> &right)
@@ -153,6 +161,7 @@ template <class T> Verdict same(const char *what, std::vector<T> ours, const std
         }
     return v;
 }
+
 // ---- a row ----
 
 // Everything for one row: device memory lives as long as the functions do.
@@ -162,9 +171,13 @@ struct Case {
     std::function<void(int set)> restore;    // puts back what run overwrites, on the stream; may be empty
     std::function<void(int set)> poison;     // outputs become NaN
     std::function<Verdict(int set)> check;   // after poison, restore and run
-    bool tf32 = false;
-    double flops = 0;
-    int64_t T = 0; // steps of the recurrence
+    Precision precision = Precision::F32;
+    double flops = 0, bytes = 0; // that any implementation does and moves: each tensor once
+    int64_t T = 0;               // steps of the sequence
+    int64_t serial = 0;          // steps that must follow each other: of each layer and pass
+    int64_t words = 0;           // targets of the minibatch that this is a part of
+    std::string label;           // KEY=VALUE words for the row
+    bool peer = false;           // another library's: that it cannot be captured is a result and no fault
 };
 
 // Poisons and restores one set.
@@ -172,13 +185,11 @@ void prepare(const Case &c, int set);
 // Runs and checks every set.
 Verdict verdict_of(const Case &c);
 
-struct Times {
-    double median, p10, p90, least;
-};
-Times summary(std::vector<double> us);
-// Microseconds of one pass, `count` times.
-std::vector<double> sample(const std::function<void()> &pass, const std::function<void()> &restore,
-                           int count);
+// Microseconds between two events around `pass`, which enqueues; `restore` (may be empty) runs before each, and `flush` says whether L2 is
+// overwritten. By `rule`.
+measure::Result converge(const std::function<void()> &pass, const std::function<void()> &restore, bool flush);
+// The same of what the host waits for: `run` gives the microseconds that it took.
+measure::Result converge_host(const std::function<double()> &run);
 
 // What `enqueue` enqueues, as a graph.
 class Graph
@@ -186,9 +197,15 @@ class Graph
   public:
     explicit Graph(const std::function<void()> &enqueue)
     {
-        cudaGraph_t graph;
+        cudaGraph_t graph = nullptr;
         CHECK(cudaStreamBeginCapture(gpu.context.stream, cudaStreamCaptureModeThreadLocal));
-        enqueue();
+        try {
+            enqueue();
+        } catch (...) { // the stream must not stay in its capture
+            cudaStreamEndCapture(gpu.context.stream, &graph);
+            if (graph) cudaGraphDestroy(graph);
+            throw;
+        }
         CHECK(cudaStreamEndCapture(gpu.context.stream, &graph));
         CHECK(cudaGraphInstantiate(&exec, graph, 0));
         CHECK(cudaGraphDestroy(graph));
@@ -208,9 +225,36 @@ class Graph
 // The site's mask at step the_step.
 MaskSite mask_site(const Workload &w, int site);
 
-// gpu_recurrence.cpp
-std::shared_ptr<Case> forward_case(const LstmVariant *variant, const Workload &w, bool tf32);
-std::shared_ptr<Case> backward_case(const LstmVariant *variant, const Workload &w, bool tf32);
+using Maker = std::function<std::shared_ptr<Case>()>;
+
+// gpu_recurrence.cpp. Both throw Refused where the variant cannot run the shape or the precision.
+std::shared_ptr<Case> forward_case(const LstmVariant *variant, const Workload &w, Precision p);
+std::shared_ptr<Case> backward_case(const LstmVariant *variant, const Workload &w, Precision p);
+
+// What a pass of a variant needs beside its tensors, made once for a shape.
+struct Launch {
+    LstmPlan plan = {};
+    Shared<char> scratch;
+    Shared<float> packed;
+    LstmLaunch args() const;
+    std::string label() const; // of its row: the plan in short
+};
+// Throws Refused with the planner's sentence. w_hh is on the device.
+std::shared_ptr<Launch> launch_of(const LstmVariant *variant, const Workload &w, bool backward,
+                                  const float *w_hh);
+// Why the variant does not compute in that precision, or nothing.
+std::string precision_refused(const LstmVariant *variant, Precision p);
+
+// gpu_whole.cpp: `layers` whole layers, input products and, with backward, every gradient: what cuDNN's calls do.
+std::shared_ptr<Case> whole_case(const LstmVariant *variant, const Workload &w, Precision p, int layers,
+                                 bool backward);
+
+// gpu_cudnn.cpp: the same by cuDNN, `algorithm` of cudnn_algorithms.
+extern const std::vector<const char *> cudnn_algorithms; // names of rows, "cudnn-standard" and so on
+std::shared_ptr<Case> cudnn_case(size_t algorithm, const Workload &w, Precision p, int layers, bool backward);
+// Why it cannot be used, or nothing; its version, or why not.
+std::string cudnn_problem();
+std::string cudnn_description();
 
 // gpu_layers.cpp
 std::shared_ptr<Case> step_begin_case(const Workload &w);
@@ -221,42 +265,23 @@ std::shared_ptr<Case> column_sums_case(const Workload &w, int64_t cols);
 std::shared_ptr<Case> sgd_norm_case(const Workload &w);
 std::shared_ptr<Case> sgd_update_case(const Workload &w);
 
-// ---- matrix products ----
-
 struct Product {
     const char *name;
     bool ta, tb;
     int64_t m, n, k;
 };
-
 std::vector<Product> products(const Workload &w); // of a step
-std::shared_ptr<Case> product_case(const Product &p, bool tf32);
+std::shared_ptr<Case> product_case(const Product &p, Precision precision);
 
-// What a matrix unit makes of an operand: TF32 keeps ten bits of the fraction.
-inline float operand(float x, bool tf32)
-{
-    uint32_t bits;
-    if (!tf32) return x;
-    std::memcpy(&bits, &x, 4);
-    bits &= 0xffffe000u;
-    std::memcpy(&x, &bits, 4);
-    return x;
-}
-inline double operand(double x, bool) { return x; }
-// Elements of C spread over it, by one plain loop each.
-template <class R>
-std::vector<R> elements(const Product &p, const std::vector<float> &a, const std::vector<float> &b,
-                        const std::vector<int64_t> &at, bool tf32)
-{
-    std::vector<R> out(at.size());
-    for (size_t e = 0; e < at.size(); e++) {
-        int64_t i = at[e] / p.n, j = at[e] % p.n;
-        for (int64_t l = 0; l < p.k; l++)
-            out[e] += operand((R)a[(size_t)(p.ta ? l * p.m + i : i * p.k + l)], tf32) *
-                      operand((R)b[(size_t)(p.tb ? j * p.k + l : l * p.n + j)], tf32);
-    }
-    return out;
-}
+// gpu_step.cpp
+struct StepTime {
+    measure::Result time; // microseconds of one minibatch
+    double error = 0, bound = 0, flops = 0;
+    int64_t steps_per_sample = 0;
+    std::string kernel;
+};
+// A training minibatch as the trainer runs it; throws where its first one does not cost what the cpu backend's costs.
+StepTime time_step(const Workload &w, Precision p, bool eager);
 
 // gpu_constants.cpp: measures them all into a JSON file; an exit code.
 int constants(const char *path);

@@ -1,10 +1,27 @@
-// gpu_constants: what this GPU costs per byte, per multiplication, per launch and per wait (constants.h), as
-// JSON.
+// gpu_constants: what this GPU costs per byte, per multiplication, per launch and per wait (constants.h), as JSON.
+//
+//   {"gpu": ..., "commit": ..., "emulated": false, "constants": {NAME: {"value": V, "unit": U, "lo": L, "hi": H, "p10": ..., "p90": ...,
+//    "samples": N, "mhz": F, "stop": WHY, "what": SENTENCE}, ...}}
+//
+// value is a median, lo .. hi hold it in 95 % of cases; units are B/s, FLOP/s, us, count. A constant that was wrong or could not be measured
+// has "error" instead, one that this GPU cannot have "refused". profiles/<gpu>/constants.json is such a file; NAMES:
+//
+//   copy copy_kernel                     bytes read and written a second, device memory to itself, by the runtime and by a kernel
+//   fma_f32                              multiply-adds of all SMs from registers
+//   gemm_f32 gemm_tf32 gemm_bf16         cuBLAS, 8192 cubed
+//   launch_gap graph_node_gap            from one empty kernel to the next, by the stream and in a graph
+//   barrier_counter barrier_flags        two grid barriers of our own, one block an SM
+//   barrier_plstm                        kernels/grid_barrier.cuh, which persistent variants use
+//   barrier_cg                           cooperative groups' grid.sync
+//   flag_hop                             a store on one SM to the load that sees it on another
+//   l2_broadcast_NNk                     every SM reads the same NN KB from L2, which one block has just written
 #include "gpu.h"
 
 #include <algorithm>
 #include <cstdio>
 #include <dlfcn.h>
+
+#include "oracle.h"
 
 extern "C" {
 #include "../host/version.h"
@@ -21,54 +38,69 @@ class Constants
   public:
     explicit Constants(const char *path) : path(path) {}
 
-    // One constant: how to measure gives samples in `unit`, or throws.
-    void measure(const char *name, const char *unit, const char *what,
-                 const std::function<std::vector<double>()> &how)
+    // One constant: `how` measures it in `unit`, or throws.
+    void measure(const char *name, const char *unit, const std::string &what,
+                 const std::function<measure::Result()> &how)
     {
-        char line[700];
+        char line[900];
         try {
-            Times t = summary(how());
+            const measure::Result r = how();
+            if (!r.samples) fail("throttled: the clock stayed low");
             std::snprintf(line, sizeof line,
-                          "  \"%s\": {\"value\": %.6g, \"unit\": \"%s\", \"p10\": %.6g, \"p90\": %.6g, "
-                          "\"what\": \"%s\"}",
-                          name, t.median, unit, t.p10, t.p90, what);
-            std::printf("%-24s %12.5g %s\n", name, t.median, unit);
+                          "  \"%s\": {\"value\": %.6g, \"unit\": \"%s\", \"lo\": %.6g, \"hi\": %.6g, "
+                          "\"p10\": %.6g, \"p90\": %.6g, "
+                          "\"samples\": %zu, \"mhz\": %.0f, \"stop\": \"%s\", \"what\": \"%s\"}",
+                          name, r.median, unit, r.low, r.high, r.p10, r.p90, r.samples, r.mhz,
+                          stop_name(r.why), what.c_str());
+            std::printf("%-24s %12.5g %s\n", name, r.median, unit);
         } catch (const std::exception &fault) {
-            std::snprintf(line, sizeof line,
-                          "  \"%s\": {\"error\": \"%.200s\", \"unit\": \"%s\", \"what\": \"%s\"}", name,
-                          fault.what(), unit, what);
-            std::printf("%-24s %s\n", name, fault.what());
-            failed = true;
+            const std::string said = fault.what();
+            const bool refused = said.rfind("refused: ", 0) == 0;
+            std::snprintf(
+                line, sizeof line, "  \"%s\": {\"%s\": \"%.200s\", \"unit\": \"%s\", \"what\": \"%s\"}", name,
+                refused ? "refused" : "error", said.c_str() + (refused ? 9 : 0), unit, what.c_str());
+            std::printf("%-24s %s\n", name, said.c_str());
+            failed = failed || !refused;
         }
         std::fflush(stdout);
         body += (body.empty() ? "" : ",\n") + std::string(line);
+        write(); // a run that is cut keeps what it has
     }
     // Exit code.
-    int write()
-    {
-        FILE *f = std::fopen(path, "w");
-        if (!f) return std::perror(path), EXIT_BAD_DATA;
-        std::fprintf(f, "{\"gpu\": \"%s\", \"commit\": \"%s\", \"constants\": {\n%s\n}}\n", gpu.facts.name,
-                     PLSTM_COMMIT, body.c_str());
-        std::fclose(f);
-        return failed ? EXIT_FAILED : EXIT_DONE;
-    }
+    int end() { return !written ? EXIT_BAD_DATA : failed ? EXIT_FAILED : EXIT_DONE; }
 
   private:
-    const char *path;
-    std::string body;
-    bool failed = false;
+    void write()
+    {
+        const std::string part = path + ".part";
+        FILE *f = std::fopen(part.c_str(), "w");
+        written =
+            f && std::fprintf(
+                     f, "{\"gpu\": \"%s\", \"emulated\": %s, \"commit\": \"%s\", \"constants\": {\n%s\n}}\n",
+                     gpu.facts.name, gpu.emulated ? "true" : "false", PLSTM_COMMIT, body.c_str()) > 0;
+        written = f && std::fclose(f) == 0 && written && std::rename(part.c_str(), path.c_str()) == 0;
+        if (!written) std::perror(path.c_str());
+    }
+
+    std::string path, body;
+    bool failed = false, written = false;
 };
 
-std::vector<double> scaled(std::vector<double> v, const std::function<double(double)> &f)
+// A result in another unit, of which more may be less.
+measure::Result in_terms(measure::Result r, const std::function<double(double)> &f)
 {
-    for (double &x : v) x = f(x);
-    return v;
+    for (double *us : {&r.median, &r.least, &r.p10, &r.p90, &r.low, &r.high}) *us = f(*us);
+    if (r.low > r.high) std::swap(r.low, r.high), std::swap(r.p10, r.p90);
+    return r;
+}
+measure::Result rate(const measure::Result &r, double amount)
+{
+    return in_terms(r, [=](double us) { return amount / (us * 1e-6); });
 }
 
-std::vector<double> copy_rate(bool by_runtime)
+measure::Result copy_rate(bool by_runtime)
 {
-    const int64_t n = tiny ? 1 << 16 : int64_t{1} << 29; // 2 GiB each: far more than any L2
+    const int64_t n = tiny ? 1 << 14 : int64_t{1} << 29; // 2 GiB each: far more than any L2
     Device<float> to((size_t)n), from((size_t)n);
     std::vector<float> tile = drawn(1, std::min<int64_t>(n, 1 << 20), 1.0);
     for (int64_t at = 0; at < n; at += (int64_t)tile.size())
@@ -76,23 +108,24 @@ std::vector<double> copy_rate(bool by_runtime)
     to.poison();
     const auto pass = [&] {
         if (by_runtime) to.copy_from(from, gpu.context.stream);
-        else CHECK(constants_copy(gpu.context.stream, 16 * gpu.facts.sms, n, from.get(), to.get()));
+        else
+            CHECK(constants_copy(gpu.context.stream, tiny ? 5 : 16 * gpu.facts.sms, n, from.get(), to.get()));
     };
-    auto us = sample(pass, nullptr, std::min(samples, 20));
+    const measure::Result r = converge(pass, nullptr, false);
     std::vector<float> end(tile.size());
     CHECK(cudaMemcpy(end.data(), to.get() + n - (int64_t)end.size(), end.size() * 4, cudaMemcpyDeviceToHost));
     if (end != tile || spoil) fail("wrong: the copy differs");
-    return scaled(us, [=](double t) { return 8.0 * (double)n / (t * 1e-6); });
+    return rate(r, 8.0 * (double)n);
 }
 
-std::vector<double> fma_rate()
+measure::Result fma_rate()
 {
-    const int blocks = 8 * gpu.facts.sms, rounds = tiny ? 2 : 2000;
+    const int blocks = tiny ? 3 : 8 * gpu.facts.sms, rounds = tiny ? 2 : 2000;
     const float a = 0.999f, b = 0.001f;
     auto out = room<float>((int64_t)blocks * CONSTANTS_THREADS);
     out->poison();
-    auto us = sample([&] { CHECK(constants_fma(gpu.context.stream, blocks, rounds, a, b, out->get())); },
-                     nullptr, std::min(samples, 50));
+    const measure::Result r = converge(
+        [&] { CHECK(constants_fma(gpu.context.stream, blocks, rounds, a, b, out->get())); }, nullptr, false);
     std::vector<float> right;
     for (int t = 0; t < CONSTANTS_THREADS; t++) {
         float sum = 0;
@@ -109,22 +142,21 @@ std::vector<double> fma_rate()
               1e-5f * std::fabs(right[i % CONSTANTS_THREADS])) ||
             spoil)
             fail("wrong: a chain of multiply-adds");
-    const double flops = 2.0 * blocks * CONSTANTS_THREADS * rounds * CONSTANTS_FMA;
-    return scaled(us, [=](double t) { return flops / (t * 1e-6); });
+    return rate(r, 2.0 * blocks * CONSTANTS_THREADS * rounds * CONSTANTS_FMA);
 }
 
-std::vector<double> gemm_rate(bool tf32)
+measure::Result gemm_rate(Precision p)
 {
-    const Product p = {"square", false, false, square, square, square};
-    const int kept_sets = sets, kept_samples = samples;
+    const Product square_one = {"square", false, false, square, square, square};
+    const int kept = sets;
     sets = 1;
-    auto c = product_case(p, tf32);
-    sets = kept_sets;
+    auto c = product_case(square_one, p);
+    sets = kept;
     Verdict v = verdict_of(*c);
     if (!v.fault.empty()) fail(v.fault);
-    auto us = sample([&] { CHECK(c->run(0)); }, nullptr, std::min(kept_samples, 20));
-    gpu.precision(false);
-    return scaled(us, [&](double t) { return c->flops / (t * 1e-6); });
+    const measure::Result r = converge([&] { CHECK(c->run(0)); }, nullptr, false);
+    gpu.precision(Precision::F32);
+    return rate(r, c->flops);
 }
 
 using GemmEx = cublasStatus_t (*)(cublasHandle_t, cublasOperation_t, cublasOperation_t, int, int, int,
@@ -146,7 +178,7 @@ GemmEx gemm_ex()
 #endif
 }
 
-std::vector<double> gemm_rate_bf16()
+measure::Result gemm_rate_bf16()
 {
     const GemmEx gemm = gemm_ex();
     const int64_t n = square;
@@ -170,19 +202,19 @@ std::vector<double> gemm_rate_bf16()
                    (int)n, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
     };
     out->poison();
-    auto us = sample(run, nullptr, std::min(samples, 20));
-    const Product p = {"square", false, false, n, n, n};
+    const measure::Result r = converge(run, nullptr, false);
     std::vector<int64_t> at;
     for (int64_t e = 0; e < 509; e++) at.push_back((int64_t)((double)e / 509 * (double)(n * n)));
     std::vector<float> all = out->host(), ours;
     for (int64_t i : at) ours.push_back(all[(size_t)i]);
     Verdict v =
-        compare("C", ours, elements<double>(p, a, b, at, false), elements<float>(p, a, b, at, false), 2);
+        compare("C", ours, oracle::product_elements<double>(false, false, n, n, n, a, b, at, Precision::F32),
+                oracle::product_elements<float>(false, false, n, n, n, a, b, at, Precision::F32), 2);
     if (!v.fault.empty()) fail(v.fault);
-    return scaled(us, [=](double t) { return 2.0 * (double)n * (double)n * (double)n / (t * 1e-6); });
+    return rate(r, 2.0 * (double)n * (double)n * (double)n);
 }
 
-std::vector<double> launch_gap(bool graphed)
+measure::Result launch_gap(bool graphed)
 {
     const int n = tiny ? 10 : 1000;
     const auto many = [&] {
@@ -190,51 +222,76 @@ std::vector<double> launch_gap(bool graphed)
     };
     many();
     gpu.wait();
-    std::vector<double> us;
-    if (graphed) {
-        Graph graph(many);
-        us = sample([&] { graph.replay(); }, nullptr, std::min(samples, 50));
-    } else {
-        us = sample(many, nullptr, std::min(samples, 50));
-    }
-    return scaled(us, [=](double t) { return t / n; });
+    const auto each = [=](const measure::Result &r) {
+        return in_terms(r, [=](double us) { return us / n; });
+    };
+    if (!graphed) return each(converge(many, nullptr, false));
+    Graph graph(many);
+    return each(converge([&] { graph.replay(); }, nullptr, false));
 }
 
 // Slope between two counts of rounds: what a launch costs once falls out.
-std::vector<double> slope(int few, int many, double per_round, const std::function<void(int)> &run)
+measure::Result slope(int few, int many, double per_round, const std::function<void(int)> &run)
 {
-    auto less = sample([&] { run(few); }, nullptr, std::min(samples, 50)),
-         more = sample([&] { run(many); }, nullptr, std::min(samples, 50));
-    double base = summary(less).median;
-    return scaled(more, [=](double t) { return (t - base) / ((many - few) * per_round); });
+    const measure::Result less = converge([&] { run(few); }, nullptr, false);
+    const measure::Result more = converge([&] { run(many); }, nullptr, false);
+    measure::Result r =
+        in_terms(more, [&](double us) { return (us - less.median) / ((many - few) * per_round); });
+    // Either end may lie where its own interval says.
+    r.low = (more.low - less.high) / ((many - few) * per_round);
+    r.high = (more.high - less.low) / ((many - few) * per_round);
+    r.samples = std::min(less.samples, more.samples);
+    return r;
 }
 
-std::vector<double> barrier_cost(int kind, int blocks)
+measure::Result barrier_cost(int kind, int blocks)
 {
     const int few = tiny ? 2 : 200, many = 10 * few;
     auto state = room<unsigned>(2 + blocks), slots = room<unsigned>(2 * blocks);
     auto errors = on_device(std::vector<unsigned>(1));
-    auto us = slope(few, many, 1, [&](int rounds) {
+    const measure::Result r = slope(few, many, 1, [&](int rounds) {
         CHECK(cudaMemsetAsync(state->get(), 0, state->bytes(), gpu.context.stream));
         CHECK(constants_barrier(gpu.context.stream, kind, blocks, rounds, state->get(), slots->get(),
-                                errors->get()));
+                                gpu.fault->get(), errors->get()));
     });
     if (errors->host()[0] || spoil)
         fail("wrong: a block saw an old value behind the barrier, or waited in vain");
-    return us;
+    return r;
 }
 
-std::vector<double> hop_cost()
+measure::Result hop_cost()
 {
     const int few = tiny ? 5 : 500, many = 10 * few;
     auto flags = room<unsigned>(64), payload = room<unsigned>(2),
          errors = on_device(std::vector<unsigned>(1));
-    auto us = slope(few, many, 2, [&](int rounds) {
+    const measure::Result r = slope(few, many, 2, [&](int rounds) {
         CHECK(cudaMemsetAsync(flags->get(), 0, flags->bytes(), gpu.context.stream));
         CHECK(constants_hops(gpu.context.stream, rounds, flags->get(), payload->get(), errors->get()));
     });
     if (errors->host()[0] || spoil) fail("wrong: a hop brought an old value, or none");
-    return us;
+    return r;
+}
+
+// A round is a barrier, behind which one block has written the words, and all blocks read them: less the barrier alone.
+measure::Result broadcast_cost(int words, int blocks)
+{
+    const int few = tiny ? 2 : 200, many = 10 * few;
+    auto state = room<unsigned>(2 + blocks), errors = on_device(std::vector<unsigned>(1));
+    auto buffer = room<unsigned>(2 * words);
+    const auto measured = [&](int n) {
+        return slope(few, many, 1, [&](int rounds) {
+            CHECK(cudaMemsetAsync(state->get(), 0, state->bytes(), gpu.context.stream));
+            CHECK(constants_broadcast(gpu.context.stream, blocks, rounds, n, state->get(), buffer->get(),
+                                      gpu.fault->get(), errors->get()));
+        });
+    };
+    const measure::Result bare = measured(0);
+    measure::Result r = measured(words);
+    r = in_terms(r, [&](double us) { return us - bare.median; });
+    r.low -= (bare.high - bare.low) / 2, r.high += (bare.high - bare.low) / 2;
+    if (errors->host()[0] || spoil)
+        fail("wrong: a block read an old word behind the barrier, or waited in vain");
+    return r;
 }
 
 } // namespace
@@ -244,30 +301,41 @@ int constants(const char *path)
     Constants c(path);
     int blocks = 0;
     CHECK(constants_resident(&blocks));
+    if (tiny) blocks = std::min(blocks, 5);
     c.measure("copy", "B/s", "device to device by the runtime, 2 GiB, bytes read and written",
               [] { return copy_rate(true); });
     c.measure("copy_kernel", "B/s", "the same by a kernel, 16 bytes a thread",
               [] { return copy_rate(false); });
-    c.measure("fma_f32", "FLOP/s", "float32 multiply-adds in registers", [] { return fma_rate(); });
-    c.measure("gemm_f32", "FLOP/s", "cublasSgemm of 8192 cubed, TF32 off, random data",
-              [] { return gemm_rate(false); });
-    c.measure("gemm_tf32", "FLOP/s", "the same in TF32", [] { return gemm_rate(true); });
-    c.measure("gemm_bf16", "FLOP/s", "cublasGemmEx of 8192 cubed, bf16 in, float32 sums and result",
-              [] { return gemm_rate_bf16(); });
+    c.measure("flag_hop", "us", "store.release on one SM to load.acquire on another",
+              [] { return hop_cost(); });
+    const struct {
+        const char *name, *what;
+    } barriers[CONSTANTS_BARRIERS] = {
+        {"barrier_counter", "grid barrier, a block an SM: one counter, add with release, wait with acquire"},
+        {"barrier_flags", "grid barrier, a block an SM: a flag per block, gathered by block 0"},
+        {"barrier_cg", "cooperative groups' grid.sync, a block an SM"},
+        {"barrier_plstm",
+         "kernels/grid_barrier.cuh, a block an SM: a word per block, which every block reads"}};
+    for (int kind = 0; kind < CONSTANTS_BARRIERS; kind++)
+        c.measure(barriers[kind].name, "us", barriers[kind].what, [=] { return barrier_cost(kind, blocks); });
     c.measure("launch_gap", "us", "from one empty kernel to the next, launched one by one",
               [] { return launch_gap(false); });
     c.measure("graph_node_gap", "us", "the same as nodes of a graph, one after another",
               [] { return launch_gap(true); });
-    const char *const names[] = {"barrier_counter", "barrier_flags", "barrier_cg"};
-    const char *const whats[] = {
-        "grid barrier, a block an SM: one counter, add with release, wait with acquire",
-        "grid barrier, a block an SM: a flag per block, gathered by block 0",
-        "cooperative groups' grid.sync, a block an SM"};
-    for (int kind = 0; kind < CONSTANTS_BARRIERS; kind++)
-        c.measure(names[kind], "us", whats[kind], [=] { return barrier_cost(kind, blocks); });
-    c.measure("flag_hop", "us", "store.release on one SM to load.acquire on another",
-              [] { return hop_cost(); });
-    return c.write();
+    c.measure("fma_f32", "FLOP/s", "float32 multiply-adds in registers", [] { return fma_rate(); });
+    c.measure("gemm_f32", "FLOP/s", "cublasSgemm of 8192 cubed, TF32 off, random data",
+              [] { return gemm_rate(Precision::F32); });
+    c.measure("gemm_tf32", "FLOP/s", "the same in TF32", [] { return gemm_rate(Precision::TF32); });
+    c.measure("gemm_bf16", "FLOP/s", "cublasGemmEx of 8192 cubed, bf16 in, float32 sums and result",
+              [] { return gemm_rate_bf16(); });
+    for (int kilobytes : {8, 16, 32, 60}) {
+        const std::string size = std::to_string(kilobytes);
+        c.measure(("l2_broadcast_" + size + "k").c_str(), "us",
+                  "every SM reads the same " + size +
+                      " KB, written by one block, from L2; the barrier between taken off",
+                  [=] { return broadcast_cost(kilobytes * (tiny ? 4 : 256), blocks); });
+    }
+    return c.end();
 }
 
 } // namespace bench_gpu

@@ -4,6 +4,9 @@
 #include <algorithm>
 #include <limits>
 #include <map>
+#include <set>
+
+#include "oracle.h"
 
 extern "C" {
 #include "../host/batcher.h"
@@ -12,6 +15,19 @@ extern "C" {
 
 namespace bench_gpu
 {
+
+namespace
+{
+
+// Each tensor once: floats, and ids of 4 bytes too.
+double bytes_of(int64_t words) { return 4.0 * (double)words; }
+
+int64_t distinct(const std::vector<int32_t> &ids)
+{
+    return (int64_t)std::set<int32_t>(ids.begin(), ids.end()).size();
+}
+
+} // namespace
 
 // ---- the other layers ----
 
@@ -29,6 +45,7 @@ std::shared_ptr<Case> embedding_forward_case(const Workload &w)
         ids->push_back(on_device(ids_host->back())), x->push_back(room<float>(N * H));
     }
     c->sets = sets;
+    c->bytes = bytes_of(N + distinct((*ids_host)[0]) * H + N * H);
     c->poison = [x](int s) { (*x)[(size_t)s]->poison(); };
     c->run = [=](int s) {
         return embedding_forward(gpu.context.stream, N, H, (*ids)[(size_t)s]->get(), encoder->get(),
@@ -85,6 +102,7 @@ std::shared_ptr<Case> embedding_backward_case(const Workload &w)
         data->push_back(d);
     }
     c->sets = sets;
+    c->bytes = bytes_of(2 * N + N * H + distinct((*data)[0].ids_host) * H);
     c->poison = [data](int s) { (*data)[(size_t)s].rows->poison(), (*data)[(size_t)s].first->poison(); };
     c->run = [=](int s) {
         const Set &d = (*data)[(size_t)s];
@@ -143,6 +161,7 @@ std::shared_ptr<Case> softmax_case(const Workload &w)
         data->push_back(d);
     }
     c->sets = sets;
+    c->bytes = bytes_of(2 * N * V + V + 2 * N);
     c->poison = [data](int s) { (*data)[(size_t)s].nats->poison(); };
     c->restore = [data](int s) {
         (*data)[(size_t)s].logits->copy_from(*(*data)[(size_t)s].kept, gpu.context.stream);
@@ -182,6 +201,7 @@ std::shared_ptr<Case> column_sums_case(const Workload &w, int64_t cols)
     for (int s = 0; s < sets; s++)
         host->push_back(drawn(16 + (uint32_t)s, N * cols, 0.01)), m->push_back(on_device(host->back()));
     c->sets = sets;
+    c->bytes = bytes_of(N * cols + cols);
     c->poison = [out](int) { out->poison(); };
     c->run = [=](int s) {
         return column_sums(gpu.context.stream, N, cols, (*m)[(size_t)s]->get(), out->get(), nullptr);
@@ -243,6 +263,7 @@ std::shared_ptr<Case> sgd_norm_case(const Workload &w)
 {
     auto c = std::make_shared<Case>();
     auto o = optimizer(w);
+    c->bytes = bytes_of(o->args.dense + distinct(o->ids_host) * w.H);
     c->poison = [o](int) { o->partial->poison(); };
     c->run = [o](int) { return sgd_norm(gpu.context.stream, &o->args); };
     c->check = [o](int) {
@@ -261,6 +282,8 @@ std::shared_ptr<Case> sgd_update_case(const Workload &w)
 {
     auto c = std::make_shared<Case>();
     auto o = optimizer(w);
+    c->bytes =
+        bytes_of(3 * (o->args.dense + distinct(o->ids_host) * w.H)); // weight and gradient in, weight out
     c->restore = [o](int) {
         o->weights->copy_from(*o->weights_kept, gpu.context.stream);
         o->encoder->copy_from(*o->encoder_kept, gpu.context.stream);
@@ -299,6 +322,7 @@ std::shared_ptr<Case> step_begin_case(const Workload &w)
     auto ids = on_device(*host);
     auto x = room<int32_t>(w.T * w.B), y = room<int32_t>(w.T * w.B);
     auto first = on_device(std::vector<StepState>(1)), state = on_device(std::vector<StepState>(1));
+    c->bytes = bytes_of(3 * w.T * w.B);
     c->restore = [=](int) { state->copy_from(*first, gpu.context.stream); };
     c->poison = [=](int) { x->poison(), y->poison(); };
     c->run = [=](int) {
@@ -326,7 +350,7 @@ std::vector<Product> products(const Workload &w)
             {"dh", false, false, N, H, V},    {"dw_dec", true, false, V, H, N}};
 }
 
-std::shared_ptr<Case> product_case(const Product &p, bool tf32)
+std::shared_ptr<Case> product_case(const Product &p, Precision precision)
 {
     auto c = std::make_shared<Case>();
     auto host = std::make_shared<std::vector<std::vector<float>>>();
@@ -336,7 +360,8 @@ std::shared_ptr<Case> product_case(const Product &p, bool tf32)
     auto out = room<float>(p.m * p.n);
     for (int s = 0; s < sets; s++)
         host->push_back(drawn(16 + (uint32_t)s, p.m * p.k, 0.5)), a->push_back(on_device(host->back()));
-    c->sets = sets, c->tf32 = tf32, c->flops = 2.0 * (double)p.m * (double)p.n * (double)p.k;
+    c->sets = sets, c->precision = precision, c->flops = 2.0 * (double)p.m * (double)p.n * (double)p.k;
+    c->bytes = bytes_of(p.m * p.k + p.k * p.n + p.m * p.n);
     c->poison = [out](int) { out->poison(); };
     c->run = [=](int s) {
         return gemm_error(gemm_rowmajor(gpu.context.blas, p.ta, p.tb, p.m, p.n, p.k, 1.0f,
@@ -347,8 +372,10 @@ std::shared_ptr<Case> product_case(const Product &p, bool tf32)
         for (int64_t e = 0; e < 509; e++) at.push_back((int64_t)((double)e / 509 * (double)(p.m * p.n)));
         std::vector<float> all = out->host(), ours;
         for (int64_t i : at) ours.push_back(all[(size_t)i]);
-        Verdict v = compare("C", ours, elements<double>(p, (*host)[(size_t)s], *b_host, at, false),
-                            elements<float>(p, (*host)[(size_t)s], *b_host, at, tf32), 2);
+        const std::vector<float> &A = (*host)[(size_t)s];
+        Verdict v = compare(
+            "C", ours, oracle::product_elements<double>(p.ta, p.tb, p.m, p.n, p.k, A, *b_host, at, precision),
+            oracle::product_elements<float>(p.ta, p.tb, p.m, p.n, p.k, A, *b_host, at, precision), 2);
         for (float x : all)
             if (std::isnan(x)) v.fault = "wrong: an element of C was not written";
         return v;

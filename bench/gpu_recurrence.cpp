@@ -1,8 +1,14 @@
-// gpu_recurrence: the recurrence of one layer by a variant, forward and backward, and the plain loops that it
-// must agree with.
+// gpu_recurrence: the recurrence of one layer by a variant, forward and backward, and the plain loops that it must agree with.
 #include "gpu.h"
 
 #include <algorithm>
+#include <map>
+
+#include "oracle.h"
+
+extern "C" {
+#include "../host/residency.h"
+}
 
 namespace bench_gpu
 {
@@ -10,135 +16,175 @@ namespace bench_gpu
 namespace
 {
 
-template <class R> struct Recurrence {
-    std::vector<R> gates, h, c, y;
-};
-
-struct RecurrenceInput {
+struct Input {
     Workload w;
-    bool tf32;
     std::vector<float> w_hh, b_ih, b_hh, x_proj, h0, c0, dy;
-    MaskKey mask;
-    bool masked;
 };
 
-template <class R> R factor(const RecurrenceInput &in, int64_t row, int64_t u)
-{
-    if (!in.masked) return 1;
-    unsigned kept = mask_quad(&in.mask, row, in.w.H, u & ~int64_t{3});
-    return kept >> (u & 3) & 1 ? (R)(1 / in.w.keep) : 0;
-}
-
-template <class R> Recurrence<R> forward(const RecurrenceInput &in)
-{
-    const int64_t T = in.w.T, B = in.w.B, H = in.w.H, G = 4 * H;
-    Recurrence<R> out;
-    out.gates.assign(in.x_proj.begin(), in.x_proj.end());
-    out.h.assign((size_t)((T + 1) * B * H), 0), out.c = out.h, out.y.assign((size_t)(T * B * H), 0);
-    std::copy(in.h0.begin(), in.h0.end(), out.h.begin());
-    std::copy(in.c0.begin(), in.c0.end(), out.c.begin());
-    std::vector<R> wt((size_t)(H * G)); // (H,4H): neighbours in memory are neighbours in a row of the result
-#pragma omp parallel for
-    for (int64_t k = 0; k < H; k++)
-        for (int64_t j = 0; j < G; j++)
-            wt[(size_t)(k * G + j)] = operand((R)in.w_hh[(size_t)(j * H + k)], in.tf32);
-    const int64_t tile = 64;
-    for (int64_t t = 0; t < T; t++) {
-        R *gates = &out.gates[(size_t)(t * B * G)];
-        const R *h = &out.h[(size_t)(t * B * H)];
-#pragma omp parallel for
-        for (int64_t j0 = 0; j0 < G; j0 += tile)
-            for (int64_t b = 0; b < B; b++)
-                for (int64_t k = 0; k < H; k++) {
-                    R x = operand(h[b * H + k], in.tf32);
-                    for (int64_t j = j0; j < std::min(G, j0 + tile); j++)
-                        gates[b * G + j] += x * wt[(size_t)(k * G + j)];
-                }
-#pragma omp parallel for
-        for (int64_t n = 0; n < B * H; n++) {
-            int64_t b = n / H, u = n % H, now = (t + 1) * B * H + n;
-            R *a = gates + b * G + u;
-            for (int g = 0; g < 4; g++) {
-                R sum = a[g * H] + ((R)in.b_ih[(size_t)(g * H + u)] + (R)in.b_hh[(size_t)(g * H + u)]);
-                a[g * H] = g == 2 ? std::tanh(sum) : 1 / (1 + std::exp(-sum));
-            }
-            out.c[(size_t)now] = a[H] * out.c[(size_t)(now - B * H)] + a[0] * a[2 * H];
-            out.h[(size_t)now] = a[3 * H] * std::tanh(out.c[(size_t)now]);
-            out.y[(size_t)(t * B * H + n)] = out.h[(size_t)now] * factor<R>(in, t * B + b, u);
-        }
-    }
-    return out;
-}
-
-// dgates (T,B,4H) from what a forward pass left.
-template <class R> std::vector<R> backward(const RecurrenceInput &in, const Recurrence<float> &saved)
-{
-    const int64_t T = in.w.T, B = in.w.B, H = in.w.H, G = 4 * H, tile = 64;
-    std::vector<R> gates(saved.gates.begin(), saved.gates.end()), dh((size_t)(B * H)), dc((size_t)(B * H));
-    std::vector<R> w((size_t)(G * H));
-#pragma omp parallel for
-    for (int64_t i = 0; i < G * H; i++) w[(size_t)i] = operand((R)in.w_hh[(size_t)i], in.tf32);
-    for (int64_t t = T - 1; t >= 0; t--) {
-        R *now = &gates[(size_t)(t * B * G)];
-#pragma omp parallel for
-        for (int64_t n = 0; n < B * H; n++) {
-            int64_t b = n / H, u = n % H;
-            R *a = now + b * G + u, i = a[0], f = a[H], g = a[2 * H], o = a[3 * H];
-            R tc = std::tanh((R)saved.c[(size_t)((t + 1) * B * H + n)]);
-            R down = (R)in.dy[(size_t)(t * B * H + n)] * factor<R>(in, t * B + b, u) + dh[(size_t)n];
-            R flow = down * o * (1 - tc * tc) + dc[(size_t)n];
-            a[0] = flow * g * i * (1 - i);
-            a[H] = flow * (R)saved.c[(size_t)(t * B * H + n)] * f * (1 - f);
-            a[2 * H] = flow * i * (1 - g * g);
-            a[3 * H] = down * tc * o * (1 - o);
-            dc[(size_t)n] = flow * f;
-        }
-#pragma omp parallel for
-        for (int64_t k0 = 0; k0 < H; k0 += tile)
-            for (int64_t b = 0; b < B; b++) {
-                R *to = &dh[(size_t)(b * H)];
-                for (int64_t k = k0; k < std::min(H, k0 + tile); k++) to[k] = 0;
-                for (int64_t j = 0; j < G; j++) {
-                    R x = operand(now[b * G + j], in.tf32);
-                    for (int64_t k = k0; k < std::min(H, k0 + tile); k++) to[k] += x * w[(size_t)(j * H + k)];
-                }
-            }
-    }
-    return gates;
-}
-RecurrenceInput recurrence_input(const Workload &w, bool tf32, uint32_t set)
+Input input_of(const Workload &w, uint32_t set)
 {
     const int64_t N = w.T * w.B;
-    RecurrenceInput in;
-    in.w = w, in.tf32 = tf32;
+    Input in;
+    in.w = w;
     in.w_hh = drawn(1, 4 * w.H * w.H, w.init);
     in.b_ih = drawn(2, 4 * w.H, w.init), in.b_hh = drawn(3, 4 * w.H, w.init);
     in.x_proj = drawn(16 + set, N * 4 * w.H, 1.0);
     in.h0 = drawn(32 + set, w.B * w.H, 0.5), in.c0 = drawn(48 + set, w.B * w.H, 1.0);
     in.dy = drawn(64 + set, N * w.H, 0.01);
-    in.masked = w.keep < 1;
-    in.mask = mask_key(seed, the_step, (int)L + 1, 1, w.keep);
     return in;
 }
 
+oracle::Cell cell_of(const Input &in, Precision p)
+{
+    return {in.w.T, in.w.B, in.w.H, in.w_hh.data(), in.b_ih.data(), in.b_hh.data(), p, Precision::F32};
+}
+
+template <class R> oracle::Saved<R> forward(const Input &in, Precision p)
+{
+    oracle::Saved<R> s;
+    const size_t all = (size_t)((in.w.T + 1) * in.w.B * in.w.H);
+    s.gates.assign(in.x_proj.begin(), in.x_proj.end());
+    s.h.assign(in.h0.begin(), in.h0.end()), s.h.resize(all);
+    s.c.assign(in.c0.begin(), in.c0.end()), s.c.resize(all);
+    recur(cell_of(in, p), &s);
+    return s;
+}
+
+// h of rows 1 to T, or a gradient into it, through the output mask.
+template <class R, class S> std::vector<R> masked(const Workload &w, const S *from)
+{
+    const MaskKey key = mask_key(seed, the_step, (int)L + 1, 1, w.keep);
+    std::vector<R> to((size_t)(w.T * w.B * w.H));
+    for (int64_t row = 0; row < w.T * w.B; row++)
+        for (int64_t u = 0; u < w.H; u++) {
+            const bool kept = w.keep >= 1 || mask_quad(&key, row, w.H, u & ~int64_t{3}) >> (u & 3) & 1;
+            const size_t at = (size_t)(row * w.H + u);
+            to[at] = kept ? (R)from[at] * (w.keep < 1 ? (R)(1 / w.keep) : 1) : 0;
+        }
+    return to;
+}
+
+template <class R> std::vector<R> backward(const Input &in, const oracle::Saved<float> &saved, Precision p)
+{
+    return oracle::recur_back<R>(cell_of(in, p), saved, masked<R>(in.w, in.dy.data()));
+}
+
+// What the loops say of input set 0 of a shape: rows of one shape stand together, and all but the first find it here.
+struct Known {
+    std::shared_ptr<oracle::Saved<double>> truth;
+    std::map<Precision, std::shared_ptr<oracle::Saved<float>>> plain;
+    std::shared_ptr<std::vector<double>> truth_back; // from the saved tensors of plain[F32]
+    std::map<Precision, std::shared_ptr<std::vector<float>>> plain_back;
+};
+
+Known &known_of(const Workload &w)
+{
+    static std::string shape;
+    static Known known;
+    const std::string now = shape_name(w) + "/" + std::to_string(w.keep);
+    if (now != shape) shape = now, known = Known();
+    return known;
+}
+
+const oracle::Saved<double> &truth_of(const Input &in)
+{
+    Known &k = known_of(in.w);
+    if (!k.truth) k.truth = std::make_shared<oracle::Saved<double>>(forward<double>(in, Precision::F32));
+    return *k.truth;
+}
+
+const oracle::Saved<float> &plain_of(const Input &in, Precision p)
+{
+    auto &found = known_of(in.w).plain[p];
+    if (!found) found = std::make_shared<oracle::Saved<float>>(forward<float>(in, p));
+    return *found;
+}
+
+double recurrence_flops(const Workload &w) { return 8.0 * (double)(w.T * w.B) * (double)w.H * (double)w.H; }
+
+// Weights and what both passes read and write once: gates twice, h or dy, c.
+double recurrence_bytes(const Workload &w)
+{
+    return 4.0 * (4.0 * (double)(w.H * w.H) +
+                  (8.0 + 1.0 + 1.0 + (w.keep < 1 ? 1.0 : 0.0)) * (double)(w.T * w.B * w.H));
+}
+
+void describe(Case *c, const LstmVariant *variant, const Workload &w, Precision p)
+{
+    const std::string refused = precision_refused(variant, p);
+    if (!refused.empty()) throw Refused(refused);
+    c->sets = sets, c->precision = p, c->T = c->serial = w.T, c->words = w.T * (w.true_B ? w.true_B : w.B);
+    c->flops = recurrence_flops(w), c->bytes = recurrence_bytes(w);
+}
+
 // One set's tensors.
-struct RecurrenceSet {
-    RecurrenceInput in;
-    Recurrence<float> plain; // saved tensors that backward starts from
+struct Set {
+    Input in;
     Shared<float> gates, kept, h, c, y, dy, dh, dc;
 };
 
-double recurrence_flops(const Workload &w) { return 8.0 * (double)(w.T * w.B) * (double)w.H * (double)w.H; }
 } // namespace
 
-std::shared_ptr<Case> forward_case(const LstmVariant *variant, const Workload &w, bool tf32)
+LstmLaunch Launch::args() const
+{
+    LstmLaunch a = {};
+    if (scratch) a.plan = &plan, a.scratch = scratch->get(), a.poll_limit = 1u << 24; // seconds
+    return a;
+}
+
+std::string precision_refused(const LstmVariant *variant, Precision p)
+{
+    const std::string name = variant->footprint->name;
+    if (p == Precision::F32 || (name == "cublas" && p == Precision::TF32)) return "";
+    return name + " computes in " + (name == "cublas" ? "f32 or tf32" : "f32") + ", not " + name_of(p);
+}
+
+std::shared_ptr<Launch> launch_of(const LstmVariant *variant, const Workload &w, bool backward,
+                                  const float *w_hh)
+{
+    const LstmFootprint *footprint = variant->footprint;
+    auto l = std::make_shared<Launch>();
+    if (!footprint->tile[backward]) return l;
+    const LstmShape shape = {w.T, w.B, w.H};
+    PlanOverride forced = {};
+    PlanConstants constants = {};
+    Error e = {};
+    if (plan_override_env(&forced, &e) || plan_constants(&gpu.facts, nullptr, &constants, &e)) fail(e.text);
+    if (lstm_plan(&gpu.facts, &shape, footprint, backward, &forced, &constants, &l->plan, &e))
+        throw Refused(e.text);
+    const int wanted_blocks = l->plan.replicas * l->plan.blocks;
+    int held = 0;
+    CHECK(variant->resident_blocks(&l->plan, &held));
+    if (held < wanted_blocks)
+        throw Refused("the plan has " + std::to_string(wanted_blocks) + " blocks and this GPU holds " +
+                      std::to_string(held) + " of the compiled kernel at once");
+    l->scratch = zeros<char>((int64_t)l->plan.scratch_bytes);
+    if (footprint->packed && !backward) {
+        l->packed = room<float>(4 * w.H * w.H);
+        CHECK(lstm_pack(gpu.context.stream, w.H, w_hh, l->packed->get()));
+        gpu.wait();
+    }
+    return l;
+}
+
+std::string Launch::label() const
+{
+    if (!scratch) return "";
+    return "grid=" + std::to_string(plan.replicas) + "x" + std::to_string(plan.blocks) +
+           " threads=" + std::to_string(plan.threads) + " tile=" + std::to_string(plan.tile) +
+           " resident=" + std::to_string(plan.resident) + " shared=" + std::to_string(plan.shared) +
+           " streamed=" + std::to_string(plan.streamed);
+}
+
+std::shared_ptr<Case> forward_case(const LstmVariant *variant, const Workload &w, Precision p)
 {
     auto c = std::make_shared<Case>();
-    auto data = std::make_shared<std::vector<RecurrenceSet>>();
+    describe(c.get(), variant, w, p);
+    auto data = std::make_shared<std::vector<Set>>();
     const int64_t row = w.B * w.H;
     for (int s = 0; s < sets; s++) {
-        RecurrenceSet d;
-        d.in = recurrence_input(w, tf32, (uint32_t)s);
+        Set d;
+        d.in = input_of(w, (uint32_t)s);
         d.kept = on_device(d.in.x_proj), d.gates = room<float>(w.T * w.B * 4 * w.H);
         d.h = room<float>((w.T + 1) * row), d.c = room<float>((w.T + 1) * row);
         d.y = room<float>(w.T * row);
@@ -146,9 +192,10 @@ std::shared_ptr<Case> forward_case(const LstmVariant *variant, const Workload &w
     }
     auto w_hh = on_device((*data)[0].in.w_hh), b_ih = on_device((*data)[0].in.b_ih),
          b_hh = on_device((*data)[0].in.b_hh);
-    c->sets = sets, c->tf32 = tf32, c->flops = recurrence_flops(w), c->T = w.T;
+    auto launch = launch_of(variant, w, false, w_hh->get());
+    c->label = launch->label();
     c->poison = [data, row](int s) {
-        RecurrenceSet &d = (*data)[(size_t)s];
+        Set &d = (*data)[(size_t)s];
         d.h->poison(), d.c->poison(), d.y->poison();
         CHECK(cudaMemcpy(d.h->get(), d.in.h0.data(), (size_t)row * 4, cudaMemcpyHostToDevice));
         CHECK(cudaMemcpy(d.c->get(), d.in.c0.data(), (size_t)row * 4, cudaMemcpyHostToDevice));
@@ -157,69 +204,76 @@ std::shared_ptr<Case> forward_case(const LstmVariant *variant, const Workload &w
         (*data)[(size_t)s].gates->copy_from(*(*data)[(size_t)s].kept, gpu.context.stream);
     };
     c->run = [=](int s) {
-        const RecurrenceSet &d = (*data)[(size_t)s];
-        LstmForward p = {};
-        p.shape = {w.T, w.B, w.H};
-        p.w_hh = w_hh->get(), p.b_ih = b_ih->get(), p.b_hh = b_hh->get();
-        p.gates = d.gates->get(), p.h = d.h->get(), p.c = d.c->get();
-        p.output = mask_site(w, 1);
-        p.y = p.output.on ? d.y->get() : nullptr;
-        return variant->forward(&gpu.context, &p);
+        const Set &d = (*data)[(size_t)s];
+        LstmForward a = {};
+        a.shape = {w.T, w.B, w.H};
+        a.w_hh = w_hh->get(), a.b_ih = b_ih->get(), a.b_hh = b_hh->get();
+        a.w_packed = launch->packed ? launch->packed->get() : nullptr;
+        a.gates = d.gates->get(), a.h = d.h->get(), a.c = d.c->get();
+        a.output = mask_site(w, 1);
+        a.y = a.output.on ? d.y->get() : nullptr;
+        a.launch = launch->args();
+        return variant->forward(&gpu.context, &a);
     };
-    c->check = [data](int s) {
-        RecurrenceSet &d = (*data)[(size_t)s];
+    c->check = [data, w, p, row](int s) {
+        Set &d = (*data)[(size_t)s];
         Verdict all;
         if (s > 0 && !spoil) return all; // one set against the loops; the others differ in numbers alone
-        Recurrence<double> truth = forward<double>(d.in);
-        Recurrence<float> plain = forward<float>(d.in);
+        const oracle::Saved<double> &truth = truth_of((*data)[0].in);
+        const oracle::Saved<float> &plain = plain_of((*data)[0].in, p);
         join(&all, compare("gates", d.gates->host(), truth.gates, plain.gates, 2));
         join(&all, compare("c", d.c->host(), truth.c, plain.c, 2));
         join(&all, compare("h", d.h->host(), truth.h, plain.h, 2));
-        if (d.in.masked) join(&all, compare("y", d.y->host(), truth.y, plain.y, 2));
+        if (w.keep < 1)
+            join(&all, compare("y", d.y->host(), masked<double>(w, truth.h.data() + row),
+                               masked<float>(w, plain.h.data() + row), 2));
         return all;
     };
     return c;
 }
 
-std::shared_ptr<Case> backward_case(const LstmVariant *variant, const Workload &w, bool tf32)
+std::shared_ptr<Case> backward_case(const LstmVariant *variant, const Workload &w, Precision p)
 {
     auto c = std::make_shared<Case>();
-    auto data = std::make_shared<std::vector<RecurrenceSet>>();
+    describe(c.get(), variant, w, p);
+    auto data = std::make_shared<std::vector<Set>>();
     for (int s = 0; s < sets; s++) {
-        RecurrenceSet d;
-        d.in = recurrence_input(w, tf32, (uint32_t)s);
-        // A pass over random saved tensors costs what one over true ones costs; the set that is checked has
-        // true ones.
-        if (s == 0) {
-            d.plain = forward<float>(d.in);
-        } else {
-            d.plain = (*data)[0].plain;
-        }
-        d.kept = on_device(d.plain.gates), d.gates = room<float>(w.T * w.B * 4 * w.H);
-        d.h = on_device(d.plain.h), d.c = on_device(d.plain.c), d.dy = on_device(d.in.dy);
+        Set d;
+        d.in = input_of(w, (uint32_t)s);
+        // A pass over another set's saved tensors costs what one over its own costs; the set that is checked has its own.
+        const oracle::Saved<float> &saved = plain_of(s == 0 ? d.in : (*data)[0].in, Precision::F32);
+        d.kept = on_device(saved.gates), d.gates = room<float>(w.T * w.B * 4 * w.H);
+        d.h = on_device(saved.h), d.c = on_device(saved.c), d.dy = on_device(d.in.dy);
         d.dh = room<float>(w.B * w.H), d.dc = room<float>(w.B * w.H);
         data->push_back(d);
     }
     auto w_hh = on_device((*data)[0].in.w_hh);
-    c->sets = sets, c->tf32 = tf32, c->flops = recurrence_flops(w), c->T = w.T;
+    auto launch = launch_of(variant, w, true, w_hh->get());
+    c->label = launch->label();
     c->poison = [data](int s) { (*data)[(size_t)s].dh->poison(), (*data)[(size_t)s].dc->poison(); };
     c->restore = [data](int s) {
         (*data)[(size_t)s].gates->copy_from(*(*data)[(size_t)s].kept, gpu.context.stream);
     };
     c->run = [=](int s) {
-        const RecurrenceSet &d = (*data)[(size_t)s];
-        LstmBackward p = {};
-        p.shape = {w.T, w.B, w.H};
-        p.w_hh = w_hh->get(), p.h = d.h->get(), p.c = d.c->get(), p.dy = d.dy->get();
-        p.gates = d.gates->get(), p.dh = d.dh->get(), p.dc = d.dc->get();
-        p.output = mask_site(w, 1);
-        return variant->backward(&gpu.context, &p);
+        const Set &d = (*data)[(size_t)s];
+        LstmBackward a = {};
+        a.shape = {w.T, w.B, w.H};
+        a.w_hh = w_hh->get(), a.h = d.h->get(), a.c = d.c->get(), a.dy = d.dy->get();
+        a.gates = d.gates->get(), a.dh = d.dh->get(), a.dc = d.dc->get();
+        a.output = mask_site(w, 1);
+        a.launch = launch->args();
+        return variant->backward(&gpu.context, &a);
     };
-    c->check = [data](int s) {
-        RecurrenceSet &d = (*data)[(size_t)s];
+    c->check = [data, w, p](int s) {
         if (s > 0 && !spoil) return Verdict();
-        return compare("dgates", d.gates->host(), backward<double>(d.in, d.plain),
-                       backward<float>(d.in, d.plain), 3);
+        const Input &in = (*data)[0].in;
+        const oracle::Saved<float> &saved = plain_of(in, Precision::F32);
+        Known &k = known_of(w);
+        if (!k.truth_back)
+            k.truth_back = std::make_shared<std::vector<double>>(backward<double>(in, saved, Precision::F32));
+        auto &plain = k.plain_back[p];
+        if (!plain) plain = std::make_shared<std::vector<float>>(backward<float>(in, saved, p));
+        return compare("dgates", (*data)[(size_t)s].gates->host(), *k.truth_back, *plain, 3);
     };
     return c;
 }

@@ -487,6 +487,20 @@ __device__ __forceinline__ unsigned movmatrix_trans(unsigned x AND_AT)
 }
 #endif
 
+/* Nanoseconds of the GPU's wall clock, the same on every SM; some GPUs move it on only once a microsecond. */
+__device__ __forceinline__ unsigned long long timer_now()
+{
+#if defined(CUDA_EMU)
+    return (unsigned long long)emu_clock();
+#elif DEV_ARCH > 0
+    unsigned long long v;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(v));
+    return v;
+#else
+    return 0;
+#endif
+}
+
 /* The SM's cycle counter, 32 bits: it wraps within seconds, so only differences mean something. */
 __device__ __forceinline__ unsigned clock_now()
 {

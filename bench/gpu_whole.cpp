@@ -1,0 +1,183 @@
+// gpu_whole: whole layers by a variant: the input's product, the recurrence and, backward, the gradients of input, weights and biases. This
+// is the work that one call of cuDNN does, so that the two can stand side by side. Nothing is masked.
+#include "gpu.h"
+
+#include "oracle.h"
+#include "whole.h"
+
+namespace bench_gpu
+{
+
+oracle::LayersInput whole_input(const Workload &w, int layers, Precision p)
+{
+    const bool half = p == Precision::F16 || p == Precision::BF16;
+    const int64_t N = w.T * w.B, H = w.H;
+    oracle::LayersInput in = {};
+    in.layers = layers, in.T = w.T, in.B = w.B, in.H = H, in.operand = p;
+    if (half) in.stored = p;
+    const auto draw = [&](uint32_t key, int64_t n, double scale) {
+        std::vector<float> v = drawn(key, n, scale);
+        oracle::round_all(&v, in.stored); // the truth begins with what the tensors can hold
+        return v;
+    };
+    for (int l = 0; l < layers; l++) {
+        const uint32_t key = 100 + 4 * (uint32_t)l;
+        in.w_ih.push_back(draw(key, 4 * H * H, w.init)), in.w_hh.push_back(draw(key + 1, 4 * H * H, w.init));
+        in.b_ih.push_back(draw(key + 2, 4 * H, w.init)), in.b_hh.push_back(draw(key + 3, 4 * H, w.init));
+    }
+    in.x = draw(16, N * H, 1.0), in.dy = draw(64, N * H, 0.01);
+    in.h0 = draw(32, layers * w.B * H, 0.5), in.c0 = draw(48, layers * w.B * H, 1.0);
+    return in;
+}
+
+const WholeKnown &whole_known(const Workload &w, int layers, Precision p)
+{
+    static std::string shape;
+    static WholeKnown known;
+    const std::string now = shape_name(w) + "/" + std::to_string(layers) + "/" + name_of(p);
+    if (now != shape) {
+        const oracle::LayersInput in = whole_input(w, layers, p);
+        known.truth = oracle::layers<double>(in), known.plain = oracle::layers<float>(in);
+        shape = now;
+    }
+    return known;
+}
+
+double whole_flops(const Workload &w, int layers, bool backward)
+{
+    return (double)layers * (backward ? 3 : 1) * 16.0 * (double)(w.T * w.B) * (double)w.H * (double)w.H;
+}
+
+double whole_bytes(const Workload &w, int layers, bool backward)
+{
+    const double weights = 8.0 * (double)(w.H * w.H), N = (double)(w.T * w.B), H = (double)w.H;
+    // Forward: weights, x, gates and c kept, h. Backward: these again, dy, dx, the weights' gradients.
+    return 4.0 * (double)layers * (backward ? 3 * weights + 2 * N * 7 * H + 2 * N * H : weights + N * 7 * H);
+}
+
+namespace
+{
+
+struct Layer {
+    Shared<float> w_ih, w_hh, b_ih, b_hh, gates, h, c, dw_ih, dw_hh, db;
+    std::shared_ptr<Launch> forward, backward;
+};
+
+struct Whole {
+    oracle::LayersInput in;
+    std::vector<Layer> layer;
+    Shared<float> x, dy, dx, dh, dc; // dx: of the layer at hand and then of the one below, in turn with dx2
+    Shared<float> dx2;
+};
+
+std::vector<float> part(const std::vector<float> &v, int64_t at, int64_t n)
+{
+    return std::vector<float>(v.begin() + at, v.begin() + at + n);
+}
+
+cudaError_t gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *a, const float *b, float *c)
+{
+    return gemm_error(gemm_rowmajor(gpu.context.blas, ta, tb, m, n, k, 1.0f, a, b, 0.0f, c));
+}
+
+cudaError_t forward(const LstmVariant *variant, const Workload &w, const Whole &d)
+{
+    const int64_t N = w.T * w.B, H = w.H;
+    cudaError_t error = cudaSuccess;
+    const float *x = d.x->get();
+    for (const Layer &l : d.layer) {
+        LstmForward a = {};
+        if (!error) error = gemm(false, true, N, 4 * H, H, x, l.w_ih->get(), l.gates->get());
+        a.shape = {w.T, w.B, H};
+        a.w_hh = l.w_hh->get(), a.b_ih = l.b_ih->get(), a.b_hh = l.b_hh->get();
+        a.w_packed = l.forward->packed ? l.forward->packed->get() : nullptr;
+        a.gates = l.gates->get(), a.h = l.h->get(), a.c = l.c->get();
+        a.launch = l.forward->args();
+        if (!error) error = variant->forward(&gpu.context, &a);
+        x = l.h->get() + w.B * H;
+    }
+    return error;
+}
+
+cudaError_t backward(const LstmVariant *variant, const Workload &w, const Whole &d)
+{
+    const int64_t N = w.T * w.B, H = w.H;
+    cudaError_t error = cudaSuccess;
+    const float *dy = d.dy->get();
+    for (size_t i = d.layer.size(); i-- > 0;) {
+        const Layer &l = d.layer[i];
+        const float *x = i ? d.layer[i - 1].h->get() + w.B * H : d.x->get();
+        float *dx = (i % 2 ? d.dx2 : d.dx)->get(), *dgates = l.gates->get();
+        LstmBackward a = {};
+        a.shape = {w.T, w.B, H};
+        a.w_hh = l.w_hh->get(), a.h = l.h->get(), a.c = l.c->get(), a.dy = dy;
+        a.gates = dgates, a.dh = d.dh->get(), a.dc = d.dc->get();
+        a.launch = l.backward->args();
+        if (!error) error = variant->backward(&gpu.context, &a);
+        if (!error) error = gemm(true, false, 4 * H, H, N, dgates, x, l.dw_ih->get());
+        if (!error) error = gemm(true, false, 4 * H, H, N, dgates, l.h->get(), l.dw_hh->get());
+        if (!error) error = column_sums(gpu.context.stream, N, 4 * H, dgates, l.db->get(), nullptr);
+        if (!error) error = gemm(false, false, N, H, 4 * H, dgates, l.w_ih->get(), dx);
+        dy = dx;
+    }
+    return error;
+}
+
+} // namespace
+
+std::shared_ptr<Case> whole_case(const LstmVariant *variant, const Workload &w, Precision p, int layers,
+                                 bool back)
+{
+    const std::string refused = precision_refused(variant, p);
+    if (!refused.empty()) throw Refused(refused);
+    const int64_t N = w.T * w.B, H = w.H, row = w.B * H;
+    auto c = std::make_shared<Case>();
+    auto d = std::make_shared<Whole>();
+    d->in = whole_input(w, layers, p);
+    d->x = on_device(d->in.x), d->dy = on_device(d->in.dy), d->dx = room<float>(N * H),
+    d->dx2 = room<float>(N * H);
+    d->dh = room<float>(row), d->dc = room<float>(row);
+    for (int i = 0; i < layers; i++) {
+        const size_t at = (size_t)i;
+        Layer l;
+        l.w_ih = on_device(d->in.w_ih[at]), l.w_hh = on_device(d->in.w_hh[at]);
+        l.b_ih = on_device(d->in.b_ih[at]), l.b_hh = on_device(d->in.b_hh[at]);
+        l.gates = room<float>(N * 4 * H), l.h = room<float>(N * H + row), l.c = room<float>(N * H + row);
+        l.dw_ih = room<float>(4 * H * H), l.dw_hh = room<float>(4 * H * H), l.db = room<float>(4 * H);
+        l.forward = launch_of(variant, w, false, l.w_hh->get());
+        if (back) l.backward = launch_of(variant, w, true, l.w_hh->get());
+        d->layer.push_back(l);
+    }
+    c->precision = p, c->T = w.T, c->serial = w.T * layers * (back ? 2 : 1),
+    c->words = w.T * (w.true_B ? w.true_B : w.B);
+    c->flops = whole_flops(w, layers, back), c->bytes = whole_bytes(w, layers, back);
+    c->poison = [d, row, back](int) {
+        d->dx->poison(), d->dx2->poison(), d->dh->poison(), d->dc->poison();
+        for (size_t i = 0; i < d->layer.size(); i++) {
+            const Layer &l = d->layer[i];
+            for (const Shared<float> &out : {l.gates, l.h, l.c, l.dw_ih, l.dw_hh, l.db}) out->poison();
+            const size_t bytes = (size_t)row * 4, from = i * (size_t)row;
+            CHECK(cudaMemcpy(l.h->get(), d->in.h0.data() + from, bytes, cudaMemcpyHostToDevice));
+            CHECK(cudaMemcpy(l.c->get(), d->in.c0.data() + from, bytes, cudaMemcpyHostToDevice));
+        }
+    };
+    c->run = [=](int) {
+        const cudaError_t error = forward(variant, w, *d);
+        return error || !back ? error : backward(variant, w, *d);
+    };
+    c->check = [=](int) {
+        const WholeKnown &k = whole_known(w, layers, p);
+        Verdict all;
+        join(&all, compare("y", part(d->layer.back().h->host(), row, N * H), k.truth.y, k.plain.y, 2));
+        for (size_t i = 0; i < d->layer.size() && back; i++) {
+            join(&all, compare("dw_ih", d->layer[i].dw_ih->host(), k.truth.dw_ih[i], k.plain.dw_ih[i], 3));
+            join(&all, compare("dw_hh", d->layer[i].dw_hh->host(), k.truth.dw_hh[i], k.plain.dw_hh[i], 3));
+            join(&all, compare("db", d->layer[i].db->host(), k.truth.db[i], k.plain.db[i], 3));
+        }
+        if (back) join(&all, compare("dx", d->dx->host(), k.truth.dx, k.plain.dx, 3));
+        return all;
+    };
+    return c;
+}
+
+} // namespace bench_gpu
