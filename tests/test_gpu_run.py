@@ -25,7 +25,7 @@ shift; done
 """
 BENCH = """for a; do case $a in
 --constants=*) echo '{"constants": {"copy": {"value": 4.3e12, "unit": "B/s"}}}' >"${a#*=}" ;;
---benchmark_out=*bench-650*) echo '{"context": {}, "benchmarks": [{"name": "lstm/fwd/cublas/f32/H:650/B:20/T:35", "median_us": 250.5}]}' >"${a#*=}" ;;
+--benchmark_out=*bench-rows-650*) echo '{"context": {}, "benchmarks": [{"name": "lstm/fwd/cublas/f32/H:650/B:20/T:35/iterations:1/manual_time", "median_us": 250.5}]}' >"${a#*=}" ;;
 esac; done
 """
 TEST = 'printf "1..1\\nok 1 - kernel\\n"\necho 7 >>"$PLSTM_LAUNCHES"\n'
@@ -163,7 +163,7 @@ def test_a_second_run_adds_its_stages():
         assert tree.run("--stages", "torch,environment")[0] == 0
         assert sorted({stage for stage, _, _ in tree.steps()}) == ["bench", "environment", "torch"]
         assert len(tree.steps()) == len(set(tree.steps())), tree.steps()
-        assert {"gpu-run/bench-650.json", "gpu-run/torch.json", "gpu-run/raw/bench-rows-650.txt"} <= set(tree.archive())
+        assert {"gpu-run/bench-rows-650.json", "gpu-run/torch.json", "gpu-run/raw/bench-rows-650.txt"} <= set(tree.archive())
 
 
 def test_out_is_a_folder_of_ones_choice():
@@ -188,7 +188,7 @@ def test_what_hangs_is_stopped_and_the_rest_goes_on():
         assert status == 1 and time.monotonic() - start < 60, said
         steps = tree.steps()
         assert steps[0] == ("bench", "constants", "timeout"), steps
-        assert [s[:2] for s in steps][:2] == [("bench", "constants"), ("bench", "rows-200")] and steps[-1][0] == "train", steps
+        assert [s[:2] for s in steps][:2] == [("bench", "constants"), ("bench", "rows-650")] and steps[-1][0] == "train", steps
         assert "began" in tree.archive()["gpu-run/raw/bench-constants.txt"]
 
 

@@ -132,6 +132,19 @@ def test_a_whole_archive_is_filed():
         assert [e["event"] for e in events if e["event"] != "step"] == ["run", "epoch", "test"]
 
 
+def test_rows_of_several_runs():
+    """A row is there once, with a time where any run had one; what was not run is none, and the emulator's times are nobody's."""
+    timed, refused = BENCH["benchmarks"][1], {"name": BENCH["benchmarks"][1]["name"], "run_type": "iteration", "error_occurred": True, "error_message": "refused: x"}
+    skipped = dict(refused, name="lstm/fwd/l2/f32/H:650/B:20/T:35", error_message="not run: the time of this run was over")
+    with Run() as run:
+        run.write("bench-650.json", json.dumps({"context": BENCH["context"], "benchmarks": [refused, timed, skipped]}))
+        run.write("bench-a.json", json.dumps({"context": BENCH["context"], "benchmarks": [dict(timed, median_us=1.0), refused]}))
+        run.write("bench-0.json", json.dumps({"context": dict(BENCH["context"], emulated="yes"), "benchmarks": [dict(timed, median_us=2.0)]}))
+        found = run.ingest(run.pack())
+        assert [r["median_us"] for r in json.loads(found["h200/step.json"])["rows"]] == [1500.0]
+        assert "lstm/fwd/l2" not in found["h200/variants.json"]
+
+
 def test_a_side_that_was_not_measured_again_is_kept():
     with Run() as run:
         run.ingest(run.pack())

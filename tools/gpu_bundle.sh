@@ -33,6 +33,7 @@ done
 cp "$build"/lib/*.so "$bundle/lib"
 if [ -e "$build/tests/nvtx_record.so" ]; then cp "$build/tests/nvtx_record.so" "$bundle/tests"; fi
 strip "$bundle"/bin/* "$bundle"/tests/*
+cat "$build"/cuda/kernels/*.ptxas >"$bundle/bin/ptxas.txt" # registers and spills of each kernel: bench_gpu puts them beside its rows
 
 # Libraries that a machine with a GPU may lack; libc, libstdc++ and libgcc it has.
 libraries() {

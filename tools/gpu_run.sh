@@ -6,7 +6,7 @@
 #   environment  the machine: GPU, driver, clocks, ECC, toolkit, commit
 #   tests        the GPU tests, REQUIRE_GPU=1: a skip for want of one is a failure, and so is a program that launched no kernel
 #   sanitize     compute-sanitizer memcheck and racecheck over small shapes
-#   bench        the machine's constants, then a row per kernel and per training step of the three presets
+#   bench        the machine's constants, then rows: every variant and the whole step of the three presets, cuDNN beside them, each kernel
 #   torch        cuDNN through PyTorch's nn.LSTM at the same shapes
 #   profile      tools/profile.sh: Nsight Compute and our own trace on every variant, Nsight Compute on the step's other kernels
 #   train        Penn Treebank: preset small to its end, then medium, then large, while the budget lasts
@@ -227,6 +227,22 @@ sanitize() {
     done
 }
 
+# rows NAME H LIMIT FILTER [OPTION...]: rows of one H whose names match, into bench-NAME-H.json. The benchmark stops by itself before the
+# limit, so that what it has is a whole file.
+rows() {
+    local name=$1 H=$2 limit=$3 filter=$4 room roofs=''
+    shift 4
+    if [ "$dry_run" = 0 ]; then
+        room=$(left)
+        [ "$room" -ge "$limit" ] || limit=$room
+        if [ -e "$work/constants.json" ]; then roofs=--roofs=$work/constants.json; fi
+    fi
+    step bench "$name-$H" "$limit" "$bin/bench_gpu" "--h=$H" "--benchmark_filter=$filter" "--budget=$((limit * 3 / 4))" ${roofs:+"$roofs"} \
+        "$@" "--benchmark_out=$work/bench-$name-$H.json" --benchmark_out_format=json
+}
+
+# The most telling rows first: our variants and the whole step, then the shape with published times and cuDNN beside us, then where a
+# step's time goes, launch against step, and the rest. No variant of ours has a dash in its name.
 bench() {
     local sampler='' H
     if [ "$dry_run" = 0 ]; then # clocks while it runs: a throttled sample shows here
@@ -235,9 +251,21 @@ bench() {
         sampler=$!
     fi
     step bench constants 90 "$bin/bench_gpu" "--constants=$work/constants.json"
-    for H in 200 650 1500 768; do # a run each: one that is cut takes no other's rows along
-        step bench "rows-$H" 100 "$bin/bench_gpu" "--benchmark_filter=/H:$H/" "--benchmark_out=$work/bench-$H.json" \
-            --benchmark_out_format=json
+    for H in 650 1500 200; do
+        rows rows "$H" 60 "^(step|lstm/(fwd|bwd)/[a-z0-9_]+)/.*T:$([ "$H" = 200 ] && echo 20 || echo 35)/"
+    done
+    rows peers 768 60 '^lstm/(fwd|fwdbwd)/cudnn-[a-z-]+/f16/'
+    for H in 650 1500 200; do
+        rows peers "$H" 60 '^(lstm/fwdbwd/cudnn|layer/fwdbwd/)'
+    done
+    for H in 650 1500 200; do
+        rows kernels "$H" 30 '^(layers|gemm)/'
+    done
+    for H in 650 1500 200; do
+        rows fit "$H" 40 '^lstm/(fwd|bwd)/[a-z0-9_]+/f32/.*(T:[0-9]+/iter|fit/)'
+    done
+    for H in 650 1500 200 768; do
+        rows rest "$H" 60 '^(lstm/fwd/cudnn|lstm2/|layer2/|layer/fwd/)'
     done
     [ -z "$sampler" ] || { kill "$sampler" && wait "$sampler"; } 2>/dev/null
 }

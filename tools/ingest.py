@@ -160,10 +160,16 @@ CONTEXT = ("date", "commit", "dirty", "flags", "toolkit", "gpu", "emulated", "dr
 
 
 def rows_of(files):
-    """(context of ours, rows of ours, context of PyTorch's, rows of PyTorch's)"""
+    """(context of ours, rows of ours, context of PyTorch's, rows of PyTorch's). Of rows with one name the first that has a time counts, and
+    what was not run for want of time is no row; nothing is taken of what the emulator timed."""
     benches = [bench for name in bench_names(files) if (bench := as_json(files.get(name)))]
+    benches = [bench for bench in benches if bench["context"].get("emulated") != "yes"]
     torch = as_json(files.get("torch.json")) or {}
-    ours = [own_row(r) for bench in benches for r in bench["benchmarks"] if r.get("run_type", "iteration") == "iteration"]
+    ours = {}
+    for row in [own_row(r) for bench in benches for r in bench["benchmarks"] if r.get("run_type", "iteration") == "iteration"]:
+        if not str(row.get("error", "")).startswith("not run: ") and "median_us" not in ours.get(row["name"], {}):
+            ours[row["name"]] = row
+    ours = list(ours.values())
     context = {key: value for key, value in (benches[0]["context"] if benches else {}).items() if key in CONTEXT or key.startswith("kernel ")}
     return context, ours, torch.get("context", {}), [{**row, "by": "torch"} for row in torch.get("benchmarks", [])]
 
