@@ -515,6 +515,16 @@ __device__ __forceinline__ unsigned clock_now()
 #endif
 }
 
+/* v, of which the compiler then knows nothing: it neither keeps what follows from v in registers across a loop nor turns
+ * every address that does into a pointer of its own. */
+__device__ __forceinline__ int opaque(int v)
+{
+#if !defined(CUDA_EMU) && DEV_ARCH > 0
+    asm volatile("" : "+r"(v));
+#endif
+    return v;
+}
+
 /* threadIdx.x, read anew. In the time loop of a persistent kernel whatever follows from threadIdx.x alone is invariant, and
  * compilers keep it in registers that the weights need; what follows from this is computed again at every step. */
 __device__ __forceinline__ int thread_again()

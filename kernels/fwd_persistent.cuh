@@ -100,27 +100,6 @@ static __device__ __forceinline__ void forward_load_shared(const ForwardArgs &a,
 
 /* ---- multiply ---- */
 
-static __device__ __forceinline__ void multiply_add(float4 &sum, const float4 &w, float x)
-{
-    sum.x += w.x * x, sum.y += w.y * x, sum.z += w.z * x, sum.w += w.w * x;
-}
-
-/* sum[b] += w * h[b] for one k. */
-template <int BATCH>
-static __device__ __forceinline__ void multiply_row(float4 (&sum)[BATCH], const float4 &w, const float *h)
-{
-#pragma unroll
-    for (int b = 0; b + 4 <= BATCH; b += 4) {
-        float4 x = *(const float4 *)(h + b);
-        multiply_add(sum[b], w, x.x), multiply_add(sum[b + 1], w, x.y);
-        multiply_add(sum[b + 2], w, x.z), multiply_add(sum[b + 3], w, x.w);
-    }
-    if (BATCH % 4) {
-        float2 x = *(const float2 *)(h + BATCH / 4 * 4);
-        multiply_add(sum[BATCH - 2], w, x.x), multiply_add(sum[BATCH - 1], w, x.y);
-    }
-}
-
 /* The first chunk that a step stages, from h_0: (B,H) in memory, and masked here where there is a recurrent site. */
 template <int CHUNK, int BATCH>
 static __device__ __forceinline__ void stage_first(const ForwardArgs &a, const BlockPlace &at, int32_t pass,
@@ -283,21 +262,11 @@ static __device__ __forceinline__ void forward_fetch(const ForwardArgs &a, const
     int64_t B = a.p.shape.B, H = a.p.shape.H;
     for (int32_t j = thread_again(); j < at.rows * at.units; j += (int32_t)blockDim.x) {
         int32_t row = j / at.units, u = j % at.units;
-        float *to = (float *)(s.gates + item_at(a.plan, row, u));
+        float *to = (float *)(s.gates + item_at(a.plan, a.plan.batch, row, u));
         const float *from = a.p.gates + (t * B + at.row + row) * 4 * H + at.unit + u;
         for (int gate = 0; gate < 4; gate++) copy_async4(to + gate, from + gate * H);
     }
     copy_async_commit();
-}
-
-/* Bits of step t: its output, and h_t as step t+1 reads it. */
-static __device__ __forceinline__ void forward_masks(const ForwardArgs &a, const BlockPlace &at,
-                                                     const MaskBits &bits, int64_t t)
-{
-    int64_t B = a.p.shape.B, H = a.p.shape.H;
-    mask_bits_draw(bits, (int32_t)t & 1, MASK_OUTPUT, a.p.output, at, t * B + at.row, H);
-    if (t + 1 < a.p.shape.T)
-        mask_bits_draw(bits, (int32_t)t & 1, MASK_RECURRENT, a.p.recurrent, at, (t + 1) * B + at.row, H);
 }
 
 static __device__ __forceinline__ void forward_store(const ForwardArgs &a, const BlockPlace &at,
@@ -305,7 +274,7 @@ static __device__ __forceinline__ void forward_store(const ForwardArgs &a, const
 {
     int64_t T = a.p.shape.T, B = a.p.shape.B, H = a.p.shape.H;
     for (int32_t j = thread_again(); j < at.rows * at.units; j += (int32_t)blockDim.x) {
-        int32_t row = j / at.units, u = j % at.units, item = item_at(a.plan, row, u);
+        int32_t row = j / at.units, u = j % at.units, item = item_at(a.plan, a.plan.batch, row, u);
         int64_t position = t * B + at.row + row, n = position * H + at.unit + u, next = n + B * H;
         float4 q = s.gates[item];
         float h = s.h[item], *gates = a.p.gates + position * 4 * H + at.unit + u;
@@ -336,7 +305,7 @@ static __device__ __forceinline__ void forward_begin(const ForwardArgs &a, const
     for (int32_t j = thread_again(); j < at.rows * at.units; j += (int32_t)blockDim.x) {
         int32_t row = j / at.units, u = j % at.units;
         int64_t b = at.row + row, n = b * H + at.unit + u;
-        s.c[item_at(plan, row, u)] = a.p.c[n];
+        s.c[item_at(plan, plan.batch, row, u)] = a.p.c[n];
         if (a.p.h_masked) a.p.h_masked[n] = a.p.h[n] * mask_factor(m, b, H, at.unit + u);
     }
 }
@@ -362,7 +331,7 @@ static __device__ __forceinline__ void fwd_persistent(const ForwardArgs &a)
     forward_load_shared(a, at, s);
     forward_begin(a, at, s);
     forward_fetch(a, at, s, 0);
-    forward_masks(a, at, bits, 0);
+    mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, 0);
     GridBarrier barrier;
     if (!barrier_open(&barrier, a.words + at.replica * plan.blocks, (uint32_t)plan.blocks, (uint32_t)at.block,
                       (uint32_t)(at.replica * plan.blocks), a.p.launch.poll_limit, s.flag, a.fault))
@@ -387,7 +356,7 @@ static __device__ __forceinline__ void fwd_persistent(const ForwardArgs &a)
         forward_store(a, at, s, bits, t);
         if (t + 1 == T) break;
         forward_fetch(a, at, s, t + 1);
-        forward_masks(a, at, bits, t + 1);
+        mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, t + 1);
         if (!barrier_wait(&barrier, (uint32_t)t + 1)) return;
     }
 }

@@ -32,15 +32,16 @@ static __device__ __forceinline__ BlockPlace block_place(const LstmPlan &plan, c
 }
 
 /* Where an element of a block's items lies: items run over batch rows of the tile fastest, then units, then groups, then passes. */
-static __device__ __forceinline__ int32_t item_at(const LstmPlan &plan, int32_t row, int32_t u)
+static __device__ __forceinline__ int32_t item_at(const LstmPlan &plan, int32_t batch, int32_t row, int32_t u)
 {
-    int32_t width = plan.batch * plan.groups, pass = row / width, column = row % width;
-    return ((pass * plan.groups + column / plan.batch) * plan.units + u) * plan.batch + column % plan.batch;
+    return (row / batch * plan.units + u) * batch + row % batch;
 }
 
 /* ---- masks as bits ----
  * One thread draws a group of four and leaves its bits in a word of shared memory: [step & 1][site][row][quad]. Two steps, since the
  * bits of a step are still read when those of the next are made. */
+
+enum { MASK_OUTPUT, MASK_RECURRENT };
 
 struct MaskBits {
     uint32_t *words;
@@ -75,7 +76,39 @@ static __device__ __forceinline__ float mask_bits_factor(const MaskBits &bits, i
     return word >> (unit & 3) & 1 ? site.scale : 0.0f;
 }
 
-enum { MASK_OUTPUT, MASK_RECURRENT };
+/* Bits of step t: its output, and h_t as step t+1 reads it. */
+static __device__ __forceinline__ void mask_bits_step(const MaskBits &bits, const LstmShape &shape,
+                                                      const MaskSite &output, const MaskSite &recurrent,
+                                                      const BlockPlace &at, int64_t t)
+{
+    int64_t B = shape.B, H = shape.H;
+    mask_bits_draw(bits, (int32_t)t & 1, MASK_OUTPUT, output, at, t * B + at.row, H);
+    if (t + 1 < shape.T)
+        mask_bits_draw(bits, (int32_t)t & 1, MASK_RECURRENT, recurrent, at, (t + 1) * B + at.row, H);
+}
+
+/* ---- multiply ---- */
+
+static __device__ __forceinline__ void multiply_add(float4 &sum, const float4 &w, float x)
+{
+    sum.x += w.x * x, sum.y += w.y * x, sum.z += w.z * x, sum.w += w.w * x;
+}
+
+/* sum[b] += w * row[b]: one step of contraction of a thread. */
+template <int BATCH>
+static __device__ __forceinline__ void multiply_row(float4 (&sum)[BATCH], const float4 &w, const float *row)
+{
+#pragma unroll
+    for (int b = 0; b + 4 <= BATCH; b += 4) {
+        float4 x = *(const float4 *)(row + b);
+        multiply_add(sum[b], w, x.x), multiply_add(sum[b + 1], w, x.y);
+        multiply_add(sum[b + 2], w, x.z), multiply_add(sum[b + 3], w, x.w);
+    }
+    if (BATCH % 4) {
+        float2 x = *(const float2 *)(row + BATCH / 4 * 4);
+        multiply_add(sum[BATCH - 2], w, x.x), multiply_add(sum[BATCH - 1], w, x.y);
+    }
+}
 
 /* ---- scratch: two exchanges of every replica, then the barrier's words ---- */
 

@@ -161,6 +161,12 @@ static PLAN_HD inline int32_t plan_gather_groups(const LstmPlan *p)
     return (int32_t)(groups < 1 ? 1 : groups > p->blocks ? p->blocks : groups);
 }
 
+/* Units of a pass's dgates in shared memory: the last slice reads as many as a thread has in registers. */
+static PLAN_HD inline int64_t plan_unit_rows(const LstmPlan *p)
+{
+    return plan_max(p->units, (int64_t)(p->slices - 1) * p->depth + p->resident);
+}
+
 static PLAN_HD inline BackwardPieces plan_backward_pieces(const LstmPlan *p)
 {
     BackwardPieces f;
@@ -169,7 +175,7 @@ static PLAN_HD inline BackwardPieces plan_backward_pieces(const LstmPlan *p)
         (int64_t)(p->slices - plan_folded(p->slices)) * p->groups * p->quads * 4 * plan_pitch(p->batch);
     f.weights = 16 * (int64_t)p->shared * p->slices * p->quads * p->rounds;
     f.work = plan_max(gathered, partial);
-    f.dgates = (int64_t)p->passes * p->units * 4 * p->groups * plan_pitch(p->batch);
+    f.dgates = (int64_t)p->passes * plan_unit_rows(p) * 4 * p->groups * plan_pitch(p->batch);
     f.state = 8 * p->passes * plan_items(p);
     f.masks = 4 * (int64_t)p->rows * plan_mask_quads(p->units);
     f.flag = 4;

@@ -5,7 +5,7 @@
 
 /* Nothing resident: few registers, so that many batch rows share each weight that is read. */
 #define FWD_L2_TILES(T)   T(0, 8, 4, 256, 255) T(0, 8, 10, 256, 255) T(0, 8, 20, 256, 255) T(0, 8, 2, 640, 96)
-#define BWD_L2_TILES(T)   T(0, 0, 4, 256, 255) T(0, 0, 10, 256, 255) T(0, 0, 20, 384, 168) T(0, 0, 4, 1024, 64)
+#define BWD_L2_TILES(T)   T(0, 0, 4, 256, 255) T(0, 0, 10, 384, 168) T(0, 0, 20, 256, 255) T(0, 0, 4, 640, 96)
 #define FWD_SMEM_TILES(T) FWD_L2_TILES(T)
 #define BWD_SMEM_TILES(T) BWD_L2_TILES(T)
 /* Registers: 4 a step of contraction forward, 16 backward, beside 4 accumulators a batch row. */
@@ -16,6 +16,6 @@
 #define BWD_REG_TILES(T)                                                                                     \
     T(2, 0, 4, 256, 255)                                                                                     \
     T(8, 0, 4, 256, 255)                                                                                     \
-    T(8, 0, 10, 256, 255) T(10, 0, 10, 256, 255) T(5, 0, 10, 384, 168) T(5, 0, 20, 256, 255)
+    T(8, 0, 10, 256, 255) T(9, 0, 10, 256, 255) T(3, 0, 10, 384, 168) T(4, 0, 20, 256, 255)
 
 #endif

@@ -7,6 +7,12 @@ static int stepwise_launches(const LstmShape *shape, int backward)
     return (int)(2 * shape->T - (backward ? 1 : 0));
 }
 
+static int persistent_launches(const LstmShape *shape, int backward)
+{
+    (void)shape, (void)backward;
+    return 1;
+}
+
 #define STEPWISE(name, summary)                                                                              \
     extern const LstmFootprint lstm_footprint_##name;                                                        \
     static cudaError_t name##_prepare(void)                                                                  \
@@ -21,13 +27,31 @@ static int stepwise_launches(const LstmShape *shape, int backward)
         .backward = bwd_##name##_run,                                                                        \
         .launches = stepwise_launches,                                                                       \
     };
-#define PERSISTENT(name, packed, shared, summary, forward, backward)
+#define PERSISTENT(name, packed, shared, summary, forward_tiles, backward_tiles)                             \
+    extern const LstmFootprint lstm_footprint_##name;                                                        \
+    static cudaError_t name##_prepare(void)                                                                  \
+    {                                                                                                        \
+        cudaError_t error = fwd_##name##_prepare();                                                          \
+        return error ? error : bwd_##name##_prepare();                                                       \
+    }                                                                                                        \
+    static cudaError_t name##_resident(const LstmPlan *plan, int *blocks)                                    \
+    {                                                                                                        \
+        return plan->backward ? bwd_##name##_resident(plan, blocks) : fwd_##name##_resident(plan, blocks);   \
+    }                                                                                                        \
+    static const LstmVariant name##_variant = {                                                              \
+        .footprint = &lstm_footprint_##name,                                                                 \
+        .prepare = name##_prepare,                                                                           \
+        .resident_blocks = name##_resident,                                                                  \
+        .forward = fwd_##name##_run,                                                                         \
+        .backward = bwd_##name##_run,                                                                        \
+        .launches = persistent_launches,                                                                     \
+    };
 #include "variants.def"
 #undef STEPWISE
 #undef PERSISTENT
 
 const LstmVariant *const lstm_variants[] = {
 #define STEPWISE(name, summary)                                      &name##_variant,
-#define PERSISTENT(name, packed, shared, summary, forward, backward)
+#define PERSISTENT(name, packed, shared, summary, forward, backward) &name##_variant,
 #include "variants.def"
     NULL};

@@ -1,0 +1,500 @@
+/* bwd_persistent: the time loop of the persistent backward variants. They differ in where the weights of a thread lie
+ * (bwd_l2.cu, bwd_smem.cu, bwd_reg.cu); everything else is here. plan.h names who owns what.
+ *
+ *   per step   add up the partial dh that the blocks sent -> cell, dgates -> multiply with this block's rows of W_hh
+ *              -> add the slices' partial sums, send every block its part -> arrive -> store dgates
+ *              -> fetch gates, c, dy and draw masks of t-1 -> wait
+ *
+ * Exchange   A reduce-scatter: a block has forward's rows, so that its dgates never leave it; what crosses is the partial dh
+ *            that they give every unit. [pass][consumer][producer] parcels of [group][batch rows / 4][unit] float4 of batch
+ *            rows: neighbouring lanes have neighbouring units, so that a warp stores whole sectors, and what one consumer
+ *            reads is contiguous. Per step a replica writes and reads blocks*H*rows floats. Two exchanges take turns by the
+ *            parity of t: a block writes at step t-2 where it wrote at t once all have arrived at step t-1, hence have read
+ *            what was sent at t.
+ * Operands   A thread holds the four gate rows of its slice's units at four k against `batch` rows: 16 multiply-adds for each
+ *            16 bytes of dgates that it reads from shared memory; lanes of one slice read the same address. Its k lie
+ *            `quads` apart, so that lanes read neighbouring weights whatever H is.
+ * Sums       quads * rows float4 are written and read for each slice but one. The order is fixed: within a thread units
+ *            upwards (streamed ones of later rounds last), upper half of the slices onto the lower one until one is left,
+ *            then producers p, p + gather groups, ... upwards, then gather groups upwards. */
+#ifndef PLSTM_BWD_PERSISTENT_CUH
+#define PLSTM_BWD_PERSISTENT_CUH
+
+#include "persistent.cuh"
+
+/* What follows from a plan, computed once on the host: as kernel arguments these cost no registers. */
+struct BackwardCounts {
+    BackwardPieces pieces;
+    int32_t parcel, gather_groups; /* plan_parcel_floats, plan_gather_groups */
+    int32_t columns;               /* rounds*slices*quads: weights of one unit and gate side by side */
+    int32_t width;                 /* groups*pitch: batch rows of dgates side by side */
+    int32_t unit_rows;             /* of dgates, in a pass */
+    int32_t items, slot;           /* elements of a pass, of all passes */
+    int32_t mask_quads;
+    uint32_t by_units, by_parcel; /* inverses, for divided(): of units, of the float4 of a parcel */
+    uint32_t by_quads, by_slices;
+    int64_t pass_floats, exchange_floats; /* of the exchange */
+};
+
+struct BackwardArgs {
+    LstmPlan plan;
+    BackwardCounts n;
+    LstmBackward p;  /* p.launch.plan is the host's copy */
+    float *exchange; /* [step & 1][replica][exchange_floats] */
+    uint32_t *words; /* [replica][blocks] of the barrier */
+    FaultRecord *fault;
+};
+
+/* n / d, for n*d < 2^31, by the inverse that the host made of d. */
+static inline uint32_t inverse_of(int64_t d) { return (uint32_t)((INT64_C(1) << 31) / d + 1); }
+static __device__ __forceinline__ int32_t divided(int32_t n, uint32_t inverse)
+{
+    return (int32_t)((uint64_t)(uint32_t)n * inverse >> 31);
+}
+
+struct BackwardShared {
+    float4 *weights; /* [shared][4 gates][rounds*slices*quads] of the thread's k */
+    float *work;
+    float *dgates; /* [passes][units][4 gates][groups*pitch], zero where there is no unit or row */
+    float *state;  /* [slots][passes][items] */
+    uint32_t *masks;
+    uint32_t *flag;
+};
+
+/* Slots of an element's state; the gates give way to their gradients. dc is what flows into c_t from step t+1. */
+enum { STATE_GATES, STATE_C_BEFORE = 4, STATE_DY, STATE_C, STATE_DC };
+
+static __device__ __forceinline__ void backward_carve(Smem sm, const BackwardPieces &f, BackwardShared *s)
+{
+    s->weights = sm.take<float4>((size_t)f.weights / 4);
+    s->work = sm.take<float>((size_t)f.work);
+    s->dgates = sm.take<float>((size_t)f.dgates);
+    s->state = sm.take<float>((size_t)f.state);
+    s->masks = sm.take<uint32_t>((size_t)f.masks);
+    s->flag = sm.take<uint32_t>((size_t)f.flag);
+}
+
+/* What a thread multiplies. Worked out again wherever it is needed. */
+struct BackwardThread {
+    int32_t quad, slice, group;
+    int32_t units; /* of its slice, as far as they exist */
+    bool works;    /* others only help to gather and to finish */
+};
+
+static __device__ __forceinline__ BackwardThread backward_thread(const BackwardArgs &a, const BlockPlace &at)
+{
+    int32_t tid = thread_again(), column = divided(tid, a.n.by_quads);
+    BackwardThread me;
+    me.quad = tid - column * a.plan.quads;
+    me.group = divided(column, a.n.by_slices), me.slice = column - me.group * a.plan.slices;
+    me.works = me.group < a.plan.groups;
+    me.units = me.works ? min(a.plan.depth, at.units - me.slice * a.plan.depth) : 0;
+    return me;
+}
+
+/* Where the parts of one pass that are sent at step t lie. */
+static __device__ __forceinline__ float *backward_exchange(const BackwardArgs &a, const BlockPlace &at,
+                                                           int32_t t, int32_t pass)
+{
+    return a.exchange + ((t & 1) * a.plan.replicas + at.replica) * a.n.exchange_floats +
+           pass * a.n.pass_floats;
+}
+
+/* The first of the thread's four k in a round; the others are `quads` further each. */
+static __device__ __forceinline__ int32_t backward_k(const LstmPlan &plan, int32_t round, int32_t quad)
+{
+    return round * 4 * plan.quads + quad;
+}
+
+/* ---- weights ---- */
+
+/* Where a thread's weights of a row of w_hh lie; past H, where nobody wants the sum, the last one of the row. */
+struct WeightColumns {
+    uint32_t k[4];
+};
+
+static __device__ __forceinline__ WeightColumns backward_columns(const BackwardArgs &a, int32_t round,
+                                                                 int32_t quad)
+{
+    WeightColumns c;
+    for (int j = 0; j < 4; j++)
+        c.k[j] = (uint32_t)min(backward_k(a.plan, round, quad) + j * a.plan.quads, (int32_t)a.p.shape.H - 1);
+    return c;
+}
+
+static __device__ __forceinline__ const float *backward_row(const BackwardArgs &a, const BlockPlace &at,
+                                                            int32_t u, int32_t gate)
+{
+    return a.p.w_hh + (gate * a.p.shape.H + at.unit + u) * a.p.shape.H;
+}
+
+static __device__ __forceinline__ float4 backward_weight(const float *row, const WeightColumns &c)
+{
+    return make_float4(load_l2(row + c.k[0]), load_l2(row + c.k[1]), load_l2(row + c.k[2]),
+                       load_l2(row + c.k[3]));
+}
+
+template <int RESIDENT>
+static __device__ __forceinline__ void backward_load_registers(const BackwardArgs &a, const BlockPlace &at,
+                                                               float4 *kept)
+{
+    BackwardThread me = backward_thread(a, at);
+    WeightColumns k = backward_columns(a, 0, me.quad);
+#pragma unroll
+    for (int i = 0; i < 4 * RESIDENT; i++)
+        kept[i] = i / 4 < me.units
+                      ? backward_weight(backward_row(a, at, me.slice * a.plan.depth + i / 4, i % 4), k)
+                      : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+}
+
+static __device__ __forceinline__ void backward_load_shared(const BackwardArgs &a, const BlockPlace &at,
+                                                            const BackwardShared &s)
+{
+    const LstmPlan &plan = a.plan;
+    int32_t round_columns = plan.slices * plan.quads, columns = a.n.columns;
+    for (int32_t j = thread_again(); j < plan.shared * 4 * columns; j += (int32_t)blockDim.x) {
+        int32_t i = j / columns / 4, gate = j / columns % 4, column = j % columns;
+        int32_t round = column / round_columns, slice = column % round_columns / plan.quads;
+        int32_t u = slice * plan.depth + plan.resident + i;
+        if (u < at.units)
+            s.weights[j] = backward_weight(backward_row(a, at, u, gate),
+                                           backward_columns(a, round, column % plan.quads));
+    }
+}
+
+/* ---- sums of what was sent ---- */
+
+/* Leaves in s.work, for every gather group, the sum of its producers' parcels. */
+static __device__ __forceinline__ void backward_gather(const BackwardArgs &a, const BlockPlace &at,
+                                                       const BackwardShared &s, int32_t t, int32_t pass)
+{
+    enum { FLIGHT = 8 }; /* loads under way at a time */
+    int32_t columns = a.n.parcel / 4, groups = a.n.gather_groups, blocks = a.plan.blocks;
+    const float4 *parcels =
+        (const float4 *)backward_exchange(a, at, t + 1, pass) + (int64_t)at.block * blocks * columns;
+    for (int32_t j = thread_again(); j < groups * columns; j += (int32_t)blockDim.x) {
+        int32_t p = divided(j, a.n.by_parcel);
+        const float4 *from = parcels + j; /* column j - p*columns of producer p */
+        float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+#pragma unroll 1
+        for (; p < blocks; p += FLIGHT * groups, from += FLIGHT * groups * columns) {
+            float4 x[FLIGHT];
+#pragma unroll
+            for (int i = 0; i < FLIGHT; i++)
+                x[i] = p + i * groups < blocks ? load_l2(from + i * groups * columns)
+                                               : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+#pragma unroll
+            for (int i = 0; i < FLIGHT; i++)
+                sum.x += x[i].x, sum.y += x[i].y, sum.z += x[i].z, sum.w += x[i].w;
+        }
+        ((float4 *)s.work)[j] = sum;
+    }
+}
+
+/* ---- cell ---- */
+
+/* dgates and dc of the block's elements of one pass. */
+template <int BATCH>
+static __device__ __forceinline__ void backward_cells(const BackwardArgs &a, const BlockPlace &at,
+                                                      const BackwardShared &s, const MaskBits &bits,
+                                                      int32_t t, int32_t pass)
+{
+    enum { PITCH = (BATCH + 3) / 4 * 4 };
+    const LstmPlan &plan = a.plan;
+    int32_t stride = a.n.slot, width = a.n.width, parity = t & 1;
+    bool gathered = t + 1 < a.p.shape.T;
+    int32_t sums = gathered ? a.n.gather_groups : 0;
+    for (int32_t j = thread_again(); j < a.n.items; j += (int32_t)blockDim.x) {
+        int32_t b = j % BATCH, column = j / BATCH, group = divided(column, a.n.by_units);
+        int32_t u = column - group * plan.units;
+        int32_t row = (pass * plan.groups + group) * BATCH + b;
+        if (u >= at.units || row >= at.rows) continue;
+        const float *sent = s.work + ((group * PITCH / 4 + b / 4) * plan.units + u) * 4 + b % 4;
+        float from_next = 0.0f;
+        for (int32_t g = 0; g < sums; g++) from_next += sent[g * a.n.parcel];
+        float *state = s.state + pass * a.n.items + j;
+        float dh =
+            state[STATE_DY * stride] * mask_bits_factor(bits, parity, MASK_OUTPUT, a.p.output, at, row, u);
+        if (gathered) /* h_t was masked as step t+1 read it */
+            dh += from_next * mask_bits_factor(bits, parity, MASK_RECURRENT, a.p.recurrent, at, row, u);
+        Gates q = {state[0], state[stride], state[2 * stride], state[3 * stride]};
+        float c_before = state[STATE_C_BEFORE * stride];
+        state[STATE_DC * stride] =
+            cell_backward(&q, c_before, state[STATE_C * stride], dh, state[STATE_DC * stride]);
+        state[STATE_C * stride] = c_before;
+        float *dgates = s.dgates + (pass * a.n.unit_rows + u) * 4 * width + group * PITCH + b;
+        state[0] = dgates[0] = q.i, state[stride] = dgates[width] = q.f;
+        state[2 * stride] = dgates[2 * width] = q.g, state[3 * stride] = dgates[3 * width] = q.o;
+    }
+}
+
+/* ---- multiply ---- */
+
+/* Units i to end of a slice with weights from L2; AHEAD rows are under way while those before them are multiplied. */
+template <int BATCH, int AHEAD>
+static __device__ __forceinline__ void
+backward_stream(const BackwardArgs &a, const BlockPlace &at, const BackwardThread &me, int32_t i, int32_t end,
+                int32_t round, const float *dgates, float4 (&sum)[BATCH])
+{
+    if (i >= end) return;
+    WeightColumns k = backward_columns(a, round, me.quad);
+    int32_t first = me.slice * a.plan.depth;
+    float4 coming[AHEAD];
+#pragma unroll
+    for (int gate = 0; gate < AHEAD; gate++)
+        coming[gate] = backward_weight(backward_row(a, at, first + i, gate), k);
+#pragma unroll 1
+    for (; i < end; i++) {
+#pragma unroll
+        for (int gate = 0; gate < 4; gate++) {
+            float4 now = coming[gate % AHEAD];
+            int32_t next = opaque(i) + (gate + AHEAD) / 4;
+            if (next < end)
+                coming[gate % AHEAD] =
+                    backward_weight(backward_row(a, at, first + next, (gate + AHEAD) % 4), k);
+            multiply_row<BATCH>(sum, now, dgates + (4 * i + gate) * a.n.width);
+        }
+    }
+}
+
+/* This thread's part of W_hh^T dgates_t for one pass and round: over the rows of its slice, a row being a gate of a unit. */
+template <int RESIDENT, int BATCH, int AHEAD>
+static __device__ __forceinline__ void backward_multiply(const BackwardArgs &a, const BlockPlace &at,
+                                                         const BackwardShared &s, const float4 *kept,
+                                                         int32_t pass, int32_t round, float4 (&sum)[BATCH])
+{
+    enum { PITCH = (BATCH + 3) / 4 * 4, UNROLL = BATCH < 8 ? 4 : BATCH < 16 ? 2 : 1 };
+    const LstmPlan &plan = a.plan;
+    BackwardThread me = backward_thread(a, at);
+    int32_t width = a.n.width, first = me.slice * plan.depth;
+    int32_t in_shared = min(plan.resident + plan.shared, me.units);
+    const float *dgates = s.dgates + (pass * a.n.unit_rows + first) * 4 * width + me.group * PITCH;
+#pragma unroll
+    for (int b = 0; b < BATCH; b++) sum[b] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+
+    if (round == 0) {
+#pragma unroll
+        for (int row = 0; row < 4 * RESIDENT; row++)
+            multiply_row<BATCH>(sum, kept[row], dgates + row * width);
+    }
+
+    const float4 *w = s.weights + (round * plan.slices + me.slice) * plan.quads + me.quad;
+#pragma unroll UNROLL
+    for (int32_t row = 4 * plan.resident; row < 4 * in_shared; row++, w += a.n.columns)
+        multiply_row<BATCH>(sum, *w, dgates + row * width);
+
+    /* Streamed: what is left, then, in later rounds, the units that the first one has in registers. */
+    backward_stream<BATCH, AHEAD>(a, at, me, max(in_shared, plan.resident), me.units, round, dgates, sum);
+    if (RESIDENT > 0 && round > 0)
+        backward_stream<BATCH, AHEAD>(a, at, me, 0, min(plan.resident, me.units), round, dgates, sum);
+}
+
+/* ---- sums over slices, and sending ---- */
+
+/* Leaves the sum over slices with the threads of slice 0. `again`: s.work may still be read by a round before. */
+template <int BATCH>
+static __device__ __forceinline__ void backward_fold(const BackwardArgs &a, const BackwardShared &s,
+                                                     const BackwardThread &me, bool again,
+                                                     float4 (&sum)[BATCH])
+{
+    const LstmPlan &plan = a.plan;
+    int32_t step = plan.quads, slot = plan.groups * BATCH * step;
+    float4 *partial = (float4 *)s.work + me.group * BATCH * step + me.quad;
+#pragma unroll 1
+    for (int32_t slices = plan.slices; slices > 1; slices = plan_folded(slices)) {
+        int32_t folded = plan_folded(slices);
+        if (again) __syncthreads();
+        if (me.works && me.slice >= folded && me.slice < slices) {
+            float4 *to = partial + (me.slice - folded) * slot;
+#pragma unroll
+            for (int b = 0; b < BATCH; b++) to[b * step] = sum[b];
+        }
+        __syncthreads();
+        if (me.works && me.slice + folded < slices) {
+            const float4 *from = partial + me.slice * slot;
+#pragma unroll
+            for (int b = 0; b < BATCH; b++) {
+                float4 x = from[b * step];
+                sum[b].x += x.x, sum[b].y += x.y, sum[b].z += x.z, sum[b].w += x.w;
+            }
+        }
+        again = true;
+    }
+}
+
+/* Component j, known at compile time. */
+static __device__ __forceinline__ float component(const float4 &x, int j)
+{
+    return j == 0 ? x.x : j == 1 ? x.y : j == 2 ? x.z : x.w;
+}
+
+/* The sums of slice 0 to those who own the units. */
+template <int BATCH>
+static __device__ __forceinline__ void backward_send(const BackwardArgs &a, const BlockPlace &at,
+                                                     const BackwardThread &me, int32_t t, int32_t pass,
+                                                     int32_t round, const float4 (&sum)[BATCH])
+{
+    const LstmPlan &plan = a.plan;
+    float *exchange = backward_exchange(a, at, t, pass);
+    if (!me.works || me.slice > 0) return;
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+        int32_t k = backward_k(plan, round, me.quad) + j * plan.quads, consumer = divided(k, a.n.by_units);
+        if (k >= (int32_t)a.p.shape.H) break;
+        float4 *to = (float4 *)(exchange + (int64_t)(consumer * plan.blocks + at.block) * a.n.parcel) +
+                     me.group * (plan_pitch(BATCH) / 4) * plan.units + (k - consumer * plan.units);
+#pragma unroll
+        for (int b = 0; b < BATCH; b += 4) {
+            float4 x = make_float4(component(sum[b], j), component(sum[b + 1], j), 0.0f, 0.0f);
+            if (b + 2 < BATCH) x.z = component(sum[b + 2], j), x.w = component(sum[b + 3], j);
+            to[b / 4 * plan.units] = x;
+        }
+    }
+}
+
+/* ---- before and after a step ---- */
+
+/* The block's part of gates_t, c_{t-1} and dy_t on its way to s.state; the wait before the cells sees it there. The thread that
+ * stored an element's dgates fetches what takes their place. */
+template <int BATCH>
+static __device__ __forceinline__ void backward_fetch(const BackwardArgs &a, const BlockPlace &at,
+                                                      const BackwardShared &s, int32_t t)
+{
+    int64_t B = a.p.shape.B, H = a.p.shape.H;
+    for (int32_t j = thread_again(); j < at.rows * a.plan.units; j += (int32_t)blockDim.x) {
+        int32_t row = divided(j, a.n.by_units), u = j - row * a.plan.units;
+        if (u >= at.units) continue;
+        int64_t position = t * B + at.row + row, n = position * H + at.unit + u;
+        float *state = s.state + item_at(a.plan, BATCH, row, u);
+        const float *gates = a.p.gates + position * 4 * H + at.unit + u;
+        for (int gate = 0; gate < 4; gate++) copy_async4(state + gate * a.n.slot, gates + gate * H);
+        copy_async4(state + STATE_C_BEFORE * a.n.slot, a.p.c + n);
+        copy_async4(state + STATE_DY * a.n.slot, a.p.dy + n);
+    }
+    copy_async_commit();
+}
+
+template <int BATCH>
+static __device__ __forceinline__ void backward_store(const BackwardArgs &a, const BlockPlace &at,
+                                                      const BackwardShared &s, int32_t t)
+{
+    int64_t B = a.p.shape.B, H = a.p.shape.H;
+    for (int32_t j = thread_again(); j < at.rows * a.plan.units; j += (int32_t)blockDim.x) {
+        int32_t row = divided(j, a.n.by_units), u = j - row * a.plan.units;
+        if (u >= at.units) continue;
+        const float *state = s.state + item_at(a.plan, BATCH, row, u);
+        float *gates = a.p.gates + (t * B + at.row + row) * 4 * H + at.unit + u;
+        for (int gate = 0; gate < 4; gate++) gates[gate * H] = state[gate * a.n.slot];
+    }
+}
+
+/* c_T, no gradient from beyond it, and zeros where dgates will never be. */
+template <int BATCH>
+static __device__ __forceinline__ void backward_begin(const BackwardArgs &a, const BlockPlace &at,
+                                                      const BackwardShared &s)
+{
+    int64_t T = a.p.shape.T, B = a.p.shape.B, H = a.p.shape.H;
+    for (int32_t j = thread_again(); j < at.rows * at.units; j += (int32_t)blockDim.x) {
+        int32_t row = j / at.units, u = j % at.units;
+        float *state = s.state + item_at(a.plan, BATCH, row, u);
+        state[STATE_C * a.n.slot] = a.p.c[(T * B + at.row + row) * H + at.unit + u];
+        state[STATE_DC * a.n.slot] = 0.0f;
+    }
+    for (int32_t j = thread_again(); j < (int32_t)a.n.pieces.dgates; j += (int32_t)blockDim.x)
+        s.dgates[j] = 0.0f;
+}
+
+/* ---- the launch ---- */
+
+template <int RESIDENT, int BATCH, int AHEAD>
+static __device__ __forceinline__ void bwd_persistent(const BackwardArgs &a)
+{
+    const LstmPlan &plan = a.plan;
+    const int32_t T = (int32_t)a.p.shape.T;
+    BackwardShared s;
+    backward_carve(Smem(), a.n.pieces, &s);
+    BlockPlace at = block_place(plan, a.p.shape);
+    if (at.rows <= 0) return; /* with the whole replica */
+    MaskBits bits = {s.masks, a.n.mask_quads, plan.rows};
+
+    float4 kept[RESIDENT > 0 ? 4 * RESIDENT : 1];
+    backward_load_registers<RESIDENT>(a, at, kept);
+    backward_load_shared(a, at, s);
+    backward_begin<BATCH>(a, at, s);
+    backward_fetch<BATCH>(a, at, s, T - 1);
+    mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, T - 1);
+    GridBarrier barrier;
+    if (!barrier_open(&barrier, a.words + at.replica * plan.blocks, (uint32_t)plan.blocks, (uint32_t)at.block,
+                      (uint32_t)(at.replica * plan.blocks), a.p.launch.poll_limit, s.flag, a.fault))
+        return;
+
+    for (int32_t t = T - 1; t >= 0; t--) {
+        for (int32_t pass = 0; pass < plan.passes; pass++) {
+            if (pass) __syncthreads(); /* sums of the pass before lie where gathered ones go */
+            if (t + 1 < T) backward_gather(a, at, s, t, pass);
+            copy_async_wait<0>();
+            __syncthreads();
+            backward_cells<BATCH>(a, at, s, bits, t, pass);
+            if (t == 0) continue;
+            __syncthreads();
+            for (int32_t round = 0; round < plan.rounds; round++) {
+                float4 sum[BATCH];
+                backward_multiply<RESIDENT, BATCH, AHEAD>(a, at, s, kept, pass, round, sum);
+                BackwardThread me = backward_thread(a, at);
+                backward_fold<BATCH>(a, s, me, round > 0, sum);
+                backward_send<BATCH>(a, at, me, t, pass, round, sum);
+            }
+        }
+        __syncthreads();
+        if (t) barrier_arrive(&barrier);
+        backward_store<BATCH>(a, at, s, t);
+        if (t == 0) break;
+        backward_fetch<BATCH>(a, at, s, t - 1);
+        mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, t - 1);
+        if (!barrier_wait(&barrier, (uint32_t)t - 1)) return;
+    }
+}
+
+/* ---- host side: the same for every variant ---- */
+
+typedef void (*BackwardKernel)(BackwardArgs);
+
+template <int N> static inline cudaError_t backward_prepare(BackwardKernel const (&kernels)[N])
+{
+    cudaError_t error = cudaSuccess;
+    for (int i = 0; i < N && !error; i++) error = persistent_prepare(kernels[i]);
+    return error;
+}
+
+template <int N>
+static inline cudaError_t backward_run(BackwardKernel const (&kernels)[N], const LstmContext *context,
+                                       const LstmBackward *p)
+{
+    assert(p->launch.plan && p->launch.plan->tile < N);
+    const LstmPlan *plan = p->launch.plan;
+    BackwardCounts n;
+    n.pieces = plan_backward_pieces(plan);
+    n.parcel = (int32_t)plan_parcel_floats(plan);
+    n.gather_groups = plan_gather_groups(plan);
+    n.columns = plan->rounds * plan->slices * plan->quads;
+    n.width = plan->groups * plan_pitch(plan->batch);
+    n.unit_rows = (int32_t)plan_unit_rows(plan);
+    n.items = (int32_t)plan_items(plan);
+    n.slot = plan->passes * n.items;
+    n.mask_quads = plan_mask_quads(plan->units);
+    n.by_units = inverse_of(plan->units);
+    n.by_parcel = inverse_of(n.parcel / 4);
+    n.by_quads = inverse_of(plan->quads), n.by_slices = inverse_of(plan->slices);
+    n.exchange_floats = plan_exchange_floats(plan);
+    n.pass_floats = n.exchange_floats / plan->passes;
+    /* What divided() is given: k and an element of a block; a thread's part of what was sent. */
+    assert((4 * (int64_t)plan->quads * plan->rounds + n.slot) * plan->units <= INT32_MAX);
+    assert((n.pieces.work / 4 + n.parcel) * (int64_t)n.parcel / 4 <= INT32_MAX);
+    float *exchange = (float *)p->launch.scratch;
+    BackwardArgs args = {
+        *plan,         n, *p, exchange, (uint32_t *)(exchange + 2 * plan->replicas * n.exchange_floats),
+        context->fault};
+    return persistent_launch(kernels[args.plan.tile], context, &p->launch, &p->shape, 1, args);
+}
+
+#endif
