@@ -244,12 +244,14 @@ PlanTime plan_predict(const PlanConstants *c, const DeviceFacts *device, const L
     Rates r = rates_of(c, (double)p->replicas * p->blocks);
     PlanTime t = p->backward ? backward_time(&r, device, shape, p) : forward_time(&r, device, shape, p);
     double *part[] = {&t.hop, &t.ingest, &t.multiply, &t.sums, &t.cell, &t.syncs};
+    double ranges = (double)plan_ranges(p, shape->B);
     for (int i = 0; i < 6; i++) {
-        *part[i] /= c->clock;
+        *part[i] *= ranges / c->clock;
         t.step += *part[i];
     }
     double weights = 16.0 * (double)shape->H * (double)shape->H;
     t.launch = c->launch + c->hop + most(weights / r.dram, weights * p->replicas / (r.l2 * r.sms)) / c->clock;
+    t.launch *= ranges;
     return t;
 }
 

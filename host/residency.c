@@ -308,7 +308,15 @@ int lstm_plan(const DeviceFacts *device, const LstmShape *shape, const LstmFootp
                          footprint->name, shape->H, shape->B);
     s.limits = limits_of(device, s.force);
     consider_tiles(&s);
-    if (!s.found) return refuse(&s, e);
+    /* Ranges of batch rows, one launch each: the most that fit, by halves. The first shortage is the one to tell. */
+    Search part = s;
+    LstmShape range = *shape;
+    for (part.shape = &range; !part.found && range.B > 1 && !s.force->replicas;) {
+        range.B = plan_div_up(range.B, 2);
+        consider_tiles(&part);
+    }
+    if (!part.found) return refuse(&s, e);
+    s = part;
     s.settling = true, s.best_us = INFINITY, s.best_kept = -1;
     consider_tiles(&s);
     *plan = s.best;
@@ -463,7 +471,10 @@ static const char *plan_part(const LstmPlan *plan, const LstmShape *shape, const
     if (plan->threads < 1 || plan->threads > tile->threads) return "threads";
     Layout at = {tile,         plan->tile,   plan->rows,   plan->units,
                  plan->groups, plan->slices, plan->rounds, plan->threads};
-    LstmPlan p = plan_of(&at, shape, backward);
+    LstmShape range = *shape;
+    if (plan->replicas < 1) return "replicas";
+    range.B = least(shape->B, (int64_t)plan->rows * plan->replicas);
+    LstmPlan p = plan_of(&at, &range, backward);
     int64_t columns = backward ? p.quads : p.units;
     if (columns * p.slices * p.groups > plan->threads) return "threads";
     if (plan->shared < 0 || plan->shared > p.streamed || (plan->shared && !footprint->shared_weights))
@@ -512,7 +523,8 @@ int plan_check(const LstmPlan *plan, const DeviceFacts *device, const LstmShape 
 PlanBytes plan_bytes(const LstmPlan *p, const LstmShape *shape)
 {
     PlanBytes b = {.weights = 16.0 * (double)shape->H * (double)shape->H};
-    double grid = (double)p->replicas * p->blocks, passes = p->passes;
+    double ranges = (double)plan_ranges(p, shape->B), grid = ranges * p->replicas * p->blocks,
+           passes = p->passes;
     double rows = (double)p->groups * p->batch;
     double kept = least(p->resident, p->depth), depth = p->depth;
     if (p->backward) {
@@ -520,14 +532,14 @@ PlanBytes plan_bytes(const LstmPlan *p, const LstmShape *shape)
         b.kept_registers = kept / (depth * p->rounds);
         b.kept_shared = p->shared / depth;
         b.streamed = grid * passes * p->groups * 64.0 * p->slices * p->quads * streamed;
-        b.exchanged = p->replicas * 4.0 * 2 * (double)plan_exchange_floats(p);
+        b.exchanged = ranges * p->replicas * 4.0 * 2 * (double)plan_exchange_floats(p);
         b.summed =
             grid * passes * 2 * 16.0 * (p->slices - plan_folded(p->slices)) * p->quads * p->rounds * rows;
     } else {
         b.kept_registers = kept / depth;
         b.kept_shared = p->shared / depth;
         b.streamed = grid * passes * p->groups * 16.0 * p->slices * p->units * p->streamed;
-        b.exchanged = p->replicas * 4.0 * (1 + p->blocks) * (double)plan_exchange_floats(p);
+        b.exchanged = ranges * p->replicas * 4.0 * (1 + p->blocks) * (double)plan_exchange_floats(p);
         b.summed = grid * passes * 2 * 16.0 * p->slices * p->units * rows;
     }
     return b;

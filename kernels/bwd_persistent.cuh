@@ -43,6 +43,7 @@ struct BackwardArgs {
     float *exchange; /* [step & 1][replica][exchange_floats] */
     uint32_t *words; /* [replica][blocks] of the barrier */
     FaultRecord *fault;
+    int32_t first_row; /* of this launch */
 };
 
 /* n / d, for n*d < 2^31, by the inverse that the host made of d. */
@@ -413,7 +414,7 @@ static __device__ __forceinline__ void bwd_persistent(const BackwardArgs &a)
     const int32_t T = (int32_t)a.p.shape.T;
     BackwardShared s;
     backward_carve(Smem(), a.n.pieces, &s);
-    BlockPlace at = block_place(plan, a.p.shape);
+    BlockPlace at = block_place(plan, a.p.shape, a.first_row);
     if (at.rows <= 0) return; /* with the whole replica */
     MaskBits bits = {s.masks, a.n.mask_quads, plan.rows};
 

@@ -35,6 +35,7 @@ struct ForwardArgs {
     float *exchange; /* [step & 1][replica][exchange_floats] */
     uint32_t *words; /* [replica][blocks] of the barrier */
     FaultRecord *fault;
+    int32_t first_row; /* of this launch */
 };
 
 struct ForwardShared {
@@ -319,7 +320,7 @@ static __device__ __forceinline__ void fwd_persistent(const ForwardArgs &a)
     const int64_t T = a.p.shape.T;
     ForwardShared s;
     forward_carve(Smem(), a.n.pieces, &s);
-    BlockPlace at = block_place(plan, a.p.shape);
+    BlockPlace at = block_place(plan, a.p.shape, a.first_row);
     if (at.rows <= 0) return; /* with the whole replica */
     MaskBits bits = {s.masks, a.n.mask_quads, plan.rows};
     int32_t tid = (int32_t)threadIdx.x;

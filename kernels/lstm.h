@@ -54,8 +54,7 @@ typedef struct FaultRecord {
 
 /* What a launch of a persistent variant needs beside its tensors. */
 typedef struct LstmLaunch {
-    const LstmPlan
-        *plan; /* for T, H and at least B of the shape, in the pass's direction; NULL: the variant has none */
+    const LstmPlan *plan; /* for H of the shape, in the pass's direction; NULL: the variant has none */
     void *
         scratch; /* plan->scratch_bytes of device memory, zeroed when made; one plan's for good, launches in one stream share it */
     uint32_t poll_limit; /* looks at a missing block before giving up; 0: never */

@@ -12,21 +12,22 @@
 #include "mask.cuh"
 #include "plan.h"
 
-/* What a block owns. */
+/* What a block owns in the launch for the batch rows from first_row on. */
 struct BlockPlace {
     int32_t replica, block; /* of the replica */
     int32_t unit, units;    /* first of H, and how many */
     int32_t row, rows;      /* first of B, and how many; none where the batch is smaller than the plan's */
 };
 
-static __device__ __forceinline__ BlockPlace block_place(const LstmPlan &plan, const LstmShape &shape)
+static __device__ __forceinline__ BlockPlace block_place(const LstmPlan &plan, const LstmShape &shape,
+                                                         int32_t first_row)
 {
     BlockPlace p;
     p.replica = (int32_t)blockIdx.x / plan.blocks;
     p.block = (int32_t)blockIdx.x % plan.blocks;
     p.unit = p.block * plan.units;
     p.units = (int32_t)min((int64_t)plan.units, shape.H - p.unit);
-    p.row = p.replica * plan.rows;
+    p.row = first_row + p.replica * plan.rows;
     p.rows = (int32_t)min((int64_t)plan.rows, shape.B - p.row);
     return p;
 }
@@ -156,16 +157,21 @@ static inline cudaError_t persistent_resident(Kernel kernel, const LstmPlan *pla
 
 template <class Kernel, class Args>
 static inline cudaError_t persistent_launch(Kernel kernel, const LstmContext *context, const LstmLaunch *how,
-                                            const LstmShape *shape, int backward, const Args &args)
+                                            const LstmShape *shape, int backward, Args args)
 {
     const LstmPlan *plan = how->plan;
     assert(plan && how->scratch && plan->backward == backward);
-    assert(shape->T > 0 && shape->B > 0 && shape->B <= (int64_t)plan->rows * plan->replicas);
+    assert(shape->T > 0 && shape->B > 0 && shape->B <= INT32_MAX);
     assert((int64_t)plan->units * plan->blocks >= shape->H &&
            (int64_t)plan->units * (plan->blocks - 1) < shape->H);
     LaunchShape launched = {dim3((unsigned)(plan->replicas * plan->blocks)), dim3((unsigned)plan->threads),
                             plan->shared_bytes, context->stream, context->cooperative != 0};
-    return launch(launched, kernel, args);
+    cudaError_t error = cudaSuccess;
+    for (int64_t i = 0; i < plan_ranges(plan, shape->B) && !error; i++) {
+        args.first_row = (int32_t)(i * plan->rows * plan->replicas);
+        error = launch(launched, kernel, args);
+    }
+    return error;
 }
 
 #endif

@@ -12,6 +12,8 @@
  *            computes partial dh of k = 4q .. 4q+3 from the units s*depth .. s*depth + depth-1 of the block; where H has more
  *            quads than that, it goes round `rounds` times.
  *            batch*groups rows are a pass; a step takes `passes` of them.
+ * Ranges     rows*replicas may be less than B, where the state of more rows does not fit a block: batch rows do not meet
+ *            in the recurrence, and the launch is repeated for the rows that follow.
  * Residency  a thread's `depth` steps of contraction (forward: k; backward: units) are `resident` in registers, then `shared` in
  *            shared memory, then `streamed` from L2 at every pass, in this order. Registers are in template arguments:
  *            what is past depth is zero.  */
@@ -78,6 +80,12 @@ typedef struct LstmPlan {
 
 static PLAN_HD inline int64_t plan_div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static PLAN_HD inline int64_t plan_max(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* Launches of one pass: ranges of batch rows. */
+static PLAN_HD inline int64_t plan_ranges(const LstmPlan *p, int64_t B)
+{
+    return plan_div_up(B, (int64_t)p->rows * p->replicas);
+}
 
 /* Rows of a thread's tile in memory: whole 16-byte words. */
 static PLAN_HD inline int32_t plan_pitch(int32_t batch) { return (batch + 3) / 4 * 4; }

@@ -106,7 +106,7 @@ static void assert_whole(const LstmPlan *p, const LstmShape *shape, const LstmFo
             columns = p->backward ? p->quads : p->units;
     assert_in_range(p->tile, 0, f->tiles[p->backward] - 1);
     assert_true((int64_t)p->units * p->blocks >= H && (int64_t)p->units * (p->blocks - 1) < H);
-    assert_true((int64_t)p->rows * p->replicas >= B && (int64_t)p->rows * (p->replicas - 1) < B);
+    assert_true((int64_t)p->rows * (p->replicas - 1) < B && plan_ranges(p, B) >= 1);
     assert_true((int64_t)p->slices * p->depth >= terms && (int64_t)(p->slices - 1) * p->depth < terms);
     assert_true((int64_t)p->passes * p->groups * p->batch >= p->rows &&
                 (int64_t)(p->passes - 1) * p->groups * p->batch < p->rows);
@@ -139,9 +139,12 @@ static void assert_covers(const LstmPlan *p, const LstmShape *shape)
     static uint8_t made[24][72][72]; /* [row][unit of h_t or dgates][k] */
     int H = (int)shape->H, B = (int)shape->B;
     memset(made, 0, sizeof made);
-    for (int at = 0; at < p->replicas * p->blocks * p->passes * p->threads; at++) {
+    int ranges = (int)plan_ranges(p, B), grid_blocks = p->replicas * p->blocks;
+    for (int at = 0; at < ranges * grid_blocks * p->passes * p->threads; at++) {
         int thread = at % p->threads, pass = at / p->threads % p->passes, grid = at / p->threads / p->passes;
-        int block = grid % p->blocks, replica = grid / p->blocks, columns = p->backward ? p->quads : p->units;
+        int range = grid / grid_blocks, block = grid % grid_blocks % p->blocks,
+            replica = range * p->replicas + grid % grid_blocks / p->blocks,
+            columns = p->backward ? p->quads : p->units;
         int column = thread % columns, slice = thread / columns % p->slices,
             group = thread / columns / p->slices;
         if (group >= p->groups) continue;
@@ -347,6 +350,10 @@ static void the_first_that_does_not_fit_is_a_sentence(void **state)
         assert_refused("H200", "smem", backward, 64, 20, force, phrase);
         assert_refused("H200", "smem", backward, 64, 20, force, "shared memory runs out");
     }
+    /* A batch whose state no block holds runs in ranges of rows, unless replicas were asked for. */
+    LstmPlan ranged = planned("K20", "l2", 0, 650, 4000, "");
+    assert_true(plan_ranges(&ranged, 4000) > 1);
+    assert_refused("K20", "l2", 0, 650, 4000, "replicas=1", "shared memory runs out");
     assert_refused("K20", "reg", 0, 200, 20, "blocks=14",
                    "it takes 14 at the same time, and the device holds 13");
     assert_refused("K20", "reg", 0, 200, 20, "replicas=14", "blocks run out: it takes 14");
