@@ -493,8 +493,8 @@ static inline cudaError_t backward_run(BackwardKernel const (&kernels)[N], const
     assert((n.pieces.work / 4 + n.parcel) * (int64_t)n.parcel / 4 <= INT32_MAX);
     float *exchange = (float *)p->launch.scratch;
     BackwardArgs args = {
-        *plan,         n, *p, exchange, (uint32_t *)(exchange + 2 * plan->replicas * n.exchange_floats),
-        context->fault};
+        *plan,          n, *p, exchange, (uint32_t *)(exchange + 2 * plan->replicas * n.exchange_floats),
+        context->fault, 0};
     return persistent_launch(kernels[args.plan.tile], context, &p->launch, &p->shape, 1, args);
 }
 

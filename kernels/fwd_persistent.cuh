@@ -394,8 +394,8 @@ static inline cudaError_t forward_run(ForwardKernel const (&kernels)[N], const L
     n.pass_floats = n.exchange_floats / plan->passes;
     float *exchange = (float *)p->launch.scratch;
     ForwardArgs args = {
-        *plan,         n, *p, exchange, (uint32_t *)(exchange + 2 * plan->replicas * n.exchange_floats),
-        context->fault};
+        *plan,          n, *p, exchange, (uint32_t *)(exchange + 2 * plan->replicas * n.exchange_floats),
+        context->fault, 0};
     return persistent_launch(kernels[args.plan.tile], context, &p->launch, &p->shape, 0, args);
 }
 
