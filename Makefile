@@ -324,8 +324,8 @@ GPU_BUILD  ?= build-gpu
 # In front of this machine's folders, and for what the libraries need in turn: RPATH, which the newer RUNPATH does not give.
 GPU_LDFLAGS := -Wl,--disable-new-dtags -Wl,-rpath,\$$$$ORIGIN/../lib $(addprefix -L,$(OPENBLAS_DIR))
 
-BENCH_GPU := $(addprefix bench/,bench_gpu.o gpu.o gpu_recurrence.o gpu_whole.o gpu_cudnn.o gpu_layers.o gpu_step.o gpu_constants.o constants.o \
-    cudnn_api.o axes.o measure.o roofs.o)
+BENCH_GPU := $(addprefix bench/,bench_gpu.o gpu.o gpu_recurrence.o gpu_whole.o gpu_cudnn.o gpu_tuned.o gpu_layers.o gpu_step.o gpu_constants.o constants.o \
+    tuned_fwd.o tuned_bwd.o cudnn_api.o axes.o measure.o roofs.o)
 BENCH_DEFINES := -DPLSTM_FLAGS='"nvcc -std=c++17 -O3 -lineinfo $(CUDA_ARCHS) $(NVCCFLAGS)"'
 $(BUILD)/cuda/bench/%.o: bench/%.cpp $(BUILD)/gen/flags
 	$(call say,CXX,$< (cuda))
@@ -334,7 +334,7 @@ $(BUILD)/cuda/bench/%.o: bench/%.cpp $(BUILD)/gen/flags
 $(BUILD)/cuda/bench_gpu: $(BENCH_GPU:%=$(BUILD)/cuda/%) $(CUDA_REAL) $(HOST_COMMON)
 	$(call say,LINK,$@)
 	$(Q)$(CXX) $^ $(LDFLAGS) $(CUDA_LINK) $(LDLIBS) -lbenchmark $(CUDA_LIBS) -o $@
-$(patsubst %.o,$(BUILD)/emu/plain/%.o,$(filter-out bench/constants.o,$(BENCH_GPU))): $(BUILD)/emu/plain/%.o: %.cpp $(BUILD)/gen/flags
+$(patsubst %.o,$(BUILD)/emu/plain/%.o,$(filter-out bench/constants.o bench/tuned_%.o,$(BENCH_GPU))): $(BUILD)/emu/plain/%.o: %.cpp $(BUILD)/gen/flags
 	$(call say,EMU,$< (plain))
 	@mkdir -p $(@D)
 	$(Q)$(CXX) -std=c++17 -fopenmp $(EMU_CPPFLAGS) $(CUDA_DEFINES) $(EMU_FLAGS) $(DEPFLAGS) -c $< -o $@

@@ -61,6 +61,7 @@ int Gpu::open(Error *e)
     CHECK(cublasSetAtomicsMode(context.blas, CUBLAS_ATOMICS_NOT_ALLOWED));
     CHECK(layers_prepare());
     for (int i = 0; lstm_variants[i]; i++) CHECK(lstm_variants[i]->prepare());
+    CHECK(cublas_tuned.prepare());
     return EXIT_DONE;
 }
 
@@ -80,6 +81,7 @@ std::string Gpu::fault_seen()
 
 void Gpu::close()
 {
+    tuned_begin(Precision::F32); // frees the last row's copies
     fault.reset(), workspace.reset(), state.reset(), flushed.reset();
     if (clock) cudaFreeHost(clock);
     if (before) cudaEventDestroy(before);

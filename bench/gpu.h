@@ -172,12 +172,13 @@ struct Case {
     std::function<void(int set)> poison;     // outputs become NaN
     std::function<Verdict(int set)> check;   // after poison, restore and run
     Precision precision = Precision::F32;
-    double flops = 0, bytes = 0; // that any implementation does and moves: each tensor once
-    int64_t T = 0;               // steps of the sequence
-    int64_t serial = 0;          // steps that must follow each other: of each layer and pass
-    int64_t words = 0;           // targets of the minibatch that this is a part of
-    std::string label;           // KEY=VALUE words for the row
-    bool peer = false;           // another library's: that it cannot be captured is a result and no fault
+    double flops = 0, bytes = 0;             // that any implementation does and moves: each tensor once
+    int64_t T = 0;                           // steps of the sequence
+    int64_t serial = 0;                      // steps that must follow each other: of each layer and pass
+    int64_t words = 0;                       // targets of the minibatch that this is a part of
+    std::string label;                       // KEY=VALUE words for the row
+    std::function<std::string()> late_label; // more of them, known after a run; may be empty
+    bool peer = false; // another library's: that it cannot be captured is a result and no fault
 };
 
 // Poisons and restores one set.
@@ -244,6 +245,14 @@ std::shared_ptr<Launch> launch_of(const LstmVariant *variant, const Workload &w,
                                   const float *w_hh);
 // Why the variant does not compute in that precision, or nothing.
 std::string precision_refused(const LstmVariant *variant, Precision p);
+// At the beginning of every case of a variant; throws Refused.
+void begin_variant(Case *c, const LstmVariant *variant, Precision p);
+
+// gpu_tuned.cpp: cublas, tuned (tuned_gemm.h): a variant of the benchmark's own.
+extern const LstmVariant cublas_tuned;
+// Before a row of it: its weights may lie where another row's lay. After a run: what was chosen for the row's first product.
+void tuned_begin(Precision p);
+std::string tuned_label();
 
 // gpu_whole.cpp: `layers` whole layers, input products and, with backward, every gradient: what cuDNN's calls do.
 std::shared_ptr<Case> whole_case(const LstmVariant *variant, const Workload &w, Precision p, int layers,

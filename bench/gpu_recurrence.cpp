@@ -111,8 +111,7 @@ double recurrence_bytes(const Workload &w)
 
 void describe(Case *c, const LstmVariant *variant, const Workload &w, Precision p)
 {
-    const std::string refused = precision_refused(variant, p);
-    if (!refused.empty()) throw Refused(refused);
+    begin_variant(c, variant, p);
     c->sets = sets, c->precision = p, c->T = c->serial = w.T, c->words = w.T * (w.true_B ? w.true_B : w.B);
     c->flops = recurrence_flops(w), c->bytes = recurrence_bytes(w);
 }
@@ -135,8 +134,16 @@ LstmLaunch Launch::args() const
 std::string precision_refused(const LstmVariant *variant, Precision p)
 {
     const std::string name = variant->footprint->name;
-    if (p == Precision::F32 || (name == "cublas" && p == Precision::TF32)) return "";
-    return name + " computes in " + (name == "cublas" ? "f32 or tf32" : "f32") + ", not " + name_of(p);
+    const bool by_cublas = !variant->footprint->tile[0];
+    if (p == Precision::F32 || (by_cublas && p == Precision::TF32)) return "";
+    return name + " computes in " + (by_cublas ? "f32 or tf32" : "f32") + ", not " + name_of(p);
+}
+
+void begin_variant(Case *c, const LstmVariant *variant, Precision p)
+{
+    const std::string refused = precision_refused(variant, p);
+    if (!refused.empty()) throw Refused(refused);
+    if (variant == &cublas_tuned) tuned_begin(p), c->late_label = tuned_label;
 }
 
 std::shared_ptr<Launch> launch_of(const LstmVariant *variant, const Workload &w, bool backward,

@@ -128,10 +128,9 @@ cudaError_t backward(const LstmVariant *variant, const Workload &w, const Whole 
 std::shared_ptr<Case> whole_case(const LstmVariant *variant, const Workload &w, Precision p, int layers,
                                  bool back)
 {
-    const std::string refused = precision_refused(variant, p);
-    if (!refused.empty()) throw Refused(refused);
     const int64_t N = w.T * w.B, H = w.H, row = w.B * H;
     auto c = std::make_shared<Case>();
+    begin_variant(c.get(), variant, p);
     auto d = std::make_shared<Whole>();
     d->in = whole_input(w, layers, p);
     d->x = on_device(d->in.x), d->dy = on_device(d->in.dy), d->dx = room<float>(N * H),

@@ -75,7 +75,8 @@ def test_rows_are_named_as_the_documents_say():
             assert row in names, row
         assert all(f"lstm/fwd/cublas/f32/H:{H}/B:20/T:{t}" in names for t in (20, 35, 70, 140)), H
     assert "lstm/bwd/cublas/f32/H:768/B:16/T:1024" in names
-    assert not any("/bf16/" in name for name in names if "/cublas/" in name)
+    assert "lstm/bwd/cublas_tuned/f32/H:650/B:20/T:35" in names
+    assert not any("/bf16/" in name for name in names if "/cublas" in name)
 
 
 def test_every_row_is_right_and_has_a_time():
@@ -95,6 +96,8 @@ def test_every_row_is_right_and_has_a_time():
         assert row["bytes/s" if name.startswith("layers/") else "FLOP/s"] > 0, row
         if name.startswith(("lstm/", "layer/", "layer2/")):
             assert row["bound"] > 0 and row["words/s"] > 0 and row["us_per_step"] > 0, row
+        if "/cublas_tuned/" in name:
+            assert "algorithm=" in row["label"] and "weights=" in row["label"], row
         if name.startswith("step/"):
             assert row["words/s"] > 0 and "kernel=" in row["label"], row
         elif not name.endswith("/eager"):
