@@ -228,13 +228,14 @@ void bench_row(benchmark::State &state, const Row *row)
     }
 }
 
-void bench_step(benchmark::State &state, const Workload *w, Precision p, bool eager)
+void bench_step(benchmark::State &state, const Workload *w, Precision p, const std::string &kernel,
+                bool eager)
 {
     if (too_late(state)) return;
     try {
         StepTime s;
         for (auto _ : state) {
-            s = time_step(*w, p, eager);
+            s = time_step(*w, p, kernel, eager);
             state.SetIterationTime(s.time.median * 1e-6);
         }
         if (!count(state, s.time, "")) return;
@@ -371,6 +372,22 @@ void add_cudnn(const Workload &w, bool is_padded)
                 }
 }
 
+void add_steps(const Workload &w)
+{
+    const auto add_step = [&w](Precision p, const std::string &kernel, bool eager) {
+        const std::string tail =
+            (kernel == "auto" ? "" : "/kernel:" + kernel) + std::string(eager ? "/eager" : "");
+        to_list.push_back([=, &w] {
+            list(std::string("step/cuda/") + name_of(p) + "/" + shape_name(w) + tail, bench_step, &w, p,
+                 kernel, eager);
+        });
+    };
+    for (Precision p : {Precision::F32, Precision::TF32}) {
+        if (!wanted(chosen.precisions, p)) continue;
+        for (bool eager : {false, true}) add_step(p, "auto", eager);
+    }
+}
+
 void add_layers(const Workload &w)
 {
     const std::string tail = "/f32/" + shape_name(w);
@@ -395,14 +412,7 @@ void list_rows()
     const std::string no_cudnn = cudnn_problem();
     for (const Workload &w : all) {
         const bool is_model = w.T < 1000; // the others stand here for the times that were published of them
-        for (Precision p : {Precision::F32, Precision::TF32})
-            for (bool eager : {false, true})
-                if (is_model && wanted(chosen.precisions, p))
-                    to_list.push_back([&w, p, eager] {
-                        list(std::string("step/cuda/") + name_of(p) + "/" + shape_name(w) +
-                                 (eager ? "/eager" : ""),
-                             bench_step, &w, p, eager);
-                    });
+        if (is_model) add_steps(w);
         add_recurrence(w);
         add_whole(w);
         if (no_cudnn.empty()) {

@@ -232,17 +232,20 @@ using Maker = std::function<std::shared_ptr<Case>()>;
 std::shared_ptr<Case> forward_case(const LstmVariant *variant, const Workload &w, Precision p);
 std::shared_ptr<Case> backward_case(const LstmVariant *variant, const Workload &w, Precision p);
 
-// What a pass of a variant needs beside its tensors, made once for a shape.
+// What a pass of a variant needs beside its tensors, made once for a shape: first the plan, before anything costs memory.
 struct Launch {
+    const LstmVariant *variant;
     LstmPlan plan = {};
     Shared<char> scratch;
     Shared<float> packed;
+
+    // Throws Refused with the planner's sentence.
+    Launch(const LstmVariant *variant, const Workload &w, bool backward);
+    // Copies what the pass wants of w_hh (device memory) in another order.
+    void pack(const Workload &w, const float *w_hh);
     LstmLaunch args() const;
     std::string label() const; // of its row: the plan in short
 };
-// Throws Refused with the planner's sentence. w_hh is on the device.
-std::shared_ptr<Launch> launch_of(const LstmVariant *variant, const Workload &w, bool backward,
-                                  const float *w_hh);
 // Why the variant does not compute in that precision, or nothing.
 std::string precision_refused(const LstmVariant *variant, Precision p);
 // At the beginning of every case of a variant; throws Refused.
@@ -289,8 +292,9 @@ struct StepTime {
     int64_t steps_per_sample = 0;
     std::string kernel;
 };
-// A training minibatch as the trainer runs it; throws where its first one does not cost what the cpu backend's costs.
-StepTime time_step(const Workload &w, Precision p, bool eager);
+// A training minibatch as the trainer runs it, kernel as --kernel takes it; throws where its first one does not cost what the cpu backend's
+// costs, Refused where the kernel cannot run it.
+StepTime time_step(const Workload &w, Precision p, const std::string &kernel, bool eager);
 
 // gpu_constants.cpp: measures them all into a JSON file; an exit code.
 int constants(const char *path);

@@ -109,11 +109,15 @@ double recurrence_bytes(const Workload &w)
                   (8.0 + 1.0 + 1.0 + (w.keep < 1 ? 1.0 : 0.0)) * (double)(w.T * w.B * w.H));
 }
 
-void describe(Case *c, const LstmVariant *variant, const Workload &w, Precision p)
+std::shared_ptr<Launch> describe(Case *c, const LstmVariant *variant, const Workload &w, Precision p,
+                                 bool backward)
 {
     begin_variant(c, variant, p);
+    auto launch = std::make_shared<Launch>(variant, w, backward);
     c->sets = sets, c->precision = p, c->T = c->serial = w.T, c->words = w.T * (w.true_B ? w.true_B : w.B);
     c->flops = recurrence_flops(w), c->bytes = recurrence_bytes(w);
+    c->label = launch->label();
+    return launch;
 }
 
 // One set's tensors.
@@ -146,32 +150,32 @@ void begin_variant(Case *c, const LstmVariant *variant, Precision p)
     if (variant == &cublas_tuned) tuned_begin(p), c->late_label = tuned_label;
 }
 
-std::shared_ptr<Launch> launch_of(const LstmVariant *variant, const Workload &w, bool backward,
-                                  const float *w_hh)
+Launch::Launch(const LstmVariant *variant, const Workload &w, bool backward) : variant(variant)
 {
     const LstmFootprint *footprint = variant->footprint;
-    auto l = std::make_shared<Launch>();
-    if (!footprint->tile[backward]) return l;
+    if (!footprint->tile[backward]) return;
     const LstmShape shape = {w.T, w.B, w.H};
     PlanOverride forced = {};
     PlanConstants constants = {};
     Error e = {};
     if (plan_override_env(&forced, &e) || plan_constants(&gpu.facts, nullptr, &constants, &e)) fail(e.text);
-    if (lstm_plan(&gpu.facts, &shape, footprint, backward, &forced, &constants, &l->plan, &e))
+    if (lstm_plan(&gpu.facts, &shape, footprint, backward, &forced, &constants, &plan, &e))
         throw Refused(e.text);
-    const int wanted_blocks = l->plan.replicas * l->plan.blocks;
+    const int planned = plan.replicas * plan.blocks;
     int held = 0;
-    CHECK(variant->resident_blocks(&l->plan, &held));
-    if (held < wanted_blocks)
-        throw Refused("the plan has " + std::to_string(wanted_blocks) + " blocks and this GPU holds " +
+    CHECK(variant->resident_blocks(&plan, &held));
+    if (held < planned)
+        throw Refused("the plan has " + std::to_string(planned) + " blocks and this GPU holds " +
                       std::to_string(held) + " of the compiled kernel at once");
-    l->scratch = zeros<char>((int64_t)l->plan.scratch_bytes);
-    if (footprint->packed && !backward) {
-        l->packed = room<float>(4 * w.H * w.H);
-        CHECK(lstm_pack(gpu.context.stream, w.H, w_hh, l->packed->get()));
-        gpu.wait();
-    }
-    return l;
+    scratch = zeros<char>((int64_t)plan.scratch_bytes);
+}
+
+void Launch::pack(const Workload &w, const float *w_hh)
+{
+    if (!scratch || !variant->footprint->packed || plan.backward) return;
+    packed = room<float>(4 * w.H * w.H);
+    CHECK(lstm_pack(gpu.context.stream, w.H, w_hh, packed->get()));
+    gpu.wait();
 }
 
 std::string Launch::label() const
@@ -186,7 +190,7 @@ std::string Launch::label() const
 std::shared_ptr<Case> forward_case(const LstmVariant *variant, const Workload &w, Precision p)
 {
     auto c = std::make_shared<Case>();
-    describe(c.get(), variant, w, p);
+    auto launch = describe(c.get(), variant, w, p, false);
     auto data = std::make_shared<std::vector<Set>>();
     const int64_t row = w.B * w.H;
     for (int s = 0; s < sets; s++) {
@@ -199,8 +203,7 @@ std::shared_ptr<Case> forward_case(const LstmVariant *variant, const Workload &w
     }
     auto w_hh = on_device((*data)[0].in.w_hh), b_ih = on_device((*data)[0].in.b_ih),
          b_hh = on_device((*data)[0].in.b_hh);
-    auto launch = launch_of(variant, w, false, w_hh->get());
-    c->label = launch->label();
+    launch->pack(w, w_hh->get());
     c->poison = [data, row](int s) {
         Set &d = (*data)[(size_t)s];
         d.h->poison(), d.c->poison(), d.y->poison();
@@ -242,7 +245,7 @@ std::shared_ptr<Case> forward_case(const LstmVariant *variant, const Workload &w
 std::shared_ptr<Case> backward_case(const LstmVariant *variant, const Workload &w, Precision p)
 {
     auto c = std::make_shared<Case>();
-    describe(c.get(), variant, w, p);
+    auto launch = describe(c.get(), variant, w, p, true);
     auto data = std::make_shared<std::vector<Set>>();
     for (int s = 0; s < sets; s++) {
         Set d;
@@ -255,8 +258,7 @@ std::shared_ptr<Case> backward_case(const LstmVariant *variant, const Workload &
         data->push_back(d);
     }
     auto w_hh = on_device((*data)[0].in.w_hh);
-    auto launch = launch_of(variant, w, true, w_hh->get());
-    c->label = launch->label();
+    launch->pack(w, w_hh->get());
     c->poison = [data](int s) { (*data)[(size_t)s].dh->poison(), (*data)[(size_t)s].dc->poison(); };
     c->restore = [data](int s) {
         (*data)[(size_t)s].gates->copy_from(*(*data)[(size_t)s].kept, gpu.context.stream);

@@ -21,16 +21,20 @@ namespace
 class Trainee
 {
   public:
-    Trainee(const char *backend, const Workload &w, const char *precision, bool eager) : w(w)
+    Trainee(const char *backend, const Workload &w, const char *precision, const char *kernel, bool eager)
+        : w(w)
     {
         BackendConfig config = {};
         config.shape.V = V, config.shape.H = w.H, config.shape.L = L;
         config.T = w.T, config.B = w.B, config.train = true, config.threads = backend_threads();
         config.keep = w.keep, config.sites = w.keep < 1 ? SITES_NONRECURRENT : SITES_NONE, config.seed = seed;
-        config.kernel = "auto", config.precision = precision, config.eager = eager;
+        config.kernel = kernel, config.precision = precision, config.eager = eager;
         Params p;
         ids = drawn_ids(99, windows * w.T * w.B + w.B);
-        if (backend_find(backend, &ops, &e) || model_open(&model, ops, &config, &e)) fail(e.text);
+        if (backend_find(backend, &ops, &e)) fail(e.text);
+        const int code_open = model_open(&model, ops, &config, &e);
+        if (code_open == EXIT_NO_DEVICE) throw Refused(e.text);
+        if (code_open) fail(e.text);
         opened = true;
         if (params_init(&p, &config.shape)) fail("out of memory");
         params_draw(&p, seed, w.init);
@@ -89,13 +93,13 @@ class Trainee
 
 } // namespace
 
-StepTime time_step(const Workload &w, Precision p, bool eager)
+StepTime time_step(const Workload &w, Precision p, const std::string &kernel, bool eager)
 {
     static std::map<std::string, WindowResult> cpu_first; // of a shape: the cpu backend's first minibatch
-    Trainee trainee("cuda", w, name_of(p), eager);
+    Trainee trainee("cuda", w, name_of(p), kernel.c_str(), eager);
     const WindowResult first = trainee.steps(1);
     const std::string shape = shape_name(w);
-    if (!cpu_first.count(shape)) cpu_first[shape] = Trainee("cpu", w, "f32", false).steps(1);
+    if (!cpu_first.count(shape)) cpu_first[shape] = Trainee("cpu", w, "f32", "auto", false).steps(1);
     const WindowResult right = cpu_first[shape];
     StepTime s;
     // Two float32 programs that sum N*V terms in different orders; TF32 keeps 10 bits of each operand, bfloat16 7.

@@ -131,6 +131,8 @@ std::shared_ptr<Case> whole_case(const LstmVariant *variant, const Workload &w, 
     const int64_t N = w.T * w.B, H = w.H, row = w.B * H;
     auto c = std::make_shared<Case>();
     begin_variant(c.get(), variant, p);
+    Launch(variant, w, false); // or refused, before anything costs memory
+    if (back) Launch(variant, w, true);
     auto d = std::make_shared<Whole>();
     d->in = whole_input(w, layers, p);
     d->x = on_device(d->in.x), d->dy = on_device(d->in.dy), d->dx = room<float>(N * H),
@@ -143,8 +145,8 @@ std::shared_ptr<Case> whole_case(const LstmVariant *variant, const Workload &w, 
         l.b_ih = on_device(d->in.b_ih[at]), l.b_hh = on_device(d->in.b_hh[at]);
         l.gates = room<float>(N * 4 * H), l.h = room<float>(N * H + row), l.c = room<float>(N * H + row);
         l.dw_ih = room<float>(4 * H * H), l.dw_hh = room<float>(4 * H * H), l.db = room<float>(4 * H);
-        l.forward = launch_of(variant, w, false, l.w_hh->get());
-        if (back) l.backward = launch_of(variant, w, true, l.w_hh->get());
+        l.forward = std::make_shared<Launch>(variant, w, false), l.forward->pack(w, l.w_hh->get());
+        if (back) l.backward = std::make_shared<Launch>(variant, w, true);
         d->layer.push_back(l);
     }
     c->precision = p, c->T = w.T, c->serial = w.T * layers * (back ? 2 : 1),

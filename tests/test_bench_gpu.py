@@ -24,13 +24,13 @@ ptxas info    : Used 20 registers, used 0 barriers
 """
 
 
-def run(*arguments, program=BENCH, protect="0"):
+def run(*arguments, program=BENCH, protect="0", **environment):
     """(status, standard output and error). Device memory is closed to the host (EMU_PROTECT) in one test alone: it takes most of the time."""
     if not os.path.exists(program):
         raise tap.Skip(f"{program} is not built")
     # One thread: the loops are tiny, and threads that spin at their end would disturb the tests beside this one.
     done = subprocess.run([program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=200,
-                          env=dict(os.environ, OMP_NUM_THREADS="1", EMU_PROTECT=protect))
+                          env=dict(os.environ, OMP_NUM_THREADS="1", EMU_PROTECT=protect, **environment))
     return done.returncode, done.stdout
 
 
@@ -38,11 +38,11 @@ def plain(name):
     return name.removesuffix("/iterations:1/manual_time")
 
 
-def rows(*arguments, program=BENCH, tiny=True):
+def rows(*arguments, program=BENCH, **environment):
     """(status, {name: row}, context)"""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "bench.json")
-        status, said = run(*(["--tiny"] if tiny else []), f"--benchmark_out={path}", "--benchmark_out_format=json", *arguments, program=program)
+        status, said = run("--tiny", f"--benchmark_out={path}", "--benchmark_out_format=json", *arguments, program=program, **environment)
         assert os.path.exists(path), said
         with open(path, encoding="utf-8") as f:
             found = json.load(f)
@@ -107,8 +107,8 @@ def test_every_row_is_right_and_has_a_time():
 
 
 def test_the_host_leaves_device_memory_alone():
-    status, said = run("--tiny", "--benchmark_filter=^(lstm/...|layer/fwdbwd|step|layers/softmax_xent|layers/sgd_update)/.*f32/H:20/B:3/T:5/iter",
-                       protect="1")
+    status, said = run("--tiny", "--benchmark_filter=^(lstm/...|layer/fwdbwd|step|layers/softmax_xent|layers/sgd_update)/.*/f32/H:20/B:3/T:5/iter",
+                       "--variants=cublas,reg", protect="1")
     assert status == 0 and said.count("stop=") >= 6 and "ERROR" not in said, said
 
 
@@ -149,6 +149,10 @@ def test_what_cannot_run_is_listed_and_refused():
     assert status == 0 and set(found) == {f"{kind}/cublas/bf16/H:20/B:3/T:5" for kind in ("lstm/fwd", "lstm/bwd", "layer/fwd")}, sorted(found)
     for row in found.values():
         assert row["error_message"] == "refused: cublas computes in f32 or tf32, not bf16", row
+    status, found, _ = rows("--h=20", "--benchmark_filter=^(lstm/(fwd|bwd)|layer/fwdbwd)/reg/.*H:20/", PLSTM_PLAN="blocks=1,shared=16")
+    assert status == 0 and len(found) > 5, sorted(found)
+    for name, row in found.items():
+        assert row["error_message"].startswith("refused: " + ("a fit" if name.endswith("/fit") else "reg ")), row
 
 
 def test_a_clock_that_stays_low_is_no_time_and_no_failure():
