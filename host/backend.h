@@ -25,7 +25,8 @@ typedef struct BackendConfig {
     uint64_t seed; /* masks */
     int threads;   /* cpu: >= 1 */
     const char *kernel, *precision;
-    bool eager; /* cuda: launch every kernel by itself, never replay a graph (profilers, NVTX) */
+    const char *plan; /* cuda: note "plan" of the checkpoint that the run goes on from; NULL: none */
+    bool eager;       /* cuda: launch every kernel by itself, never replay a graph (profilers, NVTX) */
 } BackendConfig;
 
 /* One window to run. */
@@ -53,7 +54,7 @@ typedef struct Backend Backend;
 enum { BACKEND_NOTES = 4 };
 typedef struct BackendNote {
     const char *key; /* static */
-    char value[96];
+    char value[1600];
 } BackendNote;
 
 /* Functions that return int return an ExitCode and fill *e. */
@@ -65,12 +66,12 @@ typedef struct BackendOps {
     int (*usable)(Error *e);
     bool by_name_only; /* `auto` passes it over */
 
-    /* Bytes that open would allocate (an upper bound within a few per cent), so that what cannot fit is
-     * refused first. */
+    /* Bytes of the machine's memory that open would allocate (an upper bound within a few per cent), so that
+     * what cannot fit is refused first. NULL: it allocates a device's, which it asks for room itself. */
     size_t (*bytes)(const BackendConfig *config);
-    bool own_memory; /* those bytes are a device's, which open asks for room; not the machine's */
     int (*open)(const BackendConfig *config, Backend **b, Error *e);
     void (*close)(Backend *b);
+    size_t (*held)(const Backend *b); /* bytes that it has allocated, on the machine or the device */
     /* What runs, for the log: "OpenBLAS 0.3.21 SkylakeX, 2 threads". */
     void (*describe)(const Backend *b, char *out, size_t size);
     /* Name of the kernels that run, as --kernel takes it; NULL: there are none to choose from. */
@@ -78,6 +79,9 @@ typedef struct BackendOps {
     /* Fills at most BACKEND_NOTES and returns how many; NULL: none. Runs whose notes differ may differ in
      * bits. */
     int (*notes)(const Backend *b, BackendNote *notes);
+    /* One line that the user should know about the kernels chosen, "" or NULL: none. A note "plan" that is not
+     * that of the resumed run is told here. */
+    const char *(*remark)(const Backend *b);
 
     /* Parameters and gradients cross as float32, tensor k of params.h, row-major. A gradient is unclipped,
      * that of the last window for which *_backward ran, defined until window_end/update. */

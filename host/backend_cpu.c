@@ -206,6 +206,8 @@ static int cpu_open(const BackendConfig *g, Backend **out, Error *e)
     return EXIT_DONE;
 }
 
+static size_t cpu_held(const Backend *b) { return b->memory_bytes; }
+
 static void cpu_describe(const Backend *b, char *out, size_t size)
 {
     char build[64];
@@ -987,6 +989,7 @@ const BackendOps backend_cpu = {
     .bytes = cpu_bytes,
     .open = cpu_open,
     .close = cpu_close,
+    .held = cpu_held,
     .describe = cpu_describe,
     .param_set = cpu_param_set,
     .param_get = cpu_param_get,

@@ -10,6 +10,8 @@
  *            (StepState) and advance inside the graph; the host keeps its own copy and uploads it only where
  *            a step is not what that copy foretells: a new epoch, a new lr, a resumed run. Scored windows
  *            and windows with ids of their own always launch kernel by kernel.
+ * Recurrence recurrence.c chooses kernels and plans once; each plan's scratch lies in the device block, and the
+ *            packed copies of w_hh too, where the forward kernel reads them: param_set and the update write them.
  * Results    sgd_update writes them into a pinned ring, and the host reads each SLOTS - 1 steps later, when it
  *            is long there.
  * Bits       No float atomics, fixed orders of sums, cuBLAS with one stream, one workspace and atomics off: a
@@ -30,7 +32,9 @@
 #include "cublas_open.h"
 #include "cuda_check.h"
 #include "device.h"
+#include "number.h"
 #include "nvtx.h"
+#include "recurrence.h"
 
 enum { SLOTS = 4, PIECE = 256 /* bytes: every piece of the block begins on a whole line of every cache */ };
 
@@ -44,8 +48,8 @@ typedef enum Mode {
 struct Backend {
     BackendConfig config;
     DeviceFacts device;
-    const LstmVariant *forward, *backward;
-    char kernel[48];
+    Recurrence recurrence;
+    uint32_t poll_limit;
     int cublas_version;
     LstmContext context;
     bool eager; /* never capture */
@@ -70,12 +74,16 @@ struct Backend {
 
     /* Device memory. */
     void *memory;
+    size_t bytes;
     float *encoder;        /* (V,H) */
     float *dense, *ddense; /* all other parameters and their gradients, tensors at dense_at */
     int64_t dense_n;       /* elements, gaps between tensors included: those are zeros */
     int64_t *dense_at;     /* [count] host */
-    float *rows;           /* (N,H) the encoder's gradient, sparse */
-    int32_t *first;        /* (N) */
+    float **w_packed;      /* [L] host; (H,H,4) of each w_hh; NULL where forward does not read it */
+    SgdPacked *packed;     /* [L] the same for the update */
+    void *scratch[PLANS];
+    float *rows;         /* (N,H) the encoder's gradient, sparse */
+    int32_t *first;      /* (N) */
     float **x;           /* [L+1] host; (N,H) masked inputs; NULL where nothing is ever masked but for x[0] */
     float **h_masked;    /* [L] host; (N,H), only with SITES_ALL */
     float *hc;           /* (2L, (N+B)*H): h of every layer, then c, each (T+1,B,H) of the window at hand */
@@ -144,6 +152,15 @@ static void carve(Backend *b, Arena *a)
     b->encoder = take_floats(a, V * H);
     b->dense = take_floats(a, b->dense_n);
     b->ddense = g->train ? take_floats(a, b->dense_n) : NULL;
+    bool packed = b->recurrence.forward->footprint->packed;
+    for (int64_t l = 0; l < L; l++) {
+        float *w_packed = packed ? take_floats(a, 4 * H * H) : NULL;
+        if (a->base) b->w_packed[l] = w_packed;
+    }
+    b->packed = packed && g->train ? take(a, L, sizeof *b->packed) : NULL;
+    for (int i = 0; i < PLANS; i++)
+        b->scratch[i] =
+            b->recurrence.planned[i] ? take(a, (int64_t)b->recurrence.plan[i].scratch_bytes, 1) : NULL;
     b->rows = g->train ? take_floats(a, N * H) : NULL;
     b->first = g->train ? take(a, N, sizeof(int32_t)) : NULL;
     for (int64_t l = 0; l <= L; l++) {
@@ -166,14 +183,6 @@ static void carve(Backend *b, Arena *a)
     b->workspace = take(a, (int64_t)workspace_bytes(&b->device), 1);
 }
 
-static size_t cuda_bytes(const BackendConfig *g)
-{
-    Backend b = {.config = *g, .device.major = 9};
-    Arena a = {NULL, 0};
-    carve(&b, &a);
-    return a.used;
-}
-
 static size_t carve_pinned(Backend *b, Arena *a)
 {
     b->results = take(a, SLOTS, sizeof *b->results);
@@ -182,39 +191,7 @@ static size_t carve_pinned(Backend *b, Arena *a)
     return a->used;
 }
 
-/* ---- choices: kernels, precision ---- */
-
-static const LstmVariant *variant_find(const char *name, size_t n)
-{
-    for (int i = 0; lstm_variants[i]; i++)
-        if (strlen(lstm_variants[i]->footprint->name) == n &&
-            !memcmp(lstm_variants[i]->footprint->name, name, n))
-            return lstm_variants[i];
-    return NULL;
-}
-
-static int choose_kernels(Backend *b, Error *e)
-{
-    const char *text = b->config.kernel;
-    size_t n = strcspn(text, "/");
-    if (!strcmp(text, "auto")) b->forward = b->backward = lstm_variants[0];
-    else {
-        b->forward = variant_find(text, n);
-        b->backward = text[n] ? variant_find(text + n + 1, strlen(text + n + 1)) : b->forward;
-    }
-    if (!b->forward || !b->backward) {
-        char names[256] = "";
-        for (int i = 0; lstm_variants[i]; i++) {
-            size_t at = strlen(names);
-            snprintf(names + at, sizeof names - at, "%s%s", i ? ", " : "", lstm_variants[i]->footprint->name);
-        }
-        return error_set(e, EXIT_USAGE,
-                         "--kernel takes auto, a name or FWD/BWD, the names being %s, not '%s'", names, text);
-    }
-    snprintf(b->kernel, sizeof b->kernel, b->forward == b->backward ? "%s" : "%s/%s",
-             b->forward->footprint->name, b->backward->footprint->name);
-    return EXIT_DONE;
-}
+/* ---- choices: precision, patience ---- */
 
 static bool set_and_on(const char *value, const char *off)
 {
@@ -229,8 +206,8 @@ static int choose_precision(const Backend *b, cublasMath_t *math, Error *e)
     bool f32 = !strcmp(precision, "f32");
     *math = f32 ? CUBLAS_DEFAULT_MATH : CUBLAS_TF32_TENSOR_OP_MATH;
     if (!f32 && strcmp(precision, "tf32"))
-        return error_set(e, EXIT_USAGE, "--precision takes f32 or tf32 with kernel %s, not '%s'", b->kernel,
-                         precision);
+        return error_set(e, EXIT_USAGE, "--precision takes f32 or tf32 with kernel %s, not '%s'",
+                         b->recurrence.kernel, precision);
     if (f32 && set_and_on(tf32, "0"))
         return error_set(e, EXIT_USAGE,
                          "NVIDIA_TF32_OVERRIDE is set to '%s', which would round a float32 run's factors to "
@@ -250,6 +227,35 @@ static int choose_precision(const Backend *b, cublasMath_t *math, Error *e)
         return error_set(e, EXIT_NO_DEVICE,
                          "--precision tf32 needs a GPU from sm_80, and %s is sm_%d%d; f32 runs on it",
                          b->device.name, b->device.major, b->device.minor);
+    return EXIT_DONE;
+}
+
+/* Looks at a missing block before a kernel gives up: some seconds, since each is a load that L2 answers. */
+static int choose_patience(Backend *b, Error *e)
+{
+    const char *text = getenv("PLSTM_POLL_LIMIT");
+    int64_t limit = 1 << 22;
+    if (text && text[0] && !number_int(text, 0, UINT32_MAX, &limit))
+        return error_set(
+            e, EXIT_USAGE,
+            "PLSTM_POLL_LIMIT is set to '%s'; it takes a whole number from 0, which never gives up", text);
+    b->poll_limit = (uint32_t)limit;
+    return EXIT_DONE;
+}
+
+/* ---- copies that wait ---- */
+
+static int upload(Backend *b, void *to, const void *from, size_t bytes, Error *e)
+{
+    CUDA_TRY(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, b->context.stream));
+    CUDA_TRY(cudaStreamSynchronize(b->context.stream));
+    return EXIT_DONE;
+}
+
+static int download(Backend *b, void *to, const void *from, size_t bytes, Error *e)
+{
+    CUDA_TRY(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, b->context.stream));
+    CUDA_TRY(cudaStreamSynchronize(b->context.stream));
     return EXIT_DONE;
 }
 
@@ -275,8 +281,28 @@ static void cuda_close(Backend *b)
     if (b->memory) cudaFree(b->memory);
     if (b->pinned) cudaFreeHost(b->pinned);
     ranges_free(&b->ranges);
-    free(b->dense_at), free(b->x), free(b->h_masked), free(b->gates), free(b->layer_name);
+    free(b->dense_at), free(b->w_packed), free(b->x), free(b->h_masked), free(b->gates), free(b->layer_name);
     free(b);
+}
+
+/* Packed copies of parameters that are zero, the update's list of them, barriers that nobody has come to. */
+static int open_recurrence_memory(Backend *b, Error *e)
+{
+    int64_t L = b->config.shape.L, H = b->config.shape.H;
+    for (int64_t l = 0; l < L && b->w_packed[l]; l++)
+        CUDA_TRY(cudaMemsetAsync(b->w_packed[l], 0, (size_t)(4 * H * H) * sizeof(float), b->context.stream));
+    for (int i = 0; i < PLANS; i++)
+        if (b->scratch[i])
+            CUDA_TRY(
+                cudaMemsetAsync(b->scratch[i], 0, b->recurrence.plan[i].scratch_bytes, b->context.stream));
+    if (!b->packed) return EXIT_DONE;
+    SgdPacked *list = calloc((size_t)L, sizeof *list);
+    if (!list) return error_set(e, EXIT_FAILED, "the cuda backend ran out of memory");
+    for (int64_t l = 0; l < L; l++)
+        list[l] = (SgdPacked){b->dense_at[param_of_layer(l, PARAM_W_HH)], b->w_packed[l]};
+    int code = upload(b, b->packed, list, (size_t)L * sizeof *list, e);
+    free(list);
+    return code;
 }
 
 static int open_memory(Backend *b, Error *e)
@@ -284,7 +310,7 @@ static int open_memory(Backend *b, Error *e)
     size_t room = 0, all = 0;
     Arena a = {NULL, 0};
     carve(b, &a);
-    size_t bytes = a.used;
+    size_t bytes = b->bytes = a.used;
     CUDA_TRY(cudaMemGetInfo(&room, &all));
     if (bytes > room)
         return error_set(e, EXIT_NO_DEVICE,
@@ -310,7 +336,7 @@ static int open_memory(Backend *b, Error *e)
         b->carried, 0, (size_t)(2 * b->config.shape.L * b->config.B * b->config.shape.H) * sizeof(float),
         b->context.stream));
     CUDA_TRY(cudaMemsetAsync(b->context.fault, 0, sizeof *b->context.fault, b->context.stream));
-    return EXIT_DONE;
+    return open_recurrence_memory(b, e);
 }
 
 static int open_cublas(Backend *b, cublasMath_t math, Error *e)
@@ -328,10 +354,11 @@ static int open_cublas(Backend *b, cublasMath_t math, Error *e)
 static int open_device(Backend *b, Error *e)
 {
     cublasMath_t math;
-    int devices, code = choose_kernels(b, e);
-    if (!code) code = device_count(&devices, e);
+    int devices, code = device_count(&devices, e);
     if (!code) code = device_facts(0, &b->device, e);
+    if (!code) code = recurrence_choose(&b->recurrence, &b->config, &b->device, e);
     if (!code) code = choose_precision(b, &math, e);
+    if (!code) code = choose_patience(b, e);
     if (!code) code = cublas_open(e);
     if (code) return code;
     CUDA_TRY(cudaSetDevice(0));
@@ -340,9 +367,9 @@ static int open_device(Backend *b, Error *e)
     /* Every kernel is loaded now: loading one lazily would wait for the device, or break a capture. */
     CUDA_TRY(layers_prepare());
     CUDA_TRY(carry_prepare());
-    CUDA_TRY(b->forward->prepare());
-    CUDA_TRY(b->backward->prepare());
-    code = open_memory(b, e);
+    b->context.cooperative = b->device.cooperative;
+    code = recurrence_prepare(&b->recurrence, &b->device, e);
+    if (!code) code = open_memory(b, e);
     if (!code) code = open_cublas(b, math, e);
     return code;
 }
@@ -356,12 +383,13 @@ static int cuda_open(const BackendConfig *g, Backend **out, Error *e)
     const char *eager = getenv("PLSTM_EAGER");
     b->eager = g->eager || (eager && eager[0] && strcmp(eager, "0"));
     b->dense_at = calloc((size_t)params_count(&g->shape), sizeof *b->dense_at);
+    b->w_packed = calloc((size_t)L, sizeof *b->w_packed);
     b->x = calloc((size_t)L + 1, sizeof *b->x), b->h_masked = calloc((size_t)L, sizeof *b->h_masked);
     b->gates = calloc((size_t)L, sizeof *b->gates), b->layer_name = calloc((size_t)L, sizeof *b->layer_name);
     b->state.slot = SLOTS - 1; /* results begin in slot 0 */
     ranges_init(&b->ranges);
     int code = EXIT_DONE;
-    if (!b->dense_at || !b->x || !b->h_masked || !b->gates || !b->layer_name)
+    if (!b->dense_at || !b->w_packed || !b->x || !b->h_masked || !b->gates || !b->layer_name)
         code = error_set(e, EXIT_FAILED, "the cuda backend ran out of memory");
     if (!code) {
         dense_layout(&g->shape, b->dense_at);
@@ -381,7 +409,14 @@ static void cuda_describe(const Backend *b, char *out, size_t size)
              b->cublas_version / 10000, b->cublas_version / 100 % 100, b->cublas_version % 100);
 }
 
-static const char *cuda_kernel(const Backend *b) { return b->kernel; }
+static const char *cuda_kernel(const Backend *b) { return b->recurrence.kernel; }
+
+static const char *cuda_remark(const Backend *b) { return b->recurrence.remark; }
+
+static size_t cuda_held(const Backend *b)
+{
+    return b->bytes + (b->stream ? (size_t)b->stream_n * sizeof *b->stream : 0);
+}
 
 /* cuBLAS picks an algorithm from its version, the architecture, the number of SMs, the precision and the
  * workspace. */
@@ -392,7 +427,10 @@ static int cuda_notes(const Backend *b, BackendNote *notes)
              "cuBLAS %d sm_%d%d %d SMs %s workspace %zu default algorithms", b->cublas_version,
              b->device.major, b->device.minor, b->device.sms, b->config.precision,
              workspace_bytes(&b->device));
-    return 1;
+    notes[1].key = "plan";
+    _Static_assert(sizeof notes[1].value >= RECURRENCE_TEXT, "a note holds all plans");
+    recurrence_text(&b->recurrence, notes[1].value, sizeof notes[1].value);
+    return notes[1].value[0] ? 2 : 1;
 }
 
 static int cuda_usable(Error *e)
@@ -407,21 +445,9 @@ cudaGraph_t cuda_graph(const Backend *b) { return b->graph; }
 
 FaultRecord *cuda_fault(const Backend *b) { return b->context.fault; }
 
-/* ---- copies that wait ---- */
+const Recurrence *cuda_recurrence(const Backend *b) { return &b->recurrence; }
 
-static int upload(Backend *b, void *to, const void *from, size_t bytes, Error *e)
-{
-    CUDA_TRY(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, b->context.stream));
-    CUDA_TRY(cudaStreamSynchronize(b->context.stream));
-    return EXIT_DONE;
-}
-
-static int download(Backend *b, void *to, const void *from, size_t bytes, Error *e)
-{
-    CUDA_TRY(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, b->context.stream));
-    CUDA_TRY(cudaStreamSynchronize(b->context.stream));
-    return EXIT_DONE;
-}
+void *cuda_scratch(const Backend *b, int which) { return b->scratch[which]; }
 
 /* ---- parameters and state ---- */
 
@@ -434,7 +460,11 @@ static float *grad(const Backend *b, int k) { return b->ddense + b->dense_at[k];
 
 static int cuda_param_set(Backend *b, int k, const float *src, Error *e)
 {
-    return upload(b, param(b, k), src, (size_t)param_info(&b->config.shape, k).n * sizeof *src, e);
+    int code = upload(b, param(b, k), src, (size_t)param_info(&b->config.shape, k).n * sizeof *src, e);
+    for (int64_t l = 0; !code && l < b->config.shape.L; l++)
+        if (k == param_of_layer(l, PARAM_W_HH) && b->w_packed[l])
+            CUDA_TRY(lstm_pack(b->context.stream, b->config.shape.H, param(b, k), b->w_packed[l]));
+    return code;
 }
 
 static int cuda_param_get(Backend *b, int k, float *dst, Error *e)
@@ -546,6 +576,15 @@ static int recurrence_failed(const LstmVariant *variant, const char *pass, cudaE
     return cuda_failed(e, status, call, __FILE__, __LINE__);
 }
 
+/* How the window at hand is launched by the plan of its pass. */
+static LstmLaunch launch_of(const Backend *b, bool backward)
+{
+    const LstmPlan *plan = recurrence_plan(&b->recurrence, backward, b->w.B);
+    return (LstmLaunch){.plan = plan,
+                        .scratch = plan ? b->scratch[plan - b->recurrence.plan] : NULL,
+                        .poll_limit = b->poll_limit};
+}
+
 static void range(Backend *b, const char *name)
 {
     if (b->mode == EAGER) ranges_push(&b->ranges, name);
@@ -585,15 +624,24 @@ static void state_advance(Backend *b)
 
 static int tell_fault(const FaultRecord *f, Error *e)
 {
+    enum { BITS = 32, NAMED = 8 };
+    char names[NAMED * 8] = "";
     int missing = 0;
-    for (size_t i = 0; i < sizeof f->missing / sizeof f->missing[0]; i++)
-        missing += __builtin_popcount(f->missing[i]);
+    for (unsigned i = 0; i < BITS * sizeof f->missing / sizeof f->missing[0]; i++) {
+        size_t at = strlen(names);
+        if (!(f->missing[i / BITS] >> i % BITS & 1) || missing++ >= NAMED) continue;
+        snprintf(names + at, sizeof names - at, "%s%u", at ? ", " : "", i);
+    }
+    char who[NAMED * 8 + 64] = "all blocks have come since";
+    if (missing)
+        snprintf(who, sizeof who, "%d block%s (%s%s) did not come", missing, missing == 1 ? "" : "s", names,
+                 missing > NAMED ? ", ..." : "");
     return error_set(
         e, EXIT_FAILED,
-        "the GPU gave up a step: block %u waited at step %u of the recurrence for count %u, saw %u, and %d "
-        "block%s did "
-        "not come; another program on the GPU may hold its SMs, and --kernel cublas waits for nobody",
-        f->block, f->step, f->expected, f->seen, missing, missing == 1 ? "" : "s");
+        "the GPU gave up a step: block %u waited at step %u of the recurrence for count %u, saw %u, and "
+        "%s; another program on the GPU may hold its SMs (nvidia-smi tells), and --kernel cublas waits "
+        "for nobody",
+        f->block, f->step, f->expected, f->seen, who);
 }
 
 static int take_result(Backend *b, WindowResult *r, Error *e)
@@ -680,6 +728,7 @@ static int cuda_layer_forward(Backend *b, int64_t l, Error *e)
     if (code) return code;
     LstmForward p = {.shape = shape_of(b),
                      .w_hh = param(b, param_of_layer(l, PARAM_W_HH)),
+                     .w_packed = b->w_packed[l],
                      .b_ih = param(b, param_of_layer(l, PARAM_B_IH)),
                      .b_hh = param(b, param_of_layer(l, PARAM_B_HH)),
                      .gates = b->gates[l],
@@ -688,9 +737,11 @@ static int cuda_layer_forward(Backend *b, int64_t l, Error *e)
                      .y = output.on ? b->x[l + 1] : NULL,
                      .h_masked = recurrent.on ? b->h_masked[l] : NULL,
                      .output = output,
-                     .recurrent = recurrent};
-    cudaError_t status = b->forward->forward(&b->context, &p);
-    if (status) return recurrence_failed(b->forward, "forward", status, e);
+                     .recurrent = recurrent,
+                     .launch = launch_of(b, false)};
+    const LstmVariant *variant = b->recurrence.forward;
+    cudaError_t status = variant->forward(&b->context, &p);
+    if (status) return recurrence_failed(variant, "forward", status, e);
     range_end(b, 2);
     return EXIT_DONE;
 }
@@ -740,9 +791,11 @@ static int cuda_layer_backward(Backend *b, int64_t l, Error *e)
                       .dh = b->dh,
                       .dc = b->dc,
                       .output = site_of(b, l + 1),
-                      .recurrent = recurrent};
-    cudaError_t status = b->backward->backward(&b->context, &p);
-    if (status) return recurrence_failed(b->backward, "backward", status, e);
+                      .recurrent = recurrent,
+                      .launch = launch_of(b, true)};
+    const LstmVariant *variant = b->recurrence.backward;
+    cudaError_t status = variant->backward(&b->context, &p);
+    if (status) return recurrence_failed(variant, "backward", status, e);
     const float *dgates = b->gates[l], *h_before = recurrent.on ? b->h_masked[l] : h_of(b, l);
     int code =
         product(b, 1, 0, 4 * H, H, N, dgates, input_of(b, l), grad(b, param_of_layer(l, PARAM_W_IH)), e);
@@ -794,6 +847,8 @@ static int cuda_update(Backend *b, double lr, double clip, Error *e)
                  .first = b->first,
                  .N = b->w.T * b->w.B,
                  .H = b->config.shape.H,
+                 .packed = b->packed,
+                 .packed_n = b->packed ? b->config.shape.L : 0,
                  .nats = b->nats,
                  .partial = b->partial,
                  .results = b->results};
@@ -826,8 +881,8 @@ static int result_now(Backend *b, WindowResult *r, double *token_nats, Error *e)
     CUDA_TRY(cudaMemcpyAsync(b->fault_host, b->context.fault, sizeof *b->fault_host, cudaMemcpyDeviceToHost,
                              b->context.stream));
     CUDA_TRY(cudaStreamSynchronize(b->context.stream));
-    *r = (WindowResult){.step = b->w.step};
-    if (b->fault_host->set) return tell_fault(b->fault_host, e);
+    *r = (WindowResult){.step = b->w.step, .fault = b->fault_host->set != 0};
+    if (r->fault) return tell_fault(b->fault_host, e);
     for (int64_t n = 0; n < N; n++) {
         r->nats += (double)b->nats_host[n];
         if (token_nats) token_nats[n] = (double)b->nats_host[n];
@@ -868,13 +923,13 @@ const BackendOps backend_cuda = {
 #ifdef CUDA_EMU
     .by_name_only = true, /* for tests */
 #endif
-    .bytes = cuda_bytes,
-    .own_memory = true,
     .open = cuda_open,
     .close = cuda_close,
+    .held = cuda_held,
     .describe = cuda_describe,
     .kernel = cuda_kernel,
     .notes = cuda_notes,
+    .remark = cuda_remark,
     .param_set = cuda_param_set,
     .param_get = cuda_param_get,
     .grad_get = cuda_grad_get,

@@ -6,6 +6,7 @@
 
 #include "../kernels/lstm.h"
 #include "backend.h"
+#include "recurrence.h"
 
 extern const BackendOps backend_cuda;
 
@@ -13,5 +14,8 @@ extern const BackendOps backend_cuda;
 cudaGraph_t cuda_graph(const Backend *b);
 /* The record that waiting kernels write when they give up; device memory. */
 FaultRecord *cuda_fault(const Backend *b);
+/* What was chosen, and the device memory of plan `which` (PLAN_FORWARD ...): its exchange, then its barrier's words. */
+const Recurrence *cuda_recurrence(const Backend *b);
+void *cuda_scratch(const Backend *b, int which);
 
 #endif

@@ -125,6 +125,8 @@ static int reference_open(const BackendConfig *g, Backend **out, Error *e)
     return EXIT_DONE;
 }
 
+static size_t reference_held(const Backend *b) { return reference_bytes(&b->config); }
+
 static void reference_describe(const Backend *b, char *out, size_t size)
 {
     (void)b;
@@ -413,6 +415,7 @@ const BackendOps backend_reference = {
     .bytes = reference_bytes,
     .open = reference_open,
     .close = reference_close,
+    .held = reference_held,
     .describe = reference_describe,
     .param_set = reference_param_set,
     .param_get = reference_param_get,

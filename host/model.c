@@ -124,6 +124,14 @@ static int stopped(const Model *m, Error *e)
                          : EXIT_DONE;
 }
 
+static int scored(Model *m, const Window *w, WindowResult *r, Score *score, Error *e)
+{
+    *r = (WindowResult){0}; /* a window that fails early leaves it */
+    int code = model_forward(m, w, m->token_nats, r, e);
+    score->fault = r->fault;
+    return code;
+}
+
 static int score_batched(Model *m, const Batcher *b, ScoreVisitor visit, void *user, Score *score, Error *e)
 {
     int code = EXIT_DONE;
@@ -131,7 +139,7 @@ static int score_batched(Model *m, const Batcher *b, ScoreVisitor visit, void *u
         WindowResult r;
         batcher_window(b, n, m->window_x, m->window_y);
         Window w = {.T = b->T, .B = b->B, .x = m->window_x, .y = m->window_y};
-        if ((code = stopped(m, e)) || (code = model_forward(m, &w, m->token_nats, &r, e))) break;
+        if ((code = stopped(m, e)) || (code = scored(m, &w, &r, score, e))) break;
         score->nats += r.nats;
         score->tokens += b->T * b->B;
         if (!visit) continue;
@@ -152,7 +160,7 @@ static int score_sequential(Model *m, const Stream *s, ScoreVisitor visit, void 
         WindowResult r;
         int64_t n = s->n - 1 - at < longest ? s->n - 1 - at : longest;
         Window w = {.T = n, .B = 1, .x = s->ids + at, .y = s->ids + at + 1};
-        if ((code = stopped(m, e)) || (code = model_forward(m, &w, m->token_nats, &r, e))) break;
+        if ((code = stopped(m, e)) || (code = scored(m, &w, &r, score, e))) break;
         score->nats += r.nats;
         score->tokens += n;
         for (int64_t i = 0; visit && i < n; i++)

@@ -50,6 +50,7 @@ typedef struct Score {
     int64_t tokens;   /* scored */
     double ppl;       /* exp(nats / tokens) */
     double ppl_paper; /* exp(nats / (B*(floor(N/B)-1))) for batched scoring, NAN for sequential (SPEC 6) */
+    bool fault;       /* a window gave up on the device (backend.h): it failed, and the weights are whole */
 } Score;
 
 /* How a split is scored. rows 0: one sequential stream from a zero state, N-1 tokens, in windows of at most

@@ -165,14 +165,15 @@ static int trainer_open(Trainer *t, const Checkpoint *resume, bool quiet, Error 
                             .threads = (int)s->threads,
                             .kernel = s->kernel,
                             .precision = s->precision};
-    size_t host = (size_t)params_elements(&t->shape) * sizeof(float), own = ops->bytes(&config),
-           bytes = host + own, room = memory_available();
-    if ((ops->own_memory ? host : bytes) > room)
+    if (resume && !(s->given >> settings_find("kernel") & 1)) config.plan = st_meta(&resume->file, "plan");
+    size_t host = (size_t)params_elements(&t->shape) * sizeof(float),
+           bytes = host + (ops->bytes ? ops->bytes(&config) : 0), room = memory_available();
+    if (bytes > room)
         return error_set(e, EXIT_NO_DEVICE,
                          "this model needs %.1f GB and the machine has %.1f GB left; a smaller --hidden, "
                          "--batch or --seq needs "
                          "less",
-                         (double)(ops->own_memory ? host : bytes) * 1e-9, (double)room * 1e-9);
+                         (double)bytes * 1e-9, (double)room * 1e-9);
     size_t state = (size_t)(s->layers * s->batch * s->hidden), window = (size_t)(s->batch * s->seq);
     t->x = malloc(window * sizeof *t->x), t->y = malloc(window * sizeof *t->y);
     t->h = malloc(state * sizeof *t->h), t->c = malloc(state * sizeof *t->c);
@@ -197,7 +198,7 @@ static int trainer_open(Trainer *t, const Checkpoint *resume, bool quiet, Error 
                     .device = device,
                     .threads = (int)s->threads,
                     .parameters = params_elements(&t->shape),
-                    .bytes = bytes,
+                    .bytes = host + ops->held(t->model.backend),
                     .windows = t->batcher.windows,
                     .resumed = resume ? &resume->counters : NULL};
     return report_open(&t->report, &info, quiet, e);
@@ -254,11 +255,22 @@ static void visit_class(void *user, int64_t position, int32_t id, double nats)
     v->score.tokens[class]++;
 }
 
+/* The device gave up, and what the run was before that is there: it is saved and the sentence says so. */
+static void save_and_say(Trainer *t, Error *e)
+{
+    Error ignored; /* the fault is what there is to tell */
+    if (!t->settings.save || save_to(t, t->settings.save, &ignored)) return;
+    size_t n = strlen(e->text);
+    snprintf(e->text + n, sizeof e->text - n, "; the %lld minibatches before it are saved: --resume %s",
+             (long long)t->at.step, t->settings.save);
+}
+
 static int score_split(Trainer *t, int split, ScoreVisitor visit, void *user, Score *score, Error *e)
 {
     const Settings *s = &t->settings;
     int code = model_score(&t->model, &t->corpus->split[split], split_name[split],
                            score_rows(s->protocol, split, s->batch), s->seq, visit, user, score, e);
+    if (code && score->fault) save_and_say(t, e);
     if (!code && !isfinite(score->nats))
         code =
             error_set(e, EXIT_DIVERGED, "diverged: the %s split's perplexity is not finite after step %lld",
@@ -325,15 +337,10 @@ static int save_before_fault(Trainer *t, const WindowResult *r, int code, Error 
     const Submitted *step = &t->running[r->step % RUNNING];
     double nats = t->at.nats;
     int64_t tokens = t->at.tokens;
-    Error ignored; /* the fault is what there is to tell */
     t->at = step->at;
     t->at.nats = nats, t->at.tokens = tokens;
     t->oldest = t->at.step;
-    if (t->settings.save && save_to(t, t->settings.save, &ignored) == EXIT_DONE) {
-        size_t n = strlen(e->text);
-        snprintf(e->text + n, sizeof e->text - n, "; the %lld minibatches before it are saved: --resume %s",
-                 (long long)t->at.step, t->settings.save);
-    }
+    save_and_say(t, e);
     return code;
 }
 
@@ -442,14 +449,17 @@ static int finish(Trainer *t, Error *e)
     return code;
 }
 
-/* Says what has changed under a run that goes on, as far as it may change the bits of its results. */
-static void compare_notes(Trainer *t, const Checkpoint *resume)
+/* Says what the backend has to tell, and what has changed under a run that goes on, as far as it may change the
+ * bits of its results. */
+static void tell_backend(Trainer *t, const Checkpoint *resume)
 {
     BackendNote note[BACKEND_NOTES];
+    const char *remark = t->model.ops->remark ? t->model.ops->remark(t->model.backend) : NULL;
+    if (remark && remark[0]) report_say(t->report, "%s", remark);
     int n = resume && t->model.ops->notes ? t->model.ops->notes(t->model.backend, note) : 0;
     for (int i = 0; i < n; i++) {
         const char *before = st_meta(&resume->file, note[i].key);
-        if (before && strcmp(before, note[i].value))
+        if (before && strcmp(before, note[i].value) && strcmp(note[i].key, "plan"))
             report_say(t->report,
                        "%s was trained with %s '%s', and goes on with '%s': its last bits may differ from "
                        "those of an uninterrupted run",
@@ -480,7 +490,7 @@ int trainer_run(const Settings *settings, const Corpus *corpus, const Checkpoint
     SignalHandlers old;
     signals_catch(&old);
     int code = trainer_open(&t, resume, quiet, e);
-    if (!code) compare_notes(&t, resume);
+    if (!code) tell_backend(&t, resume);
     if (!code) code = train(&t, e);
     if (!code) code = finish(&t, e);
     if (code > 128) code = interrupted(&t, code, e);

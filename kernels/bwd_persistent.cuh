@@ -273,7 +273,7 @@ static __device__ __forceinline__ void backward_multiply(const BackwardArgs &a, 
 #pragma unroll
     for (int b = 0; b < BATCH; b++) sum[b] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 
-    if (round == 0) {
+    if (round == 0 && me.works) {
 #pragma unroll
         for (int row = 0; row < 4 * RESIDENT; row++)
             multiply_row<BATCH>(sum, kept[row], dgates + row * width);

@@ -54,6 +54,8 @@ typedef struct Way {
     bool eager, own_ids; /* cuda: kernel by kernel; ids with every window instead of the stream */
     int from, to;        /* steps of the run that are done here */
     bool scored;         /* a window is scored after every fifth step */
+    const char *kernel;  /* NULL: cublas */
+    const char *plan;    /* as a checkpoint recorded it */
 } Way;
 
 static const Way whole = {.to = STEPS};
@@ -87,7 +89,7 @@ static BackendConfig config_of(const Case *k)
                            .sites = k->sites,
                            .seed = 0x123456789a,
                            .threads = 1,
-                           .kernel = "auto",
+                           .kernel = "cublas",
                            .precision = "f32"};
 }
 
@@ -98,6 +100,16 @@ static void keep_result(Run *run, const WindowResult *r, int *next)
     run->loss[r->step] = r->nats, run->norm[r->step] = r->grad_norm;
 }
 
+/* Few threads, for the emulator's sake; and a ragged last block. */
+static void small_plans(const char *kernel)
+{
+#ifdef CUDA_EMU
+    if (strcmp(kernel, "auto")) setenv("PLSTM_PLAN", "blocks=3,threads=64", 1);
+#else
+    (void)kernel;
+#endif
+}
+
 /* Steps from..to-1 of the run of case k. from > 0: *run holds the weights and the state of before. Epochs are
  * 7 windows: the window of a step is not its number. */
 static void train(const BackendOps *ops, const Case *k, Way way, Run *run)
@@ -106,7 +118,8 @@ static void train(const BackendOps *ops, const Case *k, Way way, Run *run)
     Model m;
     Batcher batcher;
     BackendConfig config = config_of(k);
-    config.eager = way.eager;
+    config.eager = way.eager, config.plan = way.plan;
+    if (way.kernel) config.kernel = way.kernel;
     int64_t n = k->T * k->B, N = k->B * (7 * k->T + 1) + (k->B > 1);
     int32_t *ids = malloc((size_t)N * sizeof *ids), *x = malloc((size_t)n * sizeof *x),
             *y = malloc((size_t)n * sizeof *y);
@@ -115,7 +128,9 @@ static void train(const BackendOps *ops, const Case *k, Way way, Run *run)
     assert_int_equal(batcher_init(&batcher, ids, N, k->B, k->T, "made", &e), 0);
     assert_int_equal(batcher.windows, 7);
 
+    if (!way.plan) small_plans(config.kernel);
     int code = model_open(&m, ops, &config, &e);
+    unsetenv("PLSTM_PLAN");
     if (code) fail_msg("%s", e.text);
     if (way.from == 0) {
         assert_int_equal(params_init(&run->weights, &config.shape), 0);
@@ -194,12 +209,15 @@ static bool long_lists(void)
 
 /* ---- against the reference ---- */
 
+static char kernel_told[32]; /* that ran */
+
 static void check(const char *what, const Case *k, double error, double plain, double times, double largest)
 {
     double bound = f32_bound(times, plain, largest);
     if (error <= bound) return;
-    fail_msg("H %d L %d B %d T %d V %d %s: %s errs %.3g, the plain loop %.3g, the bound is %.3g", (int)k->H,
-             (int)k->L, (int)k->B, (int)k->T, (int)k->V, sites_name(k->sites), what, error, plain, bound);
+    fail_msg("%s, H %d L %d B %d T %d V %d %s: %s errs %.3g, the plain loop %.3g, the bound is %.3g",
+             kernel_told, (int)k->H, (int)k->L, (int)k->B, (int)k->T, (int)k->V, sites_name(k->sites), what,
+             error, plain, bound);
 }
 
 static void check_weights(const Case *k, const Params *exact, const Params *plain, const Params *ours)
@@ -223,6 +241,11 @@ static void check_loop(const char *what, const Case *k, const double *exact, con
     check(what, k, f32_error(ours, exact, n, &largest), plain_error, times, largest);
 }
 
+/* Kernels of both directions; what they compute does not hang on how they were paired. */
+static const char *const kernels[] = {"cublas", "reg",        "smem",        "l2",
+                                      "auto",   "reg/cublas", "cublas/smem", "l2/reg"};
+enum { KERNELS = sizeof kernels / sizeof kernels[0] };
+
 static void follows_reference(void **state)
 {
     (void)state;
@@ -232,12 +255,18 @@ static void follows_reference(void **state)
         Run exact, plain, ours;
         train(&backend_reference, k, whole, &exact);
         train(&backend_plain_f32, k, whole, &plain);
-        train(&backend_cuda, k, whole, &ours);
-        check_loop("the first loss", k, exact.loss, plain.loss, ours.loss, 1, 2);
-        check_loop("a loss", k, exact.loss, plain.loss, ours.loss, STEPS, 3);
-        check_loop("a gradient norm", k, exact.norm, plain.norm, ours.norm, STEPS, 3);
-        check_weights(k, &exact.weights, &plain.weights, &ours.weights);
-        run_free(&exact), run_free(&plain), run_free(&ours);
+        for (int j = 0; j < KERNELS; j++) {
+            bool turn = j == 0 || j == 1 + i % (KERNELS - 1);
+            if (slow_build() ? j != i : !turn && !long_lists()) continue;
+            snprintf(kernel_told, sizeof kernel_told, "%s", kernels[j]);
+            train(&backend_cuda, k, (Way){.to = STEPS, .kernel = kernels[j]}, &ours);
+            check_loop("the first loss", k, exact.loss, plain.loss, ours.loss, 1, 2);
+            check_loop("a loss", k, exact.loss, plain.loss, ours.loss, STEPS, 3);
+            check_loop("a gradient norm", k, exact.norm, plain.norm, ours.norm, STEPS, 3);
+            check_weights(k, &exact.weights, &plain.weights, &ours.weights);
+            run_free(&ours);
+        }
+        run_free(&exact), run_free(&plain);
     }
 }
 
@@ -327,6 +356,18 @@ static void logits_are_those_of_the_nats(void **state)
 
 /* ---- the same bits ---- */
 
+/* What a checkpoint would say of kernel and plan. */
+static void recorded_plan(const Case *k, const char *kernel, char name[48], char plan[RECURRENCE_TEXT])
+{
+    Model m;
+    BackendConfig config = config_of(k);
+    config.kernel = kernel;
+    open_case(&m, &backend_cuda, k, &config);
+    snprintf(name, 48, "%s", backend_cuda.kernel(m.backend));
+    recurrence_text(cuda_recurrence(m.backend), plan, RECURRENCE_TEXT);
+    model_close(&m);
+}
+
 static void every_way_gives_the_same_bits(void **state)
 {
     (void)state;
@@ -336,13 +377,16 @@ static void every_way_gives_the_same_bits(void **state)
         {.to = STEPS, .own_ids = true},
         {.to = STEPS, .scored = true},
     };
+    static const char *const kernel[] = {"reg", "smem/cublas"};
     for (int i = 0; i < CASES; i++) {
         if (slow_build() || (!long_lists() && i > 1)) break;
         Run first;
-        train(&backend_cuda, &cases[i], whole, &first);
+        train(&backend_cuda, &cases[i], (Way){.to = STEPS, .kernel = kernel[i % 2]}, &first);
         for (size_t j = 0; j < sizeof ways / sizeof ways[0]; j++) {
             Run other;
-            train(&backend_cuda, &cases[i], ways[j], &other);
+            Way way = ways[j];
+            way.kernel = kernel[i % 2];
+            train(&backend_cuda, &cases[i], way, &other);
             assert_same_bits(&cases[i], &first, &other);
             run_free(&other);
         }
@@ -350,16 +394,21 @@ static void every_way_gives_the_same_bits(void **state)
     }
 }
 
+/* Resumed by the same plan, as a checkpoint records it. */
 static void resume_gives_the_same_bits(void **state)
 {
     (void)state;
     if (slow_build()) skip_slow();
     static const int at[] = {1, 2, 3, 5, 7, 11};
+    static const char *const kernel[] = {"cublas", "auto"};
     for (int i = 0; i < 2; i++) {
         Run one, two;
-        train(&backend_cuda, &cases[i], whole, &one);
+        char plan[RECURRENCE_TEXT], name[48];
+        recorded_plan(&cases[i], kernel[i], name, plan);
+        train(&backend_cuda, &cases[i], (Way){.to = STEPS, .kernel = kernel[i]}, &one);
         for (size_t j = 0; j < sizeof at / sizeof at[0]; j++) {
-            Way before = {.to = at[j]}, after = {.from = at[j], .to = STEPS};
+            Way before = {.to = at[j], .kernel = kernel[i]},
+                after = {.from = at[j], .to = STEPS, .kernel = name, .plan = plan};
             train(&backend_cuda, &cases[i], before, &two);
             train(&backend_cuda, &cases[i], after, &two);
             assert_same_bits(&cases[i], &one, &two);
@@ -375,17 +424,21 @@ static void schedules_change_no_bit(void **state)
     (void)state;
 #ifdef CUDA_EMU
     if (slow_build()) skip_slow();
-    Run first;
-    train(&backend_cuda, &cases[1], whole, &first);
-    for (unsigned seed = 1; seed <= (long_lists() ? 24 : 3); seed++) {
-        Run other;
-        emu_seed(seed);
-        train(&backend_cuda, &cases[1], whole, &other);
-        emu_seed(0);
-        assert_same_bits(&cases[1], &first, &other);
-        run_free(&other);
+    static const char *const kernel[] = {"cublas", "smem", "reg"};
+    for (int i = 0; i < 3; i++) {
+        Run first;
+        Way way = {.to = STEPS, .kernel = kernel[i]};
+        train(&backend_cuda, &cases[1], way, &first);
+        for (unsigned seed = 1; seed <= (long_lists() ? 24 : i ? 1 : 3); seed++) {
+            Run other;
+            emu_seed(seed);
+            train(&backend_cuda, &cases[1], way, &other);
+            emu_seed(0);
+            assert_same_bits(&cases[1], &first, &other);
+            run_free(&other);
+        }
+        run_free(&first);
     }
-    run_free(&first);
 #else
     print_message("a real GPU takes no order from us\n");
     skip();
@@ -401,10 +454,11 @@ typedef struct Stepper {
     int64_t step;
 } Stepper;
 
-static void stepper_open(Stepper *s, const Case *k)
+static void stepper_open(Stepper *s, const Case *k, const char *kernel)
 {
     Error e;
     BackendConfig config = config_of(k);
+    config.kernel = kernel;
     s->k = k, s->step = 0;
     for (int i = 0; i < 256; i++)
         s->ids[i] = (int32_t)(philox_block(3, 2, (uint64_t)i).word[0] % (uint64_t)k->V);
@@ -429,7 +483,7 @@ static void results_come_three_steps_late(void **state)
     Stepper s;
     Error e;
     WindowResult r;
-    stepper_open(&s, &cases[0]);
+    stepper_open(&s, &cases[0], "reg");
     assert_int_equal(model_drain(&s.m, &r, &e), 0);
     assert_int_equal(r.step, -1);
     for (int i = 0; i < 8; i++) {
@@ -451,7 +505,7 @@ static void a_step_is_one_launch(void **state)
     (void)state;
 #ifdef CUDA_EMU
     Stepper s;
-    stepper_open(&s, &cases[0]);
+    stepper_open(&s, &cases[0], "reg");
     for (int i = 0; i < 5; i++) stepper_step(&s);
     unsigned long any = emu_calls(EMU_CALL_ANY), launches = emu_calls(EMU_CALL_LAUNCH),
                   copies = emu_calls(EMU_CALL_COPY), blas = emu_calls(EMU_CALL_CUBLAS);
@@ -490,12 +544,14 @@ static bool own_kernel(cudaGraphNode_t node)
 static void few_kernels_a_step(void **state)
 {
     (void)state;
-    for (int sites = SITES_NONRECURRENT; sites <= SITES_NONE; sites++) {
+    for (int i = 0; i < 6; i++) {
+        int sites = i % 3;
+        const char *kernel = i / 3 ? "reg/smem" : "cublas";
         Case k = {31, 24, 2, 5, 3, 0.5, (DropoutSites)sites};
         Stepper s;
         size_t n = 0;
         int kernels = 0, others = 0, own = 0;
-        stepper_open(&s, &k);
+        stepper_open(&s, &k, kernel);
         assert_null(cuda_graph(s.m.backend));
         stepper_step(&s), stepper_step(&s);
         cudaGraph_t graph = cuda_graph(s.m.backend);
@@ -517,14 +573,14 @@ static void few_kernels_a_step(void **state)
         LstmShape shape = {k.T, k.B, k.H};
         /* A product is one node here: one forward and three backward a layer, one and two for the softmax. */
         int products = (int)(4 * k.L + 3), recurrence = 0;
-        for (int back = 0; back < 2; back++)
-            recurrence += (int)k.L * lstm_variants[0]->launches(&shape, back);
-        if (sites == SITES_ALL) recurrence += (int)k.L; /* the carried h, masked */
+        const Recurrence *r = cuda_recurrence(s.m.backend);
+        recurrence += (int)k.L * (r->forward->launches(&shape, 0) + r->backward->launches(&shape, 1));
+        if (sites == SITES_ALL && i < 3) recurrence += (int)k.L; /* cublas: the carried h, masked */
         own = kernels - products - recurrence;
         assert_int_equal(others, 1); /* the carried state's copy */
 #endif
-        print_message("%s: %zu nodes, %d kernels, of those %d beside products and the recurrence\n",
-                      sites_name(sites), n, kernels, own);
+        print_message("%s %s: %zu nodes, %d kernels, of those %d beside products and the recurrence\n",
+                      kernel, sites_name(sites), n, kernels, own);
         assert_true(own >= 8 && own <= 12);
         model_close(&s.m);
     }
@@ -542,7 +598,7 @@ static void a_fault_changes_nothing(void **state)
     WindowResult r;
     Params before, after;
     float *h = calloc(4 * state_size(k), sizeof *h);
-    stepper_open(&s, k);
+    stepper_open(&s, k, "reg");
     for (int i = 0; i < 6; i++) stepper_step(&s);
     ModelShape shape = {k->V, k->H, k->L};
     assert_int_equal(params_init(&before, &shape) | params_init(&after, &shape), 0);
@@ -579,7 +635,7 @@ static void bad_weight_shows_in_the_loss(void **state)
         WindowResult r;
         Params w;
         if (slow_build() && p > 1) break;
-        stepper_open(&s, &cases[2]);
+        stepper_open(&s, &cases[2], "cublas");
         assert_int_equal(params_init(&w, &s.m.config.shape), 0);
         params_draw(&w, 1, 0.1);
         w.data[w.offset[p] + 3] = NAN;
@@ -590,6 +646,82 @@ static void bad_weight_shows_in_the_loss(void **state)
         params_free(&w);
         model_close(&s.m);
     }
+}
+
+/* ---- plans ---- */
+
+static void open_with(Model *m, const Case *k, const char *kernel, const char *plan)
+{
+    BackendConfig config = config_of(k);
+    config.kernel = kernel, config.plan = plan;
+    open_case(m, &backend_cuda, k, &config);
+}
+
+static void plans_are_recorded_and_taken(void **state)
+{
+    (void)state;
+    const Case k = {31, 64, 1, 5, 3, 0.5, SITES_NONRECURRENT};
+    BackendNote notes[BACKEND_NOTES];
+    Model m;
+    char plan[RECURRENCE_TEXT];
+    static const char *const bad[] = {"nonsense", ";;", "backward=0", ";;;;"};
+
+    open_with(&m, &k, "cublas", NULL);
+    assert_int_equal(backend_cuda.notes(m.backend, notes), 1);
+    assert_string_equal(backend_cuda.remark(m.backend), "");
+    assert_null(recurrence_plan(cuda_recurrence(m.backend), false, 3));
+    model_close(&m);
+
+    open_with(&m, &k, "reg", NULL);
+    const Recurrence *r = cuda_recurrence(m.backend);
+    assert_int_equal(backend_cuda.notes(m.backend, notes), 2);
+    assert_string_equal(notes[1].key, "plan");
+    recurrence_text(r, plan, sizeof plan);
+    assert_string_equal(notes[1].value, plan);
+    assert_string_equal(backend_cuda.remark(m.backend), "");
+    assert_ptr_equal(recurrence_plan(r, false, 3), &r->plan[PLAN_FORWARD]);
+    assert_ptr_equal(recurrence_plan(r, false, 2), &r->plan[PLAN_FORWARD]);
+    assert_ptr_equal(recurrence_plan(r, false, 1), &r->plan[PLAN_ONE_ROW]);
+    assert_ptr_equal(recurrence_plan(r, true, 3), &r->plan[PLAN_BACKWARD]);
+    assert_int_equal(r->plan[PLAN_ONE_ROW].rows, 1);
+    model_close(&m);
+
+    /* One made otherwise is taken as it is. */
+    setenv("PLSTM_PLAN", "blocks=5,threads=64", 1);
+    open_with(&m, &k, "reg", NULL);
+    recurrence_text(cuda_recurrence(m.backend), plan, sizeof plan);
+    unsetenv("PLSTM_PLAN");
+    assert_string_not_equal(notes[1].value, plan);
+    model_close(&m);
+    open_with(&m, &k, "reg", plan);
+    assert_int_equal(backend_cuda.notes(m.backend, notes), 2);
+    assert_string_equal(notes[1].value, plan);
+    assert_string_equal(backend_cuda.remark(m.backend), "");
+    model_close(&m);
+
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        open_with(&m, &k, "reg", bad[i]);
+        assert_non_null(strstr(backend_cuda.remark(m.backend), "the recorded plan cannot run here"));
+        assert_non_null(strstr(backend_cuda.remark(m.backend), "the last bits may differ"));
+        model_close(&m);
+    }
+    open_with(&m, &k, "auto", NULL);
+    assert_non_null(strstr(backend_cuda.remark(m.backend), "kernel auto: "));
+    assert_string_not_equal(backend_cuda.kernel(m.backend), "auto");
+    model_close(&m);
+
+#ifdef CUDA_EMU
+    open_with(&m, &k, "smem", NULL); /* more blocks than a K20 has multiprocessors */
+    recurrence_text(cuda_recurrence(m.backend), plan, sizeof plan);
+    assert_true(cuda_recurrence(m.backend)->plan[PLAN_FORWARD].blocks > 13);
+    model_close(&m);
+    assert_int_equal(emu_device_select("K20"), 0);
+    open_with(&m, &k, "smem", plan);
+    assert_non_null(strstr(backend_cuda.remark(m.backend), "the recorded plan cannot run here"));
+    assert_true(cuda_recurrence(m.backend)->plan[PLAN_FORWARD].blocks <= 13);
+    model_close(&m);
+    assert_int_equal(emu_device_select("A100"), 0);
+#endif
 }
 
 /* ---- what is refused ---- */
@@ -617,12 +749,21 @@ static void refusals(void **state)
     }
     other = config, other.precision = "bf16";
     refuse(other, EXIT_USAGE, "--precision takes f32 or tf32");
-    static const char *const kernels[] = {
+    static const char *const wrong[] = {
         "nosuch", "", "cublas/", "/cublas", "cublas/nosuch", "cublas/cublas/cublas", "cubla"};
-    for (size_t i = 0; i < sizeof kernels / sizeof kernels[0]; i++) {
-        other = config, other.kernel = kernels[i];
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        other = config, other.kernel = wrong[i];
         refuse(other, EXIT_USAGE, "the names being cublas");
     }
+    other = config, other.kernel = "reg";
+    setenv("PLSTM_PLAN", "block=3", 1);
+    refuse(other, EXIT_USAGE, "PLSTM_PLAN");
+    setenv("PLSTM_PLAN", "threads=1,groups=2", 1);
+    refuse(other, EXIT_NO_DEVICE, "has no plan");
+    unsetenv("PLSTM_PLAN");
+    setenv("PLSTM_POLL_LIMIT", "-1", 1);
+    refuse(other, EXIT_USAGE, "PLSTM_POLL_LIMIT");
+    unsetenv("PLSTM_POLL_LIMIT");
     other = config, other.shape.H = 60000, other.shape.V = 200000;
     refuse(other, EXIT_NO_DEVICE, "GB on the GPU");
     other = config, other.precision = "tf32";
@@ -637,13 +778,32 @@ static void refusals(void **state)
 #endif
 }
 
+/* The device itself has the last word on how many blocks it holds. */
+static void more_blocks_than_the_device_holds(void **state)
+{
+    (void)state;
+    Error e = {0};
+    Model m;
+    open_with(&m, &cases[0], "cublas/reg", NULL);
+    Recurrence r = *cuda_recurrence(m.backend);
+    DeviceFacts device;
+    assert_int_equal(device_facts(0, &device, &e), 0);
+    assert_int_equal(recurrence_prepare(&r, &device, &e), 0);
+    r.plan[PLAN_BACKWARD].replicas = 100000;
+    assert_int_equal(recurrence_prepare(&r, &device, &e), EXIT_NO_DEVICE);
+    assert_non_null(strstr(e.text, "kernel reg backward wants"));
+    assert_non_null(strstr(e.text, device.name));
+    assert_non_null(strstr(e.text, "--kernel cublas"));
+    model_close(&m);
+}
+
 /* TF32 is another arithmetic, which a run says, and 0 keeps an override off. */
 static void precision_is_explicit(void **state)
 {
     (void)state;
     BackendConfig config = config_of(&cases[0]);
     double nats[2];
-    char note[2][96];
+    char note[2][sizeof((BackendNote *)0)->value];
     int32_t x[64], y[64];
     draw_ids(&cases[0], x, y);
     for (int i = 0; i < 2; i++) {
@@ -682,7 +842,9 @@ int main(void)
         cmocka_unit_test(few_kernels_a_step),
         cmocka_unit_test(a_fault_changes_nothing),
         cmocka_unit_test(bad_weight_shows_in_the_loss),
+        cmocka_unit_test(plans_are_recorded_and_taken),
         cmocka_unit_test(refusals),
+        cmocka_unit_test(more_blocks_than_the_device_holds),
         cmocka_unit_test(precision_is_explicit),
     };
     Error e;

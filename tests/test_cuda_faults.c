@@ -22,16 +22,36 @@ static int find_planted(const char *name, const BackendOps **ops, Error *e);
 
 static Corpus corpus;
 
+/* What is planted before which training step, or, AT_SCORE, before the first window that is scored. */
 static BackendOps planted;
-static int64_t plant_at;
+static enum Plant {
+    RECORD,  /* a kernel gave up */
+    FORWARD, /* a block does not come in the forward pass */
+    BACKWARD,
+} plant;
+enum { NEVER = -1, AT_SCORE = -2 };
+static int64_t plant_at = NEVER;
+
+/* Block 1 counts from far behind, so that the others wait for arrivals that never come. */
+static void set_back(const Backend *b, int which)
+{
+    const LstmPlan *plan = &cuda_recurrence(b)->plan[which];
+    uint32_t late = 0u - 1000,
+             *words = (uint32_t *)((char *)cuda_scratch(b, which) + plan->scratch_bytes) - plan->blocks;
+    assert_true(cuda_recurrence(b)->planned[which] && plan->replicas == 1 && plan->blocks > 1);
+    assert_int_equal(cudaMemcpy(words + 1, &late, sizeof late, cudaMemcpyHostToDevice), cudaSuccess);
+}
 
 static int window_begin_planted(Backend *b, const Window *w, Error *e)
 {
     FaultRecord fault = {.set = 1, .block = 1, .step = 2, .expected = 8, .seen = 7, .missing = {2}};
-    if (w->train && w->step == plant_at) { /* once the steps before it have run */
+    if (w->train ? w->step == plant_at : plant_at == AT_SCORE) { /* once the steps before it have run */
         assert_int_equal(cudaDeviceSynchronize(), cudaSuccess);
-        assert_int_equal(cudaMemcpy(cuda_fault(b), &fault, sizeof fault, cudaMemcpyHostToDevice),
-                         cudaSuccess);
+        if (plant == RECORD)
+            assert_int_equal(cudaMemcpy(cuda_fault(b), &fault, sizeof fault, cudaMemcpyHostToDevice),
+                             cudaSuccess);
+        else set_back(b, plant == FORWARD ? PLAN_FORWARD : PLAN_BACKWARD);
+        plant_at = NEVER;
     }
     return backend_cuda.window_begin(b, w, e);
 }
@@ -71,6 +91,8 @@ static int tear_down(void **state)
     return folder_remove(state);
 }
 
+static const char *kernel;
+
 /* A run of two epochs of three minibatches, valid scored, saved after each epoch and inside one. */
 static int short_run(const char *save, Error *e)
 {
@@ -78,7 +100,7 @@ static int short_run(const char *save, Error *e)
     settings_defaults(&s);
     s.hidden = 3, s.layers = 1, s.batch = 4, s.seq = 6, s.keep = 0.5;
     s.epochs = 3, s.max_steps = 7, s.threads = 1, s.eval = EVAL_VALID;
-    s.backend = "cuda", s.save = save;
+    s.backend = "cuda", s.kernel = kernel, s.save = save;
     return run_quietly(&s, NULL, e);
 }
 
@@ -106,7 +128,8 @@ static void check_end(unsigned long n, int code, const char *save, const Error *
 static unsigned long each_call(enum emu_call kind, cudaError_t error, bool vanish, unsigned long stride)
 {
     const char *save = in_folder("run.st");
-    plant_at = -1;
+    kernel = "smem/reg";
+    plant_at = NEVER;
     Error e;
     emu_reset(), emu_quiet(1);
     int code = short_run(save, &e);
@@ -149,38 +172,54 @@ static void the_gpu_falls_off_the_bus(void **state)
                                                         : 13) >= 3);
 }
 
-/* A step that gives up ends the run with 1 and a checkpoint of what was before it, from which the run goes on
- * to the bytes of one that met no fault. */
+/* A step that gives up ends the run with 1, a sentence and a checkpoint of what was before it, from which the run goes
+ * on to the bytes of one that met no fault. */
 static void a_fault_saves_what_was_before(void **state)
 {
     (void)state;
-    static const int64_t at[] = {0, 1, 2, 6, 7, 12}; /* an epoch has 9 minibatches */
+    static const struct {
+        enum Plant plant;
+        int64_t at, saved; /* an epoch has 8 minibatches */
+        const char *kernel;
+    } cases[] = {
+        {RECORD, 0, 0, "cublas"},      {RECORD, 1, 1, "reg"},         {RECORD, 2, 2, "cublas"},
+        {RECORD, 6, 6, "smem"},        {RECORD, 7, 7, "cublas"},      {RECORD, 12, 12, "cublas"},
+        {FORWARD, 0, 0, "reg"},        {FORWARD, 1, 1, "smem"},       {FORWARD, 5, 5, "l2"},
+        {BACKWARD, 2, 2, "reg"},       {BACKWARD, 12, 12, "l2/smem"}, {BACKWARD, 11, 11, "cublas/reg"},
+        {FORWARD, AT_SCORE, 8, "reg"},
+    };
     const char *whole = in_folder("no-fault.st"), *path = in_folder("fault.st");
     Settings s;
     Error e;
     settings_defaults(&s);
     s.hidden = 5, s.layers = 2, s.batch = 3, s.seq = 4, s.keep = 0.5, s.sites = SITES_ALL;
-    s.epochs = 2, s.max_steps = 14, s.threads = 1, s.eval = EVAL_NONE, s.backend = "cuda", s.save = whole;
+    s.epochs = 2, s.max_steps = 14, s.threads = 1, s.eval = EVAL_VALID, s.backend = "cuda";
     emu_reset(), emu_quiet(1);
-    plant_at = -1;
-    assert_int_equal(run_quietly(&s, NULL, &e), EXIT_DONE);
-    s.save = path;
-    for (size_t i = 0; i < sizeof at / sizeof at[0]; i++) {
+    setenv("PLSTM_PLAN", "replicas=1,blocks=3,threads=32", 1);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         Checkpoint c;
         char said[128];
-        plant_at = at[i];
+        s.kernel = cases[i].kernel;
+        plant_at = NEVER;
+        s.save = whole;
+        assert_int_equal(run_quietly(&s, NULL, &e), EXIT_DONE);
+        s.save = path;
+        plant_at = cases[i].at, plant = cases[i].plant;
         assert_int_equal(run_quietly(&s, NULL, &e), EXIT_FAILED);
-        assert_contains(e.text, "the GPU gave up a step: block 1 waited at step 2");
-        snprintf(said, sizeof said, "the %d minibatches before it are saved: --resume", (int)at[i]);
+        assert_contains(e.text, "the GPU gave up a step: block ");
+        assert_contains(e.text, plant == RECORD ? "block 1 waited at step 2" : "1 block (1) did not come");
+        assert_contains(e.text, "--kernel cublas waits for nobody");
+        snprintf(said, sizeof said, "the %d minibatches before it are saved: --resume", (int)cases[i].saved);
         assert_contains(e.text, said);
         assert_int_equal(emu_live_bytes() + emu_live_objects(), 0);
-        plant_at = -1;
+        plant_at = NEVER;
         assert_int_equal(checkpoint_open(&c, path, &e), EXIT_DONE);
-        assert_int_equal(c.counters.step, at[i]);
+        assert_int_equal(c.counters.step, cases[i].saved);
         assert_int_equal(run_quietly(&s, &c, &e), EXIT_DONE);
         checkpoint_close(&c);
         assert_files_equal(whole, path);
     }
+    unsetenv("PLSTM_PLAN");
 }
 
 static void no_device_and_no_driver(void **state)
@@ -243,6 +282,7 @@ static void the_cause_is_named(void **state)
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         Error e;
+        kernel = "cublas";
         emu_reset(), emu_quiet(1);
         emu_fail_call(cases[i].kind, cases[i].n, cases[i].error);
         int code = short_run(in_folder("named.st"), &e);

@@ -120,6 +120,99 @@ static void checkpoints_move_between_backends(void **state)
         if (!(fabs(loss[i] - loss[0]) < 1e-4 * loss[0])) fail_msg("loss %.9g and %.9g", loss[i], loss[0]);
 }
 
+/* Losses of 15 steps on `backend` with the kernels of route, each going on from the other's file after 5. */
+static void losses_of(const char *backend, const char *const route[3], double loss[15])
+{
+    const char *path = in_folder("route.st"), *log = in_folder("route.jsonl");
+    for (int i = 0; i < 3; i++) {
+        char resume[PATH_MAX + 16] = "", first[64];
+        if (i) snprintf(resume, sizeof resume, "--resume %s", path);
+        snprintf(first, sizeof first, "--kernel %s", route[i]);
+        plstm_expect(
+            0,
+            "train --data %s --backend %s %s %s %s --dropout-sites all --eval none --max-steps %d --save %s "
+            "--log-json %s",
+            corpus, backend, MODEL, resume, first, 5 * i + 5, path, log);
+    }
+    json_t *steps = events(log, "step");
+    assert_int_equal(json_array_size(steps), 15);
+    for (size_t i = 0; i < 15; i++) loss[i] = number(steps, i, "loss");
+    json_decref(steps);
+}
+
+/* Whatever runs the recurrence, and whoever goes on with whose file, the losses are those of the cpu. */
+static void every_kernel_follows_cpu(void **state)
+{
+    (void)state;
+    static const char *const routes[][3] = {
+        {"reg", "reg", "reg"},
+        {"smem", "l2", "cublas"},
+        {"l2", "reg/cublas", "smem/l2"},
+        {"cublas/smem", "auto", "reg"},
+    };
+    static const char *const any[] = {"auto", "auto", "auto"};
+    double wanted[15], loss[15];
+    losses_of("cpu", any, wanted);
+    for (size_t r = 0; r < sizeof routes / sizeof routes[0]; r++) {
+        losses_of("cuda", routes[r], loss);
+        for (int i = 0; i < 15; i++)
+            if (!(fabs(loss[i] - wanted[i]) < 1e-5 * wanted[i]))
+                fail_msg("kernel %s, step %d: loss %.9g, on the cpu %.9g", routes[r][i / 5], i, loss[i],
+                         wanted[i]);
+    }
+}
+
+static int times(const char *text, const char *phrase)
+{
+    int n = 0;
+    for (const char *at = text; (at = strstr(at, phrase)); at++) n++;
+    return n;
+}
+
+/* auto says once what it chose and why; the log and the file name it, the file its plans; a run that goes on from that file
+ * keeps them, and says so where it cannot. */
+static void auto_decides_once(void **state)
+{
+    (void)state;
+    const char *path = in_folder("auto.st"), *log = in_folder("auto.jsonl");
+    char quoted[64];
+    size_t n;
+    Run run = plstm(
+        "train --data %s --backend cuda --hidden 40 --layers 2 --batch 2 --seq 3 --threads 1 --max-steps 3 "
+        "--eval none --save %s --log-json %s",
+        corpus, path, log);
+    assert_int_equal(run.code, 0);
+    assert_int_equal(times(run.err, "plstm: kernel auto: "), 1);
+    run_free(&run);
+    json_t *lines = events(log, "run");
+    const char *kernel = json_string_value(json_object_get(json_array_get(lines, 0), "kernel"));
+    assert_string_not_equal(kernel, "auto");
+    snprintf(quoted, sizeof quoted, "\"kernel\":\"%s\"", kernel);
+    char *file = file_read(path, &n);
+    assert_non_null(memmem(file, n, quoted, strlen(quoted)));
+    if (strcmp(kernel, "cublas")) assert_non_null(memmem(file, n, "\"plan\":\"", 8));
+    free(file);
+    json_decref(lines);
+    run = plstm("train --data %s --resume %s --max-steps 4 --eval none --threads 1", corpus, path);
+    assert_int_equal(run.code, 0);
+    assert_int_equal(times(run.err, "kernel auto"), 0);
+    assert_int_equal(times(run.err, "differ"), 0);
+    run_free(&run);
+    run = plstm("train --data %s --resume %s --kernel auto --max-steps 4 --eval none --threads 1", corpus,
+                path);
+    assert_int_equal(run.code, 0);
+    assert_int_equal(times(run.err, "plstm: kernel auto: "), 1);
+    run_free(&run);
+#ifdef CUDA_EMU
+    setenv("EMU_DEVICE", "K20", 1); /* fewer multiprocessors than the plan has blocks */
+    run = plstm("train --data %s --resume %s --max-steps 4 --eval none --threads 1", corpus, path);
+    setenv("EMU_DEVICE", "A100", 1);
+    assert_int_equal(run.code, 0);
+    assert_contains(run.err, "the recorded plan cannot run here");
+    run_free(&run);
+#endif
+}
+
 /* What a file says of kernels and products; a run that goes on elsewhere is told that its bits may differ. */
 static void files_record_kernels_and_products(void **state)
 {
@@ -324,6 +417,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(resume_gives_the_same_bytes),
         cmocka_unit_test(checkpoints_move_between_backends),
+        cmocka_unit_test(every_kernel_follows_cpu),
+        cmocka_unit_test(auto_decides_once),
         cmocka_unit_test(files_record_kernels_and_products),
         cmocka_unit_test(divergence_names_its_step),
         cmocka_unit_test(a_signal_leaves_a_checkpoint),

@@ -28,13 +28,21 @@
 
 #include "plain_f32.h"
 
+#include "../host/device.h"
+#include "../host/residency.h"
 #include "../kernels/layers.h"
 #include "../kernels/lstm.h"
+
+#ifdef CUDA_EMU
+#include "emu.h"
+#endif
 
 #define CHECK(call)                                                                                          \
     do {                                                                                                     \
         int error_ = (int)(call);                                                                            \
-        if (error_) fail_msg("%s: error %d, %s", #call, error_, cudaGetErrorString(cudaGetLastError()));     \
+        if (error_)                                                                                          \
+            fail_msg("%s: error %d, %s; %s", #call, error_, cudaGetErrorString(cudaGetLastError()),          \
+                     told_case);                                                                             \
     } while (0)
 
 /* ---- the device and its memory ---- */
@@ -52,6 +60,7 @@ static void *workspace;
 static Piece pieces[PIECES];
 static void *host_pieces[PIECES];
 static int piece_count, host_count;
+static char told_case[256]; /* what runs, for a comparison that fails */
 static char no_device[200]; /* why there is none */
 
 /* Host memory until the test ends. */
@@ -109,8 +118,8 @@ static float *fetched(const float *from, int64_t n)
     return to;
 }
 
-/* Frees all pieces; nobody may have written around them. */
-static void release(void)
+/* Frees all device memory; nobody may have written around its pieces. */
+static void release_device(void)
 {
     for (int i = 0; i < piece_count; i++) {
         size_t words = (pieces[i].bytes + 3) / 4 + pieces[i].before / 4 + GUARD,
@@ -123,14 +132,25 @@ static void release(void)
                 fail_msg("a write %zu words into piece %d's guards", k, i);
         free(all);
     }
-    for (int i = 0; i < host_count; i++) free(host_pieces[i]);
-    piece_count = host_count = 0;
+    piece_count = 0;
 }
+
+static void release(void)
+{
+    release_device();
+    for (int i = 0; i < host_count; i++) free(host_pieces[i]);
+    host_count = 0;
+    told_case[0] = 0;
+}
+
+static DeviceFacts facts;
+static PlanConstants constants;
 
 static int setup(void **state)
 {
     (void)state;
     int count = 0;
+    Error e;
     cudaError_t error = cudaGetDeviceCount(&count);
     if (error || !count) {
         snprintf(no_device, sizeof no_device, "no CUDA device: %s",
@@ -139,6 +159,8 @@ static int setup(void **state)
     }
     error = cudaStreamCreateWithFlags(&context.stream, cudaStreamNonBlocking);
     if (!error) error = cudaMalloc(&workspace, WORKSPACE);
+    if (!error) error = cudaMalloc((void **)&context.fault, sizeof *context.fault);
+    if (!error) error = cudaMemset(context.fault, 0, sizeof *context.fault);
     if (!error) error = layers_prepare();
     for (int v = 0; lstm_variants[v] && !error; v++) error = lstm_variants[v]->prepare();
     if (error || cublasCreate(&context.blas) || cublasSetStream(context.blas, context.stream) ||
@@ -146,6 +168,11 @@ static int setup(void **state)
         print_error("the device could not be set up: %s\n", cudaGetErrorString(error));
         return 1;
     }
+    if (device_facts(0, &facts, &e) || plan_constants(&facts, NULL, &constants, &e)) {
+        print_error("%s\n", e.text);
+        return 1;
+    }
+    context.cooperative = facts.cooperative;
     return 0;
 }
 
@@ -155,7 +182,28 @@ static int teardown(void **state)
     if (*no_device) return 0;
     cublasDestroy(context.blas);
     cudaStreamDestroy(context.stream);
-    return cudaFree(workspace) ? 1 : 0;
+    return cudaFree(context.fault) || cudaFree(workspace);
+}
+
+/* The devices whose plans are run: those of a profile each, or the one that is there. */
+#ifdef CUDA_EMU
+static const char *const devices[] = {"K20", "H200"};
+#else
+static const char *const devices[] = {"the GPU"};
+#endif
+enum { DEVICES = sizeof devices / sizeof devices[0] };
+
+/* Another emulated GPU; what lay on the one before is gone. */
+static void device_choose(const char *name)
+{
+#ifdef CUDA_EMU
+    release();
+    assert_int_equal(teardown(NULL), 0);
+    assert_int_equal(emu_device_select(name), 0);
+    assert_int_equal(setup(NULL), 0);
+#else
+    (void)name;
+#endif
 }
 
 static void need_device(void)
@@ -201,7 +249,8 @@ static void compare(const char *what, const float *ours, const float *plain, con
     }
     double bound = f32_bound(times, measure, largest);
     if (!(error <= bound))
-        fail_msg("%s errs %.3g, the plain loop %.3g, the bound is %.3g", what, error, measure, bound);
+        fail_msg("%s errs %.3g, the plain loop %.3g, the bound is %.3g; %s", what, error, measure, bound,
+                 told_case);
 }
 
 static const uint64_t some_seed = 0x123456789abcdefu;
@@ -633,15 +682,16 @@ static const Recurrence recurrences[] = {
     {6, 1, 7, 0.5, OUTPUT_SITE},    {9, 3, 23, 0.5, ALL_SITES},  {9, 3, 23, 1, NO_SITES},
     {20, 2, 23, 0.35, OUTPUT_SITE}, {5, 1, 64, 1, ALL_SITES},    {12, 5, 64, 0.5, ALL_SITES},
     {12, 5, 64, 0.35, OUTPUT_SITE}, {3, 20, 64, 0.5, ALL_SITES}, {2, 2, 130, 0.5, ALL_SITES},
-    {35, 2, 1, 0.35, ALL_SITES},
+    {35, 2, 1, 0.35, ALL_SITES},    {5, 20, 23, 0.5, ALL_SITES},
 };
 enum { RECURRENCES = sizeof recurrences / sizeof recurrences[0] };
 
-/* What goes in, on the host and on the device; what came out is read from the device. */
+/* What goes in, on the host; and what the oracle makes of it, in both precisions. */
 typedef struct Tensors {
-    float *w_hh, *b_ih, *b_hh, *x_proj, *h0, *c0, *dy;
-    LstmForward forward;
-    LstmBackward backward;
+    float *w_hh, *b_ih, *b_hh, *x_proj, *h0, *c0, *dy, *packed;
+    double *gates, *h, *c, *y, *h_masked, *dgates;
+    float *plain_gates, *plain_h, *plain_c, *plain_y, *plain_h_masked, *plain_dgates;
+    OracleMask output, recurrent;
 } Tensors;
 
 static Tensors recurrence_tensors(const Recurrence *k)
@@ -653,130 +703,397 @@ static Tensors recurrence_tensors(const Recurrence *k)
                  .x_proj = drawn(23, 4 * n, 2),
                  .h0 = drawn(24, B * H, 1),
                  .c0 = drawn(25, B * H, 2),
-                 .dy = drawn(26, n, 1)};
-    const StepState *state = device_state(STEP, 1, 1);
-    float *carried = host_floats(n + B * H);
-    for (int64_t i = 0; i < n + B * H; i++) carried[i] = i < B * H ? x.h0[i] : NAN;
-    LstmForward f = {.shape = {T, B, H},
-                     .w_hh = device_floats(x.w_hh, 4 * H * H),
-                     .b_ih = device_floats(x.b_ih, 4 * H),
-                     .b_hh = device_floats(x.b_hh, 4 * H),
-                     .gates = device_floats(x.x_proj, 4 * n),
-                     .h = device_floats(carried, n + B * H),
-                     .y = k->sites >= OUTPUT_SITE ? device_floats(NULL, n) : NULL,
-                     .h_masked = k->sites == ALL_SITES ? device_floats(NULL, n) : NULL,
-                     .output = mask_site(state, 5, 1, k->keep, k->sites >= OUTPUT_SITE),
-                     .recurrent = mask_site(state, 5, 3, k->keep, k->sites == ALL_SITES)};
-    for (int64_t i = 0; i < B * H; i++) carried[i] = x.c0[i];
-    f.c = device_floats(carried, n + B * H);
-    LstmBackward b = {.shape = f.shape,
-                      .w_hh = f.w_hh,
-                      .h = f.h,
-                      .c = f.c,
-                      .dy = device_floats(x.dy, n),
-                      .gates = f.gates,
-                      .dh = device_floats(NULL, B * H),
-                      .dc = device_floats(NULL, B * H),
-                      .output = f.output,
-                      .recurrent = f.recurrent};
-    x.forward = f, x.backward = b;
+                 .dy = drawn(26, n, 1),
+                 .output = oracle_mask(STEP, 5, 1, k->keep, k->sites >= OUTPUT_SITE),
+                 .recurrent = oracle_mask(STEP, 5, 3, k->keep, k->sites == ALL_SITES)};
+    float *none = host_floats(n + B * H);
+    x.packed = packed_of(x.w_hh, H);
+    x.gates = widened(x.x_proj, 4 * n), x.h = widened(none, n + B * H), x.c = widened(none, n + B * H);
+    x.y = widened(none, n), x.h_masked = widened(none, n);
+    x.plain_gates = copied(x.x_proj, 4 * n), x.plain_h = host_floats(n + B * H),
+    x.plain_c = host_floats(n + B * H);
+    x.plain_y = host_floats(n), x.plain_h_masked = host_floats(n);
+    for (int64_t i = 0; i < B * H; i++) {
+        x.h[i] = x.plain_h[i] = x.h0[i];
+        x.c[i] = x.plain_c[i] = x.c0[i];
+    }
+    double *w_hh = widened(x.w_hh, 4 * H * H), *dy = widened(x.dy, n), *scratch = widened(none, B * H);
+    forward_f64(T, B, H, w_hh, widened(x.b_ih, 4 * H), widened(x.b_hh, 4 * H), x.gates, x.h, x.c, x.y,
+                x.h_masked, &x.output, &x.recurrent);
+    forward_f32(T, B, H, x.w_hh, x.b_ih, x.b_hh, x.plain_gates, x.plain_h, x.plain_c, x.plain_y,
+                x.plain_h_masked, &x.output, &x.recurrent);
+    x.dgates = host_bytes((size_t)(4 * n) * sizeof(double));
+    memcpy(x.dgates, x.gates, (size_t)(4 * n) * sizeof(double));
+    x.plain_dgates = copied(x.plain_gates, 4 * n);
+    backward_f64(T, B, H, w_hh, x.c, dy, x.dgates, scratch, &x.output, &x.recurrent);
+    backward_f32(T, B, H, x.w_hh, x.plain_c, x.dy, x.plain_dgates, none, &x.output, &x.recurrent);
     return x;
 }
 
-/* The oracle's results, in both precisions. */
-typedef struct Wanted {
-    double *gates, *h, *c, *y, *h_masked, *dgates;
-    float *plain_gates, *plain_h, *plain_c, *plain_y, *plain_h_masked, *plain_dgates;
-    OracleMask output, recurrent;
-} Wanted;
+/* Both passes, ready to run on the device. */
+typedef struct Passes {
+    LstmForward forward;
+    LstmBackward backward;
+} Passes;
 
-static Wanted recurrence_wanted(const Recurrence *k, const Tensors *x)
+static Passes recurrence_passes(const Recurrence *k, const Tensors *x)
 {
     int64_t T = k->T, B = k->B, H = k->H, n = T * B * H;
-    Wanted w = {.output = oracle_mask(STEP, 5, 1, k->keep, k->sites >= OUTPUT_SITE),
-                .recurrent = oracle_mask(STEP, 5, 3, k->keep, k->sites == ALL_SITES)};
-    float *none = host_floats(n + B * H);
-    w.gates = widened(x->x_proj, 4 * n), w.h = widened(none, n + B * H), w.c = widened(none, n + B * H);
-    w.y = widened(none, n), w.h_masked = widened(none, n);
-    w.plain_gates = copied(x->x_proj, 4 * n), w.plain_h = host_floats(n + B * H),
-    w.plain_c = host_floats(n + B * H);
-    w.plain_y = host_floats(n), w.plain_h_masked = host_floats(n), w.plain_dgates = host_floats(4 * n);
-    for (int64_t i = 0; i < B * H; i++) {
-        w.h[i] = w.plain_h[i] = x->h0[i];
-        w.c[i] = w.plain_c[i] = x->c0[i];
-    }
-    double *w_hh = widened(x->w_hh, 4 * H * H), *dy = widened(x->dy, n), *scratch = widened(none, B * H);
-    forward_f64(T, B, H, w_hh, widened(x->b_ih, 4 * H), widened(x->b_hh, 4 * H), w.gates, w.h, w.c, w.y,
-                w.h_masked, &w.output, &w.recurrent);
-    forward_f32(T, B, H, x->w_hh, x->b_ih, x->b_hh, w.plain_gates, w.plain_h, w.plain_c, w.plain_y,
-                w.plain_h_masked, &w.output, &w.recurrent);
-    w.dgates = host_bytes((size_t)(4 * n) * sizeof(double));
-    memcpy(w.dgates, w.gates, (size_t)(4 * n) * sizeof(double));
-    memcpy(w.plain_dgates, w.plain_gates, (size_t)(4 * n) * sizeof(float));
-    backward_f64(T, B, H, w_hh, w.c, dy, w.dgates, scratch, &w.output, &w.recurrent);
-    backward_f32(T, B, H, x->w_hh, w.plain_c, x->dy, w.plain_dgates, none, &w.output, &w.recurrent);
-    return w;
+    const StepState *state = device_state(STEP, 1, 1);
+    float *h = malloc((size_t)(n + B * H) * sizeof *h), *c = malloc((size_t)(n + B * H) * sizeof *c);
+    assert_true(h && c);
+    for (int64_t i = 0; i < n + B * H; i++) h[i] = c[i] = NAN;
+    memcpy(h, x->h0, (size_t)(B * H) * sizeof *h), memcpy(c, x->c0, (size_t)(B * H) * sizeof *c);
+    Passes p;
+    p.forward = (LstmForward){.shape = {T, B, H},
+                              .w_hh = device_floats(x->w_hh, 4 * H * H),
+                              .w_packed = device_floats(x->packed, 4 * H * H),
+                              .b_ih = device_floats(x->b_ih, 4 * H),
+                              .b_hh = device_floats(x->b_hh, 4 * H),
+                              .gates = device_floats(x->x_proj, 4 * n),
+                              .h = device_floats(h, n + B * H),
+                              .c = device_floats(c, n + B * H),
+                              .y = k->sites >= OUTPUT_SITE ? device_floats(NULL, n) : NULL,
+                              .h_masked = k->sites == ALL_SITES ? device_floats(NULL, n) : NULL,
+                              .output = mask_site(state, 5, 1, k->keep, k->sites >= OUTPUT_SITE),
+                              .recurrent = mask_site(state, 5, 3, k->keep, k->sites == ALL_SITES)};
+    p.backward = (LstmBackward){.shape = p.forward.shape,
+                                .w_hh = p.forward.w_hh,
+                                .h = p.forward.h,
+                                .c = p.forward.c,
+                                .dy = device_floats(x->dy, n),
+                                .gates = p.forward.gates,
+                                .dh = device_floats(NULL, B * H),
+                                .dc = device_floats(NULL, B * H),
+                                .output = p.forward.output,
+                                .recurrent = p.forward.recurrent};
+    free(h), free(c);
+    return p;
 }
 
+/* ---- plans ---- */
+
+/* A way to make a plan. */
+typedef struct Making {
+    const char *override;
+    int streams; /* half of the weights that the plan keeps in shared memory are to be streamed */
+    int64_t
+        more_rows; /* the plan is for so many rows more than there are; fewer: it runs in ranges of them */
+} Making;
+
+static const Making makings[] = {
+    {"", 0, 0},
+    {"blocks=3,threads=64", 0, -2},
+    {"blocks=2,threads=64,registers=32", 1, 0},
+    {"blocks=5,threads=96,groups=2", 0, 3},
+    {"blocks=2,threads=128,replicas=1,groups=1,batch=4", 1, 0},
+    {"blocks=4,threads=32,replicas=2,registers=32", 0, 0},
+};
+enum { MAKINGS = sizeof makings / sizeof makings[0] };
+
+static int persistent(const LstmVariant *v) { return v->footprint->tile[0] != NULL; }
+
+/* The pass's plan, its scratch with `epoch` in every barrier word. 0: that making has no plan. */
+static int launch_made(const LstmVariant *v, const LstmShape *of, int backward, const Making *m,
+                       uint32_t epoch, LstmPlan *plan, LstmLaunch *launch)
+{
+    Error e;
+    PlanOverride force;
+    LstmShape shape = {of->T, of->B + m->more_rows < 1 ? 1 : of->B + m->more_rows, of->H};
+    int blocks;
+    *launch = (LstmLaunch){0};
+    if (!persistent(v)) return 1;
+    if (plan_override_parse(m->override, &force, &e)) fail_msg("%s", e.text);
+    if (lstm_plan(&facts, &shape, v->footprint, backward, &force, &constants, plan, &e)) {
+        if (!*m->override) fail_msg("%s", e.text);
+        return 0;
+    }
+    if (m->streams && plan->shared > 1) {
+        size_t kept = plan_piece_bytes(backward ? plan_backward_pieces(plan).weights
+                                                : plan_forward_pieces(plan).weights);
+        force = (PlanOverride){.blocks = plan->blocks,
+                               .threads = plan->threads,
+                               .replicas = plan->replicas,
+                               .groups = plan->groups,
+                               .slices = plan->slices,
+                               .tile = plan->tile + 1,
+                               .shared = (int32_t)(plan->shared_bytes - kept / 2)};
+        if (lstm_plan(&facts, &shape, v->footprint, backward, &force, &constants, plan, &e))
+            fail_msg("%s", e.text);
+        assert_true(plan->shared > 0 && plan->streamed > 0);
+    }
+    CHECK(v->resident_blocks(plan, &blocks));
+    assert_true(blocks >= plan->replicas * plan->blocks);
+    int words = plan->replicas * plan->blocks;
+    char *zeros = calloc(1, plan->scratch_bytes);
+    uint32_t *word = (uint32_t *)(zeros + plan->scratch_bytes) - words;
+    for (int i = 0; i < words; i++) word[i] = epoch;
+    *launch = (LstmLaunch){plan, device_bytes(zeros, plan->scratch_bytes, 0), 1 << 22};
+    free(zeros);
+    return 1;
+}
+
+/* What the plans that were run have in them, by variant and direction. */
+typedef struct Seen {
+    int runs, ranges, ragged, passes, replicas, groups, slices, chunks, rounds, resident, shared, mixed,
+        streamed;
+} Seen;
+
+static void see(Seen *s, const LstmPlan *p, int64_t B, int64_t H)
+{
+    s->runs++;
+    s->ranges |= plan_ranges(p, B) > 1;
+    s->ragged |= H % p->units != 0;
+    s->passes |= p->passes > 1;
+    s->replicas |= p->replicas > 1;
+    s->groups |= p->groups > 1;
+    s->slices |= p->slices > 2;
+    s->chunks |= p->backward || p->chunks > 2;
+    s->rounds |= !p->backward || p->rounds > 1;
+    s->resident |= p->resident > 0 && p->depth > p->resident;
+    s->shared |= p->shared > 0 && !p->streamed;
+    s->mixed |= p->shared > 0 && p->streamed > 0;
+    s->streamed |= p->streamed > 0;
+}
+
+static void told(const char *what, const LstmVariant *v, const Recurrence *k, const Making *m)
+{
+    snprintf(told_case, sizeof told_case, "%s %s T %d B %d H %d keep %g sites %d on %s, plan '%s'%s", what,
+             v->footprint->name, (int)k->T, (int)k->B, (int)k->H, k->keep, k->sites, facts.name, m->override,
+             m->streams ? ", half streamed" : "");
+}
+
+static void check_forward(const Recurrence *k, const Tensors *x, const LstmForward *p)
+{
+    int64_t B = k->B, H = k->H, n = k->T * B * H;
+    float *h = fetched(p->h, n + B * H);
+    compare("h", h, x->plain_h, x->h, n + B * H, 2);
+    compare("c", fetched(p->c, n + B * H), x->plain_c, x->c, n + B * H, 2);
+    compare("gates", fetched(p->gates, 4 * n), x->plain_gates, x->gates, 4 * n, 2);
+    float *y = p->y ? fetched(p->y, n) : NULL, *h_masked = p->h_masked ? fetched(p->h_masked, n) : NULL;
+    for (int64_t j = 0; j < n; j++) { /* masks: the bits, not a tolerance */
+        if (y && y[j] != h[B * H + j] * factor_f32(&x->output, j / H, H, j % H))
+            fail_msg("y[%lld] is not h masked: %s", (long long)j, told_case);
+        if (h_masked && h_masked[j] != h[j] * factor_f32(&x->recurrent, j / H, H, j % H))
+            fail_msg("h_masked[%lld] is not h masked: %s", (long long)j, told_case);
+    }
+}
+
+/* One variant in both directions by one making. */
+static void recurrence_case(const LstmVariant *v, const Recurrence *k, const Tensors *x, const Making *m,
+                            Seen seen[2])
+{
+    int64_t n = k->T * k->B * k->H;
+    int kept = host_count;
+    LstmPlan plan[2];
+    Passes p = recurrence_passes(k, x);
+    if (launch_made(v, &p.forward.shape, 0, m, 0, &plan[0], &p.forward.launch)) {
+        told("forward", v, k, m);
+        CHECK(v->forward(&context, &p.forward));
+        check_forward(k, x, &p.forward);
+        if (persistent(v)) see(&seen[0], &plan[0], k->B, k->H);
+    } else { /* what the other pass needs */
+        CHECK(cudaMemcpy(p.forward.h, x->plain_h, (size_t)(n + k->B * k->H) * 4, cudaMemcpyHostToDevice));
+        CHECK(cudaMemcpy(p.forward.c, x->plain_c, (size_t)(n + k->B * k->H) * 4, cudaMemcpyHostToDevice));
+        CHECK(cudaMemcpy(p.forward.gates, x->plain_gates, (size_t)(4 * n) * 4, cudaMemcpyHostToDevice));
+    }
+    if (launch_made(v, &p.forward.shape, 1, m, 0, &plan[1], &p.backward.launch)) {
+        told("backward", v, k, m);
+        CHECK(v->backward(&context, &p.backward));
+        compare("dgates", fetched(p.backward.gates, 4 * n), x->plain_dgates, x->dgates, 4 * n, 3);
+        if (persistent(v)) see(&seen[1], &plan[1], k->B, k->H);
+    }
+    release_device();
+    while (host_count > kept) free(host_pieces[--host_count]);
+}
+static bool slow_build(void)
+{
+#ifdef CUDA_EMU
+    return strcmp(emu_mode(), "plain") != 0;
+#else
+    return false;
+#endif
+}
+
+static bool long_lists(void)
+{
+    const char *text = getenv("PLSTM_LONG");
+    return text && text[0] && !slow_build();
+}
+
+static void seen_all(const LstmVariant *v, const Seen seen[2])
+{
+    const LstmFootprint *f = v->footprint;
+    for (int back = 0; back < 2; back++) {
+        const Seen *s = &seen[back];
+        int resident = 0, shared = f->shared_weights;
+        for (int i = 0; i < f->tiles[back]; i++) resident |= f->tile[back][i].resident > 0;
+        if (s->runs && s->ranges && s->ragged && s->passes && s->replicas && s->groups && s->slices &&
+            s->chunks && s->rounds && s->resident >= resident && s->shared >= shared && s->mixed >= shared &&
+            s->streamed)
+            continue;
+        fail_msg(
+            "%s %s: of %d plans some had ranges %d, ragged %d, passes %d, replicas %d, groups %d, slices %d, "
+            "chunks %d, rounds %d, more than registers %d, all in shared memory %d, shared and streamed "
+            "%d, streamed %d",
+            f->name, back ? "backward" : "forward", s->runs, s->ranges, s->ragged, s->passes, s->replicas,
+            s->groups, s->slices, s->chunks, s->rounds, s->resident, s->shared, s->mixed, s->streamed);
+    }
+}
+
+enum { VARIANTS_MOST = 16 };
+
+/* Every variant in both directions, in plans of every kind, at the list's shapes. */
 static void recurrence_follows_reference(void **state)
 {
     (void)state;
     need_device();
-    for (int v = 0; lstm_variants[v]; v++)
+    Seen seen[VARIANTS_MOST][2] = {0};
+    for (int d = 0; d < DEVICES; d++) {
+        device_choose(devices[d]);
         for (int i = 0; i < RECURRENCES; i++) {
             const Recurrence *k = &recurrences[i];
-            int64_t T = k->T, B = k->B, H = k->H, n = T * B * H;
+            if (slow_build() && (i + d) % 2) continue;
             Tensors x = recurrence_tensors(k);
-            Wanted want = recurrence_wanted(k, &x);
-            CHECK(lstm_variants[v]->forward(&context, &x.forward));
-            float *h = fetched(x.forward.h, n + B * H);
-            compare("h", h, want.plain_h, want.h, n + B * H, 2);
-            compare("c", fetched(x.forward.c, n + B * H), want.plain_c, want.c, n + B * H, 2);
-            compare("gates", fetched(x.forward.gates, 4 * n), want.plain_gates, want.gates, 4 * n, 2);
-            float *y = x.forward.y ? fetched(x.forward.y, n) : NULL,
-                  *h_masked = x.forward.h_masked ? fetched(x.forward.h_masked, n) : NULL;
-            for (int64_t j = 0; j < n; j++) { /* masks: the bits, not a tolerance */
-                if (y) assert_true(y[j] == h[B * H + j] * factor_f32(&want.output, j / H, H, j % H));
-                if (h_masked) assert_true(h_masked[j] == h[j] * factor_f32(&want.recurrent, j / H, H, j % H));
-            }
-            CHECK(lstm_variants[v]->backward(&context, &x.backward));
-            compare("dgates", fetched(x.backward.gates, 4 * n), want.plain_dgates, want.dgates, 4 * n, 3);
+            for (int v = 0; lstm_variants[v]; v++)
+                for (int m = 0; m < MAKINGS; m++) {
+                    bool free_plan = m == 0, turn = m == 1 + (i + v + 2 * d) % (MAKINGS - 1);
+                    if (persistent(lstm_variants[v]) ? !turn && (slow_build() || !free_plan) : m) continue;
+                    recurrence_case(lstm_variants[v], k, &x, &makings[m], seen[v]);
+                }
             release();
         }
+    }
+    for (int v = 0; lstm_variants[v]; v++)
+        if (persistent(lstm_variants[v]) && !slow_build()) seen_all(lstm_variants[v], seen[v]);
 }
 
-/* Both passes captured, then replayed on the same inputs: the same bits as eager, and as many nodes as the
- * record says. */
+/* All shapes of the list, both devices, free plans and others in turn; and the width of preset medium. */
+static void recurrence_follows_reference_at_length(void **state)
+{
+    static const int64_t H[] = {1, 7, 23, 64, 200}, B[] = {1, 3, 20}, T[] = {1, 2, 5, 20};
+    enum { SHAPES = 5 * 3 * 4 * 3 };
+    (void)state;
+    need_device();
+    if (!long_lists()) {
+        print_message("skipped: a part of make test-long, in the plain build\n");
+        skip();
+    }
+    Seen seen[2] = {0};
+    int turn = 0;
+    for (int d = 0; d < DEVICES; d++) {
+        device_choose(devices[d]);
+        for (int i = 0; i <= SHAPES; i++) {
+            Recurrence k = {T[i / 3 % 4], B[i / 12 % 3], H[i / 36 % 5], keeps[i % 3], (i + i / 3) % 3};
+            if (i == SHAPES) k = (Recurrence){2, 20, 650, 0.5, OUTPUT_SITE};
+            Tensors x = recurrence_tensors(&k);
+            for (int v = 0; lstm_variants[v]; v++) {
+                recurrence_case(lstm_variants[v], &k, &x, &makings[0], seen);
+                if (persistent(lstm_variants[v]) && k.H < 650)
+                    recurrence_case(lstm_variants[v], &k, &x, &makings[1 + turn++ % (MAKINGS - 1)], seen);
+            }
+            release();
+        }
+    }
+}
+
+/* Both passes captured, then replayed on the same inputs: the same bits as eager each time, and as many nodes as
+ * the record says. The barriers' words, which count on from launch to launch, pass 2^32 on the way. */
 static void recurrence_replays_from_a_graph(void **state)
 {
     (void)state;
     need_device();
+    const Recurrence k = {6, 3, 23, 0.5, ALL_SITES};
+    enum { REPLAYS = 4 };
+    const uint32_t epoch = 0u - 12;
+    int64_t n = k.T * k.B * k.H;
     for (int v = 0; lstm_variants[v]; v++) {
-        const Recurrence k = {6, 3, 23, 0.5, ALL_SITES};
-        int64_t n = k.T * k.B * k.H;
+        const LstmVariant *variant = lstm_variants[v];
         Tensors x = recurrence_tensors(&k);
+        Passes p = recurrence_passes(&k, &x);
+        LstmPlan plan[2];
         cudaGraph_t graph;
         cudaGraphExec_t exec;
         size_t nodes = 0, promised;
-        CHECK(lstm_variants[v]->forward(&context, &x.forward));
-        CHECK(lstm_variants[v]->backward(&context, &x.backward));
-        float *eager = fetched(x.forward.gates, 4 * n);
-        CHECK(cudaMemcpy(x.forward.gates, x.x_proj, (size_t)(4 * n) * sizeof(float), cudaMemcpyHostToDevice));
+        const Making *m = &makings[persistent(variant) ? 2 : 0];
+        assert_true(launch_made(variant, &p.forward.shape, 0, m, epoch, &plan[0], &p.forward.launch));
+        assert_true(launch_made(variant, &p.forward.shape, 1, m, epoch, &plan[1], &p.backward.launch));
+        CHECK(variant->forward(&context, &p.forward));
+        CHECK(variant->backward(&context, &p.backward));
+        float *eager = fetched(p.forward.gates, 4 * n);
         CHECK(cudaStreamBeginCapture(context.stream, cudaStreamCaptureModeThreadLocal));
-        CHECK(lstm_variants[v]->forward(&context, &x.forward));
-        CHECK(lstm_variants[v]->backward(&context, &x.backward));
+        CHECK(variant->forward(&context, &p.forward));
+        CHECK(variant->backward(&context, &p.backward));
         CHECK(cudaStreamEndCapture(context.stream, &graph));
         CHECK(cudaGraphGetNodes(graph, NULL, &nodes));
-        promised = (size_t)(lstm_variants[v]->launches(&x.forward.shape, 0) +
-                            lstm_variants[v]->launches(&x.forward.shape, 1));
-        assert_true(nodes >= promised); /* cuBLAS may take two kernels for a product */
+        promised = (size_t)(variant->launches(&p.forward.shape, 0) + variant->launches(&p.forward.shape, 1));
+        /* cuBLAS may take two kernels for a product. */
+        assert_true(persistent(variant) ? nodes == promised : nodes >= promised);
         CHECK(cudaGraphInstantiateWithFlags(&exec, graph, 0));
-        CHECK(cudaGraphLaunch(exec, context.stream));
-        assert_memory_equal(fetched(x.forward.gates, 4 * n), eager, (size_t)(4 * n) * sizeof(float));
+        for (int replay = 0; replay < REPLAYS; replay++) {
+            CHECK(cudaMemcpy(p.forward.gates, x.x_proj, (size_t)(4 * n) * 4, cudaMemcpyHostToDevice));
+            CHECK(cudaGraphLaunch(exec, context.stream));
+            assert_memory_equal(fetched(p.forward.gates, 4 * n), eager, (size_t)(4 * n) * sizeof(float));
+        }
+        for (int back = 0; back < 2 && persistent(variant); back++) {
+            const LstmLaunch *l = back ? &p.backward.launch : &p.forward.launch;
+            int words = l->plan->replicas * l->plan->blocks;
+            uint32_t *word = host_bytes((size_t)words * sizeof *word);
+            fetch(word, (char *)l->scratch + l->plan->scratch_bytes - (size_t)words * sizeof *word,
+                  (size_t)words * sizeof *word);
+            for (int i = 0; i < words; i++) assert_int_equal(word[i], (REPLAYS + 1) * (k.T - 1) - 12);
+        }
         CHECK(cudaGraphExecDestroy(exec));
         CHECK(cudaGraphDestroy(graph));
         release();
     }
+}
+
+/* A block that does not come, since its word was set back: everybody leaves, the record names it, and what is
+ * launched behind that changes nothing. */
+static void a_missing_block_is_named(void **state)
+{
+    (void)state;
+    need_device();
+#ifdef CUDA_EMU
+    if (!strcmp(emu_mode(), "race")) {
+        print_message(
+            "skipped: the block that comes late runs ahead of the others, which is the race that it is\n");
+        skip();
+    }
+#endif
+    const Recurrence k = {5, 3, 23, 0.5, ALL_SITES};
+    const Making making = {"blocks=4,threads=32,replicas=1", 0, 0};
+    enum { LATE = 2, EPOCH = 100 };
+    size_t bytes = (size_t)(4 * k.T * k.B * k.H) * sizeof(float);
+    for (int v = 0; lstm_variants[v]; v++)
+        for (int back = 0; back < 2; back++) {
+            const LstmVariant *variant = lstm_variants[v];
+            if (!persistent(variant)) continue;
+            Tensors x = recurrence_tensors(&k);
+            Passes p = recurrence_passes(&k, &x);
+            LstmPlan plan;
+            FaultRecord fault;
+            LstmLaunch launch;
+            assert_true(launch_made(variant, &p.forward.shape, back, &making, EPOCH, &plan, &launch));
+            launch.poll_limit = 1 << 16;
+            p.forward.launch = p.backward.launch = launch;
+            uint32_t late = EPOCH - 10,
+                     *words = (uint32_t *)((char *)launch.scratch + plan.scratch_bytes) - plan.blocks;
+            CHECK(cudaMemcpy(words + LATE, &late, sizeof late, cudaMemcpyHostToDevice));
+            CHECK(back ? variant->backward(&context, &p.backward) : variant->forward(&context, &p.forward));
+            fetch(&fault, context.fault, sizeof fault);
+            assert_int_equal(fault.set, 1);
+            assert_true(fault.block < (uint32_t)plan.blocks && fault.block != LATE);
+            assert_int_equal(fault.expected, EPOCH + 1);
+            assert_true(fault.seen >= late && fault.seen < late + k.T);
+            assert_int_equal(fault.missing[0], 1 << LATE);
+            CHECK(cudaMemcpy(p.forward.gates, x.x_proj, bytes, cudaMemcpyHostToDevice));
+            CHECK(back ? variant->backward(&context, &p.backward) : variant->forward(&context, &p.forward));
+            assert_memory_equal(fetched(p.forward.gates, (int64_t)(bytes / 4)), x.x_proj, bytes);
+            CHECK(cudaMemset(context.fault, 0, sizeof *context.fault));
+            release();
+        }
 }
 
 /* ---- the same bits ---- */
@@ -828,16 +1145,24 @@ static uint64_t digest(void)
     d = hash(d, &sgd.results[1].grad_norm, sizeof(double));
     d = hash(d, fetched(packed.w_packed, HH4), HH4 * sizeof(float));
 
-    for (int v = 0; lstm_variants[v]; v++) {
-        const Recurrence small = {4, 3, 23, 0.5, ALL_SITES};
-        int64_t n = small.T * small.B * small.H;
-        Tensors t = recurrence_tensors(&small);
-        CHECK(lstm_variants[v]->forward(&context, &t.forward));
-        d = hash(d, fetched(t.forward.h, n + small.B * small.H),
-                 (size_t)(n + small.B * small.H) * sizeof(float));
-        CHECK(lstm_variants[v]->backward(&context, &t.backward));
-        d = hash(d, fetched(t.forward.gates, 4 * n), (size_t)(4 * n) * sizeof(float));
-    }
+    const Recurrence small = {4, 3, 23, 0.5, ALL_SITES};
+    int64_t n = small.T * small.B * small.H;
+    Tensors t = recurrence_tensors(&small);
+    for (int v = 0; lstm_variants[v]; v++)
+        for (int i = 1; i < (persistent(lstm_variants[v]) ? 4 : 2); i++) {
+            const LstmVariant *variant = lstm_variants[v];
+            LstmPlan plan[2];
+            Passes p = recurrence_passes(&small, &t);
+            LstmShape *shape = &p.forward.shape;
+            assert_true(launch_made(variant, shape, 0, &makings[i], 0, &plan[0], &p.forward.launch));
+            assert_true(launch_made(variant, shape, 1, &makings[i], 0, &plan[1], &p.backward.launch));
+            CHECK(variant->forward(&context, &p.forward));
+            d = hash(d, fetched(p.forward.h, n + small.B * small.H),
+                     (size_t)(n + small.B * small.H) * sizeof(float));
+            CHECK(variant->backward(&context, &p.backward));
+            d = hash(d, fetched(p.forward.gates, 4 * n), (size_t)(4 * n) * sizeof(float));
+            release_device();
+        }
     release();
     return d;
 }
@@ -875,6 +1200,10 @@ static void same_bits_under_any_schedule(void **state)
 
 int main(int argc, char **argv)
 {
+#ifdef CUDA_EMU
+    /* Closing device memory to the host around every call takes longer than the kernels; another build does it. */
+    if (strcmp(emu_mode(), "asan")) setenv("EMU_PROTECT", "0", 0);
+#endif
     if (argc == 2 &&
         !strcmp(argv[1], "--digest")) { /* a child of same_bits_under_any_schedule: nothing else on stdout */
         if (setup(NULL) || *no_device) return 1;
@@ -894,7 +1223,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(weights_are_packed),
         cmocka_unit_test(update_packs_the_new_weights),
         cmocka_unit_test(recurrence_follows_reference),
+        cmocka_unit_test(recurrence_follows_reference_at_length),
         cmocka_unit_test(recurrence_replays_from_a_graph),
+        cmocka_unit_test(a_missing_block_is_named),
         cmocka_unit_test(same_bits_twice),
         cmocka_unit_test(same_bits_under_any_schedule),
     };
