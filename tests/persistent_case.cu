@@ -12,7 +12,7 @@ __global__ void __launch_bounds__(CASE_THREADS, 1) case_forward_kernel(ForwardAr
 
 __global__ void __launch_bounds__(CASE_THREADS, 1) case_backward_kernel(BackwardArgs a)
 {
-    bwd_persistent<CASE_RESIDENT_BACKWARD, CASE_BATCH>(a);
+    bwd_persistent<CASE_RESIDENT_BACKWARD, CASE_BATCH, 1>(a);
 }
 
 static const ForwardKernel forward[] = {case_forward_kernel};

@@ -129,7 +129,7 @@ MISTAKES = {
     "backward_block_leaves_early": ("plain", BACKWARD, "if (t) barrier_arrive(&barrier);",
                                     "if (t == 2 && at.block == 1) return; else if (t) barrier_arrive(&barrier);",
                                     "backward", GAVE_UP, MISSING_1),
-    "backward_single_exchange": ("race", BACKWARD, "const int64_t other = plan.replicas * a.n.exchange_floats;", "const int64_t other = 0;",
+    "backward_single_exchange": ("race", BACKWARD, "((t & 1) * a.plan.replicas + at.replica)", "at.replica",
                                  "backward", REPORTED, RACE),
     "backward_does_not_wait": ("race", BACKWARD, "if (!barrier_wait(&barrier, (uint32_t)t - 1)) return;", "", "backward", REPORTED, RACE),
     "backward_arrives_before_all_have_written": ("race", BACKWARD, "        __syncthreads();\n        if (t) barrier_arrive",
