@@ -109,7 +109,7 @@ def test_faults_are_told():
     tree.edit("built/fwd_toy.ptxas", "49156 bytes smem", "49152 bytes smem")
     tree.accepted()
 
-    Tree("sm_35", faults=(0, 1)).refused(WEIGHTS, "fwd_toy.cu", "loads weights at every step outside of a streaming loop: 2 loads")
+    Tree("sm_35", faults=(0, 1)).refused(WEIGHTS, "fwd_toy.cu", "loads weights at every step, not only what is streamed: 2 loads")
     Tree("sm_35", faults=(2,)).refused(READ_ONLY, "read-only path at toy.cu:")
 
     tree = Tree("sm_35")

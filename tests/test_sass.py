@@ -152,6 +152,73 @@ $D:
     assert machine_code.time_loop(code) is None
 
 
+STEPS = """.version 9.0
+.visible .entry k(
+ .param .align 8 .b8 k_param_0[64]
+)
+{
+ mov.b64 %rd9, k_param_0;
+ add.s64 %rd8, %rd9, 16;
+ ld.param.v2.u64 {%rd1, %rd2}, [k_param_0];
+ ld.param.u64 %rd3, [%rd8+8];
+ cvta.to.global.u64 %rd4, %rd2;
+$FIRST:
+ ld.global.f32 %f1, [%rd4];
+ bar.sync 0;
+ add.s32 %r1, %r1, 1; add.s32 %r1, %r1, 1; add.s32 %r1, %r1, 1; add.s32 %r1, %r1, 1; add.s32 %r1, %r1, 1; add.s32 %r1, %r1, 1;
+ add.s32 %r1, %r1, 1; add.s32 %r1, %r1, 1; add.s32 %r1, %r1, 1; add.s32 %r1, %r1, 1; add.s32 %r1, %r1, 1; add.s32 %r1, %r1, 1;
+ @%p1 bra $FIRST;
+$STEP:
+ add.s64 %rd7, %rd7, 1;
+$PASS:
+ mad.lo.s64 %rd5, %rd7, 4, %rd1;
+ ld.global.v4.f32 {%f2, %f3, %f4, %f5}, [%rd5+16];
+ bar.sync 0;
+ @%p2 bra $PASS;
+ selp.b64 %rd6, %rd3, %rd4, %p3;
+ ld.global.f32 %f6, [%rd6];
+$SPIN:
+ .loc 1 7 0, function_name $L__info_string0, inlined_at 1 9 0
+ ld.acquire.gpu.u32 %r2, [%rd3];
+ @%p4 bra $SPIN;
+ @%p5 bra $STEP;
+ ret;
+}
+ .file 1 "dev.cuh"
+ .section .debug_str
+ {
+$L__info_string0:
+ .b8 95,90,57,108,111,97,100,95,112,111,108,108,80,107,0
+ }
+"""
+
+
+def test_which_loop_and_which_tensor():
+    """The loop over the steps is the one with the spin; weights read in a loop with a __syncthreads, which is no streaming, are read at every step."""
+    [code] = machine_code.parse_ptx(STEPS)
+    assert [code.instructions[i].opcode for i in sorted(machine_code.time_loop(code).body)][0:2] == ["add.s64", "mad.lo.s64"], machine_code.time_loop(code).body
+    reads = examine.reads_of(code, {0: "w_hh", 8: "x", 24: "words"})
+    assert reads == {"loads": 3, "reads": {"w_hh": 1, "words": 1, "words or x": 1}, "weights_streamed": 0, "weights_fixed": 1}, reads
+    reads = examine.reads_of(code, {8: "x", 24: "words"})  # what nobody can name might be weights
+    assert reads["reads"] == {"unknown": 1, "words": 1, "words or x": 1} and reads["weights_fixed"] == 1, reads
+
+
+def test_what_is_loaded_ahead_of_streaming():
+    """Belongs to it where the loop follows; a load behind a condition of its own does not."""
+    ahead = STEPS.replace(""" selp.b64""", """ @%p6 bra $NONE;
+ ld.global.f32 %f7, [%rd1];
+ GUARD
+$STREAM:
+ ld.global.f32 %f8, [%rd1+4];
+ @%p7 bra $STREAM;
+$NONE:
+ selp.b64""", 1).replace("v4.f32 {%f2, %f3, %f4, %f5}, [%rd5+16]", "f32 %f2, [%rd4]")
+    for guard, streamed, fixed in (("add.s32 %r3, %r3, 1;", 2, 0), ("@%p8 bra $NONE;", 1, 1)):
+        [code] = machine_code.parse_ptx(ahead.replace("GUARD", guard))
+        reads = examine.reads_of(code, {0: "w_hh", 8: "x", 24: "words"})
+        assert (reads["weights_streamed"], reads["weights_fixed"]) == (streamed, fixed), (guard, reads)
+
+
 def test_joins_of_a_listing():
     """BSYNC goes where BSSY said, BRK where PBK said; what follows the last exit is padding."""
     lines = ["BSSY B0, `(.L_2) ;", "@P0 BRA `(.L_1) ;", "BSYNC B0 ;", ".L_1:", "NOP ;", ".L_2:", "@P1 BRK (*\"TARGET= .L_3 \"*);", "@P2 EXIT ;",

@@ -156,27 +156,41 @@ def argument_struct(code):
 
 
 def reads_of(code, names):
-    """What a persistent kernel's PTX reads from device memory in its time loop: {tensor: loads}, and of the weights how many stand in a loop
-    of their own, without a __syncthreads, whose length is the plan's (streaming), and how many do not. None where no time loop was found."""
+    """What a persistent kernel's PTX reads from device memory in its time loop, by tensor, and how many loads of weights are there only for
+    what the plan streams, and how many at every step. None where no time loop was found.
+
+    Streaming is a loop without a __syncthreads that loads weights: the plan gives its length. What is loaded ahead of it belongs to it if
+    whoever loads that must go on into it. All else is read at every step, or may be."""
     loop = machine_code.time_loop(code)
     if loop is None:
         return None
-    inner = [x for x in machine_code.loops_of(code) if x.body < loop.body and
-             not any(code.instructions[i].opcode.split(".")[0] in ("bar", "barrier") for i in x.body)]
-    reads, streamed, fixed, loads = {}, 0, 0, 0
-    for i, origins in machine_code.argument_origins(code).items():
-        if i not in loop.body:
-            continue
-        tensors = sorted({names.get(byte, f"argument {argument} + {byte}") for argument, byte in origins if argument or byte in names})
-        tensor = " or ".join(tensors) or "unknown"
+
+    def tensor_of(origins):
+        known = sorted({names.get(byte, f"argument {argument} + {byte}") for argument, byte in origins if argument or byte in names})
+        return " or ".join(known) or "unknown"
+
+    tensors = {i: tensor_of(origins) for i, origins in machine_code.argument_origins(code).items() if i in loop.body}
+    weights = {i for i, tensor in tensors.items() if WEIGHTS.search(tensor) or tensor == "unknown"}
+    streaming = [x for x in machine_code.loops_of(code) if x.body < loop.body and x.body & weights and
+                 not any(code.instructions[i].opcode.split(".")[0] in ("bar", "barrier") for i in x.body)]
+    inside = set().union(*(x.body for x in streaming))
+
+    def leads_past(i):  # whether a step can end behind instruction i without any streaming
+        seen, todo = set(), code.successors(i)
+        while todo:
+            i = todo.pop()
+            if i == loop.header or i not in loop.body:
+                return True
+            if i not in seen and i not in inside:
+                seen.add(i)
+                todo += code.successors(i)
+        return False
+
+    fixed = [i for i in weights - inside if leads_past(i)]
+    reads = {}
+    for tensor in tensors.values():
         reads[tensor] = reads.get(tensor, 0) + 1
-        loads += 1
-        if WEIGHTS.search(tensor) or tensor == "unknown":
-            if any(i in x.body for x in inner):
-                streamed += 1
-            else:
-                fixed += 1
-    return {"loads": loads, "reads": dict(sorted(reads.items())), "weights_streamed": streamed, "weights_fixed": fixed}
+    return {"loads": len(tensors), "reads": dict(sorted(reads.items())), "weights_streamed": len(weights) - len(fixed), "weights_fixed": len(fixed)}
 
 
 def listed_loop(code):
@@ -265,6 +279,12 @@ def plans_of(root, plstm, device, rows):
     return plans
 
 
+def why_refused(sentence):
+    """The planner's sentence without its subject and its remedy."""
+    m = re.search(r"has no plan on [^:]*: ([^;]*)", sentence)
+    return m.group(1) if m else sentence
+
+
 def plan_violations(arch, plans):
     out = []
     for plan in plans:
@@ -304,7 +324,7 @@ def violations(root, arch, rows):
             out.append(f"{who}: no loop over the steps was found around its barrier")
             continue
         if ptx["weights_fixed"]:
-            out.append(f"{who} loads weights at every step outside of a streaming loop: {ptx['weights_fixed']} loads")
+            out.append(f"{who} loads weights at every step, not only what is streamed: {ptx['weights_fixed']} loads")
         if resident and (listed["opcodes"].get("LDL") or listed["opcodes"].get("STL")):
             out.append(f"{who} reads or writes local memory in its time loop: {listed['opcodes'].get('LDL', 0)} loads, "
                        f"{listed['opcodes'].get('STL', 0)} stores")
@@ -380,9 +400,10 @@ def run(arguments):
           "streaming loops; spills: bytes stored/loaded.")
     print(printed(rows))
     for plan in plans:
-        print(f"{plan['device']} H {plan['H']:<5}{plan['variant']:<5}{plan['pass']:<9}" + (plan.get("refused") or
-              f"{plan['replicas']} x {plan['blocks']} blocks x {plan['threads']} threads of {plan['kernel']}, {plan['shared_bytes']} bytes shared; weights "
-              f"{100 * plan['resident_registers']:.0f} % in registers, {100 * plan['resident_shared']:.0f} % in shared memory"))
+        held = "" if "refused" in plan else (
+            f"{plan['replicas']} x {plan['blocks']} blocks x {plan['threads']} threads of {plan['kernel'] or 'no compiled kernel'}, {plan['shared_bytes']} "
+            f"bytes shared; weights {100 * plan['resident_registers']:.0f} % in registers, {100 * plan['resident_shared']:.0f} % in shared memory")
+        print(f"{plan['device']} H {plan['H']:<5}{plan['variant']:<5}{plan['pass']:<9}{held or 'no plan: ' + why_refused(plan['refused'])}")
     for fault in faults:
         print(f"examine: {fault}", file=sys.stderr)
     return 1 if faults else 0
