@@ -487,6 +487,272 @@ __device__ __forceinline__ unsigned movmatrix_trans(unsigned x AND_AT)
 }
 #endif
 
+/* ---- clusters: blocks that run at the same time and reach each other's shared memory
+ * --------------------------------------------------------------------------------------- */
+
+#if DEV_ARCH == 0 || DEV_ARCH >= 900
+/* The block's place in its cluster, 0 .. cluster_size() - 1. */
+__device__ __forceinline__ unsigned cluster_rank()
+{
+#if defined(CUDA_EMU)
+    return emu_cluster_rank();
+#else
+    unsigned v;
+    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(v));
+    return v;
+#endif
+}
+__device__ __forceinline__ unsigned cluster_size()
+{
+#if defined(CUDA_EMU)
+    return emu_cluster_size();
+#else
+    unsigned v;
+    asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(v));
+    return v;
+#endif
+}
+
+/* The two halves of the cluster's barrier; whole warps call them together, every thread in turn. What all
+ * threads did before they arrived is seen behind the wait. Other blocks' shared memory may be touched
+ * behind the first one, and a block must not end before a last one, while others still touch its own. */
+__device__ __forceinline__ void cluster_arrive(DEV_AT)
+{
+#if defined(CUDA_EMU)
+    emu_cluster_arrive(file, line);
+#else
+    asm volatile("barrier.cluster.arrive.release.aligned;" : : : "memory");
+#endif
+}
+__device__ __forceinline__ void cluster_wait(DEV_AT)
+{
+#if defined(CUDA_EMU)
+    emu_cluster_wait(file, line);
+#else
+    asm volatile("barrier.cluster.wait.acquire.aligned;" : : : "memory");
+#endif
+}
+
+/* Where block `rank` of the cluster has what the caller's block has at p in its shared memory: for plain
+ * loads and stores. */
+template <class T> __device__ __forceinline__ T *cluster_map(T *p, unsigned rank)
+{
+#if defined(CUDA_EMU)
+    return (T *)emu_cluster_map((const void *)p, rank);
+#else
+    T *q;
+    asm("mapa.u64 %0, %1, %2;" : "=l"(q) : "l"(p), "r"(rank));
+    return q;
+#endif
+}
+
+/* The same place as a number of bytes, which the asynchronous operations below take; without a rank the
+ * caller's own. */
+#if defined(CUDA_EMU)
+typedef uintptr_t SharedAt;
+#else
+typedef unsigned SharedAt;
+#endif
+__device__ __forceinline__ SharedAt shared_at(const void *p)
+{
+#if defined(CUDA_EMU)
+    return (SharedAt)p;
+#else
+    return (unsigned)__cvta_generic_to_shared(p);
+#endif
+}
+__device__ __forceinline__ SharedAt shared_at(const void *p, unsigned rank)
+{
+#if defined(CUDA_EMU)
+    return (SharedAt)emu_cluster_map(p, rank);
+#else
+    unsigned at;
+    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(at) : "r"(shared_at(p)), "r"(rank));
+    return at;
+#endif
+}
+
+/* ---- mbarriers: phases that end when all arrivals and all announced bytes have come
+ * --------------------------------------------------------------------------------------- */
+
+typedef unsigned long long Mbarrier; /* in shared memory, touched by nothing but the functions below */
+
+/* Phase 0 begins and, like every later one, ends after `arrivals` arrivals and when the bytes announced for
+ * it are there. One thread; the others, and other blocks, wait for it (with mbarrier_init_fence and a
+ * barrier between). */
+__device__ __forceinline__ void mbarrier_init(Mbarrier *b, unsigned arrivals)
+{
+#if defined(CUDA_EMU)
+    emu_mbarrier_init(b, arrivals);
+#else
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" : : "r"(shared_at(b)), "r"(arrivals) : "memory");
+#endif
+}
+
+/* Makes the caller's mbarrier_init visible to the cluster and to bulk copies. */
+__device__ __forceinline__ void mbarrier_init_fence()
+{
+#if defined(CUDA_EMU)
+    emu_fence_mbarrier_init();
+#else
+    asm volatile("fence.mbarrier_init.release.cluster;" : : : "memory");
+#endif
+}
+
+/* One arrival; releases what the thread has done before. At a block's own mbarrier, or at one of another
+ * block: that costs sm_90 a fence of the whole GPU, which announced bytes and asynchronous stores do
+ * without. */
+__device__ __forceinline__ void mbarrier_arrive(Mbarrier *b)
+{
+#if defined(CUDA_EMU)
+    emu_mbarrier_arrive((SharedAt)b, 1, 0);
+#else
+    asm volatile("mbarrier.arrive.release.cta.shared::cta.b64 _, [%0];" : : "r"(shared_at(b)) : "memory");
+#endif
+}
+__device__ __forceinline__ void mbarrier_arrive(SharedAt b)
+{
+#if defined(CUDA_EMU)
+    emu_mbarrier_arrive(b, 1, 0);
+#else
+    asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" : : "r"(b) : "memory");
+#endif
+}
+
+/* Announces bytes that asynchronous stores and copies will bring in this phase; the second is an arrival,
+ * too. */
+__device__ __forceinline__ void mbarrier_expect(Mbarrier *b, unsigned bytes)
+{
+#if defined(CUDA_EMU)
+    emu_mbarrier_arrive((SharedAt)b, 0, bytes);
+#else
+    asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;"
+                 :
+                 : "r"(shared_at(b)), "r"(bytes)
+                 : "memory");
+#endif
+}
+__device__ __forceinline__ void mbarrier_arrive_expect(Mbarrier *b, unsigned bytes)
+{
+#if defined(CUDA_EMU)
+    emu_mbarrier_arrive((SharedAt)b, 1, bytes);
+#else
+    asm volatile("mbarrier.arrive.expect_tx.release.cta.shared::cta.b64 _, [%0], %1;"
+                 :
+                 : "r"(shared_at(b)), "r"(bytes)
+                 : "memory");
+#endif
+}
+
+/* Whether the phase of that parity (phase n: n % 2) has ended, after a wait that the hardware bounds; if
+ * so, what its arrivals released and its asynchronous operations wrote is visible. A wait is written
+ *
+ *     for (unsigned n = 0; !mbarrier_try(b, parity); n++)
+ *         if (poll_expired(n, limit))
+ *             return false; */
+__device__ __forceinline__ bool mbarrier_try(Mbarrier *b, unsigned parity AND_AT)
+{
+#if defined(CUDA_EMU)
+    return emu_mbarrier_try(b, parity, file, line) != 0;
+#else
+    unsigned done;
+    asm volatile("{\n"
+                 ".reg .pred p;\n"
+                 "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\n"
+                 "selp.u32 %0, 1, 0, p;\n"
+                 "}"
+                 : "=r"(done)
+                 : "r"(shared_at(b)), "r"(parity)
+                 : "memory");
+    return done != 0;
+#endif
+}
+
+/* ---- stores and copies that an mbarrier waits for
+ * --------------------------------------------------------------------------------------- */
+
+/* Stores 4 or 16 bytes (a multiple of that) into a block of the cluster, and tells the mbarrier of the same
+ * block that they have come; behind its phase, and no sooner, they may be read. */
+__device__ __forceinline__ void store_async(SharedAt to, unsigned v, SharedAt mbarrier)
+{
+#if defined(CUDA_EMU)
+    emu_store_async(to, &v, 4, mbarrier);
+#else
+    asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];"
+                 :
+                 : "r"(to), "r"(v), "r"(mbarrier)
+                 : "memory");
+#endif
+}
+__device__ __forceinline__ void store_async(SharedAt to, uint4 v, SharedAt mbarrier)
+{
+#if defined(CUDA_EMU)
+    emu_store_async(to, &v, 16, mbarrier);
+#else
+    asm volatile(
+        "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1, %2, %3, %4}, [%5];"
+        :
+        : "r"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w), "r"(mbarrier)
+        : "memory");
+#endif
+}
+__device__ __forceinline__ void store_async(SharedAt to, float v, SharedAt mbarrier)
+{
+    store_async(to, __float_as_uint(v), mbarrier);
+}
+__device__ __forceinline__ void store_async(SharedAt to, float4 v, SharedAt mbarrier)
+{
+    store_async(
+        to,
+        make_uint4(__float_as_uint(v.x), __float_as_uint(v.y), __float_as_uint(v.z), __float_as_uint(v.w)),
+        mbarrier);
+}
+
+/* Copies from global memory into the caller's block, with one thread and without its registers. Addresses
+ * and bytes are multiples of 16. What was written to the source in this launch needs a fence_async_proxy
+ * before it. */
+__device__ __forceinline__ void copy_bulk(void *shared, const void *global, unsigned bytes,
+                                          Mbarrier *mbarrier)
+{
+#if defined(CUDA_EMU)
+    emu_copy_bulk((SharedAt)shared, global, bytes, (SharedAt)mbarrier, 0);
+#else
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
+                 :
+                 : "r"(shared_at(shared)), "l"(__cvta_generic_to_global(global)), "r"(bytes),
+                   "r"(shared_at(mbarrier))
+                 : "memory");
+#endif
+}
+
+/* Copies from the caller's shared memory into a block of the cluster. The source must stay as it is, and
+ * the caller's block alive, until the target's mbarrier has told that the bytes have come. */
+__device__ __forceinline__ void copy_bulk_to(SharedAt to, const void *shared, unsigned bytes,
+                                             SharedAt mbarrier)
+{
+#if defined(CUDA_EMU)
+    emu_copy_bulk(to, shared, bytes, mbarrier, 1);
+#else
+    asm volatile(
+        "cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
+        :
+        : "r"(to), "r"(shared_at(shared)), "r"(bytes), "r"(mbarrier)
+        : "memory");
+#endif
+}
+
+/* Orders what the thread has written before with the bulk copies that read it after: by the writer, before
+ * the barrier behind which the copy starts. */
+__device__ __forceinline__ void fence_async_proxy()
+{
+#if defined(CUDA_EMU)
+    emu_fence_proxy();
+#else
+    asm volatile("fence.proxy.async;" : : : "memory");
+#endif
+}
+#endif
+
 /* Nanoseconds of the GPU's wall clock, the same on every SM; some GPUs move it on only once a microsecond. */
 __device__ __forceinline__ unsigned long long timer_now()
 {

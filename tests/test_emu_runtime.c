@@ -156,6 +156,46 @@ static void test_refusals(void **state)
     OK(cudaFree(x));
 }
 
+static void test_clusters(void **state)
+{
+    (void)state;
+    float *x = device_floats(64, 0.0f);
+    const void *k = kernel_shaped_address();
+    const size_t one = 120000; /* bytes with which an SM holds one block */
+    int n = -1;
+    OK(cudaFuncSetAttribute(k, cudaFuncAttributeMaxDynamicSharedMemorySize, 232448));
+    assert_int_equal(kernel_clusters(&n, 256, one, 16), cudaErrorInvalidClusterSize);
+    assert_int_equal(kernel_clustered(x, 64, 16, 64, one, 16, NULL), cudaErrorInvalidClusterSize);
+    OK(cudaFuncSetAttribute(k, cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
+    const struct {
+        unsigned size;
+        int clusters;
+    } want[] = {{2, 66}, {4, 30}, {8, 15}, {16, 7}};
+    for (int i = 0; i < 4; i++) {
+        OK(kernel_clusters(&n, 256, one, want[i].size));
+        assert_int_equal(n, want[i].clusters);
+        OK(kernel_clustered(x, 64, want[i].size * 2, 64, one, want[i].size, NULL));
+    }
+    OK(kernel_clusters(&n, 256, 40000, 16)); /* four blocks per SM */
+    assert_int_equal(n, 30);
+    OK(kernel_clusters(&n, 256, 232449, 4)); /* no SM holds such a block */
+    assert_int_equal(n, 0);
+    assert_int_equal(kernel_clusters(&n, 256, one, 17), cudaErrorInvalidClusterSize);
+    assert_int_equal(kernel_clustered(x, 64, 6, 64, one, 4, NULL), cudaErrorInvalidClusterSize);
+    assert_non_null(strstr(emu_report(), "refused"));
+    OK(kernel_clustered(x, 64, 6, 64, one, 1, NULL));
+    OK(cudaDeviceSynchronize());
+    assert_true(first_of(x) == 5.0f);
+    OK(cudaFree(x));
+    assert_int_equal(emu_device_select("A100"), 0);
+    x = device_floats(64, 0.0f);
+    assert_int_equal(kernel_clusters(&n, 256, 0, 2), cudaErrorNotSupported);
+    assert_int_equal(kernel_clustered(x, 64, 2, 64, 0, 2, NULL), cudaErrorNotSupported);
+    assert_int_equal(cudaFuncSetAttribute(k, cudaFuncAttributeNonPortableClusterSizeAllowed, 1),
+                     cudaErrorNotSupported);
+    OK(cudaFree(x));
+}
+
 /* ---- memory ---- */
 
 static void test_memory(void **state)
@@ -458,6 +498,7 @@ int main(void)
         cmocka_unit_test_setup(test_profiles, setup),
         cmocka_unit_test_setup(test_occupancy, setup),
         cmocka_unit_test_setup(test_refusals, setup),
+        cmocka_unit_test_setup(test_clusters, setup),
         cmocka_unit_test_setup(test_memory, setup),
         cmocka_unit_test_setup(test_streams_are_lazy, setup),
         cmocka_unit_test_setup(test_legacy_stream, setup),

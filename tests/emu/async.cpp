@@ -36,7 +36,7 @@ extern "C" void emu_copy_async(void *shared, const void *global, size_t bytes, i
     }
     Copy c = {
         (unsigned char *)shared, (const unsigned char *)global, (unsigned)bytes, t->copy_groups, 0, pc, {}};
-    RACE(race_copy_begin(&c));
+    RACE(c.time = race_copy_begin(shared, global, bytes, pc));
     memcpy(c.then, global, bytes);
     memset(shared, 0xFF, bytes); /* whoever reads or keeps it meanwhile has NaN */
     t->copies.push_back(c);
@@ -50,7 +50,7 @@ extern "C" void emu_copy_wait(unsigned left)
     size_t n = 0;
     for (; n < t->copies.size() && t->copies[n].group + left < t->copy_groups; n++) {
         const Copy &c = t->copies[n];
-        RACE(race_copy_end(&c));
+        RACE(race_copy_end(c.to, c.from, c.bytes, c.time, t->gid, nullptr, c.pc));
         if (memcmp(c.from, c.then, c.bytes) != 0)
             emu_fault(
                 cudaErrorLaunchFailure,

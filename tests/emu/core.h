@@ -34,6 +34,8 @@ struct RaceThread {
     View *view = nullptr;
     LaneView *lanes = nullptr;
     FenceSnap fence_block, fence_device;
+    View *cluster_view = nullptr;              /* what it knew when it arrived at the cluster's barrier */
+    uint32_t cluster_time = 0, proxy_time = 0; /* of that arrival; of its last fence_async_proxy */
     View *pending_block = nullptr, *pending_device = nullptr; /* seen through relaxed reads, not yet fenced */
     View *last_seen = nullptr;                                /* dedupe of polls; not owned, only compared */
 };
@@ -48,7 +50,7 @@ struct Copy {
     unsigned char then[16]; /* the source as the copy found it */
 };
 
-enum ThreadState : uint8_t { T_READY, T_POLL, T_BARRIER, T_GRIDSYNC, T_WARP, T_EXITED };
+enum ThreadState : uint8_t { T_READY, T_POLL, T_BARRIER, T_GRIDSYNC, T_CLUSTER, T_WARP, T_EXITED };
 
 struct alignas(64) Thread { /* what a switch touches comes first and is one cache line */
     Fiber fiber;
@@ -68,6 +70,8 @@ struct alignas(64) Thread { /* what a switch touches comes first and is one cach
     unsigned char *stack;
     std::vector<Copy> copies; /* in the order of their groups */
     uint32_t copy_groups;     /* closed so far */
+    bool cluster_arrived;     /* at the cluster's barrier of phase cluster_phase, and not waited since */
+    uint32_t cluster_phase;
 #ifdef EMU_RACE
     RaceThread race;
 #endif
@@ -85,12 +89,53 @@ struct Warp {
     Thread *lane[32];
     unsigned alive;
     std::vector<Meet> meets;
+    unsigned cluster_arrived; /* lanes that have come to the cluster's barrier, and where */
+    const char *cluster_file;
+    int cluster_line;
 };
 
 struct Piece { /* one carve of dynamic shared memory, or one static array */
     const void *key;
     size_t index, offset, bytes;
     unsigned char *at;
+};
+
+/* An asynchronous store or bulk copy on its way. */
+struct Flight {
+    unsigned char *to;
+    const unsigned char *from; /* NULL: a store */
+    unsigned bytes;
+    unsigned char word[16];          /* what a store brings */
+    std::vector<unsigned char> then; /* the source as a bulk copy found it */
+    const Block *source;             /* whose shared memory that is, or NULL */
+    uint32_t issuer, time;           /* time: of the race detector */
+    FenceSnap snap;                  /* what the issuer knew */
+    uintptr_t pc;
+};
+
+struct MbarrierRace {
+    View *gather, *done; /* what the arrivals of this phase released; those of the phases that have ended */
+    uint64_t last_base;  /* the View that was joined last */
+    uint32_t thread, time, agent;
+    uintptr_t pc; /* of mbarrier_init */
+};
+
+struct Mbarrier {
+    unsigned char *at;
+    unsigned count, pending, owner; /* arrivals of a phase, those still missing; thread that made it */
+    long long bytes;                /* announced less come */
+    uint32_t phase;
+    bool fenced; /* bulk copies may use it */
+    std::vector<Flight> flights;
+    MbarrierRace race;
+};
+
+/* Blocks that run at the same time. */
+struct Cluster {
+    unsigned size, finished, alive, pending; /* pending: threads that have not arrived at the barrier */
+    uint32_t phase;                          /* barriers that are behind all of them */
+    Block *block[16];
+    View *race_view; /* what the last one orders */
 };
 
 struct Block {
@@ -108,6 +153,8 @@ struct Block {
     std::vector<Warp> warp;
     std::vector<Piece> pieces;
     unsigned char *shared; /* this slot's window of the shared arena */
+    Cluster *cluster;      /* NULL: none, and no operation of clusters yet */
+    std::vector<Mbarrier> mbarriers;
     size_t static_used;
 #ifdef EMU_RACE
     uint32_t race_time =
@@ -124,6 +171,7 @@ struct Grid {
     size_t dynamic_shared, shared_limit;
     bool cooperative;
     unsigned resident_max, started, finished, live;
+    unsigned cluster, released; /* blocks per cluster; blocks whose place another may take */
     unsigned grid_arrived;
     const char *grid_file;
     int grid_line;
@@ -174,6 +222,23 @@ static inline bool sched_is_stack(const void *p)
     return (size_t)((const unsigned char *)p - stack_pool) < stack_pool_size;
 }
 
+/* Parks the running thread until sched_wake. */
+void sched_wait(ThreadState state);
+void sched_wake(Thread *t);
+/* In random schedules a number below n, in the plain order 0. */
+unsigned sched_choice(unsigned n);
+/* Ends the launch with a report when no thread runs. */
+void sched_fail(cudaError_t error, const std::string &text);
+
+/* cluster.cpp: a block's place in its cluster (made when first asked for, if the launch has none), what a
+ * thread that ends means to it, what must hold when a block ends, and the text for a report on who polls. */
+Cluster *cluster_new(Block *const *blocks, unsigned size);
+void cluster_delete(Cluster *cluster);
+Cluster *cluster_of(Block *block);
+void cluster_thread_end(Thread *t);
+void cluster_block_end(Block *block);
+std::string mbarrier_describe(const void *p);
+
 /* mma.cpp: one of the operations that all lanes of a warp have come to. */
 void tensor_run(Warp *warp, int op);
 
@@ -214,6 +279,7 @@ bool arena_is_locked();
 size_t arena_live_bytes();
 size_t arena_live_host();
 unsigned char *arena_shared_window(int slot);
+int arena_shared_slot(const void *p);       /* the block slot whose window holds p, or -1 */
 bool arena_check_guards(std::string *text); /* false: a guard after an allocation was overwritten */
 std::string arena_describe(const void *p);
 void arena_each(void (*visit)(const Allocation &)); /* every live allocation */
@@ -230,7 +296,7 @@ struct DeviceProfile {
     int register_unit; /* registers are given to a warp in these portions */
     int warp_unit;     /* and to this many warps at a time */
     int max_registers; /* per thread */
-    int max_clusters8; /* measured cudaOccupancyMaxActiveClusters for clusters of 8 */
+    int gpc_sms[8];    /* SMs of each GPC: a cluster lies within one */
 };
 
 struct KernelInfo {
@@ -245,7 +311,11 @@ KernelInfo *device_kernel(const void *kernel);
 int device_registers(const KernelInfo *kernel, unsigned threads);
 int device_occupancy(const KernelInfo *kernel, unsigned threads, size_t dynamic_shared);
 cudaError_t device_check_launch(const cudaLaunchConfig_t *config, const void *kernel, bool *cooperative,
-                                int *resident, std::string *why);
+                                unsigned *cluster, int *resident, std::string *why);
+/* The launch's cluster size (1: none), or why it is refused. */
+cudaError_t device_cluster(const cudaLaunchConfig_t *config, const void *kernel, unsigned *cluster,
+                           std::string *why);
+int device_clusters(const KernelInfo *kernel, unsigned threads, size_t dynamic_shared, unsigned size);
 void device_forget_kernels();
 
 /* ---- runtime.cpp
@@ -300,8 +370,27 @@ void race_release_begin(int scope);
 void race_release_end();
 void race_readonly(const void *p, size_t size, uintptr_t pc);
 void race_plain(const Thread *t, const void *p, size_t size, bool write, uintptr_t pc);
-void race_copy_begin(Copy *copy);
-void race_copy_end(const Copy *copy);
+/* An asynchronous copy of whole words from `from` (NULL: a store) starts; returns its time. Its end: for
+ * cp.async the words are the waiting thread's (mbarrier NULL), else they belong to who waits for the
+ * mbarrier. */
+uint32_t race_copy_begin(const void *to, const void *from, size_t bytes, uintptr_t pc);
+void race_copy_end(const void *to, const void *from, size_t bytes, uint32_t time, uint32_t issuer,
+                   MbarrierRace *mbarrier, uintptr_t pc);
+void race_flight_begin(Flight *f);
+void race_flight_end(Flight *f, MbarrierRace *mbarrier);
+void race_flight_drop(Flight *f);
+void race_fence_proxy();
+void race_proxy_check(const void *from, size_t bytes, uintptr_t pc);
+void race_mbarrier_init(MbarrierRace *m, const void *at, uintptr_t pc);
+void race_mbarrier_use(const MbarrierRace *m, const void *at, uintptr_t pc);
+void race_mbarrier_arrive(MbarrierRace *m);
+void race_mbarrier_phase(MbarrierRace *m);
+void race_mbarrier_acquire(const MbarrierRace *m);
+void race_mbarrier_drop(MbarrierRace *m);
+void race_cluster_arrive(Thread *t);
+void race_cluster_sync(Cluster *cluster);
+void race_cluster_acquire(Thread *t);
+void race_cluster_drop(Cluster *cluster);
 void race_allocated(const void *p, size_t size);
 void race_freed(const void *p, size_t size);
 void race_host_wrote(const void *p, size_t size);

@@ -14,26 +14,36 @@ struct Facts {
     const char *key, *name;
     int major, minor, sms, clock_khz, memory_clock_khz, bus_bits;
     size_t memory_mb, l2_bytes, persisting_l2, shared_per_sm, shared_optin, shared_reserved;
-    int blocks_per_sm, shared_unit, max_clusters8;
+    int blocks_per_sm, shared_unit;
 };
 
-/* max_clusters8: clusters of 8 covered 120 of 132 SMs in a public measurement on an H100. */
 static const Facts facts[] = {
-    {"K20", "Tesla K20c", 3, 5, 13, 705500, 2600000, 320, 4743, 1310720, 0, 49152, 49152, 0, 16, 256, 0},
-    {"K40", "Tesla K40m", 3, 5, 15, 745000, 3004000, 384, 11441, 1572864, 0, 49152, 49152, 0, 16, 256, 0},
+    {"K20", "Tesla K20c", 3, 5, 13, 705500, 2600000, 320, 4743, 1310720, 0, 49152, 49152, 0, 16, 256},
+    {"K40", "Tesla K40m", 3, 5, 15, 745000, 3004000, 384, 11441, 1572864, 0, 49152, 49152, 0, 16, 256},
     {"V100", "Tesla V100-SXM2-16GB", 7, 0, 80, 1530000, 877000, 4096, 16160, 6291456, 0, 98304, 98304, 0, 32,
-     256, 0},
+     256},
     {"A100", "NVIDIA A100-SXM4-40GB", 8, 0, 108, 1410000, 1215000, 5120, 40442, 41943040, 31457280, 167936,
-     166912, 1024, 32, 128, 0},
+     166912, 1024, 32, 128},
     {"H100", "NVIDIA H100 80GB HBM3", 9, 0, 132, 1980000, 2619000, 5120, 81090, 52428800, 32768000, 233472,
-     232448, 1024, 32, 128, 15},
+     232448, 1024, 32, 128},
     {"H200", "NVIDIA H200", 9, 0, 132, 1980000, 3201000, 6144, 143167, 62914560, 39321600, 233472, 232448,
-     1024, 32, 128, 15},
+     1024, 32, 128},
     /* Not verified: name, memory, clocks, bus width, the part of L2 that can be set aside. */
     {"B200", "NVIDIA B200", 10, 0, 148, 1965000, 3996000, 8192, 182642, 132120576, 82575360, 233472, 232448,
-     1024, 32, 128, 0},
+     1024, 32, 128},
 };
 enum { PROFILES = sizeof facts / sizeof facts[0] };
+
+/* SMs of each GPC, within which a cluster lies: a layout under which 66, 30, 15 and 7 clusters of 2, 4, 8 and
+ * 16 blocks fit at one block per SM. Real boards differ in it. The B200's is not verified. */
+static const struct {
+    const char *key;
+    int sms[8];
+} gpcs[] = {
+    {"H100", {18, 18, 18, 18, 18, 18, 16, 8}},
+    {"H200", {18, 18, 18, 18, 18, 18, 16, 8}},
+    {"B200", {20, 20, 18, 18, 18, 18, 18, 18}},
+};
 
 static DeviceProfile profile_make(const Facts &f)
 {
@@ -45,7 +55,8 @@ static DeviceProfile profile_make(const Facts &f)
     d.register_unit = 256;
     d.warp_unit = 4;
     d.max_registers = 255;
-    d.max_clusters8 = f.max_clusters8;
+    for (const auto &g : gpcs)
+        if (strcmp(g.key, f.key) == 0) memcpy(d.gpc_sms, g.sms, sizeof d.gpc_sms);
     cudaDeviceProp &p = d.prop;
     snprintf(p.name, sizeof p.name, "%s", f.name);
     p.totalGlobalMem = f.memory_mb << 20;
@@ -160,8 +171,51 @@ int device_occupancy(const KernelInfo *k, unsigned threads, size_t dynamic)
     return blocks;
 }
 
+/* Clusters that are resident at once. */
+int device_clusters(const KernelInfo *k, unsigned threads, size_t dynamic, unsigned size)
+{
+    int per_sm = device_occupancy(k, threads, dynamic), clusters = 0;
+    for (int sms : emu_device->gpc_sms) clusters += sms * per_sm / (int)size;
+    return clusters;
+}
+
+cudaError_t device_cluster(const cudaLaunchConfig_t *c, const void *kernel, unsigned *cluster,
+                           std::string *why)
+{
+    char s[256] = "";
+    cudaError_t error = cudaSuccess;
+    *cluster = 1;
+    for (unsigned i = 0; i < c->numAttrs; i++) {
+        const auto &d = c->attrs[i].val.clusterDim;
+        if (c->attrs[i].id != cudaLaunchAttributeClusterDimension || (d.x == 1 && d.y == 1 && d.z == 1))
+            continue;
+        *cluster = d.x;
+        if (!emu_device->prop.clusterLaunch) {
+            snprintf(s, sizeof s, "the device has no clusters");
+            error = cudaErrorNotSupported;
+        } else if (d.y != 1 || d.z != 1) {
+            snprintf(s, sizeof s, "clusters along y or z are not emulated");
+            error = cudaErrorNotSupported;
+        } else if (d.x == 0 || d.x > 16) {
+            snprintf(s, sizeof s, "a cluster of %u blocks; 16 are the most", d.x);
+            error = cudaErrorInvalidClusterSize;
+        } else if (d.x > 8 && !device_kernel(kernel)->non_portable_cluster) {
+            snprintf(
+                s, sizeof s,
+                "a cluster of %u blocks; more than 8 need cudaFuncAttributeNonPortableClusterSizeAllowed",
+                d.x);
+            error = cudaErrorInvalidClusterSize;
+        } else if (c->gridDim.x % d.x != 0) {
+            snprintf(s, sizeof s, "clusters of %u blocks do not divide a grid of %u", d.x, c->gridDim.x);
+            error = cudaErrorInvalidClusterSize;
+        }
+    }
+    *why = s;
+    return error;
+}
+
 cudaError_t device_check_launch(const cudaLaunchConfig_t *c, const void *kernel, bool *cooperative,
-                                int *resident, std::string *why)
+                                unsigned *cluster, int *resident, std::string *why)
 {
     const cudaDeviceProp &p = emu_device->prop;
     const KernelInfo *k = device_kernel(kernel);
@@ -172,12 +226,9 @@ cudaError_t device_check_launch(const cudaLaunchConfig_t *c, const void *kernel,
         return error;
     };
     *cooperative = false;
-    unsigned cluster = 1;
     for (unsigned i = 0; i < c->numAttrs; i++) {
         const cudaLaunchAttribute &a = c->attrs[i];
         if (a.id == cudaLaunchAttributeCooperative) *cooperative = a.val.cooperative != 0;
-        if (a.id == cudaLaunchAttributeClusterDimension)
-            cluster = a.val.clusterDim.x * a.val.clusterDim.y * a.val.clusterDim.z;
     }
     size_t threads = (size_t)b.x * b.y * b.z, blocks = (size_t)g.x * g.y * g.z;
     if (threads == 0 || blocks == 0 || b.x > (unsigned)p.maxThreadsDim[0] ||
@@ -208,10 +259,8 @@ cudaError_t device_check_launch(const cudaLaunchConfig_t *c, const void *kernel,
                  threads, p.regsPerBlock);
         return refuse(cudaErrorLaunchOutOfResources);
     }
-    if (cluster > 1) {
-        snprintf(s, sizeof s, p.clusterLaunch ? "clusters are not emulated" : "the device has no clusters");
-        return refuse(cudaErrorNotSupported);
-    }
+    cudaError_t e = device_cluster(c, kernel, cluster, why);
+    if (e != cudaSuccess) return e;
     if (*cooperative && !p.cooperativeLaunch) {
         snprintf(s, sizeof s, "the device has no cooperative launch");
         return refuse(cudaErrorNotSupported);
@@ -222,11 +271,18 @@ cudaError_t device_check_launch(const cudaLaunchConfig_t *c, const void *kernel,
         snprintf(s, sizeof s, "no SM can hold a block");
         return refuse(cudaErrorLaunchOutOfResources);
     }
+    if (*cluster > 1) {
+        *resident = device_clusters(k, (unsigned)threads, c->dynamicSmemBytes, *cluster) * (int)*cluster;
+        if (*resident == 0) {
+            snprintf(s, sizeof s, "no GPC can hold a cluster of %u such blocks", *cluster);
+            return refuse(cudaErrorInvalidClusterSize);
+        }
+    }
     if (*cooperative && blocks > (size_t)*resident) {
         snprintf(s, sizeof s, "%zu blocks in a cooperative launch, the device holds %d", blocks, *resident);
         return refuse(cudaErrorCooperativeLaunchTooLarge);
     }
-    if (blocks * threads > 0xffffffffu) {
+    if ((blocks + 1) * threads > 0xffffffffu) {
         snprintf(s, sizeof s, "more than 2^32 threads in one launch are not emulated");
         return refuse(cudaErrorNotSupported);
     }

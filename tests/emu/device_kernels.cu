@@ -43,6 +43,17 @@ extern "C" cudaError_t kernel_shaped(float *x, int n, unsigned grid, unsigned bl
     LaunchShape s = {dim3(grid), dim3(block), shared, stream, cooperative != 0};
     return launch(s, shaped_kernel, x, n);
 }
+extern "C" cudaError_t kernel_clustered(float *x, int n, unsigned grid, unsigned block, size_t shared,
+                                        unsigned cluster, cudaStream_t stream)
+{
+    LaunchShape s = {dim3(grid), dim3(block), shared, stream, false, cluster};
+    return launch(s, shaped_kernel, x, n);
+}
+extern "C" cudaError_t kernel_clusters(int *clusters, unsigned block, size_t shared, unsigned cluster)
+{
+    LaunchShape s = {dim3(cluster), dim3(block), shared, nullptr, false, cluster};
+    return resident_clusters(clusters, s, shaped_kernel);
+}
 extern "C" const void *kernel_shaped_address(void) { return (const void *)shaped_kernel; }
 
 /* Lane 5 of each warp reports, word 32*warp + k. */

@@ -14,6 +14,10 @@ cudaError_t kernel_add_one(float *x, int n, cudaStream_t stream);
 cudaError_t kernel_shaped(float *x, int n, unsigned grid, unsigned block, size_t shared, int cooperative,
                           cudaStream_t stream);
 const void *kernel_shaped_address(void);
+/* The same in clusters; how many of them fit at once. */
+cudaError_t kernel_clustered(float *x, int n, unsigned grid, unsigned block, size_t shared, unsigned cluster,
+                             cudaStream_t stream);
+cudaError_t kernel_clusters(int *clusters, unsigned block, size_t shared, unsigned cluster);
 /* Doubles x in place. */
 cudaError_t kernel_twice(float *x, int n, cudaStream_t stream);
 

@@ -558,11 +558,11 @@ __global__ void steps_kernel(float *h, unsigned *arrived, int n, int steps, int 
             barrier_of(arrived, (unsigned)(t + 1) * (gridDim.x + (bug & WRONG_TARGET ? 1 : 0)));
     }
 }
-static int steps_run(int bug, int blocks, int threads, int steps)
+static int steps_run(int bug, int blocks, int threads, int steps, size_t shared = 0)
 {
     int n = blocks * threads;
     float *h = device_array<float>((size_t)n * 2);
-    launch(shape_of(blocks, threads), steps_kernel, h, device_array<unsigned>(1), n, steps, bug);
+    launch(shape_of(blocks, threads, shared), steps_kernel, h, device_array<unsigned>(1), n, steps, bug);
     /* every element is 2^steps - 1 */
     return differs(h + (bug & ONE_BUFFER ? 0 : steps % 2 * n), n,
                    [=](int) { return (float)((1 << steps) - 1); });
@@ -574,9 +574,8 @@ static int run_wrong_target(int bug) { return steps_run(bug ? WRONG_TARGET : 0, 
 /* A persistent grid of more blocks than the device holds waits for blocks that cannot start. */
 static int run_grid_too_large(int bug)
 {
-    emu_device_select("K20"); /* 13 SMs of 2048 threads: 26 blocks of 1024 */
-    emu_set_registers((const void *)steps_kernel, 32);
-    return steps_run(0, bug ? 27 : 26, 1024, 1);
+    emu_device_select("K20"); /* 13 SMs of 48 KB */
+    return steps_run(0, bug ? 14 : 13, 32, 1, 30000);
 }
 
 __global__ void cooperative_kernel(float *out)
@@ -586,14 +585,15 @@ __global__ void cooperative_kernel(float *out)
 }
 static int run_cooperative_too_large(int bug)
 {
+    enum { BYTES = 40000 };
     int per_sm = 0;
     emu_device_select("V100");
-    cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_sm, cooperative_kernel, 512, 0);
+    cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_sm, cooperative_kernel, 32, BYTES);
     int blocks = per_sm * 80 + (bug ? 1 : 0);
-    float *out = device_array<float>((size_t)blocks * 512);
-    cudaError_t e = launch(shape_of(blocks, 512, 0, true), cooperative_kernel, out);
+    float *out = device_array<float>((size_t)blocks * 32);
+    cudaError_t e = launch(shape_of(blocks, 32, BYTES, true), cooperative_kernel, out);
     return bug ? e == cudaErrorCooperativeLaunchTooLarge
-               : differs(out, blocks * 512, [](int) { return 1.0f; });
+               : differs(out, blocks * 32, [](int) { return 1.0f; });
 }
 
 static int run_not_cooperative(int bug)
@@ -636,6 +636,251 @@ static int run_mixed(int bug)
     std::vector<unsigned> v = fetch(counter, 1);
     return v.empty() || v[0] != 64;
 }
+
+/* ---- clusters
+ * ------------------------------------------------------------------------------------------------- */
+
+static LaunchShape clustered(int blocks, int threads, size_t shared, unsigned cluster)
+{
+    LaunchShape s = shape_of(blocks, threads, shared);
+    s.cluster = cluster;
+    return s;
+}
+
+static __device__ void cluster_sync()
+{
+    cluster_arrive();
+    cluster_wait();
+}
+
+enum { NO_FIRST = 1, NO_MIDDLE = 2, NO_LAST = 4, TWICE = 8, SPLIT_WARP = 16, PAST_CLUSTER = 32 };
+
+/* Each block writes into the shared memory of the next and reads from that of the one after it. */
+__global__ void exchange_kernel(float *out, int bug)
+{
+    Smem sm;
+    unsigned rank = cluster_rank(), n = cluster_size(), i = threadIdx.x, last = blockDim.x - 1;
+    float *mine = sm.take<float>(blockDim.x), *further = cluster_map(mine, (rank + 2) % n);
+    mine[i] = -1.0f;
+    if (!(bug & NO_FIRST)) cluster_sync();
+    cluster_map(mine, rank + 1 < n || bug & PAST_CLUSTER ? rank + 1 : 0)[i] = (float)(rank * 100 + i);
+    if (bug & SPLIT_WARP && i < 7) cluster_arrive();
+    else if (!(bug & NO_MIDDLE)) cluster_arrive();
+    if (bug & TWICE) cluster_arrive();
+    if (!(bug & NO_MIDDLE)) cluster_wait();
+    float sum = mine[last - i] + further[i];
+    if (!(bug & NO_LAST)) cluster_sync();
+    out[blockIdx.x * blockDim.x + i] = sum;
+}
+static int exchange_sized(int bug, int clusters, int threads, size_t bytes)
+{
+    float *out = device_array<float>((size_t)(clusters * 4 * threads));
+    launch(clustered(clusters * 4, threads, bytes, 4), exchange_kernel, out, bug);
+    return differs(out, clusters * 4 * threads, [=](int k) {
+        int rank = k / threads % 4, i = k % threads;
+        return (float)((rank + 3) % 4 * 100 + threads - 1 - i + (rank + 1) % 4 * 100 + i);
+    });
+}
+static int exchange(int bug) { return exchange_sized(bug, 2, 32, 128); }
+static int run_no_first(int bug) { return exchange(bug ? NO_FIRST : 0); }
+static int run_no_middle(int bug) { return exchange(bug ? NO_MIDDLE : 0); }
+static int run_no_last(int bug) { return exchange(bug ? NO_LAST : 0); }
+static int run_arrive_twice(int bug) { return exchange(bug ? TWICE : 0); }
+static int run_split_warp(int bug) { return exchange(bug ? SPLIT_WARP : 0); }
+static int run_past_cluster(int bug) { return exchange(bug ? PAST_CLUSTER : 0); }
+
+static int run_cluster_16(int bug)
+{
+    float *out = device_array<float>(512);
+    cudaFuncSetAttribute(exchange_kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, !bug);
+    cudaError_t e = launch(clustered(16, 32, 128, 16), exchange_kernel, out, 0);
+    return e != cudaSuccess || cudaDeviceSynchronize() != cudaSuccess;
+}
+
+/* All blocks wait for each other: 124 fit on 132 SMs, but as 31 clusters of 4 they do not fit into the
+ * GPCs. */
+__global__ void clusters_wait_kernel(unsigned *arrived, float *out)
+{
+    barrier_of(arrived, gridDim.x);
+    out[blockIdx.x * blockDim.x + threadIdx.x] = 1.0f;
+}
+static int run_clusters_too_many(int bug)
+{
+    int blocks = bug ? 124 : 120;
+    size_t bytes = 120000; /* one block per SM */
+    float *out = device_array<float>((size_t)blocks);
+    cudaFuncSetAttribute(clusters_wait_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+    launch(clustered(blocks, 1, bytes, 4), clusters_wait_kernel, device_array<unsigned>(1), out);
+    return differs(out, blocks, [](int) { return 1.0f; });
+}
+
+/* ---- mbarriers, asynchronous stores, bulk copies
+ * --------------------------------------------------------------------- */
+
+static __device__ void mbarrier_wait(Mbarrier *b, unsigned parity)
+{
+    while (!mbarrier_try(b, parity)) poll_pause();
+}
+
+enum {
+    PUSH_NO_WAIT = 1,
+    PUSH_TOO_MANY = 2,
+    PUSH_TOO_FEW = 4,
+    PUSH_PARITY = 8,
+    PUSH_NO_EMPTY = 16,
+    PUSH_NO_FIRST = 32,
+    PUSH_NO_LAST = 64,
+    PUSH_OTHER_BLOCK = 128
+};
+
+/* A ring of blocks, each of which pushes 32 words a step into the next one's two buffers; `full` counts the
+ * bytes, `empty`, at the sender, the readers of the buffer that it will write next. */
+__global__ void push_kernel(float *out, int steps, int bug)
+{
+    Smem sm;
+    float *buffer = sm.take<float>(64);
+    Mbarrier *full = sm.take<Mbarrier>(2), *empty = sm.take<Mbarrier>(2);
+    unsigned rank = cluster_rank(), n = cluster_size(), next = (rank + 1) % n, before = (rank + n - 1) % n;
+    unsigned i = threadIdx.x, announced = bug & PUSH_TOO_MANY ? 132 : bug & PUSH_TOO_FEW ? 64 : 128;
+    buffer[i] = buffer[32 + i] = -1.0f;
+    if (i == 0) {
+        for (int b = 0; b < 2; b++) {
+            mbarrier_init(&full[b], 1);
+            mbarrier_init(&empty[b], 32);
+        }
+        mbarrier_init_fence();
+    }
+    if (bug & PUSH_NO_FIRST) __syncthreads();
+    else cluster_sync();
+    float v = (float)rank;
+    for (int t = 0; t < steps; t++) {
+        int b = t & 1;
+        unsigned parity = (unsigned)t / 2 & 1;
+        if (t >= 2 && !(bug & PUSH_NO_EMPTY)) mbarrier_wait(&empty[b], parity ^ 1);
+        if (i == 0) mbarrier_arrive_expect(&full[b], announced);
+        store_async(shared_at(&buffer[32 * b + (int)i], next), v,
+                    shared_at(&full[b], bug & PUSH_OTHER_BLOCK ? rank : next));
+        if (!(bug & PUSH_NO_WAIT) || i == 0) mbarrier_wait(&full[b], bug & PUSH_PARITY ? parity ^ 1 : parity);
+        v = buffer[32 * b + 31 - (int)i] + 1.0f;
+        mbarrier_arrive(shared_at(&empty[b], before));
+    }
+    if (!(bug & PUSH_NO_LAST)) cluster_sync();
+    out[blockIdx.x * 32 + i] = v;
+}
+static int push(int bug, int steps = 5)
+{
+    float *out = device_array<float>(256);
+    launch(clustered(8, 32, 256 + 32, 4), push_kernel, out, steps, bug);
+    return differs(out, 256, [=](int k) { return (float)((k / 32 + 3 * steps) % 4 + steps); });
+}
+static int run_push_no_wait(int bug) { return push(bug ? PUSH_NO_WAIT : 0); }
+static int run_push_too_many(int bug) { return push(bug ? PUSH_TOO_MANY : 0); }
+static int run_push_too_few(int bug) { return push(bug ? PUSH_TOO_FEW : 0); }
+static int run_push_parity(int bug) { return push(bug ? PUSH_PARITY : 0, 2); }
+static int run_push_no_empty(int bug) { return push(bug ? PUSH_NO_EMPTY : 0); }
+static int run_push_no_first(int bug) { return push(bug ? PUSH_NO_FIRST : 0); }
+static int run_push_no_last(int bug) { return push(bug ? PUSH_NO_LAST : 0); }
+static int run_push_other(int bug) { return push(bug ? PUSH_OTHER_BLOCK : 0); }
+
+/* All blocks of a cluster push their part of h to all: two buffers are enough without another signal, since
+ * a block's part of step t + 1 tells that it has read step t, if its own threads have agreed on that before
+ * they push. */
+__global__ void gather_kernel(float *out, int steps, int bug)
+{
+    Smem sm;
+    unsigned rank = cluster_rank(), n = cluster_size(), i = threadIdx.x, all = 8 * n;
+    float *h = sm.take<float>(2 * all);
+    Mbarrier *full = sm.take<Mbarrier>(2);
+    if (i == 0) {
+        mbarrier_init(&full[0], 1);
+        mbarrier_init(&full[1], 1);
+        mbarrier_arrive_expect(&full[0], 4 * all);
+        mbarrier_init_fence();
+    }
+    cluster_sync();
+    float sum = (float)(rank * 8 + i % 8);
+    for (int t = 0; t < steps; t++) {
+        float *now = h + (t & 1 ? all : 0);
+        for (unsigned k = i / 8; k < n; k += blockDim.x / 8)
+            store_async(shared_at(&now[rank * 8 + i % 8], k), sum, shared_at(&full[t & 1], k));
+        if (i == 0 && t + 1 < steps) mbarrier_arrive_expect(&full[~t & 1], 4 * all);
+        mbarrier_wait(&full[t & 1], (unsigned)t / 2 & 1);
+        sum = 0.0f;
+        for (unsigned k = 0; k < all; k++) sum += now[k] * 0.0625f;
+        if (!bug) __syncthreads();
+    }
+    cluster_sync();
+    out[blockIdx.x * blockDim.x + i] = sum;
+}
+static int gather(int bug)
+{
+    enum { STEPS = 4 };
+    float *out = device_array<float>(8 * 64);
+    launch(clustered(8, 64, 256 + 16, 4), gather_kernel, out, (int)STEPS, bug);
+    return differs(out, 8 * 64, [](int) { return 31.0f * 8; }); /* 31 * 32 / 2 / 16, then times 2 a step */
+}
+
+enum {
+    BULK_NO_WAIT = 1,
+    BULK_NO_PROXY = 2,
+    BULK_NO_INIT_FENCE = 4,
+    BULK_SOURCE = 8,
+    BULK_MISALIGNED = 16,
+    BULK_NO_LAST = 32,
+    BULK_NO_BARRIER = 64,
+    BULK_AS_DATA = 128
+};
+
+/* Global memory that the block has written itself, by bulk copy into its shared memory; changed there, by
+ * bulk copy into the next block's. */
+__global__ void bulk_kernel(float *x, float *out, int bug)
+{
+    Smem sm;
+    float4 *a = sm.take<float4>(8), *b = sm.take<float4>(8);
+    Mbarrier *in = sm.take<Mbarrier>(1), *over = sm.take<Mbarrier>(1);
+    unsigned rank = cluster_rank(), next = (rank + 1) % cluster_size(), i = threadIdx.x;
+    x += blockIdx.x * 32;
+    if (i == 0) {
+        mbarrier_init(in, 1);
+        mbarrier_init(over, 1);
+        if (!(bug & BULK_NO_INIT_FENCE)) mbarrier_init_fence();
+    }
+    x[i] = (float)(rank * 100 + i);
+    ((float *)a)[i] = ((float *)b)[i] = -1.0f;
+    if (!(bug & (BULK_NO_PROXY | BULK_NO_INIT_FENCE))) fence_async_proxy();
+    cluster_sync();
+    if (i == 0) {
+        mbarrier_arrive_expect(in, 128);
+        mbarrier_arrive_expect(over, 128);
+        copy_bulk(a, x + (bug & BULK_MISALIGNED ? 1 : 0), 128, in);
+        if (bug & BULK_SOURCE) x[5] = 0.5f;
+    }
+    if (!(bug & BULK_NO_WAIT) || i == 0) mbarrier_wait(in, 0);
+    float *words = (float *)a;
+    words[i] += 1.0f;
+    fence_async_proxy();
+    if (!(bug & BULK_NO_BARRIER)) __syncthreads();
+    if (i == 0) copy_bulk_to(shared_at(b, next), a, 128, shared_at(over, next));
+    mbarrier_wait(over, 0);
+    if (bug & BULK_AS_DATA && i == 3) *over = 0;
+    float v = ((const float *)b)[31 - i];
+    if (!(bug & BULK_NO_LAST)) cluster_sync();
+    out[blockIdx.x * 32 + i] = v;
+}
+static int bulk(int bug)
+{
+    float *x = device_array<float>(264), *out = device_array<float>(256);
+    launch(clustered(8, 32, 288, 4), bulk_kernel, x, out, bug);
+    return differs(out, 256, [](int k) { return (float)((k / 32 + 3) % 4 * 100 + 31 - k % 32 + 1); });
+}
+static int run_bulk_no_wait(int bug) { return bulk(bug ? BULK_NO_WAIT : 0); }
+static int run_bulk_no_proxy(int bug) { return bulk(bug ? BULK_NO_PROXY : 0); }
+static int run_bulk_no_init_fence(int bug) { return bulk(bug ? BULK_NO_INIT_FENCE : 0); }
+static int run_bulk_source(int bug) { return bulk(bug ? BULK_SOURCE : 0); }
+static int run_bulk_misaligned(int bug) { return bulk(bug ? BULK_MISALIGNED : 0); }
+static int run_bulk_no_last(int bug) { return bulk(bug ? BULK_NO_LAST : 0); }
+static int run_bulk_no_barrier(int bug) { return bulk(bug ? BULK_NO_BARRIER : 0); }
+static int run_bulk_as_data(int bug) { return bulk(bug ? BULK_AS_DATA : 0); }
 
 /* ---- spins and traps
  * ---------------------------------------------------------------------------------------- */
@@ -1003,6 +1248,77 @@ static int idiom_pipeline(int)
     return differs(out, 32, [](int i) { return (float)(4 * (5 * (31 - i) + 10)); });
 }
 
+/* Work between the halves of the cluster's barrier, on memory that nobody waits for. */
+__global__ void split_cluster_kernel(float *out, int steps)
+{
+    Smem sm;
+    float *mine = sm.take<float>(64), *own = sm.take<float>(32);
+    unsigned rank = cluster_rank(), n = cluster_size(), i = threadIdx.x;
+    cluster_sync();
+    for (int t = 0; t < steps; t++) {
+        for (unsigned k = 0; k < n; k++)
+            if (i == k) cluster_map(mine, k)[(t & 1) * 32 + (int)rank] = (float)(t + (int)rank);
+        cluster_arrive();
+        own[i] = (float)t;
+        __syncwarp();
+        float kept = own[31 - i];
+        cluster_wait();
+        float sum = 0.0f;
+        for (unsigned k = 0; k < n; k++) sum += mine[(t & 1) * 32 + (int)k];
+        out[blockIdx.x * 32 + i] = sum + kept;
+        __syncwarp();
+    }
+    cluster_sync();
+}
+static int idiom_split_cluster(int)
+{
+    float *out = device_array<float>(256);
+    launch(clustered(8, 32, 384, 8), split_cluster_kernel, out, 4);
+    return differs(out, 256, [](int) { return (float)(8 * 3 + 28 + 3); });
+}
+
+/* More clusters than are resident: they start as others end. */
+static int idiom_many_clusters(int)
+{
+    enum { ONE_PER_SM = 120000 };
+    cudaFuncSetAttribute(exchange_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, ONE_PER_SM);
+    return exchange_sized(0, 33, 2, ONE_PER_SM);
+}
+
+/* The block's own mbarrier as a barrier that a thread passes without waiting; and a bounded wait that gives
+ * up. */
+__global__ void mbarrier_kernel(float *out, unsigned *gave_up)
+{
+    SHARED_ARRAY(float, s, 64);
+    SHARED_ARRAY(Mbarrier, b, 2);
+    if (threadIdx.x == 0) {
+        mbarrier_init(&b[0], 32);
+        mbarrier_init(&b[1], 1);
+    }
+    __syncthreads();
+    if (threadIdx.x < 32) {
+        s[threadIdx.x] = (float)threadIdx.x;
+        mbarrier_arrive(&b[0]);
+    } else {
+        while (!mbarrier_try(&b[0], 0)) poll_pause();
+        out[threadIdx.x - 32] = s[63 - threadIdx.x];
+    }
+    if (threadIdx.x == 0)
+        for (unsigned n = 0; !mbarrier_try(&b[1], 0); n++)
+            if (poll_expired(n, 1u << 20)) {
+                atomicAdd(gave_up, 1u);
+                break;
+            }
+}
+static int idiom_mbarrier(int)
+{
+    float *out = device_array<float>(32);
+    unsigned *gave_up = device_array<unsigned>(1);
+    launch(shape_of(1, 64), mbarrier_kernel, out, gave_up);
+    std::vector<unsigned> v = fetch(gave_up, 1);
+    return v.empty() || v[0] != 1 || differs(out, 32, [](int i) { return (float)(31 - i); });
+}
+
 /* Half warps with masks of their own, in flight together. */
 __global__ void half_warps_kernel(int *out)
 {
@@ -1063,22 +1379,67 @@ const FaultCase fault_cases[] = {
     {"copy-no-wait", "read before the wait for an asynchronous copy (cp.async)", run_copy_no_wait,
      "copy is still under way", W, W, R, 1, 1},
     {"copy-no-commit", "asynchronous copy waited for, but its group never closed", run_copy_no_commit,
-     "copy is still under way", W, W, R, 1, 1},
+     "copy is still under way", W, W, R, 0, 1},
     {"copy-one-left", "wait that leaves one group of copies too many", run_copy_one_left,
-     "copy is still under way", W, W, R, 1, 1},
-    {"copy-no-sync", "no `__syncthreads` after the wait for a copy", run_copy_no_sync, "race: ", W, W, R, 1,
+     "copy is still under way", W, W, R, 0, 1},
+    {"copy-no-sync", "no `__syncthreads` after the wait for a copy", run_copy_no_sync, "race: ", W, W, R, 0,
      1},
     {"copy-source", "source of an asynchronous copy overwritten before the wait", run_copy_source,
-     "before the copy had been waited for", R, R, R, 1, 1},
+     "before the copy had been waited for", R, R, R, 0, 1},
     {"copy-misaligned", "misaligned 16-byte asynchronous copy", run_copy_misaligned, "misaligned copy", R, R,
-     R, 1, 0},
+     R, 0, 0},
     {"ldmatrix-sync", "no `__syncwarp` before ldmatrix", run_ldmatrix_sync, "same warp: a __syncwarp", S, S,
      R, 1, 1},
     {"ldmatrix-misaligned", "ldmatrix of a row that is no multiple of 16 bytes", run_ldmatrix_misaligned,
-     "ldmatrix of a misaligned row", R, R, R, 1, 0},
-    {"mma-divergent", "mma in a divergent branch", run_mma_divergent, "divergent warp operation", R, R, R, 1,
+     "ldmatrix of a misaligned row", R, R, R, 0, 0},
+    {"mma-divergent", "mma in a divergent branch", run_mma_divergent, "divergent warp operation", R, R, R, 0,
      1},
-    {"mma-half", "mma in half a warp", run_mma_half, "it needs all 32", R, R, R, 1, 0},
+    {"mma-half", "mma in half a warp", run_mma_half, "it needs all 32", R, R, R, 0, 0},
+    {"cluster-no-first", "store into another block's shared memory before any cluster barrier", run_no_first,
+     "before any cluster barrier", W, T, R, 1, 1},
+    {"cluster-no-barrier", "no cluster barrier between remote stores and reads", run_no_middle,
+     "different blocks of a cluster", W, W, R, 0, 1},
+    {"cluster-no-last", "a block ends before a peer has read its shared memory", run_no_last,
+     "that block has ended", W, T, R, 0, 1},
+    {"cluster-arrive-twice", "cluster barrier: arrive twice without a wait", run_arrive_twice,
+     "has not waited since it did", R, R, R, 0, 1},
+    {"cluster-divergent", "cluster barrier in a divergent branch", run_split_warp,
+     "divergent cluster barrier", R, R, R, 0, 1},
+    {"cluster-rank", "shared memory of a block past the cluster's size", run_past_cluster,
+     "of a cluster of 4", R, R, R, 0, 0},
+    {"cluster-16", "cluster of 16 without the attribute that allows it", run_cluster_16,
+     "NonPortableClusterSizeAllowed", R, R, R, 1, 0},
+    {"clusters-too-many", "persistent grid of more clusters than the GPCs hold", run_clusters_too_many,
+     "never started", R, R, R, 1, 0},
+    {"push-no-wait", "read before an asynchronous store's mbarrier has counted its bytes", run_push_no_wait,
+     "race: ", W, W, R, 1, 1},
+    {"push-too-many", "mbarrier told of more bytes than come", run_push_too_many, "4 announced bytes", R, R,
+     R, 0, 1},
+    {"push-too-few", "mbarrier told of fewer bytes than come", run_push_too_few, "", R, R, R, 0, 1},
+    {"push-parity", "wait for the wrong parity", run_push_parity, "", R, R, R, 0, 1},
+    {"push-no-empty", "buffer filled again before its reader was done", run_push_no_empty, "", R, R, R, 0, 1},
+    {"gather-no-sync", "answers pushed before the whole block has read the last step", gather, "race: ", S, S,
+     R, 1, 1},
+    {"push-no-first", "asynchronous stores before any cluster barrier", run_push_no_first,
+     "before any cluster barrier", R, R, R, 0, 1},
+    {"push-no-last", "a block ends while a peer still arrives at its mbarrier", run_push_no_last, "has ended",
+     R, R, R, 0, 1},
+    {"push-other", "target and mbarrier in different blocks", run_push_other, "are in different blocks", R, R,
+     R, 0, 0},
+    {"bulk-no-wait", "use of shared memory before the bulk copy into it has come", run_bulk_no_wait,
+     "race: ", W, W, R, 1, 1},
+    {"bulk-no-proxy", "bulk copy of what the kernel wrote, no `fence.proxy.async`", run_bulk_no_proxy,
+     "no fence_async_proxy", S, S, R, 0, 1},
+    {"bulk-no-init-fence", "bulk copy to an mbarrier made without a fence", run_bulk_no_init_fence,
+     "was made without mbarrier_init_fence", R, R, R, 0, 1},
+    {"bulk-no-barrier", "bulk copy out of shared memory that others have not filled yet", run_bulk_no_barrier,
+     "", R, R, R, 0, 1},
+    {"bulk-source", "source of a bulk copy changed before it was waited for", run_bulk_source,
+     "before the copy had been waited for", R, R, R, 0, 1},
+    {"bulk-misaligned", "misaligned bulk copy", run_bulk_misaligned, "misaligned bulk copy", R, R, R, 0, 0},
+    {"bulk-no-last", "a block ends while a bulk copy reads its shared memory", run_bulk_no_last, "has ended",
+     R, R, R, 0, 1},
+    {"mbarrier-as-data", "plain store to an mbarrier", run_bulk_as_data, "mbarrier", R, R, R, 0, 0},
     {"shared-end", "shared write one past the last piece", run_shared_end, "", R, T, R, 1, 0},
     {"shared-inner", "shared write one past an inner piece", run_shared_inner, "", R, T, R, 1, 0},
     {"shared-far", "shared write far away", run_shared_far, "outside its pieces", S, S, R, 1, 0},
@@ -1143,6 +1504,9 @@ const IdiomCase idiom_cases[] = {
     {"bounded wait that gives up", idiom_bounded},
     {"one elected reporter", idiom_reporter},
     {"ring of asynchronous copies", idiom_pipeline},
+    {"cluster barrier in two halves", idiom_split_cluster},
+    {"more clusters than are resident", idiom_many_clusters},
+    {"mbarrier within a block, bounded wait", idiom_mbarrier},
     {"half warps with masks of their own", idiom_half_warps},
     {"the worked example", idiom_example},
 };

@@ -17,7 +17,7 @@ struct FaultCase {
     int (*run)(int bug); /* returns 1 if the values are wrong; bug = 0 runs the correct twin */
     const char *message; /* words of the report where one is expected */
     enum Outcome plain, asan, race;
-    int twin;  /* 1: the correct twin must be silent */
+    int twin;  /* 1: the correct twin must be silent; 0: it is another case's, and silent there */
     int seeds; /* 1: worth trying under random schedules */
 };
 

@@ -227,6 +227,12 @@ unsigned char *arena_shared_window(int slot)
     return arena_base + ARENA_DEVICE + ARENA_HOST + ARENA_BODY + (size_t)slot * SHARED_WINDOW;
 }
 
+int arena_shared_slot(const void *p)
+{
+    size_t at = (size_t)((const unsigned char *)p - arena_base) - (ARENA_DEVICE + ARENA_HOST + ARENA_BODY);
+    return arena_base && at < ARENA_SHARED ? (int)(at / SHARED_WINDOW) : -1;
+}
+
 static bool check_guards(std::string *text)
 {
     for (const Heap *h : {&device_heap, &host_heap})

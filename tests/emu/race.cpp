@@ -16,6 +16,10 @@
  * read makes it the reader's. Without either fence nothing is ordered. Fences of block scope publish and
  * receive within the block only. Shuffles and votes order nothing.
  *
+ * What an asynchronous operation writes belongs to none of the threads but to an agent of its mbarrier, a
+ * thread of a block that is not there (number `blocks`): who waits for a phase of the mbarrier knows the
+ * agent's time at its end. Until it lands the words are IN_FLIGHT, for anybody to touch a race.
+ *
  * The end of a launch orders everything, so cells are not cleared between launches: times before `base` are
  * old.
  *
@@ -50,6 +54,7 @@ struct LaneView {
 struct View {
     int refs;
     uint64_t id;                 /* changes with the content */
+    View *reads;                 /* known of reads alone; NULL: no more than of all accesses */
     std::vector<uint32_t> block; /* time known of each block */
     std::vector<std::pair<uint32_t, uint32_t>>
         one; /* (thread, time), sorted; only where it exceeds its block's */
@@ -59,14 +64,14 @@ static uint32_t now_time = 16, base = 16;
 static uint64_t view_ids;
 static unsigned blocks, threads; /* of the launch */
 
-enum : uint32_t { FREE = 0, UNWRITTEN = 1, IN_FLIGHT = 2, OLD = 3 }; /* times below 16 are states */
+enum : uint32_t { FREE = 0, UNWRITTEN, IN_FLIGHT, MBARRIER, OLD }; /* times below 16 are states */
 
 static View *view_new()
 {
     View *v = new View();
     v->refs = 1;
     v->id = ++view_ids;
-    v->block.assign(blocks, 0);
+    v->block.assign(blocks + 1, 0); /* the last for the agents */
     return v;
 }
 
@@ -78,7 +83,10 @@ static View *view_ref(View *v)
 
 static void view_drop(View *&v)
 {
-    if (v && --v->refs == 0) delete v;
+    if (v && --v->refs == 0) {
+        view_drop(v->reads);
+        delete v;
+    }
     v = nullptr;
 }
 
@@ -89,18 +97,38 @@ static void view_own(View *&v) /* makes v ours alone to change */
     } else if (v->refs > 1) {
         View *copy = new View(*v);
         copy->refs = 1;
+        view_ref(copy->reads);
         v->refs--;
         v = copy;
     }
     v->id = ++view_ids;
 }
 
+/* The block of threads taken in rising order: no division for each. */
+struct Blocks {
+    uint32_t block = 0;
+    uint64_t end = threads;
+    uint32_t of(uint32_t gid)
+    {
+        while (gid >= end) end += threads, block++;
+        return block;
+    }
+};
+
 static void view_prune(View *v)
 {
+    Blocks at;
     v->one.erase(std::remove_if(v->one.begin(), v->one.end(),
-                                [&](const auto &e) { return e.second <= v->block[e.first / threads]; }),
+                                [&](const auto &e) { return e.second <= v->block[at.of(e.first)]; }),
                  v->one.end());
 }
+
+/* The last join into a View that others have, too: the threads of a warp that learn the same share the
+ * result. */
+static struct {
+    uint64_t into, from;
+    View *result;
+} joined;
 
 static void view_join(View *&into, View *from)
 {
@@ -109,23 +137,36 @@ static void view_join(View *&into, View *from)
         into = view_ref(from);
         return;
     }
+    uint64_t before = into->id, source = from->id;
+    bool shared = into->refs > 1;
+    if (shared && joined.result && joined.into == before && joined.from == source) {
+        view_ref(joined.result);
+        view_drop(into);
+        into = joined.result;
+        return;
+    }
     view_own(into);
-    for (unsigned i = 0; i < blocks; i++) into->block[i] = std::max(into->block[i], from->block[i]);
+    for (unsigned i = 0; i <= blocks; i++) into->block[i] = std::max(into->block[i], from->block[i]);
     std::vector<std::pair<uint32_t, uint32_t>> all;
     all.reserve(into->one.size() + from->one.size());
+    Blocks at;
+    auto add = [&](std::pair<uint32_t, uint32_t> e) {
+        if (e.second > into->block[at.of(e.first)]) all.push_back(e);
+    };
     auto a = into->one.begin(), b = from->one.begin();
-    while (a != into->one.end() || b != from->one.end()) {
-        if (b == from->one.end() || (a != into->one.end() && a->first < b->first)) {
-            all.push_back(*a++);
-        } else if (a == into->one.end() || b->first < a->first) {
-            all.push_back(*b++);
-        } else {
-            all.push_back({a->first, std::max(a->second, b->second)});
-            ++a, ++b;
-        }
+    while (a != into->one.end() && b != from->one.end()) {
+        if (a->first < b->first) add(*a++);
+        else if (b->first < a->first) add(*b++);
+        else add({a->first, std::max(a->second, b->second)}), ++a, ++b;
     }
+    while (a != into->one.end()) add(*a++);
+    while (b != from->one.end()) add(*b++);
     into->one.swap(all);
-    view_prune(into);
+    view_join(into->reads, from->reads);
+    if (shared) {
+        view_drop(joined.result);
+        joined = {before, source, view_ref(into)};
+    }
 }
 
 static void view_add(View *v, uint32_t gid, uint32_t time)
@@ -140,6 +181,11 @@ static uint32_t view_one(const View *v, uint32_t gid)
     if (!v || v->one.empty()) return 0;
     auto i = std::lower_bound(v->one.begin(), v->one.end(), std::make_pair(gid, 0u));
     return i != v->one.end() && i->first == gid ? i->second : 0;
+}
+
+static bool view_knows(const View *v, uint32_t gid, uint32_t time)
+{
+    return v && (v->block[gid / threads] > time || view_one(v, gid) > time);
 }
 
 static LaneView *lanes_ref(LaneView *l)
@@ -282,7 +328,11 @@ void race_grid_sync(Grid *g)
 {
     now_time++;
     View *all = view_new();
-    for (auto &k : all->block) k = now_time;
+    for (Block *b : g->slot)
+        for (auto &t : b->thread) view_join(all, t.race.view); /* what is known of the agents */
+    view_own(all);
+    for (unsigned i = 0; i < blocks; i++) all->block[i] = now_time;
+    view_prune(all);
     for (Block *b : g->slot) {
         b->race_time = now_time;
         view_drop(b->race_view);
@@ -434,15 +484,16 @@ void race_copied(const void *dst, const void *src, size_t size)
 /* ---- order
  * -------------------------------------------------------------------------------------------------- */
 
-static bool lane_known(const Thread *t, uint32_t gid, uint32_t time)
+static bool lane_known(const Thread *t, uint32_t gid, uint32_t time, bool read)
 {
     const Block *b = t->block;
+    const View *v = t->race.view;
     if (gid == t->gid) return true;
     uint32_t index = gid - b->gid0;
     if (index < threads && index / 32 == t->index / 32 && t->race.lanes &&
         t->race.lanes->time[index & 31] > time)
         return true;
-    return view_one(t->race.view, gid) > time;
+    return view_one(v, gid) > time || (read && v && view_knows(v->reads, gid, time));
 }
 
 /* Whether what thread `gid` did at `time` happened before now, for t. */
@@ -450,12 +501,9 @@ static bool ordered(const Thread *t, uint32_t gid, uint32_t time)
 {
     if (time < base || gid == t->gid) return true;
     const Block *b = t->block;
-    if (gid - b->gid0 < threads) {
-        if (time < b->race_time) return true;
-    } else if (t->race.view && t->race.view->block[gid / threads] > time) {
-        return true;
-    }
-    return lane_known(t, gid, time);
+    if (gid - b->gid0 < threads && time < b->race_time) return true;
+    if (t->race.view && t->race.view->block[gid / threads] > time) return true;
+    return lane_known(t, gid, time, false);
 }
 
 static bool slot_ordered(const Thread *t, const Slot &s)
@@ -465,19 +513,15 @@ static bool slot_ordered(const Thread *t, const Slot &s)
     uint32_t index = s.thread - b->gid0;
     bool same_block = index < threads;
     uint32_t first; /* gid of the block's thread 0 */
-    if (same_block) {
-        if (s.time < b->race_time) return true;
-        first = b->gid0;
-    } else {
-        uint32_t number = s.thread / threads;
-        if (t->race.view && t->race.view->block[number] > s.time) return true;
-        first = number * threads;
-        index = s.thread - first;
-    }
+    uint32_t number = s.thread / threads;
+    if (same_block && s.time < b->race_time) return true;
+    if (t->race.view && t->race.view->block[number] > s.time) return true;
+    first = number * threads;
+    index = s.thread - first;
     if ((s.flags & LEVEL) == WARP) {
         uint32_t lane0 = first + (index & ~31u);
         for (uint32_t m = s.mask; m; m &= m - 1)
-            if (!lane_known(t, lane0 + (uint32_t)__builtin_ctz(m), s.time)) return false;
+            if (!lane_known(t, lane0 + (uint32_t)__builtin_ctz(m), s.time, true)) return false;
         return true;
     }
     for (uint32_t m = s.mask; m; m &= m - 1) {
@@ -485,7 +529,7 @@ static bool slot_ordered(const Thread *t, const Slot &s)
         if (same_block && warp == t->index / 32) continue;
         bool any = false;
         for (uint32_t i = warp * 32; i < warp * 32 + 32 && i < threads && !any; i++)
-            any = lane_known(t, first + i, s.time);
+            any = lane_known(t, first + i, s.time, true);
         if (!any) return false;
     }
     return true;
@@ -502,16 +546,35 @@ static uintptr_t pc_full(uint32_t low)
     return pc;
 }
 
+static uint32_t agent_issuer(const void *p);
+
+static bool same_cluster(const Cluster *c, uint32_t block)
+{
+    for (unsigned i = 0; i < c->size; i++)
+        if (c->block[i]->number == block) return true;
+    return false;
+}
+
 [[noreturn]] static void report_race(const Thread *t, const void *p, bool write, bool sync, uintptr_t pc,
                                      bool other_write, bool other_sync, uint32_t other, uint32_t other_time,
                                      uint32_t other_pc)
 {
     const char *hint;
+    bool agent = other >= blocks * threads;
+    uint32_t issuer = agent ? agent_issuer(p) : other;
     uint32_t index = other - t->block->gid0;
     bool same_block = index < threads;
     if (same_block && index / 32 == t->index / 32)
         hint = "same warp: a __syncwarp (or a barrier) is missing between them";
     else if (same_block) hint = "same block: a __syncthreads is missing between them";
+    else if (agent)
+        hint = "an asynchronous operation: a wait for its mbarrier (mbarrier_try), or a barrier behind that "
+               "wait, is "
+               "missing";
+    else if (t->block->cluster && same_cluster(t->block->cluster, other / threads))
+        hint = "different blocks of a cluster: a cluster barrier (cluster_arrive, cluster_wait) or an "
+               "mbarrier is "
+               "missing between them";
     else
         hint = "different blocks: nothing orders them: a grid barrier or a flag is missing, or the release "
                "fence (__threadfence) "
@@ -529,7 +592,7 @@ static uintptr_t pc_full(uint32_t low)
               "race: %s %s by %s at %s\n  is not ordered after the %s %s by %s at %s\n  on %s\n  %s",
               sync ? "atomic/volatile" : "plain", write ? "write" : "read", emu_who(t).c_str(),
               emu_where(pc).c_str(), other_sync ? "atomic/volatile" : "plain", other_write ? "write" : "read",
-              emu_who_gid(other).c_str(), emu_where(pc_full(other_pc)).c_str(), arena_describe(p).c_str(),
+              emu_who_gid(issuer).c_str(), emu_where(pc_full(other_pc)).c_str(), arena_describe(p).c_str(),
               hint);
 }
 
@@ -554,13 +617,13 @@ static uint32_t wide_new()
     if (!wide_free.empty()) {
         uint32_t i = wide_free.back();
         wide_free.pop_back();
-        memset((void *)wide[i], 0, blocks * sizeof(Slot));
+        memset((void *)wide[i], 0, (blocks + 1) * sizeof(Slot));
         return i;
     }
-    size_t bytes = blocks * sizeof(Slot);
+    size_t bytes = (blocks + 1) * sizeof(Slot); /* the last for the agents */
     if (blocks > WIDE_BLOCKS || wide_bytes + bytes > WIDE_LIMIT) return 0;
     wide_bytes += bytes;
-    wide.push_back((Slot *)calloc(blocks, sizeof(Slot)));
+    wide.push_back((Slot *)calloc(blocks + 1, sizeof(Slot)));
     return (uint32_t)wide.size() - 1;
 }
 
@@ -578,7 +641,7 @@ static void slot_add_same_block(Slot &s, const Thread *t, uint32_t add, uint32_t
 {
     const Block *b = t->block;
     uint32_t keep = W_SYNC | W_BYTES | (s.time >= base ? (uint32_t)READ_ONLY : 0u);
-    if (s.time < b->race_time || s.time < base) {
+    if (s.time < b->race_time || s.time < base || (t->race.view && t->race.view->block[b->number] > s.time)) {
         slot_single(s, t, add, keep, pc);
         return;
     }
@@ -672,7 +735,7 @@ static const Slot *reads_unordered(const Thread *t, const Cell *c)
     if ((s.flags & LEVEL) != GRID) return slot_ordered(t, s) ? nullptr : &s;
     if (!s.mask) return nullptr;
     const Slot *w = wide[s.mask];
-    for (unsigned b = 0; b < blocks; b++)
+    for (unsigned b = 0; b <= blocks; b++)
         if (w[b].time >= base && !slot_ordered(t, w[b])) return &w[b];
     return nullptr;
 }
@@ -689,9 +752,17 @@ static const Slot *reads_unordered(const Thread *t, const Cell *c)
     emu_fault(
         cudaErrorLaunchFailure,
         "race: %s by %s at %s\n  is not ordered after the asynchronous copy by %s at %s\n  on %s\n  the "
-        "copy is still under way: the wait for its group (copy_async_wait) is missing before it",
+        "copy is still under way: the wait for it (copy_async_wait or mbarrier_try) is missing before it",
         write ? "write" : "read", emu_who(t).c_str(), emu_where(pc).c_str(), emu_who_gid(c->w_thread).c_str(),
         emu_where(pc_full(c->w_pc)).c_str(), arena_describe(p).c_str());
+}
+
+[[noreturn]] static void report_mbarrier(const Thread *t, const void *p, bool write, uintptr_t pc)
+{
+    const Cell *c = cell_of(p);
+    emu_fault(cudaErrorLaunchFailure, "%s %s an mbarrier as if it were data: %s at %s, made by %s at %s",
+              emu_who(t).c_str(), write ? "writes" : "reads", arena_describe(p).c_str(),
+              emu_where(pc).c_str(), emu_who_gid(c->w_thread).c_str(), emu_where(pc_full(c->w_pc)).c_str());
 }
 
 static void word_read(const Thread *t, const void *p, uint32_t bytes, uint32_t add, uintptr_t pc)
@@ -700,6 +771,7 @@ static void word_read(const Thread *t, const void *p, uint32_t bytes, uint32_t a
     if (UNLIKELY(c->w_time < OLD)) {
         if (c->w_time == FREE) report_free(t, p, false, pc);
         if (c->w_time == IN_FLIGHT) report_in_flight(t, p, false, pc);
+        if (c->w_time == MBARRIER) report_mbarrier(t, p, false, pc);
         if (check_unwritten)
             emu_fault(cudaErrorLaunchFailure,
                       "uninitialised read: %s reads %s, which nobody has written yet (is a barrier "
@@ -722,6 +794,7 @@ static void word_write(const Thread *t, const void *p, uint32_t bytes, bool sync
     if (UNLIKELY(c->w_time < OLD)) {
         if (c->w_time == FREE) report_free(t, p, true, pc);
         if (c->w_time == IN_FLIGHT) report_in_flight(t, p, true, pc);
+        if (c->w_time == MBARRIER) report_mbarrier(t, p, true, pc);
     }
     if (c->w_time >= base && c->w_thread != t->gid && !(sync && (c->r.flags & W_SYNC)) &&
         (c->r.flags & W_BYTES) & (bytes << 20) && UNLIKELY(!ordered(t, c->w_thread, c->w_time)))
@@ -790,6 +863,25 @@ static __attribute__((noinline)) void outside(const Thread *t, const void *p, bo
               write ? "writes" : "reads", arena_describe(p).c_str(), emu_where(pc).c_str());
 }
 
+/* Shared memory that is not the block's own: a peer's of the cluster, while it is there. */
+static __attribute__((noinline)) void remote(const Thread *t, const void *p, size_t slot, bool write,
+                                             uintptr_t pc)
+{
+    const Block *b = slot < emu_grid->slot.size() ? emu_grid->slot[slot] : nullptr;
+    const Cluster *c = t->block->cluster;
+    if (!b || !c || b->cluster != c) report_foreign(t, p, write, pc);
+    if (b->alive == 0)
+        emu_fault(cudaErrorIllegalAddress,
+                  "%s %s %s at %s, but that block has ended: a last cluster barrier is missing",
+                  emu_who(t).c_str(), write ? "writes" : "reads", arena_describe(p).c_str(),
+                  emu_where(pc).c_str());
+    if (c->phase == 0)
+        emu_fault(cudaErrorIllegalAddress,
+                  "%s %s %s at %s before any cluster barrier: that block may not have started",
+                  emu_who(t).c_str(), write ? "writes" : "reads", arena_describe(p).c_str(),
+                  emu_where(pc).c_str());
+}
+
 /* True if the address is one that the detector watches. */
 static inline bool watched(const Thread *t, const void *p, bool write, uintptr_t pc)
 {
@@ -801,7 +893,7 @@ static inline bool watched(const Thread *t, const void *p, bool write, uintptr_t
     }
     if (off < ARENA_DEVICE + ARENA_HOST + ARENA_BODY) return false;
     size_t slot = (off - ARENA_DEVICE - ARENA_HOST - ARENA_BODY) / SHARED_WINDOW;
-    if (UNLIKELY(slot != (size_t)t->block->slot)) report_foreign(t, p, write, pc);
+    if (UNLIKELY(slot != (size_t)t->block->slot)) remote(t, p, slot, write, pc);
     return true;
 }
 
@@ -870,38 +962,250 @@ void race_plain(const Thread *t, const void *p, size_t size, bool write, uintptr
     else access_by<false>(t, p, size, 0, pc);
 }
 
+/* ---- asynchronous operations
+ * ------------------------------------------------------------------------------------ */
+
+static Block agent_block;
+static Thread agent; /* of the mbarrier whose operation lands */
+
+/* Who started the operation that wrote the word: kept where its readers will be, while there are none. */
+static uint32_t agent_issuer(const void *p)
+{
+    const Cell *c = cell_of(p);
+    return c->r.time < base ? c->r.thread : 0;
+}
+
+static bool has_cells(const void *p) { return (size_t)((const unsigned char *)p - arena_base) < ARENA_SPAN; }
+
 /* A copy of whole words reads its source and writes its target at some moment between its start and the wait:
  * both must be free for it at the start, nobody may touch the target meanwhile, and the source must not have
  * been written since. */
-void race_copy_begin(Copy *copy)
+uint32_t race_copy_begin(const void *to, const void *from, size_t bytes, uintptr_t pc)
 {
-    access<false>(copy->from, copy->bytes, 0, copy->pc);
-    access<true>(copy->to, copy->bytes, 0, copy->pc);
-    copy->time = ++now_time;
-    for (Cell *c = cell_of(copy->to), *end = c + copy->bytes / 4; c < end; c++) c->w_time = IN_FLIGHT;
+    if (from) access<false>(from, bytes, 0, pc);
+    access<true>(to, bytes, 0, pc);
+    now_time++;
+    for (Cell *c = cell_of(to), *end = c + bytes / 4; c < end; c++) c->w_time = IN_FLIGHT;
+    return now_time;
 }
 
-void race_copy_end(const Copy *copy)
+void race_flight_begin(Flight *f)
 {
-    const Thread *t = emu_thread;
-    bool known = arena_is_device(copy->from) || arena_is_host(copy->from); /* else the program's constants */
-    for (unsigned i = 0; known && i < copy->bytes; i += 4) {
-        const Cell *c = cell_of(copy->from + i);
-        if (c->w_time >= copy->time)
+    f->time = race_copy_begin(f->to, f->from, f->bytes, f->pc);
+    snap_take(f->snap, emu_thread);
+}
+
+void race_flight_drop(Flight *f) { snap_drop(f->snap); }
+
+/* An asynchronous operation is no fence: what its issuer has written stays the issuer's. But what the
+ * issuer had learnt of other blocks is so by now, and what it (and, by a barrier, its block) had read is
+ * read: a buffer whose readers answer with asynchronous stores may be filled again by those who have waited
+ * for the answers. */
+void race_flight_end(Flight *f, MbarrierRace *m)
+{
+    race_copy_end(f->to, f->from, f->bytes, f->time, f->issuer, m, f->pc);
+    FenceSnap &s = f->snap;
+    uint32_t number = f->issuer / threads, lane0 = f->issuer - f->issuer % threads % 32;
+    View *g = m->gather;
+    if (!g->reads) g->reads = view_new();
+    view_own(g->reads);
+    if (s.base && s.base->id != m->last_base) {
+        uint32_t own = g->block[number];
+        std::vector<std::pair<uint32_t, uint32_t>> ones = g->one;
+        view_join(g->reads, s.base);
+        view_join(m->gather, s.base);
+        view_own(m->gather);
+        g = m->gather;
+        view_own(g->reads);
+        g->block[number] = own;
+        g->one.erase(std::remove_if(g->one.begin(), g->one.end(),
+                                    [&](const auto &e) { return e.first / threads == number; }),
+                     g->one.end());
+        for (const auto &e : ones)
+            if (e.first / threads == number) view_add(g, e.first, e.second);
+        m->last_base = s.base->id;
+    }
+    View *r = g->reads;
+    r->block[number] = std::max(r->block[number], s.block_time);
+    view_add(r, f->issuer, s.time);
+    for (uint32_t i = 0; s.lanes && i < 32; i++)
+        if (s.lanes->time[i] > s.block_time) view_add(r, lane0 + i, s.lanes->time[i]);
+    snap_drop(s);
+}
+
+void race_copy_end(const void *to, const void *from, size_t bytes, uint32_t time, uint32_t issuer,
+                   MbarrierRace *m, uintptr_t pc)
+{
+    const Thread *reader = emu_thread;
+    if (m) {
+        agent.block = &agent_block;
+        agent_block.number = blocks;
+        agent_block.gid0 = blocks * threads;
+        agent.index = m->agent;
+        agent.gid = agent_block.gid0 + agent.index;
+        reader = &agent;
+    }
+    for (size_t i = 0; from && has_cells(from) && i < bytes; i += 4) {
+        const unsigned char *word = (const unsigned char *)from + i;
+        Cell *c = cell_of(word);
+        if (c->w_time >= time)
             emu_fault(
                 cudaErrorLaunchFailure,
                 "race: write by %s at %s\n  is not ordered after the asynchronous copy by %s at %s\n  on "
                 "%s, its source, which changed before the copy had been waited for",
-                emu_who_gid(c->w_thread).c_str(), emu_where(pc_full(c->w_pc)).c_str(), emu_who(t).c_str(),
-                emu_where(copy->pc).c_str(), arena_describe(copy->from + i).c_str());
+                emu_who_gid(c->w_thread).c_str(), emu_where(pc_full(c->w_pc)).c_str(),
+                emu_who_gid(issuer).c_str(), emu_where(pc).c_str(), arena_describe(word).c_str());
+        read_record(c, reader, BYTES, (uint32_t)pc);
     }
-    access<false>(copy->from, copy->bytes, 0, copy->pc);
-    for (Cell *c = cell_of(copy->to), *end = c + copy->bytes / 4; c < end; c++) {
-        c->w_thread = t->gid;
+    for (Cell *c = cell_of(to), *end = c + bytes / 4; c < end; c++) {
+        c->w_thread = reader->gid;
         c->w_time = now_time;
-        c->w_pc = (uint32_t)copy->pc;
+        c->w_pc = (uint32_t)pc;
+        c->r.thread = issuer;
+        c->r.time = 0;
         c->r.flags = W_BYTES;
     }
+    if (m) {
+        now_time++;
+        view_own(m->gather);
+        view_add(m->gather, agent.gid, now_time);
+    }
+}
+
+void race_fence_proxy() { emu_thread->race.proxy_time = ++now_time; }
+
+static const Thread *thread_of(uint32_t gid)
+{
+    for (const Block *b : emu_grid->slot)
+        if (gid - b->gid0 < threads) return &b->thread[gid - b->gid0];
+    return nullptr;
+}
+
+/* A bulk copy reads past the path on which threads write: a fence_async_proxy must stand between, the
+ * writer's or that of the thread which starts the copy. */
+void race_proxy_check(const void *from, size_t bytes, uintptr_t pc)
+{
+    const Thread *t = emu_thread, *writer = nullptr;
+    for (size_t i = 0; has_cells(from) && i < bytes; i += 4) {
+        const unsigned char *word = (const unsigned char *)from + i;
+        const Cell *c = cell_of(word);
+        if (c->w_time < base || c->w_thread >= blocks * threads || t->race.proxy_time > c->w_time) continue;
+        if (!writer || writer->gid != c->w_thread) writer = thread_of(c->w_thread);
+        if (writer && writer->race.proxy_time > c->w_time) continue;
+        emu_fault(cudaErrorLaunchFailure,
+                  "a bulk copy by %s at %s reads %s, which %s wrote at %s: no fence_async_proxy stands "
+                  "between them",
+                  emu_who(t).c_str(), emu_where(pc).c_str(), arena_describe(word).c_str(),
+                  emu_who_gid(c->w_thread).c_str(), emu_where(pc_full(c->w_pc)).c_str());
+    }
+}
+
+/* ---- mbarriers and clusters
+ * ------------------------------------------------------------------------------------ */
+
+void race_mbarrier_init(MbarrierRace *m, const void *at, uintptr_t pc)
+{
+    static uint32_t agents;
+    access<true>(at, 8, 0, pc);
+    for (int i = 0; i < 2; i++) cell_of(at)[i].w_time = MBARRIER;
+    m->gather = m->done = nullptr;
+    m->last_base = 0;
+    m->thread = emu_thread->gid;
+    m->time = now_time;
+    m->agent = agents++ % threads;
+    m->pc = pc;
+}
+
+void race_mbarrier_use(const MbarrierRace *m, const void *at, uintptr_t pc)
+{
+    const Thread *t = emu_thread;
+    if (!ordered(t, m->thread, m->time))
+        emu_fault(cudaErrorLaunchFailure,
+                  "race: use of an mbarrier by %s at %s\n  is not ordered after its mbarrier_init by %s at "
+                  "%s\n  on "
+                  "%s\n  a barrier is missing between them",
+                  emu_who(t).c_str(), emu_where(pc).c_str(), emu_who_gid(m->thread).c_str(),
+                  emu_where(m->pc).c_str(), arena_describe(at).c_str());
+}
+
+void race_mbarrier_arrive(MbarrierRace *m)
+{
+    FenceSnap s;
+    now_time++;
+    snap_take(s, emu_thread);
+    view_join(m->gather, snap_view(s, emu_thread));
+    snap_drop(s);
+}
+
+void race_mbarrier_phase(MbarrierRace *m)
+{
+    view_join(m->done, m->gather);
+    view_drop(m->gather);
+    m->last_base = 0;
+}
+
+void race_mbarrier_acquire(const MbarrierRace *m) { view_join(emu_thread->race.view, m->done); }
+
+void race_mbarrier_drop(MbarrierRace *m)
+{
+    view_drop(m->gather);
+    view_drop(m->done);
+}
+
+void race_cluster_arrive(Thread *t)
+{
+    view_drop(t->race.cluster_view);
+    t->race.cluster_view = view_ref(t->race.view);
+    t->race.cluster_time = ++now_time;
+}
+
+/* All have arrived: known is everything that the waiting threads (and the one that came last) have done,
+ * and of threads that went on after they arrived what they had done by then. */
+void race_cluster_sync(Cluster *cluster)
+{
+    View *all = view_new();
+    const View *last = nullptr;
+    now_time++;
+    for (unsigned i = 0; i < cluster->size; i++)
+        for (const auto &t : cluster->block[i]->thread)
+            if (t.cluster_arrived && t.race.cluster_view != last) {
+                last = t.race.cluster_view;
+                view_join(all, t.race.cluster_view);
+            }
+    view_own(all);
+    for (unsigned i = 0; i < cluster->size; i++) {
+        const Block *b = cluster->block[i];
+        auto at_rest = [&](const Thread &t) { return t.state == T_CLUSTER || &t == emu_thread; };
+        bool whole = b->alive == b->threads;
+        for (const auto &t : b->thread) whole = whole && at_rest(t);
+        if (whole) all->block[b->number] = now_time;
+        else
+            for (const auto &t : b->thread)
+                if (t.cluster_arrived) view_add(all, t.gid, at_rest(t) ? now_time : t.race.cluster_time);
+    }
+    view_prune(all);
+    view_drop(cluster->race_view);
+    cluster->race_view = all;
+}
+
+void race_cluster_acquire(Thread *t)
+{
+    RaceThread &r = t->race;
+    View *all = t->block->cluster->race_view;
+    if (r.view == r.cluster_view) {
+        view_drop(r.view);
+        r.view = view_ref(all);
+    } else {
+        view_join(r.view, all);
+    }
+    view_drop(r.cluster_view);
+}
+
+void race_cluster_drop(Cluster *cluster)
+{
+    view_drop(cluster->race_view);
+    for (unsigned i = 0; i < cluster->size; i++)
+        for (auto &t : cluster->block[i]->thread) view_drop(t.race.cluster_view);
 }
 
 /* ---- launches
@@ -926,7 +1230,11 @@ void race_launch_begin(Grid *g)
     pc_anchor = 0;
 }
 
-void race_block_begin(Block *b) { b->race_time = now_time; }
+void race_block_begin(Block *b)
+{
+    b->race_time = now_time;
+    for (auto &t : b->thread) t.race.cluster_time = t.race.proxy_time = 0;
+}
 
 void race_thread_end(Thread *t)
 {
@@ -943,6 +1251,10 @@ void race_thread_end(Thread *t)
 void race_block_end(Block *b)
 {
     view_drop(b->race_view);
+    for (auto &m : b->mbarriers) {
+        race_mbarrier_drop(&m.race);
+        for (auto &f : m.flights) race_flight_drop(&f);
+    }
     for (const auto &p : b->pieces) race_freed(p.at, p.bytes);
 }
 
@@ -957,6 +1269,7 @@ void race_launch_end(Grid *g)
         view_drop(o.second.block);
     }
     objects.clear();
+    view_drop(joined.result);
     for (Slot *s : wide) free(s);
     wide.assign(1, nullptr);
     wide_free.clear();

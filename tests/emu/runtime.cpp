@@ -423,6 +423,7 @@ struct KernelWork final : EmuWork {
     dim3 grid, block;
     size_t shared, shared_limit;
     bool cooperative;
+    unsigned cluster;
     int resident;
     ~KernelWork() override { delete body; }
     cudaError_t run() override
@@ -437,6 +438,7 @@ struct KernelWork final : EmuWork {
         g.dynamic_shared = shared;
         g.shared_limit = shared_limit;
         g.cooperative = cooperative;
+        g.cluster = cluster;
         g.resident_max = (unsigned)resident;
         return sched_run(&g);
     }
@@ -451,9 +453,10 @@ cudaError_t emu_launch(const cudaLaunchConfig_t *config, const void *kernel, Emu
     emu_stream *s = stream_of(config->stream);
     REFUSE(!s, cudaErrorInvalidResourceHandle);
     bool cooperative = false;
+    unsigned cluster = 1;
     int resident = 0;
     std::string why;
-    e = device_check_launch(config, kernel, &cooperative, &resident, &why);
+    e = device_check_launch(config, kernel, &cooperative, &cluster, &resident, &why);
     if (e != cudaSuccess) {
         emu_note("launch of %s refused: %s (%s)", emu_function_name(kernel).c_str(), why.c_str(),
                  cudaGetErrorName(e));
@@ -467,6 +470,7 @@ cudaError_t emu_launch(const cudaLaunchConfig_t *config, const void *kernel, Emu
     w->shared = config->dynamicSmemBytes;
     w->shared_limit = emu_device->prop.sharedMemPerBlockOptin;
     w->cooperative = cooperative;
+    w->cluster = cluster;
     w->resident = resident;
     return emu_return(enqueue(s, OP_KERNEL, w, nullptr));
 }
@@ -543,7 +547,14 @@ extern "C" cudaError_t cudaOccupancyMaxActiveClusters(int *clusters, const void 
     ENTER(EMU_CALL_ANY);
     REFUSE(!clusters || !config, cudaErrorInvalidValue);
     REFUSE(!func, cudaErrorInvalidDeviceFunction);
-    return emu_return(cudaErrorNotSupported);
+    REFUSE(!emu_device->prop.clusterLaunch, cudaErrorNotSupported);
+    unsigned size = 1;
+    std::string why;
+    cudaError_t e = device_cluster(config, func, &size, &why);
+    REFUSE(e != cudaSuccess, e);
+    const dim3 &b = config->blockDim;
+    *clusters = device_clusters(device_kernel(func), b.x * b.y * b.z, config->dynamicSmemBytes, size);
+    return cudaSuccess;
 }
 
 /* ---- device

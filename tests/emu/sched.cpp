@@ -163,7 +163,7 @@ static void set_registers(Thread *t)
     blockIdx = t->block->idx;
 }
 
-static Block *block_start(Grid *g)
+static Block *block_start_one(Grid *g)
 {
     int slot;
     if (!g->free_slots.empty()) {
@@ -186,12 +186,15 @@ static Block *block_start(Grid *g)
     b->shared = arena_shared_window(slot);
     b->static_used = 0;
     b->pieces.clear();
+    b->cluster = nullptr;
+    b->mbarriers.clear();
     b->thread.resize(g->threads);
     b->warp.resize((g->threads + 31) / 32);
     for (auto &w : b->warp) {
         memset(w.lane, 0, sizeof w.lane);
         w.alive = 0;
         w.meets.clear();
+        w.cluster_arrived = 0;
     }
     for (unsigned i = 0; i < g->threads; i++) {
         Thread &t = b->thread[i];
@@ -210,6 +213,7 @@ static Block *block_start(Grid *g)
         t.poll_address = nullptr;
         t.copies.clear();
         t.copy_groups = 0;
+        t.cluster_arrived = false;
         t.stack = stack_pool + s * stack_size;
         size_t guard = s < stacks_guarded ? 4096 : 0;
         *stack_canary(s) = STACK_CANARY;
@@ -221,9 +225,21 @@ static Block *block_start(Grid *g)
     return b;
 }
 
+/* Starts a block, or the blocks of a cluster. */
+static void block_start(Grid *g)
+{
+    if (g->cluster <= 1) {
+        block_start_one(g);
+        return;
+    }
+    Block *together[16];
+    for (unsigned i = 0; i < g->cluster; i++) together[i] = block_start_one(g);
+    cluster_new(together, g->cluster);
+}
+
 static bool can_start(const Grid *g)
 {
-    return g->started < g->blocks && g->started - g->finished < g->resident_max;
+    return g->started < g->blocks && g->started - g->released + g->cluster <= g->resident_max;
 }
 
 /* The next thread to run, or NULL if nothing can. */
@@ -397,6 +413,7 @@ static const char *state_name(const Thread *t)
     case T_POLL: return "polls";
     case T_BARRIER: return "waits at a block barrier";
     case T_GRIDSYNC: return "waits at a grid barrier";
+    case T_CLUSTER: return "waits at a cluster barrier";
     case T_WARP: return "waits for its warp";
     case T_EXITED: return "has exited";
     default: return "is ready";
@@ -439,9 +456,12 @@ static std::string describe_waiting(const Grid *g)
         s += text("\n  %u thread(s) of %u block(s), first %s: %s", q.threads, q.blocks,
                   emu_who(q.first).c_str(), state_name(q.first));
         if (q.first->state != T_EXITED && q.first->file) s += text(" at %s:%d", q.first->file, q.first->line);
-        if (q.first->state == T_POLL && q.first->poll_address)
-            s += text(", value %llu of %s", (unsigned long long)q.first->poll_value,
-                      arena_describe(q.first->poll_address).c_str());
+        if (q.first->state == T_POLL && q.first->poll_address) {
+            std::string waits = mbarrier_describe(q.first->poll_address);
+            s += !waits.empty() ? ", " + waits
+                                : text(", value %llu of %s", (unsigned long long)q.first->poll_value,
+                                       arena_describe(q.first->poll_address).c_str());
+        }
     }
     if (g->started < g->blocks)
         s += text("\n  the grid has %u blocks, the device holds %u at once: %u never started (a persistent "
@@ -475,6 +495,14 @@ void emu_fault(cudaError_t error, const char *format, ...)
     abort();
 }
 
+void sched_fail(cudaError_t error, const std::string &what)
+{
+    Grid *g = emu_grid;
+    g->failed = true;
+    g->error = error;
+    publish("kernel " + emu_function_name(g->kernel) + ": " + what);
+}
+
 /* ---- a thread's life
  * ---------------------------------------------------------------------------------------- */
 
@@ -500,6 +528,7 @@ static void thread_main()
     }
     RACE(race_thread_end(t));
     meets_check(t->warp);
+    cluster_thread_end(t);
     Thread *next = nullptr;
     if (b->alive == 0) {
         /* The slot is used again: its stacks must not be rebuilt while we stand on one. */
@@ -825,6 +854,16 @@ void sched_yield_idle(const char *file, int line)
     switch_away();
 }
 
+void sched_wait(ThreadState state)
+{
+    emu_thread->state = state;
+    switch_away();
+}
+
+void sched_wake(Thread *t) { queue_wake(t); }
+
+unsigned sched_choice(unsigned n) { return strategy ? (unsigned)(random_next() % n) : 0; }
+
 void sched_preempt()
 {
     if (strategy && (random_next() & 3) == 0) {
@@ -963,15 +1002,11 @@ static void shared_check_guards(const Block *b)
         if (p.key == (const void *)1) continue;
         for (size_t i = 0; i < SHARED_GUARD; i++)
             if (p.at[p.bytes + i] != GUARD_BYTE) {
-                Grid *g = emu_grid;
-                std::string s =
-                    text("kernel %s: shared memory written %zu byte(s) past the end of a piece of %zu bytes "
-                         "(%s, offset %zu), block (%u,%u,%u), found at the block's end",
-                         emu_function_name(g->kernel).c_str(), i + 1, p.bytes, p.key ? "static" : "dynamic",
-                         p.offset, b->idx.x, b->idx.y, b->idx.z);
-                g->failed = true;
-                g->error = cudaErrorIllegalAddress;
-                publish(s);
+                std::string s = text("shared memory written %zu byte(s) past the end of a piece of %zu bytes "
+                                     "(%s, offset %zu), block (%u,%u,%u), found at the block's end",
+                                     i + 1, p.bytes, p.key ? "static" : "dynamic", p.offset, b->idx.x,
+                                     b->idx.y, b->idx.z);
+                sched_fail(cudaErrorIllegalAddress, s);
                 return;
             }
     }
@@ -1116,6 +1151,32 @@ void sched_signals()
     sigaction(SIGVTALRM, &action, nullptr);
 }
 
+/* A block that has ended: its shared memory is nobody's any more, its place may be taken once the whole
+ * cluster has ended. */
+static void block_end(Grid *g, Block *b)
+{
+    shared_check_guards(b);
+    RACE(race_block_end(b));
+    g->finished++;
+    Cluster *c = b->cluster;
+    if (!c) {
+        g->released++;
+        g->free_slots.push_back(b->slot);
+        return;
+    }
+    cluster_block_end(b);
+    for (const auto &p : b->pieces) {
+        memset(p.at, 0xFF, p.bytes);
+#if FIBER_ASAN
+        __asan_poison_memory_region(p.at, p.bytes);
+#endif
+    }
+    if (++c->finished < c->size) return;
+    g->released += c->size;
+    for (unsigned i = 0; i < c->size; i++) g->free_slots.push_back(c->block[i]->slot);
+    cluster_delete(c);
+}
+
 static void watchdog_arm(bool on)
 {
     struct itimerval timer = {};
@@ -1136,7 +1197,7 @@ cudaError_t sched_run(Grid *g)
         fiber_init_host(&host_fiber);
         host_known = true;
     }
-    g->started = g->finished = 0;
+    g->started = g->finished = g->released = 0;
     g->live = g->blocks * g->threads;
     g->grid_arrived = 0;
     g->failed = false;
@@ -1164,17 +1225,9 @@ cudaError_t sched_run(Grid *g)
         }
         emu_thread = nullptr;
         if (to_host == BACK_BLOCK_DONE) {
-            Block *b = finished_block;
-            shared_check_guards(b);
-            RACE(race_block_end(b));
-            g->finished++;
-            g->free_slots.push_back(b->slot);
+            block_end(g, finished_block);
         } else if (to_host == BACK_STUCK) {
-            std::string s = "kernel " + emu_function_name(g->kernel) + ": deadlock: no thread can run" +
-                            describe_waiting(g);
-            publish(s);
-            g->failed = true;
-            g->error = cudaErrorLaunchTimeout;
+            sched_fail(cudaErrorLaunchTimeout, "deadlock: no thread can run" + describe_waiting(g));
         }
     }
     watchdog_arm(false);
@@ -1183,6 +1236,8 @@ cudaError_t sched_run(Grid *g)
     if (g->failed) __asan_unpoison_memory_region(stack_pool, stack_pool_size);
 #endif
     RACE(race_launch_end(g));
+    for (Block *b : g->slot)
+        if (b->cluster && b->cluster->block[0] == b) cluster_delete(b->cluster);
     for (Block *b : g->slot) delete b;
     g->slot.clear();
     g->free_slots.clear();

@@ -51,9 +51,55 @@ __global__ void tensor(float *out, const unsigned *in)
 #endif
 }
 
+__global__ void clusters(float *out, const float *in)
+{
+#if DEV_ARCH >= 900
+    Smem sm;
+    float *x = sm.take<float>(512), *y = sm.take<float>(512);
+    Mbarrier *bar = sm.take<Mbarrier>(2);
+    unsigned rank = cluster_rank(), n = cluster_size(), peer = (rank + 1) % n, i = threadIdx.x;
+    if (i == 0) {
+        mbarrier_init(&bar[0], 1);
+        mbarrier_init(&bar[1], n);
+        mbarrier_init_fence();
+    }
+    cluster_arrive();
+    cluster_wait();
+    if (i == 0) {
+        mbarrier_arrive_expect(&bar[0], 128);
+        mbarrier_expect(&bar[0], 4);
+    }
+    y[i] = in[i];
+    fence_async_proxy();
+    __syncthreads();
+    *cluster_map(&y[128 + i], peer) = 3.0f;
+    store_async(shared_at(&x[i], peer), 1.0f, shared_at(&bar[0], peer));
+    store_async(shared_at(&x[i], peer), i, shared_at(&bar[0], peer));
+    store_async(shared_at(&x[4 * i], peer), make_float4(1.0f, 2.0f, 3.0f, 4.0f), shared_at(&bar[0], peer));
+    store_async(shared_at(&x[4 * i], peer), make_uint4(1, 2, 3, i), shared_at(&bar[0], peer));
+    if (i == 0) {
+        copy_bulk(x, in, 64, &bar[0]);
+        copy_bulk_to(shared_at(x, peer), y, 64, shared_at(&bar[0], peer));
+    }
+    mbarrier_arrive(shared_at(&bar[1], peer));
+    mbarrier_arrive(&bar[1]);
+    for (unsigned k = 0; !mbarrier_try(&bar[0], 0); k++)
+        if (poll_expired(k, 1u << 20)) break;
+    out[i] = x[i];
+    cluster_arrive();
+    cluster_wait();
+#else
+    (void)out, (void)in;
+#endif
+}
+
 extern "C" cudaError_t launch_wrappers(float *out, const float *in)
 {
     LaunchShape s = {dim3(1), dim3(128), 2560, nullptr, false};
     cudaError_t e = launch(s, copies, out, in);
-    return e != cudaSuccess ? e : launch(s, tensor, out, (const unsigned *)in);
+    if (e == cudaSuccess) e = launch(s, tensor, out, (const unsigned *)in);
+    int resident = 0;
+    s.cluster = 4;
+    if (e == cudaSuccess) e = resident_clusters(&resident, s, clusters);
+    return e == cudaSuccess && resident > 0 ? launch(s, clusters, out, in) : e;
 }

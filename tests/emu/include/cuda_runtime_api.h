@@ -5,7 +5,7 @@
  *   - one device, number 0, chosen with EMU_DEVICE or emu_device_select();
  *   - work is queued on its stream and runs when somebody waits for it, never earlier;
  *   - kernels are launched through the typed C++ entry points of cuda_runtime.h only;
- *   - thread block clusters are refused with cudaErrorNotSupported (the mechanism is not built yet);
+ *   - thread block clusters lie along x only;
  *   - device memory is readable by the host only inside runtime calls: a stray access ends the process with a
  * report.
  */

@@ -89,6 +89,20 @@ void emu_ldmatrix(unsigned *r, int matrices, const void *row, int transposed, co
 unsigned emu_movmatrix(unsigned x, const char *file, int line);
 unsigned emu_tf32_round(float x);
 
+/* Clusters; addresses in the shared memory of one of its blocks are integers, as dev.cuh's SharedAt. */
+unsigned emu_cluster_rank(void);
+unsigned emu_cluster_size(void);
+void emu_cluster_arrive(const char *file, int line);
+void emu_cluster_wait(const char *file, int line);
+void *emu_cluster_map(const void *p, unsigned rank);
+void emu_mbarrier_init(void *at, unsigned arrivals);
+void emu_fence_mbarrier_init(void);
+void emu_fence_proxy(void);
+void emu_mbarrier_arrive(uintptr_t at, unsigned arrivals, unsigned bytes);
+int emu_mbarrier_try(void *at, unsigned parity, const char *file, int line);
+void emu_store_async(uintptr_t to, const void *value, unsigned bytes, uintptr_t mbarrier);
+void emu_copy_bulk(uintptr_t to, const void *from, unsigned bytes, uintptr_t mbarrier, int from_shared);
+
 /* Shared memory of the running block. */
 void *emu_shared_take(size_t index, size_t offset, size_t bytes, const char *file, int line);
 void *emu_shared_static(const void *key, size_t bytes, size_t align, const char *file, int line);
