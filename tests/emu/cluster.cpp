@@ -409,8 +409,7 @@ extern "C" void emu_copy_bulk(uintptr_t to, const void *from, unsigned bytes, ui
     if (!m->fenced)
         emu_fault(cudaErrorLaunchFailure,
                   "bulk copy by %s at %s: its mbarrier was made without mbarrier_init_fence or "
-                  "fence_async_proxy after "
-                  "it",
+                  "fence_async_proxy after it",
                   emu_who(t).c_str(), emu_where(pc).c_str());
     RACE(race_proxy_check(from, bytes, pc));
     flight_start(m, to, from, nullptr, bytes, from_shared ? t->block : nullptr, pc);
@@ -427,8 +426,7 @@ void cluster_block_end(Block *b)
                 if (c->block[i] == b || f.source == b) {
                     sched_fail(cudaErrorIllegalAddress,
                                text("block (%u,%u,%u) has ended while an asynchronous operation by %s at %s "
-                                    "still %s its "
-                                    "shared memory",
+                                    "still %s its shared memory",
                                     b->idx.x, b->idx.y, b->idx.z, emu_who_gid(f.issuer).c_str(),
                                     emu_where(f.pc).c_str(), c->block[i] == b ? "writes" : "reads"));
                     return;

@@ -61,8 +61,8 @@ struct alignas(64) Thread { /* what a switch touches comes first and is one cach
     uint32_t gid;   /* linear in the grid */
     ThreadState state;
     bool bounded, expired; /* inside a wait that gives up by itself; told to give up */
-    uint8_t reduce_value;
-    const char *file; /* where it waits, or waited last */
+    bool cluster_arrived;  /* at the cluster's barrier of phase cluster_phase, and not waited since */
+    const char *file;      /* where it waits, or waited last */
     int line;
     const void *poll_address;
     uint64_t poll_value;
@@ -70,7 +70,6 @@ struct alignas(64) Thread { /* what a switch touches comes first and is one cach
     unsigned char *stack;
     std::vector<Copy> copies; /* in the order of their groups */
     uint32_t copy_groups;     /* closed so far */
-    bool cluster_arrived;     /* at the cluster's barrier of phase cluster_phase, and not waited since */
     uint32_t cluster_phase;
 #ifdef EMU_RACE
     RaceThread race;

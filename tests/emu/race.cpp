@@ -54,7 +54,7 @@ struct LaneView {
 struct View {
     int refs;
     uint64_t id;                 /* changes with the content */
-    View *reads;                 /* known of reads alone; NULL: no more than of all accesses */
+    View *reads;                 /* known of reads beyond that; itself without one */
     std::vector<uint32_t> block; /* time known of each block */
     std::vector<std::pair<uint32_t, uint32_t>>
         one; /* (thread, time), sorted; only where it exceeds its block's */
@@ -123,6 +123,28 @@ static void view_prune(View *v)
                  v->one.end());
 }
 
+static void view_join_accesses(View *&into, const View *from)
+{
+    view_own(into);
+    for (unsigned i = 0; i <= blocks; i++) into->block[i] = std::max(into->block[i], from->block[i]);
+    std::vector<std::pair<uint32_t, uint32_t>> all;
+    all.reserve(into->one.size() + from->one.size());
+    Blocks at;
+    auto add = [&](std::pair<uint32_t, uint32_t> e) {
+        if (e.second > into->block[at.of(e.first)]) all.push_back(e);
+    };
+    auto a = into->one.begin();
+    auto b = from->one.begin();
+    while (a != into->one.end() && b != from->one.end()) {
+        if (a->first < b->first) add(*a++);
+        else if (b->first < a->first) add(*b++);
+        else add({a->first, std::max(a->second, b->second)}), ++a, ++b;
+    }
+    while (a != into->one.end()) add(*a++);
+    while (b != from->one.end()) add(*b++);
+    into->one.swap(all);
+}
+
 /* The last join into a View that others have, too: the threads of a warp that learn the same share the
  * result. */
 static struct {
@@ -145,24 +167,11 @@ static void view_join(View *&into, View *from)
         into = joined.result;
         return;
     }
-    view_own(into);
-    for (unsigned i = 0; i <= blocks; i++) into->block[i] = std::max(into->block[i], from->block[i]);
-    std::vector<std::pair<uint32_t, uint32_t>> all;
-    all.reserve(into->one.size() + from->one.size());
-    Blocks at;
-    auto add = [&](std::pair<uint32_t, uint32_t> e) {
-        if (e.second > into->block[at.of(e.first)]) all.push_back(e);
-    };
-    auto a = into->one.begin(), b = from->one.begin();
-    while (a != into->one.end() && b != from->one.end()) {
-        if (a->first < b->first) add(*a++);
-        else if (b->first < a->first) add(*b++);
-        else add({a->first, std::max(a->second, b->second)}), ++a, ++b;
+    view_join_accesses(into, from);
+    if (from->reads && into->reads != from->reads) {
+        if (into->reads) view_join_accesses(into->reads, from->reads);
+        else into->reads = view_ref(from->reads);
     }
-    while (a != into->one.end()) add(*a++);
-    while (b != from->one.end()) add(*b++);
-    into->one.swap(all);
-    view_join(into->reads, from->reads);
     if (shared) {
         view_drop(joined.result);
         joined = {before, source, view_ref(into)};
@@ -328,8 +337,13 @@ void race_grid_sync(Grid *g)
 {
     now_time++;
     View *all = view_new();
+    const View *last = nullptr;
     for (Block *b : g->slot)
-        for (auto &t : b->thread) view_join(all, t.race.view); /* what is known of the agents */
+        for (auto &t : b->thread)
+            if (t.race.view != last) { /* what is known of the agents */
+                last = t.race.view;
+                view_join(all, t.race.view);
+            }
     view_own(all);
     for (unsigned i = 0; i < blocks; i++) all->block[i] = now_time;
     view_prune(all);
@@ -546,6 +560,7 @@ static uintptr_t pc_full(uint32_t low)
     return pc;
 }
 
+enum : uint32_t { UNKNOWN = ~0u };
 static uint32_t agent_issuer(const void *p);
 
 static bool same_cluster(const Cluster *c, uint32_t block)
@@ -562,6 +577,7 @@ static bool same_cluster(const Cluster *c, uint32_t block)
     const char *hint;
     bool agent = other >= blocks * threads;
     uint32_t issuer = agent ? agent_issuer(p) : other;
+    std::string other_who = issuer == UNKNOWN ? "an asynchronous operation" : emu_who_gid(issuer);
     uint32_t index = other - t->block->gid0;
     bool same_block = index < threads;
     if (same_block && index / 32 == t->index / 32)
@@ -569,12 +585,10 @@ static bool same_cluster(const Cluster *c, uint32_t block)
     else if (same_block) hint = "same block: a __syncthreads is missing between them";
     else if (agent)
         hint = "an asynchronous operation: a wait for its mbarrier (mbarrier_try), or a barrier behind that "
-               "wait, is "
-               "missing";
+               "wait, is missing";
     else if (t->block->cluster && same_cluster(t->block->cluster, other / threads))
         hint = "different blocks of a cluster: a cluster barrier (cluster_arrive, cluster_wait) or an "
-               "mbarrier is "
-               "missing between them";
+               "mbarrier is missing between them";
     else
         hint = "different blocks: nothing orders them: a grid barrier or a flag is missing, or the release "
                "fence (__threadfence) "
@@ -592,8 +606,7 @@ static bool same_cluster(const Cluster *c, uint32_t block)
               "race: %s %s by %s at %s\n  is not ordered after the %s %s by %s at %s\n  on %s\n  %s",
               sync ? "atomic/volatile" : "plain", write ? "write" : "read", emu_who(t).c_str(),
               emu_where(pc).c_str(), other_sync ? "atomic/volatile" : "plain", other_write ? "write" : "read",
-              emu_who_gid(issuer).c_str(), emu_where(pc_full(other_pc)).c_str(), arena_describe(p).c_str(),
-              hint);
+              other_who.c_str(), emu_where(pc_full(other_pc)).c_str(), arena_describe(p).c_str(), hint);
 }
 
 [[noreturn]] static void report_stale(const Thread *t, const void *p, uintptr_t pc, uint32_t other,
@@ -972,7 +985,7 @@ static Thread agent; /* of the mbarrier whose operation lands */
 static uint32_t agent_issuer(const void *p)
 {
     const Cell *c = cell_of(p);
-    return c->r.time < base ? c->r.thread : 0;
+    return c->r.time < base ? c->r.thread : UNKNOWN;
 }
 
 static bool has_cells(const void *p) { return (size_t)((const unsigned char *)p - arena_base) < ARENA_SPAN; }
@@ -1012,7 +1025,7 @@ void race_flight_end(Flight *f, MbarrierRace *m)
     if (s.base && s.base->id != m->last_base) {
         uint32_t own = g->block[number];
         std::vector<std::pair<uint32_t, uint32_t>> ones = g->one;
-        view_join(g->reads, s.base);
+        view_join_accesses(g->reads, s.base);
         view_join(m->gather, s.base);
         view_own(m->gather);
         g = m->gather;
@@ -1122,8 +1135,7 @@ void race_mbarrier_use(const MbarrierRace *m, const void *at, uintptr_t pc)
     if (!ordered(t, m->thread, m->time))
         emu_fault(cudaErrorLaunchFailure,
                   "race: use of an mbarrier by %s at %s\n  is not ordered after its mbarrier_init by %s at "
-                  "%s\n  on "
-                  "%s\n  a barrier is missing between them",
+                  "%s\n  on %s\n  a barrier is missing between them",
                   emu_who(t).c_str(), emu_where(pc).c_str(), emu_who_gid(m->thread).c_str(),
                   emu_where(m->pc).c_str(), arena_describe(at).c_str());
 }
