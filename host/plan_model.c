@@ -150,8 +150,14 @@ static void work_add(Work *w, double times, double fma, double other, double wai
     w->shared += times * shared, w->streamed += times * streamed;
 }
 
+/* What a scheduler, with a quarter of the SM's lanes, takes to start one warp's instructions. */
+static double warp_clocks(const Rates *r, double fma, double other)
+{
+    return most(fma * 32 / (r->c->fma_lanes / 4), (fma + other) / r->c->issue) / r->c->fma_share;
+}
+
 /* A block's multiplication: the longest of
- *   issue   its warps are dealt to four schedulers, each with a quarter of the lanes; the fullest scheduler counts
+ *   issue   its warps are dealt to four schedulers; the fullest one counts
  *   alone   what one warp starts, and what it waits for
  *   reads   bytes from shared memory
  *   stream  bytes of weights from L2, or from DRAM where what the device streams in all (`whole`, each byte once) does
@@ -159,8 +165,7 @@ static void work_add(Work *w, double times, double fma, double other, double wai
 static double multiply_clocks(const Rates *r, const DeviceFacts *device, double threads, const Work *w,
                               double whole)
 {
-    double warp =
-        most(w->fma * 32 / (r->c->fma_lanes / 4), (w->fma + w->other) / r->c->issue) / r->c->fma_share;
+    double warp = warp_clocks(r, w->fma, w->other);
     double clocks = most(warp * ceil_div(ceil_div(threads, 32), 4), warp + w->waits);
     clocks = most(clocks, threads * w->shared / r->c->shared_rate);
     clocks = most(clocks, threads * w->streamed / r->l2);
@@ -214,20 +219,22 @@ static PlanTime backward_time(const Rates *r, const DeviceFacts *device, const L
     double H = (double)shape->H, threads = (double)p->quads * p->slices * p->groups, batch = p->batch;
     double loads = 4 * ceil_div(batch, 4), passes = p->passes, later = p->rounds - 1;
     double gather = plan_gather_groups(p), parcel = (double)plan_parcel_floats(p);
-    /* One unit: 4 gates * 4 k * batch multiply-adds for 16 * batch bytes of dgates. Rounds after the first stream what that
-     * has in registers; all warps ask for a unit's weights at once. */
+    /* One unit, that is four rows of W_hh: 4 gates * 4 k * batch multiply-adds for 16 * batch bytes of dgates. Registers past
+     * the slice's end are multiplied too; rounds after the first stream what that has in registers. The next row is on its
+     * way from L2 while one is multiplied, the next four where nothing is resident. */
     Work w = {0};
-    double streamed = p->streamed + later * least(p->resident, p->depth) + later * p->streamed;
-    work_add(&w, least(p->resident, p->depth), 16 * batch, loads, 0, 16 * batch, 0);
+    double streamed = p->streamed + later * (least(p->resident, p->depth) + p->streamed);
+    double row = warp_clocks(r, 4 * batch, loads / 4), ahead = p->resident ? 1 : 4;
+    double waits = 4 * most(c->l2_latency / ahead - row, 0);
+    work_add(&w, p->resident, 16 * batch, loads, 0, 16 * batch, 0);
     work_add(&w, p->shared * (1 + later), 16 * batch, loads + 4, c->shared_latency, 16 * batch + 64, 0);
-    work_add(&w, streamed, 16 * batch, loads + 20, c->l2_latency + threads * 64 / r->l2, 16 * batch, 64);
+    work_add(&w, streamed, 16 * batch, loads + 20, waits, 16 * batch, 64);
     t.multiply = passes * multiply_clocks(r, device, threads, &w,
                                           16 * H * H * streamed / ((double)p->depth * p->rounds));
     /* Partial dh: sent to every consumer, gathered from every producer, FLIGHT loads at a time. */
     double bytes = 4 * parcel * p->blocks / r->l2;
-    double waits = ceil_div(gather * parcel / 4, p->threads) * ceil_div(ceil_div(p->blocks, gather), FLIGHT) *
-                   c->l2_latency;
-    t.ingest = passes * (most(waits, c->l2_latency + bytes) + bytes);
+    double turns = ceil_div(gather * parcel / 4, p->threads) * ceil_div(ceil_div(p->blocks, gather), FLIGHT);
+    t.ingest = passes * (most(turns * c->l2_latency, c->l2_latency + bytes) + bytes);
     double partial = threads * (p->slices - 1) / p->slices * 4 * batch * p->rounds;
     double folds = p->rounds * ceil(log2(p->slices));
     t.sums =

@@ -71,8 +71,11 @@ static void plan_keep(LstmPlan *p, int64_t steps)
     p->scratch_bytes = plan_scratch_bytes(p);
 }
 
-/* Floats that a kernel counts in int32: what one pass of one replica exchanges. */
-static int64_t indexed_floats(const LstmPlan *p) { return plan_exchange_floats(p) / p->passes; }
+/* The largest number that a kernel counts in int32: floats that a replica exchanges in a pass, or elements of a block. */
+static int64_t largest_index(const LstmPlan *p)
+{
+    return plan_max(plan_exchange_floats(p) / p->passes, (int64_t)p->rows * p->units);
+}
 
 /* ---- limits ---- */
 
@@ -137,7 +140,7 @@ static void consider(Search *s, const Layout *at)
     LstmPlan p = plan_of(at, s->shape, s->backward);
     int32_t rest = p.streamed;
     plan_keep(&p, 0);
-    if (indexed_floats(&p) > INT32_MAX) {
+    if (largest_index(&p) > INT32_MAX) {
         s->shortage.index = true;
         return;
     }
@@ -200,21 +203,17 @@ static void consider_groups(Search *s, Layout *at)
     }
 }
 
-/* Units of a block: from as few as the co-resident blocks allow to twice that, since fewer blocks may lie better
- * on the threads. */
+/* Blocks of a replica: from as many as are co-resident down to half of that, since fewer may lie better on the threads. */
 static void consider_units(Search *s, Layout *at, int64_t replicas)
 {
-    int64_t H = s->shape->H, blocks = least(s->limits.blocks / replicas, H);
-    int64_t fewest = plan_div_up(H, blocks), most = least(H, plan_max(2 * fewest, 32));
-    if (s->force->blocks) fewest = most = plan_div_up(H, least(s->force->blocks, H));
-    if (replicas * plan_div_up(H, fewest) > s->limits.blocks) {
-        lacks(&s->shortage.blocks, replicas * plan_div_up(H, fewest));
+    int64_t H = s->shape->H, most = least(s->limits.blocks / replicas, H), fewest = plan_div_up(most, 2);
+    if (s->force->blocks) fewest = most = least(s->force->blocks, H);
+    if (replicas * most > s->limits.blocks) {
+        lacks(&s->shortage.blocks, replicas * most);
         return;
     }
-    for (int64_t units = fewest; units <= most; units++) {
-        if (plan_div_up(H, plan_div_up(H, units)) != units)
-            continue; /* the last block had fewer for nothing */
-        at->units = units;
+    for (int64_t blocks = most; blocks >= fewest; blocks = plan_div_up(H, at->units) - 1) {
+        at->units = plan_div_up(H, blocks);
         consider_groups(s, at);
     }
 }
@@ -231,7 +230,7 @@ static void consider_replicas(Search *s, Layout *at)
         at->rows = plan_div_up(B, n);
         consider_units(s, at, plan_div_up(B, at->rows));
         if (at->rows == 1) break;
-        n = plan_div_up(B, at->rows - 1); /* the fewest with fewer rows each */
+        n = plan_max(plan_div_up(B, at->rows - 1), n + n / 8); /* fewer rows each; of many, every eighth */
     }
 }
 
@@ -272,7 +271,9 @@ static int refuse(const Search *s, Error *e)
                  " bytes a block, and there are %" PRId64,
                  lack->shared, s->limits.shared);
     else if (lack->index)
-        snprintf(what, sizeof what, "indices run out: what it exchanges in a step has 2^31 floats or more");
+        snprintf(
+            what, sizeof what,
+            "indices run out: a block's elements, or what a replica exchanges in a pass, are 2^31 or more");
     else if (lack->threads)
         snprintf(what, sizeof what,
                  "threads run out: it takes at least %" PRId64 " a block, and there are %" PRId64,
@@ -511,7 +512,7 @@ int plan_check(const LstmPlan *plan, const DeviceFacts *device, const LstmShape 
         return error_set(e, EXIT_NO_DEVICE,
                          "the plan takes %zu bytes of shared memory a block, and %s has %" PRId64,
                          plan->shared_bytes, device->name, l.shared);
-    if (!registers_fit(&l, tile, plan->threads) || indexed_floats(plan) > INT32_MAX)
+    if (!registers_fit(&l, tile, plan->threads) || largest_index(plan) > INT32_MAX)
         return error_set(e, EXIT_NO_DEVICE,
                          "the plan takes %d registers a thread for %d threads, and %s has %d",
                          tile->registers, plan->threads, device->name, device->registers_per_sm);
