@@ -69,6 +69,36 @@ extern "C" cudaError_t constants_fma(cudaStream_t stream, int blocks, int rounds
     return launch(shape, fma_kernel, rounds, a, b, out);
 }
 
+template <int TF32> __global__ void __launch_bounds__(CONSTANTS_THREADS) mma_kernel(int rounds, float *out)
+{
+#if DEV_ARCH == 0 || DEV_ARCH >= 800
+    const unsigned one = TF32 ? 0x3f800000u : 0x3f803f80u; /* 1, or twice 1 */
+    const unsigned a[4] = {one, one, one, one}, b[2] = {one, one};
+    float d[CONSTANTS_CHAINS][4] = {}, sum = 0.0f;
+    for (int r = 0; r < rounds; r++) {
+#pragma unroll
+        for (int c = 0; c < CONSTANTS_CHAINS; c++) {
+            if (TF32) mma_tf32(d[c], a, b);
+            else mma_bf16(d[c], a, b);
+        }
+    }
+    for (int c = 0; c < CONSTANTS_CHAINS; c++) sum += d[c][0] + d[c][1] + d[c][2] + d[c][3];
+    out[blockIdx.x * CONSTANTS_THREADS + threadIdx.x] = sum;
+#else
+    (void)rounds, (void)out;
+#endif
+}
+
+extern "C" cudaError_t constants_mma(cudaStream_t stream, int tf32, int blocks, int rounds, float *out)
+{
+    int device, major;
+    cudaError_t error = cudaGetDevice(&device);
+    if (!error) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+    if (error || major < 8) return error ? error : cudaErrorNotSupported;
+    LaunchShape shape = {dim3((unsigned)blocks), dim3(CONSTANTS_THREADS), 0, stream, false};
+    return launch(shape, tf32 ? mma_kernel<1> : mma_kernel<0>, rounds, out);
+}
+
 /* ---- barriers ---- */
 
 /* Waits until *p has reached `target`; the counters of this file never wrap. False: it never did. */

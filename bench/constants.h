@@ -33,6 +33,11 @@ cudaError_t constants_copy(cudaStream_t stream, int blocks, int64_t n, const flo
 enum { CONSTANTS_THREADS = 256, CONSTANTS_CHAINS = 8, CONSTANTS_FMA = 128 };
 cudaError_t constants_fma(cudaStream_t stream, int blocks, int rounds, float a, float b, float *out);
 
+/* Every warp of `blocks` blocks of CONSTANTS_THREADS runs `rounds` * CONSTANTS_CHAINS products of tensor cores on ones, out of and into
+ * registers, into CONSTANTS_CHAINS accumulators of 16x8: bfloat16 (16x16 by 16x8) or TF32 (16x8 by 8x8). Writes an element of their sum per
+ * thread to out (blocks * CONSTANTS_THREADS). Needs sm_80: cudaErrorNotSupported below. */
+cudaError_t constants_mma(cudaStream_t stream, int tf32, int blocks, int rounds, float *out);
+
 /* `rounds` barriers of `blocks` resident blocks; before each, a block writes its round to its slot of `slots`
  * (2,blocks) and after it looks at its neighbour's; errors counts what was wrong. state (2 + blocks) must be
  * zero. kind 0: one counter, arrive by an atomic add with release, wait by acquire; 1: a flag per block,

@@ -8,7 +8,8 @@
 //
 //   copy copy_kernel                     bytes read and written a second, device memory to itself, by the runtime and by a kernel
 //   fma_f32                              multiply-adds of all SMs from registers
-//   gemm_f32 gemm_tf32 gemm_bf16         cuBLAS, 8192 cubed
+//   mma_tf32 mma_bf16                    tensor cores from registers, by mma.sync, on ones: what they can at most
+//   gemm_f32 gemm_tf32 gemm_bf16 gemm_f16   cuBLAS, 8192 cubed, on random data, which draws more power
 //   launch_gap graph_node_gap            from one empty kernel to the next, by the stream and in a graph
 //   barrier_counter barrier_flags        two grid barriers of our own, one block an SM
 //   barrier_plstm                        kernels/grid_barrier.cuh, which persistent variants use
@@ -145,6 +146,21 @@ measure::Result fma_rate()
     return rate(r, 2.0 * blocks * CONSTANTS_THREADS * rounds * CONSTANTS_FMA);
 }
 
+measure::Result mma_rate(bool tf32)
+{
+    if (gpu.facts.major < 8) throw Refused("tensor cores of sm_80 are not there");
+    const int blocks = tiny ? 2 : 4 * gpu.facts.sms, rounds = tiny ? 3 : 4000, k = tf32 ? 8 : 16;
+    auto out = room<float>((int64_t)blocks * CONSTANTS_THREADS);
+    out->poison();
+    const measure::Result r = converge(
+        [&] { CHECK(constants_mma(gpu.context.stream, tf32, blocks, rounds, out->get())); }, nullptr, false);
+    for (float x : out->host()) // of each chain four elements, each `rounds` sums of k ones: exact
+        if (x != 4.0f * CONSTANTS_CHAINS * (float)rounds * (float)k || spoil)
+            fail("wrong: a sum of products of ones");
+    const double warps = (double)blocks * CONSTANTS_THREADS / 32;
+    return rate(r, warps * rounds * CONSTANTS_CHAINS * 2.0 * 16 * 8 * k);
+}
+
 measure::Result gemm_rate(Precision p)
 {
     const Product square_one = {"square", false, false, square, square, square};
@@ -178,28 +194,30 @@ GemmEx gemm_ex()
 #endif
 }
 
-measure::Result gemm_rate_bf16()
+// bf16 and f16 operands, float32 sums and result.
+measure::Result gemm_rate_16(Precision p)
 {
     const GemmEx gemm = gemm_ex();
+    const cudaDataType type = p == Precision::F16 ? CUDA_R_16F : CUDA_R_16BF;
     const int64_t n = square;
     const float one = 1, zero = 0;
     std::vector<float> a = drawn(1, n * n, 0.5), b = drawn(2, n * n, 0.5);
-    const auto half = [](std::vector<float> &from) { // truncated: exact as a float
+    const auto half = [&](std::vector<float> &from) {
+        oracle::round_all(&from, p); // exact in 16 bits from here on
         std::vector<uint16_t> to(from.size());
         for (size_t i = 0; i < from.size(); i++) {
-            uint32_t bits;
-            std::memcpy(&bits, &from[i], 4);
-            to[i] = (uint16_t)(bits >> 16), bits &= 0xffff0000u;
-            std::memcpy(&from[i], &bits, 4);
+            const __half h = __float2half(from[i]);
+            const __nv_bfloat16 bf = __float2bfloat16(from[i]);
+            std::memcpy(&to[i], p == Precision::F16 ? (const void *)&h : (const void *)&bf, 2);
         }
         return on_device(to);
     };
     auto a16 = half(a), b16 = half(b);
     auto out = room<float>(n * n);
     const auto run = [&] { // column-major: row-major C = A B is C' = B' A'
-        CHECK(gemm(gpu.context.blas, CUBLAS_OP_N, CUBLAS_OP_N, (int)n, (int)n, (int)n, &one, b16->get(),
-                   CUDA_R_16BF, (int)n, a16->get(), CUDA_R_16BF, (int)n, &zero, out->get(), CUDA_R_32F,
-                   (int)n, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+        CHECK(gemm(gpu.context.blas, CUBLAS_OP_N, CUBLAS_OP_N, (int)n, (int)n, (int)n, &one, b16->get(), type,
+                   (int)n, a16->get(), type, (int)n, &zero, out->get(), CUDA_R_32F, (int)n,
+                   CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
     };
     out->poison();
     const measure::Result r = converge(run, nullptr, false);
@@ -327,7 +345,12 @@ int constants(const char *path)
               [] { return gemm_rate(Precision::F32); });
     c.measure("gemm_tf32", "FLOP/s", "the same in TF32", [] { return gemm_rate(Precision::TF32); });
     c.measure("gemm_bf16", "FLOP/s", "cublasGemmEx of 8192 cubed, bf16 in, float32 sums and result",
-              [] { return gemm_rate_bf16(); });
+              [] { return gemm_rate_16(Precision::BF16); });
+    c.measure("gemm_f16", "FLOP/s", "the same of float16", [] { return gemm_rate_16(Precision::F16); });
+    c.measure("mma_bf16", "FLOP/s", "mma.sync of bf16 from registers, products of ones",
+              [] { return mma_rate(false); });
+    c.measure("mma_tf32", "FLOP/s", "mma.sync of TF32 from registers, products of ones",
+              [] { return mma_rate(true); });
     for (int kilobytes : {8, 16, 32, 60}) {
         const std::string size = std::to_string(kilobytes);
         c.measure(("l2_broadcast_" + size + "k").c_str(), "us",

@@ -11,7 +11,7 @@ BUILD = os.environ.get("PLSTM_BUILD", "build")
 BENCH = os.path.join(BUILD, "emu/plain/bench_gpu")
 WRONG = BENCH + "_wrong"  # linked with tests/wrong_variants.c
 LAYERS = {"step_begin", "embedding_fwd", "embedding_bwd", "softmax_xent", "sums_dlogits", "sums_dgates", "sgd_norm", "sgd_update"}
-CONSTANTS = {"copy", "copy_kernel", "fma_f32", "gemm_f32", "gemm_tf32", "gemm_bf16", "launch_gap", "graph_node_gap", "barrier_counter",
+CONSTANTS = {"copy", "copy_kernel", "fma_f32", "gemm_f32", "gemm_tf32", "gemm_bf16", "gemm_f16", "mma_bf16", "mma_tf32", "launch_gap", "graph_node_gap", "barrier_counter",
              "barrier_flags", "barrier_cg", "barrier_plstm", "flag_hop", "l2_broadcast_8k", "l2_broadcast_16k", "l2_broadcast_32k",
              "l2_broadcast_60k"}
 PTXAS = """ptxas info    : Compiling entry function '_Z15fwd_cublas_cell11ForwardStep' for 'sm_90'
