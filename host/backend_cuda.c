@@ -559,7 +559,10 @@ static const float *input_of(const Backend *b, int64_t l)
     return own ? b->x[l] : h_of(b, l - 1) + b->w.B * b->config.shape.H;
 }
 
-static LstmShape shape_of(const Backend *b) { return (LstmShape){b->w.T, b->w.B, b->config.shape.H}; }
+static LstmShape shape_of(const Backend *b)
+{
+    return (LstmShape){.T = b->w.T, .B = b->w.B, .H = b->config.shape.H};
+}
 
 /* c (m,n) = op(a) op(b) */
 static int product(Backend *b, int ta, int tb, int64_t m, int64_t n, int64_t k, const float *x,

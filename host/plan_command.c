@@ -34,7 +34,7 @@ static int workload_of(const PlanOptions *o, int preset, Workload *w, Error *e)
     Settings s;
     settings_defaults(&s);
     int code = settings_preset(&s, names[preset], e);
-    *w = (Workload){names[preset], {s.seq, s.batch, s.hidden}};
+    *w = (Workload){names[preset], {.T = s.seq, .B = s.batch, .H = s.hidden}};
     if (o->hidden) w->shape.H = o->hidden;
     if (o->batch) w->shape.B = o->batch;
     if (o->seq) w->shape.T = o->seq;

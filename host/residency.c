@@ -37,7 +37,9 @@ static LstmPlan plan_of(const Layout *at, const LstmShape *shape, int backward)
                   .groups = at->groups,
                   .slices = at->slices,
                   .resident = at->tile->resident,
-                  .chunk = at->tile->chunk};
+                  .chunk = at->tile->chunk,
+                  .precision = PRECISION_F32,
+                  .cluster = 1};
     int64_t terms = backward ? at->units : shape->H, columns = at->units;
     p.passes = (int32_t)plan_div_up(p.rows, (int64_t)p.batch * p.groups);
     p.depth = (int32_t)plan_div_up(terms, p.slices);
@@ -347,6 +349,8 @@ int lstm_plan(const DeviceFacts *device, const LstmShape *shape, const LstmFootp
     F(chunks, int32_t)                                                                                       \
     F(quads, int32_t)                                                                                        \
     F(rounds, int32_t)                                                                                       \
+    F(precision, int32_t)                                                                                    \
+    F(cluster, int32_t)                                                                                      \
     F(shared_bytes, size_t)                                                                                  \
     F(scratch_bytes, size_t)
 

@@ -2,11 +2,16 @@
 #include "plan.h"
 #include "tiles.h"
 
-#define T(resident, chunk, batch, threads, registers) {resident, chunk, batch, threads, registers},
-#define COUNT(tiles)                                  (int)(sizeof tiles / sizeof tiles[0])
+#define T(resident, chunk, batch, threads, registers)                                                        \
+    {resident, chunk, batch, threads, registers, PRECISION_F32, 0},
+/* Of tensor.h's variants, one line an instance. */
+#define M(precision, stacked, resident, batch, threads, registers)                                           \
+    {resident, 0, batch, threads, registers, PRECISION_##precision, stacked},
+#define COUNT(tiles) (int)(sizeof tiles / sizeof tiles[0])
 
 #define STEPWISE(name_, summary_)                                                                            \
-    const LstmFootprint lstm_footprint_##name_ = {.name = #name_, .summary = summary_};
+    const LstmFootprint lstm_footprint_##name_ = {                                                           \
+        .name = #name_, .summary = summary_, .kind = KIND_STEPWISE, .precisions = 1u << PRECISION_F32};
 #define PERSISTENT(name_, packed_, shared_, summary_, forward, backward)                                     \
     static const LstmTile name_##_forward[] = {forward(T)}, name_##_backward[] = {backward(T)};              \
     const LstmFootprint lstm_footprint_##name_ = {                                                           \
@@ -16,13 +21,28 @@
         .tiles = {COUNT(name_##_forward), COUNT(name_##_backward)},                                          \
         .shared_weights = shared_,                                                                           \
         .packed = packed_,                                                                                   \
+        .kind = KIND_VECTOR,                                                                                 \
+        .precisions = 1u << PRECISION_F32,                                                                   \
+    };
+#define TENSOR(name_, kind_, precisions_, summary_, forward, backward)                                       \
+    static const LstmTile name_##_forward[] = {forward(M)}, name_##_backward[] = {backward(M)};              \
+    const LstmFootprint lstm_footprint_##name_ = {                                                           \
+        .name = #name_,                                                                                      \
+        .summary = summary_,                                                                                 \
+        .tile = {name_##_forward, name_##_backward},                                                         \
+        .tiles = {COUNT(name_##_forward), COUNT(name_##_backward)},                                          \
+        .shared_weights = 1,                                                                                 \
+        .kind = kind_,                                                                                       \
+        .precisions = precisions_,                                                                           \
     };
 #include "variants.def"
 #undef STEPWISE
 #undef PERSISTENT
+#undef TENSOR
 
 const LstmFootprint *const lstm_footprints[] = {
 #define STEPWISE(name, summary)                                      &lstm_footprint_##name,
 #define PERSISTENT(name, packed, shared, summary, forward, backward) &lstm_footprint_##name,
+#define TENSOR(name, kind, precisions, summary, forward, backward)   &lstm_footprint_##name,
 #include "variants.def"
     0};

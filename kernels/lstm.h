@@ -73,6 +73,8 @@ typedef struct LstmForward {
     LstmShape shape;
     const float *w_hh;     /* (4H,H) */
     const float *w_packed; /* (H,H,4): [k][unit][gate] of w_hh, where the footprint says packed; else NULL */
+    const void
+        *w_tiles; /* w_hh in bfloat16 fragments (tensor.h), where the plan's precision is bf16; else NULL */
     const float *b_ih, *b_hh; /* (4H) */
     float *gates;             /* (T,B,4H): in x_proj = W_ih D(x) without biases; out i, f, g, o */
     float *h, *c;             /* (T+1,B,H): row 0 in, the others out; h unmasked */
@@ -84,11 +86,12 @@ typedef struct LstmForward {
 
 typedef struct LstmBackward {
     LstmShape shape;
-    const float *w_hh;  /* (4H,H) */
-    const float *h, *c; /* (T+1,B,H), as forward left them */
-    const float *dy;    /* (T,B,H): gradient into y; D_o is applied as it is read */
-    float *gates;       /* (T,B,4H): in i, f, g, o; out dgates (pre-activation) */
-    float *dh, *dc;     /* (B,H): scratch */
+    const float *w_hh;   /* (4H,H) */
+    const void *w_tiles; /* as forward's: the same copy */
+    const float *h, *c;  /* (T+1,B,H), as forward left them */
+    const float *dy;     /* (T,B,H): gradient into y; D_o is applied as it is read */
+    float *gates;        /* (T,B,4H): in i, f, g, o; out dgates (pre-activation) */
+    float *dh, *dc;      /* (B,H): scratch */
     MaskSite output, recurrent;
     LstmLaunch launch;
 } LstmBackward;
@@ -112,6 +115,9 @@ extern const LstmVariant *const lstm_variants[]; /* NULL-terminated, in the orde
 
 /* w_packed from w_hh of H units (pack.cu): after weights were set; the update (layers.h) keeps it current. */
 cudaError_t lstm_pack(cudaStream_t stream, int64_t H, const float *w_hh, float *w_packed);
+
+/* The same for w_tiles: tensor_copy_bytes(H) (tensor.h) of device memory, 16-byte aligned. */
+cudaError_t lstm_pack_tiles(cudaStream_t stream, int64_t H, const float *w_hh, void *w_tiles);
 
 #ifdef __cplusplus
 }

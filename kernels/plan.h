@@ -14,6 +14,7 @@
  *            batch*groups rows are a pass; a step takes `passes` of them.
  * Ranges     rows*replicas may be less than B, where the state of more rows does not fit a block: batch rows do not meet
  *            in the recurrence, and the launch is repeated for the rows that follow.
+ * Tensor cores and clusters divide the work otherwise: tensor.h.
  * Residency  a thread's `depth` steps of contraction (forward: k; backward: units) are `resident` in registers, then `shared` in
  *            shared memory, then `streamed` from L2 at every pass, in this order. Registers are in template arguments:
  *            what is past depth is zero.  */
@@ -33,9 +34,22 @@
 extern "C" {
 #endif
 
+/* The arithmetic of the recurrent products, accumulated in float32 everywhere: float32; operands rounded to 10 bits of mantissa
+ * (cvt.rna.tf32); operands rounded to bfloat16, to nearest even. Activations, c, sums and saved tensors are float32 in each. */
+typedef enum LstmPrecision { PRECISION_F32, PRECISION_TF32, PRECISION_BF16, PRECISIONS } LstmPrecision;
+
 typedef struct LstmShape {
     int64_t T, B, H;
+    LstmPrecision precision; /* what is asked for; a variant that does not have it computes in float32 */
 } LstmShape;
+
+/* How a variant divides the work, and hence what the fields of its plans mean. */
+typedef enum LstmKind {
+    KIND_STEPWISE, /* launches at every step: nothing to plan */
+    KIND_VECTOR, /* float32 multiply-adds of the threads, grid barrier (fwd_persistent.cuh, bwd_persistent.cuh) */
+    KIND_MMA,    /* tensor cores, exchange through L2 */
+    KIND_CLUSTER /* tensor cores, exchange through the shared memory of one cluster, no grid barrier */
+} LstmKind;
 
 /* One compiled instance of a persistent kernel. */
 typedef struct LstmTile {
@@ -45,6 +59,9 @@ typedef struct LstmTile {
     int32_t batch;   /* batch rows per thread: even */
     int32_t threads; /* at most, per block */
     int32_t registers; /* per thread, as __launch_bounds__(threads, 1) promises */
+    /* KIND_MMA and KIND_CLUSTER (tensor.h) only: */
+    int32_t precision; /* of LstmPrecision */
+    int32_t stacked;   /* m16 tiles of a warp */
 } LstmTile;
 
 /* What the planner must know of a variant. */
@@ -56,7 +73,15 @@ typedef struct LstmFootprint {
     int tiles[2];
     int shared_weights; /* whether weights may stay in shared memory */
     int packed;         /* whether forward reads w_packed (lstm.h) */
+    LstmKind kind;
+    unsigned precisions; /* bit per LstmPrecision that it has instances of */
 } LstmFootprint;
+
+/* What the variant computes in where the shape asks for `precision`; -1: it has neither that nor float32. */
+static inline int lstm_precision(const LstmFootprint *f, LstmPrecision precision)
+{
+    return f->precisions >> precision & 1 ? (int)precision : f->precisions & 1u ? PRECISION_F32 : -1;
+}
 
 /* Every variant of kernels/variants.def in its order; NULL-terminated (footprints.c). */
 extern const LstmFootprint *const lstm_footprints[];
@@ -72,6 +97,8 @@ typedef struct LstmPlan {
         streamed; /* resident is the tile's and may pass depth; shared + streamed = the rest of depth */
     int32_t chunk, chunks; /* forward: k per slice staged at a time; how many cover max(depth, resident) */
     int32_t quads, rounds; /* backward: 4*quads*rounds >= H */
+    int32_t precision;     /* of LstmPrecision: the tile's */
+    int32_t cluster;       /* blocks of a cluster; 1: none */
     size_t shared_bytes;   /* dynamic, per block */
     size_t scratch_bytes;  /* device memory: exchange, then one barrier word per block */
 } LstmPlan;

@@ -46,12 +46,16 @@ static int persistent_launches(const LstmShape *shape, int backward)
         .backward = bwd_##name##_run,                                                                        \
         .launches = persistent_launches,                                                                     \
     };
+#define TENSOR(name, kind, precisions, summary, forward, backward)                                           \
+    PERSISTENT(name, 0, 0, summary, forward, backward)
 #include "variants.def"
+#undef TENSOR
 #undef STEPWISE
 #undef PERSISTENT
 
 const LstmVariant *const lstm_variants[] = {
 #define STEPWISE(name, summary)                                      &name##_variant,
 #define PERSISTENT(name, packed, shared, summary, forward, backward) &name##_variant,
+#define TENSOR(name, kind, precisions, summary, forward, backward)   &name##_variant,
 #include "variants.def"
     NULL};

@@ -18,7 +18,10 @@ extern "C" {
     STEPWISE(name, summary)                                                                                  \
     cudaError_t fwd_##name##_resident(const LstmPlan *plan, int *blocks);                                    \
     cudaError_t bwd_##name##_resident(const LstmPlan *plan, int *blocks);
+#define TENSOR(name, kind, precisions, summary, forward, backward)                                           \
+    PERSISTENT(name, 0, 0, summary, forward, backward)
 #include "variants.def"
+#undef TENSOR
 #undef STEPWISE
 #undef PERSISTENT
 

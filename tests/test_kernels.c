@@ -799,7 +799,7 @@ static int launch_made(const LstmVariant *v, const LstmShape *of, int backward, 
 {
     Error e;
     PlanOverride force;
-    LstmShape shape = {of->T, of->B + m->more_rows < 1 ? 1 : of->B + m->more_rows, of->H};
+    LstmShape shape = {of->T, of->B + m->more_rows < 1 ? 1 : of->B + m->more_rows, of->H, PRECISION_F32};
     int blocks;
     *launch = (LstmLaunch){0};
     if (!persistent(v)) return 1;

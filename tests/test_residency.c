@@ -36,7 +36,7 @@ static LstmPlan planned(const char *device, const char *name, int backward, int6
     PlanOverride o;
     Error e;
     PlanConstants c = constants_of(device);
-    LstmShape shape = {35, B, H};
+    LstmShape shape = {35, B, H, PRECISION_F32};
     if (plan_override_parse(force, &o, &e) ||
         lstm_plan(device_profile(device), &shape, variant(name), backward, &o, &c, &p, &e) ||
         plan_check(&p, device_profile(device), &shape, variant(name), &e))
@@ -177,7 +177,7 @@ static void assert_covers(const LstmPlan *p, const LstmShape *shape)
 static int checked(const DeviceFacts *d, const PlanConstants *c, const LstmFootprint *f, int backward,
                    int64_t H, int64_t B, const char *force)
 {
-    LstmShape shape = {35, B, H};
+    LstmShape shape = {35, B, H, PRECISION_F32};
     PlanOverride o;
     LstmPlan p;
     Error e;
@@ -308,7 +308,7 @@ static void overrides_force_every_path(void **state)
 static void a_k20_holds_the_small_model_in_registers(void **state)
 {
     (void)state;
-    LstmShape shape = {20, 20, 200};
+    LstmShape shape = {20, 20, 200, PRECISION_F32};
     for (int backward = 0; backward < 2; backward++) {
         /* As the planner has it, and on all thirteen SMs. */
         const char *const forces[] = {"", backward ? "replicas=1,blocks=13,tile=3" : "replicas=1,blocks=13"};
@@ -339,7 +339,7 @@ static void assert_refused(const char *device, const char *name, int backward, i
                            const char *force, const char *phrase)
 {
     PlanConstants c = constants_of(device);
-    LstmShape shape = {35, B, H};
+    LstmShape shape = {35, B, H, PRECISION_F32};
     LstmPlan p, untouched;
     PlanOverride o;
     Error e;
@@ -390,7 +390,7 @@ static void the_first_that_does_not_fit_is_a_sentence(void **state)
 static void a_plan_from_elsewhere_is_checked(void **state)
 {
     (void)state;
-    LstmShape shape = {35, 20, 650}, other = {35, 20, 651};
+    LstmShape shape = {35, 20, 650, PRECISION_F32}, other = {35, 20, 651, PRECISION_F32};
     LstmPlan p = planned("H200", "reg", 0, 650, 20, ""), q;
     const LstmFootprint *reg = variant("reg");
     Error e;
@@ -410,7 +410,7 @@ static void a_plan_from_elsewhere_is_checked(void **state)
         assert_int_equal(plan_parse(changed, &q, &e), 0);
         assert_int_equal(plan_check(&q, device_profile("H200"), &shape, reg, &e), EXIT_NO_DEVICE);
     }
-    assert_int_equal(fields, 21);
+    assert_int_equal(fields, 23);
 }
 
 /* ---- the model ---- */
@@ -439,7 +439,7 @@ static void constants_change_the_choice(void **state)
 {
     (void)state;
     const DeviceFacts *d = device_profile("H200");
-    LstmShape shape = {35, 20, 650};
+    LstmShape shape = {35, 20, 650, PRECISION_F32};
     PlanConstants usual = constants_of("H200");
     PlanChoice choice;
     plan_choose(d, &shape, NULL, &usual, &choice);
