@@ -116,7 +116,13 @@ int recurrence_choose(Recurrence *r, const BackendConfig *g, const DeviceFacts *
     }
     snprintf(r->kernel, sizeof r->kernel, r->forward == r->backward ? "%s" : "%s/%s",
              r->forward->footprint->name, r->backward->footprint->name);
-    if (g->plan && g->plan[0] && !memcmp(&force, &no_override, sizeof force)) {
+    bool recorded = g->plan && g->plan[0], forced = memcmp(&force, &no_override, sizeof force) != 0;
+    if (recorded && forced)
+        snprintf(r->remark, sizeof r->remark,
+                 "environment variable PLSTM_PLAN is set: the recorded plan is not taken, and the last bits "
+                 "may differ "
+                 "from those of an uninterrupted run");
+    if (recorded && !forced) {
         Error why;
         if (take_recorded(r, g, device, &why) == EXIT_DONE) return EXIT_DONE;
         snprintf(

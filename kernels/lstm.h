@@ -107,7 +107,8 @@ typedef struct LstmVariant {
     cudaError_t (*resident_blocks)(const LstmPlan *plan, int *blocks);
     cudaError_t (*forward)(const LstmContext *context, const LstmForward *p);
     cudaError_t (*backward)(const LstmContext *context, const LstmBackward *p);
-    /* Launches of one pass, GEMMs included, for tests and tables; a recurrent mask may add one to forward. */
+    /* Launches of one pass, GEMMs included, for tests and tables; a recurrent mask may add one to forward. A variant with
+     * plans takes as many for each range of batch rows (plan_ranges). */
     int (*launches)(const LstmShape *shape, int backward);
 } LstmVariant;
 

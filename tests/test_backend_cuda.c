@@ -570,7 +570,7 @@ static void few_kernels_a_step(void **state)
         }
         free(node);
 #ifdef CUDA_EMU
-        LstmShape shape = {k.T, k.B, k.H};
+        LstmShape shape = {.T = k.T, .B = k.B, .H = k.H};
         /* A product is one node here: one forward and three backward a layer, one and two for the softmax. */
         int products = (int)(4 * k.L + 3), recurrence = 0;
         const Recurrence *r = cuda_recurrence(s.m.backend);
@@ -697,6 +697,13 @@ static void plans_are_recorded_and_taken(void **state)
     assert_int_equal(backend_cuda.notes(m.backend, notes), 2);
     assert_string_equal(notes[1].value, plan);
     assert_string_equal(backend_cuda.remark(m.backend), "");
+    model_close(&m);
+
+    setenv("PLSTM_PLAN", "blocks=4", 1);
+    open_with(&m, &k, "reg", plan);
+    unsetenv("PLSTM_PLAN");
+    assert_non_null(
+        strstr(backend_cuda.remark(m.backend), "PLSTM_PLAN is set: the recorded plan is not taken"));
     model_close(&m);
 
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
