@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "number.h"
+#include "residency_kinds.h"
 
 enum { WARP = 32, REGISTER_UNIT = 8, MOST_REGISTERS = 255, FAULT_BLOCKS = 8 * 32, MOST_GROUPS = 8 };
 
@@ -27,7 +28,8 @@ typedef struct Layout {
 /* Everything but `shared` and the bytes; the caller has checked that the numbers are within int32. */
 static LstmPlan plan_of(const Layout *at, const LstmShape *shape, int backward)
 {
-    LstmPlan p = {.backward = backward,
+    LstmPlan p = {.kind = KIND_VECTOR,
+                  .backward = backward,
                   .tile = at->index,
                   .replicas = (int32_t)plan_div_up(shape->B, at->rows),
                   .blocks = (int32_t)plan_div_up(shape->H, at->units),
@@ -84,22 +86,24 @@ static int64_t largest_index(const LstmPlan *p)
 typedef struct Limits {
     int64_t blocks; /* co-resident */
     int64_t shared; /* bytes a block can have */
-    int64_t registers;
 } Limits;
+
+int64_t plan_shared_limit(const DeviceFacts *d, const PlanOverride *force)
+{
+    int64_t most = (int64_t)least((int64_t)d->shared_per_block_most,
+                                  (int64_t)d->shared_per_sm - (int64_t)d->shared_reserved);
+    return force && force->shared ? least(most, force->shared) : most;
+}
+
+bool plan_registers_fit(const DeviceFacts *d, const LstmTile *tile, int32_t threads)
+{
+    return tile->registers <= MOST_REGISTERS &&
+           round_up(tile->registers, REGISTER_UNIT) * round_up(threads, WARP) <= d->registers_per_sm;
+}
 
 static Limits limits_of(const DeviceFacts *d, const PlanOverride *force)
 {
-    Limits l = {.blocks = least(d->sms, FAULT_BLOCKS), .registers = d->registers_per_sm};
-    l.shared = (int64_t)least((int64_t)d->shared_per_block_most,
-                              (int64_t)d->shared_per_sm - (int64_t)d->shared_reserved);
-    if (force->shared) l.shared = least(l.shared, force->shared);
-    return l;
-}
-
-static bool registers_fit(const Limits *l, const LstmTile *tile, int32_t threads)
-{
-    return tile->registers <= MOST_REGISTERS &&
-           round_up(tile->registers, REGISTER_UNIT) * round_up(threads, WARP) <= l->registers;
+    return (Limits){.blocks = least(d->sms, FAULT_BLOCKS), .shared = plan_shared_limit(d, force)};
 }
 
 /* What kept layouts from being legal, with the smallest amount that was missing. */
@@ -247,7 +251,7 @@ static void consider_tiles(Search *s)
         s->shortage.tiles = true;
         Layout at = {.tile = tile, .index = i, .rounds = 1, .threads = tile->threads};
         if (force->threads) at.threads = (int32_t)least(at.threads, force->threads);
-        if (!registers_fit(&s->limits, tile, at.threads)) continue;
+        if (!plan_registers_fit(s->device, tile, at.threads)) continue;
         s->shortage.registers = true;
         consider_replicas(s, &at);
     }
@@ -255,12 +259,23 @@ static void consider_tiles(Search *s)
 
 /* ---- the sentence ---- */
 
+int plan_refuse(const DeviceFacts *device, const LstmShape *shape, const LstmFootprint *footprint,
+                int backward, const PlanOverride *force, const char *what, Error *e)
+{
+    char forced[PLAN_OVERRIDE_TEXT + 8] = "", text[PLAN_OVERRIDE_TEXT];
+    plan_override_text(force, text, sizeof text);
+    if (text[0]) snprintf(forced, sizeof forced, " with %s", text);
+    return error_set(e, EXIT_NO_DEVICE,
+                     "%s %s with H %" PRId64 " and B %" PRId64 " has no plan on %s%s: %s; %s",
+                     footprint->name, pass_name(backward), shape->H, shape->B, device->name, forced, what,
+                     forced[0] ? "another override may have one"
+                               : "a smaller --hidden or --batch takes less, and --kernel cublas takes any");
+}
+
 static int refuse(const Search *s, Error *e)
 {
     const Shortage *lack = &s->shortage;
-    char what[256], forced[PLAN_OVERRIDE_TEXT + 8] = "", text[PLAN_OVERRIDE_TEXT];
-    plan_override_text(s->force, text, sizeof text);
-    if (text[0]) snprintf(forced, sizeof forced, " with %s", text);
+    char what[256];
     if (!lack->tiles)
         snprintf(what, sizeof what, "it is compiled in %d ways, and none is like that",
                  s->footprint->tiles[s->backward]);
@@ -284,17 +299,29 @@ static int refuse(const Search *s, Error *e)
         snprintf(what, sizeof what,
                  "blocks run out: it takes %" PRId64 " at the same time, and the device holds %" PRId64,
                  lack->blocks, s->limits.blocks);
-    return error_set(
-        e, EXIT_NO_DEVICE, "%s %s with H %" PRId64 " and B %" PRId64 " has no plan on %s%s: %s; %s",
-        s->footprint->name, pass_name(s->backward), s->shape->H, s->shape->B, s->device->name, forced, what,
-        forced[0] ? "another override may have one"
-                  : "a smaller --hidden or --batch takes less, and --kernel cublas takes any");
+    return plan_refuse(s->device, s->shape, s->footprint, s->backward, s->force, what, e);
+}
+
+/* A footprint that has neither the precision that is asked for nor float32. */
+static int refuse_precision(const LstmFootprint *footprint, int precision, Error *e)
+{
+    char has[32] = "";
+    for (int i = 0; i < PRECISIONS; i++)
+        if (footprint->precisions >> i & 1)
+            snprintf(has + strlen(has), sizeof has - strlen(has), "%s%s", has[0] ? " and " : "",
+                     lstm_precision_name(i));
+    return error_set(e, EXIT_NO_DEVICE,
+                     "%s has no %s: its products run on tensor cores, in %s; --precision chooses, and "
+                     "--kernel reg has float32",
+                     footprint->name, lstm_precision_name(precision), has);
 }
 
 int lstm_plan(const DeviceFacts *device, const LstmShape *shape, const LstmFootprint *footprint, int backward,
               const PlanOverride *force, const PlanConstants *constants, LstmPlan *plan, Error *e)
 {
     static const PlanOverride none;
+    int precision = lstm_precision(footprint, shape->precision);
+    const ResidencyKind *kind = residency_kind((int32_t)footprint->kind);
     Search s = {.device = device,
                 .shape = shape,
                 .footprint = footprint,
@@ -309,6 +336,11 @@ int lstm_plan(const DeviceFacts *device, const LstmShape *shape, const LstmFootp
                          "%s counts units and batch rows in 32 bits: H %" PRId64 " and B %" PRId64
                          " are too many; --kernel cublas takes more",
                          footprint->name, shape->H, shape->B);
+    if (precision < 0) return refuse_precision(footprint, (int)shape->precision, e);
+    if (kind) {
+        PlanRequest r = {device, shape, footprint, precision, backward, s.force, constants};
+        return kind->plan(&r, plan, e);
+    }
     s.limits = limits_of(device, s.force);
     consider_tiles(&s);
     /* Ranges of batch rows, one launch each: the most that fit, by halves. The first shortage is the one to tell. */
@@ -349,6 +381,7 @@ int lstm_plan(const DeviceFacts *device, const LstmShape *shape, const LstmFootp
     F(chunks, int32_t)                                                                                       \
     F(quads, int32_t)                                                                                        \
     F(rounds, int32_t)                                                                                       \
+    F(kind, int32_t)                                                                                         \
     F(precision, int32_t)                                                                                    \
     F(cluster, int32_t)                                                                                      \
     F(shared_bytes, size_t)                                                                                  \
@@ -461,12 +494,28 @@ int plan_parse(const char *text, LstmPlan *plan, Error *e)
 
 /* ---- a plan from elsewhere ---- */
 
+const char *plan_difference(const LstmPlan *a, const LstmPlan *b)
+{
+#define F(field, type)                                                                                       \
+    if (a->field != b->field) return #field;
+    PLAN_FIELDS(F)
+#undef F
+    return NULL;
+}
+
+/* What of plan is outside the footprint's lists, or NULL. */
+static const char *plan_outside(const LstmPlan *plan, const LstmFootprint *footprint)
+{
+    if (plan->kind != (int32_t)footprint->kind) return "kind";
+    if ((unsigned)plan->backward > 1 || !footprint->tile[plan->backward]) return "backward";
+    if (plan->tile < 0 || plan->tile >= footprint->tiles[plan->backward]) return "tile";
+    return NULL;
+}
+
 /* What of plan is not as it follows from its own layout, or NULL. */
 static const char *plan_part(const LstmPlan *plan, const LstmShape *shape, const LstmFootprint *footprint)
 {
     int backward = plan->backward;
-    if ((unsigned)backward > 1 || !footprint->tile[backward]) return "backward";
-    if (plan->tile < 0 || plan->tile >= footprint->tiles[backward]) return "tile";
     const LstmTile *tile = &footprint->tile[backward][plan->tile];
     if (plan->rows < 1 || plan->rows > shape->B) return "rows";
     if (plan->units < 1 || plan->units > shape->H) return "units";
@@ -486,11 +535,14 @@ static const char *plan_part(const LstmPlan *plan, const LstmShape *shape, const
         return "shared";
     p.threads = plan->threads;
     plan_keep(&p, plan->shared);
-#define F(field, type)                                                                                       \
-    if (p.field != plan->field) return #field;
-    PLAN_FIELDS(F)
-#undef F
-    return NULL;
+    return plan_difference(&p, plan);
+}
+
+int plan_not_one(const LstmShape *shape, const LstmFootprint *footprint, const char *field, Error *e)
+{
+    return error_set(e, EXIT_NO_DEVICE,
+                     "the plan is not one of %s for H %" PRId64 " and B %" PRId64 ": its %s cannot be",
+                     footprint->name, shape->H, shape->B, field);
 }
 
 int plan_check(const LstmPlan *plan, const DeviceFacts *device, const LstmShape *shape,
@@ -501,11 +553,12 @@ int plan_check(const LstmPlan *plan, const DeviceFacts *device, const LstmShape 
     if (shape->H > INT32_MAX / 4 || shape->B > INT32_MAX / 4)
         return error_set(e, EXIT_NO_DEVICE, "H %" PRId64 " and B %" PRId64 " are too many for a plan",
                          shape->H, shape->B);
-    const char *part = plan_part(plan, shape, footprint);
-    if (part)
-        return error_set(e, EXIT_NO_DEVICE,
-                         "the plan is not one of %s for H %" PRId64 " and B %" PRId64 ": its %s cannot be",
-                         footprint->name, shape->H, shape->B, part);
+    const char *part = plan_outside(plan, footprint);
+    const ResidencyKind *kind = residency_kind(plan->kind);
+    if (!part && plan->precision != lstm_precision(footprint, shape->precision)) part = "precision";
+    if (!part && kind) return kind->check(plan, device, shape, footprint, e);
+    if (!part) part = plan_part(plan, shape, footprint);
+    if (part) return plan_not_one(shape, footprint, part, e);
     const LstmTile *tile = &footprint->tile[plan->backward][plan->tile];
     int64_t blocks = (int64_t)plan->replicas * plan->blocks;
     if (blocks > l.blocks)
@@ -516,7 +569,7 @@ int plan_check(const LstmPlan *plan, const DeviceFacts *device, const LstmShape 
         return error_set(e, EXIT_NO_DEVICE,
                          "the plan takes %zu bytes of shared memory a block, and %s has %" PRId64,
                          plan->shared_bytes, device->name, l.shared);
-    if (!registers_fit(&l, tile, plan->threads) || largest_index(plan) > INT32_MAX)
+    if (!plan_registers_fit(device, tile, plan->threads) || largest_index(plan) > INT32_MAX)
         return error_set(e, EXIT_NO_DEVICE,
                          "the plan takes %d registers a thread for %d threads, and %s has %d",
                          tile->registers, plan->threads, device->name, device->registers_per_sm);
@@ -527,6 +580,8 @@ int plan_check(const LstmPlan *plan, const DeviceFacts *device, const LstmShape 
 
 PlanBytes plan_bytes(const LstmPlan *p, const LstmShape *shape)
 {
+    const ResidencyKind *kind = residency_kind(p->kind);
+    if (kind) return kind->bytes(p, shape);
     PlanBytes b = {.weights = 16.0 * (double)shape->H * (double)shape->H};
     double ranges = (double)plan_ranges(p, shape->B), grid = ranges * p->replicas * p->blocks,
            passes = p->passes;

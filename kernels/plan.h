@@ -77,6 +77,11 @@ typedef struct LstmFootprint {
     unsigned precisions; /* bit per LstmPrecision that it has instances of */
 } LstmFootprint;
 
+static inline const char *lstm_precision_name(int precision)
+{
+    return precision == PRECISION_BF16 ? "bf16" : precision == PRECISION_TF32 ? "tf32" : "f32";
+}
+
 /* What the variant computes in where the shape asks for `precision`; -1: it has neither that nor float32. */
 static inline int lstm_precision(const LstmFootprint *f, LstmPrecision precision)
 {
@@ -87,6 +92,7 @@ static inline int lstm_precision(const LstmFootprint *f, LstmPrecision precision
 extern const LstmFootprint *const lstm_footprints[];
 
 typedef struct LstmPlan {
+    int32_t kind; /* of LstmKind */
     int32_t backward;
     int32_t tile;                      /* of the footprint's list */
     int32_t replicas, blocks, threads; /* grid: replicas*blocks */
