@@ -17,7 +17,7 @@ TOY = {0: "w_packed", 8: "x", 16: "h", 24: "words"}
 
 
 def persistent_files():
-    """Kernel files that include the grid barrier, or what includes it."""
+    """Kernel files that include the grid barrier, or what includes it, and those of the variants on tensor cores."""
     texts = {os.path.basename(f): examine.read(f) for f in glob.glob(os.path.join(ROOT, "kernels", "*.cu*"))}
 
     def includes(name, seen):
@@ -27,7 +27,8 @@ def persistent_files():
         found = re.findall(r'^#include "([^"]+)"', texts[name], re.MULTILINE)
         return "grid_barrier.cuh" in found or any(includes(f, seen) for f in found)
 
-    return sorted(f[:-3] for f in texts if f.endswith(".cu") and includes(f, set()))
+    tensor = examine.tensor_variants(examine.read(ROOT, "kernels", "variants.def"))
+    return sorted({f[:-3] for f in texts if f.endswith(".cu") and includes(f, set())} | {f"{way}_{name}" for way in ("fwd", "bwd") for name in tensor})
 
 
 def faults_of(code, names):
@@ -117,6 +118,23 @@ def test_examiner_takes_another_compilers_listing():
     tree.edit("built/fwd_toy.ptxas", "used 1 barriers", "used 1 barriers, 60000 bytes smem")
     tree.edit("built/fwd_toy.cubin", "STS [", "SHFL.BFLY PT, [")
     tree.accepted()
+
+
+def test_examiner_wants_tensor_cores():
+    tree = Tree("sm_90")
+    tree.edit("kernels/variants.def", "PERSISTENT(toy, 1, 0,", "TENSOR(toy, KIND_MMA, 1u << PRECISION_BF16,")
+    tree.edit("built/bwd_toy.cubin", "FFMA", "HMMA.16816.F32.BF16")
+    tree.refused(GOOD, "kernels/fwd_toy.cu", "no HMMA in its time loop")
+    tree.edit("built/fwd_toy.cubin", "FFMA", "HMMA.1688.F32.TF32")
+    tree.accepted()
+    tree.edit("built/fwd_toy.ptxas", "0 bytes spill stores", "4 bytes spill stores")
+    tree.refused(GOOD, "yet spills: 4 bytes stored")
+
+
+def test_looks_at_an_mbarrier_are_polls():
+    for opcode, polls in (("mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64", True), ("mbarrier.arrive.release.cta.shared::cta.b64", False),
+                          ("SYNCS.PHASECHK.TRANS64.TRYWAIT", True), ("SYNCS.ARRIVE.TRANS64", False)):
+        assert machine_code.is_poll(machine_code.Instruction(opcode, "", False, ())) == polls, opcode
 
 
 def test_graphs():

@@ -28,7 +28,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Variants that need instructions which sm_35 lacks: tensor cores, clusters.
 NOT_SM35 = ("mma", "cluster", "wavefront")
 SHARED_LIMIT = {"sm_35": 48 << 10}  # a block's; later GPUs take more on request, which the planner checks
-WEIGHTS = re.compile(r"\bw_(hh|packed)\b")
+WEIGHTS = re.compile(r"\bw_(hh|packed|tiles)\b")
 
 
 class Failure(Exception):
@@ -52,7 +52,12 @@ def variants(root):
         resident = [int(n) for wanted in re.findall(r"\w+", lists)
                     for body in re.findall(rf"#define {wanted}\(T\)(.*)", tiles) for n in re.findall(r"T\((\d+)", body)]
         found[name] = shared != "0" or any(resident)
-    return found
+    return found | dict.fromkeys(tensor_variants(text), True)
+
+
+def tensor_variants(text):
+    """Names of the variants on tensor cores in variants.def's text."""
+    return re.findall(r"^TENSOR\((\w+),", text, re.MULTILINE)
 
 
 def variant_of(file):
@@ -308,6 +313,7 @@ def plan_violations(arch, plans):
 def violations(root, arch, rows):
     """Sentences."""
     out, known = [], variants(root)
+    tensor = tensor_variants(read(root, "kernels", "variants.def"))
     for row in rows:
         who, variant = f"{row['kernel']} (kernels/{row['file']}.cu)", variant_of(row["file"])
         resident = row["persistent"] and known.get(variant) is not False
@@ -325,6 +331,8 @@ def violations(root, arch, rows):
             continue
         if ptx["weights_fixed"]:
             out.append(f"{who} loads weights at every step, not only what is streamed: {ptx['weights_fixed']} loads")
+        if variant in tensor and not listed["opcodes"].get("HMMA"):
+            out.append(f"{who} belongs to a variant on tensor cores but has no HMMA in its time loop")
         if resident and (listed["opcodes"].get("LDL") or listed["opcodes"].get("STL")):
             out.append(f"{who} reads or writes local memory in its time loop: {listed['opcodes'].get('LDL', 0)} loads, "
                        f"{listed['opcodes'].get('STL', 0)} stores")
@@ -351,14 +359,14 @@ def as_json(record):
 
 
 def printed(rows):
-    titles = ("kernel", "registers", "spills", "shared", "instructions", "in loop", "FFMA", "LDS.128", "loads", "weights")
+    titles = ("kernel", "registers", "spills", "shared", "instructions", "in loop", "FFMA", "HMMA", "LDS.128", "loads", "weights")
     lines = [titles]
     for row in rows:
         loop = row.get("loop") or {}
         ptx, listed = loop.get("ptx"), loop.get("listed")
         counts = listed["opcodes"] if listed else row["opcodes"]
         lines.append((row["kernel"], row["registers"], f"{row['spill_stores']}/{row['spill_loads']}", row["shared"], row["opcodes"]["instructions"],
-                      counts["instructions"] if listed else "-", counts.get("FFMA", 0), counts.get("LDS.128", 0),
+                      counts["instructions"] if listed else "-", counts.get("FFMA", 0), counts.get("HMMA", 0), counts.get("LDS.128", 0),
                       listed["loads"] if listed else sum(n for op, n in counts.items() if op.startswith("LDG")),
                       f"{ptx['weights_fixed']}+{ptx['weights_streamed']}" if ptx else "-"))
     widths = [max(len(str(line[i])) for line in lines) for i in range(len(titles))]
@@ -396,7 +404,7 @@ def run(arguments):
         f.write(as_json(record))
     os.replace(arguments.out + ".tmp", arguments.out)
     print(f"{arch}: registers, spills, shared memory by {shipping}; instructions as {other} made them" +
-          ("" if other == shipping else ", since no disassembler of the other is here") + ".\nFFMA, LDS.128 and loads from device memory: of a persistent kernel those of its time loop. Weights: loads there at every step + in "
+          ("" if other == shipping else ", since no disassembler of the other is here") + ".\nFFMA, HMMA, LDS.128 and loads from device memory: of a persistent kernel those of its time loop. Weights: loads there at every step + in "
           "streaming loops; spills: bytes stored/loaded.")
     print(printed(rows))
     for plan in plans:

@@ -313,7 +313,7 @@ def width(opcode):
 
 
 CLASSES = {"FFMA": "FFMA", "FFMA32I": "FFMA", "HMMA": "HMMA", "BAR": "BAR", "MEMBAR": "MEMBAR", "SHFL": "SHFL", "STS": "STS", "STG": "STG",
-           "ST": "STG", "ATOM": "ATOM", "ATOMG": "ATOM", "RED": "ATOM", "ATOMS": "ATOMS", "LDL": "LDL", "STL": "STL", "MUFU": "MUFU"}
+           "ST": "STG", "ATOM": "ATOM", "ATOMG": "ATOM", "RED": "ATOM", "ATOMS": "ATOMS", "LDL": "LDL", "STL": "STL", "MUFU": "MUFU", "MOVM": "MOVM", "SYNCS": "SYNCS", "STAS": "STAS"}
 
 
 def opcode_class(opcode):
@@ -442,7 +442,10 @@ POLLS = ("load_poll", "load_acquire")
 
 
 def is_poll(instruction):
-    """Whether it is one look of a spin: dev.cuh's two wrappers are the only ones there are."""
+    """Whether it is one look of a spin: at device memory, through dev.cuh's two wrappers, or at an mbarrier."""
+    parts = instruction.opcode.split(".")
+    if parts[0] in ("mbarrier", "SYNCS"):
+        return bool({"try_wait", "TRYWAIT"} & set(parts))
     return is_global_load(instruction) and any(p.function and p.function.split("<")[0] in POLLS for p in instruction.chain[:2])
 
 
