@@ -255,7 +255,7 @@ def test_the_sample_is_what_its_script_writes():
 def tracked():
     """Files of the repository, as far as can be told."""
     done = subprocess.run(["git", "-C", ROOT, "ls-files"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    if done.returncode == 0:
+    if done.returncode == 0 and done.stdout:
         return done.stdout.splitlines()
     return [os.path.relpath(os.path.join(folder, name), ROOT) for top in ("profiles", "tests") for folder, _, names in os.walk(os.path.join(ROOT, top))
             for name in names]
