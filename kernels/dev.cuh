@@ -725,6 +725,23 @@ __device__ __forceinline__ void copy_bulk(void *shared, const void *global, unsi
 #endif
 }
 
+/* The same into every block of the cluster whose bit stands in `ranks`, with one read of the source: there
+ * to the place that `shared` has in the caller's, and told to the mbarrier at the place that `mbarrier` has. */
+__device__ __forceinline__ void copy_bulk_multicast(void *shared, const void *global, unsigned bytes,
+                                                    Mbarrier *mbarrier, unsigned ranks)
+{
+#if defined(CUDA_EMU)
+    emu_copy_bulk_multicast(shared, global, bytes, mbarrier, ranks);
+#else
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], "
+                 "[%1], %2, [%3], %4;"
+                 :
+                 : "r"(shared_at(shared)), "l"(__cvta_generic_to_global(global)), "r"(bytes),
+                   "r"(shared_at(mbarrier)), "h"((unsigned short)ranks)
+                 : "memory");
+#endif
+}
+
 /* Copies from the caller's shared memory into a block of the cluster. The source must stay as it is, and
  * the caller's block alive, until the target's mbarrier has told that the bytes have come. */
 __device__ __forceinline__ void copy_bulk_to(SharedAt to, const void *shared, unsigned bytes,

@@ -103,7 +103,8 @@ static void test_nvcc(void **state)
                  nvcc(),
                  strstr(kernels[i], "wrappers.cu")
                      ? "-gencode arch=compute_75,code=sm_75 -gencode arch=compute_80,code=sm_80 "
-                       "-gencode arch=compute_90,code=sm_90 -gencode arch=compute_90a,code=sm_90a"
+                       "-gencode arch=compute_90,code=sm_90 -gencode arch=compute_90a,code=sm_90a "
+                       "-Xptxas --suppress-async-bulk-multicast-advisory-warning"
                      : "-arch=sm_90",
                  kernels[i]);
         compile_clean(command);
@@ -148,7 +149,8 @@ static void test_machine_code(void **state)
     }
     const char *variable = getenv("PLSTM_BUILD"), *build = variable ? variable : "build";
     snprintf(command, sizeof command,
-             "%s -std=c++17 -I. -arch=sm_90 -cubin tests/emu/wrappers.cu -o %s/emu/wrappers.cubin 2>&1",
+             "%s -std=c++17 -I. -arch=sm_90 -Xptxas --suppress-async-bulk-multicast-advisory-warning "
+             "-cubin tests/emu/wrappers.cu -o %s/emu/wrappers.cubin 2>&1",
              nvcc(), build);
     compile_clean(command);
     static char out[1 << 20];

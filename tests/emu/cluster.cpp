@@ -137,24 +137,30 @@ extern "C" void emu_cluster_wait(const char *file, int line)
 
 static bool own_shared(const void *p) { return arena_shared_slot(p) == emu_thread->block->slot; }
 
-extern "C" void *emu_cluster_map(const void *p, unsigned rank)
+static void *map_at(const void *p, unsigned rank, uintptr_t pc)
 {
-    need_sm90("cluster_map", CALLER);
     const Thread *t = emu_thread;
     const Cluster *c = cluster_of(t->block);
     if (!own_shared(p))
         emu_fault(cudaErrorIllegalAddress,
                   "%s asks at %s where a block of the cluster has %s: that is not the caller's shared memory",
-                  emu_who(t).c_str(), emu_where(CALLER).c_str(), arena_describe(p).c_str());
+                  emu_who(t).c_str(), emu_where(pc).c_str(), arena_describe(p).c_str());
     if (rank >= c->size)
         emu_fault(cudaErrorIllegalAddress, "%s asks at %s for block %u of a cluster of %u",
-                  emu_who(t).c_str(), emu_where(CALLER).c_str(), rank, c->size);
+                  emu_who(t).c_str(), emu_where(pc).c_str(), rank, c->size);
     if (c->block[rank]->alive == 0)
         emu_fault(cudaErrorIllegalAddress,
                   "%s asks at %s for the shared memory of block (%u,%u,%u), which has ended",
-                  emu_who(t).c_str(), emu_where(CALLER).c_str(), c->block[rank]->idx.x, c->block[rank]->idx.y,
+                  emu_who(t).c_str(), emu_where(pc).c_str(), c->block[rank]->idx.x, c->block[rank]->idx.y,
                   c->block[rank]->idx.z);
     return c->block[rank]->shared + ((const unsigned char *)p - t->block->shared);
+}
+
+extern "C" void *emu_cluster_map(const void *p, unsigned rank)
+{
+    uintptr_t pc = CALLER;
+    need_sm90("cluster_map", pc);
+    return map_at(p, rank, pc);
 }
 
 /* The block of the cluster whose shared memory holds p; it must be known to run. */
@@ -389,30 +395,60 @@ extern "C" void emu_store_async(uintptr_t to, const void *value, unsigned bytes,
     flight_start(m, to, nullptr, value, bytes, nullptr, pc);
 }
 
-extern "C" void emu_copy_bulk(uintptr_t to, const void *from, unsigned bytes, uintptr_t mbarrier,
-                              int from_shared)
+static void bulk_start(uintptr_t to, const void *from, unsigned bytes, uintptr_t mbarrier,
+                       const Block *source, uintptr_t pc)
 {
-    uintptr_t pc = CALLER;
     const Thread *t = emu_thread;
-    need_sm90("copy_bulk", pc);
-    sched_preempt();
     Mbarrier *m = flight_check(to, mbarrier, 16, bytes, "bulk copy", pc);
     if (((uintptr_t)from & 15) != 0)
         emu_fault(cudaErrorMisalignedAddress, "misaligned bulk copy by %s from %s at %s", emu_who(t).c_str(),
                   arena_describe(from).c_str(), emu_where(pc).c_str());
-    if (from_shared ? !own_shared(from) : arena_shared_slot(from) >= 0 || !own_shared((void *)to))
-        emu_fault(cudaErrorIllegalAddress, "a bulk copy goes from %s: %s copies from %s to %s at %s",
-                  from_shared ? "the block's own shared memory"
-                              : "global memory into the block's own shared memory",
-                  emu_who(t).c_str(), arena_describe(from).c_str(), arena_describe((void *)to).c_str(),
-                  emu_where(pc).c_str());
     if (!m->fenced)
         emu_fault(cudaErrorLaunchFailure,
                   "bulk copy by %s at %s: its mbarrier was made without mbarrier_init_fence or "
                   "fence_async_proxy after it",
                   emu_who(t).c_str(), emu_where(pc).c_str());
     RACE(race_proxy_check(from, bytes, pc));
-    flight_start(m, to, from, nullptr, bytes, from_shared ? t->block : nullptr, pc);
+    flight_start(m, to, from, nullptr, bytes, source, pc);
+}
+
+static void bulk_places(const void *to, const void *from, int from_shared, uintptr_t pc)
+{
+    const Thread *t = emu_thread;
+    if (from_shared ? !own_shared(from) : arena_shared_slot(from) >= 0 || !own_shared(to))
+        emu_fault(cudaErrorIllegalAddress, "a bulk copy goes from %s: %s copies from %s to %s at %s",
+                  from_shared ? "the block's own shared memory"
+                              : "global memory into the block's own shared memory",
+                  emu_who(t).c_str(), arena_describe(from).c_str(), arena_describe(to).c_str(),
+                  emu_where(pc).c_str());
+}
+
+extern "C" void emu_copy_bulk(uintptr_t to, const void *from, unsigned bytes, uintptr_t mbarrier,
+                              int from_shared)
+{
+    uintptr_t pc = CALLER;
+    need_sm90("copy_bulk", pc);
+    sched_preempt();
+    bulk_places((const void *)to, from, from_shared, pc);
+    bulk_start(to, from, bytes, mbarrier, from_shared ? emu_thread->block : nullptr, pc);
+}
+
+extern "C" void emu_copy_bulk_multicast(void *to, const void *from, unsigned bytes, void *mbarrier,
+                                        unsigned ranks)
+{
+    uintptr_t pc = CALLER;
+    const Thread *t = emu_thread;
+    need_sm90("copy_bulk_multicast", pc);
+    sched_preempt();
+    bulk_places(to, from, 0, pc);
+    unsigned n = cluster_of(t->block)->size;
+    if (ranks == 0 || ranks >> n != 0)
+        emu_fault(cudaErrorIllegalAddress, "multicast by %s at %s to blocks 0x%x of a cluster of %u",
+                  emu_who(t).c_str(), emu_where(pc).c_str(), ranks, n);
+    for (unsigned rank = 0; rank < n; rank++)
+        if (ranks >> rank & 1)
+            bulk_start((uintptr_t)map_at(to, rank, pc), from, bytes, (uintptr_t)map_at(mbarrier, rank, pc),
+                       nullptr, pc);
 }
 
 /* Nothing may be on its way into or out of a block that ends, and nothing may have come that was not

@@ -882,6 +882,48 @@ static int run_bulk_no_last(int bug) { return bulk(bug ? BULK_NO_LAST : 0); }
 static int run_bulk_no_barrier(int bug) { return bulk(bug ? BULK_NO_BARRIER : 0); }
 static int run_bulk_as_data(int bug) { return bulk(bug ? BULK_AS_DATA : 0); }
 
+enum { MULTICAST_PAST = 1, MULTICAST_LESS = 2, MULTICAST_NO_BARRIER = 4 };
+
+/* One block writes a step's words; each reads its quarter of them for the whole cluster. */
+__global__ void multicast_kernel(float *x, float *out, int steps, int bug)
+{
+    Smem sm;
+    float *all = sm.take<float>(128);
+    Mbarrier *full = sm.take<Mbarrier>(1);
+    unsigned rank = cluster_rank(), i = threadIdx.x, ranks = bug & MULTICAST_PAST ? 0x1f : 0xf;
+    if (bug & MULTICAST_LESS && rank == 2) ranks = 0x7;
+    x += blockIdx.x / 4 * 128;
+    if (i == 0) {
+        mbarrier_init(full, 1);
+        mbarrier_init_fence();
+    }
+    float sum = 0.0f;
+    for (int t = 0; t < steps; t++) {
+        for (unsigned k = 0; rank == 0 && k < 4; k++) x[k * 32 + i] = (float)((unsigned)t * 128 + k * 32 + i);
+        fence_async_proxy();
+        cluster_sync();
+        if (i == 0) {
+            mbarrier_arrive_expect(full, 512);
+            copy_bulk_multicast(all + rank * 32, x + rank * 32, 128, full, ranks);
+        }
+        mbarrier_wait(full, (unsigned)t & 1);
+        for (unsigned k = 0; k < 4; k++) sum += all[k * 32 + i];
+        if (!(bug & MULTICAST_NO_BARRIER)) cluster_sync(); /* all have this step's words */
+    }
+    cluster_sync();
+    out[blockIdx.x * 32 + i] = sum;
+}
+static int multicast(int bug)
+{
+    enum { STEPS = 3 };
+    float *x = device_array<float>(256), *out = device_array<float>(256);
+    launch(clustered(8, 32, 512 + 16, 4), multicast_kernel, x, out, (int)STEPS, bug);
+    return differs(out, 256, [](int k) { return (float)(12 * (k % 32) + 3 * 192 + 4 * (128 + 256)); });
+}
+static int run_multicast_past(int bug) { return multicast(bug ? MULTICAST_PAST : 0); }
+static int run_multicast_less(int bug) { return multicast(bug ? MULTICAST_LESS : 0); }
+static int run_multicast_no_barrier(int bug) { return multicast(bug ? MULTICAST_NO_BARRIER : 0); }
+
 /* ---- spins and traps
  * ---------------------------------------------------------------------------------------- */
 
@@ -1439,6 +1481,12 @@ const FaultCase fault_cases[] = {
     {"bulk-misaligned", "misaligned bulk copy", run_bulk_misaligned, "misaligned bulk copy", R, R, R, 0, 0},
     {"bulk-no-last", "a block ends while a bulk copy reads its shared memory", run_bulk_no_last, "has ended",
      R, R, R, 0, 1},
+    {"multicast-past", "multicast to a block past the cluster's size", run_multicast_past,
+     "of a cluster of 4", R, R, R, 0, 0},
+    {"multicast-less", "multicast that leaves out a block which waits for it", run_multicast_less, "", R, R,
+     R, 0, 1},
+    {"multicast-no-barrier", "source of a multicast written again before all blocks have it",
+     run_multicast_no_barrier, "", R, R, R, 0, 1},
     {"mbarrier-as-data", "plain store to an mbarrier", run_bulk_as_data, "mbarrier", R, R, R, 0, 0},
     {"shared-end", "shared write one past the last piece", run_shared_end, "", R, T, R, 1, 0},
     {"shared-inner", "shared write one past an inner piece", run_shared_inner, "", R, T, R, 1, 0},

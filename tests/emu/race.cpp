@@ -690,7 +690,8 @@ static void slot_add_same_block(Slot &s, const Thread *t, uint32_t add, uint32_t
         s.mask |= 1u << (t->index / 32);
     }
     s.thread = t->gid;
-    s.time = now_time;
+    if (b->number < blocks)
+        s.time = now_time; /* agents keep the first of them: who knows one knows no later time of it */
     s.pc = pc;
     s.flags = (s.flags & (LEVEL | W_SYNC | W_BYTES)) | sync | rest;
 }

@@ -79,6 +79,7 @@ __global__ void clusters(float *out, const float *in)
     store_async(shared_at(&x[4 * i], peer), make_uint4(1, 2, 3, i), shared_at(&bar[0], peer));
     if (i == 0) {
         copy_bulk(x, in, 64, &bar[0]);
+        copy_bulk_multicast(x, in, 64, &bar[0], (1u << n) - 1);
         copy_bulk_to(shared_at(x, peer), y, 64, shared_at(&bar[0], peer));
     }
     mbarrier_arrive(shared_at(&bar[1], peer));

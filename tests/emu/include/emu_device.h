@@ -102,6 +102,7 @@ void emu_mbarrier_arrive(uintptr_t at, unsigned arrivals, unsigned bytes);
 int emu_mbarrier_try(void *at, unsigned parity, const char *file, int line);
 void emu_store_async(uintptr_t to, const void *value, unsigned bytes, uintptr_t mbarrier);
 void emu_copy_bulk(uintptr_t to, const void *from, unsigned bytes, uintptr_t mbarrier, int from_shared);
+void emu_copy_bulk_multicast(void *to, const void *from, unsigned bytes, void *mbarrier, unsigned ranks);
 
 /* Shared memory of the running block. */
 void *emu_shared_take(size_t index, size_t offset, size_t bytes, const char *file, int line);
