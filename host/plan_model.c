@@ -26,14 +26,21 @@ enum { CONSTANTS = sizeof infos / sizeof infos[0] };
 
 static double *constant_at(PlanConstants *c, int i) { return (double *)((char *)c + infos[i].offset); }
 
-/* What the benchmark calls what it measures (bench/gpu_constants.cpp), in this model's unit. */
-static void take_measured(PlanConstants *c, const DeviceFacts *device, const char *name, double value)
+/* What the benchmark calls what it measures (bench/gpu_constants.cpp), in this model's unit; or a constant of the model by its own
+ * name and unit. */
+static void take_measured(PlanConstants *c, const DeviceFacts *device, const char *name, const char *unit,
+                          double value)
 {
     if (!strcmp(name, "flag_hop")) c->hop = value;
     else if (!strcmp(name, "graph_node_gap")) c->launch = value;
     else if (!strcmp(name, "copy")) c->dram_rate = value;
     else if (!strcmp(name, "fma_f32")) c->fma_share = value / (2e6 * c->clock * c->fma_lanes * device->sms);
-    else return;
+    else {
+        int i = 0;
+        while (i < CONSTANTS && (strcmp(name, infos[i].name) || !unit || strcmp(unit, infos[i].unit))) i++;
+        if (i == CONSTANTS) return;
+        *constant_at(c, i) = value;
+    }
     c->measured++;
 }
 
@@ -55,7 +62,8 @@ static int take_document(json_t *root, const char *from, const DeviceFacts *devi
         json_object_foreach(measured, name, entry)
         {
             double value = json_number_value(json_object_get(entry, "value"));
-            if (value > 0 && isfinite(value)) take_measured(c, device, name, value);
+            const char *unit = json_string_value(json_object_get(entry, "unit"));
+            if (value > 0 && isfinite(value)) take_measured(c, device, name, unit, value);
         }
         return EXIT_DONE;
     }

@@ -470,15 +470,19 @@ static void constants_change_the_choice(void **state)
 static void measured_constants_beat_the_literature(void **state)
 {
     (void)state;
-    static const char measured[] = "{\"gpu\": \"NVIDIA H200\", \"constants\": {"
-                                   "\"flag_hop\": {\"value\": 0.5, \"unit\": \"us\"},"
-                                   "\"graph_node_gap\": {\"value\": 1.5, \"unit\": \"us\"},"
-                                   "\"copy\": {\"value\": 4e12, \"unit\": \"B/s\"},"
-                                   "\"fma_f32\": {\"value\": 5.35265e13, \"unit\": \"FLOP/s\"},"
-                                   "\"gemm_f32\": {\"error\": \"none\"}}}";
+    static const char measured[] =
+        "{\"gpu\": \"NVIDIA H200\", \"constants\": {"
+        "\"flag_hop\": {\"value\": 0.5, \"unit\": \"us\"},"
+        "\"graph_node_gap\": {\"value\": 1.5, \"unit\": \"us\"},"
+        "\"copy\": {\"value\": 4e12, \"unit\": \"B/s\"},"
+        "\"fma_f32\": {\"value\": 5.35265e13, \"unit\": \"FLOP/s\"},"
+        "\"sync\": {\"value\": 30, \"unit\": \"clk\"}," /* the model's own name and unit */
+        "\"cell\": {\"value\": 5, \"unit\": \"us\"},"   /* its name in another unit */
+        "\"gemm_f32\": {\"error\": \"none\"}}}";
     PlanConstants h200 = constants_read("H200", measured), h100 = constants_read("H100", measured);
     PlanConstants usual = constants_of("H100");
-    assert_true(h200.measured == 4 && h200.hop == 0.5 && h200.launch == 1.5 && h200.dram_rate == 4e12);
+    assert_true(h200.measured == 5 && h200.sync == 30 && h200.cell == constants_of("H200").cell);
+    assert_true(h200.hop == 0.5 && h200.launch == 1.5 && h200.dram_rate == 4e12);
     assert_true(h200.fma_share > 0.799 && h200.fma_share < 0.801); /* of 66.9 TFLOP/s */
     assert_true(h100.measured == 0 && h100.hop == usual.hop);
     /* A device that is none of the profiles takes the constants of the newest that is no newer. */
