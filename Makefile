@@ -326,6 +326,8 @@ GPU_LDFLAGS := -Wl,--disable-new-dtags -Wl,-rpath,\$$$$ORIGIN/../lib $(addprefix
 
 BENCH_GPU := $(addprefix bench/,bench_gpu.o gpu.o gpu_recurrence.o gpu_whole.o gpu_cudnn.o gpu_tuned.o gpu_layers.o gpu_step.o gpu_constants.o constants.o \
     tuned_fwd.o tuned_bwd.o cudnn_api.o axes.o measure.o roofs.o)
+# ptxas advises to compile multicast for sm_90a; it measures what a program for sm_90 gets.
+$(BUILD)/cuda/bench/constants.o: NVCC_EXTRA := -Xptxas --suppress-async-bulk-multicast-advisory-warning
 BENCH_DEFINES := -DPLSTM_FLAGS='"nvcc -std=c++17 -O3 -lineinfo $(CUDA_ARCHS) $(NVCCFLAGS)"'
 $(BUILD)/cuda/bench/%.o: bench/%.cpp $(BUILD)/gen/flags
 	$(call say,CXX,$< (cuda))

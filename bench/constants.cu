@@ -253,3 +253,254 @@ extern "C" cudaError_t constants_hops(cudaStream_t stream, int rounds, unsigned 
     LaunchShape shape = {dim3(2), dim3(1), 0, stream, true};
     return launch(shape, hops_kernel, rounds, flags, payload, errors);
 }
+
+/* ---- clusters ---- */
+
+#if DEV_ARCH == 0 || DEV_ARCH >= 900
+enum { CHECKED = 16 }; /* of so many rounds the first: a check costs as much as a round */
+
+static __device__ void cluster_barrier()
+{
+    __syncwarp(); /* whole warps arrive together */
+    cluster_arrive();
+    cluster_wait();
+}
+
+/* Waits for a phase of an mbarrier; false: it never ended. */
+static __device__ bool phase_over(Mbarrier *b, unsigned parity)
+{
+    for (unsigned n = 0; !mbarrier_try(b, parity); n++)
+        if (poll_expired(n, POLLS)) return false;
+    return true;
+}
+#endif
+
+__global__ void __launch_bounds__(CONSTANTS_THREADS) cluster_barrier_kernel(int rounds, unsigned *errors)
+{
+#if DEV_ARCH == 0 || DEV_ARCH >= 900
+    Smem sm;
+    unsigned *word = sm.take<unsigned>(2);
+    unsigned next = (cluster_rank() + 1) % cluster_size();
+    for (unsigned r = 0; r < (unsigned)rounds; r++) {
+        bool checked = r % CHECKED == 0 && threadIdx.x == 0;
+        unsigned *now = &word[r / CHECKED % 2];
+        if (checked) *now = r + 1;
+        cluster_barrier();
+        if (checked && *cluster_map(now, next) != r + 1) atomicAdd(errors, 1u);
+    }
+    cluster_barrier(); /* nobody ends while its word is read */
+#else
+    (void)rounds, (void)errors;
+#endif
+}
+
+__global__ void cluster_hops_kernel(int rounds, unsigned *errors)
+{
+#if DEV_ARCH == 0 || DEV_ARCH >= 900
+    Smem sm;
+    unsigned *word = sm.take<unsigned>(1);
+    Mbarrier *came = sm.take<Mbarrier>(1);
+    unsigned rank = cluster_rank(), n = cluster_size(), next = (rank + 1) % n;
+    if (threadIdx.x == 0) {
+        mbarrier_init(came, 1);
+        mbarrier_init_fence();
+        mbarrier_arrive_expect(came, 4);
+    }
+    cluster_barrier();
+    SharedAt to = shared_at(word, next), told = shared_at(came, next);
+    bool there = true;
+    for (unsigned r = 0; r < (unsigned)rounds && there && threadIdx.x == 0; r++) {
+        if (rank == 0) store_async(to, r * n, told);
+        there = phase_over(came, r & 1);
+        if (!there || *word != r * n + (rank + n - 1) % n) atomicAdd(errors, 1u);
+        if (r + 1 < (unsigned)rounds) mbarrier_arrive_expect(came, 4); /* before the word can come again */
+        if (rank != 0) store_async(to, r * n + rank, told);
+    }
+    cluster_barrier();
+#else
+    (void)rounds, (void)errors;
+#endif
+}
+
+#if DEV_ARCH == 0 || DEV_ARCH >= 900
+struct GatherPieces {
+    uint4 *all[2], *own[2];
+    Mbarrier *full[2];
+};
+
+static __device__ void gather_carve(Smem sm, int words, GatherPieces *p)
+{
+    for (int i = 0; i < 2; i++) {
+        p->all[i] = sm.take<uint4>((size_t)words / 4);
+        p->own[i] = sm.take<uint4>((size_t)words / 4); /* the source of bulk copies: a part of it */
+        p->full[i] = sm.take<Mbarrier>(1);
+    }
+}
+#endif
+
+/* Two buffers and no signal back: a block's part of the next round says that it has read this one. */
+template <int BULK>
+__global__ void __launch_bounds__(CONSTANTS_THREADS) gather_kernel(int rounds, int words, unsigned *errors)
+{
+#if DEV_ARCH == 0 || DEV_ARCH >= 900
+    GatherPieces p;
+    gather_carve(Smem(), words, &p);
+    const unsigned rank = cluster_rank(), n = cluster_size(), i = threadIdx.x;
+    const unsigned part = (unsigned)words / 4 / n, bytes = (unsigned)words * 4; /* quads */
+    if (i == 0) {
+        mbarrier_init(p.full[0], 1);
+        mbarrier_init(p.full[1], 1);
+        mbarrier_init_fence();
+        mbarrier_arrive_expect(p.full[0], bytes);
+    }
+    cluster_barrier();
+    bool there = true;
+    for (unsigned r = 0; r < (unsigned)rounds && there; r++) {
+        const unsigned b = r & 1, v = r + 1;
+        uint4 *all = p.all[b], *own = p.own[b];
+        if (i == 0 && v < (unsigned)rounds) mbarrier_arrive_expect(p.full[b ^ 1], bytes);
+        if (BULK) {
+            for (unsigned k = i; k < part; k += CONSTANTS_THREADS) own[k] = make_uint4(v, v, v, v);
+            fence_async_proxy();
+            __syncthreads();
+            if (i < n) copy_bulk_to(shared_at(all + rank * part, i), own, part * 16, shared_at(p.full[b], i));
+        } else {
+            for (unsigned k = i; k < part * n; k += CONSTANTS_THREADS)
+                store_async(shared_at(all + rank * part + k % part, k / part), make_uint4(v, v, v, v),
+                            shared_at(p.full[b], k / part));
+        }
+        there = phase_over(p.full[b], r / 2 & 1);
+        unsigned wrong = !there;
+        for (unsigned k = i; r % CHECKED == 0 && there && k < part * n; k += CONSTANTS_THREADS)
+            wrong |= (all[k].x ^ v) | (all[k].y ^ v) | (all[k].z ^ v) | (all[k].w ^ v);
+        if (wrong) atomicAdd(errors, 1u);
+        there = __syncthreads_and(there);
+    }
+    cluster_barrier();
+#else
+    (void)rounds, (void)words, (void)errors;
+#endif
+}
+
+#if DEV_ARCH == 0 || DEV_ARCH >= 900
+struct BulkPieces {
+    uint4 *all;
+    Mbarrier *full;
+    uint32_t *gone;
+};
+
+static __device__ void bulk_carve(Smem sm, int words, BulkPieces *p)
+{
+    p->all = sm.take<uint4>(words ? (size_t)words / 4 : 1);
+    p->full = sm.take<Mbarrier>(1);
+    p->gone = sm.take<uint32_t>(1);
+}
+#endif
+
+__global__ void __launch_bounds__(CONSTANTS_THREADS)
+    broadcast_bulk_kernel(int rounds, int words, unsigned *state, unsigned *buffer, FaultRecord *fault,
+                          unsigned *errors)
+{
+#if DEV_ARCH == 0 || DEV_ARCH >= 900
+    BulkPieces p;
+    bulk_carve(Smem(), words, &p);
+    const unsigned rank = cluster_rank(), n = cluster_size(), i = threadIdx.x, part = (unsigned)words / 4 / n;
+    GridBarrier barrier;
+    if (i == 0) {
+        mbarrier_init(p.full, 1);
+        mbarrier_init_fence();
+    }
+    bool there = barrier_open(&barrier, state + 2, gridDim.x, blockIdx.x, 0, POLLS, p.gone, fault);
+    cluster_barrier();
+    for (unsigned r = 0; r < (unsigned)rounds && there; r++) {
+        const unsigned v = r + 1;
+        uint4 *now = (uint4 *)(buffer + r % 2 * words);
+        unsigned wrong = 0;
+        if (blockIdx.x == 0)
+            for (int k = (int)i; k < words / 4; k += CONSTANTS_THREADS) now[k] = make_uint4(v, v, v, v);
+        fence_async_proxy();
+        if (i == 0 && words) mbarrier_arrive_expect(p.full, (unsigned)words * 4);
+        there = own_barrier(&barrier, r);
+        if (!there || !words) continue;
+        if (i == 0 && n > 1)
+            copy_bulk_multicast(p.all + rank * part, now + rank * part, part * 16, p.full, (1u << n) - 1);
+        else if (i == 0) copy_bulk(p.all, now, part * 16, p.full);
+        there = phase_over(p.full, r & 1);
+        for (unsigned k = i; there && k < part * n; k += CONSTANTS_THREADS)
+            wrong |= (p.all[k].x ^ v) | (p.all[k].y ^ v) | (p.all[k].z ^ v) | (p.all[k].w ^ v);
+        if (wrong || !there) atomicAdd(errors, 1u);
+    }
+    if (!there && i == 0) atomicAdd(errors, 1u);
+    cluster_barrier();
+#else
+    (void)rounds, (void)words, (void)state, (void)buffer, (void)fault, (void)errors;
+#endif
+}
+
+static LaunchShape cluster_shape(cudaStream_t stream, int clusters, int size, size_t shared)
+{
+    LaunchShape shape = {dim3((unsigned)(clusters * size)), dim3(CONSTANTS_THREADS), shared, stream, false};
+    shape.cluster = (unsigned)size;
+    return shape;
+}
+
+/* Lets a kernel have that shared memory and clusters of more than 8. */
+template <class... P> static cudaError_t allow(void (*kernel)(P...), size_t shared)
+{
+    cudaError_t error =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+    return error ? error : cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+}
+
+static cudaError_t need_clusters()
+{
+    int device, major;
+    cudaError_t error = cudaGetDevice(&device);
+    if (!error) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+    return error ? error : major < 9 ? cudaErrorNotSupported : cudaSuccess;
+}
+
+extern "C" cudaError_t constants_clusters(int *clusters, int size, size_t shared)
+{
+    cudaError_t error = need_clusters();
+    if (!error) error = allow(cluster_barrier_kernel, shared);
+    if (error) return error;
+    return resident_clusters(clusters, cluster_shape(0, 1, size, shared), cluster_barrier_kernel);
+}
+
+extern "C" cudaError_t constants_cluster_barrier(cudaStream_t stream, int clusters, int size, size_t shared,
+                                                 int rounds, unsigned *errors)
+{
+    cudaError_t error = allow(cluster_barrier_kernel, shared);
+    if (error) return error;
+    return launch(cluster_shape(stream, clusters, size, shared), cluster_barrier_kernel, rounds, errors);
+}
+
+extern "C" cudaError_t constants_cluster_hops(cudaStream_t stream, int size, int rounds, unsigned *errors)
+{
+    cudaError_t error = allow(cluster_hops_kernel, 64);
+    if (error) return error;
+    LaunchShape shape = cluster_shape(stream, 1, size, 64);
+    shape.block = dim3(32);
+    return launch(shape, cluster_hops_kernel, rounds, errors);
+}
+
+extern "C" cudaError_t constants_gather(cudaStream_t stream, int bulk, int clusters, int size, size_t shared,
+                                        int rounds, int words, unsigned *errors)
+{
+    void (*kernel)(int, int, unsigned *) = bulk ? gather_kernel<1> : gather_kernel<0>;
+    cudaError_t error = allow(kernel, shared);
+    if (error) return error;
+    return launch(cluster_shape(stream, clusters, size, shared), kernel, rounds, words, errors);
+}
+
+extern "C" cudaError_t constants_broadcast_bulk(cudaStream_t stream, int clusters, int size, size_t shared,
+                                                int rounds, int words, unsigned *state, unsigned *buffer,
+                                                FaultRecord *fault, unsigned *errors)
+{
+    cudaError_t error = allow(broadcast_bulk_kernel, shared);
+    if (error) return error;
+    LaunchShape shape = cluster_shape(stream, clusters, size, shared);
+    shape.cooperative = true;
+    return launch(shape, broadcast_bulk_kernel, rounds, words, state, buffer, fault, errors);
+}

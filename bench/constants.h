@@ -61,6 +61,33 @@ cudaError_t constants_hops(cudaStream_t stream, int rounds, unsigned *flags, uns
 /* Blocks of constants_barrier that can be resident at once. */
 cudaError_t constants_resident(int *blocks);
 
+/* ---- clusters: need sm_90 ---- */
+
+/* Clusters of `size` blocks of CONSTANTS_THREADS that can be resident at once, with `shared` bytes of dynamic shared memory a block. Once
+ * before the others of that size and those bytes. */
+cudaError_t constants_clusters(int *clusters, int size, size_t shared);
+
+/* `rounds` barriers of each of `clusters` clusters of `size` blocks that have `shared` bytes each. Every 16th is checked by a neighbour's
+ * word; errors counts what was wrong. */
+cudaError_t constants_cluster_barrier(cudaStream_t stream, int clusters, int size, size_t shared, int rounds,
+                                      unsigned *errors);
+
+/* `rounds` times a word goes once round the `size` blocks of one cluster, each hop an asynchronous store and the wait for its mbarrier. */
+cudaError_t constants_cluster_hops(cudaStream_t stream, int size, int rounds, unsigned *errors);
+
+/* `rounds` times each block of each cluster sends its part of `words` words to every block of its cluster, itself too, and waits for the
+ * whole: by asynchronous stores of 16 bytes or, with `bulk`, by one bulk copy to each block. Every 16th is checked. words: a
+ * multiple of 4 * size; shared: at least 16 * words + 64. */
+cudaError_t constants_gather(cudaStream_t stream, int bulk, int clusters, int size, size_t shared, int rounds,
+                             int words, unsigned *errors);
+
+/* As constants_broadcast, into shared memory by bulk copies: each block of a cluster copies its part of the words to all blocks of the
+ * cluster at once, so that a cluster reads them from L2 once. words: a multiple of 4 * size, or 0; shared: at least 4 * words + 256;
+ * state (2 + clusters * size). */
+cudaError_t constants_broadcast_bulk(cudaStream_t stream, int clusters, int size, size_t shared, int rounds,
+                                     int words, unsigned *state, unsigned *buffer, FaultRecord *fault,
+                                     unsigned *errors);
+
 #ifdef __cplusplus
 }
 #endif

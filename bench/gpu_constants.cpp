@@ -3,7 +3,7 @@
 //   {"gpu": ..., "commit": ..., "emulated": false, "constants": {NAME: {"value": V, "unit": U, "lo": L, "hi": H, "p10": ..., "p90": ...,
 //    "samples": N, "mhz": F, "stop": WHY, "what": SENTENCE}, ...}}
 //
-// value is a median, lo .. hi hold it in 95 % of cases; units are B/s, FLOP/s, us, count. A constant that was wrong or could not be measured
+// value is a median, lo .. hi hold it in 95 % of cases; units are B/s, FLOP/s, us, B/clk/SM, 1/clk/SM, count. A constant that was wrong or could not be measured
 // has "error" instead, one that this GPU cannot have "refused". profiles/<gpu>/constants.json is such a file; NAMES:
 //
 //   copy copy_kernel                     bytes read and written a second, device memory to itself, by the runtime and by a kernel
@@ -15,7 +15,16 @@
 //   barrier_plstm                        kernels/grid_barrier.cuh, which persistent variants use
 //   barrier_cg                           cooperative groups' grid.sync
 //   flag_hop                             a store on one SM to the load that sees it on another
-//   l2_broadcast_NNk                     every SM reads the same NN KB from L2, which one block has just written
+//   l2_broadcast_NNk                     every SM reads the same NN KB from L2, which one block has just written, into registers
+//   l2_bulk_NNk l2_multicast_S_NNk       the same by bulk copies into shared memory: each block for itself, once for a cluster of S
+//   clusters_S clusters_S_full           clusters of S blocks resident at once: small blocks, blocks with an SM's shared memory each
+//   cluster_barrier_S                    barrier of a cluster of S
+//   cluster_hop                          an asynchronous store to another block of a cluster of 8, until its mbarrier tells
+//   gather_S_NNk gather_bulk_S_NNk       all-gather of NN KB within a cluster of S, by asynchronous stores of 16 bytes, by bulk copies
+//   dsmem_rate                           bytes a clock that a block takes from the others of its cluster of 8: slope of gather_8
+//   mma_rate                             bf16 multiply-adds of an SM a clock: mma_bf16 in the planner's unit
+//
+// cluster_hop, dsmem_rate and mma_rate are the planner's names (host/plan_model.h), too.
 #include "gpu.h"
 
 #include <algorithm>
@@ -40,7 +49,7 @@ class Constants
     explicit Constants(const char *path) : path(path) {}
 
     // One constant: `how` measures it in `unit`, or throws.
-    void measure(const char *name, const char *unit, const std::string &what,
+    void measure(const std::string &name, const char *unit, const std::string &what,
                  const std::function<measure::Result()> &how)
     {
         char line[900];
@@ -51,16 +60,17 @@ class Constants
                           "  \"%s\": {\"value\": %.6g, \"unit\": \"%s\", \"lo\": %.6g, \"hi\": %.6g, "
                           "\"p10\": %.6g, \"p90\": %.6g, "
                           "\"samples\": %zu, \"mhz\": %.0f, \"stop\": \"%s\", \"what\": \"%s\"}",
-                          name, r.median, unit, r.low, r.high, r.p10, r.p90, r.samples, r.mhz,
-                          stop_name(r.why), what.c_str());
-            std::printf("%-24s %12.5g %s\n", name, r.median, unit);
+                          name.c_str(), r.median, unit, r.low, r.high, r.p10, r.p90, r.samples, r.mhz,
+                          r.why == measure::Stop::NOT_YET ? "exact" : stop_name(r.why), what.c_str());
+            std::printf("%-24s %12.5g %s\n", name.c_str(), r.median, unit);
         } catch (const std::exception &fault) {
             const std::string said = fault.what();
             const bool refused = said.rfind("refused: ", 0) == 0;
-            std::snprintf(
-                line, sizeof line, "  \"%s\": {\"%s\": \"%.200s\", \"unit\": \"%s\", \"what\": \"%s\"}", name,
-                refused ? "refused" : "error", said.c_str() + (refused ? 9 : 0), unit, what.c_str());
-            std::printf("%-24s %s\n", name, said.c_str());
+            std::snprintf(line, sizeof line,
+                          "  \"%s\": {\"%s\": \"%.200s\", \"unit\": \"%s\", \"what\": \"%s\"}", name.c_str(),
+                          refused ? "refused" : "error", said.c_str() + (refused ? 9 : 0), unit,
+                          what.c_str());
+            std::printf("%-24s %s\n", name.c_str(), said.c_str());
             failed = failed || !refused;
         }
         std::fflush(stdout);
@@ -159,6 +169,19 @@ measure::Result mma_rate(bool tf32)
             fail("wrong: a sum of products of ones");
     const double warps = (double)blocks * CONSTANTS_THREADS / 32;
     return rate(r, warps * rounds * CONSTANTS_CHAINS * 2.0 * 16 * 8 * k);
+}
+
+double clock_of(const measure::Result &r)
+{
+    if (!(r.mhz > 0)) fail("the clock that it ran under is not known");
+    return r.mhz;
+}
+
+measure::Result mma_per_clock()
+{
+    const measure::Result r = mma_rate(false);
+    const double clocks = clock_of(r) * 1e6;
+    return in_terms(r, [=](double flops) { return flops / 2 / clocks / gpu.facts.sms; });
 }
 
 measure::Result gemm_rate(Precision p)
@@ -290,6 +313,14 @@ measure::Result hop_cost()
     return r;
 }
 
+// What is left of a time without the barriers in it; either end may lie where the other's interval says.
+measure::Result less(const measure::Result &all, const measure::Result &bare)
+{
+    measure::Result r = in_terms(all, [&](double us) { return us - bare.median; });
+    r.low -= (bare.high - bare.low) / 2, r.high += (bare.high - bare.low) / 2;
+    return r;
+}
+
 // A round is a barrier, behind which one block has written the words, and all blocks read them: less the barrier alone.
 measure::Result broadcast_cost(int words, int blocks)
 {
@@ -303,10 +334,114 @@ measure::Result broadcast_cost(int words, int blocks)
                                       gpu.fault->get(), errors->get()));
         });
     };
-    const measure::Result bare = measured(0);
-    measure::Result r = measured(words);
-    r = in_terms(r, [&](double us) { return us - bare.median; });
-    r.low -= (bare.high - bare.low) / 2, r.high += (bare.high - bare.low) / 2;
+    const measure::Result r = less(measured(words), measured(0));
+    if (errors->host()[0] || spoil)
+        fail("wrong: a block read an old word behind the barrier, or waited in vain");
+    return r;
+}
+
+// ---- clusters: one block an SM, as persistent kernels lie ----
+
+void need_clusters()
+{
+    if (!gpu.facts.clusters) throw Refused("clusters of sm_90 are not there");
+}
+
+int clusters_of(int size, size_t shared)
+{
+    int n = 0;
+    need_clusters();
+    CHECK(constants_clusters(&n, size, shared));
+    if (!n) throw Refused("no cluster of " + std::to_string(size) + " such blocks fits");
+    return n;
+}
+
+measure::Result cluster_count(int size, size_t shared)
+{
+    measure::Result r;
+    r.samples = 1, r.median = r.least = r.p10 = r.p90 = r.low = r.high = clusters_of(size, shared);
+    return r;
+}
+
+struct Grid {
+    int clusters, size;
+    size_t shared = gpu.facts.shared_per_block_most;
+    explicit Grid(int size) : size(size) { clusters = tiny ? 1 : clusters_of(size, shared); }
+};
+
+measure::Result cluster_barrier_cost(int size)
+{
+    need_clusters();
+    const Grid g(size);
+    const int few = tiny ? 2 : 320, many = 10 * few;
+    auto errors = on_device(std::vector<unsigned>(1));
+    const measure::Result r = slope(few, many, 1, [&](int rounds) {
+        CHECK(
+            constants_cluster_barrier(gpu.context.stream, g.clusters, size, g.shared, rounds, errors->get()));
+    });
+    if (errors->host()[0] || spoil) fail("wrong: a block saw an old word behind the barrier");
+    return r;
+}
+
+measure::Result cluster_hop_cost()
+{
+    need_clusters();
+    const int size = 8, few = tiny ? 2 : 100, many = 10 * few;
+    auto errors = on_device(std::vector<unsigned>(1));
+    const measure::Result r = slope(few, many, size, [&](int rounds) {
+        CHECK(constants_cluster_hops(gpu.context.stream, size, rounds, errors->get()));
+    });
+    if (errors->host()[0] || spoil) fail("wrong: a hop brought an old word, or none");
+    return r;
+}
+
+int gather_words(int kilobytes) { return kilobytes * (tiny ? 64 : 256); }
+
+measure::Result gather_cost(bool bulk, int size, int kilobytes)
+{
+    need_clusters();
+    const Grid g(size);
+    const int few = tiny ? 2 : 160, many = 10 * few;
+    auto errors = on_device(std::vector<unsigned>(1));
+    const measure::Result r = slope(few, many, 1, [&](int rounds) {
+        CHECK(constants_gather(gpu.context.stream, bulk, g.clusters, size, g.shared, rounds,
+                               gather_words(kilobytes), errors->get()));
+    });
+    if (errors->host()[0] || spoil) fail("wrong: a word did not come");
+    return r;
+}
+
+// Of what a block receives from others: what it sends itself stays in its own shared memory.
+measure::Result dsmem_rate()
+{
+    const int size = 8;
+    const measure::Result one = gather_cost(false, size, 1), twelve = gather_cost(false, size, 12);
+    if (!(one.high < twelve.low)) throw Refused("12 KB took no longer than 1 KB, so no rate follows");
+    const double bytes = 4.0 * (gather_words(12) - gather_words(1)) * (size - 1) / size,
+                 mhz = clock_of(twelve);
+    measure::Result r =
+        in_terms(twelve, [=](double us) { return bytes / (std::max(us - one.median, 1e-9) * mhz); });
+    r.low = bytes / ((twelve.high - one.low) * mhz), r.high = bytes / ((twelve.low - one.high) * mhz);
+    r.samples = std::min(one.samples, twelve.samples);
+    return r;
+}
+
+// As broadcast_cost, by bulk copies, each part of the words once for a cluster.
+measure::Result broadcast_bulk_cost(int words, int size)
+{
+    need_clusters();
+    const Grid g(size);
+    const int few = tiny ? 2 : 200, many = 10 * few, blocks = g.clusters * size;
+    auto state = room<unsigned>(2 + blocks), errors = on_device(std::vector<unsigned>(1));
+    auto buffer = room<unsigned>(2 * words);
+    const auto measured = [&](int n) {
+        return slope(few, many, 1, [&](int rounds) {
+            CHECK(cudaMemsetAsync(state->get(), 0, state->bytes(), gpu.context.stream));
+            CHECK(constants_broadcast_bulk(gpu.context.stream, g.clusters, size, g.shared, rounds, n,
+                                           state->get(), buffer->get(), gpu.fault->get(), errors->get()));
+        });
+    };
+    const measure::Result r = less(measured(words), measured(0));
     if (errors->host()[0] || spoil)
         fail("wrong: a block read an old word behind the barrier, or waited in vain");
     return r;
@@ -351,12 +486,49 @@ int constants(const char *path)
               [] { return mma_rate(false); });
     c.measure("mma_tf32", "FLOP/s", "mma.sync of TF32 from registers, products of ones",
               [] { return mma_rate(true); });
+    c.measure("mma_rate", "1/clk/SM", "bf16 multiply-adds of an SM by mma.sync",
+              [] { return mma_per_clock(); });
+    for (int size : {2, 4, 8, 16}) {
+        const std::string of = "clusters of " + std::to_string(size),
+                          name = "clusters_" + std::to_string(size);
+        c.measure(name, "count", of + " small blocks resident at once",
+                  [=] { return cluster_count(size, 64); });
+        c.measure(name + "_full", "count", of + " blocks resident at once, each with an SM's shared memory",
+                  [=] { return cluster_count(size, gpu.facts.shared_per_block_most); });
+    }
+    for (int size : {2, 4, 8, 16})
+        c.measure("cluster_barrier_" + std::to_string(size), "us",
+                  "barrier.cluster of " + std::to_string(size) + " blocks, in all clusters at once",
+                  [=] { return cluster_barrier_cost(size); });
+    c.measure("cluster_hop", "us",
+              "an asynchronous store to the next block of a cluster of 8, until its mbarrier tells",
+              [] { return cluster_hop_cost(); });
+    c.measure("dsmem_rate", "B/clk/SM",
+              "what a block receives in a cluster of 8, from 1 to 12 KB all-gathered",
+              [] { return dsmem_rate(); });
+    for (int size : {8, 16})
+        for (int kilobytes : {1, 4, 12})
+            for (bool bulk : {false, true})
+                c.measure((bulk ? "gather_bulk_" : "gather_") + std::to_string(size) + "_" +
+                              std::to_string(kilobytes) + "k",
+                          "us",
+                          "all-gather of " + std::to_string(kilobytes) + " KB in clusters of " +
+                              std::to_string(size) +
+                              (bulk ? ", bulk copies" : ", asynchronous stores of 16 bytes"),
+                          [=] { return gather_cost(bulk, size, kilobytes); });
     for (int kilobytes : {8, 16, 32, 60}) {
-        const std::string size = std::to_string(kilobytes);
-        c.measure(("l2_broadcast_" + size + "k").c_str(), "us",
+        const std::string size = std::to_string(kilobytes), tail = "_" + size + "k";
+        const int words = kilobytes * (tiny ? 16 : 256);
+        c.measure("l2_broadcast" + tail, "us",
                   "every SM reads the same " + size +
                       " KB, written by one block, from L2; the barrier between taken off",
-                  [=] { return broadcast_cost(kilobytes * (tiny ? 4 : 256), blocks); });
+                  [=] { return broadcast_cost(words, blocks); });
+        c.measure("l2_bulk" + tail, "us", "the same by a bulk copy into the shared memory of each SM",
+                  [=] { return broadcast_bulk_cost(words, 1); });
+        for (int cluster : {2, 4})
+            c.measure("l2_multicast_" + std::to_string(cluster) + tail, "us",
+                      "the same, read once for a cluster of " + std::to_string(cluster),
+                      [=] { return broadcast_bulk_cost(words, cluster); });
     }
     return c.end();
 }

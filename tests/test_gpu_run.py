@@ -285,6 +285,7 @@ def test_constants_compile_without_warnings():
         raise tap.Skip("nvcc is not here")
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run([nvcc, "-arch=sm_90", "-O2", "-std=c++17", "-Xcompiler", "-Wall,-Wextra", "-I", ROOT, "-c",
+                               "-Xptxas", "--suppress-async-bulk-multicast-advisory-warning",  # as the Makefile has it
                                os.path.join(ROOT, "bench/constants.cu"), "-o", os.path.join(folder, "constants.o")],
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 0 and not done.stdout.strip(), done.stdout

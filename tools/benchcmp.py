@@ -20,7 +20,7 @@ and sample count, else the range of the repetitions. From the two follows an int
     new       A has no time for it
     neither   no side has a time
 
-A row that was timed with L2 warm and flushed is two lines. Constants that are rates count as times: less of a rate is slower.
+A row that was timed with L2 warm and flushed is two lines. Constants that are rates or counts count as times: less of them is slower.
 
 --fail-on takes any of these words (`--fail-on slower,wrong`). Exit status: 0 done, 1 a row has one of those verdicts, 2 usage, or the files
 cannot be compared (an emulated GPU beside a real one), 3 a file cannot be read.
@@ -179,7 +179,8 @@ def read(path):
 
 
 def is_rate(side):
-    return side.unit.endswith("/s")
+    """Of which more is faster: work a second or a clock, and how many clusters fit."""
+    return side.unit.endswith("/s") or "/clk" in side.unit or side.unit == "count"
 
 
 def ratio_of(a, b):

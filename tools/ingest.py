@@ -204,7 +204,8 @@ def table(files):
     lines += [f"{s[0]:12} {s[1]:30} {s[2]:8} {s[3]:>5} s" for s in steps if len(s) > 3]
     constants = as_json(files.get("constants.json")) or {}
     for name, c in constants.get("constants", {}).items():
-        lines.append(f"{name:44} {c['value']:12.4g} {c['unit']}" if "value" in c else f"{name:44} {c.get('error', '')}")
+        lines.append(f"{name:44} {c['value']:12.4g} {c['unit']}" if "value" in c else
+                     f"{name:44} {c.get('error') or 'refused: ' + c.get('refused', '')}")
     _, ours, _, torch = rows_of(files)
     for row in [r for r in ours + torch if in_short(r["name"])]:
         lines.append(f"{row['name']:44} " + (time_of(row) if "median_us" in row else row.get("error", "")))

@@ -157,7 +157,7 @@ def constants(data, _figures):
     for machine in bench.machines(data):
         for name, c in machine.constants.items():
             if "value" not in c:
-                rows.append([f"`{name}`", c.get("what", ""), c.get("error", "no value"), "", machine.hardware, link(machine.constants_file)])
+                rows.append([f"`{name}`", c.get("what", ""), c.get("error") or c.get("refused") or "no value", "", machine.hardware, link(machine.constants_file)])
                 continue
             value = rate(c["value"], c["unit"]) if c["unit"] in ("B/s", "FLOP/s") else f"{c['value']:.4g} {c['unit']}"
             low, high = c.get("p10"), c.get("p90")
