@@ -8,6 +8,7 @@
 //   layers/softmax_xent/f32/H:650/B:20/T:35   the other kernels of a step, one by one
 //   gemm/logits/PREC/H:650/B:20/T:35          its matrix products, by cuBLAS
 //   step/cuda/PREC/H:650/B:20/T:35            one training minibatch, embedding to update, as the trainer runs it
+//   step/cuda/PREC/H:650/B:20/T:35/kernel:NAME   the same with both passes by variant NAME, not by what --kernel auto chooses
 //
 // Rows are replays of a CUDA graph; those that end in /eager launch kernel by kernel. PREC is f32, tf32, bf16 or f16. What cannot run is listed
 // with an error that begins with "refused: ", what found the clock too low with "throttled: ", what came after --budget with "not run: ";
@@ -303,16 +304,22 @@ std::vector<const LstmVariant *> variants()
     return all;
 }
 
+// Of the program; f16 is cuDNN's.
+const Precision precisions[] = {Precision::F32, Precision::TF32, Precision::BF16};
+
+// Whether a variant has rows of that precision: unless it was asked for, one that it does not compute in is none.
+bool has_rows(const LstmVariant *v, Precision p)
+{
+    return wanted(chosen.precisions, p) && (!chosen.precisions.empty() || precision_refused(v, p).empty());
+}
+
 void add_recurrence(const Workload &w)
 {
     for (const LstmVariant *v : variants()) {
         const std::string name = v->footprint->name;
         if (!wanted(chosen.variants, name)) continue;
-        for (Precision p : {Precision::F32, Precision::TF32, Precision::BF16}) {
-            // Unless it was asked for, a precision that the variant does not have is no row.
-            if (!wanted(chosen.precisions, p) ||
-                (chosen.precisions.empty() && !precision_refused(v, p).empty()))
-                continue;
+        for (Precision p : precisions) {
+            if (!has_rows(v, p)) continue;
             for (bool back : {false, true}) {
                 if (!direction(back ? "bwd" : "fwd")) continue;
                 const std::string head =
@@ -339,13 +346,12 @@ void add_recurrence(const Workload &w)
 void add_whole(const Workload &w)
 {
     for (int layers : {1, 2})
-        for (Precision p : {Precision::F32, Precision::TF32, Precision::BF16})
+        for (Precision p : precisions)
             for (bool back : {true, false})
                 for (const LstmVariant *v : variants()) {
                     const std::string name = v->footprint->name;
                     if (!wanted(chosen.variants, name) || !direction(back ? "fwdbwd" : "fwd") ||
-                        !wanted(chosen.precisions, p) ||
-                        (chosen.precisions.empty() && !precision_refused(v, p).empty()))
+                        !has_rows(v, p))
                         continue;
                     add(std::string(layers == 1 ? "layer/" : "layer2/") + (back ? "fwdbwd/" : "fwd/") + name +
                             "/" + name_of(p) + "/" + shape_name(w),
@@ -372,20 +378,34 @@ void add_cudnn(const Workload &w, bool is_padded)
                 }
 }
 
+void add_step(const Workload &w, Precision p, const std::string &kernel, bool eager)
+{
+    const std::string tail =
+        (kernel == "auto" ? "" : "/kernel:" + kernel) + std::string(eager ? "/eager" : "");
+    to_list.push_back([=, &w] {
+        list(std::string("step/cuda/") + name_of(p) + "/" + shape_name(w) + tail, bench_step, &w, p, kernel,
+             eager);
+    });
+}
+
+// By what --kernel auto chooses.
 void add_steps(const Workload &w)
 {
-    const auto add_step = [&w](Precision p, const std::string &kernel, bool eager) {
-        const std::string tail =
-            (kernel == "auto" ? "" : "/kernel:" + kernel) + std::string(eager ? "/eager" : "");
-        to_list.push_back([=, &w] {
-            list(std::string("step/cuda/") + name_of(p) + "/" + shape_name(w) + tail, bench_step, &w, p,
-                 kernel, eager);
-        });
-    };
-    for (Precision p : {Precision::F32, Precision::TF32}) {
-        if (!wanted(chosen.precisions, p)) continue;
-        for (bool eager : {false, true}) add_step(p, "auto", eager);
+    for (Precision p : precisions) {
+        bool any = false;
+        for (int i = 0; lstm_variants[i]; i++) any = any || has_rows(lstm_variants[i], p);
+        for (bool eager : {false, true})
+            if (any) add_step(w, p, "auto", eager);
     }
+}
+
+void add_steps_by_kernel(const Workload &w)
+{
+    for (int i = 0; lstm_variants[i]; i++)
+        for (Precision p : precisions)
+            if (wanted(chosen.variants, std::string(lstm_variants[i]->footprint->name)) &&
+                has_rows(lstm_variants[i], p))
+                add_step(w, p, lstm_variants[i]->footprint->name, false);
 }
 
 void add_layers(const Workload &w)
@@ -420,7 +440,7 @@ void list_rows()
             const Workload larger = padded(chosen, w);
             if (shape_name(larger) != shape_name(w)) add_cudnn(larger, true);
         }
-        if (is_model) add_layers(w);
+        if (is_model) add_steps_by_kernel(w), add_layers(w);
     }
     const bool cudnn_wanted =
         std::any_of(cudnn_algorithms.begin(), cudnn_algorithms.end(),

@@ -21,6 +21,7 @@ extern "C" {
 #include "../kernels/layers.h"
 #include "../kernels/lstm.h"
 #include "../kernels/philox.h"
+#include "../kernels/tensor.h"
 }
 #include "axes.h"
 #include "constants.h"
@@ -113,11 +114,12 @@ struct Gpu {
 
     // Returns an exit code and fills *e.
     int open(Error *e);
-    // The math mode that cuBLAS and what stands on it run in.
+    // The math mode that cuBLAS and what stands on it run in. Beside a recurrence in bf16 that is TF32: the tensors are float32.
     void precision(Precision p)
     {
-        CHECK(cublasSetMathMode(context.blas,
-                                p == Precision::TF32 ? CUBLAS_TF32_TENSOR_OP_MATH : CUBLAS_DEFAULT_MATH));
+        CHECK(cublasSetMathMode(context.blas, p == Precision::TF32 || p == Precision::BF16
+                                                  ? CUBLAS_TF32_TENSOR_OP_MATH
+                                                  : CUBLAS_DEFAULT_MATH));
     }
     void wait() { CHECK(cudaStreamSynchronize(context.stream)); }
     // Enqueues writes over more memory than L2 holds.
@@ -238,14 +240,17 @@ struct Launch {
     LstmPlan plan = {};
     Shared<char> scratch;
     Shared<float> packed;
+    Shared<char> tiles; // w_hh as tensor cores in bf16 read it
+    LstmShape shape;
 
     // Throws Refused with the planner's sentence.
-    Launch(const LstmVariant *variant, const Workload &w, bool backward);
+    Launch(const LstmVariant *variant, const Workload &w, Precision p, bool backward);
     // Copies what the pass wants of w_hh (device memory) in another order.
     void pack(const Workload &w, const float *w_hh);
     LstmLaunch args() const;
     std::string label() const; // of its row: the plan in short
 };
+LstmPrecision lstm_precision_of(Precision p); // of f32, tf32, bf16
 // Why the variant does not compute in that precision, or nothing.
 std::string precision_refused(const LstmVariant *variant, Precision p);
 // At the beginning of every case of a variant; throws Refused.

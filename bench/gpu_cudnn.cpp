@@ -95,6 +95,9 @@ float load(const char *at, Precision p)
     return std::memcpy(&x, at, 4), x;
 }
 
+// What its tensors are made of.
+Precision memory_of(Precision p) { return p == Precision::TF32 ? Precision::F32 : p; }
+
 std::vector<char> stored(const std::vector<float> &v, Precision p)
 {
     std::vector<char> to(v.size() * element(p));
@@ -148,7 +151,7 @@ struct Peer {
 };
 
 Peer::Peer(size_t algorithm, const Workload &w, Precision p, int layers)
-    : w(w), p(p), layers(layers), in(whole_input(w, layers, p))
+    : w(w), p(p), layers(layers), in(whole_input(w, layers, p, memory_of(p)))
 {
     const bool half = element(p) == 2;
     const int type = p == Precision::F16    ? cudnn::CUDNN_DATA_HALF
@@ -307,7 +310,7 @@ std::shared_ptr<Case> cudnn_case(size_t algorithm, const Workload &w, Precision 
         return cudaSuccess;
     };
     c->check = [=](int) {
-        const WholeKnown &k = whole_known(w, layers, p);
+        const WholeKnown &k = whole_known(w, layers, p, memory_of(p));
         const Precision s = d->in.stored;
         Verdict all;
         join(&all, compare("y", loaded(d->y->host(), p), k.truth.y, k.plain.y, 2, s));

@@ -113,7 +113,7 @@ std::shared_ptr<Launch> describe(Case *c, const LstmVariant *variant, const Work
                                  bool backward)
 {
     begin_variant(c, variant, p);
-    auto launch = std::make_shared<Launch>(variant, w, backward);
+    auto launch = std::make_shared<Launch>(variant, w, p, backward);
     c->sets = sets, c->precision = p, c->T = c->serial = w.T, c->words = w.T * (w.true_B ? w.true_B : w.B);
     c->flops = recurrence_flops(w), c->bytes = recurrence_bytes(w);
     c->label = launch->label();
@@ -137,10 +137,21 @@ LstmLaunch Launch::args() const
 
 std::string precision_refused(const LstmVariant *variant, Precision p)
 {
-    const std::string name = variant->footprint->name;
-    const bool by_cublas = !variant->footprint->tile[0];
-    if (p == Precision::F32 || (by_cublas && p == Precision::TF32)) return "";
-    return name + " computes in " + (by_cublas ? "f32 or tf32" : "f32") + ", not " + name_of(p);
+    const LstmFootprint *f = variant->footprint;
+    std::string has;
+    for (Precision one : {Precision::F32, Precision::TF32, Precision::BF16}) {
+        // A variant that launches at every step computes as cuBLAS does.
+        const bool there =
+            f->kind == KIND_STEPWISE ? one != Precision::BF16 : f->precisions >> lstm_precision_of(one) & 1;
+        if (there && one == p) return "";
+        if (there) has += (has.empty() ? "" : " or ") + std::string(name_of(one));
+    }
+    return std::string(f->name) + " computes in " + has + ", not " + name_of(p);
+}
+
+LstmPrecision lstm_precision_of(Precision p)
+{
+    return p == Precision::TF32 ? PRECISION_TF32 : p == Precision::BF16 ? PRECISION_BF16 : PRECISION_F32;
 }
 
 void begin_variant(Case *c, const LstmVariant *variant, Precision p)
@@ -150,11 +161,11 @@ void begin_variant(Case *c, const LstmVariant *variant, Precision p)
     if (variant == &cublas_tuned) tuned_begin(p), c->late_label = tuned_label;
 }
 
-Launch::Launch(const LstmVariant *variant, const Workload &w, bool backward) : variant(variant)
+Launch::Launch(const LstmVariant *variant, const Workload &w, Precision p, bool backward)
+    : variant(variant), shape{w.T, w.B, w.H, lstm_precision_of(p)}
 {
     const LstmFootprint *footprint = variant->footprint;
     if (!footprint->tile[backward]) return;
-    const LstmShape shape = {w.T, w.B, w.H};
     PlanOverride forced = {};
     PlanConstants constants = {};
     Error e = {};
@@ -172,9 +183,14 @@ Launch::Launch(const LstmVariant *variant, const Workload &w, bool backward) : v
 
 void Launch::pack(const Workload &w, const float *w_hh)
 {
-    if (!scratch || !variant->footprint->packed || plan.backward) return;
-    packed = room<float>(4 * w.H * w.H);
-    CHECK(lstm_pack(gpu.context.stream, w.H, w_hh, packed->get()));
+    if (scratch && variant->footprint->packed && !plan.backward) {
+        packed = room<float>(4 * w.H * w.H);
+        CHECK(lstm_pack(gpu.context.stream, w.H, w_hh, packed->get()));
+    }
+    if (scratch && plan.precision == PRECISION_BF16) {
+        tiles = room<char>((int64_t)tensor_copy_bytes(w.H));
+        CHECK(lstm_pack_tiles(gpu.context.stream, w.H, w_hh, tiles->get()));
+    }
     gpu.wait();
 }
 
@@ -182,6 +198,7 @@ std::string Launch::label() const
 {
     if (!scratch) return "";
     return "grid=" + std::to_string(plan.replicas) + "x" + std::to_string(plan.blocks) +
+           (plan.cluster > 1 ? " cluster=" + std::to_string(plan.cluster) : "") +
            " threads=" + std::to_string(plan.threads) + " tile=" + std::to_string(plan.tile) +
            " resident=" + std::to_string(plan.resident) + " shared=" + std::to_string(plan.shared) +
            " streamed=" + std::to_string(plan.streamed);
@@ -216,9 +233,10 @@ std::shared_ptr<Case> forward_case(const LstmVariant *variant, const Workload &w
     c->run = [=](int s) {
         const Set &d = (*data)[(size_t)s];
         LstmForward a = {};
-        a.shape = {w.T, w.B, w.H};
+        a.shape = launch->shape;
         a.w_hh = w_hh->get(), a.b_ih = b_ih->get(), a.b_hh = b_hh->get();
         a.w_packed = launch->packed ? launch->packed->get() : nullptr;
+        a.w_tiles = launch->tiles ? launch->tiles->get() : nullptr;
         a.gates = d.gates->get(), a.h = d.h->get(), a.c = d.c->get();
         a.output = mask_site(w, 1);
         a.y = a.output.on ? d.y->get() : nullptr;
@@ -266,7 +284,8 @@ std::shared_ptr<Case> backward_case(const LstmVariant *variant, const Workload &
     c->run = [=](int s) {
         const Set &d = (*data)[(size_t)s];
         LstmBackward a = {};
-        a.shape = {w.T, w.B, w.H};
+        a.shape = launch->shape;
+        a.w_tiles = launch->tiles ? launch->tiles->get() : nullptr;
         a.w_hh = w_hh->get(), a.h = d.h->get(), a.c = d.c->get(), a.dy = d.dy->get();
         a.gates = d.gates->get(), a.dh = d.dh->get(), a.dc = d.dc->get();
         a.output = mask_site(w, 1);

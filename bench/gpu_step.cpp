@@ -33,7 +33,8 @@ class Trainee
         ids = drawn_ids(99, windows * w.T * w.B + w.B);
         if (backend_find(backend, &ops, &e)) fail(e.text);
         const int code_open = model_open(&model, ops, &config, &e);
-        if (code_open == EXIT_NO_DEVICE) throw Refused(e.text);
+        // The device, or this kernel in this precision, cannot.
+        if (code_open == EXIT_NO_DEVICE || code_open == EXIT_USAGE) throw Refused(e.text);
         if (code_open) fail(e.text);
         opened = true;
         if (params_init(&p, &config.shape)) fail("out of memory");

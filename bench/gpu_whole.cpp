@@ -8,13 +8,11 @@
 namespace bench_gpu
 {
 
-oracle::LayersInput whole_input(const Workload &w, int layers, Precision p)
+oracle::LayersInput whole_input(const Workload &w, int layers, Precision p, Precision stored)
 {
-    const bool half = p == Precision::F16 || p == Precision::BF16;
     const int64_t N = w.T * w.B, H = w.H;
     oracle::LayersInput in = {};
-    in.layers = layers, in.T = w.T, in.B = w.B, in.H = H, in.operand = p;
-    if (half) in.stored = p;
+    in.layers = layers, in.T = w.T, in.B = w.B, in.H = H, in.operand = p, in.stored = stored;
     const auto draw = [&](uint32_t key, int64_t n, double scale) {
         std::vector<float> v = drawn(key, n, scale);
         oracle::round_all(&v, in.stored); // the truth begins with what the tensors can hold
@@ -30,13 +28,14 @@ oracle::LayersInput whole_input(const Workload &w, int layers, Precision p)
     return in;
 }
 
-const WholeKnown &whole_known(const Workload &w, int layers, Precision p)
+const WholeKnown &whole_known(const Workload &w, int layers, Precision p, Precision stored)
 {
     static std::string shape;
     static WholeKnown known;
-    const std::string now = shape_name(w) + "/" + std::to_string(layers) + "/" + name_of(p);
+    const std::string now =
+        shape_name(w) + "/" + std::to_string(layers) + "/" + name_of(p) + "/" + name_of(stored);
     if (now != shape) {
-        const oracle::LayersInput in = whole_input(w, layers, p);
+        const oracle::LayersInput in = whole_input(w, layers, p, stored);
         known.truth = oracle::layers<double>(in), known.plain = oracle::layers<float>(in);
         shape = now;
     }
@@ -88,7 +87,8 @@ cudaError_t forward(const LstmVariant *variant, const Workload &w, const Whole &
     for (const Layer &l : d.layer) {
         LstmForward a = {};
         if (!error) error = gemm(false, true, N, 4 * H, H, x, l.w_ih->get(), l.gates->get());
-        a.shape = {w.T, w.B, H};
+        a.shape = l.forward->shape;
+        a.w_tiles = l.forward->tiles ? l.forward->tiles->get() : nullptr;
         a.w_hh = l.w_hh->get(), a.b_ih = l.b_ih->get(), a.b_hh = l.b_hh->get();
         a.w_packed = l.forward->packed ? l.forward->packed->get() : nullptr;
         a.gates = l.gates->get(), a.h = l.h->get(), a.c = l.c->get();
@@ -109,7 +109,8 @@ cudaError_t backward(const LstmVariant *variant, const Workload &w, const Whole 
         const float *x = i ? d.layer[i - 1].h->get() + w.B * H : d.x->get();
         float *dx = (i % 2 ? d.dx2 : d.dx)->get(), *dgates = l.gates->get();
         LstmBackward a = {};
-        a.shape = {w.T, w.B, H};
+        a.shape = l.backward->shape;
+        a.w_tiles = l.backward->tiles ? l.backward->tiles->get() : nullptr;
         a.w_hh = l.w_hh->get(), a.h = l.h->get(), a.c = l.c->get(), a.dy = dy;
         a.gates = dgates, a.dh = d.dh->get(), a.dc = d.dc->get();
         a.launch = l.backward->args();
@@ -131,10 +132,10 @@ std::shared_ptr<Case> whole_case(const LstmVariant *variant, const Workload &w, 
     const int64_t N = w.T * w.B, H = w.H, row = w.B * H;
     auto c = std::make_shared<Case>();
     begin_variant(c.get(), variant, p);
-    Launch(variant, w, false); // or refused, before anything costs memory
-    if (back) Launch(variant, w, true);
+    Launch(variant, w, p, false); // or refused, before anything costs memory
+    if (back) Launch(variant, w, p, true);
     auto d = std::make_shared<Whole>();
-    d->in = whole_input(w, layers, p);
+    d->in = whole_input(w, layers, p, Precision::F32);
     d->x = on_device(d->in.x), d->dy = on_device(d->in.dy), d->dx = room<float>(N * H),
     d->dx2 = room<float>(N * H);
     d->dh = room<float>(row), d->dc = room<float>(row);
@@ -145,10 +146,12 @@ std::shared_ptr<Case> whole_case(const LstmVariant *variant, const Workload &w, 
         l.b_ih = on_device(d->in.b_ih[at]), l.b_hh = on_device(d->in.b_hh[at]);
         l.gates = room<float>(N * 4 * H), l.h = room<float>(N * H + row), l.c = room<float>(N * H + row);
         l.dw_ih = room<float>(4 * H * H), l.dw_hh = room<float>(4 * H * H), l.db = room<float>(4 * H);
-        l.forward = std::make_shared<Launch>(variant, w, false), l.forward->pack(w, l.w_hh->get());
-        if (back) l.backward = std::make_shared<Launch>(variant, w, true);
+        l.forward = std::make_shared<Launch>(variant, w, p, false), l.forward->pack(w, l.w_hh->get());
+        if (back) l.backward = std::make_shared<Launch>(variant, w, p, true);
+        if (back) l.backward->pack(w, l.w_hh->get());
         d->layer.push_back(l);
     }
+    if (p == Precision::BF16) c->label = "products=tf32"; // all but the recurrent ones
     c->precision = p, c->T = w.T, c->serial = w.T * layers * (back ? 2 : 1),
     c->words = w.T * (w.true_B ? w.true_B : w.B);
     c->flops = whole_flops(w, layers, back), c->bytes = whole_bytes(w, layers, back);
@@ -167,7 +170,7 @@ std::shared_ptr<Case> whole_case(const LstmVariant *variant, const Workload &w, 
         return error || !back ? error : backward(variant, w, *d);
     };
     c->check = [=](int) {
-        const WholeKnown &k = whole_known(w, layers, p);
+        const WholeKnown &k = whole_known(w, layers, p, Precision::F32);
         Verdict all;
         join(&all, compare("y", part(d->layer.back().h->host(), row, N * H), k.truth.y, k.plain.y, 2));
         for (size_t i = 0; i < d->layer.size() && back; i++) {

@@ -8,14 +8,15 @@
 namespace bench_gpu
 {
 
-oracle::LayersInput whole_input(const Workload &w, int layers, Precision p);
+// p: of products' operands; stored: of tensors in memory.
+oracle::LayersInput whole_input(const Workload &w, int layers, Precision p, Precision stored);
 
 struct WholeKnown {
     oracle::LayersOutput<double> truth;
     oracle::LayersOutput<float> plain;
 };
 // Of the last shape that was asked for; rows of one shape stand together.
-const WholeKnown &whole_known(const Workload &w, int layers, Precision p);
+const WholeKnown &whole_known(const Workload &w, int layers, Precision p, Precision stored);
 
 // Products of input and recurrence: every implementation does these.
 double whole_flops(const Workload &w, int layers, bool backward);

@@ -11,9 +11,13 @@ BUILD = os.environ.get("PLSTM_BUILD", "build")
 BENCH = os.path.join(BUILD, "emu/plain/bench_gpu")
 WRONG = BENCH + "_wrong"  # linked with tests/wrong_variants.c
 LAYERS = {"step_begin", "embedding_fwd", "embedding_bwd", "softmax_xent", "sums_dlogits", "sums_dgates", "sgd_norm", "sgd_update"}
-CONSTANTS = {"copy", "copy_kernel", "fma_f32", "gemm_f32", "gemm_tf32", "gemm_bf16", "gemm_f16", "mma_bf16", "mma_tf32", "launch_gap", "graph_node_gap", "barrier_counter",
-             "barrier_flags", "barrier_cg", "barrier_plstm", "flag_hop", "l2_broadcast_8k", "l2_broadcast_16k", "l2_broadcast_32k",
-             "l2_broadcast_60k"}
+SIZES = (8, 16, 32, 60)  # KB of the broadcasts
+COUNTS = {f"clusters_{size}{tail}" for size in (2, 4, 8, 16) for tail in ("", "_full")}
+CONSTANTS = {"copy", "copy_kernel", "fma_f32", "gemm_f32", "gemm_tf32", "gemm_bf16", "gemm_f16", "mma_bf16", "mma_tf32", "mma_rate", "launch_gap",
+             "graph_node_gap", "barrier_counter", "barrier_flags", "barrier_cg", "barrier_plstm", "flag_hop", "cluster_hop", "dsmem_rate", *COUNTS,
+             *(f"cluster_barrier_{size}" for size in (2, 4, 8, 16)),
+             *(f"{name}_{size}_{kb}k" for name in ("gather", "gather_bulk") for size in (8, 16) for kb in (1, 4, 12)),
+             *(f"{name}_{kb}k" for name in ("l2_broadcast", "l2_bulk", "l2_multicast_2", "l2_multicast_4") for kb in SIZES)}
 PTXAS = """ptxas info    : Compiling entry function '_Z15fwd_cublas_cell11ForwardStep' for 'sm_90'
 ptxas info    : Function properties for _Z15fwd_cublas_cell11ForwardStep
     8 bytes stack frame, 12 bytes spill stores, 4 bytes spill loads
@@ -52,10 +56,10 @@ def rows(*arguments, program=BENCH, **environment):
     return status, {plain(row["name"]): row for row in found["benchmarks"]}, context
 
 
-def constants(*arguments):
+def constants(*arguments, **environment):
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "constants.json")
-        status, said = run("--tiny", f"--constants={path}", *arguments)
+        status, said = run("--tiny", f"--constants={path}", *arguments, **environment)
         with open(path, encoding="utf-8") as f:
             found = json.load(f)
     assert found["emulated"] is True and set(found["constants"]) == CONSTANTS, said
@@ -70,7 +74,8 @@ def test_rows_are_named_as_the_documents_say():
         shape = f"H:{H}/B:20/T:{T}"
         for row in (f"lstm/fwd/cublas/f32/{shape}", f"lstm/bwd/cublas/f32/{shape}", f"lstm/fwd/cublas/f32/{shape}/eager",
                     f"lstm/fwd/cublas/tf32/{shape}", f"lstm/fwd/cublas/f32/H:{H}/B:20/fit", f"layer/fwdbwd/cublas/f32/{shape}",
-                    f"layer2/fwd/cublas/tf32/{shape}", f"step/cuda/f32/{shape}", f"step/cuda/f32/{shape}/eager", f"gemm/logits/f32/{shape}",
+                    f"layer2/fwd/cublas/tf32/{shape}", f"step/cuda/f32/{shape}", f"step/cuda/f32/{shape}/eager",
+                    *(f"step/cuda/f32/{shape}/kernel:{name}" for name in ("cublas", "l2", "smem", "reg")), f"step/cuda/tf32/{shape}/kernel:cublas", f"gemm/logits/f32/{shape}",
                     *(f"layers/{name}/f32/{shape}" for name in LAYERS)):
             assert row in names, row
         assert all(f"lstm/fwd/cublas/f32/H:{H}/B:20/T:{t}" in names for t in (20, 35, 70, 140)), H
@@ -99,7 +104,7 @@ def test_every_row_is_right_and_has_a_time():
         if "/cublas_tuned/" in name:
             assert "algorithm=" in row["label"] and "weights=" in row["label"], row
         if name.startswith("step/"):
-            assert row["words/s"] > 0 and "kernel=" in row["label"], row
+            assert row["words/s"] > 0 and f"kernel={name.partition('kernel:')[2]}" in row["label"], row
         elif not name.endswith("/eager"):
             assert row["cold_median_us"] > 0 and row["cold_samples"] >= 3 and "cold_stop=" in row["label"], row
         assert "of_floor" not in row, row
@@ -149,6 +154,9 @@ def test_what_cannot_run_is_listed_and_refused():
     assert status == 0 and set(found) == {f"{kind}/cublas/bf16/H:20/B:3/T:5" for kind in ("lstm/fwd", "lstm/bwd", "layer/fwd")}, sorted(found)
     for row in found.values():
         assert row["error_message"] == "refused: cublas computes in f32 or tf32, not bf16", row
+    status, found, _ = rows("--variants=l2", "--precision=bf16", "--h=20", "--benchmark_filter=^(lstm/fwd|step)/.*/bf16/.*T:5(/kernel:l2)?/iter")
+    assert status == 0 and found["lstm/fwd/l2/bf16/H:20/B:3/T:5"]["error_message"] == "refused: l2 computes in f32, not bf16", found
+    assert found["step/cuda/bf16/H:20/B:3/T:5/kernel:l2"]["error_message"].startswith("refused: "), found
     status, found, _ = rows("--h=20", "--benchmark_filter=^(lstm/(fwd|bwd)|layer/fwdbwd)/reg/.*H:20/", PLSTM_PLAN="blocks=1,shared=16")
     assert status == 0 and len(found) > 5, sorted(found)
     for name, row in found.items():
@@ -192,14 +200,29 @@ def test_constants():
     status, found = constants()
     assert status == 0
     for name, c in found.items():
-        assert c["unit"] in ("B/s", "FLOP/s", "us") and c["what"] and "value" in c, (name, c)
-        assert c["lo"] <= c["hi"] and c["samples"] >= 3 and c["stop"], (name, c)
+        if name == "dsmem_rate" and "refused" in c:  # the emulator's times of two sizes need not differ
+            continue
+        assert c["what"] and c["lo"] <= c["value"] <= c["hi"], (name, c)
+        if name in COUNTS:
+            assert c["unit"] == "count" and c["stop"] == "exact", (name, c)
+        else:
+            assert c["unit"] in ("B/s", "FLOP/s", "us", "B/clk/SM", "1/clk/SM") and c["samples"] >= 3 and c["stop"] != "exact", (name, c)
+    # What an H200 holds, as the emulator's GPCs have it; a cluster of 16 must have been allowed for that.
+    assert [found[f"clusters_{size}_full"]["value"] for size in (2, 4, 8, 16)] == [66, 30, 15, 7]
+
+
+def test_constants_of_a_gpu_without_clusters():
+    status, found = constants(EMU_DEVICE="a100")
+    assert status == 0
+    clustered = {name for name in CONSTANTS if name.startswith(("cluster", "gather", "dsmem", "l2_bulk", "l2_multicast"))}
+    assert {name for name, c in found.items() if "refused" in c} == clustered, sorted(name for name, c in found.items() if "refused" in c)
 
 
 def test_wrong_constants_have_no_value():
     status, found = constants("--spoil")
     assert status == 1
-    assert {name for name, c in found.items() if "value" in c} == {"launch_gap", "graph_node_gap"}  # which compute nothing
+    found.pop("dsmem_rate")  # of the same kernels as gather_8, and maybe refused
+    assert {name for name, c in found.items() if "value" in c} == {"launch_gap", "graph_node_gap", *COUNTS}  # which compute nothing
     assert all(c["error"].startswith("wrong: ") for c in found.values() if "value" not in c)
 
 

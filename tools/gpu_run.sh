@@ -250,13 +250,16 @@ bench() {
             --format=csv -lms 500 >"$work/raw/bench-clocks.csv" 2>&1 &
         sampler=$!
     fi
-    step bench constants 90 "$bin/bench_gpu" "--constants=$work/constants.json"
+    step bench constants 120 "$bin/bench_gpu" --seconds=0.5 "--constants=$work/constants.json"
     for H in 650 1500 200; do
-        rows rows "$H" 60 "^(step|lstm/(fwd|bwd)/[a-z0-9_]+)/.*T:$([ "$H" = 200 ] && echo 20 || echo 35)/"
+        rows rows "$H" 60 "^(step/[a-zA-Z0-9:/]*T|lstm/(fwd|bwd)/[a-z0-9_]+/.*T):$([ "$H" = 200 ] && echo 20 || echo 35)/(eager/)?iter"
     done
     rows peers 768 60 '^lstm/(fwd|fwdbwd)/cudnn-[a-z-]+/f16/'
     for H in 650 1500 200; do
         rows peers "$H" 60 '^(lstm/fwdbwd/cudnn|layer/fwdbwd/)'
+    done
+    for H in 650 1500 200; do
+        rows steps "$H" 45 '^step/.*/kernel:'
     done
     for H in 650 1500 200; do
         rows kernels "$H" 30 '^(layers|gemm)/'
