@@ -17,9 +17,13 @@ static const char built_in[] =
 static const struct ConstantInfo {
     const char *name, *unit;
     size_t offset;
+    bool everywhere; /* whether every device has it */
 } infos[] = {
-#define X(name, unit, what) {#name, unit, offsetof(PlanConstants, name)},
+#define X(name, unit, what) {#name, unit, offsetof(PlanConstants, name), true},
     PLAN_CONSTANTS(X)
+#undef X
+#define X(name, unit, what) {#name, unit, offsetof(PlanConstants, name), false},
+        PLAN_TENSOR_CONSTANTS(X)
 #undef X
 };
 enum { CONSTANTS = sizeof infos / sizeof infos[0] };
@@ -117,7 +121,7 @@ int plan_constants(const DeviceFacts *device, const char *file, PlanConstants *c
         code = take_text(json_load_file(file, 0, &fault), file, &fault, device, c, &found, e);
     }
     for (int i = 0; i < CONSTANTS && !code; i++)
-        if (!(*constant_at(c, i) > 0))
+        if (infos[i].everywhere && !(*constant_at(c, i) > 0))
             code = error_set(e, EXIT_BAD_DATA, "the constants of %s lack %s", c->device, infos[i].name);
     return code;
 }

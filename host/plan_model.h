@@ -40,9 +40,18 @@
     X(launch, "us", "from one node of a CUDA graph to the next")                                             \
     X(kernel, "us", "a kernel that has next to nothing to do, beside its launch")
 
+/* The same of tensor cores and clusters; 0 where a device has none. */
+#define PLAN_TENSOR_CONSTANTS(X)                                                                             \
+    X(mma, "clk", "m16n8k16 of bfloat16 or m16n8k8 of tf32 by mma.sync on one of an SM's four tensor cores") \
+    X(mma_latency, "clk", "from one such product to the next that adds to it")                               \
+    X(cluster_latency, "clk", "load from, or store to, another block's shared memory")                       \
+    X(cluster_rate, "B/clk/SM", "shared memory of other blocks, written and read")                           \
+    X(cluster_sync, "us", "barrier of a cluster")
+
 typedef struct PlanConstants {
 #define X(name, unit, what) double name;
     PLAN_CONSTANTS(X)
+    PLAN_TENSOR_CONSTANTS(X)
 #undef X
     char device[32]; /* whose they are: a name of device_profile's */
     int measured;    /* how many of them are measured, on that device */

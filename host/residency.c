@@ -388,7 +388,7 @@ int lstm_plan(const DeviceFacts *device, const LstmShape *shape, const LstmFootp
     F(scratch_bytes, size_t)
 
 #define OVERRIDE_FIELDS(F)                                                                                   \
-    F(blocks) F(threads) F(registers) F(shared) F(replicas) F(groups) F(slices) F(batch) F(tile)
+    F(blocks) F(threads) F(registers) F(shared) F(replicas) F(groups) F(slices) F(batch) F(tile) F(cluster)
 
 /* One name=number of a list that commas separate, moving *text past it. False: it is none. */
 static bool pair_next(const char **text, char name[32], int64_t *value)
@@ -404,7 +404,7 @@ static bool pair_next(const char **text, char name[32], int64_t *value)
 
 static const char override_takes[] = "a list like blocks=4,replicas=2 of blocks, threads, registers, shared "
                                      "(bytes), replicas, groups, slices, "
-                                     "batch or tile, "
+                                     "batch, tile or cluster, "
                                      "each a whole number from 1 and at most once";
 
 int plan_override_parse(const char *text, PlanOverride *o, Error *e)

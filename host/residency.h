@@ -25,7 +25,8 @@ typedef struct PlanOverride {
         registers;  /* per thread that hold weights, at most: forward 4 a step of contraction, backward 16 */
     int32_t shared; /* bytes of shared memory of a block, at most */
     int32_t replicas, groups, slices, batch;
-    int32_t tile; /* of the footprint's list, from 1 */
+    int32_t tile;    /* of the footprint's list, from 1 */
+    int32_t cluster; /* blocks of one */
 } PlanOverride;
 
 /* Parses "blocks=4,replicas=2,registers=64,shared=8192" into *o: names of PlanOverride's fields, each at most once, whole
