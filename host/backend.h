@@ -24,9 +24,10 @@ typedef struct BackendConfig {
     int64_t sites; /* DropoutSites */
     uint64_t seed; /* masks */
     int threads;   /* cpu: >= 1 */
-    const char *kernel, *precision;
-    const char *plan; /* cuda: note "plan" of the checkpoint that the run goes on from; NULL: none */
-    bool eager;       /* cuda: launch every kernel by itself, never replay a graph (profilers, NVTX) */
+    const char *kernel;
+    const char *precision; /* f32, tf32 or bf16; NULL is f32 */
+    const char *plan;      /* cuda: note "plan" of the checkpoint that the run goes on from; NULL: none */
+    bool eager;            /* cuda: launch every kernel by itself, never replay a graph (profilers, NVTX) */
 } BackendConfig;
 
 /* One window to run. */
@@ -65,6 +66,7 @@ typedef struct BackendOps {
     /* Whether this machine can run it: EXIT_NO_DEVICE says why not. NULL: any can. */
     int (*usable)(Error *e);
     bool by_name_only; /* `auto` passes it over */
+    bool f32_only;     /* config->precision is not looked at: the oracle of the others */
 
     /* Bytes of the machine's memory that open would allocate (an upper bound within a few per cent), so that
      * what cannot fit is refused first. NULL: it allocates a device's, which it asks for room itself. */

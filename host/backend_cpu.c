@@ -11,6 +11,9 @@
  *             double-buffered, so one suffices: a thread can write buffer t+1 only after all have passed
  *             barrier t and so have left buffer t-1.
  * Order       Every sum has a fixed order for a given thread count: the same thread count gives the same bits.
+ * Precision   tf32 and bf16 are simulated, for their effect on training: both operands of every product are rounded as
+ *             tensor cores take them, sums and everything else stay float32. The rounded copies cost time that
+ *             float32 does not; its path does not know of them.
  * Memory      One block, carved once by `carve`, which also says its size; nothing is allocated in a step.
  */
 #include <assert.h>
@@ -27,6 +30,7 @@
 
 #include "../kernels/philox.h"
 #include "backend_cpu.h"
+#include "precision.h"
 
 enum {
     SPIN_POLLS = 256, /* some microseconds */
@@ -56,6 +60,7 @@ typedef int32_t IVec __attribute__((vector_size(LANES * sizeof(float))));
 struct Backend {
     BackendConfig config;
     Window w;
+    LstmPrecision precision;
     int threads;    /* that work: config.threads, or fewer where the model is too small to share */
     int64_t blocks; /* of LANES units */
     double nats, grad_norm;
@@ -78,6 +83,7 @@ struct Backend {
     float *carry;        /* (B,blocks*16): dc of the next step times its f */
     float *bias_part;    /* (threads,V): column sums of dlogits */
     float *product_part; /* (threads-1,T*B,H): what the other threads add to a product */
+    float *operand[2];   /* rounded copies of a product's operands; NULL in f32 */
     double *partial;     /* sums of squares, one per chunk */
     int32_t *slot_of_id; /* (V) position in first/last, -1: not in this window */
     int32_t *id_of_slot, *first, *last, *next; /* (T*B): positions of each distinct id, in order */
@@ -158,6 +164,10 @@ static void carve(Backend *b, Arena *a)
     b->carry = take_floats(a, B * blocks * LANES);
     b->bias_part = g->train ? take_floats(a, g->threads * V) : NULL;
     b->product_part = g->train ? take_floats(a, (g->threads - 1) * N * H) : NULL;
+    int64_t wide = V > 4 * H ? V : 4 * H;
+    bool rounds = precision_find(g->precision) > PRECISION_F32;
+    b->operand[0] = rounds ? take_floats(a, N * wide) : NULL;
+    b->operand[1] = rounds ? take_floats(a, (N > wide ? N : wide) * H) : NULL;
     b->partial = g->train ? take(a, chunks, sizeof(double)) : NULL;
     b->slot_of_id = take(a, V, sizeof(int32_t));
     b->id_of_slot = take(a, N, sizeof(int32_t)), b->first = take(a, N, sizeof(int32_t));
@@ -182,9 +192,12 @@ static void cpu_close(Backend *b)
 
 static int cpu_open(const BackendConfig *g, Backend **out, Error *e)
 {
+    int precision = precision_find(g->precision);
+    if (precision < 0)
+        return error_set(e, EXIT_USAGE, "--precision takes f32, tf32 or bf16, not '%s'", g->precision);
     Backend *b = calloc(1, sizeof *b);
     if (!b) return error_set(e, EXIT_FAILED, "the cpu backend ran out of memory");
-    b->config = *g;
+    b->config = *g, b->precision = (LstmPrecision)precision;
     b->memory_bytes = cpu_bytes(g);
     b->memory = mmap(NULL, b->memory_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (b->memory == MAP_FAILED) {
@@ -215,8 +228,9 @@ static void cpu_describe(const Backend *b, char *out, size_t size)
     char *blank = strchr(build, ' ');
     blank = blank ? strchr(blank + 1, ' ') : NULL;
     if (blank) *blank = 0;
-    snprintf(out, size, "CPU, %s %s, %d thread%s", build, openblas_get_corename(), b->threads,
-             b->threads == 1 ? "" : "s");
+    snprintf(out, size, "CPU, %s %s, %d thread%s%s%s", build, openblas_get_corename(), b->threads,
+             b->threads == 1 ? "" : "s", b->precision == PRECISION_F32 ? "" : ", simulated ",
+             b->precision == PRECISION_F32 ? "" : precision_name(b->precision));
 }
 
 /* ---- parameters and state ---- */
@@ -420,6 +434,32 @@ static void mask_positions(const Backend *b, int site, const float *from, float 
     }
 }
 
+/* ---- operands as the precision takes them ---- */
+
+/* to may be from. Written out for each precision, so that the loop over elements is a vector's. */
+static void round_floats(LstmPrecision precision, const float *from, float *to, int64_t n)
+{
+    if (precision == PRECISION_TF32) {
+        for (int64_t i = 0; i < n; i++) to[i] = precision_round(PRECISION_TF32, from[i]);
+    } else {
+        for (int64_t i = 0; i < n; i++) to[i] = precision_round(PRECISION_BF16, from[i]);
+    }
+}
+
+/* The n floats of operand number `which` of a product. */
+static const float *operand(const Backend *b, int which, const float *from, int64_t n)
+{
+    if (b->precision == PRECISION_F32) return from;
+    float *to = b->operand[which];
+    int64_t chunks = chunks_of(n);
+#pragma omp parallel for schedule(static) num_threads(b->threads)
+    for (int64_t i = 0; i < chunks; i++) {
+        int64_t at = i * SUM_CHUNK;
+        round_floats(b->precision, from + at, to + at, n - at < SUM_CHUNK ? n - at : SUM_CHUNK);
+    }
+    return to;
+}
+
 /* ---- matrix products over all positions ---- */
 
 /* C (m,n) = op(A) op(B), row-major, op(A) is (m,k). Each thread makes a slab of C by itself: OpenBLAS's own
@@ -428,6 +468,7 @@ static void mask_positions(const Backend *b, int site, const float *from, float 
 static void sgemm(const Backend *b, bool a_t, bool b_t, int64_t m, int64_t n, int64_t k, const float *A,
                   const float *B, float *C)
 {
+    A = operand(b, 0, A, m * k), B = operand(b, 1, B, k * n);
     bool by_rows = m >= n;
     int64_t side = by_rows ? m : n, lda = a_t ? m : k, ldb = b_t ? k : n;
 #pragma omp parallel num_threads(b->threads)
@@ -453,6 +494,7 @@ static void sgemm(const Backend *b, bool a_t, bool b_t, int64_t m, int64_t n, in
 static void sgemm_long(const Backend *b, int64_t m, int64_t n, int64_t k, const float *A, const float *B,
                        float *C)
 {
+    A = operand(b, 0, A, m * k), B = operand(b, 1, B, k * n);
 #pragma omp parallel num_threads(b->threads)
     {
         int64_t me = omp_get_thread_num(), team = omp_get_num_threads(), first = k * me / team,
@@ -519,6 +561,14 @@ static Tiling tiling_of(int64_t B)
     return (Tiling){tiles, (B + tiles - 1) / tiles};
 }
 
+/* What blocks first..end-1 of packed weights are to a product. */
+static void round_packed(const Backend *b, float *packed, int64_t first, int64_t end)
+{
+    int64_t block = GATES * b->config.shape.H * LANES;
+    if (b->precision == PRECISION_F32) return;
+    round_floats(b->precision, packed + first * block, packed + first * block, (end - first) * block);
+}
+
 /* W_hh (4H,H) into (block, gate, k, 16 units): forward's order. Units past H are zero. */
 static void pack_forward(const Backend *b, const float *w_hh, float *packed, int64_t first, int64_t end)
 {
@@ -532,6 +582,7 @@ static void pack_forward(const Backend *b, const float *w_hh, float *packed, int
                 for (int64_t k = 0; k < H; k++) to[k * LANES + j] = u < H ? from[k] : 0.0f;
             }
         }
+    round_packed(b, packed, first, end);
 }
 
 /* W_hh (4H,H) into (block, row of 4H, 16 units): backward's order. */
@@ -546,6 +597,7 @@ static void pack_backward(const Backend *b, const float *w_hh, float *packed, in
             for (int64_t j = n; j < LANES; j++) to[j] = 0.0f;
         }
     }
+    round_packed(b, packed, first, end);
 }
 
 /* Between two looks at another thread's word. */
@@ -641,6 +693,7 @@ static void forward_cell(Backend *b, int64_t l, int64_t t, int64_t block, int64_
             h *= vec_load(factor + r % 4 * LANES);
             lanes_store(b->hm[l] + (at + B) * H + u, h, n);
         }
+        if (b->precision != PRECISION_F32) round_floats(b->precision, (float *)&h, (float *)&h, LANES);
         exchange_put(exchange, tiling, H, row0 + r, u, (const float *)&h, n);
     }
 }
@@ -670,6 +723,8 @@ static int cpu_layer_forward(Backend *b, int64_t l, Error *e)
         h0 = b->hm[l];
     }
     for (int64_t row = 0; row < B; row++) exchange_put(b->exchange[0], tiling, H, row, 0, h0 + row * H, H);
+    if (b->precision != PRECISION_F32)
+        round_floats(b->precision, b->exchange[0], b->exchange[0], tiling.tiles * tiling.rows * H);
 
     team_reset(b);
 #pragma omp parallel num_threads(b->threads)
@@ -832,6 +887,8 @@ static void backward_cell(Backend *b, int64_t l, int64_t t, int64_t block, int64
         vec_store(carry, dc * f);
         for (int gate = 0; gate < GATES; gate++) {
             lanes_store(gates + gate * H, da[gate], n);
+            if (b->precision != PRECISION_F32)
+                round_floats(b->precision, (float *)&da[gate], (float *)&da[gate], LANES);
             if (t > 0)
                 exchange_put(exchange, tiling, GATES * H, row0 + r, gate * H + u, (const float *)&da[gate],
                              n);
@@ -985,7 +1042,7 @@ static int cpu_window_end(Backend *b, WindowResult *r, double *token_nats, Error
 
 const BackendOps backend_cpu = {
     .name = "cpu",
-    .summary = "float32 on OpenBLAS and OpenMP",
+    .summary = "float32 on OpenBLAS and OpenMP; tf32 and bf16 simulated",
     .bytes = cpu_bytes,
     .open = cpu_open,
     .close = cpu_close,

@@ -1,4 +1,5 @@
-/* backend_cuda: float32 on one NVIDIA GPU: kernels/ and cuBLAS behind the backend table.
+/* backend_cuda: one NVIDIA GPU: kernels/ and cuBLAS behind the backend table. Everything is float32 but the operands of
+ * matrix products, which --precision rounds.
  *
  * Memory     One device block, carved once by `carve`, which also says its size, and one pinned one; nothing
  *            is allocated in a step. cuBLAS works in a piece of the same block, so that its choice of
@@ -10,8 +11,12 @@
  *            (StepState) and advance inside the graph; the host keeps its own copy and uploads it only where
  *            a step is not what that copy foretells: a new epoch, a new lr, a resumed run. Scored windows
  *            and windows with ids of their own always launch kernel by kernel.
+ * Precision  tf32: cuBLAS rounds the operands of its products, and the recurrence's kernel its own. bf16: products over
+ *            all positions read bfloat16 copies that lie beside the float32 tensors. Of the weights the update
+ *            writes them, of the embedded words the embedding, of gradients the kernel that sums their columns
+ *            for the bias; only h and y, which are any kernel's, are read once more to be rounded. Sums are float32
  * Recurrence recurrence.c chooses kernels and plans once; each plan's scratch lies in the device block, and the
- *            packed copies of w_hh too, where the forward kernel reads them: param_set and the update write them.
+ *            packed copies of w_hh too, where a kernel reads them: param_set and the update write them.
  * Results    sgd_update writes them into a pinned ring, and the host reads each SLOTS - 1 steps later, when it
  *            is long there.
  * Bits       No float atomics, fixed orders of sums, cuBLAS with one stream, one workspace and atomics off: a
@@ -29,11 +34,13 @@
 #include "../kernels/gemm.h"
 #include "../kernels/layers.h"
 #include "../kernels/philox.h"
+#include "../kernels/tensor.h"
 #include "cublas_open.h"
 #include "cuda_check.h"
 #include "device.h"
 #include "number.h"
 #include "nvtx.h"
+#include "precision.h"
 #include "recurrence.h"
 
 enum { SLOTS = 4, PIECE = 256 /* bytes: every piece of the block begins on a whole line of every cache */ };
@@ -52,7 +59,8 @@ struct Backend {
     uint32_t poll_limit;
     int cublas_version;
     LstmContext context;
-    bool eager; /* never capture */
+    LstmPrecision precision; /* that is asked for */
+    bool eager;              /* never capture */
     Ranges ranges;
     char (*layer_name)[32]; /* [L] */
 
@@ -80,7 +88,8 @@ struct Backend {
     int64_t dense_n;       /* elements, gaps between tensors included: those are zeros */
     int64_t *dense_at;     /* [count] host */
     float **w_packed;      /* [L] host; (H,H,4) of each w_hh; NULL where forward does not read it */
-    SgdPacked *packed;     /* [L] the same for the update */
+    void **w_tiles;        /* [L] host; bfloat16 fragments of each w_hh; NULL where no kernel reads them */
+    SgdPacked *packed;     /* [L] both for the update */
     void *scratch[PLANS];
     float *rows;         /* (N,H) the encoder's gradient, sparse */
     int32_t *first;      /* (N) */
@@ -91,7 +100,12 @@ struct Backend {
     float *dy, *dh, *dc; /* (N,H), (B,H), (B,H) */
     float *logits, *nats; /* (N,V), (N) */
     double *partial;
-    float *carried;         /* (2L,B,H): h of every layer, then c */
+    /* In bfloat16, where that is the precision: */
+    uint16_t *dense_bf16; /* the dense block; w_hh is not kept up where it has packed copies */
+    uint16_t **x_bf16;    /* [L+1] host; as x */
+    uint16_t **h_bf16; /* [L] host; (N+B,H) h, or (N,H) h_masked; one for all layers where nothing trains */
+    uint16_t *d_bf16;  /* (N, max(V,4H)) dlogits, then dgates */
+    float *carried;    /* (2L,B,H): h of every layer, then c */
     int32_t *x_ids, *y_ids; /* (N) */
     StepState *state_device;
     void *workspace;
@@ -152,21 +166,26 @@ static void carve(Backend *b, Arena *a)
     b->encoder = take_floats(a, V * H);
     b->dense = take_floats(a, b->dense_n);
     b->ddense = g->train ? take_floats(a, b->dense_n) : NULL;
-    bool packed = b->recurrence.forward->footprint->packed;
+    bool packed = b->recurrence.forward->footprint->packed, tiles = recurrence_reads_tiles(&b->recurrence);
     for (int64_t l = 0; l < L; l++) {
         float *w_packed = packed ? take_floats(a, 4 * H * H) : NULL;
-        if (a->base) b->w_packed[l] = w_packed;
+        void *w_tiles = tiles ? take(a, (int64_t)tensor_copy_bytes(H), 1) : NULL;
+        if (a->base) b->w_packed[l] = w_packed, b->w_tiles[l] = w_tiles;
     }
-    b->packed = packed && g->train ? take(a, L, sizeof *b->packed) : NULL;
+    b->packed = (packed || tiles) && g->train ? take(a, L, sizeof *b->packed) : NULL;
     for (int i = 0; i < PLANS; i++)
         b->scratch[i] =
             b->recurrence.planned[i] ? take(a, (int64_t)b->recurrence.plan[i].scratch_bytes, 1) : NULL;
     b->rows = g->train ? take_floats(a, N * H) : NULL;
     b->first = g->train ? take(a, N, sizeof(int32_t)) : NULL;
     for (int64_t l = 0; l <= L; l++) {
-        float *x = l == 0 || masked ? take_floats(a, N * H) : NULL;
-        if (a->base) b->x[l] = x;
+        bool bf16 = b->precision == PRECISION_BF16, own = l == 0 || masked;
+        float *x = own && !(bf16 && l == 0) ? take_floats(a, N * H) : NULL;
+        uint16_t *x_bf16 = own && bf16 ? take(a, N * H, sizeof *x_bf16) : NULL;
+        if (a->base) b->x[l] = x, b->x_bf16[l] = x_bf16;
         if (l == L) break;
+        uint16_t *h_bf16 = bf16 && (l == 0 || g->train) ? take(a, (N + B) * H, sizeof *h_bf16) : NULL;
+        if (a->base) b->h_bf16[l] = h_bf16 ? h_bf16 : b->h_bf16[0];
         float *own_gates = l == 0 || g->train ? take_floats(a, 4 * N * H) : NULL;
         float *hm = masked && g->sites == SITES_ALL ? take_floats(a, N * H) : NULL;
         if (a->base) b->gates[l] = own_gates ? own_gates : b->gates[0], b->h_masked[l] = hm;
@@ -176,6 +195,9 @@ static void carve(Backend *b, Arena *a)
     b->dh = g->train ? take_floats(a, B * H) : NULL, b->dc = g->train ? take_floats(a, B * H) : NULL;
     b->logits = take_floats(a, N * V), b->nats = take_floats(a, N);
     b->partial = g->train ? take(a, sgd_partials(b->dense_n, N), sizeof(double)) : NULL;
+    bool bf16 = b->precision == PRECISION_BF16;
+    b->dense_bf16 = bf16 ? take(a, b->dense_n, sizeof *b->dense_bf16) : NULL;
+    b->d_bf16 = bf16 && g->train ? take(a, N * (V > 4 * H ? V : 4 * H), sizeof *b->d_bf16) : NULL;
     b->carried = take_floats(a, 2 * L * B * H);
     b->x_ids = take(a, N, sizeof(int32_t)), b->y_ids = take(a, N, sizeof(int32_t));
     b->state_device = take(a, 1, sizeof *b->state_device);
@@ -203,16 +225,13 @@ static int choose_precision(const Backend *b, cublasMath_t *math, Error *e)
 {
     static const char *const emulation[] = {"CUBLAS_EMULATE_SINGLE_PRECISION", "CUBLAS_EMULATION_STRATEGY"};
     const char *precision = b->config.precision, *tf32 = getenv("NVIDIA_TF32_OVERRIDE");
-    bool f32 = !strcmp(precision, "f32");
+    /* In bf16 too the recurrence of some kernels is a float32 product of cuBLAS. */
+    bool f32 = b->precision != PRECISION_TF32;
     *math = f32 ? CUBLAS_DEFAULT_MATH : CUBLAS_TF32_TENSOR_OP_MATH;
-    if (!f32 && strcmp(precision, "tf32"))
-        return error_set(e, EXIT_USAGE, "--precision takes f32 or tf32 with kernel %s, not '%s'",
-                         b->recurrence.kernel, precision);
     if (f32 && set_and_on(tf32, "0"))
         return error_set(e, EXIT_USAGE,
-                         "NVIDIA_TF32_OVERRIDE is set to '%s', which would round a float32 run's factors to "
-                         "10 bits; unset it, or "
-                         "give --precision tf32",
+                         "NVIDIA_TF32_OVERRIDE is set to '%s', which would round a float32 product's factors "
+                         "to 10 bits; unset it, or give --precision tf32",
                          tf32);
     if (!f32 && tf32 && !strcmp(tf32, "0"))
         return error_set(e, EXIT_USAGE,
@@ -223,10 +242,10 @@ static int choose_precision(const Backend *b, cublasMath_t *math, Error *e)
                              "%s is set to '%s', by which cuBLAS may compute float32 products out of "
                              "bfloat16 ones; unset it",
                              emulation[i], getenv(emulation[i]));
-    if (!f32 && b->device.major < 8)
+    if (b->precision != PRECISION_F32 && b->device.major < 8)
         return error_set(e, EXIT_NO_DEVICE,
-                         "--precision tf32 needs a GPU from sm_80, and %s is sm_%d%d; f32 runs on it",
-                         b->device.name, b->device.major, b->device.minor);
+                         "--precision %s needs a GPU from sm_80, and %s is sm_%d%d; f32 runs on it",
+                         precision, b->device.name, b->device.major, b->device.minor);
     return EXIT_DONE;
 }
 
@@ -281,7 +300,8 @@ static void cuda_close(Backend *b)
     if (b->memory) cudaFree(b->memory);
     if (b->pinned) cudaFreeHost(b->pinned);
     ranges_free(&b->ranges);
-    free(b->dense_at), free(b->w_packed), free(b->x), free(b->h_masked), free(b->gates), free(b->layer_name);
+    free(b->dense_at), free(b->w_packed), free(b->w_tiles), free(b->x), free(b->x_bf16), free(b->h_bf16);
+    free(b->h_masked), free(b->gates), free(b->layer_name);
     free(b);
 }
 
@@ -291,6 +311,8 @@ static int open_recurrence_memory(Backend *b, Error *e)
     int64_t L = b->config.shape.L, H = b->config.shape.H;
     for (int64_t l = 0; l < L && b->w_packed[l]; l++)
         CUDA_TRY(cudaMemsetAsync(b->w_packed[l], 0, (size_t)(4 * H * H) * sizeof(float), b->context.stream));
+    for (int64_t l = 0; l < L && b->w_tiles[l]; l++)
+        CUDA_TRY(cudaMemsetAsync(b->w_tiles[l], 0, tensor_copy_bytes(H), b->context.stream));
     for (int i = 0; i < PLANS; i++)
         if (b->scratch[i])
             CUDA_TRY(
@@ -299,7 +321,7 @@ static int open_recurrence_memory(Backend *b, Error *e)
     SgdPacked *list = calloc((size_t)L, sizeof *list);
     if (!list) return error_set(e, EXIT_FAILED, "the cuda backend ran out of memory");
     for (int64_t l = 0; l < L; l++)
-        list[l] = (SgdPacked){b->dense_at[param_of_layer(l, PARAM_W_HH)], b->w_packed[l]};
+        list[l] = (SgdPacked){b->dense_at[param_of_layer(l, PARAM_W_HH)], b->w_packed[l], b->w_tiles[l]};
     int code = upload(b, b->packed, list, (size_t)L * sizeof *list, e);
     free(list);
     return code;
@@ -332,6 +354,9 @@ static int open_memory(Backend *b, Error *e)
     CUDA_TRY(cudaMemsetAsync(b->dense, 0, (size_t)b->dense_n * sizeof(float), b->context.stream));
     if (b->ddense)
         CUDA_TRY(cudaMemsetAsync(b->ddense, 0, (size_t)b->dense_n * sizeof(float), b->context.stream));
+    if (b->dense_bf16)
+        CUDA_TRY(
+            cudaMemsetAsync(b->dense_bf16, 0, (size_t)b->dense_n * sizeof *b->dense_bf16, b->context.stream));
     CUDA_TRY(cudaMemsetAsync(
         b->carried, 0, (size_t)(2 * b->config.shape.L * b->config.B * b->config.shape.H) * sizeof(float),
         b->context.stream));
@@ -356,8 +381,8 @@ static int open_device(Backend *b, Error *e)
     cublasMath_t math;
     int devices, code = device_count(&devices, e);
     if (!code) code = device_facts(0, &b->device, e);
-    if (!code) code = recurrence_choose(&b->recurrence, &b->config, &b->device, e);
     if (!code) code = choose_precision(b, &math, e);
+    if (!code) code = recurrence_choose(&b->recurrence, &b->config, &b->device, e);
     if (!code) code = choose_patience(b, e);
     if (!code) code = cublas_open(e);
     if (code) return code;
@@ -380,16 +405,22 @@ static int cuda_open(const BackendConfig *g, Backend **out, Error *e)
     Backend *b = calloc(1, sizeof *b);
     if (!b) return error_set(e, EXIT_FAILED, "the cuda backend ran out of memory");
     b->config = *g;
+    int precision = precision_find(g->precision);
     const char *eager = getenv("PLSTM_EAGER");
     b->eager = g->eager || (eager && eager[0] && strcmp(eager, "0"));
     b->dense_at = calloc((size_t)params_count(&g->shape), sizeof *b->dense_at);
-    b->w_packed = calloc((size_t)L, sizeof *b->w_packed);
+    b->w_packed = calloc((size_t)L, sizeof *b->w_packed), b->w_tiles = calloc((size_t)L, sizeof *b->w_tiles);
+    b->x_bf16 = calloc((size_t)L + 1, sizeof *b->x_bf16), b->h_bf16 = calloc((size_t)L, sizeof *b->h_bf16);
     b->x = calloc((size_t)L + 1, sizeof *b->x), b->h_masked = calloc((size_t)L, sizeof *b->h_masked);
     b->gates = calloc((size_t)L, sizeof *b->gates), b->layer_name = calloc((size_t)L, sizeof *b->layer_name);
     b->state.slot = SLOTS - 1; /* results begin in slot 0 */
     ranges_init(&b->ranges);
     int code = EXIT_DONE;
-    if (!b->dense_at || !b->w_packed || !b->x || !b->h_masked || !b->gates || !b->layer_name)
+    if (precision < 0)
+        code = error_set(e, EXIT_USAGE, "--precision takes f32, tf32 or bf16, not '%s'", g->precision);
+    else b->precision = (LstmPrecision)precision;
+    if (!code && (!b->dense_at || !b->w_packed || !b->w_tiles || !b->x || !b->x_bf16 || !b->h_bf16 ||
+                  !b->h_masked || !b->gates || !b->layer_name))
         code = error_set(e, EXIT_FAILED, "the cuda backend ran out of memory");
     if (!code) {
         dense_layout(&g->shape, b->dense_at);
@@ -461,10 +492,20 @@ static float *grad(const Backend *b, int k) { return b->ddense + b->dense_at[k];
 static int cuda_param_set(Backend *b, int k, const float *src, Error *e)
 {
     int code = upload(b, param(b, k), src, (size_t)param_info(&b->config.shape, k).n * sizeof *src, e);
-    for (int64_t l = 0; !code && l < b->config.shape.L; l++)
-        if (k == param_of_layer(l, PARAM_W_HH) && b->w_packed[l])
+    if (code) return code;
+    for (int64_t l = 0; l < b->config.shape.L; l++) {
+        if (k != param_of_layer(l, PARAM_W_HH)) continue;
+        if (b->w_packed[l])
             CUDA_TRY(lstm_pack(b->context.stream, b->config.shape.H, param(b, k), b->w_packed[l]));
-    return code;
+        if (b->w_tiles[l])
+            CUDA_TRY(lstm_pack_tiles(b->context.stream, b->config.shape.H, param(b, k), b->w_tiles[l]));
+    }
+    if (b->dense_bf16 && k != PARAM_ENCODER)
+        CUDA_TRY(round_bf16(
+            b->context.stream,
+            (RoundSpan){param(b, k), b->dense_bf16 + b->dense_at[k], param_info(&b->config.shape, k).n},
+            (RoundSpan){0}));
+    return EXIT_DONE;
 }
 
 static int cuda_param_get(Backend *b, int k, float *dst, Error *e)
@@ -551,24 +592,69 @@ static MaskSite site_of(const Backend *b, int64_t site)
 
 static MaskSite recurrent_site(const Backend *b, int64_t l) { return site_of(b, b->config.shape.L + 1 + l); }
 
+/* An operand of a product over all positions, in the type that its precision reads: float, or bfloat16. */
+typedef const void *Operand;
+
 /* What layer l reads; l = L: the softmax. Where nothing is masked that is the layer's h itself, from step 1
  * on. */
-static const float *input_of(const Backend *b, int64_t l)
+static Operand input_of(const Backend *b, int64_t l)
 {
     bool own = l == 0 || site_of(b, l).on;
-    return own ? b->x[l] : h_of(b, l - 1) + b->w.B * b->config.shape.H;
+    int64_t first = b->w.B * b->config.shape.H;
+    if (b->precision == PRECISION_BF16) return own ? b->x_bf16[l] : b->h_bf16[l - 1] + first;
+    return own ? b->x[l] : h_of(b, l - 1) + first;
+}
+
+/* h_0 .. h_{T-1} of layer l, as the recurrence read them. */
+static Operand h_before_of(const Backend *b, int64_t l)
+{
+    if (b->precision == PRECISION_BF16) return b->h_bf16[l];
+    return recurrent_site(b, l).on ? b->h_masked[l] : h_of(b, l);
+}
+
+static Operand weight_of(const Backend *b, int k)
+{
+    if (b->precision == PRECISION_BF16) return b->dense_bf16 + b->dense_at[k];
+    return param(b, k);
 }
 
 static LstmShape shape_of(const Backend *b)
 {
-    return (LstmShape){.T = b->w.T, .B = b->w.B, .H = b->config.shape.H};
+    return (LstmShape){.T = b->w.T, .B = b->w.B, .H = b->config.shape.H, .precision = b->precision};
 }
 
 /* c (m,n) = op(a) op(b) */
-static int product(Backend *b, int ta, int tb, int64_t m, int64_t n, int64_t k, const float *x,
-                   const float *y, float *to, Error *e)
+static int product(Backend *b, int ta, int tb, int64_t m, int64_t n, int64_t k, Operand x, Operand y,
+                   float *to, Error *e)
 {
-    CUBLAS_TRY(gemm_rowmajor(b->context.blas, ta, tb, m, n, k, 1, x, y, 0, to));
+    if (b->precision == PRECISION_BF16)
+        CUBLAS_TRY(gemm_rowmajor_bf16(b->context.blas, ta, tb, m, n, k, 1, x, y, 0, to));
+    else CUBLAS_TRY(gemm_rowmajor(b->context.blas, ta, tb, m, n, k, 1, x, y, 0, to));
+    return EXIT_DONE;
+}
+
+/* db (and its copy `also`, which may be NULL) = column sums of the gradient d (N,cols); *operand becomes d as products
+ * read it. */
+static int bias_gradient(Backend *b, int64_t cols, const float *d, float *db, float *also, Operand *operand,
+                         Error *e)
+{
+    int64_t N = b->w.T * b->w.B;
+    *operand = b->precision == PRECISION_BF16 ? (Operand)b->d_bf16 : d;
+    if (b->precision == PRECISION_BF16)
+        CUDA_TRY(column_sums_bf16(b->context.stream, N, cols, d, db, also, b->d_bf16));
+    else CUDA_TRY(column_sums(b->context.stream, N, cols, d, db, also));
+    return EXIT_DONE;
+}
+
+/* What the recurrence of layer l left, rounded for the products that read it. */
+static int round_outputs(Backend *b, int64_t l, Error *e)
+{
+    int64_t N = b->w.T * b->w.B, H = b->config.shape.H;
+    bool masked = site_of(b, l + 1).on, recurrent = recurrent_site(b, l).on;
+    RoundSpan h = {recurrent ? b->h_masked[l] : h_of(b, l), b->h_bf16[l], N * H}, y = {0};
+    if (masked) y = (RoundSpan){b->x[l + 1], b->x_bf16[l + 1], N * H};
+    else h.n += b->w.B * H; /* the last step's is the next layer's input */
+    CUDA_TRY(round_bf16(b->context.stream, h, y));
     return EXIT_DONE;
 }
 
@@ -715,8 +801,11 @@ static int cuda_window_begin(Backend *b, const Window *w, Error *e)
 static int cuda_embedding_forward(Backend *b, Error *e)
 {
     if (b->mode == REPLAY) return EXIT_DONE;
-    CUDA_TRY(embedding_forward(b->context.stream, b->w.T * b->w.B, b->config.shape.H, b->x_ids, b->encoder,
-                               site_of(b, 0), b->x[0]));
+    int64_t N = b->w.T * b->w.B, H = b->config.shape.H;
+    if (b->precision == PRECISION_BF16)
+        CUDA_TRY(embedding_forward_bf16(b->context.stream, N, H, b->x_ids, b->encoder, site_of(b, 0),
+                                        b->x_bf16[0]));
+    else CUDA_TRY(embedding_forward(b->context.stream, N, H, b->x_ids, b->encoder, site_of(b, 0), b->x[0]));
     return EXIT_DONE;
 }
 
@@ -726,12 +815,13 @@ static int cuda_layer_forward(Backend *b, int64_t l, Error *e)
     int64_t N = b->w.T * b->w.B, H = b->config.shape.H;
     MaskSite output = site_of(b, l + 1), recurrent = recurrent_site(b, l);
     range(b, b->layer_name[l]);
-    int code = product(b, 0, 1, N, 4 * H, H, input_of(b, l), param(b, param_of_layer(l, PARAM_W_IH)),
+    int code = product(b, 0, 1, N, 4 * H, H, input_of(b, l), weight_of(b, param_of_layer(l, PARAM_W_IH)),
                        b->gates[l], e);
     if (code) return code;
     LstmForward p = {.shape = shape_of(b),
                      .w_hh = param(b, param_of_layer(l, PARAM_W_HH)),
                      .w_packed = b->w_packed[l],
+                     .w_tiles = b->w_tiles[l],
                      .b_ih = param(b, param_of_layer(l, PARAM_B_IH)),
                      .b_hh = param(b, param_of_layer(l, PARAM_B_HH)),
                      .gates = b->gates[l],
@@ -745,8 +835,9 @@ static int cuda_layer_forward(Backend *b, int64_t l, Error *e)
     const LstmVariant *variant = b->recurrence.forward;
     cudaError_t status = variant->forward(&b->context, &p);
     if (status) return recurrence_failed(variant, "forward", status, e);
+    if (b->precision == PRECISION_BF16) code = round_outputs(b, l, e);
     range_end(b, 2);
-    return EXIT_DONE;
+    return code;
 }
 
 static int cuda_softmax_forward(Backend *b, Error *e)
@@ -754,8 +845,8 @@ static int cuda_softmax_forward(Backend *b, Error *e)
     if (b->mode == REPLAY) return EXIT_DONE;
     const ModelShape *s = &b->config.shape;
     int64_t N = b->w.T * b->w.B;
-    int code =
-        product(b, 0, 1, N, s->V, s->H, input_of(b, s->L), param(b, param_decoder_weight(s)), b->logits, e);
+    int code = product(b, 0, 1, N, s->V, s->H, input_of(b, s->L), weight_of(b, param_decoder_weight(s)),
+                       b->logits, e);
     if (code) return code;
     CUDA_TRY(softmax_xent(b->context.stream, N, s->V, param(b, param_decoder_bias(s)), b->y_ids, b->w.train,
                           1.0f / (float)b->w.B, b->logits, b->nats));
@@ -771,22 +862,24 @@ static int cuda_softmax_backward(Backend *b, Error *e)
     const ModelShape *s = &b->config.shape;
     int64_t N = b->w.T * b->w.B;
     range(b, "backward");
-    int code =
-        product(b, 1, 0, s->V, s->H, N, b->logits, input_of(b, s->L), grad(b, param_decoder_weight(s)), e);
-    if (!code) code = product(b, 0, 0, N, s->H, s->V, b->logits, param(b, param_decoder_weight(s)), b->dy, e);
-    if (code) return code;
-    CUDA_TRY(column_sums(b->context.stream, N, s->V, b->logits, grad(b, param_decoder_bias(s)), NULL));
-    return EXIT_DONE;
+    Operand dlogits;
+    int code = bias_gradient(b, s->V, b->logits, grad(b, param_decoder_bias(s)), NULL, &dlogits, e);
+    if (!code)
+        code =
+            product(b, 1, 0, s->V, s->H, N, dlogits, input_of(b, s->L), grad(b, param_decoder_weight(s)), e);
+    if (!code)
+        code = product(b, 0, 0, N, s->H, s->V, dlogits, weight_of(b, param_decoder_weight(s)), b->dy, e);
+    return code;
 }
 
 static int cuda_layer_backward(Backend *b, int64_t l, Error *e)
 {
     if (b->mode == REPLAY) return EXIT_DONE;
     int64_t N = b->w.T * b->w.B, H = b->config.shape.H;
-    MaskSite recurrent = recurrent_site(b, l);
     range(b, b->layer_name[l]);
     LstmBackward p = {.shape = shape_of(b),
                       .w_hh = param(b, param_of_layer(l, PARAM_W_HH)),
+                      .w_tiles = b->w_tiles[l],
                       .h = h_of(b, l),
                       .c = c_of(b, l),
                       .dy = b->dy,
@@ -794,23 +887,24 @@ static int cuda_layer_backward(Backend *b, int64_t l, Error *e)
                       .dh = b->dh,
                       .dc = b->dc,
                       .output = site_of(b, l + 1),
-                      .recurrent = recurrent,
+                      .recurrent = recurrent_site(b, l),
                       .launch = launch_of(b, true)};
     const LstmVariant *variant = b->recurrence.backward;
     cudaError_t status = variant->backward(&b->context, &p);
     if (status) return recurrence_failed(variant, "backward", status, e);
-    const float *dgates = b->gates[l], *h_before = recurrent.on ? b->h_masked[l] : h_of(b, l);
-    int code =
-        product(b, 1, 0, 4 * H, H, N, dgates, input_of(b, l), grad(b, param_of_layer(l, PARAM_W_IH)), e);
+    Operand dgates;
+    int code = bias_gradient(b, 4 * H, b->gates[l], grad(b, param_of_layer(l, PARAM_B_IH)),
+                             grad(b, param_of_layer(l, PARAM_B_HH)), &dgates, e);
     if (!code)
-        code = product(b, 1, 0, 4 * H, H, N, dgates, h_before, grad(b, param_of_layer(l, PARAM_W_HH)), e);
+        code =
+            product(b, 1, 0, 4 * H, H, N, dgates, input_of(b, l), grad(b, param_of_layer(l, PARAM_W_IH)), e);
     if (!code)
-        code = product(b, 0, 0, N, H, 4 * H, dgates, param(b, param_of_layer(l, PARAM_W_IH)), b->dy, e);
-    if (code) return code;
-    CUDA_TRY(column_sums(b->context.stream, N, 4 * H, dgates, grad(b, param_of_layer(l, PARAM_B_IH)),
-                         grad(b, param_of_layer(l, PARAM_B_HH))));
+        code = product(b, 1, 0, 4 * H, H, N, dgates, h_before_of(b, l),
+                       grad(b, param_of_layer(l, PARAM_W_HH)), e);
+    if (!code)
+        code = product(b, 0, 0, N, H, 4 * H, dgates, weight_of(b, param_of_layer(l, PARAM_W_IH)), b->dy, e);
     range_end(b, 2);
-    return EXIT_DONE;
+    return code;
 }
 
 static int cuda_embedding_backward(Backend *b, Error *e)
@@ -852,6 +946,7 @@ static int cuda_update(Backend *b, double lr, double clip, Error *e)
                  .H = b->config.shape.H,
                  .packed = b->packed,
                  .packed_n = b->packed ? b->config.shape.L : 0,
+                 .rounded = b->dense_bf16,
                  .nats = b->nats,
                  .partial = b->partial,
                  .results = b->results};
@@ -921,7 +1016,7 @@ static int cuda_logits_get(Backend *b, int64_t row, float *dst, Error *e)
 
 const BackendOps backend_cuda = {
     .name = "cuda",
-    .summary = "float32 kernels and cuBLAS on an NVIDIA GPU",
+    .summary = "kernels and cuBLAS on an NVIDIA GPU",
     .usable = cuda_usable,
 #ifdef CUDA_EMU
     .by_name_only = true, /* for tests */

@@ -411,6 +411,7 @@ static int reference_window_end(Backend *b, WindowResult *r, double *token_nats,
 
 const BackendOps backend_reference = {
     .name = "reference",
+    .f32_only = true,
     .summary = "plain loops in double: slow, the oracle of every test",
     .bytes = reference_bytes,
     .open = reference_open,

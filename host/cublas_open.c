@@ -29,7 +29,14 @@ int cublas_open(Error *e)
       (cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m, int n, int k,       \
        const float *alpha, const float *A, int lda, const float *B, int ldb, const float *beta, float *C,    \
        int ldc),                                                                                             \
-      (handle, transa, transb, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc))
+      (handle, transa, transb, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc))                                \
+    X(cublasGemmEx,                                                                                          \
+      (cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m, int n, int k,       \
+       const void *alpha, const void *A, cudaDataType Atype, int lda, const void *B, cudaDataType Btype,     \
+       int ldb, const void *beta, void *C, cudaDataType Ctype, int ldc, cublasComputeType_t computeType,     \
+       cublasGemmAlgo_t algo),                                                                               \
+      (handle, transa, transb, m, n, k, alpha, A, Atype, lda, B, Btype, ldb, beta, C, Ctype, ldc,            \
+       computeType, algo))
 
 #define POINTER(name, parameters, arguments) static cublasStatus_t(*name##_at) parameters;
 CUBLAS_FUNCTIONS(POINTER)

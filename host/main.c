@@ -147,10 +147,12 @@ static int settings_check(const Settings *s, const BackendOps *ops, Error *e)
                 e, EXIT_USAGE,
                 "--kernel takes auto with the %s backend, which has no kernels to choose from, not '%s'",
                 ops->name, s->kernel);
-        if (strcmp(s->precision, "f32"))
-            return error_set(e, EXIT_USAGE, "--precision takes f32 with the %s backend, not '%s'", ops->name,
-                             s->precision);
     }
+    if (ops->f32_only && strcmp(s->precision, "f32"))
+        return error_set(e, EXIT_USAGE,
+                         "the %s backend computes in double and rounds nothing: it takes --precision f32, "
+                         "not %s",
+                         ops->name, s->precision);
     return EXIT_DONE;
 }
 
@@ -467,6 +469,14 @@ static int plan(int argc, char **argv, Error *e)
          .low = 1,
          .high = 65536,
          .value = &o.seq},
+        {.name = "precision",
+         .arg = "NAME",
+         .takes = "f32, tf32, bf16 or all",
+         .help = "of the products; a variant without it is planned in float32, all leaves such rows out",
+         .initial = "f32",
+         .type = OPTION_CHOICE,
+         .choices = PLAN_PRECISIONS,
+         .value = &o.precision},
         {.name = "kernel",
          .arg = "NAME",
          .help = "one variant, or FWD/BWD; plstm variants lists them",

@@ -7,6 +7,7 @@
 
 #include "device.h"
 #include "json_line.h"
+#include "precision.h"
 #include "residency.h"
 #include "settings.h"
 
@@ -47,6 +48,7 @@ static int workload_of(const PlanOptions *o, int preset, Workload *w, Error *e)
 typedef struct Row {
     const LstmFootprint *footprint;
     int backward;
+    LstmPrecision precision; /* that it computes in; where it is refused, that was asked for */
     bool planned, stepwise;
     LstmPlan plan; /* where planned and not stepwise */
     PlanTime time; /* where planned */
@@ -56,6 +58,8 @@ typedef struct Row {
 static void row_make(Row *r, const Asked *a, const DeviceFacts *device, const PlanConstants *c,
                      const LstmShape *shape)
 {
+    int precision = lstm_precision(r->footprint, shape->precision);
+    r->precision = precision < 0 ? shape->precision : (LstmPrecision)precision;
     r->stepwise = !r->footprint->tile[r->backward];
     if (r->stepwise) {
         r->planned = true;
@@ -80,20 +84,21 @@ static void print_head(FILE *out)
 
 static void print_row(const Row *r, const LstmShape *shape, FILE *out)
 {
+    const char *end = r->precision == shape->precision ? "\n" : "  in float32\n";
     fprintf(out, "%-8s %-8s ", r->footprint->name, passes[r->backward]);
     if (!r->planned) {
         fprintf(out, "%s\n", r->why.text);
         return;
     }
     if (r->stepwise) {
-        fprintf(out, "%8s %6s %7s %9s %7s %10s %9s %12s %12s %12s %9.2f %9s\n", "-", "-", "-", "-", "-", "-",
-                "-", "-", "-", "-", r->time.step, "-");
+        fprintf(out, "%8s %6s %7s %9s %7s %10s %9s %12s %12s %12s %9.2f %9s%s", "-", "-", "-", "-", "-", "-",
+                "-", "-", "-", "-", r->time.step, "-", end);
         return;
     }
     PlanBytes b = plan_bytes(&r->plan, shape);
-    fprintf(out, "%8d %6d %7d %9d %7zu %10.1f %9.1f %12.0f %12.0f %12.0f %9.2f %9.2f\n", r->plan.replicas,
+    fprintf(out, "%8d %6d %7d %9d %7zu %10.1f %9.1f %12.0f %12.0f %12.0f %9.2f %9.2f%s", r->plan.replicas,
             r->plan.blocks, r->plan.threads, row_registers(r), r->plan.shared_bytes, 100 * b.kept_registers,
-            100 * b.kept_shared, b.streamed, b.exchanged, b.summed, r->time.step, r->time.launch);
+            100 * b.kept_shared, b.streamed, b.exchanged, b.summed, r->time.step, r->time.launch, end);
 }
 
 static int line_print(JsonLine *l, FILE *out)
@@ -111,7 +116,7 @@ static void line_row(JsonLine *l, const Row *r, const DeviceFacts *device, const
     line_string(l, "preset", w->name);
     line_int(l, "H", w->shape.H), line_int(l, "B", w->shape.B), line_int(l, "T", w->shape.T);
     line_string(l, "variant", r->footprint->name);
-    line_string(l, "precision", "f32");
+    line_string(l, "precision", precision_name(r->precision));
     line_string(l, "pass", passes[r->backward]);
     if (!r->planned) {
         line_string(l, "refused", r->why.text);
@@ -145,6 +150,10 @@ static int plan_row(Asked *a, const DeviceFacts *device, const PlanConstants *c,
                     int variant, int backward, Error *e)
 {
     Row r = {.footprint = lstm_footprints[variant], .backward = backward};
+    /* Of all precisions each row once, under its own. */
+    if (a->o->precision == PRECISIONS &&
+        lstm_precision(r.footprint, w->shape.precision) != (int)w->shape.precision)
+        return EXIT_DONE;
     row_make(&r, a, device, c, &w->shape);
     a->rows++, a->plans += r.planned;
     if (!a->o->json) {
@@ -161,10 +170,11 @@ static int plan_workload(Asked *a, const DeviceFacts *device, const PlanConstant
 {
     if (!a->o->json) {
         fprintf(a->out,
-                "%s%s%s, sm_%d%d, %d SMs; %s%sH %" PRId64 ", B %" PRId64 ", T %" PRId64 "; constants ",
+                "%s%s%s, sm_%d%d, %d SMs; %s%sH %" PRId64 ", B %" PRId64 ", T %" PRId64 "%s%s; constants ",
                 a->rows ? "\n" : "", device->name, device->index < 0 ? " (profile)" : "", device->major,
                 device->minor, device->sms, w->name ? w->name : "", w->name ? ": " : "", w->shape.H,
-                w->shape.B, w->shape.T);
+                w->shape.B, w->shape.T, w->shape.precision == PRECISION_F32 ? "" : ", ",
+                w->shape.precision == PRECISION_F32 ? "" : precision_name(w->shape.precision));
         if (c->measured) fprintf(a->out, "of the literature, %d of them measured\n", c->measured);
         else fprintf(a->out, "of the literature\n");
         print_head(a->out);
@@ -192,7 +202,11 @@ static int plan_device(Asked *a, const DeviceFacts *device, Error *e)
         Workload w;
         if (a->o->preset != PLAN_ALL && a->o->preset != preset) continue;
         code = workload_of(a->o, preset, &w, e);
-        if (!code) code = plan_workload(a, device, &c, &w, e);
+        for (int p = 0; p < PRECISIONS && !code; p++) {
+            if (a->o->precision != PRECISIONS && a->o->precision != p) continue;
+            w.shape.precision = (LstmPrecision)p;
+            code = plan_workload(a, device, &c, &w, e);
+        }
         if (a->o->preset == PLAN_ALL && a->o->hidden && a->o->batch && a->o->seq)
             break; /* the same three times */
     }
@@ -248,15 +262,24 @@ int plan_command(const PlanOptions *o, FILE *out, Error *e)
 int variants_command(FILE *out, Error *e)
 {
     bool built = device_built();
-    fprintf(out, "%-8s %-18s %-9s %-14s %-10s %s\n", "variant", "passes", "precision", "GPUs", "this build",
+    fprintf(out, "%-8s %-18s %-14s %-14s %-10s %s\n", "variant", "passes", "precision", "GPUs", "this build",
             "what it does");
     for (int i = 0; lstm_footprints[i]; i++) {
         const LstmFootprint *f = lstm_footprints[i];
-        fprintf(out, "%-8s %-18s %-9s %-14s %-10s %s\n", f->name, "forward, backward", "f32", "sm_35 and up",
+        char precisions[32] = "";
+        for (int p = 0; p < PRECISIONS; p++)
+            if (f->precisions >> p & 1)
+                snprintf(precisions + strlen(precisions), sizeof precisions - strlen(precisions), "%s%s",
+                         precisions[0] ? ", " : "", precision_name((LstmPrecision)p));
+        fprintf(out, "%-8s %-18s %-14s %-14s %-10s %s\n", f->name, "forward, backward", precisions,
+                f->kind == KIND_CLUSTER ? "sm_90 and up"
+                : f->kind == KIND_MMA   ? "sm_80 and up"
+                                        : "sm_35 and up",
                 built ? "runs it" : "-", f->summary);
     }
     fprintf(out, "--kernel NAME takes one for both passes, FWD/BWD one for each, auto what `plstm plan` "
-                 "predicts to be fastest.\n");
+                 "predicts to be fastest;\nwhat --precision asks for and a kernel does not have, its "
+                 "recurrence computes in float32 where it has that.\n");
     if (!built)
         fprintf(out,
                 "This build of plstm has no cuda backend; make with nvcc on PATH, or NVCC=..., adds it.\n");

@@ -12,10 +12,13 @@
 typedef enum PlanPreset { PLAN_SMALL, PLAN_MEDIUM, PLAN_LARGE, PLAN_ALL } PlanPreset;
 #define PLAN_PRESETS "small|medium|large|all"
 
+#define PLAN_PRECISIONS "f32|tf32|bf16|all"
+
 typedef struct PlanOptions {
     const char *device; /* a profile's name, "all" of them, or NULL: the present GPU or, without one, H200 */
     int64_t preset;     /* PlanPreset */
     int64_t hidden, batch, seq; /* 0: the preset's */
+    int64_t precision;          /* of LstmPrecision, or PRECISIONS: all */
     const char *kernel;         /* NAME, FWD/BWD, or NULL or "auto": every variant in both directions */
     const char *plan;           /* override (plan_override_parse), or NULL */
     const char *constants;      /* file of constants that beat the built-in ones, or NULL */

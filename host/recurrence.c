@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cuda_check.h"
+#include "precision.h"
 #include "residency.h"
 
 /* ---- names ---- */
@@ -34,6 +35,38 @@ static int find_named(Recurrence *r, const char *text, Error *e)
                      names, text);
 }
 
+/* ---- precision ---- */
+
+/* Named kernels that can compute neither in what is asked for nor in float32. */
+static int check_precision(const Recurrence *r, const BackendConfig *g, Error *e)
+{
+    const LstmVariant *both[] = {r->forward, r->backward};
+    for (int i = 0; i < 2; i++)
+        if (lstm_precision(both[i]->footprint, (LstmPrecision)precision_find(g->precision)) < 0)
+            return error_set(
+                e, EXIT_USAGE,
+                "--kernel %s does not compute in %s; `plstm variants` lists what each kernel does",
+                both[i]->footprint->name, g->precision);
+    return EXIT_DONE;
+}
+
+/* Adds to the remark which recurrence is not in the precision that is asked for. */
+static void tell_precision(Recurrence *r, const BackendConfig *g)
+{
+    static const char *const passes[] = {"forward", "backward"};
+    const LstmVariant *both[] = {r->forward, r->backward};
+    LstmPrecision wanted = (LstmPrecision)precision_find(g->precision);
+    for (int i = 0; i < 2; i++) {
+        const LstmFootprint *f = both[i]->footprint;
+        size_t n = strlen(r->remark);
+        bool same = r->forward == r->backward;
+        if (lstm_precision(f, wanted) == (int)wanted || (i && (same || !g->train))) continue;
+        snprintf(r->remark + n, sizeof r->remark - n,
+                 "%skernel %s computes its %s%srecurrence in float32; the other products are in %s",
+                 n ? "; " : "", f->name, same ? "" : passes[i], same ? "" : " ", g->precision);
+    }
+}
+
 /* ---- plans ---- */
 
 static const LstmFootprint *footprint_of(const Recurrence *r, int which)
@@ -52,7 +85,10 @@ static bool wanted(const Recurrence *r, const BackendConfig *g, int which)
 static LstmShape shape_for(const BackendConfig *g, int which)
 {
     bool one = which == PLAN_ONE_ROW;
-    return (LstmShape){.T = one ? g->T * g->B : g->T, .B = one ? 1 : g->B, .H = g->shape.H};
+    return (LstmShape){.T = one ? g->T * g->B : g->T,
+                       .B = one ? 1 : g->B,
+                       .H = g->shape.H,
+                       .precision = (LstmPrecision)precision_find(g->precision)};
 }
 
 /* The plans that config->plan records, each of them as legal here as the planner's own. */
@@ -96,13 +132,14 @@ static int make_anew(Recurrence *r, const BackendConfig *g, const DeviceFacts *d
     return EXIT_DONE;
 }
 
-int recurrence_choose(Recurrence *r, const BackendConfig *g, const DeviceFacts *device, Error *e)
+/* Kernels and plans of a precision that is one. */
+static int choose(Recurrence *r, const BackendConfig *g, const DeviceFacts *device, Error *e)
 {
     static const PlanOverride no_override;
     PlanOverride force;
     PlanConstants constants;
-    *r = (Recurrence){0};
     int code = find_named(r, g->kernel, e);
+    if (!code && r->forward) code = check_precision(r, g, e);
     if (!code) code = plan_override_env(&force, e);
     if (!code) code = plan_constants(device, NULL, &constants, e);
     if (code) return code;
@@ -132,6 +169,27 @@ int recurrence_choose(Recurrence *r, const BackendConfig *g, const DeviceFacts *
             why.text);
     }
     return make_anew(r, g, device, &force, &constants, e);
+}
+
+int recurrence_choose(Recurrence *r, const BackendConfig *g, const DeviceFacts *device, Error *e)
+{
+    *r = (Recurrence){0};
+    if (precision_find(g->precision) < 0)
+        return error_set(e, EXIT_USAGE, "--precision takes f32, tf32 or bf16, not '%s'", g->precision);
+    int code = choose(r, g, device, e);
+    if (!code) tell_precision(r, g);
+    return code;
+}
+
+bool recurrence_reads_tiles(const Recurrence *r)
+{
+    for (int i = 0; i < PLANS; i++) {
+        LstmKind kind = footprint_of(r, i)->kind;
+        if (r->planned[i] && r->plan[i].precision == PRECISION_BF16 &&
+            (kind == KIND_MMA || kind == KIND_CLUSTER))
+            return true;
+    }
+    return false;
 }
 
 const LstmPlan *recurrence_plan(const Recurrence *r, bool backward, int64_t B)

@@ -20,7 +20,7 @@ typedef struct Recurrence {
     LstmPlan plan[PLANS];
     bool planned[PLANS]; /* which of them are there */
     char remark
-        [1024]; /* why auto chose so, or why a recorded plan was not taken; "" where there is nothing to tell */
+        [1024]; /* why auto chose so, why a recorded plan was not taken, what is not in the precision asked for; or "" */
 } Recurrence;
 
 /* For config on device. Plans are config->plan's where that is one of config->kernel that the device can hold, else made
@@ -32,6 +32,9 @@ int recurrence_prepare(const Recurrence *r, const DeviceFacts *device, Error *e)
 
 /* The plan for a window of B rows; NULL: the pass has none. */
 const LstmPlan *recurrence_plan(const Recurrence *r, bool backward, int64_t B);
+
+/* Whether a plan runs on the bfloat16 fragments of w_hh (w_tiles, lstm.h). */
+bool recurrence_reads_tiles(const Recurrence *r);
 
 /* All plans in one line, "" where there are none: what config->plan takes. */
 enum { RECURRENCE_TEXT = 1600 };

@@ -1,7 +1,7 @@
 /* embedding: rows of the encoder gathered and masked; their gradient, sparse.
  * Idea       the gradient of a minibatch touches at most N of V rows: it is kept as N rows and summed
  *            where a word first stands, so that neither a (V,H) tensor nor an atomic is needed
- * Memory     forward reads and writes N H floats; backward reads N H, writes one row per different word
+ * Memory     forward reads N H floats and writes them, or bfloat16; backward reads N H, writes one row per different word
  * Partition  a block owns a position and 4 * EMBEDDING_THREADS units, a thread four neighbouring units:
  *            one Philox block masks them all. Backward: the block of a word's first position adds the
  *            later ones in order; the blocks of the others leave after looking at the ids before them
@@ -11,6 +11,7 @@
  */
 #include <assert.h>
 
+#include "bf16.cuh"
 #include "dev.cuh"
 #include "layers.h"
 #include "mask.cuh"
@@ -34,6 +35,18 @@ __global__ void __launch_bounds__(EMBEDDING_THREADS)
     if (u >= H) return;
     Quad row = quad_load(encoder + ids[n] * H, u, H, 0.0f);
     quad_store(x + n * H, u, H, mask_quad_apply(mask_open(site), n, H, u, row));
+}
+
+__global__ void __launch_bounds__(EMBEDDING_THREADS)
+    embedding_forward_bf16_kernel(int64_t H, const int32_t *ids, const float *encoder, MaskSite site,
+                                  uint16_t *x)
+{
+#if DEV_ARCH == 0 || DEV_ARCH >= 800
+    int64_t n = blockIdx.x, u = own_unit();
+    if (u >= H) return;
+    Quad row = quad_load(encoder + ids[n] * H, u, H, 0.0f);
+    quad_store_bf16(x + n * H, u, H, mask_quad_apply(mask_open(site), n, H, u, row));
+#endif
 }
 
 __global__ void __launch_bounds__(EMBEDDING_THREADS)
@@ -75,6 +88,7 @@ extern "C" cudaError_t embedding_prepare(void)
 {
     cudaFuncAttributes attributes;
     cudaError_t error = cudaFuncGetAttributes(&attributes, embedding_forward_kernel);
+    if (!error) error = cudaFuncGetAttributes(&attributes, embedding_forward_bf16_kernel);
     return error ? error : cudaFuncGetAttributes(&attributes, embedding_backward_kernel);
 }
 
@@ -90,6 +104,12 @@ extern "C" cudaError_t embedding_forward(cudaStream_t stream, int64_t N, int64_t
                                          const float *encoder, MaskSite site, float *x)
 {
     return launch(embedding_shape(stream, N, H), embedding_forward_kernel, H, ids, encoder, site, x);
+}
+
+extern "C" cudaError_t embedding_forward_bf16(cudaStream_t stream, int64_t N, int64_t H, const int32_t *ids,
+                                              const float *encoder, MaskSite site, uint16_t *x)
+{
+    return launch(embedding_shape(stream, N, H), embedding_forward_bf16_kernel, H, ids, encoder, site, x);
 }
 
 extern "C" cudaError_t embedding_backward(cudaStream_t stream, int64_t N, int64_t H, const int32_t *ids,

@@ -10,8 +10,10 @@
 #define COUNT(tiles) (int)(sizeof tiles / sizeof tiles[0])
 
 #define STEPWISE(name_, summary_)                                                                            \
-    const LstmFootprint lstm_footprint_##name_ = {                                                           \
-        .name = #name_, .summary = summary_, .kind = KIND_STEPWISE, .precisions = 1u << PRECISION_F32};
+    const LstmFootprint lstm_footprint_##name_ = {.name = #name_,                                            \
+                                                  .summary = summary_,                                       \
+                                                  .kind = KIND_STEPWISE,                                     \
+                                                  .precisions = 1u << PRECISION_F32 | 1u << PRECISION_TF32};
 #define PERSISTENT(name_, packed_, shared_, summary_, forward, backward)                                     \
     static const LstmTile name_##_forward[] = {forward(T)}, name_##_backward[] = {backward(T)};              \
     const LstmFootprint lstm_footprint_##name_ = {                                                           \

@@ -18,6 +18,7 @@ cudaError_t pack_prepare(void); /* lstm_pack, lstm.h */
 cudaError_t embedding_prepare(void);
 cudaError_t softmax_xent_prepare(void);
 cudaError_t sgd_prepare(void);
+cudaError_t round_prepare(void);
 
 /* ---- step.cu ---- */
 
@@ -31,6 +32,11 @@ cudaError_t step_begin(cudaStream_t stream, StepState *state, int64_t slots, con
 /* x (N,H) = D(encoder[ids]) */
 cudaError_t embedding_forward(cudaStream_t stream, int64_t N, int64_t H, const int32_t *ids,
                               const float *encoder, MaskSite site, float *x);
+
+/* The same rounded to bfloat16, x (N,H) of 16 bits, bit for bit embedding_forward's x through round_bf16. sm_80 and up, as everything
+ * here that rounds. */
+cudaError_t embedding_forward_bf16(cudaStream_t stream, int64_t N, int64_t H, const int32_t *ids,
+                                   const float *encoder, MaskSite site, uint16_t *x);
 
 /* The encoder's gradient, sparse: row n of rows (N,H) receives the sum, in order of position, of D(dx) over all positions with the id of
  * position n where n is the first such position; first[n] = 1 there and 0 elsewhere, whose rows are not written. */
@@ -48,6 +54,21 @@ cudaError_t softmax_xent(cudaStream_t stream, int64_t N, int64_t V, const float 
 cudaError_t column_sums(cudaStream_t stream, int64_t rows, int64_t cols, const float *m, float *out,
                         float *also);
 
+/* The same, and m rounded to bfloat16 (rows, cols) on the way: the sums are those of the unrounded values, with the same bits. */
+cudaError_t column_sums_bf16(cudaStream_t stream, int64_t rows, int64_t cols, const float *m, float *out,
+                             float *also, uint16_t *rounded);
+
+/* ---- round.cu ---- */
+
+/* n elements to be rounded; n = 0: none. */
+typedef struct RoundSpan {
+    const float *from;
+    uint16_t *to; /* bfloat16 */
+    int64_t n;
+} RoundSpan;
+
+cudaError_t round_bf16(cudaStream_t stream, RoundSpan first, RoundSpan second);
+
 /* ---- sgd.cu ---- */
 
 /* One result of a step, in a ring: read by the host a few steps late. */
@@ -58,10 +79,11 @@ typedef struct StepResult {
     uint32_t pad;
 } StepResult;
 
-/* A w_hh (4H,H) of the dense parameters whose packed copy (lstm.h) the update writes too. */
+/* A w_hh (4H,H) of the dense parameters whose packed copies (lstm.h) the update writes too; NULL: there is none of that kind. */
 typedef struct SgdPacked {
     int64_t at;      /* its first element: a multiple of 4 */
     float *w_packed; /* (H,H,4) */
+    void *w_tiles;   /* bfloat16 fragments (tensor.h); sm_80 and up */
 } SgdPacked;
 
 typedef struct SgdArgs {
@@ -78,6 +100,8 @@ typedef struct SgdArgs {
     int64_t N, H;
     const SgdPacked *packed; /* [packed_n] device, in order of `at`; NULL where there are none */
     int64_t packed_n;
+    uint16_t *
+        rounded; /* (dense) the weights in bfloat16, element by element, packed tensors left out; NULL: nobody reads them */
     const float *nats;   /* (N) */
     double *partial;     /* (sgd_partials(dense, N)) scratch */
     StepResult *results; /* [slots]: results[state->slot] is written */

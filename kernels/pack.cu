@@ -19,6 +19,7 @@ __global__ void __launch_bounds__(PACK_THREADS)
     PackElement e = pack_element(H, blockIdx.x);
     for (int gate = 0; gate < 4 && e.at >= 0; gate++)
         tile[e.shared + gate * PACK_GATE] = w_hh[e.at + gate * H * H];
+    __syncthreads();
     pack_store(tile, H, blockIdx.x, w_packed);
 }
 

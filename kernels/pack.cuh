@@ -5,6 +5,7 @@
 
 #include "dev.cuh"
 #include "plan.h"
+#include "tensor.cuh"
 
 enum {
     PACK_K = 32,
@@ -35,19 +36,46 @@ static __device__ __forceinline__ PackElement pack_element(int64_t H, int64_t ti
     return e;
 }
 
-/* The tile out of shared memory; a __syncthreads on either side, so that another may follow. */
+/* The tile out of shared memory into [k][unit][gate]. */
 static __device__ __forceinline__ void pack_store(const float *tile_floats, int64_t H, int64_t tile,
                                                   float *w_packed)
 {
     int32_t gate = (int32_t)threadIdx.x % 4, unit = (int32_t)threadIdx.x % PACK_K / 4;
     int64_t across = plan_div_up(H, PACK_K), row = tile / across * PACK_UNITS + unit;
-    __syncthreads();
     for (int32_t k = (int32_t)threadIdx.x / PACK_K; k < PACK_K; k += PACK_UNITS) {
         int64_t column = tile % across * PACK_K + k;
         if (row < H && column < H)
             w_packed[(column * H + row) * 4 + gate] = tile_floats[gate * PACK_GATE + unit * PACK_PITCH + k];
     }
-    __syncthreads();
 }
+
+#if DEV_ARCH == 0 || DEV_ARCH >= 800
+
+enum {
+    PACK_ROW_TILES = PACK_UNITS / TENSOR_UNITS, /* of tensor.h, in a tile of ours */
+    PACK_K_TILES = PACK_K / 16
+};
+
+/* The tile out of shared memory into bfloat16 fragments (tensor.h): a warp each of them, while there are any. What is past H
+ * must be zero in the tile. */
+static __device__ __forceinline__ void pack_store_tiles(const float *tile_floats, int64_t H, int64_t tile,
+                                                        uint4 *w_tiles)
+{
+    int32_t lane = (int32_t)threadIdx.x & 31, one = (int32_t)threadIdx.x / 32;
+    int64_t across = plan_div_up(H, PACK_K), k_tiles = tensor_k_tiles(H, PRECISION_BF16);
+    int64_t row = tile / across * PACK_ROW_TILES + one / PACK_K_TILES,
+            column = tile % across * PACK_K_TILES + one % PACK_K_TILES;
+    if (one >= PACK_ROW_TILES * PACK_K_TILES || row >= tensor_row_tiles(H) || column >= k_tiles) return;
+    uint32_t w[4];
+    for (int i = 0; i < 4; i++) {
+        int32_t r = one / PACK_K_TILES * TENSOR_ROWS + lane / 4 + (i & 1) * 8,
+                k = one % PACK_K_TILES * 16 + lane % 4 * 2 + (i >> 1) * 8;
+        const float *at = tile_floats + (r & 3) * PACK_GATE + (r >> 2) * PACK_PITCH + k;
+        w[i] = tensor_pair(at[0], at[1]);
+    }
+    w_tiles[(row * k_tiles + column) * 32 + lane] = make_uint4(w[0], w[1], w[2], w[3]);
+}
+
+#endif
 
 #endif

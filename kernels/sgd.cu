@@ -1,6 +1,7 @@
 /* sgd: gradient norm, clipping and the update of all parameters (SPEC 5), in two kernels.
  * Idea       two passes over the gradients, one over the weights; of the encoder only the rows that the
- *            minibatch met. The packed copy of a w_hh is written by the update, which has the weights at hand
+ *            minibatch met. The packed copies of a w_hh, and the bfloat16 ones of the other weights, are
+ *            written by the update, which has the weights at hand
  * Memory     norm reads each gradient once; update reads gradients and weights, writes weights and copies
  * Partition  a block owns a fixed range: of the dense parameters, or of the positions whose row is a
  *            word's first. Ranges follow from the sizes alone, not from the GPU, so a sum is the same on
@@ -14,6 +15,7 @@
  */
 #include <assert.h>
 
+#include "bf16.cuh"
 #include "dev.cuh"
 #include "layers.h"
 #include "pack.cuh"
@@ -107,13 +109,17 @@ template <class T> static __device__ __forceinline__ double sum_of(const T *x, i
 
 static __device__ __forceinline__ float descended(float w, float g, float rate) { return w - rate * g; }
 
+/* rounded may be NULL. */
 static __device__ __forceinline__ void descend(float *w, const float *g, int64_t begin, int64_t end,
-                                               float rate)
+                                               float rate, uint16_t *rounded)
 {
     for (int64_t i = begin + 4 * threadIdx.x; i < end; i += 4 * SGD_THREADS) {
         Quad to = quad_load(w, i, end, 0.0f), by = quad_load(g, i, end, 0.0f);
         for (int k = 0; k < 4; k++) to.v[k] = descended(to.v[k], by.v[k], rate);
         quad_store(w, i, end, to);
+#if DEV_ARCH == 0 || DEV_ARCH >= 800
+        if (rounded) quad_store_bf16(rounded, i, end, to);
+#endif
     }
 }
 
@@ -124,13 +130,13 @@ static __device__ __forceinline__ void descend_plain(const SgdArgs &a, Range r, 
         int64_t at = a.packed[p].at, past = at + 4 * a.H * a.H;
         if (past <= r.begin) continue;
         if (at >= r.end) break;
-        descend(a.weights, a.grads, r.begin, at, rate);
+        descend(a.weights, a.grads, r.begin, at, rate, a.rounded);
         r.begin = past;
     }
-    descend(a.weights, a.grads, r.begin, r.end, rate);
+    descend(a.weights, a.grads, r.begin, r.end, rate, a.rounded);
 }
 
-/* Every tile that tile block `block` owns, w_hh and its packed copy. */
+/* Every tile that tile block `block` owns, w_hh and its packed copies. */
 static __device__ __forceinline__ void descend_packed(const SgdArgs &a, int64_t block, float rate,
                                                       float *tile)
 {
@@ -147,8 +153,15 @@ static __device__ __forceinline__ void descend_packed(const SgdArgs &a, int64_t 
             for (int gate = 0; gate < 4; gate++)
                 w[e.at + gate * a.H * a.H] = tile[e.shared + gate * PACK_GATE] =
                     descended(before[gate], by[gate], rate);
+        } else {
+            for (int gate = 0; gate < 4; gate++) tile[e.shared + gate * PACK_GATE] = 0.0f;
         }
-        pack_store(tile, a.H, n % each, to.w_packed);
+        __syncthreads();
+        if (to.w_packed) pack_store(tile, a.H, n % each, to.w_packed);
+#if DEV_ARCH == 0 || DEV_ARCH >= 800
+        if (to.w_tiles) pack_store_tiles(tile, a.H, n % each, (uint4 *)to.w_tiles);
+#endif
+        __syncthreads(); /* before the next one comes into the tile */
     }
 }
 
@@ -184,7 +197,7 @@ __global__ void __launch_bounds__(SGD_THREADS) sgd_update_kernel(SgdArgs a)
         descend_plain(a, r, rate);
     } else {
         for (int64_t n = r.begin; n < r.end; n++)
-            if (a.first[n]) descend(a.encoder + a.ids[n] * a.H, a.rows + n * a.H, 0, a.H, rate);
+            if (a.first[n]) descend(a.encoder + a.ids[n] * a.H, a.rows + n * a.H, 0, a.H, rate, nullptr);
     }
 }
 

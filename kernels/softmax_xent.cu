@@ -3,7 +3,8 @@
  * Idea       the row waits in shared memory between maximum, sum and gradient, so that global memory sees
  *            it once
  * Memory     V floats read and V written a row, the bias from L2; where the row does not fit: three
- *            reads, one write. Column sums read each element once
+ *            reads, one write. Column sums read each element once, and may write it
+ *            rounded to bfloat16, for the products that follow
  * Residency  shared, bytes per block: 4 * threads + 4 * (V + 6) at most
  * Partition  a block owns a row, a thread every blockDim.x-th quad of it. Quads are counted from the last
  *            16-byte boundary at or before the row, so all but the first and the last move in one access
@@ -15,6 +16,7 @@
  */
 #include <assert.h>
 
+#include "bf16.cuh"
 #include "dev.cuh"
 #include "layers.h"
 #include "quad.cuh"
@@ -106,14 +108,31 @@ __global__ void __launch_bounds__(SOFTMAX_THREADS_MAX)
 
 /* ---- column sums ---- */
 
-__global__ void __launch_bounds__(SUMS_COLUMNS *SUMS_SLICES)
-    column_sums_kernel(int64_t rows, int64_t cols, const float *m, float *out, float *also)
+static __device__ __forceinline__ void column_round(float x, uint16_t *to)
 {
+#if DEV_ARCH == 0 || DEV_ARCH >= 800
+    *to = (uint16_t)tensor_pair(x, 0.0f);
+#endif
+}
+
+template <bool ROUNDED>
+__global__ void __launch_bounds__(SUMS_COLUMNS *SUMS_SLICES)
+    column_sums_kernel(int64_t rows, int64_t cols, const float *m, float *out, float *also, uint16_t *rounded)
+{
+#if DEV_ARCH == 0 || DEV_ARCH >= 800
+    const bool rounds = ROUNDED;
+#else
+    const bool rounds = false;
+#endif
     SHARED_ARRAY(float, slices, SUMS_SLICES *SUMS_COLUMNS);
     int64_t col = (int64_t)blockIdx.x * SUMS_COLUMNS + threadIdx.x;
     float sum = 0.0f;
     if (col < cols) {
-        for (int64_t r = threadIdx.y; r < rows; r += SUMS_SLICES) sum += m[r * cols + col];
+        for (int64_t r = threadIdx.y; r < rows; r += SUMS_SLICES) {
+            float x = m[r * cols + col];
+            sum += x;
+            if (rounds) column_round(x, rounded + r * cols + col);
+        }
     }
     slices[threadIdx.y * SUMS_COLUMNS + threadIdx.x] = sum;
     __syncthreads();
@@ -146,7 +165,8 @@ extern "C" cudaError_t softmax_xent_prepare(void)
 {
     cudaFuncAttributes attributes;
     size_t limit = 0;
-    cudaError_t error = cudaFuncGetAttributes(&attributes, column_sums_kernel);
+    cudaError_t error = cudaFuncGetAttributes(&attributes, column_sums_kernel<false>);
+    if (!error) error = cudaFuncGetAttributes(&attributes, column_sums_kernel<true>);
     if (!error) error = shared_limit(&limit);
     if (!error)
         error = cudaFuncSetAttribute(softmax_xent_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
@@ -177,11 +197,24 @@ extern "C" cudaError_t softmax_xent(cudaStream_t stream, int64_t N, int64_t V, c
     return launch(shape, softmax_xent_kernel, V, bias, targets, train, inverse_B, resident, logits, nats);
 }
 
-extern "C" cudaError_t column_sums(cudaStream_t stream, int64_t rows, int64_t cols, const float *m,
-                                   float *out, float *also)
+static LaunchShape sums_shape(cudaStream_t stream, int64_t rows, int64_t cols)
 {
     int64_t blocks = (cols + SUMS_COLUMNS - 1) / SUMS_COLUMNS;
     assert(rows > 0 && cols > 0 && blocks <= INT32_MAX);
     LaunchShape shape = {dim3((unsigned)blocks), dim3(SUMS_COLUMNS, SUMS_SLICES), 0, stream, false};
-    return launch(shape, column_sums_kernel, rows, cols, m, out, also);
+    return shape;
+}
+
+extern "C" cudaError_t column_sums(cudaStream_t stream, int64_t rows, int64_t cols, const float *m,
+                                   float *out, float *also)
+{
+    return launch(sums_shape(stream, rows, cols), column_sums_kernel<false>, rows, cols, m, out, also,
+                  (uint16_t *)nullptr);
+}
+
+extern "C" cudaError_t column_sums_bf16(cudaStream_t stream, int64_t rows, int64_t cols, const float *m,
+                                        float *out, float *also, uint16_t *rounded)
+{
+    return launch(sums_shape(stream, rows, cols), column_sums_kernel<true>, rows, cols, m, out, also,
+                  rounded);
 }

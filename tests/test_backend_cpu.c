@@ -51,6 +51,8 @@ static const Case cases[] = {
     {200, 64, 2, 10, 8, 1.0, SITES_NONRECURRENT, 2},
 };
 
+static const char *precision; /* of the runs to come */
+
 typedef struct Run {
     double loss[STEPS], norm[STEPS];
     Params weights;
@@ -68,7 +70,8 @@ static void train(const BackendOps *ops, const Case *k, Run *run)
                             .keep = k->keep,
                             .sites = k->sites,
                             .seed = 9,
-                            .threads = k->threads};
+                            .threads = k->threads,
+                            .precision = precision};
     assert_int_equal(model_open(&m, ops, &config, &e), 0);
     assert_int_equal(params_init(&run->weights, &config.shape), 0);
     params_draw(&run->weights, 4, 0.2);
@@ -149,6 +152,76 @@ static void same_bits(void **state)
                                 (size_t)a.weights.offset[a.weights.count] * sizeof(float));
             params_free(&a.weights), params_free(&b.weights);
         }
+}
+
+static void assert_same_run(const Run *a, const Run *b, bool same)
+{
+    size_t bytes = (size_t)a->weights.offset[a->weights.count] * sizeof(float);
+    assert_int_equal(!memcmp(a->loss, b->loss, sizeof a->loss), same);
+    assert_int_equal(!memcmp(a->norm, b->norm, sizeof a->norm), same);
+    assert_int_equal(!memcmp(a->weights.data, b->weights.data, bytes), same);
+}
+
+/* A precision is repeated bit for bit and is no other's; float32 is that of who asks for nothing, and holds nothing more. How
+ * far the others may be from the reference: test_cuda_precision.c. */
+static void precisions(void **state)
+{
+    (void)state;
+    static const char *const names[] = {NULL, "f32", "tf32", "bf16"};
+    for (int threads = 1; threads <= 2; threads++) {
+        Case k = {200, 64, 2, 10, 8, 0.5, SITES_ALL, threads};
+        Run first[4], again;
+        for (int i = 0; i < 4; i++) {
+            precision = names[i];
+            train(&backend_cpu_here, &k, &first[i]);
+            train(&backend_cpu_here, &k, &again);
+            assert_same_run(&first[i], &again, true);
+            params_free(&again.weights);
+        }
+        precision = NULL;
+        for (int i = 0; i < 4; i++)
+            for (int j = 0; j < i; j++) assert_same_run(&first[i], &first[j], i == 1);
+        for (int i = 0; i < 4; i++) params_free(&first[i].weights);
+    }
+    BackendConfig config = {.shape = {200, 64, 2}, .T = 10, .B = 8, .train = true, .threads = 2};
+    size_t bytes = cpu_bytes(&config);
+    config.precision = "f32";
+    assert_true(cpu_bytes(&config) == bytes);
+    config.precision = "bf16";
+    assert_true(cpu_bytes(&config) > bytes);
+    config.precision = "f16";
+    Backend *b;
+    Error e;
+    assert_int_equal(backend_cpu_here.open(&config, &b, &e), EXIT_USAGE);
+    assert_string_equal(e.text, "--precision takes f32, tf32 or bf16, not 'f16'");
+}
+
+/* What does not fit: halves go to even in bf16 and away from zero in tf32. Unit roundoff: 2^-8 (8 significant bits) and 2^-11 (11). */
+static void operands_are_rounded(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t bits, tf32, bf16;
+    } told[] = {
+        {0x3f800000, 0x3f800000, 0x3f800000}, {0x3f800fff, 0x3f800000, 0x3f800000},
+        {0x3f801000, 0x3f802000, 0x3f800000}, {0x3f808000, 0x3f808000, 0x3f800000},
+        {0x3f808001, 0x3f808000, 0x3f810000}, {0x3f818000, 0x3f818000, 0x3f820000},
+        {0xbf803000, 0xbf804000, 0xbf800000}, {0x7f7fffff, 0x7f800000, 0x7f800000},
+        {0xff800000, 0xff800000, 0xff800000}, {0x7fc00001, 0x7fc00001, 0x7fc00001},
+        {0x00001000, 0x00002000, 0x00000000}, {0x80000000, 0x80000000, 0x80000000},
+    };
+    for (size_t i = 0; i < sizeof told / sizeof told[0]; i++) {
+        float x, of[PRECISIONS], want[PRECISIONS];
+        memcpy(&x, &told[i].bits, 4), memcpy(&want[PRECISION_F32], &told[i].bits, 4);
+        memcpy(&want[PRECISION_TF32], &told[i].tf32, 4), memcpy(&want[PRECISION_BF16], &told[i].bf16, 4);
+        for (int p = 0; p < PRECISIONS; p++) of[p] = precision_round((LstmPrecision)p, x);
+        assert_memory_equal(of, want, sizeof of);
+    }
+    for (int i = 0; i < 100000; i++) {
+        float x = 1 + (float)philox_block(5, 0, (uint64_t)i).word[0] * 0x1p-32f;
+        assert_true(fabsf(precision_round(PRECISION_TF32, x) - x) <= x * 0x1p-11f);
+        assert_true(fabsf(precision_round(PRECISION_BF16, x) - x) <= x * 0x1p-8f);
+    }
 }
 
 /* ---- arithmetic ---- */
@@ -324,6 +397,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(follows_reference),
         cmocka_unit_test(same_bits),
+        cmocka_unit_test(precisions),
+        cmocka_unit_test(operands_are_rounded),
         cmocka_unit_test(exp_and_tanh),
         cmocka_unit_test(masks_equal_the_scalar_ones),
         cmocka_unit_test(softmax_takes_any_logits),

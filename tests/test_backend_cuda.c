@@ -51,11 +51,12 @@ enum { CASES = sizeof cases / sizeof cases[0] };
 
 /* How a run is made. */
 typedef struct Way {
-    bool eager, own_ids; /* cuda: kernel by kernel; ids with every window instead of the stream */
-    int from, to;        /* steps of the run that are done here */
-    bool scored;         /* a window is scored after every fifth step */
-    const char *kernel;  /* NULL: cublas */
-    const char *plan;    /* as a checkpoint recorded it */
+    bool eager, own_ids;   /* cuda: kernel by kernel; ids with every window instead of the stream */
+    int from, to;          /* steps of the run that are done here */
+    bool scored;           /* a window is scored after every fifth step */
+    const char *kernel;    /* NULL: cublas */
+    const char *plan;      /* as a checkpoint recorded it */
+    const char *precision; /* NULL: f32 */
 } Way;
 
 static const Way whole = {.to = STEPS};
@@ -120,6 +121,7 @@ static void train(const BackendOps *ops, const Case *k, Way way, Run *run)
     BackendConfig config = config_of(k);
     config.eager = way.eager, config.plan = way.plan;
     if (way.kernel) config.kernel = way.kernel;
+    if (way.precision) config.precision = way.precision;
     int64_t n = k->T * k->B, N = k->B * (7 * k->T + 1) + (k->B > 1);
     int32_t *ids = malloc((size_t)N * sizeof *ids), *x = malloc((size_t)n * sizeof *x),
             *y = malloc((size_t)n * sizeof *y);
@@ -357,12 +359,15 @@ static void logits_are_those_of_the_nats(void **state)
 /* ---- the same bits ---- */
 
 /* What a checkpoint would say of kernel and plan. */
-static void recorded_plan(const Case *k, const char *kernel, char name[48], char plan[RECURRENCE_TEXT])
+static void recorded_plan(const Case *k, const char *kernel, const char *precision, char name[48],
+                          char plan[RECURRENCE_TEXT])
 {
     Model m;
     BackendConfig config = config_of(k);
-    config.kernel = kernel;
+    config.kernel = kernel, config.precision = precision;
+    small_plans(kernel);
     open_case(&m, &backend_cuda, k, &config);
+    unsetenv("PLSTM_PLAN");
     snprintf(name, 48, "%s", backend_cuda.kernel(m.backend));
     recurrence_text(cuda_recurrence(m.backend), plan, RECURRENCE_TEXT);
     model_close(&m);
@@ -377,15 +382,17 @@ static void every_way_gives_the_same_bits(void **state)
         {.to = STEPS, .own_ids = true},
         {.to = STEPS, .scored = true},
     };
-    static const char *const kernel[] = {"reg", "smem/cublas"};
+    static const char *const kernel[] = {"reg", "smem/cublas", "cublas"}, *const precision[] = {"f32", "bf16",
+                                                                                                "tf32"};
     for (int i = 0; i < CASES; i++) {
-        if (slow_build() || (!long_lists() && i > 1)) break;
+        if (slow_build() || (!long_lists() && i > 2)) break;
         Run first;
-        train(&backend_cuda, &cases[i], (Way){.to = STEPS, .kernel = kernel[i % 2]}, &first);
+        train(&backend_cuda, &cases[i],
+              (Way){.to = STEPS, .kernel = kernel[i % 3], .precision = precision[i % 3]}, &first);
         for (size_t j = 0; j < sizeof ways / sizeof ways[0]; j++) {
             Run other;
             Way way = ways[j];
-            way.kernel = kernel[i % 2];
+            way.kernel = kernel[i % 3], way.precision = precision[i % 3];
             train(&backend_cuda, &cases[i], way, &other);
             assert_same_bits(&cases[i], &first, &other);
             run_free(&other);
@@ -394,21 +401,24 @@ static void every_way_gives_the_same_bits(void **state)
     }
 }
 
-/* Resumed by the same plan, as a checkpoint records it. */
+/* Resumed by the same plan, as a checkpoint records it; in bf16 that shows too that the copies which the update wrote are those
+ * that weights which were set get. */
 static void resume_gives_the_same_bits(void **state)
 {
     (void)state;
     if (slow_build()) skip_slow();
     static const int at[] = {1, 2, 3, 5, 7, 11};
-    static const char *const kernel[] = {"cublas", "auto"};
-    for (int i = 0; i < 2; i++) {
+    static const char *const kernel[] = {"cublas", "auto", "reg"}, *const precision[] = {"f32", "f32",
+                                                                                         "bf16"};
+    for (int i = 0; i < 3; i++) {
         Run one, two;
         char plan[RECURRENCE_TEXT], name[48];
-        recorded_plan(&cases[i], kernel[i], name, plan);
-        train(&backend_cuda, &cases[i], (Way){.to = STEPS, .kernel = kernel[i]}, &one);
+        recorded_plan(&cases[i], kernel[i], precision[i], name, plan);
+        train(&backend_cuda, &cases[i],
+              (Way){.to = STEPS, .kernel = kernel[i], .plan = plan, .precision = precision[i]}, &one);
         for (size_t j = 0; j < sizeof at / sizeof at[0]; j++) {
-            Way before = {.to = at[j], .kernel = kernel[i]},
-                after = {.from = at[j], .to = STEPS, .kernel = name, .plan = plan};
+            Way before = {.to = at[j], .kernel = kernel[i], .plan = plan, .precision = precision[i]},
+                after = {.from = at[j], .to = STEPS, .kernel = name, .plan = plan, .precision = precision[i]};
             train(&backend_cuda, &cases[i], before, &two);
             train(&backend_cuda, &cases[i], after, &two);
             assert_same_bits(&cases[i], &one, &two);
@@ -454,16 +464,21 @@ typedef struct Stepper {
     int64_t step;
 } Stepper;
 
-static void stepper_open(Stepper *s, const Case *k, const char *kernel)
+static void stepper_open_in(Stepper *s, const Case *k, const char *kernel, const char *precision)
 {
     Error e;
     BackendConfig config = config_of(k);
-    config.kernel = kernel;
+    config.kernel = kernel, config.precision = precision;
     s->k = k, s->step = 0;
     for (int i = 0; i < 256; i++)
         s->ids[i] = (int32_t)(philox_block(3, 2, (uint64_t)i).word[0] % (uint64_t)k->V);
     open_case(&s->m, &backend_cuda, k, &config);
     assert_int_equal(backend_cuda.train_stream(s->m.backend, s->ids, 256, k->T, k->B, &e), 0);
+}
+
+static void stepper_open(Stepper *s, const Case *k, const char *kernel)
+{
+    stepper_open_in(s, k, kernel, "f32");
 }
 
 static WindowResult stepper_step(Stepper *s)
@@ -526,8 +541,8 @@ static void a_step_is_one_launch(void **state)
  * be several. */
 static bool own_kernel(cudaGraphNode_t node)
 {
-    static const char *const names[] = {"step_begin",  "embedding_", "softmax_xent",
-                                        "column_sums", "sgd_",       "carry_state"};
+    static const char *const names[] = {"step_begin", "embedding_",  "softmax_xent", "column_sums",
+                                        "sgd_",       "carry_state", "round_bf16"};
     struct cudaKernelNodeParams p;
     const char *name;
     if (cudaGraphKernelNodeGetParams(node, &p) || cudaFuncGetName(&name, p.func)) {
@@ -544,14 +559,14 @@ static bool own_kernel(cudaGraphNode_t node)
 static void few_kernels_a_step(void **state)
 {
     (void)state;
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < 9; i++) {
         int sites = i % 3;
-        const char *kernel = i / 3 ? "reg/smem" : "cublas";
+        const char *kernel = i / 3 ? "reg/smem" : "cublas", *precision = i / 3 == 2 ? "bf16" : "f32";
         Case k = {31, 24, 2, 5, 3, 0.5, (DropoutSites)sites};
         Stepper s;
         size_t n = 0;
         int kernels = 0, others = 0, own = 0;
-        stepper_open(&s, &k, kernel);
+        stepper_open_in(&s, &k, kernel, precision);
         assert_null(cuda_graph(s.m.backend));
         stepper_step(&s), stepper_step(&s);
         cudaGraph_t graph = cuda_graph(s.m.backend);
@@ -579,8 +594,8 @@ static void few_kernels_a_step(void **state)
         own = kernels - products - recurrence;
         assert_int_equal(others, 1); /* the carried state's copy */
 #endif
-        print_message("%s %s: %zu nodes, %d kernels, of those %d beside products and the recurrence\n",
-                      kernel, sites_name(sites), n, kernels, own);
+        print_message("%s %s %s: %zu nodes, %d kernels, of those %d beside products and the recurrence\n",
+                      kernel, precision, sites_name(sites), n, kernels, own);
         assert_true(own >= 8 && own <= 12);
         model_close(&s.m);
     }
@@ -754,8 +769,12 @@ static void refusals(void **state)
         refuse(config, EXIT_USAGE, names[i]);
         unsetenv(names[i]);
     }
+    other = config, other.precision = "f16";
+    refuse(other, EXIT_USAGE, "--precision takes f32, tf32 or bf16");
     other = config, other.precision = "bf16";
-    refuse(other, EXIT_USAGE, "--precision takes f32 or tf32");
+    setenv("NVIDIA_TF32_OVERRIDE", "1", 1);
+    refuse(other, EXIT_USAGE, "NVIDIA_TF32_OVERRIDE");
+    unsetenv("NVIDIA_TF32_OVERRIDE");
     static const char *const wrong[] = {
         "nosuch", "", "cublas/", "/cublas", "cublas/nosuch", "cublas/cublas/cublas", "cubla"};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
@@ -779,7 +798,9 @@ static void refusals(void **state)
     unsetenv("NVIDIA_TF32_OVERRIDE");
 #ifdef CUDA_EMU
     assert_int_equal(emu_device_select("K20"), 0);
-    refuse(other, EXIT_NO_DEVICE, "sm_80");
+    refuse(other, EXIT_NO_DEVICE, "--precision tf32 needs a GPU from sm_80");
+    other.precision = "bf16";
+    refuse(other, EXIT_NO_DEVICE, "--precision bf16 needs a GPU from sm_80");
     assert_int_equal(emu_device_select("A100"), 0);
     assert_int_equal(emu_live_bytes() + emu_live_objects(), 0);
 #endif
@@ -804,21 +825,21 @@ static void more_blocks_than_the_device_holds(void **state)
     model_close(&m);
 }
 
-/* TF32 is another arithmetic, which a run says, and 0 keeps an override off. */
+/* TF32 and bfloat16 are other arithmetics, which a run says, and 0 keeps an override off. */
 static void precision_is_explicit(void **state)
 {
     (void)state;
     BackendConfig config = config_of(&cases[0]);
-    double nats[2];
-    char note[2][sizeof((BackendNote *)0)->value];
+    double nats[3];
+    char note[3][sizeof((BackendNote *)0)->value];
     int32_t x[64], y[64];
     draw_ids(&cases[0], x, y);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         Error e;
         Model m;
         WindowResult r;
         BackendNote notes[BACKEND_NOTES];
-        config.precision = i ? "tf32" : "f32";
+        config.precision = i == 2 ? "bf16" : i ? "tf32" : "f32";
         config.kernel = i ? "cublas/cublas" : "cublas";
         if (!i) setenv("NVIDIA_TF32_OVERRIDE", "0", 1);
         open_case(&m, &backend_cuda, &cases[0], &config);
@@ -829,10 +850,24 @@ static void precision_is_explicit(void **state)
         assert_int_equal(backend_cuda.notes(m.backend, notes), 1);
         snprintf(note[i], sizeof note[i], "%s", notes[0].value);
         assert_string_equal(backend_cuda.kernel(m.backend), "cublas");
+        assert_string_equal(
+            backend_cuda.remark(m.backend),
+            i < 2 ? "" : "kernel cublas computes its recurrence in float32; the other products are in bf16");
         model_close(&m);
     }
-    assert_true(nats[0] != nats[1] && fabs(nats[0] - nats[1]) < 0.05);
-    assert_string_not_equal(note[0], note[1]);
+    for (int i = 1; i < 3; i++) {
+        assert_true(nats[0] != nats[i] && nats[1] != nats[i % 2 * 2] && fabs(nats[0] - nats[i]) < 0.2);
+        assert_string_not_equal(note[0], note[i]);
+    }
+
+    Model m;
+    config.precision = "bf16", config.kernel = "reg/smem";
+    open_case(&m, &backend_cuda, &cases[0], &config);
+    assert_string_equal(
+        backend_cuda.remark(m.backend),
+        "kernel reg computes its forward recurrence in float32; the other products are in bf16; "
+        "kernel smem computes its backward recurrence in float32; the other products are in bf16");
+    model_close(&m);
 }
 
 int main(void)

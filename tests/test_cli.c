@@ -31,7 +31,7 @@ static const struct Fault {
     {"train --data synthetic --kernel reg", 2, {"--kernel takes auto", "'reg'"}},
     {"train --data synthetic --backend reference --precision bf16",
      2,
-     {"--precision takes f32", "reference"}},
+     {"takes --precision f32", "reference"}},
     {"train --data synthetic --save-every 5", 2, {"--save-every needs --save"}},
     {"train --data synthetic --save F --log-json F", 2, {"--save and --log-json"}},
     {"train --data synthetic --eval none --save-best F", 2, {"--save-best", "--eval takes valid or all"}},
@@ -573,7 +573,6 @@ static const struct Fault conflicts[] = {
     {"--init-weights F", 2, {"--init-weights", "--resume"}},
     {"--data no-such-folder", 3, {"no-such-folder"}},
     {"--eval none --save-best F", 2, {"--save-best"}},
-    {"--precision bf16", 2, {"--precision takes f32"}},
 };
 
 static void what_resume_refuses(void **state)

@@ -29,9 +29,11 @@
 #include "plain_f32.h"
 
 #include "../host/device.h"
+#include "../host/precision.h"
 #include "../host/residency.h"
 #include "../kernels/layers.h"
 #include "../kernels/lstm.h"
+#include "../kernels/tensor.h"
 
 #ifdef CUDA_EMU
 #include "emu.h"
@@ -499,11 +501,13 @@ typedef struct SgdCase {
     int64_t dense, N, H, V;
     double clip;
     uint32_t fault;
-    int shift; /* of the weights against 16 bytes */
+    int shift;  /* of the weights against 16 bytes */
+    int rounds; /* whether the weights are written in bfloat16 too */
 } SgdCase;
 
 typedef struct SgdOut {
     float *weights, *encoder;
+    uint16_t *rounded; /* canaries where nothing wrote */
     StepResult results[3];
 } SgdOut;
 
@@ -535,12 +539,15 @@ static SgdArgs sgd_run(const SgdCase *k, const SgdPacked *packed, int64_t packed
                  .H = k->H,
                  .packed = packed_n ? device_bytes(packed, (size_t)packed_n * sizeof *packed, 0) : NULL,
                  .packed_n = packed_n,
+                 .rounded = k->rounds ? device_bytes(NULL, (size_t)k->dense * 2, k->shift) : NULL,
                  .nats = device_floats(*nats, k->N),
                  .partial = device_bytes(NULL, (size_t)sgd_partials(k->dense, k->N) * sizeof(double), 0),
                  .results = device_bytes(NULL, sizeof out->results, 0)};
     CHECK(sgd_norm(context.stream, &a));
     CHECK(sgd_update(context.stream, &a));
     out->weights = fetched(a.weights, k->dense), out->encoder = fetched(a.encoder, k->V * k->H);
+    out->rounded = host_bytes((size_t)k->dense * 2);
+    if (k->rounds) fetch(out->rounded, a.rounded, (size_t)k->dense * 2);
     fetch(out->results, a.results, sizeof out->results);
     return a;
 }
@@ -548,14 +555,14 @@ static SgdArgs sgd_run(const SgdCase *k, const SgdPacked *packed, int64_t packed
 static void sgd_follows_reference(void **state)
 {
     static const SgdCase cases[] = {
-        {1, 1, 1, 1, 5, 0, 0},
-        {5, 3, 7, 2, 5, 0, 1},
-        {4096, 15, 23, 6, 0.5, 0, 0},
-        {4097, 15, 23, 1000, 50, 0, 3},
-        {40001, 300, 64, 50, 5, 0, 2}, /* more positions than blocks for them */
-        {30000, 300, 3, 50, 1e9, 0, 0},
-        {1003, 40, 130, 1, 0.01, 0, 0},
-        {4096 * 1024 + 4099, 1, 1, 1, 5, 0, 0}, /* more elements than the most blocks at their least */
+        {1, 1, 1, 1, 5, 0, 0, 0},
+        {5, 3, 7, 2, 5, 0, 1, 0},
+        {4096, 15, 23, 6, 0.5, 0, 0, 0},
+        {4097, 15, 23, 1000, 50, 0, 3, 0},
+        {40001, 300, 64, 50, 5, 0, 2, 0}, /* more positions than blocks for them */
+        {30000, 300, 3, 50, 1e9, 0, 0, 0},
+        {1003, 40, 130, 1, 0.01, 0, 0, 0},
+        {4096 * 1024 + 4099, 1, 1, 1, 5, 0, 0, 0}, /* more elements than the most blocks at their least */
     };
     (void)state;
     need_device();
@@ -591,7 +598,7 @@ static void fault_leaves_the_weights(void **state)
 {
     (void)state;
     need_device();
-    SgdCase k = {40001, 30, 23, 12, 0.5, 3, 0};
+    SgdCase k = {40001, 30, 23, 12, 0.5, 3, 0, 0};
     SgdOut out;
     float *w, *g, *e, *r, *nats;
     int32_t *ids, *first;
@@ -601,6 +608,106 @@ static void fault_leaves_the_weights(void **state)
     assert_true(out.results[1].fault == 3 && out.results[1].step == late_step &&
                 out.results[1].grad_norm > 0);
     release();
+}
+
+/* ---- bfloat16: round.cu and the kernels that round what they have at hand ---- */
+
+/* Bits of x rounded to nearest even. */
+static uint16_t bf16_bits(float x)
+{
+    float rounded = precision_round(PRECISION_BF16, x);
+    uint32_t u;
+    memcpy(&u, &rounded, sizeof u);
+    return (uint16_t)(u >> 16);
+}
+
+static void check_bf16(const char *what, const uint16_t *device, const float *from, int64_t n)
+{
+    uint16_t *got = host_bytes((size_t)n * 2);
+    fetch(got, device, (size_t)n * 2);
+    for (int64_t i = 0; i < n; i++)
+        if (got[i] != bf16_bits(from[i]))
+            fail_msg("%s: element %d is %04x of %.9g", what, (int)i, got[i], from[i]);
+}
+
+/* Ties, the largest numbers, denormals and infinities among them. */
+static void tensors_are_rounded(void **state)
+{
+    static const uint32_t told[] = {0x3f808000, 0x3f818000, 0x3f807fff, 0x3f808001, 0x7f7fffff,
+                                    0xff7f8000, 0x7f800000, 0xff800000, 0x00000001, 0x80008000,
+                                    0x00018000, 0x80000000, 0};
+    (void)state;
+    need_device();
+    for (int64_t n = 1; n < 40; n += 3)
+        for (int64_t m = 0; m < 12; m += 5) {
+            float *x = drawn(17, n, 3), *y = drawn(18, m + 1, 3);
+            memcpy(x, told, (size_t)(n < 13 ? n : 13) * 4);
+            uint16_t *to = device_bytes(NULL, (size_t)n * 2, (int)n % 2),
+                     *other = device_bytes(NULL, (size_t)(m + 1) * 2, 1);
+            CHECK(round_bf16(context.stream, (RoundSpan){device_bytes(x, (size_t)n * 4, (int)n % 3), to, n},
+                             (RoundSpan){device_floats(y, m + 1), other, m}));
+            check_bf16("the first", to, x, n), check_bf16("the second", other, y, m);
+            release();
+        }
+}
+
+/* The same masks, the same sums, and the operands that products read. */
+static void producers_round(void **state)
+{
+    (void)state;
+    need_device();
+    for (int w = 0; w < WIDTHS; w++) {
+        enum { N = 9, V = 5 };
+        int64_t H = widths[w], n = N * H;
+        MaskSite site = mask_site(device_state(STEP, 1, 1), 5, 3, 0.5, 1);
+        float *encoder = device_floats(drawn(2, V * H, 1), V * H), *x = device_floats(NULL, n),
+              *sums = device_floats(NULL, H), *also = device_floats(NULL, H);
+        int32_t *ids = device_ints(drawn_ids(3, N, V), N);
+        uint16_t *rounded = device_bytes(NULL, (size_t)n * 2, 0);
+        CHECK(embedding_forward(context.stream, N, H, ids, encoder, site, x));
+        CHECK(embedding_forward_bf16(context.stream, N, H, ids, encoder, site, rounded));
+        check_bf16("an embedded word", rounded, fetched(x, n), n);
+
+        CHECK(column_sums(context.stream, N, H, x, sums, NULL));
+        float *plain = fetched(sums, H);
+        rounded = device_bytes(NULL, (size_t)n * 2, 0);
+        CHECK(column_sums_bf16(context.stream, N, H, x, sums, also, rounded));
+        assert_memory_equal(fetched(sums, H), plain, (size_t)H * sizeof *plain);
+        assert_memory_equal(fetched(also, H), plain, (size_t)H * sizeof *plain);
+        check_bf16("a summed gradient", rounded, fetched(x, n), n);
+        release();
+    }
+}
+
+/* w_hh in bfloat16 fragments: row g or g + 8 of 16, columns 2q and 2q + 1 or 8 further, of lane 4g + q. */
+static uint16_t *tiles_of(const float *w_hh, int64_t H)
+{
+    int64_t rows = tensor_row_tiles(H), across = tensor_k_tiles(H, PRECISION_BF16);
+    uint16_t *tiles = host_bytes(tensor_copy_bytes(H));
+    for (int64_t r = 0; r < 16 * rows; r++)
+        for (int64_t k = 0; k < 16 * across; k++) {
+            int64_t g = r % 8, q = k % 8 / 2, word = (k % 16 / 8) * 2 + r % 16 / 8;
+            int64_t at = (((r / 16 * across + k / 16) * 32 + 4 * g + q) * 4 + word) * 2 + k % 2;
+            if (r / 4 < H && k < H) tiles[at] = bf16_bits(w_hh[(r % 4 * H + r / 4) * H + k]);
+        }
+    return tiles;
+}
+
+static void weights_are_tiled(void **state)
+{
+    (void)state;
+    need_device();
+    static const int64_t sizes[] = {1, 3, 4, 5, 8, 16, 17, 23, 33, 64};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        int64_t H = sizes[i], n = 4 * H * H;
+        size_t bytes = tensor_copy_bytes(H);
+        float *w = drawn(16, n, 1);
+        void *to = device_bytes(NULL, bytes, 0), *got = host_bytes(bytes);
+        CHECK(lstm_pack_tiles(context.stream, H, device_floats(w, n), to));
+        fetch(got, to, bytes);
+        assert_memory_equal(got, tiles_of(w, H), bytes);
+        release();
+    }
 }
 
 /* ---- pack.cu, and the packed copies that the update writes ---- */
@@ -629,8 +736,21 @@ static void weights_are_packed(void **state)
     }
 }
 
-/* Weights have the same bits with packed copies as without, the copies are those of the new weights, and a fault leaves
- * both. */
+/* What is written of an update's weights in bfloat16: everything but the packed tensors. */
+static void check_rounded(const SgdCase *k, const SgdOut *out, const SgdPacked *packed, int64_t tensors,
+                          int64_t n)
+{
+    for (int64_t i = 0; k->rounds && i < k->dense; i++) {
+        uint16_t want = bf16_bits(out->weights[i]), at_start = (uint16_t)(canary >> i % 2 * 16);
+        for (int64_t t = 0; t < tensors; t++)
+            if (k->fault || (i >= packed[t].at && i < packed[t].at + n)) want = at_start;
+        if (out->rounded[i] != want)
+            fail_msg("weight %d is %04x in bfloat16, not %04x", (int)i, out->rounded[i], want);
+    }
+}
+
+/* Weights have the same bits with packed copies of either kind as without, the copies are those of the new weights, and a fault
+ * leaves all of them. */
 static void update_packs_the_new_weights(void **state)
 {
     (void)state;
@@ -641,16 +761,22 @@ static void update_packs_the_new_weights(void **state)
     } cases[] = {{1, 1, 0, 0, 0},         {1, 3, 4, 4, 1},     {7, 2, 64, 60, 5},    {8, 1, 0, 0, 3},
                  {23, 2, 2000, 60, 9000}, {33, 1, 4096, 0, 1}, {64, 3, 128, 0, 4097}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
-        for (uint32_t fault = 0; fault < 2; fault++) {
+        for (int turn = 0; turn < 4; turn++) {
+            uint32_t fault = turn == 3;
+            bool vector = turn != 1, tiled = turn != 0;
             int64_t H = cases[i].H, n = 4 * H * H, tensors = cases[i].n, pitch = n + cases[i].gap;
-            SgdCase k = {cases[i].first + (tensors - 1) * pitch + n + cases[i].rest, 9, H, 4, 0.5, fault, 0};
+            SgdCase k = {
+                cases[i].first + (tensors - 1) * pitch + n + cases[i].rest, 9, H, 4, 0.5, fault, 0, tiled};
+            size_t bytes = tensor_copy_bytes(H);
             SgdOut plain, out;
             SgdPacked packed[3];
             float *w, *g, *e, *r, *nats, *to[3];
+            void *tiles[3], *got_tiles = host_bytes(bytes);
             int32_t *ids, *first;
             for (int64_t t = 0; t < tensors; t++) {
-                to[t] = device_floats(NULL, n);
-                packed[t] = (SgdPacked){cases[i].first + t * pitch, to[t]};
+                to[t] = device_floats(NULL, n), tiles[t] = device_bytes(NULL, bytes, 0);
+                packed[t] =
+                    (SgdPacked){cases[i].first + t * pitch, vector ? to[t] : NULL, tiled ? tiles[t] : NULL};
             }
             sgd_run(&k, NULL, 0, &plain, &w, &g, &e, &r, &ids, &first, &nats);
             sgd_run(&k, packed, tensors, &out, &w, &g, &e, &r, &ids, &first, &nats);
@@ -660,9 +786,15 @@ static void update_packs_the_new_weights(void **state)
             assert_true(fault || memcmp(out.weights, w, (size_t)k.dense * sizeof *w));
             for (int64_t t = 0; t < tensors; t++) {
                 float *got = fetched(to[t], n), *want = packed_of(out.weights + packed[t].at, H);
-                for (int64_t j = 0; fault && j < n; j++) memcpy(&want[j], &canary, 4);
+                for (int64_t j = 0; (fault || !vector) && j < n; j++) memcpy(&want[j], &canary, 4);
                 assert_memory_equal(got, want, (size_t)n * sizeof *got);
+                uint16_t *want_tiles = tiles_of(out.weights + packed[t].at, H);
+                for (size_t j = 0; (fault || !tiled) && j < bytes; j += 4)
+                    memcpy((char *)want_tiles + j, &canary, 4);
+                fetch(got_tiles, tiles[t], bytes);
+                assert_memory_equal(got_tiles, want_tiles, bytes);
             }
+            check_rounded(&k, &out, packed, tensors, n);
             release();
         }
 }
@@ -1133,10 +1265,10 @@ static uint64_t digest(void)
     d = hash(d, fetched(nats, N), N * sizeof(float));
     d = hash(d, fetched(sums, V), V * sizeof(float));
 
-    SgdCase k = {9001, 30, 23, 12, 0.5, 0, 0};
+    SgdCase k = {9001, 30, 23, 12, 0.5, 0, 0, 0};
     SgdOut sgd;
     enum { HH4 = 4 * H * H };
-    SgdPacked packed = {2000, device_floats(NULL, HH4)};
+    SgdPacked packed = {2000, device_floats(NULL, HH4), NULL};
     float *w, *g, *e, *r, *m;
     int32_t *i, *f;
     sgd_run(&k, &packed, 1, &sgd, &w, &g, &e, &r, &i, &f, &m);
@@ -1220,6 +1352,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(columns_are_summed),
         cmocka_unit_test(sgd_follows_reference),
         cmocka_unit_test(fault_leaves_the_weights),
+        cmocka_unit_test(tensors_are_rounded),
+        cmocka_unit_test(producers_round),
+        cmocka_unit_test(weights_are_tiled),
         cmocka_unit_test(weights_are_packed),
         cmocka_unit_test(update_packs_the_new_weights),
         cmocka_unit_test(recurrence_follows_reference),

@@ -1,0 +1,24 @@
+/* bf16: float32 values rounded to bfloat16, to nearest even, on their way into memory. Nothing before sm_80 compiles it. */
+#ifndef PLSTM_BF16_CUH
+#define PLSTM_BF16_CUH
+
+#include "quad.cuh"
+#include "tensor.cuh"
+
+#if DEV_ARCH == 0 || DEV_ARCH >= 800
+
+/* Elements i..i+3 of a row (n); those before 0 and from n on are not written. */
+static __device__ __forceinline__ void quad_store_bf16(uint16_t *row, int64_t i, int64_t n, Quad q)
+{
+    uint16_t *p = row + i;
+    uint2 w = make_uint2(tensor_pair(q.v[0], q.v[1]), tensor_pair(q.v[2], q.v[3]));
+    if (i >= 0 && i + 4 <= n && aligned(p, 8)) {
+        *(uint2 *)p = w;
+        return;
+    }
+    for (int k = 0; k < 4; k++)
+        if (i + k >= 0 && i + k < n) p[k] = (uint16_t)((k < 2 ? w.x : w.y) >> (k & 1) * 16);
+}
+
+#endif
+#endif
