@@ -4,92 +4,22 @@ The kernels' sources are copied, one line of the copy is changed (it must stand 
 goes out of date unnoticed), and persistent_case is built from it: plain, where a wrong wait ends in a fault record or wrong
 values, or with the race detector, where an order that nothing guarantees is named however well the run went.
 """
-import atexit
 import os
-import re
-import shutil
-import subprocess
-import tempfile
 
+import planted
 import tap
 
-ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
-BUILD = os.path.join(ROOT, os.environ.get("PLSTM_BUILD", "build"))
-CXX, CC = os.environ.get("CXX", "g++"), os.environ.get("CC", "gcc")
-INCLUDES = [f"-I{os.path.join(ROOT, folder)}" for folder in ("tests/emu/include", "tests/emu", "tests", ".")]
-COMMON = ["-D_GNU_SOURCE", "-O0", "-g", "-Wno-unknown-pragmas", *INCLUDES]
-KERNEL = {"plain": [], "race": ["-fsanitize=thread,alignment", "--param", "tsan-distinguish-volatile=1",
-                                "--param", "tsan-instrument-func-entry-exit=0"]}
 RIGHT, WRONG, GAVE_UP, REPORTED = 0, 1, 2, 3
 BARRIER, FORWARD, BACKWARD = "grid_barrier.cuh", "fwd_persistent.cuh", "bwd_persistent.cuh"
 
-work = tempfile.mkdtemp(prefix="plstm-faults-")
-atexit.register(shutil.rmtree, work)
-
-
-def run(*command):
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}"
-
-
-def libemu(mode):
-    path = os.path.join(BUILD, "emu", mode, "libemu.a")
-    if not os.path.exists(path):
-        raise tap.Skip(f"{os.path.relpath(path, ROOT)} is not built")
-    return path
-
-
-def main_object():
-    path = os.path.join(work, "main.o")
-    if not os.path.exists(path):
-        run(CC, "-std=c11", *COMMON, "-c", os.path.join(ROOT, "tests", "persistent_case.c"), "-o", path)
-    return path
-
-
-def link_libraries():
-    """What libemu's cuBLAS wants; the time loops do not."""
-    folder = next((d for d in sorted(os.listdir("/usr/lib")) if os.path.exists(f"/usr/lib/{d}/openblas-openmp")), None)
-    where = [f"-L/usr/lib/{folder}/openblas-openmp", f"-Wl,-rpath,/usr/lib/{folder}/openblas-openmp"] if folder else []
-    return [*where, "-lopenblas", "-ldl", "-lm"]
-
-
-def build(mode, name, file=None, line=None, instead=None):
-    """The program with `line` of kernels/`file` replaced."""
-    library, kernels = libemu(mode), os.path.join(work, name, "kernels")
-    shutil.copytree(os.path.join(ROOT, "kernels"), kernels)
-    if file:
-        path = os.path.join(kernels, file)
-        with open(path, encoding="utf-8") as f:
-            text = f.read()
-        assert text.count(line) == 1, f"{name}: {text.count(line)} times in {file}: {line}"
-        with open(path, "w", encoding="utf-8") as f:
-            f.write(text.replace(line, instead))
-    kernel, program = os.path.join(work, name, "kernel.o"), os.path.join(work, name, "program")
-    run(CXX, "-std=c++17", *COMMON[:-len(INCLUDES)], f"-I{kernels}", *INCLUDES, *KERNEL[mode], "-x", "c++", "-c",
-        os.path.join(ROOT, "tests", "persistent_case.cu"), "-o", kernel)
-    run(CXX, kernel, main_object(), library, *link_libraries(), "-o", program)
-    return program
-
-
-def outcome(program, direction):
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("EMU_")}
-    done = subprocess.run([program, direction], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120,
-                          env=environment)
-    return done.returncode, done.stdout
-
-
-def caught(mode, name, file, line, instead, direction, code, says):
-    program = build(mode, name, file, line, instead)
-    for way in direction.split():
-        got, text = outcome(program, way)
-        assert got == code and re.search(says, text), f"{name}, {way}: exit {got}, {text}"
+programs = planted.Programs("persistent_case")
 
 
 def test_without_a_mistake():
-    for mode in KERNEL:
-        program = build(mode, f"right-{mode}")
+    for mode in planted.KERNEL:
+        program = programs.build(mode, f"right-{mode}")
         for way in ("forward", "backward"):
-            got, text = outcome(program, way)
+            got, text = planted.outcome(program, way)
             assert got == RIGHT, f"{mode}, {way}: exit {got}, {text}"
 
 
@@ -146,16 +76,16 @@ IN_SHORT = {"lost_arrival", "missing_release", "missing_acquire", "stale_epoch",
 assert IN_SHORT < set(MISTAKES)
 
 
-def planted(name, mistake):
+def planted_in(name, mistake):
     mode, file, line, instead, direction, code, says = mistake
 
     def test():
         if name not in IN_SHORT and not os.environ.get("PLSTM_LONG"):
             raise tap.Skip("a part of make test-long")
-        caught(mode, name, file, line, instead, direction, code, says)
+        programs.caught(mode, name, file, line, instead, direction, (code,), says)
     return test
 
 
-globals().update({f"test_{name}": planted(name, mistake) for name, mistake in MISTAKES.items()})
+globals().update({f"test_{name}": planted_in(name, mistake) for name, mistake in MISTAKES.items()})
 
 tap.main(globals())
