@@ -12,6 +12,13 @@
 #include "mask.cuh"
 #include "plan.h"
 
+/* n / d, for n*d < 2^31, by the inverse that the host made of d. */
+static inline uint32_t inverse_of(int64_t d) { return (uint32_t)((INT64_C(1) << 31) / d + 1); }
+static __device__ __forceinline__ int32_t divided(int32_t n, uint32_t inverse)
+{
+    return (int32_t)((uint64_t)(uint32_t)n * inverse >> 31);
+}
+
 /* What a block owns in the launch for the batch rows from first_row on. */
 struct BlockPlace {
     int32_t replica, block; /* of the replica */

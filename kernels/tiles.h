@@ -18,4 +18,15 @@
     T(8, 0, 4, 256, 255)                                                                                     \
     T(8, 0, 10, 256, 255) T(9, 0, 10, 256, 255) T(3, 0, 10, 384, 168) T(4, 0, 20, 256, 255)
 
+/* One thread-block cluster, M(precision, m tiles of a warp, contraction tiles in registers, batch, threads, registers): 4 registers a
+ * tile, beside 4 accumulators an m tile and 8 batch rows. The first of each list are for H = 650, the others for H = 200. */
+#define FWD_CLUSTER_TILES(M)                                                                                 \
+    M(BF16, 3, 16, 8, 256, 255)                                                                              \
+    M(BF16, 3, 12, 24, 256, 255)                                                                             \
+    M(BF16, 2, 7, 8, 512, 128) M(BF16, 1, 4, 8, 512, 128) M(TF32, 2, 9, 8, 512, 128)
+#define BWD_CLUSTER_TILES(M)                                                                                 \
+    M(BF16, 6, 8, 8, 256, 255)                                                                               \
+    M(BF16, 6, 6, 16, 256, 255)                                                                              \
+    M(BF16, 1, 10, 8, 512, 128) M(BF16, 1, 5, 8, 512, 128) M(TF32, 1, 20, 8, 512, 128)
+
 #endif

@@ -1,0 +1,293 @@
+/* bwd_cluster: the time loop of the variant `cluster`, backward. bwd_cluster.cu tells what it is about. */
+#ifndef PLSTM_BWD_CLUSTER_CUH
+#define PLSTM_BWD_CLUSTER_CUH
+
+#include "cluster.cuh"
+
+/* What follows from a plan, computed once on the host. */
+struct ClusterBackwardCounts {
+    ClusterBackwardPieces pieces;
+    int32_t tiles;  /* of B that products read, along the contraction */
+    int32_t parcel; /* floats that one producer sends one consumer: its elements */
+    int32_t mask_quads;
+    uint32_t by_units; /* for divided() */
+};
+
+struct ClusterBackwardArgs {
+    LstmPlan plan;
+    ClusterBackwardCounts n;
+    LstmBackward p; /* p.launch.plan is the host's copy */
+    FaultRecord *fault;
+    int32_t first_row; /* of this launch */
+};
+
+typedef void (*ClusterBackwardKernel)(ClusterBackwardArgs);
+
+#if DEV_ARCH == 0 || DEV_ARCH >= 900
+
+struct ClusterBackwardShared {
+    uint4 *weights;   /* [warp][shared][quads][lane] */
+    float *inbox;     /* [2][producer][parcel] */
+    uint32_t *dgates; /* B operand */
+    float *state;     /* [slot][parcel] */
+    uint32_t *masks;
+    ClusterMeeting meeting;
+};
+
+/* Slots of an element's state; the gates give way to their gradients. dc is what flows into c_t from step t+1. */
+enum { CLUSTER_STATE_C_BEFORE = 4, CLUSTER_STATE_DY, CLUSTER_STATE_C, CLUSTER_STATE_DC };
+
+static __device__ __forceinline__ void cluster_backward_carve(Smem sm, const ClusterBackwardPieces &f,
+                                                              ClusterBackwardShared *s)
+{
+    s->weights = sm.take<uint4>((size_t)f.weights / 4);
+    s->inbox = sm.take<float>((size_t)f.inbox);
+    s->dgates = sm.take<uint32_t>((size_t)f.dgates);
+    s->state = sm.take<float>((size_t)f.state);
+    s->masks = sm.take<uint32_t>((size_t)f.masks);
+    s->meeting.arrived = sm.take<Mbarrier>((size_t)f.arrived / 2);
+    s->meeting.flags = (ClusterFlags *)sm.take<uint32_t>((size_t)f.flags);
+}
+
+/* An element of the block: four batch rows of a unit are neighbours, so that what producers sent is read as it lies. */
+struct ClusterElement {
+    int32_t row, u;
+    bool exists;
+};
+
+static __device__ __forceinline__ ClusterElement cluster_element(const ClusterBackwardArgs &a,
+                                                                 const BlockPlace &at, int32_t j)
+{
+    ClusterElement e;
+    int32_t column = j / CLUSTER_ROWS, group = divided(column, a.n.by_units);
+    e.u = column - group * a.plan.units, e.row = group * CLUSTER_ROWS + j % CLUSTER_ROWS;
+    e.exists = e.u < at.units && e.row < at.rows;
+    return e;
+}
+
+/* ---- before the first step ---- */
+
+/* The A operand of contraction tile i of the block and m tile `m` of all H; zeros past the block's tiles and past H. */
+template <int PRECISION>
+static __device__ __forceinline__ void cluster_backward_weight(const ClusterBackwardArgs &a,
+                                                               const BlockPlace &at, int32_t i, int32_t m,
+                                                               uint32_t (&w)[4])
+{
+    enum {
+        UNITS = PRECISION == PRECISION_BF16 ? TENSOR_UNITS : TENSOR_UNITS / 2
+    }; /* of a contraction tile */
+    w[0] = w[1] = w[2] = w[3] = 0;
+    if (i * UNITS < at.units)
+        tensor_load_transposed<PRECISION>(a.p.w_hh, a.p.w_tiles, a.p.shape.H, m, at.unit / UNITS + i, w);
+}
+
+/* c_T, no gradient from beyond it, and zeros where dgates will never be. */
+static __device__ __forceinline__ void
+cluster_backward_begin(const ClusterBackwardArgs &a, const BlockPlace &at, const ClusterBackwardShared &s)
+{
+    const int64_t T = a.p.shape.T, B = a.p.shape.B, H = a.p.shape.H;
+    for (int32_t j = (int32_t)threadIdx.x; j < a.n.parcel; j += (int32_t)blockDim.x) {
+        ClusterElement e = cluster_element(a, at, j);
+        if (!e.exists) continue;
+        s.state[CLUSTER_STATE_C * a.n.parcel + j] = a.p.c[(T * B + at.row + e.row) * H + at.unit + e.u];
+        s.state[CLUSTER_STATE_DC * a.n.parcel + j] = 0.0f;
+    }
+    for (int32_t j = (int32_t)threadIdx.x; j < (int32_t)a.n.pieces.dgates; j += (int32_t)blockDim.x)
+        s.dgates[j] = 0;
+}
+
+/* The block's part of gates_t, c_{t-1} and dy_t on its way to s.state, by the threads that will wait for it in the cells. */
+static __device__ __forceinline__ void cluster_backward_fetch(const ClusterBackwardArgs &a,
+                                                              const BlockPlace &at,
+                                                              const ClusterBackwardShared &s, int32_t t)
+{
+    const int64_t B = a.p.shape.B, H = a.p.shape.H;
+    for (int32_t j = thread_again(); j < a.n.parcel; j += (int32_t)blockDim.x) {
+        ClusterElement e = cluster_element(a, at, j);
+        if (!e.exists) continue;
+        int64_t position = t * B + at.row + e.row, n = position * H + at.unit + e.u;
+        float *state = s.state + j;
+        const float *gates = a.p.gates + position * 4 * H + at.unit + e.u;
+        for (int gate = 0; gate < 4; gate++) copy_async4(state + gate * a.n.parcel, gates + gate * H);
+        copy_async4(state + CLUSTER_STATE_C_BEFORE * a.n.parcel, a.p.c + n);
+        copy_async4(state + CLUSTER_STATE_DY * a.n.parcel, a.p.dy + n);
+    }
+    copy_async_commit();
+}
+
+/* ---- a step ---- */
+
+/* A unit's dgates of one batch row into the B operand: its gates are four neighbouring k. */
+template <int PRECISION>
+static __device__ __forceinline__ void cluster_backward_put(const ClusterBackwardArgs &a, uint32_t *operand,
+                                                            const ClusterElement &e, const Gates &q)
+{
+    int32_t k = 4 * e.u, tile = e.row / TENSOR_BATCH * a.n.tiles + k / tensor_k(PRECISION);
+    uint32_t *to = operand + tile * (TENSOR_WORDS / 2) +
+                   tensor_operand(PRECISION, k % tensor_k(PRECISION), e.row % TENSOR_BATCH).word;
+    if (PRECISION == PRECISION_BF16) {
+        to[0] = tensor_pair(q.i, q.f), to[2] = tensor_pair(q.g, q.o);
+    } else {
+        to[0] = tf32_round(q.i), to[2] = tf32_round(q.f), to[4] = tf32_round(q.g), to[6] = tf32_round(q.o);
+    }
+}
+
+/* dgates and dc of the block's elements, from exchange n (0: nothing flows from beyond the last step). */
+template <int PRECISION>
+static __device__ __forceinline__ void
+cluster_backward_cells(const ClusterBackwardArgs &a, const BlockPlace &at, const ClusterBackwardShared &s,
+                       const MaskBits &bits, int32_t t, int32_t n)
+{
+    const LstmPlan &plan = a.plan;
+    int32_t stride = a.n.parcel;
+    const float *inbox = s.inbox + (n & 1) * plan.blocks * stride;
+    copy_async_wait<0>();
+    for (int32_t j = thread_again(); j < stride; j += (int32_t)blockDim.x) {
+        ClusterElement e = cluster_element(a, at, j);
+        if (!e.exists) continue;
+        float *state = s.state + j;
+        float dh = state[CLUSTER_STATE_DY * stride] *
+                   mask_bits_factor(bits, t & 1, MASK_OUTPUT, a.p.output, at, e.row, e.u);
+        if (n) { /* h_t was masked as step t+1 read it */
+            float from_next = 0.0f;
+            for (int32_t p = 0; p < plan.blocks; p++) from_next += inbox[p * stride + j];
+            dh += from_next * mask_bits_factor(bits, t & 1, MASK_RECURRENT, a.p.recurrent, at, e.row, e.u);
+        }
+        Gates q = {state[0], state[stride], state[2 * stride], state[3 * stride]};
+        float c_before = state[CLUSTER_STATE_C_BEFORE * stride];
+        state[CLUSTER_STATE_DC * stride] = cell_backward(&q, c_before, state[CLUSTER_STATE_C * stride], dh,
+                                                         state[CLUSTER_STATE_DC * stride]);
+        state[CLUSTER_STATE_C * stride] = c_before;
+        cluster_backward_put<PRECISION>(a, s.dgates, e, q);
+        state[0] = q.i, state[stride] = q.f, state[2 * stride] = q.g, state[3 * stride] = q.o;
+    }
+}
+
+/* A warp's partial dh to those who own the units, for exchange n. Two lanes with four batch rows of the units k and k + 8 of an m
+ * tile change halves, so that each sends four rows of one unit. */
+template <int QUADS, int TILES>
+static __device__ __forceinline__ void
+cluster_backward_send(const ClusterBackwardArgs &a, const BlockPlace &at, const ClusterBackwardShared &s,
+                      int32_t first, int32_t n, const float (&sum)[QUADS][TILES][4])
+{
+    const LstmPlan &plan = a.plan;
+    int32_t lane = thread_again() & 31, odd = lane & 1, row = 2 * (lane & 2);
+    float4 *to = (float4 *)s.inbox + ((n & 1) * plan.blocks + at.block) * (a.n.parcel / 4);
+    Mbarrier *arrived = &s.meeting.arrived[n & 1];
+#pragma unroll
+    for (int m = 0; m < QUADS; m++) {
+        int32_t k = (first + m) * TENSOR_ROWS + 8 * odd + (lane >> 2), consumer = divided(k, a.n.by_units);
+#pragma unroll
+        for (int i = 0; i < TILES; i++) {
+            const float(&d)[4] = sum[m][i];
+            float x = __shfl_xor_sync(0xffffffffu, odd ? d[0] : d[2], 1);
+            float y = __shfl_xor_sync(0xffffffffu, odd ? d[1] : d[3], 1);
+            int32_t group = (i * TENSOR_BATCH + row) / CLUSTER_ROWS;
+            if (k < (int32_t)a.p.shape.H && group * CLUSTER_ROWS < at.rows)
+                store_async(
+                    shared_at(to + group * plan.units + (k - consumer * plan.units), (uint32_t)consumer),
+                    odd ? make_float4(x, y, d[2], d[3]) : make_float4(d[0], d[1], x, y),
+                    shared_at(arrived, (uint32_t)consumer));
+        }
+    }
+}
+
+static __device__ __forceinline__ void cluster_backward_store(const ClusterBackwardArgs &a,
+                                                              const BlockPlace &at,
+                                                              const ClusterBackwardShared &s, int32_t t)
+{
+    const int64_t B = a.p.shape.B, H = a.p.shape.H;
+    for (int32_t j = thread_again(); j < a.n.parcel; j += (int32_t)blockDim.x) {
+        ClusterElement e = cluster_element(a, at, j);
+        if (!e.exists) continue;
+        float *gates = a.p.gates + (t * B + at.row + e.row) * 4 * H + at.unit + e.u;
+        for (int gate = 0; gate < 4; gate++) gates[gate * H] = s.state[gate * a.n.parcel + j];
+    }
+}
+
+/* ---- the launch ---- */
+
+template <int PRECISION, int QUADS, int RESIDENT, int TILES>
+static __device__ __forceinline__ void bwd_cluster_loop(const ClusterBackwardArgs &a)
+{
+    const LstmPlan &plan = a.plan;
+    const int32_t T = (int32_t)a.p.shape.T;
+    ClusterBackwardShared s;
+    cluster_backward_carve(Smem(), a.n.pieces, &s);
+    BlockPlace at = block_place(plan, a.p.shape, a.first_row);
+    if (at.rows <= 0) return; /* with the whole cluster */
+    MaskBits bits = {s.masks, a.n.mask_quads, plan.rows};
+    const int32_t warp = (int32_t)threadIdx.x >> 5, lane = (int32_t)threadIdx.x & 31, first = warp * QUADS;
+    s.meeting.bytes = cluster_step_bytes(&plan, a.p.shape.H, at.units, at.rows);
+    s.meeting.limit = a.p.launch.poll_limit;
+    s.meeting.exchanges = T - 1;
+
+    uint32_t kept[RESIDENT > 0 ? RESIDENT : 1][QUADS][4];
+#pragma unroll
+    for (int i = 0; i < RESIDENT; i++)
+#pragma unroll
+        for (int m = 0; m < QUADS; m++) cluster_backward_weight<PRECISION>(a, at, i, first + m, kept[i][m]);
+    uint4 *weights = s.weights + warp * plan.shared * QUADS * 32 + lane;
+    for (int32_t i = 0; i < plan.shared; i++)
+        for (int m = 0; m < QUADS; m++) {
+            uint32_t w[4];
+            cluster_backward_weight<PRECISION>(a, at, RESIDENT + i, first + m, w);
+            weights[(i * QUADS + m) * 32] = make_uint4(w[0], w[1], w[2], w[3]);
+        }
+    cluster_backward_begin(a, at, s);
+    cluster_backward_fetch(a, at, s, T - 1);
+    mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, T - 1);
+
+    bool runs = cluster_open(s.meeting, a.fault);
+    for (int32_t t = T - 1; runs && t >= 0; t--) {
+        int32_t n = T - 1 - t; /* the exchange that this step takes; it sends n + 1 */
+        if (n == 0 || cluster_receive(s.meeting, n)) cluster_backward_cells<PRECISION>(a, at, s, bits, t, n);
+        __syncthreads(); /* dgates are there; nobody of the block reads exchange n any more */
+        if (s.meeting.flags->gone) {
+            if (threadIdx.x == 0) cluster_report(a.fault, n, t);
+            break;
+        }
+        if (t) {
+            float sum[QUADS][TILES][4];
+            cluster_product<PRECISION, QUADS, RESIDENT, TILES>(sum, kept, weights, plan.shared,
+                                                               (const uint2 *)s.dgates + lane, 0, a.n.tiles);
+            cluster_backward_send<QUADS, TILES>(a, at, s, first, n + 1, sum);
+        }
+        cluster_backward_store(a, at, s, t);
+        if (t == 0) break;
+        cluster_backward_fetch(a, at, s, t - 1);
+        mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, t - 1);
+        __syncthreads(); /* dgates are read */
+    }
+    cluster_close(s.meeting);
+}
+
+#endif
+
+/* ---- host side ---- */
+
+template <int N> static inline cudaError_t cluster_backward_prepare(ClusterBackwardKernel const (&kernels)[N])
+{
+    cudaError_t error = cudaSuccess;
+    for (int i = 0; i < N && !error; i++) error = cluster_prepare(kernels[i]);
+    return error;
+}
+
+template <int N>
+static inline cudaError_t cluster_backward_run(ClusterBackwardKernel const (&kernels)[N],
+                                               const LstmContext *context, const LstmBackward *p)
+{
+    const LstmPlan *plan = p->launch.plan;
+    assert(plan && plan->backward && plan->tile < N && plan->slices == 1);
+    assert(plan->precision == PRECISION_BF16 ? p->w_tiles != nullptr : plan->precision == PRECISION_TF32);
+    ClusterBackwardCounts n;
+    n.pieces = cluster_backward_pieces(plan);
+    n.tiles = cluster_operand_tiles(plan);
+    n.parcel = (int32_t)cluster_items(plan);
+    n.mask_quads = plan_mask_quads(plan->units);
+    n.by_units = inverse_of(plan->units);
+    ClusterBackwardArgs args = {*plan, n, *p, context->fault, 0};
+    return cluster_launch(kernels[plan->tile], context, &p->launch, &p->shape, args);
+}
+
+#endif

@@ -1,0 +1,140 @@
+/* cluster: what the fields of a plan of KIND_CLUSTER mean, and the pieces of a block's shared memory, which planner and kernels
+ * (fwd_cluster.cu, bwd_cluster.cu) read here. Clean C11 that also compiles as CUDA C++; needs no toolkit. tensor.h says how
+ * tiles lie.
+ *
+ * Grid       `replicas` clusters of `blocks` = `cluster` blocks, each with `rows` batch rows of its own, at most `batch`;
+ *            passes is 1, and rows that all replicas together do not hold are the next range's. Nothing crosses a cluster's
+ *            border, so that clusters need not be co-resident: those that are not run later.
+ * Forward    warp s*groups + g has the row tiles g*quads .. of the block's units/4 against the k tiles s*depth ..
+ * Backward   warp g has the m tiles g*quads .. (16 units of all H) against all `depth` contraction tiles of the block's gate
+ *            rows; slices and rounds are 1.
+ * Residency  of a warp's depth*quads tiles, those of the first `resident` of its depth are in registers, those of the `shared`
+ *            that follow in shared memory. None is streamed: a shape whose weights do not fit a cluster has no plan.  */
+#ifndef PLSTM_CLUSTER_H
+#define PLSTM_CLUSTER_H
+
+#include "tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum {
+    CLUSTER_BLOCKS = 16,
+    /* most that any device takes */ CLUSTER_ROWS = 4 /* batch rows that backward sends together */
+};
+
+/* Tiles along the batch. */
+static PLAN_HD inline int32_t cluster_batch_tiles(const LstmPlan *p) { return p->batch / TENSOR_BATCH; }
+
+/* B tiles that a pass's products read: the last slice reads as many as a warp has in registers. */
+static PLAN_HD inline int32_t cluster_operand_tiles(const LstmPlan *p)
+{
+    return (int32_t)((p->slices - 1) * p->depth + plan_max(p->depth, p->resident));
+}
+
+/* Words of one step's B operand. */
+static PLAN_HD inline int64_t cluster_operand_words(const LstmPlan *p)
+{
+    return (int64_t)cluster_batch_tiles(p) * cluster_operand_tiles(p) * (TENSOR_WORDS / 2);
+}
+
+/* Backward: batch rows with the padding that they are sent with. */
+static PLAN_HD inline int32_t cluster_sent_rows(int32_t rows)
+{
+    return (rows + CLUSTER_ROWS - 1) / CLUSTER_ROWS * CLUSTER_ROWS;
+}
+
+/* Elements (unit, batch row) of a block. */
+static PLAN_HD inline int64_t cluster_items(const LstmPlan *p)
+{
+    return (int64_t)p->units * (p->backward ? cluster_sent_rows(p->rows) : p->rows);
+}
+
+/* Forward: floats between two units of the partial sums, [batch row][gate]. Four more than there are, so that the lanes of a
+ * warp, which hold two units' gates of four batch rows, write to 32 banks. */
+static PLAN_HD inline int32_t cluster_partial_pitch(const LstmPlan *p) { return 4 * p->batch + 4; }
+
+/* Pieces in 32-bit words, in the order in which they are carved. */
+typedef struct ClusterForwardPieces {
+    int64_t weights;  /* [warp][shared][quads][lane] 4 words */
+    int64_t exchange; /* [2][batch tile][k tile][lane] 2 words: h as B operand */
+    int64_t partial;  /* [slices][units][pitch] floats */
+    int64_t gates;    /* [rows][units] float4: x_proj on the way in, gates on the way out */
+    int64_t c, h;     /* [rows][units] */
+    int64_t bias;     /* [units] float4 of gates */
+    int64_t masks;    /* as plan.h's */
+    int64_t arrived;  /* the two mbarriers */
+    int64_t flags;    /* ClusterFlags (cluster.cuh) */
+} ClusterForwardPieces;
+
+typedef struct ClusterBackwardPieces {
+    int64_t weights; /* [warp][shared][quads][lane] 4 words */
+    int64_t inbox;   /* [2][producer][sent rows / 4][units] float4 of batch rows: partial dh */
+    int64_t dgates;  /* [batch tile][contraction tile][lane] 2 words, B operand */
+    int64_t state;   /* [8 slots][items] floats */
+    int64_t masks;
+    int64_t arrived, flags;
+} ClusterBackwardPieces;
+
+static PLAN_HD inline int64_t cluster_weight_words(const LstmPlan *p)
+{
+    return (int64_t)p->groups * p->slices * p->shared * p->quads * TENSOR_WORDS;
+}
+
+static PLAN_HD inline ClusterForwardPieces cluster_forward_pieces(const LstmPlan *p)
+{
+    ClusterForwardPieces f;
+    int64_t items = cluster_items(p);
+    f.weights = cluster_weight_words(p);
+    f.exchange = 2 * cluster_operand_words(p);
+    f.partial = (int64_t)p->slices * p->units * cluster_partial_pitch(p);
+    f.gates = 4 * items;
+    f.c = f.h = items;
+    f.bias = 4 * (int64_t)p->units;
+    f.masks = 4 * (int64_t)p->rows * plan_mask_quads(p->units);
+    f.arrived = f.flags = 4;
+    return f;
+}
+
+static PLAN_HD inline ClusterBackwardPieces cluster_backward_pieces(const LstmPlan *p)
+{
+    ClusterBackwardPieces f;
+    int64_t items = cluster_items(p);
+    f.weights = cluster_weight_words(p);
+    f.inbox = 2 * p->blocks * items;
+    f.dgates = cluster_operand_words(p);
+    f.state = 8 * items;
+    f.masks = 4 * (int64_t)p->rows * plan_mask_quads(p->units);
+    f.arrived = f.flags = 4;
+    return f;
+}
+
+static PLAN_HD inline size_t cluster_shared_bytes(const LstmPlan *p)
+{
+    if (p->backward) {
+        ClusterBackwardPieces f = cluster_backward_pieces(p);
+        return plan_piece_bytes(f.weights) + plan_piece_bytes(f.inbox) + plan_piece_bytes(f.dgates) +
+               plan_piece_bytes(f.state) + plan_piece_bytes(f.masks) + plan_piece_bytes(f.arrived) +
+               plan_piece_bytes(f.flags);
+    }
+    ClusterForwardPieces f = cluster_forward_pieces(p);
+    return plan_piece_bytes(f.weights) + plan_piece_bytes(f.exchange) + plan_piece_bytes(f.partial) +
+           plan_piece_bytes(f.gates) + plan_piece_bytes(f.c) + plan_piece_bytes(f.h) +
+           plan_piece_bytes(f.bias) + plan_piece_bytes(f.masks) + plan_piece_bytes(f.arrived) +
+           plan_piece_bytes(f.flags);
+}
+
+/* Bytes that a block with `units` units gets in one step, in a replica with `rows` batch rows. Forward: all H units of each
+ * row, in bf16 by pairs. Backward: from each producer its units' partial dh, rows by fours. */
+static PLAN_HD inline uint32_t cluster_step_bytes(const LstmPlan *p, int64_t H, int32_t units, int32_t rows)
+{
+    if (p->backward) return (uint32_t)(4 * (int64_t)p->blocks * units * cluster_sent_rows(rows));
+    return (uint32_t)(4 * rows * (p->precision == PRECISION_BF16 ? (H + 1) / 2 : H));
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
