@@ -55,4 +55,7 @@ int64_t plan_shared_limit(const DeviceFacts *device, const PlanOverride *force);
 /* Whether a block of the tile with so many threads has its registers. */
 bool plan_registers_fit(const DeviceFacts *device, const LstmTile *tile, int32_t threads);
 
+/* How many clusters of `size` blocks, a block an SM, the device is expected to hold at once; 0: it has no clusters of that size. */
+int32_t plan_clusters(const DeviceFacts *device, int32_t size);
+
 #endif
