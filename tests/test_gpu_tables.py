@@ -101,7 +101,7 @@ def test_a_peer_is_never_less_exact_than_ours():
 
 def test_whole_layers_of_ours_and_of_cudnn():
     text, _ = Tree().section(variants.variants)
-    whole = text.split("Whole layers, ours and cuDNN's")[1]
+    whole = text.split("Whole layers, ours and those")[1]
     assert "| `cudnn-standard` | 1 | H 650, B 20, T 35 | tf32 | 7.00 | 17.50 | 0.4 % |" in whole, whole
     assert "| `cudnn-standard` | 2 | H 650, B 20, T 35 | tf32 | 14.00 | 35.00 |" in whole and "| `reg` | 1 | H 650, B 20, T 35 | f32 |  | 8.14 |" in whole
     assert "| `cudnn-static` | 1 | H 768, B 24, T 35 | f16 |  | 10.00 |" in whole and "| `cudnn` | 1 | H 650, B 20, T 35 | f32 |  | 21.00 |" in whole

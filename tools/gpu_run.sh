@@ -7,7 +7,8 @@
 #   tests        the GPU tests, REQUIRE_GPU=1: a skip for want of one is a failure, and so is a program that launched no kernel
 #   sanitize     compute-sanitizer memcheck and racecheck over small shapes
 #   bench        the machine's constants, then rows: every variant and the whole step of the three presets, cuDNN beside them, each kernel
-#   torch        cuDNN through PyTorch's nn.LSTM at the same shapes
+#   torch        PyTorch at the same shapes: nn.LSTM (cuDNN) and the whole step; FlashRNN and Haste where the variables FLASHRNN and HASTE name
+#                folders with a copy of them
 #   profile      tools/profile.sh: Nsight Compute and our own trace on every variant, Nsight Compute on the step's other kernels
 #   train        Penn Treebank: preset small to its end, then medium, then large, while the budget lasts
 #
@@ -274,7 +275,7 @@ bench() {
 }
 
 torch() {
-    step torch peer 150 python3 tools/torch_peer.py --out "$work/torch.json"
+    step torch peer 200 python3 tools/torch_peer.py --out "$work/torch.json" ${FLASHRNN:+--flashrnn "$FLASHRNN"} ${HASTE:+--haste "$HASTE"}
 }
 
 # Every variant at the medium model's shape, by tools/profile.sh; then the step's own kernels where they are longest.

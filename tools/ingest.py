@@ -165,6 +165,7 @@ def rows_of(files):
     benches = [bench for name in bench_names(files) if (bench := as_json(files.get(name)))]
     benches = [bench for bench in benches if bench["context"].get("emulated") != "yes"]
     torch = as_json(files.get("torch.json")) or {}
+    torch = torch if torch.get("context", {}).get("emulated") != "yes" else {}
     ours = {}
     for row in [own_row(r) for bench in benches for r in bench["benchmarks"] if r.get("run_type", "iteration") == "iteration"]:
         if not str(row.get("error", "")).startswith("not run: ") and "median_us" not in ours.get(row["name"], {}):

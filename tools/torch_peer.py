@@ -1,194 +1,253 @@
 #!/usr/bin/env python3
-"""cuDNN's LSTM as PyTorch's users have it, timed at our shapes: the field that plstm is measured against.
+"""Other people's LSTMs, timed at our shapes: cuDNN as PyTorch's users have it, FlashRNN, Haste, and a whole training step in PyTorch.
 
-    torch_peer.py --out FILE [--seconds N] [--tiny]
+    torch_peer.py --out FILE [--seconds S] [--noise N] [--flashrnn FOLDER] [--haste FOLDER] [--filter REGEX] [--tiny]
 
-nn.LSTM at the paper's three shapes and at H=768 B=16 T=1024, for which times are published: one layer forward, and forward with
-backward (gradients of input, weights and biases), in float32 with TF32 off and on, float16 and bfloat16; called eagerly and replayed
-as a CUDA graph. Then two layers as a model needs them: num_layers=2 with dropout between, and two modules with F.dropout around.
-The input projection is part of every time here, and is not part of our lstm/ rows.
+    lstm/fwd/cudnn/PREC/H:650/B:20/T:35             nn.LSTM, one layer, its input's product included; fwdbwd: with every gradient
+    lstm2/fwdbwd/cudnn/PREC/...                     num_layers=2 with dropout between; cudnn-dropout3: two modules, F.dropout around each
+    step/torch/PREC/H:650/B:20/T:35                 a training minibatch of our model, embedding to update
+    lstm/fwd/flashrnn/bf16/H:672/B:24/T:35          FlashRNN's fused kernel at the sizes it takes, with the input's product
+    lstm/fwd/flashrnn-recurrence/bf16/...           without it; also fwdbwd
+    lstm/fwd/haste/f32/H:650/B:20/T:35              Haste; also fwdbwd
 
-Before a shape is timed, its outputs and gradients are compared with the same module in float64. torch.profiler names the kernels that
-ran, so that the algorithm is seen rather than assumed. FILE holds {"context": ..., "benchmarks": [rows]}, a row like those of bench_gpu:
-name, median_us, p10_us, p90_us, min_us, samples, error, and kernels.
+at the paper's three shapes and at H=768 B=16 T=1024, for which times are published: that one is measured first. Rows are replays of a CUDA
+graph; those that end in /eager call the library. PREC is f32 (TF32 off), tf32, f16 or bf16. FlashRNN and Haste are imported from a copy of the
+user's own; without one their rows say so.
+
+Before a program is timed its outputs and gradients are compared with the same in float64. torch.profiler names the kernels that ran, so that
+the algorithm is seen rather than assumed. FILE holds {"context": ..., "benchmarks": [rows]}; a row has what bench_gpu's have: median_us,
+lo_us .. hi_us (95 % interval of the median), min_us, p10_us, p90_us, riqr, samples, us_per_step, words/s, FLOP/s, error, bound and a
+label that says why it stopped, by the same rules (bench/measure.h); and kernels, [[name, launches, microseconds]]. What cannot run has an "error"
+that begins with "refused: ", what is wrong one that begins with "wrong: ", and neither has a time.
+
+--tiny is one tiny shape, on the CPU where there is no GPU: to try this program itself; such a file says "emulated": "yes" and is not filed.
+Exit status: 0 done, 1 nothing could be measured or something is wrong, 4 no GPU, 77 no PyTorch.
 """
 import argparse
+import bisect
 import json
+import math
 import os
+import re
 import sys
 import time
 
-SHAPES = ((200, 20, 20), (650, 20, 35), (1500, 20, 35), (768, 16, 1024))  # H, B, T
-TINY = ((20, 3, 5),)
-SAMPLES, INPUTS = 200, 4
-# Largest error against float64, as a share of the largest value: what a precision's operands and sums over H allow, with room for
-# rounding to accumulate over the steps. A wrong result is off by far more.
-ALLOWED = {"f32": 1e-4, "tf32": 2e-2, "f16": 5e-2, "bf16": 2e-1}
+import torch_programs as programs
+
+# H, B, T; keep, init, clip of the model (bench/axes.cpp)
+MODELS = {(200, 20, 20): (1.0, 0.1, 5), (650, 20, 35): (0.5, 0.05, 5), (1500, 20, 35): (0.35, 0.04, 10)}
+ANCHOR = (768, 16, 1024)
+TINY = {(20, 3, 5): (0.5, 0.1, 5)}
+# What FlashRNN's solver finds a plan for, nearest to our shapes, by that shape.
+FLASHRNN = {(200, 20, 20): (224, 24, 20), (650, 20, 35): (672, 24, 35), (1500, 20, 35): (1504, 24, 35), ANCHOR: ANCHOR}
 
 
-class Failure(Exception):
-    """A sentence for the user."""
+# ---- a converged measurement: bench/measure.h without the clock, which PyTorch does not tell ----
 
 
-def precisions(torch):
-    return (("f32", torch.float32, False), ("tf32", torch.float32, True), ("f16", torch.float16, False), ("bf16", torch.bfloat16, False))
+def quantile(ordered, share):
+    at = share * (len(ordered) - 1)
+    i = int(at)
+    return ordered[i] + (at - i) * (ordered[min(i + 1, len(ordered) - 1)] - ordered[i])
 
 
-class Peer:
-    """nn.LSTM, or two of them around F.dropout, with its inputs; run() is what is timed."""
-
-    def __init__(self, torch, shape, dtype, layers, modules, backward, device, keep=0.5):
-        self.torch, self.backward, self.keep = torch, backward, keep
-        H, B, T = shape
-        torch.manual_seed(1)
-        per_module = layers // modules
-        dropout = 1 - keep if per_module > 1 else 0.0
-        self.rnns = [torch.nn.LSTM(H, H, num_layers=per_module, dropout=dropout).to(device) for _ in range(modules)]
-        self.exact = [torch.nn.LSTM(H, H, num_layers=per_module).to(device).double() for _ in range(modules)]
-        self.rnns = [rnn.to(dtype) for rnn in self.rnns]
-        for exact, rnn in zip(self.exact, self.rnns):
-            exact.load_state_dict(rnn.state_dict())  # as rounded to dtype
-        self.x = [torch.randn(T, B, H).to(device, dtype).requires_grad_(backward) for _ in range(INPUTS)]
-        self.dy = (torch.randn(T, B, H) * 0.01).to(device, dtype)
-        self.masked = layers > 1
-
-    def parameters(self):
-        return [p for rnn in self.rnns for p in rnn.parameters()]
-
-    def forward(self, rnns, x):
-        drop = self.torch.nn.functional.dropout
-        for rnn in rnns:
-            if len(rnns) > 1:
-                x = drop(x, 1 - self.keep)
-            x = rnn(x)[0]
-        return drop(x, 1 - self.keep) if len(rnns) > 1 else x
-
-    def run(self, i=0):
-        if not self.backward:
-            with self.torch.no_grad():
-                return self.forward(self.rnns, self.x[i])
-        y = self.forward(self.rnns, self.x[i])
-        self.torch.autograd.grad(y, [self.x[i], *self.parameters()], self.dy)
-        return y
-
-    def error(self):
-        """Largest error of outputs and gradients, each as a share of its largest value; None where masks are drawn. Of a long sequence
-        the first 64 steps: float64 is slow."""
-        if self.masked:
-            return None
-        sides = []
-        for rnns, dtype in ((self.rnns, self.x[0].dtype), (self.exact, self.torch.float64)):
-            x = self.x[0][:64].detach().to(dtype).requires_grad_(True)
-            y = self.forward(rnns, x)
-            wanted = [x, *(p for rnn in rnns for p in rnn.parameters())] if self.backward else []
-            sides.append([y, *(self.torch.autograd.grad(y, wanted, self.dy[:64].to(dtype)) if wanted else ())])
-        return max(float((ours.double() - truth).abs().max() / truth.abs().max()) for ours, truth in zip(*sides))
+def median_rank(n):
+    """Of the lower order statistic that, with its mirror image, holds the median in 95 % of cases."""
+    below = 0.0
+    for k in range(n // 2):
+        below += math.comb(n, k) * 0.5**n if n < 1000 else math.exp(math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) + n * math.log(0.5))
+        if below > 0.025:
+            return max(k - 1, 0)
+    return 0
 
 
-def quantiles(us):
-    us = sorted(us)
-    at = lambda share: us[int(share * (len(us) - 1) + 0.5)]
-    return {"median_us": at(0.5), "p10_us": at(0.1), "p90_us": at(0.9), "min_us": us[0], "samples": len(us)}
+class Measurement:
+    LEAST, SETTLED, WINDOW = 10, 0.05, 32
+
+    def __init__(self, seconds, noise):
+        self.seconds, self.noise, self.samples, self.noises, self.why = seconds, noise, [], [], None
+
+    def riqr(self):
+        return (quantile(self.samples, 0.75) - quantile(self.samples, 0.25)) / quantile(self.samples, 0.5)
+
+    def settled(self):
+        last = self.noises[-self.WINDOW:]
+        return len(last) == self.WINDOW and max(last) - min(last) <= self.SETTLED * sum(last) / self.WINDOW
+
+    def add(self, us, seconds):
+        bisect.insort(self.samples, us)
+        if len(self.samples) >= self.LEAST:
+            self.noises.append(self.riqr())
+        if self.noises and self.noises[-1] < self.noise:
+            self.why = "noise"
+        elif self.settled():
+            self.why = "settled"
+        elif seconds >= self.seconds:
+            self.why = "time"
+
+    def result(self):
+        us, rank = self.samples, median_rank(len(self.samples))
+        return {"median_us": quantile(us, 0.5), "lo_us": us[rank], "hi_us": us[-1 - rank], "min_us": us[0], "p10_us": quantile(us, 0.1),
+                "p90_us": quantile(us, 0.9), "riqr": self.riqr(), "samples": len(us), "label": f"stop={self.why}"}
 
 
-def sampled(torch, run, seconds, per_sample):
-    """Microseconds of one run: events around passes of `per_sample` runs, some SAMPLES of them or as many as the time allows."""
-    for _ in range(3):
-        run()
-    torch.cuda.synchronize()
-    begin, found = time.monotonic(), []
-    while len(found) < SAMPLES and (len(found) < 10 or time.monotonic() - begin < seconds):
-        before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        torch.cuda._sleep(60000)  # some 30 us, as in bench_gpu: launches queue up behind it
+class Timer:
+    """Times passes on the GPU by events, on the CPU by its clock."""
+
+    def __init__(self, torch, device, seconds, noise):
+        self.torch, self.device, self.seconds, self.noise = torch, device, seconds, noise
+
+    def wait(self):
+        if self.device == "cuda":
+            self.torch.cuda.synchronize()
+
+    def once(self, run):
+        """Microseconds."""
+        if self.device != "cuda":
+            before = time.perf_counter()
+            run()
+            return (time.perf_counter() - before) * 1e6
+        before, after = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))
+        self.torch.cuda._sleep(60000)  # some 30 us, as in bench_gpu: launches queue up behind it
         before.record()
         run()
         after.record()
         after.synchronize()
-        found.append(before.elapsed_time(after) * 1e3 / per_sample)
-    return quantiles(found)
+        return before.elapsed_time(after) * 1e3
+
+    def converge(self, run):
+        """Of one pass, where run() makes one over each input set."""
+        for _ in range(3):
+            run()
+        self.wait()
+        measurement, begin = Measurement(self.seconds, self.noise), time.monotonic()
+        while not measurement.why:
+            us = self.once(run) / programs.INPUTS
+            measurement.add(us, time.monotonic() - begin)
+        return measurement.result()
+
+    def eager(self, program):
+        return self.converge(lambda: all_sets(program))
+
+    def graphed(self, program):
+        if self.device != "cuda":
+            raise programs.Refused("there are no graphs on a CPU")
+        side = self.torch.cuda.Stream()
+        side.wait_stream(self.torch.cuda.current_stream())
+        with self.torch.cuda.stream(side):
+            all_sets(program)
+        self.torch.cuda.current_stream().wait_stream(side)
+        graph = self.torch.cuda.CUDAGraph()
+        with self.torch.cuda.graph(graph):
+            all_sets(program)
+        return self.converge(graph.replay)
+
+    def kernels(self, program):
+        """[[name, launches, microseconds]] of one pass, the longest first."""
+        if self.device != "cuda":
+            return []
+        from torch.profiler import ProfilerActivity, profile
+        with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as seen:
+            program.run()
+            self.wait()
+        found = {}
+        for event in seen.events():
+            if event.device_type == self.torch.autograd.DeviceType.CUDA:
+                count, spent = found.get(event.name, (0, 0.0))
+                found[event.name] = (count + 1, spent + event.time_range.elapsed_us())
+        return [[name[:120], count, round(spent, 1)] for name, (count, spent) in sorted(found.items(), key=lambda f: -f[1][1])][:8]
 
 
-def eager(torch, peer, seconds):
-    def run():
-        for i in range(INPUTS):
-            peer.run(i)
-    return sampled(torch, run, seconds, INPUTS)
+def all_sets(program):
+    for i in range(programs.INPUTS):
+        program.run(i)
 
 
-def graphed(torch, peer, seconds):
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for i in range(INPUTS):
-            peer.run(i)
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for i in range(INPUTS):
-            peer.run(i)
-    return sampled(torch, graph.replay, seconds, INPUTS)
+# ---- rows ----
 
 
-def kernels(torch, peer):
-    """[[name, launches, microseconds]] of one run, the longest first."""
-    from torch.profiler import ProfilerActivity, profile
-    with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as seen:
-        peer.run()
-        torch.cuda.synchronize()
-    found = {}
-    for event in seen.events():
-        if event.device_type == torch.autograd.DeviceType.CUDA:
-            count, spent = found.get(event.name, (0, 0.0))
-            found[event.name] = (count + 1, spent + event.time_range.elapsed_us())
-    return [[name[:120], count, round(spent, 1)] for name, (count, spent) in sorted(found.items(), key=lambda f: -f[1][1])][:8]
+def precisions(torch):
+    return {"f16": torch.float16, "f32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 
 
-def set_tf32(torch, on):
-    torch.backends.cudnn.allow_tf32 = on
-    torch.backends.cuda.matmul.allow_tf32 = on
+class Case:
+    """A program that can be made, and what its rows are called; its graph is a row and its eager calls another."""
+
+    def __init__(self, name, word, make, notes=None, foreign=False):
+        self.name, self.word, self.make, self.notes = name, word, make, notes or {}
+        # What says that a program cannot run; a library out of a user's folder may raise whatever it likes.
+        self.refusals = Exception if foreign else (RuntimeError, programs.Refused)
 
 
-def cases(torch, shapes):
-    """(name, shape, dtype, tf32, layers, modules, backward)"""
-    for shape in shapes:
-        H, B, T = shape
-        tail = f"H:{H}/B:{B}/T:{T}"
-        for word, dtype, tf32 in precisions(torch):
-            for what, backward in (("fwd", False), ("fwdbwd", True)):
-                yield f"lstm/{what}/cudnn/{word}/{tail}", word, shape, dtype, tf32, 1, 1, backward
-        if T > 1000:
-            continue
-        for word, dtype, tf32 in precisions(torch):
-            yield f"lstm2/fwdbwd/cudnn/{word}/{tail}", word, shape, dtype, tf32, 2, 1, True
-            yield f"lstm2/fwdbwd/cudnn-dropout3/{word}/{tail}", word, shape, dtype, tf32, 2, 2, True
+def cases(torch, device, models, anchor, flashrnn=None, haste=None):
+    """Every Case, in the order in which they are worth measuring."""
+    found, tail = [], "H:{}/B:{}/T:{}".format
+    directions = (("fwd", False), ("fwdbwd", True))
+
+    def layers(shape, dtypes):
+        for word, dtype in dtypes.items():
+            for what, backward in directions:
+                found.append(Case(f"lstm/{what}/cudnn/{word}/{tail(*shape)}", word,
+                                  lambda s=shape, w=word, d=dtype, b=backward: programs.Layers(torch, s, w, d, device, b)))
+
+    every = precisions(torch)
+    if anchor:  # whose times are published first
+        layers(anchor, every)
+    for shape, (keep, init, clip) in models.items():
+        for word in ("f32", "tf32", "bf16"):
+            found.append(Case(f"step/torch/{word}/{tail(*shape)}", word,
+                              lambda s=shape, w=word, k=(keep, init, clip): programs.Step(torch, s, w, every[w], device, *k)))
+    for shape in models:
+        layers(shape, every)
+    for shape in [*([anchor] if anchor else []), *models]:
+        larger = FLASHRNN.get(shape, shape)
+        notes = {"stands_for": tail(*shape)} if larger != shape else {}
+        for what, backward in directions:
+            for product in (True, False):
+                found.append(Case(f"lstm/{what}/flashrnn{'' if product else '-recurrence'}/bf16/{tail(*larger)}", "bf16",
+                                  lambda s=larger, b=backward, p=product: programs.FlashRnn(torch, flashrnn, s, "bf16", torch.bfloat16, device, b, p), notes, True))
+            found.append(Case(f"lstm/{what}/haste/f32/{tail(*shape)}", "f32",
+                              lambda s=shape, b=backward: programs.Haste(torch, haste, s, "f32", torch.float32, device, b), None, True))
+    for shape, (keep, _, _) in models.items():
+        for word, dtype in every.items():
+            for name, modules in (("cudnn", 1), ("cudnn-dropout3", 2)):
+                found.append(Case(f"lstm2/fwdbwd/{name}/{word}/{tail(*shape)}", word,
+                                  lambda s=shape, w=word, d=dtype, m=modules, k=keep: programs.Layers(torch, s, w, d, device, True, 2, m, k)))
+    return found
 
 
-def measure(torch, case, seconds):
-    """Rows of one case: eager and graph."""
-    name, word, shape, dtype, tf32, layers, modules, backward = case
-    set_tf32(torch, tf32)
+def refusal(name, fault):
+    first = (str(fault).splitlines() or [type(fault).__name__])[0]
+    return {"name": name, "error": "refused: " + first[:300]}
+
+
+def measure(torch, case, timer):
+    """Rows of one case, by graph and eager; one with an error where it cannot run or is wrong."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = case.word == "tf32"
     try:
-        peer = Peer(torch, shape, dtype, layers, modules, backward, "cuda")
-        error = peer.error()
-        if error is not None and not error <= ALLOWED[word]:
-            raise Failure(f"wrong: off by {error:.3g} of the largest value, {ALLOWED[word]:g} is allowed")
-        ran = kernels(torch, peer)
-        common = {"error": error, "tf32": torch.backends.cudnn.allow_tf32, "kernels": ran}
-    except (RuntimeError, Failure) as fault:
-        return [{"name": name, "error": str(fault).splitlines()[0][:300]}]
+        program = case.make()
+        error = program.error()
+        if not error <= program.bound:
+            return [{"name": case.name, "error": f"wrong: off by {error:.3g} of the largest value, {program.bound:g} is allowed"}]
+        common = {"error": error, "bound": program.bound, "kernels": timer.kernels(program), "tf32": torch.backends.cudnn.allow_tf32, **case.notes}
+    except case.refusals as fault:
+        return [refusal(case.name, fault)]
     rows = []
-    for suffix, how in (("", graphed), ("/eager", eager)):
+    for suffix, how in (("", timer.graphed), ("/eager", timer.eager)):
         try:
-            times = how(torch, peer, seconds)
-            rows.append({"name": name + suffix, **times, **common, "us_per_step": times["median_us"] / shape[2]})
-        except RuntimeError as fault:
-            rows.append({"name": name + suffix, "error": str(fault).splitlines()[0][:300]})
+            times = how(program)
+            us = times["median_us"]
+            rows.append({"name": case.name + suffix, **times, "us_per_step": us / program.T, "words/s": program.words / us * 1e6,
+                         "FLOP/s": program.flops / us * 1e6, **common})
+        except case.refusals as fault:
+            rows.append(refusal(case.name + suffix, fault))
     return rows
 
 
-def context(torch):
-    return {"torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(),
-            "gpu": torch.cuda.get_device_name(), "inputs": INPUTS, "nvidia_tf32_override": os.environ.get("NVIDIA_TF32_OVERRIDE")}
+def context(torch, device):
+    gpu = torch.cuda.get_device_name() if device == "cuda" else "emulated: a CPU"
+    return {"torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(), "gpu": gpu,
+            "emulated": "no" if device == "cuda" else "yes", "inputs": programs.INPUTS, "nvidia_tf32_override": os.environ.get("NVIDIA_TF32_OVERRIDE")}
 
 
 def write(path, value):
@@ -201,27 +260,39 @@ def write(path, value):
 def main():
     parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True, metavar="FILE")
-    parser.add_argument("--seconds", type=float, default=0.4, help="of samples per row (default 0.4)")
-    parser.add_argument("--tiny", action="store_true", help="one tiny shape")
+    parser.add_argument("--seconds", type=float, default=0.4, help="the most that a row takes (default 0.4)")
+    parser.add_argument("--noise", type=float, default=0.005, help="relative interquartile range that ends a row (default 0.005)")
+    parser.add_argument("--flashrnn", metavar="FOLDER", help="that holds a copy of the package flashrnn")
+    parser.add_argument("--haste", metavar="FOLDER", help="that holds a built copy of haste_pytorch")
+    parser.add_argument("--filter", type=re.compile, default=re.compile(""), metavar="REGEX", help="only rows whose name holds a match")
+    parser.add_argument("--tiny", action="store_true", help="one tiny shape, to try this program itself")
     arguments = parser.parse_args()
     try:
         import torch
     except ImportError:
         print("torch_peer: this Python has no PyTorch", file=sys.stderr)
         return 77
-    if not torch.cuda.is_available():
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu" and not arguments.tiny:
         print("torch_peer: PyTorch sees no GPU here", file=sys.stderr)
         return 4
-    result = {"context": context(torch), "benchmarks": []}
-    for case in cases(torch, TINY if arguments.tiny else SHAPES):
-        rows = measure(torch, case, arguments.seconds)
+    if arguments.tiny:
+        programs.VOCABULARY = 50
+    result, wrong = {"context": context(torch, device), "benchmarks": []}, False
+    timer = Timer(torch, device, arguments.seconds, arguments.noise)
+    models, anchor = (TINY, None) if arguments.tiny else (MODELS, ANCHOR)
+    for case in cases(torch, device, models, anchor, arguments.flashrnn, arguments.haste):
+        if not arguments.filter.search(case.name):
+            continue
+        rows = measure(torch, case, timer)
         result["benchmarks"] += rows
         for row in rows:
-            text = f"{row['median_us']:10.1f} us  {row['p10_us']:.1f} .. {row['p90_us']:.1f}" if "median_us" in row else row["error"]
+            text = f"{row['median_us']:10.1f} us  {row['lo_us']:.1f} .. {row['hi_us']:.1f}" if "median_us" in row else row["error"]
+            wrong = wrong or text.startswith("wrong: ")
             print(f"{row['name']:56} {text}", flush=True)
         write(arguments.out, result)  # a run that is stopped keeps what it has
     # An error row says that something is not supported; all of them, that nothing could be measured.
-    return 0 if any("median_us" in row for row in result["benchmarks"]) else 1
+    return 1 if wrong or not any("median_us" in row for row in result["benchmarks"]) else 0
 
 
 if __name__ == "__main__":

@@ -17,6 +17,11 @@ def is_cudnn(variant):
     return variant.startswith("cudnn")
 
 
+def is_peer(variant):
+    """A library that does a whole layer; flashrnn-recurrence alone leaves the input's product out."""
+    return variant.startswith(("cudnn", "flashrnn", "haste"))
+
+
 def padded(shape):
     """To a multiple of 128 units and 8 rows, as persistent kernels of other libraries ask."""
     H, B, T = shape
@@ -55,7 +60,7 @@ class Measured:
 
     def __init__(self, machine):
         self.machine = machine
-        self.rows = [r for r in machine.rows if r.kind == "lstm" and r.path[0] in ("fwd", "bwd") and not is_cudnn(r.path[1]) and not r.how]
+        self.rows = [r for r in machine.rows if r.kind == "lstm" and r.path[0] in ("fwd", "bwd") and not is_peer(r.path[1]) and not r.how]
 
     def row(self, what, variant, precision, shape):
         return self.machine.find("lstm", (what, variant), precision, shape)
@@ -127,8 +132,8 @@ def row_of(m, known, variant, precision, shape):
 
 
 def whole_rows(machine):
-    """Whole layers by our variants and by cuDNN, one call or graph each."""
-    is_whole = lambda r: r.kind in ("layer", "layer2") or r.kind in ("lstm", "lstm2") and is_cudnn(r.path[1])
+    """Whole layers by our variants and by other libraries, one call or graph each."""
+    is_whole = lambda r: r.kind in ("layer", "layer2") or r.kind in ("lstm", "lstm2") and is_peer(r.path[1])
     rows = [r for r in machine.rows if is_whole(r) and r.path[0] in ("fwd", "fwdbwd") and not r.how and r.us]
     found = {}
     for r in rows:
@@ -283,7 +288,8 @@ def variants(data, figures):
     if fits:
         text += "\nTime of a pass as launch + T · step, fitted over the lengths:\n\n" + table(FIT_HEADINGS, fits)
     if whole:
-        text += "\nWhole layers, ours and cuDNN's, by C API (`cudnn-ALGORITHM`, padded shapes too) and through PyTorch (`cudnn`):\n\n"
+        text += "\nWhole layers, ours and those of other libraries: cuDNN by its C API (`cudnn-ALGORITHM`, padded shapes too) and through PyTorch "
+        text += "(`cudnn`); FlashRNN at padded shapes (`flashrnn-recurrence` without the input's product); Haste:\n\n"
         text += table(WHOLE_HEADINGS, whole)
     if notes:
         text += "\nWithout a time, and why:\n\n" + "\n".join(notes) + "\n"
