@@ -66,7 +66,7 @@ RUN_TESTS = NVCC='$(NVCC)' K20_CUDA='$(K20_CUDA)' $(PYTHON) tools/run_tests.py -
 TEST_ALONE = $(filter %/test_backend_cpu %/test_report %/test_kill.py,$(TEST_BIN) $(TEST_PY))
 not_alone = $(filter-out $(TEST_ALONE),$(1))
 
-.PHONY: all help demo test test-long bench sanitize fuzz results results-check format format-check clean deps print-config
+.PHONY: all help demo parity test test-long bench sanitize fuzz results results-check format format-check clean deps print-config
 .DELETE_ON_ERROR:
 all: $(BUILD)/plstm print-config
 
@@ -74,6 +74,7 @@ help:
 	@printf '%s\n' \
 	'make               build $(BUILD)/plstm' \
 	'make demo          train one over-large LSTM three ways on the built-in corpus (about 75 s on 2 cores); SEEDS=5 for five seeds' \
+	'make parity        what tf32 and bf16, simulated on the CPU, cost in perplexity: paired trainings, SEEDS=20 of them (10 minutes)' \
 	'make test          build and run every test; the last line is "N passed, N failed, N skipped"' \
 	'make test-long     the lists that are too long for make test' \
 	'make bench         CPU step beside PyTorch, emulator speed (Google Benchmark; JSON under $(BUILD)/bench)' \
@@ -496,6 +497,10 @@ SEEDS ?= 1
 demo: deps
 	$(Q)$(MAKE) --no-print-directory all
 	$(Q)$(PYTHON) tools/demo.py --plstm $(BUILD)/plstm --out $(BUILD)/demo --seeds $(SEEDS)
+
+parity: deps
+	$(Q)$(MAKE) --no-print-directory $(BUILD)/plstm
+	$(Q)$(PYTHON) tools/parity.py --plstm $(BUILD)/plstm --out $(BUILD)/parity --seeds $(if $(filter file,$(origin SEEDS)),20,$(SEEDS))
 
 bench: deps
 	$(Q)$(MAKE) --no-print-directory bench-run

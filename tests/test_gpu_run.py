@@ -12,7 +12,7 @@ import time
 import tap
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
-STAGES = ["environment", "tests", "sanitize", "bench", "torch", "profile", "train"]
+STAGES = ["environment", "tests", "sanitize", "bench", "torch", "profile", "train", "parity"]
 LOG = "\n".join(json.dumps(e) for e in (
     {"event": "run", "preset": "small"}, {"event": "step", "step": 0}, {"event": "epoch", "epoch": 1, "valid_ppl": 150.0, "seconds": 2.0},
     {"event": "test", "test_ppl": 114.5}))
@@ -33,6 +33,13 @@ TEST = 'printf "1..1\\nok 1 - kernel\\n"\necho 7 >>"$PLSTM_LAUNCHES"\n'
 PROFILE = r"""for a; do case $a in OUT=*) mkdir -p "${a#*=}" && echo "$*" >"${a#*=}/summary.csv" && printf 'a\0b' >"${a#*=}/fast.ncu-rep" ;; esac; done
 """
 TORCH = "import sys\nopen(sys.argv[2], 'w').write('{\"benchmarks\": [{\"name\": \"lstm/fwd/cudnn/f32/H:650/B:20/T:35\", \"median_us\": 99.5}]}')\n"
+# Leaves the record that it is told to.
+PARITY = """import os, sys
+out = sys.argv[sys.argv.index("--out") + 1]
+os.makedirs(out)
+open(os.path.join(out, "parity.jsonl"), "w").write('{"seed": "1", "precision": "bf16", "test_ppl": 114.5}\\n')
+print(" ".join(sys.argv[1:]))
+"""
 
 
 class Tree:
@@ -51,6 +58,7 @@ class Tree:
             if text is not None:
                 self.write(name, "#!/bin/sh\n" + text)
         self.write("tools/torch_peer.py", TORCH)
+        self.write("tools/parity.py", PARITY)
         self.write("data/ptb/ptb.train.txt", "words\n")
         self.write("COMMIT", "abc123\n")
 
@@ -111,7 +119,7 @@ def test_dry_run_in_the_repository():
 def test_stages_are_chosen_by_name():
     with Tree() as tree:
         assert stages_in(tree.run("--dry-run", "--stages", "train,bench")[1]) == ["bench", "train"]
-        assert stages_in(tree.run("--dry-run", "--skip", "sanitize,profile,torch")[1]) == ["environment", "tests", "bench", "train"]
+        assert stages_in(tree.run("--dry-run", "--skip", "sanitize,profile,torch")[1]) == ["environment", "tests", "bench", "train", "parity"]
         status, said = tree.run("--dry-run", "--stages", "bench,nonsense")
         assert status == 2 and "nonsense" in said
         assert tree.run("--budget", "soon")[0] == 2 and tree.run("--frobnicate")[0] == 2
@@ -125,7 +133,7 @@ def test_all_pass():
         assert {verdict for _, _, verdict in tree.steps()} == {"ok"}, tree.steps()
         lines = said.splitlines()
         assert "NVIDIA H200, commit abc123" in lines
-        assert len(lines) - lines.index("NVIDIA H200, commit abc123") < 60
+        assert len(lines) - lines.index("NVIDIA H200, commit abc123") < 75
         assert re.search(r"lstm/fwd/cublas/\S+ +250\.50 us", said) and re.search(r"lstm/fwd/cudnn/\S+ +99\.50 us", said), said
         assert re.search(r"copy +4\.3e\+12 B/s", said) and "test 114.50" in said
         found = tree.archive()
@@ -228,16 +236,28 @@ def test_trainings_go_on_from_their_checkpoints():
         assert tree.steps() == [("train", "small", "part")], tree.steps()
         tree.write("bin/plstm", "#!/bin/sh\necho \"$*\" >>build/gpu_run/calls\n" + PLSTM)
         status, said = tree.run("--stages", "train")
-        assert status == 0 and [v for _, _, v in tree.steps()] == ["ok"] * 3, said
+        assert status == 0 and [v for _, _, v in tree.steps()] == ["ok"] * 9, said
         with open(os.path.join(tree.root, "build/gpu_run/calls"), encoding="utf-8") as f:
             calls = f.read().splitlines()
         assert "--preset small" in calls[0] and "--resume build/gpu_run/ptb-small.safetensors" in calls[1], calls
-        assert "--preset medium" in calls[2] and "--preset large" in calls[3], calls
+        assert [re.search("--preset (.*) --seed 1 --precision (.*) --data", c).groups() for c in calls[2:]] == [
+            ("small", "bf16"), ("medium", "bf16"), ("large", "bf16"), ("medium", "f32"), ("large", "f32"), ("small", "tf32"), ("medium", "tf32"),
+            ("large", "tf32")], calls
+        assert len({re.search("--save (.*)", c).group(1) for c in calls[1:]}) == 9, calls
         assert all("--backend cuda" in call and "--log-json" in call and "--save" in call for call in calls), calls
         # What has ended is not trained again.
         assert tree.run("--stages", "train")[0] == 0
         with open(os.path.join(tree.root, "build/gpu_run/calls"), encoding="utf-8") as f:
-            assert len(f.read().splitlines()) == 4
+            assert len(f.read().splitlines()) == 10
+
+
+def test_parity_is_kept():
+    with Tree() as tree:
+        status, said = tree.run("--stages", "parity")
+        assert status == 0 and tree.steps() == [("parity", "small", "ok")], said
+        found = tree.archive()
+        assert json.loads(found["gpu-run/parity.jsonl"]) == {"seed": "1", "precision": "bf16", "test_ppl": 114.5}
+        assert "--seeds 5" in found["gpu-run/raw/parity-small.txt"] and "--backend cuda --preset small" in found["gpu-run/raw/parity-small.txt"]
 
 
 def test_without_the_corpus():

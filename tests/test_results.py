@@ -10,7 +10,7 @@ import tap
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 TOOL = os.path.join(ROOT, "tools", "results.py")
-NAMES = ("demo", "demo-keep", "ptb", "variants", "step", "kernels", "constants", "machine-code", "cpu-speed", "cpu-profile", "emulator", "not-measured")
+NAMES = ("demo", "demo-keep", "ptb", "parity", "variants", "step", "kernels", "constants", "machine-code", "cpu-speed", "cpu-profile", "emulator", "not-measured")
 
 
 def marks(names):
@@ -195,6 +195,22 @@ def test_marks_missing_twice_unknown_or_out_of_order():
     tree = Tree()
     tree.write("RESULTS.md", marks(NAMES).replace("<!-- begin:ptb -->\n<!-- end:ptb -->", "<!-- end:ptb -->\n<!-- begin:ptb -->"))
     tree.refused("ptb")
+
+
+def test_parity_is_an_interval():
+    tree = Tree()
+    run = {"backend": "cpu", "kernel": None, "corpus": "synthetic", "hidden": 64, "epochs": 12, "options": ["--data", "synthetic"]}
+    ppl = {"f32": (20.0, 10.0, 40.0), "tf32": (20.0, 10.0, 40.0), "bf16": (20.2, 10.0, 39.6)}
+    records = [{**run, "seed": str(i + 1), "precision": p, "test_ppl": ppl[p][i]} for i in range(3) for p in ppl]
+    tree.lines("profiles/box/parity.jsonl", records)
+    tree.rebuild()
+    row = [line for line in tree.read().splitlines() if line.startswith("| synthetic, H 64, 12 epochs |")]
+    assert "tf32 | 3 | 23.33 | 23.33 | +0.00 % | +0.00 % to +0.00 % | yes | A box" in row[0], row
+    assert "bf16 | 3 | 23.33 | 23.27 | +0.00 % | -2.48 % to +2.48 % | no | A box" in row[1], row
+    assert "| Penn Treebank, small | cuda | bf16 |  |  |  | not yet measured |" in tree.read()
+    records[4]["options"] = ["--keep", "0.5"]
+    tree.lines("profiles/box/parity.jsonl", records)
+    tree.refused("box/parity.jsonl", "more than precision and seed")
 
 
 def test_nothing_measured_is_said():

@@ -57,7 +57,7 @@ for cupti in "${CUPTI:-}" /usr/local/cuda/lib64/libcupti.so.* /usr/local/cuda/ex
     esac
 done
 
-cp tools/gpu_run.sh tools/ingest.py tools/run_tests.py tools/torch_peer.py tools/torch_programs.py tools/profile.sh tools/profile_read.py tools/ncu_metrics.py "$bundle/tools"
+cp tools/gpu_run.sh tools/ingest.py tools/run_tests.py tools/torch_peer.py tools/parity.py tools/torch_programs.py tools/profile.sh tools/profile_read.py tools/ncu_metrics.py "$bundle/tools"
 # What ptxas said of each kernel, which a profile is filed with.
 mkdir -p "$bundle/cuda/kernels"
 cp "$build"/cuda/kernels/*.ptxas "$bundle/cuda/kernels"

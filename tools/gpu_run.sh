@@ -10,7 +10,8 @@
 #   torch        PyTorch at the same shapes: nn.LSTM (cuDNN) and the whole step; FlashRNN and Haste where the variables FLASHRNN and HASTE name
 #                folders with a copy of them
 #   profile      tools/profile.sh: Nsight Compute and our own trace on every variant, Nsight Compute on the step's other kernels
-#   train        Penn Treebank: preset small to its end, then medium, then large, while the budget lasts
+#   train        Penn Treebank: the three presets to their end, in bf16 and f32, then tf32, the most telling first, while the budget lasts
+#   parity       tools/parity.py on Penn Treebank: preset small in f32, tf32 and bf16, five seeds each, what bf16 and tf32 cost in perplexity
 #
 # Every step has a time limit and may fail; the next one goes on. --budget bounds the whole (default 570 s). The programs come from
 # gpu-bundle/ (make gpu-bundle) or, where there is none, are built here. A machine with a GPU may have no network and no history.
@@ -22,7 +23,7 @@
 # Exit status: 0 everything that ran passed, 1 something did not, 2 usage, 4 no GPU. A training that the budget cut is no failure.
 set -u
 
-STAGES="environment tests sanitize bench torch profile train"
+STAGES="environment tests sanitize bench torch profile train parity"
 root=$(cd "$(dirname "$0")/.." && pwd) || exit 1
 cd "$root" || exit 1
 out=${OUT:-} work=build/gpu_run budget=570 dry_run=0 data='' wanted=$STAGES unwanted='' test_program=''
@@ -303,29 +304,42 @@ profile() {
     done
 }
 
-# One preset; goes on from its checkpoint where there is one.
+# train_preset PRESET PRECISION: one training; goes on from its checkpoint where there is one. That of f32 has the preset's name alone.
 train_preset() {
-    local preset=$1 log=$work/ptb-$1.jsonl saved=$work/ptb-$1.safetensors
+    local preset=$1 precision=$2 name=$1
+    [ "$precision" = f32 ] || name=$preset-$precision
+    local log=$work/ptb-$name.jsonl saved=$work/ptb-$name.safetensors
     if [ "$dry_run" = 0 ] && grep -qs '"event": *"test"' "$log"; then
-        keep train "$preset" ok 0 0 0 "done by an earlier run"
+        keep train "$name" ok 0 0 0 "done by an earlier run"
         return
     fi
-    local from=(--preset "$preset" --seed 1)
+    local from=(--preset "$preset" --seed 1 --precision "$precision")
     if [ -e "$saved" ]; then from=(--resume "$saved"); fi
-    ok_on=124 step train "$preset" "$(left)" "$bin/plstm" train "${from[@]}" --data "$data" --backend cuda --log-json "$log" \
+    ok_on=124 step train "$name" "$(left)" "$bin/plstm" train "${from[@]}" --data "$data" --backend cuda --log-json "$log" \
         --log-every 10 --save "$saved"
 }
 
 train() {
-    local preset
+    local one
     if [ -z "$data" ]; then
         refuse train corpus "no Penn Treebank: tools/fetch_ptb.sh puts it in data/ptb, --data names another folder"
         return
     fi
-    for preset in small medium large; do
-        train_preset $preset || return
+    for one in small/f32 small/bf16 medium/bf16 large/bf16 medium/f32 large/f32 small/tf32 medium/tf32 large/tf32; do
+        train_preset "${one%/*}" "${one#*/}" || return
         pack # a finished one is worth keeping before the next begins
     done
+}
+
+# A seed after the other in all precisions, so that those that ended compare; runs of an earlier call are not run again.
+parity() {
+    if [ -z "$data" ]; then
+        refuse parity corpus "no Penn Treebank: tools/fetch_ptb.sh puts it in data/ptb, --data names another folder"
+        return
+    fi
+    ok_on=124 step parity small "$(left)" python3 tools/parity.py --plstm "$bin/plstm" --out "$work/parity" --seeds 5 --data "$data" \
+        --backend cuda --preset small
+    if [ -e "$work/parity/parity.jsonl" ]; then cp "$work/parity/parity.jsonl" "$work/parity.jsonl"; fi
 }
 
 runs() {

@@ -6,8 +6,8 @@
     ingest.py ARCHIVE             files an archive under profiles/<gpu>/ (also `tools/results.py --ingest ARCHIVE`), even one cut short
 
 Filed are text files only, none over 1 MB: machine.json, constants.json, variants.json and step.json (a row per benchmark, PyTorch's
-beside ours), ptb-PRESET.jsonl and ptb-PRESET-seedN.jsonl of trainings that ended (thinned; partial-ptb-PRESET.jsonl of others), steps.tsv,
-under profile/ what tools/profile.sh kept, and under raw/ what the steps printed, each cut to its first and last part where it is long.
+beside ours), ptb-PRESET.jsonl and ptb-PRESET-seedN.jsonl of trainings that ended (thinned; partial-ptb-PRESET.jsonl of others), parity.jsonl,
+steps.tsv, under profile/ what tools/profile.sh kept, and under raw/ what the steps printed, each cut to its first and last part where it is long.
 """
 import argparse
 import fnmatch
@@ -26,7 +26,7 @@ THIN = 100  # of a training's step lines, the same as tools/results.py --thin
 ARCHIVE = "gpu-run.tar.gz"
 PRESETS = ("small", "medium", "large")
 # In the order of their worth: an archive that is cut short keeps what comes first. * stands for several files.
-PARTS = ("machine.json", "steps.tsv", "constants.json", "bench-*.json", "torch.json", *(f"ptb-{p}*.jsonl" for p in PRESETS))
+PARTS = ("machine.json", "steps.tsv", "constants.json", "bench-*.json", "torch.json", "parity.jsonl", *(f"ptb-{p}*.jsonl" for p in PRESETS))
 BESIDE = ("machine.json", "steps.tsv", "constants.json", "torch.json", "table.txt")  # copied beside the archive
 
 
@@ -317,7 +317,7 @@ def shortened(text):
 def filed(files, before):
     """{name under profiles/<gpu>/: text}; before(name) is what is there now, or None."""
     whole = {name: data for name, (data, complete) in files.items() if complete}
-    result = {name: as_text(whole[name]) for name in ("machine.json", "steps.tsv") if name in whole}
+    result = {name: as_text(whole[name]) for name in ("machine.json", "steps.tsv", "parity.jsonl") if name in whole}
     constants = as_json(whole.get("constants.json"))
     if constants is not None:
         result["constants.json"] = dump(constants)

@@ -18,7 +18,7 @@ import sys
 
 import html_page
 import ingest
-from tables import cpu, demo, machine_code, ptb, step, variants
+from tables import cpu, demo, machine_code, parity, ptb, step, variants
 from tables.data import Data, Failure
 from tables.plot import draw, stamp_of
 from tables.text import listed
@@ -29,6 +29,7 @@ EXPECTED = (
     ("h200/ptb-small.jsonl", "Penn Treebank, preset small, on an H200"),
     ("h200/ptb-medium.jsonl", "Penn Treebank, preset medium, on an H200"),
     ("h200/ptb-large.jsonl", "Penn Treebank, preset large, on an H200"),
+    ("h200/parity.jsonl", "perplexity of tf32 and bf16 against f32 on Penn Treebank, five seeds each, on an H200"),
     ("h200/variants.json", "every kernel variant, forward and backward, beside cuBLAS and cuDNN, on an H200"),
     ("h200/step.json", "the whole training step beside PyTorch's, on an H200"),
     ("h200/constants.json", "what an H200 costs per byte, multiplication, launch and wait"),
@@ -46,6 +47,7 @@ SECTIONS = {
     "demo": demo.demo,
     "demo-keep": demo.demo_keep,
     "ptb": ptb.ptb,
+    "parity": parity.section,
     "variants": variants.variants,
     "step": step.step,
     "kernels": step.kernels,
