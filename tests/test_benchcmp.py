@@ -133,6 +133,14 @@ def test_filed_rows_and_constants():
     assert verdicts(said) == {"copy": "slower", "hop": "faster", "cluster": "neither"}, said
 
 
+def test_constants_of_which_more_is_faster():
+    made = lambda factor: {"gpu": "X", "constants": {
+        name: {"value": factor * 10, "lo": factor * 9.99, "hi": factor * 10.01, "unit": unit}
+        for name, unit in (("dsmem_rate", "B/clk/SM"), ("mma_rate", "1/clk/SM"), ("clusters_8", "count"), ("cluster_hop", "us"))}}
+    said = compare(made(1), made(0.5))[1]
+    assert verdicts(said) == {"dsmem_rate": "slower", "mma_rate": "slower", "clusters_8": "slower", "cluster_hop": "faster"}, said
+
+
 def test_context_that_differs_is_said():
     said = compare([row("r", 1)], [row("r", 1)], context_a={"gpu": "NVIDIA H100", "commit": "aaa"},
                    context_b={"gpu": "NVIDIA H200", "commit": "aaa"})[1]

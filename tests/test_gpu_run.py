@@ -196,7 +196,7 @@ def test_what_hangs_is_stopped_and_the_rest_goes_on():
         assert status == 1 and time.monotonic() - start < 60, said
         steps = tree.steps()
         assert steps[0] == ("bench", "constants", "timeout"), steps
-        assert [s[:2] for s in steps][:2] == [("bench", "constants"), ("bench", "rows-650")] and steps[-1][0] == "train", steps
+        assert [s[:2] for s in steps][:2] == [("bench", "constants"), ("bench", "peers-768")] and steps[-1][0] == "train", steps
         assert "began" in tree.archive()["gpu-run/raw/bench-constants.txt"]
 
 

@@ -13,7 +13,7 @@ SAMPLE = os.path.join(ROOT, "tests", "fixtures", "gpu_sample")
 MEGABYTE = 1 << 20
 sys.path.insert(0, os.path.join(ROOT, "tools"))
 import ingest  # noqa: E402
-from tables import bench, plot, step, variants  # noqa: E402
+from tables import anchor, bench, plot, step, variants  # noqa: E402
 from tables.data import Data, Failure  # noqa: E402
 
 
@@ -115,6 +115,22 @@ def test_the_fit_finds_launch_and_slope():
     assert abs(a - 10) < 1e-9 and abs(b - 3.125) < 1e-9 and len(points) == 4, (a, b, points)
     text, _ = tree.section(variants.variants)
     assert "| `reg` | 650 | 20 | f32 | 8.0 | 2.50 | 10.0 | 3.12 | 20, 35, 70, 140 |" in text, text
+
+
+def test_published_times_beside_measured_ones():
+    text, _ = Tree(machine=False).section(anchor.anchor)
+    assert "| cuDNN through nn.LSTM | f16 | 2.01 | 5.19 | not yet measured | not yet measured |" in text, text
+    tree = Tree()
+
+    def more(value):
+        for name, us in (("lstm/fwd/cudnn/f16", 2100.0), ("lstm/fwd/cudnn-standard/f16", 1900.0), ("lstm/fwd/cudnn-static/f16", 1800.0),
+                         ("lstm/fwdbwd/cudnn-static/f16", 5000.0), ("lstm/fwd/cudnn-static/f32", 1.0)):
+            value["rows"].append({"name": name + "/H:768/B:16/T:1024", "median_us": us})
+    tree.edit("variants.json", more)
+    text, _ = tree.section(anchor.anchor)
+    assert "| 2.01 | 5.19 | 2.10 (`cudnn`) | not yet measured | SYNTHETIC" in text, text
+    assert "| f16 | – | – | 1.80 (`cudnn-static`) | 5.00 (`cudnn-static`) | SYNTHETIC" in text, text
+    assert "| Haste | f32 | 18.41 | 43.86 | not yet measured | not yet measured |" in text, text
 
 
 def test_step_and_its_parts():

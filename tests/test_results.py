@@ -10,7 +10,8 @@ import tap
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 TOOL = os.path.join(ROOT, "tools", "results.py")
-NAMES = ("demo", "demo-keep", "ptb", "parity", "variants", "step", "kernels", "constants", "machine-code", "cpu-speed", "cpu-profile", "emulator", "not-measured")
+NAMES = ("demo", "demo-keep", "ptb", "parity", "variants", "anchor", "step", "kernels", "constants", "machine-code", "cpu-speed", "cpu-profile", "emulator",
+         "not-measured")
 
 
 def marks(names):

@@ -243,8 +243,9 @@ rows() {
         "$@" "--benchmark_out=$work/bench-$name-$H.json" --benchmark_out_format=json
 }
 
-# The most telling rows first: our variants and the whole step, then the shape with published times and cuDNN beside us, then where a
-# step's time goes, launch against step, and the rest. No variant of ours has a dash in its name.
+# The shape with published times first: where they do not come out again, no other time means much. Then the most telling rows: our
+# variants and the whole step, cuDNN beside us, the step by each variant, where its time goes, launch against step, and the rest. No variant
+# of ours has a dash in its name.
 bench() {
     local sampler='' H
     if [ "$dry_run" = 0 ]; then # clocks while it runs: a throttled sample shows here
@@ -253,10 +254,10 @@ bench() {
         sampler=$!
     fi
     step bench constants 120 "$bin/bench_gpu" --seconds=0.5 "--constants=$work/constants.json"
+    rows peers 768 45 '^lstm/(fwd|fwdbwd)/cudnn-[a-z-]+/f16/'
     for H in 650 1500 200; do
         rows rows "$H" 60 "^(step/[a-zA-Z0-9:/]*T|lstm/(fwd|bwd)/[a-z0-9_]+/.*T):$([ "$H" = 200 ] && echo 20 || echo 35)/(eager/)?iter"
     done
-    rows peers 768 60 '^lstm/(fwd|fwdbwd)/cudnn-[a-z-]+/f16/'
     for H in 650 1500 200; do
         rows peers "$H" 60 '^(lstm/fwdbwd/cudnn|layer/fwdbwd/)'
     done

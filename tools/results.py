@@ -18,7 +18,7 @@ import sys
 
 import html_page
 import ingest
-from tables import cpu, demo, machine_code, parity, ptb, step, variants
+from tables import anchor, cpu, demo, machine_code, parity, ptb, step, variants
 from tables.data import Data, Failure
 from tables.plot import draw, stamp_of
 from tables.text import listed
@@ -49,6 +49,7 @@ SECTIONS = {
     "ptb": ptb.ptb,
     "parity": parity.section,
     "variants": variants.variants,
+    "anchor": anchor.anchor,
     "step": step.step,
     "kernels": step.kernels,
     "constants": step.constants,
