@@ -424,7 +424,8 @@ $(OTHER_DIR)/%.o: %.cu $(BUILD)/gen/flags | $(if $(filter /usr,$(K20_CUDA)),$(K2
 
 # The disassembler of the program's toolkit, or else of 11.8 with that compiler's build.
 OWN_NVDISASM := $(firstword $(wildcard $(CUDA_ROOT)/bin/nvdisasm))
-SASS_LISTED  := $(if $(OWN_NVDISASM),,$(patsubst %.cu,$(OTHER_DIR)/%.o,$(wildcard kernels/*.cu)))
+# 11.8 does not assemble st.async.
+SASS_LISTED  := $(if $(OWN_NVDISASM),,$(patsubst %.cu,$(OTHER_DIR)/%.o,$(filter-out %_cluster.cu,$(wildcard kernels/*.cu))))
 
 .PHONY: k20 sass
 k20: $(if $(K20_NVCC),$(BUILD)/plstm $(K20_FILES:%.cu=$(K20_DIR)/%.o))

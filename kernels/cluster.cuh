@@ -92,8 +92,9 @@ static __device__ __forceinline__ void cluster_close(const ClusterMeeting &m)
 {
     cluster_arrive();
     cluster_wait();
-    if (m.flags->gone && threadIdx.x == 0)
-        for (int32_t i = 0; i < 4 * CLUSTER_DRAIN; i++) mbarrier_try(&m.arrived[i & 1], (uint32_t)i >> 1 & 1);
+    if (!m.flags->gone || threadIdx.x > 0) return;
+#pragma unroll 1
+    for (int32_t i = 0; i < 4 * CLUSTER_DRAIN; i++) mbarrier_try(&m.arrived[i & 1], (uint32_t)i >> 1 & 1);
 }
 
 /* The block p places behind `own` of a cluster of `blocks`: each begins with another, so that not all send to one at a time. */
@@ -174,12 +175,14 @@ static inline LaunchShape cluster_shape(const LstmPlan *plan, cudaStream_t strea
     return shape;
 }
 
+/* Clusters wait for nobody but their own blocks: those that the device does not hold at once run later, so that all of a plan's blocks
+ * can be launched where one cluster fits. */
 template <class Kernel>
 static inline cudaError_t cluster_resident(Kernel kernel, const LstmPlan *plan, int *blocks)
 {
     int clusters = 0;
     cudaError_t error = resident_clusters(&clusters, cluster_shape(plan, 0), kernel);
-    *blocks = clusters * plan->cluster;
+    *blocks = clusters > 0 ? (int)plan_max(clusters, plan->replicas) * plan->cluster : 0;
     return error;
 }
 

@@ -59,6 +59,47 @@ def test_persistent_kernels_of_this_build():
     assert not found, "\n".join(found)
 
 
+def cluster_faults(code):
+    """Sentences about the time loop of a kernel that exchanges inside a cluster: by asynchronous stores that an mbarrier counts, without any
+    barrier that is wider than a block."""
+    loop = machine_code.time_loop(code)
+    if loop is None:
+        return [f"{code.name}: no loop over the steps was found"]
+    opcodes = [code.instructions[i].opcode for i in sorted(loop.body)]
+
+    def count(*starts):
+        return sum(opcode.startswith(starts) for opcode in opcodes)
+
+    wanted = ("mma.sync", "st.async", "mbarrier.try_wait", "mbarrier.arrive.expect_tx")
+    out = [f"{code.name}: no {start} in its time loop" for start in wanted if not count(start)]
+    unwanted = ("barrier.cluster", "ld.acquire", "st.release", "membar", "fence", "atom.global", "red.")
+    out += [f"{code.name}: {start} in its time loop" for start in unwanted if count(start)]
+    return out + ([f"{code.name}: {count('bar.sync')} block barriers in its time loop"] if count("bar.sync") > 2 else [])
+
+
+def test_clusters_exchange_by_counted_stores():
+    folder = os.path.join(ROOT, os.environ.get("PLSTM_BUILD", "build"), "cuda", "kernels")
+    files = [os.path.join(folder, f"{way}_cluster.ptx") for way in ("fwd", "bwd")]
+    if not all(map(os.path.exists, files)):
+        raise tap.Skip("the build folder has no PTX of the variant cluster")
+    for file in files:
+        codes = machine_code.parse_ptx(examine.read(file))
+        assert codes
+        for code in codes:
+            assert cluster_faults(code) == [], cluster_faults(code)
+    # It would tell.
+    loop = machine_code.time_loop(code)
+    for start, other in (("st.async", "st.shared"), ("mbarrier.arrive", "mbarrier.test"), ("mma.sync", "fma"), ("cp.async", "barrier.cluster.arrive")):
+        changed = [code.instructions[i] for i in loop.body if code.instructions[i].opcode.startswith(start)]
+        opcodes = [instruction.opcode for instruction in changed]
+        for instruction in changed:
+            instruction.opcode = other
+        assert changed and cluster_faults(code), start
+        for instruction, opcode in zip(changed, opcodes):
+            instruction.opcode = opcode
+    assert cluster_faults(code) == []
+
+
 def planted(ptx):
     codes = {c.name: c for c in machine_code.parse_ptx(ptx)}
     assert faults_of(codes[GOOD], TOY) == [], faults_of(codes[GOOD], TOY)

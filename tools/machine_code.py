@@ -313,7 +313,8 @@ def width(opcode):
 
 
 CLASSES = {"FFMA": "FFMA", "FFMA32I": "FFMA", "HMMA": "HMMA", "BAR": "BAR", "MEMBAR": "MEMBAR", "SHFL": "SHFL", "STS": "STS", "STG": "STG",
-           "ST": "STG", "ATOM": "ATOM", "ATOMG": "ATOM", "RED": "ATOM", "ATOMS": "ATOMS", "LDL": "LDL", "STL": "STL", "MUFU": "MUFU", "MOVM": "MOVM", "SYNCS": "SYNCS", "STAS": "STAS"}
+           "ST": "STG", "ATOM": "ATOM", "ATOMG": "ATOM", "RED": "ATOM", "ATOMS": "ATOMS", "LDL": "LDL", "STL": "STL", "MUFU": "MUFU", "MOVM": "MOVM", "SYNCS": "SYNCS", "STAS": "STAS",
+           "mma": "mma.sync"}  # the last of PTX, which stands in where nothing lists the machine's
 
 
 def opcode_class(opcode):
