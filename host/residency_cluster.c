@@ -79,7 +79,7 @@ static LstmPlan plan_of(const Layout *at, const LstmShape *shape, int backward)
 typedef struct Shortage {
     bool tiles, registers; /* a tile was looked at; one had the registers */
     int64_t clusters, blocks;
-    int64_t threads, most_threads;
+    int64_t threads, most_threads; /* of the tile that lacks fewest */
     int64_t shared;
 } Shortage;
 
@@ -105,8 +105,8 @@ static void consider(Search *s, const Layout *at, int32_t threads)
     const PlanRequest *r = s->r;
     LstmPlan p = plan_of(at, r->shape, r->backward);
     if (p.threads > threads) {
-        lacks(&s->shortage.threads, p.threads);
-        s->shortage.most_threads = plan_max(s->shortage.most_threads, threads);
+        if (!s->shortage.threads || p.threads - threads < s->shortage.threads - s->shortage.most_threads)
+            s->shortage.threads = p.threads, s->shortage.most_threads = threads;
         return;
     }
     if ((int64_t)p.shared_bytes > s->limit) {
@@ -144,8 +144,8 @@ static void consider_tile(Search *s, Layout *at, int32_t threads)
 {
     const PlanRequest *r = s->r;
     int64_t H = r->shape->H;
-    int32_t from = 1, to = CLUSTER_BLOCKS,
-            wanted = (int32_t)least(r->force->blocks, plan_div_up(H, TENSOR_UNITS));
+    int32_t from = 1, to = CLUSTER_BLOCKS, forced = r->force->cluster ? r->force->cluster : r->force->blocks;
+    int32_t wanted = (int32_t)least(forced, plan_div_up(H, TENSOR_UNITS));
     if (wanted) from = to = wanted;
     if (to > CLUSTER_BLOCKS) {
         lacks(&s->shortage.clusters, 1);
@@ -161,9 +161,9 @@ static void consider_tile(Search *s, Layout *at, int32_t threads)
         }
         at->units = (int32_t)units;
         int64_t row_warps = plan_div_up(units / TENSOR_UNITS, at->tile->stacked);
-        int64_t slices = r->backward ? 1 : plan_max(threads / WARP / row_warps, 1);
-        for (int64_t n = 1; n <= slices; n++) {
-            if (!r->backward && r->force->slices && n != r->force->slices) continue;
+        int64_t most = r->backward ? 1 : plan_max(threads / WARP / row_warps, 1), first = 1;
+        if (!r->backward && r->force->slices) first = most = r->force->slices;
+        for (int64_t n = first; n <= most; n++) {
             at->slices = (int32_t)n;
             consider_rows(s, at, threads);
         }
