@@ -391,12 +391,9 @@ void add_step(const Workload &w, Precision p, const std::string &kernel, bool ea
 // By what --kernel auto chooses.
 void add_steps(const Workload &w)
 {
-    for (Precision p : precisions) {
-        bool any = false;
-        for (int i = 0; lstm_variants[i]; i++) any = any || has_rows(lstm_variants[i], p);
+    for (Precision p : precisions)
         for (bool eager : {false, true})
-            if (any) add_step(w, p, "auto", eager);
-    }
+            if (wanted(chosen.precisions, p)) add_step(w, p, "auto", eager);
 }
 
 void add_steps_by_kernel(const Workload &w)
@@ -420,7 +417,7 @@ void add_layers(const Workload &w)
     add("layers/sgd_norm" + tail, [=] { return sgd_norm_case(w); });
     add("layers/sgd_update" + tail, [=] { return sgd_update_case(w); });
     for (const Product &p : products(w))
-        for (Precision precision : {Precision::F32, Precision::TF32})
+        for (Precision precision : precisions)
             if (wanted(chosen.precisions, precision))
                 add(std::string("gemm/") + p.name + "/" + name_of(precision) + "/" + shape_name(w),
                     [=] { return product_case(p, precision); });

@@ -7,6 +7,8 @@
 #include <limits>
 #include <thread>
 
+#include <cuda_bf16.h>
+
 extern "C" {
 #include "../host/cublas_open.h"
 }
@@ -100,6 +102,16 @@ std::vector<float> drawn(uint32_t key, int64_t n, double scale)
     for (int64_t q = 0; q < (n + 3) / 4; q++) init_quad(seed, key, (uint64_t)q, scale, &x[(size_t)q * 4]);
     x.resize((size_t)n);
     return x;
+}
+
+std::vector<uint16_t> bf16_bits(const std::vector<float> &v)
+{
+    std::vector<uint16_t> bits(v.size());
+    for (size_t i = 0; i < v.size(); i++) {
+        const __nv_bfloat16 x = __float2bfloat16(v[i]);
+        std::memcpy(&bits[i], &x, 2);
+    }
+    return bits;
 }
 
 std::vector<int32_t> drawn_ids(uint64_t key, int64_t n)

@@ -97,6 +97,8 @@ template <class T> class Device
 };
 template <class T> using Shared = std::shared_ptr<Device<T>>;
 template <class T> Shared<T> on_device(const std::vector<T> &v) { return std::make_shared<Device<T>>(v); }
+// n values in the bits of bfloat16.
+std::vector<uint16_t> bf16_bits(const std::vector<float> &v);
 template <class T> Shared<T> room(int64_t n) { return std::make_shared<Device<T>>((size_t)n); }
 // All bytes zero.
 template <class T> Shared<T> zeros(int64_t n) { return on_device(std::vector<T>((size_t)n)); }
@@ -114,12 +116,11 @@ struct Gpu {
 
     // Returns an exit code and fills *e.
     int open(Error *e);
-    // The math mode that cuBLAS and what stands on it run in. Beside a recurrence in bf16 that is TF32: the tensors are float32.
+    // The math mode that cuBLAS and what stands on it run in; products of bf16 operands are asked for as such.
     void precision(Precision p)
     {
-        CHECK(cublasSetMathMode(context.blas, p == Precision::TF32 || p == Precision::BF16
-                                                  ? CUBLAS_TF32_TENSOR_OP_MATH
-                                                  : CUBLAS_DEFAULT_MATH));
+        CHECK(cublasSetMathMode(context.blas,
+                                p == Precision::TF32 ? CUBLAS_TF32_TENSOR_OP_MATH : CUBLAS_DEFAULT_MATH));
     }
     void wait() { CHECK(cudaStreamSynchronize(context.stream)); }
     // Enqueues writes over more memory than L2 holds.

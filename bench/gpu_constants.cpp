@@ -29,7 +29,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <dlfcn.h>
 
 #include "oracle.h"
 
@@ -198,29 +197,9 @@ measure::Result gemm_rate(Precision p)
     return rate(r, c->flops);
 }
 
-using GemmEx = cublasStatus_t (*)(cublasHandle_t, cublasOperation_t, cublasOperation_t, int, int, int,
-                                  const void *, const void *, cudaDataType, int, const void *, cudaDataType,
-                                  int, const void *, void *, cudaDataType, int, cublasComputeType_t,
-                                  cublasGemmAlgo_t);
-
-// cuBLAS is opened at run time (cublas_open.h), which knows no cublasGemmEx: it is looked up here.
-GemmEx gemm_ex()
-{
-#ifdef CUDA_EMU
-    return cublasGemmEx;
-#else
-    const std::string name = "libcublas.so." + std::to_string(CUBLAS_VER_MAJOR);
-    void *library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
-    GemmEx found = library ? (GemmEx)dlsym(library, "cublasGemmEx") : nullptr;
-    if (!found) fail("cublasGemmEx was not found");
-    return found;
-#endif
-}
-
 // bf16 and f16 operands, float32 sums and result.
 measure::Result gemm_rate_16(Precision p)
 {
-    const GemmEx gemm = gemm_ex();
     const cudaDataType type = p == Precision::F16 ? CUDA_R_16F : CUDA_R_16BF;
     const int64_t n = square;
     const float one = 1, zero = 0;
@@ -238,9 +217,9 @@ measure::Result gemm_rate_16(Precision p)
     auto a16 = half(a), b16 = half(b);
     auto out = room<float>(n * n);
     const auto run = [&] { // column-major: row-major C = A B is C' = B' A'
-        CHECK(gemm(gpu.context.blas, CUBLAS_OP_N, CUBLAS_OP_N, (int)n, (int)n, (int)n, &one, b16->get(), type,
-                   (int)n, a16->get(), type, (int)n, &zero, out->get(), CUDA_R_32F, (int)n,
-                   CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+        CHECK(cublasGemmEx(gpu.context.blas, CUBLAS_OP_N, CUBLAS_OP_N, (int)n, (int)n, (int)n, &one,
+                           b16->get(), type, (int)n, a16->get(), type, (int)n, &zero, out->get(), CUDA_R_32F,
+                           (int)n, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
     };
     out->poison();
     const measure::Result r = converge(run, nullptr, false);

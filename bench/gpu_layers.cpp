@@ -352,18 +352,29 @@ std::vector<Product> products(const Workload &w)
 
 std::shared_ptr<Case> product_case(const Product &p, Precision precision)
 {
+    if (precision != Precision::F32 && gpu.facts.major < 8)
+        throw Refused(std::string("products in ") + name_of(precision) + " need sm_80");
     auto c = std::make_shared<Case>();
     auto host = std::make_shared<std::vector<std::vector<float>>>();
     auto a = std::make_shared<std::vector<Shared<float>>>();
     auto b_host = std::make_shared<std::vector<float>>(drawn(1, p.k * p.n, 0.1));
-    auto b = on_device(*b_host);
+    auto a16 = std::make_shared<std::vector<Shared<uint16_t>>>();
+    const bool bf16 = precision == Precision::BF16;
+    auto b = bf16 ? nullptr : on_device(*b_host);
+    auto b16 = bf16 ? on_device(bf16_bits(*b_host)) : nullptr;
     auto out = room<float>(p.m * p.n);
-    for (int s = 0; s < sets; s++)
-        host->push_back(drawn(16 + (uint32_t)s, p.m * p.k, 0.5)), a->push_back(on_device(host->back()));
+    for (int s = 0; s < sets; s++) {
+        host->push_back(drawn(16 + (uint32_t)s, p.m * p.k, 0.5));
+        if (bf16) a16->push_back(on_device(bf16_bits(host->back())));
+        else a->push_back(on_device(host->back()));
+    }
     c->sets = sets, c->precision = precision, c->flops = 2.0 * (double)p.m * (double)p.n * (double)p.k;
-    c->bytes = bytes_of(p.m * p.k + p.k * p.n + p.m * p.n);
+    c->bytes = bytes_of(p.m * p.n) + bytes_of(p.m * p.k + p.k * p.n) / (bf16 ? 2 : 1);
     c->poison = [out](int) { out->poison(); };
     c->run = [=](int s) {
+        if (bf16)
+            return gemm_error(gemm_rowmajor_bf16(gpu.context.blas, p.ta, p.tb, p.m, p.n, p.k, 1.0f,
+                                                 (*a16)[(size_t)s]->get(), b16->get(), 0.0f, out->get()));
         return gemm_error(gemm_rowmajor(gpu.context.blas, p.ta, p.tb, p.m, p.n, p.k, 1.0f,
                                         (*a)[(size_t)s]->get(), b->get(), 0.0f, out->get()));
     };

@@ -59,6 +59,7 @@ namespace
 
 struct Layer {
     Shared<float> w_ih, w_hh, b_ih, b_hh, gates, h, c, dw_ih, dw_hh, db;
+    Shared<uint16_t> w_ih16, h16; // bf16: what products over all positions read, as the cuda backend has it
     std::shared_ptr<Launch> forward, backward;
 };
 
@@ -67,6 +68,8 @@ struct Whole {
     std::vector<Layer> layer;
     Shared<float> x, dy, dx, dh, dc; // dx: of the layer at hand and then of the one below, in turn with dx2
     Shared<float> dx2;
+    Shared<uint16_t> x16, dgates16; // bf16
+    bool bf16() const { return x16 != nullptr; }
 };
 
 std::vector<float> part(const std::vector<float> &v, int64_t at, int64_t n)
@@ -78,15 +81,30 @@ cudaError_t gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float 
 {
     return gemm_error(gemm_rowmajor(gpu.context.blas, ta, tb, m, n, k, 1.0f, a, b, 0.0f, c));
 }
+cudaError_t gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const uint16_t *a, const uint16_t *b,
+                 float *c)
+{
+    return gemm_error(gemm_rowmajor_bf16(gpu.context.blas, ta, tb, m, n, k, 1.0f, a, b, 0.0f, c));
+}
+
+// h of all steps, as the products read it that follow the recurrence.
+cudaError_t round_h(const Workload &w, const Layer &l)
+{
+    const RoundSpan all = {l.h->get(), l.h16->get(), (w.T + 1) * w.B * w.H}, none = {};
+    return round_bf16(gpu.context.stream, all, none);
+}
 
 cudaError_t forward(const LstmVariant *variant, const Workload &w, const Whole &d)
 {
     const int64_t N = w.T * w.B, H = w.H;
     cudaError_t error = cudaSuccess;
     const float *x = d.x->get();
+    const uint16_t *x16 = d.bf16() ? d.x16->get() : nullptr;
     for (const Layer &l : d.layer) {
         LstmForward a = {};
-        if (!error) error = gemm(false, true, N, 4 * H, H, x, l.w_ih->get(), l.gates->get());
+        if (!error)
+            error = d.bf16() ? gemm(false, true, N, 4 * H, H, x16, l.w_ih16->get(), l.gates->get())
+                             : gemm(false, true, N, 4 * H, H, x, l.w_ih->get(), l.gates->get());
         a.shape = l.forward->shape;
         a.w_tiles = l.forward->tiles ? l.forward->tiles->get() : nullptr;
         a.w_hh = l.w_hh->get(), a.b_ih = l.b_ih->get(), a.b_hh = l.b_hh->get();
@@ -94,14 +112,38 @@ cudaError_t forward(const LstmVariant *variant, const Workload &w, const Whole &
         a.gates = l.gates->get(), a.h = l.h->get(), a.c = l.c->get();
         a.launch = l.forward->args();
         if (!error) error = variant->forward(&gpu.context, &a);
-        x = l.h->get() + w.B * H;
+        if (!error && d.bf16()) error = round_h(w, l);
+        x = l.h->get() + w.B * H, x16 = d.bf16() ? l.h16->get() + w.B * H : nullptr;
     }
     return error;
 }
 
-cudaError_t backward(const LstmVariant *variant, const Workload &w, const Whole &d)
+// Gradients of layer i's weights, biases and input, from dgates.
+cudaError_t products(const Workload &w, const Whole &d, size_t i, const float *dgates, const float *x,
+                     float *dx)
 {
     const int64_t N = w.T * w.B, H = w.H;
+    const Layer &l = d.layer[i];
+    cudaError_t error = gemm(true, false, 4 * H, H, N, dgates, x, l.dw_ih->get());
+    if (!error) error = gemm(true, false, 4 * H, H, N, dgates, l.h->get(), l.dw_hh->get());
+    if (!error) error = column_sums(gpu.context.stream, N, 4 * H, dgates, l.db->get(), nullptr);
+    return error ? error : gemm(false, false, N, H, 4 * H, dgates, l.w_ih->get(), dx);
+}
+cudaError_t products16(const Workload &w, const Whole &d, size_t i, const float *dgates, float *dx)
+{
+    const int64_t N = w.T * w.B, H = w.H;
+    const Layer &l = d.layer[i];
+    const uint16_t *x = i ? d.layer[i - 1].h16->get() + w.B * H : d.x16->get(), *rounded = d.dgates16->get();
+    cudaError_t error =
+        column_sums_bf16(gpu.context.stream, N, 4 * H, dgates, l.db->get(), nullptr, d.dgates16->get());
+    if (!error) error = gemm(true, false, 4 * H, H, N, rounded, x, l.dw_ih->get());
+    if (!error) error = gemm(true, false, 4 * H, H, N, rounded, l.h16->get(), l.dw_hh->get());
+    return error ? error : gemm(false, false, N, H, 4 * H, rounded, l.w_ih16->get(), dx);
+}
+
+cudaError_t backward(const LstmVariant *variant, const Workload &w, const Whole &d)
+{
+    const int64_t H = w.H;
     cudaError_t error = cudaSuccess;
     const float *dy = d.dy->get();
     for (size_t i = d.layer.size(); i-- > 0;) {
@@ -115,10 +157,7 @@ cudaError_t backward(const LstmVariant *variant, const Workload &w, const Whole 
         a.gates = dgates, a.dh = d.dh->get(), a.dc = d.dc->get();
         a.launch = l.backward->args();
         if (!error) error = variant->backward(&gpu.context, &a);
-        if (!error) error = gemm(true, false, 4 * H, H, N, dgates, x, l.dw_ih->get());
-        if (!error) error = gemm(true, false, 4 * H, H, N, dgates, l.h->get(), l.dw_hh->get());
-        if (!error) error = column_sums(gpu.context.stream, N, 4 * H, dgates, l.db->get(), nullptr);
-        if (!error) error = gemm(false, false, N, H, 4 * H, dgates, l.w_ih->get(), dx);
+        if (!error) error = d.bf16() ? products16(w, d, i, dgates, dx) : products(w, d, i, dgates, x, dx);
         dy = dx;
     }
     return error;
@@ -139,19 +178,20 @@ std::shared_ptr<Case> whole_case(const LstmVariant *variant, const Workload &w, 
     d->x = on_device(d->in.x), d->dy = on_device(d->in.dy), d->dx = room<float>(N * H),
     d->dx2 = room<float>(N * H);
     d->dh = room<float>(row), d->dc = room<float>(row);
+    if (p == Precision::BF16) d->x16 = on_device(bf16_bits(d->in.x)), d->dgates16 = room<uint16_t>(4 * N * H);
     for (int i = 0; i < layers; i++) {
         const size_t at = (size_t)i;
         Layer l;
         l.w_ih = on_device(d->in.w_ih[at]), l.w_hh = on_device(d->in.w_hh[at]);
         l.b_ih = on_device(d->in.b_ih[at]), l.b_hh = on_device(d->in.b_hh[at]);
         l.gates = room<float>(N * 4 * H), l.h = room<float>(N * H + row), l.c = room<float>(N * H + row);
+        if (d->bf16()) l.w_ih16 = on_device(bf16_bits(d->in.w_ih[at])), l.h16 = room<uint16_t>(N * H + row);
         l.dw_ih = room<float>(4 * H * H), l.dw_hh = room<float>(4 * H * H), l.db = room<float>(4 * H);
         l.forward = std::make_shared<Launch>(variant, w, p, false), l.forward->pack(w, l.w_hh->get());
         if (back) l.backward = std::make_shared<Launch>(variant, w, p, true);
         if (back) l.backward->pack(w, l.w_hh->get());
         d->layer.push_back(l);
     }
-    if (p == Precision::BF16) c->label = "products=tf32"; // all but the recurrent ones
     c->precision = p, c->T = w.T, c->serial = w.T * layers * (back ? 2 : 1),
     c->words = w.T * (w.true_B ? w.true_B : w.B);
     c->flops = whole_flops(w, layers, back), c->bytes = whole_bytes(w, layers, back);
@@ -160,6 +200,7 @@ std::shared_ptr<Case> whole_case(const LstmVariant *variant, const Workload &w, 
         for (size_t i = 0; i < d->layer.size(); i++) {
             const Layer &l = d->layer[i];
             for (const Shared<float> &out : {l.gates, l.h, l.c, l.dw_ih, l.dw_hh, l.db}) out->poison();
+            if (d->bf16()) l.h16->poison(), d->dgates16->poison();
             const size_t bytes = (size_t)row * 4, from = i * (size_t)row;
             CHECK(cudaMemcpy(l.h->get(), d->in.h0.data() + from, bytes, cudaMemcpyHostToDevice));
             CHECK(cudaMemcpy(l.c->get(), d->in.c0.data() + from, bytes, cudaMemcpyHostToDevice));

@@ -26,14 +26,18 @@ def model_of(shape):
 
 def parts_of(machine, row):
     """{part: us}, measured one by one, and what is left of the step; None where a part was not measured. Kernels outside the layers' products
-    and the recurrence are float32 in every precision."""
+    and the recurrence are float32's in every precision: where they also round, that is in the rest. A recurrence is float32's where its variant
+    has no other."""
     parts, variants = {}, (row.said("kernel") or "cublas").split("/")  # one of both directions, or FWD/BWD
     ran = {FORWARD: variants[0], BACKWARD: variants[-1]}
     for part, terms in PARTS.items():
         parts[part] = 0.0
         for kind, path, times in terms:
             precision = "f32" if kind == "layers" else row.precision
-            us = machine.us(kind, tuple(ran.get(p, p) for p in path), precision, row.shape)
+            path = tuple(ran.get(p, p) for p in path)
+            us = machine.us(kind, path, precision, row.shape)
+            if us is None and kind == "lstm" and path[1] != "cublas":
+                us = machine.us(kind, path, "f32", row.shape)
             if us is None:
                 return None
             parts[part] += times * us
