@@ -150,6 +150,7 @@ cluster_backward_cells(const ClusterBackwardArgs &a, const BlockPlace &at, const
                    mask_bits_factor(bits, t & 1, MASK_OUTPUT, a.p.output, at, e.row, e.u);
         if (n) { /* h_t was masked as step t+1 read it */
             float from_next = 0.0f;
+#pragma unroll 4
             for (int32_t p = 0; p < plan.blocks; p++) from_next += inbox[p * stride + j];
             dh += from_next * mask_bits_factor(bits, t & 1, MASK_RECURRENT, a.p.recurrent, at, e.row, e.u);
         }

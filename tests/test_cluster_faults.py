@@ -70,8 +70,8 @@ MISTAKES = {
     "announced_once": ("plain", SHARED, "if (threadIdx.x == 0 && here) cluster_expect(m, n + 2);", "", BOTH, (GAVE_UP, REPORTED), "gave up|no phase had announced"),
     "no_first_cluster_barrier": ("plain", SHARED, "    cluster_arrive();\n    cluster_wait();\n    if (threadIdx.x == 0) m.flags->gone",
                                  "    if (threadIdx.x == 0) m.flags->gone", BOTH, (REPORTED,), "before any cluster barrier"),
-    "block_leaves_before_its_memory_is_read": ("race", SHARED, "    cluster_arrive();\n    cluster_wait();\n    if (m.flags->gone",
-                                               "    if (m.flags->gone", BOTH, (REPORTED,), "has ended", "0 12 2 2 2 1 5 23"),
+    "block_leaves_before_its_memory_is_read": ("race", SHARED, "    cluster_arrive();\n    cluster_wait();\n    if (!m.flags->gone",
+                                               "    if (!m.flags->gone", BOTH, (REPORTED,), "has ended", "0 12 2 2 2 1 5 23"),
     # ---- forward ----
     "forward_single_buffer": ("race", FORWARD, "uint32_t *to = s.exchange + (n & 1) * a.n.operand;", "uint32_t *to = s.exchange;",
                               "forward", (REPORTED,), RACE),
