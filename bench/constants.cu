@@ -69,20 +69,21 @@ extern "C" cudaError_t constants_fma(cudaStream_t stream, int blocks, int rounds
     return launch(shape, fma_kernel, rounds, a, b, out);
 }
 
-template <int TF32> __global__ void __launch_bounds__(CONSTANTS_THREADS) mma_kernel(int rounds, float *out)
+template <int TF32, int CHAINS>
+__global__ void __launch_bounds__(CONSTANTS_THREADS) mma_kernel(int rounds, float *out)
 {
 #if DEV_ARCH == 0 || DEV_ARCH >= 800
     const unsigned one = TF32 ? 0x3f800000u : 0x3f803f80u; /* 1, or twice 1 */
     const unsigned a[4] = {one, one, one, one}, b[2] = {one, one};
-    float d[CONSTANTS_CHAINS][4] = {}, sum = 0.0f;
+    float d[CHAINS][4] = {}, sum = 0.0f;
     for (int r = 0; r < rounds; r++) {
 #pragma unroll
-        for (int c = 0; c < CONSTANTS_CHAINS; c++) {
+        for (int c = 0; c < CHAINS; c++) {
             if (TF32) mma_tf32(d[c], a, b);
             else mma_bf16(d[c], a, b);
         }
     }
-    for (int c = 0; c < CONSTANTS_CHAINS; c++) sum += d[c][0] + d[c][1] + d[c][2] + d[c][3];
+    for (int c = 0; c < CHAINS; c++) sum += d[c][0] + d[c][1] + d[c][2] + d[c][3];
     out[blockIdx.x * CONSTANTS_THREADS + threadIdx.x] = sum;
 #else
     (void)rounds, (void)out;
@@ -96,7 +97,14 @@ extern "C" cudaError_t constants_mma(cudaStream_t stream, int tf32, int blocks, 
     if (!error) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
     if (error || major < 8) return error ? error : cudaErrorNotSupported;
     LaunchShape shape = {dim3((unsigned)blocks), dim3(CONSTANTS_THREADS), 0, stream, false};
-    return launch(shape, tf32 ? mma_kernel<1> : mma_kernel<0>, rounds, out);
+    return launch(shape, tf32 ? mma_kernel<1, CONSTANTS_CHAINS> : mma_kernel<0, CONSTANTS_CHAINS>, rounds,
+                  out);
+}
+
+extern "C" cudaError_t constants_mma_chain(cudaStream_t stream, int rounds, float *out)
+{
+    LaunchShape shape = {dim3(1), dim3(32), 0, stream, false};
+    return launch(shape, mma_kernel<0, 1>, rounds, out);
 }
 
 /* ---- barriers ---- */
@@ -322,6 +330,28 @@ __global__ void cluster_hops_kernel(int rounds, unsigned *errors)
 #endif
 }
 
+/* Links of a ring, so that no address is known before the load ahead of it has come. */
+enum { LINKS = 64, LINK_STEP = 29 };
+
+__global__ void cluster_loads_kernel(int rounds, unsigned *errors)
+{
+#if DEV_ARCH == 0 || DEV_ARCH >= 900
+    Smem sm;
+    unsigned *link = sm.take<unsigned>(LINKS);
+    for (unsigned i = threadIdx.x; i < LINKS; i += blockDim.x) link[i] = (i + LINK_STEP) % LINKS;
+    cluster_barrier();
+    const unsigned *ring = cluster_map(link, (cluster_rank() + 1) % cluster_size());
+    unsigned at = 0;
+    if (cluster_rank() == 0 && threadIdx.x == 0) {
+        for (int r = 0; r < rounds; r++) at = load_poll(&ring[at]);
+        if (at != (unsigned)rounds * LINK_STEP % LINKS) atomicAdd(errors, 1u);
+    }
+    cluster_barrier();
+#else
+    (void)rounds, (void)errors;
+#endif
+}
+
 #if DEV_ARCH == 0 || DEV_ARCH >= 900
 struct GatherPieces {
     uint4 *all[2], *own[2];
@@ -483,6 +513,15 @@ extern "C" cudaError_t constants_cluster_hops(cudaStream_t stream, int size, int
     LaunchShape shape = cluster_shape(stream, 1, size, 64);
     shape.block = dim3(32);
     return launch(shape, cluster_hops_kernel, rounds, errors);
+}
+
+extern "C" cudaError_t constants_cluster_loads(cudaStream_t stream, int size, int rounds, unsigned *errors)
+{
+    cudaError_t error = allow(cluster_loads_kernel, 4 * LINKS);
+    if (error) return error;
+    LaunchShape shape = cluster_shape(stream, 1, size, 4 * LINKS);
+    shape.block = dim3(32);
+    return launch(shape, cluster_loads_kernel, rounds, errors);
 }
 
 extern "C" cudaError_t constants_gather(cudaStream_t stream, int bulk, int clusters, int size, size_t shared,

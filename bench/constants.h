@@ -38,6 +38,10 @@ cudaError_t constants_fma(cudaStream_t stream, int blocks, int rounds, float a, 
  * thread to out (blocks * CONSTANTS_THREADS). Needs sm_80: cudaErrorNotSupported below. */
 cudaError_t constants_mma(cudaStream_t stream, int tf32, int blocks, int rounds, float *out);
 
+/* One warp runs `rounds` products of bfloat16 ones into one accumulator, each waiting for the one before, and writes a sum per thread to
+ * out (32). */
+cudaError_t constants_mma_chain(cudaStream_t stream, int rounds, float *out);
+
 /* `rounds` barriers of `blocks` resident blocks; before each, a block writes its round to its slot of `slots`
  * (2,blocks) and after it looks at its neighbour's; errors counts what was wrong. state (2 + blocks) must be
  * zero. kind 0: one counter, arrive by an atomic add with release, wait by acquire; 1: a flag per block,
@@ -74,6 +78,9 @@ cudaError_t constants_cluster_barrier(cudaStream_t stream, int clusters, int siz
 
 /* `rounds` times a word goes once round the `size` blocks of one cluster, each hop an asynchronous store and the wait for its mbarrier. */
 cudaError_t constants_cluster_hops(cudaStream_t stream, int size, int rounds, unsigned *errors);
+
+/* One thread follows `rounds` links of a ring through the shared memory of the next of `size` blocks: loads that wait for each other. */
+cudaError_t constants_cluster_loads(cudaStream_t stream, int size, int rounds, unsigned *errors);
 
 /* `rounds` times each block of each cluster sends its part of `words` words to every block of its cluster, itself too, and waits for the
  * whole: by asynchronous stores of 16 bytes or, with `bulk`, by one bulk copy to each block. Every 16th is checked. words: a

@@ -22,9 +22,11 @@
 //   cluster_hop                          an asynchronous store to another block of a cluster of 8, until its mbarrier tells
 //   gather_S_NNk gather_bulk_S_NNk       all-gather of NN KB within a cluster of S, by asynchronous stores of 16 bytes, by bulk copies
 //   dsmem_rate                           bytes a clock that a block takes from the others of its cluster of 8: slope of gather_8
-//   mma_rate                             bf16 multiply-adds of an SM a clock: mma_bf16 in the planner's unit
+//   cluster_latency                      clocks of a load from another block's shared memory, clusters of 8
+//   mma_rate                             bf16 multiply-adds of an SM a clock: mma_bf16 in another unit
+//   mma_latency                          clocks from an mma.sync to the next that adds to it
 //
-// cluster_hop, dsmem_rate and mma_rate are the planner's names (host/plan_model.h), too.
+// What of these the planner takes in the place of the literature: take_measured in host/plan_model.c.
 #include "gpu.h"
 
 #include <algorithm>
@@ -183,6 +185,41 @@ measure::Result mma_per_clock()
     return in_terms(r, [=](double flops) { return flops / 2 / clocks / gpu.facts.sms; });
 }
 
+// Slope between two counts of rounds: what a launch costs once falls out.
+measure::Result slope(int few, int many, double per_round, const std::function<void(int)> &run)
+{
+    const measure::Result less = converge([&] { run(few); }, nullptr, false);
+    const measure::Result more = converge([&] { run(many); }, nullptr, false);
+    measure::Result r =
+        in_terms(more, [&](double us) { return (us - less.median) / ((many - few) * per_round); });
+    // Either end may lie where its own interval says.
+    r.low = (more.low - less.high) / ((many - few) * per_round);
+    r.high = (more.high - less.low) / ((many - few) * per_round);
+    r.samples = std::min(less.samples, more.samples);
+    return r;
+}
+
+// Slope in clocks of an SM.
+measure::Result in_clocks(const measure::Result &r)
+{
+    const double mhz = clock_of(r);
+    return in_terms(r, [=](double us) { return us * mhz; });
+}
+
+measure::Result mma_latency()
+{
+    if (gpu.facts.major < 8) throw Refused("tensor cores of sm_80 are not there");
+    const int few = tiny ? 2 : 1000, many = 10 * few;
+    auto out = room<float>(32);
+    out->poison();
+    const measure::Result r = slope(few, many, 1, [&](int rounds) {
+        CHECK(constants_mma_chain(gpu.context.stream, rounds, out->get()));
+    });
+    for (float x : out->host())
+        if (x != 4.0f * (float)many * 16 || spoil) fail("wrong: a sum of products of ones");
+    return in_clocks(r);
+}
+
 measure::Result gemm_rate(Precision p)
 {
     const Product square_one = {"square", false, false, square, square, square};
@@ -248,20 +285,6 @@ measure::Result launch_gap(bool graphed)
     if (!graphed) return each(converge(many, nullptr, false));
     Graph graph(many);
     return each(converge([&] { graph.replay(); }, nullptr, false));
-}
-
-// Slope between two counts of rounds: what a launch costs once falls out.
-measure::Result slope(int few, int many, double per_round, const std::function<void(int)> &run)
-{
-    const measure::Result less = converge([&] { run(few); }, nullptr, false);
-    const measure::Result more = converge([&] { run(many); }, nullptr, false);
-    measure::Result r =
-        in_terms(more, [&](double us) { return (us - less.median) / ((many - few) * per_round); });
-    // Either end may lie where its own interval says.
-    r.low = (more.low - less.high) / ((many - few) * per_round);
-    r.high = (more.high - less.low) / ((many - few) * per_round);
-    r.samples = std::min(less.samples, more.samples);
-    return r;
 }
 
 measure::Result barrier_cost(int kind, int blocks)
@@ -374,6 +397,18 @@ measure::Result cluster_hop_cost()
     return r;
 }
 
+measure::Result cluster_latency()
+{
+    need_clusters();
+    const int size = 8, few = tiny ? 2 : 500, many = 10 * few;
+    auto errors = on_device(std::vector<unsigned>(1));
+    const measure::Result r = slope(few, many, 1, [&](int rounds) {
+        CHECK(constants_cluster_loads(gpu.context.stream, size, rounds, errors->get()));
+    });
+    if (errors->host()[0] || spoil) fail("wrong: a chain of loads ended elsewhere");
+    return in_clocks(r);
+}
+
 int gather_words(int kilobytes) { return kilobytes * (tiny ? 64 : 256); }
 
 measure::Result gather_cost(bool bulk, int size, int kilobytes)
@@ -467,6 +502,8 @@ int constants(const char *path)
               [] { return mma_rate(true); });
     c.measure("mma_rate", "1/clk/SM", "bf16 multiply-adds of an SM by mma.sync",
               [] { return mma_per_clock(); });
+    c.measure("mma_latency", "clk", "from one mma.sync of bf16 to the next that adds to it",
+              [] { return mma_latency(); });
     for (int size : {2, 4, 8, 16}) {
         const std::string of = "clusters of " + std::to_string(size),
                           name = "clusters_" + std::to_string(size);
@@ -482,6 +519,8 @@ int constants(const char *path)
     c.measure("cluster_hop", "us",
               "an asynchronous store to the next block of a cluster of 8, until its mbarrier tells",
               [] { return cluster_hop_cost(); });
+    c.measure("cluster_latency", "clk", "a load from the shared memory of the next block of a cluster of 8",
+              [] { return cluster_latency(); });
     c.measure("dsmem_rate", "B/clk/SM",
               "what a block receives in a cluster of 8, from 1 to 12 KB all-gathered",
               [] { return dsmem_rate(); });

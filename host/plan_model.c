@@ -39,6 +39,9 @@ static void take_measured(PlanConstants *c, const DeviceFacts *device, const cha
     else if (!strcmp(name, "graph_node_gap")) c->launch = value;
     else if (!strcmp(name, "copy")) c->dram_rate = value;
     else if (!strcmp(name, "fma_f32")) c->fma_share = value / (2e6 * c->clock * c->fma_lanes * device->sms);
+    else if (!strcmp(name, "mma_rate")) c->mma = 4 * 16 * 8 * 16 / value; /* multiply-adds of an SM a clock */
+    else if (!strcmp(name, "dsmem_rate")) c->cluster_rate = value;
+    else if (!strcmp(name, "cluster_barrier_8")) c->cluster_sync = value;
     else {
         int i = 0;
         while (i < CONSTANTS && (strcmp(name, infos[i].name) || !unit || strcmp(unit, infos[i].unit))) i++;

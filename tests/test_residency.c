@@ -478,10 +478,16 @@ static void measured_constants_beat_the_literature(void **state)
         "\"fma_f32\": {\"value\": 5.35265e13, \"unit\": \"FLOP/s\"},"
         "\"sync\": {\"value\": 30, \"unit\": \"clk\"}," /* the model's own name and unit */
         "\"cell\": {\"value\": 5, \"unit\": \"us\"},"   /* its name in another unit */
+        "\"mma_rate\": {\"value\": 1024, \"unit\": \"1/clk/SM\"},"
+        "\"mma_latency\": {\"value\": 33, \"unit\": \"clk\"},"
+        "\"dsmem_rate\": {\"value\": 20, \"unit\": \"B/clk/SM\"},"
+        "\"cluster_barrier_8\": {\"value\": 0.3, \"unit\": \"us\"},"
         "\"gemm_f32\": {\"error\": \"none\"}}}";
     PlanConstants h200 = constants_read("H200", measured), h100 = constants_read("H100", measured);
     PlanConstants usual = constants_of("H100");
-    assert_true(h200.measured == 5 && h200.sync == 30 && h200.cell == constants_of("H200").cell);
+    assert_true(h200.mma == 8 && h200.mma_latency == 33 && h200.cluster_rate == 20 &&
+                h200.cluster_sync == 0.3);
+    assert_true(h200.measured == 9 && h200.sync == 30 && h200.cell == constants_of("H200").cell);
     assert_true(h200.hop == 0.5 && h200.launch == 1.5 && h200.dram_rate == 4e12);
     assert_true(h200.fma_share > 0.799 && h200.fma_share < 0.801); /* of 66.9 TFLOP/s */
     assert_true(h100.measured == 0 && h100.hop == usual.hop);
