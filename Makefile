@@ -52,7 +52,7 @@ comma := ,
 # Tests of what runs on a GPU: see `cuda backend`.
 CUDA_TESTS := $(patsubst tests/%.c,%,$(wildcard tests/test_backend_cuda.c tests/test_cuda_*.c tests/test_kernels.c tests/test_nvtx.c))
 # What the planner knows of the kernels is C and needs no CUDA: it is linked into every program.
-HOST_SRC := $(filter-out host/main.c host/backend_cuda.c host/cublas_open.c host/recurrence.c,$(wildcard host/*.c)) kernels/footprints.c
+HOST_SRC := $(filter-out host/main.c host/backend_cuda.c host/cublas_open.c host/products.c host/recurrence.c,$(wildcard host/*.c)) kernels/footprints.c
 HOST_OBJ := $(HOST_SRC:%.c=$(BUILD)/%.o)
 HOST_COMMON := $(filter-out $(BUILD)/host/backend.o $(BUILD)/host/device.o,$(HOST_OBJ)) # the same with and without CUDA
 MAIN_OBJ := $(BUILD)/host/main.o
@@ -233,7 +233,7 @@ $(patsubst %.cu,$(BUILD)/emu/asan/%.o,$(wildcard kernels/fwd_*.cu kernels/bwd_*.
 # needed, from the program's folder ($$ORIGIN), the toolkit or LD_LIBRARY_PATH.
 
 CUDA_ROOT := $(patsubst %/bin/,%,$(dir $(NVCC)))
-CUDA_HOST := backend backend_cuda cublas_open device recurrence
+CUDA_HOST := backend backend_cuda cublas_open device products recurrence
 CUDA_OBJ  := $(CUDA_HOST:%=host/%.o) $(patsubst %.cu,%.o,$(wildcard kernels/*.cu)) \
     $(patsubst %.c,%.o,$(filter-out kernels/footprints.c,$(wildcard kernels/*.c)))
 EMU_MODE  := $(if $(SAN),asan,plain)

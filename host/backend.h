@@ -25,9 +25,10 @@ typedef struct BackendConfig {
     uint64_t seed; /* masks */
     int threads;   /* cpu: >= 1 */
     const char *kernel;
-    const char *precision; /* f32, tf32 or bf16; NULL is f32 */
-    const char *plan;      /* cuda: note "plan" of the checkpoint that the run goes on from; NULL: none */
-    bool eager;            /* cuda: launch every kernel by itself, never replay a graph (profilers, NVTX) */
+    const char *precision;  /* f32, tf32 or bf16; NULL is f32 */
+    const char *plan;       /* cuda: note "plan" of the checkpoint that the run goes on from; NULL: none */
+    const char *algorithms; /* cuda: its note "algorithms", alive as long as the backend; NULL: none */
+    bool eager;             /* cuda: launch every kernel by itself, never replay a graph (profilers, NVTX) */
 } BackendConfig;
 
 /* One window to run. */
@@ -81,8 +82,8 @@ typedef struct BackendOps {
     /* Fills at most BACKEND_NOTES and returns how many; NULL: none. Runs whose notes differ may differ in
      * bits. */
     int (*notes)(const Backend *b, BackendNote *notes);
-    /* One line that the user should know about the kernels chosen, "" or NULL: none. A note "plan" that is not
-     * that of the resumed run is told here. */
+    /* One line that the user should know about the kernels chosen, "" or NULL: none. Notes "plan" and
+     * "algorithms" that are not those of the resumed run are told here. */
     const char *(*remark)(const Backend *b);
 
     /* Parameters and gradients cross as float32, tensor k of params.h, row-major. A gradient is unclipped,

@@ -15,6 +15,7 @@
  *            all positions read bfloat16 copies that lie beside the float32 tensors. Of the weights the update
  *            writes them, of the embedded words the embedding, of gradients the kernel that sums their columns
  *            for the bias; only h and y, which are any kernel's, are read once more to be rounded. Sums are float32
+ * Products   products.c: cuBLASLt, by algorithms that are chosen once and that checkpoints record
  * Recurrence recurrence.c chooses kernels and plans once; each plan's scratch lies in the device block, and the
  *            packed copies of w_hh too, where a kernel reads them: param_set and the update write them.
  * Results    sgd_update writes them into a pinned ring, and the host reads each SLOTS - 1 steps later, when it
@@ -41,6 +42,7 @@
 #include "number.h"
 #include "nvtx.h"
 #include "precision.h"
+#include "products.h"
 #include "recurrence.h"
 
 enum { SLOTS = 4, PIECE = 256 /* bytes: every piece of the block begins on a whole line of every cache */ };
@@ -59,6 +61,8 @@ struct Backend {
     uint32_t poll_limit;
     int cublas_version;
     LstmContext context;
+    Products products;
+    char remark[1400];       /* of both: what the user should know */
     LstmPrecision precision; /* that is asked for */
     bool eager;              /* never capture */
     Ranges ranges;
@@ -289,6 +293,7 @@ static void cuda_close(Backend *b)
         cudaStreamEndCapture(b->context.stream, &half);
         if (half) cudaGraphDestroy(half);
     }
+    products_close(&b->products);
     if (b->context.stream) cudaStreamSynchronize(b->context.stream);
     if (b->step_graph) cudaGraphExecDestroy(b->step_graph);
     if (b->graph) cudaGraphDestroy(b->graph);
@@ -376,6 +381,40 @@ static int open_cublas(Backend *b, cublasMath_t math, Error *e)
     return EXIT_DONE;
 }
 
+/* The six products of a training step's window, each as one layer or the softmax has it. */
+static int open_products(Backend *b, Error *e)
+{
+    const ModelShape *s = &b->config.shape;
+    int64_t N = positions(&b->config), V = s->V, H = s->H;
+    int code = products_open(&b->products, b->precision, &b->device, b->context.blas, b->context.stream,
+                             b->workspace, workspace_bytes(&b->device), H, b->config.algorithms, e);
+    if (code || !b->config.train) return code;
+    bool bf16 = b->precision == PRECISION_BF16;
+    int ih = param_of_layer(0, PARAM_W_IH), dec = param_decoder_weight(s);
+    const void *x = bf16 ? (const void *)b->x_bf16[0] : b->x[0];
+    const void *weight[2], *d[2] = {b->logits, b->gates[0]};
+    for (int i = 0; i < 2; i++) {
+        int64_t at = b->dense_at[i ? ih : dec];
+        weight[i] = bf16 ? (const void *)(b->dense_bf16 + at) : b->dense + at;
+        if (bf16) d[i] = b->d_bf16;
+    }
+    const struct {
+        ProductShape shape;
+        const void *A, *B;
+        float *C;
+    } step[] = {
+        {{0, 1, N, 4 * H, H}, x, weight[1], b->gates[0]},
+        {{0, 1, N, V, H}, x, weight[0], b->logits},
+        {{1, 0, V, H, N}, d[0], x, b->ddense + b->dense_at[dec]},
+        {{0, 0, N, H, V}, d[0], weight[0], b->dy},
+        {{1, 0, 4 * H, H, N}, d[1], x, b->ddense + b->dense_at[ih]},
+        {{0, 0, N, H, 4 * H}, d[1], weight[1], b->dy},
+    };
+    for (size_t i = 0; i < sizeof step / sizeof step[0] && !code; i++)
+        code = products_prepare(&b->products, step[i].shape, step[i].A, step[i].B, step[i].C, e);
+    return code;
+}
+
 static int open_device(Backend *b, Error *e)
 {
     cublasMath_t math;
@@ -396,6 +435,10 @@ static int open_device(Backend *b, Error *e)
     code = recurrence_prepare(&b->recurrence, &b->device, e);
     if (!code) code = open_memory(b, e);
     if (!code) code = open_cublas(b, math, e);
+    if (!code) code = open_products(b, e);
+    if (!code)
+        snprintf(b->remark, sizeof b->remark, "%s%s%s", b->recurrence.remark,
+                 b->recurrence.remark[0] && b->products.remark[0] ? "; " : "", b->products.remark);
     return code;
 }
 
@@ -442,15 +485,15 @@ static void cuda_describe(const Backend *b, char *out, size_t size)
 
 static const char *cuda_kernel(const Backend *b) { return b->recurrence.kernel; }
 
-static const char *cuda_remark(const Backend *b) { return b->recurrence.remark; }
+static const char *cuda_remark(const Backend *b) { return b->remark; }
 
 static size_t cuda_held(const Backend *b)
 {
     return b->bytes + (b->stream ? (size_t)b->stream_n * sizeof *b->stream : 0);
 }
 
-/* cuBLAS picks an algorithm from its version, the architecture, the number of SMs, the precision and the
- * workspace. */
+/* cuBLAS picks the algorithms of a stepwise recurrence from its version, the architecture, the number of SMs, the precision and
+ * the workspace; those of the other products are recorded. */
 static int cuda_notes(const Backend *b, BackendNote *notes)
 {
     notes[0].key = "gemm";
@@ -461,7 +504,12 @@ static int cuda_notes(const Backend *b, BackendNote *notes)
     notes[1].key = "plan";
     _Static_assert(sizeof notes[1].value >= RECURRENCE_TEXT, "a note holds all plans");
     recurrence_text(&b->recurrence, notes[1].value, sizeof notes[1].value);
-    return notes[1].value[0] ? 2 : 1;
+    int n = notes[1].value[0] ? 2 : 1;
+    if (!b->config.train) return n;
+    notes[n].key = "algorithms";
+    _Static_assert(sizeof notes[n].value >= PRODUCTS_TEXT, "a note holds all algorithms");
+    products_text(&b->products, notes[n].value, sizeof notes[n].value);
+    return n + 1;
 }
 
 static int cuda_usable(Error *e)
@@ -627,10 +675,7 @@ static LstmShape shape_of(const Backend *b)
 static int product(Backend *b, int ta, int tb, int64_t m, int64_t n, int64_t k, Operand x, Operand y,
                    float *to, Error *e)
 {
-    if (b->precision == PRECISION_BF16)
-        CUBLAS_TRY(gemm_rowmajor_bf16(b->context.blas, ta, tb, m, n, k, 1, x, y, 0, to));
-    else CUBLAS_TRY(gemm_rowmajor(b->context.blas, ta, tb, m, n, k, 1, x, y, 0, to));
-    return EXIT_DONE;
+    return products_run(&b->products, (ProductShape){ta, tb, m, n, k}, x, y, to, e);
 }
 
 /* db (and its copy `also`, which may be NULL) = column sums of the gradient d (N,cols); *operand becomes d as products

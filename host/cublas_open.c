@@ -1,5 +1,6 @@
 #include "cublas_open.h"
 
+#include <cublasLt.h>
 #include <cublas_v2.h>
 
 #ifdef CUDA_EMU
@@ -15,7 +16,7 @@ int cublas_open(Error *e)
 #include <dlfcn.h>
 #include <stddef.h>
 
-/* Every function that the program calls: X(name, parameters, arguments). */
+/* Every function of cuBLAS that the program calls: X(name, parameters, arguments). */
 #define CUBLAS_FUNCTIONS(X)                                                                                  \
     X(cublasCreate_v2, (cublasHandle_t * handle), (handle))                                                  \
     X(cublasDestroy_v2, (cublasHandle_t handle), (handle))                                                   \
@@ -38,14 +39,58 @@ int cublas_open(Error *e)
       (handle, transa, transb, m, n, k, alpha, A, Atype, lda, B, Btype, ldb, beta, C, Ctype, ldc,            \
        computeType, algo))
 
+/* Of cuBLASLt, which cuBLAS brings along: dlsym looks through what a library was linked with. */
+#define LT_FUNCTIONS(X)                                                                                      \
+    X(cublasLtCreate, (cublasLtHandle_t * handle), (handle))                                                 \
+    X(cublasLtDestroy, (cublasLtHandle_t handle), (handle))                                                  \
+    X(cublasLtMatmulDescCreate,                                                                              \
+      (cublasLtMatmulDesc_t * desc, cublasComputeType_t compute, cudaDataType_t scale),                      \
+      (desc, compute, scale))                                                                                \
+    X(cublasLtMatmulDescDestroy, (cublasLtMatmulDesc_t desc), (desc))                                        \
+    X(cublasLtMatmulDescSetAttribute,                                                                        \
+      (cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t name, const void *value, size_t bytes),     \
+      (desc, name, value, bytes))                                                                            \
+    X(cublasLtMatrixLayoutCreate,                                                                            \
+      (cublasLtMatrixLayout_t * layout, cudaDataType type, uint64_t rows, uint64_t cols, int64_t ld),        \
+      (layout, type, rows, cols, ld))                                                                        \
+    X(cublasLtMatrixLayoutDestroy, (cublasLtMatrixLayout_t layout), (layout))                                \
+    X(cublasLtMatmulPreferenceCreate, (cublasLtMatmulPreference_t * preference), (preference))               \
+    X(cublasLtMatmulPreferenceDestroy, (cublasLtMatmulPreference_t preference), (preference))                \
+    X(cublasLtMatmulPreferenceSetAttribute,                                                                  \
+      (cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttributes_t name, const void *value,  \
+       size_t bytes),                                                                                        \
+      (preference, name, value, bytes))                                                                      \
+    X(cublasLtMatmulAlgoGetHeuristic,                                                                        \
+      (cublasLtHandle_t handle, cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a,                         \
+       cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,                         \
+       cublasLtMatmulPreference_t preference, int wanted, cublasLtMatmulHeuristicResult_t *results,          \
+       int *found),                                                                                          \
+      (handle, desc, a, b, c, d, preference, wanted, results, found))                                        \
+    X(cublasLtMatmulAlgoCheck,                                                                               \
+      (cublasLtHandle_t handle, cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a,                         \
+       cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,                         \
+       const cublasLtMatmulAlgo_t *algo, cublasLtMatmulHeuristicResult_t *result),                           \
+      (handle, desc, a, b, c, d, algo, result))                                                              \
+    X(cublasLtMatmul,                                                                                        \
+      (cublasLtHandle_t handle, cublasLtMatmulDesc_t desc, const void *alpha, const void *A,                 \
+       cublasLtMatrixLayout_t a, const void *B, cublasLtMatrixLayout_t b, const void *beta, const void *C,   \
+       cublasLtMatrixLayout_t c, void *D, cublasLtMatrixLayout_t d, const cublasLtMatmulAlgo_t *algo,        \
+       void *workspace, size_t bytes, cudaStream_t stream),                                                  \
+      (handle, desc, alpha, A, a, B, b, beta, C, c, D, d, algo, workspace, bytes, stream))
+
 #define POINTER(name, parameters, arguments) static cublasStatus_t(*name##_at) parameters;
 CUBLAS_FUNCTIONS(POINTER)
+LT_FUNCTIONS(POINTER)
+static size_t (*lt_version)(void);
 static const char *(*status_name)(cublasStatus_t), *(*status_string)(cublasStatus_t);
 
 /* The library's names, so that callers need not know. */
 #define FORWARD(name, parameters, arguments)                                                                 \
     cublasStatus_t CUBLASWINAPI name parameters { return name##_at arguments; }
 CUBLAS_FUNCTIONS(FORWARD)
+LT_FUNCTIONS(FORWARD)
+
+size_t CUBLASWINAPI cublasLtGetVersion(void) { return lt_version(); }
 
 const char *CUBLASWINAPI cublasGetStatusName(cublasStatus_t status) { return status_name(status); }
 
@@ -71,6 +116,8 @@ int cublas_open(Error *e)
     if (!(*(void **)&(pointer) = dlsym(library, name))) missing = name;
 #define FIND_IT(name, parameters, arguments) FIND(name##_at, #name)
     CUBLAS_FUNCTIONS(FIND_IT)
+    LT_FUNCTIONS(FIND_IT)
+    FIND(lt_version, "cublasLtGetVersion")
     FIND(status_string, "cublasGetStatusString")
     FIND(status_name, "cublasGetStatusName") /* last: it says that the others are there */
     if (!missing) return EXIT_DONE;

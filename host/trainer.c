@@ -166,6 +166,7 @@ static int trainer_open(Trainer *t, const Checkpoint *resume, bool quiet, Error 
                             .kernel = s->kernel,
                             .precision = s->precision};
     if (resume && !(s->given >> settings_find("kernel") & 1)) config.plan = st_meta(&resume->file, "plan");
+    if (resume) config.algorithms = st_meta(&resume->file, "algorithms");
     size_t host = (size_t)params_elements(&t->shape) * sizeof(float),
            bytes = host + (ops->bytes ? ops->bytes(&config) : 0), room = memory_available();
     if (bytes > room)
@@ -459,7 +460,8 @@ static void tell_backend(Trainer *t, const Checkpoint *resume)
     int n = resume && t->model.ops->notes ? t->model.ops->notes(t->model.backend, note) : 0;
     for (int i = 0; i < n; i++) {
         const char *before = st_meta(&resume->file, note[i].key);
-        if (before && strcmp(before, note[i].value) && strcmp(note[i].key, "plan"))
+        bool remarked = !strcmp(note[i].key, "plan") || !strcmp(note[i].key, "algorithms");
+        if (before && strcmp(before, note[i].value) && !remarked)
             report_say(t->report,
                        "%s was trained with %s '%s', and goes on with '%s': its last bits may differ from "
                        "those of an uninterrupted run",

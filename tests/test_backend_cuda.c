@@ -21,6 +21,7 @@
 #include "../host/batcher.h"
 #include "../host/device.h"
 #include "../host/model.h"
+#include "../host/products.h"
 #include "../kernels/philox.h"
 #include "plain_f32.h"
 
@@ -51,12 +52,13 @@ enum { CASES = sizeof cases / sizeof cases[0] };
 
 /* How a run is made. */
 typedef struct Way {
-    bool eager, own_ids;   /* cuda: kernel by kernel; ids with every window instead of the stream */
-    int from, to;          /* steps of the run that are done here */
-    bool scored;           /* a window is scored after every fifth step */
-    const char *kernel;    /* NULL: cublas */
-    const char *plan;      /* as a checkpoint recorded it */
-    const char *precision; /* NULL: f32 */
+    bool eager, own_ids;    /* cuda: kernel by kernel; ids with every window instead of the stream */
+    int from, to;           /* steps of the run that are done here */
+    bool scored;            /* a window is scored after every fifth step */
+    const char *kernel;     /* NULL: cublas */
+    const char *plan;       /* as a checkpoint recorded it */
+    const char *precision;  /* NULL: f32 */
+    const char *algorithms; /* as a checkpoint recorded them */
 } Way;
 
 static const Way whole = {.to = STEPS};
@@ -119,7 +121,7 @@ static void train(const BackendOps *ops, const Case *k, Way way, Run *run)
     Model m;
     Batcher batcher;
     BackendConfig config = config_of(k);
-    config.eager = way.eager, config.plan = way.plan;
+    config.eager = way.eager, config.plan = way.plan, config.algorithms = way.algorithms;
     if (way.kernel) config.kernel = way.kernel;
     if (way.precision) config.precision = way.precision;
     int64_t n = k->T * k->B, N = k->B * (7 * k->T + 1) + (k->B > 1);
@@ -682,14 +684,14 @@ static void plans_are_recorded_and_taken(void **state)
     static const char *const bad[] = {"nonsense", ";;", "backward=0", ";;;;"};
 
     open_with(&m, &k, "cublas", NULL);
-    assert_int_equal(backend_cuda.notes(m.backend, notes), 1);
+    assert_int_equal(backend_cuda.notes(m.backend, notes), 2);
     assert_string_equal(backend_cuda.remark(m.backend), "");
     assert_null(recurrence_plan(cuda_recurrence(m.backend), false, 3));
     model_close(&m);
 
     open_with(&m, &k, "reg", NULL);
     const Recurrence *r = cuda_recurrence(m.backend);
-    assert_int_equal(backend_cuda.notes(m.backend, notes), 2);
+    assert_int_equal(backend_cuda.notes(m.backend, notes), 3);
     assert_string_equal(notes[1].key, "plan");
     recurrence_text(r, plan, sizeof plan);
     assert_string_equal(notes[1].value, plan);
@@ -709,7 +711,7 @@ static void plans_are_recorded_and_taken(void **state)
     assert_string_not_equal(notes[1].value, plan);
     model_close(&m);
     open_with(&m, &k, "reg", plan);
-    assert_int_equal(backend_cuda.notes(m.backend, notes), 2);
+    assert_int_equal(backend_cuda.notes(m.backend, notes), 3);
     assert_string_equal(notes[1].value, plan);
     assert_string_equal(backend_cuda.remark(m.backend), "");
     model_close(&m);
@@ -743,6 +745,107 @@ static void plans_are_recorded_and_taken(void **state)
     assert_true(cuda_recurrence(m.backend)->plan[PLAN_FORWARD].blocks <= 13);
     model_close(&m);
     assert_int_equal(emu_device_select("A100"), 0);
+#endif
+}
+
+/* ---- algorithms of the products ---- */
+
+/* Note "algorithms" of a run, as its checkpoint has it. */
+static void recorded_algorithms(const char *precision, const char *from, char out[PRODUCTS_TEXT],
+                                char remark[1400])
+{
+    BackendNote notes[BACKEND_NOTES];
+    Model m;
+    BackendConfig config = config_of(&cases[0]);
+    config.precision = precision, config.algorithms = from;
+    open_case(&m, &backend_cuda, &cases[0], &config);
+    int n = backend_cuda.notes(m.backend, notes);
+    assert_string_equal(notes[n - 1].key, "algorithms");
+    snprintf(out, PRODUCTS_TEXT, "%s", notes[n - 1].value);
+    snprintf(remark, 1400, "%s", backend_cuda.remark(m.backend));
+    model_close(&m);
+}
+
+static int items_of(const char *text)
+{
+    int n = 0;
+    for (; (text = strchr(text, ';')); text++) n++;
+    return n;
+}
+
+/* A record is taken as it is, tuned or not, and a run that goes on by it has the bits of one that was not stopped. */
+static void algorithms_are_recorded_and_taken(void **state)
+{
+    (void)state;
+    static const char *const precision[] = {"f32", "tf32", "bf16"};
+    char first[PRODUCTS_TEXT], tuned[PRODUCTS_TEXT], again[PRODUCTS_TEXT], remark[1400];
+    for (int i = 0; i < 3; i++) {
+        if (slow_build() && i) break;
+        recorded_algorithms(precision[i], NULL, first, remark);
+        assert_int_equal(items_of(first), 6);
+        recorded_algorithms(precision[i], NULL, again, remark);
+        assert_string_equal(first, again);
+        setenv("PLSTM_TUNE", "1", 1);
+        recorded_algorithms(precision[i], NULL, tuned, remark);
+        assert_int_equal(items_of(tuned), 6);
+        recorded_algorithms(precision[i], first, again,
+                            remark); /* the record counts, not what is faster today */
+        assert_string_equal(first, again);
+        unsetenv("PLSTM_TUNE");
+        recorded_algorithms(precision[i], tuned, again, remark);
+        assert_string_equal(tuned, again);
+        assert_null(strstr(remark, "algorithm"));
+
+        Run one, two;
+        Way way = {.to = STEPS, .kernel = "cublas", .precision = precision[i], .algorithms = tuned},
+            before = way, after = way;
+        before.to = after.from = 5;
+        train(&backend_cuda, &cases[0], way, &one);
+        train(&backend_cuda, &cases[0], before, &two);
+        train(&backend_cuda, &cases[0], after, &two);
+        assert_same_bits(&cases[0], &one, &two);
+        run_free(&one), run_free(&two);
+    }
+}
+
+static void other_algorithms_are_other_bits(void **state)
+{
+    (void)state;
+#ifdef CUDA_EMU
+    char first[PRODUCTS_TEXT], other[PRODUCTS_TEXT], got[PRODUCTS_TEXT], remark[1400];
+    Run one, two;
+    recorded_algorithms("f32", NULL, first, remark);
+    snprintf(other, sizeof other, "%s", first);
+    for (char *at = other; (at = strstr(at, "=100004c74.")); at++) at[1] = '2'; /* in two halves */
+    assert_string_not_equal(first, other);
+    recorded_algorithms("f32", other, got, remark);
+    assert_string_equal(other, got);
+    train(&backend_cuda, &cases[0], (Way){.to = STEPS}, &one);
+    train(&backend_cuda, &cases[0], (Way){.to = STEPS, .algorithms = other}, &two);
+    assert_memory_not_equal(one.weights.data, two.weights.data,
+                            (size_t)one.weights.offset[1] * sizeof(float));
+    run_free(&one), run_free(&two);
+
+    /* What does not fit is chosen anew, and said. */
+    for (char *at = other; (at = strstr(at, "=200004c74.")); at++) at[1] = '7';
+    recorded_algorithms("f32", other, got, remark);
+    assert_string_equal(first, got);
+    assert_non_null(strstr(remark, "a recorded GEMM algorithm cannot run here"));
+    strchr(other, ';')[1] = 0;
+    recorded_algorithms("f32", other, got, remark);
+    assert_string_equal(first, got);
+    assert_non_null(strstr(remark, "a recorded GEMM algorithm cannot run here"));
+    static const char *const bad[] = {"cuBLASLt 1;0.1.15.92.23=1", "nonsense", ";;;;"};
+    for (int i = 0; i < 3; i++) {
+        recorded_algorithms("f32", bad[i], got, remark);
+        assert_string_equal(first, got);
+        assert_non_null(strstr(remark, "of another library, GPU or precision"));
+    }
+    recorded_algorithms("tf32", first, got, remark);
+    assert_non_null(strstr(remark, "of another library, GPU or precision"));
+#else
+    print_message("a real cuBLASLt's algorithms are not made up\n");
+    skip();
 #endif
 }
 
@@ -847,7 +950,7 @@ static void precision_is_explicit(void **state)
         Window w = {.T = 5, .B = 3, .x = x, .y = y};
         assert_int_equal(model_forward(&m, &w, NULL, &r, &e), 0);
         nats[i] = r.nats;
-        assert_int_equal(backend_cuda.notes(m.backend, notes), 1);
+        assert_int_equal(backend_cuda.notes(m.backend, notes), 2);
         snprintf(note[i], sizeof note[i], "%s", notes[0].value);
         assert_string_equal(backend_cuda.kernel(m.backend), "cublas");
         assert_string_equal(
@@ -885,6 +988,8 @@ int main(void)
         cmocka_unit_test(a_fault_changes_nothing),
         cmocka_unit_test(bad_weight_shows_in_the_loss),
         cmocka_unit_test(plans_are_recorded_and_taken),
+        cmocka_unit_test(algorithms_are_recorded_and_taken),
+        cmocka_unit_test(other_algorithms_are_other_bits),
         cmocka_unit_test(refusals),
         cmocka_unit_test(more_blocks_than_the_device_holds),
         cmocka_unit_test(precision_is_explicit),

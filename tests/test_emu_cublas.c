@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "cublasLt.h"
 #include "cublas_v2.h"
 #include "cuda_runtime.h"
 #include "emu.h"
@@ -286,6 +287,74 @@ static void test_injected(void **state)
     OK(cudaFree(a));
 }
 
+/* D (M,N) = A (M,K) B (K,N), column-major, and what of it is refused. */
+static void test_lt(void **state)
+{
+    (void)state;
+    cublasLtHandle_t lt;
+    cublasLtMatmulDesc_t desc;
+    cublasLtMatrixLayout_t la, lb, ld, other;
+    cublasLtMatmulPreference_t preference;
+    cublasLtMatmulHeuristicResult_t found[4], checked;
+    int n = 0;
+    uint64_t none = 0, bytes = M * N * 4;
+    uint32_t aligned = 4;
+    float one = 1, zero = 0, result[2][M * N];
+    float *a = upload(a_host, SIZE), *b = upload(b_host, SIZE), *d = upload(c_host, SIZE),
+          *workspace = upload(c_host, SIZE);
+    OK(cublasLtCreate(&lt));
+    OK(cublasLtMatmulDescCreate(&desc, CUBLAS_COMPUTE_32F, CUDA_R_32F));
+    OK(cublasLtMatrixLayoutCreate(&la, CUDA_R_32F, M, K, M));
+    OK(cublasLtMatrixLayoutCreate(&lb, CUDA_R_32F, K, N, K));
+    OK(cublasLtMatrixLayoutCreate(&ld, CUDA_R_32F, M, N, M));
+    OK(cublasLtMatrixLayoutCreate(&other, CUDA_R_32F, N, M, N));
+    OK(cublasLtMatmulPreferenceCreate(&preference));
+    for (int i = 0; i < 4; i++)
+        OK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES + i,
+                                                &aligned, sizeof aligned));
+    OK(cublasLtMatmulAlgoGetHeuristic(lt, desc, la, lb, ld, ld, preference, 4, found, &n));
+    assert_int_equal(n, 1); /* no workspace: not in halves */
+    OK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes,
+                                            sizeof bytes));
+    OK(cublasLtMatmulAlgoGetHeuristic(lt, desc, la, lb, ld, ld, preference, 4, found, &n));
+    assert_int_equal(n, 2);
+    for (int i = 0; i < 2; i++) {
+        OK(cublasLtMatmulAlgoCheck(lt, desc, la, lb, ld, ld, &found[i].algo, &checked));
+        assert_int_equal(checked.workspaceSize, i ? bytes : none);
+        OK(cublasLtMatmul(lt, desc, &one, a, la, b, lb, &zero, d, ld, d, ld, &found[i].algo, workspace, bytes,
+                          NULL));
+        OK(cudaMemcpy(result[i], d, sizeof result[i], cudaMemcpyDeviceToHost));
+        for (int row = 0; row < M; row++)
+            for (int col = 0; col < N; col++) {
+                double sum = 0;
+                for (int k = 0; k < K; k++) sum += (double)a_host[k * M + row] * b_host[col * K + k];
+                assert_true(fabs(result[i][col * M + row] - sum) < 1e-6);
+            }
+    }
+    assert_memory_not_equal(result[0], result[1], sizeof result[0]);
+
+#define MATMUL(D, layout, algorithm, size)                                                                   \
+    cublasLtMatmul(lt, desc, &one, a, la, b, lb, &zero, D, layout, D, layout, algorithm, workspace, size,    \
+                   NULL)
+    assert_int_equal(MATMUL(d, other, &found[0].algo, bytes), CUBLAS_STATUS_INVALID_VALUE);
+    assert_int_equal(MATMUL(d, ld, &found[1].algo, bytes - 1), CUBLAS_STATUS_INVALID_VALUE);
+    assert_int_equal(MATMUL((float *)((char *)d + 2), ld, &found[1].algo, bytes),
+                     CUBLAS_STATUS_INVALID_VALUE);
+    cublasLtMatmulAlgo_t foreign = found[0].algo;
+    foreign.data[1]++;
+    assert_int_equal(cublasLtMatmulAlgoCheck(lt, desc, la, lb, ld, ld, &foreign, &checked),
+                     CUBLAS_STATUS_NOT_SUPPORTED);
+    foreign.data[0] = 0;
+    assert_int_equal(MATMUL(d, ld, &foreign, bytes), CUBLAS_STATUS_INVALID_VALUE);
+    assert_int_not_equal(emu_live_objects(), 0);
+    OK(cublasLtMatmulPreferenceDestroy(preference));
+    OK(cublasLtMatrixLayoutDestroy(la)), OK(cublasLtMatrixLayoutDestroy(lb)),
+        OK(cublasLtMatrixLayoutDestroy(ld));
+    OK(cublasLtMatrixLayoutDestroy(other)), OK(cublasLtMatmulDescDestroy(desc)), OK(cublasLtDestroy(lt));
+    assert_int_equal(cublasLtDestroy(lt), CUBLAS_STATUS_NOT_INITIALIZED);
+    OK(cudaFree(a)), OK(cudaFree(b)), OK(cudaFree(d)), OK(cudaFree(workspace));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -295,6 +364,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_streams_and_graphs, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bfloat16, setup, teardown),
         cmocka_unit_test_setup_teardown(test_injected, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_lt, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -27,8 +27,8 @@ import subprocess
 import sys
 import time
 
-SMALL = ["--data", "synthetic", "--backend", "cpu", "--threads", "1", "--hidden", "64", "--layers", "2", "--batch", "20", "--seq", "20",
-         "--keep", "0.7", "--init", "0.1", "--epochs", "12", "--hold", "5", "--decay", "1.7"]
+SMALL = ["--data", "synthetic", "--backend", "cpu", "--threads", "1", "--hidden", "32", "--layers", "1", "--batch", "20", "--seq", "20",
+         "--keep", "0.8", "--init", "0.1", "--epochs", "8", "--hold", "3", "--decay", "2"]
 # Student's t: P(|t| <= T95[n-2]) = 0.95 with n - 1 degrees of freedom, n = 2..31.
 T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093,
        2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042)

@@ -1,7 +1,8 @@
-/* cuBLAS over OpenBLAS. Arguments are checked at the call, with cuBLAS's codes; the arithmetic is queued.
+/* cuBLAS and cuBLASLt over OpenBLAS. Arguments are checked at the call, with cuBLAS's codes; the arithmetic is queued.
  * What differs from the library: sums are OpenBLAS's, so compare with a tolerance; TF32 rounds the inputs to
  * 10 bits behind the point (to nearest, ties away from zero) on devices that have it and computes in float;
- * 16-bit inputs are widened, sums are float. */
+ * 16-bit inputs are widened, sums are float. cuBLASLt has two algorithms for each product, which differ in bits: the sum over k as a
+ * whole, and in two halves, the second of which waits in the workspace. */
 #include <cblas.h>
 #include <math.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "core.h"
+#include "include/cublasLt.h"
 #include "include/cublas_v2.h"
 #include "include/cuda_bf16.h"
 #include "include/cuda_fp16.h"
@@ -25,9 +27,10 @@ struct cublasContext {
 };
 
 static std::set<cublasHandle_t> handles;
+static std::set<const void *> lt_objects; /* handles, descriptors, layouts, preferences */
 
 size_t cublas_live_handles(); /* asked for by runtime.cpp */
-size_t cublas_live_handles() { return handles.size(); }
+size_t cublas_live_handles() { return handles.size() + lt_objects.size(); }
 
 static cublasStatus_t enter(const char *call, cublasStatus_t on_failure)
 {
@@ -491,4 +494,267 @@ extern "C" cublasStatus_t cublasSnrm2_v2(cublasHandle_t handle, int n, const flo
                       store_result(result, n > 0 && incx > 0 ? cblas_snrm2(n, x, incx) : 0.0f);
                       return cudaSuccess;
                   }));
+}
+
+/* ---- cuBLASLt
+ * ----------------------------------------------------------------------------------------------- */
+
+struct cublasLtContext {
+};
+struct EmuMatmulDesc {
+    cublasComputeType_t compute;
+    cublasOperation_t ta = CUBLAS_OP_N, tb = CUBLAS_OP_N;
+};
+struct EmuMatrixLayout {
+    cudaDataType type;
+    uint64_t rows, cols;
+    int64_t ld;
+};
+struct EmuMatmulPreference {
+    uint64_t workspace = 0;
+    uint32_t alignment[4] = {256, 256, 256,
+                             256}; /* of A, B, C, D, as the library assumes where nothing is said */
+};
+
+#define LT_ENTER(object)                                                                                     \
+    do {                                                                                                     \
+        if (enter(__func__, CUBLAS_STATUS_EXECUTION_FAILED) != CUBLAS_STATUS_SUCCESS)                        \
+            return CUBLAS_STATUS_EXECUTION_FAILED;                                                           \
+        if (!lt_objects.count(object)) return CUBLAS_STATUS_NOT_INITIALIZED;                                 \
+    } while (0)
+
+template <class T> static cublasStatus_t lt_create(const char *call, T **to, T made)
+{
+    if (enter(call, CUBLAS_STATUS_ALLOC_FAILED) != CUBLAS_STATUS_SUCCESS) return CUBLAS_STATUS_ALLOC_FAILED;
+    REFUSE(!to);
+    *to = new T(made);
+    lt_objects.insert(*to);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+template <class T> static cublasStatus_t lt_destroy(const char *call, T *object)
+{
+    cublasStatus_t entered = enter(call, CUBLAS_STATUS_EXECUTION_FAILED);
+    if (!lt_objects.erase(object))
+        return entered != CUBLAS_STATUS_SUCCESS ? entered : CUBLAS_STATUS_NOT_INITIALIZED;
+    delete object;
+    return entered;
+}
+
+extern "C" cublasStatus_t cublasLtCreate(cublasLtHandle_t *handle)
+{
+    return lt_create(__func__, handle, cublasLtContext());
+}
+
+extern "C" cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) { return lt_destroy(__func__, handle); }
+
+extern "C" size_t cublasLtGetVersion(void) { return CUBLAS_VERSION; }
+
+extern "C" cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *desc, cublasComputeType_t compute,
+                                                   cudaDataType scale)
+{
+    if (scale != CUDA_R_32F) return CUBLAS_STATUS_NOT_SUPPORTED;
+    EmuMatmulDesc made;
+    made.compute = compute;
+    return lt_create(__func__, desc, made);
+}
+
+extern "C" cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t desc)
+{
+    return lt_destroy(__func__, desc);
+}
+
+extern "C" cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc,
+                                                         cublasLtMatmulDescAttributes_t name,
+                                                         const void *value, size_t bytes)
+{
+    LT_ENTER(desc);
+    cublasOperation_t op;
+    REFUSE(!value || bytes != sizeof op);
+    memcpy(&op, value, sizeof op);
+    REFUSE(!known_op(op) || (name != CUBLASLT_MATMUL_DESC_TRANSA && name != CUBLASLT_MATMUL_DESC_TRANSB));
+    (name == CUBLASLT_MATMUL_DESC_TRANSA ? desc->ta : desc->tb) = op;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+extern "C" cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *layout, cudaDataType type,
+                                                     uint64_t rows, uint64_t cols, int64_t ld)
+{
+    REFUSE(!known_type(type) || rows == 0 || cols == 0 || rows > INT32_MAX || cols > INT32_MAX ||
+           ld < (int64_t)rows || ld > INT32_MAX);
+    return lt_create(__func__, layout, EmuMatrixLayout{type, rows, cols, ld});
+}
+
+extern "C" cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout)
+{
+    return lt_destroy(__func__, layout);
+}
+
+extern "C" cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *preference)
+{
+    return lt_create(__func__, preference, EmuMatmulPreference());
+}
+
+extern "C" cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference)
+{
+    return lt_destroy(__func__, preference);
+}
+
+extern "C" cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
+                                                               cublasLtMatmulPreferenceAttributes_t name,
+                                                               const void *value, size_t bytes)
+{
+    LT_ENTER(preference);
+    REFUSE(!value);
+    if (name == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES) {
+        REFUSE(bytes != sizeof preference->workspace);
+        memcpy(&preference->workspace, value, bytes);
+        return CUBLAS_STATUS_SUCCESS;
+    }
+    int which = (int)name - (int)CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES;
+    REFUSE(which < 0 || which > 3 || bytes != sizeof preference->alignment[0]);
+    memcpy(&preference->alignment[which], value, bytes);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+/* What an algorithm is of: [0] this mark and its number, [1] the product, [2] bytes of workspace, [3] alignment of A, B, C and D. */
+enum { LT_MARK = 0x4c74, LT_WHOLE = 1, LT_HALVES = 2 };
+
+static uint64_t lt_product(cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                           cublasLtMatrixLayout_t d)
+{
+    uint64_t h = 0xcbf29ce484222325u;
+    const uint64_t parts[] = {(uint64_t)desc->compute,
+                              (uint64_t)desc->ta,
+                              (uint64_t)desc->tb,
+                              (uint64_t)a->type,
+                              a->rows,
+                              a->cols,
+                              b->rows,
+                              b->cols,
+                              (uint64_t)d->type};
+    for (uint64_t part : parts) h = (h ^ part) * 0x100000001b3u;
+    return h;
+}
+
+/* Whether a, b, c and d are those of a product. */
+static cublasStatus_t lt_check(cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                               cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d)
+{
+    for (const void *p :
+         {(const void *)desc, (const void *)a, (const void *)b, (const void *)c, (const void *)d})
+        if (!lt_objects.count(p)) return CUBLAS_STATUS_NOT_INITIALIZED;
+    bool na = desc->ta == CUBLAS_OP_N, nb = desc->tb == CUBLAS_OP_N;
+    uint64_t m = na ? a->rows : a->cols, k = na ? a->cols : a->rows, n = nb ? b->cols : b->rows;
+    REFUSE(k != (nb ? b->rows : b->cols) || m != d->rows || n != d->cols || c->rows != m || c->cols != n);
+    REFUSE(c->type != d->type || c->ld != d->ld);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+extern "C" cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc,
+                                                         cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                                         cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                                         cublasLtMatmulPreference_t preference, int wanted,
+                                                         cublasLtMatmulHeuristicResult_t *results, int *found)
+{
+    LT_ENTER(handle);
+    REFUSE(!lt_objects.count(preference) || wanted < 1 || !results || !found);
+    cublasStatus_t status = lt_check(desc, a, b, c, d);
+    if (status != CUBLAS_STATUS_SUCCESS) return status;
+    *found = 0;
+    for (int i = LT_WHOLE; i <= LT_HALVES && *found < wanted; i++) {
+        uint64_t workspace = i == LT_HALVES ? d->rows * d->cols * sizeof(float) : 0, alignment = 0;
+        if (workspace > preference->workspace) continue;
+        for (int j = 0; j < 4; j++)
+            alignment |= (uint64_t)(i == LT_HALVES ? std::min(preference->alignment[j], 16u) : 2u) << 16 * j;
+        cublasLtMatmulHeuristicResult_t r = {};
+        r.algo.data[0] = LT_MARK | (uint64_t)i << 32, r.algo.data[1] = lt_product(desc, a, b, d);
+        r.algo.data[2] = workspace, r.algo.data[3] = alignment;
+        r.workspaceSize = (size_t)workspace, r.state = CUBLAS_STATUS_SUCCESS, r.wavesCount = 1;
+        results[(*found)++] = r;
+    }
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+extern "C" cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc,
+                                                  cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                                  cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                                  const cublasLtMatmulAlgo_t *algo,
+                                                  cublasLtMatmulHeuristicResult_t *result)
+{
+    LT_ENTER(handle);
+    REFUSE(!algo || !result);
+    cublasStatus_t status = lt_check(desc, a, b, c, d);
+    if (status != CUBLAS_STATUS_SUCCESS) return status;
+    uint64_t number = algo->data[0] >> 32;
+    REFUSE((algo->data[0] & 0xffffffffu) != LT_MARK || (number != LT_WHOLE && number != LT_HALVES));
+    if (algo->data[1] != lt_product(desc, a, b, d)) return CUBLAS_STATUS_NOT_SUPPORTED;
+    *result = cublasLtMatmulHeuristicResult_t();
+    result->algo = *algo, result->workspaceSize = (size_t)algo->data[2],
+    result->state = CUBLAS_STATUS_SUCCESS;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+extern "C" cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc,
+                                         const void *alpha, const void *A, cublasLtMatrixLayout_t a,
+                                         const void *B, cublasLtMatrixLayout_t b, const void *beta,
+                                         const void *C, cublasLtMatrixLayout_t c, void *D,
+                                         cublasLtMatrixLayout_t d, const cublasLtMatmulAlgo_t *algo,
+                                         void *workspace, size_t workspace_bytes, cudaStream_t stream)
+{
+    cublasLtMatmulHeuristicResult_t checked;
+    cublasStatus_t status = cublasLtMatmulAlgoCheck(handle, desc, a, b, c, d, algo, &checked);
+    if (status != CUBLAS_STATUS_SUCCESS) return status;
+    REFUSE(!alpha || !beta || !A || !B || !C || !D || C != D);
+    REFUSE(checked.workspaceSize > workspace_bytes);
+    const void *const operands[] = {A, B, C, D};
+    for (int i = 0; i < 4; i++)
+        if ((uintptr_t)operands[i] % (algo->data[3] >> 16 * i & 0xffff)) return CUBLAS_STATUS_INVALID_VALUE;
+    if (!emu_stream_valid(stream)) return CUBLAS_STATUS_EXECUTION_FAILED;
+    if (a->type == CUDA_R_16BF && emu_device->prop.major < 8) return CUBLAS_STATUS_ARCH_MISMATCH;
+    bool round =
+        a->type == CUDA_R_32F && desc->compute == CUBLAS_COMPUTE_32F_FAST_TF32 && emu_device->prop.major >= 8;
+    bool na = desc->ta == CUBLAS_OP_N, nb = desc->tb == CUBLAS_OP_N;
+    int k = (int)(na ? a->cols : a->rows), half = algo->data[0] >> 32 == LT_HALVES ? k / 2 : 0;
+    Scalar al = {false, nullptr, *(const float *)alpha}, be = {false, nullptr, *(const float *)beta};
+    Gemm whole = {"cublasLtMatmul",
+                  desc->ta,
+                  desc->tb,
+                  (int)d->rows,
+                  (int)d->cols,
+                  k,
+                  (int)a->ld,
+                  (int)b->ld,
+                  (int)d->ld,
+                  1,
+                  al,
+                  be,
+                  A,
+                  B,
+                  D,
+                  a->type,
+                  b->type,
+                  d->type,
+                  0,
+                  0,
+                  0,
+                  round};
+    Gemm first = whole, second = whole;
+    first.k = half, second.k = k - half;
+    second.a = (const char *)A + (size_t)half * (na ? (size_t)a->ld : 1) * type_size(a->type);
+    second.b = (const char *)B + (size_t)half * (nb ? 1 : (size_t)b->ld) * type_size(b->type);
+    second.c = workspace, second.ct = CUDA_R_32F, second.ldc = (int)d->rows, second.beta.value = 0.0f;
+    REFUSE(half && d->type != CUDA_R_32F);
+    EmuWork *work = emu_work([=] {
+        if (!half) return whole.run();
+        cudaError_t error = second.run();
+        if (!error) error = first.run();
+        for (int col = 0; col < second.n && !error; col++)
+            for (int row = 0; row < second.m; row++)
+                ((float *)D)[(size_t)col * (size_t)first.ldc + (size_t)row] +=
+                    ((const float *)workspace)[(size_t)col * (size_t)second.ldc + (size_t)row];
+        return error;
+    });
+    return emu_enqueue(stream, OP_KERNEL, work) == cudaSuccess ? CUBLAS_STATUS_SUCCESS
+                                                               : CUBLAS_STATUS_EXECUTION_FAILED;
 }
