@@ -200,14 +200,14 @@ def test_marks_missing_twice_unknown_or_out_of_order():
 
 def test_parity_is_an_interval():
     tree = Tree()
-    run = {"backend": "cpu", "kernel": None, "corpus": "synthetic", "hidden": 64, "epochs": 12, "options": ["--data", "synthetic"]}
+    run = {"backend": "cpu", "kernel": None, "corpus": "synthetic", "hidden": 64, "layers": 1, "epochs": 12, "options": ["--data", "synthetic"]}
     ppl = {"f32": (20.0, 10.0, 40.0), "tf32": (20.0, 10.0, 40.0), "bf16": (20.2, 10.0, 39.6)}
     records = [{**run, "seed": str(i + 1), "precision": p, "test_ppl": ppl[p][i]} for i in range(3) for p in ppl]
     tree.lines("profiles/box/parity.jsonl", records)
     tree.rebuild()
-    row = [line for line in tree.read().splitlines() if line.startswith("| synthetic, H 64, 12 epochs |")]
-    assert "tf32 | 3 | 23.33 | 23.33 | +0.00 % | +0.00 % to +0.00 % | yes | A box" in row[0], row
-    assert "bf16 | 3 | 23.33 | 23.27 | +0.00 % | -2.48 % to +2.48 % | no | A box" in row[1], row
+    row = [line for line in tree.read().splitlines() if line.startswith("| synthetic, 1 layer of 64, 12 epochs |")]
+    assert "tf32 | 3: 1 to 3 | 23.33 | 23.33 | +0.00 % | +0.00 % to +0.00 % | yes | A box" in row[0], row
+    assert "bf16 | 3: 1 to 3 | 23.33 | 23.27 | +0.00 % | -2.48 % to +2.48 % | no | A box" in row[1], row
     assert "| Penn Treebank, small | cuda | bf16 |  |  |  | not yet measured |" in tree.read()
     records[4]["options"] = ["--keep", "0.5"]
     tree.lines("profiles/box/parity.jsonl", records)
