@@ -353,18 +353,16 @@ __global__ void cluster_loads_kernel(int rounds, unsigned *errors)
 }
 
 #if DEV_ARCH == 0 || DEV_ARCH >= 900
-struct GatherPieces {
-    uint4 *all[2], *own[2];
-    Mbarrier *full[2];
+struct GatherPieces { /* two of each, which take turns */
+    uint4 *all, *own; /* own: the source of bulk copies: a part of all */
+    Mbarrier *full;
 };
 
 static __device__ void gather_carve(Smem sm, int words, GatherPieces *p)
 {
-    for (int i = 0; i < 2; i++) {
-        p->all[i] = sm.take<uint4>((size_t)words / 4);
-        p->own[i] = sm.take<uint4>((size_t)words / 4); /* the source of bulk copies: a part of it */
-        p->full[i] = sm.take<Mbarrier>(1);
-    }
+    p->all = sm.take<uint4>((size_t)words / 2);
+    p->own = sm.take<uint4>((size_t)words / 2);
+    p->full = sm.take<Mbarrier>(2);
 }
 #endif
 
@@ -378,28 +376,29 @@ __global__ void __launch_bounds__(CONSTANTS_THREADS) gather_kernel(int rounds, i
     const unsigned rank = cluster_rank(), n = cluster_size(), i = threadIdx.x;
     const unsigned part = (unsigned)words / 4 / n, bytes = (unsigned)words * 4; /* quads */
     if (i == 0) {
-        mbarrier_init(p.full[0], 1);
-        mbarrier_init(p.full[1], 1);
+        mbarrier_init(&p.full[0], 1);
+        mbarrier_init(&p.full[1], 1);
         mbarrier_init_fence();
-        mbarrier_arrive_expect(p.full[0], bytes);
+        mbarrier_arrive_expect(&p.full[0], bytes);
     }
     cluster_barrier();
     bool there = true;
     for (unsigned r = 0; r < (unsigned)rounds && there; r++) {
         const unsigned b = r & 1, v = r + 1;
-        uint4 *all = p.all[b], *own = p.own[b];
-        if (i == 0 && v < (unsigned)rounds) mbarrier_arrive_expect(p.full[b ^ 1], bytes);
+        uint4 *all = p.all + b * (unsigned)words / 4, *own = p.own + b * (unsigned)words / 4;
+        Mbarrier *full = &p.full[b];
+        if (i == 0 && v < (unsigned)rounds) mbarrier_arrive_expect(&p.full[b ^ 1], bytes);
         if (BULK) {
             for (unsigned k = i; k < part; k += CONSTANTS_THREADS) own[k] = make_uint4(v, v, v, v);
             fence_async_proxy();
             __syncthreads();
-            if (i < n) copy_bulk_to(shared_at(all + rank * part, i), own, part * 16, shared_at(p.full[b], i));
+            if (i < n) copy_bulk_to(shared_at(all + rank * part, i), own, part * 16, shared_at(full, i));
         } else {
             for (unsigned k = i; k < part * n; k += CONSTANTS_THREADS)
                 store_async(shared_at(all + rank * part + k % part, k / part), make_uint4(v, v, v, v),
-                            shared_at(p.full[b], k / part));
+                            shared_at(full, k / part));
         }
-        there = phase_over(p.full[b], r / 2 & 1);
+        there = phase_over(full, r / 2 & 1);
         unsigned wrong = !there;
         for (unsigned k = i; r % CHECKED == 0 && there && k < part * n; k += CONSTANTS_THREADS)
             wrong |= (all[k].x ^ v) | (all[k].y ^ v) | (all[k].z ^ v) | (all[k].w ^ v);
