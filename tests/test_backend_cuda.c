@@ -103,11 +103,20 @@ static void keep_result(Run *run, const WindowResult *r, int *next)
     run->loss[r->step] = r->nats, run->norm[r->step] = r->grad_norm;
 }
 
+/* On tensor cores: a kernel of that name. */
+static bool tensor_kernel(const char *name)
+{
+    for (int v = 0; lstm_variants[v]; v++)
+        if (!strcmp(lstm_variants[v]->footprint->name, name))
+            return lstm_variants[v]->footprint->kind > KIND_VECTOR;
+    return false;
+}
+
 /* Few threads, for the emulator's sake; and a ragged last block. */
 static void small_plans(const char *kernel)
 {
 #ifdef CUDA_EMU
-    if (strcmp(kernel, "auto")) setenv("PLSTM_PLAN", "blocks=3,threads=64", 1);
+    if (strcmp(kernel, "auto") && !tensor_kernel(kernel)) setenv("PLSTM_PLAN", "blocks=3,threads=64", 1);
 #else
     (void)kernel;
 #endif
@@ -429,6 +438,44 @@ static void resume_gives_the_same_bits(void **state)
         }
         run_free(&one);
     }
+}
+
+/* A kernel on tensor cores reads w_hh as fragments that the update writes: a run that goes on, whose fragments are made from the
+ * weights that it was given, has the same bits; and so has a graph. Beside another kernel's backward too. */
+static void tensor_kernels_read_what_the_update_wrote(void **state)
+{
+    (void)state;
+    int ran = 0;
+#ifdef CUDA_EMU
+    assert_int_equal(emu_device_select("H200"), 0); /* clusters */
+#endif
+    for (int v = 0; lstm_variants[v]; v++)
+        for (int mixed = 0; mixed < (slow_build() ? 1 : 3); mixed++) {
+            const LstmFootprint *f = lstm_variants[v]->footprint;
+            char kernel[48];
+            if (f->kind <= KIND_VECTOR || !(f->precisions >> PRECISION_BF16 & 1)) continue;
+            snprintf(kernel, sizeof kernel, "%s%s%s", mixed == 2 ? "cublas/" : "", f->name,
+                     mixed == 1 ? "/cublas" : "");
+            Run one, two, three;
+            Way way = {.to = 6, .kernel = kernel, .precision = "bf16"}, before = way, after = way,
+                eager = way;
+            before.to = after.from = 4, eager.eager = true;
+            train(&backend_cuda, &cases[1], way, &one);
+            train(&backend_cuda, &cases[1], before, &two);
+            train(&backend_cuda, &cases[1], after, &two);
+            train(&backend_cuda, &cases[1], eager, &three);
+            size_t bytes = (size_t)one.weights.offset[one.weights.count] * sizeof(float);
+            assert_memory_equal(one.weights.data, two.weights.data, bytes);
+            assert_memory_equal(one.weights.data, three.weights.data, bytes);
+            run_free(&one), run_free(&two), run_free(&three);
+            ran++;
+        }
+#ifdef CUDA_EMU
+    assert_int_equal(emu_device_select("A100"), 0);
+#endif
+    if (ran) return;
+    print_message("skipped: this program has no kernel on tensor cores\n");
+    skip();
 }
 
 static void schedules_change_no_bit(void **state)
@@ -981,6 +1028,7 @@ int main(void)
         cmocka_unit_test(logits_are_those_of_the_nats),
         cmocka_unit_test(every_way_gives_the_same_bits),
         cmocka_unit_test(resume_gives_the_same_bits),
+        cmocka_unit_test(tensor_kernels_read_what_the_update_wrote),
         cmocka_unit_test(schedules_change_no_bit),
         cmocka_unit_test(results_come_three_steps_late),
         cmocka_unit_test(a_step_is_one_launch),
