@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "number.h"
+#include "precision.h"
 #include "residency_kinds.h"
 
 enum { WARP = 32, REGISTER_UNIT = 8, MOST_REGISTERS = 255, FAULT_BLOCKS = 8 * 32, MOST_GROUPS = 8 };
@@ -309,11 +310,11 @@ static int refuse_precision(const LstmFootprint *footprint, int precision, Error
     for (int i = 0; i < PRECISIONS; i++)
         if (footprint->precisions >> i & 1)
             snprintf(has + strlen(has), sizeof has - strlen(has), "%s%s", has[0] ? " and " : "",
-                     lstm_precision_name(i));
+                     precision_name((LstmPrecision)i));
     return error_set(e, EXIT_NO_DEVICE,
                      "%s has no %s: its products run on tensor cores, in %s; --precision chooses, and "
                      "--kernel reg has float32",
-                     footprint->name, lstm_precision_name(precision), has);
+                     footprint->name, precision_name((LstmPrecision)precision), has);
 }
 
 int lstm_plan(const DeviceFacts *device, const LstmShape *shape, const LstmFootprint *footprint, int backward,

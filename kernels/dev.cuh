@@ -572,6 +572,27 @@ __device__ __forceinline__ SharedAt shared_at(const void *p, unsigned rank)
 #endif
 }
 
+/* A word that block `rank` of the cluster has in its shared memory, known to come from there: a load through cluster_map
+ * might read anything. */
+__device__ __forceinline__ unsigned cluster_load(const unsigned *p, unsigned rank)
+{
+#if defined(CUDA_EMU)
+    return *(const unsigned *)emu_cluster_map(p, rank);
+#else
+    unsigned v;
+    asm volatile("ld.shared::cluster.u32 %0, [%1];" : "=r"(v) : "r"(shared_at(p, rank)) : "memory");
+    return v;
+#endif
+}
+__device__ __forceinline__ float cluster_load(const float *p, unsigned rank)
+{
+#if defined(CUDA_EMU)
+    return *(const float *)emu_cluster_map(p, rank);
+#else
+    return __uint_as_float(cluster_load((const unsigned *)p, rank));
+#endif
+}
+
 /* ---- mbarriers: phases that end when all arrivals and all announced bytes have come
  * --------------------------------------------------------------------------------------- */
 

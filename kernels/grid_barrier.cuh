@@ -77,21 +77,45 @@ static __device__ __forceinline__ void barrier_report(const GridBarrier &b, uint
     b.fault->expected = b.count, b.fault->seen = seen;
 }
 
-/* Until every block of the group has arrived as often as this one. step is for the record. */
-static __device__ __forceinline__ bool barrier_wait(GridBarrier *b, uint32_t step)
+/* Until the blocks first, first + step, ... before `end` have arrived as often as this one; sets *gone where it gives up. */
+static __device__ __forceinline__ void barrier_watch(const GridBarrier &b, uint32_t first, uint32_t end,
+                                                     uint32_t step, uint32_t *gone)
 {
-    for (uint32_t p = threadIdx.x; p < b->blocks; p += blockDim.x)
-        for (uint32_t n = 0; barrier_behind(load_acquire(&b->words[p]), b->count); n++) {
-            bool others = n % BARRIER_FAULT_EVERY == BARRIER_FAULT_EVERY - 1 && load_poll(&b->fault->set);
-            if (others || (b->limit && poll_expired(n, b->limit))) {
-                atomicExch(b->gone, 1u);
+    for (uint32_t p = first; p < end; p += step)
+        for (uint32_t n = 0; barrier_behind(load_acquire(&b.words[p]), b.count); n++) {
+            bool others = n % BARRIER_FAULT_EVERY == BARRIER_FAULT_EVERY - 1 && load_poll(&b.fault->set);
+            if (others || (b.limit && poll_expired(n, b.limit))) {
+                atomicExch(gone, 1u);
                 break;
             }
         }
-    __syncthreads();
-    if (!*b->gone) return true;
-    if (threadIdx.x == 0) barrier_report(*b, step);
+}
+
+/* Behind a __syncthreads that follows the block's watching: false in all threads where one of them gave up, after the record was
+ * written. step is for the record. */
+static __device__ __forceinline__ bool barrier_sound(const GridBarrier &b, const uint32_t *gone,
+                                                     uint32_t step)
+{
+    if (!*gone) return true;
+    if (threadIdx.x == 0) barrier_report(b, step);
     return false;
+}
+
+/* Until every block of the group has arrived as often as this one. step is for the record. */
+static __device__ __forceinline__ bool barrier_wait(GridBarrier *b, uint32_t step)
+{
+    barrier_watch(*b, threadIdx.x, b->blocks, blockDim.x, b->gone);
+    __syncthreads();
+    return barrier_sound(*b, b->gone, step);
+}
+
+/* A whole warp, for itself: until the blocks first .. end-1 have arrived as often as this one; behind it all lanes see what those
+ * blocks wrote before. The block then learns from barrier_sound whether all its warps came through. */
+static __device__ __forceinline__ void barrier_watch_warp(const GridBarrier &b, int32_t first, int32_t end,
+                                                          uint32_t *gone)
+{
+    barrier_watch(b, (uint32_t)first + (threadIdx.x & 31), (uint32_t)end, 32, gone);
+    __syncwarp();
 }
 
 #endif

@@ -77,11 +77,6 @@ typedef struct LstmFootprint {
     unsigned precisions; /* bit per LstmPrecision that it has instances of */
 } LstmFootprint;
 
-static inline const char *lstm_precision_name(int precision)
-{
-    return precision == PRECISION_BF16 ? "bf16" : precision == PRECISION_TF32 ? "tf32" : "f32";
-}
-
 /* What the variant computes in where the shape asks for `precision`; -1: it has neither that nor float32. */
 static inline int lstm_precision(const LstmFootprint *f, LstmPrecision precision)
 {

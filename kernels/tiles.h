@@ -29,4 +29,17 @@
     M(BF16, 6, 6, 16, 256, 255)                                                                              \
     M(BF16, 1, 10, 8, 512, 128) M(BF16, 1, 5, 8, 512, 128) M(TF32, 1, 20, 8, 512, 128)
 
+/* M(precision, stacked, resident, batch, threads, registers): of the variants on tensor cores (tensor.h). A lane holds 4 registers
+ * for each of stacked*resident tiles, 4 accumulators for each of stacked*batch/8, and the operands that are on their way. */
+#define FWD_MMA_TILES(M)                                                                                     \
+    M(BF16, 1, 4, 8, 128, 255)                                                                               \
+    M(BF16, 4, 6, 8, 256, 255)                                                                               \
+    M(BF16, 3, 12, 24, 256, 255)                                                                             \
+    M(TF32, 1, 4, 8, 128, 255) M(TF32, 4, 8, 8, 256, 255) M(TF32, 3, 10, 24, 256, 255)
+#define BWD_MMA_TILES(M)                                                                                     \
+    M(BF16, 1, 8, 8, 128, 255)                                                                               \
+    M(BF16, 1, 24, 8, 256, 255)                                                                              \
+    M(BF16, 4, 8, 24, 256, 255)                                                                              \
+    M(TF32, 1, 8, 8, 128, 255) M(TF32, 1, 32, 8, 256, 255) M(TF32, 4, 8, 24, 256, 255)
+
 #endif

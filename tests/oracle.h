@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <tgmath.h>
 
+#include "../host/precision.h"
 #include "../kernels/philox.h"
 
 #ifndef ORACLE_ONCE
@@ -15,6 +16,8 @@ typedef struct OracleMask {
     double keep;
     int on;
 } OracleMask;
+/* What the activations and gradients of a recurrent product are rounded to; the caller rounds the weights. */
+static LstmPrecision oracle_precision;
 #define ORACLE_JOIN_(a, b) a##b
 #define ORACLE_JOIN(a, b)  ORACLE_JOIN_(a, b)
 #define ORACLE(name)       ORACLE_JOIN(name, SUFFIX)
@@ -24,6 +27,11 @@ static REAL ORACLE(factor_)(const OracleMask *m, int64_t row, int64_t H, int64_t
 {
     if (!m->on) return 1;
     return mask_quad(&m->key, row, H, u & ~(int64_t)3) >> (u & 3) & 1 ? (REAL)(1 / m->keep) : 0;
+}
+
+static REAL ORACLE(operand_)(REAL x)
+{
+    return oracle_precision == PRECISION_F32 ? x : (REAL)precision_round(oracle_precision, (float)x);
 }
 
 /* gates: x_proj on entry, i, f, g, o on exit; h, c: row 0 on entry. */
@@ -36,7 +44,7 @@ static void ORACLE(forward_)(int64_t T, int64_t B, int64_t H, const REAL *w_hh, 
         for (int64_t u = 0; u < H; u++) hm[u] = h[n * H + u] * ORACLE(factor_)(recurrent, n, H, u);
         for (int64_t j = 0; j < 4 * H; j++) {
             REAL sum = a[j] + (b_ih[j] + b_hh[j]);
-            for (int64_t k = 0; k < H; k++) sum += w_hh[j * H + k] * hm[k];
+            for (int64_t k = 0; k < H; k++) sum += w_hh[j * H + k] * ORACLE(operand_)(hm[k]);
             a[j] = j / H == 2 ? tanh(sum) : 1 / (1 + exp(-sum));
         }
         for (int64_t u = 0; u < H; u++) {
@@ -58,7 +66,8 @@ static void ORACLE(backward_)(int64_t T, int64_t B, int64_t H, const REAL *w_hh,
             int last = n + B >= T * B;
             REAL *a = gates + n * 4 * H + u, *flow = carry + n % B * H + u, sum = 0;
             REAL i = a[0], f = a[H], g = a[2 * H], o = a[3 * H], tc = tanh(c[(n + B) * H + u]);
-            for (int64_t j = 0; !last && j < 4 * H; j++) sum += w_hh[j * H + u] * gates[(n + B) * 4 * H + j];
+            for (int64_t j = 0; !last && j < 4 * H; j++)
+                sum += w_hh[j * H + u] * ORACLE(operand_)(gates[(n + B) * 4 * H + j]);
             REAL dh = dy[n * H + u] * ORACLE(factor_)(output, n, H, u);
             if (!last) dh += sum * ORACLE(factor_)(recurrent, n + B, H, u);
             REAL dc = dh * o * (1 - tc * tc) + (last ? 0 : *flow);

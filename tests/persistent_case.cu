@@ -5,6 +5,14 @@
 
 #include "persistent_case.h"
 
+enum {
+    CASE_THREADS = 64,
+    CASE_BATCH = 2,
+    CASE_CHUNK = 2,
+    CASE_RESIDENT_FORWARD = 2,
+    CASE_RESIDENT_BACKWARD = 1
+};
+
 __global__ void __launch_bounds__(CASE_THREADS, 1) case_forward_kernel(ForwardArgs a)
 {
     fwd_persistent<CASE_RESIDENT_FORWARD, CASE_CHUNK, CASE_BATCH>(a);
@@ -17,6 +25,26 @@ __global__ void __launch_bounds__(CASE_THREADS, 1) case_backward_kernel(Backward
 
 static const ForwardKernel forward[] = {case_forward_kernel};
 static const BackwardKernel backward[] = {case_backward_kernel};
+
+extern "C" LstmShape case_shape(void) { return LstmShape{6, 5, 23, PRECISION_F32}; }
+
+/* A ragged last block, slices, groups and passes, weights in all three places. */
+extern "C" LstmPlan case_plan(int backward)
+{
+    LstmPlan p = {};
+    p.kind = KIND_VECTOR, p.backward = backward, p.replicas = 1, p.blocks = 4, p.threads = CASE_THREADS;
+    p.units = 6, p.rows = 5, p.batch = CASE_BATCH, p.groups = 2, p.passes = 2, p.cluster = 1;
+    if (backward) {
+        p.slices = 3, p.depth = 2, p.resident = CASE_RESIDENT_BACKWARD, p.shared = 1, p.quads = 3,
+        p.rounds = 2;
+    } else {
+        p.slices = 5, p.depth = 5, p.resident = CASE_RESIDENT_FORWARD, p.shared = 2, p.streamed = 1;
+        p.chunk = CASE_CHUNK, p.chunks = 3;
+    }
+    p.shared_bytes = plan_shared_bytes(&p);
+    p.scratch_bytes = plan_scratch_bytes(&p);
+    return p;
+}
 
 extern "C" cudaError_t case_prepare(void)
 {

@@ -37,10 +37,10 @@ def link_libraries():
 
 
 class Programs:
-    """Builds tests/CASE.c and tests/CASE.cu from copies of kernels/."""
+    """Builds tests/CASE.c and tests/KERNELS.cu (CASE.cu where not told) from copies of kernels/."""
 
-    def __init__(self, case):
-        self.case = case
+    def __init__(self, case, kernels=None):
+        self.case, self.kernels = case, kernels or case
         self.work = tempfile.mkdtemp(prefix=f"plstm-{case}-")
         self.built = {}
         atexit.register(shutil.rmtree, self.work)
@@ -66,7 +66,7 @@ class Programs:
             with open(path, "w", encoding="utf-8") as f:
                 f.write(text.replace(line, instead))
         run(CXX, "-std=c++17", *OPTIONS, f"-I{kernels}", *INCLUDES, *KERNEL[mode], *options, "-x", "c++", "-c",
-            os.path.join(ROOT, "tests", f"{self.case}.cu"), "-o", kernel)
+            os.path.join(ROOT, "tests", f"{self.kernels}.cu"), "-o", kernel)
         run(CXX, kernel, self.main_object(), library, *link_libraries(), "-o", program)
         self.built[name] = program
         return program

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "../host/residency.h"
+#include "../kernels/mma.h"
 
 static const LstmFootprint *variant(const char *name)
 {
@@ -212,7 +213,7 @@ static void every_plan_is_whole(void **state)
         PlanConstants c = constants_of(devices[d]);
         for (int i = 0; lstm_footprints[i]; i++)
             for (int n = 0; n < 8 * 4 * 2; n++) {
-                if (!lstm_footprints[i]->tile[n % 2]) continue;
+                if (lstm_footprints[i]->kind != KIND_VECTOR) continue;
                 cases++;
                 plans += checked(device_profile(devices[d]), &c, lstm_footprints[i], n % 2, Hs[n / 8],
                                  Bs[n / 2 % 4], "");
@@ -265,13 +266,184 @@ static void overrides_give_whole_plans_too(void **state)
         PlanConstants c = constants_of(devices[d]);
         for (int i = 0; lstm_footprints[i]; i++)
             for (int n = 0; n < 14 * 4 * 3 * 2; n++) {
-                if (!lstm_footprints[i]->tile[n % 2]) continue;
+                if (lstm_footprints[i]->kind != KIND_VECTOR) continue;
                 cases++;
                 plans += checked(device_profile(devices[d]), &c, lstm_footprints[i], n % 2, Hs[n / 6 % 4],
                                  Bs[n / 2 % 3], forces[n / 24]);
             }
     }
     assert_true(plans > cases * 3 / 4);
+}
+
+/* ---- plans of KIND_MMA ---- */
+
+/* What each field promises the others, said anew from mma.h's opening comment. */
+static void assert_mma_whole(const LstmPlan *p, const LstmShape *shape, const LstmFootprint *f,
+                             const DeviceFacts *d)
+{
+    const LstmTile *tile = &f->tile[p->backward][p->tile];
+    int64_t H = shape->H, B = shape->B, k = tensor_k(p->precision);
+    int64_t terms = ((p->backward ? 4 * H : H) + k - 1) / k, parts = (int64_t)p->cluster * p->slices;
+    int64_t m_tiles = p->backward ? p->cluster * p->units / 16 : p->units / 4;
+    assert_true(p->kind == KIND_MMA && p->precision == (int)shape->precision);
+    assert_in_range(p->tile, 0, f->tiles[p->backward] - 1);
+    assert_true(tile->precision == p->precision && tile->batch == p->batch && tile->resident == p->resident &&
+                tile->stacked == p->quads);
+    assert_true(p->cluster == 1 || (p->backward && d->clusters && (p->cluster == 2 || p->cluster == 4)));
+    assert_true(p->units % 4 == 0 && (!p->backward || p->cluster * p->units % 16 == 0));
+    assert_true((int64_t)p->units * p->blocks >= H && (int64_t)p->units * (p->blocks - p->cluster) < H &&
+                p->blocks % p->cluster == 0);
+    assert_true((int64_t)p->rows * (p->replicas - 1) < B && plan_ranges(p, B) >= 1);
+    assert_true((int64_t)p->passes * p->batch >= p->rows && (int64_t)(p->passes - 1) * p->batch < p->rows);
+    assert_true((int64_t)p->groups * p->quads >= m_tiles && (int64_t)(p->groups - 1) * p->quads < m_tiles);
+    assert_true(parts * p->depth >= terms && (int64_t)(p->slices - 1) * p->cluster * p->depth < terms);
+    assert_true(p->threads == 32 * p->groups * p->slices && p->threads <= tile->threads);
+    assert_true(p->shared >= 0 && p->streamed >= 0);
+    assert_int_equal(p->shared + p->streamed, p->depth > p->resident ? p->depth - p->resident : 0);
+    assert_true(p->chunk == 0 && p->chunks == 0 && p->rounds == 1);
+    assert_int_equal(p->shared_bytes, mma_shared_bytes(p));
+    assert_int_equal(p->scratch_bytes, mma_scratch_bytes(p));
+    /* What the device holds. */
+    int64_t clusters = p->cluster == 1 ? d->sms : p->cluster == 2 ? d->sms / 2 : d->sms * 30 / 132;
+    assert_true(p->replicas * p->blocks / p->cluster <= clusters && p->replicas * p->blocks <= 256);
+    assert_true(p->shared_bytes <= d->shared_per_block_most &&
+                p->shared_bytes + d->shared_reserved <= d->shared_per_sm);
+    assert_true((tile->registers + 7) / 8 * 8 * p->threads <= d->registers_per_sm);
+}
+
+/* How often each A tile is multiplied for a batch row, warps as the kernels number them, for shapes that are small. */
+static void assert_mma_covers(const LstmPlan *p, const LstmShape *shape)
+{
+    static uint8_t made[24][80][80]; /* [row][m tile][contraction tile] */
+    int H = (int)shape->H, B = (int)shape->B, k = tensor_k(p->precision);
+    int ms = p->backward ? (H + 15) / 16 : (H + 3) / 4, terms = ((p->backward ? 4 * H : H) + k - 1) / k;
+    memset(made, 0, sizeof made);
+    int ranges = (int)plan_ranges(p, B), grid = p->replicas * p->blocks, warps = p->groups * p->slices;
+    for (int at = 0; at < ranges * grid * warps; at++) {
+        int warp = at % warps, block = at / warps % p->blocks, replica = at / warps / p->blocks;
+        int rank = p->backward ? block % p->cluster : 0, slice = warp / p->groups, group = warp % p->groups;
+        int owned = p->backward ? p->cluster * p->units / 16 : p->units / 4;
+        int first = p->backward ? (block - rank) * p->units / 16 : block * p->units / 4;
+        for (int j = 0; j < p->quads * p->depth; j++) {
+            int mine = group * p->quads + j / p->depth, m = first + mine;
+            int term = (rank * p->slices + slice) * p->depth + j % p->depth;
+            if (mine >= owned || m >= ms || term >= terms) continue;
+            for (int b = 0; b < p->rows && replica * p->rows + b < B; b++)
+                made[replica * p->rows + b][m][term]++;
+        }
+    }
+    for (int row = 0; row < B; row++)
+        for (int m = 0; m < ms; m++)
+            for (int term = 0; term < terms; term++)
+                if (made[row][m][term] != 1)
+                    fail_msg("row %d, m tile %d, contraction tile %d: made %d times", row, m, term,
+                             made[row][m][term]);
+}
+
+static void mma_plans_are_whole(void **state)
+{
+    (void)state;
+    static const char *const forces[] = {"",
+                                         "blocks=3,cluster=1",
+                                         "blocks=8,slices=1",
+                                         "cluster=4",
+                                         "replicas=2,cluster=2",
+                                         "threads=64",
+                                         "shared=16000",
+                                         "batch=8"};
+    static const int64_t Hs[] = {1, 7, 23, 64, 200, 650, 1500, 4000}, Bs[] = {1, 3, 20, 200};
+    static const char *const devices[] = {"A100", "H200"};
+    const LstmFootprint *mma = variant("mma");
+    int plans = 0, cases = 0;
+    for (int n = 0; n < 2 * 8 * 8 * 4 * 2 * 2; n++) {
+        const DeviceFacts *d = device_profile(devices[n & 1]);
+        int backward = n >> 1 & 1, forced = n / 8 % 8;
+        LstmShape shape = {35, Bs[n / 64 % 4], Hs[n / 256], n & 4 ? PRECISION_BF16 : PRECISION_TF32};
+        PlanConstants c = constants_of(devices[n & 1]);
+        PlanOverride o;
+        LstmPlan p;
+        Error e;
+        if (forced && shape.H > 200) continue;
+        cases++;
+        assert_int_equal(plan_override_parse(forces[forced], &o, &e), 0);
+        int code = lstm_plan(d, &shape, mma, backward, &o, &c, &p, &e);
+        if (code) {
+            assert_int_equal(code, EXIT_NO_DEVICE);
+            assert_non_null(strstr(e.text, "mma"));
+            assert_non_null(strstr(e.text, forces[forced]));
+            continue;
+        }
+        plans++;
+        assert_mma_whole(&p, &shape, mma, d);
+        if (shape.H <= 64 && shape.B <= 20) assert_mma_covers(&p, &shape);
+        if (plan_check(&p, d, &shape, mma, &e)) fail_msg("%s", e.text);
+        PlanTime t = plan_predict(&c, d, &shape, &p);
+        PlanBytes y = plan_bytes(&p, &shape);
+        double sum = t.hop + t.ingest + t.multiply + t.sums + t.cell + t.syncs;
+        assert_true(t.step > 0 && t.launch > 0 && sum < t.step * 1.000001 && sum > t.step * 0.999999);
+        assert_true(y.kept_registers + y.kept_shared < 1.000001);
+        assert_true((y.streamed == 0) == (y.kept_registers + y.kept_shared > 0.999999));
+        /* Every field that is another is found. */
+        char text[PLAN_TEXT], changed[PLAN_TEXT];
+        plan_text(&p, text, sizeof text);
+        for (const char *at = strchr(text, '='); at && n % 7 == 0; at = strchr(at + 1, '=')) {
+            LstmPlan q;
+            snprintf(changed, sizeof changed, "%.*s%d%s", (int)(at + 1 - text), text, 77777,
+                     strchrnul(at, ','));
+            assert_int_equal(plan_parse(changed, &q, &e), 0);
+            assert_int_equal(plan_check(&q, d, &shape, mma, &e), EXIT_NO_DEVICE);
+        }
+    }
+    assert_true(plans > cases * 3 / 4);
+}
+
+/* The plans that the project promises on an H200: what stays on the chip, and in how many replicas. */
+static void an_h200_holds_each_model_on_tensor_cores(void **state)
+{
+    (void)state;
+    static const int64_t Hs[] = {200, 650, 1500};
+    PlanConstants c = constants_of("H200");
+    for (int n = 0; n < 3 * 2 * 2; n++) {
+        int backward = n & 1;
+        LstmShape shape = {35, 20, Hs[n / 4], n & 2 ? PRECISION_BF16 : PRECISION_TF32};
+        LstmPlan p;
+        Error e;
+        if (lstm_plan(device_profile("H200"), &shape, variant("mma"), backward, NULL, &c, &p, &e))
+            fail_msg("%s", e.text);
+        if (shape.precision == PRECISION_BF16 || shape.H < 1500) assert_int_equal(p.streamed, 0);
+        if (shape.H == 1500 && shape.precision == PRECISION_BF16 && !backward)
+            assert_true(p.units == 12 && p.blocks == 125 && p.replicas == 1 && p.shared == 0);
+        if (shape.H == 650 && shape.precision == PRECISION_BF16 && !backward) assert_int_equal(p.replicas, 3);
+        if (shape.H == 200) assert_true(p.replicas > 1 && p.cluster == 1);
+    }
+}
+
+static void tensor_cores_begin_with_sm_80(void **state)
+{
+    (void)state;
+    static const char *const devices[] = {"K20", "V100"};
+    for (int i = 0; i < 2; i++) {
+        PlanConstants c = constants_of(devices[i]);
+        LstmShape shape = {35, 20, 200, PRECISION_BF16};
+        PlanChoice choice;
+        LstmPlan p;
+        Error e;
+        assert_int_equal(lstm_plan(device_profile(devices[i]), &shape, variant("mma"), 0, NULL, &c, &p, &e),
+                         EXIT_NO_DEVICE);
+        assert_non_null(strstr(e.text, "begin with sm_80"));
+        plan_choose(device_profile(devices[i]), &shape, NULL, &c, &choice);
+        assert_int_equal(lstm_footprints[choice.pass[0].variant]->kind, KIND_VECTOR);
+    }
+    PlanConstants c = constants_of("H200");
+    LstmShape shape = {35, 20, 650, PRECISION_F32};
+    PlanChoice choice;
+    LstmPlan p;
+    Error e;
+    assert_int_equal(lstm_plan(device_profile("H200"), &shape, variant("mma"), 0, NULL, &c, &p, &e),
+                     EXIT_NO_DEVICE);
+    assert_non_null(strstr(e.text, "mma has no f32"));
+    plan_choose(device_profile("H200"), &shape, NULL, &c, &choice);
+    assert_int_equal(lstm_footprints[choice.pass[0].variant]->kind, KIND_VECTOR);
 }
 
 /* ---- what an override forces ---- */
@@ -569,6 +741,9 @@ int main(void)
         cmocka_unit_test(every_plan_is_whole),
         cmocka_unit_test(l2_and_smem_take_any_shape),
         cmocka_unit_test(overrides_give_whole_plans_too),
+        cmocka_unit_test(mma_plans_are_whole),
+        cmocka_unit_test(an_h200_holds_each_model_on_tensor_cores),
+        cmocka_unit_test(tensor_cores_begin_with_sm_80),
         cmocka_unit_test(overrides_force_every_path),
         cmocka_unit_test(a_k20_holds_the_small_model_in_registers),
         cmocka_unit_test(an_h200_splits_the_batch_of_the_medium_model),

@@ -1,0 +1,306 @@
+/* mma: what forward and backward of the variant mma share: weights, products, partial sums, the exchange, launching. mma.h says
+ * how a plan divides the work, tensor.h how tiles lie. Nothing before sm_80 compiles the products. */
+#ifndef PLSTM_MMA_CUH
+#define PLSTM_MMA_CUH
+
+#include "mma.h"
+#include "persistent.cuh"
+#include "tensor.cuh"
+
+/* What follows from a plan, computed once on the host: as kernel arguments these cost no registers. */
+struct MmaCounts {
+    MmaPieces pieces;
+    int32_t tiles, pitch, items, mask_quads; /* mma_tiles, mma_pitch, rows*units, plan_mask_quads */
+    int32_t tile_units;                      /* mma_tile_units */
+    uint32_t by_units;                       /* inverse_of(units) */
+    int64_t pass_words, exchange_words;
+};
+
+static inline MmaCounts mma_counts(const LstmPlan *plan)
+{
+    MmaCounts n;
+    n.pieces = mma_pieces(plan);
+    n.tiles = mma_tiles(plan), n.pitch = mma_pitch(plan);
+    n.items = plan->rows * plan->units, n.mask_quads = plan_mask_quads(plan->units);
+    n.tile_units = mma_tile_units(plan);
+    n.by_units = inverse_of(plan->units);
+    n.pass_words = mma_pass_words(plan), n.exchange_words = mma_exchange_words(plan);
+    assert((int64_t)plan->batch * plan->units * plan->units < INT32_MAX); /* what divided() is given */
+    return n;
+}
+
+struct MmaShared {
+    uint4 *weights; /* [shared][warps][quads][lane] */
+    float *partial; /* [slices][batch][pitch] */
+    float *sent;    /* [2][batch][cluster*units] */
+    float *state;   /* [8][items] */
+    float4 *bias;   /* [units] */
+    uint32_t *masks;
+    uint32_t *flags;
+};
+
+static __device__ __forceinline__ void mma_carve(Smem sm, const MmaPieces &f, MmaShared *s)
+{
+    s->weights = sm.take<uint4>((size_t)f.weights / 4);
+    s->partial = sm.take<float>((size_t)f.partial);
+    s->sent = sm.take<float>((size_t)f.sent);
+    s->state = sm.take<float>((size_t)f.state);
+    s->bias = sm.take<float4>((size_t)f.bias / 4);
+    s->masks = sm.take<uint32_t>((size_t)f.masks);
+    s->flags = sm.take<uint32_t>((size_t)f.flags);
+}
+
+/* The block's place; past H it has no units. */
+static __device__ __forceinline__ BlockPlace mma_place(const LstmPlan &plan, const LstmShape &shape,
+                                                       int32_t first_row)
+{
+    BlockPlace at = block_place(plan, shape, first_row);
+    at.units = max(at.units, 0);
+    return at;
+}
+
+/* do_item(row, u, item) for the elements of one pass (row of the block's, unit of the block's), by the thread that owns each at
+ * every stage: what is kept for an element in shared memory is its thread's own, and needs no barrier. */
+template <class F>
+static __device__ __forceinline__ void mma_items(const LstmPlan &plan, const MmaCounts &n,
+                                                 const BlockPlace &at, int32_t pass, F do_item)
+{
+    int32_t first = pass * plan.batch, rows = min(plan.batch, at.rows - first);
+    for (int32_t j = thread_again(); j < rows * plan.units; j += (int32_t)blockDim.x) {
+        int32_t r = divided(j, n.by_units), u = j - r * plan.units;
+        if (u < at.units) do_item(first + r, u, first * plan.units + j);
+    }
+}
+
+#if DEV_ARCH == 0 || DEV_ARCH >= 800
+
+/* ---- the exchange ---- */
+
+/* x, rounded, as element k (forward: unit; backward: unit*4 + gate) of row b of a pass. */
+template <int PRECISION>
+static __device__ __forceinline__ void mma_send(uint32_t *pass, int32_t tiles, int32_t k, int32_t b, float x)
+{
+    enum { K = PRECISION == PRECISION_BF16 ? 16 : 8 };
+    TensorOperand at = tensor_operand(PRECISION, k % K, b % TENSOR_BATCH);
+    uint32_t *word = pass + (b / TENSOR_BATCH * tiles + k / K) * (TENSOR_WORDS / 2) + at.word;
+    if (PRECISION == PRECISION_BF16)
+        ((unsigned short *)word)[at.half] = __bfloat16_as_ushort(__float2bfloat16_rn(x));
+    else *word = tf32_round(x);
+}
+
+/* ---- weights ---- */
+
+/* A warp's tiles. */
+struct MmaWarp {
+    int32_t warp, group, slice;
+    int32_t m, m_tiles; /* first m tile of the matrix; how many of the warp's exist, none below 1 */
+    int32_t k;          /* first contraction tile of the matrix */
+};
+
+/* Of a block with the m tiles m .. m + m_tiles-1 and the `part`-th part of the contraction tiles. */
+static __device__ __forceinline__ MmaWarp mma_warp(const LstmPlan &plan, int32_t m, int32_t m_tiles,
+                                                   int32_t part)
+{
+    MmaWarp w;
+    w.warp = thread_again() >> 5;
+    w.slice = w.warp / plan.groups, w.group = w.warp - w.slice * plan.groups;
+    w.m = m + w.group * plan.quads, w.m_tiles = m_tiles - w.group * plan.quads;
+    w.k = (part * plan.slices + w.slice) * plan.depth;
+    return w;
+}
+
+/* Waits for the blocks whose units lie in the warp's slice. */
+static __device__ __forceinline__ void mma_watch(const LstmPlan &plan, const MmaCounts &n, const MmaWarp &w,
+                                                 const GridBarrier &barrier, uint32_t *gone)
+{
+    int32_t first = w.k * n.tile_units / plan.units,
+            end = ((w.k + plan.depth) * n.tile_units + plan.units - 1) / plan.units;
+    barrier_watch_warp(barrier, first, min(end, plan.blocks), gone);
+}
+
+/* What A tiles are made of. */
+struct MmaMatrix {
+    const float *w_hh;
+    const void *w_tiles;
+    int64_t H;
+};
+
+/* A tile of the warp: m tile m of its stack, contraction tile i of its slice; zeros where it has none. */
+template <int PRECISION, bool TRANSPOSED>
+static __device__ __forceinline__ void mma_weight(const MmaMatrix &x, const MmaWarp &w, int32_t depth,
+                                                  int32_t m, int32_t i, uint32_t (&a)[4])
+{
+    a[0] = a[1] = a[2] = a[3] = 0;
+    if (m >= w.m_tiles || i >= depth) return;
+    if (TRANSPOSED) tensor_load_transposed<PRECISION>(x.w_hh, x.w_tiles, x.H, w.m + m, w.k + i, a);
+    else tensor_load<PRECISION>(x.w_hh, x.w_tiles, x.H, w.m + m, w.k + i, a);
+}
+
+template <int PRECISION, bool TRANSPOSED, int STACKED, int RESIDENT>
+static __device__ __forceinline__ void mma_load(const MmaMatrix &x, const LstmPlan &plan, const MmaWarp &w,
+                                                const MmaShared &s, uint32_t (&kept)[RESIDENT][STACKED][4])
+{
+#pragma unroll
+    for (int i = 0; i < RESIDENT; i++)
+#pragma unroll
+        for (int m = 0; m < STACKED; m++)
+            mma_weight<PRECISION, TRANSPOSED>(x, w, plan.depth, m, i, kept[i][m]);
+    int32_t warps = plan.groups * plan.slices, lane = thread_again() & 31;
+#pragma unroll 1
+    for (int32_t i = 0; i < plan.shared; i++)
+#pragma unroll 1
+        for (int m = 0; m < STACKED; m++) {
+            uint32_t a[4];
+            mma_weight<PRECISION, TRANSPOSED>(x, w, plan.depth, m, plan.resident + i, a);
+            s.weights[((i * warps + w.warp) * STACKED + m) * 32 + lane] = make_uint4(a[0], a[1], a[2], a[3]);
+        }
+}
+
+/* ---- multiply ---- */
+
+/* B operands of contraction tiles i .. of the warp's slice, zeros past its end. from: this lane's of the slice's first tile. */
+template <int N, int AHEAD>
+static __device__ __forceinline__ void mma_operands(const uint2 *from, int32_t tiles, int32_t i,
+                                                    int32_t depth, uint2 (&b)[AHEAD][N])
+{
+#pragma unroll
+    for (int j = 0; j < AHEAD; j++)
+#pragma unroll
+        for (int n = 0; n < N; n++)
+            b[j][n] = i + j < depth ? load_l2(from + (n * tiles + i + j) * 32) : make_uint2(0, 0);
+}
+
+template <int PRECISION, int STACKED, int N>
+static __device__ __forceinline__ void mma_step(float (&sum)[STACKED][N][4], const uint32_t (&a)[STACKED][4],
+                                                const uint2 (&b)[N])
+{
+#pragma unroll
+    for (int n = 0; n < N; n++) {
+        uint32_t words[2] = {b[n].x, b[n].y};
+#pragma unroll
+        for (int m = 0; m < STACKED; m++) tensor_multiply<PRECISION>(sum[m][n], a[m], words);
+    }
+}
+
+/* The warp's part of a pass's product. The operands of the next tiles are on their way while those at hand are multiplied. */
+template <int PRECISION, bool TRANSPOSED, int STACKED, int RESIDENT, int N>
+static __device__ __forceinline__ void
+mma_multiply(const MmaMatrix &x, const LstmPlan &plan, const MmaWarp &w, const MmaShared &s,
+             const uint32_t (&kept)[RESIDENT][STACKED][4], const uint32_t *pass, int32_t tiles,
+             float (&sum)[STACKED][N][4])
+{
+    enum { AHEAD = N == 1 ? 4 : 2, PARTS = (RESIDENT + AHEAD - 1) / AHEAD };
+    int32_t lane = thread_again() & 31, depth = plan.depth, in_shared = plan.resident + plan.shared;
+    const uint2 *from = (const uint2 *)pass + (int64_t)w.k * 32 + lane;
+    uint2 b[2][AHEAD][N];
+#pragma unroll
+    for (int m = 0; m < STACKED; m++)
+#pragma unroll
+        for (int n = 0; n < N; n++)
+            for (int j = 0; j < 4; j++) sum[m][n][j] = 0.0f;
+
+    mma_operands<N, AHEAD>(from, tiles, 0, depth, b[0]);
+#pragma unroll
+    for (int part = 0; part < PARTS; part++) {
+        mma_operands<N, AHEAD>(from, tiles, part + 1 < PARTS ? (part + 1) * AHEAD : RESIDENT, depth,
+                               b[(part + 1) & 1]);
+#pragma unroll
+        for (int j = 0; j < AHEAD; j++)
+            if (part * AHEAD + j < RESIDENT)
+                mma_step<PRECISION, STACKED, N>(sum, kept[part * AHEAD + j], b[part & 1][j]);
+    }
+
+    /* Here the first AHEAD tiles behind the resident ones are in b[PARTS & 1]. */
+    const uint4 *mine = s.weights + w.warp * STACKED * 32 + lane;
+    int32_t stride = plan.groups * plan.slices * STACKED * 32, i = plan.resident;
+#pragma unroll 1
+    for (; i < in_shared; i += AHEAD) {
+        uint2 next[AHEAD][N];
+        mma_operands<N, AHEAD>(from, tiles, i + AHEAD, depth, next);
+#pragma unroll
+        for (int j = 0; j < AHEAD; j++) {
+            if (i + j >= in_shared) break;
+            uint32_t a[STACKED][4];
+#pragma unroll
+            for (int m = 0; m < STACKED; m++) {
+                uint4 v = mine[m * 32];
+                a[m][0] = v.x, a[m][1] = v.y, a[m][2] = v.z, a[m][3] = v.w;
+            }
+            mine += stride;
+            mma_step<PRECISION, STACKED, N>(sum, a, b[PARTS & 1][j]);
+        }
+#pragma unroll
+        for (int j = 0; j < AHEAD; j++)
+#pragma unroll
+            for (int n = 0; n < N; n++) b[PARTS & 1][j][n] = next[j][n];
+    }
+#pragma unroll 1
+    for (i = in_shared; i < depth; i++) {
+        uint2 one[1][N];
+        uint32_t a[STACKED][4];
+        mma_operands<N, 1>(from, tiles, i, depth, one);
+#pragma unroll
+        for (int m = 0; m < STACKED; m++) mma_weight<PRECISION, TRANSPOSED>(x, w, depth, m, i, a[m]);
+        mma_step<PRECISION, STACKED, N>(sum, a, one[0]);
+    }
+}
+
+/* Leaves the warp's sums in s.partial. */
+template <int STACKED, int N>
+static __device__ __forceinline__ void mma_store_sums(const MmaShared &s, const MmaWarp &w, int32_t batch,
+                                                      int32_t pitch, const float (&sum)[STACKED][N][4])
+{
+    int32_t lane = thread_again() & 31, g = lane >> 2, q = lane & 3;
+    float *to = s.partial + (w.slice * batch + 2 * q) * pitch + w.group * STACKED * TENSOR_ROWS + g;
+#pragma unroll
+    for (int m = 0; m < STACKED; m++)
+#pragma unroll
+        for (int n = 0; n < N; n++) {
+            float *at = to + n * TENSOR_BATCH * pitch + m * TENSOR_ROWS;
+            at[0] = sum[m][n][0], at[pitch] = sum[m][n][1];
+            at[8] = sum[m][n][2], at[pitch + 8] = sum[m][n][3];
+        }
+}
+
+#endif
+
+/* ---- host side ---- */
+
+static inline LaunchShape mma_launch_shape(const LstmPlan *plan, const LstmContext *context)
+{
+    LaunchShape shape = {dim3((unsigned)(plan->replicas * plan->blocks)),
+                         dim3((unsigned)plan->threads),
+                         plan->shared_bytes,
+                         context ? context->stream : 0,
+                         context && context->cooperative != 0,
+                         (unsigned)plan->cluster};
+    return shape;
+}
+
+/* How many blocks of the plan's kernel the device holds at once. */
+template <class Kernel>
+static inline cudaError_t mma_resident(Kernel kernel, const LstmPlan *plan, int *blocks)
+{
+    if (plan->cluster == 1) return persistent_resident(kernel, plan, blocks);
+    cudaError_t error = resident_clusters(blocks, mma_launch_shape(plan, NULL), kernel);
+    *blocks *= plan->cluster;
+    return error;
+}
+
+template <class Kernel, class Args>
+static inline cudaError_t mma_launch(Kernel kernel, const LstmContext *context, const LstmLaunch *how,
+                                     const LstmShape *shape, int backward, Args args)
+{
+    const LstmPlan *plan = how->plan;
+    assert(plan && how->scratch && plan->backward == backward && plan->kind == KIND_MMA);
+    assert(shape->T > 0 && shape->B > 0 && shape->B <= INT32_MAX);
+    assert((int64_t)plan->units * plan->blocks >= shape->H && plan->blocks % plan->cluster == 0);
+    cudaError_t error = cudaSuccess;
+    for (int64_t i = 0; i < plan_ranges(plan, shape->B) && !error; i++) {
+        args.first_row = (int32_t)(i * plan->rows * plan->replicas);
+        error = launch(mma_launch_shape(plan, context), kernel, args);
+    }
+    return error;
+}
+
+#endif

@@ -1,0 +1,88 @@
+/* mma: how the plans of KIND_MMA divide the work, and the sizes that the planner and the kernels share. Clean C11 that also
+ * compiles as CUDA C++; needs no toolkit. tensor.h says how w_hh is cut into tiles.
+ *
+ * Units      Block p of a replica owns the units p*units .., `units` a multiple of 4; backward `cluster` blocks together a
+ *            multiple of 16, since w_tiles is cut there. The last blocks of a replica may own fewer, or none.
+ * Warps      warp s*groups + g has the m tiles g*quads .. g*quads + quads-1 and the contraction tiles s*depth .. s*depth +
+ *            depth-1 of its block. m tiles are forward the row tiles of the block's units; backward the tiles of 16 of the
+ *            cluster's units, while the contraction over all gate rows is cut once more into `cluster` parts, a block's each.
+ * Residency  of `depth` the first `resident` are in registers, then `shared` in shared memory, then `streamed` from L2.
+ * Batch      `batch`, 8 a tile, is a pass; a step takes `passes` of them.
+ * Exchange   what a replica exchanges at one step, rounded, in B operands (tensor.h): [pass][n tile][contraction tile][lane]
+ *            [2 words]; forward h, backward dgates with unit*4 + gate as k. As many contraction tiles as all slices have; what
+ *            is past the matrix is never written and stays zero, as scratch was made. Two take turns.  */
+#ifndef PLSTM_MMA_H
+#define PLSTM_MMA_H
+
+#include "tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Contraction tiles of all slices of all blocks that contract together. */
+static PLAN_HD inline int32_t mma_tiles(const LstmPlan *p)
+{
+    return (p->backward ? p->cluster : 1) * p->slices * p->depth;
+}
+
+/* Units that a contraction tile spans. */
+static PLAN_HD inline int32_t mma_tile_units(const LstmPlan *p)
+{
+    return p->backward ? tensor_k(p->precision) / 4 : tensor_k(p->precision);
+}
+
+/* Floats from one batch row of partial sums to the next: a multiple of 4 that is not one of 8, so that the lanes of a warp that
+ * store a tile's columns meet different banks. */
+static PLAN_HD inline int32_t mma_pitch(const LstmPlan *p) { return p->groups * p->quads * TENSOR_ROWS + 4; }
+
+/* 32-bit words of one pass of an exchange, and of what a replica exchanges at one step. */
+static PLAN_HD inline int64_t mma_pass_words(const LstmPlan *p)
+{
+    return (int64_t)(p->batch / TENSOR_BATCH) * mma_tiles(p) * (TENSOR_WORDS / 2);
+}
+static PLAN_HD inline int64_t mma_exchange_words(const LstmPlan *p) { return p->passes * mma_pass_words(p); }
+
+/* Pieces of a block's shared memory, in 32-bit words, in the order in which they are carved. */
+typedef struct MmaPieces {
+    int64_t weights; /* [shared][warps][quads][lane] A tiles */
+    int64_t partial; /* [slices][batch][pitch] sums of the slices, m fastest */
+    int64_t sent;  /* backward in clusters: [2][batch][cluster*units] sums of the block, read by the others */
+    int64_t state; /* forward [8][rows*units]: x_proj, then gates (float4), c, h; backward as STATE_* says */
+    int64_t bias;  /* forward: [units] float4 of gates */
+    int64_t masks; /* [2 steps][2 sites][rows][mask quads] words of four bits */
+    int64_t flags; /* that the block gives up */
+} MmaPieces;
+
+static PLAN_HD inline MmaPieces mma_pieces(const LstmPlan *p)
+{
+    MmaPieces f;
+    f.weights = (int64_t)p->shared * p->groups * p->slices * p->quads * TENSOR_WORDS;
+    f.partial = (int64_t)p->slices * p->batch * mma_pitch(p);
+    f.sent = p->backward && p->cluster > 1 ? (int64_t)2 * p->batch * p->cluster * p->units : 0;
+    f.state = (int64_t)8 * p->rows * p->units;
+    f.bias = p->backward ? 0 : 4 * (int64_t)p->units;
+    f.masks = 4 * (int64_t)p->rows * plan_mask_quads(p->units);
+    f.flags = 4;
+    return f;
+}
+
+static PLAN_HD inline size_t mma_shared_bytes(const LstmPlan *p)
+{
+    MmaPieces f = mma_pieces(p);
+    return plan_piece_bytes(f.weights) + plan_piece_bytes(f.partial) + plan_piece_bytes(f.sent) +
+           plan_piece_bytes(f.state) + plan_piece_bytes(f.bias) + plan_piece_bytes(f.masks) +
+           plan_piece_bytes(f.flags);
+}
+
+static PLAN_HD inline size_t mma_scratch_bytes(const LstmPlan *p)
+{
+    size_t exchange = (size_t)(2 * p->replicas * mma_exchange_words(p)) * sizeof(uint32_t);
+    return exchange + (size_t)p->replicas * (size_t)p->blocks * sizeof(uint32_t);
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,64 @@
+/* mma_case: the time loops of the variant mma behind persistent_case.h. They come from the first folder of the include path that has
+ * them. */
+#include "fwd_mma.cuh"
+
+#include "bwd_mma.cuh"
+
+#include "persistent_case.h"
+
+enum {
+    CASE_FORWARD_THREADS = 128,
+    CASE_BACKWARD_THREADS = 64,
+    CASE_RESIDENT_FORWARD = 1,
+    CASE_RESIDENT_BACKWARD = 2
+};
+
+__global__ void __launch_bounds__(CASE_FORWARD_THREADS, 1) case_forward_kernel(MmaForwardArgs a)
+{
+    fwd_mma_loop<PRECISION_TF32, 2, CASE_RESIDENT_FORWARD, 1>(a);
+}
+
+__global__ void __launch_bounds__(CASE_BACKWARD_THREADS, 1) case_backward_kernel(MmaBackwardArgs a)
+{
+    bwd_mma_loop<PRECISION_TF32, 1, CASE_RESIDENT_BACKWARD, 1>(a);
+}
+
+static const MmaForwardKernel forward[] = {case_forward_kernel};
+static const MmaBackwardKernel backward[] = {case_backward_kernel};
+
+extern "C" LstmShape case_shape(void) { return LstmShape{4, 9, 44, PRECISION_TF32}; }
+
+/* A ragged last block, slices, row warps and passes, weights in all three places, clusters of two blocks. */
+extern "C" LstmPlan case_plan(int back)
+{
+    LstmPlan p = {};
+    p.kind = KIND_MMA, p.backward = back, p.replicas = 1, p.rows = 9, p.batch = 8, p.passes = 2;
+    p.slices = 2, p.rounds = 1, p.precision = PRECISION_TF32;
+    if (back) {
+        p.blocks = 6, p.units = 8, p.cluster = 2, p.groups = 1, p.quads = 1;
+        p.depth = 6, p.resident = CASE_RESIDENT_BACKWARD, p.shared = 2, p.streamed = 2;
+    } else {
+        p.blocks = 4, p.units = 12, p.cluster = 1, p.groups = 2, p.quads = 2;
+        p.depth = 3, p.resident = CASE_RESIDENT_FORWARD, p.shared = 1, p.streamed = 1;
+    }
+    p.threads = 32 * p.groups * p.slices;
+    p.shared_bytes = mma_shared_bytes(&p);
+    p.scratch_bytes = mma_scratch_bytes(&p);
+    return p;
+}
+
+extern "C" cudaError_t case_prepare(void)
+{
+    cudaError_t error = mma_forward_prepare(forward);
+    return error ? error : mma_backward_prepare(backward);
+}
+
+extern "C" cudaError_t case_forward(const LstmContext *context, const LstmForward *p)
+{
+    return mma_forward_run(forward, context, p);
+}
+
+extern "C" cudaError_t case_backward(const LstmContext *context, const LstmBackward *p)
+{
+    return mma_backward_run(backward, context, p);
+}
