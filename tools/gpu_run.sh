@@ -316,7 +316,7 @@ train_preset() {
     fi
     local from=(--preset "$preset" --seed 1 --precision "$precision")
     if [ -e "$saved" ]; then from=(--resume "$saved"); fi
-    ok_on=124 step train "$name" "$(left)" "$bin/plstm" train "${from[@]}" --data "$data" --backend cuda --log-json "$log" \
+    ok_on=124 step train "$name" "$(left)" env PLSTM_TUNE=1 "$bin/plstm" train "${from[@]}" --data "$data" --backend cuda --log-json "$log" \
         --log-every 10 --save "$saved"
 }
 
