@@ -253,7 +253,7 @@ bench() {
             --format=csv -lms 500 >"$work/raw/bench-clocks.csv" 2>&1 &
         sampler=$!
     fi
-    step bench constants 120 "$bin/bench_gpu" --seconds=0.5 "--constants=$work/constants.json"
+    step bench constants 120 "$bin/bench_gpu" --seconds=0.3 "--constants=$work/constants.json"
     rows peers 768 45 '^lstm/(fwd|fwdbwd)/cudnn-[a-z-]+/f16/'
     for H in 650 1500 200; do
         rows rows "$H" 60 "^(step/[a-zA-Z0-9:/]*T|lstm/(fwd|bwd)/[a-z0-9_]+/.*T):$([ "$H" = 200 ] && echo 20 || echo 35)/(eager/)?iter"
@@ -268,7 +268,7 @@ bench() {
         rows kernels "$H" 30 '^(layers|gemm)/'
     done
     for H in 650 1500 200; do
-        rows fit "$H" 40 '^lstm/(fwd|bwd)/[a-z0-9_]+/f32/.*(T:[0-9]+/iter|fit/)'
+        rows fit "$H" 40 '^lstm/(fwd|bwd)/[a-z0-9_]+/(f32|bf16)/.*(T:[0-9]+/iter|fit/)'
     done
     for H in 650 1500 200 768; do
         rows rest "$H" 60 '^(lstm/fwd/cudnn|lstm2/|layer2/|layer/fwd/)'
