@@ -521,7 +521,7 @@ results-check:
 .PHONY: report predictions
 # Of the planner's model, for the table of variants: what a later measurement will stand beside.
 predictions: all
-	$(Q)$(BUILD)/plstm plan --json --quiet --device H200 > profiles/model/predictions.jsonl.tmp
+	$(Q)$(BUILD)/plstm plan --json --quiet --device H200 --precision all > profiles/model/predictions.jsonl.tmp
 	$(Q)mv profiles/model/predictions.jsonl.tmp profiles/model/predictions.jsonl
 	$(Q)$(MAKE) --no-print-directory results
 report:

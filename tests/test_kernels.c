@@ -949,10 +949,20 @@ static const Making tensor_makings[MAKINGS] = {
     {"blocks=12,threads=128,replicas=2,registers=32,slices=1,cluster=2", 0, 0},
 };
 
+/* The same inside one cluster, which streams nothing. */
+static const Making cluster_makings[MAKINGS] = {
+    {"", 0, 0},
+    {"cluster=2,replicas=2", 0, 3},
+    {"cluster=4,slices=1", 0, 0},
+    {"cluster=8,replicas=1,slices=3", 0, -2},
+    {"cluster=3,replicas=3,batch=8", 0, -1},
+    {"cluster=16,slices=4", 0, 0},
+};
+
 static const Making *making_of(const LstmVariant *v, int m)
 {
     LstmKind kind = v->footprint->kind;
-    return kind == KIND_MMA || kind == KIND_CLUSTER ? &tensor_makings[m] : &makings[m];
+    return kind == KIND_MMA ? &tensor_makings[m] : kind == KIND_CLUSTER ? &cluster_makings[m] : &makings[m];
 }
 
 static int persistent(const LstmVariant *v) { return v->footprint->tile[0] != NULL; }
@@ -992,7 +1002,7 @@ static int launch_made(const LstmVariant *v, const LstmShape *of, int backward, 
         if (!*m->override) fail_msg("%s", e.text);
         return 0;
     }
-    if (m->streams && plan->shared > 1) {
+    if (m->streams && plan->shared > 1 && plan->kind != KIND_CLUSTER) {
         size_t kept = plan_piece_bytes(plan->kind == KIND_MMA ? mma_pieces(plan).weights
                                        : backward             ? plan_backward_pieces(plan).weights
                                                               : plan_forward_pieces(plan).weights);
@@ -1010,7 +1020,7 @@ static int launch_made(const LstmVariant *v, const LstmShape *of, int backward, 
     }
     CHECK(v->resident_blocks(plan, &blocks));
     assert_true(blocks >= plan->replicas * plan->blocks);
-    int words = plan->replicas * plan->blocks;
+    int words = has_barrier(v) ? plan->replicas * plan->blocks : 0;
     char *zeros = calloc(1, plan->scratch_bytes);
     uint32_t *word = (uint32_t *)(zeros + plan->scratch_bytes) - words;
     for (int i = 0; i < words; i++) word[i] = epoch;
@@ -1110,6 +1120,21 @@ static bool long_lists(void)
     return text && text[0] && !slow_build();
 }
 
+/* One cluster's plans: one pass, nothing streamed. */
+static void seen_all_of_cluster(const LstmVariant *v, const Seen seen[2])
+{
+    for (int back = 0; back < 2; back++) {
+        const Seen *s = &seen[back];
+        if (s->runs && s->ranges && s->ragged && s->replicas && s->groups && (back || s->slices) &&
+            !s->streamed && (s->clusters & 15) == 15)
+            continue;
+        fail_msg("%s %s: of %d plans some had ranges %d, ragged %d, replicas %d, groups %d, slices %d, "
+                 "streamed %d, clusters %x",
+                 v->footprint->name, back ? "backward" : "forward", s->runs, s->ranges, s->ragged,
+                 s->replicas, s->groups, s->slices, s->streamed, s->clusters);
+    }
+}
+
 static void seen_all(const LstmVariant *v, const Seen seen[2])
 {
     const LstmFootprint *f = v->footprint;
@@ -1165,7 +1190,29 @@ static void recurrence_follows_reference(void **state)
         for (int p = 0; p < PRECISIONS; p++)
             if (persistent(lstm_variants[v]) && !slow_build() &&
                 lstm_variants[v]->footprint->precisions >> p & 1)
-                seen_all(lstm_variants[v], seen[v][p]);
+                (lstm_variants[v]->footprint->kind == KIND_CLUSTER ? seen_all_of_cluster
+                                                                   : seen_all)(lstm_variants[v], seen[v][p]);
+}
+
+/* What registers do not hold of one cluster's weights is in shared memory: with fewer registers than the planner would take. */
+static void clusters_keep_weights_in_shared_memory(void **state)
+{
+    (void)state;
+    need_device();
+    const Recurrence k = {2, 2, 130, 0.5, ALL_SITES};
+    const Making making = {"cluster=3,slices=1,registers=80", 0, 0};
+    Tensors x = recurrence_tensors(&k);
+    for (int p = 0; p < PRECISIONS; p++)
+        for (int v = 0; lstm_variants[v]; v++) {
+            Seen seen[2] = {0};
+            if (lstm_variants[v]->footprint->kind != KIND_CLUSTER ||
+                !runs_here(lstm_variants[v], (LstmPrecision)p))
+                continue;
+            recurrence_rounds(&k, &x, (LstmPrecision)p);
+            recurrence_case(lstm_variants[v], &k, &x, &making, seen);
+            assert_true(seen[0].resident && seen[0].shared && seen[1].resident && seen[1].shared);
+        }
+    release();
 }
 
 /* All shapes of the list, both devices, free plans and others in turn; and the width of preset medium. */
@@ -1441,6 +1488,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(weights_are_packed),
         cmocka_unit_test(update_packs_the_new_weights),
         cmocka_unit_test(recurrence_follows_reference),
+        cmocka_unit_test(clusters_keep_weights_in_shared_memory),
         cmocka_unit_test(recurrence_follows_reference_at_length),
         cmocka_unit_test(recurrence_replays_from_a_graph),
         cmocka_unit_test(a_missing_block_is_named),
