@@ -175,7 +175,7 @@ static void an_h200_holds_small_and_medium(void **state)
         LstmPlan p = planned(PRECISION_BF16, i & 1, H[i / 2], 20, "");
         assert_true(p.replicas >= 3 && plan_ranges(&p, 20) == 1 && (H[i / 2] == 650 || p.shared == 0));
         planned(PRECISION_BF16, i & 1, H[i / 2], 20, "cluster=16");
-        if (H[i / 2] == 200) planned(PRECISION_TF32, i & 1, 200, 20, "");
+        planned(PRECISION_TF32, i & 1, i / 2 ? 400 : 200, 20, "");
     }
 }
 
