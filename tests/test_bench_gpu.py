@@ -76,7 +76,8 @@ def test_rows_are_named_as_the_documents_say():
                     f"lstm/fwd/cublas/tf32/{shape}", f"lstm/fwd/cublas/f32/H:{H}/B:20/fit", f"layer/fwdbwd/cublas/f32/{shape}",
                     f"layer2/fwd/cublas/tf32/{shape}", f"step/cuda/f32/{shape}", f"step/cuda/f32/{shape}/eager",
                     *(f"step/cuda/f32/{shape}/kernel:{name}" for name in ("cublas", "l2", "smem", "reg")), f"step/cuda/tf32/{shape}/kernel:cublas", f"gemm/logits/f32/{shape}",
-                    *(f"layers/{name}/f32/{shape}" for name in LAYERS)):
+                    *(f"{row}/{shape}" for row in ("lstm/fwd/mma/bf16", "lstm/bwd/mma/tf32", "layer/fwdbwd/mma/bf16", "gemm/logits/bf16")),
+                    f"step/cuda/bf16/{shape}", f"step/cuda/bf16/{shape}/kernel:mma", *(f"layers/{name}/f32/{shape}" for name in LAYERS)):
             assert row in names, row
         assert all(f"lstm/fwd/cublas/f32/H:{H}/B:20/T:{t}" in names for t in (20, 35, 70, 140)), H
     assert "lstm/bwd/cublas/f32/H:768/B:16/T:1024" in names
