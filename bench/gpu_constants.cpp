@@ -376,7 +376,7 @@ measure::Result cluster_barrier_cost(int size)
 {
     need_clusters();
     const Grid g(size);
-    const int few = tiny ? 2 : 320, many = 10 * few;
+    const int few = tiny ? 2 : 320, many = (tiny ? 3 : 10) * few;
     auto errors = on_device(std::vector<unsigned>(1));
     const measure::Result r = slope(few, many, 1, [&](int rounds) {
         CHECK(
@@ -389,7 +389,7 @@ measure::Result cluster_barrier_cost(int size)
 measure::Result cluster_hop_cost()
 {
     need_clusters();
-    const int size = 8, few = tiny ? 2 : 100, many = 10 * few;
+    const int size = 8, few = tiny ? 2 : 100, many = (tiny ? 3 : 10) * few;
     auto errors = on_device(std::vector<unsigned>(1));
     const measure::Result r = slope(few, many, size, [&](int rounds) {
         CHECK(constants_cluster_hops(gpu.context.stream, size, rounds, errors->get()));
@@ -401,7 +401,7 @@ measure::Result cluster_hop_cost()
 measure::Result cluster_latency()
 {
     need_clusters();
-    const int size = 8, few = tiny ? 2 : 500, many = 10 * few;
+    const int size = 8, few = tiny ? 2 : 500, many = (tiny ? 3 : 10) * few;
     auto errors = on_device(std::vector<unsigned>(1));
     const measure::Result r = slope(few, many, 1, [&](int rounds) {
         CHECK(constants_cluster_loads(gpu.context.stream, size, rounds, errors->get()));
@@ -416,7 +416,7 @@ measure::Result gather_cost(bool bulk, int size, int kilobytes)
 {
     need_clusters();
     const Grid g(size);
-    const int few = tiny ? 2 : 160, many = 10 * few;
+    const int few = tiny ? 2 : 160, many = (tiny ? 3 : 10) * few;
     auto errors = on_device(std::vector<unsigned>(1));
     const measure::Result r = slope(few, many, 1, [&](int rounds) {
         CHECK(constants_gather(gpu.context.stream, bulk, g.clusters, size, g.shared, rounds,
@@ -446,7 +446,7 @@ measure::Result broadcast_bulk_cost(int words, int size)
 {
     need_clusters();
     const Grid g(size);
-    const int few = tiny ? 2 : 200, many = 10 * few, blocks = g.clusters * size;
+    const int few = tiny ? 2 : 200, many = (tiny ? 3 : 10) * few, blocks = g.clusters * size;
     auto state = room<unsigned>(2 + blocks), errors = on_device(std::vector<unsigned>(1));
     auto buffer = room<unsigned>(2 * words);
     const auto measured = [&](int n) {
