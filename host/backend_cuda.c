@@ -766,7 +766,7 @@ static int tell_fault(const FaultRecord *f, Error *e)
         if (!(f->missing[i / BITS] >> i % BITS & 1) || missing++ >= NAMED) continue;
         snprintf(names + at, sizeof names - at, "%s%u", at ? ", " : "", i);
     }
-    char who[NAMED * 8 + 64] = "all blocks have come since";
+    char who[NAMED * 8 + 64] = "those that were late have come since or, within a cluster, are not known";
     if (missing)
         snprintf(who, sizeof who, "%d block%s (%s%s) did not come", missing, missing == 1 ? "" : "s", names,
                  missing > NAMED ? ", ..." : "");
