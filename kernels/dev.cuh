@@ -515,13 +515,14 @@ __device__ __forceinline__ unsigned cluster_size()
 
 /* The two halves of the cluster's barrier; whole warps call them together, every thread in turn. What all
  * threads did before they arrived is seen behind the wait. Other blocks' shared memory may be touched
- * behind the first one, and a block must not end before a last one, while others still touch its own. */
+ * behind the first one, and a block must not end before a last one, while others still touch its own. Without
+ * a word they release and acquire; the words themselves are younger than CUDA 11.8. */
 __device__ __forceinline__ void cluster_arrive(DEV_AT)
 {
 #if defined(CUDA_EMU)
     emu_cluster_arrive(file, line);
 #else
-    asm volatile("barrier.cluster.arrive.release.aligned;" : : : "memory");
+    asm volatile("barrier.cluster.arrive.aligned;" : : : "memory");
 #endif
 }
 __device__ __forceinline__ void cluster_wait(DEV_AT)
@@ -529,7 +530,7 @@ __device__ __forceinline__ void cluster_wait(DEV_AT)
 #if defined(CUDA_EMU)
     emu_cluster_wait(file, line);
 #else
-    asm volatile("barrier.cluster.wait.acquire.aligned;" : : : "memory");
+    asm volatile("barrier.cluster.wait.aligned;" : : : "memory");
 #endif
 }
 

@@ -75,7 +75,7 @@ static __device__ __forceinline__ void mma_forward_begin(const MmaForwardArgs &a
 
 /* The block's part of x_proj_t on its way to s.state. */
 static __device__ __forceinline__ void mma_forward_fetch(const MmaForwardArgs &a, const BlockPlace &at,
-                                                         const MmaShared &s, int64_t t)
+                                                         const MmaShared &s, int32_t t)
 {
     int64_t B = a.p.shape.B, H = a.p.shape.H;
     for (int32_t pass = 0; pass < a.plan.passes; pass++)
@@ -90,7 +90,7 @@ static __device__ __forceinline__ void mma_forward_fetch(const MmaForwardArgs &a
 /* Gates, c and h of the block's elements of one pass, and h_{t+1} into the exchange (NULL after the last step). */
 template <int PRECISION>
 static __device__ __forceinline__ void mma_forward_cells(const MmaForwardArgs &a, const BlockPlace &at,
-                                                         const MmaShared &s, const MaskBits &bits, int64_t t,
+                                                         const MmaShared &s, const MaskBits &bits, int32_t t,
                                                          int32_t pass, uint32_t *exchange)
 {
     mma_items(a.plan, a.n, at, pass, [&](int32_t row, int32_t u, int32_t item) {
@@ -108,12 +108,12 @@ static __device__ __forceinline__ void mma_forward_cells(const MmaForwardArgs &a
         if (exchange)
             mma_send_h<PRECISION>(
                 a, at, exchange, pass, row, u,
-                now.h * mask_bits_factor(bits, (int32_t)t & 1, MASK_RECURRENT, a.p.recurrent, at, row, u));
+                now.h * mask_bits_factor(bits, t & 1, MASK_RECURRENT, a.p.recurrent, at, row, u));
     });
 }
 
 static __device__ __forceinline__ void mma_forward_store(const MmaForwardArgs &a, const BlockPlace &at,
-                                                         const MmaShared &s, const MaskBits &bits, int64_t t)
+                                                         const MmaShared &s, const MaskBits &bits, int32_t t)
 {
     int64_t T = a.p.shape.T, B = a.p.shape.B, H = a.p.shape.H;
     for (int32_t pass = 0; pass < a.plan.passes; pass++)
@@ -124,11 +124,10 @@ static __device__ __forceinline__ void mma_forward_store(const MmaForwardArgs &a
             gates[0] = q.x, gates[H] = q.y, gates[2 * H] = q.z, gates[3 * H] = q.w;
             a.p.h[next] = h;
             a.p.c[next] = *mma_c(s, a.n, item);
-            if (a.p.y)
-                a.p.y[n] = h * mask_bits_factor(bits, (int32_t)t & 1, MASK_OUTPUT, a.p.output, at, row, u);
+            if (a.p.y) a.p.y[n] = h * mask_bits_factor(bits, t & 1, MASK_OUTPUT, a.p.output, at, row, u);
             if (a.p.h_masked && t + 1 < T)
                 a.p.h_masked[next] =
-                    h * mask_bits_factor(bits, (int32_t)t & 1, MASK_RECURRENT, a.p.recurrent, at, row, u);
+                    h * mask_bits_factor(bits, t & 1, MASK_RECURRENT, a.p.recurrent, at, row, u);
         });
 }
 
@@ -142,7 +141,7 @@ template <int PRECISION, int STACKED, int RESIDENT, int N>
 static __device__ __forceinline__ void fwd_mma_loop(const MmaForwardArgs &a)
 {
     const LstmPlan &plan = a.plan;
-    const int64_t T = a.p.shape.T;
+    const int32_t T = (int32_t)a.p.shape.T;
     MmaShared s;
     mma_carve(Smem(), a.n.pieces, &s);
     BlockPlace at = mma_place(plan, a.p.shape, a.first_row);
@@ -164,7 +163,7 @@ static __device__ __forceinline__ void fwd_mma_loop(const MmaForwardArgs &a)
     mma_forward_fetch(a, at, s, 0);
     mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, 0);
 
-    for (int64_t t = 0; t < T; t++) {
+    for (int32_t t = 0; t < T; t++) {
         const uint32_t *before = exchange + (t & 1) * other;
         uint32_t *now = t + 1 < T ? exchange + ((t + 1) & 1) * other : nullptr;
         for (int32_t pass = 0; pass < plan.passes; pass++) {

@@ -293,7 +293,7 @@ static inline cudaError_t mma_launch(Kernel kernel, const LstmContext *context, 
 {
     const LstmPlan *plan = how->plan;
     assert(plan && how->scratch && plan->backward == backward && plan->kind == KIND_MMA);
-    assert(shape->T > 0 && shape->B > 0 && shape->B <= INT32_MAX);
+    assert(shape->T > 0 && shape->T <= INT32_MAX && shape->B > 0 && shape->B <= INT32_MAX);
     assert((int64_t)plan->units * plan->blocks >= shape->H && plan->blocks % plan->cluster == 0);
     cudaError_t error = cudaSuccess;
     for (int64_t i = 0; i < plan_ranges(plan, shape->B) && !error; i++) {
