@@ -324,8 +324,8 @@ def plan_violations(arch, plans):
 # ---- what may not be ----
 
 
-def violations(root, arch, rows):
-    """Sentences."""
+def violations(root, arch, rows, own=True):
+    """Sentences. own: the listing is of the same compiler as the report; what another one spills is not the program's."""
     out, known = [], variants(root)
     tensor = tensor_variants(read(root, "kernels", "variants.def"))
     for row in rows:
@@ -347,7 +347,7 @@ def violations(root, arch, rows):
             out.append(f"{who} loads weights at every step, not only what is streamed: {ptx['weights_fixed']} loads")
         if variant in tensor and not (listed["opcodes"].get("HMMA") or listed["opcodes"].get("mma.sync")):
             out.append(f"{who} belongs to a variant on tensor cores but has no HMMA in its time loop")
-        if resident and (listed["opcodes"].get("LDL") or listed["opcodes"].get("STL")):
+        if own and resident and (listed["opcodes"].get("LDL") or listed["opcodes"].get("STL")):
             out.append(f"{who} reads or writes local memory in its time loop: {listed['opcodes'].get('LDL', 0)} loads, "
                        f"{listed['opcodes'].get('STL', 0)} stores")
         out += [f"{who} loads through the read-only path at {place}, not by ldg: it may read what was there before the launch"
@@ -401,7 +401,7 @@ def run(arguments):
             rows += examine_file(root, file, arch, arguments.built, listed, arguments.nvdisasm, names_of)
         except Failure as fault:
             faults.append(str(fault))
-    faults += violations(root, arch, rows)
+    faults += violations(root, arch, rows, listed == arguments.built)
     plans = []
     if arguments.plan:
         try:
