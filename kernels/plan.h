@@ -14,7 +14,7 @@
  *            batch*groups rows are a pass; a step takes `passes` of them.
  * Ranges     rows*replicas may be less than B, where the state of more rows does not fit a block: batch rows do not meet
  *            in the recurrence, and the launch is repeated for the rows that follow.
- * Tensor cores and clusters divide the work otherwise: tensor.h.
+ * Tensor cores and clusters divide the work otherwise: mma.h, cluster.h.
  * Residency  a thread's `depth` steps of contraction (forward: k; backward: units) are `resident` in registers, then `shared` in
  *            shared memory, then `streamed` from L2 at every pass, in this order. Registers are in template arguments:
  *            what is past depth is zero.  */
