@@ -287,6 +287,8 @@ def test_joins_of_a_listing():
     assert len(code.instructions) == 7, code.instructions
     after = [code.successors(i) for i in range(7)]
     assert after == [[1], [3, 2], [4], [4], [6, 5], [6], []], after
+    [code] = machine_code.parse_sass(text.replace(".L_2:\n", ""))  # a label that the disassembler left out
+    assert code.successors(2) == [3], code.successors(2)
 
 
 tap.main(globals())

@@ -425,7 +425,7 @@ def run(arguments):
         held = "" if "refused" in plan else (
             f"{plan['replicas']} x {plan['blocks']} blocks x {plan['threads']} threads of {plan['kernel'] or 'no compiled kernel'}, {plan['shared_bytes']} "
             f"bytes shared; weights {100 * plan['resident_registers']:.0f} % in registers, {100 * plan['resident_shared']:.0f} % in shared memory")
-        print(f"{plan['device']} H {plan['H']:<5}{plan['variant']:<5}{plan['pass']:<9}{held or 'no plan: ' + why_refused(plan['refused'])}")
+        print(f"{plan['device']} H {plan['H']:<5}{plan['variant']:<8}{plan['pass']:<9}{held or 'no plan: ' + why_refused(plan['refused'])}")
     for fault in faults:
         print(f"examine: {fault}", file=sys.stderr)
     return 1 if faults else 0

@@ -225,6 +225,9 @@ def parse_sass(text, functions=None):
             code.instructions.append(Instruction(opcode, operands.strip(), predicate is not None, chain, targets, ends))
     for code in codes:  # nothing but padding follows the jump to itself behind the last exit
         for i, instruction in enumerate(code.instructions):
+            # nvdisasm 11.8 leaves out the label of a BSSY here and there; threads that meet at a BSYNC go on behind it
+            if instruction.opcode == "BSYNC" and not any(t in code.labels for t in instruction.targets):
+                instruction.targets, instruction.ends = [], False
             if instruction.opcode == "BRA" and not instruction.predicated and [code.labels.get(t) for t in instruction.targets] == [i]:
                 del code.instructions[i:]
                 break
