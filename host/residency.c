@@ -107,18 +107,27 @@ static Limits limits_of(const DeviceFacts *d, const PlanOverride *force)
     return (Limits){.blocks = least(d->sms, FAULT_BLOCKS), .shared = plan_shared_limit(d, force)};
 }
 
-/* What kept layouts from being legal, with the smallest amount that was missing. */
-typedef struct Shortage {
-    bool tiles, registers; /* a tile was looked at; one had the registers */
-    int64_t blocks;        /* fewest of a grid that were too many */
-    int64_t threads, most_threads;
-    int64_t shared;
-    bool index;
-} Shortage;
-
-static void lacks(int64_t *slot, int64_t amount)
+int plan_block_fits(const LstmPlan *plan, const DeviceFacts *device, const LstmTile *tile, Error *e)
 {
-    if (!*slot || amount < *slot) *slot = amount;
+    int64_t shared = plan_shared_limit(device, NULL);
+    if ((int64_t)plan->shared_bytes > shared)
+        return error_set(e, EXIT_NO_DEVICE,
+                         "the plan takes %zu bytes of shared memory a block, and %s has %" PRId64,
+                         plan->shared_bytes, device->name, shared);
+    if (!plan_registers_fit(device, tile, plan->threads))
+        return error_set(e, EXIT_NO_DEVICE,
+                         "the plan takes %d registers a thread for %d threads, and %s has %d",
+                         tile->registers, plan->threads, device->name, device->registers_per_sm);
+    return EXIT_DONE;
+}
+
+bool plan_tile_wanted(const PlanRequest *r, int i)
+{
+    const LstmTile *tile = &r->footprint->tile[r->backward][i];
+    const PlanOverride *force = r->force;
+    return tile->precision == r->precision && !(force->tile && force->tile != i + 1) &&
+           !(force->batch && force->batch != tile->batch) &&
+           !(force->registers && 4 * tile->resident * tile->stacked > force->registers);
 }
 
 /* ---- candidates ---- */
@@ -131,7 +140,7 @@ typedef struct Search {
     const PlanOverride *force;
     const PlanConstants *constants;
     Limits limits;
-    Shortage shortage;
+    PlanShortage shortage;
     bool found, settling;
     LstmPlan best;
     double fastest, best_us, best_kept;
@@ -152,7 +161,7 @@ static void consider(Search *s, const Layout *at)
         return;
     }
     if ((int64_t)p.shared_bytes > s->limits.shared) {
-        lacks(&s->shortage.shared, (int64_t)p.shared_bytes);
+        plan_lacks(&s->shortage.shared, (int64_t)p.shared_bytes);
         return;
     }
     if (s->footprint->shared_weights)
@@ -177,14 +186,14 @@ static void consider_slices(Search *s, Layout *at)
     int64_t columns = s->backward ? 1 : at->units;
     int64_t most = least(terms, at->threads / (columns * at->groups));
     if (most < 1) {
-        lacks(&s->shortage.threads, columns * at->groups);
+        plan_lacks(&s->shortage.threads, columns * at->groups);
         s->shortage.most_threads = plan_max(s->shortage.most_threads, at->threads);
         return;
     }
     int64_t from = 1, to = most;
     if (s->force->slices) from = to = least(s->force->slices, terms);
     if (to > most) {
-        lacks(&s->shortage.threads, columns * at->groups * to);
+        plan_lacks(&s->shortage.threads, columns * at->groups * to);
         s->shortage.most_threads = plan_max(s->shortage.most_threads, at->threads);
         return;
     }
@@ -216,7 +225,7 @@ static void consider_units(Search *s, Layout *at, int64_t replicas)
     int64_t H = s->shape->H, most = least(s->limits.blocks / replicas, H), fewest = plan_div_up(most, 2);
     if (s->force->blocks) fewest = most = least(s->force->blocks, H);
     if (replicas * most > s->limits.blocks) {
-        lacks(&s->shortage.blocks, replicas * most);
+        plan_lacks(&s->shortage.blocks, replicas * most);
         return;
     }
     for (int64_t blocks = most; blocks >= fewest; blocks = plan_div_up(H, at->units) - 1) {
@@ -230,7 +239,7 @@ static void consider_replicas(Search *s, Layout *at)
     int64_t B = s->shape->B, from = 1, to = least(B, s->limits.blocks);
     if (s->force->replicas) from = to = least(s->force->replicas, B);
     if (to > s->limits.blocks) {
-        lacks(&s->shortage.blocks, to);
+        plan_lacks(&s->shortage.blocks, to);
         return;
     }
     for (int64_t n = from; n <= to;) {
@@ -273,33 +282,38 @@ int plan_refuse(const DeviceFacts *device, const LstmShape *shape, const LstmFoo
                                : "a smaller --hidden or --batch takes less, and --kernel cublas takes any");
 }
 
-static int refuse(const Search *s, Error *e)
+bool plan_shortage(const DeviceFacts *device, const LstmFootprint *footprint, int backward,
+                   const PlanShortage *lack, int64_t limit, char *what, size_t size)
 {
-    const Shortage *lack = &s->shortage;
-    char what[256];
     if (!lack->tiles)
-        snprintf(what, sizeof what, "it is compiled in %d ways, and none is like that",
-                 s->footprint->tiles[s->backward]);
+        snprintf(what, size, "it is compiled in %d ways, and none is like that", footprint->tiles[backward]);
     else if (!lack->registers)
-        snprintf(what, sizeof what, "registers run out: no way in which it is compiled fits the %d of an SM",
-                 s->device->registers_per_sm);
+        snprintf(what, size, "registers run out: no way in which it is compiled fits the %d of an SM",
+                 device->registers_per_sm);
     else if (lack->shared)
-        snprintf(what, sizeof what,
+        snprintf(what, size,
                  "shared memory runs out: it takes at least %" PRId64
                  " bytes a block, and there are %" PRId64,
-                 lack->shared, s->limits.shared);
+                 lack->shared, limit);
     else if (lack->index)
         snprintf(
-            what, sizeof what,
+            what, size,
             "indices run out: a block's elements, or what a replica exchanges in a pass, are 2^31 or more");
     else if (lack->threads)
-        snprintf(what, sizeof what,
-                 "threads run out: it takes at least %" PRId64 " a block, and there are %" PRId64,
+        snprintf(what, size, "threads run out: it takes at least %" PRId64 " a block, and there are %" PRId64,
                  lack->threads, lack->most_threads);
-    else
+    else return false;
+    return true;
+}
+
+static int refuse(const Search *s, Error *e)
+{
+    char what[256];
+    if (!plan_shortage(s->device, s->footprint, s->backward, &s->shortage, s->limits.shared, what,
+                       sizeof what))
         snprintf(what, sizeof what,
                  "blocks run out: it takes %" PRId64 " at the same time, and the device holds %" PRId64,
-                 lack->blocks, s->limits.blocks);
+                 s->shortage.blocks, s->limits.blocks);
     return plan_refuse(s->device, s->shape, s->footprint, s->backward, s->force, what, e);
 }
 
@@ -566,15 +580,9 @@ int plan_check(const LstmPlan *plan, const DeviceFacts *device, const LstmShape 
         return error_set(e, EXIT_NO_DEVICE,
                          "the plan takes %" PRId64 " blocks at the same time, and %s holds %" PRId64, blocks,
                          device->name, l.blocks);
-    if ((int64_t)plan->shared_bytes > l.shared)
-        return error_set(e, EXIT_NO_DEVICE,
-                         "the plan takes %zu bytes of shared memory a block, and %s has %" PRId64,
-                         plan->shared_bytes, device->name, l.shared);
-    if (!plan_registers_fit(device, tile, plan->threads) || largest_index(plan) > INT32_MAX)
-        return error_set(e, EXIT_NO_DEVICE,
-                         "the plan takes %d registers a thread for %d threads, and %s has %d",
-                         tile->registers, plan->threads, device->name, device->registers_per_sm);
-    return EXIT_DONE;
+    if (largest_index(plan) > INT32_MAX)
+        return error_set(e, EXIT_NO_DEVICE, "the plan counts past 2^31 in a pass");
+    return plan_block_fits(plan, device, tile, e);
 }
 
 /* ---- bytes ---- */

@@ -75,23 +75,10 @@ static LstmPlan plan_of(const Layout *at, const LstmShape *shape, int backward)
     return p;
 }
 
-/* What kept layouts from being legal, with the smallest amount that was missing. */
-typedef struct Shortage {
-    bool tiles, registers; /* a tile was looked at; one had the registers */
-    int64_t clusters, blocks;
-    int64_t threads, most_threads; /* of the tile that lacks fewest */
-    int64_t shared;
-} Shortage;
-
-static void lacks(int64_t *slot, int64_t amount)
-{
-    if (!*slot || amount < *slot) *slot = amount;
-}
-
 typedef struct Search {
     const PlanRequest *r;
     int64_t limit; /* bytes of shared memory */
-    Shortage shortage;
+    PlanShortage shortage;
     bool found;
     LstmPlan best;
     double best_us;
@@ -110,7 +97,7 @@ static void consider(Search *s, const Layout *at, int32_t threads)
         return;
     }
     if ((int64_t)p.shared_bytes > s->limit) {
-        lacks(&s->shortage.shared, (int64_t)p.shared_bytes);
+        plan_lacks(&s->shortage.shared, (int64_t)p.shared_bytes);
         return;
     }
     PlanTime time = cluster_predict(r->constants, r->device, r->shape, &p);
@@ -128,7 +115,7 @@ static void consider_rows(Search *s, Layout *at, int32_t threads)
             clusters = plan_clusters(r->device, blocks);
     int32_t most = (int32_t)least(r->shape->B, at->tile->batch), wanted = r->force->replicas;
     if (clusters < 1 || (wanted && least(wanted, r->shape->B) > clusters)) {
-        lacks(&s->shortage.clusters, clusters < 1 ? 1 : wanted);
+        plan_lacks(&s->shortage.clusters, clusters < 1 ? 1 : wanted);
         s->shortage.blocks = blocks;
         return;
     }
@@ -148,7 +135,7 @@ static void consider_tile(Search *s, Layout *at, int32_t threads)
     int32_t wanted = (int32_t)least(forced, plan_div_up(H, TENSOR_UNITS));
     if (wanted) from = to = wanted;
     if (to > CLUSTER_BLOCKS) {
-        lacks(&s->shortage.clusters, 1);
+        plan_lacks(&s->shortage.clusters, 1);
         s->shortage.blocks = to;
         return;
     }
@@ -156,7 +143,7 @@ static void consider_tile(Search *s, Layout *at, int32_t threads)
         int64_t units = plan_div_up(plan_div_up(H, blocks), TENSOR_UNITS) * TENSOR_UNITS;
         if (!wanted && plan_div_up(H, units) != blocks) continue; /* that is a candidate of its own */
         if (units > INT16_MAX) { /* more than any SM holds, and than 32 bits count */
-            lacks(&s->shortage.shared, 8 * units * H);
+            plan_lacks(&s->shortage.shared, 8 * units * H);
             continue;
         }
         at->units = (int32_t)units;
@@ -176,10 +163,7 @@ static void consider_tiles(Search *s)
     const PlanOverride *force = r->force;
     for (int i = 0; i < r->footprint->tiles[r->backward]; i++) {
         const LstmTile *tile = &r->footprint->tile[r->backward][i];
-        if (tile->precision != r->precision || (force->tile && force->tile != i + 1) ||
-            (force->batch && force->batch != tile->batch) ||
-            (force->registers && 4 * tile->stacked * tile->resident > force->registers))
-            continue;
+        if (!plan_tile_wanted(r, i)) continue;
         s->shortage.tiles = true;
         int32_t threads = force->threads ? (int32_t)least(force->threads, tile->threads) : tile->threads;
         if (!plan_registers_fit(r->device, tile, threads)) continue;
@@ -200,23 +184,13 @@ static int cluster_plan(const PlanRequest *r, LstmPlan *plan, Error *e)
         *plan = s.best;
         return EXIT_DONE;
     }
-    const Shortage *lack = &s.shortage;
-    if (!lack->tiles)
-        snprintf(what, sizeof what, "it is compiled in %d ways, and none is like that",
-                 r->footprint->tiles[r->backward]);
-    else if (!lack->registers)
-        snprintf(what, sizeof what, "registers run out: no way in which it is compiled fits the %d of an SM",
-                 r->device->registers_per_sm);
-    else if (lack->shared)
+    const PlanShortage *lack = &s.shortage;
+    if (lack->registers && lack->shared)
         snprintf(what, sizeof what,
                  "shared memory runs out: the weights of one cluster take at least %" PRId64
                  " bytes a block, and there are %" PRId64,
                  lack->shared, s.limit);
-    else if (lack->threads)
-        snprintf(what, sizeof what,
-                 "threads run out: it takes at least %" PRId64 " a block, and there are %" PRId64,
-                 lack->threads, lack->most_threads);
-    else
+    else if (!plan_shortage(r->device, r->footprint, r->backward, lack, s.limit, what, sizeof what))
         snprintf(what, sizeof what,
                  "clusters run out: it takes %" PRId64 " of %" PRId64
                  " blocks at the same time, and the device holds %d",
@@ -251,15 +225,7 @@ static int cluster_check(const LstmPlan *plan, const DeviceFacts *device, const 
         return error_set(e, EXIT_NO_DEVICE,
                          "the plan takes %d clusters of %d blocks at the same time, and %s holds %d",
                          plan->replicas, plan->cluster, device->name, clusters);
-    if ((int64_t)plan->shared_bytes > plan_shared_limit(device, NULL))
-        return error_set(e, EXIT_NO_DEVICE,
-                         "the plan takes %zu bytes of shared memory a block, and %s has %" PRId64,
-                         plan->shared_bytes, device->name, plan_shared_limit(device, NULL));
-    if (!plan_registers_fit(device, tile, plan->threads))
-        return error_set(e, EXIT_NO_DEVICE,
-                         "the plan takes %d registers a thread for %d threads, and %s has %d",
-                         tile->registers, plan->threads, device->name, device->registers_per_sm);
-    return EXIT_DONE;
+    return plan_block_fits(plan, device, tile, e);
 }
 
 /* ---- bytes ---- */

@@ -55,6 +55,32 @@ int64_t plan_shared_limit(const DeviceFacts *device, const PlanOverride *force);
 /* Whether a block of the tile with so many threads has its registers. */
 bool plan_registers_fit(const DeviceFacts *device, const LstmTile *tile, int32_t threads);
 
+/* What kept layouts from being legal, with the smallest amount that was missing. */
+typedef struct PlanShortage {
+    bool tiles, registers; /* a tile was looked at; one had the registers */
+    bool index;
+    bool no_clusters;         /* the device has none, and they were looked for */
+    int64_t blocks, clusters; /* fewest that were too many */
+    int64_t threads, most_threads;
+    int64_t shared;
+} PlanShortage;
+
+static inline void plan_lacks(int64_t *slot, int64_t amount)
+{
+    if (!*slot || amount < *slot) *slot = amount;
+}
+
+/* The sentence of what every kind can run out of: tiles, registers, shared memory (limit: bytes a block), indices, threads. False: none
+ * of these, and *what is not written. */
+bool plan_shortage(const DeviceFacts *device, const LstmFootprint *footprint, int backward,
+                   const PlanShortage *lack, int64_t limit, char *what, size_t size);
+
+/* Whether a tile of the request's list is of its precision and of its override. For the kinds on tensor cores. */
+bool plan_tile_wanted(const PlanRequest *r, int tile);
+
+/* Whether a block of the device has the plan's shared memory and registers. EXIT_NO_DEVICE: the sentence. */
+int plan_block_fits(const LstmPlan *plan, const DeviceFacts *device, const LstmTile *tile, Error *e);
+
 /* How many clusters of `size` blocks, a block an SM, the device is expected to hold at once; 0: it has no clusters of that size. */
 int32_t plan_clusters(const DeviceFacts *device, int32_t size);
 

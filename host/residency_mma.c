@@ -94,19 +94,6 @@ static int64_t largest_index(const LstmPlan *p)
                     (int64_t)p->batch * p->units * p->units);
 }
 
-/* What kept layouts from being legal, with the smallest amount that was missing. */
-typedef struct Shortage {
-    bool tiles, registers;
-    bool clusters; /* the device has none, and they were asked for */
-    int64_t blocks, threads, most_threads, shared;
-    bool index;
-} Shortage;
-
-static void lacks(int64_t *slot, int64_t amount)
-{
-    if (!*slot || amount < *slot) *slot = amount;
-}
-
 /* ---- the model ---- */
 
 typedef struct Rates {
@@ -192,7 +179,7 @@ static PlanBytes mma_bytes(const LstmPlan *p, const LstmShape *shape)
 typedef struct Search {
     const PlanRequest *r;
     int64_t shared; /* limit, bytes a block */
-    Shortage shortage;
+    PlanShortage shortage;
     bool found, settling;
     LstmPlan best;
     double fastest, best_us, best_kept;
@@ -213,7 +200,7 @@ static void consider(Search *s, const Layout *at)
         return;
     }
     if ((int64_t)p.shared_bytes > s->shared) {
-        lacks(&s->shortage.shared, (int64_t)p.shared_bytes);
+        plan_lacks(&s->shortage.shared, (int64_t)p.shared_bytes);
         return;
     }
     plan_keep(&p, least(rest, (s->shared - (int64_t)p.shared_bytes) / step_bytes(&p)));
@@ -240,7 +227,7 @@ static void consider_slices(Search *s, Layout *at)
     int64_t each = plan_div_up(terms, at->cluster), fewest = 1, most_slices = threads / (WARP * groups);
     if (force->slices) fewest = least(force->slices, each), most_slices = least(most_slices, fewest);
     if (most_slices < fewest) {
-        lacks(&s->shortage.threads, WARP * groups * fewest);
+        plan_lacks(&s->shortage.threads, WARP * groups * fewest);
         s->shortage.most_threads = plan_max(s->shortage.most_threads, threads);
         return;
     }
@@ -258,7 +245,7 @@ static void consider_units(Search *s, Layout *at, int64_t replicas)
     int64_t most_blocks = clusters * at->cluster;
     if (s->r->force->blocks) most_blocks = round_up(least(s->r->force->blocks, H), at->cluster);
     if (most_blocks < 1 || replicas * most_blocks > limit) {
-        lacks(&s->shortage.blocks, replicas * plan_max(most_blocks, at->cluster));
+        plan_lacks(&s->shortage.blocks, replicas * plan_max(most_blocks, at->cluster));
         return;
     }
     int64_t from = round_up(plan_div_up(H, most_blocks), step), to = s->r->force->blocks ? from : 2 * from;
@@ -272,7 +259,7 @@ static void consider_replicas(Search *s, Layout *at)
     int64_t from = 1, to = least(B, limit);
     if (s->r->force->replicas) from = to = least(s->r->force->replicas, B);
     if (to < 1 || to > limit) {
-        lacks(&s->shortage.blocks, plan_max(to, 1) * at->cluster);
+        plan_lacks(&s->shortage.blocks, plan_max(to, 1) * at->cluster);
         return;
     }
     for (int64_t n = from; n <= to;) {
@@ -290,10 +277,7 @@ static void consider_tiles(Search *s)
     static const int32_t clusters[CLUSTERS] = {1, 2, 4};
     for (int i = 0; i < r->footprint->tiles[r->backward]; i++) {
         const LstmTile *tile = &r->footprint->tile[r->backward][i];
-        if (tile->precision != r->precision || (force->tile && force->tile != i + 1) ||
-            (force->batch && force->batch != tile->batch) ||
-            (force->registers && 4 * tile->resident * tile->stacked > force->registers))
-            continue;
+        if (!plan_tile_wanted(r, i)) continue;
         s->shortage.tiles = true;
         if (!plan_registers_fit(r->device, tile, tile->threads)) continue;
         s->shortage.registers = true;
@@ -302,7 +286,7 @@ static void consider_tiles(Search *s)
             if (clusters[k] > 1 && !r->backward) continue;
             if (r->backward && force->cluster && force->cluster != clusters[k]) continue;
             if (clusters[k] > 1 && !r->device->clusters) {
-                s->shortage.clusters = true;
+                s->shortage.no_clusters = true;
                 continue;
             }
             consider_replicas(s, &at);
@@ -313,31 +297,12 @@ static void consider_tiles(Search *s)
 static int refuse(const Search *s, Error *e)
 {
     const PlanRequest *r = s->r;
-    const Shortage *lack = &s->shortage;
+    const PlanShortage *lack = &s->shortage;
     char what[256];
-    if (!lack->tiles)
-        snprintf(what, sizeof what, "it is compiled in %d ways, and none is like that",
-                 r->footprint->tiles[r->backward]);
-    else if (!lack->registers)
-        snprintf(what, sizeof what, "registers run out: no way in which it is compiled fits the %d of an SM",
-                 r->device->registers_per_sm);
-    else if (lack->clusters && r->force->cluster)
+    if (lack->registers && lack->no_clusters && r->force->cluster)
         snprintf(what, sizeof what, "clusters of blocks begin with sm_90, and this is sm_%d%d",
                  r->device->major, r->device->minor);
-    else if (lack->shared)
-        snprintf(what, sizeof what,
-                 "shared memory runs out: it takes at least %" PRId64
-                 " bytes a block, and there are %" PRId64,
-                 lack->shared, s->shared);
-    else if (lack->index)
-        snprintf(what, sizeof what,
-                 "indices run out: a block's elements, or what a replica exchanges in a pass, are 2^31 or "
-                 "more");
-    else if (lack->threads)
-        snprintf(what, sizeof what,
-                 "threads run out: it takes at least %" PRId64 " a block, and there are %" PRId64,
-                 lack->threads, lack->most_threads);
-    else
+    else if (!plan_shortage(r->device, r->footprint, r->backward, lack, s->shared, what, sizeof what))
         snprintf(what, sizeof what,
                  "blocks run out: it takes %" PRId64 " at the same time, and the device holds fewer",
                  lack->blocks);
@@ -357,7 +322,7 @@ static int mma_plan(const PlanRequest *r, LstmPlan *plan, Error *e)
     part.shape = &range;
     Search s = {.r = &part, .shared = plan_shared_limit(r->device, r->force)};
     consider_tiles(&s);
-    Shortage first = s.shortage; /* the one to tell */
+    PlanShortage first = s.shortage; /* the one to tell */
     /* Ranges of batch rows, one launch each: the most that fit, by halves. */
     while (!s.found && range.B > 1 && !r->force->replicas) {
         range.B = plan_div_up(range.B, 2);
@@ -415,15 +380,9 @@ static int mma_check(const LstmPlan *plan, const DeviceFacts *device, const Lstm
                          "the plan takes %" PRId64
                          " blocks at the same time in clusters of %d, and %s holds %" PRId64,
                          blocks, plan->cluster, device->name, limit);
-    if ((int64_t)plan->shared_bytes > plan_shared_limit(device, NULL))
-        return error_set(e, EXIT_NO_DEVICE,
-                         "the plan takes %zu bytes of shared memory a block, and %s has %" PRId64,
-                         plan->shared_bytes, device->name, plan_shared_limit(device, NULL));
-    if (!plan_registers_fit(device, tile, plan->threads) || largest_index(plan) >= INT32_MAX)
-        return error_set(e, EXIT_NO_DEVICE,
-                         "the plan takes %d registers a thread for %d threads, and %s has %d",
-                         tile->registers, plan->threads, device->name, device->registers_per_sm);
-    return EXIT_DONE;
+    if (largest_index(plan) >= INT32_MAX)
+        return error_set(e, EXIT_NO_DEVICE, "the plan counts past 2^31 in a pass");
+    return plan_block_fits(plan, device, tile, e);
 }
 
 const ResidencyKind residency_mma = {mma_plan, mma_check, mma_bytes, mma_predict};
