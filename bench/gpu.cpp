@@ -23,7 +23,6 @@ int64_t square = 8192;     // of the GEMM constants
 bool spoil = false, tiny = false;
 measure::Rule rule;
 Roofs roofs;
-const size_t workspace_bytes = size_t{32} << 20;     // what cuBLAS asks for on Hopper
 const unsigned delay_cycles = 60000;                 // some 30 us: launches queue up behind it
 const auto recovery = std::chrono::milliseconds(20); // of a clock that was throttled
 

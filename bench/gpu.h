@@ -108,6 +108,7 @@ struct Gpu {
     LstmContext context = {};
     DeviceFacts facts = {};
     std::unique_ptr<Device<FaultRecord>> fault;
+    static constexpr size_t workspace_bytes = size_t{32} << 20; // what cuBLAS asks for on Hopper
     std::unique_ptr<Device<char>> workspace, flushed;
     std::unique_ptr<Device<StepState>> state;
     cudaEvent_t before = nullptr, after = nullptr;
@@ -287,6 +288,7 @@ struct Product {
     const char *name;
     bool ta, tb;
     int64_t m, n, k;
+    int64_t offset; // operands begin at multiples of so many elements
 };
 std::vector<Product> products(const Workload &w); // of a step
 std::shared_ptr<Case> product_case(const Product &p, Precision precision);

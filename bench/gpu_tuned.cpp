@@ -92,7 +92,6 @@ Lt &lt()
 }
 
 const int most_candidates = 32;
-const size_t lt_workspace_bytes = size_t{32} << 20;
 
 class Candidates
 {
@@ -113,7 +112,7 @@ class Candidates
         layout(&a, s.ta ? s.m : s.k, s.ta ? s.k : s.m);
         layout(&c, s.n, s.m);
         cublasLtMatmulPreference_t preference;
-        const size_t bytes = lt_workspace_bytes;
+        const size_t bytes = Gpu::workspace_bytes;
         // Operands are rows of larger tensors: where a step of them begins.
         const auto aligned = [](int64_t elements) { return elements % 4 ? 4u : 16u; };
         const uint32_t of_a = aligned(s.m * s.k), of_b = aligned(s.k * s.n), of_c = aligned(s.m * s.n);
@@ -139,7 +138,7 @@ class Candidates
     cublasStatus_t run(size_t i, float alpha, const float *A, const float *B, float beta, float *C) const
     {
         return lt().cublasLtMatmul(lt().handle, product, &alpha, B, b, A, a, &beta, C, c, C, c,
-                                   &found[i].algo, gpu.workspace->get(), lt_workspace_bytes,
+                                   &found[i].algo, gpu.workspace->get(), Gpu::workspace_bytes,
                                    gpu.context.stream);
     }
 
