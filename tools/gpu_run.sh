@@ -239,7 +239,7 @@ rows() {
         [ "$room" -ge "$limit" ] || limit=$room
         if [ -e "$work/constants.json" ]; then roofs=--roofs=$work/constants.json; fi
     fi
-    step bench "$name-$H" "$limit" "$bin/bench_gpu" "--h=$H" "--benchmark_filter=$filter" "--budget=$((limit * 3 / 4))" ${roofs:+"$roofs"} \
+    step bench "$name-$H" "$limit" env PLSTM_TUNE=1 "$bin/bench_gpu" "--h=$H" "--benchmark_filter=$filter" "--budget=$((limit * 3 / 4))" ${roofs:+"$roofs"} \
         "$@" "--benchmark_out=$work/bench-$name-$H.json" --benchmark_out_format=json
 }
 
@@ -253,7 +253,7 @@ bench() {
             --format=csv -lms 500 >"$work/raw/bench-clocks.csv" 2>&1 &
         sampler=$!
     fi
-    step bench constants 120 "$bin/bench_gpu" --seconds=0.3 "--constants=$work/constants.json"
+    step bench constants 120 env PLSTM_TUNE=1 "$bin/bench_gpu" --seconds=0.3 "--constants=$work/constants.json"
     rows peers 768 45 '^lstm/(fwd|fwdbwd)/cudnn-[a-z-]+/f16/'
     for H in 650 1500 200; do
         rows rows "$H" 60 "^(step/[a-zA-Z0-9:/]*T|lstm/(fwd|bwd)/[a-z0-9_]+/.*T):$([ "$H" = 200 ] && echo 20 || echo 35)/(eager/)?iter"
