@@ -1238,6 +1238,10 @@ static void recurrence_follows_reference_at_length(void **state)
                 if (p != PRECISION_F32) recurrence_rounds(&k, &x, (LstmPrecision)p);
                 for (int v = 0; lstm_variants[v]; v++) {
                     if (!runs_here(lstm_variants[v], (LstmPrecision)p)) continue;
+                    /* Weights of 4 bytes fit no cluster at 650: test_residency_cluster has the sentence. */
+                    if (lstm_variants[v]->footprint->kind == KIND_CLUSTER && p == PRECISION_TF32 &&
+                        k.H == 650)
+                        continue;
                     recurrence_case(lstm_variants[v], &k, &x, making_of(lstm_variants[v], 0), seen);
                     if (persistent(lstm_variants[v]) && k.H < 650)
                         recurrence_case(lstm_variants[v], &k, &x,
