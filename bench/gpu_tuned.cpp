@@ -1,17 +1,12 @@
-// gpu_tuned: see tuned_gemm.h. cuBLASLt is opened at run time, as cuBLAS is; on the emulator, which has none, the candidates are two ways to ask
-// its cuBLAS.
+// gpu_tuned: see tuned_gemm.h.
 #include "tuned_gemm.h"
 
 #include "gpu.h"
 
 #include <algorithm>
+#include <cublasLt.h>
 #include <map>
 #include <tuple>
-
-#ifndef CUDA_EMU
-#include <cublasLt.h>
-#include <dlfcn.h>
-#endif
 
 namespace bench_gpu
 {
@@ -35,60 +30,11 @@ struct Shape {
 
 Precision precision = Precision::F32; // of the row at hand
 
-#ifdef CUDA_EMU
-
-class Candidates
+cublasLtHandle_t lt()
 {
-  public:
-    explicit Candidates(const Shape &s) : s(s) {}
-    size_t count() const { return 2; }
-    cublasStatus_t run(size_t i, float alpha, const float *A, const float *B, float beta, float *C) const
-    {
-        if (i == 0) return gemm_rowmajor(gpu.context.blas, s.ta, s.tb, s.m, s.n, s.k, alpha, A, B, beta, C);
-        return cublasGemmEx(gpu.context.blas, s.tb ? CUBLAS_OP_T : CUBLAS_OP_N,
-                            s.ta ? CUBLAS_OP_T : CUBLAS_OP_N, (int)s.n, (int)s.m, (int)s.k, &alpha, B,
-                            CUDA_R_32F, (int)(s.tb ? s.k : s.n), A, CUDA_R_32F, (int)(s.ta ? s.m : s.k),
-                            &beta, C, CUDA_R_32F, (int)s.n, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
-    }
-
-  private:
-    Shape s;
-};
-
-#else
-
-// The functions of cublasLt.h that are used, by their own types.
-#define LT_FUNCTIONS(X)                                                                                      \
-    X(cublasLtCreate)                                                                                        \
-    X(cublasLtMatmulDescCreate)                                                                              \
-    X(cublasLtMatmulDescSetAttribute)                                                                        \
-    X(cublasLtMatrixLayoutCreate)                                                                            \
-    X(cublasLtMatmulPreferenceCreate)                                                                        \
-    X(cublasLtMatmulPreferenceSetAttribute)                                                                  \
-    X(cublasLtMatmulAlgoGetHeuristic)                                                                        \
-    X(cublasLtMatmul)
-
-struct Lt {
-#define LT_POINTER(name) decltype(&::name) name;
-    LT_FUNCTIONS(LT_POINTER)
-    cublasLtHandle_t handle = nullptr;
-
-    Lt()
-    {
-        const std::string file = "libcublasLt.so." + std::to_string(CUBLAS_VER_MAJOR);
-        void *library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
-        if (!library) throw Refused("no " + file + " beside cuBLAS");
-#define LT_FIND(name)                                                                                        \
-    if (!(*(void **)&name = dlsym(library, #name))) throw Refused(file + " has no " #name);
-        LT_FUNCTIONS(LT_FIND)
-        CHECK(cublasLtCreate(&handle));
-    }
-};
-
-Lt &lt()
-{
-    static Lt one; // for the life of the program
-    return one;
+    static cublasLtHandle_t handle = nullptr; // for the life of the program
+    if (!handle) CHECK(cublasLtCreate(&handle));
+    return handle;
 }
 
 const int most_candidates = 32;
@@ -103,11 +49,9 @@ class Candidates
         // Column-major, C' = B' A': cuBLAS's first operand is our B.
         const cublasOperation_t first = s.tb ? CUBLAS_OP_T : CUBLAS_OP_N,
                                 second = s.ta ? CUBLAS_OP_T : CUBLAS_OP_N;
-        CHECK(lt().cublasLtMatmulDescCreate(&product, compute, CUDA_R_32F));
-        CHECK(
-            lt().cublasLtMatmulDescSetAttribute(product, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first));
-        CHECK(lt().cublasLtMatmulDescSetAttribute(product, CUBLASLT_MATMUL_DESC_TRANSB, &second,
-                                                  sizeof second));
+        CHECK(cublasLtMatmulDescCreate(&product, compute, CUDA_R_32F));
+        CHECK(cublasLtMatmulDescSetAttribute(product, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first));
+        CHECK(cublasLtMatmulDescSetAttribute(product, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second));
         layout(&b, s.tb ? s.k : s.n, s.tb ? s.n : s.k);
         layout(&a, s.ta ? s.m : s.k, s.ta ? s.k : s.m);
         layout(&c, s.n, s.m);
@@ -116,7 +60,7 @@ class Candidates
         // Operands are rows of larger tensors: where a step of them begins.
         const auto aligned = [](int64_t elements) { return elements % 4 ? 4u : 16u; };
         const uint32_t of_a = aligned(s.m * s.k), of_b = aligned(s.k * s.n), of_c = aligned(s.m * s.n);
-        CHECK(lt().cublasLtMatmulPreferenceCreate(&preference));
+        CHECK(cublasLtMatmulPreferenceCreate(&preference));
         const struct {
             cublasLtMatmulPreferenceAttributes_t name;
             const void *value;
@@ -127,19 +71,18 @@ class Candidates
                             {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &of_c, sizeof of_c},
                             {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &of_c, sizeof of_c}};
         for (const auto &one : wanted_of_it)
-            CHECK(lt().cublasLtMatmulPreferenceSetAttribute(preference, one.name, one.value, one.size));
+            CHECK(cublasLtMatmulPreferenceSetAttribute(preference, one.name, one.value, one.size));
         found.resize(most_candidates);
         int n = 0;
-        const cublasStatus_t status = lt().cublasLtMatmulAlgoGetHeuristic(
-            lt().handle, product, b, a, c, c, preference, most_candidates, found.data(), &n);
+        const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(lt(), product, b, a, c, c, preference,
+                                                                     most_candidates, found.data(), &n);
         found.resize(status == CUBLAS_STATUS_SUCCESS ? (size_t)n : 0);
     }
     size_t count() const { return found.size(); }
     cublasStatus_t run(size_t i, float alpha, const float *A, const float *B, float beta, float *C) const
     {
-        return lt().cublasLtMatmul(lt().handle, product, &alpha, B, b, A, a, &beta, C, c, C, c,
-                                   &found[i].algo, gpu.workspace->get(), Gpu::workspace_bytes,
-                                   gpu.context.stream);
+        return cublasLtMatmul(lt(), product, &alpha, B, b, A, a, &beta, C, c, C, c, &found[i].algo,
+                              gpu.workspace->get(), Gpu::workspace_bytes, gpu.context.stream);
     }
 
   private:
@@ -150,11 +93,9 @@ class Candidates
 
     static void layout(cublasLtMatrixLayout_t *to, int64_t rows, int64_t columns)
     {
-        CHECK(lt().cublasLtMatrixLayoutCreate(to, CUDA_R_32F, (uint64_t)rows, (uint64_t)columns, rows));
+        CHECK(cublasLtMatrixLayoutCreate(to, CUDA_R_32F, (uint64_t)rows, (uint64_t)columns, rows));
     }
 };
-
-#endif
 
 struct Choice {
     std::shared_ptr<Candidates> candidates;

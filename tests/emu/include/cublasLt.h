@@ -1,4 +1,4 @@
-/* cuBLASLt's calls that the program makes; cublaslt.cpp says what they do here. Values are the library's. */
+/* cuBLASLt's calls that the program makes; cublas.cpp says what they do here. Values are the library's. */
 #ifndef EMU_CUBLASLT_H
 #define EMU_CUBLASLT_H
 
