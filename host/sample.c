@@ -66,8 +66,6 @@ int32_t sample_draw(const float *logits, int64_t V, double temperature, int64_t 
 
 /* ---- the text ---- */
 
-static const char eos_type[] = "<eos>", unknown_type[] = "<unk>";
-
 typedef struct Text {
     const SampleOptions *o;
     const Vocab *vocab;
@@ -113,7 +111,7 @@ static int prompt_ids(Text *t, int32_t **ids, int64_t *n, Error *e)
         if (length) {
             id = vocab_find(t->vocab, p, length);
             if (id < 0) {
-                id = vocab_find(t->vocab, unknown_type, sizeof unknown_type - 1);
+                id = vocab_find(t->vocab, unknown_type, strlen(unknown_type));
                 if (id < 0)
                     return error_set(
                         e, EXIT_USAGE,
@@ -165,7 +163,7 @@ int sample_command(const SampleOptions *o, FILE *out, FILE *notes, Error *e)
     if (code) return code;
 
     Text t = {.o = o, .vocab = &c.vocab, .model = &model, .out = out, .notes = notes};
-    t.eos = vocab_find(&c.vocab, eos_type, sizeof eos_type - 1);
+    t.eos = vocab_find(&c.vocab, eos_type, strlen(eos_type));
     int32_t *prompt = NULL;
     int64_t n = 0;
     float *logits = malloc(sizeof *logits * (size_t)c.vocab.V);
