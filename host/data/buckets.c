@@ -1,11 +1,11 @@
-#include "buckets.h"
+#include "host/data/buckets.h"
 
 #include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../kernels/philox.h"
+#include "kernels/philox.h"
 
 enum { POOL = 50 };                                                    /* minibatches that a pool holds */
 enum { ORDER_SEQUENCES = 0x53485546, ORDER_MINIBATCHES = 0x424B4554 }; /* "SHUF", "BKET" */

@@ -4,9 +4,9 @@
 
 #include <stdint.h>
 
-#include "../error.h"
-#include "batch.h"
-#include "sequences.h"
+#include "host/base/error.h"
+#include "host/data/batch.h"
+#include "host/data/sequences.h"
 
 /* ---- the order ---- */
 

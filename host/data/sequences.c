@@ -1,4 +1,4 @@
-#include "sequences.h"
+#include "host/data/sequences.h"
 
 #include <stdlib.h>
 #include <string.h>

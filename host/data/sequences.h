@@ -7,8 +7,8 @@
 
 #include <sha2.h>
 
-#include "../error.h"
-#include "batch.h"
+#include "host/base/error.h"
+#include "host/data/batch.h"
 
 typedef struct Sequences {
     int64_t n;

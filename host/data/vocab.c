@@ -1,4 +1,4 @@
-#include "vocab.h"
+#include "host/data/vocab.h"
 
 #include <assert.h>
 #include <inttypes.h>

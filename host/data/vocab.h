@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "../error.h"
+#include "host/base/error.h"
 
 extern const char unknown_type[], eos_type[]; /* "<unk>", "<eos>" */
 
