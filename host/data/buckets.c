@@ -1,4 +1,4 @@
-#include "host/data/buckets.h"
+#include "buckets.h"
 
 #include <assert.h>
 #include <inttypes.h>

@@ -5,8 +5,8 @@
 #include <stdint.h>
 
 #include "host/base/error.h"
-#include "host/data/batch.h"
-#include "host/data/sequences.h"
+#include "batch.h"
+#include "sequences.h"
 
 /* ---- the order ---- */
 

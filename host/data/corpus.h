@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #include "host/base/error.h"
-#include "host/data/vocab.h"
+#include "vocab.h"
 
 enum { SPLIT_TRAIN, SPLIT_VALID, SPLIT_TEST, SPLITS };
 extern const char *const split_name[SPLITS]; /* "train", "valid", "test" */

@@ -1,4 +1,4 @@
-#include "host/data/sequences.h"
+#include "sequences.h"
 
 #include <stdlib.h>
 #include <string.h>

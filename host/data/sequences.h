@@ -8,7 +8,7 @@
 #include <sha2.h>
 
 #include "host/base/error.h"
-#include "host/data/batch.h"
+#include "batch.h"
 
 typedef struct Sequences {
     int64_t n;

@@ -1,4 +1,4 @@
-#include "host/data/vocab.h"
+#include "vocab.h"
 
 #include <assert.h>
 #include <inttypes.h>
