@@ -1,6 +1,5 @@
 #include "pairs.h"
 
-#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -188,8 +187,9 @@ static int split_rows(PairSplit *s, const Text text[SIDES], const Vocab *vocab, 
 }
 
 /* Reads split `number` and makes its rows; the vocabularies first, where this is the text that they are made from. */
-static int split_load(Pairs *p, const PairsOptions *o, int number, Error *e)
+static int split_load(Pairs *p, int number, Error *e)
 {
+    const PairsOptions *o = &p->o;
     PairSplit *s = &p->split[number];
     Text *text = calloc(SIDES, sizeof *text);
     int code = text ? split_texts(o, number, s->name, p->synthetic, text, e) : out_of_memory(e);
@@ -268,16 +268,7 @@ static int splits_list(Pairs *p, const PairsOptions *o, Error *e)
     if (!code) code = split_add(p, valid, strlen(valid), e);
     if (!code) code = tests_list(p, o, folder, e);
     closedir(folder);
-    bool whole = o->only < 0;
-    if (!code && (whole || o->only == PAIRS_TRAIN) && !is_there(o, "train"))
-        code = error_set(e, EXIT_BAD_DATA,
-                         "the folder '%s' has no training text: looked for train.%s and train.%s", o->dir,
-                         o->language[0], o->language[1]);
-    if (!code && (whole || o->only == PAIRS_VALID) && !is_there(o, valid))
-        code = error_set(e, EXIT_BAD_DATA,
-                         "the folder '%s' has no valid text: looked for valid.%s, val.%s and dev.%s", o->dir,
-                         o->language[0], o->language[0], o->language[0]);
-    if (!code && (whole || o->only >= PAIRS_TEST) && p->n_splits == PAIRS_TEST)
+    if (!code && p->n_splits == PAIRS_TEST && !o->vocab)
         code =
             error_set(e, EXIT_BAD_DATA, "the folder '%s' has no test text: looked for test*.%s and test*.%s",
                       o->dir, o->language[0], o->language[1]);
@@ -288,7 +279,6 @@ static int synthetic_list(Pairs *p, Error *e)
 {
     static const char *const name[] = {"train", "valid", "test"};
     int code = EXIT_DONE;
-    p->synthetic = true;
     for (int i = 0; !code && i < 3; i++) code = split_add(p, name[i], strlen(name[i]), e);
     return code;
 }
@@ -313,22 +303,37 @@ static int languages_check(const PairsOptions *o, Error *e)
 
 /* ---- the corpus ---- */
 
+int pairs_read(Pairs *p, int split, Error *e)
+{
+    const PairsOptions *o = &p->o;
+    if (p->split[split].read) return EXIT_DONE;
+    if (!p->synthetic && !is_there(o, p->split[split].name)) {
+        if (split == PAIRS_TRAIN)
+            return error_set(e, EXIT_BAD_DATA,
+                             "the folder '%s' has no training text: looked for train.%s and train.%s", o->dir,
+                             o->language[0], o->language[1]);
+        return error_set(e, EXIT_BAD_DATA,
+                         "the folder '%s' has no valid text: looked for valid.%s, val.%s and dev.%s", o->dir,
+                         o->language[0], o->language[0], o->language[0]);
+    }
+    return split_load(p, split, e);
+}
+
 int pairs_load(Pairs *p, const PairsOptions *o, Error *e)
 {
     memset(p, 0, sizeof *p);
-    assert(o->vocab || o->only < 0);
-    bool synthetic = !strcmp(o->dir, "synthetic");
-    int code = synthetic ? EXIT_DONE : languages_check(o, e);
-    if (!code) code = synthetic ? synthetic_list(p, e) : splits_list(p, o, e);
+    p->o = *o;
+    p->synthetic = !strcmp(o->dir, "synthetic");
+    int code = p->synthetic ? synthetic_list(p, e) : languages_check(o, e);
+    if (!code && !p->synthetic) code = splits_list(p, o, e);
     for (int side = 0; !code && o->vocab && side < SIDES; side++)
         if (vocab_copy(&p->vocab[side], &o->vocab[side])) code = out_of_memory(e);
-    for (int i = 0; !code && i < p->n_splits; i++)
-        if (o->only < 0 || o->only == i) code = split_load(p, o, i, e);
+    for (int i = 0; !code && !o->vocab && i < p->n_splits; i++) code = pairs_read(p, i, e);
     if (code) {
         pairs_free(p);
         return code;
     }
-    if (o->only < 0) {
+    if (!o->vocab) {
         SHA2_CTX sha;
         SHA256Init(&sha);
         for (int i = 0; i < p->n_splits; i++) sequences_hash(&p->split[i].rows, &sha);

@@ -28,7 +28,16 @@ typedef struct PairSplit {
     bool bom[SIDES];                      /* a byte-order mark was taken off */
 } PairSplit;
 
+typedef struct PairsOptions {
+    const char *dir;             /* or "synthetic" */
+    const char *language[SIDES]; /* endings of the files' names; not looked at for the built-in corpus */
+    bool forward;                /* source words stay in their order */
+    int64_t min_count;           /* of a type of the vocabulary */
+    const Vocab *vocab; /* (SIDES) whose ids the rows get, copied; NULL: made from the training text */
+} PairsOptions;
+
 typedef struct Pairs {
+    PairsOptions o;
     Vocab vocab[SIDES];
     PairSplit *split; /* train, valid, tests by name */
     int n_splits;
@@ -36,18 +45,12 @@ typedef struct Pairs {
     bool synthetic;  /* the built-in corpus (parallel.h) */
 } Pairs;
 
-typedef struct PairsOptions {
-    const char *dir;             /* or "synthetic" */
-    const char *language[SIDES]; /* endings of the files' names; not looked at for the built-in corpus */
-    bool forward;                /* source words stay in their order */
-    int64_t min_count;           /* of a type of the vocabulary */
-    const Vocab *vocab; /* (SIDES) whose ids the rows get, copied; NULL: made from the training text */
-    int only;           /* the one split to read (with vocab), or -1 */
-} PairsOptions;
-
-/* EXIT_USAGE: the languages are equal, missing or no endings of a file's name. EXIT_BAD_DATA: what the folder lacks, or
- * what is wrong with a file. */
+/* Finds the splits, and reads all of them unless a vocabulary is given: then pairs_read reads those that are needed.
+ * The options' strings stay the caller's. EXIT_USAGE: the languages are equal, missing or no endings of a file's name.
+ * EXIT_BAD_DATA: what the folder lacks, or what is wrong with a file. */
 int pairs_load(Pairs *p, const PairsOptions *o, Error *e);
+/* Reads a split if that was not done yet. */
+int pairs_read(Pairs *p, int split, Error *e);
 void pairs_free(Pairs *p);
 
 /* Id of a word in a vocabulary by count. */

@@ -68,7 +68,7 @@ static void put_all(const char *source, const char *target)
 
 static PairsOptions options(void)
 {
-    return (PairsOptions){.dir = folder, .language = {"en", "fr"}, .min_count = 1, .only = -1};
+    return (PairsOptions){.dir = folder, .language = {"en", "fr"}, .min_count = 1};
 }
 
 static void load(Pairs *p, const PairsOptions *o)
@@ -224,18 +224,21 @@ static void a_given_vocabulary_gives_the_ids(void **state)
     put_all("a b\n", "x y\n");
     Pairs p, q;
     PairsOptions o = options();
+    Error e;
     load(&p, &o);
     assert_int_equal(strlen(p.sha256), 64);
     put("test.en", "b c\n");
     put("test.fr", "w y\n");
     unlink(in_folder("train.en"));
     o.vocab = p.vocab;
-    o.only = PAIRS_TEST;
     load(&q, &o);
+    assert_int_equal(pairs_read(&q, PAIRS_TEST, &e), EXIT_DONE);
     assert_false(q.split[0].read);
     assert_string_equal(q.sha256, "");
     check_row(&q.split[2], 0, 5, ROW(0, 3, 1, 4, 7), ROW(-1, -1, 0, 3, 1));
     assert_int_equal(q.split[2].unknown[0] + q.split[2].unknown[1], 2);
+    assert_int_equal(pairs_read(&q, PAIRS_TRAIN, &e), EXIT_BAD_DATA);
+    assert_non_null(strstr(e.text, "train.en'"));
     pairs_free(&q);
     pairs_free(&p);
 }

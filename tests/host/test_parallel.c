@@ -61,7 +61,7 @@ static void no_word_is_unknown(void **state)
 {
     (void)state;
     Pairs p;
-    PairsOptions o = {.dir = "synthetic", .min_count = 2, .only = -1};
+    PairsOptions o = {.dir = "synthetic", .min_count = 2};
     Error e;
     assert_int_equal(pairs_load(&p, &o, &e), EXIT_DONE);
     for (int split = 0; split < PARALLEL_SPLITS; split++) {
@@ -101,7 +101,7 @@ static const char *join(const Words *w)
 static Vocab target_types(void)
 {
     Pairs p;
-    PairsOptions o = {.dir = "synthetic", .min_count = 1, .only = -1};
+    PairsOptions o = {.dir = "synthetic", .min_count = 1};
     Error e;
     Vocab v;
     assert_int_equal(pairs_load(&p, &o, &e), EXIT_DONE);
