@@ -9,9 +9,9 @@
 
 #include "kernels/philox.h"
 
-const int64_t parallel_pairs[PARALLEL_SPLITS] = {3000, 500, 1000};
+const int64_t parallel_pairs[PARALLEL_SPLITS] = {4000, 500, 1000};
 
-enum { NOUNS = 40, ADJECTIVES = 20, VERBS = 20, PREPOSITIONS = 6, ADVERBS = 12 };
+enum { NOUNS = 24, ADJECTIVES = 10, VERBS = 12, PREPOSITIONS = 4, ADVERBS = 6 };
 enum { NOUN_WORDS = 3, OTHER_WORDS = 2 }; /* that the translator chooses from */
 enum { WORD_BYTES = 16, MAX_WORDS = 16 };
 
@@ -62,7 +62,7 @@ static char *next(Words *w)
 static int gender(int noun) { return (noun * 5 + noun / 4) % 2; }
 
 static const char *const source_determiner[4] = {"a", "some", "the", "these"}; /* [2 definite + plural] */
-static const char *const source_preposition[PREPOSITIONS] = {"in", "on", "under", "with", "near", "behind"};
+static const char *const source_preposition[PREPOSITIONS] = {"in", "on", "under", "with"};
 
 static void source_noun(char *out, int i, bool plural)
 {
@@ -143,7 +143,7 @@ static void target_phrase(Layout *l, const NounPhrase *p)
 
 static void target_other(Layout *l, const Sentence *s)
 {
-    static const char *const preposition[PREPOSITIONS] = {"ne", "su", "sot", "kon", "apud", "retro"};
+    static const char *const preposition[PREPOSITIONS] = {"ne", "su", "sot", "kon"};
     strcpy(slot_new(l, 1)->word[0], preposition[s->preposition]);
     target_phrase(l, &s->other);
 }
@@ -268,25 +268,28 @@ static int draw(Draws *d, int n)
     return (int)(word * (uint64_t)n >> 32);
 }
 
+/* A statement a draw: the elements of an initialiser have no order. */
 static NounPhrase draw_phrase(Draws *d)
 {
-    NounPhrase p = {.plural = draw(d, 5) < 2, .definite = draw(d, 2), .noun = draw(d, NOUNS)};
-    p.adjective = draw(d, 20) < 9 ? draw(d, ADJECTIVES) : -1;
+    NounPhrase p;
+    p.plural = draw(d, 5) < 2;
+    p.definite = draw(d, 2);
+    p.noun = draw(d, NOUNS);
+    p.adjective = draw(d, 20) < 7 ? draw(d, ADJECTIVES) : -1;
     return p;
 }
 
 static Sentence draw_sentence(Draws *d)
 {
-    Sentence s = {.subject = draw_phrase(d),
-                  .verb = draw(d, VERBS),
-                  .object = draw_phrase(d),
-                  .preposition = -1,
-                  .adverb = -1};
-    if (draw(d, 5) < 2) {
+    Sentence s = {.preposition = -1, .adverb = -1};
+    s.subject = draw_phrase(d);
+    s.verb = draw(d, VERBS);
+    s.object = draw_phrase(d);
+    if (draw(d, 5) < 1) {
         s.preposition = draw(d, PREPOSITIONS);
         s.other = draw_phrase(d);
     }
-    if (draw(d, 10) < 3) s.adverb = draw(d, ADVERBS);
+    if (draw(d, 5) < 1) s.adverb = draw(d, ADVERBS);
     return s;
 }
 
@@ -329,5 +332,21 @@ int parallel_text(int split, char *bytes[2], Error *e)
         char *cut = realloc(bytes[side], (size_t)(at[side] - bytes[side]) + 1);
         if (cut) bytes[side] = cut;
     }
+    return EXIT_DONE;
+}
+
+int parallel_best(int split, double *nats, Error *e)
+{
+    char *bytes[2];
+    int code = parallel_text(split, bytes, e);
+    if (code) return code;
+    *nats = 0;
+    for (char *source = bytes[0], *target = bytes[1]; *source;) {
+        char *source_end = strchr(source, '\n'), *target_end = strchr(target, '\n');
+        *source_end = *target_end = 0;
+        *nats += parallel_nats(source, target);
+        source = source_end + 1, target = target_end + 1;
+    }
+    free(bytes[0]), free(bytes[1]);
     return EXIT_DONE;
 }

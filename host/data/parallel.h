@@ -28,5 +28,7 @@ int parallel_text(int split, char *bytes[2], Error *e);
 /* -log of the probability that the translator writes target (words and one space between them, no newline) for source;
  * INFINITY where it never does, NAN where source is no sentence. */
 double parallel_nats(const char *source, const char *target);
+/* Their sum over a split: divided by the target's words and sentences, the log of the best possible perplexity. */
+int parallel_best(int split, double *nats, Error *e);
 
 #endif

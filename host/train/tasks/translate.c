@@ -1,0 +1,246 @@
+/* Translation as a language model over source, then target, scored on the target only (TASKS 4). */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/data/buckets.h"
+#include "host/data/pairs.h"
+#include "host/data/parallel.h"
+#include "host/train/task.h"
+
+struct TaskData {
+    Pairs pairs;
+};
+
+static int translate_open(const Settings *s, const Checkpoint *of, TaskData **out, Error *e)
+{
+    Vocab vocab[SIDES];
+    PairsOptions o = {.dir = s->data,
+                      .language = {s->source, s->target},
+                      .forward = s->source_order == ORDER_FORWARD,
+                      .min_count = s->min_count};
+    if (of) {
+        if (!of->vocab.V || !of->vocab_source.V)
+            return error_set(e, EXIT_BAD_DATA,
+                             "the checkpoint lacks the vocabularies of a translation model");
+        vocab[SIDE_SOURCE] = of->vocab_source, vocab[SIDE_TARGET] = of->vocab;
+        o.vocab = vocab;
+    }
+    TaskData *d = calloc(1, sizeof *d);
+    if (!d) return error_set(e, EXIT_FAILED, "memory ran out while the data was read");
+    int code = pairs_load(&d->pairs, &o, e);
+    d->pairs.o.vocab = NULL; /* copied */
+    if (code) free(d);
+    else *out = d;
+    return code;
+}
+
+static void translate_close(TaskData *d)
+{
+    pairs_free(&d->pairs);
+    free(d);
+}
+
+static ModelShape translate_shape(const TaskData *d)
+{
+    const Vocab *v = d->pairs.vocab;
+    return (ModelShape){.V_in = v[SIDE_SOURCE].V + v[SIDE_TARGET].V, .V_out = v[SIDE_TARGET].V};
+}
+
+static const char *translate_split_name(const TaskData *d, int i)
+{
+    return i < d->pairs.n_splits ? d->pairs.split[i].name : NULL;
+}
+
+/* ---- sources ---- */
+
+static int translate_train(TaskData *d, const Settings *s, Source **source, Error *e)
+{
+    return buckets_train(source, &d->pairs.split[PAIRS_TRAIN].rows, s->max_length, s->batch, s->seed, e);
+}
+
+static int translate_score(TaskData *d, const Settings *s, int split, Source **source, Error *e)
+{
+    int code = pairs_read(&d->pairs, split, e);
+    return code ? code : buckets_score(source, &d->pairs.split[split].rows, s->max_length, s->batch, e);
+}
+
+/* ---- telling ---- */
+
+static int translate_figures(const TaskData *d, const Settings *s, int split, const Totals *t, Figure *f)
+{
+    double ppl = t ? totals_ppl(t) : NAN;
+    (void)d, (void)s;
+    if (split == PAIRS_TRAIN) {
+        f[0] = (Figure){"train_ppl", "train ppl", "(as trained)", FIGURE_PPL, NULL, ppl};
+        return 1;
+    }
+    if (split != PAIRS_VALID) {
+        f[0] = (Figure){"test_ppl", "test ppl", "(target words)", FIGURE_PPL, NULL, ppl};
+        return 1;
+    }
+    f[0] = (Figure){"valid_ppl", "valid ppl", "(target words)", FIGURE_PPL, NULL, ppl};
+    f[1] = (Figure){.key = "valid_ppl_paper", .kind = FIGURE_PPL, .value = NAN};
+    return 2;
+}
+
+/* Perplexity of the translator of the built-in corpus, who knows all; NAN where the text is another, or has words that the
+ * vocabularies lack. */
+static double best_ppl(const TaskData *d, int split)
+{
+    const PairSplit *s = &d->pairs.split[split];
+    double nats;
+    Error e;
+    if (!d->pairs.synthetic || s->unknown[0] || s->unknown[1] || parallel_best(split, &nats, &e)) return NAN;
+    return exp(nats / (double)(s->words[SIDE_TARGET] + s->rows.n));
+}
+
+static void print_side(const TaskData *d, const Settings *s, int side, FILE *out)
+{
+    const char *language = d->pairs.synthetic ? "built in" : d->pairs.o.language[side];
+    fprintf(out, "%-10s %s%s: %lld types, words", side_name[side], language,
+            side != SIDE_SOURCE                 ? ""
+            : s->source_order == ORDER_REVERSED ? " reversed"
+                                                : " in its order",
+            (long long)d->pairs.vocab[side].V);
+    for (int i = 0; i < d->pairs.n_splits; i++) {
+        const PairSplit *split = &d->pairs.split[i];
+        fprintf(out, "%s %s %lld", i ? "," : "", split->name, (long long)split->words[side]);
+        if (split->unknown[side]) fprintf(out, " (%lld unknown)", (long long)split->unknown[side]);
+    }
+    fprintf(out, "\n");
+}
+
+static void translate_print_data(const TaskData *d, const Settings *s, FILE *out)
+{
+    const Sequences *train = &d->pairs.split[PAIRS_TRAIN].rows;
+    int64_t left_out = sequences_longer(train, s->max_length);
+    fprintf(out, "data       %s: pairs", s->data);
+    for (int i = 0; i < d->pairs.n_splits; i++)
+        fprintf(out, "%s %s %lld", i ? "," : "", d->pairs.split[i].name, (long long)d->pairs.split[i].rows.n);
+    fprintf(out, "\n");
+    for (int side = 0; side < SIDES; side++) print_side(d, s, side, out);
+    for (int i = 0; i < d->pairs.n_splits; i++)
+        for (int side = 0; side < SIDES; side++)
+            if (d->pairs.split[i].bom[side])
+                fprintf(out, "note       a byte-order mark was taken off %s's %s text\n",
+                        d->pairs.split[i].name, side_name[side]);
+    if (left_out)
+        fprintf(out, "left out   %lld of %lld training pairs, longer than %lld positions\n",
+                (long long)left_out, (long long)train->n, (long long)s->max_length);
+}
+
+static void log_counts(const TaskData *d, JsonLine *l, const char *key, bool unknown)
+{
+    line_open(l, key, '{');
+    for (int i = 0; i < d->pairs.n_splits; i++) {
+        const PairSplit *s = &d->pairs.split[i];
+        line_open(l, s->name, '{');
+        for (int side = 0; side < SIDES; side++)
+            line_int(l, side_name[side], unknown ? s->unknown[side] : s->words[side]);
+        line_close(l, '}');
+    }
+    line_close(l, '}');
+}
+
+static void translate_log_run(const TaskData *d, const Settings *s, JsonLine *l)
+{
+    line_string(l, "corpus", d->pairs.synthetic ? "synthetic" : NULL);
+    line_string(l, "corpus_sha256", d->pairs.sha256);
+    line_int(l, "V_source", d->pairs.vocab[SIDE_SOURCE].V);
+    line_int(l, "V", d->pairs.vocab[SIDE_TARGET].V);
+    line_open(l, "pairs", '{');
+    for (int i = 0; i < d->pairs.n_splits; i++) line_int(l, d->pairs.split[i].name, d->pairs.split[i].rows.n);
+    line_close(l, '}');
+    log_counts(d, l, "words", false);
+    log_counts(d, l, "unknown", true);
+    line_int(l, "left_out", sequences_longer(&d->pairs.split[PAIRS_TRAIN].rows, s->max_length));
+}
+
+static void translate_print_test(const TaskData *d, int split, const Totals *t, FILE *out)
+{
+    double best = best_ppl(d, split);
+    (void)t;
+    if (!isnan(best))
+        fprintf(out, "best possible %8.3f (the translator of the built-in corpus, same words)\n", best);
+}
+
+static void translate_log_test(const TaskData *d, int split, const Totals *t, JsonLine *l)
+{
+    (void)t;
+    line_string(l, "test", d->pairs.split[split].name);
+    if (d->pairs.synthetic) line_double(l, "best_ppl", best_ppl(d, split));
+}
+
+static void translate_print_eval(const TaskData *d, const Settings *s, int split, const Totals *t, FILE *out)
+{
+    const PairSplit *p = &d->pairs.split[split];
+    fprintf(out, "%s of %s: %lld pairs, %lld target words and ends scored", p->name, s->data,
+            (long long)p->rows.n, (long long)t->scored);
+    fprintf(out, " (unknown: source %lld, target %lld)\n", (long long)p->unknown[SIDE_SOURCE],
+            (long long)p->unknown[SIDE_TARGET]);
+}
+
+static void translate_log_eval(const TaskData *d, const Settings *s, int split, JsonLine *l)
+{
+    const PairSplit *p = &d->pairs.split[split];
+    line_string(l, "corpus", d->pairs.synthetic ? "synthetic" : NULL);
+    line_int(l, "pairs", p->rows.n);
+    line_open(l, "unknown", '{');
+    for (int side = 0; side < SIDES; side++) line_int(l, side_name[side], p->unknown[side]);
+    line_close(l, '}');
+    line_int(l, "batch", s->batch);
+}
+
+/* ---- checkpoints ---- */
+
+static void translate_meta(const TaskData *d, CheckpointData *m)
+{
+    m->name = d->pairs.synthetic ? "synthetic" : NULL;
+    m->corpus_sha256 = d->pairs.sha256;
+    m->vocab = &d->pairs.vocab[SIDE_TARGET];
+    m->vocab_source = &d->pairs.vocab[SIDE_SOURCE];
+}
+
+static int translate_agrees(const TaskData *d, const Settings *s, const Checkpoint *c, Error *e)
+{
+    const Vocab *file[SIDES] = {&c->vocab_source, &c->vocab};
+    for (int side = 0; side < SIDES; side++) {
+        char here[65], there[65];
+        vocab_sha256(&d->pairs.vocab[side], here);
+        vocab_sha256(file[side], there);
+        if (strcmp(here, there))
+            return error_set(e, EXIT_USAGE,
+                             "--data %s is not the pair that %s was trained on: the %s vocabulary differs",
+                             s->data, s->resume, side_name[side]);
+    }
+    if (strcmp(d->pairs.sha256, c->corpus_sha256))
+        return error_set(
+            e, EXIT_USAGE,
+            "--data %s is not the text that %s was trained on: its hash begins with %.16s, the file's "
+            "with %.16s",
+            s->data, s->resume, d->pairs.sha256, c->corpus_sha256);
+    return EXIT_DONE;
+}
+
+const Task task_translate = {
+    .name = "translate",
+    .summary = "translate sentences: a language model over source, then target",
+    .takes = "a folder with train.SOURCE, train.TARGET and so on, or synthetic",
+    .unit = "target words",
+    .open = translate_open,
+    .close = translate_close,
+    .shape = translate_shape,
+    .split_name = translate_split_name,
+    .train = translate_train,
+    .score = translate_score,
+    .figures = translate_figures,
+    .meta = translate_meta,
+    .agrees = translate_agrees,
+    .print_data = translate_print_data,
+    .log_run = translate_log_run,
+    .print_test = translate_print_test,
+    .log_test = translate_log_test,
+    .print_eval = translate_print_eval,
+    .log_eval = translate_log_eval,
+};
