@@ -222,12 +222,12 @@ static int read_corpus(Checkpoint *c, const char *path, Error *e)
 
 static int read_tensors(Checkpoint *c, const char *path, Error *e)
 {
-    c->shape = (ModelShape){.V = c->vocab.V, .H = c->settings.hidden, .L = c->settings.layers};
+    c->shape = model_shape_of_words(c->vocab.V, c->settings.hidden, c->settings.layers);
     const StTensor *encoder = st_find(&c->file, param_info(&c->shape, PARAM_ENCODER).name);
-    if (encoder && encoder->rank == 2 && encoder->shape[0] != c->shape.V)
+    if (encoder && encoder->rank == 2 && encoder->shape[0] != c->shape.V_in)
         return error_set(e, EXIT_BAD_DATA,
                          "%s: tensor %s has %" PRId64 " rows for a vocabulary of %" PRId64 " types", path,
-                         encoder->name, encoder->shape[0], c->shape.V);
+                         encoder->name, encoder->shape[0], c->shape.V_in);
     int expected = params_count(&c->shape), code = EXIT_DONE;
     for (int k = 0; !code && k < expected; k++) {
         const float *data;
@@ -370,7 +370,7 @@ int checkpoint_save(const char *path, const Settings *settings, const Counters *
                     const Corpus *corpus, const Params *params, const float *h, const float *c,
                     const StMeta *extra, int n_extra, Error *e)
 {
-    assert(params->shape.V == corpus->vocab.V && params->shape.H == settings->hidden &&
+    assert(params->shape.V_out == corpus->vocab.V && params->shape.H == settings->hidden &&
            params->shape.L == settings->layers);
     assert(!h == !c && !h == !counters->minibatch);
     assert(counters->tokens == counters->minibatch * settings->seq * settings->batch);

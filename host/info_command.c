@@ -98,7 +98,7 @@ static void print_checkpoint(FILE *out, const Checkpoint *c)
     fprintf(out,
             "\ncheckpoint of plstm, format %s: V %" PRId64 ", H %" PRId64 ", L %" PRId64 ", %" PRId64
             " parameters\n",
-            st_meta(&c->file, "plstm"), c->shape.V, c->shape.H, c->shape.L, params_elements(&c->shape));
+            st_meta(&c->file, "plstm"), c->shape.V_out, c->shape.H, c->shape.L, params_elements(&c->shape));
     if (n->minibatch)
         fprintf(out,
                 "  taken inside epoch %" PRId64 ", after %" PRId64 " of its minibatches (%" PRId64

@@ -83,7 +83,7 @@ int model_train_step(Model *m, const Window *w, double lr, double clip, WindowRe
     int code = forward(m, w, e);
     if (!code) code = backward(m, e);
     if (!code) code = m->ops->update(m->backend, lr, clip, e);
-    if (!code) code = m->ops->window_end(m->backend, r, NULL, e);
+    if (!code) code = m->ops->window_end(m->backend, r, NULL, NULL, e);
     return code;
 }
 
@@ -98,15 +98,16 @@ int model_gradients(Model *m, const Window *w, WindowResult *r, Error *e)
     assert(w->train);
     int code = forward(m, w, e);
     if (!code) code = backward(m, e);
-    if (!code) code = m->ops->window_end(m->backend, r, NULL, e);
+    if (!code) code = m->ops->window_end(m->backend, r, NULL, NULL, e);
     return code;
 }
 
-int model_forward(Model *m, const Window *w, double *token_nats, WindowResult *r, Error *e)
+int model_forward(Model *m, const Window *w, double *token_nats, int32_t *token_best, WindowResult *r,
+                  Error *e)
 {
     assert(!w->train);
     int code = forward(m, w, e);
-    if (!code) code = m->ops->window_end(m->backend, r, token_nats, e);
+    if (!code) code = m->ops->window_end(m->backend, r, token_nats, token_best, e);
     return code;
 }
 
@@ -127,7 +128,7 @@ static int stopped(const Model *m, Error *e)
 static int scored(Model *m, const Window *w, WindowResult *r, Score *score, Error *e)
 {
     *r = (WindowResult){0}; /* a window that fails early leaves it */
-    int code = model_forward(m, w, m->token_nats, r, e);
+    int code = model_forward(m, w, m->token_nats, NULL, r, e);
     score->fault = r->fault;
     return code;
 }
@@ -138,7 +139,7 @@ static int score_batched(Model *m, const Batcher *b, ScoreVisitor visit, void *u
     for (int64_t n = 0; !code && n < b->windows; n++) {
         WindowResult r;
         batcher_window(b, n, m->window_x, m->window_y);
-        Window w = {.T = b->T, .B = b->B, .x = m->window_x, .y = m->window_y};
+        Window w = {.batch = batch_of_tokens(b->T, b->B, m->window_x, m->window_y)};
         if ((code = stopped(m, e)) || (code = scored(m, &w, &r, score, e))) break;
         score->nats += r.nats;
         score->tokens += b->T * b->B;
@@ -159,7 +160,7 @@ static int score_sequential(Model *m, const Stream *s, ScoreVisitor visit, void 
     for (int64_t at = 0; !code && at < s->n - 1; at += longest) {
         WindowResult r;
         int64_t n = s->n - 1 - at < longest ? s->n - 1 - at : longest;
-        Window w = {.T = n, .B = 1, .x = s->ids + at, .y = s->ids + at + 1};
+        Window w = {.batch = batch_of_tokens(n, 1, s->ids + at, s->ids + at + 1)};
         if ((code = stopped(m, e)) || (code = scored(m, &w, &r, score, e))) break;
         score->nats += r.nats;
         score->tokens += n;

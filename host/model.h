@@ -38,8 +38,9 @@ int model_drain(Model *m, WindowResult *r, Error *e);
 /* Forward and backward without update; gradients stay readable by model_get_grads until the next window. */
 int model_gradients(Model *m, const Window *w, WindowResult *r, Error *e);
 
-/* Forward only, nothing masked; token_nats (T,B) or NULL. */
-int model_forward(Model *m, const Window *w, double *token_nats, WindowResult *r, Error *e);
+/* Forward only, nothing masked; token_nats and token_best as window_end's (backend.h). */
+int model_forward(Model *m, const Window *w, double *token_nats, int32_t *token_best, WindowResult *r,
+                  Error *e);
 
 /* Called for each scored target: its position in the stream (1..n-1), its id, its nats. Under sequential
  * scoring positions come in order; under batched scoring time-major within a window. */

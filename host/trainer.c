@@ -152,7 +152,7 @@ static int trainer_open(Trainer *t, const Checkpoint *resume, bool quiet, Error 
     if (!code) code = streams_check(t, e);
     if (code) return code;
     s->backend = ops->name;
-    t->shape = (ModelShape){.V = t->corpus->vocab.V, .H = s->hidden, .L = s->layers};
+    t->shape = model_shape_of_words(t->corpus->vocab.V, s->hidden, s->layers);
     if (s->threads == 0) s->threads = backend_threads();
 
     BackendConfig config = {.shape = t->shape,
@@ -369,10 +369,13 @@ static int train_minibatch(Trainer *t, Error *e)
         t->epoch_seconds = 0;
         code = t->model.ops->state_set(t->model.backend, s->batch, NULL, NULL, e);
     }
-    Window w = {.T = s->seq, .B = s->batch, .index = t->at.minibatch, .train = true, .step = t->at.step};
+    Window w = {.batch = batch_of_tokens(s->seq, s->batch, NULL, NULL),
+                .index = t->at.minibatch,
+                .train = true,
+                .step = t->at.step};
     if (!t->model.ops->train_stream) {
         batcher_window(&t->batcher, t->at.minibatch, t->x, t->y);
-        w.x = t->x, w.y = t->y;
+        w.batch.ids = t->x, w.batch.targets = t->y;
     }
     assert(t->at.step - t->oldest < RUNNING);
     t->running[t->at.step % RUNNING] = (Submitted){t->at, start};

@@ -49,7 +49,7 @@ static int fixture_make(void **state)
      * back is ours. */
     if (vocab_decode(&x->corpus.vocab, "the <eos> caf\xc3\xa9 50%25 %FF", &e)) return -1;
     memset(x->corpus.sha256, 'a', 64);
-    if (params_init(&x->params, &(ModelShape){V, H, L})) return -1;
+    if (params_init(&x->params, &(ModelShape){.V_in = V, .V_out = V, .H = H, .L = L})) return -1;
     params_draw(&x->params, 7, 0.1);
     for (int i = 0; i < STATE; i++) x->h[i] = (float)i / 8, x->c[i] = -1.0f / (float)(i + 1);
     *state = x;
@@ -127,7 +127,7 @@ static void check_counters(const Counters *a, const Counters *b)
 
 static void check_same(const Fixture *x, const Checkpoint *c)
 {
-    assert_int_equal(c->shape.V, V);
+    assert_int_equal(c->shape.V_out, V);
     assert_int_equal(c->shape.H, H);
     assert_int_equal(c->shape.L, L);
     check_counters(&c->counters, &x->counters);

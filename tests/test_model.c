@@ -17,7 +17,7 @@
 #include "../host/model.h"
 #include "../kernels/philox.h"
 
-static const ModelShape shape = {.V = 13, .H = 9, .L = 2};
+static const ModelShape shape = {.V_in = 13, .V_out = 13, .H = 9, .L = 2};
 enum { B = 3, T = 4, N = 61 };
 
 static int32_t ids[N];
@@ -40,7 +40,7 @@ static void open_model(Model *m, const BackendOps *ops, bool train)
     assert_int_equal(model_set_params(m, &p, &e), 0);
     params_free(&p);
     for (int i = 0; i < N; i++)
-        ids[i] = (int32_t)(philox_block(6, 1, (uint64_t)i).word[2] % (uint64_t)shape.V);
+        ids[i] = (int32_t)(philox_block(6, 1, (uint64_t)i).word[2] % (uint64_t)shape.V_out);
 }
 
 /* -log p of every target of a stream, one position at a time with carried state: the plainest way to score.
@@ -51,8 +51,8 @@ static void score_by_hand(Model *m, int64_t first, int64_t n, double *nats)
     WindowResult r;
     assert_int_equal(m->ops->state_set(m->backend, 1, NULL, NULL, &e), 0);
     for (int64_t i = 0; i < n; i++) {
-        Window w = {.T = 1, .B = 1, .x = ids + first + i, .y = ids + first + i + 1};
-        assert_int_equal(model_forward(m, &w, nats + i, &r, &e), 0);
+        Window w = {.batch = batch_of_tokens(1, 1, ids + first + i, ids + first + i + 1)};
+        assert_int_equal(model_forward(m, &w, nats + i, NULL, &r, &e), 0);
     }
 }
 
@@ -140,7 +140,7 @@ static void scoring_leaves_no_trace(const BackendOps *ops)
             WindowResult r;
             Score score;
             batcher_window(&batcher, step % batcher.windows, x, y);
-            Window w = {.T = T, .B = B, .x = x, .y = y, .train = true, .step = step};
+            Window w = {.batch = batch_of_tokens(T, B, x, y), .train = true, .step = step};
             assert_int_equal(model_train_step(&m, &w, 0.7, 1, &r, &e), 0);
             loss[trip][step] = r.nats;
             if (trip == 0) continue;
@@ -166,12 +166,12 @@ static void logits_are_before_the_softmax(const BackendOps *ops)
     open_model(&m, ops, false);
     for (int i = 0; i < T * B; i++) x[i] = ids[i], y[i] = ids[i + 5];
     assert_int_equal(m.ops->state_set(m.backend, B, NULL, NULL, &e), 0);
-    Window w = {.T = T, .B = B, .x = x, .y = y};
-    assert_int_equal(model_forward(&m, &w, nats, &r, &e), 0);
+    Window w = {.batch = batch_of_tokens(T, B, x, y)};
+    assert_int_equal(model_forward(&m, &w, nats, NULL, &r, &e), 0);
     for (int row = 0; row < T * B; row++) {
         float z[13];
         double sum = 0;
-        assert_int_equal(m.ops->logits_get(m.backend, row, z, &e), 0);
+        assert_int_equal(m.ops->logits_get(m.backend, row, 1, z, &e), 0);
         for (int v = 0; v < 13; v++) sum += exp((double)z[v]);
         assert_true(fabs(log(sum) - (double)z[y[row]] - nats[row]) < 1e-5);
     }
