@@ -10,13 +10,15 @@
 #define COUNT(n) "a whole number from " #n
 
 static const SettingInfo list[] = {
+    {"task", TYPE_NAME, ROLE_FIXED, 0, 0, 0, 0, "the name of a task", "what the network is trained for",
+     FIELD(task), "!lm"},
     {"hidden", TYPE_INT, ROLE_FIXED, 1, 65536, 0, 0, COUNT(1) " to 65536", "hidden units H of each layer",
      FIELD(hidden)},
     {"layers", TYPE_INT, ROLE_FIXED, 1, 64, 0, 0, COUNT(1) " to 64", "LSTM layers L", FIELD(layers)},
     {"batch", TYPE_INT, ROLE_FIXED, 1, 65536, 0, 0, COUNT(1) " to 65536", "rows B of a minibatch",
      FIELD(batch)},
     {"seq", TYPE_INT, ROLE_FIXED, 1, 65536, 0, 0, COUNT(1) " to 65536", "time steps T of a minibatch",
-     FIELD(seq)},
+     FIELD(seq), "lm"},
     {"keep", TYPE_DOUBLE, ROLE_FIXED, 0, 1, 1, 0, "a number above 0 and at most 1",
      "share of values that dropout keeps (the paper states the dropped share)", FIELD(keep)},
     {"init", TYPE_DOUBLE, ROLE_FIXED, 0, 1e6, 0, 0, "a number from 0 to 1e6",
@@ -44,7 +46,17 @@ static const SettingInfo list[] = {
      "what is scored: valid after each epoch, valid and test at the end", FIELD(eval)},
     {"protocol", TYPE_CHOICE, ROLE_ANEW, 0, 0, 0, "zaremba|sequential", "zaremba or sequential",
      "how splits are scored: test as one stream, and valid in rows (the paper's way) or as test",
-     FIELD(protocol)},
+     FIELD(protocol), "lm"},
+    {"source", TYPE_NAME, ROLE_FIXED, 0, 0, 0, 0, "a suffix of file names, such as en",
+     "side that is translated: train.SOURCE and so on", FIELD(source), "translate"},
+    {"target", TYPE_NAME, ROLE_FIXED, 0, 0, 0, 0, "a suffix of file names, such as fr",
+     "side that it is translated into", FIELD(target), "translate"},
+    {"source-order", TYPE_CHOICE, ROLE_FIXED, 0, 0, 0, "reversed|forward", "reversed or forward",
+     "order in which the words of a source sentence are read", FIELD(source_order), "translate"},
+    {"min-count", TYPE_INT, ROLE_FIXED, 1, 1e9, 0, 0, COUNT(1) " to 1000000000",
+     "a type seen less often in training is <unk>", FIELD(min_count), "translate|caption"},
+    {"max-length", TYPE_INT, ROLE_FIXED, 0, 65536, 0, 0, COUNT(0) " to 65536, 0 being no limit",
+     "longer sequences are left out of training", FIELD(max_length), "!lm"},
     {"max-steps", TYPE_INT, ROLE_RUN, 0, 1e15, 0, 0, COUNT(0),
      "end when this many minibatches are done in all", FIELD(max_steps)},
     {"threads", TYPE_INT, ROLE_RUN, 1, 1024, 0, 0, COUNT(1) " to 1024", "threads of the cpu backend",
@@ -83,47 +95,91 @@ int settings_find(const char *name)
     return -1;
 }
 
-/* ---- presets: the paper's three (SPEC 5) and the demo's ---- */
+/* ---- presets: the paper's three (SPEC 5), the demo's, those of other tasks; a task's first is its default ---- */
 
 static const struct Preset {
-    const char *name;
+    const char *task, *name;
     int64_t hidden, layers, batch, seq;
-    double keep, init, clip;
+    double keep, init, clip, lr;
     int64_t epochs, hold;
     double decay;
 } presets[] = {
-    {"small", 200, 2, 20, 20, 1.0, 0.1, 5, 13, 4, 2},
-    {"medium", 650, 2, 20, 35, 0.5, 0.05, 5, 39, 6, 1.2},
-    {"large", 1500, 2, 20, 35, 0.35, 0.04, 10, 55, 14, 1.15},
-    {"demo", 128, 2, 20, 20, 0.5, 0.1, 5, 28, 15, 1 / 0.78},
+    {"lm", "small", 200, 2, 20, 20, 1.0, 0.1, 5, 1, 13, 4, 2},
+    {"lm", "medium", 650, 2, 20, 35, 0.5, 0.05, 5, 1, 39, 6, 1.2},
+    {"lm", "large", 1500, 2, 20, 35, 0.35, 0.04, 10, 1, 55, 14, 1.15},
+    {"lm", "demo", 128, 2, 20, 20, 0.5, 0.1, 5, 1, 28, 15, 1 / 0.78},
 };
+enum { PRESETS = sizeof presets / sizeof presets[0] };
+
+bool settings_is_preset(const char *name)
+{
+    for (int i = 0; i < PRESETS; i++)
+        if (!strcmp(presets[i].name, name)) return true;
+    return false;
+}
+
+const char *settings_preset_names(const char *task, char out[PRESET_NAMES])
+{
+    int last = -1;
+    for (int i = 0; i < PRESETS; i++)
+        if (!strcmp(presets[i].task, task)) last = i;
+    size_t n = 0;
+    out[0] = 0;
+    for (int i = 0; i <= last && n < PRESET_NAMES; i++)
+        if (!strcmp(presets[i].task, task))
+            n += (size_t)snprintf(out + n, PRESET_NAMES - n, "%s%s", !n ? "" : i < last ? ", " : " or ",
+                                  presets[i].name);
+    return out;
+}
 
 int settings_preset(Settings *s, const char *name, Error *e)
 {
-    for (size_t i = 0; i < sizeof presets / sizeof presets[0]; i++) {
+    char names[PRESET_NAMES];
+    for (int i = 0; i < PRESETS; i++) {
         const struct Preset *p = &presets[i];
-        if (strcmp(p->name, name)) continue;
+        if (strcmp(p->task, s->task) || (name && strcmp(p->name, name))) continue;
         s->preset = p->name;
         s->hidden = p->hidden, s->layers = p->layers, s->batch = p->batch, s->seq = p->seq;
-        s->keep = p->keep, s->init = p->init, s->clip = p->clip, s->lr = 1;
+        s->keep = p->keep, s->init = p->init, s->clip = p->clip, s->lr = p->lr;
         s->epochs = p->epochs, s->hold = p->hold, s->decay = p->decay;
         return EXIT_DONE;
     }
-    return error_set(e, EXIT_USAGE, "--preset takes small, medium, large or demo, not '%s'", name);
+    return error_set(e, EXIT_USAGE, "--preset takes %s, not '%s'", settings_preset_names(s->task, names),
+                     name ? name : "");
 }
 
 void settings_defaults(Settings *s)
 {
     Error e;
     memset(s, 0, sizeof *s);
+    s->task = "lm";
     settings_preset(s, "small", &e);
     s->seed = 1;
     s->sites = SITES_NONRECURRENT;
     s->backend = "auto", s->kernel = "auto", s->precision = "f32";
     s->eval = EVAL_ALL;
     s->protocol = PROTOCOL_ZAREMBA;
+    s->source_order = ORDER_REVERSED;
+    s->min_count = 2;
     s->max_steps = -1;
     s->log_every = 1;
+}
+
+/* ---- which settings a task has ---- */
+
+bool settings_of_task(int i, const char *task)
+{
+    const char *tasks = list[i].tasks;
+    if (!tasks) return true;
+    return tasks[0] == '!' ? strcmp(tasks + 1, task) != 0 : number_choice(tasks, task) >= 0;
+}
+
+int settings_check_task(const Settings *s, Error *e)
+{
+    for (int i = 0; i < settings_count(); i++)
+        if (s->given >> i & 1 && !settings_of_task(i, s->task) && strcmp(list[i].name, "task"))
+            return error_set(e, EXIT_USAGE, "--%s is not an option of --task %s", list[i].name, s->task);
+    return EXIT_DONE;
 }
 
 /* ---- one setting: parse, print, compare ---- */

@@ -44,19 +44,26 @@ static inline void batch_count(Batch *b)
     }
 }
 
-/* Bounds over all batches that a source ever yields. Backends allocate by them. */
+/* Bounds over all batches that a source ever yields, by which backends allocate: no batch has more than T*B
+ * positions, more than B rows or, unless B is 1, more than T steps. */
 typedef struct BatchLimits {
-    int64_t T;        /* longest */
-    int64_t B;        /* widest */
+    int64_t T, B;
     int64_t scored;   /* most scored positions of a batch */
     int64_t features; /* most feature rows of a batch */
 } BatchLimits;
 
-/* Both, as large as either. */
+static inline int64_t limits_larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* What holds the batches of both. */
 static inline BatchLimits limits_of_both(BatchLimits a, BatchLimits b)
 {
-    BatchLimits m = {a.T > b.T ? a.T : b.T, a.B > b.B ? a.B : b.B, a.scored > b.scored ? a.scored : b.scored,
-                     a.features > b.features ? a.features : b.features};
+    BatchLimits m = {.B = limits_larger(a.B, b.B),
+                     .scored = limits_larger(a.scored, b.scored),
+                     .features = limits_larger(a.features, b.features)};
+    int64_t positions = limits_larger(a.T * a.B, b.T * b.B);
+    m.T = (positions + m.B - 1) / m.B;
+    if (a.B > 1) m.T = limits_larger(m.T, a.T);
+    if (b.B > 1) m.T = limits_larger(m.T, b.T);
     return m;
 }
 
