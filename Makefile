@@ -52,7 +52,7 @@ comma := ,
 # Tests of what runs on a GPU: see `cuda backend`.
 CUDA_TESTS := $(patsubst tests/gpu/%.c,%,$(wildcard tests/gpu/test_*.c))
 # What the planner knows of the kernels is C and needs no CUDA: it is linked into every program.
-HOST_SRC := $(filter-out host/commands/main.c $(addprefix host/backend/,backend_cuda.c cublas_open.c products.c recurrence.c),$(wildcard host/*/*.c)) kernels/footprints.c
+HOST_SRC := $(filter-out host/commands/main.c $(addprefix host/backend/,backend_cuda.c cublas_open.c products.c recurrence.c),$(wildcard host/*/*.c host/*/*/*.c)) kernels/footprints.c
 HOST_OBJ := $(HOST_SRC:%.c=$(BUILD)/%.o)
 HOST_COMMON := $(filter-out $(BUILD)/host/backend/backend.o $(BUILD)/host/plan/device.o,$(HOST_OBJ)) # the same with and without CUDA
 MAIN_OBJ := $(BUILD)/host/commands/main.o
@@ -527,7 +527,7 @@ predictions: all
 report:
 	$(Q)mkdir -p $(BUILD) && $(PYTHON) tools/results.py --html $(BUILD)/report.html && echo $(BUILD)/report.html
 
-FORMAT_SRC = $(wildcard host/*/*.[ch] kernels/*.h kernels/*.cuh kernels/*.cu tests/*/*.[ch] tests/*/*.cpp bench/*.cpp bench/*.h bench/*.cu tools/*/*.c)
+FORMAT_SRC = $(wildcard host/*/*.[ch] host/*/*/*.[ch] kernels/*.h kernels/*.cuh kernels/*.cu tests/*/*.[ch] tests/*/*.cpp bench/*.cpp bench/*.h bench/*.cu tools/*/*.c)
 format:
 	$(Q)clang-format -i $(FORMAT_SRC)
 format-check:

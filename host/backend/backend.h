@@ -19,8 +19,8 @@
 /* Everything that an instance is made for; fixed for its life. */
 typedef struct BackendConfig {
     ModelShape shape;
-    int64_t T, B;     /* capacity: a window has at most T*B positions and at most max(B, 1) rows */
-    int64_t scored;   /* capacity: scored positions of a window; 0: all of them */
+    int64_t T, B;   /* capacity: a window has at most T*B positions and at most max(B, 1) rows */
+    int64_t scored; /* capacity: scored positions of a window; 0: every position of every window is scored */
     int64_t features; /* capacity: feature rows of a window */
     bool hits;        /* ids of the largest logits are kept, and hits counted */
     bool train;       /* false: no gradients are allocated, windows never train */

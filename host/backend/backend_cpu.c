@@ -647,6 +647,7 @@ static int cpu_window_begin(Backend *b, const Window *w, Error *e)
     assert(!w->train || b->config.train);
     b->w.T = batch->T, b->w.B = batch->B, b->w.step = w->step, b->w.train = w->train;
     b->w.x = batch->ids, b->w.y = batch->targets;
+    if (!batch->carry) cpu_state_set(b, batch->B, NULL, NULL, e);
     b->grad_norm = 0;
     return EXIT_DONE;
 }

@@ -27,8 +27,8 @@ struct Backend {
     real *dy;                /* (T,B,H): gradient into the output of the layer that backward reaches next */
     real *logits;            /* (scored,V): a row for each scored position; training: their gradient */
     real *nats;              /* (scored) */
-    int32_t *best;           /* (scored) id of the largest logit */
-    int32_t *scored;         /* (scored) the scored positions, in order */
+    int32_t *best;           /* (scored) id of the largest logit; NULL unless config.hits */
+    int32_t *scored;         /* (scored) the scored positions, in order; NULL where that is every one */
     real *state_h, *state_c; /* (L,B,H) carried */
     double grad_norm;
 };
@@ -64,7 +64,7 @@ static size_t reference_bytes(const BackendConfig *g)
     int64_t H = g->shape.H, L = g->shape.L, N = positions(g), P = params_elements(&g->shape);
     int64_t n = P * (g->train ? 2 : 1) + L * (2 * (N + g->B) * H + 4 * N * H) + (L + 3) * N * H +
                 scored_rows(g) * (g->shape.V_out + 1) + 2 * L * g->B * H;
-    return (size_t)n * sizeof(real) + (size_t)(2 * scored_rows(g)) * sizeof(int32_t);
+    return (size_t)n * sizeof(real) + (size_t)(g->scored + (g->hits ? scored_rows(g) : 0)) * sizeof(int32_t);
 }
 
 static void reference_close(Backend *b)
@@ -91,6 +91,13 @@ static void reference_close(Backend *b)
 static real *reals(int64_t n, bool *ok)
 {
     real *p = calloc((size_t)(n ? n : 1), sizeof *p);
+    if (!p) *ok = false;
+    return p;
+}
+
+static int32_t *ids_of(int64_t n, bool *ok)
+{
+    int32_t *p = calloc((size_t)n, sizeof *p);
     if (!p) *ok = false;
     return p;
 }
@@ -125,9 +132,10 @@ static int reference_open(const BackendConfig *g, Backend **out, Error *e)
     b->hm = reals(N * H, &ok), b->dy = reals(N * H, &ok);
     int64_t scored = scored_rows(g);
     b->logits = reals(scored * g->shape.V_out, &ok), b->nats = reals(scored, &ok);
-    b->best = calloc((size_t)scored, sizeof *b->best), b->scored = calloc((size_t)scored, sizeof *b->scored);
+    if (g->hits) b->best = ids_of(scored, &ok);
+    if (g->scored) b->scored = ids_of(scored, &ok);
     b->state_h = reals(L * g->B * H, &ok), b->state_c = reals(L * g->B * H, &ok);
-    if (!ok || !b->best || !b->scored) {
+    if (!ok) {
         reference_close(b);
         return error_set(e, EXIT_FAILED, "the reference backend could not allocate %zu bytes",
                          reference_bytes(g));
@@ -200,6 +208,9 @@ static int reference_state_get(Backend *b, int64_t B, float *h, float *c, Error 
 
 /* ---- forward ---- */
 
+/* Position of scored position number i. */
+static int64_t position_of(const Backend *b, int64_t i) { return b->scored ? b->scored[i] : i; }
+
 static int reference_window_begin(Backend *b, const Window *w, Error *e)
 {
     (void)e;
@@ -209,8 +220,11 @@ static int reference_window_begin(Backend *b, const Window *w, Error *e)
     assert(batch->n_scored <= scored_rows(&b->config));
     assert(!w->train || (b->config.train && batch->n_scored > 0));
     for (int32_t n = 0; n < batch->T * batch->B; n++)
-        if (batch->targets[n] != TARGET_NONE) b->scored[scored++] = n;
-    assert(scored == batch->n_scored);
+        if (batch->targets[n] != TARGET_NONE) {
+            if (b->scored) b->scored[scored] = n;
+            scored++;
+        }
+    assert(scored == batch->n_scored && (b->scored || scored == batch->T * batch->B));
     b->w = *w;
     b->grad_norm = 0;
     if (!batch->carry) reference_state_set(b, batch->B, NULL, NULL, e);
@@ -288,15 +302,16 @@ static int reference_softmax_forward(Backend *b, Error *e)
     const real *w = b->param[param_decoder_weight(&b->config.shape)];
     const real *bias = b->param[param_decoder_bias(&b->config.shape)];
     for (int64_t i = 0; i < b->w.batch.n_scored; i++) {
-        const real *x = b->x[b->config.shape.L] + b->scored[i] * H;
-        int32_t target = b->w.batch.targets[b->scored[i]];
+        const real *x = b->x[b->config.shape.L] + position_of(b, i) * H;
+        int32_t target = b->w.batch.targets[position_of(b, i)];
         real *z = b->logits + i * V, top = -INFINITY, sum = 0;
-        b->best[i] = 0;
+        int32_t best = 0;
         for (int64_t v = 0; v < V; v++) {
             z[v] = bias[v];
             for (int64_t k = 0; k < H; k++) z[v] += w[v * H + k] * x[k];
-            if (!(z[v] <= top)) top = z[v], b->best[i] = (int32_t)v; /* a NaN gets through */
+            if (!(z[v] <= top)) top = z[v], best = (int32_t)v; /* a NaN gets through */
         }
+        if (b->best) b->best[i] = best;
         for (int64_t v = 0; v < V; v++) sum += exp(z[v] - top);
         b->nats[i] = top + log(sum) - z[target];
         if (!b->w.train) continue;
@@ -326,7 +341,7 @@ static int reference_softmax_backward(Backend *b, Error *e)
     memset(db, 0, (size_t)V * sizeof *db);
     memset(b->dy, 0, (size_t)(b->w.batch.T * B * H) * sizeof *b->dy);
     for (int64_t i = 0; i < b->w.batch.n_scored; i++) {
-        int64_t n = b->scored[i];
+        int64_t n = position_of(b, i);
         const real *x = b->x[L] + n * H, *dz = b->logits + i * V;
         real *dy = b->dy + n * H;
         for (int64_t v = 0; v < V; v++) {
@@ -455,10 +470,10 @@ static int reference_window_end(Backend *b, WindowResult *r, double *token_nats,
         if (token_best) token_best[n] = -1;
     }
     for (int64_t i = 0; i < b->w.batch.n_scored; i++) {
-        int32_t n = b->scored[i];
+        int64_t n = position_of(b, i);
         r->nats += b->nats[i];
         if (token_nats) token_nats[n] = b->nats[i];
-        if (!b->config.hits) continue;
+        if (!b->best) continue;
         r->hits += b->best[i] == b->w.batch.targets[n];
         if (token_best) token_best[n] = b->best[i];
     }

@@ -61,7 +61,8 @@ typedef struct SettingInfo {
     const char *takes;   /* what it takes, for messages and --help: "a whole number from 1 to 65536" */
     const char *help;    /* one line for --help */
     size_t offset;       /* of the field in Settings */
-    const char *tasks;   /* that have it: NULL all, "a|b" these, "!a" all but one. The others neither take nor record it */
+    const char *
+        tasks; /* that have it: NULL all, "a|b" these, "!a" all but one. The others neither take nor record it */
 } SettingInfo;
 
 int settings_count(void);

@@ -220,7 +220,7 @@ int dump_command(DumpWhat what, const Settings *s, int64_t step, const char *pat
         corpus_free(&corpus);
         return code;
     }
-    if (s->init_weights) code = checkpoint_read_weights(&p, s->init_weights, e);
+    if (s->init_weights) code = checkpoint_read_weights(&p, s->task, s->init_weights, e);
     else params_draw(&p, s->seed, s->init);
     if (!code && what == DUMP_GRADS) {
         code = dump_grads(&p, s, &corpus, step, path, out, e);

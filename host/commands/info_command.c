@@ -115,7 +115,7 @@ static void print_checkpoint(FILE *out, const Checkpoint *c)
     if (isfinite(n->best_valid)) fprintf(out, "  %-16s %.3f\n", "best valid ppl", exp(n->best_valid));
     fprintf(out, "  %-16s %" PRId64 " rows of %" PRId64 " steps\n", "minibatch", B, T);
     print_row(out, "corpus sha256", c->corpus_sha256);
-    if (c->synthetic) print_row(out, "data", "synthetic");
+    if (c->data) print_row(out, "data", c->data);
 
     fprintf(out, "\nsettings (preset %s)\n", c->settings.preset);
     for (int i = 0; i < settings_count(); i++) {

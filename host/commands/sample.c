@@ -174,7 +174,7 @@ int sample_command(const SampleOptions *o, FILE *out, FILE *notes, Error *e)
     if (!code) code = prompt_ids(&t, &prompt, &n, e);
     if (!code && !n && t.eos < 0) prompt[n++] = 0;
     if (!code) {
-        code = model_load(&model, ops, &c, 1, 1, o->threads, e);
+        code = model_load(&model, ops, &c, (BatchLimits){.T = 1, .B = 1}, false, o->threads, e);
         if (!code) {
             code = ops->state_set(model.backend, 1, NULL, NULL, e);
             if (!code) code = write_text(&t, prompt, n, logits, scratch, e);

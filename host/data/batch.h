@@ -20,11 +20,12 @@ typedef struct Batch {
     int64_t T, B;
     const int32_t *ids;     /* (T,B) token, ID_FEATURES or ID_PADDING */
     const int32_t *targets; /* (T,B) class, or TARGET_NONE; padding is never scored */
-    const float *features;  /* (n_features,F) rows in the order of the positions that take one: t upwards, then b;
+    const float
+        *features;      /* (n_features,F) rows in the order of the positions that take one: t upwards, then b;
                                NULL where n_features is 0 */
-    int64_t n_features;     /* positions with ID_FEATURES */
-    int64_t n_scored;       /* positions with a target, at least 1 */
-    bool carry;             /* h and c continue from the batch before; false: they start at zero */
+    int64_t n_features; /* positions with ID_FEATURES */
+    int64_t n_scored;   /* positions with a target, at least 1 */
+    bool carry;         /* h and c continue from the batch before; false: they start at zero */
 } Batch;
 
 /* The batch of a window of a stream: a token and a target at every position, state carried. */
@@ -48,18 +49,18 @@ static inline void batch_count(Batch *b)
  * positions, more than B rows or, unless B is 1, more than T steps. */
 typedef struct BatchLimits {
     int64_t T, B;
-    int64_t scored;   /* most scored positions of a batch */
+    int64_t scored;   /* most scored positions of a batch; 0: every position of every batch is scored */
     int64_t features; /* most feature rows of a batch */
 } BatchLimits;
 
 static inline int64_t limits_larger(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t limits_scored(BatchLimits a) { return a.scored ? a.scored : a.T * a.B; }
 
 /* What holds the batches of both. */
 static inline BatchLimits limits_of_both(BatchLimits a, BatchLimits b)
 {
-    BatchLimits m = {.B = limits_larger(a.B, b.B),
-                     .scored = limits_larger(a.scored, b.scored),
-                     .features = limits_larger(a.features, b.features)};
+    BatchLimits m = {.B = limits_larger(a.B, b.B), .features = limits_larger(a.features, b.features)};
+    if (a.scored || b.scored) m.scored = limits_larger(limits_scored(a), limits_scored(b));
     int64_t positions = limits_larger(a.T * a.B, b.T * b.B);
     m.T = (positions + m.B - 1) / m.B;
     if (a.B > 1) m.T = limits_larger(m.T, a.T);
@@ -95,7 +96,8 @@ static inline void source_close(Source *s)
 typedef struct Totals {
     double nats;    /* of -log p(target) */
     int64_t scored; /* positions */
-    int64_t hits;   /* whose target has the largest logit (the lowest id where equal); counted where the model was
+    int64_t
+        hits; /* whose target has the largest logit (the lowest id where equal); counted where the model was
                        opened for it */
 } Totals;
 

@@ -9,8 +9,8 @@ typedef struct StreamSource {
     Source source;
     Batcher batcher; /* rows */
     const int32_t *ids;
-    int64_t n, longest; /* sequential */
-    int64_t at;         /* number of the batch last got */
+    int64_t n, longest;        /* sequential */
+    int64_t at;                /* number of the batch last got */
     int32_t *inputs, *targets; /* (T,B) of it, rows */
 } StreamSource;
 
@@ -49,7 +49,7 @@ int stream_rows(const int32_t *ids, int64_t n, int64_t B, int64_t T, const char 
     s->batcher = batcher;
     s->inputs = malloc(positions * sizeof *s->inputs), s->targets = malloc(positions * sizeof *s->targets);
     s->source = (Source){.batches = batcher.windows,
-                         .limits = {.T = T, .B = B, .scored = T * B},
+                         .limits = {.T = T, .B = B},
                          .get = rows_get,
                          .place = rows_place,
                          .places = n,
@@ -80,7 +80,8 @@ static int64_t sequential_place(const Source *source, int64_t t, int64_t row)
     return s->at * s->longest + t + 1;
 }
 
-int stream_sequential(const int32_t *ids, int64_t n, int64_t longest, const char *what, Source **out, Error *e)
+int stream_sequential(const int32_t *ids, int64_t n, int64_t longest, const char *what, Source **out,
+                      Error *e)
 {
     assert(longest > 0);
     if (n < 2)
@@ -90,7 +91,7 @@ int stream_sequential(const int32_t *ids, int64_t n, int64_t longest, const char
     if (!s) return error_set(e, EXIT_FAILED, "memory ran out for the %s stream", what);
     s->ids = ids, s->n = n, s->longest = longest;
     s->source = (Source){.batches = (n - 1 + longest - 1) / longest,
-                         .limits = {.T = longest, .B = 1, .scored = longest},
+                         .limits = {.T = longest, .B = 1},
                          .get = sequential_get,
                          .place = sequential_place,
                          .places = n,

@@ -86,11 +86,14 @@ static int find_param(const StFile *f, const ModelShape *shape, int k, const flo
     return find_floats(f, info.name, info.dim, info.rank, data, path, e);
 }
 
-int checkpoint_read_weights(Params *into, const char *path, Error *e)
+int checkpoint_read_weights(Params *into, const char *task, const char *path, Error *e)
 {
     StFile f;
     int code = st_open(&f, path, e);
     if (code) return code;
+    const char *of = st_meta(&f, "task") ? st_meta(&f, "task") : "lm";
+    if (st_meta(&f, "plstm") && strcmp(of, task))
+        code = error_set(e, EXIT_BAD_DATA, "%s is of task %.60s, and this run is of task %s", path, of, task);
     for (int k = 0; !code && k < into->count; k++) {
         const float *data = NULL;
         code = find_param(&f, &into->shape, k, &data, path, e);
@@ -193,12 +196,13 @@ static int read_counters(Checkpoint *c, const char *path, Error *e)
     if (code) return code;
     if (st_meta(f, "hits") && (code = read_count(f, "hits", 0, &n->hits, path, e))) return code;
     if (n->hits > n->tokens)
-        return error_set(e, EXIT_BAD_DATA, "%s: metadata 'hits' is %" PRId64 ", more than its %" PRId64 " 'tokens'",
-                         path, n->hits, n->tokens);
+        return error_set(e, EXIT_BAD_DATA,
+                         "%s: metadata 'hits' is %" PRId64 ", more than its %" PRId64 " 'tokens'", path,
+                         n->hits, n->tokens);
     if (!is_lm(c->task) && (n->tokens < n->minibatch || (n->tokens > 0 && n->minibatch == 0)))
         return error_set(e, EXIT_BAD_DATA,
-                         "%s: metadata 'tokens' is %" PRId64 ", which does not agree with minibatch %" PRId64, path,
-                         n->tokens, n->minibatch);
+                         "%s: metadata 'tokens' is %" PRId64 ", which does not agree with minibatch %" PRId64,
+                         path, n->tokens, n->minibatch);
     int64_t tokens, T = c->settings.seq, B = c->settings.batch;
     if (is_lm(c->task) && (__builtin_mul_overflow(n->minibatch, T * B, &tokens) || tokens != n->tokens))
         return error_set(e, EXIT_BAD_DATA,
@@ -214,8 +218,8 @@ static int read_counters(Checkpoint *c, const char *path, Error *e)
 }
 
 /* The vocabulary under `key`, against its hash under key_sha256; a file of a task may lack it. */
-static int read_vocab(Checkpoint *c, const char *key, const char *key_sha256, bool needed, Vocab *v, const char *path,
-                      Error *e)
+static int read_vocab(Checkpoint *c, const char *key, const char *key_sha256, bool needed, Vocab *v,
+                      const char *path, Error *e)
 {
     const char *hash, *text;
     if (!needed && !st_meta(&c->file, key) && !st_meta(&c->file, key_sha256)) return EXIT_DONE;
@@ -229,7 +233,8 @@ static int read_vocab(Checkpoint *c, const char *key, const char *key_sha256, bo
     vocab_sha256(v, actual);
     if (strcmp(actual, hash))
         return error_set(e, EXIT_BAD_DATA,
-                         "%s: its vocabulary does not have the hash that metadata '%s' says", path, key_sha256);
+                         "%s: its vocabulary does not have the hash that metadata '%s' says", path,
+                         key_sha256);
     return EXIT_DONE;
 }
 
@@ -266,7 +271,8 @@ static int read_shape(Checkpoint *c, const char *path, Error *e)
         c->shape = model_shape_of_words(c->vocab.V, H, L);
         if (rows && rows != c->shape.V_in)
             return error_set(e, EXIT_BAD_DATA,
-                             "%s: tensor encoder.weight has %" PRId64 " rows for a vocabulary of %" PRId64 " types",
+                             "%s: tensor encoder.weight has %" PRId64 " rows for a vocabulary of %" PRId64
+                             " types",
                              path, rows, c->shape.V_in);
         return EXIT_DONE;
     }
@@ -280,8 +286,9 @@ static int read_shape(Checkpoint *c, const char *path, Error *e)
     if (!c->shape.V_out) return error_set(e, EXIT_BAD_DATA, "%s: it has no decoder.weight", path);
     if (c->vocab.V && c->shape.V_out != c->vocab.V)
         return error_set(e, EXIT_BAD_DATA,
-                         "%s: tensor decoder.weight has %" PRId64 " rows for a vocabulary of %" PRId64 " types", path,
-                         c->shape.V_out, c->vocab.V);
+                         "%s: tensor decoder.weight has %" PRId64 " rows for a vocabulary of %" PRId64
+                         " types",
+                         path, c->shape.V_out, c->vocab.V);
     return EXIT_DONE;
 }
 
@@ -407,7 +414,8 @@ static void put_metadata(MetaList *m, const Settings *s, const Counters *n, cons
     for (int i = 0; i < n_extra; i++) put_text(m, extra[i].key, extra[i].value);
     for (int i = 0; i < d->n_extra; i++) put_text(m, d->extra[i].key, d->extra[i].value);
     if (vocab->text) put_text(m, "vocab_sha256", vocab->hash);
-    if (source->text) put_text(m, "vocab_source_sha256", source->hash), put_text(m, "vocab_source", source->text);
+    if (source->text)
+        put_text(m, "vocab_source_sha256", source->hash), put_text(m, "vocab_source", source->text);
     if (vocab->text) put_text(m, "vocab", vocab->text); /* last, so that the rest can be read with head */
 }
 

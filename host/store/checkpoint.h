@@ -36,12 +36,14 @@ typedef struct Checkpoint {
     Settings settings; /* the recorded ones, none marked given; the others have their defaults; strings point
                           into file */
     Counters counters;
-    const char *task; /* "lm" where the file names none */
+    const char *task;          /* "lm" where the file names none */
     Vocab vocab, vocab_source; /* of the output, and of a second one; V = 0: the file has none */
     char corpus_sha256[65];
-    const char *data;   /* name of the built-in data that it was trained on ("synthetic"); NULL: a folder's, whose
+    const char
+        *data; /* name of the built-in data that it was trained on ("synthetic"); NULL: a folder's, whose
                            path is never recorded */
-    const float *h, *c; /* (L,B,H) into file, or NULL: taken at an epoch's end, or the task carries no state */
+    const float *h,
+        *c; /* (L,B,H) into file, or NULL: taken at an epoch's end, or the task carries no state */
 } Checkpoint;
 
 /* Opens and checks a file of ours: metadata, vocabulary against its hash, every tensor's name, dtype and
@@ -64,12 +66,12 @@ const char *checkpoint_setting_key(int i, char out[CHECKPOINT_KEY_SIZE]);
 /* What a file says of the task's data. */
 enum { CHECKPOINT_EXTRA = 8 };
 typedef struct CheckpointData {
-    bool carries;              /* state from minibatch to minibatch: a file from inside an epoch holds it */
-    bool hits;                 /* counters->hits counts */
-    const char *name;          /* of built-in data, or NULL */
+    bool carries;     /* state from minibatch to minibatch: a file from inside an epoch holds it */
+    bool hits;        /* counters->hits counts */
+    const char *name; /* of built-in data, or NULL */
     const char *corpus_sha256;
-    const Vocab *vocab;        /* of the output; NULL: its classes have no names */
-    const Vocab *vocab_source; /* NULL: none */
+    const Vocab *vocab;             /* of the output; NULL: its classes have no names */
+    const Vocab *vocab_source;      /* NULL: none */
     StMeta extra[CHECKPOINT_EXTRA]; /* what else the task needs to read new data alike */
     int n_extra;
 } CheckpointData;
@@ -83,8 +85,8 @@ int checkpoint_save(const char *path, const Settings *settings, const Counters *
                     const StMeta *extra, int n_extra, Error *e);
 
 /* --init-weights: the tensors of `into->shape` from any safetensors file, in any order, with or without
- * metadata; other tensors are ignored. EXIT_BAD_DATA names tensor, found and wanted; an infinite or NaN
+ * metadata; other tensors are ignored. A file of ours must be of the same task. EXIT_BAD_DATA names tensor, found and wanted; an infinite or NaN
  * weight is refused too. */
-int checkpoint_read_weights(Params *into, const char *path, Error *e);
+int checkpoint_read_weights(Params *into, const char *task, const char *path, Error *e);
 
 #endif

@@ -21,8 +21,8 @@ static void visit_batch(const Model *m, const Source *source, const Batch *b, Sc
         }
 }
 
-static int score_batches(Model *m, Source *source, ScoreVisitor visit, void *user, Totals *totals, bool *fault,
-                         Error *e)
+static int score_batches(Model *m, Source *source, ScoreVisitor visit, void *user, Totals *totals,
+                         bool *fault, Error *e)
 {
     int code = EXIT_DONE;
     for (int64_t i = 0; !code && i < source->batches; i++) {
@@ -40,7 +40,8 @@ static int score_batches(Model *m, Source *source, ScoreVisitor visit, void *use
     return code;
 }
 
-int score_source(Model *m, Source *source, ScoreVisitor visit, void *user, Totals *totals, bool *fault, Error *e)
+int score_source(Model *m, Source *source, ScoreVisitor visit, void *user, Totals *totals, bool *fault,
+                 Error *e)
 {
     bool keep = m->config.train;
     int code = EXIT_DONE;

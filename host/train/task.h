@@ -21,11 +21,12 @@ typedef struct TaskData TaskData;
 /* A number of a table's row and of a log line. */
 typedef enum FigureKind { FIGURE_PPL, FIGURE_SHARE, FIGURE_NATS } FigureKind;
 typedef struct Figure {
-    const char *key;            /* of the log's member: "valid_ppl" */
-    const char *heading, *note; /* of the table's column, two lines: "valid ppl", "(zaremba)"; heading NULL: log only */
+    const char *key; /* of the log's member: "valid_ppl" */
+    const char *heading,
+        *note; /* of the table's column, two lines: "valid ppl", "(zaremba)"; heading NULL: log only */
     FigureKind kind;
     const char *phrase; /* how a line of text ends that tells it behind a first one: "as the paper counts" */
-    double value; /* NAN: not scored; "-" in the table, null in the log */
+    double value;       /* NAN: not scored; "-" in the table, null in the log */
 } Figure;
 enum { TASK_FIGURES = 8, TASK_SPLITS = 16 /* at most */ };
 
@@ -55,7 +56,7 @@ typedef struct Task {
     ScoreVisitor visit;
 
     /* What table and log say of a split's totals: of split 0 as trained, of another as the source of `score` gave them
-     * and visit counted them. t NULL: not scored, values are NAN. Fills at most TASK_FIGURES and returns how many, the
+     * and visit counted them; hits below 0: not counted (an ensemble's). t NULL: not scored, values are NAN. Fills at most TASK_FIGURES and returns how many, the
      * same for every t. */
     int (*figures)(const TaskData *d, const Settings *s, int split, const Totals *t, Figure *f);
 
@@ -70,6 +71,9 @@ typedef struct Task {
     /* What follows a test's figures, on the screen and in the log; NULL: nothing. */
     void (*print_test)(const TaskData *d, int split, const Totals *t, FILE *out);
     void (*log_test)(const TaskData *d, int split, const Totals *t, JsonLine *l);
+    /* Lines above the table of `plstm eval` (NULL: one that every task could have), and members of its log line. */
+    void (*print_eval)(const TaskData *d, const Settings *s, int split, const Totals *t, FILE *out);
+    void (*log_eval)(const TaskData *d, const Settings *s, int split, JsonLine *l);
 } Task;
 
 /* Every task, in reading order; NULL-terminated. */

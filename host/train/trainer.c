@@ -33,7 +33,7 @@ typedef struct Trainer {
     ModelShape shape;
     Model model;
     Params params; /* host copy, for checkpoints */
-    Counters at; /* step and minibatch: submitted so far; nats and tokens: of the results that are back */
+    Counters at;   /* step and minibatch: submitted so far; nats and tokens: of the results that are back */
     Submitted running[RUNNING]; /* [step % RUNNING] */
     int64_t oldest;             /* step of the result that comes back next */
     double last_result;         /* seconds */
@@ -115,7 +115,8 @@ static int sources_open(Trainer *t, Error *e)
     if (s->epochs > 0 && s->max_steps != 0) code = t->task->train(t->data, s, &t->train, e);
     for (int i = 1; !code && t->task->split_name(t->data, i); i++) {
         assert(i < TASK_SPLITS);
-        if (s->eval & (i == 1 ? EVAL_VALID : EVAL_TEST)) code = t->task->score(t->data, s, i, &t->split[i], e);
+        if (s->eval & (i == 1 ? EVAL_VALID : EVAL_TEST))
+            code = t->task->score(t->data, s, i, &t->split[i], e);
     }
     return code;
 }
@@ -138,7 +139,7 @@ static int weights_start(Trainer *t, const Checkpoint *resume, Error *e)
             memcpy(t->params.data + t->params.offset[k], checkpoint_param(resume, k),
                    (size_t)(t->params.offset[k + 1] - t->params.offset[k]) * sizeof(float));
     } else if (t->settings.init_weights) {
-        int code = checkpoint_read_weights(&t->params, t->settings.init_weights, e);
+        int code = checkpoint_read_weights(&t->params, t->task->name, t->settings.init_weights, e);
         if (code) return code;
     } else {
         params_draw(&t->params, t->settings.seed, t->settings.init);
@@ -277,9 +278,9 @@ static int score_split(Trainer *t, int split, Totals *totals, Error *e)
     int code = score_source(&t->model, t->split[split], t->task->visit, t->data, totals, &fault, e);
     if (code && fault) save_and_say(t, e);
     if (!code && !isfinite(totals->nats))
-        code = error_set(e, EXIT_DIVERGED,
-                         "diverged: the %s split's perplexity is not finite after step %lld", name,
-                         (long long)t->at.step);
+        code =
+            error_set(e, EXIT_DIVERGED, "diverged: the %s split's perplexity is not finite after step %lld",
+                      name, (long long)t->at.step);
     return code;
 }
 
@@ -481,8 +482,8 @@ static int interrupted(Trainer *t, int code, Error *e)
     return code;
 }
 
-int trainer_run(const Settings *settings, const Task *task, TaskData *data, const Checkpoint *resume, bool quiet,
-                Error *e)
+int trainer_run(const Settings *settings, const Task *task, TaskData *data, const Checkpoint *resume,
+                bool quiet, Error *e)
 {
     Trainer t = {.settings = *settings, .task = task, .data = data};
     SignalHandlers old;

@@ -39,10 +39,7 @@ static void lm_close(TaskData *d)
     free(d);
 }
 
-static ModelShape lm_shape(const TaskData *d)
-{
-    return model_shape_of_words(d->corpus.vocab.V, 0, 0);
-}
+static ModelShape lm_shape(const TaskData *d) { return model_shape_of_words(d->corpus.vocab.V, 0, 0); }
 
 static const char *lm_split_name(const TaskData *d, int i)
 {
@@ -115,12 +112,14 @@ static int lm_figures(const TaskData *d, const Settings *s, int split, const Tot
         f[0] = (Figure){"train_ppl", "train ppl", "(as trained)", FIGURE_PPL, NULL, ppl};
         return 1;
     }
-    if (split == SPLIT_TEST) {
-        f[0] = (Figure){"test_ppl", "test ppl", note, FIGURE_PPL, NULL, ppl};
-        return 1;
-    }
-    f[0] = (Figure){"valid_ppl", "valid ppl", note, FIGURE_PPL, NULL, ppl};
-    f[1] = (Figure){"valid_ppl_paper", "valid ppl", "(paper's count)", FIGURE_PPL, "as the paper counts",
+    bool test = split == SPLIT_TEST;
+    f[0] = (Figure){
+        test ? "test_ppl" : "valid_ppl", test ? "test ppl" : "valid ppl", note, FIGURE_PPL, NULL, ppl};
+    f[1] = (Figure){test ? "test_ppl_paper" : "valid_ppl_paper",
+                    test ? "test ppl" : "valid ppl",
+                    "(paper's count)",
+                    FIGURE_PPL,
+                    "as the paper counts",
                     paper_ppl(d, s, split, t)};
     return 2;
 }
@@ -128,9 +127,10 @@ static int lm_figures(const TaskData *d, const Settings *s, int split, const Tot
 static void lm_print_data(const TaskData *d, const Settings *s, FILE *out)
 {
     const Stream *split = d->corpus.split;
-    fprintf(out, "data       %s: words", d->corpus.known_as ? d->corpus.known_as
-                                         : s->data          ? s->data
-                                                            : "text");
+    fprintf(out, "data       %s: words",
+            d->corpus.known_as ? d->corpus.known_as
+            : s->data          ? s->data
+                               : "text");
     for (int i = 0; i < SPLITS; i++) {
         fprintf(out, "%s %s %lld", i ? "," : "", split_name[i], (long long)split[i].n);
         if (split[i].unknown) fprintf(out, " (%lld unknown)", (long long)split[i].unknown);
@@ -156,14 +156,36 @@ static double best_ppl(const TaskData *d) { return exp(d->best_nats / (double)d-
 
 static void lm_print_test(const TaskData *d, int split, const Totals *t, FILE *out)
 {
-    (void)t;
+    (void)split, (void)t;
     if (d->scanning) report_classes(out, best_ppl(d), &d->classes);
 }
 
 static void lm_log_test(const TaskData *d, int split, const Totals *t, JsonLine *l)
 {
-    (void)t;
+    (void)split, (void)t;
     if (d->scanning) report_classes_json(l, best_ppl(d), &d->classes);
+}
+
+static void lm_print_eval(const TaskData *d, const Settings *s, int split, const Totals *t, FILE *out)
+{
+    const Stream *stream = &d->corpus.split[split];
+    fprintf(out, "%s of %s: %lld words, %lld unknown\n", split_name[split],
+            d->corpus.known_as ? d->corpus.known_as : s->data, (long long)stream->n,
+            (long long)stream->unknown);
+    fprintf(out, "%lld words scored, protocol %s: ", (long long)t->scored, protocol_name(s->protocol));
+    if (rows_of(s, split))
+        fprintf(out, "%lld rows, windows of %lld\n", (long long)s->batch, (long long)s->seq);
+    else fprintf(out, "one sequential stream\n");
+}
+
+static void lm_log_eval(const TaskData *d, const Settings *s, int split, JsonLine *l)
+{
+    line_string(l, "corpus", d->corpus.known_as);
+    line_string(l, "corpus_sha256", d->corpus.sha256);
+    line_int(l, "words", d->corpus.split[split].n);
+    line_int(l, "unknown", d->corpus.split[split].unknown);
+    line_int(l, "batch", s->batch);
+    line_int(l, "seq", s->seq);
 }
 
 /* ---- checkpoints ---- */
@@ -215,4 +237,6 @@ const Task task_lm = {
     .log_run = lm_log_run,
     .print_test = lm_print_test,
     .log_test = lm_log_test,
+    .print_eval = lm_print_eval,
+    .log_eval = lm_log_eval,
 };
