@@ -812,6 +812,10 @@ static int cuda_window_begin(Backend *b, const Window *w, Error *e)
     bool of_stream = !w->batch.ids;
     assert(N <= positions(&b->config) && B <= b->config.B && (!w->train || b->config.train));
     assert(!of_stream || (w->train && b->stream && T == b->stream_T && B == b->stream_B && w->index >= 0));
+    if (!w->batch.carry) {
+        int code = cuda_state_set(b, B, NULL, NULL, e);
+        if (code) return code;
+    }
     b->w = *w;
     b->updated = false;
     b->mode = !of_stream || b->eager || !b->warm ? EAGER : b->step_graph ? REPLAY : CAPTURE;

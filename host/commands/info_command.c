@@ -121,7 +121,7 @@ static void print_checkpoint(FILE *out, const Checkpoint *c)
     for (int i = 0; i < settings_count(); i++) {
         const SettingInfo *info = settings_info(i);
         char value[128];
-        if (info->role == ROLE_RUN) continue;
+        if (info->role == ROLE_RUN || !settings_of_task(i, c->task)) continue;
         if (info->type == TYPE_DOUBLE) { /* for reading; the metadata has all digits */
             snprintf(value, sizeof value, "%.10g",
                      *(const double *)((const char *)&c->settings + info->offset));

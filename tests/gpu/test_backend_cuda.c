@@ -21,6 +21,7 @@
 #include "host/data/batcher.h"
 #include "host/plan/device.h"
 #include "host/train/model.h"
+#include "tests/support/score_stream.h"
 #include "host/backend/products.h"
 #include "kernels/philox.h"
 #include "tests/support/plain_f32.h"
@@ -166,10 +167,9 @@ static void train(const BackendOps *ops, const Case *k, Way way, Run *run)
         if (code) fail_msg("step %d: %s", step, e.text);
         keep_result(run, &r, &next);
         if (way.scored && step % 5 == 4) {
-            Score score;
-            Stream stream = {.ids = ids, .n = N};
-            assert_int_equal(model_score(&m, &stream, "made", 0, 0, NULL, NULL, &score, &e), 0);
-            assert_true(isfinite(score.nats) && score.tokens == N - 1);
+            Totals score;
+            assert_int_equal(score_stream(&m, ids, N, "made", 0, 0, NULL, NULL, &score, &e), 0);
+            assert_true(isfinite(score.nats) && score.scored == N - 1);
         }
     }
     do {

@@ -217,7 +217,7 @@ static void the_text_by_hand(void **state)
     Model m;
     Error e;
     if (backend_find("cpu", &ops, &e) || checkpoint_open(&c, path, &e) ||
-        model_load(&m, ops, &c, 1, 1, 1, &e))
+        model_load(&m, ops, &c, (BatchLimits){.T = 1, .B = 1}, false, 1, &e))
         fail_msg("%s", e.text);
     const int32_t prompt[2] = {vocab_find(&c.vocab, "saw", 3), vocab_find(&c.vocab, "it", 2)};
     for (int i = 0; i < 12; i++) {
