@@ -229,7 +229,7 @@ std::shared_ptr<Optimizer> optimizer(const Workload &w)
 {
     auto o = std::make_shared<Optimizer>();
     ModelShape shape = {};
-    shape.V = V, shape.H = w.H, shape.L = L;
+    shape = model_shape_of_words(V, w.H, L);
     const int64_t N = w.T * w.B, dense = params_elements(&shape) - V * w.H;
     o->weights_host = drawn(1, dense, w.init), o->grads_host = drawn(2, dense, 0.01);
     o->encoder_host = drawn(3, V * w.H, w.init), o->rows_host = drawn(4, N * w.H, 0.01);

@@ -59,7 +59,11 @@ typedef int32_t IVec __attribute__((vector_size(LANES * sizeof(float))));
 
 struct Backend {
     BackendConfig config;
-    Window w;
+    struct {
+        int64_t T, B, step;
+        const int32_t *x, *y;
+        bool train;
+    } w;
     LstmPrecision precision;
     int threads;    /* that work: config.threads, or fewer where the model is too small to share */
     int64_t blocks; /* of LANES units */
@@ -120,7 +124,7 @@ static int64_t chunks_of(int64_t n) { return (n + SUM_CHUNK - 1) / SUM_CHUNK; }
 static int threads_of(const BackendConfig *g)
 {
     double work =
-        (double)positions(g) * (double)g->shape.H * (double)(8 * g->shape.H * g->shape.L + g->shape.V);
+        (double)positions(g) * (double)g->shape.H * (double)(8 * g->shape.H * g->shape.L + g->shape.V_out);
     return work < (double)g->threads * 2e6 ? 1 + (int)(work / 2e6) : g->threads;
 }
 
@@ -128,7 +132,7 @@ static int threads_of(const BackendConfig *g)
 static void carve(Backend *b, Arena *a)
 {
     const BackendConfig *g = &b->config;
-    int64_t V = g->shape.V, H = g->shape.H, L = g->shape.L, N = positions(g), B = g->B;
+    int64_t V = g->shape.V_out, H = g->shape.H, L = g->shape.L, N = positions(g), B = g->B;
     int64_t blocks = blocks_of(&g->shape), rows = B + TILE_ROWS; /* tiles of rows are padded */
     int count = params_count(&g->shape);
     float **param = take(a, count, sizeof *b->param), **grad = take(a, count, sizeof *b->grad);
@@ -210,7 +214,7 @@ static int cpu_open(const BackendConfig *g, Backend **out, Error *e)
     Arena a = {b->memory, 0};
     carve(b, &a);
     b->blocks = blocks_of(&g->shape);
-    for (int64_t v = 0; v < g->shape.V; v++) b->slot_of_id[v] = -1;
+    for (int64_t v = 0; v < g->shape.V_out; v++) b->slot_of_id[v] = -1;
     omp_set_dynamic(0);
     b->threads = threads_of(g);
     omp_set_num_threads(b->threads);
@@ -638,9 +642,12 @@ static inline void exchange_put(float *exchange, Tiling t, int64_t K, int64_t ro
 static int cpu_window_begin(Backend *b, const Window *w, Error *e)
 {
     (void)e;
-    assert(w->B <= b->config.B && w->T * w->B <= positions(&b->config));
+    const Batch *batch = &w->batch;
+    assert(batch->B <= b->config.B && batch->T * batch->B <= positions(&b->config));
     assert(!w->train || b->config.train);
-    b->w = *w;
+    b->w.T = batch->T, b->w.B = batch->B, b->w.step = w->step, b->w.train = w->train;
+    b->w.x = batch->ids, b->w.y = batch->targets;
+    if (!batch->carry) cpu_state_set(b, batch->B, NULL, NULL, e);
     b->grad_norm = 0;
     return EXIT_DONE;
 }
@@ -812,7 +819,7 @@ static double softmax_row(float *z, const float *bias, int64_t V, int32_t target
 static int cpu_softmax_forward(Backend *b, Error *e)
 {
     (void)e;
-    int64_t H = b->config.shape.H, V = b->config.shape.V, N = b->w.T * b->w.B;
+    int64_t H = b->config.shape.H, V = b->config.shape.V_out, N = b->w.T * b->w.B;
     const float *bias = b->param[param_decoder_bias(&b->config.shape)];
     float inverse_B = 1.0f / (float)b->w.B; /* the cost is a mean over b, SPEC 5 */
     bool train = b->w.train;
@@ -832,11 +839,12 @@ static int cpu_softmax_forward(Backend *b, Error *e)
 }
 
 /* The window did not train, so softmax_row left the logits with their bias in place. */
-static int cpu_logits_get(Backend *b, int64_t row, float *dst, Error *e)
+static int cpu_logits_get(Backend *b, int64_t row, int64_t rows, float *dst, Error *e)
 {
     (void)e;
     assert(!b->w.train);
-    memcpy(dst, b->logits + row * b->config.shape.V, (size_t)b->config.shape.V * sizeof *dst);
+    memcpy(dst, b->logits + row * b->config.shape.V_out,
+           (size_t)(rows * b->config.shape.V_out) * sizeof *dst);
     return EXIT_DONE;
 }
 
@@ -845,7 +853,7 @@ static int cpu_logits_get(Backend *b, int64_t row, float *dst, Error *e)
 static int cpu_softmax_backward(Backend *b, Error *e)
 {
     (void)e;
-    int64_t H = b->config.shape.H, V = b->config.shape.V, L = b->config.shape.L, N = b->w.T * b->w.B;
+    int64_t H = b->config.shape.H, V = b->config.shape.V_out, L = b->config.shape.L, N = b->w.T * b->w.B;
     int weight = param_decoder_weight(&b->config.shape), bias = param_decoder_bias(&b->config.shape);
 #pragma omp parallel for schedule(static)
     for (int64_t v = 0; v < V; v++) {
@@ -1032,9 +1040,9 @@ static int cpu_update(Backend *b, double lr, double clip, Error *e)
     return EXIT_DONE;
 }
 
-static int cpu_window_end(Backend *b, WindowResult *r, double *token_nats, Error *e)
+static int cpu_window_end(Backend *b, WindowResult *r, double *token_nats, int32_t *token_best, Error *e)
 {
-    (void)e;
+    (void)e, (void)token_best;
     *r = (WindowResult){.step = b->w.step, .nats = b->nats, .grad_norm = b->grad_norm};
     if (token_nats) memcpy(token_nats, b->token_nats, (size_t)(b->w.T * b->w.B) * sizeof *token_nats);
     return EXIT_DONE;

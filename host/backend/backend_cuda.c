@@ -139,6 +139,11 @@ static float *take_floats(Arena *a, int64_t n) { return take(a, n, sizeof(float)
 
 static int64_t positions(const BackendConfig *g) { return g->T * g->B; }
 
+static int in_layer(const Backend *b, int64_t l, int which)
+{
+    return param_in_layer(&b->config.shape, l, which);
+}
+
 /* Whether anything of a training window is masked: at keep 1 a mask changes nothing. */
 static bool masks(const BackendConfig *g) { return g->train && g->sites != SITES_NONE && g->keep < 1; }
 
@@ -154,7 +159,7 @@ static int64_t dense_layout(const ModelShape *s, int64_t *at)
     int64_t n = 0;
     for (int k = 0; k < params_count(s); k++) {
         if (at) at[k] = n;
-        if (k != PARAM_ENCODER) n += (param_info(s, k).n + 63) / 64 * 64;
+        if (k != param_encoder(s)) n += (param_info(s, k).n + 63) / 64 * 64;
     }
     return n;
 }
@@ -164,7 +169,7 @@ static int64_t dense_layout(const ModelShape *s, int64_t *at)
 static void carve(Backend *b, Arena *a)
 {
     const BackendConfig *g = &b->config;
-    int64_t V = g->shape.V, H = g->shape.H, L = g->shape.L, N = positions(g), B = g->B;
+    int64_t V = g->shape.V_out, H = g->shape.H, L = g->shape.L, N = positions(g), B = g->B;
     bool masked = masks(g);
     b->dense_n = dense_layout(&g->shape, NULL);
     b->encoder = take_floats(a, V * H);
@@ -326,7 +331,7 @@ static int open_recurrence_memory(Backend *b, Error *e)
     SgdPacked *list = calloc((size_t)L, sizeof *list);
     if (!list) return error_set(e, EXIT_FAILED, "the cuda backend ran out of memory");
     for (int64_t l = 0; l < L; l++)
-        list[l] = (SgdPacked){b->dense_at[param_of_layer(l, PARAM_W_HH)], b->w_packed[l], b->w_tiles[l]};
+        list[l] = (SgdPacked){b->dense_at[in_layer(b, l, PARAM_W_HH)], b->w_packed[l], b->w_tiles[l]};
     int code = upload(b, b->packed, list, (size_t)L * sizeof *list, e);
     free(list);
     return code;
@@ -354,7 +359,8 @@ static int open_memory(Backend *b, Error *e)
     a = (Arena){b->pinned, 0};
     carve_pinned(b, &a);
     /* Zero parameters, as the table promises; gaps between tensors stay zero for good. */
-    CUDA_TRY(cudaMemsetAsync(b->encoder, 0, (size_t)(b->config.shape.V * b->config.shape.H) * sizeof(float),
+    CUDA_TRY(cudaMemsetAsync(b->encoder, 0,
+                             (size_t)(b->config.shape.V_out * b->config.shape.H) * sizeof(float),
                              b->context.stream));
     CUDA_TRY(cudaMemsetAsync(b->dense, 0, (size_t)b->dense_n * sizeof(float), b->context.stream));
     if (b->ddense)
@@ -385,12 +391,12 @@ static int open_cublas(Backend *b, cublasMath_t math, Error *e)
 static int open_products(Backend *b, Error *e)
 {
     const ModelShape *s = &b->config.shape;
-    int64_t N = positions(&b->config), V = s->V, H = s->H;
+    int64_t N = positions(&b->config), V = s->V_out, H = s->H;
     int code = products_open(&b->products, b->precision, &b->device, b->context.blas, b->context.stream,
                              b->workspace, workspace_bytes(&b->device), H, b->config.algorithms, e);
     if (code || !b->config.train) return code;
     bool bf16 = b->precision == PRECISION_BF16;
-    int ih = param_of_layer(0, PARAM_W_IH), dec = param_decoder_weight(s);
+    int ih = in_layer(b, 0, PARAM_W_IH), dec = param_decoder_weight(s);
     const void *x = bf16 ? (const void *)b->x_bf16[0] : b->x[0];
     const void *weight[2], *d[2] = {b->logits, b->gates[0]};
     for (int i = 0; i < 2; i++) {
@@ -532,7 +538,7 @@ void *cuda_scratch(const Backend *b, int which) { return b->scratch[which]; }
 
 static float *param(const Backend *b, int k)
 {
-    return k == PARAM_ENCODER ? b->encoder : b->dense + b->dense_at[k];
+    return k == param_encoder(&b->config.shape) ? b->encoder : b->dense + b->dense_at[k];
 }
 
 static float *grad(const Backend *b, int k) { return b->ddense + b->dense_at[k]; }
@@ -542,13 +548,13 @@ static int cuda_param_set(Backend *b, int k, const float *src, Error *e)
     int code = upload(b, param(b, k), src, (size_t)param_info(&b->config.shape, k).n * sizeof *src, e);
     if (code) return code;
     for (int64_t l = 0; l < b->config.shape.L; l++) {
-        if (k != param_of_layer(l, PARAM_W_HH)) continue;
+        if (k != in_layer(b, l, PARAM_W_HH)) continue;
         if (b->w_packed[l])
             CUDA_TRY(lstm_pack(b->context.stream, b->config.shape.H, param(b, k), b->w_packed[l]));
         if (b->w_tiles[l])
             CUDA_TRY(lstm_pack_tiles(b->context.stream, b->config.shape.H, param(b, k), b->w_tiles[l]));
     }
-    if (b->dense_bf16 && k != PARAM_ENCODER)
+    if (b->dense_bf16 && k != param_encoder(&b->config.shape))
         CUDA_TRY(round_bf16(
             b->context.stream,
             (RoundSpan){param(b, k), b->dense_bf16 + b->dense_at[k], param_info(&b->config.shape, k).n},
@@ -564,14 +570,14 @@ static int cuda_param_get(Backend *b, int k, float *dst, Error *e)
 /* The encoder's rows from where its words stand first. */
 static int encoder_grad(Backend *b, float *dst, Error *e)
 {
-    int64_t N = b->w.T * b->w.B, H = b->config.shape.H;
+    int64_t N = b->w.batch.T * b->w.batch.B, H = b->config.shape.H;
     float *rows = malloc((size_t)(N * H) * sizeof *rows);
     int32_t *ids = malloc((size_t)N * sizeof *ids), *first = malloc((size_t)N * sizeof *first);
     int code = rows && ids && first ? EXIT_DONE : error_set(e, EXIT_FAILED, "memory ran out for a gradient");
     if (!code) code = download(b, rows, b->rows, (size_t)(N * H) * sizeof *rows, e);
     if (!code) code = download(b, ids, b->x_ids, (size_t)N * sizeof *ids, e);
     if (!code) code = download(b, first, b->first, (size_t)N * sizeof *first, e);
-    if (!code) memset(dst, 0, (size_t)(b->config.shape.V * H) * sizeof *dst);
+    if (!code) memset(dst, 0, (size_t)(b->config.shape.V_out * H) * sizeof *dst);
     for (int64_t n = 0; !code && n < N; n++)
         if (first[n]) memcpy(dst + ids[n] * H, rows + n * H, (size_t)H * sizeof *dst);
     free(first), free(ids), free(rows);
@@ -580,7 +586,7 @@ static int encoder_grad(Backend *b, float *dst, Error *e)
 
 static int cuda_grad_get(Backend *b, int k, float *dst, Error *e)
 {
-    if (k == PARAM_ENCODER) return encoder_grad(b, dst, e);
+    if (k == param_encoder(&b->config.shape)) return encoder_grad(b, dst, e);
     return download(b, dst, grad(b, k), (size_t)param_info(&b->config.shape, k).n * sizeof *dst, e);
 }
 
@@ -648,7 +654,7 @@ typedef const void *Operand;
 static Operand input_of(const Backend *b, int64_t l)
 {
     bool own = l == 0 || site_of(b, l).on;
-    int64_t first = b->w.B * b->config.shape.H;
+    int64_t first = b->w.batch.B * b->config.shape.H;
     if (b->precision == PRECISION_BF16) return own ? b->x_bf16[l] : b->h_bf16[l - 1] + first;
     return own ? b->x[l] : h_of(b, l - 1) + first;
 }
@@ -668,7 +674,8 @@ static Operand weight_of(const Backend *b, int k)
 
 static LstmShape shape_of(const Backend *b)
 {
-    return (LstmShape){.T = b->w.T, .B = b->w.B, .H = b->config.shape.H, .precision = b->precision};
+    return (LstmShape){
+        .T = b->w.batch.T, .B = b->w.batch.B, .H = b->config.shape.H, .precision = b->precision};
 }
 
 /* c (m,n) = op(a) op(b) */
@@ -683,7 +690,7 @@ static int product(Backend *b, int ta, int tb, int64_t m, int64_t n, int64_t k, 
 static int bias_gradient(Backend *b, int64_t cols, const float *d, float *db, float *also, Operand *operand,
                          Error *e)
 {
-    int64_t N = b->w.T * b->w.B;
+    int64_t N = b->w.batch.T * b->w.batch.B;
     *operand = b->precision == PRECISION_BF16 ? (Operand)b->d_bf16 : d;
     if (b->precision == PRECISION_BF16)
         CUDA_TRY(column_sums_bf16(b->context.stream, N, cols, d, db, also, b->d_bf16));
@@ -694,11 +701,11 @@ static int bias_gradient(Backend *b, int64_t cols, const float *d, float *db, fl
 /* What the recurrence of layer l left, rounded for the products that read it. */
 static int round_outputs(Backend *b, int64_t l, Error *e)
 {
-    int64_t N = b->w.T * b->w.B, H = b->config.shape.H;
+    int64_t N = b->w.batch.T * b->w.batch.B, H = b->config.shape.H;
     bool masked = site_of(b, l + 1).on, recurrent = recurrent_site(b, l).on;
     RoundSpan h = {recurrent ? b->h_masked[l] : h_of(b, l), b->h_bf16[l], N * H}, y = {0};
     if (masked) y = (RoundSpan){b->x[l + 1], b->x_bf16[l + 1], N * H};
-    else h.n += b->w.B * H; /* the last step's is the next layer's input */
+    else h.n += b->w.batch.B * H; /* the last step's is the next layer's input */
     CUDA_TRY(round_bf16(b->context.stream, h, y));
     return EXIT_DONE;
 }
@@ -713,7 +720,7 @@ static int recurrence_failed(const LstmVariant *variant, const char *pass, cudaE
 /* How the window at hand is launched by the plan of its pass. */
 static LstmLaunch launch_of(const Backend *b, bool backward)
 {
-    const LstmPlan *plan = recurrence_plan(&b->recurrence, backward, b->w.B);
+    const LstmPlan *plan = recurrence_plan(&b->recurrence, backward, b->w.batch.B);
     return (LstmLaunch){.plan = plan,
                         .scratch = plan ? b->scratch[plan - b->recurrence.plan] : NULL,
                         .poll_limit = b->poll_limit};
@@ -801,11 +808,14 @@ static int cuda_drain(Backend *b, WindowResult *r, Error *e)
 
 static int cuda_window_begin(Backend *b, const Window *w, Error *e)
 {
-    int64_t N = w->T * w->B, H = b->config.shape.H, L = b->config.shape.L;
-    bool of_stream = !w->x;
-    assert(N <= positions(&b->config) && w->B <= b->config.B && (!w->train || b->config.train));
-    assert(!of_stream ||
-           (w->train && b->stream && w->T == b->stream_T && w->B == b->stream_B && w->index >= 0));
+    int64_t T = w->batch.T, B = w->batch.B, N = T * B, H = b->config.shape.H, L = b->config.shape.L;
+    bool of_stream = !w->batch.ids;
+    assert(N <= positions(&b->config) && B <= b->config.B && (!w->train || b->config.train));
+    assert(!of_stream || (w->train && b->stream && T == b->stream_T && B == b->stream_B && w->index >= 0));
+    if (!w->batch.carry) {
+        int code = cuda_state_set(b, B, NULL, NULL, e);
+        if (code) return code;
+    }
     b->w = *w;
     b->updated = false;
     b->mode = !of_stream || b->eager || !b->warm ? EAGER : b->step_graph ? REPLAY : CAPTURE;
@@ -822,21 +832,21 @@ static int cuda_window_begin(Backend *b, const Window *w, Error *e)
     if (of_stream) {
         int code = b->mode == EAGER ? state_foretell(b, e) : EXIT_DONE;
         if (code) return code;
-        CUDA_TRY(step_begin(b->context.stream, b->state_device, SLOTS, b->stream, b->stream_n, w->T, w->B,
-                            b->x_ids, b->y_ids));
+        CUDA_TRY(step_begin(b->context.stream, b->state_device, SLOTS, b->stream, b->stream_n, T, B, b->x_ids,
+                            b->y_ids));
         if (b->mode == EAGER) state_advance(b);
     } else {
-        CUDA_TRY(cudaMemcpyAsync(b->x_ids, w->x, (size_t)N * sizeof *w->x, cudaMemcpyHostToDevice,
+        CUDA_TRY(cudaMemcpyAsync(b->x_ids, w->batch.ids, (size_t)N * sizeof(int32_t), cudaMemcpyHostToDevice,
                                  b->context.stream));
-        CUDA_TRY(cudaMemcpyAsync(b->y_ids, w->y, (size_t)N * sizeof *w->y, cudaMemcpyHostToDevice,
-                                 b->context.stream));
+        CUDA_TRY(cudaMemcpyAsync(b->y_ids, w->batch.targets, (size_t)N * sizeof(int32_t),
+                                 cudaMemcpyHostToDevice, b->context.stream));
         if (w->train) {
             b->state.step = w->step, b->state.next_step = w->step + 1, b->state.next_window = -1;
             int code = state_upload(b, e);
             if (code) return code;
         }
     }
-    size_t row = (size_t)(w->B * H) * sizeof(float),
+    size_t row = (size_t)(B * H) * sizeof(float),
            pitch = (size_t)((positions(&b->config) + b->config.B) * H) * sizeof(float);
     CUDA_TRY(cudaMemcpy2DAsync(b->hc, pitch, b->carried, row, row, (size_t)(2 * L), cudaMemcpyDeviceToDevice,
                                b->context.stream));
@@ -846,7 +856,7 @@ static int cuda_window_begin(Backend *b, const Window *w, Error *e)
 static int cuda_embedding_forward(Backend *b, Error *e)
 {
     if (b->mode == REPLAY) return EXIT_DONE;
-    int64_t N = b->w.T * b->w.B, H = b->config.shape.H;
+    int64_t N = b->w.batch.T * b->w.batch.B, H = b->config.shape.H;
     if (b->precision == PRECISION_BF16)
         CUDA_TRY(embedding_forward_bf16(b->context.stream, N, H, b->x_ids, b->encoder, site_of(b, 0),
                                         b->x_bf16[0]));
@@ -857,18 +867,18 @@ static int cuda_embedding_forward(Backend *b, Error *e)
 static int cuda_layer_forward(Backend *b, int64_t l, Error *e)
 {
     if (b->mode == REPLAY) return EXIT_DONE;
-    int64_t N = b->w.T * b->w.B, H = b->config.shape.H;
+    int64_t N = b->w.batch.T * b->w.batch.B, H = b->config.shape.H;
     MaskSite output = site_of(b, l + 1), recurrent = recurrent_site(b, l);
     range(b, b->layer_name[l]);
-    int code = product(b, 0, 1, N, 4 * H, H, input_of(b, l), weight_of(b, param_of_layer(l, PARAM_W_IH)),
+    int code = product(b, 0, 1, N, 4 * H, H, input_of(b, l), weight_of(b, in_layer(b, l, PARAM_W_IH)),
                        b->gates[l], e);
     if (code) return code;
     LstmForward p = {.shape = shape_of(b),
-                     .w_hh = param(b, param_of_layer(l, PARAM_W_HH)),
+                     .w_hh = param(b, in_layer(b, l, PARAM_W_HH)),
                      .w_packed = b->w_packed[l],
                      .w_tiles = b->w_tiles[l],
-                     .b_ih = param(b, param_of_layer(l, PARAM_B_IH)),
-                     .b_hh = param(b, param_of_layer(l, PARAM_B_HH)),
+                     .b_ih = param(b, in_layer(b, l, PARAM_B_IH)),
+                     .b_hh = param(b, in_layer(b, l, PARAM_B_HH)),
                      .gates = b->gates[l],
                      .h = h_of(b, l),
                      .c = c_of(b, l),
@@ -889,12 +899,12 @@ static int cuda_softmax_forward(Backend *b, Error *e)
 {
     if (b->mode == REPLAY) return EXIT_DONE;
     const ModelShape *s = &b->config.shape;
-    int64_t N = b->w.T * b->w.B;
-    int code = product(b, 0, 1, N, s->V, s->H, input_of(b, s->L), weight_of(b, param_decoder_weight(s)),
+    int64_t N = b->w.batch.T * b->w.batch.B;
+    int code = product(b, 0, 1, N, s->V_out, s->H, input_of(b, s->L), weight_of(b, param_decoder_weight(s)),
                        b->logits, e);
     if (code) return code;
-    CUDA_TRY(softmax_xent(b->context.stream, N, s->V, param(b, param_decoder_bias(s)), b->y_ids, b->w.train,
-                          1.0f / (float)b->w.B, b->logits, b->nats));
+    CUDA_TRY(softmax_xent(b->context.stream, N, s->V_out, param(b, param_decoder_bias(s)), b->y_ids,
+                          b->w.train, 1.0f / (float)b->w.batch.B, b->logits, b->nats));
     range_end(b, 1);
     return EXIT_DONE;
 }
@@ -905,25 +915,25 @@ static int cuda_softmax_backward(Backend *b, Error *e)
 {
     if (b->mode == REPLAY) return EXIT_DONE;
     const ModelShape *s = &b->config.shape;
-    int64_t N = b->w.T * b->w.B;
+    int64_t N = b->w.batch.T * b->w.batch.B;
     range(b, "backward");
     Operand dlogits;
-    int code = bias_gradient(b, s->V, b->logits, grad(b, param_decoder_bias(s)), NULL, &dlogits, e);
+    int code = bias_gradient(b, s->V_out, b->logits, grad(b, param_decoder_bias(s)), NULL, &dlogits, e);
     if (!code)
-        code =
-            product(b, 1, 0, s->V, s->H, N, dlogits, input_of(b, s->L), grad(b, param_decoder_weight(s)), e);
+        code = product(b, 1, 0, s->V_out, s->H, N, dlogits, input_of(b, s->L),
+                       grad(b, param_decoder_weight(s)), e);
     if (!code)
-        code = product(b, 0, 0, N, s->H, s->V, dlogits, weight_of(b, param_decoder_weight(s)), b->dy, e);
+        code = product(b, 0, 0, N, s->H, s->V_out, dlogits, weight_of(b, param_decoder_weight(s)), b->dy, e);
     return code;
 }
 
 static int cuda_layer_backward(Backend *b, int64_t l, Error *e)
 {
     if (b->mode == REPLAY) return EXIT_DONE;
-    int64_t N = b->w.T * b->w.B, H = b->config.shape.H;
+    int64_t N = b->w.batch.T * b->w.batch.B, H = b->config.shape.H;
     range(b, b->layer_name[l]);
     LstmBackward p = {.shape = shape_of(b),
-                      .w_hh = param(b, param_of_layer(l, PARAM_W_HH)),
+                      .w_hh = param(b, in_layer(b, l, PARAM_W_HH)),
                       .w_tiles = b->w_tiles[l],
                       .h = h_of(b, l),
                       .c = c_of(b, l),
@@ -938,16 +948,15 @@ static int cuda_layer_backward(Backend *b, int64_t l, Error *e)
     cudaError_t status = variant->backward(&b->context, &p);
     if (status) return recurrence_failed(variant, "backward", status, e);
     Operand dgates;
-    int code = bias_gradient(b, 4 * H, b->gates[l], grad(b, param_of_layer(l, PARAM_B_IH)),
-                             grad(b, param_of_layer(l, PARAM_B_HH)), &dgates, e);
+    int code = bias_gradient(b, 4 * H, b->gates[l], grad(b, in_layer(b, l, PARAM_B_IH)),
+                             grad(b, in_layer(b, l, PARAM_B_HH)), &dgates, e);
+    if (!code)
+        code = product(b, 1, 0, 4 * H, H, N, dgates, input_of(b, l), grad(b, in_layer(b, l, PARAM_W_IH)), e);
     if (!code)
         code =
-            product(b, 1, 0, 4 * H, H, N, dgates, input_of(b, l), grad(b, param_of_layer(l, PARAM_W_IH)), e);
+            product(b, 1, 0, 4 * H, H, N, dgates, h_before_of(b, l), grad(b, in_layer(b, l, PARAM_W_HH)), e);
     if (!code)
-        code = product(b, 1, 0, 4 * H, H, N, dgates, h_before_of(b, l),
-                       grad(b, param_of_layer(l, PARAM_W_HH)), e);
-    if (!code)
-        code = product(b, 0, 0, N, H, 4 * H, dgates, weight_of(b, param_of_layer(l, PARAM_W_IH)), b->dy, e);
+        code = product(b, 0, 0, N, H, 4 * H, dgates, weight_of(b, in_layer(b, l, PARAM_W_IH)), b->dy, e);
     range_end(b, 2);
     return code;
 }
@@ -955,8 +964,8 @@ static int cuda_layer_backward(Backend *b, int64_t l, Error *e)
 static int cuda_embedding_backward(Backend *b, Error *e)
 {
     if (b->mode == REPLAY) return EXIT_DONE;
-    CUDA_TRY(embedding_backward(b->context.stream, b->w.T * b->w.B, b->config.shape.H, b->x_ids, b->dy,
-                                site_of(b, 0), b->rows, b->first));
+    CUDA_TRY(embedding_backward(b->context.stream, b->w.batch.T * b->w.batch.B, b->config.shape.H, b->x_ids,
+                                b->dy, site_of(b, 0), b->rows, b->first));
     range_end(b, 1);
     return EXIT_DONE;
 }
@@ -974,8 +983,8 @@ static int cuda_update(Backend *b, double lr, double clip, Error *e)
     if (b->mode == REPLAY) return EXIT_DONE;
     range(b, "update");
     if (b->mode == EAGER) {
-        if (b->w.x) b->state.slot = (b->state.slot + 1) % SLOTS;
-        int code = new_rate || b->w.x ? state_upload(b, e) : EXIT_DONE;
+        if (b->w.batch.ids) b->state.slot = (b->state.slot + 1) % SLOTS;
+        int code = new_rate || b->w.batch.ids ? state_upload(b, e) : EXIT_DONE;
         if (code) return code;
     }
     SgdArgs a = {.state = b->state_device,
@@ -987,7 +996,7 @@ static int cuda_update(Backend *b, double lr, double clip, Error *e)
                  .rows = b->rows,
                  .ids = b->x_ids,
                  .first = b->first,
-                 .N = b->w.T * b->w.B,
+                 .N = b->w.batch.T * b->w.batch.B,
                  .H = b->config.shape.H,
                  .packed = b->packed,
                  .packed_n = b->packed ? b->config.shape.L : 0,
@@ -1018,7 +1027,7 @@ static int launch_graph(Backend *b, Error *e)
 /* A window without an update: its result now. */
 static int result_now(Backend *b, WindowResult *r, double *token_nats, Error *e)
 {
-    int64_t N = b->w.T * b->w.B;
+    int64_t N = b->w.batch.T * b->w.batch.B;
     CUDA_TRY(cudaMemcpyAsync(b->nats_host, b->nats, (size_t)N * sizeof *b->nats_host, cudaMemcpyDeviceToHost,
                              b->context.stream));
     CUDA_TRY(cudaMemcpyAsync(b->fault_host, b->context.fault, sizeof *b->fault_host, cudaMemcpyDeviceToHost,
@@ -1033,30 +1042,30 @@ static int result_now(Backend *b, WindowResult *r, double *token_nats, Error *e)
     return EXIT_DONE;
 }
 
-static int cuda_window_end(Backend *b, WindowResult *r, double *token_nats, Error *e)
+static int cuda_window_end(Backend *b, WindowResult *r, double *token_nats, int32_t *token_best, Error *e)
 {
-    int64_t H = b->config.shape.H, row = b->w.B * H, pitch = (positions(&b->config) + b->config.B) * H;
+    int64_t H = b->config.shape.H, row = b->w.batch.B * H, pitch = (positions(&b->config) + b->config.B) * H;
     int code = EXIT_DONE;
     *r = (WindowResult){.step = -1};
-    assert(b->updated || b->w.x); /* a window of the stream is a train step */
+    assert(b->updated || b->w.batch.ids); /* a window of the stream is a train step */
     if (b->mode != REPLAY)
         CUDA_TRY(carry_state(b->context.stream, b->context.fault, 2 * b->config.shape.L, row,
-                             b->hc + b->w.T * row, pitch, b->carried));
+                             b->hc + b->w.batch.T * row, pitch, b->carried));
     if (b->mode != EAGER) code = launch_graph(b, e);
     else if (!b->updated) code = result_now(b, r, token_nats, e);
     range_end(b, 0);
     if (code || !b->updated) return code;
-    b->warm |= !b->w.x;
-    assert(!token_nats && b->state.slot == b->issued % SLOTS);
+    b->warm |= !b->w.batch.ids;
+    assert(!token_nats && !token_best && b->state.slot == b->issued % SLOTS);
     CUDA_TRY(cudaEventRecord(b->done[b->issued % SLOTS], b->context.stream));
     b->issued++;
     return b->issued - b->returned == SLOTS ? take_result(b, r, e) : EXIT_DONE;
 }
 
-static int cuda_logits_get(Backend *b, int64_t row, float *dst, Error *e)
+static int cuda_logits_get(Backend *b, int64_t row, int64_t rows, float *dst, Error *e)
 {
-    int64_t V = b->config.shape.V;
-    return download(b, dst, b->logits + row * V, (size_t)V * sizeof *dst, e);
+    int64_t V = b->config.shape.V_out;
+    return download(b, dst, b->logits + row * V, (size_t)(rows * V) * sizeof *dst, e);
 }
 
 const BackendOps backend_cuda = {

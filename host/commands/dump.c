@@ -135,8 +135,8 @@ static int gradients(Params *p, const Settings *s, const BackendOps *ops, const 
                      Error *e)
 {
     BackendConfig config = {.shape = p->shape,
-                            .T = w->T,
-                            .B = w->B,
+                            .T = w->batch.T,
+                            .B = w->batch.B,
                             .train = true,
                             .keep = s->keep,
                             .sites = s->sites,
@@ -148,7 +148,7 @@ static int gradients(Params *p, const Settings *s, const BackendOps *ops, const 
     int code = model_open(&m, ops, &config, e);
     if (code) return code;
     code = model_set_params(&m, p, e);
-    if (!code) code = ops->state_set(m.backend, w->B, NULL, NULL, e);
+    if (!code) code = ops->state_set(m.backend, w->batch.B, NULL, NULL, e);
     if (!code) code = model_gradients(&m, w, r, e);
     if (!code) code = model_get_grads(&m, p, e);
     model_close(&m);
@@ -174,7 +174,7 @@ static int dump_grads(Params *p, const Settings *s, const Corpus *corpus, int64_
     int32_t *ids = malloc(2 * sizeof *ids * (size_t)n);
     if (!ids) return error_set(e, EXIT_FAILED, "memory ran out for a minibatch");
     batcher_window(&b, step, ids, ids + n);
-    Window w = {.T = s->seq, .B = s->batch, .x = ids, .y = ids + n, .train = true, .step = step};
+    Window w = {.batch = batch_of_tokens(s->seq, s->batch, ids, ids + n), .train = true, .step = step};
     code = gradients(p, s, ops, &w, &r, e);
     free(ids);
     if (code) return code;
@@ -213,14 +213,14 @@ int dump_command(DumpWhat what, const Settings *s, int64_t step, const char *pat
     Params p;
     int code = corpus_load(&corpus, s->data, NULL, e);
     if (code) return code;
-    const ModelShape shape = {.V = corpus.vocab.V, .H = s->hidden, .L = s->layers};
+    const ModelShape shape = model_shape_of_words(corpus.vocab.V, s->hidden, s->layers);
     if (params_init(&p, &shape)) {
         code = error_set(e, EXIT_FAILED, "memory ran out for %lld parameters",
                          (long long)params_elements(&shape));
         corpus_free(&corpus);
         return code;
     }
-    if (s->init_weights) code = checkpoint_read_weights(&p, s->init_weights, e);
+    if (s->init_weights) code = checkpoint_read_weights(&p, s->task, s->init_weights, e);
     else params_draw(&p, s->seed, s->init);
     if (!code && what == DUMP_GRADS) {
         code = dump_grads(&p, s, &corpus, step, path, out, e);

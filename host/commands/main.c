@@ -10,7 +10,7 @@
 #include "host/backend/backend.h"
 #include "host/backend/blas.h"
 #include "host/store/checkpoint.h"
-#include "host/data/corpus.h"
+
 #include "data_command.h"
 #include "host/plan/device.h"
 #include "dump.h"
@@ -24,8 +24,6 @@
 #include "host/base/settings.h"
 #include "host/train/trainer.h"
 #include "host/base/version.h"
-
-static const char data_takes[] = "a folder with train.txt, valid.txt and test.txt, or synthetic";
 
 static int missing(const char *option, const char *takes, Error *e)
 {
@@ -67,6 +65,13 @@ static bool of_preset(int i)
 static int settings_resume(Settings *s, const CommandLine *line, const Checkpoint *c, Error *e)
 {
     const Settings *file = &c->settings;
+    if (s->given >> settings_find("task") & 1 && strcmp(s->task, c->task))
+        return error_set(e, EXIT_USAGE,
+                         "--task takes %s with --resume %s, which was trained for it, not '%s'", c->task,
+                         s->resume, s->task);
+    s->task = c->task;
+    int code = settings_check_task(s, e);
+    if (code) return code;
     for (int i = 0; i < settings_count(); i++) {
         const SettingInfo *info = settings_info(i);
         bool given = s->given >> i & 1, by_preset = line->preset_value && of_preset(i) && !given;
@@ -87,31 +92,12 @@ static int settings_resume(Settings *s, const CommandLine *line, const Checkpoin
     if (s->init_weights)
         return error_set(e, EXIT_USAGE,
                          "--init-weights cannot be given with --resume: the weights are the checkpoint's");
-    if (!s->data && c->synthetic) s->data = "synthetic";
+    if (!s->data) s->data = c->data;
     if (!s->data)
         return error_set(
             e, EXIT_USAGE,
             "--data takes a folder, or synthetic: %s was trained on a folder, whose path it does not hold",
             s->resume);
-    return EXIT_DONE;
-}
-
-/* The corpus must be the one that the file was trained on. It is read afresh rather than through the file's
- * vocabulary, so that another corpus is told as such and not by the first word that is new. */
-static int corpus_agrees(const Corpus *corpus, const Checkpoint *c, const Settings *s, Error *e)
-{
-    char here[65], there[65];
-    vocab_sha256(&corpus->vocab, here);
-    vocab_sha256(&c->vocab, there);
-    if (strcmp(corpus->sha256, c->corpus_sha256))
-        return error_set(e, EXIT_USAGE,
-                         "--data %s is not the corpus that %s was trained on: its hash begins with %.16s, "
-                         "the file's with %.16s",
-                         s->data, s->resume, corpus->sha256, c->corpus_sha256);
-    if (strcmp(here, there))
-        return error_set(e, EXIT_USAGE,
-                         "--data %s is not the corpus that %s was trained on: its words differ", s->data,
-                         s->resume);
     return EXIT_DONE;
 }
 
@@ -175,19 +161,19 @@ static int outputs_writable(const Settings *s, Error *e)
     return code;
 }
 
-static int train_prepared(const Settings *s, const Checkpoint *resume, bool quiet, Error *e)
+static int train_prepared(const Settings *s, const Task *task, const Checkpoint *resume, bool quiet, Error *e)
 {
     const BackendOps *ops;
     int code = backend_find(s->backend, &ops, e);
     if (!code) code = settings_check(s, ops, e);
     if (!code) code = outputs_writable(s, e);
     if (code) return code;
-    Corpus corpus;
-    code = corpus_load(&corpus, s->data, NULL, e);
+    TaskData *data;
+    code = task->open(s, NULL, &data, e);
     if (code) return code;
-    if (resume) code = corpus_agrees(&corpus, resume, s, e);
-    if (!code) code = trainer_run(s, &corpus, resume, quiet, e);
-    corpus_free(&corpus);
+    if (resume) code = task->agrees(data, s, resume, e);
+    if (!code) code = trainer_run(s, task, data, resume, quiet, e);
+    task->close(data);
     return code;
 }
 
@@ -206,16 +192,21 @@ static int train(int argc, char **argv, Error *e)
     code = options_settings(&line, &s, e);
     if (code) return code;
 
+    const Task *task;
     if (!s.resume) {
+        code = task_find(s.task, &task, e);
+        if (!code) code = settings_check_task(&s, e);
+        if (code) return code;
         if (!s.data && wants_demo(&line)) s.data = "synthetic";
-        if (!s.data) return missing("data", data_takes, e);
-        return train_prepared(&s, NULL, line.quiet, e);
+        if (!s.data) return missing("data", task->takes, e);
+        return train_prepared(&s, task, NULL, line.quiet, e);
     }
     Checkpoint c;
     code = checkpoint_open(&c, s.resume, e);
     if (code) return code;
     code = settings_resume(&s, &line, &c, e);
-    if (!code) code = train_prepared(&s, &c, line.quiet, e);
+    if (!code) code = task_find(s.task, &task, e);
+    if (!code) code = train_prepared(&s, task, &c, line.quiet, e);
     checkpoint_close(&c);
     return code;
 }
@@ -227,8 +218,7 @@ static int eval(int argc, char **argv, Error *e)
     static const char *const settings[] = {"data",  "protocol", "backend",  "threads",
                                            "batch", "seq",      "log-json", NULL};
     static const char weights_takes[] = "a checkpoint, or several separated by commas";
-    EvalOptions o = {0};
-    int64_t split = 1;
+    EvalOptions o = {.split = "test"};
     const Option own[] = {
         {.name = "weights",
          .arg = "F[,F...]",
@@ -238,12 +228,11 @@ static int eval(int argc, char **argv, Error *e)
          .value = &o.weights},
         {.name = "split",
          .arg = "NAME",
-         .takes = "valid or test",
-         .help = "which text is scored",
+         .takes = "valid, test or another split that is scored",
+         .help = "which split is scored",
          .initial = "test",
-         .type = OPTION_CHOICE,
-         .choices = "valid|test",
-         .value = &split},
+         .type = OPTION_TEXT,
+         .value = &o.split},
     };
     CommandLine line = {
         .command = "eval",
@@ -260,15 +249,10 @@ static int eval(int argc, char **argv, Error *e)
     code = options_settings(&line, &s, e);
     if (code) return code;
     if (!o.weights) return missing("weights", weights_takes, e);
-    if (!s.data) return missing("data", data_takes, e);
-    o.data = s.data;
-    o.split = split == 0 ? SPLIT_VALID : SPLIT_TEST;
-    o.protocol = s.protocol;
-    o.backend = s.backend;
-    o.threads = (int)s.threads;
+    if (!s.data) return missing("data", tasks[0]->takes, e);
+    o.settings = s;
     o.batch = line.setting[settings_find("batch")] ? s.batch : 0;
     o.seq = line.setting[settings_find("seq")] ? s.seq : 0;
-    o.log_json = s.log_json;
     return eval_command(&o, stdout, e);
 }
 
@@ -387,7 +371,7 @@ static int dump(int argc, char **argv, Error *e)
     if (what < 0) return missing("what", what_takes, e);
     if (!path) return missing("out", "a file", e);
     if (!s.data && wants_demo(&line)) s.data = "synthetic";
-    if (!s.data && what != DUMP_MASKS) return missing("data", data_takes, e);
+    if (!s.data && what != DUMP_MASKS) return missing("data", tasks[0]->takes, e);
     if (s.init_weights && what != DUMP_GRADS)
         return error_set(
             e, EXIT_USAGE,

@@ -93,8 +93,8 @@ static void print_type(Text *t, int32_t id)
 static int read_type(Text *t, int32_t id, Error *e)
 {
     WindowResult r;
-    Window w = {.T = 1, .B = 1, .x = &id, .y = &id};
-    return model_forward(t->model, &w, NULL, &r, e);
+    Window w = {.batch = batch_of_tokens(1, 1, &id, &id)};
+    return model_forward(t->model, &w, NULL, NULL, &r, e);
 }
 
 /* Ids of the prompt's words, split as a corpus is (SPEC 4); malloc'd. */
@@ -139,7 +139,7 @@ static int write_text(Text *t, const int32_t *prompt, int64_t n, float *logits, 
         code = read_type(t, prompt[i], e);
     }
     for (int64_t i = 0; i < t->o->words && !code; i++) {
-        code = t->model->ops->logits_get(t->model->backend, 0, logits, e);
+        code = t->model->ops->logits_get(t->model->backend, 0, 1, logits, e);
         if (code) break;
         int32_t id = sample_draw(logits, t->vocab->V, t->o->temperature, t->o->top_k,
                                  sample_word(t->o->seed, i), scratch);
@@ -172,7 +172,7 @@ int sample_command(const SampleOptions *o, FILE *out, FILE *notes, Error *e)
     if (!code) code = prompt_ids(&t, &prompt, &n, e);
     if (!code && !n && t.eos < 0) prompt[n++] = 0;
     if (!code) {
-        code = model_load(&model, ops, &c, 1, 1, o->threads, e);
+        code = model_load(&model, ops, &c, (BatchLimits){.T = 1, .B = 1}, false, o->threads, e);
         if (!code) {
             code = ops->state_set(model.backend, 1, NULL, NULL, e);
             if (!code) code = write_text(&t, prompt, n, logits, scratch, e);

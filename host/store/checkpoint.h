@@ -2,7 +2,7 @@
  * safetensors.c's.
  *
  * Metadata, all strings, in this order:
- *   format = pt, plstm = 1 (version of this list), preset
+ *   format = pt, plstm = 1 (version of this list), preset, task (absent: the language model)
  *   every recorded setting under its option's name with '_' for '-'; only the option lr is `initial_lr`,
  * since SPEC 7 gives `lr` to the counter step epoch minibatch lr nats tokens best_valid data = synthetic
  * (only for the built-in corpus), corpus_sha256 the backend's own, vocab_sha256, vocab */
@@ -24,9 +24,10 @@ typedef struct Counters {
     int64_t minibatch; /* within that epoch: the next one; 0 at an epoch's start */
     double lr;         /* that the next minibatch runs with */
     double nats;       /* of the epoch's minibatches so far */
-    int64_t tokens;    /* targets of the epoch so far: minibatch*T*B */
-    double best_valid; /* lowest valid nats per token of a completed epoch so far, INFINITY: none scored
-                          ("inf") */
+    int64_t tokens;    /* scored positions of the epoch so far: of the language model minibatch*T*B */
+    double best_valid; /* lowest valid nats per token (or share of errors, where the task counts hits) of a
+                          completed epoch so far, INFINITY: none scored ("inf") */
+    int64_t hits;      /* of tokens, where the task counts them */
 } Counters;
 
 typedef struct Checkpoint {
@@ -35,16 +36,20 @@ typedef struct Checkpoint {
     Settings settings; /* the recorded ones, none marked given; the others have their defaults; strings point
                           into file */
     Counters counters;
-    Vocab vocab;
+    const char *task;          /* "lm" where the file names none */
+    Vocab vocab, vocab_source; /* of the output, and of a second one; V = 0: the file has none */
     char corpus_sha256[65];
-    bool synthetic;     /* its data was the built-in corpus (metadata "data" = "synthetic"; no path is ever
-                           recorded) */
-    const float *h, *c; /* (L,B,H) into file, or NULL: taken at an epoch's end */
+    const char
+        *data; /* name of the built-in data that it was trained on ("synthetic"); NULL: a folder's, whose
+                           path is never recorded */
+    const float *h,
+        *c; /* (L,B,H) into file, or NULL: taken at an epoch's end, or the task carries no state */
 } Checkpoint;
 
 /* Opens and checks a file of ours: metadata, vocabulary against its hash, every tensor's name, dtype and
  * shape, that no weight is infinite or NaN (a run that diverges never saves), state if and only if minibatch
- * > 0. EXIT_BAD_DATA: not ours ("... has no plstm metadata; --init-weights takes bare weights"), or which
+ * > 0 and the task carries it. Of tasks other than the language model the vocabularies and sizes must agree with the
+ * tensors; what else the task needs it checks itself. EXIT_BAD_DATA: not ours ("... has no plstm metadata; --init-weights takes bare weights"), or which
  * fault. */
 int checkpoint_open(Checkpoint *c, const char *path, Error *e);
 /* The same over bytes that stay the caller's (8-byte aligned); `path` is only for the sentence. */
@@ -58,16 +63,30 @@ const float *checkpoint_param(const Checkpoint *c, int k);
 enum { CHECKPOINT_KEY_SIZE = 40 };
 const char *checkpoint_setting_key(int i, char out[CHECKPOINT_KEY_SIZE]);
 
-/* Writes one atomically. h and c (L,B,H) are NULL when counters->minibatch is 0 (epoch's end), and only then.
+/* What a file says of the task's data. */
+enum { CHECKPOINT_EXTRA = 8 };
+typedef struct CheckpointData {
+    bool carries;     /* state from minibatch to minibatch: a file from inside an epoch holds it */
+    bool hits;        /* counters->hits counts */
+    const char *name; /* of built-in data, or NULL */
+    const char *corpus_sha256;
+    const Vocab *vocab;             /* of the output; NULL: its classes have no names */
+    const Vocab *vocab_source;      /* NULL: none */
+    StMeta extra[CHECKPOINT_EXTRA]; /* what else the task needs to read new data alike */
+    int n_extra;
+} CheckpointData;
+
+/* Writes one atomically. h and c (L,B,H) are there when data->carries and counters->minibatch is not 0 (inside an
+ * epoch), and only then.
  * The bytes depend on the arguments only: not on time, machine, path, commit or thread count. `extra` (may be
  * NULL) is the backend's: kernel, plan, GEMM algorithms. */
 int checkpoint_save(const char *path, const Settings *settings, const Counters *counters,
-                    const Corpus *corpus, const Params *params, const float *h, const float *c,
+                    const CheckpointData *data, const Params *params, const float *h, const float *c,
                     const StMeta *extra, int n_extra, Error *e);
 
 /* --init-weights: the tensors of `into->shape` from any safetensors file, in any order, with or without
- * metadata; other tensors are ignored. EXIT_BAD_DATA names tensor, found and wanted; an infinite or NaN
+ * metadata; other tensors are ignored. A file of ours must be of the same task. EXIT_BAD_DATA names tensor, found and wanted; an infinite or NaN
  * weight is refused too. */
-int checkpoint_read_weights(Params *into, const char *path, Error *e);
+int checkpoint_read_weights(Params *into, const char *task, const char *path, Error *e);
 
 #endif

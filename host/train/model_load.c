@@ -1,11 +1,14 @@
 #include "model_load.h"
 
-int model_load(Model *m, const BackendOps *ops, const Checkpoint *c, int64_t T, int64_t B, int threads,
-               Error *e)
+int model_load(Model *m, const BackendOps *ops, const Checkpoint *c, BatchLimits limits, bool hits,
+               int threads, Error *e)
 {
     BackendConfig config = {.shape = c->shape,
-                            .T = T,
-                            .B = B,
+                            .T = limits.T,
+                            .B = limits.B,
+                            .scored = limits.scored,
+                            .features = limits.features,
+                            .hits = hits,
                             .train = false,
                             .keep = 1,
                             .sites = SITES_NONE,

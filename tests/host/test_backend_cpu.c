@@ -63,7 +63,7 @@ static void train(const BackendOps *ops, const Case *k, Run *run)
 {
     Error e;
     Model m;
-    BackendConfig config = {.shape = {k->V, k->H, k->L},
+    BackendConfig config = {.shape = model_shape_of_words(k->V, k->H, k->L),
                             .T = k->T,
                             .B = k->B,
                             .train = true,
@@ -85,7 +85,7 @@ static void train(const BackendOps *ops, const Case *k, Run *run)
             PhiloxBlock w = philox_block(3, (uint64_t)step, (uint64_t)i);
             x[i] = (int32_t)(w.word[0] % (uint64_t)k->V), y[i] = (int32_t)(w.word[1] % (uint64_t)k->V);
         }
-        Window w = {.T = k->T, .B = k->B, .x = x, .y = y, .train = true, .step = step};
+        Window w = {.batch = batch_of_tokens(k->T, k->B, x, y), .train = true, .step = step};
         assert_int_equal(model_train_step(&m, &w, 0.5, 2.0, &r, &e), 0);
         run->loss[step] = r.nats, run->norm[step] = r.grad_norm;
     }
@@ -183,7 +183,8 @@ static void precisions(void **state)
             for (int j = 0; j < i; j++) assert_same_run(&first[i], &first[j], i == 1);
         for (int i = 0; i < 4; i++) params_free(&first[i].weights);
     }
-    BackendConfig config = {.shape = {200, 64, 2}, .T = 10, .B = 8, .train = true, .threads = 2};
+    BackendConfig config = {
+        .shape = model_shape_of_words(200, 64, 2), .T = 10, .B = 8, .train = true, .threads = 2};
     size_t bytes = cpu_bytes(&config);
     config.precision = "f32";
     assert_true(cpu_bytes(&config) == bytes);
@@ -308,7 +309,7 @@ static void softmax_takes_any_logits(void **state)
 static void bad_weight_shows_in_the_loss(void **state)
 {
     (void)state;
-    ModelShape shape = {50, 20, 2};
+    ModelShape shape = model_shape_of_words(50, 20, 2);
     for (int p = 1; p < params_count(&shape); p++) {
         Error e;
         Model m;
@@ -322,7 +323,7 @@ static void bad_weight_shows_in_the_loss(void **state)
         weights.data[weights.offset[p] + 3] = NAN;
         model_set_params(&m, &weights, &e);
         m.ops->state_set(m.backend, 3, NULL, NULL, &e);
-        Window w = {.T = 4, .B = 3, .x = x, .y = y, .train = true};
+        Window w = {.batch = batch_of_tokens(4, 3, x, y), .train = true};
         assert_int_equal(model_train_step(&m, &w, 1, 5, &r, &e), 0);
         assert_true(isnan(r.nats) || isnan(r.grad_norm));
         params_free(&weights);
@@ -366,7 +367,7 @@ static void no_allocation_in_a_step(void **state)
     Model m;
     Params weights;
     WindowResult r;
-    BackendConfig config = {.shape = {500, 100, 2},
+    BackendConfig config = {.shape = model_shape_of_words(500, 100, 2),
                             .T = 10,
                             .B = 20,
                             .train = true,
@@ -379,7 +380,7 @@ static void no_allocation_in_a_step(void **state)
     params_draw(&weights, 1, 0.1);
     model_set_params(&m, &weights, &e);
     m.ops->state_set(m.backend, 20, NULL, NULL, &e);
-    Window w = {.T = 10, .B = 20, .x = x, .y = y, .train = true};
+    Window w = {.batch = batch_of_tokens(10, 20, x, y), .train = true};
     model_train_step(&m, &w, 1, 5, &r, &e); /* the thread team and OpenBLAS's buffers come into being here */
     long before = allocations;
     free(malloc(1));

@@ -35,7 +35,7 @@ typedef struct Setup {
 static void open_case(Setup *s, const Case *k)
 {
     Error e;
-    BackendConfig config = {.shape = {k->V, k->H, k->L},
+    BackendConfig config = {.shape = model_shape_of_words(k->V, k->H, k->L),
                             .T = k->T,
                             .B = k->B,
                             .train = true,
@@ -55,7 +55,7 @@ static void open_case(Setup *s, const Case *k)
     }
     for (int64_t i = 0; i < k->L * k->B * k->H; i++)
         s->h[i] = 0.5f * sinf((float)i), s->c[i] = cosf((float)i);
-    s->window = (Window){.T = k->T, .B = k->B, .x = s->x, .y = s->y, .train = true, .step = 3};
+    s->window = (Window){.batch = batch_of_tokens(k->T, k->B, s->x, s->y), .train = true, .step = 3};
 }
 
 /* SPEC 5's cost of the window, and its gradients in the backend. */
@@ -63,9 +63,9 @@ static double cost(Setup *s)
 {
     Error e;
     WindowResult r;
-    assert_int_equal(s->model.ops->state_set(s->model.backend, s->window.B, s->h, s->c, &e), 0);
+    assert_int_equal(s->model.ops->state_set(s->model.backend, s->window.batch.B, s->h, s->c, &e), 0);
     assert_int_equal(model_gradients(&s->model, &s->window, &r, &e), 0);
-    return r.nats / (double)s->window.B;
+    return r.nats / (double)s->window.batch.B;
 }
 
 static void check_case(const Case *k)
@@ -152,7 +152,7 @@ static void recurrent_path_is_unmasked(void **state)
         Setup s;
         Case k = {13, 8, 1, 4, 2, 1e-9, (DropoutSites)sites};
         open_case(&s, &k);
-        double *w_hh = reference_param(s.model.backend, param_of_layer(0, PARAM_W_HH));
+        double *w_hh = reference_param(s.model.backend, param_in_layer(&s.model.config.shape, 0, PARAM_W_HH));
         double *hidden = reference_param(s.model.backend, param_decoder_weight(&s.model.config.shape));
         cost(&s);
         /* with keep 1e-9 no element of this window is kept: the softmax sees nothing, the loss is that of its

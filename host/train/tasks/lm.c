@@ -1,0 +1,242 @@
+/* The language model of SPEC: windows of a stream with carried state, every position scored. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/data/corpus.h"
+#include "host/data/stream.h"
+#include "host/data/synthetic.h"
+#include "host/train/report.h"
+#include "host/train/task.h"
+
+struct TaskData {
+    Corpus corpus;
+    bool own_ids; /* they are the built-in corpus's own, for which position classes are made */
+    /* Perplexity by position class of the split that is scored. */
+    SyntheticScan scan;
+    ClassScore classes;
+    int split;
+    int64_t scanned;  /* its positions so far */
+    bool scanning;    /* false too after positions that came out of order */
+    double best_nats; /* of the positions scored */
+    int64_t scored;
+};
+
+static int lm_open(const Settings *s, const Checkpoint *of, TaskData **out, Error *e)
+{
+    TaskData *d = calloc(1, sizeof *d);
+    if (!d) return error_set(e, EXIT_FAILED, "memory ran out while the data was read");
+    int code = corpus_load(&d->corpus, s->data, of ? &of->vocab : NULL, e);
+    d->own_ids = d->corpus.synthetic && (!of || of->data);
+    if (code) free(d);
+    else *out = d;
+    return code;
+}
+
+static void lm_close(TaskData *d)
+{
+    corpus_free(&d->corpus);
+    free(d);
+}
+
+static ModelShape lm_shape(const TaskData *d) { return model_shape_of_words(d->corpus.vocab.V, 0, 0); }
+
+static const char *lm_split_name(const TaskData *d, int i)
+{
+    (void)d;
+    return i < SPLITS ? split_name[i] : NULL;
+}
+
+/* ---- sources ---- */
+
+static int lm_train(TaskData *d, const Settings *s, Source **source, Error *e)
+{
+    const Stream *train = &d->corpus.split[SPLIT_TRAIN];
+    return stream_rows(train->ids, train->n, s->batch, s->seq, split_name[SPLIT_TRAIN], source, e);
+}
+
+/* Rows of a split under a protocol: valid under zaremba is cut into them, everything else is one stream. */
+static int64_t rows_of(const Settings *s, int split)
+{
+    return s->protocol == PROTOCOL_ZAREMBA && split == SPLIT_VALID ? s->batch : 0;
+}
+
+static int lm_score(TaskData *d, const Settings *s, int split, Source **source, Error *e)
+{
+    const Stream *stream = &d->corpus.split[split];
+    int64_t rows = rows_of(s, split);
+    if (rows) return stream_rows(stream->ids, stream->n, rows, s->seq, split_name[split], source, e);
+    return stream_sequential(stream->ids, stream->n, s->seq * s->batch, split_name[split], source, e);
+}
+
+static void lm_score_begin(TaskData *d, int split)
+{
+    d->split = split, d->scanned = 0, d->scanning = d->own_ids;
+    d->best_nats = 0, d->scored = 0;
+    memset(&d->classes, 0, sizeof d->classes);
+    if (d->scanning) synthetic_scan_init(&d->scan);
+}
+
+static void lm_visit(void *user, int64_t place, int32_t target, int32_t best, double nats)
+{
+    TaskData *d = user;
+    const int32_t *ids = d->corpus.split[d->split].ids;
+    double best_nats;
+    (void)target, (void)best;
+    d->scanning &= place >= d->scanned;
+    if (!d->scanning) return;
+    while (d->scanned < place) synthetic_scan_next(&d->scan, ids[d->scanned++], &best_nats);
+    PositionClass class = synthetic_scan_next(&d->scan, ids[d->scanned++], &best_nats);
+    d->classes.nats[class] += nats;
+    d->classes.best_nats[class] += best_nats;
+    d->classes.tokens[class]++;
+    d->best_nats += best_nats, d->scored++;
+}
+
+/* ---- telling ---- */
+
+/* SPEC 6: the same sum over the scored windows, divided by a count that the windows do not all reach. */
+static double paper_ppl(const TaskData *d, const Settings *s, int split, const Totals *t)
+{
+    int64_t rows = rows_of(s, split);
+    if (!t || !rows) return NAN;
+    int64_t columns = d->corpus.split[split].n / rows;
+    return exp(t->nats / (double)(rows * (columns - 1)));
+}
+
+static int lm_figures(const TaskData *d, const Settings *s, int split, const Totals *t, Figure *f)
+{
+    double ppl = t ? totals_ppl(t) : NAN;
+    const char *note = s->protocol == PROTOCOL_ZAREMBA ? "(zaremba)" : "(sequential)";
+    if (split == SPLIT_TRAIN) {
+        f[0] = (Figure){"train_ppl", "train ppl", "(as trained)", FIGURE_PPL, NULL, ppl};
+        return 1;
+    }
+    bool test = split == SPLIT_TEST;
+    f[0] = (Figure){
+        test ? "test_ppl" : "valid_ppl", test ? "test ppl" : "valid ppl", note, FIGURE_PPL, NULL, ppl};
+    f[1] = (Figure){test ? "test_ppl_paper" : "valid_ppl_paper",
+                    test ? "test ppl" : "valid ppl",
+                    "(paper's count)",
+                    FIGURE_PPL,
+                    "as the paper counts",
+                    paper_ppl(d, s, split, t)};
+    return 2;
+}
+
+static void lm_print_data(const TaskData *d, const Settings *s, FILE *out)
+{
+    const Stream *split = d->corpus.split;
+    fprintf(out, "data       %s: words",
+            d->corpus.known_as ? d->corpus.known_as
+            : s->data          ? s->data
+                               : "text");
+    for (int i = 0; i < SPLITS; i++) {
+        fprintf(out, "%s %s %lld", i ? "," : "", split_name[i], (long long)split[i].n);
+        if (split[i].unknown) fprintf(out, " (%lld unknown)", (long long)split[i].unknown);
+    }
+    fprintf(out, "\n");
+}
+
+static void lm_log_run(const TaskData *d, const Settings *s, JsonLine *l)
+{
+    (void)s;
+    line_string(l, "corpus", d->corpus.known_as);
+    line_string(l, "corpus_sha256", d->corpus.sha256);
+    line_int(l, "V", d->corpus.vocab.V);
+    line_open(l, "tokens", '{');
+    for (int i = 0; i < SPLITS; i++) line_int(l, split_name[i], d->corpus.split[i].n);
+    line_close(l, '}');
+    line_open(l, "unknown", '{');
+    for (int i = 0; i < SPLITS; i++) line_int(l, split_name[i], d->corpus.split[i].unknown);
+    line_close(l, '}');
+}
+
+static double best_ppl(const TaskData *d) { return exp(d->best_nats / (double)d->scored); }
+
+static void lm_print_test(const TaskData *d, int split, const Totals *t, FILE *out)
+{
+    (void)split, (void)t;
+    if (d->scanning) report_classes(out, best_ppl(d), &d->classes);
+}
+
+static void lm_log_test(const TaskData *d, int split, const Totals *t, JsonLine *l)
+{
+    (void)split, (void)t;
+    if (d->scanning) report_classes_json(l, best_ppl(d), &d->classes);
+}
+
+static void lm_print_eval(const TaskData *d, const Settings *s, int split, const Totals *t, FILE *out)
+{
+    const Stream *stream = &d->corpus.split[split];
+    fprintf(out, "%s of %s: %lld words, %lld unknown\n", split_name[split],
+            d->corpus.known_as ? d->corpus.known_as : s->data, (long long)stream->n,
+            (long long)stream->unknown);
+    fprintf(out, "%lld words scored, protocol %s: ", (long long)t->scored, protocol_name(s->protocol));
+    if (rows_of(s, split))
+        fprintf(out, "%lld rows, windows of %lld\n", (long long)s->batch, (long long)s->seq);
+    else fprintf(out, "one sequential stream\n");
+}
+
+static void lm_log_eval(const TaskData *d, const Settings *s, int split, JsonLine *l)
+{
+    line_string(l, "corpus", d->corpus.known_as);
+    line_string(l, "corpus_sha256", d->corpus.sha256);
+    line_int(l, "words", d->corpus.split[split].n);
+    line_int(l, "unknown", d->corpus.split[split].unknown);
+    line_int(l, "batch", s->batch);
+    line_int(l, "seq", s->seq);
+}
+
+/* ---- checkpoints ---- */
+
+static void lm_meta(const TaskData *d, CheckpointData *m)
+{
+    m->name = d->corpus.synthetic ? "synthetic" : NULL;
+    m->corpus_sha256 = d->corpus.sha256;
+    m->vocab = &d->corpus.vocab;
+}
+
+/* The corpus is read afresh rather than through the file's vocabulary, so that another corpus is told as such and not
+ * by the first word that is new. */
+static int lm_agrees(const TaskData *d, const Settings *s, const Checkpoint *c, Error *e)
+{
+    char here[65], there[65];
+    vocab_sha256(&d->corpus.vocab, here);
+    vocab_sha256(&c->vocab, there);
+    if (strcmp(d->corpus.sha256, c->corpus_sha256))
+        return error_set(e, EXIT_USAGE,
+                         "--data %s is not the corpus that %s was trained on: its hash begins with %.16s, "
+                         "the file's with %.16s",
+                         s->data, s->resume, d->corpus.sha256, c->corpus_sha256);
+    if (strcmp(here, there))
+        return error_set(e, EXIT_USAGE,
+                         "--data %s is not the corpus that %s was trained on: its words differ", s->data,
+                         s->resume);
+    return EXIT_DONE;
+}
+
+const Task task_lm = {
+    .name = "lm",
+    .summary = "predict the next word of a text",
+    .takes = "a folder with train.txt, valid.txt and test.txt, or synthetic",
+    .unit = "words",
+    .carries = true,
+    .open = lm_open,
+    .close = lm_close,
+    .shape = lm_shape,
+    .split_name = lm_split_name,
+    .train = lm_train,
+    .score = lm_score,
+    .score_begin = lm_score_begin,
+    .visit = lm_visit,
+    .figures = lm_figures,
+    .meta = lm_meta,
+    .agrees = lm_agrees,
+    .print_data = lm_print_data,
+    .log_run = lm_log_run,
+    .print_test = lm_print_test,
+    .log_test = lm_log_test,
+    .print_eval = lm_print_eval,
+    .log_eval = lm_log_eval,
+};
