@@ -5,10 +5,15 @@
 #include <stdio.h>
 
 #include "host/base/error.h"
+#include "host/base/settings.h"
 
 /* Reads the corpus (corpus_load's rules and faults) and prints to out: tokens, types and unknown words of
  * each split, the hashes, the corpus's name where it is recognised; for the built-in one also the best
  * possible perplexity and the number of positions of each class. EXIT_FAILED when out cannot be written. */
 int data_command(const char *dir, FILE *out, Error *e);
+
+/* The same of parallel text (s->data, source, target, min_count): per side and split pairs, words, types, words that became
+ * <unk>, empty and longest lines. EXIT_USAGE where s->task is another than translate. */
+int data_pairs_command(const Settings *s, FILE *out, Error *e);
 
 #endif

@@ -16,6 +16,7 @@
 #include "host/train/scorer.h"
 #include "host/train/task.h"
 #include "host/base/version.h"
+#include "weights.h"
 
 /* One file of the ensemble. */
 typedef struct Member {
@@ -45,22 +46,16 @@ typedef struct Eval {
 
 /* ---- which files ---- */
 
-/* Cuts text at its commas, in place. */
+/* A member for each path in text, which is cut. */
 static int split_paths(Eval *v, char *text, Error *e)
 {
-    v->n = 1;
-    for (const char *p = text; *p; p++) v->n += *p == ',';
-    v->member = calloc((size_t)v->n, sizeof *v->member);
-    if (!v->member) return error_set(e, EXIT_FAILED, "memory ran out while --weights was read");
-    for (int i = 0; i < v->n; i++) {
-        v->member[i].path = text;
-        text += strcspn(text, ",");
-        *text++ = 0;
-        if (!v->member[i].path[0])
-            return error_set(e, EXIT_USAGE,
-                             "--weights takes files separated by commas, and one of them has no name");
-    }
-    return EXIT_DONE;
+    char **path = NULL;
+    int code = weights_split(text, &path, &v->n, e);
+    if (!code && !(v->member = calloc((size_t)v->n, sizeof *v->member)))
+        code = error_set(e, EXIT_FAILED, "memory ran out while --weights was read");
+    for (int i = 0; !code && i < v->n; i++) v->member[i].path = path[i];
+    free(path);
+    return code;
 }
 
 /* The log is none of the files that it would overwrite. */
@@ -72,30 +67,6 @@ static int log_is_apart(const Eval *v, int log, Error *e)
         if (!stat(v->member[i].path, &file) && file.st_dev == ours.st_dev && file.st_ino == ours.st_ino)
             return error_set(e, EXIT_USAGE, "--log-json and --weights take two files, not twice %s",
                              v->member[i].path);
-    return EXIT_DONE;
-}
-
-/* What a file must share with the first one for their probabilities to be averaged. */
-static int file_agrees(const Eval *v, const Checkpoint *c, const char *path, Error *e)
-{
-    const Checkpoint *first = &v->first;
-    char a[65], b[65];
-    vocab_sha256(&first->vocab, a), vocab_sha256(&c->vocab, b);
-    bool same = !strcmp(a, b);
-    vocab_sha256(&first->vocab_source, a), vocab_sha256(&c->vocab_source, b);
-    same &= !strcmp(a, b);
-    if (strcmp(first->task, c->task))
-        return error_set(e, EXIT_BAD_DATA, "%s is of task %s and %s of task %s, so they are no ensemble",
-                         v->member[0].path, first->task, path, c->task);
-    if (!same)
-        return error_set(e, EXIT_BAD_DATA,
-                         "%s and %s have different vocabularies, so their probabilities cannot be averaged",
-                         v->member[0].path, path);
-    if (first->shape.F != c->shape.F || first->shape.V_out != c->shape.V_out ||
-        first->shape.V_in != c->shape.V_in)
-        return error_set(e, EXIT_BAD_DATA,
-                         "%s and %s read or predict in different sizes, so they are no ensemble",
-                         v->member[0].path, path);
     return EXIT_DONE;
 }
 
@@ -122,6 +93,9 @@ static int find_split(Eval *v, Error *e)
         if (!strcmp(name, v->o->split)) return EXIT_DONE;
         snprintf(names + n, sizeof names - n, "%s%s", i > 1 ? ", " : "", name);
     }
+    /* Whatever the files are called, valid is the first split and test the first test. */
+    v->split = !strcmp(v->o->split, "valid") ? 1 : !strcmp(v->o->split, "test") ? 2 : 0;
+    if (v->split && v->task->split_name(v->data, v->split)) return EXIT_DONE;
     return error_set(e, EXIT_USAGE, "--split takes one of %s, not '%s'", names, v->o->split);
 }
 
@@ -137,7 +111,7 @@ static int check_files(Eval *v, Error *e)
         m->H = c->shape.H, m->L = c->shape.L;
         m->keep = c->settings.sites == SITES_NONE ? 1 : c->settings.keep;
         if (i) {
-            code = file_agrees(v, c, m->path, e);
+            code = weights_agree(&v->first, v->member[0].path, c, m->path, e);
             checkpoint_close(c);
             continue;
         }

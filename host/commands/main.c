@@ -21,6 +21,7 @@
 #include "plan_command.h"
 #include "host/store/safetensors.h"
 #include "sample.h"
+#include "translate_command.h"
 #include "host/base/settings.h"
 #include "host/train/trainer.h"
 #include "host/base/version.h"
@@ -321,6 +322,74 @@ static int sample(int argc, char **argv, Error *e)
     return sample_command(&o, stdout, line.quiet ? NULL : stderr, e);
 }
 
+static int translate(int argc, char **argv, Error *e)
+{
+    static const char *const settings[] = {"backend", "threads", NULL};
+    static const char weights_takes[] = "a translation model, or several separated by commas";
+    TranslateOptions o = {.beam = 12, .batch = 20};
+    const Option own[] = {
+        {.name = "weights",
+         .arg = "F[,F...]",
+         .takes = weights_takes,
+         .help = "a translation model, or several, whose probabilities are averaged",
+         .type = OPTION_TEXT,
+         .value = &o.weights},
+        {.name = "beam",
+         .arg = "N",
+         .takes = "a whole number from 1 to 1000",
+         .help = "translations that are followed at a time; 1 takes the likeliest word each time",
+         .initial = "12",
+         .type = OPTION_INT,
+         .low = 1,
+         .high = 1000,
+         .value = &o.beam},
+        {.name = "nbest",
+         .arg = "N",
+         .takes = "a whole number from 1 to 1000",
+         .help = "print the N best of each: number ||| words ||| score",
+         .type = OPTION_INT,
+         .low = 1,
+         .high = 1000,
+         .value = &o.nbest},
+        {.name = "length-penalty",
+         .arg = "A",
+         .takes = "a number from 0 to 10",
+         .help = "the score is the sum of log p divided by length^A, the end counted",
+         .initial = "0",
+         .type = OPTION_DOUBLE,
+         .high = 10,
+         .value = &o.penalty},
+        {.name = "sentences",
+         .arg = "N",
+         .takes = "a whole number from 1 to 1000",
+         .help = "sentences that are translated at a time",
+         .initial = "20",
+         .type = OPTION_INT,
+         .low = 1,
+         .high = 1000,
+         .value = &o.batch},
+    };
+    CommandLine line = {
+        .command = "translate",
+        .summary = "Translates standard input, a sentence a line, its words between spaces, by beam search.",
+        .options = own,
+        .n_options = 5,
+        .settings = settings};
+    Settings s;
+    int code = options_parse(&line, argc, argv, e);
+    if (code || line.helped) return code;
+    code = options_settings(&line, &s, e);
+    if (code) return code;
+    if (!o.weights) return missing("weights", weights_takes, e);
+    if (o.nbest > o.beam)
+        return error_set(e, EXIT_USAGE,
+                         "--nbest %lld needs --beam to be as large: a beam of %lld finds no more",
+                         (long long)o.nbest, (long long)o.beam);
+    o.backend = s.backend;
+    o.threads = (int)s.threads;
+    return translate_command(&o, stdin, stdout, e);
+}
+
 /* ---- dump ---- */
 
 static int dump(int argc, char **argv, Error *e)
@@ -384,12 +453,21 @@ static int dump(int argc, char **argv, Error *e)
 
 static int data(int argc, char **argv, Error *e)
 {
+    static const char *const settings[] = {"task", "source", "target", "min-count", NULL};
     CommandLine line = {
         .command = "data",
         .summary = "Prints tokens, types, unknown words and hashes of a data folder, or of synthetic.",
+        .settings = settings,
         .operand = "DIR"};
+    Settings s;
     int code = options_parse(&line, argc, argv, e);
-    return code || line.helped ? code : data_command(line.operand_value, stdout, e);
+    if (code || line.helped) return code;
+    code = options_settings(&line, &s, e);
+    if (!code) code = settings_check_task(&s, e);
+    if (code) return code;
+    if (!strcmp(s.task, "lm")) return data_command(line.operand_value, stdout, e);
+    s.data = line.operand_value;
+    return data_pairs_command(&s, stdout, e);
 }
 
 static int info(int argc, char **argv, Error *e)
@@ -522,6 +600,7 @@ static const struct Command {
     {"train", "train a model", train},
     {"eval", "perplexity of checkpoints and of their ensemble", eval},
     {"sample", "draw a text", sample},
+    {"translate", "translate sentences", translate},
     {"dump", "write one minibatch's masks or gradients, or initial weights", dump},
     {"info", "what a checkpoint holds", info},
     {"data", "what a data folder holds", data},

@@ -306,8 +306,8 @@ int buckets_train(Source **source, const Sequences *s, int64_t max_length, int64
     int code = minibatches_train(&b->order, s, max_length, batch, seed, 1, e);
     if (!code) code = limits_find(b, max_length, e);
     b->source.batches = b->order.n;
-    *source = &b->source;
     if (code) buckets_close(&b->source);
+    else *source = &b->source;
     return code;
 }
 
@@ -328,7 +328,7 @@ int buckets_score(Source **source, const Sequences *s, int64_t max_length, int64
         b->source.batches += (minibatches_length(&b->order, s, k) + b->window - 1) / b->window;
     }
     b->source.places = s->n ? s->offset[s->n] : 0;
-    *source = &b->source;
     if (code) buckets_close(&b->source);
+    else *source = &b->source;
     return code;
 }

@@ -37,7 +37,7 @@ int64_t minibatches_length(const Minibatches *m, const Sequences *s, int64_t k);
 void minibatches_fill(const Minibatches *m, const Sequences *s, int64_t k, int64_t from, int64_t T,
                       int32_t *ids, int32_t *targets, float *features);
 
-/* ---- as sources of batches; *s outlives them ---- */
+/* ---- as sources of batches; *s outlives them. *source is not set where one cannot be made ---- */
 
 /* Batches of training epochs. EXIT_BAD_DATA: no sequence is left. */
 int buckets_train(Source **source, const Sequences *s, int64_t max_length, int64_t batch, uint64_t seed,

@@ -25,6 +25,16 @@ static bool recorded(int i, const char *task)
     return settings_info(i)->role != ROLE_RUN && settings_of_task(i, task);
 }
 
+/* A name without a default that was not given is not recorded. */
+static bool may_be_unset(int i)
+{
+    Settings s;
+    char value[64];
+    settings_defaults(&s);
+    settings_format(&s, i, value, sizeof value);
+    return settings_info(i)->type == TYPE_NAME && !value[0];
+}
+
 static bool is_lm(const char *task) { return !strcmp(task, "lm"); }
 
 /* ---- tensors of a file ---- */
@@ -174,6 +184,7 @@ static int read_settings(Checkpoint *c, const char *path, Error *e)
         if (!recorded(i, c->task)) continue;
         char key[CHECKPOINT_KEY_SIZE];
         checkpoint_setting_key(i, key);
+        if (may_be_unset(i) && !st_meta(&c->file, key)) continue;
         if ((code = read_text(&c->file, key, &value, path, e))) return code;
         if (settings_set(&c->settings, i, value, e))
             return bad_value(path, key, value, settings_info(i)->takes, e);
@@ -399,6 +410,7 @@ static void put_metadata(MetaList *m, const Settings *s, const Counters *n, cons
     for (int i = 0; i < settings_count(); i++) {
         if (!recorded(i, s->task)) continue;
         settings_format(s, i, m->text[m->n].value, sizeof m->text->value);
+        if (may_be_unset(i) && !m->text[m->n].value[0]) continue;
         put_text(m, checkpoint_setting_key(i, m->text[m->n].key), m->text[m->n].value);
     }
     put_count(m, "step", n->step);

@@ -3,9 +3,9 @@
 #include <math.h>
 #include <string.h>
 
-extern const Task task_lm;
+extern const Task task_lm, task_translate;
 
-const Task *const tasks[] = {&task_lm, NULL};
+const Task *const tasks[] = {&task_lm, &task_translate, NULL};
 
 int task_find(const char *name, const Task **task, Error *e)
 {

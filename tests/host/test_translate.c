@@ -19,7 +19,7 @@
 static void put_pair(const char *name, int lines, unsigned seed)
 {
     static const char *const word[] = {"a", "b", "c", "d", "e", "f"};
-    char path[PATH_MAX], source[64], target[64];
+    char path[PATH_MAX + 32], source[64], target[64];
     snprintf(path, sizeof path, "%s/%s.en", folder, name);
     FILE *en = fopen(path, "w");
     snprintf(path, sizeof path, "%s/%s.fr", folder, name);
@@ -225,7 +225,17 @@ static void an_ensemble_of_one_model_is_that_model(void **state)
     free(input);
 }
 
-/* In double a row's numbers do not depend on the rows beside it. */
+/* Products of another width may round otherwise, in the last bits of a double. */
+static void check_lists(const char *a, const char *b)
+{
+    for (; *a && *b; a = strchr(a, '\n') + 1, b = strchr(b, '\n') + 1) {
+        const char *end = strstr(strstr(a, " ||| ") + 5, " ||| ") + 5;
+        if (strncmp(a, b, (size_t)(end - a))) fail_msg("%.60s\n%.60s", a, b);
+        assert_float_equal(atof(end), atof(b + (end - a)), 1e-6);
+    }
+    assert_int_equal(*a, *b);
+}
+
 static void the_batch_changes_nothing(void **state)
 {
     (void)state;
@@ -237,7 +247,7 @@ static void the_batch_changes_nothing(void **state)
     for (int i = 0; i < 5; i++) {
         o.batch = batch[i];
         char *out = translate(&o, input);
-        assert_string_equal(out, expected);
+        check_lists(out, expected);
         free(out);
     }
     free(expected);
