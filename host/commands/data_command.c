@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "host/data/corpus.h"
 #include "host/data/pairs.h"
@@ -167,4 +169,34 @@ int data_pairs_command(const Settings *s, FILE *out, Error *e)
     free(seen);
     pairs_free(&p);
     return code ? code : flushed(out, e);
+}
+
+static int write_text(const char *path, const char *text, Error *e)
+{
+    FILE *f = fopen(path, "wxe");
+    if (!f) return error_set(e, EXIT_BAD_DATA, "'%s' cannot be written: %s", path, strerror(errno));
+    bool bad = fputs(text, f) < 0;
+    bad |= fclose(f) != 0;
+    if (!bad) return EXIT_DONE;
+    int code = error_set(e, EXIT_BAD_DATA, "'%s' cannot be written: %s", path, strerror(errno));
+    unlink(path);
+    return code;
+}
+
+int data_write_command(const char *dir, Error *e)
+{
+    static const char *const split[PARALLEL_SPLITS] = {"train", "valid", "test"};
+    int code = EXIT_DONE;
+    if (mkdir(dir, 0777) && errno != EEXIST)
+        return error_set(e, EXIT_BAD_DATA, "the folder '%s' cannot be made: %s", dir, strerror(errno));
+    for (int i = 0; !code && i < PARALLEL_SPLITS; i++) {
+        char *bytes[SIDES], path[4400];
+        if ((code = parallel_text(i, bytes, e))) break;
+        for (int side = 0; side < SIDES; side++) {
+            snprintf(path, sizeof path, "%s/%s.%s", dir, split[i], side_name[side]);
+            if (!code) code = write_text(path, bytes[side], e);
+            free(bytes[side]);
+        }
+    }
+    return code;
 }

@@ -15,5 +15,8 @@ int data_command(const char *dir, FILE *out, Error *e);
 /* The same of parallel text (s->data, source, target, min_count): per side and split pairs, words, types, words that became
  * <unk>, empty and longest lines. EXIT_USAGE where s->task is another than translate. */
 int data_pairs_command(const Settings *s, FILE *out, Error *e);
+/* Writes the built-in parallel corpus into a folder, which is made if need be, as train.source, train.target and so on.
+ * EXIT_BAD_DATA: a file is there already, or cannot be written. */
+int data_write_command(const char *dir, Error *e);
 
 #endif

@@ -454,9 +454,20 @@ static int dump(int argc, char **argv, Error *e)
 static int data(int argc, char **argv, Error *e)
 {
     static const char *const settings[] = {"task", "source", "target", "min-count", NULL};
+    const char *folder = NULL;
+    const Option own[] = {
+        {.name = "write",
+         .arg = "FOLDER",
+         .takes = "a folder",
+         .help = "write the built-in parallel text (synthetic, --task translate) into it",
+         .type = OPTION_TEXT,
+         .value = &folder},
+    };
     CommandLine line = {
         .command = "data",
         .summary = "Prints tokens, types, unknown words and hashes of a data folder, or of synthetic.",
+        .options = own,
+        .n_options = 1,
         .settings = settings,
         .operand = "DIR"};
     Settings s;
@@ -465,6 +476,11 @@ static int data(int argc, char **argv, Error *e)
     code = options_settings(&line, &s, e);
     if (!code) code = settings_check_task(&s, e);
     if (code) return code;
+    bool parallel = !strcmp(s.task, "translate") && !strcmp(line.operand_value, "synthetic");
+    if (folder && !parallel)
+        return error_set(e, EXIT_USAGE,
+                         "--write takes the built-in parallel text: data synthetic --task translate");
+    if (folder && (code = data_write_command(folder, e))) return code;
     if (!strcmp(s.task, "lm")) return data_command(line.operand_value, stdout, e);
     s.data = line.operand_value;
     return data_pairs_command(&s, stdout, e);

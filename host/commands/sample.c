@@ -161,6 +161,13 @@ int sample_command(const SampleOptions *o, FILE *out, FILE *notes, Error *e)
     int code = backend_find(o->backend, &ops, e);
     if (!code) code = checkpoint_open(&c, o->weights, e);
     if (code) return code;
+    if (strcmp(c.task, "lm")) {
+        code = error_set(e, EXIT_BAD_DATA,
+                         "%s is a model of task %.60s, and a text is drawn from a language model", o->weights,
+                         c.task);
+        checkpoint_close(&c);
+        return code;
+    }
 
     Text t = {.o = o, .vocab = &c.vocab, .model = &model, .out = out, .notes = notes};
     t.eos = vocab_find(&c.vocab, eos_type, strlen(eos_type));

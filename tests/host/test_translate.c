@@ -478,6 +478,20 @@ static void data_describes_a_folder(void **state)
     run_free(&run);
     plstm_expect(2, "data %s --task translate --source en", folder);
     plstm_expect(2, "data %s --source en", folder);
+
+    /* the built-in text as a folder is the built-in text */
+    char text[PATH_MAX + 32];
+    snprintf(text, sizeof text, "%s/text", folder);
+    run = plstm("data synthetic --task translate --write %s", text);
+    assert_int_equal(run.code, 0);
+    Run again = plstm("data %s --task translate --source source --target target", text);
+    assert_int_equal(again.code, 0);
+    char *a = strstr(run.out, "corpus SHA-256"), *b = strstr(again.out, "corpus SHA-256");
+    assert_memory_equal(a, b, 19 + 64);
+    run_free(&run);
+    run_free(&again);
+    plstm_expect(3, "data synthetic --task translate --write %s", text);
+    plstm_expect(2, "data synthetic --write %s", text);
 }
 
 int main(void)
