@@ -1042,8 +1042,9 @@ static int cpu_update(Backend *b, double lr, double clip, Error *e)
 
 static int cpu_window_end(Backend *b, WindowResult *r, double *token_nats, int32_t *token_best, Error *e)
 {
-    (void)e, (void)token_best;
+    (void)e;
     *r = (WindowResult){.step = b->w.step, .nats = b->nats, .grad_norm = b->grad_norm};
+    for (int64_t n = 0; token_best && n < b->w.T * b->w.B; n++) token_best[n] = -1;
     if (token_nats) memcpy(token_nats, b->token_nats, (size_t)(b->w.T * b->w.B) * sizeof *token_nats);
     return EXIT_DONE;
 }
