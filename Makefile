@@ -131,7 +131,7 @@ $(BUILD)/gen/constants_json.h: $(CONSTANTS) Makefile
 $(BUILD)/host/plan_model.o: $(BUILD)/gen/constants_json.h
 
 # Fused multiply-adds for the register tiles, and no traps or errno to honour in the cell's loops; sums keep their order.
-$(BUILD)/host/backend_cpu.o $(BUILD)/tests/test_backend_cpu.o: CFLAGS += -ffp-contract=fast -fno-math-errno -fno-trapping-math $(WIDE)
+$(BUILD)/host/tile.o $(BUILD)/host/backend_cpu.o $(BUILD)/tests/test_backend_cpu.o: CFLAGS += -ffp-contract=fast -fno-math-errno -fno-trapping-math $(WIDE)
 
 # ---- emulator ----
 # tests/emu: a CUDA toolkit for the CPU, built three times from the same sources. In each mode a kernel file, the host file
