@@ -41,7 +41,7 @@ OPENBLAS_DIR ?= $(firstword $(dir $(wildcard /usr/lib/*/openblas-openmp/libopenb
 OPENBLAS_INC ?= $(firstword $(wildcard /usr/include/*/openblas-openmp))
 
 WARN     := -Wall -Wextra
-CPPFLAGS += -D_GNU_SOURCE -I$(BUILD)/gen $(addprefix -isystem ,$(OPENBLAS_INC))
+CPPFLAGS += -D_GNU_SOURCE -I. -I$(BUILD)/gen $(addprefix -isystem ,$(OPENBLAS_INC))
 CFLAGS   += -std=c11 $(OPT) -g -march=$(MARCH) -fopenmp $(WARN) $(SAN)
 CXXFLAGS += -std=c++17 $(OPT) -g -march=$(MARCH) -fopenmp $(WARN) $(SAN)
 LDFLAGS  += -fopenmp $(SAN) $(addprefix -L,$(OPENBLAS_DIR)) $(addprefix -Wl$(comma)-rpath$(comma),$(OPENBLAS_DIR:%/=%))
@@ -50,18 +50,18 @@ DEPFLAGS  = -MMD -MP
 comma := ,
 
 # Tests of what runs on a GPU: see `cuda backend`.
-CUDA_TESTS := $(patsubst tests/%.c,%,$(wildcard tests/test_backend_cuda.c tests/test_cuda_*.c tests/test_kernels.c tests/test_nvtx.c))
+CUDA_TESTS := $(patsubst tests/gpu/%.c,%,$(wildcard tests/gpu/test_*.c))
 # What the planner knows of the kernels is C and needs no CUDA: it is linked into every program.
-HOST_SRC := $(filter-out host/main.c host/backend_cuda.c host/cublas_open.c host/products.c host/recurrence.c,$(wildcard host/*.c)) kernels/footprints.c
+HOST_SRC := $(filter-out host/commands/main.c $(addprefix host/backend/,backend_cuda.c cublas_open.c products.c recurrence.c),$(wildcard host/*/*.c)) kernels/footprints.c
 HOST_OBJ := $(HOST_SRC:%.c=$(BUILD)/%.o)
-HOST_COMMON := $(filter-out $(BUILD)/host/backend.o $(BUILD)/host/device.o,$(HOST_OBJ)) # the same with and without CUDA
-MAIN_OBJ := $(BUILD)/host/main.o
-TEST_SRC := $(filter-out tests/test_emu_% $(CUDA_TESTS:%=tests/%.c),$(wildcard tests/test_*.c))
-TEST_BIN := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
-TEST_HELP := $(BUILD)/tests/plain_f32.o
-TEST_PY  := $(wildcard tests/test_*.py)
+HOST_COMMON := $(filter-out $(BUILD)/host/backend/backend.o $(BUILD)/host/plan/device.o,$(HOST_OBJ)) # the same with and without CUDA
+MAIN_OBJ := $(BUILD)/host/commands/main.o
+TEST_SRC := $(wildcard tests/host/test_*.c)
+TEST_BIN := $(TEST_SRC:tests/host/%.c=$(BUILD)/tests/%)
+TEST_HELP := $(BUILD)/tests/support/plain_f32.o
+TEST_PY  := $(wildcard tests/*/test_*.py)
 PYTHON   ?= python3
-RUN_TESTS = NVCC='$(NVCC)' K20_CUDA='$(K20_CUDA)' $(PYTHON) tools/run_tests.py -j 2 --build $(BUILD)
+RUN_TESTS = NVCC='$(NVCC)' K20_CUDA='$(K20_CUDA)' $(PYTHON) tools/make/run_tests.py -j 2 --build $(BUILD)
 # With threads of their own, or clocks to watch: not beside another test.
 TEST_ALONE = $(filter %/test_backend_cpu %/test_report %/test_kill.py,$(TEST_BIN) $(TEST_PY))
 not_alone = $(filter-out $(TEST_ALONE),$(1))
@@ -128,10 +128,10 @@ $(BUILD)/gen/constants_json.h: $(CONSTANTS) Makefile
 	@mkdir -p $(@D)
 	$(Q){ echo '"["'; for f in $(CONSTANTS); do [ $$f = $(firstword $(CONSTANTS)) ] || echo '","'; \
 	    sed 's/\\/\\\\/g; s/"/\\"/g; s/.*/"&\\n"/' $$f; done; echo '"]"'; } > $@
-$(BUILD)/host/plan_model.o: $(BUILD)/gen/constants_json.h
+$(BUILD)/host/plan/plan_model.o: $(BUILD)/gen/constants_json.h
 
 # Fused multiply-adds for the register tiles, and no traps or errno to honour in the cell's loops; sums keep their order.
-$(BUILD)/host/tile.o $(BUILD)/host/backend_cpu.o $(BUILD)/tests/test_backend_cpu.o: CFLAGS += -ffp-contract=fast -fno-math-errno -fno-trapping-math $(WIDE)
+$(BUILD)/host/backend/tile.o $(BUILD)/host/backend/backend_cpu.o $(BUILD)/tests/host/test_backend_cpu.o: CFLAGS += -ffp-contract=fast -fno-math-errno -fno-trapping-math $(WIDE)
 
 # ---- emulator ----
 # tests/emu: a CUDA toolkit for the CPU, built three times from the same sources. In each mode a kernel file, the host file
@@ -141,7 +141,7 @@ $(BUILD)/host/tile.o $(BUILD)/host/backend_cpu.o $(BUILD)/tests/test_backend_cpu
 EMU_MODES := plain asan race
 EMU_CLANG := $(findstring clang,$(shell $(CXX) --version 2>/dev/null))
 # Kernels never get the host's -march: without fused multiply-adds a result is the same on every machine.
-EMU_CPPFLAGS := -D_GNU_SOURCE -Itests/emu/include -Itests/emu -Itests -I. $(addprefix -isystem ,$(OPENBLAS_INC))
+EMU_CPPFLAGS := -D_GNU_SOURCE -Itests/emu/include -Itests/emu -I. $(addprefix -isystem ,$(OPENBLAS_INC))
 # Large frames probe each page, so that a stack overflow meets the guard page.
 EMU_FLAGS    := -O2 -g $(WARN) -Wno-unknown-pragmas -fstack-clash-protection
 EMU_LDLIBS   := $(addprefix -L,$(OPENBLAS_DIR)) $(addprefix -Wl$(comma)-rpath$(comma),$(OPENBLAS_DIR:%/=%)) -lopenblas -lcmocka -ldl -lm
@@ -151,7 +151,7 @@ EMU_LIB_race     := -DEMU_RACE
 EMU_KERNEL_asan  := $(EMU_HOST_asan)
 EMU_KERNEL_race  := -fsanitize=thread,alignment $(if $(EMU_CLANG),-mllvm -tsan-distinguish-volatile=1 \
     -mllvm -tsan-instrument-func-entry-exit=0,--param tsan-distinguish-volatile=1 --param tsan-instrument-func-entry-exit=0)
-EMU_LIB_SRC := $(filter-out %/numerics_oracle.cpp,$(wildcard tests/emu/*.cpp))
+EMU_LIB_SRC := $(filter-out tests/emu/test_% %/numerics_oracle.cpp,$(wildcard tests/emu/*.cpp))
 
 define EMU_RULES
 $(BUILD)/emu/$(1)/libemu.a: $(EMU_LIB_SRC:tests/emu/%.cpp=$(BUILD)/emu/$(1)/lib/%.o)
@@ -174,7 +174,7 @@ $(BUILD)/emu/$(1)/%.o: %.c $(BUILD)/gen/flags
 	@mkdir -p $$(@D)
 	$$(Q)$(CC) -std=c11 $(EMU_CPPFLAGS) $(EMU_FLAGS) $(EMU_HOST_$(1)) $(DEPFLAGS) -c $$< -o $$@
 # A program of this mode: what it needs beyond its own object stands in EMU_OBJ_<name> below, without mode and suffix.
-$(BUILD)/emu/$(1)/test_emu_%: $(BUILD)/emu/$(1)/tests/test_emu_%.o $(BUILD)/emu/$(1)/libemu.a
+$(BUILD)/emu/$(1)/test_emu_%: $(BUILD)/emu/$(1)/tests/emu/test_emu_%.o $(BUILD)/emu/$(1)/libemu.a
 	$$(call say,LINK,$$@)
 	$$(Q)$(CXX) $(EMU_HOST_$(1)) $$(filter %.o,$$^) $$(filter %.a,$$^) $(EMU_LDLIBS) -o $$@
 $(BUILD)/emu/$(1)/test_emu_faults: $(addprefix $(BUILD)/emu/$(1)/tests/emu/,faults.o example/recurrence.o)
@@ -228,12 +228,12 @@ $(patsubst %.cu,$(BUILD)/emu/asan/%.o,$(wildcard kernels/fwd_*.cu kernels/bwd_*.
 
 # ---- cuda backend ----
 # From the same sources: against each mode of the emulator, for tests (the plain one also as a whole program, which EMU=1 makes
-# build/plstm), and with nvcc. host/backend.c and host/device.c, which differ with and without CUDA, are compiled once for each.
+# build/plstm), and with nvcc. host/backend/backend.c and host/plan/device.c, which differ with and without CUDA, are compiled once for each.
 # The real one starts and answers on machines without a driver: the runtime is linked statically, cuBLAS is opened when it is
 # needed, from the program's folder ($$ORIGIN), the toolkit or LD_LIBRARY_PATH.
 
 CUDA_ROOT := $(patsubst %/bin/,%,$(dir $(NVCC)))
-CUDA_HOST := backend backend_cuda cublas_open device products recurrence
+CUDA_HOST := backend/backend backend/backend_cuda backend/cublas_open plan/device backend/products backend/recurrence
 CUDA_OBJ  := $(CUDA_HOST:%=host/%.o) $(patsubst %.cu,%.o,$(wildcard kernels/*.cu)) \
     $(patsubst %.c,%.o,$(filter-out kernels/footprints.c,$(wildcard kernels/*.c)))
 EMU_MODE  := $(if $(SAN),asan,plain)
@@ -251,7 +251,7 @@ $(BUILD)/emu/$(1)/host/%.o: host/%.c $(BUILD)/gen/flags
 	$$(call say,EMU,$$< ($(1)))
 	@mkdir -p $$(@D)
 	$$(Q)$(CC) -std=c11 $(EMU_CPPFLAGS) $(CUDA_DEFINES) $(EMU_FLAGS) $(EMU_HOST_$(1)) $(DEPFLAGS) -c $$< -o $$@
-$(CUDA_TESTS:%=$(BUILD)/emu/$(1)/%): $(BUILD)/emu/$(1)/%: $(BUILD)/emu/$(1)/tests/%.o $(CUDA_OBJ:%=$(BUILD)/emu/$(1)/%) $(HOST_COMMON) $(TEST_HELP) $(BUILD)/emu/$(1)/libemu.a
+$(CUDA_TESTS:%=$(BUILD)/emu/$(1)/%): $(BUILD)/emu/$(1)/%: $(BUILD)/emu/$(1)/tests/gpu/%.o $(CUDA_OBJ:%=$(BUILD)/emu/$(1)/%) $(HOST_COMMON) $(TEST_HELP) $(BUILD)/emu/$(1)/libemu.a
 	$$(call say,LINK,$$@)
 	$$(Q)$(CC) $(EMU_HOST_$(1)) $$(filter %.o,$$^) $$(filter %.a,$$^) $(LDFLAGS) $(LDLIBS) -lstdc++ -lcmocka -ldl -o $$@
 $(BUILD)/emu/$(1)/plstm: $(MAIN_OBJ) $(HOST_COMMON) $(CUDA_OBJ:%=$(BUILD)/emu/$(1)/%) $(BUILD)/emu/$(1)/libemu.a
@@ -262,8 +262,8 @@ endef
 $(foreach mode,$(EMU_MODES),$(eval $(call CUDA_EMU_RULES,$(mode))))
 CUDA_TEST_BIN := $(CUDA_TESTS:%=$(BUILD)/emu/$(EMU_MODE)/%) $(if $(SAN),,$(addprefix $(BUILD)/emu/,$(addprefix race/,$(filter test_backend_cuda test_kernels,$(CUDA_TESTS))) asan/test_kernels))
 # The tests run the emulated program and, where NVTX is, have its calls recorded.
-$(CUDA_TEST_BIN): | $(BUILD)/emu/$(EMU_MODE)/plstm $(if $(NVTX_DIR),$(patsubst tests/%.c,$(BUILD)/tests/%.so,$(wildcard tests/nvtx_record.c)))
-$(BUILD)/tests/nvtx_record.so: tests/nvtx_record.c $(BUILD)/gen/flags
+$(CUDA_TEST_BIN): | $(BUILD)/emu/$(EMU_MODE)/plstm $(if $(NVTX_DIR),$(BUILD)/tests/nvtx_record.so)
+$(BUILD)/tests/nvtx_record.so: tests/support/nvtx_record.c $(BUILD)/gen/flags
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=c11 -O1 -g $(WARN) -D_GNU_SOURCE $(NVTX_FLAGS) -fPIC -shared $< -o $@
@@ -272,7 +272,7 @@ $(BUILD)/tests/nvtx_record.so: tests/nvtx_record.c $(BUILD)/gen/flags
 # spills as ptxas reports them, its PTX and its machine code stay beside the object.
 define compile_kernel
 	@rm -rf $(@:.o=.keep) && mkdir -p $(@:.o=.keep)
-	$(Q)$(1) -std=c++17 -O3 -lineinfo -Xcompiler -Wall -Xptxas -v $(NVCC_EXTRA) --keep --keep-dir $(@:.o=.keep) \
+	$(Q)$(1) -std=c++17 -O3 -lineinfo -I. -Xcompiler -Wall -Xptxas -v $(NVCC_EXTRA) --keep --keep-dir $(@:.o=.keep) \
 	    -MMD -MP -MF $(@:.o=.d) -c $< -o $@ > $(@:.o=.ptxas) 2>&1 || { cat $(@:.o=.ptxas) >&2; exit 1; }
 	$(Q)grep -e warning -e error $(@:.o=.ptxas) >&2 || true
 	$(Q)cat $(@:.o=.keep)/*.ptx > $(@:.o=.ptx) && mv $$(ls $(@:.o=.keep)/*.cubin | tail -n 1) $(@:.o=.cubin) && rm -r $(@:.o=.keep)
@@ -291,7 +291,7 @@ $(BUILD)/cuda/%.o: %.c $(BUILD)/gen/flags
 # The same tests on a real GPU: make cuda-tests, then run $(BUILD)/cuda/test_*.
 .PHONY: cuda-tests
 cuda-tests: $(CUDA_TESTS:%=$(BUILD)/cuda/%)
-$(CUDA_TESTS:%=$(BUILD)/cuda/%): $(BUILD)/cuda/%: $(BUILD)/cuda/tests/%.o $(CUDA_REAL) $(HOST_COMMON) $(TEST_HELP)
+$(CUDA_TESTS:%=$(BUILD)/cuda/%): $(BUILD)/cuda/%: $(BUILD)/cuda/tests/gpu/%.o $(CUDA_REAL) $(HOST_COMMON) $(TEST_HELP)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(filter %.o,$^) $(LDFLAGS) $(CUDA_LINK) $(LDLIBS) $(CUDA_LIBS) -lcmocka -o $@
 
@@ -307,16 +307,16 @@ PLSTM_LDFLAGS := $(CUDA_LINK)
 PLSTM_LDLIBS := $(CUDA_LIBS)
 else
 PLSTM_WITH := cpu
-$(BUILD)/plstm: $(BUILD)/host/backend.o $(BUILD)/host/device.o
+$(BUILD)/plstm: $(BUILD)/host/backend/backend.o $(BUILD)/host/plan/device.o
 endif
 $(shell [ "$$(cat $(BUILD)/gen/with 2>/dev/null)" = '$(PLSTM_WITH)' ] || printf '%s\n' '$(PLSTM_WITH)' > $(BUILD)/gen/with)
 $(BUILD)/plstm: $(BUILD)/gen/with
 
--include $(wildcard $(BUILD)/emu/*/host/*.d $(BUILD)/cuda/*/*.d)
+-include $(wildcard $(BUILD)/emu/*/host/*/*.d $(BUILD)/cuda/*/*.d $(BUILD)/cuda/*/*/*.d)
 # ---- end of cuda backend ----
 
 # ---- gpu bundle ----
-# bench_gpu, for the GPU and (tests/test_bench_gpu.py) for the emulator; and the folder that travels to a machine with a GPU,
+# bench_gpu, for the GPU and (tests/gpu/test_bench_gpu.py) for the emulator; and the folder that travels to a machine with a GPU,
 # where tools/gpu_run.sh takes everything from it. Its programs are built apart, for sm_90 and a CPU that is not this one; each holds
 # every kernel, hence compressed.
 
@@ -348,12 +348,12 @@ $(BUILD)/emu/plain/bench_gpu: $(BENCH_GPU:%=$(BUILD)/emu/plain/%) $(CUDA_OBJ:%=$
 
 # Records ranges and, through CUPTI, kernels where there is no Nsight Systems (tools/profile.sh). Its test brings a CUPTI of its own.
 CUPTI_FLAGS := $(if $(wildcard $(CUDA_ROOT)/include/cupti.h),-isystem $(CUDA_ROOT)/include)
-$(BUILD)/lib/libnvtx_trace.so: tools/nvtx_trace.c $(BUILD)/gen/flags
+$(BUILD)/lib/libnvtx_trace.so: tools/gpu/nvtx_trace.c $(BUILD)/gen/flags
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=c11 -O2 -g $(WARN) -D_GNU_SOURCE $(CUPTI_FLAGS) $(NVTX_FLAGS) -fPIC -shared $< \
 	    -Wl,-rpath,'$$ORIGIN' $(if $(CUPTI_FLAGS),-Wl$(comma)-rpath$(comma)$(CUDA_ROOT)/lib64) -o $@ -ldl
-$(BUILD)/tests/fake_cupti.so: tests/fake_cupti.c $(BUILD)/gen/flags
+$(BUILD)/tests/fake_cupti.so: tests/support/fake_cupti.c $(BUILD)/gen/flags
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=c11 -O1 -g $(WARN) $(CUPTI_FLAGS) -fPIC -shared $< -o $@
@@ -366,17 +366,17 @@ profile: all $(if $(ROW),$(BUILD)/cuda/bench_gpu) $(if $(NVTX_DIR),$(BUILD)/lib/
 	$(Q)tools/profile.sh BUILD=$(BUILD) $(foreach name,K H B T ROW TOOL METRICS RANGE PRECISION KEEP LAUNCHES STEPS OUT PLSTM,'$(name)=$($(name))')
 
 # Loaded into GPU tests to count what they launch.
-$(BUILD)/lib/liblaunch_count.so: tests/launch_count.c $(BUILD)/gen/flags
+$(BUILD)/lib/liblaunch_count.so: tests/support/launch_count.c $(BUILD)/gen/flags
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=c11 -O2 $(WARN) -fPIC -shared -isystem $(CUDA_ROOT)/include $< -L$(CUDA_ROOT)/lib64 -Wl,-rpath,'$$ORIGIN' -lcupti -o $@
 
-# For tests/test_bench_gpu.py: the same with a variant more, which is wrong; for tests/test_cudnn.py: a library that stands in for cuDNN.
-$(BUILD)/emu/plain/bench_gpu_wrong: $(BENCH_GPU:%=$(BUILD)/emu/plain/%) $(BUILD)/emu/plain/tests/wrong_variants.o \
+# For tests/gpu/test_bench_gpu.py: the same with a variant more, which is wrong; for tests/gpu/test_cudnn.py: a library that stands in for cuDNN.
+$(BUILD)/emu/plain/bench_gpu_wrong: $(BENCH_GPU:%=$(BUILD)/emu/plain/%) $(BUILD)/emu/plain/tests/support/wrong_variants.o \
     $(patsubst %,$(BUILD)/emu/plain/%,$(filter-out kernels/variants.o,$(CUDA_OBJ))) $(HOST_COMMON) $(BUILD)/emu/plain/libemu.a
 	$(call say,LINK,$@)
 	$(Q)$(CXX) $(filter %.o,$^) $(filter %.a,$^) $(LDFLAGS) $(LDLIBS) -lbenchmark -ldl -o $@
-$(BUILD)/tests/libfake_cudnn.so: tests/fake_cudnn.cpp $(BUILD)/gen/flags
+$(BUILD)/tests/libfake_cudnn.so: tests/support/fake_cudnn.cpp $(BUILD)/gen/flags
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CXX) -std=c++17 -fopenmp $(EMU_CPPFLAGS) $(EMU_FLAGS) $(DEPFLAGS) -fPIC -shared $< -o $@
@@ -389,16 +389,16 @@ endif
 gpu-bundle:
 	$(Q)LDFLAGS='$(GPU_LDFLAGS)' $(MAKE) --no-print-directory BUILD=$(GPU_BUILD) MARCH=x86-64-v3 ARCH=sm_90 NVCCFLAGS=-compress-mode=size CUDA=1 EMU=0 OPENBLAS_DIR= gpu-bundle-built
 	$(Q)LD_LIBRARY_PATH=$(OPENBLAS_DIR) CUPTI=$(firstword $(wildcard $(CUDA_ROOT)/lib64/libcupti.so.??)) \
-	    tools/gpu_bundle.sh $(GPU_BUILD) $(GPU_BUNDLE) '$(COMMIT_TEXT)'
+	    tools/gpu/bundle.sh $(GPU_BUILD) $(GPU_BUNDLE) '$(COMMIT_TEXT)'
 gpu-bundle-built: $(BUILD)/plstm $(BUILD)/cuda/bench_gpu $(BUILD)/lib/liblaunch_count.so cuda-tests $(if $(NVTX_DIR),$(BUILD)/tests/nvtx_record.so)
 gpu-bundle-size:
-	$(Q)tools/gpu_bundle.sh --size $(GPU_BUNDLE)
+	$(Q)tools/gpu/bundle.sh --size $(GPU_BUNDLE)
 
 -include $(wildcard $(BUILD)/cuda/bench/*.d)
 # ---- end of gpu bundle ----
 
 # ---- machine code ----
-# What compilers make of the kernels, examined by tools/examine.py and filed under profiles/: for a K20 with CUDA 11.8, the last
+# What compilers make of the kernels, examined by tools/examine/examine.py and filed under profiles/: for a K20 with CUDA 11.8, the last
 # toolkit that knows sm_35; for sm_90 with the compiler of the program. Where that one's toolkit has no disassembler, the one of 11.8 shows
 # what 11.8 makes for sm_90, since it cannot read CUDA 13's files.
 
@@ -431,13 +431,13 @@ SASS_LISTED  := $(if $(OWN_NVDISASM),,$(patsubst %.cu,$(OTHER_DIR)/%.o,$(filter-
 k20: $(if $(K20_NVCC),$(BUILD)/plstm $(K20_FILES:%.cu=$(K20_DIR)/%.o))
 	@[ -n '$(K20_NVCC)' ] || \
 	    { echo 'make k20 needs CUDA 11.8: tools/deps.sh k20 installs it where Debian has it; or give K20_CUDA=DIR' >&2; exit 1; }
-	$(Q)$(PYTHON) tools/examine.py k20 --built $(K20_DIR)/kernels --nvcc $(K20_NVCC) --nvdisasm $(K20_CUDA)/bin/nvdisasm \
+	$(Q)$(PYTHON) tools/examine/examine.py k20 --built $(K20_DIR)/kernels --nvcc $(K20_NVCC) --nvdisasm $(K20_CUDA)/bin/nvdisasm \
 	    --plan $(BUILD)/plstm --out profiles/k20/machine-code.json
 sass: $(if $(NVCC),$(patsubst %.cu,$(BUILD)/cuda/%.o,$(wildcard kernels/*.cu)) $(if $(K20_NVCC),$(SASS_LISTED)))
 	@[ -n '$(NVCC)' ] || { echo 'make sass needs the nvcc of CUDA 12 or 13' >&2; exit 1; }
 	@[ -n '$(OWN_NVDISASM)$(K20_NVCC)' ] || \
 	    { echo 'make sass needs a disassembler: nvdisasm beside nvcc, or the one of CUDA 11.8 (tools/deps.sh k20)' >&2; exit 1; }
-	$(Q)$(PYTHON) tools/examine.py sass --built $(BUILD)/cuda/kernels --nvcc $(NVCC) --out profiles/sm_90/machine-code.json \
+	$(Q)$(PYTHON) tools/examine/examine.py sass --built $(BUILD)/cuda/kernels --nvcc $(NVCC) --out profiles/sm_90/machine-code.json \
 	    $(if $(OWN_NVDISASM),--nvdisasm $(OWN_NVDISASM),--listed $(OTHER_DIR)/kernels --listed-nvcc $(K20_NVCC) \
 	    --nvdisasm $(K20_CUDA)/bin/nvdisasm)
 
@@ -446,13 +446,13 @@ sass: $(if $(NVCC),$(patsubst %.cu,$(BUILD)/cuda/%.o,$(wildcard kernels/*.cu)) $
 
 # ---- tests ----
 
-$(TEST_BIN): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_HELP) $(HOST_OBJ)
+$(TEST_BIN): $(BUILD)/tests/%: $(BUILD)/tests/host/%.o $(TEST_HELP) $(HOST_OBJ)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $^ $(LDFLAGS) $(LDLIBS) -lcmocka -o $@
 
 # The decisions of the benchmarks (C++, as they are), without what they decide over.
 BENCH_TEST_BIN := $(addprefix $(BUILD)/tests/test_,measure axes roofs)
-$(BENCH_TEST_BIN): $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(BUILD)/bench/%.o
+$(BENCH_TEST_BIN): $(BUILD)/tests/test_%: $(BUILD)/tests/gpu/test_%.o $(BUILD)/bench/%.o
 	$(call say,LINK,$@)
 	$(Q)$(CXX) $^ $(LDFLAGS) -lcmocka -ljansson -lm -o $@
 TEST_BIN += $(BENCH_TEST_BIN)
@@ -486,8 +486,8 @@ fuzz: $(BUILD)/fuzz/fuzz_safetensors
 	@mkdir -p $(BUILD)/fuzz/corpus
 	$(Q)$< -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 $(BUILD)/fuzz/corpus $(wildcard tests/fixtures/fuzz)
 
-FUZZ_SRC := tests/fuzz_safetensors.c $(addprefix host/,safetensors.c checkpoint.c settings.c number.c params.c corpus.c synthetic.c error.c)
-$(BUILD)/fuzz/fuzz_safetensors: $(FUZZ_SRC) $(wildcard host/*.h) $(BUILD)/gen/flags
+FUZZ_SRC := tests/host/fuzz_safetensors.c $(wildcard host/store/*.c host/data/*.c) $(addprefix host/base/,settings.c number.c error.c)
+$(BUILD)/fuzz/fuzz_safetensors: $(FUZZ_SRC) $(wildcard host/*/*.h) $(BUILD)/gen/flags
 	$(call say,FUZZ,$@)
 	@mkdir -p $(@D)
 	$(Q)clang -std=c11 -O1 -g $(CPPFLAGS) $(WARN) -fsanitize=fuzzer,address,undefined $(FUZZ_SRC) -ljansson -lmd -lm -o $@
@@ -527,7 +527,7 @@ predictions: all
 report:
 	$(Q)mkdir -p $(BUILD) && $(PYTHON) tools/results.py --html $(BUILD)/report.html && echo $(BUILD)/report.html
 
-FORMAT_SRC = $(wildcard host/*.[ch] kernels/*.h kernels/*.cuh kernels/*.cu tests/*.[ch] tests/*.cpp tests/emu/*.h tests/emu/*.cpp bench/*.cpp bench/*.h bench/*.cu tools/*.c)
+FORMAT_SRC = $(wildcard host/*/*.[ch] kernels/*.h kernels/*.cuh kernels/*.cu tests/*/*.[ch] tests/*/*.cpp bench/*.cpp bench/*.h bench/*.cu tools/*/*.c)
 format:
 	$(Q)clang-format -i $(FORMAT_SRC)
 format-check:
@@ -536,4 +536,4 @@ format-check:
 clean:
 	rm -rf $(BUILD) $(BUILD)-sanitize
 
--include $(patsubst %.o,%.d,$(HOST_OBJ) $(MAIN_OBJ) $(TEST_HELP)) $(TEST_BIN:=.d) $(wildcard $(BUILD)/bench/*.d)
+-include $(patsubst %.o,%.d,$(HOST_OBJ) $(MAIN_OBJ) $(TEST_HELP)) $(wildcard $(BUILD)/tests/*/*.d $(BUILD)/bench/*.d)

@@ -28,12 +28,12 @@
 extern "C" {
 #include <cblas.h>
 
-#include "../host/backend.h"
-#include "../host/blas.h"
-#include "../host/model.h"
-#include "../host/params.h"
-#include "../host/version.h"
-#include "../kernels/philox.h"
+#include "host/backend/backend.h"
+#include "host/backend/blas.h"
+#include "host/train/model.h"
+#include "host/store/params.h"
+#include "host/base/version.h"
+#include "kernels/philox.h"
 }
 
 namespace

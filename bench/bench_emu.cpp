@@ -5,7 +5,7 @@
 
 #include "cuda_runtime_api.h"
 #include "emu.h"
-#include "emu/bench_kernels.h"
+#include "tests/emu/bench_kernels.h"
 
 static double peak_mb()
 {

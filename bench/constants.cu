@@ -2,8 +2,8 @@
  * hanging. */
 #include <cooperative_groups.h>
 
-#include "../kernels/dev.cuh"
-#include "../kernels/grid_barrier.cuh"
+#include "kernels/dev.cuh"
+#include "kernels/grid_barrier.cuh"
 #include "constants.h"
 
 static const unsigned POLLS = 1u << 24; /* seconds */

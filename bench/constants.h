@@ -7,7 +7,7 @@
 
 #include <cuda_runtime_api.h>
 
-#include "../kernels/lstm.h"
+#include "kernels/lstm.h"
 
 #ifdef __cplusplus
 extern "C" {

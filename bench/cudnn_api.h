@@ -1,5 +1,5 @@
 // cudnn_api: what an LSTM needs of cuDNN's C API, versions 8 and 9. The library is looked for when the program runs and none of it when the
-// program is built, so its functions, types and numbers are declared here; tests/test_cudnn.py holds them against cudnn.h where that is
+// program is built, so its functions, types and numbers are declared here; tests/gpu/test_cudnn.py holds them against cudnn.h where that is
 // installed. Enumerations are passed as int, which they are in the ABI.
 #ifndef PLSTM_BENCH_CUDNN_API_H
 #define PLSTM_BENCH_CUDNN_API_H

@@ -10,7 +10,7 @@
 #include <cuda_bf16.h>
 
 extern "C" {
-#include "../host/cublas_open.h"
+#include "host/backend/cublas_open.h"
 }
 
 namespace bench_gpu

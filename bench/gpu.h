@@ -15,13 +15,13 @@
 #include <cuda_runtime.h>
 
 extern "C" {
-#include "../host/device.h"
-#include "../host/error.h"
-#include "../kernels/gemm.h"
-#include "../kernels/layers.h"
-#include "../kernels/lstm.h"
-#include "../kernels/philox.h"
-#include "../kernels/tensor.h"
+#include "host/plan/device.h"
+#include "host/base/error.h"
+#include "kernels/gemm.h"
+#include "kernels/layers.h"
+#include "kernels/lstm.h"
+#include "kernels/philox.h"
+#include "kernels/tensor.h"
 }
 #include "axes.h"
 #include "constants.h"

@@ -2,7 +2,7 @@
 // backward needs), two more all gradients. Descriptors are those by which PyTorch's nn.LSTM calls it: two biases, no projection, sequences of
 // one length in padded layout, no dropout.
 //
-// Written from cuDNN's documentation; tests run it against a library of their own (tests/fake_cudnn.cpp).
+// Written from cuDNN's documentation; tests run it against a library of their own (tests/support/fake_cudnn.cpp).
 #include "gpu.h"
 
 #include "cudnn_api.h"

@@ -9,9 +9,9 @@
 #include "oracle.h"
 
 extern "C" {
-#include "../host/batcher.h"
-#include "../host/params.h"
-#include "../host/products.h"
+#include "host/data/batcher.h"
+#include "host/store/params.h"
+#include "host/backend/products.h"
 }
 
 namespace bench_gpu
@@ -351,7 +351,7 @@ std::vector<Product> products(const Workload &w)
             {"dh", false, false, N, H, V, H},    {"dw_dec", true, false, V, H, N, H}};
 }
 
-// As the cuda backend runs it (host/products.h): by cuBLASLt, the library's first suggestion or with PLSTM_TUNE=1 the fastest.
+// As the cuda backend runs it (host/backend/products.h): by cuBLASLt, the library's first suggestion or with PLSTM_TUNE=1 the fastest.
 std::shared_ptr<Case> product_case(const Product &p, Precision precision)
 {
     if (precision != Precision::F32 && gpu.facts.major < 8)

@@ -7,7 +7,7 @@
 #include "oracle.h"
 
 extern "C" {
-#include "../host/residency.h"
+#include "host/plan/residency.h"
 }
 
 namespace bench_gpu

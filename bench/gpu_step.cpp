@@ -6,10 +6,10 @@
 #include <map>
 
 extern "C" {
-#include "../host/backend.h"
-#include "../host/batcher.h"
-#include "../host/model.h"
-#include "../host/params.h"
+#include "host/backend/backend.h"
+#include "host/data/batcher.h"
+#include "host/train/model.h"
+#include "host/store/params.h"
 }
 
 namespace bench_gpu

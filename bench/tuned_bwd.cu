@@ -5,4 +5,4 @@
 #define bwd_cublas_prepare bwd_tuned_prepare
 #define bwd_cublas_run     bwd_tuned_run
 #define bwd_cublas_cell    bwd_tuned_cell
-#include "../kernels/bwd_cublas.cu"
+#include "kernels/bwd_cublas.cu"

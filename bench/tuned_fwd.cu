@@ -6,4 +6,4 @@
 #define fwd_cublas_run        fwd_tuned_run
 #define fwd_cublas_cell       fwd_tuned_cell
 #define fwd_cublas_mask_first fwd_tuned_mask_first
-#include "../kernels/fwd_cublas.cu"
+#include "kernels/fwd_cublas.cu"

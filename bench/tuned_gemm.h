@@ -3,7 +3,7 @@
 #ifndef PLSTM_BENCH_TUNED_GEMM_H
 #define PLSTM_BENCH_TUNED_GEMM_H
 
-#include "../kernels/gemm.h"
+#include "kernels/gemm.h"
 
 #ifdef __cplusplus
 extern "C" {

@@ -12,7 +12,7 @@
  * Failure    A wait gives up after poll_limit looks at one word, or soon after another block gave up. The first block to
  *            do so in the grid writes the fault record; barrier_wait returns false in all threads and the caller leaves at
  *            once. Nothing traps: context and weights survive. Blocks must be co-resident: the plan's promise
- *            (host/residency.c), checked before the first launch.
+ *            (host/plan/residency.c), checked before the first launch.
  * Must not   stand where some threads of a block do not come. */
 #ifndef PLSTM_GRID_BARRIER_CUH
 #define PLSTM_GRID_BARRIER_CUH

@@ -1,7 +1,7 @@
 /* plan: how a persistent variant lies on a device. Clean C11 that also compiles as CUDA C++; needs no toolkit.
  *
  * A persistent variant runs the recurrence of one layer, in one direction, in one launch. A plan is that launch: what
- * host/residency.c returns, a kernel is started with, and `plstm plan` prints. The sizes that a kernel carves its shared
+ * host/plan/residency.c returns, a kernel is started with, and `plstm plan` prints. The sizes that a kernel carves its shared
  * memory and its exchange buffer by are computed here and nowhere else, so that planning and running cannot part.
  *
  * Grid       `replicas` copies of `blocks` blocks, each copy with `rows` batch rows of its own (the last one with what

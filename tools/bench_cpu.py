@@ -7,7 +7,7 @@ Order: ours, PyTorch, ours, so that a machine that slows down or warms up shows.
 its best thread count; every sample is kept. Writes to DIR (build/bench):
 
     bench_cpu-1.json, -2.json   Google Benchmark's own output of the two runs of ours, every row of bench/bench_cpu.cpp
-    torch-H200.json, ...        tools/torch_twin.py's output
+    torch-H200.json, ...        tools/torch/torch_twin.py's output
     cpu.json                    the summary that profiles/cpu/ keeps and tools/results.py reads
 
 Exits with 1 when a side cannot run, or when the two do not compute the same: the first minibatch without dropout must cost the same.
@@ -55,7 +55,7 @@ def bench_ours(bench, out, number, options):
 def bench_torch(out, H, B, T, keep, init, seconds):
     path = os.path.join(out, f"torch-H{H}.json")
     options = {"hidden": H, "batch": B, "seq": T, "keep": keep, "init": init, "seconds": seconds}
-    command = [sys.executable, os.path.join(HERE, "torch_twin.py"), "bench"]
+    command = [sys.executable, os.path.join(HERE, "torch/torch_twin.py"), "bench"]
     for name, value in options.items():
         command += [f"--{name}", str(value)]
     text = run(command, f"PyTorch, H = {H}")

@@ -3,8 +3,8 @@
 
     benchcmp.py A.json B.json [--within PERCENT] [--filter REGEX] [--fail-on WORD,WORD...] [--out FILE]
 
-A is what was, B what is. Either file is Google Benchmark's JSON (bench_gpu, bench_cpu, bench_emu), tools/torch_peer.py's, a
-variants.json or step.json filed by tools/ingest.py, or a constants.json. A markdown table with a line per row goes to standard output,
+A is what was, B what is. Either file is Google Benchmark's JSON (bench_gpu, bench_cpu, bench_emu), tools/torch/torch_peer.py's, a
+variants.json or step.json filed by tools/results/ingest.py, or a constants.json. A markdown table with a line per row goes to standard output,
 or to FILE. Names are compared without the /iterations:N/manual_time that Google Benchmark adds.
 
 Each side of a row is an interval in which its median lies (95 %): lo_us .. hi_us where bench_gpu wrote them, else from median, quantiles

@@ -163,7 +163,7 @@ refuse() {
 }
 
 pack() {
-    [ "$dry_run" = 1 ] || python3 tools/ingest.py --pack "$work" "$out" || failures=$((failures + 1))
+    [ "$dry_run" = 1 ] || python3 tools/results/ingest.py --pack "$work" "$out" || failures=$((failures + 1))
 }
 
 # gpu_run.sh --test PROGRAM: a test program under run_tests.py with REQUIRE_GPU=1. No case may be skipped but those whose reason says that
@@ -173,7 +173,7 @@ one_test() {
     local counts said launches status
     counts=$(mktemp) said=$(mktemp)
     REQUIRE_GPU=1 PLSTM=${PLSTM:-$bin/plstm} PLSTM_LAUNCHES=$counts CUDA_INJECTION64_PATH=$root/$bin/../lib/liblaunch_count.so \
-        python3 tools/run_tests.py --build "$bin/.." --limit 170 "$1" | tee "$said"
+        python3 tools/make/run_tests.py --build "$bin/.." --limit 170 "$1" | tee "$said"
     status=${PIPESTATUS[0]}
     launches=$(awk '{ n += $1 } END { print n + 0 }' "$counts")
     echo "kernels and graphs launched: $launches"
@@ -277,7 +277,7 @@ bench() {
 }
 
 torch() {
-    step torch peer 200 python3 tools/torch_peer.py --out "$work/torch.json" ${FLASHRNN:+--flashrnn "$FLASHRNN"} ${HASTE:+--haste "$HASTE"}
+    step torch peer 200 python3 tools/torch/torch_peer.py --out "$work/torch.json" ${FLASHRNN:+--flashrnn "$FLASHRNN"} ${HASTE:+--haste "$HASTE"}
 }
 
 # Every variant at the medium model's shape, by tools/profile.sh; then the step's own kernels where they are longest.
@@ -389,5 +389,5 @@ for stage in $STAGES; do
     pack
 done
 [ "$dry_run" = 0 ] || exit 0
-python3 tools/ingest.py --table "$work"
+python3 tools/results/ingest.py --table "$work"
 [ "$failures" -eq 0 ]

@@ -6,14 +6,14 @@
 #
 #   TOOL=ncu|nsys|trace          default: the first that is here. ncu: Nsight Compute on the kernels launched inside the NVTX range RANGE
 #                                (layer0, forward, backward, update, step ...), clocks left alone, caches warm. nsys: Nsight Systems, ranges
-#                                and kernels. trace: our own recorder (tools/nvtx_trace.c), which needs neither
-#   METRICS=fast|roofline|full   what ncu collects (tools/ncu_metrics.py); default fast
+#                                and kernels. trace: our own recorder (tools/gpu/nvtx_trace.c), which needs neither
+#   METRICS=fast|roofline|full   what ncu collects (tools/gpu/ncu_metrics.py); default fast
 #   LAUNCHES=40                  most kernels that ncu looks at: a pass of `cublas` is 2 T of them
 #   STEPS=2                      training steps
 #   PLSTM= BENCH= BUILD=         programs, and the folder with what nvcc left; default build/plstm, build/cuda/bench_gpu, build
 #   OUT=DIR                      default profiles/<gpu>/profile/<what>; with the emulated GPU, whose times say nothing, build/profile/<what>
 #
-# Into OUT: command.txt, environment.txt, summary.csv (tools/profile_read.py); of ncu METRICS-raw.csv and METRICS-details.txt, of nsys
+# Into OUT: command.txt, environment.txt, summary.csv (tools/gpu/profile_read.py); of ncu METRICS-raw.csv and METRICS-details.txt, of nsys
 # nsys.csv, of trace trace.json (for ui.perfetto.dev); and, where nvcc's leavings are, ptxas.txt and, with cuobjdump, sass.csv. The
 # profilers' own files (*.ncu-rep, *.nsys-rep) lie beside them and are ignored by git. A run that fails leaves OUT as it was.
 #
@@ -135,7 +135,7 @@ ncu)
     sections=(--section SpeedOfLight --section Occupancy --section LaunchStats)
     if [ "$METRICS" = full ]; then sections+=(--section MemoryWorkloadAnalysis --section WarpStateStats --section SchedulerStats); fi
     if [ -n "$ROW" ]; then where=(--profile-from-start off); else where=(--nvtx --nvtx-include "plstm@$RANGE/"); fi
-    kept ncu --clock-control none --cache-control none "${where[@]}" --launch-count "$LAUNCHES" --metrics "$(python3 tools/ncu_metrics.py "$METRICS")" \
+    kept ncu --clock-control none --cache-control none "${where[@]}" --launch-count "$LAUNCHES" --metrics "$(python3 tools/gpu/ncu_metrics.py "$METRICS")" \
         "${sections[@]}" --force-overwrite --export "$part/$METRICS" "${run[@]}"
     if [ ! -e "$part/$METRICS.ncu-rep" ]; then
         tail -n 15 "$part/said" >&2
@@ -144,7 +144,7 @@ ncu)
     fi
     written "$METRICS-raw.csv" ncu --import "$part/$METRICS.ncu-rep" --csv --page raw --print-units base
     written "$METRICS-details.txt" ncu --import "$part/$METRICS.ncu-rep" --page details
-    written summary.csv python3 tools/profile_read.py ncu "$part/$METRICS-raw.csv"
+    written summary.csv python3 tools/gpu/profile_read.py ncu "$part/$METRICS-raw.csv"
     ;;
 nsys)
     kept nsys profile --trace=cuda,nvtx --sample=none --cpuctxsw=none --force-overwrite=true --output "$part/nsys" "${run[@]}"
@@ -154,7 +154,7 @@ nsys)
 trace)
     kept env "NVTX_INJECTION64_PATH=$(realpath "$recorder")" "NVTX_TRACE=$part/trace.json" "${run[@]}"
     if [ ! -s "$part/trace.json" ]; then say "nothing was recorded: $program was built without NVTX" && exit 1; fi
-    written summary.csv python3 tools/profile_read.py trace "$part/trace.json"
+    written summary.csv python3 tools/gpu/profile_read.py trace "$part/trace.json"
     ;;
 esac
 
@@ -174,7 +174,7 @@ esac
 objects=("$BUILD"/cuda/kernels/*.ptxas)
 if [ -e "${objects[0]}" ]; then cat "${objects[@]}" >"$part/ptxas.txt"; fi
 if [ "$emulated" = 0 ] && command -v cuobjdump >/dev/null && cuobjdump --dump-sass "$program" >"$part/sass" 2>/dev/null; then
-    python3 tools/profile_read.py sass "$part/sass" >"$part/sass.csv" 2>/dev/null || rm -f "$part/sass.csv"
+    python3 tools/gpu/profile_read.py sass "$part/sass" >"$part/sass.csv" 2>/dev/null || rm -f "$part/sass.csv"
 fi
 rm -f "$part/said" "$part/sass"
 

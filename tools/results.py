@@ -3,12 +3,12 @@
 
     results.py                rewrites what stands between <!-- begin:NAME --> and <!-- end:NAME -->, and profiles/figures/
     results.py --check        fails when that would change anything; draws nothing
-    results.py --html FILE    writes the same as one self-contained HTML page (tools/html_page.py)
+    results.py --html FILE    writes the same as one self-contained HTML page (tools/results/html_page.py)
     results.py --thin IN OUT  copies a log of plstm with every hundredth step line: small enough to commit
-    results.py --ingest FILE  files an archive of tools/gpu_run.sh under profiles/<gpu>/, also one cut short (tools/ingest.py)
+    results.py --ingest FILE  files an archive of tools/gpu_run.sh under profiles/<gpu>/, also one cut short (tools/results/ingest.py)
 
 Data is laid out as profiles/README.md says: a folder per machine, named in its machine.json. A figure carries the hash of what it was
-drawn from, so that --check gives the same answer with another gnuplot, or none. The sections themselves stand in tools/tables/.
+drawn from, so that --check gives the same answer with another gnuplot, or none. The sections themselves stand in tools/results/tables/.
 """
 import argparse
 import json
@@ -16,12 +16,13 @@ import os
 import re
 import sys
 
-import html_page
-import ingest
-from tables import anchor, cpu, demo, machine_code, parity, ptb, step, variants
-from tables.data import Data, Failure
-from tables.plot import draw, stamp_of
-from tables.text import listed
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "results"))
+import html_page  # noqa: E402
+import ingest  # noqa: E402
+from tables import anchor, cpu, demo, machine_code, parity, ptb, step, variants  # noqa: E402
+from tables.data import Data, Failure  # noqa: E402
+from tables.plot import draw, stamp_of  # noqa: E402
+from tables.text import listed  # noqa: E402
 
 THIN = 100
 # What RESULTS.md is to hold one day: (data under profiles/, what it is).

@@ -1,0 +1,133 @@
+/* backend: the table of operations that model.c calls. One record per backend (reference, cpu, later cuda);
+ * each owns its memory: parameters, gradients, one window of activations, the carried state. The order of
+ * operations, and nothing else, is model.c's.
+ *
+ * Names as everywhere: T steps, B batch, H hidden, L layers, V vocabulary; time-major, row-major. Gate order
+ * i, f, g, o. */
+#ifndef PLSTM_BACKEND_H
+#define PLSTM_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "host/base/error.h"
+#include "host/store/params.h"
+#include "host/base/settings.h"
+
+/* Everything that an instance is made for; fixed for its life. */
+typedef struct BackendConfig {
+    ModelShape shape;
+    int64_t T, B;  /* capacity: a window has at most T*B positions and at most max(B, 1) rows */
+    bool train;    /* false: no gradients are allocated, windows never train */
+    double keep;   /* masks: share kept */
+    int64_t sites; /* DropoutSites */
+    uint64_t seed; /* masks */
+    int threads;   /* cpu: >= 1 */
+    const char *kernel;
+    const char *precision;  /* f32, tf32 or bf16; NULL is f32 */
+    const char *plan;       /* cuda: note "plan" of the checkpoint that the run goes on from; NULL: none */
+    const char *algorithms; /* cuda: its note "algorithms", alive as long as the backend; NULL: none */
+    bool eager;             /* cuda: launch every kernel by itself, never replay a graph (profilers, NVTX) */
+} BackendConfig;
+
+/* One window to run. */
+typedef struct Window {
+    int64_t T, B;
+    const int32_t *x, *y; /* (T,B) input and target ids, the caller's until window_end; or both NULL: the
+                             ids are window `index` of the stream that train_stream was given */
+    int64_t index;
+    bool train;   /* masks on, activations kept, gradients will be asked for */
+    int64_t step; /* of the run; keys the masks */
+} Window;
+
+/* A backend may hand the result of an update over some windows later, so that nobody waits for the device;
+ * results come in order, each once. A window that was not updated has its result at once. */
+typedef struct WindowResult {
+    int64_t step;     /* of the window that this is the result of; -1: none is there yet */
+    bool fault;       /* the step gave up on the device: weights and carried state are as before it */
+    double nats;      /* sum over the T*B targets of -log p */
+    double grad_norm; /* global L2 norm before clipping; 0 where nothing trained */
+} WindowResult;
+
+typedef struct Backend Backend;
+
+/* What of a run's numbers rests on the device and its libraries, for a checkpoint's metadata. */
+enum { BACKEND_NOTES = 4 };
+typedef struct BackendNote {
+    const char *key; /* static */
+    char value[1600];
+} BackendNote;
+
+/* Functions that return int return an ExitCode and fill *e. */
+typedef struct BackendOps {
+    const char *name;
+    const char *summary; /* one line for --help and tables */
+
+    /* Whether this machine can run it: EXIT_NO_DEVICE says why not. NULL: any can. */
+    int (*usable)(Error *e);
+    bool by_name_only; /* `auto` passes it over */
+    bool f32_only;     /* config->precision is not looked at: the oracle of the others */
+
+    /* Bytes of the machine's memory that open would allocate (an upper bound within a few per cent), so that
+     * what cannot fit is refused first. NULL: it allocates a device's, which it asks for room itself. */
+    size_t (*bytes)(const BackendConfig *config);
+    int (*open)(const BackendConfig *config, Backend **b, Error *e);
+    void (*close)(Backend *b);
+    size_t (*held)(const Backend *b); /* bytes that it has allocated, on the machine or the device */
+    /* What runs, for the log: "OpenBLAS 0.3.21 SkylakeX, 2 threads". */
+    void (*describe)(const Backend *b, char *out, size_t size);
+    /* Name of the kernels that run, as --kernel takes it; NULL: there are none to choose from. */
+    const char *(*kernel)(const Backend *b);
+    /* Fills at most BACKEND_NOTES and returns how many; NULL: none. Runs whose notes differ may differ in
+     * bits. */
+    int (*notes)(const Backend *b, BackendNote *notes);
+    /* One line that the user should know about the kernels chosen, "" or NULL: none. Notes "plan" and
+     * "algorithms" that are not those of the resumed run are told here. */
+    const char *(*remark)(const Backend *b);
+
+    /* Parameters and gradients cross as float32, tensor k of params.h, row-major. A gradient is unclipped,
+     * that of the last window for which *_backward ran, defined until window_end/update. */
+    int (*param_set)(Backend *b, int k, const float *src, Error *e);
+    int (*param_get)(Backend *b, int k, float *dst, Error *e);
+    int (*grad_get)(Backend *b, int k, float *dst, Error *e);
+
+    /* Carried state (L,B,H); NULL means zeros. state_get is exact: set(get()) changes no bit of what follows.
+     */
+    int (*state_set)(Backend *b, int64_t B, const float *h, const float *c, Error *e);
+    int (*state_get)(Backend *b, int64_t B, float *h, float *c, Error *e);
+
+    /* Hands over the ids that training windows are cut from (batcher.h), once, so that they need not cross
+     * with every window; copied. NULL: the backend takes every window's x and y. */
+    int (*train_stream)(Backend *b, const int32_t *ids, int64_t N, int64_t T, int64_t B, Error *e);
+
+    /* One window, in this order. layer_* run for l = 0..L-1 and back. */
+    int (*window_begin)(Backend *b, const Window *w, Error *e);
+    int (*embedding_forward)(Backend *b, Error *e);        /* D_0(x^0) */
+    int (*layer_forward)(Backend *b, int64_t l, Error *e); /* h, c, gates, D_{l+1}(h^l); carries h and c on */
+    int (*softmax_forward)(Backend *b, Error *e); /* logits, nats per target; training: dlogits in place */
+    int (*softmax_backward)(Backend *b,
+                            Error *e); /* decoder's gradients, gradient into the last layer's output */
+    int (*layer_backward)(Backend *b, int64_t l,
+                          Error *e); /* dw_ih, dw_hh, db, gradient into the layer below */
+    int (*embedding_backward)(Backend *b, Error *e);
+    int (*update)(Backend *b, double lr, double clip, Error *e); /* norm, clip, w -= lr*dw (SPEC 5) */
+    /* Ends the window. token_nats (T,B), or NULL, receives -log p of each target. */
+    int (*window_end)(Backend *b, WindowResult *r, double *token_nats, Error *e);
+    /* The next of the results still owed, waiting for it; step -1: none is. NULL: none ever is. */
+    int (*drain)(Backend *b, WindowResult *r, Error *e);
+    /* After softmax_forward of a window that does not train: row (t,b) of the logits, V floats. */
+    int (*logits_get)(Backend *b, int64_t row, float *dst, Error *e);
+} BackendOps;
+
+/* Every backend that this build has, in order of preference for `auto`; NULL-terminated. */
+extern const BackendOps *const backends[];
+
+/* By name; "auto" takes the first that can run here. EXIT_USAGE: unknown. EXIT_NO_DEVICE: this build or
+ * machine cannot. */
+int backend_find(const char *name, const BackendOps **ops, Error *e);
+
+/* Threads that this process may use (its affinity mask, and a cgroup's quota where one is set). */
+int backend_threads(void);
+
+#endif

@@ -1,0 +1,1044 @@
+/* backend_cpu: float32 on OpenBLAS and OpenMP, the product's backend where no GPU is.
+ *
+ * Work        The products over all T*B positions (input projections, softmax, every weight gradient) are OpenBLAS
+ *             sgemm. The recurrence is our own: one parallel region per layer and direction for all T steps,
+ *             like a persistent kernel.
+ * Partition   A thread owns a contiguous range of vectors of hidden units (tile.h: as many as the CPU's
+ *             registers have lanes) and their four rows each of W_hh, in both directions.
+ * Weights     Packed for each window into panels of two vectors and stretches of K_BLOCK, in the order in which
+ *             the owner walks through them. A panel serves all rows of the batch, tile by tile, out of the
+ *             first two caches while the next one is fetched, so that every weight comes from afar once a step;
+ *             every other step walks backwards and begins with what the last one left in the caches.
+ * Exchange    Forward h_t, backward dgates_t, written by their owners in the consumers' layout (k, rows), two
+ *             buffers in turn.
+ * Barrier     One per step, between the last write of a step's exchange buffer and its first read;
+ *             double-buffered, so one suffices: a thread can write buffer t+1 only after all have passed
+ *             barrier t and so have left buffer t-1.
+ * Order       Every sum has a fixed order for a given thread count: the same thread count gives the same bits.
+ * Precision   tf32 and bf16 are simulated, for their effect on training: both operands of every product are rounded as
+ *             tensor cores take them, sums and everything else stay float32. The rounded copies cost time that
+ *             float32 does not; its path does not know of them.
+ * Memory      One block, carved once by `carve`, which also says its size; nothing is allocated in a step.
+ */
+#include <assert.h>
+#include <math.h>
+#include <omp.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <cblas.h>
+
+#include "kernels/philox.h"
+#include "backend_cpu.h"
+#include "host/plan/precision.h"
+#include "tile.h"
+
+enum {
+    SPIN_POLLS = 256, /* some microseconds */
+    GATES = 4,        /* i, f, g, o */
+    K_BLOCK =
+        512, /* terms of a stretch of the recurrent product: the batch's operand of a stretch stays in the
+                         second-level cache, a panel of weights nearly in the first */
+    SUM_CHUNK = 8192 /* elements whose squares are summed in float32 before they join a double */
+};
+
+/* One iteration per lane, as one vector instruction each: told, because the compiler unrolls so short a loop
+ * before it looks. */
+#define EACH_LANE _Pragma("omp simd") for (int j = 0; j < LANES; j++)
+
+struct Backend {
+    BackendConfig config;
+    Window w;
+    LstmPrecision precision;
+    int threads;     /* that work: config.threads, or fewer where the model is too small to share */
+    int64_t vectors; /* of LANES units */
+    double nats, grad_norm;
+    int64_t distinct; /* ids in the window: rows of the encoder's gradient that are defined */
+
+    float **param, **grad;   /* [count] into params, grads */
+    float *params, *grads;   /* all tensors, each 64-byte aligned */
+    float **h, **c, **gates; /* [L] (T+1,B,H), (T+1,B,H), (T*B,4H) */
+    float **x;     /* [L+1] (T*B,H): masked inputs; where nothing is masked x[l+1] is h[l] from row 1 on */
+    float **x_own; /* [L+1] the buffers behind x */
+    float **hm;    /* [L] (T*B,H) masked h_{t-1}, only with SITES_ALL */
+    float *dy;     /* (T*B,H) */
+    float *logits; /* (T*B,V) */
+    double *token_nats;       /* (T*B) */
+    float *state_h, *state_c; /* (L,B,H) */
+    float *bias;              /* (4H) b_ih + b_hh of the layer at hand */
+    float *packed;            /* (vectors*LANES,4H): W_hh of the layer at hand in the recurrence's order */
+    float *sum;               /* the recurrent product of the step at hand: see Share */
+    float *exchange[2];       /* (tiles, H or 4H, rows of a tile) */
+    float *carry;             /* (B,vectors*LANES): dc of the next step times its f */
+    float *bias_sum;          /* (vectors,4,LANES): column sums of dgates */
+    float *bias_part;         /* (threads,V): column sums of dlogits */
+    float *product_part;      /* (threads-1,T*B,H): what the other threads add to a product */
+    float *operand[2];        /* rounded copies of a product's operands; NULL in f32 */
+    double *partial;          /* sums of squares, one per chunk */
+    int32_t *slot_of_id;      /* (V) position in first/last, -1: not in this window */
+    int32_t *id_of_slot, *first, *last, *next; /* (T*B): positions of each distinct id, in order */
+    struct Arrival {
+        _Atomic unsigned epoch;
+        char pad[60];
+    } * arrival; /* [threads] */
+    void *memory;
+    size_t memory_bytes;
+};
+
+/* ---- memory ---- */
+
+typedef struct Arena {
+    char *base;
+    size_t used;
+} Arena;
+
+static void *take(Arena *a, int64_t n, size_t size)
+{
+    size_t at = a->used;
+    a->used += ((size_t)n * size + 63) & ~(size_t)63;
+    return a->base ? a->base + at : NULL;
+}
+
+static float *take_floats(Arena *a, int64_t n) { return take(a, n, sizeof(float)); }
+
+static int64_t positions(const BackendConfig *g) { return g->T * g->B; }
+static int64_t vectors_of(const ModelShape *s) { return (s->H + LANES - 1) / LANES; }
+static int64_t chunks_of(int64_t n) { return (n + SUM_CHUNK - 1) / SUM_CHUNK; }
+
+/* A second thread pays from about two million multiply-adds a window: below, meeting costs more than working.
+ */
+static int threads_of(const BackendConfig *g)
+{
+    double work =
+        (double)positions(g) * (double)g->shape.H * (double)(8 * g->shape.H * g->shape.L + g->shape.V);
+    return work < (double)g->threads * 2e6 ? 1 + (int)(work / 2e6) : g->threads;
+}
+
+/* Sets every pointer of *b, or, with a->base NULL, only counts. */
+static void carve(Backend *b, Arena *a)
+{
+    const BackendConfig *g = &b->config;
+    int64_t V = g->shape.V, H = g->shape.H, L = g->shape.L, N = positions(g), B = g->B;
+    int64_t vectors = vectors_of(&g->shape), rows = B + TILE_ROWS; /* tiles of rows are padded */
+    int count = params_count(&g->shape);
+    float **param = take(a, count, sizeof *b->param), **grad = take(a, count, sizeof *b->grad);
+    float **h = take(a, L, sizeof *b->h), **c = take(a, L, sizeof *b->c),
+          **gates = take(a, L, sizeof *b->gates);
+    float **x = take(a, L + 1, sizeof *b->x), **x_own = take(a, L + 1, sizeof *b->x_own),
+          **hm = take(a, L, sizeof *b->hm);
+    int64_t chunks = 0;
+    for (int k = 0; k < count; k++) {
+        int64_t n = param_info(&g->shape, k).n;
+        float *p = take_floats(a, n), *d = g->train ? take_floats(a, n) : NULL;
+        chunks += k == PARAM_ENCODER ? N * chunks_of(H) : chunks_of(n);
+        if (a->base) param[k] = p, grad[k] = d;
+    }
+    for (int64_t l = 0; l <= L; l++) {
+        float *own = take_floats(a, N * H);
+        if (a->base) x_own[l] = x[l] = own;
+        if (l == L) break;
+        float *hl = take_floats(a, (N + B) * H), *cl = take_floats(a, (N + B) * H),
+              *gl = take_floats(a, 4 * N * H);
+        float *ml = g->train && g->sites == SITES_ALL ? take_floats(a, N * H) : NULL;
+        if (a->base) h[l] = hl, c[l] = cl, gates[l] = gl, hm[l] = ml;
+    }
+    b->param = param, b->grad = grad, b->h = h, b->c = c, b->gates = gates, b->x = x, b->x_own = x_own,
+    b->hm = hm;
+    b->dy = g->train ? take_floats(a, N * H) : NULL;
+    b->logits = take_floats(a, N * V);
+    b->token_nats = take(a, N, sizeof(double));
+    b->state_h = take_floats(a, L * B * H), b->state_c = take_floats(a, L * B * H);
+    b->bias = take_floats(a, 4 * H);
+    b->packed = take_floats(a, vectors * GATES * H * LANES);
+    b->sum = take_floats(a, (vectors * GATES + g->threads) * LANES * rows); /* a last panel may be half one */
+    for (int i = 0; i < 2; i++) b->exchange[i] = take_floats(a, rows * (g->train ? GATES * H : H));
+    b->carry = take_floats(a, B * vectors * LANES);
+    b->bias_sum = take_floats(a, vectors * GATES * LANES);
+    b->bias_part = g->train ? take_floats(a, g->threads * V) : NULL;
+    b->product_part = g->train ? take_floats(a, (g->threads - 1) * N * H) : NULL;
+    int64_t wide = V > 4 * H ? V : 4 * H;
+    bool rounds = precision_find(g->precision) > PRECISION_F32;
+    b->operand[0] = rounds ? take_floats(a, N * wide) : NULL;
+    b->operand[1] = rounds ? take_floats(a, (N > wide ? N : wide) * H) : NULL;
+    b->partial = g->train ? take(a, chunks, sizeof(double)) : NULL;
+    b->slot_of_id = take(a, V, sizeof(int32_t));
+    b->id_of_slot = take(a, N, sizeof(int32_t)), b->first = take(a, N, sizeof(int32_t));
+    b->last = take(a, N, sizeof(int32_t)), b->next = take(a, N, sizeof(int32_t));
+    b->arrival = take(a, g->threads, sizeof *b->arrival);
+}
+
+static size_t cpu_bytes(const BackendConfig *g)
+{
+    Backend b = {.config = *g};
+    Arena a = {NULL, 0};
+    carve(&b, &a);
+    return a.used;
+}
+
+static void cpu_close(Backend *b)
+{
+    if (!b) return;
+    if (b->memory) munmap(b->memory, b->memory_bytes);
+    free(b);
+}
+
+static int cpu_open(const BackendConfig *g, Backend **out, Error *e)
+{
+    int precision = precision_find(g->precision);
+    if (precision < 0)
+        return error_set(e, EXIT_USAGE, "--precision takes f32, tf32 or bf16, not '%s'", g->precision);
+    Backend *b = calloc(1, sizeof *b);
+    if (!b) return error_set(e, EXIT_FAILED, "the cpu backend ran out of memory");
+    b->config = *g, b->precision = (LstmPrecision)precision;
+    b->memory_bytes = cpu_bytes(g);
+    b->memory = mmap(NULL, b->memory_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (b->memory == MAP_FAILED) {
+        b->memory = NULL;
+        size_t bytes = b->memory_bytes;
+        cpu_close(b);
+        return error_set(e, EXIT_FAILED, "the cpu backend could not allocate %zu bytes", bytes);
+    }
+    madvise(b->memory, b->memory_bytes, MADV_HUGEPAGE); /* fewer TLB misses; a refusal costs only speed */
+    Arena a = {b->memory, 0};
+    carve(b, &a);
+    b->vectors = vectors_of(&g->shape);
+    for (int64_t v = 0; v < g->shape.V; v++) b->slot_of_id[v] = -1;
+    omp_set_dynamic(0);
+    b->threads = threads_of(g);
+    omp_set_num_threads(b->threads);
+    openblas_set_num_threads(b->threads);
+    *out = b;
+    return EXIT_DONE;
+}
+
+static size_t cpu_held(const Backend *b) { return b->memory_bytes; }
+
+static void cpu_describe(const Backend *b, char *out, size_t size)
+{
+    char build[64];
+    snprintf(build, sizeof build, "%s", openblas_get_config()); /* "OpenBLAS 0.3.21 ..." */
+    char *blank = strchr(build, ' ');
+    blank = blank ? strchr(blank + 1, ' ') : NULL;
+    if (blank) *blank = 0;
+    snprintf(out, size, "CPU, %s %s, %d thread%s%s%s", build, openblas_get_corename(), b->threads,
+             b->threads == 1 ? "" : "s", b->precision == PRECISION_F32 ? "" : ", simulated ",
+             b->precision == PRECISION_F32 ? "" : precision_name(b->precision));
+}
+
+/* ---- parameters and state ---- */
+
+static int64_t param_elements(const Backend *b, int k) { return param_info(&b->config.shape, k).n; }
+
+static int cpu_param_set(Backend *b, int k, const float *src, Error *e)
+{
+    (void)e;
+    memcpy(b->param[k], src, (size_t)param_elements(b, k) * sizeof *src);
+    return EXIT_DONE;
+}
+
+static int cpu_param_get(Backend *b, int k, float *dst, Error *e)
+{
+    (void)e;
+    memcpy(dst, b->param[k], (size_t)param_elements(b, k) * sizeof *dst);
+    return EXIT_DONE;
+}
+
+static int cpu_grad_get(Backend *b, int k, float *dst, Error *e)
+{
+    (void)e;
+    int64_t H = b->config.shape.H;
+    if (k != PARAM_ENCODER) {
+        memcpy(dst, b->grad[k], (size_t)param_elements(b, k) * sizeof *dst);
+        return EXIT_DONE;
+    }
+    memset(dst, 0, (size_t)param_elements(b, k) * sizeof *dst);
+    for (int64_t s = 0; s < b->distinct; s++) {
+        int64_t at = b->id_of_slot[s] * H;
+        memcpy(dst + at, b->grad[k] + at, (size_t)H * sizeof *dst);
+    }
+    return EXIT_DONE;
+}
+
+static void copy_or_zero(float *to, const float *from, int64_t n)
+{
+    if (from) memcpy(to, from, (size_t)n * sizeof *to);
+    else memset(to, 0, (size_t)n * sizeof *to);
+}
+
+static int cpu_state_set(Backend *b, int64_t B, const float *h, const float *c, Error *e)
+{
+    (void)e;
+    assert(B <= b->config.B);
+    copy_or_zero(b->state_h, h, b->config.shape.L * B * b->config.shape.H);
+    copy_or_zero(b->state_c, c, b->config.shape.L * B * b->config.shape.H);
+    return EXIT_DONE;
+}
+
+static int cpu_state_get(Backend *b, int64_t B, float *h, float *c, Error *e)
+{
+    (void)e;
+    memcpy(h, b->state_h, (size_t)(b->config.shape.L * B * b->config.shape.H) * sizeof *h);
+    memcpy(c, b->state_c, (size_t)(b->config.shape.L * B * b->config.shape.H) * sizeof *c);
+    return EXIT_DONE;
+}
+
+/* ---- arithmetic of a vector; a NaN passes through ---- */
+
+/* The n valid lanes of a vector at the edge of H; the others read as zero. */
+static inline Vec lanes_load(const float *from, int64_t n)
+{
+    if (n == LANES) return vec_load(from);
+    Vec v = {0};
+    memcpy(&v, from, (size_t)n * sizeof *from);
+    return v;
+}
+
+static inline void lanes_store(float *to, Vec v, int64_t n)
+{
+    memcpy(to, &v, n == LANES ? sizeof v : (size_t)n * sizeof *to);
+}
+
+/* exp by Cody and Waite's reduction and a polynomial of degree 6 (coefficients: Cephes expf); within 2 ulp on
+ * [-87, 88]. Beyond, the argument is clamped: exp(-87) and exp(88) are as good as 0 and infinity for a
+ * sigmoid or a softmax term. */
+static inline Vec exp_vec(Vec x)
+{
+    x = vec_select(x > 88.0f, vec_all(88.0f), x);
+    x = vec_select(x < -87.0f, vec_all(-87.0f), x);
+    Vec shifted =
+        x * 1.44269504088896341f + 12582912.0f; /* 1.5 * 2^23: the sum's low bits are round(x / ln 2) */
+    Vec n = shifted - 12582912.0f;
+    Vec r = x - n * 0.693359375f - n * -2.12194440e-4f;
+    Vec p = vec_all(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + (r + 1.0f);
+    return p * (Vec)(((IVec)shifted << 23) + 0x3F800000); /* times 2^n */
+}
+
+static inline Vec sigmoid_vec(Vec x) { return 1.0f / (1.0f + exp_vec(-x)); }
+
+/* Below 0.625 an odd polynomial (Cephes tanhf) keeps the relative error at an ulp or two; above, 1 - 2/(1 +
+ * e^2x). */
+static inline Vec tanh_vec(Vec x)
+{
+    Vec z = x * x;
+    Vec p = vec_all(-5.70498872745e-3f);
+    p = p * z + 2.06390887954e-2f;
+    p = p * z - 5.37397155531e-2f;
+    p = p * z + 1.33314422036e-1f;
+    p = p * z - 3.33332819422e-1f;
+    Vec small = p * z * x + x;
+    Vec large = 1.0f - 2.0f / (1.0f + exp_vec(2.0f * x));
+    return vec_select(z < 0.390625f, small, large);
+}
+
+/* ---- masks: SPEC 2, as many Philox blocks at a time as a vector has lanes ---- */
+
+/* factor[LANES*i ..] = 0 or 1/keep for the LANES elements that start at group of four number q + i*stride, i =
+ * 0..3. */
+static void mask_factors(const MaskKey *key, uint64_t q, uint64_t stride, float factor[4 * LANES])
+{
+    uint32_t c0[LANES], c1[LANES], c2[LANES], c3[LANES];
+    uint32_t k0 = (uint32_t)key->seed, k1 = (uint32_t)(key->seed >> 32),
+             bound = (uint32_t)key->bound; /* keep < 1: below 2^32 */
+    float scale = key->scale;
+    for (int j = 0; j < LANES; j++) {
+        uint64_t at = q + (uint64_t)(j / (LANES / 4)) * stride + (uint64_t)(j % (LANES / 4));
+        c0[j] = (uint32_t)at, c1[j] = (uint32_t)(at >> 32);
+        c2[j] = (uint32_t)key->sub, c3[j] = (uint32_t)(key->sub >> 32);
+    }
+    for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) EACH_LANE
+        {
+            uint64_t p0 = (uint64_t)0xD2511F53u * c0[j], p1 = (uint64_t)0xCD9E8D57u * c2[j];
+            uint32_t n0 = (uint32_t)(p1 >> 32) ^ c1[j] ^ k0, n2 = (uint32_t)(p0 >> 32) ^ c3[j] ^ k1;
+            c0[j] = n0, c1[j] = (uint32_t)p1, c2[j] = n2, c3[j] = (uint32_t)p0;
+        }
+    EACH_LANE
+    {
+        factor[4 * j] = c0[j] < bound ? scale : 0.0f;
+        factor[4 * j + 1] = c1[j] < bound ? scale : 0.0f;
+        factor[4 * j + 2] = c2[j] < bound ? scale : 0.0f;
+        factor[4 * j + 3] = c3[j] < bound ? scale : 0.0f;
+    }
+}
+
+/* to[u] = D(from[u]) for units 0..H-1 of element row t*B + b; to may be from. */
+static void mask_row(const MaskKey *key, int64_t row, int64_t H, const float *from, float *to)
+{
+    uint64_t q = (uint64_t)(row * mask_pitch(H)) >> 2;
+    for (int64_t u = 0; u < H; u += 4 * LANES, q += LANES) {
+        float factor[4 * LANES];
+        mask_factors(key, q, LANES / 4, factor);
+        int64_t n = H - u < 4 * LANES ? H - u : 4 * LANES;
+        for (int64_t i = 0; i < n; i++) to[u + i] = from[u + i] * factor[i];
+    }
+}
+
+/* Factors of units u..u+LANES-1 of four element rows from `row` on, for the recurrent sites of SITES_ALL, which
+ * go through the cell one vector of units at a time. Where H ends inside the vector the last factors belong to
+ * nobody. */
+static void mask_four_rows(const MaskKey *key, int64_t row, int64_t H, int64_t u, float factor[4 * LANES])
+{
+    uint64_t pitch = (uint64_t)mask_pitch(H);
+    mask_factors(key, ((uint64_t)row * pitch + (uint64_t)u) >> 2, pitch >> 2, factor);
+}
+
+/* Whether this window's site is masked at all, and its key. keep = 1 keeps every element at scale 1. */
+static bool masked(const Backend *b, int site, MaskKey *key)
+{
+    const BackendConfig *g = &b->config;
+    int sites = sites_count(g->sites, g->shape.L);
+    if (!b->w.train || g->sites == SITES_NONE || g->keep == 1.0 || site >= sites) return false;
+    *key = mask_key(g->seed, b->w.step, sites, site, g->keep);
+    return true;
+}
+
+static int recurrent_site(const Backend *b, int64_t l) { return (int)(b->config.shape.L + 1 + l); }
+
+/* D_site over all positions; to may be from. */
+static void mask_positions(const Backend *b, int site, const float *from, float *to)
+{
+    MaskKey key;
+    int64_t N = b->w.T * b->w.B, H = b->config.shape.H;
+    if (masked(b, site, &key)) {
+#pragma omp parallel for schedule(static)
+        for (int64_t n = 0; n < N; n++) mask_row(&key, n, H, from + n * H, to + n * H);
+    } else if (to != from) {
+        memcpy(to, from, (size_t)(N * H) * sizeof *to);
+    }
+}
+
+/* ---- operands as the precision takes them ---- */
+
+/* to may be from. Written out for each precision, so that the loop over elements is a vector's. */
+static void round_floats(LstmPrecision precision, const float *from, float *to, int64_t n)
+{
+    if (precision == PRECISION_TF32) {
+        for (int64_t i = 0; i < n; i++) to[i] = precision_round(PRECISION_TF32, from[i]);
+    } else {
+        for (int64_t i = 0; i < n; i++) to[i] = precision_round(PRECISION_BF16, from[i]);
+    }
+}
+
+/* The n floats of operand number `which` of a product. */
+static const float *operand(const Backend *b, int which, const float *from, int64_t n)
+{
+    if (b->precision == PRECISION_F32) return from;
+    float *to = b->operand[which];
+    int64_t chunks = chunks_of(n);
+#pragma omp parallel for schedule(static) num_threads(b->threads)
+    for (int64_t i = 0; i < chunks; i++) {
+        int64_t at = i * SUM_CHUNK;
+        round_floats(b->precision, from + at, to + at, n - at < SUM_CHUNK ? n - at : SUM_CHUNK);
+    }
+    return to;
+}
+
+/* ---- matrix products over all positions ---- */
+
+/* C (m,n) = op(A) op(B), row-major, op(A) is (m,k). Each thread makes a slab of C by itself: OpenBLAS's own
+ * threads would allocate and free half a megabyte in every call. The longer side of C is cut, at multiples of
+ * 64 so that no register tile is split. */
+static void sgemm(const Backend *b, bool a_t, bool b_t, int64_t m, int64_t n, int64_t k, const float *A,
+                  const float *B, float *C)
+{
+    A = operand(b, 0, A, m * k), B = operand(b, 1, B, k * n);
+    bool by_rows = m >= n;
+    int64_t side = by_rows ? m : n, lda = a_t ? m : k, ldb = b_t ? k : n;
+#pragma omp parallel num_threads(b->threads)
+    {
+        int64_t me = omp_get_thread_num(), team = omp_get_num_threads(), units = (side + 63) / 64;
+        int64_t first = units * me / team * 64, end = units * (me + 1) / team * 64;
+        if (end > side) end = side;
+        const float *from_a = A, *from_b = B;
+        float *to = C;
+        int64_t rows = m, cols = n;
+        if (by_rows) from_a += a_t ? first : first * lda, to += first * n, rows = end - first;
+        else from_b += b_t ? first * ldb : first, to += first, cols = end - first;
+        if (first < end)
+            cblas_sgemm(CblasRowMajor, a_t ? CblasTrans : CblasNoTrans, b_t ? CblasTrans : CblasNoTrans,
+                        (blasint)rows, (blasint)cols, (blasint)k, 1.0f, from_a, (blasint)lda, from_b,
+                        (blasint)ldb, 0.0f, to, (blasint)n);
+    }
+}
+
+/* The same where k is by far the longest side (dlogits times the decoder's weights): each thread sums over
+ * its own stretch of k, so that no operand is packed twice, and the partial products are added in the order
+ * of the threads. A (m,k), B (k,n). */
+static void sgemm_long(const Backend *b, int64_t m, int64_t n, int64_t k, const float *A, const float *B,
+                       float *C)
+{
+    A = operand(b, 0, A, m * k), B = operand(b, 1, B, k * n);
+#pragma omp parallel num_threads(b->threads)
+    {
+        int64_t me = omp_get_thread_num(), team = omp_get_num_threads(), first = k * me / team,
+                end = k * (me + 1) / team;
+        float *to = me == 0 ? C : b->product_part + (me - 1) * m * n;
+        if (first < end)
+            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)m, (blasint)n,
+                        (blasint)(end - first), 1.0f, A + first, (blasint)k, B + first * n, (blasint)n, 0.0f,
+                        to, (blasint)n);
+        else memset(to, 0, (size_t)(m * n) * sizeof *to);
+#pragma omp barrier
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < m * n; i++)
+            for (int64_t part = 0; part < team - 1; part++) C[i] += b->product_part[part * m * n + i];
+    }
+}
+
+/* ---- the recurrence's own product ---- */
+
+/* How the batch is cut into tiles of equal height; the last one is padded with rows of zeros. */
+typedef struct Tiling {
+    int64_t tiles, rows; /* rows of a tile */
+} Tiling;
+
+static Tiling tiling_of(int64_t B)
+{
+    int64_t tiles = (B + TILE_ROWS - 1) / TILE_ROWS;
+    return (Tiling){tiles, (B + tiles - 1) / tiles};
+}
+
+/* What a thread owns of a layer's recurrence in one direction: the columns of its product (K,columns), of its
+ * vectors first..end-1 of hidden units. Forward a unit vector has GATES columns, i, f, g, o, backward it is one.
+ * Two columns make a panel; a last one may be half. */
+typedef struct Share {
+    int64_t first, end; /* vectors of units */
+    int64_t K, columns; /* columns: in vectors */
+    int64_t panels, stretches;
+    float *packed; /* (stretch, panel, k of the stretch, columns of the panel) */
+    float *sum;    /* (panel, row, 2 columns) */
+    int64_t rows;  /* of the batch, padded to whole tiles */
+} Share;
+
+static Share share_of(const Backend *b, int me, int team, bool forward, Tiling tiling)
+{
+    int64_t H = b->config.shape.H, wide = forward ? GATES : 1;
+    Share s = {.first = b->vectors * me / team, .end = b->vectors * (me + 1) / team};
+    s.K = forward ? H : GATES * H, s.columns = (s.end - s.first) * wide;
+    s.panels = (s.columns + 1) / 2, s.stretches = (s.K + K_BLOCK - 1) / K_BLOCK;
+    s.rows = tiling.tiles * tiling.rows;
+    s.packed = b->packed + s.first * GATES * H * LANES;
+    s.sum = b->sum + (s.first * wide + me) * LANES * s.rows;
+    return s;
+}
+
+static int64_t stretch_terms(const Share *s, int64_t stretch)
+{
+    int64_t left = s->K - stretch * K_BLOCK;
+    return left < K_BLOCK ? left : K_BLOCK;
+}
+
+static int64_t panel_vectors(const Share *s, int64_t panel) { return 2 * panel + 1 < s->columns ? 2 : 1; }
+
+static float *panel_weights(const Share *s, int64_t stretch, int64_t panel)
+{
+    return s->packed + (stretch * K_BLOCK * s->columns + panel * 2 * stretch_terms(s, stretch)) * LANES;
+}
+
+/* The sums of one column of a row: at [LANES]. */
+static const float *column_sum(const Share *s, int64_t column, int64_t row)
+{
+    return s->sum + (column / 2 * s->rows + row) * TILE_WIDTH + column % 2 * LANES;
+}
+
+/* W_hh (4H,H) into the order above. Units past H are zero. */
+static void pack(const Backend *b, const Share *s, bool forward, const float *w_hh)
+{
+    int64_t H = b->config.shape.H;
+    for (int64_t stretch = 0; stretch < s->stretches; stretch++)
+        for (int64_t column = 0; column < s->columns; column++) {
+            int64_t k0 = stretch * K_BLOCK, terms = stretch_terms(s, stretch),
+                    pitch = panel_vectors(s, column / 2) * LANES;
+            float *to = panel_weights(s, stretch, column / 2) + column % 2 * LANES;
+            int64_t u = (s->first + (forward ? column / GATES : column)) * LANES,
+                    n = H - u < LANES ? H - u : LANES;
+            if (n < LANES)
+                for (int64_t k = 0; k < terms; k++) vec_store(to + k * pitch, (Vec){0});
+            if (forward) {
+                const float *from = w_hh + (column % GATES * H + u) * H + k0;
+                for (int64_t j = 0; j < n; j++)
+                    for (int64_t k = 0; k < terms; k++) to[k * pitch + j] = from[j * H + k];
+            } else {
+                for (int64_t k = 0; k < terms; k++)
+                    lanes_store(to + k * pitch, lanes_load(w_hh + (k0 + k) * H + u, n), n);
+            }
+        }
+    if (b->precision != PRECISION_F32)
+        round_floats(b->precision, s->packed, s->packed, s->K * s->columns * LANES);
+}
+
+/* sum = operand^T W of one step; operand is an exchange buffer. */
+static void multiply(const Share *s, Tiling tiling, const float *operand, bool backwards)
+{
+    int64_t count = s->stretches * s->panels;
+    for (int64_t i = 0; i < count; i++) {
+        int64_t at = backwards ? count - 1 - i : i, then = backwards ? at - 1 : at + 1;
+        int64_t stretch = at / s->panels, panel = at % s->panels, terms = stretch_terms(s, stretch);
+        const float *w = panel_weights(s, stretch, panel), *ahead = w;
+        if (i + 1 < count) ahead = panel_weights(s, then / s->panels, then % s->panels);
+        int64_t step = i + 1 < count ? (TILE_WIDTH + tiling.tiles - 1) / tiling.tiles : 0;
+        TileFunction *tile = tile_functions[panel_vectors(s, panel) - 1][tiling.rows];
+        for (int64_t j = 0; j < tiling.tiles; j++)
+            tile(terms, operand + (j * s->K + stretch * K_BLOCK) * tiling.rows, w,
+                 s->sum + (panel * s->rows + j * tiling.rows) * TILE_WIDTH, i >= s->panels,
+                 ahead + j * terms * step, step);
+    }
+}
+
+/* Between two looks at another thread's word. */
+static inline void spin_pause(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
+/* All threads of the team meet: thread `me` has finished step number `epoch` (1, 2, ...). */
+static void team_barrier(Backend *b, int me, int team, unsigned epoch)
+{
+    atomic_store_explicit(&b->arrival[me].epoch, epoch, memory_order_release);
+    for (int other = 0; other < team; other++)
+        for (int polls = 0; atomic_load_explicit(&b->arrival[other].epoch, memory_order_acquire) < epoch;
+             polls++) {
+            if (polls < SPIN_POLLS) spin_pause();
+            else sched_yield(); /* more threads than cores: let the late one run */
+        }
+}
+
+static void team_reset(Backend *b)
+{
+    for (int i = 0; i < b->threads; i++) atomic_store_explicit(&b->arrival[i].epoch, 0, memory_order_relaxed);
+}
+
+/* Writes a vector of one batch row into an exchange buffer (tile, k, row of tile), at unit or gate row k. */
+static inline void exchange_put(float *exchange, Tiling t, int64_t K, int64_t row, int64_t k,
+                                const float *lanes, int64_t n)
+{
+    float *to = exchange + (row / t.rows * K + k) * t.rows + row % t.rows;
+    for (int64_t j = 0; j < n; j++) to[j * t.rows] = lanes[j];
+}
+
+/* ---- forward ---- */
+
+static int cpu_window_begin(Backend *b, const Window *w, Error *e)
+{
+    (void)e;
+    assert(w->B <= b->config.B && w->T * w->B <= positions(&b->config));
+    assert(!w->train || b->config.train);
+    b->w = *w;
+    b->grad_norm = 0;
+    return EXIT_DONE;
+}
+
+static int cpu_embedding_forward(Backend *b, Error *e)
+{
+    (void)e;
+    MaskKey key;
+    bool mask = masked(b, 0, &key);
+    int64_t N = b->w.T * b->w.B, H = b->config.shape.H;
+    const float *encoder = b->param[PARAM_ENCODER];
+    float *x = b->x[0] = b->x_own[0];
+#pragma omp parallel for schedule(static)
+    for (int64_t n = 0; n < N; n++) {
+        const float *from = encoder + b->w.x[n] * H;
+        if (mask) mask_row(&key, n, H, from, x + n * H);
+        else memcpy(x + n * H, from, (size_t)H * sizeof *x);
+    }
+    return EXIT_DONE;
+}
+
+/* One vector of units of one step, whose recurrent product is done. Leaves gates, c, h of step t. */
+static void forward_cell(Backend *b, int64_t l, int64_t t, const Share *share, int64_t vector,
+                         float *exchange, Tiling tiling, const MaskKey *recurrent)
+{
+    int64_t H = b->config.shape.H, B = b->w.B, u = vector * LANES, n = H - u < LANES ? H - u : LANES;
+    int64_t column = (vector - share->first) * GATES;
+    Vec bias[GATES];
+    float factor[4 * LANES];
+    for (int gate = 0; gate < GATES; gate++) bias[gate] = lanes_load(b->bias + gate * H + u, n);
+    for (int64_t r = 0; r < B; r++) {
+        int64_t at = t * B + r;
+        float *gates = b->gates[l] + at * GATES * H + u;
+        Vec a[GATES];
+        for (int gate = 0; gate < GATES; gate++)
+            a[gate] =
+                lanes_load(gates + gate * H, n) + vec_load(column_sum(share, column + gate, r)) + bias[gate];
+        Vec i = sigmoid_vec(a[0]), f = sigmoid_vec(a[1]), g = tanh_vec(a[2]), o = sigmoid_vec(a[3]);
+        Vec c = f * lanes_load(b->c[l] + at * H + u, n) + i * g;
+        Vec h = o * tanh_vec(c);
+        lanes_store(gates, i, n);
+        lanes_store(gates + H, f, n);
+        lanes_store(gates + 2 * H, g, n);
+        lanes_store(gates + 3 * H, o, n);
+        lanes_store(b->c[l] + (at + B) * H + u, c, n);
+        lanes_store(b->h[l] + (at + B) * H + u, h, n);
+        if (recurrent && t + 1 < b->w.T) { /* what step t+1 reads through W_hh */
+            if (r % 4 == 0) mask_four_rows(recurrent, at + B, H, u, factor);
+            h *= vec_load(factor + r % 4 * LANES);
+            lanes_store(b->hm[l] + (at + B) * H + u, h, n);
+        }
+        if (b->precision != PRECISION_F32) round_floats(b->precision, (float *)&h, (float *)&h, LANES);
+        exchange_put(exchange, tiling, H, r, u, (const float *)&h, n);
+    }
+}
+
+static int cpu_layer_forward(Backend *b, int64_t l, Error *e)
+{
+    (void)e;
+    int64_t H = b->config.shape.H, T = b->w.T, B = b->w.B, N = T * B;
+    const float *w_hh = b->param[param_of_layer(l, PARAM_W_HH)];
+    const float *b_ih = b->param[param_of_layer(l, PARAM_B_IH)],
+                *b_hh = b->param[param_of_layer(l, PARAM_B_HH)];
+    MaskKey recurrent_key;
+    const MaskKey *recurrent = masked(b, recurrent_site(b, l), &recurrent_key) ? &recurrent_key : NULL;
+    Tiling tiling = tiling_of(B);
+
+    sgemm(b, false, true, N, 4 * H, H, b->x[l], b->param[param_of_layer(l, PARAM_W_IH)], b->gates[l]);
+    for (int64_t j = 0; j < 4 * H; j++) b->bias[j] = b_ih[j] + b_hh[j];
+    memcpy(b->h[l], b->state_h + l * B * H, (size_t)(B * H) * sizeof(float));
+    memcpy(b->c[l], b->state_c + l * B * H, (size_t)(B * H) * sizeof(float));
+    for (int i = 0; i < 2; i++)
+        memset(b->exchange[i], 0, (size_t)(tiling.tiles * tiling.rows * H) * sizeof(float));
+    const float *h0 = b->h[l];
+    if (recurrent) {
+        for (int64_t row = 0; row < B; row++)
+            mask_row(recurrent, row, H, b->h[l] + row * H, b->hm[l] + row * H);
+        h0 = b->hm[l];
+    }
+    for (int64_t row = 0; row < B; row++) exchange_put(b->exchange[0], tiling, H, row, 0, h0 + row * H, H);
+    if (b->precision != PRECISION_F32)
+        round_floats(b->precision, b->exchange[0], b->exchange[0], tiling.tiles * tiling.rows * H);
+
+    team_reset(b);
+#pragma omp parallel num_threads(b->threads)
+    {
+        int me = omp_get_thread_num(), team = omp_get_num_threads();
+        Share share = share_of(b, me, team, true, tiling);
+        pack(b, &share, true, w_hh);
+        for (int64_t t = 0; t < T; t++) {
+            multiply(&share, tiling, b->exchange[t & 1], t & 1);
+            for (int64_t vector = share.first; vector < share.end; vector++)
+                forward_cell(b, l, t, &share, vector, b->exchange[~t & 1], tiling, recurrent);
+            if (t + 1 < T) team_barrier(b, me, team, (unsigned)t + 1);
+        }
+    }
+    memcpy(b->state_h + l * B * H, b->h[l] + N * H, (size_t)(B * H) * sizeof(float));
+    memcpy(b->state_c + l * B * H, b->c[l] + N * H, (size_t)(B * H) * sizeof(float));
+
+    MaskKey key;
+    b->x[l + 1] = b->h[l] + B * H;
+    if (masked(b, (int)l + 1, &key)) {
+        b->x[l + 1] = b->x_own[l + 1];
+        mask_positions(b, (int)l + 1, b->h[l] + B * H, b->x[l + 1]);
+    }
+    return EXIT_DONE;
+}
+
+/* Softmax and cross-entropy of one row of logits, in place; returns its nats. With `train` the row becomes
+ * dlogits and is added to bias_sum. The exp terms are summed LANES wide over stretches of 64 vectors, the
+ * stretches in double. */
+static double softmax_row(float *z, const float *bias, int64_t V, int32_t target, bool train, float inverse_B,
+                          float *bias_sum)
+{
+    int64_t whole = V - V % LANES;
+    Vec tops = vec_all(-INFINITY);
+    for (int64_t v = 0; v < whole; v += LANES) {
+        Vec a = vec_load(z + v) + vec_load(bias + v);
+        vec_store(z + v, a);
+        tops = vec_select(a <= tops, tops, a); /* a NaN gets through */
+    }
+    float top = -INFINITY;
+    for (int64_t v = whole; v < V; v++) {
+        z[v] += bias[v];
+        top = z[v] <= top ? top : z[v];
+    }
+    for (int j = 0; j < LANES; j++) top = tops[j] <= top ? top : tops[j];
+    double z_target = (double)z[target], sum = 0;
+
+    for (int64_t v = 0; v < V;) {
+        Vec part = {0};
+        int64_t stop = v + 64 * LANES < whole ? v + 64 * LANES : whole;
+        for (; v < stop; v += LANES) {
+            Vec p = exp_vec(vec_load(z + v) - top);
+            if (train) vec_store(z + v, p);
+            part += p;
+        }
+        if (v == whole && v < V) { /* the edge of V */
+            Vec p = exp_vec(lanes_load(z + v, V - v) - top);
+            if (train) lanes_store(z + v, p, V - v);
+            for (int64_t j = 0; j < V - v; j++) part[j] += p[j];
+            v = V;
+        }
+        for (int j = 0; j < LANES; j++) sum += (double)part[j];
+    }
+    if (train) {
+        float scale = (float)((double)inverse_B / sum);
+        float before = bias_sum[target];
+        for (int64_t v = 0; v < V; v++) {
+            z[v] *= scale;
+            bias_sum[v] += z[v];
+        }
+        z[target] -= inverse_B;
+        bias_sum[target] = before + z[target];
+    }
+    return (double)top + log(sum) - z_target;
+}
+
+static int cpu_softmax_forward(Backend *b, Error *e)
+{
+    (void)e;
+    int64_t H = b->config.shape.H, V = b->config.shape.V, N = b->w.T * b->w.B;
+    const float *bias = b->param[param_decoder_bias(&b->config.shape)];
+    float inverse_B = 1.0f / (float)b->w.B; /* the cost is a mean over b, SPEC 5 */
+    bool train = b->w.train;
+    sgemm(b, false, true, N, V, H, b->x[b->config.shape.L], b->param[param_decoder_weight(&b->config.shape)],
+          b->logits);
+#pragma omp parallel num_threads(b->threads)
+    {
+        float *bias_sum = train ? b->bias_part + omp_get_thread_num() * V : NULL;
+        if (train) memset(bias_sum, 0, (size_t)V * sizeof *bias_sum);
+#pragma omp for schedule(static)
+        for (int64_t n = 0; n < N; n++)
+            b->token_nats[n] = softmax_row(b->logits + n * V, bias, V, b->w.y[n], train, inverse_B, bias_sum);
+    }
+    b->nats = 0;
+    for (int64_t n = 0; n < N; n++) b->nats += b->token_nats[n];
+    return EXIT_DONE;
+}
+
+/* The window did not train, so softmax_row left the logits with their bias in place. */
+static int cpu_logits_get(Backend *b, int64_t row, float *dst, Error *e)
+{
+    (void)e;
+    assert(!b->w.train);
+    memcpy(dst, b->logits + row * b->config.shape.V, (size_t)b->config.shape.V * sizeof *dst);
+    return EXIT_DONE;
+}
+
+/* ---- backward ---- */
+
+static int cpu_softmax_backward(Backend *b, Error *e)
+{
+    (void)e;
+    int64_t H = b->config.shape.H, V = b->config.shape.V, L = b->config.shape.L, N = b->w.T * b->w.B;
+    int weight = param_decoder_weight(&b->config.shape), bias = param_decoder_bias(&b->config.shape);
+#pragma omp parallel for schedule(static)
+    for (int64_t v = 0; v < V; v++) {
+        float sum = 0;
+        for (int i = 0; i < b->threads; i++) sum += b->bias_part[i * V + v];
+        b->grad[bias][v] = sum;
+    }
+    sgemm(b, true, false, V, H, N, b->logits, b->x[L], b->grad[weight]);
+    sgemm_long(b, N, H, V, b->logits, b->param[weight], b->dy);
+    mask_positions(b, (int)L, b->dy, b->dy);
+    return EXIT_DONE;
+}
+
+/* One vector of units of one step of the backward recurrence, whose product W_hh^T dgates_{t+1} is done, except at
+ * the last step, which has none. The gate gradients of the step are added to db (4,LANES). */
+static void backward_cell(Backend *b, int64_t l, int64_t t, const Share *share, int64_t vector,
+                          float *exchange, Tiling tiling, const MaskKey *recurrent, float *db)
+{
+    int64_t H = b->config.shape.H, B = b->w.B, u = vector * LANES, n = H - u < LANES ? H - u : LANES;
+    float factor[4 * LANES];
+    Vec bias[GATES];
+    for (int gate = 0; gate < GATES; gate++) bias[gate] = vec_load(db + gate * LANES);
+    for (int64_t r = 0; r < B; r++) {
+        int64_t at = t * B + r;
+        float *gates = b->gates[l] + at * GATES * H + u;
+        float *carry = b->carry + (vector * B + r) * LANES;
+        Vec i = lanes_load(gates, n), f = lanes_load(gates + H, n), g = lanes_load(gates + 2 * H, n),
+            o = lanes_load(gates + 3 * H, n);
+        Vec c_before = lanes_load(b->c[l] + at * H + u, n),
+            tc = tanh_vec(lanes_load(b->c[l] + (at + B) * H + u, n));
+        Vec dh = lanes_load(b->dy + at * H + u, n), dc_later = {0};
+        if (t + 1 < b->w.T) {
+            Vec through_h = vec_load(column_sum(share, vector - share->first, r));
+            if (recurrent && r % 4 == 0) mask_four_rows(recurrent, at + B, H, u, factor);
+            dh += recurrent ? through_h * vec_load(factor + r % 4 * LANES) : through_h;
+            dc_later = vec_load(carry);
+        }
+        Vec dc = dh * o * (1.0f - tc * tc) + dc_later;
+        Vec da[GATES] = {dc * g * i * (1.0f - i), dc * c_before * f * (1.0f - f), dc * i * (1.0f - g * g),
+                         dh * tc * o * (1.0f - o)};
+        vec_store(carry, dc * f);
+        for (int gate = 0; gate < GATES; gate++) {
+            lanes_store(gates + gate * H, da[gate], n);
+            bias[gate] += da[gate];
+            if (b->precision != PRECISION_F32)
+                round_floats(b->precision, (float *)&da[gate], (float *)&da[gate], LANES);
+            if (t > 0)
+                exchange_put(exchange, tiling, GATES * H, r, gate * H + u, (const float *)&da[gate], n);
+        }
+    }
+    for (int gate = 0; gate < GATES; gate++) vec_store(db + gate * LANES, bias[gate]);
+}
+
+static int cpu_layer_backward(Backend *b, int64_t l, Error *e)
+{
+    (void)e;
+    int64_t H = b->config.shape.H, T = b->w.T, B = b->w.B, N = T * B;
+    MaskKey recurrent_key;
+    const MaskKey *recurrent = masked(b, recurrent_site(b, l), &recurrent_key) ? &recurrent_key : NULL;
+    Tiling tiling = tiling_of(B);
+    float *db = b->grad[param_of_layer(l, PARAM_B_IH)];
+    for (int i = 0; i < 2; i++)
+        memset(b->exchange[i], 0, (size_t)(tiling.tiles * tiling.rows * GATES * H) * sizeof(float));
+
+    team_reset(b);
+#pragma omp parallel num_threads(b->threads)
+    {
+        int me = omp_get_thread_num(), team = omp_get_num_threads();
+        Share share = share_of(b, me, team, false, tiling);
+        pack(b, &share, false, b->param[param_of_layer(l, PARAM_W_HH)]);
+        memset(b->bias_sum + share.first * GATES * LANES, 0,
+               (size_t)((share.end - share.first) * GATES * LANES) * sizeof *b->bias_sum);
+        for (int64_t t = T - 1; t >= 0; t--) {
+            if (t + 1 < T) multiply(&share, tiling, b->exchange[t & 1], t & 1);
+            for (int64_t vector = share.first; vector < share.end; vector++)
+                backward_cell(b, l, t, &share, vector, b->exchange[~t & 1], tiling, recurrent,
+                              b->bias_sum + vector * GATES * LANES);
+            if (t > 0) team_barrier(b, me, team, (unsigned)(T - t));
+        }
+        for (int64_t vector = share.first; vector < share.end; vector++)
+            for (int64_t gate = 0; gate < GATES; gate++) {
+                int64_t u = vector * LANES, n = H - u < LANES ? H - u : LANES;
+                lanes_store(db + gate * H + u, vec_load(b->bias_sum + (vector * GATES + gate) * LANES), n);
+            }
+    }
+
+    const float *dgates = b->gates[l];
+    sgemm(b, true, false, 4 * H, H, N, dgates, b->x[l], b->grad[param_of_layer(l, PARAM_W_IH)]);
+    sgemm(b, true, false, 4 * H, H, N, dgates, recurrent ? b->hm[l] : b->h[l],
+          b->grad[param_of_layer(l, PARAM_W_HH)]);
+    memcpy(b->grad[param_of_layer(l, PARAM_B_HH)], db, (size_t)(4 * H) * sizeof *db);
+    sgemm(b, false, false, N, H, 4 * H, dgates, b->param[param_of_layer(l, PARAM_W_IH)], b->dy);
+    mask_positions(b, (int)l, b->dy, b->dy);
+    return EXIT_DONE;
+}
+
+/* The gradient has at most T*B rows that are not zero: only those are written, normed and applied. Positions
+ * of one word are added in the order of time, whatever the thread. */
+static int cpu_embedding_backward(Backend *b, Error *e)
+{
+    (void)e;
+    int64_t N = b->w.T * b->w.B, H = b->config.shape.H;
+    b->distinct = 0;
+    for (int32_t n = 0; n < N; n++) {
+        int32_t id = b->w.x[n], slot = b->slot_of_id[id];
+        b->next[n] = -1;
+        if (slot < 0) {
+            slot = b->slot_of_id[id] = (int32_t)b->distinct++;
+            b->id_of_slot[slot] = id;
+            b->first[slot] = n;
+        } else {
+            b->next[b->last[slot]] = n;
+        }
+        b->last[slot] = n;
+    }
+#pragma omp parallel for schedule(static)
+    for (int64_t s = 0; s < b->distinct; s++) {
+        float *dw = b->grad[PARAM_ENCODER] + b->id_of_slot[s] * H;
+        memcpy(dw, b->dy + b->first[s] * H, (size_t)H * sizeof *dw);
+        for (int32_t n = b->next[b->first[s]]; n >= 0; n = b->next[n])
+            for (int64_t u = 0; u < H; u++) dw[u] += b->dy[n * H + u];
+        b->slot_of_id[b->id_of_slot[s]] = -1;
+    }
+    return EXIT_DONE;
+}
+
+static double sum_of_squares(const float *g, int64_t n)
+{
+    Vec part = {0};
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) part += vec_load(g + i) * vec_load(g + i);
+    Vec edge = lanes_load(g + i, n - i);
+    part += edge * edge;
+    double total = 0;
+    for (int j = 0; j < LANES; j++) total += (double)part[j];
+    return total;
+}
+
+static int cpu_update(Backend *b, double lr, double clip, Error *e)
+{
+    (void)e;
+    int64_t H = b->config.shape.H, n_partial = b->distinct;
+    int count = params_count(&b->config.shape);
+    const float *dencoder = b->grad[PARAM_ENCODER];
+#pragma omp parallel for schedule(static)
+    for (int64_t s = 0; s < b->distinct; s++)
+        b->partial[s] = sum_of_squares(dencoder + b->id_of_slot[s] * H, H);
+    for (int k = 0; k < count; k++) {
+        if (k == PARAM_ENCODER) continue;
+        int64_t n = param_elements(b, k), chunks = chunks_of(n);
+        double *partial = b->partial + n_partial;
+#pragma omp parallel for schedule(static)
+        for (int64_t i = 0; i < chunks; i++) {
+            int64_t at = i * SUM_CHUNK;
+            partial[i] = sum_of_squares(b->grad[k] + at, n - at < SUM_CHUNK ? n - at : SUM_CHUNK);
+        }
+        n_partial += chunks;
+    }
+    double sum = 0;
+    for (int64_t i = 0; i < n_partial; i++) sum += b->partial[i];
+    b->grad_norm = sqrt(sum);
+    float rate = (float)(b->grad_norm > clip ? lr * (clip / b->grad_norm) : lr);
+
+#pragma omp parallel for schedule(static)
+    for (int64_t s = 0; s < b->distinct; s++) {
+        float *w = b->param[PARAM_ENCODER] + b->id_of_slot[s] * H;
+        const float *dw = dencoder + b->id_of_slot[s] * H;
+        for (int64_t u = 0; u < H; u++) w[u] -= rate * dw[u];
+    }
+    for (int k = 0; k < count; k++) {
+        if (k == PARAM_ENCODER) continue;
+        float *w = b->param[k];
+        const float *dw = b->grad[k];
+        int64_t n = param_elements(b, k);
+#pragma omp parallel for schedule(static)
+        for (int64_t i = 0; i < n; i++) w[i] -= rate * dw[i];
+    }
+    return EXIT_DONE;
+}
+
+static int cpu_window_end(Backend *b, WindowResult *r, double *token_nats, Error *e)
+{
+    (void)e;
+    *r = (WindowResult){.step = b->w.step, .nats = b->nats, .grad_norm = b->grad_norm};
+    if (token_nats) memcpy(token_nats, b->token_nats, (size_t)(b->w.T * b->w.B) * sizeof *token_nats);
+    return EXIT_DONE;
+}
+
+const BackendOps backend_cpu = {
+    .name = "cpu",
+    .summary = "float32 on OpenBLAS and OpenMP; tf32 and bf16 simulated",
+    .bytes = cpu_bytes,
+    .open = cpu_open,
+    .close = cpu_close,
+    .held = cpu_held,
+    .describe = cpu_describe,
+    .param_set = cpu_param_set,
+    .param_get = cpu_param_get,
+    .grad_get = cpu_grad_get,
+    .state_set = cpu_state_set,
+    .state_get = cpu_state_get,
+    .window_begin = cpu_window_begin,
+    .embedding_forward = cpu_embedding_forward,
+    .layer_forward = cpu_layer_forward,
+    .softmax_forward = cpu_softmax_forward,
+    .softmax_backward = cpu_softmax_backward,
+    .layer_backward = cpu_layer_backward,
+    .embedding_backward = cpu_embedding_backward,
+    .update = cpu_update,
+    .window_end = cpu_window_end,
+    .logits_get = cpu_logits_get,
+};

@@ -1,0 +1,1093 @@
+/* backend_cuda: one NVIDIA GPU: kernels/ and cuBLAS behind the backend table. Everything is float32 but the operands of
+ * matrix products, which --precision rounds.
+ *
+ * Memory     One device block, carved once by `carve`, which also says its size, and one pinned one; nothing
+ *            is allocated in a step. cuBLAS works in a piece of the same block, so that its choice of
+ *            algorithms does not hang on what else is free.
+ * Stream     Everything runs on one stream; the host waits for it only where it needs a value.
+ * Steps      Training windows of the stream given to train_stream: the first one launches kernel by kernel
+ *            (libraries load what they load lazily), the second is captured, and from then on one graph
+ *            launch is the whole step. Step number, window, lr and result slot live in device memory
+ *            (StepState) and advance inside the graph; the host keeps its own copy and uploads it only where
+ *            a step is not what that copy foretells: a new epoch, a new lr, a resumed run. Scored windows
+ *            and windows with ids of their own always launch kernel by kernel.
+ * Precision  tf32: cuBLAS rounds the operands of its products, and the recurrence's kernel its own. bf16: products over
+ *            all positions read bfloat16 copies that lie beside the float32 tensors. Of the weights the update
+ *            writes them, of the embedded words the embedding, of gradients the kernel that sums their columns
+ *            for the bias; only h and y, which are any kernel's, are read once more to be rounded. Sums are float32
+ * Products   products.c: cuBLASLt, by algorithms that are chosen once and that checkpoints record
+ * Recurrence recurrence.c chooses kernels and plans once; each plan's scratch lies in the device block, and the
+ *            packed copies of w_hh too, where a kernel reads them: param_set and the update write them.
+ * Results    sgd_update writes them into a pinned ring, and the host reads each SLOTS - 1 steps later, when it
+ *            is long there.
+ * Bits       No float atomics, fixed orders of sums, cuBLAS with one stream, one workspace and atomics off: a
+ *            run repeated, replayed or resumed has the same bits.
+ */
+#include "backend_cuda.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/carry.h"
+#include "kernels/gemm.h"
+#include "kernels/layers.h"
+#include "kernels/philox.h"
+#include "kernels/tensor.h"
+#include "cublas_open.h"
+#include "cuda_check.h"
+#include "host/plan/device.h"
+#include "host/base/number.h"
+#include "nvtx.h"
+#include "host/plan/precision.h"
+#include "products.h"
+#include "recurrence.h"
+
+enum { SLOTS = 4, PIECE = 256 /* bytes: every piece of the block begins on a whole line of every cache */ };
+
+/* How the window at hand runs. */
+typedef enum Mode {
+    EAGER,   /* each operation launches its kernels */
+    CAPTURE, /* each operation adds its kernels to the graph, which window_end launches */
+    REPLAY,  /* operations do nothing, window_end launches the graph */
+} Mode;
+
+struct Backend {
+    BackendConfig config;
+    DeviceFacts device;
+    Recurrence recurrence;
+    uint32_t poll_limit;
+    int cublas_version;
+    LstmContext context;
+    Products products;
+    char remark[1400];       /* of both: what the user should know */
+    LstmPrecision precision; /* that is asked for */
+    bool eager;              /* never capture */
+    Ranges ranges;
+    char (*layer_name)[32]; /* [L] */
+
+    Window w;
+    Mode mode;
+    bool warm, capturing, updated;
+    cudaGraph_t graph;
+    cudaGraphExec_t step_graph;
+
+    StepState state; /* as the device has it once all that is enqueued has run */
+    bool state_known;
+
+    cudaEvent_t done[SLOTS];
+    int64_t issued, returned; /* results */
+
+    /* The training stream, a block of its own. */
+    int32_t *stream;
+    int64_t stream_n, stream_T, stream_B;
+
+    /* Device memory. */
+    void *memory;
+    size_t bytes;
+    float *encoder;        /* (V,H) */
+    float *dense, *ddense; /* all other parameters and their gradients, tensors at dense_at */
+    int64_t dense_n;       /* elements, gaps between tensors included: those are zeros */
+    int64_t *dense_at;     /* [count] host */
+    float **w_packed;      /* [L] host; (H,H,4) of each w_hh; NULL where forward does not read it */
+    void **w_tiles;        /* [L] host; bfloat16 fragments of each w_hh; NULL where no kernel reads them */
+    SgdPacked *packed;     /* [L] both for the update */
+    void *scratch[PLANS];
+    float *rows;         /* (N,H) the encoder's gradient, sparse */
+    int32_t *first;      /* (N) */
+    float **x;           /* [L+1] host; (N,H) masked inputs; NULL where nothing is ever masked but for x[0] */
+    float **h_masked;    /* [L] host; (N,H), only with SITES_ALL */
+    float *hc;           /* (2L, (N+B)*H): h of every layer, then c, each (T+1,B,H) of the window at hand */
+    float **gates;       /* [L] host; (N,4H); one for all layers where nothing trains */
+    float *dy, *dh, *dc; /* (N,H), (B,H), (B,H) */
+    float *logits, *nats; /* (N,V), (N) */
+    double *partial;
+    /* In bfloat16, where that is the precision: */
+    uint16_t *dense_bf16; /* the dense block; w_hh is not kept up where it has packed copies */
+    uint16_t **x_bf16;    /* [L+1] host; as x */
+    uint16_t **h_bf16; /* [L] host; (N+B,H) h, or (N,H) h_masked; one for all layers where nothing trains */
+    uint16_t *d_bf16;  /* (N, max(V,4H)) dlogits, then dgates */
+    float *carried;    /* (2L,B,H): h of every layer, then c */
+    int32_t *x_ids, *y_ids; /* (N) */
+    StepState *state_device;
+    void *workspace;
+
+    /* Pinned host memory. */
+    char *pinned;
+    StepResult *results; /* [SLOTS] written by the device */
+    float *nats_host;    /* (N) */
+    FaultRecord *fault_host;
+};
+
+/* ---- memory ---- */
+
+typedef struct Arena {
+    char *base;
+    size_t used;
+} Arena;
+
+static void *take(Arena *a, int64_t n, size_t size)
+{
+    size_t at = a->used;
+    a->used += ((size_t)n * size + PIECE - 1) / PIECE * PIECE;
+    return a->base ? a->base + at : NULL;
+}
+
+static float *take_floats(Arena *a, int64_t n) { return take(a, n, sizeof(float)); }
+
+static int64_t positions(const BackendConfig *g) { return g->T * g->B; }
+
+/* Whether anything of a training window is masked: at keep 1 a mask changes nothing. */
+static bool masks(const BackendConfig *g) { return g->train && g->sites != SITES_NONE && g->keep < 1; }
+
+/* What cuBLAS's manual asks for. */
+static size_t workspace_bytes(const DeviceFacts *device)
+{
+    return (size_t)(device->major >= 9 ? 32 : 4) << 20;
+}
+
+/* Elements of the dense block; at (may be NULL) receives where each tensor begins. */
+static int64_t dense_layout(const ModelShape *s, int64_t *at)
+{
+    int64_t n = 0;
+    for (int k = 0; k < params_count(s); k++) {
+        if (at) at[k] = n;
+        if (k != PARAM_ENCODER) n += (param_info(s, k).n + 63) / 64 * 64;
+    }
+    return n;
+}
+
+/* Sets every device pointer of *b, or, with a->base NULL, only counts. The host's lists must be there in the
+ * first case. */
+static void carve(Backend *b, Arena *a)
+{
+    const BackendConfig *g = &b->config;
+    int64_t V = g->shape.V, H = g->shape.H, L = g->shape.L, N = positions(g), B = g->B;
+    bool masked = masks(g);
+    b->dense_n = dense_layout(&g->shape, NULL);
+    b->encoder = take_floats(a, V * H);
+    b->dense = take_floats(a, b->dense_n);
+    b->ddense = g->train ? take_floats(a, b->dense_n) : NULL;
+    bool packed = b->recurrence.forward->footprint->packed, tiles = recurrence_reads_tiles(&b->recurrence);
+    for (int64_t l = 0; l < L; l++) {
+        float *w_packed = packed ? take_floats(a, 4 * H * H) : NULL;
+        void *w_tiles = tiles ? take(a, (int64_t)tensor_copy_bytes(H), 1) : NULL;
+        if (a->base) b->w_packed[l] = w_packed, b->w_tiles[l] = w_tiles;
+    }
+    b->packed = (packed || tiles) && g->train ? take(a, L, sizeof *b->packed) : NULL;
+    for (int i = 0; i < PLANS; i++)
+        b->scratch[i] =
+            b->recurrence.planned[i] ? take(a, (int64_t)b->recurrence.plan[i].scratch_bytes, 1) : NULL;
+    b->rows = g->train ? take_floats(a, N * H) : NULL;
+    b->first = g->train ? take(a, N, sizeof(int32_t)) : NULL;
+    for (int64_t l = 0; l <= L; l++) {
+        bool bf16 = b->precision == PRECISION_BF16, own = l == 0 || masked;
+        float *x = own && !(bf16 && l == 0) ? take_floats(a, N * H) : NULL;
+        uint16_t *x_bf16 = own && bf16 ? take(a, N * H, sizeof *x_bf16) : NULL;
+        if (a->base) b->x[l] = x, b->x_bf16[l] = x_bf16;
+        if (l == L) break;
+        uint16_t *h_bf16 = bf16 && (l == 0 || g->train) ? take(a, (N + B) * H, sizeof *h_bf16) : NULL;
+        if (a->base) b->h_bf16[l] = h_bf16 ? h_bf16 : b->h_bf16[0];
+        float *own_gates = l == 0 || g->train ? take_floats(a, 4 * N * H) : NULL;
+        float *hm = masked && g->sites == SITES_ALL ? take_floats(a, N * H) : NULL;
+        if (a->base) b->gates[l] = own_gates ? own_gates : b->gates[0], b->h_masked[l] = hm;
+    }
+    b->hc = take_floats(a, 2 * L * (N + B) * H);
+    b->dy = g->train ? take_floats(a, N * H) : NULL;
+    b->dh = g->train ? take_floats(a, B * H) : NULL, b->dc = g->train ? take_floats(a, B * H) : NULL;
+    b->logits = take_floats(a, N * V), b->nats = take_floats(a, N);
+    b->partial = g->train ? take(a, sgd_partials(b->dense_n, N), sizeof(double)) : NULL;
+    bool bf16 = b->precision == PRECISION_BF16;
+    b->dense_bf16 = bf16 ? take(a, b->dense_n, sizeof *b->dense_bf16) : NULL;
+    b->d_bf16 = bf16 && g->train ? take(a, N * (V > 4 * H ? V : 4 * H), sizeof *b->d_bf16) : NULL;
+    b->carried = take_floats(a, 2 * L * B * H);
+    b->x_ids = take(a, N, sizeof(int32_t)), b->y_ids = take(a, N, sizeof(int32_t));
+    b->state_device = take(a, 1, sizeof *b->state_device);
+    b->context.fault = take(a, 1, sizeof *b->context.fault);
+    b->workspace = take(a, (int64_t)workspace_bytes(&b->device), 1);
+}
+
+static size_t carve_pinned(Backend *b, Arena *a)
+{
+    b->results = take(a, SLOTS, sizeof *b->results);
+    b->nats_host = take_floats(a, positions(&b->config));
+    b->fault_host = take(a, 1, sizeof *b->fault_host);
+    return a->used;
+}
+
+/* ---- choices: precision, patience ---- */
+
+static bool set_and_on(const char *value, const char *off)
+{
+    return value && value[0] && strcmp(value, "0") && strcmp(value, off);
+}
+
+/* What the environment makes of cuBLAS behind a program's back would make a float32 run something else. */
+static int choose_precision(const Backend *b, cublasMath_t *math, Error *e)
+{
+    static const char *const emulation[] = {"CUBLAS_EMULATE_SINGLE_PRECISION", "CUBLAS_EMULATION_STRATEGY"};
+    const char *precision = b->config.precision, *tf32 = getenv("NVIDIA_TF32_OVERRIDE");
+    /* In bf16 too the recurrence of some kernels is a float32 product of cuBLAS. */
+    bool f32 = b->precision != PRECISION_TF32;
+    *math = f32 ? CUBLAS_DEFAULT_MATH : CUBLAS_TF32_TENSOR_OP_MATH;
+    if (f32 && set_and_on(tf32, "0"))
+        return error_set(e, EXIT_USAGE,
+                         "NVIDIA_TF32_OVERRIDE is set to '%s', which would round a float32 product's factors "
+                         "to 10 bits; unset it, or give --precision tf32",
+                         tf32);
+    if (!f32 && tf32 && !strcmp(tf32, "0"))
+        return error_set(e, EXIT_USAGE,
+                         "NVIDIA_TF32_OVERRIDE is set to '0', which turns --precision tf32 off; unset it");
+    for (size_t i = 0; f32 && i < sizeof emulation / sizeof emulation[0]; i++)
+        if (set_and_on(getenv(emulation[i]), "default"))
+            return error_set(e, EXIT_USAGE,
+                             "%s is set to '%s', by which cuBLAS may compute float32 products out of "
+                             "bfloat16 ones; unset it",
+                             emulation[i], getenv(emulation[i]));
+    if (b->precision != PRECISION_F32 && b->device.major < 8)
+        return error_set(e, EXIT_NO_DEVICE,
+                         "--precision %s needs a GPU from sm_80, and %s is sm_%d%d; f32 runs on it",
+                         precision, b->device.name, b->device.major, b->device.minor);
+    return EXIT_DONE;
+}
+
+/* Looks at a missing block before a kernel gives up: some seconds, since each is a load that L2 answers. */
+static int choose_patience(Backend *b, Error *e)
+{
+    const char *text = getenv("PLSTM_POLL_LIMIT");
+    int64_t limit = 1 << 22;
+    if (text && text[0] && !number_int(text, 0, UINT32_MAX, &limit))
+        return error_set(
+            e, EXIT_USAGE,
+            "PLSTM_POLL_LIMIT is set to '%s'; it takes a whole number from 0, which never gives up", text);
+    b->poll_limit = (uint32_t)limit;
+    return EXIT_DONE;
+}
+
+/* ---- copies that wait ---- */
+
+static int upload(Backend *b, void *to, const void *from, size_t bytes, Error *e)
+{
+    CUDA_TRY(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, b->context.stream));
+    CUDA_TRY(cudaStreamSynchronize(b->context.stream));
+    return EXIT_DONE;
+}
+
+static int download(Backend *b, void *to, const void *from, size_t bytes, Error *e)
+{
+    CUDA_TRY(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, b->context.stream));
+    CUDA_TRY(cudaStreamSynchronize(b->context.stream));
+    return EXIT_DONE;
+}
+
+/* ---- life ---- */
+
+static void cuda_close(Backend *b)
+{
+    if (!b) return;
+    /* Releases say again what failed before; there is nobody left to tell. */
+    if (b->capturing) {
+        cudaGraph_t half = NULL;
+        cudaStreamEndCapture(b->context.stream, &half);
+        if (half) cudaGraphDestroy(half);
+    }
+    products_close(&b->products);
+    if (b->context.stream) cudaStreamSynchronize(b->context.stream);
+    if (b->step_graph) cudaGraphExecDestroy(b->step_graph);
+    if (b->graph) cudaGraphDestroy(b->graph);
+    for (int i = 0; i < SLOTS; i++)
+        if (b->done[i]) cudaEventDestroy(b->done[i]);
+    if (b->context.blas) cublasDestroy(b->context.blas);
+    if (b->context.stream) cudaStreamDestroy(b->context.stream);
+    if (b->stream) cudaFree(b->stream);
+    if (b->memory) cudaFree(b->memory);
+    if (b->pinned) cudaFreeHost(b->pinned);
+    ranges_free(&b->ranges);
+    free(b->dense_at), free(b->w_packed), free(b->w_tiles), free(b->x), free(b->x_bf16), free(b->h_bf16);
+    free(b->h_masked), free(b->gates), free(b->layer_name);
+    free(b);
+}
+
+/* Packed copies of parameters that are zero, the update's list of them, barriers that nobody has come to. */
+static int open_recurrence_memory(Backend *b, Error *e)
+{
+    int64_t L = b->config.shape.L, H = b->config.shape.H;
+    for (int64_t l = 0; l < L && b->w_packed[l]; l++)
+        CUDA_TRY(cudaMemsetAsync(b->w_packed[l], 0, (size_t)(4 * H * H) * sizeof(float), b->context.stream));
+    for (int64_t l = 0; l < L && b->w_tiles[l]; l++)
+        CUDA_TRY(cudaMemsetAsync(b->w_tiles[l], 0, tensor_copy_bytes(H), b->context.stream));
+    for (int i = 0; i < PLANS; i++)
+        if (b->scratch[i])
+            CUDA_TRY(
+                cudaMemsetAsync(b->scratch[i], 0, b->recurrence.plan[i].scratch_bytes, b->context.stream));
+    if (!b->packed) return EXIT_DONE;
+    SgdPacked *list = calloc((size_t)L, sizeof *list);
+    if (!list) return error_set(e, EXIT_FAILED, "the cuda backend ran out of memory");
+    for (int64_t l = 0; l < L; l++)
+        list[l] = (SgdPacked){b->dense_at[param_of_layer(l, PARAM_W_HH)], b->w_packed[l], b->w_tiles[l]};
+    int code = upload(b, b->packed, list, (size_t)L * sizeof *list, e);
+    free(list);
+    return code;
+}
+
+static int open_memory(Backend *b, Error *e)
+{
+    size_t room = 0, all = 0;
+    Arena a = {NULL, 0};
+    carve(b, &a);
+    size_t bytes = b->bytes = a.used;
+    CUDA_TRY(cudaMemGetInfo(&room, &all));
+    if (bytes > room)
+        return error_set(e, EXIT_NO_DEVICE,
+                         "this model needs %.2f GB on the GPU and %s has %.2f of %.2f GB left; a smaller "
+                         "--hidden, --batch or "
+                         "--seq needs less",
+                         (double)bytes * 1e-9, b->device.name, (double)room * 1e-9, (double)all * 1e-9);
+    CUDA_TRY(cudaMalloc(&b->memory, bytes));
+    a = (Arena){b->memory, 0};
+    carve(b, &a);
+    a = (Arena){NULL, 0};
+    bytes = carve_pinned(b, &a);
+    CUDA_TRY(cudaHostAlloc((void **)&b->pinned, bytes, cudaHostAllocDefault));
+    a = (Arena){b->pinned, 0};
+    carve_pinned(b, &a);
+    /* Zero parameters, as the table promises; gaps between tensors stay zero for good. */
+    CUDA_TRY(cudaMemsetAsync(b->encoder, 0, (size_t)(b->config.shape.V * b->config.shape.H) * sizeof(float),
+                             b->context.stream));
+    CUDA_TRY(cudaMemsetAsync(b->dense, 0, (size_t)b->dense_n * sizeof(float), b->context.stream));
+    if (b->ddense)
+        CUDA_TRY(cudaMemsetAsync(b->ddense, 0, (size_t)b->dense_n * sizeof(float), b->context.stream));
+    if (b->dense_bf16)
+        CUDA_TRY(
+            cudaMemsetAsync(b->dense_bf16, 0, (size_t)b->dense_n * sizeof *b->dense_bf16, b->context.stream));
+    CUDA_TRY(cudaMemsetAsync(
+        b->carried, 0, (size_t)(2 * b->config.shape.L * b->config.B * b->config.shape.H) * sizeof(float),
+        b->context.stream));
+    CUDA_TRY(cudaMemsetAsync(b->context.fault, 0, sizeof *b->context.fault, b->context.stream));
+    return open_recurrence_memory(b, e);
+}
+
+static int open_cublas(Backend *b, cublasMath_t math, Error *e)
+{
+    CUBLAS_TRY(cublasCreate(&b->context.blas));
+    CUBLAS_TRY(cublasGetVersion(b->context.blas, &b->cublas_version));
+    CUBLAS_TRY(
+        cublasSetStream(b->context.blas, b->context.stream)); /* before the workspace, which it resets */
+    CUBLAS_TRY(cublasSetWorkspace(b->context.blas, b->workspace, workspace_bytes(&b->device)));
+    CUBLAS_TRY(cublasSetMathMode(b->context.blas, math));
+    CUBLAS_TRY(cublasSetAtomicsMode(b->context.blas, CUBLAS_ATOMICS_NOT_ALLOWED));
+    return EXIT_DONE;
+}
+
+/* The six products of a training step's window, each as one layer or the softmax has it. */
+static int open_products(Backend *b, Error *e)
+{
+    const ModelShape *s = &b->config.shape;
+    int64_t N = positions(&b->config), V = s->V, H = s->H;
+    int code = products_open(&b->products, b->precision, &b->device, b->context.blas, b->context.stream,
+                             b->workspace, workspace_bytes(&b->device), H, b->config.algorithms, e);
+    if (code || !b->config.train) return code;
+    bool bf16 = b->precision == PRECISION_BF16;
+    int ih = param_of_layer(0, PARAM_W_IH), dec = param_decoder_weight(s);
+    const void *x = bf16 ? (const void *)b->x_bf16[0] : b->x[0];
+    const void *weight[2], *d[2] = {b->logits, b->gates[0]};
+    for (int i = 0; i < 2; i++) {
+        int64_t at = b->dense_at[i ? ih : dec];
+        weight[i] = bf16 ? (const void *)(b->dense_bf16 + at) : b->dense + at;
+        if (bf16) d[i] = b->d_bf16;
+    }
+    const struct {
+        ProductShape shape;
+        const void *A, *B;
+        float *C;
+    } step[] = {
+        {{0, 1, N, 4 * H, H}, x, weight[1], b->gates[0]},
+        {{0, 1, N, V, H}, x, weight[0], b->logits},
+        {{1, 0, V, H, N}, d[0], x, b->ddense + b->dense_at[dec]},
+        {{0, 0, N, H, V}, d[0], weight[0], b->dy},
+        {{1, 0, 4 * H, H, N}, d[1], x, b->ddense + b->dense_at[ih]},
+        {{0, 0, N, H, 4 * H}, d[1], weight[1], b->dy},
+    };
+    for (size_t i = 0; i < sizeof step / sizeof step[0] && !code; i++)
+        code = products_prepare(&b->products, step[i].shape, step[i].A, step[i].B, step[i].C, e);
+    return code;
+}
+
+static int open_device(Backend *b, Error *e)
+{
+    cublasMath_t math;
+    int devices, code = device_count(&devices, e);
+    if (!code) code = device_facts(0, &b->device, e);
+    if (!code) code = choose_precision(b, &math, e);
+    if (!code) code = recurrence_choose(&b->recurrence, &b->config, &b->device, e);
+    if (!code) code = choose_patience(b, e);
+    if (!code) code = cublas_open(e);
+    if (code) return code;
+    CUDA_TRY(cudaSetDevice(0));
+    CUDA_TRY(cudaStreamCreateWithFlags(&b->context.stream, cudaStreamNonBlocking));
+    for (int i = 0; i < SLOTS; i++) CUDA_TRY(cudaEventCreateWithFlags(&b->done[i], cudaEventDisableTiming));
+    /* Every kernel is loaded now: loading one lazily would wait for the device, or break a capture. */
+    CUDA_TRY(layers_prepare());
+    CUDA_TRY(carry_prepare());
+    b->context.cooperative = b->device.cooperative;
+    code = recurrence_prepare(&b->recurrence, &b->device, e);
+    if (!code) code = open_memory(b, e);
+    if (!code) code = open_cublas(b, math, e);
+    if (!code) code = open_products(b, e);
+    if (!code)
+        snprintf(b->remark, sizeof b->remark, "%s%s%s", b->recurrence.remark,
+                 b->recurrence.remark[0] && b->products.remark[0] ? "; " : "", b->products.remark);
+    return code;
+}
+
+static int cuda_open(const BackendConfig *g, Backend **out, Error *e)
+{
+    int64_t L = g->shape.L;
+    Backend *b = calloc(1, sizeof *b);
+    if (!b) return error_set(e, EXIT_FAILED, "the cuda backend ran out of memory");
+    b->config = *g;
+    int precision = precision_find(g->precision);
+    const char *eager = getenv("PLSTM_EAGER");
+    b->eager = g->eager || (eager && eager[0] && strcmp(eager, "0"));
+    b->dense_at = calloc((size_t)params_count(&g->shape), sizeof *b->dense_at);
+    b->w_packed = calloc((size_t)L, sizeof *b->w_packed), b->w_tiles = calloc((size_t)L, sizeof *b->w_tiles);
+    b->x_bf16 = calloc((size_t)L + 1, sizeof *b->x_bf16), b->h_bf16 = calloc((size_t)L, sizeof *b->h_bf16);
+    b->x = calloc((size_t)L + 1, sizeof *b->x), b->h_masked = calloc((size_t)L, sizeof *b->h_masked);
+    b->gates = calloc((size_t)L, sizeof *b->gates), b->layer_name = calloc((size_t)L, sizeof *b->layer_name);
+    b->state.slot = SLOTS - 1; /* results begin in slot 0 */
+    ranges_init(&b->ranges);
+    int code = EXIT_DONE;
+    if (precision < 0)
+        code = error_set(e, EXIT_USAGE, "--precision takes f32, tf32 or bf16, not '%s'", g->precision);
+    else b->precision = (LstmPrecision)precision;
+    if (!code && (!b->dense_at || !b->w_packed || !b->w_tiles || !b->x || !b->x_bf16 || !b->h_bf16 ||
+                  !b->h_masked || !b->gates || !b->layer_name))
+        code = error_set(e, EXIT_FAILED, "the cuda backend ran out of memory");
+    if (!code) {
+        dense_layout(&g->shape, b->dense_at);
+        for (int64_t l = 0; l < L; l++)
+            snprintf(b->layer_name[l], sizeof b->layer_name[l], "layer%lld", (long long)l);
+        code = open_device(b, e);
+    }
+    if (code) cuda_close(b);
+    else *out = b;
+    return code;
+}
+
+static void cuda_describe(const Backend *b, char *out, size_t size)
+{
+    snprintf(out, size, "%s, sm_%d%d, %d SMs, CUDA %d.%d, cuBLAS %d.%d.%d", b->device.name, b->device.major,
+             b->device.minor, b->device.sms, b->device.runtime / 1000, b->device.runtime / 10 % 100,
+             b->cublas_version / 10000, b->cublas_version / 100 % 100, b->cublas_version % 100);
+}
+
+static const char *cuda_kernel(const Backend *b) { return b->recurrence.kernel; }
+
+static const char *cuda_remark(const Backend *b) { return b->remark; }
+
+static size_t cuda_held(const Backend *b)
+{
+    return b->bytes + (b->stream ? (size_t)b->stream_n * sizeof *b->stream : 0);
+}
+
+/* cuBLAS picks the algorithms of a stepwise recurrence from its version, the architecture, the number of SMs, the precision and
+ * the workspace; those of the other products are recorded. */
+static int cuda_notes(const Backend *b, BackendNote *notes)
+{
+    notes[0].key = "gemm";
+    snprintf(notes[0].value, sizeof notes[0].value,
+             "cuBLAS %d sm_%d%d %d SMs %s workspace %zu default algorithms", b->cublas_version,
+             b->device.major, b->device.minor, b->device.sms, b->config.precision,
+             workspace_bytes(&b->device));
+    notes[1].key = "plan";
+    _Static_assert(sizeof notes[1].value >= RECURRENCE_TEXT, "a note holds all plans");
+    recurrence_text(&b->recurrence, notes[1].value, sizeof notes[1].value);
+    int n = notes[1].value[0] ? 2 : 1;
+    if (!b->config.train) return n;
+    notes[n].key = "algorithms";
+    _Static_assert(sizeof notes[n].value >= PRODUCTS_TEXT, "a note holds all algorithms");
+    products_text(&b->products, notes[n].value, sizeof notes[n].value);
+    return n + 1;
+}
+
+static int cuda_usable(Error *e)
+{
+    int n, code = device_count(&n, e);
+    if (!code) code = cublas_open(e);
+    if (!code) CUDA_TRY(layers_prepare()); /* whether the kernels were compiled for this GPU */
+    return code;
+}
+
+cudaGraph_t cuda_graph(const Backend *b) { return b->graph; }
+
+FaultRecord *cuda_fault(const Backend *b) { return b->context.fault; }
+
+const Recurrence *cuda_recurrence(const Backend *b) { return &b->recurrence; }
+
+void *cuda_scratch(const Backend *b, int which) { return b->scratch[which]; }
+
+/* ---- parameters and state ---- */
+
+static float *param(const Backend *b, int k)
+{
+    return k == PARAM_ENCODER ? b->encoder : b->dense + b->dense_at[k];
+}
+
+static float *grad(const Backend *b, int k) { return b->ddense + b->dense_at[k]; }
+
+static int cuda_param_set(Backend *b, int k, const float *src, Error *e)
+{
+    int code = upload(b, param(b, k), src, (size_t)param_info(&b->config.shape, k).n * sizeof *src, e);
+    if (code) return code;
+    for (int64_t l = 0; l < b->config.shape.L; l++) {
+        if (k != param_of_layer(l, PARAM_W_HH)) continue;
+        if (b->w_packed[l])
+            CUDA_TRY(lstm_pack(b->context.stream, b->config.shape.H, param(b, k), b->w_packed[l]));
+        if (b->w_tiles[l])
+            CUDA_TRY(lstm_pack_tiles(b->context.stream, b->config.shape.H, param(b, k), b->w_tiles[l]));
+    }
+    if (b->dense_bf16 && k != PARAM_ENCODER)
+        CUDA_TRY(round_bf16(
+            b->context.stream,
+            (RoundSpan){param(b, k), b->dense_bf16 + b->dense_at[k], param_info(&b->config.shape, k).n},
+            (RoundSpan){0}));
+    return EXIT_DONE;
+}
+
+static int cuda_param_get(Backend *b, int k, float *dst, Error *e)
+{
+    return download(b, dst, param(b, k), (size_t)param_info(&b->config.shape, k).n * sizeof *dst, e);
+}
+
+/* The encoder's rows from where its words stand first. */
+static int encoder_grad(Backend *b, float *dst, Error *e)
+{
+    int64_t N = b->w.T * b->w.B, H = b->config.shape.H;
+    float *rows = malloc((size_t)(N * H) * sizeof *rows);
+    int32_t *ids = malloc((size_t)N * sizeof *ids), *first = malloc((size_t)N * sizeof *first);
+    int code = rows && ids && first ? EXIT_DONE : error_set(e, EXIT_FAILED, "memory ran out for a gradient");
+    if (!code) code = download(b, rows, b->rows, (size_t)(N * H) * sizeof *rows, e);
+    if (!code) code = download(b, ids, b->x_ids, (size_t)N * sizeof *ids, e);
+    if (!code) code = download(b, first, b->first, (size_t)N * sizeof *first, e);
+    if (!code) memset(dst, 0, (size_t)(b->config.shape.V * H) * sizeof *dst);
+    for (int64_t n = 0; !code && n < N; n++)
+        if (first[n]) memcpy(dst + ids[n] * H, rows + n * H, (size_t)H * sizeof *dst);
+    free(first), free(ids), free(rows);
+    return code;
+}
+
+static int cuda_grad_get(Backend *b, int k, float *dst, Error *e)
+{
+    if (k == PARAM_ENCODER) return encoder_grad(b, dst, e);
+    return download(b, dst, grad(b, k), (size_t)param_info(&b->config.shape, k).n * sizeof *dst, e);
+}
+
+static int cuda_state_set(Backend *b, int64_t B, const float *h, const float *c, Error *e)
+{
+    assert(B <= b->config.B);
+    size_t n = (size_t)(b->config.shape.L * B * b->config.shape.H), half = n * sizeof(float);
+    const float *from[2] = {h, c};
+    for (int i = 0; i < 2; i++) {
+        float *to = b->carried + (size_t)i * n;
+        int code = EXIT_DONE;
+        if (!from[i]) CUDA_TRY(cudaMemsetAsync(to, 0, half, b->context.stream));
+        else code = upload(b, to, from[i], half, e);
+        if (code) return code;
+    }
+    return EXIT_DONE;
+}
+
+static int cuda_state_get(Backend *b, int64_t B, float *h, float *c, Error *e)
+{
+    size_t n = (size_t)(b->config.shape.L * B * b->config.shape.H), half = n * sizeof(float);
+    int code = download(b, h, b->carried, half, e);
+    return code ? code : download(b, c, b->carried + n, half, e);
+}
+
+static int cuda_train_stream(Backend *b, const int32_t *ids, int64_t N, int64_t T, int64_t B, Error *e)
+{
+    assert(T == b->config.T && B == b->config.B && !b->stream);
+    CUDA_TRY(cudaMalloc((void **)&b->stream, (size_t)N * sizeof *ids));
+    b->stream_n = N, b->stream_T = T, b->stream_B = B;
+    return upload(b, b->stream, ids, (size_t)N * sizeof *ids, e);
+}
+
+/* ---- the window at hand ---- */
+
+static float *h_of(const Backend *b, int64_t l)
+{
+    return b->hc + l * (positions(&b->config) + b->config.B) * b->config.shape.H;
+}
+
+static float *c_of(const Backend *b, int64_t l) { return h_of(b, b->config.shape.L + l); }
+
+/* D_site in the window at hand. */
+static MaskSite site_of(const Backend *b, int64_t site)
+{
+    const BackendConfig *g = &b->config;
+    int sites = sites_count(g->sites, g->shape.L);
+    if (!b->w.train || !masks(g) || site >= sites) return (MaskSite){.on = 0};
+    return (MaskSite){.state = b->state_device,
+                      .seed = g->seed,
+                      .bound = mask_bound(g->keep),
+                      .scale = (float)(1.0 / g->keep),
+                      .sites = sites,
+                      .site = (int32_t)site,
+                      .on = 1};
+}
+
+static MaskSite recurrent_site(const Backend *b, int64_t l) { return site_of(b, b->config.shape.L + 1 + l); }
+
+/* An operand of a product over all positions, in the type that its precision reads: float, or bfloat16. */
+typedef const void *Operand;
+
+/* What layer l reads; l = L: the softmax. Where nothing is masked that is the layer's h itself, from step 1
+ * on. */
+static Operand input_of(const Backend *b, int64_t l)
+{
+    bool own = l == 0 || site_of(b, l).on;
+    int64_t first = b->w.B * b->config.shape.H;
+    if (b->precision == PRECISION_BF16) return own ? b->x_bf16[l] : b->h_bf16[l - 1] + first;
+    return own ? b->x[l] : h_of(b, l - 1) + first;
+}
+
+/* h_0 .. h_{T-1} of layer l, as the recurrence read them. */
+static Operand h_before_of(const Backend *b, int64_t l)
+{
+    if (b->precision == PRECISION_BF16) return b->h_bf16[l];
+    return recurrent_site(b, l).on ? b->h_masked[l] : h_of(b, l);
+}
+
+static Operand weight_of(const Backend *b, int k)
+{
+    if (b->precision == PRECISION_BF16) return b->dense_bf16 + b->dense_at[k];
+    return param(b, k);
+}
+
+static LstmShape shape_of(const Backend *b)
+{
+    return (LstmShape){.T = b->w.T, .B = b->w.B, .H = b->config.shape.H, .precision = b->precision};
+}
+
+/* c (m,n) = op(a) op(b) */
+static int product(Backend *b, int ta, int tb, int64_t m, int64_t n, int64_t k, Operand x, Operand y,
+                   float *to, Error *e)
+{
+    return products_run(&b->products, (ProductShape){ta, tb, m, n, k}, x, y, to, e);
+}
+
+/* db (and its copy `also`, which may be NULL) = column sums of the gradient d (N,cols); *operand becomes d as products
+ * read it. */
+static int bias_gradient(Backend *b, int64_t cols, const float *d, float *db, float *also, Operand *operand,
+                         Error *e)
+{
+    int64_t N = b->w.T * b->w.B;
+    *operand = b->precision == PRECISION_BF16 ? (Operand)b->d_bf16 : d;
+    if (b->precision == PRECISION_BF16)
+        CUDA_TRY(column_sums_bf16(b->context.stream, N, cols, d, db, also, b->d_bf16));
+    else CUDA_TRY(column_sums(b->context.stream, N, cols, d, db, also));
+    return EXIT_DONE;
+}
+
+/* What the recurrence of layer l left, rounded for the products that read it. */
+static int round_outputs(Backend *b, int64_t l, Error *e)
+{
+    int64_t N = b->w.T * b->w.B, H = b->config.shape.H;
+    bool masked = site_of(b, l + 1).on, recurrent = recurrent_site(b, l).on;
+    RoundSpan h = {recurrent ? b->h_masked[l] : h_of(b, l), b->h_bf16[l], N * H}, y = {0};
+    if (masked) y = (RoundSpan){b->x[l + 1], b->x_bf16[l + 1], N * H};
+    else h.n += b->w.B * H; /* the last step's is the next layer's input */
+    CUDA_TRY(round_bf16(b->context.stream, h, y));
+    return EXIT_DONE;
+}
+
+static int recurrence_failed(const LstmVariant *variant, const char *pass, cudaError_t status, Error *e)
+{
+    char call[64];
+    snprintf(call, sizeof call, "the %s recurrence by kernel %s", pass, variant->footprint->name);
+    return cuda_failed(e, status, call, __FILE__, __LINE__);
+}
+
+/* How the window at hand is launched by the plan of its pass. */
+static LstmLaunch launch_of(const Backend *b, bool backward)
+{
+    const LstmPlan *plan = recurrence_plan(&b->recurrence, backward, b->w.B);
+    return (LstmLaunch){.plan = plan,
+                        .scratch = plan ? b->scratch[plan - b->recurrence.plan] : NULL,
+                        .poll_limit = b->poll_limit};
+}
+
+static void range(Backend *b, const char *name)
+{
+    if (b->mode == EAGER) ranges_push(&b->ranges, name);
+}
+
+/* Ends ranges until so many are open: 1 leaves the step, 2 the pass in it too. */
+static void range_end(Backend *b, int open) { ranges_pop_to(&b->ranges, open); }
+
+/* ---- the step's state, here and on the device ---- */
+
+static int state_upload(Backend *b, Error *e)
+{
+    CUDA_TRY(cudaMemcpyAsync(b->state_device, &b->state, sizeof b->state, cudaMemcpyHostToDevice,
+                             b->context.stream));
+    b->state_known = true;
+    return EXIT_DONE;
+}
+
+/* Makes step_begin move on to the window at hand. */
+static int state_foretell(Backend *b, Error *e)
+{
+    StepState *s = &b->state;
+    if (b->state_known && s->next_step == b->w.step && s->next_window == b->w.index) return EXIT_DONE;
+    s->next_step = b->w.step, s->next_window = b->w.index;
+    return state_upload(b, e);
+}
+
+/* As step_begin does. */
+static void state_advance(Backend *b)
+{
+    StepState *s = &b->state;
+    s->step = s->next_step++, s->window = s->next_window++;
+    s->slot = (s->slot + 1) % SLOTS;
+}
+
+/* ---- results ---- */
+
+static int tell_fault(const FaultRecord *f, Error *e)
+{
+    enum { BITS = 32, NAMED = 8 };
+    char names[NAMED * 8] = "";
+    int missing = 0;
+    for (unsigned i = 0; i < BITS * sizeof f->missing / sizeof f->missing[0]; i++) {
+        size_t at = strlen(names);
+        if (!(f->missing[i / BITS] >> i % BITS & 1) || missing++ >= NAMED) continue;
+        snprintf(names + at, sizeof names - at, "%s%u", at ? ", " : "", i);
+    }
+    char who[NAMED * 8 + 64] = "those that were late have come since or, within a cluster, are not known";
+    if (missing)
+        snprintf(who, sizeof who, "%d block%s (%s%s) did not come", missing, missing == 1 ? "" : "s", names,
+                 missing > NAMED ? ", ..." : "");
+    return error_set(
+        e, EXIT_FAILED,
+        "the GPU gave up a step: block %u waited at step %u of the recurrence for count %u, saw %u, and "
+        "%s; another program on the GPU may hold its SMs (nvidia-smi tells), and --kernel cublas waits "
+        "for nobody",
+        f->block, f->step, f->expected, f->seen, who);
+}
+
+static int take_result(Backend *b, WindowResult *r, Error *e)
+{
+    int64_t slot = b->returned % SLOTS;
+    CUDA_TRY(cudaEventSynchronize(b->done[slot]));
+    StepResult s = b->results[slot];
+    b->returned++;
+    *r = (WindowResult){.step = s.step, .fault = s.fault != 0, .nats = s.nats, .grad_norm = s.grad_norm};
+    if (!s.fault) return EXIT_DONE;
+    b->returned = b->issued; /* the steps behind it did nothing either */
+    int code = download(b, b->fault_host, b->context.fault, sizeof *b->fault_host, e);
+    return code ? code : tell_fault(b->fault_host, e);
+}
+
+static int cuda_drain(Backend *b, WindowResult *r, Error *e)
+{
+    *r = (WindowResult){.step = -1};
+    return b->returned < b->issued ? take_result(b, r, e) : EXIT_DONE;
+}
+
+/* ---- forward ---- */
+
+static int cuda_window_begin(Backend *b, const Window *w, Error *e)
+{
+    int64_t N = w->T * w->B, H = b->config.shape.H, L = b->config.shape.L;
+    bool of_stream = !w->x;
+    assert(N <= positions(&b->config) && w->B <= b->config.B && (!w->train || b->config.train));
+    assert(!of_stream ||
+           (w->train && b->stream && w->T == b->stream_T && w->B == b->stream_B && w->index >= 0));
+    b->w = *w;
+    b->updated = false;
+    b->mode = !of_stream || b->eager || !b->warm ? EAGER : b->step_graph ? REPLAY : CAPTURE;
+    range_end(b, 0);
+    if (b->mode == EAGER)
+        ranges_push(&b->ranges, w->train ? "step" : "score"), ranges_push(&b->ranges, "forward");
+    else ranges_push(&b->ranges, "step");
+    if (b->mode == REPLAY) return EXIT_DONE;
+
+    if (b->mode == CAPTURE) {
+        CUDA_TRY(cudaStreamBeginCapture(b->context.stream, cudaStreamCaptureModeThreadLocal));
+        b->capturing = true;
+    }
+    if (of_stream) {
+        int code = b->mode == EAGER ? state_foretell(b, e) : EXIT_DONE;
+        if (code) return code;
+        CUDA_TRY(step_begin(b->context.stream, b->state_device, SLOTS, b->stream, b->stream_n, w->T, w->B,
+                            b->x_ids, b->y_ids));
+        if (b->mode == EAGER) state_advance(b);
+    } else {
+        CUDA_TRY(cudaMemcpyAsync(b->x_ids, w->x, (size_t)N * sizeof *w->x, cudaMemcpyHostToDevice,
+                                 b->context.stream));
+        CUDA_TRY(cudaMemcpyAsync(b->y_ids, w->y, (size_t)N * sizeof *w->y, cudaMemcpyHostToDevice,
+                                 b->context.stream));
+        if (w->train) {
+            b->state.step = w->step, b->state.next_step = w->step + 1, b->state.next_window = -1;
+            int code = state_upload(b, e);
+            if (code) return code;
+        }
+    }
+    size_t row = (size_t)(w->B * H) * sizeof(float),
+           pitch = (size_t)((positions(&b->config) + b->config.B) * H) * sizeof(float);
+    CUDA_TRY(cudaMemcpy2DAsync(b->hc, pitch, b->carried, row, row, (size_t)(2 * L), cudaMemcpyDeviceToDevice,
+                               b->context.stream));
+    return EXIT_DONE;
+}
+
+static int cuda_embedding_forward(Backend *b, Error *e)
+{
+    if (b->mode == REPLAY) return EXIT_DONE;
+    int64_t N = b->w.T * b->w.B, H = b->config.shape.H;
+    if (b->precision == PRECISION_BF16)
+        CUDA_TRY(embedding_forward_bf16(b->context.stream, N, H, b->x_ids, b->encoder, site_of(b, 0),
+                                        b->x_bf16[0]));
+    else CUDA_TRY(embedding_forward(b->context.stream, N, H, b->x_ids, b->encoder, site_of(b, 0), b->x[0]));
+    return EXIT_DONE;
+}
+
+static int cuda_layer_forward(Backend *b, int64_t l, Error *e)
+{
+    if (b->mode == REPLAY) return EXIT_DONE;
+    int64_t N = b->w.T * b->w.B, H = b->config.shape.H;
+    MaskSite output = site_of(b, l + 1), recurrent = recurrent_site(b, l);
+    range(b, b->layer_name[l]);
+    int code = product(b, 0, 1, N, 4 * H, H, input_of(b, l), weight_of(b, param_of_layer(l, PARAM_W_IH)),
+                       b->gates[l], e);
+    if (code) return code;
+    LstmForward p = {.shape = shape_of(b),
+                     .w_hh = param(b, param_of_layer(l, PARAM_W_HH)),
+                     .w_packed = b->w_packed[l],
+                     .w_tiles = b->w_tiles[l],
+                     .b_ih = param(b, param_of_layer(l, PARAM_B_IH)),
+                     .b_hh = param(b, param_of_layer(l, PARAM_B_HH)),
+                     .gates = b->gates[l],
+                     .h = h_of(b, l),
+                     .c = c_of(b, l),
+                     .y = output.on ? b->x[l + 1] : NULL,
+                     .h_masked = recurrent.on ? b->h_masked[l] : NULL,
+                     .output = output,
+                     .recurrent = recurrent,
+                     .launch = launch_of(b, false)};
+    const LstmVariant *variant = b->recurrence.forward;
+    cudaError_t status = variant->forward(&b->context, &p);
+    if (status) return recurrence_failed(variant, "forward", status, e);
+    if (b->precision == PRECISION_BF16) code = round_outputs(b, l, e);
+    range_end(b, 2);
+    return code;
+}
+
+static int cuda_softmax_forward(Backend *b, Error *e)
+{
+    if (b->mode == REPLAY) return EXIT_DONE;
+    const ModelShape *s = &b->config.shape;
+    int64_t N = b->w.T * b->w.B;
+    int code = product(b, 0, 1, N, s->V, s->H, input_of(b, s->L), weight_of(b, param_decoder_weight(s)),
+                       b->logits, e);
+    if (code) return code;
+    CUDA_TRY(softmax_xent(b->context.stream, N, s->V, param(b, param_decoder_bias(s)), b->y_ids, b->w.train,
+                          1.0f / (float)b->w.B, b->logits, b->nats));
+    range_end(b, 1);
+    return EXIT_DONE;
+}
+
+/* ---- backward ---- */
+
+static int cuda_softmax_backward(Backend *b, Error *e)
+{
+    if (b->mode == REPLAY) return EXIT_DONE;
+    const ModelShape *s = &b->config.shape;
+    int64_t N = b->w.T * b->w.B;
+    range(b, "backward");
+    Operand dlogits;
+    int code = bias_gradient(b, s->V, b->logits, grad(b, param_decoder_bias(s)), NULL, &dlogits, e);
+    if (!code)
+        code =
+            product(b, 1, 0, s->V, s->H, N, dlogits, input_of(b, s->L), grad(b, param_decoder_weight(s)), e);
+    if (!code)
+        code = product(b, 0, 0, N, s->H, s->V, dlogits, weight_of(b, param_decoder_weight(s)), b->dy, e);
+    return code;
+}
+
+static int cuda_layer_backward(Backend *b, int64_t l, Error *e)
+{
+    if (b->mode == REPLAY) return EXIT_DONE;
+    int64_t N = b->w.T * b->w.B, H = b->config.shape.H;
+    range(b, b->layer_name[l]);
+    LstmBackward p = {.shape = shape_of(b),
+                      .w_hh = param(b, param_of_layer(l, PARAM_W_HH)),
+                      .w_tiles = b->w_tiles[l],
+                      .h = h_of(b, l),
+                      .c = c_of(b, l),
+                      .dy = b->dy,
+                      .gates = b->gates[l],
+                      .dh = b->dh,
+                      .dc = b->dc,
+                      .output = site_of(b, l + 1),
+                      .recurrent = recurrent_site(b, l),
+                      .launch = launch_of(b, true)};
+    const LstmVariant *variant = b->recurrence.backward;
+    cudaError_t status = variant->backward(&b->context, &p);
+    if (status) return recurrence_failed(variant, "backward", status, e);
+    Operand dgates;
+    int code = bias_gradient(b, 4 * H, b->gates[l], grad(b, param_of_layer(l, PARAM_B_IH)),
+                             grad(b, param_of_layer(l, PARAM_B_HH)), &dgates, e);
+    if (!code)
+        code =
+            product(b, 1, 0, 4 * H, H, N, dgates, input_of(b, l), grad(b, param_of_layer(l, PARAM_W_IH)), e);
+    if (!code)
+        code = product(b, 1, 0, 4 * H, H, N, dgates, h_before_of(b, l),
+                       grad(b, param_of_layer(l, PARAM_W_HH)), e);
+    if (!code)
+        code = product(b, 0, 0, N, H, 4 * H, dgates, weight_of(b, param_of_layer(l, PARAM_W_IH)), b->dy, e);
+    range_end(b, 2);
+    return code;
+}
+
+static int cuda_embedding_backward(Backend *b, Error *e)
+{
+    if (b->mode == REPLAY) return EXIT_DONE;
+    CUDA_TRY(embedding_backward(b->context.stream, b->w.T * b->w.B, b->config.shape.H, b->x_ids, b->dy,
+                                site_of(b, 0), b->rows, b->first));
+    range_end(b, 1);
+    return EXIT_DONE;
+}
+
+/* ---- the end of a window ---- */
+
+static int cuda_update(Backend *b, double lr, double clip, Error *e)
+{
+    bool new_rate = b->state.lr != lr || b->state.clip != clip;
+    b->updated = true;
+    if (new_rate) {
+        b->state.lr = lr, b->state.clip = clip;
+        b->state_known = false; /* for a graph: window_end uploads it before the launch */
+    }
+    if (b->mode == REPLAY) return EXIT_DONE;
+    range(b, "update");
+    if (b->mode == EAGER) {
+        if (b->w.x) b->state.slot = (b->state.slot + 1) % SLOTS;
+        int code = new_rate || b->w.x ? state_upload(b, e) : EXIT_DONE;
+        if (code) return code;
+    }
+    SgdArgs a = {.state = b->state_device,
+                 .fault = b->context.fault,
+                 .weights = b->dense,
+                 .grads = b->ddense,
+                 .dense = b->dense_n,
+                 .encoder = b->encoder,
+                 .rows = b->rows,
+                 .ids = b->x_ids,
+                 .first = b->first,
+                 .N = b->w.T * b->w.B,
+                 .H = b->config.shape.H,
+                 .packed = b->packed,
+                 .packed_n = b->packed ? b->config.shape.L : 0,
+                 .rounded = b->dense_bf16,
+                 .nats = b->nats,
+                 .partial = b->partial,
+                 .results = b->results};
+    CUDA_TRY(sgd_norm(b->context.stream, &a));
+    CUDA_TRY(sgd_update(b->context.stream, &a));
+    range_end(b, 1);
+    return EXIT_DONE;
+}
+
+static int launch_graph(Backend *b, Error *e)
+{
+    if (b->mode == CAPTURE) {
+        b->capturing = false;
+        CUDA_TRY(cudaStreamEndCapture(b->context.stream, &b->graph));
+        CUDA_TRY(cudaGraphInstantiateWithFlags(&b->step_graph, b->graph, 0));
+    }
+    int code = state_foretell(b, e);
+    if (code) return code;
+    CUDA_TRY(cudaGraphLaunch(b->step_graph, b->context.stream));
+    state_advance(b);
+    return EXIT_DONE;
+}
+
+/* A window without an update: its result now. */
+static int result_now(Backend *b, WindowResult *r, double *token_nats, Error *e)
+{
+    int64_t N = b->w.T * b->w.B;
+    CUDA_TRY(cudaMemcpyAsync(b->nats_host, b->nats, (size_t)N * sizeof *b->nats_host, cudaMemcpyDeviceToHost,
+                             b->context.stream));
+    CUDA_TRY(cudaMemcpyAsync(b->fault_host, b->context.fault, sizeof *b->fault_host, cudaMemcpyDeviceToHost,
+                             b->context.stream));
+    CUDA_TRY(cudaStreamSynchronize(b->context.stream));
+    *r = (WindowResult){.step = b->w.step, .fault = b->fault_host->set != 0};
+    if (r->fault) return tell_fault(b->fault_host, e);
+    for (int64_t n = 0; n < N; n++) {
+        r->nats += (double)b->nats_host[n];
+        if (token_nats) token_nats[n] = (double)b->nats_host[n];
+    }
+    return EXIT_DONE;
+}
+
+static int cuda_window_end(Backend *b, WindowResult *r, double *token_nats, Error *e)
+{
+    int64_t H = b->config.shape.H, row = b->w.B * H, pitch = (positions(&b->config) + b->config.B) * H;
+    int code = EXIT_DONE;
+    *r = (WindowResult){.step = -1};
+    assert(b->updated || b->w.x); /* a window of the stream is a train step */
+    if (b->mode != REPLAY)
+        CUDA_TRY(carry_state(b->context.stream, b->context.fault, 2 * b->config.shape.L, row,
+                             b->hc + b->w.T * row, pitch, b->carried));
+    if (b->mode != EAGER) code = launch_graph(b, e);
+    else if (!b->updated) code = result_now(b, r, token_nats, e);
+    range_end(b, 0);
+    if (code || !b->updated) return code;
+    b->warm |= !b->w.x;
+    assert(!token_nats && b->state.slot == b->issued % SLOTS);
+    CUDA_TRY(cudaEventRecord(b->done[b->issued % SLOTS], b->context.stream));
+    b->issued++;
+    return b->issued - b->returned == SLOTS ? take_result(b, r, e) : EXIT_DONE;
+}
+
+static int cuda_logits_get(Backend *b, int64_t row, float *dst, Error *e)
+{
+    int64_t V = b->config.shape.V;
+    return download(b, dst, b->logits + row * V, (size_t)V * sizeof *dst, e);
+}
+
+const BackendOps backend_cuda = {
+    .name = "cuda",
+    .summary = "kernels and cuBLAS on an NVIDIA GPU",
+    .usable = cuda_usable,
+#ifdef CUDA_EMU
+    .by_name_only = true, /* for tests */
+#endif
+    .open = cuda_open,
+    .close = cuda_close,
+    .held = cuda_held,
+    .describe = cuda_describe,
+    .kernel = cuda_kernel,
+    .notes = cuda_notes,
+    .remark = cuda_remark,
+    .param_set = cuda_param_set,
+    .param_get = cuda_param_get,
+    .grad_get = cuda_grad_get,
+    .state_set = cuda_state_set,
+    .state_get = cuda_state_get,
+    .train_stream = cuda_train_stream,
+    .window_begin = cuda_window_begin,
+    .embedding_forward = cuda_embedding_forward,
+    .layer_forward = cuda_layer_forward,
+    .softmax_forward = cuda_softmax_forward,
+    .softmax_backward = cuda_softmax_backward,
+    .layer_backward = cuda_layer_backward,
+    .embedding_backward = cuda_embedding_backward,
+    .update = cuda_update,
+    .window_end = cuda_window_end,
+    .drain = cuda_drain,
+    .logits_get = cuda_logits_get,
+};

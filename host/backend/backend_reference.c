@@ -1,0 +1,436 @@
+/* backend_reference: SPEC 1, 2 and 5 as plain loops in double. Nothing is clever here: this is what every
+ * other backend is measured against, and it is itself held against finite differences.
+ *
+ * All arithmetic is double; what a checkpoint holds (parameters after an update, carried state) is rounded to
+ * float32 where it is stored, so that a resumed run is the uninterrupted one bit for bit here too. */
+#include "backend_reference.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <tgmath.h>
+
+#include "kernels/philox.h"
+
+typedef REFERENCE_REAL real;
+
+struct Backend {
+    BackendConfig config;
+    Window w;                /* the window between begin and end */
+    real **param;            /* [count] tensors, params.h's order */
+    real **grad;             /* [count], NULL unless config.train */
+    real **h, **c;           /* [L] (T+1,B,H), row 0 the carried state */
+    real **gates;            /* [L] (T,B,4H): i, f, g, o after the nonlinearity; backward: their gradients */
+    real **x;                /* [L+1] (T,B,H): masked input of layer l; x[L] is the softmax's */
+    real *hm;                /* (T,B,H): scratch, h_{t-1} as W_hh reads it */
+    real *dy;                /* (T,B,H): gradient into the output of the layer that backward reaches next */
+    real *logits;            /* (T*B,V); training: their gradient */
+    real *nats;              /* (T*B) */
+    real *state_h, *state_c; /* (L,B,H) carried */
+    double grad_norm;
+};
+
+/* ---- masks ---- */
+
+/* D_site as a factor: 0 or 1/keep for unit u of step t, row b; 1 where nothing is masked. */
+static real mask_factor(const Backend *b, int site, int64_t t, int64_t row, int64_t u)
+{
+    const BackendConfig *g = &b->config;
+    if (!b->w.train || g->sites == SITES_NONE) return 1;
+    int sites = sites_count(g->sites, g->shape.L);
+    if (site >= sites) return 1; /* a recurrent site under nonrecurrent */
+    MaskKey key = mask_key(g->seed, b->w.step, sites, site, g->keep);
+    unsigned kept = mask_quad(&key, t * b->w.B + row, g->shape.H, u & ~(int64_t)3);
+    return kept >> (u & 3) & 1 ? 1 / g->keep : 0;
+}
+
+static int recurrent_site(const Backend *b, int64_t l) { return (int)(b->config.shape.L + 1 + l); }
+
+/* ---- life ---- */
+
+static int64_t positions(const BackendConfig *g) { return g->T * g->B; }
+
+static size_t reference_bytes(const BackendConfig *g)
+{
+    int64_t H = g->shape.H, L = g->shape.L, N = positions(g), P = params_elements(&g->shape);
+    int64_t n = P * (g->train ? 2 : 1) + L * (2 * (N + g->B) * H + 4 * N * H) + (L + 3) * N * H +
+                N * (g->shape.V + 1) + 2 * L * g->B * H;
+    return (size_t)n * sizeof(real);
+}
+
+static void reference_close(Backend *b)
+{
+    if (!b) return;
+    const ModelShape *s = &b->config.shape;
+    for (int k = 0; k < params_count(s); k++) {
+        if (b->param) free(b->param[k]);
+        if (b->grad) free(b->grad[k]);
+    }
+    for (int64_t l = 0; l <= s->L; l++) {
+        if (b->x) free(b->x[l]);
+        if (l == s->L) break;
+        if (b->h) free(b->h[l]);
+        if (b->c) free(b->c[l]);
+        if (b->gates) free(b->gates[l]);
+    }
+    free(b->param), free(b->grad), free(b->h), free(b->c), free(b->gates), free(b->x);
+    free(b->hm), free(b->dy), free(b->logits), free(b->nats), free(b->state_h), free(b->state_c);
+    free(b);
+}
+
+static real *reals(int64_t n, bool *ok)
+{
+    real *p = calloc((size_t)(n ? n : 1), sizeof *p);
+    if (!p) *ok = false;
+    return p;
+}
+
+static real **pointers(int64_t n, bool *ok)
+{
+    real **p = calloc((size_t)n, sizeof *p);
+    if (!p) *ok = false;
+    return p;
+}
+
+static int reference_open(const BackendConfig *g, Backend **out, Error *e)
+{
+    int64_t H = g->shape.H, L = g->shape.L, N = positions(g);
+    int count = params_count(&g->shape);
+    bool ok = true;
+    Backend *b = calloc(1, sizeof *b);
+    if (!b) return error_set(e, EXIT_FAILED, "the reference backend ran out of memory");
+    b->config = *g;
+    b->param = pointers(count, &ok), b->grad = pointers(count, &ok);
+    b->h = pointers(L, &ok), b->c = pointers(L, &ok), b->gates = pointers(L, &ok),
+    b->x = pointers(L + 1, &ok);
+    for (int k = 0; ok && k < count; k++) {
+        b->param[k] = reals(param_info(&g->shape, k).n, &ok);
+        if (g->train) b->grad[k] = reals(param_info(&g->shape, k).n, &ok);
+    }
+    for (int64_t l = 0; ok && l < L; l++) {
+        b->h[l] = reals((N + g->B) * H, &ok), b->c[l] = reals((N + g->B) * H, &ok);
+        b->gates[l] = reals(4 * N * H, &ok);
+    }
+    for (int64_t l = 0; ok && l <= L; l++) b->x[l] = reals(N * H, &ok);
+    b->hm = reals(N * H, &ok), b->dy = reals(N * H, &ok);
+    b->logits = reals(N * g->shape.V, &ok), b->nats = reals(N, &ok);
+    b->state_h = reals(L * g->B * H, &ok), b->state_c = reals(L * g->B * H, &ok);
+    if (!ok) {
+        reference_close(b);
+        return error_set(e, EXIT_FAILED, "the reference backend could not allocate %zu bytes",
+                         reference_bytes(g));
+    }
+    *out = b;
+    return EXIT_DONE;
+}
+
+static size_t reference_held(const Backend *b) { return reference_bytes(&b->config); }
+
+static void reference_describe(const Backend *b, char *out, size_t size)
+{
+    (void)b;
+    snprintf(out, size, "CPU, plain loops in double, 1 thread");
+}
+
+/* ---- parameters and state ---- */
+
+real *reference_param(Backend *b, int k) { return b->param[k]; }
+const real *reference_grad(const Backend *b, int k) { return b->grad[k]; }
+
+static void widen(real *to, const float *from, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) to[i] = from ? from[i] : 0;
+}
+
+static void narrow(float *to, const real *from, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) to[i] = (float)from[i];
+}
+
+static int reference_param_set(Backend *b, int k, const float *src, Error *e)
+{
+    (void)e;
+    widen(b->param[k], src, param_info(&b->config.shape, k).n);
+    return EXIT_DONE;
+}
+
+static int reference_param_get(Backend *b, int k, float *dst, Error *e)
+{
+    (void)e;
+    narrow(dst, b->param[k], param_info(&b->config.shape, k).n);
+    return EXIT_DONE;
+}
+
+static int reference_grad_get(Backend *b, int k, float *dst, Error *e)
+{
+    (void)e;
+    narrow(dst, b->grad[k], param_info(&b->config.shape, k).n);
+    return EXIT_DONE;
+}
+
+static int reference_state_set(Backend *b, int64_t B, const float *h, const float *c, Error *e)
+{
+    (void)e;
+    assert(B <= b->config.B);
+    widen(b->state_h, h, b->config.shape.L * B * b->config.shape.H);
+    widen(b->state_c, c, b->config.shape.L * B * b->config.shape.H);
+    return EXIT_DONE;
+}
+
+static int reference_state_get(Backend *b, int64_t B, float *h, float *c, Error *e)
+{
+    (void)e;
+    narrow(h, b->state_h, b->config.shape.L * B * b->config.shape.H);
+    narrow(c, b->state_c, b->config.shape.L * B * b->config.shape.H);
+    return EXIT_DONE;
+}
+
+/* ---- forward ---- */
+
+static int reference_window_begin(Backend *b, const Window *w, Error *e)
+{
+    (void)e;
+    assert(w->B <= b->config.B && w->T * w->B <= positions(&b->config));
+    assert(!w->train || b->config.train);
+    b->w = *w;
+    b->grad_norm = 0;
+    return EXIT_DONE;
+}
+
+static int reference_embedding_forward(Backend *b, Error *e)
+{
+    (void)e;
+    int64_t H = b->config.shape.H, B = b->w.B;
+    for (int64_t t = 0; t < b->w.T; t++)
+        for (int64_t row = 0; row < B; row++) {
+            int64_t n = t * B + row;
+            for (int64_t u = 0; u < H; u++)
+                b->x[0][n * H + u] =
+                    b->param[PARAM_ENCODER][b->w.x[n] * H + u] * mask_factor(b, 0, t, row, u);
+        }
+    return EXIT_DONE;
+}
+
+static real sigmoid(real a) { return 1 / (1 + exp(-a)); }
+
+static int reference_layer_forward(Backend *b, int64_t l, Error *e)
+{
+    (void)e;
+    int64_t H = b->config.shape.H, T = b->w.T, B = b->w.B;
+    const real *w_ih = b->param[param_of_layer(l, PARAM_W_IH)],
+               *w_hh = b->param[param_of_layer(l, PARAM_W_HH)];
+    const real *b_ih = b->param[param_of_layer(l, PARAM_B_IH)],
+               *b_hh = b->param[param_of_layer(l, PARAM_B_HH)];
+    real *h = b->h[l], *c = b->c[l];
+    memcpy(h, b->state_h + l * B * H, (size_t)(B * H) * sizeof *h);
+    memcpy(c, b->state_c + l * B * H, (size_t)(B * H) * sizeof *c);
+    for (int64_t t = 0; t < T; t++)
+        for (int64_t row = 0; row < B; row++) {
+            int64_t n = t * B + row; /* row of h at step t-1; h of step t is row n + B */
+            const real *x = b->x[l] + n * H;
+            real *gates = b->gates[l] + n * 4 * H, *hm = b->hm + n * H;
+            for (int64_t u = 0; u < H; u++)
+                hm[u] = h[n * H + u] * mask_factor(b, recurrent_site(b, l), t, row, u);
+            for (int64_t j = 0; j < 4 * H; j++) {
+                real a = b_ih[j] + b_hh[j];
+                for (int64_t k = 0; k < H; k++) a += w_ih[j * H + k] * x[k] + w_hh[j * H + k] * hm[k];
+                gates[j] = j / H == 2 ? tanh(a) : sigmoid(a);
+            }
+            for (int64_t u = 0; u < H; u++) {
+                real i = gates[u], f = gates[H + u], g = gates[2 * H + u], o = gates[3 * H + u];
+                c[(n + B) * H + u] = f * c[n * H + u] + i * g;
+                h[(n + B) * H + u] = o * tanh(c[(n + B) * H + u]);
+                b->x[l + 1][n * H + u] = h[(n + B) * H + u] * mask_factor(b, (int)l + 1, t, row, u);
+            }
+        }
+    for (int64_t i = 0; i < B * H; i++) {
+        b->state_h[l * B * H + i] = (float)h[T * B * H + i];
+        b->state_c[l * B * H + i] = (float)c[T * B * H + i];
+    }
+    return EXIT_DONE;
+}
+
+static int reference_softmax_forward(Backend *b, Error *e)
+{
+    (void)e;
+    int64_t H = b->config.shape.H, V = b->config.shape.V;
+    const real *w = b->param[param_decoder_weight(&b->config.shape)];
+    const real *bias = b->param[param_decoder_bias(&b->config.shape)];
+    for (int64_t n = 0; n < b->w.T * b->w.B; n++) {
+        const real *x = b->x[b->config.shape.L] + n * H;
+        real *z = b->logits + n * V, top = -INFINITY, sum = 0;
+        for (int64_t v = 0; v < V; v++) {
+            z[v] = bias[v];
+            for (int64_t k = 0; k < H; k++) z[v] += w[v * H + k] * x[k];
+            if (!(z[v] <= top)) top = z[v]; /* a NaN gets through */
+        }
+        for (int64_t v = 0; v < V; v++) sum += exp(z[v] - top);
+        b->nats[n] = top + log(sum) - z[b->w.y[n]];
+        if (!b->w.train) continue;
+        for (int64_t v = 0; v < V; v++)
+            z[v] = (exp(z[v] - top) / sum - (v == b->w.y[n])) / (real)b->w.B; /* mean over b, SPEC 5 */
+    }
+    return EXIT_DONE;
+}
+
+static int reference_logits_get(Backend *b, int64_t row, float *dst, Error *e)
+{
+    (void)e;
+    narrow(dst, b->logits + row * b->config.shape.V, b->config.shape.V);
+    return EXIT_DONE;
+}
+
+/* ---- backward ---- */
+
+static int reference_softmax_backward(Backend *b, Error *e)
+{
+    (void)e;
+    int64_t H = b->config.shape.H, V = b->config.shape.V, L = b->config.shape.L, B = b->w.B;
+    const real *w = b->param[param_decoder_weight(&b->config.shape)];
+    real *dw = b->grad[param_decoder_weight(&b->config.shape)],
+         *db = b->grad[param_decoder_bias(&b->config.shape)];
+    memset(dw, 0, (size_t)(V * H) * sizeof *dw);
+    memset(db, 0, (size_t)V * sizeof *db);
+    for (int64_t t = 0; t < b->w.T; t++)
+        for (int64_t row = 0; row < B; row++) {
+            int64_t n = t * B + row;
+            const real *x = b->x[L] + n * H, *dz = b->logits + n * V;
+            real *dy = b->dy + n * H;
+            memset(dy, 0, (size_t)H * sizeof *dy);
+            for (int64_t v = 0; v < V; v++) {
+                db[v] += dz[v];
+                for (int64_t k = 0; k < H; k++) {
+                    dw[v * H + k] += dz[v] * x[k];
+                    dy[k] += dz[v] * w[v * H + k];
+                }
+            }
+            for (int64_t k = 0; k < H; k++) dy[k] *= mask_factor(b, (int)L, t, row, k);
+        }
+    return EXIT_DONE;
+}
+
+static int reference_layer_backward(Backend *b, int64_t l, Error *e)
+{
+    (void)e;
+    int64_t H = b->config.shape.H, T = b->w.T, B = b->w.B;
+    const real *w_ih = b->param[param_of_layer(l, PARAM_W_IH)],
+               *w_hh = b->param[param_of_layer(l, PARAM_W_HH)];
+    real *dw_ih = b->grad[param_of_layer(l, PARAM_W_IH)], *dw_hh = b->grad[param_of_layer(l, PARAM_W_HH)];
+    real *db_ih = b->grad[param_of_layer(l, PARAM_B_IH)], *db_hh = b->grad[param_of_layer(l, PARAM_B_HH)];
+    const real *h = b->h[l], *c = b->c[l];
+    memset(dw_ih, 0, (size_t)(4 * H * H) * sizeof *dw_ih);
+    memset(dw_hh, 0, (size_t)(4 * H * H) * sizeof *dw_hh);
+    memset(db_ih, 0, (size_t)(4 * H) * sizeof *db_ih);
+
+    for (int64_t row = 0; row < B; row++)
+        for (int64_t t = T - 1; t >= 0; t--) {
+            int64_t n = t * B + row, later = n + B;
+            real *da =
+                b->gates[l] + n * 4 * H; /* activations on entry, their pre-activation gradients on exit */
+            const real *dh_above = b->dy + n * H;
+            real *dc_next =
+                b->hm + row * H; /* scratch rows: dc of step t+1 times its f; hm is made again below */
+            for (int64_t u = 0; u < H; u++) {
+                real i = da[u], f = da[H + u], g = da[2 * H + u], o = da[3 * H + u];
+                real tc = tanh(c[later * H + u]);
+                real dh = dh_above[u];
+                if (t < T - 1) { /* through W_hh and its mask from step t+1 */
+                    const real *da_next = b->gates[l] + later * 4 * H;
+                    real sum = 0;
+                    for (int64_t j = 0; j < 4 * H; j++) sum += w_hh[j * H + u] * da_next[j];
+                    dh += sum * mask_factor(b, recurrent_site(b, l), t + 1, row, u);
+                }
+                real dc = dh * o * (1 - tc * tc) + (t < T - 1 ? dc_next[u] : 0);
+                da[u] = dc * g * i * (1 - i);
+                da[H + u] = dc * c[n * H + u] * f * (1 - f);
+                da[2 * H + u] = dc * i * (1 - g * g);
+                da[3 * H + u] = dh * tc * o * (1 - o);
+                dc_next[u] = dc * f;
+            }
+        }
+
+    for (int64_t t = 0; t < T; t++)
+        for (int64_t row = 0; row < B; row++) {
+            int64_t n = t * B + row;
+            const real *da = b->gates[l] + n * 4 * H, *x = b->x[l] + n * H;
+            real *dy = b->dy + n * H, *hm = b->hm + n * H;
+            for (int64_t u = 0; u < H; u++)
+                hm[u] = h[n * H + u] * mask_factor(b, recurrent_site(b, l), t, row, u);
+            memset(dy, 0, (size_t)H * sizeof *dy);
+            for (int64_t j = 0; j < 4 * H; j++) {
+                db_ih[j] += da[j];
+                for (int64_t k = 0; k < H; k++) {
+                    dw_ih[j * H + k] += da[j] * x[k];
+                    dw_hh[j * H + k] += da[j] * hm[k];
+                    dy[k] += da[j] * w_ih[j * H + k];
+                }
+            }
+            for (int64_t k = 0; k < H; k++) dy[k] *= mask_factor(b, (int)l, t, row, k);
+        }
+    memcpy(db_hh, db_ih, (size_t)(4 * H) * sizeof *db_hh);
+    return EXIT_DONE;
+}
+
+static int reference_embedding_backward(Backend *b, Error *e)
+{
+    (void)e;
+    int64_t H = b->config.shape.H;
+    real *dw = b->grad[PARAM_ENCODER];
+    memset(dw, 0, (size_t)(b->config.shape.V * H) * sizeof *dw);
+    for (int64_t n = 0; n < b->w.T * b->w.B; n++)
+        for (int64_t u = 0; u < H; u++) dw[b->w.x[n] * H + u] += b->dy[n * H + u];
+    return EXIT_DONE;
+}
+
+static int reference_update(Backend *b, double lr, double clip, Error *e)
+{
+    (void)e;
+    const ModelShape *s = &b->config.shape;
+    double sum = 0;
+    for (int k = 0; k < params_count(s); k++)
+        for (int64_t i = 0; i < param_info(s, k).n; i++) sum += b->grad[k][i] * b->grad[k][i];
+    b->grad_norm = sqrt(sum);
+    double scale = b->grad_norm > clip ? clip / b->grad_norm : 1;
+    for (int k = 0; k < params_count(s); k++)
+        for (int64_t i = 0; i < param_info(s, k).n; i++)
+            b->param[k][i] = (float)(b->param[k][i] - lr * (scale * b->grad[k][i]));
+    return EXIT_DONE;
+}
+
+static int reference_window_end(Backend *b, WindowResult *r, double *token_nats, Error *e)
+{
+    (void)e;
+    *r = (WindowResult){.step = b->w.step, .grad_norm = b->grad_norm};
+    for (int64_t n = 0; n < b->w.T * b->w.B; n++) {
+        r->nats += b->nats[n];
+        if (token_nats) token_nats[n] = b->nats[n];
+    }
+    return EXIT_DONE;
+}
+
+const BackendOps backend_reference = {
+    .name = "reference",
+    .f32_only = true,
+    .summary = "plain loops in double: slow, the oracle of every test",
+    .bytes = reference_bytes,
+    .open = reference_open,
+    .close = reference_close,
+    .held = reference_held,
+    .describe = reference_describe,
+    .param_set = reference_param_set,
+    .param_get = reference_param_get,
+    .grad_get = reference_grad_get,
+    .state_set = reference_state_set,
+    .state_get = reference_state_get,
+    .window_begin = reference_window_begin,
+    .embedding_forward = reference_embedding_forward,
+    .layer_forward = reference_layer_forward,
+    .softmax_forward = reference_softmax_forward,
+    .softmax_backward = reference_softmax_backward,
+    .layer_backward = reference_layer_backward,
+    .embedding_backward = reference_embedding_backward,
+    .update = reference_update,
+    .window_end = reference_window_end,
+    .logits_get = reference_logits_get,
+};

@@ -1,0 +1,236 @@
+#include "recurrence.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "cuda_check.h"
+#include "host/plan/precision.h"
+#include "host/plan/residency.h"
+
+/* ---- names ---- */
+
+static const LstmVariant *variant_find(const char *name, size_t n)
+{
+    for (int i = 0; lstm_variants[i]; i++)
+        if (strlen(lstm_variants[i]->footprint->name) == n &&
+            !memcmp(lstm_variants[i]->footprint->name, name, n))
+            return lstm_variants[i];
+    return NULL;
+}
+
+/* The named variants; none where the choice is the planner's. */
+static int find_named(Recurrence *r, const char *text, Error *e)
+{
+    size_t n = strcspn(text, "/");
+    if (!strcmp(text, "auto")) return EXIT_DONE;
+    r->forward = variant_find(text, n);
+    r->backward = text[n] ? variant_find(text + n + 1, strlen(text + n + 1)) : r->forward;
+    if (r->forward && r->backward) return EXIT_DONE;
+    char names[256] = "";
+    for (int i = 0; lstm_variants[i]; i++) {
+        size_t at = strlen(names);
+        snprintf(names + at, sizeof names - at, "%s%s", i ? ", " : "", lstm_variants[i]->footprint->name);
+    }
+    return error_set(e, EXIT_USAGE, "--kernel takes auto, a name or FWD/BWD, the names being %s, not '%s'",
+                     names, text);
+}
+
+/* ---- precision ---- */
+
+/* Named kernels that can compute neither in what is asked for nor in float32. */
+static int check_precision(const Recurrence *r, const BackendConfig *g, Error *e)
+{
+    const LstmVariant *both[] = {r->forward, r->backward};
+    for (int i = 0; i < 2; i++)
+        if (lstm_precision(both[i]->footprint, (LstmPrecision)precision_find(g->precision)) < 0)
+            return error_set(
+                e, EXIT_USAGE,
+                "--kernel %s does not compute in %s; `plstm variants` lists what each kernel does",
+                both[i]->footprint->name, g->precision);
+    return EXIT_DONE;
+}
+
+/* Adds to the remark which recurrence is not in the precision that is asked for. */
+static void tell_precision(Recurrence *r, const BackendConfig *g)
+{
+    static const char *const passes[] = {"forward", "backward"};
+    const LstmVariant *both[] = {r->forward, r->backward};
+    LstmPrecision wanted = (LstmPrecision)precision_find(g->precision);
+    for (int i = 0; i < 2; i++) {
+        const LstmFootprint *f = both[i]->footprint;
+        size_t n = strlen(r->remark);
+        bool same = r->forward == r->backward;
+        if (lstm_precision(f, wanted) == (int)wanted || (i && (same || !g->train))) continue;
+        snprintf(r->remark + n, sizeof r->remark - n,
+                 "%skernel %s computes its %s%srecurrence in float32; the other products are in %s",
+                 n ? "; " : "", f->name, same ? "" : passes[i], same ? "" : " ", g->precision);
+    }
+}
+
+/* ---- plans ---- */
+
+static const LstmFootprint *footprint_of(const Recurrence *r, int which)
+{
+    return (which == PLAN_BACKWARD ? r->backward : r->forward)->footprint;
+}
+
+/* Whether the run needs that plan. */
+static bool wanted(const Recurrence *r, const BackendConfig *g, int which)
+{
+    if (!footprint_of(r, which)->tile[which == PLAN_BACKWARD]) return false;
+    return which == PLAN_FORWARD || (which == PLAN_ONE_ROW ? g->B > 1 : g->train);
+}
+
+/* A window of one row is as long as the capacity allows. */
+static LstmShape shape_for(const BackendConfig *g, int which)
+{
+    bool one = which == PLAN_ONE_ROW;
+    return (LstmShape){.T = one ? g->T * g->B : g->T,
+                       .B = one ? 1 : g->B,
+                       .H = g->shape.H,
+                       .precision = (LstmPrecision)precision_find(g->precision)};
+}
+
+/* The plans that config->plan records, each of them as legal here as the planner's own. */
+static int take_recorded(Recurrence *r, const BackendConfig *g, const DeviceFacts *device, Error *e)
+{
+    const char *at = g->plan;
+    int code = EXIT_DONE;
+    for (int i = 0; i < PLANS && !code; i++) {
+        char text[PLAN_TEXT];
+        size_t n = strcspn(at, ";");
+        LstmShape shape = shape_for(g, i);
+        snprintf(text, sizeof text, "%.*s", (int)n, at);
+        at += n + (at[n] && i + 1 < PLANS);
+        if (!text[0] || !wanted(r, g, i)) continue;
+        code = plan_parse(text, &r->plan[i], e);
+        if (!code && r->plan[i].backward != (i == PLAN_BACKWARD))
+            code = error_set(e, EXIT_BAD_DATA, "its passes are in another order");
+        if (!code) code = plan_check(&r->plan[i], device, &shape, footprint_of(r, i), e);
+        r->planned[i] = !code;
+    }
+    bool missing = (wanted(r, g, PLAN_FORWARD) && !r->planned[PLAN_FORWARD]) ||
+                   (wanted(r, g, PLAN_BACKWARD) && !r->planned[PLAN_BACKWARD]);
+    if (!code && (missing || *at))
+        code = error_set(e, EXIT_BAD_DATA, "it is not one of kernel %s", r->kernel);
+    for (int i = 0; i < PLANS && code; i++) r->planned[i] = false;
+    return code;
+}
+
+static int make_anew(Recurrence *r, const BackendConfig *g, const DeviceFacts *device,
+                     const PlanOverride *force, const PlanConstants *constants, Error *e)
+{
+    for (int i = 0; i < PLANS; i++) {
+        LstmShape shape = shape_for(g, i);
+        if (!wanted(r, g, i)) continue;
+        Error none; /* without a plan of its own one row runs by that of B rows */
+        int code = lstm_plan(device, &shape, footprint_of(r, i), i == PLAN_BACKWARD, force, constants,
+                             &r->plan[i], i == PLAN_ONE_ROW ? &none : e);
+        if (code && i != PLAN_ONE_ROW) return code;
+        r->planned[i] = !code;
+    }
+    return EXIT_DONE;
+}
+
+/* Kernels and plans of a precision that is one. */
+static int choose(Recurrence *r, const BackendConfig *g, const DeviceFacts *device, Error *e)
+{
+    static const PlanOverride no_override;
+    PlanOverride force;
+    PlanConstants constants;
+    int code = find_named(r, g->kernel, e);
+    if (!code && r->forward) code = check_precision(r, g, e);
+    if (!code) code = plan_override_env(&force, e);
+    if (!code) code = plan_constants(device, NULL, &constants, e);
+    if (code) return code;
+    if (!r->forward) {
+        PlanChoice choice;
+        LstmShape shape = shape_for(g, PLAN_FORWARD);
+        plan_choose(device, &shape, &force, &constants, &choice);
+        r->forward = lstm_variants[choice.pass[0].variant];
+        r->backward = lstm_variants[choice.pass[1].variant];
+        snprintf(r->remark, sizeof r->remark, "kernel auto: %s", choice.reason);
+    }
+    snprintf(r->kernel, sizeof r->kernel, r->forward == r->backward ? "%s" : "%s/%s",
+             r->forward->footprint->name, r->backward->footprint->name);
+    bool recorded = g->plan && g->plan[0], forced = memcmp(&force, &no_override, sizeof force) != 0;
+    if (recorded && forced)
+        snprintf(r->remark, sizeof r->remark,
+                 "environment variable PLSTM_PLAN is set: the recorded plan is not taken, and the last bits "
+                 "may differ "
+                 "from those of an uninterrupted run");
+    if (recorded && !forced) {
+        Error why;
+        if (take_recorded(r, g, device, &why) == EXIT_DONE) return EXIT_DONE;
+        snprintf(
+            r->remark, sizeof r->remark,
+            "the recorded plan cannot run here: %.700s; it is made anew, and the last bits may differ from "
+            "those of an uninterrupted run",
+            why.text);
+    }
+    return make_anew(r, g, device, &force, &constants, e);
+}
+
+int recurrence_choose(Recurrence *r, const BackendConfig *g, const DeviceFacts *device, Error *e)
+{
+    *r = (Recurrence){0};
+    if (precision_find(g->precision) < 0)
+        return error_set(e, EXIT_USAGE, "--precision takes f32, tf32 or bf16, not '%s'", g->precision);
+    int code = choose(r, g, device, e);
+    if (!code) tell_precision(r, g);
+    return code;
+}
+
+bool recurrence_reads_tiles(const Recurrence *r)
+{
+    for (int i = 0; i < PLANS; i++) {
+        LstmKind kind = footprint_of(r, i)->kind;
+        if (r->planned[i] && r->plan[i].precision == PRECISION_BF16 &&
+            (kind == KIND_MMA || kind == KIND_CLUSTER))
+            return true;
+    }
+    return false;
+}
+
+const LstmPlan *recurrence_plan(const Recurrence *r, bool backward, int64_t B)
+{
+    int which = backward ? PLAN_BACKWARD : B == 1 && r->planned[PLAN_ONE_ROW] ? PLAN_ONE_ROW : PLAN_FORWARD;
+    return r->planned[which] ? &r->plan[which] : NULL;
+}
+
+void recurrence_text(const Recurrence *r, char *out, size_t size)
+{
+    size_t n = 0;
+    out[0] = 0;
+    if (!r->planned[PLAN_FORWARD] && !r->planned[PLAN_BACKWARD]) return;
+    for (int i = 0; i < PLANS && n < size; i++) {
+        char text[PLAN_TEXT] = "";
+        if (r->planned[i]) plan_text(&r->plan[i], text, sizeof text);
+        n += (size_t)snprintf(out + n, size - n, "%s%s", i ? ";" : "", text);
+    }
+}
+
+/* ---- the device itself ---- */
+
+int recurrence_prepare(const Recurrence *r, const DeviceFacts *device, Error *e)
+{
+    CUDA_TRY(r->forward->prepare());
+    if (r->backward != r->forward) CUDA_TRY(r->backward->prepare());
+    for (int i = 0; i < PLANS; i++) {
+        const LstmVariant *variant = i == PLAN_BACKWARD ? r->backward : r->forward;
+        const LstmPlan *plan = &r->plan[i];
+        int holds = 0;
+        if (!r->planned[i]) continue;
+        CUDA_TRY(variant->resident_blocks(plan, &holds));
+        if (holds >= plan->replicas * plan->blocks) continue;
+        char text[PLAN_TEXT];
+        plan_text(plan, text, sizeof text);
+        return error_set(e, EXIT_NO_DEVICE,
+                         "kernel %s %s wants %d blocks that wait for each other, and %s holds %d of them at "
+                         "once (plan %s); "
+                         "--kernel cublas waits for nobody",
+                         variant->footprint->name, i == PLAN_BACKWARD ? "backward" : "forward",
+                         plan->replicas * plan->blocks, device->name, holds, text);
+    }
+    return EXIT_DONE;
+}

@@ -1,0 +1,235 @@
+#include "dump.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/philox.h"
+#include "host/backend/backend.h"
+#include "host/data/batcher.h"
+#include "host/store/checkpoint.h"
+#include "host/data/corpus.h"
+#include "host/base/json_line.h"
+#include "host/train/model.h"
+#include "host/store/safetensors.h"
+
+/* ---- metadata: all of it is known to be short ---- */
+
+enum { MAX_META = 32, META_SIZE = 64 };
+typedef struct Meta {
+    StMeta item[MAX_META];
+    char key[MAX_META][META_SIZE], value[MAX_META][META_SIZE];
+    int n;
+} Meta;
+
+static void put(Meta *m, const char *key, const char *value)
+{
+    int i = m->n++;
+    snprintf(m->key[i], META_SIZE, "%s", key);
+    snprintf(m->value[i], META_SIZE, "%s", value);
+    for (char *p = m->key[i]; *p; p++)
+        if (*p == '-') *p = '_';
+    m->item[i] = (StMeta){m->key[i], m->value[i]};
+}
+
+static void put_int(Meta *m, const char *key, int64_t value)
+{
+    char text[META_SIZE];
+    snprintf(text, sizeof text, "%lld", (long long)value);
+    put(m, key, text);
+}
+
+static void put_double(Meta *m, const char *key, double value)
+{
+    char text[META_SIZE];
+    snprintf(text, sizeof text, "%.17g", value);
+    put(m, key, text);
+}
+
+static void meta_begin(Meta *m, const char *what, const Settings *s)
+{
+    static const char *const model[] = {"hidden", "layers", "batch", "seq",
+                                        "keep",   "init",   "seed",  "dropout-sites"};
+    m->n = 0;
+    put(m, "format", "pt");
+    put(m, "dump", what);
+    for (size_t i = 0; i < sizeof model / sizeof model[0]; i++) {
+        char value[META_SIZE];
+        settings_format(s, settings_find(model[i]), value, sizeof value);
+        put(m, model[i], value);
+    }
+}
+
+/* ---- masks ---- */
+
+/* One site's mask, (T,B,H). */
+static void draw_mask(const MaskKey *key, int64_t rows, int64_t H, uint8_t *mask)
+{
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t u = 0; u < H; u += 4) {
+            unsigned kept = mask_quad(key, row, H, u);
+            for (int64_t i = 0; i < 4 && u + i < H; i++) mask[row * H + u + i] = kept >> i & 1;
+        }
+}
+
+static int dump_masks(const Settings *s, int64_t step, const char *path, Error *e)
+{
+    int sites = sites_count(s->sites, s->layers);
+    double keep = s->sites == SITES_NONE ? 1 : s->keep;
+    int64_t rows = s->seq * s->batch, n = rows * s->hidden;
+    uint8_t *mask = malloc((size_t)sites * (size_t)n);
+    char(*name)[32] = malloc((size_t)sites * sizeof *name);
+    StTensor *tensor = calloc((size_t)sites, sizeof *tensor);
+    int code =
+        mask && name && tensor ? EXIT_DONE : error_set(e, EXIT_FAILED, "memory ran out for %d masks", sites);
+    for (int site = 0; site < sites && !code; site++) {
+        MaskKey key = mask_key(s->seed, step, sites, site, keep);
+        draw_mask(&key, rows, s->hidden, mask + site * n);
+        snprintf(name[site], sizeof *name, "mask.site%d", site);
+        tensor[site] = (StTensor){.name = name[site],
+                                  .dtype = ST_U8,
+                                  .rank = 3,
+                                  .shape = {s->seq, s->batch, s->hidden},
+                                  .data = mask + site * n,
+                                  .bytes = (size_t)n};
+    }
+    if (!code) {
+        Settings told = *s;
+        told.keep = keep;
+        Meta meta;
+        meta_begin(&meta, "masks", &told);
+        put_int(&meta, "step", step);
+        code = st_write(path, tensor, sites, meta.item, meta.n, e);
+    }
+    free(tensor);
+    free(name);
+    free(mask);
+    return code;
+}
+
+/* ---- tensors shaped as the parameters ---- */
+
+static int write_params(const Params *p, const Meta *meta, const char *path, Error *e)
+{
+    ParamInfo *info = malloc((size_t)p->count * sizeof *info);
+    StTensor *tensor = calloc((size_t)p->count, sizeof *tensor);
+    int code =
+        info && tensor ? EXIT_DONE : error_set(e, EXIT_FAILED, "memory ran out for %d tensors", p->count);
+    for (int k = 0; k < p->count && !code; k++) {
+        info[k] = param_info(&p->shape, k);
+        tensor[k] = (StTensor){.name = info[k].name,
+                               .dtype = ST_F32,
+                               .rank = info[k].rank,
+                               .shape = {info[k].dim[0], info[k].dim[1]},
+                               .data = p->data + p->offset[k],
+                               .bytes = sizeof(float) * (size_t)info[k].n};
+    }
+    if (!code) code = st_write(path, tensor, p->count, meta->item, meta->n, e);
+    free(tensor);
+    free(info);
+    return code;
+}
+
+/* Puts the gradients of one window at the weights in p into p. */
+static int gradients(Params *p, const Settings *s, const BackendOps *ops, const Window *w, WindowResult *r,
+                     Error *e)
+{
+    BackendConfig config = {.shape = p->shape,
+                            .T = w->T,
+                            .B = w->B,
+                            .train = true,
+                            .keep = s->keep,
+                            .sites = s->sites,
+                            .seed = s->seed,
+                            .threads = s->threads > 0 ? (int)s->threads : backend_threads(),
+                            .kernel = s->kernel,
+                            .precision = s->precision};
+    Model m;
+    int code = model_open(&m, ops, &config, e);
+    if (code) return code;
+    code = model_set_params(&m, p, e);
+    if (!code) code = ops->state_set(m.backend, w->B, NULL, NULL, e);
+    if (!code) code = model_gradients(&m, w, r, e);
+    if (!code) code = model_get_grads(&m, p, e);
+    model_close(&m);
+    return code;
+}
+
+static int dump_grads(Params *p, const Settings *s, const Corpus *corpus, int64_t step, const char *path,
+                      FILE *out, Error *e)
+{
+    const BackendOps *ops;
+    Batcher b;
+    WindowResult r;
+    const Stream *train = &corpus->split[SPLIT_TRAIN];
+    int64_t n = s->seq * s->batch;
+    int code = backend_find(s->backend, &ops, e);
+    if (!code) code = batcher_init(&b, train->ids, train->n, s->batch, s->seq, split_name[SPLIT_TRAIN], e);
+    if (code) return code;
+    if (step >= b.windows)
+        return error_set(
+            e, EXIT_USAGE,
+            "--step takes a minibatch of the first epoch, 0 to %lld, with --what grads, not '%lld'",
+            (long long)b.windows - 1, (long long)step);
+    int32_t *ids = malloc(2 * sizeof *ids * (size_t)n);
+    if (!ids) return error_set(e, EXIT_FAILED, "memory ran out for a minibatch");
+    batcher_window(&b, step, ids, ids + n);
+    Window w = {.T = s->seq, .B = s->batch, .x = ids, .y = ids + n, .train = true, .step = step};
+    code = gradients(p, s, ops, &w, &r, e);
+    free(ids);
+    if (code) return code;
+
+    double loss = r.nats / (double)s->batch, squares = 0;
+    for (int64_t i = 0; i < p->offset[p->count]; i++) squares += (double)p->data[i] * p->data[i];
+    Meta meta;
+    meta_begin(&meta, "grads", s);
+    put_int(&meta, "step", step);
+    put_double(&meta, "loss", loss);
+    put_double(&meta, "nats", r.nats);
+    put_int(&meta, "tokens", n);
+    put_double(&meta, "grad_norm", sqrt(squares));
+    code = write_params(p, &meta, path, e);
+    if (code) return code;
+
+    JsonLine line = {0};
+    line_begin(&line);
+    line_int(&line, "step", step);
+    line_double(&line, "loss", loss);
+    line_double(&line, "nats", r.nats);
+    line_int(&line, "tokens", n);
+    line_double(&line, "grad_norm", sqrt(squares));
+    line_end(&line);
+    if (line.no_memory) code = error_set(e, EXIT_FAILED, "memory ran out for a line of text");
+    else fputs(line.text, out);
+    line_free(&line);
+    return code;
+}
+
+int dump_command(DumpWhat what, const Settings *s, int64_t step, const char *path, FILE *out, Error *e)
+{
+    if (what == DUMP_MASKS) return dump_masks(s, step, path, e);
+
+    Corpus corpus;
+    Params p;
+    int code = corpus_load(&corpus, s->data, NULL, e);
+    if (code) return code;
+    const ModelShape shape = {.V = corpus.vocab.V, .H = s->hidden, .L = s->layers};
+    if (params_init(&p, &shape)) {
+        code = error_set(e, EXIT_FAILED, "memory ran out for %lld parameters",
+                         (long long)params_elements(&shape));
+        corpus_free(&corpus);
+        return code;
+    }
+    if (s->init_weights) code = checkpoint_read_weights(&p, s->init_weights, e);
+    else params_draw(&p, s->seed, s->init);
+    if (!code && what == DUMP_GRADS) {
+        code = dump_grads(&p, s, &corpus, step, path, out, e);
+    } else if (!code) {
+        Meta meta;
+        meta_begin(&meta, "init", s);
+        code = write_params(&p, &meta, path, e);
+    }
+    params_free(&p);
+    corpus_free(&corpus);
+    return code;
+}

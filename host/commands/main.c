@@ -1,0 +1,604 @@
+/* main: the commands (SPEC 8). Each reads its line, checks what belongs together, and calls the module that
+ * does the work; a fault comes back as a code and one sentence, which is printed here and nowhere else. */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "host/backend/backend.h"
+#include "host/backend/blas.h"
+#include "host/store/checkpoint.h"
+#include "host/data/corpus.h"
+#include "data_command.h"
+#include "host/plan/device.h"
+#include "dump.h"
+#include "host/base/error.h"
+#include "eval_command.h"
+#include "info_command.h"
+#include "host/base/options.h"
+#include "plan_command.h"
+#include "host/store/safetensors.h"
+#include "sample.h"
+#include "host/base/settings.h"
+#include "host/train/trainer.h"
+#include "host/base/version.h"
+
+static const char data_takes[] = "a folder with train.txt, valid.txt and test.txt, or synthetic";
+
+static int missing(const char *option, const char *takes, Error *e)
+{
+    return error_set(e, EXIT_USAGE, "--%s takes %s, and is missing", option, takes);
+}
+
+/* The demo has a corpus of its own. */
+static bool wants_demo(const CommandLine *line)
+{
+    return line->preset_value && !strcmp(line->preset_value, "demo");
+}
+
+/* ---- train ---- */
+
+/* Takes setting i over. Every field of Settings is eight bytes: an int64_t, a uint64_t, a double or a
+ * pointer. */
+static void setting_take(Settings *to, const Settings *from, int i)
+{
+    _Static_assert(sizeof(const char *) == 8 && sizeof(double) == 8, "fields of Settings have one size");
+    size_t at = settings_info(i)->offset;
+    memcpy((char *)to + at, (const char *)from + at, 8);
+}
+
+/* Whether --preset sets setting i: whether any preset leaves a mark on a field of nonsense. */
+static bool of_preset(int i)
+{
+    Settings probe, untouched;
+    Error e;
+    memset(&untouched, 0xff, sizeof untouched);
+    probe = untouched;
+    settings_preset(&probe, "small", &e);
+    size_t at = settings_info(i)->offset;
+    return memcmp((const char *)&probe + at, (const char *)&untouched + at, 8) != 0;
+}
+
+/* The settings of a resumed run: the file's, and those given anew. What shapes the weights must agree where
+ * it was given, by an option or by --preset; epochs, which a preset names too, are the file's unless --epochs
+ * is given. */
+static int settings_resume(Settings *s, const CommandLine *line, const Checkpoint *c, Error *e)
+{
+    const Settings *file = &c->settings;
+    for (int i = 0; i < settings_count(); i++) {
+        const SettingInfo *info = settings_info(i);
+        bool given = s->given >> i & 1, by_preset = line->preset_value && of_preset(i) && !given;
+        if (info->role == ROLE_FIXED && (given || by_preset) && !settings_equal(s, file, i)) {
+            char here[64], there[64];
+            settings_format(s, i, here, sizeof here);
+            settings_format(file, i, there, sizeof there);
+            if (given)
+                return error_set(e, EXIT_USAGE,
+                                 "--%s takes %s with --resume %s, which was trained with it, not '%s'",
+                                 info->name, there, s->resume, here);
+            return error_set(e, EXIT_USAGE, "--preset %s has %s %s, and --resume %s was trained with %s",
+                             line->preset_value, info->name, here, s->resume, there);
+        }
+        if (info->role != ROLE_RUN && !given) setting_take(s, file, i);
+    }
+    s->preset = file->preset;
+    if (s->init_weights)
+        return error_set(e, EXIT_USAGE,
+                         "--init-weights cannot be given with --resume: the weights are the checkpoint's");
+    if (!s->data && c->synthetic) s->data = "synthetic";
+    if (!s->data)
+        return error_set(
+            e, EXIT_USAGE,
+            "--data takes a folder, or synthetic: %s was trained on a folder, whose path it does not hold",
+            s->resume);
+    return EXIT_DONE;
+}
+
+/* The corpus must be the one that the file was trained on. It is read afresh rather than through the file's
+ * vocabulary, so that another corpus is told as such and not by the first word that is new. */
+static int corpus_agrees(const Corpus *corpus, const Checkpoint *c, const Settings *s, Error *e)
+{
+    char here[65], there[65];
+    vocab_sha256(&corpus->vocab, here);
+    vocab_sha256(&c->vocab, there);
+    if (strcmp(corpus->sha256, c->corpus_sha256))
+        return error_set(e, EXIT_USAGE,
+                         "--data %s is not the corpus that %s was trained on: its hash begins with %.16s, "
+                         "the file's with %.16s",
+                         s->data, s->resume, corpus->sha256, c->corpus_sha256);
+    if (strcmp(here, there))
+        return error_set(e, EXIT_USAGE,
+                         "--data %s is not the corpus that %s was trained on: its words differ", s->data,
+                         s->resume);
+    return EXIT_DONE;
+}
+
+/* By name, or by two names of one file. */
+static bool same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return !strcmp(a, b) || (!stat(a, &x) && !stat(b, &y) && S_ISREG(x.st_mode) && x.st_dev == y.st_dev &&
+                             x.st_ino == y.st_ino);
+}
+
+/* What only makes sense together. */
+static int settings_check(const Settings *s, const BackendOps *ops, Error *e)
+{
+    const char *path[] = {s->save, s->save_best, s->log_json, s->resume, s->init_weights};
+    const char *option[] = {"--save", "--save-best", "--log-json", "--resume", "--init-weights"};
+    /* Outputs are three files; a checkpoint may be saved over the one that was read, but a log must not be.
+     */
+    for (int i = 1; i < 5; i++)
+        for (int j = i < 3 ? 0 : 2; j < (i < 3 ? i : 3); j++)
+            if (path[i] && path[j] && same_file(path[i], path[j]))
+                return error_set(e, EXIT_USAGE, "%s and %s take two files, not twice %s", option[j],
+                                 option[i], path[i]);
+    if (s->save_best && !(s->eval & EVAL_VALID))
+        return error_set(e, EXIT_USAGE,
+                         "--save-best needs the valid split scored: --eval takes valid or all with it");
+    if (s->save_every > 0 && !s->save)
+        return error_set(e, EXIT_USAGE, "--save-every needs --save, which names the file");
+    if (strcmp(ops->name, "cuda")) {
+        /* One that comes with a resumed file had its meaning where that was trained. */
+        if (s->given >> settings_find("kernel") & 1 && strcmp(s->kernel, "auto"))
+            return error_set(
+                e, EXIT_USAGE,
+                "--kernel takes auto with the %s backend, which has no kernels to choose from, not '%s'",
+                ops->name, s->kernel);
+    }
+    if (ops->f32_only && strcmp(s->precision, "f32"))
+        return error_set(e, EXIT_USAGE,
+                         "the %s backend computes in double and rounds nothing: it takes --precision f32, "
+                         "not %s",
+                         ops->name, s->precision);
+    return EXIT_DONE;
+}
+
+/* Whether a log can be written to path; an existing one keeps its bytes, a device is not replaced. */
+static int log_writable(const char *path, Error *e)
+{
+    struct stat file;
+    if (stat(path, &file) || S_ISDIR(file.st_mode)) return st_writable(path, "--log-json", e);
+    int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", path);
+    close(fd);
+    return EXIT_DONE;
+}
+
+static int outputs_writable(const Settings *s, Error *e)
+{
+    int code = s->save ? st_writable(s->save, "--save", e) : EXIT_DONE;
+    if (!code && s->save_best) code = st_writable(s->save_best, "--save-best", e);
+    if (!code && s->log_json) code = log_writable(s->log_json, e);
+    return code;
+}
+
+static int train_prepared(const Settings *s, const Checkpoint *resume, bool quiet, Error *e)
+{
+    const BackendOps *ops;
+    int code = backend_find(s->backend, &ops, e);
+    if (!code) code = settings_check(s, ops, e);
+    if (!code) code = outputs_writable(s, e);
+    if (code) return code;
+    Corpus corpus;
+    code = corpus_load(&corpus, s->data, NULL, e);
+    if (code) return code;
+    if (resume) code = corpus_agrees(&corpus, resume, s, e);
+    if (!code) code = trainer_run(s, &corpus, resume, quiet, e);
+    corpus_free(&corpus);
+    return code;
+}
+
+static int train(int argc, char **argv, Error *e)
+{
+    const char *names[64] = {NULL};
+    for (int i = 0; i < settings_count(); i++) names[i] = settings_info(i)->name;
+    CommandLine line = {
+        .command = "train",
+        .summary = "Trains a word-level LSTM language model. Without --preset the values of small hold.",
+        .settings = names,
+        .preset = true};
+    Settings s;
+    int code = options_parse(&line, argc, argv, e);
+    if (code || line.helped) return code;
+    code = options_settings(&line, &s, e);
+    if (code) return code;
+
+    if (!s.resume) {
+        if (!s.data && wants_demo(&line)) s.data = "synthetic";
+        if (!s.data) return missing("data", data_takes, e);
+        return train_prepared(&s, NULL, line.quiet, e);
+    }
+    Checkpoint c;
+    code = checkpoint_open(&c, s.resume, e);
+    if (code) return code;
+    code = settings_resume(&s, &line, &c, e);
+    if (!code) code = train_prepared(&s, &c, line.quiet, e);
+    checkpoint_close(&c);
+    return code;
+}
+
+/* ---- commands that read checkpoints ---- */
+
+static int eval(int argc, char **argv, Error *e)
+{
+    static const char *const settings[] = {"data",  "protocol", "backend",  "threads",
+                                           "batch", "seq",      "log-json", NULL};
+    static const char weights_takes[] = "a checkpoint, or several separated by commas";
+    EvalOptions o = {0};
+    int64_t split = 1;
+    const Option own[] = {
+        {.name = "weights",
+         .arg = "F[,F...]",
+         .takes = weights_takes,
+         .help = "a checkpoint, or several: their probabilities are averaged too",
+         .type = OPTION_TEXT,
+         .value = &o.weights},
+        {.name = "split",
+         .arg = "NAME",
+         .takes = "valid or test",
+         .help = "which text is scored",
+         .initial = "test",
+         .type = OPTION_CHOICE,
+         .choices = "valid|test",
+         .value = &split},
+    };
+    CommandLine line = {
+        .command = "eval",
+        .summary =
+            "Prints the perplexity of checkpoints and of their ensemble. batch and seq, by which protocol "
+            "zaremba cuts the valid split, are the first file's unless given.",
+        .options = own,
+        .n_options = 2,
+        .settings = settings,
+        .no_defaults = true};
+    Settings s;
+    int code = options_parse(&line, argc, argv, e);
+    if (code || line.helped) return code;
+    code = options_settings(&line, &s, e);
+    if (code) return code;
+    if (!o.weights) return missing("weights", weights_takes, e);
+    if (!s.data) return missing("data", data_takes, e);
+    o.data = s.data;
+    o.split = split == 0 ? SPLIT_VALID : SPLIT_TEST;
+    o.protocol = s.protocol;
+    o.backend = s.backend;
+    o.threads = (int)s.threads;
+    o.batch = line.setting[settings_find("batch")] ? s.batch : 0;
+    o.seq = line.setting[settings_find("seq")] ? s.seq : 0;
+    o.log_json = s.log_json;
+    return eval_command(&o, stdout, e);
+}
+
+static int sample(int argc, char **argv, Error *e)
+{
+    static const char *const settings[] = {"backend", "threads", NULL};
+    SampleOptions o = {.words = 100, .temperature = 1, .seed = 1};
+    const Option own[] = {
+        {.name = "weights",
+         .arg = "F",
+         .takes = "a checkpoint",
+         .help = "a checkpoint",
+         .type = OPTION_TEXT,
+         .value = &o.weights},
+        {.name = "prompt",
+         .arg = "TEXT",
+         .takes = "the words that the text begins with",
+         .help = "the words that the text begins with",
+         .type = OPTION_TEXT,
+         .value = &o.prompt},
+        {.name = "words",
+         .arg = "N",
+         .takes = "a whole number from 0 to 1000000000",
+         .help = "words to draw, ends of sentences included",
+         .initial = "100",
+         .type = OPTION_INT,
+         .high = 1e9,
+         .value = &o.words},
+        {.name = "temperature",
+         .arg = "X",
+         .takes = "a number from 0 to 1e6",
+         .help = "what the logits are divided by; 0 takes the likeliest word",
+         .initial = "1",
+         .type = OPTION_DOUBLE,
+         .high = 1e6,
+         .value = &o.temperature},
+        {.name = "top-k",
+         .arg = "K",
+         .takes = "a whole number from 1 to 1000000000",
+         .help = "draw from the K likeliest words only",
+         .type = OPTION_INT,
+         .low = 1,
+         .high = 1e9,
+         .value = &o.top_k},
+        {.name = "seed",
+         .arg = "N",
+         .takes = "a whole number from 0 to 18446744073709551615",
+         .help = "seed of the draws: the same text each time",
+         .initial = "1",
+         .type = OPTION_U64,
+         .value = &o.seed},
+    };
+    CommandLine line = {.command = "sample",
+                        .summary = "Draws a text from a checkpoint, word by word.",
+                        .options = own,
+                        .n_options = 6,
+                        .settings = settings};
+    Settings s;
+    int code = options_parse(&line, argc, argv, e);
+    if (code || line.helped) return code;
+    code = options_settings(&line, &s, e);
+    if (code) return code;
+    if (!o.weights) return missing("weights", "a checkpoint", e);
+    o.backend = s.backend;
+    o.threads = (int)s.threads;
+    return sample_command(&o, stdout, line.quiet ? NULL : stderr, e);
+}
+
+/* ---- dump ---- */
+
+static int dump(int argc, char **argv, Error *e)
+{
+    static const char *const settings[] = {
+        "hidden",        "layers",  "batch",   "seq",  "keep",         "init", "seed",
+        "dropout-sites", "backend", "threads", "data", "init-weights", NULL};
+    static const char what_takes[] = "masks, grads or init";
+    const char *path = NULL;
+    int64_t what = -1, step = 0;
+    const Option own[] = {
+        {.name = "what",
+         .arg = "NAME",
+         .takes = what_takes,
+         .help = "one minibatch's masks (U8) or gradients, or initial weights",
+         .type = OPTION_CHOICE,
+         .choices = DUMP_CHOICES,
+         .value = &what},
+        {.name = "out",
+         .arg = "F",
+         .takes = "a file",
+         .help = "safetensors file to write",
+         .type = OPTION_TEXT,
+         .value = &path},
+        {.name = "step",
+         .arg = "N",
+         .takes = "a whole number from 0",
+         .help = "the minibatch, counted over the run",
+         .initial = "0",
+         .type = OPTION_INT,
+         .high = 1e15,
+         .value = &step},
+    };
+    CommandLine line = {
+        .command = "dump",
+        .summary =
+            "Writes what a run computes with, for comparison with another program. Gradients are those of "
+            "minibatch N of the first epoch from a zero state, unclipped; their loss is printed as JSON.",
+        .options = own,
+        .n_options = 3,
+        .settings = settings,
+        .preset = true};
+    Settings s;
+    int code = options_parse(&line, argc, argv, e);
+    if (code || line.helped) return code;
+    code = options_settings(&line, &s, e);
+    if (code) return code;
+    if (what < 0) return missing("what", what_takes, e);
+    if (!path) return missing("out", "a file", e);
+    if (!s.data && wants_demo(&line)) s.data = "synthetic";
+    if (!s.data && what != DUMP_MASKS) return missing("data", data_takes, e);
+    if (s.init_weights && what != DUMP_GRADS)
+        return error_set(
+            e, EXIT_USAGE,
+            "--init-weights goes with --what grads only: there it says where the gradients are taken");
+    code = st_writable(path, "--out", e);
+    return code ? code : dump_command((DumpWhat)what, &s, step, path, stdout, e);
+}
+
+/* ---- commands with one operand ---- */
+
+static int data(int argc, char **argv, Error *e)
+{
+    CommandLine line = {
+        .command = "data",
+        .summary = "Prints tokens, types, unknown words and hashes of a data folder, or of synthetic.",
+        .operand = "DIR"};
+    int code = options_parse(&line, argc, argv, e);
+    return code || line.helped ? code : data_command(line.operand_value, stdout, e);
+}
+
+static int info(int argc, char **argv, Error *e)
+{
+    CommandLine line = {.command = "info",
+                        .summary = "Prints what a checkpoint, or any other safetensors file, holds.",
+                        .operand = "F"};
+    int code = options_parse(&line, argc, argv, e);
+    return code || line.helped ? code : info_command(line.operand_value, stdout, e);
+}
+
+static int devices(int argc, char **argv, Error *e)
+{
+    CommandLine line = {.command = "devices",
+                        .summary = "Prints the GPUs that the cuda backend could run on."};
+    int code = options_parse(&line, argc, argv, e);
+    return code || line.helped ? code : devices_command(stdout, e);
+}
+
+/* ---- plans ---- */
+
+static int plan(int argc, char **argv, Error *e)
+{
+    PlanOptions o = {.preset = -1};
+    const Option own[] = {
+        {.name = "device",
+         .arg = "NAME",
+         .help = "K20, K40, V100, A100, H100, H200, B200, or all of them and the GPU here",
+         .initial = "the GPU here, without one H200",
+         .type = OPTION_TEXT,
+         .value = &o.device},
+        {.name = "preset",
+         .arg = "NAME",
+         .takes = "small, medium, large or all",
+         .help = "the paper's models",
+         .initial = "all, or small beside an option of a size",
+         .type = OPTION_CHOICE,
+         .choices = PLAN_PRESETS,
+         .value = &o.preset},
+        {.name = "hidden",
+         .arg = "N",
+         .takes = "a whole number from 1 to 65536",
+         .help = "units in place of the preset's",
+         .type = OPTION_INT,
+         .low = 1,
+         .high = 65536,
+         .value = &o.hidden},
+        {.name = "batch",
+         .arg = "N",
+         .takes = "a whole number from 1 to 65536",
+         .help = "batch in place of the preset's",
+         .type = OPTION_INT,
+         .low = 1,
+         .high = 65536,
+         .value = &o.batch},
+        {.name = "seq",
+         .arg = "N",
+         .takes = "a whole number from 1 to 65536",
+         .help = "steps of a launch in place of the preset's",
+         .type = OPTION_INT,
+         .low = 1,
+         .high = 65536,
+         .value = &o.seq},
+        {.name = "precision",
+         .arg = "NAME",
+         .takes = "f32, tf32, bf16 or all",
+         .help = "of the products; a variant without it is planned in float32, all leaves such rows out",
+         .initial = "f32",
+         .type = OPTION_CHOICE,
+         .choices = PLAN_PRECISIONS,
+         .value = &o.precision},
+        {.name = "kernel",
+         .arg = "NAME",
+         .help = "one variant, or FWD/BWD; plstm variants lists them",
+         .initial = "all",
+         .type = OPTION_TEXT,
+         .value = &o.kernel},
+        {.name = "plan",
+         .arg = "LIST",
+         .help = "what plans must keep to, like blocks=4,replicas=2: blocks of a replica, threads, registers "
+                 "(of a "
+                 "thread that hold weights), shared (bytes), replicas, groups, slices, batch, tile",
+         .type = OPTION_TEXT,
+         .value = &o.plan},
+        {.name = "constants",
+         .arg = "F",
+         .help = "constants of the model that beat the built-in ones, as profiles/model/constants.json or as "
+                 "bench_gpu "
+                 "measures them",
+         .type = OPTION_TEXT,
+         .value = &o.constants},
+        {.name = "json",
+         .help = "an object per line in place of tables",
+         .type = OPTION_FLAG,
+         .value = &o.json},
+    };
+    CommandLine line = {.command = "plan",
+                        .summary =
+                            "Prints how each variant of the recurrence would lie on a GPU, present or not: "
+                            "its launch, what stays on chip, "
+                            "what moves in a step, and the time that a model predicts; or what ran out.\v"
+                            "us a step (model) = hop + ingest of h + max(multiply-adds, shared memory, "
+                            "streamed weights) + partial sums + cell + "
+                            "block barriers, from constants of the literature "
+                            "(profiles/model/constants.json) or measured ones. It is "
+                            "no measurement.",
+                        .options = own,
+                        .n_options = sizeof own / sizeof own[0]};
+    int code = options_parse(&line, argc, argv, e);
+    if (code || line.helped) return code;
+    if (o.preset < 0) o.preset = o.hidden || o.batch || o.seq ? PLAN_SMALL : PLAN_ALL;
+    return plan_command(&o, stdout, e);
+}
+
+static int variants(int argc, char **argv, Error *e)
+{
+    CommandLine line = {.command = "variants",
+                        .summary =
+                            "Prints the variants of the recurrence, and whether this build can run them."};
+    int code = options_parse(&line, argc, argv, e);
+    return code || line.helped ? code : variants_command(stdout, e);
+}
+
+/* ---- the program ---- */
+
+static const struct Command {
+    const char *name, *summary;
+    int (*run)(int argc, char **argv, Error *e);
+} commands[] = {
+    {"train", "train a model", train},
+    {"eval", "perplexity of checkpoints and of their ensemble", eval},
+    {"sample", "draw a text", sample},
+    {"dump", "write one minibatch's masks or gradients, or initial weights", dump},
+    {"info", "what a checkpoint holds", info},
+    {"data", "what a data folder holds", data},
+    {"devices", "the GPUs of this machine", devices},
+    {"plan", "how each variant of the recurrence lies on a GPU", plan},
+    {"variants", "the variants of the recurrence", variants},
+};
+enum { COMMANDS = sizeof commands / sizeof commands[0] };
+
+static void print_help(void)
+{
+    printf("Usage: plstm COMMAND [OPTION...]\n"
+           "LSTM language models with dropout on the non-recurrent connections (arXiv 1409.2329).\n\n");
+    for (int i = 0; i < COMMANDS; i++) printf("  %-8s %s\n", commands[i].name, commands[i].summary);
+    printf("\n  --help     print this page; plstm COMMAND --help prints a command's options\n"
+           "  --version  print the version\n\n"
+           "Exit codes: 0 done, 1 failed, 2 usage, 3 bad data or file, 4 no device, 5 diverged, 130 and 143 "
+           "after SIGINT and SIGTERM.\n");
+}
+
+static int run(int argc, char **argv, const struct Command **command, Error *e)
+{
+    char names[256] = "";
+    for (int i = 0; i < COMMANDS; i++) {
+        size_t n = strlen(names);
+        snprintf(names + n, sizeof names - n, "%s%s",
+                 !i                 ? ""
+                 : i + 1 < COMMANDS ? ", "
+                                    : " or ",
+                 commands[i].name);
+    }
+    if (argc < 2) return error_set(e, EXIT_USAGE, "a command is missing: %s", names);
+    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "--version")) {
+        if (argc > 2)
+            return error_set(e, EXIT_USAGE, "%s stands alone, and '%s' follows it", argv[1], argv[2]);
+        if (!strcmp(argv[1], "--help")) print_help();
+        else printf("plstm %s (%s)\n", PLSTM_VERSION, PLSTM_COMMIT);
+        return EXIT_DONE;
+    }
+    for (int i = 0; i < COMMANDS; i++) {
+        if (strcmp(argv[1], commands[i].name)) continue;
+        *command = &commands[i];
+        return commands[i].run(argc - 1, argv + 1, e);
+    }
+    return error_set(e, EXIT_USAGE, "'%s' is not a command: there is %s", argv[1], names);
+}
+
+int main(int argc, char **argv)
+{
+    blas_ensure_core(argv);
+    /* A write past the file size limit then fails with a cause, as on a full disk, instead of ending the
+     * process. */
+    signal(SIGXFSZ, SIG_IGN);
+    Error e = {0};
+    const struct Command *command = NULL;
+    int code = run(argc, argv, &command, &e);
+    if (!code && (fflush(stdout) || ferror(stdout)))
+        code = error_set(&e, EXIT_FAILED, "standard output cannot be written: %m");
+    if (e.code && code == EXIT_USAGE)
+        fprintf(stderr, "plstm: %s; see plstm %s%s--help\n", e.text, command ? command->name : "",
+                command ? " " : "");
+    else if (e.code) fprintf(stderr, "plstm: %s\n", e.text);
+    return code;
+}

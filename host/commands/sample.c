@@ -1,0 +1,189 @@
+#include "sample.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/philox.h"
+#include "host/store/checkpoint.h"
+#include "host/train/model.h"
+#include "host/train/model_load.h"
+
+/* ---- one draw ---- */
+
+uint32_t sample_word(uint64_t seed, int64_t n)
+{
+    const uint64_t sub = (uint64_t)0x53414D50u << 32; /* "SAMP": no mask's and no weight's subsequence */
+    return philox_block(seed, sub, (uint64_t)n >> 2).word[n & 3];
+}
+
+static int descending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x < y) - (x > y);
+}
+
+/* How many ids with exactly the k-th largest logit belong to the k likeliest; *bound is that logit. */
+static int64_t kth_largest(const float *logits, int64_t V, int64_t k, double *scratch, double *bound)
+{
+    for (int64_t i = 0; i < V; i++) scratch[i] = logits[i];
+    qsort(scratch, (size_t)V, sizeof *scratch, descending);
+    *bound = scratch[k - 1];
+    int64_t above = 0;
+    while (scratch[above] > *bound) above++;
+    return k - above;
+}
+
+int32_t sample_draw(const float *logits, int64_t V, double temperature, int64_t top_k, uint32_t word,
+                    double *scratch)
+{
+    int64_t best = 0, ties = V;
+    double bound = -INFINITY, sum = 0;
+    for (int64_t i = 0; i < V; i++) {
+        if (!isfinite(logits[i])) return -1;
+        if (logits[i] > logits[best]) best = i;
+    }
+    if (temperature == 0) return (int32_t)best;
+    if (top_k > 0 && top_k < V) ties = kth_largest(logits, V, top_k, scratch, &bound);
+
+    double top = logits[best];
+    for (int64_t i = 0; i < V; i++) {
+        bool in = logits[i] > bound || (logits[i] == bound && ties-- > 0);
+        scratch[i] = in ? exp((logits[i] - top) / temperature) : 0;
+        sum += scratch[i];
+    }
+    /* The middle of the word's share of [0, 1): never 0, never 1. */
+    double at = ((double)word + 0.5) * 0x1p-32 * sum, passed = 0;
+    int32_t last = (int32_t)best;
+    for (int64_t i = 0; i < V; i++) {
+        if (scratch[i] == 0) continue;
+        last = (int32_t)i;
+        passed += scratch[i];
+        if (at < passed) break;
+    }
+    return last;
+}
+
+/* ---- the text ---- */
+
+static const char eos_type[] = "<eos>", unknown_type[] = "<unk>";
+
+typedef struct Text {
+    const SampleOptions *o;
+    const Vocab *vocab;
+    Model *model;
+    FILE *out, *notes;
+    int32_t eos; /* -1: no such type */
+    bool line_begun;
+} Text;
+
+static void print_type(Text *t, int32_t id)
+{
+    size_t n;
+    if (id == t->eos) {
+        fputc('\n', t->out);
+        t->line_begun = false;
+        return;
+    }
+    const char *type = vocab_type(t->vocab, id, &n);
+    if (t->line_begun) fputc(' ', t->out);
+    fwrite(type, 1, n, t->out);
+    t->line_begun = true;
+}
+
+/* The model reads one word; its logits then say what follows. */
+static int read_type(Text *t, int32_t id, Error *e)
+{
+    WindowResult r;
+    Window w = {.T = 1, .B = 1, .x = &id, .y = &id};
+    return model_forward(t->model, &w, NULL, &r, e);
+}
+
+/* Ids of the prompt's words, split as a corpus is (SPEC 4); malloc'd. */
+static int prompt_ids(Text *t, int32_t **ids, int64_t *n, Error *e)
+{
+    const char *p = t->o->prompt ? t->o->prompt : "";
+    const char blank[] = " \t\n\v\f\r";
+    *n = 0;
+    *ids = malloc(sizeof **ids * (strlen(p) + 1));
+    if (!*ids) return error_set(e, EXIT_FAILED, "memory ran out while --prompt was read");
+    while (*p) {
+        size_t length = strcspn(p, blank);
+        int32_t id = -1;
+        if (length) {
+            id = vocab_find(t->vocab, p, length);
+            if (id < 0) {
+                id = vocab_find(t->vocab, unknown_type, sizeof unknown_type - 1);
+                if (id < 0)
+                    return error_set(
+                        e, EXIT_USAGE,
+                        "--prompt takes words of the vocabulary of %s, which has neither '%.*s' nor %s",
+                        t->o->weights, (int)(length < 80 ? length : 80), p, unknown_type);
+                if (t->notes)
+                    fprintf(t->notes, "plstm: the vocabulary lacks '%.*s', which is read as %s\n",
+                            (int)(length < 80 ? length : 80), p, unknown_type);
+            }
+        } else {
+            length = 1;
+            if (*p == '\n') id = t->eos; /* without that type a line's end says nothing */
+        }
+        if (id >= 0) (*ids)[(*n)++] = id;
+        p += length;
+    }
+    return EXIT_DONE;
+}
+
+static int write_text(Text *t, const int32_t *prompt, int64_t n, float *logits, double *scratch, Error *e)
+{
+    int code = t->eos >= 0 ? read_type(t, t->eos, e) : EXIT_DONE;
+    for (int64_t i = 0; i < n && !code; i++) {
+        print_type(t, prompt[i]);
+        code = read_type(t, prompt[i], e);
+    }
+    for (int64_t i = 0; i < t->o->words && !code; i++) {
+        code = t->model->ops->logits_get(t->model->backend, 0, logits, e);
+        if (code) break;
+        int32_t id = sample_draw(logits, t->vocab->V, t->o->temperature, t->o->top_k,
+                                 sample_word(t->o->seed, i), scratch);
+        if (id < 0)
+            return error_set(e, EXIT_FAILED, "%s gives a next word no finite probability", t->o->weights);
+        print_type(t, id);
+        fflush(t->out); /* a reader sees the words as they are drawn */
+        if (i + 1 < t->o->words) code = read_type(t, id, e);
+    }
+    if (t->line_begun) fputc('\n', t->out);
+    return code;
+}
+
+int sample_command(const SampleOptions *o, FILE *out, FILE *notes, Error *e)
+{
+    const BackendOps *ops;
+    Checkpoint c;
+    Model model;
+    int code = backend_find(o->backend, &ops, e);
+    if (!code) code = checkpoint_open(&c, o->weights, e);
+    if (code) return code;
+
+    Text t = {.o = o, .vocab = &c.vocab, .model = &model, .out = out, .notes = notes};
+    t.eos = vocab_find(&c.vocab, eos_type, sizeof eos_type - 1);
+    int32_t *prompt = NULL;
+    int64_t n = 0;
+    float *logits = malloc(sizeof *logits * (size_t)c.vocab.V);
+    double *scratch = malloc(sizeof *scratch * (size_t)c.vocab.V);
+    if (!logits || !scratch) code = error_set(e, EXIT_FAILED, "memory ran out while a text was begun");
+    if (!code) code = prompt_ids(&t, &prompt, &n, e);
+    if (!code && !n && t.eos < 0) prompt[n++] = 0;
+    if (!code) {
+        code = model_load(&model, ops, &c, 1, 1, o->threads, e);
+        if (!code) {
+            code = ops->state_set(model.backend, 1, NULL, NULL, e);
+            if (!code) code = write_text(&t, prompt, n, logits, scratch, e);
+            model_close(&model);
+        }
+    }
+    free(prompt);
+    free(scratch);
+    free(logits);
+    checkpoint_close(&c);
+    return code;
+}

@@ -1,0 +1,58 @@
+/* corpus: text -> vocabulary and int32 ids (SPEC 4). */
+#ifndef PLSTM_CORPUS_H
+#define PLSTM_CORPUS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "host/base/error.h"
+
+enum { SPLIT_TRAIN, SPLIT_VALID, SPLIT_TEST, SPLITS };
+extern const char *const split_name[SPLITS]; /* "train", "valid", "test" */
+
+/* Types in id order. Bytes are raw (any encoding); no type is empty or holds white space or NUL. */
+typedef struct Vocab {
+    int64_t V;
+    int64_t *offset; /* (V + 1) into bytes; type i is bytes[offset[i] .. offset[i+1]) */
+    char *bytes;
+    int32_t *slots; /* open-addressing hash table of ids, -1 empty */
+    int64_t n_slots;
+} Vocab;
+
+/* Id of a type, or -1. */
+int32_t vocab_find(const Vocab *v, const char *bytes, size_t length);
+const char *vocab_type(const Vocab *v, int32_t id, size_t *length);
+/* SHA-256 in hex over each type's raw bytes followed by '\n', in id order (SPEC 7). */
+void vocab_sha256(const Vocab *v, char hex[65]);
+/* The metadata string of SPEC 7 (types joined by one space; '%', control bytes and bytes that are not valid
+ * UTF-8 as %XX); malloc'd, NULL when memory ran out. */
+char *vocab_encode(const Vocab *v);
+/* The inverse. EXIT_BAD_DATA names what is wrong (empty type, duplicate, bad escape). */
+int vocab_decode(Vocab *v, const char *text, Error *e);
+int vocab_copy(Vocab *to, const Vocab *from); /* 0, or -1 when memory ran out */
+void vocab_free(Vocab *v);
+
+typedef struct Stream {
+    int32_t *ids; /* (n) */
+    int64_t n;
+    int64_t unknown; /* tokens that the vocabulary lacks and that became <unk> */
+} Stream;
+
+typedef struct Corpus {
+    Vocab vocab;
+    Stream split[SPLITS];
+    char sha256[65];      /* over the int32 little-endian ids of train, valid, test */
+    bool synthetic;       /* the built-in corpus */
+    const char *known_as; /* "Penn Treebank (Mikolov)" where the hash is recognised, "synthetic", or NULL */
+} Corpus;
+
+/* Reads DIR (see SPEC 4 for accepted file names), or builds the built-in corpus when dir is "synthetic".
+ * vocab NULL: the vocabulary is built from train. Otherwise ids are those of *vocab, which is copied (a word
+ * that it lacks becomes <unk>; without that type EXIT_BAD_DATA names the word). EXIT_BAD_DATA: missing or
+ * empty file, NUL byte, more than 2^31-1 types ...; the sentence names file and fault. Peak memory: 4 bytes a
+ * token and the vocabulary (files are read through a fixed buffer). */
+int corpus_load(Corpus *c, const char *dir, const Vocab *vocab, Error *e);
+void corpus_free(Corpus *c);
+
+#endif

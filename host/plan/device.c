@@ -1,0 +1,224 @@
+#include "device.h"
+
+#include <string.h>
+
+/* ---- profiles ---- */
+
+#define MIB(n) ((size_t)(n) << 20)
+
+/* Sources: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"; clocks are boost clocks of the SXM
+ * boards (K20, K40: base clocks, which they hold). Of the B200 only the capability's limits are verified. */
+static const struct Profile {
+    const char *name;
+    DeviceFacts facts;
+} profiles[] = {
+#define PROFILE(key, major_, minor_, sms_, clock, memory_clock, bits, memory_, l2_, shared_sm, shared_most,  \
+                reserved, blocks, cooperative_, clusters_)                                                   \
+    {                                                                                                        \
+        key,                                                                                                 \
+        {                                                                                                    \
+            .name = key, .index = -1, .major = major_, .minor = minor_, .sms = sms_, .memory = memory_,      \
+            .l2 = l2_, .shared_per_block = 49152, .shared_per_block_most = shared_most,                      \
+            .shared_per_sm = shared_sm, .shared_reserved = reserved, .registers_per_sm = 65536,              \
+            .threads_per_sm = 2048, .blocks_per_sm = blocks, .clock_mhz = clock,                             \
+            .memory_clock_mhz = memory_clock, .memory_bus_bits = bits, .cooperative = cooperative_,          \
+            .clusters = clusters_, .ecc = true                                                               \
+        }                                                                                                    \
+    }
+    PROFILE("K20", 3, 5, 13, 705, 2600, 320, MIB(4743), 1310720, 49152, 49152, 0, 16, false, false),
+    PROFILE("K40", 3, 5, 15, 745, 3004, 384, MIB(11441), 1572864, 49152, 49152, 0, 16, false, false),
+    PROFILE("V100", 7, 0, 80, 1530, 877, 4096, MIB(16160), 6291456, 98304, 98304, 0, 32, true, false),
+    PROFILE("A100", 8, 0, 108, 1410, 1215, 5120, MIB(40442), 41943040, 167936, 166912, 1024, 32, true, false),
+    PROFILE("H100", 9, 0, 132, 1980, 2619, 5120, MIB(81090), 52428800, 233472, 232448, 1024, 32, true, true),
+    PROFILE("H200", 9, 0, 132, 1980, 3201, 6144, MIB(143167), 62914560, 233472, 232448, 1024, 32, true, true),
+    PROFILE("B200", 10, 0, 148, 1965, 3996, 8192, MIB(182642), 132120576, 233472, 232448, 1024, 32, true,
+            true),
+#undef PROFILE
+};
+enum { PROFILES = sizeof profiles / sizeof profiles[0] };
+
+const char *device_profile_name(int i) { return i >= 0 && i < PROFILES ? profiles[i].name : NULL; }
+
+const DeviceFacts *device_profile(const char *name)
+{
+    for (int i = 0; i < PROFILES; i++)
+        if (!strcmp(profiles[i].name, name)) return &profiles[i].facts;
+    return NULL;
+}
+
+const char *device_like(const DeviceFacts *device)
+{
+    int like = 0;
+    for (int i = 0; i < PROFILES; i++)
+        if (strstr(device->name, profiles[i].name)) return profiles[i].name;
+    for (int i = 1; i < PROFILES; i++) {
+        const DeviceFacts *f = &profiles[i].facts;
+        if (10 * f->major + f->minor <= 10 * device->major + device->minor) like = i;
+    }
+    return profiles[like].name;
+}
+
+#ifdef PLSTM_CUDA
+
+#include "host/backend/cuda_check.h"
+
+bool device_built(void) { return true; }
+
+/* ---- failed calls ---- */
+
+static const char goes_on[] = "the last checkpoint, where there is one, is whole: --resume goes on from it";
+
+static int remedy_of(cudaError_t status, const char **remedy)
+{
+    switch (status) {
+    case cudaErrorInsufficientDriver:
+    case cudaErrorNoDevice: *remedy = "--backend cpu runs everywhere"; return EXIT_NO_DEVICE;
+    case cudaErrorInitializationError:
+    case cudaErrorInvalidDevice:
+        *remedy = "nvidia-smi tells whether the driver sees a GPU; --backend cpu runs everywhere";
+        return EXIT_NO_DEVICE;
+    case cudaErrorMemoryAllocation:
+        *remedy = "a smaller --hidden, --batch or --seq needs less memory, and other programs on the GPU "
+                  "take theirs";
+        return EXIT_NO_DEVICE;
+    case cudaErrorDevicesUnavailable:
+        *remedy =
+            "nvidia-smi tells who has the GPU, or whether it is still there; --backend cpu runs everywhere";
+        return EXIT_NO_DEVICE;
+    case cudaErrorInvalidDeviceFunction:
+    case cudaErrorNoKernelImageForDevice:
+        *remedy =
+            "this program was compiled for other GPUs: make ARCH=sm_NN takes this one's (plstm devices)";
+        return EXIT_NO_DEVICE;
+    default: *remedy = goes_on; return EXIT_FAILED;
+    }
+}
+
+static int name_length(const char *call) { return (int)strcspn(call, "("); }
+
+int cuda_failed(Error *e, cudaError_t status, const char *call, const char *file, int line)
+{
+    const char *remedy;
+    int code = remedy_of(status, &remedy);
+    return error_set(e, code, "%.*s failed at %s:%d: %s (%s); %s", name_length(call), call, file, line,
+                     cudaGetErrorString(status), cudaGetErrorName(status), remedy);
+}
+
+int cublas_failed(Error *e, cublasStatus_t status, const char *call, const char *file, int line)
+{
+    bool memory = status == CUBLAS_STATUS_ALLOC_FAILED, absent = status == CUBLAS_STATUS_NOT_INITIALIZED;
+    const char *remedy = goes_on;
+    if (memory || absent)
+        remedy_of(memory ? cudaErrorMemoryAllocation : cudaErrorInitializationError, &remedy);
+    return error_set(e, memory || absent ? EXIT_NO_DEVICE : EXIT_FAILED, "%.*s failed at %s:%d: %s (%s); %s",
+                     name_length(call), call, file, line, cublasGetStatusString(status),
+                     cublasGetStatusName(status), remedy);
+}
+
+/* ---- facts ---- */
+
+int device_count(int *n, Error *e)
+{
+    *n = 0;
+    cudaError_t status = cudaGetDeviceCount(n);
+    if (status == cudaSuccess && *n == 0) status = cudaErrorNoDevice;
+    if (status == cudaErrorInsufficientDriver)
+        return error_set(e, EXIT_NO_DEVICE,
+                         "no GPU can be used: there is no NVIDIA driver, or one too old for CUDA %d.%d (%s); "
+                         "--backend cpu "
+                         "runs everywhere",
+                         CUDART_VERSION / 1000, CUDART_VERSION / 10 % 100, cudaGetErrorName(status));
+    if (status == cudaErrorNoDevice)
+        return error_set(
+            e, EXIT_NO_DEVICE,
+            "no GPU can be used: the driver finds none (%s; CUDA_VISIBLE_DEVICES may hide it); --backend cpu "
+            "runs everywhere",
+            cudaGetErrorName(status));
+    CUDA_TRY(status);
+    return EXIT_DONE;
+}
+
+int device_facts(int index, DeviceFacts *f, Error *e)
+{
+    struct cudaDeviceProp p;
+    int clock_khz = 0, memory_khz = 0;
+    *f = (DeviceFacts){.index = index};
+    CUDA_TRY(cudaGetDeviceProperties(&p, index));
+    CUDA_TRY(cudaDeviceGetAttribute(&clock_khz, cudaDevAttrClockRate, index));
+    CUDA_TRY(cudaDeviceGetAttribute(&memory_khz, cudaDevAttrMemoryClockRate, index));
+    CUDA_TRY(cudaDriverGetVersion(&f->driver));
+    CUDA_TRY(cudaRuntimeGetVersion(&f->runtime));
+#ifdef CUDA_EMU
+    snprintf(f->name, sizeof f->name, "emulated %.80s", p.name);
+#else
+    snprintf(f->name, sizeof f->name, "%.90s", p.name);
+#endif
+    f->major = p.major, f->minor = p.minor, f->sms = p.multiProcessorCount;
+    f->memory = p.totalGlobalMem, f->l2 = (size_t)p.l2CacheSize;
+    f->shared_per_block = p.sharedMemPerBlock, f->shared_per_block_most = p.sharedMemPerBlockOptin;
+    f->shared_per_sm = p.sharedMemPerMultiprocessor, f->shared_reserved = p.reservedSharedMemPerBlock;
+    f->registers_per_sm = p.regsPerMultiprocessor, f->threads_per_sm = p.maxThreadsPerMultiProcessor;
+    f->blocks_per_sm = p.maxBlocksPerMultiProcessor;
+    f->clock_mhz = clock_khz / 1000, f->memory_clock_mhz = memory_khz / 1000,
+    f->memory_bus_bits = p.memoryBusWidth;
+    f->cooperative = p.cooperativeLaunch, f->ecc = p.ECCEnabled;
+#if CUDART_VERSION >= 12000
+    f->clusters = p.clusterLaunch;
+#endif
+    return EXIT_DONE;
+}
+
+static void print_device(FILE *out, const DeviceFacts *f)
+{
+    fprintf(out, "%3d  %s: sm_%d%d, %d SMs, %d MHz, %.1f GiB at %d MHz x %d bits%s\n", f->index, f->name,
+            f->major, f->minor, f->sms, f->clock_mhz, (double)f->memory / (1 << 30), f->memory_clock_mhz,
+            f->memory_bus_bits, f->ecc ? ", ECC" : "");
+    fprintf(out,
+            "     per SM: %d registers, %zu bytes shared (%zu a block, %zu reserved of each), %d threads, %d "
+            "blocks\n",
+            f->registers_per_sm, f->shared_per_sm, f->shared_per_block_most, f->shared_reserved,
+            f->threads_per_sm, f->blocks_per_sm);
+    fprintf(out, "     L2 %zu bytes; cooperative launch %s, clusters %s\n", f->l2,
+            f->cooperative ? "yes" : "no", f->clusters ? "yes" : "no");
+}
+
+int devices_command(FILE *out, Error *e)
+{
+    DeviceFacts f;
+    int n, code = device_count(&n, e);
+    for (int i = 0; !code && i < n; i++) {
+        code = device_facts(i, &f, e);
+        if (!code && i == 0)
+            fprintf(out, "CUDA %d.%d, driver for CUDA %d.%d\n", f.runtime / 1000, f.runtime / 10 % 100,
+                    f.driver / 1000, f.driver / 10 % 100);
+        if (!code) print_device(out, &f);
+    }
+    return code;
+}
+
+#else
+
+bool device_built(void) { return false; }
+
+int device_count(int *n, Error *e)
+{
+    *n = 0;
+    return error_set(e, EXIT_NO_DEVICE,
+                     "this build of plstm has no cuda backend, and so sees no GPU; make with nvcc on PATH, "
+                     "or NVCC=..., adds it");
+}
+
+int device_facts(int index, DeviceFacts *facts, Error *e)
+{
+    *facts = (DeviceFacts){.index = index};
+    return device_count(&index, e);
+}
+
+int devices_command(FILE *out, Error *e)
+{
+    int n;
+    (void)out;
+    return device_count(&n, e);
+}
+
+#endif

@@ -1,0 +1,29 @@
+/* precision: names of --precision, and its rounding as the cpu backend simulates it. */
+#ifndef PLSTM_PRECISION_H
+#define PLSTM_PRECISION_H
+
+#include <stdint.h>
+#include <string.h>
+
+#include "kernels/plan.h"
+
+/* "f32", "tf32", "bf16". */
+const char *precision_name(LstmPrecision precision);
+
+/* Of a LstmPrecision; -1: no such name. NULL is f32, what a backend computes in that is asked for nothing. */
+int precision_find(const char *name);
+
+/* An operand of a matrix product as the hardware takes it: tf32 to nearest, ties away from zero (cvt.rna), bf16 to nearest
+ * even. Infinities and NaNs stay what they are; what rounds past the largest float becomes infinite. */
+static inline float precision_round(LstmPrecision precision, float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    uint32_t tf32 = (u + 0x1000u) & ~0x1fffu, bf16 = (u + 0x7fffu + (u >> 16 & 1)) & 0xffff0000u;
+    uint32_t rounded = precision == PRECISION_F32 ? u : precision == PRECISION_TF32 ? tf32 : bf16;
+    u = (u & 0x7f800000u) == 0x7f800000u ? u : rounded;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+#endif

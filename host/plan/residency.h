@@ -1,0 +1,99 @@
+/* residency: how a persistent variant lies on a device: a pure function from (device facts, shape, footprint) to the
+ * launch (LstmPlan, kernels/plan.h) or one sentence that says what ran out. Needs no CUDA and answers for GPUs that are
+ * not present.
+ *
+ * Every layout that plan.h can express and the device can hold is a candidate; the one with the lowest predicted time
+ * (plan_model.h) is the plan. A block per SM, as __launch_bounds__(threads, 1) compiles it: as many blocks as SMs are
+ * co-resident. */
+#ifndef PLSTM_RESIDENCY_H
+#define PLSTM_RESIDENCY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/plan.h"
+#include "device.h"
+#include "host/base/error.h"
+#include "plan_model.h"
+
+/* What a plan must keep to, for tests and ablations; 0 leaves the choice to the planner. */
+typedef struct PlanOverride {
+    int32_t blocks;  /* of a replica; fewer where units are then fewer than blocks */
+    int32_t threads; /* of a block, at most */
+    int32_t
+        registers;  /* per thread that hold weights, at most: forward 4 a step of contraction, backward 16 */
+    int32_t shared; /* bytes of shared memory of a block, at most */
+    int32_t replicas, groups, slices, batch;
+    int32_t tile;    /* of the footprint's list, from 1 */
+    int32_t cluster; /* blocks of one */
+} PlanOverride;
+
+/* Parses "blocks=4,replicas=2,registers=64,shared=8192" into *o: names of PlanOverride's fields, each at most once, whole
+ * numbers from 1; the empty text leaves everything free. EXIT_USAGE: what was found and what it takes. */
+int plan_override_parse(const char *text, PlanOverride *o, Error *e);
+
+/* The override in its own text form, "" where all is free. */
+enum { PLAN_OVERRIDE_TEXT = 192 };
+void plan_override_text(const PlanOverride *o, char *out, size_t size);
+
+/* The environment's PLSTM_PLAN, free where it is not set. EXIT_USAGE as plan_override_parse, naming the variable. */
+int plan_override_env(PlanOverride *o, Error *e);
+
+/* The plan of footprint's pass (backward: 0 or 1) for shape on device: the legal layout with the lowest predicted time.
+ * force may be NULL. EXIT_NO_DEVICE: the sentence that says what ran out, with numbers and a remedy; then *plan is not
+ * written. A footprint without tiles (a stepwise variant) has no plan, which is EXIT_NO_DEVICE too. */
+int lstm_plan(const DeviceFacts *device, const LstmShape *shape, const LstmFootprint *footprint, int backward,
+              const PlanOverride *force, const PlanConstants *constants, LstmPlan *plan, Error *e);
+
+/* Whether a plan that came from elsewhere (a checkpoint) is one that lstm_plan could have returned for this device, shape
+ * and footprint: every field follows from the others and every limit holds. EXIT_NO_DEVICE: the sentence. */
+int plan_check(const LstmPlan *plan, const DeviceFacts *device, const LstmShape *shape,
+               const LstmFootprint *footprint, Error *e);
+
+/* A whole plan in one line of name=number pairs, and back. EXIT_BAD_DATA: what was found. plan_parse checks the syntax and
+ * that no field is missing or doubled; plan_check says whether the plan can run. */
+enum { PLAN_TEXT = 512 };
+void plan_text(const LstmPlan *plan, char *out, size_t size);
+int plan_parse(const char *text, LstmPlan *plan, Error *e);
+
+/* ---- what a plan costs in bytes, of the whole GPU and per step ---- */
+
+typedef struct PlanBytes {
+    double weights; /* of w_hh, once */
+    double
+        kept_registers; /* share of a block's weights that stays in registers, 0 to 1; zero padding not counted */
+    double kept_shared; /* and in shared memory; the rest is streamed */
+    double streamed;    /* weights read from L2 or DRAM, bytes a step */
+    double
+        exchanged; /* h (backward: partial dh) written once and read by every block that needs it, bytes a step */
+    double summed; /* partial sums written to and read from shared memory, bytes a step */
+} PlanBytes;
+
+PlanBytes plan_bytes(const LstmPlan *plan, const LstmShape *shape);
+
+/* ---- choosing variants ---- */
+
+/* What --kernel takes: a name for both passes, or FWD/BWD. pick: positions in lstm_footprints, -1 in both for "auto". EXIT_USAGE
+ * names the variants. */
+int plan_kernels_parse(const char *text, int pick[2], Error *e);
+
+/* One pass's choice: `variant` is a position in lstm_footprints; plan is meaningful where that has tiles. */
+typedef struct PlanPick {
+    int variant;
+    LstmPlan plan;
+    double us; /* predicted, of the whole pass divided by T */
+} PlanPick;
+
+typedef struct PlanChoice {
+    PlanPick pass[2]; /* forward, backward */
+    char reason[256]; /* one line: "reg forward 1.5 us a step (model), next cublas 4.9; ..." */
+} PlanChoice;
+
+/* For each direction the variant with the lowest predicted time a step, launch included, among those that have a plan
+ * (stepwise ones always have); the earlier one of lstm_footprints where two are equal. Cannot fail: cublas runs
+ * everywhere. */
+void plan_choose(const DeviceFacts *device, const LstmShape *shape, const PlanOverride *force,
+                 const PlanConstants *constants, PlanChoice *out);
+
+#endif

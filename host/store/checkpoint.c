@@ -1,0 +1,408 @@
+#include "checkpoint.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/base/number.h"
+
+#define FORMAT_VERSION "1"
+
+const char *checkpoint_setting_key(int i, char out[CHECKPOINT_KEY_SIZE])
+{
+    const char *name = settings_info(i)->name;
+    snprintf(out, CHECKPOINT_KEY_SIZE, "%s", strcmp(name, "lr") ? name : "initial_lr");
+    for (char *p = out; *p; p++)
+        if (*p == '-') *p = '_';
+    return out;
+}
+
+static bool recorded(int i) { return settings_info(i)->role != ROLE_RUN; }
+
+/* ---- tensors of a file ---- */
+
+/* Place of the first value that is infinite or not a number, n when all are finite. */
+static size_t find_not_finite(const float *x, size_t n)
+{
+    int bad = 0; /* one flag over all, so that the loop vectorises */
+    for (size_t i = 0; i < n; i++) bad |= !isfinite(x[i]);
+    size_t i = bad ? 0 : n;
+    while (i < n && isfinite(x[i])) i++;
+    return i;
+}
+
+/* Names of the first tensors of a file, for the sentence about one that is missing. */
+static void list_names(const StFile *f, char *out, size_t size)
+{
+    size_t n = 0;
+    out[0] = 0;
+    for (int i = 0; i < f->n_tensors && n < size; i++) {
+        if (i == 6) {
+            snprintf(out + n, size - n, ", ...");
+            return;
+        }
+        n += (size_t)snprintf(out + n, size - n, "%s%.60s", i ? ", " : "", f->tensors[i].name);
+    }
+}
+
+/* The float32 tensor of that name and shape, all finite; the sentence names tensor, found and wanted. */
+static int find_floats(const StFile *f, const char *name, const int64_t *shape, int rank, const float **data,
+                       const char *path, Error *e)
+{
+    char found[ST_KIND_SIZE], wanted[ST_KIND_SIZE];
+    st_kind(ST_F32, shape, rank, wanted);
+    const StTensor *t = st_find(f, name);
+    if (!t) {
+        char names[512];
+        list_names(f, names, sizeof names);
+        return error_set(e, EXIT_BAD_DATA, "%s: tensor %s is missing, wanted %s; the file holds %s", path,
+                         name, wanted, f->n_tensors ? names : "no tensor");
+    }
+    if (t->dtype != ST_F32 || t->rank != rank || memcmp(t->shape, shape, sizeof *shape * (size_t)rank))
+        return error_set(e, EXIT_BAD_DATA, "%s: tensor %s: found %s, wanted %s", path, name,
+                         st_kind(t->dtype, t->shape, t->rank, found), wanted);
+    const float *x = t->data;
+    size_t n = t->bytes / sizeof *x;
+    size_t i = find_not_finite(x, n);
+    if (i < n)
+        return error_set(e, EXIT_BAD_DATA, "%s: tensor %s: element %zu is %s", path, name, i,
+                         isnan(x[i]) ? "not a number" : "infinite");
+    *data = x;
+    return EXIT_DONE;
+}
+
+static int find_param(const StFile *f, const ModelShape *shape, int k, const float **data, const char *path,
+                      Error *e)
+{
+    ParamInfo info = param_info(shape, k);
+    return find_floats(f, info.name, info.dim, info.rank, data, path, e);
+}
+
+int checkpoint_read_weights(Params *into, const char *path, Error *e)
+{
+    StFile f;
+    int code = st_open(&f, path, e);
+    if (code) return code;
+    for (int k = 0; !code && k < into->count; k++) {
+        const float *data = NULL;
+        code = find_param(&f, &into->shape, k, &data, path, e);
+        if (!code)
+            memcpy(into->data + into->offset[k], data,
+                   sizeof *data * (size_t)(into->offset[k + 1] - into->offset[k]));
+    }
+    st_close(&f);
+    return code;
+}
+
+const float *checkpoint_param(const Checkpoint *c, int k)
+{
+    return st_find(&c->file, param_info(&c->shape, k).name)->data;
+}
+
+/* ---- metadata -> settings and counters ---- */
+
+static int read_text(const StFile *f, const char *key, const char **value, const char *path, Error *e)
+{
+    *value = st_meta(f, key);
+    return *value ? EXIT_DONE : error_set(e, EXIT_BAD_DATA, "%s: its metadata lacks '%s'", path, key);
+}
+
+static int bad_value(const char *path, const char *key, const char *value, const char *takes, Error *e)
+{
+    return error_set(e, EXIT_BAD_DATA, "%s: metadata '%s' is '%.60s', not %s", path, key, value, takes);
+}
+
+static int read_count(const StFile *f, const char *key, int64_t low, int64_t *out, const char *path, Error *e)
+{
+    const char *value;
+    int code = read_text(f, key, &value, path, e);
+    if (code) return code;
+    if (!number_int(value, (double)low, INFINITY, out))
+        return bad_value(path, key, value, low ? "a whole number from 1" : "a whole number from 0", e);
+    return EXIT_DONE;
+}
+
+/* A finite number from 0, or with allow_inf "inf". */
+static int read_double(const StFile *f, const char *key, bool allow_inf, double *out, const char *path,
+                       Error *e)
+{
+    const char *value;
+    int code = read_text(f, key, &value, path, e);
+    if (code) return code;
+    if (allow_inf && !strcmp(value, "inf")) {
+        *out = INFINITY;
+        return EXIT_DONE;
+    }
+    if (!number_double(value, out)) return bad_value(path, key, value, "a finite number from 0", e);
+    return EXIT_DONE;
+}
+
+static int read_hash(const StFile *f, const char *key, const char **value, const char *path, Error *e)
+{
+    int code = read_text(f, key, value, path, e);
+    if (code) return code;
+    if (strlen(*value) != 64 || strspn(*value, "0123456789abcdef") != 64)
+        return bad_value(path, key, *value, "a SHA-256 of 64 hexadecimal digits", e);
+    return EXIT_DONE;
+}
+
+static int read_settings(Checkpoint *c, const char *path, Error *e)
+{
+    const char *value;
+    int code = read_text(&c->file, "preset", &value, path, e);
+    if (code) return code;
+    settings_defaults(&c->settings);
+    if (settings_preset(&c->settings, value, e))
+        return bad_value(path, "preset", value, "small, medium, large or demo", e);
+    for (int i = 0; i < settings_count(); i++) {
+        if (!recorded(i)) continue;
+        char key[CHECKPOINT_KEY_SIZE];
+        checkpoint_setting_key(i, key);
+        if ((code = read_text(&c->file, key, &value, path, e))) return code;
+        if (settings_set(&c->settings, i, value, e))
+            return bad_value(path, key, value, settings_info(i)->takes, e);
+    }
+    c->settings.given = 0;
+    return EXIT_DONE;
+}
+
+static int read_counters(Checkpoint *c, const char *path, Error *e)
+{
+    Counters *n = &c->counters;
+    const StFile *f = &c->file;
+    int code = read_count(f, "step", 0, &n->step, path, e);
+    if (!code) code = read_count(f, "epoch", 1, &n->epoch, path, e);
+    if (!code) code = read_count(f, "minibatch", 0, &n->minibatch, path, e);
+    if (!code) code = read_double(f, "lr", false, &n->lr, path, e);
+    if (!code) code = read_double(f, "nats", false, &n->nats, path, e);
+    if (!code) code = read_count(f, "tokens", 0, &n->tokens, path, e);
+    if (!code) code = read_double(f, "best_valid", true, &n->best_valid, path, e);
+    if (code) return code;
+    int64_t tokens, T = c->settings.seq, B = c->settings.batch;
+    if (__builtin_mul_overflow(n->minibatch, T * B, &tokens) || tokens != n->tokens)
+        return error_set(e, EXIT_BAD_DATA,
+                         "%s: metadata 'tokens' is %" PRId64 ", which is not minibatch %" PRId64
+                         " * seq %" PRId64 " * batch %" PRId64,
+                         path, n->tokens, n->minibatch, T, B);
+    if (n->step < n->minibatch || (n->epoch == 1 && n->step != n->minibatch))
+        return error_set(e, EXIT_BAD_DATA,
+                         "%s: metadata 'step' %" PRId64 " does not agree with epoch %" PRId64
+                         ", minibatch %" PRId64,
+                         path, n->step, n->epoch, n->minibatch);
+    return EXIT_DONE;
+}
+
+static int read_corpus(Checkpoint *c, const char *path, Error *e)
+{
+    const char *hash, *text, *data = st_meta(&c->file, "data");
+    int code = read_hash(&c->file, "corpus_sha256", &hash, path, e);
+    if (code) return code;
+    memcpy(c->corpus_sha256, hash, sizeof c->corpus_sha256);
+    if (data && strcmp(data, "synthetic")) return bad_value(path, "data", data, "synthetic", e);
+    c->synthetic = data != NULL;
+
+    code = read_text(&c->file, "vocab", &text, path, e);
+    if (!code) code = read_hash(&c->file, "vocab_sha256", &hash, path, e);
+    if (code) return code;
+    Error inner;
+    if ((code = vocab_decode(&c->vocab, text, &inner)))
+        return error_set(e, code, "%s: metadata 'vocab': %s", path, inner.text);
+    char actual[65];
+    vocab_sha256(&c->vocab, actual);
+    if (strcmp(actual, hash))
+        return error_set(e, EXIT_BAD_DATA,
+                         "%s: its vocabulary does not have the hash that metadata 'vocab_sha256' says", path);
+    return EXIT_DONE;
+}
+
+/* ---- reading ---- */
+
+static int read_tensors(Checkpoint *c, const char *path, Error *e)
+{
+    c->shape = (ModelShape){.V = c->vocab.V, .H = c->settings.hidden, .L = c->settings.layers};
+    const StTensor *encoder = st_find(&c->file, param_info(&c->shape, PARAM_ENCODER).name);
+    if (encoder && encoder->rank == 2 && encoder->shape[0] != c->shape.V)
+        return error_set(e, EXIT_BAD_DATA,
+                         "%s: tensor %s has %" PRId64 " rows for a vocabulary of %" PRId64 " types", path,
+                         encoder->name, encoder->shape[0], c->shape.V);
+    int expected = params_count(&c->shape), code = EXIT_DONE;
+    for (int k = 0; !code && k < expected; k++) {
+        const float *data;
+        code = find_param(&c->file, &c->shape, k, &data, path, e);
+    }
+    if (code) return code;
+    if (c->counters.minibatch > 0) {
+        int64_t state[3] = {c->shape.L, c->settings.batch, c->shape.H};
+        code = find_floats(&c->file, "state.h", state, 3, &c->h, path, e);
+        if (!code) code = find_floats(&c->file, "state.c", state, 3, &c->c, path, e);
+        if (code) return code;
+        expected += 2;
+    }
+    if (c->file.n_tensors != expected)
+        return error_set(e, EXIT_BAD_DATA,
+                         "%s: %d tensors where a checkpoint of %" PRId64 " layers taken %s has %d", path,
+                         c->file.n_tensors, c->shape.L,
+                         c->counters.minibatch ? "inside an epoch" : "at an epoch's end", expected);
+    return EXIT_DONE;
+}
+
+/* c->file is open. Closes everything on failure. */
+static int read_checkpoint(Checkpoint *c, const char *path, Error *e)
+{
+    const char *version = st_meta(&c->file, "plstm");
+    int code = EXIT_DONE;
+    if (!version)
+        code =
+            error_set(e, EXIT_BAD_DATA, "%s has no plstm metadata; --init-weights takes bare weights", path);
+    else if (strcmp(version, FORMAT_VERSION))
+        code = bad_value(path, "plstm", version, "format " FORMAT_VERSION, e);
+    if (!code) code = read_settings(c, path, e);
+    if (!code) code = read_counters(c, path, e);
+    if (!code) code = read_corpus(c, path, e);
+    if (!code) code = read_tensors(c, path, e);
+    if (code) checkpoint_close(c);
+    return code;
+}
+
+int checkpoint_open(Checkpoint *c, const char *path, Error *e)
+{
+    memset(c, 0, sizeof *c);
+    int code = st_open(&c->file, path, e);
+    return code ? code : read_checkpoint(c, path, e);
+}
+
+int checkpoint_parse(Checkpoint *c, const void *bytes, size_t n, const char *path, Error *e)
+{
+    memset(c, 0, sizeof *c);
+    int code = st_parse(&c->file, bytes, n, path, e);
+    return code ? code : read_checkpoint(c, path, e);
+}
+
+void checkpoint_close(Checkpoint *c)
+{
+    vocab_free(&c->vocab);
+    st_close(&c->file);
+    memset(c, 0, sizeof *c);
+}
+
+/* ---- writing ---- */
+
+/* Metadata being put together: the list for st_write and the bytes of what is formatted for it. */
+typedef struct MetaList {
+    StMeta *item;
+    int n;
+    struct {
+        char key[CHECKPOINT_KEY_SIZE], value[128];
+    } * text;
+} MetaList;
+
+static void put_text(MetaList *m, const char *key, const char *value)
+{
+    m->item[m->n++] = (StMeta){key, value};
+}
+
+static void put_count(MetaList *m, const char *key, int64_t value)
+{
+    snprintf(m->text[m->n].value, sizeof m->text->value, "%" PRId64, value);
+    put_text(m, key, m->text[m->n].value);
+}
+
+static void put_double(MetaList *m, const char *key, double value)
+{
+    snprintf(m->text[m->n].value, sizeof m->text->value, "%.17g", value);
+    put_text(m, key, m->text[m->n].value);
+}
+
+static void put_metadata(MetaList *m, const Settings *s, const Counters *n, const Corpus *corpus,
+                         const char *vocab_hash, const char *vocab, const StMeta *extra, int n_extra)
+{
+    put_text(m, "format", "pt");
+    put_text(m, "plstm", FORMAT_VERSION);
+    put_text(m, "preset", s->preset);
+    for (int i = 0; i < settings_count(); i++) {
+        if (!recorded(i)) continue;
+        settings_format(s, i, m->text[m->n].value, sizeof m->text->value);
+        put_text(m, checkpoint_setting_key(i, m->text[m->n].key), m->text[m->n].value);
+    }
+    put_count(m, "step", n->step);
+    put_count(m, "epoch", n->epoch);
+    put_count(m, "minibatch", n->minibatch);
+    put_double(m, "lr", n->lr);
+    put_double(m, "nats", n->nats);
+    put_count(m, "tokens", n->tokens);
+    put_double(m, "best_valid", n->best_valid);
+    if (corpus->synthetic) put_text(m, "data", "synthetic");
+    put_text(m, "corpus_sha256", corpus->sha256);
+    for (int i = 0; i < n_extra; i++) put_text(m, extra[i].key, extra[i].value);
+    put_text(m, "vocab_sha256", vocab_hash);
+    put_text(m, "vocab", vocab); /* last, so that the rest can be read with head */
+}
+
+/* Fills info (params->count) and tensors (params->count + 2), whose names are info's; returns how many
+ * tensors. */
+static int list_tensors(ParamInfo *info, StTensor *tensors, const Params *params, int64_t B, const float *h,
+                        const float *c)
+{
+    int n = params->count;
+    for (int k = 0; k < n; k++) {
+        info[k] = param_info(&params->shape, k);
+        tensors[k] = (StTensor){.name = info[k].name,
+                                .dtype = ST_F32,
+                                .rank = info[k].rank,
+                                .shape = {info[k].dim[0], info[k].dim[1]},
+                                .data = params->data + params->offset[k],
+                                .bytes = sizeof(float) * (size_t)info[k].n};
+    }
+    if (!h) return n;
+    int64_t L = params->shape.L, H = params->shape.H;
+    StTensor state = {
+        .dtype = ST_F32, .rank = 3, .shape = {L, B, H}, .bytes = sizeof(float) * (size_t)(L * B * H)};
+    tensors[n] = tensors[n + 1] = state;
+    tensors[n].name = "state.h", tensors[n].data = h;
+    tensors[n + 1].name = "state.c", tensors[n + 1].data = c;
+    return n + 2;
+}
+
+int checkpoint_save(const char *path, const Settings *settings, const Counters *counters,
+                    const Corpus *corpus, const Params *params, const float *h, const float *c,
+                    const StMeta *extra, int n_extra, Error *e)
+{
+    assert(params->shape.V == corpus->vocab.V && params->shape.H == settings->hidden &&
+           params->shape.L == settings->layers);
+    assert(!h == !c && !h == !counters->minibatch);
+    assert(counters->tokens == counters->minibatch * settings->seq * settings->batch);
+    /* The loss and norm that a trainer watches are those before an update: an overflow of the last one shows
+     * here first. */
+    size_t n_params = (size_t)params->offset[params->count];
+    size_t n_state = h ? (size_t)(settings->layers * settings->batch * settings->hidden) : 0;
+    if (find_not_finite(params->data, n_params) < n_params || find_not_finite(h, n_state) < n_state ||
+        find_not_finite(c, n_state) < n_state)
+        return error_set(e, EXIT_DIVERGED,
+                         "diverged: a weight is not finite after %" PRId64
+                         " minibatches; %s is left as it was",
+                         counters->step, path);
+    size_t entries =
+        (size_t)(settings_count() + n_extra + 16); /* put_metadata has 14 beside settings, extra */
+    char vocab_hash[65], *vocab = vocab_encode(&corpus->vocab);
+    vocab_sha256(&corpus->vocab, vocab_hash);
+    MetaList meta = {.item = calloc(entries, sizeof *meta.item), .text = calloc(entries, sizeof *meta.text)};
+    ParamInfo *info = calloc((size_t)params->count, sizeof *info);
+    StTensor *tensors = calloc((size_t)params->count + 2, sizeof *tensors);
+    int code = EXIT_FAILED;
+    if (vocab && meta.item && meta.text && info && tensors) {
+        put_metadata(&meta, settings, counters, corpus, vocab_hash, vocab, extra, n_extra);
+        int n = list_tensors(info, tensors, params, settings->batch, h, c);
+        code = st_write(path, tensors, n, meta.item, meta.n, e);
+    } else {
+        error_set(e, code, "%s cannot be written: memory ran out", path);
+    }
+    free(tensors);
+    free(info);
+    free(meta.text);
+    free(meta.item);
+    free(vocab);
+    return code;
+}

@@ -1,0 +1,73 @@
+/* checkpoint: what of a run a file holds (SPEC 7). Knows names and metadata keys; the bytes are
+ * safetensors.c's.
+ *
+ * Metadata, all strings, in this order:
+ *   format = pt, plstm = 1 (version of this list), preset
+ *   every recorded setting under its option's name with '_' for '-'; only the option lr is `initial_lr`,
+ * since SPEC 7 gives `lr` to the counter step epoch minibatch lr nats tokens best_valid data = synthetic
+ * (only for the built-in corpus), corpus_sha256 the backend's own, vocab_sha256, vocab */
+#ifndef PLSTM_CHECKPOINT_H
+#define PLSTM_CHECKPOINT_H
+
+#include <stdbool.h>
+
+#include "host/data/corpus.h"
+#include "host/base/error.h"
+#include "params.h"
+#include "safetensors.h"
+#include "host/base/settings.h"
+
+/* Where a run stands. All of it is in the metadata; doubles as %.17g. */
+typedef struct Counters {
+    int64_t step;      /* minibatches done over the whole run */
+    int64_t epoch;     /* 1-based: the epoch of the next minibatch */
+    int64_t minibatch; /* within that epoch: the next one; 0 at an epoch's start */
+    double lr;         /* that the next minibatch runs with */
+    double nats;       /* of the epoch's minibatches so far */
+    int64_t tokens;    /* targets of the epoch so far: minibatch*T*B */
+    double best_valid; /* lowest valid nats per token of a completed epoch so far, INFINITY: none scored
+                          ("inf") */
+} Counters;
+
+typedef struct Checkpoint {
+    StFile file;
+    ModelShape shape;
+    Settings settings; /* the recorded ones, none marked given; the others have their defaults; strings point
+                          into file */
+    Counters counters;
+    Vocab vocab;
+    char corpus_sha256[65];
+    bool synthetic;     /* its data was the built-in corpus (metadata "data" = "synthetic"; no path is ever
+                           recorded) */
+    const float *h, *c; /* (L,B,H) into file, or NULL: taken at an epoch's end */
+} Checkpoint;
+
+/* Opens and checks a file of ours: metadata, vocabulary against its hash, every tensor's name, dtype and
+ * shape, that no weight is infinite or NaN (a run that diverges never saves), state if and only if minibatch
+ * > 0. EXIT_BAD_DATA: not ours ("... has no plstm metadata; --init-weights takes bare weights"), or which
+ * fault. */
+int checkpoint_open(Checkpoint *c, const char *path, Error *e);
+/* The same over bytes that stay the caller's (8-byte aligned); `path` is only for the sentence. */
+int checkpoint_parse(Checkpoint *c, const void *bytes, size_t n, const char *path, Error *e);
+void checkpoint_close(Checkpoint *c);
+
+/* Tensor k in the list's order, straight from the map. */
+const float *checkpoint_param(const Checkpoint *c, int k);
+
+/* Name under which setting i is recorded; returns out. */
+enum { CHECKPOINT_KEY_SIZE = 40 };
+const char *checkpoint_setting_key(int i, char out[CHECKPOINT_KEY_SIZE]);
+
+/* Writes one atomically. h and c (L,B,H) are NULL when counters->minibatch is 0 (epoch's end), and only then.
+ * The bytes depend on the arguments only: not on time, machine, path, commit or thread count. `extra` (may be
+ * NULL) is the backend's: kernel, plan, GEMM algorithms. */
+int checkpoint_save(const char *path, const Settings *settings, const Counters *counters,
+                    const Corpus *corpus, const Params *params, const float *h, const float *c,
+                    const StMeta *extra, int n_extra, Error *e);
+
+/* --init-weights: the tensors of `into->shape` from any safetensors file, in any order, with or without
+ * metadata; other tensors are ignored. EXIT_BAD_DATA names tensor, found and wanted; an infinite or NaN
+ * weight is refused too. */
+int checkpoint_read_weights(Params *into, const char *path, Error *e);
+
+#endif

@@ -1,0 +1,74 @@
+#include "params.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "kernels/philox.h"
+
+static ParamInfo info_of(const char *format, int64_t layer, int64_t rows, int64_t cols)
+{
+    ParamInfo info = {.rank = cols ? 2 : 1, .dim = {rows, cols}, .n = cols ? rows * cols : rows};
+    snprintf(info.name, sizeof info.name, format, (int)layer);
+    return info;
+}
+
+ParamInfo param_info(const ModelShape *s, int k)
+{
+    assert(k >= 0 && k < params_count(s));
+    if (k == PARAM_ENCODER) return info_of("encoder.weight", 0, s->V, s->H);
+    if (k == param_decoder_weight(s)) return info_of("decoder.weight", 0, s->V, s->H);
+    if (k == param_decoder_bias(s)) return info_of("decoder.bias", 0, s->V, 0);
+    int64_t layer = (k - 1) / PARAMS_PER_LAYER;
+    int which = 0;
+#define ONE(field, name, rows, cols)                                                                         \
+    if (which++ == (k - 1) % PARAMS_PER_LAYER) return info_of(name, layer, rows, cols);
+    PARAMS_OF_LAYER(ONE)
+#undef ONE
+    abort();
+}
+
+int64_t params_elements(const ModelShape *s)
+{
+    int64_t n = 0;
+    for (int k = 0; k < params_count(s); k++) n += param_info(s, k).n;
+    return n;
+}
+
+int params_init(Params *p, const ModelShape *s)
+{
+    p->shape = *s;
+    p->count = params_count(s);
+    p->offset = malloc(sizeof *p->offset * (size_t)(p->count + 1));
+    p->data = malloc(sizeof *p->data * (size_t)params_elements(s));
+    if (!p->offset || !p->data) {
+        params_free(p);
+        return -1;
+    }
+    p->offset[0] = 0;
+    for (int k = 0; k < p->count; k++) p->offset[k + 1] = p->offset[k] + param_info(s, k).n;
+    return 0;
+}
+
+void params_free(Params *p)
+{
+    free(p->offset);
+    free(p->data);
+    p->offset = NULL;
+    p->data = NULL;
+}
+
+void param_draw(const ModelShape *s, int k, uint64_t seed, double init, float *dst)
+{
+    int64_t n = param_info(s, k).n;
+    for (int64_t e = 0; e < n; e += 4) {
+        float quad[4];
+        init_quad(seed, (uint32_t)k, (uint64_t)e >> 2, init, quad);
+        for (int i = 0; i < 4 && e + i < n; i++) dst[e + i] = quad[i];
+    }
+}
+
+void params_draw(Params *p, uint64_t seed, double init)
+{
+    for (int k = 0; k < p->count; k++) param_draw(&p->shape, k, seed, init, p->data + p->offset[k]);
+}

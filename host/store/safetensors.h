@@ -1,0 +1,102 @@
+/* safetensors: reading and writing the file format (an 8-byte length, a JSON header, raw tensors), and
+ * nothing of what is in it. A reader trusts nothing: every length, offset, dtype, hole, overlap and duplicate
+ * key is checked before data is touched. */
+#ifndef PLSTM_SAFETENSORS_H
+#define PLSTM_SAFETENSORS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "host/base/error.h"
+
+/* Every dtype of whole bytes that the format has, so that `info` can show files of others; plstm itself
+ * writes F32 and U8. */
+#define ST_DTYPE_LIST(X)                                                                                     \
+    X(BOOL, 1)                                                                                               \
+    X(U8, 1)                                                                                                 \
+    X(I8, 1)                                                                                                 \
+    X(F8_E4M3, 1)                                                                                            \
+    X(F8_E5M2, 1)                                                                                            \
+    X(F8_E8M0, 1)                                                                                            \
+    X(I16, 2)                                                                                                \
+    X(U16, 2)                                                                                                \
+    X(F16, 2)                                                                                                \
+    X(BF16, 2)                                                                                               \
+    X(I32, 4)                                                                                                \
+    X(U32, 4)                                                                                                \
+    X(F32, 4)                                                                                                \
+    X(I64, 8)                                                                                                \
+    X(U64, 8)                                                                                                \
+    X(F64, 8)                                                                                                \
+    X(C64, 8)
+
+#define ST_DTYPE_ENUM(name, size) ST_##name,
+typedef enum StDtype { ST_DTYPE_LIST(ST_DTYPE_ENUM) ST_DTYPES } StDtype;
+#undef ST_DTYPE_ENUM
+
+size_t st_dtype_size(StDtype d);
+const char *st_dtype_name(StDtype d); /* "F32" */
+
+enum { ST_MAX_RANK = 8 };
+
+/* Longest header that is read or written: the official reader's limit. */
+#define ST_MAX_HEADER ((uint64_t)100000000)
+
+typedef struct StTensor {
+    const char *name;
+    StDtype dtype;
+    int rank;
+    int64_t shape[ST_MAX_RANK];
+    const void *data; /* reading: into the file's bytes (or a copy of them), aligned for dtype; writing: the
+                         caller's */
+    size_t bytes;
+} StTensor;
+
+typedef struct StMeta {
+    const char *key, *value;
+} StMeta;
+
+typedef struct StFile {
+    StTensor *tensors; /* in the header's order */
+    int n_tensors;
+    StMeta *meta; /* __metadata__, in the header's order */
+    int n_meta;
+    size_t file_bytes, header_bytes; /* of the whole file and of its JSON header with padding */
+    void *map; /* the mapped file, map_bytes long, or NULL when the bytes are the caller's */
+    size_t map_bytes;
+    void *copy;   /* tensors that the file holds misaligned for their dtype */
+    void *header; /* owner of the strings */
+} StFile;
+
+/* Maps a file read-only and checks all of it. EXIT_BAD_DATA: one sentence that names file and fault.
+ * As with every mapped file, one that another program cuts short while it is open ends this program (SIGBUS);
+ * st_write replaces files and never does that. */
+int st_open(StFile *f, const char *path, Error *e);
+/* The same over bytes that stay the caller's (8-byte aligned); `path` is only for the sentence. st_close
+ * frees what it made. */
+int st_parse(StFile *f, const void *bytes, size_t n, const char *path, Error *e);
+void st_close(StFile *f);
+
+const StTensor *st_find(const StFile *f, const char *name); /* or NULL */
+const char *st_meta(const StFile *f, const char *key);      /* or NULL */
+
+/* "F32 (800, 200)" for sentences and tables; returns out. */
+enum { ST_KIND_SIZE = 16 + 22 * ST_MAX_RANK };
+const char *st_kind(StDtype dtype, const int64_t *shape, int rank, char out[ST_KIND_SIZE]);
+
+/* Writes path atomically: a temporary `path.tmp` in the same folder, fsync, rename, fsync of the folder; on
+ * any failure the temporary is removed and an old file stays whole. A symbolic link is written through: what
+ * it points to is replaced. Tensors and metadata in the order given; the same input gives the same bytes. The
+ * data starts at a multiple of 8. Names and values are UTF-8. EXIT_BAD_DATA: cannot be written (names path
+ * and cause: full disk ...). A killed writer leaves at most that one temporary, which the next writer takes
+ * over: it has a fixed name, and an flock tells a live writer's from a dead one's (a pid would not: it means
+ * nothing on another host or in another container). */
+int st_write(const char *path, const StTensor *tensors, int n_tensors, const StMeta *meta, int n_meta,
+             Error *e);
+
+/* Whether st_write could write there (folder exists and is writable; path is not a folder, device or
+ * read-only file), leaving nothing behind. Checked before the first step. EXIT_BAD_DATA; the sentence begins
+ * with `option` ("--save"). */
+int st_writable(const char *path, const char *option, Error *e);
+
+#endif

@@ -1,0 +1,13 @@
+/* model_load: a checkpoint's weights in a model that scores and never trains. */
+#ifndef PLSTM_MODEL_LOAD_H
+#define PLSTM_MODEL_LOAD_H
+
+#include "host/store/checkpoint.h"
+#include "model.h"
+
+/* Opens *m for windows of at most T*B positions and B rows; threads 0: as many as this process may use. The
+ * weights are copied, so the checkpoint may be closed before the model. */
+int model_load(Model *m, const BackendOps *ops, const Checkpoint *c, int64_t T, int64_t B, int threads,
+               Error *e);
+
+#endif

@@ -1,0 +1,424 @@
+#include "report.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "host/base/json_line.h"
+#include "host/base/version.h"
+
+struct Report {
+    RunInfo info;
+    Settings settings;
+    bool quiet;
+
+    int log; /* appended to; -1: none */
+    JsonLine line;
+
+    /* Progress on standard error. No clock is read: a step's seconds are its tokens over its words_per_s. */
+    bool terminal;
+    bool line_shown;  /* the rewriting line is on the screen */
+    int64_t total;    /* minibatches of the whole run */
+    int shown;        /* twentieths of the run told so far */
+    double seconds;   /* of this process's steps */
+    double tokens;    /* of the same */
+    double rewritten; /* seconds at the last rewriting */
+};
+
+static const char log_opening[] = "{\"event\":\"run\",";
+
+/* ---- the log's lines ---- */
+
+static void run_line(JsonLine *l, const RunInfo *info)
+{
+    const Settings *s = info->settings;
+    line_begin(l);
+    line_string(l, "event", "run");
+    line_string(l, "version", PLSTM_VERSION);
+    line_string(l, "commit", PLSTM_COMMIT);
+    line_string(l, "preset", s->preset);
+    for (int i = 0; i < settings_count(); i++) {
+        const SettingInfo *setting = settings_info(i);
+        if (setting->type == TYPE_PATH) continue; /* where a run lies says nothing about it */
+        char key[32], value[64];
+        snprintf(key, sizeof key, "%s", setting->name);
+        for (char *p = key; *p; p++)
+            if (*p == '-') *p = '_';
+        settings_format(s, i, value, sizeof value);
+        if (!strcmp(key, "backend")) line_string(l, key, info->backend);
+        else if (!strcmp(key, "kernel")) line_string(l, key, info->kernel);
+        else if (!strcmp(key, "threads")) line_int(l, key, info->threads);
+        else if (!strcmp(key, "max_steps") && s->max_steps < 0) line_string(l, key, NULL);
+        else if (setting->type == TYPE_INT) line_int(l, key, strtoll(value, NULL, 10));
+        else if (setting->type == TYPE_DOUBLE) line_double(l, key, strtod(value, NULL));
+        else line_string(l, key, value); /* the seed too: a double does not hold 64 bits */
+    }
+    line_string(l, "device", info->device);
+    line_string(l, "corpus", info->corpus->known_as);
+    line_string(l, "corpus_sha256", info->corpus->sha256);
+    line_int(l, "V", info->corpus->vocab.V);
+    line_open(l, "tokens", '{');
+    for (int i = 0; i < SPLITS; i++) line_int(l, split_name[i], info->corpus->split[i].n);
+    line_close(l, '}');
+    line_open(l, "unknown", '{');
+    for (int i = 0; i < SPLITS; i++) line_int(l, split_name[i], info->corpus->split[i].unknown);
+    line_close(l, '}');
+    line_int(l, "windows", info->windows);
+    line_int(l, "parameters", info->parameters);
+    line_int(l, "bytes", (int64_t)info->bytes);
+    line_end(l);
+}
+
+static int log_line(Report *r, Error *e)
+{
+    return r->log < 0 ? EXIT_DONE : line_write(&r->line, r->log, "--log-json", r->info.settings->log_json, e);
+}
+
+/* ---- perplexity by position class, for train and eval ---- */
+
+void report_classes(FILE *out, double best_ppl, const ClassScore *classes)
+{
+    fprintf(out, "best possible   %.3f (the exact distribution of the built-in corpus, same words)\n",
+            best_ppl);
+    fprintf(out, "  %-12s %10s %10s %8s\n", "class", "ppl", "best", "words");
+    for (int k = 0; k < POSITION_CLASSES; k++) {
+        double n = (double)classes->tokens[k];
+        if (!classes->tokens[k]) continue;
+        fprintf(out, "  %-12s %10.3f %10.3f %8lld\n", position_class_name[k], exp(classes->nats[k] / n),
+                exp(classes->best_nats[k] / n), (long long)classes->tokens[k]);
+    }
+}
+
+void report_classes_json(JsonLine *l, double best_ppl, const ClassScore *classes)
+{
+    line_double(l, "best_ppl", best_ppl);
+    line_open(l, "classes", '{');
+    for (int k = 0; k < POSITION_CLASSES; k++) {
+        double n = (double)classes->tokens[k]; /* 0: both are null */
+        line_open(l, position_class_name[k], '{');
+        line_double(l, "ppl", exp(classes->nats[k] / n));
+        line_double(l, "best_ppl", exp(classes->best_nats[k] / n));
+        line_int(l, "tokens", classes->tokens[k]);
+        line_close(l, '}');
+    }
+    line_close(l, '}');
+}
+
+/* ---- a log that goes on ---- */
+
+/* Whether an uninterrupted run would have written this line by the time that `at` counts. */
+static bool event_stays(const char *text, size_t n, const Counters *at)
+{
+    json_t *line = json_loadb(text, n, 0, NULL);
+    const char *event = json_string_value(json_object_get(line, "event"));
+    bool stays = false;
+    if (event && !strcmp(event, "step")) {
+        const json_t *step = json_object_get(line, "step");
+        stays = json_is_integer(step) && json_integer_value(step) < at->step;
+    } else if (event && !strcmp(event, "epoch")) {
+        const json_t *epoch = json_object_get(line, "epoch");
+        stays = json_is_integer(epoch) && json_integer_value(epoch) < at->epoch;
+    }
+    json_decref(line);
+    return stays;
+}
+
+/* The run line anew, and what stays of the old log behind it. */
+static int log_copy(Report *r, FILE *from, FILE *to, const char *path, Error *e)
+{
+    char *text = NULL;
+    size_t size = 0;
+    ssize_t n;
+    int code = EXIT_DONE;
+    fwrite(r->line.text, 1, r->line.n, to);
+    for (int64_t number = 0; !code && (n = getline(&text, &size, from)) > 0; number++) {
+        size_t opening = sizeof log_opening - 1, known = (size_t)n < opening ? (size_t)n : opening;
+        if (!number && memcmp(text, log_opening, known))
+            code = error_set(
+                e, EXIT_BAD_DATA,
+                "--log-json %s holds something else than a log of plstm train; it was left as it is", path);
+        else if (text[n - 1] == '\n' && event_stays(text, (size_t)n, r->info.resumed))
+            fwrite(text, 1, (size_t)n, to);
+    }
+    if (!code && ferror(from)) code = error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be read: %m", path);
+    if (!code && (fflush(to) || ferror(to) || fsync(fileno(to))))
+        code = error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", path);
+    free(text);
+    return code;
+}
+
+/* Rewrites the log at path as resumed says: a new file takes the old one's place, so that a kill loses
+ * nothing. */
+static int log_rewrite(Report *r, FILE *from, const char *path, Error *e)
+{
+    size_t size = strlen(path) + 32;
+    char *temporary = malloc(size);
+    if (!temporary) return error_set(e, EXIT_FAILED, "memory ran out while --log-json %s was read", path);
+    snprintf(temporary, size, "%s.tmp.%ld", path, (long)getpid());
+    FILE *to = fopen(temporary, "we");
+    int code =
+        to ? log_copy(r, from, to, path, e)
+           : error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written anew: %s: %m", path, temporary);
+    if (to && fclose(to) && !code)
+        code = error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", path);
+    if (!code && rename(temporary, path))
+        code = error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be replaced: %m", path);
+    if (code && to) unlink(temporary);
+    free(temporary);
+    return code;
+}
+
+static int log_open(Report *r, Error *e)
+{
+    const char *path = r->info.settings->log_json;
+    struct stat file;
+    bool there = stat(path, &file) == 0 && S_ISREG(file.st_mode);
+    run_line(&r->line, &r->info);
+    if (r->line.no_memory)
+        return error_set(e, EXIT_FAILED, "memory ran out while --log-json %s was opened", path);
+    bool goes_on = r->info.resumed && there;
+    if (goes_on) {
+        FILE *from = fopen(path, "re");
+        if (!from) return error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be read: %m", path);
+        int code = log_rewrite(r, from, path, e);
+        fclose(from);
+        if (code) return code;
+    }
+    r->log = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | (goes_on ? 0 : O_TRUNC), 0666);
+    if (r->log < 0) return error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", path);
+    return goes_on ? EXIT_DONE : log_line(r, e);
+}
+
+/* ---- people ---- */
+
+static void bytes_text(char *out, size_t size, size_t bytes)
+{
+    const char *const unit[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
+    double x = (double)bytes;
+    int i = 0;
+    for (; x >= 1024 && i < 4; i++) x /= 1024;
+    snprintf(out, size, "%.*f %s", i ? 1 : 0, x, unit[i]);
+}
+
+/* What runs, and how much of it, before anything does. */
+static void header_print(const RunInfo *info)
+{
+    const Settings *s = info->settings;
+    const Stream *split = info->corpus->split;
+    char bytes[32];
+    bytes_text(bytes, sizeof bytes, info->bytes);
+    printf("model      H %lld, L %lld, V %lld: %lld parameters, %s needed\n", (long long)s->hidden,
+           (long long)s->layers, (long long)info->corpus->vocab.V, (long long)info->parameters, bytes);
+    printf("dropout    keep %g, sites %s\n", s->keep, sites_name(s->sites));
+    printf("data       %s: words", info->corpus->known_as ? info->corpus->known_as
+                                   : s->data              ? s->data
+                                                          : "text");
+    for (int i = 0; i < SPLITS; i++) {
+        printf("%s %s %lld", i ? "," : "", split_name[i], (long long)split[i].n);
+        if (split[i].unknown) printf(" (%lld unknown)", (long long)split[i].unknown);
+    }
+    printf("\nminibatch  B %lld, T %lld", (long long)s->batch, (long long)s->seq);
+    if (info->windows > 0)
+        printf(": %lld an epoch, %lld epoch%s", (long long)info->windows, (long long)s->epochs,
+               s->epochs == 1 ? "" : "s");
+    printf("\n");
+    printf("backend    %s%s%s: %s, %s\n", info->backend, info->kernel ? " " : "",
+           info->kernel ? info->kernel : "", info->device, s->precision);
+    if (info->resumed)
+        printf("resumed    after step %lld, in epoch %lld\n", (long long)info->resumed->step,
+               (long long)info->resumed->epoch);
+    printf("\n%5s %14s %20s %18s %10s %9s\n", "epoch", "train ppl", "valid ppl", "valid ppl", "lr",
+           "seconds");
+    printf("%5s %14s %20s %18s\n", "", "(as trained)",
+           s->protocol == PROTOCOL_ZAREMBA ? "(zaremba)" : "(sequential)", "(paper's count)");
+    fflush(stdout);
+}
+
+static const char *ppl_text(char *out, size_t size, double ppl)
+{
+    if (isnan(ppl)) snprintf(out, size, "-");
+    else snprintf(out, size, ppl < 1e7 ? "%.3f" : "%.3e", ppl);
+    return out;
+}
+
+/* Takes the rewriting line off the screen, so that something else can be printed. */
+static void progress_clear(Report *r)
+{
+    if (r->line_shown) fputs("\r\033[K", stderr);
+    r->line_shown = false;
+}
+
+static void progress_text(const Report *r, const StepInfo *s, double speed, char *out, size_t size)
+{
+    char ppl[32], eta[32] = "?";
+    double left = (double)(r->total - s->step - 1) * (double)s->tokens / (r->tokens / r->seconds);
+    if (isfinite(left) && left >= 0 && left < 1e9) {
+        int64_t t = (int64_t)(left + 0.5);
+        if (t >= 3600)
+            snprintf(eta, sizeof eta, "%lld h %02lld min", (long long)(t / 3600), (long long)(t / 60 % 60));
+        else snprintf(eta, sizeof eta, "%lld min %02lld s", (long long)(t / 60), (long long)(t % 60));
+    }
+    snprintf(out, size,
+             "epoch %lld/%lld  step %lld/%lld  train ppl %s (as trained)  %.0f words/s  norm %.3g  lr %.4g  "
+             "ETA %s",
+             (long long)s->epoch, (long long)r->settings.epochs, (long long)s->step + 1, (long long)r->total,
+             ppl_text(ppl, sizeof ppl, exp(s->epoch_nats / (double)s->epoch_tokens)), speed, s->grad_norm,
+             s->lr, eta);
+}
+
+static void progress_show(Report *r, const StepInfo *s)
+{
+    char text[256];
+    r->tokens += (double)s->tokens;
+    if (s->words_per_s > 0 && isfinite(s->words_per_s)) r->seconds += (double)s->tokens / s->words_per_s;
+    if (r->terminal) {
+        if (r->line_shown && r->seconds - r->rewritten < 0.1) return;
+        struct winsize window;
+        int columns =
+            ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 1 ? window.ws_col : 80;
+        progress_text(r, s, s->words_per_s, text, sizeof text);
+        fprintf(stderr, "\r%.*s\033[K", columns - 1, text); /* a line that wraps could not be rewritten */
+        r->line_shown = true;
+        r->rewritten = r->seconds;
+        return;
+    }
+    int now = r->total > 0 ? (int)((double)(s->step + 1) * 20 / (double)r->total) : 0;
+    if (now <= r->shown) return;
+    r->shown = now;
+    progress_text(r, s, r->tokens / r->seconds, text, sizeof text);
+    fprintf(stderr, "%3d %%  %s\n", 5 * now, text);
+}
+
+/* ---- the interface ---- */
+
+int report_open(Report **out, const RunInfo *info, bool quiet, Error *e)
+{
+    Report *r = calloc(1, sizeof *r);
+    if (!r) return error_set(e, EXIT_FAILED, "memory ran out while the run was started");
+    r->info = *info;
+    r->settings = *info->settings;
+    r->info.settings = &r->settings;
+    r->quiet = quiet;
+    r->log = -1;
+    r->terminal = isatty(STDERR_FILENO);
+    r->total = info->windows * r->settings.epochs;
+    if (r->settings.max_steps >= 0 && r->settings.max_steps < r->total) r->total = r->settings.max_steps;
+    if (info->resumed && r->total > 0) r->shown = (int)((double)info->resumed->step * 20 / (double)r->total);
+    int code = r->settings.log_json ? log_open(r, e) : EXIT_DONE;
+    if (code) {
+        report_close(r);
+        return code;
+    }
+    header_print(&r->info);
+    *out = r;
+    return EXIT_DONE;
+}
+
+int report_step(Report *r, const StepInfo *s, bool log, Error *e)
+{
+    if (!r->quiet) progress_show(r, s);
+    if (!log || r->log < 0) return EXIT_DONE;
+    JsonLine *l = &r->line;
+    line_begin(l);
+    line_string(l, "event", "step");
+    line_int(l, "step", s->step);
+    line_int(l, "epoch", s->epoch);
+    line_double(l, "loss", s->loss);
+    line_double(l, "nats", s->nats);
+    line_int(l, "tokens", s->tokens);
+    line_double(l, "grad_norm", s->grad_norm);
+    line_double(l, "lr", s->lr);
+    line_double(l, "words_per_s", s->words_per_s);
+    line_end(l);
+    return log_line(r, e);
+}
+
+int report_epoch(Report *r, const EpochInfo *i, Error *e)
+{
+    char train[32], valid[32], paper[32];
+    progress_clear(r);
+    printf("%5lld %14s %20s %18s %10.4g %9.1f\n", (long long)i->epoch,
+           ppl_text(train, sizeof train, i->train_ppl), ppl_text(valid, sizeof valid, i->valid_ppl),
+           ppl_text(paper, sizeof paper, i->valid_ppl_paper), i->lr, i->seconds);
+    fflush(stdout);
+    JsonLine *l = &r->line;
+    line_begin(l);
+    line_string(l, "event", "epoch");
+    line_int(l, "epoch", i->epoch);
+    line_double(l, "train_ppl", i->train_ppl);
+    line_double(l, "valid_ppl", i->valid_ppl);
+    line_double(l, "valid_ppl_paper", i->valid_ppl_paper);
+    line_double(l, "lr", i->lr);
+    line_double(l, "seconds", i->seconds);
+    line_end(l);
+    return log_line(r, e);
+}
+
+int report_valid(Report *r, double ppl, double ppl_paper, int64_t protocol, int64_t tokens, Error *e)
+{
+    char text[32];
+    progress_clear(r);
+    printf("valid perplexity %s (%s, %lld words)", ppl_text(text, sizeof text, ppl), protocol_name(protocol),
+           (long long)tokens);
+    if (!isnan(ppl_paper)) printf(", %s as the paper counts", ppl_text(text, sizeof text, ppl_paper));
+    printf("\n");
+    fflush(stdout);
+    JsonLine *l = &r->line;
+    line_begin(l);
+    line_string(l, "event", "valid");
+    line_double(l, "valid_ppl", ppl);
+    line_double(l, "valid_ppl_paper", ppl_paper);
+    line_string(l, "protocol", protocol_name(protocol));
+    line_int(l, "tokens", tokens);
+    line_end(l);
+    return log_line(r, e);
+}
+
+int report_test(Report *r, double ppl, int64_t protocol, int64_t tokens, double best_ppl,
+                const ClassScore *classes, Error *e)
+{
+    char text[32];
+    progress_clear(r);
+    printf("test perplexity %s (%s, %lld words)\n", ppl_text(text, sizeof text, ppl), protocol_name(protocol),
+           (long long)tokens);
+    if (classes) report_classes(stdout, best_ppl, classes);
+    fflush(stdout);
+    JsonLine *l = &r->line;
+    line_begin(l);
+    line_string(l, "event", "test");
+    line_double(l, "test_ppl", ppl);
+    line_string(l, "protocol", protocol_name(protocol));
+    line_int(l, "tokens", tokens);
+    if (classes) report_classes_json(l, best_ppl, classes);
+    line_end(l);
+    return log_line(r, e);
+}
+
+void report_say(Report *r, const char *format, ...)
+{
+    va_list args;
+    if (r->quiet) return;
+    progress_clear(r);
+    fputs("plstm: ", stderr);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+}
+
+void report_close(Report *r)
+{
+    if (!r) return;
+    progress_clear(r);
+    if (r->log >= 0) close(r->log);
+    line_free(&r->line);
+    free(r);
+}

@@ -1,0 +1,84 @@
+/* report: what a run tells: the JSON log (SPEC 8), the progress line on standard error, tables on standard
+ * output. The only file besides main.c that talks to people. */
+#ifndef PLSTM_REPORT_H
+#define PLSTM_REPORT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "host/store/checkpoint.h"
+#include "host/data/corpus.h"
+#include "host/base/error.h"
+#include "host/base/json_line.h"
+#include "host/base/settings.h"
+#include "host/data/synthetic.h"
+
+typedef struct Report Report;
+
+typedef struct RunInfo {
+    const Settings *settings;
+    const Corpus *corpus;
+    const char *backend; /* that runs, never "auto" */
+    const char *kernel;  /* likewise; NULL where the backend has none */
+    const char *device;  /* BackendOps.describe */
+    int threads;
+    int64_t parameters;
+    size_t bytes;            /* that the backend allocates */
+    int64_t windows;         /* minibatches of an epoch */
+    const Counters *resumed; /* NULL: a fresh run */
+} RunInfo;
+
+typedef struct StepInfo {
+    int64_t step;  /* counted from 0 over the run */
+    int64_t epoch; /* 1-based */
+    int64_t minibatch;
+    double loss; /* SPEC 5: sum over t of the mean over b */
+    double nats;
+    int64_t tokens;
+    double grad_norm, lr, words_per_s;
+    double epoch_nats; /* of the epoch so far, this step included */
+    int64_t epoch_tokens;
+} StepInfo;
+
+typedef struct EpochInfo {
+    int64_t epoch;
+    double train_ppl, valid_ppl, valid_ppl_paper; /* NAN: not scored */
+    double lr;                                    /* that the epoch ran with */
+    double seconds;                               /* of training and scoring, in this process */
+} EpochInfo;
+
+/* Perplexity by position class on the built-in corpus, with the best possible. */
+typedef struct ClassScore {
+    double nats[POSITION_CLASSES], best_nats[POSITION_CLASSES];
+    int64_t tokens[POSITION_CLASSES];
+} ClassScore;
+
+/* The best possible perplexity and a table by class; the same as members "best_ppl" and "classes" of a log
+ * line. */
+void report_classes(FILE *out, double best_ppl, const ClassScore *classes);
+void report_classes_json(JsonLine *l, double best_ppl, const ClassScore *classes);
+
+/* Opens the log (settings->log_json, may be NULL) and prints the header: parameters, bytes, words.
+ * A fresh run truncates the log. A resumed one keeps the lines that an uninterrupted run would have at this
+ * point: `step` lines below resumed->step, `epoch` lines of completed epochs; valid/test lines and a torn
+ * last line go; the run line is written anew with the present settings (new file + rename, so that a kill
+ * loses nothing). EXIT_BAD_DATA: cannot be opened or written. `commit` in the run line is the build's; paths
+ * are not logged, so that logs of equal runs are equal wherever they lie. *info is copied; what it points to,
+ * but the settings' record itself, must live until report_close. */
+int report_open(Report **r, const RunInfo *info, bool quiet, Error *e);
+
+/* Each writes its line at once (flushed); a failed write (full disk) is EXIT_BAD_DATA and names the log. */
+int report_step(Report *r, const StepInfo *s, bool log_line, Error *e);
+int report_epoch(Report *r, const EpochInfo *i, Error *e);
+int report_valid(Report *r, double ppl, double ppl_paper, int64_t protocol, int64_t tokens, Error *e);
+/* classes and best_ppl (NAN) only for the built-in corpus. */
+int report_test(Report *r, double ppl, int64_t protocol, int64_t tokens, double best_ppl,
+                const ClassScore *classes, Error *e);
+
+/* A hint on standard error that does not tear the progress line: "stopped by SIGINT after ...". */
+void report_say(Report *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+void report_close(Report *r);
+
+#endif

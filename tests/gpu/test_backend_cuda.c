@@ -1,0 +1,1057 @@
+/* The cuda backend, on a GPU or on the emulated one: the same source for both.
+ *
+ * Against the reference, 20 SGD steps at odd shapes, with the bound of test_backend_cpu.c and its reasons:
+ * the same formulas as a plain float32 loop, other orders of sums, exp and tanh within an ulp or two of
+ * libm's; so at most 3 times that loop's error against double (2 for the forward result of the first step),
+ * plus 4 ulp of the largest value. Against itself, bit for bit: replayed, launched kernel by kernel, with ids
+ * of its own, resumed, repeated, under any schedule. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "host/backend/backend_cuda.h"
+#include "host/backend/backend_reference.h"
+#include "host/data/batcher.h"
+#include "host/plan/device.h"
+#include "host/train/model.h"
+#include "host/backend/products.h"
+#include "kernels/philox.h"
+#include "tests/support/plain_f32.h"
+
+#ifdef CUDA_EMU
+#include "emu.h"
+#endif
+
+enum { STEPS = 20 };
+
+typedef struct Case {
+    int64_t V, H, L, T, B;
+    double keep;
+    DropoutSites sites;
+} Case;
+
+static const Case cases[] = {
+    {31, 23, 2, 5, 3, 0.5, SITES_NONRECURRENT},
+    {31, 23, 2, 5, 3, 0.5, SITES_ALL},
+    {31, 23, 2, 5, 3, 0.5, SITES_NONE},
+    {31, 23, 2, 1, 3, 0.35, SITES_ALL},         /* T = 1 */
+    {31, 23, 1, 5, 1, 0.8, SITES_NONRECURRENT}, /* B = 1 */
+    {31, 1, 3, 1, 1, 1.0, SITES_NONRECURRENT},
+    {7, 23, 1, 5, 3, 0.5, SITES_ALL}, /* V < H */
+    {1, 5, 1, 3, 2, 0.5, SITES_ALL},  /* one word only */
+    {40, 32, 2, 3, 4, 1.0, SITES_NONRECURRENT},
+};
+enum { CASES = sizeof cases / sizeof cases[0] };
+
+/* How a run is made. */
+typedef struct Way {
+    bool eager, own_ids;    /* cuda: kernel by kernel; ids with every window instead of the stream */
+    int from, to;           /* steps of the run that are done here */
+    bool scored;            /* a window is scored after every fifth step */
+    const char *kernel;     /* NULL: cublas */
+    const char *plan;       /* as a checkpoint recorded it */
+    const char *precision;  /* NULL: f32 */
+    const char *algorithms; /* as a checkpoint recorded them */
+} Way;
+
+static const Way whole = {.to = STEPS};
+
+typedef struct Run {
+    double loss[STEPS], norm[STEPS];
+    Params weights;
+    float *state; /* (2,L,B,H) */
+} Run;
+
+static void run_free(Run *r)
+{
+    params_free(&r->weights);
+    free(r->state);
+}
+
+static size_t state_size(const Case *k) { return (size_t)(k->L * k->B * k->H); }
+
+/* A different lr and clip now and then: they must reach a captured graph. */
+static double lr_at(int step) { return step < 8 ? 0.5 : step < 13 ? 0.25 : 0.4; }
+
+static double clip_at(int step) { return step < 11 ? 2.0 : 0.5; }
+
+static BackendConfig config_of(const Case *k)
+{
+    return (BackendConfig){.shape = {k->V, k->H, k->L},
+                           .T = k->T,
+                           .B = k->B,
+                           .train = true,
+                           .keep = k->keep,
+                           .sites = k->sites,
+                           .seed = 0x123456789a,
+                           .threads = 1,
+                           .kernel = "cublas",
+                           .precision = "f32"};
+}
+
+static void keep_result(Run *run, const WindowResult *r, int *next)
+{
+    if (r->step < 0) return;
+    assert_int_equal(r->step, (*next)++);
+    run->loss[r->step] = r->nats, run->norm[r->step] = r->grad_norm;
+}
+
+/* On tensor cores: a kernel of that name. */
+static bool tensor_kernel(const char *name)
+{
+    for (int v = 0; lstm_variants[v]; v++)
+        if (!strcmp(lstm_variants[v]->footprint->name, name))
+            return lstm_variants[v]->footprint->kind > KIND_VECTOR;
+    return false;
+}
+
+/* Few threads, for the emulator's sake; and a ragged last block. */
+static void small_plans(const char *kernel)
+{
+#ifdef CUDA_EMU
+    if (strcmp(kernel, "auto") && !tensor_kernel(kernel)) setenv("PLSTM_PLAN", "blocks=3,threads=64", 1);
+#else
+    (void)kernel;
+#endif
+}
+
+/* Steps from..to-1 of the run of case k. from > 0: *run holds the weights and the state of before. Epochs are
+ * 7 windows: the window of a step is not its number. */
+static void train(const BackendOps *ops, const Case *k, Way way, Run *run)
+{
+    Error e = {0};
+    Model m;
+    Batcher batcher;
+    BackendConfig config = config_of(k);
+    config.eager = way.eager, config.plan = way.plan, config.algorithms = way.algorithms;
+    if (way.kernel) config.kernel = way.kernel;
+    if (way.precision) config.precision = way.precision;
+    int64_t n = k->T * k->B, N = k->B * (7 * k->T + 1) + (k->B > 1);
+    int32_t *ids = malloc((size_t)N * sizeof *ids), *x = malloc((size_t)n * sizeof *x),
+            *y = malloc((size_t)n * sizeof *y);
+    for (int64_t i = 0; i < N; i++)
+        ids[i] = (int32_t)(philox_block(3, 1, (uint64_t)i).word[0] % (uint64_t)k->V);
+    assert_int_equal(batcher_init(&batcher, ids, N, k->B, k->T, "made", &e), 0);
+    assert_int_equal(batcher.windows, 7);
+
+    if (!way.plan) small_plans(config.kernel);
+    int code = model_open(&m, ops, &config, &e);
+    unsetenv("PLSTM_PLAN");
+    if (code) fail_msg("%s", e.text);
+    if (way.from == 0) {
+        assert_int_equal(params_init(&run->weights, &config.shape), 0);
+        params_draw(&run->weights, 4, 0.2);
+        run->state = calloc(2 * state_size(k), sizeof *run->state);
+    }
+    assert_int_equal(model_set_params(&m, &run->weights, &e), 0);
+    assert_int_equal(ops->state_set(m.backend, k->B, run->state, run->state + state_size(k), &e), 0);
+    bool of_stream = ops->train_stream && !way.own_ids;
+    if (of_stream) assert_int_equal(ops->train_stream(m.backend, ids, N, k->T, k->B, &e), 0);
+
+    int next = way.from;
+    WindowResult r;
+    for (int step = way.from; step < way.to; step++) {
+        if (step % 7 == 0) assert_int_equal(ops->state_set(m.backend, k->B, NULL, NULL, &e), 0);
+        batcher_window(&batcher, step % 7, x, y);
+        Window w = {.T = k->T, .B = k->B, .x = x, .y = y, .train = true, .step = step};
+        if (of_stream) w.x = w.y = NULL, w.index = step % 7;
+        code = model_train_step(&m, &w, lr_at(step), clip_at(step), &r, &e);
+        if (code) fail_msg("step %d: %s", step, e.text);
+        keep_result(run, &r, &next);
+        if (way.scored && step % 5 == 4) {
+            Score score;
+            Stream stream = {.ids = ids, .n = N};
+            assert_int_equal(model_score(&m, &stream, "made", 0, 0, NULL, NULL, &score, &e), 0);
+            assert_true(isfinite(score.nats) && score.tokens == N - 1);
+        }
+    }
+    do {
+        assert_int_equal(model_drain(&m, &r, &e), 0);
+        keep_result(run, &r, &next);
+    } while (r.step >= 0);
+    assert_int_equal(next, way.to);
+    assert_int_equal(model_get_params(&m, &run->weights, &e), 0);
+    assert_int_equal(ops->state_get(m.backend, k->B, run->state, run->state + state_size(k), &e), 0);
+    model_close(&m);
+    free(ids), free(x), free(y);
+#ifdef CUDA_EMU
+    if (emu_live_bytes() || emu_live_objects())
+        fail_msg("%zu bytes and %zu objects leaked", emu_live_bytes(), emu_live_objects());
+    if (emu_report()[0]) fail_msg("%s", emu_report());
+#endif
+}
+
+static void assert_same_bits(const Case *k, const Run *a, const Run *b)
+{
+    assert_memory_equal(a->loss, b->loss, sizeof a->loss);
+    assert_memory_equal(a->norm, b->norm, sizeof a->norm);
+    assert_memory_equal(a->weights.data, b->weights.data,
+                        (size_t)a->weights.offset[a->weights.count] * sizeof(float));
+    assert_memory_equal(a->state, b->state, 2 * state_size(k) * sizeof(float));
+}
+
+/* The race and the ASan build take ten times as long, and show what they show at once. */
+static bool slow_build(void)
+{
+#ifdef CUDA_EMU
+    return strcmp(emu_mode(), "plain") != 0;
+#else
+    return false;
+#endif
+}
+
+/* Where a step takes seconds the plain build has shown it already. */
+static void skip_slow(void)
+{
+    print_message("skipped: under a sanitizer this would take minutes, and the plain build runs it\n");
+    skip();
+}
+
+static bool long_lists(void)
+{
+    const char *text = getenv("PLSTM_LONG");
+    return text && text[0] && !slow_build();
+}
+
+/* ---- against the reference ---- */
+
+static char kernel_told[32]; /* that ran */
+
+static void check(const char *what, const Case *k, double error, double plain, double times, double largest)
+{
+    double bound = f32_bound(times, plain, largest);
+    if (error <= bound) return;
+    fail_msg("%s, H %d L %d B %d T %d V %d %s: %s errs %.3g, the plain loop %.3g, the bound is %.3g",
+             kernel_told, (int)k->H, (int)k->L, (int)k->B, (int)k->T, (int)k->V, sites_name(k->sites), what,
+             error, plain, bound);
+}
+
+static void check_weights(const Case *k, const Params *exact, const Params *plain, const Params *ours)
+{
+    for (int p = 0; p < exact->count; p++) {
+        double error = 0, plain_error = 0, top = 0;
+        for (int64_t j = exact->offset[p]; j < exact->offset[p + 1]; j++) {
+            double want = exact->data[j], a = fabs(plain->data[j] - want), b = fabs(ours->data[j] - want);
+            if (!(a <= plain_error)) plain_error = a;
+            if (!(b <= error)) error = b;
+            top = fmax(top, fabs(want));
+        }
+        check(param_info(&exact->shape, p).name, k, error, plain_error, 3, top);
+    }
+}
+
+static void check_loop(const char *what, const Case *k, const double *exact, const double *plain,
+                       const double *ours, int n, double times)
+{
+    double largest, plain_error = f32_error(plain, exact, n, &largest);
+    check(what, k, f32_error(ours, exact, n, &largest), plain_error, times, largest);
+}
+
+/* Kernels of both directions; what they compute does not hang on how they were paired. */
+static const char *const kernels[] = {"cublas", "reg",        "smem",        "l2",
+                                      "auto",   "reg/cublas", "cublas/smem", "l2/reg"};
+enum { KERNELS = sizeof kernels / sizeof kernels[0] };
+
+static void follows_reference(void **state)
+{
+    (void)state;
+    for (int i = 0; i < CASES; i++) {
+        const Case *k = &cases[i];
+        if (slow_build() && i > 1) break;
+        Run exact, plain, ours;
+        train(&backend_reference, k, whole, &exact);
+        train(&backend_plain_f32, k, whole, &plain);
+        for (int j = 0; j < KERNELS; j++) {
+            bool turn = j == 0 || j == 1 + i % (KERNELS - 1);
+            if (slow_build() ? j != i : !turn && !long_lists()) continue;
+            snprintf(kernel_told, sizeof kernel_told, "%s", kernels[j]);
+            train(&backend_cuda, k, (Way){.to = STEPS, .kernel = kernels[j]}, &ours);
+            check_loop("the first loss", k, exact.loss, plain.loss, ours.loss, 1, 2);
+            check_loop("a loss", k, exact.loss, plain.loss, ours.loss, STEPS, 3);
+            check_loop("a gradient norm", k, exact.norm, plain.norm, ours.norm, STEPS, 3);
+            check_weights(k, &exact.weights, &plain.weights, &ours.weights);
+            run_free(&ours);
+        }
+        run_free(&exact), run_free(&plain);
+    }
+}
+
+/* Opens case k with drawn weights and a zero state. */
+static void open_case(Model *m, const BackendOps *ops, const Case *k, const BackendConfig *config)
+{
+    Error e = {0};
+    Params p;
+    if (model_open(m, ops, config, &e)) fail_msg("%s", e.text);
+    assert_int_equal(params_init(&p, &config->shape), 0);
+    params_draw(&p, 5, 0.3);
+    assert_int_equal(model_set_params(m, &p, &e), 0);
+    assert_int_equal(ops->state_set(m->backend, k->B, NULL, NULL, &e), 0);
+    params_free(&p);
+}
+
+static void draw_ids(const Case *k, int32_t *x, int32_t *y)
+{
+    for (int64_t i = 0; i < k->T * k->B; i++) {
+        PhiloxBlock w = philox_block(8, 0, (uint64_t)i);
+        x[i] = (int32_t)(w.word[0] % (uint64_t)k->V), y[i] = (int32_t)(w.word[1] % (uint64_t)k->V);
+    }
+}
+
+static void gradients_follow_reference(void **state)
+{
+    (void)state;
+    const BackendOps *ops[] = {&backend_reference, &backend_plain_f32, &backend_cuda};
+    for (int i = 0; i < CASES; i++) {
+        const Case *k = &cases[i];
+        int32_t x[64], y[64];
+        double nats[3], token[3][64];
+        Params grads[3];
+        if (slow_build() && i > 1) break;
+        draw_ids(k, x, y);
+        for (int o = 0; o < 3; o++) {
+            Error e;
+            Model m;
+            WindowResult r;
+            BackendConfig config = config_of(k);
+            open_case(&m, ops[o], k, &config);
+            Window w = {.T = k->T, .B = k->B, .x = x, .y = y, .train = true, .step = 77};
+            assert_int_equal(model_gradients(&m, &w, &r, &e), 0);
+            assert_int_equal(r.step, 77);
+            assert_int_equal(params_init(&grads[o], &config.shape), 0);
+            assert_int_equal(model_get_grads(&m, &grads[o], &e), 0);
+            w.train = false;
+            assert_int_equal(model_forward(&m, &w, token[o], &r, &e), 0);
+            nats[o] = r.nats;
+            model_close(&m);
+        }
+        check_weights(k, &grads[0], &grads[1], &grads[2]);
+        check_loop("a scored window", k, &nats[0], &nats[1], &nats[2], 1, 2);
+        check_loop("a word's nats", k, token[0], token[1], token[2], (int)(k->T * k->B), 2);
+        for (int o = 0; o < 3; o++) params_free(&grads[o]);
+    }
+}
+
+/* Logits of a scored row, bias and all, give that word's nats. */
+static void logits_are_those_of_the_nats(void **state)
+{
+    (void)state;
+    const Case *k = &cases[0];
+    Error e;
+    Model m;
+    WindowResult r;
+    BackendConfig config = config_of(k);
+    int32_t x[64], y[64];
+    double token[64];
+    float logits[64];
+    draw_ids(k, x, y);
+    config.train = false;
+    open_case(&m, &backend_cuda, k, &config);
+    Window w = {.T = k->T, .B = k->B, .x = x, .y = y};
+    assert_int_equal(model_forward(&m, &w, token, &r, &e), 0);
+    double all = 0;
+    for (int64_t row = 0; row < k->T * k->B; row++) {
+        double sum = 0;
+        assert_int_equal(backend_cuda.logits_get(m.backend, row, logits, &e), 0);
+        for (int64_t v = 0; v < k->V; v++) sum += exp((double)logits[v]);
+        assert_true(fabs(log(sum) - (double)logits[y[row]] - token[row]) < 1e-5);
+        all += token[row];
+    }
+    assert_true(r.nats == all && r.grad_norm == 0 && r.step == 0);
+    model_close(&m);
+}
+
+/* ---- the same bits ---- */
+
+/* What a checkpoint would say of kernel and plan. */
+static void recorded_plan(const Case *k, const char *kernel, const char *precision, char name[48],
+                          char plan[RECURRENCE_TEXT])
+{
+    Model m;
+    BackendConfig config = config_of(k);
+    config.kernel = kernel, config.precision = precision;
+    small_plans(kernel);
+    open_case(&m, &backend_cuda, k, &config);
+    unsetenv("PLSTM_PLAN");
+    snprintf(name, 48, "%s", backend_cuda.kernel(m.backend));
+    recurrence_text(cuda_recurrence(m.backend), plan, RECURRENCE_TEXT);
+    model_close(&m);
+}
+
+static void every_way_gives_the_same_bits(void **state)
+{
+    (void)state;
+    static const Way ways[] = {
+        {.to = STEPS}, /* again */
+        {.to = STEPS, .eager = true},
+        {.to = STEPS, .own_ids = true},
+        {.to = STEPS, .scored = true},
+    };
+    static const char *const kernel[] = {"reg", "smem/cublas", "cublas"}, *const precision[] = {"f32", "bf16",
+                                                                                                "tf32"};
+    for (int i = 0; i < CASES; i++) {
+        if (slow_build() || (!long_lists() && i > 1)) break;
+        Run first;
+        train(&backend_cuda, &cases[i],
+              (Way){.to = STEPS, .kernel = kernel[i % 3], .precision = precision[i % 3]}, &first);
+        for (size_t j = 0; j < sizeof ways / sizeof ways[0]; j++) {
+            Run other;
+            Way way = ways[j];
+            way.kernel = kernel[i % 3], way.precision = precision[i % 3];
+            train(&backend_cuda, &cases[i], way, &other);
+            assert_same_bits(&cases[i], &first, &other);
+            run_free(&other);
+        }
+        run_free(&first);
+    }
+}
+
+/* Resumed by the same plan, as a checkpoint records it; in bf16 that shows too that the copies which the update wrote are those
+ * that weights which were set get. */
+static void resume_gives_the_same_bits(void **state)
+{
+    (void)state;
+    if (slow_build()) skip_slow();
+    static const int at[] = {1, 2, 3, 5, 7, 11};
+    static const char *const kernel[] = {"cublas", "auto", "reg"}, *const precision[] = {"f32", "f32",
+                                                                                         "bf16"};
+    for (int i = 0; i < 3; i++) {
+        Run one, two;
+        char plan[RECURRENCE_TEXT], name[48];
+        recorded_plan(&cases[i], kernel[i], precision[i], name, plan);
+        train(&backend_cuda, &cases[i],
+              (Way){.to = STEPS, .kernel = kernel[i], .plan = plan, .precision = precision[i]}, &one);
+        for (size_t j = 0; j < sizeof at / sizeof at[0]; j++) {
+            Way before = {.to = at[j], .kernel = kernel[i], .plan = plan, .precision = precision[i]},
+                after = {.from = at[j], .to = STEPS, .kernel = name, .plan = plan, .precision = precision[i]};
+            train(&backend_cuda, &cases[i], before, &two);
+            train(&backend_cuda, &cases[i], after, &two);
+            assert_same_bits(&cases[i], &one, &two);
+            run_free(&two);
+            if (!long_lists() && j == (size_t)i) break;
+        }
+        run_free(&one);
+    }
+}
+
+/* A kernel on tensor cores reads w_hh as fragments that the update writes: a run that goes on, whose fragments are made from the
+ * weights that it was given, has the same bits; and so has a graph. Beside another kernel's backward too. */
+static void tensor_kernels_read_what_the_update_wrote(void **state)
+{
+    (void)state;
+    if (slow_build()) skip_slow();
+    int ran = 0;
+#ifdef CUDA_EMU
+    assert_int_equal(emu_device_select("H200"), 0); /* clusters */
+#endif
+    for (int v = 0; lstm_variants[v]; v++)
+        for (int mixed = 0; mixed < (long_lists() ? 3 : 1); mixed++) {
+            const LstmFootprint *f = lstm_variants[v]->footprint;
+            char kernel[48];
+            if (f->kind <= KIND_VECTOR || !(f->precisions >> PRECISION_BF16 & 1)) continue;
+            snprintf(kernel, sizeof kernel, "%s%s%s", mixed == 2 ? "cublas/" : "", f->name,
+                     mixed == 1 ? "/cublas" : "");
+            Run one, two, three;
+            Way way = {.to = 6, .kernel = kernel, .precision = "bf16"}, before = way, after = way,
+                eager = way;
+            before.to = after.from = 4, eager.eager = true;
+            train(&backend_cuda, &cases[1], way, &one);
+            train(&backend_cuda, &cases[1], before, &two);
+            train(&backend_cuda, &cases[1], after, &two);
+            train(&backend_cuda, &cases[1], eager, &three);
+            size_t bytes = (size_t)one.weights.offset[one.weights.count] * sizeof(float);
+            assert_memory_equal(one.weights.data, two.weights.data, bytes);
+            assert_memory_equal(one.weights.data, three.weights.data, bytes);
+            run_free(&one), run_free(&two), run_free(&three);
+            ran++;
+        }
+#ifdef CUDA_EMU
+    assert_int_equal(emu_device_select("A100"), 0);
+#endif
+    if (ran) return;
+    print_message("skipped: this program has no kernel on tensor cores\n");
+    skip();
+}
+
+static void schedules_change_no_bit(void **state)
+{
+    (void)state;
+#ifdef CUDA_EMU
+    if (slow_build()) skip_slow();
+    static const char *const kernel[] = {"cublas", "smem", "reg"};
+    for (int i = 0; i < 3; i++) {
+        Run first;
+        Way way = {.to = STEPS, .kernel = kernel[i]};
+        train(&backend_cuda, &cases[1], way, &first);
+        for (unsigned seed = 1; seed <= (long_lists() ? 24 : i ? 1 : 3); seed++) {
+            Run other;
+            emu_seed(seed);
+            train(&backend_cuda, &cases[1], way, &other);
+            emu_seed(0);
+            assert_same_bits(&cases[1], &first, &other);
+            run_free(&other);
+        }
+        run_free(&first);
+    }
+#else
+    print_message("a real GPU takes no order from us\n");
+    skip();
+#endif
+}
+
+/* ---- steps ---- */
+
+typedef struct Stepper {
+    Model m;
+    const Case *k;
+    int32_t ids[256];
+    int64_t step;
+} Stepper;
+
+static void stepper_open_in(Stepper *s, const Case *k, const char *kernel, const char *precision)
+{
+    Error e;
+    BackendConfig config = config_of(k);
+    config.kernel = kernel, config.precision = precision;
+    s->k = k, s->step = 0;
+    for (int i = 0; i < 256; i++)
+        s->ids[i] = (int32_t)(philox_block(3, 2, (uint64_t)i).word[0] % (uint64_t)k->V);
+    open_case(&s->m, &backend_cuda, k, &config);
+    assert_int_equal(backend_cuda.train_stream(s->m.backend, s->ids, 256, k->T, k->B, &e), 0);
+}
+
+static void stepper_open(Stepper *s, const Case *k, const char *kernel)
+{
+    stepper_open_in(s, k, kernel, "f32");
+}
+
+static WindowResult stepper_step(Stepper *s)
+{
+    Error e = {0};
+    WindowResult r;
+    Window w = {.T = s->k->T, .B = s->k->B, .index = s->step, .train = true, .step = s->step};
+    int code = model_train_step(&s->m, &w, 0.5, 5, &r, &e);
+    if (code && !r.fault) fail_msg("%s", e.text);
+    s->step++;
+    return r;
+}
+
+static void results_come_three_steps_late(void **state)
+{
+    (void)state;
+    Stepper s;
+    Error e;
+    WindowResult r;
+    stepper_open(&s, &cases[0], "reg");
+    assert_int_equal(model_drain(&s.m, &r, &e), 0);
+    assert_int_equal(r.step, -1);
+    for (int i = 0; i < 8; i++) {
+        r = stepper_step(&s);
+        assert_int_equal(r.step, i < 3 ? -1 : i - 3);
+        assert_true(i < 3 || (r.nats > 0 && r.grad_norm > 0 && !r.fault));
+    }
+    for (int i = 5; i <= 8; i++) {
+        assert_int_equal(model_drain(&s.m, &r, &e), 0);
+        assert_int_equal(r.step, i < 8 ? i : -1);
+    }
+    model_close(&s.m);
+}
+
+/* A replayed step is one launch; the host waits only for a result of three steps ago, and allocates nothing.
+ */
+static void a_step_is_one_launch(void **state)
+{
+    (void)state;
+#ifdef CUDA_EMU
+    Stepper s;
+    stepper_open(&s, &cases[0], "reg");
+    for (int i = 0; i < 5; i++) stepper_step(&s);
+    unsigned long any = emu_calls(EMU_CALL_ANY), launches = emu_calls(EMU_CALL_LAUNCH),
+                  copies = emu_calls(EMU_CALL_COPY), blas = emu_calls(EMU_CALL_CUBLAS);
+    for (int i = 0; i < 4; i++) stepper_step(&s);
+    assert_int_equal(emu_calls(EMU_CALL_LAUNCH) - launches, 4);
+    assert_int_equal(emu_calls(EMU_CALL_COPY) - copies, 0);
+    assert_int_equal(emu_calls(EMU_CALL_CUBLAS) - blas, 0);
+    assert_int_equal(emu_calls(EMU_CALL_ANY) - any, 4 * 3); /* launch, event, wait for an older event */
+    model_close(&s.m);
+#else
+    print_message("calls are counted by the emulator\n");
+    skip();
+#endif
+}
+
+#ifndef CUDA_EMU
+/* Whether a kernel node is one of ours and not of the recurrence: by its name, since a library's product may
+ * be several. */
+static bool own_kernel(cudaGraphNode_t node)
+{
+    static const char *const names[] = {"step_begin", "embedding_",  "softmax_xent", "column_sums",
+                                        "sgd_",       "carry_state", "round_bf16"};
+    struct cudaKernelNodeParams p;
+    const char *name;
+    if (cudaGraphKernelNodeGetParams(node, &p) || cudaFuncGetName(&name, p.func)) {
+        cudaGetLastError(); /* a library's own runtime knows it */
+        return false;
+    }
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strstr(name, names[i])) return true;
+    return false;
+}
+#endif
+
+/* At most 12 kernels a minibatch at two layers beside products, copies and the recurrence. */
+static void few_kernels_a_step(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 9; i++) {
+        int sites = i % 3;
+        const char *kernel = i / 3 ? "reg/smem" : "cublas", *precision = i / 3 == 2 ? "bf16" : "f32";
+        Case k = {31, 24, 2, 5, 3, 0.5, (DropoutSites)sites};
+        Stepper s;
+        size_t n = 0;
+        int kernels = 0, others = 0, own = 0;
+        stepper_open_in(&s, &k, kernel, precision);
+        assert_null(cuda_graph(s.m.backend));
+        stepper_step(&s), stepper_step(&s);
+        cudaGraph_t graph = cuda_graph(s.m.backend);
+        assert_non_null(graph);
+        assert_int_equal(cudaGraphGetNodes(graph, NULL, &n), cudaSuccess);
+        cudaGraphNode_t *node = calloc(n, sizeof *node);
+        assert_int_equal(cudaGraphGetNodes(graph, node, &n), cudaSuccess);
+        for (size_t i = 0; i < n; i++) {
+            enum cudaGraphNodeType type;
+            assert_int_equal(cudaGraphNodeGetType(node[i], &type), cudaSuccess);
+            if (type == cudaGraphNodeTypeKernel) kernels++;
+            else others++;
+#ifndef CUDA_EMU
+            own += type == cudaGraphNodeTypeKernel && own_kernel(node[i]);
+#endif
+        }
+        free(node);
+#ifdef CUDA_EMU
+        LstmShape shape = {.T = k.T, .B = k.B, .H = k.H};
+        /* A product is one node here: one forward and three backward a layer, one and two for the softmax. */
+        int products = (int)(4 * k.L + 3), recurrence = 0;
+        const Recurrence *r = cuda_recurrence(s.m.backend);
+        recurrence += (int)k.L * (r->forward->launches(&shape, 0) + r->backward->launches(&shape, 1));
+        if (sites == SITES_ALL && i < 3) recurrence += (int)k.L; /* cublas: the carried h, masked */
+        own = kernels - products - recurrence;
+        assert_int_equal(others, 1); /* the carried state's copy */
+#endif
+        print_message("%s %s %s: %zu nodes, %d kernels, of those %d beside products and the recurrence\n",
+                      kernel, precision, sites_name(sites), n, kernels, own);
+        assert_true(own >= 8 && own <= 12);
+        model_close(&s.m);
+    }
+}
+
+/* ---- faults of a step ---- */
+
+/* A step whose fault record is set changes neither weights nor state, and says so; nor does any behind it. */
+static void a_fault_changes_nothing(void **state)
+{
+    (void)state;
+    const Case *k = &cases[0];
+    Stepper s;
+    Error e;
+    WindowResult r;
+    Params before, after;
+    float *h = calloc(4 * state_size(k), sizeof *h);
+    stepper_open(&s, k, "reg");
+    for (int i = 0; i < 6; i++) stepper_step(&s);
+    ModelShape shape = {k->V, k->H, k->L};
+    assert_int_equal(params_init(&before, &shape) | params_init(&after, &shape), 0);
+    do assert_int_equal(model_drain(&s.m, &r, &e), 0);
+    while (r.step >= 0);
+    assert_int_equal(model_get_params(&s.m, &before, &e), 0);
+    assert_int_equal(backend_cuda.state_get(s.m.backend, k->B, h, h + state_size(k), &e), 0);
+    FaultRecord fault = {.set = 1, .block = 3, .step = 2, .expected = 40, .seen = 39, .missing = {1u << 7}};
+    assert_int_equal(cudaMemcpy(cuda_fault(s.m.backend), &fault, sizeof fault, cudaMemcpyHostToDevice),
+                     cudaSuccess);
+
+    for (int i = 0; i < 3; i++) assert_int_equal(stepper_step(&s).step, -1);
+    assert_int_equal(model_drain(&s.m, &r, &e), EXIT_FAILED);
+    assert_true(r.fault);
+    assert_int_equal(r.step, 6);
+    assert_non_null(strstr(e.text, "block 3 waited at step 2"));
+    assert_int_equal(model_drain(&s.m, &r, &e), 0);
+    assert_int_equal(r.step, -1);
+    assert_int_equal(model_get_params(&s.m, &after, &e), 0);
+    assert_memory_equal(before.data, after.data, (size_t)before.offset[before.count] * sizeof(float));
+    assert_int_equal(
+        backend_cuda.state_get(s.m.backend, k->B, h + 2 * state_size(k), h + 3 * state_size(k), &e), 0);
+    assert_memory_equal(h, h + 2 * state_size(k), 2 * state_size(k) * sizeof *h);
+    model_close(&s.m);
+    params_free(&before), params_free(&after), free(h);
+}
+
+static void bad_weight_shows_in_the_loss(void **state)
+{
+    (void)state;
+    for (int p = 1; p < params_count(&(ModelShape){31, 23, 2}); p++) {
+        Stepper s;
+        Error e;
+        WindowResult r;
+        Params w;
+        if (slow_build() && p > 1) break;
+        stepper_open(&s, &cases[2], "cublas");
+        assert_int_equal(params_init(&w, &s.m.config.shape), 0);
+        params_draw(&w, 1, 0.1);
+        w.data[w.offset[p] + 3] = NAN;
+        assert_int_equal(model_set_params(&s.m, &w, &e), 0);
+        stepper_step(&s);
+        assert_int_equal(model_drain(&s.m, &r, &e), 0);
+        assert_true(isnan(r.nats) || isnan(r.grad_norm));
+        params_free(&w);
+        model_close(&s.m);
+    }
+}
+
+/* ---- plans ---- */
+
+static void open_with(Model *m, const Case *k, const char *kernel, const char *plan)
+{
+    BackendConfig config = config_of(k);
+    config.kernel = kernel, config.plan = plan;
+    open_case(m, &backend_cuda, k, &config);
+}
+
+static void plans_are_recorded_and_taken(void **state)
+{
+    (void)state;
+    const Case k = {31, 64, 1, 5, 3, 0.5, SITES_NONRECURRENT};
+    BackendNote notes[BACKEND_NOTES];
+    Model m;
+    char plan[RECURRENCE_TEXT];
+    static const char *const bad[] = {"nonsense", ";;", "backward=0", ";;;;"};
+
+    open_with(&m, &k, "cublas", NULL);
+    assert_int_equal(backend_cuda.notes(m.backend, notes), 2);
+    assert_string_equal(backend_cuda.remark(m.backend), "");
+    assert_null(recurrence_plan(cuda_recurrence(m.backend), false, 3));
+    model_close(&m);
+
+    open_with(&m, &k, "reg", NULL);
+    const Recurrence *r = cuda_recurrence(m.backend);
+    assert_int_equal(backend_cuda.notes(m.backend, notes), 3);
+    assert_string_equal(notes[1].key, "plan");
+    recurrence_text(r, plan, sizeof plan);
+    assert_string_equal(notes[1].value, plan);
+    assert_string_equal(backend_cuda.remark(m.backend), "");
+    assert_ptr_equal(recurrence_plan(r, false, 3), &r->plan[PLAN_FORWARD]);
+    assert_ptr_equal(recurrence_plan(r, false, 2), &r->plan[PLAN_FORWARD]);
+    assert_ptr_equal(recurrence_plan(r, false, 1), &r->plan[PLAN_ONE_ROW]);
+    assert_ptr_equal(recurrence_plan(r, true, 3), &r->plan[PLAN_BACKWARD]);
+    assert_int_equal(r->plan[PLAN_ONE_ROW].rows, 1);
+    model_close(&m);
+
+    /* One made otherwise is taken as it is. */
+    setenv("PLSTM_PLAN", "blocks=5,threads=64", 1);
+    open_with(&m, &k, "reg", NULL);
+    recurrence_text(cuda_recurrence(m.backend), plan, sizeof plan);
+    unsetenv("PLSTM_PLAN");
+    assert_string_not_equal(notes[1].value, plan);
+    model_close(&m);
+    open_with(&m, &k, "reg", plan);
+    assert_int_equal(backend_cuda.notes(m.backend, notes), 3);
+    assert_string_equal(notes[1].value, plan);
+    assert_string_equal(backend_cuda.remark(m.backend), "");
+    model_close(&m);
+
+    setenv("PLSTM_PLAN", "blocks=4", 1);
+    open_with(&m, &k, "reg", plan);
+    unsetenv("PLSTM_PLAN");
+    assert_non_null(
+        strstr(backend_cuda.remark(m.backend), "PLSTM_PLAN is set: the recorded plan is not taken"));
+    model_close(&m);
+
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        open_with(&m, &k, "reg", bad[i]);
+        assert_non_null(strstr(backend_cuda.remark(m.backend), "the recorded plan cannot run here"));
+        assert_non_null(strstr(backend_cuda.remark(m.backend), "the last bits may differ"));
+        model_close(&m);
+    }
+    open_with(&m, &k, "auto", NULL);
+    assert_non_null(strstr(backend_cuda.remark(m.backend), "kernel auto: "));
+    assert_string_not_equal(backend_cuda.kernel(m.backend), "auto");
+    model_close(&m);
+
+#ifdef CUDA_EMU
+    open_with(&m, &k, "smem", NULL); /* more blocks than a K20 has multiprocessors */
+    recurrence_text(cuda_recurrence(m.backend), plan, sizeof plan);
+    assert_true(cuda_recurrence(m.backend)->plan[PLAN_FORWARD].blocks > 13);
+    model_close(&m);
+    assert_int_equal(emu_device_select("K20"), 0);
+    open_with(&m, &k, "smem", plan);
+    assert_non_null(strstr(backend_cuda.remark(m.backend), "the recorded plan cannot run here"));
+    assert_true(cuda_recurrence(m.backend)->plan[PLAN_FORWARD].blocks <= 13);
+    model_close(&m);
+    assert_int_equal(emu_device_select("A100"), 0);
+#endif
+}
+
+/* ---- algorithms of the products ---- */
+
+/* Note "algorithms" of a run, as its checkpoint has it. */
+static void recorded_algorithms(const char *precision, const char *from, char out[PRODUCTS_TEXT],
+                                char remark[1400])
+{
+    BackendNote notes[BACKEND_NOTES];
+    Model m;
+    BackendConfig config = config_of(&cases[0]);
+    config.precision = precision, config.algorithms = from;
+    open_case(&m, &backend_cuda, &cases[0], &config);
+    int n = backend_cuda.notes(m.backend, notes);
+    assert_string_equal(notes[n - 1].key, "algorithms");
+    snprintf(out, PRODUCTS_TEXT, "%s", notes[n - 1].value);
+    snprintf(remark, 1400, "%s", backend_cuda.remark(m.backend));
+    model_close(&m);
+}
+
+static int items_of(const char *text)
+{
+    int n = 0;
+    for (; (text = strchr(text, ';')); text++) n++;
+    return n;
+}
+
+/* A record is taken as it is, tuned or not, and a run that goes on by it has the bits of one that was not stopped. */
+static void algorithms_are_recorded_and_taken(void **state)
+{
+    (void)state;
+    static const char *const precision[] = {"f32", "tf32", "bf16"};
+    char first[PRODUCTS_TEXT], tuned[PRODUCTS_TEXT], again[PRODUCTS_TEXT], remark[1400];
+    for (int i = 0; i < 3; i++) {
+        if (slow_build() && i) break;
+        recorded_algorithms(precision[i], NULL, first, remark);
+        assert_int_equal(items_of(first), 6);
+        recorded_algorithms(precision[i], NULL, again, remark);
+        assert_string_equal(first, again);
+        setenv("PLSTM_TUNE", "1", 1);
+        recorded_algorithms(precision[i], NULL, tuned, remark);
+        assert_int_equal(items_of(tuned), 6);
+        recorded_algorithms(precision[i], first, again,
+                            remark); /* the record counts, not what is faster today */
+        assert_string_equal(first, again);
+        unsetenv("PLSTM_TUNE");
+        recorded_algorithms(precision[i], tuned, again, remark);
+        assert_string_equal(tuned, again);
+        assert_null(strstr(remark, "algorithm"));
+
+        if (i < 2 && !long_lists()) continue;
+        Run one, two;
+        Way way = {.to = STEPS, .kernel = "cublas", .precision = precision[i], .algorithms = tuned},
+            before = way, after = way;
+        before.to = after.from = 5;
+        train(&backend_cuda, &cases[0], way, &one);
+        train(&backend_cuda, &cases[0], before, &two);
+        train(&backend_cuda, &cases[0], after, &two);
+        assert_same_bits(&cases[0], &one, &two);
+        run_free(&one), run_free(&two);
+    }
+}
+
+static void other_algorithms_are_other_bits(void **state)
+{
+    (void)state;
+#ifdef CUDA_EMU
+    char first[PRODUCTS_TEXT], other[PRODUCTS_TEXT], got[PRODUCTS_TEXT], remark[1400];
+    Run one, two;
+    recorded_algorithms("f32", NULL, first, remark);
+    snprintf(other, sizeof other, "%s", first);
+    for (char *at = other; (at = strstr(at, "=100004c74.")); at++) at[1] = '2'; /* in two halves */
+    assert_string_not_equal(first, other);
+    recorded_algorithms("f32", other, got, remark);
+    assert_string_equal(other, got);
+    train(&backend_cuda, &cases[0], (Way){.to = STEPS}, &one);
+    train(&backend_cuda, &cases[0], (Way){.to = STEPS, .algorithms = other}, &two);
+    assert_memory_not_equal(one.weights.data, two.weights.data,
+                            (size_t)one.weights.offset[1] * sizeof(float));
+    run_free(&one), run_free(&two);
+
+    /* What does not fit is chosen anew, and said. */
+    for (char *at = other; (at = strstr(at, "=200004c74.")); at++) at[1] = '7';
+    recorded_algorithms("f32", other, got, remark);
+    assert_string_equal(first, got);
+    assert_non_null(strstr(remark, "a recorded GEMM algorithm cannot run here"));
+    strchr(other, ';')[1] = 0;
+    recorded_algorithms("f32", other, got, remark);
+    assert_string_equal(first, got);
+    assert_non_null(strstr(remark, "a recorded GEMM algorithm cannot run here"));
+    static const char *const bad[] = {"cuBLASLt 1;0.1.15.92.23=1", "nonsense", ";;;;"};
+    for (int i = 0; i < 3; i++) {
+        recorded_algorithms("f32", bad[i], got, remark);
+        assert_string_equal(first, got);
+        assert_non_null(strstr(remark, "of another library, GPU or precision"));
+    }
+    recorded_algorithms("tf32", first, got, remark);
+    assert_non_null(strstr(remark, "of another library, GPU or precision"));
+#else
+    print_message("a real cuBLASLt's algorithms are not made up\n");
+    skip();
+#endif
+}
+
+/* ---- what is refused ---- */
+
+static void refuse(BackendConfig config, int code, const char *phrase)
+{
+    Error e = {0};
+    Model m;
+    int got = model_open(&m, &backend_cuda, &config, &e);
+    if (got != code || !strstr(e.text, phrase))
+        fail_msg("code %d, not %d with '%s': %s", got, code, phrase, e.text);
+}
+
+static void refusals(void **state)
+{
+    (void)state;
+    BackendConfig config = config_of(&cases[0]), other;
+    static const char *const names[] = {"NVIDIA_TF32_OVERRIDE", "CUBLAS_EMULATE_SINGLE_PRECISION",
+                                        "CUBLAS_EMULATION_STRATEGY"};
+    static const char *const values[] = {"1", "1", "eager"};
+    for (int i = 0; i < 3; i++) {
+        setenv(names[i], values[i], 1);
+        refuse(config, EXIT_USAGE, names[i]);
+        unsetenv(names[i]);
+    }
+    other = config, other.precision = "f16";
+    refuse(other, EXIT_USAGE, "--precision takes f32, tf32 or bf16");
+    other = config, other.precision = "bf16";
+    setenv("NVIDIA_TF32_OVERRIDE", "1", 1);
+    refuse(other, EXIT_USAGE, "NVIDIA_TF32_OVERRIDE");
+    unsetenv("NVIDIA_TF32_OVERRIDE");
+    static const char *const wrong[] = {
+        "nosuch", "", "cublas/", "/cublas", "cublas/nosuch", "cublas/cublas/cublas", "cubla"};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        other = config, other.kernel = wrong[i];
+        refuse(other, EXIT_USAGE, "the names being cublas");
+    }
+    other = config, other.kernel = "reg";
+    setenv("PLSTM_PLAN", "block=3", 1);
+    refuse(other, EXIT_USAGE, "PLSTM_PLAN");
+    setenv("PLSTM_PLAN", "threads=1,groups=2", 1);
+    refuse(other, EXIT_NO_DEVICE, "has no plan");
+    unsetenv("PLSTM_PLAN");
+    setenv("PLSTM_POLL_LIMIT", "-1", 1);
+    refuse(other, EXIT_USAGE, "PLSTM_POLL_LIMIT");
+    unsetenv("PLSTM_POLL_LIMIT");
+    other = config, other.shape.H = 60000, other.shape.V = 200000;
+    refuse(other, EXIT_NO_DEVICE, "GB on the GPU");
+    other = config, other.precision = "tf32";
+    setenv("NVIDIA_TF32_OVERRIDE", "0", 1);
+    refuse(other, EXIT_USAGE, "NVIDIA_TF32_OVERRIDE");
+    unsetenv("NVIDIA_TF32_OVERRIDE");
+#ifdef CUDA_EMU
+    assert_int_equal(emu_device_select("K20"), 0);
+    refuse(other, EXIT_NO_DEVICE, "--precision tf32 needs a GPU from sm_80");
+    other.precision = "bf16";
+    refuse(other, EXIT_NO_DEVICE, "--precision bf16 needs a GPU from sm_80");
+    assert_int_equal(emu_device_select("A100"), 0);
+    assert_int_equal(emu_live_bytes() + emu_live_objects(), 0);
+#endif
+}
+
+/* The device itself has the last word on how many blocks it holds. */
+static void more_blocks_than_the_device_holds(void **state)
+{
+    (void)state;
+    Error e = {0};
+    Model m;
+    open_with(&m, &cases[0], "cublas/reg", NULL);
+    Recurrence r = *cuda_recurrence(m.backend);
+    DeviceFacts device;
+    assert_int_equal(device_facts(0, &device, &e), 0);
+    assert_int_equal(recurrence_prepare(&r, &device, &e), 0);
+    r.plan[PLAN_BACKWARD].replicas = 100000;
+    assert_int_equal(recurrence_prepare(&r, &device, &e), EXIT_NO_DEVICE);
+    assert_non_null(strstr(e.text, "kernel reg backward wants"));
+    assert_non_null(strstr(e.text, device.name));
+    assert_non_null(strstr(e.text, "--kernel cublas"));
+    model_close(&m);
+}
+
+/* TF32 and bfloat16 are other arithmetics, which a run says, and 0 keeps an override off. */
+static void precision_is_explicit(void **state)
+{
+    (void)state;
+    BackendConfig config = config_of(&cases[0]);
+    double nats[3];
+    char note[3][sizeof((BackendNote *)0)->value];
+    int32_t x[64], y[64];
+    draw_ids(&cases[0], x, y);
+    for (int i = 0; i < 3; i++) {
+        Error e;
+        Model m;
+        WindowResult r;
+        BackendNote notes[BACKEND_NOTES];
+        config.precision = i == 2 ? "bf16" : i ? "tf32" : "f32";
+        config.kernel = i ? "cublas/cublas" : "cublas";
+        if (!i) setenv("NVIDIA_TF32_OVERRIDE", "0", 1);
+        open_case(&m, &backend_cuda, &cases[0], &config);
+        unsetenv("NVIDIA_TF32_OVERRIDE");
+        Window w = {.T = 5, .B = 3, .x = x, .y = y};
+        assert_int_equal(model_forward(&m, &w, NULL, &r, &e), 0);
+        nats[i] = r.nats;
+        assert_int_equal(backend_cuda.notes(m.backend, notes), 2);
+        snprintf(note[i], sizeof note[i], "%s", notes[0].value);
+        assert_string_equal(backend_cuda.kernel(m.backend), "cublas");
+        assert_string_equal(
+            backend_cuda.remark(m.backend),
+            i < 2 ? "" : "kernel cublas computes its recurrence in float32; the other products are in bf16");
+        model_close(&m);
+    }
+    for (int i = 1; i < 3; i++) {
+        assert_true(nats[0] != nats[i] && nats[1] != nats[i % 2 * 2] && fabs(nats[0] - nats[i]) < 0.2);
+        assert_string_not_equal(note[0], note[i]);
+    }
+
+    Model m;
+    config.precision = "bf16", config.kernel = "reg/smem";
+    open_case(&m, &backend_cuda, &cases[0], &config);
+    assert_string_equal(
+        backend_cuda.remark(m.backend),
+        "kernel reg computes its forward recurrence in float32; the other products are in bf16; "
+        "kernel smem computes its backward recurrence in float32; the other products are in bf16");
+    model_close(&m);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(follows_reference),
+        cmocka_unit_test(gradients_follow_reference),
+        cmocka_unit_test(logits_are_those_of_the_nats),
+        cmocka_unit_test(every_way_gives_the_same_bits),
+        cmocka_unit_test(resume_gives_the_same_bits),
+        cmocka_unit_test(tensor_kernels_read_what_the_update_wrote),
+        cmocka_unit_test(schedules_change_no_bit),
+        cmocka_unit_test(results_come_three_steps_late),
+        cmocka_unit_test(a_step_is_one_launch),
+        cmocka_unit_test(few_kernels_a_step),
+        cmocka_unit_test(a_fault_changes_nothing),
+        cmocka_unit_test(bad_weight_shows_in_the_loss),
+        cmocka_unit_test(plans_are_recorded_and_taken),
+        cmocka_unit_test(algorithms_are_recorded_and_taken),
+        cmocka_unit_test(other_algorithms_are_other_bits),
+        cmocka_unit_test(refusals),
+        cmocka_unit_test(more_blocks_than_the_device_holds),
+        cmocka_unit_test(precision_is_explicit),
+    };
+    Error e;
+    int n;
+#ifdef CUDA_EMU
+    emu_device_select("A100"); /* a smaller workspace for cuBLAS to fill with NaN than H200's */
+#endif
+    if (device_count(&n, &e)) {
+        printf("1..0 # SKIP %s\n", e.text);
+        return getenv("REQUIRE_GPU") != NULL;
+    }
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

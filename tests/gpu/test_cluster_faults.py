@@ -1,0 +1,121 @@
+"""Mistakes planted in the time loops of the variant `cluster`, one line each, and what the emulator makes of them: each has to be caught.
+
+As in test_persistent_faults.py the kernels' sources are copied, one line of the copy is changed (it must stand
+there exactly once), and cluster_case is built from it: plain, where a wrong wait ends in a fault record, wrong values or a report of
+the emulator, or with the race detector.
+"""
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
+import planted  # noqa: E402
+import tap  # noqa: E402
+
+RIGHT, WRONG, GAVE_UP, REPORTED = 0, 1, 2, 3
+SHARED, FORWARD, BACKWARD = "cluster.cuh", "fwd_cluster.cuh", "bwd_cluster.cuh"
+BOTH = "forward backward"
+RACE = r"emulator: .*race: "
+GIVES_UP = r"gave up at step \d+, exchange \d+$"
+
+programs = planted.Programs("cluster_case")
+
+# Further plans: a word for each of tile units rows replicas slices T B H.
+PLANS = {
+    "bf16 ragged": "0 12 2 2 2 6 5 23",
+    "tf32 ragged": "1 12 2 2 2 6 5 23",
+    "one block": "0 24 3 2 1 4 5 23",
+    "two batch tiles": "2 8 9 1 1 4 9 23",
+    "three batch tiles, tf32": "3 16 20 1 2 3 20 23",
+    "eight blocks, three clusters, three ranges": "0 8 2 3 2 4 17 64",
+    "sixteen blocks": "2 4 4 1 3 4 4 64",
+    "one unit": "0 4 3 1 1 3 3 1",
+    "one step": "1 12 2 2 1 1 5 23",
+    "two steps": "0 12 2 2 1 2 5 23",
+}
+
+
+def right(mode):
+    """The race build knows the first tile alone, but in make test-long: it takes as long to compile as to run all plans."""
+    first = mode == "race" and not os.environ.get("PLSTM_LONG")
+    program = programs.build(mode, f"right-{mode}", options=["-DCASE_FIRST"] if first else ())
+    return program, [words for words in PLANS.values() if words.startswith("0 ") or not first]
+
+
+def test_without_a_mistake():
+    for mode in planted.KERNEL:
+        program, plans = right(mode)
+        for words in plans:
+            for way in BOTH.split():
+                got, text = planted.outcome(program, way, *words.split())
+                assert got == RIGHT, f"{mode}, {way} {words}: exit {got}, {text}"
+
+
+def test_shuffled_schedules():
+    for mode in planted.KERNEL:
+        program, plans = right(mode)
+        for seed in range(1, 9 if os.environ.get("PLSTM_LONG") else 3):
+            for way in BOTH.split():
+                got, text = planted.outcome(program, way, *plans[0].split(), seed=seed)
+                assert got == RIGHT, f"{mode}, {way}, seed {seed}: exit {got}, {text}"
+
+
+MISTAKES = {
+    # ---- the exchange ----
+    "read_before_the_phase_ends": ("plain", SHARED, "since = 0; !mbarrier_try(",
+                                   "since = 0; threadIdx.x < 32 && !mbarrier_try(", BOTH, (WRONG,), "wrong by", "0 12 5 1 2 6 5 40"),
+    "wait_for_the_other_parity": ("plain", SHARED, "(uint32_t)(n - 1) >> 1 & 1)", "((uint32_t)(n - 1) >> 1 & 1) ^ 1)", BOTH,
+                                  (WRONG, GAVE_UP, REPORTED), "wrong by|gave up|had its 1 arrivals"),
+    "more_bytes_than_come": ("plain", SHARED, "mbarrier_arrive_expect(&m.arrived[n & 1], m.bytes)",
+                             "mbarrier_arrive_expect(&m.arrived[n & 1], m.bytes + 4)", BOTH, (GAVE_UP,), GIVES_UP),
+    "fewer_bytes_than_come": ("plain", SHARED, "mbarrier_arrive_expect(&m.arrived[n & 1], m.bytes)",
+                              "mbarrier_arrive_expect(&m.arrived[n & 1], m.bytes - 4)", BOTH, (WRONG, REPORTED), "wrong by|no phase had announced|has ended"),
+    "announced_once": ("plain", SHARED, "if (threadIdx.x == 0 && here) cluster_expect(m, n + 2);", "", BOTH, (GAVE_UP, REPORTED), "gave up|no phase had announced"),
+    "no_first_cluster_barrier": ("plain", SHARED, "    cluster_arrive();\n    cluster_wait();\n    if (threadIdx.x == 0) m.flags->gone",
+                                 "    if (threadIdx.x == 0) m.flags->gone", BOTH, (REPORTED,), "before any cluster barrier"),
+    "block_leaves_before_its_memory_is_read": ("race", SHARED, "    cluster_arrive();\n    cluster_wait();\n    if (!m.flags->gone",
+                                               "    if (!m.flags->gone", BOTH, (REPORTED,), "has ended", "0 12 2 2 2 1 5 23"),
+    # ---- forward ----
+    "forward_single_buffer": ("race", FORWARD, "uint32_t *to = s.exchange + (n & 1) * a.n.operand;", "uint32_t *to = s.exchange;",
+                              "forward", (REPORTED,), RACE),
+    "forward_sends_before_all_have_read": ("race", FORWARD, "        __syncthreads(); /* partial sums are there; nobody of the block reads h_{t-1} any more */\n",
+                                           "", "forward", (REPORTED,), r"emulator: "),
+    "forward_sums_over_sums": ("race", FORWARD, "        __syncthreads(); /* partial sums are read */\n", "", "forward", (REPORTED,), RACE),
+    "forward_loses_a_peer": ("plain", FORWARD, "for (int32_t p = odd; p < a.plan.blocks; p += PAIR)", "for (int32_t p = odd + 1; p < a.plan.blocks; p += PAIR)",
+                             "forward", (GAVE_UP,), GIVES_UP),
+    "forward_sends_padding": ("plain", FORWARD, "(PRECISION == PRECISION_BF16 ? u & ~1 : u) < at.units;", "true;", "forward", (REPORTED,), "no phase had announced|has ended",
+                              "0 12 2 2 2 6 5 21"),
+    "forward_leaves_early": ("plain", FORWARD, "if (t + 1 == T) break;", "if (t + 1 == T || (t == 2 && at.block == 1)) break;", "forward",
+                             (GAVE_UP, REPORTED), "gave up|has ended"),
+    "forward_reads_x_proj_too_early": ("plain", FORWARD, "    copy_async_wait<0>();\n", "", "forward", (WRONG,), "wrong by"),
+    "forward_padding_not_zero": ("plain", FORWARD, "        s.exchange[a.n.operand + j] = 0;\n", "", "forward", (WRONG,), "wrong by"),
+    # ---- backward ----
+    "backward_single_buffer": ("race", BACKWARD, "((n & 1) * plan.blocks + at.block) * (a.n.parcel / 4)", "at.block * (a.n.parcel / 4)",
+                               "backward", (REPORTED,), r"emulator: "),
+    "backward_sends_before_all_have_read": ("race", BACKWARD, "        __syncthreads(); /* dgates are there; nobody of the block reads exchange n any more */\n",
+                                            "", "backward", (REPORTED,), r"emulator: "),
+    "backward_dgates_over_dgates": ("race", BACKWARD, "        __syncthreads(); /* dgates are read */\n", "", "backward", (REPORTED,), RACE),
+    "backward_loses_the_last_units": ("plain", BACKWARD, "if (k < (int32_t)a.p.shape.H && ", "if (k + 1 < (int32_t)a.p.shape.H && ", "backward",
+                                      (GAVE_UP,), GIVES_UP),
+    "backward_leaves_early": ("plain", BACKWARD, "if (t == 0) break;", "if (t == 0 || (t == 2 && at.block == 1)) break;", "backward",
+                              (GAVE_UP, REPORTED), "gave up|has ended"),
+    "backward_reads_state_too_early": ("plain", BACKWARD, "    copy_async_wait<0>();\n", "", "backward", (WRONG,), "wrong by"),
+}
+
+IN_SHORT = {"read_before_the_phase_ends", "more_bytes_than_come", "block_leaves_before_its_memory_is_read", "forward_single_buffer",
+            "forward_sends_before_all_have_read", "backward_single_buffer", "backward_sends_before_all_have_read"}
+assert IN_SHORT < set(MISTAKES)
+
+
+def planted_in(name, mistake):
+    def test():
+        if name not in IN_SHORT and not os.environ.get("PLSTM_LONG"):
+            raise tap.Skip("a part of make test-long")
+        mode, file, line, instead, direction, codes, says, *words = mistake
+        programs.caught(mode, name, file, line, instead, direction, codes, says, *(words[0].split() if words else []),
+                        options=["-DCASE_FIRST"])
+    return test
+
+
+globals().update({f"test_{name}": planted_in(name, mistake) for name, mistake in MISTAKES.items()})
+
+tap.main(globals())

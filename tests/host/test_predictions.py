@@ -1,0 +1,52 @@
+"""profiles/model/predictions.jsonl is what the planner of this program predicts."""
+import json
+import math
+import os
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
+import tap  # noqa: E402
+
+PLSTM = os.environ.get("PLSTM", "build/plstm")
+FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..", "profiles/model/predictions.jsonl")
+
+
+def differences(ours, theirs, where=""):
+    """Paths at which two values part; numbers may differ in their last digits, which compilers round as they like."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        return [d for key in dict.fromkeys([*ours, *theirs]) for d in differences(ours.get(key), theirs.get(key), f"{where}/{key}")]
+    both_floats = all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in (ours, theirs))
+    return [] if ours == theirs or both_floats and math.isclose(ours, theirs, rel_tol=1e-9) else [where]
+
+
+def key_of(line):
+    return tuple(line.get(name) for name in ("device", "H", "B", "T", "variant", "precision", "pass"))
+
+
+def stale(predicted, filed):
+    """Sentences."""
+    lines, known = ({key_of(line): line for line in side} for side in (predicted, filed))
+    found = [f"{key} is {'new' if key in lines else 'gone'}" for key in lines.keys() ^ known.keys()]
+    return found + [f"{key} differs in {', '.join(where)}" for key in lines.keys() & known.keys() if (where := differences(lines[key], known[key]))]
+
+
+def test_predictions_are_those_of_this_program():
+    if not os.path.exists(PLSTM):
+        raise tap.Skip(f"{PLSTM} is not built")
+    said = subprocess.run([PLSTM, "plan", "--json", "--quiet", "--device", "H200", "--precision", "all"], stdout=subprocess.PIPE, text=True, check=True, timeout=60).stdout
+    predicted = [json.loads(line) for line in said.splitlines()]
+    with open(FILE, encoding="utf-8") as f:
+        filed = [json.loads(line) for line in f]
+    assert predicted and not stale(predicted, filed), "make predictions, and commit what it makes: " + "; ".join(sorted(stale(predicted, filed))[:5])
+
+
+def test_what_is_stale_is_seen():
+    line = {"device": "X", "H": 1, "B": 1, "T": 1, "variant": "reg", "precision": "f32", "pass": "forward", "model_us": {"hop": 0.5}, "plan": "1x2"}
+    assert stale([line], [dict(line, model_us={"hop": 0.5 + 1e-12})]) == []
+    for other in ({"model_us": {"hop": 0.51}}, {"plan": "1x3"}, {"pass": "backward"}, {"model_us": {}}):
+        assert stale([line], [{**line, **other}]), other
+    assert stale([line], []) and stale([], [line])
+
+
+tap.main(globals())

@@ -1,0 +1,392 @@
+/* The log's lines byte by byte, the log of a resumed run, a log that cannot be written, and the line that
+ * rewrites itself on a terminal. */
+#include "tests/support/program.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <poll.h>
+#include <pty.h>
+
+#include "host/base/json_line.h"
+#include "host/train/report.h"
+
+/* ---- a run that exists on paper ---- */
+
+static Settings settings;
+static Corpus corpus;
+
+static RunInfo run_info(const char *log, const Counters *resumed)
+{
+    settings_defaults(&settings);
+    settings.log_json = log;
+    settings.data = "some/folder";
+    settings.epochs = 4;
+    corpus = (Corpus){.vocab.V = 6, .split = {{.n = 50}, {.n = 20, .unknown = 3}, {.n = 30}}};
+    strcpy(corpus.sha256, "abc");
+    return (RunInfo){.settings = &settings,
+                     .corpus = &corpus,
+                     .backend = "cpu",
+                     .device = "a \"quoted\" device",
+                     .threads = 2,
+                     .parameters = 123,
+                     .bytes = 4096,
+                     .windows = 5,
+                     .resumed = resumed};
+}
+
+/* report_open prints a header: tests send it, and what follows, to the folder's file out. */
+static int kept_stdout = -1;
+
+static void hide_stdout(void)
+{
+    fflush(stdout);
+    kept_stdout = dup(1);
+    int fd = open(in_folder("out"), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    assert_true(kept_stdout >= 0 && fd >= 0 && dup2(fd, 1) == 1);
+    close(fd);
+}
+
+static void show_stdout(void)
+{
+    fflush(stdout);
+    assert_int_equal(dup2(kept_stdout, 1), 1);
+    close(kept_stdout);
+}
+
+static Report *open_report(const char *log, const Counters *resumed)
+{
+    Report *r = NULL;
+    Error e;
+    RunInfo info = run_info(log, resumed);
+    hide_stdout();
+    int code = report_open(&r, &info, true, &e);
+    show_stdout();
+    if (code) fail_msg("%s", e.text);
+    return r;
+}
+
+static int open_fails(const char *log, const Counters *resumed, Error *e)
+{
+    Report *r = NULL;
+    RunInfo info = run_info(log, resumed);
+    hide_stdout();
+    int code = report_open(&r, &info, true, e);
+    show_stdout();
+    if (!code) report_close(r);
+    return code;
+}
+
+static StepInfo step_info(int64_t step)
+{
+    return (StepInfo){.step = step,
+                      .epoch = step / 5 + 1,
+                      .minibatch = step % 5,
+                      .loss = 0.1,
+                      .nats = 2.5,
+                      .tokens = 8,
+                      .grad_norm = 1.0 / 3,
+                      .lr = 1,
+                      .words_per_s = 1e4,
+                      .epoch_nats = 2.5 * (double)(step % 5 + 1),
+                      .epoch_tokens = 8 * (step % 5 + 1)};
+}
+
+/* ---- lines ---- */
+
+static void numbers_and_strings(void **state)
+{
+    (void)state;
+    JsonLine l = {0};
+    line_begin(&l);
+    line_double(&l, "third", 1.0 / 3);
+    line_double(&l, "one", 1);
+    line_double(&l, "tiny", 5e-324);
+    line_double(&l, "inf", INFINITY);
+    line_double(&l, "nan", NAN);
+    line_int(&l, "int", INT64_MIN);
+    line_string(&l, "null", NULL);
+    line_string(&l, "text", "a\"b\\c\n\x01\xc3\xa9\xff\xed\xa0\x80\xf0\x9f\x98\x80");
+    line_open(&l, "list", '[');
+    line_int(&l, NULL, 1);
+    line_open(&l, NULL, '{');
+    line_close(&l, '}');
+    line_close(&l, ']');
+    line_string(&l, "last", "");
+    line_end(&l);
+    assert_string_equal(
+        l.text,
+        "{\"third\":0.33333333333333331,\"one\":1,\"tiny\":4.9406564584124654e-324,\"inf\":null,\"nan\":null,"
+        "\"int\":-9223372036854775808,\"null\":null,"
+        "\"text\":\"a\\\"b\\\\c\\u000a\\u0001\xc3\xa9\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"
+        "\xf0\x9f\x98\x80\",\"list\":[1,{}],\"last\":\"\"}\n");
+    json_t *back = json_loads(l.text, 0, NULL);
+    assert_non_null(back);
+    json_decref(back);
+    line_free(&l);
+}
+
+/* Every line that a run can write, byte by byte. */
+static void each_event(void **state)
+{
+    (void)state;
+    const char *path = in_folder("events.jsonl");
+    Report *r = open_report(path, NULL);
+    Error e;
+    StepInfo step = step_info(0);
+    EpochInfo epoch = {.epoch = 1,
+                       .train_ppl = 2.5,
+                       .valid_ppl = NAN,
+                       .valid_ppl_paper = INFINITY,
+                       .lr = 0.5,
+                       .seconds = 0.25};
+    ClassScore classes = {.nats = {2, 0, 0, 3}, .best_nats = {1, 0, 0, 1}, .tokens = {4, 0, 0, 3}};
+    hide_stdout();
+    assert_int_equal(report_step(r, &step, true, &e), 0);
+    step = step_info(1);
+    assert_int_equal(report_step(r, &step, false, &e), 0); /* --log-every */
+    assert_int_equal(report_epoch(r, &epoch, &e), 0);
+    assert_int_equal(report_valid(r, 8, 4, PROTOCOL_ZAREMBA, 19, &e), 0);
+    assert_int_equal(report_test(r, 8, PROTOCOL_SEQUENTIAL, 29, NAN, NULL, &e), 0);
+    assert_int_equal(report_test(r, 8, PROTOCOL_ZAREMBA, 29, 4, &classes, &e), 0);
+    show_stdout();
+    report_close(r);
+    char *text = file_read(path, NULL), *rest = strchr(text, '\n');
+    assert_non_null(rest);
+    *rest++ = 0;
+    assert_contains(text, "{\"event\":\"run\",\"version\":");
+    assert_contains(text, ",\"seed\":\"1\",\"dropout_sites\":\"nonrecurrent\",\"backend\":\"cpu\",\"kernel\":"
+                          "null,\"precision\":\"f32\",");
+    assert_contains(text, ",\"max_steps\":null,\"threads\":2,");
+    assert_contains(
+        text,
+        ",\"device\":\"a \\\"quoted\\\" device\",\"corpus\":null,\"corpus_sha256\":\"abc\",\"V\":6,"
+        "\"tokens\":{\"train\":50,\"valid\":20,\"test\":30},\"unknown\":{\"train\":0,\"valid\":3,\"test\":0},"
+        "\"windows\":5,\"parameters\":123,\"bytes\":4096}");
+    assert_null(strstr(text, "folder")); /* no path */
+    assert_string_equal(
+        rest,
+        "{\"event\":\"step\",\"step\":0,\"epoch\":1,\"loss\":0.10000000000000001,\"nats\":2.5,\"tokens\":8,"
+        "\"grad_norm\":0.33333333333333331,\"lr\":1,\"words_per_s\":10000}\n"
+        "{\"event\":\"epoch\",\"epoch\":1,\"train_ppl\":2.5,\"valid_ppl\":null,\"valid_ppl_paper\":null,"
+        "\"lr\":0.5,\"seconds\":0.25}\n"
+        "{\"event\":\"valid\",\"valid_ppl\":8,\"valid_ppl_paper\":4,\"protocol\":\"zaremba\",\"tokens\":19}\n"
+        "{\"event\":\"test\",\"test_ppl\":8,\"protocol\":\"sequential\",\"tokens\":29}\n"
+        "{\"event\":\"test\",\"test_ppl\":8,\"protocol\":\"zaremba\",\"tokens\":29,\"best_ppl\":4,"
+        "\"classes\":{"
+        "\"content\":{\"ppl\":1.6487212707001282,\"best_ppl\":1.2840254166877414,\"tokens\":4},"
+        "\"after_short\":{\"ppl\":null,\"best_ppl\":null,\"tokens\":0},"
+        "\"after_long\":{\"ppl\":null,\"best_ppl\":null,\"tokens\":0},"
+        "\"filler\":{\"ppl\":2.7182818284590451,\"best_ppl\":1.3956124250860895,\"tokens\":3}}}\n");
+    free(text);
+    /* people: every perplexity names its protocol */
+    text = file_read(in_folder("out"), NULL);
+    assert_contains(text, "valid perplexity 8.000 (zaremba, 19 words), 4.000 as the paper counts");
+    assert_contains(text, "test perplexity 8.000 (sequential, 29 words)");
+    assert_contains(text, "best possible");
+    free(text);
+}
+
+/* ---- a log that goes on ---- */
+
+/* Lines of a log, one letter each: r run, s step N, e epoch N, v valid, t test. */
+static void assert_lines(const char *path, const char *expected)
+{
+    char *text = file_read(path, NULL), found[1024] = "";
+    for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
+        *end = 0;
+        json_t *object = json_loads(line, 0, NULL);
+        if (!object) fail_msg("not JSON: %s", line);
+        const char *event = json_string_value(json_object_get(object, "event"));
+        const json_t *number = json_object_get(object, event);
+        size_t n = strlen(found);
+        snprintf(found + n, sizeof found - n, "%c", event[0]);
+        if (json_is_integer(number))
+            snprintf(found + n + 1, sizeof found - n - 1, "%d", (int)json_integer_value(number));
+        strcat(found, " ");
+        json_decref(object);
+    }
+    assert_string_equal(found, expected);
+    free(text);
+}
+
+/* Epoch 1 (steps 0..4) and two steps of epoch 2, then the scores of a run that ended there. */
+static void write_log(const char *path)
+{
+    Report *r = open_report(path, NULL);
+    Error e;
+    EpochInfo epoch = {
+        .epoch = 1, .train_ppl = 2, .valid_ppl = 3, .valid_ppl_paper = 2, .lr = 1, .seconds = 1};
+    hide_stdout();
+    for (int64_t step = 0; step < 7; step++) {
+        StepInfo info = step_info(step);
+        if (step == 5) assert_int_equal(report_epoch(r, &epoch, &e), 0);
+        assert_int_equal(report_step(r, &info, true, &e), 0);
+    }
+    assert_int_equal(report_valid(r, 8, 4, PROTOCOL_ZAREMBA, 19, &e), 0);
+    assert_int_equal(report_test(r, 8, PROTOCOL_ZAREMBA, 29, NAN, NULL, &e), 0);
+    show_stdout();
+    report_close(r);
+}
+
+static void append(const char *path, const char *text)
+{
+    FILE *f = fopen(path, "a");
+    assert_non_null(f);
+    fputs(text, f);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void what_a_resumed_log_keeps(void **state)
+{
+    (void)state;
+    const char *path = in_folder("resumed.jsonl");
+    const struct {
+        Counters at;
+        const char *lines;
+    } cases[] = {
+        {{.step = 7, .epoch = 2, .minibatch = 2}, "r s0 s1 s2 s3 s4 e1 s5 s6 "},
+        {{.step = 6, .epoch = 2, .minibatch = 1}, "r s0 s1 s2 s3 s4 e1 s5 "},
+        {{.step = 5, .epoch = 2, .minibatch = 0}, "r s0 s1 s2 s3 s4 e1 "},
+        {{.step = 5, .epoch = 1, .minibatch = 5},
+         "r s0 s1 s2 s3 s4 "}, /* saved before the epoch was scored */
+        {{.step = 0, .epoch = 1, .minibatch = 0}, "r "},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        write_log(path);
+        assert_lines(path, "r s0 s1 s2 s3 s4 e1 s5 s6 v t ");
+        append(path, i % 2 ? "{\"event\":\"step\",\"step\":3,\"ep" : ""); /* torn by a kill */
+        report_close(open_report(path, &cases[i].at));
+        assert_lines(path, cases[i].lines);
+        assert_int_equal(files_named("resumed.jsonl"), 1); /* no temporary stays */
+    }
+    /* the kept lines keep their bytes, and the run line is the present one */
+    write_log(path);
+    char *before = file_read(path, NULL);
+    report_close(open_report(path, &cases[0].at));
+    char *after = file_read(path, NULL);
+    assert_memory_equal(before, after, strlen(after));
+    free(before);
+    free(after);
+}
+
+static void a_log_that_is_not_there(void **state)
+{
+    (void)state;
+    const Counters at = {.step = 7, .epoch = 2, .minibatch = 2};
+    const char *path = in_folder("absent.jsonl");
+    report_close(open_report(path, &at));
+    assert_lines(path, "r ");
+    file_write(path, "");
+    report_close(open_report(path, &at));
+    assert_lines(path, "r ");
+    file_write(path, "{\"event\":\"ru"); /* killed within the first line */
+    report_close(open_report(path, &at));
+    assert_lines(path, "r ");
+}
+
+static void a_file_of_somebody_else(void **state)
+{
+    (void)state;
+    const Counters at = {.step = 7, .epoch = 2, .minibatch = 2};
+    const char *const foreign[] = {
+        "hello\n", "h", "{\"event\":\"eval\",\"split\":\"test\"}\n", "{\"event\": \"run\"}\n", "\n", "[]"};
+    for (size_t i = 0; i < sizeof foreign / sizeof foreign[0]; i++) {
+        const char *path = in_folder("foreign");
+        file_write(path, foreign[i]);
+        Error e;
+        assert_int_equal(open_fails(path, &at, &e), EXIT_BAD_DATA);
+        assert_contains(e.text, path);
+        char *text = file_read(path, NULL);
+        assert_string_equal(text, foreign[i]);
+        free(text);
+        assert_int_equal(files_named("foreign"), 1);
+    }
+}
+
+static void logs_that_cannot_be_written(void **state)
+{
+    (void)state;
+    Error e;
+    assert_int_equal(open_fails(folder, NULL, &e), EXIT_BAD_DATA);
+    assert_contains(e.text, "--log-json");
+    assert_int_equal(open_fails(in_folder("no-such-folder/log"), NULL, &e), EXIT_BAD_DATA);
+    assert_int_equal(open_fails("/dev/full", NULL, &e), EXIT_BAD_DATA);
+    assert_contains(e.text, "/dev/full");
+    const Counters at = {.step = 1, .epoch = 1, .minibatch = 1};
+    assert_int_equal(open_fails("/dev/full", &at, &e), EXIT_BAD_DATA);
+}
+
+/* ---- a terminal ---- */
+
+/* Runs plstm under a terminal of so many columns; returns what appeared there, malloc'd. */
+static char *on_terminal(int columns, const char *const *words)
+{
+    struct winsize size = {.ws_row = 24, .ws_col = (unsigned short)columns};
+    int master;
+    fflush(NULL);
+    pid_t pid = forkpty(&master, NULL, NULL, &size);
+    assert_true(pid >= 0);
+    if (!pid) {
+        const char *path = getenv("PLSTM");
+        execv(path ? path : "build/plstm", (char *const *)words);
+        _exit(127);
+    }
+    size_t n = 0, capacity = 1 << 20;
+    char *text = malloc(capacity);
+    assert_non_null(text);
+    struct pollfd wait = {.fd = master, .events = POLLIN};
+    while (poll(&wait, 1, 20000) > 0 && n + 1 < capacity) {
+        ssize_t got = read(master, text + n, capacity - n - 1);
+        if (got <= 0) break; /* EIO: the program has ended */
+        n += (size_t)got;
+    }
+    text[n] = 0;
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    close(master);
+    assert_int_equal(WEXITSTATUS(status), 0);
+    return text;
+}
+
+/* One line is rewritten and never wraps; what stays on the screen is the table alone. */
+static void one_line_rewrites_itself(void **state)
+{
+    (void)state;
+    const char *const words[] = {
+        "plstm", "train", "--data",   "synthetic", "--hidden", "64",    "--layers",  "1", "--batch", "20",
+        "--seq", "20",    "--epochs", "2",         "--eval",   "valid", "--threads", "1", NULL};
+    enum { COLUMNS = 60 };
+    char *text = on_terminal(COLUMNS, words);
+    assert_contains(text, "\repoch 1/2  step ");
+    assert_contains(text, "train ppl");
+    int rewritten = 0;
+    for (const char *p = text; (p = strstr(p, "\repoch ")); p++, rewritten++) {
+        const char *end = strstr(p, "\033[K");
+        assert_non_null(end);
+        assert_true(end - p <= COLUMNS); /* the carriage return counts for the column that stays free */
+        assert_null(memchr(p, '\n', (size_t)(end - p)));
+    }
+    assert_true(rewritten >= 2 && rewritten < 100);
+    assert_contains(text, "\r\033[K    1 "); /* cleared before the table's row */
+    free(text);
+
+    const char *quiet[20];
+    memcpy(quiet, words, sizeof words);
+    quiet[18] = "--quiet", quiet[19] = NULL;
+    text = on_terminal(COLUMNS, quiet);
+    assert_null(strstr(text, "\repoch"));
+    assert_contains(text, "parameters");
+    free(text);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(numbers_and_strings),      cmocka_unit_test(each_event),
+
+        cmocka_unit_test(what_a_resumed_log_keeps), cmocka_unit_test(a_log_that_is_not_there),
+        cmocka_unit_test(a_file_of_somebody_else),  cmocka_unit_test(logs_that_cannot_be_written),
+        cmocka_unit_test(one_line_rewrites_itself),
+    };
+    return cmocka_run_group_tests(tests, folder_make, folder_remove);
+}

@@ -1,0 +1,36 @@
+/* plain_f32: host/backend/backend_reference.c with float for double. What a plain float32 loop errs against the
+ * double reference is the measure for every other float32 implementation (Dao-AILab/flash-attention tests the
+ * same way): one may err k times as much, k = 2 for forward results and 3 for gradients and what follows from
+ * them, plus 4 ulp of the largest value for what a plain loop happens to get exactly. */
+#ifndef PLSTM_TESTS_PLAIN_F32_H
+#define PLSTM_TESTS_PLAIN_F32_H
+
+#include <float.h>
+#include <math.h>
+
+#include "host/backend/backend.h"
+
+extern const BackendOps backend_plain_f32;
+
+/* One unit in the last place of a float32 of size x >= 0. */
+static inline double f32_ulp(double x) { return ldexp(1, ilogb(x > 0 ? x : FLT_MIN) - 23); }
+
+/* What may be erred where the plain loop errs `plain` and the largest value is `largest`. */
+static inline double f32_bound(double times, double plain, double largest)
+{
+    return times * plain + 4 * f32_ulp(largest);
+}
+
+/* Largest |a - b|, a NaN if there is one, and the largest |b|. */
+static inline double f32_error(const double *a, const double *b, int n, double *largest)
+{
+    double worst = 0;
+    *largest = 0;
+    for (int i = 0; i < n; i++) {
+        if (!(fabs(a[i] - b[i]) <= worst)) worst = fabs(a[i] - b[i]);
+        *largest = fmax(*largest, fabs(b[i]));
+    }
+    return worst;
+}
+
+#endif

@@ -1,0 +1,77 @@
+"""tools/parity.py: its arithmetic on made-up perplexities, and a short run of it.
+
+The short run trains three seeds for 150 minibatches, in float32 and in simulated bf16, and holds the interval of the difference against
++-10 %: it shows that bf16 trains at all, not that it costs nothing. The claim of half a per cent takes minutes (make parity)."""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
+import tap  # noqa: E402
+
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
+sys.path.insert(0, os.path.join(ROOT, "tools"))
+import parity
+
+PLSTM = os.environ.get("PLSTM") or os.path.join(ROOT, os.environ.get("PLSTM_BUILD", "build"), "plstm")
+SHORT = ["--data", "synthetic", "--backend", "cpu", "--threads", "1", "--hidden", "24", "--layers", "1", "--batch", "20", "--seq", "20",
+         "--max-steps", "150", "--epochs", "2"]
+
+
+def run(folder, *options):
+    done = subprocess.run([sys.executable, os.path.join(ROOT, "tools", "parity.py"), "--plstm", PLSTM, "--out", folder, *options],
+                          capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_interval():
+    mean, half = parity.interval([1, 2, 3, 4, 5])
+    assert mean == 3 and abs(half - 2.776 * 2.5 ** 0.5 / 5 ** 0.5) < 1e-12
+    assert parity.interval([2, 2])[1] == 0
+    assert abs(parity.interval([0, 1] * 50)[1] - 2.042 * (25 / 99) ** 0.5 / 10) < 1e-12  # past the table: its last, which is wider
+
+
+def test_what_is_inside():
+    runs = {"f32": {1: 100.0, 2: 200.0, 3: 50.0}, "bf16": {1: 100.1, 2: 200.2, 3: 50.05}, "tf32": {1: 100.0, 2: 204.0}}
+    text, inside = parity.compare(runs, ["bf16"], 0.5)
+    assert inside and "3 seeds: +0.100 % +- 0.000 %" in text, text
+    text, inside = parity.compare(runs, ["bf16"], 0.05)
+    assert not inside and "NOT inside" in text
+    text, inside = parity.compare(runs, ["bf16", "tf32"], 0.5)  # of the seeds that all have; one precision is enough to fail
+    assert not inside and "2 seeds" in text and "3 seeds" not in text, text
+    try:
+        parity.compare({"f32": {1: 100.0}, "bf16": {1: 100.0}}, ["bf16"], 0.5)
+    except parity.Failure as sentence:
+        assert "two" in str(sentence)
+    else:
+        raise AssertionError("one seed has no interval")
+
+
+def test_short_run():
+    with tempfile.TemporaryDirectory() as folder:
+        options = ("--seeds", "3", "--precisions", "bf16", "--tolerance", "10", *SHORT)
+        status, said = run(folder, *options)
+        assert status == 0, said
+        with open(os.path.join(folder, "parity.jsonl"), encoding="utf-8") as f:
+            records = [json.loads(line) for line in f]
+        assert [(r["seed"], r["precision"]) for r in records] == [(str(s), p) for s in (1, 2, 3) for p in ("f32", "bf16")]
+        assert all(a["test_ppl"] != b["test_ppl"] for a, b in zip(records[::2], records[1::2]))
+        logs = {name: os.path.getmtime(os.path.join(folder, name)) for name in os.listdir(folder) if name.startswith(("f32", "bf16"))}
+        again = run(folder, *options)
+        assert again == (status, said) and all(os.path.getmtime(os.path.join(folder, n)) == t for n, t in logs.items())
+        status, said = run(folder, "--seeds", "3", "--precisions", "bf16", "--tolerance", "0.001", *SHORT)
+        assert status == 1 and "NOT inside" in said, said
+
+
+def test_refusals():
+    with tempfile.TemporaryDirectory() as folder:
+        assert run(folder, "--seeds", "1")[0] == 2
+        assert run(folder, "--precisions", "f16")[0] == 2
+        status, said = run(folder, "--seeds", "2", "--data", os.path.join(folder, "none"))
+        assert status == 1 and said.startswith("parity: ") and "exit status 3" in said, said
+
+
+if __name__ == "__main__":
+    tap.main(globals())

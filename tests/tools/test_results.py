@@ -1,0 +1,264 @@
+"""tools/results.py: the tables of RESULTS.md come from profiles/ and from nothing else, and --check tells when they do not."""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
+import tap  # noqa: E402
+
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
+TOOL = os.path.join(ROOT, "tools", "results.py")
+NAMES = ("demo", "demo-keep", "ptb", "parity", "variants", "anchor", "step", "kernels", "constants", "machine-code", "cpu-speed", "cpu-profile", "emulator",
+         "not-measured")
+
+
+def marks(names):
+    return "# A page\n\nwords before\n" + "".join(f"<!-- begin:{n} -->\n<!-- end:{n} -->\nwords after {n}\n" for n in names)
+
+
+def classes(ppl):
+    return {name: {"ppl": ppl + i, "best_ppl": 10.0 + i} for i, name in enumerate(("content", "after_short", "after_long", "filler"))}
+
+
+def demo_record(sites, seed, test, keep=0.5):
+    return {"sites": sites, "seed": seed, "keep": keep, "train_ppl": test - 3, "valid_ppl": test - 1, "test_ppl": test, "best_ppl": 13.81,
+            "seconds": 30.0, "words_per_s": 31000.0, "epochs": 28, "classes": classes(test), "best_epoch": 5,
+            "best_epoch_train_ppl": 14.0, "best_epoch_valid_ppl": 20.0, "best_epoch_test_ppl": 21.5, "best_epoch_classes": classes(21.5),
+            "device": "CPU", "commit": "abc"}
+
+
+def log(preset, corpus, sites="nonrecurrent", test=114.98, seed="1", backend="cpu"):
+    run = {"event": "run", "preset": preset, "seed": seed, "backend": backend, "kernel": None, "precision": "f32", "corpus": corpus, "dropout_sites": sites}
+    steps = [{"event": "step", "step": n, "tokens": 400, "words_per_s": 8000.0} for n in range(250)]
+    epochs = [{"event": "epoch", "epoch": n, "train_ppl": 200.0 / n, "valid_ppl": 180.0 / n, "valid_ppl_paper": 170.0 / n, "lr": 1,
+               "seconds": 90.0} for n in (1, 2, 3)]
+    return [run, *steps, *epochs, {"event": "test", "test_ppl": test, "best_ppl": 13.8}]
+
+
+def speed():
+    side = {"words_per_s": 9000.0, "flop_per_s": 1.4e11, "of_square": 0.71, "of_products": 0.96}
+    torch = {"words_per_s": 4800.0, "flop_per_s": 0.7e11, "of_square": 0.35, "of_products": 0.5, "threads": 2}
+    row = {"hidden": 650, "batch": 20, "seq": 35, "keep": 0.5, "ours": side, "torch": torch, "torch_all": [torch], "ratio": 1.87,
+           "bar": 1.6}
+    return {"cpu": "Some CPU", "threads": 2, "blas": "OpenBLAS 0.3.21", "torch_blas": "OpenBLAS 0.3.21", "commit": "abc", "torch": "1.13",
+            "load_average": 0.1, "rows": [row]}
+
+
+class Tree:
+    """A working tree with a page and data of our making."""
+
+    def __init__(self, data=True, names=NAMES):
+        self.folder = tempfile.TemporaryDirectory()
+        self.write("RESULTS.md", marks(names))
+        if data:
+            self.json("profiles/box/machine.json", {"hardware": "A box"})
+            records = [demo_record(sites, seed, base + 0.1 * seed) for seed in (1, 2) for sites, base in
+                       (("none", 79.0), ("nonrecurrent", 15.6), ("all", 17.3))]
+            self.lines("profiles/box/demo.jsonl", records)
+            for sites in ("none", "nonrecurrent", "all"):
+                self.lines(f"profiles/box/demo-{sites}-1.jsonl", log("demo", "synthetic", sites))
+            self.lines("profiles/box/demo-keep.jsonl", [demo_record(sites, 1, base + 10 * keep, keep) for keep in (0.5, 0.8)
+                                                        for sites, base in (("nonrecurrent", 11.0), ("all", 12.0))])
+            self.lines("profiles/box/ptb-small.jsonl", log("small", "Penn Treebank (Mikolov)"))
+            self.json("profiles/box/bench-cpu.json", speed())
+            self.write("profiles/box/perf-H650.txt", "    58.08%  libopenblasp-r0.3.21.so  [.] sgemm_kernel_SKYLAKEX\n"
+                       "    21.54%  bench_cpu                [.] tile_20\n     1.45%  libc.so.6                [.] memset\n")
+
+    def path(self, name):
+        return os.path.join(self.folder.name, name)
+
+    def write(self, name, text):
+        os.makedirs(os.path.dirname(self.path(name)), exist_ok=True)
+        with open(self.path(name), "w", encoding="utf-8") as f:
+            f.write(text)
+
+    def read(self, name="RESULTS.md"):
+        with open(self.path(name), encoding="utf-8") as f:
+            return f.read()
+
+    def json(self, name, value):
+        self.write(name, json.dumps(value))
+
+    def lines(self, name, values):
+        self.write(name, "".join(json.dumps(v) + "\n" for v in values))
+
+    def run(self, *options):
+        done = subprocess.run([sys.executable, TOOL, "--root", self.folder.name, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              text=True, timeout=60)
+        return done.returncode, done.stderr
+
+    def rebuild(self):
+        status, said = self.run()
+        assert status == 0, said
+
+    def refused(self, *words, options=()):
+        status, said = self.run(*options)
+        assert status == 1 and "Traceback" not in said and len(said.splitlines()) == 1, said
+        assert all(word in said for word in words), said
+
+    def edit(self, name, old, new):
+        text = self.read(name)
+        assert old in text, (name, old)
+        self.write(name, text.replace(old, new))
+
+
+def test_our_own_page_is_fresh():
+    done = subprocess.run([sys.executable, TOOL, "--check"], stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_numbers_come_from_the_files():
+    tree = Tree()
+    tree.rebuild()
+    page = tree.read()
+    for text in ("115.0", "114.5", "17.45 ± 0.07", "15.75 ± 0.07", "13.81", "| 1.87 |", "71 %", "58.1 % | 21.5 % |", "| 20.4 %", "A box", "Some CPU",
+                 "profiles/box/ptb-small.jsonl", "words before", "words after ptb"):
+        assert text in page, (text, page)
+    tree.edit("profiles/box/ptb-small.jsonl", "114.98", "123.45")
+    tree.edit("profiles/box/bench-cpu.json", "1.87", "2.34")
+    tree.rebuild()
+    page = tree.read()
+    assert "123.5" in page and "2.34" in page and "115.0" not in page and "1.87" not in page, page
+
+
+def test_perplexity_over_seeds():
+    tree = Tree()
+    tree.lines("profiles/box/ptb-small-seed2.jsonl", log("small", "Penn Treebank (Mikolov)", test=116.98, seed="2"))
+    tree.lines("profiles/box/ptb-medium.jsonl", log("medium", "Penn Treebank (Mikolov)", test=83.0, backend="cuda"))
+    tree.lines("profiles/box/partial-ptb-large.jsonl", log("large", "Penn Treebank (Mikolov)")[:-2])
+    tree.rebuild()
+    page = tree.read()
+    assert "| small | cpu f32 | 2 | 3 |" in page and "| 116.0 ± 1.4 | 114.5 |" in page, page
+    assert "| medium | cuda f32 | 1 |" in page and "| small | cuda |" in page and "| medium | cuda |  |" not in page
+    assert "Cut short by the time there was: large after 2 epochs, valid 90.0" in page, page
+    assert "box-ptb-small.svg" in page and "box-ptb-small-seed2.svg" not in page
+    tree.lines("profiles/box/ptb-small-seed2.jsonl", log("small", "Penn Treebank (Mikolov)", test=116.98))
+    tree.refused("ptb-small-seed2.jsonl", "different seeds")
+
+
+def test_check_tells_when_the_data_changed():
+    tree = Tree()
+    tree.refused("RESULTS.md", "make results", options=["--check"])
+    tree.rebuild()
+    assert tree.run("--check")[0] == 0
+    tree.edit("profiles/box/ptb-small.jsonl", "114.98", "116.98")
+    before = tree.read()
+    tree.refused("RESULTS.md", options=["--check"])
+    assert tree.read() == before, "--check wrote"
+
+
+def test_check_tells_when_the_page_was_edited_by_hand():
+    tree = Tree()
+    tree.rebuild()
+    tree.edit("RESULTS.md", "115.0", "110.0")
+    tree.refused("RESULTS.md", options=["--check"])
+    tree.rebuild()
+    assert "115.0" in tree.read()
+
+
+def test_words_outside_the_marks_are_left_alone():
+    tree = Tree()
+    tree.rebuild()
+    tree.edit("RESULTS.md", "words before", "other words")
+    assert tree.run("--check")[0] == 0
+
+
+def test_rebuilding_twice_changes_nothing():
+    tree = Tree()
+    tree.rebuild()
+    figures = [f"profiles/figures/{name}" for name in os.listdir(tree.path("profiles/figures"))]
+    first = {name: tree.read(name) for name in ["RESULTS.md", *figures]}
+    shutil.rmtree(tree.path("profiles/figures"))
+    tree.rebuild()
+    assert len(first) == 4, list(first)  # the page, the demo's two figures, Penn Treebank's
+    for name, text in first.items():
+        assert tree.read(name) == text, name
+
+
+def test_check_tells_when_a_figure_is_old_or_gone():
+    tree = Tree()
+    tree.rebuild()
+    figure = "profiles/figures/box-ptb-small.svg"
+    os.remove(tree.path(figure))
+    tree.refused(figure, options=["--check"])
+    tree.rebuild()
+    text = tree.read("profiles/box/ptb-small.jsonl").replace('"train_ppl": 100.0', '"train_ppl": 101.0')
+    tree.write("profiles/box/ptb-small.jsonl", text)
+    tree.refused(figure, options=["--check"])
+
+
+def test_marks_missing_twice_unknown_or_out_of_order():
+    Tree(names=NAMES[1:]).refused("begin:demo")
+    Tree(names=NAMES + ("demo",)).refused("RESULTS.md does not have each mark once")
+    Tree(names=NAMES + ("other",)).refused("other")
+    tree = Tree()
+    tree.write("RESULTS.md", marks(NAMES).replace("<!-- begin:ptb -->\n<!-- end:ptb -->", "<!-- end:ptb -->\n<!-- begin:ptb -->"))
+    tree.refused("ptb")
+
+
+def test_parity_is_an_interval():
+    tree = Tree()
+    run = {"backend": "cpu", "kernel": None, "corpus": "synthetic", "hidden": 64, "layers": 1, "epochs": 12, "options": ["--data", "synthetic"]}
+    ppl = {"f32": (20.0, 10.0, 40.0), "tf32": (20.0, 10.0, 40.0), "bf16": (20.2, 10.0, 39.6)}
+    records = [{**run, "seed": str(i + 1), "precision": p, "test_ppl": ppl[p][i]} for i in range(3) for p in ppl]
+    tree.lines("profiles/box/parity.jsonl", records)
+    tree.rebuild()
+    row = [line for line in tree.read().splitlines() if line.startswith("| synthetic, 1 layer of 64, 12 epochs |")]
+    assert "tf32 | 3: 1 to 3 | 23.33 | 23.33 | +0.00 % | +0.00 % to +0.00 % | yes | A box" in row[0], row
+    assert "bf16 | 3: 1 to 3 | 23.33 | 23.27 | +0.00 % | -2.48 % to +2.48 % | no | A box" in row[1], row
+    assert "| Penn Treebank, small | cuda | bf16 |  |  |  | not yet measured |" in tree.read()
+    records[4]["options"] = ["--keep", "0.5"]
+    tree.lines("profiles/box/parity.jsonl", records)
+    tree.refused("box/parity.jsonl", "more than precision and seed")
+
+
+def test_nothing_measured_is_said():
+    tree = Tree(data=False)
+    tree.rebuild()
+    page = tree.read()
+    assert page.count("Not yet measured.") == 8 and "ptb-large" in page, page
+
+
+def test_bad_data_is_one_sentence():
+    tree = Tree()
+    tree.write("profiles/box/demo.jsonl", "{\n")
+    tree.refused("box/demo.jsonl", "JSON")
+    tree = Tree()
+    tree.lines("profiles/box/ptb-small.jsonl", log("small", "synthetic"))
+    tree.refused("not trained on Penn Treebank")
+    tree = Tree()
+    tree.lines("profiles/box/ptb-small.jsonl", log("small", "Penn Treebank (Mikolov)")[:-1])
+    tree.refused("did not end")
+    tree = Tree()
+    os.remove(tree.path("profiles/box/machine.json"))
+    tree.refused("machine.json")
+    tree = Tree()
+    tree.edit("profiles/box/bench-cpu.json", '"of_square"', '"square_of"')
+    tree.refused("cpu-speed")
+    tree = Tree()
+    tree.write("profiles/box/perf-H650.txt", "58.08 of what\n")
+    tree.refused("perf-H650.txt")
+
+
+def test_committed_logs_are_thinned():
+    logs = [os.path.join(folder, name) for folder, _, names in os.walk(os.path.join(ROOT, "profiles")) for name in names if name.endswith(".jsonl")]
+    assert logs
+    for path in logs:
+        with open(path, encoding="utf-8") as f:
+            steps = [e["step"] for e in map(json.loads, f) if e.get("event") == "step"]
+        assert all(step % 100 == 0 for step in steps), path
+
+
+def test_thin_keeps_every_hundredth_step():
+    tree = Tree()
+    status, said = tree.run("--thin", tree.path("profiles/box/ptb-small.jsonl"), tree.path("thin.jsonl"))
+    assert status == 0, said
+    events = [json.loads(line) for line in tree.read("thin.jsonl").splitlines()]
+    assert [e["step"] for e in events if e["event"] == "step"] == [0, 100, 200]
+    assert [e["event"] for e in events if e["event"] != "step"] == ["run", "epoch", "epoch", "epoch", "test"]
+
+
+tap.main(globals())

@@ -1,0 +1,107 @@
+"""Rows of the GPU benchmarks (bench/bench_gpu.cpp, tools/torch/torch_peer.py) as tools/results/ingest.py files them: variants.json, step.json and
+constants.json of a machine. Columns are read by name, and one that is missing is an empty cell."""
+import os
+
+from tables.data import Failure
+
+NOT_OURS = ("iterations", "repeats", "manual_time", "real_time", "process_time", "threads")  # what Google Benchmark adds to a name
+PRESETS = {"small": (200, 20, 20), "medium": (650, 20, 35), "large": (1500, 20, 35)}  # H, B, T
+LAYERS = 2
+FILES = ("variants.json", "step.json", "constants.json")
+PRECISIONS = ("f32", "tf32", "bf16", "f16")
+
+
+class Row:
+    """`lstm/fwd/reg/f32/H:650/B:20/T:35/eager` is kind lstm, path (fwd, reg), precision f32, shape (650, 20, 35), how (eager,)."""
+
+    def __init__(self, row):
+        self.name, self.row = row["name"], row
+        parts = [p for p in self.name.split("/") if p.split(":")[0] not in NOT_OURS]
+        sizes = [i for i, p in enumerate(parts) if ":" in p]
+        if not sizes or sizes[0] < 3:
+            raise Failure(f"a benchmark row is called {self.name!r}, not KIND/WHAT/.../PRECISION/H:../B:../T:..")
+        self.kind, self.path, self.precision = parts[0], tuple(parts[1:sizes[0] - 1]), parts[sizes[0] - 1]
+        of = dict(p.split(":", 1) for p in parts if ":" in p)
+        self.shape = tuple(int(of.pop(name, 0)) for name in "HBT")
+        self.how = tuple(p for p in parts[sizes[0]:] if ":" not in p) + tuple(f"{k}:{v}" for k, v in of.items())
+        self.error = row.get("error") if isinstance(row.get("error"), str) else row.get("error_message")
+
+    def get(self, *names):
+        """The first of these columns that is there, or None."""
+        return next((self.row[n] for n in names if isinstance(self.row.get(n), (int, float))), None)
+
+    @property
+    def us(self):
+        return self.get("median_us")
+
+    @property
+    def us_per_step(self):
+        return None if self.us is None or not self.shape[2] else self.us / self.shape[2]
+
+    @property
+    def noise(self):
+        """The interquartile range over the median; of rows without it what lies between the 10 % and 90 % quantiles."""
+        low, high, relative = self.get("p10_us"), self.get("p90_us"), self.get("riqr")
+        return relative if relative is not None or None in (low, high) or not self.us else (high - low) / self.us
+
+    def said(self, name):
+        """What the label says of it: kernel of "stop=noise kernel=reg" is reg; None where it says nothing."""
+        return dict(word.split("=", 1) for word in str(self.row.get("label", "")).split() if "=" in word).get(name)
+
+
+class Machine:
+    """A GPU's folder."""
+
+    def __init__(self, data, folder):
+        self.folder, self.hardware = folder, data.hardware(folder + "/machine.json")
+        self.rows, self.file, self.context = [], {}, {}
+        for name in ("variants.json", "step.json"):
+            file = f"{folder}/{name}"
+            if not data.find(file):
+                continue
+            found = data.json(file)
+            for side, context in found["context"].items():
+                if context.get("emulated") == "yes" or str(context.get("gpu", "")).startswith("emulated"):
+                    raise Failure(f"profiles/{file} was taken on the emulator, whose times say nothing about a GPU")
+                self.context[side] = context
+            for row in found["rows"]:
+                self.rows.append(Row(row))
+                self.file[row["name"]] = file
+        self.by_key = {(r.kind, r.path, r.precision, r.shape, r.how): r for r in reversed(self.rows)}
+        constants = f"{folder}/constants.json"
+        self.constants_file = constants if data.find(constants) else None
+        found = data.json(constants) if self.constants_file else {"constants": {}}
+        if found.get("emulated"):
+            raise Failure(f"profiles/{constants} was taken on the emulator, whose times say nothing about a GPU")
+        self.constants = found["constants"]
+
+    def find(self, kind, path, precision, shape, how=()):
+        """The row of that name, or None; its error, if any, is in it."""
+        return self.by_key.get((kind, path, precision, shape, how))
+
+    def us(self, kind, path, precision, shape, how=()):
+        row = self.find(kind, path, precision, shape, how)
+        return row and row.us
+
+    def constant(self, name):
+        return self.constants.get(name, {}).get("value")
+
+    def rate(self, precision):
+        """FLOP/s that this GPU was seen to reach in that precision, or None."""
+        names = [f"{kind}_{precision}" for kind in ("fma", "mma", "gemm")]
+        return max((rate for rate in map(self.constant, names) if rate), default=None)
+
+
+def no_lower(precision):
+    """Precisions in which a fair peer of ours may compute: the same, or more exact."""
+    return {"f32": ("f32",), "tf32": ("f32", "tf32")}.get(precision, PRECISIONS)
+
+
+def percent(share, digits=0):
+    return "" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def machines(data):
+    """Of every folder with a file of rows or constants."""
+    folders = {os.path.dirname(file) for name in FILES for file in data.find("*/" + name)}
+    return [Machine(data, folder) for folder in sorted(folders - {"model"})]

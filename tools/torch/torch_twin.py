@@ -1,0 +1,471 @@
+#!/usr/bin/env python3
+"""The model of plstm in PyTorch, as somebody who knows PyTorch well would write it: torch.nn.LSTM (no Python loop over time), fused
+cross-entropy, in-place updates, detached carried state. It is the peer of the tests (same loss, same gradients) and of the benchmark.
+
+    torch_twin.py bench [--hidden H ...] [--threads 1,2]    words/s and its share of the sgemm rate, as JSON
+    torch_twin.py jobs FILE                                 what tests/host/test_torch.py asks for: a JSON list, see JOBS below
+
+Initial weights and masks, where not handed in, are computed here from the seed (SPEC 2 and 3), written apart from the C code; so is
+the way from text to minibatches (SPEC 4). Exit status 77, with a sentence, where no Python on this machine has PyTorch.
+"""
+import argparse
+import ctypes
+import glob
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import time
+
+NO_TORCH = 77
+PREPARED = "PLSTM_TWIN_PREPARED"  # set once the environment below is in force
+
+
+# ---- a Python with torch, and an environment that is as good to it as plstm is to itself ----
+
+def cpu_flags():
+    with open("/proc/cpuinfo", encoding="utf-8") as f:
+        found = re.search(r"^flags\s*:(.*)$", f.read(), re.MULTILINE)
+    return set(found.group(1).split()) if found else set()
+
+
+def find_python():
+    """Ends the process where there is no torch."""
+    for python in (sys.executable, "/usr/bin/python3"):
+        probe = [python, "-c", "import importlib.util, sys; sys.exit(not importlib.util.find_spec('torch'))"]
+        if os.path.exists(python) and subprocess.run(probe, stderr=subprocess.DEVNULL).returncode == 0:
+            return python
+    print("torch_twin: no Python here has PyTorch (Debian and Ubuntu: python3-torch; tools/deps.sh ci installs it)", file=sys.stderr)
+    sys.exit(NO_TORCH)
+
+
+def restart(environment):
+    os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **environment})
+
+
+def prepare():
+    if PREPARED not in os.environ:
+        python = find_python()
+        environment = {PREPARED: "1"}
+        # Debian lets the administrator choose the BLAS that torch is linked to; take the OpenMP build of OpenBLAS, as plstm does: it
+        # shares torch's threads instead of fighting them. A torch that brings its own BLAS does not look here.
+        folders = [os.path.dirname(f) for f in glob.glob("/usr/lib/*/openblas-openmp/libblas.so.3")]
+        if folders:
+            environment["LD_LIBRARY_PATH"] = ":".join(folders + [f for f in [os.environ.get("LD_LIBRARY_PATH")] if f])
+        # glibc would give the logits' megabytes back to the kernel after every step and have them cleared page by page in the next.
+        for variable in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
+            if variable not in os.environ:
+                environment[variable] = str(1 << 32)
+        sys.executable = python
+        restart(environment)
+    import torch
+
+    name = openblas("openblas_get_corename")
+    fast = {"avx512f": ("SkylakeX", "Cooperlake", "SapphireRapids"), "avx2": ("Haswell", "Zen", "Excavator")}
+    flags = cpu_flags()
+    # OpenBLAS takes a CPU that is younger than itself for a Prescott.
+    for flag, names in fast.items():
+        if flag in flags and name:
+            if name.lower() not in (n.lower() for n in names) and "OPENBLAS_CORETYPE" not in os.environ:
+                restart({"OPENBLAS_CORETYPE": names[0]})
+            break
+    torch.set_flush_denormal(True)
+    return torch
+
+
+def openblas(function):
+    """What OpenBLAS says of itself; None where torch uses another BLAS."""
+    with open("/proc/self/maps", encoding="utf-8") as f:
+        paths = sorted({line.split()[-1] for line in f if "libopenblas" in line})
+    for path in paths:
+        ask = getattr(ctypes.CDLL(path), function, None)
+        if ask:
+            ask.restype = ctypes.c_char_p
+            return ask().decode()
+    return None
+
+
+torch = prepare()
+F = torch.nn.functional
+
+
+# ---- SPEC 2 and 3: Philox4x32-10, on int64 tensors ----
+
+MASK32 = 0xFFFFFFFF
+INIT_STREAM = 0x494E4954  # SPEC 3
+IDS_STREAM = 1 << 40  # the benchmark's words
+WINDOWS = 16  # of words that the benchmark goes through in turn
+
+
+def philox_words(seed, subsequence, n):
+    """The first n words of a subsequence (int64 tensor of values below 2^32): word e is number e mod 4 of block e div 4."""
+    blocks = torch.arange((n + 3) // 4, dtype=torch.int64)
+    counter = [blocks & MASK32, blocks >> 32, torch.full_like(blocks, subsequence & MASK32), torch.full_like(blocks, subsequence >> 32)]
+    key = [seed & MASK32, seed >> 32]
+    for _ in range(10):
+        # The product wraps in int64, whose bits are those of the unsigned one.
+        p0, p1 = counter[0] * 0xD2511F53, counter[2] * 0xCD9E8D57
+        high0, high1 = (p0 >> 32) & MASK32, (p1 >> 32) & MASK32
+        counter = [high1 ^ counter[1] ^ key[0], p1 & MASK32, high0 ^ counter[3] ^ key[1], p0 & MASK32]
+        key = [(key[0] + 0x9E3779B9) & MASK32, (key[1] + 0xBB67AE85) & MASK32]
+    return torch.stack(counter, dim=1).reshape(-1)[:n]
+
+
+def draw_weights(shapes, seed, init):
+    """{name: tensor} for (name, shape) pairs in SPEC 7's order."""
+    drawn = {}
+    for k, (name, shape) in enumerate(shapes):
+        words = philox_words(seed, (INIT_STREAM << 32) + k, math.prod(shape))
+        drawn[name] = ((2 * words + 1 - (1 << 32)).double() * (init * 2.0**-32)).float().reshape(shape)
+    return drawn
+
+
+def draw_mask(seed, step, site, sites, T, B, H, keep):
+    H4 = (H + 3) // 4 * 4
+    words = philox_words(seed, step * sites + site, T * B * H4).reshape(T, B, H4)[:, :, :H]
+    return words < math.floor(keep * 2.0**32)
+
+
+# ---- SPEC 4: text to minibatches ----
+
+def split_file(folder, split):
+    for pattern in (f"{split}.txt", f"ptb.{split}.txt", f"wiki.{split}.tokens"):
+        path = os.path.join(folder, pattern)
+        if os.path.exists(path):
+            return path
+    raise SystemExit(f"torch_twin: {folder} has no {split}.txt")
+
+
+def read_ids(folder):
+    """Ids of the training text and the types in order of first appearance."""
+    with open(split_file(folder, "train"), "rb") as f:
+        words = [w for line in f.read().replace(b"\n", b" <eos> \n").split(b"\n") for w in re.split(rb"[ \t\r\v\f]+", line) if w]
+    vocabulary = {}
+    return torch.tensor([vocabulary.setdefault(w, len(vocabulary)) for w in words]), list(vocabulary)
+
+
+class Batches:
+    def __init__(self, ids, B, T):
+        n = len(ids) // B
+        rows = [(2 * b * len(ids) + B) // (2 * B) for b in range(B)]
+        self.columns = torch.stack([ids[r : r + n] for r in rows], dim=1)  # (n,B)
+        self.T, self.windows = T, (n - 1) // T
+
+    def __getitem__(self, n):
+        at = n * self.T
+        return self.columns[at : at + self.T], self.columns[at + 1 : at + self.T + 1]
+
+
+# ---- safetensors, as little as this needs ----
+
+ST_NAMES = {torch.float32: "F32", torch.float64: "F64", torch.uint8: "U8", torch.int32: "I32", torch.int64: "I64"}
+ST_TYPES = {name: dtype for dtype, name in ST_NAMES.items()}
+
+
+def load_safetensors(path):
+    with open(path, "rb") as f:
+        header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
+        data = bytearray(f.read())
+    metadata = header.pop("__metadata__", {})
+    tensors = {}
+    for name, entry in header.items():
+        begin, end = entry["data_offsets"]
+        part = bytearray(data[begin:end])
+        tensors[name] = torch.frombuffer(part, dtype=ST_TYPES[entry["dtype"]]).reshape(entry["shape"]) if part else torch.empty(0)
+    return tensors, metadata
+
+
+def save_safetensors(path, tensors, metadata):
+    header, at = {"__metadata__": metadata}, 0
+    for name, t in tensors.items():
+        size = t.numel() * t.element_size()
+        header[name] = {"dtype": ST_NAMES[t.dtype], "shape": list(t.shape), "data_offsets": [at, at + size]}
+        at += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as f:
+        f.write(len(text).to_bytes(8, "little") + text)
+        for t in tensors.values():
+            f.write(bytes(t.contiguous().reshape(-1).view(torch.uint8).numpy()))
+
+
+# ---- the model ----
+
+class RNNModel(torch.nn.Module):
+    """Names and layouts of the module in pytorch/examples (word_language_model), so that state_dicts pass between the two."""
+
+    def __init__(self, V, H, L, keep=1.0, sparse=False):
+        super().__init__()
+        self.drop = torch.nn.Dropout(1.0 - keep)
+        self.encoder = torch.nn.Embedding(V, H, sparse=sparse)
+        self.rnn = torch.nn.LSTM(H, H, L, dropout=1.0 - keep if L > 1 else 0.0)
+        self.decoder = torch.nn.Linear(H, V)
+
+    def forward(self, x, state):
+        output, state = self.rnn(self.drop(self.encoder(x)), state)
+        return self.decoder(self.drop(output).flatten(0, 1)), state
+
+    def forward_masked(self, x, state, mask, recurrent):
+        """The same with masks handed in: mask(site) is (T,B,H), scaled. Recurrent masks ask for a loop over time."""
+        L, T = self.rnn.num_layers, x.shape[0]
+        h, c = state
+        output = self.encoder(x)
+        for layer in range(L):
+            weights = [getattr(self.rnn, f"{part}_l{layer}") for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+            run = lambda inputs, h0, c0: torch._VF.lstm(inputs, (h0, c0), weights, True, 1, 0.0, True, False, False)
+            output = output * mask(layer)
+            h0, c0 = h[layer : layer + 1], c[layer : layer + 1]
+            if recurrent:
+                steps = []
+                for t in range(T):
+                    step, h0, c0 = run(output[t : t + 1], h0 * mask(L + 1 + layer)[t], c0)
+                    steps.append(step)
+                output = torch.cat(steps)
+            else:
+                output, _, _ = run(output, h0, c0)
+        return self.decoder((output * mask(L)).flatten(0, 1))
+
+
+def shapes_of(V, H, L):
+    shapes = [("encoder.weight", (V, H))]
+    for layer in range(L):
+        shapes += [(f"rnn.weight_ih_l{layer}", (4 * H, H)), (f"rnn.weight_hh_l{layer}", (4 * H, H))]
+        shapes += [(f"rnn.bias_ih_l{layer}", (4 * H,)), (f"rnn.bias_hh_l{layer}", (4 * H,))]
+    return shapes + [("decoder.weight", (V, H)), ("decoder.bias", (V,))]
+
+
+def make_model(V, H, L, keep, weights, sparse=False):
+    model = RNNModel(V, H, L, keep, sparse)
+    model.load_state_dict(weights, strict=True)
+    return model
+
+
+def sizes_of(weights):
+    V, H = weights["encoder.weight"].shape
+    return V, H, sum(name.startswith("rnn.weight_ih_l") for name in weights)
+
+
+def zero_state(L, B, H, dtype=torch.float32):
+    return torch.zeros(L, B, H, dtype=dtype), torch.zeros(L, B, H, dtype=dtype)
+
+
+def train_step(model, x, y, state, lr, clip):
+    """One minibatch; gives nats, gradient norm and the state to carry on."""
+    logits, state = model(x, state)
+    nats = F.cross_entropy(logits, y.flatten(), reduction="sum")
+    (nats / x.shape[1]).backward()
+    with torch.no_grad():
+        parameters = list(model.parameters())
+        gradients = [p.grad.coalesce() if p.grad.is_sparse else p.grad for p in parameters]
+        norms = torch._foreach_norm([g.values() if g.is_sparse else g for g in gradients])
+        norm = torch.linalg.vector_norm(torch.stack(norms)).item()
+        rate = -lr * (clip / norm if norm > clip else 1.0)
+        for p, g in zip(parameters, gradients):
+            if g.is_sparse:
+                p.index_add_(0, g.indices()[0], g.values(), alpha=rate)
+            else:
+                p.add_(g, alpha=rate)
+            p.grad = None
+    return nats.item(), norm, (state[0].detach(), state[1].detach())
+
+
+# ---- jobs: what the tests ask for, many in one process since torch takes long to load ----
+
+def job_gradients(job, answer):
+    """Loss and every gradient of minibatch `window` of the data from a zero state, with masks handed in."""
+    weights, _ = load_safetensors(job["weights"])
+    V, H, L = sizes_of(weights)
+    dtype = torch.float64 if job["double"] else torch.float32
+    model = make_model(V, H, L, 1.0, weights).to(dtype)
+    x, y = Batches(read_ids(job["data"])[0], job["batch"], job["seq"])[job["window"]]
+    state = zero_state(L, job["batch"], H, dtype)
+    masks = load_safetensors(job["masks"])[0] if job["masks"] else {}
+    if masks:
+        recurrent = f"mask.site{L + 1}" in masks
+        logits = model.forward_masked(x, state, lambda site: masks[f"mask.site{site}"].to(dtype) / job["keep"], recurrent)
+    else:
+        logits, _ = model(x, state)
+    nats = F.cross_entropy(logits, y.flatten(), reduction="sum")
+    (nats / job["batch"]).backward()
+    gradients = {name: p.grad for name, p in model.named_parameters()}
+    norm = math.sqrt(sum(float(g.double().square().sum()) for g in gradients.values()))
+    save_safetensors(job["out"], gradients, {"format": "pt"})
+    answer.update(loss=nats.item() / job["batch"], nats=nats.item(), grad_norm=norm)
+
+
+def job_train(job, answer):
+    """Losses and gradient norms of the first `steps` minibatches; nothing is masked."""
+    weights, _ = load_safetensors(job["weights"])
+    V, H, L = sizes_of(weights)
+    model = make_model(V, H, L, 1.0, weights)
+    batches = Batches(read_ids(job["data"])[0], job["batch"], job["seq"])
+    steps = []
+    for step in range(job["steps"]):
+        n = step % batches.windows
+        if n == 0:
+            state = zero_state(L, job["batch"], H)
+        nats, norm, state = train_step(model, *batches[n], state, job["lr"], job["clip"])
+        steps.append({"nats": nats, "grad_norm": norm})
+    answer["steps"] = steps
+
+
+def job_draw(job, answer):
+    """Initial weights and masks by this file's own arithmetic."""
+    V, H, L, T, B, sites = (job[k] for k in ("V", "H", "L", "T", "B", "sites"))
+    save_safetensors(job["init_out"], draw_weights(shapes_of(V, H, L), job["seed"], job["init"]), {})
+    masks = {f"mask.site{site}": draw_mask(job["seed"], job["step"], site, sites, T, B, H, job["keep"]).to(torch.uint8)
+             for site in range(sites)}
+    save_safetensors(job["masks_out"], masks, {})
+
+
+def job_make(job, answer):
+    """A model as PyTorch initialises it, written by the official package where it is there."""
+    torch.manual_seed(job["seed"])
+    state = RNNModel(job["V"], job["H"], job["L"]).state_dict()
+    official = official_safetensors()
+    if official:
+        official.save_file(state, job["out"])
+    else:
+        save_safetensors(job["out"], dict(reversed(state.items())), {})
+    answer["writer"] = "safetensors" if official else "torch_twin"
+
+
+def job_load(job, answer):
+    """The whole file into the module of pytorch/examples, with no name missing or left over."""
+    official = official_safetensors() if job["official"] else None
+    if job["official"] and not official:
+        answer["missing"] = f"{sys.executable} has no safetensors package"
+        return
+    weights = official.load_file(job["weights"]) if official else load_safetensors(job["weights"])[0]
+    V, H, L = sizes_of(weights)
+    model = make_model(V, H, L, 1.0, weights)
+    answer["sums"] = {name: p.double().sum().item() for name, p in model.named_parameters()}
+
+
+def official_safetensors():
+    try:
+        import safetensors.torch
+    except ImportError:
+        return None
+    return safetensors.torch
+
+
+JOBS = {"gradients": job_gradients, "train": job_train, "draw": job_draw, "make": job_make, "load": job_load}
+
+
+def jobs(arguments):
+    with open(arguments.file, encoding="utf-8") as f:
+        wanted = json.load(f)
+    torch.set_num_threads(1)
+    for job in wanted:
+        answer = {"name": job["name"]}
+        try:
+            JOBS[job["do"]](job, answer)
+        except Exception as e:
+            answer["error"] = f"{type(e).__name__}: {e}"
+        print(json.dumps(answer), flush=True)
+
+
+# ---- bench ----
+
+def products(V, H, L, T, B):
+    """The matrix products of one minibatch: (how often, m, k, n) of (m,k)x(k,n), and which operand is stored transposed."""
+    N = T * B
+    layer = [(1, N, H, 4 * H, "nt"), (T, B, H, 4 * H, "nt"), (T, B, 4 * H, H, "nn"), (1, N, 4 * H, H, "nn"), (2, 4 * H, N, H, "tn")]
+    return [(L * times, m, k, n, how) for times, m, k, n, how in layer] + [(1, N, H, V, "nt"), (1, N, V, H, "nn"), (1, V, N, H, "tn")]
+
+
+def seconds_of(f, least=0.25, times=3):
+    """The best of several runs of f, each repeated for a while: others use this machine too."""
+    f()
+    best = math.inf
+    for _ in range(times):
+        start, count = time.perf_counter(), 0
+        while time.perf_counter() - start < least / times or not count:
+            f()
+            count += 1
+        best = min(best, (time.perf_counter() - start) / count)
+    return best
+
+
+def sgemm_rates(shape, threads, side):
+    """FLOP/s of torch.mm on a square, and on the products of the model, weighed as the step uses them."""
+    torch.set_num_threads(threads)
+    operand = lambda rows, cols, transposed: torch.rand(cols, rows).t() if transposed else torch.rand(rows, cols)
+    a, b, out = torch.rand(side, side), torch.rand(side, side), torch.empty(side, side)
+    square = 2.0 * side**3 / seconds_of(lambda: torch.mm(a, b, out=out), 1.0, 5)
+    flops = seconds = 0.0
+    for times, m, k, n, how in products(*shape):
+        a, b, out = operand(m, k, how[0] == "t"), operand(k, n, how[1] == "t"), torch.empty(m, n)
+        flops += 2.0 * times * m * k * n
+        seconds += times * seconds_of(lambda: torch.mm(a, b, out=out))
+    return square, flops / seconds, flops
+
+
+def bench_threads(a, weights, ids, threads):
+    """The better of sparse and dense gradients of the embedding, on this many threads."""
+    torch.set_num_threads(threads)
+    best = None
+    for sparse in (True, False):
+        model = make_model(a.vocab, a.hidden, a.layers, a.keep, weights, sparse)
+        rates, state, count = [], zero_state(a.layers, a.batch, a.hidden), 0
+        deadline = time.perf_counter() + a.seconds / 2
+        while time.perf_counter() < deadline or len(rates) < 4:
+            start, steps = time.perf_counter(), 0
+            while not steps or time.perf_counter() - start < a.seconds / 20:
+                window = ids[count % WINDOWS]
+                nats, _, state = train_step(model, window[:-1], window[1:], state, a.lr, a.clip)
+                if not count:
+                    first = nats / (a.seq * a.batch)
+                count, steps = count + 1, steps + 1
+            rates.append(steps * a.seq * a.batch / (time.perf_counter() - start))
+        rates = sorted(rates[1:])  # the first is a warm-up
+        if not best or rates[-1] > best["words_per_s"]:
+            best = {"threads": threads, "embedding_gradient": "sparse" if sparse else "dense", "words_per_s": rates[-1],
+                    "words_per_s_median": rates[len(rates) // 2], "samples": len(rates), "first_nats": first}
+    return best
+
+
+def bench(a):
+    shape = (a.vocab, a.hidden, a.layers, a.seq, a.batch)
+    weights = draw_weights(shapes_of(a.vocab, a.hidden, a.layers), a.seed, a.init)
+    # Zipf's law, as in text: ids are log-uniform. bench_cpu.cpp draws the same.
+    words = philox_words(a.seed, IDS_STREAM, WINDOWS * (a.seq + 1) * a.batch).double() * 2.0**-32
+    ids = ((a.vocab + 1.0) ** words - 1.0).clamp(0, a.vocab - 1).long().reshape(WINDOWS, a.seq + 1, a.batch)
+    results = []
+    for threads in [int(n) for n in a.threads.split(",")]:
+        best = bench_threads(a, weights, ids, threads)
+        square, shapes, flops = sgemm_rates(shape, threads, a.square)
+        rate = flops * best["words_per_s"] / (a.seq * a.batch)
+        best.update(flop_per_step=flops, flop_per_s=rate, sgemm_square_flop_per_s=square, sgemm_products_flop_per_s=shapes,
+                    of_square=rate / square, of_products=rate / shapes)
+        results.append(best)
+    capability = re.search(r"CPU capability usage: (\S+)", torch.__config__.show())
+    print(json.dumps({"program": "torch_twin", "torch": torch.__version__, "cpu_capability": capability.group(1) if capability else None,
+                      "blas": openblas("openblas_get_config") or "not OpenBLAS", "hidden": a.hidden, "layers": a.layers, "batch": a.batch,
+                      "seq": a.seq, "vocab": a.vocab, "keep": a.keep, "results": results}, indent=1))
+
+
+def main():
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    modes = parser.add_subparsers(dest="mode", required=True, metavar="bench|jobs")
+    p = modes.add_parser("jobs", allow_abbrev=False)
+    p.set_defaults(run=jobs)
+    p.add_argument("file")
+    p = modes.add_parser("bench", allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    p.set_defaults(run=bench)
+    for option, value in (("hidden", 200), ("layers", 2), ("batch", 20), ("seq", 20), ("vocab", 10000), ("seed", 1)):
+        p.add_argument(f"--{option}", type=int, default=value, metavar="N", help=" ")
+    for option, value in (("keep", 1.0), ("init", 0.1), ("lr", 1.0), ("clip", 5.0)):
+        p.add_argument(f"--{option}", type=float, default=value, metavar="X", help=" ")
+    p.add_argument("--threads", default="1,2", metavar="N,N", help="thread counts to try")
+    p.add_argument("--seconds", type=float, default=10.0, metavar="X", help="of training per thread count")
+    p.add_argument("--square", type=int, default=2048, metavar="N", help="side of the matrices of the sgemm rate")
+    arguments = parser.parse_args()
+    arguments.run(arguments)
+
+
+if __name__ == "__main__":
+    main()
