@@ -127,6 +127,20 @@ def test_faults_are_told():
     tree.refused(GOOD, "no loop over the steps was found")
 
 
+def test_kernels_are_held_against_the_litmus_texts():
+    def tree():
+        made = Tree("sm_35")
+        made.write("tests/litmus/toy.litmus", "code fwd_toy bwd_toy on sm_35: st.global; bar.sync; membar.gl; st.volatile; ld.volatile in load_acquire; membar.gl; "
+                   "bar.sync; ld.global.cg.f32; bar.sync\ncode fwd_toy: st.release.gpu\n")
+        return made
+
+    status, _, said = tree().examine()
+    assert status == 0 and not said, said
+    without = tree()
+    without.edit("built/fwd_toy.ptx", "membar.gl", "membar.cta")
+    without.refused(f"kernels/fwd_toy.cu, {GOOD}: the time loop holds no membar.gl", "toy.litmus")
+
+
 def test_what_is_missing_is_told():
     tree = Tree("sm_35")
     os.remove(tree.path("kernels/bwd_toy.cu"))

@@ -9,6 +9,8 @@ those of DIR's compiler, and so is what each persistent kernel reads in its time
 disassembly of --listed's machine code: of the same build where its toolkit has a disassembler, else of CUDA 11.8's for the same GPU.
 PLSTM is asked how the planner lays the variants out on a K20 at the paper's shapes.
 
+Persistent kernels are also held against tests/litmus/*.litmus: exchanges.py says how.
+
 Writes FILE (JSON, a line per kernel; the same bytes for the same sources and compilers), prints a short table, and one sentence for
 each thing that may not be; exit status 1 if there was any.
 """
@@ -21,6 +23,7 @@ import re
 import subprocess
 import sys
 
+import exchanges
 import machine_code
 from machine_code import REPORTED
 
@@ -227,6 +230,12 @@ def read_only_faults(code):
     return sorted({str(next((p for p in i.chain if not (p.function or "").startswith("__")), "a line that is not known")) for i in bad})
 
 
+def ptx_of(built, file):
+    """[Code] of a kernel file's PTX, None where it was not compiled."""
+    path = os.path.join(built, file + ".ptx")
+    return machine_code.parse_ptx(read(path)) if os.path.exists(path) else None
+
+
 def examine_file(root, file, arch, built, listed, nvdisasm, names_of):
     """Rows, one for each kernel of the file."""
     stem = os.path.join(built, file)
@@ -402,6 +411,7 @@ def run(arguments):
         except Failure as fault:
             faults.append(str(fault))
     faults += violations(root, arch, rows, listed == arguments.built)
+    faults += exchanges.faults(root, arch, lambda file: ptx_of(arguments.built, file))
     plans = []
     if arguments.plan:
         try:

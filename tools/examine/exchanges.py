@@ -1,0 +1,149 @@
+"""Whether compiled kernels hold the instructions that the litmus texts name (tests/litmus/README.md): inside the time loop, with their scopes,
+in that order. A text says
+
+    code fwd_reg bwd_reg on sm_35: st.global in forward_cells; bar.sync; membar.gl; st.volatile; ...
+
+KERNELS: files in kernels/; `on sm_35`: as compiled for that GPU, else for sm_90. Each item is the beginning of an opcode; `in F`: inlined from
+the function F; `a or b`: either. The list is one turn of the loop and begins anew behind its end. What is checked in every kernel of a file:
+
+    each item is in the time loop;
+    the items follow each other within one turn, wherever it begins;
+    a barrier or fence between two accesses stands on every path between them, and no predicate in front of it.
+"""
+import glob
+import os
+import re
+
+import machine_code
+
+SEMANTICS = {"weak", "relaxed", "acquire", "release", "acq_rel", "volatile"}
+SEPARATORS = ("bar.", "barrier.", "membar.", "fence.")
+CODE_LINE = re.compile(r"^code ([\w ]+?)(?: on (\w+))?: (.*)$", re.MULTILINE)
+WORDS = SEMANTICS | set("bar barrier warp sync arrive wait mbarrier try_wait expect_tx st ld async sc cta cluster gpu sys fence membar gl".split())
+
+
+def semantics(opcode):
+    """An opcode's own; halves of a cluster's barrier release and acquire unless they are relaxed."""
+    found = SEMANTICS & set(opcode.split("."))
+    return found - {"acquire", "release"} if opcode.startswith("barrier.") else found
+
+
+class Item:
+    def __init__(self, text):
+        self.text = text
+        opcodes, _, self.function = text.partition(" in ")
+        self.opcodes = tuple(opcodes.split(" or "))
+        self.separates = self.opcodes[0].startswith(SEPARATORS)
+
+    def matches(self, instruction):
+        opcode = instruction.opcode
+        if not any((opcode + ".").startswith(o + ".") and semantics(opcode) == semantics(o) for o in self.opcodes):
+            return False
+        if self.separates and instruction.predicated:
+            return False
+        return not self.function or any(p.function and p.function.split("<")[0] == self.function for p in instruction.chain)
+
+
+def plain_opcode(opcode):
+    """An instruction of PTX or of a litmus text without state space, type and width; an access that names no semantics is weak, and so is
+    the read of a copy into shared memory."""
+    if opcode.startswith("cp.async"):
+        return "ld.weak"
+    words = [w for w in opcode.split(".") if w in WORDS]
+    if words[0] in ("st", "ld") and not set(words) & SEMANTICS:
+        words.append("weak")
+    return ".".join(words)
+
+
+def named(root):
+    """[(text's name, files, GPU, items)] of all litmus texts."""
+    found = []
+    for path in sorted(glob.glob(os.path.join(root, "tests", "litmus", "*.litmus"))):
+        with open(path, encoding="utf-8") as f:
+            for files, gpu, items in CODE_LINE.findall(f.read()):
+                found.append((os.path.basename(path), files.split(), gpu or "sm_90", [Item(part.strip()) for part in items.split(";")]))
+    return found
+
+
+def path_without(code, body, first, last, without):
+    """Whether control can pass inside the loop from one of `first` to one of `last` and meet none of `without`."""
+    todo, seen = [s for i in first for s in code.successors(i)], set()
+    while todo:
+        i = todo.pop()
+        if i in seen or i not in body or i in without:
+            continue
+        if i in last:
+            return True
+        seen.add(i)
+        todo += code.successors(i)
+    return False
+
+
+def turns(code, loop, places):
+    """How often the sequence of places, back to its first, must pass the loop's header; None where it cannot be followed."""
+    best = None
+    for start in places[0]:
+        cost = {start: 0}
+        for following in [*places[1:], {start}]:
+            reached, todo = {}, sorted((c, i) for i, c in cost.items())
+            queue = [(c, s) for c, i in todo for s in code.successors(i)]
+            while queue:
+                queue.sort(reverse=True)
+                c, i = queue.pop()
+                if i not in loop.body:
+                    continue
+                c += i == loop.header
+                if i in reached and reached[i] <= c:
+                    continue
+                reached[i] = c
+                if c <= 1:
+                    queue += [(c, s) for s in code.successors(i)]
+            cost = {i: reached[i] for i in following if i in reached}
+            if not cost:
+                break
+        if cost and (best is None or min(cost.values()) < best):
+            best = min(cost.values())
+        if best is not None and best <= 1:
+            break
+    return best
+
+
+def faults_of(code, items):
+    """Sentences on one kernel."""
+    loop = machine_code.time_loop(code)
+    if loop is None:
+        return ["no time loop was found"]
+    places = [{i for i in loop.body if item.matches(code.instructions[i])} for item in items]
+    missing = [item.text for item, found in zip(items, places) if not found]
+    if missing:
+        return [f"the time loop holds no {' and no '.join(missing)}"]
+    said = []
+    accesses = [n for n, item in enumerate(items) if not item.separates]
+    for a, b in zip(accesses, [*accesses[1:], accesses[0] + len(items)]):
+        between = list(range(a + 1, b))
+        for k, n in enumerate(between):
+            n %= len(items)
+            if path_without(code, loop.body, places[a], places[b % len(items)] - places[n], places[n]):
+                said.append(f"a path leads from {items[a].text} to {items[b % len(items)].text} past no {items[n].text}")
+            following = between[k + 1] % len(items) if k + 1 < len(between) else None
+            if following is not None and path_without(code, loop.body, places[a], places[following] - places[n], places[n]):
+                said.append(f"a path leads from {items[a].text} to {items[following].text} past no {items[n].text}")
+    if not said and turns(code, loop, places) != 1:
+        said.append(f"{'; '.join(item.text for item in items)} do not follow each other within one step")
+    return said
+
+
+def faults(root, gpu, codes_of):
+    """Sentences on all kernels that a litmus text names for this GPU; codes_of(file): its parsed PTX, None where it was not compiled."""
+    said = []
+    for text, files, which, items in named(root):
+        for file in files if which == gpu else ():
+            codes = codes_of(file)
+            if codes is None:
+                continue
+            persistent = [c for c in codes if any(machine_code.is_poll(i) for i in c.instructions)]
+            if not persistent:
+                said.append(f"kernels/{file}.cu: none of its kernels waits, though {text} names it")
+            for code in persistent:
+                said += [f"kernels/{file}.cu, {code.name}: {sentence} ({text})" for sentence in faults_of(code, items)]
+    return said
