@@ -1,0 +1,50 @@
+# The tests: what is built of them, how they are run, the same under sanitizers, and the fuzzer.
+
+# Of the host; and of the benchmarks' decisions (C++, as they are), without what they decide over.
+TEST_BIN := $(patsubst tests/host/%.c,$(BUILD)/tests/%,$(wildcard tests/host/test_*.c))
+$(TEST_BIN): $(BUILD)/tests/%: $(BUILD)/tests/host/%.o $(TEST_HELP) $(HOST_OBJ)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $^ $(LDFLAGS) $(LDLIBS) -lcmocka -o $@
+BENCH_TEST_BIN := $(patsubst tests/gpu/%.cpp,$(BUILD)/tests/%,$(wildcard tests/gpu/test_*.cpp))
+$(BENCH_TEST_BIN): $(BUILD)/tests/test_%: $(BUILD)/tests/gpu/test_%.o $(BUILD)/bench/%.o
+	$(call say,LINK,$@)
+	$(Q)$(CXX) $^ $(LDFLAGS) -lcmocka -ljansson -lm -o $@
+
+TEST_PY  := $(wildcard tests/*/test_*.py)
+TEST_BIN += $(BENCH_TEST_BIN) $(EMU_TEST_BIN) $(CUDA_TEST_BIN)
+# With threads of their own, or clocks to watch: not beside another test.
+TEST_ALONE  := $(filter %/test_backend_cpu %/test_report %/test_kill.py,$(TEST_BIN) $(TEST_PY))
+TEST_BESIDE := $(filter-out $(TEST_ALONE),$(TEST_BIN) $(TEST_PY))
+RUN_TESTS    = NVCC='$(NVCC)' K20_CUDA='$(K20_CUDA)' $(PYTHON) tools/make/run_tests.py -j 2 --build $(BUILD)
+
+.PHONY: tests-built sanitize-run
+tests-built: all $(TEST_BIN)
+
+test: deps
+	$(Q)$(MAKE) --no-print-directory tests-built
+	$(Q)$(RUN_TESTS) $(TEST_BESIDE) --alone $(TEST_ALONE)
+
+test-long: tests-built
+	$(Q)$(RUN_TESTS) --long $(TEST_BESIDE) --alone $(TEST_ALONE)
+
+# The same tests under ASan + UBSan, in a folder of their own; any report ends a test.
+sanitize: deps
+	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)-sanitize OPT=-O1 \
+	    SAN='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' sanitize-run
+sanitize-run: tests-built
+	$(Q)PLSTM=$(BUILD)/plstm ASAN_OPTIONS=detect_stack_use_after_return=0 $(RUN_TESTS) $(TEST_BIN)
+
+# The safetensors reader under libFuzzer (clang).
+FUZZ_SECONDS ?= 300
+FUZZ_FLOORS := base data store
+fuzz: $(BUILD)/fuzz/fuzz_safetensors
+	@mkdir -p $(BUILD)/fuzz/corpus
+	$(Q)$< -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+	    $(BUILD)/fuzz/corpus $(wildcard tests/fixtures/fuzz)
+FUZZ_SRC := tests/host/fuzz_safetensors.c $(foreach floor,$(FUZZ_FLOORS),$(wildcard host/$(floor)/*.c))
+$(BUILD)/fuzz/fuzz_safetensors: $(FUZZ_SRC) $(foreach floor,$(FUZZ_FLOORS),$(wildcard host/$(floor)/*.h)) \
+    $(BUILD)/gen/flags
+	$(call say,FUZZ,$@)
+	@mkdir -p $(@D)
+	$(Q)clang -std=c11 -O1 -g $(CPPFLAGS) $(WARN) -fsanitize=fuzzer,address,undefined $(FUZZ_SRC) \
+	    -ljansson -lmd -lm -o $@
