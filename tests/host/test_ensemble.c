@@ -130,8 +130,8 @@ static double *probabilities(const char *path, const Corpus *corpus, int split, 
     assert_non_null(p);
     if (backend_find("cpu", &ops, &e) || checkpoint_open(&c, path, &e) ||
         model_load(&m, ops, &c, (BatchLimits){.T = T, .B = B}, false, 1, &e) ||
-        score_stream(&m, corpus->split[split].ids, corpus->split[split].n, split_name[split], rows, T, collect, p,
-                     &score, &e))
+        score_stream(&m, corpus->split[split].ids, corpus->split[split].n, split_name[split], rows, T,
+                     collect, p, &score, &e))
         fail_msg("%s", e.text);
     *ppl = totals_ppl(&score);
     model_close(&m);

@@ -93,8 +93,7 @@ static void scores_are_those_of_the_protocol(const BackendOps *ops)
         assert_int_equal(v.id[i + 1], ids[i + 1]);
         sum += hand[i];
     }
-    assert_true(fabs(score.nats - sum) < 1e-4 &&
-                totals_ppl(&score) == exp(score.nats / (N - 1)));
+    assert_true(fabs(score.nats - sum) < 1e-4 && totals_ppl(&score) == exp(score.nats / (N - 1)));
 
     /* batched: B = 3 rows of 20, (20-1)/4 = 4 windows of 4; row b starts at (2*b*61 + 3) div 6 = 0, 20, 41 */
     static const int64_t start[B] = {0, 20, 41};
@@ -130,7 +129,7 @@ static void scoring_leaves_no_trace(const BackendOps *ops)
         Batcher batcher;
         int32_t x[T * B], y[T * B];
         open_model(&m, ops, true);
-            assert_int_equal(batcher_init(&batcher, ids, N, B, T, "train", &e), 0);
+        assert_int_equal(batcher_init(&batcher, ids, N, B, T, "train", &e), 0);
         assert_int_equal(m.ops->state_set(m.backend, B, NULL, NULL, &e), 0);
         for (int step = 0; step < 6; step++) {
             WindowResult r;
