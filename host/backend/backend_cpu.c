@@ -71,6 +71,9 @@ struct Backend {
     float **hm;    /* [L] (T*B,H) masked h_{t-1}, only with SITES_ALL */
     float *dy;     /* (T*B,H) */
     float *logits; /* (T*B,V) */
+    float *y, *dys;           /* (T*B,H): rows of x[L] at the scored positions, and their gradients */
+    int32_t *scored;          /* (T*B): the scored positions */
+    int64_t n_scored;
     double *token_nats;       /* (T*B) */
     float *state_h, *state_c; /* (L,B,H) */
     float *bias;              /* (4H) b_ih + b_hh of the layer at hand */
@@ -154,6 +157,8 @@ static void carve(Backend *b, Arena *a)
     b->hm = hm;
     b->dy = g->train ? take_floats(a, N * H) : NULL;
     b->logits = take_floats(a, N * V);
+    b->y = take_floats(a, N * H), b->dys = g->train ? take_floats(a, N * H) : NULL;
+    b->scored = take(a, N, sizeof(int32_t));
     b->token_nats = take(a, N, sizeof(double));
     b->state_h = take_floats(a, L * B * H), b->state_c = take_floats(a, L * B * H);
     b->bias = take_floats(a, 4 * H);
@@ -169,7 +174,7 @@ static void carve(Backend *b, Arena *a)
     b->operand[0] = rounds ? take_floats(a, N * wide) : NULL;
     b->operand[1] = rounds ? take_floats(a, (N > wide ? N : wide) * H) : NULL;
     b->partial = g->train ? take(a, chunks, sizeof(double)) : NULL;
-    b->slot_of_id = take(a, V, sizeof(int32_t));
+    b->slot_of_id = take(a, g->shape.V_in, sizeof(int32_t));
     b->id_of_slot = take(a, N, sizeof(int32_t)), b->first = take(a, N, sizeof(int32_t));
     b->last = take(a, N, sizeof(int32_t)), b->next = take(a, N, sizeof(int32_t));
     b->arrival = take(a, g->threads, sizeof *b->arrival);
@@ -210,7 +215,7 @@ static int cpu_open(const BackendConfig *g, Backend **out, Error *e)
     Arena a = {b->memory, 0};
     carve(b, &a);
     b->vectors = vectors_of(&g->shape);
-    for (int64_t v = 0; v < g->shape.V_out; v++) b->slot_of_id[v] = -1;
+    for (int64_t v = 0; v < g->shape.V_in; v++) b->slot_of_id[v] = -1;
     omp_set_dynamic(0);
     b->threads = threads_of(g);
     omp_set_num_threads(b->threads);
@@ -641,6 +646,9 @@ static int cpu_window_begin(Backend *b, const Window *w, Error *e)
     assert(!w->train || b->config.train);
     b->w.T = batch->T, b->w.B = batch->B, b->w.step = w->step, b->w.train = w->train;
     b->w.x = batch->ids, b->w.y = batch->targets;
+    b->n_scored = 0;
+    for (int64_t n = 0; n < batch->T * batch->B; n++)
+        if (batch->targets[n] != TARGET_NONE) b->scored[b->n_scored++] = (int32_t)n;
     if (!batch->carry) cpu_state_set(b, batch->B, NULL, NULL, e);
     b->grad_norm = 0;
     return EXIT_DONE;
@@ -657,7 +665,8 @@ static int cpu_embedding_forward(Backend *b, Error *e)
 #pragma omp parallel for schedule(static)
     for (int64_t n = 0; n < N; n++) {
         const float *from = encoder + b->w.x[n] * H;
-        if (mask) mask_row(&key, n, H, from, x + n * H);
+        if (b->w.x[n] == ID_PADDING) memset(x + n * H, 0, (size_t)H * sizeof *x);
+        else if (mask) mask_row(&key, n, H, from, x + n * H);
         else memcpy(x + n * H, from, (size_t)H * sizeof *x);
     }
     return EXIT_DONE;
@@ -807,18 +816,21 @@ static int cpu_softmax_forward(Backend *b, Error *e)
     const float *bias = b->param[param_decoder_bias(&b->config.shape)];
     float inverse_B = 1.0f / (float)b->w.B; /* the cost is a mean over b, SPEC 5 */
     bool train = b->w.train;
-    sgemm(b, false, true, N, V, H, b->x[b->config.shape.L], b->param[param_decoder_weight(&b->config.shape)],
-          b->logits);
+    N = b->n_scored;
+    for (int64_t n = 0; n < N; n++)
+        memcpy(b->y + n * H, b->x[b->config.shape.L] + b->scored[n] * H, (size_t)H * sizeof *b->y);
+    if (N) sgemm(b, false, true, N, V, H, b->y, b->param[param_decoder_weight(&b->config.shape)], b->logits);
+    for (int64_t n = 0; n < b->w.T * b->w.B; n++) b->token_nats[n] = 0;
 #pragma omp parallel num_threads(b->threads)
     {
         float *bias_sum = train ? b->bias_part + omp_get_thread_num() * V : NULL;
         if (train) memset(bias_sum, 0, (size_t)V * sizeof *bias_sum);
 #pragma omp for schedule(static)
         for (int64_t n = 0; n < N; n++)
-            b->token_nats[n] = softmax_row(b->logits + n * V, bias, V, b->w.y[n], train, inverse_B, bias_sum);
+            b->token_nats[b->scored[n]] = softmax_row(b->logits + n * V, bias, V, b->w.y[b->scored[n]], train, inverse_B, bias_sum);
     }
     b->nats = 0;
-    for (int64_t n = 0; n < N; n++) b->nats += b->token_nats[n];
+    for (int64_t n = 0; n < N; n++) b->nats += b->token_nats[b->scored[n]];
     return EXIT_DONE;
 }
 
@@ -845,8 +857,13 @@ static int cpu_softmax_backward(Backend *b, Error *e)
         for (int i = 0; i < b->threads; i++) sum += b->bias_part[i * V + v];
         b->grad[bias][v] = sum;
     }
-    sgemm(b, true, false, V, H, N, b->logits, b->x[L], b->grad[weight]);
-    sgemm_long(b, N, H, V, b->logits, b->param[weight], b->dy);
+    int64_t all = N;
+    N = b->n_scored;
+    sgemm(b, true, false, V, H, N, b->logits, b->y, b->grad[weight]);
+    sgemm_long(b, N, H, V, b->logits, b->param[weight], b->dys);
+    memset(b->dy, 0, (size_t)(all * H) * sizeof *b->dy);
+    for (int64_t n = 0; n < N; n++)
+        memcpy(b->dy + b->scored[n] * H, b->dys + n * H, (size_t)H * sizeof *b->dy);
     mask_positions(b, (int)L, b->dy, b->dy);
     return EXIT_DONE;
 }
@@ -942,6 +959,7 @@ static int cpu_embedding_backward(Backend *b, Error *e)
     int64_t N = b->w.T * b->w.B, H = b->config.shape.H;
     b->distinct = 0;
     for (int32_t n = 0; n < N; n++) {
+        if (b->w.x[n] == ID_PADDING) continue;
         int32_t id = b->w.x[n], slot = b->slot_of_id[id];
         b->next[n] = -1;
         if (slot < 0) {
