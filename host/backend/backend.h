@@ -42,6 +42,7 @@ typedef struct Window {
                       stream that train_stream was given */
     int64_t index;
     bool train;   /* masks on, activations kept, gradients will be asked for */
+    bool update;  /* an update follows: set by model.c */
     int64_t step; /* of the run; keys the masks */
 } Window;
 

@@ -54,6 +54,7 @@ static bool of_preset(int i)
     Settings probe, untouched;
     Error e;
     memset(&untouched, 0xff, sizeof untouched);
+    untouched.task = "lm";
     probe = untouched;
     settings_preset(&probe, "small", &e);
     size_t at = settings_info(i)->offset;
@@ -250,6 +251,8 @@ static int eval(int argc, char **argv, Error *e)
     code = options_settings(&line, &s, e);
     if (code) return code;
     if (!o.weights) return missing("weights", weights_takes, e);
+    if (!strcmp(o.split, "train"))
+        return error_set(e, EXIT_USAGE, "--split takes %s, not 'train'", own[1].takes);
     if (!s.data) return missing("data", tasks[0]->takes, e);
     o.settings = s;
     o.batch = line.setting[settings_find("batch")] ? s.batch : 0;

@@ -43,10 +43,6 @@ static inline int param_decoder_weight(const ModelShape *s) { return param_in_la
 static inline int param_decoder_bias(const ModelShape *s) { return param_in_layer(s, s->L, 1); }
 static inline int params_count(const ModelShape *s) { return param_in_layer(s, s->L, 2); }
 
-/* The same for a model whose inputs are all ids. */
-#define PARAM_ENCODER 0
-static inline int param_of_layer(int64_t l, int which) { return 1 + PARAMS_PER_LAYER * (int)l + which; }
-
 typedef struct ParamInfo {
     char name[40];  /* PyTorch's state_dict name */
     int rank;       /* 1 or 2 */

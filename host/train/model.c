@@ -75,8 +75,10 @@ static int backward(Model *m, Error *e)
 int model_train_step(Model *m, const Window *w, double lr, double clip, WindowResult *r, Error *e)
 {
     assert(w->train);
+    Window updated = *w;
+    updated.update = true;
     *r = (WindowResult){.step = -1};
-    int code = forward(m, w, e);
+    int code = forward(m, &updated, e);
     if (!code) code = backward(m, e);
     if (!code) code = m->ops->update(m->backend, lr, clip, e);
     if (!code) code = m->ops->window_end(m->backend, r, NULL, NULL, e);

@@ -399,6 +399,31 @@ static void the_log_says_what_was_scored(void **state)
     free(text);
 }
 
+static double test_ppl(const char *more)
+{
+    json_error_t fault;
+    plstm_expect(0, RUN " --init-weights %s --max-steps 0 --eval test --log-json %s%s", folder,
+                 model("one.st"), in_folder("scored.jsonl"), more);
+    char *text = file_read(in_folder("scored.jsonl"), NULL);
+    json_t *last = json_loads(strstr(text, "{\"event\":\"test\""), JSON_DISABLE_EOF_CHECK, &fault);
+    assert_non_null(last);
+    double ppl = json_number_value(json_object_get(last, "test_ppl"));
+    json_decref(last);
+    free(text);
+    return ppl;
+}
+
+/* A sequence that is longer than --max-length is scored in windows with carried state, which change nothing. */
+static void windows_change_no_score(void **state)
+{
+    (void)state;
+    double whole = test_ppl("");
+    assert_true(whole > 1 && whole < 100);
+    static const char *const more[] = {" --max-length 3", " --max-length 4", " --max-length 8",
+                                       " --max-length 7"};
+    for (int i = 0; i < 4; i++) assert_float_equal(test_ppl(more[i]), whole, 1e-6 * whole);
+}
+
 static void refused(int code, const char *phrase, const char *more)
 {
     Run run = plstm("train" SHAPE TINY " --max-steps 1 --data %s", more);
@@ -507,6 +532,7 @@ int main(void)
         cmocka_unit_test(bad_input_is_told),
         cmocka_unit_test(a_run_that_is_resumed_ends_alike),
         cmocka_unit_test(the_log_says_what_was_scored),
+        cmocka_unit_test(windows_change_no_score),
         cmocka_unit_test(bad_pairs_are_refused),
         cmocka_unit_test(the_built_in_corpus_has_a_best),
         cmocka_unit_test(data_describes_a_folder),
