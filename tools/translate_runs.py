@@ -27,6 +27,7 @@ from demo import Failure, Interrupted, Log, StopSignals, positive, show, write_w
 # name: options beside preset translate, in the order in which they are trained. `none` is the plain LSTM; keep 0.8 is the paper's. The other
 # shares kept make the curve.
 SEEDS = (1, 2, 3)
+SENTENCE, NBEST = 0, 5  # line of test whose translations are shown, and how many of them
 RUNS = {}
 for seed in SEEDS:
     RUNS[f"none-{seed}"] = ["--dropout-sites", "none", "--seed", str(seed)]
@@ -43,7 +44,7 @@ class Pipeline:
         self.folder = os.path.join(options.work, name)
         self.log = Log(self.path("log.jsonl"))
         self.log.read()
-        self.steps = [*([] if self.log.test else [self.train]), self.score, self.translate]
+        self.steps = [*([] if self.log.test else [self.train]), self.score, self.translate, self.list_best]
 
     def path(self, name):
         return os.path.join(self.folder, name)
@@ -75,6 +76,21 @@ class Pipeline:
 
     def translate(self):
         self.spawn(["translate", "--weights", self.path("best.st")], self.data(self.test_name() + ".en"), "translated.txt")
+
+    def list_best(self):
+        """The n-best of one sentence, for people to look at."""
+        write_whole(self.path("sentence.txt"), self.line_of("en"))
+        self.spawn(["translate", "--weights", self.path("best.st"), "--nbest", str(NBEST)], self.path("sentence.txt"), "nbest.txt")
+
+    def line_of(self, side):
+        with open(self.data(f"{self.test_name()}.{side}"), encoding="utf-8") as f:
+            return f.readlines()[SENTENCE]
+
+    def nbest(self):
+        with open(self.path("nbest.txt"), encoding="utf-8") as f:
+            found = [line.rstrip("\n").split(" ||| ") for line in f]
+        return {"source": self.line_of("en").strip(), "reference": self.line_of("fr").strip(),
+                "nbest": [{"words": words, "score": float(score)} for _, words, score in found]}
 
     def test_name(self):
         with open(self.path("test.jsonl"), encoding="utf-8") as f:
@@ -108,7 +124,7 @@ class Pipeline:
                   "epochs": len(log.epochs), "best_epoch": best["epoch"], "best_epoch_train_ppl": best["train_ppl"],
                   "best_epoch_valid_ppl": best["valid_ppl"], "best_epoch_test_ppl": test["ppl"], "train_ppl": log.epochs[-1]["train_ppl"],
                   "valid_ppl": log.epochs[-1]["valid_ppl"], "test_ppl": log.test["test_ppl"], "test": test["test"], "bleu": score["score"],
-                  "bleu_signature": score["signature"], "beam": 12, "words_per_s": log.words_per_s(),
+                  "bleu_signature": score["signature"], "beam": 12, "example": self.nbest(), "words_per_s": log.words_per_s(),
                   "minutes": sum(e["seconds"] for e in log.epochs) / 60, "backend": log.run["backend"], "device": log.run["device"],
                   "commit": log.run["commit"]}
         write_whole(self.path("result.json"), json.dumps(result) + "\n")

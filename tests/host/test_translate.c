@@ -465,6 +465,8 @@ static void bad_pairs_are_refused(void **state)
     plstm_expect(2, "train --resume %s --data %s/uneven", in_folder("first.st"), folder);
     plstm_expect(2, "train --resume %s --data %s --target de", in_folder("first.st"), folder);
     plstm_expect(3, "eval --weights %s --data %s/nowhere", in_folder("first.st"), folder);
+    plstm_expect(2, "eval --weights %s --data %s --seq 5", in_folder("first.st"), folder);
+    plstm_expect(2, "eval --weights %s --data %s --protocol zaremba", in_folder("first.st"), folder);
     plstm_expect(2, "eval --weights %s --data %s --split other", in_folder("first.st"), folder);
     plstm_expect(3, "eval --weights %s,%s --data %s", in_folder("first.st"), model("back.st"), folder);
     /* the file of another task */

@@ -108,7 +108,8 @@ class Tree:
 def translation(sites, seed, keep, test, score):
     return {"name": f"{sites}-{seed}", "sites": sites, "keep": keep, "seed": seed, "hidden": 200, "layers": 2, "batch": 40, "epochs": 8, "best_epoch": 6,
             "best_epoch_train_ppl": 5.0, "best_epoch_valid_ppl": test + 0.1, "best_epoch_test_ppl": test, "bleu": score, "bleu_signature": "nrefs:1|tok:none",
-            "beam": 12, "words_per_s": 3000.0, "minutes": 20.0}
+            "beam": 12, "words_per_s": 3000.0,
+            "example": {"source": "a man", "reference": "un homme", "nbest": [{"words": "un homme", "score": -1.234}, {"words": "une homme", "score": -4.5}]}, "minutes": 20.0}
 
 
 def test_translation_stands_beside_the_paper():
@@ -125,6 +126,7 @@ def test_translation_stands_beside_the_paper():
     assert "9.10 ± 0.14 | 5.8 | 30.50 ± 0.71 | 25.90" in page and "8.20 ± 0.14 | 5.0 | 32.50 ± 0.71 | 29.03" in page, page
     assert "| 1 | 9.00 | 30.00 | 8.10 | 33.00 | +10.0 % | +3.00 |" in page and "| 2 | 9.20 | 31.00 | 8.30 | 32.00 | +9.8 % | +1.00 |" in page, page
     assert "| 0.7 | 1 | 8.10 | 8.00 | 34.00 | 6 |" in page and "nrefs:1|tok:none" in page, page
+    assert page.count("| un homme | -1.23 |") == 2 and "*a man*" in page, page
     assert "seed 3, after 2 epochs; valid perplexity 180.00, 90.00" in page, page
     tree.lines("profiles/box/translate.jsonl", [dict(runs[0], sites="all")])
     tree.refused("translate.jsonl", "sites all")

@@ -75,6 +75,8 @@ def test_runs_end_in_results_and_are_not_done_twice(folder):
     assert [r["name"] for r in results] == ["none-1", "keep0.8-1"], results
     assert [r["keep"] for r in results] == [1.0, 0.8] and all(r["bleu"] == 33.0 and r["epochs"] == 3 for r in results), results
     assert all(r["test"] == "test_2016_flickr" and r["best_epoch_test_ppl"] > 1 for r in results), results
+    example = results[0]["example"]
+    assert example["source"] == "a" and example["reference"] == "A" and example["nbest"][0]["score"] < 0, example
     assert len(read(folder, "out", "translate-none-1.txt").splitlines()) == 10
     assert '"event":"run"' in read(folder, "out", "translate-keep0.8-1.jsonl")
     assert "keep0.8-1" in out and "BLEU 33.00" in out, out

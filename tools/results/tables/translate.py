@@ -66,12 +66,28 @@ def curve_table(found):
     return "\nThe curve over the share kept.\n\n" + table(["keep", "seeds ", "valid", "test", "BLEU", "best epoch"], rows)
 
 
+def example(found):
+    """The n-best of one sentence by the first run of each side."""
+    text = ""
+    for sites in TITLES:
+        runs = side(found, sites)
+        if not runs:
+            continue
+        result = runs[0][0]
+        shown = result["example"]
+        if not text:
+            text = f"\nOne sentence of test: *{shown['source']}*; the reference: *{shown['reference']}*\n"
+        rows = [[h["words"], number(h["score"], 2)] for h in shown["nbest"]]
+        text += f"\n{TITLES[sites][0].upper()}{TITLES[sites][1:]}, seed {result['seed']}:\n\n" + table(["translation ", "log probability"], rows)
+    return text
+
+
 def translate(data, figures):
     del figures
     found = read(data)
     rows = [main_row(found, sites, data) for sites in TITLES]
     text = table(["", "keep", "seeds", "train", "valid", "test", "paper's test", "BLEU", "paper's BLEU", "minutes", "hardware ", "data "], rows)
-    text += seeds_table(found) + curve_table(found)
+    text += seeds_table(found) + curve_table(found) + example(found)
     if found:
         first = found[0][0]
         text += (f"\n{first['layers']} layers of {first['hidden']} units, B {first['batch']}, {first['epochs']} epochs; the weights are those of the epoch with "
