@@ -85,6 +85,9 @@ static int text_read(Text *t, Error *e)
             code = error_set(e, EXIT_BAD_DATA, "'%s' cannot be read: %s", t->path, strerror(errno));
     }
     fclose(f);
+    if (!code && t->n >= 2 && (!memcmp(t->bytes, "\xff\xfe", 2) || !memcmp(t->bytes, "\xfe\xff", 2)))
+        code = error_set(e, EXIT_BAD_DATA, "'%s' begins with a byte-order mark of UTF-16: save it as UTF-8",
+                         t->path);
     if (!code && t->n >= 3 && !memcmp(t->bytes, "\xef\xbb\xbf", 3)) {
         memmove(t->bytes, t->bytes + 3, (size_t)(t->n -= 3));
         t->bom = true;
@@ -113,10 +116,17 @@ static int split_texts(const PairsOptions *o, int number, const char *name, bool
     struct stat file;
     for (int side = 0; side < SIDES; side++)
         snprintf(text[side].path, sizeof text[side].path, "%s/%s.%s", o->dir, name, o->language[side]);
-    for (int side = 0; side < SIDES; side++)
-        if (stat(text[side].path, &file))
+    for (int side = 0; side < SIDES; side++) {
+        const char *path = text[side].path;
+        if (stat(path, &file))
             return error_set(e, EXIT_BAD_DATA, "'%s' cannot be opened, which the lines of '%s' need: %s",
-                             text[side].path, text[!side].path, strerror(errno));
+                             path, text[!side].path, strerror(errno));
+        if (!S_ISREG(file.st_mode)) /* a pipe that nobody writes to would wait for ever */
+            return error_set(e, EXIT_BAD_DATA, "'%s' is %s, not a text file", path,
+                             S_ISDIR(file.st_mode)    ? "a folder"
+                             : S_ISFIFO(file.st_mode) ? "a pipe"
+                                                      : "a device");
+    }
     for (int side = 0; !code && side < SIDES; side++) code = text_read(&text[side], e);
     if (!code && text[0].lines != text[1].lines)
         code = error_set(e, EXIT_BAD_DATA,

@@ -308,8 +308,13 @@ static void bad_files_are_refused(void **state)
     assert_refused(EXIT_BAD_DATA, &o, "train.fr'", "NUL", "byte 1 ");
     unlink(in_folder("train.fr"));
     assert_int_equal(mkdir(in_folder("train.fr"), 0777), 0);
-    assert_refused(EXIT_BAD_DATA, &o, "train.fr' cannot be");
+    assert_refused(EXIT_BAD_DATA, &o, "train.fr' is a folder");
     rmdir(in_folder("train.fr"));
+    assert_int_equal(mkfifo(in_folder("train.fr"), 0666), 0);
+    assert_refused(EXIT_BAD_DATA, &o, "train.fr' is a pipe");
+    unlink(in_folder("train.fr"));
+    put_bytes("train.fr", "\xff\xfex\0\n\0", 6);
+    assert_refused(EXIT_BAD_DATA, &o, "train.fr' begins with", "UTF-16");
     o.dir = "no-such-folder";
     assert_refused(EXIT_BAD_DATA, &o, "no-such-folder");
 }
