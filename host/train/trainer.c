@@ -2,7 +2,6 @@
 
 #include <assert.h>
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +11,9 @@
 #include "host/data/batcher.h"
 #include "model.h"
 #include "report.h"
+#include "host/base/machine.h"
+#include "host/base/signals.h"
+#include "host/store/weights.h"
 #include "host/data/synthetic.h"
 
 /* What the log says of a minibatch, kept until its result comes back (backend.h: a few minibatches later,
@@ -34,12 +36,14 @@ typedef struct Trainer {
     int64_t oldest;             /* step of the result that comes back next */
     double last_result;         /* seconds */
     Report *report;
-    int32_t *x, *y;       /* (T,B) window, where the backend takes it from here */
-    float *h, *c;         /* (L,B,H) for checkpoints inside an epoch */
-    int64_t saved_step;   /* of the newest --save of this run, -1: none */
-    int64_t scored_step;  /* at which valid was scored last, -1: never */
-    double saved_at;      /* seconds */
-    double epoch_seconds; /* of the present epoch, in this process */
+    int32_t *x, *y;          /* (T,B) window, where the backend takes it from here */
+    float *h, *c;            /* (L,B,H) for checkpoints inside an epoch */
+    int64_t saved_step;      /* of the newest --save of this run, -1: none */
+    int64_t scored_step;     /* at which valid was scored last, -1: never */
+    double saved_at;         /* seconds */
+    double epoch_seconds;    /* of the present epoch, in this process */
+    char note[WEIGHTS_NOTE]; /* about --init-weights */
+    bool unheard;            /* the log or standard output cannot be written: nothing more is reported */
 } Trainer;
 
 static double seconds_now(void)
@@ -49,50 +53,7 @@ static double seconds_now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* ---- signals: the first one is answered after the running step, a second one at once ---- */
-
-static volatile sig_atomic_t caught_signal;
-
-static void on_signal(int number)
-{
-    if (caught_signal) _exit(128 + number);
-    caught_signal = number;
-}
-
-typedef struct SignalHandlers {
-    struct sigaction interrupt, terminate;
-} SignalHandlers;
-
-static void signals_catch(SignalHandlers *old)
-{
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-    sigemptyset(&action.sa_mask);
-    caught_signal = 0;
-    sigaction(SIGINT, &action, &old->interrupt);
-    sigaction(SIGTERM, &action, &old->terminate);
-}
-
-static void signals_restore(const SignalHandlers *old)
-{
-    sigaction(SIGINT, &old->interrupt, NULL);
-    sigaction(SIGTERM, &old->terminate, NULL);
-}
-
 /* ---- set-up ---- */
-
-/* Bytes that this machine can still give, or SIZE_MAX where it does not say. */
-static size_t memory_available(void)
-{
-    char line[256];
-    unsigned long long kib;
-    size_t bytes = SIZE_MAX;
-    FILE *f = fopen("/proc/meminfo", "r");
-    if (!f) return bytes;
-    while (fgets(line, sizeof line, f))
-        if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1) bytes = (size_t)kib * 1024;
-    fclose(f);
-    return bytes;
-}
 
 /* Minibatches that the run is to have done in all when it ends. */
 static int64_t steps_wanted(const Trainer *t)
@@ -126,11 +87,13 @@ static int streams_check(Trainer *t, Error *e)
 static int weights_start(Trainer *t, const Checkpoint *resume, Error *e)
 {
     if (resume) {
-        for (int k = 0; k < t->params.count; k++)
+        for (int k = 0; k < t->params.count; k++) {
             memcpy(t->params.data + t->params.offset[k], checkpoint_param(resume, k),
                    (size_t)(t->params.offset[k + 1] - t->params.offset[k]) * sizeof(float));
+            st_forget(&resume->file);
+        }
     } else if (t->settings.init_weights) {
-        int code = checkpoint_read_weights(&t->params, t->settings.init_weights, e);
+        int code = weights_read(&t->params, &t->corpus->vocab, t->settings.init_weights, t->note, e);
         if (code) return code;
     } else {
         params_draw(&t->params, t->settings.seed, t->settings.init);
@@ -167,14 +130,9 @@ static int trainer_open(Trainer *t, const Checkpoint *resume, bool quiet, Error 
                             .precision = s->precision};
     if (resume && !(s->given >> settings_find("kernel") & 1)) config.plan = st_meta(&resume->file, "plan");
     if (resume) config.algorithms = st_meta(&resume->file, "algorithms");
-    size_t host = (size_t)params_elements(&t->shape) * sizeof(float),
-           bytes = host + (ops->bytes ? ops->bytes(&config) : 0), room = memory_available();
-    if (bytes > room)
-        return error_set(e, EXIT_NO_DEVICE,
-                         "this model needs %.1f GB and the machine has %.1f GB left; a smaller --hidden, "
-                         "--batch or --seq needs "
-                         "less",
-                         (double)bytes * 1e-9, (double)room * 1e-9);
+    size_t host = (size_t)params_elements(&t->shape) * sizeof(float);
+    code = machine_fits(host + (ops->bytes ? ops->bytes(&config) : 0), e);
+    if (code) return code;
     size_t state = (size_t)(s->layers * s->batch * s->hidden), window = (size_t)(s->batch * s->seq);
     t->x = malloc(window * sizeof *t->x), t->y = malloc(window * sizeof *t->y);
     t->h = malloc(state * sizeof *t->h), t->c = malloc(state * sizeof *t->c);
@@ -184,7 +142,7 @@ static int trainer_open(Trainer *t, const Checkpoint *resume, bool quiet, Error 
     if (!code) code = weights_start(t, resume, e);
     if (code) return code;
     if (ops->kernel) s->kernel = ops->kernel(t->model.backend); /* that runs, never "auto" */
-    t->model.interrupt = &caught_signal;
+    t->model.interrupt = signals_caught();
 
     t->at = resume ? resume->counters : (Counters){.epoch = 1, .lr = s->lr, .best_valid = INFINITY};
     t->oldest = t->at.step;
@@ -199,7 +157,7 @@ static int trainer_open(Trainer *t, const Checkpoint *resume, bool quiet, Error 
                     .device = device,
                     .threads = (int)s->threads,
                     .parameters = params_elements(&t->shape),
-                    .bytes = host + ops->held(t->model.backend),
+                    .bytes = host + ops->held(t->model.backend) + corpus_bytes(t->corpus),
                     .windows = t->batcher.windows,
                     .resumed = resume ? &resume->counters : NULL};
     return report_open(&t->report, &info, quiet, e);
@@ -256,11 +214,13 @@ static void visit_class(void *user, int64_t position, int32_t id, double nats)
     v->score.tokens[class]++;
 }
 
-/* The device gave up, and what the run was before that is there: it is saved and the sentence says so. */
+/* The device gave up, or nobody hears the run any more, and what it was before that is there: it is saved and the sentence
+ * says so. */
 static void save_and_say(Trainer *t, Error *e)
 {
     Error ignored; /* the fault is what there is to tell */
-    if (!t->settings.save || save_to(t, t->settings.save, &ignored)) return;
+    bool saved = t->saved_step == t->at.step;
+    if (!t->settings.save || (!saved && save_to(t, t->settings.save, &ignored))) return;
     size_t n = strlen(e->text);
     snprintf(e->text + n, sizeof e->text - n, "; the %lld minibatches before it are saved: --resume %s",
              (long long)t->at.step, t->settings.save);
@@ -272,32 +232,49 @@ static int score_split(Trainer *t, int split, ScoreVisitor visit, void *user, Sc
     int code = model_score(&t->model, &t->corpus->split[split], split_name[split],
                            score_rows(s->protocol, split, s->batch), s->seq, visit, user, score, e);
     if (code && score->fault) save_and_say(t, e);
-    if (!code && !isfinite(score->nats))
+    if (!code && !isfinite(score->ppl)) /* a finite sum of nats may still be no perplexity */
         code =
             error_set(e, EXIT_DIVERGED, "diverged: the %s split's perplexity is not finite after step %lld",
                       split_name[split], (long long)t->at.step);
     return code;
 }
 
-static int score_test(Trainer *t, Error *e)
-{
-    const Stream *test = &t->corpus->split[SPLIT_TEST];
-    ClassVisit visit = {0};
+/* A test score, with what is known of the built-in corpus. */
+typedef struct TestScore {
     Score score;
+    ClassVisit visit;
+} TestScore;
+
+static int score_test(Trainer *t, TestScore *test, Error *e)
+{
+    const Stream *stream = &t->corpus->split[SPLIT_TEST];
     bool synthetic = t->corpus->synthetic;
     double first;
+    *test = (TestScore){.score = {0}};
     if (synthetic) {
-        synthetic_scan_init(&visit.scan);
-        synthetic_scan_next(&visit.scan, test->ids[0], &first); /* given, not scored */
+        synthetic_scan_init(&test->visit.scan);
+        synthetic_scan_next(&test->visit.scan, stream->ids[0], &first); /* given, not scored */
     }
-    int code = score_split(t, SPLIT_TEST, synthetic ? visit_class : NULL, &visit, &score, e);
-    if (code) return code;
-    return report_test(t->report, score.ppl, t->settings.protocol, score.tokens,
-                       synthetic ? synthetic_best_ppl(test->ids, test->n) : NAN,
-                       synthetic ? &visit.score : NULL, e);
+    return score_split(t, SPLIT_TEST, synthetic ? visit_class : NULL, &test->visit, &test->score, e);
+}
+
+static int tell_test(Trainer *t, const TestScore *test, Error *e)
+{
+    const Stream *stream = &t->corpus->split[SPLIT_TEST];
+    bool synthetic = t->corpus->synthetic;
+    return report_test(t->report, test->score.ppl, t->settings.protocol, test->score.tokens,
+                       synthetic ? synthetic_best_ppl(stream->ids, stream->n) : NAN,
+                       synthetic ? &test->visit.score : NULL, e);
 }
 
 /* ---- training ---- */
+
+/* What a report came to. */
+static int heard(Trainer *t, int code)
+{
+    t->unheard |= code != EXIT_DONE;
+    return code;
+}
 
 /* A result is back: count it, tell it, and stop where it is none. */
 static int take_result(Trainer *t, const WindowResult *r, Error *e)
@@ -323,11 +300,16 @@ static int take_result(Trainer *t, const WindowResult *r, Error *e)
                      .words_per_s = (double)tokens / took,
                      .epoch_nats = t->at.nats,
                      .epoch_tokens = t->at.tokens};
-    int code = report_step(t->report, &info, r->step % s->log_every == 0, e);
-    if (!code && !(isfinite(r->nats) && isfinite(r->grad_norm)))
+    int code =
+        heard(t, t->unheard ? EXIT_DONE : report_step(t->report, &info, r->step % s->log_every == 0, e));
+    bool finite = isfinite(exp(r->nats / (double)tokens)); /* a loss of 710 nats a word is no perplexity */
+    if (!code && !(finite && isfinite(r->grad_norm)))
         return error_set(e, EXIT_DIVERGED,
                          "diverged at step %lld: the %s is not finite; a smaller --lr or --clip may help",
-                         (long long)r->step, isfinite(r->nats) ? "gradient norm" : "loss");
+                         (long long)r->step,
+                         finite              ? "gradient norm"
+                         : isfinite(r->nats) ? "perplexity"
+                                             : "loss");
     return code;
 }
 
@@ -403,7 +385,7 @@ static int end_epoch(Trainer *t, Error *e)
                       .valid_ppl_paper = valid.ppl_paper,
                       .lr = t->at.lr,
                       .seconds = t->epoch_seconds + seconds_now() - start};
-    code = report_epoch(t->report, &info, e);
+    code = heard(t, report_epoch(t->report, &info, e));
     if (code) return code;
 
     if (t->at.epoch > s->hold) t->at.lr /= s->decay;
@@ -416,7 +398,8 @@ static int end_epoch(Trainer *t, Error *e)
         if (s->save_best) code = save_to(t, s->save_best, e);
     }
     t->saved_step = -1; /* a file of this step taken inside the epoch is not this one */
-    return code ? code : save(t, e);
+    if (!code) code = save(t, e);
+    return code ? code : heard(t, report_epoch_row(t->report, &info, e));
 }
 
 static int train(Trainer *t, Error *e)
@@ -425,7 +408,7 @@ static int train(Trainer *t, Error *e)
     t->saved_at = seconds_now();
     int64_t wanted = steps_wanted(t);
     for (;;) {
-        if (caught_signal) return (code = settle(t, e)) ? code : 128 + caught_signal;
+        if (*signals_caught()) return (code = settle(t, e)) ? code : 128 + *signals_caught();
         if (t->at.minibatch > 0 && t->at.minibatch == t->batcher.windows) code = end_epoch(t, e);
         else if (t->at.step < wanted) code = train_minibatch(t, e);
         else return settle(t, e);
@@ -436,17 +419,20 @@ static int train(Trainer *t, Error *e)
     }
 }
 
-/* What a finished run still owes: its checkpoint first, then the scores. */
+/* What a finished run still owes: the scores, then its checkpoint (one that has diverged in the last steps takes no good
+ * file's place), then the words about them. */
 static int finish(Trainer *t, Error *e)
 {
     const Settings *s = &t->settings;
-    int code = save(t, e);
-    if (!code && s->eval & EVAL_VALID && t->scored_step != t->at.step) {
-        Score valid;
-        code = score_split(t, SPLIT_VALID, NULL, NULL, &valid, e);
-        if (!code) code = report_valid(t->report, valid.ppl, valid.ppl_paper, s->protocol, valid.tokens, e);
-    }
-    if (!code && s->eval & EVAL_TEST) code = score_test(t, e);
+    bool score_valid = s->eval & EVAL_VALID && t->scored_step != t->at.step;
+    Score valid;
+    TestScore test;
+    int code = score_valid ? score_split(t, SPLIT_VALID, NULL, NULL, &valid, e) : EXIT_DONE;
+    if (!code && s->eval & EVAL_TEST) code = score_test(t, &test, e);
+    if (!code) code = save(t, e);
+    if (!code && score_valid)
+        code = heard(t, report_valid(t->report, valid.ppl, valid.ppl_paper, s->protocol, valid.tokens, e));
+    if (!code && s->eval & EVAL_TEST) code = heard(t, tell_test(t, &test, e));
     return code;
 }
 
@@ -457,6 +443,7 @@ static void tell_backend(Trainer *t, const Checkpoint *resume)
     BackendNote note[BACKEND_NOTES];
     const char *remark = t->model.ops->remark ? t->model.ops->remark(t->model.backend) : NULL;
     if (remark && remark[0]) report_say(t->report, "%s", remark);
+    if (t->note[0]) report_say(t->report, "%s", t->note);
     int n = resume && t->model.ops->notes ? t->model.ops->notes(t->model.backend, note) : 0;
     for (int i = 0; i < n; i++) {
         const char *before = st_meta(&resume->file, note[i].key);
@@ -472,7 +459,7 @@ static void tell_backend(Trainer *t, const Checkpoint *resume)
 /* A signal ends the run with a checkpoint and a sentence that says how to go on. */
 static int interrupted(Trainer *t, int code, Error *e)
 {
-    const char *name = code == 128 + SIGINT ? "SIGINT" : "SIGTERM", *path = t->settings.save;
+    const char *name = signals_name(code - 128), *path = t->settings.save;
     int failed = save(t, e);
     if (failed) return failed;
     if (path)
@@ -490,11 +477,21 @@ int trainer_run(const Settings *settings, const Corpus *corpus, const Checkpoint
 {
     Trainer t = {.settings = *settings, .corpus = corpus};
     SignalHandlers old;
-    signals_catch(&old);
+    signals_catch(&old, quiet ? NULL
+                        : isatty(STDERR_FILENO)
+                            ? "\nplstm: stopping after this step; a second signal ends it at once\n"
+                            : "plstm: stopping after this step; a second signal ends it at once\n");
     int code = trainer_open(&t, resume, quiet, e);
     if (!code) tell_backend(&t, resume);
     if (!code) code = train(&t, e);
     if (!code) code = finish(&t, e);
+    if (t.unheard && *signals_caught()) { /* SIGPIPE */
+        Error ignored;
+        code = settle(&t, &ignored) ? code : 128 + *signals_caught();
+    } else if (t.unheard) {
+        Error ignored;
+        if (!settle(&t, &ignored)) save_and_say(&t, e);
+    }
     if (code > 128) code = interrupted(&t, code, e);
     trainer_close(&t);
     signals_restore(&old);
