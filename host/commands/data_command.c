@@ -12,6 +12,7 @@
 #include "host/data/corpus.h"
 #include "host/data/pairs.h"
 #include "host/data/parallel.h"
+#include "host/train/report.h"
 #include "host/data/synthetic.h"
 
 /* Number of types that occur in a stream; seen (V) is scratch. */
@@ -69,11 +70,13 @@ static int flushed(FILE *out, Error *e)
     return EXIT_DONE;
 }
 
-int data_command(const char *dir, FILE *out, Error *e)
+int data_command(const char *dir, bool final_eos, FILE *out, FILE *notes, Error *e)
 {
     Corpus c;
-    int code = corpus_load(&c, dir, NULL, e);
+    /* What is there is described; only the vocabulary needs a text, train's. */
+    int code = corpus_read(&c, dir, &(CorpusRead){.wanted = EVERY_SPLIT, .final_eos = final_eos}, e);
     if (code) return code;
+    if (notes) tell_remarks(&c, notes);
     bool *seen = malloc((size_t)c.vocab.V * sizeof *seen);
     if (!seen) {
         corpus_free(&c);
@@ -87,13 +90,19 @@ int data_command(const char *dir, FILE *out, Error *e)
             : c.known_as ? c.known_as
                          : "not one that plstm knows");
     fprintf(out, "vocabulary         %" PRId64 " types\n", c.vocab.V);
-    fprintf(out, "corpus SHA-256     %s\n", c.sha256);
+    fprintf(out, "corpus SHA-256     %s\n", c.sha256[0] ? c.sha256 : "none: a split is missing");
     fprintf(out, "vocabulary SHA-256 %s\n\n", vocab_hex);
-    fprintf(out, "%-7s %10s %9s %13s\n", "split", "tokens", "types", "unknown words");
+    fprintf(out, "%-7s %10s %9s %13s%s\n", "split", "tokens", "types", "unknown words",
+            c.synthetic ? "" : "  file");
     for (int split = 0; split < SPLITS; split++) {
         const Stream *s = &c.split[split];
-        fprintf(out, "%-7s %10" PRId64 " %9" PRId64 " %13" PRId64 "\n", split_name[split], s->n,
-                count_types(s, seen, c.vocab.V), s->unknown);
+        if (!s->n) {
+            fprintf(out, "%-7s %10s %9s %13s  not there\n", split_name[split], "-", "-", "-");
+            continue;
+        }
+        fprintf(out, "%-7s %10" PRId64 " %9" PRId64 " %13" PRId64 "%s%s\n", split_name[split], s->n,
+                count_types(s, seen, c.vocab.V), s->unknown, c.synthetic ? "" : "  ",
+                c.synthetic ? "" : c.file[split].path);
     }
     if (c.synthetic) print_synthetic(&c, out);
     free(seen);
@@ -147,7 +156,7 @@ static void print_pairs(const Pairs *p, bool *seen, FILE *out)
 
 int data_pairs_command(const Settings *s, FILE *out, Error *e)
 {
-    PairsOptions o = {.dir = s->data, .language = {s->source, s->target}, .min_count = s->min_count};
+    PairsOptions o = {.dir = s->data, .language = {s->source, s->target}, .min_count = s->min_count, .wanted = EVAL_ALL};
     Pairs p;
     if (strcmp(s->task, "translate"))
         return error_set(e, EXIT_USAGE, "--task takes lm or translate with this command, not '%s'", s->task);

@@ -2,6 +2,7 @@
 #ifndef PLSTM_DATA_COMMAND_H
 #define PLSTM_DATA_COMMAND_H
 
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "host/base/error.h"
@@ -10,7 +11,7 @@
 /* Reads the corpus (corpus_load's rules and faults) and prints to out: tokens, types and unknown words of
  * each split, the hashes, the corpus's name where it is recognised; for the built-in one also the best
  * possible perplexity and the number of positions of each class. EXIT_FAILED when out cannot be written. */
-int data_command(const char *dir, FILE *out, Error *e);
+int data_command(const char *dir, bool final_eos, FILE *out, FILE *notes, Error *e);
 
 /* The same of parallel text (s->data, source, target, min_count): per side and split pairs, words, types, words that became
  * <unk>, empty and longest lines. EXIT_USAGE where s->task is another than translate. */

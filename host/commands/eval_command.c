@@ -11,12 +11,14 @@
 #include "host/store/checkpoint.h"
 #include "host/train/ensemble.h"
 #include "host/base/json_line.h"
+#include "host/base/number.h"
+#include "host/base/output.h"
 #include "host/train/model.h"
 #include "host/train/model_load.h"
 #include "host/train/scorer.h"
 #include "host/train/task.h"
 #include "host/base/version.h"
-#include "weights.h"
+#include "members.h"
 
 /* One file of the ensemble. */
 typedef struct Member {
@@ -42,32 +44,35 @@ typedef struct Eval {
     Member all;     /* the average */
     int figures;    /* of each member */
     char device[256];
+    int log; /* -1: none */
 } Eval;
 
 /* ---- which files ---- */
 
-/* A member for each path in text, which is cut. */
-static int split_paths(Eval *v, char *text, Error *e)
+static int list_members(Eval *v, Error *e)
 {
-    char **path = NULL;
-    int code = weights_split(text, &path, &v->n, e);
-    if (!code && !(v->member = calloc((size_t)v->n, sizeof *v->member)))
-        code = error_set(e, EXIT_FAILED, "memory ran out while --weights was read");
-    for (int i = 0; !code && i < v->n; i++) v->member[i].path = path[i];
-    free(path);
-    return code;
+    v->n = v->o->weights->n;
+    v->member = calloc((size_t)v->n, sizeof *v->member);
+    if (!v->member) return error_set(e, EXIT_FAILED, "memory ran out while --weights was read");
+    for (int i = 0; i < v->n; i++) v->member[i].path = v->o->weights->path[i];
+    return EXIT_DONE;
 }
 
-/* The log is none of the files that it would overwrite. */
-static int log_is_apart(const Eval *v, int log, Error *e)
+/* The log is none of the files that are read, and takes the place of no other kind of file. */
+static int log_is_harmless(const Eval *v, Error *e)
 {
-    struct stat ours, file;
-    if (fstat(log, &ours) || !S_ISREG(ours.st_mode)) return EXIT_DONE;
-    for (int i = 0; i < v->n; i++)
-        if (!stat(v->member[i].path, &file) && file.st_dev == ours.st_dev && file.st_ino == ours.st_ino)
-            return error_set(e, EXIT_USAGE, "--log-json and --weights take two files, not twice %s",
-                             v->member[i].path);
-    return EXIT_DONE;
+    CorpusPaths texts;
+    OtherFile *read = calloc((size_t)v->n + CORPUS_PATHS, sizeof *read);
+    if (!read) return error_set(e, EXIT_FAILED, "memory ran out while --log-json was checked");
+    int n = 0, code = v->task->inputs(&v->settings, &texts, e);
+    if (!code) {
+        for (int i = 0; i < texts.n; i++) read[n++] = texts.file[i];
+        for (int i = 0; i < v->n; i++) read[n++] = (OtherFile){"--weights", v->member[i].path};
+        code = output_check("--log-json", v->o->settings.log_json, &kind_eval_log, read, n, v->o->settings.force, e);
+        corpus_paths_free(&texts);
+    }
+    free(read);
+    return code;
 }
 
 /* The first file's settings, with what was given. */
@@ -77,7 +82,7 @@ static int settings_take(Eval *v, Error *e)
     Settings *s = &v->settings, check = *given;
     check.task = v->first.task;
     *s = v->first.settings;
-    s->data = given->data, s->protocol = given->protocol, s->eval = EVAL_ALL;
+    s->data = given->data, s->protocol = given->protocol, s->final_eos = given->final_eos;
     if (v->o->batch) s->batch = v->o->batch;
     if (v->o->seq) s->seq = v->o->seq;
     return settings_check_task(&check, e);
@@ -99,6 +104,15 @@ static int find_split(Eval *v, Error *e)
     return error_set(e, EXIT_USAGE, "--split takes one of %s, not '%s'", names, v->o->split);
 }
 
+static int log_open(Eval *v, Error *e)
+{
+    int code = log_is_harmless(v, e);
+    if (code) return code;
+    v->log = open(v->o->settings.log_json, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+    return v->log >= 0 ? EXIT_DONE
+                       : error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", v->o->settings.log_json);
+}
+
 /* Opens each file once, before any is scored: a fault in the last one of ten should not cost the time of
  * nine. */
 static int check_files(Eval *v, Error *e)
@@ -111,13 +125,16 @@ static int check_files(Eval *v, Error *e)
         m->H = c->shape.H, m->L = c->shape.L;
         m->keep = c->settings.sites == SITES_NONE ? 1 : c->settings.keep;
         if (i) {
-            code = weights_agree(&v->first, v->member[0].path, c, m->path, e);
+            code = members_agree(&v->first, v->member[0].path, c, m->path, e);
             checkpoint_close(c);
             continue;
         }
         code = task_find(c->task, &v->task, e);
         if (!code) code = settings_take(v, e);
-        if (!code) code = v->task->open(&v->settings, c, &v->data, e);
+        if (!code && v->o->settings.log_json) code = log_open(v, e);
+        TaskOpen how = {.settings = &v->settings, .from = c, .split = v->o->split};
+        if (!code) code = v->task->open(&how, &v->data, e);
+        if (!code && v->o->notes && v->task->remarks) v->task->remarks(v->data, v->o->notes);
         if (!code) code = find_split(v, e);
     }
     if (!code) code = v->task->score(v->data, &v->settings, v->split, &v->source, e);
@@ -151,9 +168,18 @@ static int score_member(Eval *v, Member *m, Error *e)
     code = model_load(&model, v->ops, &c, limits, v->task->hits, (int)v->o->settings.threads, e);
     checkpoint_close(&c);
     if (code) return code;
+    if (v->o->notes) {
+        char needed[32];
+        size_t bytes = v->ops->held(model.backend) + v->task->bytes(v->data) +
+                       (size_t)v->ensemble.n * sizeof *v->ensemble.log_sum;
+        fprintf(v->o->notes, "plstm: %s: %s needed\n", m->path, number_bytes(bytes, needed, sizeof needed));
+    }
     ensemble_begin(&v->ensemble);
     if (v->task->score_begin) v->task->score_begin(v->data, v->split);
     code = score_source(&model, v->source, visit_both, v, &m->totals, NULL, e);
+    if (!code && !isfinite(totals_ppl(&m->totals)))
+        code = error_set(e, EXIT_DIVERGED, "diverged: the %s split's perplexity under %s is not finite",
+                         v->o->split, m->path);
     if (!code) v->ops->describe(model.backend, v->device, sizeof v->device);
     model_close(&model);
     v->figures = figures(v, m);
@@ -256,51 +282,42 @@ static void make_line(const Eval *v, JsonLine *l)
     line_end(l);
 }
 
-static int tell(Eval *v, int log, FILE *out, Error *e)
+static int tell(Eval *v, FILE *out, Error *e)
 {
     JsonLine line = {0};
     print_table(v, out);
     if (v->task->print_test) v->task->print_test(v->data, v->split, &v->all.totals, out);
-    if (log < 0) return EXIT_DONE;
+    if (v->log < 0) return EXIT_DONE;
     make_line(v, &line);
     /* Only now, so that a run that fails leaves an earlier log as it is; a device or a pipe has nothing to
      * cut. */
-    if (ftruncate(log, 0) && errno != EINVAL)
-        return error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", v->o->settings.log_json);
-    int code = line_write(&line, log, "--log-json", v->o->settings.log_json, e);
+    const char *path = v->o->settings.log_json;
+    if (ftruncate(v->log, 0) && errno != EINVAL)
+        return error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", path);
+    int code = line_write(&line, v->log, "--log-json", path, e);
     line_free(&line);
     return code;
 }
 
 int eval_command(const EvalOptions *o, FILE *out, Error *e)
 {
-    Eval v = {.o = o};
-    int log = -1;
-    char *paths = strdup(o->weights);
-    int code = paths ? split_paths(&v, paths, e)
-                     : error_set(e, EXIT_FAILED, "memory ran out while --weights was read");
+    Eval v = {.o = o, .log = -1};
+    int code = list_members(&v, e);
     if (!code) code = backend_find(o->settings.backend, &v.ops, e);
-    if (!code && o->settings.log_json) {
-        log = open(o->settings.log_json, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
-        if (log < 0)
-            code = error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", o->settings.log_json);
-        else code = log_is_apart(&v, log, e);
-    }
     if (!code) code = check_files(&v, e);
     if (!code && ensemble_init(&v.ensemble, v.source->places))
         code = error_set(e, EXIT_FAILED, "memory ran out for the scores");
     for (int i = 0; i < v.n && !code; i++) code = score_member(&v, &v.member[i], e);
     if (!code) {
         score_all(&v);
-        code = tell(&v, log, out, e);
+        code = tell(&v, out, e);
     }
-    if (log >= 0 && close(log) && !code)
+    if (v.log >= 0 && close(v.log) && !code)
         code = error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", o->settings.log_json);
     ensemble_free(&v.ensemble);
     source_close(v.source);
     if (v.data) v.task->close(v.data);
     if (v.first.task) checkpoint_close(&v.first);
     free(v.member);
-    free(paths);
     return code;
 }

@@ -7,13 +7,15 @@
 #include <stdio.h>
 
 #include "host/base/error.h"
+#include "host/base/options.h"
 #include "host/base/settings.h"
 
 typedef struct EvalOptions {
-    const char *weights; /* F or F,F,...; a comma separates, so no file's name can hold one */
+    const PathList *weights; /* at least one */
     const char *split;   /* by its name: "valid", "test" */
     Settings
-        settings; /* given: data, protocol, backend, threads, log_json; batch and seq only where they were */
+        settings; /* given: data, protocol, backend, threads, log_json, force, final_eos; batch and seq only where they were */
+    FILE *notes; /* where remarks about the text go, or NULL */
     int64_t batch, seq; /* 0: the first file's; they matter where the split is cut into rows (SPEC 6) */
 } EvalOptions;
 

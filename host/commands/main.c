@@ -10,7 +10,6 @@
 #include "host/backend/backend.h"
 #include "host/backend/blas.h"
 #include "host/store/checkpoint.h"
-
 #include "data_command.h"
 #include "host/plan/device.h"
 #include "dump.h"
@@ -23,6 +22,9 @@
 #include "sample.h"
 #include "translate_command.h"
 #include "host/base/settings.h"
+#include "host/base/output.h"
+#include "host/train/report.h"
+#include "host/train/run_corpus.h"
 #include "host/train/trainer.h"
 #include "host/base/version.h"
 
@@ -68,8 +70,7 @@ static int settings_resume(Settings *s, const CommandLine *line, const Checkpoin
 {
     const Settings *file = &c->settings;
     if (s->given >> settings_find("task") & 1 && strcmp(s->task, c->task))
-        return error_set(e, EXIT_USAGE,
-                         "--task takes %s with --resume %s, which was trained for it, not '%s'", c->task,
+        return error_set(e, EXIT_USAGE, "--task takes %s with --resume %s, which was trained for it, not '%s'", c->task,
                          s->resume, s->task);
     s->task = c->task;
     int code = settings_check_task(s, e);
@@ -79,8 +80,8 @@ static int settings_resume(Settings *s, const CommandLine *line, const Checkpoin
         bool given = s->given >> i & 1, by_preset = line->preset_value && of_preset(i) && !given;
         if (info->role == ROLE_FIXED && (given || by_preset) && !settings_equal(s, file, i)) {
             char here[64], there[64];
-            settings_format(s, i, here, sizeof here);
-            settings_format(file, i, there, sizeof there);
+            settings_show(s, i, here, sizeof here);
+            settings_show(file, i, there, sizeof there);
             if (given)
                 return error_set(e, EXIT_USAGE,
                                  "--%s takes %s with --resume %s, which was trained with it, not '%s'",
@@ -101,14 +102,6 @@ static int settings_resume(Settings *s, const CommandLine *line, const Checkpoin
             "--data takes a folder, or synthetic: %s was trained on a folder, whose path it does not hold",
             s->resume);
     return EXIT_DONE;
-}
-
-/* By name, or by two names of one file. */
-static bool same_file(const char *a, const char *b)
-{
-    struct stat x, y;
-    return !strcmp(a, b) || (!stat(a, &x) && !stat(b, &y) && S_ISREG(x.st_mode) && x.st_dev == y.st_dev &&
-                             x.st_ino == y.st_ino);
 }
 
 /* What only makes sense together. */
@@ -155,12 +148,39 @@ static int log_writable(const char *path, Error *e)
     return EXIT_DONE;
 }
 
-static int outputs_writable(const Settings *s, Error *e)
+/* No output is a text that is read, and none takes the place of a file of another kind. */
+static int outputs_harmless(const Settings *s, const Task *task, Error *e)
 {
-    int code = s->save ? st_writable(s->save, "--save", e) : EXIT_DONE;
+    CorpusPaths texts;
+    int code = task->inputs(s, &texts, e);
+    if (code) return code;
+    if (s->save) code = output_check("--save", s->save, &kind_checkpoint, texts.file, texts.n, s->force, e);
+    if (!code && s->save_best)
+        code = output_check("--save-best", s->save_best, &kind_checkpoint, texts.file, texts.n, s->force, e);
+    if (!code && s->log_json)
+        code = output_check("--log-json", s->log_json, &kind_train_log, texts.file, texts.n, s->force, e);
+    corpus_paths_free(&texts);
+    return code;
+}
+
+static int outputs_writable(const Settings *s, const Task *task, Error *e)
+{
+    int code = outputs_harmless(s, task, e);
+    if (!code && s->save) code = st_writable(s->save, "--save", e);
     if (!code && s->save_best) code = st_writable(s->save_best, "--save-best", e);
     if (!code && s->log_json) code = log_writable(s->log_json, e);
     return code;
+}
+
+/* Whether a checkpoint's header can hold the vocabularies of the data. */
+static int vocabularies_fit(const Settings *s, const Task *task, const TaskData *data, Error *e)
+{
+    const char *path = s->save ? s->save : s->save_best;
+    CheckpointData meta = {.vocab = NULL};
+    if (!path) return EXIT_DONE;
+    task->meta(data, &meta);
+    int code = meta.vocab ? checkpoint_check_vocab(meta.vocab, path, e) : EXIT_DONE;
+    return code || !meta.vocab_source ? code : checkpoint_check_vocab(meta.vocab_source, path, e);
 }
 
 static int train_prepared(const Settings *s, const Task *task, const Checkpoint *resume, bool quiet, Error *e)
@@ -168,24 +188,42 @@ static int train_prepared(const Settings *s, const Task *task, const Checkpoint 
     const BackendOps *ops;
     int code = backend_find(s->backend, &ops, e);
     if (!code) code = settings_check(s, ops, e);
-    if (!code) code = outputs_writable(s, e);
+    if (!code) code = outputs_writable(s, task, e);
     if (code) return code;
     TaskData *data;
-    code = task->open(s, NULL, &data, e);
+    code = task->open(&(TaskOpen){.settings = s, .from = resume}, &data, e);
     if (code) return code;
-    if (resume) code = task->agrees(data, s, resume, e);
+    if (!quiet && task->remarks) task->remarks(data, stderr);
+    code = vocabularies_fit(s, task, data, e);
     if (!code) code = trainer_run(s, task, data, resume, quiet, e);
     task->close(data);
     return code;
 }
 
+/* Options of several commands that say how files are treated. */
+#define FORCE_OPTION(to)                                                                                     \
+    {                                                                                                        \
+        .name = "force", .help = "overwrite also what is a file of another kind, or one that is read",       \
+        .type = OPTION_FLAG, .value = (to)                                                                   \
+    }
+#define FINAL_EOS_OPTION(to)                                                                                 \
+    {                                                                                                        \
+        .name = "final-eos",                                                                                 \
+        .help = "add <eos> where a text's last line lacks its newline, as pytorch/examples does",            \
+        .type = OPTION_FLAG, .value = (to)                                                                   \
+    }
+
 static int train(int argc, char **argv, Error *e)
 {
     const char *names[64] = {NULL};
     for (int i = 0; i < settings_count(); i++) names[i] = settings_info(i)->name;
+    bool force = false, final_eos = false;
+    const Option own[] = {FORCE_OPTION(&force), FINAL_EOS_OPTION(&final_eos)};
     CommandLine line = {
         .command = "train",
         .summary = "Trains a word-level LSTM language model. Without --preset the values of small hold.",
+        .options = own,
+        .n_options = 2,
         .settings = names,
         .preset = true};
     Settings s;
@@ -193,6 +231,7 @@ static int train(int argc, char **argv, Error *e)
     if (code || line.helped) return code;
     code = options_settings(&line, &s, e);
     if (code) return code;
+    s.force = force, s.final_eos = final_eos;
 
     const Task *task;
     if (!s.resume) {
@@ -215,19 +254,22 @@ static int train(int argc, char **argv, Error *e)
 
 /* ---- commands that read checkpoints ---- */
 
-static int eval(int argc, char **argv, Error *e)
+static int eval_parsed(int argc, char **argv, PathList *weights, Error *e)
 {
     static const char *const settings[] = {"data",  "protocol", "backend",  "threads",
                                            "batch", "seq",      "log-json", NULL};
     static const char weights_takes[] = "a checkpoint, or several separated by commas";
-    EvalOptions o = {.split = "test"};
+    EvalOptions o = {.notes = stderr, .split = "test"};
+    bool force = false, final_eos = false;
     const Option own[] = {
         {.name = "weights",
          .arg = "F[,F...]",
          .takes = weights_takes,
-         .help = "a checkpoint, or several: their probabilities are averaged too",
-         .type = OPTION_TEXT,
-         .value = &o.weights},
+         .help = "a checkpoint, or several: their probabilities are averaged too; may be given more than "
+                 "once, and a file "
+                 "whose name holds a comma is one",
+         .type = OPTION_PATHS,
+         .value = weights},
         {.name = "split",
          .arg = "NAME",
          .takes = "valid, test or another split that is scored",
@@ -235,6 +277,8 @@ static int eval(int argc, char **argv, Error *e)
          .initial = "test",
          .type = OPTION_TEXT,
          .value = &o.split},
+        FORCE_OPTION(&force),
+        FINAL_EOS_OPTION(&final_eos),
     };
     CommandLine line = {
         .command = "eval",
@@ -242,7 +286,7 @@ static int eval(int argc, char **argv, Error *e)
             "Prints the perplexity of checkpoints and of their ensemble. batch and seq, by which protocol "
             "zaremba cuts the valid split, are the first file's unless given.",
         .options = own,
-        .n_options = 2,
+        .n_options = 4,
         .settings = settings,
         .no_defaults = true};
     Settings s;
@@ -250,14 +294,25 @@ static int eval(int argc, char **argv, Error *e)
     if (code || line.helped) return code;
     code = options_settings(&line, &s, e);
     if (code) return code;
-    if (!o.weights) return missing("weights", weights_takes, e);
+    if (!weights->n) return missing("weights", weights_takes, e);
     if (!strcmp(o.split, "train"))
         return error_set(e, EXIT_USAGE, "--split takes %s, not 'train'", own[1].takes);
     if (!s.data) return missing("data", tasks[0]->takes, e);
+    s.force = force, s.final_eos = final_eos;
+    o.weights = weights;
     o.settings = s;
+    if (line.quiet) o.notes = NULL;
     o.batch = line.setting[settings_find("batch")] ? s.batch : 0;
     o.seq = line.setting[settings_find("seq")] ? s.seq : 0;
     return eval_command(&o, stdout, e);
+}
+
+static int eval(int argc, char **argv, Error *e)
+{
+    PathList weights = {0};
+    int code = eval_parsed(argc, argv, &weights, e);
+    path_list_free(&weights);
+    return code;
 }
 
 static int sample(int argc, char **argv, Error *e)
@@ -269,7 +324,7 @@ static int sample(int argc, char **argv, Error *e)
          .arg = "F",
          .takes = "a checkpoint",
          .help = "a checkpoint",
-         .type = OPTION_TEXT,
+         .type = OPTION_PATH,
          .value = &o.weights},
         {.name = "prompt",
          .arg = "TEXT",
@@ -325,7 +380,7 @@ static int sample(int argc, char **argv, Error *e)
     return sample_command(&o, stdout, line.quiet ? NULL : stderr, e);
 }
 
-static int translate(int argc, char **argv, Error *e)
+static int translate_parsed(int argc, char **argv, PathList *weights, Error *e)
 {
     static const char *const settings[] = {"backend", "threads", NULL};
     static const char weights_takes[] = "a translation model, or several separated by commas";
@@ -335,8 +390,8 @@ static int translate(int argc, char **argv, Error *e)
          .arg = "F[,F...]",
          .takes = weights_takes,
          .help = "a translation model, or several, whose probabilities are averaged",
-         .type = OPTION_TEXT,
-         .value = &o.weights},
+         .type = OPTION_PATHS,
+         .value = weights},
         {.name = "beam",
          .arg = "N",
          .takes = "a whole number from 1 to 1000",
@@ -383,26 +438,36 @@ static int translate(int argc, char **argv, Error *e)
     if (code || line.helped) return code;
     code = options_settings(&line, &s, e);
     if (code) return code;
-    if (!o.weights) return missing("weights", weights_takes, e);
+    if (!weights->n) return missing("weights", weights_takes, e);
     if (o.nbest > o.beam)
         return error_set(e, EXIT_USAGE,
                          "--nbest %lld needs --beam to be as large: a beam of %lld finds no more",
                          (long long)o.nbest, (long long)o.beam);
+    o.weights = weights;
     o.backend = s.backend;
     o.threads = (int)s.threads;
     return translate_command(&o, stdin, stdout, e);
+}
+
+static int translate(int argc, char **argv, Error *e)
+{
+    PathList weights = {0};
+    int code = translate_parsed(argc, argv, &weights, e);
+    path_list_free(&weights);
+    return code;
 }
 
 /* ---- dump ---- */
 
 static int dump(int argc, char **argv, Error *e)
 {
-    static const char *const settings[] = {
-        "hidden",        "layers",  "batch",   "seq",  "keep",         "init", "seed",
-        "dropout-sites", "backend", "threads", "data", "init-weights", NULL};
+    static const char *const settings[] = {"hidden", "layers",       "batch",         "seq",     "keep",
+                                           "init",   "seed",         "dropout-sites", "backend", "threads",
+                                           "data",   "init-weights", "vocab",         NULL};
     static const char what_takes[] = "masks, grads or init";
     const char *path = NULL;
     int64_t what = -1, step = 0;
+    bool force = false, final_eos = false;
     const Option own[] = {
         {.name = "what",
          .arg = "NAME",
@@ -415,7 +480,7 @@ static int dump(int argc, char **argv, Error *e)
          .arg = "F",
          .takes = "a file",
          .help = "safetensors file to write",
-         .type = OPTION_TEXT,
+         .type = OPTION_PATH,
          .value = &path},
         {.name = "step",
          .arg = "N",
@@ -425,6 +490,8 @@ static int dump(int argc, char **argv, Error *e)
          .type = OPTION_INT,
          .high = 1e15,
          .value = &step},
+        FORCE_OPTION(&force),
+        FINAL_EOS_OPTION(&final_eos),
     };
     CommandLine line = {
         .command = "dump",
@@ -432,7 +499,7 @@ static int dump(int argc, char **argv, Error *e)
             "Writes what a run computes with, for comparison with another program. Gradients are those of "
             "minibatch N of the first epoch from a zero state, unclipped; their loss is printed as JSON.",
         .options = own,
-        .n_options = 3,
+        .n_options = 5,
         .settings = settings,
         .preset = true};
     Settings s;
@@ -448,14 +515,22 @@ static int dump(int argc, char **argv, Error *e)
         return error_set(
             e, EXIT_USAGE,
             "--init-weights goes with --what grads only: there it says where the gradients are taken");
-    code = st_writable(path, "--out", e);
-    return code ? code : dump_command((DumpWhat)what, &s, step, path, stdout, e);
+    s.force = force, s.final_eos = final_eos;
+    CorpusPaths texts;
+    code = corpus_paths(&texts, what == DUMP_MASKS ? NULL : s.data, s.vocab, e);
+    if (code) return code;
+    texts.file[texts.n++] = (OtherFile){"--init-weights", s.init_weights};
+    code = output_check("--out", path, &kind_dump, texts.file, texts.n, s.force, e);
+    corpus_paths_free(&texts);
+    if (!code) code = st_writable(path, "--out", e);
+    return code ? code : dump_command((DumpWhat)what, &s, step, path, stdout, line.quiet ? NULL : stderr, e);
 }
 
 /* ---- commands with one operand ---- */
 
 static int data(int argc, char **argv, Error *e)
 {
+    bool final_eos = false;
     static const char *const settings[] = {"task", "source", "target", "min-count", NULL};
     const char *folder = NULL;
     const Option own[] = {
@@ -465,12 +540,13 @@ static int data(int argc, char **argv, Error *e)
          .help = "write the built-in parallel text (synthetic, --task translate) into it",
          .type = OPTION_TEXT,
          .value = &folder},
+        FINAL_EOS_OPTION(&final_eos),
     };
     CommandLine line = {
         .command = "data",
         .summary = "Prints tokens, types, unknown words and hashes of a data folder, or of synthetic.",
         .options = own,
-        .n_options = 1,
+        .n_options = 2,
         .settings = settings,
         .operand = "DIR"};
     Settings s;
@@ -484,7 +560,8 @@ static int data(int argc, char **argv, Error *e)
         return error_set(e, EXIT_USAGE,
                          "--write takes the built-in parallel text: data synthetic --task translate");
     if (folder && (code = data_write_command(folder, e))) return code;
-    if (!strcmp(s.task, "lm")) return data_command(line.operand_value, stdout, e);
+    if (!strcmp(s.task, "lm")) 
+        return data_command(line.operand_value, final_eos, stdout, line.quiet ? NULL : stderr, e);
     s.data = line.operand_value;
     return data_pairs_command(&s, stdout, e);
 }
@@ -636,8 +713,8 @@ static void print_help(void)
     for (int i = 0; i < COMMANDS; i++) printf("  %-8s %s\n", commands[i].name, commands[i].summary);
     printf("\n  --help     print this page; plstm COMMAND --help prints a command's options\n"
            "  --version  print the version\n\n"
-           "Exit codes: 0 done, 1 failed, 2 usage, 3 bad data or file, 4 no device, 5 diverged, 130 and 143 "
-           "after SIGINT and SIGTERM.\n");
+           "Exit codes: 0 done, 1 failed, 2 usage, 3 bad data or file, 4 no device, 5 diverged, 128 + "
+           "the signal (130 after SIGINT, 143 after SIGTERM).\n");
 }
 
 static int run(int argc, char **argv, const struct Command **command, Error *e)

@@ -10,14 +10,14 @@
 #include "host/store/checkpoint.h"
 #include "host/train/decode.h"
 #include "host/train/model_load.h"
-#include "weights.h"
+#include "members.h"
 
 typedef struct Translate {
     const TranslateOptions *o;
     FILE *out;
     Checkpoint first; /* whose vocabularies and order of source words hold */
     int n;
-    char **path;
+    char *const *path;
     Model *model; /* (n) */
     Decoder *decoder;
     /* The sentences of a batch. */
@@ -45,7 +45,7 @@ static int open_models(Translate *t, Error *e)
         else if (c->shape.V_in != c->vocab_source.V + c->vocab.V || c->shape.V_out != c->vocab.V)
             code = error_set(e, EXIT_BAD_DATA, "%s has tensors of other sizes than its vocabularies",
                              t->path[i]);
-        if (!code && i) code = weights_agree(&t->first, t->path[0], c, t->path[i], e);
+        if (!code && i) code = members_agree(&t->first, t->path[0], c, t->path[i], e);
         if (!code) code = model_load(&t->model[i], ops, c, decode_limits(&o), false, t->o->threads, e);
         opened += !code;
         if (i) checkpoint_close(c);
@@ -151,19 +151,16 @@ static int translate_lines(Translate *t, FILE *in, Error *e)
 int translate_command(const TranslateOptions *o, FILE *in, FILE *out, Error *e)
 {
     Translate t = {.o = o, .out = out};
-    char *text = strdup(o->weights);
-    int code = text ? weights_split(text, &t.path, &t.n, e)
-                    : error_set(e, EXIT_FAILED, "memory ran out while --weights was read");
-    if (!code) {
-        t.input = calloc((size_t)o->batch, sizeof *t.input);
-        t.empty = calloc((size_t)o->batch, sizeof *t.empty);
-        if (!t.input || !t.empty) code = error_set(e, EXIT_FAILED, "memory ran out for the sentences");
-    }
+    int code = EXIT_DONE;
+    t.n = o->weights->n, t.path = o->weights->path;
+    t.input = calloc((size_t)o->batch, sizeof *t.input);
+    t.empty = calloc((size_t)o->batch, sizeof *t.empty);
+    if (!t.input || !t.empty) code = error_set(e, EXIT_FAILED, "memory ran out for the sentences");
     if (!code) code = open_models(&t, e);
     if (!code) code = translate_lines(&t, in, e);
     decode_close(t.decoder);
     for (int i = 0; t.model && i < t.n; i++) model_close(&t.model[i]);
     if (t.first.task) checkpoint_close(&t.first);
-    free(t.model), free(t.input), free(t.empty), free(t.path), free(text);
+    free(t.model), free(t.input), free(t.empty);
     return code;
 }

@@ -6,12 +6,13 @@
 #include <stdio.h>
 
 #include "host/base/error.h"
+#include "host/base/options.h"
 
 typedef struct TranslateOptions {
-    const char *weights; /* checkpoints, separated by commas */
-    int64_t beam, batch; /* width; sentences at a time */
-    int64_t nbest;       /* 0: the best translation alone */
-    double penalty;      /* scores are divided by length^penalty */
+    const PathList *weights; /* at least one */
+    int64_t beam, batch;     /* width; sentences at a time */
+    int64_t nbest;           /* 0: the best translation alone */
+    double penalty;          /* scores are divided by length^penalty */
     const char *backend;
     int threads; /* 0: as many as this process may use */
 } TranslateOptions;

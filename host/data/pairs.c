@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "host/base/settings.h"
 #include "parallel.h"
 
 const char *const side_name[SIDES] = {"source", "target"};
@@ -278,7 +279,7 @@ static int splits_list(Pairs *p, const PairsOptions *o, Error *e)
     if (!code) code = split_add(p, valid, strlen(valid), e);
     if (!code) code = tests_list(p, o, folder, e);
     closedir(folder);
-    if (!code && p->n_splits == PAIRS_TEST && !o->vocab)
+    if (!code && p->n_splits == PAIRS_TEST && !o->vocab && o->wanted & EVAL_TEST)
         code =
             error_set(e, EXIT_BAD_DATA, "the folder '%s' has no test text: looked for test*.%s and test*.%s",
                       o->dir, o->language[0], o->language[1]);
@@ -338,12 +339,15 @@ int pairs_load(Pairs *p, const PairsOptions *o, Error *e)
     if (!code && !p->synthetic) code = splits_list(p, o, e);
     for (int side = 0; !code && o->vocab && side < SIDES; side++)
         if (vocab_copy(&p->vocab[side], &o->vocab[side])) code = out_of_memory(e);
-    for (int i = 0; !code && !o->vocab && i < p->n_splits; i++) code = pairs_read(p, i, e);
+    for (int i = 0; !code && !o->vocab && i < p->n_splits; i++)
+        if (!i || o->wanted & (i == PAIRS_VALID ? EVAL_VALID : EVAL_TEST)) code = pairs_read(p, i, e);
     if (code) {
         pairs_free(p);
         return code;
     }
-    if (!o->vocab) {
+    bool whole = p->n_splits > PAIRS_TEST;
+    for (int i = 0; i < p->n_splits; i++) whole &= p->split[i].read;
+    if (whole) {
         SHA2_CTX sha;
         SHA256Init(&sha);
         for (int i = 0; i < p->n_splits; i++) sequences_hash(&p->split[i].rows, &sha);
@@ -361,4 +365,13 @@ void pairs_free(Pairs *p)
     }
     free(p->split);
     memset(p, 0, sizeof *p);
+}
+
+char *pairs_path(const Pairs *p, int split, int side)
+{
+    const char *name = p->split[split].name, *language = p->o.language[side];
+    size_t size = strlen(p->o.dir) + strlen(name) + strlen(language) + 3;
+    char *path = malloc(size);
+    if (path) snprintf(path, size, "%s/%s.%s", p->o.dir, name, language);
+    return path;
 }

@@ -33,6 +33,7 @@ typedef struct PairsOptions {
     const char *language[SIDES]; /* endings of the files' names; not looked at for the built-in corpus */
     bool forward;                /* source words stay in their order */
     int64_t min_count;           /* of a type of the vocabulary */
+    unsigned wanted;             /* EVAL_VALID, EVAL_TEST (settings.h): beside train, which splits are read */
     const Vocab *vocab; /* (SIDES) whose ids the rows get, copied; NULL: made from the training text */
 } PairsOptions;
 
@@ -45,13 +46,15 @@ typedef struct Pairs {
     bool synthetic;  /* the built-in corpus (parallel.h) */
 } Pairs;
 
-/* Finds the splits, and reads all of them unless a vocabulary is given: then pairs_read reads those that are needed.
+/* Finds the splits, and reads train and what is wanted unless a vocabulary is given: then pairs_read reads what is needed.
  * The options' strings stay the caller's. EXIT_USAGE: the languages are equal, missing or no endings of a file's name.
  * EXIT_BAD_DATA: what the folder lacks, or what is wrong with a file. */
 int pairs_load(Pairs *p, const PairsOptions *o, Error *e);
 /* Reads a split if that was not done yet. */
 int pairs_read(Pairs *p, int split, Error *e);
 void pairs_free(Pairs *p);
+/* Path of a split's text; malloc'd, NULL when memory ran out. */
+char *pairs_path(const Pairs *p, int split, int side);
 
 /* Id of a word in a vocabulary by count. */
 int32_t pairs_word(const Vocab *v, const char *word, size_t length);

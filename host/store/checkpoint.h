@@ -5,7 +5,8 @@
  *   format = pt, plstm = 1 (version of this list), preset, task (absent: the language model)
  *   every recorded setting under its option's name with '_' for '-'; only the option lr is `initial_lr`,
  * since SPEC 7 gives `lr` to the counter step epoch minibatch lr nats tokens best_valid data = synthetic
- * (only for the built-in corpus), corpus_sha256 the backend's own, vocab_sha256, vocab */
+ * (only for the built-in corpus), corpus_sha256 (null with train_sha256 behind it where not all splits were read)
+ * the backend's own, vocab_sha256, vocab */
 #ifndef PLSTM_CHECKPOINT_H
 #define PLSTM_CHECKPOINT_H
 
@@ -63,13 +64,17 @@ const float *checkpoint_param(const Checkpoint *c, int k);
 enum { CHECKPOINT_KEY_SIZE = 40 };
 const char *checkpoint_setting_key(int i, char out[CHECKPOINT_KEY_SIZE]);
 
+/* Whether a checkpoint's header can hold the vocabulary, to be known before the first step. EXIT_BAD_DATA names path. */
+int checkpoint_check_vocab(const Vocab *v, const char *path, Error *e);
+
 /* What a file says of the task's data. */
 enum { CHECKPOINT_EXTRA = 8 };
 typedef struct CheckpointData {
     bool carries;     /* state from minibatch to minibatch: a file from inside an epoch holds it */
     bool hits;        /* counters->hits counts */
     const char *name; /* of built-in data, or NULL */
-    const char *corpus_sha256;
+    const char *corpus_sha256; /* NULL: not all splits were read, */
+    const char *train_sha256;  /* and this says what was trained on */
     const Vocab *vocab;             /* of the output; NULL: its classes have no names */
     const Vocab *vocab_source;      /* NULL: none */
     StMeta extra[CHECKPOINT_EXTRA]; /* what else the task needs to read new data alike */
@@ -83,10 +88,5 @@ typedef struct CheckpointData {
 int checkpoint_save(const char *path, const Settings *settings, const Counters *counters,
                     const CheckpointData *data, const Params *params, const float *h, const float *c,
                     const StMeta *extra, int n_extra, Error *e);
-
-/* --init-weights: the tensors of `into->shape` from any safetensors file, in any order, with or without
- * metadata; other tensors are ignored. A file of ours must be of the same task. EXIT_BAD_DATA names tensor, found and wanted; an infinite or NaN
- * weight is refused too. */
-int checkpoint_read_weights(Params *into, const char *task, const char *path, Error *e);
 
 #endif

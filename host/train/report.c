@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 #include "host/base/json_line.h"
+#include "host/base/number.h"
+#include "host/base/replace.h"
 #include "host/base/version.h"
 
 struct Report {
@@ -20,7 +22,8 @@ struct Report {
     Settings settings;
     bool quiet;
 
-    int log; /* appended to; -1: none */
+    int log;                /* appended to; -1: none */
+    int64_t threads_before; /* of the run that the log goes on from; -1: not known */
     JsonLine line;
 
     /* Progress on standard error. No clock is read: a step's seconds are its tokens over its words_per_s. */
@@ -68,6 +71,14 @@ static void run_line(JsonLine *l, const RunInfo *info)
     line_int(l, "parameters", info->parameters);
     line_int(l, "bytes", (int64_t)info->bytes);
     line_end(l);
+}
+
+/* The first write to standard output that fails ends a run: nobody would see what follows. */
+static int told(Error *e)
+{
+    return fflush(stdout) || ferror(stdout)
+               ? error_set(e, EXIT_FAILED, "standard output cannot be written: %m")
+               : EXIT_DONE;
 }
 
 static int log_line(Report *r, Error *e)
@@ -124,27 +135,45 @@ static bool event_stays(const char *text, size_t n, const Counters *at)
     return stays;
 }
 
+/* The run line's value under a key, or -1. */
+static int64_t run_value(const char *text, size_t n, const char *key)
+{
+    json_t *line = json_loadb(text, n, 0, NULL);
+    const json_t *value = json_object_get(line, key);
+    int64_t number = json_is_integer(value) ? json_integer_value(value) : -1;
+    json_decref(line);
+    return number;
+}
+
 /* The run line anew, and what stays of the old log behind it. */
-static int log_copy(Report *r, FILE *from, FILE *to, const char *path, Error *e)
+static int log_copy(Report *r, FILE *from, Replacement *to, const char *path, Error *e)
 {
     char *text = NULL;
     size_t size = 0;
     ssize_t n;
     int code = EXIT_DONE;
-    fwrite(r->line.text, 1, r->line.n, to);
-    for (int64_t number = 0; !code && (n = getline(&text, &size, from)) > 0; number++) {
+    int fd = replace_begin(to) ? -1 : dup(to->fd);
+    FILE *out = fd >= 0 ? fdopen(fd, "w") : NULL;
+    bool ok = out && fwrite(r->line.text, 1, r->line.n, out) == r->line.n;
+    for (int64_t number = 0; !code && ok && (n = getline(&text, &size, from)) > 0; number++) {
         size_t opening = sizeof log_opening - 1, known = (size_t)n < opening ? (size_t)n : opening;
         if (!number && memcmp(text, log_opening, known))
             code = error_set(
                 e, EXIT_BAD_DATA,
                 "--log-json %s holds something else than a log of plstm train; it was left as it is", path);
+        else if (!number) r->threads_before = run_value(text, (size_t)n, "threads");
         else if (text[n - 1] == '\n' && event_stays(text, (size_t)n, r->info.resumed))
-            fwrite(text, 1, (size_t)n, to);
+            ok = fwrite(text, 1, (size_t)n, out) == (size_t)n;
     }
-    if (!code && ferror(from)) code = error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be read: %m", path);
-    if (!code && (fflush(to) || ferror(to) || fsync(fileno(to))))
-        code = error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", path);
+    if (out && fclose(out)) ok = false;
+    else if (!out && fd >= 0) close(fd);
+    if (!code && ok && ferror(from))
+        code = error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be read: %m", path);
     free(text);
+    char what[PATH_MAX + 16];
+    snprintf(what, sizeof what, "--log-json %s", path);
+    if (!code) return replace_finish(to, ok, what, e);
+    replace_cancel(to);
     return code;
 }
 
@@ -152,21 +181,11 @@ static int log_copy(Report *r, FILE *from, FILE *to, const char *path, Error *e)
  * nothing. */
 static int log_rewrite(Report *r, FILE *from, const char *path, Error *e)
 {
-    size_t size = strlen(path) + 32;
-    char *temporary = malloc(size);
-    if (!temporary) return error_set(e, EXIT_FAILED, "memory ran out while --log-json %s was read", path);
-    snprintf(temporary, size, "%s.tmp.%ld", path, (long)getpid());
-    FILE *to = fopen(temporary, "we");
-    int code =
-        to ? log_copy(r, from, to, path, e)
-           : error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written anew: %s: %m", path, temporary);
-    if (to && fclose(to) && !code)
-        code = error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", path);
-    if (!code && rename(temporary, path))
-        code = error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be replaced: %m", path);
-    if (code && to) unlink(temporary);
-    free(temporary);
-    return code;
+    Replacement to;
+    char what[PATH_MAX + 16];
+    snprintf(what, sizeof what, "--log-json %s", path);
+    int code = replace_open(&to, path, what, e);
+    return code ? code : log_copy(r, from, &to, path, e);
 }
 
 static int log_open(Report *r, Error *e)
@@ -192,15 +211,6 @@ static int log_open(Report *r, Error *e)
 
 /* ---- people ---- */
 
-static void bytes_text(char *out, size_t size, size_t bytes)
-{
-    const char *const unit[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
-    double x = (double)bytes;
-    int i = 0;
-    for (; x >= 1024 && i < 4; i++) x /= 1024;
-    snprintf(out, size, "%.*f %s", i ? 1 : 0, x, unit[i]);
-}
-
 /* Width of column i of the table of epochs, which has one for each figure. */
 static int column_width(int i) { return i == 0 ? 14 : i == 1 ? 20 : 18; }
 
@@ -222,14 +232,15 @@ static void header_print(const RunInfo *info)
     const Settings *s = info->settings;
     const ModelShape *shape = &info->shape;
     char bytes[32];
-    bytes_text(bytes, sizeof bytes, info->bytes);
+    number_bytes(info->bytes, bytes, sizeof bytes);
     printf("model      H %lld, L %lld, ", (long long)s->hidden, (long long)s->layers);
     if (shape->F) printf("F %lld, ", (long long)shape->F);
     if (shape->V_in == shape->V_out) printf("V %lld", (long long)shape->V_out);
     else if (shape->V_in) printf("V %lld in, %lld out", (long long)shape->V_in, (long long)shape->V_out);
     else printf("%lld classes", (long long)shape->V_out);
     printf(": %lld parameters, %s needed\n", (long long)info->parameters, bytes);
-    printf("dropout    keep %g, sites %s\n", s->keep, sites_name(s->sites));
+    char keep[40];
+    printf("dropout    keep %s, sites %s\n", number_text(s->keep, keep, sizeof keep), sites_name(s->sites));
     info->task->print_data(info->data, s, stdout);
     printf("minibatch  B %lld", (long long)s->batch);
     if (settings_of_task(settings_find("seq"), s->task)) printf(", T %lld", (long long)s->seq);
@@ -330,6 +341,12 @@ int report_open(Report **out, const RunInfo *info, bool quiet, Error *e)
         return code;
     }
     header_print(&r->info);
+    if (r->threads_before > 0 && r->threads_before != info->threads)
+        report_say(
+            r,
+            "the log's run had %lld thread%s and goes on with %d: its last bits may differ from those of an "
+            "uninterrupted run",
+            (long long)r->threads_before, r->threads_before == 1 ? "" : "s", info->threads);
     *out = r;
     return EXIT_DONE;
 }
@@ -355,13 +372,6 @@ int report_step(Report *r, const StepInfo *s, bool log, Error *e)
 
 int report_epoch(Report *r, const EpochInfo *i, Error *e)
 {
-    char text[32];
-    progress_clear(r);
-    printf("%5lld", (long long)i->epoch);
-    for (int k = 0; k < i->n; k++)
-        printf(" %*s", column_width(k), figure_text(text, sizeof text, &i->figure[k]));
-    printf(" %10.4g %9.1f\n", i->lr, i->seconds);
-    fflush(stdout);
     JsonLine *l = &r->line;
     line_begin(l);
     line_string(l, "event", "epoch");
@@ -371,6 +381,17 @@ int report_epoch(Report *r, const EpochInfo *i, Error *e)
     line_double(l, "seconds", i->seconds);
     line_end(l);
     return log_line(r, e);
+}
+
+int report_epoch_row(Report *r, const EpochInfo *i, Error *e)
+{
+    char text[32];
+    progress_clear(r);
+    printf("%5lld", (long long)i->epoch);
+    for (int k = 0; k < i->n; k++)
+        printf(" %*s", column_width(k), figure_text(text, sizeof text, &i->figure[k]));
+    printf(" %10.4g %9.1f\n", i->lr, i->seconds);
+    return told(e);
 }
 
 int report_split(Report *r, int split, const Figure *f, int n, const Totals *totals, Error *e)
@@ -390,7 +411,7 @@ int report_split(Report *r, int split, const Figure *f, int n, const Totals *tot
         if (!isnan(f[i].value)) printf(", %s %s", figure_text(text, sizeof text, &f[i]), f[i].phrase);
     printf("\n");
     if (test && info->task->print_test) info->task->print_test(info->data, split, totals, stdout);
-    fflush(stdout);
+    int code = told(e);
     JsonLine *l = &r->line;
     line_begin(l);
     line_string(l, "event", test ? "test" : "valid");
@@ -401,7 +422,7 @@ int report_split(Report *r, int split, const Figure *f, int n, const Totals *tot
     line_int(l, "tokens", totals->scored);
     if (test && info->task->log_test) info->task->log_test(info->data, split, totals, l);
     line_end(l);
-    return log_line(r, e);
+    return code ? code : log_line(r, e);
 }
 
 void report_say(Report *r, const char *format, ...)

@@ -26,7 +26,7 @@ typedef struct RunInfo {
     int threads;
     ModelShape shape;
     int64_t parameters;
-    size_t bytes;            /* that the backend allocates */
+    size_t bytes;            /* that the run takes */
     int64_t windows;         /* minibatches of an epoch */
     const Counters *resumed; /* NULL: a fresh run */
 } RunInfo;
@@ -71,9 +71,13 @@ void report_classes_json(JsonLine *l, double best_ppl, const ClassScore *classes
  * but the settings' record itself, must live until report_close. */
 int report_open(Report **r, const RunInfo *info, bool quiet, Error *e);
 
-/* Each writes its line at once (flushed); a failed write (full disk) is EXIT_BAD_DATA and names the log. */
+/* Each writes its line at once (flushed); a failed write (full disk) is EXIT_BAD_DATA and names the log, or EXIT_FAILED
+ * and names standard output. An epoch's line goes to the log before the checkpoint is written, since a resumed run drops
+ * the lines past its checkpoint and adds none, and to the screen after it (report_epoch_row): who reads the screen may end
+ * the run. */
 int report_step(Report *r, const StepInfo *s, bool log_line, Error *e);
 int report_epoch(Report *r, const EpochInfo *i, Error *e);
+int report_epoch_row(Report *r, const EpochInfo *i, Error *e);
 /* The n figures of a split that was scored outside an epoch's line: valid, or a test with what its task adds. */
 int report_split(Report *r, int split, const Figure *figure, int n, const Totals *totals, Error *e);
 

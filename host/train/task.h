@@ -13,6 +13,7 @@
 #include "host/data/batch.h"
 #include "host/store/checkpoint.h"
 #include "host/store/params.h"
+#include "host/train/run_corpus.h"
 #include "host/train/scorer.h"
 
 /* A task's own, defined in its file: vocabularies, texts, features, and what it counts while a split is scored. */
@@ -30,6 +31,14 @@ typedef struct Figure {
 } Figure;
 enum { TASK_FIGURES = 8, TASK_SPLITS = 16 /* at most */ };
 
+/* What data is read for. */
+typedef struct TaskOpen {
+    const Settings *settings; /* data, eval and the task's own */
+    const Checkpoint *from;   /* NULL: a fresh run. The run that is to be resumed; or, where split is given, the file whose
+                                 vocabularies and the like are taken */
+    const char *split;        /* the one split that is needed, by its name; NULL: training, and what eval says */
+} TaskOpen;
+
 typedef struct Task {
     const char *name;    /* of --task and the metadata */
     const char *summary; /* one line for --help */
@@ -38,10 +47,14 @@ typedef struct Task {
     bool carries;        /* state goes from minibatch to minibatch: checkpoints inside an epoch hold it */
     bool hits;           /* its metric is the share of hits (higher is better); else nats (lower is better) */
 
-    /* Reads the data of settings->data. of NULL: vocabularies and the like are made from the training split; else they
-     * are the file's. Freed by close; *d is not set where it fails. */
-    int (*open)(const Settings *s, const Checkpoint *of, TaskData **d, Error *e);
+    /* Reads the data that a command needs. Freed by close; *d is not set where it fails. EXIT_USAGE: the data is not what
+     * a resumed run was trained on. */
+    int (*open)(const TaskOpen *o, TaskData **d, Error *e);
     void (*close)(TaskData *d);
+    /* The files that open would read, for checks of outputs. */
+    int (*inputs)(const Settings *s, CorpusPaths *p, Error *e);
+    size_t (*bytes)(const TaskData *d);                 /* of memory that it holds */
+    void (*remarks)(const TaskData *d, FILE *out);      /* what was found and is no fault, "plstm: ..." a line; or NULL */
 
     ModelShape (*shape)(const TaskData *d);              /* V_in, F, V_out; H and L stay 0 */
     const char *(*split_name)(const TaskData *d, int i); /* NULL: there is no split i */
@@ -62,8 +75,6 @@ typedef struct Task {
 
     /* What a checkpoint says of the data; what it points to lives as long as d. */
     void (*meta)(const TaskData *d, CheckpointData *m);
-    /* Whether d is what the run that resumes was trained on; EXIT_USAGE says where they part. */
-    int (*agrees)(const TaskData *d, const Settings *s, const Checkpoint *c, Error *e);
 
     /* Lines of the header about the data; members of the log's run line between device and windows. */
     void (*print_data)(const TaskData *d, const Settings *s, FILE *out);

@@ -2,7 +2,6 @@
 
 #include <assert.h>
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +11,9 @@
 #include "host/data/batcher.h"
 #include "model.h"
 #include "report.h"
+#include "host/base/machine.h"
+#include "host/base/signals.h"
+#include "host/store/weights.h"
 #include "host/train/scorer.h"
 
 /* What the log says of a minibatch, kept until its result comes back (backend.h: a few minibatches later,
@@ -43,6 +45,8 @@ typedef struct Trainer {
     int64_t scored_step;  /* at which valid was scored last, -1: never */
     double saved_at;      /* seconds */
     double epoch_seconds; /* of the present epoch, in this process */
+    char note[WEIGHTS_NOTE]; /* about --init-weights */
+    bool unheard;            /* the log or standard output cannot be written: nothing more is reported */
 } Trainer;
 
 static double seconds_now(void)
@@ -52,50 +56,7 @@ static double seconds_now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* ---- signals: the first one is answered after the running step, a second one at once ---- */
-
-static volatile sig_atomic_t caught_signal;
-
-static void on_signal(int number)
-{
-    if (caught_signal) _exit(128 + number);
-    caught_signal = number;
-}
-
-typedef struct SignalHandlers {
-    struct sigaction interrupt, terminate;
-} SignalHandlers;
-
-static void signals_catch(SignalHandlers *old)
-{
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-    sigemptyset(&action.sa_mask);
-    caught_signal = 0;
-    sigaction(SIGINT, &action, &old->interrupt);
-    sigaction(SIGTERM, &action, &old->terminate);
-}
-
-static void signals_restore(const SignalHandlers *old)
-{
-    sigaction(SIGINT, &old->interrupt, NULL);
-    sigaction(SIGTERM, &old->terminate, NULL);
-}
-
 /* ---- set-up ---- */
-
-/* Bytes that this machine can still give, or SIZE_MAX where it does not say. */
-static size_t memory_available(void)
-{
-    char line[256];
-    unsigned long long kib;
-    size_t bytes = SIZE_MAX;
-    FILE *f = fopen("/proc/meminfo", "r");
-    if (!f) return bytes;
-    while (fgets(line, sizeof line, f))
-        if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1) bytes = (size_t)kib * 1024;
-    fclose(f);
-    return bytes;
-}
 
 static int64_t batches(const Trainer *t) { return t->train ? t->train->batches : 0; }
 
@@ -135,11 +96,15 @@ static BatchLimits limits_of(const Trainer *t)
 static int weights_start(Trainer *t, const Checkpoint *resume, Error *e)
 {
     if (resume) {
-        for (int k = 0; k < t->params.count; k++)
+        for (int k = 0; k < t->params.count; k++) {
             memcpy(t->params.data + t->params.offset[k], checkpoint_param(resume, k),
                    (size_t)(t->params.offset[k + 1] - t->params.offset[k]) * sizeof(float));
+            st_forget(&resume->file);
+        }
     } else if (t->settings.init_weights) {
-        int code = checkpoint_read_weights(&t->params, t->task->name, t->settings.init_weights, e);
+        CheckpointData data = {.vocab = NULL};
+        t->task->meta(t->data, &data);
+        int code = weights_read(&t->params, t->task->name, data.vocab, t->settings.init_weights, t->note, e);
         if (code) return code;
     } else {
         params_draw(&t->params, t->settings.seed, t->settings.init);
@@ -182,14 +147,9 @@ static int trainer_open(Trainer *t, const Checkpoint *resume, bool quiet, Error 
                             .precision = s->precision};
     if (resume && !(s->given >> settings_find("kernel") & 1)) config.plan = st_meta(&resume->file, "plan");
     if (resume) config.algorithms = st_meta(&resume->file, "algorithms");
-    size_t host = (size_t)params_elements(&t->shape) * sizeof(float),
-           bytes = host + (ops->bytes ? ops->bytes(&config) : 0), room = memory_available();
-    if (bytes > room)
-        return error_set(e, EXIT_NO_DEVICE,
-                         "this model needs %.1f GB and the machine has %.1f GB left; a smaller --hidden, "
-                         "--batch or --seq needs "
-                         "less",
-                         (double)bytes * 1e-9, (double)room * 1e-9);
+    size_t host = (size_t)params_elements(&t->shape) * sizeof(float);
+    code = machine_fits(host + (ops->bytes ? ops->bytes(&config) : 0), e);
+    if (code) return code;
     size_t state = (size_t)(s->layers * s->batch * s->hidden);
     t->h = malloc(state * sizeof *t->h), t->c = malloc(state * sizeof *t->c);
     if (!t->h || !t->c || params_init(&t->params, &t->shape))
@@ -198,7 +158,7 @@ static int trainer_open(Trainer *t, const Checkpoint *resume, bool quiet, Error 
     if (!code) code = weights_start(t, resume, e);
     if (code) return code;
     if (ops->kernel) s->kernel = ops->kernel(t->model.backend); /* that runs, never "auto" */
-    t->model.interrupt = &caught_signal;
+    t->model.interrupt = signals_caught();
 
     t->at = resume ? resume->counters : (Counters){.epoch = 1, .lr = s->lr, .best_valid = INFINITY};
     t->oldest = t->at.step;
@@ -214,7 +174,7 @@ static int trainer_open(Trainer *t, const Checkpoint *resume, bool quiet, Error 
                     .device = device,
                     .threads = (int)s->threads,
                     .parameters = params_elements(&t->shape),
-                    .bytes = host + ops->held(t->model.backend),
+                    .bytes = host + ops->held(t->model.backend) + t->task->bytes(t->data),
                     .shape = t->shape,
                     .windows = batches(t),
                     .resumed = resume ? &resume->counters : NULL};
@@ -260,11 +220,13 @@ static int save(Trainer *t, Error *e)
 
 /* ---- scoring ---- */
 
-/* The device gave up, and what the run was before that is there: it is saved and the sentence says so. */
+/* The device gave up, or nobody hears the run any more, and what it was before that is there: it is saved and the sentence
+ * says so. */
 static void save_and_say(Trainer *t, Error *e)
 {
     Error ignored; /* the fault is what there is to tell */
-    if (!t->settings.save || save_to(t, t->settings.save, &ignored)) return;
+    bool saved = t->saved_step == t->at.step;
+    if (!t->settings.save || (!saved && save_to(t, t->settings.save, &ignored))) return;
     size_t n = strlen(e->text);
     snprintf(e->text + n, sizeof e->text - n, "; the %lld minibatches before it are saved: --resume %s",
              (long long)t->at.step, t->settings.save);
@@ -277,7 +239,7 @@ static int score_split(Trainer *t, int split, Totals *totals, Error *e)
     if (t->task->score_begin) t->task->score_begin(t->data, split);
     int code = score_source(&t->model, t->split[split], t->task->visit, t->data, totals, &fault, e);
     if (code && fault) save_and_say(t, e);
-    if (!code && !isfinite(totals->nats))
+    if (!code && !isfinite(totals_ppl(totals))) /* a finite sum of nats may still be no perplexity */
         code =
             error_set(e, EXIT_DIVERGED, "diverged: the %s split's perplexity is not finite after step %lld",
                       name, (long long)t->at.step);
@@ -291,6 +253,13 @@ static int figures(const Trainer *t, int split, const Totals *totals, Figure *f,
 }
 
 /* ---- training ---- */
+
+/* What a report came to. */
+static int heard(Trainer *t, int code)
+{
+    t->unheard |= code != EXIT_DONE;
+    return code;
+}
 
 /* A result is back: count it, tell it, and stop where it is none. */
 static int take_result(Trainer *t, const WindowResult *r, Error *e)
@@ -317,11 +286,16 @@ static int take_result(Trainer *t, const WindowResult *r, Error *e)
                      .words_per_s = (double)tokens / took,
                      .epoch_nats = t->at.nats,
                      .epoch_tokens = t->at.tokens};
-    int code = report_step(t->report, &info, r->step % s->log_every == 0, e);
-    if (!code && !(isfinite(r->nats) && isfinite(r->grad_norm)))
+    int code =
+        heard(t, t->unheard ? EXIT_DONE : report_step(t->report, &info, r->step % s->log_every == 0, e));
+    bool finite = isfinite(exp(r->nats / (double)tokens)); /* a loss of 710 nats a word is no perplexity */
+    if (!code && !(finite && isfinite(r->grad_norm)))
         return error_set(e, EXIT_DIVERGED,
                          "diverged at step %lld: the %s is not finite; a smaller --lr or --clip may help",
-                         (long long)r->step, isfinite(r->nats) ? "gradient norm" : "loss");
+                         (long long)r->step,
+                         finite              ? "gradient norm"
+                         : isfinite(r->nats) ? "perplexity"
+                                             : "loss");
     return code;
 }
 
@@ -395,7 +369,7 @@ static int end_epoch(Trainer *t, Error *e)
     info.n = figures(t, 0, &trained, info.figure, 0);
     info.n = figures(t, 1, scores ? &valid : NULL, info.figure, info.n);
     info.seconds = t->epoch_seconds + seconds_now() - start;
-    code = report_epoch(t->report, &info, e);
+    code = heard(t, report_epoch(t->report, &info, e));
     if (code) return code;
 
     if (t->at.epoch > s->hold) t->at.lr /= s->decay;
@@ -408,7 +382,8 @@ static int end_epoch(Trainer *t, Error *e)
         if (s->save_best) code = save_to(t, s->save_best, e);
     }
     t->saved_step = -1; /* a file of this step taken inside the epoch is not this one */
-    return code ? code : save(t, e);
+    if (!code) code = save(t, e);
+    return code ? code : heard(t, report_epoch_row(t->report, &info, e));
 }
 
 static int train(Trainer *t, Error *e)
@@ -417,7 +392,7 @@ static int train(Trainer *t, Error *e)
     t->saved_at = seconds_now();
     int64_t wanted = steps_wanted(t);
     for (;;) {
-        if (caught_signal) return (code = settle(t, e)) ? code : 128 + caught_signal;
+        if (*signals_caught()) return (code = settle(t, e)) ? code : 128 + *signals_caught();
         if (t->at.minibatch > 0 && t->at.minibatch == batches(t)) code = end_epoch(t, e);
         else if (t->at.step < wanted) code = train_minibatch(t, e);
         else return settle(t, e);
@@ -428,22 +403,25 @@ static int train(Trainer *t, Error *e)
     }
 }
 
-/* Scores a split and tells it. */
-static int score_and_tell(Trainer *t, int split, Error *e)
-{
-    Totals totals;
-    Figure f[TASK_FIGURES];
-    int code = score_split(t, split, &totals, e);
-    return code ? code : report_split(t->report, split, f, figures(t, split, &totals, f, 0), &totals, e);
-}
-
-/* What a finished run still owes: its checkpoint first, then the scores. */
+/* What a finished run still owes: the scores, then its checkpoint (one that has diverged in the last steps takes no good
+ * file's place), then the words about them. */
 static int finish(Trainer *t, Error *e)
 {
-    int code = save(t, e);
-    if (!code && t->split[1] && t->scored_step != t->at.step) code = score_and_tell(t, 1, e);
-    for (int i = 2; !code && i < TASK_SPLITS; i++)
-        if (t->split[i]) code = score_and_tell(t, i, e);
+    struct {
+        Totals totals;
+        Figure figure[TASK_FIGURES];
+        int n; /* 0: not scored */
+    } scored[TASK_SPLITS] = {{.n = 0}};
+    int code = EXIT_DONE;
+    for (int i = 1; !code && i < TASK_SPLITS; i++) {
+        if (!t->split[i] || (i == 1 && t->scored_step == t->at.step)) continue;
+        code = score_split(t, i, &scored[i].totals, e);
+        scored[i].n = figures(t, i, &scored[i].totals, scored[i].figure, 0);
+    }
+    if (!code) code = save(t, e);
+    for (int i = 1; !code && i < TASK_SPLITS; i++)
+        if (scored[i].n)
+            code = heard(t, report_split(t->report, i, scored[i].figure, scored[i].n, &scored[i].totals, e));
     return code;
 }
 
@@ -454,6 +432,7 @@ static void tell_backend(Trainer *t, const Checkpoint *resume)
     BackendNote note[BACKEND_NOTES];
     const char *remark = t->model.ops->remark ? t->model.ops->remark(t->model.backend) : NULL;
     if (remark && remark[0]) report_say(t->report, "%s", remark);
+    if (t->note[0]) report_say(t->report, "%s", t->note);
     int n = resume && t->model.ops->notes ? t->model.ops->notes(t->model.backend, note) : 0;
     for (int i = 0; i < n; i++) {
         const char *before = st_meta(&resume->file, note[i].key);
@@ -469,7 +448,7 @@ static void tell_backend(Trainer *t, const Checkpoint *resume)
 /* A signal ends the run with a checkpoint and a sentence that says how to go on. */
 static int interrupted(Trainer *t, int code, Error *e)
 {
-    const char *name = code == 128 + SIGINT ? "SIGINT" : "SIGTERM", *path = t->settings.save;
+    const char *name = signals_name(code - 128), *path = t->settings.save;
     int failed = save(t, e);
     if (failed) return failed;
     if (path)
@@ -487,11 +466,21 @@ int trainer_run(const Settings *settings, const Task *task, TaskData *data, cons
 {
     Trainer t = {.settings = *settings, .task = task, .data = data};
     SignalHandlers old;
-    signals_catch(&old);
+    signals_catch(&old, quiet ? NULL
+                        : isatty(STDERR_FILENO)
+                            ? "\nplstm: stopping after this step; a second signal ends it at once\n"
+                            : "plstm: stopping after this step; a second signal ends it at once\n");
     int code = trainer_open(&t, resume, quiet, e);
     if (!code) tell_backend(&t, resume);
     if (!code) code = train(&t, e);
     if (!code) code = finish(&t, e);
+    if (t.unheard && *signals_caught()) { /* SIGPIPE */
+        Error ignored;
+        code = settle(&t, &ignored) ? code : 128 + *signals_caught();
+    } else if (t.unheard) {
+        Error ignored;
+        if (!settle(&t, &ignored)) save_and_say(&t, e);
+    }
     if (code > 128) code = interrupted(&t, code, e);
     trainer_close(&t);
     signals_restore(&old);

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "host/base/settings.h"
 #include "host/data/pairs.h"
 
 /* ---- a data folder per test, removed after it ---- */
@@ -68,7 +69,7 @@ static void put_all(const char *source, const char *target)
 
 static PairsOptions options(void)
 {
-    return (PairsOptions){.dir = folder, .language = {"en", "fr"}, .min_count = 1};
+    return (PairsOptions){.dir = folder, .language = {"en", "fr"}, .min_count = 1, .wanted = EVAL_ALL};
 }
 
 static void load(Pairs *p, const PairsOptions *o)

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/base/settings.h"
 #include "host/data/pairs.h"
 #include "host/data/parallel.h"
 
@@ -66,7 +67,7 @@ static void no_word_is_unknown(void **state)
 {
     (void)state;
     Pairs p;
-    PairsOptions o = {.dir = "synthetic", .min_count = 2};
+    PairsOptions o = {.dir = "synthetic", .min_count = 2, .wanted = EVAL_ALL};
     Error e;
     assert_int_equal(pairs_load(&p, &o, &e), EXIT_DONE);
     for (int split = 0; split < PARALLEL_SPLITS; split++) {
@@ -106,7 +107,7 @@ static const char *join(const Words *w)
 static Vocab target_types(void)
 {
     Pairs p;
-    PairsOptions o = {.dir = "synthetic", .min_count = 1};
+    PairsOptions o = {.dir = "synthetic", .min_count = 1, .wanted = EVAL_ALL};
     Error e;
     Vocab v;
     assert_int_equal(pairs_load(&p, &o, &e), EXIT_DONE);

@@ -59,10 +59,18 @@ static int set_up(void **state)
     return 0;
 }
 
+/* Options for one file, or for two with a comma between them; the list is the test's until the next call. */
 static TranslateOptions options(const char *weights)
 {
-    return (TranslateOptions){
-        .weights = weights, .beam = 12, .batch = 20, .backend = "reference", .threads = 1};
+    static PathList lists[8];
+    static int used;
+    PathList *list = &lists[used++ % 8];
+    list->path = calloc(2, sizeof *list->path);
+    list->n = 0;
+    char *copy = strdup(weights), *save;
+    for (char *one = strtok_r(copy, ",", &save); one; one = strtok_r(NULL, ",", &save))
+        list->path[list->n++] = one;
+    return (TranslateOptions){.weights = list, .beam = 12, .batch = 20, .backend = "reference", .threads = 1};
 }
 
 /* The output for an input, malloc'd; NULL and the sentence in *e where the code is not 0. */
@@ -327,14 +335,14 @@ static void bad_input_is_told(void **state)
     assert_non_null(strstr(e.text, "line 2"));
     free(out);
     snprintf(both, sizeof both, "%s,%s", model("one.st"), model("back.st"));
-    o.weights = both;
+    o.weights = options(both).weights;
     free(translated(&o, "a\n", 2, EXIT_BAD_DATA, &e));
     assert_non_null(strstr(e.text, "different vocabularies"));
-    o.weights = "no-such-file";
+    o.weights = options("no-such-file").weights;
     free(translated(&o, "a\n", 2, EXIT_BAD_DATA, &e));
     plstm_expect(0, "train --data synthetic --hidden 4 --layers 1 --max-steps 1 --eval none --save %s" TINY,
                  in_folder("lm.st"));
-    o.weights = in_folder("lm.st");
+    o.weights = options(in_folder("lm.st")).weights;
     free(translated(&o, "a\n", 2, EXIT_BAD_DATA, &e));
     assert_non_null(strstr(e.text, "task lm"));
     plstm_expect(2, "translate --beam 12");

@@ -7,6 +7,7 @@
 #include "host/data/stream.h"
 #include "host/data/synthetic.h"
 #include "host/train/report.h"
+#include "host/train/run_corpus.h"
 #include "host/train/task.h"
 
 struct TaskData {
@@ -22,12 +23,21 @@ struct TaskData {
     int64_t scored;
 };
 
-static int lm_open(const Settings *s, const Checkpoint *of, TaskData **out, Error *e)
+static int lm_open(const TaskOpen *o, TaskData **out, Error *e)
 {
+    const Settings *s = o->settings;
     TaskData *d = calloc(1, sizeof *d);
     if (!d) return error_set(e, EXIT_FAILED, "memory ran out while the data was read");
-    int code = corpus_load(&d->corpus, s->data, of ? &of->vocab : NULL, e);
-    d->own_ids = d->corpus.synthetic && (!of || of->data);
+    int code;
+    if (o->split) {
+        CorpusRead how = {.vocab = &o->from->vocab, .final_eos = s->final_eos};
+        for (int i = 0; i < SPLITS; i++)
+            if (!strcmp(split_name[i], o->split)) how.needed = 1u << i;
+        code = corpus_read(&d->corpus, s->data, &how, e);
+    } else {
+        code = run_corpus(&d->corpus, s, o->from, e);
+    }
+    d->own_ids = d->corpus.synthetic && (!o->split || o->from->data);
     if (code) free(d);
     else *out = d;
     return code;
@@ -37,6 +47,19 @@ static void lm_close(TaskData *d)
 {
     corpus_free(&d->corpus);
     free(d);
+}
+
+static int lm_inputs(const Settings *s, CorpusPaths *p, Error *e)
+{
+    return corpus_paths(p, s->data, s->vocab, e);
+}
+
+static size_t lm_bytes(const TaskData *d) { return corpus_bytes(&d->corpus); }
+
+static void lm_remarks(const TaskData *d, FILE *out)
+{
+    char text[5000];
+    for (int i = 0; corpus_remark(&d->corpus, i, text, sizeof text); i++) fprintf(out, "plstm: %s\n", text);
 }
 
 static ModelShape lm_shape(const TaskData *d) { return model_shape_of_words(d->corpus.vocab.V, 0, 0); }
@@ -131,24 +154,37 @@ static void lm_print_data(const TaskData *d, const Settings *s, FILE *out)
             d->corpus.known_as ? d->corpus.known_as
             : s->data          ? s->data
                                : "text");
-    for (int i = 0; i < SPLITS; i++) {
-        fprintf(out, "%s %s %lld", i ? "," : "", split_name[i], (long long)split[i].n);
+    for (int i = 0, told = 0; i < SPLITS; i++) {
+        if (!split[i].n) continue; /* not read */
+        fprintf(out, "%s %s %lld", told++ ? "," : "", split_name[i], (long long)split[i].n);
         if (split[i].unknown) fprintf(out, " (%lld unknown)", (long long)split[i].unknown);
     }
+    const TextFile *file = d->corpus.file;
+    for (int i = 0, told = 0; i < SPLITS; i++)
+        if (file[i].path) fprintf(out, "%s%s", told++ ? ", " : "\nfiles      ", file[i].path);
     fprintf(out, "\n");
 }
+
+/* A number of a split, null where it was not read. */
+static void split_count(JsonLine *l, const Corpus *c, int split, int64_t n)
+{
+    if (c->split[split].n) line_int(l, split_name[split], n);
+    else line_string(l, split_name[split], NULL);
+}
+
+static const char *hash_or_null(const Corpus *c) { return c->sha256[0] ? c->sha256 : NULL; }
 
 static void lm_log_run(const TaskData *d, const Settings *s, JsonLine *l)
 {
     (void)s;
     line_string(l, "corpus", d->corpus.known_as);
-    line_string(l, "corpus_sha256", d->corpus.sha256);
+    line_string(l, "corpus_sha256", hash_or_null(&d->corpus));
     line_int(l, "V", d->corpus.vocab.V);
     line_open(l, "tokens", '{');
-    for (int i = 0; i < SPLITS; i++) line_int(l, split_name[i], d->corpus.split[i].n);
+    for (int i = 0; i < SPLITS; i++) split_count(l, &d->corpus, i, d->corpus.split[i].n);
     line_close(l, '}');
     line_open(l, "unknown", '{');
-    for (int i = 0; i < SPLITS; i++) line_int(l, split_name[i], d->corpus.split[i].unknown);
+    for (int i = 0; i < SPLITS; i++) split_count(l, &d->corpus, i, d->corpus.split[i].unknown);
     line_close(l, '}');
 }
 
@@ -181,7 +217,7 @@ static void lm_print_eval(const TaskData *d, const Settings *s, int split, const
 static void lm_log_eval(const TaskData *d, const Settings *s, int split, JsonLine *l)
 {
     line_string(l, "corpus", d->corpus.known_as);
-    line_string(l, "corpus_sha256", d->corpus.sha256);
+    line_string(l, "corpus_sha256", hash_or_null(&d->corpus));
     line_int(l, "words", d->corpus.split[split].n);
     line_int(l, "unknown", d->corpus.split[split].unknown);
     line_int(l, "batch", s->batch);
@@ -193,27 +229,9 @@ static void lm_log_eval(const TaskData *d, const Settings *s, int split, JsonLin
 static void lm_meta(const TaskData *d, CheckpointData *m)
 {
     m->name = d->corpus.synthetic ? "synthetic" : NULL;
-    m->corpus_sha256 = d->corpus.sha256;
+    m->corpus_sha256 = hash_or_null(&d->corpus);
+    m->train_sha256 = d->corpus.train_sha256;
     m->vocab = &d->corpus.vocab;
-}
-
-/* The corpus is read afresh rather than through the file's vocabulary, so that another corpus is told as such and not
- * by the first word that is new. */
-static int lm_agrees(const TaskData *d, const Settings *s, const Checkpoint *c, Error *e)
-{
-    char here[65], there[65];
-    vocab_sha256(&d->corpus.vocab, here);
-    vocab_sha256(&c->vocab, there);
-    if (strcmp(d->corpus.sha256, c->corpus_sha256))
-        return error_set(e, EXIT_USAGE,
-                         "--data %s is not the corpus that %s was trained on: its hash begins with %.16s, "
-                         "the file's with %.16s",
-                         s->data, s->resume, d->corpus.sha256, c->corpus_sha256);
-    if (strcmp(here, there))
-        return error_set(e, EXIT_USAGE,
-                         "--data %s is not the corpus that %s was trained on: its words differ", s->data,
-                         s->resume);
-    return EXIT_DONE;
 }
 
 const Task task_lm = {
@@ -224,6 +242,9 @@ const Task task_lm = {
     .carries = true,
     .open = lm_open,
     .close = lm_close,
+    .inputs = lm_inputs,
+    .bytes = lm_bytes,
+    .remarks = lm_remarks,
     .shape = lm_shape,
     .split_name = lm_split_name,
     .train = lm_train,
@@ -232,7 +253,6 @@ const Task task_lm = {
     .visit = lm_visit,
     .figures = lm_figures,
     .meta = lm_meta,
-    .agrees = lm_agrees,
     .print_data = lm_print_data,
     .log_run = lm_log_run,
     .print_test = lm_print_test,

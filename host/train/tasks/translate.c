@@ -12,26 +12,71 @@ struct TaskData {
     Pairs pairs;
 };
 
-static int translate_open(const Settings *s, const Checkpoint *of, TaskData **out, Error *e)
+/* Whether the data is that of the run that resumes. */
+static int agrees(const Pairs *p, const Settings *s, const Checkpoint *c, Error *e)
 {
+    const Vocab *file[SIDES] = {&c->vocab_source, &c->vocab};
+    for (int side = 0; side < SIDES; side++) {
+        char here[65], there[65];
+        vocab_sha256(&p->vocab[side], here);
+        vocab_sha256(file[side], there);
+        if (strcmp(here, there))
+            return error_set(e, EXIT_USAGE,
+                             "--data %s is not the pair that %s was trained on: the %s vocabulary differs",
+                             s->data, s->resume, side_name[side]);
+    }
+    if (c->corpus_sha256[0] && strcmp(p->sha256, c->corpus_sha256))
+        return error_set(
+            e, EXIT_USAGE,
+            "--data %s is not the text that %s was trained on: its hash begins with %.16s, the file's "
+            "with %.16s",
+            s->data, s->resume, p->sha256, c->corpus_sha256);
+    return EXIT_DONE;
+}
+
+static PairsOptions options_of(const Settings *s)
+{
+    return (PairsOptions){.dir = s->data,
+                          .language = {s->source, s->target},
+                          .forward = s->source_order == ORDER_FORWARD,
+                          .min_count = s->min_count,
+                          .wanted = (unsigned)s->eval};
+}
+
+/* The split that is to be scored, if there is one of that name; task.h says which other names there are. */
+static int read_named(Pairs *p, const char *name, Error *e)
+{
+    int split = !strcmp(name, "valid") ? PAIRS_VALID : !strcmp(name, "test") ? PAIRS_TEST : p->n_splits;
+    for (int i = PAIRS_VALID; i < p->n_splits; i++)
+        if (!strcmp(p->split[i].name, name)) split = i;
+    return split < p->n_splits ? pairs_read(p, split, e) : EXIT_DONE;
+}
+
+static int translate_open(const TaskOpen *o, TaskData **out, Error *e)
+{
+    const Checkpoint *from = o->from;
+    PairsOptions options = options_of(o->settings);
     Vocab vocab[SIDES];
-    PairsOptions o = {.dir = s->data,
-                      .language = {s->source, s->target},
-                      .forward = s->source_order == ORDER_FORWARD,
-                      .min_count = s->min_count};
-    if (of) {
-        if (!of->vocab.V || !of->vocab_source.V)
-            return error_set(e, EXIT_BAD_DATA,
-                             "the checkpoint lacks the vocabularies of a translation model");
-        vocab[SIDE_SOURCE] = of->vocab_source, vocab[SIDE_TARGET] = of->vocab;
-        o.vocab = vocab;
+    if (o->settings->final_eos)
+        return error_set(e, EXIT_USAGE, "--final-eos is not an option of --task translate");
+    if (from && (!from->vocab.V || !from->vocab_source.V))
+        return error_set(e, EXIT_BAD_DATA, "the checkpoint lacks the vocabularies of a translation model");
+    if (o->split) {
+        vocab[SIDE_SOURCE] = from->vocab_source, vocab[SIDE_TARGET] = from->vocab;
+        options.vocab = vocab;
+    } else if (from && from->corpus_sha256[0]) {
+        options.wanted = EVAL_ALL; /* which that hash is over */
     }
     TaskData *d = calloc(1, sizeof *d);
     if (!d) return error_set(e, EXIT_FAILED, "memory ran out while the data was read");
-    int code = pairs_load(&d->pairs, &o, e);
+    int code = pairs_load(&d->pairs, &options, e);
     d->pairs.o.vocab = NULL; /* copied */
-    if (code) free(d);
-    else *out = d;
+    if (!code && o->split) code = read_named(&d->pairs, o->split, e);
+    if (!code && from && !o->split) code = agrees(&d->pairs, o->settings, from, e);
+    if (code) {
+        pairs_free(&d->pairs);
+        free(d);
+    } else *out = d;
     return code;
 }
 
@@ -39,6 +84,48 @@ static void translate_close(TaskData *d)
 {
     pairs_free(&d->pairs);
     free(d);
+}
+
+static int translate_inputs(const Settings *s, CorpusPaths *paths, Error *e)
+{
+    static const Vocab none[SIDES];
+    PairsOptions o = options_of(s);
+    Pairs p;
+    *paths = (CorpusPaths){.n = 0};
+    if (!s->data || !strcmp(s->data, "synthetic")) return EXIT_DONE;
+    o.vocab = none; /* nothing is read */
+    int code = pairs_load(&p, &o, e);
+    if (code) return code;
+    for (int i = 0; i < p.n_splits; i++)
+        for (int side = 0; side < SIDES && paths->n < CORPUS_PATHS; side++) {
+            char *path = paths->path[paths->n] = pairs_path(&p, i, side);
+            paths->file[paths->n++] = (OtherFile){"a text of --data", path};
+        }
+    pairs_free(&p);
+    return EXIT_DONE;
+}
+
+static size_t translate_bytes(const TaskData *d)
+{
+    size_t bytes = 0;
+    for (int side = 0; side < SIDES; side++) {
+        const Vocab *v = &d->pairs.vocab[side];
+        bytes += (size_t)(v->V ? v->offset[v->V] + 8 * v->V + 4 * v->n_slots : 0);
+    }
+    for (int i = 0; i < d->pairs.n_splits; i++) {
+        const Sequences *s = &d->pairs.split[i].rows;
+        bytes += (size_t)(8 * s->cap + 8 * s->cap_positions);
+    }
+    return bytes;
+}
+
+static void translate_remarks(const TaskData *d, FILE *out)
+{
+    for (int i = 0; i < d->pairs.n_splits; i++)
+        for (int side = 0; side < SIDES; side++)
+            if (d->pairs.split[i].bom[side])
+                fprintf(out, "plstm: a byte-order mark was taken off the %s text of %s\n", side_name[side],
+                        d->pairs.split[i].name);
 }
 
 static ModelShape translate_shape(const TaskData *d)
@@ -105,6 +192,7 @@ static void print_side(const TaskData *d, const Settings *s, int side, FILE *out
             (long long)d->pairs.vocab[side].V);
     for (int i = 0; i < d->pairs.n_splits; i++) {
         const PairSplit *split = &d->pairs.split[i];
+        if (!split->read) continue;
         fprintf(out, "%s %s %lld", i ? "," : "", split->name, (long long)split->words[side]);
         if (split->unknown[side]) fprintf(out, " (%lld unknown)", (long long)split->unknown[side]);
     }
@@ -117,14 +205,11 @@ static void translate_print_data(const TaskData *d, const Settings *s, FILE *out
     int64_t left_out = sequences_longer(train, s->max_length);
     fprintf(out, "data       %s: pairs", s->data);
     for (int i = 0; i < d->pairs.n_splits; i++)
-        fprintf(out, "%s %s %lld", i ? "," : "", d->pairs.split[i].name, (long long)d->pairs.split[i].rows.n);
+        if (d->pairs.split[i].read)
+            fprintf(out, "%s %s %lld", i ? "," : "", d->pairs.split[i].name,
+                    (long long)d->pairs.split[i].rows.n);
     fprintf(out, "\n");
     for (int side = 0; side < SIDES; side++) print_side(d, s, side, out);
-    for (int i = 0; i < d->pairs.n_splits; i++)
-        for (int side = 0; side < SIDES; side++)
-            if (d->pairs.split[i].bom[side])
-                fprintf(out, "note       a byte-order mark was taken off %s's %s text\n",
-                        d->pairs.split[i].name, side_name[side]);
     if (left_out)
         fprintf(out, "left out   %lld of %lld training pairs, longer than %lld positions\n",
                 (long long)left_out, (long long)train->n, (long long)s->max_length);
@@ -135,6 +220,7 @@ static void log_counts(const TaskData *d, JsonLine *l, const char *key, bool unk
     line_open(l, key, '{');
     for (int i = 0; i < d->pairs.n_splits; i++) {
         const PairSplit *s = &d->pairs.split[i];
+        if (!s->read) continue;
         line_open(l, s->name, '{');
         for (int side = 0; side < SIDES; side++)
             line_int(l, side_name[side], unknown ? s->unknown[side] : s->words[side]);
@@ -146,7 +232,7 @@ static void log_counts(const TaskData *d, JsonLine *l, const char *key, bool unk
 static void translate_log_run(const TaskData *d, const Settings *s, JsonLine *l)
 {
     line_string(l, "corpus", d->pairs.synthetic ? "synthetic" : NULL);
-    line_string(l, "corpus_sha256", d->pairs.sha256);
+    line_string(l, "corpus_sha256", d->pairs.sha256[0] ? d->pairs.sha256 : NULL);
     line_int(l, "V_source", d->pairs.vocab[SIDE_SOURCE].V);
     line_int(l, "V", d->pairs.vocab[SIDE_TARGET].V);
     line_open(l, "pairs", '{');
@@ -202,27 +288,6 @@ static void translate_meta(const TaskData *d, CheckpointData *m)
     m->vocab_source = &d->pairs.vocab[SIDE_SOURCE];
 }
 
-static int translate_agrees(const TaskData *d, const Settings *s, const Checkpoint *c, Error *e)
-{
-    const Vocab *file[SIDES] = {&c->vocab_source, &c->vocab};
-    for (int side = 0; side < SIDES; side++) {
-        char here[65], there[65];
-        vocab_sha256(&d->pairs.vocab[side], here);
-        vocab_sha256(file[side], there);
-        if (strcmp(here, there))
-            return error_set(e, EXIT_USAGE,
-                             "--data %s is not the pair that %s was trained on: the %s vocabulary differs",
-                             s->data, s->resume, side_name[side]);
-    }
-    if (strcmp(d->pairs.sha256, c->corpus_sha256))
-        return error_set(
-            e, EXIT_USAGE,
-            "--data %s is not the text that %s was trained on: its hash begins with %.16s, the file's "
-            "with %.16s",
-            s->data, s->resume, d->pairs.sha256, c->corpus_sha256);
-    return EXIT_DONE;
-}
-
 const Task task_translate = {
     .name = "translate",
     .summary = "translate sentences: a language model over source, then target",
@@ -230,13 +295,15 @@ const Task task_translate = {
     .unit = "target words",
     .open = translate_open,
     .close = translate_close,
+    .inputs = translate_inputs,
+    .bytes = translate_bytes,
+    .remarks = translate_remarks,
     .shape = translate_shape,
     .split_name = translate_split_name,
     .train = translate_train,
     .score = translate_score,
     .figures = translate_figures,
     .meta = translate_meta,
-    .agrees = translate_agrees,
     .print_data = translate_print_data,
     .log_run = translate_log_run,
     .print_test = translate_print_test,

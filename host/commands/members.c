@@ -1,27 +1,9 @@
-#include "weights.h"
+#include "members.h"
 
 #include <stdbool.h>
-#include <stdlib.h>
 #include <string.h>
 
-int weights_split(char *text, char ***path, int *n, Error *e)
-{
-    *n = 1;
-    for (const char *p = text; *p; p++) *n += *p == ',';
-    *path = calloc((size_t)*n, sizeof **path);
-    if (!*path) return error_set(e, EXIT_FAILED, "memory ran out while --weights was read");
-    for (int i = 0; i < *n; i++) {
-        (*path)[i] = text;
-        text += strcspn(text, ",");
-        *text++ = 0;
-        if (!(*path)[i][0])
-            return error_set(e, EXIT_USAGE,
-                             "--weights takes files separated by commas, and one of them has no name");
-    }
-    return EXIT_DONE;
-}
-
-int weights_agree(const Checkpoint *first, const char *first_path, const Checkpoint *c, const char *path,
+int members_agree(const Checkpoint *first, const char *first_path, const Checkpoint *c, const char *path,
                   Error *e)
 {
     char a[65], b[65];
