@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "host/data/corpus.h"
-#include "host/train/report.h"
+#include "host/train/run_corpus.h"
 #include "host/data/synthetic.h"
 
 /* Number of types that occur in a stream; seen (V) is scratch. */
