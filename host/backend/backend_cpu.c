@@ -71,13 +71,13 @@ struct Backend {
     float **x_own; /* [L+1] the buffers behind x */
     float **hm;    /* [L] (T*B,H) masked h_{t-1}, only with SITES_ALL */
     float *dy;     /* (T*B,H) */
-    float *logits;             /* (R,V), R being the scored positions of a window */
-    double *token_nats;        /* (R) */
-    int32_t *best;             /* (R) ids of the largest logits; NULL unless config.hits */
-    int32_t *row_of;           /* (R) position of scored row i; NULL where every position is one */
-    float *picked, *dpicked;   /* (R,H) rows of the softmax's input, and their gradients; likewise */
-    int32_t *feature_of;       /* (features) position of feature row i */
-    float *projected;          /* (features,H) after the product, then their gradients */
+    float *logits; /* (R,V), R being the scored positions of a window */
+    double *token_nats;       /* (R) */
+    int32_t *best;            /* (R) ids of the largest logits; NULL unless config.hits */
+    int32_t *row_of;          /* (R) position of scored row i; NULL where every position is one */
+    float *picked, *dpicked;  /* (R,H) rows of the softmax's input, and their gradients; likewise */
+    int32_t *feature_of;      /* (features) position of feature row i */
+    float *projected;         /* (features,H) after the product, then their gradients */
     float *state_h, *state_c; /* (L,B,H) */
     float *bias;              /* (4H) b_ih + b_hh of the layer at hand */
     float *packed;            /* (vectors*LANES,4H): W_hh of the layer at hand in the recurrence's order */
@@ -779,8 +779,7 @@ static int cpu_layer_forward(Backend *b, int64_t l, Error *e)
     (void)e;
     int64_t H = b->config.shape.H, T = b->w.T, B = b->w.B, N = T * B;
     const float *w_hh = b->param[in_layer(b, l, PARAM_W_HH)];
-    const float *b_ih = b->param[in_layer(b, l, PARAM_B_IH)],
-                *b_hh = b->param[in_layer(b, l, PARAM_B_HH)];
+    const float *b_ih = b->param[in_layer(b, l, PARAM_B_IH)], *b_hh = b->param[in_layer(b, l, PARAM_B_HH)];
     MaskKey recurrent_key;
     const MaskKey *recurrent = masked(b, recurrent_site(b, l), &recurrent_key) ? &recurrent_key : NULL;
     Tiling tiling = tiling_of(B);
@@ -885,16 +884,21 @@ static double softmax_row(float *z, const float *bias, int64_t V, int32_t target
 static int64_t position_of(const Backend *b, int64_t i) { return b->w.gathered ? b->row_of[i] : i; }
 
 /* Scored rows: row i of to = row from_of[i] of from, or row to_of[i] of to = row i of from; NULL: i itself. */
-static void rows_copy(const Backend *b, const int32_t *from_of, const float *from, const int32_t *to_of, float *to)
+static void rows_copy(const Backend *b, const int32_t *from_of, const float *from, const int32_t *to_of,
+                      float *to)
 {
     int64_t H = b->config.shape.H;
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < b->w.scored; i++)
-        memcpy(to + (to_of ? to_of[i] : i) * H, from + (from_of ? from_of[i] : i) * H, (size_t)H * sizeof *to);
+        memcpy(to + (to_of ? to_of[i] : i) * H, from + (from_of ? from_of[i] : i) * H,
+               (size_t)H * sizeof *to);
 }
 
 /* What the decoder's products read: the rows of the scored positions. */
-static const float *decoder_input(const Backend *b) { return b->w.gathered ? b->picked : b->x[b->config.shape.L]; }
+static const float *decoder_input(const Backend *b)
+{
+    return b->w.gathered ? b->picked : b->x[b->config.shape.L];
+}
 
 static int cpu_softmax_forward(Backend *b, Error *e)
 {

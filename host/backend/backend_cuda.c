@@ -147,12 +147,12 @@ struct Backend {
     float *carried; /* (2L,B,H): h of every layer, then c */
     float *state_grad; /* (4,L,B,H): dh_n, dc_n, dh_0, dc_0 of every layer; NULL unless config.train */
     bool state_grad_in, state_grad_out; /* what layer_backward is to take and to give */
-    char *batch_device;     /* what follows, at the window's layout: */
-    int32_t *x_ids, *y_ids; /* (N) ids as the embedding reads them (layers.h), (R) targets */
-    int32_t *row_of;        /* (R) position of scored row i, -1: none */
-    int32_t *place_of;      /* (N) scored row of position n, -1: none */
-    int32_t *feature_of;    /* (n) position of feature row i, -1: none */
-    float *features;        /* (n,F) */
+    char *batch_device;                 /* what follows, at the window's layout: */
+    int32_t *x_ids, *y_ids;             /* (N) ids as the embedding reads them (layers.h), (R) targets */
+    int32_t *row_of;                    /* (R) position of scored row i, -1: none */
+    int32_t *place_of;                  /* (N) scored row of position n, -1: none */
+    int32_t *feature_of;                /* (n) position of feature row i, -1: none */
+    float *features;                    /* (n,F) */
     StepState *state_device;
     void *workspace;
 

@@ -79,7 +79,8 @@ static const SettingInfo list[] = {
     {"init-weights", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a safetensors file", "start from these weights",
      FIELD(init_weights), NULL},
     {"vocab", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a text file with one word a line",
-     "vocabulary in place of the training text's, one word a line in the order of the ids", FIELD(vocab), "lm"},
+     "vocabulary in place of the training text's, one word a line in the order of the ids", FIELD(vocab),
+     "lm"},
 };
 
 int settings_count(void) { return (int)(sizeof list / sizeof list[0]); }

@@ -12,7 +12,7 @@
 #include "host/data/corpus.h"
 #include "host/data/pairs.h"
 #include "host/data/parallel.h"
-#include "host/train/report.h"
+#include "host/train/run_corpus.h"
 #include "host/data/synthetic.h"
 
 /* Number of types that occur in a stream; seen (V) is scratch. */

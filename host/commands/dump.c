@@ -13,7 +13,7 @@
 #include "host/train/model.h"
 #include "host/store/safetensors.h"
 #include "host/store/weights.h"
-#include "host/train/report.h"
+#include "host/train/run_corpus.h"
 
 /* ---- metadata: all of it is known to be short ---- */
 

@@ -68,7 +68,8 @@ static int log_is_harmless(const Eval *v, Error *e)
     if (!code) {
         for (int i = 0; i < texts.n; i++) read[n++] = texts.file[i];
         for (int i = 0; i < v->n; i++) read[n++] = (OtherFile){"--weights", v->member[i].path};
-        code = output_check("--log-json", v->o->settings.log_json, &kind_eval_log, read, n, v->o->settings.force, e);
+        code = output_check("--log-json", v->o->settings.log_json, &kind_eval_log, read, n,
+                            v->o->settings.force, e);
         corpus_paths_free(&texts);
     }
     free(read);
@@ -109,8 +110,9 @@ static int log_open(Eval *v, Error *e)
     int code = log_is_harmless(v, e);
     if (code) return code;
     v->log = open(v->o->settings.log_json, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
-    return v->log >= 0 ? EXIT_DONE
-                       : error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", v->o->settings.log_json);
+    return v->log >= 0
+               ? EXIT_DONE
+               : error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", v->o->settings.log_json);
 }
 
 /* Opens each file once, before any is scored: a fault in the last one of ten should not cost the time of
@@ -129,7 +131,7 @@ static int check_files(Eval *v, Error *e)
             checkpoint_close(c);
             continue;
         }
-        code = task_find(c->task, &v->task, e);
+        code = task_of(c, m->path, &v->task, e);
         if (!code) code = settings_take(v, e);
         if (!code && v->o->settings.log_json) code = log_open(v, e);
         TaskOpen how = {.settings = &v->settings, .from = c, .split = v->o->split};

@@ -12,10 +12,10 @@
 
 typedef struct EvalOptions {
     const PathList *weights; /* at least one */
-    const char *split;   /* by its name: "valid", "test" */
+    const char *split;       /* by its name: "valid", "test" */
     Settings
         settings; /* given: data, protocol, backend, threads, log_json, force, final_eos; batch and seq only where they were */
-    FILE *notes; /* where remarks about the text go, or NULL */
+    FILE *notes;        /* where remarks about the text go, or NULL */
     int64_t batch, seq; /* 0: the first file's; they matter where the split is cut into rows (SPEC 6) */
 } EvalOptions;
 

@@ -70,7 +70,8 @@ static int settings_resume(Settings *s, const CommandLine *line, const Checkpoin
 {
     const Settings *file = &c->settings;
     if (s->given >> settings_find("task") & 1 && strcmp(s->task, c->task))
-        return error_set(e, EXIT_USAGE, "--task takes %s with --resume %s, which was trained for it, not '%s'", c->task,
+        return error_set(e, EXIT_USAGE,
+                         "--task takes %s with --resume %s, which was trained for it, not '%s'", c->task,
                          s->resume, s->task);
     s->task = c->task;
     int code = settings_check_task(s, e);
@@ -245,8 +246,8 @@ static int train(int argc, char **argv, Error *e)
     Checkpoint c;
     code = checkpoint_open(&c, s.resume, e);
     if (code) return code;
-    code = settings_resume(&s, &line, &c, e);
-    if (!code) code = task_find(s.task, &task, e);
+    code = task_of(&c, s.resume, &task, e);
+    if (!code) code = settings_resume(&s, &line, &c, e);
     if (!code) code = train_prepared(&s, task, &c, line.quiet, e);
     checkpoint_close(&c);
     return code;

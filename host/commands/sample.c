@@ -181,6 +181,13 @@ int sample_command(const SampleOptions *o, FILE *out, FILE *notes, Error *e)
         return code;
     }
 
+    if (strcmp(c.task, "lm")) {
+        code =
+            error_set(e, EXIT_BAD_DATA, "%s is of task %.60s, and a text is drawn from a language model only",
+                      o->weights, c.task);
+        checkpoint_close(&c);
+        return code;
+    }
     Text t = {.o = o, .vocab = &c.vocab, .model = &model, .out = out, .notes = notes};
     t.eos = vocab_find(&c.vocab, eos_type, strlen(eos_type));
     int32_t *prompt = NULL;

@@ -31,7 +31,7 @@ typedef struct Batch {
 /* The batch of a window of a stream: a token and a target at every position, state carried. */
 static inline Batch batch_of_tokens(int64_t T, int64_t B, const int32_t *ids, const int32_t *targets)
 {
-    Batch b = {.T = T, .B = B, .ids = ids, .targets = targets, .n_scored = T * B, .carry = true};
+    Batch b = {T, B, ids, targets, 0, 0, T * B, true};
     return b;
 }
 
@@ -59,7 +59,7 @@ static inline int64_t limits_scored(BatchLimits a) { return a.scored ? a.scored 
 /* What holds the batches of both. */
 static inline BatchLimits limits_of_both(BatchLimits a, BatchLimits b)
 {
-    BatchLimits m = {.B = limits_larger(a.B, b.B), .features = limits_larger(a.features, b.features)};
+    BatchLimits m = {0, limits_larger(a.B, b.B), 0, limits_larger(a.features, b.features)};
     if (a.scored || b.scored) m.scored = limits_larger(limits_scored(a), limits_scored(b));
     int64_t positions = limits_larger(a.T * a.B, b.T * b.B);
     m.T = (positions + m.B - 1) / m.B;

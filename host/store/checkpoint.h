@@ -39,7 +39,8 @@ typedef struct Checkpoint {
     Counters counters;
     const char *task;          /* "lm" where the file names none */
     Vocab vocab, vocab_source; /* of the output, and of a second one; V = 0: the file has none */
-    char corpus_sha256[65];
+    char corpus_sha256[65];    /* "": the run did not read all three splits, */
+    char train_sha256[65];     /* and this is over its training ids alone; "" otherwise */
     const char
         *data; /* name of the built-in data that it was trained on ("synthetic"); NULL: a folder's, whose
                            path is never recorded */
@@ -70,13 +71,13 @@ int checkpoint_check_vocab(const Vocab *v, const char *path, Error *e);
 /* What a file says of the task's data. */
 enum { CHECKPOINT_EXTRA = 8 };
 typedef struct CheckpointData {
-    bool carries;     /* state from minibatch to minibatch: a file from inside an epoch holds it */
-    bool hits;        /* counters->hits counts */
-    const char *name; /* of built-in data, or NULL */
+    bool carries;              /* state from minibatch to minibatch: a file from inside an epoch holds it */
+    bool hits;                 /* counters->hits counts */
+    const char *name;          /* of built-in data, or NULL */
     const char *corpus_sha256; /* NULL: not all splits were read, */
     const char *train_sha256;  /* and this says what was trained on */
-    const Vocab *vocab;             /* of the output; NULL: its classes have no names */
-    const Vocab *vocab_source;      /* NULL: none */
+    const Vocab *vocab;        /* of the output; NULL: its classes have no names */
+    const Vocab *vocab_source; /* NULL: none */
     StMeta extra[CHECKPOINT_EXTRA]; /* what else the task needs to read new data alike */
     int n_extra;
 } CheckpointData;

@@ -18,7 +18,7 @@ typedef struct ModelShape {
 /* A language model's: the words that it reads are those that it predicts. */
 static inline ModelShape model_shape_of_words(int64_t V, int64_t H, int64_t L)
 {
-    ModelShape s = {.V_in = V, .V_out = V, .H = H, .L = L};
+    ModelShape s = {V, 0, V, H, L};
     return s;
 }
 

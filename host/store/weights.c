@@ -289,12 +289,14 @@ static int task_agrees(const Source *s, const char *task, Error *e)
         const char *of = st_meta(&s->file[i], "task");
         if (!of) of = "lm";
         if (st_meta(&s->file[i], "plstm") && strcmp(of, task))
-            return error_set(e, EXIT_BAD_DATA, "%s is of task %.60s, and this run is of task %s", s->path, of, task);
+            return error_set(e, EXIT_BAD_DATA, "%s is of task %.60s, and this run is of task %s", s->path, of,
+                             task);
     }
     return EXIT_DONE;
 }
 
-int weights_read(Params *into, const char *task, const Vocab *vocab, const char *path, char note[WEIGHTS_NOTE], Error *e)
+int weights_read(Params *into, const char *task, const Vocab *vocab, const char *path,
+                 char note[WEIGHTS_NOTE], Error *e)
 {
     Source s = {.path = path};
     StDtype converted = ST_F32;

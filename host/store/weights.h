@@ -14,6 +14,7 @@
  * weights on the way, one sentence, or "". EXIT_BAD_DATA names file, tensor, found and wanted; an infinite or NaN weight is
  * refused too. */
 enum { WEIGHTS_NOTE = 512 };
-int weights_read(Params *into, const char *task, const Vocab *vocab, const char *path, char note[WEIGHTS_NOTE], Error *e);
+int weights_read(Params *into, const char *task, const Vocab *vocab, const char *path,
+                 char note[WEIGHTS_NOTE], Error *e);
 
 #endif

@@ -220,9 +220,11 @@ static void columns_print(const RunInfo *info)
     int n = info->task->figures(info->data, info->settings, 0, NULL, f);
     n += info->task->figures(info->data, info->settings, 1, NULL, f + n);
     printf("\n%5s", "epoch");
-    for (int i = 0; i < n; i++) printf(" %*s", column_width(i), f[i].heading);
+    for (int i = 0; i < n; i++)
+        if (f[i].heading) printf(" %*s", column_width(i), f[i].heading);
     printf(" %10s %9s\n%5s", "lr", "seconds", "");
-    for (int i = 0; i < n; i++) printf(" %*s", column_width(i), f[i].note);
+    for (int i = 0; i < n; i++)
+        if (f[i].heading) printf(" %*s", column_width(i), f[i].note);
     printf("\n");
 }
 
@@ -389,7 +391,8 @@ int report_epoch_row(Report *r, const EpochInfo *i, Error *e)
     progress_clear(r);
     printf("%5lld", (long long)i->epoch);
     for (int k = 0; k < i->n; k++)
-        printf(" %*s", column_width(k), figure_text(text, sizeof text, &i->figure[k]));
+        if (i->figure[k].heading)
+            printf(" %*s", column_width(k), figure_text(text, sizeof text, &i->figure[k]));
     printf(" %10.4g %9.1f\n", i->lr, i->seconds);
     return told(e);
 }

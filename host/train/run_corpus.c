@@ -83,3 +83,9 @@ void corpus_paths_free(CorpusPaths *p)
     for (int i = 0; i < CORPUS_PATHS; i++) free(p->path[i]);
     *p = (CorpusPaths){.n = 0};
 }
+
+void tell_remarks(const Corpus *c, FILE *out)
+{
+    char text[5000];
+    for (int i = 0; corpus_remark(c, i, text, sizeof text); i++) fprintf(out, "plstm: %s\n", text);
+}

@@ -3,6 +3,8 @@
 #ifndef PLSTM_RUN_CORPUS_H
 #define PLSTM_RUN_CORPUS_H
 
+#include <stdio.h>
+
 #include "host/base/output.h"
 #include "host/base/settings.h"
 #include "host/data/corpus.h"
@@ -21,5 +23,8 @@ typedef struct CorpusPaths {
 } CorpusPaths;
 int corpus_paths(CorpusPaths *p, const char *dir, const char *vocab, Error *e);
 void corpus_paths_free(CorpusPaths *p);
+
+/* What was found in the files of a corpus and is no fault, a line each. */
+void tell_remarks(const Corpus *c, FILE *out);
 
 #endif

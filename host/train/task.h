@@ -34,9 +34,10 @@ enum { TASK_FIGURES = 8, TASK_SPLITS = 16 /* at most */ };
 /* What data is read for. */
 typedef struct TaskOpen {
     const Settings *settings; /* data, eval and the task's own */
-    const Checkpoint *from;   /* NULL: a fresh run. The run that is to be resumed; or, where split is given, the file whose
+    const Checkpoint
+        *from; /* NULL: a fresh run. The run that is to be resumed; or, where split is given, the file whose
                                  vocabularies and the like are taken */
-    const char *split;        /* the one split that is needed, by its name; NULL: training, and what eval says */
+    const char *split; /* the one split that is needed, by its name; NULL: training, and what eval says */
 } TaskOpen;
 
 typedef struct Task {
@@ -53,8 +54,9 @@ typedef struct Task {
     void (*close)(TaskData *d);
     /* The files that open would read, for checks of outputs. */
     int (*inputs)(const Settings *s, CorpusPaths *p, Error *e);
-    size_t (*bytes)(const TaskData *d);                 /* of memory that it holds */
-    void (*remarks)(const TaskData *d, FILE *out);      /* what was found and is no fault, "plstm: ..." a line; or NULL */
+    size_t (*bytes)(const TaskData *d); /* of memory that it holds */
+    void (*remarks)(const TaskData *d,
+                    FILE *out); /* what was found and is no fault, "plstm: ..." a line; or NULL */
 
     ModelShape (*shape)(const TaskData *d);              /* V_in, F, V_out; H and L stay 0 */
     const char *(*split_name)(const TaskData *d, int i); /* NULL: there is no split i */
@@ -92,6 +94,9 @@ extern const Task *const tasks[];
 
 /* By name; EXIT_USAGE names them all. */
 int task_find(const char *name, const Task **task, Error *e);
+
+/* Of a checkpoint at path; EXIT_BAD_DATA where this program has no such task. */
+int task_of(const Checkpoint *c, const char *path, const Task **task, Error *e);
 
 /* What a run's best epoch is chosen by, lower is better: nats a position, or the share of misses. */
 double task_cost(const Task *task, const Totals *t);

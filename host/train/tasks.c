@@ -19,6 +19,14 @@ int task_find(const char *name, const Task **task, Error *e)
     return error_set(e, EXIT_USAGE, "--task takes %s, not '%s'", names, name);
 }
 
+int task_of(const Checkpoint *c, const char *path, const Task **task, Error *e)
+{
+    Error ignored;
+    if (task_find(c->task, task, &ignored) == EXIT_DONE) return EXIT_DONE;
+    return error_set(e, EXIT_BAD_DATA, "%s was trained for task '%.60s', which this plstm does not have",
+                     path, c->task);
+}
+
 double task_cost(const Task *task, const Totals *t)
 {
     if (!t->scored) return NAN;

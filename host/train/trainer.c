@@ -40,11 +40,11 @@ typedef struct Trainer {
     int64_t oldest;             /* step of the result that comes back next */
     double last_result;         /* seconds */
     Report *report;
-    float *h, *c;         /* (L,B,H) for checkpoints inside an epoch */
-    int64_t saved_step;   /* of the newest --save of this run, -1: none */
-    int64_t scored_step;  /* at which valid was scored last, -1: never */
-    double saved_at;      /* seconds */
-    double epoch_seconds; /* of the present epoch, in this process */
+    float *h, *c;            /* (L,B,H) for checkpoints inside an epoch */
+    int64_t saved_step;      /* of the newest --save of this run, -1: none */
+    int64_t scored_step;     /* at which valid was scored last, -1: never */
+    double saved_at;         /* seconds */
+    double epoch_seconds;    /* of the present epoch, in this process */
     char note[WEIGHTS_NOTE]; /* about --init-weights */
     bool unheard;            /* the log or standard output cannot be written: nothing more is reported */
 } Trainer;

@@ -85,7 +85,7 @@ static int set_up(void **state)
     if (folder_make(state)) return -1;
     settings_defaults(&s);
     s.data = small_corpus();
-    return tasks[0]->open(&s, NULL, &data, &e) ? -1 : 0;
+    return tasks[0]->open(&(TaskOpen){.settings = &s}, &data, &e) ? -1 : 0;
 }
 
 static int tear_down(void **state)

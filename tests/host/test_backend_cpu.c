@@ -323,16 +323,16 @@ static void softmax_takes_any_logits(void **state)
     enum { V = 1037 };
     float z[V], bias[V] = {0}, sums[V] = {0};
     for (int i = 0; i < V; i++) z[i] = i == 5 ? 1e4f : -1e4f;
-    assert_true(softmax_row(z, bias, V, 5, false, 1, NULL) == 0);
-    assert_true(softmax_row(z, bias, V, 6, false, 1, NULL) == 2e4);
-    double nats = softmax_row(z, bias, V, 1036, true, 0.5f, sums);
+    assert_true(softmax_row(z, bias, V, 5, false, 1, NULL, NULL) == 0);
+    assert_true(softmax_row(z, bias, V, 6, false, 1, NULL, NULL) == 2e4);
+    double nats = softmax_row(z, bias, V, 1036, true, 0.5f, sums, NULL);
     assert_true(nats == 2e4 && z[5] == 0.5f && z[1036] == -0.5f && z[0] < 1e-37f && sums[1036] == -0.5f);
     for (int i = 0; i < V; i++) z[i] = 3;
     z[17] = NAN;
-    assert_true(isnan(softmax_row(z, bias, V, 4, false, 1, NULL)));
+    assert_true(isnan(softmax_row(z, bias, V, 4, false, 1, NULL, NULL)));
     for (int i = 0; i < V; i++) z[i] = 3;
     z[V - 1] = NAN;
-    assert_true(isnan(softmax_row(z, bias, V, 4, false, 1, NULL)));
+    assert_true(isnan(softmax_row(z, bias, V, 4, false, 1, NULL, NULL)));
 }
 
 static void bad_weight_shows_in_the_loss(void **state)

@@ -56,11 +56,7 @@ static int lm_inputs(const Settings *s, CorpusPaths *p, Error *e)
 
 static size_t lm_bytes(const TaskData *d) { return corpus_bytes(&d->corpus); }
 
-static void lm_remarks(const TaskData *d, FILE *out)
-{
-    char text[5000];
-    for (int i = 0; corpus_remark(&d->corpus, i, text, sizeof text); i++) fprintf(out, "plstm: %s\n", text);
-}
+static void lm_remarks(const TaskData *d, FILE *out) { tell_remarks(&d->corpus, out); }
 
 static ModelShape lm_shape(const TaskData *d) { return model_shape_of_words(d->corpus.vocab.V, 0, 0); }
 
