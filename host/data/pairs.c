@@ -330,6 +330,14 @@ int pairs_read(Pairs *p, int split, Error *e)
     return split_load(p, split, e);
 }
 
+static void hash_splits(const Pairs *p, int n, char hex[65])
+{
+    SHA2_CTX sha;
+    SHA256Init(&sha);
+    for (int i = 0; i < n; i++) sequences_hash(&p->split[i].rows, &sha);
+    SHA256End(&sha, hex);
+}
+
 int pairs_load(Pairs *p, const PairsOptions *o, Error *e)
 {
     memset(p, 0, sizeof *p);
@@ -347,12 +355,8 @@ int pairs_load(Pairs *p, const PairsOptions *o, Error *e)
     }
     bool whole = p->n_splits > PAIRS_TEST;
     for (int i = 0; i < p->n_splits; i++) whole &= p->split[i].read;
-    if (whole) {
-        SHA2_CTX sha;
-        SHA256Init(&sha);
-        for (int i = 0; i < p->n_splits; i++) sequences_hash(&p->split[i].rows, &sha);
-        SHA256End(&sha, p->sha256);
-    }
+    if (whole) hash_splits(p, p->n_splits, p->sha256);
+    if (p->split[PAIRS_TRAIN].read) hash_splits(p, 1, p->train_sha256);
     return EXIT_DONE;
 }
 

@@ -42,8 +42,9 @@ typedef struct Pairs {
     Vocab vocab[SIDES];
     PairSplit *split; /* train, valid, tests by name */
     int n_splits;
-    char sha256[65]; /* TASKS 3; "" unless every split was read */
-    bool synthetic;  /* the built-in corpus (parallel.h) */
+    char sha256[65];       /* TASKS 3; "" unless every split was read */
+    char train_sha256[65]; /* of train alone; "" where it was not read */
+    bool synthetic;        /* the built-in corpus (parallel.h) */
 } Pairs;
 
 /* Finds the splits, and reads train and what is wanted unless a vocabulary is given: then pairs_read reads what is needed.

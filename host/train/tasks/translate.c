@@ -25,12 +25,15 @@ static int agrees(const Pairs *p, const Settings *s, const Checkpoint *c, Error 
                              "--data %s is not the pair that %s was trained on: the %s vocabulary differs",
                              s->data, s->resume, side_name[side]);
     }
-    if (c->corpus_sha256[0] && strcmp(p->sha256, c->corpus_sha256))
+    bool whole = c->corpus_sha256[0];
+    const char *ours = whole ? p->sha256 : p->train_sha256,
+               *theirs = whole ? c->corpus_sha256 : c->train_sha256;
+    if (strcmp(ours, theirs))
         return error_set(
             e, EXIT_USAGE,
             "--data %s is not the text that %s was trained on: its hash begins with %.16s, the file's "
             "with %.16s",
-            s->data, s->resume, p->sha256, c->corpus_sha256);
+            s->data, s->resume, ours, theirs);
     return EXIT_DONE;
 }
 
@@ -229,10 +232,12 @@ static void log_counts(const TaskData *d, JsonLine *l, const char *key, bool unk
     line_close(l, '}');
 }
 
+static const char *hash_or_null(const Pairs *p) { return p->sha256[0] ? p->sha256 : NULL; }
+
 static void translate_log_run(const TaskData *d, const Settings *s, JsonLine *l)
 {
     line_string(l, "corpus", d->pairs.synthetic ? "synthetic" : NULL);
-    line_string(l, "corpus_sha256", d->pairs.sha256[0] ? d->pairs.sha256 : NULL);
+    line_string(l, "corpus_sha256", hash_or_null(&d->pairs));
     line_int(l, "V_source", d->pairs.vocab[SIDE_SOURCE].V);
     line_int(l, "V", d->pairs.vocab[SIDE_TARGET].V);
     line_open(l, "pairs", '{');
@@ -283,7 +288,8 @@ static void translate_log_eval(const TaskData *d, const Settings *s, int split, 
 static void translate_meta(const TaskData *d, CheckpointData *m)
 {
     m->name = d->pairs.synthetic ? "synthetic" : NULL;
-    m->corpus_sha256 = d->pairs.sha256;
+    m->corpus_sha256 = hash_or_null(&d->pairs);
+    m->train_sha256 = d->pairs.train_sha256;
     m->vocab = &d->pairs.vocab[SIDE_TARGET];
     m->vocab_source = &d->pairs.vocab[SIDE_SOURCE];
 }
