@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What dropout is worth in translation: the main job on the built-in parallel corpus, in under three minutes on two cores.
 
-    demo_translate.py [--plstm PATH] [--out DIR] [--seeds N]
+    demo_translate.py [--plstm PATH] [--out DIR] [--seeds N | --seed K]
 
 Trains the same LSTM twice, without dropout and with it (--dropout-sites none and nonrecurrent, nothing else differs), keeps the
 weights of the epoch with the lowest valid perplexity, translates the test sentences with them by beam search, and prints one table
@@ -171,7 +171,7 @@ def demo(options, signals):
     os.makedirs(options.out, exist_ok=True)
     write_text(options)
     cores = len(os.sched_getaffinity(0))
-    runs = [TranslateRun(options, sites, seed) for seed in range(1, options.seeds + 1) for sites in TITLES]
+    runs = [TranslateRun(options, sites, seed) for seed in ([options.seed] if options.seed else range(1, options.seeds + 1)) for sites in TITLES]
     print(f"Training {len(runs)} models on the built-in parallel corpus on {cores} core{'s' * (cores > 1)}", file=sys.stderr, flush=True)
     run_all(runs, cores, signals)
     records = [run.record() for run in runs]
@@ -190,6 +190,7 @@ def main():
     parser.add_argument("--plstm", default="build/plstm", metavar="PATH", help="the program (default build/plstm)")
     parser.add_argument("--out", default="build/demo-translate", metavar="DIR", help="where everything goes (default build/demo-translate)")
     parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="seeds 1 to N (default 1)")
+    parser.add_argument("--seed", type=positive, metavar="K", help="this seed alone")
     parser.add_argument("--train-options", default="", help=argparse.SUPPRESS)  # tests train less
     options = parser.parse_args()
     try:

@@ -48,6 +48,7 @@ SECTIONS = {
     "demo": demo.demo,
     "demo-keep": demo.demo_keep,
     "ptb": ptb.ptb,
+    "translate-demo": translate.demo,
     "translate": translate.translate,
     "parity": parity.section,
     "variants": variants.variants,

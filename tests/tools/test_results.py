@@ -11,7 +11,7 @@ import tap  # noqa: E402
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
 TOOL = os.path.join(ROOT, "tools", "results.py")
-NAMES = ("demo", "demo-keep", "ptb", "translate", "parity", "variants", "anchor", "step", "kernels", "constants", "machine-code", "cpu-speed", "cpu-profile", "emulator",
+NAMES = ("demo", "demo-keep", "ptb", "translate-demo", "translate", "parity", "variants", "anchor", "step", "kernels", "constants", "machine-code", "cpu-speed", "cpu-profile", "emulator",
          "not-measured")
 
 
@@ -128,6 +128,13 @@ def test_translation_stands_beside_the_paper():
     assert "| 0.7 | 1 | 8.10 | 8.00 | 34.00 | 6 |" in page and "nrefs:1|tok:none" in page, page
     assert page.count("| un homme | -1.23 |") == 2 and "*a man*" in page, page
     assert "seed 3, after 2 epochs; valid perplexity 180.00, 90.00" in page, page
+    tree.lines("profiles/box/demo-translate.jsonl", [
+        {"sites": sites, "seed": seed, "keep": 0.8, "best_ppl": 1.56, "words_in_place": 0.5, **{f"{prefix}{split}_ppl": base + seed for prefix in
+                                                                                         ("", "best_epoch_") for split in ("train", "valid", "test")}}
+        for seed in (1, 2) for sites, base in (("none", 3.0), ("nonrecurrent", 2.0))])
+    tree.rebuild()
+    page = tree.read()
+    assert "| no dropout, best epoch | 4.50 ± 0.71 | 4.50 ± 0.71 | 4.50 ± 0.71 | 50.0 ± 0.0 % | A box" in page and "by 25.0 % and 20.0 %" in page, page
     tree.lines("profiles/box/translate.jsonl", [dict(runs[0], sites="all")])
     tree.refused("translate.jsonl", "sites all")
 

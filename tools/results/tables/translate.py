@@ -82,6 +82,27 @@ def example(found):
     return text
 
 
+def demo(data, figures):
+    """The built-in parallel corpus, whose best possible perplexity is known."""
+    del figures
+    text = ""
+    for file in data.find("*/demo-translate.jsonl"):
+        records, rows = data.lines(file), []
+        of_side = {sites: [r for r in records if r["sites"] == sites] for sites in TITLES}
+        for sites, title in TITLES.items():
+            for prefix, when in (("", "at the end"), ("best_epoch_", "best epoch")):
+                ppl = [spread([r[f"{prefix}{split}_ppl"] for r in of_side[sites]]) for split in ("train", "valid", "test")]
+                words = spread([100 * r["words_in_place"] for r in of_side[sites]], 1) + " %" if prefix else ""
+                rows.append([f"{title}, {when}", *ppl, words, data.hardware(file), link(file)])
+        rows.append(["best possible", "", "", number(records[0]["best_ppl"], 2), "", "", link(file)])
+        lower = [100 * (1 - b["best_epoch_test_ppl"] / a["best_epoch_test_ppl"]) for a in of_side["none"] for b in of_side["nonrecurrent"] if a["seed"] == b["seed"]]
+        seeds = listed(str(r["seed"]) for r in of_side["none"])
+        text += (f"Perplexity of the target given the source, mean ± standard deviation over seeds {seeds}; keep {of_side['nonrecurrent'][0]['keep']}.\n\n"
+                 + table(["", "train", "valid", "test", "words in place", "hardware ", "data "], rows)
+                 + "\nTest perplexity at the best epoch is lower with dropout by " + listed(f"{x:.1f} %" for x in lower) + " in these seeds.\n")
+    return text or "not yet measured\n"
+
+
 def translate(data, figures):
     del figures
     found = read(data)
