@@ -59,17 +59,22 @@ static int set_up(void **state)
     return 0;
 }
 
-/* Options for one file, or for two with a comma between them; the list is the test's until the next call. */
+/* Options for one file, or for two with a comma between them; the list holds until seven calls later. */
 static TranslateOptions options(const char *weights)
 {
-    static PathList lists[8];
+    static struct {
+        char text[2 * PATH_MAX + 2], *path[2];
+        PathList list;
+    } known[8];
     static int used;
-    PathList *list = &lists[used++ % 8];
-    list->path = calloc(2, sizeof *list->path);
+    char *save;
+    PathList *list = &known[used % 8].list;
+    list->path = known[used % 8].path;
     list->n = 0;
-    char *copy = strdup(weights), *save;
-    for (char *one = strtok_r(copy, ",", &save); one; one = strtok_r(NULL, ",", &save))
+    snprintf(known[used % 8].text, sizeof known->text, "%s", weights);
+    for (char *one = strtok_r(known[used % 8].text, ",", &save); one; one = strtok_r(NULL, ",", &save))
         list->path[list->n++] = one;
+    used++;
     return (TranslateOptions){.weights = list, .beam = 12, .batch = 20, .backend = "reference", .threads = 1};
 }
 
