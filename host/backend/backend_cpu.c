@@ -256,7 +256,7 @@ static void cpu_describe(const Backend *b, char *out, size_t size)
 
 static int in_layer(const Backend *b, int64_t l, int which)
 {
-    return param_in_layer(&b->config.shape, l, which);
+    return param_of_layer(&b->config.shape, l, which);
 }
 
 static int64_t param_elements(const Backend *b, int k) { return param_info(&b->config.shape, k).n; }

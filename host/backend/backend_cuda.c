@@ -185,7 +185,7 @@ static int64_t positions(const BackendConfig *g) { return g->T * g->B; }
 
 static int in_layer(const Backend *b, int64_t l, int which)
 {
-    return param_in_layer(&b->config.shape, l, which);
+    return param_of_layer(&b->config.shape, l, which);
 }
 
 static int64_t rounded(int64_t rows) { return (rows + ROUNDED - 1) / ROUNDED * ROUNDED; }

@@ -52,7 +52,7 @@ static int recurrent_site(const Backend *b, int64_t l) { return (int)(b->config.
 
 static int in_layer(const Backend *b, int64_t l, int which)
 {
-    return param_in_layer(&b->config.shape, l, which);
+    return param_of_layer(&b->config.shape, l, which);
 }
 
 /* ---- life ---- */

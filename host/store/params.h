@@ -35,13 +35,13 @@ enum { PARAM_W_IH, PARAM_W_HH, PARAM_B_IH, PARAM_B_HH, PARAMS_PER_LAYER };
 static inline int param_encoder(const ModelShape *s) { return s->V_in > 0 ? 0 : -1; }
 static inline int param_input_weight(const ModelShape *s) { return s->F > 0 ? s->V_in > 0 : -1; }
 static inline int param_input_bias(const ModelShape *s) { return s->F > 0 ? 1 + (s->V_in > 0) : -1; }
-static inline int param_in_layer(const ModelShape *s, int64_t l, int which)
+static inline int param_of_layer(const ModelShape *s, int64_t l, int which)
 {
     return (s->V_in > 0) + 2 * (s->F > 0) + PARAMS_PER_LAYER * (int)l + which;
 }
-static inline int param_decoder_weight(const ModelShape *s) { return param_in_layer(s, s->L, 0); }
-static inline int param_decoder_bias(const ModelShape *s) { return param_in_layer(s, s->L, 1); }
-static inline int params_count(const ModelShape *s) { return param_in_layer(s, s->L, 2); }
+static inline int param_decoder_weight(const ModelShape *s) { return param_of_layer(s, s->L, 0); }
+static inline int param_decoder_bias(const ModelShape *s) { return param_of_layer(s, s->L, 1); }
+static inline int params_count(const ModelShape *s) { return param_of_layer(s, s->L, 2); }
 
 typedef struct ParamInfo {
     char name[40];  /* PyTorch's state_dict name */

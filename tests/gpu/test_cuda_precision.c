@@ -196,7 +196,7 @@ static Value *bounds(const Params *p, LstmPrecision precision)
     Value *w = calloc((size_t)p->offset[p->count], sizeof *w),
           *d = calloc((size_t)p->offset[p->count], sizeof *d);
     for (int64_t i = 0; i < p->offset[p->count]; i++) w[i] = exact(p->data[i]);
-#define AT(array, l, which) (array + p->offset[param_in_layer(&p->shape, l, which)])
+#define AT(array, l, which) (array + p->offset[param_of_layer(&p->shape, l, which)])
     for (int i = 0; i < N * H; i++)
         layers[0].x[i] = scale(factor(0, i / H, i % H), w[x_ids[i / H] * H + i % H]);
     for (int l = 0; l < L; l++) {

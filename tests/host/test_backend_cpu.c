@@ -20,6 +20,7 @@
 #include <cmocka.h>
 
 #define backend_cpu backend_cpu_here /* its static functions are tested too */
+#define cpu_input cpu_input_here
 #include "host/backend/backend_cpu.c"
 
 #include "host/backend/backend_reference.h"
@@ -63,7 +64,7 @@ typedef struct Run {
 
 static BackendConfig config_of(const Case *k)
 {
-    return (BackendConfig){.shape = {k->V, k->H, k->L},
+    return (BackendConfig){.shape = model_shape_of_words(k->V, k->H, k->L),
                            .T = k->T,
                            .B = k->B,
                            .train = true,

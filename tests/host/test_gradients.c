@@ -283,7 +283,7 @@ static void recurrent_path_is_unmasked(void **state)
         Setup s;
         Case k = {13, 8, 1, 4, 2, 1e-9, (DropoutSites)sites};
         open_case(&s, &k);
-        double *w_hh = reference_param(s.model.backend, param_in_layer(&s.model.config.shape, 0, PARAM_W_HH));
+        double *w_hh = reference_param(s.model.backend, param_of_layer(&s.model.config.shape, 0, PARAM_W_HH));
         double *hidden = reference_param(s.model.backend, param_decoder_weight(&s.model.config.shape));
         cost(&s);
         /* with keep 1e-9 no element of this window is kept: the softmax sees nothing, the loss is that of its

@@ -315,10 +315,10 @@ static inline const char *frame_text(void)
 {
     static const char *const name[] = {"text/train.txt", "text/valid.txt", "text/test.txt"};
     char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/text", folder);
+    snprintf(path, sizeof path, "%.3800s/text", folder);
     if (mkdir(path, 0700)) return in_folder("text");
     for (int i = 0; i < 3; i++) {
-        snprintf(path, sizeof path, "%s/%s", folder, name[i]);
+        snprintf(path, sizeof path, "%.3800s/%s", folder, name[i]);
         FILE *f = fopen(path, "w");
         assert_non_null(f);
         for (int n = 0; n < (i ? 60 : 420); n++)
