@@ -37,7 +37,7 @@
 #include "kernels/philox.h"
 #include "kernels/tensor.h"
 #include "cublas_open.h"
-#include "cuda_check.h"
+#include "cublas_check.h"
 #include "host/plan/device.h"
 #include "host/base/number.h"
 #include "nvtx.h"

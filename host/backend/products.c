@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "kernels/gemm.h"
-#include "cuda_check.h"
+#include "cublas_check.h"
 #include "host/plan/precision.h"
 
 enum { CANDIDATES = 16, TRIES = 3, TIMES = 10, WORDS = sizeof(cublasLtMatmulAlgo_t) / sizeof(uint64_t) };

@@ -3,37 +3,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cuda_check.h"
+#include "host/plan/cuda_check.h"
 #include "host/plan/precision.h"
 #include "host/plan/residency.h"
-
-/* ---- names ---- */
-
-static const LstmVariant *variant_find(const char *name, size_t n)
-{
-    for (int i = 0; lstm_variants[i]; i++)
-        if (strlen(lstm_variants[i]->footprint->name) == n &&
-            !memcmp(lstm_variants[i]->footprint->name, name, n))
-            return lstm_variants[i];
-    return NULL;
-}
-
-/* The named variants; none where the choice is the planner's. */
-static int find_named(Recurrence *r, const char *text, Error *e)
-{
-    size_t n = strcspn(text, "/");
-    if (!strcmp(text, "auto")) return EXIT_DONE;
-    r->forward = variant_find(text, n);
-    r->backward = text[n] ? variant_find(text + n + 1, strlen(text + n + 1)) : r->forward;
-    if (r->forward && r->backward) return EXIT_DONE;
-    char names[256] = "";
-    for (int i = 0; lstm_variants[i]; i++) {
-        size_t at = strlen(names);
-        snprintf(names + at, sizeof names - at, "%s%s", i ? ", " : "", lstm_variants[i]->footprint->name);
-    }
-    return error_set(e, EXIT_USAGE, "--kernel takes auto, a name or FWD/BWD, the names being %s, not '%s'",
-                     names, text);
-}
 
 /* ---- precision ---- */
 
@@ -138,8 +110,11 @@ static int choose(Recurrence *r, const BackendConfig *g, const DeviceFacts *devi
     static const PlanOverride no_override;
     PlanOverride force;
     PlanConstants constants;
-    int code = find_named(r, g->kernel, e);
-    if (!code && r->forward) code = check_precision(r, g, e);
+    int pick[2], code = plan_kernels_parse(g->kernel, pick, e); /* -1: the choice is the planner's */
+    if (!code && pick[0] >= 0) {
+        r->forward = lstm_variants[pick[0]], r->backward = lstm_variants[pick[1]];
+        code = check_precision(r, g, e);
+    }
     if (!code) code = plan_override_env(&force, e);
     if (!code) code = plan_constants(device, NULL, &constants, e);
     if (code) return code;

@@ -8,7 +8,7 @@
 #include "host/backend/backend.h"
 #include "host/data/batcher.h"
 #include "host/store/checkpoint.h"
-#include "host/data/corpus.h"
+#include "host/data/source.h"
 #include "host/base/json_line.h"
 #include "host/train/model.h"
 #include "host/store/safetensors.h"
@@ -134,16 +134,7 @@ static int write_params(const Params *p, const Meta *meta, const char *path, Err
 static int gradients(Params *p, const Settings *s, const BackendOps *ops, const Window *w, WindowResult *r,
                      Error *e)
 {
-    BackendConfig config = {.shape = p->shape,
-                            .T = w->T,
-                            .B = w->B,
-                            .train = true,
-                            .keep = s->keep,
-                            .sites = s->sites,
-                            .seed = s->seed,
-                            .threads = s->threads > 0 ? (int)s->threads : backend_threads(),
-                            .kernel = s->kernel,
-                            .precision = s->precision};
+    BackendConfig config = backend_config(s, &p->shape, true);
     Model m;
     int code = model_open(&m, ops, &config, e);
     if (code) return code;

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "host/store/checkpoint.h"
-#include "host/data/corpus.h"
+#include "host/data/source.h"
 #include "host/train/ensemble.h"
 #include "host/base/json_line.h"
 #include "host/train/model.h"
@@ -132,24 +132,9 @@ static void score_all(Eval *v)
     }
 }
 
-/* The average's nats by position class, over the positions that were scored. */
-static void score_classes(const Eval *v, ClassScore *classes, double *best_ppl)
+static bool nats_of_average(const void *user, int64_t position, double *nats)
 {
-    const Stream *s = &v->corpus.split[v->o->split];
-    SyntheticScan scan;
-    double best = 0;
-    memset(classes, 0, sizeof *classes);
-    synthetic_scan_init(&scan);
-    for (int64_t i = 0; i < s->n; i++) {
-        double nats, true_nats;
-        PositionClass k = synthetic_scan_next(&scan, s->ids[i], &true_nats);
-        if (!ensemble_nats(&v->ensemble, i, &nats)) continue;
-        classes->nats[k] += nats;
-        classes->best_nats[k] += true_nats;
-        classes->tokens[k]++;
-        best += true_nats;
-    }
-    *best_ppl = exp(best / (double)v->all.tokens);
+    return ensemble_nats(user, position, nats);
 }
 
 /* ---- telling ---- */
@@ -180,7 +165,7 @@ static void print_table(const Eval *v, FILE *out)
     }
 }
 
-static void make_line(const Eval *v, const ClassScore *classes, double best_ppl, JsonLine *l)
+static void make_line(const Eval *v, const ClassScore *classes, JsonLine *l)
 {
     const Stream *s = &v->corpus.split[v->o->split];
     line_begin(l);
@@ -207,7 +192,7 @@ static void make_line(const Eval *v, const ClassScore *classes, double best_ppl,
         line_close(l, '}');
     }
     line_close(l, ']');
-    if (classes) report_classes_json(l, best_ppl, classes);
+    if (classes) report_classes_json(l, classes);
     line_string(l, "corpus", v->corpus.known_as);
     line_string(l, "corpus_sha256", v->corpus.sha256);
     line_int(l, "words", s->n);
@@ -222,19 +207,22 @@ static void make_line(const Eval *v, const ClassScore *classes, double best_ppl,
 static int tell(Eval *v, int log, FILE *out, Error *e)
 {
     ClassScore classes;
-    double best_ppl = NAN;
-    bool known = v->corpus.synthetic && v->trained_here;
+    bool known = v->corpus.known && v->trained_here;
+    int code = EXIT_DONE;
     JsonLine line = {0};
-    if (known) score_classes(v, &classes, &best_ppl);
+    if (known)
+        code = classes_score(&classes, v->corpus.known, &v->corpus.split[v->o->split], nats_of_average,
+                             &v->ensemble, e);
+    if (code) return code;
     print_table(v, out);
-    if (known) report_classes(out, best_ppl, &classes);
+    if (known) report_classes(out, &classes);
     if (log < 0) return EXIT_DONE;
-    make_line(v, known ? &classes : NULL, best_ppl, &line);
+    make_line(v, known ? &classes : NULL, &line);
     /* Only now, so that a run that fails leaves an earlier log as it is; a device or a pipe has nothing to
      * cut. */
     if (ftruncate(log, 0) && errno != EINVAL)
         return error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", v->o->log_json);
-    int code = line_write(&line, log, "--log-json", v->o->log_json, e);
+    code = line_write(&line, log, "--log-json", v->o->log_json, e);
     line_free(&line);
     return code;
 }

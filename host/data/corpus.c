@@ -12,8 +12,6 @@
 
 #include <sha2.h>
 
-#include "synthetic.h"
-
 const char *const split_name[SPLITS] = {"train", "valid", "test"};
 
 /* A folder's file of each split, first found. */
@@ -500,9 +498,7 @@ static int folder_load(Corpus *c, Loader *l, const char *dir, Error *e)
     return code;
 }
 
-/* The built-in corpus under another vocabulary: its words looked up there. Its known distribution is over its
- * own ids, so unless the two vocabularies agree the result is a text like any other. */
-static int synthetic_translate(Corpus *c, const Vocab *to, Error *e)
+int corpus_translate(Corpus *c, const Vocab *to, Error *e)
 {
     const Vocab *from = &c->vocab;
     if (from->V == to->V && !memcmp(from->offset, to->offset, (size_t)(from->V + 1) * sizeof *from->offset) &&
@@ -529,35 +525,32 @@ static int synthetic_translate(Corpus *c, const Vocab *to, Error *e)
     vocab_free(&c->vocab);
     if (vocab_copy(&c->vocab, to)) return out_of_memory(e, "copying the vocabulary");
     c->synthetic = false;
+    c->known = NULL;
     return EXIT_DONE;
 }
 
-int corpus_load(Corpus *c, const char *dir, const Vocab *vocab, Error *e)
+int corpus_read(Corpus *c, const char *dir, const Vocab *vocab, Error *e)
 {
     memset(c, 0, sizeof *c);
     int code = EXIT_DONE;
-    if (!strcmp(dir, "synthetic")) {
-        code = synthetic_corpus(c, e);
-        if (!code && vocab) code = synthetic_translate(c, vocab, e);
-    } else {
-        Loader *l = calloc(1, sizeof *l);
-        if (!l) return out_of_memory(e, "reading the text");
-        l->given = vocab != NULL;
-        l->building = !vocab;
-        l->unknown = vocab ? vocab_find(vocab, unknown_type, sizeof unknown_type - 1) : -1;
-        if (vocab && vocab_copy(&l->vocab.v, vocab)) code = out_of_memory(e, "copying the vocabulary");
-        if (!code) code = folder_load(c, l, dir, e);
-        c->vocab = growing_finish(&l->vocab);
-        free(l->word);
-        free(l);
-    }
-    if (code) {
-        corpus_free(c);
-        return code;
-    }
+    Loader *l = calloc(1, sizeof *l);
+    if (!l) return out_of_memory(e, "reading the text");
+    l->given = vocab != NULL;
+    l->building = !vocab;
+    l->unknown = vocab ? vocab_find(vocab, unknown_type, sizeof unknown_type - 1) : -1;
+    if (vocab && vocab_copy(&l->vocab.v, vocab)) code = out_of_memory(e, "copying the vocabulary");
+    if (!code) code = folder_load(c, l, dir, e);
+    c->vocab = growing_finish(&l->vocab);
+    free(l->word);
+    free(l);
+    if (code) corpus_free(c);
+    return code;
+}
+
+void corpus_name(Corpus *c)
+{
     corpus_hash(c);
     c->known_as = c->synthetic ? "synthetic" : corpus_recognise(c->sha256);
-    return EXIT_DONE;
 }
 
 void corpus_free(Corpus *c)

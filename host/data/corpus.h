@@ -39,20 +39,36 @@ typedef struct Stream {
     int64_t unknown; /* tokens that the vocabulary lacks and that became <unk> */
 } Stream;
 
+/* What is known of a text whose exact next-word distribution is known. */
+enum { KNOWN_CLASSES = 8 }; /* at most */
+typedef struct KnownText {
+    int classes;             /* that its positions are reported by */
+    const char *const *name; /* (classes) */
+    /* For each token of a whole split: the class of its position and -log of its true probability there. */
+    void (*positions)(const int32_t *ids, int64_t n, unsigned char *class_of, double *nats);
+} KnownText;
+
 typedef struct Corpus {
     Vocab vocab;
     Stream split[SPLITS];
-    char sha256[65];      /* over the int32 little-endian ids of train, valid, test */
-    bool synthetic;       /* the built-in corpus */
-    const char *known_as; /* "Penn Treebank (Mikolov)" where the hash is recognised, "synthetic", or NULL */
+    char sha256[65];        /* over the int32 little-endian ids of train, valid, test */
+    bool synthetic;         /* the built-in corpus */
+    const KnownText *known; /* NULL where the distribution is not known */
+    const char *known_as;   /* "Penn Treebank (Mikolov)" where the hash is recognised, "synthetic", or NULL */
 } Corpus;
 
-/* Reads DIR (see SPEC 4 for accepted file names), or builds the built-in corpus when dir is "synthetic".
- * vocab NULL: the vocabulary is built from train. Otherwise ids are those of *vocab, which is copied (a word
+/* Reads DIR (see SPEC 4 for accepted file names). vocab NULL: the vocabulary is built from train. Otherwise ids are those of *vocab, which is copied (a word
  * that it lacks becomes <unk>; without that type EXIT_BAD_DATA names the word). EXIT_BAD_DATA: missing or
  * empty file, NUL byte, more than 2^31-1 types ...; the sentence names file and fault. Peak memory: 4 bytes a
  * token and the vocabulary (files are read through a fixed buffer). */
-int corpus_load(Corpus *c, const char *dir, const Vocab *vocab, Error *e);
+int corpus_read(Corpus *c, const char *dir, const Vocab *vocab, Error *e);
+
+/* Looks the words of a corpus up in another vocabulary, which is copied. What is known of the text is about its own ids,
+ * so unless the two vocabularies agree the result is a text like any other. EXIT_BAD_DATA: as corpus_read. */
+int corpus_translate(Corpus *c, const Vocab *to, Error *e);
+
+/* Hashes the ids and recognises them: the last step of making a corpus. */
+void corpus_name(Corpus *c);
 void corpus_free(Corpus *c);
 
 #endif

@@ -6,7 +6,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 
 #include "host/base/error.h"
 
@@ -40,8 +39,5 @@ const DeviceFacts *device_profile(const char *name);
 /* The profile that a device is, or is most like: one whose name stands in the device's, else the newest that is no newer
  * than the device. */
 const char *device_like(const DeviceFacts *device);
-
-/* `plstm devices`: a table. */
-int devices_command(FILE *out, Error *e);
 
 #endif

@@ -614,6 +614,13 @@ PlanBytes plan_bytes(const LstmPlan *p, const LstmShape *shape)
     return b;
 }
 
+PlanTime plan_predict(const PlanConstants *c, const DeviceFacts *device, const LstmShape *shape,
+                      const LstmPlan *p)
+{
+    const ResidencyKind *kind = residency_kind(p->kind);
+    return kind ? kind->predict(c, device, shape, p) : plan_predict_vector(c, device, shape, p);
+}
+
 /* ---- choosing variants ---- */
 
 static int footprint_find(const char *name, size_t length)

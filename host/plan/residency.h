@@ -72,6 +72,10 @@ typedef struct PlanBytes {
 
 PlanBytes plan_bytes(const LstmPlan *plan, const LstmShape *shape);
 
+/* What the model says of a plan of any kind (plan_model.h). */
+PlanTime plan_predict(const PlanConstants *c, const DeviceFacts *device, const LstmShape *shape,
+                      const LstmPlan *plan);
+
 /* ---- choosing variants ---- */
 
 /* What --kernel takes: a name for both passes, or FWD/BWD. pick: positions in lstm_footprints, -1 in both for "auto". EXIT_USAGE

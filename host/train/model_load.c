@@ -3,15 +3,10 @@
 int model_load(Model *m, const BackendOps *ops, const Checkpoint *c, int64_t T, int64_t B, int threads,
                Error *e)
 {
-    BackendConfig config = {.shape = c->shape,
-                            .T = T,
-                            .B = B,
-                            .train = false,
-                            .keep = 1,
-                            .sites = SITES_NONE,
-                            .threads = threads > 0 ? threads : backend_threads(),
-                            .kernel = "auto",
-                            .precision = "f32"};
+    Settings s;
+    settings_defaults(&s); /* every kernel, float32 */
+    s.seq = T, s.batch = B, s.threads = threads;
+    BackendConfig config = backend_config(&s, &c->shape, false);
     int code = model_open(m, ops, &config, e);
     if (code) return code;
     for (int k = 0; !code && k < params_count(&c->shape); k++)

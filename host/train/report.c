@@ -84,26 +84,26 @@ static int log_line(Report *r, Error *e)
 
 /* ---- perplexity by position class, for train and eval ---- */
 
-void report_classes(FILE *out, double best_ppl, const ClassScore *classes)
+void report_classes(FILE *out, const ClassScore *classes)
 {
     fprintf(out, "best possible   %.3f (the exact distribution of the built-in corpus, same words)\n",
-            best_ppl);
+            classes->best_ppl);
     fprintf(out, "  %-12s %10s %10s %8s\n", "class", "ppl", "best", "words");
-    for (int k = 0; k < POSITION_CLASSES; k++) {
+    for (int k = 0; k < classes->known->classes; k++) {
         double n = (double)classes->tokens[k];
         if (!classes->tokens[k]) continue;
-        fprintf(out, "  %-12s %10.3f %10.3f %8lld\n", position_class_name[k], exp(classes->nats[k] / n),
+        fprintf(out, "  %-12s %10.3f %10.3f %8lld\n", classes->known->name[k], exp(classes->nats[k] / n),
                 exp(classes->best_nats[k] / n), (long long)classes->tokens[k]);
     }
 }
 
-void report_classes_json(JsonLine *l, double best_ppl, const ClassScore *classes)
+void report_classes_json(JsonLine *l, const ClassScore *classes)
 {
-    line_double(l, "best_ppl", best_ppl);
+    line_double(l, "best_ppl", classes->best_ppl);
     line_open(l, "classes", '{');
-    for (int k = 0; k < POSITION_CLASSES; k++) {
+    for (int k = 0; k < classes->known->classes; k++) {
         double n = (double)classes->tokens[k]; /* 0: both are null */
-        line_open(l, position_class_name[k], '{');
+        line_open(l, classes->known->name[k], '{');
         line_double(l, "ppl", exp(classes->nats[k] / n));
         line_double(l, "best_ppl", exp(classes->best_nats[k] / n));
         line_int(l, "tokens", classes->tokens[k]);
@@ -382,14 +382,13 @@ int report_valid(Report *r, double ppl, double ppl_paper, int64_t protocol, int6
     return log_line(r, e);
 }
 
-int report_test(Report *r, double ppl, int64_t protocol, int64_t tokens, double best_ppl,
-                const ClassScore *classes, Error *e)
+int report_test(Report *r, double ppl, int64_t protocol, int64_t tokens, const ClassScore *classes, Error *e)
 {
     char text[32];
     progress_clear(r);
     printf("test perplexity %s (%s, %lld words)\n", ppl_text(text, sizeof text, ppl), protocol_name(protocol),
            (long long)tokens);
-    if (classes) report_classes(stdout, best_ppl, classes);
+    if (classes) report_classes(stdout, classes);
     fflush(stdout);
     JsonLine *l = &r->line;
     line_begin(l);
@@ -397,7 +396,7 @@ int report_test(Report *r, double ppl, int64_t protocol, int64_t tokens, double 
     line_double(l, "test_ppl", ppl);
     line_string(l, "protocol", protocol_name(protocol));
     line_int(l, "tokens", tokens);
-    if (classes) report_classes_json(l, best_ppl, classes);
+    if (classes) report_classes_json(l, classes);
     line_end(l);
     return log_line(r, e);
 }

@@ -12,7 +12,7 @@
 #include "host/base/error.h"
 #include "host/base/json_line.h"
 #include "host/base/settings.h"
-#include "host/data/synthetic.h"
+#include "classes.h"
 
 typedef struct Report Report;
 
@@ -48,16 +48,10 @@ typedef struct EpochInfo {
     double seconds;                               /* of training and scoring, in this process */
 } EpochInfo;
 
-/* Perplexity by position class on the built-in corpus, with the best possible. */
-typedef struct ClassScore {
-    double nats[POSITION_CLASSES], best_nats[POSITION_CLASSES];
-    int64_t tokens[POSITION_CLASSES];
-} ClassScore;
-
 /* The best possible perplexity and a table by class; the same as members "best_ppl" and "classes" of a log
  * line. */
-void report_classes(FILE *out, double best_ppl, const ClassScore *classes);
-void report_classes_json(JsonLine *l, double best_ppl, const ClassScore *classes);
+void report_classes(FILE *out, const ClassScore *classes);
+void report_classes_json(JsonLine *l, const ClassScore *classes);
 
 /* Opens the log (settings->log_json, may be NULL) and prints the header: parameters, bytes, words.
  * A fresh run truncates the log. A resumed one keeps the lines that an uninterrupted run would have at this
@@ -72,9 +66,8 @@ int report_open(Report **r, const RunInfo *info, bool quiet, Error *e);
 int report_step(Report *r, const StepInfo *s, bool log_line, Error *e);
 int report_epoch(Report *r, const EpochInfo *i, Error *e);
 int report_valid(Report *r, double ppl, double ppl_paper, int64_t protocol, int64_t tokens, Error *e);
-/* classes and best_ppl (NAN) only for the built-in corpus. */
-int report_test(Report *r, double ppl, int64_t protocol, int64_t tokens, double best_ppl,
-                const ClassScore *classes, Error *e);
+/* classes: NULL where the corpus' true distribution is not known. */
+int report_test(Report *r, double ppl, int64_t protocol, int64_t tokens, const ClassScore *classes, Error *e);
 
 /* A hint on standard error that does not tear the progress line: "stopped by SIGINT after ...". */
 void report_say(Report *r, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -2,17 +2,17 @@
 
 #include <assert.h>
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
+#include "classes.h"
+#include "host/base/machine.h"
+#include "host/base/signals.h"
 #include "host/data/batcher.h"
 #include "model.h"
 #include "report.h"
-#include "host/data/synthetic.h"
 
 /* What the log says of a minibatch, kept until its result comes back (backend.h: a few minibatches later,
  * where a device computes). */
@@ -49,50 +49,7 @@ static double seconds_now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* ---- signals: the first one is answered after the running step, a second one at once ---- */
-
-static volatile sig_atomic_t caught_signal;
-
-static void on_signal(int number)
-{
-    if (caught_signal) _exit(128 + number);
-    caught_signal = number;
-}
-
-typedef struct SignalHandlers {
-    struct sigaction interrupt, terminate;
-} SignalHandlers;
-
-static void signals_catch(SignalHandlers *old)
-{
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-    sigemptyset(&action.sa_mask);
-    caught_signal = 0;
-    sigaction(SIGINT, &action, &old->interrupt);
-    sigaction(SIGTERM, &action, &old->terminate);
-}
-
-static void signals_restore(const SignalHandlers *old)
-{
-    sigaction(SIGINT, &old->interrupt, NULL);
-    sigaction(SIGTERM, &old->terminate, NULL);
-}
-
 /* ---- set-up ---- */
-
-/* Bytes that this machine can still give, or SIZE_MAX where it does not say. */
-static size_t memory_available(void)
-{
-    char line[256];
-    unsigned long long kib;
-    size_t bytes = SIZE_MAX;
-    FILE *f = fopen("/proc/meminfo", "r");
-    if (!f) return bytes;
-    while (fgets(line, sizeof line, f))
-        if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1) bytes = (size_t)kib * 1024;
-    fclose(f);
-    return bytes;
-}
 
 /* Minibatches that the run is to have done in all when it ends. */
 static int64_t steps_wanted(const Trainer *t)
@@ -155,20 +112,11 @@ static int trainer_open(Trainer *t, const Checkpoint *resume, bool quiet, Error 
     t->shape = (ModelShape){.V = t->corpus->vocab.V, .H = s->hidden, .L = s->layers};
     if (s->threads == 0) s->threads = backend_threads();
 
-    BackendConfig config = {.shape = t->shape,
-                            .T = s->seq,
-                            .B = s->batch,
-                            .train = true,
-                            .keep = s->keep,
-                            .sites = s->sites,
-                            .seed = s->seed,
-                            .threads = (int)s->threads,
-                            .kernel = s->kernel,
-                            .precision = s->precision};
+    BackendConfig config = backend_config(s, &t->shape, true);
     if (resume && !(s->given >> settings_find("kernel") & 1)) config.plan = st_meta(&resume->file, "plan");
     if (resume) config.algorithms = st_meta(&resume->file, "algorithms");
     size_t host = (size_t)params_elements(&t->shape) * sizeof(float),
-           bytes = host + (ops->bytes ? ops->bytes(&config) : 0), room = memory_available();
+           bytes = host + (ops->bytes ? ops->bytes(&config) : 0), room = machine_memory();
     if (bytes > room)
         return error_set(e, EXIT_NO_DEVICE,
                          "this model needs %.1f GB and the machine has %.1f GB left; a smaller --hidden, "
@@ -184,7 +132,7 @@ static int trainer_open(Trainer *t, const Checkpoint *resume, bool quiet, Error 
     if (!code) code = weights_start(t, resume, e);
     if (code) return code;
     if (ops->kernel) s->kernel = ops->kernel(t->model.backend); /* that runs, never "auto" */
-    t->model.interrupt = &caught_signal;
+    t->model.interrupt = signals_caught();
 
     t->at = resume ? resume->counters : (Counters){.epoch = 1, .lr = s->lr, .best_valid = INFINITY};
     t->oldest = t->at.step;
@@ -240,20 +188,17 @@ static int save(Trainer *t, Error *e)
 
 /* ---- scoring ---- */
 
-typedef struct ClassVisit {
-    SyntheticScan scan;
-    ClassScore score;
-} ClassVisit;
-
-static void visit_class(void *user, int64_t position, int32_t id, double nats)
+static void visit_keep(void *user, int64_t position, int32_t id, double nats)
 {
-    ClassVisit *v = user;
-    double best;
-    (void)position; /* sequential scoring comes in order */
-    PositionClass class = synthetic_scan_next(&v->scan, id, &best);
-    v->score.nats[class] += nats;
-    v->score.best_nats[class] += best;
-    v->score.tokens[class]++;
+    double *kept = user;
+    (void)id;
+    kept[position] = nats;
+}
+
+static bool nats_kept(const void *user, int64_t position, double *nats)
+{
+    *nats = ((const double *)user)[position];
+    return position > 0; /* the first token is given, not scored */
 }
 
 /* The device gave up, and what the run was before that is there: it is saved and the sentence says so. */
@@ -282,19 +227,16 @@ static int score_split(Trainer *t, int split, ScoreVisitor visit, void *user, Sc
 static int score_test(Trainer *t, Error *e)
 {
     const Stream *test = &t->corpus->split[SPLIT_TEST];
-    ClassVisit visit = {0};
+    const KnownText *known = t->corpus->known;
     Score score;
-    bool synthetic = t->corpus->synthetic;
-    double first;
-    if (synthetic) {
-        synthetic_scan_init(&visit.scan);
-        synthetic_scan_next(&visit.scan, test->ids[0], &first); /* given, not scored */
-    }
-    int code = score_split(t, SPLIT_TEST, synthetic ? visit_class : NULL, &visit, &score, e);
+    ClassScore classes;
+    double *nats = known ? malloc((size_t)test->n * sizeof *nats) : NULL;
+    if (known && !nats) return error_set(e, EXIT_FAILED, "memory ran out for the scores of the test split");
+    int code = score_split(t, SPLIT_TEST, known ? visit_keep : NULL, nats, &score, e);
+    if (!code && known) code = classes_score(&classes, known, test, nats_kept, nats, e);
+    free(nats);
     if (code) return code;
-    return report_test(t->report, score.ppl, t->settings.protocol, score.tokens,
-                       synthetic ? synthetic_best_ppl(test->ids, test->n) : NAN,
-                       synthetic ? &visit.score : NULL, e);
+    return report_test(t->report, score.ppl, t->settings.protocol, score.tokens, known ? &classes : NULL, e);
 }
 
 /* ---- training ---- */
@@ -425,7 +367,8 @@ static int train(Trainer *t, Error *e)
     t->saved_at = seconds_now();
     int64_t wanted = steps_wanted(t);
     for (;;) {
-        if (caught_signal) return (code = settle(t, e)) ? code : 128 + caught_signal;
+        int signal_number = *signals_caught();
+        if (signal_number) return (code = settle(t, e)) ? code : 128 + signal_number;
         if (t->at.minibatch > 0 && t->at.minibatch == t->batcher.windows) code = end_epoch(t, e);
         else if (t->at.step < wanted) code = train_minibatch(t, e);
         else return settle(t, e);
@@ -472,7 +415,7 @@ static void tell_backend(Trainer *t, const Checkpoint *resume)
 /* A signal ends the run with a checkpoint and a sentence that says how to go on. */
 static int interrupted(Trainer *t, int code, Error *e)
 {
-    const char *name = code == 128 + SIGINT ? "SIGINT" : "SIGTERM", *path = t->settings.save;
+    const char *name = signals_name(code - 128), *path = t->settings.save;
     int failed = save(t, e);
     if (failed) return failed;
     if (path)

@@ -6,8 +6,10 @@
 #include <stdio.h>
 
 #include "host/backend/backend_cuda.h"
+#include "host/commands/devices_command.h"
 #include "host/store/checkpoint.h"
 #include "host/plan/device.h"
+#include "host/data/source.h"
 #include "host/train/trainer.h"
 
 #ifdef CUDA_EMU

@@ -9,6 +9,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "host/data/source.h"
 #include "host/data/synthetic.h"
 
 static Corpus corpus;
