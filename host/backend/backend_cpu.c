@@ -3,8 +3,12 @@
  * Work        The products over all T*B positions (input projections, softmax, every weight gradient) are OpenBLAS
  *             sgemm. The recurrence is our own: one parallel region per layer and direction for all T steps,
  *             like a persistent kernel.
- * Partition   A thread owns a contiguous range of blocks of 16 hidden units, that is 64 rows of W_hh, in both
- *             directions.
+ * Partition   A thread owns a contiguous range of vectors of hidden units (tile.h: as many as the CPU's
+ *             registers have lanes) and their four rows each of W_hh, in both directions.
+ * Weights     Packed for each window into panels of two vectors and stretches of K_BLOCK, in the order in which
+ *             the owner walks through them. A panel serves all rows of the batch, tile by tile, out of the
+ *             first two caches while the next one is fetched, so that every weight comes from afar once a step;
+ *             every other step walks backwards and begins with what the last one left in the caches.
  * Exchange    Forward h_t, backward dgates_t, written by their owners in the consumers' layout (k, rows), two
  *             buffers in turn.
  * Barrier     One per step, between the last write of a step's exchange buffer and its first read;
@@ -31,38 +35,27 @@
 #include "kernels/philox.h"
 #include "backend_cpu.h"
 #include "host/plan/precision.h"
+#include "tile.h"
 
 enum {
     SPIN_POLLS = 256, /* some microseconds */
-    LANES = 16,       /* hidden units of a block: one 512-bit vector, or two or four shorter ones */
     GATES = 4,        /* i, f, g, o */
-    PREFETCH = 32,    /* lines that the packed weights are asked for ahead: beyond the second-level cache they
-                         come from afar */
-    SUM_CHUNK = 8192  /* elements whose squares are summed in float32 before they join a double */
+    K_BLOCK =
+        512, /* terms of a stretch of the recurrent product: the batch's operand of a stretch stays in the
+                         second-level cache, a panel of weights nearly in the first */
+    SUM_CHUNK = 8192 /* elements whose squares are summed in float32 before they join a double */
 };
-
-/* Batch rows of a register tile: accumulators must stay in registers beside the weights. */
-#if defined(__AVX512F__)
-enum { TILE_ROWS = 24 };
-#elif defined(__AVX__)
-enum { TILE_ROWS = 6 };
-#else
-enum { TILE_ROWS = 3 };
-#endif
 
 /* One iteration per lane, as one vector instruction each: told, because the compiler unrolls so short a loop
  * before it looks. */
 #define EACH_LANE _Pragma("omp simd") for (int j = 0; j < LANES; j++)
 
-typedef float Vec __attribute__((vector_size(LANES * sizeof(float))));
-typedef int32_t IVec __attribute__((vector_size(LANES * sizeof(float))));
-
 struct Backend {
     BackendConfig config;
     Window w;
     LstmPrecision precision;
-    int threads;    /* that work: config.threads, or fewer where the model is too small to share */
-    int64_t blocks; /* of LANES units */
+    int threads;     /* that work: config.threads, or fewer where the model is too small to share */
+    int64_t vectors; /* of LANES units */
     double nats, grad_norm;
     int64_t distinct; /* ids in the window: rows of the encoder's gradient that are defined */
 
@@ -77,15 +70,16 @@ struct Backend {
     double *token_nats;       /* (T*B) */
     float *state_h, *state_c; /* (L,B,H) */
     float *bias;              /* (4H) b_ih + b_hh of the layer at hand */
-    float
-        *packed; /* (blocks,4,H,16) or (blocks,4H,16): W_hh of the layer at hand in the recurrence's order */
-    float *exchange[2];  /* (tiles, H or 4H, rows of a tile) */
-    float *carry;        /* (B,blocks*16): dc of the next step times its f */
-    float *bias_part;    /* (threads,V): column sums of dlogits */
-    float *product_part; /* (threads-1,T*B,H): what the other threads add to a product */
-    float *operand[2];   /* rounded copies of a product's operands; NULL in f32 */
-    double *partial;     /* sums of squares, one per chunk */
-    int32_t *slot_of_id; /* (V) position in first/last, -1: not in this window */
+    float *packed;            /* (vectors*LANES,4H): W_hh of the layer at hand in the recurrence's order */
+    float *sum;               /* the recurrent product of the step at hand: see Share */
+    float *exchange[2];       /* (tiles, H or 4H, rows of a tile) */
+    float *carry;             /* (B,vectors*LANES): dc of the next step times its f */
+    float *bias_sum;          /* (vectors,4,LANES): column sums of dgates */
+    float *bias_part;         /* (threads,V): column sums of dlogits */
+    float *product_part;      /* (threads-1,T*B,H): what the other threads add to a product */
+    float *operand[2];        /* rounded copies of a product's operands; NULL in f32 */
+    double *partial;          /* sums of squares, one per chunk */
+    int32_t *slot_of_id;      /* (V) position in first/last, -1: not in this window */
     int32_t *id_of_slot, *first, *last, *next; /* (T*B): positions of each distinct id, in order */
     struct Arrival {
         _Atomic unsigned epoch;
@@ -112,7 +106,7 @@ static void *take(Arena *a, int64_t n, size_t size)
 static float *take_floats(Arena *a, int64_t n) { return take(a, n, sizeof(float)); }
 
 static int64_t positions(const BackendConfig *g) { return g->T * g->B; }
-static int64_t blocks_of(const ModelShape *s) { return (s->H + LANES - 1) / LANES; }
+static int64_t vectors_of(const ModelShape *s) { return (s->H + LANES - 1) / LANES; }
 static int64_t chunks_of(int64_t n) { return (n + SUM_CHUNK - 1) / SUM_CHUNK; }
 
 /* A second thread pays from about two million multiply-adds a window: below, meeting costs more than working.
@@ -129,7 +123,7 @@ static void carve(Backend *b, Arena *a)
 {
     const BackendConfig *g = &b->config;
     int64_t V = g->shape.V, H = g->shape.H, L = g->shape.L, N = positions(g), B = g->B;
-    int64_t blocks = blocks_of(&g->shape), rows = B + TILE_ROWS; /* tiles of rows are padded */
+    int64_t vectors = vectors_of(&g->shape), rows = B + TILE_ROWS; /* tiles of rows are padded */
     int count = params_count(&g->shape);
     float **param = take(a, count, sizeof *b->param), **grad = take(a, count, sizeof *b->grad);
     float **h = take(a, L, sizeof *b->h), **c = take(a, L, sizeof *b->c),
@@ -159,9 +153,11 @@ static void carve(Backend *b, Arena *a)
     b->token_nats = take(a, N, sizeof(double));
     b->state_h = take_floats(a, L * B * H), b->state_c = take_floats(a, L * B * H);
     b->bias = take_floats(a, 4 * H);
-    b->packed = take_floats(a, blocks * GATES * H * LANES);
+    b->packed = take_floats(a, vectors * GATES * H * LANES);
+    b->sum = take_floats(a, (vectors * GATES + g->threads) * LANES * rows); /* a last panel may be half one */
     for (int i = 0; i < 2; i++) b->exchange[i] = take_floats(a, rows * (g->train ? GATES * H : H));
-    b->carry = take_floats(a, B * blocks * LANES);
+    b->carry = take_floats(a, B * vectors * LANES);
+    b->bias_sum = take_floats(a, vectors * GATES * LANES);
     b->bias_part = g->train ? take_floats(a, g->threads * V) : NULL;
     b->product_part = g->train ? take_floats(a, (g->threads - 1) * N * H) : NULL;
     int64_t wide = V > 4 * H ? V : 4 * H;
@@ -209,7 +205,7 @@ static int cpu_open(const BackendConfig *g, Backend **out, Error *e)
     madvise(b->memory, b->memory_bytes, MADV_HUGEPAGE); /* fewer TLB misses; a refusal costs only speed */
     Arena a = {b->memory, 0};
     carve(b, &a);
-    b->blocks = blocks_of(&g->shape);
+    b->vectors = vectors_of(&g->shape);
     for (int64_t v = 0; v < g->shape.V; v++) b->slot_of_id[v] = -1;
     omp_set_dynamic(0);
     b->threads = threads_of(g);
@@ -290,23 +286,9 @@ static int cpu_state_get(Backend *b, int64_t B, float *h, float *c, Error *e)
     return EXIT_DONE;
 }
 
-/* ---- arithmetic of sixteen values; a NaN passes through ---- */
+/* ---- arithmetic of a vector; a NaN passes through ---- */
 
-static inline Vec vec_load(const float *from)
-{
-    Vec v;
-    memcpy(&v, from, sizeof v);
-    return v;
-}
-
-static inline void vec_store(float *to, Vec v) { memcpy(to, &v, sizeof v); }
-static inline Vec vec_all(float x) { return (Vec){0} + x; }
-static inline Vec vec_select(IVec pick, Vec yes, Vec no)
-{
-    return (Vec)((pick & (IVec)yes) | (~pick & (IVec)no));
-}
-
-/* The n valid lanes of a block at the edge of H; the others read as zero. */
+/* The n valid lanes of a vector at the edge of H; the others read as zero. */
 static inline Vec lanes_load(const float *from, int64_t n)
 {
     if (n == LANES) return vec_load(from);
@@ -358,9 +340,9 @@ static inline Vec tanh_vec(Vec x)
     return vec_select(z < 0.390625f, small, large);
 }
 
-/* ---- masks: SPEC 2, sixteen Philox blocks at a time ---- */
+/* ---- masks: SPEC 2, as many Philox blocks at a time as a vector has lanes ---- */
 
-/* factor[16*i ..] = 0 or 1/keep for the sixteen elements that start at group of four number q + i*stride, i =
+/* factor[LANES*i ..] = 0 or 1/keep for the LANES elements that start at group of four number q + i*stride, i =
  * 0..3. */
 static void mask_factors(const MaskKey *key, uint64_t q, uint64_t stride, float factor[4 * LANES])
 {
@@ -369,7 +351,7 @@ static void mask_factors(const MaskKey *key, uint64_t q, uint64_t stride, float 
              bound = (uint32_t)key->bound; /* keep < 1: below 2^32 */
     float scale = key->scale;
     for (int j = 0; j < LANES; j++) {
-        uint64_t at = q + (uint64_t)(j / 4) * stride + (uint64_t)(j % 4);
+        uint64_t at = q + (uint64_t)(j / (LANES / 4)) * stride + (uint64_t)(j % (LANES / 4));
         c0[j] = (uint32_t)at, c1[j] = (uint32_t)(at >> 32);
         c2[j] = (uint32_t)key->sub, c3[j] = (uint32_t)(key->sub >> 32);
     }
@@ -394,15 +376,15 @@ static void mask_row(const MaskKey *key, int64_t row, int64_t H, const float *fr
     uint64_t q = (uint64_t)(row * mask_pitch(H)) >> 2;
     for (int64_t u = 0; u < H; u += 4 * LANES, q += LANES) {
         float factor[4 * LANES];
-        mask_factors(key, q, 4, factor);
+        mask_factors(key, q, LANES / 4, factor);
         int64_t n = H - u < 4 * LANES ? H - u : 4 * LANES;
         for (int64_t i = 0; i < n; i++) to[u + i] = from[u + i] * factor[i];
     }
 }
 
-/* Factors of units u..u+15 of four element rows from `row` on, for the recurrent sites of SITES_ALL, which go
- * through the cell one block of units at a time. Where H ends inside the block the last of the sixteen belong
- * to nobody. */
+/* Factors of units u..u+LANES-1 of four element rows from `row` on, for the recurrent sites of SITES_ALL, which
+ * go through the cell one vector of units at a time. Where H ends inside the vector the last factors belong to
+ * nobody. */
 static void mask_four_rows(const MaskKey *key, int64_t row, int64_t H, int64_t u, float factor[4 * LANES])
 {
     uint64_t pitch = (uint64_t)mask_pitch(H);
@@ -512,43 +494,7 @@ static void sgemm_long(const Backend *b, int64_t m, int64_t n, int64_t k, const 
     }
 }
 
-/* ---- the recurrence's own product: out (R,16) = a (K,R)^T w (K,16), for R rows held in registers ---- */
-
-typedef void TileFunction(int64_t K, const float *a, const float *w, float *out);
-
-#define TILE(R)                                                                                              \
-    static void tile_##R(int64_t K, const float *a, const float *w, float *out)                              \
-    {                                                                                                        \
-        Vec sum[R];                                                                                          \
-        for (int r = 0; r < R; r++) sum[r] = (Vec){0};                                                       \
-        for (int64_t k = 0; k < K; k++) {                                                                    \
-            Vec wk = *(const Vec *)(w + k * LANES);                                                          \
-            __builtin_prefetch(w + (k + PREFETCH) * LANES);                                                  \
-            _Pragma("GCC unroll 24") for (int r = 0; r < R; r++) sum[r] += a[k * R + r] * wk;                \
-        }                                                                                                    \
-        for (int r = 0; r < R; r++) *(Vec *)(out + r * LANES) = sum[r];                                      \
-    }
-/* clang-format off */
-TILE(1) TILE(2) TILE(3)
-#if defined(__AVX__)
-TILE(4) TILE(5) TILE(6)
-#endif
-#if defined(__AVX512F__)
-TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14) TILE(15)
-TILE(16) TILE(17) TILE(18) TILE(19) TILE(20) TILE(21) TILE(22) TILE(23) TILE(24)
-#endif
-
-static TileFunction *const tile_of_rows[TILE_ROWS + 1] = {
-    NULL, tile_1, tile_2, tile_3,
-#if defined(__AVX__)
-    tile_4, tile_5, tile_6,
-#endif
-#if defined(__AVX512F__)
-    tile_7, tile_8, tile_9, tile_10, tile_11, tile_12, tile_13, tile_14, tile_15,
-    tile_16, tile_17, tile_18, tile_19, tile_20, tile_21, tile_22, tile_23, tile_24,
-#endif
-};
-/* clang-format on */
+/* ---- the recurrence's own product ---- */
 
 /* How the batch is cut into tiles of equal height; the last one is padded with rows of zeros. */
 typedef struct Tiling {
@@ -561,43 +507,91 @@ static Tiling tiling_of(int64_t B)
     return (Tiling){tiles, (B + tiles - 1) / tiles};
 }
 
-/* What blocks first..end-1 of packed weights are to a product. */
-static void round_packed(const Backend *b, float *packed, int64_t first, int64_t end)
+/* What a thread owns of a layer's recurrence in one direction: the columns of its product (K,columns), of its
+ * vectors first..end-1 of hidden units. Forward a unit vector has GATES columns, i, f, g, o, backward it is one.
+ * Two columns make a panel; a last one may be half. */
+typedef struct Share {
+    int64_t first, end; /* vectors of units */
+    int64_t K, columns; /* columns: in vectors */
+    int64_t panels, stretches;
+    float *packed; /* (stretch, panel, k of the stretch, columns of the panel) */
+    float *sum;    /* (panel, row, 2 columns) */
+    int64_t rows;  /* of the batch, padded to whole tiles */
+} Share;
+
+static Share share_of(const Backend *b, int me, int team, bool forward, Tiling tiling)
 {
-    int64_t block = GATES * b->config.shape.H * LANES;
-    if (b->precision == PRECISION_F32) return;
-    round_floats(b->precision, packed + first * block, packed + first * block, (end - first) * block);
+    int64_t H = b->config.shape.H, wide = forward ? GATES : 1;
+    Share s = {.first = b->vectors * me / team, .end = b->vectors * (me + 1) / team};
+    s.K = forward ? H : GATES * H, s.columns = (s.end - s.first) * wide;
+    s.panels = (s.columns + 1) / 2, s.stretches = (s.K + K_BLOCK - 1) / K_BLOCK;
+    s.rows = tiling.tiles * tiling.rows;
+    s.packed = b->packed + s.first * GATES * H * LANES;
+    s.sum = b->sum + (s.first * wide + me) * LANES * s.rows;
+    return s;
 }
 
-/* W_hh (4H,H) into (block, gate, k, 16 units): forward's order. Units past H are zero. */
-static void pack_forward(const Backend *b, const float *w_hh, float *packed, int64_t first, int64_t end)
+static int64_t stretch_terms(const Share *s, int64_t stretch)
+{
+    int64_t left = s->K - stretch * K_BLOCK;
+    return left < K_BLOCK ? left : K_BLOCK;
+}
+
+static int64_t panel_vectors(const Share *s, int64_t panel) { return 2 * panel + 1 < s->columns ? 2 : 1; }
+
+static float *panel_weights(const Share *s, int64_t stretch, int64_t panel)
+{
+    return s->packed + (stretch * K_BLOCK * s->columns + panel * 2 * stretch_terms(s, stretch)) * LANES;
+}
+
+/* The sums of one column of a row: at [LANES]. */
+static const float *column_sum(const Share *s, int64_t column, int64_t row)
+{
+    return s->sum + (column / 2 * s->rows + row) * TILE_WIDTH + column % 2 * LANES;
+}
+
+/* W_hh (4H,H) into the order above. Units past H are zero. */
+static void pack(const Backend *b, const Share *s, bool forward, const float *w_hh)
 {
     int64_t H = b->config.shape.H;
-    for (int64_t block = first; block < end; block++)
-        for (int64_t gate = 0; gate < GATES; gate++) {
-            float *to = packed + (block * GATES + gate) * H * LANES;
-            for (int64_t j = 0; j < LANES; j++) {
-                int64_t u = block * LANES + j;
-                const float *from = w_hh + (gate * H + u) * H;
-                for (int64_t k = 0; k < H; k++) to[k * LANES + j] = u < H ? from[k] : 0.0f;
+    for (int64_t stretch = 0; stretch < s->stretches; stretch++)
+        for (int64_t column = 0; column < s->columns; column++) {
+            int64_t k0 = stretch * K_BLOCK, terms = stretch_terms(s, stretch),
+                    pitch = panel_vectors(s, column / 2) * LANES;
+            float *to = panel_weights(s, stretch, column / 2) + column % 2 * LANES;
+            int64_t u = (s->first + (forward ? column / GATES : column)) * LANES,
+                    n = H - u < LANES ? H - u : LANES;
+            if (n < LANES)
+                for (int64_t k = 0; k < terms; k++) vec_store(to + k * pitch, (Vec){0});
+            if (forward) {
+                const float *from = w_hh + (column % GATES * H + u) * H + k0;
+                for (int64_t j = 0; j < n; j++)
+                    for (int64_t k = 0; k < terms; k++) to[k * pitch + j] = from[j * H + k];
+            } else {
+                for (int64_t k = 0; k < terms; k++)
+                    lanes_store(to + k * pitch, lanes_load(w_hh + (k0 + k) * H + u, n), n);
             }
         }
-    round_packed(b, packed, first, end);
+    if (b->precision != PRECISION_F32)
+        round_floats(b->precision, s->packed, s->packed, s->K * s->columns * LANES);
 }
 
-/* W_hh (4H,H) into (block, row of 4H, 16 units): backward's order. */
-static void pack_backward(const Backend *b, const float *w_hh, float *packed, int64_t first, int64_t end)
+/* sum = operand^T W of one step; operand is an exchange buffer. */
+static void multiply(const Share *s, Tiling tiling, const float *operand, bool backwards)
 {
-    int64_t H = b->config.shape.H;
-    for (int64_t block = first; block < end; block++) {
-        int64_t u = block * LANES, n = H - u < LANES ? H - u : LANES;
-        float *to = packed + block * GATES * H * LANES;
-        for (int64_t k = 0; k < GATES * H; k++, to += LANES) {
-            memcpy(to, w_hh + k * H + u, (size_t)n * sizeof *to);
-            for (int64_t j = n; j < LANES; j++) to[j] = 0.0f;
-        }
+    int64_t count = s->stretches * s->panels;
+    for (int64_t i = 0; i < count; i++) {
+        int64_t at = backwards ? count - 1 - i : i, then = backwards ? at - 1 : at + 1;
+        int64_t stretch = at / s->panels, panel = at % s->panels, terms = stretch_terms(s, stretch);
+        const float *w = panel_weights(s, stretch, panel), *ahead = w;
+        if (i + 1 < count) ahead = panel_weights(s, then / s->panels, then % s->panels);
+        int64_t step = i + 1 < count ? (TILE_WIDTH + tiling.tiles - 1) / tiling.tiles : 0;
+        TileFunction *tile = tile_functions[panel_vectors(s, panel) - 1][tiling.rows];
+        for (int64_t j = 0; j < tiling.tiles; j++)
+            tile(terms, operand + (j * s->K + stretch * K_BLOCK) * tiling.rows, w,
+                 s->sum + (panel * s->rows + j * tiling.rows) * TILE_WIDTH, i >= s->panels,
+                 ahead + j * terms * step, step);
     }
-    round_packed(b, packed, first, end);
 }
 
 /* Between two looks at another thread's word. */
@@ -625,7 +619,7 @@ static void team_reset(Backend *b)
     for (int i = 0; i < b->threads; i++) atomic_store_explicit(&b->arrival[i].epoch, 0, memory_order_relaxed);
 }
 
-/* Writes 16 units of one batch row into an exchange buffer (tile, k, row of tile), at unit or gate row k. */
+/* Writes a vector of one batch row into an exchange buffer (tile, k, row of tile), at unit or gate row k. */
 static inline void exchange_put(float *exchange, Tiling t, int64_t K, int64_t row, int64_t k,
                                 const float *lanes, int64_t n)
 {
@@ -662,23 +656,22 @@ static int cpu_embedding_forward(Backend *b, Error *e)
     return EXIT_DONE;
 }
 
-/* One unit block of one step: sum holds W_hh h_{t-1} of the tile's rows, (4, rows, 16). Leaves gates, c, h of
- * step t. */
-static void forward_cell(Backend *b, int64_t l, int64_t t, int64_t block, int64_t row0, int64_t rows,
-                         int64_t pitch, const float *sum, float *exchange, Tiling tiling,
-                         const MaskKey *recurrent)
+/* One vector of units of one step, whose recurrent product is done. Leaves gates, c, h of step t. */
+static void forward_cell(Backend *b, int64_t l, int64_t t, const Share *share, int64_t vector,
+                         float *exchange, Tiling tiling, const MaskKey *recurrent)
 {
-    int64_t H = b->config.shape.H, B = b->w.B, u = block * LANES, n = H - u < LANES ? H - u : LANES;
+    int64_t H = b->config.shape.H, B = b->w.B, u = vector * LANES, n = H - u < LANES ? H - u : LANES;
+    int64_t column = (vector - share->first) * GATES;
     Vec bias[GATES];
     float factor[4 * LANES];
     for (int gate = 0; gate < GATES; gate++) bias[gate] = lanes_load(b->bias + gate * H + u, n);
-    for (int64_t r = 0; r < rows; r++) {
-        int64_t at = t * B + row0 + r;
+    for (int64_t r = 0; r < B; r++) {
+        int64_t at = t * B + r;
         float *gates = b->gates[l] + at * GATES * H + u;
         Vec a[GATES];
         for (int gate = 0; gate < GATES; gate++)
             a[gate] =
-                lanes_load(gates + gate * H, n) + vec_load(sum + (gate * pitch + r) * LANES) + bias[gate];
+                lanes_load(gates + gate * H, n) + vec_load(column_sum(share, column + gate, r)) + bias[gate];
         Vec i = sigmoid_vec(a[0]), f = sigmoid_vec(a[1]), g = tanh_vec(a[2]), o = sigmoid_vec(a[3]);
         Vec c = f * lanes_load(b->c[l] + at * H + u, n) + i * g;
         Vec h = o * tanh_vec(c);
@@ -694,7 +687,7 @@ static void forward_cell(Backend *b, int64_t l, int64_t t, int64_t block, int64_
             lanes_store(b->hm[l] + (at + B) * H + u, h, n);
         }
         if (b->precision != PRECISION_F32) round_floats(b->precision, (float *)&h, (float *)&h, LANES);
-        exchange_put(exchange, tiling, H, row0 + r, u, (const float *)&h, n);
+        exchange_put(exchange, tiling, H, r, u, (const float *)&h, n);
     }
 }
 
@@ -708,7 +701,6 @@ static int cpu_layer_forward(Backend *b, int64_t l, Error *e)
     MaskKey recurrent_key;
     const MaskKey *recurrent = masked(b, recurrent_site(b, l), &recurrent_key) ? &recurrent_key : NULL;
     Tiling tiling = tiling_of(B);
-    TileFunction *tile = tile_of_rows[tiling.rows];
 
     sgemm(b, false, true, N, 4 * H, H, b->x[l], b->param[param_of_layer(l, PARAM_W_IH)], b->gates[l]);
     for (int64_t j = 0; j < 4 * H; j++) b->bias[j] = b_ih[j] + b_hh[j];
@@ -730,20 +722,12 @@ static int cpu_layer_forward(Backend *b, int64_t l, Error *e)
 #pragma omp parallel num_threads(b->threads)
     {
         int me = omp_get_thread_num(), team = omp_get_num_threads();
-        int64_t first = b->blocks * me / team, end = b->blocks * (me + 1) / team;
-        float sum[GATES * TILE_ROWS * LANES] __attribute__((aligned(64)));
-        pack_forward(b, w_hh, b->packed, first, end);
+        Share share = share_of(b, me, team, true, tiling);
+        pack(b, &share, true, w_hh);
         for (int64_t t = 0; t < T; t++) {
-            const float *now = b->exchange[t & 1];
-            float *later = b->exchange[~t & 1];
-            for (int64_t block = first; block < end; block++)
-                for (int64_t i = 0; i < tiling.tiles; i++) {
-                    int64_t row0 = i * tiling.rows, rows = B - row0 < tiling.rows ? B - row0 : tiling.rows;
-                    for (int64_t gate = 0; gate < GATES; gate++)
-                        tile(H, now + i * H * tiling.rows, b->packed + (block * GATES + gate) * H * LANES,
-                             sum + gate * tiling.rows * LANES);
-                    forward_cell(b, l, t, block, row0, rows, tiling.rows, sum, later, tiling, recurrent);
-                }
+            multiply(&share, tiling, b->exchange[t & 1], t & 1);
+            for (int64_t vector = share.first; vector < share.end; vector++)
+                forward_cell(b, l, t, &share, vector, b->exchange[~t & 1], tiling, recurrent);
             if (t + 1 < T) team_barrier(b, me, team, (unsigned)t + 1);
         }
     }
@@ -760,7 +744,7 @@ static int cpu_layer_forward(Backend *b, int64_t l, Error *e)
 }
 
 /* Softmax and cross-entropy of one row of logits, in place; returns its nats. With `train` the row becomes
- * dlogits and is added to bias_sum. The exp terms are summed 16 lanes wide over stretches of 64 vectors, the
+ * dlogits and is added to bias_sum. The exp terms are summed LANES wide over stretches of 64 vectors, the
  * stretches in double. */
 static double softmax_row(float *z, const float *bias, int64_t V, int32_t target, bool train, float inverse_B,
                           float *bias_sum)
@@ -859,24 +843,26 @@ static int cpu_softmax_backward(Backend *b, Error *e)
     return EXIT_DONE;
 }
 
-/* One unit block of one step of the backward recurrence. sum (rows,16) holds W_hh^T dgates_{t+1}, or is NULL
- * at the last step. */
-static void backward_cell(Backend *b, int64_t l, int64_t t, int64_t block, int64_t row0, int64_t rows,
-                          const float *sum, float *exchange, Tiling tiling, const MaskKey *recurrent)
+/* One vector of units of one step of the backward recurrence, whose product W_hh^T dgates_{t+1} is done, except at
+ * the last step, which has none. The gate gradients of the step are added to db (4,LANES). */
+static void backward_cell(Backend *b, int64_t l, int64_t t, const Share *share, int64_t vector,
+                          float *exchange, Tiling tiling, const MaskKey *recurrent, float *db)
 {
-    int64_t H = b->config.shape.H, B = b->w.B, u = block * LANES, n = H - u < LANES ? H - u : LANES;
+    int64_t H = b->config.shape.H, B = b->w.B, u = vector * LANES, n = H - u < LANES ? H - u : LANES;
     float factor[4 * LANES];
-    for (int64_t r = 0; r < rows; r++) {
-        int64_t at = t * B + row0 + r;
+    Vec bias[GATES];
+    for (int gate = 0; gate < GATES; gate++) bias[gate] = vec_load(db + gate * LANES);
+    for (int64_t r = 0; r < B; r++) {
+        int64_t at = t * B + r;
         float *gates = b->gates[l] + at * GATES * H + u;
-        float *carry = b->carry + ((row0 + r) * b->blocks + block) * LANES;
+        float *carry = b->carry + (vector * B + r) * LANES;
         Vec i = lanes_load(gates, n), f = lanes_load(gates + H, n), g = lanes_load(gates + 2 * H, n),
             o = lanes_load(gates + 3 * H, n);
         Vec c_before = lanes_load(b->c[l] + at * H + u, n),
             tc = tanh_vec(lanes_load(b->c[l] + (at + B) * H + u, n));
         Vec dh = lanes_load(b->dy + at * H + u, n), dc_later = {0};
-        if (sum) {
-            Vec through_h = vec_load(sum + r * LANES);
+        if (t + 1 < b->w.T) {
+            Vec through_h = vec_load(column_sum(share, vector - share->first, r));
             if (recurrent && r % 4 == 0) mask_four_rows(recurrent, at + B, H, u, factor);
             dh += recurrent ? through_h * vec_load(factor + r % 4 * LANES) : through_h;
             dc_later = vec_load(carry);
@@ -887,13 +873,14 @@ static void backward_cell(Backend *b, int64_t l, int64_t t, int64_t block, int64
         vec_store(carry, dc * f);
         for (int gate = 0; gate < GATES; gate++) {
             lanes_store(gates + gate * H, da[gate], n);
+            bias[gate] += da[gate];
             if (b->precision != PRECISION_F32)
                 round_floats(b->precision, (float *)&da[gate], (float *)&da[gate], LANES);
             if (t > 0)
-                exchange_put(exchange, tiling, GATES * H, row0 + r, gate * H + u, (const float *)&da[gate],
-                             n);
+                exchange_put(exchange, tiling, GATES * H, r, gate * H + u, (const float *)&da[gate], n);
         }
     }
+    for (int gate = 0; gate < GATES; gate++) vec_store(db + gate * LANES, bias[gate]);
 }
 
 static int cpu_layer_backward(Backend *b, int64_t l, Error *e)
@@ -903,7 +890,7 @@ static int cpu_layer_backward(Backend *b, int64_t l, Error *e)
     MaskKey recurrent_key;
     const MaskKey *recurrent = masked(b, recurrent_site(b, l), &recurrent_key) ? &recurrent_key : NULL;
     Tiling tiling = tiling_of(B);
-    TileFunction *tile = tile_of_rows[tiling.rows];
+    float *db = b->grad[param_of_layer(l, PARAM_B_IH)];
     for (int i = 0; i < 2; i++)
         memset(b->exchange[i], 0, (size_t)(tiling.tiles * tiling.rows * GATES * H) * sizeof(float));
 
@@ -911,37 +898,28 @@ static int cpu_layer_backward(Backend *b, int64_t l, Error *e)
 #pragma omp parallel num_threads(b->threads)
     {
         int me = omp_get_thread_num(), team = omp_get_num_threads();
-        int64_t first = b->blocks * me / team, end = b->blocks * (me + 1) / team;
-        float sum[TILE_ROWS * LANES] __attribute__((aligned(64)));
-        pack_backward(b, b->param[param_of_layer(l, PARAM_W_HH)], b->packed, first, end);
+        Share share = share_of(b, me, team, false, tiling);
+        pack(b, &share, false, b->param[param_of_layer(l, PARAM_W_HH)]);
+        memset(b->bias_sum + share.first * GATES * LANES, 0,
+               (size_t)((share.end - share.first) * GATES * LANES) * sizeof *b->bias_sum);
         for (int64_t t = T - 1; t >= 0; t--) {
-            const float *now = b->exchange[t & 1];
-            float *earlier = b->exchange[~t & 1];
-            bool last = t == T - 1;
-            for (int64_t block = first; block < end; block++)
-                for (int64_t i = 0; i < tiling.tiles; i++) {
-                    int64_t row0 = i * tiling.rows, rows = B - row0 < tiling.rows ? B - row0 : tiling.rows;
-                    if (!last)
-                        tile(GATES * H, now + i * GATES * H * tiling.rows,
-                             b->packed + block * GATES * H * LANES, sum);
-                    backward_cell(b, l, t, block, row0, rows, last ? NULL : sum, earlier, tiling, recurrent);
-                }
+            if (t + 1 < T) multiply(&share, tiling, b->exchange[t & 1], t & 1);
+            for (int64_t vector = share.first; vector < share.end; vector++)
+                backward_cell(b, l, t, &share, vector, b->exchange[~t & 1], tiling, recurrent,
+                              b->bias_sum + vector * GATES * LANES);
             if (t > 0) team_barrier(b, me, team, (unsigned)(T - t));
         }
+        for (int64_t vector = share.first; vector < share.end; vector++)
+            for (int64_t gate = 0; gate < GATES; gate++) {
+                int64_t u = vector * LANES, n = H - u < LANES ? H - u : LANES;
+                lanes_store(db + gate * H + u, vec_load(b->bias_sum + (vector * GATES + gate) * LANES), n);
+            }
     }
 
     const float *dgates = b->gates[l];
-    float *db = b->grad[param_of_layer(l, PARAM_B_IH)];
     sgemm(b, true, false, 4 * H, H, N, dgates, b->x[l], b->grad[param_of_layer(l, PARAM_W_IH)]);
     sgemm(b, true, false, 4 * H, H, N, dgates, recurrent ? b->hm[l] : b->h[l],
           b->grad[param_of_layer(l, PARAM_W_HH)]);
-#pragma omp parallel for schedule(static)
-    for (int64_t j0 = 0; j0 < 4 * H; j0 += LANES) {
-        int64_t end = 4 * H - j0 < LANES ? 4 * H : j0 + LANES;
-        for (int64_t j = j0; j < end; j++) db[j] = 0.0f;
-        for (int64_t n = 0; n < N; n++)
-            for (int64_t j = j0; j < end; j++) db[j] += dgates[n * 4 * H + j];
-    }
     memcpy(b->grad[param_of_layer(l, PARAM_B_HH)], db, (size_t)(4 * H) * sizeof *db);
     sgemm(b, false, false, N, H, 4 * H, dgates, b->param[param_of_layer(l, PARAM_W_IH)], b->dy);
     mask_positions(b, (int)l, b->dy, b->dy);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,6 +35,25 @@ bool number_double(const char *text, double *out)
     if (!starts(text, "0123456789.") || *end || strpbrk(text, "xX") || !isfinite(v)) return false;
     *out = v;
     return true;
+}
+
+const char *number_text(double v, char *out, size_t size)
+{
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(out, size, "%.*g", digits, v);
+        if (strtod(out, NULL) == v) break;
+    }
+    return out;
+}
+
+const char *number_bytes(size_t bytes, char *out, size_t size)
+{
+    static const char *const unit[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
+    double x = (double)bytes;
+    int i = 0;
+    for (; x >= 1024 && i < 4; i++) x /= 1024;
+    snprintf(out, size, "%.*f %s", i ? 1 : 0, x, unit[i]);
+    return out;
 }
 
 int64_t number_choice(const char *choices, const char *text)

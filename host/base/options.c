@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "number.h"
 
@@ -60,7 +61,7 @@ static void table_fill(Table *t, CommandLine *line)
     for (int i = 0; i < line->n_options; i++) {
         const Option *own = &line->options[i];
         struct argp_option *o = add(t, own->name, KEY_OPTION + i, own->arg);
-        bool text = own->type == OPTION_TEXT || own->type == OPTION_FLAG; /* says it in its help already */
+        bool text = own->type <= OPTION_PATHS || own->type == OPTION_FLAG; /* says it in its help already */
         snprintf(doc_of(t, o), DOC_SIZE, "%s%s%s%s%s%s", own->help, text ? "" : ": ", text ? "" : own->takes,
                  own->initial ? " (default " : "", own->initial ? own->initial : "", own->initial ? ")" : "");
     }
@@ -70,13 +71,12 @@ static void table_fill(Table *t, CommandLine *line)
         const SettingInfo *info = settings_info(k);
         struct argp_option *o = add(t, info->name, KEY_SETTING + k, setting_arg(info));
         char value[64];
-        settings_format(&defaults, k, value, sizeof value);
+        settings_show(&defaults, k, value, sizeof value);
         double number = strtod(value, NULL);
         bool counts = info->type == TYPE_INT || info->type == TYPE_DOUBLE;
         /* A bound that is off unless given (max-steps -1, threads 0) has no default that one could write. */
         bool shown = value[0] && !line->no_defaults &&
                      (!counts || (info->low_open ? number > info->low : number >= info->low));
-        if (counts) snprintf(value, sizeof value, "%.10g", number);
         int n = snprintf(doc_of(t, o), DOC_SIZE, "%s", info->help);
         if (info->type != TYPE_PATH)
             n += snprintf(doc_of(t, o) + n, DOC_SIZE - (size_t)n, ": %s", info->takes);
@@ -103,10 +103,44 @@ static const char *takes_of(const CommandLine *line, int key)
     return preset_takes;
 }
 
+void path_list_free(PathList *l)
+{
+    for (int i = 0; i < l->n; i++) free(l->path[i]);
+    free(l->path);
+    *l = (PathList){0};
+}
+
+static bool is_path(const char *value) { return value[0] && strcmp(value, "-"); }
+
+/* Whether value[0..n) became the list's last path. */
+static bool path_add(PathList *l, const char *value, size_t n)
+{
+    char **path = realloc(l->path, (size_t)(l->n + 1) * sizeof *path);
+    if (!path) return false;
+    l->path = path;
+    l->path[l->n] = strndup(value, n);
+    if (!l->path[l->n]) return false;
+    return is_path(l->path[l->n++]);
+}
+
+static bool paths_set(PathList *l, const char *value)
+{
+    struct stat file;
+    if (!stat(value, &file)) return path_add(l, value, strlen(value));
+    for (;; value++) {
+        size_t n = strcspn(value, ",");
+        if (!path_add(l, value, n)) return false;
+        value += n;
+        if (!*value) return true;
+    }
+}
+
 static bool option_set(const Option *o, const char *value)
 {
     switch (o->type) {
     case OPTION_TEXT: *(const char **)o->value = value; return value[0] != 0;
+    case OPTION_PATH: *(const char **)o->value = value; return is_path(value);
+    case OPTION_PATHS: return paths_set(o->value, value);
     case OPTION_INT: return number_int(value, o->low, o->high, o->value);
     case OPTION_U64: return number_u64(value, o->value);
     case OPTION_DOUBLE: {
@@ -127,24 +161,65 @@ static bool option_set(const Option *o, const char *value)
 
 /* ---- the line before argp: every fault that argp would tell in its own words, or not at all ---- */
 
+/* Names that other programs have for an option of this one. */
+static const struct {
+    const char *name, *hint;
+} foreign[] = {
+    {"dropout", "--keep takes the share that is kept, 0.65 for a dropout of 0.35"},
+    {"nhid", "--hidden takes the units of a layer"},
+    {"emsize", "an embedding has the width of a layer, --hidden"},
+    {"nlayers", "--layers takes how many there are"},
+    {"bptt", "--seq takes the steps of a minibatch"},
+    {"batch-size", "--batch takes the rows of a minibatch"},
+    {"learning-rate", "--lr takes it"},
+    {"lr-decay", "--decay takes what lr is divided by"},
+    {"steps", "--max-steps takes when to end"},
+    {"log-interval", "--log-every takes it"},
+    {"tied", "the weights of encoder and decoder are not tied here"},
+    {"cuda", "--backend cuda runs on a GPU"},
+    {"gpu", "--backend cuda runs on a GPU"},
+    {"device", "--backend cuda runs on a GPU, and CUDA_VISIBLE_DEVICES says which"},
+    {"checkpoint", "--save writes one, --resume goes on from one, --weights reads one"},
+    {"model", "--save writes a checkpoint, --resume goes on from one, --weights reads one"},
+    {"output", "--save takes a checkpoint's file, --log-json a log's"},
+    {"verbose", "everything is told unless --quiet is given"},
+};
+
 static int refuse_name(const Table *t, const char *name, size_t length, Error *e)
 {
-    char full[512] = "";
+    char full[512] = "", dashed[64];
     int matches = 0;
+    snprintf(dashed, sizeof dashed, "%.*s", (int)(length < sizeof dashed ? length : 0), name);
+    for (char *p = dashed; *p; p++)
+        if (*p == '_') *p = '-';
+    const struct argp_option *meant = table_find(t, dashed, strlen(dashed));
+    if (meant)
+        return error_set(e, EXIT_USAGE, "--%.*s is not an option: it is written --%s", (int)length, name,
+                         meant->name);
+    const char *hint = NULL;
+    for (size_t i = 0; i < sizeof foreign / sizeof foreign[0] && !hint; i++)
+        if (!strcmp(foreign[i].name, dashed)) hint = foreign[i].hint;
     for (int i = 0; i < t->n && length; i++) {
         if (strncmp(t->option[i].name, name, length)) continue;
         size_t n = strlen(full);
         snprintf(full + n, sizeof full - n, "%s--%s", matches++ ? " or " : "", t->option[i].name);
     }
     if (matches)
-        return error_set(e, EXIT_USAGE, "--%.*s is not an option: names are written in full, %s", (int)length,
-                         name, full);
-    return error_set(e, EXIT_USAGE, "--%.*s is not an option of plstm %s", (int)length, name,
-                     t->line->command);
+        return error_set(e, EXIT_USAGE, "--%.*s is not an option: names are written in full, %s%s%s",
+                         (int)length, name, full, hint ? "; " : "", hint ? hint : "");
+    return error_set(e, EXIT_USAGE, "--%.*s is not an option of plstm %s%s%s", (int)length, name,
+                     t->line->command, hint ? ": " : "", hint ? hint : "");
+}
+
+static bool may_repeat(const CommandLine *line, int key)
+{
+    return key >= KEY_OPTION && key < KEY_OPTION + line->n_options &&
+           line->options[key - KEY_OPTION].type == OPTION_PATHS;
 }
 
 static int check_line(const Table *t, int argc, char **argv, Error *e)
 {
+    bool seen[MAX_OPTIONS] = {false};
     for (int i = 1; i < argc; i++) {
         const char *word = argv[i];
         if (word[0] != '-' || !word[1]) continue; /* an operand: the parser counts them */
@@ -159,8 +234,11 @@ static int check_line(const Table *t, int argc, char **argv, Error *e)
         if (!o->arg) {
             if (equals) return error_set(e, EXIT_USAGE, "--%s takes no value, not '%s'", o->name, equals + 1);
             if (o->key == KEY_HELP) return EXIT_DONE; /* printed before what follows is looked at */
-            continue;
         }
+        if (seen[o - t->option] && !may_repeat(t->line, o->key))
+            return error_set(e, EXIT_USAGE, "--%s is given twice", o->name);
+        seen[o - t->option] = true;
+        if (!o->arg) continue;
         if (equals) continue;
         const char *value = ++i < argc ? argv[i] : NULL;
         if (!value)

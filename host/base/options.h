@@ -12,12 +12,21 @@
 
 typedef enum OptionType {
     OPTION_TEXT,
+    OPTION_PATH,  /* as text, but not "-", which many programs take for a stream */
+    OPTION_PATHS, /* may be given more than once */
     OPTION_INT,
     OPTION_U64,
     OPTION_DOUBLE,
     OPTION_CHOICE,
     OPTION_FLAG, /* takes no value: arg is NULL */
 } OptionType;
+
+/* Files of an OPTION_PATHS: a value that names an existing file is one path, another one is cut at its commas. */
+typedef struct PathList {
+    char **path; /* (n), each malloc'd */
+    int n;
+} PathList;
+void path_list_free(PathList *l);
 
 /* An option that is not a setting of a run. */
 typedef struct Option {
@@ -29,7 +38,8 @@ typedef struct Option {
     OptionType type;
     double low, high;    /* OPTION_INT, OPTION_DOUBLE */
     const char *choices; /* OPTION_CHOICE: "a|b|c", value is the position */
-    void *value; /* const char *, int64_t, uint64_t, double, int64_t, bool; holds the default before */
+    void *value; /* const char * (TEXT, PATH), PathList, int64_t, uint64_t, double, int64_t, bool; holds the
+                    default before */
 } Option;
 
 typedef struct CommandLine {
@@ -45,12 +55,13 @@ typedef struct CommandLine {
     /* Filled by options_parse. */
     const char *operand_value;
     const char *preset_value; /* NULL: not given */
-    const char *setting[64];  /* text given for setting i, or NULL; the last one given holds */
+    const char *setting[64];  /* text given for setting i, or NULL */
     bool quiet;
     bool helped; /* --help was asked for and has been printed: nothing else to do */
 } CommandLine;
 
-/* argv[0] is the command's name. EXIT_USAGE: one sentence. */
+/* argv[0] is the command's name. EXIT_USAGE: one sentence; an option that is given twice is refused, unless it is an
+ * OPTION_PATHS. */
 int options_parse(CommandLine *line, int argc, char **argv, Error *e);
 
 /* Defaults, then the preset, then the given settings (SPEC 8: an option beats the preset wherever it stands).

@@ -64,6 +64,8 @@ static const SettingInfo list[] = {
     {"log-json", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a file", "log, one JSON object per line", FIELD(log_json)},
     {"init-weights", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a safetensors file", "start from these weights",
      FIELD(init_weights)},
+    {"vocab", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a text file with one word a line",
+     "vocabulary in place of the training text's, one word a line in the order of the ids", FIELD(vocab)},
 };
 
 int settings_count(void) { return (int)(sizeof list / sizeof list[0]); }
@@ -160,7 +162,7 @@ int settings_set(Settings *s, int i, const char *value, Error *e)
         if (ok) *(const char **)field(s, i) = value;
         break;
     case TYPE_PATH:
-        ok = value[0] != 0;
+        ok = value[0] != 0 && strcmp(value, "-"); /* which many programs take for a stream */
         if (ok) *(const char **)field(s, i) = value;
         break;
     }
@@ -184,6 +186,12 @@ void settings_format(const Settings *s, int i, char *out, size_t size)
         break;
     }
     }
+}
+
+void settings_show(const Settings *s, int i, char *out, size_t size)
+{
+    if (list[i].type == TYPE_DOUBLE) number_text(*(const double *)field(s, i), out, size);
+    else settings_format(s, i, out, size);
 }
 
 bool settings_equal(const Settings *a, const Settings *b, int i)

@@ -42,7 +42,9 @@ typedef struct Settings {
     const char *data;                      /* folder or "synthetic"; NULL: not given */
     const char *save, *save_best, *resume; /* paths or NULL */
     const char *log_json, *init_weights;   /* paths or NULL */
+    const char *vocab;                     /* path or NULL */
     uint64_t given;                        /* bit i: setting i was given on the command line */
+    bool force, final_eos;                 /* how files are treated; no settings of the list below */
 } Settings;
 
 typedef struct SettingInfo {
@@ -76,6 +78,9 @@ int settings_set(Settings *s, int i, const char *value, Error *e);
 /* Setting i in its canonical spelling (doubles as %.17g, choices by name, u64 in decimal), empty for a NULL
  * path. */
 void settings_format(const Settings *s, int i, char *out, size_t size);
+
+/* The same for people: a number as it was typed, 0.1 and not 0.10000000000000001. */
+void settings_show(const Settings *s, int i, char *out, size_t size);
 
 /* True when setting i has the same value in a and b. */
 bool settings_equal(const Settings *a, const Settings *b, int i);

@@ -1,22 +1,26 @@
-/* signals: SIGINT and SIGTERM end a run after its running step; a second signal ends the process at once. */
+/* signals: SIGINT, SIGTERM, SIGHUP, SIGUSR1 and SIGPIPE end a run after its running step; a second signal ends the process
+ * at once. One that was inherited as ignored (nohup, a background job of sh) stays ignored. */
 #ifndef PLSTM_SIGNALS_H
 #define PLSTM_SIGNALS_H
 
 #include <signal.h>
 
-/* The handlers that signals_catch replaced. */
+/* The actions that signals_catch replaced. */
+enum { SIGNALS = 5 };
 typedef struct SignalHandlers {
-    struct sigaction interrupt, terminate;
+    struct sigaction old[SIGNALS];
 } SignalHandlers;
 
-/* From here to signals_restore a signal only sets the number that signals_caught points to. */
-void signals_catch(SignalHandlers *old);
+/* From here to signals_restore a signal only sets the number that signals_caught points to, and writes `answer` (which
+ * must live as long; NULL: nothing) to standard error at once, since a step may take a while. A broken pipe is not answered,
+ * and however often it is written to it counts once. */
+void signals_catch(SignalHandlers *old, const char *answer);
 void signals_restore(const SignalHandlers *old);
 
 /* The number of the signal that came since signals_catch, 0: none. Always the same address. */
 const volatile sig_atomic_t *signals_caught(void);
 
-/* "SIGINT" or "SIGTERM". */
+/* "SIGINT" ... */
 const char *signals_name(int number);
 
 #endif

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "host/data/source.h"
+#include "host/train/report.h"
 #include "host/data/synthetic.h"
 
 /* Number of types that occur in a stream; seen (V) is scratch. */
@@ -58,11 +59,13 @@ static void print_synthetic(const Corpus *c, FILE *out)
             SYNTHETIC_LONG, SYNTHETIC_LONG);
 }
 
-int data_command(const char *dir, FILE *out, Error *e)
+int data_command(const char *dir, bool final_eos, FILE *out, FILE *notes, Error *e)
 {
     Corpus c;
-    int code = corpus_load(&c, dir, NULL, e);
+    /* What is there is described; only the vocabulary needs a text, train's. */
+    int code = corpus_read(&c, dir, &(CorpusRead){.wanted = EVERY_SPLIT, .final_eos = final_eos}, e);
     if (code) return code;
+    if (notes) tell_remarks(&c, notes);
     bool *seen = malloc((size_t)c.vocab.V * sizeof *seen);
     if (!seen) {
         corpus_free(&c);
@@ -76,13 +79,19 @@ int data_command(const char *dir, FILE *out, Error *e)
             : c.known_as ? c.known_as
                          : "not one that plstm knows");
     fprintf(out, "vocabulary         %" PRId64 " types\n", c.vocab.V);
-    fprintf(out, "corpus SHA-256     %s\n", c.sha256);
+    fprintf(out, "corpus SHA-256     %s\n", c.sha256[0] ? c.sha256 : "none: a split is missing");
     fprintf(out, "vocabulary SHA-256 %s\n\n", vocab_hex);
-    fprintf(out, "%-7s %10s %9s %13s\n", "split", "tokens", "types", "unknown words");
+    fprintf(out, "%-7s %10s %9s %13s%s\n", "split", "tokens", "types", "unknown words",
+            c.synthetic ? "" : "  file");
     for (int split = 0; split < SPLITS; split++) {
         const Stream *s = &c.split[split];
-        fprintf(out, "%-7s %10" PRId64 " %9" PRId64 " %13" PRId64 "\n", split_name[split], s->n,
-                count_types(s, seen, c.vocab.V), s->unknown);
+        if (!s->n) {
+            fprintf(out, "%-7s %10s %9s %13s  not there\n", split_name[split], "-", "-", "-");
+            continue;
+        }
+        fprintf(out, "%-7s %10" PRId64 " %9" PRId64 " %13" PRId64 "%s%s\n", split_name[split], s->n,
+                count_types(s, seen, c.vocab.V), s->unknown, c.synthetic ? "" : "  ",
+                c.synthetic ? "" : c.file[split].path);
     }
     if (c.synthetic) print_synthetic(&c, out);
     free(seen);

@@ -2,6 +2,7 @@
 #ifndef PLSTM_DATA_COMMAND_H
 #define PLSTM_DATA_COMMAND_H
 
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "host/base/error.h"
@@ -9,6 +10,6 @@
 /* Reads the corpus (corpus_load's rules and faults) and prints to out: tokens, types and unknown words of
  * each split, the hashes, the corpus's name where it is recognised; for the built-in one also the best
  * possible perplexity and the number of positions of each class. EXIT_FAILED when out cannot be written. */
-int data_command(const char *dir, FILE *out, Error *e);
+int data_command(const char *dir, bool final_eos, FILE *out, FILE *notes, Error *e);
 
 #endif

@@ -12,6 +12,8 @@
 #include "host/base/json_line.h"
 #include "host/train/model.h"
 #include "host/store/safetensors.h"
+#include "host/store/weights.h"
+#include "host/train/report.h"
 
 /* ---- metadata: all of it is known to be short ---- */
 
@@ -172,6 +174,11 @@ static int dump_grads(Params *p, const Settings *s, const Corpus *corpus, int64_
 
     double loss = r.nats / (double)s->batch, squares = 0;
     for (int64_t i = 0; i < p->offset[p->count]; i++) squares += (double)p->data[i] * p->data[i];
+    bool finite = isfinite(exp(r.nats / (double)n)); /* as a run has it */
+    if (!finite || !isfinite(squares))
+        return error_set(e, EXIT_DIVERGED,
+                         "diverged: the %s of minibatch %lld is not finite; nothing is written",
+                         finite ? "gradient" : "perplexity", (long long)step);
     Meta meta;
     meta_begin(&meta, "grads", s);
     put_int(&meta, "step", step);
@@ -196,14 +203,27 @@ static int dump_grads(Params *p, const Settings *s, const Corpus *corpus, int64_
     return code;
 }
 
-int dump_command(DumpWhat what, const Settings *s, int64_t step, const char *path, FILE *out, Error *e)
+static int read_corpus(Corpus *corpus, const Settings *s, Error *e)
+{
+    Vocab given = {.V = 0};
+    CorpusRead how = {.needed = 1u << SPLIT_TRAIN, .final_eos = s->final_eos};
+    int code = s->vocab ? vocab_read(&given, s->vocab, e) : EXIT_DONE;
+    if (s->vocab) how.vocab = &given;
+    if (!code) code = corpus_read(corpus, s->data, &how, e);
+    vocab_free(&given);
+    return code;
+}
+
+int dump_command(DumpWhat what, const Settings *s, int64_t step, const char *path, FILE *out, FILE *notes,
+                 Error *e)
 {
     if (what == DUMP_MASKS) return dump_masks(s, step, path, e);
 
     Corpus corpus;
     Params p;
-    int code = corpus_load(&corpus, s->data, NULL, e);
+    int code = read_corpus(&corpus, s, e);
     if (code) return code;
+    if (notes) tell_remarks(&corpus, notes);
     const ModelShape shape = {.V = corpus.vocab.V, .H = s->hidden, .L = s->layers};
     if (params_init(&p, &shape)) {
         code = error_set(e, EXIT_FAILED, "memory ran out for %lld parameters",
@@ -211,8 +231,10 @@ int dump_command(DumpWhat what, const Settings *s, int64_t step, const char *pat
         corpus_free(&corpus);
         return code;
     }
-    if (s->init_weights) code = checkpoint_read_weights(&p, s->init_weights, e);
+    char note[WEIGHTS_NOTE] = "";
+    if (s->init_weights) code = weights_read(&p, &corpus.vocab, s->init_weights, note, e);
     else params_draw(&p, s->seed, s->init);
+    if (note[0] && notes) fprintf(notes, "plstm: %s\n", note);
     if (!code && what == DUMP_GRADS) {
         code = dump_grads(&p, s, &corpus, step, path, out, e);
     } else if (!code) {

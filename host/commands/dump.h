@@ -21,6 +21,6 @@ typedef enum DumpWhat { DUMP_MASKS, DUMP_GRADS, DUMP_INIT } DumpWhat;
  * the file too. init   the initial weights under their names, F32; the corpus says V. Metadata, strings:
  * format = pt, dump = what, the model's settings, step. EXIT_USAGE: a step past the epoch's last window. */
 int dump_command(DumpWhat what, const Settings *settings, int64_t step, const char *path, FILE *out,
-                 Error *e);
+                 FILE *notes, Error *e);
 
 #endif

@@ -14,7 +14,10 @@
 #include "host/base/json_line.h"
 #include "host/train/model.h"
 #include "host/train/model_load.h"
+#include "host/base/number.h"
+#include "host/base/output.h"
 #include "host/train/report.h"
+#include "host/train/run_corpus.h"
 #include "host/base/version.h"
 
 /* One file of the ensemble. */
@@ -41,34 +44,30 @@ typedef struct Eval {
 
 /* ---- which files ---- */
 
-/* Cuts text at its commas, in place. */
-static int split_paths(Eval *v, char *text, Error *e)
+static int list_members(Eval *v, Error *e)
 {
-    v->n = 1;
-    for (const char *p = text; *p; p++) v->n += *p == ',';
+    v->n = v->o->weights->n;
     v->member = calloc((size_t)v->n, sizeof *v->member);
     if (!v->member) return error_set(e, EXIT_FAILED, "memory ran out while --weights was read");
-    for (int i = 0; i < v->n; i++) {
-        v->member[i].path = text;
-        text += strcspn(text, ",");
-        *text++ = 0;
-        if (!v->member[i].path[0])
-            return error_set(e, EXIT_USAGE,
-                             "--weights takes files separated by commas, and one of them has no name");
-    }
+    for (int i = 0; i < v->n; i++) v->member[i].path = v->o->weights->path[i];
     return EXIT_DONE;
 }
 
-/* The log is none of the files that it would overwrite. */
-static int log_is_apart(const Eval *v, int log, Error *e)
+/* The log is none of the files that are read, and takes the place of no other kind of file. */
+static int log_is_harmless(const Eval *v, Error *e)
 {
-    struct stat ours, file;
-    if (fstat(log, &ours) || !S_ISREG(ours.st_mode)) return EXIT_DONE;
-    for (int i = 0; i < v->n; i++)
-        if (!stat(v->member[i].path, &file) && file.st_dev == ours.st_dev && file.st_ino == ours.st_ino)
-            return error_set(e, EXIT_USAGE, "--log-json and --weights take two files, not twice %s",
-                             v->member[i].path);
-    return EXIT_DONE;
+    CorpusPaths texts;
+    OtherFile *read = calloc((size_t)(v->n + SPLITS + 1), sizeof *read);
+    if (!read) return error_set(e, EXIT_FAILED, "memory ran out while --log-json was checked");
+    int n = 0, code = corpus_paths(&texts, v->o->data, NULL, e);
+    if (!code) {
+        for (int i = 0; i < texts.n; i++) read[n++] = texts.file[i];
+        for (int i = 0; i < v->n; i++) read[n++] = (OtherFile){"--weights", v->member[i].path};
+        code = output_check("--log-json", v->o->log_json, &kind_eval_log, read, n, v->o->force, e);
+        corpus_paths_free(&texts);
+    }
+    free(read);
+    return code;
 }
 
 /* Opens each file once, before any is scored: a fault in the last one of ten should not cost the time of
@@ -88,7 +87,9 @@ static int check_files(Eval *v, Error *e)
             v->batch = v->o->batch > 0 ? v->o->batch : c.settings.batch;
             v->seq = v->o->seq > 0 ? v->o->seq : c.settings.seq;
             v->trained_here = c.synthetic;
-            code = corpus_load(&v->corpus, v->o->data, &c.vocab, e);
+            CorpusRead how = {.vocab = &c.vocab, .needed = 1u << v->o->split, .final_eos = v->o->final_eos};
+            code = corpus_read(&v->corpus, v->o->data, &how, e);
+            if (!code && v->o->notes) tell_remarks(&v->corpus, v->o->notes);
         } else if (strcmp(first, other)) {
             code =
                 error_set(e, EXIT_BAD_DATA,
@@ -111,9 +112,18 @@ static int score_member(Eval *v, Member *m, Error *e)
     code = model_load(&model, v->ops, &c, v->seq, v->batch, v->o->threads, e);
     checkpoint_close(&c);
     if (code) return code;
+    if (v->o->notes) {
+        char needed[32];
+        size_t bytes = v->ops->held(model.backend) + corpus_bytes(&v->corpus) +
+                       (size_t)v->ensemble.n * sizeof *v->ensemble.log_sum;
+        fprintf(v->o->notes, "plstm: %s: %s needed\n", m->path, number_bytes(bytes, needed, sizeof needed));
+    }
     ensemble_begin(&v->ensemble);
     code = model_score(&model, &v->corpus.split[v->o->split], split_name[v->o->split], v->rows, v->seq,
                        ensemble_visit, &v->ensemble, &m->score, e);
+    if (!code && !isfinite(m->score.ppl))
+        code = error_set(e, EXIT_DIVERGED, "diverged: the %s split's perplexity under %s is not finite",
+                         split_name[v->o->split], m->path);
     if (!code) v->ops->describe(model.backend, v->device, sizeof v->device);
     model_close(&model);
     return code;
@@ -194,7 +204,7 @@ static void make_line(const Eval *v, const ClassScore *classes, JsonLine *l)
     line_close(l, ']');
     if (classes) report_classes_json(l, classes);
     line_string(l, "corpus", v->corpus.known_as);
-    line_string(l, "corpus_sha256", v->corpus.sha256);
+    line_string(l, "corpus_sha256", v->corpus.sha256[0] ? v->corpus.sha256 : NULL);
     line_int(l, "words", s->n);
     line_int(l, "unknown", s->unknown);
     line_int(l, "batch", v->batch);
@@ -231,14 +241,12 @@ int eval_command(const EvalOptions *o, FILE *out, Error *e)
 {
     Eval v = {.o = o};
     int log = -1;
-    char *paths = strdup(o->weights);
-    int code = paths ? split_paths(&v, paths, e)
-                     : error_set(e, EXIT_FAILED, "memory ran out while --weights was read");
+    int code = list_members(&v, e);
     if (!code) code = backend_find(o->backend, &v.ops, e);
+    if (!code && o->log_json) code = log_is_harmless(&v, e);
     if (!code && o->log_json) {
         log = open(o->log_json, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
         if (log < 0) code = error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", o->log_json);
-        else code = log_is_apart(&v, log, e);
     }
     if (!code) code = check_files(&v, e);
     if (!code) {
@@ -256,6 +264,5 @@ int eval_command(const EvalOptions *o, FILE *out, Error *e)
     ensemble_free(&v.ensemble);
     corpus_free(&v.corpus);
     free(v.member);
-    free(paths);
     return code;
 }

@@ -7,16 +7,19 @@
 #include <stdio.h>
 
 #include "host/base/error.h"
+#include "host/base/options.h"
 
 typedef struct EvalOptions {
-    const char *weights; /* F or F,F,...; a comma separates, so no file's name can hold one */
-    const char *data;    /* folder or "synthetic" */
-    int64_t split;       /* SPLIT_VALID or SPLIT_TEST */
-    int64_t protocol;    /* Protocol */
+    const PathList *weights; /* at least one */
+    const char *data;        /* folder or "synthetic" */
+    int64_t split;           /* SPLIT_VALID or SPLIT_TEST */
+    int64_t protocol;        /* Protocol */
     const char *backend;
-    int threads;          /* 0: as many as this process may use */
-    int64_t batch, seq;   /* 0: the first file's; they matter where the split is cut into rows (SPEC 6) */
-    const char *log_json; /* or NULL */
+    int threads;           /* 0: as many as this process may use */
+    int64_t batch, seq;    /* 0: the first file's; they matter where the split is cut into rows (SPEC 6) */
+    const char *log_json;  /* or NULL */
+    bool force, final_eos; /* how files are treated */
+    FILE *notes;           /* where remarks about the text go, or NULL */
 } EvalOptions;
 
 /* Prints to out the perplexity of each file and of the average of their probabilities, each with its

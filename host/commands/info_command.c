@@ -114,7 +114,8 @@ static void print_checkpoint(FILE *out, const Checkpoint *c)
                 exp(n->nats / (double)n->tokens), n->tokens);
     if (isfinite(n->best_valid)) fprintf(out, "  %-16s %.3f\n", "best valid ppl", exp(n->best_valid));
     fprintf(out, "  %-16s %" PRId64 " rows of %" PRId64 " steps\n", "minibatch", B, T);
-    print_row(out, "corpus sha256", c->corpus_sha256);
+    print_row(out, "corpus sha256",
+              c->corpus_sha256[0] ? c->corpus_sha256 : "none: not all splits were read");
     if (c->synthetic) print_row(out, "data", "synthetic");
 
     fprintf(out, "\nsettings (preset %s)\n", c->settings.preset);
@@ -122,12 +123,7 @@ static void print_checkpoint(FILE *out, const Checkpoint *c)
         const SettingInfo *info = settings_info(i);
         char value[128];
         if (info->role == ROLE_RUN) continue;
-        if (info->type == TYPE_DOUBLE) { /* for reading; the metadata has all digits */
-            snprintf(value, sizeof value, "%.10g",
-                     *(const double *)((const char *)&c->settings + info->offset));
-        } else {
-            settings_format(&c->settings, i, value, sizeof value);
-        }
+        settings_show(&c->settings, i, value, sizeof value);
         print_row(out, info->name, value);
     }
     print_vocab(out, &c->vocab);

@@ -22,6 +22,9 @@
 #include "host/store/safetensors.h"
 #include "sample.h"
 #include "host/base/settings.h"
+#include "host/base/output.h"
+#include "host/train/report.h"
+#include "host/train/run_corpus.h"
 #include "host/train/trainer.h"
 #include "host/base/version.h"
 
@@ -72,8 +75,8 @@ static int settings_resume(Settings *s, const CommandLine *line, const Checkpoin
         bool given = s->given >> i & 1, by_preset = line->preset_value && of_preset(i) && !given;
         if (info->role == ROLE_FIXED && (given || by_preset) && !settings_equal(s, file, i)) {
             char here[64], there[64];
-            settings_format(s, i, here, sizeof here);
-            settings_format(file, i, there, sizeof there);
+            settings_show(s, i, here, sizeof here);
+            settings_show(file, i, there, sizeof there);
             if (given)
                 return error_set(e, EXIT_USAGE,
                                  "--%s takes %s with --resume %s, which was trained with it, not '%s'",
@@ -94,33 +97,6 @@ static int settings_resume(Settings *s, const CommandLine *line, const Checkpoin
             "--data takes a folder, or synthetic: %s was trained on a folder, whose path it does not hold",
             s->resume);
     return EXIT_DONE;
-}
-
-/* The corpus must be the one that the file was trained on. It is read afresh rather than through the file's
- * vocabulary, so that another corpus is told as such and not by the first word that is new. */
-static int corpus_agrees(const Corpus *corpus, const Checkpoint *c, const Settings *s, Error *e)
-{
-    char here[65], there[65];
-    vocab_sha256(&corpus->vocab, here);
-    vocab_sha256(&c->vocab, there);
-    if (strcmp(corpus->sha256, c->corpus_sha256))
-        return error_set(e, EXIT_USAGE,
-                         "--data %s is not the corpus that %s was trained on: its hash begins with %.16s, "
-                         "the file's with %.16s",
-                         s->data, s->resume, corpus->sha256, c->corpus_sha256);
-    if (strcmp(here, there))
-        return error_set(e, EXIT_USAGE,
-                         "--data %s is not the corpus that %s was trained on: its words differ", s->data,
-                         s->resume);
-    return EXIT_DONE;
-}
-
-/* By name, or by two names of one file. */
-static bool same_file(const char *a, const char *b)
-{
-    struct stat x, y;
-    return !strcmp(a, b) || (!stat(a, &x) && !stat(b, &y) && S_ISREG(x.st_mode) && x.st_dev == y.st_dev &&
-                             x.st_ino == y.st_ino);
 }
 
 /* What only makes sense together. */
@@ -167,9 +143,25 @@ static int log_writable(const char *path, Error *e)
     return EXIT_DONE;
 }
 
+/* No output is a text that is read, and none takes the place of a file of another kind. */
+static int outputs_harmless(const Settings *s, Error *e)
+{
+    CorpusPaths texts;
+    int code = corpus_paths(&texts, s->data, s->vocab, e);
+    if (code) return code;
+    if (s->save) code = output_check("--save", s->save, &kind_checkpoint, texts.file, texts.n, s->force, e);
+    if (!code && s->save_best)
+        code = output_check("--save-best", s->save_best, &kind_checkpoint, texts.file, texts.n, s->force, e);
+    if (!code && s->log_json)
+        code = output_check("--log-json", s->log_json, &kind_train_log, texts.file, texts.n, s->force, e);
+    corpus_paths_free(&texts);
+    return code;
+}
+
 static int outputs_writable(const Settings *s, Error *e)
 {
-    int code = s->save ? st_writable(s->save, "--save", e) : EXIT_DONE;
+    int code = outputs_harmless(s, e);
+    if (!code && s->save) code = st_writable(s->save, "--save", e);
     if (!code && s->save_best) code = st_writable(s->save_best, "--save-best", e);
     if (!code && s->log_json) code = log_writable(s->log_json, e);
     return code;
@@ -183,21 +175,40 @@ static int train_prepared(const Settings *s, const Checkpoint *resume, bool quie
     if (!code) code = outputs_writable(s, e);
     if (code) return code;
     Corpus corpus;
-    code = corpus_load(&corpus, s->data, NULL, e);
+    code = run_corpus(&corpus, s, resume, e);
     if (code) return code;
-    if (resume) code = corpus_agrees(&corpus, resume, s, e);
+    if (!quiet) tell_remarks(&corpus, stderr);
+    if (s->save || s->save_best)
+        code = checkpoint_check_vocab(&corpus.vocab, s->save ? s->save : s->save_best, e);
     if (!code) code = trainer_run(s, &corpus, resume, quiet, e);
     corpus_free(&corpus);
     return code;
 }
 
+/* Options of several commands that say how files are treated. */
+#define FORCE_OPTION(to)                                                                                     \
+    {                                                                                                        \
+        .name = "force", .help = "overwrite also what is a file of another kind, or one that is read",       \
+        .type = OPTION_FLAG, .value = (to)                                                                   \
+    }
+#define FINAL_EOS_OPTION(to)                                                                                 \
+    {                                                                                                        \
+        .name = "final-eos",                                                                                 \
+        .help = "add <eos> where a text's last line lacks its newline, as pytorch/examples does",            \
+        .type = OPTION_FLAG, .value = (to)                                                                   \
+    }
+
 static int train(int argc, char **argv, Error *e)
 {
     const char *names[64] = {NULL};
     for (int i = 0; i < settings_count(); i++) names[i] = settings_info(i)->name;
+    bool force = false, final_eos = false;
+    const Option own[] = {FORCE_OPTION(&force), FINAL_EOS_OPTION(&final_eos)};
     CommandLine line = {
         .command = "train",
         .summary = "Trains a word-level LSTM language model. Without --preset the values of small hold.",
+        .options = own,
+        .n_options = 2,
         .settings = names,
         .preset = true};
     Settings s;
@@ -205,6 +216,7 @@ static int train(int argc, char **argv, Error *e)
     if (code || line.helped) return code;
     code = options_settings(&line, &s, e);
     if (code) return code;
+    s.force = force, s.final_eos = final_eos;
 
     if (!s.resume) {
         if (!s.data && wants_demo(&line)) s.data = "synthetic";
@@ -222,20 +234,22 @@ static int train(int argc, char **argv, Error *e)
 
 /* ---- commands that read checkpoints ---- */
 
-static int eval(int argc, char **argv, Error *e)
+static int eval_parsed(int argc, char **argv, PathList *weights, Error *e)
 {
     static const char *const settings[] = {"data",  "protocol", "backend",  "threads",
                                            "batch", "seq",      "log-json", NULL};
     static const char weights_takes[] = "a checkpoint, or several separated by commas";
-    EvalOptions o = {0};
+    EvalOptions o = {.notes = stderr};
     int64_t split = 1;
     const Option own[] = {
         {.name = "weights",
          .arg = "F[,F...]",
          .takes = weights_takes,
-         .help = "a checkpoint, or several: their probabilities are averaged too",
-         .type = OPTION_TEXT,
-         .value = &o.weights},
+         .help = "a checkpoint, or several: their probabilities are averaged too; may be given more than "
+                 "once, and a file "
+                 "whose name holds a comma is one",
+         .type = OPTION_PATHS,
+         .value = weights},
         {.name = "split",
          .arg = "NAME",
          .takes = "valid or test",
@@ -244,6 +258,8 @@ static int eval(int argc, char **argv, Error *e)
          .type = OPTION_CHOICE,
          .choices = "valid|test",
          .value = &split},
+        FORCE_OPTION(&o.force),
+        FINAL_EOS_OPTION(&o.final_eos),
     };
     CommandLine line = {
         .command = "eval",
@@ -251,7 +267,7 @@ static int eval(int argc, char **argv, Error *e)
             "Prints the perplexity of checkpoints and of their ensemble. batch and seq, by which protocol "
             "zaremba cuts the valid split, are the first file's unless given.",
         .options = own,
-        .n_options = 2,
+        .n_options = 4,
         .settings = settings,
         .no_defaults = true};
     Settings s;
@@ -259,8 +275,10 @@ static int eval(int argc, char **argv, Error *e)
     if (code || line.helped) return code;
     code = options_settings(&line, &s, e);
     if (code) return code;
-    if (!o.weights) return missing("weights", weights_takes, e);
+    if (!weights->n) return missing("weights", weights_takes, e);
     if (!s.data) return missing("data", data_takes, e);
+    o.weights = weights;
+    if (line.quiet) o.notes = NULL;
     o.data = s.data;
     o.split = split == 0 ? SPLIT_VALID : SPLIT_TEST;
     o.protocol = s.protocol;
@@ -272,6 +290,14 @@ static int eval(int argc, char **argv, Error *e)
     return eval_command(&o, stdout, e);
 }
 
+static int eval(int argc, char **argv, Error *e)
+{
+    PathList weights = {0};
+    int code = eval_parsed(argc, argv, &weights, e);
+    path_list_free(&weights);
+    return code;
+}
+
 static int sample(int argc, char **argv, Error *e)
 {
     static const char *const settings[] = {"backend", "threads", NULL};
@@ -281,7 +307,7 @@ static int sample(int argc, char **argv, Error *e)
          .arg = "F",
          .takes = "a checkpoint",
          .help = "a checkpoint",
-         .type = OPTION_TEXT,
+         .type = OPTION_PATH,
          .value = &o.weights},
         {.name = "prompt",
          .arg = "TEXT",
@@ -341,12 +367,13 @@ static int sample(int argc, char **argv, Error *e)
 
 static int dump(int argc, char **argv, Error *e)
 {
-    static const char *const settings[] = {
-        "hidden",        "layers",  "batch",   "seq",  "keep",         "init", "seed",
-        "dropout-sites", "backend", "threads", "data", "init-weights", NULL};
+    static const char *const settings[] = {"hidden", "layers",       "batch",         "seq",     "keep",
+                                           "init",   "seed",         "dropout-sites", "backend", "threads",
+                                           "data",   "init-weights", "vocab",         NULL};
     static const char what_takes[] = "masks, grads or init";
     const char *path = NULL;
     int64_t what = -1, step = 0;
+    bool force = false, final_eos = false;
     const Option own[] = {
         {.name = "what",
          .arg = "NAME",
@@ -359,7 +386,7 @@ static int dump(int argc, char **argv, Error *e)
          .arg = "F",
          .takes = "a file",
          .help = "safetensors file to write",
-         .type = OPTION_TEXT,
+         .type = OPTION_PATH,
          .value = &path},
         {.name = "step",
          .arg = "N",
@@ -369,6 +396,8 @@ static int dump(int argc, char **argv, Error *e)
          .type = OPTION_INT,
          .high = 1e15,
          .value = &step},
+        FORCE_OPTION(&force),
+        FINAL_EOS_OPTION(&final_eos),
     };
     CommandLine line = {
         .command = "dump",
@@ -376,7 +405,7 @@ static int dump(int argc, char **argv, Error *e)
             "Writes what a run computes with, for comparison with another program. Gradients are those of "
             "minibatch N of the first epoch from a zero state, unclipped; their loss is printed as JSON.",
         .options = own,
-        .n_options = 3,
+        .n_options = 5,
         .settings = settings,
         .preset = true};
     Settings s;
@@ -392,20 +421,33 @@ static int dump(int argc, char **argv, Error *e)
         return error_set(
             e, EXIT_USAGE,
             "--init-weights goes with --what grads only: there it says where the gradients are taken");
-    code = st_writable(path, "--out", e);
-    return code ? code : dump_command((DumpWhat)what, &s, step, path, stdout, e);
+    s.force = force, s.final_eos = final_eos;
+    CorpusPaths texts;
+    code = corpus_paths(&texts, what == DUMP_MASKS ? NULL : s.data, s.vocab, e);
+    if (code) return code;
+    texts.file[texts.n++] = (OtherFile){"--init-weights", s.init_weights};
+    code = output_check("--out", path, &kind_dump, texts.file, texts.n, s.force, e);
+    corpus_paths_free(&texts);
+    if (!code) code = st_writable(path, "--out", e);
+    return code ? code : dump_command((DumpWhat)what, &s, step, path, stdout, line.quiet ? NULL : stderr, e);
 }
 
 /* ---- commands with one operand ---- */
 
 static int data(int argc, char **argv, Error *e)
 {
+    bool final_eos = false;
+    const Option own[] = {FINAL_EOS_OPTION(&final_eos)};
     CommandLine line = {
         .command = "data",
         .summary = "Prints tokens, types, unknown words and hashes of a data folder, or of synthetic.",
-        .operand = "DIR"};
+        .operand = "DIR",
+        .options = own,
+        .n_options = 1};
     int code = options_parse(&line, argc, argv, e);
-    return code || line.helped ? code : data_command(line.operand_value, stdout, e);
+    return code || line.helped
+               ? code
+               : data_command(line.operand_value, final_eos, stdout, line.quiet ? NULL : stderr, e);
 }
 
 static int info(int argc, char **argv, Error *e)
@@ -554,8 +596,8 @@ static void print_help(void)
     for (int i = 0; i < COMMANDS; i++) printf("  %-8s %s\n", commands[i].name, commands[i].summary);
     printf("\n  --help     print this page; plstm COMMAND --help prints a command's options\n"
            "  --version  print the version\n\n"
-           "Exit codes: 0 done, 1 failed, 2 usage, 3 bad data or file, 4 no device, 5 diverged, 130 and 143 "
-           "after SIGINT and SIGTERM.\n");
+           "Exit codes: 0 done, 1 failed, 2 usage, 3 bad data or file, 4 no device, 5 diverged, 128 + "
+           "the signal (130 after SIGINT, 143 after SIGTERM).\n");
 }
 
 static int run(int argc, char **argv, const struct Command **command, Error *e)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kernels/philox.h"
+#include "host/base/number.h"
 #include "host/store/checkpoint.h"
 #include "host/train/model.h"
 #include "host/train/model_load.h"
@@ -91,6 +92,13 @@ static void print_type(Text *t, int32_t id)
     t->line_begun = true;
 }
 
+/* A reader sees the words as they are drawn; the first write that fails ends it. */
+static int shown(Text *t, Error *e)
+{
+    return fflush(t->out) || ferror(t->out) ? error_set(e, EXIT_FAILED, "the text cannot be written: %m")
+                                            : EXIT_DONE;
+}
+
 /* The model reads one word; its logits then say what follows. */
 static int read_type(Text *t, int32_t id, Error *e)
 {
@@ -140,6 +148,7 @@ static int write_text(Text *t, const int32_t *prompt, int64_t n, float *logits, 
         print_type(t, prompt[i]);
         code = read_type(t, prompt[i], e);
     }
+    if (!code) code = shown(t, e);
     for (int64_t i = 0; i < t->o->words && !code; i++) {
         code = t->model->ops->logits_get(t->model->backend, 0, logits, e);
         if (code) break;
@@ -148,10 +157,13 @@ static int write_text(Text *t, const int32_t *prompt, int64_t n, float *logits, 
         if (id < 0)
             return error_set(e, EXIT_FAILED, "%s gives a next word no finite probability", t->o->weights);
         print_type(t, id);
-        fflush(t->out); /* a reader sees the words as they are drawn */
-        if (i + 1 < t->o->words) code = read_type(t, id, e);
+        code = shown(t, e);
+        if (!code && i + 1 < t->o->words) code = read_type(t, id, e);
     }
-    if (t->line_begun) fputc('\n', t->out);
+    if (!code && t->line_begun) {
+        fputc('\n', t->out);
+        code = shown(t, e);
+    }
     return code;
 }
 
@@ -176,6 +188,10 @@ int sample_command(const SampleOptions *o, FILE *out, FILE *notes, Error *e)
     if (!code) {
         code = model_load(&model, ops, &c, 1, 1, o->threads, e);
         if (!code) {
+            char needed[32];
+            if (notes)
+                fprintf(notes, "plstm: %s: %s needed\n", o->weights,
+                        number_bytes(ops->held(model.backend), needed, sizeof needed));
             code = ops->state_set(model.backend, 1, NULL, NULL, e);
             if (!code) code = write_text(&t, prompt, n, logits, scratch, e);
             model_close(&model);

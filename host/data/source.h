@@ -4,8 +4,11 @@
 
 #include "corpus.h"
 
-/* The built-in corpus when name is "synthetic", otherwise that of the folder `name` (corpus_read, which says what vocab
- * means and what is refused). */
+/* Reads the folder `name` (corpus_read_folder says what is refused), or makes the built-in corpus where name is
+ * "synthetic", under the vocabulary that `how` asks for. */
+int corpus_read(Corpus *c, const char *name, const CorpusRead *how, Error *e);
+
+/* The same for all three splits; vocab NULL: the vocabulary is built from train. */
 int corpus_load(Corpus *c, const char *name, const Vocab *vocab, Error *e);
 
 #endif

@@ -81,22 +81,6 @@ static int find_param(const StFile *f, const ModelShape *shape, int k, const flo
     return find_floats(f, info.name, info.dim, info.rank, data, path, e);
 }
 
-int checkpoint_read_weights(Params *into, const char *path, Error *e)
-{
-    StFile f;
-    int code = st_open(&f, path, e);
-    if (code) return code;
-    for (int k = 0; !code && k < into->count; k++) {
-        const float *data = NULL;
-        code = find_param(&f, &into->shape, k, &data, path, e);
-        if (!code)
-            memcpy(into->data + into->offset[k], data,
-                   sizeof *data * (size_t)(into->offset[k + 1] - into->offset[k]));
-    }
-    st_close(&f);
-    return code;
-}
-
 const float *checkpoint_param(const Checkpoint *c, int k)
 {
     return st_find(&c->file, param_info(&c->shape, k).name)->data;
@@ -198,9 +182,11 @@ static int read_counters(Checkpoint *c, const char *path, Error *e)
 static int read_corpus(Checkpoint *c, const char *path, Error *e)
 {
     const char *hash, *text, *data = st_meta(&c->file, "data");
-    int code = read_hash(&c->file, "corpus_sha256", &hash, path, e);
+    /* Of a run that did not read all three splits there is only the hash of its training ids. */
+    bool partial = st_meta(&c->file, "train_sha256") != NULL;
+    int code = read_hash(&c->file, partial ? "train_sha256" : "corpus_sha256", &hash, path, e);
     if (code) return code;
-    memcpy(c->corpus_sha256, hash, sizeof c->corpus_sha256);
+    memcpy(partial ? c->train_sha256 : c->corpus_sha256, hash, sizeof c->corpus_sha256);
     if (data && strcmp(data, "synthetic")) return bad_value(path, "data", data, "synthetic", e);
     c->synthetic = data != NULL;
 
@@ -264,6 +250,7 @@ static int read_checkpoint(Checkpoint *c, const char *path, Error *e)
     if (!code) code = read_corpus(c, path, e);
     if (!code) code = read_tensors(c, path, e);
     if (code) checkpoint_close(c);
+    else st_forget(&c->file); /* every weight was looked at */
     return code;
 }
 
@@ -335,7 +322,8 @@ static void put_metadata(MetaList *m, const Settings *s, const Counters *n, cons
     put_count(m, "tokens", n->tokens);
     put_double(m, "best_valid", n->best_valid);
     if (corpus->synthetic) put_text(m, "data", "synthetic");
-    put_text(m, "corpus_sha256", corpus->sha256);
+    put_text(m, "corpus_sha256", corpus->sha256[0] ? corpus->sha256 : "null");
+    if (!corpus->sha256[0]) put_text(m, "train_sha256", corpus->train_sha256);
     for (int i = 0; i < n_extra; i++) put_text(m, extra[i].key, extra[i].value);
     put_text(m, "vocab_sha256", vocab_hash);
     put_text(m, "vocab", vocab); /* last, so that the rest can be read with head */
@@ -366,6 +354,22 @@ static int list_tensors(ParamInfo *info, StTensor *tensors, const Params *params
     return n + 2;
 }
 
+int checkpoint_check_vocab(const Vocab *v, const char *path, Error *e)
+{
+    enum { REST = 65536 }; /* more than all other metadata and the tensors' entries take */
+    char *text = vocab_encode(v);
+    if (!text) return error_set(e, EXIT_FAILED, "memory ran out while a vocabulary was measured");
+    size_t bytes = 0;
+    for (const char *p = text; *p; p++) bytes += 1 + (*p == '"' || *p == '\\');
+    free(text);
+    return bytes + REST > ST_MAX_HEADER
+               ? error_set(e, EXIT_BAD_DATA,
+                           "%s could not be written: its vocabulary has %zu bytes, and a safetensors header "
+                           "holds %" PRIu64 "; is the text split into words?",
+                           path, bytes, ST_MAX_HEADER)
+               : EXIT_DONE;
+}
+
 int checkpoint_save(const char *path, const Settings *settings, const Counters *counters,
                     const Corpus *corpus, const Params *params, const float *h, const float *c,
                     const StMeta *extra, int n_extra, Error *e)
@@ -385,7 +389,7 @@ int checkpoint_save(const char *path, const Settings *settings, const Counters *
                          " minibatches; %s is left as it was",
                          counters->step, path);
     size_t entries =
-        (size_t)(settings_count() + n_extra + 16); /* put_metadata has 14 beside settings, extra */
+        (size_t)(settings_count() + n_extra + 16); /* put_metadata has 15 beside settings, extra */
     char vocab_hash[65], *vocab = vocab_encode(&corpus->vocab);
     vocab_sha256(&corpus->vocab, vocab_hash);
     MetaList meta = {.item = calloc(entries, sizeof *meta.item), .text = calloc(entries, sizeof *meta.text)};

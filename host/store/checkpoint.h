@@ -5,7 +5,8 @@
  *   format = pt, plstm = 1 (version of this list), preset
  *   every recorded setting under its option's name with '_' for '-'; only the option lr is `initial_lr`,
  * since SPEC 7 gives `lr` to the counter step epoch minibatch lr nats tokens best_valid data = synthetic
- * (only for the built-in corpus), corpus_sha256 the backend's own, vocab_sha256, vocab */
+ * (only for the built-in corpus), corpus_sha256 (null with train_sha256 behind it where not all splits were read)
+ * the backend's own, vocab_sha256, vocab */
 #ifndef PLSTM_CHECKPOINT_H
 #define PLSTM_CHECKPOINT_H
 
@@ -36,7 +37,8 @@ typedef struct Checkpoint {
                           into file */
     Counters counters;
     Vocab vocab;
-    char corpus_sha256[65];
+    char corpus_sha256[65]; /* "": the run did not read all three splits, */
+    char train_sha256[65];  /* and this is over its training ids alone; "" otherwise */
     bool synthetic;     /* its data was the built-in corpus (metadata "data" = "synthetic"; no path is ever
                            recorded) */
     const float *h, *c; /* (L,B,H) into file, or NULL: taken at an epoch's end */
@@ -58,16 +60,14 @@ const float *checkpoint_param(const Checkpoint *c, int k);
 enum { CHECKPOINT_KEY_SIZE = 40 };
 const char *checkpoint_setting_key(int i, char out[CHECKPOINT_KEY_SIZE]);
 
+/* Whether a checkpoint's header can hold the vocabulary, to be known before the first step. EXIT_BAD_DATA names path. */
+int checkpoint_check_vocab(const Vocab *v, const char *path, Error *e);
+
 /* Writes one atomically. h and c (L,B,H) are NULL when counters->minibatch is 0 (epoch's end), and only then.
  * The bytes depend on the arguments only: not on time, machine, path, commit or thread count. `extra` (may be
  * NULL) is the backend's: kernel, plan, GEMM algorithms. */
 int checkpoint_save(const char *path, const Settings *settings, const Counters *counters,
                     const Corpus *corpus, const Params *params, const float *h, const float *c,
                     const StMeta *extra, int n_extra, Error *e);
-
-/* --init-weights: the tensors of `into->shape` from any safetensors file, in any order, with or without
- * metadata; other tensors are ignored. EXIT_BAD_DATA names tensor, found and wanted; an infinite or NaN
- * weight is refused too. */
-int checkpoint_read_weights(Params *into, const char *path, Error *e);
 
 #endif

@@ -10,10 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "host/base/replace.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "the format is little-endian and tensors are used where they lie"
@@ -208,6 +209,38 @@ static int parse_entries(StFile *f, const json_t *root, Extent *x, const char *d
     return code ? code : place_data(f, x, data, path, e);
 }
 
+/* What a file of another format is, by its first bytes; NULL: not known. */
+static const char *other_format(const unsigned char *b, size_t n)
+{
+#define TORCH ": save it as safetensors: safetensors.torch.save_file(model.state_dict(), 'F.safetensors')"
+    static const struct {
+        const char *bytes;
+        size_t n;
+        const char *what;
+    } known[] = {
+        {"PK\003\004", 4, "a zip archive, as torch.save writes .pt and .bin" TORCH},
+        {"\200\002", 2, "a Python pickle, as old versions of torch.save write .pt and .bin" TORCH},
+        {"\200\004", 2, "a Python pickle" TORCH},
+        {"\200\005", 2, "a Python pickle" TORCH},
+        {"GGUF", 4, "a GGUF file: save the model's float weights as safetensors"},
+        {"\223NUMPY", 6,
+         "a NumPy array: save it as safetensors: safetensors.numpy.save_file({name: array}, "
+         "'F.safetensors')"},
+        {"\211HDF", 4, "an HDF5 file: save its arrays as safetensors"},
+        {"\037\213", 2, "compressed by gzip: decompress it"},
+        {"\050\265\057\375", 4, "compressed by zstd: decompress it"},
+        {"version https://git-lfs", 23,
+         "a Git LFS pointer and not the file itself: git lfs pull fetches that"},
+        {"<!DOCTYPE", 9, "a web page: the download went wrong"},
+        {"<html", 5, "a web page: the download went wrong"},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (n >= known[i].n && !memcmp(b, known[i].bytes, known[i].n)) return known[i].what;
+    return n >= 2 && b[0] == '{' && b[1]
+               ? "JSON: of a model in shards, --init-weights takes the index, and nothing else does"
+               : NULL;
+}
+
 int st_parse(StFile *f, const void *bytes, size_t n, const char *path, Error *e)
 {
     memset(f, 0, sizeof *f);
@@ -217,6 +250,9 @@ int st_parse(StFile *f, const void *bytes, size_t n, const char *path, Error *e)
         return error_set(e, EXIT_BAD_DATA, "%s: its %zu bytes are too few for a safetensors file", path, n);
     uint64_t header_bytes;
     memcpy(&header_bytes, bytes, 8);
+    const char *what =
+        header_bytes > n - 8 || ((const char *)bytes)[8] != '{' ? other_format(bytes, n) : NULL;
+    if (what) return error_set(e, EXIT_BAD_DATA, "%s is not a safetensors file but %s", path, what);
     if (header_bytes > ST_MAX_HEADER)
         return error_set(e, EXIT_BAD_DATA,
                          "%s is not a safetensors file: its header would have %" PRIu64 " bytes (%" PRIu64
@@ -298,6 +334,11 @@ void st_close(StFile *f)
     free(f->meta);
     free(f->copy);
     memset(f, 0, sizeof *f);
+}
+
+void st_forget(const StFile *f)
+{
+    if (f->map) madvise(f->map, f->map_bytes, MADV_DONTNEED);
 }
 
 const StTensor *st_find(const StFile *f, const char *name)
@@ -390,130 +431,7 @@ static char *make_header(const char *path, const StTensor *tensors, int n_tensor
     return header;
 }
 
-/* ---- replacing a file ---- */
-
-/* What a write needs to know of where it goes. */
-typedef struct Target {
-    char path[PATH_MAX];   /* links followed */
-    char temp[PATH_MAX];   /* path.tmp */
-    char folder[PATH_MAX]; /* of path */
-    int fd;                /* temp, opened and locked */
-} Target;
-
-/* Follows symbolic links of the last component by hand, since realpath refuses one that points to a file yet
- * to be made. 0, or -1 with errno. */
-static int target_resolve(Target *t, const char *path)
-{
-    if ((size_t)snprintf(t->path, sizeof t->path, "%s", path) >= sizeof t->path)
-        return errno = ENAMETOOLONG, -1;
-    if (!path[0]) return errno = ENOENT, -1;
-    for (int links = 0;; links++) {
-        char link[PATH_MAX], joined[2 * PATH_MAX];
-        ssize_t n = readlink(t->path, link, sizeof link - 1);
-        if (n < 0)
-            break; /* no link, or nothing there: the open of the temporary says what is wrong with it */
-        if (links == 40) return errno = ELOOP, -1;
-        link[n] = 0;
-        const char *slash = link[0] == '/' ? NULL : strrchr(t->path, '/');
-        int length =
-            snprintf(joined, sizeof joined, "%.*s%s", slash ? (int)(slash - t->path + 1) : 0, t->path, link);
-        if ((size_t)length >= sizeof t->path) return errno = ENAMETOOLONG, -1;
-        memcpy(t->path, joined, (size_t)length + 1);
-    }
-    if ((size_t)snprintf(t->temp, sizeof t->temp, "%.*s.tmp", PATH_MAX - 1, t->path) >= sizeof t->temp)
-        return errno = ENAMETOOLONG, -1;
-    strcpy(t->folder, t->path);
-    char *slash = strrchr(t->folder, '/');
-    if (!slash) strcpy(t->folder, ".");
-    else slash[slash == t->folder] = 0;
-    return 0;
-}
-
-/* Opens and locks the temporary; its content is whatever a killed writer left. 0, or -1 with errno. */
-static int target_lock(Target *t)
-{
-    for (;;) {
-        t->fd = open(t->temp, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
-        if (t->fd < 0) return -1;
-        /* Another run that saves to the same path is waited for; a file system without locks is taken as it
-         * is. */
-        while (flock(t->fd, LOCK_EX) && errno == EINTR) {
-        }
-        struct stat mine, there;
-        if (fstat(t->fd, &mine) || !S_ISREG(mine.st_mode)) {
-            int cause = S_ISREG(mine.st_mode) ? errno : EEXIST;
-            close(t->fd);
-            return errno = cause, -1;
-        }
-        /* While this process waited, the other may have renamed or removed the file it had locked: then this
-         * is no longer the temporary, and perhaps the finished file. Hence no O_TRUNC above. */
-        if (!lstat(t->temp, &there) && there.st_dev == mine.st_dev && there.st_ino == mine.st_ino) return 0;
-        close(t->fd);
-    }
-}
-
-/* Everything that can be said before a byte is written. On success the temporary is open and locked. what
- * begins the sentence. */
-static int target_open(Target *t, const char *path, const char *what, Error *e)
-{
-    struct stat st;
-    if (target_resolve(t, path))
-        return error_set(e, EXIT_BAD_DATA, "%s cannot be written: %s", what, strerror(errno));
-    if (t->path[strlen(t->path) - 1] == '/' || (!stat(t->path, &st) && S_ISDIR(st.st_mode)))
-        return error_set(e, EXIT_BAD_DATA, "%s cannot be written: it is a folder, not a file", what);
-    if (!stat(t->path, &st)) {
-        /* A rename would put a file in the place of a device, and over one that is read-only on purpose. */
-        if (!S_ISREG(st.st_mode))
-            return error_set(e, EXIT_BAD_DATA, "%s cannot be written: it is not a regular file", what);
-        if (access(t->path, W_OK))
-            return error_set(e, EXIT_BAD_DATA, "%s cannot be written: %s", what, strerror(errno));
-    }
-    if (target_lock(t)) {
-        int cause = errno;
-        if (cause == ENOENT && stat(t->folder, &st))
-            return error_set(e, EXIT_BAD_DATA, "%s cannot be written: there is no folder %s", what,
-                             t->folder);
-        return error_set(e, EXIT_BAD_DATA, "%s cannot be written: %s: %s", what, t->temp, strerror(cause));
-    }
-    return EXIT_DONE;
-}
-
-/* 0, or -1 with errno (ENOSPC, EDQUOT, EFBIG ...). */
-static int write_all(int fd, const void *bytes, size_t n)
-{
-    for (const char *p = bytes; n > 0;) {
-        ssize_t done = write(fd, p, n);
-        if (done < 0 && errno == EINTR) continue;
-        if (done <= 0) {
-            if (done == 0) errno = EIO;
-            return -1;
-        }
-        p += done;
-        n -= (size_t)done;
-    }
-    return 0;
-}
-
-static int sync_fd(int fd)
-{
-    int failed;
-    do failed = fsync(fd);
-    while (failed && errno == EINTR);
-    return failed;
-}
-
-/* The rename itself survives a power cut only once its folder is on the disk. Where a folder cannot be opened
- * (no read permission) or synced (the file system has no such operation), the file system's own order has to
- * do. */
-static int folder_sync(const char *folder)
-{
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return 0;
-    int failed = sync_fd(fd) && errno != EINVAL && errno != ENOTSUP;
-    int cause = errno;
-    close(fd);
-    return failed ? (errno = cause, -1) : 0;
-}
+/* ---- writing ---- */
 
 int st_write(const char *path, const StTensor *tensors, int n_tensors, const StMeta *meta, int n_meta,
              Error *e)
@@ -521,25 +439,13 @@ int st_write(const char *path, const StTensor *tensors, int n_tensors, const StM
     size_t header_bytes = 0;
     char *header = make_header(path, tensors, n_tensors, meta, n_meta, &header_bytes, e);
     if (!header) return e->code;
-    Target t;
-    int code = target_open(&t, path, path, e);
-    if (code) {
-        free(header);
-        return code;
+    Replacement r;
+    int code = replace_open(&r, path, path, e);
+    if (!code) {
+        bool ok = !replace_begin(&r) && !replace_write(&r, header, header_bytes);
+        for (int i = 0; ok && i < n_tensors; i++) ok = !replace_write(&r, tensors[i].data, tensors[i].bytes);
+        code = replace_finish(&r, ok, path, e);
     }
-    bool ok = !ftruncate(t.fd, 0) && !write_all(t.fd, header, header_bytes);
-    for (int i = 0; ok && i < n_tensors; i++) ok = !write_all(t.fd, tensors[i].data, tensors[i].bytes);
-    ok = ok && !sync_fd(t.fd) && !rename(t.temp, t.path);
-    if (!ok) {
-        code =
-            error_set(e, EXIT_BAD_DATA, "%s cannot be written: %s; an earlier file of that name is as it was",
-                      path, strerror(errno));
-        unlink(t.temp);
-    } else if (folder_sync(t.folder)) {
-        code = error_set(e, EXIT_BAD_DATA, "%s is written, but its folder cannot be brought to the disk: %s",
-                         path, strerror(errno));
-    }
-    close(t.fd); /* and with it the lock: only now may another writer take the temporary's name */
     free(header);
     return code;
 }
@@ -548,10 +454,8 @@ int st_writable(const char *path, const char *option, Error *e)
 {
     char what[PATH_MAX + 64];
     snprintf(what, sizeof what, "%s %s", option, path);
-    Target t;
-    int code = target_open(&t, path, what, e);
-    if (code) return code;
-    unlink(t.temp);
-    close(t.fd);
-    return EXIT_DONE;
+    Replacement r;
+    int code = replace_open(&r, path, what, e);
+    if (!code) replace_cancel(&r);
+    return code;
 }

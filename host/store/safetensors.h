@@ -77,6 +77,10 @@ int st_open(StFile *f, const char *path, Error *e);
 int st_parse(StFile *f, const void *bytes, size_t n, const char *path, Error *e);
 void st_close(StFile *f);
 
+/* Lets go of the pages of the mapped file that were read so far, which would count as this process's memory; they are read
+ * again when they are needed. */
+void st_forget(const StFile *f);
+
 const StTensor *st_find(const StFile *f, const char *name); /* or NULL */
 const char *st_meta(const StFile *f, const char *key);      /* or NULL */
 
@@ -84,13 +88,9 @@ const char *st_meta(const StFile *f, const char *key);      /* or NULL */
 enum { ST_KIND_SIZE = 16 + 22 * ST_MAX_RANK };
 const char *st_kind(StDtype dtype, const int64_t *shape, int rank, char out[ST_KIND_SIZE]);
 
-/* Writes path atomically: a temporary `path.tmp` in the same folder, fsync, rename, fsync of the folder; on
- * any failure the temporary is removed and an old file stays whole. A symbolic link is written through: what
- * it points to is replaced. Tensors and metadata in the order given; the same input gives the same bytes. The
- * data starts at a multiple of 8. Names and values are UTF-8. EXIT_BAD_DATA: cannot be written (names path
- * and cause: full disk ...). A killed writer leaves at most that one temporary, which the next writer takes
- * over: it has a fixed name, and an flock tells a live writer's from a dead one's (a pid would not: it means
- * nothing on another host or in another container). */
+/* Writes path atomically (host/base/replace.h). Tensors and metadata in the order given; the same input gives the
+ * same bytes. The data starts at a multiple of 8. Names and values are UTF-8. EXIT_BAD_DATA: cannot be written
+ * (names path and cause: full disk ...). */
 int st_write(const char *path, const StTensor *tensors, int n_tensors, const StMeta *meta, int n_meta,
              Error *e);
 

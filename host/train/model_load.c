@@ -1,5 +1,7 @@
 #include "model_load.h"
 
+#include "host/base/machine.h"
+
 int model_load(Model *m, const BackendOps *ops, const Checkpoint *c, int64_t T, int64_t B, int threads,
                Error *e)
 {
@@ -7,10 +9,13 @@ int model_load(Model *m, const BackendOps *ops, const Checkpoint *c, int64_t T, 
     settings_defaults(&s); /* every kernel, float32 */
     s.seq = T, s.batch = B, s.threads = threads;
     BackendConfig config = backend_config(&s, &c->shape, false);
-    int code = model_open(m, ops, &config, e);
+    int code = machine_fits(ops->bytes ? ops->bytes(&config) : 0, e);
+    if (!code) code = model_open(m, ops, &config, e);
     if (code) return code;
-    for (int k = 0; !code && k < params_count(&c->shape); k++)
+    for (int k = 0; !code && k < params_count(&c->shape); k++) {
         code = ops->param_set(m->backend, k, checkpoint_param(c, k), e);
+        st_forget(&c->file);
+    }
     if (code) model_close(m);
     return code;
 }

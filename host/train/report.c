@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 #include "host/base/json_line.h"
+#include "host/base/number.h"
+#include "host/base/replace.h"
 #include "host/base/version.h"
 
 struct Report {
@@ -20,7 +22,8 @@ struct Report {
     Settings settings;
     bool quiet;
 
-    int log; /* appended to; -1: none */
+    int log;                /* appended to; -1: none */
+    int64_t threads_before; /* of the run that the log goes on from; -1: not known */
     JsonLine line;
 
     /* Progress on standard error. No clock is read: a step's seconds are its tokens over its words_per_s. */
@@ -36,6 +39,13 @@ struct Report {
 static const char log_opening[] = "{\"event\":\"run\",";
 
 /* ---- the log's lines ---- */
+
+/* A number of a split, null where it was not read. */
+static void split_count(JsonLine *l, const Corpus *c, int split, int64_t n)
+{
+    if (c->split[split].n) line_int(l, split_name[split], n);
+    else line_string(l, split_name[split], NULL);
+}
 
 static void run_line(JsonLine *l, const RunInfo *info)
 {
@@ -63,18 +73,26 @@ static void run_line(JsonLine *l, const RunInfo *info)
     }
     line_string(l, "device", info->device);
     line_string(l, "corpus", info->corpus->known_as);
-    line_string(l, "corpus_sha256", info->corpus->sha256);
+    line_string(l, "corpus_sha256", info->corpus->sha256[0] ? info->corpus->sha256 : NULL);
     line_int(l, "V", info->corpus->vocab.V);
     line_open(l, "tokens", '{');
-    for (int i = 0; i < SPLITS; i++) line_int(l, split_name[i], info->corpus->split[i].n);
+    for (int i = 0; i < SPLITS; i++) split_count(l, info->corpus, i, info->corpus->split[i].n);
     line_close(l, '}');
     line_open(l, "unknown", '{');
-    for (int i = 0; i < SPLITS; i++) line_int(l, split_name[i], info->corpus->split[i].unknown);
+    for (int i = 0; i < SPLITS; i++) split_count(l, info->corpus, i, info->corpus->split[i].unknown);
     line_close(l, '}');
     line_int(l, "windows", info->windows);
     line_int(l, "parameters", info->parameters);
     line_int(l, "bytes", (int64_t)info->bytes);
     line_end(l);
+}
+
+/* The first write to standard output that fails ends a run: nobody would see what follows. */
+static int told(Error *e)
+{
+    return fflush(stdout) || ferror(stdout)
+               ? error_set(e, EXIT_FAILED, "standard output cannot be written: %m")
+               : EXIT_DONE;
 }
 
 static int log_line(Report *r, Error *e)
@@ -131,27 +149,45 @@ static bool event_stays(const char *text, size_t n, const Counters *at)
     return stays;
 }
 
+/* The run line's value under a key, or -1. */
+static int64_t run_value(const char *text, size_t n, const char *key)
+{
+    json_t *line = json_loadb(text, n, 0, NULL);
+    const json_t *value = json_object_get(line, key);
+    int64_t number = json_is_integer(value) ? json_integer_value(value) : -1;
+    json_decref(line);
+    return number;
+}
+
 /* The run line anew, and what stays of the old log behind it. */
-static int log_copy(Report *r, FILE *from, FILE *to, const char *path, Error *e)
+static int log_copy(Report *r, FILE *from, Replacement *to, const char *path, Error *e)
 {
     char *text = NULL;
     size_t size = 0;
     ssize_t n;
     int code = EXIT_DONE;
-    fwrite(r->line.text, 1, r->line.n, to);
-    for (int64_t number = 0; !code && (n = getline(&text, &size, from)) > 0; number++) {
+    int fd = replace_begin(to) ? -1 : dup(to->fd);
+    FILE *out = fd >= 0 ? fdopen(fd, "w") : NULL;
+    bool ok = out && fwrite(r->line.text, 1, r->line.n, out) == r->line.n;
+    for (int64_t number = 0; !code && ok && (n = getline(&text, &size, from)) > 0; number++) {
         size_t opening = sizeof log_opening - 1, known = (size_t)n < opening ? (size_t)n : opening;
         if (!number && memcmp(text, log_opening, known))
             code = error_set(
                 e, EXIT_BAD_DATA,
                 "--log-json %s holds something else than a log of plstm train; it was left as it is", path);
+        else if (!number) r->threads_before = run_value(text, (size_t)n, "threads");
         else if (text[n - 1] == '\n' && event_stays(text, (size_t)n, r->info.resumed))
-            fwrite(text, 1, (size_t)n, to);
+            ok = fwrite(text, 1, (size_t)n, out) == (size_t)n;
     }
-    if (!code && ferror(from)) code = error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be read: %m", path);
-    if (!code && (fflush(to) || ferror(to) || fsync(fileno(to))))
-        code = error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", path);
+    if (out && fclose(out)) ok = false;
+    else if (!out && fd >= 0) close(fd);
+    if (!code && ok && ferror(from))
+        code = error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be read: %m", path);
     free(text);
+    char what[PATH_MAX + 16];
+    snprintf(what, sizeof what, "--log-json %s", path);
+    if (!code) return replace_finish(to, ok, what, e);
+    replace_cancel(to);
     return code;
 }
 
@@ -159,21 +195,11 @@ static int log_copy(Report *r, FILE *from, FILE *to, const char *path, Error *e)
  * nothing. */
 static int log_rewrite(Report *r, FILE *from, const char *path, Error *e)
 {
-    size_t size = strlen(path) + 32;
-    char *temporary = malloc(size);
-    if (!temporary) return error_set(e, EXIT_FAILED, "memory ran out while --log-json %s was read", path);
-    snprintf(temporary, size, "%s.tmp.%ld", path, (long)getpid());
-    FILE *to = fopen(temporary, "we");
-    int code =
-        to ? log_copy(r, from, to, path, e)
-           : error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written anew: %s: %m", path, temporary);
-    if (to && fclose(to) && !code)
-        code = error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", path);
-    if (!code && rename(temporary, path))
-        code = error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be replaced: %m", path);
-    if (code && to) unlink(temporary);
-    free(temporary);
-    return code;
+    Replacement to;
+    char what[PATH_MAX + 16];
+    snprintf(what, sizeof what, "--log-json %s", path);
+    int code = replace_open(&to, path, what, e);
+    return code ? code : log_copy(r, from, &to, path, e);
 }
 
 static int log_open(Report *r, Error *e)
@@ -199,32 +225,28 @@ static int log_open(Report *r, Error *e)
 
 /* ---- people ---- */
 
-static void bytes_text(char *out, size_t size, size_t bytes)
-{
-    const char *const unit[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
-    double x = (double)bytes;
-    int i = 0;
-    for (; x >= 1024 && i < 4; i++) x /= 1024;
-    snprintf(out, size, "%.*f %s", i ? 1 : 0, x, unit[i]);
-}
-
 /* What runs, and how much of it, before anything does. */
 static void header_print(const RunInfo *info)
 {
     const Settings *s = info->settings;
     const Stream *split = info->corpus->split;
     char bytes[32];
-    bytes_text(bytes, sizeof bytes, info->bytes);
+    number_bytes(info->bytes, bytes, sizeof bytes);
     printf("model      H %lld, L %lld, V %lld: %lld parameters, %s needed\n", (long long)s->hidden,
            (long long)s->layers, (long long)info->corpus->vocab.V, (long long)info->parameters, bytes);
-    printf("dropout    keep %g, sites %s\n", s->keep, sites_name(s->sites));
+    char keep[40];
+    printf("dropout    keep %s, sites %s\n", number_text(s->keep, keep, sizeof keep), sites_name(s->sites));
     printf("data       %s: words", info->corpus->known_as ? info->corpus->known_as
                                    : s->data              ? s->data
                                                           : "text");
-    for (int i = 0; i < SPLITS; i++) {
-        printf("%s %s %lld", i ? "," : "", split_name[i], (long long)split[i].n);
+    for (int i = 0, told = 0; i < SPLITS; i++) {
+        if (!split[i].n) continue; /* not read */
+        printf("%s %s %lld", told++ ? "," : "", split_name[i], (long long)split[i].n);
         if (split[i].unknown) printf(" (%lld unknown)", (long long)split[i].unknown);
     }
+    const TextFile *file = info->corpus->file;
+    for (int i = 0, told = 0; i < SPLITS; i++)
+        if (file[i].path) printf("%s%s", told++ ? ", " : "\nfiles      ", file[i].path);
     printf("\nminibatch  B %lld, T %lld", (long long)s->batch, (long long)s->seq);
     if (info->windows > 0)
         printf(": %lld an epoch, %lld epoch%s", (long long)info->windows, (long long)s->epochs,
@@ -318,6 +340,12 @@ int report_open(Report **out, const RunInfo *info, bool quiet, Error *e)
         return code;
     }
     header_print(&r->info);
+    if (r->threads_before > 0 && r->threads_before != info->threads)
+        report_say(
+            r,
+            "the log's run had %lld thread%s and goes on with %d: its last bits may differ from those of an "
+            "uninterrupted run",
+            (long long)r->threads_before, r->threads_before == 1 ? "" : "s", info->threads);
     *out = r;
     return EXIT_DONE;
 }
@@ -343,12 +371,6 @@ int report_step(Report *r, const StepInfo *s, bool log, Error *e)
 
 int report_epoch(Report *r, const EpochInfo *i, Error *e)
 {
-    char train[32], valid[32], paper[32];
-    progress_clear(r);
-    printf("%5lld %14s %20s %18s %10.4g %9.1f\n", (long long)i->epoch,
-           ppl_text(train, sizeof train, i->train_ppl), ppl_text(valid, sizeof valid, i->valid_ppl),
-           ppl_text(paper, sizeof paper, i->valid_ppl_paper), i->lr, i->seconds);
-    fflush(stdout);
     JsonLine *l = &r->line;
     line_begin(l);
     line_string(l, "event", "epoch");
@@ -362,6 +384,16 @@ int report_epoch(Report *r, const EpochInfo *i, Error *e)
     return log_line(r, e);
 }
 
+int report_epoch_row(Report *r, const EpochInfo *i, Error *e)
+{
+    char train[32], valid[32], paper[32];
+    progress_clear(r);
+    printf("%5lld %14s %20s %18s %10.4g %9.1f\n", (long long)i->epoch,
+           ppl_text(train, sizeof train, i->train_ppl), ppl_text(valid, sizeof valid, i->valid_ppl),
+           ppl_text(paper, sizeof paper, i->valid_ppl_paper), i->lr, i->seconds);
+    return told(e);
+}
+
 int report_valid(Report *r, double ppl, double ppl_paper, int64_t protocol, int64_t tokens, Error *e)
 {
     char text[32];
@@ -370,7 +402,7 @@ int report_valid(Report *r, double ppl, double ppl_paper, int64_t protocol, int6
            (long long)tokens);
     if (!isnan(ppl_paper)) printf(", %s as the paper counts", ppl_text(text, sizeof text, ppl_paper));
     printf("\n");
-    fflush(stdout);
+    int code = told(e);
     JsonLine *l = &r->line;
     line_begin(l);
     line_string(l, "event", "valid");
@@ -379,7 +411,7 @@ int report_valid(Report *r, double ppl, double ppl_paper, int64_t protocol, int6
     line_string(l, "protocol", protocol_name(protocol));
     line_int(l, "tokens", tokens);
     line_end(l);
-    return log_line(r, e);
+    return code ? code : log_line(r, e);
 }
 
 int report_test(Report *r, double ppl, int64_t protocol, int64_t tokens, const ClassScore *classes, Error *e)
@@ -389,7 +421,7 @@ int report_test(Report *r, double ppl, int64_t protocol, int64_t tokens, const C
     printf("test perplexity %s (%s, %lld words)\n", ppl_text(text, sizeof text, ppl), protocol_name(protocol),
            (long long)tokens);
     if (classes) report_classes(stdout, classes);
-    fflush(stdout);
+    int code = told(e);
     JsonLine *l = &r->line;
     line_begin(l);
     line_string(l, "event", "test");
@@ -398,7 +430,13 @@ int report_test(Report *r, double ppl, int64_t protocol, int64_t tokens, const C
     line_int(l, "tokens", tokens);
     if (classes) report_classes_json(l, classes);
     line_end(l);
-    return log_line(r, e);
+    return code ? code : log_line(r, e);
+}
+
+void tell_remarks(const Corpus *c, FILE *out)
+{
+    char text[5000];
+    for (int i = 0; corpus_remark(c, i, text, sizeof text); i++) fprintf(out, "plstm: %s\n", text);
 }
 
 void report_say(Report *r, const char *format, ...)

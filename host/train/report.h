@@ -24,7 +24,7 @@ typedef struct RunInfo {
     const char *device;  /* BackendOps.describe */
     int threads;
     int64_t parameters;
-    size_t bytes;            /* that the backend allocates */
+    size_t bytes;            /* that the run takes */
     int64_t windows;         /* minibatches of an epoch */
     const Counters *resumed; /* NULL: a fresh run */
 } RunInfo;
@@ -62,12 +62,19 @@ void report_classes_json(JsonLine *l, const ClassScore *classes);
  * but the settings' record itself, must live until report_close. */
 int report_open(Report **r, const RunInfo *info, bool quiet, Error *e);
 
-/* Each writes its line at once (flushed); a failed write (full disk) is EXIT_BAD_DATA and names the log. */
+/* Each writes its line at once (flushed); a failed write (full disk) is EXIT_BAD_DATA and names the log, or EXIT_FAILED
+ * and names standard output. An epoch's line goes to the log before the checkpoint is written, since a resumed run drops
+ * the lines past its checkpoint and adds none, and to the screen after it (report_epoch_row): who reads the screen may end
+ * the run. */
 int report_step(Report *r, const StepInfo *s, bool log_line, Error *e);
 int report_epoch(Report *r, const EpochInfo *i, Error *e);
+int report_epoch_row(Report *r, const EpochInfo *i, Error *e);
 int report_valid(Report *r, double ppl, double ppl_paper, int64_t protocol, int64_t tokens, Error *e);
 /* classes: NULL where the corpus' true distribution is not known. */
 int report_test(Report *r, double ppl, int64_t protocol, int64_t tokens, const ClassScore *classes, Error *e);
+
+/* What was found in the files of a corpus and is no fault, a line each. */
+void tell_remarks(const Corpus *c, FILE *out);
 
 /* A hint on standard error that does not tear the progress line: "stopped by SIGINT after ...". */
 void report_say(Report *r, const char *format, ...) __attribute__((format(printf, 2, 3)));

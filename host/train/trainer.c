@@ -6,13 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "classes.h"
-#include "host/base/machine.h"
-#include "host/base/signals.h"
 #include "host/data/batcher.h"
 #include "model.h"
 #include "report.h"
+#include "host/base/machine.h"
+#include "host/base/signals.h"
+#include "host/store/weights.h"
 
 /* What the log says of a minibatch, kept until its result comes back (backend.h: a few minibatches later,
  * where a device computes). */
@@ -34,12 +36,14 @@ typedef struct Trainer {
     int64_t oldest;             /* step of the result that comes back next */
     double last_result;         /* seconds */
     Report *report;
-    int32_t *x, *y;       /* (T,B) window, where the backend takes it from here */
-    float *h, *c;         /* (L,B,H) for checkpoints inside an epoch */
-    int64_t saved_step;   /* of the newest --save of this run, -1: none */
-    int64_t scored_step;  /* at which valid was scored last, -1: never */
-    double saved_at;      /* seconds */
-    double epoch_seconds; /* of the present epoch, in this process */
+    int32_t *x, *y;          /* (T,B) window, where the backend takes it from here */
+    float *h, *c;            /* (L,B,H) for checkpoints inside an epoch */
+    int64_t saved_step;      /* of the newest --save of this run, -1: none */
+    int64_t scored_step;     /* at which valid was scored last, -1: never */
+    double saved_at;         /* seconds */
+    double epoch_seconds;    /* of the present epoch, in this process */
+    char note[WEIGHTS_NOTE]; /* about --init-weights */
+    bool unheard;            /* the log or standard output cannot be written: nothing more is reported */
 } Trainer;
 
 static double seconds_now(void)
@@ -83,11 +87,13 @@ static int streams_check(Trainer *t, Error *e)
 static int weights_start(Trainer *t, const Checkpoint *resume, Error *e)
 {
     if (resume) {
-        for (int k = 0; k < t->params.count; k++)
+        for (int k = 0; k < t->params.count; k++) {
             memcpy(t->params.data + t->params.offset[k], checkpoint_param(resume, k),
                    (size_t)(t->params.offset[k + 1] - t->params.offset[k]) * sizeof(float));
+            st_forget(&resume->file);
+        }
     } else if (t->settings.init_weights) {
-        int code = checkpoint_read_weights(&t->params, t->settings.init_weights, e);
+        int code = weights_read(&t->params, &t->corpus->vocab, t->settings.init_weights, t->note, e);
         if (code) return code;
     } else {
         params_draw(&t->params, t->settings.seed, t->settings.init);
@@ -115,14 +121,9 @@ static int trainer_open(Trainer *t, const Checkpoint *resume, bool quiet, Error 
     BackendConfig config = backend_config(s, &t->shape, true);
     if (resume && !(s->given >> settings_find("kernel") & 1)) config.plan = st_meta(&resume->file, "plan");
     if (resume) config.algorithms = st_meta(&resume->file, "algorithms");
-    size_t host = (size_t)params_elements(&t->shape) * sizeof(float),
-           bytes = host + (ops->bytes ? ops->bytes(&config) : 0), room = machine_memory();
-    if (bytes > room)
-        return error_set(e, EXIT_NO_DEVICE,
-                         "this model needs %.1f GB and the machine has %.1f GB left; a smaller --hidden, "
-                         "--batch or --seq needs "
-                         "less",
-                         (double)bytes * 1e-9, (double)room * 1e-9);
+    size_t host = (size_t)params_elements(&t->shape) * sizeof(float);
+    code = machine_fits(host + (ops->bytes ? ops->bytes(&config) : 0), e);
+    if (code) return code;
     size_t state = (size_t)(s->layers * s->batch * s->hidden), window = (size_t)(s->batch * s->seq);
     t->x = malloc(window * sizeof *t->x), t->y = malloc(window * sizeof *t->y);
     t->h = malloc(state * sizeof *t->h), t->c = malloc(state * sizeof *t->c);
@@ -147,7 +148,7 @@ static int trainer_open(Trainer *t, const Checkpoint *resume, bool quiet, Error 
                     .device = device,
                     .threads = (int)s->threads,
                     .parameters = params_elements(&t->shape),
-                    .bytes = host + ops->held(t->model.backend),
+                    .bytes = host + ops->held(t->model.backend) + corpus_bytes(t->corpus),
                     .windows = t->batcher.windows,
                     .resumed = resume ? &resume->counters : NULL};
     return report_open(&t->report, &info, quiet, e);
@@ -201,11 +202,13 @@ static bool nats_kept(const void *user, int64_t position, double *nats)
     return position > 0; /* the first token is given, not scored */
 }
 
-/* The device gave up, and what the run was before that is there: it is saved and the sentence says so. */
+/* The device gave up, or nobody hears the run any more, and what it was before that is there: it is saved and the sentence
+ * says so. */
 static void save_and_say(Trainer *t, Error *e)
 {
     Error ignored; /* the fault is what there is to tell */
-    if (!t->settings.save || save_to(t, t->settings.save, &ignored)) return;
+    bool saved = t->saved_step == t->at.step;
+    if (!t->settings.save || (!saved && save_to(t, t->settings.save, &ignored))) return;
     size_t n = strlen(e->text);
     snprintf(e->text + n, sizeof e->text - n, "; the %lld minibatches before it are saved: --resume %s",
              (long long)t->at.step, t->settings.save);
@@ -217,29 +220,46 @@ static int score_split(Trainer *t, int split, ScoreVisitor visit, void *user, Sc
     int code = model_score(&t->model, &t->corpus->split[split], split_name[split],
                            score_rows(s->protocol, split, s->batch), s->seq, visit, user, score, e);
     if (code && score->fault) save_and_say(t, e);
-    if (!code && !isfinite(score->nats))
+    if (!code && !isfinite(score->ppl)) /* a finite sum of nats may still be no perplexity */
         code =
             error_set(e, EXIT_DIVERGED, "diverged: the %s split's perplexity is not finite after step %lld",
                       split_name[split], (long long)t->at.step);
     return code;
 }
 
-static int score_test(Trainer *t, Error *e)
-{
-    const Stream *test = &t->corpus->split[SPLIT_TEST];
-    const KnownText *known = t->corpus->known;
+/* A test score, by position class too where the corpus' distribution is known. */
+typedef struct TestScore {
     Score score;
     ClassScore classes;
-    double *nats = known ? malloc((size_t)test->n * sizeof *nats) : NULL;
+} TestScore;
+
+static int score_test(Trainer *t, TestScore *test, Error *e)
+{
+    const Stream *stream = &t->corpus->split[SPLIT_TEST];
+    const KnownText *known = t->corpus->known;
+    double *nats = known ? malloc((size_t)stream->n * sizeof *nats) : NULL;
+    *test = (TestScore){.score = {0}};
     if (known && !nats) return error_set(e, EXIT_FAILED, "memory ran out for the scores of the test split");
-    int code = score_split(t, SPLIT_TEST, known ? visit_keep : NULL, nats, &score, e);
-    if (!code && known) code = classes_score(&classes, known, test, nats_kept, nats, e);
+    int code = score_split(t, SPLIT_TEST, known ? visit_keep : NULL, nats, &test->score, e);
+    if (!code && known) code = classes_score(&test->classes, known, stream, nats_kept, nats, e);
     free(nats);
-    if (code) return code;
-    return report_test(t->report, score.ppl, t->settings.protocol, score.tokens, known ? &classes : NULL, e);
+    return code;
+}
+
+static int tell_test(Trainer *t, const TestScore *test, Error *e)
+{
+    return report_test(t->report, test->score.ppl, t->settings.protocol, test->score.tokens,
+                       t->corpus->known ? &test->classes : NULL, e);
 }
 
 /* ---- training ---- */
+
+/* What a report came to. */
+static int heard(Trainer *t, int code)
+{
+    t->unheard |= code != EXIT_DONE;
+    return code;
+}
 
 /* A result is back: count it, tell it, and stop where it is none. */
 static int take_result(Trainer *t, const WindowResult *r, Error *e)
@@ -265,11 +285,16 @@ static int take_result(Trainer *t, const WindowResult *r, Error *e)
                      .words_per_s = (double)tokens / took,
                      .epoch_nats = t->at.nats,
                      .epoch_tokens = t->at.tokens};
-    int code = report_step(t->report, &info, r->step % s->log_every == 0, e);
-    if (!code && !(isfinite(r->nats) && isfinite(r->grad_norm)))
+    int code =
+        heard(t, t->unheard ? EXIT_DONE : report_step(t->report, &info, r->step % s->log_every == 0, e));
+    bool finite = isfinite(exp(r->nats / (double)tokens)); /* a loss of 710 nats a word is no perplexity */
+    if (!code && !(finite && isfinite(r->grad_norm)))
         return error_set(e, EXIT_DIVERGED,
                          "diverged at step %lld: the %s is not finite; a smaller --lr or --clip may help",
-                         (long long)r->step, isfinite(r->nats) ? "gradient norm" : "loss");
+                         (long long)r->step,
+                         finite              ? "gradient norm"
+                         : isfinite(r->nats) ? "perplexity"
+                                             : "loss");
     return code;
 }
 
@@ -345,7 +370,7 @@ static int end_epoch(Trainer *t, Error *e)
                       .valid_ppl_paper = valid.ppl_paper,
                       .lr = t->at.lr,
                       .seconds = t->epoch_seconds + seconds_now() - start};
-    code = report_epoch(t->report, &info, e);
+    code = heard(t, report_epoch(t->report, &info, e));
     if (code) return code;
 
     if (t->at.epoch > s->hold) t->at.lr /= s->decay;
@@ -358,7 +383,8 @@ static int end_epoch(Trainer *t, Error *e)
         if (s->save_best) code = save_to(t, s->save_best, e);
     }
     t->saved_step = -1; /* a file of this step taken inside the epoch is not this one */
-    return code ? code : save(t, e);
+    if (!code) code = save(t, e);
+    return code ? code : heard(t, report_epoch_row(t->report, &info, e));
 }
 
 static int train(Trainer *t, Error *e)
@@ -367,8 +393,7 @@ static int train(Trainer *t, Error *e)
     t->saved_at = seconds_now();
     int64_t wanted = steps_wanted(t);
     for (;;) {
-        int signal_number = *signals_caught();
-        if (signal_number) return (code = settle(t, e)) ? code : 128 + signal_number;
+        if (*signals_caught()) return (code = settle(t, e)) ? code : 128 + *signals_caught();
         if (t->at.minibatch > 0 && t->at.minibatch == t->batcher.windows) code = end_epoch(t, e);
         else if (t->at.step < wanted) code = train_minibatch(t, e);
         else return settle(t, e);
@@ -379,17 +404,20 @@ static int train(Trainer *t, Error *e)
     }
 }
 
-/* What a finished run still owes: its checkpoint first, then the scores. */
+/* What a finished run still owes: the scores, then its checkpoint (one that has diverged in the last steps takes no good
+ * file's place), then the words about them. */
 static int finish(Trainer *t, Error *e)
 {
     const Settings *s = &t->settings;
-    int code = save(t, e);
-    if (!code && s->eval & EVAL_VALID && t->scored_step != t->at.step) {
-        Score valid;
-        code = score_split(t, SPLIT_VALID, NULL, NULL, &valid, e);
-        if (!code) code = report_valid(t->report, valid.ppl, valid.ppl_paper, s->protocol, valid.tokens, e);
-    }
-    if (!code && s->eval & EVAL_TEST) code = score_test(t, e);
+    bool score_valid = s->eval & EVAL_VALID && t->scored_step != t->at.step;
+    Score valid;
+    TestScore test;
+    int code = score_valid ? score_split(t, SPLIT_VALID, NULL, NULL, &valid, e) : EXIT_DONE;
+    if (!code && s->eval & EVAL_TEST) code = score_test(t, &test, e);
+    if (!code) code = save(t, e);
+    if (!code && score_valid)
+        code = heard(t, report_valid(t->report, valid.ppl, valid.ppl_paper, s->protocol, valid.tokens, e));
+    if (!code && s->eval & EVAL_TEST) code = heard(t, tell_test(t, &test, e));
     return code;
 }
 
@@ -400,6 +428,7 @@ static void tell_backend(Trainer *t, const Checkpoint *resume)
     BackendNote note[BACKEND_NOTES];
     const char *remark = t->model.ops->remark ? t->model.ops->remark(t->model.backend) : NULL;
     if (remark && remark[0]) report_say(t->report, "%s", remark);
+    if (t->note[0]) report_say(t->report, "%s", t->note);
     int n = resume && t->model.ops->notes ? t->model.ops->notes(t->model.backend, note) : 0;
     for (int i = 0; i < n; i++) {
         const char *before = st_meta(&resume->file, note[i].key);
@@ -433,11 +462,21 @@ int trainer_run(const Settings *settings, const Corpus *corpus, const Checkpoint
 {
     Trainer t = {.settings = *settings, .corpus = corpus};
     SignalHandlers old;
-    signals_catch(&old);
+    signals_catch(&old, quiet ? NULL
+                        : isatty(STDERR_FILENO)
+                            ? "\nplstm: stopping after this step; a second signal ends it at once\n"
+                            : "plstm: stopping after this step; a second signal ends it at once\n");
     int code = trainer_open(&t, resume, quiet, e);
     if (!code) tell_backend(&t, resume);
     if (!code) code = train(&t, e);
     if (!code) code = finish(&t, e);
+    if (t.unheard && *signals_caught()) { /* SIGPIPE */
+        Error ignored;
+        code = settle(&t, &ignored) ? code : 128 + *signals_caught();
+    } else if (t.unheard) {
+        Error ignored;
+        if (!settle(&t, &ignored)) save_and_say(&t, e);
+    }
     if (code > 128) code = interrupted(&t, code, e);
     trainer_close(&t);
     signals_restore(&old);

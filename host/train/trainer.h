@@ -11,7 +11,7 @@
 
 /* Trains as settings say and reports to log, standard output and standard error.
  * resume: an open checkpoint (its settings are already in *settings), or NULL.
- * Returns an ExitCode, or 128 + signal after SIGINT/SIGTERM. */
+ * Returns an ExitCode, or 128 + signal after one of host/base/signals.h. */
 int trainer_run(const Settings *settings, const Corpus *corpus, const Checkpoint *resume, bool quiet,
                 Error *e);
 

@@ -3,6 +3,7 @@
  * twin would otherwise go unnoticed. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -202,12 +203,53 @@ static void test_c_headers(void **state)
                   "gcc -std=c11 -pedantic -Wall -Wextra -Werror " EMU_INCLUDES " -fsyntax-only -x c - 2>&1");
 }
 
+/* README: the folder, copied anywhere, builds and runs its example. The whole build takes half a minute, so
+ * that it is left to the long list; here every file is preprocessed in the copy, which finds what it lacks,
+ * and the example is linked with the toolkit as it was built already. */
+static void test_lifted_out(void **state)
+{
+    (void)state;
+    const char *variable = getenv("PLSTM_BUILD"), *build = variable ? variable : "build";
+    char folder[] = "/tmp/plstm-emu-XXXXXX", command[8192], absolute[4096], out[8192];
+    assert_non_null(mkdtemp(folder));
+    assert_non_null(realpath(build, absolute));
+    snprintf(command, sizeof command, "cp -r tests/emu '%s/a copy'", folder);
+    compile_clean(command);
+    if (getenv("PLSTM_LONG")) {
+        snprintf(
+            command, sizeof command,
+            "cd %s && for mode in plain race asan; do './a copy/example/build.sh' $mode $mode 2>&1; done",
+            folder);
+    } else {
+        snprintf(command, sizeof command,
+                 "cd '%s/a copy' && I='-Iinclude -I. -D_GNU_SOURCE' && rm -f test_*.cpp && "
+                 "for f in *.cpp; do case $f in cublas.cpp | numerics_oracle.cpp) ;; "
+                 "*) g++ -std=c++17 $I -M $f >../depends 2>&1 || cat ../depends;; esac; done && "
+                 "g++ -std=c++17 -O1 $I -x c++ -c example/recurrence.cu -o ../r.o 2>&1 && "
+                 "gcc -std=c11 -O1 $I -c example/main.c -o ../m.o 2>&1 && "
+                 "g++ ../m.o ../r.o '%s/emu/plain/libemu.a' -ldl -o ../recurrence 2>&1 && ../recurrence 2>&1",
+                 folder, absolute);
+    }
+    int status = run(command, out, sizeof out), runs = 0;
+    for (const char *at = out; (at = strstr(at, " ok\n")); at++) runs++;
+    bool clean = status == 0 && runs == (getenv("PLSTM_LONG") ? 3 : 1);
+    for (const char *at = out; *at; at = strchr(at, '\n') + 1) /* and not a word beside the results */
+        if (strncmp(at, "recurrence: ", 12) || !strchr(at, '\n')) {
+            clean = false;
+            break;
+        }
+    if (!clean) print_message("%s\n%s\n", command, out);
+    snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    assert_int_equal(system(command), 0);
+    assert_true(clean);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_only_our_headers), cmocka_unit_test(test_c_headers),
         cmocka_unit_test(test_compilers),        cmocka_unit_test(test_nvcc),
-        cmocka_unit_test(test_machine_code),
+        cmocka_unit_test(test_machine_code),     cmocka_unit_test(test_lifted_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

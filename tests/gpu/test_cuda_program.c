@@ -309,10 +309,11 @@ static void train_two(const char *a, const char *b)
     if (file_exists(a)) return;
     plstm_expect(0, "train --data %s --backend cpu " MODEL " --eval none --max-steps 12 --save %s", corpus,
                  a);
-    plstm_expect(0,
-                 "train --data %s --backend cpu " MODEL
-                 " --hidden 6 --layers 1 --seed 2 --eval none --max-steps 12 --save %s",
-                 corpus, b);
+    plstm_expect(
+        0,
+        "train --data %s --backend cpu --hidden 6 --layers 1 --batch 2 --seq 3 --keep 0.6 --init 0.2 "
+        "--threads 1 --quiet --seed 2 --eval none --max-steps 12 --save %s",
+        corpus, b);
 }
 
 /* Numbers of two outputs agree to a relative 1e-4 wherever they stand; words are equal. */

@@ -49,6 +49,7 @@ static const Case cases[] = {
     {90, 64, 2, 7, 20, 0.5, SITES_ALL, 2},
     {1100, 40, 2, 4, 6, 0.5, SITES_NONRECURRENT, 2}, /* more words than one stretch of the softmax's sum */
     {200, 64, 2, 10, 8, 1.0, SITES_NONRECURRENT, 2},
+    {30, 150, 1, 4, 7, 0.5, SITES_ALL, 2}, /* two stretches of the recurrent product; half a panel */
 };
 
 static const char *precision; /* of the runs to come */

@@ -48,7 +48,7 @@ static const struct Fault {
     {"eval --weights F", 2, {"--data takes"}},
     {"eval --weights F --data synthetic --split train", 2, {"--split takes valid or test, not 'train'"}},
     {"eval --weights no-such-file --data synthetic", 3, {"no-such-file"}},
-    {"eval --weights F,,G --data synthetic", 2, {"--weights takes", "no name"}},
+    {"eval --weights F,,G --data synthetic", 2, {"--weights takes", "not 'F,,G'"}},
     {"eval --weights F --data synthetic --backend cuda", 4, {"cuda"}},
     {"eval --weights F --data synthetic --hidden 5", 2, {"--hidden is not an option of plstm eval"}},
     {"sample", 2, {"--weights takes"}},

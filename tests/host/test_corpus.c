@@ -340,26 +340,212 @@ static void builtin_corpus_under_another_vocabulary(void **state)
 static void file_names_of_known_corpora_are_accepted(void **state)
 {
     (void)state;
-    put("ptb.train.txt", "a b\n");
-    put("wiki.valid.tokens", "b\n");
-    put("test.txt", "a\n");
-    put("ptb.test.txt", "b b\n"); /* the plain name goes first */
-    Corpus c;
-    load(&c);
-    assert_ids(&c.split[SPLIT_TRAIN], 0, 1, 2);
-    assert_ids(&c.split[SPLIT_VALID], 1, 2);
-    assert_ids(&c.split[SPLIT_TEST], 0, 2);
-    corpus_free(&c);
+    static const char *const names[][SPLITS] = {
+        {"ptb.train.txt", "ptb.valid.txt", "ptb.test.txt"},
+        {"wiki.train.tokens", "wiki.valid.tokens", "wiki.test.tokens"},
+        {"train.txt", "valid.txt", "test.txt"}};
+    for (int i = 0; i < 3; i++) {
+        put(names[i][0], "a b\n");
+        put(names[i][1], "b\n");
+        put(names[i][2], "a\n");
+        Corpus c;
+        load(&c);
+        assert_ids(&c.split[SPLIT_TRAIN], 0, 1, 2);
+        assert_ids(&c.split[SPLIT_VALID], 1, 2);
+        assert_ids(&c.split[SPLIT_TEST], 0, 2);
+        assert_string_equal(c.file[SPLIT_VALID].path, in_folder(names[i][1]));
+        corpus_free(&c);
+        for (int split = 0; split < SPLITS; split++) assert_int_equal(unlink(in_folder(names[i][split])), 0);
+    }
+}
+
+/* Which of two corpora is meant cannot be known, whatever is complete. */
+static void two_naming_schemes_are_refused(void **state)
+{
+    (void)state;
+    put_splits("a b\n", "b\n", "a\n");
+    put("ptb.valid.txt", "b b\n");
+    assert_refused(NULL, folder, "train.txt and ptb.valid.txt", "two naming schemes");
+    assert_int_equal(unlink(in_folder("valid.txt")), 0);
+    assert_refused(NULL, "train.txt and ptb.valid.txt");
+    put("wiki.test.tokens", "a\n");
+    assert_refused(NULL, "two naming schemes");
 }
 
 static void missing_file_is_named(void **state)
 {
     (void)state;
-    assert_refused(NULL, folder, "train.txt", "ptb.train.txt", "wiki.train.tokens");
+    assert_refused(NULL, folder, "train.txt", "ptb.train.txt", "wiki.train.tokens", "it holds nothing");
     put("train.txt", "a\n");
-    assert_refused(NULL, folder, "valid.txt", "ptb.valid.txt", "wiki.valid.tokens");
+    put("notes.md", "a\n");
+    assert_refused(NULL, folder, "valid.txt", "ptb.valid.txt", "wiki.valid.tokens", "train.txt", "notes.md");
     put("valid.txt", "a\n");
     assert_refused(NULL, folder, "test.txt", "ptb.test.txt", "wiki.test.tokens");
+}
+
+/* Only what is needed is demanded, and only what is wanted is read; the hash is over all three or is none. */
+static void only_what_is_needed_is_read(void **state)
+{
+    (void)state;
+    Corpus c;
+    Error e = {0};
+    CorpusRead train = {.needed = 1u << SPLIT_TRAIN};
+    put("train.txt", "a <unk>\n");
+    put("valid.txt", "a z\n");
+    assert_int_equal(corpus_read(&c, folder, &train, &e), 0);
+    assert_int_equal(c.split[SPLIT_TRAIN].n, 3);
+    assert_int_equal(c.split[SPLIT_VALID].n, 0);
+    assert_null(c.file[SPLIT_VALID].path);
+    assert_string_equal(c.sha256, "");
+    /* Python: sha256(struct.pack("<3i", 0, 1, 2)) */
+    assert_string_equal(c.train_sha256, "ad5dc1478de06a4c2728ea528bd9361a4b945e92a414bf4d180cedaaeaa5f4cc");
+
+    /* A split that is there and not wanted is not opened: it may be broken. */
+    assert_int_equal(unlink(in_folder("valid.txt")), 0);
+    assert_int_equal(mkdir(in_folder("valid.txt"), 0777), 0);
+    Vocab vocab;
+    assert_int_equal(vocab_copy(&vocab, &c.vocab), 0);
+    corpus_free(&c);
+    put("test.txt", "z\n");
+    assert_int_equal(corpus_read(&c, folder, &(CorpusRead){.vocab = &vocab, .needed = 1u << SPLIT_TEST}, &e),
+                     0);
+    assert_int_equal(c.split[SPLIT_TRAIN].n, 0);
+    assert_ids(&c.split[SPLIT_TEST], 1, 2);
+    assert_string_equal(c.train_sha256, "");
+    corpus_free(&c);
+    vocab_free(&vocab);
+
+    assert_int_equal(rmdir(in_folder("valid.txt")), 0);
+    assert_int_equal(corpus_read(&c, folder, &(CorpusRead){.wanted = EVERY_SPLIT}, &e), 0);
+    assert_int_equal(c.split[SPLIT_TEST].n, 2);
+    assert_int_equal(c.split[SPLIT_VALID].n, 0);
+    corpus_free(&c);
+
+    /* Where train lacks <unk>, the others say whether it is a type: the same model whatever is scored. */
+    put("train.txt", "a b\n");
+    assert_int_equal(corpus_read(&c, folder, &train, &e), 0);
+    assert_types(&c.vocab, "a", "b", "<eos>", "<unk>");
+    corpus_free(&c);
+    put("test.txt", "b\n");
+    assert_int_equal(corpus_read(&c, folder, &train, &e), 0);
+    assert_types(&c.vocab, "a", "b", "<eos>");
+    corpus_free(&c);
+}
+
+static void no_device_or_pipe_is_read(void **state)
+{
+    (void)state;
+    put_splits("a b\n", "b\n", "a\n");
+    assert_int_equal(unlink(in_folder("train.txt")), 0);
+    assert_int_equal(mkfifo(in_folder("train.txt"), 0600), 0);
+    assert_refused(NULL, "train.txt", "is a pipe, not a text file"); /* and nobody waits for a writer */
+    assert_int_equal(unlink(in_folder("train.txt")), 0);
+    assert_int_equal(symlink("/dev/null", in_folder("train.txt")), 0);
+    assert_refused(NULL, "train.txt", "is a device");
+}
+
+/* ---- what is told ---- */
+
+static void remark_says(const Corpus *c, int i, const char *file, const char *words)
+{
+    char text[5000];
+    assert_true(corpus_remark(c, i, text, sizeof text));
+    if (!strstr(text, file) || !strstr(text, words)) fail_msg("'%s', '%s' are not in: %s", file, words, text);
+}
+
+static void byte_order_mark_is_taken_off(void **state)
+{
+    (void)state;
+    put_splits("\xef\xbb\xbf"
+               "a b\n",
+               "\xef\xbb\xbf"
+               "b\n",
+               "a \xef\xbb\xbf"
+               "b\n");
+    Corpus c;
+    load(&c);
+    assert_types(&c.vocab, "a", "b", "<eos>", "<unk>"); /* inside a text it is a character like others */
+    remark_says(&c, 0, "train.txt", "byte-order mark");
+    remark_says(&c, 1, "valid.txt", "byte-order mark");
+    char text[5000];
+    assert_false(corpus_remark(&c, 2, text, sizeof text));
+    corpus_free(&c);
+    put("train.txt", "\xef\xbb\xbf");
+    assert_refused(NULL, "train.txt", "empty");
+    put_bytes("train.txt",
+              "\xff\xfe"
+              "a\0\n\0",
+              6);
+    assert_refused(NULL, "train.txt", "UTF-16", "UTF-8");
+    put_bytes("train.txt",
+              "\xfe\xff"
+              "\0a",
+              4);
+    assert_refused(NULL, "train.txt", "UTF-16");
+}
+
+static void wide_spaces_are_counted(void **state)
+{
+    (void)state;
+    /* U+00A0 (twice the same word), U+3000, U+0085, U+2003, U+001D; U+200B is no space, U+00E9 neither */
+    put_splits("a\xc2\xa0"
+               "b c a\xc2\xa0"
+               "b\n\xe3\x80\x80"
+               "d e\xc2\x85\n\xe2\x80\x83 \x1d"
+               "f\n",
+               "c\n", "new\xc2\xa0word c\xe2\x80\x8b \xc3\xa9\n");
+    Corpus c;
+    load(&c);
+    assert_int_equal(c.file[SPLIT_TRAIN].wide_space, 6);
+    assert_int_equal(c.file[SPLIT_VALID].wide_space, 0);
+    assert_int_equal(c.file[SPLIT_TEST].wide_space, 1); /* though it became <unk> */
+    remark_says(&c, 0, "train.txt", "6 words hold");
+    remark_says(&c, 1, "test.txt", "1 word holds");
+    corpus_free(&c);
+}
+
+static void final_eos_is_added_where_it_is_asked_for(void **state)
+{
+    (void)state;
+    put_splits("a b\na", "b\n", "b a \t");
+    Corpus c;
+    Error e = {0};
+    load(&c);
+    assert_ids(&c.split[SPLIT_TRAIN], 0, 1, 2, 0);
+    remark_says(&c, 0, "train.txt", "--final-eos");
+    remark_says(&c, 1, "test.txt", "without a newline");
+    corpus_free(&c);
+    assert_int_equal(corpus_read(&c, folder, &(CorpusRead){.needed = EVERY_SPLIT, .final_eos = true}, &e), 0);
+    assert_ids(&c.split[SPLIT_TRAIN], 0, 1, 2, 0, 2);
+    assert_ids(&c.split[SPLIT_VALID], 1, 2);
+    assert_ids(&c.split[SPLIT_TEST], 1, 0, 2);
+    char text[5000];
+    assert_false(corpus_remark(&c, 0, text, sizeof text));
+    corpus_free(&c);
+}
+
+static void vocabulary_comes_from_a_file(void **state)
+{
+    (void)state;
+    Vocab v;
+    Error e = {0};
+    put("words", "\xef\xbb\xbf"
+                 "a\r\n50%\n%41\n<eos>");
+    assert_int_equal(vocab_read(&v, in_folder("words"), &e), 0);
+    assert_types(&v, "a", "50%", "%41", "<eos>");
+    vocab_free(&v);
+    static const char *const bad[][2] = {{"a\n\nb\n", "line 2 is empty"},
+                                         {"a b\n", "line 1 is not one type"},
+                                         {"a\nb\na\n", "'a' twice"},
+                                         {"", "is empty"}};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        put("words", bad[i][0]);
+        assert_int_equal(vocab_read(&v, in_folder("words"), &e), EXIT_BAD_DATA);
+        if (!strstr(e.text, bad[i][1]) || !strstr(e.text, "words"))
+            fail_msg("'%s' is not in: %s", bad[i][1], e.text);
+    }
+    assert_int_equal(vocab_read(&v, folder, &e), EXIT_BAD_DATA);
+    assert_int_equal(vocab_read(&v, in_folder("nowhere"), &e), EXIT_BAD_DATA);
 }
 
 static void missing_folder_is_named(void **state)
@@ -381,7 +567,7 @@ static void folder_in_place_of_a_file_is_named(void **state)
 {
     (void)state;
     assert_int_equal(mkdir(in_folder("train.txt"), 0777), 0);
-    assert_refused(NULL, "train.txt", "Is a directory");
+    assert_refused(NULL, "train.txt", "is a folder, not a text file");
 }
 
 static void empty_files_are_refused(void **state)
@@ -558,7 +744,7 @@ static char *data_text(const char *dir)
     size_t n = 0;
     FILE *out = open_memstream(&text, &n);
     Error e = {0};
-    if (data_command(dir, out, &e)) fail_msg("%s", e.text);
+    if (data_command(dir, false, out, NULL, &e)) fail_msg("%s", e.text);
     fclose(out);
     return text;
 }
@@ -568,9 +754,10 @@ static void data_command_prints_counts(void **state)
     (void)state;
     put_splits("a b a\nc b\n", "b z a\n", "c\n");
     char *text = data_text(folder);
-    static const char *const lines[] = {
-        "vocabulary         5 types\n", "train            7         4             0\n",
-        "valid            4         4             1\n", "test             2         2             0\n"};
+    static const char *const lines[] = {"vocabulary         5 types\n",
+                                        "train            7         4             0  ",
+                                        "valid            4         4             1  ",
+                                        "test             2         2             0  ", "/test.txt\n"};
     for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
         if (!strstr(text, lines[i])) fail_msg("'%s' is not in:\n%s", lines[i], text);
     assert_null(strstr(text, "Penn"));
@@ -584,12 +771,12 @@ static void data_command_prints_counts(void **state)
     FILE *full = fopen("/dev/full", "w");
     if (full) {
         Error e = {0};
-        assert_int_equal(data_command(folder, full, &e), EXIT_FAILED);
+        assert_int_equal(data_command(folder, false, full, NULL, &e), EXIT_FAILED);
         assert_non_null(strstr(e.text, "No space left"));
         fclose(full);
     }
     Error e = {0};
-    assert_int_equal(data_command(in_folder("nowhere"), stdout, &e), EXIT_BAD_DATA);
+    assert_int_equal(data_command(in_folder("nowhere"), false, stdout, NULL, &e), EXIT_BAD_DATA);
 }
 
 static void data_command_recognises_penn_treebank(void **state)
@@ -597,7 +784,7 @@ static void data_command_recognises_penn_treebank(void **state)
     (void)state;
     char *text = data_text(ptb());
     assert_non_null(strstr(text, "Penn Treebank (Mikolov)"));
-    assert_non_null(strstr(text, "valid        73760      6022             0\n"));
+    assert_non_null(strstr(text, "valid        73760      6022             0  "));
     free(text);
 }
 
@@ -657,7 +844,14 @@ int main(void)
         IN_FOLDER(given_vocabulary_decides_the_ids),
         cmocka_unit_test(builtin_corpus_under_another_vocabulary),
         IN_FOLDER(file_names_of_known_corpora_are_accepted),
+        IN_FOLDER(two_naming_schemes_are_refused),
         IN_FOLDER(missing_file_is_named),
+        IN_FOLDER(only_what_is_needed_is_read),
+        IN_FOLDER(no_device_or_pipe_is_read),
+        IN_FOLDER(byte_order_mark_is_taken_off),
+        IN_FOLDER(wide_spaces_are_counted),
+        IN_FOLDER(final_eos_is_added_where_it_is_asked_for),
+        IN_FOLDER(vocabulary_comes_from_a_file),
         IN_FOLDER(missing_folder_is_named),
         IN_FOLDER(folder_in_place_of_a_file_is_named),
         IN_FOLDER(empty_files_are_refused),

@@ -26,7 +26,7 @@ from safetensors_read import parse  # noqa: E402
 KILLS, IN_WINDOW, MOST = 50, 25, 200
 PLSTM = os.environ.get("PLSTM", os.path.join("build", "plstm"))
 # 2 MB a file, so that writing it takes longer than hearing of it; 8 minibatches, two epochs, masks and a schedule to go wrong.
-MODEL = ["--hidden", "256", "--layers", "1", "--batch", "2", "--seq", "4", "--keep", "0.5", "--epochs", "2", "--hold", "0", "--threads", "1"]
+MODEL = ["--hidden", "256", "--layers", "1", "--batch", "2", "--seq", "4", "--keep", "0.5", "--epochs", "2", "--hold", "0"]
 STEPS = 8
 SAVE, BEST, LOG, TEMP = "model.safetensors", "best.safetensors", "log.jsonl", "model.safetensors.tmp"
 

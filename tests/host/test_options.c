@@ -239,18 +239,25 @@ static void flags_take_no_value(void **state)
 
 /* ---- what holds ---- */
 
-static void the_last_one_holds(void **state)
+static void a_second_one_is_refused(void **state)
 {
     (void)state;
     Error e;
-    Settings s;
     CommandLine line = train_line();
-    assert_int_equal(PARSE(&line, &e, "--hidden", "5", "--hidden=6"), EXIT_DONE);
-    assert_int_equal(options_settings(&line, &s, &e), EXIT_DONE);
-    assert_int_equal(s.hidden, 6);
-    /* and still the first one must be right */
-    CommandLine other = train_line();
-    assert_int_equal(PARSE(&other, &e, "--hidden", "x", "--hidden=6"), EXIT_USAGE);
+    assert_int_equal(PARSE(&line, &e, "--hidden", "5", "--hidden=6"), EXIT_USAGE);
+    assert_says(&e, "--hidden is given twice");
+    CommandLine flags = train_line();
+    assert_int_equal(PARSE(&flags, &e, "--quiet", "--quiet"), EXIT_USAGE);
+    /* but a list of files may grow */
+    PathList files = {0};
+    const Option own[] = {
+        {.name = "weights", .arg = "F", .takes = "files", .type = OPTION_PATHS, .value = &files}};
+    CommandLine lists = {.command = "eval", .options = own, .n_options = 1};
+    assert_int_equal(PARSE(&lists, &e, "--weights", "a,b", "--weights=c"), EXIT_DONE);
+    assert_int_equal(files.n, 3);
+    assert_string_equal(files.path[1], "b");
+    assert_string_equal(files.path[2], "c");
+    path_list_free(&files);
 }
 
 static void an_option_beats_the_preset(void **state)
@@ -361,7 +368,7 @@ int main(void)
         cmocka_unit_test(every_bad_value_is_told),
         cmocka_unit_test(edges),
         cmocka_unit_test(flags_take_no_value),
-        cmocka_unit_test(the_last_one_holds),
+        cmocka_unit_test(a_second_one_is_refused),
         cmocka_unit_test(an_option_beats_the_preset),
         cmocka_unit_test(operands),
         cmocka_unit_test(own_options),

@@ -114,16 +114,16 @@ def test_a_checkpoint_read_by_another_reader():
 
 
 def test_weights_of_another_writer():
-    """--init-weights: in any order, misaligned, without metadata, among tensors of no concern; the same weights come out."""
+    """--init-weights: in any order, misaligned, without metadata; the same weights come out."""
     with tempfile.TemporaryDirectory() as folder:
         data_folder(folder)
         V, draw = len(corpus(folder)[0]), random.Random(1)
         mine = {n: floats(s, [draw.uniform(-1, 1) for _ in range(math.prod(s))]) for n, s in zip(expected_names(), expected_shapes(V))}
-        order = list(mine) + ["extra"]
+        order = list(mine)
         given = os.path.join(folder, "given")
         for pad in (8, 1):
             draw.shuffle(order)
-            write(given, {n: mine.get(n, Tensor("U8", (3,), b"odd")) for n in order}, None if pad == 1 else {"a": "b"}, pad)
+            write(given, {n: mine[n] for n in order}, None if pad == 1 else {"a": "b"}, pad)
             found = read(train(folder, "taken", "--init-weights", given, "--max-steps", 0))[0]
             assert list(found) == list(mine) and found == mine
 
@@ -133,7 +133,7 @@ def test_weights_of_another_writer():
 
         assert f"{given}: tensor decoder.bias is missing, wanted F32 ({V})" in said({"decoder.bias": None})
         assert f"tensor decoder.bias: found F32 ({V + 1}), wanted F32 ({V})" in said({"decoder.bias": floats((V + 1,), [0] * (V + 1))})
-        assert f"found F64 ({V}), wanted F32" in said({"decoder.bias": Tensor("F64", (V,), bytes(8 * V))})
+        assert f"found I64 ({V}), wanted F32 ({V}) or F64" in said({"decoder.bias": Tensor("I64", (V,), bytes(8 * V))})
         assert "rnn.bias_hh_l1: element 3 is not a number" in said({"rnn.bias_hh_l1": floats((4 * H,), [0, 0, 0, math.nan] + [0] * (4 * H - 4))})
         assert not os.path.exists(os.path.join(folder, "not"))
         assert "no plstm metadata" in plstm("train", "--resume", given, "--data", folder, status=3)

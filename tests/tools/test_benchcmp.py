@@ -9,6 +9,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 import tap  # noqa: E402
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
+CASES = os.path.join(ROOT, "../shared/cases")
 sys.path.insert(0, os.path.join(ROOT, "tools"))
 import benchcmp  # noqa: E402
 
@@ -54,7 +55,7 @@ def test_verdicts_follow_the_intervals():
         "touching": ((100, .02), (104.1, .02), "slower"),
     }
     status, said, _ = compare([row(n, *a) for n, (a, _, _) in cases.items()], [row(n, *b) for n, (_, b, _) in cases.items()])
-    assert status == 0
+    assert status == 1
     assert verdicts(said) == {name: verdict for name, (_, _, verdict) in cases.items()}, said
 
 
@@ -77,7 +78,10 @@ def test_rows_without_a_time():
 
 def test_fail_on():
     a, b = [row("r", 100), row("s", 100), row("t", 1)], [row("r", 120), row("s", 100), failed("t", "wrong: h")]
-    assert compare(a, b)[0] == 0
+    assert compare(a, b)[0] == 1
+    assert compare(a, b, "--filter", "^s$")[0] == 0
+    assert compare(a, b, "--filter", "^t$")[0] == 1  # a wrong result is a regression by itself
+    assert compare(a, b[:2])[0] == 1 and compare(a[1:2], b[1:2])[0] == 0  # and so is a row that is gone
     assert compare(a, b, "--fail-on", "slower")[0] == 1
     assert compare(a, b, "--fail-on", "faster,gone")[0] == 0
     assert compare(a, b, "--fail-on", "faster,wrong")[0] == 1
@@ -117,6 +121,85 @@ def test_repetitions_and_single_numbers():
     assert verdicts(compare(repeated(5, (1,)), repeated(9, (1,)))[1]) == {"step": "unclear"}
 
 
+def aggregates(median, deviation=1, repetitions=5, name="step/real_time", **more):
+    """A row as --benchmark_report_aggregates_only leaves it."""
+    values = {"mean": median * 3, "median": median, "stddev": deviation, "cv": 0.5}
+    return [{"name": f"{name}_{what}", "run_name": name, "run_type": "aggregate", "aggregate_name": what, "repetitions": repetitions,
+             "real_time": value, "time_unit": "us", **more} for what, value in values.items() if value is not None]
+
+
+def test_medians_where_a_file_has_only_aggregates():
+    status, said, _ = compare(aggregates(100), aggregates(200))
+    assert status == 1 and verdicts(said) == {"step": "slower"} and "2.000" in said, said
+    status, said, _ = compare(aggregates(100, .1), aggregates(100.5, .1))
+    assert status == 0 and verdicts(said) == {"step": "same"}, said
+    # Beside repetitions, whose own median and range count; and counters of bench_gpu, whose median is a time.
+    repeated = [{"name": "step/real_time", "run_type": "iteration", "real_time": t, "time_unit": "us"} for t in (99, 100, 101)]
+    assert verdicts(compare(repeated + aggregates(7), aggregates(200))[1]) == {"step": "slower"}
+    counted = lambda us: [{**r, "median_us": us if r["aggregate_name"] == "median" else .1, "real_time": 1} for r in aggregates(1)]
+    assert verdicts(compare(counted(100), counted(120))[1]) == {"step": "slower"}
+    assert verdicts(compare(aggregates(100), aggregates(100, error_occurred=True, error_message="wrong: h"))[1]) == {"step": "wrong"}
+
+
+def test_the_case_of_the_field():
+    if not os.path.isdir(CASES):
+        raise tap.Skip("../shared/cases is not there")
+    done = subprocess.run([sys.executable, os.path.join(ROOT, "tools/benchcmp.py"), f"{CASES}/agg_a.json", f"{CASES}/agg_b.json",
+                           "--fail-on", "slower"], stdout=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and verdicts(done.stdout) == {"BM_x": "slower"}, done.stdout
+
+
+def test_a_gate_that_compared_nothing_does_not_pass():
+    single = lambda us: [{"name": "step", "run_type": "iteration", "real_time": us, "time_unit": "us"}]
+    for a, b, options, why in (([], [], (), "lets through"), ([row("r", 1)], [row("r", 1)], ("--filter", "x"), "lets through"),
+                               ([row("r", 1)], [row("s", 1)], (), "no row is in both"), (single(1), single(2), (), "repeat"),
+                               (aggregates(1, None), aggregates(2, None), (), "repeat"), (aggregates(1, .1, 2), aggregates(2, .1, 2), (), "repeat"),
+                               ([failed("r", "refused: no")], [failed("r", "refused: no")], (), "no row is in both")):
+        for more in ((), ("--fail-on", "slower")):
+            status, _, said = compare(a, b, *options, *more)
+            assert status == 3 and why in said and said.count("\n") == 1, (status, said)
+
+
+def run_on_one_row(environment=None, **streams):
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "a.json")
+        with open(path, "w", encoding="utf-8") as f:
+            json.dump({"benchmarks": [row("r", 100)]}, f)
+        return subprocess.run([sys.executable, os.path.join(ROOT, "tools/benchcmp.py"), path, path], stderr=subprocess.PIPE, text=True,
+                              env={**os.environ, **(environment or {})}, **streams)
+
+
+def test_its_own_failure_is_no_verdict():
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = run_on_one_row(stdout=full)
+    assert done.returncode == 4 and done.stderr == "benchcmp: standard output cannot be written: No space left on device\n", done.stderr
+    read, write = os.pipe()
+    os.close(read)
+    done = run_on_one_row(stdout=write)
+    os.close(write)
+    assert done.returncode == 4 and done.stderr.count("\n") == 1, done.stderr
+    # an encoding that lacks the table's signs costs the signs, not the verdict
+    done = run_on_one_row({"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}, stdout=subprocess.PIPE)
+    assert done.returncode == 0 and "1 same" in done.stdout, done.stderr
+
+
+def test_encodings_of_the_input():
+    with tempfile.TemporaryDirectory() as folder:
+        text = json.dumps({"benchmarks": [row("µ", 100)]}, ensure_ascii=False)
+        paths = []
+        for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+            paths.append(os.path.join(folder, encoding))
+            with open(paths[-1], "w", encoding=encoding) as f:
+                f.write(text)
+        for path in paths:
+            done = subprocess.run([sys.executable, os.path.join(ROOT, "tools/benchcmp.py"), paths[0], path], stdout=subprocess.PIPE, text=True)
+            assert done.returncode == 0 and "1 same" in done.stdout
+        with open(paths[0], "wb") as f:
+            f.write(text.encode("latin-1"))
+        done = subprocess.run([sys.executable, os.path.join(ROOT, "tools/benchcmp.py"), *paths[:2]], stderr=subprocess.PIPE, text=True)
+        assert done.returncode == 3 and "is not JSON" in done.stderr
+
+
 def test_one_failed_repetition_fails_the_row():
     assert verdicts(compare([row("r", 1)], [row("r", 1), failed("r", "wrong: h"), row("r", 1)])[1]) == {"r": "wrong"}
 
@@ -151,7 +234,7 @@ def test_context_that_differs_is_said():
 def test_the_emulator_is_not_compared_with_a_gpu():
     emulated, real = {"gpu": "emulated H200"}, {"gpu": "NVIDIA H200"}
     status, said, why = compare([row("r", 1)], [row("r", 1)], context_a=real, context_b=emulated)
-    assert status == 2 and not said and "emulator" in why, why
+    assert status == 3 and not said and "emulator" in why, why
     assert compare([row("r", 1)], [row("r", 1)], context_a=emulated, context_b=emulated)[0] == 0
 
 
@@ -175,7 +258,19 @@ def test_out():
         with open(path, encoding="utf-8") as f:
             text = f.read()
         assert status == 0 and not said and "r\\|s" in text and text.endswith("1 same\n"), text
-        assert compare([row("r", 1)], [row("r", 1)], "--out", folder)[0] == 3
+        status, said, why = compare([row("r", 1)], [row("r", 1)], "--out", folder)
+        assert status == 4 and not said and folder in why and why.count("\n") == 1, why
+
+
+def test_out_is_no_input():
+    with tempfile.TemporaryDirectory() as folder:
+        path, link = os.path.join(folder, "a.json"), os.path.join(folder, "link.json")
+        with open(path, "w", encoding="utf-8") as f:
+            json.dump({"benchmarks": [row("r", 100)]}, f)
+        os.symlink(path, link)
+        done = subprocess.run([sys.executable, os.path.join(ROOT, "tools/benchcmp.py"), path, path, "--out", link], stderr=subprocess.PIPE)
+        with open(path, encoding="utf-8") as f:
+            assert done.returncode == 2 and json.load(f)["benchmarks"], done.stderr
 
 
 tap.main(globals())

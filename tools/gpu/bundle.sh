@@ -1,10 +1,11 @@
 #!/bin/sh
-# gpu_bundle.sh BUILD BUNDLE COMMIT: what `make gpu-bundle` built in BUILD, put into the folder BUNDLE with all that it needs on a machine
+# bundle.sh BUILD BUNDLE COMMIT: what `make gpu-bundle` built in BUILD, put into the folder BUNDLE with all that it needs on a machine
 # with a GPU and nothing else of ours: bin/ and tests/ (programs for sm_90), lib/ (their shared libraries, found from $ORIGIN), tools/,
 # data/ptb (where it is here), COMMIT. cuBLAS stays out: a toolkit or a Python package has it there.
 #
-# gpu_bundle.sh --size BUNDLE: fails where the folder is too large to travel.
+# bundle.sh --size BUNDLE: fails where the folder is too large to travel.
 set -eu
+[ "${1-}" = --help ] && sed -n '2,/^set /s/^#\{1\} \{0,1\}//p' "$0" && exit 0
 
 MOST=60000000 # bytes
 

@@ -138,6 +138,9 @@ def check(chip):
 
 def main():
     arguments = sys.argv[1:]
+    if arguments == ["--help"]:
+        print(__doc__.strip())
+        return 0
     if len(arguments) == 1 and arguments[0] in LISTS:
         print(",".join(LISTS[arguments[0]]))
         return 0

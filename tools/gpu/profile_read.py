@@ -180,6 +180,9 @@ def trace_table(text):
 
 def main():
     kinds = {"ncu": ncu_table, "sass": lambda texts: sass_table(*texts), "trace": lambda texts: trace_table(*texts)}
+    if sys.argv[1:] == ["--help"]:
+        print(__doc__.strip())
+        return 0
     if len(sys.argv) < 3 or sys.argv[1] not in kinds or (sys.argv[1] != "ncu" and len(sys.argv) != 3):
         print("usage: profile_read.py ncu FILE... | sass FILE | trace FILE", file=sys.stderr)
         return 2

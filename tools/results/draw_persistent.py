@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Draws profiles/figures/persistent.svg: which rows of W_hh a block of a persistent kernel owns, and what crosses the barrier at each
+"""draw_persistent.py [FILE] draws profiles/figures/persistent.svg: which rows of W_hh a block of a persistent kernel owns, and what crosses the barrier at each
 step, forward and backward. Colours are midway, so that they read on white and black.
 """
-import sys
+import argparse
 
 WIDTH, HEIGHT = 810, 572
 INK, OWN, CROSS = "#747c86", "#d2571e", "#2f7fb8"
@@ -93,5 +93,7 @@ def draw():
 
 
 if __name__ == "__main__":
-    with open(sys.argv[1] if len(sys.argv) > 1 else "profiles/figures/persistent.svg", "w", encoding="utf-8") as f:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", nargs="?", default="profiles/figures/persistent.svg", metavar="FILE", help="where it goes in place of that")
+    with open(parser.parse_args().file, "w", encoding="utf-8") as f:
         f.write(draw())

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Draws profiles/figures/unrolled.svg: the two-layer network over five steps, with the connections that dropout masks (dashed), those
+"""draw_unrolled.py [FILE] draws profiles/figures/unrolled.svg: the two-layer network over five steps, with the connections that dropout masks (dashed), those
 that it leaves alone (solid), and one path from a word to a later prediction. Colours are midway, so that they read on white and black.
 """
-import sys
+import argparse
 
 STEPS = ("t−2", "t−1", "t", "t+1", "t+2")
 ROWS = ("word", "embedding", "layer 1", "layer 2", "softmax")
@@ -93,5 +93,7 @@ def draw():
 
 
 if __name__ == "__main__":
-    with open(sys.argv[1] if len(sys.argv) > 1 else "profiles/figures/unrolled.svg", "w", encoding="utf-8") as f:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", nargs="?", default="profiles/figures/unrolled.svg", metavar="FILE", help="where it goes in place of that")
+    with open(parser.parse_args().file, "w", encoding="utf-8") as f:
         f.write(draw())

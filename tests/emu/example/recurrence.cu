@@ -9,7 +9,7 @@
  *
  * The same file runs on a GPU (nvcc) and in the emulator (tests/emu/README.md).
  */
-#include "../../../kernels/dev.cuh"
+#include "machine.cuh"
 #include "recurrence.h"
 
 /* ---- the grid barrier ---- */
@@ -22,7 +22,8 @@ static __device__ void grid_barrier(unsigned *arrived, unsigned target)
     if (threadIdx.x == 0) {
         __threadfence();
         atomicAdd(arrived, 1u);
-        while (load_poll(arrived) < target) poll_pause();
+        while (look(arrived) < target) {
+        }
         __threadfence();
     }
     __syncthreads();
@@ -34,7 +35,7 @@ static __device__ float warp_sum(float x)
     return x;
 }
 
-static __host__ __device__ size_t carve(Smem sm, int n, int rows, float **w, float **h)
+static __host__ __device__ size_t carve(Pieces sm, int n, int rows, float **w, float **h)
 {
     *w = sm.take<float>((size_t)rows * n);
     *h = sm.take<float>(n);
@@ -45,7 +46,7 @@ __global__ void __launch_bounds__(RECURRENCE_THREADS)
     recurrence_kernel(const float *w, const float *x, float *h, unsigned *arrived, int n, int rows, int steps)
 {
     float *w_own, *h_now;
-    carve(Smem(), n, rows, &w_own, &h_now);
+    carve(Pieces(), n, rows, &w_own, &h_now);
     int first = blockIdx.x * rows, mine = min(rows, n - first);
     for (int i = threadIdx.x; i < mine * n; i += blockDim.x) w_own[i] = w[(size_t)first * n + i];
 
@@ -73,12 +74,12 @@ extern "C" cudaError_t recurrence_run(const float *w, const float *x, float *h, 
                                       int rows, int steps, cudaStream_t stream)
 {
     float *unused;
-    size_t shared = carve(Smem(), n, rows, &unused, &unused);
+    size_t shared = carve(Pieces(), n, rows, &unused, &unused);
     cudaError_t error =
         cudaFuncSetAttribute(recurrence_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
     if (error != cudaSuccess) return error;
     error = cudaMemsetAsync(arrived, 0, sizeof *arrived, stream);
     if (error != cudaSuccess) return error;
-    LaunchShape shape = {dim3(recurrence_blocks(n, rows)), dim3(RECURRENCE_THREADS), shared, stream, false};
-    return launch(shape, recurrence_kernel, w, x, h, arrived, n, rows, steps);
+    return launch(dim3(recurrence_blocks(n, rows)), dim3(RECURRENCE_THREADS), shared, stream,
+                  recurrence_kernel, w, x, h, arrived, n, rows, steps);
 }

@@ -1,0 +1,18 @@
+/* weights: --init-weights. Weights as other programs leave them: names with the prefixes of PyTorch's wrappers, half or
+ * double precision, a decoder tied to the encoder, a file in shards. */
+#ifndef PLSTM_WEIGHTS_H
+#define PLSTM_WEIGHTS_H
+
+#include "host/base/error.h"
+#include "host/data/corpus.h"
+#include "params.h"
+
+/* Fills *into, whose shape says what is wanted, from a safetensors file or from the index.json of one in shards, with or
+ * without metadata, tensors in any order. Every tensor must have its place, but for state.h and state.c of a checkpoint
+ * from inside an epoch; a vocabulary that the file holds must be *vocab (NULL: not compared). note: what was done to the
+ * weights on the way, one sentence, or "". EXIT_BAD_DATA names file, tensor, found and wanted; an infinite or NaN weight is
+ * refused too. */
+enum { WEIGHTS_NOTE = 512 };
+int weights_read(Params *into, const Vocab *vocab, const char *path, char note[WEIGHTS_NOTE], Error *e);
+
+#endif

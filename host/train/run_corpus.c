@@ -1,0 +1,87 @@
+#include "run_corpus.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/data/source.h"
+
+/* The corpus must be the one that the file was trained on. It is read afresh rather than through the file's
+ * vocabulary, so that another corpus is told as such and not by the first word that is new. */
+static int corpus_agrees(const Corpus *corpus, const Checkpoint *c, const Settings *s, Error *e)
+{
+    char here[65], there[65];
+    bool whole = c->corpus_sha256[0];
+    const char *ours = whole ? corpus->sha256 : corpus->train_sha256,
+               *theirs = whole ? c->corpus_sha256 : c->train_sha256, *hint = "";
+    vocab_sha256(&corpus->vocab, here);
+    vocab_sha256(&c->vocab, there);
+    for (int split = 0; split < SPLITS; split++)
+        if (corpus->file[split].open_end)
+            hint = s->final_eos ? "; it may have been read without --final-eos"
+                                : "; it may have been read with --final-eos";
+    if (strcmp(ours, theirs))
+        return error_set(e, EXIT_USAGE,
+                         "--data %s is not the corpus that %s was trained on: its hash begins with %.16s, "
+                         "the file's with %.16s%s",
+                         s->data, s->resume, ours, theirs, hint);
+    if (strcmp(here, there))
+        return error_set(
+            e, EXIT_USAGE, "--data %s is not the corpus that %s was trained on: its words differ%s", s->data,
+            s->resume,
+            corpus->vocab.V == c->vocab.V + 1
+                ? " (a split that is scored now and was not read then may have words that train lacks)"
+                : "");
+    return EXIT_DONE;
+}
+
+int run_corpus(Corpus *c, const Settings *s, const Checkpoint *resume, Error *e)
+{
+    Vocab given = {.V = 0};
+    CorpusRead how = {.needed = 1u << SPLIT_TRAIN, .final_eos = s->final_eos};
+    int code = s->vocab ? vocab_read(&given, s->vocab, e) : EXIT_DONE;
+    if (code) return code;
+    if (s->vocab) how.vocab = &given;
+    if (s->eval & EVAL_VALID) how.needed |= 1u << SPLIT_VALID;
+    if (s->eval & EVAL_TEST) how.needed |= 1u << SPLIT_TEST;
+    if (resume && resume->corpus_sha256[0]) how.needed = EVERY_SPLIT; /* which that hash is over */
+    code = corpus_read(c, s->data, &how, e);
+    vocab_free(&given);
+    if (code || !resume || !(code = corpus_agrees(c, resume, s, e))) return code;
+
+    /* A run with --vocab goes on without it: under the file's own vocabulary the text has the file's hash, and no other
+     * text has. */
+    Corpus other;
+    Error ignored;
+    how.vocab = &resume->vocab;
+    if (!s->vocab && !corpus_read(&other, s->data, &how, &ignored)) {
+        if (!corpus_agrees(&other, resume, s, &ignored)) {
+            corpus_free(c);
+            *c = other;
+            e->code = EXIT_DONE;
+            return EXIT_DONE;
+        }
+        corpus_free(&other);
+    }
+    corpus_free(c);
+    return code;
+}
+
+int corpus_paths(CorpusPaths *p, const char *dir, const char *vocab, Error *e)
+{
+    static const char *const what[SPLITS] = {"the train text", "the valid text", "the test text"};
+    int code = EXIT_DONE;
+    *p = (CorpusPaths){.n = 0};
+    for (int split = 0; dir && split < SPLITS && !code; split++) {
+        code = corpus_file(dir, split, &p->path[split], e);
+        p->file[p->n++] = (OtherFile){what[split], p->path[split]};
+    }
+    p->file[p->n++] = (OtherFile){"--vocab", vocab};
+    if (code) corpus_paths_free(p);
+    return code;
+}
+
+void corpus_paths_free(CorpusPaths *p)
+{
+    for (int split = 0; split < SPLITS; split++) free(p->path[split]);
+    *p = (CorpusPaths){.n = 0};
+}
