@@ -245,7 +245,7 @@ static PlanBytes cluster_bytes(const LstmPlan *p, const LstmShape *shape)
 
 /* ---- predicted time ---- */
 
-/* Clocks from an asynchronous store's arrival to the first read behind the wait for its mbarrier: what PERFORMANCE 4.1's 250 for an
+/* Clocks from an asynchronous store's arrival to the first read behind the wait for its mbarrier: what PERFORMANCE 1's 250 for an
  * exchange by st.async have beside the store itself. */
 static const double MBARRIER_WAIT = 70;
 
