@@ -81,7 +81,7 @@ static __device__ __forceinline__ void cluster_backward_weight(const ClusterBack
         tensor_load_transposed<PRECISION>(a.p.w_hh, a.p.w_tiles, a.p.shape.H, m, at.unit / UNITS + i, w);
 }
 
-/* c_T, no gradient from beyond it, and zeros where dgates will never be. */
+/* c_T, the gradient from beyond it, and zeros where dgates will never be. */
 static __device__ __forceinline__ void
 cluster_backward_begin(const ClusterBackwardArgs &a, const BlockPlace &at, const ClusterBackwardShared &s)
 {
@@ -89,8 +89,9 @@ cluster_backward_begin(const ClusterBackwardArgs &a, const BlockPlace &at, const
     for (int32_t j = (int32_t)threadIdx.x; j < a.n.parcel; j += (int32_t)blockDim.x) {
         ClusterElement e = cluster_element(a, at, j);
         if (!e.exists) continue;
-        s.state[CLUSTER_STATE_C * a.n.parcel + j] = a.p.c[(T * B + at.row + e.row) * H + at.unit + e.u];
-        s.state[CLUSTER_STATE_DC * a.n.parcel + j] = 0.0f;
+        int64_t n = (at.row + e.row) * H + at.unit + e.u;
+        s.state[CLUSTER_STATE_C * a.n.parcel + j] = a.p.c[T * B * H + n];
+        s.state[CLUSTER_STATE_DC * a.n.parcel + j] = a.p.dc_n ? a.p.dc_n[n] : 0.0f;
     }
     for (int32_t j = (int32_t)threadIdx.x; j < (int32_t)a.n.pieces.dgates; j += (int32_t)blockDim.x)
         s.dgates[j] = 0;
@@ -153,6 +154,8 @@ cluster_backward_cells(const ClusterBackwardArgs &a, const BlockPlace &at, const
 #pragma unroll 4
             for (int32_t p = 0; p < plan.blocks; p++) from_next += inbox[p * stride + j];
             dh += from_next * mask_bits_factor(bits, t & 1, MASK_RECURRENT, a.p.recurrent, at, e.row, e.u);
+        } else if (a.p.dh_n) {
+            dh += a.p.dh_n[(at.row + e.row) * a.p.shape.H + at.unit + e.u];
         }
         Gates q = {state[0], state[stride], state[2 * stride], state[3 * stride]};
         float c_before = state[CLUSTER_STATE_C_BEFORE * stride];
@@ -203,6 +206,8 @@ static __device__ __forceinline__ void cluster_backward_store(const ClusterBackw
         if (!e.exists) continue;
         float *gates = a.p.gates + (t * B + at.row + e.row) * 4 * H + at.unit + e.u;
         for (int gate = 0; gate < 4; gate++) gates[gate * H] = s.state[gate * a.n.parcel + j];
+        if (t == 0 && a.p.dc_0)
+            a.p.dc_0[(at.row + e.row) * H + at.unit + e.u] = s.state[CLUSTER_STATE_DC * a.n.parcel + j];
     }
 }
 

@@ -26,7 +26,9 @@ struct BackwardStep {
     const float *c_before, *c; /* (B,H) */
     const float *dy;           /* (B,H) into y_t, unmasked */
     const float *dh;           /* (B,H) from step t+1, before D_r; NULL at the last step */
-    float *dc;                 /* (B,H) in from step t+1 (not read at the last step), out for step t-1 */
+    const float *dh_n;         /* (B,H) from beyond the window; NULL: zero, and at every step but the last */
+    const float *dc_in;        /* (B,H) from step t+1, or from beyond the window; NULL: zero */
+    float *dc;                 /* (B,H) for step t-1 */
     MaskSite output, recurrent;
 };
 
@@ -37,11 +39,11 @@ __global__ void __launch_bounds__(CELL_THREADS) bwd_cublas_cell(BackwardStep p)
     float *gates = p.gates + b * 4 * H + u;
     int64_t at = b * H + u;
     Gates a = {gates[0], gates[H], gates[2 * H], gates[3 * H]};
-    float dc = 0.0f, dh = p.dy[at] * mask_factor(mask_open(p.output), p.row + b, H, u);
-    if (p.dh) { /* h_t was masked as step t+1 read it */
+    float dc = p.dc_in ? p.dc_in[at] : 0.0f,
+          dh = p.dy[at] * mask_factor(mask_open(p.output), p.row + b, H, u);
+    if (p.dh) /* h_t was masked as step t+1 read it */
         dh += p.dh[at] * mask_factor(mask_open(p.recurrent), p.row + B + b, H, u);
-        dc = p.dc[at];
-    }
+    if (p.dh_n) dh += p.dh_n[at];
     p.dc[at] = cell_backward(&a, p.c_before[at], p.c[at], dh, dc);
     gates[0] = a.i, gates[H] = a.f, gates[2 * H] = a.g, gates[3 * H] = a.o;
 }
@@ -67,7 +69,9 @@ extern "C" cudaError_t bwd_cublas_run(const LstmContext *context, const LstmBack
                              p->c + (t + 1) * B * H,
                              p->dy + t * B * H,
                              t + 1 < T ? p->dh : nullptr,
-                             p->dc,
+                             t + 1 < T ? nullptr : p->dh_n,
+                             t + 1 < T ? p->dc : p->dc_n,
+                             t == 0 && p->dc_0 ? p->dc_0 : p->dc,
                              p->output,
                              p->recurrent};
         error = launch(shape, bwd_cublas_cell, step);

@@ -113,15 +113,16 @@ static __device__ __forceinline__ float mma_gather(const LstmPlan &plan, const M
 
 /* ---- stages ---- */
 
-/* c_T, and no gradient from beyond it. */
+/* c_T, and the gradient from beyond it. */
 static __device__ __forceinline__ void mma_backward_begin(const MmaBackwardArgs &a, const BlockPlace &at,
                                                           const MmaShared &s)
 {
     int64_t T = a.p.shape.T, B = a.p.shape.B, H = a.p.shape.H;
     for (int32_t pass = 0; pass < a.plan.passes; pass++)
         mma_items(a.plan, a.n, at, pass, [&](int32_t row, int32_t u, int32_t item) {
-            s.state[MMA_C * a.n.items + item] = a.p.c[(T * B + at.row + row) * H + at.unit + u];
-            s.state[MMA_DC * a.n.items + item] = 0.0f;
+            int64_t n = (at.row + row) * H + at.unit + u;
+            s.state[MMA_C * a.n.items + item] = a.p.c[T * B * H + n];
+            s.state[MMA_DC * a.n.items + item] = a.p.dc_n ? a.p.dc_n[n] : 0.0f;
         });
 }
 
@@ -156,6 +157,7 @@ mma_backward_cells(const MmaBackwardArgs &a, const BlockPlace &at, const MmaShar
         if (t + 1 < a.p.shape.T) /* h_t was masked as step t+1 read it */
             dh += mma_gather(a.plan, a.n, s, turn, rank, b, u) *
                   mask_bits_factor(bits, parity, MASK_RECURRENT, a.p.recurrent, at, row, u);
+        else if (a.p.dh_n) dh += a.p.dh_n[(at.row + row) * a.p.shape.H + at.unit + u];
         Gates q = {state[0], state[stride], state[2 * stride], state[3 * stride]};
         float c_before = state[MMA_C_BEFORE * stride];
         state[MMA_DC * stride] =
@@ -178,6 +180,8 @@ static __device__ __forceinline__ void mma_backward_store(const MmaBackwardArgs 
         mma_items(a.plan, a.n, at, pass, [&](int32_t row, int32_t u, int32_t item) {
             float *gates = a.p.gates + (t * B + at.row + row) * 4 * H + at.unit + u;
             for (int gate = 0; gate < 4; gate++) gates[gate * H] = s.state[gate * a.n.items + item];
+            if (t == 0 && a.p.dc_0)
+                a.p.dc_0[(at.row + row) * H + at.unit + u] = s.state[MMA_DC * a.n.items + item];
         });
 }
 

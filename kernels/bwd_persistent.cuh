@@ -211,6 +211,7 @@ static __device__ __forceinline__ void backward_cells(const BackwardArgs &a, con
             state[STATE_DY * stride] * mask_bits_factor(bits, parity, MASK_OUTPUT, a.p.output, at, row, u);
         if (gathered) /* h_t was masked as step t+1 read it */
             dh += from_next * mask_bits_factor(bits, parity, MASK_RECURRENT, a.p.recurrent, at, row, u);
+        else if (a.p.dh_n) dh += a.p.dh_n[(at.row + row) * a.p.shape.H + at.unit + u];
         Gates q = {state[0], state[stride], state[2 * stride], state[3 * stride]};
         float c_before = state[STATE_C_BEFORE * stride];
         state[STATE_DC * stride] =
@@ -379,10 +380,11 @@ static __device__ __forceinline__ void backward_store(const BackwardArgs &a, con
         const float *state = s.state + item_at(a.plan, BATCH, row, u);
         float *gates = a.p.gates + (t * B + at.row + row) * 4 * H + at.unit + u;
         for (int gate = 0; gate < 4; gate++) gates[gate * H] = state[gate * a.n.slot];
+        if (t == 0 && a.p.dc_0) a.p.dc_0[(at.row + row) * H + at.unit + u] = state[STATE_DC * a.n.slot];
     }
 }
 
-/* c_T, no gradient from beyond it, and zeros where dgates will never be. */
+/* c_T, the gradient from beyond it, and zeros where dgates will never be. */
 template <int BATCH>
 static __device__ __forceinline__ void backward_begin(const BackwardArgs &a, const BlockPlace &at,
                                                       const BackwardShared &s)
@@ -391,8 +393,9 @@ static __device__ __forceinline__ void backward_begin(const BackwardArgs &a, con
     for (int32_t j = thread_again(); j < at.rows * at.units; j += (int32_t)blockDim.x) {
         int32_t row = j / at.units, u = j % at.units;
         float *state = s.state + item_at(a.plan, BATCH, row, u);
-        state[STATE_C * a.n.slot] = a.p.c[(T * B + at.row + row) * H + at.unit + u];
-        state[STATE_DC * a.n.slot] = 0.0f;
+        int64_t n = (at.row + row) * H + at.unit + u;
+        state[STATE_C * a.n.slot] = a.p.c[T * B * H + n];
+        state[STATE_DC * a.n.slot] = a.p.dc_n ? a.p.dc_n[n] : 0.0f;
     }
     for (int32_t j = thread_again(); j < (int32_t)a.n.pieces.dgates; j += (int32_t)blockDim.x)
         s.dgates[j] = 0.0f;

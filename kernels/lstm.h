@@ -92,6 +92,10 @@ typedef struct LstmBackward {
     const float *dy;     /* (T,B,H): gradient into y; D_o is applied as it is read */
     float *gates;        /* (T,B,4H): in i, f, g, o; out dgates (pre-activation) */
     float *dh, *dc;      /* (B,H): scratch */
+    /* (B,H), none of them another of these or scratch: the gradients that flow into h_T and c_T from beyond the window, added to what dy
+     * gives; NULL: zero. And those that flow out of it into h_0 and c_0; NULL: not wanted. No site masks h_T or h_0 themselves. */
+    const float *dh_n, *dc_n;
+    float *dh_0, *dc_0;
     MaskSite output, recurrent;
     LstmLaunch launch;
 } LstmBackward;
@@ -107,8 +111,8 @@ typedef struct LstmVariant {
     cudaError_t (*resident_blocks)(const LstmPlan *plan, int *blocks);
     cudaError_t (*forward)(const LstmContext *context, const LstmForward *p);
     cudaError_t (*backward)(const LstmContext *context, const LstmBackward *p);
-    /* Launches of one pass, GEMMs included, for tests and tables; a recurrent mask may add one to forward. A variant with
-     * plans takes as many for each range of batch rows (plan_ranges). */
+    /* Launches of one pass, GEMMs included, for tests and tables; a recurrent mask may add one to forward, dh_0 adds a GEMM to
+     * backward, and with a recurrent mask a kernel. A variant with plans takes as many for each range of batch rows (plan_ranges). */
     int (*launches)(const LstmShape *shape, int backward);
 } LstmVariant;
 
@@ -119,6 +123,10 @@ cudaError_t lstm_pack(cudaStream_t stream, int64_t H, const float *w_hh, float *
 
 /* The same for w_tiles: tensor_copy_bytes(H) (tensor.h) of device memory, 16-byte aligned. */
 cudaError_t lstm_pack_tiles(cudaStream_t stream, int64_t H, const float *w_hh, void *w_tiles);
+
+/* The end of every variant's backward: dh_0, where it is wanted, from the dgates of step 0 (state_gradient.cu). */
+cudaError_t lstm_state_gradient(const LstmContext *context, const LstmBackward *p);
+cudaError_t lstm_state_gradient_prepare(void);
 
 #ifdef __cplusplus
 }

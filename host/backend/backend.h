@@ -97,6 +97,13 @@ typedef struct BackendOps {
     int (*state_set)(Backend *b, int64_t B, const float *h, const float *c, Error *e);
     int (*state_get)(Backend *b, int64_t B, float *h, float *c, Error *e);
 
+    /* Gradients of the carried state, (L,B,H), where config.train. state_grad_set: what flows into the h and c that a
+     * training window of B rows leaves, in every window from now on; NULL: zero, as after open. wanted: they also
+     * work out what flows into the h and c that they began with; state_grad_get reads it after layer_backward of
+     * every layer, until the next window. */
+    int (*state_grad_set)(Backend *b, int64_t B, const float *dh_n, const float *dc_n, bool wanted, Error *e);
+    int (*state_grad_get)(Backend *b, int64_t B, float *dh_0, float *dc_0, Error *e);
+
     /* Hands over the ids that training windows are cut from (batcher.h), once, so that they need not cross
      * with every window; copied. NULL: the backend takes every window's x and y. */
     int (*train_stream)(Backend *b, const int32_t *ids, int64_t N, int64_t T, int64_t B, Error *e);

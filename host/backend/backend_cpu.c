@@ -84,7 +84,9 @@ struct Backend {
     struct Arrival {
         _Atomic unsigned epoch;
         char pad[60];
-    } * arrival; /* [threads] */
+    } * arrival;                        /* [threads] */
+    float *state_grad[4];               /* (L,B,H) dh_n, dc_n, dh_0, dc_0; NULL unless config.train */
+    bool state_grad_in, state_grad_out; /* what layer_backward is to take and to give */
     void *memory;
     size_t memory_bytes;
 };
@@ -152,6 +154,7 @@ static void carve(Backend *b, Arena *a)
     b->logits = take_floats(a, N * V);
     b->token_nats = take(a, N, sizeof(double));
     b->state_h = take_floats(a, L * B * H), b->state_c = take_floats(a, L * B * H);
+    for (int i = 0; i < 4; i++) b->state_grad[i] = g->train ? take_floats(a, L * B * H) : NULL;
     b->bias = take_floats(a, 4 * H);
     b->packed = take_floats(a, vectors * GATES * H * LANES);
     b->sum = take_floats(a, (vectors * GATES + g->threads) * LANES * rows); /* a last panel may be half one */
@@ -283,6 +286,26 @@ static int cpu_state_get(Backend *b, int64_t B, float *h, float *c, Error *e)
     (void)e;
     memcpy(h, b->state_h, (size_t)(b->config.shape.L * B * b->config.shape.H) * sizeof *h);
     memcpy(c, b->state_c, (size_t)(b->config.shape.L * B * b->config.shape.H) * sizeof *c);
+    return EXIT_DONE;
+}
+
+static int cpu_state_grad_set(Backend *b, int64_t B, const float *dh_n, const float *dc_n, bool wanted,
+                              Error *e)
+{
+    (void)e;
+    assert(B <= b->config.B && b->config.train);
+    b->state_grad_in = dh_n || dc_n, b->state_grad_out = wanted;
+    copy_or_zero(b->state_grad[0], dh_n, b->config.shape.L * B * b->config.shape.H);
+    copy_or_zero(b->state_grad[1], dc_n, b->config.shape.L * B * b->config.shape.H);
+    return EXIT_DONE;
+}
+
+static int cpu_state_grad_get(Backend *b, int64_t B, float *dh_0, float *dc_0, Error *e)
+{
+    (void)e;
+    assert(b->state_grad_out);
+    memcpy(dh_0, b->state_grad[2], (size_t)(b->config.shape.L * B * b->config.shape.H) * sizeof *dh_0);
+    memcpy(dc_0, b->state_grad[3], (size_t)(b->config.shape.L * B * b->config.shape.H) * sizeof *dc_0);
     return EXIT_DONE;
 }
 
@@ -866,11 +889,15 @@ static void backward_cell(Backend *b, int64_t l, int64_t t, const Share *share, 
             if (recurrent && r % 4 == 0) mask_four_rows(recurrent, at + B, H, u, factor);
             dh += recurrent ? through_h * vec_load(factor + r % 4 * LANES) : through_h;
             dc_later = vec_load(carry);
+        } else if (b->state_grad_in) {
+            dh += lanes_load(b->state_grad[0] + (l * B + r) * H + u, n);
+            dc_later = lanes_load(b->state_grad[1] + (l * B + r) * H + u, n);
         }
         Vec dc = dh * o * (1.0f - tc * tc) + dc_later;
         Vec da[GATES] = {dc * g * i * (1.0f - i), dc * c_before * f * (1.0f - f), dc * i * (1.0f - g * g),
                          dh * tc * o * (1.0f - o)};
         vec_store(carry, dc * f);
+        if (t == 0 && b->state_grad_out) lanes_store(b->state_grad[3] + (l * B + r) * H + u, dc * f, n);
         for (int gate = 0; gate < GATES; gate++) {
             lanes_store(gates + gate * H, da[gate], n);
             bias[gate] += da[gate];
@@ -923,6 +950,12 @@ static int cpu_layer_backward(Backend *b, int64_t l, Error *e)
     memcpy(b->grad[param_of_layer(l, PARAM_B_HH)], db, (size_t)(4 * H) * sizeof *db);
     sgemm(b, false, false, N, H, 4 * H, dgates, b->param[param_of_layer(l, PARAM_W_IH)], b->dy);
     mask_positions(b, (int)l, b->dy, b->dy);
+    if (b->state_grad_out) {
+        float *dh_0 = b->state_grad[2] + l * B * H;
+        sgemm(b, false, false, B, H, 4 * H, dgates, b->param[param_of_layer(l, PARAM_W_HH)], dh_0);
+        for (int64_t row = 0; recurrent && row < B; row++)
+            mask_row(recurrent, row, H, dh_0 + row * H, dh_0 + row * H);
+    }
     return EXIT_DONE;
 }
 
@@ -1031,6 +1064,8 @@ const BackendOps backend_cpu = {
     .grad_get = cpu_grad_get,
     .state_set = cpu_state_set,
     .state_get = cpu_state_get,
+    .state_grad_set = cpu_state_grad_set,
+    .state_grad_get = cpu_state_grad_get,
     .window_begin = cpu_window_begin,
     .embedding_forward = cpu_embedding_forward,
     .layer_forward = cpu_layer_forward,

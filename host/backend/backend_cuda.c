@@ -110,7 +110,9 @@ struct Backend {
     uint16_t **h_bf16; /* [L] host; (N+B,H) h, or (N,H) h_masked; one for all layers where nothing trains */
     uint16_t *d_bf16;  /* (N, max(V,4H)) dlogits, then dgates */
     float *carried;    /* (2L,B,H): h of every layer, then c */
-    int32_t *x_ids, *y_ids; /* (N) */
+    float *state_grad; /* (4,L,B,H): dh_n, dc_n, dh_0, dc_0 of every layer; NULL unless config.train */
+    bool state_grad_in, state_grad_out; /* what layer_backward is to take and to give */
+    int32_t *x_ids, *y_ids;             /* (N) */
     StepState *state_device;
     void *workspace;
 
@@ -203,6 +205,7 @@ static void carve(Backend *b, Arena *a)
     b->dense_bf16 = bf16 ? take(a, b->dense_n, sizeof *b->dense_bf16) : NULL;
     b->d_bf16 = bf16 && g->train ? take(a, N * (V > 4 * H ? V : 4 * H), sizeof *b->d_bf16) : NULL;
     b->carried = take_floats(a, 2 * L * B * H);
+    b->state_grad = g->train ? take_floats(a, 4 * L * B * H) : NULL;
     b->x_ids = take(a, N, sizeof(int32_t)), b->y_ids = take(a, N, sizeof(int32_t));
     b->state_device = take(a, 1, sizeof *b->state_device);
     b->context.fault = take(a, 1, sizeof *b->context.fault);
@@ -606,6 +609,37 @@ static int cuda_state_get(Backend *b, int64_t B, float *h, float *c, Error *e)
     return code ? code : download(b, c, b->carried + n, half, e);
 }
 
+/* Where gradient i of the state has the rows of a layer. */
+static float *state_grad(const Backend *b, int64_t B, int i, int64_t l)
+{
+    return b->state_grad + (i * b->config.shape.L + l) * B * b->config.shape.H;
+}
+
+static int cuda_state_grad_set(Backend *b, int64_t B, const float *dh_n, const float *dc_n, bool wanted,
+                               Error *e)
+{
+    assert(B <= b->config.B && b->config.train);
+    size_t bytes = (size_t)(b->config.shape.L * B * b->config.shape.H) * sizeof(float);
+    const float *from[2] = {dh_n, dc_n};
+    b->state_grad_in = dh_n || dc_n, b->state_grad_out = wanted;
+    for (int i = 0; i < 2 && b->state_grad_in; i++) {
+        float *to = state_grad(b, B, i, 0);
+        int code = EXIT_DONE;
+        if (!from[i]) CUDA_TRY(cudaMemsetAsync(to, 0, bytes, b->context.stream));
+        else code = upload(b, to, from[i], bytes, e);
+        if (code) return code;
+    }
+    return EXIT_DONE;
+}
+
+static int cuda_state_grad_get(Backend *b, int64_t B, float *dh_0, float *dc_0, Error *e)
+{
+    assert(b->state_grad_out);
+    size_t bytes = (size_t)(b->config.shape.L * B * b->config.shape.H) * sizeof(float);
+    int code = download(b, dh_0, state_grad(b, B, 2, 0), bytes, e);
+    return code ? code : download(b, dc_0, state_grad(b, B, 3, 0), bytes, e);
+}
+
 static int cuda_train_stream(Backend *b, const int32_t *ids, int64_t N, int64_t T, int64_t B, Error *e)
 {
     assert(T == b->config.T && B == b->config.B && !b->stream);
@@ -808,7 +842,9 @@ static int cuda_window_begin(Backend *b, const Window *w, Error *e)
            (w->train && b->stream && w->T == b->stream_T && w->B == b->stream_B && w->index >= 0));
     b->w = *w;
     b->updated = false;
-    b->mode = !of_stream || b->eager || !b->warm ? EAGER : b->step_graph ? REPLAY : CAPTURE;
+    /* The graph is of windows without gradients of the state. */
+    bool eager = !of_stream || b->eager || !b->warm || b->state_grad_in || b->state_grad_out;
+    b->mode = eager ? EAGER : b->step_graph ? REPLAY : CAPTURE;
     range_end(b, 0);
     if (b->mode == EAGER)
         ranges_push(&b->ranges, w->train ? "step" : "score"), ranges_push(&b->ranges, "forward");
@@ -931,6 +967,10 @@ static int cuda_layer_backward(Backend *b, int64_t l, Error *e)
                       .gates = b->gates[l],
                       .dh = b->dh,
                       .dc = b->dc,
+                      .dh_n = b->state_grad_in ? state_grad(b, b->w.B, 0, l) : NULL,
+                      .dc_n = b->state_grad_in ? state_grad(b, b->w.B, 1, l) : NULL,
+                      .dh_0 = b->state_grad_out ? state_grad(b, b->w.B, 2, l) : NULL,
+                      .dc_0 = b->state_grad_out ? state_grad(b, b->w.B, 3, l) : NULL,
                       .output = site_of(b, l + 1),
                       .recurrent = recurrent_site(b, l),
                       .launch = launch_of(b, true)};
@@ -1078,6 +1118,8 @@ const BackendOps backend_cuda = {
     .grad_get = cuda_grad_get,
     .state_set = cuda_state_set,
     .state_get = cuda_state_get,
+    .state_grad_set = cuda_state_grad_set,
+    .state_grad_get = cuda_state_grad_get,
     .train_stream = cuda_train_stream,
     .window_begin = cuda_window_begin,
     .embedding_forward = cuda_embedding_forward,

@@ -28,6 +28,7 @@ struct Backend {
     real *logits;            /* (T*B,V); training: their gradient */
     real *nats;              /* (T*B) */
     real *state_h, *state_c; /* (L,B,H) carried */
+    real *state_grad[4];     /* (L,B,H) dh_n, dc_n, dh_0, dc_0; NULL unless config.train */
     double grad_norm;
 };
 
@@ -55,7 +56,7 @@ static size_t reference_bytes(const BackendConfig *g)
 {
     int64_t H = g->shape.H, L = g->shape.L, N = positions(g), P = params_elements(&g->shape);
     int64_t n = P * (g->train ? 2 : 1) + L * (2 * (N + g->B) * H + 4 * N * H) + (L + 3) * N * H +
-                N * (g->shape.V + 1) + 2 * L * g->B * H;
+                N * (g->shape.V + 1) + (g->train ? 6 : 2) * L * g->B * H;
     return (size_t)n * sizeof(real);
 }
 
@@ -76,6 +77,7 @@ static void reference_close(Backend *b)
     }
     free(b->param), free(b->grad), free(b->h), free(b->c), free(b->gates), free(b->x);
     free(b->hm), free(b->dy), free(b->logits), free(b->nats), free(b->state_h), free(b->state_c);
+    for (int i = 0; i < 4; i++) free(b->state_grad[i]);
     free(b);
 }
 
@@ -116,6 +118,7 @@ static int reference_open(const BackendConfig *g, Backend **out, Error *e)
     b->hm = reals(N * H, &ok), b->dy = reals(N * H, &ok);
     b->logits = reals(N * g->shape.V, &ok), b->nats = reals(N, &ok);
     b->state_h = reals(L * g->B * H, &ok), b->state_c = reals(L * g->B * H, &ok);
+    for (int i = 0; i < 4 && g->train; i++) b->state_grad[i] = reals(L * g->B * H, &ok);
     if (!ok) {
         reference_close(b);
         return error_set(e, EXIT_FAILED, "the reference backend could not allocate %zu bytes",
@@ -183,6 +186,25 @@ static int reference_state_get(Backend *b, int64_t B, float *h, float *c, Error 
     (void)e;
     narrow(h, b->state_h, b->config.shape.L * B * b->config.shape.H);
     narrow(c, b->state_c, b->config.shape.L * B * b->config.shape.H);
+    return EXIT_DONE;
+}
+
+/* The gradients are worked out whether they are wanted or not. */
+static int reference_state_grad_set(Backend *b, int64_t B, const float *dh_n, const float *dc_n, bool wanted,
+                                    Error *e)
+{
+    (void)wanted, (void)e;
+    assert(B <= b->config.B && b->config.train);
+    widen(b->state_grad[0], dh_n, b->config.shape.L * B * b->config.shape.H);
+    widen(b->state_grad[1], dc_n, b->config.shape.L * B * b->config.shape.H);
+    return EXIT_DONE;
+}
+
+static int reference_state_grad_get(Backend *b, int64_t B, float *dh_0, float *dc_0, Error *e)
+{
+    (void)e;
+    narrow(dh_0, b->state_grad[2], b->config.shape.L * B * b->config.shape.H);
+    narrow(dc_0, b->state_grad[3], b->config.shape.L * B * b->config.shape.H);
     return EXIT_DONE;
 }
 
@@ -323,7 +345,9 @@ static int reference_layer_backward(Backend *b, int64_t l, Error *e)
     memset(dw_hh, 0, (size_t)(4 * H * H) * sizeof *dw_hh);
     memset(db_ih, 0, (size_t)(4 * H) * sizeof *db_ih);
 
-    for (int64_t row = 0; row < B; row++)
+    for (int64_t row = 0; row < B; row++) {
+        real *state_grad[4]; /* this row's */
+        for (int i = 0; i < 4; i++) state_grad[i] = b->state_grad[i] + (l * B + row) * H;
         for (int64_t t = T - 1; t >= 0; t--) {
             int64_t n = t * B + row, later = n + B;
             real *da =
@@ -340,8 +364,10 @@ static int reference_layer_backward(Backend *b, int64_t l, Error *e)
                     real sum = 0;
                     for (int64_t j = 0; j < 4 * H; j++) sum += w_hh[j * H + u] * da_next[j];
                     dh += sum * mask_factor(b, recurrent_site(b, l), t + 1, row, u);
+                } else {
+                    dh += state_grad[0][u];
                 }
-                real dc = dh * o * (1 - tc * tc) + (t < T - 1 ? dc_next[u] : 0);
+                real dc = dh * o * (1 - tc * tc) + (t < T - 1 ? dc_next[u] : state_grad[1][u]);
                 da[u] = dc * g * i * (1 - i);
                 da[H + u] = dc * c[n * H + u] * f * (1 - f);
                 da[2 * H + u] = dc * i * (1 - g * g);
@@ -349,6 +375,13 @@ static int reference_layer_backward(Backend *b, int64_t l, Error *e)
                 dc_next[u] = dc * f;
             }
         }
+        for (int64_t u = 0; u < H; u++) {
+            real sum = 0;
+            for (int64_t j = 0; j < 4 * H; j++) sum += w_hh[j * H + u] * b->gates[l][row * 4 * H + j];
+            state_grad[2][u] = sum * mask_factor(b, recurrent_site(b, l), 0, row, u);
+            state_grad[3][u] = b->hm[row * H + u];
+        }
+    }
 
     for (int64_t t = 0; t < T; t++)
         for (int64_t row = 0; row < B; row++) {
@@ -423,6 +456,8 @@ const BackendOps backend_reference = {
     .grad_get = reference_grad_get,
     .state_set = reference_state_set,
     .state_get = reference_state_get,
+    .state_grad_set = reference_state_grad_set,
+    .state_grad_get = reference_state_grad_get,
     .window_begin = reference_window_begin,
     .embedding_forward = reference_embedding_forward,
     .layer_forward = reference_layer_forward,

@@ -103,7 +103,7 @@ int main(int argc, char **argv)
     static double w[WEIGHTS_MOST], rounded[WEIGHTS_MOST], packed[WEIGHTS_MOST], b_ih[4 * CASE_H_MOST],
         b_hh[4 * CASE_H_MOST], x_proj[4 * N_MOST], gates[4 * N_MOST], h[N_MOST + CARRIED_MOST],
         c[N_MOST + CARRIED_MOST], y[N_MOST], h_masked[N_MOST], dy[N_MOST], dgates[4 * N_MOST],
-        carry[CARRIED_MOST];
+        carry[2 * CARRIED_MOST];
     LstmShape shape = case_shape();
     T = (int)shape.T, B = (int)shape.B, H = (int)shape.H, N = T * B * H, CARRIED = B * H;
     int backward = argc == 2 && !strcmp(argv[1], "backward");

@@ -24,6 +24,7 @@
 #include "host/backend/products.h"
 #include "kernels/philox.h"
 #include "tests/support/plain_f32.h"
+#include "tests/support/state_gradient.h"
 
 #ifdef CUDA_EMU
 #include "emu.h"
@@ -55,6 +56,7 @@ typedef struct Way {
     bool eager, own_ids;    /* cuda: kernel by kernel; ids with every window instead of the stream */
     int from, to;           /* steps of the run that are done here */
     bool scored;            /* a window is scored after every fifth step */
+    bool told;              /* steps 8 to 11 are told that no gradient flows into their state */
     const char *kernel;     /* NULL: cublas */
     const char *plan;       /* as a checkpoint recorded it */
     const char *precision;  /* NULL: f32 */
@@ -162,6 +164,11 @@ static void train(const BackendOps *ops, const Case *k, Way way, Run *run)
         batcher_window(&batcher, step % 7, x, y);
         Window w = {.T = k->T, .B = k->B, .x = x, .y = y, .train = true, .step = step};
         if (of_stream) w.x = w.y = NULL, w.index = step % 7;
+        if (way.told && (step == 8 || step == 12)) {
+            float *zeros = calloc(state_size(k), sizeof *zeros), *told = step == 8 ? zeros : NULL;
+            assert_int_equal(ops->state_grad_set(m.backend, k->B, told, told, step == 8, &e), 0);
+            free(zeros);
+        }
         code = model_train_step(&m, &w, lr_at(step), clip_at(step), &r, &e);
         if (code) fail_msg("step %d: %s", step, e.text);
         keep_result(run, &r, &next);
@@ -338,6 +345,32 @@ static void gradients_follow_reference(void **state)
     }
 }
 
+static void state_gradients_follow_reference(void **state)
+{
+    (void)state;
+    for (int i = 0; i < CASES; i++) {
+        const Case *k = &cases[i];
+        if (slow_build() && i > 1) break;
+        Error e;
+        BackendConfig config = config_of(k);
+        double *exact = state_gradients(&backend_reference, &config, &e),
+               *plain = state_gradients(&backend_plain_f32, &config, &e);
+        assert_true(exact && plain);
+        int64_t n = state_gradients_state(&config), all = state_gradients_all(&config);
+        for (int j = 0; j < KERNELS; j++) {
+            if (!long_lists() && j != i % 4) continue;
+            snprintf(kernel_told, sizeof kernel_told, "%s", kernels[j]);
+            config.kernel = kernels[j];
+            double *ours = state_gradients(&backend_cuda, &config, &e);
+            if (!ours) fail_msg("%s: %s", kernels[j], e.text);
+            check_loop("a gradient of the state", k, exact, plain, ours, (int)n, 3);
+            check_loop("a gradient", k, exact + n, plain + n, ours + n, (int)(all - n), 3);
+            free(ours);
+        }
+        free(exact), free(plain);
+    }
+}
+
 /* Logits of a scored row, bias and all, give that word's nats. */
 static void logits_are_those_of_the_nats(void **state)
 {
@@ -392,6 +425,7 @@ static void every_way_gives_the_same_bits(void **state)
         {.to = STEPS, .eager = true},
         {.to = STEPS, .own_ids = true},
         {.to = STEPS, .scored = true},
+        {.to = STEPS, .told = true}, /* launched kernel by kernel, between replays */
     };
     static const char *const kernel[] = {"reg", "smem/cublas", "cublas"}, *const precision[] = {"f32", "bf16",
                                                                                                 "tf32"};
@@ -1027,6 +1061,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(follows_reference),
         cmocka_unit_test(gradients_follow_reference),
+        cmocka_unit_test(state_gradients_follow_reference),
         cmocka_unit_test(logits_are_those_of_the_nats),
         cmocka_unit_test(every_way_gives_the_same_bits),
         cmocka_unit_test(resume_gives_the_same_bits),

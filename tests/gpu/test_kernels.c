@@ -830,14 +830,14 @@ typedef struct Tensors {
 static void recurrence_rounds(const Recurrence *k, Tensors *x, LstmPrecision precision)
 {
     int64_t T = k->T, B = k->B, H = k->H, n = T * B * H;
-    float *w_hh = host_floats(4 * H * H), *scratch = host_floats(B * H);
+    float *w_hh = host_floats(4 * H * H), *carry = host_floats(2 * B * H);
     for (int64_t i = 0; i < 4 * H * H; i++) w_hh[i] = precision_round(precision, x->w_hh[i]);
     x->precision = oracle_precision = precision;
     memcpy(x->plain_gates, x->x_proj, (size_t)(4 * n) * sizeof(float));
     forward_f32(T, B, H, w_hh, x->b_ih, x->b_hh, x->plain_gates, x->plain_h, x->plain_c, x->plain_y,
                 x->plain_h_masked, &x->output, &x->recurrent);
     memcpy(x->plain_dgates, x->plain_gates, (size_t)(4 * n) * sizeof(float));
-    backward_f32(T, B, H, w_hh, x->plain_c, x->dy, x->plain_dgates, scratch, &x->output, &x->recurrent);
+    backward_f32(T, B, H, w_hh, x->plain_c, x->dy, x->plain_dgates, carry, &x->output, &x->recurrent);
     oracle_precision = PRECISION_F32;
 }
 
@@ -864,12 +864,13 @@ static Tensors recurrence_tensors(const Recurrence *k)
         x.h[i] = x.plain_h[i] = x.h0[i];
         x.c[i] = x.plain_c[i] = x.c0[i];
     }
-    double *w_hh = widened(x.w_hh, 4 * H * H), *dy = widened(x.dy, n), *scratch = widened(none, B * H);
+    double *w_hh = widened(x.w_hh, 4 * H * H), *dy = widened(x.dy, n),
+           *carry = widened(host_floats(2 * B * H), 2 * B * H);
     forward_f64(T, B, H, w_hh, widened(x.b_ih, 4 * H), widened(x.b_hh, 4 * H), x.gates, x.h, x.c, x.y,
                 x.h_masked, &x.output, &x.recurrent);
     x.dgates = host_bytes((size_t)(4 * n) * sizeof(double));
     memcpy(x.dgates, x.gates, (size_t)(4 * n) * sizeof(double));
-    backward_f64(T, B, H, w_hh, x.c, dy, x.dgates, scratch, &x.output, &x.recurrent);
+    backward_f64(T, B, H, w_hh, x.c, dy, x.dgates, carry, &x.output, &x.recurrent);
     recurrence_rounds(k, &x, PRECISION_F32);
     return x;
 }
@@ -1194,6 +1195,135 @@ static void recurrence_follows_reference(void **state)
                                                                    : seen_all)(lstm_variants[v], seen[v][p]);
 }
 
+/* ---- gradients of the state ---- */
+
+/* The oracle's backward pass with what flows in from beyond the window; dgates as the pass leaves them, carry (2,B,H) dh_0 and dc_0. */
+typedef struct StateGradient {
+    float *in; /* (2,B,H): dh_n, dc_n */
+    double *dgates, *carry;
+    float *plain_dgates, *plain_carry;
+} StateGradient;
+
+static StateGradient state_gradient(const Recurrence *k, const Tensors *x)
+{
+    int64_t T = k->T, B = k->B, H = k->H, n = T * B * H, row = B * H;
+    StateGradient s = {.in = drawn(27, 2 * row, 1), .plain_dgates = host_floats(4 * n)};
+    s.dgates = host_bytes((size_t)(4 * n) * sizeof(double));
+    s.carry = widened(s.in, 2 * row);
+    s.plain_carry = host_floats(2 * row);
+    memcpy(s.dgates, x->gates, (size_t)(4 * n) * sizeof(double));
+    memcpy(s.plain_dgates, x->plain_gates, (size_t)(4 * n) * sizeof(float));
+    memcpy(s.plain_carry, s.in, (size_t)(2 * row) * sizeof(float));
+    backward_f64(T, B, H, widened(x->w_hh, 4 * H * H), x->c, widened(x->dy, n), s.dgates, s.carry, &x->output,
+                 &x->recurrent);
+    float *w_hh = host_floats(4 * H * H);
+    for (int64_t i = 0; i < 4 * H * H; i++) w_hh[i] = precision_round(x->precision, x->w_hh[i]);
+    oracle_precision = x->precision;
+    backward_f32(T, B, H, w_hh, x->plain_c, x->dy, s.plain_dgates, s.plain_carry, &x->output, &x->recurrent);
+    oracle_precision = PRECISION_F32;
+    return s;
+}
+
+/* One variant's backward pass behind the oracle's forward one: with nothing, with zeros and with gradients from beyond the window. */
+static void state_gradient_case(const LstmVariant *v, const Recurrence *k, const Tensors *x,
+                                const StateGradient *s, const Making *m)
+{
+    int64_t n = k->T * k->B * k->H, row = k->B * k->H;
+    size_t gates = (size_t)(4 * n) * sizeof(float), state = (size_t)(n + row) * sizeof(float);
+    int kept = host_count;
+    LstmPlan plan;
+    Passes p = recurrence_passes(k, x);
+    LstmBackward *q = &p.backward;
+    if (launch_made(v, &p.forward.shape, 1, m, 0, &plan, &q->launch)) {
+        told("gradients of the state", v, x->precision, k, m);
+        const float *zeros = device_floats(host_floats(2 * row), 2 * row),
+                    *in = device_floats(s->in, 2 * row);
+        float *out = device_floats(NULL, 2 * row), *dgates[3] = {0};
+        CHECK(cudaMemcpy(p.forward.h, x->plain_h, state, cudaMemcpyHostToDevice));
+        CHECK(cudaMemcpy(p.forward.c, x->plain_c, state, cudaMemcpyHostToDevice));
+        for (int i = 0; i < 3; i++) {
+            const float *from = i == 2 ? in : i == 1 ? zeros : NULL;
+            q->dh_n = from, q->dc_n = from ? from + row : NULL;
+            q->dh_0 = i ? out : NULL, q->dc_0 = i ? out + row : NULL;
+            CHECK(cudaMemcpy(q->gates, x->plain_gates, gates, cudaMemcpyHostToDevice));
+            CHECK(cudaDeviceSynchronize());
+            CHECK(v->backward(&context, q));
+            dgates[i] = fetched(q->gates, 4 * n);
+        }
+        for (int64_t j = 0; j < 4 * n; j++) /* but for the sign of a zero */
+            if (dgates[0][j] != dgates[1][j])
+                fail_msg("dgates[%lld] is %.9g with zeros and %.9g without; %s", (long long)j, dgates[1][j],
+                         dgates[0][j], told_case);
+        float *carry = fetched(out, 2 * row);
+        compare("dgates", dgates[2], s->plain_dgates, s->dgates, 4 * n, 3);
+        compare("dh_0", carry, s->plain_carry, s->carry, row, 3);
+        compare("dc_0", carry + row, s->plain_carry + row, s->carry + row, row, 3);
+    }
+    release_device();
+    while (host_count > kept) free(host_pieces[--host_count]);
+}
+
+/* Variants for which every make test does it; the others in make test-long. */
+static bool state_gradient_is_short(const LstmVariant *v)
+{
+    return !strcmp(v->footprint->name, "reg") || v->footprint->kind == KIND_CLUSTER;
+}
+
+static void state_gradients_follow_reference(void **state)
+{
+    (void)state;
+    need_device();
+    for (int d = 0; d < DEVICES; d++) {
+        device_choose(devices[d]);
+        for (int i = 0; i < RECURRENCES; i++) {
+            const Recurrence *k = &recurrences[i];
+            if (!long_lists() && (i + d) % 4 != 2) continue;
+            Tensors x = recurrence_tensors(k);
+            for (int p = 0; p < PRECISIONS; p++) {
+                if (p != PRECISION_F32) recurrence_rounds(k, &x, (LstmPrecision)p);
+                StateGradient s = state_gradient(k, &x);
+                for (int v = 0; lstm_variants[v]; v++) {
+                    if (!runs_here(lstm_variants[v], (LstmPrecision)p)) continue;
+                    if (!long_lists() && !state_gradient_is_short(lstm_variants[v])) continue;
+                    for (int m = 0; m < (persistent(lstm_variants[v]) ? MAKINGS : 1); m++)
+                        if (long_lists() || m == (i + p) % MAKINGS)
+                            state_gradient_case(lstm_variants[v], k, &x, &s, making_of(lstm_variants[v], m));
+                }
+            }
+            release();
+        }
+    }
+}
+
+/* The oracle's own dh_0 and dc_0 against central differences of sum(dy y) + sum(dh_n h_T) + sum(dc_n c_T): the stencil errs by about
+ * 1e-11, as in test_gradients. */
+static void state_gradients_are_those_of_the_forward_pass(void **state)
+{
+    (void)state;
+    enum { T = 3, B = 2, H = 5, N = T * B * H, ROW = B * H };
+    const Recurrence k = {T, B, H, 0.5, ALL_SITES};
+    Tensors x = recurrence_tensors(&k);
+    StateGradient s = state_gradient(&k, &x);
+    double *w_hh = widened(x.w_hh, 4 * H * H), *b_ih = widened(x.b_ih, 4 * H), *b_hh = widened(x.b_hh, 4 * H);
+    double h[N + ROW], c[N + ROW], y[N], h_masked[N], gates[4 * N], worst = 0;
+    for (int i = 0; i < 2 * ROW; i++) {
+        double f[4], at[4] = {-2, -1, 1, 2}, e = 1e-4;
+        for (int m = 0; m < 4; m++) {
+            for (int j = 0; j < 4 * N; j++) gates[j] = x.x_proj[j];
+            for (int j = 0; j < ROW; j++) h[j] = x.h0[j], c[j] = x.c0[j];
+            (i < ROW ? h : c)[i % ROW] += at[m] * e;
+            forward_f64(T, B, H, w_hh, b_ih, b_hh, gates, h, c, y, h_masked, &x.output, &x.recurrent);
+            f[m] = 0;
+            for (int j = 0; j < N; j++) f[m] += x.dy[j] * y[j];
+            for (int j = 0; j < ROW; j++) f[m] += s.in[j] * h[N + j] + s.in[ROW + j] * c[N + j];
+        }
+        double error = fabs((8 * (f[2] - f[1]) - (f[3] - f[0])) / (12 * e) - s.carry[i]);
+        if (!(error <= worst)) worst = error;
+    }
+    if (!(worst < 1e-8)) fail_msg("|fd - g| reaches %.3g", worst);
+    release();
+}
+
 /* What registers do not hold of one cluster's weights is in shared memory: with fewer registers than the planner would take. */
 static void clusters_keep_weights_in_shared_memory(void **state)
 {
@@ -1492,6 +1622,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(weights_are_packed),
         cmocka_unit_test(update_packs_the_new_weights),
         cmocka_unit_test(recurrence_follows_reference),
+        cmocka_unit_test(state_gradients_follow_reference),
+        cmocka_unit_test(state_gradients_are_those_of_the_forward_pass),
         cmocka_unit_test(clusters_keep_weights_in_shared_memory),
         cmocka_unit_test(recurrence_follows_reference_at_length),
         cmocka_unit_test(recurrence_replays_from_a_graph),

@@ -25,6 +25,7 @@
 #include "host/backend/backend_reference.h"
 #include "host/train/model.h"
 #include "tests/support/plain_f32.h"
+#include "tests/support/state_gradient.h"
 
 enum { STEPS = 10 };
 
@@ -60,19 +61,24 @@ typedef struct Run {
     double *exact; /* the reference's weights before they are rounded for the file, or NULL */
 } Run;
 
+static BackendConfig config_of(const Case *k)
+{
+    return (BackendConfig){.shape = {k->V, k->H, k->L},
+                           .T = k->T,
+                           .B = k->B,
+                           .train = true,
+                           .keep = k->keep,
+                           .sites = k->sites,
+                           .seed = 9,
+                           .threads = k->threads,
+                           .precision = precision};
+}
+
 static void train(const BackendOps *ops, const Case *k, Run *run)
 {
     Error e;
     Model m;
-    BackendConfig config = {.shape = {k->V, k->H, k->L},
-                            .T = k->T,
-                            .B = k->B,
-                            .train = true,
-                            .keep = k->keep,
-                            .sites = k->sites,
-                            .seed = 9,
-                            .threads = k->threads,
-                            .precision = precision};
+    BackendConfig config = config_of(k);
     assert_int_equal(model_open(&m, ops, &config, &e), 0);
     assert_int_equal(params_init(&run->weights, &config.shape), 0);
     params_draw(&run->weights, 4, 0.2);
@@ -134,6 +140,28 @@ static void follows_reference(void **state)
             check(param_info(&exact.weights.shape, p).name, k, error, plain_error, 3, top);
         }
         params_free(&exact.weights), params_free(&plain.weights), params_free(&ours.weights);
+    }
+}
+
+static void state_gradients_follow_reference(void **state)
+{
+    (void)state;
+    const BackendOps *ops[] = {&backend_reference, &backend_plain_f32, &backend_cpu_here};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const Case *k = &cases[i];
+        Error e;
+        BackendConfig config = config_of(k);
+        double *found[3], largest;
+        int64_t n = state_gradients_state(&config), all = state_gradients_all(&config);
+        for (int o = 0; o < 3; o++)
+            if (!(found[o] = state_gradients(ops[o], &config, &e))) fail_msg("%s", e.text);
+        double plain = f32_error(found[1], found[0], (int)n, &largest);
+        check("a gradient of the state", k, f32_error(found[2], found[0], (int)n, &largest), plain, 3,
+              largest);
+        plain = f32_error(found[1] + n, found[0] + n, (int)(all - n), &largest);
+        check("a gradient", k, f32_error(found[2] + n, found[0] + n, (int)(all - n), &largest), plain, 3,
+              largest);
+        for (int o = 0; o < 3; o++) free(found[o]);
     }
 }
 
@@ -397,6 +425,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(follows_reference),
+        cmocka_unit_test(state_gradients_follow_reference),
         cmocka_unit_test(same_bits),
         cmocka_unit_test(precisions),
         cmocka_unit_test(operands_are_rounded),

@@ -122,6 +122,94 @@ static void finite_differences(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) check_case(&cases[i]);
 }
 
+/* What flows into the state that a window began with, against differences of its cost. The state crosses as float32, so that the step is
+ * a power of two: the stencil's truncation is then about 1e-13, and the answer is rounded to 6e-8. */
+static void state_gradients(void **state)
+{
+    (void)state;
+    static const Case cases[] = {{13, 7, 2, 4, 3, 0.5, SITES_ALL}, {13, 5, 1, 1, 2, 0.7, SITES_NONRECURRENT}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const Case *k = &cases[i];
+        Setup s;
+        Error e;
+        float gradient[2][256], largest = 0;
+        double worst = 0, step = 1.0 / 1024;
+        int64_t n = k->L * k->B * k->H;
+        open_case(&s, k);
+        for (int64_t j = 0; j < n; j++) s.h[j] = ldexpf(rintf(ldexpf(s.h[j], 12)), -12);
+        for (int64_t j = 0; j < n; j++) s.c[j] = ldexpf(rintf(ldexpf(s.c[j], 12)), -12);
+        const BackendOps *ops = s.model.ops;
+        assert_int_equal(ops->state_grad_set(s.model.backend, k->B, NULL, NULL, true, &e), 0);
+        cost(&s);
+        assert_int_equal(ops->state_grad_get(s.model.backend, k->B, gradient[0], gradient[1], &e), 0);
+        for (int64_t j = 0; j < 2 * n; j++) {
+            float *x = j < n ? &s.h[j] : &s.c[j - n], before = *x, g = gradient[j / n][j % n];
+            double f[4], at[4] = {-2, -1, 1, 2};
+            for (int m = 0; m < 4; m++) {
+                *x = before + (float)(at[m] * step);
+                f[m] = cost(&s);
+            }
+            *x = before;
+            double difference = fabs((8 * (f[2] - f[1]) - (f[3] - f[0])) / (12 * step) - g);
+            if (!(difference <= worst)) worst = difference;
+            largest = fmaxf(largest, fabsf(g));
+        }
+        if (!(largest > 0 && worst < 1e-6 * largest))
+            fail_msg("|fd - g| reaches %.3g, the largest gradient is %.3g", worst, largest);
+        model_close(&s.model);
+    }
+}
+
+/* Two windows are one of twice the length where the first is told what the second sends back: its gradients and theirs agree, but for
+ * the rounding of the state between them. */
+static void halves_make_a_whole(void **state)
+{
+    (void)state;
+    enum { T = 4 };
+    const Case k = {13, 7, 2, T, 3, 1.0, SITES_NONE}, half = {13, 7, 2, T / 2, 3, 1.0, SITES_NONE};
+    Setup one, two;
+    Error e;
+    float h[2][256], c[2][256];
+    double *sum[64];
+    open_case(&one, &k), open_case(&two, &half);
+    cost(&one);
+    const BackendOps *ops = two.model.ops;
+    Backend *b = two.model.backend;
+    int tensors = params_count(&two.model.config.shape);
+    assert_true(tensors <= 64);
+    WindowResult r;
+    Window second = two.window;
+    two.window.x = one.x, two.window.y = one.y;
+    second.x = one.x + half.T * k.B, second.y = one.y + half.T * k.B;
+    cost(&two); /* leaves the state between the two */
+    assert_int_equal(ops->state_get(b, k.B, h[0], c[0], &e), 0);
+    assert_int_equal(ops->state_grad_set(b, k.B, NULL, NULL, true, &e), 0);
+    assert_int_equal(ops->state_set(b, k.B, h[0], c[0], &e), 0);
+    assert_int_equal(model_gradients(&two.model, &second, &r, &e), 0);
+    assert_int_equal(ops->state_grad_get(b, k.B, h[1], c[1], &e), 0);
+    for (int p = 0; p < tensors; p++) {
+        int64_t n = param_info(&two.model.config.shape, p).n;
+        sum[p] = malloc((size_t)n * sizeof **sum);
+        for (int64_t i = 0; i < n; i++) sum[p][i] = reference_grad(b, p)[i];
+    }
+    for (int told = 0; told < 2; told++) {
+        assert_int_equal(ops->state_grad_set(b, k.B, told ? h[1] : NULL, told ? c[1] : NULL, false, &e), 0);
+        cost(&two);
+        double worst = 0, largest = 0;
+        for (int p = 0; p < tensors; p++)
+            for (int64_t i = 0; i < param_info(&two.model.config.shape, p).n; i++) {
+                double g = reference_grad(one.model.backend, p)[i],
+                       d = sum[p][i] + reference_grad(b, p)[i] - g;
+                worst = fmax(worst, fabs(d)), largest = fmax(largest, fabs(g));
+            }
+        /* Without what the second sends back they are far apart. */
+        if (told ? !(worst < 1e-6 * largest) : !(worst > 1e-3 * largest))
+            fail_msg("told %d: they differ by %.3g, the largest gradient is %.3g", told, worst, largest);
+    }
+    for (int p = 0; p < tensors; p++) free(sum[p]);
+    model_close(&one.model), model_close(&two.model);
+}
+
 /* A wrong gradient must fail this test: the derivative with respect to one weight, off by a thousandth of the
  * largest, does. */
 static void the_check_can_fail(void **state)
@@ -177,8 +265,8 @@ static void recurrent_path_is_unmasked(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(finite_differences),
-        cmocka_unit_test(the_check_can_fail),
+        cmocka_unit_test(finite_differences),         cmocka_unit_test(state_gradients),
+        cmocka_unit_test(halves_make_a_whole),        cmocka_unit_test(the_check_can_fail),
         cmocka_unit_test(recurrent_path_is_unmasked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -56,27 +56,34 @@ static void ORACLE(forward_)(int64_t T, int64_t B, int64_t H, const REAL *w_hh, 
     }
 }
 
-/* gates: i, f, g, o on entry, dgates on exit; carry (B,H) is scratch. */
+/* gates: i, f, g, o on entry, dgates on exit; carry (2,B,H): dh_n, dc_n on entry, dh_0, dc_0 on exit. */
 static void ORACLE(backward_)(int64_t T, int64_t B, int64_t H, const REAL *w_hh, const REAL *c,
                               const REAL *dy, REAL *gates, REAL *carry, const OracleMask *output,
                               const OracleMask *recurrent)
 {
+    REAL *const state = carry + B * H;
     for (int64_t n = T * B - 1; n >= 0; n--)
         for (int64_t u = 0; u < H; u++) {
             int last = n + B >= T * B;
-            REAL *a = gates + n * 4 * H + u, *flow = carry + n % B * H + u, sum = 0;
+            REAL *a = gates + n * 4 * H + u, *flow = state + n % B * H + u, sum = 0;
             REAL i = a[0], f = a[H], g = a[2 * H], o = a[3 * H], tc = tanh(c[(n + B) * H + u]);
             for (int64_t j = 0; !last && j < 4 * H; j++)
                 sum += w_hh[j * H + u] * ORACLE(operand_)(gates[(n + B) * 4 * H + j]);
             REAL dh = dy[n * H + u] * ORACLE(factor_)(output, n, H, u);
-            if (!last) dh += sum * ORACLE(factor_)(recurrent, n + B, H, u);
-            REAL dc = dh * o * (1 - tc * tc) + (last ? 0 : *flow);
+            dh += last ? carry[n % B * H + u] : sum * ORACLE(factor_)(recurrent, n + B, H, u);
+            REAL dc = dh * o * (1 - tc * tc) + *flow;
             a[0] = dc * g * i * (1 - i);
             a[H] = dc * c[n * H + u] * f * (1 - f);
             a[2 * H] = dc * i * (1 - g * g);
             a[3 * H] = dh * tc * o * (1 - o);
             *flow = dc * f;
         }
+    for (int64_t n = 0; n < B * H; n++) {
+        REAL sum = 0;
+        for (int64_t j = 0; j < 4 * H; j++)
+            sum += w_hh[j * H + n % H] * ORACLE(operand_)(gates[n / H * 4 * H + j]);
+        carry[n] = sum * ORACLE(factor_)(recurrent, n / H, H, n % H);
+    }
 }
 
 /* logits (N,V) become (softmax - onehot) / B where train, logits + bias otherwise. */

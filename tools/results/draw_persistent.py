@@ -72,13 +72,17 @@ def panel(y, title, exchange, each, sent, taken):
     return top + span
 
 
+def markers():
+    """Arrow heads of every colour."""
+    return [f'<marker id="{name}" viewBox="0 0 10 10" refX="2" refY="5" markerWidth="8" markerHeight="8" markerUnits="userSpaceOnUse"'
+            f' orient="auto"><path d="M0 0 L10 5 L0 10 z" fill="{colour}"/></marker>' for name, colour in (("ink", INK), ("own", OWN), ("cross", CROSS))]
+
+
 def draw():
     out.append(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img"'
                ' font-family="Helvetica, Arial, sans-serif">')
     out.append("<title>Which rows a block of a persistent LSTM kernel owns and what crosses the barrier</title><defs>")
-    for name, colour in (("ink", INK), ("own", OWN), ("cross", CROSS)):
-        out.append(f'<marker id="{name}" viewBox="0 0 10 10" refX="2" refY="5" markerWidth="8" markerHeight="8" markerUnits="userSpaceOnUse"'
-                   f' orient="auto"><path d="M0 0 L10 5 L0 10 z" fill="{colour}"/></marker>')
+    out.extend(markers())
     out.append("</defs>")
     matrix(36, 44)
     panel(26, "Forward: write own units of h&#8348;, meet, read all of h&#8348;", "h&#8348; of {0}", "rows &#183; h&#8348;&#8331;&#8321;",
