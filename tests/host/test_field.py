@@ -227,6 +227,14 @@ def test_a_reader_that_leaves_finds_the_checkpoint():
         child.stderr.close()
         assert child.wait(30) == 1 and b"standard output cannot be written" in said and b"--resume b.st" in said, said
         f.ok("train --resume b.st --data data --threads 1 --quiet --max-steps 1")
+        # One that leaves before the first minibatch costs no earlier file.
+        good = f.bytes("a.st")
+        words[-1] = "a.st"
+        reader, writer = os.pipe()
+        os.close(reader)
+        child = subprocess.Popen(words, cwd=f.path, stdin=subprocess.DEVNULL, stdout=writer, stderr=subprocess.DEVNULL)
+        os.close(writer)
+        assert child.wait(30) == 141 and f.bytes("a.st") == good
 
 
 # ---- 4: limits of the container (tests/host/test_machine.c has the control groups) ----
