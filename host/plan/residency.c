@@ -642,7 +642,7 @@ int plan_kernels_parse(const char *text, int pick[2], Error *e)
 }
 
 void plan_choose(const DeviceFacts *device, const LstmShape *shape, const PlanOverride *force,
-                 const PlanConstants *constants, PlanChoice *out)
+                 const PlanConstants *constants, const uint32_t without[2], PlanChoice *out)
 {
     char part[2][96];
     memset(out, 0, sizeof *out);
@@ -653,6 +653,7 @@ void plan_choose(const DeviceFacts *device, const LstmShape *shape, const PlanOv
             PlanPick p = {.variant = i};
             PlanTime time;
             Error none;
+            if (without && without[backward] >> i & 1) continue;
             if (!lstm_footprints[i]->tile[backward])
                 time = plan_predict_stepwise(constants, device, shape, backward);
             else if (!lstm_plan(device, shape, lstm_footprints[i], backward, force, constants, &p.plan,

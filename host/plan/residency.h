@@ -92,8 +92,8 @@ typedef struct PlanChoice {
 
 /* For each direction the variant with the lowest predicted time a step, launch included, among those that have a plan
  * (stepwise ones always have); the earlier one of lstm_footprints where two are equal. Cannot fail: cublas runs
- * everywhere. */
+ * everywhere. without (may be NULL): of each pass, bit i set: not lstm_footprints[i], which must leave one. */
 void plan_choose(const DeviceFacts *device, const LstmShape *shape, const PlanOverride *force,
-                 const PlanConstants *constants, PlanChoice *out);
+                 const PlanConstants *constants, const uint32_t without[2], PlanChoice *out);
 
 #endif
