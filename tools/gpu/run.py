@@ -40,6 +40,7 @@ import glob
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,6 +52,7 @@ import watched
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 RESERVE = 15  # seconds kept for stopping and packing
+ROOM = 2 << 30  # bytes that checkpoints, logs and profiles take: a container's /dev/shm may have 64 MB
 CALLS = {
     "1": (570, ("preflight", "small", "rows", "torch", "medium", "large", "constants", "cudnn", "tests")),
     "2": (150, ("failed", "sanitize", "precision", "parity", "profile", "fits")),
@@ -344,6 +346,10 @@ def prepare(run):
         print("gpu_run: nvidia-smi shows no GPU here; --dry-run prints what would run", file=sys.stderr)
         return 4
     os.makedirs(run.file("raw"), exist_ok=True)
+    if shutil.disk_usage(run.work).free < ROOM:
+        print(f"gpu_run: {run.work} has less than {ROOM >> 30} GiB left, checkpoints take more; build/gpu_run takes its place", file=sys.stderr)
+        run.work = "build/gpu_run"
+        os.makedirs(run.file("raw"), exist_ok=True)
     os.makedirs(run.options.out, exist_ok=True)
     run.lock = open(run.file("lock"), "w", encoding="utf-8")
     try:
