@@ -149,6 +149,8 @@ def results(root, check):
 
 
 def thin(source, target):
+    if os.path.exists(target) and os.path.samefile(source, target):
+        raise Failure(f"--thin takes two files, not twice {target}: the steps that it leaves out would be lost")
     kept = []
     with open(source, encoding="utf-8") as f:
         for line in f:

@@ -537,7 +537,8 @@ static int plan(int argc, char **argv, Error *e)
          .help = "constants of the model that beat the built-in ones, as profiles/model/constants.json or as "
                  "bench_gpu "
                  "measures them",
-         .type = OPTION_TEXT,
+         .takes = "a file",
+         .type = OPTION_PATH,
          .value = &o.constants},
         {.name = "json",
          .help = "an object per line in place of tables",

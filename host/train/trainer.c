@@ -38,6 +38,7 @@ typedef struct Trainer {
     Report *report;
     int32_t *x, *y;          /* (T,B) window, where the backend takes it from here */
     float *h, *c;            /* (L,B,H) for checkpoints inside an epoch */
+    int64_t first_step;      /* of this process */
     int64_t saved_step;      /* of the newest --save of this run, -1: none */
     int64_t scored_step;     /* at which valid was scored last, -1: never */
     double saved_at;         /* seconds */
@@ -145,7 +146,7 @@ static int trainer_open(Trainer *t, const Checkpoint *resume, bool quiet, Error 
     t->model.interrupt = signals_caught();
 
     t->at = resume ? resume->counters : (Counters){.epoch = 1, .lr = s->lr, .best_valid = INFINITY};
-    t->oldest = t->at.step;
+    t->oldest = t->first_step = t->at.step;
     t->saved_step = t->scored_step = -1;
     if (resume && t->at.minibatch == 0) t->scored_step = t->at.step; /* its epoch line is in the log */
     char device[128];
@@ -460,9 +461,11 @@ static void tell_backend(Trainer *t, const Checkpoint *resume)
 static int interrupted(Trainer *t, int code, Error *e)
 {
     const char *name = signals_name(code - 128), *path = t->settings.save;
-    int failed = save(t, e);
+    bool nothing = t->at.step == t->first_step; /* and nothing takes an old file's place */
+    int failed = nothing ? EXIT_DONE : save(t, e);
     if (failed) return failed;
-    if (path)
+    if (nothing) report_say(t->report, "stopped by %s before the first minibatch; nothing is saved", name);
+    else if (path)
         report_say(t->report, "stopped by %s after %lld minibatches; go on with --resume %s", name,
                    (long long)t->at.step, path);
     else
