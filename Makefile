@@ -70,6 +70,7 @@ help:
 	'make profile       K=VARIANT H= B= T= or ROW=, [TOOL=ncu|nsys|trace METRICS=fast|roofline|full]:' \
 	'                   tools/profile.sh --help' \
 	'make gpu-bundle    what a machine with a GPU needs to run tools/gpu_run.sh, in $(GPU_BUNDLE)/' \
+	'make rehearse      tools/gpu_run.sh on the emulated GPU at tiny shapes, and what RESULTS.md would say' \
 	'make k20           compile the kernels for a K20 (sm_35) with CUDA 11.8 and examine them, into profiles/k20' \
 	'                   (tools/deps.sh k20 installs it)' \
 	'make sass          the same for sm_90 with the compiler of the program, into profiles/sm_90' \
@@ -176,7 +177,8 @@ results-check:
 # Of the planner's model, for the table of variants: what a later measurement will stand beside.
 PREDICTIONS := profiles/model/predictions.jsonl
 predictions: all
-	$(Q)$(BUILD)/plstm plan --json --quiet --device H200 --precision all > $(PREDICTIONS).tmp
+	$(Q)for device in H100 H200; do \
+	    $(BUILD)/plstm plan --json --quiet --device $$device --precision all || exit 1; done > $(PREDICTIONS).tmp
 	$(Q)mv $(PREDICTIONS).tmp $(PREDICTIONS)
 	$(Q)$(MAKE) --no-print-directory results
 report:

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kernels/cluster.h"
+
 /* ---- profiles ---- */
 
 #define MIB(n) ((size_t)(n) << 20)
@@ -57,6 +59,30 @@ const char *device_like(const DeviceFacts *device)
         if (10 * f->major + f->minor <= 10 * device->major + device->minor) like = i;
     }
     return profiles[like].name;
+}
+
+/* ---- clusters ---- */
+
+/* SMs of each GPC where they are known. Unmeasured: what is published of both (66, 30, 15 and 7 clusters of 2, 4, 8 and 16). */
+static const struct {
+    const char *name;
+    int sms[8];
+} gpcs[] = {
+    {"H100", {18, 18, 18, 18, 18, 18, 16, 8}},
+    {"H200", {18, 18, 18, 18, 18, 18, 16, 8}},
+};
+
+int device_clusters(const DeviceFacts *device, int size)
+{
+    int n = 0;
+    if (size == 1) return device->sms;
+    if (!device->clusters || size < 1 || size > CLUSTER_BLOCKS) return 0;
+    for (size_t i = 0; i < sizeof gpcs / sizeof gpcs[0]; i++) {
+        if (strcmp(gpcs[i].name, device_like(device)) != 0) continue;
+        for (int g = 0; g < 8; g++) n += gpcs[i].sms[g] / size;
+        return n;
+    }
+    return device->sms / CLUSTER_BLOCKS * (CLUSTER_BLOCKS / size);
 }
 
 #ifdef PLSTM_CUDA

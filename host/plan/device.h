@@ -40,4 +40,8 @@ const DeviceFacts *device_profile(const char *name);
  * than the device. */
 const char *device_like(const DeviceFacts *device);
 
+/* How many clusters of `size` blocks, a block an SM, the device is expected to hold at once; 0: it has no clusters of that size. A cluster
+ * lies within a GPC, and which SMs a GPC lacks differs from board to board: the device itself has the last word. */
+int device_clusters(const DeviceFacts *device, int size);
+
 #endif
