@@ -25,7 +25,8 @@ $(BUILD)/cuda/bench_gpu: $(BENCH_GPU:%=$(BUILD)/cuda/%) $(CUDA_REAL) $(HOST_COMM
 # which are wrong, hang and end the process.
 $(BENCH_CPP:%=$(BUILD)/emu/plain/%.o): $(BUILD)/emu/plain/%.o: %.cpp $(BUILD)/gen/flags
 	$(call emu_compile,$(CXX) -std=c++17 -fopenmp,$(CUDA_DEFINES),plain)
-PLANTED_OBJ := $(patsubst %,$(BUILD)/emu/plain/%,tests/support/planted_variants.o tests/support/planted_footprints.o \
+PLANTED     := $(basename $(wildcard tests/support/planted_*.c))
+PLANTED_OBJ := $(patsubst %,$(BUILD)/emu/plain/%,$(PLANTED:%=%.o) \
     $(filter-out kernels/variants.o,$(CUDA_OBJ))) $(filter-out %/$(FOOTPRINTS).o,$(HOST_COMMON))
 BENCH_EMULATED := $(BUILD)/emu/plain/bench_gpu $(BUILD)/emu/plain/bench_gpu_planted
 $(BUILD)/emu/plain/bench_gpu: $(CUDA_OBJ:%=$(BUILD)/emu/plain/%) $(HOST_COMMON)
