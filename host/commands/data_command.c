@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "host/data/corpus.h"
+#include "host/data/source.h"
 #include "host/train/run_corpus.h"
 #include "host/data/synthetic.h"
 
