@@ -60,9 +60,9 @@ all: $(BUILD)/plstm print-config
 help:
 	@printf '%s\n' \
 	'make               build $(BUILD)/plstm' \
-	'make demo          train one over-large LSTM three ways on the built-in corpus (75 s on 2 cores); SEEDS=5 for five' \
-	'make demo-translate  train one translation model without and with dropout, translate with both (under 3 minutes)' \
-	'make parity        what tf32 and bf16 cost in perplexity, on the CPU: paired trainings, SEEDS=20 of them (10 min)' \
+	'make demo          train one over-large LSTM three ways on the built-in corpus (75 s); SEEDS=5 for five' \
+	'make demo-translate  one translation model without and with dropout, and its translations (under 3 minutes)' \
+	'make parity        what tf32 and bf16 cost in perplexity, on the CPU: SEEDS=20 paired trainings (10 min)' \
 	'make test          build and run every test; the last line is "N passed, N failed, N skipped"' \
 	'make test-long     the lists that are too long for make test' \
 	'make bench         CPU step beside PyTorch, emulator speed (Google Benchmark; JSON under $(BUILD)/bench)' \
@@ -71,12 +71,13 @@ help:
 	'make profile       K=VARIANT H= B= T= or ROW=, [TOOL=ncu|nsys|trace METRICS=fast|roofline|full]:' \
 	'                   tools/profile.sh --help' \
 	'make gpu-bundle    what a machine with a GPU needs to run tools/gpu_run.sh, in $(GPU_BUNDLE)/' \
+	'make rehearse      tools/gpu_run.sh on the emulated GPU at tiny shapes, and what RESULTS.md would say' \
 	'make k20           compile the kernels for a K20 (sm_35) with CUDA 11.8 and examine them, into profiles/k20' \
 	'                   (tools/deps.sh k20 installs it)' \
 	'make sass          the same for sm_90 with the compiler of the program, into profiles/sm_90' \
 	'make results       rebuild RESULTS.md from profiles/; make results-check fails when it is stale' \
 	'make predictions   profiles/model/predictions.jsonl anew from plstm plan, and RESULTS.md' \
-	'make report        the same as one HTML page, $(BUILD)/report.html: tables that sort and filter, figures inline' \
+	'make report        the same as one HTML page, $(BUILD)/report.html, with tables that sort and filter' \
 	'make format        clang-format over the C, C++ and CUDA sources; make format-check fails on a difference' \
 	'make clean         remove $(BUILD) and $(BUILD)-sanitize' \
 	'Variables: CUDA=0|1 EMU=1 NVCC= ARCH= BUILD= MARCH= CC= CXX= V=1; the first lines of the Makefile explain each'
@@ -103,8 +104,8 @@ $(call refresh,$(BUILD)/gen/commit.h,#define PLSTM_COMMIT "$(COMMIT_TEXT)")
 
 FLOORS := base data store plan backend train train/tasks commands
 # Compiled once for programs without CUDA and once for those with it; and what only the latter have.
-HOST_TWICE := host/plan/device host/backend/backend
-HOST_CUDA  := $(addprefix host/backend/,backend_cuda cublas_open products recurrence)
+HOST_TWICE := host/plan/device host/backend/backends
+HOST_CUDA  := host/plan/cuda_check $(addprefix host/backend/,backend_cuda cublas_check cublas_open products recurrence)
 MAIN       := host/commands/main
 # What the planner knows of the kernels is C and needs no CUDA: it is linked into every program.
 FOOTPRINTS := kernels/footprints
@@ -156,7 +157,7 @@ demo: deps
 
 demo-translate: deps
 	$(Q)$(MAKE) --no-print-directory all
-	$(Q)$(PYTHON) tools/demo_translate.py --plstm $(BUILD)/plstm --out $(BUILD)/demo-translate --seeds $(SEEDS)
+	$(Q)$(PYTHON) tools/demo_translate.py --plstm $(BUILD)/plstm --out $(BUILD)/$@ --seeds $(SEEDS)
 
 parity: deps
 	$(Q)$(MAKE) --no-print-directory $(BUILD)/plstm
@@ -174,14 +175,13 @@ $(BUILD)/bench/bench_cpu: $(BUILD)/bench/bench_cpu.o $(HOST_OBJ)
 	$(call say,LINK,$@)
 	$(Q)$(CXX) $^ $(LDFLAGS) $(LDLIBS) -lbenchmark -o $@
 
-results:
-	$(Q)$(PYTHON) tools/results.py
-results-check:
-	$(Q)$(PYTHON) tools/results.py --check
+results: ; $(Q)$(PYTHON) tools/results.py
+results-check: ; $(Q)$(PYTHON) tools/results.py --check
 # Of the planner's model, for the table of variants: what a later measurement will stand beside.
 PREDICTIONS := profiles/model/predictions.jsonl
 predictions: all
-	$(Q)$(BUILD)/plstm plan --json --quiet --device H200 --precision all > $(PREDICTIONS).tmp
+	$(Q)for device in H100 H200; do \
+	    $(BUILD)/plstm plan --json --quiet --device $$device --precision all || exit 1; done > $(PREDICTIONS).tmp
 	$(Q)mv $(PREDICTIONS).tmp $(PREDICTIONS)
 	$(Q)$(MAKE) --no-print-directory results
 report:

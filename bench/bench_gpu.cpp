@@ -23,18 +23,17 @@
 // events, divided by their number; inputs that a kernel overwrites are put back before, a delay lets the host get ahead, and that delay also
 // reads the SM clock. Weights stay the same from set to set and so stay in L2, as in training; cold_* is one set after L2 was overwritten.
 // Counters: median_us, lo_us .. hi_us (95 % interval of the median), min_us, p10_us, p90_us, riqr (relative interquartile range), samples,
-// discarded (throttled), mhz; error, bound; us_per_step, words/s, FLOP/s, bytes/s (each tensor once, weights once); with --roofs also
-// of_flops, of_bytes (shares of the measured rates) and floor_us, of_floor (roofs.h). The label says why it stopped, and what ran:
+// discarded (throttled), mhz; error, bound; us_per_step, words/s, FLOP/s, bytes/s (each tensor once, weights once). The label says why it stopped, and what ran:
 // "stop=noise cold_stop=settled", "kernel=reg".
 //
 //   bench_gpu [--benchmark_filter=REGEX ...]   rows
 //   --h= --b= --t= --variants= --directions= --precision=   lists with commas: what they range over
-//   --roofs=FILE                               constants.json of this GPU
 //   --seconds=S --noise=N --throttle=SHARE     of a measurement: time cap (1), noise that ends it (0.005), least share of the full clock (0.75)
 //   --budget=SECONDS                           rows that would begin later are not run; what was measured until then is a whole file
 //   --ptxas=FILE                               what ptxas -v said, for the context (ptxas.txt beside the program)
 //   bench_gpu --constants=FILE                 machine constants, as JSON (gpu_constants.cpp names them)
 //   bench_gpu --once=ROW                       one run of a row between cudaProfilerStart and Stop, for ncu
+//   bench_gpu --libraries                      which cuBLAS, cuBLASLt, cuDNN and CUPTI are opened here
 //   --tiny                                     tiny shapes and few samples: to try this program itself
 //   --spoil                                    damages every result before it is checked: no row may have a time
 #include <algorithm>
@@ -53,6 +52,7 @@
 #include <vector>
 
 #include <benchmark/benchmark.h>
+#include <cublasLt.h>
 #include <cuda_profiler_api.h>
 #include <cxxabi.h>
 
@@ -60,6 +60,7 @@
 
 extern "C" {
 #include "host/backend/blas.h"
+#include "host/backend/cublas_open.h"
 #include "host/base/version.h"
 }
 
@@ -172,15 +173,11 @@ bool count(benchmark::State &state, const measure::Result &t, const char *prefix
 
 void count_rates(benchmark::State &state, const Case &c, double us)
 {
-    const double seconds = us * 1e-6, rate = roofs.flops(c.precision);
+    const double seconds = us * 1e-6;
     if (c.T > 0) state.counters["us_per_step"] = us / (double)c.T;
     if (c.words > 0) state.counters["words/s"] = (double)c.words / seconds;
     if (c.flops > 0) state.counters["FLOP/s"] = c.flops / seconds;
     if (c.bytes > 0) state.counters["bytes/s"] = c.bytes / seconds;
-    if (c.flops > 0 && rate > 0) state.counters["of_flops"] = c.flops / seconds / rate;
-    if (c.bytes > 0 && roofs.bytes > 0) state.counters["of_bytes"] = c.bytes / seconds / roofs.bytes;
-    const double floor = floor_us(roofs, c.precision, c.flops, c.bytes, (double)c.serial);
-    if (floor > 0) state.counters["floor_us"] = floor, state.counters["of_floor"] = floor / us;
 }
 
 std::string label_of(const measure::Result &t, const std::string &more)
@@ -192,8 +189,10 @@ std::string label_of(const measure::Result &t, const std::string &more)
 void bench_row(benchmark::State &state, const Row *row)
 {
     if (too_late(state)) return;
+    std::string plan;
     try {
         auto c = row->make();
+        plan = c->plan;
         const std::string key = row->name.substr(0, row->name.find("/eager"));
         if (!verdicts.count(key)) {
             verdicts[key] = verdict_of(*c);
@@ -225,7 +224,7 @@ void bench_row(benchmark::State &state, const Row *row)
         state.SetLabel(label_of(warm, label));
         median_of[row->name] = warm.median;
     } catch (const std::exception &fault) {
-        skip(state, fault.what());
+        skip(state, fault.what() + (plan.empty() ? "" : "; plan " + plan));
     }
 }
 
@@ -448,6 +447,35 @@ void list_rows()
     for (const auto &one : to_list) one();
 }
 
+// ---- what was opened ----
+
+// Paths of the libraries of CUDA that this process has opened, and the versions that they say.
+int libraries()
+{
+    Error e = {};
+    int devices = 0;
+    std::printf("cuDNN      %s\n", cudnn_description().c_str());
+    if (device_count(&devices, &e))
+        std::printf("driver     %s\n", e.text); // which loads what CUDA_INJECTION64_PATH names
+    if (cublas_open(&e)) std::printf("cuBLAS     %s\n", e.text);
+    else std::printf("cuBLASLt   %zu\n", cublasLtGetVersion());
+    std::ifstream maps("/proc/self/maps");
+    std::vector<std::string> seen;
+    std::string line;
+    while (std::getline(maps, line)) {
+        const size_t at = line.find('/');
+        if (at == std::string::npos) continue;
+        const std::string path = line.substr(at), name = path.substr(path.rfind('/') + 1);
+        for (const char *known :
+             {"libcublas", "libcudnn", "libcupti", "libcuda.", "libfake_cudnn", "libopenblas"})
+            if (name.rfind(known, 0) == 0 && std::find(seen.begin(), seen.end(), path) == seen.end()) {
+                seen.push_back(path);
+                std::printf("opened     %s\n", path.c_str());
+            }
+    }
+    return EXIT_DONE;
+}
+
 // ---- one run, for a profiler ----
 
 int once(const char *name)
@@ -457,6 +485,7 @@ int once(const char *name)
         auto c = row.make();
         Verdict v = verdict_of(*c);
         if (!v.fault.empty()) fail(v.fault);
+        std::printf("%s: right, off by %.3g, %.3g is allowed\n", name, v.error, v.bound);
         prepare(*c, 0);
         CHECK(cudaProfilerStart());
         CHECK(c->run(0));
@@ -529,6 +558,17 @@ void add_context(const std::string &ptxas)
 
 // ---- main ----
 
+// A row is in the file when it is done: a program that is killed leaves those before.
+class RowByRow : public benchmark::JSONReporter
+{
+  public:
+    void ReportRuns(const std::vector<Run> &runs) override
+    {
+        benchmark::JSONReporter::ReportRuns(runs);
+        GetOutputStream().flush();
+    }
+};
+
 bool number(const std::string &argument, const char *option, double *to)
 {
     const size_t n = std::string(option).size();
@@ -543,10 +583,10 @@ bool number(const std::string &argument, const char *option, double *to)
 
 int run(int argc, char **argv)
 {
-    const char *constants_path = nullptr, *once_name = nullptr, *roofs_path = nullptr;
+    const char *constants_path = nullptr, *once_name = nullptr;
     std::string ptxas = argv[0];
     ptxas = ptxas.substr(0, ptxas.rfind('/') + 1) + "ptxas.txt"; // may not be there
-    bool listing = false;
+    bool listing = false, to_file = false;
     std::vector<char *> left = {argv[0]};
     for (int i = 1; i < argc; i++)
         if (argv[i] == std::string("--tiny")) be_tiny(), chosen.tiny = true;
@@ -554,23 +594,16 @@ int run(int argc, char **argv)
         const std::string a = argv[i];
         listing =
             listing || (a.rfind("--benchmark_list_tests", 0) == 0 && a != "--benchmark_list_tests=false");
+        to_file = to_file || a.rfind("--benchmark_out=", 0) == 0;
         if (a.rfind("--constants=", 0) == 0) constants_path = argv[i] + 12;
         else if (a.rfind("--once=", 0) == 0) once_name = argv[i] + 7;
-        else if (a.rfind("--roofs=", 0) == 0) roofs_path = argv[i] + 8;
         else if (a.rfind("--ptxas=", 0) == 0) ptxas = a.substr(8);
         else if (a == "--spoil") spoil = true;
+        else if (a == "--libraries") return libraries();
         else if (a != "--tiny" && !take(&chosen, a) && !number(a, "--budget=", &budget) &&
                  !number(a, "--seconds=", &rule.seconds) && !number(a, "--noise=", &rule.noise) &&
                  !number(a, "--throttle=", &rule.throttle))
             left.push_back(argv[i]);
-    }
-    if (roofs_path) {
-        try {
-            roofs = roofs_read(roofs_path);
-        } catch (const std::runtime_error &sentence) {
-            std::fprintf(stderr, "bench_gpu: %s\n", sentence.what());
-            return EXIT_BAD_DATA;
-        }
     }
     list_rows();
     int count_left = (int)left.size();
@@ -585,7 +618,9 @@ int run(int argc, char **argv)
     if (constants_path) return constants(constants_path);
     if (once_name) return once(once_name);
     add_context(ptxas);
-    benchmark::RunSpecifiedBenchmarks();
+    RowByRow file;
+    if (to_file) benchmark::RunSpecifiedBenchmarks(nullptr, &file);
+    else benchmark::RunSpecifiedBenchmarks();
     return failed ? EXIT_FAILED : EXIT_DONE;
 }
 
@@ -594,6 +629,7 @@ int run(int argc, char **argv)
 int main(int argc, char **argv)
 {
     int code = EXIT_FAILED;
+    std::setvbuf(stdout, nullptr, _IOLBF, 1 << 12); // as long as it lasted, it has said what it did
     blas_ensure_core(argv);
     try {
         code = run(argc, argv);

@@ -4,13 +4,17 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <limits>
 #include <thread>
 
 #include <cuda_bf16.h>
 
+#include "oracle.h"
+
 extern "C" {
 #include "host/backend/cublas_open.h"
+#include "host/base/number.h"
 }
 
 namespace bench_gpu
@@ -21,8 +25,8 @@ int sets = 4;
 double step_seconds = 0.1; // of a sample of training steps
 int64_t square = 8192;     // of the GEMM constants
 bool spoil = false, tiny = false;
+uint32_t poll_limit = 1u << 21;
 measure::Rule rule;
-Roofs roofs;
 const unsigned delay_cycles = 60000;                 // some 30 us: launches queue up behind it
 const auto recovery = std::chrono::milliseconds(20); // of a clock that was throttled
 
@@ -39,6 +43,13 @@ Gpu gpu;
 int Gpu::open(Error *e)
 {
     int n, code = device_count(&n, e);
+    int64_t looks = poll_limit;
+    const char *limit = std::getenv("PLSTM_POLL_LIMIT");
+    if (limit && *limit && !number_int(limit, 0, UINT32_MAX, &looks))
+        return error_set(
+            e, EXIT_USAGE,
+            "PLSTM_POLL_LIMIT is set to '%s'; it takes a whole number from 0, which never gives up", limit);
+    poll_limit = (uint32_t)looks;
     if (!code) code = device_facts(0, &facts, e);
     if (!code) code = cublas_open(e);
     if (code) return code;
@@ -78,7 +89,14 @@ std::string Gpu::fault_seen()
     const FaultRecord r = fault->host()[0];
     if (!r.set) return "";
     CHECK(cudaMemset(fault->get(), 0, fault->bytes()));
-    return "wrong: block " + std::to_string(r.block) + " gave up waiting at step " + std::to_string(r.step);
+    CHECK(cudaDeviceSynchronize());
+    std::string missing;
+    for (unsigned i = 0; i < 32 * sizeof r.missing / sizeof r.missing[0]; i++)
+        if (r.missing[i / 32] >> i % 32 & 1) missing += (missing.empty() ? "" : " ") + std::to_string(i);
+    return "wrong: block " + std::to_string(r.block) + " gave up waiting at step " + std::to_string(r.step) +
+           ": expected " + std::to_string(r.expected) + ", saw " + std::to_string(r.seen) +
+           ", blocks that did not come: " + (missing.empty() ? "not known" : missing) + " (after " +
+           std::to_string(poll_limit) + " looks; PLSTM_POLL_LIMIT sets how many)";
 }
 
 void Gpu::close()
@@ -133,13 +151,32 @@ void join(Verdict *all, const Verdict &one)
         all->error = one.error, all->bound = one.bound;
 }
 
+namespace
+{
+
+// "t 3, b 0, gate 2, unit 17"
+std::string place_of(size_t at, const Dims &dims)
+{
+    if (dims.empty()) return "element " + std::to_string(at);
+    std::string text;
+    for (size_t d = dims.size(); d-- > 0;) {
+        const size_t n = d ? (size_t)dims[d].second : SIZE_MAX;
+        text = std::string(dims[d].first) + " " + std::to_string(at % n) + (text.empty() ? "" : ", ") + text;
+        at /= n;
+    }
+    return text;
+}
+
+} // namespace
+
 Verdict compare(const char *what, std::vector<float> ours, const std::vector<double> &truth,
-                const std::vector<float> &plain, double times, Precision stored)
+                const std::vector<float> &plain, double times, const Dims &dims, Precision stored)
 {
     const int fraction = stored == Precision::F16 ? 10 : stored == Precision::BF16 ? 7 : 23; // bits
     double error = 0, measure = 0, top = 0;
     if (spoil && !ours.empty()) ours[ours.size() / 2] += 0.1f + 2 * std::fabs(ours[ours.size() / 2]);
-    for (size_t i = 0; i < std::min(truth.size(), ours.size()); i++) {
+    const size_t both = std::min(truth.size(), ours.size());
+    for (size_t i = 0; i < both; i++) {
         double off = std::fabs((double)ours[i] - truth[i]);
         error = off <= error ? error : std::isnan(off) ? std::numeric_limits<double>::infinity() : off;
         measure = std::max(measure, std::fabs((double)plain[i] - truth[i]));
@@ -148,11 +185,21 @@ Verdict compare(const char *what, std::vector<float> ours, const std::vector<dou
     Verdict v;
     v.error = error;
     v.bound = times * measure + 4 * std::ldexp(1.0, std::ilogb(std::max(top, 1e-37)) - fraction);
-    if (ours.size() != truth.size() || !(error <= v.bound)) {
-        char text[200];
-        std::snprintf(text, sizeof text, "wrong: %s is off by %.3g, %.3g is allowed", what, error, v.bound);
-        v.fault = text;
+    if (ours.size() == truth.size() && error <= v.bound) return v;
+    size_t first = both, off = 0, no_number = 0;
+    for (size_t i = 0; i < both; i++) {
+        no_number += std::isnan(ours[i]);
+        if (std::fabs((double)ours[i] - truth[i]) <= v.bound) continue;
+        first = std::min(first, i), off++;
     }
+    char text[400];
+    std::snprintf(text, sizeof text,
+                  "wrong: %s is off by %.3g, %.3g is allowed; first at %s: %.9g, truth %.9g; %zu of %zu "
+                  "differ, %zu NaN",
+                  what, error, v.bound, first < both ? place_of(first, dims).c_str() : "its end",
+                  first < both ? (double)ours[first] : 0.0, first < both ? truth[first] : 0.0, off,
+                  truth.size(), no_number);
+    v.fault = text;
     return v;
 }
 
@@ -166,7 +213,9 @@ void prepare(const Case &c, int set)
 
 Verdict verdict_of(const Case &c)
 {
+    static const std::string oracle_fault = oracle::sound();
     Verdict all;
+    if (!oracle_fault.empty()) fail(oracle_fault);
     gpu.precision(c.precision);
     for (int s = 0; s < c.sets && all.fault.empty(); s++) {
         prepare(c, s);
@@ -175,6 +224,7 @@ Verdict verdict_of(const Case &c)
         all.fault = gpu.fault_seen();
         join(&all, c.check(s));
     }
+    if (!all.fault.empty() && !c.plan.empty()) all.fault += "; plan " + c.plan;
     return all;
 }
 

@@ -26,7 +26,6 @@ extern "C" {
 #include "axes.h"
 #include "constants.h"
 #include "measure.h"
-#include "roofs.h"
 
 namespace bench_gpu
 {
@@ -38,8 +37,9 @@ extern int64_t V, square;   // vocabulary; size of the GEMM constants
 extern int sets;            // of inputs
 extern double step_seconds; // of a sample of training steps
 extern bool spoil, tiny;
+extern uint32_t
+    poll_limit; // looks at a missing block before a kernel gives up: about a second, or PLSTM_POLL_LIMIT
 extern measure::Rule rule; // of every measurement
-extern Roofs roofs;        // of this GPU, where they were given
 const int64_t L = 2, the_step = 7;
 const uint64_t seed = 1;
 void be_tiny();
@@ -60,15 +60,20 @@ inline void check(cudaError_t status, const char *call)
 inline void check(cublasStatus_t status, const char *call) { check(gemm_error(status), call); }
 #define CHECK(call) check((call), #call)
 
+// Copies to device memory and waits until the bytes are there: cudaMemcpy of pageable memory may return sooner, and the rows' stream does
+// not wait for the default one.
+inline void upload(void *to, const void *from, size_t bytes)
+{
+    CHECK(cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice));
+    CHECK(cudaDeviceSynchronize());
+}
+
 // Device memory of n elements.
 template <class T> class Device
 {
   public:
     explicit Device(size_t n) : n(n) { CHECK(cudaMalloc((void **)&at, n * sizeof(T))); }
-    explicit Device(const std::vector<T> &v) : Device(v.size())
-    {
-        CHECK(cudaMemcpy(at, v.data(), n * sizeof(T), cudaMemcpyHostToDevice));
-    }
+    explicit Device(const std::vector<T> &v) : Device(v.size()) { upload(at, v.data(), bytes()); }
     ~Device() { cudaFree(at); }
     Device(const Device &) = delete;
     Device &operator=(const Device &) = delete;
@@ -149,9 +154,21 @@ struct Verdict {
 // Keeps the first fault, and the error that is nearest to its bound.
 void join(Verdict *all, const Verdict &one);
 
-// Ours may err `times` as much as the plain loop in the same precision, plus 4 units in the last place of the largest value.
+// What the axes of a tensor are called, the slowest first, for a sentence about one of its elements.
+typedef std::vector<std::pair<const char *, int64_t>> Dims;
+inline Dims of_gates(const Workload &w) { return {{"t", w.T}, {"b", w.B}, {"gate", 4}, {"unit", w.H}}; }
+inline Dims of_units(const Workload &w)
+{
+    return {{"t", 0}, {"b", w.B}, {"unit", w.H}};
+} // the slowest one's length does not matter
+inline Dims of_weights(const Workload &w) { return {{"gate", 4}, {"unit", w.H}, {"column", w.H}}; }
+inline Dims of_biases(const Workload &w) { return {{"gate", 4}, {"unit", w.H}}; }
+
+// Ours may err `times` as much as the plain loop in the same precision, plus 4 units in the last place of the largest value. What is wrong
+// says where it begins, what stands there, how many elements are off, and how many of them are no numbers.
 Verdict compare(const char *what, std::vector<float> ours, const std::vector<double> &truth,
-                const std::vector<float> &plain, double times, Precision stored = Precision::F32);
+                const std::vector<float> &plain, double times, const Dims &dims = {},
+                Precision stored = Precision::F32);
 
 // Results that have one right answer.
 template <class T> Verdict same(const char *what, std::vector<T> ours, const std::vector<T> &right)
@@ -178,9 +195,9 @@ struct Case {
     Precision precision = Precision::F32;
     double flops = 0, bytes = 0;             // that any implementation does and moves: each tensor once
     int64_t T = 0;                           // steps of the sequence
-    int64_t serial = 0;                      // steps that must follow each other: of each layer and pass
     int64_t words = 0;                       // targets of the minibatch that this is a part of
     std::string label;                       // KEY=VALUE words for the row
+    std::string plan;                        // of the variant, whole: what an error names; may be empty
     std::function<std::string()> late_label; // more of them, known after a run; may be empty
     bool peer = false; // another library's: that it cannot be captured is a result and no fault
 };
@@ -251,6 +268,7 @@ struct Launch {
     void pack(const Workload &w, const float *w_hh);
     LstmLaunch args() const;
     std::string label() const; // of its row: the plan in short
+    std::string plan_text() const;
 };
 LstmPrecision lstm_precision_of(Precision p); // of f32, tf32, bf16
 // Why the variant does not compute in that precision, or nothing.

@@ -117,7 +117,7 @@ measure::Result copy_rate(bool by_runtime)
     Device<float> to((size_t)n), from((size_t)n);
     std::vector<float> tile = drawn(1, std::min<int64_t>(n, 1 << 20), 1.0);
     for (int64_t at = 0; at < n; at += (int64_t)tile.size())
-        CHECK(cudaMemcpy(from.get() + at, tile.data(), tile.size() * 4, cudaMemcpyHostToDevice));
+        upload(from.get() + at, tile.data(), tile.size() * 4);
     to.poison();
     const auto pass = [&] {
         if (by_runtime) to.copy_from(from, gpu.context.stream);

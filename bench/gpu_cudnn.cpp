@@ -289,7 +289,7 @@ std::string cudnn_description()
 {
     std::string why_not;
     const cudnn::Api *found = cudnn::open(&why_not);
-    return found ? std::to_string(found->cudnnGetVersion()) : why_not;
+    return found ? std::to_string(found->cudnnGetVersion()) + " " + found->from : why_not;
 }
 
 std::shared_ptr<Case> cudnn_case(size_t algorithm, const Workload &w, Precision p, int layers, bool back)
@@ -297,7 +297,7 @@ std::shared_ptr<Case> cudnn_case(size_t algorithm, const Workload &w, Precision 
     auto d = std::make_shared<Peer>(algorithm, w, p, layers);
     auto c = std::make_shared<Case>();
     c->precision = p, c->peer = true;
-    c->T = w.T, c->serial = w.T * layers * (back ? 2 : 1), c->words = w.T * (w.true_B ? w.true_B : w.B);
+    c->T = w.T, c->words = w.T * (w.true_B ? w.true_B : w.B);
     c->flops = whole_flops(w, layers, back), c->bytes = whole_bytes(w, layers, back) * (double)element(p) / 4;
     c->poison = [d](int) {
         for (const Shared<char> &one :
@@ -313,19 +313,19 @@ std::shared_ptr<Case> cudnn_case(size_t algorithm, const Workload &w, Precision 
         const WholeKnown &k = whole_known(w, layers, p, memory_of(p));
         const Precision s = d->in.stored;
         Verdict all;
-        join(&all, compare("y", loaded(d->y->host(), p), k.truth.y, k.plain.y, 2, s));
+        join(&all, compare("y", loaded(d->y->host(), p), k.truth.y, k.plain.y, 2, of_units(w), s));
         if (!back) return all;
-        join(&all, compare("dx", loaded(d->dx->host(), p), k.truth.dx, k.plain.dx, 3, s));
+        join(&all, compare("dx", loaded(d->dx->host(), p), k.truth.dx, k.plain.dx, 3, of_units(w), s));
         const std::vector<char> grads = d->dweights->host();
         for (size_t l = 0; l < (size_t)layers; l++) {
             join(&all, compare("dw_ih", d->gathered(grads, d->matrix[l], 0), k.truth.dw_ih[l],
-                               k.plain.dw_ih[l], 3, s));
+                               k.plain.dw_ih[l], 3, of_weights(w), s));
             join(&all, compare("dw_hh", d->gathered(grads, d->matrix[l], GATES), k.truth.dw_hh[l],
-                               k.plain.dw_hh[l], 3, s));
-            join(&all,
-                 compare("db_ih", d->gathered(grads, d->bias[l], 0), k.truth.db[l], k.plain.db[l], 3, s));
-            join(&all,
-                 compare("db_hh", d->gathered(grads, d->bias[l], GATES), k.truth.db[l], k.plain.db[l], 3, s));
+                               k.plain.dw_hh[l], 3, of_weights(w), s));
+            join(&all, compare("db_ih", d->gathered(grads, d->bias[l], 0), k.truth.db[l], k.plain.db[l], 3,
+                               of_biases(w), s));
+            join(&all, compare("db_hh", d->gathered(grads, d->bias[l], GATES), k.truth.db[l], k.plain.db[l],
+                               3, of_biases(w), s));
         }
         return all;
     };

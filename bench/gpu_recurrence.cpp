@@ -39,14 +39,22 @@ oracle::Cell cell_of(const Input &in, Precision p)
     return {in.w.T, in.w.B, in.w.H, in.w_hh.data(), in.b_ih.data(), in.b_hh.data(), p, Precision::F32};
 }
 
-template <class R> oracle::Saved<R> forward(const Input &in, Precision p)
+// Whose first steps may be known: inputs of a shorter sequence are the beginning of those of a longer one.
+template <class R> oracle::Saved<R> forward(const Input &in, Precision p, const oracle::Saved<R> *known)
 {
     oracle::Saved<R> s;
-    const size_t all = (size_t)((in.w.T + 1) * in.w.B * in.w.H);
+    const int64_t row = in.w.B * in.w.H;
+    const size_t all = (size_t)((in.w.T + 1) * row), gates = (size_t)(in.w.T * 4 * row);
+    const int64_t steps = known ? std::min(in.w.T, (int64_t)known->gates.size() / (4 * row)) : 0;
     s.gates.assign(in.x_proj.begin(), in.x_proj.end());
     s.h.assign(in.h0.begin(), in.h0.end()), s.h.resize(all);
     s.c.assign(in.c0.begin(), in.c0.end()), s.c.resize(all);
-    recur(cell_of(in, p), &s);
+    if (steps > 0) {
+        std::copy_n(known->gates.begin(), std::min(gates, (size_t)(steps * 4 * row)), s.gates.begin());
+        std::copy_n(known->h.begin(), (size_t)((steps + 1) * row), s.h.begin());
+        std::copy_n(known->c.begin(), (size_t)((steps + 1) * row), s.c.begin());
+    }
+    recur(cell_of(in, p), &s, steps);
     return s;
 }
 
@@ -69,7 +77,8 @@ template <class R> std::vector<R> backward(const Input &in, const oracle::Saved<
     return oracle::recur_back<R>(cell_of(in, p), saved, masked<R>(in.w, in.dy.data()));
 }
 
-// What the loops say of input set 0 of a shape: rows of one shape stand together, and all but the first find it here.
+// What the oracle says of input set 0 of a shape: rows of one shape stand together, and all but the first find it here. What is known of
+// another length of the same shape is where the next one begins.
 struct Known {
     std::shared_ptr<oracle::Saved<double>> truth;
     std::map<Precision, std::shared_ptr<oracle::Saved<float>>> plain;
@@ -77,26 +86,53 @@ struct Known {
     std::map<Precision, std::shared_ptr<std::vector<float>>> plain_back;
 };
 
-Known &known_of(const Workload &w)
+struct KnownLengths {
+    std::map<int64_t, Known> of;
+    std::shared_ptr<oracle::Saved<double>> longest;
+    std::map<Precision, std::shared_ptr<oracle::Saved<float>>> longest_plain;
+};
+
+KnownLengths &lengths_of(const Workload &w)
 {
     static std::string shape;
-    static Known known;
-    const std::string now = shape_name(w) + "/" + std::to_string(w.keep);
-    if (now != shape) shape = now, known = Known();
+    static KnownLengths known;
+    Workload any = w;
+    any.T = 0;
+    const std::string now = shape_name(any) + "/" + std::to_string(w.keep);
+    if (now != shape) shape = now, known = KnownLengths();
     return known;
+}
+
+// Of the length at hand alone, beside the longest: those of all lengths would take gigabytes.
+Known &known_of(const Workload &w)
+{
+    KnownLengths &all = lengths_of(w);
+    if (!all.of.count(w.T)) all.of.clear();
+    return all.of[w.T];
+}
+
+template <class R>
+void keep_longer(std::shared_ptr<oracle::Saved<R>> *longest, const std::shared_ptr<oracle::Saved<R>> &one)
+{
+    if (!*longest || (*longest)->h.size() < one->h.size()) *longest = one;
 }
 
 const oracle::Saved<double> &truth_of(const Input &in)
 {
     Known &k = known_of(in.w);
-    if (!k.truth) k.truth = std::make_shared<oracle::Saved<double>>(forward<double>(in, Precision::F32));
+    auto &longest = lengths_of(in.w).longest;
+    if (!k.truth)
+        k.truth = std::make_shared<oracle::Saved<double>>(forward<double>(in, Precision::F32, longest.get()));
+    keep_longer(&longest, k.truth);
     return *k.truth;
 }
 
 const oracle::Saved<float> &plain_of(const Input &in, Precision p)
 {
     auto &found = known_of(in.w).plain[p];
-    if (!found) found = std::make_shared<oracle::Saved<float>>(forward<float>(in, p));
+    auto &longest = lengths_of(in.w).longest_plain[p];
+    if (!found) found = std::make_shared<oracle::Saved<float>>(forward<float>(in, p, longest.get()));
+    keep_longer(&longest, found);
     return *found;
 }
 
@@ -114,9 +150,9 @@ std::shared_ptr<Launch> describe(Case *c, const LstmVariant *variant, const Work
 {
     begin_variant(c, variant, p);
     auto launch = std::make_shared<Launch>(variant, w, p, backward);
-    c->sets = sets, c->precision = p, c->T = c->serial = w.T, c->words = w.T * (w.true_B ? w.true_B : w.B);
+    c->sets = sets, c->precision = p, c->T = w.T, c->words = w.T * (w.true_B ? w.true_B : w.B);
     c->flops = recurrence_flops(w), c->bytes = recurrence_bytes(w);
-    c->label = launch->label();
+    c->label = launch->label(), c->plan = launch->plan_text();
     return launch;
 }
 
@@ -131,7 +167,7 @@ struct Set {
 LstmLaunch Launch::args() const
 {
     LstmLaunch a = {};
-    if (scratch) a.plan = &plan, a.scratch = scratch->get(), a.poll_limit = 1u << 24; // seconds
+    if (scratch) a.plan = &plan, a.scratch = scratch->get(), a.poll_limit = poll_limit;
     return a;
 }
 
@@ -204,6 +240,13 @@ std::string Launch::label() const
            " streamed=" + std::to_string(plan.streamed);
 }
 
+std::string Launch::plan_text() const
+{
+    char text[PLAN_TEXT] = "";
+    if (scratch) ::plan_text(&plan, text, sizeof text);
+    return text;
+}
+
 std::shared_ptr<Case> forward_case(const LstmVariant *variant, const Workload &w, Precision p)
 {
     auto c = std::make_shared<Case>();
@@ -224,8 +267,8 @@ std::shared_ptr<Case> forward_case(const LstmVariant *variant, const Workload &w
     c->poison = [data, row](int s) {
         Set &d = (*data)[(size_t)s];
         d.h->poison(), d.c->poison(), d.y->poison();
-        CHECK(cudaMemcpy(d.h->get(), d.in.h0.data(), (size_t)row * 4, cudaMemcpyHostToDevice));
-        CHECK(cudaMemcpy(d.c->get(), d.in.c0.data(), (size_t)row * 4, cudaMemcpyHostToDevice));
+        upload(d.h->get(), d.in.h0.data(), (size_t)row * 4);
+        upload(d.c->get(), d.in.c0.data(), (size_t)row * 4);
     };
     c->restore = [data](int s) {
         (*data)[(size_t)s].gates->copy_from(*(*data)[(size_t)s].kept, gpu.context.stream);
@@ -249,12 +292,12 @@ std::shared_ptr<Case> forward_case(const LstmVariant *variant, const Workload &w
         if (s > 0 && !spoil) return all; // one set against the loops; the others differ in numbers alone
         const oracle::Saved<double> &truth = truth_of((*data)[0].in);
         const oracle::Saved<float> &plain = plain_of((*data)[0].in, p);
-        join(&all, compare("gates", d.gates->host(), truth.gates, plain.gates, 2));
-        join(&all, compare("c", d.c->host(), truth.c, plain.c, 2));
-        join(&all, compare("h", d.h->host(), truth.h, plain.h, 2));
+        join(&all, compare("gates", d.gates->host(), truth.gates, plain.gates, 2, of_gates(w)));
+        join(&all, compare("c", d.c->host(), truth.c, plain.c, 2, of_units(w)));
+        join(&all, compare("h", d.h->host(), truth.h, plain.h, 2, of_units(w)));
         if (w.keep < 1)
             join(&all, compare("y", d.y->host(), masked<double>(w, truth.h.data() + row),
-                               masked<float>(w, plain.h.data() + row), 2));
+                               masked<float>(w, plain.h.data() + row), 2, of_units(w)));
         return all;
     };
     return c;
@@ -301,7 +344,7 @@ std::shared_ptr<Case> backward_case(const LstmVariant *variant, const Workload &
             k.truth_back = std::make_shared<std::vector<double>>(backward<double>(in, saved, Precision::F32));
         auto &plain = k.plain_back[p];
         if (!plain) plain = std::make_shared<std::vector<float>>(backward<float>(in, saved, p));
-        return compare("dgates", (*data)[(size_t)s].gates->host(), *k.truth_back, *plain, 3);
+        return compare("dgates", (*data)[(size_t)s].gates->host(), *k.truth_back, *plain, 3, of_gates(w));
     };
     return c;
 }

@@ -77,6 +77,9 @@ class Candidates
         const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(lt(), product, b, a, c, c, preference,
                                                                      most_candidates, found.data(), &n);
         found.resize(status == CUBLAS_STATUS_SUCCESS ? (size_t)n : 0);
+        found.erase(std::remove_if(found.begin(), found.end(),
+                                   [](const auto &one) { return one.state != CUBLAS_STATUS_SUCCESS; }),
+                    found.end());
     }
     size_t count() const { return found.size(); }
     cublasStatus_t run(size_t i, float alpha, const float *A, const float *B, float beta, float *C) const
@@ -145,6 +148,7 @@ Choice tuned(const Shape &s, const float *A, const float *B)
     double least = INFINITY;
     Device<float> C((size_t)(s.m * s.n)); // the caller's must not change
     CHECK(cudaMemset(C.get(), 0, C.bytes()));
+    CHECK(cudaDeviceSynchronize());
     CHECK(cudaDeviceSynchronize());
     for (bool transposed : {false, true}) {
         Shape other = s;

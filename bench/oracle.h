@@ -1,5 +1,6 @@
-// oracle: the LSTM of kernels/lstm.h in plain loops. In double it is the truth; in float, with the operands rounded as a precision rounds
-// them, it is the measure of the error that a precision may have. Sums run in order of the index.
+// oracle: the LSTM of kernels/lstm.h on the host. In double it is the truth; in float, with the operands rounded as a precision rounds
+// them, it is the measure of the error that a precision may have. Products are cblas_dgemm's and cblas_sgemm's, so that the check before a time
+// costs little; sound() holds them to loops that sum in order of the index.
 #ifndef PLSTM_BENCH_ORACLE_H
 #define PLSTM_BENCH_ORACLE_H
 
@@ -7,8 +8,10 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <string>
 #include <vector>
 
+#include <cblas.h>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
@@ -43,24 +46,38 @@ template <class R> void round_all(std::vector<R> *v, Precision p)
     for (R &x : *v) x = rounded(x, p);
 }
 
-// C (m,n) = op(A) op(B), row-major, as gemm.h has it.
+// n values as operands of a product in R.
+template <class R, class S> std::vector<R> operand_of(const S *v, size_t n, Precision p)
+{
+    std::vector<R> to(n);
+#pragma omp parallel for
+    for (int64_t i = 0; i < (int64_t)n; i++) to[(size_t)i] = rounded((R)v[i], p);
+    return to;
+}
+
+// C (m,n) = op(A) op(B) + beta C, row-major and packed, as gemm.h has it.
+inline void gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const double *A, const double *B,
+                 double beta, double *C)
+{
+    cblas_dgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, (int)m, (int)n,
+                (int)k, 1.0, A, (int)(ta ? m : k), B, (int)(tb ? k : n), beta, C, (int)n);
+}
+inline void gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *A, const float *B,
+                 float beta, float *C)
+{
+    cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, (int)m, (int)n,
+                (int)k, 1.0f, A, (int)(ta ? m : k), B, (int)(tb ? k : n), beta, C, (int)n);
+}
+
+// C (m,n) = op(A) op(B), row-major, of rounded operands.
 template <class R, class S>
 std::vector<R> product(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const R *A, const S *B,
                        Precision operand)
 {
-    std::vector<R> C((size_t)(m * n)),
-        b((size_t)(k * n)); // b: neighbours in memory are neighbours in a row of C
-#pragma omp parallel for
-    for (int64_t l = 0; l < k; l++)
-        for (int64_t j = 0; j < n; j++)
-            b[(size_t)(l * n + j)] = rounded((R)B[tb ? j * k + l : l * n + j], operand);
-#pragma omp parallel for
-    for (int64_t i = 0; i < m; i++)
-        for (int64_t l = 0; l < k; l++) {
-            const R a = rounded(A[ta ? l * m + i : i * k + l], operand);
-            R *c = &C[(size_t)(i * n)];
-            for (int64_t j = 0; j < n; j++) c[j] += a * b[(size_t)(l * n + j)];
-        }
+    const std::vector<R> a = operand_of<R>(A, (size_t)(m * k), operand),
+                         b = operand_of<R>(B, (size_t)(k * n), operand);
+    std::vector<R> C((size_t)(m * n));
+    gemm(ta, tb, m, n, k, a.data(), b.data(), 0, C.data());
     return C;
 }
 
@@ -91,26 +108,15 @@ template <class R> struct Saved {
     std::vector<R> gates, h, c;
 };
 
-// Row 0 of h and c and the gates, which hold x_proj, are in; the rest is out.
-template <class R> void recur(const Cell &cell, Saved<R> *s)
+// Row 0 of h and c and the gates, which hold x_proj, are in; the rest is out. from: the first step, those before it are there already.
+template <class R> void recur(const Cell &cell, Saved<R> *s, int64_t from = 0)
 {
-    const int64_t B = cell.B, H = cell.H, G = 4 * H, tile = 64;
-    std::vector<R> wt((size_t)(H * G)); // (H,4H): neighbours in memory are neighbours in a row of the result
-#pragma omp parallel for
-    for (int64_t k = 0; k < H; k++)
-        for (int64_t j = 0; j < G; j++)
-            wt[(size_t)(k * G + j)] = rounded((R)cell.w_hh[j * H + k], cell.operand);
-    for (int64_t t = 0; t < cell.T; t++) {
+    const int64_t B = cell.B, H = cell.H, G = 4 * H;
+    const std::vector<R> w = operand_of<R>(cell.w_hh, (size_t)(G * H), cell.operand);
+    for (int64_t t = from; t < cell.T; t++) {
         R *gates = &s->gates[(size_t)(t * B * G)];
-        const R *h = &s->h[(size_t)(t * B * H)];
-#pragma omp parallel for
-        for (int64_t j0 = 0; j0 < G; j0 += tile)
-            for (int64_t b = 0; b < B; b++)
-                for (int64_t k = 0; k < H; k++) {
-                    const R x = rounded(h[b * H + k], cell.operand);
-                    for (int64_t j = j0; j < std::min(G, j0 + tile); j++)
-                        gates[b * G + j] += x * wt[(size_t)(k * G + j)];
-                }
+        const std::vector<R> h = operand_of<R>(&s->h[(size_t)(t * B * H)], (size_t)(B * H), cell.operand);
+        gemm(false, true, B, G, H, h.data(), w.data(), 1, gates);
 #pragma omp parallel for
         for (int64_t n = 0; n < B * H; n++) {
             const int64_t b = n / H, u = n % H, now = (t + 1) * B * H + n;
@@ -129,11 +135,9 @@ template <class R> void recur(const Cell &cell, Saved<R> *s)
 template <class R, class S>
 std::vector<R> recur_back(const Cell &cell, const Saved<S> &s, const std::vector<R> &above)
 {
-    const int64_t B = cell.B, H = cell.H, G = 4 * H, tile = 64;
-    std::vector<R> gates(s.gates.begin(), s.gates.end()), dh((size_t)(B * H)), dc((size_t)(B * H)),
-        w((size_t)(G * H));
-#pragma omp parallel for
-    for (int64_t i = 0; i < G * H; i++) w[(size_t)i] = rounded((R)cell.w_hh[i], cell.operand);
+    const int64_t B = cell.B, H = cell.H, G = 4 * H;
+    std::vector<R> gates(s.gates.begin(), s.gates.end()), dh((size_t)(B * H)), dc((size_t)(B * H));
+    const std::vector<R> w = operand_of<R>(cell.w_hh, (size_t)(G * H), cell.operand);
     for (int64_t t = cell.T - 1; t >= 0; t--) {
         R *now = &gates[(size_t)(t * B * G)];
 #pragma omp parallel for
@@ -150,18 +154,44 @@ std::vector<R> recur_back(const Cell &cell, const Saved<S> &s, const std::vector
             a[3 * H] = rounded(down * tc * o * (1 - o), cell.stored);
             dc[(size_t)n] = flow * f;
         }
-#pragma omp parallel for
-        for (int64_t k0 = 0; k0 < H; k0 += tile)
-            for (int64_t b = 0; b < B; b++) {
-                R *to = &dh[(size_t)(b * H)];
-                for (int64_t k = k0; k < std::min(H, k0 + tile); k++) to[k] = 0;
-                for (int64_t j = 0; j < G; j++) {
-                    const R x = rounded(now[b * G + j], cell.operand);
-                    for (int64_t k = k0; k < std::min(H, k0 + tile); k++) to[k] += x * w[(size_t)(j * H + k)];
-                }
-            }
+        if (t == 0) break; // nobody asks for dh of the carried state
+        const std::vector<R> x = operand_of<R>(now, (size_t)(B * G), cell.operand);
+        gemm(false, false, B, H, G, x.data(), w.data(), 0, dh.data());
     }
     return gates;
+}
+
+// Whether the products above are what loops say, on a shape that costs nothing: a library that took the wrong kernels for this CPU must not
+// decide what is right. A sentence where they are not.
+inline std::string sound()
+{
+    const int64_t m = 7, n = 5, k = 33;
+    std::vector<float> A((size_t)(m * k)), B((size_t)(k * n));
+    for (size_t i = 0; i < A.size(); i++) A[i] = (float)((int)(i * 37 % 101) - 50) / 64;
+    for (size_t i = 0; i < B.size(); i++) B[i] = (float)((int)(i * 53 % 89) - 44) / 64;
+    const std::vector<double> A64(A.begin(), A.end());
+    for (int trans = 0; trans < 4; trans++) {
+        const bool ta = trans & 1, tb = trans & 2;
+        const std::vector<double> truth = product(ta, tb, m, n, k, A64.data(), B.data(), Precision::F32);
+        for (Precision p : {Precision::F32, Precision::BF16}) {
+            const std::vector<float> fast = product(ta, tb, m, n, k, A.data(), B.data(), p);
+            for (int64_t e = 0; e < m * n; e++) {
+                const int64_t i = e / n, j = e % n;
+                double sum = 0, exact = 0, size = 0;
+                for (int64_t l = 0; l < k; l++) {
+                    const float a = A[(size_t)(ta ? l * m + i : i * k + l)],
+                                b = B[(size_t)(tb ? j * k + l : l * n + j)];
+                    sum += (double)rounded(a, p) * rounded(b, p), exact += (double)a * b,
+                        size += std::fabs((double)a * b);
+                }
+                if (std::fabs(fast[(size_t)e] - sum) > (double)k * size * 0x1p-24 ||
+                    std::fabs(truth[(size_t)e] - exact) > (double)k * size * 0x1p-53)
+                    return "OpenBLAS's product is not that of plain loops at element " + std::to_string(e) +
+                           "; OPENBLAS_CORETYPE chooses its kernels";
+            }
+        }
+    }
+    return "";
 }
 
 // ---- whole layers, inputs of H as well ----

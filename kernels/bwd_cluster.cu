@@ -1,7 +1,7 @@
 /* bwd_cluster: persistent backward recurrence on tensor cores inside one thread-block cluster, sm_90.
  * Idea       fwd_cluster's twin as a reduce-scatter: a block keeps forward's rows of W_hh, so that its dgates never leave it, and
  *            sends each block what those rows add to the dh of its units: half the bytes of gathering bf16 dgates at H = 650
- *            (PERFORMANCE 4.4)
+ *            (PERFORMANCE 2)
  * Residency  as fwd_cluster, of the transposed tiles: of a warp's depth*quads tiles the first `resident` of depth in registers, the
  *            rest in shared memory; w_tiles is transposed as it is loaded, once a launch. Partial dh of all producers twice,
  *            4*blocks*units*rows bytes each; dgates, 2*4*units*batch bytes in bf16; eight floats an element of state

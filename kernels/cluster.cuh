@@ -10,8 +10,8 @@
  *            of n+1 follows its wait for n-1, hence is of the right phase, whether it comes before or after the bytes.
  * End        Every exchange is waited for by all its receivers, so that none is under way when a block ends. Cluster barriers:
  *            one behind the first writes of shared memory, one before the end, since blocks read block 0's flag at the start.
- * Failure    A wait gives up after the time of poll_limit looks at a word in L2 (0: never): the hardware decides how long it
- *            lets a thread sleep in a look at an mbarrier. The block that does so sends nothing more, so that the others of
+ * Failure    A wait gives up after the time of poll_limit looks at a word in L2 (0: never), as cluster_looks counts it: the
+ *            hardware decides how long it lets a thread sleep in a look at an mbarrier. The block that does so sends nothing more, so that the others of
  *            its cluster run dry, one exchange later at most, and give up, too: all come to the last cluster barrier, behind
  *            which nobody sends. What was sent and not waited for lands in the meantime; a block looks at its mbarriers
  *            CLUSTER_DRAIN times more, which gives it ten times the time that a store takes. Nothing traps. The first block to
@@ -26,10 +26,7 @@
 
 #if DEV_ARCH == 0 || DEV_ARCH >= 900
 
-enum {
-    CLUSTER_LOOK = 512, /* nanoseconds that count as a look: about what one at the grid's barrier takes */
-    CLUSTER_DRAIN = 64
-};
+enum { CLUSTER_DRAIN = 64 };
 
 struct ClusterFlags {
     uint32_t gone; /* this block gave up, or the launch is behind one that did */
@@ -73,10 +70,13 @@ static __device__ __forceinline__ bool cluster_open(const ClusterMeeting &m, con
 static __device__ __forceinline__ bool cluster_receive(const ClusterMeeting &m, int32_t n)
 {
     bool here = true;
-    for (unsigned long long since = 0; !mbarrier_try(&m.arrived[n & 1], (uint32_t)(n - 1) >> 1 & 1);) {
-        unsigned long long now = timer_now();
-        since = since ? since : now;
-        if (m.limit && poll_expired((uint32_t)((now - since) / CLUSTER_LOOK), m.limit)) {
+    uint32_t last = 0, looks = 0;
+    while (!mbarrier_try(&m.arrived[n & 1], (uint32_t)(n - 1) >> 1 & 1)) {
+        uint32_t now = (uint32_t)timer_now();
+        if (looks == 0) last = now;
+        looks += cluster_looks(now - last);
+        last = now;
+        if (m.limit && poll_expired(looks, m.limit)) {
             atomicExch(&m.flags->gone, 1u);
             here = false;
             break;

@@ -20,9 +20,19 @@ extern "C" {
 #endif
 
 enum {
-    CLUSTER_BLOCKS = 16,
-    /* most that any device takes */ CLUSTER_ROWS = 4 /* batch rows that backward sends together */
+    CLUSTER_BLOCKS = 16,    /* most that any device takes */
+    CLUSTER_ROWS = 4,       /* batch rows that backward sends together */
+    CLUSTER_LOOK = 512,     /* nanoseconds: about what a look at the grid's barrier takes */
+    CLUSTER_PAUSE = 1000000 /* nanoseconds: longer than the hardware lets a look take */
 };
+
+/* How many looks at a word in L2 one at an mbarrier counts as, which came back after so many nanoseconds: one, and one more for each
+ * CLUSTER_LOOK of them. What is more than CLUSTER_PAUSE the GPU was not running this kernel, for a debugger or another process. */
+static PLAN_HD inline uint32_t cluster_looks(uint32_t nanoseconds)
+{
+    const uint32_t most = CLUSTER_PAUSE;
+    return 1 + (nanoseconds < most ? nanoseconds : most) / CLUSTER_LOOK;
+}
 
 /* Tiles along the batch. */
 static PLAN_HD inline int32_t cluster_batch_tiles(const LstmPlan *p) { return p->batch / TENSOR_BATCH; }

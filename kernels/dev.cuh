@@ -43,8 +43,8 @@ struct LaunchShape {
     size_t shared_bytes; /* dynamic */
     cudaStream_t stream;
     bool cooperative; /* all blocks resident at once or the launch is refused; needs sm_60 */
-    /* Blocks along x that form a cluster; 0 or 1: none. Divides grid.x, needs sm_90; more than 8 want
-     * cudaFuncAttributeNonPortableClusterSizeAllowed. */
+    /* Blocks along x that form a cluster; 0: the launch says nothing of clusters. Kernels that reach other blocks' shared
+     * memory say 1 too. Divides grid.x, needs sm_90; more than 8 want cudaFuncAttributeNonPortableClusterSizeAllowed. */
     unsigned cluster = 0;
 };
 
@@ -62,7 +62,7 @@ static inline cudaLaunchConfig_t launch_config(const LaunchShape &shape, cudaLau
         attr[config.numAttrs].id = cudaLaunchAttributeCooperative;
         attr[config.numAttrs++].val.cooperative = 1;
     }
-    if (shape.cluster > 1) {
+    if (shape.cluster > 0) {
         attr[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
         attr[config.numAttrs].val.clusterDim.x = shape.cluster;
         attr[config.numAttrs].val.clusterDim.y = 1;
@@ -72,7 +72,7 @@ static inline cudaLaunchConfig_t launch_config(const LaunchShape &shape, cudaLau
 }
 #endif
 
-/* How many clusters of that shape the device holds at once. */
+/* How many clusters of that shape (shape.cluster >= 1) the device holds at once. */
 template <class... P>
 static inline cudaError_t resident_clusters(int *clusters, const LaunchShape &shape, void (*kernel)(P...))
 {
@@ -98,7 +98,7 @@ static inline cudaError_t launch(const LaunchShape &shape, void (*kernel)(P...),
     cudaLaunchConfig_t config = launch_config(shape, attr);
     return cudaLaunchKernelEx(&config, kernel, static_cast<P>(args)...);
 #else
-    if (shape.cluster > 1) return cudaErrorNotSupported;
+    if (shape.cluster > 0) return cudaErrorNotSupported;
     if (shape.cooperative)
         return [&](P... exact) {
             void *pointers[] = {(void *)&exact...};

@@ -1,7 +1,7 @@
 /* fwd_cluster: persistent forward recurrence on tensor cores inside one thread-block cluster, sm_90.
  * Idea       against mma: a cluster of at most 16 blocks holds all of W_hh for H up to 650 in bf16, so that h_t goes straight
  *            into the shared memory of those who read it: one store of 0.13 us instead of a hop through L2 of 0.65 us (models,
- *            PERFORMANCE 4.1), and no barrier wider than a block between two steps. What the batch has in rows goes to as many
+ *            PERFORMANCE 1), and no barrier wider than a block between two steps. What the batch has in rows goes to as many
  *            clusters as the GPU holds: fewer rows each make the exchange shorter
  * Residency  of a warp's depth*quads A tiles of W_hh, 512 bytes each, the first `resident` of depth in registers, the rest in
  *            shared memory: 8H^2/blocks bytes a block in bf16, 16H^2/blocks in tf32, and what padding to tiles of 16x16 (16x8)

@@ -273,7 +273,7 @@ static inline LaunchShape mma_launch_shape(const LstmPlan *plan, const LstmConte
                          plan->shared_bytes,
                          context ? context->stream : 0,
                          context && context->cooperative != 0,
-                         (unsigned)plan->cluster};
+                         plan->cluster > 1 ? (unsigned)plan->cluster : 0};
     return shape;
 }
 

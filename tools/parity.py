@@ -2,6 +2,7 @@
 """Whether a reduced precision costs perplexity: paired trainings that differ in --precision alone.
 
     parity.py [--plstm PATH] [--out DIR] [--seeds N] [--first SEED] [--tolerance PERCENT] [--precisions LIST] [--budget SECONDS] [OPTION...]
+    parity.py [--out DIR] [--tolerance PERCENT] [--precisions LIST] --logs LOG...      compares trainings that have ended
 
 For every seed (--first and those that follow it, at least 5 for the claim) the program trains in f32 and in every precision of LIST
 (tf32,bf16): the same initial weights, minibatches and masks. Other options go to `plstm train`; without any, a small model on the
@@ -70,10 +71,30 @@ def train(options, precision, seed):
         found = ended(log, wanted)
         if not found:
             raise Failure(f"{log} has no test perplexity of {precision}, seed {seed}: do the options score the test split?")
-    run, test = found
+    return record_of(*found, options.train)
+
+
+def record_of(run, test, train_options):
+    """The object of a run, from its log's first and last line."""
     keep = ("backend", "kernel", "precision", "seed", "device", "hidden", "layers", "batch", "seq", "keep", "epochs", "corpus", "commit")
     return {**{key: run[key] for key in keep if key in run}, "test_ppl": test["test_ppl"], "tokens": test["tokens"],
-            "protocol": test["protocol"], "options": options.train}
+            "protocol": test["protocol"], "options": train_options}
+
+
+def from_logs(options):
+    """runs[precision][seed] of logs of trainings that ended."""
+    os.makedirs(options.out, exist_ok=True)
+    runs, records = {p: {} for p in ("f32", *options.precisions)}, []
+    for log in options.logs:
+        found = ended(log, {})
+        if not found:
+            raise Failure(f"{log} is not of a training that ended")
+        records.append(record_of(*found, []))
+        run = records[-1]
+        if run["precision"] in runs:
+            runs[run["precision"]][int(run["seed"])] = run["test_ppl"]
+    write_whole(os.path.join(options.out, "parity.jsonl"), "".join(json.dumps(r) + "\n" for r in records))
+    return runs
 
 
 def compare(runs, precisions, tolerance):
@@ -133,14 +154,15 @@ def main():
     parser.add_argument("--tolerance", type=float, default=0.5)
     parser.add_argument("--precisions", default="tf32,bf16")
     parser.add_argument("--budget", type=float)
+    parser.add_argument("--logs", nargs="+", metavar="LOG")
     options, options.train = parser.parse_known_args()
     options.train = options.train or SMALL
     options.precisions = options.precisions.split(",")
     if options.seeds < 2 or not 0 < options.tolerance < 100 or not set(options.precisions) <= {"tf32", "bf16"}:
         parser.error("--seeds takes a whole number from 2, --tolerance a percentage, --precisions of tf32 and bf16")
     try:
-        text, inside = compare(run_all(options), options.precisions, options.tolerance)
-        text = f"plstm train {' '.join(options.train)}\n{text}"
+        text, inside = compare(from_logs(options) if options.logs else run_all(options), options.precisions, options.tolerance)
+        text = f"plstm train {' '.join(options.train)}\n{text}" if not options.logs else text
         write_whole(os.path.join(options.out, "parity.txt"), text)
         print(text, end="")
     except (Failure, OSError, KeyError) as fault:

@@ -25,22 +25,23 @@ from tables.plot import draw, stamp_of  # noqa: E402
 from tables.text import listed  # noqa: E402
 
 THIN = 100
-# What RESULTS.md is to hold one day: (data under profiles/, what it is).
+# What RESULTS.md is to hold one day: (data under profiles/ of any of the GPUs that the predictions are for, what it is).
+HOPPER = "*h[12]00*"  # folders of an "NVIDIA H100 80GB HBM3", an H200, a GH200
 EXPECTED = (
-    ("h200/ptb-small.jsonl", "Penn Treebank, preset small, on an H200"),
-    ("h200/ptb-medium.jsonl", "Penn Treebank, preset medium, on an H200"),
-    ("h200/ptb-large.jsonl", "Penn Treebank, preset large, on an H200"),
-    ("h200/parity.jsonl", "perplexity of tf32 and bf16 against f32 on Penn Treebank, five seeds each, on an H200"),
-    ("h200/variants.json", "every kernel variant, forward and backward, beside cuBLAS and cuDNN, on an H200"),
-    ("h200/step.json", "the whole training step beside PyTorch's, on an H200"),
-    ("h200/constants.json", "what an H200 costs per byte, multiplication, launch and wait"),
-    ("h200/profile/*/summary.csv", "profiles of the variants on an H200"),
+    ("ptb-small*.jsonl", "Penn Treebank, preset small, on an H100 or H200"),
+    ("ptb-medium*.jsonl", "Penn Treebank, preset medium, on an H100 or H200"),
+    ("ptb-large*.jsonl", "Penn Treebank, preset large, on an H100 or H200"),
+    ("parity.jsonl", "perplexity of bf16 against f32 on Penn Treebank, preset small, three seeds each, on an H100 or H200"),
+    ("variants.json", "every kernel variant, forward and backward, beside cuBLAS and cuDNN, on an H100 or H200"),
+    ("step.json", "the whole training step beside PyTorch's, on an H100 or H200"),
+    ("constants.json", "what an H100 or H200 costs per byte, multiplication, launch and wait"),
+    ("profile/*/summary.csv", "profiles of the variants on an H100 or H200"),
 )
 
 
 def not_measured(data, _figures):
-    missing = [(file, what) for file, what in EXPECTED if not data.find(file)]
-    return "".join(f"- {what} (`profiles/{file}`)\n" for file, what in missing) or "Nothing: every row that was planned is there.\n"
+    missing = [(file, what) for file, what in EXPECTED if not data.find(f"{HOPPER}/{file}")]
+    return "".join(f"- {what} (`profiles/GPU/{file}`)\n" for file, what in missing) or "Nothing: every row that was planned is there.\n"
 
 
 # In the order of the page: name of the marks, function (data, figures) that gives what stands between them.
@@ -150,6 +151,8 @@ def results(root, check):
 
 
 def thin(source, target):
+    if os.path.exists(target) and os.path.samefile(source, target):
+        raise Failure(f"--thin takes two files, not twice {target}: the steps that it leaves out would be lost")
     kept = []
     with open(source, encoding="utf-8") as f:
         for line in f:

@@ -1,40 +1,19 @@
 #include "backend.h"
 
-#include <string.h>
-
-#include "backend_cpu.h"
-#ifdef PLSTM_CUDA
-#include "backend_cuda.h"
-#endif
-#include "backend_reference.h"
 #include "host/base/machine.h"
 
-const BackendOps *const backends[] = {
-#ifdef PLSTM_CUDA
-    &backend_cuda,
-#endif
-    &backend_cpu,
-    &backend_reference,
-    NULL,
-};
-
-int backend_find(const char *name, const BackendOps **ops, Error *e)
+BackendConfig backend_config(const Settings *s, const ModelShape *shape, bool train)
 {
-    bool any = !strcmp(name, "auto");
-    for (int i = 0; backends[i]; i++) {
-        const BackendOps *b = backends[i];
-        if (any ? b->by_name_only : strcmp(b->name, name) != 0) continue;
-        int code = b->usable ? b->usable(e) : EXIT_DONE;
-        if (code && !any) return code;
-        if (code) continue;
-        *ops = b;
-        e->code = EXIT_DONE; /* what kept `auto` from another is no fault */
-        return EXIT_DONE;
-    }
-    if (!strcmp(name, "cuda"))
-        return error_set(e, EXIT_NO_DEVICE,
-                         "this build of plstm has no cuda backend; --backend cpu runs everywhere");
-    return error_set(e, EXIT_USAGE, "--backend takes auto, cpu, cuda or reference, not '%s'", name);
+    return (BackendConfig){.shape = *shape,
+                           .T = s->seq,
+                           .B = s->batch,
+                           .train = train,
+                           .keep = s->keep,
+                           .sites = s->sites,
+                           .seed = s->seed,
+                           .threads = s->threads > 0 ? (int)s->threads : backend_threads(),
+                           .kernel = s->kernel,
+                           .precision = s->precision};
 }
 
 int backend_threads(void) { return machine_cpus(); }

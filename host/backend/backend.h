@@ -35,6 +35,9 @@ typedef struct BackendConfig {
     bool eager;             /* cuda: launch every kernel by itself, never replay a graph (profilers, NVTX) */
 } BackendConfig;
 
+/* The settings' part of it: capacity, masks, threads (0 there: all that this process may use), kernels, precision. */
+BackendConfig backend_config(const Settings *s, const ModelShape *shape, bool train);
+
 /* One window to run. */
 typedef struct Window {
     Batch

@@ -41,7 +41,7 @@
 #include "kernels/philox.h"
 #include "kernels/tensor.h"
 #include "cublas_open.h"
-#include "cuda_check.h"
+#include "cublas_check.h"
 #include "host/plan/device.h"
 #include "host/base/number.h"
 #include "nvtx.h"
@@ -531,7 +531,7 @@ static int open_device(Backend *b, Error *e)
     CUDA_TRY(layers_prepare());
     CUDA_TRY(carry_prepare());
     b->context.cooperative = b->device.cooperative;
-    code = recurrence_prepare(&b->recurrence, &b->device, e);
+    code = recurrence_prepare(&b->recurrence, &b->config, &b->device, e);
     if (!code) code = open_memory(b, e);
     if (!code) code = open_cublas(b, math, e);
     if (!code) code = open_products(b, e);
@@ -906,8 +906,10 @@ static void state_advance(Backend *b)
 
 /* ---- results ---- */
 
-static int tell_fault(const FaultRecord *f, Error *e)
+static int tell_fault(const Backend *b, Error *e)
 {
+    const FaultRecord *f = b->fault_host;
+    char plans[RECURRENCE_TEXT];
     enum { BITS = 32, NAMED = 8 };
     char names[NAMED * 8] = "";
     int missing = 0;
@@ -920,12 +922,13 @@ static int tell_fault(const FaultRecord *f, Error *e)
     if (missing)
         snprintf(who, sizeof who, "%d block%s (%s%s) did not come", missing, missing == 1 ? "" : "s", names,
                  missing > NAMED ? ", ..." : "");
+    recurrence_text(&b->recurrence, plans, sizeof plans);
     return error_set(
         e, EXIT_FAILED,
         "the GPU gave up a step: block %u waited at step %u of the recurrence for count %u, saw %u, and "
         "%s; another program on the GPU may hold its SMs (nvidia-smi tells), and --kernel cublas waits "
-        "for nobody",
-        f->block, f->step, f->expected, f->seen, who);
+        "for nobody; kernel %s, plan %.500s",
+        f->block, f->step, f->expected, f->seen, who, b->recurrence.kernel, plans);
 }
 
 static int take_result(Backend *b, WindowResult *r, Error *e)
@@ -939,7 +942,7 @@ static int take_result(Backend *b, WindowResult *r, Error *e)
     if (!s.fault) return EXIT_DONE;
     b->returned = b->issued; /* the steps behind it did nothing either */
     int code = download(b, b->fault_host, b->context.fault, sizeof *b->fault_host, e);
-    return code ? code : tell_fault(b->fault_host, e);
+    return code ? code : tell_fault(b, e);
 }
 
 static int cuda_drain(Backend *b, WindowResult *r, Error *e)
@@ -1345,7 +1348,7 @@ static int result_now(Backend *b, WindowResult *r, double *token_nats, int32_t *
                              b->context.stream));
     CUDA_TRY(cudaStreamSynchronize(b->context.stream));
     *r = (WindowResult){.step = b->w.step, .fault = b->fault_host->set != 0};
-    if (r->fault) return tell_fault(b->fault_host, e);
+    if (r->fault) return tell_fault(b, e);
     for (int64_t n = 0; n < batch->T * batch->B; n++) {
         bool scored = batch->targets[n] != TARGET_NONE;
         double nats = scored ? (double)b->nats_host[i] : 0;

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "kernels/gemm.h"
-#include "cuda_check.h"
+#include "cublas_check.h"
 #include "host/plan/precision.h"
 
 enum { CANDIDATES = 16, TRIES = 3, TIMES = 10, WORDS = sizeof(cublasLtMatmulAlgo_t) / sizeof(uint64_t) };
@@ -93,9 +93,9 @@ static int describe(const Products *p, Product *one, Error *e)
 
 /* ---- choosing ---- */
 
-/* The library's suggestions, the best first by its own estimate; *found = 0 where it has none. */
-static int suggestions(const Products *p, const Product *one, int wanted,
-                       cublasLtMatmulHeuristicResult_t *result, int *found, Error *e)
+/* The library's suggestions that can run, the best first by its own estimate; *found = 0 where it has none. */
+static int suggestions(const Products *p, const Product *one,
+                       cublasLtMatmulHeuristicResult_t result[CANDIDATES], int *found, Error *e)
 {
     const cublasLtMatmulPreferenceAttributes_t alignments[] = {
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
@@ -110,13 +110,18 @@ static int suggestions(const Products *p, const Product *one, int wanted,
         status =
             cublasLtMatmulPreferenceSetAttribute(preference, alignments[i], &alignment, sizeof alignment);
     }
-    cublasStatus_t asked = status ? status
-                                  : cublasLtMatmulAlgoGetHeuristic(p->lt, one->desc, one->a, one->b, one->c,
-                                                                   one->c, preference, wanted, result, found);
+    cublasStatus_t asked =
+        status ? status
+               : cublasLtMatmulAlgoGetHeuristic(p->lt, one->desc, one->a, one->b, one->c, one->c, preference,
+                                                CANDIDATES, result, found);
     status = cublasLtMatmulPreferenceDestroy(preference);
     if (asked == CUBLAS_STATUS_NOT_SUPPORTED) asked = CUBLAS_STATUS_SUCCESS, *found = 0;
     CUBLAS_TRY(asked);
     CUBLAS_TRY(status);
+    int listed = *found;
+    *found = 0;
+    for (int i = 0; i < listed; i++)
+        if (result[i].state == CUBLAS_STATUS_SUCCESS) result[(*found)++] = result[i];
     return EXIT_DONE;
 }
 
@@ -217,10 +222,9 @@ static int product_add(Products *p, ProductShape shape, bool training, const voi
                  "from those "
                  "of an uninterrupted run");
     }
-    bool tune = training && p->tune;
-    code = suggestions(p, one, tune ? CANDIDATES : 1, result, &found, e);
+    code = suggestions(p, one, result, &found, e);
     if (code || found == 0) return code;
-    if (tune) return fastest(p, one, result, found, A, B, C, e);
+    if (training && p->tune) return fastest(p, one, result, found, A, B, C, e);
     one->algorithm = result[0].algo, one->chosen = true;
     return EXIT_DONE;
 }

@@ -1,39 +1,12 @@
 #include "recurrence.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "cuda_check.h"
+#include "host/plan/cuda_check.h"
 #include "host/plan/precision.h"
 #include "host/plan/residency.h"
-
-/* ---- names ---- */
-
-static const LstmVariant *variant_find(const char *name, size_t n)
-{
-    for (int i = 0; lstm_variants[i]; i++)
-        if (strlen(lstm_variants[i]->footprint->name) == n &&
-            !memcmp(lstm_variants[i]->footprint->name, name, n))
-            return lstm_variants[i];
-    return NULL;
-}
-
-/* The named variants; none where the choice is the planner's. */
-static int find_named(Recurrence *r, const char *text, Error *e)
-{
-    size_t n = strcspn(text, "/");
-    if (!strcmp(text, "auto")) return EXIT_DONE;
-    r->forward = variant_find(text, n);
-    r->backward = text[n] ? variant_find(text + n + 1, strlen(text + n + 1)) : r->forward;
-    if (r->forward && r->backward) return EXIT_DONE;
-    char names[256] = "";
-    for (int i = 0; lstm_variants[i]; i++) {
-        size_t at = strlen(names);
-        snprintf(names + at, sizeof names - at, "%s%s", i ? ", " : "", lstm_variants[i]->footprint->name);
-    }
-    return error_set(e, EXIT_USAGE, "--kernel takes auto, a name or FWD/BWD, the names being %s, not '%s'",
-                     names, text);
-}
 
 /* ---- precision ---- */
 
@@ -132,24 +105,51 @@ static int make_anew(Recurrence *r, const BackendConfig *g, const DeviceFacts *d
     return EXIT_DONE;
 }
 
+/* The environment's PLSTM_WITHOUT, names with commas: kernels that `auto` does not take, because they were seen to fail on this GPU. */
+static int avoid_named(Recurrence *r, Error *e)
+{
+    const char *text = getenv("PLSTM_WITHOUT");
+    for (size_t n; text && *text; text += n + (text[n] == ',')) {
+        n = strcspn(text, ",");
+        int found = plan_kernel_find(text, n);
+        const LstmVariant *one = found < 0 ? NULL : lstm_variants[found];
+        if (!one || one->footprint->kind == KIND_STEPWISE)
+            return error_set(e, EXIT_USAGE,
+                             "PLSTM_WITHOUT takes names of kernels that stay on chip, with commas, not "
+                             "'%.*s'; `plstm variants` lists them",
+                             (int)n, text);
+        for (int i = 0; lstm_variants[i]; i++)
+            if (lstm_variants[i] == one) r->without[0] |= UINT32_C(1) << i, r->without[1] |= UINT32_C(1) << i;
+    }
+    return EXIT_DONE;
+}
+
 /* Kernels and plans of a precision that is one. */
 static int choose(Recurrence *r, const BackendConfig *g, const DeviceFacts *device, Error *e)
 {
+    char lacks[sizeof r->remark];
     static const PlanOverride no_override;
     PlanOverride force;
     PlanConstants constants;
-    int code = find_named(r, g->kernel, e);
-    if (!code && r->forward) code = check_precision(r, g, e);
+    int pick[2], code = plan_kernels_parse(g->kernel, pick, e); /* -1: the choice is the planner's */
+    if (!code) code = avoid_named(r, e);
+    if (!code && pick[0] >= 0) {
+        r->forward = lstm_variants[pick[0]], r->backward = lstm_variants[pick[1]];
+        code = check_precision(r, g, e);
+    }
     if (!code) code = plan_override_env(&force, e);
     if (!code) code = plan_constants(device, NULL, &constants, e);
     if (code) return code;
-    if (!r->forward) {
+    r->automatic = !r->forward;
+    if (r->automatic) {
         PlanChoice choice;
         LstmShape shape = shape_for(g, PLAN_FORWARD);
-        plan_choose(device, &shape, &force, &constants, &choice);
+        plan_choose(device, &shape, &force, &constants, r->without, &choice);
         r->forward = lstm_variants[choice.pass[0].variant];
         r->backward = lstm_variants[choice.pass[1].variant];
-        snprintf(r->remark, sizeof r->remark, "kernel auto: %s", choice.reason);
+        snprintf(lacks, sizeof lacks, "%s", r->remark);
+        snprintf(r->remark, sizeof r->remark, "kernel auto: %s%s%.700s", choice.reason, lacks[0] ? "; " : "",
+                 lacks);
     }
     snprintf(r->kernel, sizeof r->kernel, r->forward == r->backward ? "%s" : "%s/%s",
              r->forward->footprint->name, r->backward->footprint->name);
@@ -171,14 +171,19 @@ static int choose(Recurrence *r, const BackendConfig *g, const DeviceFacts *devi
     return make_anew(r, g, device, &force, &constants, e);
 }
 
-int recurrence_choose(Recurrence *r, const BackendConfig *g, const DeviceFacts *device, Error *e)
+static int decide(Recurrence *r, const BackendConfig *g, const DeviceFacts *device, Error *e)
 {
-    *r = (Recurrence){0};
     if (precision_find(g->precision) < 0)
         return error_set(e, EXIT_USAGE, "--precision takes f32, tf32 or bf16, not '%s'", g->precision);
     int code = choose(r, g, device, e);
     if (!code) tell_precision(r, g);
     return code;
+}
+
+int recurrence_choose(Recurrence *r, const BackendConfig *g, const DeviceFacts *device, Error *e)
+{
+    *r = (Recurrence){0};
+    return decide(r, g, device, e);
 }
 
 bool recurrence_reads_tiles(const Recurrence *r)
@@ -212,8 +217,10 @@ void recurrence_text(const Recurrence *r, char *out, size_t size)
 
 /* ---- the device itself ---- */
 
-int recurrence_prepare(const Recurrence *r, const DeviceFacts *device, Error *e)
+/* Loads the kernels. Of the first plan that the device does not hold: its pass, and in *e the sentence; -1 where it holds them all. */
+static int prepare(const Recurrence *r, const DeviceFacts *device, int *lacking, Error *e)
 {
+    *lacking = -1;
     CUDA_TRY(r->forward->prepare());
     if (r->backward != r->forward) CUDA_TRY(r->backward->prepare());
     for (int i = 0; i < PLANS; i++) {
@@ -225,12 +232,34 @@ int recurrence_prepare(const Recurrence *r, const DeviceFacts *device, Error *e)
         if (holds >= plan->replicas * plan->blocks) continue;
         char text[PLAN_TEXT];
         plan_text(plan, text, sizeof text);
+        *lacking = i == PLAN_BACKWARD;
         return error_set(e, EXIT_NO_DEVICE,
                          "kernel %s %s wants %d blocks that wait for each other, and %s holds %d of them at "
-                         "once (plan %s); "
-                         "--kernel cublas waits for nobody",
+                         "once (plan %s)",
                          variant->footprint->name, i == PLAN_BACKWARD ? "backward" : "forward",
                          plan->replicas * plan->blocks, device->name, holds, text);
     }
     return EXIT_DONE;
+}
+
+int recurrence_prepare(Recurrence *r, const BackendConfig *g, const DeviceFacts *device, Error *e)
+{
+    for (;;) {
+        Error why;
+        int lacking, code = prepare(r, device, &lacking, &why);
+        if (!code) return code;
+        if (lacking < 0) return error_set(e, code, "%s", why.text);
+        if (!r->automatic)
+            return error_set(e, code, "%s; --kernel auto takes the next, --kernel cublas waits for nobody",
+                             why.text);
+        /* The choice began from what is known of such devices; this one has the last word. Ends: cublas has no plan. */
+        Recurrence next = {.without = {r->without[0], r->without[1]}};
+        const LstmVariant *pass = lacking ? r->backward : r->forward;
+        for (int i = 0; lstm_variants[i]; i++)
+            if (lstm_variants[i] == pass) next.without[lacking] |= UINT32_C(1) << i;
+        snprintf(next.remark, sizeof next.remark, "%.700s", why.text);
+        *r = next;
+        code = decide(r, g, device, e);
+        if (code) return code;
+    }
 }

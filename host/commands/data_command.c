@@ -9,9 +9,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "host/data/corpus.h"
 #include "host/data/pairs.h"
 #include "host/data/parallel.h"
+#include "host/data/source.h"
 #include "host/train/run_corpus.h"
 #include "host/data/synthetic.h"
 

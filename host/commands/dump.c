@@ -8,8 +8,9 @@
 #include "host/backend/backend.h"
 #include "host/data/batcher.h"
 #include "host/store/checkpoint.h"
-#include "host/data/corpus.h"
+#include "host/data/source.h"
 #include "host/base/json_line.h"
+#include "host/base/machine.h"
 #include "host/train/model.h"
 #include "host/store/safetensors.h"
 #include "host/store/weights.h"
@@ -79,11 +80,12 @@ static int dump_masks(const Settings *s, int64_t step, const char *path, Error *
     int sites = sites_count(s->sites, s->layers);
     double keep = s->sites == SITES_NONE ? 1 : s->keep;
     int64_t rows = s->seq * s->batch, n = rows * s->hidden;
+    int code = machine_fits((size_t)sites * (size_t)n, e);
+    if (code) return code;
     uint8_t *mask = malloc((size_t)sites * (size_t)n);
     char(*name)[32] = malloc((size_t)sites * sizeof *name);
     StTensor *tensor = calloc((size_t)sites, sizeof *tensor);
-    int code =
-        mask && name && tensor ? EXIT_DONE : error_set(e, EXIT_FAILED, "memory ran out for %d masks", sites);
+    if (!mask || !name || !tensor) code = error_set(e, EXIT_FAILED, "memory ran out for %d masks", sites);
     for (int site = 0; site < sites && !code; site++) {
         MaskKey key = mask_key(s->seed, step, sites, site, keep);
         draw_mask(&key, rows, s->hidden, mask + site * n);
@@ -136,18 +138,10 @@ static int write_params(const Params *p, const Meta *meta, const char *path, Err
 static int gradients(Params *p, const Settings *s, const BackendOps *ops, const Window *w, WindowResult *r,
                      Error *e)
 {
-    BackendConfig config = {.shape = p->shape,
-                            .T = w->batch.T,
-                            .B = w->batch.B,
-                            .train = true,
-                            .keep = s->keep,
-                            .sites = s->sites,
-                            .seed = s->seed,
-                            .threads = s->threads > 0 ? (int)s->threads : backend_threads(),
-                            .kernel = s->kernel,
-                            .precision = s->precision};
+    BackendConfig config = backend_config(s, &p->shape, true);
     Model m;
-    int code = model_open(&m, ops, &config, e);
+    int code = machine_fits(ops->bytes ? ops->bytes(&config) : 0, e);
+    if (!code) code = model_open(&m, ops, &config, e);
     if (code) return code;
     code = model_set_params(&m, p, e);
     if (!code) code = ops->state_set(m.backend, w->batch.B, NULL, NULL, e);
@@ -234,9 +228,11 @@ int dump_command(DumpWhat what, const Settings *s, int64_t step, const char *pat
     if (code) return code;
     if (notes) tell_remarks(&corpus, notes);
     const ModelShape shape = model_shape_of_words(corpus.vocab.V, s->hidden, s->layers);
-    if (params_init(&p, &shape)) {
+    code = machine_fits((size_t)params_elements(&shape) * sizeof *p.data, e);
+    if (!code && params_init(&p, &shape))
         code = error_set(e, EXIT_FAILED, "memory ran out for %lld parameters",
                          (long long)params_elements(&shape));
+    if (code) {
         corpus_free(&corpus);
         return code;
     }

@@ -11,7 +11,7 @@
 #include "host/backend/blas.h"
 #include "host/store/checkpoint.h"
 #include "data_command.h"
-#include "host/plan/device.h"
+#include "devices_command.h"
 #include "dump.h"
 #include "host/base/error.h"
 #include "eval_command.h"
@@ -654,7 +654,8 @@ static int plan(int argc, char **argv, Error *e)
          .help = "constants of the model that beat the built-in ones, as profiles/model/constants.json or as "
                  "bench_gpu "
                  "measures them",
-         .type = OPTION_TEXT,
+         .takes = "a file",
+         .type = OPTION_PATH,
          .value = &o.constants},
         {.name = "json",
          .help = "an object per line in place of tables",

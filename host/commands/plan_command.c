@@ -188,7 +188,7 @@ static int plan_workload(Asked *a, const DeviceFacts *device, const PlanConstant
     if (code) return code;
     if (!a->o->json && a->pick[0] < 0) {
         PlanChoice choice;
-        plan_choose(device, &w->shape, &a->force, c, &choice);
+        plan_choose(device, &w->shape, &a->force, c, NULL, &choice);
         fprintf(a->out, "auto     %s\n", choice.reason);
     }
     return EXIT_DONE;

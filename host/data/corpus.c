@@ -14,8 +14,6 @@
 
 #include <sha2.h>
 
-#include "synthetic.h"
-
 const char *const split_name[SPLITS] = {"train", "valid", "test"};
 
 /* A folder's file of each split, by naming scheme. One scheme serves all splits: a train.txt of one's own beside
@@ -420,9 +418,7 @@ bool corpus_remark(const Corpus *c, int i, char *text, size_t size)
     return false;
 }
 
-/* The built-in corpus under another vocabulary: its words looked up there. Its known distribution is over its
- * own ids, so unless the two vocabularies agree the result is a text like any other. */
-static int synthetic_translate(Corpus *c, const Vocab *to, Error *e)
+int corpus_translate(Corpus *c, const Vocab *to, Error *e)
 {
     const Vocab *from = &c->vocab;
     if (from->V == to->V && !memcmp(from->offset, to->offset, (size_t)(from->V + 1) * sizeof *from->offset) &&
@@ -449,50 +445,41 @@ static int synthetic_translate(Corpus *c, const Vocab *to, Error *e)
     vocab_free(&c->vocab);
     if (vocab_copy(&c->vocab, to)) return out_of_memory(e, "copying the vocabulary");
     c->synthetic = false;
+    c->known = NULL;
     return EXIT_DONE;
 }
 
-int corpus_read(Corpus *c, const char *dir, const CorpusRead *how, Error *e)
+int corpus_read_folder(Corpus *c, const char *dir, const CorpusRead *how, Error *e)
 {
     const Vocab *vocab = how->vocab;
     memset(c, 0, sizeof *c);
     c->final_eos = how->final_eos;
     int code = EXIT_DONE;
-    if (!strcmp(dir, "synthetic")) {
-        code = synthetic_corpus(c, e);
-        if (!code && vocab) code = synthetic_translate(c, vocab, e);
-    } else {
-        Loader *l = calloc(1, sizeof *l);
-        if (!l) return out_of_memory(e, "reading the text");
-        l->given = vocab != NULL;
-        l->building = !vocab;
-        l->final_eos = how->final_eos;
-        l->unknown = vocab ? vocab_find(vocab, unknown_type, strlen(unknown_type)) : -1;
-        int folder = folder_open(dir, e); /* also where no split is needed */
-        if (folder < 0) code = e->code;
-        else close(folder);
-        if (!code && vocab && vocab_copy(&l->vocab.v, vocab))
-            code = out_of_memory(e, "copying the vocabulary");
-        if (!code) code = folder_load(c, l, dir, how, e);
-        c->vocab = vocab_finish(&l->vocab);
-        free(l->word);
-        free(l);
-    }
-    if (!code && !c->synthetic && c->vocab.V) code = count_wide_spaces(c, e);
-    if (code) {
-        corpus_free(c);
-        return code;
-    }
+    Loader *l = calloc(1, sizeof *l);
+    if (!l) return out_of_memory(e, "reading the text");
+    l->given = vocab != NULL;
+    l->building = !vocab;
+    l->final_eos = how->final_eos;
+    l->unknown = vocab ? vocab_find(vocab, unknown_type, strlen(unknown_type)) : -1;
+    int folder = folder_open(dir, e); /* also where no split is needed */
+    if (folder < 0) code = e->code;
+    else close(folder);
+    if (!code && vocab && vocab_copy(&l->vocab.v, vocab)) code = out_of_memory(e, "copying the vocabulary");
+    if (!code) code = folder_load(c, l, dir, how, e);
+    c->vocab = vocab_finish(&l->vocab);
+    free(l->word);
+    free(l);
+    if (!code && c->vocab.V) code = count_wide_spaces(c, e);
+    if (code) corpus_free(c);
+    return code;
+}
+
+void corpus_name(Corpus *c)
+{
     if (c->split[SPLIT_TRAIN].n) hash_splits(c, SPLIT_TRAIN + 1, c->train_sha256);
     if (c->split[SPLIT_TRAIN].n && c->split[SPLIT_VALID].n && c->split[SPLIT_TEST].n)
         hash_splits(c, SPLITS, c->sha256);
     c->known_as = c->synthetic ? "synthetic" : corpus_recognise(c->sha256);
-    return EXIT_DONE;
-}
-
-int corpus_load(Corpus *c, const char *dir, const Vocab *vocab, Error *e)
-{
-    return corpus_read(c, dir, &(CorpusRead){.vocab = vocab, .needed = EVERY_SPLIT}, e);
 }
 
 /* By way of the text form of a checkpoint, where one space joins the types and '%' is escaped. */

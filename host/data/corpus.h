@@ -28,15 +28,25 @@ typedef struct TextFile {
                            this program for a letter: U+00A0, U+3000, U+0085 ... */
 } TextFile;
 
+/* What is known of a text whose exact next-word distribution is known. */
+enum { KNOWN_CLASSES = 8 }; /* at most */
+typedef struct KnownText {
+    int classes;             /* that its positions are reported by */
+    const char *const *name; /* (classes) */
+    /* For each token of a whole split: the class of its position and -log of its true probability there. */
+    void (*positions)(const int32_t *ids, int64_t n, unsigned char *class_of, double *nats);
+} KnownText;
+
 typedef struct Corpus {
     Vocab vocab;
     Stream split[SPLITS]; /* n is 0 where a split was not read: a text that is read is never empty */
     TextFile file[SPLITS];
     char sha256[65]; /* over the int32 little-endian ids of train, valid, test; "" unless all were read */
-    char train_sha256[65]; /* over those of train alone; "" where it was not read */
-    bool synthetic;        /* the built-in corpus */
-    bool final_eos;        /* <eos> was added where a file's last line lacks its newline */
-    const char *known_as;  /* "Penn Treebank (Mikolov)" where the hash is recognised, "synthetic", or NULL */
+    char train_sha256[65];  /* over those of train alone; "" where it was not read */
+    bool synthetic;         /* the built-in corpus */
+    const KnownText *known; /* NULL where the distribution is not known */
+    bool final_eos;         /* <eos> was added where a file's last line lacks its newline */
+    const char *known_as;   /* "Penn Treebank (Mikolov)" where the hash is recognised, "synthetic", or NULL */
 } Corpus;
 
 typedef struct CorpusRead {
@@ -49,14 +59,19 @@ typedef struct CorpusRead {
 } CorpusRead;
 enum { EVERY_SPLIT = (1 << SPLITS) - 1 };
 
-/* Reads DIR (see SPEC 4 for accepted file names; one naming scheme serves all splits), or builds the built-in
- * corpus when dir is "synthetic". With a given vocabulary, which is copied, a word that it lacks becomes <unk>;
+/* Reads DIR (see SPEC 4 for accepted file names; one naming scheme serves all splits). With a given vocabulary, which is copied, a word that it lacks becomes <unk>;
  * without that type EXIT_BAD_DATA names the word. EXIT_BAD_DATA: missing or empty file, files of two naming
  * schemes, NUL byte, more than 2^31-1 types ...; the sentence names file and fault. Peak memory: 4 bytes a token
  * and the vocabulary (files are read through a fixed buffer). */
-int corpus_read(Corpus *c, const char *dir, const CorpusRead *how, Error *e);
-/* The same for all three splits. */
-int corpus_load(Corpus *c, const char *dir, const Vocab *vocab, Error *e);
+int corpus_read_folder(Corpus *c, const char *dir, const CorpusRead *how, Error *e);
+
+/* Looks the words of the built-in corpus up in another vocabulary, which is copied. What is known of the text is about its
+ * own ids, so unless the two vocabularies agree the result is a text like any other. */
+int corpus_translate(Corpus *c, const Vocab *to, Error *e);
+
+/* Hashes the ids and recognises them: the last step of making a corpus. */
+void corpus_name(Corpus *c);
+
 void corpus_free(Corpus *c);
 
 /* Sentence number i (from 0) about what was found in the files and is no fault; false where there is none. */

@@ -124,6 +124,15 @@ PositionClass synthetic_scan_next(SyntheticScan *scan, int32_t id, double *nats)
     return class;
 }
 
+static void positions(const int32_t *ids, int64_t n, unsigned char *class_of, double *nats)
+{
+    SyntheticScan scan;
+    synthetic_scan_init(&scan);
+    for (int64_t i = 0; i < n; i++) class_of[i] = (unsigned char)synthetic_scan_next(&scan, ids[i], &nats[i]);
+}
+
+static const KnownText known_text = {POSITION_CLASSES, position_class_name, positions};
+
 double synthetic_best_ppl(const int32_t *ids, int64_t n)
 {
     SyntheticScan scan;
@@ -168,6 +177,7 @@ int synthetic_corpus(Corpus *c, Error *e)
 
     memset(c, 0, sizeof *c);
     c->synthetic = true;
+    c->known = &known_text;
     int code = vocab_decode(&c->vocab, text, e);
     if (code) return code;
     for (int split = 0; split < SPLITS; split++) {

@@ -46,8 +46,8 @@ typedef enum PositionClass {
 extern const char
     *const position_class_name[POSITION_CLASSES]; /* "content", "after_short", "after_long", "filler" */
 
-/* Fills the vocabulary, the streams and `synthetic` of *c; the hash is corpus_load's, by which this is meant
- * to be called. Fixed seed, the same ids on every machine. */
+/* Fills the vocabulary, the streams, `synthetic` and `known` of *c; the hash is corpus_name's. Fixed seed, the same ids on
+ * every machine. */
 int synthetic_corpus(Corpus *c, Error *e);
 
 /* The generator's fixed tables, about 4 KB, made from its seed in microseconds. Bounds are in units of 2^-32:

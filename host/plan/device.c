@@ -1,6 +1,9 @@
 #include "device.h"
 
+#include <stdio.h>
 #include <string.h>
+
+#include "kernels/cluster.h"
 
 /* ---- profiles ---- */
 
@@ -58,62 +61,35 @@ const char *device_like(const DeviceFacts *device)
     return profiles[like].name;
 }
 
+/* ---- clusters ---- */
+
+/* SMs of each GPC where they are known. Unmeasured: what is published of both (66, 30, 15 and 7 clusters of 2, 4, 8 and 16). */
+static const struct {
+    const char *name;
+    int sms[8];
+} gpcs[] = {
+    {"H100", {18, 18, 18, 18, 18, 18, 16, 8}},
+    {"H200", {18, 18, 18, 18, 18, 18, 16, 8}},
+};
+
+int device_clusters(const DeviceFacts *device, int size)
+{
+    int n = 0;
+    if (size == 1) return device->sms;
+    if (!device->clusters || size < 1 || size > CLUSTER_BLOCKS) return 0;
+    for (size_t i = 0; i < sizeof gpcs / sizeof gpcs[0]; i++) {
+        if (strcmp(gpcs[i].name, device_like(device)) != 0) continue;
+        for (int g = 0; g < 8; g++) n += gpcs[i].sms[g] / size;
+        return n;
+    }
+    return device->sms / CLUSTER_BLOCKS * (CLUSTER_BLOCKS / size);
+}
+
 #ifdef PLSTM_CUDA
 
-#include "host/backend/cuda_check.h"
+#include "cuda_check.h"
 
 bool device_built(void) { return true; }
-
-/* ---- failed calls ---- */
-
-static const char goes_on[] = "the last checkpoint, where there is one, is whole: --resume goes on from it";
-
-static int remedy_of(cudaError_t status, const char **remedy)
-{
-    switch (status) {
-    case cudaErrorInsufficientDriver:
-    case cudaErrorNoDevice: *remedy = "--backend cpu runs everywhere"; return EXIT_NO_DEVICE;
-    case cudaErrorInitializationError:
-    case cudaErrorInvalidDevice:
-        *remedy = "nvidia-smi tells whether the driver sees a GPU; --backend cpu runs everywhere";
-        return EXIT_NO_DEVICE;
-    case cudaErrorMemoryAllocation:
-        *remedy = "a smaller --hidden, --batch or --seq needs less memory, and other programs on the GPU "
-                  "take theirs";
-        return EXIT_NO_DEVICE;
-    case cudaErrorDevicesUnavailable:
-        *remedy =
-            "nvidia-smi tells who has the GPU, or whether it is still there; --backend cpu runs everywhere";
-        return EXIT_NO_DEVICE;
-    case cudaErrorInvalidDeviceFunction:
-    case cudaErrorNoKernelImageForDevice:
-        *remedy =
-            "this program was compiled for other GPUs: make ARCH=sm_NN takes this one's (plstm devices)";
-        return EXIT_NO_DEVICE;
-    default: *remedy = goes_on; return EXIT_FAILED;
-    }
-}
-
-static int name_length(const char *call) { return (int)strcspn(call, "("); }
-
-int cuda_failed(Error *e, cudaError_t status, const char *call, const char *file, int line)
-{
-    const char *remedy;
-    int code = remedy_of(status, &remedy);
-    return error_set(e, code, "%.*s failed at %s:%d: %s (%s); %s", name_length(call), call, file, line,
-                     cudaGetErrorString(status), cudaGetErrorName(status), remedy);
-}
-
-int cublas_failed(Error *e, cublasStatus_t status, const char *call, const char *file, int line)
-{
-    bool memory = status == CUBLAS_STATUS_ALLOC_FAILED, absent = status == CUBLAS_STATUS_NOT_INITIALIZED;
-    const char *remedy = goes_on;
-    if (memory || absent)
-        remedy_of(memory ? cudaErrorMemoryAllocation : cudaErrorInitializationError, &remedy);
-    return error_set(e, memory || absent ? EXIT_NO_DEVICE : EXIT_FAILED, "%.*s failed at %s:%d: %s (%s); %s",
-                     name_length(call), call, file, line, cublasGetStatusString(status),
-                     cublasGetStatusName(status), remedy);
-}
 
 /* ---- facts ---- */
 
@@ -168,34 +144,6 @@ int device_facts(int index, DeviceFacts *f, Error *e)
     return EXIT_DONE;
 }
 
-static void print_device(FILE *out, const DeviceFacts *f)
-{
-    fprintf(out, "%3d  %s: sm_%d%d, %d SMs, %d MHz, %.1f GiB at %d MHz x %d bits%s\n", f->index, f->name,
-            f->major, f->minor, f->sms, f->clock_mhz, (double)f->memory / (1 << 30), f->memory_clock_mhz,
-            f->memory_bus_bits, f->ecc ? ", ECC" : "");
-    fprintf(out,
-            "     per SM: %d registers, %zu bytes shared (%zu a block, %zu reserved of each), %d threads, %d "
-            "blocks\n",
-            f->registers_per_sm, f->shared_per_sm, f->shared_per_block_most, f->shared_reserved,
-            f->threads_per_sm, f->blocks_per_sm);
-    fprintf(out, "     L2 %zu bytes; cooperative launch %s, clusters %s\n", f->l2,
-            f->cooperative ? "yes" : "no", f->clusters ? "yes" : "no");
-}
-
-int devices_command(FILE *out, Error *e)
-{
-    DeviceFacts f;
-    int n, code = device_count(&n, e);
-    for (int i = 0; !code && i < n; i++) {
-        code = device_facts(i, &f, e);
-        if (!code && i == 0)
-            fprintf(out, "CUDA %d.%d, driver for CUDA %d.%d\n", f.runtime / 1000, f.runtime / 10 % 100,
-                    f.driver / 1000, f.driver / 10 % 100);
-        if (!code) print_device(out, &f);
-    }
-    return code;
-}
-
 #else
 
 bool device_built(void) { return false; }
@@ -212,13 +160,6 @@ int device_facts(int index, DeviceFacts *facts, Error *e)
 {
     *facts = (DeviceFacts){.index = index};
     return device_count(&index, e);
-}
-
-int devices_command(FILE *out, Error *e)
-{
-    int n;
-    (void)out;
-    return device_count(&n, e);
 }
 
 #endif

@@ -6,7 +6,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 
 #include "host/base/error.h"
 
@@ -41,7 +40,8 @@ const DeviceFacts *device_profile(const char *name);
  * than the device. */
 const char *device_like(const DeviceFacts *device);
 
-/* `plstm devices`: a table. */
-int devices_command(FILE *out, Error *e);
+/* How many clusters of `size` blocks, a block an SM, the device is expected to hold at once; 0: it has no clusters of that size. A cluster
+ * lies within a GPC, and which SMs a GPC lacks differs from board to board: the device itself has the last word. */
+int device_clusters(const DeviceFacts *device, int size);
 
 #endif

@@ -5,8 +5,6 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "residency_kinds.h"
-
 /* The model file and, after it, every measured one: see the Makefile. */
 static const char built_in[] =
 #include "constants_json.h"
@@ -262,11 +260,9 @@ static PlanTime backward_time(const Rates *r, const DeviceFacts *device, const L
     return t;
 }
 
-PlanTime plan_predict(const PlanConstants *c, const DeviceFacts *device, const LstmShape *shape,
-                      const LstmPlan *p)
+PlanTime plan_predict_vector(const PlanConstants *c, const DeviceFacts *device, const LstmShape *shape,
+                             const LstmPlan *p)
 {
-    const ResidencyKind *kind = residency_kind(p->kind);
-    if (kind) return kind->predict(c, device, shape, p);
     Rates r = rates_of(c, (double)p->replicas * p->blocks);
     PlanTime t = p->backward ? backward_time(&r, device, shape, p) : forward_time(&r, device, shape, p);
     double *part[] = {&t.hop, &t.ingest, &t.multiply, &t.sums, &t.cell, &t.syncs};

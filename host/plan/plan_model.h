@@ -67,8 +67,9 @@ typedef struct PlanTime {
     double hop, ingest, multiply, sums, cell, syncs; /* what step consists of */
 } PlanTime;
 
-PlanTime plan_predict(const PlanConstants *c, const DeviceFacts *device, const LstmShape *shape,
-                      const LstmPlan *plan);
+/* A plan of the kind KIND_VECTOR; plan_predict (residency.h) takes every kind's. */
+PlanTime plan_predict_vector(const PlanConstants *c, const DeviceFacts *device, const LstmShape *shape,
+                             const LstmPlan *plan);
 
 /* A variant that launches a product and a pointwise kernel at every step. */
 PlanTime plan_predict_stepwise(const PlanConstants *c, const DeviceFacts *device, const LstmShape *shape,

@@ -614,9 +614,16 @@ PlanBytes plan_bytes(const LstmPlan *p, const LstmShape *shape)
     return b;
 }
 
+PlanTime plan_predict(const PlanConstants *c, const DeviceFacts *device, const LstmShape *shape,
+                      const LstmPlan *p)
+{
+    const ResidencyKind *kind = residency_kind(p->kind);
+    return kind ? kind->predict(c, device, shape, p) : plan_predict_vector(c, device, shape, p);
+}
+
 /* ---- choosing variants ---- */
 
-static int footprint_find(const char *name, size_t length)
+int plan_kernel_find(const char *name, size_t length)
 {
     for (int i = 0; lstm_footprints[i]; i++)
         if (strlen(lstm_footprints[i]->name) == length && !memcmp(lstm_footprints[i]->name, name, length))
@@ -630,8 +637,8 @@ int plan_kernels_parse(const char *text, int pick[2], Error *e)
     char names[128] = "";
     pick[0] = pick[1] = -1;
     if (!strcmp(text, "auto")) return EXIT_DONE;
-    pick[0] = footprint_find(text, slash ? (size_t)(slash - text) : strlen(text));
-    pick[1] = slash ? footprint_find(slash + 1, strlen(slash + 1)) : pick[0];
+    pick[0] = plan_kernel_find(text, slash ? (size_t)(slash - text) : strlen(text));
+    pick[1] = slash ? plan_kernel_find(slash + 1, strlen(slash + 1)) : pick[0];
     if (pick[0] >= 0 && pick[1] >= 0) return EXIT_DONE;
     for (int i = 0; lstm_footprints[i]; i++) {
         size_t n = strlen(names);
@@ -642,7 +649,7 @@ int plan_kernels_parse(const char *text, int pick[2], Error *e)
 }
 
 void plan_choose(const DeviceFacts *device, const LstmShape *shape, const PlanOverride *force,
-                 const PlanConstants *constants, PlanChoice *out)
+                 const PlanConstants *constants, const uint32_t without[2], PlanChoice *out)
 {
     char part[2][96];
     memset(out, 0, sizeof *out);
@@ -653,6 +660,7 @@ void plan_choose(const DeviceFacts *device, const LstmShape *shape, const PlanOv
             PlanPick p = {.variant = i};
             PlanTime time;
             Error none;
+            if (without && without[backward] >> i & 1) continue;
             if (!lstm_footprints[i]->tile[backward])
                 time = plan_predict_stepwise(constants, device, shape, backward);
             else if (!lstm_plan(device, shape, lstm_footprints[i], backward, force, constants, &p.plan,

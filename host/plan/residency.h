@@ -72,7 +72,14 @@ typedef struct PlanBytes {
 
 PlanBytes plan_bytes(const LstmPlan *plan, const LstmShape *shape);
 
+/* What the model says of a plan of any kind (plan_model.h). */
+PlanTime plan_predict(const PlanConstants *c, const DeviceFacts *device, const LstmShape *shape,
+                      const LstmPlan *plan);
+
 /* ---- choosing variants ---- */
+
+/* Position in lstm_footprints of the variant whose name is the first `length` bytes, or -1. */
+int plan_kernel_find(const char *name, size_t length);
 
 /* What --kernel takes: a name for both passes, or FWD/BWD. pick: positions in lstm_footprints, -1 in both for "auto". EXIT_USAGE
  * names the variants. */
@@ -92,8 +99,8 @@ typedef struct PlanChoice {
 
 /* For each direction the variant with the lowest predicted time a step, launch included, among those that have a plan
  * (stepwise ones always have); the earlier one of lstm_footprints where two are equal. Cannot fail: cublas runs
- * everywhere. */
+ * everywhere. without (may be NULL): of each pass, bit i set: not lstm_footprints[i], which must leave one. */
 void plan_choose(const DeviceFacts *device, const LstmShape *shape, const PlanOverride *force,
-                 const PlanConstants *constants, PlanChoice *out);
+                 const PlanConstants *constants, const uint32_t without[2], PlanChoice *out);
 
 #endif

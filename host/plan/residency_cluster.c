@@ -13,31 +13,6 @@ enum { WARP = 32, SCHEDULERS = 4 };
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* ---- clusters that a device holds ---- */
-
-/* SMs of each GPC, within which a cluster lies. The layout of H100 and H200 is one under which 66, 30, 15 and 7 clusters of 2, 4, 8
- * and 16 blocks fit; boards differ, and a program on one asks it before it launches. */
-static const struct {
-    const char *name;
-    int32_t sms[8];
-} gpcs[] = {
-    {"H100", {18, 18, 18, 18, 18, 18, 16, 8}},
-    {"H200", {18, 18, 18, 18, 18, 18, 16, 8}},
-};
-
-int32_t plan_clusters(const DeviceFacts *device, int32_t size)
-{
-    int32_t n = 0;
-    if (!device->clusters || size < 1 || size > CLUSTER_BLOCKS) return 0;
-    if (size == 1) return device->sms;
-    for (size_t i = 0; i < sizeof gpcs / sizeof gpcs[0]; i++) {
-        if (strcmp(gpcs[i].name, device_like(device)) != 0) continue;
-        for (int g = 0; g < 8; g++) n += gpcs[i].sms[g] / size;
-        return n;
-    }
-    return device->sms / CLUSTER_BLOCKS * (CLUSTER_BLOCKS / size);
-}
-
 /* ---- a layout: what a plan is free in; everything else of it follows ---- */
 
 typedef struct Layout {
@@ -112,7 +87,7 @@ static void consider_rows(Search *s, Layout *at, int32_t threads)
 {
     const PlanRequest *r = s->r;
     int32_t blocks = (int32_t)plan_div_up(r->shape->H, at->units),
-            clusters = plan_clusters(r->device, blocks);
+            clusters = device_clusters(r->device, blocks);
     int32_t most = (int32_t)least(r->shape->B, at->tile->batch), wanted = r->force->replicas;
     if (clusters < 1 || (wanted && least(wanted, r->shape->B) > clusters)) {
         plan_lacks(&s->shortage.clusters, clusters < 1 ? 1 : wanted);
@@ -195,7 +170,7 @@ static int cluster_plan(const PlanRequest *r, LstmPlan *plan, Error *e)
                  "clusters run out: it takes %" PRId64 " of %" PRId64
                  " blocks at the same time, and the device holds %d",
                  lack->clusters, lack->blocks,
-                 plan_clusters(r->device, (int32_t)least(lack->blocks, INT32_MAX)));
+                 device_clusters(r->device, (int32_t)least(lack->blocks, INT32_MAX)));
     return plan_refuse(r->device, r->shape, r->footprint, r->backward, r->force, what, e);
 }
 
@@ -220,7 +195,7 @@ static int cluster_check(const LstmPlan *plan, const DeviceFacts *device, const 
     }
     if (!part && plan->threads > tile->threads) part = "threads";
     if (part) return plan_not_one(shape, footprint, part, e);
-    int32_t clusters = plan_clusters(device, plan->cluster);
+    int32_t clusters = device->clusters ? device_clusters(device, plan->cluster) : 0;
     if (plan->replicas > clusters)
         return error_set(e, EXIT_NO_DEVICE,
                          "the plan takes %d clusters of %d blocks at the same time, and %s holds %d",
@@ -245,7 +220,7 @@ static PlanBytes cluster_bytes(const LstmPlan *p, const LstmShape *shape)
 
 /* ---- predicted time ---- */
 
-/* Clocks from an asynchronous store's arrival to the first read behind the wait for its mbarrier: what PERFORMANCE 4.1's 250 for an
+/* Clocks from an asynchronous store's arrival to the first read behind the wait for its mbarrier: what PERFORMANCE 1's 250 for an
  * exchange by st.async have beside the store itself. */
 static const double MBARRIER_WAIT = 70;
 

@@ -81,7 +81,4 @@ bool plan_tile_wanted(const PlanRequest *r, int tile);
 /* Whether a block of the device has the plan's shared memory and registers. EXIT_NO_DEVICE: the sentence. */
 int plan_block_fits(const LstmPlan *plan, const DeviceFacts *device, const LstmTile *tile, Error *e);
 
-/* How many clusters of `size` blocks, a block an SM, the device is expected to hold at once; 0: it has no clusters of that size. */
-int32_t plan_clusters(const DeviceFacts *device, int32_t size);
-
 #endif

@@ -77,14 +77,10 @@ static void plan_keep(LstmPlan *p, int64_t steps)
 
 /* ---- limits ---- */
 
-/* Blocks of a grid of clusters of that size that are resident at once. A GPC holds whole clusters only: of 132 SMs, 66 clusters of 2
- * and 30 of 4 are expected, unmeasured; prepare asks the device itself. */
+/* Blocks of a grid of clusters of that size that are resident at once. */
 static int64_t resident_limit(const DeviceFacts *d, int64_t cluster)
 {
-    int64_t blocks = least(d->sms, FAULT_BLOCKS);
-    if (cluster == 1) return blocks;
-    if (!d->clusters) return 0;
-    return cluster * (cluster == 2 ? blocks / 2 : blocks * 30 / 132);
+    return least(device_clusters(d, (int)cluster) * cluster, FAULT_BLOCKS / cluster * cluster);
 }
 
 /* The largest number that a kernel counts in int32. */

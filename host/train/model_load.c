@@ -5,18 +5,12 @@
 int model_load(Model *m, const BackendOps *ops, const Checkpoint *c, BatchLimits limits, bool hits,
                int threads, Error *e)
 {
-    BackendConfig config = {.shape = c->shape,
-                            .T = limits.T,
-                            .B = limits.B,
-                            .scored = limits.scored,
-                            .features = limits.features,
-                            .hits = hits,
-                            .train = false,
-                            .keep = 1,
-                            .sites = SITES_NONE,
-                            .threads = threads > 0 ? threads : backend_threads(),
-                            .kernel = "auto",
-                            .precision = "f32"};
+    Settings s;
+    settings_defaults(&s); /* every kernel, float32 */
+    s.threads = threads;
+    BackendConfig config = backend_config(&s, &c->shape, false);
+    config.T = limits.T, config.B = limits.B, config.scored = limits.scored, config.features = limits.features;
+    config.hits = hits;
     int code = machine_fits(ops->bytes ? ops->bytes(&config) : 0, e);
     if (!code) code = model_open(m, ops, &config, e);
     if (code) return code;

@@ -88,26 +88,26 @@ static int log_line(Report *r, Error *e)
 
 /* ---- perplexity by position class, for train and eval ---- */
 
-void report_classes(FILE *out, double best_ppl, const ClassScore *classes)
+void report_classes(FILE *out, const ClassScore *classes)
 {
     fprintf(out, "best possible   %.3f (the exact distribution of the built-in corpus, same words)\n",
-            best_ppl);
+            classes->best_ppl);
     fprintf(out, "  %-12s %10s %10s %8s\n", "class", "ppl", "best", "words");
-    for (int k = 0; k < POSITION_CLASSES; k++) {
+    for (int k = 0; k < classes->known->classes; k++) {
         double n = (double)classes->tokens[k];
         if (!classes->tokens[k]) continue;
-        fprintf(out, "  %-12s %10.3f %10.3f %8lld\n", position_class_name[k], exp(classes->nats[k] / n),
+        fprintf(out, "  %-12s %10.3f %10.3f %8lld\n", classes->known->name[k], exp(classes->nats[k] / n),
                 exp(classes->best_nats[k] / n), (long long)classes->tokens[k]);
     }
 }
 
-void report_classes_json(JsonLine *l, double best_ppl, const ClassScore *classes)
+void report_classes_json(JsonLine *l, const ClassScore *classes)
 {
-    line_double(l, "best_ppl", best_ppl);
+    line_double(l, "best_ppl", classes->best_ppl);
     line_open(l, "classes", '{');
-    for (int k = 0; k < POSITION_CLASSES; k++) {
+    for (int k = 0; k < classes->known->classes; k++) {
         double n = (double)classes->tokens[k]; /* 0: both are null */
-        line_open(l, position_class_name[k], '{');
+        line_open(l, classes->known->name[k], '{');
         line_double(l, "ppl", exp(classes->nats[k] / n));
         line_double(l, "best_ppl", exp(classes->best_nats[k] / n));
         line_int(l, "tokens", classes->tokens[k]);

@@ -11,7 +11,7 @@
 #include "host/base/error.h"
 #include "host/base/json_line.h"
 #include "host/base/settings.h"
-#include "host/data/synthetic.h"
+#include "host/train/classes.h"
 #include "host/train/task.h"
 
 typedef struct Report Report;
@@ -51,16 +51,10 @@ typedef struct EpochInfo {
     double seconds; /* of training and scoring, in this process */
 } EpochInfo;
 
-/* Perplexity by position class on the built-in corpus, with the best possible. */
-typedef struct ClassScore {
-    double nats[POSITION_CLASSES], best_nats[POSITION_CLASSES];
-    int64_t tokens[POSITION_CLASSES];
-} ClassScore;
-
 /* The best possible perplexity and a table by class; the same as members "best_ppl" and "classes" of a log
  * line. */
-void report_classes(FILE *out, double best_ppl, const ClassScore *classes);
-void report_classes_json(JsonLine *l, double best_ppl, const ClassScore *classes);
+void report_classes(FILE *out, const ClassScore *classes);
+void report_classes_json(JsonLine *l, const ClassScore *classes);
 
 /* Opens the log (settings->log_json, may be NULL) and prints the header: parameters, bytes, words.
  * A fresh run truncates the log. A resumed one keeps the lines that an uninterrupted run would have at this

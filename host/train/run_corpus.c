@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/data/source.h"
+
 /* The corpus must be the one that the file was trained on. It is read afresh rather than through the file's
  * vocabulary, so that another corpus is told as such and not by the first word that is new. */
 static int corpus_agrees(const Corpus *corpus, const Checkpoint *c, const Settings *s, Error *e)

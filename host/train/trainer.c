@@ -41,6 +41,7 @@ typedef struct Trainer {
     double last_result;         /* seconds */
     Report *report;
     float *h, *c;            /* (L,B,H) for checkpoints inside an epoch */
+    int64_t first_step;   /* of this process */
     int64_t saved_step;      /* of the newest --save of this run, -1: none */
     int64_t scored_step;     /* at which valid was scored last, -1: never */
     double saved_at;         /* seconds */
@@ -132,19 +133,9 @@ static int trainer_open(Trainer *t, const Checkpoint *resume, bool quiet, Error 
     BatchLimits limits = limits_of(t);
     if (s->threads == 0) s->threads = backend_threads();
 
-    BackendConfig config = {.shape = t->shape,
-                            .T = limits.T,
-                            .B = limits.B,
-                            .scored = limits.scored,
-                            .features = limits.features,
-                            .hits = t->task->hits,
-                            .train = true,
-                            .keep = s->keep,
-                            .sites = s->sites,
-                            .seed = s->seed,
-                            .threads = (int)s->threads,
-                            .kernel = s->kernel,
-                            .precision = s->precision};
+    BackendConfig config = backend_config(s, &t->shape, true);
+    config.T = limits.T, config.B = limits.B, config.scored = limits.scored, config.features = limits.features;
+    config.hits = t->task->hits;
     if (resume && !(s->given >> settings_find("kernel") & 1)) config.plan = st_meta(&resume->file, "plan");
     if (resume) config.algorithms = st_meta(&resume->file, "algorithms");
     size_t host = (size_t)params_elements(&t->shape) * sizeof(float);
@@ -161,7 +152,7 @@ static int trainer_open(Trainer *t, const Checkpoint *resume, bool quiet, Error 
     t->model.interrupt = signals_caught();
 
     t->at = resume ? resume->counters : (Counters){.epoch = 1, .lr = s->lr, .best_valid = INFINITY};
-    t->oldest = t->at.step;
+    t->oldest = t->first_step = t->at.step;
     t->saved_step = t->scored_step = -1;
     if (resume && t->at.minibatch == 0) t->scored_step = t->at.step; /* its epoch line is in the log */
     char device[128];
@@ -449,9 +440,11 @@ static void tell_backend(Trainer *t, const Checkpoint *resume)
 static int interrupted(Trainer *t, int code, Error *e)
 {
     const char *name = signals_name(code - 128), *path = t->settings.save;
-    int failed = save(t, e);
+    bool nothing = t->at.step == t->first_step; /* and nothing takes an old file's place */
+    int failed = nothing ? EXIT_DONE : save(t, e);
     if (failed) return failed;
-    if (path)
+    if (nothing) report_say(t->report, "stopped by %s before the first minibatch; nothing is saved", name);
+    else if (path)
         report_say(t->report, "stopped by %s after %lld minibatches; go on with --resume %s", name,
                    (long long)t->at.step, path);
     else

@@ -135,12 +135,22 @@ extern "C" void emu_cluster_wait(const char *file, int line)
     RACE(race_cluster_acquire(t));
 }
 
+/* What a block does in other blocks of its cluster: only where the launch says how large a cluster is, so that a kernel of
+ * clusters cannot be launched as one without. */
+static void need_cluster(const char *what, uintptr_t pc)
+{
+    if (emu_grid->cluster == 0)
+        emu_fault(cudaErrorLaunchFailure, "%s at %s, but the launch has no cluster size", what,
+                  emu_where(pc).c_str());
+}
+
 static bool own_shared(const void *p) { return arena_shared_slot(p) == emu_thread->block->slot; }
 
 static void *map_at(const void *p, unsigned rank, uintptr_t pc)
 {
     const Thread *t = emu_thread;
     const Cluster *c = cluster_of(t->block);
+    need_cluster("cluster_map", pc);
     if (!own_shared(p))
         emu_fault(cudaErrorIllegalAddress,
                   "%s asks at %s where a block of the cluster has %s: that is not the caller's shared memory",
@@ -390,6 +400,7 @@ extern "C" void emu_store_async(uintptr_t to, const void *value, unsigned bytes,
 {
     uintptr_t pc = CALLER;
     need_sm90("store_async", pc);
+    need_cluster("store_async", pc);
     sched_preempt();
     Mbarrier *m = flight_check(to, mbarrier, bytes, bytes, "asynchronous store", pc);
     flight_start(m, to, nullptr, value, bytes, nullptr, pc);

@@ -170,7 +170,8 @@ struct Grid {
     size_t dynamic_shared, shared_limit;
     bool cooperative;
     unsigned resident_max, started, finished, live;
-    unsigned cluster, released; /* blocks per cluster; blocks whose place another may take */
+    unsigned cluster,
+        released; /* blocks per cluster, 0: the launch has none; blocks whose place another may take */
     unsigned grid_arrived;
     const char *grid_file;
     int grid_line;
@@ -311,7 +312,7 @@ int device_registers(const KernelInfo *kernel, unsigned threads);
 int device_occupancy(const KernelInfo *kernel, unsigned threads, size_t dynamic_shared);
 cudaError_t device_check_launch(const cudaLaunchConfig_t *config, const void *kernel, bool *cooperative,
                                 unsigned *cluster, int *resident, std::string *why);
-/* The launch's cluster size (1: none), or why it is refused. */
+/* The launch's cluster size (0: it has no such attribute), or why it is refused. */
 cudaError_t device_cluster(const cudaLaunchConfig_t *config, const void *kernel, unsigned *cluster,
                            std::string *why);
 int device_clusters(const KernelInfo *kernel, unsigned threads, size_t dynamic_shared, unsigned size);

@@ -662,6 +662,10 @@ extern "C" cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle
     cublasStatus_t status = lt_check(desc, a, b, c, d);
     if (status != CUBLAS_STATUS_SUCCESS) return status;
     *found = 0;
+    if (wanted > 1) { /* as the library may list one that it would not run: state says so */
+        results[*found] = cublasLtMatmulHeuristicResult_t();
+        results[(*found)++].state = CUBLAS_STATUS_NOT_SUPPORTED;
+    }
     for (int i = LT_WHOLE; i <= LT_HALVES && *found < wanted; i++) {
         uint64_t workspace = i == LT_HALVES ? d->rows * d->cols * sizeof(float) : 0, alignment = 0;
         if (workspace > preference->workspace) continue;

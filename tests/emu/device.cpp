@@ -103,6 +103,11 @@ static DeviceProfile profile_make(const Facts &f)
 static DeviceProfile current = profile_make(facts[5]); /* H200 */
 const DeviceProfile *emu_device = &current;
 
+extern "C" void emu_gpc_sms(int sms)
+{
+    for (int &gpc : current.gpc_sms) gpc = sms;
+}
+
 extern "C" const char *emu_device_name(int i) { return i >= 0 && i < PROFILES ? facts[i].key : nullptr; }
 
 bool device_set(const char *name)
@@ -184,11 +189,10 @@ cudaError_t device_cluster(const cudaLaunchConfig_t *c, const void *kernel, unsi
 {
     char s[256] = "";
     cudaError_t error = cudaSuccess;
-    *cluster = 1;
+    *cluster = 0;
     for (unsigned i = 0; i < c->numAttrs; i++) {
         const auto &d = c->attrs[i].val.clusterDim;
-        if (c->attrs[i].id != cudaLaunchAttributeClusterDimension || (d.x == 1 && d.y == 1 && d.z == 1))
-            continue;
+        if (c->attrs[i].id != cudaLaunchAttributeClusterDimension) continue;
         *cluster = d.x;
         if (!emu_device->prop.clusterLaunch) {
             snprintf(s, sizeof s, "the device has no clusters");

@@ -51,7 +51,7 @@ extern "C" cudaError_t kernel_clustered(float *x, int n, unsigned grid, unsigned
 }
 extern "C" cudaError_t kernel_clusters(int *clusters, unsigned block, size_t shared, unsigned cluster)
 {
-    LaunchShape s = {dim3(cluster), dim3(block), shared, nullptr, false, cluster};
+    LaunchShape s = {dim3(cluster ? cluster : 1), dim3(block), shared, nullptr, false, cluster};
     return resident_clusters(clusters, s, shaped_kernel);
 }
 extern "C" const void *kernel_shaped_address(void) { return (const void *)shaped_kernel; }

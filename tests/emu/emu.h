@@ -27,6 +27,9 @@ const char *emu_mode(void);
 int emu_device_select(const char *name);
 const char *emu_device_name(int i);
 
+/* Of the selected GPU, until the next is: every GPC has that many SMs, so that clusters of more blocks fit nowhere. */
+void emu_gpc_sms(int sms);
+
 /* 0: deterministic order, block after block. Anything else: a random schedule that this number determines. */
 void emu_seed(unsigned long long seed);
 

@@ -27,6 +27,13 @@ static unsigned long call_count[EMU_CALL_KINDS], fail_at[EMU_CALL_KINDS], vanish
 static cudaError_t fail_error[EMU_CALL_KINDS];
 static std::string failed_call;
 static bool initialised;
+static long launches;
+
+/* As tests/launch_count.c does beside a driver: a line at the end of the process. */
+static void write_launches()
+{
+    if (FILE *f = fopen(getenv("PLSTM_LAUNCHES"), "a")) fprintf(f, "%ld\n", launches), fclose(f);
+}
 
 static void initialise()
 {
@@ -39,6 +46,7 @@ static void initialise()
     if (const char *s = getenv("EMU_WATCHDOG")) sched_watchdog(atof(s));
     if (const char *s = getenv("EMU_PROTECT")) arena_set_protection(atoi(s) != 0);
     if (const char *s = getenv("EMU_UNINIT")) emu_check_uninitialised(atoi(s));
+    if (getenv("PLSTM_LAUNCHES")) atexit(write_launches);
     arena_init();
 }
 
@@ -85,6 +93,7 @@ cudaError_t emu_enter(const char *call, enum emu_call kind)
     if (!initialised) initialise();
     unsigned long n = ++call_count[EMU_CALL_ANY];
     unsigned long k = kind == EMU_CALL_ANY ? 0 : ++call_count[kind];
+    launches += kind == EMU_CALL_LAUNCH;
     if (vanish_at && n >= vanish_at) {
         failed_call = call;
         return emu_return(cudaErrorDevicesUnavailable);
@@ -453,7 +462,7 @@ cudaError_t emu_launch(const cudaLaunchConfig_t *config, const void *kernel, Emu
     emu_stream *s = stream_of(config->stream);
     REFUSE(!s, cudaErrorInvalidResourceHandle);
     bool cooperative = false;
-    unsigned cluster = 1;
+    unsigned cluster = 0;
     int resident = 0;
     std::string why;
     e = device_check_launch(config, kernel, &cooperative, &cluster, &resident, &why);
@@ -548,10 +557,11 @@ extern "C" cudaError_t cudaOccupancyMaxActiveClusters(int *clusters, const void 
     REFUSE(!clusters || !config, cudaErrorInvalidValue);
     REFUSE(!func, cudaErrorInvalidDeviceFunction);
     REFUSE(!emu_device->prop.clusterLaunch, cudaErrorNotSupported);
-    unsigned size = 1;
+    unsigned size = 0;
     std::string why;
     cudaError_t e = device_cluster(config, func, &size, &why);
     REFUSE(e != cudaSuccess, e);
+    REFUSE(size == 0, cudaErrorInvalidClusterSize); /* "the cluster size must be specified in config" */
     const dim3 &b = config->blockDim;
     *clusters = device_clusters(device_kernel(func), b.x * b.y * b.z, config->dynamicSmemBytes, size);
     return cudaSuccess;
@@ -977,8 +987,15 @@ static cudaError_t copy(void *dst, size_t dpitch, const void *src, size_t spitch
     w->width = width;
     w->height = height;
     bool pageable_dst = !to_device && !dst_pinned, pageable_src = !from_device && !src_pinned;
+    /* CUDA waits for the stream, copies a pageable source to a staging buffer and returns: the bytes may still be on their
+     * way, and a stream that the legacy one does not order may not see them yet. */
+    bool staged = pageable_src && to_device;
     if (!s->capture) {
-        if (pageable_src && !wait) {
+        if (staged && wait && (e = drain_stream(s, nullptr)) != cudaSuccess) {
+            delete w;
+            return emu_return(e);
+        }
+        if (pageable_src && (staged || !wait)) {
             w->staged.assign((const unsigned char *)src, (const unsigned char *)src + sspan);
         } else if (src_pinned && !wait && height == 1 &&
                    !host_range_pending(HostRange{src, width, false}, true)) {
@@ -995,7 +1012,7 @@ static cudaError_t copy(void *dst, size_t dpitch, const void *src, size_t spitch
     e = enqueue(s, OP_COPY, w, &op);
     REFUSE(e != cudaSuccess, e);
     /* CUDA returns from a copy to pageable memory only when it is done, whatever the call is named. */
-    if (op && ((wait && !(to_device && from_device)) || pageable_dst))
+    if (op && ((wait && !(to_device && from_device) && !staged) || pageable_dst))
         return emu_return(drain_stream(s, op.get()));
     return cudaSuccess;
 }

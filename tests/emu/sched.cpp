@@ -239,7 +239,8 @@ static void block_start(Grid *g)
 
 static bool can_start(const Grid *g)
 {
-    return g->started < g->blocks && g->started - g->released + g->cluster <= g->resident_max;
+    unsigned together = g->cluster > 1 ? g->cluster : 1;
+    return g->started < g->blocks && g->started - g->released + together <= g->resident_max;
 }
 
 /* The next thread to run, or NULL if nothing can. */

@@ -313,16 +313,21 @@ static void test_lt(void **state)
         OK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES + i,
                                                 &aligned, sizeof aligned));
     OK(cublasLtMatmulAlgoGetHeuristic(lt, desc, la, lb, ld, ld, preference, 4, found, &n));
-    assert_int_equal(n, 1); /* no workspace: not in halves */
+    assert_int_equal(n, 2); /* no workspace: not in halves */
     OK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes,
                                             sizeof bytes));
     OK(cublasLtMatmulAlgoGetHeuristic(lt, desc, la, lb, ld, ld, preference, 4, found, &n));
-    assert_int_equal(n, 2);
+#define MATMUL(D, layout, algorithm, size)                                                                   \
+    cublasLtMatmul(lt, desc, &one, a, la, b, lb, &zero, D, layout, D, layout, algorithm, workspace, size,    \
+                   NULL)
+    assert_int_equal(n, 3);
+    assert_int_equal(found[0].state, CUBLAS_STATUS_NOT_SUPPORTED); /* one that it would not run */
+    assert_int_equal(MATMUL(d, ld, &found[0].algo, bytes), CUBLAS_STATUS_INVALID_VALUE);
     for (int i = 0; i < 2; i++) {
-        OK(cublasLtMatmulAlgoCheck(lt, desc, la, lb, ld, ld, &found[i].algo, &checked));
+        OK(cublasLtMatmulAlgoCheck(lt, desc, la, lb, ld, ld, &found[i + 1].algo, &checked));
         assert_int_equal(checked.workspaceSize, i ? bytes : none);
-        OK(cublasLtMatmul(lt, desc, &one, a, la, b, lb, &zero, d, ld, d, ld, &found[i].algo, workspace, bytes,
-                          NULL));
+        OK(cublasLtMatmul(lt, desc, &one, a, la, b, lb, &zero, d, ld, d, ld, &found[i + 1].algo, workspace,
+                          bytes, NULL));
         OK(cudaMemcpy(result[i], d, sizeof result[i], cudaMemcpyDeviceToHost));
         for (int row = 0; row < M; row++)
             for (int col = 0; col < N; col++) {
@@ -333,14 +338,11 @@ static void test_lt(void **state)
     }
     assert_memory_not_equal(result[0], result[1], sizeof result[0]);
 
-#define MATMUL(D, layout, algorithm, size)                                                                   \
-    cublasLtMatmul(lt, desc, &one, a, la, b, lb, &zero, D, layout, D, layout, algorithm, workspace, size,    \
-                   NULL)
-    assert_int_equal(MATMUL(d, other, &found[0].algo, bytes), CUBLAS_STATUS_INVALID_VALUE);
-    assert_int_equal(MATMUL(d, ld, &found[1].algo, bytes - 1), CUBLAS_STATUS_INVALID_VALUE);
-    assert_int_equal(MATMUL((float *)((char *)d + 2), ld, &found[1].algo, bytes),
+    assert_int_equal(MATMUL(d, other, &found[1].algo, bytes), CUBLAS_STATUS_INVALID_VALUE);
+    assert_int_equal(MATMUL(d, ld, &found[2].algo, bytes - 1), CUBLAS_STATUS_INVALID_VALUE);
+    assert_int_equal(MATMUL((float *)((char *)d + 2), ld, &found[2].algo, bytes),
                      CUBLAS_STATUS_INVALID_VALUE);
-    cublasLtMatmulAlgo_t foreign = found[0].algo;
+    cublasLtMatmulAlgo_t foreign = found[1].algo;
     foreign.data[1]++;
     assert_int_equal(cublasLtMatmulAlgoCheck(lt, desc, la, lb, ld, ld, &foreign, &checked),
                      CUBLAS_STATUS_NOT_SUPPORTED);

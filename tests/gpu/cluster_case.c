@@ -49,6 +49,7 @@ static void *device(const void *from, size_t bytes)
     void *to = NULL;
     check("cudaMalloc", cudaMalloc(&to, bytes));
     if (from) check("cudaMemcpy", cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice));
+    check("cudaDeviceSynchronize", cudaDeviceSynchronize());
     return to;
 }
 
@@ -57,6 +58,7 @@ static void upload(void *to, const double *from, int n)
     float *x = zeros((size_t)n, sizeof *x);
     for (int i = 0; i < n; i++) x[i] = (float)from[i];
     check("cudaMemcpy", cudaMemcpy(to, x, (size_t)n * sizeof *x, cudaMemcpyHostToDevice));
+    check("cudaDeviceSynchronize", cudaDeviceSynchronize());
     free(x);
 }
 

@@ -45,6 +45,7 @@ static void *device(const void *from, size_t bytes)
     void *to = NULL;
     check("cudaMalloc", cudaMalloc(&to, bytes));
     if (from) check("cudaMemcpy", cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice));
+    check("cudaDeviceSynchronize", cudaDeviceSynchronize());
     return to;
 }
 
@@ -53,6 +54,7 @@ static void upload(void *to, const double *from, int n)
     static float x[4 * N_MOST];
     for (int i = 0; i < n; i++) x[i] = (float)from[i];
     check("cudaMemcpy", cudaMemcpy(to, x, (size_t)n * sizeof *x, cudaMemcpyHostToDevice));
+    check("cudaDeviceSynchronize", cudaDeviceSynchronize());
 }
 
 static float *uploaded(const double *from, int n)

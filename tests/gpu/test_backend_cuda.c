@@ -24,6 +24,7 @@
 #include "tests/support/score_stream.h"
 #include "host/backend/products.h"
 #include "kernels/philox.h"
+#include "tests/support/group.h"
 #include "tests/support/plain_f32.h"
 #include "tests/support/state_gradient.h"
 
@@ -711,6 +712,7 @@ static void a_fault_changes_nothing(void **state)
     FaultRecord fault = {.set = 1, .block = 3, .step = 2, .expected = 40, .seen = 39, .missing = {1u << 7}};
     assert_int_equal(cudaMemcpy(cuda_fault(s.m.backend), &fault, sizeof fault, cudaMemcpyHostToDevice),
                      cudaSuccess);
+    assert_int_equal(cudaDeviceSynchronize(), cudaSuccess);
 
     for (int i = 0; i < 3; i++) assert_int_equal(stepper_step(&s).step, -1);
     assert_int_equal(model_drain(&s.m, &r, &e), EXIT_FAILED);
@@ -1002,17 +1004,60 @@ static void more_blocks_than_the_device_holds(void **state)
     Error e = {0};
     Model m;
     open_with(&m, &cases[0], "cublas/reg", NULL);
+    BackendConfig config = config_of(&cases[0]);
     Recurrence r = *cuda_recurrence(m.backend);
     DeviceFacts device;
     assert_int_equal(device_facts(0, &device, &e), 0);
-    assert_int_equal(recurrence_prepare(&r, &device, &e), 0);
+    assert_int_equal(recurrence_prepare(&r, &config, &device, &e), 0);
     r.plan[PLAN_BACKWARD].replicas = 100000;
-    assert_int_equal(recurrence_prepare(&r, &device, &e), EXIT_NO_DEVICE);
+    assert_int_equal(recurrence_prepare(&r, &config, &device, &e), EXIT_NO_DEVICE);
     assert_non_null(strstr(e.text, "kernel reg backward wants"));
     assert_non_null(strstr(e.text, device.name));
     assert_non_null(strstr(e.text, "--kernel cublas"));
     model_close(&m);
 }
+
+#ifdef CUDA_EMU
+/* `auto` goes by what such devices are known to hold. Where this one holds less, it takes the next kernel and says so. */
+static void auto_takes_the_next(void **state)
+{
+    (void)state;
+    Error e = {0};
+    Recurrence r;
+    DeviceFacts device;
+    BackendConfig config = config_of(&cases[0]);
+    config.shape.H = 200, config.B = 20, config.T = 20, config.precision = "bf16", config.kernel = "auto";
+    assert_int_equal(emu_device_select("H200"), 0);
+    assert_int_equal(device_facts(0, &device, &e), 0);
+    assert_int_equal(recurrence_choose(&r, &config, &device, &e), 0);
+    assert_string_equal(r.kernel, "cluster");
+    assert_int_equal(recurrence_prepare(&r, &config, &device, &e), 0);
+    assert_string_equal(r.kernel, "cluster");
+    emu_gpc_sms(1); /* no two SMs in one GPC: no cluster has two blocks */
+    assert_int_equal(recurrence_prepare(&r, &config, &device, &e), 0);
+    assert_null(strstr(r.kernel, "cluster"));
+    assert_non_null(strstr(r.remark, "kernel auto: "));
+    assert_non_null(strstr(r.remark, "kernel cluster"));
+    assert_non_null(strstr(r.remark, "holds 0 of them"));
+    for (int i = 0; i < PLANS; i++) assert_true(!r.planned[i] || r.plan[i].cluster == 1);
+    char text[RECURRENCE_TEXT];
+    recurrence_text(&r, text, sizeof text);
+    assert_non_null(strstr(text, "cluster=1")); /* what a checkpoint records */
+    setenv("PLSTM_WITHOUT", "cluster,mma", 1);
+    assert_int_equal(recurrence_choose(&r, &config, &device, &e), 0);
+    assert_null(strstr(r.kernel, "cluster"));
+    assert_null(strstr(r.kernel, "mma"));
+    setenv("PLSTM_WITHOUT", "cluster,nonsense", 1);
+    assert_int_equal(recurrence_choose(&r, &config, &device, &e), EXIT_USAGE);
+    assert_non_null(strstr(e.text, "'nonsense'"));
+    unsetenv("PLSTM_WITHOUT");
+    config.kernel = "cluster";
+    assert_int_equal(recurrence_choose(&r, &config, &device, &e), 0);
+    assert_int_equal(recurrence_prepare(&r, &config, &device, &e), EXIT_NO_DEVICE);
+    assert_non_null(strstr(e.text, "--kernel cublas"));
+    assert_int_equal(emu_device_select("A100"), 0);
+}
+#endif
 
 /* TF32 and bfloat16 are other arithmetics, which a run says, and 0 keeps an override off. */
 static void precision_is_explicit(void **state)
@@ -1061,6 +1106,7 @@ static void precision_is_explicit(void **state)
 
 int main(void)
 {
+    group_begin();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(follows_reference),
         cmocka_unit_test(gradients_follow_reference),
@@ -1080,6 +1126,9 @@ int main(void)
         cmocka_unit_test(other_algorithms_are_other_bits),
         cmocka_unit_test(refusals),
         cmocka_unit_test(more_blocks_than_the_device_holds),
+#ifdef CUDA_EMU
+        cmocka_unit_test(auto_takes_the_next),
+#endif
         cmocka_unit_test(precision_is_explicit),
     };
     Error e;

@@ -61,8 +61,8 @@ def test_shuffled_schedules():
 
 MISTAKES = {
     # ---- the exchange ----
-    "read_before_the_phase_ends": ("plain", SHARED, "since = 0; !mbarrier_try(",
-                                   "since = 0; threadIdx.x < 32 && !mbarrier_try(", BOTH, (WRONG,), "wrong by", "0 12 5 1 2 6 5 40"),
+    "read_before_the_phase_ends": ("plain", SHARED, "while (!mbarrier_try(",
+                                   "while (threadIdx.x < 32 && !mbarrier_try(", BOTH, (WRONG,), "wrong by", "0 12 5 1 2 6 5 40"),
     "wait_for_the_other_parity": ("plain", SHARED, "(uint32_t)(n - 1) >> 1 & 1)", "((uint32_t)(n - 1) >> 1 & 1) ^ 1)", BOTH,
                                   (WRONG, GAVE_UP, REPORTED), "wrong by|gave up|had its 1 arrivals"),
     "more_bytes_than_come": ("plain", SHARED, "mbarrier_arrive_expect(&m.arrived[n & 1], m.bytes)",

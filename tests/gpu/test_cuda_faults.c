@@ -6,8 +6,10 @@
 #include <stdio.h>
 
 #include "host/backend/backend_cuda.h"
+#include "host/commands/devices_command.h"
 #include "host/store/checkpoint.h"
 #include "host/plan/device.h"
+#include "host/data/source.h"
 #include "host/train/trainer.h"
 
 #ifdef CUDA_EMU
@@ -40,6 +42,7 @@ static void set_back(const Backend *b, int which)
              *words = (uint32_t *)((char *)cuda_scratch(b, which) + plan->scratch_bytes) - plan->blocks;
     assert_true(cuda_recurrence(b)->planned[which] && plan->replicas == 1 && plan->blocks > 1);
     assert_int_equal(cudaMemcpy(words + 1, &late, sizeof late, cudaMemcpyHostToDevice), cudaSuccess);
+    assert_int_equal(cudaDeviceSynchronize(), cudaSuccess);
 }
 
 static int window_begin_planted(Backend *b, const Window *w, Error *e)
@@ -47,10 +50,13 @@ static int window_begin_planted(Backend *b, const Window *w, Error *e)
     FaultRecord fault = {.set = 1, .block = 1, .step = 2, .expected = 8, .seen = 7, .missing = {2}};
     if (w->train ? w->step == plant_at : plant_at == AT_SCORE) { /* once the steps before it have run */
         assert_int_equal(cudaDeviceSynchronize(), cudaSuccess);
-        if (plant == RECORD)
+        if (plant != RECORD) {
+            set_back(b, plant == FORWARD ? PLAN_FORWARD : PLAN_BACKWARD);
+        } else {
             assert_int_equal(cudaMemcpy(cuda_fault(b), &fault, sizeof fault, cudaMemcpyHostToDevice),
                              cudaSuccess);
-        else set_back(b, plant == FORWARD ? PLAN_FORWARD : PLAN_BACKWARD);
+            assert_int_equal(cudaDeviceSynchronize(), cudaSuccess);
+        }
         plant_at = NEVER;
     }
     return backend_cuda.window_begin(b, w, e);

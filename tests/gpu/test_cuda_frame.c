@@ -90,6 +90,7 @@ static void poison(Backend *b, const int32_t *ids, int64_t N, int64_t H)
             cudaMemcpy(cuda_input(b) + n * H, row, (size_t)H * sizeof *row, cudaMemcpyHostToDevice),
             cudaSuccess);
     }
+    assert_int_equal(cudaDeviceSynchronize(), cudaSuccess);
     free(row);
 }
 

@@ -39,6 +39,7 @@
 #include "host/plan/precision.h"
 #include "kernels/philox.h"
 
+#include "tests/support/group.h"
 #ifdef CUDA_EMU
 #include "emu.h"
 #endif
@@ -424,6 +425,7 @@ static void sums_in_bf16_break_the_bound(void **state)
 
 int main(void)
 {
+    group_begin();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(values_are_the_references),    cmocka_unit_test(cpu_keeps_to_the_bound),
         cmocka_unit_test(cuda_keeps_to_the_bound),      cmocka_unit_test(each_bound_is_of_its_precision),

@@ -11,6 +11,7 @@
 
 #include "host/plan/device.h"
 
+#include "tests/support/group.h"
 #ifdef CUDA_EMU
 #include "emu.h"
 #endif
@@ -66,6 +67,7 @@ static void profiles_are_what_the_runtime_says(void **state)
 
 int main(void)
 {
+    group_begin();
     const struct CMUnitTest tests[] = {cmocka_unit_test(profiles_are_what_the_runtime_says)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "host/plan/device.h"
+#include "tests/support/group.h"
 
 #define MODEL "--hidden 9 --layers 2 --batch 2 --seq 3 --keep 0.6 --init 0.2 --threads 1 --quiet"
 
@@ -415,6 +416,7 @@ static void bad_choices_are_refused(void **state)
 
 int main(void)
 {
+    group_begin();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(resume_gives_the_same_bytes),
         cmocka_unit_test(checkpoints_move_between_backends),

@@ -3,6 +3,7 @@
 #include "tests/support/cuda_program.h"
 
 #include "host/plan/device.h"
+#include "tests/support/group.h"
 
 static char library[PATH_MAX], *text;
 
@@ -94,6 +95,7 @@ static int tear_down(void **state)
 
 int main(void)
 {
+    group_begin();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(eager_marks_passes_and_layers),
         cmocka_unit_test(replay_marks_steps),

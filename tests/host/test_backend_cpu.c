@@ -20,7 +20,7 @@
 #include <cmocka.h>
 
 #define backend_cpu backend_cpu_here /* its static functions are tested too */
-#define cpu_input cpu_input_here
+#define cpu_input   cpu_input_here
 #include "host/backend/backend_cpu.c"
 
 #include "host/backend/backend_reference.h"

@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "host/data/corpus.h"
+#include "host/data/source.h"
 #include "host/commands/data_command.h"
 #include "host/data/synthetic.h"
 

@@ -4,6 +4,7 @@
 #include <jansson.h>
 #include <math.h>
 
+#include "host/data/source.h"
 #include "host/store/checkpoint.h"
 #include "host/train/ensemble.h"
 #include "host/train/model.h"

@@ -227,6 +227,14 @@ def test_a_reader_that_leaves_finds_the_checkpoint():
         child.stderr.close()
         assert child.wait(30) == 1 and b"standard output cannot be written" in said and b"--resume b.st" in said, said
         f.ok("train --resume b.st --data data --threads 1 --quiet --max-steps 1")
+        # One that leaves before the first minibatch costs no earlier file.
+        good = f.bytes("a.st")
+        words[-1] = "a.st"
+        reader, writer = os.pipe()
+        os.close(reader)
+        child = subprocess.Popen(words, cwd=f.path, stdin=subprocess.DEVNULL, stdout=writer, stderr=subprocess.DEVNULL)
+        os.close(writer)
+        assert child.wait(30) == 141 and f.bytes("a.st") == good
 
 
 # ---- 4: limits of the container (tests/host/test_machine.c has the control groups) ----
@@ -260,7 +268,10 @@ def test_what_is_announced_is_what_is_taken():
 def test_what_does_not_fit_is_refused():
     with Folder() as f:
         limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (650 << 20, 650 << 20))
-        for words in ("train --preset large --data synthetic --threads 1", "train --hidden 4000 --data synthetic --threads 1 --batch 1 --seq 1"):
+        for words in ("train --preset large --data synthetic --threads 1", "train --hidden 4000 --data synthetic --threads 1 --batch 1 --seq 1",
+                      "dump --what grads --hidden 4000 --data synthetic --threads 1 --batch 1 --seq 1 --out g.st",
+                      "dump --what masks --hidden 65536 --batch 1024 --seq 1024 --out g.st",
+                      "dump --what init --hidden 8000 --data synthetic --out g.st"):
             f.refused(4, ["of memory", "are left to this process"], words, preexec_fn=limit)
         # A checkpoint of zeros, 288 MiB that take no room on the disk: mapped it fits, and once more it does not.
         f.train("--save small.st")
@@ -617,7 +628,7 @@ def test_hints():
                              ("--dropout-site all", "--dropout-sites"), ("--batch_size 3", "--batch")):
             f.refused(2, [option.split("=")[0].split()[0] + " is not an option", hint], "train", option)
         for line in ("train --data data --save -", "train --data data --log-json -", "train --resume -", "dump --what masks --out -",
-                     "eval --weights - --data data", "sample --weights -", "train --data -"):
+                     "eval --weights - --data data", "sample --weights -", "train --data -", "plan --constants -"):
             f.refused(2, "not '-'", line)
         assert not os.path.exists(f("-"))
 

@@ -101,6 +101,17 @@ static void tell_split(Report *r, int split, double ppl, double paper, int64_t w
     assert_int_equal(report_split(r, split, f, n, &(Totals){.scored = words}, &e), 0);
 }
 
+static const char *const class_names[] = {"content", "after_short", "after_long", "filler"};
+
+static void class_positions(const int32_t *ids, int64_t n, unsigned char *class_of, double *nats)
+{
+    static const unsigned char class[] = {1, 0, 0, 3};
+    (void)ids;
+    for (int64_t i = 0; i < n; i++) class_of[i] = class[i], nats[i] = 0;
+}
+
+static const KnownText known = {.classes = 4, .name = class_names, .positions = class_positions};
+
 static void tell_scores(Report *r)
 {
     tell_split(r, 1, 8, 4, 19);
@@ -172,10 +183,13 @@ static void each_event(void **state)
     assert_int_equal(report_step(r, &step, false, &e), 0); /* --log-every */
     assert_int_equal(report_epoch(r, &epoch, &e), 0);
     tell_scores(r);
-    data.scanning = true, data.best_nats = log(4), data.scored = 1;
-    data.classes = (ClassScore){.nats = {2, 0, 0, 3}, .best_nats = {1, 0, 0, 1}, .tokens = {4, 0, 0, 3}};
+    /* Of four positions the first is given; the classes are 0 and 3 of four, the best perplexity is 1. */
+    static int32_t ids[4];
+    double nats[4] = {NAN, 1, 2, 3};
+    data.known = &known, data.nats = nats, data.split = 2;
+    data.corpus.split[2] = (Stream){.ids = ids, .n = 4};
     tell_split(r, 2, 8, NAN, 29);
-    data.scanning = false;
+    data.known = NULL, data.nats = NULL;
     show_stdout();
     report_close(r);
     char *text = file_read(path, NULL), *rest = strchr(text, '\n');
@@ -199,12 +213,12 @@ static void each_event(void **state)
         "\"lr\":0.5,\"seconds\":0.25}\n"
         "{\"event\":\"valid\",\"valid_ppl\":8,\"valid_ppl_paper\":4,\"protocol\":\"zaremba\",\"tokens\":19}\n"
         "{\"event\":\"test\",\"test_ppl\":8,\"protocol\":\"zaremba\",\"tokens\":29}\n"
-        "{\"event\":\"test\",\"test_ppl\":8,\"protocol\":\"zaremba\",\"tokens\":29,\"best_ppl\":4,"
+        "{\"event\":\"test\",\"test_ppl\":8,\"protocol\":\"zaremba\",\"tokens\":29,\"best_ppl\":1,"
         "\"classes\":{"
-        "\"content\":{\"ppl\":1.6487212707001282,\"best_ppl\":1.2840254166877414,\"tokens\":4},"
+        "\"content\":{\"ppl\":4.4816890703380645,\"best_ppl\":1,\"tokens\":2},"
         "\"after_short\":{\"ppl\":null,\"best_ppl\":null,\"tokens\":0},"
         "\"after_long\":{\"ppl\":null,\"best_ppl\":null,\"tokens\":0},"
-        "\"filler\":{\"ppl\":2.7182818284590451,\"best_ppl\":1.3956124250860895,\"tokens\":3}}}\n");
+        "\"filler\":{\"ppl\":20.085536923187668,\"best_ppl\":1,\"tokens\":1}}}\n");
     free(text);
     /* people: every perplexity names its protocol */
     text = file_read(in_folder("out"), NULL);

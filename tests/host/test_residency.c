@@ -431,7 +431,7 @@ static void tensor_cores_begin_with_sm_80(void **state)
         assert_int_equal(lstm_plan(device_profile(devices[i]), &shape, variant("mma"), 0, NULL, &c, &p, &e),
                          EXIT_NO_DEVICE);
         assert_non_null(strstr(e.text, "begin with sm_80"));
-        plan_choose(device_profile(devices[i]), &shape, NULL, &c, &choice);
+        plan_choose(device_profile(devices[i]), &shape, NULL, &c, NULL, &choice);
         assert_int_equal(lstm_footprints[choice.pass[0].variant]->kind, KIND_VECTOR);
     }
     PlanConstants c = constants_of("H200");
@@ -442,7 +442,7 @@ static void tensor_cores_begin_with_sm_80(void **state)
     assert_int_equal(lstm_plan(device_profile("H200"), &shape, variant("mma"), 0, NULL, &c, &p, &e),
                      EXIT_NO_DEVICE);
     assert_non_null(strstr(e.text, "mma has no f32"));
-    plan_choose(device_profile("H200"), &shape, NULL, &c, &choice);
+    plan_choose(device_profile("H200"), &shape, NULL, &c, NULL, &choice);
     assert_int_equal(lstm_footprints[choice.pass[0].variant]->kind, KIND_VECTOR);
 }
 
@@ -613,7 +613,7 @@ static void constants_change_the_choice(void **state)
     LstmShape shape = {35, 20, 650, PRECISION_F32};
     PlanConstants usual = constants_of("H200");
     PlanChoice choice;
-    plan_choose(d, &shape, NULL, &usual, &choice);
+    plan_choose(d, &shape, NULL, &usual, NULL, &choice);
     assert_string_equal(lstm_footprints[choice.pass[0].variant]->name, "reg");
     assert_non_null(strstr(choice.reason, "reg forward"));
     assert_non_null(strstr(choice.reason, "(model)"));
@@ -622,7 +622,7 @@ static void constants_change_the_choice(void **state)
         constants_read("H200", "{\"devices\": {\"H200\": {\"launch\": {\"value\": 0.001, \"unit\": \"us\"},"
                                "\"kernel\": {\"value\": 0.001, \"unit\": \"us\"}}}}");
     assert_true(c.launch == 0.001 && c.hop == usual.hop);
-    plan_choose(d, &shape, NULL, &c, &choice);
+    plan_choose(d, &shape, NULL, &c, NULL, &choice);
     assert_string_equal(lstm_footprints[choice.pass[0].variant]->name, "cublas");
     /* What one block reads from L2 gets dear: more replicas, each with fewer rows of h. */
     c = constants_read("H200",

@@ -70,7 +70,7 @@ static void assert_whole(const LstmPlan *p, int64_t H, int64_t B, const DeviceFa
                 p->scratch_bytes == 0);
     assert_int_equal(p->shared_bytes, cluster_shared_bytes(p));
     /* What the device holds. */
-    assert_true(p->replicas <= plan_clusters(d, p->cluster));
+    assert_true(p->replicas <= device_clusters(d, p->cluster));
     assert_true(p->shared_bytes <= d->shared_per_block_most &&
                 p->shared_bytes + d->shared_reserved <= d->shared_per_sm);
     assert_true((tile->registers + 7) / 8 * 8 * p->threads <= d->registers_per_sm && tile->registers <= 255);
@@ -183,10 +183,46 @@ static void clusters_are_counted(void **state)
 {
     (void)state;
     const DeviceFacts *h200 = device_profile("H200");
-    assert_true(plan_clusters(h200, 2) == 66 && plan_clusters(h200, 4) == 30);
-    assert_true(plan_clusters(h200, 8) == 15 && plan_clusters(h200, 16) == 7);
-    assert_true(plan_clusters(h200, 1) == 132 && plan_clusters(h200, 17) == 0);
-    assert_int_equal(plan_clusters(device_profile("A100"), 2), 0);
+    assert_true(device_clusters(h200, 2) == 66 && device_clusters(h200, 4) == 30);
+    assert_true(device_clusters(h200, 8) == 15 && device_clusters(h200, 16) == 7);
+    assert_true(device_clusters(h200, 1) == 132 && device_clusters(h200, 17) == 0);
+    assert_int_equal(device_clusters(device_profile("A100"), 2), 0);
+}
+
+/* Both kinds on tensor cores plan with the same count: of every device as many clusters as it holds, and not one more. */
+static void kinds_count_alike(void **state)
+{
+    (void)state;
+    static const char *const devices[] = {"H100", "H200", "B200"};
+    for (int i = 0; i < 3; i++) {
+        const DeviceFacts *d = device_profile(devices[i]);
+        PlanConstants c = constants_of(devices[i]);
+        int held = device_clusters(d, 4);
+        for (int more = 0; more < 2; more++) {
+            LstmShape shape = {35, held + more, 64, PRECISION_BF16};
+            PlanOverride force = {.cluster = 4, .blocks = 4, .replicas = held + more};
+            LstmPlan p;
+            Error e;
+            for (int v = 0; lstm_footprints[v]; v++) {
+                if (lstm_footprints[v]->kind == KIND_VECTOR || lstm_footprints[v]->kind == KIND_STEPWISE)
+                    continue;
+                int code = lstm_plan(d, &shape, lstm_footprints[v], 1, &force, &c, &p, &e);
+                assert_int_equal(code, more ? EXIT_NO_DEVICE : EXIT_DONE);
+            }
+        }
+    }
+}
+
+/* A wait at an mbarrier is bounded by looks, whatever the hardware makes of one: a GPU that was stopped for an hour in the middle of one
+ * has looked once. */
+static void a_pause_is_no_fault(void **state)
+{
+    (void)state;
+    assert_int_equal(cluster_looks(0), 1);
+    assert_int_equal(cluster_looks(CLUSTER_LOOK), 2);
+    assert_int_equal(cluster_looks(1000 * CLUSTER_LOOK), 1001);
+    assert_int_equal(cluster_looks(UINT32_MAX), cluster_looks(CLUSTER_PAUSE));
+    assert_true(cluster_looks(UINT32_MAX) < 1u << 12); /* of the 2^22 that a training allows */
 }
 
 /* ---- what does not fit ---- */
@@ -274,6 +310,8 @@ int main(void)
         cmocka_unit_test(overrides_force_clusters),
         cmocka_unit_test(an_h200_holds_small_and_medium),
         cmocka_unit_test(clusters_are_counted),
+        cmocka_unit_test(kinds_count_alike),
+        cmocka_unit_test(a_pause_is_no_fault),
         cmocka_unit_test(what_does_not_fit_is_a_sentence),
         cmocka_unit_test(the_first_that_does_not_fit),
         cmocka_unit_test(a_plan_from_elsewhere_is_checked),

@@ -9,6 +9,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "host/data/source.h"
 #include "host/data/synthetic.h"
 
 static Corpus corpus;
@@ -338,7 +339,7 @@ static void sampled_frequencies_are_the_distribution(void **state)
 
 /* The nats of a stream lie around the sum of its positions' entropies: both moments of -log p follow from the
  * distribution, so the difference is held within 5 standard deviations. The best perplexity is 13.8 by
- * DEMO.md's measure of other seeds, give or take. */
+ * what a prototype measured with other seeds, give or take. */
 static void best_perplexity_is_the_entropy(void **state)
 {
     (void)state;

@@ -76,7 +76,7 @@ def test_variants_by_hand():
     row = rows(text)["`reg`", "H 650, B 20, T 35", "f32"]
     want = {"forward, us/step": "2.73", "backward, us/step": "3.41", "both, us/step": "6.14",  # (8 + 2.5 * 35) / 35, times 1.25, sum
             "predicted, us/step": "2.40 + 3.10", "speed-up on cuBLAS graph": "2.23",  # 2.25 * (3 + 6 * 35) / 35 over it
-            "of floor": "41 %",  # 2.5 over it
+            "of floor": "65 %",  # (35 * 0.65 + 8 * 35 * 20 * 650**2 / 50e6) us a pass, over it
             "whole layer, us/step": "8.14",  # and 2
             "speed-up on best cuDNN": "2.46", "noise": "0.4 %"}  # 8 * 2.5 over that
     assert {key: row[key] for key in want} == want, row
@@ -86,6 +86,26 @@ def test_variants_by_hand():
     assert "- `reg` f32, lstm/fwd H 1500, lstm/bwd H 1500: refused: w_hh needs 36.0 MB" in text
     assert "- `cluster` bf16, fwd H 1500, bwd H 1500, by the planner for NVIDIA SAMPLE: no cluster of 16 holds it" in text
     assert "/eager" not in text and "T 70" not in text.split("Time of a pass")[0]
+
+
+def test_any_of_the_devices_settles_what_is_owed():
+    """A board is the device whose name stands in its own: an "NVIDIA H100 80GB HBM3" is an H100, and what it measured is not owed for an H200."""
+    tree = Tree()
+    with open(tree.path("model", "predictions.jsonl"), encoding="utf-8") as f:
+        lines = [json.loads(line) for line in f]
+    with open(tree.path("model", "predictions.jsonl"), "w", encoding="utf-8") as f:
+        for name, slower in (("H100", 1.0), ("H200", 2.0)):
+            for line in lines:
+                f.write(json.dumps({**line, "device": name, **({"model_us_per_step": line["model_us_per_step"] * slower} if "refused" not in line else {})}) + "\n")
+    assert tree.section(variants.variants)[0].count("| `reg` | H 650, B 20, T 35 |") == 2  # of another board, and owed
+    tree.edit("machine.json", lambda value: value.update(hardware="NVIDIA H100 80GB HBM3"))
+    text = tree.section(variants.variants)[0]
+    found = rows(text)
+    assert found["`reg`", "H 650, B 20, T 35", "f32"]["predicted, us/step"] == "2.40 + 3.10"
+    assert found["`reg`", "H 650, B 20, T 35", "f32"]["hardware"] == "NVIDIA H100 80GB HBM3"
+    assert found["`cluster`", "H 650, B 20, T 35", "bf16"]["hardware"] == "H100 or H200 (model of H100)", text
+    assert text.count("| `cluster` | H 650") == text.count("| `reg` | H 650, B 20, T 35 |") == 1, text
+    assert "by the planner for H100: no cluster of 16 holds it" in text and "by the planner for H200" not in text
 
 
 def test_a_peer_is_never_less_exact_than_ours():

@@ -146,6 +146,38 @@ def test_rows_of_several_runs():
         assert "lstm/fwd/l2" not in found["h200/variants.json"]
 
 
+def test_json_of_a_benchmark_that_was_killed_is_cut_at_its_last_whole_row():
+    whole = json.dumps(BENCH, indent=2).encode()
+    assert ingest.whole_rows(whole) == whole and ingest.whole_rows(None) is None and ingest.whole_rows(b"") is None
+    seen = set()
+    for end in range(0, len(whole), 7):
+        cut = ingest.whole_rows(whole[:end])
+        if cut is None:
+            continue
+        found = json.loads(cut)
+        assert found["context"]["gpu"] == "NVIDIA H200" and found["context"].get("cut") == "yes"
+        assert found["benchmarks"] == BENCH["benchmarks"][:len(found["benchmarks"])]
+        seen.add(len(found["benchmarks"]))
+    assert seen == {0, 1, 2, 3}, seen
+    with Run() as run:
+        run.write("bench-650.json", whole[:whole.index(b"does not fit")])
+        assert len(json.loads(run.ingest(run.pack())["h200/variants.json"])["rows"]) == 2
+
+
+def test_calls_of_one_program_add_up():
+    """What the second call measured joins what the first did, as long as both ran the same program."""
+    with Run() as run:
+        run.ingest(run.pack())
+        more = dict(BENCH["benchmarks"][0], name="lstm/fwd/cublas/f32/H:650/B:20/T:70", median_us=500.0)
+        run.write("bench-650.json", json.dumps({"context": BENCH["context"], "benchmarks": [more]}))
+        os.remove(os.path.join(run.work, "torch.json"))
+        times = {r["name"]: r.get("median_us") for r in json.loads(run.ingest(run.pack())["h200/variants.json"])["rows"]}
+        assert times["lstm/fwd/cublas/f32/H:650/B:20/T:70"] == 500.0 and times["lstm/fwd/cublas/f32/H:650/B:20/T:35"] == 249.5 and len(times) == 4, times
+        run.write("bench-650.json", json.dumps({"context": dict(BENCH["context"], commit="later"), "benchmarks": [more]}))
+        names = [r["name"] for r in json.loads(run.ingest(run.pack())["h200/variants.json"])["rows"]]
+        assert names == ["lstm/fwd/cublas/f32/H:650/B:20/T:70", "lstm/fwd/cudnn/f32/H:650/B:20/T:35"], names
+
+
 def test_a_side_that_was_not_measured_again_is_kept():
     with Run() as run:
         run.ingest(run.pack())

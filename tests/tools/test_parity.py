@@ -65,6 +65,26 @@ def test_short_run():
         assert status == 1 and "NOT inside" in said, said
 
 
+def test_logs_of_trainings_that_ended():
+    with tempfile.TemporaryDirectory() as folder:
+        logs = []
+        for seed in (1, 2, 3):
+            for precision, ppl in (("f32", 100.0 * seed), ("bf16", 100.1 * seed)):
+                logs.append(os.path.join(folder, f"{precision}-{seed}.jsonl"))
+                with open(logs[-1], "w", encoding="utf-8") as f:
+                    f.write(json.dumps({"event": "run", "seed": str(seed), "precision": precision, "backend": "cuda", "kernel": "cluster", "corpus": "Penn Treebank",
+                                        "layers": 2, "hidden": 200, "epochs": 13}) + "\n")
+                    f.write(json.dumps({"event": "test", "test_ppl": ppl, "tokens": 9, "protocol": "zaremba"}) + "\n")
+        status, said = run(folder, "--precisions", "bf16", "--logs", *logs)
+        assert status == 0 and "3 seeds: +0.100 % +- 0.000 %" in said, said
+        with open(os.path.join(folder, "parity.jsonl"), encoding="utf-8") as f:
+            assert [json.loads(line)["test_ppl"] for line in f] == [100.0, 100.1, 200.0, 200.2, 300.0, 100.1 * 3]
+        with open(logs[0], "w", encoding="utf-8") as f:
+            f.write('{"event": "run"}\n')
+        status, said = run(folder, "--precisions", "bf16", "--logs", *logs)
+        assert status == 1 and "not of a training that ended" in said, said
+
+
 def test_refusals():
     with tempfile.TemporaryDirectory() as folder:
         assert run(folder, "--seeds", "1")[0] == 2

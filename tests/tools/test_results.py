@@ -288,6 +288,9 @@ def test_committed_logs_are_thinned():
 
 def test_thin_keeps_every_hundredth_step():
     tree = Tree()
+    whole = tree.read("profiles/box/ptb-small.jsonl")
+    status, said = tree.run("--thin", tree.path("profiles/box/ptb-small.jsonl"), tree.path("profiles/box/ptb-small.jsonl"))
+    assert status == 1 and "two files" in said and tree.read("profiles/box/ptb-small.jsonl") == whole, said
     status, said = tree.run("--thin", tree.path("profiles/box/ptb-small.jsonl"), tree.path("thin.jsonl"))
     assert status == 0, said
     events = [json.loads(line) for line in tree.read("thin.jsonl").splitlines()]

@@ -155,15 +155,17 @@ def test_interrupt_leaves_nothing_behind():
     with tempfile.TemporaryDirectory() as folder:
         program, note = os.path.join(folder, "t"), os.path.join(folder, "pid")
         with open(program, "w", encoding="utf-8") as f:
-            f.write(f"#!/bin/sh\nsleep 300 & echo $! > {note}.new; mv {note}.new {note}; wait\n")
+            f.write(f"#!/bin/sh\necho ok 1 - the first\nsleep 300 & echo $! > {note}.new; mv {note}.new {note}; wait\n")
         os.chmod(program, 0o755)
-        runner = subprocess.Popen([sys.executable, RUNNER, program], stdout=subprocess.DEVNULL)
+        runner = subprocess.Popen([sys.executable, RUNNER, program], stdout=subprocess.PIPE, text=True)
         for _ in range(200):
             if os.path.exists(note):
                 break
             time.sleep(0.05)
         runner.send_signal(signal.SIGINT)
         assert runner.wait(20) == 130
+        said = runner.stdout.read()
+        assert "was ended; it had said" in said and "| ok 1 - the first" in said, said
         with open(note, encoding="utf-8") as f:
             pid = int(f.read())
         assert ended(pid), "the program's child lives on"

@@ -3,7 +3,7 @@
 # with a GPU and nothing else of ours: bin/ and tests/ (programs for sm_90), lib/ (their shared libraries, found from $ORIGIN), tools/,
 # data/ptb (where it is here), COMMIT. cuBLAS stays out: a toolkit or a Python package has it there.
 #
-# bundle.sh --size BUNDLE: fails where the folder is too large to travel.
+# bundle.sh --size BUNDLE: fails where the folder is too large to travel. bundle.sh --tools BUNDLE: copies the tools alone.
 set -eu
 [ "${1-}" = --help ] && sed -n '2,/^set /s/^#\{1\} \{0,1\}//p' "$0" && exit 0
 
@@ -20,6 +20,16 @@ size() {
 }
 if [ "${1-}" = --size ]; then
     size "$2"
+    exit
+fi
+# What runs there: gpu_run.sh with its parts, and what those call. Each keeps its path.
+tools() {
+    mkdir -p "$1"
+    cp --parents tools/gpu_run.sh tools/gpu/run.py tools/gpu/cases.py tools/gpu/watched.py tools/profile.sh tools/parity.py tools/make/run_tests.py \
+        tools/results/ingest.py tools/gpu/profile_read.py tools/gpu/ncu_metrics.py tools/torch/torch_peer.py tools/torch/torch_programs.py "$1"
+}
+if [ "${1-}" = --tools ]; then
+    tools "$2"
     exit
 fi
 build=$1 bundle=$2 commit=$3
@@ -58,8 +68,7 @@ for cupti in "${CUPTI:-}" /usr/local/cuda/lib64/libcupti.so.* /usr/local/cuda/ex
     esac
 done
 
-cp --parents tools/gpu_run.sh tools/profile.sh tools/parity.py tools/make/run_tests.py tools/results/ingest.py \
-    tools/gpu/profile_read.py tools/gpu/ncu_metrics.py tools/torch/torch_peer.py tools/torch/torch_programs.py "$bundle"
+tools "$bundle"
 # What ptxas said of each kernel, which a profile is filed with.
 mkdir -p "$bundle/cuda/kernels"
 cp "$build"/cuda/kernels/*.ptxas "$bundle/cuda/kernels"

@@ -21,24 +21,30 @@ $(BUILD)/cuda/bench_gpu: $(BENCH_GPU:%=$(BUILD)/cuda/%) $(CUDA_REAL) $(HOST_COMM
 	$(call say,LINK,$@)
 	$(Q)$(CXX) $^ $(LDFLAGS) $(CUDA_LINK) $(LDLIBS) -lbenchmark $(CUDA_LIBS) -o $@
 
-# On the emulator; bench_gpu_wrong, for tests/gpu/test_bench_gpu.py, has one variant more, which is wrong.
+# On the emulator; *_planted, for tests/gpu/test_bench_gpu.py and tests/tools/test_rehearsal.py, have three variants more,
+# which are wrong, hang and end the process.
 $(BENCH_CPP:%=$(BUILD)/emu/plain/%.o): $(BUILD)/emu/plain/%.o: %.cpp $(BUILD)/gen/flags
 	$(call emu_compile,$(CXX) -std=c++17 -fopenmp,$(CUDA_DEFINES),plain)
-BENCH_EMULATED := $(BUILD)/emu/plain/bench_gpu $(BUILD)/emu/plain/bench_gpu_wrong
-$(BUILD)/emu/plain/bench_gpu: $(BUILD)/emu/plain/kernels/variants.o
-$(BUILD)/emu/plain/bench_gpu_wrong: $(BUILD)/emu/plain/tests/support/wrong_variants.o
+PLANTED     := $(basename $(wildcard tests/support/planted_*.c))
+PLANTED_OBJ := $(patsubst %,$(BUILD)/emu/plain/%,$(PLANTED:%=%.o) \
+    $(filter-out kernels/variants.o,$(CUDA_OBJ))) $(filter-out %/$(FOOTPRINTS).o,$(HOST_COMMON))
+BENCH_EMULATED := $(BUILD)/emu/plain/bench_gpu $(BUILD)/emu/plain/bench_gpu_planted
+$(BUILD)/emu/plain/bench_gpu: $(CUDA_OBJ:%=$(BUILD)/emu/plain/%) $(HOST_COMMON)
+$(BUILD)/emu/plain/bench_gpu_planted: $(PLANTED_OBJ)
 # -rdynamic: a library that it opens may call the emulated runtime.
-$(BENCH_EMULATED): $(BENCH_GPU:%=$(BUILD)/emu/plain/%) $(patsubst %,$(BUILD)/emu/plain/%, \
-    $(filter-out kernels/variants.o,$(CUDA_OBJ))) $(HOST_COMMON) $(BUILD)/emu/plain/libemu.a
+$(BENCH_EMULATED): $(BENCH_GPU:%=$(BUILD)/emu/plain/%) $(BUILD)/emu/plain/libemu.a
 	$(call say,LINK,$@)
 	$(Q)$(CXX) -rdynamic $(filter %.o,$^) $(filter %.a,$^) $(LDFLAGS) $(LDLIBS) -lbenchmark -ldl -o $@
+$(BUILD)/emu/plain/plstm_planted: $(MAIN:%=$(BUILD)/%.o) $(PLANTED_OBJ) $(BUILD)/emu/plain/libemu.a
+	$(call say,LINK,$@)
+	$(Q)$(CXX) $(filter %.o,$^) $(filter %.a,$^) $(LDFLAGS) $(LDLIBS) -ldl -o $@
 # A library that stands in for cuDNN: tests/gpu/test_cudnn.py.
 $(BUILD)/tests/libfake_cudnn.so: tests/support/fake_cudnn.cpp $(BUILD)/gen/flags
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CXX) -std=c++17 -fopenmp $(EMU_CPPFLAGS) $(EMU_FLAGS) $(DEPFLAGS) -fPIC -shared $< -o $@
 ifeq ($(SAN),)
-tests-built: $(BENCH_EMULATED) $(BUILD)/tests/libfake_cudnn.so
+tests-built: $(BENCH_EMULATED) $(BUILD)/emu/plain/plstm_planted $(BUILD)/tests/libfake_cudnn.so
 endif
 
 # ---- profiling ----
@@ -86,3 +92,11 @@ gpu-bundle-built: $(BUILD)/plstm $(BUILD)/cuda/bench_gpu $(LAUNCH_COUNT) cuda-te
     $(if $(NVTX_DIR),$(BUILD)/tests/nvtx_record.so)
 gpu-bundle-size:
 	$(Q)tools/gpu/bundle.sh --size $(GPU_BUNDLE)
+
+# tools/gpu_run.sh, both calls, as it runs on a machine with a GPU, on the emulated one at tiny shapes.
+.PHONY: rehearse rehearse-run
+rehearse: deps
+	$(Q)$(MAKE) --no-print-directory rehearse-run
+rehearse-run: $(addprefix $(BUILD)/emu/plain/,plstm bench_gpu test_kernels test_backend_cuda test_cuda_precision) \
+    $(BUILD)/tests/libfake_cudnn.so $(if $(NVTX_DIR),$(NVTX_TRACE))
+	$(Q)$(PYTHON) tools/gpu/rehearse.py --build $(BUILD)

@@ -16,7 +16,8 @@ K20_COMPILE  = PATH=$(K20_CUDA)/bin:$$PATH $(K20_NVCC) -ccbin $(K20_CXX) $(addpr
 K20_FILES   := $(filter-out %_mma.cu %_cluster.cu %_wavefront.cu,$(wildcard kernels/*.cu))
 $(K20_DIR)/include:
 	@rm -rf $@.tmp && mkdir -p $@.tmp && cd $@.tmp && \
-	    dpkg -L nvidia-cuda-dev | sed -n '/^\/usr\/include\/[^/]*$$/p' | xargs ln -s -t . && mv ../$(@F).tmp ../$(@F)
+	    dpkg -L nvidia-cuda-dev | sed -n '/^\/usr\/include\/[^/]*$$/p' | xargs ln -s -t . && \
+	    mv ../$(@F).tmp ../$(@F)
 $(K20_DIR)/%.o: %.cu $(BUILD)/gen/flags | $(K20_HEADERS)
 	$(call say,NVCC,$< (sm_35))
 	$(call compile_kernel,$(K20_COMPILE) -gencode arch=compute_35$(comma)code=sm_35)
@@ -34,14 +35,14 @@ EXAMINE     := $(PYTHON) tools/examine/examine.py
 .PHONY: k20 sass
 k20: $(if $(K20_NVCC),$(BUILD)/plstm $(K20_FILES:%.cu=$(K20_DIR)/%.o))
 	@[ -n '$(K20_NVCC)' ] || \
-	    { echo 'make k20 needs CUDA 11.8: tools/deps.sh k20 installs it where Debian has it; or give K20_CUDA=DIR' >&2; \
-	    exit 1; }
+	    { echo 'make k20 needs CUDA 11.8: tools/deps.sh k20 installs it where Debian has it; or give' \
+	    'K20_CUDA=DIR' >&2; exit 1; }
 	$(Q)$(EXAMINE) k20 --built $(K20_DIR)/kernels --nvcc $(K20_NVCC) --nvdisasm $(K20_CUDA)/bin/nvdisasm \
 	    --plan $(BUILD)/plstm --out profiles/k20/machine-code.json
 sass: $(if $(NVCC),$(patsubst %.cu,$(BUILD)/cuda/%.o,$(wildcard kernels/*.cu)) $(if $(K20_NVCC),$(SASS_LISTED)))
 	@[ -n '$(NVCC)' ] || { echo 'make sass needs the nvcc of CUDA 12 or 13' >&2; exit 1; }
-	@[ -n '$(OWN_NVDISASM)$(K20_NVCC)' ] || { echo 'make sass needs a disassembler: nvdisasm beside nvcc, or the one of' \
-	    'CUDA 11.8 (tools/deps.sh k20)' >&2; exit 1; }
+	@[ -n '$(OWN_NVDISASM)$(K20_NVCC)' ] || { echo 'make sass needs a disassembler: nvdisasm beside nvcc,' \
+	    'or the one of CUDA 11.8 (tools/deps.sh k20)' >&2; exit 1; }
 	$(Q)$(EXAMINE) sass --built $(BUILD)/cuda/kernels --nvcc $(NVCC) --out profiles/sm_90/machine-code.json \
 	    $(if $(OWN_NVDISASM),--nvdisasm $(OWN_NVDISASM),--listed $(OTHER_DIR)/kernels --listed-nvcc $(K20_NVCC) \
 	    --nvdisasm $(K20_CUDA)/bin/nvdisasm)

@@ -85,6 +85,7 @@ class Runner:
         self.running = set()
         self.lock = threading.RLock()  # the signal handler takes it too, in whichever frame the main thread is
         self.stopped = False
+        self.logs = {}  # of programs that run
 
     def run(self, program):
         outcome = Outcome(program)
@@ -92,6 +93,7 @@ class Runner:
         status = None
         start = time.monotonic()
         with tempfile.TemporaryFile() as log:
+            self.logs[program] = log
             try:
                 with self.lock:
                     if self.stopped:
@@ -111,6 +113,7 @@ class Runner:
             outcome.seconds = time.monotonic() - start
             log.seek(0)
             outcome.output = log.read().decode("utf-8", "replace")
+            del self.logs[program]
         if status is not None:
             read_tap(outcome)
             if status < 0:
@@ -188,6 +191,9 @@ def main():
 
     def interrupted(number, _frame):
         runner.stop()
+        for program, log in list(runner.logs.items()):
+            log.seek(0)
+            print(f"       {program} was ended; it had said", *log.read().decode("utf-8", "replace").splitlines(), sep="\n       | ")
         print(f"interrupted by {signal.Signals(number).name}", flush=True)
         os._exit(128 + number)
 

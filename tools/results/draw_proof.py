@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Draws profiles/figures/proof.svg: what is proven of a kernel, what is tested and what is only predicted."""
-import sys
+"""draw_proof.py [FILE] draws profiles/figures/proof.svg: what is proven of a kernel, what is tested and what is only predicted."""
+import argparse
 
 import draw_persistent as pen
 from draw_persistent import CROSS, INK, OWN, arrow, rect, text
@@ -51,5 +51,7 @@ def draw():
 
 
 if __name__ == "__main__":
-    with open(sys.argv[1] if len(sys.argv) > 1 else "profiles/figures/proof.svg", "w", encoding="utf-8") as f:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", nargs="?", default="profiles/figures/proof.svg", metavar="FILE", help="where it goes in place of that")
+    with open(parser.parse_args().file, "w", encoding="utf-8") as f:
         f.write(draw())

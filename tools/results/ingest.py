@@ -26,7 +26,7 @@ THIN = 100  # of a training's step lines, the same as tools/results.py --thin
 ARCHIVE = "gpu-run.tar.gz"
 PRESETS = ("small", "medium", "large")
 # In the order of their worth: an archive that is cut short keeps what comes first. * stands for several files.
-PARTS = ("machine.json", "steps.tsv", "constants.json", "bench-*.json", "torch.json", "parity.jsonl", *(f"ptb-{p}*.jsonl" for p in PRESETS))
+PARTS = ("machine.json", "steps.tsv", "failed.json", "constants.json", "bench-*.json", "torch.json", "parity.jsonl", *(f"ptb-{p}*.jsonl" for p in PRESETS))
 BESIDE = ("machine.json", "steps.tsv", "constants.json", "torch.json", "table.txt")  # copied beside the archive
 
 
@@ -64,6 +64,29 @@ def as_json(data):
         return None
 
 
+def whole_rows(data):
+    """JSON of a benchmark that was ended in the middle, cut at its last whole row; None where not even its context is whole. What is whole
+    stays as it is."""
+    if data is None or as_json(data) is not None:
+        return data
+    text = data.decode("utf-8", "replace")
+    head = re.match(r'\s*\{\s*"context": ', text)
+    decode, rows = json.JSONDecoder().raw_decode, []
+    try:
+        context, at = decode(text, head.end()) if head else (None, 0)
+    except ValueError:
+        return None
+    begin = re.compile(r'\s*,\s*"benchmarks": \[').match(text, at)
+    at = begin.end() if begin else len(text)
+    while context is not None:
+        try:
+            row, at = decode(text, re.compile(r"[\s,]*").match(text, at).end())
+        except ValueError:
+            break
+        rows.append(row)
+    return json.dumps({"context": {**context, "cut": "yes"}, "benchmarks": rows}, indent=1).encode() if context is not None else None
+
+
 def json_lines(text):
     """Every line that is whole: the last one of a log may not be."""
     found = []
@@ -94,7 +117,8 @@ def training_names(files):
 
 def pack(work, out):
     os.makedirs(out, exist_ok=True)
-    files = parts(work)
+    files = {name: whole_rows(data) if fnmatch.fnmatch(name, "bench-*.json") else data for name, data in parts(work).items()}
+    files = {name: data for name, data in files.items() if data is not None}
     for folder in ("profile", "raw"):
         for name in below(os.path.join(work, folder)):
             data = read(os.path.join(work, folder, name))
@@ -162,7 +186,7 @@ CONTEXT = ("date", "commit", "dirty", "flags", "toolkit", "gpu", "emulated", "dr
 def rows_of(files):
     """(context of ours, rows of ours, context of PyTorch's, rows of PyTorch's). Of rows with one name the first that has a time counts, and
     what was not run for want of time is no row; nothing is taken of what the emulator timed."""
-    benches = [bench for name in bench_names(files) if (bench := as_json(files.get(name)))]
+    benches = [bench for name in bench_names(files) if (bench := as_json(whole_rows(files.get(name))))]
     benches = [bench for bench in benches if bench["context"].get("emulated") != "yes"]
     torch = as_json(files.get("torch.json")) or {}
     torch = torch if torch.get("context", {}).get("emulated") != "yes" else {}
@@ -279,20 +303,27 @@ def is_torch(row):
 
 
 def bench_texts(files, before):
-    """variants.json and step.json. A side that was not measured this time, ours or PyTorch's, is kept from the files before."""
+    """variants.json and step.json. A side that was not measured this time, ours or PyTorch's, is kept from the files before; of one that was
+    measured in several calls, by the same program, each call's rows stand."""
     context, ours, torch_context, torch = rows_of(files)
     found = {}
     for name, belongs in (("variants.json", lambda r: not r["name"].startswith("step/")), ("step.json", lambda r: r["name"].startswith("step/"))):
         old = as_json(before(name)) or {"context": {}, "rows": []}
-        sides = [(context, ours, "ours", False), (torch_context, torch, "torch", True)]
+        sides = [(context, ours, "ours", False, "commit"), (torch_context, torch, "torch", True, "torch")]
         contexts, rows = {}, []
-        for side_context, side, word, torchs in sides:
-            if not side:
-                side, side_context = [r for r in old["rows"] if is_torch(r) == torchs], old["context"].get(word, {})
-            kept = [r for r in side if belongs(r)]
-            if kept:
+        for side_context, side, word, torchs, maker in sides:
+            kept, old_context = [r for r in old["rows"] if is_torch(r) == torchs], old["context"].get(word, {})
+            new = [r for r in side if belongs(r)]
+            if not new:
+                new, side_context = kept, old_context
+            elif side_context.get(maker) == old_context.get(maker):
+                timed = {r["name"] for r in new if "median_us" in r}
+                better = {r["name"] for r in kept if "median_us" in r and r["name"] not in timed}
+                new = [r for r in new if r["name"] not in better]
+                new += [r for r in kept if r["name"] not in {n["name"] for n in new}]
+            if new:
                 contexts[word] = side_context
-            rows += kept
+            rows += new
         if rows:
             found[name] = dump_rows(contexts, rows)
     return found
@@ -316,8 +347,9 @@ def shortened(text):
 
 def filed(files, before):
     """{name under profiles/<gpu>/: text}; before(name) is what is there now, or None."""
-    whole = {name: data for name, (data, complete) in files.items() if complete}
-    result = {name: as_text(whole[name]) for name in ("machine.json", "steps.tsv", "parity.jsonl") if name in whole}
+    # Of a benchmark's rows those before the cut are whole.
+    whole = {name: data for name, (data, complete) in files.items() if complete or fnmatch.fnmatch(name, "bench-*.json")}
+    result = {name: as_text(whole[name]) for name in ("machine.json", "steps.tsv", "failed.json", "parity.jsonl") if name in whole}
     constants = as_json(whole.get("constants.json"))
     if constants is not None:
         result["constants.json"] = dump(constants)

@@ -5,22 +5,16 @@
 
 #include "host/data/corpus.h"
 #include "host/data/stream.h"
-#include "host/data/synthetic.h"
+#include "host/data/source.h"
 #include "host/train/report.h"
 #include "host/train/run_corpus.h"
 #include "host/train/task.h"
 
 struct TaskData {
     Corpus corpus;
-    bool own_ids; /* they are the built-in corpus's own, for which position classes are made */
-    /* Perplexity by position class of the split that is scored. */
-    SyntheticScan scan;
-    ClassScore classes;
-    int split;
-    int64_t scanned;  /* its positions so far */
-    bool scanning;    /* false too after positions that came out of order */
-    double best_nats; /* of the positions scored */
-    int64_t scored;
+    const KnownText *known; /* NULL where the true distribution of its ids is not known */
+    int split;              /* that is scored */
+    double *nats;           /* of its positions, NAN where not scored; NULL unless known */
 };
 
 static int lm_open(const TaskOpen *o, TaskData **out, Error *e)
@@ -37,7 +31,14 @@ static int lm_open(const TaskOpen *o, TaskData **out, Error *e)
     } else {
         code = run_corpus(&d->corpus, s, o->from, e);
     }
-    d->own_ids = d->corpus.synthetic && (!o->split || o->from->data);
+    d->known = !code && (!o->split || o->from->data) ? d->corpus.known : NULL;
+    int64_t longest = 0;
+    for (int i = 0; d->known && i < SPLITS; i++)
+        if (d->corpus.split[i].n > longest) longest = d->corpus.split[i].n;
+    if (d->known && !(d->nats = malloc((size_t)longest * sizeof *d->nats))) {
+        code = error_set(e, EXIT_FAILED, "memory ran out while the data was read");
+        corpus_free(&d->corpus);
+    }
     if (code) free(d);
     else *out = d;
     return code;
@@ -46,6 +47,7 @@ static int lm_open(const TaskOpen *o, TaskData **out, Error *e)
 static void lm_close(TaskData *d)
 {
     corpus_free(&d->corpus);
+    free(d->nats);
     free(d);
 }
 
@@ -90,26 +92,15 @@ static int lm_score(TaskData *d, const Settings *s, int split, Source **source, 
 
 static void lm_score_begin(TaskData *d, int split)
 {
-    d->split = split, d->scanned = 0, d->scanning = d->own_ids;
-    d->best_nats = 0, d->scored = 0;
-    memset(&d->classes, 0, sizeof d->classes);
-    if (d->scanning) synthetic_scan_init(&d->scan);
+    d->split = split;
+    for (int64_t i = 0; d->nats && i < d->corpus.split[split].n; i++) d->nats[i] = NAN;
 }
 
 static void lm_visit(void *user, int64_t place, int32_t target, int32_t best, double nats)
 {
     TaskData *d = user;
-    const int32_t *ids = d->corpus.split[d->split].ids;
-    double best_nats;
     (void)target, (void)best;
-    d->scanning &= place >= d->scanned;
-    if (!d->scanning) return;
-    while (d->scanned < place) synthetic_scan_next(&d->scan, ids[d->scanned++], &best_nats);
-    PositionClass class = synthetic_scan_next(&d->scan, ids[d->scanned++], &best_nats);
-    d->classes.nats[class] += nats;
-    d->classes.best_nats[class] += best_nats;
-    d->classes.tokens[class]++;
-    d->best_nats += best_nats, d->scored++;
+    if (d->nats) d->nats[place] = nats;
 }
 
 /* ---- telling ---- */
@@ -184,18 +175,32 @@ static void lm_log_run(const TaskData *d, const Settings *s, JsonLine *l)
     line_close(l, '}');
 }
 
-static double best_ppl(const TaskData *d) { return exp(d->best_nats / (double)d->scored); }
+static bool nats_of(const void *user, int64_t position, double *nats)
+{
+    *nats = ((const double *)user)[position];
+    return !isnan(*nats);
+}
+
+/* By position class, of the split that was scored last; false where nothing is known. */
+static bool classes_of(const TaskData *d, int split, ClassScore *classes)
+{
+    Error ignored; /* what there is to tell is told without them */
+    return d->known && split == d->split &&
+           classes_score(classes, d->known, &d->corpus.split[split], nats_of, d->nats, &ignored) == EXIT_DONE;
+}
 
 static void lm_print_test(const TaskData *d, int split, const Totals *t, FILE *out)
 {
-    (void)split, (void)t;
-    if (d->scanning) report_classes(out, best_ppl(d), &d->classes);
+    ClassScore classes;
+    (void)t;
+    if (classes_of(d, split, &classes)) report_classes(out, &classes);
 }
 
 static void lm_log_test(const TaskData *d, int split, const Totals *t, JsonLine *l)
 {
-    (void)split, (void)t;
-    if (d->scanning) report_classes_json(l, best_ppl(d), &d->classes);
+    ClassScore classes;
+    (void)t;
+    if (classes_of(d, split, &classes)) report_classes_json(l, &classes);
 }
 
 static void lm_print_eval(const TaskData *d, const Settings *s, int split, const Totals *t, FILE *out)

@@ -91,6 +91,16 @@ class Machine:
         names = [f"{kind}_{precision}" for kind in ("fma", "mma", "gemm")]
         return max((rate for rate in map(self.constant, names) if rate), default=None)
 
+    def floor_us(self, row):
+        """Microseconds below which no implementation of a recurrence can be on this GPU: its steps wait for a hop from SM to SM each and then do
+        their share of the arithmetic at the highest rate that was measured, or all bytes are moved, whichever takes longer. None where a constant
+        that it takes was not measured."""
+        flops, moved, hop, rate = row.get("FLOP/s"), row.get("bytes/s"), self.constant("flag_hop"), self.rate(row.precision)
+        width = max((width for name in ("copy", "copy_kernel") if (width := self.constant(name))), default=None)
+        if not (row.us and flops and moved and hop and rate and width):
+            return None
+        return max(flops * row.us / rate + row.shape[2] * hop, moved * row.us / width)
+
 
 def no_lower(precision):
     """Precisions in which a fair peer of ours may compute: the same, or more exact."""

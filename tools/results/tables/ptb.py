@@ -17,7 +17,7 @@ def epochs_figure(runs):
         plots.append(f"${name} using 1:2 with lines lw 2 dt (6,4) lc rgb '#1f77b4' {titles[1]}")
     plots.append(f"{PAPER[runs[0].run['preset']][0]} with lines lw 1 lc rgb 'black' title 'paper, valid at the end'")
     script += "set xlabel 'epoch'\nset ylabel 'perplexity'\n" + cut(ppls_of(runs))
-    return script + f"plot [1:{max(len(run.epochs) for run in runs)}] " + ", \\\n     ".join(plots) + "\n"
+    return script + f"plot [1:{max([2, *(len(run.epochs) for run in runs)])}] " + ", \\\n     ".join(plots) + "\n"
 
 
 def what_ran(run):

@@ -1,5 +1,4 @@
 """Variants of the recurrence beside cuBLAS and cuDNN: time of a step, speed-up, share of the floor, what the planner predicted."""
-import ingest
 from tables import bench
 from tables.plot import PALETTE, PLOT_HEAD, block
 from tables.text import link, number, table
@@ -38,19 +37,23 @@ class Predictions:
     """What `plstm plan --json` said, a line per device, variant, pass and shape."""
 
     def __init__(self, data):
-        self.steps, self.refused, self.devices = {}, {}, {}
+        self.steps, self.refused, self.devices = {}, {}, []
         for row in data.lines(PREDICTIONS) if data.find(PREDICTIONS) else []:
-            folder = ingest.folder_name(row["device"])
-            self.devices[folder] = row["device"]
+            if row["device"] not in self.devices:
+                self.devices.append(row["device"])
             what = {"forward": "fwd", "backward": "bwd"}[row["pass"]]
-            key = (folder, row["variant"], row.get("precision", "f32"), (row["H"], row["B"], row["T"]), what)
+            key = (row["device"], row["variant"], row.get("precision", "f32"), (row["H"], row["B"], row["T"]), what)
             if "refused" in row:
                 self.refused[key] = row["refused"]
             else:
                 self.steps[key] = row["model_us_per_step"] + (row["model_us_per_launch"] or 0) / row["T"]
 
+    def device_of(self, hardware):
+        """The device that a machine is, by name as host/device.c's device_like has it ("NVIDIA H100 80GB HBM3" is an H100), or None."""
+        return next((device for device in self.devices if device.removeprefix("NVIDIA ") in hardware), None)
+
     def text(self, *key):
-        """Forward + backward of (device's folder, variant, precision, shape); empty where a pass has none."""
+        """Forward + backward of (device, variant, precision, shape); empty where a pass has none."""
         passes = [self.steps.get((*key, what)) for what in ("fwd", "bwd")]
         return "" if None in passes else f"{passes[0]:.2f} + {passes[1]:.2f}"
 
@@ -74,9 +77,9 @@ class Measured:
         return row and row.us_per_step
 
     def of_floor(self, variant, precision, shape):
-        """Share of the time of both passes that bench_gpu's floor is (bench/roofs.h), or None."""
+        """Share of the time of both passes that their floor is, or None."""
         rows = [self.row(what, variant, precision, shape) for what in ("fwd", "bwd")]
-        floors = [row and row.get("floor_us") for row in rows]
+        floors = [row and self.machine.floor_us(row) for row in rows]
         return sum(floors) / sum(row.us for row in rows) if all(floors) and all(row.us for row in rows) else None
 
     def cublas_graph(self, precision, shape):
@@ -126,7 +129,7 @@ def row_of(m, known, variant, precision, shape):
     both, layer = m.step("both", variant, precision, shape), m.layer(variant, precision, shape)
     rows = [r for what in ("fwd", "bwd") if (r := m.row(what, variant, precision, shape))]
     noise = max((r.noise for r in rows if r.noise is not None), default=None)
-    return [f"`{variant}`", named(shape), precision, *map(cell, steps), cell(both), known.text(machine.folder, variant, precision, shape),
+    return [f"`{variant}`", named(shape), precision, *map(cell, steps), cell(both), known.text(known.device_of(machine.hardware), variant, precision, shape),
             ratio(m.cublas_graph(precision, shape), both), bench.percent(m.of_floor(variant, precision, shape)), cell(layer),
             ratio(m.best_cudnn(precision, shape), layer), bench.percent(noise, 1), machine.hardware, link(machine.file[rows[0].name])]
 
@@ -186,16 +189,22 @@ def of_machine(machine, known):
 
 
 def owed(known, measured):
-    """Rows of what was predicted and not measured, and what the planner refuses, as sentences."""
-    keys = [key for key in dict.fromkeys(key[:4] for key in known.steps) if own_length(key[3]) and key not in measured]
-    rows = [[f"`{variant}`", named(shape), precision, *["not yet measured"] * 3, text, *[""] * 5, known.devices[device] + " (model)",
-             link(PREDICTIONS)] for device, variant, precision, shape in keys if (text := known.text(device, variant, precision, shape))]
+    """Rows of what was predicted and not measured, and what the planner refuses, as sentences. Any of the devices settles a row: what is left
+    stands for the one that was measured most, or else the last."""
+    if not known.devices:
+        return [], []
+    seen = {key[1:] for key in measured}
+    device = max(known.devices, key=lambda one: (sum(key[0] == one for key in measured), known.devices.index(one)))
+    keys = [key for key in dict.fromkeys(key[:4] for key in known.steps) if key[0] == device and own_length(key[3]) and key[1:] not in seen]
+    who = f"{device} (model)" if len(known.devices) == 1 else f"{' or '.join(known.devices)} (model of {device})"
+    rows = [[f"`{variant}`", named(shape), precision, *["not yet measured"] * 3, text, *[""] * 5, who, link(PREDICTIONS)]
+            for _, variant, precision, shape in keys if (text := known.text(device, variant, precision, shape))]
     notes = {}
-    for (device, variant, precision, shape, what), why in known.refused.items():
-        if (device, variant, precision, shape) not in measured:
-            notes.setdefault((variant, precision, known.devices[device], why), []).append(f"{what} H {shape[0]}")
+    for (of, variant, precision, shape, what), why in known.refused.items():
+        if of == device and (variant, precision, shape) not in seen:
+            notes.setdefault((variant, precision, why), []).append(f"{what} H {shape[0]}")
     return rows, [f"- `{variant}` {precision}, {', '.join(where)}, by the planner for {device}: {why}"
-                  for (variant, precision, device, why), where in notes.items()]
+                  for (variant, precision, why), where in notes.items()]
 
 
 # ---- figures ----
@@ -278,7 +287,8 @@ def variants(data, figures):
     for machine in bench.machines(data):
         more, said = of_machine(machine, known)
         rows, notes, fits, whole = rows + more, notes + said, fits + fit_rows(machine), whole + whole_rows(machine)
-        measured |= {(machine.folder, r.path[1], r.precision, r.shape) for r in machine.rows if r.kind == "lstm" and r.us}
+        device = known.device_of(machine.hardware)
+        measured |= {(device, r.path[1], r.precision, r.shape) for r in machine.rows if r.kind == "lstm" and r.us and device}
         pictures += pictures_of(machine, figures)
     more, said = owed(known, measured)
     rows, notes = rows + more, notes + said

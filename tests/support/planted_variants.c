@@ -1,0 +1,59 @@
+/* kernels/variants.c with three records more, for what must hold whatever a kernel does: `wrong`, whose passes do not compute what they are
+ * asked for, `hangs`, which never comes back, and `ends`, which takes the process along. tests/gpu/test_bench_gpu.py sees that a wrong kernel
+ * gets no time, tests/tools/test_rehearsal.py that none of them costs more than its own rows. planted_footprints.c is the planner's side. */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "kernels/variants.h"
+
+#define lstm_variants true_variants
+#include "kernels/variants.c"
+#undef lstm_variants
+
+/* The input's bias twice, the hidden one never. */
+static cudaError_t wrong_forward(const LstmContext *context, const LstmForward *p)
+{
+    LstmForward q = *p;
+    q.b_hh = p->b_ih;
+    return fwd_cublas_run(context, &q);
+}
+
+/* The cell states of one step later. */
+static cudaError_t wrong_backward(const LstmContext *context, const LstmBackward *p)
+{
+    LstmBackward q = *p;
+    q.shape.T -= 1;
+    q.c += q.shape.B * q.shape.H;
+    return bwd_cublas_run(context, &q);
+}
+
+static cudaError_t hangs_forward(const LstmContext *context, const LstmForward *p)
+{
+    (void)context, (void)p;
+    while (pause()) continue;
+    return cudaErrorUnknown;
+}
+
+static cudaError_t ends_forward(const LstmContext *context, const LstmForward *p)
+{
+    (void)context, (void)p;
+    abort();
+}
+
+#define PLANTED(name_, forward_, backward_)                                                                  \
+    extern const LstmFootprint planted_footprint_##name_;                                                    \
+    static const LstmVariant name_ = {.footprint = &planted_footprint_##name_,                               \
+                                      .prepare = cublas_prepare,                                             \
+                                      .forward = forward_,                                                   \
+                                      .backward = backward_,                                                 \
+                                      .launches = stepwise_launches};
+PLANTED(wrong, wrong_forward, wrong_backward)
+PLANTED(hangs, hangs_forward, cublas_backward)
+PLANTED(ends, ends_forward, cublas_backward)
+
+const LstmVariant *const lstm_variants[] = {
+#define STEPWISE(name, summary)                                      &name##_variant,
+#define PERSISTENT(name, packed, shared, summary, forward, backward) &name##_variant,
+#define TENSOR(name, kind, precisions, summary, forward, backward)   &name##_variant,
+#include "kernels/variants.def"
+    &wrong, &hangs, &ends, NULL};

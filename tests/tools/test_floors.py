@@ -1,0 +1,144 @@
+"""The floors of the tree: an #include points down, from bench and tests to host, from a floor of host to a lower one, and to kernels;
+no two modules of a floor include each other, not even round a circle."""
+import os
+import re
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
+import tap  # noqa: E402
+
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
+FLOORS = ["kernels", "host/base", "host/data", "host/store", "host/plan", "host/backend", "host/train", "host/commands", "bench", "tests"]
+# Below the floor of the file that names it, and yet not to be included there: (who, what).
+APART = {("host/train/trainer", "host/data/synthetic"): "the trainer knows no corpus by name",
+         ("host/plan", "cublas"): "plans need no cuBLAS"}
+
+
+def sources(*suffixes):
+    """Paths of the tree's source files, from the root."""
+    for top in ("kernels", "host", "bench", "tests"):
+        for folder, _, names in os.walk(os.path.join(ROOT, top)):
+            for name in names:
+                if name.endswith(suffixes):
+                    yield os.path.relpath(os.path.join(folder, name), ROOT)
+
+
+def includes(text, path, known):
+    """Files of the tree that a source includes: beside itself or from the root."""
+    for name in re.findall(r'^\s*#\s*include "([^"]+)"', text, flags=re.MULTILINE):
+        beside = os.path.normpath(os.path.join(os.path.dirname(path), name))
+        yield beside if beside in known else name
+
+
+def floor_of(path):
+    """Its height; bench and tests share the top one."""
+    height = next((i for i, floor in enumerate(FLOORS) if path.startswith(floor + "/")), None)
+    return FLOORS.index("bench") if height == FLOORS.index("tests") else height
+
+
+def module_of(path):
+    """A source and its header; the planner's files are one module."""
+    stem = os.path.splitext(path)[0]
+    return "host/plan/residency" if stem.startswith("host/plan/residency") else stem
+
+
+def graph(texts):
+    """{path: [paths that it includes]} of the files in `texts`."""
+    return {path: [name for name in includes(text, path, texts) if name in texts] for path, text in texts.items()}
+
+
+def upward(texts):
+    """Sentences, one for each include that points up."""
+    return [f"{path} includes {name}" for path, names in graph(texts).items() for name in names
+            if floor_of(name) is not None and floor_of(path) is not None and floor_of(name) > floor_of(path)]
+
+
+def circles(texts):
+    """Pairs of host modules of which each reaches the other."""
+    edges = {}
+    for path, names in graph(texts).items():
+        if path.startswith("host/"):
+            edges.setdefault(module_of(path), set()).update(module_of(n) for n in names if n.startswith("host/") and module_of(n) != module_of(path))
+
+    def reached(start):
+        seen, left = set(), [start]
+        while left:
+            for follower in edges.get(left.pop(), ()):
+                if follower not in seen:
+                    seen.add(follower)
+                    left.append(follower)
+        return seen
+    return sorted({tuple(sorted((a, b))) for a in edges for b in reached(a) if a != b and a in reached(b)})
+
+
+def unknown(texts):
+    """Host files that include a file of the tree which is on no floor, or lie on none themselves."""
+    return [path for path in texts if path.startswith("host/") and floor_of(path) is None]
+
+
+def tree():
+    texts = {}
+    for path in sources(".c", ".h", ".cpp", ".cu", ".cuh"):
+        with open(os.path.join(ROOT, path), encoding="utf-8") as f:
+            texts[path] = f.read()
+    return texts
+
+
+def test_includes_point_down():
+    texts = tree()
+    assert len(texts) > 200 and sum(map(len, graph(texts).values())) > 300, "the tree was not read"
+    assert not unknown(texts), unknown(texts)
+    assert not upward(texts), upward(texts)
+
+
+def test_there_are_no_circles():
+    assert not circles(tree()), circles(tree())
+
+
+def test_apart():
+    for path, text in tree().items():
+        for (who, what), why in APART.items():
+            if path.startswith(who):
+                named = [line for line in text.splitlines() if line.lstrip().startswith("#") and "include" in line and what in line]
+                assert not named, f"{path}: {named}: {why}"
+
+
+def test_a_floor_names_what_it_includes_from_the_root():
+    for path, text in tree().items():
+        if path.startswith("host/"):
+            for name in re.findall(r'^\s*#\s*include "([^"]+)"', text, flags=re.MULTILINE):
+                assert ".." not in name, f"{path} includes {name}"
+
+
+def test_mistakes_are_found():
+    good = {"host/base/error.h": "", "host/data/corpus.h": '#include "host/base/error.h"\n', "kernels/plan.h": "",
+            "host/data/synthetic.h": '#include "corpus.h"\n', "host/plan/device.h": '#include "kernels/plan.h"\n'}
+    assert not upward(good) and not circles(good) and not unknown(good)
+    up = {**good, "host/base/error.c": '#include "host/data/corpus.h"\n'}
+    assert upward(up) == ["host/base/error.c includes host/data/corpus.h"]
+    assert upward({**good, "kernels/lstm.h": '#include "host/base/error.h"\n'})
+    assert circles({**good, "host/data/corpus.c": '#include "synthetic.h"\n'}) == [("host/data/corpus", "host/data/synthetic")]
+    assert unknown({**good, "host/odd.c": ""}) == ["host/odd.c"]
+
+
+def test_the_makefile_has_the_floors():
+    with open(os.path.join(ROOT, "Makefile"), encoding="utf-8") as f:
+        listed = re.search(r"^FLOORS := (.*)$", f.read(), flags=re.MULTILINE).group(1).split()
+    assert ["host/" + name for name in listed] == [f for f in FLOORS if f.startswith("host/")]
+    assert sorted(listed) == sorted(name for name in os.listdir(os.path.join(ROOT, "host")) if os.path.isdir(os.path.join(ROOT, "host", name)))
+
+
+def test_the_makefile_is_readable():
+    """The root under 200 lines, no line past 120 columns, every part included."""
+    parts = sorted(name for name in os.listdir(os.path.join(ROOT, "tools/make")) if name.endswith(".mk"))
+    for name in ["Makefile", *(os.path.join("tools/make", part) for part in parts)]:
+        with open(os.path.join(ROOT, name), encoding="utf-8") as f:
+            lines = f.read().splitlines()
+        long = [i for i, line in enumerate(lines, 1) if len(line.expandtabs(8)) > 120]
+        assert not long, f"{name}: lines {long} are longer than 120 columns"
+        if name == "Makefile":
+            assert len(lines) < 200, len(lines)
+            assert all(part in "\n".join(lines) for part in parts), parts
+
+
+tap.main(globals())
