@@ -52,9 +52,9 @@ class Ours:
         wanted = f"^(step/cpu/f32/{self.shape}|sgemm/step/{self.shape}|sgemm/square/n:2048)(/threads:1)?$"
         command = [self.bench, f"--benchmark_filter={wanted}", "--benchmark_repetitions=1", f"--benchmark_min_time={self.seconds}",
                    f"--benchmark_out={self.path}", "--benchmark_out_format=json"]
-        done = subprocess.run(command, stdout=subprocess.DEVNULL)
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         if done.returncode:
-            raise Failure(f"the cpu backend's benchmark failed with exit status {done.returncode}: {' '.join(command)}")
+            raise Failure(f"the cpu backend's benchmark failed with exit status {done.returncode}: {done.stderr.strip()[-300:]}")
         with open(self.path, encoding="utf-8") as f:
             found = json.load(f)
         self.context = found["context"]
