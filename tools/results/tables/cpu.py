@@ -38,9 +38,10 @@ def cpu_speed(data, _figures):
 # What a line of perf is time for; the first that fits counts. (object, symbol, what)
 PERF_GROUPS = (
     (r"openblas", r"", "OpenBLAS: products over all T·B positions"),
-    (r"bench_cpu|plstm", r"^tile_", "plstm: recurrent products"),
+    (r"bench_cpu|plstm", r"^tile_", "plstm: register tiles (recurrent products; without OpenBLAS all)"),
+    (r"bench_cpu|plstm", r"^sgemm_run|^multiply|^pack|^transpose|^cut", "plstm: packing"),
     (r"bench_cpu|plstm", r"^cpu_layer_", "plstm: cells"),
-    (r"bench_cpu|plstm", r"^cpu_softmax_", "plstm: softmax"),
+    (r"bench_cpu|plstm", r"^cpu_softmax_|^softmax_row", "plstm: softmax"),
     (r"bench_cpu|plstm", r"^cpu_update|^sum_of_squares", "plstm: norm, clip, update"),
     (r"bench_cpu|plstm", r"^mask_", "plstm: masks"),
     (r"", r"", "everything else"),
