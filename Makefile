@@ -171,7 +171,7 @@ deps:
 
 SEEDS ?= 1
 # Without a GPU the demo needs no CUDA and does not wait for its compiler.
-DEMO_PLSTM := $(if $(wildcard /dev/nvidiactl)$(filter 1,$(EMU)),$(BUILD)/plstm,$(BUILD)/cpu/plstm)
+DEMO_PLSTM := $(if $(wildcard /dev/nvidia[0-9]*)$(filter 1,$(EMU)),$(BUILD)/plstm,$(BUILD)/cpu/plstm)
 demo: deps
 	$(Q)$(MAKE) --no-print-directory $(DEMO_PLSTM)
 	$(Q)$(PYTHON) tools/demo.py --plstm $(DEMO_PLSTM) --out $(BUILD)/demo --seeds $(SEEDS)
