@@ -85,7 +85,7 @@ $(LAUNCH_COUNT): tests/support/launch_count.c $(BUILD)/gen/flags
 .PHONY: gpu-bundle gpu-bundle-built gpu-bundle-size
 gpu-bundle:
 	$(Q)LDFLAGS='$(GPU_LDFLAGS)' $(MAKE) --no-print-directory BUILD=$(GPU_BUILD) MARCH=x86-64-v3 ARCH=sm_90 \
-	    NVCCFLAGS=-compress-mode=size CUDA=1 EMU=0 OPENBLAS_DIR= gpu-bundle-built
+	    NVCCFLAGS=-compress-mode=size CUDA=1 EMU=0 BLAS=openblas OPENBLAS_DIR= gpu-bundle-built
 	$(Q)LD_LIBRARY_PATH=$(OPENBLAS_DIR) CUPTI=$(firstword $(wildcard $(CUDA_ROOT)/lib64/libcupti.so.??)) \
 	    tools/gpu/bundle.sh $(GPU_BUILD) $(GPU_BUNDLE) '$(COMMIT_TEXT)'
 gpu-bundle-built: $(BUILD)/plstm $(BUILD)/cuda/bench_gpu $(LAUNCH_COUNT) cuda-tests \
