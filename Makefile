@@ -11,8 +11,8 @@
 #   MARCH=     CPU that the host code is compiled for (default: native; x86-64-v3 for a program that travels)
 #   BLAS=      own (default), openblas or blis (libblis-openmp-dev): what computes the large products of the cpu backend
 #   CC= CXX=   gcc and g++, or clang
-#   PEER=pypi  what `make bench` compares with: PyPI's newest PyTorch, in a virtual environment under BUILD (6 GB), in the
-#              place of the first PyTorch here; PEER_PYTHON= is a Python that has one already
+#   PEER=pypi  what `make bench` compares with: PyPI's newest PyTorch, in a virtual environment under BUILD (6 GB), in
+#              the place of the first PyTorch here; PEER_PYTHON= is a Python that has one already
 #   V=1        print whole commands
 
 BUILD ?= build
@@ -57,19 +57,7 @@ CPPFLAGS += -D_GNU_SOURCE -I. -I$(BUILD)/gen $(addprefix -isystem ,$(OPENBLAS_IN
 CFLAGS   += -std=c11 $(OPT) -g -march=$(MARCH) -fopenmp $(WARN) $(SAN)
 CXXFLAGS += -std=c++17 $(OPT) -g -march=$(MARCH) -fopenmp $(WARN) $(SAN)
 LDFLAGS  += -fopenmp $(SAN) $(OPENBLAS_LD)
-# What computes the products over all positions: plstm's own tiles, which no library beat (RESULTS.md), or a library.
-BLAS_FLAGS_own      :=
-BLAS_FLAGS_openblas := -DPLSTM_CBLAS
-BLAS_FLAGS_blis     := -DPLSTM_CBLAS -DPLSTM_CBLAS_BLIS
-BLIS_DIR ?= $(firstword $(dir $(wildcard /usr/lib/*/blis-openmp/libblis.so)))
-ifeq ($(filter own openblas blis,$(BLAS)),)
-$(error BLAS is own, openblas or blis, not '$(BLAS)')
-endif
-CPPFLAGS += $(BLAS_FLAGS_$(BLAS))
-# OpenBLAS is linked to what calls it: emulated programs, whose cuBLAS it is, the benchmark that compares with it, tests.
-LDLIBS   += $(if $(filter blis,$(BLAS)),$(addprefix -L,$(BLIS_DIR)) \
-    $(addprefix -Wl$(comma)-rpath$(comma),$(BLIS_DIR:%/=%)) -lblis) \
-    -Wl,--as-needed -lopenblas -Wl,--no-as-needed -ljansson -lmd -lm
+include tools/make/blas.mk
 DEPFLAGS  = -MMD -MP
 
 .PHONY: all help demo parity test test-long bench sanitize fuzz results results-check report predictions
@@ -156,13 +144,7 @@ $(BUILD)/gen/constants_json.h: $(CONSTANTS) Makefile
 	    sed 's/\\/\\\\/g; s/"/\\"/g; s/.*/"&\\n"/' $$f; done; echo '"]"'; } > $@
 $(BUILD)/host/plan/plan_model.o: $(BUILD)/gen/constants_json.h
 
-# Whole 512-bit registers where the CPU has them: gcc's default for some CPUs is half. Fused multiply-adds for the
-# register tiles, and no traps or errno to honour in the cell's loops; sums keep their order.
-WIDE := $(shell $(CC) -mprefer-vector-width=512 -E -x c /dev/null >/dev/null 2>&1 && echo -mprefer-vector-width=512)
-$(BUILD)/host/backend/sgemm.o $(BUILD)/host/backend/tile.o $(BUILD)/host/backend/backend_cpu.o $(BUILD)/tests/host/test_backend_cpu.o: \
-    CFLAGS += -ffp-contract=fast -fno-math-errno -fno-trapping-math $(WIDE)
-
-include $(addprefix tools/make/,emulator.mk cuda.mk bundle.mk examine.mk tests.mk)
+include $(addprefix tools/make/,emulator.mk cuda.mk bundle.mk bench.mk examine.mk tests.mk)
 
 # ---- the main jobs ----
 
@@ -180,26 +162,6 @@ parity: deps
 	$(Q)$(MAKE) --no-print-directory $(BUILD)/plstm
 	$(Q)$(PYTHON) tools/parity.py --plstm $(BUILD)/plstm --out $(BUILD)/parity \
 	    --seeds $(if $(filter file,$(origin SEEDS)),20,$(SEEDS))
-
-bench: deps
-	$(Q)$(MAKE) --no-print-directory bench-run
-
-.PHONY: bench-run
-bench-run: $(BUILD)/bench/bench_cpu $(BENCH_EMU) $(if $(filter pypi,$(PEER)),$(PEER_PYTHON))
-	$(Q)$(PYTHON) tools/bench_cpu.py --bench $(BUILD)/bench/bench_cpu --out $(BUILD)/bench \
-	    $(if $(PEER_PYTHON),--python $(PEER_PYTHON)) $(if $(HIDDEN),--hidden $(HIDDEN))
-	$(Q)$(MAKE) --no-print-directory bench-emu
-
-PEER ?=
-PEER_PYTHON ?= $(if $(filter pypi,$(PEER)),$(BUILD)/peer/bin/python)
-$(BUILD)/peer/bin/python:
-	$(call say,VENV,$(BUILD)/peer)
-	$(Q)$(PYTHON) -m venv $(BUILD)/peer && $(BUILD)/peer/bin/pip install --quiet torch
-
-$(BUILD)/bench/bench_cpu.o: CPPFLAGS += -DPLSTM_MARCH='"$(MARCH)"'
-$(BUILD)/bench/bench_cpu: $(BUILD)/bench/bench_cpu.o $(HOST_OBJ)
-	$(call say,LINK,$@)
-	$(Q)$(CXX) $^ $(LDFLAGS) $(LDLIBS) -lbenchmark -o $@
 
 results:
 	$(Q)$(PYTHON) tools/results.py

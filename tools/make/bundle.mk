@@ -21,8 +21,8 @@ $(BUILD)/cuda/bench_gpu: $(BENCH_GPU:%=$(BUILD)/cuda/%) $(CUDA_REAL) $(HOST_COMM
 	$(call say,LINK,$@)
 	$(Q)$(CXX) $^ $(LDFLAGS) $(CUDA_LINK) $(LDLIBS) -lbenchmark $(CUDA_LIBS) -o $@
 
-# On the emulator; *_planted, for tests/gpu/test_bench_gpu.py and tests/tools/test_rehearsal.py, have three variants more,
-# which are wrong, hang and end the process.
+# On the emulator; *_planted, for tests/gpu/test_bench_gpu.py and tests/tools/test_rehearsal.py, have three more
+# variants, which are wrong, hang and end the process.
 $(BENCH_CPP:%=$(BUILD)/emu/plain/%.o): $(BUILD)/emu/plain/%.o: %.cpp $(BUILD)/gen/flags
 	$(call emu_compile,$(CXX) -std=c++17 -fopenmp,$(CUDA_DEFINES),plain)
 PLANTED     := $(basename $(wildcard tests/support/planted_*.c))
