@@ -9,11 +9,15 @@
 #   NVCCFLAGS= more options for nvcc
 #   BUILD=     folder of everything that is made (default: build)
 #   MARCH=     CPU that the host code is compiled for (default: native; x86-64-v3 for a program that travels)
+#   BLAS=      own (default), openblas or blis (libblis-openmp-dev): what computes the large products of the cpu backend
 #   CC= CXX=   gcc and g++, or clang
+#   PEER=pypi  what `make bench` compares with: PyPI's newest PyTorch, in a virtual environment under BUILD (6 GB), in
+#              the place of the first PyTorch here; PEER_PYTHON= is a Python that has one already
 #   V=1        print whole commands
 
 BUILD ?= build
 MARCH ?= native
+BLAS  ?= own
 ARCH  ?= sm_90
 OPT   ?= -O3
 SAN   ?=
@@ -33,6 +37,10 @@ NVCC := $(shell for n in nvcc /usr/local/cuda/bin/nvcc; do n=$$(command -v $$n) 
 endif
 CUDA ?= $(if $(NVCC),1,0)
 EMU  ?= 0
+# All cores, unless the command line has a -j of its own.
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
 ifeq ($(V),0)
 Q := @
 say = @printf '  %-6s %s\n' '$(1)' '$(2)'
@@ -49,7 +57,7 @@ CPPFLAGS += -D_GNU_SOURCE -I. -I$(BUILD)/gen $(addprefix -isystem ,$(OPENBLAS_IN
 CFLAGS   += -std=c11 $(OPT) -g -march=$(MARCH) -fopenmp $(WARN) $(SAN)
 CXXFLAGS += -std=c++17 $(OPT) -g -march=$(MARCH) -fopenmp $(WARN) $(SAN)
 LDFLAGS  += -fopenmp $(SAN) $(OPENBLAS_LD)
-LDLIBS   += -lopenblas -ljansson -lmd -lm
+include tools/make/blas.mk
 DEPFLAGS  = -MMD -MP
 
 .PHONY: all help demo demo-translate parity test test-long bench sanitize fuzz results results-check report predictions
@@ -137,13 +145,7 @@ $(BUILD)/gen/constants_json.h: $(CONSTANTS) Makefile
 	    sed 's/\\/\\\\/g; s/"/\\"/g; s/.*/"&\\n"/' $$f; done; echo '"]"'; } > $@
 $(BUILD)/host/plan/plan_model.o: $(BUILD)/gen/constants_json.h
 
-# Whole 512-bit registers where the CPU has them: gcc's default for some CPUs is half. Fused multiply-adds for the
-# register tiles, and no traps or errno to honour in the cell's loops; sums keep their order.
-WIDE := $(shell $(CC) -mprefer-vector-width=512 -E -x c /dev/null >/dev/null 2>&1 && echo -mprefer-vector-width=512)
-$(BUILD)/host/backend/tile.o $(BUILD)/host/backend/backend_cpu.o $(BUILD)/tests/host/test_backend_cpu.o: \
-    CFLAGS += -ffp-contract=fast -fno-math-errno -fno-trapping-math $(WIDE)
-
-include $(addprefix tools/make/,emulator.mk cuda.mk bundle.mk examine.mk tests.mk)
+include $(addprefix tools/make/,emulator.mk cuda.mk bundle.mk bench.mk examine.mk tests.mk)
 
 # ---- the main jobs ----
 
@@ -151,32 +153,25 @@ deps:
 	@tools/deps.sh
 
 SEEDS ?= 1
+# Without a GPU the demo needs no CUDA and does not wait for its compiler.
+DEMO_PLSTM := $(if $(wildcard /dev/nvidia[0-9]*)$(filter 1,$(EMU)),$(BUILD)/plstm,$(BUILD)/cpu/plstm)
 demo: deps
-	$(Q)$(MAKE) --no-print-directory all
-	$(Q)$(PYTHON) tools/demo.py --plstm $(BUILD)/plstm --out $(BUILD)/demo --seeds $(SEEDS)
+	$(Q)$(MAKE) --no-print-directory $(DEMO_PLSTM)
+	$(Q)$(PYTHON) tools/demo.py --plstm $(DEMO_PLSTM) --out $(BUILD)/demo --seeds $(SEEDS)
 
 demo-translate: deps
-	$(Q)$(MAKE) --no-print-directory all
-	$(Q)$(PYTHON) tools/demo_translate.py --plstm $(BUILD)/plstm --out $(BUILD)/$@ --seeds $(SEEDS)
+	$(Q)$(MAKE) --no-print-directory $(DEMO_PLSTM)
+	$(Q)$(PYTHON) tools/demo_translate.py --plstm $(DEMO_PLSTM) --out $(BUILD)/$@ --seeds $(SEEDS)
 
 parity: deps
 	$(Q)$(MAKE) --no-print-directory $(BUILD)/plstm
 	$(Q)$(PYTHON) tools/parity.py --plstm $(BUILD)/plstm --out $(BUILD)/parity \
 	    --seeds $(if $(filter file,$(origin SEEDS)),20,$(SEEDS))
 
-bench: deps
-	$(Q)$(MAKE) --no-print-directory bench-run
-
-.PHONY: bench-run
-bench-run: all $(BUILD)/bench/bench_cpu bench-emu
-	$(Q)$(PYTHON) tools/bench_cpu.py --bench $(BUILD)/bench/bench_cpu --out $(BUILD)/bench
-
-$(BUILD)/bench/bench_cpu: $(BUILD)/bench/bench_cpu.o $(HOST_OBJ)
-	$(call say,LINK,$@)
-	$(Q)$(CXX) $^ $(LDFLAGS) $(LDLIBS) -lbenchmark -o $@
-
-results: ; $(Q)$(PYTHON) tools/results.py
-results-check: ; $(Q)$(PYTHON) tools/results.py --check
+results:
+	$(Q)$(PYTHON) tools/results.py
+results-check:
+	$(Q)$(PYTHON) tools/results.py --check
 # Of the planner's model, for the table of variants: what a later measurement will stand beside.
 PREDICTIONS := profiles/model/predictions.jsonl
 predictions: all

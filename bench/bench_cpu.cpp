@@ -1,5 +1,5 @@
 // bench_cpu: one training minibatch of the cpu backend, whole (embedding to update), beside the rate of the
-// matrix products in it.
+// matrix products in it, by OpenBLAS whatever plstm computes them with.
 //
 //   step/cpu/f32/H:200/B:20/T:20             as the trainer runs it, every thread that this process may use
 //   step/cpu/f32/H:200/B:20/T:20/threads:1   the same on one
@@ -30,6 +30,8 @@ extern "C" {
 
 #include "host/backend/backend.h"
 #include "host/backend/blas.h"
+#include "host/backend/sgemm.h"
+#include "host/backend/tile.h"
 #include "host/train/model.h"
 #include "host/store/params.h"
 #include "host/base/version.h"
@@ -247,6 +249,9 @@ int main(int argc, char **argv)
     list_rows(backend_threads());
     if (backend_threads() > 1) list_rows(1);
     benchmark::AddCustomContext("threads", std::to_string(backend_threads()));
+    benchmark::AddCustomContext("march", PLSTM_MARCH);
+    benchmark::AddCustomContext("vector_floats", std::to_string(LANES));
+    benchmark::AddCustomContext("products", sgemm_name());
     benchmark::AddCustomContext("blas", openblas_get_config());
     benchmark::AddCustomContext("commit", PLSTM_COMMIT);
     // Defaults that the command line may overrule. Rows keep their bare names this way.

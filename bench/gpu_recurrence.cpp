@@ -34,13 +34,20 @@ Input input_of(const Workload &w, uint32_t set)
     return in;
 }
 
-oracle::Cell cell_of(const Input &in, Precision p)
+// How a pass rounds the operands of its products: a persistent kernel of ours to nearest, a library as the matrix unit reads them.
+OracleRound round_of(const LstmVariant *variant, Precision p, bool backward)
 {
-    return {in.w.T, in.w.B, in.w.H, in.w_hh.data(), in.b_ih.data(), in.b_hh.data(), p, Precision::F32};
+    const bool ours = variant->footprint->tile[backward] != nullptr;
+    return ours && p == Precision::TF32 ? oracle_tf32 : oracle::round_of(p);
+}
+
+oracle::Cell cell_of(const Input &in, OracleRound operand)
+{
+    return {in.w.T, in.w.B, in.w.H, in.w_hh.data(), in.b_ih.data(), in.b_hh.data(), operand};
 }
 
 // Whose first steps may be known: inputs of a shorter sequence are the beginning of those of a longer one.
-template <class R> oracle::Saved<R> forward(const Input &in, Precision p, const oracle::Saved<R> *known)
+template <class R> oracle::Saved<R> forward(const Input &in, OracleRound p, const oracle::Saved<R> *known)
 {
     oracle::Saved<R> s;
     const int64_t row = in.w.B * in.w.H;
@@ -72,7 +79,7 @@ template <class R, class S> std::vector<R> masked(const Workload &w, const S *fr
     return to;
 }
 
-template <class R> std::vector<R> backward(const Input &in, const oracle::Saved<float> &saved, Precision p)
+template <class R> std::vector<R> backward(const Input &in, const oracle::Saved<float> &saved, OracleRound p)
 {
     return oracle::recur_back<R>(cell_of(in, p), saved, masked<R>(in.w, in.dy.data()));
 }
@@ -81,15 +88,15 @@ template <class R> std::vector<R> backward(const Input &in, const oracle::Saved<
 // another length of the same shape is where the next one begins.
 struct Known {
     std::shared_ptr<oracle::Saved<double>> truth;
-    std::map<Precision, std::shared_ptr<oracle::Saved<float>>> plain;
-    std::shared_ptr<std::vector<double>> truth_back; // from the saved tensors of plain[F32]
-    std::map<Precision, std::shared_ptr<std::vector<float>>> plain_back;
+    std::map<OracleRound, std::shared_ptr<oracle::Saved<float>>> plain;
+    std::shared_ptr<std::vector<double>> truth_back; // from the saved tensors of plain[nullptr]
+    std::map<OracleRound, std::shared_ptr<std::vector<float>>> plain_back;
 };
 
 struct KnownLengths {
     std::map<int64_t, Known> of;
     std::shared_ptr<oracle::Saved<double>> longest;
-    std::map<Precision, std::shared_ptr<oracle::Saved<float>>> longest_plain;
+    std::map<OracleRound, std::shared_ptr<oracle::Saved<float>>> longest_plain;
 };
 
 KnownLengths &lengths_of(const Workload &w)
@@ -122,12 +129,12 @@ const oracle::Saved<double> &truth_of(const Input &in)
     Known &k = known_of(in.w);
     auto &longest = lengths_of(in.w).longest;
     if (!k.truth)
-        k.truth = std::make_shared<oracle::Saved<double>>(forward<double>(in, Precision::F32, longest.get()));
+        k.truth = std::make_shared<oracle::Saved<double>>(forward<double>(in, nullptr, longest.get()));
     keep_longer(&longest, k.truth);
     return *k.truth;
 }
 
-const oracle::Saved<float> &plain_of(const Input &in, Precision p)
+const oracle::Saved<float> &plain_of(const Input &in, OracleRound p)
 {
     auto &found = known_of(in.w).plain[p];
     auto &longest = lengths_of(in.w).longest_plain[p];
@@ -286,12 +293,12 @@ std::shared_ptr<Case> forward_case(const LstmVariant *variant, const Workload &w
         a.launch = launch->args();
         return variant->forward(&gpu.context, &a);
     };
-    c->check = [data, w, p, row](int s) {
+    c->check = [data, w, row, operand = round_of(variant, p, false)](int s) {
         Set &d = (*data)[(size_t)s];
         Verdict all;
         if (s > 0 && !spoil) return all; // one set against the loops; the others differ in numbers alone
         const oracle::Saved<double> &truth = truth_of((*data)[0].in);
-        const oracle::Saved<float> &plain = plain_of((*data)[0].in, p);
+        const oracle::Saved<float> &plain = plain_of((*data)[0].in, operand);
         join(&all, compare("gates", d.gates->host(), truth.gates, plain.gates, 2, of_gates(w)));
         join(&all, compare("c", d.c->host(), truth.c, plain.c, 2, of_units(w)));
         join(&all, compare("h", d.h->host(), truth.h, plain.h, 2, of_units(w)));
@@ -312,7 +319,7 @@ std::shared_ptr<Case> backward_case(const LstmVariant *variant, const Workload &
         Set d;
         d.in = input_of(w, (uint32_t)s);
         // A pass over another set's saved tensors costs what one over its own costs; the set that is checked has its own.
-        const oracle::Saved<float> &saved = plain_of(s == 0 ? d.in : (*data)[0].in, Precision::F32);
+        const oracle::Saved<float> &saved = plain_of(s == 0 ? d.in : (*data)[0].in, nullptr);
         d.kept = on_device(saved.gates), d.gates = room<float>(w.T * w.B * 4 * w.H);
         d.h = on_device(saved.h), d.c = on_device(saved.c), d.dy = on_device(d.in.dy);
         d.dh = room<float>(w.B * w.H), d.dc = room<float>(w.B * w.H);
@@ -335,15 +342,15 @@ std::shared_ptr<Case> backward_case(const LstmVariant *variant, const Workload &
         a.launch = launch->args();
         return variant->backward(&gpu.context, &a);
     };
-    c->check = [data, w, p](int s) {
+    c->check = [data, w, operand = round_of(variant, p, true)](int s) {
         if (s > 0 && !spoil) return Verdict();
         const Input &in = (*data)[0].in;
-        const oracle::Saved<float> &saved = plain_of(in, Precision::F32);
+        const oracle::Saved<float> &saved = plain_of(in, nullptr);
         Known &k = known_of(w);
         if (!k.truth_back)
-            k.truth_back = std::make_shared<std::vector<double>>(backward<double>(in, saved, Precision::F32));
-        auto &plain = k.plain_back[p];
-        if (!plain) plain = std::make_shared<std::vector<float>>(backward<float>(in, saved, p));
+            k.truth_back = std::make_shared<std::vector<double>>(backward<double>(in, saved, nullptr));
+        auto &plain = k.plain_back[operand];
+        if (!plain) plain = std::make_shared<std::vector<float>>(backward<float>(in, saved, operand));
         return compare("dgates", (*data)[(size_t)s].gates->host(), *k.truth_back, *plain, 3, of_gates(w));
     };
     return c;

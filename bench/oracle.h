@@ -1,5 +1,5 @@
-// oracle: the LSTM of kernels/lstm.h on the host. In double it is the truth; in float, with the operands rounded as a precision rounds
-// them, it is the measure of the error that a precision may have. Products are cblas_dgemm's and cblas_sgemm's, so that the check before a time
+// oracle: the loops of tests/support/oracle.h for whole recurrences, layers and products. In double it is the truth; in float, with the
+// operands rounded as a precision rounds them, it is the measure of the error that a precision may have. Products are cblas_dgemm's and cblas_sgemm's, so that the check before a time
 // costs little; sound() holds them to loops that sum in order of the index.
 #ifndef PLSTM_BENCH_ORACLE_H
 #define PLSTM_BENCH_ORACLE_H
@@ -23,21 +23,46 @@ namespace oracle
 using axes::Precision;
 using std::int64_t;
 
-// As a matrix unit reads an operand (TF32: ten bits of the fraction, the others cut off), or as memory of that type keeps a value.
-inline float rounded(float x, Precision p)
+// C (m,n) = op(A) op(B) + beta C, row-major and packed, as gemm.h has it.
+inline void gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const double *A, const double *B,
+                 double beta, double *C)
 {
-    uint32_t bits;
-    switch (p) {
-    case Precision::F32: return x;
-    case Precision::BF16: return __bfloat162float(__float2bfloat16(x));
-    case Precision::F16: return __half2float(__float2half(x));
-    case Precision::TF32: break;
-    }
-    std::memcpy(&bits, &x, 4);
-    bits &= 0xffffe000u;
-    std::memcpy(&x, &bits, 4);
-    return x;
+    cblas_dgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, (int)m, (int)n,
+                (int)k, 1.0, A, (int)(ta ? m : k), B, (int)(tb ? k : n), beta, C, (int)n);
 }
+inline void gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *A, const float *B,
+                 float beta, float *C)
+{
+    cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, (int)m, (int)n,
+                (int)k, 1.0f, A, (int)(ta ? m : k), B, (int)(tb ? k : n), beta, C, (int)n);
+}
+
+} // namespace oracle
+
+#define ORACLE_PRODUCT(rows, m, n, x, w, out) oracle::gemm(false, false, rows, n, m, x, w, 1, out)
+#define REAL                                  double
+#define SUFFIX                                f64
+#include "tests/support/oracle.h"
+#undef REAL
+#undef SUFFIX
+#define REAL   float
+#define SUFFIX f32
+#include "tests/support/oracle.h"
+
+namespace oracle
+{
+
+inline float half_of(float x) { return __half2float(__float2half(x)); }
+
+// What a matrix unit makes of an operand that a library hands it, or memory of that type of a value.
+inline OracleRound round_of(Precision p)
+{
+    return p == Precision::BF16   ? oracle_bf16
+           : p == Precision::F16  ? half_of
+           : p == Precision::TF32 ? oracle_tf32_cut
+                                  : nullptr;
+}
+inline float rounded(float x, Precision p) { return p == Precision::F32 ? x : round_of(p)(x); }
 inline double rounded(double x, Precision) { return x; }
 
 template <class R> void round_all(std::vector<R> *v, Precision p)
@@ -53,20 +78,6 @@ template <class R, class S> std::vector<R> operand_of(const S *v, size_t n, Prec
 #pragma omp parallel for
     for (int64_t i = 0; i < (int64_t)n; i++) to[(size_t)i] = rounded((R)v[i], p);
     return to;
-}
-
-// C (m,n) = op(A) op(B) + beta C, row-major and packed, as gemm.h has it.
-inline void gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const double *A, const double *B,
-                 double beta, double *C)
-{
-    cblas_dgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, (int)m, (int)n,
-                (int)k, 1.0, A, (int)(ta ? m : k), B, (int)(tb ? k : n), beta, C, (int)n);
-}
-inline void gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *A, const float *B,
-                 float beta, float *C)
-{
-    cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, (int)m, (int)n,
-                (int)k, 1.0f, A, (int)(ta ? m : k), B, (int)(tb ? k : n), beta, C, (int)n);
 }
 
 // C (m,n) = op(A) op(B), row-major, of rounded operands.
@@ -101,63 +112,54 @@ std::vector<R> product_elements(bool ta, bool tb, int64_t m, int64_t n, int64_t 
 struct Cell {
     int64_t T, B, H;
     const float *w_hh, *b_ih, *b_hh; // (4H,H), (4H), (4H)
-    Precision operand = Precision::F32, stored = Precision::F32;
+    OracleRound operand = nullptr, stored = nullptr;
 };
 // (T,B,4H), (T+1,B,H), (T+1,B,H)
 template <class R> struct Saved {
     std::vector<R> gates, h, c;
 };
 
+// What the loops round by until the end of the scope: nothing in double.
+struct Rounding {
+    template <class R> Rounding(const Cell &cell, R)
+    {
+        const bool plain = sizeof(R) == sizeof(float);
+        oracle_operand = plain ? cell.operand : nullptr, oracle_stored = plain ? cell.stored : nullptr;
+    }
+    ~Rounding() { oracle_operand = oracle_stored = nullptr; }
+};
+static const OracleMask everything = {};
+
 // Row 0 of h and c and the gates, which hold x_proj, are in; the rest is out. from: the first step, those before it are there already.
 template <class R> void recur(const Cell &cell, Saved<R> *s, int64_t from = 0)
 {
-    const int64_t B = cell.B, H = cell.H, G = 4 * H;
-    const std::vector<R> w = operand_of<R>(cell.w_hh, (size_t)(G * H), cell.operand);
-    for (int64_t t = from; t < cell.T; t++) {
-        R *gates = &s->gates[(size_t)(t * B * G)];
-        const std::vector<R> h = operand_of<R>(&s->h[(size_t)(t * B * H)], (size_t)(B * H), cell.operand);
-        gemm(false, true, B, G, H, h.data(), w.data(), 1, gates);
-#pragma omp parallel for
-        for (int64_t n = 0; n < B * H; n++) {
-            const int64_t b = n / H, u = n % H, now = (t + 1) * B * H + n;
-            R *a = gates + b * G + u;
-            for (int g = 0; g < 4; g++) {
-                const R sum = a[g * H] + ((R)cell.b_ih[g * H + u] + (R)cell.b_hh[g * H + u]);
-                a[g * H] = rounded(g == 2 ? std::tanh(sum) : 1 / (1 + std::exp(-sum)), cell.stored);
-            }
-            s->c[(size_t)now] = rounded(a[H] * s->c[(size_t)(now - B * H)] + a[0] * a[2 * H], cell.stored);
-            s->h[(size_t)now] = rounded(a[3 * H] * std::tanh(s->c[(size_t)now]), cell.stored);
-        }
-    }
+    const int64_t B = cell.B, H = cell.H, T = cell.T - from, done = from * B * H;
+    const std::vector<R> w(cell.w_hh, cell.w_hh + 4 * H * H), b_ih(cell.b_ih, cell.b_ih + 4 * H),
+        b_hh(cell.b_hh, cell.b_hh + 4 * H);
+    std::vector<R> y((size_t)(T * B * H)), h_masked(y.size());
+    const auto forward = [](auto... of) {
+        if constexpr (sizeof(R) == sizeof(float)) forward_f32(of...);
+        else forward_f64(of...);
+    };
+    const Rounding rounding(cell, R());
+    forward(T, B, H, w.data(), b_ih.data(), b_hh.data(), s->gates.data() + 4 * done, s->h.data() + done,
+            s->c.data() + done, y.data(), h_masked.data(), &everything, &everything);
 }
 
 // dgates (T,B,4H) from what a forward pass left and from dh (T,B,H), the gradient that comes from above; S is the type of what was saved.
 template <class R, class S>
 std::vector<R> recur_back(const Cell &cell, const Saved<S> &s, const std::vector<R> &above)
 {
-    const int64_t B = cell.B, H = cell.H, G = 4 * H;
-    std::vector<R> gates(s.gates.begin(), s.gates.end()), dh((size_t)(B * H)), dc((size_t)(B * H));
-    const std::vector<R> w = operand_of<R>(cell.w_hh, (size_t)(G * H), cell.operand);
-    for (int64_t t = cell.T - 1; t >= 0; t--) {
-        R *now = &gates[(size_t)(t * B * G)];
-#pragma omp parallel for
-        for (int64_t n = 0; n < B * H; n++) {
-            const int64_t b = n / H, u = n % H;
-            R *a = now + b * G + u;
-            const R i = a[0], f = a[H], g = a[2 * H], o = a[3 * H];
-            const R tc = std::tanh((R)s.c[(size_t)((t + 1) * B * H + n)]);
-            const R down = above[(size_t)(t * B * H + n)] + dh[(size_t)n];
-            const R flow = down * o * (1 - tc * tc) + dc[(size_t)n];
-            a[0] = rounded(flow * g * i * (1 - i), cell.stored);
-            a[H] = rounded(flow * (R)s.c[(size_t)(t * B * H + n)] * f * (1 - f), cell.stored);
-            a[2 * H] = rounded(flow * i * (1 - g * g), cell.stored);
-            a[3 * H] = rounded(down * tc * o * (1 - o), cell.stored);
-            dc[(size_t)n] = flow * f;
-        }
-        if (t == 0) break; // nobody asks for dh of the carried state
-        const std::vector<R> x = operand_of<R>(now, (size_t)(B * G), cell.operand);
-        gemm(false, false, B, H, G, x.data(), w.data(), 0, dh.data());
-    }
+    const int64_t B = cell.B, H = cell.H;
+    const std::vector<R> w(cell.w_hh, cell.w_hh + 4 * H * H), c(s.c.begin(), s.c.end());
+    std::vector<R> gates(s.gates.begin(), s.gates.end()), carry((size_t)(2 * B * H));
+    const auto backward = [](auto... of) {
+        if constexpr (sizeof(R) == sizeof(float)) backward_f32(of...);
+        else backward_f64(of...);
+    };
+    const Rounding rounding(cell, R());
+    backward(cell.T, B, H, w.data(), c.data(), above.data(), gates.data(), carry.data(), &everything,
+             &everything);
     return gates;
 }
 
@@ -211,7 +213,14 @@ template <class R> struct LayersOutput {
 inline Cell cell_of(const LayersInput &in, int64_t l)
 {
     const size_t i = (size_t)l;
-    return {in.T, in.B, in.H, in.w_hh[i].data(), in.b_ih[i].data(), in.b_hh[i].data(), in.operand, in.stored};
+    return {in.T,
+            in.B,
+            in.H,
+            in.w_hh[i].data(),
+            in.b_ih[i].data(),
+            in.b_hh[i].data(),
+            round_of(in.operand),
+            round_of(in.stored)};
 }
 
 template <class R> LayersOutput<R> layers(const LayersInput &in)

@@ -1,28 +1,25 @@
 #!/usr/bin/env python3
 """The cpu backend's training step beside PyTorch's, in one run on one machine.
 
-    bench_cpu.py [--bench PATH] [--out DIR] [--quick]
+    bench_cpu.py [--bench PATH] [--out DIR] [--python PROGRAM] [--hidden N,N] [--rounds N] [--seconds S]
 
-Order: ours, PyTorch, ours, so that a machine that slows down or warms up shows. Each side counts with its best sample, PyTorch with
-its best thread count; every sample is kept. Writes to DIR (build/bench):
-
-    bench_cpu-1.json, -2.json   Google Benchmark's own output of the two runs of ours, every row of bench/bench_cpu.cpp
-    torch-H200.json, ...        tools/torch/torch_twin.py's output
-    cpu.json                    the summary that profiles/cpu/ keeps and tools/results.py reads
+PyTorch trains in the fastest of its ways (thread count, eager or torch.compile, sparse or dense gradient of the embedding), which are all
+tried first. Then the two programs take turns, --rounds times, and each counts with its median; every sample is kept. Writes to DIR
+(build/bench) cpu.json, which profiles/ keeps and tools/results.py reads. Shapes that --hidden leaves out stay as an earlier run
+of the same two programs on this machine left them there.
 
 Exits with 1 when a side cannot run, or when the two do not compute the same: the first minibatch without dropout must cost the same.
 """
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-# H, B, T, keep, initial weights, and the ratio to PyTorch that the project asks of itself.
-WORKLOADS = ((200, 20, 20, 1.0, 0.1, 1.8), (650, 20, 35, 0.5, 0.05, 1.6))
-LARGE = (1500, 20, 35, 0.35)
-SHARE_AIM = 0.70  # of sgemm, at H = 650
+# H, B, T, keep, initial weights, clip, and the ratio to PyTorch that the project asks of itself.
+WORKLOADS = ((200, 20, 20, 1.0, 0.1, 5, 1.25), (650, 20, 35, 0.5, 0.05, 5, 1.1), (1500, 20, 35, 0.35, 0.04, 10, 1.05))
 NO_TORCH = 77
 SAME_COST = 1e-5
 
@@ -31,55 +28,14 @@ class Failure(Exception):
     """A sentence for the user."""
 
 
-def run(command, title):
-    print(f"{title} ...", file=sys.stderr, flush=True)
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-    if done.returncode == NO_TORCH:
-        raise Failure("PyTorch is not there to compare with: tools/deps.sh ci installs it")
-    if done.returncode:
-        raise Failure(f"{title} failed with exit status {done.returncode}: {' '.join(command)}")
-    return done.stdout
-
-
-def bench_ours(bench, out, number, options):
-    path = os.path.join(out, f"bench_cpu-{number}.json")
-    run([bench, f"--benchmark_out={path}", "--benchmark_out_format=json", *options], f"cpu backend, run {number} of 2")
-    with open(path, encoding="utf-8") as f:
-        found = json.load(f)
-    for row in found["benchmarks"]:
-        if row.get("error_occurred"):
-            raise Failure(f"{row['name']}: {row['error_message']}")
-    return found
-
-
-def bench_torch(out, H, B, T, keep, init, seconds):
-    path = os.path.join(out, f"torch-H{H}.json")
-    options = {"hidden": H, "batch": B, "seq": T, "keep": keep, "init": init, "seconds": seconds}
-    command = [sys.executable, os.path.join(HERE, "torch/torch_twin.py"), "bench"]
-    for name, value in options.items():
-        command += [f"--{name}", str(value)]
-    text = run(command, f"PyTorch, H = {H}")
-    with open(path, "w", encoding="utf-8") as f:
-        f.write(text)
-    return json.loads(text)
-
-
-def samples(runs, name, counter):
-    """One list per run."""
-    return [[row[counter] for row in found["benchmarks"] if row["name"] == name and row["run_type"] == "iteration"] for found in runs]
-
-
-def best_of(runs, name, counter):
-    values = sum(samples(runs, name, counter), [])
-    return max(values) if values else None
-
-
 def cpu_name():
+    """As the kernel says it, with the widest vectors it has: a cloud's name says little."""
     with open("/proc/cpuinfo", encoding="utf-8") as f:
-        for line in f:
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return "unknown CPU"
+        facts = dict(line.split(":", 1) for line in f.read().split("\n\n")[0].splitlines() if ":" in line)
+    facts = {key.strip(): value.strip() for key, value in facts.items()}
+    flags = facts.get("flags", "").split()
+    vectors = next((word for flag, word in (("avx512f", "AVX-512"), ("avx2", "AVX2")) if flag in flags), "no AVX2")
+    return f"{facts.get('model name', 'unknown CPU')} (family {facts.get('cpu family', '?')} model {facts.get('model', '?')}, {vectors})"
 
 
 def load_average():
@@ -87,81 +43,164 @@ def load_average():
         return float(f.read().split()[0])
 
 
-def side_of(runs, H, B, T):
-    """Ours at one shape, or None where this run had no such row."""
-    shape = f"H:{H}/B:{B}/T:{T}"
-    name = f"step/cpu/f32/{shape}"
-    rate, square = best_of(runs, name, "FLOP/s"), best_of(runs, "sgemm/square/n:2048", "FLOP/s")
-    products = best_of(runs, f"sgemm/step/{shape}", "FLOP/s")
-    return rate and {
-        "words_per_s": best_of(runs, name, "words/s"), "words_per_s_samples": samples(runs, name, "words/s"),
-        "words_per_s_1_thread": best_of(runs, name + "/threads:1", "words/s"), "flop_per_s": rate, "sgemm_square_flop_per_s": square,
-        "sgemm_products_flop_per_s": products, "of_square": rate / square, "of_products": rate / products,
-        "first_nats": best_of(runs, name, "first_nats")}
+class Ours:
+    def __init__(self, bench, out, shape, seconds):
+        self.bench, self.path, self.shape, self.seconds, self.rows, self.context = bench, os.path.join(out, "bench_cpu.json"), shape, seconds, {}, {}
+
+    def round(self):
+        """One sample of the step on every thread count, and of the sgemm rates beside it."""
+        wanted = f"^(step/cpu/f32/{self.shape}|sgemm/step/{self.shape}|sgemm/square/n:2048)(/threads:1)?$"
+        command = [self.bench, f"--benchmark_filter={wanted}", "--benchmark_repetitions=1", f"--benchmark_min_time={self.seconds}",
+                   f"--benchmark_out={self.path}", "--benchmark_out_format=json"]
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise Failure(f"the cpu backend's benchmark failed with exit status {done.returncode}: {done.stderr.strip()[-300:]}")
+        with open(self.path, encoding="utf-8") as f:
+            found = json.load(f)
+        self.context = found["context"]
+        for row in found["benchmarks"]:
+            if row.get("error_occurred"):
+                raise Failure(f"{row['name']}: {row['error_message']}")
+            self.rows.setdefault(row["name"], []).append(row)
+
+    def samples(self, name, counter):
+        return [row[counter] for row in self.rows.get(name, [])]
+
+    def result(self):
+        """Of the faster thread count."""
+        step, found = f"step/cpu/f32/{self.shape}", []
+        for threads, suffix in ((int(self.context["threads"]), ""), (1, "/threads:1")):
+            words = self.samples(step + suffix, "words/s")
+            if not words:
+                continue
+            rate = statistics.median(self.samples(step + suffix, "FLOP/s"))
+            square, products = (statistics.median(self.samples(name + suffix, "FLOP/s")) for name in ("sgemm/square/n:2048", f"sgemm/step/{self.shape}"))
+            found.append({"threads": threads, "words_per_s": statistics.median(words), "words_per_s_samples": words, "flop_per_s": rate,
+                          "sgemm_square_flop_per_s": square, "sgemm_products_flop_per_s": products, "of_square": rate / square,
+                          "of_products": rate / products, "first_nats": self.samples(step + suffix, "first_nats")[0]})
+        found.sort(key=lambda side: -side["words_per_s"])
+        return found
 
 
-def row_of(runs, twin, H, B, T, keep, bar):
-    ours, theirs = side_of(runs, H, B, T), max(twin["results"], key=lambda r: r["words_per_s"])
-    mine, other = ours["first_nats"], theirs["first_nats"]
-    if keep == 1 and abs(mine - other) > SAME_COST * other:
-        raise Failure(f"H = {H}: the first minibatch costs {mine:.7g} nats a word here and {other:.7g} in PyTorch")
-    return {"hidden": H, "batch": B, "seq": T, "keep": keep, "ours": ours, "torch": theirs, "torch_all": twin["results"],
-            "ratio": ours["words_per_s"] / theirs["words_per_s"], "bar": bar}
+class Torch:
+    """tools/torch/torch_twin.py, which waits between its samples."""
+
+    def __init__(self, python, H, B, T, keep, init, clip, seconds, threads):
+        options = {"hidden": H, "batch": B, "seq": T, "keep": keep, "init": init, "clip": clip, "seconds": seconds, "threads": threads}
+        command = [sys.executable, os.path.join(HERE, "torch/torch_twin.py"), *(["--python", python] if python else []), "bench"]
+        for name, value in options.items():
+            command += [f"--{name}", str(value)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.words_per_s, self.facts = [], json.loads(self.line())
+
+    def line(self):
+        text = self.process.stdout.readline()
+        if not text:
+            status = self.process.wait()
+            if status == NO_TORCH:
+                raise Failure("PyTorch is not there to compare with: tools/deps.sh ci installs Debian's, PEER=pypi the newest")
+            raise Failure(f"PyTorch's side failed with exit status {status}")
+        return text
+
+    def round(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        self.words_per_s.append(float(self.line()))
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+    def result(self, words):
+        side = {key: self.facts[key] for key in ("threads", "mode", "embedding_gradient", "first_nats", "tried")}
+        square, products = self.facts["sgemm_square_flop_per_s"], self.facts["sgemm_products_flop_per_s"]
+        rate = statistics.median(self.words_per_s) / words * self.facts["flop_per_step"]
+        return {**side, "words_per_s": statistics.median(self.words_per_s), "words_per_s_samples": self.words_per_s, "flop_per_s": rate,
+                "sgemm_square_flop_per_s": square, "sgemm_products_flop_per_s": products, "of_square": rate / square, "of_products": rate / products}
 
 
-def large_row(runs):
-    """The large model by itself: PyTorch's step of it takes seconds and says nothing new."""
-    H, B, T, keep = LARGE
-    ours = side_of(runs, H, B, T)
-    return [{"hidden": H, "batch": B, "seq": T, "keep": keep, "ours": ours}] if ours else []
+def measure(arguments, workload):
+    """The row of one shape, and what holds for the whole run."""
+    H, B, T, keep, init, clip, bar = workload
+    load = load_average()
+    print(f"H = {H}: PyTorch finds its fastest way ...", file=sys.stderr, flush=True)
+    threads = len(os.sched_getaffinity(0))
+    theirs = Torch(arguments.python, H, B, T, keep, init, clip, arguments.seconds, "1" if threads == 1 else f"{threads},1")
+    ours = Ours(os.path.abspath(arguments.bench), arguments.out, f"H:{H}/B:{B}/T:{T}", arguments.seconds)
+    try:
+        for number in range(1, arguments.rounds + 1):
+            print(f"H = {H}: round {number} of {arguments.rounds} ...", file=sys.stderr, flush=True)
+            ours.round()
+            theirs.round()
+    finally:
+        theirs.close()
+    mine, other = ours.result(), theirs.result(T * B)
+    if keep == 1 and abs(mine[0]["first_nats"] - other["first_nats"]) > SAME_COST * other["first_nats"]:
+        raise Failure(f"H = {H}: the first minibatch costs {mine[0]['first_nats']:.7g} nats a word here and {other['first_nats']:.7g} in PyTorch")
+    row = {"hidden": H, "batch": B, "seq": T, "keep": keep, "ours": mine[0], "ours_other": mine[1:], "torch": other,
+           "ratio": mine[0]["words_per_s"] / other["words_per_s"], "bar": bar, "rounds": arguments.rounds,
+           "load_average": [load, load_average()]}
+    context = ours.context
+    return row, {"cpu": cpu_name(), "march": context["march"], "vector_floats": int(context["vector_floats"]), "blas": context["blas"],
+                 "commit": context["commit"], "torch": theirs.facts["torch"], "torch_blas": theirs.facts["blas"]}
 
 
 def show_side(label, side, verdict=""):
-    print(f"{label:28}{side['words_per_s']:10.0f}{side['flop_per_s'] / 1e9:10.1f}{side['of_square']:10.0%}{side['of_products']:13.0%}   "
+    print(f"{label:44}{side['words_per_s']:10.0f}{side['flop_per_s'] / 1e9:10.1f}{side['of_square']:10.0%}{side['of_products']:13.0%}   "
           f"{verdict}".rstrip())
 
 
 def show(summary):
-    print(f"{summary['cpu']}, {summary['threads']} threads; load average at the start {summary['load_average']:.2f}")
-    print(f"{'':28}{'words/s':>10}{'GFLOP/s':>10}{'of sgemm':>10}{'of products':>13}   against PyTorch")
+    print(f"{summary['cpu']}, MARCH={summary['march']}: vectors of {summary['vector_floats']} floats")
+    print(f"{'':44}{'words/s':>10}{'GFLOP/s':>10}{'of sgemm':>10}{'of products':>13}   against PyTorch {summary['torch']}")
     for row in summary["rows"]:
-        verdict = f"{row['ratio']:.2f} times ({'reaches' if row['ratio'] >= row['bar'] else 'BELOW'} {row['bar']})" if "ratio" in row else ""
-        show_side(f"H {row['hidden']}, B {row['batch']}, T {row['seq']}, keep {row['keep']:g}", row["ours"], verdict)
-        for theirs in row.get("torch_all", []):
-            show_side(f"  PyTorch, {theirs['threads']} thread{'s' if theirs['threads'] > 1 else ''}", theirs)
-    print("Best samples. of sgemm: the step's FLOP/s as a share of those of a 2048 x 2048 x 2048 product; of products: of the step's own\n"
-          f"matrix products run alone through sgemm. The aim at H = 650 is {SHARE_AIM:.0%} of sgemm.")
+        verdict = f"{row['ratio']:.2f} times ({'reaches' if row['ratio'] >= row['bar'] else 'BELOW'} {row['bar']})"
+        threads = lambda side: f"{side['threads']} thread{'s' if side['threads'] > 1 else ''}"
+        show_side(f"H {row['hidden']}, B {row['batch']}, T {row['seq']}, keep {row['keep']:g}: {threads(row['ours'])}", row["ours"], verdict)
+        for side in row["ours_other"]:
+            show_side(f"  {threads(side)}", side)
+        show_side(f"  PyTorch, {row['torch']['mode']}, {threads(row['torch'])}", row["torch"])
+        print(f"  load average {row['load_average'][0]:.2f} before, {row['load_average'][1]:.2f} after")
+    print("Medians. of sgemm: the step's FLOP/s as a share of those of a 2048 x 2048 x 2048 product; of products: of the step's own\n"
+          "matrix products run alone, each through the library of that side.")
 
 
 def main():
     parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bench", default="build/bench/bench_cpu", metavar="PATH")
     parser.add_argument("--out", default="build/bench", metavar="DIR")
-    parser.add_argument("--quick", action="store_true", help="without H = 1500, and fewer samples")
+    parser.add_argument("--python", metavar="PROGRAM", help="a Python that has PyTorch (default: the first one here that has)")
+    parser.add_argument("--hidden", metavar="N,N", help="only these of 200, 650, 1500")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N")
+    parser.add_argument("--seconds", type=float, default=1.0, metavar="S", help="a sample lasts, at least one step")
     arguments = parser.parse_args()
+    known = [str(w[0]) for w in WORKLOADS]
+    wanted = arguments.hidden.split(",") if arguments.hidden else known
+    if arguments.rounds < 1 or not set(wanted) <= set(known):
+        parser.error(f"--hidden takes some of {','.join(known)}, --rounds a number from 1")
     os.makedirs(arguments.out, exist_ok=True)
-
-    load = load_average()
-    options = ["--benchmark_filter=(H:200|H:650|square)", "--benchmark_repetitions=3"] if arguments.quick else []
-    again = ["--benchmark_filter=(step/cpu/f32|sgemm/step)/H:(200|650)/B:20/T:[0-9]+$|square/n:2048$", *options[1:]]
-    bench = os.path.abspath(arguments.bench)
+    path = os.path.join(arguments.out, "cpu.json")
     try:
-        runs = [bench_ours(bench, arguments.out, 1, options)]
-        twins = {H: bench_torch(arguments.out, H, B, T, keep, init, 8 if arguments.quick else 16) for H, B, T, keep, init, _ in WORKLOADS}
-        runs.append(bench_ours(bench, arguments.out, 2, again))
-        rows = [row_of(runs, twins[H], H, B, T, keep, bar) for H, B, T, keep, _, bar in WORKLOADS] + large_row(runs)
+        for workload in WORKLOADS:
+            if str(workload[0]) not in wanted:
+                continue
+            row, facts = measure(arguments, workload)
+            summary, rows = {}, []
+            if os.path.exists(path):
+                with open(path, encoding="utf-8") as f:
+                    summary = json.load(f)
+                if all(summary.get(key) == value for key, value in facts.items()):
+                    rows = [r for r in summary["rows"] if r["hidden"] != row["hidden"]]
+            summary = {**facts, "rows": sorted([*rows, row], key=lambda r: r["hidden"])}
+            with open(path + ".tmp", "w", encoding="utf-8") as f:
+                json.dump(summary, f, indent=1)
+                f.write("\n")
+            os.replace(path + ".tmp", path)
     except Failure as fault:
         print(f"bench_cpu: {fault}", file=sys.stderr)
         return 1
-    context, twin = runs[0]["context"], twins[WORKLOADS[0][0]]
-    summary = {"cpu": cpu_name(), "threads": int(context["threads"]), "blas": context["blas"], "commit": context.get("commit", "unknown"),
-               "torch": twin["torch"], "torch_blas": twin["blas"], "load_average": load, "rows": rows}
-    path = os.path.join(arguments.out, "cpu.json")
-    with open(path, "w", encoding="utf-8") as f:
-        json.dump(summary, f, indent=1)
-        f.write("\n")
     show(summary)
-    print(f"kept in {path} and beside it", file=sys.stderr)
+    print(f"kept in {path}", file=sys.stderr)
     return 0
 
 

@@ -135,6 +135,11 @@ class Pipeline:
             self.process.wait()
 
 
+def has_epoch(path):
+    with open(path, encoding="utf-8") as f:
+        return any('"event":"epoch"' in line for line in f)
+
+
 def publish(options):
     """What has ended, and logs as far as they are, into --out."""
     os.makedirs(options.out, exist_ok=True)
@@ -144,7 +149,7 @@ def publish(options):
         for source, target in (("log.jsonl", f"translate-{name}.jsonl"), ("translated.txt", f"translate-{name}.txt")):
             path = os.path.join(folder, source)
             ended = os.path.exists(os.path.join(folder, "result.json"))
-            if os.path.exists(path) and (ended or source == "log.jsonl"):
+            if os.path.exists(path) and (ended or (source == "log.jsonl" and has_epoch(path))):
                 shutil.copyfile(path, os.path.join(options.out, target if ended else "partial-" + target))
                 if ended and os.path.exists(os.path.join(options.out, "partial-" + target)):
                     os.unlink(os.path.join(options.out, "partial-" + target))

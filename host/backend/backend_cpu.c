@@ -1,7 +1,7 @@
-/* backend_cpu: float32 on OpenBLAS and OpenMP, the product's backend where no GPU is.
+/* backend_cpu: float32 on OpenMP and the tiles of tile.h, the product's backend where no GPU is.
  *
- * Work        The products over all T*B positions (input projections, softmax, every weight gradient) are OpenBLAS
- *             sgemm. The recurrence is our own: one parallel region per layer and direction for all T steps,
+ * Work        The products over all T*B positions (input projections, softmax, every weight gradient) are those
+ *             of sgemm.h. The recurrence is our own: one parallel region per layer and direction for all T steps,
  *             like a persistent kernel.
  * Partition   A thread owns a contiguous range of vectors of hidden units (tile.h: as many as the CPU's
  *             registers have lanes) and their four rows each of W_hh, in both directions.
@@ -30,11 +30,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include <cblas.h>
-
 #include "kernels/philox.h"
 #include "backend_cpu.h"
 #include "host/plan/precision.h"
+#include "sgemm.h"
 #include "tile.h"
 
 enum {
@@ -87,6 +86,7 @@ struct Backend {
     float *bias_sum;          /* (vectors,4,LANES): column sums of dgates */
     float *bias_part;         /* (threads,V): column sums of dlogits */
     float *product_part;      /* (threads-1,T*B,H): what the other threads add to a product */
+    float *room;              /* (threads,SGEMM_ROOM): packed blocks of a product's operands */
     float *operand[2];        /* rounded copies of a product's operands; NULL in f32 */
     double *partial;          /* sums of squares, one per chunk */
     int32_t *slot_of_id;      /* (V) position in first/last, -1: not in this window */
@@ -180,6 +180,7 @@ static void carve(Backend *b, Arena *a)
     b->bias_sum = take_floats(a, vectors * GATES * LANES);
     b->bias_part = g->train ? take_floats(a, g->threads * V) : NULL;
     b->product_part = g->train ? take_floats(a, (g->threads - 1) * N * H) : NULL;
+    b->room = take_floats(a, g->threads * (int64_t)SGEMM_ROOM);
     int64_t wide = V > 4 * H ? V : 4 * H;
     bool rounds = precision_find(g->precision) > PRECISION_F32;
     int64_t left = N * wide, right = (N > wide ? N : wide) * H, widest = F > H ? F : H;
@@ -233,7 +234,11 @@ static int cpu_open(const BackendConfig *g, Backend **out, Error *e)
     omp_set_dynamic(0);
     b->threads = threads_of(g);
     omp_set_num_threads(b->threads);
-    openblas_set_num_threads(b->threads);
+    if (!sgemm_open(b->threads)) {
+        cpu_close(b);
+        return error_set(e, EXIT_FAILED,
+                         "the matrix library has no room for its buffers in this address space (ulimit -v)");
+    }
     *out = b;
     return EXIT_DONE;
 }
@@ -242,13 +247,8 @@ static size_t cpu_held(const Backend *b) { return b->memory_bytes; }
 
 static void cpu_describe(const Backend *b, char *out, size_t size)
 {
-    char build[64];
-    snprintf(build, sizeof build, "%s", openblas_get_config()); /* "OpenBLAS 0.3.21 ..." */
-    char *blank = strchr(build, ' ');
-    blank = blank ? strchr(blank + 1, ' ') : NULL;
-    if (blank) *blank = 0;
-    snprintf(out, size, "CPU, %s %s, %d thread%s%s%s", build, openblas_get_corename(), b->threads,
-             b->threads == 1 ? "" : "s", b->precision == PRECISION_F32 ? "" : ", simulated ",
+    snprintf(out, size, "CPU, %s, %d thread%s%s%s", sgemm_name(), b->threads, b->threads == 1 ? "" : "s",
+             b->precision == PRECISION_F32 ? "" : ", simulated ",
              b->precision == PRECISION_F32 ? "" : precision_name(b->precision));
 }
 
@@ -494,9 +494,8 @@ static const float *operand(const Backend *b, int which, const float *from, int6
 
 /* ---- matrix products over all positions ---- */
 
-/* C (m,n) = op(A) op(B), row-major, op(A) is (m,k). Each thread makes a slab of C by itself: OpenBLAS's own
- * threads would allocate and free half a megabyte in every call. The longer side of C is cut, at multiples of
- * 64 so that no register tile is split. */
+/* C (m,n) = op(A) op(B), row-major, op(A) is (m,k). Each thread makes a slab of C by itself. The longer side of C
+ * is cut, at multiples of 48, so that no register tile is split. */
 static void sgemm(const Backend *b, bool a_t, bool b_t, int64_t m, int64_t n, int64_t k, const float *A,
                   const float *B, float *C)
 {
@@ -505,8 +504,8 @@ static void sgemm(const Backend *b, bool a_t, bool b_t, int64_t m, int64_t n, in
     int64_t side = by_rows ? m : n, lda = a_t ? m : k, ldb = b_t ? k : n;
 #pragma omp parallel num_threads(b->threads)
     {
-        int64_t me = omp_get_thread_num(), team = omp_get_num_threads(), units = (side + 63) / 64;
-        int64_t first = units * me / team * 64, end = units * (me + 1) / team * 64;
+        int64_t me = omp_get_thread_num(), team = omp_get_num_threads(), units = (side + 47) / 48;
+        int64_t first = units * me / team * 48, end = units * (me + 1) / team * 48;
         if (end > side) end = side;
         const float *from_a = A, *from_b = B;
         float *to = C;
@@ -514,9 +513,7 @@ static void sgemm(const Backend *b, bool a_t, bool b_t, int64_t m, int64_t n, in
         if (by_rows) from_a += a_t ? first : first * lda, to += first * n, rows = end - first;
         else from_b += b_t ? first * ldb : first, to += first, cols = end - first;
         if (first < end)
-            cblas_sgemm(CblasRowMajor, a_t ? CblasTrans : CblasNoTrans, b_t ? CblasTrans : CblasNoTrans,
-                        (blasint)rows, (blasint)cols, (blasint)k, 1.0f, from_a, (blasint)lda, from_b,
-                        (blasint)ldb, 0.0f, to, (blasint)n);
+            sgemm_run(a_t, b_t, rows, cols, k, from_a, lda, from_b, ldb, to, n, b->room + me * SGEMM_ROOM);
     }
 }
 
@@ -533,9 +530,8 @@ static void sgemm_long(const Backend *b, int64_t m, int64_t n, int64_t k, const 
                 end = k * (me + 1) / team;
         float *to = me == 0 ? C : b->product_part + (me - 1) * m * n;
         if (first < end)
-            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)m, (blasint)n,
-                        (blasint)(end - first), 1.0f, A + first, (blasint)k, B + first * n, (blasint)n, 0.0f,
-                        to, (blasint)n);
+            sgemm_run(false, false, m, n, end - first, A + first, k, B + first * n, n, to, n,
+                      b->room + me * SGEMM_ROOM);
         else memset(to, 0, (size_t)(m * n) * sizeof *to);
 #pragma omp barrier
 #pragma omp for schedule(static)
@@ -639,7 +635,7 @@ static void multiply(const Share *s, Tiling tiling, const float *operand, bool b
         TileFunction *tile = tile_functions[panel_vectors(s, panel) - 1][tiling.rows];
         for (int64_t j = 0; j < tiling.tiles; j++)
             tile(terms, operand + (j * s->K + stretch * K_BLOCK) * tiling.rows, w,
-                 s->sum + (panel * s->rows + j * tiling.rows) * TILE_WIDTH, i >= s->panels,
+                 s->sum + (panel * s->rows + j * tiling.rows) * TILE_WIDTH, TILE_WIDTH, i >= s->panels,
                  ahead + j * terms * step, step);
     }
 }
@@ -1175,7 +1171,7 @@ static int cpu_window_end(Backend *b, WindowResult *r, double *token_nats, int32
 
 const BackendOps backend_cpu = {
     .name = "cpu",
-    .summary = "float32 on OpenBLAS and OpenMP; tf32 and bf16 simulated",
+    .summary = "float32 on OpenMP; tf32 and bf16 simulated",
     .bytes = cpu_bytes,
     .open = cpu_open,
     .close = cpu_close,

@@ -1,12 +1,65 @@
 #include "blas.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
-#include <cblas.h>
+/* NULL in a program that OpenBLAS is not linked to. */
+extern char *openblas_get_corename(void) __attribute__((weak));
+
+enum {
+    BLAS_BUFFER = 136 << 20, /* bytes: OpenBLAS maps 128 MiB a thread on these CPUs, and a little more */
+    BLAS_THREADS = 64        /* the most that Debian's build uses */
+};
+
+/* What runs before main runs before the sanitizer too. */
+#if defined(__SANITIZE_ADDRESS__)
+#define EARLY __attribute__((no_sanitize("address")))
+#else
+#define EARLY
+#endif
+
+EARLY bool blas_has_room(int threads)
+{
+    if (!openblas_get_corename) return true;
+    size_t bytes = (size_t)threads * BLAS_BUFFER;
+    void *probe = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (probe == MAP_FAILED) return false;
+    munmap(probe, bytes);
+    return true;
+}
+
+/* As many as OpenBLAS will start with. getenv may not know the environment yet. */
+EARLY static int threads_at_start(char **environment)
+{
+    static const char name[] = "OMP_NUM_THREADS=";
+    cpu_set_t set;
+    long threads = sched_getaffinity(0, sizeof set, &set) ? 1 : CPU_COUNT(&set);
+    for (char **e = environment; *e; e++)
+        if (!strncmp(*e, name, sizeof name - 1)) {
+            long asked = strtol(*e + sizeof name - 1, NULL, 10);
+            if (asked > 0) threads = asked;
+        }
+    return (int)(threads < BLAS_THREADS ? threads : BLAS_THREADS);
+}
+
+EARLY static void check_room(int argc, char **argv, char **environment)
+{
+    static const char text[] = "plstm: OpenBLAS has no room to start: it needs 136 MiB of address space a "
+                               "thread (ulimit -v, OMP_NUM_THREADS)\n";
+    (void)argc, (void)argv;
+    if (!openblas_get_corename || blas_has_room(threads_at_start(environment))) return;
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) _exit(1);
+    _exit(1);
+}
+
+/* Libraries start before main, and OpenBLAS without room would try for ever: this runs before any of them. */
+__attribute__((section(".preinit_array"), used)) static void (*const at_start)(int, char **,
+                                                                               char **) = check_room;
 
 const char *blas_better_core(const char *core, bool avx2_fma, bool avx512)
 {
@@ -20,7 +73,7 @@ const char *blas_better_core(const char *core, bool avx2_fma, bool avx512)
 void blas_ensure_core(char **argv)
 {
 #if defined(__x86_64__)
-    if (getenv("OPENBLAS_CORETYPE")) return;
+    if (!openblas_get_corename || getenv("OPENBLAS_CORETYPE")) return;
     __builtin_cpu_init();
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

@@ -6,8 +6,8 @@
 #define EACH_ROW _Pragma("GCC unroll 16")
 
 #define TILE(R, V)                                                                                           \
-    static void tile_##R##x##V(int64_t K, const float *a, const float *w, float *out, bool more,             \
-                               const float *ahead, int64_t step)                                             \
+    static void tile_##R##x##V(int64_t K, const float *a, const float *w, float *out, int64_t pitch,         \
+                               bool more, const float *ahead, int64_t step)                                  \
     {                                                                                                        \
         Vec sum[R][V];                                                                                       \
         EACH_ROW for (int r = 0; r < R; r++) for (int v = 0; v < V; v++) sum[r][v] = (Vec){0};               \
@@ -23,7 +23,7 @@
         }                                                                                                    \
         EACH_ROW for (int r = 0; r < R; r++) for (int v = 0; v < V; v++)                                     \
         {                                                                                                    \
-            float *to = out + r * TILE_WIDTH + v * LANES;                                                    \
+            float *to = out + r * pitch + v * LANES;                                                         \
             vec_store(to, more ? vec_load(to) + sum[r][v] : sum[r][v]);                                      \
         }                                                                                                    \
     }

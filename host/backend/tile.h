@@ -31,14 +31,15 @@ enum { LANES = 4, TILE_ROWS = 5 };
 #endif
 /* clang-format on */
 
-enum { TILE_WIDTH = 2 * LANES /* floats between two rows of `out`, also where a tile has one vector only */ };
+enum { TILE_WIDTH = 2 * LANES };
 
 typedef float Vec __attribute__((vector_size(LANES * sizeof(float))));
 typedef int32_t IVec __attribute__((vector_size(LANES * sizeof(float))));
 
-/* w is aligned to a vector. `more`: out is added to, not set. While it works the tile fetches `step` floats per
- * k from `ahead` on: its share of the weights that come next, which lie beyond the second-level cache. */
-typedef void TileFunction(int64_t K, const float *a, const float *w, float *out, bool more,
+/* w is aligned to a vector; rows of `out` are `pitch` floats apart. `more`: out is added to, not set. While it
+ * works the tile fetches `step` floats per k from `ahead` on: its share of the weights that come next, which lie
+ * beyond the second-level cache. */
+typedef void TileFunction(int64_t K, const float *a, const float *w, float *out, int64_t pitch, bool more,
                           const float *ahead, int64_t step);
 
 /* [vectors - 1][rows] */

@@ -9,7 +9,8 @@ int model_load(Model *m, const BackendOps *ops, const Checkpoint *c, BatchLimits
     settings_defaults(&s); /* every kernel, float32 */
     s.threads = threads;
     BackendConfig config = backend_config(&s, &c->shape, false);
-    config.T = limits.T, config.B = limits.B, config.scored = limits.scored, config.features = limits.features;
+    config.T = limits.T, config.B = limits.B, config.scored = limits.scored,
+    config.features = limits.features;
     config.hits = hits;
     int code = machine_fits(ops->bytes ? ops->bytes(&config) : 0, e);
     if (!code) code = model_open(m, ops, &config, e);

@@ -41,7 +41,7 @@ typedef struct Trainer {
     double last_result;         /* seconds */
     Report *report;
     float *h, *c;            /* (L,B,H) for checkpoints inside an epoch */
-    int64_t first_step;   /* of this process */
+    int64_t first_step;      /* of this process */
     int64_t saved_step;      /* of the newest --save of this run, -1: none */
     int64_t scored_step;     /* at which valid was scored last, -1: never */
     double saved_at;         /* seconds */
@@ -134,7 +134,8 @@ static int trainer_open(Trainer *t, const Checkpoint *resume, bool quiet, Error 
     if (s->threads == 0) s->threads = backend_threads();
 
     BackendConfig config = backend_config(s, &t->shape, true);
-    config.T = limits.T, config.B = limits.B, config.scored = limits.scored, config.features = limits.features;
+    config.T = limits.T, config.B = limits.B, config.scored = limits.scored,
+    config.features = limits.features;
     config.hits = t->task->hits;
     if (resume && !(s->given >> settings_find("kernel") & 1)) config.plan = st_meta(&resume->file, "plan");
     if (resume) config.algorithms = st_meta(&resume->file, "algorithms");

@@ -113,49 +113,6 @@ static uint32_t *tiles_of(const double *w)
     return to;
 }
 
-/* ---- the reference: oracle.h's loops with rounded operands ---- */
-
-static void forward_reference(const double *w, const double *b_ih, const double *b_hh, double *gates,
-                              double *h, double *c, double *y, const OracleMask *output,
-                              const OracleMask *recurrent, int precision)
-{
-    for (int n = 0; n < T * B; n++) {
-        for (int j = 0; j < 4 * H; j++) {
-            double sum = gates[n * 4 * H + j] + (b_ih[j] + b_hh[j]);
-            for (int k = 0; k < H; k++)
-                sum += w[j * H + k] * rounded(h[n * H + k] * factor_f64(recurrent, n, H, k), precision);
-            gates[n * 4 * H + j] = j / H == 2 ? tanh(sum) : 1 / (1 + exp(-sum));
-        }
-        for (int u = 0; u < H; u++) {
-            double *a = gates + n * 4 * H + u;
-            int now = (n + B) * H + u;
-            c[now] = a[H] * c[n * H + u] + a[0] * a[2 * H];
-            h[now] = a[3 * H] * tanh(c[now]);
-            y[n * H + u] = h[now] * factor_f64(output, n, H, u);
-        }
-    }
-}
-
-static void backward_reference(const double *w, const double *c, const double *dy, double *gates,
-                               const OracleMask *output, const OracleMask *recurrent, int precision)
-{
-    double *carry = zeros((size_t)(B * H), sizeof *carry);
-    for (int n = T * B - 1; n >= 0; n--)
-        for (int u = 0; u < H; u++) {
-            double *a = gates + n * 4 * H + u, sum = 0, *flow = carry + n % B * H + u;
-            double i = a[0], f = a[H], g = a[2 * H], o = a[3 * H], tc = tanh(c[(n + B) * H + u]);
-            for (int j = 0; n + B < T * B && j < 4 * H; j++)
-                sum += w[j * H + u] * rounded(gates[(n + B) * 4 * H + j], precision);
-            double dh = dy[n * H + u] * factor_f64(output, n, H, u);
-            if (n + B < T * B) dh += sum * factor_f64(recurrent, n + B, H, u);
-            double dc = dh * o * (1 - tc * tc) + *flow;
-            a[0] = dc * g * i * (1 - i), a[H] = dc * c[n * H + u] * f * (1 - f);
-            a[2 * H] = dc * i * (1 - g * g), a[3 * H] = dh * tc * o * (1 - o);
-            *flow = dc * f;
-        }
-    free(carry);
-}
-
 /* Raises *worst to the largest difference; a NaN is larger than all. */
 static void compare(double *worst, const float *ours, const double *exact, int n)
 {
@@ -224,14 +181,14 @@ int main(int argc, char **argv)
            *x_proj = drawn(4, 2, 4 * N), *dy = drawn(7, 1, N), *h = zeros((size_t)(N + carried), sizeof *h),
            *c = zeros((size_t)(N + carried), sizeof *c), *gates = zeros((size_t)(4 * N), sizeof *gates),
            *y = zeros((size_t)N, sizeof *y), *dgates = zeros((size_t)(4 * N), sizeof *dgates),
-           *once = zeros((size_t)(4 * H * H), sizeof *once);
+           *h_masked = zeros((size_t)N, sizeof *h_masked), *carry = zeros(2 * (size_t)carried, sizeof *carry);
     memcpy(h, drawn(5, 1, carried), (size_t)carried * sizeof *h);
     memcpy(c, drawn(6, 2, carried), (size_t)carried * sizeof *c);
     memcpy(gates, x_proj, (size_t)(4 * N) * sizeof *gates);
-    for (int i = 0; i < 4 * H * H; i++) once[i] = rounded(w[i], precision);
-    forward_reference(once, b_ih, b_hh, gates, h, c, y, &output, &recurrent, precision);
+    oracle_operand = oracle_round((LstmPrecision)precision);
+    forward_f64(T, B, H, w, b_ih, b_hh, gates, h, c, y, h_masked, &output, &recurrent);
     memcpy(dgates, gates, (size_t)(4 * N) * sizeof *gates);
-    backward_reference(once, c, dy, dgates, &output, &recurrent, precision);
+    backward_f64(T, B, H, w, c, dy, dgates, carry, &output, &recurrent);
 
     emu_device_select("H200");
     emu_quiet(1);

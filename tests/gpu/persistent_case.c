@@ -117,7 +117,7 @@ int main(int argc, char **argv)
     for (int k = 0; k < H; k++)
         for (int j = 0; j < 4 * H; j++) packed[(k * H + j % H) * 4 + j / H] = w[j * H + k];
     for (int i = 0; i < 4 * H * H; i++) rounded[i] = precision_round(shape.precision, (float)w[i]);
-    oracle_precision = shape.precision;
+    oracle_operand = oracle_round(shape.precision);
     memcpy(gates, x_proj, sizeof gates);
     forward_f64(T, B, H, rounded, b_ih, b_hh, gates, h, c, y, h_masked, &output, &recurrent);
     memcpy(dgates, gates, sizeof gates);

@@ -47,7 +47,8 @@
 enum { V = 31, H = 32, L = 2, T = 4, B = 50, N = T * B, STEP = 77, ALLOWED = 2 };
 static const double keep = 0.5, float_ulp = 0x1p-24;
 
-/* ---- the fault that is planted: sums in bfloat16, in every product of OpenBLAS, which the emulated cuBLAS calls too ---- */
+/* ---- the fault that is planted: sums in bfloat16, in every product of OpenBLAS, which is the emulated cuBLAS, and in those of
+ * the cpu backend (the linker wraps sgemm_run) ---- */
 
 static bool sums_in_bf16;
 
@@ -76,6 +77,18 @@ void cblas_sgemm(const enum CBLAS_ORDER order, const enum CBLAS_TRANSPOSE ta, co
                            a[a_by_row ? i * lda + p : p * lda + i] * b[b_by_row ? p * ldb + j : j * ldb + p]);
             *to = (beta == 0 ? 0 : beta * *to) + alpha * sum;
         }
+}
+
+void __real_sgemm_run(bool, bool, int64_t, int64_t, int64_t, const float *, int64_t, const float *, int64_t,
+                      float *, int64_t, float *);
+void __wrap_sgemm_run(bool a_t, bool b_t, int64_t m, int64_t n, int64_t k, const float *A, int64_t lda,
+                      const float *B, int64_t ldb, float *C, int64_t ldc, float *room)
+{
+    if (sums_in_bf16)
+        cblas_sgemm(CblasRowMajor, a_t ? CblasTrans : CblasNoTrans, b_t ? CblasTrans : CblasNoTrans,
+                    (blasint)m, (blasint)n, (blasint)k, 1, A, (blasint)lda, B, (blasint)ldb, 0, C,
+                    (blasint)ldc);
+    else __real_sgemm_run(a_t, b_t, m, n, k, A, lda, B, ldb, C, ldc, room);
 }
 
 /* ---- values with the standard deviation of their errors ---- */

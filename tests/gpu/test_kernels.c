@@ -994,13 +994,13 @@ static void recurrence_rounds(const Recurrence *k, Tensors *x, LstmPrecision pre
     int64_t T = k->T, B = k->B, H = k->H, n = T * B * H;
     float *w_hh = host_floats(4 * H * H), *carry = host_floats(2 * B * H);
     for (int64_t i = 0; i < 4 * H * H; i++) w_hh[i] = precision_round(precision, x->w_hh[i]);
-    x->precision = oracle_precision = precision;
+    x->precision = precision, oracle_operand = oracle_round(precision);
     memcpy(x->plain_gates, x->x_proj, (size_t)(4 * n) * sizeof(float));
     forward_f32(T, B, H, w_hh, x->b_ih, x->b_hh, x->plain_gates, x->plain_h, x->plain_c, x->plain_y,
                 x->plain_h_masked, &x->output, &x->recurrent);
     memcpy(x->plain_dgates, x->plain_gates, (size_t)(4 * n) * sizeof(float));
     backward_f32(T, B, H, w_hh, x->plain_c, x->dy, x->plain_dgates, carry, &x->output, &x->recurrent);
-    oracle_precision = PRECISION_F32;
+    oracle_operand = NULL;
 }
 
 static Tensors recurrence_tensors(const Recurrence *k)
@@ -1395,9 +1395,9 @@ static StateGradient state_gradient(const Recurrence *k, const Tensors *x)
                  &x->recurrent);
     float *w_hh = host_floats(4 * H * H);
     for (int64_t i = 0; i < 4 * H * H; i++) w_hh[i] = precision_round(x->precision, x->w_hh[i]);
-    oracle_precision = x->precision;
+    oracle_operand = oracle_round(x->precision);
     backward_f32(T, B, H, w_hh, x->plain_c, x->dy, s.plain_dgates, s.plain_carry, &x->output, &x->recurrent);
-    oracle_precision = PRECISION_F32;
+    oracle_operand = NULL;
     return s;
 }
 

@@ -7,7 +7,7 @@
 
 #include "host/backend/backend_reference.h"
 #include "host/data/batcher.h"
-#include "host/data/corpus.h"
+#include "host/data/source.h"
 #include "host/train/trainer.h"
 #include "tests/support/plain_f32.h"
 #include "tests/support/toy.h"

@@ -54,6 +54,12 @@ def test_skips_are_counted_with_their_reason():
            "skipped b: no device here")
 
 
+def test_cases_skipped_for_one_reason_are_one_line():
+    cases = "".join(f"echo 'ok {n} - c{n} # SKIP no torch'; " for n in (1, 2, 3))
+    expect([f"echo 1..4; {cases} echo 'ok 4 - d # SKIP no disk'"], 0, "0 passed, 0 failed, 4 skipped", "skipped 3 cases: no torch",
+           "skipped d: no disk")
+
+
 def test_skip_as_cmocka_writes_it():
     expect(["echo 1..2; echo ok 1 - a; echo there is no corpus; echo 'not ok 2 # SKIP b'"], 0, "1 passed, 0 failed, 1 skipped",
            "skipped b: there is no corpus")

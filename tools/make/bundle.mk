@@ -21,8 +21,8 @@ $(BUILD)/cuda/bench_gpu: $(BENCH_GPU:%=$(BUILD)/cuda/%) $(CUDA_REAL) $(HOST_COMM
 	$(call say,LINK,$@)
 	$(Q)$(CXX) $^ $(LDFLAGS) $(CUDA_LINK) $(LDLIBS) -lbenchmark $(CUDA_LIBS) -o $@
 
-# On the emulator; *_planted, for tests/gpu/test_bench_gpu.py and tests/tools/test_rehearsal.py, have three variants more,
-# which are wrong, hang and end the process.
+# On the emulator; *_planted, for tests/gpu/test_bench_gpu.py and tests/tools/test_rehearsal.py, have three more
+# variants, which are wrong, hang and end the process.
 $(BENCH_CPP:%=$(BUILD)/emu/plain/%.o): $(BUILD)/emu/plain/%.o: %.cpp $(BUILD)/gen/flags
 	$(call emu_compile,$(CXX) -std=c++17 -fopenmp,$(CUDA_DEFINES),plain)
 PLANTED     := $(basename $(wildcard tests/support/planted_*.c))
@@ -85,7 +85,7 @@ $(LAUNCH_COUNT): tests/support/launch_count.c $(BUILD)/gen/flags
 .PHONY: gpu-bundle gpu-bundle-built gpu-bundle-size
 gpu-bundle:
 	$(Q)LDFLAGS='$(GPU_LDFLAGS)' $(MAKE) --no-print-directory BUILD=$(GPU_BUILD) MARCH=x86-64-v3 ARCH=sm_90 \
-	    NVCCFLAGS=-compress-mode=size CUDA=1 EMU=0 OPENBLAS_DIR= gpu-bundle-built
+	    NVCCFLAGS=-compress-mode=size CUDA=1 EMU=0 BLAS=openblas OPENBLAS_DIR= gpu-bundle-built
 	$(Q)LD_LIBRARY_PATH=$(OPENBLAS_DIR) CUPTI=$(firstword $(wildcard $(CUDA_ROOT)/lib64/libcupti.so.??)) \
 	    tools/gpu/bundle.sh $(GPU_BUILD) $(GPU_BUNDLE) '$(COMMIT_TEXT)'
 gpu-bundle-built: $(BUILD)/plstm $(BUILD)/cuda/bench_gpu $(LAUNCH_COUNT) cuda-tests \

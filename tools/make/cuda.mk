@@ -27,12 +27,13 @@ $(BUILD)/emu/$(1)/host/%.o: host/%.c $(BUILD)/gen/flags
 $(CUDA_TESTS:%=$(BUILD)/emu/$(1)/%): $(BUILD)/emu/$(1)/%: $(BUILD)/emu/$(1)/tests/gpu/%.o \
     $(CUDA_OBJ:%=$(BUILD)/emu/$(1)/%) $(HOST_COMMON) $(TEST_HELP) $(BUILD)/emu/$(1)/libemu.a
 	$$(call say,LINK,$$@)
-	$$(Q)$(CC) $(EMU_HOST_$(1)) $$(filter %.o,$$^) $$(filter %.a,$$^) $(LDFLAGS) $(LDLIBS) -lstdc++ -lcmocka -ldl \
+	$$(Q)$(CC) $(EMU_HOST_$(1)) $$(filter %.o,$$^) $$(filter %.a,$$^) $$(LDFLAGS) $(LDLIBS) -lstdc++ -lcmocka -ldl \
 	    -o $$@
 $(BUILD)/emu/$(1)/plstm: $(MAIN:%=$(BUILD)/%.o) $(HOST_COMMON) $(CUDA_OBJ:%=$(BUILD)/emu/$(1)/%) \
     $(BUILD)/emu/$(1)/libemu.a
 	$$(call say,LINK,$$@)
 	$$(Q)$(CC) $(EMU_HOST_$(1)) $$(filter %.o,$$^) $$(filter %.a,$$^) $(LDFLAGS) $(LDLIBS) -lstdc++ -ldl -o $$@
+$(BUILD)/emu/$(1)/test_cuda_precision: private LDFLAGS += -Wl,--wrap=sgemm_run
 .PRECIOUS: $(BUILD)/emu/$(1)/host/%.o
 endef
 $(foreach mode,$(EMU_MODES),$(eval $(call CUDA_EMU_RULES,$(mode))))
@@ -74,6 +75,7 @@ $(BUILD)/cuda/%.o: %.c $(BUILD)/gen/flags
 # The same tests on a real GPU: make cuda-tests, then run $(BUILD)/cuda/test_*.
 .PHONY: cuda-tests
 cuda-tests: $(CUDA_TESTS:%=$(BUILD)/cuda/%)
+$(BUILD)/cuda/test_cuda_precision: private LDFLAGS += -Wl,--wrap=sgemm_run
 $(CUDA_TESTS:%=$(BUILD)/cuda/%): $(BUILD)/cuda/%: $(BUILD)/cuda/tests/gpu/%.o $(CUDA_REAL) $(HOST_COMMON) $(TEST_HELP)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(filter %.o,$^) $(LDFLAGS) $(CUDA_LINK) $(LDLIBS) $(CUDA_LIBS) -lcmocka -o $@
@@ -93,5 +95,9 @@ else
 PLSTM_WITH := cpu
 $(BUILD)/plstm: $(HOST_TWICE:%=$(BUILD)/%.o)
 endif
+$(BUILD)/cpu/plstm: $(MAIN:%=$(BUILD)/%.o) $(HOST_OBJ) # needs no CUDA and does not wait for it
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $^ $(LDFLAGS) $(LDLIBS) -o $@
 $(call refresh,$(BUILD)/gen/with,$(PLSTM_WITH))
 $(BUILD)/plstm: $(BUILD)/gen/with

@@ -159,8 +159,11 @@ def show(outcome):
         counts += f", {outcome.skipped} skipped"
     verdict = "FAILED" if outcome.failed else "ok"
     print(f"{verdict:6} {outcome.seconds:7.2f} s  {outcome.program}: {counts}")
+    reasons = {}
     for name, reason in outcome.skips:
-        print(f"       skipped {name}: {reason}")
+        reasons.setdefault(reason, []).append(name)
+    for reason, names in reasons.items():
+        print(f"       skipped {names[0] if len(names) == 1 else f'{len(names)} cases'}: {reason}")
     if outcome.failed:
         for line in outcome.output.splitlines():
             print(f"       | {line}")

@@ -2,7 +2,8 @@
 """The model of plstm in PyTorch, as somebody who knows PyTorch well would write it: torch.nn.LSTM (no Python loop over time), fused
 cross-entropy, in-place updates, detached carried state. It is the peer of the tests (same loss, same gradients) and of the benchmark.
 
-    torch_twin.py bench [--hidden H ...] [--threads 1,2]    words/s and its share of the sgemm rate, as JSON
+    torch_twin.py bench [--hidden H ...] [--threads 1,2]    a line of JSON, then a sample of words/s for each line of standard input
+    torch_twin.py --python PROGRAM ...                      either by a Python of one's choice, such as a virtual environment's
     torch_twin.py jobs FILE                                 what tests/host/test_torch.py asks for: a JSON list, see JOBS below
 
 Initial weights and masks, where not handed in, are computed here from the seed (SPEC 2 and 3), written apart from the C code; so is
@@ -15,6 +16,7 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -32,8 +34,17 @@ def cpu_flags():
 
 
 def find_python():
-    """Ends the process where there is no torch."""
-    for python in (sys.executable, "/usr/bin/python3"):
+    """The Python of --python, or the first here that has torch. Ends the process where there is none."""
+    candidates = [sys.executable, "/usr/bin/python3"]
+    if "--python" in sys.argv:
+        at = sys.argv.index("--python")
+        candidates = sys.argv[at + 1 : at + 2]
+        if not candidates or not shutil.which(candidates[0]):
+            print(f"torch_twin: --python takes a program, not '{''.join(candidates)}'", file=sys.stderr)
+            sys.exit(2)
+        candidates = [os.path.abspath(shutil.which(candidates[0]))]  # not resolved: a link is how a virtual environment names its own
+        del sys.argv[at : at + 2]
+    for python in candidates:
         probe = [python, "-c", "import importlib.util, sys; sys.exit(not importlib.util.find_spec('torch'))"]
         if os.path.exists(python) and subprocess.run(probe, stderr=subprocess.DEVNULL).returncode == 0:
             return python
@@ -251,9 +262,9 @@ def zero_state(L, B, H, dtype=torch.float32):
     return torch.zeros(L, B, H, dtype=dtype), torch.zeros(L, B, H, dtype=dtype)
 
 
-def train_step(model, x, y, state, lr, clip):
-    """One minibatch; gives nats, gradient norm and the state to carry on."""
-    logits, state = model(x, state)
+def train_step(model, x, y, state, lr, clip, forward=None):
+    """One minibatch; gives nats, gradient norm and the state to carry on. forward: the model, or its compiled form."""
+    logits, state = (forward or model)(x, state)
     nats = F.cross_entropy(logits, y.flatten(), reduction="sum")
     (nats / x.shape[1]).backward()
     with torch.no_grad():
@@ -404,48 +415,71 @@ def sgemm_rates(shape, threads, side):
     return square, flops / seconds, flops
 
 
-def bench_threads(a, weights, ids, threads):
-    """The better of sparse and dense gradients of the embedding, on this many threads."""
-    torch.set_num_threads(threads)
-    best = None
-    for sparse in (True, False):
-        model = make_model(a.vocab, a.hidden, a.layers, a.keep, weights, sparse)
-        rates, state, count = [], zero_state(a.layers, a.batch, a.hidden), 0
-        deadline = time.perf_counter() + a.seconds / 2
-        while time.perf_counter() < deadline or len(rates) < 4:
-            start, steps = time.perf_counter(), 0
-            while not steps or time.perf_counter() - start < a.seconds / 20:
-                window = ids[count % WINDOWS]
-                nats, _, state = train_step(model, window[:-1], window[1:], state, a.lr, a.clip)
-                if not count:
-                    first = nats / (a.seq * a.batch)
-                count, steps = count + 1, steps + 1
-            rates.append(steps * a.seq * a.batch / (time.perf_counter() - start))
-        rates = sorted(rates[1:])  # the first is a warm-up
-        if not best or rates[-1] > best["words_per_s"]:
-            best = {"threads": threads, "embedding_gradient": "sparse" if sparse else "dense", "words_per_s": rates[-1],
-                    "words_per_s_median": rates[len(rates) // 2], "samples": len(rates), "first_nats": first}
-    return best
+class Training:
+    """The model in one of the ways in which PyTorch can train it, stopped and continued at will."""
+
+    def __init__(self, a, weights, ids, threads, compiled, sparse):
+        self.facts = {"threads": threads, "mode": "torch.compile" if compiled else "eager", "embedding_gradient": "sparse" if sparse else "dense"}
+        torch.set_num_threads(threads)
+        self.words, self.ids, self.lr, self.clip, self.count = a.seq * a.batch, ids, a.lr, a.clip, 0
+        self.model, self.state = make_model(a.vocab, a.hidden, a.layers, a.keep, weights, sparse), zero_state(a.layers, a.batch, a.hidden)
+        self.forward = torch.compile(self.model) if compiled else self.model
+        self.facts["first_nats"] = self.step() / self.words
+        self.step()  # a compiled one compiles its backward pass, and what a second state's strides ask for
+
+    def step(self):
+        window = self.ids[self.count % WINDOWS]
+        nats, _, self.state = train_step(self.model, window[:-1], window[1:], self.state, self.lr, self.clip, self.forward)
+        self.count += 1
+        return nats
+
+    def words_per_s(self, seconds):
+        torch.set_num_threads(self.facts["threads"])
+        start, steps = time.perf_counter(), 0
+        while not steps or time.perf_counter() - start < seconds:
+            self.step()
+            steps += 1
+        return steps * self.words / (time.perf_counter() - start)
+
+
+def fastest(a, weights, ids):
+    """The fastest Training of all thread counts, eager and compiled, sparse and dense, and what was tried."""
+    best, tried = None, []
+    for threads in [int(n) for n in a.threads.split(",")]:
+        for compiled in (False, True) if hasattr(torch, "compile") else (False,):
+            for sparse in (True, False):
+                try:
+                    training = Training(a, weights, ids, threads, compiled, sparse)
+                except Exception as e:
+                    if not compiled:
+                        raise
+                    tried.append({"threads": threads, "mode": "torch.compile", "embedding_gradient": "sparse" if sparse else "dense",
+                                  "error": f"{type(e).__name__}: {str(e).splitlines()[0][:200]}"})
+                    continue
+                rate = max(training.words_per_s(a.seconds / 2) for _ in range(2))
+                tried.append({**training.facts, "words_per_s": rate})
+                if not best or rate > best[0]:
+                    best = (rate, training)
+    return best[1], tried
 
 
 def bench(a):
+    """First a line about the fastest training and the sgemm rates, then for every line of standard input one sample of words/s."""
     shape = (a.vocab, a.hidden, a.layers, a.seq, a.batch)
     weights = draw_weights(shapes_of(a.vocab, a.hidden, a.layers), a.seed, a.init)
     # Zipf's law, as in text: ids are log-uniform. bench_cpu.cpp draws the same.
     words = philox_words(a.seed, IDS_STREAM, WINDOWS * (a.seq + 1) * a.batch).double() * 2.0**-32
     ids = ((a.vocab + 1.0) ** words - 1.0).clamp(0, a.vocab - 1).long().reshape(WINDOWS, a.seq + 1, a.batch)
-    results = []
-    for threads in [int(n) for n in a.threads.split(",")]:
-        best = bench_threads(a, weights, ids, threads)
-        square, shapes, flops = sgemm_rates(shape, threads, a.square)
-        rate = flops * best["words_per_s"] / (a.seq * a.batch)
-        best.update(flop_per_step=flops, flop_per_s=rate, sgemm_square_flop_per_s=square, sgemm_products_flop_per_s=shapes,
-                    of_square=rate / square, of_products=rate / shapes)
-        results.append(best)
+    training, tried = fastest(a, weights, ids)
+    square, shapes, flops = sgemm_rates(shape, training.facts["threads"], a.square)
     capability = re.search(r"CPU capability usage: (\S+)", torch.__config__.show())
-    print(json.dumps({"program": "torch_twin", "torch": torch.__version__, "cpu_capability": capability.group(1) if capability else None,
-                      "blas": openblas("openblas_get_config") or "not OpenBLAS", "hidden": a.hidden, "layers": a.layers, "batch": a.batch,
-                      "seq": a.seq, "vocab": a.vocab, "keep": a.keep, "results": results}, indent=1))
+    version = re.search(r"oneAPI Math Kernel Library Version ([\d.]+)", torch.__config__.show())
+    mkl = f"MKL {version.group(1)}" if version else "not OpenBLAS"
+    print(json.dumps({"torch": torch.__version__, "cpu_capability": capability.group(1) if capability else None,
+                      "blas": openblas("openblas_get_config") or mkl, **training.facts, "tried": tried, "flop_per_step": flops,
+                      "sgemm_square_flop_per_s": square, "sgemm_products_flop_per_s": shapes}), flush=True)
+    for _ in sys.stdin:
+        print(training.words_per_s(a.seconds), flush=True)
 
 
 def main():
@@ -461,7 +495,7 @@ def main():
     for option, value in (("keep", 1.0), ("init", 0.1), ("lr", 1.0), ("clip", 5.0)):
         p.add_argument(f"--{option}", type=float, default=value, metavar="X", help=" ")
     p.add_argument("--threads", default="1,2", metavar="N,N", help="thread counts to try")
-    p.add_argument("--seconds", type=float, default=10.0, metavar="X", help="of training per thread count")
+    p.add_argument("--seconds", type=float, default=2.0, metavar="X", help="of training per sample")
     p.add_argument("--square", type=int, default=2048, metavar="N", help="side of the matrices of the sgemm rate")
     arguments = parser.parse_args()
     arguments.run(arguments)

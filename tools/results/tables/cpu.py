@@ -6,32 +6,42 @@ from tables.text import link, number, share, table
 
 
 def cpu_speed(data, _figures):
+    """Files of tools/bench_cpu.py; those from before it took turns have both thread counts of PyTorch, and one load average."""
     text = ""
-    for file in data.find("*/bench-cpu.json"):
+    for file in data.find("*/bench-cpu*.json"):
         bench = data.json(file)
-        rows = []
+        rows, notes = [], []
         for row in bench["rows"]:
             shape = f"H {row['hidden']}, B {row['batch']}, T {row['seq']}, keep {row['keep']:g}"
-            sides = [("plstm", bench["threads"], row["ours"], f"{row['ratio']:.2f}" if "ratio" in row else "")]
-            for theirs in row.get("torch_all", []):
+            sides = [("plstm", row["ours"], f"{row['ratio']:.2f}" if "ratio" in row else "")]
+            sides += [("plstm", side, "") for side in row.get("ours_other", [])]
+            for theirs in row.get("torch_all", [row["torch"]] if "torch" in row else []):
+                mode = f", {theirs['mode']}" if "mode" in theirs else ""
                 is_best = theirs["threads"] == row["torch"]["threads"]
-                sides.append(("PyTorch " + bench["torch"], theirs["threads"], theirs, "1" if is_best else ""))
-            rows += [[shape, program, str(threads), number(side["words_per_s"], 0), number(side["flop_per_s"] / 1e9, 0), share(side["of_square"]),
-                      share(side["of_products"]), ratio, bench["cpu"], link(file)] for program, threads, side, ratio in sides]
+                sides.append((f"PyTorch {bench['torch']}{mode}", theirs, "1" if is_best else ""))
+            rows += [[shape, program, str(side.get("threads", bench.get("threads"))), number(side["words_per_s"], 0),
+                      number(side["flop_per_s"] / 1e9, 0), share(side["of_square"]), share(side["of_products"]), ratio, bench["cpu"], link(file)]
+                     for program, side, ratio in sides]
+            if "load_average" in row:
+                notes.append(f"H {row['hidden']} {row['load_average'][0]:.2f} to {row['load_average'][1]:.2f}")
         text += table(["training step", "program ", "threads", "words/s", "GFLOP/s", "of sgemm", "of its products", "against PyTorch's best",
                        "hardware ", "data "], rows)
         libraries = f"of both: {bench['blas']}" if bench["blas"] == bench["torch_blas"] else f"here: {bench['blas']}; in PyTorch: {bench['torch_blas']}"
         text += f"\nMatrix library {libraries}. "
-        text += f"Load average when it began: {bench['load_average']:.2f}; commit {bench['commit']}.\n"
-    return text or "Not yet measured.\n"
+        if "march" in bench:
+            text += f"plstm compiled with MARCH={bench['march']}: vectors of {bench['vector_floats']} floats. Medians, the programs in turns. "
+        loads = "Load average before and after: " + ", ".join(notes) if notes else f"Load average when it began: {bench['load_average']:.2f}"
+        text += f"{loads}; commit {bench['commit']}.\n\n"
+    return text.rstrip("\n") + "\n" if text else "Not yet measured.\n"
 
 
 # What a line of perf is time for; the first that fits counts. (object, symbol, what)
 PERF_GROUPS = (
     (r"openblas", r"", "OpenBLAS: products over all T·B positions"),
-    (r"bench_cpu|plstm", r"^tile_", "plstm: recurrent products"),
+    (r"bench_cpu|plstm", r"^tile_", "plstm: register tiles (recurrent products; without OpenBLAS all)"),
+    (r"bench_cpu|plstm", r"^sgemm_run|^multiply|^pack|^transpose|^cut", "plstm: packing"),
     (r"bench_cpu|plstm", r"^cpu_layer_", "plstm: cells"),
-    (r"bench_cpu|plstm", r"^cpu_softmax_", "plstm: softmax"),
+    (r"bench_cpu|plstm", r"^cpu_softmax_|^softmax_row", "plstm: softmax"),
     (r"bench_cpu|plstm", r"^cpu_update|^sum_of_squares", "plstm: norm, clip, update"),
     (r"bench_cpu|plstm", r"^mask_", "plstm: masks"),
     (r"", r"", "everything else"),

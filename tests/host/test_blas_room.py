@@ -1,0 +1,41 @@
+"""Programs under a limit of address space (ulimit -v): they run or say why not, and do not wait for ever in OpenBLAS's start-up."""
+import os
+import resource
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "../support"))
+import tap  # noqa: E402
+
+BUILD = os.environ.get("PLSTM_BUILD", os.path.join(HERE, "../../build"))
+LIMIT = 200000 << 10
+
+
+def run(program, *arguments):
+    done = subprocess.run([program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=30,
+                          env={**os.environ, "OMP_NUM_THREADS": "2"}, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (LIMIT, LIMIT)))
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_program_with_openblas_says_so():
+    program = os.path.join(BUILD, "emu/plain/plstm")
+    if not os.path.exists(program):
+        raise tap.Skip("there is no emu/plain/plstm, which links OpenBLAS")
+    status, said, complained = run(program, "--version")
+    assert (status, said) == (1, "") and complained.startswith("plstm: OpenBLAS has no room to start"), (status, said, complained)
+
+
+def test_the_program_itself_answers():
+    """Its own products need no library, so that it starts where OpenBLAS does not; a large model is refused."""
+    status, said, complained = run(os.environ.get("PLSTM", os.path.join(BUILD, "plstm")), "--version")
+    assert status == 0 and said.startswith("plstm ") or complained.startswith("plstm: OpenBLAS has no room to start"), (status, said, complained)
+    if status:
+        return  # a program with BLAS=openblas
+    status, _, complained = run(os.environ.get("PLSTM", os.path.join(BUILD, "plstm")), "train", "--preset", "large", "--data", "synthetic",
+                                "--backend", "cpu", "--max-steps", "1")
+    assert status == 4 and "of memory" in complained, (status, complained)
+
+
+if __name__ == "__main__":
+    tap.main(globals())
