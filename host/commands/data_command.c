@@ -156,7 +156,8 @@ static void print_pairs(const Pairs *p, bool *seen, FILE *out)
 
 int data_pairs_command(const Settings *s, FILE *out, Error *e)
 {
-    PairsOptions o = {.dir = s->data, .language = {s->source, s->target}, .min_count = s->min_count, .wanted = EVAL_ALL};
+    PairsOptions o = {
+        .dir = s->data, .language = {s->source, s->target}, .min_count = s->min_count, .wanted = EVAL_ALL};
     Pairs p;
     if (strcmp(s->task, "translate"))
         return error_set(e, EXIT_USAGE, "--task takes lm or translate with this command, not '%s'", s->task);

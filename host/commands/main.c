@@ -561,7 +561,7 @@ static int data(int argc, char **argv, Error *e)
         return error_set(e, EXIT_USAGE,
                          "--write takes the built-in parallel text: data synthetic --task translate");
     if (folder && (code = data_write_command(folder, e))) return code;
-    if (!strcmp(s.task, "lm")) 
+    if (!strcmp(s.task, "lm"))
         return data_command(line.operand_value, final_eos, stdout, line.quiet ? NULL : stderr, e);
     s.data = line.operand_value;
     return data_pairs_command(&s, stdout, e);
