@@ -264,7 +264,8 @@ def zero_state(L, B, H, dtype=torch.float32):
 
 def train_step(model, x, y, state, lr, clip, forward=None):
     """One minibatch; gives nats, gradient norm and the state to carry on. forward: the model, or its compiled form."""
-    logits, state = (forward or model)(x, state)
+    # A compiled model has no truth value: it passes len() on to a module that has none.
+    logits, state = (model if forward is None else forward)(x, state)
     nats = F.cross_entropy(logits, y.flatten(), reduction="sum")
     (nats / x.shape[1]).backward()
     with torch.no_grad():
