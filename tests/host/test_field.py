@@ -167,9 +167,14 @@ LONG = "--hidden 4 --layers 1 --batch 2 --seq 3 --threads 1 --eval none --data d
 
 
 def started(f, *words, ignore=None, **streams):
-    """A long run that has written its first log lines."""
+    """A long run that has written its first log lines. Of the signals that end a run only `ignore` is ignored, whatever the test inherited."""
+
+    def dispositions():
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN if number == ignore else signal.SIG_DFL)
+
     child = subprocess.Popen([PLSTM, "train", *LONG, "--log-json", "log", *words], cwd=f.path, stdin=subprocess.DEVNULL, restore_signals=True,
-                             preexec_fn=(lambda: signal.signal(ignore, signal.SIG_IGN)) if ignore else None, **streams)
+                             preexec_fn=dispositions, **streams)
     for _ in range(2000):
         if os.path.exists(f("log")) and f.bytes("log").count(b"\n") > 3:
             return child

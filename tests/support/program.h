@@ -148,6 +148,9 @@ static inline pid_t program_start(char *const *words, long file_limit)
     struct rlimit limit = {(rlim_t)file_limit, (rlim_t)file_limit};
     if (o < 0 || r < 0 || dup2(o, 1) < 0 || dup2(r, 2) < 0) _exit(126);
     if (file_limit > 0 && setrlimit(RLIMIT_FSIZE, &limit)) _exit(126);
+    /* A shell starts what it puts into the background with SIGINT ignored, and the program leaves an ignored signal so. */
+    const int ends[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGPIPE};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) signal(ends[i], SIG_DFL);
     execv(path, argv);
     _exit(127);
 }
