@@ -11,8 +11,10 @@ of the same two programs on this machine left them there.
 Exits with 1 when a side cannot run, or when the two do not compute the same: the first minibatch without dropout must cost the same.
 """
 import argparse
+import ctypes
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -21,6 +23,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 # H, B, T, keep, initial weights, clip, and the ratio to PyTorch that the project asks of itself.
 WORKLOADS = ((200, 20, 20, 1.0, 0.1, 5, 1.25), (650, 20, 35, 0.5, 0.05, 5, 1.1), (1500, 20, 35, 0.35, 0.04, 10, 1.05))
 NO_TORCH = 77
+PR_SET_PDEATHSIG = 1
 SAME_COST = 1e-5
 
 
@@ -90,7 +93,9 @@ class Torch:
         command = [sys.executable, os.path.join(HERE, "torch/torch_twin.py"), *(["--python", python] if python else []), "bench"]
         for name, value in options.items():
             command += [f"--{name}", str(value)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        # It ends with this process, however that ends, and does not go on trying beside the next measurement.
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                        preexec_fn=lambda: ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
         self.words_per_s, self.facts = [], json.loads(self.line())
 
     def line(self):
