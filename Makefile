@@ -72,9 +72,10 @@ help:
 	'make parity        what tf32 and bf16 cost in perplexity, on the CPU: SEEDS=20 paired trainings (10 min)' \
 	'make test          build and run every test; the last line is "N passed, N failed, N skipped"' \
 	'make test-long     the lists that are too long for make test' \
+	'make test-engines  tools/engines under Slurm, GNU parallel and mpirun (tools/deps.sh engines installs them)' \
 	'make bench         CPU step beside PyTorch, emulator speed (Google Benchmark; JSON under $(BUILD)/bench)' \
 	'make sanitize      the host and emulator tests again under ASan + UBSan' \
-	'make fuzz          the safetensors reader under libFuzzer for FUZZ_SECONDS (300)' \
+	'make fuzz          the readers of files under libFuzzer, each for FUZZ_SECONDS (300)' \
 	'make profile       K=VARIANT H= B= T= or ROW=, [TOOL=ncu|nsys|trace METRICS=fast|roofline|full]:' \
 	'                   tools/profile.sh --help' \
 	'make gpu-bundle    what a machine with a GPU needs to run tools/gpu_run.sh, in $(GPU_BUNDLE)/' \
@@ -144,7 +145,7 @@ $(BUILD)/gen/constants_json.h: $(CONSTANTS) Makefile
 	    sed 's/\\/\\\\/g; s/"/\\"/g; s/.*/"&\\n"/' $$f; done; echo '"]"'; } > $@
 $(BUILD)/host/plan/plan_model.o: $(BUILD)/gen/constants_json.h
 
-include $(addprefix tools/make/,emulator.mk cuda.mk bundle.mk bench.mk examine.mk tests.mk)
+include $(addprefix tools/make/,emulator.mk cuda.mk bundle.mk bench.mk examine.mk results.mk tests.mk)
 
 # ---- the main jobs ----
 

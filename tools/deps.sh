@@ -1,11 +1,12 @@
 #!/bin/sh
-# deps.sh [build|ci|k20]: sees to it that the packages which plstm needs are installed (Debian, Ubuntu and their kin).
+# deps.sh [build|ci|engines|k20]: sees to it that the packages which plstm needs are installed (Debian, Ubuntu and their kin).
 #
-#   build  (default) what the program, its tests and its plots must have
-#   ci     also what only some tests want: PyTorch, clang with its sanitizers and fuzzer, clang-format, Chromium
-#   k20    what `make k20` must have, and nothing else: CUDA 11.8, the last toolkit that compiles for sm_35, and the g++ that it takes.
-#          About 1.5 GB to download, 5 GB on the disk. Debian 12 has it in its component non-free, and what it depends on in
-#          contrib too: both are added to the sources that are there
+#   build    (default) what the program, its tests and its plots must have
+#   ci       also what only some tests want: PyTorch, clang with its sanitizers and fuzzer, clang-format, Chromium
+#   engines  what `make test-engines` wants: Slurm's daemons, Open MPI, GNU parallel. The test starts the daemons itself
+#   k20      what `make k20` must have, and nothing else: CUDA 11.8, the last toolkit that compiles for sm_35, and the g++ that it takes.
+#            About 1.5 GB to download, 5 GB on the disk. Debian 12 has it in its component non-free, and what it depends on in
+#            contrib too: both are added to the sources that are there
 #
 # Where nothing is missing it does nothing and touches no network. Otherwise it installs, as root or through sudo that asks
 # nothing; where it may not, it prints the line to type and exits with 1.
@@ -17,6 +18,7 @@ set -eu
 build='gcc:gcc g++:g++ libc6-dev make:make python3:python3 gnuplot:gnuplot-nox
        libopenblas-openmp-dev libjansson-dev libmd-dev libcmocka-dev librandom123-dev libbenchmark-dev'
 ci='git:git clang:clang clang-format:clang-format libclang-rt-dev|libclang-rt-18-dev|libclang-common-14-dev'
+engines='slurmctld slurmd slurm-client munge openmpi-bin parallel'
 k20='nvidia-cuda-toolkit g++-11:g++-11'
 # Where a release does not have these, the tests that want them are skipped and say so.
 optional='python3-torch python3-safetensors pip3:python3-pip chromium:chromium'
@@ -24,9 +26,10 @@ optional='python3-torch python3-safetensors pip3:python3-pip chromium:chromium'
 case ${1-build} in
 build) required=$build optional= ;;
 ci) required="$build $ci" ;;
+engines) required= optional=$engines ;;
 k20) required="$k20" optional= ;;
 *)
-    echo "usage: tools/deps.sh [build|ci|k20]" >&2
+    echo "usage: tools/deps.sh [build|ci|engines|k20]" >&2
     exit 2
     ;;
 esac

@@ -285,12 +285,17 @@ static error_t parser(int key, char *arg, struct argp_state *state)
         if (!line->operand)
             code =
                 error_set(e, EXIT_USAGE, "plstm %s takes options only, and '%s' is none", line->command, arg);
+        else if (line->operands)
+            code = path_add(line->operands, arg, strlen(arg))
+                       ? EXIT_DONE
+                       : error_set(e, EXIT_USAGE, "plstm %s takes %s, not '%s'", line->command, line->operand,
+                                   arg);
         else if (line->operand_value)
             code = error_set(e, EXIT_USAGE, "plstm %s takes one %s, and '%s' is one more", line->command,
                              line->operand, arg);
         else line->operand_value = arg;
     } else if (key == ARGP_KEY_END) {
-        if (line->operand && !line->operand_value)
+        if (line->operand && !line->operand_value && !(line->operands && line->operands->n))
             code =
                 error_set(e, EXIT_USAGE, "plstm %s takes %s, which is missing", line->command, line->operand);
     } else {

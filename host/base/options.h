@@ -46,6 +46,7 @@ typedef struct CommandLine {
     const char *command; /* "train" */
     const char *summary; /* above the options in --help */
     const char *operand; /* what the one operand is ("DIR", it must be given), or NULL: there is none */
+    PathList *operands;  /* where operands go if there may be more of them than one, or NULL */
     const Option *options;
     int n_options;
     const char *const *settings; /* names of the settings that the command has, NULL-terminated */

@@ -13,6 +13,9 @@ const FileKind kind_checkpoint = {"a checkpoint of plstm", 8,
 const FileKind kind_dump = {"a dump of plstm", 8, "{\"__metadata__\":{\"format\":\"pt\",\"dump\":"};
 const FileKind kind_train_log = {"a log of plstm train", 0, "{\"event\":\"run\","};
 const FileKind kind_eval_log = {"a log of plstm eval", 0, "{\"event\":\"eval\","};
+const FileKind kind_ensemble_log = {"a log of plstm ensemble", 0, "{\"event\":\"ensemble\","};
+const FileKind kind_log_probs = {"an array of NumPy", 0, "\x93NUMPY"};
+const FileKind kind_svg = {"an SVG figure", 0, "<svg "};
 
 bool same_file(const char *a, const char *b)
 {

@@ -14,7 +14,8 @@ typedef struct FileKind {
     size_t at;        /* of the opening */
     const char *opening;
 } FileKind;
-extern const FileKind kind_checkpoint, kind_dump, kind_train_log, kind_eval_log;
+extern const FileKind kind_checkpoint, kind_dump, kind_train_log, kind_eval_log, kind_ensemble_log,
+    kind_log_probs, kind_svg;
 
 /* A file that the command reads, or another one that it writes; path NULL: none. */
 typedef struct OtherFile {

@@ -18,6 +18,7 @@
 #include "host/base/output.h"
 #include "host/train/report.h"
 #include "host/train/run_corpus.h"
+#include "host/train/token_log_probs.h"
 #include "host/base/version.h"
 
 /* One file of the ensemble. */
@@ -53,17 +54,22 @@ static int list_members(Eval *v, Error *e)
     return EXIT_DONE;
 }
 
-/* The log is none of the files that are read, and takes the place of no other kind of file. */
-static int log_is_harmless(const Eval *v, Error *e)
+/* No output is one of the files that are read, or takes the place of another kind of file. */
+static int outputs_check(const Eval *v, Error *e)
 {
     CorpusPaths texts;
-    OtherFile *read = calloc((size_t)(v->n + SPLITS + 1), sizeof *read);
-    if (!read) return error_set(e, EXIT_FAILED, "memory ran out while --log-json was checked");
+    const char *log = v->o->log_json, *log_probs = v->o->log_probs;
+    OtherFile *read = calloc((size_t)(v->n + SPLITS + 2), sizeof *read);
+    if (!read) return error_set(e, EXIT_FAILED, "memory ran out while outputs were checked");
     int n = 0, code = corpus_paths(&texts, v->o->data, NULL, e);
     if (!code) {
         for (int i = 0; i < texts.n; i++) read[n++] = texts.file[i];
         for (int i = 0; i < v->n; i++) read[n++] = (OtherFile){"--weights", v->member[i].path};
-        code = output_check("--log-json", v->o->log_json, &kind_eval_log, read, n, v->o->force, e);
+        if (log) code = output_check("--log-json", log, &kind_eval_log, read, n, v->o->force, e);
+        read[n++] = (OtherFile){"--log-json", log};
+        if (!code && log_probs)
+            code = output_check("--token-log-probs", log_probs, &kind_log_probs, read, n, v->o->force, e);
+        if (!code && log_probs) code = st_writable(log_probs, "--token-log-probs", e);
         corpus_paths_free(&texts);
     }
     free(read);
@@ -145,6 +151,16 @@ static void score_all(Eval *v)
 static bool nats_of_average(const void *user, int64_t position, double *nats)
 {
     return ensemble_nats(user, position, nats);
+}
+
+static int save_log_probs(Eval *v, Error *e)
+{
+    const Stream *s = &v->corpus.split[v->o->split];
+    ScoredText text = {.paper_tokens = v->rows > 0 ? v->rows * (s->n / v->rows - 1) : 0};
+    snprintf(text.split, sizeof text.split, "%s", split_name[v->o->split]);
+    snprintf(text.protocol, sizeof text.protocol, "%s", protocol_name(v->o->protocol));
+    vocab_sha256(&v->corpus.vocab, text.vocab_sha256);
+    return token_log_probs_save(v->o->log_probs, &text, &v->ensemble, s->ids, e);
 }
 
 /* ---- telling ---- */
@@ -243,7 +259,7 @@ int eval_command(const EvalOptions *o, FILE *out, Error *e)
     int log = -1;
     int code = list_members(&v, e);
     if (!code) code = backend_find(o->backend, &v.ops, e);
-    if (!code && o->log_json) code = log_is_harmless(&v, e);
+    if (!code) code = outputs_check(&v, e);
     if (!code && o->log_json) {
         log = open(o->log_json, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
         if (log < 0) code = error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", o->log_json);
@@ -257,7 +273,8 @@ int eval_command(const EvalOptions *o, FILE *out, Error *e)
     for (int i = 0; i < v.n && !code; i++) code = score_member(&v, &v.member[i], e);
     if (!code) {
         score_all(&v);
-        code = tell(&v, log, out, e);
+        if (o->log_probs) code = save_log_probs(&v, e);
+        if (!code) code = tell(&v, log, out, e);
     }
     if (log >= 0 && close(log) && !code)
         code = error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", o->log_json);

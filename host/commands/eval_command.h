@@ -15,9 +15,11 @@ typedef struct EvalOptions {
     int64_t split;           /* SPLIT_VALID or SPLIT_TEST */
     int64_t protocol;        /* Protocol */
     const char *backend;
-    int threads;           /* 0: as many as this process may use */
-    int64_t batch, seq;    /* 0: the first file's; they matter where the split is cut into rows (SPEC 6) */
-    const char *log_json;  /* or NULL */
+    int threads;          /* 0: as many as this process may use */
+    int64_t batch, seq;   /* 0: the first file's; they matter where the split is cut into rows (SPEC 6) */
+    const char *log_json; /* or NULL */
+    const char *
+        log_probs; /* what the models, or their average, say to every word goes there (token_log_probs.h); or NULL */
     bool force, final_eos; /* how files are treated */
     FILE *notes;           /* where remarks about the text go, or NULL */
 } EvalOptions;

@@ -14,6 +14,7 @@
 #include "data_command.h"
 #include "devices_command.h"
 #include "dump.h"
+#include "ensemble_command.h"
 #include "host/base/error.h"
 #include "eval_command.h"
 #include "info_command.h"
@@ -258,6 +259,14 @@ static int eval_parsed(int argc, char **argv, PathList *weights, Error *e)
          .type = OPTION_CHOICE,
          .choices = "valid|test",
          .value = &split},
+        {.name = "token-log-probs",
+         .arg = "F.npy",
+         .takes = "a file",
+         .help = "what the model, or the average of several, says to every word: log p as an array of NumPy, "
+                 "which "
+                 "plstm ensemble averages",
+         .type = OPTION_PATH,
+         .value = &o.log_probs},
         FORCE_OPTION(&o.force),
         FINAL_EOS_OPTION(&o.final_eos),
     };
@@ -267,7 +276,7 @@ static int eval_parsed(int argc, char **argv, PathList *weights, Error *e)
             "Prints the perplexity of checkpoints and of their ensemble. batch and seq, by which protocol "
             "zaremba cuts the valid split, are the first file's unless given.",
         .options = own,
-        .n_options = 4,
+        .n_options = 5,
         .settings = settings,
         .no_defaults = true};
     Settings s;
@@ -295,6 +304,62 @@ static int eval(int argc, char **argv, Error *e)
     PathList weights = {0};
     int code = eval_parsed(argc, argv, &weights, e);
     path_list_free(&weights);
+    return code;
+}
+
+static int ensemble_parsed(int argc, char **argv, PathList *files, Error *e)
+{
+    EnsembleOptions o = {.files = files, .orders = 200, .seed = 1};
+    const Option own[] = {
+        {.name = "svg",
+         .arg = "F",
+         .takes = "a file",
+         .help = "the curve over the number of members, as a figure",
+         .type = OPTION_PATH,
+         .value = &o.svg},
+        {.name = "orders",
+         .arg = "N",
+         .takes = "a whole number from 1 to 1000000",
+         .help = "ensembles of a size that are averaged over, drawn at random where there are more",
+         .initial = "200",
+         .type = OPTION_INT,
+         .low = 1,
+         .high = 1e6,
+         .value = &o.orders},
+        {.name = "seed",
+         .arg = "N",
+         .takes = "a whole number from 0 to 18446744073709551615",
+         .help = "seed of that draw",
+         .initial = "1",
+         .type = OPTION_U64,
+         .value = &o.seed},
+        FORCE_OPTION(&o.force),
+    };
+    static const char *const settings[] = {"log-json", NULL};
+    CommandLine line = {
+        .command = "ensemble",
+        .summary = "Prints the perplexity of averages of models, from what plstm eval --token-log-probs "
+                   "wrote for each "
+                   "of them: of all, and of 1, 2, 5, 10, 20, 50 ... of them with the spread over which.",
+        .options = own,
+        .n_options = 4,
+        .settings = settings,
+        .operand = "F.npy...",
+        .operands = files};
+    Settings s;
+    int code = options_parse(&line, argc, argv, e);
+    if (code || line.helped) return code;
+    code = options_settings(&line, &s, e);
+    if (code) return code;
+    o.log_json = s.log_json;
+    return ensemble_command(&o, stdout, e);
+}
+
+static int ensemble(int argc, char **argv, Error *e)
+{
+    PathList files = {0};
+    int code = ensemble_parsed(argc, argv, &files, e);
+    path_list_free(&files);
     return code;
 }
 
@@ -580,6 +645,7 @@ static const struct Command {
 } commands[] = {
     {"train", "train a model", train},
     {"eval", "perplexity of checkpoints and of their ensemble", eval},
+    {"ensemble", "perplexity of averages of models, from what eval wrote for each", ensemble},
     {"sample", "draw a text", sample},
     {"dump", "write one minibatch's masks or gradients, or initial weights", dump},
     {"info", "what a checkpoint holds", info},

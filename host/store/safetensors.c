@@ -2,7 +2,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <limits.h>
@@ -11,9 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
+#include "host/base/map_file.h"
 #include "host/base/replace.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
@@ -293,29 +291,11 @@ int st_parse(StFile *f, const void *bytes, size_t n, const char *path, Error *e)
 
 int st_open(StFile *f, const char *path, Error *e)
 {
+    void *map;
+    size_t n;
     memset(f, 0, sizeof *f);
-    /* O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever. */
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    struct stat st;
-    if (fd < 0 || fstat(fd, &st)) {
-        int cause = errno;
-        if (fd >= 0) close(fd);
-        return error_set(e, EXIT_BAD_DATA, "%s cannot be opened: %s", path, strerror(cause));
-    }
-    int code = EXIT_DONE;
-    if (S_ISDIR(st.st_mode))
-        code = error_set(e, EXIT_BAD_DATA, "%s is a folder, not a safetensors file", path);
-    else if (!S_ISREG(st.st_mode)) code = error_set(e, EXIT_BAD_DATA, "%s is not a regular file", path);
-    else if (st.st_size == 0) code = error_set(e, EXIT_BAD_DATA, "%s is empty", path);
-    if (code) {
-        close(fd);
-        return code;
-    }
-    size_t n = (size_t)st.st_size;
-    void *map = mmap(NULL, n, PROT_READ, MAP_PRIVATE, fd, 0);
-    int cause = errno;
-    close(fd);
-    if (map == MAP_FAILED) return error_set(e, EXIT_BAD_DATA, "%s cannot be read: %s", path, strerror(cause));
+    int code = map_file(path, "a safetensors file", &map, &n, e);
+    if (code) return code;
     code = st_parse(f, map, n, path, e);
     if (code) {
         munmap(map, n);

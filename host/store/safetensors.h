@@ -69,8 +69,7 @@ typedef struct StFile {
 } StFile;
 
 /* Maps a file read-only and checks all of it. EXIT_BAD_DATA: one sentence that names file and fault.
- * As with every mapped file, one that another program cuts short while it is open ends this program (SIGBUS);
- * st_write replaces files and never does that. */
+ * A mapping (host/base/map_file.h). */
 int st_open(StFile *f, const char *path, Error *e);
 /* The same over bytes that stay the caller's (8-byte aligned); `path` is only for the sentence. st_close
  * frees what it made. */

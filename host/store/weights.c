@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "half.h"
 #include "safetensors.h"
 
 /* A tensor of the file, or of one of its shards. */
@@ -161,15 +162,6 @@ static void list_names(const Source *s, char *out, size_t size)
 
 /* ---- values ---- */
 
-static float of_half(uint16_t h)
-{
-    int exponent = h >> 10 & 31;
-    double mantissa = h & 1023, v = exponent == 31 ? (mantissa != 0 ? (double)NAN : (double)INFINITY)
-                                    : exponent     ? ldexp(1024 + mantissa, exponent - 25)
-                                                   : ldexp(mantissa, -24);
-    return (float)(h >> 15 ? -v : v);
-}
-
 static float of_bfloat(uint16_t h)
 {
     uint32_t bits = (uint32_t)h << 16;
@@ -187,7 +179,7 @@ static bool convert(const StTensor *t, float *to, size_t n)
         for (size_t i = 0; i < n; i++) to[i] = (float)((const double *)t->data)[i];
         return true;
     case ST_F16:
-        for (size_t i = 0; i < n; i++) to[i] = of_half(((const uint16_t *)t->data)[i]);
+        for (size_t i = 0; i < n; i++) to[i] = half_to_float(((const uint16_t *)t->data)[i]);
         return true;
     case ST_BF16:
         for (size_t i = 0; i < n; i++) to[i] = of_bfloat(((const uint16_t *)t->data)[i]);

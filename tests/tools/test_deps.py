@@ -65,7 +65,7 @@ def run(*arguments, missing=(), uid=0, sudo=None, debian=True, commands=COMMANDS
 
 
 def test_nothing_missing_touches_no_network():
-    for which in ([], ["build"], ["ci"], ["k20"]):
+    for which in ([], ["build"], ["ci"], ["engines"], ["k20"]):
         sources = {"sources.list": "deb http://example/debian bookworm main\n"}
         status, said, called = run(*which, commands=(*COMMANDS, "g++-11"), sources=sources)
         assert sources["sources.list"].endswith("bookworm main\n"), sources
@@ -110,6 +110,14 @@ def test_ci_takes_the_name_that_this_release_has():
     assert status == 0 and called[-1].endswith("libclang-rt-18-dev"), called
     status, _, called = run("ci", missing=names[:2])
     assert status == 0 and called == [], called
+
+
+def test_engines_are_optional():
+    names = ["slurmctld", "slurmd", "parallel"]
+    status, said, called = run("engines", missing=names)
+    assert status == 0 and [line.rsplit(" ", 1)[1] for line in called[1:]] == names, called
+    status, said, called = run("engines", missing=names, unknown=["slurmd"])
+    assert status == 0 and not any(line.endswith(" slurmd") for line in called), called
 
 
 def test_k20_adds_the_components_that_its_packages_are_in():
@@ -169,7 +177,7 @@ def test_another_system_is_told_what_is_needed():
 
 def test_unknown_word():
     status, said, _ = run("everything")
-    assert status == 2 and "build|ci|k20" in said, said
+    assert status == 2 and "build|ci|engines|k20" in said, said
 
 
 tap.main(globals())

@@ -11,7 +11,7 @@ import tap  # noqa: E402
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
 TOOL = os.path.join(ROOT, "tools", "results.py")
-NAMES = ("demo", "demo-keep", "ptb", "parity", "variants", "anchor", "step", "kernels", "constants", "machine-code", "cpu-speed", "cpu-profile", "emulator",
+NAMES = ("demo", "demo-keep", "reach", "distance", "ptb", "ensembles", "large-text", "parity", "variants", "anchor", "step", "kernels", "constants", "machine-code", "cpu-speed", "cpu-profile", "emulator",
          "not-measured")
 
 
@@ -31,7 +31,7 @@ def demo_record(sites, seed, test, keep=0.5):
 
 
 def log(preset, corpus, sites="nonrecurrent", test=114.98, seed="1", backend="cpu"):
-    run = {"event": "run", "preset": preset, "seed": seed, "backend": backend, "kernel": None, "precision": "f32", "corpus": corpus, "dropout_sites": sites}
+    run = {"event": "run", "preset": preset, "seed": seed, "backend": backend, "kernel": None, "precision": "f32", "corpus": corpus, "dropout_sites": sites, "epochs": 39, "windows": 100}
     steps = [{"event": "step", "step": n, "tokens": 400, "words_per_s": 8000.0} for n in range(250)]
     epochs = [{"event": "epoch", "epoch": n, "train_ppl": 200.0 / n, "valid_ppl": 180.0 / n, "valid_ppl_paper": 170.0 / n, "lr": 1,
                "seconds": 90.0} for n in (1, 2, 3)]
@@ -124,6 +124,45 @@ def test_numbers_come_from_the_files():
     assert "123.5" in page and "2.34" in page and "115.0" not in page and "1.87" not in page, page
 
 
+def test_ensembles_beside_the_paper():
+    tree = Tree()
+    curve = [{"members": k, "ensembles": 10, "which": "all", "ppl_mean": 120.0 - 3 * k, "ppl_std": 0.5, "ppl_low": 119.0 - 3 * k, "ppl_high": 121.0 - 3 * k}
+             for k in (1, 2, 5)]
+    tree.lines("profiles/box/ensemble-small.jsonl", [{"event": "ensemble", "curve": curve}])
+    tree.rebuild()
+    page = tree.read()
+    assert "| small | 2 | 114.00 | 113.00 to 115.00 | 10 | 96.1 | A box |" in page, page
+    assert "| small | 10 | not yet trained |  |  | 80.0 |" in page and "| large | 38 | not yet trained |" in page, page
+
+
+def reach_records(trained, masks, factor):
+    return [{"event": "reach", "trained": trained, "masks": masks, "keep": 0.5, "seed": "1", "hidden": 128, "layers": 2, "steps": k, "gradients": 300,
+             "p10": 0.5 * factor**k, "median": factor**k, "p90": 2 * factor**k} for k in (1, 2, 8, 16, 32, 64)]
+
+
+def distance_records(sites, seed, nats):
+    return [{"event": "distance", "trained": sites, "masks": sites, "keep": 0.5, "seed": seed, "hidden": 128, "layers": 2, "inside": k, "words": 4,
+             "nats": 4 * nats, "best_nats": 4 * 2.5} for k in range(0, 30, 3)]
+
+
+def test_what_is_remembered():
+    tree = Tree()
+    tree.lines("profiles/box/reach.jsonl", reach_records("nonrecurrent", "nonrecurrent", 0.9) + reach_records("all", "all", 0.8)
+               + reach_records("nonrecurrent", "all", 0.7))
+    tree.lines("profiles/box/distance.jsonl", [r for seed, more in (("1", 0.0), ("2", 0.1)) for sites, nats in (("nonrecurrent", 3.0), ("all", 3.5))
+                                               for r in distance_records(sites, seed, nats + more)])
+    tree.rebuild()
+    page = tree.read()
+    assert "| non-recurrent | 0.9 (0.45 to 1.8) |" in page and "| non-recurrent, naive masks | 0.7 " in page, page
+    assert "| 0 to 4 | 8 | 21.14 ± 1.49 | 34.86 ± 2.46 | 12.18 | +64.9 % | A box |" in page, page
+    for name in ("reach", "distance"):
+        assert f"profiles/figures/box-{name}.svg" in page and "</svg>" in tree.read(f"profiles/figures/box-{name}.svg")
+    tree.lines("profiles/box/distance.jsonl", distance_records("all", "1", 3.0))
+    tree.refused("distance.jsonl", "same seeds")
+    tree.lines("profiles/box/reach.jsonl", reach_records("all", "all", 0.8)[1:])
+    tree.refused("reach.jsonl", "lacks distances")
+
+
 def test_perplexity_over_seeds():
     tree = Tree()
     tree.lines("profiles/box/ptb-small-seed2.jsonl", log("small", "Penn Treebank (Mikolov)", test=116.98, seed="2"))
@@ -133,7 +172,11 @@ def test_perplexity_over_seeds():
     page = tree.read()
     assert "| small | cpu f32 | 2 | 3 |" in page and "| 116.0 ± 1.4 | 114.5 |" in page, page
     assert "| medium | cuda f32 | 1 |" in page and "| small | cuda |" in page and "| medium | cuda |  |" not in page
-    assert "Cut short by the time there was: large after 2 epochs, valid 90.0" in page, page
+    assert "| large | cpu f32 | 1 | epoch 2 of 39 | 180.0 | 100.0 | 90.0 | 85.0 | 82.2 | not at its end | 78.4 |" in page, page
+    started = log("large", "Penn Treebank (Mikolov)")[:8]
+    tree.lines("profiles/box/partial-ptb-large.jsonl", started)
+    tree.rebuild()
+    assert "| epoch 0 of 39, minibatch 7 of 100 of the next |  |  |  |  | 82.2 | not at its end |" in tree.read(), tree.read()
     assert "box-ptb-small.svg" in page and "box-ptb-small-seed2.svg" not in page
     tree.lines("profiles/box/ptb-small-seed2.jsonl", log("small", "Penn Treebank (Mikolov)", test=116.98))
     tree.refused("ptb-small-seed2.jsonl", "different seeds")
@@ -219,7 +262,7 @@ def test_nothing_measured_is_said():
     tree = Tree(data=False)
     tree.rebuild()
     page = tree.read()
-    assert page.count("Not yet measured.") == 8 and "ptb-large" in page, page
+    assert page.count("Not yet measured.") == 11 and "ptb-large" in page, page
 
 
 def test_bad_data_is_one_sentence():

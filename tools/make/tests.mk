@@ -10,7 +10,9 @@ $(BENCH_TEST_BIN): $(BUILD)/tests/test_%: $(BUILD)/tests/gpu/test_%.o $(BUILD)/b
 	$(call say,LINK,$@)
 	$(Q)$(CXX) $^ $(LDFLAGS) -lcmocka -ljansson -lm -o $@
 
-TEST_PY  := $(wildcard tests/*/test_*.py)
+# Under Slurm, mpirun and GNU parallel, which tools/deps.sh engines installs: not part of `make test`.
+TEST_ENGINES := tests/engines/test_engines.py
+TEST_PY  := $(filter-out $(TEST_ENGINES),$(wildcard tests/*/test_*.py))
 TEST_BIN += $(BENCH_TEST_BIN) $(EMU_TEST_BIN) $(CUDA_TEST_BIN)
 # With threads of their own, or clocks to watch: not beside another test.
 TEST_ALONE  := $(filter %/test_backend_cpu %/test_report %/test_kill.py,$(TEST_BIN) $(TEST_PY))
@@ -27,6 +29,10 @@ test: deps
 test-long: tests-built
 	$(Q)$(RUN_TESTS) --long $(TEST_BESIDE) --alone $(TEST_ALONE)
 
+.PHONY: test-engines
+test-engines: $(BUILD)/plstm
+	$(Q)$(RUN_TESTS) --limit 180 $(TEST_ENGINES)
+
 # The same tests under ASan + UBSan, in a folder of their own; any report ends a test.
 sanitize: deps
 	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)-sanitize OPT=-O1 \
@@ -34,17 +40,20 @@ sanitize: deps
 sanitize-run: tests-built
 	$(Q)PLSTM=$(BUILD)/plstm ASAN_OPTIONS=detect_stack_use_after_return=0 $(RUN_TESTS) $(TEST_BIN)
 
-# The safetensors reader under libFuzzer (clang).
+# The readers of files under libFuzzer (clang), one after another.
 FUZZ_SECONDS ?= 300
-FUZZ_FLOORS := base data store
-fuzz: $(BUILD)/fuzz/fuzz_safetensors
-	@mkdir -p $(BUILD)/fuzz/corpus
+FUZZ_FLOORS  := base data store
+FUZZERS      := $(patsubst tests/host/%.c,%,$(wildcard tests/host/fuzz_*.c))
+FUZZ_COMMON  := $(foreach floor,$(FUZZ_FLOORS),$(wildcard host/$(floor)/*.c))
+fuzz: $(FUZZERS:%=run-%)
+.PHONY: $(FUZZERS:%=run-%)
+$(FUZZERS:%=run-%): run-%: $(BUILD)/fuzz/%
+	@mkdir -p $(BUILD)/fuzz/corpus-$*
 	$(Q)$< -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
-	    $(BUILD)/fuzz/corpus $(wildcard tests/fixtures/fuzz)
-FUZZ_SRC := tests/host/fuzz_safetensors.c $(foreach floor,$(FUZZ_FLOORS),$(wildcard host/$(floor)/*.c))
-$(BUILD)/fuzz/fuzz_safetensors: $(FUZZ_SRC) $(foreach floor,$(FUZZ_FLOORS),$(wildcard host/$(floor)/*.h)) \
-    $(BUILD)/gen/flags
+	    $(BUILD)/fuzz/corpus-$* $(wildcard tests/fixtures/$*)
+$(FUZZERS:%=$(BUILD)/fuzz/%): $(BUILD)/fuzz/%: tests/host/%.c $(FUZZ_COMMON) \
+    $(foreach floor,$(FUZZ_FLOORS),$(wildcard host/$(floor)/*.h)) $(BUILD)/gen/flags
 	$(call say,FUZZ,$@)
 	@mkdir -p $(@D)
-	$(Q)clang -std=c11 -O1 -g $(CPPFLAGS) $(WARN) -fsanitize=fuzzer,address,undefined $(FUZZ_SRC) \
+	$(Q)clang -std=c11 -O1 -g $(CPPFLAGS) $(WARN) -fsanitize=fuzzer,address,undefined $< $(FUZZ_COMMON) \
 	    -ljansson -lmd -lm -o $@

@@ -55,6 +55,7 @@ class Run:
         self.run = runs[0]
         self.epochs = [e for e in events if e["event"] == "epoch"]
         self.test = next((e for e in events if e["event"] == "test"), None)
+        self.last_step = events[-1] if events[-1]["event"] == "step" else None
         steps = [e for e in events if e["event"] == "step" and e["words_per_s"]]
         seconds = sum(e["tokens"] / e["words_per_s"] for e in steps)
         self.words_per_s = sum(e["tokens"] for e in steps) / seconds if seconds else math.nan

@@ -4,6 +4,7 @@ from tables.plot import PLOT_HEAD, block, cut, ppls_of
 from tables.text import link, listed, number, spread, table
 
 PAPER = {"small": (120.7, 114.5), "medium": (86.2, 82.7), "large": (82.2, 78.4)}  # arXiv 1409.2329v5, valid and test
+PAPER_ENSEMBLES = {"small": {2: 96.1, 5: 84.1, 10: 80.0}, "medium": {2: 77.0, 5: 73.3, 10: 72.0}, "large": {2: 73.6, 10: 69.5, 38: 68.7}}
 
 
 def epochs_figure(runs):
@@ -39,6 +40,20 @@ def row(runs):
             spread([minutes(run) for run in runs], 0), first.hardware, ", ".join(link(run.name) for run in runs)]
 
 
+def cut_row(run):
+    """Of a run that was stopped before its end: where it stands."""
+    preset, epochs = run.run["preset"], run.epochs
+    last = epochs[-1] if epochs else {}
+    paper_valid, paper_test = (number(ppl) for ppl in PAPER[preset])
+    stands = f"epoch {len(epochs)} of {run.run['epochs']}"
+    if run.last_step:
+        stands += f", minibatch {run.last_step['step'] + 1 - len(epochs) * run.run['windows']} of {run.run['windows']} of the next"
+    of = lambda events, key: number(events[key]) if key in events else ""
+    return [preset, what_ran(run), "1", stands, of(epochs[0] if epochs else {}, "valid_ppl"), of(last, "train_ppl"), of(last, "valid_ppl"),
+            of(last, "valid_ppl_paper"), paper_valid, "not at its end", paper_test, number(run.words_per_s, 0), number(minutes(run), 0), run.hardware,
+            link(run.name)]
+
+
 def owed(preset):
     paper_valid, paper_test = (number(ppl) for ppl in PAPER[preset])
     return [preset, "cuda", "", "", "", "", "not yet measured", "", paper_valid, "not yet measured", paper_test, "", "", "", ""]
@@ -71,12 +86,29 @@ def ptb(data, figures):
         name = "figures/" + runs[0].name.replace("/", "-").removesuffix(".jsonl") + ".svg"
         figures[name] = epochs_figure(runs)
         pictures += f"\n![Perplexity after each epoch of {runs[0].run['preset']} on Penn Treebank](profiles/{name})\n"
+    rows += [cut_row(Run(data, file)) for file in data.find("*/partial-ptb-*.jsonl")]
     on_gpu = {runs[0].run["preset"] for runs in groups if runs[0].run["backend"] == "cuda"}
     rows += [owed(preset) for preset in PAPER if preset not in on_gpu]
     text = table(["preset", "backend ", "seeds", "epochs", "valid after epoch 1", "train", "valid", "valid, paper's count", "paper's valid", "test",
                   "paper's test", "words/s", "minutes", "hardware ", "data "], rows)
-    for run in [Run(data, file) for file in data.find("*/partial-ptb-*.jsonl")]:
-        valid = f", valid {run.epochs[-1]['valid_ppl']:.1f}" if run.epochs else ""
-        text += f"\nCut short by the time there was: {run.run['preset']} after {len(run.epochs)} epochs{valid} "
-        text += f"({run.hardware}, {link(run.name)}).\n"
     return text + pictures
+
+
+def ensembles(data, _figures):
+    """Lines of plstm ensemble beside the paper's table 1."""
+    ours = {}
+    for file in data.find("*/ensemble-*.jsonl"):
+        preset = file.split("/")[1].removeprefix("ensemble-").split("-")[0].removesuffix(".jsonl")
+        for line in data.lines(file):
+            for point in line["curve"]:
+                ours[preset, point["members"]] = (point, data.hardware(file), link(file))
+    rows = []
+    for preset, sizes in PAPER_ENSEMBLES.items():
+        for members, paper in sizes.items():
+            point, hardware, source = ours.get((preset, members), (None, "", ""))
+            if point is None:
+                rows.append([preset, str(members), "not yet trained", "", "", number(paper), "", ""])
+            else:
+                rows.append([preset, str(members), number(point["ppl_mean"], 2), f"{point['ppl_low']:.2f} to {point['ppl_high']:.2f}", str(point["ensembles"]),
+                             number(paper), hardware, source])
+    return table(["preset", "members", "test, mean", "lowest to highest", "ensembles", "paper's test", "hardware ", "data "], rows)

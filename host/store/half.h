@@ -1,0 +1,17 @@
+/* half: IEEE 754 binary16, as files hold it. */
+#ifndef PLSTM_HALF_H
+#define PLSTM_HALF_H
+
+#include <math.h>
+#include <stdint.h>
+
+static inline float half_to_float(uint16_t h)
+{
+    int exponent = h >> 10 & 31;
+    double mantissa = h & 1023, v = exponent == 31 ? (mantissa != 0 ? (double)NAN : (double)INFINITY)
+                                    : exponent     ? ldexp(1024 + mantissa, exponent - 25)
+                                                   : ldexp(mantissa, -24);
+    return (float)(h >> 15 ? -v : v);
+}
+
+#endif
