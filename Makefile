@@ -60,7 +60,7 @@ LDFLAGS  += -fopenmp $(SAN) $(OPENBLAS_LD)
 include tools/make/blas.mk
 DEPFLAGS  = -MMD -MP
 
-.PHONY: all help demo parity test test-long bench sanitize fuzz results results-check report predictions
+.PHONY: all help demo demo-translate parity test test-long bench sanitize fuzz results results-check report predictions
 .PHONY: format format-check clean deps print-config
 .DELETE_ON_ERROR:
 all: $(BUILD)/plstm print-config
@@ -69,6 +69,7 @@ help:
 	@printf '%s\n' \
 	'make               build $(BUILD)/plstm' \
 	'make demo          train one over-large LSTM three ways on the built-in corpus (75 s); SEEDS=5 for five' \
+	'make demo-translate  one translation model without and with dropout, and its translations (under 3 minutes)' \
 	'make parity        what tf32 and bf16 cost in perplexity, on the CPU: SEEDS=20 paired trainings (10 min)' \
 	'make test          build and run every test; the last line is "N passed, N failed, N skipped"' \
 	'make test-long     the lists that are too long for make test' \
@@ -110,7 +111,7 @@ $(call refresh,$(BUILD)/gen/commit.h,#define PLSTM_COMMIT "$(COMMIT_TEXT)")
 
 # ---- host: a folder per floor; an #include points down this list or to kernels/ ----
 
-FLOORS := base data store plan backend train commands
+FLOORS := base data store plan backend train train/tasks commands
 # Compiled once for programs without CUDA and once for those with it; and what only the latter have.
 HOST_TWICE := host/plan/device host/backend/backends
 HOST_CUDA  := host/plan/cuda_check $(addprefix host/backend/,backend_cuda cublas_check cublas_open products recurrence)
@@ -158,6 +159,10 @@ DEMO_PLSTM := $(if $(wildcard /dev/nvidia[0-9]*)$(filter 1,$(EMU)),$(BUILD)/plst
 demo: deps
 	$(Q)$(MAKE) --no-print-directory $(DEMO_PLSTM)
 	$(Q)$(PYTHON) tools/demo.py --plstm $(DEMO_PLSTM) --out $(BUILD)/demo --seeds $(SEEDS)
+
+demo-translate: deps
+	$(Q)$(MAKE) --no-print-directory $(DEMO_PLSTM)
+	$(Q)$(PYTHON) tools/demo_translate.py --plstm $(DEMO_PLSTM) --out $(BUILD)/$@ --seeds $(SEEDS)
 
 parity: deps
 	$(Q)$(MAKE) --no-print-directory $(BUILD)/plstm

@@ -93,7 +93,7 @@ class Trainee
         : workload(w), threads(threads), ids(draw_ids(windows * (w.T + 1) * w.B))
     {
         BackendConfig config = {};
-        config.shape.V = V, config.shape.H = w.H, config.shape.L = L;
+        config.shape = model_shape_of_words(V, w.H, L);
         config.T = w.T, config.B = w.B, config.train = true, config.threads = threads;
         config.keep = w.keep, config.sites = w.keep < 1 ? SITES_NONRECURRENT : SITES_NONE, config.seed = seed;
         config.kernel = "auto", config.precision = "f32";
@@ -131,7 +131,7 @@ class Trainee
         int64_t tokens = workload.T * workload.B;
         const int32_t *x = ids.data() + done % windows * (tokens + workload.B);
         Window w = {};
-        w.T = workload.T, w.B = workload.B, w.x = x, w.y = x + workload.B, w.train = true, w.step = done++;
+        w.batch = batch_of_tokens(workload.T, workload.B, x, x + workload.B), w.train = true, w.step = done++;
         return model_train_step(&model, &w, 1.0, workload.clip, r, &fault);
     }
     bool is(const Workload *w, int n) const { return w->H == workload.H && n == threads; }

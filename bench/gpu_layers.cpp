@@ -49,8 +49,10 @@ std::shared_ptr<Case> embedding_forward_case(const Workload &w)
     c->bytes = bytes_of(N + distinct((*ids_host)[0]) * H + N * H);
     c->poison = [x](int s) { (*x)[(size_t)s]->poison(); };
     c->run = [=](int s) {
-        return embedding_forward(gpu.context.stream, N, H, (*ids)[(size_t)s]->get(), encoder->get(),
-                                 mask_site(w, 0), (*x)[(size_t)s]->get());
+        EmbeddingTable table = {};
+        table.encoder = encoder->get();
+        return embedding_forward(gpu.context.stream, N, H, (*ids)[(size_t)s]->get(), &table, mask_site(w, 0),
+                                 (*x)[(size_t)s]->get());
     };
     c->check = [=](int s) {
         std::vector<float> right((size_t)(N * H));
@@ -170,7 +172,7 @@ std::shared_ptr<Case> softmax_case(const Workload &w)
     c->run = [=](int s) {
         const Set &d = (*data)[(size_t)s];
         return softmax_xent(gpu.context.stream, N, V, bias->get(), d.target->get(), 1, inverse_B,
-                            d.logits->get(), d.nats->get());
+                            d.logits->get(), d.nats->get(), nullptr);
     };
     c->check = [=](int s) {
         const Set &d = (*data)[(size_t)s];
@@ -229,7 +231,7 @@ std::shared_ptr<Optimizer> optimizer(const Workload &w)
 {
     auto o = std::make_shared<Optimizer>();
     ModelShape shape = {};
-    shape.V = V, shape.H = w.H, shape.L = L;
+    shape = model_shape_of_words(V, w.H, L);
     const int64_t N = w.T * w.B, dense = params_elements(&shape) - V * w.H;
     o->weights_host = drawn(1, dense, w.init), o->grads_host = drawn(2, dense, 0.01);
     o->encoder_host = drawn(3, V * w.H, w.init), o->rows_host = drawn(4, N * w.H, 0.01);
@@ -246,7 +248,8 @@ std::shared_ptr<Optimizer> optimizer(const Workload &w)
     a.state = gpu.state->get(), a.fault = gpu.fault->get(), a.weights = o->weights->get(),
     a.grads = o->grads->get();
     a.dense = dense, a.encoder = o->encoder->get(), a.rows = o->rows->get(), a.ids = o->ids->get();
-    a.first = o->first->get(), a.N = N, a.H = w.H, a.nats = o->nats->get(), a.partial = o->partial->get();
+    a.first = o->first->get(), a.N = N, a.H = w.H, a.nats = o->nats->get(), a.scored = N,
+    a.partial = o->partial->get();
     a.results = o->results->get();
     return o;
 }

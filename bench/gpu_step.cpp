@@ -25,7 +25,7 @@ class Trainee
         : w(w)
     {
         BackendConfig config = {};
-        config.shape.V = V, config.shape.H = w.H, config.shape.L = L;
+        config.shape = model_shape_of_words(V, w.H, L);
         config.T = w.T, config.B = w.B, config.train = true, config.threads = backend_threads();
         config.keep = w.keep, config.sites = w.keep < 1 ? SITES_NONRECURRENT : SITES_NONE, config.seed = seed;
         config.kernel = kernel, config.precision = precision, config.eager = eager;
@@ -63,10 +63,11 @@ class Trainee
         WindowResult r = {}, last = {};
         for (int64_t i = 0; i < n; i++, done++) {
             Window one = {};
-            one.T = w.T, one.B = w.B, one.train = true, one.step = done, one.index = done % windows;
+            one.batch = batch_of_tokens(w.T, w.B, NULL, NULL), one.train = true, one.step = done,
+            one.index = done % windows;
             if (!stream) {
                 batcher_window(&batcher, one.index, x.data(), y.data());
-                one.x = x.data(), one.y = y.data();
+                one.batch.ids = x.data(), one.batch.targets = y.data();
             }
             if (model_train_step(&model, &one, 0.01, w.clip, &r, &e)) fail(e.text);
             if (r.step >= 0) last = r;

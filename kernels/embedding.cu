@@ -1,4 +1,4 @@
-/* embedding: rows of the encoder gathered and masked; their gradient, sparse.
+/* embedding: rows of the encoder, or projected feature rows, gathered and masked; the encoder's gradient, sparse.
  * Idea       the gradient of a minibatch touches at most N of V rows: it is kept as N rows and summed
  *            where a word first stands, so that neither a (V,H) tensor nor an atomic is needed
  * Memory     forward reads N H floats and writes them, or bfloat16; backward reads N H, writes one row per different word
@@ -28,23 +28,35 @@ static __device__ __forceinline__ int64_t own_unit()
     return 4 * ((int64_t)blockIdx.y * EMBEDDING_THREADS + threadIdx.x);
 }
 
+/* Units u..u+3 of what position n reads. */
+static __device__ __forceinline__ Quad table_row(const EmbeddingTable &t, int64_t id, int64_t H, int64_t u)
+{
+    Quad row = {{0.0f, 0.0f, 0.0f, 0.0f}};
+    if (id >= 0) return quad_load(t.encoder + id * H, u, H, 0.0f);
+    if (id == EMBEDDING_ZERO) return row;
+    row = quad_load(t.projected + (EMBEDDING_ZERO - 1 - id) * H, u, H, 0.0f);
+    Quad bias = quad_load(t.bias, u, H, 0.0f);
+    for (int k = 0; k < 4; k++) row.v[k] += bias.v[k];
+    return row;
+}
+
 __global__ void __launch_bounds__(EMBEDDING_THREADS)
-    embedding_forward_kernel(int64_t H, const int32_t *ids, const float *encoder, MaskSite site, float *x)
+    embedding_forward_kernel(int64_t H, const int32_t *ids, EmbeddingTable table, MaskSite site, float *x)
 {
     int64_t n = blockIdx.x, u = own_unit();
     if (u >= H) return;
-    Quad row = quad_load(encoder + ids[n] * H, u, H, 0.0f);
+    Quad row = table_row(table, ids[n], H, u);
     quad_store(x + n * H, u, H, mask_quad_apply(mask_open(site), n, H, u, row));
 }
 
 __global__ void __launch_bounds__(EMBEDDING_THREADS)
-    embedding_forward_bf16_kernel(int64_t H, const int32_t *ids, const float *encoder, MaskSite site,
+    embedding_forward_bf16_kernel(int64_t H, const int32_t *ids, EmbeddingTable table, MaskSite site,
                                   uint16_t *x)
 {
 #if DEV_ARCH == 0 || DEV_ARCH >= 800
     int64_t n = blockIdx.x, u = own_unit();
     if (u >= H) return;
-    Quad row = quad_load(encoder + ids[n] * H, u, H, 0.0f);
+    Quad row = table_row(table, ids[n], H, u);
     quad_store_bf16(x + n * H, u, H, mask_quad_apply(mask_open(site), n, H, u, row));
 #endif
 }
@@ -57,7 +69,7 @@ __global__ void __launch_bounds__(EMBEDDING_THREADS)
     int64_t n = blockIdx.x, u = own_unit();
     int32_t id = ids[n];
 
-    int seen = 0;
+    int seen = id < 0; /* no word's */
     for (int64_t m = threadIdx.x; m < n; m += EMBEDDING_THREADS) seen |= ids[m] == id;
     seen = __syncthreads_or(seen);
     if (blockIdx.y == 0 && threadIdx.x == 0) first[n] = !seen;
@@ -101,15 +113,15 @@ static LaunchShape embedding_shape(cudaStream_t stream, int64_t N, int64_t H)
 }
 
 extern "C" cudaError_t embedding_forward(cudaStream_t stream, int64_t N, int64_t H, const int32_t *ids,
-                                         const float *encoder, MaskSite site, float *x)
+                                         const EmbeddingTable *table, MaskSite site, float *x)
 {
-    return launch(embedding_shape(stream, N, H), embedding_forward_kernel, H, ids, encoder, site, x);
+    return launch(embedding_shape(stream, N, H), embedding_forward_kernel, H, ids, *table, site, x);
 }
 
 extern "C" cudaError_t embedding_forward_bf16(cudaStream_t stream, int64_t N, int64_t H, const int32_t *ids,
-                                              const float *encoder, MaskSite site, uint16_t *x)
+                                              const EmbeddingTable *table, MaskSite site, uint16_t *x)
 {
-    return launch(embedding_shape(stream, N, H), embedding_forward_bf16_kernel, H, ids, encoder, site, x);
+    return launch(embedding_shape(stream, N, H), embedding_forward_bf16_kernel, H, ids, *table, site, x);
 }
 
 extern "C" cudaError_t embedding_backward(cudaStream_t stream, int64_t N, int64_t H, const int32_t *ids,

@@ -16,6 +16,7 @@ cudaError_t layers_prepare(void);
 cudaError_t step_prepare(void);
 cudaError_t pack_prepare(void); /* lstm_pack, lstm.h */
 cudaError_t embedding_prepare(void);
+cudaError_t rows_prepare(void);
 cudaError_t softmax_xent_prepare(void);
 cudaError_t sgd_prepare(void);
 cudaError_t round_prepare(void);
@@ -23,32 +24,57 @@ cudaError_t round_prepare(void);
 /* ---- step.cu ---- */
 
 /* Moves the state on (step = next_step, window = next_window, and so on, slot to the next of `slots`) and copies the window's ids:
- * x (T,B) = stream[row_start(b) + window*T + t], y (T,B) the id after it; row_start as SPEC 4 over n ids. One block. */
+ * x (T,B) = stream[row_start(b) + window*T + t], y (T,B) the id after it; row_start as SPEC 4 over n ids. ids NULL: the state only
+ * moves on. One block. */
 cudaError_t step_begin(cudaStream_t stream, StepState *state, int64_t slots, const int32_t *ids, int64_t n,
                        int64_t T, int64_t B, int32_t *x, int32_t *y);
 
 /* ---- embedding.cu ---- */
 
-/* x (N,H) = D(encoder[ids]) */
+/* What a position reads: id >= 0 that row of the encoder; EMBEDDING_ZERO nothing, its input is zeros; below it, row
+ * EMBEDDING_ZERO - 1 - id of `projected` plus bias. */
+enum { EMBEDDING_ZERO = -1 };
+typedef struct EmbeddingTable {
+    const float *encoder; /* (V_in,H); NULL where no id is >= 0 */
+    const float
+        *projected; /* (rows,H) feature rows after their product; NULL where no id is below EMBEDDING_ZERO */
+    const float *bias; /* (H) */
+} EmbeddingTable;
+
+/* x (N,H) = D(row of ids) */
 cudaError_t embedding_forward(cudaStream_t stream, int64_t N, int64_t H, const int32_t *ids,
-                              const float *encoder, MaskSite site, float *x);
+                              const EmbeddingTable *table, MaskSite site, float *x);
 
 /* The same rounded to bfloat16, x (N,H) of 16 bits, bit for bit embedding_forward's x through round_bf16. sm_80 and up, as everything
  * here that rounds. */
 cudaError_t embedding_forward_bf16(cudaStream_t stream, int64_t N, int64_t H, const int32_t *ids,
-                                   const float *encoder, MaskSite site, uint16_t *x);
+                                   const EmbeddingTable *table, MaskSite site, uint16_t *x);
 
 /* The encoder's gradient, sparse: row n of rows (N,H) receives the sum, in order of position, of D(dx) over all positions with the id of
- * position n where n is the first such position; first[n] = 1 there and 0 elsewhere, whose rows are not written. */
+ * position n where n is the first such position; first[n] = 1 there and 0 elsewhere, whose rows are not written. A position
+ * whose id is below 0 has no row. */
 cudaError_t embedding_backward(cudaStream_t stream, int64_t N, int64_t H, const int32_t *ids, const float *dx,
                                MaskSite site, float *rows, int32_t *first);
+
+/* ---- rows.cu ---- */
+
+/* Row i of to (rows) = row index[i] of from, zeros where index[i] < 0. A row has row_bytes, an even number. to and from do not
+ * overlap. */
+cudaError_t rows_pick(cudaStream_t stream, int64_t rows, size_t row_bytes, const int32_t *index,
+                      const void *from, void *to);
+
+/* The same for float rows (H), D applied: row i of to = D(from[index[i]]), the mask being that of row index[i]. */
+cudaError_t rows_masked(cudaStream_t stream, int64_t rows, int64_t H, const int32_t *index, const float *from,
+                        MaskSite site, float *to);
 
 /* ---- softmax_xent.cu ---- */
 
 /* logits (N,V) without bias, any V, any alignment of rows. nats[n] = -log softmax(logits + bias)[target]. train: logits become
- * (softmax - onehot) / B in place; otherwise logits + bias. One pass over the row where it fits in shared memory. */
+ * (softmax - onehot) / B in place; otherwise logits + bias. best (N), or NULL, receives the id of the largest logit, the lowest where
+ * equal. A row whose target is below 0 is not scored: nats 0, best -1, its gradient zeros, its logits left as they are. One pass over
+ * the row where it fits in shared memory. */
 cudaError_t softmax_xent(cudaStream_t stream, int64_t N, int64_t V, const float *bias, const int32_t *targets,
-                         int train, float inverse_B, float *logits, float *nats);
+                         int train, float inverse_B, float *logits, float *nats, int32_t *best);
 
 /* out (cols) = sum over rows of m (rows, cols), in a fixed order; `also` (may be NULL) receives a copy. */
 cudaError_t column_sums(cudaStream_t stream, int64_t rows, int64_t cols, const float *m, float *out,
@@ -75,6 +101,7 @@ cudaError_t round_bf16(cudaStream_t stream, RoundSpan first, RoundSpan second);
 typedef struct StepResult {
     int64_t step;
     double nats, grad_norm;
+    int64_t hits;
     uint32_t fault;
     uint32_t pad;
 } StepResult;
@@ -93,7 +120,7 @@ typedef struct SgdArgs {
     float *weights;
     const float *grads;
     int64_t dense;
-    /* The encoder: rows and first as embedding_backward left them. */
+    /* The encoder, NULL where there is none: rows and first as embedding_backward left them. */
     float *encoder;
     const float *rows;
     const int32_t *ids, *first;
@@ -102,7 +129,9 @@ typedef struct SgdArgs {
     int64_t packed_n;
     uint16_t *
         rounded; /* (dense) the weights in bfloat16, element by element, packed tensors left out; NULL: nobody reads them */
-    const float *nats;   /* (N) */
+    const float *nats;             /* (scored) */
+    const int32_t *best, *targets; /* (scored) as softmax_xent has them; best NULL: no hits are counted */
+    int64_t scored;
     double *partial;     /* (sgd_partials(dense, N)) scratch */
     StepResult *results; /* [slots]: results[state->slot] is written */
 } SgdArgs;

@@ -17,6 +17,10 @@ struct Max {
     __device__ __forceinline__ float operator()(float a, float b) const { return fmaxf(a, b); }
 };
 
+struct Min {
+    __device__ __forceinline__ int operator()(int a, int b) const { return a < b ? a : b; }
+};
+
 /* op over the x of all threads, for all of them. blockDim.x is a power of two; scratch (blockDim.x) may be
  * used again after the call. All threads of the block must come. */
 template <class T, class Op> static __device__ __forceinline__ T block_reduce(T x, T *scratch, Op op)

@@ -178,12 +178,18 @@ __global__ void __launch_bounds__(SGD_THREADS) sgd_update_kernel(SgdArgs a)
     uint32_t fault = a.fault->set;
     double norm = sqrt(sum_of(a.partial, owners, scratch));
     if (blockIdx.x == 0) {
-        double nats = sum_of(a.nats, a.N, scratch);
+        double nats = sum_of(a.nats, a.scored, scratch), hits = 0.0;
+        if (a.best) {
+            for (int64_t i = threadIdx.x; i < a.scored; i += SGD_THREADS)
+                hits += a.targets[i] >= 0 && a.best[i] == a.targets[i];
+            hits = block_reduce(hits, scratch, Add());
+        }
         if (threadIdx.x == 0) {
             StepResult *result = &a.results[a.state->slot];
             result->step = a.state->step;
             result->nats = nats;
             result->grad_norm = norm;
+            result->hits = (int64_t)hits;
             result->fault = fault;
             result->pad = 0;
         }

@@ -60,7 +60,7 @@ static __device__ __forceinline__ float4 pack(Quad q) { return make_float4(q.v[0
 
 __global__ void __launch_bounds__(SOFTMAX_THREADS_MAX)
     softmax_xent_kernel(int64_t V, const float *bias, const int32_t *targets, int train, float inverse_B,
-                        int resident, float *logits, float *nats)
+                        int resident, float *logits, float *nats, int32_t *best)
 {
     float *scratch;
     float4 *kept;
@@ -68,6 +68,14 @@ __global__ void __launch_bounds__(SOFTMAX_THREADS_MAX)
 
     float *row = logits + blockIdx.x * V;
     int64_t target = targets[blockIdx.x];
+    if (target < 0) { /* not scored */
+        for (int64_t i = threadIdx.x; train && i < V; i += blockDim.x) row[i] = 0.0f;
+        if (threadIdx.x == 0) {
+            nats[blockIdx.x] = 0.0f;
+            if (best) best[blockIdx.x] = -1;
+        }
+        return;
+    }
     float at_target =
         row[target] + bias[target]; /* before it is overwritten: the reductions' barriers stand between */
     int64_t shift = (int64_t)((uintptr_t)row / sizeof(float) % 4), quads = (shift + V + 3) / 4;
@@ -79,6 +87,17 @@ __global__ void __launch_bounds__(SOFTMAX_THREADS_MAX)
         top = fmaxf(fmaxf(fmaxf(top, z.v[0]), fmaxf(z.v[1], z.v[2])), z.v[3]);
     }
     top = block_reduce(top, scratch, Max());
+    if (best) {
+        int lowest = INT32_MAX;
+        for (int64_t q = threadIdx.x; q < quads && lowest == INT32_MAX; q += blockDim.x) {
+            int64_t i = 4 * q - shift;
+            Quad z = resident ? unpack(kept[q]) : biased(row, bias, i, V);
+            for (int k = 3; k >= 0; k--)
+                if (z.v[k] == top && i + k >= 0 && i + k < V) lowest = (int)(i + k);
+        }
+        lowest = block_reduce(lowest, (int *)scratch, Min());
+        if (threadIdx.x == 0) best[blockIdx.x] = lowest < V ? lowest : -1; /* no logit is a number */
+    }
 
     /* Each thread meets its own quads again: no barrier is needed for them. A NaN that the maximum passed
      * over is in this sum. */
@@ -176,7 +195,7 @@ extern "C" cudaError_t softmax_xent_prepare(void)
 
 extern "C" cudaError_t softmax_xent(cudaStream_t stream, int64_t N, int64_t V, const float *bias,
                                     const int32_t *targets, int train, float inverse_B, float *logits,
-                                    float *nats)
+                                    float *nats, int32_t *best)
 {
     assert(N > 0 && N <= INT32_MAX && V > 0);
     float *scratch;
@@ -194,7 +213,8 @@ extern "C" cudaError_t softmax_xent(cudaStream_t stream, int64_t N, int64_t V, c
         if (!resident) bytes = softmax_carve(Smem(), threads, 0, &scratch, &row);
     }
     LaunchShape shape = {dim3((unsigned)N), dim3(threads), bytes, stream, false};
-    return launch(shape, softmax_xent_kernel, V, bias, targets, train, inverse_B, resident, logits, nats);
+    return launch(shape, softmax_xent_kernel, V, bias, targets, train, inverse_B, resident, logits, nats,
+                  best);
 }
 
 static LaunchShape sums_shape(cudaStream_t stream, int64_t rows, int64_t cols)

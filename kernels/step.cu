@@ -26,7 +26,7 @@ __global__ void __launch_bounds__(STEP_THREADS)
         state->next_window = window + 1;
         state->slot = slot < slots ? slot : 0;
     }
-    for (int64_t i = threadIdx.x; i < T * B; i += STEP_THREADS) {
+    for (int64_t i = threadIdx.x; ids && i < T * B; i += STEP_THREADS) {
         int64_t t = i / B, b = i % B;
         int64_t row_start = (2 * b * n + B) / (2 * B); /* b n / B rounded, halves up: SPEC 4 */
         const int32_t *word = ids + row_start + window * T + t;
@@ -44,7 +44,7 @@ extern "C" cudaError_t step_prepare(void)
 extern "C" cudaError_t step_begin(cudaStream_t stream, StepState *state, int64_t slots, const int32_t *ids,
                                   int64_t n, int64_t T, int64_t B, int32_t *x, int32_t *y)
 {
-    assert(slots > 0 && T > 0 && B > 0 && n > T);
+    assert(slots > 0 && T > 0 && B > 0 && (!ids || n > T));
     LaunchShape shape = {dim3(1), dim3(STEP_THREADS), 0, stream, false};
     return launch(shape, step_begin_kernel, state, slots, ids, n, T, B, x, y);
 }

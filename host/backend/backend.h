@@ -2,7 +2,7 @@
  * each owns its memory: parameters, gradients, one window of activations, the carried state. The order of
  * operations, and nothing else, is model.c's.
  *
- * Names as everywhere: T steps, B batch, H hidden, L layers, V vocabulary; time-major, row-major. Gate order
+ * Names as everywhere: T steps, B batch, H hidden, L layers, V classes; time-major, row-major. Gate order
  * i, f, g, o. */
 #ifndef PLSTM_BACKEND_H
 #define PLSTM_BACKEND_H
@@ -12,18 +12,22 @@
 #include <stdint.h>
 
 #include "host/base/error.h"
-#include "host/store/params.h"
 #include "host/base/settings.h"
+#include "host/data/batch.h"
+#include "host/store/params.h"
 
 /* Everything that an instance is made for; fixed for its life. */
 typedef struct BackendConfig {
     ModelShape shape;
-    int64_t T, B;  /* capacity: a window has at most T*B positions and at most max(B, 1) rows */
-    bool train;    /* false: no gradients are allocated, windows never train */
-    double keep;   /* masks: share kept */
-    int64_t sites; /* DropoutSites */
-    uint64_t seed; /* masks */
-    int threads;   /* cpu: >= 1 */
+    int64_t T, B;   /* capacity: a window has at most T*B positions and at most max(B, 1) rows */
+    int64_t scored; /* capacity: scored positions of a window; 0: every position of every window is scored */
+    int64_t features; /* capacity: feature rows of a window */
+    bool hits;        /* ids of the largest logits are kept, and hits counted */
+    bool train;       /* false: no gradients are allocated, windows never train */
+    double keep;      /* masks: share kept */
+    int64_t sites;    /* DropoutSites */
+    uint64_t seed;    /* masks */
+    int threads;      /* cpu: >= 1 */
     const char *kernel;
     const char *precision;  /* f32, tf32 or bf16; NULL is f32 */
     const char *plan;       /* cuda: note "plan" of the checkpoint that the run goes on from; NULL: none */
@@ -36,11 +40,12 @@ BackendConfig backend_config(const Settings *s, const ModelShape *shape, bool tr
 
 /* One window to run. */
 typedef struct Window {
-    int64_t T, B;
-    const int32_t *x, *y; /* (T,B) input and target ids, the caller's until window_end; or both NULL: the
-                             ids are window `index` of the stream that train_stream was given */
+    Batch
+        batch; /* the caller's arrays until window_end; or ids and targets NULL: they are window `index` of the
+                      stream that train_stream was given */
     int64_t index;
     bool train;   /* masks on, activations kept, gradients will be asked for */
+    bool update;  /* an update follows: set by model.c */
     int64_t step; /* of the run; keys the masks */
 } Window;
 
@@ -49,7 +54,8 @@ typedef struct Window {
 typedef struct WindowResult {
     int64_t step;     /* of the window that this is the result of; -1: none is there yet */
     bool fault;       /* the step gave up on the device: weights and carried state are as before it */
-    double nats;      /* sum over the T*B targets of -log p */
+    double nats;      /* sum over the scored positions of -log p(target) */
+    int64_t hits;     /* scored positions whose target has the largest logit, with config.hits */
     double grad_norm; /* global L2 norm before clipping; 0 where nothing trained */
 } WindowResult;
 
@@ -95,7 +101,8 @@ typedef struct BackendOps {
     int (*param_get)(Backend *b, int k, float *dst, Error *e);
     int (*grad_get)(Backend *b, int k, float *dst, Error *e);
 
-    /* Carried state (L,B,H); NULL means zeros. state_get is exact: set(get()) changes no bit of what follows.
+    /* Carried state (L,B,H), which a window starts from if it carries and which every window leaves; NULL means
+     * zeros. state_get is exact: set(get()) changes no bit of what follows.
      */
     int (*state_set)(Backend *b, int64_t B, const float *h, const float *c, Error *e);
     int (*state_get)(Backend *b, int64_t B, float *h, float *c, Error *e);
@@ -113,21 +120,26 @@ typedef struct BackendOps {
 
     /* One window, in this order. layer_* run for l = 0..L-1 and back. */
     int (*window_begin)(Backend *b, const Window *w, Error *e);
-    int (*embedding_forward)(Backend *b, Error *e);        /* D_0(x^0) */
+    int (*embedding_forward)(Backend *b, Error *e); /* D_0(x^0): rows of the encoder, projected features */
     int (*layer_forward)(Backend *b, int64_t l, Error *e); /* h, c, gates, D_{l+1}(h^l); carries h and c on */
-    int (*softmax_forward)(Backend *b, Error *e); /* logits, nats per target; training: dlogits in place */
+    int (*softmax_forward)(Backend *b,
+                           Error *e); /* of the scored positions: logits, nats; training: dlogits in
+                                                     place */
     int (*softmax_backward)(Backend *b,
                             Error *e); /* decoder's gradients, gradient into the last layer's output */
     int (*layer_backward)(Backend *b, int64_t l,
                           Error *e); /* dw_ih, dw_hh, db, gradient into the layer below */
     int (*embedding_backward)(Backend *b, Error *e);
     int (*update)(Backend *b, double lr, double clip, Error *e); /* norm, clip, w -= lr*dw (SPEC 5) */
-    /* Ends the window. token_nats (T,B), or NULL, receives -log p of each target. */
-    int (*window_end)(Backend *b, WindowResult *r, double *token_nats, Error *e);
+    /* Ends the window. Of one that did not train, token_nats (T,B), or NULL, receives -log p of each target, 0
+     * where there is none; token_best (T,B), or NULL, the id of the largest logit (the lowest where equal), -1
+     * where the position is not scored or config.hits is off. */
+    int (*window_end)(Backend *b, WindowResult *r, double *token_nats, int32_t *token_best, Error *e);
     /* The next of the results still owed, waiting for it; step -1: none is. NULL: none ever is. */
     int (*drain)(Backend *b, WindowResult *r, Error *e);
-    /* After softmax_forward of a window that does not train: row (t,b) of the logits, V floats. */
-    int (*logits_get)(Backend *b, int64_t row, float *dst, Error *e);
+    /* After softmax_forward of a window that does not train: logits of its scored positions number row ..
+     * row+rows-1, counted in the order of positions; V_out floats each. */
+    int (*logits_get)(Backend *b, int64_t row, int64_t rows, float *dst, Error *e);
 } BackendOps;
 
 /* Every backend that this build has, in order of preference for `auto`; NULL-terminated. */

@@ -51,7 +51,12 @@ enum {
 
 struct Backend {
     BackendConfig config;
-    Window w;
+    struct {
+        int64_t T, B, step, scored, features; /* rows of the softmax, and of features */
+        const int32_t *ids, *targets;
+        const float *feature; /* (features,F) */
+        bool train, gathered; /* gathered: not every position is scored */
+    } w;
     LstmPrecision precision;
     int threads;     /* that work: config.threads, or fewer where the model is too small to share */
     int64_t vectors; /* of LANES units */
@@ -65,8 +70,13 @@ struct Backend {
     float **x_own; /* [L+1] the buffers behind x */
     float **hm;    /* [L] (T*B,H) masked h_{t-1}, only with SITES_ALL */
     float *dy;     /* (T*B,H) */
-    float *logits; /* (T*B,V) */
-    double *token_nats;       /* (T*B) */
+    float *logits; /* (R,V), R being the scored positions of a window */
+    double *token_nats;       /* (R) */
+    int32_t *best;            /* (R) ids of the largest logits; NULL unless config.hits */
+    int32_t *row_of;          /* (R) position of scored row i; NULL where every position is one */
+    float *picked, *dpicked;  /* (R,H) rows of the softmax's input, and their gradients; likewise */
+    int32_t *feature_of;      /* (features) position of feature row i */
+    float *projected;         /* (features,H) after the product, then their gradients */
     float *state_h, *state_c; /* (L,B,H) */
     float *bias;              /* (4H) b_ih + b_hh of the layer at hand */
     float *packed;            /* (vectors*LANES,4H): W_hh of the layer at hand in the recurrence's order */
@@ -116,7 +126,7 @@ static int64_t chunks_of(int64_t n) { return (n + SUM_CHUNK - 1) / SUM_CHUNK; }
 static int threads_of(const BackendConfig *g)
 {
     double work =
-        (double)positions(g) * (double)g->shape.H * (double)(8 * g->shape.H * g->shape.L + g->shape.V);
+        (double)positions(g) * (double)g->shape.H * (double)(8 * g->shape.H * g->shape.L + g->shape.V_out);
     return work < (double)g->threads * 2e6 ? 1 + (int)(work / 2e6) : g->threads;
 }
 
@@ -124,7 +134,7 @@ static int threads_of(const BackendConfig *g)
 static void carve(Backend *b, Arena *a)
 {
     const BackendConfig *g = &b->config;
-    int64_t V = g->shape.V, H = g->shape.H, L = g->shape.L, N = positions(g), B = g->B;
+    int64_t V = g->shape.V_out, H = g->shape.H, L = g->shape.L, N = positions(g), B = g->B;
     int64_t vectors = vectors_of(&g->shape), rows = B + TILE_ROWS; /* tiles of rows are padded */
     int count = params_count(&g->shape);
     float **param = take(a, count, sizeof *b->param), **grad = take(a, count, sizeof *b->grad);
@@ -136,7 +146,7 @@ static void carve(Backend *b, Arena *a)
     for (int k = 0; k < count; k++) {
         int64_t n = param_info(&g->shape, k).n;
         float *p = take_floats(a, n), *d = g->train ? take_floats(a, n) : NULL;
-        chunks += k == PARAM_ENCODER ? N * chunks_of(H) : chunks_of(n);
+        chunks += k == param_encoder(&g->shape) ? N * chunks_of(H) : chunks_of(n);
         if (a->base) param[k] = p, grad[k] = d;
     }
     for (int64_t l = 0; l <= L; l++) {
@@ -151,8 +161,15 @@ static void carve(Backend *b, Arena *a)
     b->param = param, b->grad = grad, b->h = h, b->c = c, b->gates = gates, b->x = x, b->x_own = x_own,
     b->hm = hm;
     b->dy = g->train ? take_floats(a, N * H) : NULL;
-    b->logits = take_floats(a, N * V);
-    b->token_nats = take(a, N, sizeof(double));
+    int64_t R = g->scored ? g->scored : N, features = g->features, F = g->shape.F;
+    b->logits = take_floats(a, R * V);
+    b->token_nats = take(a, R, sizeof(double));
+    b->best = g->hits ? take(a, R, sizeof *b->best) : NULL;
+    b->row_of = g->scored ? take(a, R, sizeof *b->row_of) : NULL;
+    b->picked = g->scored ? take_floats(a, R * H) : NULL;
+    b->dpicked = g->scored && g->train ? take_floats(a, R * H) : NULL;
+    b->feature_of = features ? take(a, features, sizeof *b->feature_of) : NULL;
+    b->projected = features ? take_floats(a, features * H) : NULL;
     b->state_h = take_floats(a, L * B * H), b->state_c = take_floats(a, L * B * H);
     for (int i = 0; i < 4; i++) b->state_grad[i] = g->train ? take_floats(a, L * B * H) : NULL;
     b->bias = take_floats(a, 4 * H);
@@ -166,10 +183,13 @@ static void carve(Backend *b, Arena *a)
     b->room = take_floats(a, g->threads * (int64_t)SGEMM_ROOM);
     int64_t wide = V > 4 * H ? V : 4 * H;
     bool rounds = precision_find(g->precision) > PRECISION_F32;
-    b->operand[0] = rounds ? take_floats(a, N * wide) : NULL;
-    b->operand[1] = rounds ? take_floats(a, (N > wide ? N : wide) * H) : NULL;
+    int64_t left = N * wide, right = (N > wide ? N : wide) * H, widest = F > H ? F : H;
+    if (left < features * widest) left = features * widest;
+    if (right < F * (features > H ? features : H)) right = F * (features > H ? features : H);
+    b->operand[0] = rounds ? take_floats(a, left) : NULL;
+    b->operand[1] = rounds ? take_floats(a, right) : NULL;
     b->partial = g->train ? take(a, chunks, sizeof(double)) : NULL;
-    b->slot_of_id = take(a, V, sizeof(int32_t));
+    b->slot_of_id = take(a, g->shape.V_in, sizeof(int32_t));
     b->id_of_slot = take(a, N, sizeof(int32_t)), b->first = take(a, N, sizeof(int32_t));
     b->last = take(a, N, sizeof(int32_t)), b->next = take(a, N, sizeof(int32_t));
     b->arrival = take(a, g->threads, sizeof *b->arrival);
@@ -210,7 +230,7 @@ static int cpu_open(const BackendConfig *g, Backend **out, Error *e)
     Arena a = {b->memory, 0};
     carve(b, &a);
     b->vectors = vectors_of(&g->shape);
-    for (int64_t v = 0; v < g->shape.V; v++) b->slot_of_id[v] = -1;
+    for (int64_t v = 0; v < g->shape.V_in; v++) b->slot_of_id[v] = -1;
     omp_set_dynamic(0);
     b->threads = threads_of(g);
     omp_set_num_threads(b->threads);
@@ -234,7 +254,14 @@ static void cpu_describe(const Backend *b, char *out, size_t size)
 
 /* ---- parameters and state ---- */
 
+static int in_layer(const Backend *b, int64_t l, int which)
+{
+    return param_of_layer(&b->config.shape, l, which);
+}
+
 static int64_t param_elements(const Backend *b, int k) { return param_info(&b->config.shape, k).n; }
+
+float *cpu_input(Backend *b) { return b->x_own[0]; }
 
 static int cpu_param_set(Backend *b, int k, const float *src, Error *e)
 {
@@ -254,7 +281,7 @@ static int cpu_grad_get(Backend *b, int k, float *dst, Error *e)
 {
     (void)e;
     int64_t H = b->config.shape.H;
-    if (k != PARAM_ENCODER) {
+    if (k != param_encoder(&b->config.shape)) {
         memcpy(dst, b->grad[k], (size_t)param_elements(b, k) * sizeof *dst);
         return EXIT_DONE;
     }
@@ -651,9 +678,23 @@ static inline void exchange_put(float *exchange, Tiling t, int64_t K, int64_t ro
 static int cpu_window_begin(Backend *b, const Window *w, Error *e)
 {
     (void)e;
-    assert(w->B <= b->config.B && w->T * w->B <= positions(&b->config));
+    const Batch *batch = &w->batch;
+    assert(batch->B <= b->config.B && batch->T * batch->B <= positions(&b->config));
     assert(!w->train || b->config.train);
-    b->w = *w;
+    b->w.T = batch->T, b->w.B = batch->B, b->w.step = w->step, b->w.train = w->train;
+    b->w.ids = batch->ids, b->w.targets = batch->targets, b->w.feature = batch->features;
+    b->w.gathered = batch->n_scored < batch->T * batch->B;
+    b->w.scored = b->w.features = 0;
+    assert(batch->n_features <= b->config.features && (!w->train || batch->n_scored > 0));
+    assert(batch->n_scored <= b->config.scored || (!b->config.scored && !b->w.gathered));
+    for (int32_t n = 0; n < batch->T * batch->B; n++) {
+        if (batch->ids[n] == ID_FEATURES) b->feature_of[b->w.features++] = n;
+        if (batch->targets[n] == TARGET_NONE) continue;
+        if (b->row_of) b->row_of[b->w.scored] = n;
+        b->w.scored++;
+    }
+    assert(b->w.scored == batch->n_scored && b->w.features == batch->n_features);
+    if (!batch->carry) cpu_state_set(b, batch->B, NULL, NULL, e);
     b->grad_norm = 0;
     return EXIT_DONE;
 }
@@ -663,12 +704,31 @@ static int cpu_embedding_forward(Backend *b, Error *e)
     (void)e;
     MaskKey key;
     bool mask = masked(b, 0, &key);
-    int64_t N = b->w.T * b->w.B, H = b->config.shape.H;
-    const float *encoder = b->param[PARAM_ENCODER];
+    const ModelShape *s = &b->config.shape;
+    int64_t N = b->w.T * b->w.B, H = s->H, features = b->w.features;
+    const float *encoder = s->V_in ? b->param[param_encoder(s)] : NULL;
     float *x = b->x[0] = b->x_own[0];
+    if (features) {
+        const float *bias = b->param[param_input_bias(s)];
+        sgemm(b, false, true, features, H, s->F, b->w.feature, b->param[param_input_weight(s)], b->projected);
+        for (int64_t i = 0; i < features; i++)
+            for (int64_t u = 0; u < H; u++) b->projected[i * H + u] += bias[u];
+    }
 #pragma omp parallel for schedule(static)
     for (int64_t n = 0; n < N; n++) {
-        const float *from = encoder + b->w.x[n] * H;
+        int32_t id = b->w.ids[n];
+        if (id < 0) {
+            memset(x + n * H, 0, (size_t)H * sizeof *x);
+            continue;
+        }
+        const float *from = encoder + id * H;
+        if (mask) mask_row(&key, n, H, from, x + n * H);
+        else memcpy(x + n * H, from, (size_t)H * sizeof *x);
+    }
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < features; i++) {
+        int64_t n = b->feature_of[i];
+        const float *from = b->projected + i * H;
         if (mask) mask_row(&key, n, H, from, x + n * H);
         else memcpy(x + n * H, from, (size_t)H * sizeof *x);
     }
@@ -714,14 +774,13 @@ static int cpu_layer_forward(Backend *b, int64_t l, Error *e)
 {
     (void)e;
     int64_t H = b->config.shape.H, T = b->w.T, B = b->w.B, N = T * B;
-    const float *w_hh = b->param[param_of_layer(l, PARAM_W_HH)];
-    const float *b_ih = b->param[param_of_layer(l, PARAM_B_IH)],
-                *b_hh = b->param[param_of_layer(l, PARAM_B_HH)];
+    const float *w_hh = b->param[in_layer(b, l, PARAM_W_HH)];
+    const float *b_ih = b->param[in_layer(b, l, PARAM_B_IH)], *b_hh = b->param[in_layer(b, l, PARAM_B_HH)];
     MaskKey recurrent_key;
     const MaskKey *recurrent = masked(b, recurrent_site(b, l), &recurrent_key) ? &recurrent_key : NULL;
     Tiling tiling = tiling_of(B);
 
-    sgemm(b, false, true, N, 4 * H, H, b->x[l], b->param[param_of_layer(l, PARAM_W_IH)], b->gates[l]);
+    sgemm(b, false, true, N, 4 * H, H, b->x[l], b->param[in_layer(b, l, PARAM_W_IH)], b->gates[l]);
     for (int64_t j = 0; j < 4 * H; j++) b->bias[j] = b_ih[j] + b_hh[j];
     memcpy(b->h[l], b->state_h + l * B * H, (size_t)(B * H) * sizeof(float));
     memcpy(b->c[l], b->state_c + l * B * H, (size_t)(B * H) * sizeof(float));
@@ -763,10 +822,10 @@ static int cpu_layer_forward(Backend *b, int64_t l, Error *e)
 }
 
 /* Softmax and cross-entropy of one row of logits, in place; returns its nats. With `train` the row becomes
- * dlogits and is added to bias_sum. The exp terms are summed LANES wide over stretches of 64 vectors, the
+ * dlogits and is added to bias_sum. *best (NULL: not wanted) becomes the lowest id of the largest logit. The exp terms are summed LANES wide over stretches of 64 vectors, the
  * stretches in double. */
 static double softmax_row(float *z, const float *bias, int64_t V, int32_t target, bool train, float inverse_B,
-                          float *bias_sum)
+                          float *bias_sum, int32_t *best)
 {
     int64_t whole = V - V % LANES;
     Vec tops = vec_all(-INFINITY);
@@ -782,6 +841,11 @@ static double softmax_row(float *z, const float *bias, int64_t V, int32_t target
     }
     for (int j = 0; j < LANES; j++) top = tops[j] <= top ? top : tops[j];
     double z_target = (double)z[target], sum = 0;
+    if (best) {
+        *best = -1;
+        for (int64_t v = 0; v < V && *best < 0; v++)
+            if (z[v] == top) *best = (int32_t)v;
+    }
 
     for (int64_t v = 0; v < V;) {
         Vec part = {0};
@@ -812,34 +876,58 @@ static double softmax_row(float *z, const float *bias, int64_t V, int32_t target
     return (double)top + log(sum) - z_target;
 }
 
+/* Position of scored row i. */
+static int64_t position_of(const Backend *b, int64_t i) { return b->w.gathered ? b->row_of[i] : i; }
+
+/* Scored rows: row i of to = row from_of[i] of from, or row to_of[i] of to = row i of from; NULL: i itself. */
+static void rows_copy(const Backend *b, const int32_t *from_of, const float *from, const int32_t *to_of,
+                      float *to)
+{
+    int64_t H = b->config.shape.H;
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < b->w.scored; i++)
+        memcpy(to + (to_of ? to_of[i] : i) * H, from + (from_of ? from_of[i] : i) * H,
+               (size_t)H * sizeof *to);
+}
+
+/* What the decoder's products read: the rows of the scored positions. */
+static const float *decoder_input(const Backend *b)
+{
+    return b->w.gathered ? b->picked : b->x[b->config.shape.L];
+}
+
 static int cpu_softmax_forward(Backend *b, Error *e)
 {
     (void)e;
-    int64_t H = b->config.shape.H, V = b->config.shape.V, N = b->w.T * b->w.B;
+    int64_t H = b->config.shape.H, V = b->config.shape.V_out, R = b->w.scored;
     const float *bias = b->param[param_decoder_bias(&b->config.shape)];
     float inverse_B = 1.0f / (float)b->w.B; /* the cost is a mean over b, SPEC 5 */
     bool train = b->w.train;
-    sgemm(b, false, true, N, V, H, b->x[b->config.shape.L], b->param[param_decoder_weight(&b->config.shape)],
+    b->nats = 0;
+    if (!R) return EXIT_DONE; /* a window that is only read */
+    if (b->w.gathered) rows_copy(b, b->row_of, b->x[b->config.shape.L], NULL, b->picked);
+    sgemm(b, false, true, R, V, H, decoder_input(b), b->param[param_decoder_weight(&b->config.shape)],
           b->logits);
 #pragma omp parallel num_threads(b->threads)
     {
         float *bias_sum = train ? b->bias_part + omp_get_thread_num() * V : NULL;
         if (train) memset(bias_sum, 0, (size_t)V * sizeof *bias_sum);
 #pragma omp for schedule(static)
-        for (int64_t n = 0; n < N; n++)
-            b->token_nats[n] = softmax_row(b->logits + n * V, bias, V, b->w.y[n], train, inverse_B, bias_sum);
+        for (int64_t i = 0; i < R; i++)
+            b->token_nats[i] = softmax_row(b->logits + i * V, bias, V, b->w.targets[position_of(b, i)], train,
+                                           inverse_B, bias_sum, b->best ? &b->best[i] : NULL);
     }
-    b->nats = 0;
-    for (int64_t n = 0; n < N; n++) b->nats += b->token_nats[n];
+    for (int64_t i = 0; i < R; i++) b->nats += b->token_nats[i];
     return EXIT_DONE;
 }
 
 /* The window did not train, so softmax_row left the logits with their bias in place. */
-static int cpu_logits_get(Backend *b, int64_t row, float *dst, Error *e)
+static int cpu_logits_get(Backend *b, int64_t row, int64_t rows, float *dst, Error *e)
 {
     (void)e;
     assert(!b->w.train);
-    memcpy(dst, b->logits + row * b->config.shape.V, (size_t)b->config.shape.V * sizeof *dst);
+    memcpy(dst, b->logits + row * b->config.shape.V_out,
+           (size_t)(rows * b->config.shape.V_out) * sizeof *dst);
     return EXIT_DONE;
 }
 
@@ -848,7 +936,7 @@ static int cpu_logits_get(Backend *b, int64_t row, float *dst, Error *e)
 static int cpu_softmax_backward(Backend *b, Error *e)
 {
     (void)e;
-    int64_t H = b->config.shape.H, V = b->config.shape.V, L = b->config.shape.L, N = b->w.T * b->w.B;
+    int64_t H = b->config.shape.H, V = b->config.shape.V_out, L = b->config.shape.L, R = b->w.scored;
     int weight = param_decoder_weight(&b->config.shape), bias = param_decoder_bias(&b->config.shape);
 #pragma omp parallel for schedule(static)
     for (int64_t v = 0; v < V; v++) {
@@ -856,8 +944,12 @@ static int cpu_softmax_backward(Backend *b, Error *e)
         for (int i = 0; i < b->threads; i++) sum += b->bias_part[i * V + v];
         b->grad[bias][v] = sum;
     }
-    sgemm(b, true, false, V, H, N, b->logits, b->x[L], b->grad[weight]);
-    sgemm_long(b, N, H, V, b->logits, b->param[weight], b->dy);
+    sgemm(b, true, false, V, H, R, b->logits, decoder_input(b), b->grad[weight]);
+    sgemm_long(b, R, H, V, b->logits, b->param[weight], b->w.gathered ? b->dpicked : b->dy);
+    if (b->w.gathered) {
+        memset(b->dy, 0, (size_t)(b->w.T * b->w.B * H) * sizeof *b->dy);
+        rows_copy(b, NULL, b->dpicked, b->row_of, b->dy);
+    }
     mask_positions(b, (int)L, b->dy, b->dy);
     return EXIT_DONE;
 }
@@ -913,7 +1005,7 @@ static int cpu_layer_backward(Backend *b, int64_t l, Error *e)
     MaskKey recurrent_key;
     const MaskKey *recurrent = masked(b, recurrent_site(b, l), &recurrent_key) ? &recurrent_key : NULL;
     Tiling tiling = tiling_of(B);
-    float *db = b->grad[param_of_layer(l, PARAM_B_IH)];
+    float *db = b->grad[in_layer(b, l, PARAM_B_IH)];
     for (int i = 0; i < 2; i++)
         memset(b->exchange[i], 0, (size_t)(tiling.tiles * tiling.rows * GATES * H) * sizeof(float));
 
@@ -922,7 +1014,7 @@ static int cpu_layer_backward(Backend *b, int64_t l, Error *e)
     {
         int me = omp_get_thread_num(), team = omp_get_num_threads();
         Share share = share_of(b, me, team, false, tiling);
-        pack(b, &share, false, b->param[param_of_layer(l, PARAM_W_HH)]);
+        pack(b, &share, false, b->param[in_layer(b, l, PARAM_W_HH)]);
         memset(b->bias_sum + share.first * GATES * LANES, 0,
                (size_t)((share.end - share.first) * GATES * LANES) * sizeof *b->bias_sum);
         for (int64_t t = T - 1; t >= 0; t--) {
@@ -940,19 +1032,35 @@ static int cpu_layer_backward(Backend *b, int64_t l, Error *e)
     }
 
     const float *dgates = b->gates[l];
-    sgemm(b, true, false, 4 * H, H, N, dgates, b->x[l], b->grad[param_of_layer(l, PARAM_W_IH)]);
+    sgemm(b, true, false, 4 * H, H, N, dgates, b->x[l], b->grad[in_layer(b, l, PARAM_W_IH)]);
     sgemm(b, true, false, 4 * H, H, N, dgates, recurrent ? b->hm[l] : b->h[l],
-          b->grad[param_of_layer(l, PARAM_W_HH)]);
-    memcpy(b->grad[param_of_layer(l, PARAM_B_HH)], db, (size_t)(4 * H) * sizeof *db);
-    sgemm(b, false, false, N, H, 4 * H, dgates, b->param[param_of_layer(l, PARAM_W_IH)], b->dy);
+          b->grad[in_layer(b, l, PARAM_W_HH)]);
+    memcpy(b->grad[in_layer(b, l, PARAM_B_HH)], db, (size_t)(4 * H) * sizeof *db);
+    sgemm(b, false, false, N, H, 4 * H, dgates, b->param[in_layer(b, l, PARAM_W_IH)], b->dy);
     mask_positions(b, (int)l, b->dy, b->dy);
     if (b->state_grad_out) {
         float *dh_0 = b->state_grad[2] + l * B * H;
-        sgemm(b, false, false, B, H, 4 * H, dgates, b->param[param_of_layer(l, PARAM_W_HH)], dh_0);
+        sgemm(b, false, false, B, H, 4 * H, dgates, b->param[in_layer(b, l, PARAM_W_HH)], dh_0);
         for (int64_t row = 0; recurrent && row < B; row++)
             mask_row(recurrent, row, H, dh_0 + row * H, dh_0 + row * H);
     }
     return EXIT_DONE;
+}
+
+/* Gradients of the input projection; dy is masked by now. Zeros where the window has no features. */
+static void features_backward(Backend *b)
+{
+    const ModelShape *s = &b->config.shape;
+    int64_t H = s->H, features = b->w.features;
+    float *dw = b->grad[param_input_weight(s)], *db = b->grad[param_input_bias(s)];
+    memset(db, 0, (size_t)H * sizeof *db);
+    if (!features) memset(dw, 0, (size_t)(H * s->F) * sizeof *dw);
+    for (int64_t i = 0; i < features; i++) {
+        const float *dx = b->dy + b->feature_of[i] * H;
+        memcpy(b->projected + i * H, dx, (size_t)H * sizeof *dx);
+        for (int64_t u = 0; u < H; u++) db[u] += dx[u];
+    }
+    if (features) sgemm(b, true, false, H, s->F, features, b->projected, b->w.feature, dw);
 }
 
 /* The gradient has at most T*B rows that are not zero: only those are written, normed and applied. Positions
@@ -960,11 +1068,14 @@ static int cpu_layer_backward(Backend *b, int64_t l, Error *e)
 static int cpu_embedding_backward(Backend *b, Error *e)
 {
     (void)e;
+    if (b->config.shape.F) features_backward(b);
     int64_t N = b->w.T * b->w.B, H = b->config.shape.H;
     b->distinct = 0;
     for (int32_t n = 0; n < N; n++) {
-        int32_t id = b->w.x[n], slot = b->slot_of_id[id];
+        int32_t id = b->w.ids[n];
         b->next[n] = -1;
+        if (id < 0) continue;
+        int32_t slot = b->slot_of_id[id];
         if (slot < 0) {
             slot = b->slot_of_id[id] = (int32_t)b->distinct++;
             b->id_of_slot[slot] = id;
@@ -976,7 +1087,7 @@ static int cpu_embedding_backward(Backend *b, Error *e)
     }
 #pragma omp parallel for schedule(static)
     for (int64_t s = 0; s < b->distinct; s++) {
-        float *dw = b->grad[PARAM_ENCODER] + b->id_of_slot[s] * H;
+        float *dw = b->grad[param_encoder(&b->config.shape)] + b->id_of_slot[s] * H;
         memcpy(dw, b->dy + b->first[s] * H, (size_t)H * sizeof *dw);
         for (int32_t n = b->next[b->first[s]]; n >= 0; n = b->next[n])
             for (int64_t u = 0; u < H; u++) dw[u] += b->dy[n * H + u];
@@ -1002,12 +1113,13 @@ static int cpu_update(Backend *b, double lr, double clip, Error *e)
     (void)e;
     int64_t H = b->config.shape.H, n_partial = b->distinct;
     int count = params_count(&b->config.shape);
-    const float *dencoder = b->grad[PARAM_ENCODER];
+    int encoder = param_encoder(&b->config.shape);
+    const float *dencoder = encoder < 0 ? NULL : b->grad[encoder];
 #pragma omp parallel for schedule(static)
     for (int64_t s = 0; s < b->distinct; s++)
         b->partial[s] = sum_of_squares(dencoder + b->id_of_slot[s] * H, H);
     for (int k = 0; k < count; k++) {
-        if (k == PARAM_ENCODER) continue;
+        if (k == encoder) continue;
         int64_t n = param_elements(b, k), chunks = chunks_of(n);
         double *partial = b->partial + n_partial;
 #pragma omp parallel for schedule(static)
@@ -1024,12 +1136,12 @@ static int cpu_update(Backend *b, double lr, double clip, Error *e)
 
 #pragma omp parallel for schedule(static)
     for (int64_t s = 0; s < b->distinct; s++) {
-        float *w = b->param[PARAM_ENCODER] + b->id_of_slot[s] * H;
+        float *w = b->param[encoder] + b->id_of_slot[s] * H;
         const float *dw = dencoder + b->id_of_slot[s] * H;
         for (int64_t u = 0; u < H; u++) w[u] -= rate * dw[u];
     }
     for (int k = 0; k < count; k++) {
-        if (k == PARAM_ENCODER) continue;
+        if (k == encoder) continue;
         float *w = b->param[k];
         const float *dw = b->grad[k];
         int64_t n = param_elements(b, k);
@@ -1039,11 +1151,21 @@ static int cpu_update(Backend *b, double lr, double clip, Error *e)
     return EXIT_DONE;
 }
 
-static int cpu_window_end(Backend *b, WindowResult *r, double *token_nats, Error *e)
+static int cpu_window_end(Backend *b, WindowResult *r, double *token_nats, int32_t *token_best, Error *e)
 {
     (void)e;
     *r = (WindowResult){.step = b->w.step, .nats = b->nats, .grad_norm = b->grad_norm};
-    if (token_nats) memcpy(token_nats, b->token_nats, (size_t)(b->w.T * b->w.B) * sizeof *token_nats);
+    for (int64_t n = 0; n < b->w.T * b->w.B; n++) {
+        if (token_nats) token_nats[n] = 0;
+        if (token_best) token_best[n] = -1;
+    }
+    for (int64_t i = 0; i < b->w.scored; i++) {
+        int64_t n = position_of(b, i);
+        if (token_nats) token_nats[n] = b->token_nats[i];
+        if (!b->best) continue;
+        r->hits += b->best[i] == b->w.targets[n];
+        if (token_best) token_best[n] = b->best[i];
+    }
     return EXIT_DONE;
 }
 

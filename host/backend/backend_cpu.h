@@ -5,4 +5,7 @@
 
 extern const BackendOps backend_cpu;
 
+/* For tests, between embedding_forward and layer_forward: what layer 0 reads, (T,B,H). */
+float *cpu_input(Backend *b);
+
 #endif

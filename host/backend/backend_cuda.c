@@ -9,8 +9,12 @@
  *            (libraries load what they load lazily), the second is captured, and from then on one graph
  *            launch is the whole step. Step number, window, lr and result slot live in device memory
  *            (StepState) and advance inside the graph; the host keeps its own copy and uploads it only where
- *            a step is not what that copy foretells: a new epoch, a new lr, a resumed run. Scored windows
- *            and windows with ids of their own always launch kernel by kernel.
+ *            a step is not what that copy foretells: a new epoch, a new lr, a resumed run. Windows that no update
+ *            follows always launch kernel by kernel.
+ * Batches    A window of its own ids brings them, its targets, its lists of rows and its features by one copy from a
+ *            pinned block, of which each step in flight has its own. Its graph is that of its shape: (T, B, scored
+ *            rows, feature rows), the last two rounded up to 64 and filled with rows that count for nothing, unless
+ *            every position is one. The graphs used last are kept. Only scored positions reach the decoder.
  * Precision  tf32: cuBLAS rounds the operands of its products, and the recurrence's kernel its own. bf16: products over
  *            all positions read bfloat16 copies that lie beside the float32 tensors. Of the weights the update
  *            writes them, of the embedded words the embedding, of gradients the kernel that sums their columns
@@ -45,7 +49,28 @@
 #include "products.h"
 #include "recurrence.h"
 
-enum { SLOTS = 4, PIECE = 256 /* bytes: every piece of the block begins on a whole line of every cache */ };
+enum {
+    SLOTS = 4,
+    PIECE = 256, /* bytes: every piece of the block begins on a whole line of every cache */
+    GRAPHS = 32, /* that are kept */
+    ROUNDED = 64 /* rows of a list */
+};
+
+/* What the launches of a window depend on. */
+typedef struct StepShape {
+    int64_t T, B;
+    int64_t scored, features; /* rows of their lists, as rounded */
+    bool gathered;            /* not every position is scored: rows are picked by a list */
+    bool of_stream;
+} StepShape;
+
+/* A training step of one shape: met before, then captured. */
+typedef struct StepGraph {
+    StepShape shape;
+    cudaGraph_t graph;
+    cudaGraphExec_t launch; /* NULL: not captured yet */
+    int64_t used;           /* step count of its last use, 0: the entry is free */
+} StepGraph;
 
 /* How the window at hand runs. */
 typedef enum Mode {
@@ -69,10 +94,11 @@ struct Backend {
     char (*layer_name)[32]; /* [L] */
 
     Window w;
+    StepShape shape; /* of the window at hand */
     Mode mode;
-    bool warm, capturing, updated;
-    cudaGraph_t graph;
-    cudaGraphExec_t step_graph;
+    bool capturing, updated;
+    StepGraph graph[GRAPHS], *step; /* the one of the window at hand, where an update follows */
+    int64_t uses;
 
     StepState state; /* as the device has it once all that is enqueued has run */
     bool state_known;
@@ -87,7 +113,7 @@ struct Backend {
     /* Device memory. */
     void *memory;
     size_t bytes;
-    float *encoder;        /* (V,H) */
+    float *encoder;        /* (V_in,H); NULL where no input is an id */
     float *dense, *ddense; /* all other parameters and their gradients, tensors at dense_at */
     int64_t dense_n;       /* elements, gaps between tensors included: those are zeros */
     int64_t *dense_at;     /* [count] host */
@@ -102,24 +128,40 @@ struct Backend {
     float *hc;           /* (2L, (N+B)*H): h of every layer, then c, each (T+1,B,H) of the window at hand */
     float **gates;       /* [L] host; (N,4H); one for all layers where nothing trains */
     float *dy, *dh, *dc; /* (N,H), (B,H), (B,H) */
-    float *logits, *nats; /* (N,V), (N) */
+    /* R: rows of the softmax, N where every position of every window is scored; n: feature rows. Both rounded. */
+    float *logits, *nats; /* (R,V), (R) */
+    int32_t *best;        /* (R); NULL unless config.hits */
+    void *
+        picked; /* (R,H) scored rows of the decoder's input, as its product reads them; NULL where R = N for good */
+    float *dpicked; /* (R,H) their gradients */
+    float
+        *projected; /* (n,H) features after their product, then their gradients; NULL where there are none */
+    uint16_t *features_bf16; /* (n,F) */
     double *partial;
     /* In bfloat16, where that is the precision: */
     uint16_t *dense_bf16; /* the dense block; w_hh is not kept up where it has packed copies */
     uint16_t **x_bf16;    /* [L+1] host; as x */
     uint16_t **h_bf16; /* [L] host; (N+B,H) h, or (N,H) h_masked; one for all layers where nothing trains */
-    uint16_t *d_bf16;  /* (N, max(V,4H)) dlogits, then dgates */
-    float *carried;    /* (2L,B,H): h of every layer, then c */
+    uint16_t
+        *d_bf16;    /* max(R*V, N*4H, n*H): dlogits, then dgates, then the gradients of projected features */
+    float *carried; /* (2L,B,H): h of every layer, then c */
     float *state_grad; /* (4,L,B,H): dh_n, dc_n, dh_0, dc_0 of every layer; NULL unless config.train */
     bool state_grad_in, state_grad_out; /* what layer_backward is to take and to give */
-    int32_t *x_ids, *y_ids;             /* (N) */
+    char *batch_device;                 /* what follows, at the window's layout: */
+    int32_t *x_ids, *y_ids;             /* (N) ids as the embedding reads them (layers.h), (R) targets */
+    int32_t *row_of;                    /* (R) position of scored row i, -1: none */
+    int32_t *place_of;                  /* (N) scored row of position n, -1: none */
+    int32_t *feature_of;                /* (n) position of feature row i, -1: none */
+    float *features;                    /* (n,F) */
     StepState *state_device;
     void *workspace;
 
     /* Pinned host memory. */
     char *pinned;
     StepResult *results; /* [SLOTS] written by the device */
-    float *nats_host;    /* (N) */
+    char *batch_host;    /* [SLOTS] as batch_device: one for each step in flight */
+    float *nats_host;    /* (R) */
+    int32_t *best_host;  /* (R); NULL unless config.hits */
     FaultRecord *fault_host;
 };
 
@@ -141,6 +183,43 @@ static float *take_floats(Arena *a, int64_t n) { return take(a, n, sizeof(float)
 
 static int64_t positions(const BackendConfig *g) { return g->T * g->B; }
 
+static int in_layer(const Backend *b, int64_t l, int which)
+{
+    return param_of_layer(&b->config.shape, l, which);
+}
+
+static int64_t rounded(int64_t rows) { return (rows + ROUNDED - 1) / ROUNDED * ROUNDED; }
+
+/* Rows of the softmax, and of features, that a window can have. */
+static int64_t most_scored(const BackendConfig *g) { return g->scored ? rounded(g->scored) : positions(g); }
+static int64_t most_features(const BackendConfig *g) { return rounded(g->features); }
+
+/* Where the parts of a window's ids and lists begin, in bytes: on the device, and in the pinned block that brings them. */
+typedef struct BatchLayout {
+    size_t x_ids, y_ids, row_of, place_of, feature_of, features, bytes;
+} BatchLayout;
+
+static size_t piece(size_t *at, int64_t n)
+{
+    size_t here = *at;
+    *at += ((size_t)n * sizeof(int32_t) + PIECE - 1) / PIECE * PIECE;
+    return here;
+}
+
+static BatchLayout batch_layout(int64_t N, int64_t scored, int64_t features, int64_t F, bool gathered)
+{
+    BatchLayout l = {0};
+    l.x_ids = piece(&l.bytes, N), l.y_ids = piece(&l.bytes, scored);
+    l.row_of = piece(&l.bytes, gathered ? scored : 0), l.place_of = piece(&l.bytes, gathered ? N : 0);
+    l.feature_of = piece(&l.bytes, features), l.features = piece(&l.bytes, features * F);
+    return l;
+}
+
+static BatchLayout largest_batch(const BackendConfig *g)
+{
+    return batch_layout(positions(g), most_scored(g), most_features(g), g->shape.F, g->scored > 0);
+}
+
 /* Whether anything of a training window is masked: at keep 1 a mask changes nothing. */
 static bool masks(const BackendConfig *g) { return g->train && g->sites != SITES_NONE && g->keep < 1; }
 
@@ -156,7 +235,7 @@ static int64_t dense_layout(const ModelShape *s, int64_t *at)
     int64_t n = 0;
     for (int k = 0; k < params_count(s); k++) {
         if (at) at[k] = n;
-        if (k != PARAM_ENCODER) n += (param_info(s, k).n + 63) / 64 * 64;
+        if (k != param_encoder(s)) n += (param_info(s, k).n + 63) / 64 * 64;
     }
     return n;
 }
@@ -166,10 +245,11 @@ static int64_t dense_layout(const ModelShape *s, int64_t *at)
 static void carve(Backend *b, Arena *a)
 {
     const BackendConfig *g = &b->config;
-    int64_t V = g->shape.V, H = g->shape.H, L = g->shape.L, N = positions(g), B = g->B;
+    int64_t V = g->shape.V_out, H = g->shape.H, L = g->shape.L, N = positions(g), B = g->B;
+    int64_t V_in = g->shape.V_in, F = g->shape.F, R = most_scored(g), n = most_features(g);
     bool masked = masks(g);
     b->dense_n = dense_layout(&g->shape, NULL);
-    b->encoder = take_floats(a, V * H);
+    b->encoder = V_in ? take_floats(a, V_in * H) : NULL;
     b->dense = take_floats(a, b->dense_n);
     b->ddense = g->train ? take_floats(a, b->dense_n) : NULL;
     bool packed = b->recurrence.forward->footprint->packed, tiles = recurrence_reads_tiles(&b->recurrence);
@@ -182,7 +262,7 @@ static void carve(Backend *b, Arena *a)
     for (int i = 0; i < PLANS; i++)
         b->scratch[i] =
             b->recurrence.planned[i] ? take(a, (int64_t)b->recurrence.plan[i].scratch_bytes, 1) : NULL;
-    b->rows = g->train ? take_floats(a, N * H) : NULL;
+    b->rows = g->train && V_in ? take_floats(a, N * H) : NULL;
     b->first = g->train ? take(a, N, sizeof(int32_t)) : NULL;
     for (int64_t l = 0; l <= L; l++) {
         bool bf16 = b->precision == PRECISION_BF16, own = l == 0 || masked;
@@ -199,14 +279,20 @@ static void carve(Backend *b, Arena *a)
     b->hc = take_floats(a, 2 * L * (N + B) * H);
     b->dy = g->train ? take_floats(a, N * H) : NULL;
     b->dh = g->train ? take_floats(a, B * H) : NULL, b->dc = g->train ? take_floats(a, B * H) : NULL;
-    b->logits = take_floats(a, N * V), b->nats = take_floats(a, N);
+    b->logits = take_floats(a, R * V), b->nats = take_floats(a, R);
+    b->best = g->hits ? take(a, R, sizeof *b->best) : NULL;
     b->partial = g->train ? take(a, sgd_partials(b->dense_n, N), sizeof(double)) : NULL;
     bool bf16 = b->precision == PRECISION_BF16;
     b->dense_bf16 = bf16 ? take(a, b->dense_n, sizeof *b->dense_bf16) : NULL;
-    b->d_bf16 = bf16 && g->train ? take(a, N * (V > 4 * H ? V : 4 * H), sizeof *b->d_bf16) : NULL;
+    int64_t d = R * V > 4 * N * H ? R * V : 4 * N * H;
+    b->d_bf16 = bf16 && g->train ? take(a, d > n * H ? d : n * H, sizeof *b->d_bf16) : NULL;
+    b->picked = g->scored ? take(a, R * H, bf16 ? sizeof(uint16_t) : sizeof(float)) : NULL;
+    b->dpicked = g->scored && g->train ? take_floats(a, R * H) : NULL;
+    b->projected = n ? take_floats(a, n * H) : NULL;
+    b->features_bf16 = n && bf16 ? take(a, n * F, sizeof *b->features_bf16) : NULL;
     b->carried = take_floats(a, 2 * L * B * H);
     b->state_grad = g->train ? take_floats(a, 4 * L * B * H) : NULL;
-    b->x_ids = take(a, N, sizeof(int32_t)), b->y_ids = take(a, N, sizeof(int32_t));
+    b->batch_device = take(a, (int64_t)largest_batch(g).bytes, 1);
     b->state_device = take(a, 1, sizeof *b->state_device);
     b->context.fault = take(a, 1, sizeof *b->context.fault);
     b->workspace = take(a, (int64_t)workspace_bytes(&b->device), 1);
@@ -215,7 +301,9 @@ static void carve(Backend *b, Arena *a)
 static size_t carve_pinned(Backend *b, Arena *a)
 {
     b->results = take(a, SLOTS, sizeof *b->results);
-    b->nats_host = take_floats(a, positions(&b->config));
+    b->batch_host = take(a, SLOTS, largest_batch(&b->config).bytes);
+    b->nats_host = take_floats(a, most_scored(&b->config));
+    b->best_host = b->config.hits ? take(a, most_scored(&b->config), sizeof *b->best_host) : NULL;
     b->fault_host = take(a, 1, sizeof *b->fault_host);
     return a->used;
 }
@@ -298,8 +386,10 @@ static void cuda_close(Backend *b)
     }
     products_close(&b->products);
     if (b->context.stream) cudaStreamSynchronize(b->context.stream);
-    if (b->step_graph) cudaGraphExecDestroy(b->step_graph);
-    if (b->graph) cudaGraphDestroy(b->graph);
+    for (int i = 0; i < GRAPHS; i++) {
+        if (b->graph[i].launch) cudaGraphExecDestroy(b->graph[i].launch);
+        if (b->graph[i].graph) cudaGraphDestroy(b->graph[i].graph);
+    }
     for (int i = 0; i < SLOTS; i++)
         if (b->done[i]) cudaEventDestroy(b->done[i]);
     if (b->context.blas) cublasDestroy(b->context.blas);
@@ -329,7 +419,7 @@ static int open_recurrence_memory(Backend *b, Error *e)
     SgdPacked *list = calloc((size_t)L, sizeof *list);
     if (!list) return error_set(e, EXIT_FAILED, "the cuda backend ran out of memory");
     for (int64_t l = 0; l < L; l++)
-        list[l] = (SgdPacked){b->dense_at[param_of_layer(l, PARAM_W_HH)], b->w_packed[l], b->w_tiles[l]};
+        list[l] = (SgdPacked){b->dense_at[in_layer(b, l, PARAM_W_HH)], b->w_packed[l], b->w_tiles[l]};
     int code = upload(b, b->packed, list, (size_t)L * sizeof *list, e);
     free(list);
     return code;
@@ -357,8 +447,13 @@ static int open_memory(Backend *b, Error *e)
     a = (Arena){b->pinned, 0};
     carve_pinned(b, &a);
     /* Zero parameters, as the table promises; gaps between tensors stay zero for good. */
-    CUDA_TRY(cudaMemsetAsync(b->encoder, 0, (size_t)(b->config.shape.V * b->config.shape.H) * sizeof(float),
-                             b->context.stream));
+    if (b->encoder)
+        CUDA_TRY(cudaMemsetAsync(b->encoder, 0,
+                                 (size_t)(b->config.shape.V_in * b->config.shape.H) * sizeof(float),
+                                 b->context.stream));
+    else if (b->first) /* no position's word is ever a first one */
+        CUDA_TRY(cudaMemsetAsync(b->first, 0, (size_t)positions(&b->config) * sizeof *b->first,
+                                 b->context.stream));
     CUDA_TRY(cudaMemsetAsync(b->dense, 0, (size_t)b->dense_n * sizeof(float), b->context.stream));
     if (b->ddense)
         CUDA_TRY(cudaMemsetAsync(b->ddense, 0, (size_t)b->dense_n * sizeof(float), b->context.stream));
@@ -384,16 +479,17 @@ static int open_cublas(Backend *b, cublasMath_t math, Error *e)
     return EXIT_DONE;
 }
 
-/* The six products of a training step's window, each as one layer or the softmax has it. */
+/* The six products of a training step's window, each as one layer or the softmax has it. Where batches differ in shape
+ * the library's first suggestion for each is taken when it comes. */
 static int open_products(Backend *b, Error *e)
 {
     const ModelShape *s = &b->config.shape;
-    int64_t N = positions(&b->config), V = s->V, H = s->H;
+    int64_t N = positions(&b->config), V = s->V_out, H = s->H;
     int code = products_open(&b->products, b->precision, &b->device, b->context.blas, b->context.stream,
                              b->workspace, workspace_bytes(&b->device), H, b->config.algorithms, e);
-    if (code || !b->config.train) return code;
+    if (code || !b->config.train || b->config.scored || b->config.features) return code;
     bool bf16 = b->precision == PRECISION_BF16;
-    int ih = param_of_layer(0, PARAM_W_IH), dec = param_decoder_weight(s);
+    int ih = in_layer(b, 0, PARAM_W_IH), dec = param_decoder_weight(s);
     const void *x = bf16 ? (const void *)b->x_bf16[0] : b->x[0];
     const void *weight[2], *d[2] = {b->logits, b->gates[0]};
     for (int i = 0; i < 2; i++) {
@@ -523,7 +619,23 @@ static int cuda_usable(Error *e)
     return code;
 }
 
-cudaGraph_t cuda_graph(const Backend *b) { return b->graph; }
+/* The graph used last. */
+cudaGraph_t cuda_graph(const Backend *b)
+{
+    const StepGraph *last = NULL;
+    for (int i = 0; i < GRAPHS; i++)
+        if (b->graph[i].launch && (!last || b->graph[i].used > last->used)) last = &b->graph[i];
+    return last ? last->graph : NULL;
+}
+
+int cuda_graphs(const Backend *b)
+{
+    int n = 0;
+    for (int i = 0; i < GRAPHS; i++) n += b->graph[i].launch != NULL;
+    return n;
+}
+
+float *cuda_input(const Backend *b) { return b->x[0]; }
 
 FaultRecord *cuda_fault(const Backend *b) { return b->context.fault; }
 
@@ -535,7 +647,7 @@ void *cuda_scratch(const Backend *b, int which) { return b->scratch[which]; }
 
 static float *param(const Backend *b, int k)
 {
-    return k == PARAM_ENCODER ? b->encoder : b->dense + b->dense_at[k];
+    return k == param_encoder(&b->config.shape) ? b->encoder : b->dense + b->dense_at[k];
 }
 
 static float *grad(const Backend *b, int k) { return b->ddense + b->dense_at[k]; }
@@ -545,13 +657,13 @@ static int cuda_param_set(Backend *b, int k, const float *src, Error *e)
     int code = upload(b, param(b, k), src, (size_t)param_info(&b->config.shape, k).n * sizeof *src, e);
     if (code) return code;
     for (int64_t l = 0; l < b->config.shape.L; l++) {
-        if (k != param_of_layer(l, PARAM_W_HH)) continue;
+        if (k != in_layer(b, l, PARAM_W_HH)) continue;
         if (b->w_packed[l])
             CUDA_TRY(lstm_pack(b->context.stream, b->config.shape.H, param(b, k), b->w_packed[l]));
         if (b->w_tiles[l])
             CUDA_TRY(lstm_pack_tiles(b->context.stream, b->config.shape.H, param(b, k), b->w_tiles[l]));
     }
-    if (b->dense_bf16 && k != PARAM_ENCODER)
+    if (b->dense_bf16 && k != param_encoder(&b->config.shape))
         CUDA_TRY(round_bf16(
             b->context.stream,
             (RoundSpan){param(b, k), b->dense_bf16 + b->dense_at[k], param_info(&b->config.shape, k).n},
@@ -567,14 +679,14 @@ static int cuda_param_get(Backend *b, int k, float *dst, Error *e)
 /* The encoder's rows from where its words stand first. */
 static int encoder_grad(Backend *b, float *dst, Error *e)
 {
-    int64_t N = b->w.T * b->w.B, H = b->config.shape.H;
+    int64_t N = b->shape.T * b->shape.B, H = b->config.shape.H;
     float *rows = malloc((size_t)(N * H) * sizeof *rows);
     int32_t *ids = malloc((size_t)N * sizeof *ids), *first = malloc((size_t)N * sizeof *first);
     int code = rows && ids && first ? EXIT_DONE : error_set(e, EXIT_FAILED, "memory ran out for a gradient");
     if (!code) code = download(b, rows, b->rows, (size_t)(N * H) * sizeof *rows, e);
     if (!code) code = download(b, ids, b->x_ids, (size_t)N * sizeof *ids, e);
     if (!code) code = download(b, first, b->first, (size_t)N * sizeof *first, e);
-    if (!code) memset(dst, 0, (size_t)(b->config.shape.V * H) * sizeof *dst);
+    if (!code) memset(dst, 0, (size_t)(b->config.shape.V_in * H) * sizeof *dst);
     for (int64_t n = 0; !code && n < N; n++)
         if (first[n]) memcpy(dst + ids[n] * H, rows + n * H, (size_t)H * sizeof *dst);
     free(first), free(ids), free(rows);
@@ -583,7 +695,7 @@ static int encoder_grad(Backend *b, float *dst, Error *e)
 
 static int cuda_grad_get(Backend *b, int k, float *dst, Error *e)
 {
-    if (k == PARAM_ENCODER) return encoder_grad(b, dst, e);
+    if (k == param_encoder(&b->config.shape)) return encoder_grad(b, dst, e);
     return download(b, dst, grad(b, k), (size_t)param_info(&b->config.shape, k).n * sizeof *dst, e);
 }
 
@@ -592,6 +704,10 @@ static int cuda_state_set(Backend *b, int64_t B, const float *h, const float *c,
     assert(B <= b->config.B);
     size_t n = (size_t)(b->config.shape.L * B * b->config.shape.H), half = n * sizeof(float);
     const float *from[2] = {h, c};
+    if (!h && !c) {
+        CUDA_TRY(cudaMemsetAsync(b->carried, 0, 2 * half, b->context.stream));
+        return EXIT_DONE;
+    }
     for (int i = 0; i < 2; i++) {
         float *to = b->carried + (size_t)i * n;
         int code = EXIT_DONE;
@@ -682,7 +798,7 @@ typedef const void *Operand;
 static Operand input_of(const Backend *b, int64_t l)
 {
     bool own = l == 0 || site_of(b, l).on;
-    int64_t first = b->w.B * b->config.shape.H;
+    int64_t first = b->w.batch.B * b->config.shape.H;
     if (b->precision == PRECISION_BF16) return own ? b->x_bf16[l] : b->h_bf16[l - 1] + first;
     return own ? b->x[l] : h_of(b, l - 1) + first;
 }
@@ -702,7 +818,8 @@ static Operand weight_of(const Backend *b, int k)
 
 static LstmShape shape_of(const Backend *b)
 {
-    return (LstmShape){.T = b->w.T, .B = b->w.B, .H = b->config.shape.H, .precision = b->precision};
+    return (LstmShape){
+        .T = b->w.batch.T, .B = b->w.batch.B, .H = b->config.shape.H, .precision = b->precision};
 }
 
 /* c (m,n) = op(a) op(b) */
@@ -712,27 +829,26 @@ static int product(Backend *b, int ta, int tb, int64_t m, int64_t n, int64_t k, 
     return products_run(&b->products, (ProductShape){ta, tb, m, n, k}, x, y, to, e);
 }
 
-/* db (and its copy `also`, which may be NULL) = column sums of the gradient d (N,cols); *operand becomes d as products
+/* db (and its copy `also`, which may be NULL) = column sums of the gradient d (rows,cols); *operand becomes d as products
  * read it. */
-static int bias_gradient(Backend *b, int64_t cols, const float *d, float *db, float *also, Operand *operand,
-                         Error *e)
+static int bias_gradient(Backend *b, int64_t rows, int64_t cols, const float *d, float *db, float *also,
+                         Operand *operand, Error *e)
 {
-    int64_t N = b->w.T * b->w.B;
     *operand = b->precision == PRECISION_BF16 ? (Operand)b->d_bf16 : d;
     if (b->precision == PRECISION_BF16)
-        CUDA_TRY(column_sums_bf16(b->context.stream, N, cols, d, db, also, b->d_bf16));
-    else CUDA_TRY(column_sums(b->context.stream, N, cols, d, db, also));
+        CUDA_TRY(column_sums_bf16(b->context.stream, rows, cols, d, db, also, b->d_bf16));
+    else CUDA_TRY(column_sums(b->context.stream, rows, cols, d, db, also));
     return EXIT_DONE;
 }
 
 /* What the recurrence of layer l left, rounded for the products that read it. */
 static int round_outputs(Backend *b, int64_t l, Error *e)
 {
-    int64_t N = b->w.T * b->w.B, H = b->config.shape.H;
+    int64_t N = b->w.batch.T * b->w.batch.B, H = b->config.shape.H;
     bool masked = site_of(b, l + 1).on, recurrent = recurrent_site(b, l).on;
     RoundSpan h = {recurrent ? b->h_masked[l] : h_of(b, l), b->h_bf16[l], N * H}, y = {0};
     if (masked) y = (RoundSpan){b->x[l + 1], b->x_bf16[l + 1], N * H};
-    else h.n += b->w.B * H; /* the last step's is the next layer's input */
+    else h.n += b->w.batch.B * H; /* the last step's is the next layer's input */
     CUDA_TRY(round_bf16(b->context.stream, h, y));
     return EXIT_DONE;
 }
@@ -747,7 +863,7 @@ static int recurrence_failed(const LstmVariant *variant, const char *pass, cudaE
 /* How the window at hand is launched by the plan of its pass. */
 static LstmLaunch launch_of(const Backend *b, bool backward)
 {
-    const LstmPlan *plan = recurrence_plan(&b->recurrence, backward, b->w.B);
+    const LstmPlan *plan = recurrence_plan(&b->recurrence, backward, b->w.batch.B);
     return (LstmLaunch){.plan = plan,
                         .scratch = plan ? b->scratch[plan - b->recurrence.plan] : NULL,
                         .poll_limit = b->poll_limit};
@@ -821,7 +937,8 @@ static int take_result(Backend *b, WindowResult *r, Error *e)
     CUDA_TRY(cudaEventSynchronize(b->done[slot]));
     StepResult s = b->results[slot];
     b->returned++;
-    *r = (WindowResult){.step = s.step, .fault = s.fault != 0, .nats = s.nats, .grad_norm = s.grad_norm};
+    *r = (WindowResult){
+        .step = s.step, .fault = s.fault != 0, .nats = s.nats, .hits = s.hits, .grad_norm = s.grad_norm};
     if (!s.fault) return EXIT_DONE;
     b->returned = b->issued; /* the steps behind it did nothing either */
     int code = download(b, b->fault_host, b->context.fault, sizeof *b->fault_host, e);
@@ -834,21 +951,130 @@ static int cuda_drain(Backend *b, WindowResult *r, Error *e)
     return b->returned < b->issued ? take_result(b, r, e) : EXIT_DONE;
 }
 
+/* ---- the window's ids and lists ---- */
+
+static StepShape shape_of_step(const Window *w)
+{
+    const Batch *batch = &w->batch;
+    int64_t N = batch->T * batch->B;
+    return (StepShape){.T = batch->T,
+                       .B = batch->B,
+                       .scored = batch->n_scored == N ? N : rounded(batch->n_scored),
+                       .features = batch->n_features == N ? N : rounded(batch->n_features),
+                       .gathered = batch->n_scored < N,
+                       .of_stream = !batch->ids};
+}
+
+/* Sets the pointers into batch_device for the window at hand. */
+static BatchLayout batch_place(Backend *b)
+{
+    const StepShape *s = &b->shape;
+    BatchLayout l = batch_layout(s->T * s->B, s->scored, s->features, b->config.shape.F, b->shape.gathered);
+    char *base = b->batch_device;
+    b->x_ids = (int32_t *)(base + l.x_ids), b->y_ids = (int32_t *)(base + l.y_ids);
+    b->row_of = (int32_t *)(base + l.row_of), b->place_of = (int32_t *)(base + l.place_of);
+    b->feature_of = (int32_t *)(base + l.feature_of), b->features = (float *)(base + l.features);
+    return l;
+}
+
+/* Writes the window's ids and lists into a pinned block. */
+static void batch_fill(const Backend *b, const BatchLayout *l, char *to)
+{
+    const Batch *batch = &b->w.batch;
+    const StepShape *s = &b->shape;
+    int32_t *x = (int32_t *)(to + l->x_ids), *y = (int32_t *)(to + l->y_ids);
+    int32_t *row_of = (int32_t *)(to + l->row_of), *place_of = (int32_t *)(to + l->place_of);
+    int32_t *feature_of = (int32_t *)(to + l->feature_of), scored = 0, features = 0;
+    for (int32_t n = 0; n < s->T * s->B; n++) {
+        int32_t id = batch->ids[n], target = batch->targets[n];
+        x[n] = id >= 0 ? id : id == ID_PADDING ? EMBEDDING_ZERO : EMBEDDING_ZERO - 1 - features;
+        if (id == ID_FEATURES) feature_of[features++] = n;
+        if (b->shape.gathered) place_of[n] = target == TARGET_NONE ? -1 : scored;
+        if (target == TARGET_NONE) continue;
+        if (b->shape.gathered) row_of[scored] = n;
+        y[scored++] = target;
+    }
+    assert(scored == batch->n_scored && features == batch->n_features);
+    for (; scored < s->scored; scored++) row_of[scored] = y[scored] = -1;
+    size_t row = (size_t)b->config.shape.F * sizeof(float);
+    if (features) memcpy(to + l->features, batch->features, (size_t)features * row);
+    memset(to + l->features + (size_t)features * row, 0, (size_t)(s->features - features) * row);
+    for (; features < s->features; features++) feature_of[features] = -1;
+}
+
+/* Brings them to the device, in stream order before the step, from a block that no step in flight reads: at most
+ * SLOTS - 1 of them are, and a window without an update has ended. */
+static int batch_upload(Backend *b, Error *e)
+{
+    BatchLayout l = batch_place(b);
+    if (b->shape.of_stream) return EXIT_DONE;
+    char *from = b->batch_host + (size_t)(b->issued % SLOTS) * largest_batch(&b->config).bytes;
+    batch_fill(b, &l, from);
+    CUDA_TRY(cudaMemcpyAsync(b->batch_device, from, l.bytes, cudaMemcpyHostToDevice, b->context.stream));
+    return EXIT_DONE;
+}
+
+/* ---- graphs ---- */
+
+static bool same_shape(const StepShape *a, const StepShape *b)
+{
+    return a->T == b->T && a->B == b->B && a->scored == b->scored && a->features == b->features &&
+           a->gathered == b->gathered && a->of_stream == b->of_stream;
+}
+
+/* The entry of the window's shape, which may be new: the one used longest ago makes room. */
+static int graph_find(Backend *b, bool *met, Error *e)
+{
+    StepGraph *oldest = &b->graph[0];
+    *met = true;
+    for (int i = 0; i < GRAPHS; i++) {
+        b->step = &b->graph[i];
+        if (b->step->used && same_shape(&b->step->shape, &b->shape)) return EXIT_DONE;
+        if (b->step->used < oldest->used) oldest = b->step;
+    }
+    b->step = oldest;
+    *met = false;
+    if (oldest->launch) {
+        CUDA_TRY(cudaStreamSynchronize(b->context.stream)); /* it may still run */
+        CUDA_TRY(cudaGraphExecDestroy(oldest->launch));
+        CUDA_TRY(cudaGraphDestroy(oldest->graph));
+    }
+    *oldest = (StepGraph){.shape = b->shape};
+    return EXIT_DONE;
+}
+
+/* A shape's first step launches kernel by kernel, its second is captured. */
+static int choose_mode(Backend *b, Error *e)
+{
+    bool met = false;
+    b->mode = EAGER, b->step = NULL;
+    /* Graphs are of windows without gradients of the state. */
+    if (b->eager || !b->w.update || b->state_grad_in || b->state_grad_out) return EXIT_DONE;
+    int code = graph_find(b, &met, e);
+    if (code) return code;
+    b->step->used = ++b->uses;
+    if (met) b->mode = b->step->launch ? REPLAY : CAPTURE;
+    return EXIT_DONE;
+}
+
 /* ---- forward ---- */
 
 static int cuda_window_begin(Backend *b, const Window *w, Error *e)
 {
-    int64_t N = w->T * w->B, H = b->config.shape.H, L = b->config.shape.L;
-    bool of_stream = !w->x;
-    assert(N <= positions(&b->config) && w->B <= b->config.B && (!w->train || b->config.train));
-    assert(!of_stream ||
-           (w->train && b->stream && w->T == b->stream_T && w->B == b->stream_B && w->index >= 0));
+    int64_t T = w->batch.T, B = w->batch.B, N = T * B, H = b->config.shape.H, L = b->config.shape.L;
+    bool of_stream = !w->batch.ids;
+    assert(N <= positions(&b->config) && B <= b->config.B && (!w->train || b->config.train));
+    assert(w->batch.n_scored == N || (b->config.scored && w->batch.n_scored <= b->config.scored));
+    assert(w->batch.n_features <= b->config.features && (!w->train || w->batch.n_scored > 0));
+    assert(!of_stream || (w->update && b->stream && T == b->stream_T && B == b->stream_B && w->index >= 0));
     b->w = *w;
+    b->shape = shape_of_step(w);
     b->updated = false;
-    /* The graph is of windows without gradients of the state. */
-    bool eager = !of_stream || b->eager || !b->warm || b->state_grad_in || b->state_grad_out;
-    b->mode = eager ? EAGER : b->step_graph ? REPLAY : CAPTURE;
     range_end(b, 0);
+    int code = w->batch.carry ? EXIT_DONE : cuda_state_set(b, B, NULL, NULL, e);
+    if (!code) code = batch_upload(b, e);
+    if (!code) code = choose_mode(b, e);
+    if (code) return code;
     if (b->mode == EAGER)
         ranges_push(&b->ranges, w->train ? "step" : "score"), ranges_push(&b->ranges, "forward");
     else ranges_push(&b->ranges, "step");
@@ -858,56 +1084,67 @@ static int cuda_window_begin(Backend *b, const Window *w, Error *e)
         CUDA_TRY(cudaStreamBeginCapture(b->context.stream, cudaStreamCaptureModeThreadLocal));
         b->capturing = true;
     }
-    if (of_stream) {
-        int code = b->mode == EAGER ? state_foretell(b, e) : EXIT_DONE;
+    if (w->update) {
+        code = b->mode == EAGER ? state_foretell(b, e) : EXIT_DONE;
         if (code) return code;
-        CUDA_TRY(step_begin(b->context.stream, b->state_device, SLOTS, b->stream, b->stream_n, w->T, w->B,
-                            b->x_ids, b->y_ids));
+        CUDA_TRY(step_begin(b->context.stream, b->state_device, SLOTS, of_stream ? b->stream : NULL,
+                            b->stream_n, T, B, b->x_ids, b->y_ids));
         if (b->mode == EAGER) state_advance(b);
-    } else {
-        CUDA_TRY(cudaMemcpyAsync(b->x_ids, w->x, (size_t)N * sizeof *w->x, cudaMemcpyHostToDevice,
-                                 b->context.stream));
-        CUDA_TRY(cudaMemcpyAsync(b->y_ids, w->y, (size_t)N * sizeof *w->y, cudaMemcpyHostToDevice,
-                                 b->context.stream));
-        if (w->train) {
-            b->state.step = w->step, b->state.next_step = w->step + 1, b->state.next_window = -1;
-            int code = state_upload(b, e);
-            if (code) return code;
-        }
+    } else if (w->train) {
+        b->state.step = w->step, b->state.next_step = w->step + 1, b->state.next_window = -1;
+        code = state_upload(b, e);
+        if (code) return code;
     }
-    size_t row = (size_t)(w->B * H) * sizeof(float),
+    size_t row = (size_t)(B * H) * sizeof(float),
            pitch = (size_t)((positions(&b->config) + b->config.B) * H) * sizeof(float);
     CUDA_TRY(cudaMemcpy2DAsync(b->hc, pitch, b->carried, row, row, (size_t)(2 * L), cudaMemcpyDeviceToDevice,
                                b->context.stream));
     return EXIT_DONE;
 }
 
+/* The features as products read them. */
+static Operand features_of(const Backend *b)
+{
+    return b->precision == PRECISION_BF16 ? (Operand)b->features_bf16 : b->features;
+}
+
 static int cuda_embedding_forward(Backend *b, Error *e)
 {
     if (b->mode == REPLAY) return EXIT_DONE;
-    int64_t N = b->w.T * b->w.B, H = b->config.shape.H;
+    const ModelShape *s = &b->config.shape;
+    int64_t N = b->shape.T * b->shape.B, n = b->shape.features;
+    EmbeddingTable table = {.encoder = b->encoder};
+    if (n) {
+        table.projected = b->projected, table.bias = param(b, param_input_bias(s));
+        if (b->features_bf16)
+            CUDA_TRY(round_bf16(b->context.stream, (RoundSpan){b->features, b->features_bf16, n * s->F},
+                                (RoundSpan){0}));
+        int code = product(b, 0, 1, n, s->H, s->F, features_of(b), weight_of(b, param_input_weight(s)),
+                           b->projected, e);
+        if (code) return code;
+    }
     if (b->precision == PRECISION_BF16)
-        CUDA_TRY(embedding_forward_bf16(b->context.stream, N, H, b->x_ids, b->encoder, site_of(b, 0),
+        CUDA_TRY(embedding_forward_bf16(b->context.stream, N, s->H, b->x_ids, &table, site_of(b, 0),
                                         b->x_bf16[0]));
-    else CUDA_TRY(embedding_forward(b->context.stream, N, H, b->x_ids, b->encoder, site_of(b, 0), b->x[0]));
+    else CUDA_TRY(embedding_forward(b->context.stream, N, s->H, b->x_ids, &table, site_of(b, 0), b->x[0]));
     return EXIT_DONE;
 }
 
 static int cuda_layer_forward(Backend *b, int64_t l, Error *e)
 {
     if (b->mode == REPLAY) return EXIT_DONE;
-    int64_t N = b->w.T * b->w.B, H = b->config.shape.H;
+    int64_t N = b->w.batch.T * b->w.batch.B, H = b->config.shape.H;
     MaskSite output = site_of(b, l + 1), recurrent = recurrent_site(b, l);
     range(b, b->layer_name[l]);
-    int code = product(b, 0, 1, N, 4 * H, H, input_of(b, l), weight_of(b, param_of_layer(l, PARAM_W_IH)),
+    int code = product(b, 0, 1, N, 4 * H, H, input_of(b, l), weight_of(b, in_layer(b, l, PARAM_W_IH)),
                        b->gates[l], e);
     if (code) return code;
     LstmForward p = {.shape = shape_of(b),
-                     .w_hh = param(b, param_of_layer(l, PARAM_W_HH)),
+                     .w_hh = param(b, in_layer(b, l, PARAM_W_HH)),
                      .w_packed = b->w_packed[l],
                      .w_tiles = b->w_tiles[l],
-                     .b_ih = param(b, param_of_layer(l, PARAM_B_IH)),
-                     .b_hh = param(b, param_of_layer(l, PARAM_B_HH)),
+                     .b_ih = param(b, in_layer(b, l, PARAM_B_IH)),
+                     .b_hh = param(b, in_layer(b, l, PARAM_B_HH)),
                      .gates = b->gates[l],
                      .h = h_of(b, l),
                      .c = c_of(b, l),
@@ -924,16 +1161,30 @@ static int cuda_layer_forward(Backend *b, int64_t l, Error *e)
     return code;
 }
 
+/* What the decoder's products read: the rows of the scored positions. */
+static Operand decoder_input(const Backend *b)
+{
+    return b->shape.gathered ? b->picked : input_of(b, b->config.shape.L);
+}
+
 static int cuda_softmax_forward(Backend *b, Error *e)
 {
     if (b->mode == REPLAY) return EXIT_DONE;
     const ModelShape *s = &b->config.shape;
-    int64_t N = b->w.T * b->w.B;
-    int code = product(b, 0, 1, N, s->V, s->H, input_of(b, s->L), weight_of(b, param_decoder_weight(s)),
+    int64_t R = b->shape.scored;
+    size_t element = b->precision == PRECISION_BF16 ? sizeof(uint16_t) : sizeof(float);
+    if (!R) { /* nothing of a window that is only read */
+        range_end(b, 1);
+        return EXIT_DONE;
+    }
+    if (b->shape.gathered)
+        CUDA_TRY(
+            rows_pick(b->context.stream, R, (size_t)s->H * element, b->row_of, input_of(b, s->L), b->picked));
+    int code = product(b, 0, 1, R, s->V_out, s->H, decoder_input(b), weight_of(b, param_decoder_weight(s)),
                        b->logits, e);
     if (code) return code;
-    CUDA_TRY(softmax_xent(b->context.stream, N, s->V, param(b, param_decoder_bias(s)), b->y_ids, b->w.train,
-                          1.0f / (float)b->w.B, b->logits, b->nats));
+    CUDA_TRY(softmax_xent(b->context.stream, R, s->V_out, param(b, param_decoder_bias(s)), b->y_ids,
+                          b->w.train, 1.0f / (float)b->w.batch.B, b->logits, b->nats, b->best));
     range_end(b, 1);
     return EXIT_DONE;
 }
@@ -944,25 +1195,29 @@ static int cuda_softmax_backward(Backend *b, Error *e)
 {
     if (b->mode == REPLAY) return EXIT_DONE;
     const ModelShape *s = &b->config.shape;
-    int64_t N = b->w.T * b->w.B;
+    int64_t N = b->shape.T * b->shape.B, R = b->shape.scored;
     range(b, "backward");
     Operand dlogits;
-    int code = bias_gradient(b, s->V, b->logits, grad(b, param_decoder_bias(s)), NULL, &dlogits, e);
+    int code = bias_gradient(b, R, s->V_out, b->logits, grad(b, param_decoder_bias(s)), NULL, &dlogits, e);
     if (!code)
-        code =
-            product(b, 1, 0, s->V, s->H, N, dlogits, input_of(b, s->L), grad(b, param_decoder_weight(s)), e);
+        code = product(b, 1, 0, s->V_out, s->H, R, dlogits, decoder_input(b),
+                       grad(b, param_decoder_weight(s)), e);
     if (!code)
-        code = product(b, 0, 0, N, s->H, s->V, dlogits, weight_of(b, param_decoder_weight(s)), b->dy, e);
+        code = product(b, 0, 0, R, s->H, s->V_out, dlogits, weight_of(b, param_decoder_weight(s)),
+                       b->shape.gathered ? b->dpicked : b->dy, e);
+    if (!code && b->shape.gathered)
+        CUDA_TRY(
+            rows_pick(b->context.stream, N, (size_t)s->H * sizeof(float), b->place_of, b->dpicked, b->dy));
     return code;
 }
 
 static int cuda_layer_backward(Backend *b, int64_t l, Error *e)
 {
     if (b->mode == REPLAY) return EXIT_DONE;
-    int64_t N = b->w.T * b->w.B, H = b->config.shape.H;
+    int64_t N = b->w.batch.T * b->w.batch.B, H = b->config.shape.H;
     range(b, b->layer_name[l]);
     LstmBackward p = {.shape = shape_of(b),
-                      .w_hh = param(b, param_of_layer(l, PARAM_W_HH)),
+                      .w_hh = param(b, in_layer(b, l, PARAM_W_HH)),
                       .w_tiles = b->w_tiles[l],
                       .h = h_of(b, l),
                       .c = c_of(b, l),
@@ -970,10 +1225,10 @@ static int cuda_layer_backward(Backend *b, int64_t l, Error *e)
                       .gates = b->gates[l],
                       .dh = b->dh,
                       .dc = b->dc,
-                      .dh_n = b->state_grad_in ? state_grad(b, b->w.B, 0, l) : NULL,
-                      .dc_n = b->state_grad_in ? state_grad(b, b->w.B, 1, l) : NULL,
-                      .dh_0 = b->state_grad_out ? state_grad(b, b->w.B, 2, l) : NULL,
-                      .dc_0 = b->state_grad_out ? state_grad(b, b->w.B, 3, l) : NULL,
+                      .dh_n = b->state_grad_in ? state_grad(b, b->w.batch.B, 0, l) : NULL,
+                      .dc_n = b->state_grad_in ? state_grad(b, b->w.batch.B, 1, l) : NULL,
+                      .dh_0 = b->state_grad_out ? state_grad(b, b->w.batch.B, 2, l) : NULL,
+                      .dc_0 = b->state_grad_out ? state_grad(b, b->w.batch.B, 3, l) : NULL,
                       .output = site_of(b, l + 1),
                       .recurrent = recurrent_site(b, l),
                       .launch = launch_of(b, true)};
@@ -981,27 +1236,45 @@ static int cuda_layer_backward(Backend *b, int64_t l, Error *e)
     cudaError_t status = variant->backward(&b->context, &p);
     if (status) return recurrence_failed(variant, "backward", status, e);
     Operand dgates;
-    int code = bias_gradient(b, 4 * H, b->gates[l], grad(b, param_of_layer(l, PARAM_B_IH)),
-                             grad(b, param_of_layer(l, PARAM_B_HH)), &dgates, e);
+    int code = bias_gradient(b, N, 4 * H, b->gates[l], grad(b, in_layer(b, l, PARAM_B_IH)),
+                             grad(b, in_layer(b, l, PARAM_B_HH)), &dgates, e);
+    if (!code)
+        code = product(b, 1, 0, 4 * H, H, N, dgates, input_of(b, l), grad(b, in_layer(b, l, PARAM_W_IH)), e);
     if (!code)
         code =
-            product(b, 1, 0, 4 * H, H, N, dgates, input_of(b, l), grad(b, param_of_layer(l, PARAM_W_IH)), e);
+            product(b, 1, 0, 4 * H, H, N, dgates, h_before_of(b, l), grad(b, in_layer(b, l, PARAM_W_HH)), e);
     if (!code)
-        code = product(b, 1, 0, 4 * H, H, N, dgates, h_before_of(b, l),
-                       grad(b, param_of_layer(l, PARAM_W_HH)), e);
-    if (!code)
-        code = product(b, 0, 0, N, H, 4 * H, dgates, weight_of(b, param_of_layer(l, PARAM_W_IH)), b->dy, e);
+        code = product(b, 0, 0, N, H, 4 * H, dgates, weight_of(b, in_layer(b, l, PARAM_W_IH)), b->dy, e);
     range_end(b, 2);
     return code;
+}
+
+/* Gradients of the input projection; zeros where the window has no features. */
+static int features_backward(Backend *b, Error *e)
+{
+    const ModelShape *s = &b->config.shape;
+    int64_t n = b->shape.features;
+    float *dw = grad(b, param_input_weight(s)), *db = grad(b, param_input_bias(s));
+    if (!n) {
+        CUDA_TRY(cudaMemsetAsync(dw, 0, (size_t)(s->H * s->F) * sizeof *dw, b->context.stream));
+        CUDA_TRY(cudaMemsetAsync(db, 0, (size_t)s->H * sizeof *db, b->context.stream));
+        return EXIT_DONE;
+    }
+    Operand dprojected;
+    CUDA_TRY(rows_masked(b->context.stream, n, s->H, b->feature_of, b->dy, site_of(b, 0), b->projected));
+    int code = bias_gradient(b, n, s->H, b->projected, db, NULL, &dprojected, e);
+    return code ? code : product(b, 1, 0, s->H, s->F, n, dprojected, features_of(b), dw, e);
 }
 
 static int cuda_embedding_backward(Backend *b, Error *e)
 {
     if (b->mode == REPLAY) return EXIT_DONE;
-    CUDA_TRY(embedding_backward(b->context.stream, b->w.T * b->w.B, b->config.shape.H, b->x_ids, b->dy,
-                                site_of(b, 0), b->rows, b->first));
+    if (b->encoder)
+        CUDA_TRY(embedding_backward(b->context.stream, b->shape.T * b->shape.B, b->config.shape.H, b->x_ids,
+                                    b->dy, site_of(b, 0), b->rows, b->first));
+    int code = b->config.shape.F ? features_backward(b, e) : EXIT_DONE;
     range_end(b, 1);
-    return EXIT_DONE;
+    return code;
 }
 
 /* ---- the end of a window ---- */
@@ -1016,9 +1289,8 @@ static int cuda_update(Backend *b, double lr, double clip, Error *e)
     }
     if (b->mode == REPLAY) return EXIT_DONE;
     range(b, "update");
-    if (b->mode == EAGER) {
-        if (b->w.x) b->state.slot = (b->state.slot + 1) % SLOTS;
-        int code = new_rate || b->w.x ? state_upload(b, e) : EXIT_DONE;
+    if (b->mode == EAGER && new_rate) {
+        int code = state_upload(b, e);
         if (code) return code;
     }
     SgdArgs a = {.state = b->state_device,
@@ -1030,12 +1302,15 @@ static int cuda_update(Backend *b, double lr, double clip, Error *e)
                  .rows = b->rows,
                  .ids = b->x_ids,
                  .first = b->first,
-                 .N = b->w.T * b->w.B,
+                 .N = b->w.batch.T * b->w.batch.B,
                  .H = b->config.shape.H,
                  .packed = b->packed,
                  .packed_n = b->packed ? b->config.shape.L : 0,
                  .rounded = b->dense_bf16,
                  .nats = b->nats,
+                 .best = b->best,
+                 .targets = b->y_ids,
+                 .scored = b->shape.scored,
                  .partial = b->partial,
                  .results = b->results};
     CUDA_TRY(sgd_norm(b->context.stream, &a));
@@ -1048,58 +1323,68 @@ static int launch_graph(Backend *b, Error *e)
 {
     if (b->mode == CAPTURE) {
         b->capturing = false;
-        CUDA_TRY(cudaStreamEndCapture(b->context.stream, &b->graph));
-        CUDA_TRY(cudaGraphInstantiateWithFlags(&b->step_graph, b->graph, 0));
+        CUDA_TRY(cudaStreamEndCapture(b->context.stream, &b->step->graph));
+        CUDA_TRY(cudaGraphInstantiateWithFlags(&b->step->launch, b->step->graph, 0));
     }
     int code = state_foretell(b, e);
     if (code) return code;
-    CUDA_TRY(cudaGraphLaunch(b->step_graph, b->context.stream));
+    CUDA_TRY(cudaGraphLaunch(b->step->launch, b->context.stream));
     state_advance(b);
     return EXIT_DONE;
 }
 
 /* A window without an update: its result now. */
-static int result_now(Backend *b, WindowResult *r, double *token_nats, Error *e)
+static int result_now(Backend *b, WindowResult *r, double *token_nats, int32_t *token_best, Error *e)
 {
-    int64_t N = b->w.T * b->w.B;
-    CUDA_TRY(cudaMemcpyAsync(b->nats_host, b->nats, (size_t)N * sizeof *b->nats_host, cudaMemcpyDeviceToHost,
-                             b->context.stream));
+    const Batch *batch = &b->w.batch;
+    int64_t R = b->shape.scored, i = 0;
+    if (R)
+        CUDA_TRY(cudaMemcpyAsync(b->nats_host, b->nats, (size_t)R * sizeof *b->nats_host,
+                                 cudaMemcpyDeviceToHost, b->context.stream));
+    if (R && b->best)
+        CUDA_TRY(cudaMemcpyAsync(b->best_host, b->best, (size_t)R * sizeof *b->best_host,
+                                 cudaMemcpyDeviceToHost, b->context.stream));
     CUDA_TRY(cudaMemcpyAsync(b->fault_host, b->context.fault, sizeof *b->fault_host, cudaMemcpyDeviceToHost,
                              b->context.stream));
     CUDA_TRY(cudaStreamSynchronize(b->context.stream));
     *r = (WindowResult){.step = b->w.step, .fault = b->fault_host->set != 0};
     if (r->fault) return tell_fault(b, e);
-    for (int64_t n = 0; n < N; n++) {
-        r->nats += (double)b->nats_host[n];
-        if (token_nats) token_nats[n] = (double)b->nats_host[n];
+    for (int64_t n = 0; n < batch->T * batch->B; n++) {
+        bool scored = batch->targets[n] != TARGET_NONE;
+        double nats = scored ? (double)b->nats_host[i] : 0;
+        int32_t best = scored && b->best ? b->best_host[i] : -1;
+        r->nats += nats;
+        r->hits += scored && best == batch->targets[n];
+        if (token_nats) token_nats[n] = nats;
+        if (token_best) token_best[n] = best;
+        i += scored;
     }
     return EXIT_DONE;
 }
 
-static int cuda_window_end(Backend *b, WindowResult *r, double *token_nats, Error *e)
+static int cuda_window_end(Backend *b, WindowResult *r, double *token_nats, int32_t *token_best, Error *e)
 {
-    int64_t H = b->config.shape.H, row = b->w.B * H, pitch = (positions(&b->config) + b->config.B) * H;
+    int64_t H = b->config.shape.H, row = b->w.batch.B * H, pitch = (positions(&b->config) + b->config.B) * H;
     int code = EXIT_DONE;
     *r = (WindowResult){.step = -1};
-    assert(b->updated || b->w.x); /* a window of the stream is a train step */
+    assert(b->updated == b->w.update);
     if (b->mode != REPLAY)
         CUDA_TRY(carry_state(b->context.stream, b->context.fault, 2 * b->config.shape.L, row,
-                             b->hc + b->w.T * row, pitch, b->carried));
+                             b->hc + b->w.batch.T * row, pitch, b->carried));
     if (b->mode != EAGER) code = launch_graph(b, e);
-    else if (!b->updated) code = result_now(b, r, token_nats, e);
+    else if (!b->updated) code = result_now(b, r, token_nats, token_best, e);
     range_end(b, 0);
     if (code || !b->updated) return code;
-    b->warm |= !b->w.x;
-    assert(!token_nats && b->state.slot == b->issued % SLOTS);
+    assert(!token_nats && !token_best && b->state.slot == b->issued % SLOTS);
     CUDA_TRY(cudaEventRecord(b->done[b->issued % SLOTS], b->context.stream));
     b->issued++;
     return b->issued - b->returned == SLOTS ? take_result(b, r, e) : EXIT_DONE;
 }
 
-static int cuda_logits_get(Backend *b, int64_t row, float *dst, Error *e)
+static int cuda_logits_get(Backend *b, int64_t row, int64_t rows, float *dst, Error *e)
 {
-    int64_t V = b->config.shape.V;
-    return download(b, dst, b->logits + row * V, (size_t)V * sizeof *dst, e);
+    int64_t V = b->config.shape.V_out;
+    return download(b, dst, b->logits + row * V, (size_t)(rows * V) * sizeof *dst, e);
 }
 
 const BackendOps backend_cuda = {

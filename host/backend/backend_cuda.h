@@ -10,8 +10,12 @@
 
 extern const BackendOps backend_cuda;
 
-/* For tests. The graph that training windows replay, NULL before the second of a stream; its owner is b. */
+/* For tests. The graph that was launched last, NULL before the second step of a shape; its owner is b. How many are
+ * kept. */
 cudaGraph_t cuda_graph(const Backend *b);
+int cuda_graphs(const Backend *b);
+/* Between embedding_forward and layer_forward: what layer 0 reads, (T,B,H) floats of device memory; NULL in bf16. */
+float *cuda_input(const Backend *b);
 /* The record that waiting kernels write when they give up; device memory. */
 FaultRecord *cuda_fault(const Backend *b);
 /* What was chosen, and the device memory of plan `which` (PLAN_FORWARD ...): its exchange, then its barrier's words. */

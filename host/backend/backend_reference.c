@@ -25,8 +25,10 @@ struct Backend {
     real **x;                /* [L+1] (T,B,H): masked input of layer l; x[L] is the softmax's */
     real *hm;                /* (T,B,H): scratch, h_{t-1} as W_hh reads it */
     real *dy;                /* (T,B,H): gradient into the output of the layer that backward reaches next */
-    real *logits;            /* (T*B,V); training: their gradient */
-    real *nats;              /* (T*B) */
+    real *logits;            /* (scored,V): a row for each scored position; training: their gradient */
+    real *nats;              /* (scored) */
+    int32_t *best;           /* (scored) id of the largest logit; NULL unless config.hits */
+    int32_t *scored;         /* (scored) the scored positions, in order; NULL where that is every one */
     real *state_h, *state_c; /* (L,B,H) carried */
     real *state_grad[4];     /* (L,B,H) dh_n, dc_n, dh_0, dc_0; NULL unless config.train */
     double grad_norm;
@@ -42,22 +44,28 @@ static real mask_factor(const Backend *b, int site, int64_t t, int64_t row, int6
     int sites = sites_count(g->sites, g->shape.L);
     if (site >= sites) return 1; /* a recurrent site under nonrecurrent */
     MaskKey key = mask_key(g->seed, b->w.step, sites, site, g->keep);
-    unsigned kept = mask_quad(&key, t * b->w.B + row, g->shape.H, u & ~(int64_t)3);
+    unsigned kept = mask_quad(&key, t * b->w.batch.B + row, g->shape.H, u & ~(int64_t)3);
     return kept >> (u & 3) & 1 ? 1 / g->keep : 0;
 }
 
 static int recurrent_site(const Backend *b, int64_t l) { return (int)(b->config.shape.L + 1 + l); }
 
+static int in_layer(const Backend *b, int64_t l, int which)
+{
+    return param_of_layer(&b->config.shape, l, which);
+}
+
 /* ---- life ---- */
 
 static int64_t positions(const BackendConfig *g) { return g->T * g->B; }
+static int64_t scored_rows(const BackendConfig *g) { return g->scored ? g->scored : positions(g); }
 
 static size_t reference_bytes(const BackendConfig *g)
 {
     int64_t H = g->shape.H, L = g->shape.L, N = positions(g), P = params_elements(&g->shape);
     int64_t n = P * (g->train ? 2 : 1) + L * (2 * (N + g->B) * H + 4 * N * H) + (L + 3) * N * H +
-                N * (g->shape.V + 1) + (g->train ? 6 : 2) * L * g->B * H;
-    return (size_t)n * sizeof(real);
+                scored_rows(g) * (g->shape.V_out + 1) + (g->train ? 6 : 2) * L * g->B * H;
+    return (size_t)n * sizeof(real) + (size_t)(g->scored + (g->hits ? scored_rows(g) : 0)) * sizeof(int32_t);
 }
 
 static void reference_close(Backend *b)
@@ -77,6 +85,7 @@ static void reference_close(Backend *b)
     }
     free(b->param), free(b->grad), free(b->h), free(b->c), free(b->gates), free(b->x);
     free(b->hm), free(b->dy), free(b->logits), free(b->nats), free(b->state_h), free(b->state_c);
+    free(b->best), free(b->scored);
     for (int i = 0; i < 4; i++) free(b->state_grad[i]);
     free(b);
 }
@@ -84,6 +93,13 @@ static void reference_close(Backend *b)
 static real *reals(int64_t n, bool *ok)
 {
     real *p = calloc((size_t)(n ? n : 1), sizeof *p);
+    if (!p) *ok = false;
+    return p;
+}
+
+static int32_t *ids_of(int64_t n, bool *ok)
+{
+    int32_t *p = calloc((size_t)n, sizeof *p);
     if (!p) *ok = false;
     return p;
 }
@@ -116,7 +132,10 @@ static int reference_open(const BackendConfig *g, Backend **out, Error *e)
     }
     for (int64_t l = 0; ok && l <= L; l++) b->x[l] = reals(N * H, &ok);
     b->hm = reals(N * H, &ok), b->dy = reals(N * H, &ok);
-    b->logits = reals(N * g->shape.V, &ok), b->nats = reals(N, &ok);
+    int64_t scored = scored_rows(g);
+    b->logits = reals(scored * g->shape.V_out, &ok), b->nats = reals(scored, &ok);
+    if (g->hits) b->best = ids_of(scored, &ok);
+    if (g->scored) b->scored = ids_of(scored, &ok);
     b->state_h = reals(L * g->B * H, &ok), b->state_c = reals(L * g->B * H, &ok);
     for (int i = 0; i < 4 && g->train; i++) b->state_grad[i] = reals(L * g->B * H, &ok);
     if (!ok) {
@@ -140,6 +159,7 @@ static void reference_describe(const Backend *b, char *out, size_t size)
 
 real *reference_param(Backend *b, int k) { return b->param[k]; }
 const real *reference_grad(const Backend *b, int k) { return b->grad[k]; }
+real *reference_input(Backend *b) { return b->x[0]; }
 
 static void widen(real *to, const float *from, int64_t n)
 {
@@ -210,26 +230,52 @@ static int reference_state_grad_get(Backend *b, int64_t B, float *dh_0, float *d
 
 /* ---- forward ---- */
 
+/* Position of scored position number i. */
+static int64_t position_of(const Backend *b, int64_t i) { return b->scored ? b->scored[i] : i; }
+
 static int reference_window_begin(Backend *b, const Window *w, Error *e)
 {
     (void)e;
-    assert(w->B <= b->config.B && w->T * w->B <= positions(&b->config));
-    assert(!w->train || b->config.train);
+    const Batch *batch = &w->batch;
+    int64_t scored = 0;
+    assert(batch->B <= b->config.B && batch->T * batch->B <= positions(&b->config));
+    assert(batch->n_scored <= scored_rows(&b->config));
+    assert(!w->train || (b->config.train && batch->n_scored > 0));
+    for (int32_t n = 0; n < batch->T * batch->B; n++)
+        if (batch->targets[n] != TARGET_NONE) {
+            if (b->scored) b->scored[scored] = n;
+            scored++;
+        }
+    assert(scored == batch->n_scored && (b->scored || scored == batch->T * batch->B));
     b->w = *w;
     b->grad_norm = 0;
+    if (!batch->carry) reference_state_set(b, batch->B, NULL, NULL, e);
     return EXIT_DONE;
 }
 
 static int reference_embedding_forward(Backend *b, Error *e)
 {
     (void)e;
-    int64_t H = b->config.shape.H, B = b->w.B;
-    for (int64_t t = 0; t < b->w.T; t++)
+    const ModelShape *s = &b->config.shape;
+    const Batch *batch = &b->w.batch;
+    const float *features = batch->features;
+    int64_t H = s->H, B = batch->B;
+    for (int64_t t = 0; t < batch->T; t++)
         for (int64_t row = 0; row < B; row++) {
             int64_t n = t * B + row;
-            for (int64_t u = 0; u < H; u++)
-                b->x[0][n * H + u] =
-                    b->param[PARAM_ENCODER][b->w.x[n] * H + u] * mask_factor(b, 0, t, row, u);
+            int32_t id = batch->ids[n];
+            for (int64_t u = 0; u < H; u++) {
+                real x = 0;
+                if (id >= 0) {
+                    x = b->param[param_encoder(s)][id * H + u];
+                } else if (id == ID_FEATURES) {
+                    const real *w = b->param[param_input_weight(s)] + u * s->F;
+                    x = b->param[param_input_bias(s)][u];
+                    for (int64_t f = 0; f < s->F; f++) x += w[f] * features[f];
+                }
+                b->x[0][n * H + u] = x * mask_factor(b, 0, t, row, u);
+            }
+            if (id == ID_FEATURES) features += s->F;
         }
     return EXIT_DONE;
 }
@@ -239,11 +285,9 @@ static real sigmoid(real a) { return 1 / (1 + exp(-a)); }
 static int reference_layer_forward(Backend *b, int64_t l, Error *e)
 {
     (void)e;
-    int64_t H = b->config.shape.H, T = b->w.T, B = b->w.B;
-    const real *w_ih = b->param[param_of_layer(l, PARAM_W_IH)],
-               *w_hh = b->param[param_of_layer(l, PARAM_W_HH)];
-    const real *b_ih = b->param[param_of_layer(l, PARAM_B_IH)],
-               *b_hh = b->param[param_of_layer(l, PARAM_B_HH)];
+    int64_t H = b->config.shape.H, T = b->w.batch.T, B = b->w.batch.B;
+    const real *w_ih = b->param[in_layer(b, l, PARAM_W_IH)], *w_hh = b->param[in_layer(b, l, PARAM_W_HH)];
+    const real *b_ih = b->param[in_layer(b, l, PARAM_B_IH)], *b_hh = b->param[in_layer(b, l, PARAM_B_HH)];
     real *h = b->h[l], *c = b->c[l];
     memcpy(h, b->state_h + l * B * H, (size_t)(B * H) * sizeof *h);
     memcpy(c, b->state_c + l * B * H, (size_t)(B * H) * sizeof *c);
@@ -276,30 +320,33 @@ static int reference_layer_forward(Backend *b, int64_t l, Error *e)
 static int reference_softmax_forward(Backend *b, Error *e)
 {
     (void)e;
-    int64_t H = b->config.shape.H, V = b->config.shape.V;
+    int64_t H = b->config.shape.H, V = b->config.shape.V_out;
     const real *w = b->param[param_decoder_weight(&b->config.shape)];
     const real *bias = b->param[param_decoder_bias(&b->config.shape)];
-    for (int64_t n = 0; n < b->w.T * b->w.B; n++) {
-        const real *x = b->x[b->config.shape.L] + n * H;
-        real *z = b->logits + n * V, top = -INFINITY, sum = 0;
+    for (int64_t i = 0; i < b->w.batch.n_scored; i++) {
+        const real *x = b->x[b->config.shape.L] + position_of(b, i) * H;
+        int32_t target = b->w.batch.targets[position_of(b, i)];
+        real *z = b->logits + i * V, top = -INFINITY, sum = 0;
+        int32_t best = 0;
         for (int64_t v = 0; v < V; v++) {
             z[v] = bias[v];
             for (int64_t k = 0; k < H; k++) z[v] += w[v * H + k] * x[k];
-            if (!(z[v] <= top)) top = z[v]; /* a NaN gets through */
+            if (!(z[v] <= top)) top = z[v], best = (int32_t)v; /* a NaN gets through */
         }
+        if (b->best) b->best[i] = best;
         for (int64_t v = 0; v < V; v++) sum += exp(z[v] - top);
-        b->nats[n] = top + log(sum) - z[b->w.y[n]];
+        b->nats[i] = top + log(sum) - z[target];
         if (!b->w.train) continue;
         for (int64_t v = 0; v < V; v++)
-            z[v] = (exp(z[v] - top) / sum - (v == b->w.y[n])) / (real)b->w.B; /* mean over b, SPEC 5 */
+            z[v] = (exp(z[v] - top) / sum - (v == target)) / (real)b->w.batch.B; /* mean over b, SPEC 5 */
     }
     return EXIT_DONE;
 }
 
-static int reference_logits_get(Backend *b, int64_t row, float *dst, Error *e)
+static int reference_logits_get(Backend *b, int64_t row, int64_t rows, float *dst, Error *e)
 {
     (void)e;
-    narrow(dst, b->logits + row * b->config.shape.V, b->config.shape.V);
+    narrow(dst, b->logits + row * b->config.shape.V_out, rows * b->config.shape.V_out);
     return EXIT_DONE;
 }
 
@@ -308,38 +355,36 @@ static int reference_logits_get(Backend *b, int64_t row, float *dst, Error *e)
 static int reference_softmax_backward(Backend *b, Error *e)
 {
     (void)e;
-    int64_t H = b->config.shape.H, V = b->config.shape.V, L = b->config.shape.L, B = b->w.B;
+    int64_t H = b->config.shape.H, V = b->config.shape.V_out, L = b->config.shape.L, B = b->w.batch.B;
     const real *w = b->param[param_decoder_weight(&b->config.shape)];
     real *dw = b->grad[param_decoder_weight(&b->config.shape)],
          *db = b->grad[param_decoder_bias(&b->config.shape)];
     memset(dw, 0, (size_t)(V * H) * sizeof *dw);
     memset(db, 0, (size_t)V * sizeof *db);
-    for (int64_t t = 0; t < b->w.T; t++)
-        for (int64_t row = 0; row < B; row++) {
-            int64_t n = t * B + row;
-            const real *x = b->x[L] + n * H, *dz = b->logits + n * V;
-            real *dy = b->dy + n * H;
-            memset(dy, 0, (size_t)H * sizeof *dy);
-            for (int64_t v = 0; v < V; v++) {
-                db[v] += dz[v];
-                for (int64_t k = 0; k < H; k++) {
-                    dw[v * H + k] += dz[v] * x[k];
-                    dy[k] += dz[v] * w[v * H + k];
-                }
+    memset(b->dy, 0, (size_t)(b->w.batch.T * B * H) * sizeof *b->dy);
+    for (int64_t i = 0; i < b->w.batch.n_scored; i++) {
+        int64_t n = position_of(b, i);
+        const real *x = b->x[L] + n * H, *dz = b->logits + i * V;
+        real *dy = b->dy + n * H;
+        for (int64_t v = 0; v < V; v++) {
+            db[v] += dz[v];
+            for (int64_t k = 0; k < H; k++) {
+                dw[v * H + k] += dz[v] * x[k];
+                dy[k] += dz[v] * w[v * H + k];
             }
-            for (int64_t k = 0; k < H; k++) dy[k] *= mask_factor(b, (int)L, t, row, k);
         }
+        for (int64_t k = 0; k < H; k++) dy[k] *= mask_factor(b, (int)L, n / B, n % B, k);
+    }
     return EXIT_DONE;
 }
 
 static int reference_layer_backward(Backend *b, int64_t l, Error *e)
 {
     (void)e;
-    int64_t H = b->config.shape.H, T = b->w.T, B = b->w.B;
-    const real *w_ih = b->param[param_of_layer(l, PARAM_W_IH)],
-               *w_hh = b->param[param_of_layer(l, PARAM_W_HH)];
-    real *dw_ih = b->grad[param_of_layer(l, PARAM_W_IH)], *dw_hh = b->grad[param_of_layer(l, PARAM_W_HH)];
-    real *db_ih = b->grad[param_of_layer(l, PARAM_B_IH)], *db_hh = b->grad[param_of_layer(l, PARAM_B_HH)];
+    int64_t H = b->config.shape.H, T = b->w.batch.T, B = b->w.batch.B;
+    const real *w_ih = b->param[in_layer(b, l, PARAM_W_IH)], *w_hh = b->param[in_layer(b, l, PARAM_W_HH)];
+    real *dw_ih = b->grad[in_layer(b, l, PARAM_W_IH)], *dw_hh = b->grad[in_layer(b, l, PARAM_W_HH)];
+    real *db_ih = b->grad[in_layer(b, l, PARAM_B_IH)], *db_hh = b->grad[in_layer(b, l, PARAM_B_HH)];
     const real *h = b->h[l], *c = b->c[l];
     memset(dw_ih, 0, (size_t)(4 * H * H) * sizeof *dw_ih);
     memset(dw_hh, 0, (size_t)(4 * H * H) * sizeof *dw_hh);
@@ -408,11 +453,28 @@ static int reference_layer_backward(Backend *b, int64_t l, Error *e)
 static int reference_embedding_backward(Backend *b, Error *e)
 {
     (void)e;
-    int64_t H = b->config.shape.H;
-    real *dw = b->grad[PARAM_ENCODER];
-    memset(dw, 0, (size_t)(b->config.shape.V * H) * sizeof *dw);
-    for (int64_t n = 0; n < b->w.T * b->w.B; n++)
-        for (int64_t u = 0; u < H; u++) dw[b->w.x[n] * H + u] += b->dy[n * H + u];
+    const ModelShape *s = &b->config.shape;
+    const Batch *batch = &b->w.batch;
+    const float *features = batch->features;
+    int64_t H = s->H, F = s->F;
+    real *dw = s->V_in ? b->grad[param_encoder(s)] : NULL, *dw_input = NULL, *db_input = NULL;
+    if (dw) memset(dw, 0, (size_t)(s->V_in * H) * sizeof *dw);
+    if (F) {
+        dw_input = b->grad[param_input_weight(s)], db_input = b->grad[param_input_bias(s)];
+        memset(dw_input, 0, (size_t)(H * F) * sizeof *dw_input);
+        memset(db_input, 0, (size_t)H * sizeof *db_input);
+    }
+    for (int64_t n = 0; n < batch->T * batch->B; n++) {
+        int32_t id = batch->ids[n];
+        const real *dx = b->dy + n * H;
+        for (int64_t u = 0; id >= 0 && u < H; u++) dw[id * H + u] += dx[u];
+        if (id != ID_FEATURES) continue;
+        for (int64_t u = 0; u < H; u++) {
+            db_input[u] += dx[u];
+            for (int64_t f = 0; f < F; f++) dw_input[u * F + f] += dx[u] * features[f];
+        }
+        features += F;
+    }
     return EXIT_DONE;
 }
 
@@ -431,13 +493,22 @@ static int reference_update(Backend *b, double lr, double clip, Error *e)
     return EXIT_DONE;
 }
 
-static int reference_window_end(Backend *b, WindowResult *r, double *token_nats, Error *e)
+static int reference_window_end(Backend *b, WindowResult *r, double *token_nats, int32_t *token_best,
+                                Error *e)
 {
     (void)e;
     *r = (WindowResult){.step = b->w.step, .grad_norm = b->grad_norm};
-    for (int64_t n = 0; n < b->w.T * b->w.B; n++) {
-        r->nats += b->nats[n];
-        if (token_nats) token_nats[n] = b->nats[n];
+    for (int64_t n = 0; n < b->w.batch.T * b->w.batch.B; n++) {
+        if (token_nats) token_nats[n] = 0;
+        if (token_best) token_best[n] = -1;
+    }
+    for (int64_t i = 0; i < b->w.batch.n_scored; i++) {
+        int64_t n = position_of(b, i);
+        r->nats += b->nats[i];
+        if (token_nats) token_nats[n] = b->nats[i];
+        if (!b->best) continue;
+        r->hits += b->best[i] == b->w.batch.targets[n];
+        if (token_best) token_best[n] = b->best[i];
     }
     return EXIT_DONE;
 }

@@ -16,4 +16,7 @@ extern const BackendOps backend_reference;
 REFERENCE_REAL *reference_param(Backend *b, int k);
 const REFERENCE_REAL *reference_grad(const Backend *b, int k);
 
+/* Between embedding_forward and layer_forward: what layer 0 reads, (T,B,H). */
+REFERENCE_REAL *reference_input(Backend *b);
+
 #endif

@@ -195,15 +195,23 @@ static bool take_recorded(const Products *p, Product *one)
     return one->chosen;
 }
 
+/* Makes room in a full list: recorded products, of which there are few, stay; the others go in turn. */
+static int product_evict(Products *p)
+{
+    do p->next = (p->next + 1) % PRODUCTS;
+    while (p->list[p->next].recorded);
+    product_close(&p->list[p->next]);
+    return p->next;
+}
+
 /* Adds a product; A, B and C only where it may be tuned. */
 static int product_add(Products *p, ProductShape shape, bool training, const void *A, const void *B, float *C,
                        Product **to, Error *e)
 {
     cublasLtMatmulHeuristicResult_t result[CANDIDATES];
     int found = 0;
-    if (p->n == PRODUCTS)
-        product_close(&p->list[--p->n]); /* a training has few: this one is of a scored window */
-    Product *one = *to = &p->list[p->n++];
+    int at = p->n < PRODUCTS ? p->n++ : product_evict(p);
+    Product *one = *to = &p->list[at];
     *one = (Product){.shape = shape, .recorded = training};
     int code = describe(p, one, e);
     if (code) return code;

@@ -30,7 +30,7 @@ typedef struct Product {
     bool recorded; /* a training's */
 } Product;
 
-enum { PRODUCTS = 32, PRODUCTS_TEXT = 1600 };
+enum { PRODUCTS = 256, PRODUCTS_TEXT = 1600 };
 
 typedef struct Products {
     LstmPrecision precision;
@@ -47,6 +47,7 @@ typedef struct Products {
     cublasLtHandle_t lt;
     Product list[PRODUCTS];
     int n;
+    int next; /* where a full list makes room for one that is not recorded */
 } Products;
 
 /* blas, stream, workspace are the caller's and outlive *p, as does record (a text of products_text, or NULL). Operands begin at

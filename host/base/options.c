@@ -270,7 +270,7 @@ static error_t parser(int key, char *arg, struct argp_state *state)
     } else if (key == KEY_PRESET) {
         Settings scratch;
         settings_defaults(&scratch);
-        code = settings_preset(&scratch, arg, e);
+        if (!settings_is_preset(arg)) code = settings_preset(&scratch, arg, e);
         line->preset_value = arg;
     } else if (key >= KEY_SETTING && key < KEY_SETTING + settings_count()) {
         Settings scratch;
@@ -328,7 +328,12 @@ int options_parse(CommandLine *line, int argc, char **argv, Error *e)
 int options_settings(const CommandLine *line, Settings *s, Error *e)
 {
     settings_defaults(s);
-    int code = line->preset_value ? settings_preset(s, line->preset_value, e) : EXIT_DONE;
+    int task = settings_find("task");
+    if (line->setting[task]) s->task = line->setting[task];
+    char names[PRESET_NAMES];
+    int code = EXIT_DONE;
+    if (line->preset_value || settings_preset_names(s->task, names)[0])
+        code = settings_preset(s, line->preset_value, e);
     for (int i = 0; i < settings_count() && !code; i++)
         if (line->setting[i]) code = settings_set(s, i, line->setting[i], e);
     return code;

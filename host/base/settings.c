@@ -10,62 +10,77 @@
 #define COUNT(n) "a whole number from " #n
 
 static const SettingInfo list[] = {
+    {"task", TYPE_NAME, ROLE_FIXED, 0, 0, 0, 0, "the name of a task", "what the network is trained for",
+     FIELD(task), "!lm"},
     {"hidden", TYPE_INT, ROLE_FIXED, 1, 65536, 0, 0, COUNT(1) " to 65536", "hidden units H of each layer",
-     FIELD(hidden)},
-    {"layers", TYPE_INT, ROLE_FIXED, 1, 64, 0, 0, COUNT(1) " to 64", "LSTM layers L", FIELD(layers)},
+     FIELD(hidden), NULL},
+    {"layers", TYPE_INT, ROLE_FIXED, 1, 64, 0, 0, COUNT(1) " to 64", "LSTM layers L", FIELD(layers), NULL},
     {"batch", TYPE_INT, ROLE_FIXED, 1, 65536, 0, 0, COUNT(1) " to 65536", "rows B of a minibatch",
-     FIELD(batch)},
+     FIELD(batch), NULL},
     {"seq", TYPE_INT, ROLE_FIXED, 1, 65536, 0, 0, COUNT(1) " to 65536", "time steps T of a minibatch",
-     FIELD(seq)},
+     FIELD(seq), "lm"},
     {"keep", TYPE_DOUBLE, ROLE_FIXED, 0, 1, 1, 0, "a number above 0 and at most 1",
-     "share of values that dropout keeps (the paper states the dropped share)", FIELD(keep)},
+     "share of values that dropout keeps (the paper states the dropped share)", FIELD(keep), NULL},
     {"init", TYPE_DOUBLE, ROLE_FIXED, 0, 1e6, 0, 0, "a number from 0 to 1e6",
-     "initial weights are uniform in [-init, init]", FIELD(init)},
+     "initial weights are uniform in [-init, init]", FIELD(init), NULL},
     {"clip", TYPE_DOUBLE, ROLE_FIXED, 0, 1e30, 1, 0, "a number above 0", "largest global gradient norm",
-     FIELD(clip)},
+     FIELD(clip), NULL},
     {"lr", TYPE_DOUBLE, ROLE_FIXED, 0, 1e30, 0, 0, "a number from 0", "learning rate of the first epoch",
-     FIELD(lr)},
-    {"epochs", TYPE_INT, ROLE_ANEW, 0, 1e9, 0, 0, COUNT(0) " to 1000000000", "epochs in all", FIELD(epochs)},
+     FIELD(lr), NULL},
+    {"epochs", TYPE_INT, ROLE_ANEW, 0, 1e9, 0, 0, COUNT(0) " to 1000000000", "epochs in all", FIELD(epochs),
+     NULL},
     {"hold", TYPE_INT, ROLE_FIXED, 0, 1e9, 0, 0, COUNT(0) " to 1000000000",
-     "lr is divided after every epoch past this one", FIELD(hold)},
+     "lr is divided after every epoch past this one", FIELD(hold), NULL},
     {"decay", TYPE_DOUBLE, ROLE_FIXED, 0, 1e30, 1, 0, "a number above 0", "what lr is divided by",
-     FIELD(decay)},
+     FIELD(decay), NULL},
     {"seed", TYPE_U64, ROLE_FIXED, 0, 0, 0, 0, "a whole number from 0 to 18446744073709551615",
-     "seed of the initial weights and the masks", FIELD(seed)},
+     "seed of the initial weights and the masks", FIELD(seed), NULL},
     {"dropout-sites", TYPE_CHOICE, ROLE_FIXED, 0, 0, 0, "nonrecurrent|all|none", "nonrecurrent, all or none",
-     "connections that dropout masks", FIELD(sites)},
+     "connections that dropout masks", FIELD(sites), NULL},
     {"backend", TYPE_NAME, ROLE_ANEW, 0, 0, 0, "auto|cpu|cuda|reference", "auto, cpu, cuda or reference",
-     "what computes", FIELD(backend)},
+     "what computes", FIELD(backend), NULL},
     {"kernel", TYPE_NAME, ROLE_ANEW, 0, 0, 0, 0, "auto, NAME or FWD/BWD", "recurrence of the cuda backend",
-     FIELD(kernel)},
+     FIELD(kernel), NULL},
     {"precision", TYPE_NAME, ROLE_ANEW, 0, 0, 0, "f32|tf32|bf16", "f32, tf32 or bf16",
-     "arithmetic of the matrix products", FIELD(precision)},
+     "arithmetic of the matrix products", FIELD(precision), NULL},
     {"eval", TYPE_CHOICE, ROLE_ANEW, 0, 0, 0, "none|valid|test|all", "none, valid, test or all",
-     "what is scored: valid after each epoch, valid and test at the end", FIELD(eval)},
+     "what is scored: valid after each epoch, valid and test at the end", FIELD(eval), NULL},
     {"protocol", TYPE_CHOICE, ROLE_ANEW, 0, 0, 0, "zaremba|sequential", "zaremba or sequential",
      "how splits are scored: test as one stream, and valid in rows (the paper's way) or as test",
-     FIELD(protocol)},
+     FIELD(protocol), "lm"},
+    {"source", TYPE_NAME, ROLE_FIXED, 0, 0, 0, 0, "a suffix of file names, such as en",
+     "side that is translated: train.SOURCE and so on", FIELD(source), "translate"},
+    {"target", TYPE_NAME, ROLE_FIXED, 0, 0, 0, 0, "a suffix of file names, such as fr",
+     "side that it is translated into", FIELD(target), "translate"},
+    {"source-order", TYPE_CHOICE, ROLE_FIXED, 0, 0, 0, "reversed|forward", "reversed or forward",
+     "order in which the words of a source sentence are read", FIELD(source_order), "translate"},
+    {"min-count", TYPE_INT, ROLE_FIXED, 1, 1e9, 0, 0, COUNT(1) " to 1000000000",
+     "a type seen less often in training is <unk>", FIELD(min_count), "translate|caption"},
+    {"max-length", TYPE_INT, ROLE_FIXED, 0, 65536, 0, 0, COUNT(0) " to 65536, 0 being no limit",
+     "longer sequences are left out of training", FIELD(max_length), "!lm"},
     {"max-steps", TYPE_INT, ROLE_RUN, 0, 1e15, 0, 0, COUNT(0),
-     "end when this many minibatches are done in all", FIELD(max_steps)},
+     "end when this many minibatches are done in all", FIELD(max_steps), NULL},
     {"threads", TYPE_INT, ROLE_RUN, 1, 1024, 0, 0, COUNT(1) " to 1024", "threads of the cpu backend",
-     FIELD(threads)},
+     FIELD(threads), NULL},
     {"log-every", TYPE_INT, ROLE_RUN, 1, 1e9, 0, 0, COUNT(1),
-     "minibatches from one step line of the log to the next", FIELD(log_every)},
+     "minibatches from one step line of the log to the next", FIELD(log_every), NULL},
     {"save-every", TYPE_DOUBLE, ROLE_RUN, 0, 1e9, 1, 0, "a number of minutes above 0",
-     "also save every so many minutes", FIELD(save_every)},
+     "also save every so many minutes", FIELD(save_every), NULL},
     {"data", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a folder, or synthetic",
-     "folder with train.txt, valid.txt, test.txt, or synthetic", FIELD(data)},
+     "folder with train.txt, valid.txt, test.txt, or synthetic", FIELD(data), NULL},
     {"save", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a file",
-     "checkpoint, after each epoch, at the end and on a signal", FIELD(save)},
+     "checkpoint, after each epoch, at the end and on a signal", FIELD(save), NULL},
     {"save-best", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a file",
-     "checkpoint of the epoch with the lowest valid perplexity", FIELD(save_best)},
+     "checkpoint of the epoch with the lowest valid perplexity", FIELD(save_best), NULL},
     {"resume", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a checkpoint", "go on from a checkpoint with its settings",
-     FIELD(resume)},
-    {"log-json", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a file", "log, one JSON object per line", FIELD(log_json)},
+     FIELD(resume), NULL},
+    {"log-json", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a file", "log, one JSON object per line", FIELD(log_json),
+     NULL},
     {"init-weights", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a safetensors file", "start from these weights",
-     FIELD(init_weights)},
+     FIELD(init_weights), NULL},
     {"vocab", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a text file with one word a line",
-     "vocabulary in place of the training text's, one word a line in the order of the ids", FIELD(vocab)},
+     "vocabulary in place of the training text's, one word a line in the order of the ids", FIELD(vocab),
+     "lm"},
 };
 
 int settings_count(void) { return (int)(sizeof list / sizeof list[0]); }
@@ -85,47 +100,96 @@ int settings_find(const char *name)
     return -1;
 }
 
-/* ---- presets: the paper's three (SPEC 5) and the demo's ---- */
+/* ---- presets: the paper's three (SPEC 5), the demo's, those of other tasks; a task's first is its default ---- */
 
 static const struct Preset {
-    const char *name;
+    const char *task, *name;
     int64_t hidden, layers, batch, seq;
-    double keep, init, clip;
+    double keep, init, clip, lr;
     int64_t epochs, hold;
     double decay;
 } presets[] = {
-    {"small", 200, 2, 20, 20, 1.0, 0.1, 5, 13, 4, 2},
-    {"medium", 650, 2, 20, 35, 0.5, 0.05, 5, 39, 6, 1.2},
-    {"large", 1500, 2, 20, 35, 0.35, 0.04, 10, 55, 14, 1.15},
-    {"demo", 128, 2, 20, 20, 0.5, 0.1, 5, 28, 15, 1 / 0.78},
+    {"lm", "small", 200, 2, 20, 20, 1.0, 0.1, 5, 1, 13, 4, 2},
+    {"lm", "medium", 650, 2, 20, 35, 0.5, 0.05, 5, 1, 39, 6, 1.2},
+    {"lm", "large", 1500, 2, 20, 35, 0.35, 0.04, 10, 1, 55, 14, 1.15},
+    {"lm", "demo", 128, 2, 20, 20, 0.5, 0.1, 5, 1, 28, 15, 1 / 0.78},
+    {"translate", "translate", 200, 2, 40, 20, 0.8, 0.08, 5, 1, 8, 4, 2},
+    {"translate", "demo", 128, 2, 20, 20, 0.8, 0.1, 5, 1, 32, 26, 1.5},
 };
+enum { PRESETS = sizeof presets / sizeof presets[0] };
+
+bool settings_is_preset(const char *name)
+{
+    for (int i = 0; i < PRESETS; i++)
+        if (!strcmp(presets[i].name, name)) return true;
+    return false;
+}
+
+const char *settings_preset_names(const char *task, char out[PRESET_NAMES])
+{
+    int last = -1;
+    for (int i = 0; i < PRESETS; i++)
+        if (!strcmp(presets[i].task, task)) last = i;
+    size_t n = 0;
+    out[0] = 0;
+    for (int i = 0; i <= last && n < PRESET_NAMES; i++)
+        if (!strcmp(presets[i].task, task))
+            n += (size_t)snprintf(out + n, PRESET_NAMES - n, "%s%s",
+                                  !n         ? ""
+                                  : i < last ? ", "
+                                             : " or ",
+                                  presets[i].name);
+    return out;
+}
 
 int settings_preset(Settings *s, const char *name, Error *e)
 {
-    for (size_t i = 0; i < sizeof presets / sizeof presets[0]; i++) {
+    char names[PRESET_NAMES];
+    for (int i = 0; i < PRESETS; i++) {
         const struct Preset *p = &presets[i];
-        if (strcmp(p->name, name)) continue;
+        if (strcmp(p->task, s->task) || (name && strcmp(p->name, name))) continue;
         s->preset = p->name;
         s->hidden = p->hidden, s->layers = p->layers, s->batch = p->batch, s->seq = p->seq;
-        s->keep = p->keep, s->init = p->init, s->clip = p->clip, s->lr = 1;
+        s->keep = p->keep, s->init = p->init, s->clip = p->clip, s->lr = p->lr;
         s->epochs = p->epochs, s->hold = p->hold, s->decay = p->decay;
         return EXIT_DONE;
     }
-    return error_set(e, EXIT_USAGE, "--preset takes small, medium, large or demo, not '%s'", name);
+    return error_set(e, EXIT_USAGE, "--preset takes %s, not '%s'", settings_preset_names(s->task, names),
+                     name ? name : "");
 }
 
 void settings_defaults(Settings *s)
 {
     Error e;
     memset(s, 0, sizeof *s);
+    s->task = "lm";
     settings_preset(s, "small", &e);
     s->seed = 1;
     s->sites = SITES_NONRECURRENT;
     s->backend = "auto", s->kernel = "auto", s->precision = "f32";
     s->eval = EVAL_ALL;
     s->protocol = PROTOCOL_ZAREMBA;
+    s->source_order = ORDER_REVERSED;
+    s->min_count = 2;
     s->max_steps = -1;
     s->log_every = 1;
+}
+
+/* ---- which settings a task has ---- */
+
+bool settings_of_task(int i, const char *task)
+{
+    const char *tasks = list[i].tasks;
+    if (!tasks) return true;
+    return tasks[0] == '!' ? strcmp(tasks + 1, task) != 0 : number_choice(tasks, task) >= 0;
+}
+
+int settings_check_task(const Settings *s, Error *e)
+{
+    for (int i = 0; i < settings_count(); i++)
+        if (s->given >> i & 1 && !settings_of_task(i, s->task) && strcmp(list[i].name, "task"))
+            return error_set(e, EXIT_USAGE, "--%s is not an option of --task %s", list[i].name, s->task);
+    return EXIT_DONE;
 }
 
 /* ---- one setting: parse, print, compare ---- */

@@ -12,6 +12,7 @@
 typedef enum DropoutSites { SITES_NONRECURRENT, SITES_ALL, SITES_NONE } DropoutSites;
 typedef enum EvalWhat { EVAL_NONE = 0, EVAL_VALID = 1, EVAL_TEST = 2, EVAL_ALL = 3 } EvalWhat; /* bits */
 typedef enum Protocol { PROTOCOL_ZAREMBA, PROTOCOL_SEQUENTIAL } Protocol;
+typedef enum SourceOrder { ORDER_REVERSED, ORDER_FORWARD } SourceOrder;
 
 /* How a setting takes part in --resume (SPEC 8). */
 typedef enum SettingRole {
@@ -23,7 +24,8 @@ typedef enum SettingRole {
 typedef enum SettingType { TYPE_INT, TYPE_U64, TYPE_DOUBLE, TYPE_CHOICE, TYPE_NAME, TYPE_PATH } SettingType;
 
 typedef struct Settings {
-    const char *preset;                    /* "small", "medium", "large", "demo" */
+    const char *task;                      /* "lm", or the name of another (train/task.h) */
+    const char *preset;                    /* "small", "medium", "large", "demo", or another of its task */
     int64_t hidden, layers, batch, seq;    /* H, L, B, T */
     double keep, init, clip, lr;           /* keep: share kept, not dropped */
     int64_t epochs, hold;                  /* SPEC 5 */
@@ -39,6 +41,10 @@ typedef struct Settings {
     int64_t threads;                       /* 0: as many as this process may use */
     int64_t log_every;                     /* minibatches from one step line to the next */
     double save_every;                     /* minutes; 0: never between epochs */
+    const char *source, *target;           /* suffixes of the files of the two sides */
+    int64_t source_order;                  /* SourceOrder */
+    int64_t min_count;                     /* of a type in the vocabulary */
+    int64_t max_length;                    /* of a sequence; 0: no limit */
     const char *data;                      /* folder or "synthetic"; NULL: not given */
     const char *save, *save_best, *resume; /* paths or NULL */
     const char *log_json, *init_weights;   /* paths or NULL */
@@ -57,6 +63,8 @@ typedef struct SettingInfo {
     const char *takes;   /* what it takes, for messages and --help: "a whole number from 1 to 65536" */
     const char *help;    /* one line for --help */
     size_t offset;       /* of the field in Settings */
+    const char *
+        tasks; /* that have it: NULL all, "a|b" these, "!a" all but one. The others neither take nor record it */
 } SettingInfo;
 
 int settings_count(void);
@@ -64,12 +72,22 @@ const SettingInfo *settings_info(int i);
 /* Number of the setting of that exact name (no dashes, '_' and '-' alike), or -1. */
 int settings_find(const char *name);
 
-/* Preset small, seed 1, everything else as SPEC 8's defaults. */
+/* Task lm, preset small, seed 1, everything else as SPEC 8's defaults. */
 void settings_defaults(Settings *s);
 
-/* Sets the preset's fields and leaves the others. EXIT_USAGE names the presets. Call it before settings_set:
- * an option beats the preset wherever it stands on the command line. */
+/* Sets the fields of a preset of s->task and leaves the others; name NULL: of its first one. EXIT_USAGE names the
+ * presets. Call it before settings_set: an option beats the preset wherever it stands on the command line. */
 int settings_preset(Settings *s, const char *name, Error *e);
+
+/* Whether any task has a preset of that name; the names of a task's, "small, medium, large or demo"; returns out. */
+bool settings_is_preset(const char *name);
+enum { PRESET_NAMES = 128 };
+const char *settings_preset_names(const char *task, char out[PRESET_NAMES]);
+
+/* Whether setting i is one of that task's. */
+bool settings_of_task(int i, const char *task);
+/* EXIT_USAGE: a setting that was given is none of s->task's. */
+int settings_check_task(const Settings *s, Error *e);
 
 /* Parses value into setting i and marks it given. Strings are kept by reference. EXIT_USAGE: "--keep takes
  * ..., not 'x'". */

@@ -6,9 +6,13 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include "host/data/pairs.h"
+#include "host/data/parallel.h"
 #include "host/data/source.h"
-#include "host/train/report.h"
+#include "host/train/run_corpus.h"
 #include "host/data/synthetic.h"
 
 /* Number of types that occur in a stream; seen (V) is scratch. */
@@ -59,6 +63,13 @@ static void print_synthetic(const Corpus *c, FILE *out)
             SYNTHETIC_LONG, SYNTHETIC_LONG);
 }
 
+static int flushed(FILE *out, Error *e)
+{
+    if (fflush(out) || ferror(out))
+        return error_set(e, EXIT_FAILED, "the output cannot be written: %s", strerror(errno));
+    return EXIT_DONE;
+}
+
 int data_command(const char *dir, bool final_eos, FILE *out, FILE *notes, Error *e)
 {
     Corpus c;
@@ -96,7 +107,106 @@ int data_command(const char *dir, bool final_eos, FILE *out, FILE *notes, Error 
     if (c.synthetic) print_synthetic(&c, out);
     free(seen);
     corpus_free(&c);
-    if (fflush(out) || ferror(out))
-        return error_set(e, EXIT_FAILED, "the output cannot be written: %s", strerror(errno));
-    return EXIT_DONE;
+    return flushed(out, e);
+}
+
+/* ---- parallel text ---- */
+
+/* Number of types of a side that occur in a split; seen (V_source + V_target) is scratch. */
+static int64_t count_side(const Pairs *p, const PairSplit *s, int side, bool *seen)
+{
+    int64_t V = p->vocab[SIDE_SOURCE].V, types = 0, n = s->rows.n ? s->rows.offset[s->rows.n] : 0;
+    memset(seen, 0, (size_t)(V + p->vocab[SIDE_TARGET].V) * sizeof *seen);
+    for (int64_t i = 0; i < n; i++) {
+        int32_t id = s->rows.ids[i];
+        bool separator = s->rows.targets[i] != TARGET_NONE && id < V; /* the source's <eos> */
+        if (separator || (id < V) != (side == SIDE_SOURCE)) continue;
+        types += !seen[id];
+        seen[id] = true;
+    }
+    return types;
+}
+
+static void print_pairs(const Pairs *p, bool *seen, FILE *out)
+{
+    char hex[65];
+    fprintf(out, "corpus             %s\n", p->synthetic ? "synthetic (built in)" : "parallel text");
+    fprintf(out, "corpus SHA-256     %s\n", p->sha256);
+    for (int side = 0; side < SIDES; side++) {
+        vocab_sha256(&p->vocab[side], hex);
+        fprintf(out, "%s vocabulary  %" PRId64 " types, <unk> and <eos> among them\n", side_name[side],
+                p->vocab[side].V);
+        fprintf(out, "  SHA-256          %s\n", hex);
+    }
+    int width = 7;
+    for (int i = 0; i < p->n_splits; i++)
+        if ((int)strlen(p->split[i].name) > width) width = (int)strlen(p->split[i].name);
+    fprintf(out, "\n%-*s  %-6s %8s %9s %7s %13s %11s %13s\n", width, "split", "side", "pairs", "words",
+            "types", "unknown words", "empty lines", "longest line");
+    for (int i = 0; i < p->n_splits; i++)
+        for (int side = 0; side < SIDES; side++) {
+            const PairSplit *s = &p->split[i];
+            fprintf(out,
+                    "%-*s  %-6s %8" PRId64 " %9" PRId64 " %7" PRId64 " %13" PRId64 " %11" PRId64 " %13" PRId64
+                    "\n",
+                    width, s->name, side_name[side], s->rows.n, s->words[side], count_side(p, s, side, seen),
+                    s->unknown[side], s->empty[side], s->longest[side]);
+        }
+}
+
+int data_pairs_command(const Settings *s, FILE *out, Error *e)
+{
+    PairsOptions o = {
+        .dir = s->data, .language = {s->source, s->target}, .min_count = s->min_count, .wanted = EVAL_ALL};
+    Pairs p;
+    if (strcmp(s->task, "translate"))
+        return error_set(e, EXIT_USAGE, "--task takes lm or translate with this command, not '%s'", s->task);
+    int code = pairs_load(&p, &o, e);
+    if (code) return code;
+    bool *seen = malloc((size_t)(p.vocab[SIDE_SOURCE].V + p.vocab[SIDE_TARGET].V) * sizeof *seen);
+    if (!seen) code = error_set(e, EXIT_FAILED, "memory ran out while counting types");
+    else print_pairs(&p, seen, out);
+    for (int i = 0; !code && p.synthetic && i < p.n_splits; i++) {
+        const PairSplit *split = &p.split[i];
+        double nats;
+        if (split->unknown[0] || split->unknown[1]) continue; /* <unk> is easier than the word */
+        code = parallel_best(i, &nats, e);
+        if (!code)
+            fprintf(out, "%sbest possible perplexity of the target given the source, %s: %.4f\n",
+                    i ? "" : "\n", split->name,
+                    exp(nats / (double)(split->words[SIDE_TARGET] + split->rows.n)));
+    }
+    free(seen);
+    pairs_free(&p);
+    return code ? code : flushed(out, e);
+}
+
+static int write_text(const char *path, const char *text, Error *e)
+{
+    FILE *f = fopen(path, "wxe");
+    if (!f) return error_set(e, EXIT_BAD_DATA, "'%s' cannot be written: %s", path, strerror(errno));
+    bool bad = fputs(text, f) < 0;
+    bad |= fclose(f) != 0;
+    if (!bad) return EXIT_DONE;
+    int code = error_set(e, EXIT_BAD_DATA, "'%s' cannot be written: %s", path, strerror(errno));
+    unlink(path);
+    return code;
+}
+
+int data_write_command(const char *dir, Error *e)
+{
+    static const char *const split[PARALLEL_SPLITS] = {"train", "valid", "test"};
+    int code = EXIT_DONE;
+    if (mkdir(dir, 0777) && errno != EEXIST)
+        return error_set(e, EXIT_BAD_DATA, "the folder '%s' cannot be made: %s", dir, strerror(errno));
+    for (int i = 0; !code && i < PARALLEL_SPLITS; i++) {
+        char *bytes[SIDES], path[4400];
+        if ((code = parallel_text(i, bytes, e))) break;
+        for (int side = 0; side < SIDES; side++) {
+            snprintf(path, sizeof path, "%s/%s.%s", dir, split[i], side_name[side]);
+            if (!code) code = write_text(path, bytes[side], e);
+            free(bytes[side]);
+        }
+    }
+    return code;
 }

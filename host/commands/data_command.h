@@ -6,10 +6,18 @@
 #include <stdio.h>
 
 #include "host/base/error.h"
+#include "host/base/settings.h"
 
 /* Reads the corpus (corpus_load's rules and faults) and prints to out: tokens, types and unknown words of
  * each split, the hashes, the corpus's name where it is recognised; for the built-in one also the best
  * possible perplexity and the number of positions of each class. EXIT_FAILED when out cannot be written. */
 int data_command(const char *dir, bool final_eos, FILE *out, FILE *notes, Error *e);
+
+/* The same of parallel text (s->data, source, target, min_count): per side and split pairs, words, types, words that became
+ * <unk>, empty and longest lines. EXIT_USAGE where s->task is another than translate. */
+int data_pairs_command(const Settings *s, FILE *out, Error *e);
+/* Writes the built-in parallel corpus into a folder, which is made if need be, as train.source, train.target and so on.
+ * EXIT_BAD_DATA: a file is there already, or cannot be written. */
+int data_write_command(const char *dir, Error *e);
 
 #endif

@@ -14,7 +14,7 @@
 #include "host/train/model.h"
 #include "host/store/safetensors.h"
 #include "host/store/weights.h"
-#include "host/train/report.h"
+#include "host/train/run_corpus.h"
 
 /* ---- metadata: all of it is known to be short ---- */
 
@@ -144,7 +144,7 @@ static int gradients(Params *p, const Settings *s, const BackendOps *ops, const 
     if (!code) code = model_open(&m, ops, &config, e);
     if (code) return code;
     code = model_set_params(&m, p, e);
-    if (!code) code = ops->state_set(m.backend, w->B, NULL, NULL, e);
+    if (!code) code = ops->state_set(m.backend, w->batch.B, NULL, NULL, e);
     if (!code) code = model_gradients(&m, w, r, e);
     if (!code) code = model_get_grads(&m, p, e);
     model_close(&m);
@@ -170,7 +170,7 @@ static int dump_grads(Params *p, const Settings *s, const Corpus *corpus, int64_
     int32_t *ids = malloc(2 * sizeof *ids * (size_t)n);
     if (!ids) return error_set(e, EXIT_FAILED, "memory ran out for a minibatch");
     batcher_window(&b, step, ids, ids + n);
-    Window w = {.T = s->seq, .B = s->batch, .x = ids, .y = ids + n, .train = true, .step = step};
+    Window w = {.batch = batch_of_tokens(s->seq, s->batch, ids, ids + n), .train = true, .step = step};
     code = gradients(p, s, ops, &w, &r, e);
     free(ids);
     if (code) return code;
@@ -227,7 +227,7 @@ int dump_command(DumpWhat what, const Settings *s, int64_t step, const char *pat
     int code = read_corpus(&corpus, s, e);
     if (code) return code;
     if (notes) tell_remarks(&corpus, notes);
-    const ModelShape shape = {.V = corpus.vocab.V, .H = s->hidden, .L = s->layers};
+    const ModelShape shape = model_shape_of_words(corpus.vocab.V, s->hidden, s->layers);
     code = machine_fits((size_t)params_elements(&shape) * sizeof *p.data, e);
     if (!code && params_init(&p, &shape))
         code = error_set(e, EXIT_FAILED, "memory ran out for %lld parameters",
@@ -237,7 +237,7 @@ int dump_command(DumpWhat what, const Settings *s, int64_t step, const char *pat
         return code;
     }
     char note[WEIGHTS_NOTE] = "";
-    if (s->init_weights) code = weights_read(&p, &corpus.vocab, s->init_weights, note, e);
+    if (s->init_weights) code = weights_read(&p, s->task, &corpus.vocab, s->init_weights, note, e);
     else params_draw(&p, s->seed, s->init);
     if (note[0] && notes) fprintf(notes, "plstm: %s\n", note);
     if (!code && what == DUMP_GRADS) {

@@ -9,38 +9,44 @@
 #include <unistd.h>
 
 #include "host/store/checkpoint.h"
-#include "host/data/source.h"
 #include "host/train/ensemble.h"
 #include "host/base/json_line.h"
-#include "host/train/model.h"
-#include "host/train/model_load.h"
 #include "host/base/number.h"
 #include "host/base/output.h"
-#include "host/train/report.h"
-#include "host/train/run_corpus.h"
+#include "host/train/model.h"
+#include "host/train/model_load.h"
+#include "host/train/scorer.h"
+#include "host/train/task.h"
 #include "host/train/token_log_probs.h"
 #include "host/base/version.h"
+#include "members.h"
 
 /* One file of the ensemble. */
 typedef struct Member {
     const char *path;
     int64_t H, L;
     double keep;
-    Score score;
+    Totals totals;
+    Figure figure[TASK_FIGURES];
 } Member;
 
 typedef struct Eval {
     const EvalOptions *o;
     const BackendOps *ops;
-    int64_t batch, seq, rows;
-    Corpus corpus;
+    const Task *task;
+    Checkpoint first; /* whose settings and vocabulary hold */
+    Settings settings;
+    TaskData *data;
+    int split;
+    Source *source;
     Ensemble ensemble;
-    bool trained_here; /* the first file was trained on the built-in corpus, whose ids the classes are made
-                          for */
+    int32_t *targets; /* (places) where log probabilities are wanted, else NULL */
     int n;
     Member *member; /* (n) */
-    Score all;      /* of the average */
+    Member all;     /* the average */
+    int figures;    /* of each member */
     char device[256];
+    int log; /* -1: none */
 } Eval;
 
 /* ---- which files ---- */
@@ -58,17 +64,18 @@ static int list_members(Eval *v, Error *e)
 static int outputs_check(const Eval *v, Error *e)
 {
     CorpusPaths texts;
-    const char *log = v->o->log_json, *log_probs = v->o->log_probs;
-    OtherFile *read = calloc((size_t)(v->n + SPLITS + 2), sizeof *read);
+    const char *log = v->o->settings.log_json, *log_probs = v->o->log_probs;
+    bool force = v->o->settings.force;
+    OtherFile *read = calloc((size_t)v->n + CORPUS_PATHS + 1, sizeof *read);
     if (!read) return error_set(e, EXIT_FAILED, "memory ran out while outputs were checked");
-    int n = 0, code = corpus_paths(&texts, v->o->data, NULL, e);
+    int n = 0, code = v->task->inputs(&v->settings, &texts, e);
     if (!code) {
         for (int i = 0; i < texts.n; i++) read[n++] = texts.file[i];
         for (int i = 0; i < v->n; i++) read[n++] = (OtherFile){"--weights", v->member[i].path};
-        if (log) code = output_check("--log-json", log, &kind_eval_log, read, n, v->o->force, e);
+        if (log) code = output_check("--log-json", log, &kind_eval_log, read, n, force, e);
         read[n++] = (OtherFile){"--log-json", log};
         if (!code && log_probs)
-            code = output_check("--token-log-probs", log_probs, &kind_log_probs, read, n, v->o->force, e);
+            code = output_check("--token-log-probs", log_probs, &kind_log_probs, read, n, force, e);
         if (!code && log_probs) code = st_writable(log_probs, "--token-log-probs", e);
         corpus_paths_free(&texts);
     }
@@ -76,38 +83,86 @@ static int outputs_check(const Eval *v, Error *e)
     return code;
 }
 
+/* The first file's settings, with what was given. */
+static int settings_take(Eval *v, Error *e)
+{
+    const Settings *given = &v->o->settings;
+    Settings *s = &v->settings, check = *given;
+    check.task = v->first.task;
+    *s = v->first.settings;
+    s->data = given->data, s->protocol = given->protocol, s->final_eos = given->final_eos;
+    if (v->o->batch) s->batch = v->o->batch;
+    if (v->o->seq) s->seq = v->o->seq;
+    return settings_check_task(&check, e);
+}
+
+static int find_split(Eval *v, Error *e)
+{
+    char names[512] = "";
+    const char *name;
+    for (int i = 1; (name = v->task->split_name(v->data, i)); i++) {
+        size_t n = strlen(names);
+        v->split = i;
+        if (!strcmp(name, v->o->split)) return EXIT_DONE;
+        snprintf(names + n, sizeof names - n, "%s%s", i > 1 ? ", " : "", name);
+    }
+    /* Whatever the files are called, valid is the first split and test the first test. */
+    v->split = !strcmp(v->o->split, "valid") ? 1 : !strcmp(v->o->split, "test") ? 2 : 0;
+    if (v->split && v->task->split_name(v->data, v->split)) return EXIT_DONE;
+    return error_set(e, EXIT_USAGE, "--split takes one of %s, not '%s'", names, v->o->split);
+}
+
+static int log_open(Eval *v, Error *e)
+{
+    v->log = open(v->o->settings.log_json, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+    return v->log >= 0
+               ? EXIT_DONE
+               : error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", v->o->settings.log_json);
+}
+
 /* Opens each file once, before any is scored: a fault in the last one of ten should not cost the time of
  * nine. */
 static int check_files(Eval *v, Error *e)
 {
-    char first[65] = "", other[65];
     int code = EXIT_DONE;
     for (int i = 0; i < v->n && !code; i++) {
-        Checkpoint c;
+        Checkpoint other, *c = i ? &other : &v->first;
         Member *m = &v->member[i];
-        if ((code = checkpoint_open(&c, m->path, e))) break;
-        m->H = c.shape.H, m->L = c.shape.L;
-        m->keep = c.settings.sites == SITES_NONE ? 1 : c.settings.keep;
-        vocab_sha256(&c.vocab, i ? other : first);
-        if (!i) {
-            v->batch = v->o->batch > 0 ? v->o->batch : c.settings.batch;
-            v->seq = v->o->seq > 0 ? v->o->seq : c.settings.seq;
-            v->trained_here = c.synthetic;
-            CorpusRead how = {.vocab = &c.vocab, .needed = 1u << v->o->split, .final_eos = v->o->final_eos};
-            code = corpus_read(&v->corpus, v->o->data, &how, e);
-            if (!code && v->o->notes) tell_remarks(&v->corpus, v->o->notes);
-        } else if (strcmp(first, other)) {
-            code =
-                error_set(e, EXIT_BAD_DATA,
-                          "%s and %s have different vocabularies, so their probabilities cannot be averaged",
-                          v->member[0].path, m->path);
+        if ((code = checkpoint_open(c, m->path, e))) break;
+        m->H = c->shape.H, m->L = c->shape.L;
+        m->keep = c->settings.sites == SITES_NONE ? 1 : c->settings.keep;
+        if (i) {
+            code = members_agree(&v->first, v->member[0].path, c, m->path, e);
+            checkpoint_close(c);
+            continue;
         }
-        checkpoint_close(&c);
+        code = task_of(c, m->path, &v->task, e);
+        if (!code) code = settings_take(v, e);
+        if (!code) code = outputs_check(v, e);
+        if (!code && v->o->settings.log_json) code = log_open(v, e);
+        TaskOpen how = {.settings = &v->settings, .from = c, .split = v->o->split};
+        if (!code) code = v->task->open(&how, &v->data, e);
+        if (!code && v->o->notes && v->task->remarks) v->task->remarks(v->data, v->o->notes);
+        if (!code) code = find_split(v, e);
     }
+    if (!code) code = v->task->score(v->data, &v->settings, v->split, &v->source, e);
     return code;
 }
 
 /* ---- scores ---- */
+
+static void visit_both(void *user, int64_t place, int32_t target, int32_t best, double nats)
+{
+    Eval *v = user;
+    ensemble_visit(&v->ensemble, place, nats);
+    if (v->targets) v->targets[place] = target;
+    if (v->task->hits && v->task->visit) v->task->visit(v->data, place, target, best, nats);
+}
+
+static int figures(Eval *v, Member *m)
+{
+    return v->task->figures(v->data, &v->settings, v->split, &m->totals, m->figure);
+}
 
 static int score_member(Eval *v, Member *m, Error *e)
 {
@@ -115,95 +170,120 @@ static int score_member(Eval *v, Member *m, Error *e)
     Model model;
     int code = checkpoint_open(&c, m->path, e);
     if (code) return code;
-    code = model_load(&model, v->ops, &c, v->seq, v->batch, v->o->threads, e);
+    /* As large as in training, where the split is cut by its rows and steps: kernels are planned alike. */
+    BatchLimits limits = v->source->limits;
+    if (settings_of_task(settings_find("seq"), v->task->name))
+        limits = limits_of_both(limits, (BatchLimits){.T = v->settings.seq, .B = v->settings.batch});
+    code = model_load(&model, v->ops, &c, limits, v->task->hits, (int)v->o->settings.threads, e);
     checkpoint_close(&c);
     if (code) return code;
     if (v->o->notes) {
         char needed[32];
-        size_t bytes = v->ops->held(model.backend) + corpus_bytes(&v->corpus) +
+        size_t bytes = v->ops->held(model.backend) + v->task->bytes(v->data) +
                        (size_t)v->ensemble.n * sizeof *v->ensemble.log_sum;
         fprintf(v->o->notes, "plstm: %s: %s needed\n", m->path, number_bytes(bytes, needed, sizeof needed));
     }
     ensemble_begin(&v->ensemble);
-    code = model_score(&model, &v->corpus.split[v->o->split], split_name[v->o->split], v->rows, v->seq,
-                       ensemble_visit, &v->ensemble, &m->score, e);
-    if (!code && !isfinite(m->score.ppl))
+    if (v->task->score_begin) v->task->score_begin(v->data, v->split);
+    code = score_source(&model, v->source, visit_both, v, &m->totals, NULL, e);
+    if (!code && !isfinite(totals_ppl(&m->totals)))
         code = error_set(e, EXIT_DIVERGED, "diverged: the %s split's perplexity under %s is not finite",
-                         split_name[v->o->split], m->path);
+                         v->o->split, m->path);
     if (!code) v->ops->describe(model.backend, v->device, sizeof v->device);
     model_close(&model);
+    v->figures = figures(v, m);
     return code;
 }
 
 static void score_all(Eval *v)
 {
-    const Score *one = &v->member[0].score;
-    v->all = *one;
-    if (v->n == 1) return;
-    ensemble_total(&v->ensemble, &v->all.nats, &v->all.tokens);
-    v->all.ppl = exp(v->all.nats / (double)v->all.tokens);
-    if (v->rows > 0) {
-        int64_t columns = v->corpus.split[v->o->split].n / v->rows;
-        v->all.ppl_paper = exp(v->all.nats / (double)(v->rows * (columns - 1)));
+    v->all = v->member[0];
+    if (v->n > 1) {
+        v->all.totals.hits = -1; /* no position's largest average is known */
+        ensemble_total(&v->ensemble, &v->all.totals.nats, &v->all.totals.scored);
     }
-}
-
-static bool nats_of_average(const void *user, int64_t position, double *nats)
-{
-    return ensemble_nats(user, position, nats);
+    /* Positions again, in their order. */
+    double nats;
+    if (!v->task->hits && v->task->score_begin) v->task->score_begin(v->data, v->split);
+    for (int64_t i = 0; !v->task->hits && v->task->visit && i < v->source->places; i++)
+        if (ensemble_nats(&v->ensemble, i, &nats)) v->task->visit(v->data, i, TARGET_NONE, -1, nats);
+    figures(v, &v->all);
 }
 
 static int save_log_probs(Eval *v, Error *e)
 {
-    const Stream *s = &v->corpus.split[v->o->split];
-    ScoredText text = {.paper_tokens = v->rows > 0 ? v->rows * (s->n / v->rows - 1) : 0};
-    snprintf(text.split, sizeof text.split, "%s", split_name[v->o->split]);
-    snprintf(text.protocol, sizeof text.protocol, "%s", protocol_name(v->o->protocol));
-    vocab_sha256(&v->corpus.vocab, text.vocab_sha256);
-    return token_log_probs_save(v->o->log_probs, &text, &v->ensemble, s->ids, e);
+    bool has_protocol = settings_of_task(settings_find("protocol"), v->task->name);
+    ScoredText text = {0};
+    if (v->task->paper_tokens) text.paper_tokens = v->task->paper_tokens(v->data, &v->settings, v->split);
+    snprintf(text.split, sizeof text.split, "%s", v->o->split);
+    snprintf(text.protocol, sizeof text.protocol, "%s",
+             has_protocol ? protocol_name(v->settings.protocol) : v->task->name);
+    vocab_sha256(&v->first.vocab, text.vocab_sha256);
+    return token_log_probs_save(v->o->log_probs, &text, &v->ensemble, v->targets, e);
 }
 
 /* ---- telling ---- */
 
-static void print_row(FILE *out, const Score *s, bool paper, const char *name)
+static const char *const measure[] = {
+    [FIGURE_PPL] = "perplexity", [FIGURE_SHARE] = "accuracy", [FIGURE_NATS] = "nats"};
+
+static int column_width(int i) { return i ? 16 : 12; }
+
+/* Figures that do not apply to the split are NAN in every row. */
+static bool shown(const Eval *v, int i) { return !i || !isnan(v->member[0].figure[i].value); }
+
+static void print_row(const Eval *v, FILE *out, const Member *m, const char *name)
 {
-    fprintf(out, "%12.3f", s->ppl);
-    if (paper) fprintf(out, " %13.3f", s->ppl_paper);
+    for (int i = 0; i < v->figures; i++) {
+        const Figure *f = &m->figure[i];
+        if (!shown(v, i)) continue;
+        if (f->kind == FIGURE_SHARE) fprintf(out, "%*.2f %%", column_width(i) - 2, 100 * f->value);
+        else fprintf(out, "%*.*f", column_width(i), f->kind == FIGURE_PPL ? 3 : 4, f->value);
+    }
     fprintf(out, "  %s\n", name);
 }
 
 static void print_table(const Eval *v, FILE *out)
 {
-    const Stream *s = &v->corpus.split[v->o->split];
-    bool paper = v->rows > 0;
-    fprintf(out, "%s of %s: %lld words, %lld unknown\n", split_name[v->o->split],
-            v->corpus.known_as ? v->corpus.known_as : v->o->data, (long long)s->n, (long long)s->unknown);
-    fprintf(out, "%lld words scored, protocol %s: ", (long long)v->all.tokens, protocol_name(v->o->protocol));
-    if (paper) fprintf(out, "%lld rows, windows of %lld\n\n", (long long)v->rows, (long long)v->seq);
-    else fprintf(out, "one sequential stream\n\n");
-    fprintf(out, "%12s%s\n%12s%s\n", "perplexity", paper ? "    perplexity" : "",
-            v->o->protocol == PROTOCOL_ZAREMBA ? "(zaremba)" : "(sequential)", paper ? " (paper count)" : "");
-    for (int i = 0; i < v->n; i++) print_row(out, &v->member[i].score, paper, v->member[i].path);
+    if (v->task->print_eval) v->task->print_eval(v->data, &v->settings, v->split, &v->all.totals, out);
+    else
+        fprintf(out, "%s of %s: %lld %s scored\n", v->o->split, v->settings.data,
+                (long long)v->all.totals.scored, v->task->unit);
+    fprintf(out, "\n");
+    for (int i = 0; i < v->figures; i++)
+        if (shown(v, i)) fprintf(out, "%*s", column_width(i), measure[v->member[0].figure[i].kind]);
+    fprintf(out, "\n");
+    for (int i = 0; i < v->figures; i++)
+        if (shown(v, i)) fprintf(out, "%*s", column_width(i), v->member[0].figure[i].note);
+    fprintf(out, "\n");
+    for (int i = 0; i < v->n; i++) print_row(v, out, &v->member[i], v->member[i].path);
     if (v->n > 1) {
         char name[64];
         snprintf(name, sizeof name, "ensemble of %d (average of probabilities)", v->n);
-        print_row(out, &v->all, paper, name);
+        print_row(v, out, &v->all, name);
     }
 }
 
-static void make_line(const Eval *v, const ClassScore *classes, JsonLine *l)
+/* Under their names without the split's: "ppl" for "valid_ppl". */
+static void figures_json(const Eval *v, const Member *m, JsonLine *l)
 {
-    const Stream *s = &v->corpus.split[v->o->split];
+    line_double(l, "nats", m->totals.nats);
+    for (int i = 0; i < v->figures; i++)
+        line_double(l, strchr(m->figure[i].key, '_') + 1, m->figure[i].value);
+}
+
+static void make_line(const Eval *v, JsonLine *l)
+{
     line_begin(l);
     line_string(l, "event", "eval");
     line_string(l, "version", PLSTM_VERSION);
     line_string(l, "commit", PLSTM_COMMIT);
-    line_string(l, "split", split_name[v->o->split]);
-    line_string(l, "protocol", protocol_name(v->o->protocol));
-    line_int(l, "tokens", v->all.tokens);
-    line_double(l, "nats", v->all.nats);
-    line_double(l, "ppl", v->all.ppl);
-    line_double(l, "ppl_paper", v->all.ppl_paper);
+    line_string(l, "split", v->o->split);
+    if (settings_of_task(settings_find("protocol"), v->task->name))
+        line_string(l, "protocol", protocol_name(v->settings.protocol));
+    else line_string(l, "task", v->task->name);
+    line_int(l, "tokens", v->all.totals.scored);
+    figures_json(v, &v->all, l);
     line_open(l, "files", '[');
     for (int i = 0; i < v->n; i++) {
         const Member *m = &v->member[i];
@@ -212,74 +292,57 @@ static void make_line(const Eval *v, const ClassScore *classes, JsonLine *l)
         line_int(l, "hidden", m->H);
         line_int(l, "layers", m->L);
         line_double(l, "keep", m->keep);
-        line_double(l, "nats", m->score.nats);
-        line_double(l, "ppl", m->score.ppl);
-        line_double(l, "ppl_paper", m->score.ppl_paper);
+        figures_json(v, m, l);
         line_close(l, '}');
     }
     line_close(l, ']');
-    if (classes) report_classes_json(l, classes);
-    line_string(l, "corpus", v->corpus.known_as);
-    line_string(l, "corpus_sha256", v->corpus.sha256[0] ? v->corpus.sha256 : NULL);
-    line_int(l, "words", s->n);
-    line_int(l, "unknown", s->unknown);
-    line_int(l, "batch", v->batch);
-    line_int(l, "seq", v->seq);
+    if (v->task->log_test) v->task->log_test(v->data, v->split, &v->all.totals, l);
+    if (v->task->log_eval) v->task->log_eval(v->data, &v->settings, v->split, l);
     line_string(l, "backend", v->ops->name);
     line_string(l, "device", v->device);
     line_end(l);
 }
 
-static int tell(Eval *v, int log, FILE *out, Error *e)
+static int tell(Eval *v, FILE *out, Error *e)
 {
-    ClassScore classes;
-    bool known = v->corpus.known && v->trained_here;
-    int code = EXIT_DONE;
     JsonLine line = {0};
-    if (known)
-        code = classes_score(&classes, v->corpus.known, &v->corpus.split[v->o->split], nats_of_average,
-                             &v->ensemble, e);
-    if (code) return code;
     print_table(v, out);
-    if (known) report_classes(out, &classes);
-    if (log < 0) return EXIT_DONE;
-    make_line(v, known ? &classes : NULL, &line);
+    if (v->task->print_test) v->task->print_test(v->data, v->split, &v->all.totals, out);
+    if (v->log < 0) return EXIT_DONE;
+    make_line(v, &line);
     /* Only now, so that a run that fails leaves an earlier log as it is; a device or a pipe has nothing to
      * cut. */
-    if (ftruncate(log, 0) && errno != EINVAL)
-        return error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", v->o->log_json);
-    code = line_write(&line, log, "--log-json", v->o->log_json, e);
+    const char *path = v->o->settings.log_json;
+    if (ftruncate(v->log, 0) && errno != EINVAL)
+        return error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", path);
+    int code = line_write(&line, v->log, "--log-json", path, e);
     line_free(&line);
     return code;
 }
 
 int eval_command(const EvalOptions *o, FILE *out, Error *e)
 {
-    Eval v = {.o = o};
-    int log = -1;
+    Eval v = {.o = o, .log = -1};
     int code = list_members(&v, e);
-    if (!code) code = backend_find(o->backend, &v.ops, e);
-    if (!code) code = outputs_check(&v, e);
-    if (!code && o->log_json) {
-        log = open(o->log_json, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
-        if (log < 0) code = error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", o->log_json);
-    }
+    if (!code) code = backend_find(o->settings.backend, &v.ops, e);
     if (!code) code = check_files(&v, e);
-    if (!code) {
-        v.rows = score_rows(o->protocol, (int)o->split, v.batch);
-        if (ensemble_init(&v.ensemble, v.corpus.split[o->split].n))
-            code = error_set(e, EXIT_FAILED, "memory ran out for the scores");
-    }
+    if (!code && ensemble_init(&v.ensemble, v.source->places))
+        code = error_set(e, EXIT_FAILED, "memory ran out for the scores");
+    if (!code && o->log_probs && !(v.targets = calloc((size_t)v.source->places + 1, sizeof *v.targets)))
+        code = error_set(e, EXIT_FAILED, "memory ran out for --token-log-probs");
     for (int i = 0; i < v.n && !code; i++) code = score_member(&v, &v.member[i], e);
     if (!code) {
         score_all(&v);
         if (o->log_probs) code = save_log_probs(&v, e);
-        if (!code) code = tell(&v, log, out, e);
+        if (!code) code = tell(&v, out, e);
     }
-    if (log >= 0 && close(log) && !code)
-        code = error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", o->log_json);
+    if (v.log >= 0 && close(v.log) && !code)
+        code = error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", o->settings.log_json);
     ensemble_free(&v.ensemble);
-    corpus_free(&v.corpus);
+    free(v.targets);
+    source_close(v.source);
+    if (v.data) v.task->close(v.data);
+    if (v.first.task) checkpoint_close(&v.first);
     free(v.member);
     return code;
 }

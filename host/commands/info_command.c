@@ -98,7 +98,7 @@ static void print_checkpoint(FILE *out, const Checkpoint *c)
     fprintf(out,
             "\ncheckpoint of plstm, format %s: V %" PRId64 ", H %" PRId64 ", L %" PRId64 ", %" PRId64
             " parameters\n",
-            st_meta(&c->file, "plstm"), c->shape.V, c->shape.H, c->shape.L, params_elements(&c->shape));
+            st_meta(&c->file, "plstm"), c->shape.V_out, c->shape.H, c->shape.L, params_elements(&c->shape));
     if (n->minibatch)
         fprintf(out,
                 "  taken inside epoch %" PRId64 ", after %" PRId64 " of its minibatches (%" PRId64
@@ -116,13 +116,13 @@ static void print_checkpoint(FILE *out, const Checkpoint *c)
     fprintf(out, "  %-16s %" PRId64 " rows of %" PRId64 " steps\n", "minibatch", B, T);
     print_row(out, "corpus sha256",
               c->corpus_sha256[0] ? c->corpus_sha256 : "none: not all splits were read");
-    if (c->synthetic) print_row(out, "data", "synthetic");
+    if (c->data) print_row(out, "data", c->data);
 
     fprintf(out, "\nsettings (preset %s)\n", c->settings.preset);
     for (int i = 0; i < settings_count(); i++) {
         const SettingInfo *info = settings_info(i);
         char value[128];
-        if (info->role == ROLE_RUN) continue;
+        if (info->role == ROLE_RUN || !settings_of_task(i, c->task)) continue;
         settings_show(&c->settings, i, value, sizeof value);
         print_row(out, info->name, value);
     }

@@ -10,7 +10,6 @@
 #include "host/backend/backend.h"
 #include "host/backend/blas.h"
 #include "host/store/checkpoint.h"
-#include "host/data/source.h"
 #include "data_command.h"
 #include "devices_command.h"
 #include "dump.h"
@@ -22,14 +21,13 @@
 #include "plan_command.h"
 #include "host/store/safetensors.h"
 #include "sample.h"
+#include "translate_command.h"
 #include "host/base/settings.h"
 #include "host/base/output.h"
 #include "host/train/report.h"
 #include "host/train/run_corpus.h"
 #include "host/train/trainer.h"
 #include "host/base/version.h"
-
-static const char data_takes[] = "a folder with train.txt, valid.txt and test.txt, or synthetic";
 
 static int missing(const char *option, const char *takes, Error *e)
 {
@@ -59,6 +57,7 @@ static bool of_preset(int i)
     Settings probe, untouched;
     Error e;
     memset(&untouched, 0xff, sizeof untouched);
+    untouched.task = "lm";
     probe = untouched;
     settings_preset(&probe, "small", &e);
     size_t at = settings_info(i)->offset;
@@ -71,6 +70,13 @@ static bool of_preset(int i)
 static int settings_resume(Settings *s, const CommandLine *line, const Checkpoint *c, Error *e)
 {
     const Settings *file = &c->settings;
+    if (s->given >> settings_find("task") & 1 && strcmp(s->task, c->task))
+        return error_set(e, EXIT_USAGE,
+                         "--task takes %s with --resume %s, which was trained for it, not '%s'", c->task,
+                         s->resume, s->task);
+    s->task = c->task;
+    int code = settings_check_task(s, e);
+    if (code) return code;
     for (int i = 0; i < settings_count(); i++) {
         const SettingInfo *info = settings_info(i);
         bool given = s->given >> i & 1, by_preset = line->preset_value && of_preset(i) && !given;
@@ -91,7 +97,7 @@ static int settings_resume(Settings *s, const CommandLine *line, const Checkpoin
     if (s->init_weights)
         return error_set(e, EXIT_USAGE,
                          "--init-weights cannot be given with --resume: the weights are the checkpoint's");
-    if (!s->data && c->synthetic) s->data = "synthetic";
+    if (!s->data) s->data = c->data;
     if (!s->data)
         return error_set(
             e, EXIT_USAGE,
@@ -145,10 +151,10 @@ static int log_writable(const char *path, Error *e)
 }
 
 /* No output is a text that is read, and none takes the place of a file of another kind. */
-static int outputs_harmless(const Settings *s, Error *e)
+static int outputs_harmless(const Settings *s, const Task *task, Error *e)
 {
     CorpusPaths texts;
-    int code = corpus_paths(&texts, s->data, s->vocab, e);
+    int code = task->inputs(s, &texts, e);
     if (code) return code;
     if (s->save) code = output_check("--save", s->save, &kind_checkpoint, texts.file, texts.n, s->force, e);
     if (!code && s->save_best)
@@ -159,30 +165,40 @@ static int outputs_harmless(const Settings *s, Error *e)
     return code;
 }
 
-static int outputs_writable(const Settings *s, Error *e)
+static int outputs_writable(const Settings *s, const Task *task, Error *e)
 {
-    int code = outputs_harmless(s, e);
+    int code = outputs_harmless(s, task, e);
     if (!code && s->save) code = st_writable(s->save, "--save", e);
     if (!code && s->save_best) code = st_writable(s->save_best, "--save-best", e);
     if (!code && s->log_json) code = log_writable(s->log_json, e);
     return code;
 }
 
-static int train_prepared(const Settings *s, const Checkpoint *resume, bool quiet, Error *e)
+/* Whether a checkpoint's header can hold the vocabularies of the data. */
+static int vocabularies_fit(const Settings *s, const Task *task, const TaskData *data, Error *e)
+{
+    const char *path = s->save ? s->save : s->save_best;
+    CheckpointData meta = {.vocab = NULL};
+    if (!path) return EXIT_DONE;
+    task->meta(data, &meta);
+    int code = meta.vocab ? checkpoint_check_vocab(meta.vocab, path, e) : EXIT_DONE;
+    return code || !meta.vocab_source ? code : checkpoint_check_vocab(meta.vocab_source, path, e);
+}
+
+static int train_prepared(const Settings *s, const Task *task, const Checkpoint *resume, bool quiet, Error *e)
 {
     const BackendOps *ops;
     int code = backend_find(s->backend, &ops, e);
     if (!code) code = settings_check(s, ops, e);
-    if (!code) code = outputs_writable(s, e);
+    if (!code) code = outputs_writable(s, task, e);
     if (code) return code;
-    Corpus corpus;
-    code = run_corpus(&corpus, s, resume, e);
+    TaskData *data;
+    code = task->open(&(TaskOpen){.settings = s, .from = resume}, &data, e);
     if (code) return code;
-    if (!quiet) tell_remarks(&corpus, stderr);
-    if (s->save || s->save_best)
-        code = checkpoint_check_vocab(&corpus.vocab, s->save ? s->save : s->save_best, e);
-    if (!code) code = trainer_run(s, &corpus, resume, quiet, e);
-    corpus_free(&corpus);
+    if (!quiet && task->remarks) task->remarks(data, stderr);
+    code = vocabularies_fit(s, task, data, e);
+    if (!code) code = trainer_run(s, task, data, resume, quiet, e);
+    task->close(data);
     return code;
 }
 
@@ -219,16 +235,21 @@ static int train(int argc, char **argv, Error *e)
     if (code) return code;
     s.force = force, s.final_eos = final_eos;
 
+    const Task *task;
     if (!s.resume) {
+        code = task_find(s.task, &task, e);
+        if (!code) code = settings_check_task(&s, e);
+        if (code) return code;
         if (!s.data && wants_demo(&line)) s.data = "synthetic";
-        if (!s.data) return missing("data", data_takes, e);
-        return train_prepared(&s, NULL, line.quiet, e);
+        if (!s.data) return missing("data", task->takes, e);
+        return train_prepared(&s, task, NULL, line.quiet, e);
     }
     Checkpoint c;
     code = checkpoint_open(&c, s.resume, e);
     if (code) return code;
-    code = settings_resume(&s, &line, &c, e);
-    if (!code) code = train_prepared(&s, &c, line.quiet, e);
+    code = task_of(&c, s.resume, &task, e);
+    if (!code) code = settings_resume(&s, &line, &c, e);
+    if (!code) code = train_prepared(&s, task, &c, line.quiet, e);
     checkpoint_close(&c);
     return code;
 }
@@ -240,8 +261,8 @@ static int eval_parsed(int argc, char **argv, PathList *weights, Error *e)
     static const char *const settings[] = {"data",  "protocol", "backend",  "threads",
                                            "batch", "seq",      "log-json", NULL};
     static const char weights_takes[] = "a checkpoint, or several separated by commas";
-    EvalOptions o = {.notes = stderr};
-    int64_t split = 1;
+    EvalOptions o = {.notes = stderr, .split = "test"};
+    bool force = false, final_eos = false;
     const Option own[] = {
         {.name = "weights",
          .arg = "F[,F...]",
@@ -254,21 +275,20 @@ static int eval_parsed(int argc, char **argv, PathList *weights, Error *e)
         {.name = "split",
          .arg = "NAME",
          .takes = "valid or test",
-         .help = "which text is scored",
+         .help = "which split is scored, valid or test, or the name of another test that the task has",
          .initial = "test",
-         .type = OPTION_CHOICE,
-         .choices = "valid|test",
-         .value = &split},
+         .type = OPTION_TEXT,
+         .value = &o.split},
         {.name = "token-log-probs",
          .arg = "F.npy",
          .takes = "a file",
-         .help = "what the model, or the average of several, says to every word: log p as an array of NumPy, "
-                 "which "
-                 "plstm ensemble averages",
+         .help =
+             "what the model, or the average of several, says to every scored position: log p as an array "
+             "of NumPy, which plstm ensemble averages",
          .type = OPTION_PATH,
          .value = &o.log_probs},
-        FORCE_OPTION(&o.force),
-        FINAL_EOS_OPTION(&o.final_eos),
+        FORCE_OPTION(&force),
+        FINAL_EOS_OPTION(&final_eos),
     };
     CommandLine line = {
         .command = "eval",
@@ -285,17 +305,15 @@ static int eval_parsed(int argc, char **argv, PathList *weights, Error *e)
     code = options_settings(&line, &s, e);
     if (code) return code;
     if (!weights->n) return missing("weights", weights_takes, e);
-    if (!s.data) return missing("data", data_takes, e);
+    if (!strcmp(o.split, "train"))
+        return error_set(e, EXIT_USAGE, "--split takes %s, not 'train'", own[1].takes);
+    if (!s.data) return missing("data", tasks[0]->takes, e);
+    s.force = force, s.final_eos = final_eos;
     o.weights = weights;
+    o.settings = s;
     if (line.quiet) o.notes = NULL;
-    o.data = s.data;
-    o.split = split == 0 ? SPLIT_VALID : SPLIT_TEST;
-    o.protocol = s.protocol;
-    o.backend = s.backend;
-    o.threads = (int)s.threads;
     o.batch = line.setting[settings_find("batch")] ? s.batch : 0;
     o.seq = line.setting[settings_find("seq")] ? s.seq : 0;
-    o.log_json = s.log_json;
     return eval_command(&o, stdout, e);
 }
 
@@ -428,6 +446,83 @@ static int sample(int argc, char **argv, Error *e)
     return sample_command(&o, stdout, line.quiet ? NULL : stderr, e);
 }
 
+static int translate_parsed(int argc, char **argv, PathList *weights, Error *e)
+{
+    static const char *const settings[] = {"backend", "threads", NULL};
+    static const char weights_takes[] = "a translation model, or several separated by commas";
+    TranslateOptions o = {.beam = 12, .batch = 20};
+    const Option own[] = {
+        {.name = "weights",
+         .arg = "F[,F...]",
+         .takes = weights_takes,
+         .help = "a translation model, or several, whose probabilities are averaged",
+         .type = OPTION_PATHS,
+         .value = weights},
+        {.name = "beam",
+         .arg = "N",
+         .takes = "a whole number from 1 to 1000",
+         .help = "translations that are followed at a time; 1 takes the likeliest word each time",
+         .initial = "12",
+         .type = OPTION_INT,
+         .low = 1,
+         .high = 1000,
+         .value = &o.beam},
+        {.name = "nbest",
+         .arg = "N",
+         .takes = "a whole number from 1 to 1000",
+         .help = "print the N best of each: number ||| words ||| score",
+         .type = OPTION_INT,
+         .low = 1,
+         .high = 1000,
+         .value = &o.nbest},
+        {.name = "length-penalty",
+         .arg = "A",
+         .takes = "a number from 0 to 10",
+         .help = "the score is the sum of log p divided by length^A, the end counted",
+         .initial = "0",
+         .type = OPTION_DOUBLE,
+         .high = 10,
+         .value = &o.penalty},
+        {.name = "sentences",
+         .arg = "N",
+         .takes = "a whole number from 1 to 1000",
+         .help = "sentences that are translated at a time",
+         .initial = "20",
+         .type = OPTION_INT,
+         .low = 1,
+         .high = 1000,
+         .value = &o.batch},
+    };
+    CommandLine line = {
+        .command = "translate",
+        .summary = "Translates standard input, a sentence a line, its words between spaces, by beam search.",
+        .options = own,
+        .n_options = 5,
+        .settings = settings};
+    Settings s;
+    int code = options_parse(&line, argc, argv, e);
+    if (code || line.helped) return code;
+    code = options_settings(&line, &s, e);
+    if (code) return code;
+    if (!weights->n) return missing("weights", weights_takes, e);
+    if (o.nbest > o.beam)
+        return error_set(e, EXIT_USAGE,
+                         "--nbest %lld needs --beam to be as large: a beam of %lld finds no more",
+                         (long long)o.nbest, (long long)o.beam);
+    o.weights = weights;
+    o.backend = s.backend;
+    o.threads = (int)s.threads;
+    return translate_command(&o, stdin, stdout, e);
+}
+
+static int translate(int argc, char **argv, Error *e)
+{
+    PathList weights = {0};
+    int code = translate_parsed(argc, argv, &weights, e);
+    path_list_free(&weights);
+    return code;
+}
+
 /* ---- dump ---- */
 
 static int dump(int argc, char **argv, Error *e)
@@ -481,7 +576,7 @@ static int dump(int argc, char **argv, Error *e)
     if (what < 0) return missing("what", what_takes, e);
     if (!path) return missing("out", "a file", e);
     if (!s.data && wants_demo(&line)) s.data = "synthetic";
-    if (!s.data && what != DUMP_MASKS) return missing("data", data_takes, e);
+    if (!s.data && what != DUMP_MASKS) return missing("data", tasks[0]->takes, e);
     if (s.init_weights && what != DUMP_GRADS)
         return error_set(
             e, EXIT_USAGE,
@@ -502,17 +597,39 @@ static int dump(int argc, char **argv, Error *e)
 static int data(int argc, char **argv, Error *e)
 {
     bool final_eos = false;
-    const Option own[] = {FINAL_EOS_OPTION(&final_eos)};
+    static const char *const settings[] = {"task", "source", "target", "min-count", NULL};
+    const char *folder = NULL;
+    const Option own[] = {
+        {.name = "write",
+         .arg = "FOLDER",
+         .takes = "a folder",
+         .help = "write the built-in parallel text (synthetic, --task translate) into it",
+         .type = OPTION_TEXT,
+         .value = &folder},
+        FINAL_EOS_OPTION(&final_eos),
+    };
     CommandLine line = {
         .command = "data",
         .summary = "Prints tokens, types, unknown words and hashes of a data folder, or of synthetic.",
-        .operand = "DIR",
         .options = own,
-        .n_options = 1};
+        .n_options = 2,
+        .settings = settings,
+        .operand = "DIR"};
+    Settings s;
     int code = options_parse(&line, argc, argv, e);
-    return code || line.helped
-               ? code
-               : data_command(line.operand_value, final_eos, stdout, line.quiet ? NULL : stderr, e);
+    if (code || line.helped) return code;
+    code = options_settings(&line, &s, e);
+    if (!code) code = settings_check_task(&s, e);
+    if (code) return code;
+    bool parallel = !strcmp(s.task, "translate") && !strcmp(line.operand_value, "synthetic");
+    if (folder && !parallel)
+        return error_set(e, EXIT_USAGE,
+                         "--write takes the built-in parallel text: data synthetic --task translate");
+    if (folder && (code = data_write_command(folder, e))) return code;
+    if (!strcmp(s.task, "lm"))
+        return data_command(line.operand_value, final_eos, stdout, line.quiet ? NULL : stderr, e);
+    s.data = line.operand_value;
+    return data_pairs_command(&s, stdout, e);
 }
 
 static int info(int argc, char **argv, Error *e)
@@ -647,6 +764,7 @@ static const struct Command {
     {"eval", "perplexity of checkpoints and of their ensemble", eval},
     {"ensemble", "perplexity of averages of models, from what eval wrote for each", ensemble},
     {"sample", "draw a text", sample},
+    {"translate", "translate sentences", translate},
     {"dump", "write one minibatch's masks or gradients, or initial weights", dump},
     {"info", "what a checkpoint holds", info},
     {"data", "what a data folder holds", data},

@@ -67,8 +67,6 @@ int32_t sample_draw(const float *logits, int64_t V, double temperature, int64_t 
 
 /* ---- the text ---- */
 
-static const char eos_type[] = "<eos>", unknown_type[] = "<unk>";
-
 typedef struct Text {
     const SampleOptions *o;
     const Vocab *vocab;
@@ -103,8 +101,8 @@ static int shown(Text *t, Error *e)
 static int read_type(Text *t, int32_t id, Error *e)
 {
     WindowResult r;
-    Window w = {.T = 1, .B = 1, .x = &id, .y = &id};
-    return model_forward(t->model, &w, NULL, &r, e);
+    Window w = {.batch = batch_of_tokens(1, 1, &id, &id)};
+    return model_forward(t->model, &w, NULL, NULL, &r, e);
 }
 
 /* Ids of the prompt's words, split as a corpus is (SPEC 4); malloc'd. */
@@ -121,7 +119,7 @@ static int prompt_ids(Text *t, int32_t **ids, int64_t *n, Error *e)
         if (length) {
             id = vocab_find(t->vocab, p, length);
             if (id < 0) {
-                id = vocab_find(t->vocab, unknown_type, sizeof unknown_type - 1);
+                id = vocab_find(t->vocab, unknown_type, strlen(unknown_type));
                 if (id < 0)
                     return error_set(
                         e, EXIT_USAGE,
@@ -150,7 +148,7 @@ static int write_text(Text *t, const int32_t *prompt, int64_t n, float *logits, 
     }
     if (!code) code = shown(t, e);
     for (int64_t i = 0; i < t->o->words && !code; i++) {
-        code = t->model->ops->logits_get(t->model->backend, 0, logits, e);
+        code = t->model->ops->logits_get(t->model->backend, 0, 1, logits, e);
         if (code) break;
         int32_t id = sample_draw(logits, t->vocab->V, t->o->temperature, t->o->top_k,
                                  sample_word(t->o->seed, i), scratch);
@@ -175,9 +173,23 @@ int sample_command(const SampleOptions *o, FILE *out, FILE *notes, Error *e)
     int code = backend_find(o->backend, &ops, e);
     if (!code) code = checkpoint_open(&c, o->weights, e);
     if (code) return code;
+    if (strcmp(c.task, "lm")) {
+        code = error_set(e, EXIT_BAD_DATA,
+                         "%s is a model of task %.60s, and a text is drawn from a language model", o->weights,
+                         c.task);
+        checkpoint_close(&c);
+        return code;
+    }
 
+    if (strcmp(c.task, "lm")) {
+        code =
+            error_set(e, EXIT_BAD_DATA, "%s is of task %.60s, and a text is drawn from a language model only",
+                      o->weights, c.task);
+        checkpoint_close(&c);
+        return code;
+    }
     Text t = {.o = o, .vocab = &c.vocab, .model = &model, .out = out, .notes = notes};
-    t.eos = vocab_find(&c.vocab, eos_type, sizeof eos_type - 1);
+    t.eos = vocab_find(&c.vocab, eos_type, strlen(eos_type));
     int32_t *prompt = NULL;
     int64_t n = 0;
     float *logits = malloc(sizeof *logits * (size_t)c.vocab.V);
@@ -186,7 +198,7 @@ int sample_command(const SampleOptions *o, FILE *out, FILE *notes, Error *e)
     if (!code) code = prompt_ids(&t, &prompt, &n, e);
     if (!code && !n && t.eos < 0) prompt[n++] = 0;
     if (!code) {
-        code = model_load(&model, ops, &c, 1, 1, o->threads, e);
+        code = model_load(&model, ops, &c, (BatchLimits){.T = 1, .B = 1}, false, o->threads, e);
         if (!code) {
             char needed[32];
             if (notes)

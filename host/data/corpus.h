@@ -7,31 +7,10 @@
 #include <stdint.h>
 
 #include "host/base/error.h"
+#include "vocab.h"
 
 enum { SPLIT_TRAIN, SPLIT_VALID, SPLIT_TEST, SPLITS };
 extern const char *const split_name[SPLITS]; /* "train", "valid", "test" */
-
-/* Types in id order. Bytes are raw (any encoding); no type is empty or holds white space or NUL. */
-typedef struct Vocab {
-    int64_t V;
-    int64_t *offset; /* (V + 1) into bytes; type i is bytes[offset[i] .. offset[i+1]) */
-    char *bytes;
-    int32_t *slots; /* open-addressing hash table of ids, -1 empty */
-    int64_t n_slots;
-} Vocab;
-
-/* Id of a type, or -1. */
-int32_t vocab_find(const Vocab *v, const char *bytes, size_t length);
-const char *vocab_type(const Vocab *v, int32_t id, size_t *length);
-/* SHA-256 in hex over each type's raw bytes followed by '\n', in id order (SPEC 7). */
-void vocab_sha256(const Vocab *v, char hex[65]);
-/* The metadata string of SPEC 7 (types joined by one space; '%', control bytes and bytes that are not valid
- * UTF-8 as %XX); malloc'd, NULL when memory ran out. */
-char *vocab_encode(const Vocab *v);
-/* The inverse. EXIT_BAD_DATA names what is wrong (empty type, duplicate, bad escape). */
-int vocab_decode(Vocab *v, const char *text, Error *e);
-int vocab_copy(Vocab *to, const Vocab *from); /* 0, or -1 when memory ran out */
-void vocab_free(Vocab *v);
 
 typedef struct Stream {
     int32_t *ids; /* (n) */

@@ -20,7 +20,22 @@ const char *checkpoint_setting_key(int i, char out[CHECKPOINT_KEY_SIZE])
     return out;
 }
 
-static bool recorded(int i) { return settings_info(i)->role != ROLE_RUN; }
+static bool recorded(int i, const char *task)
+{
+    return settings_info(i)->role != ROLE_RUN && settings_of_task(i, task);
+}
+
+/* A name without a default that was not given is not recorded. */
+static bool may_be_unset(int i)
+{
+    Settings s;
+    char value[64];
+    settings_defaults(&s);
+    settings_format(&s, i, value, sizeof value);
+    return settings_info(i)->type == TYPE_NAME && !value[0];
+}
+
+static bool is_lm(const char *task) { return !strcmp(task, "lm"); }
 
 /* ---- tensors of a file ---- */
 
@@ -139,12 +154,18 @@ static int read_settings(Checkpoint *c, const char *path, Error *e)
     int code = read_text(&c->file, "preset", &value, path, e);
     if (code) return code;
     settings_defaults(&c->settings);
-    if (settings_preset(&c->settings, value, e))
-        return bad_value(path, "preset", value, "small, medium, large or demo", e);
+    const char *task = st_meta(&c->file, "task");
+    char names[PRESET_NAMES];
+    if (task && is_lm(task)) return bad_value(path, "task", task, "another than the language model", e);
+    c->task = c->settings.task = task ? task : "lm";
+    settings_preset_names(c->task, names);
+    if (!names[0]) c->settings.preset = value; /* whoever opens the task will say that there is none */
+    else if (settings_preset(&c->settings, value, e)) return bad_value(path, "preset", value, names, e);
     for (int i = 0; i < settings_count(); i++) {
-        if (!recorded(i)) continue;
+        if (!recorded(i, c->task)) continue;
         char key[CHECKPOINT_KEY_SIZE];
         checkpoint_setting_key(i, key);
+        if (may_be_unset(i) && !st_meta(&c->file, key)) continue;
         if ((code = read_text(&c->file, key, &value, path, e))) return code;
         if (settings_set(&c->settings, i, value, e))
             return bad_value(path, key, value, settings_info(i)->takes, e);
@@ -165,8 +186,17 @@ static int read_counters(Checkpoint *c, const char *path, Error *e)
     if (!code) code = read_count(f, "tokens", 0, &n->tokens, path, e);
     if (!code) code = read_double(f, "best_valid", true, &n->best_valid, path, e);
     if (code) return code;
+    if (st_meta(f, "hits") && (code = read_count(f, "hits", 0, &n->hits, path, e))) return code;
+    if (n->hits > n->tokens)
+        return error_set(e, EXIT_BAD_DATA,
+                         "%s: metadata 'hits' is %" PRId64 ", more than its %" PRId64 " 'tokens'", path,
+                         n->hits, n->tokens);
+    if (!is_lm(c->task) && (n->tokens < n->minibatch || (n->tokens > 0 && n->minibatch == 0)))
+        return error_set(e, EXIT_BAD_DATA,
+                         "%s: metadata 'tokens' is %" PRId64 ", which does not agree with minibatch %" PRId64,
+                         path, n->tokens, n->minibatch);
     int64_t tokens, T = c->settings.seq, B = c->settings.batch;
-    if (__builtin_mul_overflow(n->minibatch, T * B, &tokens) || tokens != n->tokens)
+    if (is_lm(c->task) && (__builtin_mul_overflow(n->minibatch, T * B, &tokens) || tokens != n->tokens))
         return error_set(e, EXIT_BAD_DATA,
                          "%s: metadata 'tokens' is %" PRId64 ", which is not minibatch %" PRId64
                          " * seq %" PRId64 " * batch %" PRId64,
@@ -179,48 +209,94 @@ static int read_counters(Checkpoint *c, const char *path, Error *e)
     return EXIT_DONE;
 }
 
+/* The vocabulary under `key`, against its hash under key_sha256; a file of a task may lack it. */
+static int read_vocab(Checkpoint *c, const char *key, const char *key_sha256, bool needed, Vocab *v,
+                      const char *path, Error *e)
+{
+    const char *hash, *text;
+    if (!needed && !st_meta(&c->file, key) && !st_meta(&c->file, key_sha256)) return EXIT_DONE;
+    int code = read_text(&c->file, key, &text, path, e);
+    if (!code) code = read_hash(&c->file, key_sha256, &hash, path, e);
+    if (code) return code;
+    Error inner;
+    if ((code = vocab_decode(v, text, &inner)))
+        return error_set(e, code, "%s: metadata '%s': %s", path, key, inner.text);
+    char actual[65];
+    vocab_sha256(v, actual);
+    if (strcmp(actual, hash))
+        return error_set(e, EXIT_BAD_DATA,
+                         "%s: its vocabulary does not have the hash that metadata '%s' says", path,
+                         key_sha256);
+    return EXIT_DONE;
+}
+
 static int read_corpus(Checkpoint *c, const char *path, Error *e)
 {
-    const char *hash, *text, *data = st_meta(&c->file, "data");
+    const char *hash;
     /* Of a run that did not read all three splits there is only the hash of its training ids. */
     bool partial = st_meta(&c->file, "train_sha256") != NULL;
     int code = read_hash(&c->file, partial ? "train_sha256" : "corpus_sha256", &hash, path, e);
     if (code) return code;
     memcpy(partial ? c->train_sha256 : c->corpus_sha256, hash, sizeof c->corpus_sha256);
-    if (data && strcmp(data, "synthetic")) return bad_value(path, "data", data, "synthetic", e);
-    c->synthetic = data != NULL;
-
-    code = read_text(&c->file, "vocab", &text, path, e);
-    if (!code) code = read_hash(&c->file, "vocab_sha256", &hash, path, e);
-    if (code) return code;
-    Error inner;
-    if ((code = vocab_decode(&c->vocab, text, &inner)))
-        return error_set(e, code, "%s: metadata 'vocab': %s", path, inner.text);
-    char actual[65];
-    vocab_sha256(&c->vocab, actual);
-    if (strcmp(actual, hash))
-        return error_set(e, EXIT_BAD_DATA,
-                         "%s: its vocabulary does not have the hash that metadata 'vocab_sha256' says", path);
-    return EXIT_DONE;
+    c->data = st_meta(&c->file, "data");
+    if (c->data && is_lm(c->task) && strcmp(c->data, "synthetic"))
+        return bad_value(path, "data", c->data, "synthetic", e);
+    code = read_vocab(c, "vocab", "vocab_sha256", is_lm(c->task), &c->vocab, path, e);
+    if (!code && !is_lm(c->task))
+        code = read_vocab(c, "vocab_source", "vocab_source_sha256", false, &c->vocab_source, path, e);
+    return code;
 }
 
 /* ---- reading ---- */
 
+/* Rows (or columns) of a matrix of that name; 0: there is none. */
+static int64_t matrix_side(const StFile *f, const char *name, int side)
+{
+    const StTensor *t = st_find(f, name);
+    return t && t->rank == 2 ? t->shape[side] : 0;
+}
+
+/* A language model's sizes are its vocabulary's; another task's are its tensors'. */
+static int read_shape(Checkpoint *c, const char *path, Error *e)
+{
+    const StFile *f = &c->file;
+    int64_t H = c->settings.hidden, L = c->settings.layers, rows = matrix_side(f, "encoder.weight", 0);
+    if (is_lm(c->task)) {
+        c->shape = model_shape_of_words(c->vocab.V, H, L);
+        if (rows && rows != c->shape.V_in)
+            return error_set(e, EXIT_BAD_DATA,
+                             "%s: tensor encoder.weight has %" PRId64 " rows for a vocabulary of %" PRId64
+                             " types",
+                             path, rows, c->shape.V_in);
+        return EXIT_DONE;
+    }
+    c->shape = (ModelShape){.V_in = rows,
+                            .F = matrix_side(f, "input.weight", 1),
+                            .V_out = matrix_side(f, "decoder.weight", 0),
+                            .H = H,
+                            .L = L};
+    if (!c->shape.V_in && !c->shape.F)
+        return error_set(e, EXIT_BAD_DATA, "%s: it has neither encoder.weight nor input.weight", path);
+    if (!c->shape.V_out) return error_set(e, EXIT_BAD_DATA, "%s: it has no decoder.weight", path);
+    if (c->vocab.V && c->shape.V_out != c->vocab.V)
+        return error_set(e, EXIT_BAD_DATA,
+                         "%s: tensor decoder.weight has %" PRId64 " rows for a vocabulary of %" PRId64
+                         " types",
+                         path, c->shape.V_out, c->vocab.V);
+    return EXIT_DONE;
+}
+
 static int read_tensors(Checkpoint *c, const char *path, Error *e)
 {
-    c->shape = (ModelShape){.V = c->vocab.V, .H = c->settings.hidden, .L = c->settings.layers};
-    const StTensor *encoder = st_find(&c->file, param_info(&c->shape, PARAM_ENCODER).name);
-    if (encoder && encoder->rank == 2 && encoder->shape[0] != c->shape.V)
-        return error_set(e, EXIT_BAD_DATA,
-                         "%s: tensor %s has %" PRId64 " rows for a vocabulary of %" PRId64 " types", path,
-                         encoder->name, encoder->shape[0], c->shape.V);
-    int expected = params_count(&c->shape), code = EXIT_DONE;
+    int code = read_shape(c, path, e);
+    if (code) return code;
+    int expected = params_count(&c->shape);
     for (int k = 0; !code && k < expected; k++) {
         const float *data;
         code = find_param(&c->file, &c->shape, k, &data, path, e);
     }
     if (code) return code;
-    if (c->counters.minibatch > 0) {
+    if (c->counters.minibatch > 0 && is_lm(c->task)) {
         int64_t state[3] = {c->shape.L, c->settings.batch, c->shape.H};
         code = find_floats(&c->file, "state.h", state, 3, &c->h, path, e);
         if (!code) code = find_floats(&c->file, "state.c", state, 3, &c->c, path, e);
@@ -271,6 +347,7 @@ int checkpoint_parse(Checkpoint *c, const void *bytes, size_t n, const char *pat
 void checkpoint_close(Checkpoint *c)
 {
     vocab_free(&c->vocab);
+    vocab_free(&c->vocab_source);
     st_close(&c->file);
     memset(c, 0, sizeof *c);
 }
@@ -303,15 +380,21 @@ static void put_double(MetaList *m, const char *key, double value)
     put_text(m, key, m->text[m->n].value);
 }
 
-static void put_metadata(MetaList *m, const Settings *s, const Counters *n, const Corpus *corpus,
-                         const char *vocab_hash, const char *vocab, const StMeta *extra, int n_extra)
+/* A vocabulary as metadata: its text, malloc'd, and its hash. */
+typedef struct VocabText {
+    char hash[65], *text;
+} VocabText;
+
+static void put_metadata(MetaList *m, const Settings *s, const Counters *n, const CheckpointData *d,
+                         const VocabText *vocab, const VocabText *source, const StMeta *extra, int n_extra)
 {
     put_text(m, "format", "pt");
     put_text(m, "plstm", FORMAT_VERSION);
     put_text(m, "preset", s->preset);
     for (int i = 0; i < settings_count(); i++) {
-        if (!recorded(i)) continue;
+        if (!recorded(i, s->task)) continue;
         settings_format(s, i, m->text[m->n].value, sizeof m->text->value);
+        if (may_be_unset(i) && !m->text[m->n].value[0]) continue;
         put_text(m, checkpoint_setting_key(i, m->text[m->n].key), m->text[m->n].value);
     }
     put_count(m, "step", n->step);
@@ -320,13 +403,17 @@ static void put_metadata(MetaList *m, const Settings *s, const Counters *n, cons
     put_double(m, "lr", n->lr);
     put_double(m, "nats", n->nats);
     put_count(m, "tokens", n->tokens);
+    if (d->hits) put_count(m, "hits", n->hits);
     put_double(m, "best_valid", n->best_valid);
-    if (corpus->synthetic) put_text(m, "data", "synthetic");
-    put_text(m, "corpus_sha256", corpus->sha256[0] ? corpus->sha256 : "null");
-    if (!corpus->sha256[0]) put_text(m, "train_sha256", corpus->train_sha256);
+    if (d->name) put_text(m, "data", d->name);
+    put_text(m, "corpus_sha256", d->corpus_sha256 ? d->corpus_sha256 : "null");
+    if (!d->corpus_sha256) put_text(m, "train_sha256", d->train_sha256);
     for (int i = 0; i < n_extra; i++) put_text(m, extra[i].key, extra[i].value);
-    put_text(m, "vocab_sha256", vocab_hash);
-    put_text(m, "vocab", vocab); /* last, so that the rest can be read with head */
+    for (int i = 0; i < d->n_extra; i++) put_text(m, d->extra[i].key, d->extra[i].value);
+    if (vocab->text) put_text(m, "vocab_sha256", vocab->hash);
+    if (source->text)
+        put_text(m, "vocab_source_sha256", source->hash), put_text(m, "vocab_source", source->text);
+    if (vocab->text) put_text(m, "vocab", vocab->text); /* last, so that the rest can be read with head */
 }
 
 /* Fills info (params->count) and tensors (params->count + 2), whose names are info's; returns how many
@@ -370,14 +457,23 @@ int checkpoint_check_vocab(const Vocab *v, const char *path, Error *e)
                : EXIT_DONE;
 }
 
+/* false: memory ran out. v NULL: there is none. */
+static bool vocab_text(const Vocab *v, VocabText *t)
+{
+    if (!v) return true;
+    vocab_sha256(v, t->hash);
+    return (t->text = vocab_encode(v)) != NULL;
+}
+
 int checkpoint_save(const char *path, const Settings *settings, const Counters *counters,
-                    const Corpus *corpus, const Params *params, const float *h, const float *c,
+                    const CheckpointData *data, const Params *params, const float *h, const float *c,
                     const StMeta *extra, int n_extra, Error *e)
 {
-    assert(params->shape.V == corpus->vocab.V && params->shape.H == settings->hidden &&
+    assert((!data->vocab || params->shape.V_out == data->vocab->V) && params->shape.H == settings->hidden &&
            params->shape.L == settings->layers);
-    assert(!h == !c && !h == !counters->minibatch);
-    assert(counters->tokens == counters->minibatch * settings->seq * settings->batch);
+    assert(!h == !c && !h == !(data->carries && counters->minibatch));
+    assert(!is_lm(settings->task) ||
+           counters->tokens == counters->minibatch * settings->seq * settings->batch);
     /* The loss and norm that a trainer watches are those before an update: an overflow of the last one shows
      * here first. */
     size_t n_params = (size_t)params->offset[params->count];
@@ -389,15 +485,15 @@ int checkpoint_save(const char *path, const Settings *settings, const Counters *
                          " minibatches; %s is left as it was",
                          counters->step, path);
     size_t entries =
-        (size_t)(settings_count() + n_extra + 16); /* put_metadata has 15 beside settings, extra */
-    char vocab_hash[65], *vocab = vocab_encode(&corpus->vocab);
-    vocab_sha256(&corpus->vocab, vocab_hash);
+        (size_t)(settings_count() + n_extra + data->n_extra + 20); /* put_metadata has 18 beside these */
+    VocabText vocab = {.text = NULL}, source = {.text = NULL};
+    bool texts = vocab_text(data->vocab, &vocab) && vocab_text(data->vocab_source, &source);
     MetaList meta = {.item = calloc(entries, sizeof *meta.item), .text = calloc(entries, sizeof *meta.text)};
     ParamInfo *info = calloc((size_t)params->count, sizeof *info);
     StTensor *tensors = calloc((size_t)params->count + 2, sizeof *tensors);
     int code = EXIT_FAILED;
-    if (vocab && meta.item && meta.text && info && tensors) {
-        put_metadata(&meta, settings, counters, corpus, vocab_hash, vocab, extra, n_extra);
+    if (texts && meta.item && meta.text && info && tensors) {
+        put_metadata(&meta, settings, counters, data, &vocab, &source, extra, n_extra);
         int n = list_tensors(info, tensors, params, settings->batch, h, c);
         code = st_write(path, tensors, n, meta.item, meta.n, e);
     } else {
@@ -407,6 +503,6 @@ int checkpoint_save(const char *path, const Settings *settings, const Counters *
     free(info);
     free(meta.text);
     free(meta.item);
-    free(vocab);
+    free(vocab.text), free(source.text);
     return code;
 }

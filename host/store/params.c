@@ -6,23 +6,25 @@
 
 #include "kernels/philox.h"
 
-static ParamInfo info_of(const char *format, int64_t layer, int64_t rows, int64_t cols)
+static ParamInfo info_of(const char *format, int layer, int64_t rows, int64_t cols)
 {
     ParamInfo info = {.rank = cols ? 2 : 1, .dim = {rows, cols}, .n = cols ? rows * cols : rows};
-    snprintf(info.name, sizeof info.name, format, (int)layer);
+    snprintf(info.name, sizeof info.name, format, layer);
     return info;
 }
 
 ParamInfo param_info(const ModelShape *s, int k)
 {
     assert(k >= 0 && k < params_count(s));
-    if (k == PARAM_ENCODER) return info_of("encoder.weight", 0, s->V, s->H);
-    if (k == param_decoder_weight(s)) return info_of("decoder.weight", 0, s->V, s->H);
-    if (k == param_decoder_bias(s)) return info_of("decoder.bias", 0, s->V, 0);
-    int64_t layer = (k - 1) / PARAMS_PER_LAYER;
+    if (k == param_encoder(s)) return info_of("encoder.weight", 0, s->V_in, s->H);
+    if (k == param_input_weight(s)) return info_of("input.weight", 0, s->H, s->F);
+    if (k == param_input_bias(s)) return info_of("input.bias", 0, s->H, 0);
+    if (k == param_decoder_weight(s)) return info_of("decoder.weight", 0, s->V_out, s->H);
+    if (k == param_decoder_bias(s)) return info_of("decoder.bias", 0, s->V_out, 0);
+    int of_layers = k - param_of_layer(s, 0, 0), layer = of_layers / PARAMS_PER_LAYER;
     int which = 0;
 #define ONE(field, name, rows, cols)                                                                         \
-    if (which++ == (k - 1) % PARAMS_PER_LAYER) return info_of(name, layer, rows, cols);
+    if (which++ == of_layers % PARAMS_PER_LAYER) return info_of(name, layer, rows, cols);
     PARAMS_OF_LAYER(ONE)
 #undef ONE
     abort();

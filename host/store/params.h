@@ -8,10 +8,19 @@
 #include <stdint.h>
 
 typedef struct ModelShape {
-    int64_t V; /* vocabulary */
-    int64_t H; /* hidden units */
-    int64_t L; /* layers */
+    int64_t V_in;  /* input vocabulary; 0: no position's input is an id */
+    int64_t F;     /* floats of a feature row; 0: no position's input is one */
+    int64_t V_out; /* classes of the softmax */
+    int64_t H;     /* hidden units */
+    int64_t L;     /* layers */
 } ModelShape;
+
+/* A language model's: the words that it reads are those that it predicts. */
+static inline ModelShape model_shape_of_words(int64_t V, int64_t H, int64_t L)
+{
+    ModelShape s = {V, 0, V, H, L};
+    return s;
+}
 
 /* Per layer, in order: X(field, name with the layer's number as %d, rows, cols); cols 0 marks a vector. */
 #define PARAMS_OF_LAYER(X)                                                                                   \
@@ -22,11 +31,17 @@ typedef struct ModelShape {
 
 enum { PARAM_W_IH, PARAM_W_HH, PARAM_B_IH, PARAM_B_HH, PARAMS_PER_LAYER };
 
-#define PARAM_ENCODER 0
-static inline int param_of_layer(int64_t l, int which) { return 1 + PARAMS_PER_LAYER * (int)l + which; }
-static inline int param_decoder_weight(const ModelShape *s) { return 1 + PARAMS_PER_LAYER * (int)s->L; }
-static inline int param_decoder_bias(const ModelShape *s) { return 2 + PARAMS_PER_LAYER * (int)s->L; }
-static inline int params_count(const ModelShape *s) { return 3 + PARAMS_PER_LAYER * (int)s->L; }
+/* Numbers of tensors; -1 where the shape has no such tensor. */
+static inline int param_encoder(const ModelShape *s) { return s->V_in > 0 ? 0 : -1; }
+static inline int param_input_weight(const ModelShape *s) { return s->F > 0 ? s->V_in > 0 : -1; }
+static inline int param_input_bias(const ModelShape *s) { return s->F > 0 ? 1 + (s->V_in > 0) : -1; }
+static inline int param_of_layer(const ModelShape *s, int64_t l, int which)
+{
+    return (s->V_in > 0) + 2 * (s->F > 0) + PARAMS_PER_LAYER * (int)l + which;
+}
+static inline int param_decoder_weight(const ModelShape *s) { return param_of_layer(s, s->L, 0); }
+static inline int param_decoder_bias(const ModelShape *s) { return param_of_layer(s, s->L, 1); }
+static inline int params_count(const ModelShape *s) { return param_of_layer(s, s->L, 2); }
 
 typedef struct ParamInfo {
     char name[40];  /* PyTorch's state_dict name */

@@ -274,13 +274,28 @@ static int vocab_agrees(const Source *s, const Vocab *ours, Error *e)
 
 /* ---- all of it ---- */
 
-int weights_read(Params *into, const Vocab *vocab, const char *path, char note[WEIGHTS_NOTE], Error *e)
+/* A file of ours says what it was trained for. */
+static int task_agrees(const Source *s, const char *task, Error *e)
+{
+    for (int i = 0; i < s->n_files; i++) {
+        const char *of = st_meta(&s->file[i], "task");
+        if (!of) of = "lm";
+        if (st_meta(&s->file[i], "plstm") && strcmp(of, task))
+            return error_set(e, EXIT_BAD_DATA, "%s is of task %.60s, and this run is of task %s", s->path, of,
+                             task);
+    }
+    return EXIT_DONE;
+}
+
+int weights_read(Params *into, const char *task, const Vocab *vocab, const char *path,
+                 char note[WEIGHTS_NOTE], Error *e)
 {
     Source s = {.path = path};
     StDtype converted = ST_F32;
     bool tied = false;
     note[0] = 0;
     int code = source_open(&s, e);
+    if (!code) code = task_agrees(&s, task, e);
     if (!code) code = vocab_agrees(&s, vocab, e);
     if (!code) code = entries_list(&s, e);
     for (int k = 0; !code && k < into->count; k++) {

@@ -9,10 +9,12 @@
 
 /* Fills *into, whose shape says what is wanted, from a safetensors file or from the index.json of one in shards, with or
  * without metadata, tensors in any order. Every tensor must have its place, but for state.h and state.c of a checkpoint
- * from inside an epoch; a vocabulary that the file holds must be *vocab (NULL: not compared). note: what was done to the
+ * from inside an epoch; a file of this program must be of that task, and
+ * a vocabulary that the file holds must be *vocab (NULL: not compared). note: what was done to the
  * weights on the way, one sentence, or "". EXIT_BAD_DATA names file, tensor, found and wanted; an infinite or NaN weight is
  * refused too. */
 enum { WEIGHTS_NOTE = 512 };
-int weights_read(Params *into, const Vocab *vocab, const char *path, char note[WEIGHTS_NOTE], Error *e);
+int weights_read(Params *into, const char *task, const Vocab *vocab, const char *path,
+                 char note[WEIGHTS_NOTE], Error *e);
 
 #endif

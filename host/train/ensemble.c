@@ -23,10 +23,8 @@ void ensemble_free(Ensemble *e)
 
 void ensemble_begin(Ensemble *e) { e->members++; }
 
-void ensemble_visit(void *user, int64_t position, int32_t id, double nats)
+void ensemble_visit(Ensemble *e, int64_t position, double nats)
 {
-    Ensemble *e = user;
-    (void)id;
     assert(position >= 0 && position < e->n);
     double *sum = &e->log_sum[position];
     double a = *sum, b = -nats;

@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 typedef struct Ensemble {
-    int64_t n;       /* positions of the stream */
+    int64_t n;       /* positions of the split */
     int members;     /* begun */
     double *log_sum; /* (n); INFINITY, which no probability has: not scored */
 } Ensemble;
@@ -19,8 +19,8 @@ void ensemble_free(Ensemble *e);
 
 /* Begins the next member; every member must be scored at the same positions. */
 void ensemble_begin(Ensemble *e);
-/* One scored target of the present member: a ScoreVisitor of model.h, user is the Ensemble. */
-void ensemble_visit(void *user, int64_t position, int32_t id, double nats);
+/* One scored target of the present member. */
+void ensemble_visit(Ensemble *e, int64_t position, double nats);
 
 /* -log of the average probability at a position, over all members; false where it is not scored. */
 bool ensemble_nats(const Ensemble *e, int64_t position, double *nats);

@@ -40,13 +40,6 @@ static const char log_opening[] = "{\"event\":\"run\",";
 
 /* ---- the log's lines ---- */
 
-/* A number of a split, null where it was not read. */
-static void split_count(JsonLine *l, const Corpus *c, int split, int64_t n)
-{
-    if (c->split[split].n) line_int(l, split_name[split], n);
-    else line_string(l, split_name[split], NULL);
-}
-
 static void run_line(JsonLine *l, const RunInfo *info)
 {
     const Settings *s = info->settings;
@@ -58,6 +51,7 @@ static void run_line(JsonLine *l, const RunInfo *info)
     for (int i = 0; i < settings_count(); i++) {
         const SettingInfo *setting = settings_info(i);
         if (setting->type == TYPE_PATH) continue; /* where a run lies says nothing about it */
+        if (!settings_of_task(i, s->task)) continue;
         char key[32], value[64];
         snprintf(key, sizeof key, "%s", setting->name);
         for (char *p = key; *p; p++)
@@ -72,15 +66,7 @@ static void run_line(JsonLine *l, const RunInfo *info)
         else line_string(l, key, value); /* the seed too: a double does not hold 64 bits */
     }
     line_string(l, "device", info->device);
-    line_string(l, "corpus", info->corpus->known_as);
-    line_string(l, "corpus_sha256", info->corpus->sha256[0] ? info->corpus->sha256 : NULL);
-    line_int(l, "V", info->corpus->vocab.V);
-    line_open(l, "tokens", '{');
-    for (int i = 0; i < SPLITS; i++) split_count(l, info->corpus, i, info->corpus->split[i].n);
-    line_close(l, '}');
-    line_open(l, "unknown", '{');
-    for (int i = 0; i < SPLITS; i++) split_count(l, info->corpus, i, info->corpus->split[i].unknown);
-    line_close(l, '}');
+    info->task->log_run(info->data, s, l);
     line_int(l, "windows", info->windows);
     line_int(l, "parameters", info->parameters);
     line_int(l, "bytes", (int64_t)info->bytes);
@@ -225,29 +211,41 @@ static int log_open(Report *r, Error *e)
 
 /* ---- people ---- */
 
+/* Width of column i of the table of epochs, which has one for each figure. */
+static int column_width(int i) { return i == 0 ? 14 : i == 1 ? 20 : 18; }
+
+static void columns_print(const RunInfo *info)
+{
+    Figure f[2 * TASK_FIGURES];
+    int n = info->task->figures(info->data, info->settings, 0, NULL, f);
+    n += info->task->figures(info->data, info->settings, 1, NULL, f + n);
+    printf("\n%5s", "epoch");
+    for (int i = 0; i < n; i++)
+        if (f[i].heading) printf(" %*s", column_width(i), f[i].heading);
+    printf(" %10s %9s\n%5s", "lr", "seconds", "");
+    for (int i = 0; i < n; i++)
+        if (f[i].heading) printf(" %*s", column_width(i), f[i].note);
+    printf("\n");
+}
+
 /* What runs, and how much of it, before anything does. */
 static void header_print(const RunInfo *info)
 {
     const Settings *s = info->settings;
-    const Stream *split = info->corpus->split;
+    const ModelShape *shape = &info->shape;
     char bytes[32];
     number_bytes(info->bytes, bytes, sizeof bytes);
-    printf("model      H %lld, L %lld, V %lld: %lld parameters, %s needed\n", (long long)s->hidden,
-           (long long)s->layers, (long long)info->corpus->vocab.V, (long long)info->parameters, bytes);
+    printf("model      H %lld, L %lld, ", (long long)s->hidden, (long long)s->layers);
+    if (shape->F) printf("F %lld, ", (long long)shape->F);
+    if (shape->V_in == shape->V_out) printf("V %lld", (long long)shape->V_out);
+    else if (shape->V_in) printf("V %lld in, %lld out", (long long)shape->V_in, (long long)shape->V_out);
+    else printf("%lld classes", (long long)shape->V_out);
+    printf(": %lld parameters, %s needed\n", (long long)info->parameters, bytes);
     char keep[40];
     printf("dropout    keep %s, sites %s\n", number_text(s->keep, keep, sizeof keep), sites_name(s->sites));
-    printf("data       %s: words", info->corpus->known_as ? info->corpus->known_as
-                                   : s->data              ? s->data
-                                                          : "text");
-    for (int i = 0, told = 0; i < SPLITS; i++) {
-        if (!split[i].n) continue; /* not read */
-        printf("%s %s %lld", told++ ? "," : "", split_name[i], (long long)split[i].n);
-        if (split[i].unknown) printf(" (%lld unknown)", (long long)split[i].unknown);
-    }
-    const TextFile *file = info->corpus->file;
-    for (int i = 0, told = 0; i < SPLITS; i++)
-        if (file[i].path) printf("%s%s", told++ ? ", " : "\nfiles      ", file[i].path);
-    printf("\nminibatch  B %lld, T %lld", (long long)s->batch, (long long)s->seq);
+    info->task->print_data(info->data, s, stdout);
+    printf("minibatch  B %lld", (long long)s->batch);
+    if (settings_of_task(settings_find("seq"), s->task)) printf(", T %lld", (long long)s->seq);
     if (info->windows > 0)
         printf(": %lld an epoch, %lld epoch%s", (long long)info->windows, (long long)s->epochs,
                s->epochs == 1 ? "" : "s");
@@ -257,10 +255,7 @@ static void header_print(const RunInfo *info)
     if (info->resumed)
         printf("resumed    after step %lld, in epoch %lld\n", (long long)info->resumed->step,
                (long long)info->resumed->epoch);
-    printf("\n%5s %14s %20s %18s %10s %9s\n", "epoch", "train ppl", "valid ppl", "valid ppl", "lr",
-           "seconds");
-    printf("%5s %14s %20s %18s\n", "", "(as trained)",
-           s->protocol == PROTOCOL_ZAREMBA ? "(zaremba)" : "(sequential)", "(paper's count)");
+    columns_print(info);
     fflush(stdout);
 }
 
@@ -268,6 +263,14 @@ static const char *ppl_text(char *out, size_t size, double ppl)
 {
     if (isnan(ppl)) snprintf(out, size, "-");
     else snprintf(out, size, ppl < 1e7 ? "%.3f" : "%.3e", ppl);
+    return out;
+}
+
+static const char *figure_text(char *out, size_t size, const Figure *f)
+{
+    if (f->kind == FIGURE_PPL || isnan(f->value)) return ppl_text(out, size, f->value);
+    if (f->kind == FIGURE_SHARE) snprintf(out, size, "%.2f %%", 100 * f->value);
+    else snprintf(out, size, "%.4f", f->value);
     return out;
 }
 
@@ -375,9 +378,7 @@ int report_epoch(Report *r, const EpochInfo *i, Error *e)
     line_begin(l);
     line_string(l, "event", "epoch");
     line_int(l, "epoch", i->epoch);
-    line_double(l, "train_ppl", i->train_ppl);
-    line_double(l, "valid_ppl", i->valid_ppl);
-    line_double(l, "valid_ppl_paper", i->valid_ppl_paper);
+    for (int k = 0; k < i->n; k++) line_double(l, i->figure[k].key, i->figure[k].value);
     line_double(l, "lr", i->lr);
     line_double(l, "seconds", i->seconds);
     line_end(l);
@@ -386,57 +387,45 @@ int report_epoch(Report *r, const EpochInfo *i, Error *e)
 
 int report_epoch_row(Report *r, const EpochInfo *i, Error *e)
 {
-    char train[32], valid[32], paper[32];
+    char text[32];
     progress_clear(r);
-    printf("%5lld %14s %20s %18s %10.4g %9.1f\n", (long long)i->epoch,
-           ppl_text(train, sizeof train, i->train_ppl), ppl_text(valid, sizeof valid, i->valid_ppl),
-           ppl_text(paper, sizeof paper, i->valid_ppl_paper), i->lr, i->seconds);
+    printf("%5lld", (long long)i->epoch);
+    for (int k = 0; k < i->n; k++)
+        if (i->figure[k].heading)
+            printf(" %*s", column_width(k), figure_text(text, sizeof text, &i->figure[k]));
+    printf(" %10.4g %9.1f\n", i->lr, i->seconds);
     return told(e);
 }
 
-int report_valid(Report *r, double ppl, double ppl_paper, int64_t protocol, int64_t tokens, Error *e)
+int report_split(Report *r, int split, const Figure *f, int n, const Totals *totals, Error *e)
 {
+    static const char *const measure[] = {"perplexity", "accuracy", "nats"};
+    const RunInfo *info = &r->info;
+    const char *name = info->task->split_name(info->data, split);
+    const char *protocol = settings_of_task(settings_find("protocol"), r->settings.task)
+                               ? protocol_name(r->settings.protocol)
+                               : NULL;
+    bool test = split > 1;
     char text[32];
     progress_clear(r);
-    printf("valid perplexity %s (%s, %lld words)", ppl_text(text, sizeof text, ppl), protocol_name(protocol),
-           (long long)tokens);
-    if (!isnan(ppl_paper)) printf(", %s as the paper counts", ppl_text(text, sizeof text, ppl_paper));
+    printf("%s %s %s (%s%s%lld %s)", name, measure[f->kind], figure_text(text, sizeof text, f),
+           protocol ? protocol : "", protocol ? ", " : "", (long long)totals->scored, info->task->unit);
+    for (int i = 1; i < n; i++)
+        if (!isnan(f[i].value)) printf(", %s %s", figure_text(text, sizeof text, &f[i]), f[i].phrase);
     printf("\n");
+    if (test && info->task->print_test) info->task->print_test(info->data, split, totals, stdout);
     int code = told(e);
     JsonLine *l = &r->line;
     line_begin(l);
-    line_string(l, "event", "valid");
-    line_double(l, "valid_ppl", ppl);
-    line_double(l, "valid_ppl_paper", ppl_paper);
-    line_string(l, "protocol", protocol_name(protocol));
-    line_int(l, "tokens", tokens);
+    line_string(l, "event", test ? "test" : "valid");
+    if (test && strcmp(name, "test")) line_string(l, "split", name);
+    for (int i = 0; i < n; i++) /* a test's line has no figure that does not apply to it */
+        if (!i || !test || !isnan(f[i].value)) line_double(l, f[i].key, f[i].value);
+    if (protocol) line_string(l, "protocol", protocol);
+    line_int(l, "tokens", totals->scored);
+    if (test && info->task->log_test) info->task->log_test(info->data, split, totals, l);
     line_end(l);
     return code ? code : log_line(r, e);
-}
-
-int report_test(Report *r, double ppl, int64_t protocol, int64_t tokens, const ClassScore *classes, Error *e)
-{
-    char text[32];
-    progress_clear(r);
-    printf("test perplexity %s (%s, %lld words)\n", ppl_text(text, sizeof text, ppl), protocol_name(protocol),
-           (long long)tokens);
-    if (classes) report_classes(stdout, classes);
-    int code = told(e);
-    JsonLine *l = &r->line;
-    line_begin(l);
-    line_string(l, "event", "test");
-    line_double(l, "test_ppl", ppl);
-    line_string(l, "protocol", protocol_name(protocol));
-    line_int(l, "tokens", tokens);
-    if (classes) report_classes_json(l, classes);
-    line_end(l);
-    return code ? code : log_line(r, e);
-}
-
-void tell_remarks(const Corpus *c, FILE *out)
-{
-    char text[5000];
-    for (int i = 0; corpus_remark(c, i, text, sizeof text); i++) fprintf(out, "plstm: %s\n", text);
 }
 
 void report_say(Report *r, const char *format, ...)

@@ -8,21 +8,23 @@
 #include <stdio.h>
 
 #include "host/store/checkpoint.h"
-#include "host/data/corpus.h"
 #include "host/base/error.h"
 #include "host/base/json_line.h"
 #include "host/base/settings.h"
-#include "classes.h"
+#include "host/train/classes.h"
+#include "host/train/task.h"
 
 typedef struct Report Report;
 
 typedef struct RunInfo {
     const Settings *settings;
-    const Corpus *corpus;
+    const Task *task;
+    const TaskData *data;
     const char *backend; /* that runs, never "auto" */
     const char *kernel;  /* likewise; NULL where the backend has none */
     const char *device;  /* BackendOps.describe */
     int threads;
+    ModelShape shape;
     int64_t parameters;
     size_t bytes;            /* that the run takes */
     int64_t windows;         /* minibatches of an epoch */
@@ -33,7 +35,7 @@ typedef struct StepInfo {
     int64_t step;  /* counted from 0 over the run */
     int64_t epoch; /* 1-based */
     int64_t minibatch;
-    double loss; /* SPEC 5: sum over t of the mean over b */
+    double loss; /* SPEC 5: sum over the scored positions, divided by B */
     double nats;
     int64_t tokens;
     double grad_norm, lr, words_per_s;
@@ -43,9 +45,10 @@ typedef struct StepInfo {
 
 typedef struct EpochInfo {
     int64_t epoch;
-    double train_ppl, valid_ppl, valid_ppl_paper; /* NAN: not scored */
-    double lr;                                    /* that the epoch ran with */
-    double seconds;                               /* of training and scoring, in this process */
+    Figure figure[2 * TASK_FIGURES]; /* of training, then of valid */
+    int n;
+    double lr;      /* that the epoch ran with */
+    double seconds; /* of training and scoring, in this process */
 } EpochInfo;
 
 /* The best possible perplexity and a table by class; the same as members "best_ppl" and "classes" of a log
@@ -69,12 +72,8 @@ int report_open(Report **r, const RunInfo *info, bool quiet, Error *e);
 int report_step(Report *r, const StepInfo *s, bool log_line, Error *e);
 int report_epoch(Report *r, const EpochInfo *i, Error *e);
 int report_epoch_row(Report *r, const EpochInfo *i, Error *e);
-int report_valid(Report *r, double ppl, double ppl_paper, int64_t protocol, int64_t tokens, Error *e);
-/* classes: NULL where the corpus' true distribution is not known. */
-int report_test(Report *r, double ppl, int64_t protocol, int64_t tokens, const ClassScore *classes, Error *e);
-
-/* What was found in the files of a corpus and is no fault, a line each. */
-void tell_remarks(const Corpus *c, FILE *out);
+/* The n figures of a split that was scored outside an epoch's line: valid, or a test with what its task adds. */
+int report_split(Report *r, int split, const Figure *figure, int n, const Totals *totals, Error *e);
 
 /* A hint on standard error that does not tear the progress line: "stopped by SIGINT after ...". */
 void report_say(Report *r, const char *format, ...) __attribute__((format(printf, 2, 3)));

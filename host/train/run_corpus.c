@@ -82,6 +82,12 @@ int corpus_paths(CorpusPaths *p, const char *dir, const char *vocab, Error *e)
 
 void corpus_paths_free(CorpusPaths *p)
 {
-    for (int split = 0; split < SPLITS; split++) free(p->path[split]);
+    for (int i = 0; i < CORPUS_PATHS; i++) free(p->path[i]);
     *p = (CorpusPaths){.n = 0};
+}
+
+void tell_remarks(const Corpus *c, FILE *out)
+{
+    char text[5000];
+    for (int i = 0; corpus_remark(c, i, text, sizeof text); i++) fprintf(out, "plstm: %s\n", text);
 }

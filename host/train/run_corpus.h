@@ -3,6 +3,8 @@
 #ifndef PLSTM_RUN_CORPUS_H
 #define PLSTM_RUN_CORPUS_H
 
+#include <stdio.h>
+
 #include "host/base/output.h"
 #include "host/base/settings.h"
 #include "host/data/corpus.h"
@@ -13,12 +15,16 @@ int run_corpus(Corpus *c, const Settings *s, const Checkpoint *resume, Error *e)
 
 /* The files that reading `splits` (bits) of dir would open, for output_check; `dir` may be NULL. Freed by
  * corpus_paths_free. */
+enum { CORPUS_PATHS = 64 };
 typedef struct CorpusPaths {
-    OtherFile file[SPLITS + 2]; /* the last one but one is the vocabulary's; one is left for the caller */
-    char *path[SPLITS];
+    OtherFile file[CORPUS_PATHS + 1]; /* (n), and room for one of the caller's */
+    char *path[CORPUS_PATHS];         /* malloc'd, or NULL */
     int n;
 } CorpusPaths;
 int corpus_paths(CorpusPaths *p, const char *dir, const char *vocab, Error *e);
 void corpus_paths_free(CorpusPaths *p);
+
+/* What was found in the files of a corpus and is no fault, a line each. */
+void tell_remarks(const Corpus *c, FILE *out);
 
 #endif

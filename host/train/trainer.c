@@ -8,13 +8,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "classes.h"
 #include "host/data/batcher.h"
 #include "model.h"
 #include "report.h"
 #include "host/base/machine.h"
 #include "host/base/signals.h"
 #include "host/store/weights.h"
+#include "host/train/scorer.h"
 
 /* What the log says of a minibatch, kept until its result comes back (backend.h: a few minibatches later,
  * where a device computes). */
@@ -22,21 +22,24 @@ enum { RUNNING = 8 };
 typedef struct Submitted {
     Counters at; /* before it */
     double start;
+    int64_t B, scored; /* of its batch */
 } Submitted;
 
 typedef struct Trainer {
     Settings settings; /* backend resolved: what a checkpoint records */
-    const Corpus *corpus;
+    const Task *task;
+    TaskData *data;
+    Source *train;              /* NULL: nothing is trained */
+    bool on_device;             /* the backend has the stream that training batches are windows of */
+    Source *split[TASK_SPLITS]; /* that are scored; NULL: not */
     ModelShape shape;
     Model model;
     Params params; /* host copy, for checkpoints */
-    Batcher batcher;
-    Counters at; /* step and minibatch: submitted so far; nats and tokens: of the results that are back */
+    Counters at;   /* step and minibatch: submitted so far; nats and tokens: of the results that are back */
     Submitted running[RUNNING]; /* [step % RUNNING] */
     int64_t oldest;             /* step of the result that comes back next */
     double last_result;         /* seconds */
     Report *report;
-    int32_t *x, *y;          /* (T,B) window, where the backend takes it from here */
     float *h, *c;            /* (L,B,H) for checkpoints inside an epoch */
     int64_t first_step;      /* of this process */
     int64_t saved_step;      /* of the newest --save of this run, -1: none */
@@ -56,33 +59,39 @@ static double seconds_now(void)
 
 /* ---- set-up ---- */
 
+static int64_t batches(const Trainer *t) { return t->train ? t->train->batches : 0; }
+
 /* Minibatches that the run is to have done in all when it ends. */
 static int64_t steps_wanted(const Trainer *t)
 {
-    int64_t all = t->settings.epochs * t->batcher.windows;
+    int64_t all = t->settings.epochs * batches(t);
     return t->settings.max_steps >= 0 && t->settings.max_steps < all ? t->settings.max_steps : all;
 }
 
-/* Splits that will be trained on or scored must be long enough before the first step, not after the last. */
-static int streams_check(Trainer *t, Error *e)
+/* Opens the sources of what will be trained on or scored: a split that is too short is told before the first step, not
+ * after the last. */
+static int sources_open(Trainer *t, Error *e)
 {
     const Settings *s = &t->settings;
-    const Stream *train = &t->corpus->split[SPLIT_TRAIN];
     int code = EXIT_DONE;
-    bool trains = s->epochs > 0 && s->max_steps != 0;
-    if (trains)
-        code = batcher_init(&t->batcher, train->ids, train->n, s->batch, s->seq, split_name[SPLIT_TRAIN], e);
-    for (int split = SPLIT_VALID; !code && split < SPLITS; split++) {
-        const Stream *stream = &t->corpus->split[split];
-        int64_t rows = score_rows(s->protocol, split, s->batch);
-        Batcher probe;
-        if (!(s->eval & (split == SPLIT_VALID ? EVAL_VALID : EVAL_TEST))) continue;
-        if (rows > 0) code = batcher_init(&probe, stream->ids, stream->n, rows, s->seq, split_name[split], e);
-        else if (stream->n < 2)
-            code = error_set(e, EXIT_BAD_DATA, "the %s split has %lld token%s; scoring it needs at least 2",
-                             split_name[split], (long long)stream->n, stream->n == 1 ? "" : "s");
+    if (s->epochs > 0 && s->max_steps != 0) code = t->task->train(t->data, s, &t->train, e);
+    for (int i = 1; !code && t->task->split_name(t->data, i); i++) {
+        assert(i < TASK_SPLITS);
+        if (s->eval & (i == 1 ? EVAL_VALID : EVAL_TEST))
+            code = t->task->score(t->data, s, i, &t->split[i], e);
     }
     return code;
+}
+
+/* What the backend must have room for: what is trained on and scored, and at least a window of the settings. */
+static BatchLimits limits_of(const Trainer *t)
+{
+    const Settings *s = &t->settings;
+    BatchLimits limits = {.T = settings_of_task(settings_find("seq"), s->task) ? s->seq : 1, .B = s->batch};
+    if (t->train) limits = limits_of_both(limits, t->train->limits);
+    for (int i = 1; i < TASK_SPLITS; i++)
+        if (t->split[i]) limits = limits_of_both(limits, t->split[i]->limits);
+    return limits;
 }
 
 static int weights_start(Trainer *t, const Checkpoint *resume, Error *e)
@@ -94,15 +103,18 @@ static int weights_start(Trainer *t, const Checkpoint *resume, Error *e)
             st_forget(&resume->file);
         }
     } else if (t->settings.init_weights) {
-        int code = weights_read(&t->params, &t->corpus->vocab, t->settings.init_weights, t->note, e);
+        CheckpointData data = {.vocab = NULL};
+        t->task->meta(t->data, &data);
+        int code = weights_read(&t->params, t->task->name, data.vocab, t->settings.init_weights, t->note, e);
         if (code) return code;
     } else {
         params_draw(&t->params, t->settings.seed, t->settings.init);
     }
     int code = model_set_params(&t->model, &t->params, e);
-    if (!code && t->model.ops->train_stream && t->batcher.windows > 0)
-        code = t->model.ops->train_stream(t->model.backend, t->batcher.ids, t->batcher.N, t->batcher.T,
-                                          t->batcher.B, e);
+    const Batcher *stream = t->train ? t->train->stream : NULL;
+    t->on_device = stream && t->model.ops->train_stream;
+    if (!code && t->on_device)
+        code = t->model.ops->train_stream(t->model.backend, stream->ids, stream->N, stream->T, stream->B, e);
     if (!code && resume && resume->h)
         code = t->model.ops->state_set(t->model.backend, t->settings.batch, resume->h, resume->c, e);
     return code;
@@ -113,22 +125,26 @@ static int trainer_open(Trainer *t, const Checkpoint *resume, bool quiet, Error 
     Settings *s = &t->settings;
     const BackendOps *ops;
     int code = backend_find(s->backend, &ops, e);
-    if (!code) code = streams_check(t, e);
+    if (!code) code = sources_open(t, e);
     if (code) return code;
     s->backend = ops->name;
-    t->shape = (ModelShape){.V = t->corpus->vocab.V, .H = s->hidden, .L = s->layers};
+    t->shape = t->task->shape(t->data);
+    t->shape.H = s->hidden, t->shape.L = s->layers;
+    BatchLimits limits = limits_of(t);
     if (s->threads == 0) s->threads = backend_threads();
 
     BackendConfig config = backend_config(s, &t->shape, true);
+    config.T = limits.T, config.B = limits.B, config.scored = limits.scored,
+    config.features = limits.features;
+    config.hits = t->task->hits;
     if (resume && !(s->given >> settings_find("kernel") & 1)) config.plan = st_meta(&resume->file, "plan");
     if (resume) config.algorithms = st_meta(&resume->file, "algorithms");
     size_t host = (size_t)params_elements(&t->shape) * sizeof(float);
     code = machine_fits(host + (ops->bytes ? ops->bytes(&config) : 0), e);
     if (code) return code;
-    size_t state = (size_t)(s->layers * s->batch * s->hidden), window = (size_t)(s->batch * s->seq);
-    t->x = malloc(window * sizeof *t->x), t->y = malloc(window * sizeof *t->y);
+    size_t state = (size_t)(s->layers * s->batch * s->hidden);
     t->h = malloc(state * sizeof *t->h), t->c = malloc(state * sizeof *t->c);
-    if (!t->x || !t->y || !t->h || !t->c || params_init(&t->params, &t->shape))
+    if (!t->h || !t->c || params_init(&t->params, &t->shape))
         return error_set(e, EXIT_FAILED, "the trainer ran out of memory");
     code = model_open(&t->model, ops, &config, e);
     if (!code) code = weights_start(t, resume, e);
@@ -143,14 +159,16 @@ static int trainer_open(Trainer *t, const Checkpoint *resume, bool quiet, Error 
     char device[128];
     ops->describe(t->model.backend, device, sizeof device);
     RunInfo info = {.settings = s,
-                    .corpus = t->corpus,
+                    .task = t->task,
+                    .data = t->data,
                     .backend = ops->name,
                     .kernel = ops->kernel ? s->kernel : NULL,
                     .device = device,
                     .threads = (int)s->threads,
                     .parameters = params_elements(&t->shape),
-                    .bytes = host + ops->held(t->model.backend) + corpus_bytes(t->corpus),
-                    .windows = t->batcher.windows,
+                    .bytes = host + ops->held(t->model.backend) + t->task->bytes(t->data),
+                    .shape = t->shape,
+                    .windows = batches(t),
                     .resumed = resume ? &resume->counters : NULL};
     return report_open(&t->report, &info, quiet, e);
 }
@@ -160,14 +178,17 @@ static void trainer_close(Trainer *t)
     if (t->report) report_close(t->report);
     model_close(&t->model);
     params_free(&t->params);
-    free(t->x), free(t->y), free(t->h), free(t->c);
+    source_close(t->train);
+    for (int i = 0; i < TASK_SPLITS; i++) source_close(t->split[i]);
+    free(t->h), free(t->c);
 }
 
 /* ---- checkpoints ---- */
 
 static int save_to(Trainer *t, const char *path, Error *e)
 {
-    bool inside = t->at.minibatch > 0;
+    bool inside = t->at.minibatch > 0 && t->task->carries;
+    CheckpointData data = {.carries = t->task->carries, .hits = t->task->hits};
     int code = model_get_params(&t->model, &t->params, e);
     if (!code && inside) code = t->model.ops->state_get(t->model.backend, t->settings.batch, t->h, t->c, e);
     if (code) return code;
@@ -175,7 +196,8 @@ static int save_to(Trainer *t, const char *path, Error *e)
     StMeta extra[BACKEND_NOTES];
     int n = t->model.ops->notes ? t->model.ops->notes(t->model.backend, note) : 0;
     for (int i = 0; i < n; i++) extra[i] = (StMeta){note[i].key, note[i].value};
-    return checkpoint_save(path, &t->settings, &t->at, t->corpus, &t->params, inside ? t->h : NULL,
+    t->task->meta(t->data, &data);
+    return checkpoint_save(path, &t->settings, &t->at, &data, &t->params, inside ? t->h : NULL,
                            inside ? t->c : NULL, extra, n, e);
 }
 
@@ -190,19 +212,6 @@ static int save(Trainer *t, Error *e)
 
 /* ---- scoring ---- */
 
-static void visit_keep(void *user, int64_t position, int32_t id, double nats)
-{
-    double *kept = user;
-    (void)id;
-    kept[position] = nats;
-}
-
-static bool nats_kept(const void *user, int64_t position, double *nats)
-{
-    *nats = ((const double *)user)[position];
-    return position > 0; /* the first token is given, not scored */
-}
-
 /* The device gave up, or nobody hears the run any more, and what it was before that is there: it is saved and the sentence
  * says so. */
 static void save_and_say(Trainer *t, Error *e)
@@ -215,42 +224,24 @@ static void save_and_say(Trainer *t, Error *e)
              (long long)t->at.step, t->settings.save);
 }
 
-static int score_split(Trainer *t, int split, ScoreVisitor visit, void *user, Score *score, Error *e)
+static int score_split(Trainer *t, int split, Totals *totals, Error *e)
 {
-    const Settings *s = &t->settings;
-    int code = model_score(&t->model, &t->corpus->split[split], split_name[split],
-                           score_rows(s->protocol, split, s->batch), s->seq, visit, user, score, e);
-    if (code && score->fault) save_and_say(t, e);
-    if (!code && !isfinite(score->ppl)) /* a finite sum of nats may still be no perplexity */
+    bool fault = false;
+    const char *name = t->task->split_name(t->data, split);
+    if (t->task->score_begin) t->task->score_begin(t->data, split);
+    int code = score_source(&t->model, t->split[split], t->task->visit, t->data, totals, &fault, e);
+    if (code && fault) save_and_say(t, e);
+    if (!code && !isfinite(totals_ppl(totals))) /* a finite sum of nats may still be no perplexity */
         code =
             error_set(e, EXIT_DIVERGED, "diverged: the %s split's perplexity is not finite after step %lld",
-                      split_name[split], (long long)t->at.step);
+                      name, (long long)t->at.step);
     return code;
 }
 
-/* A test score, by position class too where the corpus' distribution is known. */
-typedef struct TestScore {
-    Score score;
-    ClassScore classes;
-} TestScore;
-
-static int score_test(Trainer *t, TestScore *test, Error *e)
+/* Fills f with what is told of a split's totals (NULL: not scored), behind the n figures that it has. */
+static int figures(const Trainer *t, int split, const Totals *totals, Figure *f, int n)
 {
-    const Stream *stream = &t->corpus->split[SPLIT_TEST];
-    const KnownText *known = t->corpus->known;
-    double *nats = known ? malloc((size_t)stream->n * sizeof *nats) : NULL;
-    *test = (TestScore){.score = {0}};
-    if (known && !nats) return error_set(e, EXIT_FAILED, "memory ran out for the scores of the test split");
-    int code = score_split(t, SPLIT_TEST, known ? visit_keep : NULL, nats, &test->score, e);
-    if (!code && known) code = classes_score(&test->classes, known, stream, nats_kept, nats, e);
-    free(nats);
-    return code;
-}
-
-static int tell_test(Trainer *t, const TestScore *test, Error *e)
-{
-    return report_test(t->report, test->score.ppl, t->settings.protocol, test->score.tokens,
-                       t->corpus->known ? &test->classes : NULL, e);
+    return n + t->task->figures(t->data, &t->settings, split, totals, f + n);
 }
 
 /* ---- training ---- */
@@ -269,16 +260,17 @@ static int take_result(Trainer *t, const WindowResult *r, Error *e)
     assert(r->step == t->oldest && t->oldest < t->at.step);
     const Submitted *step = &t->running[t->oldest++ % RUNNING];
     const Settings *s = &t->settings;
-    int64_t tokens = s->seq * s->batch;
+    int64_t tokens = step->scored;
     double now = seconds_now(), took = now - fmax(step->start, t->last_result);
     t->last_result = now;
     t->epoch_seconds += took;
     t->at.nats += r->nats;
     t->at.tokens += tokens;
+    t->at.hits += r->hits;
     StepInfo info = {.step = r->step,
                      .epoch = step->at.epoch,
                      .minibatch = step->at.minibatch,
-                     .loss = r->nats / (double)s->batch,
+                     .loss = r->nats / (double)step->B,
                      .nats = r->nats,
                      .tokens = tokens,
                      .grad_norm = r->grad_norm,
@@ -304,10 +296,9 @@ static int take_result(Trainer *t, const WindowResult *r, Error *e)
 static int save_before_fault(Trainer *t, const WindowResult *r, int code, Error *e)
 {
     const Submitted *step = &t->running[r->step % RUNNING];
-    double nats = t->at.nats;
-    int64_t tokens = t->at.tokens;
+    Counters results = t->at;
     t->at = step->at;
-    t->at.nats = nats, t->at.tokens = tokens;
+    t->at.nats = results.nats, t->at.tokens = results.tokens, t->at.hits = results.hits;
     t->oldest = t->at.step;
     save_and_say(t, e);
     return code;
@@ -333,22 +324,21 @@ static int train_minibatch(Trainer *t, Error *e)
     double start = seconds_now();
     int code = EXIT_DONE;
     if (t->at.minibatch == 0) {
-        t->at.nats = 0, t->at.tokens = 0;
+        t->at.nats = 0, t->at.tokens = 0, t->at.hits = 0;
         t->epoch_seconds = 0;
-        code = t->model.ops->state_set(t->model.backend, s->batch, NULL, NULL, e);
     }
-    Window w = {.T = s->seq, .B = s->batch, .index = t->at.minibatch, .train = true, .step = t->at.step};
-    if (!t->model.ops->train_stream) {
-        batcher_window(&t->batcher, t->at.minibatch, t->x, t->y);
-        w.x = t->x, w.y = t->y;
+    Window w = {.index = t->at.minibatch, .train = true, .step = t->at.step};
+    if (t->on_device) {
+        w.batch = batch_of_tokens(t->train->stream->T, t->train->stream->B, NULL, NULL);
+        w.batch.carry = w.index > 0;
+    } else {
+        t->train->get(t->train, t->at.epoch, w.index, &w.batch);
     }
     assert(t->at.step - t->oldest < RUNNING);
-    t->running[t->at.step % RUNNING] = (Submitted){t->at, start};
+    t->running[t->at.step % RUNNING] = (Submitted){t->at, start, w.batch.B, w.batch.n_scored};
     WindowResult r;
-    if (!code) {
-        code = model_train_step(&t->model, &w, t->at.lr, s->clip, &r, e);
-        if (code && r.fault) return save_before_fault(t, &r, code, e);
-    }
+    code = model_train_step(&t->model, &w, t->at.lr, s->clip, &r, e);
+    if (code && r.fault) return save_before_fault(t, &r, code, e);
     if (code) return code;
     t->at.step++;
     t->at.minibatch++;
@@ -359,28 +349,28 @@ static int train_minibatch(Trainer *t, Error *e)
 static int end_epoch(Trainer *t, Error *e)
 {
     const Settings *s = &t->settings;
-    Score valid = {.ppl = NAN, .ppl_paper = NAN};
+    Totals trained, valid = {0};
+    bool scores = s->eval & EVAL_VALID;
     int code = settle(t, e);
     double start = seconds_now();
-    if (!code && s->eval & EVAL_VALID) code = score_split(t, SPLIT_VALID, NULL, NULL, &valid, e);
+    trained = (Totals){t->at.nats, t->at.tokens, t->at.hits};
+    if (!code && scores) code = score_split(t, 1, &valid, e);
     if (code) return code;
     t->scored_step = t->at.step;
-    EpochInfo info = {.epoch = t->at.epoch,
-                      .train_ppl = exp(t->at.nats / (double)t->at.tokens),
-                      .valid_ppl = valid.ppl,
-                      .valid_ppl_paper = valid.ppl_paper,
-                      .lr = t->at.lr,
-                      .seconds = t->epoch_seconds + seconds_now() - start};
+    EpochInfo info = {.epoch = t->at.epoch, .lr = t->at.lr};
+    info.n = figures(t, 0, &trained, info.figure, 0);
+    info.n = figures(t, 1, scores ? &valid : NULL, info.figure, info.n);
+    info.seconds = t->epoch_seconds + seconds_now() - start;
     code = heard(t, report_epoch(t->report, &info, e));
     if (code) return code;
 
     if (t->at.epoch > s->hold) t->at.lr /= s->decay;
     t->at.epoch++;
     t->at.minibatch = 0;
-    t->at.nats = 0, t->at.tokens = 0;
-    double per_token = valid.nats / (double)valid.tokens;
-    if (s->eval & EVAL_VALID && per_token < t->at.best_valid) {
-        t->at.best_valid = per_token;
+    t->at.nats = 0, t->at.tokens = 0, t->at.hits = 0;
+    double cost = task_cost(t->task, &valid);
+    if (scores && cost < t->at.best_valid) {
+        t->at.best_valid = cost;
         if (s->save_best) code = save_to(t, s->save_best, e);
     }
     t->saved_step = -1; /* a file of this step taken inside the epoch is not this one */
@@ -395,7 +385,7 @@ static int train(Trainer *t, Error *e)
     int64_t wanted = steps_wanted(t);
     for (;;) {
         if (*signals_caught()) return (code = settle(t, e)) ? code : 128 + *signals_caught();
-        if (t->at.minibatch > 0 && t->at.minibatch == t->batcher.windows) code = end_epoch(t, e);
+        if (t->at.minibatch > 0 && t->at.minibatch == batches(t)) code = end_epoch(t, e);
         else if (t->at.step < wanted) code = train_minibatch(t, e);
         else return settle(t, e);
         if (code) return code;
@@ -409,16 +399,21 @@ static int train(Trainer *t, Error *e)
  * file's place), then the words about them. */
 static int finish(Trainer *t, Error *e)
 {
-    const Settings *s = &t->settings;
-    bool score_valid = s->eval & EVAL_VALID && t->scored_step != t->at.step;
-    Score valid;
-    TestScore test;
-    int code = score_valid ? score_split(t, SPLIT_VALID, NULL, NULL, &valid, e) : EXIT_DONE;
-    if (!code && s->eval & EVAL_TEST) code = score_test(t, &test, e);
+    struct {
+        Totals totals;
+        Figure figure[TASK_FIGURES];
+        int n; /* 0: not scored */
+    } scored[TASK_SPLITS] = {{.n = 0}};
+    int code = EXIT_DONE;
+    for (int i = 1; !code && i < TASK_SPLITS; i++) {
+        if (!t->split[i] || (i == 1 && t->scored_step == t->at.step)) continue;
+        code = score_split(t, i, &scored[i].totals, e);
+        scored[i].n = figures(t, i, &scored[i].totals, scored[i].figure, 0);
+    }
     if (!code) code = save(t, e);
-    if (!code && score_valid)
-        code = heard(t, report_valid(t->report, valid.ppl, valid.ppl_paper, s->protocol, valid.tokens, e));
-    if (!code && s->eval & EVAL_TEST) code = heard(t, tell_test(t, &test, e));
+    for (int i = 1; !code && i < TASK_SPLITS; i++)
+        if (scored[i].n)
+            code = heard(t, report_split(t->report, i, scored[i].figure, scored[i].n, &scored[i].totals, e));
     return code;
 }
 
@@ -460,10 +455,10 @@ static int interrupted(Trainer *t, int code, Error *e)
     return code;
 }
 
-int trainer_run(const Settings *settings, const Corpus *corpus, const Checkpoint *resume, bool quiet,
-                Error *e)
+int trainer_run(const Settings *settings, const Task *task, TaskData *data, const Checkpoint *resume,
+                bool quiet, Error *e)
 {
-    Trainer t = {.settings = *settings, .corpus = corpus};
+    Trainer t = {.settings = *settings, .task = task, .data = data};
     SignalHandlers old;
     signals_catch(&old, quiet ? NULL
                         : isatty(STDERR_FILENO)

@@ -21,6 +21,7 @@
 #include "host/data/batcher.h"
 #include "host/plan/device.h"
 #include "host/train/model.h"
+#include "tests/support/score_stream.h"
 #include "host/backend/products.h"
 #include "kernels/philox.h"
 #include "tests/support/group.h"
@@ -87,7 +88,7 @@ static double clip_at(int step) { return step < 11 ? 2.0 : 0.5; }
 
 static BackendConfig config_of(const Case *k)
 {
-    return (BackendConfig){.shape = {k->V, k->H, k->L},
+    return (BackendConfig){.shape = model_shape_of_words(k->V, k->H, k->L),
                            .T = k->T,
                            .B = k->B,
                            .train = true,
@@ -163,8 +164,8 @@ static void train(const BackendOps *ops, const Case *k, Way way, Run *run)
     for (int step = way.from; step < way.to; step++) {
         if (step % 7 == 0) assert_int_equal(ops->state_set(m.backend, k->B, NULL, NULL, &e), 0);
         batcher_window(&batcher, step % 7, x, y);
-        Window w = {.T = k->T, .B = k->B, .x = x, .y = y, .train = true, .step = step};
-        if (of_stream) w.x = w.y = NULL, w.index = step % 7;
+        Window w = {.batch = batch_of_tokens(k->T, k->B, x, y), .train = true, .step = step};
+        if (of_stream) w.batch.ids = w.batch.targets = NULL, w.index = step % 7;
         if (way.told && (step == 8 || step == 12)) {
             float *zeros = calloc(state_size(k), sizeof *zeros), *told = step == 8 ? zeros : NULL;
             assert_int_equal(ops->state_grad_set(m.backend, k->B, told, told, step == 8, &e), 0);
@@ -174,10 +175,9 @@ static void train(const BackendOps *ops, const Case *k, Way way, Run *run)
         if (code) fail_msg("step %d: %s", step, e.text);
         keep_result(run, &r, &next);
         if (way.scored && step % 5 == 4) {
-            Score score;
-            Stream stream = {.ids = ids, .n = N};
-            assert_int_equal(model_score(&m, &stream, "made", 0, 0, NULL, NULL, &score, &e), 0);
-            assert_true(isfinite(score.nats) && score.tokens == N - 1);
+            Totals score;
+            assert_int_equal(score_stream(&m, ids, N, "made", 0, 0, NULL, NULL, &score, &e), 0);
+            assert_true(isfinite(score.nats) && score.scored == N - 1);
         }
     }
     do {
@@ -329,13 +329,13 @@ static void gradients_follow_reference(void **state)
             WindowResult r;
             BackendConfig config = config_of(k);
             open_case(&m, ops[o], k, &config);
-            Window w = {.T = k->T, .B = k->B, .x = x, .y = y, .train = true, .step = 77};
+            Window w = {.batch = batch_of_tokens(k->T, k->B, x, y), .train = true, .step = 77};
             assert_int_equal(model_gradients(&m, &w, &r, &e), 0);
             assert_int_equal(r.step, 77);
             assert_int_equal(params_init(&grads[o], &config.shape), 0);
             assert_int_equal(model_get_grads(&m, &grads[o], &e), 0);
             w.train = false;
-            assert_int_equal(model_forward(&m, &w, token[o], &r, &e), 0);
+            assert_int_equal(model_forward(&m, &w, token[o], NULL, &r, &e), 0);
             nats[o] = r.nats;
             model_close(&m);
         }
@@ -387,12 +387,12 @@ static void logits_are_those_of_the_nats(void **state)
     draw_ids(k, x, y);
     config.train = false;
     open_case(&m, &backend_cuda, k, &config);
-    Window w = {.T = k->T, .B = k->B, .x = x, .y = y};
-    assert_int_equal(model_forward(&m, &w, token, &r, &e), 0);
+    Window w = {.batch = batch_of_tokens(k->T, k->B, x, y)};
+    assert_int_equal(model_forward(&m, &w, token, NULL, &r, &e), 0);
     double all = 0;
     for (int64_t row = 0; row < k->T * k->B; row++) {
         double sum = 0;
-        assert_int_equal(backend_cuda.logits_get(m.backend, row, logits, &e), 0);
+        assert_int_equal(backend_cuda.logits_get(m.backend, row, 1, logits, &e), 0);
         for (int64_t v = 0; v < k->V; v++) sum += exp((double)logits[v]);
         assert_true(fabs(log(sum) - (double)logits[y[row]] - token[row]) < 1e-5);
         all += token[row];
@@ -570,7 +570,10 @@ static WindowResult stepper_step(Stepper *s)
 {
     Error e = {0};
     WindowResult r;
-    Window w = {.T = s->k->T, .B = s->k->B, .index = s->step, .train = true, .step = s->step};
+    Window w = {.batch = batch_of_tokens(s->k->T, s->k->B, NULL, NULL),
+                .index = s->step,
+                .train = true,
+                .step = s->step};
     int code = model_train_step(&s->m, &w, 0.5, 5, &r, &e);
     if (code && !r.fault) fail_msg("%s", e.text);
     s->step++;
@@ -700,7 +703,7 @@ static void a_fault_changes_nothing(void **state)
     float *h = calloc(4 * state_size(k), sizeof *h);
     stepper_open(&s, k, "reg");
     for (int i = 0; i < 6; i++) stepper_step(&s);
-    ModelShape shape = {k->V, k->H, k->L};
+    ModelShape shape = model_shape_of_words(k->V, k->H, k->L);
     assert_int_equal(params_init(&before, &shape) | params_init(&after, &shape), 0);
     do assert_int_equal(model_drain(&s.m, &r, &e), 0);
     while (r.step >= 0);
@@ -730,7 +733,7 @@ static void a_fault_changes_nothing(void **state)
 static void bad_weight_shows_in_the_loss(void **state)
 {
     (void)state;
-    for (int p = 1; p < params_count(&(ModelShape){31, 23, 2}); p++) {
+    for (int p = 1; p < params_count(&(ModelShape){.V_in = 31, .V_out = 31, .H = 23, .L = 2}); p++) {
         Stepper s;
         Error e;
         WindowResult r;
@@ -978,7 +981,7 @@ static void refusals(void **state)
     setenv("PLSTM_POLL_LIMIT", "-1", 1);
     refuse(other, EXIT_USAGE, "PLSTM_POLL_LIMIT");
     unsetenv("PLSTM_POLL_LIMIT");
-    other = config, other.shape.H = 60000, other.shape.V = 200000;
+    other = config, other.shape.H = 60000, other.shape.V_in = other.shape.V_out = 200000;
     refuse(other, EXIT_NO_DEVICE, "GB on the GPU");
     other = config, other.precision = "tf32";
     setenv("NVIDIA_TF32_OVERRIDE", "0", 1);
@@ -1075,8 +1078,8 @@ static void precision_is_explicit(void **state)
         if (!i) setenv("NVIDIA_TF32_OVERRIDE", "0", 1);
         open_case(&m, &backend_cuda, &cases[0], &config);
         unsetenv("NVIDIA_TF32_OVERRIDE");
-        Window w = {.T = 5, .B = 3, .x = x, .y = y};
-        assert_int_equal(model_forward(&m, &w, NULL, &r, &e), 0);
+        Window w = {.batch = batch_of_tokens(5, 3, x, y)};
+        assert_int_equal(model_forward(&m, &w, NULL, NULL, &r, &e), 0);
         nats[i] = r.nats;
         assert_int_equal(backend_cuda.notes(m.backend, notes), 2);
         snprintf(note[i], sizeof note[i], "%s", notes[0].value);

@@ -22,7 +22,7 @@ static int find_planted(const char *name, const BackendOps **ops, Error *e);
 #undef backend_find
 #undef trainer_run
 
-static Corpus corpus;
+static TaskData *data;
 
 /* What is planted before which training step, or, AT_SCORE, before the first window that is scored. */
 static BackendOps planted;
@@ -77,7 +77,7 @@ static int run_quietly(const Settings *s, const Checkpoint *resume, Error *e)
     int out = dup(1), nowhere = open("/dev/null", O_WRONLY);
     dup2(nowhere, 1);
     e->code = 0, e->text[0] = 0;
-    int code = trainer_run_planted(s, &corpus, resume, true, e);
+    int code = trainer_run_planted(s, tasks[0], data, resume, true, e);
     fflush(stdout);
     dup2(out, 1);
     close(out), close(nowhere);
@@ -87,13 +87,16 @@ static int run_quietly(const Settings *s, const Checkpoint *resume, Error *e)
 static int set_up(void **state)
 {
     Error e;
+    Settings s;
     if (folder_make(state)) return -1;
-    return corpus_load(&corpus, small_corpus(), NULL, &e) ? -1 : 0;
+    settings_defaults(&s);
+    s.data = small_corpus();
+    return tasks[0]->open(&(TaskOpen){.settings = &s}, &data, &e) ? -1 : 0;
 }
 
 static int tear_down(void **state)
 {
-    corpus_free(&corpus);
+    tasks[0]->close(data);
     return folder_remove(state);
 }
 

@@ -210,7 +210,7 @@ static Value *bounds(const Params *p, LstmPrecision precision)
     Value *w = calloc((size_t)p->offset[p->count], sizeof *w),
           *d = calloc((size_t)p->offset[p->count], sizeof *d);
     for (int64_t i = 0; i < p->offset[p->count]; i++) w[i] = exact(p->data[i]);
-#define AT(array, l, which) (array + p->offset[param_of_layer(l, which)])
+#define AT(array, l, which) (array + p->offset[param_of_layer(&p->shape, l, which)])
     for (int i = 0; i < N * H; i++)
         layers[0].x[i] = scale(factor(0, i / H, i % H), w[x_ids[i / H] * H + i % H]);
     for (int l = 0; l < L; l++) {
@@ -258,7 +258,7 @@ static Params weights;
 
 static void prepare(void)
 {
-    assert_int_equal(params_init(&weights, &(ModelShape){V, H, L}), 0);
+    assert_int_equal(params_init(&weights, &(ModelShape){.V_in = V, .V_out = V, .H = H, .L = L}), 0);
     params_draw(&weights, 5, 0.3);
     for (int i = 0; i < N; i++) {
         PhiloxBlock w = philox_block(11, 0, (uint64_t)i);
@@ -270,7 +270,7 @@ static void prepare(void)
 static int gradients(const BackendOps *ops, const char *kernel, const char *precision, Params *grads,
                      Error *e)
 {
-    BackendConfig config = {.shape = {V, H, L},
+    BackendConfig config = {.shape = model_shape_of_words(V, H, L),
                             .T = T,
                             .B = B,
                             .train = true,
@@ -280,7 +280,7 @@ static int gradients(const BackendOps *ops, const char *kernel, const char *prec
                             .threads = 1,
                             .kernel = kernel,
                             .precision = precision};
-    Window w = {.T = T, .B = B, .x = x_ids, .y = y_ids, .train = true, .step = STEP};
+    Window w = {.batch = batch_of_tokens(T, B, x_ids, y_ids), .train = true, .step = STEP};
     WindowResult r;
     Model m;
     int code = model_open(&m, ops, &config, e);

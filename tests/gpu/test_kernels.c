@@ -384,7 +384,8 @@ static void embedding_gathers_and_masks(void **state)
             OracleMask m = oracle_mask(step, 5, 3, keep, k < 3);
             float *encoder = drawn(2, V * H, 1), *x_device = device_floats(NULL, N * H);
             int32_t *ids = drawn_ids(3, N, V);
-            CHECK(embedding_forward(context.stream, N, H, device_ints(ids, N), device_floats(encoder, V * H),
+            CHECK(embedding_forward(context.stream, N, H, device_ints(ids, N),
+                                    &(EmbeddingTable){.encoder = device_floats(encoder, V * H)},
                                     mask_site(device, 5, 3, keep, k < 3), x_device));
             float *x = fetched(x_device, N * H);
             for (int64_t i = 0; i < N * H; i++)
@@ -403,8 +404,8 @@ static void masks_are_those_of_the_specification(void **state)
     int32_t ids[2] = {0, 1};
     for (int i = 0; i < 18; i++) ones[i] = 1;
     MaskSite site = {device_state(5, 1, 1), 4886718345u, 1503238553u, (float)(1 / 0.35), 3, 1, 1};
-    CHECK(embedding_forward(context.stream, 2, 9, device_ints(ids, 2), device_floats(ones, 18), site,
-                            x_device));
+    CHECK(embedding_forward(context.stream, 2, 9, device_ints(ids, 2),
+                            &(EmbeddingTable){.encoder = device_floats(ones, 18)}, site, x_device));
     float *x = fetched(x_device, 18);
     for (int i = 0; i < 18; i++) assert_true(x[i] == (kept[i] == '1' ? (float)(1 / 0.35) : 0));
     release();
@@ -459,12 +460,19 @@ static void softmax_case(int64_t N, int64_t V, int shift, int train)
 {
     float *logits = drawn(6, N * V, 8), *bias = drawn(7, V, 1), B = 3, nats[8], plain_nats[8];
     double exact_nats[8], *exact = widened(logits, N * V), *wide_bias = widened(bias, V);
-    int32_t *targets = drawn_ids(8, N, V);
+    int32_t *targets = drawn_ids(8, N, V), *best_device = device_ints(NULL, N), best[8];
     targets[0] = (int32_t)V - 1;
     float *device = device_bytes(logits, (size_t)(N * V) * sizeof(float), shift),
           *nats_device = device_floats(NULL, N);
     CHECK(softmax_xent(context.stream, N, V, device_bytes(bias, (size_t)V * sizeof(float), (shift + V) % 3),
-                       device_ints(targets, N), train, 1 / B, device, nats_device));
+                       device_ints(targets, N), train, 1 / B, device, nats_device, best_device));
+    fetch(best, best_device, (size_t)N * sizeof *best);
+    for (int64_t n = 0; n < N; n++) {
+        int64_t top = 0;
+        for (int64_t v = 1; v < V; v++)
+            if (logits[n * V + v] + bias[v] > logits[n * V + top] + bias[top]) top = v;
+        assert_int_equal(best[n], top);
+    }
     softmax_f64(N, V, wide_bias, targets, train, B, exact, exact_nats);
     softmax_f32(N, V, bias, targets, train, B, logits, plain_nats);
     fetch(nats, nats_device, (size_t)N * sizeof *nats);
@@ -490,6 +498,72 @@ static void softmax_at_every_width_and_alignment(void **state)
     softmax_case(1, 61001, 3, 0);
 }
 
+/* A row without a target is left out, whatever stands in it, and of equal logits the lowest id is the best. */
+static void rows_without_a_target(void **state)
+{
+    (void)state;
+    need_device();
+    static const int64_t sizes[] = {1, 6, 37, 1037};
+    for (int i = 0; i < 8; i++) {
+        int64_t V = sizes[i / 2];
+        int train = i % 2;
+        float *logits = host_floats(3 * V), nats[3];
+        int32_t targets[3] = {0, -1, (int32_t)V - 1}, best[3];
+        for (int64_t v = 0; v < V; v++) logits[v] = 2, logits[V + v] = NAN, logits[2 * V + v] = -1;
+        if (V > 5) logits[3] = logits[5] = 4;
+        float *device = device_floats(logits, 3 * V), *nats_device = device_floats(NULL, 3);
+        int32_t *best_device = device_ints(NULL, 3);
+        CHECK(softmax_xent(context.stream, 3, V, device_floats(host_floats(V), V), device_ints(targets, 3),
+                           train, 0.5f, device, nats_device, best_device));
+        fetch(nats, nats_device, sizeof nats);
+        fetch(best, best_device, sizeof best);
+        assert_int_equal(best[0], V > 5 ? 3 : 0);
+        assert_int_equal(best[1], -1);
+        assert_int_equal(best[2], 0);
+        assert_true(nats[1] == 0 && fabsf(nats[2] - logf((float)V)) < 1e-5f);
+        float *out = fetched(device, 3 * V);
+        for (int64_t v = 0; v < V; v++) assert_true(train ? out[V + v] == 0 : isnan(out[V + v]));
+        release();
+    }
+}
+
+/* ---- rows.cu ---- */
+
+static void rows_are_picked(void **state)
+{
+    (void)state;
+    need_device();
+    static const int32_t index[] = {3, -1, 0, 6, 6};
+    enum { FROM = 7, TO = 5 };
+    for (int w = 0; w < WIDTHS; w++)
+        for (int k = 0; k < 3; k++) {
+            int64_t H = widths[w];
+            float *from = drawn(40, FROM * H, 1), *device = device_floats(from, FROM * H),
+                  *to = device_floats(NULL, TO * H);
+            int32_t *list = device_ints(index, TO);
+            CHECK(rows_pick(context.stream, TO, (size_t)H * sizeof(float), list, device, to));
+            float *rows = fetched(to, TO * H);
+            for (int64_t i = 0; i < TO * H; i++)
+                assert_true(rows[i] == (index[i / H] < 0 ? 0 : from[index[i / H] * H + i % H]));
+            uint16_t *halves = device_bytes(NULL, TO * (size_t)H * 2, 0),
+                     *picked = host_bytes(TO * (size_t)H * 2);
+            CHECK(rows_pick(context.stream, TO, (size_t)H * 2, list, device, halves));
+            fetch(picked, halves, TO * (size_t)H * 2);
+            for (int64_t i = 0; i < TO * H; i++)
+                assert_int_equal(picked[i],
+                                 index[i / H] < 0 ? 0 : ((uint16_t *)from)[index[i / H] * H + i % H]);
+            OracleMask m = oracle_mask(STEP, 5, 3, keeps[k], 1);
+            CHECK(rows_masked(context.stream, TO, H, list, device,
+                              mask_site(device_state(STEP, 1, 1), 5, 3, keeps[k], 1), to));
+            rows = fetched(to, TO * H);
+            for (int64_t i = 0; i < TO * H; i++) {
+                int64_t n = index[i / H], u = i % H;
+                assert_true(rows[i] == (n < 0 ? 0 : from[n * H + u] * factor_f32(&m, n, H, u)));
+            }
+            release();
+        }
+}
+
 /* One row of V logits, all `fill` but one; nats of target 0. */
 static float nats_of(int64_t V, float fill, int64_t at, float value, float **gradient)
 {
@@ -498,7 +572,7 @@ static float nats_of(int64_t V, float fill, int64_t at, float value, float **gra
     for (int64_t v = 0; v < V; v++) logits[v] = v == at ? value : fill;
     float *device = device_floats(logits, V), *nats_device = device_floats(NULL, 1);
     CHECK(softmax_xent(context.stream, 1, V, device_floats(host_floats(V), V), device_ints(&target, 1), 1,
-                       0.5f, device, nats_device));
+                       0.5f, device, nats_device, NULL));
     fetch(&nats, nats_device, sizeof nats);
     *gradient = fetched(device, V);
     return nats;
@@ -592,6 +666,7 @@ static SgdArgs sgd_run(const SgdCase *k, const SgdPacked *packed, int64_t packed
                  .packed_n = packed_n,
                  .rounded = k->rounds ? device_bytes(NULL, (size_t)k->dense * 2, k->shift) : NULL,
                  .nats = device_floats(*nats, k->N),
+                 .scored = k->N,
                  .partial = device_bytes(NULL, (size_t)sgd_partials(k->dense, k->N) * sizeof(double), 0),
                  .results = device_bytes(NULL, sizeof out->results, 0)};
     CHECK(sgd_norm(context.stream, &a));
@@ -702,6 +777,39 @@ static void tensors_are_rounded(void **state)
         }
 }
 
+/* Padding reads zeros, a feature position its projected row and the bias, both masked as a word is. */
+static void embedding_reads_features(void **state)
+{
+    (void)state;
+    need_device();
+    static const int32_t ids[] = {2, -2, -1, -4, 0, -3, -1};
+    enum { N = 7, V = 3, ROWS = 3 };
+    for (int w = 0; w < WIDTHS; w++)
+        for (int k = 0; k < 3; k++) {
+            int64_t H = widths[w];
+            OracleMask m = oracle_mask(STEP, 5, 3, keeps[k], 1);
+            MaskSite site = mask_site(device_state(STEP, 1, 1), 5, 3, keeps[k], 1);
+            float *encoder = drawn(2, V * H, 1), *projected = drawn(3, ROWS * H, 1), *bias = drawn(4, H, 1);
+            EmbeddingTable table = {device_floats(encoder, V * H), device_floats(projected, ROWS * H),
+                                    device_floats(bias, H)};
+            float *device = device_floats(NULL, N * H);
+            int32_t *list = device_ints(ids, N);
+            uint16_t *halves = device_bytes(NULL, N * (size_t)H * 2, 0);
+            CHECK(embedding_forward(context.stream, N, H, list, &table, site, device));
+            float *x = fetched(device, N * H);
+            for (int64_t i = 0; i < N * H; i++) {
+                int64_t id = ids[i / H], u = i % H;
+                float row = id >= 0    ? encoder[id * H + u]
+                            : id == -1 ? 0
+                                       : projected[(-2 - id) * H + u] + bias[u];
+                assert_true(x[i] == row * factor_f32(&m, i / H, H, u));
+            }
+            CHECK(embedding_forward_bf16(context.stream, N, H, list, &table, site, halves));
+            check_bf16("an embedded feature", halves, x, N * H);
+            release();
+        }
+}
+
 /* The same masks, the same sums, and the operands that products read. */
 static void producers_round(void **state)
 {
@@ -714,9 +822,10 @@ static void producers_round(void **state)
         float *encoder = device_floats(drawn(2, V * H, 1), V * H), *x = device_floats(NULL, n),
               *sums = device_floats(NULL, H), *also = device_floats(NULL, H);
         int32_t *ids = device_ints(drawn_ids(3, N, V), N);
+        EmbeddingTable table = {.encoder = encoder};
         uint16_t *rounded = device_bytes(NULL, (size_t)n * 2, 0);
-        CHECK(embedding_forward(context.stream, N, H, ids, encoder, site, x));
-        CHECK(embedding_forward_bf16(context.stream, N, H, ids, encoder, site, rounded));
+        CHECK(embedding_forward(context.stream, N, H, ids, &table, site, x));
+        CHECK(embedding_forward_bf16(context.stream, N, H, ids, &table, site, rounded));
         check_bf16("an embedded word", rounded, fetched(x, n), n);
 
         CHECK(column_sums(context.stream, N, H, x, sums, NULL));
@@ -1579,7 +1688,9 @@ static uint64_t digest(void)
 
     MaskSite site = mask_site(device, 5, 0, 0.5, 1);
     float *out = device_floats(NULL, N * H), *rows = device_floats(NULL, N * H);
-    CHECK(embedding_forward(context.stream, N, H, x, device_floats(drawn(31, 5 * H, 1), 5 * H), site, out));
+    CHECK(embedding_forward(context.stream, N, H, x,
+                            &(EmbeddingTable){.encoder = device_floats(drawn(31, 5 * H, 1), 5 * H)}, site,
+                            out));
     d = hash(d, fetched(out, N * H), N * H * sizeof(float));
     CHECK(embedding_backward(context.stream, N, H, x, device_floats(drawn(32, N * H, 1), N * H), site, rows,
                              first));
@@ -1587,7 +1698,8 @@ static uint64_t digest(void)
 
     float *logits = device_floats(drawn(33, N * V, 5), N * V), *nats = device_floats(NULL, N),
           *sums = device_floats(NULL, V);
-    CHECK(softmax_xent(context.stream, N, V, device_floats(drawn(34, V, 1), V), y, 1, 0.25f, logits, nats));
+    CHECK(softmax_xent(context.stream, N, V, device_floats(drawn(34, V, 1), V), y, 1, 0.25f, logits, nats,
+                       NULL));
     CHECK(column_sums(context.stream, N, V, logits, sums, NULL));
     d = hash(d, fetched(logits, N * V), N * V * sizeof(float));
     d = hash(d, fetched(nats, N), N * sizeof(float));
@@ -1678,6 +1790,9 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(step_moves_on),
         cmocka_unit_test(embedding_gathers_and_masks),
+        cmocka_unit_test(embedding_reads_features),
+        cmocka_unit_test(rows_are_picked),
+        cmocka_unit_test(rows_without_a_target),
         cmocka_unit_test(masks_are_those_of_the_specification),
         cmocka_unit_test(embedding_sums_repeated_words),
         cmocka_unit_test(softmax_at_every_width_and_alignment),

@@ -20,6 +20,7 @@
 #include <cmocka.h>
 
 #define backend_cpu backend_cpu_here /* its static functions are tested too */
+#define cpu_input   cpu_input_here
 #include "host/backend/backend_cpu.c"
 
 #include "host/backend/backend_reference.h"
@@ -63,7 +64,7 @@ typedef struct Run {
 
 static BackendConfig config_of(const Case *k)
 {
-    return (BackendConfig){.shape = {k->V, k->H, k->L},
+    return (BackendConfig){.shape = model_shape_of_words(k->V, k->H, k->L),
                            .T = k->T,
                            .B = k->B,
                            .train = true,
@@ -92,7 +93,7 @@ static void train(const BackendOps *ops, const Case *k, Run *run)
             PhiloxBlock w = philox_block(3, (uint64_t)step, (uint64_t)i);
             x[i] = (int32_t)(w.word[0] % (uint64_t)k->V), y[i] = (int32_t)(w.word[1] % (uint64_t)k->V);
         }
-        Window w = {.T = k->T, .B = k->B, .x = x, .y = y, .train = true, .step = step};
+        Window w = {.batch = batch_of_tokens(k->T, k->B, x, y), .train = true, .step = step};
         assert_int_equal(model_train_step(&m, &w, 0.5, 2.0, &r, &e), 0);
         run->loss[step] = r.nats, run->norm[step] = r.grad_norm;
     }
@@ -212,7 +213,8 @@ static void precisions(void **state)
             for (int j = 0; j < i; j++) assert_same_run(&first[i], &first[j], i == 1);
         for (int i = 0; i < 4; i++) params_free(&first[i].weights);
     }
-    BackendConfig config = {.shape = {200, 64, 2}, .T = 10, .B = 8, .train = true, .threads = 2};
+    BackendConfig config = {
+        .shape = model_shape_of_words(200, 64, 2), .T = 10, .B = 8, .train = true, .threads = 2};
     size_t bytes = cpu_bytes(&config);
     config.precision = "f32";
     assert_true(cpu_bytes(&config) == bytes);
@@ -322,22 +324,22 @@ static void softmax_takes_any_logits(void **state)
     enum { V = 1037 };
     float z[V], bias[V] = {0}, sums[V] = {0};
     for (int i = 0; i < V; i++) z[i] = i == 5 ? 1e4f : -1e4f;
-    assert_true(softmax_row(z, bias, V, 5, false, 1, NULL) == 0);
-    assert_true(softmax_row(z, bias, V, 6, false, 1, NULL) == 2e4);
-    double nats = softmax_row(z, bias, V, 1036, true, 0.5f, sums);
+    assert_true(softmax_row(z, bias, V, 5, false, 1, NULL, NULL) == 0);
+    assert_true(softmax_row(z, bias, V, 6, false, 1, NULL, NULL) == 2e4);
+    double nats = softmax_row(z, bias, V, 1036, true, 0.5f, sums, NULL);
     assert_true(nats == 2e4 && z[5] == 0.5f && z[1036] == -0.5f && z[0] < 1e-37f && sums[1036] == -0.5f);
     for (int i = 0; i < V; i++) z[i] = 3;
     z[17] = NAN;
-    assert_true(isnan(softmax_row(z, bias, V, 4, false, 1, NULL)));
+    assert_true(isnan(softmax_row(z, bias, V, 4, false, 1, NULL, NULL)));
     for (int i = 0; i < V; i++) z[i] = 3;
     z[V - 1] = NAN;
-    assert_true(isnan(softmax_row(z, bias, V, 4, false, 1, NULL)));
+    assert_true(isnan(softmax_row(z, bias, V, 4, false, 1, NULL, NULL)));
 }
 
 static void bad_weight_shows_in_the_loss(void **state)
 {
     (void)state;
-    ModelShape shape = {50, 20, 2};
+    ModelShape shape = model_shape_of_words(50, 20, 2);
     for (int p = 1; p < params_count(&shape); p++) {
         Error e;
         Model m;
@@ -351,7 +353,7 @@ static void bad_weight_shows_in_the_loss(void **state)
         weights.data[weights.offset[p] + 3] = NAN;
         model_set_params(&m, &weights, &e);
         m.ops->state_set(m.backend, 3, NULL, NULL, &e);
-        Window w = {.T = 4, .B = 3, .x = x, .y = y, .train = true};
+        Window w = {.batch = batch_of_tokens(4, 3, x, y), .train = true};
         assert_int_equal(model_train_step(&m, &w, 1, 5, &r, &e), 0);
         assert_true(isnan(r.nats) || isnan(r.grad_norm));
         params_free(&weights);
@@ -395,7 +397,7 @@ static void no_allocation_in_a_step(void **state)
     Model m;
     Params weights;
     WindowResult r;
-    BackendConfig config = {.shape = {500, 100, 2},
+    BackendConfig config = {.shape = model_shape_of_words(500, 100, 2),
                             .T = 10,
                             .B = 20,
                             .train = true,
@@ -408,7 +410,7 @@ static void no_allocation_in_a_step(void **state)
     params_draw(&weights, 1, 0.1);
     model_set_params(&m, &weights, &e);
     m.ops->state_set(m.backend, 20, NULL, NULL, &e);
-    Window w = {.T = 10, .B = 20, .x = x, .y = y, .train = true};
+    Window w = {.batch = batch_of_tokens(10, 20, x, y), .train = true};
     model_train_step(&m, &w, 1, 5, &r, &e); /* the thread team and OpenBLAS's buffers come into being here */
     long before = allocations;
     free(malloc(1));

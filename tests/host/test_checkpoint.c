@@ -50,7 +50,7 @@ static int fixture_make(void **state)
      * back is ours. */
     if (vocab_decode(&x->corpus.vocab, "the <eos> caf\xc3\xa9 50%25 %FF", &e)) return -1;
     memset(x->corpus.sha256, 'a', 64);
-    if (params_init(&x->params, &(ModelShape){V, H, L})) return -1;
+    if (params_init(&x->params, &(ModelShape){.V_in = V, .V_out = V, .H = H, .L = L})) return -1;
     params_draw(&x->params, 7, 0.1);
     for (int i = 0; i < STATE; i++) x->h[i] = (float)i / 8, x->c[i] = -1.0f / (float)(i + 1);
     *state = x;
@@ -83,11 +83,20 @@ static const char *in_folder(const char *name)
     return path[next];
 }
 
+static CheckpointData data_of(const Fixture *x)
+{
+    return (CheckpointData){.carries = true,
+                            .name = x->corpus.synthetic ? "synthetic" : NULL,
+                            .corpus_sha256 = x->corpus.sha256,
+                            .vocab = &x->corpus.vocab};
+}
+
 static void save(const Fixture *x, const char *path)
 {
     Error e = {0};
     bool inside = x->counters.minibatch > 0;
-    if (checkpoint_save(path, &x->settings, &x->counters, &x->corpus, &x->params, inside ? x->h : NULL,
+    CheckpointData data = data_of(x);
+    if (checkpoint_save(path, &x->settings, &x->counters, &data, &x->params, inside ? x->h : NULL,
                         inside ? x->c : NULL, NULL, 0, &e))
         fail_msg("%s", e.text);
 }
@@ -128,13 +137,14 @@ static void check_counters(const Counters *a, const Counters *b)
 
 static void check_same(const Fixture *x, const Checkpoint *c)
 {
-    assert_int_equal(c->shape.V, V);
+    assert_int_equal(c->shape.V_out, V);
     assert_int_equal(c->shape.H, H);
     assert_int_equal(c->shape.L, L);
     check_counters(&c->counters, &x->counters);
     assert_string_equal(c->settings.preset, x->settings.preset);
     for (int i = 0; i < settings_count(); i++)
-        if (settings_info(i)->role != ROLE_RUN && !settings_equal(&c->settings, &x->settings, i))
+        if (settings_info(i)->role != ROLE_RUN && settings_of_task(i, x->settings.task) &&
+            !settings_equal(&c->settings, &x->settings, i))
             fail_msg("setting %s differs", settings_info(i)->name);
     assert_true(c->settings.given == 0);
     for (int k = 0; k < x->params.count; k++)
@@ -144,7 +154,7 @@ static void check_same(const Fixture *x, const Checkpoint *c)
     assert_memory_equal(c->vocab.offset, x->corpus.vocab.offset, sizeof(int64_t) * (V + 1));
     assert_memory_equal(c->vocab.bytes, x->corpus.vocab.bytes, (size_t)c->vocab.offset[V]);
     assert_string_equal(c->corpus_sha256, x->corpus.sha256);
-    assert_int_equal(c->synthetic, x->corpus.synthetic);
+    assert_int_equal(c->data != NULL, x->corpus.synthetic);
 }
 
 static void test_round_trip(void **state)
@@ -193,6 +203,7 @@ static void test_every_setting(void **state)
     for (int i = 0; i < settings_count(); i++) {
         const SettingInfo *info = settings_info(i);
         const char *value = "0.3";
+        if (!settings_of_task(i, "lm")) continue;
         if (info->offset == offsetof(Settings, hidden) || info->offset == offsetof(Settings, layers) ||
             info->offset == offsetof(Settings, batch) || info->offset == offsetof(Settings, seq))
             continue; /* the fixture's are not the defaults already */
@@ -219,7 +230,7 @@ static void test_every_setting(void **state)
         const char *there = st_meta(&c.file, checkpoint_setting_key(i, key));
         settings_format(&x->settings, i, value, sizeof value);
         if (settings_info(i)->offset == offsetof(Settings, vocab)) continue; /* the types have its name */
-        if (settings_info(i)->role == ROLE_RUN) assert_null(there);
+        if (settings_info(i)->role == ROLE_RUN || !settings_of_task(i, "lm")) assert_null(there);
         else assert_string_equal(there, value), recorded++;
         assert_null(strchr(key, '-'));
     }
@@ -236,11 +247,11 @@ static void test_counters(void **state)
 {
     Fixture *x = *state;
     static const Counters cases[] = {
-        {0, 1, 0, 1, 0, 0, INFINITY},
-        {5, 1, 5, 1, 5e-324, 5 * T * B, INFINITY},
-        {(int64_t)1 << 53, 2, 1, 0, 0.1 + 0.2, T * B, 0},
-        {INT64_MAX, INT64_MAX, 0, 1e-300, 0, 0, 1.7976931348623157e308},
-        {9, 3, 1, 2.0 / 3, 1e22, T * B, 4.0 / 3},
+        {0, 1, 0, 1, 0, 0, INFINITY, 0},
+        {5, 1, 5, 1, 5e-324, 5 * T * B, INFINITY, 0},
+        {(int64_t)1 << 53, 2, 1, 0, 0.1 + 0.2, T * B, 0, 0},
+        {INT64_MAX, INT64_MAX, 0, 1e-300, 0, 0, 1.7976931348623157e308, 0},
+        {9, 3, 1, 2.0 / 3, 1e22, T * B, 4.0 / 3, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         Checkpoint c;
@@ -297,8 +308,9 @@ static void test_extra(void **state)
     Checkpoint c;
     Error e = {0};
     const StMeta extra[] = {{"kernel_ran", "reg/reg"}, {"gemm", "7"}};
-    assert_int_equal(checkpoint_save(in_folder("extra"), &x->settings, &x->counters, &x->corpus, &x->params,
-                                     x->h, x->c, extra, 2, &e),
+    CheckpointData data = data_of(x);
+    assert_int_equal(checkpoint_save(in_folder("extra"), &x->settings, &x->counters, &data, &x->params, x->h,
+                                     x->c, extra, 2, &e),
                      EXIT_DONE);
     if (checkpoint_open(&c, in_folder("extra"), &e)) fail_msg("%s", e.text);
     check_same(x, &c);
@@ -453,14 +465,15 @@ static void test_diverged(void **state)
     Fixture *x = *state;
     Checkpoint c;
     Error e = {0};
+    CheckpointData data = data_of(x);
     save(x, in_folder("good"));
     float *places[] = {&x->params.data[0], &x->params.data[x->params.offset[x->params.count] - 1],
                        &x->h[STATE - 1], &x->c[0]};
     for (int i = 0; i < 4; i++) {
         float whole = *places[i];
         *places[i] = i % 2 ? NAN : INFINITY;
-        assert_int_equal(checkpoint_save(in_folder("good"), &x->settings, &x->counters, &x->corpus,
-                                         &x->params, x->h, x->c, NULL, 0, &e),
+        assert_int_equal(checkpoint_save(in_folder("good"), &x->settings, &x->counters, &data, &x->params,
+                                         x->h, x->c, NULL, 0, &e),
                          EXIT_DIVERGED);
         check_sentence(&e, "a weight is not finite after 17 minibatches");
         *places[i] = whole;
@@ -572,7 +585,7 @@ static void check_weights(Fixture *x, const char *path, const char *says)
     assert_int_equal(params_init(&into, &x->params.shape), 0);
     memset(into.data, 0, sizeof *into.data * (size_t)into.offset[into.count]);
     char note[WEIGHTS_NOTE];
-    int code = weights_read(&into, &x->corpus.vocab, path, note, &e);
+    int code = weights_read(&into, "lm", &x->corpus.vocab, path, note, &e);
     if (says) {
         assert_int_equal(code, EXIT_BAD_DATA);
         check_sentence(&e, says);

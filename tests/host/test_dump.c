@@ -95,7 +95,7 @@ static void weights_have_the_known_values(void **state)
         path);
     StFile f;
     st_read(&f, path);
-    const ModelShape shape = {.V = 102, .H = 5, .L = 2};
+    const ModelShape shape = {.V_in = 102, .V_out = 102, .H = 5, .L = 2};
     assert_int_equal(f.n_tensors, params_count(&shape));
     for (int k = 0; k < f.n_tensors; k++) {
         ParamInfo info = param_info(&shape, k);

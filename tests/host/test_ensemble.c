@@ -9,6 +9,7 @@
 #include "host/train/ensemble.h"
 #include "host/train/model.h"
 #include "host/train/model_load.h"
+#include "tests/support/score_stream.h"
 
 /* ---- by hand ---- */
 
@@ -20,8 +21,8 @@ static void probabilities_are_averaged(void **state)
     assert_int_equal(ensemble_init(&e, 4), 0);
     for (int m = 0; m < 3; m++) {
         ensemble_begin(&e);
-        ensemble_visit(&e, 3, 0, -log(p[m][1])); /* any order */
-        ensemble_visit(&e, 1, 0, -log(p[m][0]));
+        ensemble_visit(&e, 3, -log(p[m][1])); /* any order */
+        ensemble_visit(&e, 1, -log(p[m][0]));
     }
     double nats;
     assert_false(ensemble_nats(&e, 0, &nats));
@@ -47,7 +48,7 @@ static void tails_do_not_vanish(void **state)
     const double member[2][3] = {{2000, 5, INFINITY}, {2001, 5000, INFINITY}};
     for (int m = 0; m < 2; m++) {
         ensemble_begin(&e);
-        for (int i = 0; i < 3; i++) ensemble_visit(&e, i, 0, member[m][i]);
+        for (int i = 0; i < 3; i++) ensemble_visit(&e, i, member[m][i]);
     }
     assert_true(ensemble_nats(&e, 0, &nats));
     assert_float_equal(nats, 2000 - log((1 + exp(-1)) / 2), 1e-9);
@@ -65,7 +66,7 @@ static void one_member_is_itself(void **state)
     double nats;
     assert_int_equal(ensemble_init(&e, 1), 0);
     ensemble_begin(&e);
-    ensemble_visit(&e, 0, 0, 1.2345678901234567);
+    ensemble_visit(&e, 0, 1.2345678901234567);
     assert_true(ensemble_nats(&e, 0, &nats));
     assert_true(nats == 1.2345678901234567);
     ensemble_free(&e);
@@ -82,7 +83,7 @@ static void nan_is_not_lost(void **state)
         assert_int_equal(ensemble_init(&e, 1), 0);
         for (int m = 0; m < 2; m++) {
             ensemble_begin(&e);
-            ensemble_visit(&e, 0, 0, m == bad ? NAN : 1);
+            ensemble_visit(&e, 0, m == bad ? NAN : 1);
         }
         ensemble_total(&e, &nats, &tokens);
         assert_int_equal(tokens, 1);
@@ -112,9 +113,9 @@ static double number(const json_t *line, const char *key)
 
 /* Probabilities at each position of a split by one file, in a plain array: what the ensemble is checked
  * against. */
-static void collect(void *user, int64_t position, int32_t id, double nats)
+static void collect(void *user, int64_t position, int32_t id, int32_t best, double nats)
 {
-    (void)id;
+    (void)id, (void)best;
     ((double *)user)[position] = exp(-nats);
 }
 
@@ -123,16 +124,17 @@ static double *probabilities(const char *path, const Corpus *corpus, int split, 
 {
     Checkpoint c;
     Model m;
-    Score score;
+    Totals score;
     Error e;
     const BackendOps *ops;
     double *p = calloc((size_t)corpus->split[split].n, sizeof *p);
     assert_non_null(p);
     if (backend_find("cpu", &ops, &e) || checkpoint_open(&c, path, &e) ||
-        model_load(&m, ops, &c, T, B, 1, &e) ||
-        model_score(&m, &corpus->split[split], split_name[split], rows, T, collect, p, &score, &e))
+        model_load(&m, ops, &c, (BatchLimits){.T = T, .B = B}, false, 1, &e) ||
+        score_stream(&m, corpus->split[split].ids, corpus->split[split].n, split_name[split], rows, T,
+                     collect, p, &score, &e))
         fail_msg("%s", e.text);
-    *ppl = score.ppl;
+    *ppl = totals_ppl(&score);
     model_close(&m);
     checkpoint_close(&c);
     return p;

@@ -16,6 +16,7 @@
 #include "host/backend/backend_reference.h"
 #include "host/train/model.h"
 #include "kernels/philox.h"
+#include "tests/support/toy.h"
 
 enum { PER_TENSOR = 50 };
 
@@ -35,7 +36,7 @@ typedef struct Setup {
 static void open_case(Setup *s, const Case *k)
 {
     Error e;
-    BackendConfig config = {.shape = {k->V, k->H, k->L},
+    BackendConfig config = {.shape = model_shape_of_words(k->V, k->H, k->L),
                             .T = k->T,
                             .B = k->B,
                             .train = true,
@@ -55,7 +56,7 @@ static void open_case(Setup *s, const Case *k)
     }
     for (int64_t i = 0; i < k->L * k->B * k->H; i++)
         s->h[i] = 0.5f * sinf((float)i), s->c[i] = cosf((float)i);
-    s->window = (Window){.T = k->T, .B = k->B, .x = s->x, .y = s->y, .train = true, .step = 3};
+    s->window = (Window){.batch = batch_of_tokens(k->T, k->B, s->x, s->y), .train = true, .step = 3};
 }
 
 /* SPEC 5's cost of the window, and its gradients in the backend. */
@@ -63,24 +64,23 @@ static double cost(Setup *s)
 {
     Error e;
     WindowResult r;
-    assert_int_equal(s->model.ops->state_set(s->model.backend, s->window.B, s->h, s->c, &e), 0);
+    assert_int_equal(s->model.ops->state_set(s->model.backend, s->window.batch.B, s->h, s->c, &e), 0);
     assert_int_equal(model_gradients(&s->model, &s->window, &r, &e), 0);
-    return r.nats / (double)s->window.B;
+    return r.nats / (double)s->window.batch.B;
 }
 
-static void check_case(const Case *k)
+/* Closes the model. */
+static void check_setup(Setup *s)
 {
-    Setup s;
-    open_case(&s, k);
-    ModelShape shape = s.model.config.shape;
+    ModelShape shape = s->model.config.shape;
     for (int tensor = 0; tensor < params_count(&shape); tensor++) {
         ParamInfo info = param_info(&shape, tensor);
-        double *w = reference_param(s.model.backend, tensor), worst = 0, largest = 0;
+        double *w = reference_param(s->model.backend, tensor), worst = 0, largest = 0;
         double *analytic = malloc((size_t)info.n * sizeof *analytic);
         assert_non_null(analytic);
-        cost(&s);
+        cost(s);
         for (int64_t i = 0; i < info.n; i++) {
-            analytic[i] = reference_grad(s.model.backend, tensor)[i];
+            analytic[i] = reference_grad(s->model.backend, tensor)[i];
             largest = fmax(largest, fabs(analytic[i]));
         }
         assert_true(largest > 0);
@@ -94,7 +94,7 @@ static void check_case(const Case *k)
             double f[4], at[4] = {-2, -1, 1, 2};
             for (int m = 0; m < 4; m++) {
                 w[i] = before + at[m] * e;
-                f[m] = cost(&s);
+                f[m] = cost(s);
             }
             w[i] = before;
             double difference = fabs((8 * (f[2] - f[1]) - (f[3] - f[0])) / (12 * e) - analytic[i]);
@@ -103,11 +103,54 @@ static void check_case(const Case *k)
         free(analytic);
         if (!(worst < 1e-6 * largest)) {
             print_error("%s of L %d, %s: |fd - g| reaches %.3g, the largest gradient is %.3g\n", info.name,
-                        (int)k->L, sites_name(k->sites), worst, largest);
+                        (int)shape.L, sites_name(s->model.config.sites), worst, largest);
             fail();
         }
     }
-    model_close(&s.model);
+    model_close(&s->model);
+}
+
+static void check_case(const Case *k)
+{
+    Setup s;
+    open_case(&s, k);
+    check_setup(&s);
+}
+
+/* Batches with padding, feature rows and positions that are not scored: first sequences from a zero state, then their
+ * second half from the carried one. */
+static void gradients_of_batches(void **state)
+{
+    (void)state;
+    for (ToyKind kind = 0; kind < TOY_KINDS; kind++)
+        for (int i = 0; i < 4; i++) {
+            static const DropoutSites sites[] = {SITES_NONRECURRENT, SITES_ALL, SITES_NONE,
+                                                 SITES_NONRECURRENT};
+            Setup s;
+            Params p;
+            Error e;
+            BackendConfig config = toy_config(kind, 7, 2);
+            config.sites = sites[i];
+            Source *source = toy_source(kind, i == 3 ? 5 : 0);
+            assert_int_equal(model_open(&s.model, &backend_reference, &config, &e), 0);
+            assert_int_equal(params_init(&p, &config.shape), 0);
+            params_draw(&p, 5, 0.6);
+            assert_int_equal(model_set_params(&s.model, &p, &e), 0);
+            params_free(&p);
+            for (int64_t j = 0; j < 2 * TOY_ROWS * 7; j++)
+                s.h[j] = 0.5f * sinf((float)j), s.c[j] = cosf((float)j);
+            s.window = (Window){.train = true, .step = 3};
+            source->get(source, 1, i == 3 ? 1 : i % 3, &s.window.batch);
+            if (i == 3 &&
+                kind == TOY_CAPTION) { /* the second half has no feature row, and no gradient there */
+                double *grad = (cost(&s), (double *)reference_grad(s.model.backend, 1));
+                for (int j = 0; j < 7 * TOY_F; j++) assert_true(grad[j] == 0);
+                model_close(&s.model);
+            } else {
+                check_setup(&s);
+            }
+            source_close(source);
+        }
 }
 
 static void finite_differences(void **state)
@@ -179,8 +222,8 @@ static void halves_make_a_whole(void **state)
     assert_true(tensors <= 64);
     WindowResult r;
     Window second = two.window;
-    two.window.x = one.x, two.window.y = one.y;
-    second.x = one.x + half.T * k.B, second.y = one.y + half.T * k.B;
+    two.window.batch.ids = one.x, two.window.batch.targets = one.y;
+    second.batch.ids = one.x + half.T * k.B, second.batch.targets = one.y + half.T * k.B;
     cost(&two); /* leaves the state between the two */
     assert_int_equal(ops->state_get(b, k.B, h[0], c[0], &e), 0);
     assert_int_equal(ops->state_grad_set(b, k.B, NULL, NULL, true, &e), 0);
@@ -240,7 +283,7 @@ static void recurrent_path_is_unmasked(void **state)
         Setup s;
         Case k = {13, 8, 1, 4, 2, 1e-9, (DropoutSites)sites};
         open_case(&s, &k);
-        double *w_hh = reference_param(s.model.backend, param_of_layer(0, PARAM_W_HH));
+        double *w_hh = reference_param(s.model.backend, param_of_layer(&s.model.config.shape, 0, PARAM_W_HH));
         double *hidden = reference_param(s.model.backend, param_decoder_weight(&s.model.config.shape));
         cost(&s);
         /* with keep 1e-9 no element of this window is kept: the softmax sees nothing, the loss is that of its
@@ -265,9 +308,9 @@ static void recurrent_path_is_unmasked(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(finite_differences),         cmocka_unit_test(state_gradients),
-        cmocka_unit_test(halves_make_a_whole),        cmocka_unit_test(the_check_can_fail),
-        cmocka_unit_test(recurrent_path_is_unmasked),
+        cmocka_unit_test(finite_differences), cmocka_unit_test(gradients_of_batches),
+        cmocka_unit_test(state_gradients),    cmocka_unit_test(halves_make_a_whole),
+        cmocka_unit_test(the_check_can_fail), cmocka_unit_test(recurrent_path_is_unmasked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

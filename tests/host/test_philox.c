@@ -121,7 +121,7 @@ static void spec_initial_weights(void **state)
     (void)state;
     static const float k0[4] = {-0.0854969695f, -0.0233662333f, -0.0899065062f, 0.0217176918f};
     static const float k1[2] = {0.0443468168f, 0.0279388558f};
-    ModelShape shape = {.V = 5, .H = 3, .L = 1};
+    ModelShape shape = {.V_in = 5, .V_out = 5, .H = 3, .L = 1};
     Params p;
     assert_int_equal(params_init(&p, &shape), 0);
     params_draw(&p, SPEC_SEED, 0.1);
@@ -133,7 +133,7 @@ static void spec_initial_weights(void **state)
 static void initial_weights_are_uniform(void **state)
 {
     (void)state;
-    ModelShape shape = {.V = 1001, .H = 37, .L = 2};
+    ModelShape shape = {.V_in = 1001, .V_out = 1001, .H = 37, .L = 2};
     Params p;
     assert_int_equal(params_init(&p, &shape), 0);
     params_draw(&p, 3, 0.05);
@@ -153,7 +153,7 @@ static void initial_weights_are_uniform(void **state)
 static void parameter_names(void **state)
 {
     (void)state;
-    ModelShape shape = {.V = 11, .H = 3, .L = 2};
+    ModelShape shape = {.V_in = 11, .V_out = 11, .H = 3, .L = 2};
     static const struct {
         const char *name;
         int rank;

@@ -199,9 +199,9 @@ static void text_by_hand(Model *m, const Vocab *vocab, const int32_t *prompt, in
         const char *type = vocab_type(vocab, id, &length);
         if (i >= 0 && id == eos) strcat(text, "\n");
         else if (i >= 0) sprintf(text + n, "%s%.*s", n && text[n - 1] != '\n' ? " " : "", (int)length, type);
-        Window w = {.T = 1, .B = 1, .x = &id, .y = &id};
-        assert_int_equal(model_forward(m, &w, NULL, &r, &e), 0);
-        assert_int_equal(m->ops->logits_get(m->backend, 0, logits, &e), 0);
+        Window w = {.batch = batch_of_tokens(1, 1, &id, &id)};
+        assert_int_equal(model_forward(m, &w, NULL, NULL, &r, &e), 0);
+        assert_int_equal(m->ops->logits_get(m->backend, 0, 1, logits, &e), 0);
     }
     if (text[strlen(text) - 1] != '\n') strcat(text, "\n");
     free(logits);
@@ -217,7 +217,7 @@ static void the_text_by_hand(void **state)
     Model m;
     Error e;
     if (backend_find("cpu", &ops, &e) || checkpoint_open(&c, path, &e) ||
-        model_load(&m, ops, &c, 1, 1, 1, &e))
+        model_load(&m, ops, &c, (BatchLimits){.T = 1, .B = 1}, false, 1, &e))
         fail_msg("%s", e.text);
     const int32_t prompt[2] = {vocab_find(&c.vocab, "saw", 3), vocab_find(&c.vocab, "it", 2)};
     for (int i = 0; i < 12; i++) {

@@ -38,11 +38,11 @@ static inline double *state_gradients(const BackendOps *ops, const BackendConfig
     double *result = malloc((size_t)all * sizeof *result);
     int32_t *ids = malloc((size_t)(2 * n) * sizeof *ids);
     for (int64_t i = 0; i < 2 * n; i++)
-        ids[i] = (int32_t)(philox_block(23, 1, (uint64_t)i).word[0] % (uint64_t)g->shape.V);
+        ids[i] = (int32_t)(philox_block(23, 1, (uint64_t)i).word[0] % (uint64_t)g->shape.V_out);
     Model m;
     Params p, d;
     WindowResult r;
-    Window w = {.T = g->T, .B = g->B, .x = ids, .y = ids + n, .train = true, .step = 77};
+    Window w = {.batch = batch_of_tokens(g->T, g->B, ids, ids + n), .train = true, .step = 77};
     int code = model_open(&m, ops, g, e) || params_init(&p, &g->shape) || params_init(&d, &g->shape);
     params_draw(&p, 5, 0.3);
     if (!code) code = model_set_params(&m, &p, e);

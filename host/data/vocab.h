@@ -1,0 +1,68 @@
+/* vocab: types (distinct words) and their ids. */
+#ifndef PLSTM_VOCAB_H
+#define PLSTM_VOCAB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "host/base/error.h"
+
+extern const char unknown_type[], eos_type[]; /* "<unk>", "<eos>" */
+
+/* ASCII white space, which separates words. */
+static inline bool byte_is_space(unsigned char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
+/* Types in id order. Bytes are raw (any encoding); no type is empty or holds white space or NUL. */
+typedef struct Vocab {
+    int64_t V;
+    int64_t *offset; /* (V + 1) into bytes; type i is bytes[offset[i] .. offset[i+1]) */
+    char *bytes;
+    int32_t *slots; /* open-addressing hash table of ids, -1 empty */
+    int64_t n_slots;
+} Vocab;
+
+/* Id of a type, or -1. */
+int32_t vocab_find(const Vocab *v, const char *bytes, size_t length);
+const char *vocab_type(const Vocab *v, int32_t id, size_t *length);
+/* SHA-256 in hex over each type's raw bytes followed by '\n', in id order (SPEC 7). */
+void vocab_sha256(const Vocab *v, char hex[65]);
+/* The metadata string of SPEC 7 (types joined by one space; '%', control bytes and bytes that are not valid
+ * UTF-8 as %XX); malloc'd, NULL when memory ran out. */
+char *vocab_encode(const Vocab *v);
+/* The inverse. EXIT_BAD_DATA names what is wrong (empty type, duplicate, bad escape). */
+int vocab_decode(Vocab *v, const char *text, Error *e);
+int vocab_copy(Vocab *to, const Vocab *from); /* 0, or -1 when memory ran out */
+void vocab_free(Vocab *v);
+
+/* ---- a vocabulary that grows ---- */
+
+typedef struct VocabBuilder {
+    Vocab v;
+    int64_t cap_types, cap_bytes; /* allocated: cap_types + 1 offsets */
+} VocabBuilder;
+
+/* Appends a type that the vocabulary lacks; its id in *id. */
+int vocab_append(VocabBuilder *g, const char *bytes, size_t length, int32_t *id, Error *e);
+/* Hands over what was built, cut to size; *g is empty afterwards. */
+Vocab vocab_finish(VocabBuilder *g);
+
+/* ---- a vocabulary by count (TASKS 4: translation, captions) ---- */
+
+enum { ID_UNKNOWN = 0, ID_EOS = 1 }; /* of every vocabulary by count */
+
+typedef struct VocabCount {
+    VocabBuilder types; /* every type seen, by first appearance behind <unk> and <eos> */
+    int64_t *count;     /* (cap) */
+    int64_t cap;
+} VocabCount;
+
+int vocab_count_init(VocabCount *c, Error *e);
+/* One more word of the training text. */
+int vocab_count_add(VocabCount *c, const char *bytes, size_t length, Error *e);
+/* <unk>, <eos>, then the types seen at least min_count times, by count downwards and, where equal, by
+ * first appearance. *c is freed, also on failure. */
+int vocab_count_finish(VocabCount *c, int64_t min_count, Vocab *v, Error *e);
+void vocab_count_free(VocabCount *c);
+
+#endif

@@ -1,0 +1,123 @@
+"""Translation: without dropout and with it, ours beside the paper's table 3."""
+import statistics
+
+from tables.data import Failure, Run
+from tables.text import link, listed, number, spread, table
+
+PAPER = {"none": (5.8, 25.9), "nonrecurrent": (5.0, 29.03)}  # arXiv 1409.2329v5, table 3: test perplexity, BLEU
+TITLES = {"none": "no dropout", "nonrecurrent": "non-recurrent dropout"}
+PAPER_KEEP = 0.8
+WHOLE = ("best_epoch_valid_ppl", "best_epoch_test_ppl", "bleu")
+
+
+def read(data):
+    """[(result, file)] of every run that has ended."""
+    found = []
+    for file in data.find("*/translate.jsonl"):
+        for result in data.lines(file):
+            if result["sites"] not in TITLES:
+                raise Failure(f"profiles/{file} has a run of sites {result['sites']}")
+            found.append((result, file))
+    return found
+
+
+def side(found, sites):
+    """Runs of a side at the setting that is compared; the others belong to the curve."""
+    return [(r, file) for r, file in found if r["sites"] == sites and r["keep"] == (1.0 if sites == "none" else PAPER_KEEP)]
+
+
+def main_row(found, sites, data):
+    runs = side(found, sites)
+    paper = [number(PAPER[sites][0]), number(PAPER[sites][1], 2)]
+    keep = "–" if sites == "none" else f"{PAPER_KEEP}"
+    if not runs:
+        return [TITLES[sites], keep, "", "", "", "not yet measured", paper[0], "not yet measured", paper[1], "", "", ""]
+    of = lambda key, digits=2: spread([r[key] for r, _ in runs], digits)
+    files = sorted({file for _, file in runs})
+    return [TITLES[sites], keep, str(len(runs)), of("best_epoch_train_ppl"), of("best_epoch_valid_ppl"), of("best_epoch_test_ppl"), paper[0],
+            of("bleu"), paper[1], spread([r["minutes"] for r, _ in runs], 0), listed(sorted({data.hardware(f) for f in files})),
+            ", ".join(map(link, files))]
+
+
+def seeds_table(found):
+    """The two sides of each seed that has both."""
+    by_seed = {sites: {r["seed"]: r for r, _ in side(found, sites)} for sites in TITLES}
+    rows = []
+    for seed in sorted(by_seed["none"].keys() & by_seed["nonrecurrent"].keys()):
+        none, ours = by_seed["none"][seed], by_seed["nonrecurrent"][seed]
+        rows.append([str(seed), *(number(r[key], 2) for r in (none, ours) for key in ("best_epoch_test_ppl", "bleu")),
+                     f"{100 * (1 - ours['best_epoch_test_ppl'] / none['best_epoch_test_ppl']):+.1f} %", f"{ours['bleu'] - none['bleu']:+.2f}"])
+    if not rows:
+        return ""
+    return "\nEach seed: test perplexity and BLEU without and with dropout, by how much perplexity is lower, BLEU higher.\n\n" + table(
+        ["seed", "perplexity, none", "BLEU, none", "perplexity, dropout", "BLEU, dropout", "lower", "higher"], rows)
+
+
+def curve_table(found):
+    """Over the share kept, of the seed that has more than one share."""
+    keeps = sorted({r["keep"] for r, _ in found}, reverse=True)
+    if len(keeps) < 3:
+        return ""
+    rows = []
+    for keep in keeps:
+        runs = [r for r, _ in found if r["keep"] == keep]
+        rows.append(["none dropped" if keep == 1 else f"{keep}", listed(sorted(str(r["seed"]) for r in runs)),
+                     *(spread([r[key] for r in runs]) for key in WHOLE), listed(sorted({str(r["best_epoch"]) for r in runs}))])
+    return "\nThe curve over the share kept.\n\n" + table(["keep", "seeds ", "valid", "test", "BLEU", "best epoch"], rows)
+
+
+def example(found):
+    """The n-best of one sentence by the first run of each side."""
+    text = ""
+    for sites in TITLES:
+        runs = side(found, sites)
+        if not runs:
+            continue
+        result = runs[0][0]
+        shown = result["example"]
+        if not text:
+            text = f"\nOne sentence of test: *{shown['source']}*; the reference: *{shown['reference']}*\n"
+        rows = [[h["words"], number(h["score"], 2)] for h in shown["nbest"]]
+        text += f"\n{TITLES[sites][0].upper()}{TITLES[sites][1:]}, seed {result['seed']}:\n\n" + table(["translation ", "log probability"], rows)
+    return text
+
+
+def demo(data, figures):
+    """The built-in parallel corpus, whose best possible perplexity is known."""
+    del figures
+    text = ""
+    for file in data.find("*/demo-translate.jsonl"):
+        records, rows = data.lines(file), []
+        of_side = {sites: [r for r in records if r["sites"] == sites] for sites in TITLES}
+        for sites, title in TITLES.items():
+            for prefix, when in (("", "at the end"), ("best_epoch_", "best epoch")):
+                ppl = [spread([r[f"{prefix}{split}_ppl"] for r in of_side[sites]]) for split in ("train", "valid", "test")]
+                words = spread([100 * r["words_in_place"] for r in of_side[sites]], 1) + " %" if prefix else ""
+                rows.append([f"{title}, {when}", *ppl, words, data.hardware(file), link(file)])
+        rows.append(["best possible", "", "", number(records[0]["best_ppl"], 2), "", "", link(file)])
+        lower = [100 * (1 - b["best_epoch_test_ppl"] / a["best_epoch_test_ppl"]) for a in of_side["none"] for b in of_side["nonrecurrent"] if a["seed"] == b["seed"]]
+        seeds = listed(str(r["seed"]) for r in of_side["none"])
+        text += (f"Perplexity of the target given the source, mean ± standard deviation over seeds {seeds}; keep {of_side['nonrecurrent'][0]['keep']}.\n\n"
+                 + table(["", "train", "valid", "test", "words in place", "hardware ", "data "], rows)
+                 + "\nTest perplexity at the best epoch is lower with dropout by " + listed(f"{x:.1f} %" for x in lower) + " in these seeds.\n")
+    return text or "not yet measured\n"
+
+
+def translate(data, figures):
+    del figures
+    found = read(data)
+    rows = [main_row(found, sites, data) for sites in TITLES]
+    text = table(["", "keep", "seeds", "train", "valid", "test", "paper's test", "BLEU", "paper's BLEU", "minutes", "hardware ", "data "], rows)
+    text += seeds_table(found) + curve_table(found) + example(found)
+    if found:
+        first = found[0][0]
+        text += (f"\n{first['layers']} layers of {first['hidden']} units, B {first['batch']}, {first['epochs']} epochs; the weights are those of the epoch with "
+                 f"the lowest valid perplexity, beam {first['beam']}. sacrebleu: `{first['bleu_signature']}`. All runs together took "
+                 f"{sum(r['minutes'] for r, _ in found) / 60:.1f} hours of one core each, {statistics.fmean(r['words_per_s'] for r, _ in found):.0f} target words/s.\n")
+    for file in data.find("*/partial-translate-*.jsonl"):
+        run = Run(data, file)
+        valid = ", ".join(number(e["valid_ppl"], 2) for e in run.epochs)
+        if run.epochs:
+            text += (f"\nCut short by the time there was: {TITLES[run.run['dropout_sites']]}, keep {run.run['keep']}, seed {run.run['seed']}, after "
+                     f"{len(run.epochs)} epochs; valid perplexity {valid} ({run.hardware}, {link(run.name)}).\n")
+    return text

@@ -1,0 +1,231 @@
+#!/usr/bin/env python3
+"""The translation models of RESULTS.md, on Multi30k: three seeds without and with dropout, then other shares kept.
+
+    translate_runs.py DATA [--plstm PATH] [--work DIR] [--out DIR] [--jobs N] [--only NAME ...] [--list]
+
+DATA holds train.en, train.fr and so on. Every run trains preset translate; what differs is in RUNS below. A run keeps the weights of the
+epoch with the lowest valid perplexity, scores test with them, translates it (beam 12) and has sacrebleu score the translation. Its
+checkpoints lie in --work (build/translate-runs); in --out (profiles/epyc) it leaves
+
+    translate-NAME.jsonl      plstm's log, a step line of 200
+    translate.jsonl           an object per run that has ended, in the order of RUNS
+    translate-NAME.txt        the translations of test
+
+Run it again after an interruption: what has ended stays, what was under way goes on from its last epoch.
+"""
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import bleu
+from demo import Failure, Interrupted, Log, StopSignals, positive, show, write_whole
+
+# name: options beside preset translate, in the order in which they are trained. `none` is the plain LSTM; keep 0.8 is the paper's. The other
+# shares kept make the curve.
+SEEDS = (1, 2, 3)
+SENTENCE, NBEST = 0, 5  # line of test whose translations are shown, and how many of them
+RUNS = {}
+for seed in SEEDS:
+    RUNS[f"none-{seed}"] = ["--dropout-sites", "none", "--seed", str(seed)]
+    RUNS[f"keep0.8-{seed}"] = ["--keep", "0.8", "--seed", str(seed)]
+for keep in (0.7, 0.9, 0.6):
+    RUNS[f"keep{keep}-1"] = ["--keep", str(keep), "--seed", "1"]
+
+
+class Pipeline:
+    """A run's steps, one process at a time: train, score, translate; then BLEU."""
+
+    def __init__(self, options, name):
+        self.options, self.name, self.process = options, name, None
+        self.folder = os.path.join(options.work, name)
+        self.log = Log(self.path("log.jsonl"))
+        self.log.read()
+        self.steps = [*([] if self.log.test else [self.train]), self.score, self.translate, self.list_best]
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def ended(self):
+        return os.path.exists(self.path("result.json"))
+
+    def spawn(self, command, source=None, target=None):
+        command = ["nice", "-n", "19", self.options.plstm, *command, "--threads", "1"]
+        with open(source or os.devnull, "rb") as stdin, open(self.path(target or "out.txt"), "wb") as out, \
+                open(self.path("err.txt"), "wb") as err:
+            self.process = subprocess.Popen(command, stdin=stdin, stdout=out, stderr=err)
+
+    def data(self, name):
+        return os.path.join(self.options.data, name)
+
+    def train(self):
+        common = ["--data", self.options.data, "--save", self.path("last.st"), "--save-best", self.path("best.st"), "--log-json",
+                  self.path("log.jsonl"), "--log-every", "200", "--quiet"]
+        if os.path.exists(self.path("last.st")):
+            self.spawn(["train", "--resume", self.path("last.st"), *common])
+        else:
+            self.spawn(["train", "--task", "translate", "--source", "en", "--target", "fr", *RUNS[self.name], *self.options.train_options.split(),
+                        *common])
+
+    def score(self):
+        self.spawn(["eval", "--weights", self.path("best.st"), "--data", self.options.data, "--split", "test", "--log-json",
+                    self.path("test.jsonl"), "--quiet"])
+
+    def translate(self):
+        self.spawn(["translate", "--weights", self.path("best.st")], self.data(self.test_name() + ".en"), "translated.txt")
+
+    def list_best(self):
+        """The n-best of one sentence, for people to look at."""
+        write_whole(self.path("sentence.txt"), self.line_of("en"))
+        self.spawn(["translate", "--weights", self.path("best.st"), "--nbest", str(NBEST)], self.path("sentence.txt"), "nbest.txt")
+
+    def line_of(self, side):
+        with open(self.data(f"{self.test_name()}.{side}"), encoding="utf-8") as f:
+            return f.readlines()[SENTENCE]
+
+    def nbest(self):
+        with open(self.path("nbest.txt"), encoding="utf-8") as f:
+            found = [line.rstrip("\n").split(" ||| ") for line in f]
+        return {"source": self.line_of("en").strip(), "reference": self.line_of("fr").strip(),
+                "nbest": [{"words": words, "score": float(score)} for _, words, score in found]}
+
+    def test_name(self):
+        with open(self.path("test.jsonl"), encoding="utf-8") as f:
+            return json.loads(f.readline())["test"]
+
+    def next(self):
+        """Starts the next step. False: all are done and the result is written."""
+        if self.steps:
+            os.makedirs(self.folder, exist_ok=True)
+            self.steps.pop(0)()
+            return True
+        self.finish()
+        return False
+
+    def poll(self):
+        status = self.process.poll()
+        if status:
+            with open(self.path("err.txt"), encoding="utf-8", errors="replace") as f:
+                said = f.read().strip().splitlines()
+            raise Failure(f"{self.name} failed with exit status {status}: {said[-1] if said else 'it said nothing'}")
+        return status is not None
+
+    def finish(self):
+        self.log.read()
+        log, best = self.log, self.log.best_epoch()
+        with open(self.path("test.jsonl"), encoding="utf-8") as f:
+            test = json.loads(f.readline())
+        score = bleu.bleu(self.data(self.test_name() + ".fr"), self.path("translated.txt"), self.options.venv)
+        result = {"name": self.name, "sites": log.run["dropout_sites"], "keep": 1.0 if log.run["dropout_sites"] == "none" else log.run["keep"],
+                  "seed": int(log.run["seed"]), "hidden": log.run["hidden"], "layers": log.run["layers"], "batch": log.run["batch"],
+                  "epochs": len(log.epochs), "best_epoch": best["epoch"], "best_epoch_train_ppl": best["train_ppl"],
+                  "best_epoch_valid_ppl": best["valid_ppl"], "best_epoch_test_ppl": test["ppl"], "train_ppl": log.epochs[-1]["train_ppl"],
+                  "valid_ppl": log.epochs[-1]["valid_ppl"], "test_ppl": log.test["test_ppl"], "test": test["test"], "bleu": score["score"],
+                  "bleu_signature": score["signature"], "beam": 12, "example": self.nbest(), "words_per_s": log.words_per_s(),
+                  "minutes": sum(e["seconds"] for e in log.epochs) / 60, "backend": log.run["backend"], "device": log.run["device"],
+                  "commit": log.run["commit"]}
+        write_whole(self.path("result.json"), json.dumps(result) + "\n")
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait()
+
+
+def has_epoch(path):
+    with open(path, encoding="utf-8") as f:
+        return any('"event":"epoch"' in line for line in f)
+
+
+def publish(options):
+    """What has ended, and logs as far as they are, into --out."""
+    os.makedirs(options.out, exist_ok=True)
+    results = []
+    for name in RUNS:
+        folder = os.path.join(options.work, name)
+        for source, target in (("log.jsonl", f"translate-{name}.jsonl"), ("translated.txt", f"translate-{name}.txt")):
+            path = os.path.join(folder, source)
+            ended = os.path.exists(os.path.join(folder, "result.json"))
+            if os.path.exists(path) and (ended or (source == "log.jsonl" and has_epoch(path))):
+                shutil.copyfile(path, os.path.join(options.out, target if ended else "partial-" + target))
+                if ended and os.path.exists(os.path.join(options.out, "partial-" + target)):
+                    os.unlink(os.path.join(options.out, "partial-" + target))
+        if os.path.exists(os.path.join(folder, "result.json")):
+            with open(os.path.join(folder, "result.json"), encoding="utf-8") as f:
+                results.append(f.read())
+    if results:
+        write_whole(os.path.join(options.out, "translate.jsonl"), "".join(results))
+
+
+def summary(options):
+    for name in RUNS:
+        path = os.path.join(options.work, name, "result.json")
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as f:
+                r = json.load(f)
+            print(f"{name:12} best epoch {r['best_epoch']:2} of {r['epochs']}: valid {r['best_epoch_valid_ppl']:.3f}  test {r['best_epoch_test_ppl']:.3f}  "
+                  f"BLEU {r['bleu']:.2f}  {r['minutes']:.1f} minutes")
+        else:
+            log = Log(os.path.join(options.work, name, "log.jsonl"))
+            log.read()
+            valid = ", ".join(show(epoch["valid_ppl"]) for epoch in log.epochs)
+            print(f"{name:12} {len(log.epochs)} epochs so far, valid {valid}" if log.epochs else f"{name:12} not begun")
+
+
+def run_all(options, signals):
+    waiting = [Pipeline(options, name) for name in (options.only or RUNS)]
+    waiting = [p for p in waiting if not p.ended()]
+    running = []
+    try:
+        while waiting or running:
+            signals.check()
+            while waiting and len(running) < options.jobs:
+                pipeline = waiting.pop(0)
+                pipeline.next()
+                running.append(pipeline)
+            for pipeline in list(running):
+                if pipeline.poll() and not pipeline.next():
+                    running.remove(pipeline)
+                    publish(options)
+                    summary(options)
+            time.sleep(1)
+    finally:
+        for pipeline in running:
+            pipeline.stop()
+        publish(options)
+
+
+def main():
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    parser = argparse.ArgumentParser(description="Trains the translation models of RESULTS.md; goes on where it was stopped.", allow_abbrev=False)
+    parser.add_argument("data", help="folder of Multi30k, tokenised: train.en, train.fr, val.en, ...")
+    parser.add_argument("--plstm", default="build/plstm", metavar="PATH", help="the program (default build/plstm)")
+    parser.add_argument("--work", default="build/translate-runs", metavar="DIR", help="checkpoints (default build/translate-runs)")
+    parser.add_argument("--out", default=os.path.join(root, "profiles", "epyc"), metavar="DIR", help="results (default profiles/epyc)")
+    parser.add_argument("--venv", default=os.path.join(root, "build", "sacrebleu"), metavar="DIR", help="where sacrebleu is installed")
+    parser.add_argument("--jobs", type=positive, default=2, metavar="N", help="runs at a time, a core each (default 2)")
+    parser.add_argument("--only", nargs="+", choices=list(RUNS), metavar="NAME", help="these runs")
+    parser.add_argument("--list", action="store_true", help="print how far each run is, and leave")
+    parser.add_argument("--train-options", default="", help=argparse.SUPPRESS)  # tests train less
+    options = parser.parse_args()
+    try:
+        if options.list:
+            publish(options)
+            summary(options)
+            return 0
+        bleu.installed(options.venv)
+        run_all(options, StopSignals())
+    except (Failure, bleu.Failure) as failure:
+        print(f"translate_runs.py: {failure}", file=sys.stderr)
+        return 1
+    except Interrupted as why:
+        print("translate_runs.py: stopped; the same command goes on", file=sys.stderr)
+        return 128 + why.args[0]
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
