@@ -54,7 +54,7 @@ def tree_papers():
 
 def test_papers_are_there():
     papers = tree_papers()
-    assert papers["SPEC"] == {str(n) for n in range(1, 9)} and len(papers["PERFORMANCE"]) >= 9, papers
+    assert papers["SPEC"] == {str(n) for n in range(1, 9)} and papers["TASKS"] == {str(n) for n in range(1, 6)} and len(papers["PERFORMANCE"]) >= 9, papers
 
 
 def test_every_citation_resolves():
