@@ -174,14 +174,6 @@ int sample_command(const SampleOptions *o, FILE *out, FILE *notes, Error *e)
     if (!code) code = checkpoint_open(&c, o->weights, e);
     if (code) return code;
     if (strcmp(c.task, "lm")) {
-        code = error_set(e, EXIT_BAD_DATA,
-                         "%s is a model of task %.60s, and a text is drawn from a language model", o->weights,
-                         c.task);
-        checkpoint_close(&c);
-        return code;
-    }
-
-    if (strcmp(c.task, "lm")) {
         code =
             error_set(e, EXIT_BAD_DATA, "%s is of task %.60s, and a text is drawn from a language model only",
                       o->weights, c.task);
