@@ -166,16 +166,16 @@ static int figures(Eval *v, Member *m)
 
 static int score_member(Eval *v, Member *m, Error *e)
 {
-    Checkpoint c;
+    Checkpoint other, *c = m == v->member ? &v->first : &other;
     Model model;
-    int code = checkpoint_open(&c, m->path, e);
+    int code = m == v->member ? EXIT_DONE : checkpoint_open(&other, m->path, e);
     if (code) return code;
     /* As large as in training, where the split is cut by its rows and steps: kernels are planned alike. */
     BatchLimits limits = v->source->limits;
     if (settings_of_task(settings_find("seq"), v->task->name))
         limits = limits_of_both(limits, (BatchLimits){.T = v->settings.seq, .B = v->settings.batch});
-    code = model_load(&model, v->ops, &c, limits, v->task->hits, (int)v->o->settings.threads, e);
-    checkpoint_close(&c);
+    code = model_load(&model, v->ops, c, limits, v->task->hits, (int)v->o->settings.threads, e);
+    if (c == &other) checkpoint_close(&other);
     if (code) return code;
     if (v->o->notes) {
         char needed[32];
