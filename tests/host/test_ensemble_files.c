@@ -59,7 +59,7 @@ static double ppl_of(unsigned members)
         if (!(members >> i & 1)) continue;
         random_member(i, log_p);
         ensemble_begin(&sum);
-        for (int t = 0; t < WORDS; t++) ensemble_visit(&sum, t, 0, -(double)log_p[t]);
+        for (int t = 0; t < WORDS; t++) ensemble_visit(&sum, t, -(double)log_p[t]);
     }
     ensemble_total(&sum, &nats, &scored);
     ensemble_free(&sum);

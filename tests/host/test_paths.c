@@ -37,7 +37,7 @@ enum {
 
 typedef enum Carrier { THROUGH_C, THROUGH_H } Carrier;
 
-static ModelShape shape_of_case(void) { return (ModelShape){.V = V, .H = H, .L = L}; }
+static ModelShape shape_of_case(void) { return model_shape_of_words(V, H, L); }
 
 static void fill_params(Params *p, Carrier carrier)
 {
@@ -45,9 +45,9 @@ static void fill_params(Params *p, Carrier carrier)
     assert_int_equal(params_init(p, &s), 0);
     for (int64_t i = 0; i < p->offset[p->count]; i++) p->data[i] = 0;
     for (int64_t l = 0; l < L; l++) {
-        float *w_ih = p->data + p->offset[param_of_layer(l, PARAM_W_IH)],
-              *w_hh = p->data + p->offset[param_of_layer(l, PARAM_W_HH)],
-              *bias = p->data + p->offset[param_of_layer(l, PARAM_B_IH)];
+        float *w_ih = p->data + p->offset[param_of_layer(&s, l, PARAM_W_IH)],
+              *w_hh = p->data + p->offset[param_of_layer(&s, l, PARAM_W_HH)],
+              *bias = p->data + p->offset[param_of_layer(&s, l, PARAM_B_IH)];
         for (int64_t u = 0; u < H; u++) {
             bias[u] = bias[3 * H + u] = 50; /* sigmoid(50) is 1 to the last bit of a double but one */
             bias[H + u] = carrier == THROUGH_C ? 50 : -50;
@@ -110,7 +110,7 @@ static void network_open(Network *n, const BackendOps *ops, DropoutSites sites, 
     fill_params(&n->params, carrier);
     assert_int_equal(model_set_params(&n->model, &n->params, &e), 0);
     for (int32_t t = 0; t < T; t++) n->x[t] = t, n->y[t] = t + 1 < T ? 0 : LAST;
-    n->window = (Window){.T = T, .B = 1, .x = n->x, .y = n->y, .train = true, .step = STEP};
+    n->window = (Window){.batch = batch_of_tokens(T, 1, n->x, n->y), .train = true, .step = STEP};
 }
 
 static double network_run(Network *n)
@@ -137,7 +137,7 @@ static void check_gradients(const BackendOps *ops, DropoutSites sites, Carrier c
     network_open(&n, ops, sites, carrier);
     network_run(&n);
     assert_int_equal(model_get_grads(&n.model, &n.params, &e), 0);
-    const float *grad = n.params.data + n.params.offset[PARAM_ENCODER];
+    const float *grad = n.params.data + n.params.offset[param_encoder(&n.params.shape)];
     for (int64_t s = 0; s < T; s++) {
         double factor = pow(KEEP, -masks_crossed(sites, carrier, T - 1 - s));
         for (int64_t u = 0; u < H; u++) {
@@ -192,7 +192,8 @@ static void test_perturbed(void **state)
         Network n;
         int followed = 0;
         network_open(&n, &backend_reference, sites, carrier);
-        double *encoder = reference_param(n.model.backend, PARAM_ENCODER), at_zero = network_run(&n);
+        double *encoder = reference_param(n.model.backend, param_encoder(&n.params.shape)),
+               at_zero = network_run(&n);
         for (int64_t s = 0; s < T; s++) {
             int64_t u = 0;
             while (u < H && live_ways(sites, carrier, s, u) == 0) u++;

@@ -20,7 +20,7 @@ TEST_BESIDE := $(filter-out $(TEST_ALONE),$(TEST_BIN) $(TEST_PY))
 RUN_TESTS    = NVCC='$(NVCC)' K20_CUDA='$(K20_CUDA)' $(PYTHON) tools/make/run_tests.py -j 2 --build $(BUILD)
 
 .PHONY: tests-built sanitize-run
-tests-built: all $(TEST_BIN)
+tests-built: all $(TEST_BIN) $(BUILD)/tools/claims
 
 test: deps
 	$(Q)$(MAKE) --no-print-directory tests-built
