@@ -183,7 +183,7 @@ static void print_row(const Averages *a, FILE *out, double nats, const char *nam
 static void print_tables(const Averages *a, double nats_all, FILE *out)
 {
     const ScoredText *text = &a->member[0].text;
-    fprintf(out, "%s: %" PRId64 " words scored, protocol %s\n\n%12s%s\n%5s(%s)%s\n", text->split, words(a),
+    fprintf(out, "%s: %" PRId64 " words scored (%s)\n\n%12s%s\n%5s(%s)%s\n", text->split, words(a),
             text->protocol, "perplexity", text->paper_tokens ? "      perplexity" : "", "", text->protocol,
             text->paper_tokens ? " (paper's count)" : "");
     for (int i = 0; i < a->n; i++) print_row(a, out, nats_of_one(a, i), a->o->files->path[i]);

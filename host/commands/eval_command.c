@@ -215,7 +215,7 @@ static int save_log_probs(Eval *v, Error *e)
     bool has_protocol = settings_of_task(settings_find("protocol"), v->task->name);
     ScoredText text = {0};
     if (v->task->paper_tokens) text.paper_tokens = v->task->paper_tokens(v->data, &v->settings, v->split);
-    snprintf(text.split, sizeof text.split, "%s", v->o->split);
+    snprintf(text.split, sizeof text.split, "%s", v->task->split_name(v->data, v->split));
     snprintf(text.protocol, sizeof text.protocol, "%s",
              has_protocol ? protocol_name(v->settings.protocol) : v->task->name);
     vocab_sha256(&v->first.vocab, text.vocab_sha256);

@@ -83,11 +83,22 @@ void token_log_probs_free(TokenLogProbs *t)
     memset(t, 0, sizeof *t);
 }
 
+/* A name as one word of the note. */
+static void put_word(char *to, size_t size, const char *name)
+{
+    snprintf(to, size, "%s", name);
+    for (; *to; to++)
+        if (*to <= ' ' || *to > '~') *to = '_';
+}
+
 int token_log_probs_write(const char *path, const ScoredText *text, const float *log_p, int64_t n, Error *e)
 {
     char note[NPY_NOTE_SIZE], what[4200];
+    ScoredText named = *text;
+    put_word(named.split, sizeof named.split, text->split);
+    put_word(named.protocol, sizeof named.protocol, text->protocol);
     snprintf(note, sizeof note, "%ssplit=%s protocol=%s vocab=%s targets=%s paper_tokens=%" PRId64, opening,
-             text->split, text->protocol, text->vocab_sha256, text->targets_sha256, text->paper_tokens);
+             named.split, named.protocol, text->vocab_sha256, text->targets_sha256, text->paper_tokens);
     snprintf(what, sizeof what, "--token-log-probs %s", path);
     return npy_write(path, what, log_p, n, note, e);
 }

@@ -10,8 +10,9 @@
 
 /* What the positions are; files with the same are averaged. */
 typedef struct ScoredText {
-    char split[32], protocol[32];
-    char vocab_sha256[65];   /* of corpus.h */
+    char split[64];
+    char protocol[32];       /* of a language model's scores (SPEC 6); the name of a task that has none */
+    char vocab_sha256[65];   /* of the words that are predicted (vocab.h) */
     char targets_sha256[65]; /* over the int32 little-endian ids of the scored words */
     int64_t paper_tokens;    /* what the authors' script divides by (SPEC 6); 0: it has no such figure */
 } ScoredText;
@@ -26,7 +27,8 @@ typedef struct TokenLogProbs {
 int token_log_probs_read(TokenLogProbs *t, const char *path, Error *e);
 void token_log_probs_free(TokenLogProbs *t);
 
-/* log_p becomes the file at path, atomically. */
+/* log_p becomes the file at path, atomically. What is no printable ASCII, or is blank, in the names of split and protocol is
+ * written as _. */
 int token_log_probs_write(const char *path, const ScoredText *text, const float *log_p, int64_t n, Error *e);
 
 /* The same of what an ensemble, or its only member, says to each position that it scored. targets (e->n): the id at each position,

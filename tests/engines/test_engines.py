@@ -6,6 +6,7 @@ bytes, and its log the lines, of the member that was trained without a stop.
 start here, is a skipped case that says why.
 """
 import contextlib
+import ctypes
 import glob
 import json
 import os
@@ -26,6 +27,7 @@ PLSTM = os.environ.get("PLSTM", os.path.join("build", "plstm"))
 # About two seconds of a core a member, and a checkpoint about ten times a second.
 OPTIONS = ["--data", "synthetic", "--hidden", "48", "--epochs", "2", "--keep", "0.8", "--threads", "1", "--save-every", "0.002", "--quiet"]
 SEEDS = "1 2 3 4"
+LOOPBACK = "%08X" % int.from_bytes(socket.inet_aton("127.0.0.1"), sys.byteorder)  # as /proc/net/tcp has it
 PATIENCE = 60  # seconds for what takes about one on a machine with nothing else to do
 
 
@@ -95,6 +97,29 @@ class Place:
             os.kill(pid, signal.SIGKILL)
 
 
+def left_running():
+    """Process ids of what outlived its parent in this test: the reaper (below) has become its parent."""
+    reaper = os.getppid()
+    with open(f"/proc/{reaper}/task/{reaper}/children", encoding="ascii") as f:
+        return [int(pid) for pid in f.read().split() if int(pid) != os.getpid()]
+
+
+def listening(pid):
+    """Addresses at which a process accepts connections: hexadecimal, as /proc/net/tcp has them."""
+    sockets = set()
+    for name in glob.glob(f"/proc/{pid}/fd/*"):
+        with contextlib.suppress(OSError):
+            sockets.add(os.readlink(name))
+    found = []
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError), open(table, encoding="ascii") as f:
+            for line in list(f)[1:]:
+                words = line.split()
+                if words[3] == "0A" and f"socket:[{words[9]}]" in sockets:
+                    found.append(words[1].split(":")[0])
+    return found
+
+
 def wait_for(what, true, seconds=PATIENCE):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -155,6 +180,7 @@ def test_parallel():
 
 
 def test_mpirun():
+    """mpirun, no daemon, listens at every address while it runs, whatever it is told; it looks for others on the loopback interface."""
     needs("mpirun")
     as_root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
     mpirun = ["mpirun", *as_root, "--oversubscribe", "--mca", "oob_tcp_if_include", "lo", "-n", "2"]
@@ -205,7 +231,7 @@ def free_ports(n):
 
 
 class Daemons:
-    """munged, slurmctld and slurmd of one node."""
+    """munged, slurmctld and slurmd of one node, on the loopback interface alone."""
 
     def __init__(self):
         self.folder = place.path("cluster")
@@ -235,6 +261,10 @@ class Daemons:
         self.wait("slurmctld", lambda: self.says("scontrol", "ping"))
         self.start("slurmd", "-D", "-N", "localhost")
         self.wait("slurmd", lambda: self.says("sinfo", "--noheader", "--format=%t") == "idle")
+        for name, _, child in self.started:
+            elsewhere = [address for address in listening(child.pid) if address != LOOPBACK]
+            assert not elsewhere, f"{name} listens at {elsewhere}"
+        assert listening(self.started[-1][2].pid), "no address of slurmd was found"
 
     @staticmethod
     def says(*command):
@@ -316,12 +346,39 @@ def test_slurm_array():
         daemons.stop()
 
 
+def test_nothing_is_left_running():
+    try:
+        wait_for("the end of every process", lambda: not left_running(), 20)
+    finally:
+        for pid in left_running():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
 def interrupted(number, _frame):
     sys.exit(128 + number)
 
 
+def fork_under_reaper():
+    """Returns in a child. This process becomes the parent of what the child's own children leave behind (slurmstepd, a member whose script
+    was killed), sees each to its end, and ends as the child ends."""
+    tests = os.fork()
+    if tests == 0:
+        return
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+    for number in SIGNALS:
+        signal.signal(number, lambda number, _: os.kill(tests, number))
+    pid = status = None
+    while pid != tests:
+        pid, status = os.wait()
+    os._exit(abs(os.waitstatus_to_exitcode(status)))
+
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
 if __name__ == "__main__":
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    fork_under_reaper()
+    for number in SIGNALS:
         signal.signal(number, interrupted)
     with tempfile.TemporaryDirectory(prefix="plstm-engines-") as base:
         place = Place(base)

@@ -11,6 +11,7 @@
 #include "host/store/checkpoint.h"
 #include "host/train/model.h"
 #include "host/train/model_load.h"
+#include "host/train/token_log_probs.h"
 
 #define TINY  " --backend reference --threads 1 --quiet"
 #define SHAPE " --task translate --hidden 12 --layers 2 --batch 5 --init 0.6"
@@ -187,14 +188,25 @@ static double split_scores(const char *lines, const char *path)
     return sum;
 }
 
-static double eval_nats(const char *weights)
+static json_t *read_json(const char *path)
 {
     json_error_t fault;
+    json_t *log = json_load_file(path, 0, &fault);
+    if (!log) fail_msg("%s: %s", path, fault.text);
+    return log;
+}
+
+static double number(const json_t *log, const char *key)
+{
+    return json_number_value(json_object_get(log, key));
+}
+
+static double eval_nats(const char *weights)
+{
     plstm_expect(0, "eval --weights %s --data %s/scored --split test --backend reference --log-json %s",
                  weights, folder, in_folder("eval.json"));
-    json_t *log = json_load_file(in_folder("eval.json"), 0, &fault);
-    assert_non_null(log);
-    double nats = json_number_value(json_object_get(log, "nats"));
+    json_t *log = read_json(in_folder("eval.json"));
+    double nats = number(log, "nats");
     json_decref(log);
     return nats;
 }
@@ -222,6 +234,75 @@ static void scores_are_those_of_eval(void **state)
         free(out);
     }
     free(input);
+}
+
+/* A log p is a float32, and products of another width round otherwise in the last bits of a double. */
+static void assert_same_log_probs(const char *a_path, const char *b_path)
+{
+    TokenLogProbs a, b;
+    Error e;
+    assert_int_equal(token_log_probs_read(&a, a_path, &e), 0);
+    assert_int_equal(token_log_probs_read(&b, b_path, &e), 0);
+    assert_int_equal(token_log_probs_agree(&a, a_path, &b, b_path, &e), 0);
+    for (int64_t i = 0; i < a.n; i++) assert_float_equal(a.log_p[i], b.log_p[i], -1e-6 * a.log_p[i]);
+    token_log_probs_free(&a);
+    token_log_probs_free(&b);
+}
+
+/* plstm ensemble says of files that eval wrote, at any batch size, what eval says of the models: of each and of their average. */
+static void check_log_probs(const char *data, const char *split, const char *name)
+{
+    const char *file[] = {in_folder("1.npy"), in_folder("2.npy")}, *again = in_folder("again.npy"),
+               *both = in_folder("both.npy"), *weights[] = {model("one.st"), model("two.st")},
+               *ours_path = in_folder("ours.json"), *theirs_path = in_folder("theirs.json");
+    for (int i = 0; i < 2; i++) {
+        plstm_expect(0, "eval --weights %s --data %s --split %s --batch 3 --token-log-probs %s" TINY,
+                     weights[i], data, split, file[i]);
+        plstm_expect(0, "eval --weights %s --data %s --split %s --batch 20 --token-log-probs %s" TINY,
+                     weights[i], data, split, again);
+        assert_same_log_probs(file[i], again);
+    }
+    plstm_expect(0, "eval --weights %s,%s --data %s --split %s --token-log-probs %s --log-json %s" TINY,
+                 weights[0], weights[1], data, split, both, theirs_path);
+    plstm_expect(0, "ensemble %s %s --log-json %s", file[0], file[1], ours_path);
+    json_t *ours = read_json(ours_path), *theirs = read_json(theirs_path);
+    assert_string_equal(json_string_value(json_object_get(ours, "split")), name);
+    assert_string_equal(json_string_value(json_object_get(ours, "protocol")), "translate");
+    assert_true(json_is_null(json_object_get(ours, "ppl_paper")));
+    assert_int_equal((int)number(ours, "tokens"), (int)number(theirs, "tokens"));
+    for (int i = -1; i < 2; i++) {
+        const json_t *x = i < 0 ? ours : json_array_get(json_object_get(ours, "files"), (size_t)i);
+        const json_t *y = i < 0 ? theirs : json_array_get(json_object_get(theirs, "files"), (size_t)i);
+        assert_float_equal(number(x, "nats"), number(y, "nats"), 1e-6 * number(y, "nats"));
+        assert_float_equal(number(x, "ppl"), number(y, "ppl"), 1e-6 * number(y, "ppl"));
+    }
+    json_decref(ours);
+    plstm_expect(0, "ensemble %s --log-json %s", both, ours_path);
+    ours = read_json(ours_path);
+    assert_float_equal(number(ours, "ppl"), number(theirs, "ppl"), 1e-6 * number(theirs, "ppl"));
+    json_decref(ours);
+    json_decref(theirs);
+}
+
+/* A split is named as its files are; a blank there is written as _. */
+static void log_probs_average_to_what_eval_says(void **state)
+{
+    (void)state;
+    char odd[PATH_MAX + 32];
+    snprintf(odd, sizeof odd, "%s/odd", folder);
+    assert_int_equal(mkdir(odd, 0777), 0);
+    put_pair("odd/test odd", 15, 9);
+    check_log_probs(folder, "valid", "valid");
+    check_log_probs(odd, "test", "test_odd");
+    plstm_expect(0, "eval --weights %s --data %s --split valid --token-log-probs %s" TINY, model("back.st"),
+                 folder, in_folder("back.npy"));
+    plstm_expect(0, "eval --weights %s --data %s --split valid --token-log-probs %s" TINY, model("one.st"),
+                 folder, in_folder("1.npy"));
+    Run run = plstm("ensemble %s %s", in_folder("1.npy"), in_folder("back.npy"));
+    assert_int_equal(run.code, 3);
+    assert_one_line(run.err);
+    assert_contains(run.err, "different vocabularies");
+    run_free(&run);
 }
 
 static void an_ensemble_of_one_model_is_that_model(void **state)
@@ -539,6 +620,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_beam_of_one_is_greedy),
         cmocka_unit_test(scores_are_those_of_eval),
+        cmocka_unit_test(log_probs_average_to_what_eval_says),
         cmocka_unit_test(an_ensemble_of_one_model_is_that_model),
         cmocka_unit_test(the_batch_changes_nothing),
         cmocka_unit_test(n_best_lists),

@@ -110,7 +110,7 @@ static void reach_window(Trained *t, int64_t T, int64_t first, int64_t step)
             int64_t at = first + i + b * (s->n / REACH_ROWS);
             x[i * REACH_ROWS + b] = s->ids[at], y[i * REACH_ROWS + b] = s->ids[at + 1];
         }
-    Window w = {.T = T, .B = REACH_ROWS, .x = x, .y = y, .train = true, .step = step};
+    Window w = {.batch = batch_of_tokens(T, REACH_ROWS, x, y), .train = true, .step = step};
     check(model_gradients(&t->model, &w, &r, &e), &e);
 }
 
@@ -181,8 +181,8 @@ static void distance_split(Trained *t, const Stream *s, Cost cost[DISTANCE_MOST 
     check(backend_cpu.state_set(t->model.backend, 1, NULL, NULL, &e), &e);
     for (int64_t at = 0; at + 1 < s->n;) {
         int64_t T = s->n - 1 - at < DISTANCE_T ? s->n - 1 - at : DISTANCE_T;
-        Window w = {.T = T, .B = 1, .x = s->ids + at, .y = s->ids + at + 1};
-        check(model_forward(&t->model, &w, nats, &r, &e), &e);
+        Window w = {.batch = batch_of_tokens(T, 1, s->ids + at, s->ids + at + 1)};
+        check(model_forward(&t->model, &w, nats, NULL, &r, &e), &e);
         for (int64_t i = 0; i < T; i++, at++) {
             PositionClass class = synthetic_scan_next(&scan, s->ids[at + 1], &best);
             if (s->ids[at] == SYNTHETIC_OPEN) inside = 0;
