@@ -67,9 +67,31 @@ typedef struct PlanTime {
     double hop, ingest, multiply, sums, cell, syncs; /* what step consists of */
 } PlanTime;
 
-/* A plan of the kind KIND_VECTOR; plan_predict (residency.h) takes every kind's. */
-PlanTime plan_predict_vector(const PlanConstants *c, const DeviceFacts *device, const LstmShape *shape,
-                             const LstmPlan *plan);
+/* What a plan costs in bytes, of the whole GPU and per step. */
+typedef struct PlanBytes {
+    double weights; /* of w_hh, once */
+    double
+        kept_registers; /* share of a block's weights that stays in registers, 0 to 1; zero padding not counted */
+    double kept_shared; /* and in shared memory; the rest is streamed */
+    double streamed;    /* weights read from L2 or DRAM, bytes a step */
+    double
+        exchanged; /* h (backward: partial dh) written once and read by every block that needs it, bytes a step */
+    double summed; /* partial sums written to and read from shared memory, bytes a step */
+} PlanBytes;
+
+/* What every kind's prediction ends with: the parts of *t, in clocks, become us of all `ranges` launches, and step their sum. */
+void plan_time_end(PlanTime *t, double ranges, double clock_mhz);
+
+/* Bytes a clock of the whole device's memory, and of L2 for one of `sms` SMs that work: its port, or its part of what L2 gives
+ * all. */
+typedef struct PlanRates {
+    double dram, l2;
+} PlanRates;
+
+PlanRates plan_rates(const PlanConstants *c, double sms);
+
+/* Of saved tensors that a step reads or writes beside the exchange, for each unit and batch row: x_proj, gates, c, h, y. */
+enum { PLAN_SAVED_BYTES = 44 };
 
 /* A variant that launches a product and a pointwise kernel at every step. */
 PlanTime plan_predict_stepwise(const PlanConstants *c, const DeviceFacts *device, const LstmShape *shape,

@@ -15,30 +15,8 @@
 #include "kernels/plan.h"
 #include "device.h"
 #include "host/base/error.h"
+#include "override.h"
 #include "plan_model.h"
-
-/* What a plan must keep to, for tests and ablations; 0 leaves the choice to the planner. */
-typedef struct PlanOverride {
-    int32_t blocks;  /* of a replica; fewer where units are then fewer than blocks */
-    int32_t threads; /* of a block, at most */
-    int32_t
-        registers;  /* per thread that hold weights, at most: forward 4 a step of contraction, backward 16 */
-    int32_t shared; /* bytes of shared memory of a block, at most */
-    int32_t replicas, groups, slices, batch;
-    int32_t tile;    /* of the footprint's list, from 1 */
-    int32_t cluster; /* blocks of one */
-} PlanOverride;
-
-/* Parses "blocks=4,replicas=2,registers=64,shared=8192" into *o: names of PlanOverride's fields, each at most once, whole
- * numbers from 1; the empty text leaves everything free. EXIT_USAGE: what was found and what it takes. */
-int plan_override_parse(const char *text, PlanOverride *o, Error *e);
-
-/* The override in its own text form, "" where all is free. */
-enum { PLAN_OVERRIDE_TEXT = 192 };
-void plan_override_text(const PlanOverride *o, char *out, size_t size);
-
-/* The environment's PLSTM_PLAN, free where it is not set. EXIT_USAGE as plan_override_parse, naming the variable. */
-int plan_override_env(PlanOverride *o, Error *e);
 
 /* The plan of footprint's pass (backward: 0 or 1) for shape on device: the legal layout with the lowest predicted time.
  * force may be NULL. EXIT_NO_DEVICE: the sentence that says what ran out, with numbers and a remedy; then *plan is not
@@ -57,18 +35,7 @@ enum { PLAN_TEXT = 512 };
 void plan_text(const LstmPlan *plan, char *out, size_t size);
 int plan_parse(const char *text, LstmPlan *plan, Error *e);
 
-/* ---- what a plan costs in bytes, of the whole GPU and per step ---- */
-
-typedef struct PlanBytes {
-    double weights; /* of w_hh, once */
-    double
-        kept_registers; /* share of a block's weights that stays in registers, 0 to 1; zero padding not counted */
-    double kept_shared; /* and in shared memory; the rest is streamed */
-    double streamed;    /* weights read from L2 or DRAM, bytes a step */
-    double
-        exchanged; /* h (backward: partial dh) written once and read by every block that needs it, bytes a step */
-    double summed; /* partial sums written to and read from shared memory, bytes a step */
-} PlanBytes;
+/* ---- what a plan costs ---- */
 
 PlanBytes plan_bytes(const LstmPlan *plan, const LstmShape *shape);
 

@@ -1,27 +1,14 @@
 /* The planner of KIND_CLUSTER: kernels/cluster.h says what its plans mean. Candidates are every tile, every number of blocks in a
- * cluster, every number of batch rows in it and every K split that registers and shared memory hold; the one with the lowest
- * predicted time is the plan. */
-#include <inttypes.h>
+ * cluster, every number of batch rows in it and every K split that registers and shared memory hold. */
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "kernels/cluster.h"
 #include "residency_kinds.h"
 
-enum { WARP = 32, SCHEDULERS = 4 };
+enum { SCHEDULERS = 4 };
 
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
-/* ---- a layout: what a plan is free in; everything else of it follows ---- */
-
-typedef struct Layout {
-    const LstmTile *tile;
-    int32_t index; /* of the footprint's list */
-    int32_t units, rows, replicas, slices;
-} Layout;
-
-static LstmPlan plan_of(const Layout *at, const LstmShape *shape, int backward)
+static LstmPlan plan_of(const PlanLayout *at, const LstmShape *shape, int backward)
 {
     int32_t k = tensor_k(at->tile->precision);
     LstmPlan p = {.kind = KIND_CLUSTER,
@@ -29,8 +16,8 @@ static LstmPlan plan_of(const Layout *at, const LstmShape *shape, int backward)
                   .tile = at->index,
                   .replicas = at->replicas,
                   .blocks = (int32_t)plan_div_up(shape->H, at->units),
-                  .units = at->units,
-                  .rows = at->rows,
+                  .units = (int32_t)at->units,
+                  .rows = (int32_t)at->rows,
                   .batch = at->tile->batch,
                   .passes = 1,
                   .slices = 1,
@@ -45,170 +32,90 @@ static LstmPlan plan_of(const Layout *at, const LstmShape *shape, int backward)
     p.depth = (int32_t)plan_div_up(tiles, at->slices);
     p.slices = (int32_t)plan_div_up(tiles, p.depth); /* none is empty */
     p.threads = WARP * p.groups * p.slices;
-    p.shared = (int32_t)plan_max(p.depth - p.resident, 0);
-    p.shared_bytes = cluster_shared_bytes(&p);
+    p.streamed = (int32_t)plan_max(p.depth - p.resident, 0);
     return p;
 }
 
-typedef struct Search {
-    const PlanRequest *r;
-    int64_t limit; /* bytes of shared memory */
-    PlanShortage shortage;
-    bool found;
-    LstmPlan best;
-    double best_us;
-} Search;
+static void sizes(LstmPlan *p) { p->shared_bytes = cluster_shared_bytes(p); }
 
-static PlanTime cluster_predict(const PlanConstants *c, const DeviceFacts *device, const LstmShape *shape,
-                                const LstmPlan *p);
+static int64_t largest_index(const LstmPlan *p) { return cluster_items(p); }
 
-static void consider(Search *s, const Layout *at, int32_t threads)
+static bool lacking(const DeviceFacts *device, const PlanOverride *force, int backward, char *what,
+                    size_t size)
 {
-    const PlanRequest *r = s->r;
-    LstmPlan p = plan_of(at, r->shape, r->backward);
-    if (p.threads > threads) {
-        if (!s->shortage.threads || p.threads - threads < s->shortage.threads - s->shortage.most_threads)
-            s->shortage.threads = p.threads, s->shortage.most_threads = threads;
-        return;
-    }
-    if ((int64_t)p.shared_bytes > s->limit) {
-        plan_lacks(&s->shortage.shared, (int64_t)p.shared_bytes);
-        return;
-    }
-    PlanTime time = cluster_predict(r->constants, r->device, r->shape, &p);
-    double us = plan_time_us(&time, r->shape);
-    if (s->found && us >= s->best_us) return;
-    s->found = true, s->best = p, s->best_us = us;
+    (void)force, (void)backward;
+    if (!device->clusters)
+        snprintf(what, size, "the device has no thread-block clusters, which begin with sm_90");
+    return !device->clusters;
 }
+
+static const char *fault(const PlanLayout *at, const LstmShape *shape, int backward)
+{
+    if (at->units < 1 || at->units % TENSOR_UNITS || at->units > shape->H + TENSOR_UNITS - 1) return "units";
+    if (plan_div_up(shape->H, at->units) > CLUSTER_BLOCKS) return "blocks";
+    if (at->rows > at->tile->batch) return "rows";
+    if (at->replicas > plan_div_up(shape->B, at->rows)) return "replicas";
+    if (at->slices < 1 || at->slices > at->tile->threads / WARP || (backward && at->slices != 1))
+        return "slices";
+    return NULL;
+}
+
+/* ---- candidates ---- */
 
 /* Rows of a cluster, and replicas: as many as the device holds at a time, or as many as were asked for; the rows past them are the
  * next range's. */
-static void consider_rows(Search *s, Layout *at, int32_t threads)
+static void consider_rows(PlanSearch *s, PlanLayout *at)
 {
-    const PlanRequest *r = s->r;
-    int32_t blocks = (int32_t)plan_div_up(r->shape->H, at->units),
-            clusters = device_clusters(r->device, blocks);
-    int32_t most = (int32_t)least(r->shape->B, at->tile->batch), wanted = r->force->replicas;
-    if (clusters < 1 || (wanted && least(wanted, r->shape->B) > clusters)) {
-        plan_lacks(&s->shortage.clusters, clusters < 1 ? 1 : wanted);
-        s->shortage.blocks = blocks;
+    int64_t B = s->r.shape->B, most = plan_least(B, at->tile->batch), wanted = s->r.force->replicas;
+    int64_t blocks = plan_div_up(s->r.shape->H, at->units), limit = plan_blocks_limit(s->r.device, blocks);
+    int64_t clusters = limit / blocks;
+    if (clusters < 1 || plan_least(wanted, B) > clusters) {
+        plan_lacks_blocks(s, blocks * (clusters < 1 ? 1 : wanted), limit, blocks);
         return;
     }
-    for (int32_t rows = 1; rows <= most; rows++) {
-        int64_t replicas = plan_div_up(r->shape->B, rows);
-        if (wanted && rows != (int32_t)least(plan_div_up(r->shape->B, wanted), most)) continue;
-        at->rows = rows, at->replicas = (int32_t)least(replicas, wanted ? wanted : clusters);
-        consider(s, at, threads);
+    for (at->rows = 1; at->rows <= most; at->rows++) {
+        if (wanted && at->rows != plan_least(plan_div_up(B, wanted), most)) continue;
+        at->replicas = (int32_t)plan_least(plan_div_up(B, at->rows), wanted ? wanted : clusters);
+        LstmPlan p = plan_of(at, s->r.shape, s->r.backward);
+        if (p.threads > at->threads) plan_lacks_threads(s, p.threads, at->threads);
+        else plan_consider(s, at);
     }
 }
 
-static void consider_tile(Search *s, Layout *at, int32_t threads)
+static void candidates(PlanSearch *s, PlanLayout *at)
 {
-    const PlanRequest *r = s->r;
-    int64_t H = r->shape->H;
-    int32_t from = 1, to = CLUSTER_BLOCKS, forced = r->force->cluster ? r->force->cluster : r->force->blocks;
-    int32_t wanted = (int32_t)least(forced, plan_div_up(H, TENSOR_UNITS));
+    const PlanOverride *force = s->r.force;
+    int64_t H = s->r.shape->H, from = 1, to = CLUSTER_BLOCKS;
+    int64_t wanted =
+        plan_least(force->cluster ? force->cluster : force->blocks, plan_div_up(H, TENSOR_UNITS));
     if (wanted) from = to = wanted;
     if (to > CLUSTER_BLOCKS) {
-        plan_lacks(&s->shortage.clusters, 1);
-        s->shortage.blocks = to;
+        plan_lacks_blocks(s, to, 0, to);
         return;
     }
-    for (int32_t blocks = from; blocks <= to; blocks++) {
-        int64_t units = plan_div_up(plan_div_up(H, blocks), TENSOR_UNITS) * TENSOR_UNITS;
-        if (!wanted && plan_div_up(H, units) != blocks) continue; /* that is a candidate of its own */
-        if (units > INT16_MAX) { /* more than any SM holds, and than 32 bits count */
-            plan_lacks(&s->shortage.shared, 8 * units * H);
+    for (int64_t blocks = from; blocks <= to; blocks++) {
+        at->units = plan_round_up(plan_div_up(H, blocks), TENSOR_UNITS);
+        if (!wanted && plan_div_up(H, at->units) != blocks) continue; /* that is a candidate of its own */
+        if (at->units > INT16_MAX) { /* more than any SM holds, and than 32 bits count */
+            plan_lacks(&s->shortage.shared, 8 * at->units * H);
             continue;
         }
-        at->units = (int32_t)units;
-        int64_t row_warps = plan_div_up(units / TENSOR_UNITS, at->tile->stacked);
-        int64_t most = r->backward ? 1 : plan_max(threads / WARP / row_warps, 1), first = 1;
-        if (!r->backward && r->force->slices) first = most = r->force->slices;
+        int64_t row_warps = plan_div_up(at->units / TENSOR_UNITS, at->tile->stacked);
+        int64_t most = s->r.backward ? 1 : plan_max(at->threads / WARP / row_warps, 1), first = 1;
+        if (!s->r.backward && force->slices) first = most = force->slices;
         for (int64_t n = first; n <= most; n++) {
             at->slices = (int32_t)n;
-            consider_rows(s, at, threads);
+            consider_rows(s, at);
         }
     }
-}
-
-static void consider_tiles(Search *s)
-{
-    const PlanRequest *r = s->r;
-    const PlanOverride *force = r->force;
-    for (int i = 0; i < r->footprint->tiles[r->backward]; i++) {
-        const LstmTile *tile = &r->footprint->tile[r->backward][i];
-        if (!plan_tile_wanted(r, i)) continue;
-        s->shortage.tiles = true;
-        int32_t threads = force->threads ? (int32_t)least(force->threads, tile->threads) : tile->threads;
-        if (!plan_registers_fit(r->device, tile, threads)) continue;
-        s->shortage.registers = true;
-        consider_tile(s, &(Layout){.tile = tile, .index = i}, threads);
-    }
-}
-
-static int cluster_plan(const PlanRequest *r, LstmPlan *plan, Error *e)
-{
-    char what[256];
-    Search s = {.r = r, .limit = plan_shared_limit(r->device, r->force)};
-    if (!r->device->clusters)
-        return plan_refuse(r->device, r->shape, r->footprint, r->backward, r->force,
-                           "the device has no thread-block clusters, which begin with sm_90", e);
-    consider_tiles(&s);
-    if (s.found) {
-        *plan = s.best;
-        return EXIT_DONE;
-    }
-    const PlanShortage *lack = &s.shortage;
-    if (lack->registers && lack->shared)
-        snprintf(what, sizeof what,
-                 "shared memory runs out: the weights of one cluster take at least %" PRId64
-                 " bytes a block, and there are %" PRId64,
-                 lack->shared, s.limit);
-    else if (!plan_shortage(r->device, r->footprint, r->backward, lack, s.limit, what, sizeof what))
-        snprintf(what, sizeof what,
-                 "clusters run out: it takes %" PRId64 " of %" PRId64
-                 " blocks at the same time, and the device holds %d",
-                 lack->clusters, lack->blocks,
-                 device_clusters(r->device, (int32_t)least(lack->blocks, INT32_MAX)));
-    return plan_refuse(r->device, r->shape, r->footprint, r->backward, r->force, what, e);
-}
-
-/* ---- a plan from elsewhere ---- */
-
-static int cluster_check(const LstmPlan *plan, const DeviceFacts *device, const LstmShape *shape,
-                         const LstmFootprint *footprint, Error *e)
-{
-    const LstmTile *tile = &footprint->tile[plan->backward][plan->tile];
-    const char *part = NULL;
-    if (plan->units < 1 || plan->units % TENSOR_UNITS || plan->units > shape->H + TENSOR_UNITS - 1)
-        part = "units";
-    else if (plan_div_up(shape->H, plan->units) > CLUSTER_BLOCKS) part = "blocks";
-    else if (plan->rows < 1 || plan->rows > shape->B || plan->rows > tile->batch) part = "rows";
-    else if (plan->replicas < 1 || plan->replicas > plan_div_up(shape->B, plan->rows)) part = "replicas";
-    else if (plan->slices < 1 || plan->slices > tile->threads / WARP || (plan->backward && plan->slices != 1))
-        part = "slices";
-    if (!part) {
-        Layout at = {tile, plan->tile, plan->units, plan->rows, plan->replicas, plan->slices};
-        LstmPlan p = plan_of(&at, shape, plan->backward);
-        part = plan_difference(&p, plan);
-    }
-    if (!part && plan->threads > tile->threads) part = "threads";
-    if (part) return plan_not_one(shape, footprint, part, e);
-    int32_t clusters = device->clusters ? device_clusters(device, plan->cluster) : 0;
-    if (plan->replicas > clusters)
-        return error_set(e, EXIT_NO_DEVICE,
-                         "the plan takes %d clusters of %d blocks at the same time, and %s holds %d",
-                         plan->replicas, plan->cluster, device->name, clusters);
-    return plan_block_fits(plan, device, tile, e);
 }
 
 /* ---- bytes ---- */
 
-static PlanBytes cluster_bytes(const LstmPlan *p, const LstmShape *shape)
+static PlanBytes bytes(const LstmPlan *p, const LstmShape *shape)
 {
     double grid = (double)plan_ranges(p, shape->B) * p->replicas * p->blocks, H = (double)shape->H;
-    double kept = (double)least(p->resident, p->depth) / p->depth;
+    double kept = (double)plan_least(p->resident, p->depth) / p->depth;
     double received = cluster_step_bytes(p, shape->H, p->units, p->rows);
     PlanBytes b = {.weights = (p->precision == PRECISION_BF16 ? 8 : 16) * H * H,
                    .kept_registers = kept,
@@ -237,20 +144,16 @@ static double product_clocks(const PlanConstants *c, const LstmPlan *p)
     return most(most(starts, chain), bytes / c->shared_rate) + c->shared_latency;
 }
 
-static PlanTime cluster_predict(const PlanConstants *c, const DeviceFacts *device, const LstmShape *shape,
-                                const LstmPlan *p)
+static PlanTime predict(const PlanConstants *c, const DeviceFacts *device, const LstmShape *shape,
+                        const LstmPlan *p)
 {
-    enum {
-        SAVED_BYTES = 44
-    }; /* of saved tensors that a step moves for each unit and batch row, as plan_model.c's */
     PlanTime t = {0};
     double blocks = (double)p->replicas * p->blocks, items = (double)cluster_items(p);
-    double ranges = (double)plan_ranges(p, shape->B), l2 = most(1, c->l2_rate / blocks);
+    double ranges = (double)plan_ranges(p, shape->B), l2 = plan_rates(c, blocks).l2;
     double received = cluster_step_bytes(p, shape->H, p->units, p->rows);
     (void)device;
-    if (l2 > c->l2_rate_sm) l2 = c->l2_rate_sm;
     t.hop = most((p->blocks > 1 ? c->cluster_latency : c->shared_latency) + MBARRIER_WAIT,
-                 SAVED_BYTES * items / l2);
+                 PLAN_SAVED_BYTES * items / l2);
     t.ingest = p->blocks > 1 ? received * (p->blocks - 1) / p->blocks / c->cluster_rate : 0;
     t.multiply = product_clocks(c, p);
     /* Forward's partial sums are written for all rows of a batch tile and read for those that exist; backward reads what came. */
@@ -259,15 +162,19 @@ static PlanTime cluster_predict(const PlanConstants *c, const DeviceFacts *devic
                                2 * c->shared_latency;
     t.cell = ceil(items / p->threads) * c->cell;
     t.syncs = 2 * c->sync;
-    double *part[] = {&t.hop, &t.ingest, &t.multiply, &t.sums, &t.cell, &t.syncs};
-    for (int i = 0; i < 6; i++) {
-        *part[i] *= ranges / c->clock;
-        t.step += *part[i];
-    }
+    plan_time_end(&t, ranges, c->clock);
     double weights = (p->precision == PRECISION_BF16 ? 8.0 : 16.0) * (double)shape->H * (double)shape->H;
     double dram = c->dram_rate / (c->clock * 1e6);
     t.launch = ranges * (c->launch + most(weights / dram, weights * p->replicas / (l2 * blocks)) / c->clock);
     return t;
 }
 
-const ResidencyKind residency_cluster = {cluster_plan, cluster_check, cluster_bytes, cluster_predict};
+const ResidencyKind residency_cluster = {.lacking = lacking,
+                                         .candidates = candidates,
+                                         .fault = fault,
+                                         .plan_of = plan_of,
+                                         .sizes = sizes,
+                                         .step_bytes = NULL,
+                                         .largest_index = largest_index,
+                                         .bytes = bytes,
+                                         .predict = predict};

@@ -1,10 +1,27 @@
-/* residency_kinds: planners of the variants on tensor cores, one a kind. residency.c and plan_model.c, which plan the kind
- * KIND_VECTOR themselves, call them by LstmFootprint.kind and LstmPlan.kind; nobody else includes this. */
+/* residency_kinds: what the planners of the three kinds share, and the record by which residency.c's one search knows them. Nobody
+ * but the planners includes this. */
 #ifndef PLSTM_RESIDENCY_KINDS_H
 #define PLSTM_RESIDENCY_KINDS_H
 
+#include "override.h"
 #include "plan_model.h"
-#include "residency.h"
+
+enum { WARP = 32 };
+
+static inline int64_t plan_least(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t plan_round_up(int64_t n, int64_t unit) { return plan_div_up(n, unit) * unit; }
+
+/* What a plan is free in; everything else of it follows. */
+typedef struct PlanLayout {
+    const LstmTile *tile;
+    int32_t index; /* of the footprint's list */
+    int64_t rows, units;
+    int32_t replicas; /* KIND_CLUSTER; of the others there are as many as cover the batch */
+    int32_t groups, slices;
+    int32_t rounds; /* KIND_VECTOR, backward: at least */
+    int32_t cluster;
+    int32_t threads; /* at most, whole warps */
+} PlanLayout;
 
 /* What a planner is asked. */
 typedef struct PlanRequest {
@@ -17,68 +34,68 @@ typedef struct PlanRequest {
     const PlanConstants *constants;
 } PlanRequest;
 
-typedef struct ResidencyKind {
-    /* As lstm_plan, which has checked that H and B are within int32 / 4 and that the footprint has the precision. Sets every
-     * field of *plan. Overrides that mean nothing here are as free as if they were not given. */
-    int (*plan)(const PlanRequest *r, LstmPlan *plan, Error *e);
-    /* As plan_check: `backward` and `tile` are within the footprint's lists, and H and B within int32 / 4. */
-    int (*check)(const LstmPlan *plan, const DeviceFacts *device, const LstmShape *shape,
-                 const LstmFootprint *footprint, Error *e);
-    PlanBytes (*bytes)(const LstmPlan *plan, const LstmShape *shape);
-    PlanTime (*predict)(const PlanConstants *c, const DeviceFacts *device, const LstmShape *shape,
-                        const LstmPlan *plan);
-} ResidencyKind;
-
-extern const ResidencyKind residency_mma, residency_cluster;
-
-/* The planner of a kind; NULL: residency.c's own. */
-static inline const ResidencyKind *residency_kind(int32_t kind)
-{
-    return kind == KIND_MMA ? &residency_mma : kind == KIND_CLUSTER ? &residency_cluster : NULL;
-}
-
-/* ---- what every planner needs ---- */
-
-/* "reg forward with H 650 and B 20 has no plan on NAME with OVERRIDE: WHAT; REMEDY". EXIT_NO_DEVICE. */
-int plan_refuse(const DeviceFacts *device, const LstmShape *shape, const LstmFootprint *footprint,
-                int backward, const PlanOverride *force, const char *what, Error *e);
-
-/* "the plan is not one of NAME for H 650 and B 20: its FIELD cannot be". EXIT_NO_DEVICE. */
-int plan_not_one(const LstmShape *shape, const LstmFootprint *footprint, const char *field, Error *e);
-
-/* The first field in which the plans differ, or NULL. */
-const char *plan_difference(const LstmPlan *a, const LstmPlan *b);
-
-/* Bytes of shared memory that a block can have; force may be NULL. */
-int64_t plan_shared_limit(const DeviceFacts *device, const PlanOverride *force);
-
-/* Whether a block of the tile with so many threads has its registers. */
-bool plan_registers_fit(const DeviceFacts *device, const LstmTile *tile, int32_t threads);
-
 /* What kept layouts from being legal, with the smallest amount that was missing. */
 typedef struct PlanShortage {
     bool tiles, registers; /* a tile was looked at; one had the registers */
     bool index;
-    bool no_clusters;         /* the device has none, and they were looked for */
-    int64_t blocks, clusters; /* fewest that were too many */
+    int64_t blocks, of_blocks; /* fewest blocks that were too many, and how many there are at the same time */
+    int32_t cluster;           /* they come in clusters of so many */
     int64_t threads, most_threads;
     int64_t shared;
 } PlanShortage;
 
+typedef struct ResidencyKind ResidencyKind;
+
+typedef struct PlanSearch {
+    const ResidencyKind *kind;
+    PlanRequest r;
+    int64_t shared; /* bytes that a block can have */
+    PlanShortage shortage;
+    bool found, settling;
+    LstmPlan best;
+    double fastest, best_us, best_kept;
+} PlanSearch;
+
+struct ResidencyKind {
+    bool
+        streams; /* what stays neither in registers nor in shared memory comes from L2; else such a shape has no plan */
+    /* Writes to *what why the device cannot run the kind under these overrides, and returns true. */
+    bool (*lacking)(const DeviceFacts *device, const PlanOverride *force, int backward, char *what,
+                    size_t size);
+    /* Calls plan_consider for the layouts of one tile: `tile`, `index` and `threads` of *at are set, the rest is 0. */
+    void (*candidates)(PlanSearch *s, PlanLayout *at);
+    /* The first field of a layout that came from elsewhere which plan_of could not take, or NULL. */
+    const char *(*fault)(const PlanLayout *at, const LstmShape *shape, int backward);
+    /* Everything but the bytes; nothing is in shared memory. The numbers are within int32. */
+    LstmPlan (*plan_of)(const PlanLayout *at, const LstmShape *shape, int backward);
+    void (*sizes)(LstmPlan *p); /* sets shared_bytes and scratch_bytes */
+    int64_t (*step_bytes)(
+        const LstmPlan *p); /* of shared memory, of one step of contraction of all threads */
+    int64_t (*largest_index)(const LstmPlan *p); /* that a kernel counts in int32 */
+    PlanBytes (*bytes)(const LstmPlan *plan, const LstmShape *shape);
+    PlanTime (*predict)(const PlanConstants *c, const DeviceFacts *device, const LstmShape *shape,
+                        const LstmPlan *plan);
+};
+
+extern const ResidencyKind residency_vector, residency_mma, residency_cluster;
+
+/* The last check of a layout; keeps it where it beats the best one so far. */
+void plan_consider(PlanSearch *s, const PlanLayout *at);
+
+/* Numbers of batch rows for a replica, from all to one, each with how many replicas that are: `units` is called for each that
+ * the device's blocks leave room for. at->cluster is set. */
+void plan_consider_rows(PlanSearch *s, PlanLayout *at,
+                        void (*units)(PlanSearch *s, PlanLayout *at, int64_t replicas));
+
+/* Blocks that are resident at once, where they come in clusters of so many. */
+int64_t plan_blocks_limit(const DeviceFacts *d, int64_t cluster);
+
+/* A layout fell short of blocks or of threads. */
+void plan_lacks_blocks(PlanSearch *s, int64_t blocks, int64_t of, int64_t cluster);
+void plan_lacks_threads(PlanSearch *s, int64_t threads, int64_t of);
 static inline void plan_lacks(int64_t *slot, int64_t amount)
 {
     if (!*slot || amount < *slot) *slot = amount;
 }
-
-/* The sentence of what every kind can run out of: tiles, registers, shared memory (limit: bytes a block), indices, threads. False: none
- * of these, and *what is not written. */
-bool plan_shortage(const DeviceFacts *device, const LstmFootprint *footprint, int backward,
-                   const PlanShortage *lack, int64_t limit, char *what, size_t size);
-
-/* Whether a tile of the request's list is of its precision and of its override. For the kinds on tensor cores. */
-bool plan_tile_wanted(const PlanRequest *r, int tile);
-
-/* Whether a block of the device has the plan's shared memory and registers. EXIT_NO_DEVICE: the sentence. */
-int plan_block_fits(const LstmPlan *plan, const DeviceFacts *device, const LstmTile *tile, Error *e);
 
 #endif

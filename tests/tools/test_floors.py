@@ -37,9 +37,8 @@ def floor_of(path):
 
 
 def module_of(path):
-    """A source and its header; the planner's files are one module."""
-    stem = os.path.splitext(path)[0]
-    return "host/plan/residency" if stem.startswith("host/plan/residency") else stem
+    """A source and its header."""
+    return os.path.splitext(path)[0]
 
 
 def graph(texts):
