@@ -5,7 +5,7 @@
 
 DATA holds train.en, train.fr and so on. Every run trains preset translate; what differs is in RUNS below. A run keeps the weights of the
 epoch with the lowest valid perplexity, scores test with them, translates it (beam 12) and has sacrebleu score the translation. Its
-checkpoints lie in --work (build/translate-runs); in --out (profiles/epyc) it leaves
+checkpoints lie in --work (build/translate-runs); in --out (profiles/avx512) it leaves
 
     translate-NAME.jsonl      plstm's log, a step line of 200
     translate.jsonl           an object per run that has ended, in the order of RUNS
@@ -205,7 +205,7 @@ def main():
     parser.add_argument("data", help="folder of Multi30k, tokenised: train.en, train.fr, val.en, ...")
     parser.add_argument("--plstm", default="build/plstm", metavar="PATH", help="the program (default build/plstm)")
     parser.add_argument("--work", default="build/translate-runs", metavar="DIR", help="checkpoints (default build/translate-runs)")
-    parser.add_argument("--out", default=os.path.join(root, "profiles", "epyc"), metavar="DIR", help="results (default profiles/epyc)")
+    parser.add_argument("--out", default=os.path.join(root, "profiles", "avx512"), metavar="DIR", help="results (default profiles/avx512)")
     parser.add_argument("--venv", default=os.path.join(root, "build", "sacrebleu"), metavar="DIR", help="where sacrebleu is installed")
     parser.add_argument("--jobs", type=positive, default=2, metavar="N", help="runs at a time, a core each (default 2)")
     parser.add_argument("--only", nargs="+", choices=list(RUNS), metavar="NAME", help="these runs")

@@ -512,6 +512,7 @@ static int translate_parsed(int argc, char **argv, PathList *weights, Error *e)
     o.weights = weights;
     o.backend = s.backend;
     o.threads = (int)s.threads;
+    o.notes = line.quiet ? NULL : stderr;
     return translate_command(&o, stdin, stdout, e);
 }
 

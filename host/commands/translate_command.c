@@ -58,6 +58,17 @@ static int open_models(Translate *t, Error *e)
 
 /* ---- sentences ---- */
 
+/* Takes a byte-order mark off the first line. */
+static int64_t mark_remove(Translate *t, char *line, int64_t length)
+{
+    static const char mark[] = "\xef\xbb\xbf";
+    int64_t n = sizeof mark - 1;
+    if (t->done + t->lines > 0 || length < n || memcmp(line, mark, (size_t)n)) return length;
+    memmove(line, line + n, (size_t)(length - n));
+    if (t->o->notes) fprintf(t->o->notes, "plstm: a byte-order mark was taken off the input\n");
+    return length - n;
+}
+
 /* A line's source words and the separator, as the model was trained to read them. */
 static int input_make(Translate *t, const char *line, int64_t length, Error *e)
 {
@@ -136,7 +147,7 @@ static int translate_lines(Translate *t, FILE *in, Error *e)
             code = error_set(e, EXIT_BAD_DATA,
                              "line %" PRId64 " of the input has a NUL byte: it is not plain text",
                              t->done + t->lines + 1);
-        else code = input_make(t, line, length, e);
+        else code = input_make(t, line, mark_remove(t, line, length), e);
         if (!code && t->lines == t->o->batch) code = translate_batch(t, e);
     }
     if (!code && ferror(in))

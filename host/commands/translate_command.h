@@ -15,10 +15,11 @@ typedef struct TranslateOptions {
     double penalty;          /* scores are divided by length^penalty */
     const char *backend;
     int threads; /* 0: as many as this process may use */
+    FILE *notes; /* remarks for people; NULL: none */
 } TranslateOptions;
 
 /* With nbest, a line for each of a sentence's translations: its number from 0, the words, the score, between them " ||| ".
- * An empty line in gives an empty line (with nbest: one without words, of score 0). EXIT_BAD_DATA: a NUL byte, a file
+ * A byte-order mark before the first line is taken off. An empty line in gives an empty line (with nbest: one without words, of score 0). EXIT_BAD_DATA: a NUL byte, a file
  * that is no translation model, files of different vocabularies. */
 int translate_command(const TranslateOptions *o, FILE *in, FILE *out, Error *e);
 

@@ -263,6 +263,12 @@ static int tests_list(Pairs *p, const PairsOptions *o, DIR *folder, Error *e)
     return code;
 }
 
+static int no_test(const PairsOptions *o, Error *e)
+{
+    return error_set(e, EXIT_BAD_DATA, "the folder '%s' has no test text: looked for test*.%s and test*.%s",
+                     o->dir, o->language[0], o->language[1]);
+}
+
 static int splits_list(Pairs *p, const PairsOptions *o, Error *e)
 {
     DIR *folder = opendir(o->dir);
@@ -279,10 +285,7 @@ static int splits_list(Pairs *p, const PairsOptions *o, Error *e)
     if (!code) code = split_add(p, valid, strlen(valid), e);
     if (!code) code = tests_list(p, o, folder, e);
     closedir(folder);
-    if (!code && p->n_splits == PAIRS_TEST && !o->vocab && o->wanted & EVAL_TEST)
-        code =
-            error_set(e, EXIT_BAD_DATA, "the folder '%s' has no test text: looked for test*.%s and test*.%s",
-                      o->dir, o->language[0], o->language[1]);
+    if (!code && p->n_splits == PAIRS_TEST && !o->vocab && o->wanted & EVAL_TEST) code = no_test(o, e);
     return code;
 }
 
@@ -317,6 +320,7 @@ static int languages_check(const PairsOptions *o, Error *e)
 int pairs_read(Pairs *p, int split, Error *e)
 {
     const PairsOptions *o = &p->o;
+    if (split >= p->n_splits) return no_test(o, e);
     if (p->split[split].read) return EXIT_DONE;
     if (!p->synthetic && !is_there(o, p->split[split].name)) {
         if (split == PAIRS_TRAIN)

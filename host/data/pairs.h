@@ -51,7 +51,7 @@ typedef struct Pairs {
  * The options' strings stay the caller's. EXIT_USAGE: the languages are equal, missing or no endings of a file's name.
  * EXIT_BAD_DATA: what the folder lacks, or what is wrong with a file. */
 int pairs_load(Pairs *p, const PairsOptions *o, Error *e);
-/* Reads a split if that was not done yet. */
+/* Reads a split if that was not done yet. EXIT_BAD_DATA, too, where there is no test that has this number. */
 int pairs_read(Pairs *p, int split, Error *e);
 void pairs_free(Pairs *p);
 /* Path of a split's text; malloc'd, NULL when memory ran out. */

@@ -407,6 +407,14 @@ static void lines_come_out_in_order(void **state)
     assert_string_equal(all, expected);
     char *nothing = translate(&o, "\n");
     assert_string_equal(nothing, "\n");
+    /* A byte-order mark is one at the start alone. */
+    char *marked = translate(&o, "\xef\xbb\xbf"
+                                 "c d\n"),
+         *inside = translate(&o, "\n\xef\xbb\xbf"
+                                 "c d\n");
+    assert_string_equal(marked, one);
+    assert_string_not_equal(inside + 1, one);
+    free(marked), free(inside);
     free(one), free(two), free(three), free(all), free(nothing);
 }
 
@@ -562,6 +570,18 @@ static void bad_pairs_are_refused(void **state)
     plstm_expect(2, "eval --weights %s --data %s --seq 5", in_folder("first.st"), folder);
     plstm_expect(2, "eval --weights %s --data %s --protocol zaremba", in_folder("first.st"), folder);
     plstm_expect(2, "eval --weights %s --data %s --split other", in_folder("first.st"), folder);
+    snprintf(path, sizeof path, "%s/uneven/test.en", folder);
+    assert_int_equal(unlink(path), 0);
+    Run run = plstm("eval --weights %s --data %s/uneven", in_folder("first.st"), folder);
+    assert_int_equal(run.code, EXIT_BAD_DATA);
+    assert_contains(run.err, "test.en");
+    run_free(&run);
+    snprintf(path, sizeof path, "%s/uneven/test.fr", folder);
+    assert_int_equal(unlink(path), 0);
+    run = plstm("eval --weights %s --data %s/uneven", in_folder("first.st"), folder);
+    assert_int_equal(run.code, EXIT_BAD_DATA);
+    assert_contains(run.err, "has no test text");
+    run_free(&run);
     plstm_expect(3, "eval --weights %s,%s --data %s", in_folder("first.st"), model("back.st"), folder);
     /* the file of another task */
     plstm_expect(0, "train --data synthetic --hidden 12 --layers 2 --max-steps 1 --eval none --save %s" TINY,

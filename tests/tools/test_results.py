@@ -128,6 +128,10 @@ def test_translation_stands_beside_the_paper():
     assert "| 0.7 | 1 | 8.10 | 8.00 | 34.00 | 6 |" in page and "nrefs:1|tok:none" in page, page
     assert page.count("| un homme | -1.23 |") == 2 and "*a man*" in page, page
     assert "seed 3, after 2 epochs; valid perplexity 180.00, 90.00" in page, page
+    # Beside no dropout stands the share kept that has the most seeds.
+    tree.lines("profiles/box/translate.jsonl", [*runs, translation("nonrecurrent", 2, 0.7, 8.0, 34.0), translation("nonrecurrent", 3, 0.7, 8.0, 34.0)])
+    tree.rebuild()
+    assert "| 0.7 | 3 | 5.00 ± 0.00 | 8.10 ± 0.00 | 8.00 ± 0.00 | 5.0 | 34.00 ± 0.00 | 29.03" in tree.read(), tree.read()
     tree.lines("profiles/box/demo-translate.jsonl", [
         {"sites": sites, "seed": seed, "keep": 0.8, "best_ppl": 1.56, "words_in_place": 0.5, **{f"{prefix}{split}_ppl": base + seed for prefix in
                                                                                          ("", "best_epoch_") for split in ("train", "valid", "test")}}

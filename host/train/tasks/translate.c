@@ -49,10 +49,10 @@ static PairsOptions options_of(const Settings *s)
 /* The split that is to be scored, if there is one of that name; task.h says which other names there are. */
 static int read_named(Pairs *p, const char *name, Error *e)
 {
-    int split = !strcmp(name, "valid") ? PAIRS_VALID : !strcmp(name, "test") ? PAIRS_TEST : p->n_splits;
+    int split = !strcmp(name, "valid") ? PAIRS_VALID : !strcmp(name, "test") ? PAIRS_TEST : -1;
     for (int i = PAIRS_VALID; i < p->n_splits; i++)
         if (!strcmp(p->split[i].name, name)) split = i;
-    return split < p->n_splits ? pairs_read(p, split, e) : EXIT_DONE;
+    return split >= 0 ? pairs_read(p, split, e) : EXIT_DONE;
 }
 
 static int translate_open(const TaskOpen *o, TaskData **out, Error *e)

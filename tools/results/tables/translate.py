@@ -21,15 +21,24 @@ def read(data):
     return found
 
 
+def compared_keep(found):
+    """The share kept that is set beside no dropout: the one with the most seeds, among equals the paper's. The others are the curve's."""
+    seeds = {}
+    for result, _ in found:
+        if result["sites"] != "none":
+            seeds.setdefault(result["keep"], set()).add(result["seed"])
+    return max(seeds, key=lambda keep: (len(seeds[keep]), keep == PAPER_KEEP), default=PAPER_KEEP)
+
+
 def side(found, sites):
-    """Runs of a side at the setting that is compared; the others belong to the curve."""
-    return [(r, file) for r, file in found if r["sites"] == sites and r["keep"] == (1.0 if sites == "none" else PAPER_KEEP)]
+    """Runs of a side at the setting that is compared."""
+    return [(r, file) for r, file in found if r["sites"] == sites and r["keep"] == (1.0 if sites == "none" else compared_keep(found))]
 
 
 def main_row(found, sites, data):
     runs = side(found, sites)
     paper = [number(PAPER[sites][0]), number(PAPER[sites][1], 2)]
-    keep = "–" if sites == "none" else f"{PAPER_KEEP}"
+    keep = "–" if sites == "none" else f"{compared_keep(found)}"
     if not runs:
         return [TITLES[sites], keep, "", "", "", "not yet measured", paper[0], "not yet measured", paper[1], "", "", ""]
     of = lambda key, digits=2: spread([r[key] for r, _ in runs], digits)
