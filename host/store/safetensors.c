@@ -248,8 +248,9 @@ int st_parse(StFile *f, const void *bytes, size_t n, const char *path, Error *e)
         return error_set(e, EXIT_BAD_DATA, "%s: its %zu bytes are too few for a safetensors file", path, n);
     uint64_t header_bytes;
     memcpy(&header_bytes, bytes, 8);
-    const char *what =
-        header_bytes > n - 8 || ((const char *)bytes)[8] != '{' ? other_format(bytes, n) : NULL;
+    const char *what = header_bytes == 0 || header_bytes > n - 8 || ((const char *)bytes)[8] != '{'
+                           ? other_format(bytes, n)
+                           : NULL;
     if (what) return error_set(e, EXIT_BAD_DATA, "%s is not a safetensors file but %s", path, what);
     if (header_bytes > ST_MAX_HEADER)
         return error_set(e, EXIT_BAD_DATA,
