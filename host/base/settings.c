@@ -114,7 +114,7 @@ static const struct Preset {
     {"lm", "large", 1500, 2, 20, 35, 0.35, 0.04, 10, 1, 55, 14, 1.15},
     {"lm", "demo", 128, 2, 20, 20, 0.5, 0.1, 5, 1, 28, 15, 1 / 0.78},
     {"translate", "translate", 128, 2, 20, 20, 0.9, 0.08, 5, 1, 15, 5, 1.35},
-    {"translate", "demo", 128, 2, 20, 20, 0.8, 0.1, 5, 1, 32, 26, 1.5},
+    {"translate", "demo", 128, 2, 20, 20, 0.7, 0.1, 5, 1, 40, 34, 1.5},
 };
 enum { PRESETS = sizeof presets / sizeof presets[0] };
 

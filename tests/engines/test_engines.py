@@ -36,6 +36,7 @@ class Place:
 
     def __init__(self, folder):
         self.folder = folder
+        self.interrupted = False  # by a signal: what runs is ended, not waited for
         os.chmod(folder, 0o711)  # munged refuses a socket that others cannot reach
         shutil.copy(PLSTM, os.path.join(folder, "plstm"))
         shutil.copytree(ENGINES, os.path.join(folder, "engines"))
@@ -284,7 +285,7 @@ class Daemons:
         raise tap.Skip(f"{name} does not start here; its last line: {words[-1]}")
 
     def stop(self):
-        if len(self.started) == 3:
+        if len(self.started) == 3 and not place.interrupted:
             self.says("scancel", "--user", str(os.geteuid()))
             with contextlib.suppress(AssertionError):
                 wait_for("the end of all jobs", lambda: self.says("squeue", "--noheader") == "", 15)
@@ -346,16 +347,26 @@ def test_slurm_array():
         daemons.stop()
 
 
-def test_nothing_is_left_running():
-    try:
-        wait_for("the end of every process", lambda: not left_running(), 20)
-    finally:
+def end_left_running():
+    """What slurmstepd or mpirun had started is left in turn when they end."""
+    for _ in range(20):
+        if not left_running():
+            break
         for pid in left_running():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        time.sleep(0.1)
+
+
+def test_nothing_is_left_running():
+    wait_for("the end of every process", lambda: not left_running(), 20)
 
 
 def interrupted(number, _frame):
+    """Ends the tests, and with them all that they started; a second signal, such as the one that the reaper passes on, does not disturb that."""
+    place.interrupted = True
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
     sys.exit(128 + number)
 
 
@@ -378,8 +389,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 if __name__ == "__main__":
     fork_under_reaper()
-    for number in SIGNALS:
-        signal.signal(number, interrupted)
     with tempfile.TemporaryDirectory(prefix="plstm-engines-") as base:
         place = Place(base)
-        tap.main(globals())
+        for number in SIGNALS:
+            signal.signal(number, interrupted)
+        try:
+            tap.main(globals())
+        finally:
+            end_left_running()
