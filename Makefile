@@ -76,7 +76,7 @@ help:
 	'make test-engines  tools/engines under Slurm, GNU parallel and mpirun (tools/deps.sh engines installs them)' \
 	'make bench         CPU step beside PyTorch, emulator speed (Google Benchmark; JSON under $(BUILD)/bench)' \
 	'make sanitize      the host and emulator tests again under ASan + UBSan' \
-	'make fuzz          the readers of files under libFuzzer, each for FUZZ_SECONDS (300)' \
+	'make fuzz          the readers of files under libFuzzer, FUZZ_SECONDS in all (900)' \
 	'make profile       K=VARIANT H= B= T= or ROW=, [TOOL=ncu|nsys|trace METRICS=fast|roofline|full]:' \
 	'                   tools/profile.sh --help' \
 	'make gpu-bundle    what a machine with a GPU needs to run tools/gpu_run.sh, in $(GPU_BUNDLE)/' \

@@ -163,8 +163,8 @@ static bool scan_text(const char **at, const char *end, int64_t *rows, int64_t *
         if (*at == end) return false;
         bool ends = **at == ']';
         if (ends || **at == '\n' || **at == ';') {
-            ++*at;
             if (in_row && *rows && in_row != *cols) return false;
+            ++*at;
             if (in_row) ++*rows, *cols = in_row;
             in_row = 0;
             if (ends) return true;
