@@ -29,6 +29,7 @@ import wave
 from collections import Counter
 
 PACKAGES = {"kaldi-native-fbank": "1.23.0", "pocketsphinx": "5.1.1", "numpy": "2.4.6"}
+STAMP = "-".join(f"{name}-{version}" for name, version in PACKAGES.items())  # file of an environment that has them all
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SPLITS = ("train", "valid", "test")
@@ -49,7 +50,7 @@ class Failure(Exception):
 def installed(folder):
     """The Python that has both libraries; a folder that was left half made is made anew."""
     python = os.path.join(folder, "bin", "python")
-    stamp = os.path.join(folder, "-".join(f"{name}-{version}" for name, version in PACKAGES.items()))
+    stamp = os.path.join(folder, STAMP)
     if os.path.exists(stamp):
         return python
     print(f"installing {', '.join(PACKAGES)} into {os.path.relpath(folder)}", file=sys.stderr, flush=True)
