@@ -60,7 +60,7 @@ LDFLAGS  += -fopenmp $(SAN) $(OPENBLAS_LD)
 include tools/make/blas.mk
 DEPFLAGS  = -MMD -MP
 
-.PHONY: all help demo demo-translate parity test test-long bench sanitize fuzz results results-check report predictions
+.PHONY: all help demo demo-translate demo-speech parity test test-long bench sanitize fuzz results results-check report predictions
 .PHONY: format format-check clean deps print-config
 .DELETE_ON_ERROR:
 all: $(BUILD)/plstm print-config
@@ -70,6 +70,7 @@ help:
 	'make               build $(BUILD)/plstm' \
 	'make demo          train one over-large LSTM three ways on the built-in corpus (75 s); SEEDS=5 for five' \
 	'make demo-translate  one translation model without and with dropout, and its translations (under 3 minutes)' \
+	'make demo-speech   one model of speech without and with dropout (under 3 minutes)' \
 	'make parity        what tf32 and bf16 cost in perplexity, on the CPU: SEEDS=20 paired trainings (10 min)' \
 	'make test          build and run every test; the last line is "N passed, N failed, N skipped"' \
 	'make test-long     the lists that are too long for make test' \
@@ -160,9 +161,9 @@ demo: deps
 	$(Q)$(MAKE) --no-print-directory $(DEMO_PLSTM)
 	$(Q)$(PYTHON) tools/demo.py --plstm $(DEMO_PLSTM) --out $(BUILD)/demo --seeds $(SEEDS)
 
-demo-translate: deps
+demo-translate demo-speech: demo-%: deps
 	$(Q)$(MAKE) --no-print-directory $(DEMO_PLSTM)
-	$(Q)$(PYTHON) tools/demo_translate.py --plstm $(DEMO_PLSTM) --out $(BUILD)/$@ --seeds $(SEEDS)
+	$(Q)$(PYTHON) tools/demo_$*.py --plstm $(DEMO_PLSTM) --out $(BUILD)/$@ --seeds $(SEEDS)
 
 parity: deps
 	$(Q)$(MAKE) --no-print-directory $(BUILD)/plstm

@@ -72,6 +72,17 @@ class StopSignals:
 # ---- one process of plstm ----
 
 
+def score_of(event, split):
+    """What a line of the log says of a split: its perplexity, or its accuracy."""
+    return event.get(f"{split}_ppl", event.get(f"{split}_acc"))
+
+
+def score_text(event, split):
+    if f"{split}_acc" in event:
+        return percent(event[f"{split}_acc"])
+    return show(event.get(f"{split}_ppl"))
+
+
 class Log:
     """Reads a JSON log while it is being written; keeps what tables and progress need of it."""
 
@@ -109,15 +120,17 @@ class Log:
         elif kind == "test":
             self.test = event
         elif kind == "eval":
-            self.test = dict(event, test_ppl=event["ppl"])
+            self.test = {**event, **{"test_" + key: event[key] for key in ("ppl", "acc", "acc_nosil") if key in event}}
+            if "nats_each" in event:
+                self.test["test_nats"] = event["nats_each"]
 
     def words_per_s(self):
         return self.tokens / self.step_seconds if self.step_seconds else math.nan
 
     def best_epoch(self):
-        """The epoch of --save-best: the first with the lowest valid perplexity."""
-        scored = [e for e in self.epochs if e["valid_ppl"] is not None]
-        return min(scored, key=lambda e: e["valid_ppl"]) if scored else None
+        """The epoch of --save-best: the first with the lowest valid perplexity, or the highest accuracy."""
+        scored = [e for e in self.epochs if score_of(e, "valid") is not None]
+        return min(scored, key=lambda e: e["valid_ppl"] if "valid_ppl" in e else -e["valid_acc"]) if scored else None
 
 
 class Job:
@@ -149,8 +162,8 @@ class Job:
             how = f"exit status {status}" if status > 0 else f"signal {signal.Signals(-status).name}"
             raise Failure(f"{self.title} failed ({how}): {said[-1] if said else 'it said nothing'}; "
                           f"the command was: {' '.join(self.command)}")
-        if not self.log.test or self.log.test["test_ppl"] is None:
-            raise Failure(f"{self.title} ended without a test perplexity in {self.log.path}")
+        if not self.log.test or score_of(self.log.test, "test") is None:
+            raise Failure(f"{self.title} ended without a score of test in {self.log.path}")
         return True
 
     def elapsed(self):
@@ -200,7 +213,7 @@ class Run(Job):
         text = f"epoch {done + 1:2}/{epochs}"
         if log.epochs:
             last = log.epochs[-1]
-            text += f"  train {show(last['train_ppl'])}  valid {show(last['valid_ppl'])}"
+            text += f"  train {score_text(last, 'train')}  valid {score_text(last, 'valid')}"
         if log.step and log.step["words_per_s"]:
             text += f"  {log.words_per_s():6.0f} words/s"
         return text
@@ -250,6 +263,10 @@ def show(ppl):
     return "-" if ppl is None or math.isnan(ppl) else f"{ppl:.2f}"
 
 
+def percent(share):
+    return "-" if share is None or math.isnan(share) else f"{100 * share:.1f} %"
+
+
 class Progress:
     """What runs now, on standard error: lines that rewrite themselves on a terminal, one per seven epochs elsewhere."""
 
@@ -290,8 +307,8 @@ class Progress:
             if done and done % 7 == 0 and self.said.get(job.stem) != done:
                 self.said[job.stem] = done
                 last = job.log.epochs[-1]
-                self.say(f"{job.title}: epoch {done}/{job.log.run['epochs']}  train {show(last['train_ppl'])}  "
-                         f"valid {show(last['valid_ppl'])}")
+                self.say(f"{job.title}: epoch {done}/{job.log.run['epochs']}  train {score_text(last, 'train')}  "
+                         f"valid {score_text(last, 'valid')}")
 
     def erase(self):
         if self.lines:
@@ -337,7 +354,8 @@ def run_all(runs, cores, signals):
                 running.remove(job)
                 if isinstance(job, Run):
                     progress.took.append(job.seconds)
-                    progress.say(f"{job.title}: test perplexity {show(job.log.test['test_ppl'])} after {job.seconds:.0f} s")
+                    measure = "perplexity" if "test_ppl" in job.log.test else "accuracy"
+                    progress.say(f"{job.title}: test {measure} {score_text(job.log.test, 'test')} after {job.seconds:.0f} s")
                 after = job.follow_up()
                 if after:
                     waiting.append(after)

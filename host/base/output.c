@@ -16,6 +16,8 @@ const FileKind kind_eval_log = {"a log of plstm eval", 0, "{\"event\":\"eval\","
 const FileKind kind_ensemble_log = {"a log of plstm ensemble", 0, "{\"event\":\"ensemble\","};
 const FileKind kind_log_probs = {"an array of NumPy", 0, "\x93NUMPY"};
 const FileKind kind_svg = {"an SVG figure", 0, "<svg "};
+const FileKind kind_confusion = {"a table of confusions by plstm eval", 0, "target \\ taken for"};
+const FileKind kind_archive = {"an archive of float matrices by Kaldi", FILE_KIND_NAMED, " "};
 
 bool same_file(const char *a, const char *b)
 {
@@ -24,15 +26,27 @@ bool same_file(const char *a, const char *b)
                              x.st_ino == y.st_ino);
 }
 
+/* Whether the bytes with which a file opens are a name, a blank and a binary float matrix, or are cut within them. */
+static bool is_archive(const char *opening, size_t n)
+{
+    static const char matrix[] = " \0BFM \4";
+    size_t name = 0, left = sizeof matrix - 1;
+    while (name < n && (unsigned char)opening[name] > ' ' && opening[name] != 0x7f) name++;
+    if (n - name < left) left = n - name;
+    return name > 0 && !memcmp(opening + name, matrix, left);
+}
+
 /* Whether a regular file is empty or opens as the kind does; one that is cut within its opening does. */
 static bool is_of_kind(const char *path, const FileKind *kind)
 {
-    char opening[128];
-    size_t length = kind->at + strlen(kind->opening);
+    char opening[512];
+    bool named = kind->at == FILE_KIND_NAMED;
+    size_t length = named ? sizeof opening : kind->at + strlen(kind->opening);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0) return true;
     ssize_t n = read(fd, opening, length < sizeof opening ? length : sizeof opening);
     close(fd);
+    if (named) return n <= 0 || is_archive(opening, (size_t)n);
     if (n <= (ssize_t)kind->at) return n <= 0;
     return !memcmp(opening + kind->at, kind->opening, (size_t)n - kind->at);
 }

@@ -8,14 +8,16 @@
 
 #include "error.h"
 
+enum { FILE_KIND_NAMED = 0x10000 }; /* a FileKind's `at` */
+
 /* What this program writes, told apart by how a file of it opens. */
 typedef struct FileKind {
     const char *name; /* "a checkpoint of plstm" */
-    size_t at;        /* of the opening */
+    size_t at;        /* of the opening; FILE_KIND_NAMED: behind the first blank */
     const char *opening;
 } FileKind;
 extern const FileKind kind_checkpoint, kind_dump, kind_train_log, kind_eval_log, kind_ensemble_log,
-    kind_log_probs, kind_svg;
+    kind_log_probs, kind_svg, kind_confusion, kind_archive;
 
 /* A file that the command reads, or another one that it writes; path NULL: none. */
 typedef struct OtherFile {

@@ -58,6 +58,8 @@ static const SettingInfo list[] = {
      "a type seen less often in training is <unk>", FIELD(min_count), "translate|caption"},
     {"max-length", TYPE_INT, ROLE_FIXED, 0, 65536, 0, 0, COUNT(0) " to 65536, 0 being no limit",
      "longer sequences are left out of training", FIELD(max_length), "!lm"},
+    {"cmvn", TYPE_CHOICE, ROLE_FIXED, 0, 0, 0, "utterance|none", "utterance or none",
+     "what features are shifted and scaled over, to mean 0 and variance 1", FIELD(cmvn), "frames"},
     {"max-steps", TYPE_INT, ROLE_RUN, 0, 1e15, 0, 0, COUNT(0),
      "end when this many minibatches are done in all", FIELD(max_steps), NULL},
     {"threads", TYPE_INT, ROLE_RUN, 1, 1024, 0, 0, COUNT(1) " to 1024", "threads of the cpu backend",
@@ -115,6 +117,8 @@ static const struct Preset {
     {"lm", "demo", 128, 2, 20, 20, 0.5, 0.1, 5, 1, 28, 15, 1 / 0.78},
     {"translate", "translate", 128, 2, 20, 20, 0.9, 0.08, 5, 1, 15, 5, 1.35},
     {"translate", "demo", 128, 2, 20, 20, 0.7, 0.1, 5, 1, 40, 34, 1.5},
+    {"frames", "frames", 200, 2, 20, 20, 0.5, 0.1, 5, 1, 20, 10, 1.3},
+    {"frames", "demo", 128, 2, 5, 20, 0.6, 0.1, 5, 0.2, 24, 10, 1.2},
 };
 enum { PRESETS = sizeof presets / sizeof presets[0] };
 
@@ -171,6 +175,7 @@ void settings_defaults(Settings *s)
     s->protocol = PROTOCOL_ZAREMBA;
     s->source_order = ORDER_REVERSED;
     s->min_count = 2;
+    s->cmvn = CMVN_UTTERANCE;
     s->max_steps = -1;
     s->log_every = 1;
 }

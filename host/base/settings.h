@@ -13,6 +13,7 @@ typedef enum DropoutSites { SITES_NONRECURRENT, SITES_ALL, SITES_NONE } DropoutS
 typedef enum EvalWhat { EVAL_NONE = 0, EVAL_VALID = 1, EVAL_TEST = 2, EVAL_ALL = 3 } EvalWhat; /* bits */
 typedef enum Protocol { PROTOCOL_ZAREMBA, PROTOCOL_SEQUENTIAL } Protocol;
 typedef enum SourceOrder { ORDER_REVERSED, ORDER_FORWARD } SourceOrder;
+typedef enum Cmvn { CMVN_UTTERANCE, CMVN_NONE } Cmvn;
 
 /* How a setting takes part in --resume (SPEC 8). */
 typedef enum SettingRole {
@@ -45,6 +46,7 @@ typedef struct Settings {
     int64_t source_order;                  /* SourceOrder */
     int64_t min_count;                     /* of a type in the vocabulary */
     int64_t max_length;                    /* of a sequence; 0: no limit */
+    int64_t cmvn;                          /* Cmvn */
     const char *data;                      /* folder or "synthetic"; NULL: not given */
     const char *save, *save_best, *resume; /* paths or NULL */
     const char *log_json, *init_weights;   /* paths or NULL */

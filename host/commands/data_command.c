@@ -9,9 +9,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "host/base/replace.h"
+#include "host/data/frames.h"
 #include "host/data/pairs.h"
 #include "host/data/parallel.h"
 #include "host/data/source.h"
+#include "host/data/speech.h"
 #include "host/train/run_corpus.h"
 #include "host/data/synthetic.h"
 
@@ -160,7 +163,8 @@ int data_pairs_command(const Settings *s, FILE *out, Error *e)
         .dir = s->data, .language = {s->source, s->target}, .min_count = s->min_count, .wanted = EVAL_ALL};
     Pairs p;
     if (strcmp(s->task, "translate"))
-        return error_set(e, EXIT_USAGE, "--task takes lm or translate with this command, not '%s'", s->task);
+        return error_set(e, EXIT_USAGE, "--task takes lm, translate or frames with this command, not '%s'",
+                         s->task);
     int code = pairs_load(&p, &o, e);
     if (code) return code;
     bool *seen = malloc((size_t)(p.vocab[SIDE_SOURCE].V + p.vocab[SIDE_TARGET].V) * sizeof *seen);
@@ -208,5 +212,115 @@ int data_write_command(const char *dir, Error *e)
             free(bytes[side]);
         }
     }
+    return code;
+}
+
+/* ---- utterances ---- */
+
+static void print_frames(const Frames *f, FILE *out)
+{
+    int64_t named = 0, silent = 0;
+    for (int64_t id = 0; id < f->V; id++) named += f->name[id] != NULL, silent += f->silence[id];
+    fprintf(out, "corpus             %s\n",
+            f->synthetic ? "synthetic (built in)" : "utterances with a label for every frame");
+    fprintf(out, "corpus SHA-256     %s\n", f->sha256);
+    fprintf(out, "features           %" PRId64 " a frame\n", f->F);
+    fprintf(out,
+            "labels             %" PRId64 ", of which %" PRId64 " have names and %" PRId64 " are silence\n\n",
+            f->V, named, silent);
+    fprintf(out, "%-6s %10s %10s %8s %10s %15s %17s %15s\n", "split", "utterances", "frames", "longest",
+            "silence", "without labels", "without features", "without a frame");
+    for (int i = 0; i < FRAMES_SPLITS; i++) {
+        const FramesSplit *s = &f->split[i];
+        fprintf(out,
+                "%-6s %10" PRId64 " %10" PRId64 " %8" PRId64 " %10" PRId64 " %15" PRId64 " %17" PRId64
+                " %15" PRId64 "\n",
+                frames_split_name[i], s->rows.n, s->frames, s->longest, s->silent, s->no_labels,
+                s->no_features, s->empty);
+    }
+}
+
+int data_frames_command(const Settings *s, FILE *out, Error *e)
+{
+    Frames f;
+    int code = frames_load(&f, &(FramesOptions){.dir = s->data, .wanted = EVAL_ALL}, e);
+    if (code) return code;
+    print_frames(&f, out);
+    for (int i = 0; !code && f.synthetic && i < SPEECH_SPLITS; i++) {
+        SpeechBest best;
+        code = speech_best(i, &best, e);
+        if (!code)
+            fprintf(out,
+                    "%sbest possible of %s, by the generator's own posterior: %.2f %%, %.2f %% without "
+                    "silence, %.4f nats a frame\n",
+                    i ? "" : "\n", frames_split_name[i], 100 * (double)best.hits / (double)best.frames,
+                    100 * (double)best.voiced_hits / (double)best.voiced, best.nats / (double)best.frames);
+    }
+    frames_free(&f);
+    return code ? code : flushed(out, e);
+}
+
+/* A split's folder: feats.ark, feats.scp, labels. */
+static int write_utterances(const SpeechVoice *voice, const char *dir, int split, Error *e)
+{
+    float x[SPEECH_LONGEST * SPEECH_F];
+    int32_t labels[SPEECH_LONGEST];
+    char folder[4200], path[4400], what[4400];
+    char *script = NULL, *ids = NULL;
+    size_t script_bytes, ids_bytes;
+    Replacement ark;
+    snprintf(folder, sizeof folder, "%s/%s", dir, frames_split_name[split]);
+    if (mkdir(folder, 0777) && errno != EEXIST)
+        return error_set(e, EXIT_BAD_DATA, "the folder '%s' cannot be made: %s", folder, strerror(errno));
+    snprintf(path, sizeof path, "%s/feats.ark", folder);
+    snprintf(what, sizeof what, "%s", path);
+    if (!access(path, F_OK))
+        return error_set(e, EXIT_BAD_DATA, "'%s' cannot be written: %s", path, strerror(EEXIST));
+    int code = replace_open(&ark, path, what, e);
+    if (code) return code;
+    FILE *scp = open_memstream(&script, &script_bytes), *text = open_memstream(&ids, &ids_bytes);
+    bool ok = scp && text && !replace_begin(&ark);
+    size_t at = 0;
+    for (int64_t i = 0; ok && i < speech_utterances[split]; i++) {
+        char name[32];
+        int64_t frames = speech_utterance(voice, split, i, x, labels);
+        int bytes = snprintf(name, sizeof name, "%s-%04" PRId64, frames_split_name[split], i);
+        fprintf(scp, "%s feats.ark:%zu\n", name, at + (size_t)bytes + 1);
+        fprintf(text, "%s", name);
+        for (int64_t t = 0; t < frames; t++) fprintf(text, " %d", labels[t]);
+        fputc('\n', text);
+        ok = !kaldi_archive_put(&ark, name, x, frames, SPEECH_F);
+        at += (size_t)bytes + 16 +
+              (size_t)(frames * SPEECH_F) * sizeof *x; /* name, blank, header of 15 bytes */
+    }
+    code = replace_finish(&ark, ok, what, e);
+    if (scp) fclose(scp);
+    if (text) fclose(text);
+    snprintf(path, sizeof path, "%s/feats.scp", folder);
+    if (!code) code = write_text(path, script, e);
+    snprintf(path, sizeof path, "%s/labels", folder);
+    if (!code) code = write_text(path, ids, e);
+    free(script), free(ids);
+    return code;
+}
+
+int data_write_frames_command(const char *dir, Error *e)
+{
+    char path[4400], name[16], text[SPEECH_V * 32];
+    size_t n = 0;
+    SpeechVoice *voice = malloc(sizeof *voice);
+    if (!voice) return error_set(e, EXIT_FAILED, "memory ran out while the utterances were made");
+    int code = EXIT_DONE;
+    if (mkdir(dir, 0777) && errno != EEXIST)
+        code = error_set(e, EXIT_BAD_DATA, "the folder '%s' cannot be made: %s", dir, strerror(errno));
+    speech_voice(voice);
+    for (int i = 0; !code && i < SPEECH_SPLITS; i++) code = write_utterances(voice, dir, i, e);
+    for (int32_t id = 0; id < SPEECH_V; id++) {
+        speech_name(id, name);
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s %d%s\n", name, id, id ? "" : " silence");
+    }
+    snprintf(path, sizeof path, "%s/phones", dir);
+    if (!code) code = write_text(path, text, e);
+    free(voice);
     return code;
 }

@@ -20,4 +20,10 @@ int data_pairs_command(const Settings *s, FILE *out, Error *e);
  * EXIT_BAD_DATA: a file is there already, or cannot be written. */
 int data_write_command(const char *dir, Error *e);
 
+/* The same of utterances (s->data): per split utterances, frames, silence, what was left out; of the built-in ones also the best
+ * possible accuracy. The other writes the built-in ones as Kaldi's tables: train/feats.scp, train/feats.ark, train/labels and
+ * so on, and phones. */
+int data_frames_command(const Settings *s, FILE *out, Error *e);
+int data_write_frames_command(const char *dir, Error *e);
+
 #endif

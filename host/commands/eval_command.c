@@ -64,9 +64,9 @@ static int list_members(Eval *v, Error *e)
 static int outputs_check(const Eval *v, Error *e)
 {
     CorpusPaths texts;
-    const char *log = v->o->settings.log_json, *log_probs = v->o->log_probs;
+    const char *log = v->o->settings.log_json, *log_probs = v->o->log_probs, *confusion = v->o->confusion;
     bool force = v->o->settings.force;
-    OtherFile *read = calloc((size_t)v->n + CORPUS_PATHS + 1, sizeof *read);
+    OtherFile *read = calloc((size_t)v->n + CORPUS_PATHS + 2, sizeof *read);
     if (!read) return error_set(e, EXIT_FAILED, "memory ran out while outputs were checked");
     int n = 0, code = v->task->inputs(&v->settings, &texts, e);
     if (!code) {
@@ -77,6 +77,10 @@ static int outputs_check(const Eval *v, Error *e)
         if (!code && log_probs)
             code = output_check("--token-log-probs", log_probs, &kind_log_probs, read, n, force, e);
         if (!code && log_probs) code = st_writable(log_probs, "--token-log-probs", e);
+        read[n++] = (OtherFile){"--token-log-probs", log_probs};
+        if (!code && confusion)
+            code = output_check("--confusion", confusion, &kind_confusion, read, n, force, e);
+        if (!code && confusion) code = st_writable(confusion, "--confusion", e);
         corpus_paths_free(&texts);
     }
     free(read);
@@ -112,6 +116,19 @@ static int find_split(Eval *v, Error *e)
     return error_set(e, EXIT_USAGE, "--split takes one of %s, not '%s'", names, v->o->split);
 }
 
+/* Whether --confusion can be had: one model, of a task that counts. */
+static int confusion_check(const Eval *v, Error *e)
+{
+    if (!v->o->confusion) return EXIT_DONE;
+    if (!v->task->confusion_begin)
+        return error_set(e, EXIT_USAGE, "--confusion is not an option of --task %s", v->task->name);
+    if (v->n > 1)
+        return error_set(
+            e, EXIT_USAGE,
+            "--confusion takes one model: of an average no position's likeliest target is known");
+    return EXIT_DONE;
+}
+
 static int log_open(Eval *v, Error *e)
 {
     v->log = open(v->o->settings.log_json, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
@@ -138,6 +155,7 @@ static int check_files(Eval *v, Error *e)
         }
         code = task_of(c, m->path, &v->task, e);
         if (!code) code = settings_take(v, e);
+        if (!code) code = confusion_check(v, e);
         if (!code) code = outputs_check(v, e);
         if (!code && v->o->settings.log_json) code = log_open(v, e);
         TaskOpen how = {.settings = &v->settings, .from = c, .split = v->o->split};
@@ -184,6 +202,10 @@ static int score_member(Eval *v, Member *m, Error *e)
         fprintf(v->o->notes, "plstm: %s: %s needed\n", m->path, number_bytes(bytes, needed, sizeof needed));
     }
     ensemble_begin(&v->ensemble);
+    if (v->o->confusion && (code = v->task->confusion_begin(v->data, e))) {
+        model_close(&model);
+        return code;
+    }
     if (v->task->score_begin) v->task->score_begin(v->data, v->split);
     code = score_source(&model, v->source, visit_both, v, &m->totals, NULL, e);
     if (!code && !isfinite(totals_ppl(&m->totals)))
@@ -237,7 +259,8 @@ static void print_row(const Eval *v, FILE *out, const Member *m, const char *nam
     for (int i = 0; i < v->figures; i++) {
         const Figure *f = &m->figure[i];
         if (!shown(v, i)) continue;
-        if (f->kind == FIGURE_SHARE) fprintf(out, "%*.2f %%", column_width(i) - 2, 100 * f->value);
+        if (isnan(f->value)) fprintf(out, "%*s", column_width(i), "-");
+        else if (f->kind == FIGURE_SHARE) fprintf(out, "%*.2f %%", column_width(i) - 2, 100 * f->value);
         else fprintf(out, "%*.*f", column_width(i), f->kind == FIGURE_PPL ? 3 : 4, f->value);
     }
     fprintf(out, "  %s\n", name);
@@ -268,8 +291,10 @@ static void print_table(const Eval *v, FILE *out)
 static void figures_json(const Eval *v, const Member *m, JsonLine *l)
 {
     line_double(l, "nats", m->totals.nats);
-    for (int i = 0; i < v->figures; i++)
-        line_double(l, strchr(m->figure[i].key, '_') + 1, m->figure[i].value);
+    for (int i = 0; i < v->figures; i++) {
+        const char *key = strchr(m->figure[i].key, '_') + 1;
+        line_double(l, strcmp(key, "nats") ? key : "nats_each", m->figure[i].value); /* beside their sum */
+    }
 }
 
 static void make_line(const Eval *v, JsonLine *l)
@@ -334,6 +359,7 @@ int eval_command(const EvalOptions *o, FILE *out, Error *e)
     if (!code) {
         score_all(&v);
         if (o->log_probs) code = save_log_probs(&v, e);
+        if (!code && o->confusion) code = v.task->confusion_write(v.data, o->confusion, e);
         if (!code) code = tell(&v, out, e);
     }
     if (v.log >= 0 && close(v.log) && !code)

@@ -15,6 +15,7 @@ typedef struct EvalOptions {
     const char *split;       /* by its name: "valid", "test" */
     const char *log_probs;   /* what the models, or their average, say to every position goes there
                                 (token_log_probs.h); or NULL */
+    const char *confusion;   /* what the targets were taken for goes there (task.h); or NULL */
     Settings
         settings; /* given: data, protocol, backend, threads, log_json, force, final_eos; batch and seq only where they were */
     FILE *notes;        /* where remarks about the text go, or NULL */

@@ -112,8 +112,13 @@ static void print_checkpoint(FILE *out, const Checkpoint *c)
     if (n->tokens)
         fprintf(out, "  %-16s %.3f over this epoch's %" PRId64 " tokens so far\n", "train perplexity",
                 exp(n->nats / (double)n->tokens), n->tokens);
-    if (isfinite(n->best_valid)) fprintf(out, "  %-16s %.3f\n", "best valid ppl", exp(n->best_valid));
-    fprintf(out, "  %-16s %" PRId64 " rows of %" PRId64 " steps\n", "minibatch", B, T);
+    if (isfinite(n->best_valid) && st_meta(&c->file, "hits")) /* it goes by the share of misses */
+        fprintf(out, "  %-16s %.2f %% accuracy\n", "best valid", 100 * (1 - n->best_valid));
+    else if (isfinite(n->best_valid)) fprintf(out, "  %-16s %.3f\n", "best valid ppl", exp(n->best_valid));
+    if (c->shape.F) fprintf(out, "  %-16s %" PRId64 " a position\n", "features", c->shape.F);
+    fprintf(out, "  %-16s %" PRId64 " rows", "minibatch", B);
+    if (settings_of_task(settings_find("seq"), c->task)) fprintf(out, " of %" PRId64 " steps", T);
+    fprintf(out, "\n");
     print_row(out, "corpus sha256",
               c->corpus_sha256[0] ? c->corpus_sha256 : "none: not all splits were read");
     if (c->data) print_row(out, "data", c->data);
@@ -126,7 +131,7 @@ static void print_checkpoint(FILE *out, const Checkpoint *c)
         settings_show(&c->settings, i, value, sizeof value);
         print_row(out, info->name, value);
     }
-    print_vocab(out, &c->vocab);
+    if (c->vocab.V) print_vocab(out, &c->vocab);
 }
 
 int info_command(const char *path, FILE *out, Error *e)

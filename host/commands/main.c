@@ -19,6 +19,7 @@
 #include "info_command.h"
 #include "host/base/options.h"
 #include "plan_command.h"
+#include "posteriors_command.h"
 #include "host/store/safetensors.h"
 #include "sample.h"
 #include "translate_command.h"
@@ -287,6 +288,12 @@ static int eval_parsed(int argc, char **argv, PathList *weights, Error *e)
              "of NumPy, which plstm ensemble averages",
          .type = OPTION_PATH,
          .value = &o.log_probs},
+        {.name = "confusion",
+         .arg = "F",
+         .takes = "a file",
+         .help = "what the labels of a frames model were taken for: a table between tabs, a row a label",
+         .type = OPTION_PATH,
+         .value = &o.confusion},
         FORCE_OPTION(&force),
         FINAL_EOS_OPTION(&final_eos),
     };
@@ -296,7 +303,7 @@ static int eval_parsed(int argc, char **argv, PathList *weights, Error *e)
             "Prints the perplexity of checkpoints and of their ensemble. batch and seq, by which protocol "
             "zaremba cuts the valid split, are the first file's unless given.",
         .options = own,
-        .n_options = 5,
+        .n_options = sizeof own / sizeof own[0],
         .settings = settings,
         .no_defaults = true};
     Settings s;
@@ -524,6 +531,81 @@ static int translate(int argc, char **argv, Error *e)
     return code;
 }
 
+static int posteriors_parsed(int argc, char **argv, PathList *weights, Error *e)
+{
+    static const char *const settings[] = {"backend", "threads", NULL};
+    static const char weights_takes[] = "a frames model, or several separated by commas";
+    PosteriorsOptions o = {.batch = 20, .as = AS_POSTERIORS};
+    const Option own[] = {
+        {.name = "weights",
+         .arg = "F[,F...]",
+         .takes = weights_takes,
+         .help = "a frames model, or several, whose probabilities are averaged",
+         .type = OPTION_PATHS,
+         .value = weights},
+        {.name = "features",
+         .arg = "F",
+         .takes = "feats.scp, feats.ark or a folder that holds one",
+         .help = "the utterances: feats.scp, feats.ark or a folder that holds one; no labels are needed",
+         .type = OPTION_PATH,
+         .value = &o.features},
+        {.name = "out",
+         .arg = "F.ark",
+         .takes = "a file",
+         .help = "archive of Kaldi to write: for each utterance a matrix, a row a frame, a column a label",
+         .type = OPTION_PATH,
+         .value = &o.out},
+        {.name = "as",
+         .arg = "NAME",
+         .takes = "posteriors, log-posteriors or log-likelihoods",
+         .help = "posteriors, log-posteriors, or log-likelihoods: log-posteriors less the logarithms of the "
+                 "labels' shares "
+                 "in training, as decoders want them",
+         .initial = "posteriors",
+         .type = OPTION_CHOICE,
+         .choices = POSTERIORS_AS,
+         .value = &o.as},
+        {.name = "utterances",
+         .arg = "N",
+         .takes = "a whole number from 1 to 1000",
+         .help = "utterances that are read at a time",
+         .initial = "20",
+         .type = OPTION_INT,
+         .low = 1,
+         .high = 1000,
+         .value = &o.batch},
+        FORCE_OPTION(&o.force),
+    };
+    CommandLine line = {
+        .command = "posteriors",
+        .summary =
+            "Writes what a frames model says of every frame, for a decoder that reads Kaldi's archives.",
+        .options = own,
+        .n_options = sizeof own / sizeof own[0],
+        .settings = settings};
+    Settings s;
+    int code = options_parse(&line, argc, argv, e);
+    if (code || line.helped) return code;
+    code = options_settings(&line, &s, e);
+    if (code) return code;
+    if (!weights->n) return missing("weights", weights_takes, e);
+    if (!o.features) return missing("features", own[1].takes, e);
+    if (!o.out) return missing("out", own[2].takes, e);
+    o.weights = weights;
+    o.backend = s.backend;
+    o.threads = (int)s.threads;
+    o.notes = line.quiet ? NULL : stderr;
+    return posteriors_command(&o, e);
+}
+
+static int posteriors(int argc, char **argv, Error *e)
+{
+    PathList weights = {0};
+    int code = posteriors_parsed(argc, argv, &weights, e);
+    path_list_free(&weights);
+    return code;
+}
+
 /* ---- dump ---- */
 
 static int dump(int argc, char **argv, Error *e)
@@ -598,13 +680,14 @@ static int dump(int argc, char **argv, Error *e)
 static int data(int argc, char **argv, Error *e)
 {
     bool final_eos = false;
-    static const char *const settings[] = {"task", "source", "target", "min-count", NULL};
+    static const char *const settings[] = {"task", "source", "target", "min-count", "cmvn", NULL};
     const char *folder = NULL;
     const Option own[] = {
         {.name = "write",
          .arg = "FOLDER",
          .takes = "a folder",
-         .help = "write the built-in parallel text (synthetic, --task translate) into it",
+         .help = "write the built-in parallel text (synthetic, --task translate) or utterances (--task "
+                 "frames) into it",
          .type = OPTION_TEXT,
          .value = &folder},
         FINAL_EOS_OPTION(&final_eos),
@@ -622,15 +705,17 @@ static int data(int argc, char **argv, Error *e)
     code = options_settings(&line, &s, e);
     if (!code) code = settings_check_task(&s, e);
     if (code) return code;
-    bool parallel = !strcmp(s.task, "translate") && !strcmp(line.operand_value, "synthetic");
-    if (folder && !parallel)
+    bool frames = !strcmp(s.task, "frames"), built_in = !strcmp(line.operand_value, "synthetic");
+    if (folder && (!built_in || !strcmp(s.task, "lm")))
         return error_set(e, EXIT_USAGE,
-                         "--write takes the built-in parallel text: data synthetic --task translate");
-    if (folder && (code = data_write_command(folder, e))) return code;
+                         "--write takes the built-in parallel text or utterances: data synthetic --task "
+                         "translate or frames");
+    if (folder && (code = frames ? data_write_frames_command(folder, e) : data_write_command(folder, e)))
+        return code;
     if (!strcmp(s.task, "lm"))
         return data_command(line.operand_value, final_eos, stdout, line.quiet ? NULL : stderr, e);
     s.data = line.operand_value;
-    return data_pairs_command(&s, stdout, e);
+    return frames ? data_frames_command(&s, stdout, e) : data_pairs_command(&s, stdout, e);
 }
 
 static int info(int argc, char **argv, Error *e)
@@ -766,6 +851,7 @@ static const struct Command {
     {"ensemble", "perplexity of averages of models, from what eval wrote for each", ensemble},
     {"sample", "draw a text", sample},
     {"translate", "translate sentences", translate},
+    {"posteriors", "what a frames model says of every frame", posteriors},
     {"dump", "write one minibatch's masks or gradients, or initial weights", dump},
     {"info", "what a checkpoint holds", info},
     {"data", "what a data folder holds", data},
@@ -779,7 +865,7 @@ static void print_help(void)
 {
     printf("Usage: plstm COMMAND [OPTION...]\n"
            "LSTM language models with dropout on the non-recurrent connections (arXiv 1409.2329).\n\n");
-    for (int i = 0; i < COMMANDS; i++) printf("  %-8s %s\n", commands[i].name, commands[i].summary);
+    for (int i = 0; i < COMMANDS; i++) printf("  %-10s %s\n", commands[i].name, commands[i].summary);
     printf("\n  --help     print this page; plstm COMMAND --help prints a command's options\n"
            "  --version  print the version\n\n"
            "Exit codes: 0 done, 1 failed, 2 usage, 3 bad data or file, 4 no device, 5 diverged, 128 + "

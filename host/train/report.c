@@ -292,11 +292,11 @@ static void progress_text(const Report *r, const StepInfo *s, double speed, char
         else snprintf(eta, sizeof eta, "%lld min %02lld s", (long long)(t / 60), (long long)(t % 60));
     }
     snprintf(out, size,
-             "epoch %lld/%lld  step %lld/%lld  train ppl %s (as trained)  %.0f words/s  norm %.3g  lr %.4g  "
+             "epoch %lld/%lld  step %lld/%lld  train ppl %s (as trained)  %.0f %s/s  norm %.3g  lr %.4g  "
              "ETA %s",
              (long long)s->epoch, (long long)r->settings.epochs, (long long)s->step + 1, (long long)r->total,
-             ppl_text(ppl, sizeof ppl, exp(s->epoch_nats / (double)s->epoch_tokens)), speed, s->grad_norm,
-             s->lr, eta);
+             ppl_text(ppl, sizeof ppl, exp(s->epoch_nats / (double)s->epoch_tokens)), speed,
+             r->info.task->unit, s->grad_norm, s->lr, eta);
 }
 
 static void progress_show(Report *r, const StepInfo *s)

@@ -70,6 +70,11 @@ typedef struct Task {
     void (*score_begin)(TaskData *d, int split);
     ScoreVisitor visit;
 
+    /* What the targets of the next split that is scored were taken for: confusion_begin before score_begin makes visit count it,
+     * confusion_write writes it to a file. Of tasks whose metric is the share of hits; or NULL. */
+    int (*confusion_begin)(TaskData *d, Error *e);
+    int (*confusion_write)(const TaskData *d, const char *path, Error *e);
+
     /* What table and log say of a split's totals: of split 0 as trained, of another as the source of `score` gave them
      * and visit counted them; hits below 0: not counted (an ensemble's). t NULL: not scored, values are NAN. Fills at most TASK_FIGURES and returns how many, the
      * same for every t. */

@@ -1,0 +1,221 @@
+#!/usr/bin/env python3
+"""The models of speech of RESULTS.md, on the spoken digits: settings tuned on valid, three seeds without and with dropout, other shares kept,
+and speakers that were never heard.
+
+    frames_runs.py DATA UNSEEN [--plstm PATH] [--work DIR] [--out DIR] [--jobs N] [--only NAME ...] [--list]
+
+DATA and UNSEEN are folders that tools/fsdd.py made, with --split recordings and --split speakers. Every run trains preset frames; what differs
+is in RUNS below. A run keeps the weights of the epoch with the highest valid accuracy and scores test with them. Its checkpoints lie in --work
+(build/frames-runs); in --out (profiles/avx512) it leaves
+
+    frames-NAME.jsonl      plstm's log, a step line of 200
+    frames.jsonl           an object per run that has ended, in the order of RUNS
+
+Run it again after an interruption: what has ended stays, what was under way goes on from its last epoch.
+"""
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+from demo import Failure, Interrupted, Log, StopSignals, percent, positive, write_whole
+
+# What both sides share, and the settings that were tried: name -> options. The best on valid of a side is in MAIN.
+MODEL = ["--hidden", "128"]
+SHORT, LONG = ["--hold", "5", "--decay", "1.5", "--epochs", "10"], ["--hold", "8", "--decay", "1.5", "--epochs", "14"]
+TUNE = {"none, short": ["--dropout-sites", "none", *SHORT], "none, long": ["--dropout-sites", "none", *LONG],
+        "keep 0.7, long": ["--keep", "0.7", *LONG], "keep 0.8, long": ["--keep", "0.8", *LONG]}
+MAIN = {"none": "none, short", "dropout": "keep 0.7, long"}
+SEEDS = (1, 2, 3)
+CURVE = (0.9, 0.5)  # beside the shares that are tuned
+
+# name: (what for, folder, options), in the order in which they are trained. Seed 1 of the settings in MAIN is of the table and of the tuning.
+RUNS = {f"{side}-{seed}": ("main", "data", [*TUNE[setting], "--seed", str(seed)]) for seed in SEEDS for side, setting in MAIN.items()}
+for setting in (name for name in TUNE if name not in MAIN.values()):
+    RUNS["tune-" + setting.replace(", ", "-").replace(" ", "") + "-1"] = ("tune", "data", [*TUNE[setting], "--seed", "1"])
+for side, setting in MAIN.items():
+    RUNS[f"unseen-{side}-1"] = ("unseen", "unseen", [*TUNE[setting], "--seed", "1"])
+for keep in CURVE:
+    RUNS[f"curve-keep{keep}-1"] = ("curve", "data", ["--keep", str(keep), *LONG, "--seed", "1"])
+
+
+def override(options, more):
+    """Options with those of `more` in place of their own or behind them; each is a name and a value."""
+    return [word for pair in {**dict(zip(options[::2], options[1::2])), **dict(zip(more[::2], more[1::2]))}.items() for word in pair]
+
+
+class Pipeline:
+    """A run's steps, one process at a time: train, score."""
+
+    def __init__(self, options, name):
+        self.options, self.name, self.process = options, name, None
+        self.what, where, self.train_options = RUNS[name]
+        self.data = options.unseen if where == "unseen" else options.data
+        self.folder = os.path.join(options.work, name)
+        self.log = Log(self.path("log.jsonl"))
+        self.log.read()
+        self.steps = [*([] if self.log.test else [self.train]), self.score]
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def ended(self):
+        return os.path.exists(self.path("result.json"))
+
+    def spawn(self, command):
+        command = ["nice", "-n", "19", self.options.plstm, *command, "--threads", "1", "--quiet"]
+        with open(self.path("out.txt"), "wb") as out, open(self.path("err.txt"), "wb") as err:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+
+    def train(self):
+        common = ["--data", self.data, "--save", self.path("last.st"), "--save-best", self.path("best.st"), "--log-json", self.path("log.jsonl"),
+                  "--log-every", "200"]
+        if os.path.exists(self.path("last.st")):
+            self.spawn(["train", "--resume", self.path("last.st"), *common])
+        else:
+            self.spawn(["train", "--task", "frames", *override([*MODEL, *self.train_options], self.options.train_options.split()), *common])
+
+    def score(self):
+        self.spawn(["eval", "--weights", self.path("best.st"), "--data", self.data, "--split", "test", "--log-json", self.path("test.jsonl")])
+
+    def next(self):
+        """Starts the next step. False: all are done and the result is written."""
+        if self.steps:
+            os.makedirs(self.folder, exist_ok=True)
+            self.steps.pop(0)()
+            return True
+        self.finish()
+        return False
+
+    def poll(self):
+        status = self.process.poll()
+        if status:
+            with open(self.path("err.txt"), encoding="utf-8", errors="replace") as f:
+                said = f.read().strip().splitlines()
+            raise Failure(f"{self.name} failed with exit status {status}: {said[-1] if said else 'it said nothing'}")
+        return status is not None
+
+    def finish(self):
+        self.log.read()
+        log, best = self.log, self.log.best_epoch()
+        with open(self.path("test.jsonl"), encoding="utf-8") as f:
+            test = json.loads(f.readline())
+        none, last = log.run["dropout_sites"] == "none", log.epochs[-1]
+        lowest = min(log.epochs, key=lambda e: e["valid_nats"])
+        result = {"name": self.name, "what": self.what, "setting": self.setting(), "sites": log.run["dropout_sites"], "keep": 1.0 if none else log.run["keep"],
+                  "seed": int(log.run["seed"]), **{key: log.run[key] for key in ("hidden", "layers", "batch", "lr", "hold", "decay", "F", "V", "frames")},
+                  "epochs": len(log.epochs), "best_epoch": best["epoch"],
+                  **{f"best_epoch_{key}": best[key] for key in ("train_acc", "valid_acc", "valid_acc_nosil", "valid_nats")},
+                  "best_epoch_test_acc": test["acc"], "best_epoch_test_acc_nosil": test["acc_nosil"], "best_epoch_test_nats": test["nats_each"],
+                  **{key: last[key] for key in ("train_acc", "valid_acc", "valid_acc_nosil", "valid_nats")},
+                  **{key: log.test[key] for key in ("test_acc", "test_acc_nosil", "test_nats")},
+                  "lowest_valid_nats": lowest["valid_nats"], "lowest_nats_epoch": lowest["epoch"], "frames_per_s": log.words_per_s(),
+                  "minutes": sum(e["seconds"] for e in log.epochs) / 60, "backend": log.run["backend"], "device": log.run["device"],
+                  "commit": log.run["commit"]}
+        write_whole(self.path("result.json"), json.dumps(result) + "\n")
+
+    def setting(self):
+        """Name of the tuned setting that the run has, or None."""
+        return next((name for name, options in TUNE.items() if self.train_options[:-2] == options), None)
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait()
+
+
+def has_epoch(path):
+    with open(path, encoding="utf-8") as f:
+        return any('"event":"epoch"' in line for line in f)
+
+
+def publish(options):
+    """What has ended, and logs as far as they are, into --out."""
+    os.makedirs(options.out, exist_ok=True)
+    results = []
+    for name in RUNS:
+        folder = os.path.join(options.work, name)
+        path, ended = os.path.join(folder, "log.jsonl"), os.path.exists(os.path.join(folder, "result.json"))
+        if os.path.exists(path) and (ended or has_epoch(path)):
+            shutil.copyfile(path, os.path.join(options.out, f"frames-{name}.jsonl" if ended else f"partial-frames-{name}.jsonl"))
+            if ended and os.path.exists(os.path.join(options.out, f"partial-frames-{name}.jsonl")):
+                os.unlink(os.path.join(options.out, f"partial-frames-{name}.jsonl"))
+        if ended:
+            with open(os.path.join(folder, "result.json"), encoding="utf-8") as f:
+                results.append(f.read())
+    if results:
+        write_whole(os.path.join(options.out, "frames.jsonl"), "".join(results))
+
+
+def summary(options):
+    for name in RUNS:
+        path = os.path.join(options.work, name, "result.json")
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as f:
+                r = json.load(f)
+            print(f"{name:20} best epoch {r['best_epoch']:2} of {r['epochs']}: train {percent(r['best_epoch_train_acc'])}  valid {percent(r['best_epoch_valid_acc'])}  "
+                  f"test {percent(r['best_epoch_test_acc'])}, {percent(r['best_epoch_test_acc_nosil'])} without silence, {r['best_epoch_test_nats']:.3f} nats  "
+                  f"{r['minutes']:.1f} minutes")
+        else:
+            log = Log(os.path.join(options.work, name, "log.jsonl"))
+            log.read()
+            valid = ", ".join(percent(epoch["valid_acc"]) for epoch in log.epochs)
+            print(f"{name:20} {len(log.epochs)} epochs so far, valid {valid}" if log.epochs else f"{name:20} not begun")
+
+
+def run_all(options, signals):
+    waiting = [Pipeline(options, name) for name in (options.only or RUNS)]
+    waiting = [p for p in waiting if not p.ended()]
+    running = []
+    try:
+        while waiting or running:
+            signals.check()
+            while waiting and len(running) < options.jobs:
+                pipeline = waiting.pop(0)
+                pipeline.next()
+                running.append(pipeline)
+            for pipeline in list(running):
+                if pipeline.poll() and not pipeline.next():
+                    running.remove(pipeline)
+                    publish(options)
+                    summary(options)
+            time.sleep(0.5)
+    finally:
+        for pipeline in running:
+            pipeline.stop()
+        publish(options)
+
+
+def main():
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    parser = argparse.ArgumentParser(description="Trains the models of speech of RESULTS.md; goes on where it was stopped.", allow_abbrev=False)
+    parser.add_argument("data", help="folder of tools/fsdd.py")
+    parser.add_argument("unseen", help="folder of tools/fsdd.py --split speakers")
+    parser.add_argument("--plstm", default="build/plstm", metavar="PATH", help="the program (default build/plstm)")
+    parser.add_argument("--work", default="build/frames-runs", metavar="DIR", help="checkpoints (default build/frames-runs)")
+    parser.add_argument("--out", default=os.path.join(root, "profiles", "avx512"), metavar="DIR", help="results (default profiles/avx512)")
+    parser.add_argument("--jobs", type=positive, default=2, metavar="N", help="runs at a time, a core each (default 2)")
+    parser.add_argument("--only", nargs="+", choices=list(RUNS), metavar="NAME", help="these runs")
+    parser.add_argument("--list", action="store_true", help="print how far each run is, and leave")
+    parser.add_argument("--train-options", default="", help=argparse.SUPPRESS)  # tests train less
+    options = parser.parse_args()
+    try:
+        if options.list:
+            publish(options)
+            summary(options)
+            return 0
+        run_all(options, StopSignals())
+    except Failure as failure:
+        print(f"frames_runs.py: {failure}", file=sys.stderr)
+        return 1
+    except Interrupted as why:
+        print("frames_runs.py: stopped; the same command goes on", file=sys.stderr)
+        return 128 + why.args[0]
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
