@@ -3,9 +3,9 @@
 #include <math.h>
 #include <string.h>
 
-extern const Task task_lm, task_translate;
+extern const Task task_lm, task_translate, task_caption;
 
-const Task *const tasks[] = {&task_lm, &task_translate, NULL};
+const Task *const tasks[] = {&task_lm, &task_translate, &task_caption, NULL};
 
 int task_find(const char *name, const Task **task, Error *e)
 {
