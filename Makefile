@@ -60,7 +60,7 @@ LDFLAGS  += -fopenmp $(SAN) $(OPENBLAS_LD)
 include tools/make/blas.mk
 DEPFLAGS  = -MMD -MP
 
-.PHONY: all help demo demo-translate parity test test-long bench sanitize fuzz results results-check report predictions
+.PHONY: all help demo demo-translate demo-caption parity test test-long bench sanitize fuzz results results-check report predictions
 .PHONY: format format-check clean deps print-config
 .DELETE_ON_ERROR:
 all: $(BUILD)/plstm print-config
@@ -70,13 +70,14 @@ help:
 	'make               build $(BUILD)/plstm' \
 	'make demo          train one over-large LSTM three ways on the built-in corpus (75 s); SEEDS=5 for five' \
 	'make demo-translate  one translation model without and with dropout, and its translations (under 3 minutes)' \
+	'make demo-caption  one caption model without and with dropout, and a page of pictures (under 3 minutes)' \
 	'make parity        what tf32 and bf16 cost in perplexity, on the CPU: SEEDS=20 paired trainings (10 min)' \
 	'make test          build and run every test; the last line is "N passed, N failed, N skipped"' \
 	'make test-long     the lists that are too long for make test' \
 	'make test-engines  tools/engines under Slurm, GNU parallel and mpirun (tools/deps.sh engines installs them)' \
 	'make bench         CPU step beside PyTorch, emulator speed (Google Benchmark; JSON under $(BUILD)/bench)' \
 	'make sanitize      the host and emulator tests again under ASan + UBSan' \
-	'make fuzz          the readers of files under libFuzzer, each for FUZZ_SECONDS (300)' \
+	'make fuzz          the readers of files under libFuzzer, together for FUZZ_SECONDS (900)' \
 	'make profile       K=VARIANT H= B= T= or ROW=, [TOOL=ncu|nsys|trace METRICS=fast|roofline|full]:' \
 	'                   tools/profile.sh --help' \
 	'make gpu-bundle    what a machine with a GPU needs to run tools/gpu_run.sh, in $(GPU_BUNDLE)/' \
@@ -163,6 +164,10 @@ demo: deps
 demo-translate: deps
 	$(Q)$(MAKE) --no-print-directory $(DEMO_PLSTM)
 	$(Q)$(PYTHON) tools/demo_translate.py --plstm $(DEMO_PLSTM) --out $(BUILD)/$@ --seeds $(SEEDS)
+
+demo-caption: deps
+	$(Q)$(MAKE) --no-print-directory $(DEMO_PLSTM)
+	$(Q)$(PYTHON) tools/demo_caption.py --plstm $(DEMO_PLSTM) --out $(BUILD)/$@ --seeds $(SEEDS)
 
 parity: deps
 	$(Q)$(MAKE) --no-print-directory $(BUILD)/plstm

@@ -8,7 +8,7 @@
 
 #include "kernels/philox.h"
 
-const int64_t scenes_images[IMAGE_SPLITS] = {1500, 300, 500};
+const int64_t scenes_images[IMAGE_SPLITS] = {1000, 300, 500};
 const int64_t scenes_captions[IMAGE_SPLITS] = {3, 3, 5};
 
 static const uint64_t seed = 14092329;
@@ -42,17 +42,16 @@ static int draw(Draws *d, int n)
 static const struct {
     const char *name;
     uint32_t rgb;
-} colours[SCENE_COLOURS] = {{"red", 0xdc2828},    {"green", 0x28b43c},  {"blue", 0x3250dc},
-                            {"yellow", 0xebd732}, {"purple", 0x963cb4}, {"orange", 0xf08c1e}},
+} colours[SCENE_COLOURS] = {{"red", 0xf57d7d}, {"green", 0x7df57d}, {"blue", 0x7d7df5}, {"yellow", 0xf5f57d}},
   grounds[SCENE_GROUNDS] = {{"black", 0x101010}, {"grey", 0x484848}, {"brown", 0x5a3c1e}};
-static const char *const shapes[SCENE_SHAPES] = {"circle", "square", "triangle", "cross"};
+static const char *const shapes[SCENE_SHAPES] = {"ring", "square", "cross"};
 
 const char *scene_shape_name(int shape) { return shapes[shape]; }
 const char *scene_colour_name(int colour) { return colours[colour].name; }
 const char *scene_ground_name(int ground) { return grounds[ground].name; }
 uint32_t scene_colour_rgb(int colour) { return colours[colour].rgb; }
 uint32_t scene_ground_rgb(int ground) { return grounds[ground].rgb; }
-int scene_radius(const SceneObject *o) { return o->large ? 5 : 3; }
+int scene_radius(const SceneObject *o) { return o->large ? 6 : 4; }
 
 void scenes_scene(int64_t image, Scene *s)
 {
@@ -61,7 +60,7 @@ void scenes_scene(int64_t image, Scene *s)
     memset(s, 0, sizeof *s);
     for (int i = 0; i < cells; i++) cell[i] = i;
     for (int i = 0; i < SCENE_COLOURS; i++) colour[i] = i;
-    s->n = 2 + draw(&d, 2);
+    s->n = draw(&d, 4) ? 2 : 3;
     s->ground = draw(&d, SCENE_GROUNDS);
     for (int i = 0; i < s->n; i++) {
         SceneObject *o = &s->object[i];
@@ -73,8 +72,8 @@ void scenes_scene(int64_t image, Scene *s)
         colour[i] = colour[chosen], colour[chosen] = kept;
         o->colour = colour[i];
         o->large = draw(&d, 2);
-        o->x = 6 + 12 * o->column + draw(&d, 3) - 1;
-        o->y = 6 + 12 * o->row + draw(&d, 3) - 1;
+        o->x = 7 + 14 * o->column + draw(&d, 3) - 1;
+        o->y = 7 + 14 * o->row + draw(&d, 3) - 1;
     }
 }
 
@@ -85,10 +84,9 @@ static bool covers(int shape, int r, int dx, int dy)
 {
     int ax = abs(dx), ay = abs(dy);
     switch (shape) {
-    case 0: return dx * dx + dy * dy <= r * r;
+    case 0: return dx * dx + dy * dy <= r * r + 1 && dx * dx + dy * dy > (r - 2) * (r - 2);
     case 1: return 8 * ax <= 7 * r && 8 * ay <= 7 * r;
-    case 2: return ay <= r && 2 * ax <= dy + r; /* its tip above */
-    default: return (3 * ax <= r && ay <= r) || (3 * ay <= r && ax <= r);
+        default: return (3 * ax <= r && ay <= r) || (3 * ay <= r && ax <= r);
     }
 }
 
@@ -117,7 +115,7 @@ void scenes_picture(int64_t image, uint8_t *pixels)
 
 /* ---- features ---- */
 
-enum { EMPTY = 0 };
+enum { LEVEL = 48 }; /* of a pixel that a filter does not see: a dark grey, so that grounds weigh little */
 enum { SCENE_VALID = SCENE_POOLED * SCENE_POOL }; /* places of a filter a side */
 
 /* Weights (SCENE_FILTERS, 3, SCENE_FIELD, SCENE_FIELD), whole numbers from -8 to 8. */
@@ -134,8 +132,9 @@ static void filters_draw(Filters *f)
                 for (int x = 0; x < SCENE_FIELD; x++) f->weight[k][c][y][x] = draw(&d, 17) - 8;
 }
 
-/* Pixels are taken from the middle of their range: at most 3 * 25 * 8 * 128 in a place, which an int holds. */
-static void filter_apply(const int weight[3][SCENE_FIELD][SCENE_FIELD], const uint8_t *pixels, float *out)
+/* Sums of a filter over the squares of a picture: at most 3 * 25 * 8 * 255 in a place, which an int holds, and SCENE_POOL^2 times
+ * that in a square. */
+static void filter_apply(const int weight[3][SCENE_FIELD][SCENE_FIELD], const uint8_t *pixels, int32_t *out)
 {
     int place[SCENE_VALID][SCENE_VALID];
     memset(place, 0, sizeof place);
@@ -145,35 +144,45 @@ static void filter_apply(const int weight[3][SCENE_FIELD][SCENE_FIELD], const ui
                 for (int y = 0; y < SCENE_VALID; y++) {
                     const uint8_t *from = pixels + (c * SCENE_SIZE + y + fy) * SCENE_SIZE + fx;
                     for (int x = 0; x < SCENE_VALID; x++)
-                        place[y][x] += weight[c][fy][fx] * ((int)from[x] - 48);
+                        place[y][x] += weight[c][fy][fx] * ((int)from[x] - LEVEL);
                 }
-    int empty = 0;
-    for (int c = 0; c < 3; c++)
-        for (int i = 0; i < SCENE_FIELD * SCENE_FIELD; i++)
-            empty += weight[c][i / SCENE_FIELD][i % SCENE_FIELD] * EMPTY;
     for (int y = 0; y < SCENE_POOLED; y++)
         for (int x = 0; x < SCENE_POOLED; x++) {
-            int64_t sum = empty > 0 ? -SCENE_POOL * SCENE_POOL * (int64_t)empty : 0;
+            int32_t sum = 0;
             for (int i = 0; i < SCENE_POOL * SCENE_POOL; i++) {
                 int value = place[SCENE_POOL * y + i / SCENE_POOL][SCENE_POOL * x + i % SCENE_POOL];
                 sum += value > 0 ? value : 0;
             }
-            /* A power of two, so that the quotient is exact; about 1 is usual then. */
-            out[y * SCENE_POOLED + x] = (float)sum / (SCENE_POOL * SCENE_POOL * 1024.0f);
+            out[y * SCENE_POOLED + x] = sum;
         }
 }
 
-static void features_by(const Filters *f, const uint8_t *pixels, float *features)
+static void sums_by(const Filters *f, const uint8_t *pixels, int32_t *sums)
 {
     for (int k = 0; k < SCENE_FILTERS; k++)
-        filter_apply(f->weight[k], pixels, features + k * SCENE_POOLED * SCENE_POOLED);
+        filter_apply(f->weight[k], pixels, sums + k * SCENE_POOLED * SCENE_POOLED);
 }
 
-void scenes_features(const uint8_t *pixels, float *features)
+void scenes_sums(const uint8_t *pixels, int32_t *sums)
 {
     Filters f;
     filters_draw(&f);
-    features_by(&f, pixels, features);
+    sums_by(&f, pixels, sums);
+}
+
+/* Column k of sums (n, SCENE_F) to the features: less its mean over the training images and divided by its standard deviation there.
+ * Whole numbers up to the last steps: squares below 2^45, their sum below 2^56. */
+static void standardise(const int32_t *sums, int64_t n, int k, float *features)
+{
+    int64_t train = scenes_images[IMAGES_TRAIN], sum = 0, squares = 0;
+    for (int64_t i = 0; i < train; i++) {
+        int64_t x = sums[i * SCENE_F + k];
+        sum += x, squares += x * x;
+    }
+    double mean = (double)sum / (double)train, variance = (double)squares / (double)train - mean * mean;
+    double scale = 1 / sqrt(fmax(variance, 1));
+    for (int64_t i = 0; i < n; i++)
+        features[i * SCENE_F + k] = (float)(((double)sums[i * SCENE_F + k] - mean) * scale);
 }
 
 float *scenes_all_features(void)
@@ -181,12 +190,19 @@ float *scenes_all_features(void)
     Filters f;
     uint8_t pixels[3 * SCENE_SIZE * SCENE_SIZE];
     int64_t n = scenes_count();
+    int32_t *sums = malloc((size_t)n * SCENE_F * sizeof *sums);
     float *features = malloc((size_t)n * SCENE_F * sizeof *features);
-    filters_draw(&f);
-    for (int64_t i = 0; features && i < n; i++) {
-        scenes_picture(i, pixels);
-        features_by(&f, pixels, features + i * SCENE_F);
+    if (!sums || !features) {
+        free(sums), free(features);
+        return NULL;
     }
+    filters_draw(&f);
+    for (int64_t i = 0; i < n; i++) {
+        scenes_picture(i, pixels);
+        sums_by(&f, pixels, sums + i * SCENE_F);
+    }
+    for (int k = 0; k < SCENE_F; k++) standardise(sums, n, k, features);
+    free(sums);
     return features;
 }
 
@@ -207,11 +223,9 @@ static double choice_p(const Choice *c, int i)
 static const Choice intro = {3, {"", "there is", "we see"}}, article = {2, {"a", "one"}},
                     size_words[2] = {{2, {"small", "tiny"}}, {2, {"large", "big"}}},
                     colour_words[SCENE_COLOURS] = {{2, {"red", "crimson"}},   {2, {"green", "emerald"}},
-                                                   {2, {"blue", "azure"}},    {2, {"yellow", "golden"}},
-                                                   {2, {"purple", "violet"}}, {2, {"orange", "amber"}}},
-                    shape_words[SCENE_SHAPES] = {{3, {"circle", "disc", "ball"}},
+                                                   {2, {"blue", "azure"}},    {2, {"yellow", "golden"}}},
+                    shape_words[SCENE_SHAPES] = {{3, {"ring", "circle", "hoop"}},
                                                  {3, {"square", "box", "block"}},
-                                                 {3, {"triangle", "wedge", "pyramid"}},
                                                  {3, {"cross", "plus", "mark"}}},
                     column_words[2] = {{2, {"left of", "beside"}}, {2, {"right of", "beside"}}},
                     row_words[2] = {{2, {"above", "over"}}, {2, {"below", "under"}}},

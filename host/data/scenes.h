@@ -1,13 +1,13 @@
 /* scenes: the built-in images and captions: drawings of two or three coloured shapes, and an annotator who describes them and
  * is known exactly, so that the best possible perplexity of a caption given its scene is known too.
  *
- *   scene     shapes in different cells of a grid of 3 x 3, each a circle, square, triangle or cross, in one of six colours,
- *             small or large, on a black, grey or white ground
+ *   scene     shapes in different cells of a grid of 2 x 2, each a ring, square, triangle or cross, in different ones of six colours,
+ *             small or large, on a black, grey or brown ground
  *   picture   SCENE_SIZE x SCENE_SIZE pixels of red, green and blue; the shapes stand a little off the middle of their cells,
  *             and every pixel has noise, so that no two pictures of a scene are alike
- *   features  of the pixels by a fixed random convolution: SCENE_FILTERS filters of 5 x 5 x 3 drawn once, rectified, averaged
- *             over squares of 4 x 4. All in whole numbers, so that every machine computes the same
- *   caption   there is a big crimson disc left of one square and a tiny box on white
+ *   features  of the pixels by a fixed random convolution: SCENE_FILTERS filters of 5 x 5 x 3 drawn once, rectified, added up
+ *             over squares of 6 x 6, in whole numbers, so that every machine computes the same; then standardised
+ *   caption   there is a big crimson hoop left of one square and a tiny azure box on brown
  *
  * What the annotator chooses, each with a fixed probability and independently of all else: which two shapes to speak of and in
  * which order; how to begin (nothing 1/2, "there is" 1/4, "we see" 1/4); for each shape the article (a 3/4, one 1/4), whether to
@@ -24,13 +24,13 @@
 #include "host/base/error.h"
 #include "image_texts.h"
 
-enum { SCENE_SIZE = 24, SCENE_OBJECTS = 3 /* at most */, SCENE_GRID = 2 /* cells a side */ };
-enum { SCENE_FILTERS = 16, SCENE_FIELD = 5, SCENE_POOL = 4 };
+enum { SCENE_SIZE = 28, SCENE_OBJECTS = 3 /* at most */, SCENE_GRID = 2 /* cells a side */ };
+enum { SCENE_FILTERS = 48, SCENE_FIELD = 5, SCENE_POOL = 6 };
 enum {
     SCENE_POOLED = (SCENE_SIZE - SCENE_FIELD + 1) / SCENE_POOL, /* squares a side */
     SCENE_F = SCENE_FILTERS * SCENE_POOLED * SCENE_POOLED,
 };
-enum { SCENE_SHAPES = 4, SCENE_COLOURS = 6, SCENE_GROUNDS = 3 };
+enum { SCENE_SHAPES = 3, SCENE_COLOURS = 4, SCENE_GROUNDS = 3 };
 
 typedef struct SceneObject {
     int shape, colour;
@@ -61,9 +61,10 @@ uint32_t scene_ground_rgb(int ground);
 
 /* The picture of an image: pixels (3, SCENE_SIZE, SCENE_SIZE), red, green, blue. */
 void scenes_picture(int64_t image, uint8_t *pixels);
-/* Features (SCENE_F) of a picture: filter by filter, rows from above. */
-void scenes_features(const uint8_t *pixels, float *features);
-/* Those of every image, malloc'd (scenes_count, SCENE_F); NULL when memory ran out. */
+/* What the filters give of a picture, (SCENE_F): filter by filter, rows from above; the sum over each square. */
+void scenes_sums(const uint8_t *pixels, int32_t *sums);
+/* Features of every image, malloc'd (scenes_count, SCENE_F): those sums, shifted and scaled to mean 0 and variance 1 over the
+ * training images. NULL when memory ran out. */
 float *scenes_all_features(void);
 
 /* Caption number k of an image, words with one space between them. */

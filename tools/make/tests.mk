@@ -40,16 +40,17 @@ sanitize: deps
 sanitize-run: tests-built
 	$(Q)PLSTM=$(BUILD)/plstm ASAN_OPTIONS=detect_stack_use_after_return=0 $(RUN_TESTS) $(TEST_BIN)
 
-# The readers of files under libFuzzer (clang), one after another.
-FUZZ_SECONDS ?= 300
+# The readers of files under libFuzzer (clang), one after another: FUZZ_SECONDS in all, at least 1 each.
+FUZZ_SECONDS ?= 900
 FUZZ_FLOORS  := base data store
 FUZZERS      := $(patsubst tests/host/%.c,%,$(wildcard tests/host/fuzz_*.c))
+FUZZ_EACH     = $(shell n=$$(( $(FUZZ_SECONDS) / $(words $(FUZZERS)) )); echo $$(( n > 0 ? n : 1 )))
 FUZZ_COMMON  := $(foreach floor,$(FUZZ_FLOORS),$(wildcard host/$(floor)/*.c))
 fuzz: $(FUZZERS:%=run-%)
 .PHONY: $(FUZZERS:%=run-%)
 $(FUZZERS:%=run-%): run-%: $(BUILD)/fuzz/%
 	@mkdir -p $(BUILD)/fuzz/corpus-$*
-	$(Q)$< -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+	$(Q)$< -max_total_time=$(FUZZ_EACH) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
 	    $(BUILD)/fuzz/corpus-$* $(wildcard tests/fixtures/$*)
 $(FUZZERS:%=$(BUILD)/fuzz/%): $(BUILD)/fuzz/%: tests/host/%.c $(FUZZ_COMMON) \
     $(foreach floor,$(FUZZ_FLOORS),$(wildcard host/$(floor)/*.h)) $(BUILD)/gen/flags
