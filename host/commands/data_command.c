@@ -254,8 +254,7 @@ int data_captions_command(const Settings *s, FILE *out, Error *e)
                 image_split_name[i], split->images, split->bare, split->rows.n, split->words, split->unknown,
                 split->empty, split->longest);
         if (c.scenes && !split->unknown) /* <unk> is easier than the word */
-            fprintf(out, " %16.4f",
-                    exp(scenes_best((ImageSplit)i) / (double)(split->words + split->rows.n)));
+            fprintf(out, " %16.4f", exp(scenes_best((ImageSplit)i) / (double)(split->words + split->rows.n)));
         fputc('\n', out);
     }
     features_close(&f);
@@ -271,7 +270,7 @@ static void scene_json(JsonLine *l, int64_t image)
     line_string(l, "ground", scene_ground_name(s.ground));
     line_int(l, "ground_rgb", scene_ground_rgb(s.ground));
     line_open(l, "objects", '[');
-    for (int i = 0; i < s.n; i++) {
+    for (int i = 0; i < SCENE_OBJECTS; i++) {
         const SceneObject *o = &s.object[i];
         line_open(l, NULL, '{');
         line_string(l, "shape", scene_shape_name(o->shape));

@@ -44,8 +44,7 @@ static int count_words(const ImageTexts *t, int64_t min_count, Vocab *v, Error *
     if (code) return code;
     for (int64_t i = 0; i < t->images; i++) {
         if (t->split[i] != IMAGES_TRAIN) continue;
-        int64_t at = t->offset ? t->offset[t->first[i]] : 0,
-                end = t->offset ? t->offset[t->first[i + 1]] : 0;
+        int64_t at = t->offset ? t->offset[t->first[i]] : 0, end = t->offset ? t->offset[t->first[i + 1]] : 0;
         const char *word;
         for (size_t length; !code && (length = next_word(t, &at, end, &word));)
             code = vocab_count_add(&count, word, length, e);

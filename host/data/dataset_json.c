@@ -88,7 +88,7 @@ static int read_split(const Place *p, const json_t *image, ImageSplit *split)
 
 static int read_image(ImageTexts *t, Place *p, const json_t *image)
 {
-    ImageSplit split;
+    ImageSplit split = IMAGES_TRAIN;
     p->sentence = -1;
     if (!json_is_object(image)) return fault(p, "is not an object");
     int code = read_split(p, image, &split);
@@ -118,9 +118,9 @@ int dataset_json_parse(ImageTexts *t, const char *bytes, size_t n, const char *p
     Place place = {.path = path, .e = e};
     int code = EXIT_DONE;
     if (!json_is_array(images))
-        code = error_set(e, EXIT_BAD_DATA,
-                         "%s has no list `images`: it is not in the form of Karpathy's dataset_coco.json",
-                         path);
+        code =
+            error_set(e, EXIT_BAD_DATA,
+                      "%s has no list `images`: it is not in the form of Karpathy's dataset_coco.json", path);
     for (size_t i = 0; !code && i < json_array_size(images); i++) {
         place.image = (int64_t)i;
         code = read_image(t, &place, json_array_get(images, i));

@@ -60,9 +60,8 @@ void scenes_scene(int64_t image, Scene *s)
     memset(s, 0, sizeof *s);
     for (int i = 0; i < cells; i++) cell[i] = i;
     for (int i = 0; i < SCENE_COLOURS; i++) colour[i] = i;
-    s->n = draw(&d, 4) ? 2 : 3;
     s->ground = draw(&d, SCENE_GROUNDS);
-    for (int i = 0; i < s->n; i++) {
+    for (int i = 0; i < SCENE_OBJECTS; i++) {
         SceneObject *o = &s->object[i];
         int chosen = i + draw(&d, cells - i), kept = cell[i];
         cell[i] = cell[chosen], cell[chosen] = kept;
@@ -86,7 +85,7 @@ static bool covers(int shape, int r, int dx, int dy)
     switch (shape) {
     case 0: return dx * dx + dy * dy <= r * r + 1 && dx * dx + dy * dy > (r - 2) * (r - 2);
     case 1: return 8 * ax <= 7 * r && 8 * ay <= 7 * r;
-        default: return (3 * ax <= r && ay <= r) || (3 * ay <= r && ax <= r);
+    default: return (3 * ax <= r && ay <= r) || (3 * ay <= r && ax <= r);
     }
 }
 
@@ -98,7 +97,7 @@ void scenes_picture(int64_t image, uint8_t *pixels)
     for (int y = 0; y < SCENE_SIZE; y++)
         for (int x = 0; x < SCENE_SIZE; x++) {
             uint32_t rgb = scene_ground_rgb(s.ground);
-            for (int i = 0; i < s.n; i++) {
+            for (int i = 0; i < SCENE_OBJECTS; i++) {
                 const SceneObject *o = &s.object[i];
                 if (covers(o->shape, scene_radius(o), x - o->x, y - o->y)) rgb = scene_colour_rgb(o->colour);
             }
@@ -222,8 +221,10 @@ static double choice_p(const Choice *c, int i)
 
 static const Choice intro = {3, {"", "there is", "we see"}}, article = {2, {"a", "one"}},
                     size_words[2] = {{2, {"small", "tiny"}}, {2, {"large", "big"}}},
-                    colour_words[SCENE_COLOURS] = {{2, {"red", "crimson"}},   {2, {"green", "emerald"}},
-                                                   {2, {"blue", "azure"}},    {2, {"yellow", "golden"}}},
+                    colour_words[SCENE_COLOURS] = {{2, {"red", "crimson"}},
+                                                   {2, {"green", "emerald"}},
+                                                   {2, {"blue", "azure"}},
+                                                   {2, {"yellow", "golden"}}},
                     shape_words[SCENE_SHAPES] = {{3, {"ring", "circle", "hoop"}},
                                                  {3, {"square", "box", "block"}},
                                                  {3, {"cross", "plus", "mark"}}},
@@ -237,14 +238,6 @@ static const Choice *relation(const SceneObject *a, const SceneObject *b, bool b
 {
     if (by_row) return a->row == b->row ? NULL : &row_words[a->row > b->row];
     return a->column == b->column ? NULL : &column_words[a->column > b->column];
-}
-
-/* Numbers of the two objects that are spoken of first; pair < n (n - 1). */
-static void pair_of(int n, int pair, int *i, int *j)
-{
-    *i = pair / (n - 1);
-    *j = pair % (n - 1);
-    *j += *j >= *i;
 }
 
 /* ---- drawing a caption ---- */
@@ -276,21 +269,17 @@ void scenes_caption(int64_t image, int64_t k, char caption[SCENE_CAPTION])
     uint64_t number = MAX_CAPTIONS * (uint64_t)image + (uint64_t)k;
     Draws d = {.sub = SUB_CAPTION, .q = CAPTION_DRAWS * number};
     Scene s;
-    int i, j;
     assert(k < MAX_CAPTIONS);
     scenes_scene(image, &s);
     caption[0] = 0;
     put_choice(caption, &intro, &d);
-    pair_of(s.n, draw(&d, s.n * (s.n - 1)), &i, &j);
-    put_object(caption, &s.object[i], &d);
+    int first = draw(&d, SCENE_OBJECTS);
+    const SceneObject *a = &s.object[first], *b = &s.object[!first];
+    put_object(caption, a, &d);
     bool by_row = draw(&d, 2);
-    if (!relation(&s.object[i], &s.object[j], by_row)) by_row = !by_row;
-    put_choice(caption, relation(&s.object[i], &s.object[j], by_row), &d);
-    put_object(caption, &s.object[j], &d);
-    if (s.n == 3 && draw(&d, 2)) {
-        put(caption, "and");
-        put_object(caption, &s.object[3 - i - j], &d);
-    }
+    if (!relation(a, b, by_row)) by_row = !by_row;
+    put_choice(caption, relation(a, b, by_row), &d);
+    put_object(caption, b, &d);
     if (draw(&d, 4) == 0) {
         put(caption, "on");
         put_choice(caption, &ground_words[s.ground], &d);
@@ -345,34 +334,23 @@ static double take_object(const char **at, const SceneObject *o)
     return p * take_choice(at, &shape_words[o->shape]);
 }
 
-/* Probability of what stands behind the relation, if object j follows it and i stood before it. */
-static double take_rest(const char *at, const Scene *s, int i, int j)
-{
-    double p = take_object(&at, &s->object[j]);
-    if (s->n == 3) p *= 0.5;
-    if (s->n == 3 && take(&at, "and")) p *= take_object(&at, &s->object[3 - i - j]);
-    if (take(&at, "on")) p *= 0.25 * take_choice(&at, &ground_words[s->ground]);
-    else p *= 0.75;
-    return *at ? 0 : p;
-}
-
 double scene_nats(const Scene *s, const char *caption)
 {
-    int pairs = s->n * (s->n - 1);
     double sum = 0;
-    for (int pair = 0; pair < pairs; pair++) {
-        int i, j;
+    for (int first = 0; first < SCENE_OBJECTS; first++) {
         const char *at = caption;
-        pair_of(s->n, pair, &i, &j);
-        const SceneObject *a = &s->object[i], *b = &s->object[j];
-        double p = take_choice(&at, &intro) / pairs;
+        const SceneObject *a = &s->object[first], *b = &s->object[!first];
+        double p = take_choice(&at, &intro) / SCENE_OBJECTS;
         p *= take_object(&at, a);
         for (int by_row = 0; p > 0 && by_row < 2; by_row++) {
             const Choice *words = relation(a, b, by_row);
             const char *behind = at;
             if (!words) continue;
-            double here = (relation(a, b, !by_row) ? 0.5 : 1) * take_choice(&behind, words);
-            if (here > 0) sum += p * here * take_rest(behind, s, i, j);
+            double here = p * (relation(a, b, !by_row) ? 0.5 : 1) * take_choice(&behind, words);
+            if (here == 0) continue;
+            here *= take_object(&behind, b);
+            here *= take(&behind, "on") ? 0.25 * take_choice(&behind, &ground_words[s->ground]) : 0.75;
+            if (!*behind) sum += here;
         }
     }
     return -log(sum);

@@ -1,18 +1,17 @@
-/* scenes: the built-in images and captions: drawings of two or three coloured shapes, and an annotator who describes them and
+/* scenes: the built-in images and captions: drawings of two coloured shapes, and an annotator who describes them and
  * is known exactly, so that the best possible perplexity of a caption given its scene is known too.
  *
- *   scene     shapes in different cells of a grid of 2 x 2, each a ring, square, triangle or cross, in different ones of six colours,
- *             small or large, on a black, grey or brown ground
+ *   scene     shapes in different cells of a grid of 2 x 2, each a ring, square or cross, in different ones of
+ *             four colours, small or large, on a black, grey or brown ground
  *   picture   SCENE_SIZE x SCENE_SIZE pixels of red, green and blue; the shapes stand a little off the middle of their cells,
  *             and every pixel has noise, so that no two pictures of a scene are alike
  *   features  of the pixels by a fixed random convolution: SCENE_FILTERS filters of 5 x 5 x 3 drawn once, rectified, added up
  *             over squares of 6 x 6, in whole numbers, so that every machine computes the same; then standardised
- *   caption   there is a big crimson hoop left of one square and a tiny azure box on brown
+ *   caption   there is a big crimson hoop left of one tiny azure box on brown
  *
- * What the annotator chooses, each with a fixed probability and independently of all else: which two shapes to speak of and in
- * which order; how to begin (nothing 1/2, "there is" 1/4, "we see" 1/4); for each shape the article (a 3/4, one 1/4), whether to
+ * What the annotator chooses, each with a fixed probability and independently of all else: which shape to begin with; how to begin (nothing 1/2, "there is" 1/4, "we see" 1/4); for each shape the article (a 3/4, one 1/4), whether to
  * say its size (1/2), and among synonyms of size and colour (3/4, 1/4) and of shape (1/2, 1/4, 1/4); to relate them by column or
- * by row where both differ (1/2), and the synonym of that (3/4, 1/4); whether to add the third shape (1/2); whether to name the
+ * by row where both differ (1/2), and the synonym of that (3/4, 1/4); whether to name the
  * ground (1/4), and by which word (3/4, 1/4). */
 #ifndef PLSTM_SCENES_H
 #define PLSTM_SCENES_H
@@ -24,7 +23,7 @@
 #include "host/base/error.h"
 #include "image_texts.h"
 
-enum { SCENE_SIZE = 28, SCENE_OBJECTS = 3 /* at most */, SCENE_GRID = 2 /* cells a side */ };
+enum { SCENE_SIZE = 28, SCENE_OBJECTS = 2, SCENE_GRID = 2 /* cells a side */ };
 enum { SCENE_FILTERS = 48, SCENE_FIELD = 5, SCENE_POOL = 6 };
 enum {
     SCENE_POOLED = (SCENE_SIZE - SCENE_FIELD + 1) / SCENE_POOL, /* squares a side */
@@ -40,7 +39,6 @@ typedef struct SceneObject {
 } SceneObject;
 
 typedef struct Scene {
-    int n; /* 2 or 3 */
     SceneObject object[SCENE_OBJECTS];
     int ground;
 } Scene;

@@ -39,10 +39,10 @@ int features_open(Features *f, const char *path, Error *e)
     if (code) return code;
     const NpyFile *file = &f->file;
     if (file->rank != 2 || file->shape[1] < 1)
-        code = error_set(e, EXIT_BAD_DATA,
-                         "%s has %d dimension%s%s; features have two, an image a row and a number a column",
-                         path, file->rank, file->rank == 1 ? "" : "s",
-                         file->rank == 2 ? " and no column" : "");
+        code =
+            error_set(e, EXIT_BAD_DATA,
+                      "%s has %d dimension%s%s; features have two, an image a row and a number a column",
+                      path, file->rank, file->rank == 1 ? "" : "s", file->rank == 2 ? " and no column" : "");
     else if (file->shape[0] < 1) code = error_set(e, EXIT_BAD_DATA, "%s has no row", path);
     if (!code) {
         f->n = file->shape[0], f->F = file->shape[1];

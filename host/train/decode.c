@@ -34,8 +34,7 @@ struct Decoder {
 BatchLimits decode_limits(const DecodeOptions *o)
 {
     int64_t columns = o->batch * o->width;
-    return (BatchLimits){
-        .T = CHUNK, .B = columns, .scored = columns, .features = o->features * o->batch};
+    return (BatchLimits){.T = CHUNK, .B = columns, .scored = columns, .features = o->features * o->batch};
 }
 
 int decode_open(Decoder **out, Model *models, int n_models, const DecodeOptions *o, Error *e)
@@ -54,8 +53,8 @@ int decode_open(Decoder **out, Model *models, int n_models, const DecodeOptions 
     d->targets = calloc((size_t)grid, sizeof *d->targets);
     d->from = calloc((size_t)d->columns, sizeof *d->from);
     d->logp = calloc((size_t)d->V, sizeof *d->logp);
-    d->features = malloc(
-        sizeof *d->features * (size_t)(o->features * o->batch * models[0].config.shape.F + 1));
+    d->features =
+        malloc(sizeof *d->features * (size_t)(o->features * o->batch * models[0].config.shape.F + 1));
     int code = d->member && d->beam && d->order && d->ids && d->targets && d->from && d->logp && d->features
                    ? EXIT_DONE
                    : error_set(e, EXIT_FAILED, "memory ran out for the beam");

@@ -45,7 +45,7 @@ static void what_is_read(void **state)
 static void what_is_refused(void **state)
 {
     (void)state;
-#define ONE(fields) "{\"images\":[{\"split\":\"train\"},{" fields "}]}"
+#define ONE(fields)      "{\"images\":[{\"split\":\"train\"},{" fields "}]}"
 #define SENTENCE(fields) ONE("\"split\":\"val\",\"sentences\":[{\"tokens\":[]},{" fields "}]")
     static const struct {
         const char *text, *phrase;
@@ -91,7 +91,8 @@ static void put_npy(FILE *f, const char *dtype, const char *order, const char *s
     char head[128];
     memset(head, ' ', sizeof head);
     memcpy(head, "\x93NUMPY\x01\x00\x76\x00", 10);
-    int n = snprintf(head + 10, 100, "{'descr': '%s', 'fortran_order': %s, 'shape': %s, }", dtype, order, shape);
+    int n =
+        snprintf(head + 10, 100, "{'descr': '%s', 'fortran_order': %s, 'shape': %s, }", dtype, order, shape);
     head[10 + n] = ' ';
     head[127] = '\n';
     fwrite(head, 1, sizeof head, f);
@@ -132,11 +133,10 @@ static void folder_write(const char *name)
             json_array_append_new(sentences, json_pack("{s:o,s:s,s:i,s:i}", "tokens", tokens, "raw", "A dog.",
                                                        "imgid", i, "sentid", 770337 - 1000 * i - k));
         }
-        json_array_append_new(images,
-                              json_pack("{s:s,s:[i],s:s,s:i,s:s,s:o,s:i}", "filepath", "val2014", "sentids",
-                                        770337 - 1000 * i, "filename", "COCO_val2014_000000391895.jpg", "imgid",
-                                        i, "split", split[i % 5], "sentences", sentences, "cocoid",
-                                        391895 - 31 * i));
+        json_array_append_new(
+            images, json_pack("{s:s,s:[i],s:s,s:i,s:s,s:o,s:i}", "filepath", "val2014", "sentids",
+                              770337 - 1000 * i, "filename", "COCO_val2014_000000391895.jpg", "imgid", i,
+                              "split", split[i % 5], "sentences", sentences, "cocoid", 391895 - 31 * i));
     }
     json_t *file = json_pack("{s:o,s:s}", "images", images, "dataset", "coco");
     assert_int_equal(json_dump_file(file, path, 0), 0);
@@ -157,7 +157,7 @@ static int set_up(void **state)
 {
     if (folder_make(state)) return -1;
     folder_write("coco");
-    plstm_expect(0, "train" SHAPE TINY " --data %s --epochs 30 --save %s", in_folder("coco"),
+    plstm_expect(0, "train" SHAPE TINY " --data %s --epochs 60 --save %s", in_folder("coco"),
                  in_folder("one.st"));
     plstm_expect(0, "train" SHAPE TINY " --data %s --epochs 12 --seed 2 --keep 0.8 --save %s",
                  in_folder("coco"), in_folder("two.st"));
@@ -277,16 +277,18 @@ static void halves_are_floats(void **state)
             static const struct {
                 float value;
                 uint16_t bits;
-            } known[] = {{0, 0}, {0.25f, 0x3400}, {-0.25f, 0xb400}, {0.5f, 0x3800},
-                         {-0.5f, 0xb800}, {1, 0x3c00}, {-1, 0xbc00}};
+            } known[] = {{0, 0},          {0.25f, 0x3400}, {-0.25f, 0xb400}, {0.5f, 0x3800},
+                         {-0.5f, 0xb800}, {1, 0x3c00},     {-1, 0xbc00}};
             int j = 0;
             while (known[j].value != row[k]) j++;
             half[i * F + k] = known[j].bits;
         }
     }
     features_write("<f2", "False", "(60, 6)", half, sizeof half);
-    plstm_expect(0, "train" SHAPE TINY " --epochs 1 --data %s --save %s", in_folder("coco"), in_folder("f4.st"));
-    plstm_expect(0, "train" SHAPE TINY " --epochs 1 --data %s --save %s", in_folder("bad"), in_folder("f2.st"));
+    plstm_expect(0, "train" SHAPE TINY " --epochs 1 --data %s --save %s", in_folder("coco"),
+                 in_folder("f4.st"));
+    plstm_expect(0, "train" SHAPE TINY " --epochs 1 --data %s --save %s", in_folder("bad"),
+                 in_folder("f2.st"));
     assert_files_equal(in_folder("f4.st"), in_folder("f2.st"));
 }
 
@@ -590,12 +592,14 @@ static void the_log_says_what_was_scored(void **state)
             assert_string_equal(json_string_value(json_object_get(one, "task")), "caption");
             assert_int_equal(json_integer_value(json_object_get(one, "layers")), 1);
             assert_int_equal(json_integer_value(json_object_get(one, "F")), 6);
-            assert_int_equal(json_integer_value(json_object_get(json_object_get(one, "images"), "train")), 36);
+            assert_int_equal(json_integer_value(json_object_get(json_object_get(one, "images"), "train")),
+                             36);
         } else if (!strcmp(event, "step")) {
             nats += json_number_value(json_object_get(one, "nats"));
             tokens += json_number_value(json_object_get(one, "tokens"));
         } else if (!strcmp(event, "epoch")) {
-            assert_float_equal(json_number_value(json_object_get(one, "train_ppl")), exp(nats / tokens), 1e-9);
+            assert_float_equal(json_number_value(json_object_get(one, "train_ppl")), exp(nats / tokens),
+                               1e-9);
         }
         json_decref(one);
     }

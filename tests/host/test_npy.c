@@ -163,7 +163,8 @@ static void what_is_written(void **state)
         NpyFile f;
         Error e = {0};
         float back[4];
-        if (npy_write(path, path, four, &(int64_t){4}, 1, note, &e) || npy_open(&f, path, &e)) fail_msg("%s", e.text);
+        if (npy_write(path, path, four, &(int64_t){4}, 1, note, &e) || npy_open(&f, path, &e))
+            fail_msg("%s", e.text);
         assert_string_equal(f.note, note);
         assert_true(f.rank == 1 && f.n == 4 && f.dtype == NPY_F32);
         assert_int_equal((f.map_bytes - sizeof four) % 64, 0); /* as the format asks for */

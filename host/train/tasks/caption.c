@@ -19,10 +19,7 @@ static const char key_features[] = "features_sha256"; /* metadata: what a run th
 
 /* ---- opening ---- */
 
-static int no_memory(Error *e)
-{
-    return error_set(e, EXIT_FAILED, "memory ran out while the data was read");
-}
+static int no_memory(Error *e) { return error_set(e, EXIT_FAILED, "memory ran out while the data was read"); }
 
 /* Whether the data is that of the run that resumes. */
 static int agrees(const TaskData *d, const Settings *s, const Checkpoint *c, Error *e)
@@ -144,10 +141,9 @@ static int caption_score(TaskData *d, const Settings *s, int split, Source **sou
 {
     const Sequences *rows = &d->captions.split[split].rows;
     if (!rows->n)
-        return error_set(e, EXIT_BAD_DATA,
-                         "%s has no caption of split %s (called %s in %s): --eval says what is scored",
-                         s->data, image_split_name[split], split == IMAGES_VALID ? "val" : "test",
-                         captions_file);
+        return error_set(
+            e, EXIT_BAD_DATA, "%s has no caption of split %s (called %s in %s): --eval says what is scored",
+            s->data, image_split_name[split], split == IMAGES_VALID ? "val" : "test", captions_file);
     return buckets_score(source, rows, s->max_length, s->batch, e);
 }
 
@@ -155,15 +151,12 @@ static int caption_score(TaskData *d, const Settings *s, int split, Source **sou
 
 static int caption_figures(const TaskData *d, const Settings *s, int split, const Totals *t, Figure *f)
 {
-    static const char *const key[] = {"train_ppl", "valid_ppl", "test_ppl"},
-                             *const heading[] = {"train ppl", "valid ppl", "test ppl"};
+    static const char *const key[] = {"train_ppl", "valid_ppl", "test_ppl"}, *const heading[] = {"train ppl",
+                                                                                                 "valid ppl",
+                                                                                                 "test ppl"};
     (void)d, (void)s;
-    f[0] = (Figure){key[split],
-                    heading[split],
-                    split == IMAGES_TRAIN ? "(as trained)" : "(words)",
-                    FIGURE_PPL,
-                    NULL,
-                    t ? totals_ppl(t) : NAN};
+    f[0] = (Figure){key[split], heading[split], split == IMAGES_TRAIN ? "(as trained)" : "(words)",
+                    FIGURE_PPL, NULL,           t ? totals_ppl(t) : NAN};
     if (split != IMAGES_VALID) return 1;
     f[1] = (Figure){.key = "valid_ppl_paper", .kind = FIGURE_PPL, .value = NAN};
     return 2;
