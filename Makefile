@@ -60,7 +60,8 @@ LDFLAGS  += -fopenmp $(SAN) $(OPENBLAS_LD)
 include tools/make/blas.mk
 DEPFLAGS  = -MMD -MP
 
-.PHONY: all help demo demo-translate demo-speech parity test test-long bench sanitize fuzz results results-check report predictions
+.PHONY: all help demo demo-translate demo-speech demo-caption parity test test-long bench sanitize fuzz
+.PHONY: results results-check report predictions
 .PHONY: format format-check clean deps print-config
 .DELETE_ON_ERROR:
 all: $(BUILD)/plstm print-config
@@ -71,6 +72,7 @@ help:
 	'make demo          train one over-large LSTM three ways on the built-in corpus (75 s); SEEDS=5 for five' \
 	'make demo-translate  one translation model without and with dropout, and its translations (under 3 minutes)' \
 	'make demo-speech   one model of speech without and with dropout (under 3 minutes)' \
+	'make demo-caption  one caption model without and with dropout, and a page of pictures (under 3 minutes)' \
 	'make parity        what tf32 and bf16 cost in perplexity, on the CPU: SEEDS=20 paired trainings (10 min)' \
 	'make test          build and run every test; the last line is "N passed, N failed, N skipped"' \
 	'make test-long     the lists that are too long for make test' \
@@ -161,7 +163,7 @@ demo: deps
 	$(Q)$(MAKE) --no-print-directory $(DEMO_PLSTM)
 	$(Q)$(PYTHON) tools/demo.py --plstm $(DEMO_PLSTM) --out $(BUILD)/demo --seeds $(SEEDS)
 
-demo-translate demo-speech: demo-%: deps
+demo-translate demo-speech demo-caption: demo-%: deps
 	$(Q)$(MAKE) --no-print-directory $(DEMO_PLSTM)
 	$(Q)$(PYTHON) tools/demo_$*.py --plstm $(DEMO_PLSTM) --out $(BUILD)/$@ --seeds $(SEEDS)
 

@@ -1,24 +1,34 @@
 #!/usr/bin/env python3
-"""BLEU of translations by sacrebleu, on files that are tokenised already.
+"""BLEU of translations and captions by sacrebleu, on files that are tokenised already.
 
-    bleu.py REFERENCE HYPOTHESIS [--json]     a sentence a line on both sides
+    bleu.py REFERENCE... HYPOTHESIS [--json]                    a sentence a line in every file
+    bleu.py --captions DATA [--split test] [--cider] HYPOTHESIS     DATA: dataset.json, or its folder
 
-sacrebleu (PyPI) is installed once, into a virtual environment under build/; --tokenize none leaves the words as they are. Prints the
-score with sacrebleu's signature, or with --json an object {"score":, "signature":, ...} as sacrebleu writes it.
+A line of several references may be empty where a sentence has fewer of them. With --captions the references are those of a split's images,
+and an image without captions is left out with its line. sacrebleu (PyPI) is installed once, into a virtual environment under build/;
+--tokenize none leaves the words as they are. Prints the score with sacrebleu's signature, or with --json an object {"score":, "signature":,
+...} as sacrebleu writes it; --cider adds CIDEr by pycocoevalcap (PyPI), installed beside it, without that package's own tokeniser.
 """
 import argparse
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import venv
 
-VERSION = "2.5.1"
+import captions
+from demo import Failure
+
+VERSION, CIDER_VERSION = "2.5.1", "1.2"
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-
-
-class Failure(Exception):
-    """A sentence for the user; the program exits with 1."""
+CIDER = """
+import json, sys
+from pycocoevalcap.cider.cider import Cider
+asked = json.load(sys.stdin)
+references = {i: r for i, r in enumerate(asked["references"])}
+print(float(Cider().compute_score(references, {i: [h] for i, h in enumerate(asked["hypotheses"])})[0]))
+"""
 
 
 def lines_of(path):
@@ -30,6 +40,18 @@ def lines_of(path):
     return data.count(b"\n") + (not data.endswith(b"\n") if data else 0)
 
 
+def last_line(text):
+    said = text.strip().splitlines()
+    return said[-1] if said else "it said nothing"
+
+
+def pip_install(python, *packages):
+    done = subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode:
+        raise Failure(f"pip could not install {packages[-1].split('=')[0]}: {last_line(done.stdout)}")
+
+
 def installed(folder):
     """The Python that has sacrebleu; a folder that was left half made is made anew."""
     python = os.path.join(folder, "bin", "python")
@@ -38,45 +60,115 @@ def installed(folder):
         return python
     print(f"installing sacrebleu {VERSION} into {os.path.relpath(folder)}", file=sys.stderr, flush=True)
     venv.create(folder, clear=True, with_pip=True)
-    done = subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"sacrebleu=={VERSION}"],
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    if done.returncode:
-        said = done.stdout.strip().splitlines()
-        raise Failure(f"pip could not install sacrebleu: {said[-1] if said else 'it said nothing'}")
+    pip_install(python, f"sacrebleu=={VERSION}")
     with open(stamp, "w", encoding="utf-8"):
         pass
     return python
 
 
-def bleu(reference, hypothesis, folder):
-    """What sacrebleu says of two files."""
-    counts = [lines_of(path) for path in (reference, hypothesis)]
-    if counts[0] != counts[1]:
-        raise Failure(f"{reference} has {counts[0]} lines and {hypothesis} has {counts[1]}")
-    if not counts[0]:
-        raise Failure(f"{reference} is empty")
-    done = subprocess.run([installed(folder), "-m", "sacrebleu", reference, "-i", hypothesis, "-m", "bleu", "--tokenize", "none", "--force",
+def cider_installed(folder):
+    """The same Python with pycocoevalcap; of what that asks for, CIDEr needs numpy alone, which sacrebleu brought."""
+    python = installed(folder)
+    stamp = os.path.join(folder, f"pycocoevalcap-{CIDER_VERSION}")
+    if not os.path.exists(stamp):
+        print(f"installing pycocoevalcap {CIDER_VERSION} into {os.path.relpath(folder)}", file=sys.stderr, flush=True)
+        pip_install(python, "--no-deps", f"pycocoevalcap=={CIDER_VERSION}")
+        with open(stamp, "w", encoding="utf-8"):
+            pass
+    return python
+
+
+def bleu(references, hypothesis, folder):
+    """What sacrebleu says of a file; references: a path, or a list of them."""
+    references = [references] if isinstance(references, str) else references
+    lines = lines_of(hypothesis)
+    for reference in references:
+        counts = [lines_of(reference), lines]
+        if counts[0] != counts[1]:
+            raise Failure(f"{reference} has {counts[0]} lines and {hypothesis} has {counts[1]}")
+    if not lines:
+        raise Failure(f"{references[0]} is empty")
+    done = subprocess.run([installed(folder), "-m", "sacrebleu", *references, "-i", hypothesis, "-m", "bleu", "--tokenize", "none", "--force",
                            "--width", "4"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
     try:
         return json.loads(done.stdout)
     except ValueError:
-        said = done.stderr.strip().splitlines()
-        raise Failure(f"sacrebleu failed: {said[-1] if said else done.stdout.strip()}") from None
+        raise Failure(f"sacrebleu failed: {last_line(done.stderr or done.stdout)}") from None
+
+
+def cider(references, hypotheses, folder):
+    """CIDEr of hypotheses (n) against lists of references (n), as pycocoevalcap counts it."""
+    done = subprocess.run([cider_installed(folder), "-c", CIDER], input=json.dumps({"references": references, "hypotheses": hypotheses}),
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    try:
+        return float(done.stdout)
+    except ValueError:
+        raise Failure(f"pycocoevalcap failed: {last_line(done.stderr or done.stdout)}") from None
+
+
+def paired(data, split, hypothesis):
+    """(captions, hypothesis) of each image of a split that has captions, and how many have none."""
+    images = captions.images_of(captions.read(data), split)
+    count = lines_of(hypothesis)
+    if len(images) != count:
+        raise Failure(f"{data} has {len(images)} images of split {split} and {hypothesis} has {count} lines")
+    with open(hypothesis, encoding="utf-8") as f:
+        pairs = [(captions.captions_of(image), line.rstrip("\n")) for image, line in zip(images, f)]
+    kept = [(references, line) for references, line in pairs if references]
+    if not kept:
+        raise Failure(f"no image of split {split} of {data} has a caption")
+    return kept, len(pairs) - len(kept)
+
+
+def caption_scores(data, split, hypothesis, folder, with_cider=False):
+    """What sacrebleu says, with the number of images and of those left out, and CIDEr if it is asked for."""
+    pairs, left_out = paired(data, split, hypothesis)
+    most = max(len(references) for references, _ in pairs)
+    with tempfile.TemporaryDirectory() as scratch:
+        def write(name, lines):
+            path = os.path.join(scratch, name)
+            with open(path, "w", encoding="utf-8") as f:
+                f.writelines(line + "\n" for line in lines)
+            return path
+        paths = [write(f"reference-{k}", (references[k] if k < len(references) else "" for references, _ in pairs)) for k in range(most)]
+        result = bleu(paths, write("hypothesis", (line for _, line in pairs)), folder)
+    result.update(images=len(pairs), left_out=left_out)
+    if with_cider:
+        result["cider"] = cider([references for references, _ in pairs], [line for _, line in pairs], folder)
+    return result
 
 
 def main():
-    parser = argparse.ArgumentParser(description="BLEU of tokenised translations, by sacrebleu.", allow_abbrev=False)
-    parser.add_argument("reference")
-    parser.add_argument("hypothesis")
+    parser = argparse.ArgumentParser(description="BLEU of tokenised translations and captions, by sacrebleu.", allow_abbrev=False)
+    parser.add_argument("files", nargs="+", metavar="FILE", help="references, and last the hypotheses; with --captions the hypotheses alone")
+    parser.add_argument("--captions", metavar="DATA", help="dataset.json, or its folder: the references")
+    parser.add_argument("--split", default="test", help="of --captions: train, valid or test (default test)")
+    parser.add_argument("--cider", action="store_true", help="of --captions: CIDEr too")
     parser.add_argument("--json", action="store_true", help="print what sacrebleu writes")
     parser.add_argument("--venv", default=os.path.join(ROOT, "build", "sacrebleu"), metavar="DIR", help="where sacrebleu is installed")
     options = parser.parse_args()
+    if len(options.files) != 1 and options.captions:
+        parser.error("with --captions there is one file, the hypotheses")
+    if len(options.files) < 2 and not options.captions:
+        parser.error("a reference and a hypothesis are needed")
+    if options.cider and not options.captions:
+        parser.error("--cider needs --captions")
     try:
-        result = bleu(options.reference, options.hypothesis, options.venv)
+        if options.captions:
+            result = caption_scores(options.captions, options.split, options.files[0], options.venv, options.cider)
+        else:
+            result = bleu(options.files[:-1], options.files[-1], options.venv)
     except Failure as failure:
         print(f"bleu.py: {failure}", file=sys.stderr)
         return 1
-    print(json.dumps(result) if options.json else f"BLEU {result['score']:.2f}  {result['signature']}  ({result['verbose_score']})")
+    if options.json:
+        print(json.dumps(result))
+        return 0
+    print(f"BLEU {result['score']:.2f}  {result['signature']}  ({result['verbose_score']})")
+    if "cider" in result:
+        print(f"CIDEr {result['cider']:.3f}")
+    if result.get("left_out"):
+        print(f"{result['left_out']} images without captions were left out")
     return 0
 
 

@@ -219,7 +219,7 @@ def main():
             return 0
         bleu.installed(options.venv)
         run_all(options, StopSignals())
-    except (Failure, bleu.Failure) as failure:
+    except Failure as failure:
         print(f"translate_runs.py: {failure}", file=sys.stderr)
         return 1
     except Interrupted as why:

@@ -119,6 +119,8 @@ static const struct Preset {
     {"translate", "demo", 128, 2, 20, 20, 0.7, 0.1, 5, 1, 40, 34, 1.5},
     {"frames", "frames", 200, 2, 20, 20, 0.5, 0.1, 5, 1, 20, 10, 1.3},
     {"frames", "demo", 128, 2, 5, 20, 0.6, 0.1, 5, 0.2, 24, 10, 1.2},
+    {"caption", "caption", 512, 1, 50, 20, 0.7, 0.08, 5, 1, 15, 8, 1.5},
+    {"caption", "demo", 128, 1, 5, 20, 0.8, 0.1, 0.3, 1, 26, 14, 1.25},
 };
 enum { PRESETS = sizeof presets / sizeof presets[0] };
 

@@ -11,10 +11,15 @@
 
 #include "host/base/replace.h"
 #include "host/data/frames.h"
+#include "host/base/json_line.h"
+#include "host/data/captions.h"
 #include "host/data/pairs.h"
 #include "host/data/parallel.h"
+#include "host/data/scenes.h"
 #include "host/data/source.h"
 #include "host/data/speech.h"
+#include "host/store/image_features.h"
+#include "host/store/npy.h"
 #include "host/train/run_corpus.h"
 #include "host/data/synthetic.h"
 
@@ -163,7 +168,8 @@ int data_pairs_command(const Settings *s, FILE *out, Error *e)
         .dir = s->data, .language = {s->source, s->target}, .min_count = s->min_count, .wanted = EVAL_ALL};
     Pairs p;
     if (strcmp(s->task, "translate"))
-        return error_set(e, EXIT_USAGE, "--task takes lm, translate or frames with this command, not '%s'",
+        return error_set(e, EXIT_USAGE,
+                         "--task takes lm, translate, frames or caption with this command, not '%s'",
                          s->task);
     int code = pairs_load(&p, &o, e);
     if (code) return code;
@@ -197,12 +203,16 @@ static int write_text(const char *path, const char *text, Error *e)
     return code;
 }
 
+static int folder_make(const char *dir, Error *e)
+{
+    if (!mkdir(dir, 0777) || errno == EEXIST) return EXIT_DONE;
+    return error_set(e, EXIT_BAD_DATA, "the folder '%s' cannot be made: %s", dir, strerror(errno));
+}
+
 int data_write_command(const char *dir, Error *e)
 {
     static const char *const split[PARALLEL_SPLITS] = {"train", "valid", "test"};
-    int code = EXIT_DONE;
-    if (mkdir(dir, 0777) && errno != EEXIST)
-        return error_set(e, EXIT_BAD_DATA, "the folder '%s' cannot be made: %s", dir, strerror(errno));
+    int code = folder_make(dir, e);
     for (int i = 0; !code && i < PARALLEL_SPLITS; i++) {
         char *bytes[SIDES], path[4400];
         if ((code = parallel_text(i, bytes, e))) break;
@@ -322,5 +332,129 @@ int data_write_frames_command(const char *dir, Error *e)
     snprintf(path, sizeof path, "%s/phones", dir);
     if (!code) code = write_text(path, text, e);
     free(voice);
+    return code;
+}
+
+/* ---- images with captions ---- */
+
+int data_captions_command(const Settings *s, FILE *out, Error *e)
+{
+    char hex[65];
+    Captions c;
+    ImageFeatures f;
+    int code = captions_load(&c, s->data, s->min_count, NULL, e);
+    if (code) return code;
+    code = image_features_load(&f, s->data, &c, e);
+    if (code) {
+        captions_free(&c);
+        return code;
+    }
+    vocab_sha256(&c.vocab, hex);
+    fprintf(out, "images             %" PRId64 " with %" PRId64 " features each%s\n", f.n, f.F,
+            c.scenes ? " (built in)" : "");
+    fprintf(out, "corpus SHA-256     %s\n", c.sha256);
+    image_features_sha256(&f, hex);
+    fprintf(out, "features SHA-256   %s\n", hex);
+    vocab_sha256(&c.vocab, hex);
+    fprintf(out, "vocabulary         %" PRId64 " types, <unk> and <eos> among them\n", c.vocab.V);
+    fprintf(out, "  SHA-256          %s\n", hex);
+    fprintf(out, "\n%-7s %8s %16s %9s %9s %13s %14s %15s%s\n", "split", "images", "without captions",
+            "captions", "words", "unknown words", "empty captions", "longest caption",
+            c.scenes ? "  best perplexity" : "");
+    for (int i = 0; i < IMAGE_SPLITS; i++) {
+        const CaptionSplit *split = &c.split[i];
+        fprintf(out,
+                "%-7s %8" PRId64 " %16" PRId64 " %9" PRId64 " %9" PRId64 " %13" PRId64 " %14" PRId64
+                " %15" PRId64,
+                image_split_name[i], split->images, split->bare, split->rows.n, split->words, split->unknown,
+                split->empty, split->longest);
+        if (c.scenes && !split->unknown) /* <unk> is easier than the word */
+            fprintf(out, " %16.4f", exp(scenes_best((ImageSplit)i) / (double)(split->words + split->rows.n)));
+        fputc('\n', out);
+    }
+    image_features_close(&f);
+    captions_free(&c);
+    return flushed(out, e);
+}
+
+static void scene_json(JsonLine *l, int64_t image)
+{
+    Scene s;
+    scenes_scene(image, &s);
+    line_open(l, "scene", '{');
+    line_string(l, "ground", scene_ground_name(s.ground));
+    line_int(l, "ground_rgb", scene_ground_rgb(s.ground));
+    line_open(l, "objects", '[');
+    for (int i = 0; i < SCENE_OBJECTS; i++) {
+        const SceneObject *o = &s.object[i];
+        line_open(l, NULL, '{');
+        line_string(l, "shape", scene_shape_name(o->shape));
+        line_string(l, "colour", scene_colour_name(o->colour));
+        line_int(l, "rgb", scene_colour_rgb(o->colour));
+        line_int(l, "x", o->x);
+        line_int(l, "y", o->y);
+        line_int(l, "radius", scene_radius(o));
+        line_close(l, '}');
+    }
+    line_close(l, ']');
+    line_close(l, '}');
+}
+
+/* One image of dataset.json. */
+static void image_json(JsonLine *l, int64_t image, const char *split, int64_t captions, int64_t *sentence)
+{
+    char name[64];
+    snprintf(name, sizeof name, "scene-%05" PRId64 ".svg", image);
+    line_string(l, "filename", name);
+    line_int(l, "imgid", image);
+    line_string(l, "split", split);
+    line_open(l, "sentences", '[');
+    for (int64_t k = 0; k < captions; k++) {
+        char caption[SCENE_CAPTION], *save;
+        scenes_caption(image, k, caption);
+        line_open(l, NULL, '{');
+        line_int(l, "imgid", image);
+        line_int(l, "sentid", ++*sentence);
+        line_string(l, "raw", caption);
+        line_open(l, "tokens", '[');
+        for (char *w = strtok_r(caption, " ", &save); w; w = strtok_r(NULL, " ", &save))
+            line_string(l, NULL, w);
+        line_close(l, ']');
+        line_close(l, '}');
+    }
+    line_close(l, ']');
+    scene_json(l, image);
+}
+
+int data_write_scenes(const char *dir, Error *e)
+{
+    static const char *const name[IMAGE_SPLITS] = {"train", "val", "test"};
+    JsonLine l = {0};
+    const int64_t shape[2] = {scenes_count(), SCENE_F};
+    int64_t image = 0, sentence = 0;
+    line_begin(&l);
+    line_string(&l, "dataset", captions_builtin);
+    line_int(&l, "size", SCENE_SIZE);
+    line_open(&l, "images", '[');
+    for (int split = 0; split < IMAGE_SPLITS; split++)
+        for (int64_t i = 0; i < scenes_images[split]; i++, image++) {
+            line_open(&l, NULL, '{');
+            image_json(&l, image, name[split], scenes_captions[split], &sentence);
+            line_close(&l, '}');
+        }
+    line_close(&l, ']');
+    line_end(&l);
+    char *path[2] = {captions_path(dir, captions_file), captions_path(dir, captions_features_file)};
+    float *features = scenes_all_features();
+    int code = EXIT_DONE;
+    if (l.no_memory || !path[0] || !path[1] || !features)
+        code = error_set(e, EXIT_FAILED, "memory ran out while scenes were written");
+    if (!code) code = folder_make(dir, e);
+    if (!code && !access(path[1], F_OK))
+        code = error_set(e, EXIT_BAD_DATA, "'%s' cannot be written: it is there already", path[1]);
+    if (!code) code = write_text(path[0], l.text, e);
+    if (!code) code = npy_write(path[1], path[1], features, shape, 2, "", e);
+    free(path[0]), free(path[1]), free(features);
+    line_free(&l);
     return code;
 }

@@ -10,6 +10,7 @@
 #include "host/backend/backend.h"
 #include "host/backend/blas.h"
 #include "host/store/checkpoint.h"
+#include "caption_command.h"
 #include "data_command.h"
 #include "devices_command.h"
 #include "dump.h"
@@ -241,7 +242,7 @@ static int train(int argc, char **argv, Error *e)
         code = task_find(s.task, &task, e);
         if (!code) code = settings_check_task(&s, e);
         if (code) return code;
-        if (!s.data && wants_demo(&line)) s.data = "synthetic";
+        if (!s.data && wants_demo(&line)) s.data = task->builtin;
         if (!s.data) return missing("data", task->takes, e);
         return train_prepared(&s, task, NULL, line.quiet, e);
     }
@@ -453,74 +454,87 @@ static int sample(int argc, char **argv, Error *e)
     return sample_command(&o, stdout, line.quiet ? NULL : stderr, e);
 }
 
+/* ---- commands that search ---- */
+
+/* Those of every command that finds words by beam search. */
+#define SEARCH_OPTIONS(o, files, weights_takes, batch_name, batch_help)                                      \
+    {.name = "weights",                                                                                      \
+     .arg = "F[,F...]",                                                                                      \
+     .takes = (weights_takes),                                                                               \
+     .help = "a model of the task, or several, whose probabilities are averaged",                            \
+     .type = OPTION_PATHS,                                                                                   \
+     .value = (files)},                                                                                      \
+        {.name = "beam",                                                                                     \
+         .arg = "N",                                                                                         \
+         .takes = "a whole number from 1 to 1000",                                                           \
+         .help = "outputs that are followed at a time; 1 takes the likeliest word each time",                \
+         .initial = "12",                                                                                    \
+         .type = OPTION_INT,                                                                                 \
+         .low = 1,                                                                                           \
+         .high = 1000,                                                                                       \
+         .value = &(o)->beam},                                                                               \
+        {.name = "nbest",                                                                                    \
+         .arg = "N",                                                                                         \
+         .takes = "a whole number from 1 to 1000",                                                           \
+         .help = "print the N best of each: number ||| words ||| score",                                     \
+         .type = OPTION_INT,                                                                                 \
+         .low = 1,                                                                                           \
+         .high = 1000,                                                                                       \
+         .value = &(o)->nbest},                                                                              \
+        {.name = "length-penalty",                                                                           \
+         .arg = "A",                                                                                         \
+         .takes = "a number from 0 to 10",                                                                   \
+         .help = "the score is the sum of log p divided by length^A, the end counted",                       \
+         .initial = "0",                                                                                     \
+         .type = OPTION_DOUBLE,                                                                              \
+         .high = 10,                                                                                         \
+         .value = &(o)->penalty},                                                                            \
+        {.name = "json",                                                                                     \
+         .help = "an object a line: the words of each output, their log p and score",                        \
+         .type = OPTION_FLAG,                                                                                \
+         .value = &(o)->json},                                                                               \
+    {                                                                                                        \
+        .name = (batch_name), .arg = "N", .takes = "a whole number from 1 to 1000", .help = (batch_help),    \
+        .initial = "20", .type = OPTION_INT, .low = 1, .high = 1000, .value = &(o)->batch                    \
+    }
+
+/* What their line says, once it is parsed. */
+static int search_options(SearchOptions *o, CommandLine *line, const PathList *weights,
+                          const char *weights_takes, Settings *s, Error *e)
+{
+    int code = options_settings(line, s, e);
+    if (code) return code;
+    if (!weights->n) return missing("weights", weights_takes, e);
+    if (o->nbest > o->beam)
+        return error_set(e, EXIT_USAGE,
+                         "--nbest %lld needs --beam to be as large: a beam of %lld finds no more",
+                         (long long)o->nbest, (long long)o->beam);
+    o->weights = weights;
+    o->backend = s->backend;
+    o->threads = (int)s->threads;
+    o->notes = line->quiet ? NULL : stderr;
+    return EXIT_DONE;
+}
+
 static int translate_parsed(int argc, char **argv, PathList *weights, Error *e)
 {
     static const char *const settings[] = {"backend", "threads", NULL};
-    static const char weights_takes[] = "a translation model, or several separated by commas";
-    TranslateOptions o = {.beam = 12, .batch = 20};
+    static const char takes[] = "a translation model, or several separated by commas";
+    SearchOptions o = {.beam = 12, .batch = 20};
     const Option own[] = {
-        {.name = "weights",
-         .arg = "F[,F...]",
-         .takes = weights_takes,
-         .help = "a translation model, or several, whose probabilities are averaged",
-         .type = OPTION_PATHS,
-         .value = weights},
-        {.name = "beam",
-         .arg = "N",
-         .takes = "a whole number from 1 to 1000",
-         .help = "translations that are followed at a time; 1 takes the likeliest word each time",
-         .initial = "12",
-         .type = OPTION_INT,
-         .low = 1,
-         .high = 1000,
-         .value = &o.beam},
-        {.name = "nbest",
-         .arg = "N",
-         .takes = "a whole number from 1 to 1000",
-         .help = "print the N best of each: number ||| words ||| score",
-         .type = OPTION_INT,
-         .low = 1,
-         .high = 1000,
-         .value = &o.nbest},
-        {.name = "length-penalty",
-         .arg = "A",
-         .takes = "a number from 0 to 10",
-         .help = "the score is the sum of log p divided by length^A, the end counted",
-         .initial = "0",
-         .type = OPTION_DOUBLE,
-         .high = 10,
-         .value = &o.penalty},
-        {.name = "sentences",
-         .arg = "N",
-         .takes = "a whole number from 1 to 1000",
-         .help = "sentences that are translated at a time",
-         .initial = "20",
-         .type = OPTION_INT,
-         .low = 1,
-         .high = 1000,
-         .value = &o.batch},
+        SEARCH_OPTIONS(&o, weights, takes, "sentences", "sentences that are translated at a time"),
     };
     CommandLine line = {
         .command = "translate",
         .summary = "Translates standard input, a sentence a line, its words between spaces, by beam search.",
         .options = own,
-        .n_options = 5,
+        .n_options = sizeof own / sizeof own[0],
         .settings = settings};
     Settings s;
     int code = options_parse(&line, argc, argv, e);
     if (code || line.helped) return code;
-    code = options_settings(&line, &s, e);
-    if (code) return code;
-    if (!weights->n) return missing("weights", weights_takes, e);
-    if (o.nbest > o.beam)
-        return error_set(e, EXIT_USAGE,
-                         "--nbest %lld needs --beam to be as large: a beam of %lld finds no more",
-                         (long long)o.nbest, (long long)o.beam);
-    o.weights = weights;
-    o.backend = s.backend;
-    o.threads = (int)s.threads;
-    o.notes = line.quiet ? NULL : stderr;
-    return translate_command(&o, stdin, stdout, e);
+    code = search_options(&o, &line, weights, takes, &s, e);
+    return code ? code : translate_command(&o, stdin, stdout, e);
 }
 
 static int translate(int argc, char **argv, Error *e)
@@ -606,6 +620,54 @@ static int posteriors(int argc, char **argv, Error *e)
     return code;
 }
 
+static int caption_parsed(int argc, char **argv, PathList *weights, Error *e)
+{
+    static const char *const settings[] = {"backend", "threads", "data", NULL};
+    static const char takes[] = "a caption model, or several separated by commas";
+    CaptionOptions o = {.search = {.beam = 12, .batch = 20}, .split = "test"};
+    const Option own[] = {
+        SEARCH_OPTIONS(&o.search, weights, takes, "images", "images that are described at a time"),
+        {.name = "features",
+         .arg = "X.npy",
+         .takes = "an array of NumPy, an image a row",
+         .help = "features of images: every row is described",
+         .type = OPTION_PATH,
+         .value = &o.features},
+        {.name = "split",
+         .arg = "NAME",
+         .takes = "train, valid or test",
+         .help = "which images of --data are described: train, valid or test",
+         .initial = "test",
+         .type = OPTION_TEXT,
+         .value = &o.split},
+    };
+    CommandLine line = {
+        .command = "caption",
+        .summary = "Describes images, a line each, by beam search: the rows of --features, or a split of "
+                   "--data (dataset.json and features.npy, or scenes).",
+        .options = own,
+        .n_options = sizeof own / sizeof own[0],
+        .settings = settings};
+    Settings s;
+    int code = options_parse(&line, argc, argv, e);
+    if (code || line.helped) return code;
+    code = search_options(&o.search, &line, weights, takes, &s, e);
+    if (code) return code;
+    if (!o.features == !s.data)
+        return error_set(e, EXIT_USAGE, "plstm caption takes images from --features or from --data, %s",
+                         s.data ? "not from both" : "and neither is given");
+    o.data = s.data;
+    return caption_command(&o, stdout, e);
+}
+
+static int caption(int argc, char **argv, Error *e)
+{
+    PathList weights = {0};
+    int code = caption_parsed(argc, argv, &weights, e);
+    path_list_free(&weights);
+    return code;
+}
+
 /* ---- dump ---- */
 
 static int dump(int argc, char **argv, Error *e)
@@ -686,15 +748,15 @@ static int data(int argc, char **argv, Error *e)
         {.name = "write",
          .arg = "FOLDER",
          .takes = "a folder",
-         .help = "write the built-in parallel text (synthetic, --task translate) or utterances (--task "
-                 "frames) into it",
+         .help = "write built-in data into it: synthetic with --task translate or frames, scenes with --task "
+                 "caption",
          .type = OPTION_TEXT,
          .value = &folder},
         FINAL_EOS_OPTION(&final_eos),
     };
     CommandLine line = {
         .command = "data",
-        .summary = "Prints tokens, types, unknown words and hashes of a data folder, or of synthetic.",
+        .summary = "Prints tokens, types, unknown words and hashes of a data folder, or of built-in data.",
         .options = own,
         .n_options = 2,
         .settings = settings,
@@ -705,17 +767,23 @@ static int data(int argc, char **argv, Error *e)
     code = options_settings(&line, &s, e);
     if (!code) code = settings_check_task(&s, e);
     if (code) return code;
-    bool frames = !strcmp(s.task, "frames"), built_in = !strcmp(line.operand_value, "synthetic");
-    if (folder && (!built_in || !strcmp(s.task, "lm")))
-        return error_set(e, EXIT_USAGE,
-                         "--write takes the built-in parallel text or utterances: data synthetic --task "
-                         "translate or frames");
-    if (folder && (code = frames ? data_write_frames_command(folder, e) : data_write_command(folder, e)))
-        return code;
-    if (!strcmp(s.task, "lm"))
-        return data_command(line.operand_value, final_eos, stdout, line.quiet ? NULL : stderr, e);
     s.data = line.operand_value;
-    return frames ? data_frames_command(&s, stdout, e) : data_pairs_command(&s, stdout, e);
+    bool pairs = !strcmp(s.task, "translate"), frames = !strcmp(s.task, "frames"),
+         captions = !strcmp(s.task, "caption");
+    if (folder && !((pairs || frames) && !strcmp(s.data, "synthetic")) &&
+        !(captions && !strcmp(s.data, "scenes")))
+        return error_set(e, EXIT_USAGE,
+                         "--write takes built-in data: data synthetic --task translate or frames, or data "
+                         "scenes --task caption");
+    if (folder)
+        code = pairs    ? data_write_command(folder, e)
+               : frames ? data_write_frames_command(folder, e)
+                        : data_write_scenes(folder, e);
+    if (code) return code;
+    if (!strcmp(s.task, "lm")) return data_command(s.data, final_eos, stdout, line.quiet ? NULL : stderr, e);
+    return captions ? data_captions_command(&s, stdout, e)
+           : frames ? data_frames_command(&s, stdout, e)
+                    : data_pairs_command(&s, stdout, e);
 }
 
 static int info(int argc, char **argv, Error *e)
@@ -852,6 +920,7 @@ static const struct Command {
     {"sample", "draw a text", sample},
     {"translate", "translate sentences", translate},
     {"posteriors", "what a frames model says of every frame", posteriors},
+    {"caption", "describe images", caption},
     {"dump", "write one minibatch's masks or gradients, or initial weights", dump},
     {"info", "what a checkpoint holds", info},
     {"data", "what a data folder holds", data},

@@ -248,18 +248,23 @@ void npy_floats(const NpyFile *f, int64_t from, int64_t n, float *to)
     }
 }
 
-int npy_write(const char *path, const char *what, const float *values, int64_t n, const char *note, Error *e)
+int npy_write(const char *path, const char *what, const float *values, const int64_t *shape, int rank,
+              const char *note, Error *e)
 {
-    char head[NPY_NOTE_SIZE + 4 * ALIGNMENT];
+    char head[NPY_NOTE_SIZE + 6 * ALIGNMENT];
     Replacement r;
-    assert(strlen(note) < NPY_NOTE_SIZE);
+    size_t start = MAGIC + 4, end = start, n = 1;
+    assert(strlen(note) < NPY_NOTE_SIZE && rank >= 1 && rank <= NPY_MAX_RANK);
     memcpy(head, magic, MAGIC);
     head[MAGIC] = 1, head[MAGIC + 1] = 0;
-    size_t start = MAGIC + 4;
-    int length = snprintf(head + start, sizeof head - start,
-                          "{'descr': '<f4', 'fortran_order': False, 'shape': (%" PRId64 ",), }%s%s", n,
-                          *note ? " # " : "", note);
-    size_t end = start + (size_t)length, whole = (end + ALIGNMENT) / ALIGNMENT * ALIGNMENT;
+    end += (size_t)sprintf(head + end, "{'descr': '<f4', 'fortran_order': False, 'shape': (");
+    for (int i = 0; i < rank; i++) {
+        n *= (size_t)shape[i];
+        end += (size_t)sprintf(head + end, "%s%" PRId64 "%s", i ? " " : "", shape[i],
+                               rank == 1 || i + 1 < rank ? "," : "");
+    }
+    end += (size_t)sprintf(head + end, "), }%s%s", *note ? " # " : "", note);
+    size_t whole = (end + ALIGNMENT) / ALIGNMENT * ALIGNMENT;
     assert(whole <= sizeof head);
     memset(head + end, ' ', whole - end);
     head[whole - 1] = '\n';
@@ -267,6 +272,6 @@ int npy_write(const char *path, const char *what, const float *values, int64_t n
     int code = replace_open(&r, path, what, e);
     if (code) return code;
     bool ok = !replace_begin(&r) && !replace_write(&r, head, whole) &&
-              !replace_write(&r, values, (size_t)n * sizeof *values);
+              !replace_write(&r, values, n * sizeof *values);
     return replace_finish(&r, ok, what, e);
 }

@@ -35,8 +35,9 @@ void npy_close(NpyFile *f);
 /* Elements from .. from+n-1 as float32. */
 void npy_floats(const NpyFile *f, int64_t from, int64_t n, float *to);
 
-/* Writes n float32 values as an array of one dimension, atomically (host/base/replace.h); the same input gives the same bytes. note:
- * printable ASCII shorter than NPY_NOTE_SIZE, or "". EXIT_BAD_DATA; the sentence begins with `what`. */
-int npy_write(const char *path, const char *what, const float *values, int64_t n, const char *note, Error *e);
+/* Writes float32 values (shape[0], ..) of rank 1 to NPY_MAX_RANK, atomically (host/base/replace.h); the same input gives the same
+ * bytes. note: printable ASCII shorter than NPY_NOTE_SIZE, or "". EXIT_BAD_DATA; the sentence begins with `what`. */
+int npy_write(const char *path, const char *what, const float *values, const int64_t *shape, int rank,
+              const char *note, Error *e);
 
 #endif

@@ -26,6 +26,7 @@ struct Decoder {
     Beam *beam;             /* (batch) */
     int64_t *order;         /* (batch) inputs, shortest first */
     int32_t *ids, *targets; /* (CHUNK,batch) or (columns) */
+    float *features;        /* (features * batch,F) */
     int64_t *from;          /* (columns) column that each is a copy of */
     double *logp;           /* (V) */
 };
@@ -33,7 +34,7 @@ struct Decoder {
 BatchLimits decode_limits(const DecodeOptions *o)
 {
     int64_t columns = o->batch * o->width;
-    return (BatchLimits){.T = CHUNK, .B = columns, .scored = columns};
+    return (BatchLimits){.T = CHUNK, .B = columns, .scored = columns, .features = o->features * o->batch};
 }
 
 int decode_open(Decoder **out, Model *models, int n_models, const DecodeOptions *o, Error *e)
@@ -52,14 +53,16 @@ int decode_open(Decoder **out, Model *models, int n_models, const DecodeOptions 
     d->targets = calloc((size_t)grid, sizeof *d->targets);
     d->from = calloc((size_t)d->columns, sizeof *d->from);
     d->logp = calloc((size_t)d->V, sizeof *d->logp);
-    int code = d->member && d->beam && d->order && d->ids && d->targets && d->from && d->logp
+    d->features =
+        malloc(sizeof *d->features * (size_t)(o->features * o->batch * models[0].config.shape.F + 1));
+    int code = d->member && d->beam && d->order && d->ids && d->targets && d->from && d->logp && d->features
                    ? EXIT_DONE
                    : error_set(e, EXIT_FAILED, "memory ran out for the beam");
     for (int k = 0; !code && k < n_models; k++) {
         Member *m = &d->member[k];
         const ModelShape *shape = &models[k].config.shape;
         size_t state = (size_t)(shape->L * d->columns * shape->H);
-        assert(shape->V_out == d->V);
+        assert(shape->V_out == d->V && shape->F == models[0].config.shape.F);
         m->model = &models[k];
         m->now.h = malloc(state * sizeof(float)), m->now.c = malloc(state * sizeof(float));
         m->next.h = malloc(state * sizeof(float)), m->next.c = malloc(state * sizeof(float));
@@ -82,7 +85,7 @@ void decode_close(Decoder *d)
     }
     for (int64_t i = 0; d->beam && i < d->o.batch; i++) beam_free(&d->beam[i]);
     free(d->member), free(d->beam), free(d->order), free(d->ids), free(d->targets), free(d->from),
-        free(d->logp);
+        free(d->logp), free(d->features);
     free(d);
 }
 
@@ -104,18 +107,37 @@ static void column_copy(const ModelShape *shape, State to, int64_t to_B, int64_t
 
 /* ---- reading the inputs ---- */
 
+/* Row of features of position `at` of an input. */
+static const float *row_at(const DecodeInput *in, int64_t at, int64_t F)
+{
+    int64_t row = 0;
+    for (int64_t i = 0; i < at; i++) row += in->ids[i] == ID_FEATURES;
+    return in->features + row * F;
+}
+
 /* Reads positions from .. from + T - 1 of the inputs in d->order, without their last one. */
 static int read_chunk(Decoder *d, Model *m, const DecodeInput *input, int64_t n, int64_t from, int64_t T,
                       Error *e)
 {
+    int64_t rows = 0, F = m->config.shape.F;
     for (int64_t t = 0; t < T; t++)
         for (int64_t b = 0; b < n; b++) {
             const DecodeInput *in = &input[d->order[b]];
-            d->ids[t * n + b] = from + t < in->n - 1 ? in->ids[from + t] : ID_PADDING;
+            int32_t id = from + t < in->n - 1 ? in->ids[from + t] : ID_PADDING;
+            d->ids[t * n + b] = id;
             d->targets[t * n + b] = TARGET_NONE;
+            if (id == ID_FEATURES)
+                memcpy(d->features + rows++ * F, row_at(in, from + t, F), (size_t)F * sizeof *d->features);
         }
+    assert(rows <= d->o.features * d->o.batch);
     WindowResult r;
-    Window w = {.batch = {.T = T, .B = n, .ids = d->ids, .targets = d->targets, .carry = true}};
+    Window w = {.batch = {.T = T,
+                          .B = n,
+                          .ids = d->ids,
+                          .targets = d->targets,
+                          .features = rows ? d->features : NULL,
+                          .n_features = rows,
+                          .carry = true}};
     return model_forward(m, &w, NULL, NULL, &r, e);
 }
 

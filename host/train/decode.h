@@ -1,5 +1,5 @@
 /* decode: the most probable outputs behind given inputs, by beam search over one model or the average of several
- * (TASKS 4). An input is a run of ids that the models read from a zero state; the outputs are words of the softmax, of
+ * (TASKS 4). An input is a run of ids, feature rows among them, that the models read from a zero state; the outputs are words of the softmax, of
  * which one ends an output; each word is read again as `feedback` + its class. */
 #ifndef PLSTM_DECODE_H
 #define PLSTM_DECODE_H
@@ -12,15 +12,19 @@
 typedef struct DecodeOptions {
     int64_t width;    /* of the beam */
     int64_t batch;    /* inputs at a time */
+    int64_t features; /* most feature rows of an input */
     double penalty;   /* scores are divided by length^penalty */
     int32_t end;      /* class that ends an output */
     int32_t feedback; /* id under which class 0 is read */
 } DecodeOptions;
 
 typedef struct DecodeInput {
-    const int32_t *ids; /* (n) n >= 1: what is read before the first word */
+    const int32_t
+        *ids; /* (n) n >= 1: what is read before the first word; the last is a token, the others may be
+                           ID_FEATURES */
     int64_t n;
-    int64_t most; /* words of an output, the end counted */
+    int64_t most;          /* words of an output, the end counted */
+    const float *features; /* (_,F) rows of the positions that take one; NULL: none does */
 } DecodeInput;
 
 typedef struct Decoder Decoder;

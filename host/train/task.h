@@ -44,6 +44,7 @@ typedef struct Task {
     const char *name;    /* of --task and the metadata */
     const char *summary; /* one line for --help */
     const char *takes;   /* what --data takes: "a folder with train.txt, ..., or synthetic" */
+    const char *builtin; /* name of its built-in data, which preset demo trains on: "synthetic" */
     const char *unit;    /* what is scored: "words" */
     bool carries;        /* state goes from minibatch to minibatch: checkpoints inside an epoch hold it */
     bool hits;           /* its metric is the share of hits (higher is better); else nats (lower is better) */

@@ -3,9 +3,9 @@
 #include <math.h>
 #include <string.h>
 
-extern const Task task_lm, task_translate, task_frames;
+extern const Task task_lm, task_translate, task_frames, task_caption;
 
-const Task *const tasks[] = {&task_lm, &task_translate, &task_frames, NULL};
+const Task *const tasks[] = {&task_lm, &task_translate, &task_frames, &task_caption, NULL};
 
 int task_find(const char *name, const Task **task, Error *e)
 {

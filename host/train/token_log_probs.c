@@ -100,7 +100,7 @@ int token_log_probs_write(const char *path, const ScoredText *text, const float 
     snprintf(note, sizeof note, "%ssplit=%s protocol=%s vocab=%s targets=%s paper_tokens=%" PRId64, opening,
              named.split, named.protocol, text->vocab_sha256, text->targets_sha256, text->paper_tokens);
     snprintf(what, sizeof what, "--token-log-probs %s", path);
-    return npy_write(path, what, log_p, n, note, e);
+    return npy_write(path, what, log_p, &n, 1, note, e);
 }
 
 int token_log_probs_save(const char *path, ScoredText *text, const Ensemble *ensemble, const int32_t *targets,

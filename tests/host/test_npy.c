@@ -163,7 +163,8 @@ static void what_is_written(void **state)
         NpyFile f;
         Error e = {0};
         float back[4];
-        if (npy_write(path, path, four, 4, note, &e) || npy_open(&f, path, &e)) fail_msg("%s", e.text);
+        if (npy_write(path, path, four, &(int64_t){4}, 1, note, &e) || npy_open(&f, path, &e))
+            fail_msg("%s", e.text);
         assert_string_equal(f.note, note);
         assert_true(f.rank == 1 && f.n == 4 && f.dtype == NPY_F32);
         assert_int_equal((f.map_bytes - sizeof four) % 64, 0); /* as the format asks for */
@@ -175,7 +176,15 @@ static void what_is_written(void **state)
     Error e;
     assert_int_equal(npy_open(&f, in_folder("not there"), &e), EXIT_BAD_DATA);
     assert_int_equal(npy_open(&f, folder, &e), EXIT_BAD_DATA);
-    assert_int_equal(npy_write(in_folder("no folder/x.npy"), "x", four, 4, "", &e), EXIT_BAD_DATA);
+    assert_int_equal(npy_write(in_folder("no folder/x.npy"), "x", four, &(int64_t){4}, 1, "", &e),
+                     EXIT_BAD_DATA);
+    /* More dimensions. */
+    static const int64_t shape[3] = {2, 1, 2};
+    if (npy_write(in_folder("cube.npy"), "x", four, shape, 3, "", &e) ||
+        npy_open(&f, in_folder("cube.npy"), &e))
+        fail_msg("%s", e.text);
+    assert_true(f.rank == 3 && !memcmp(f.shape, shape, sizeof shape));
+    npy_close(&f);
 }
 
 int main(void)

@@ -61,7 +61,7 @@ static int set_up(void **state)
 }
 
 /* Options for one file, or for two with a comma between them; the list holds until seven calls later. */
-static TranslateOptions options(const char *weights)
+static SearchOptions options(const char *weights)
 {
     static struct {
         char text[2 * PATH_MAX + 2], *path[2];
@@ -76,11 +76,11 @@ static TranslateOptions options(const char *weights)
     for (char *one = strtok_r(known[used % 8].text, ",", &save); one; one = strtok_r(NULL, ",", &save))
         list->path[list->n++] = one;
     used++;
-    return (TranslateOptions){.weights = list, .beam = 12, .batch = 20, .backend = "reference", .threads = 1};
+    return (SearchOptions){.weights = list, .beam = 12, .batch = 20, .backend = "reference", .threads = 1};
 }
 
 /* The output for an input, malloc'd; NULL and the sentence in *e where the code is not 0. */
-static char *translated(const TranslateOptions *o, const char *input, size_t bytes, int code, Error *e)
+static char *translated(const SearchOptions *o, const char *input, size_t bytes, int code, Error *e)
 {
     char *text = NULL;
     size_t n = 0;
@@ -93,7 +93,7 @@ static char *translated(const TranslateOptions *o, const char *input, size_t byt
     return text;
 }
 
-static char *translate(const TranslateOptions *o, const char *input)
+static char *translate(const SearchOptions *o, const char *input)
 {
     Error e;
     return translated(o, input, strlen(input), 0, &e);
@@ -161,7 +161,7 @@ static void a_beam_of_one_is_greedy(void **state)
             greedy(&m, &c, at, line);
             strcat(expected, line);
         }
-        TranslateOptions o = options(model(file[i]));
+        SearchOptions o = options(model(file[i]));
         o.beam = 1;
         char *out = translate(&o, input);
         assert_string_equal(out, expected);
@@ -225,7 +225,7 @@ static void scores_are_those_of_eval(void **state)
     snprintf(path, sizeof path, "%s/scored/test.fr", folder);
     for (int i = 0; i < 2; i++) {
         snprintf(weights, sizeof weights, i ? "%s,%s" : "%s", model("one.st"), model("two.st"));
-        TranslateOptions o = options(weights);
+        SearchOptions o = options(weights);
         o.nbest = 1;
         char *out = translate(&o, input);
         double sum = split_scores(out, path);
@@ -311,7 +311,7 @@ static void an_ensemble_of_one_model_is_that_model(void **state)
     char weights[2 * PATH_MAX + 2];
     char *input = file_read(in_folder("test.en"), NULL);
     snprintf(weights, sizeof weights, "%s,%s", model("one.st"), model("one.st"));
-    TranslateOptions one = options(model("one.st")), two = options(weights);
+    SearchOptions one = options(model("one.st")), two = options(weights);
     char *a = translate(&one, input), *b = translate(&two, input);
     assert_string_equal(a, b);
     free(a);
@@ -334,7 +334,7 @@ static void the_batch_changes_nothing(void **state)
 {
     (void)state;
     char *input = file_read(in_folder("test.en"), NULL);
-    TranslateOptions o = options(model("one.st"));
+    SearchOptions o = options(model("one.st"));
     o.nbest = 5;
     char *expected = translate(&o, input);
     static const int64_t batch[] = {1, 2, 7, 25, 40};
@@ -352,7 +352,7 @@ static void the_batch_changes_nothing(void **state)
 static void n_best_lists(void **state)
 {
     (void)state;
-    TranslateOptions o = options(model("one.st"));
+    SearchOptions o = options(model("one.st"));
     char *best = translate(&o, "a b\n\nc d e\n");
     o.nbest = 4;
     char *list = translate(&o, "a b\n\nc d e\n"), words[3][256] = {"", "", ""};
@@ -382,7 +382,7 @@ static void the_penalty_prefers_longer_ones(void **state)
 {
     (void)state;
     char *input = file_read(in_folder("test.en"), NULL);
-    TranslateOptions o = options(model("two.st"));
+    SearchOptions o = options(model("two.st"));
     char *plain = translate(&o, input);
     o.penalty = 1;
     char *longer = translate(&o, input);
@@ -398,7 +398,7 @@ static void the_penalty_prefers_longer_ones(void **state)
 static void lines_come_out_in_order(void **state)
 {
     (void)state;
-    TranslateOptions o = options(model("one.st"));
+    SearchOptions o = options(model("one.st"));
     o.batch = 3;
     char *one = translate(&o, "c d\n"), *two = translate(&o, "unknown b"), *three = translate(&o, " \t\r\n");
     assert_string_equal(three, "\n");
@@ -423,7 +423,7 @@ static void bad_input_is_told(void **state)
     (void)state;
     Error e;
     char both[2 * PATH_MAX + 2];
-    TranslateOptions o = options(model("one.st"));
+    SearchOptions o = options(model("one.st"));
     char *out = translated(&o, "a b\nc\0d\n", 8, EXIT_BAD_DATA, &e);
     assert_int_equal(strchr(out, '\n')[1], 0); /* what stood before is translated */
     assert_non_null(strstr(e.text, "line 2"));

@@ -298,6 +298,7 @@ const Task task_translate = {
     .name = "translate",
     .summary = "translate sentences: a language model over source, then target",
     .takes = "a folder with train.SOURCE, train.TARGET and so on, or synthetic",
+    .builtin = "synthetic",
     .unit = "target words",
     .open = translate_open,
     .close = translate_close,

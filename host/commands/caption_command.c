@@ -1,0 +1,99 @@
+#include "caption_command.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/data/captions.h"
+#include "host/data/scenes.h"
+#include "host/store/image_features.h"
+
+typedef struct Caption {
+    const CaptionOptions *o;
+    Search search;
+    Captions captions; /* empty where features stand alone */
+    ImageFeatures features;
+    const int64_t *image; /* (n) rows that are described; NULL: all of them */
+    int64_t n;
+    DecodeInput *input; /* (batch) */
+} Caption;
+
+/* What of a row is read before the first word. */
+static const int32_t start[] = {ID_FEATURES, ID_EOS};
+
+static void annotator(const void *user, int64_t image, const char *words, JsonLine *l)
+{
+    Scene s;
+    (void)user;
+    scenes_scene(image, &s);
+    line_double(l, "annotator_logp", -scene_nats(&s, words)); /* null where it is -INFINITY */
+}
+
+static int choose_split(Caption *c, Error *e)
+{
+    for (int i = 0; i < IMAGE_SPLITS; i++)
+        if (!strcmp(image_split_name[i], c->o->split)) {
+            c->image = c->captions.split[i].image;
+            c->n = c->captions.split[i].images;
+            return EXIT_DONE;
+        }
+    return error_set(e, EXIT_USAGE, "--split takes one of train, valid, test, not '%s'", c->o->split);
+}
+
+static int open_images(Caption *c, Error *e)
+{
+    const CaptionOptions *o = c->o;
+    const Checkpoint *first = &c->search.first;
+    int code;
+    if (o->features) {
+        code = image_features_open(&c->features, o->features, e);
+        c->n = c->features.n;
+    } else {
+        code = captions_load(&c->captions, o->data, 1, &first->vocab, e);
+        if (!code) code = image_features_load(&c->features, o->data, &c->captions, e);
+        if (!code) code = choose_split(c, e);
+    }
+    if (!code && c->features.F != first->shape.F)
+        code = error_set(e, EXIT_BAD_DATA, "%s has %lld features an image, and %s was trained on %lld",
+                         o->features ? o->features : o->data, (long long)c->features.F,
+                         o->search.weights->path[0], (long long)first->shape.F);
+    if (c->captions.scenes) c->search.more = annotator;
+    return code;
+}
+
+static int describe(Caption *c, Error *e)
+{
+    int code = EXIT_DONE;
+    int64_t batch = c->o->search.batch;
+    for (int64_t from = 0; !code && from < c->n; from += batch) {
+        int64_t n = c->n - from < batch ? c->n - from : batch;
+        for (int64_t i = 0; i < n; i++) {
+            int64_t row = c->image ? c->image[from + i] : from + i;
+            c->input[i] = (DecodeInput){.ids = start,
+                                        .n = 2,
+                                        .most = CAPTION_MOST,
+                                        .features = c->features.rows + row * c->features.F};
+        }
+        code = decode_run(c->search.decoder, c->input, n, e);
+        for (int64_t i = 0; !code && i < n; i++)
+            code = search_print(&c->search, c->image ? c->image[from + i] : from + i,
+                                decode_beam(c->search.decoder, i), e);
+        if (!code) code = search_flush(&c->search, e);
+    }
+    return code;
+}
+
+int caption_command(const CaptionOptions *o, FILE *out, Error *e)
+{
+    Caption c = {.o = o, .search = {.unit = "image"}};
+    int code = EXIT_DONE;
+    c.input = calloc((size_t)o->search.batch, sizeof *c.input);
+    if (!c.input) code = error_set(e, EXIT_FAILED, "memory ran out for the images");
+    if (!code) code = search_open(&c.search, &o->search, "caption", out, e);
+    if (!code) code = open_images(&c, e);
+    if (!code) code = describe(&c, e);
+    search_close(&c.search);
+    captions_free(&c.captions);
+    image_features_close(&c.features);
+    free(c.input);
+    return code;
+}

@@ -1,0 +1,277 @@
+#!/usr/bin/env python3
+"""The caption models of RESULTS.md, on the built-in scenes: three repetitions of a model without dropout, one with it, and ten without it together.
+
+    caption_runs.py [--plstm PATH] [--work DIR] [--out DIR] [--jobs N] [--only NAME ...] [--list] [--keep K]
+
+Every run trains preset demo; what differs is in RUNS below. First the share kept is tuned on valid (TUNED, a training each); the best one is used
+in every repetition, unless --keep says which. A run keeps the weights of the epoch with the lowest valid perplexity. Repetition r then scores and
+describes (beam 12) the test images with plain-r-1 (`none`), with dropout-r, and with plain-r-1 to plain-r-10, whose probabilities are averaged, and
+sacrebleu and pycocoevalcap score the captions. The weights lie in --work (build/caption-runs); in --out (profiles/cpu) it leaves
+
+    caption.jsonl            an object per repetition and side, an object per setting that was tried, and one for the images shuffled
+    caption-logs.jsonl       plstm's logs of the runs, one behind the other, without their step lines
+    caption-SIDE-R.txt       the captions of test
+
+Run it again after an interruption: what has ended stays, what was under way begins anew.
+"""
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import bleu
+from demo import Failure, Interrupted, Log, StopSignals, positive, show, write_whole
+
+REPETITIONS, MEMBERS = (1, 2, 3), range(1, 11)
+TUNED = (0.9, 0.8)
+RUNS = {f"tune-{keep}": ["--keep", str(keep), "--seed", "1"] for keep in TUNED}
+for repetition in REPETITIONS:
+    RUNS[f"plain-{repetition}-1"] = ["--dropout-sites", "none", "--seed", str(100 * repetition + 1)]
+    RUNS[f"dropout-{repetition}"] = ["--seed", str(100 * repetition + 1)]
+    for member in MEMBERS[1:]:
+        RUNS[f"plain-{repetition}-{member}"] = ["--dropout-sites", "none", "--seed", str(100 * repetition + member)]
+SIDES = ("none", "dropout", "ensemble")
+
+
+class Training:
+    """A run of plstm train."""
+
+    def __init__(self, options, name):
+        self.options, self.name, self.process = options, name, None
+        self.folder = os.path.join(options.work, name)
+        self.log = Log(self.path("log.jsonl"))
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def ended(self):
+        return os.path.exists(self.path("ended"))
+
+    def start(self, keep):
+        shutil.rmtree(self.folder, ignore_errors=True)
+        os.makedirs(self.folder)
+        more = ["--keep", str(keep)] if self.name.startswith("dropout") else []
+        command = [*self.options.nice.split(), self.options.plstm, "train", "--task", "caption", "--preset", "demo", "--data", "scenes", "--threads", "1",
+                   "--quiet", "--save-best", self.path("best.st"), "--log-json", self.path("log.jsonl"), *RUNS[self.name], *more,
+                   *self.options.train_options.split()]
+        with open(self.path("out.txt"), "wb") as out, open(self.path("err.txt"), "wb") as err:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+
+    def poll(self):
+        status = self.process.poll()
+        if status:
+            with open(self.path("err.txt"), encoding="utf-8", errors="replace") as f:
+                raise Failure(f"{self.name} failed with exit status {status}: {bleu.last_line(f.read())}")
+        if status == 0:
+            write_whole(self.path("ended"), "")
+        return status is not None
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait()
+
+    def read(self):
+        self.log = Log(self.path("log.jsonl"))
+        self.log.read()
+        return self.log
+
+
+def plstm(options, *words, out=None):
+    with open(out or os.devnull, "wb") as stdout:
+        done = subprocess.run([*options.nice.split(), options.plstm, *words, "--threads", "1", "--quiet"], stdin=subprocess.DEVNULL, stdout=stdout,
+                              stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise Failure(f"plstm {words[0]} failed: {bleu.last_line(done.stderr)}")
+
+
+def first_line(path):
+    with open(path, encoding="utf-8") as f:
+        return json.loads(f.readline())
+
+
+def members_of(side, repetition):
+    """Names of the runs whose probabilities a side averages."""
+    if side == "dropout":
+        return [f"dropout-{repetition}"]
+    return [f"plain-{repetition}-{member}" for member in (MEMBERS if side == "ensemble" else MEMBERS[:1])]
+
+
+def chosen_keep(options):
+    """The share kept with the lowest valid perplexity; None: the trainings that tell have not ended."""
+    if options.keep:
+        return options.keep
+    tuned = [Training(options, f"tune-{keep}") for keep in TUNED]
+    if not all(run.ended() for run in tuned):
+        return None
+    return min(zip(TUNED, tuned), key=lambda pair: pair[1].read().best_epoch()["valid_ppl"])[0]
+
+
+def scenes_folder(options):
+    """The scenes as dataset.json and features.npy, and the same with each test image's features those of another."""
+    right, shuffled = os.path.join(options.work, "scenes"), os.path.join(options.work, "scenes-shuffled")
+    if not os.path.exists(os.path.join(right, "features.npy")):
+        shutil.rmtree(right, ignore_errors=True)
+        plstm(options, "data", "scenes", "--task", "caption", "--write", right)
+    if not os.path.exists(os.path.join(shuffled, "features.npy")):
+        os.makedirs(shuffled, exist_ok=True)
+        shutil.copyfile(os.path.join(right, "dataset.json"), os.path.join(shuffled, "dataset.json"))
+        shuffle(right, shuffled)
+    return right, shuffled
+
+
+def shuffle(source, target):
+    """Features moved by one image within each split: every image gets those of the image before it."""
+    with open(os.path.join(source, "dataset.json"), encoding="utf-8") as f:
+        split = [image["split"] for image in json.load(f)["images"]]
+    with open(os.path.join(source, "features.npy"), "rb") as f:
+        data = f.read()
+    start = 10 + int.from_bytes(data[8:10], "little")
+    size = (len(data) - start) // len(split)
+    rows = [data[start + i * size:start + (i + 1) * size] for i in range(len(split))]
+    last = {name: i for i, name in enumerate(split)}
+    moved = []
+    for i, name in enumerate(split):
+        moved.append(rows[last[name]])
+        last[name] = i
+    path = os.path.join(target, "features.npy")
+    with open(path + ".tmp", "wb") as f:
+        f.write(data[:start] + b"".join(moved))
+    os.replace(path + ".tmp", path)
+
+
+def measure(options, side, repetition):
+    """The object of a repetition and side; its runs have ended."""
+    runs = [Training(options, name) for name in members_of(side, repetition)]
+    logs = [run.read() for run in runs]
+    folder = os.path.join(options.work, f"{side}-{repetition}-test")
+    result = os.path.join(folder, "result.json")
+    if os.path.exists(result):
+        return first_line(result)
+    os.makedirs(folder, exist_ok=True)
+    right, shuffled = scenes_folder(options)
+    weights = ",".join(run.path("best.st") for run in runs)
+    ppl = {}
+    for what, data in (("test", right), ("shuffled", shuffled)):
+        log = os.path.join(folder, what + ".jsonl")
+        plstm(options, "eval", "--weights", weights, "--data", data, "--split", "test", "--log-json", log)
+        ppl[what] = first_line(log)["ppl"]
+    found = os.path.join(folder, "found.jsonl")
+    plstm(options, "caption", "--weights", weights, "--data", "scenes", "--json", out=found)
+    with open(found, encoding="utf-8") as f:
+        found = [json.loads(line)["found"][0] for line in f]
+    text = os.path.join(folder, "captions.txt")
+    write_whole(text, "".join(one["words"] + "\n" for one in found))
+    score = bleu.caption_scores(right, "test", text, options.venv, with_cider=True)
+    run, best = logs[0].run, [log.best_epoch() for log in logs]
+    record = {"repetition": repetition, "side": side, "members": len(runs), "keep": run["keep"] if side == "dropout" else 1.0,
+              "hidden": run["hidden"], "layers": run["layers"], "batch": run["batch"], "epochs": len(logs[0].epochs),
+              "best_epochs": [epoch["epoch"] for epoch in best], "train_ppl": best[0]["train_ppl"] if len(runs) == 1 else None,
+              "valid_ppl": best[0]["valid_ppl"] if len(runs) == 1 else None, "test_ppl": ppl["test"], "shuffled_ppl": ppl["shuffled"],
+              "best_ppl": logs[0].test["best_ppl"], "bleu": score["score"], "bleu_parts": score["verbose_score"], "bleu_signature": score["signature"],
+              "cider": score["cider"], "true": sum(one["annotator_logp"] is not None for one in found) / len(found), "beam": 12,
+              "seconds": sum(epoch["seconds"] for log in logs for epoch in log.epochs), "backend": run["backend"], "device": run["device"],
+              "commit": run["commit"]}
+    write_whole(result, json.dumps(record) + "\n")
+    return record
+
+
+def tuned_records(options):
+    for keep in TUNED:
+        run = Training(options, f"tune-{keep}")
+        if run.ended():
+            best = run.read().best_epoch()
+            yield {"tuned": "keep", "keep": keep, "valid_ppl": best["valid_ppl"], "best_epoch": best["epoch"], "epochs": len(run.log.epochs)}
+
+
+def publish(options):
+    """What has ended, into --out."""
+    os.makedirs(options.out, exist_ok=True)
+    records = list(tuned_records(options))
+    for repetition in REPETITIONS:
+        for side in SIDES:
+            if all(Training(options, name).ended() for name in members_of(side, repetition)):
+                records.append(measure(options, side, repetition))
+                shutil.copyfile(os.path.join(options.work, f"{side}-{repetition}-test", "captions.txt"),
+                                os.path.join(options.out, f"caption-{side}-{repetition}.txt"))
+    logs = []
+    for name in RUNS:
+        run = Training(options, name)
+        if run.ended():
+            with open(run.path("log.jsonl"), encoding="utf-8") as f:
+                logs += [line for line in f if '"event":"step"' not in line]
+    if records:
+        write_whole(os.path.join(options.out, "caption.jsonl"), "".join(json.dumps(record) + "\n" for record in records))
+        write_whole(os.path.join(options.out, "caption-logs.jsonl"), "".join(logs))
+    return records
+
+
+def tell(records):
+    for r in records:
+        if "tuned" in r:
+            print(f"keep {r['keep']}: valid {r['valid_ppl']:.3f} at epoch {r['best_epoch']} of {r['epochs']}")
+        else:
+            print(f"{r['repetition']} {r['side']:9} test {r['test_ppl']:.3f} (shuffled {r['shuffled_ppl']:.1f})  BLEU {r['bleu']:.2f}  CIDEr {r['cider']:.3f}  "
+                  f"true {100 * r['true']:.1f} %  {r['seconds']:.0f} s")
+
+
+def run_all(options, signals):
+    waiting = [Training(options, name) for name in (options.only or RUNS)]
+    if options.keep:
+        waiting = [run for run in waiting if not run.name.startswith("tune")]
+    waiting = [run for run in waiting if not run.ended()]
+    running = []
+    try:
+        while waiting or running:
+            signals.check()
+            keep = chosen_keep(options)
+            ready = [run for run in waiting if keep or not run.name.startswith("dropout")]
+            while ready and len(running) < options.jobs:
+                run = ready.pop(0)
+                waiting.remove(run)
+                run.start(keep)
+                running.append(run)
+            for run in list(running):
+                if run.poll():
+                    running.remove(run)
+                    best = run.read().best_epoch()
+                    print(f"{run.name}: valid {show(best['valid_ppl'])} at epoch {best['epoch']}", file=sys.stderr, flush=True)
+            time.sleep(0.1)
+    finally:
+        for run in running:
+            run.stop()
+
+
+def main():
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    parser = argparse.ArgumentParser(description="Trains the caption models of RESULTS.md; goes on where it was stopped.", allow_abbrev=False)
+    parser.add_argument("--plstm", default="build/plstm", metavar="PATH", help="the program (default build/plstm)")
+    parser.add_argument("--work", default="build/caption-runs", metavar="DIR", help="weights (default build/caption-runs)")
+    parser.add_argument("--out", default=os.path.join(root, "profiles", "cpu"), metavar="DIR", help="results (default profiles/cpu)")
+    parser.add_argument("--venv", default=os.path.join(root, "build", "sacrebleu"), metavar="DIR", help="where sacrebleu is installed")
+    parser.add_argument("--jobs", type=positive, default=2, metavar="N", help="runs at a time, a core each (default 2)")
+    parser.add_argument("--keep", type=float, metavar="K", help="the share kept, in place of tuning it")
+    parser.add_argument("--only", nargs="+", choices=list(RUNS), metavar="NAME", help="these runs")
+    parser.add_argument("--list", action="store_true", help="print what has ended, and leave")
+    parser.add_argument("--nice", default="nice -n 19", metavar="COMMAND", help="what stands before plstm (default nice -n 19)")
+    parser.add_argument("--train-options", default="", help=argparse.SUPPRESS)  # tests train less
+    options = parser.parse_args()
+    try:
+        bleu.cider_installed(options.venv)
+        if not options.list:
+            run_all(options, StopSignals())
+        tell(publish(options))
+    except Failure as failure:
+        print(f"caption_runs.py: {failure}", file=sys.stderr)
+        return 1
+    except Interrupted as why:
+        print("caption_runs.py: stopped; the same command goes on", file=sys.stderr)
+        return 128 + why.args[0]
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

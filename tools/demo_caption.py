@@ -1,0 +1,190 @@
+#!/usr/bin/env python3
+"""What dropout is worth in captions: the main job on the built-in scenes, in under three minutes on two cores.
+
+    demo_caption.py [--plstm PATH] [--out DIR] [--seeds N | --seed K]
+
+Trains the same single-layer LSTM twice, without dropout and with it (--dropout-sites none and nonrecurrent, nothing else differs), keeps the
+weights of the epoch with the lowest valid perplexity, describes the test images with them by beam search, and prints one table and some captions
+to look at. Writes to DIR (build/demo-caption):
+
+    page.html                  pictures with their captions, for people to look at
+    scenes/                    the scenes as dataset.json and features.npy
+    <sites>-<seed>.jsonl       plstm's own log of a run, -best.st the weights, -best.jsonl their scores, .captions the test captions
+    results.jsonl              an object per run
+
+"true" is the share of captions that the annotator of the scenes could have given: every word of them is true of the picture. Exits with 1 when
+a run fails or when dropout does not win in a seed.
+"""
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import caption_page
+import captions
+from demo import BestEpoch, Failure, Interrupted, Job, Run, StopSignals, positive, run_all, show, write_jsonl, write_whole
+from demo_translate import mean
+
+TITLES = {"none": "no dropout", "nonrecurrent": "dropout"}
+SHOWN = 4
+
+
+class CaptionRun(Run):
+    """A training run; what follows it scores test and describes it with the weights of its best epoch."""
+
+    def __init__(self, options, sites, seed):
+        super().__init__(options, sites, seed)
+        self.title = f"{TITLES[sites]}, seed {seed}"
+        self.command = [options.plstm, "train", "--task", "caption", "--preset", "demo", "--data", "scenes", "--dropout-sites", sites,
+                        "--seed", str(seed), "--threads", "1", "--quiet", "--log-json", self.stem + ".jsonl", "--save-best",
+                        self.stem + "-best.st", *options.train_options.split()]
+        self.found = None  # an object of `plstm caption --json` per test image
+
+    def follow_up(self):
+        return Scored(self)
+
+    def captions(self):
+        return [found["found"][0]["words"] for found in self.found]
+
+    def record(self):
+        log, best = self.log, self.log.best_epoch()
+        true = [found["found"][0]["annotator_logp"] is not None for found in self.found]
+        return {"sites": self.sites, "seed": self.seed, "keep": 1.0 if self.sites == "none" else log.run["keep"],
+                "train_ppl": log.epochs[-1]["train_ppl"], "valid_ppl": log.epochs[-1]["valid_ppl"], "test_ppl": log.test["test_ppl"],
+                "best_epoch": best["epoch"], "best_epoch_train_ppl": best["train_ppl"], "best_epoch_valid_ppl": best["valid_ppl"],
+                "best_epoch_test_ppl": self.best_test["test_ppl"], "best_ppl": log.test["best_ppl"], "true": sum(true) / len(true),
+                "seconds": self.seconds, "words_per_s": log.words_per_s(), "epochs": len(log.epochs), "device": log.run["device"],
+                "commit": log.run["commit"]}
+
+
+class Scored(BestEpoch):
+    """Scores test with a run's best epoch; then its images are described."""
+
+    def __init__(self, run):
+        super().__init__(run)
+        self.command[self.command.index("synthetic")] = "scenes"
+
+    def follow_up(self):
+        super().follow_up()
+        return Description(self.run)
+
+
+class Description(Job):
+    def __init__(self, run):
+        self.run = run
+        super().__init__(run.title + ", describing", run.stem + "-describe",
+                         [run.options.plstm, "caption", "--weights", run.stem + "-best.st", "--data", "scenes", "--json", "--threads", "1"])
+
+    def start(self):
+        super().start()
+        self.log.test = {"test_ppl": 0.0}  # it writes no log
+
+    def progress(self):
+        return "describing test"
+
+    def follow_up(self):
+        with open(self.stem + ".out", encoding="utf-8") as f:
+            self.run.found = [json.loads(line) for line in f]
+        write_whole(self.run.stem + ".captions", "".join(words + "\n" for words in self.run.captions()))
+
+
+# ---- results ----
+
+
+def print_table(records):
+    rows = [["", "train", "valid", "test", "true", "seconds"]]
+    for sites, title in TITLES.items():
+        of = [r for r in records if r["sites"] == sites]
+        epochs = sorted({r["best_epoch"] for r in of})
+        rows.append([f"{title} (end)", *(show(mean(of, key)) for key in ("train_ppl", "valid_ppl", "test_ppl")), "-", f"{mean(of, 'seconds'):.0f}"])
+        rows.append([f"{title} (best epoch {epochs[0]}" + (f"-{epochs[-1]}" if len(epochs) > 1 else "") + ")",
+                     *(show(mean(of, "best_epoch_" + key)) for key in ("train_ppl", "valid_ppl", "test_ppl")),
+                     f"{100 * mean(of, 'true'):.1f} %", "-"])
+    rows.append(["best possible", "-", "-", show(records[0]["best_ppl"]), "-", "-"])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    seeds = sorted({r["seed"] for r in records})
+    print(f"Perplexity of captions of the built-in scenes; {'seed' if len(seeds) == 1 else 'mean of seeds'} {', '.join(map(str, seeds))}")
+    for number, row in enumerate(rows):
+        print((row[0].ljust(widths[0]) + "".join("  " + text.rjust(width) for text, width in zip(row[1:], widths[1:]))).rstrip())
+        if number in (0, len(rows) - 2):
+            print("-" * (sum(widths) + 2 * (len(widths) - 1)))
+
+
+def print_captions(images, runs):
+    print(f"\nThe first {SHOWN} test images (beam 12, weights of the best epoch); the annotator chooses what to speak of and among synonyms")
+    for i, image in enumerate(images[:SHOWN]):
+        for k, words in enumerate(captions.captions_of(image)[:2]):
+            print(f"  {'' if k else 'annotator':<11} {words}")
+        for run in runs:
+            print(f"  {TITLES[run.sites]:<11} {run.captions()[i]}")
+        print()
+
+
+def check_claim(records):
+    broken = []
+    by_seed = {}
+    for r in records:
+        by_seed.setdefault(r["seed"], {})[r["sites"]] = r["best_epoch_test_ppl"]
+    for seed, ppl in by_seed.items():
+        less = 100 * (1 - ppl["nonrecurrent"] / ppl["none"])
+        print(f"seed {seed}: test perplexity {ppl['nonrecurrent']:.2f} with dropout is {less:.1f} % below {ppl['none']:.2f} without, each at its best epoch")
+        if ppl["nonrecurrent"] >= ppl["none"]:
+            broken.append(f"seed {seed}: not so, that dropout is below none")
+    return broken
+
+
+def write_scenes(options):
+    folder = os.path.join(options.out, "scenes")
+    shutil.rmtree(folder, ignore_errors=True)
+    done = subprocess.run([options.plstm, "data", "scenes", "--task", "caption", "--write", folder], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise Failure(f"the scenes could not be written: {done.stderr.strip()}")
+    return captions.read(folder)
+
+
+def demo(options, signals):
+    plstm = shutil.which(options.plstm) or ""
+    if not plstm:
+        raise Failure(f"{options.plstm} is not there: `make` builds it")
+    os.makedirs(options.out, exist_ok=True)
+    dataset = write_scenes(options)
+    cores = len(os.sched_getaffinity(0))
+    runs = [CaptionRun(options, sites, seed) for seed in ([options.seed] if options.seed else range(1, options.seeds + 1)) for sites in TITLES]
+    print(f"Training {len(runs)} models on the built-in scenes on {cores} core{'s' * (cores > 1)}", file=sys.stderr, flush=True)
+    run_all(runs, cores, signals)
+    records = [run.record() for run in runs]
+    results, page = os.path.join(options.out, "results.jsonl"), os.path.join(options.out, "page.html")
+    write_jsonl(results, records)
+    write_whole(page, caption_page.page(dataset, "test", [(TITLES[run.sites], run.captions()) for run in runs[:2]], 60, None))
+    print_table(records)
+    print_captions(captions.images_of(dataset, "test"), runs[:2])
+    broken = check_claim(records)
+    print(f"Results: {results}\nPictures with their captions: {page}")
+    if broken:
+        raise Failure("; ".join(broken))
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Trains one caption model without and with dropout, and compares.", allow_abbrev=False)
+    parser.add_argument("--plstm", default="build/plstm", metavar="PATH", help="the program (default build/plstm)")
+    parser.add_argument("--out", default="build/demo-caption", metavar="DIR", help="where everything goes (default build/demo-caption)")
+    parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="seeds 1 to N (default 1)")
+    parser.add_argument("--seed", type=positive, metavar="K", help="this seed alone")
+    parser.add_argument("--train-options", default="", help=argparse.SUPPRESS)  # tests train less
+    options = parser.parse_args()
+    try:
+        demo(options, StopSignals())
+    except Failure as failure:
+        print(f"demo_caption.py: {failure}", file=sys.stderr)
+        return 1
+    except Interrupted as why:
+        print("demo_caption.py: stopped", file=sys.stderr)
+        return 128 + why.args[0]
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
