@@ -23,11 +23,13 @@ import time
 
 from demo import Failure, Interrupted, Log, StopSignals, percent, positive, write_whole
 
-# What both sides share, and the settings that were tried: name -> options. The best on valid of a side is in MAIN.
+# What all runs share, and the settings that were tried: name -> options. The best on valid of a side is in MAIN.
 MODEL = ["--hidden", "128"]
-SHORT, LONG = ["--hold", "5", "--decay", "1.5", "--epochs", "10"], ["--hold", "8", "--decay", "1.5", "--epochs", "14"]
-TUNE = {"none, short": ["--dropout-sites", "none", *SHORT], "none, long": ["--dropout-sites", "none", *LONG],
-        "keep 0.7, long": ["--keep", "0.7", *LONG], "keep 0.8, long": ["--keep", "0.8", *LONG]}
+STEPS = ["--batch", "5", "--lr", "0.2"]
+SHORT, LONG = ["--hold", "5", "--decay", "1.5", "--epochs", "10"], ["--hold", "8", "--decay", "1.25", "--epochs", "16"]
+TUNE = {"none, short": ["--dropout-sites", "none", *STEPS, *SHORT], "none, long": ["--dropout-sites", "none", *STEPS, *LONG],
+        "none, short, B 20, lr 1": ["--dropout-sites", "none", "--batch", "20", "--lr", "1", *SHORT],
+        "keep 0.7, long": ["--keep", "0.7", *STEPS, *LONG], "keep 0.6, long": ["--keep", "0.6", *STEPS, *LONG]}
 MAIN = {"none": "none, short", "dropout": "keep 0.7, long"}
 SEEDS = (1, 2, 3)
 CURVE = (0.9, 0.5)  # beside the shares that are tuned
@@ -39,7 +41,7 @@ for setting in (name for name in TUNE if name not in MAIN.values()):
 for side, setting in MAIN.items():
     RUNS[f"unseen-{side}-1"] = ("unseen", "unseen", [*TUNE[setting], "--seed", "1"])
 for keep in CURVE:
-    RUNS[f"curve-keep{keep}-1"] = ("curve", "data", ["--keep", str(keep), *LONG, "--seed", "1"])
+    RUNS[f"curve-keep{keep}-1"] = ("curve", "data", ["--keep", str(keep), *STEPS, *LONG, "--seed", "1"])
 
 
 def override(options, more):

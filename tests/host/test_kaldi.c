@@ -152,6 +152,43 @@ static void text(void **state)
     assert_matrix(&b, 1, 2, (const float[]){INFINITY, -INFINITY});
 }
 
+/* Every kind of archive as Kaldi's own code wrote it, and what that code reads there, bit for bit (tests/fixtures/kaldi/make.py). */
+static void as_kaldi_reads(void **state)
+{
+    (void)state;
+    static const char *const kinds[] = {"fm", "dm", "text", "cm", "cm2", "cm3"};
+    static const KaldiKind kind[] = {KALDI_F32, KALDI_F64, KALDI_TEXT, KALDI_CM, KALDI_CM2, KALDI_CM3};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        Features ours, theirs;
+        KaldiEntry a, b;
+        Error e;
+        char path[64];
+        int utterances = 0;
+        snprintf(path, sizeof path, "tests/fixtures/kaldi/%s.ark", kinds[i]);
+        if (features_open(&ours, path, &e)) fail_msg("%s", e.text);
+        snprintf(path, sizeof path, "tests/fixtures/kaldi/%s-read.ark", kinds[i]);
+        if (features_open(&theirs, path, &e)) fail_msg("%s", e.text);
+        for (;; utterances++) {
+            float x[100], y[100];
+            if (features_next(&ours, &a, &e) || features_next(&theirs, &b, &e)) fail_msg("%s", e.text);
+            assert_true(!a.name == !b.name);
+            if (!a.name) break;
+            assert_true(a.matrix.rows == b.matrix.rows && a.matrix.cols == b.matrix.cols &&
+                        a.matrix.rows * a.matrix.cols <= 100);
+            assert_int_equal(a.matrix.kind, kind[i]);
+            kaldi_matrix_read(&a.matrix, x);
+            kaldi_matrix_read(&b.matrix, y);
+            for (int64_t k = 0; k < a.matrix.rows * a.matrix.cols; k++)
+                if (memcmp(&x[k], &y[k], sizeof *x))
+                    fail_msg("%s, element %d of utterance %d: %.9g, and Kaldi reads %.9g", kinds[i], (int)k,
+                             utterances, x[k], y[k]);
+        }
+        assert_int_equal(utterances, 3);
+        features_close(&ours);
+        features_close(&theirs);
+    }
+}
+
 static void assert_refused(const void *bytes, size_t n, const char *phrase)
 {
     KaldiMatrix m;
@@ -473,6 +510,7 @@ int main(void)
         cmocka_unit_test(compressed_with_columns),
         cmocka_unit_test(compressed_plainly),
         cmocka_unit_test(text),
+        cmocka_unit_test(as_kaldi_reads),
         cmocka_unit_test(matrices_refused),
         cmocka_unit_test(archives),
         cmocka_unit_test(scripts),

@@ -11,7 +11,7 @@ import tap  # noqa: E402
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
 TOOL = os.path.join(ROOT, "tools", "results.py")
-NAMES = ("demo", "demo-keep", "reach", "distance", "ptb", "ensembles", "large-text", "translate-demo", "translate", "parity", "variants", "anchor", "step", "kernels", "constants", "machine-code", "cpu-speed", "cpu-profile", "emulator",
+NAMES = ("demo", "demo-keep", "reach", "distance", "ptb", "ensembles", "large-text", "translate-demo", "translate", "frames-demo", "frames", "parity", "variants", "anchor", "step", "kernels", "constants", "machine-code", "cpu-speed", "cpu-profile", "emulator",
          "not-measured")
 
 
@@ -141,6 +141,43 @@ def test_translation_stands_beside_the_paper():
     assert "| no dropout, best epoch | 4.50 ± 0.71 | 4.50 ± 0.71 | 4.50 ± 0.71 | 50.0 ± 0.0 % | A box" in page and "by 25.0 % and 20.0 %" in page, page
     tree.lines("profiles/box/translate.jsonl", [dict(runs[0], sites="all")])
     tree.refused("translate.jsonl", "sites all")
+
+
+def speech(what, sites, seed, keep, acc, nats, setting=None):
+    accuracies = {f"{prefix}{split}_acc{rest}": acc + more for prefix in ("", "best_epoch_") for split, more in (("train", 0.1), ("valid", 0.01), ("test", 0.0))
+                  for rest in ("", "_nosil")}
+    return {"name": f"{sites}-{seed}", "what": what, "setting": setting, "sites": sites, "keep": keep, "seed": seed, "hidden": 128, "layers": 2, "batch": 5, "lr": 0.2,
+            "hold": 5, "decay": 1.5, "F": 40, "V": 58, "frames": {"train": 90000, "valid": 10000, "test": 11000}, "epochs": 10, "best_epoch": 7, **accuracies,
+            "best_epoch_valid_nats": nats, "best_epoch_test_nats": nats, "minutes": 3.0}
+
+
+def test_speech_stands_beside_the_paper():
+    tree = Tree()
+    tree.rebuild()
+    assert "| no dropout |  |  | 71.6 |  | 68.9 | not yet measured |" in tree.read() and "| 69.4 |  | 70.5 | not yet measured |" in tree.read()
+    runs = [speech("main", "none", 1, 1.0, 0.60, 1.2, "none, short"), speech("main", "nonrecurrent", 1, 0.7, 0.62, 1.08, "keep 0.7, long"),
+            speech("main", "none", 2, 1.0, 0.61, 1.3, "none, short"), speech("main", "nonrecurrent", 2, 0.7, 0.62, 1.04, "keep 0.7, long"),
+            speech("tune", "none", 1, 1.0, 0.59, 1.25, "none, long"), speech("curve", "nonrecurrent", 1, 0.5, 0.58, 1.3),
+            speech("unseen", "none", 1, 1.0, 0.41, 2.5)]
+    tree.lines("profiles/box/frames.jsonl", runs)
+    tree.lines("profiles/box/frames-none-1.jsonl", [{"event": "run", "dropout_sites": "none"},
+                                                    *({"event": "epoch", "epoch": e, "train_acc": 0.5 + 0.1 * e, "valid_acc": 0.5, "valid_nats": 1} for e in (1, 2))])
+    tree.rebuild()
+    page = tree.read()
+    assert "70.50 ± 0.71 | 71.6 | 61.50 ± 0.71 | 68.9 | 60.50 ± 0.71 | 60.50 ± 0.71 | 1.250 ± 0.071 | 7 | 2 | A box" in page, page
+    assert "| 1 | +2.00 | +2.00 | +2.00 | +2.00 | 1.200 | 1.080 | 10.0 % |" in page and "test accuracy +1.50 points with dropout, test nats 15.0 % lower" in page, page
+    assert "| none, long | 5 | 1.5 | 10 | 60.00 | 59.00 | 1.250 | 7 |  |" in page and "| none, short | 5 | 1.5 | 10 | 61.00 | 60.00 | 1.200 | 7 | yes |" in page, page
+    assert "| none dropped | 70.00 | 61.00 |" in page and "| 0.5 | 68.00 |" in page and "| no dropout | 51.00 | 42.00 | 41.00 |" in page, page
+    assert "figures/frames.svg" in page and "90,000 + 10,000 + 11,000 frames" in page, page
+    tree.lines("profiles/box/demo-speech.jsonl", [
+        {"sites": sites, "seed": 1, "keep": 0.6, "epochs": 24, "possible_acc": 0.727, "possible_acc_nosil": 0.664, "possible_nats": 0.763,
+         **{f"{prefix}{key}": base for prefix in ("", "best_epoch_") for key in ("train_acc", "valid_acc", "test_acc", "test_acc_nosil", "test_nats")}}
+        for sites, base in (("none", 0.5), ("nonrecurrent", 0.6))])
+    tree.rebuild()
+    page = tree.read()
+    assert "| non-recurrent dropout, best epoch | 60.00 | 60.00 | 60.00 | 60.00 | 0.600 | A box" in page and "| best possible |  |  | 72.70 | 66.40 | 0.763 |" in page, page
+    tree.lines("profiles/box/frames.jsonl", [dict(runs[0], sites="all")])
+    tree.refused("frames.jsonl", "sites all")
 
 
 def test_our_own_page_is_fresh():
