@@ -23,14 +23,13 @@ import time
 
 from demo import Failure, Interrupted, Log, StopSignals, percent, positive, write_whole
 
-# What all runs share, and the settings that were tried: name -> options. The best on valid of a side is in MAIN.
-MODEL = ["--hidden", "128"]
-STEPS = ["--batch", "5", "--lr", "0.2"]
-SHORT, LONG = ["--hold", "5", "--decay", "1.5", "--epochs", "10"], ["--hold", "8", "--decay", "1.25", "--epochs", "16"]
-TUNE = {"none, short": ["--dropout-sites", "none", *STEPS, *SHORT], "none, long": ["--dropout-sites", "none", *STEPS, *LONG],
-        "none, short, B 20, lr 1": ["--dropout-sites", "none", "--batch", "20", "--lr", "1", *SHORT],
-        "keep 0.7, long": ["--keep", "0.7", *STEPS, *LONG], "keep 0.6, long": ["--keep", "0.6", *STEPS, *LONG]}
-MAIN = {"none": "none, short", "dropout": "keep 0.7, long"}
+# What differs from preset frames in how a model is trained, and the settings that were tried: name -> options. The best on valid of a side is
+# in MAIN.
+SHORT, LONG, ANNEAL = (["--hold", hold, "--decay", decay, "--epochs", epochs] for hold, decay, epochs in (("5", "1.5", "10"), ("8", "1.25", "16"), ("6", "1.6", "13")))
+TUNE = {"none, short, B 20, lr 1": ["--dropout-sites", "none", "--batch", "20", "--lr", "1", *SHORT], "none, short": ["--dropout-sites", "none", *SHORT],
+        "none, anneal": ["--dropout-sites", "none", *ANNEAL], "keep 0.7, long": ["--keep", "0.7", *LONG], "keep 0.7, anneal": ["--keep", "0.7", *ANNEAL],
+        "keep 0.6, anneal": ["--keep", "0.6", *ANNEAL]}
+MAIN = {"none": "none, anneal", "dropout": "keep 0.7, anneal"}
 SEEDS = (1, 2, 3)
 CURVE = (0.9, 0.5)  # beside the shares that are tuned
 
@@ -41,7 +40,7 @@ for setting in (name for name in TUNE if name not in MAIN.values()):
 for side, setting in MAIN.items():
     RUNS[f"unseen-{side}-1"] = ("unseen", "unseen", [*TUNE[setting], "--seed", "1"])
 for keep in CURVE:
-    RUNS[f"curve-keep{keep}-1"] = ("curve", "data", ["--keep", str(keep), *STEPS, *LONG, "--seed", "1"])
+    RUNS[f"curve-keep{keep}-1"] = ("curve", "data", ["--keep", str(keep), *ANNEAL, "--seed", "1"])
 
 
 def override(options, more):
@@ -78,7 +77,7 @@ class Pipeline:
         if os.path.exists(self.path("last.st")):
             self.spawn(["train", "--resume", self.path("last.st"), *common])
         else:
-            self.spawn(["train", "--task", "frames", *override([*MODEL, *self.train_options], self.options.train_options.split()), *common])
+            self.spawn(["train", "--task", "frames", *override(self.train_options, self.options.train_options.split()), *common])
 
     def score(self):
         self.spawn(["eval", "--weights", self.path("best.st"), "--data", self.data, "--split", "test", "--log-json", self.path("test.jsonl")])
