@@ -60,7 +60,8 @@ LDFLAGS  += -fopenmp $(SAN) $(OPENBLAS_LD)
 include tools/make/blas.mk
 DEPFLAGS  = -MMD -MP
 
-.PHONY: all help demo demo-translate demo-caption parity test test-long bench sanitize fuzz results results-check report predictions
+.PHONY: all help demo demo-translate demo-caption parity test test-long bench sanitize fuzz
+.PHONY: results results-check report predictions
 .PHONY: format format-check clean deps print-config
 .DELETE_ON_ERROR:
 all: $(BUILD)/plstm print-config
