@@ -31,6 +31,7 @@ RUNS = {f"tune-{keep}": ["--keep", str(keep), "--seed", "1"] for keep in TUNED}
 for repetition in REPETITIONS:
     RUNS[f"plain-{repetition}-1"] = ["--dropout-sites", "none", "--seed", str(100 * repetition + 1)]
     RUNS[f"dropout-{repetition}"] = ["--seed", str(100 * repetition + 1)]
+for repetition in REPETITIONS:
     for member in MEMBERS[1:]:
         RUNS[f"plain-{repetition}-{member}"] = ["--dropout-sites", "none", "--seed", str(100 * repetition + member)]
 SIDES = ("none", "dropout", "ensemble")
@@ -82,7 +83,8 @@ class Training:
 
 def plstm(options, *words, out=None):
     with open(out or os.devnull, "wb") as stdout:
-        done = subprocess.run([*options.nice.split(), options.plstm, *words, "--threads", "1", "--quiet"], stdin=subprocess.DEVNULL, stdout=stdout,
+        threads = [] if words[0] == "data" else ["--threads", "1"]
+        done = subprocess.run([*options.nice.split(), options.plstm, *words, *threads, "--quiet"], stdin=subprocess.DEVNULL, stdout=stdout,
                               stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise Failure(f"plstm {words[0]} failed: {bleu.last_line(done.stderr)}")

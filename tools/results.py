@@ -19,7 +19,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "results"))
 import html_page  # noqa: E402
 import ingest  # noqa: E402
-from tables import anchor, claims, cpu, demo, frames, large_text, machine_code, parity, ptb, step, translate, variants  # noqa: E402
+from tables import anchor, caption, claims, cpu, demo, frames, large_text, machine_code, parity, ptb, step, translate, variants  # noqa: E402
 from tables.data import Data, Failure  # noqa: E402
 from tables.plot import draw, stamp_of  # noqa: E402
 from tables.text import listed  # noqa: E402
@@ -57,6 +57,7 @@ SECTIONS = {
     "translate": translate.translate,
     "frames-demo": frames.demo,
     "frames": frames.frames,
+    "caption": caption.caption,
     "parity": parity.section,
     "variants": variants.variants,
     "anchor": anchor.anchor,

@@ -11,7 +11,7 @@ import tap  # noqa: E402
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
 TOOL = os.path.join(ROOT, "tools", "results.py")
-NAMES = ("demo", "demo-keep", "reach", "distance", "ptb", "ensembles", "large-text", "translate-demo", "translate", "frames-demo", "frames", "parity", "variants", "anchor", "step", "kernels", "constants", "machine-code", "cpu-speed", "cpu-profile", "emulator",
+NAMES = ("demo", "demo-keep", "reach", "distance", "ptb", "ensembles", "large-text", "translate-demo", "translate", "frames-demo", "frames", "caption", "parity", "variants", "anchor", "step", "kernels", "constants", "machine-code", "cpu-speed", "cpu-profile", "emulator",
          "not-measured")
 
 
@@ -178,6 +178,28 @@ def test_speech_stands_beside_the_paper():
     assert "| non-recurrent dropout, best epoch | 60.00 | 60.00 | 60.00 | 60.00 | 0.600 | A box" in page and "| best possible |  |  | 72.70 | 66.40 | 0.763 |" in page, page
     tree.lines("profiles/box/frames.jsonl", [dict(runs[0], sites="all")])
     tree.refused("frames.jsonl", "sites all")
+
+
+def captions(side, repetition, test, score):
+    return {"repetition": repetition, "side": side, "members": 10 if side == "ensemble" else 1, "keep": 0.9 if side == "dropout" else 1.0, "hidden": 128, "layers": 1,
+            "batch": 5, "epochs": 26, "best_epochs": [20], "train_ppl": 2.5, "valid_ppl": test, "test_ppl": test, "shuffled_ppl": 2 * test, "best_ppl": 2.4,
+            "bleu": score, "bleu_signature": "nrefs:5|tok:none", "cider": 1.5, "true": 0.25, "beam": 12, "seconds": 60.0}
+
+
+def test_captions_stand_beside_the_paper():
+    tree = Tree()
+    tree.rebuild()
+    page = tree.read()
+    assert "| not yet measured | 8.47 | not yet measured | 23.5 |" in page and "| 7.99 | not yet measured | 24.3 |" in page and "| 7.50 | not yet measured | 24.4 |" in page
+    records = [captions("none", 1, 3.3, 40.0), captions("dropout", 1, 3.0, 42.0), captions("none", 2, 3.5, 41.0)]
+    tree.lines("profiles/box/caption.jsonl", [{"tuned": "keep", "keep": 0.9, "valid_ppl": 3.1, "best_epoch": 25, "epochs": 26}, *records])
+    tree.rebuild()
+    page = tree.read()
+    assert "| no dropout | – | 2 | 3.40 ± 0.14 | 8.47 | 40.50 ± 0.71 | 23.5 | 1.50 ± 0.00 | 25.0 ± 0.0 % |" in page, page
+    assert "| 1 | 3.30 | 3.00 | not yet measured | 40.00 | 42.00 | not yet measured | +9.1 % | +2.00 |" in page and "0.9 gave 3.10 (epoch 25)" in page, page
+    assert "2.0 to 2.0 times as high. One layer of 128 units" in page, page
+    tree.lines("profiles/box/caption.jsonl", [dict(records[0], side="all")])
+    tree.refused("caption.jsonl", "side all")
 
 
 def test_our_own_page_is_fresh():
