@@ -4,12 +4,13 @@
     translate_runs.py DATA [--plstm PATH] [--work DIR] [--out DIR] [--jobs N] [--only NAME ...] [--list]
 
 DATA holds train.en, train.fr and so on. Every run trains preset translate; what differs is in RUNS below. A run keeps the weights of the
-epoch with the lowest valid perplexity, scores test with them, translates it (beam 12) and has sacrebleu score the translation. Its
+epoch with the lowest valid perplexity, scores test with them, translates it (beam 12; with the length penalty that is best on valid, and without one, as
+the paper searches) and has sacrebleu score the translations. Its
 checkpoints lie in --work (build/translate-runs); in --out (profiles/avx512) it leaves
 
     translate-NAME.jsonl      plstm's log, a step line of 200
     translate.jsonl           an object per run that has ended, in the order of RUNS
-    translate-NAME.txt        the translations of test
+    translate-NAME.txt        the translations of test, with the length penalty
 
 Run it again after an interruption: what has ended stays, what was under way goes on from its last epoch.
 """
@@ -27,6 +28,7 @@ from demo import Failure, Interrupted, Log, StopSignals, positive, show, write_w
 # name: options beside preset translate, in the order in which they are trained. `none` is the plain LSTM, KEEP is what dropout keeps beside it;
 # the other shares kept make the curve. Words that are seen less than MIN_COUNT times are <unk>: the softmax is most of the work on a CPU.
 SEEDS, KEEP, MIN_COUNT = (1, 2, 3), 0.9, 5
+PENALTY = 1  # of the lengths of translations, for both sides: of 0, 0.6 and 1 the best on valid (seed 1)
 SENTENCE, NBEST = 0, 5  # line of test whose translations are shown, and how many of them
 RUNS = {}
 for seed in SEEDS:
@@ -44,7 +46,7 @@ class Pipeline:
         self.folder = os.path.join(options.work, name)
         self.log = Log(self.path("log.jsonl"))
         self.log.read()
-        self.steps = [*([] if self.log.test else [self.train]), self.score, self.translate, self.list_best]
+        self.steps = [*([] if self.log.test else [self.train]), self.score, self.translate, self.translate_plain, self.list_best]
 
     def path(self, name):
         return os.path.join(self.folder, name)
@@ -76,7 +78,11 @@ class Pipeline:
                     self.path("test.jsonl"), "--quiet"])
 
     def translate(self):
-        self.spawn(["translate", "--weights", self.path("best.st")], self.data(self.test_name() + ".en"), "translated.txt")
+        self.spawn(["translate", "--weights", self.path("best.st"), "--length-penalty", str(PENALTY)], self.data(self.test_name() + ".en"),
+                   "translated.txt")
+
+    def translate_plain(self):
+        self.spawn(["translate", "--weights", self.path("best.st")], self.data(self.test_name() + ".en"), "plain.txt")
 
     def list_best(self):
         """The n-best of one sentence, for people to look at."""
@@ -119,12 +125,13 @@ class Pipeline:
         log, best = self.log, self.log.best_epoch()
         with open(self.path("test.jsonl"), encoding="utf-8") as f:
             test = json.loads(f.readline())
-        score = bleu.bleu(self.data(self.test_name() + ".fr"), self.path("translated.txt"), self.options.venv)
+        score, plain = (bleu.bleu(self.data(self.test_name() + ".fr"), self.path(name), self.options.venv) for name in ("translated.txt", "plain.txt"))
         result = {"name": self.name, "sites": log.run["dropout_sites"], "keep": 1.0 if log.run["dropout_sites"] == "none" else log.run["keep"],
                   "seed": int(log.run["seed"]), "hidden": log.run["hidden"], "layers": log.run["layers"], "batch": log.run["batch"],
                   "epochs": len(log.epochs), "best_epoch": best["epoch"], "best_epoch_train_ppl": best["train_ppl"],
                   "best_epoch_valid_ppl": best["valid_ppl"], "best_epoch_test_ppl": test["ppl"], "train_ppl": log.epochs[-1]["train_ppl"],
                   "valid_ppl": log.epochs[-1]["valid_ppl"], "test_ppl": log.test["test_ppl"], "test": test["test"], "bleu": score["score"],
+                  "bleu_plain": plain["score"], "length_penalty": PENALTY,
                   "bleu_signature": score["signature"], "beam": 12, "example": self.nbest(), "words_per_s": log.words_per_s(),
                   "minutes": sum(e["seconds"] for e in log.epochs) / 60, "backend": log.run["backend"], "device": log.run["device"],
                   "commit": log.run["commit"]}
@@ -168,7 +175,7 @@ def summary(options):
             with open(path, encoding="utf-8") as f:
                 r = json.load(f)
             print(f"{name:12} best epoch {r['best_epoch']:2} of {r['epochs']}: valid {r['best_epoch_valid_ppl']:.3f}  test {r['best_epoch_test_ppl']:.3f}  "
-                  f"BLEU {r['bleu']:.2f}  {r['minutes']:.1f} minutes")
+                  f"BLEU {r['bleu']:.2f} ({r['bleu_plain']:.2f} without a length penalty)  {r['minutes']:.1f} minutes")
         else:
             log = Log(os.path.join(options.work, name, "log.jsonl"))
             log.read()

@@ -7,7 +7,7 @@ from tables.text import link, listed, number, spread, table
 PAPER = {"none": (5.8, 25.9), "nonrecurrent": (5.0, 29.03)}  # arXiv 1409.2329v5, table 3: test perplexity, BLEU
 TITLES = {"none": "no dropout", "nonrecurrent": "non-recurrent dropout"}
 PAPER_KEEP = 0.8
-WHOLE = ("best_epoch_valid_ppl", "best_epoch_test_ppl", "bleu")
+WHOLE = ("best_epoch_valid_ppl", "best_epoch_test_ppl", "bleu", "bleu_plain")
 
 
 def read(data):
@@ -40,11 +40,11 @@ def main_row(found, sites, data):
     paper = [number(PAPER[sites][0]), number(PAPER[sites][1], 2)]
     keep = "–" if sites == "none" else f"{compared_keep(found)}"
     if not runs:
-        return [TITLES[sites], keep, "", "", "", "not yet measured", paper[0], "not yet measured", paper[1], "", "", ""]
+        return [TITLES[sites], keep, "", "", "", "not yet measured", paper[0], "not yet measured", "", paper[1], "", "", ""]
     of = lambda key, digits=2: spread([r[key] for r, _ in runs], digits)
     files = sorted({file for _, file in runs})
     return [TITLES[sites], keep, str(len(runs)), of("best_epoch_train_ppl"), of("best_epoch_valid_ppl"), of("best_epoch_test_ppl"), paper[0],
-            of("bleu"), paper[1], spread([r["minutes"] for r, _ in runs], 0), listed(sorted({data.hardware(f) for f in files})),
+            of("bleu"), of("bleu_plain"), paper[1], spread([r["minutes"] for r, _ in runs], 0), listed(sorted({data.hardware(f) for f in files})),
             ", ".join(map(link, files))]
 
 
@@ -54,12 +54,13 @@ def seeds_table(found):
     rows = []
     for seed in sorted(by_seed["none"].keys() & by_seed["nonrecurrent"].keys()):
         none, ours = by_seed["none"][seed], by_seed["nonrecurrent"][seed]
-        rows.append([str(seed), *(number(r[key], 2) for r in (none, ours) for key in ("best_epoch_test_ppl", "bleu")),
-                     f"{100 * (1 - ours['best_epoch_test_ppl'] / none['best_epoch_test_ppl']):+.1f} %", f"{ours['bleu'] - none['bleu']:+.2f}"])
+        rows.append([str(seed), *(number(r[key], 2) for r in (none, ours) for key in ("best_epoch_test_ppl", "bleu", "bleu_plain")),
+                     f"{100 * (1 - ours['best_epoch_test_ppl'] / none['best_epoch_test_ppl']):+.1f} %", f"{ours['bleu'] - none['bleu']:+.2f}",
+                     f"{ours['bleu_plain'] - none['bleu_plain']:+.2f}"])
     if not rows:
         return ""
     return "\nEach seed: test perplexity and BLEU without and with dropout, by how much perplexity is lower, BLEU higher.\n\n" + table(
-        ["seed", "perplexity, none", "BLEU, none", "perplexity, dropout", "BLEU, dropout", "lower", "higher"], rows)
+        ["seed", "perplexity, none", "BLEU, none", "A = 0", "perplexity, dropout", "BLEU, dropout", "A = 0", "lower", "higher", "A = 0"], rows)
 
 
 def curve_table(found):
@@ -72,7 +73,7 @@ def curve_table(found):
         runs = [r for r, _ in found if r["keep"] == keep]
         rows.append(["none dropped" if keep == 1 else f"{keep}", listed(sorted(str(r["seed"]) for r in runs)),
                      *(spread([r[key] for r in runs]) for key in WHOLE), listed(sorted({str(r["best_epoch"]) for r in runs}))])
-    return "\nThe curve over the share kept.\n\n" + table(["keep", "seeds ", "valid", "test", "BLEU", "best epoch"], rows)
+    return "\nThe curve over the share kept.\n\n" + table(["keep", "seeds ", "valid", "test", "BLEU", "BLEU, A = 0", "best epoch"], rows)
 
 
 def example(found):
@@ -116,12 +117,12 @@ def translate(data, figures):
     del figures
     found = read(data)
     rows = [main_row(found, sites, data) for sites in TITLES]
-    text = table(["", "keep", "seeds", "train", "valid", "test", "paper's test", "BLEU", "paper's BLEU", "minutes", "hardware ", "data "], rows)
+    text = table(["", "keep", "seeds", "train", "valid", "test", "paper's test", "BLEU", "BLEU, A = 0", "paper's BLEU", "minutes", "hardware ", "data "], rows)
     text += seeds_table(found) + curve_table(found) + example(found)
     if found:
         first = found[0][0]
         text += (f"\n{first['layers']} layers of {first['hidden']} units, B {first['batch']}, {first['epochs']} epochs; the weights are those of the epoch with "
-                 f"the lowest valid perplexity, beam {first['beam']}. sacrebleu: `{first['bleu_signature']}`. All runs together took "
+                 f"the lowest valid perplexity, beam {first['beam']}, length penalty A = {first['length_penalty']}. sacrebleu: `{first['bleu_signature']}`. All runs together took "
                  f"{sum(r['minutes'] for r, _ in found) / 60:.1f} hours of one core each, {statistics.fmean(r['words_per_s'] for r, _ in found):.0f} target words/s.\n")
     for file in data.find("*/partial-translate-*.jsonl"):
         run = Run(data, file)
