@@ -116,7 +116,7 @@ static const struct Preset {
     {"translate", "translate", 200, 2, 40, 20, 0.8, 0.08, 5, 1, 8, 4, 2},
     {"translate", "demo", 128, 2, 20, 20, 0.8, 0.1, 5, 1, 32, 26, 1.5},
     {"caption", "caption", 512, 1, 50, 20, 0.7, 0.08, 5, 1, 15, 8, 1.5},
-    {"caption", "demo", 128, 1, 5, 20, 0.8, 0.1, 0.3, 1, 26, 14, 1.25},
+    {"caption", "demo", 96, 1, 8, 20, 0.8, 0.15, 0.4, 1, 40, 26, 1.25},
 };
 enum { PRESETS = sizeof presets / sizeof presets[0] };
 
