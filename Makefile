@@ -162,13 +162,9 @@ demo: deps
 	$(Q)$(MAKE) --no-print-directory $(DEMO_PLSTM)
 	$(Q)$(PYTHON) tools/demo.py --plstm $(DEMO_PLSTM) --out $(BUILD)/demo --seeds $(SEEDS)
 
-demo-translate: deps
+demo-translate demo-caption: demo-%: deps
 	$(Q)$(MAKE) --no-print-directory $(DEMO_PLSTM)
-	$(Q)$(PYTHON) tools/demo_translate.py --plstm $(DEMO_PLSTM) --out $(BUILD)/$@ --seeds $(SEEDS)
-
-demo-caption: deps
-	$(Q)$(MAKE) --no-print-directory $(DEMO_PLSTM)
-	$(Q)$(PYTHON) tools/demo_caption.py --plstm $(DEMO_PLSTM) --out $(BUILD)/$@ --seeds $(SEEDS)
+	$(Q)$(PYTHON) tools/demo_$*.py --plstm $(DEMO_PLSTM) --out $(BUILD)/$@ --seeds $(SEEDS)
 
 parity: deps
 	$(Q)$(MAKE) --no-print-directory $(BUILD)/plstm
