@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """The caption models of RESULTS.md, on the built-in scenes: three repetitions of a model without dropout, one with it, and ten without it together.
 
-    caption_runs.py [--plstm PATH] [--work DIR] [--out DIR] [--jobs N] [--only NAME ...] [--list] [--keep K]
+    caption_runs.py [--plstm PATH] [--work DIR] [--out DIR] [--jobs N] [--only NAME ...] [--list]
 
-Every run trains preset demo; what differs is in RUNS below. First the share kept is tuned on valid (TUNED, a training each); the best one is used
-in every repetition, unless --keep says which. A run keeps the weights of the epoch with the lowest valid perplexity. Repetition r then scores and
+Every run trains preset demo; what differs is in RUNS below. First a few settings of each side are tried, a training each (TUNED); the one with the
+lowest valid perplexity is used in every repetition. A run keeps the weights of the epoch with the lowest valid perplexity. Repetition r then scores and
 describes (beam 12) the test images with plain-r-1 (`none`), with dropout-r, and with plain-r-1 to plain-r-10, whose probabilities are averaged, and
 sacrebleu and pycocoevalcap score the captions. The weights lie in --work (build/caption-runs); in --out (profiles/cpu) it leaves
 
@@ -26,14 +26,24 @@ import bleu
 from demo import Failure, Interrupted, Log, StopSignals, positive, show, write_whole
 
 REPETITIONS, MEMBERS = (1, 2, 3), range(1, 11)
-TUNED = (0.9, 0.8)
-RUNS = {f"tune-{keep}": ["--keep", str(keep), "--seed", "1"] for keep in TUNED}
+# Settings that are tried: {name: (side, keep, epochs, epochs at the first learning rate, seed)}.
+TUNED = {"tune-none-26": ("none", 1.0, 26, 14, 1), "tune-none-40": ("none", 1.0, 40, 26, 1), "tune-0.9-40": ("dropout", 0.9, 40, 26, 1),
+         "tune-0.8-40": ("dropout", 0.8, 40, 26, 1)}
+
+
+def settings(name):
+    """Options of a setting that is tried, without its seed."""
+    side, keep, epochs, hold, _ = TUNED[name]
+    return [*(["--dropout-sites", "none"] if side == "none" else ["--keep", str(keep)]), "--epochs", str(epochs), "--hold", str(hold)]
+
+
+RUNS = {name: ["--seed", str(setting[4])] for name, setting in TUNED.items()}  # with the setting's options
 for repetition in REPETITIONS:
-    RUNS[f"plain-{repetition}-1"] = ["--dropout-sites", "none", "--seed", str(100 * repetition + 1)]
+    RUNS[f"plain-{repetition}-1"] = ["--seed", str(100 * repetition + 1)]  # with those of the side's best setting
     RUNS[f"dropout-{repetition}"] = ["--seed", str(100 * repetition + 1)]
 for repetition in REPETITIONS:
     for member in MEMBERS[1:]:
-        RUNS[f"plain-{repetition}-{member}"] = ["--dropout-sites", "none", "--seed", str(100 * repetition + member)]
+        RUNS[f"plain-{repetition}-{member}"] = ["--seed", str(100 * repetition + member)]
 SIDES = ("none", "dropout", "ensemble")
 
 
@@ -51,12 +61,15 @@ class Training:
     def ended(self):
         return os.path.exists(self.path("ended"))
 
-    def start(self, keep):
+    def side(self):
+        return "dropout" if self.name.startswith("dropout") else "none"
+
+    def start(self, decided):
         shutil.rmtree(self.folder, ignore_errors=True)
         os.makedirs(self.folder)
-        more = ["--keep", str(keep)] if self.name.startswith("dropout") else []
+        more = settings(self.name if self.name in TUNED else decided)
         command = [*self.options.nice.split(), self.options.plstm, "train", "--task", "caption", "--preset", "demo", "--data", "scenes", "--threads", "1",
-                   "--quiet", "--save-best", self.path("best.st"), "--log-json", self.path("log.jsonl"), *RUNS[self.name], *more,
+                   "--quiet", "--save-best", self.path("best.st"), "--log-json", self.path("log.jsonl"), "--log-every", "200", *RUNS[self.name], *more,
                    *self.options.train_options.split()]
         with open(self.path("out.txt"), "wb") as out, open(self.path("err.txt"), "wb") as err:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
@@ -102,14 +115,12 @@ def members_of(side, repetition):
     return [f"plain-{repetition}-{member}" for member in (MEMBERS if side == "ensemble" else MEMBERS[:1])]
 
 
-def chosen_keep(options):
-    """The share kept with the lowest valid perplexity; None: the trainings that tell have not ended."""
-    if options.keep:
-        return options.keep
-    tuned = [Training(options, f"tune-{keep}") for keep in TUNED]
+def chosen(options, side):
+    """Name of the setting of a side with the lowest valid perplexity; None: the trainings that tell have not ended."""
+    tuned = [Training(options, name) for name, setting in TUNED.items() if setting[0] == side]
     if not all(run.ended() for run in tuned):
         return None
-    return min(zip(TUNED, tuned), key=lambda pair: pair[1].read().best_epoch()["valid_ppl"])[0]
+    return min(tuned, key=lambda run: run.read().best_epoch()["valid_ppl"]).name
 
 
 def scenes_folder(options):
@@ -170,7 +181,7 @@ def measure(options, side, repetition):
     score = bleu.caption_scores(right, "test", text, options.venv, with_cider=True)
     run, best = logs[0].run, [log.best_epoch() for log in logs]
     record = {"repetition": repetition, "side": side, "members": len(runs), "keep": run["keep"] if side == "dropout" else 1.0,
-              "hidden": run["hidden"], "layers": run["layers"], "batch": run["batch"], "epochs": len(logs[0].epochs),
+              "hidden": run["hidden"], "layers": run["layers"], "batch": run["batch"], "epochs": len(logs[0].epochs), "hold": run["hold"],
               "best_epochs": [epoch["epoch"] for epoch in best], "train_ppl": best[0]["train_ppl"] if len(runs) == 1 else None,
               "valid_ppl": best[0]["valid_ppl"] if len(runs) == 1 else None, "test_ppl": ppl["test"], "shuffled_ppl": ppl["shuffled"],
               "best_ppl": logs[0].test["best_ppl"], "bleu": score["score"], "bleu_parts": score["verbose_score"], "bleu_signature": score["signature"],
@@ -182,11 +193,12 @@ def measure(options, side, repetition):
 
 
 def tuned_records(options):
-    for keep in TUNED:
-        run = Training(options, f"tune-{keep}")
+    for name, (side, keep, _, hold, seed) in TUNED.items():
+        run = Training(options, name)
         if run.ended():
             best = run.read().best_epoch()
-            yield {"tuned": "keep", "keep": keep, "valid_ppl": best["valid_ppl"], "best_epoch": best["epoch"], "epochs": len(run.log.epochs)}
+            yield {"tuned": side, "keep": keep, "epochs": len(run.log.epochs), "hold": hold, "seed": seed, "valid_ppl": best["valid_ppl"],
+                   "best_epoch": best["epoch"], "chosen": chosen(options, side) == name}
 
 
 def publish(options):
@@ -214,7 +226,7 @@ def publish(options):
 def tell(records):
     for r in records:
         if "tuned" in r:
-            print(f"keep {r['keep']}: valid {r['valid_ppl']:.3f} at epoch {r['best_epoch']} of {r['epochs']}")
+            print(f"{r['tuned']}, keep {r['keep']}: valid {r['valid_ppl']:.3f} at epoch {r['best_epoch']} of {r['epochs']}{' (chosen)' if r['chosen'] else ''}")
         else:
             print(f"{r['repetition']} {r['side']:9} test {r['test_ppl']:.3f} (shuffled {r['shuffled_ppl']:.1f})  BLEU {r['bleu']:.2f}  CIDEr {r['cider']:.3f}  "
                   f"true {100 * r['true']:.1f} %  {r['seconds']:.0f} s")
@@ -222,19 +234,19 @@ def tell(records):
 
 def run_all(options, signals):
     waiting = [Training(options, name) for name in (options.only or RUNS)]
-    if options.keep:
-        waiting = [run for run in waiting if not run.name.startswith("tune")]
     waiting = [run for run in waiting if not run.ended()]
-    running = []
+    running, decided = [], {}
     try:
         while waiting or running:
             signals.check()
-            keep = chosen_keep(options)
-            ready = [run for run in waiting if keep or not run.name.startswith("dropout")]
+            decided = {side: decided.get(side) or chosen(options, side) for side in ("none", "dropout")}
+            ready = [run for run in waiting if run.name in TUNED or decided[run.side()]]
+            if not ready and not running:
+                raise Failure(f"{waiting[0].name} needs the settings of its side tried first: --only with {', '.join(TUNED)}")
             while ready and len(running) < options.jobs:
                 run = ready.pop(0)
                 waiting.remove(run)
-                run.start(keep)
+                run.start(decided[run.side()])
                 running.append(run)
             for run in list(running):
                 if run.poll():
@@ -255,7 +267,6 @@ def main():
     parser.add_argument("--out", default=os.path.join(root, "profiles", "cpu"), metavar="DIR", help="results (default profiles/cpu)")
     parser.add_argument("--venv", default=os.path.join(root, "build", "sacrebleu"), metavar="DIR", help="where sacrebleu is installed")
     parser.add_argument("--jobs", type=positive, default=2, metavar="N", help="runs at a time, a core each (default 2)")
-    parser.add_argument("--keep", type=float, metavar="K", help="the share kept, in place of tuning it")
     parser.add_argument("--only", nargs="+", choices=list(RUNS), metavar="NAME", help="these runs")
     parser.add_argument("--list", action="store_true", help="print what has ended, and leave")
     parser.add_argument("--nice", default="nice -n 19", metavar="COMMAND", help="what stands before plstm (default nice -n 19)")

@@ -120,7 +120,7 @@ static const struct Preset {
     {"frames", "frames", 128, 2, 5, 20, 0.7, 0.1, 5, 0.2, 13, 6, 1.6},
     {"frames", "demo", 128, 2, 5, 20, 0.6, 0.1, 5, 0.2, 24, 10, 1.2},
     {"caption", "caption", 512, 1, 50, 20, 0.7, 0.08, 5, 1, 15, 8, 1.5},
-    {"caption", "demo", 128, 1, 5, 20, 0.8, 0.1, 0.3, 1, 26, 14, 1.25},
+    {"caption", "demo", 96, 1, 8, 20, 0.8, 0.15, 0.4, 1, 40, 26, 1.25},
 };
 enum { PRESETS = sizeof presets / sizeof presets[0] };
 

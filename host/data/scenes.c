@@ -117,9 +117,10 @@ void scenes_picture(int64_t image, uint8_t *pixels)
 enum { LEVEL = 48 }; /* of a pixel that a filter does not see: a dark grey, so that grounds weigh little */
 enum { SCENE_VALID = SCENE_POOLED * SCENE_POOL }; /* places of a filter a side */
 
-/* Weights (SCENE_FILTERS, 3, SCENE_FIELD, SCENE_FIELD), whole numbers from -8 to 8. */
+/* Weights (SCENE_FILTERS, 3, SCENE_FIELD, SCENE_FIELD), whole numbers from -8 to 8. They and all sums below stay under 2^24 and so
+ * are exact as floats, in whatever order they are added: floats because CPUs multiply those fastest. */
 typedef struct Filters {
-    int weight[SCENE_FILTERS][3][SCENE_FIELD][SCENE_FIELD];
+    float weight[SCENE_FILTERS][3][SCENE_FIELD][SCENE_FIELD];
 } Filters;
 
 static void filters_draw(Filters *f)
@@ -128,38 +129,42 @@ static void filters_draw(Filters *f)
     for (int k = 0; k < SCENE_FILTERS; k++)
         for (int c = 0; c < 3; c++)
             for (int y = 0; y < SCENE_FIELD; y++)
-                for (int x = 0; x < SCENE_FIELD; x++) f->weight[k][c][y][x] = draw(&d, 17) - 8;
+                for (int x = 0; x < SCENE_FIELD; x++) f->weight[k][c][y][x] = (float)(draw(&d, 17) - 8);
 }
 
-/* Sums of a filter over the squares of a picture: at most 3 * 25 * 8 * 255 in a place, which an int holds, and SCENE_POOL^2 times
- * that in a square. */
-static void filter_apply(const int weight[3][SCENE_FIELD][SCENE_FIELD], const uint8_t *pixels, int32_t *out)
+/* A picture as filters read it, (3, SCENE_SIZE, SCENE_SIZE). */
+typedef float Levels[3][SCENE_SIZE][SCENE_SIZE];
+
+/* Sums of a filter over the squares of a picture: at most 3 * 25 * 8 * 255 in a place, and SCENE_POOL^2 times that in a square. */
+static void filter_apply(const float weight[3][SCENE_FIELD][SCENE_FIELD], const Levels levels, int32_t *out)
 {
-    int place[SCENE_VALID][SCENE_VALID];
-    memset(place, 0, sizeof place);
-    for (int c = 0; c < 3; c++)
-        for (int fy = 0; fy < SCENE_FIELD; fy++)
-            for (int fx = 0; fx < SCENE_FIELD; fx++)
-                for (int y = 0; y < SCENE_VALID; y++) {
-                    const uint8_t *from = pixels + (c * SCENE_SIZE + y + fy) * SCENE_SIZE + fx;
-                    for (int x = 0; x < SCENE_VALID; x++)
-                        place[y][x] += weight[c][fy][fx] * ((int)from[x] - LEVEL);
-                }
-    for (int y = 0; y < SCENE_POOLED; y++)
-        for (int x = 0; x < SCENE_POOLED; x++) {
-            int32_t sum = 0;
-            for (int i = 0; i < SCENE_POOL * SCENE_POOL; i++) {
-                int value = place[SCENE_POOL * y + i / SCENE_POOL][SCENE_POOL * x + i % SCENE_POOL];
-                sum += value > 0 ? value : 0;
-            }
-            out[y * SCENE_POOLED + x] = sum;
+    for (int py = 0; py < SCENE_POOLED; py++) {
+        float sums[SCENE_VALID] = {0};
+        for (int y = SCENE_POOL * py; y < SCENE_POOL * (py + 1); y++) {
+            float place[SCENE_VALID] = {0};
+            for (int c = 0; c < 3; c++)
+                for (int fy = 0; fy < SCENE_FIELD; fy++)
+                    for (int fx = 0; fx < SCENE_FIELD; fx++) {
+                        float w = weight[c][fy][fx];
+                        const float *from = levels[c][y + fy] + fx;
+                        for (int x = 0; x < SCENE_VALID; x++) place[x] += w * from[x];
+                    }
+            for (int x = 0; x < SCENE_VALID; x++) sums[x] += place[x] > 0 ? place[x] : 0;
         }
+        for (int px = 0; px < SCENE_POOLED; px++) {
+            float sum = 0;
+            for (int x = 0; x < SCENE_POOL; x++) sum += sums[SCENE_POOL * px + x];
+            out[py * SCENE_POOLED + px] = (int32_t)sum;
+        }
+    }
 }
 
 static void sums_by(const Filters *f, const uint8_t *pixels, int32_t *sums)
 {
+    Levels levels;
+    for (int i = 0; i < 3 * SCENE_SIZE * SCENE_SIZE; i++) (&levels[0][0][0])[i] = (float)pixels[i] - LEVEL;
     for (int k = 0; k < SCENE_FILTERS; k++)
-        filter_apply(f->weight[k], pixels, sums + k * SCENE_POOLED * SCENE_POOLED);
+        filter_apply(f->weight[k], levels, sums + k * SCENE_POOLED * SCENE_POOLED);
 }
 
 void scenes_sums(const uint8_t *pixels, int32_t *sums)

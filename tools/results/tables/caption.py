@@ -60,13 +60,15 @@ def caption(data, figures):
         return text
     text += repetitions_table(found)
     if tuned:
-        text += "\nThe share kept was tuned on valid, a training each: " + listed(
-            f"{r['keep']:g} gave {number(r['valid_ppl'], 2)} (epoch {r['best_epoch']})" for r, _ in tuned) + ".\n"
+        text += "\nTried on valid, a training each; the best of each side is used in every repetition.\n\n" + table(
+            ["", "keep", "epochs", "at the first learning rate", "valid", "best epoch", "used "],
+            [[TITLES[r["tuned"]], "–" if r["tuned"] == "none" else f"{r['keep']:g}", str(r["epochs"]), str(r["hold"]), number(r["valid_ppl"], 2), str(r["best_epoch"]),
+              "yes" if r["chosen"] else ""] for r, _ in tuned])
     r = found[0][0]
     ratio = [r["shuffled_ppl"] / r["test_ppl"] for r, _ in found]
     layers = "one layer" if r["layers"] == 1 else f"{r['layers']} layers"
     text += (f"\nThe best possible perplexity is {number(r['best_ppl'], 2)}. With the images shuffled the perplexity is {min(ratio):.1f} to {max(ratio):.1f} times as "
-             f"high. {layers.capitalize()} of {r['hidden']} units, B {r['batch']}, {r['epochs']} epochs; the weights are those of the epoch with the lowest valid "
+             f"high. {layers.capitalize()} of {r['hidden']} units, B {r['batch']}; the weights are those of the epoch with the lowest valid "
              f"perplexity, beam {r['beam']}. sacrebleu: `{r['bleu_signature']}`. All repetitions together took "
              f"{sum(r['seconds'] for r, _ in found if r['side'] != 'none') / 60:.0f} minutes of one core, which other work shared.\n")
     return text
