@@ -6,7 +6,7 @@
 Every run trains preset demo; what differs is in RUNS below. First a few settings of each side are tried, a training each (TUNED); the one with the
 lowest valid perplexity is used in every repetition. A run keeps the weights of the epoch with the lowest valid perplexity. Repetition r then scores and
 describes (beam 12) the test images with plain-r-1 (`none`), with dropout-r, and with plain-r-1 to plain-r-10, whose probabilities are averaged, and
-sacrebleu and pycocoevalcap score the captions. The weights lie in --work (build/caption-runs); in --out (profiles/xeon) it leaves
+sacrebleu and pycocoevalcap score the captions. The weights lie in --work (build/caption-runs); in --out (profiles/avx512) it leaves
 
     caption.jsonl            an object per repetition and side, an object per setting that was tried, and one for the images shuffled
     caption-logs.jsonl       plstm's logs of the runs, one behind the other, without their step lines
@@ -264,7 +264,7 @@ def main():
     parser = argparse.ArgumentParser(description="Trains the caption models of RESULTS.md; goes on where it was stopped.", allow_abbrev=False)
     parser.add_argument("--plstm", default="build/plstm", metavar="PATH", help="the program (default build/plstm)")
     parser.add_argument("--work", default="build/caption-runs", metavar="DIR", help="weights (default build/caption-runs)")
-    parser.add_argument("--out", default=os.path.join(root, "profiles", "xeon"), metavar="DIR", help="results (default profiles/xeon)")
+    parser.add_argument("--out", default=os.path.join(root, "profiles", "xeon"), metavar="DIR", help="results (default profiles/avx512)")
     parser.add_argument("--venv", default=os.path.join(root, "build", "sacrebleu"), metavar="DIR", help="where sacrebleu is installed")
     parser.add_argument("--jobs", type=positive, default=2, metavar="N", help="runs at a time, a core each (default 2)")
     parser.add_argument("--only", nargs="+", choices=list(RUNS), metavar="NAME", help="these runs")
