@@ -117,7 +117,7 @@ static const struct Preset {
     {"lm", "demo", 128, 2, 20, 20, 0.5, 0.1, 5, 1, 28, 15, 1 / 0.78},
     {"translate", "translate", 200, 2, 40, 20, 0.8, 0.08, 5, 1, 8, 4, 2},
     {"translate", "demo", 128, 2, 20, 20, 0.8, 0.1, 5, 1, 32, 26, 1.5},
-    {"frames", "frames", 128, 2, 5, 20, 0.7, 0.1, 5, 0.2, 13, 6, 1.6},
+    {"frames", "frames", 128, 2, 5, 20, 0.7, 0.1, 5, 0.2, 24, 14, 1.4},
     {"frames", "demo", 128, 2, 5, 20, 0.6, 0.1, 5, 0.2, 24, 10, 1.2},
 };
 enum { PRESETS = sizeof presets / sizeof presets[0] };
