@@ -70,8 +70,8 @@ def tuning_table(found):
             for r, _ in found if r["setting"] and r["seed"] == 1 and r["what"] in ("main", "tune")]
     if not rows:
         return ""
-    return ("\nThe settings that were tried, seed 1; the table above has the one of each side whose name is marked. lr is 1 and divided by *decay* after "
-            "every epoch past *hold*.\n\n" + table(["setting", "hold", "decay", "epochs", "valid, %", "test, %", "test nats", "best epoch", "in the table "], rows))
+    return ("\nThe settings that were tried, seed 1; the table above has the one of each side that is marked. B is 5 and lr 0.2 unless the name says otherwise; lr is "
+            "divided by *decay* after every epoch past *hold*.\n\n" + table(["setting", "hold", "decay", "epochs", "valid, %", "test, %", "test nats", "best epoch", "in the table "], rows))
 
 
 def curve_table(found):
@@ -130,7 +130,8 @@ def frames(data, figures):
         run = Run(data, file)
         if run.epochs:
             valid = ", ".join(number(100 * e["valid_acc"], 1) for e in run.epochs)
-            text += (f"\nCut short by the time there was: {TITLES[run.run['dropout_sites']]}, keep {run.run['keep']}, seed {run.run['seed']}, after "
+            keep = "" if run.run["dropout_sites"] == "none" else f"keep {run.run['keep']}, "
+            text += (f"\nCut short by the time there was: {TITLES[run.run['dropout_sites']]}, {keep}seed {run.run['seed']}, after "
                      f"{len(run.epochs)} epochs; valid accuracy {valid} % ({run.hardware}, {link(run.name)}).\n")
     return text
 
