@@ -69,8 +69,8 @@ def test_runs_end_in_results_and_are_not_done_twice(folder):
     out, err = done.communicate(timeout=120)
     assert done.returncode == 0, err
     results = [json.loads(line) for line in read(folder, "out", "frames.jsonl").splitlines()]
-    assert [(r["name"], r["what"]) for r in results] == [("none-1", "main"), ("dropout-1", "main"), ("unseen-none-1", "unseen")], results
-    assert results[0]["setting"] == frames_runs.MAIN["none"] and results[0]["keep"] == 1.0 and results[1]["keep"] < 1, results
+    assert [(r["name"], r["what"]) for r in results] == [("dropout-1", "main"), ("none-1", "main"), ("unseen-none-1", "unseen")], results
+    assert results[1]["setting"] == frames_runs.MAIN["none"] and results[1]["keep"] == 1.0 and results[0]["keep"] < 1, results
     assert all(0 < r["best_epoch_test_acc"] <= 1 and r["best_epoch_test_nats"] > 0 and r["epochs"] == 3 for r in results), results
     assert all(r["lowest_valid_nats"] <= r["best_epoch_valid_nats"] for r in results), results
     assert '"event":"run"' in read(folder, "out", "frames-dropout-1.jsonl") and "without silence" in out, out

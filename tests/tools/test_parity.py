@@ -1,7 +1,8 @@
 """tools/parity.py: its arithmetic on made-up perplexities, and a short run of it.
 
-The short run trains three seeds for 150 minibatches, in float32 and in simulated bf16, and holds the interval of the difference against
-+-10 %: it shows that bf16 trains at all, not that it costs nothing. The claim of half a per cent takes minutes (make parity)."""
+The short run trains three seeds for 30 minibatches, in float32 and in simulated bf16, and holds the interval of the difference against
++-5 %: it shows that bf16 trains at all, not that it costs nothing. So early two trainings that differ in rounding still go the same way (within
+0.7 % here); after 60 they have parted, and by how much depends on the CPU. The claim of half a per cent takes minutes (make parity)."""
 import json
 import os
 import subprocess
@@ -17,7 +18,7 @@ import parity
 
 PLSTM = os.environ.get("PLSTM") or os.path.join(ROOT, os.environ.get("PLSTM_BUILD", "build"), "plstm")
 SHORT = ["--data", "synthetic", "--backend", "cpu", "--threads", "1", "--hidden", "24", "--layers", "1", "--batch", "20", "--seq", "20",
-         "--max-steps", "150", "--epochs", "2"]
+         "--max-steps", "30", "--epochs", "2"]
 
 
 def run(folder, *options):
@@ -51,7 +52,7 @@ def test_what_is_inside():
 
 def test_short_run():
     with tempfile.TemporaryDirectory() as folder:
-        options = ("--seeds", "3", "--precisions", "bf16", "--tolerance", "10", *SHORT)
+        options = ("--seeds", "3", "--precisions", "bf16", "--tolerance", "5", *SHORT)
         status, said = run(folder, *options)
         assert status == 0, said
         with open(os.path.join(folder, "parity.jsonl"), encoding="utf-8") as f:
