@@ -23,7 +23,7 @@ import sys
 import time
 
 import bleu
-from demo import Failure, Interrupted, Log, StopSignals, positive, show, write_whole
+from demo import Failure, Log, guarded, positive, show, write_whole
 
 REPETITIONS, MEMBERS = (1, 2, 3), range(1, 11)
 # Settings that are tried: {name: (side, keep, epochs, epochs at the first learning rate, seed)}.
@@ -264,7 +264,7 @@ def main():
     parser = argparse.ArgumentParser(description="Trains the caption models of RESULTS.md; goes on where it was stopped.", allow_abbrev=False)
     parser.add_argument("--plstm", default="build/plstm", metavar="PATH", help="the program (default build/plstm)")
     parser.add_argument("--work", default="build/caption-runs", metavar="DIR", help="weights (default build/caption-runs)")
-    parser.add_argument("--out", default=os.path.join(root, "profiles", "xeon"), metavar="DIR", help="results (default profiles/avx512)")
+    parser.add_argument("--out", default=os.path.join(root, "profiles", "avx512"), metavar="DIR", help="results (default profiles/avx512)")
     parser.add_argument("--venv", default=os.path.join(root, "build", "sacrebleu"), metavar="DIR", help="where sacrebleu is installed")
     parser.add_argument("--jobs", type=positive, default=2, metavar="N", help="runs at a time, a core each (default 2)")
     parser.add_argument("--only", nargs="+", choices=list(RUNS), metavar="NAME", help="these runs")
@@ -272,18 +272,14 @@ def main():
     parser.add_argument("--nice", default="nice -n 19", metavar="COMMAND", help="what stands before plstm (default nice -n 19)")
     parser.add_argument("--train-options", default="", help=argparse.SUPPRESS)  # tests train less
     options = parser.parse_args()
-    try:
+
+    def work(signals):
         bleu.cider_installed(options.venv)
         if not options.list:
-            run_all(options, StopSignals())
+            run_all(options, signals)
         tell(publish(options))
-    except Failure as failure:
-        print(f"caption_runs.py: {failure}", file=sys.stderr)
-        return 1
-    except Interrupted as why:
-        print("caption_runs.py: stopped; the same command goes on", file=sys.stderr)
-        return 128 + why.args[0]
-    return 0
+
+    return guarded("caption_runs.py", work, "stopped; the same command goes on")
 
 
 if __name__ == "__main__":

@@ -603,6 +603,47 @@ def positive(text):
     return value
 
 
+def guarded(program, work, stopped="stopped"):
+    """Exit status of work(StopSignals()): a failure is told in its sentence, a signal ends with 128 and its number."""
+    try:
+        work(StopSignals())
+    except Failure as failure:
+        print(f"{program}: {failure}", file=sys.stderr)
+        return 1
+    except Interrupted as why:
+        print(f"{program}: {stopped}", file=sys.stderr)
+        return 128 + why.args[0]
+    return 0
+
+
+def demo_of_task(task, model, demo_of):
+    """main() of demo_TASK.py, whose demo_of(options, signals) trains `model` without and with dropout."""
+    parser = argparse.ArgumentParser(description=f"Trains {model} without and with dropout, and compares.", allow_abbrev=False)
+    parser.add_argument("--plstm", default="build/plstm", metavar="PATH", help="the program (default build/plstm)")
+    parser.add_argument("--out", default=f"build/demo-{task}", metavar="DIR", help=f"where everything goes (default build/demo-{task})")
+    parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="seeds 1 to N (default 1)")
+    parser.add_argument("--seed", type=positive, metavar="K", help="this seed alone")
+    parser.add_argument("--train-options", default="", help=argparse.SUPPRESS)  # tests train less
+    options = parser.parse_args()
+
+    def work(signals):
+        if not shutil.which(options.plstm):
+            raise Failure(f"{options.plstm} is not there: `make` builds it")
+        os.makedirs(options.out, exist_ok=True)
+        demo_of(options, signals)
+
+    return guarded(f"demo_{task}.py", work)
+
+
+def train_pairs(options, signals, make, sides, data):
+    """Trains make(options, side, seed) for every seed and side, on all cores; returns the runs."""
+    cores = len(os.sched_getaffinity(0))
+    runs = [make(options, side, seed) for seed in ([options.seed] if options.seed else range(1, options.seeds + 1)) for side in sides]
+    print(f"Training {len(runs)} models on {data} on {cores} core{'s' * (cores > 1)}", file=sys.stderr, flush=True)
+    run_all(runs, cores, signals)
+    return runs
+
+
 def main():
     parser = argparse.ArgumentParser(description="Trains one over-large LSTM with no, non-recurrent and naive dropout, and compares.",
                                      allow_abbrev=False)
@@ -611,16 +652,7 @@ def main():
     parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="seeds 1 to N (default 1)")
     parser.add_argument("--keep-curve", action="store_true", help="also at other shares kept, for the curve over keep")
     options = parser.parse_args()
-
-    try:
-        demo(options, StopSignals())
-    except Failure as failure:
-        print(f"demo.py: {failure}", file=sys.stderr)
-        return 1
-    except Interrupted as why:
-        print("demo.py: stopped", file=sys.stderr)
-        return 128 + why.args[0]
-    return 0
+    return guarded("demo.py", lambda signals: demo(options, signals))
 
 
 if __name__ == "__main__":

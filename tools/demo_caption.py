@@ -15,7 +15,6 @@ to look at. Writes to DIR (build/demo-caption):
 "true" is the share of captions that the annotator of the scenes could have given: every word of them is true of the picture. Exits with 1 when
 a run fails or when dropout does not win in a seed.
 """
-import argparse
 import json
 import os
 import shutil
@@ -24,7 +23,7 @@ import sys
 
 import caption_page
 import captions
-from demo import BestEpoch, Failure, Interrupted, Job, Run, StopSignals, positive, run_all, show, write_jsonl, write_whole
+from demo import BestEpoch, Failure, Job, Run, demo_of_task, show, train_pairs, write_jsonl, write_whole
 from demo_translate import mean
 
 TITLES = {"none": "no dropout", "nonrecurrent": "dropout"}
@@ -146,15 +145,8 @@ def write_scenes(options):
 
 
 def demo(options, signals):
-    plstm = shutil.which(options.plstm) or ""
-    if not plstm:
-        raise Failure(f"{options.plstm} is not there: `make` builds it")
-    os.makedirs(options.out, exist_ok=True)
     dataset = write_scenes(options)
-    cores = len(os.sched_getaffinity(0))
-    runs = [CaptionRun(options, sites, seed) for seed in ([options.seed] if options.seed else range(1, options.seeds + 1)) for sites in TITLES]
-    print(f"Training {len(runs)} models on the built-in scenes on {cores} core{'s' * (cores > 1)}", file=sys.stderr, flush=True)
-    run_all(runs, cores, signals)
+    runs = train_pairs(options, signals, CaptionRun, TITLES, "the built-in scenes")
     records = [run.record() for run in runs]
     results, page = os.path.join(options.out, "results.jsonl"), os.path.join(options.out, "page.html")
     write_jsonl(results, records)
@@ -167,24 +159,5 @@ def demo(options, signals):
         raise Failure("; ".join(broken))
 
 
-def main():
-    parser = argparse.ArgumentParser(description="Trains one caption model without and with dropout, and compares.", allow_abbrev=False)
-    parser.add_argument("--plstm", default="build/plstm", metavar="PATH", help="the program (default build/plstm)")
-    parser.add_argument("--out", default="build/demo-caption", metavar="DIR", help="where everything goes (default build/demo-caption)")
-    parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="seeds 1 to N (default 1)")
-    parser.add_argument("--seed", type=positive, metavar="K", help="this seed alone")
-    parser.add_argument("--train-options", default="", help=argparse.SUPPRESS)  # tests train less
-    options = parser.parse_args()
-    try:
-        demo(options, StopSignals())
-    except Failure as failure:
-        print(f"demo_caption.py: {failure}", file=sys.stderr)
-        return 1
-    except Interrupted as why:
-        print("demo_caption.py: stopped", file=sys.stderr)
-        return 128 + why.args[0]
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(demo_of_task("caption", "one caption model", demo))

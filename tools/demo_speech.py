@@ -13,13 +13,11 @@ own posterior reaches. Writes to DIR (build/demo-speech):
 
 Exits with 1 when a run fails or when dropout does not win in a seed (the claims below).
 """
-import argparse
 import os
-import shutil
 import statistics
 import sys
 
-from demo import PLOT_HEAD, BestEpoch, Failure, Interrupted, Run, StopSignals, percent, plot, positive, run_all, show, write_jsonl
+from demo import PLOT_HEAD, BestEpoch, Failure, Run, demo_of_task, percent, plot, show, train_pairs, write_jsonl
 
 TITLES = {"none": "no dropout", "nonrecurrent": "dropout"}
 MORE_ACCURATE = 0.005  # test accuracy with dropout is higher by at least this share of the frames
@@ -109,13 +107,7 @@ def curves_script(runs, possible):
 
 
 def demo(options, signals):
-    if not shutil.which(options.plstm):
-        raise Failure(f"{options.plstm} is not there: `make` builds it")
-    os.makedirs(options.out, exist_ok=True)
-    cores = len(os.sched_getaffinity(0))
-    runs = [SpeechRun(options, sites, seed) for seed in ([options.seed] if options.seed else range(1, options.seeds + 1)) for sites in TITLES]
-    print(f"Training {len(runs)} models on the built-in utterances on {cores} core{'s' * (cores > 1)}", file=sys.stderr, flush=True)
-    run_all(runs, cores, signals)
+    runs = train_pairs(options, signals, SpeechRun, TITLES, "the built-in utterances")
     records = [run.record() for run in runs]
     results, figure = os.path.join(options.out, "results.jsonl"), os.path.join(options.out, "curves.svg")
     write_jsonl(results, records)
@@ -127,24 +119,5 @@ def demo(options, signals):
         raise Failure("; ".join(broken))
 
 
-def main():
-    parser = argparse.ArgumentParser(description="Trains one model of speech without and with dropout, and compares.", allow_abbrev=False)
-    parser.add_argument("--plstm", default="build/plstm", metavar="PATH", help="the program (default build/plstm)")
-    parser.add_argument("--out", default="build/demo-speech", metavar="DIR", help="where everything goes (default build/demo-speech)")
-    parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="seeds 1 to N (default 1)")
-    parser.add_argument("--seed", type=positive, metavar="K", help="this seed alone")
-    parser.add_argument("--train-options", default="", help=argparse.SUPPRESS)  # tests train less
-    options = parser.parse_args()
-    try:
-        demo(options, StopSignals())
-    except Failure as failure:
-        print(f"demo_speech.py: {failure}", file=sys.stderr)
-        return 1
-    except Interrupted as why:
-        print("demo_speech.py: stopped", file=sys.stderr)
-        return 128 + why.args[0]
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(demo_of_task("speech", "one model of speech", demo))

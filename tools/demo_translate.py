@@ -13,15 +13,13 @@ and some sentences to look at. Writes to DIR (build/demo-translate):
 
 Exits with 1 when a run fails or when dropout does not win in a seed (CLAIM below).
 """
-import argparse
-import json
 import os
 import shutil
 import statistics
 import subprocess
 import sys
 
-from demo import BestEpoch, Failure, Interrupted, Job, Run, StopSignals, positive, run_all, show, write_jsonl
+from demo import BestEpoch, Failure, Job, Run, demo_of_task, show, train_pairs, write_jsonl
 
 TITLES = {"none": "no dropout", "nonrecurrent": "dropout"}
 CLAIM = 0.9  # test perplexity with dropout is at most this share of that without, each at its best epoch
@@ -165,15 +163,8 @@ def write_text(options):
 
 
 def demo(options, signals):
-    plstm = shutil.which(options.plstm) or ""
-    if not plstm:
-        raise Failure(f"{options.plstm} is not there: `make` builds it")
-    os.makedirs(options.out, exist_ok=True)
     write_text(options)
-    cores = len(os.sched_getaffinity(0))
-    runs = [TranslateRun(options, sites, seed) for seed in ([options.seed] if options.seed else range(1, options.seeds + 1)) for sites in TITLES]
-    print(f"Training {len(runs)} models on the built-in parallel corpus on {cores} core{'s' * (cores > 1)}", file=sys.stderr, flush=True)
-    run_all(runs, cores, signals)
+    runs = train_pairs(options, signals, TranslateRun, TITLES, "the built-in parallel corpus")
     records = [run.record() for run in runs]
     results = os.path.join(options.out, "results.jsonl")
     write_jsonl(results, records)
@@ -185,24 +176,5 @@ def demo(options, signals):
         raise Failure("; ".join(broken))
 
 
-def main():
-    parser = argparse.ArgumentParser(description="Trains one translation model without and with dropout, and compares.", allow_abbrev=False)
-    parser.add_argument("--plstm", default="build/plstm", metavar="PATH", help="the program (default build/plstm)")
-    parser.add_argument("--out", default="build/demo-translate", metavar="DIR", help="where everything goes (default build/demo-translate)")
-    parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="seeds 1 to N (default 1)")
-    parser.add_argument("--seed", type=positive, metavar="K", help="this seed alone")
-    parser.add_argument("--train-options", default="", help=argparse.SUPPRESS)  # tests train less
-    options = parser.parse_args()
-    try:
-        demo(options, StopSignals())
-    except Failure as failure:
-        print(f"demo_translate.py: {failure}", file=sys.stderr)
-        return 1
-    except Interrupted as why:
-        print("demo_translate.py: stopped", file=sys.stderr)
-        return 128 + why.args[0]
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(demo_of_task("translate", "one translation model", demo))

@@ -13,15 +13,14 @@ is in RUNS below. A run keeps the weights of the epoch with the highest valid ac
 
 Run it again after an interruption: what has ended stays, what was under way goes on from its last epoch.
 """
-import argparse
 import json
 import os
 import shutil
 import subprocess
 import sys
-import time
 
-from demo import Failure, Interrupted, Log, StopSignals, percent, positive, write_whole
+from demo import Failure, Log, percent, write_whole
+from task_runs import has_epoch, main_of, parser_of, run_all
 
 # What differs from preset frames in how a model is trained, and the settings that were tried: name -> options. MAIN has the one of each side that
 # three seeds were trained with. Of dropout it is not the best on valid: "long" is 0.2 points above "longer", which was trained for all seeds before that was known.
@@ -129,11 +128,6 @@ class Pipeline:
             self.process.wait()
 
 
-def has_epoch(path):
-    with open(path, encoding="utf-8") as f:
-        return any('"event":"epoch"' in line for line in f)
-
-
 def publish(options):
     """What has ended, and logs as far as they are, into --out."""
     os.makedirs(options.out, exist_ok=True)
@@ -168,55 +162,20 @@ def summary(options):
             print(f"{name:20} {len(log.epochs)} epochs so far, valid {valid}" if log.epochs else f"{name:20} not begun")
 
 
-def run_all(options, signals):
-    waiting = [Pipeline(options, name) for name in (options.only or RUNS)]
-    waiting = [p for p in waiting if not p.ended()]
-    running = []
-    try:
-        while waiting or running:
-            signals.check()
-            while waiting and len(running) < options.jobs:
-                pipeline = waiting.pop(0)
-                pipeline.next()
-                running.append(pipeline)
-            for pipeline in list(running):
-                if pipeline.poll() and not pipeline.next():
-                    running.remove(pipeline)
-                    publish(options)
-                    summary(options)
-            time.sleep(0.5)
-    finally:
-        for pipeline in running:
-            pipeline.stop()
-        publish(options)
-
-
 def main():
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    parser = argparse.ArgumentParser(description="Trains the models of speech of RESULTS.md; goes on where it was stopped.", allow_abbrev=False)
+    parser = parser_of("the models of speech", "frames", RUNS)
     parser.add_argument("data", help="folder of tools/fsdd.py")
     parser.add_argument("unseen", help="folder of tools/fsdd.py --split speakers")
-    parser.add_argument("--plstm", default="build/plstm", metavar="PATH", help="the program (default build/plstm)")
-    parser.add_argument("--work", default="build/frames-runs", metavar="DIR", help="checkpoints (default build/frames-runs)")
-    parser.add_argument("--out", default=os.path.join(root, "profiles", "avx512"), metavar="DIR", help="results (default profiles/avx512)")
-    parser.add_argument("--jobs", type=positive, default=2, metavar="N", help="runs at a time, a core each (default 2)")
-    parser.add_argument("--only", nargs="+", choices=list(RUNS), metavar="NAME", help="these runs")
-    parser.add_argument("--list", action="store_true", help="print how far each run is, and leave")
-    parser.add_argument("--train-options", default="", help=argparse.SUPPRESS)  # tests train less
     options = parser.parse_args()
-    try:
+
+    def work(signals):
         if options.list:
             publish(options)
             summary(options)
-            return 0
-        run_all(options, StopSignals())
-    except Failure as failure:
-        print(f"frames_runs.py: {failure}", file=sys.stderr)
-        return 1
-    except Interrupted as why:
-        print("frames_runs.py: stopped; the same command goes on", file=sys.stderr)
-        return 128 + why.args[0]
-    return 0
+        else:
+            run_all([Pipeline(options, name) for name in (options.only or RUNS)], options.jobs, signals, lambda: publish(options), lambda: summary(options))
+
+    return main_of("frames", work)
 
 
 if __name__ == "__main__":

@@ -14,16 +14,15 @@ checkpoints lie in --work (build/translate-runs); in --out (profiles/avx512) it 
 
 Run it again after an interruption: what has ended stays, what was under way goes on from its last epoch.
 """
-import argparse
 import json
 import os
 import shutil
 import subprocess
 import sys
-import time
 
 import bleu
-from demo import Failure, Interrupted, Log, StopSignals, positive, show, write_whole
+from demo import Failure, Log, show, write_whole
+from task_runs import has_epoch, main_of, parser_of, run_all
 
 # name: options beside preset translate, in the order in which they are trained. `none` is the plain LSTM, KEEP is what dropout keeps beside it;
 # the other shares kept make the curve. Words that are seen less than MIN_COUNT times are <unk>: the softmax is most of the work on a CPU.
@@ -143,11 +142,6 @@ class Pipeline:
             self.process.wait()
 
 
-def has_epoch(path):
-    with open(path, encoding="utf-8") as f:
-        return any('"event":"epoch"' in line for line in f)
-
-
 def publish(options):
     """What has ended, and logs as far as they are, into --out."""
     os.makedirs(options.out, exist_ok=True)
@@ -183,56 +177,22 @@ def summary(options):
             print(f"{name:12} {len(log.epochs)} epochs so far, valid {valid}" if log.epochs else f"{name:12} not begun")
 
 
-def run_all(options, signals):
-    waiting = [Pipeline(options, name) for name in (options.only or RUNS)]
-    waiting = [p for p in waiting if not p.ended()]
-    running = []
-    try:
-        while waiting or running:
-            signals.check()
-            while waiting and len(running) < options.jobs:
-                pipeline = waiting.pop(0)
-                pipeline.next()
-                running.append(pipeline)
-            for pipeline in list(running):
-                if pipeline.poll() and not pipeline.next():
-                    running.remove(pipeline)
-                    publish(options)
-                    summary(options)
-            time.sleep(1)
-    finally:
-        for pipeline in running:
-            pipeline.stop()
-        publish(options)
-
-
 def main():
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    parser = argparse.ArgumentParser(description="Trains the translation models of RESULTS.md; goes on where it was stopped.", allow_abbrev=False)
+    parser = parser_of("the translation models", "translate", RUNS)
     parser.add_argument("data", help="folder of Multi30k, tokenised: train.en, train.fr, val.en, ...")
-    parser.add_argument("--plstm", default="build/plstm", metavar="PATH", help="the program (default build/plstm)")
-    parser.add_argument("--work", default="build/translate-runs", metavar="DIR", help="checkpoints (default build/translate-runs)")
-    parser.add_argument("--out", default=os.path.join(root, "profiles", "avx512"), metavar="DIR", help="results (default profiles/avx512)")
     parser.add_argument("--venv", default=os.path.join(root, "build", "sacrebleu"), metavar="DIR", help="where sacrebleu is installed")
-    parser.add_argument("--jobs", type=positive, default=2, metavar="N", help="runs at a time, a core each (default 2)")
-    parser.add_argument("--only", nargs="+", choices=list(RUNS), metavar="NAME", help="these runs")
-    parser.add_argument("--list", action="store_true", help="print how far each run is, and leave")
-    parser.add_argument("--train-options", default="", help=argparse.SUPPRESS)  # tests train less
     options = parser.parse_args()
-    try:
+
+    def work(signals):
         if options.list:
             publish(options)
             summary(options)
-            return 0
+            return
         bleu.installed(options.venv)
-        run_all(options, StopSignals())
-    except Failure as failure:
-        print(f"translate_runs.py: {failure}", file=sys.stderr)
-        return 1
-    except Interrupted as why:
-        print("translate_runs.py: stopped; the same command goes on", file=sys.stderr)
-        return 128 + why.args[0]
-    return 0
+        run_all([Pipeline(options, name) for name in (options.only or RUNS)], options.jobs, signals, lambda: publish(options), lambda: summary(options))
+
+    return main_of("translate", work)
 
 
 if __name__ == "__main__":
