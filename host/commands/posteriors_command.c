@@ -227,6 +227,9 @@ static int run_all(Posteriors *p, Error *e)
     for (;;) {
         KaldiEntry entry;
         int code = features_next(&p->features, &entry, e);
+        if (!code && entry.name && p->features.script && !p->o->force &&
+            same_file(p->features.matrix.path, p->o->out))
+            code = error_set(e, EXIT_USAGE, "--out and --features take two files, not twice %s", p->o->out);
         if (!code && entry.name) code = utterance_take(p, &entry, e);
         if (!code && (!entry.name || p->utterances == p->o->batch)) code = batch_run(p, e);
         if (code || !entry.name) return code;

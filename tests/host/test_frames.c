@@ -386,6 +386,16 @@ static void logarithms(void **state)
                  at("data/phones"));
     plstm_expect(2, "posteriors --weights %s --features %s --out %s" TINY, at("one.st"), at("data/valid"),
                  at("data/valid/feats.ark"));
+    size_t n, left;
+    char line[64], *before = file_read(at("p.ark"), &n);
+    snprintf(line, sizeof line, "first p.ark:%d\n", (int)strcspn(before, " ") + 1);
+    file_write(at("own.scp"), line); /* what a script leads to is read, too */
+    plstm_expect(2, "posteriors --weights %s --features %s --out %s" TINY, at("one.st"), at("own.scp"),
+                 at("p.ark"));
+    char *after = file_read(at("p.ark"), &left);
+    assert_int_equal(n, left);
+    assert_memory_equal(before, after, n);
+    free(before), free(after);
     plstm_expect(2, "posteriors --weights %s --features %s" TINY, at("one.st"), at("data/valid"));
     plstm_expect(3, "posteriors --weights %s --features %s --out %s" TINY, at("data/phones"),
                  at("data/valid"), at("p.ark"));
