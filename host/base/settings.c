@@ -10,8 +10,8 @@
 #define COUNT(n) "a whole number from " #n
 
 static const SettingInfo list[] = {
-    {"task", TYPE_NAME, ROLE_FIXED, 0, 0, 0, 0, "the name of a task", "what the network is trained for",
-     FIELD(task), "!lm"},
+    {"task", TYPE_NAME, ROLE_FIXED, 0, 0, 0, 0, "the name of a task",
+     "what the network is trained for: lm, translate, frames or caption", FIELD(task), "!lm"},
     {"hidden", TYPE_INT, ROLE_FIXED, 1, 65536, 0, 0, COUNT(1) " to 65536", "hidden units H of each layer",
      FIELD(hidden), NULL},
     {"layers", TYPE_INT, ROLE_FIXED, 1, 64, 0, 0, COUNT(1) " to 64", "LSTM layers L", FIELD(layers), NULL},

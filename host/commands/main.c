@@ -225,7 +225,8 @@ static int train(int argc, char **argv, Error *e)
     const Option own[] = {FORCE_OPTION(&force), FINAL_EOS_OPTION(&final_eos)};
     CommandLine line = {
         .command = "train",
-        .summary = "Trains a word-level LSTM language model. Without --preset the values of small hold.",
+        .summary = "Trains an LSTM for --task, a word-level language model unless another is given. Without "
+                   "--preset the values of the task's first one hold (lm: small).",
         .options = own,
         .n_options = 2,
         .settings = names,
