@@ -193,10 +193,12 @@ def main():
     runner = Runner(arguments.limit or (3600.0 if arguments.long else 240.0), environment)
 
     def interrupted(number, _frame):
+        # Each log by a descriptor of our own: as soon as a program has ended, the thread that waits for it closes and forgets its log.
+        logs = [(program, os.dup(log.fileno())) for program, log in list(runner.logs.items())]
         runner.stop()
-        for program, log in list(runner.logs.items()):
-            log.seek(0)
-            print(f"       {program} was ended; it had said", *log.read().decode("utf-8", "replace").splitlines(), sep="\n       | ")
+        for program, log in logs:
+            said = os.pread(log, os.fstat(log).st_size, 0).decode("utf-8", "replace")
+            print(f"       {program} was ended; it had said", *said.splitlines(), sep="\n       | ")
         print(f"interrupted by {signal.Signals(number).name}", flush=True)
         os._exit(128 + number)
 
