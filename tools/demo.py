@@ -635,6 +635,30 @@ def demo_of_task(task, model, demo_of):
     return guarded(f"demo_{task}.py", work)
 
 
+def write_builtin(options, name, *words):
+    """Has `plstm data WORDS --write` write what is built in into the folder `name` of --out, and returns that folder."""
+    folder = os.path.join(options.out, name)
+    shutil.rmtree(folder, ignore_errors=True)
+    done = subprocess.run([options.plstm, "data", *words, "--write", folder], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                          stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise Failure(f"the built-in data could not be written: {done.stderr.strip()}")
+    return folder
+
+
+def check_below(records, most, claim):
+    """Tells each seed's test perplexities at the best epoch; a sentence for each where dropout's is not below `most` times the other."""
+    broken, by_seed = [], {}
+    for r in records:
+        by_seed.setdefault(r["seed"], {})[r["sites"]] = r["best_epoch_test_ppl"]
+    for seed, ppl in by_seed.items():
+        less = 100 * (1 - ppl["nonrecurrent"] / ppl["none"])
+        print(f"seed {seed}: test perplexity {ppl['nonrecurrent']:.2f} with dropout is {less:.1f} % below {ppl['none']:.2f} without, each at its best epoch")
+        if ppl["nonrecurrent"] >= most * ppl["none"]:
+            broken.append(f"seed {seed}: not so, that dropout is {claim}")
+    return broken
+
+
 def train_pairs(options, signals, make, sides, data):
     """Trains make(options, side, seed) for every seed and side, on all cores; returns the runs."""
     cores = len(os.sched_getaffinity(0))

@@ -17,13 +17,11 @@ a run fails or when dropout does not win in a seed.
 """
 import json
 import os
-import shutil
-import subprocess
 import sys
 
 import caption_page
 import captions
-from demo import BestEpoch, Failure, Job, Run, demo_of_task, show, train_pairs, write_jsonl, write_whole
+from demo import BestEpoch, Failure, Job, Run, check_below, demo_of_task, show, train_pairs, write_builtin, write_jsonl, write_whole
 from demo_translate import mean
 
 TITLES = {"none": "no dropout", "nonrecurrent": "dropout"}
@@ -121,31 +119,8 @@ def print_captions(images, runs):
         print()
 
 
-def check_claim(records):
-    broken = []
-    by_seed = {}
-    for r in records:
-        by_seed.setdefault(r["seed"], {})[r["sites"]] = r["best_epoch_test_ppl"]
-    for seed, ppl in by_seed.items():
-        less = 100 * (1 - ppl["nonrecurrent"] / ppl["none"])
-        print(f"seed {seed}: test perplexity {ppl['nonrecurrent']:.2f} with dropout is {less:.1f} % below {ppl['none']:.2f} without, each at its best epoch")
-        if ppl["nonrecurrent"] >= ppl["none"]:
-            broken.append(f"seed {seed}: not so, that dropout is below none")
-    return broken
-
-
-def write_scenes(options):
-    folder = os.path.join(options.out, "scenes")
-    shutil.rmtree(folder, ignore_errors=True)
-    done = subprocess.run([options.plstm, "data", "scenes", "--task", "caption", "--write", folder], stdin=subprocess.DEVNULL,
-                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise Failure(f"the scenes could not be written: {done.stderr.strip()}")
-    return captions.read(folder)
-
-
 def demo(options, signals):
-    dataset = write_scenes(options)
+    dataset = captions.read(write_builtin(options, "scenes", "scenes", "--task", "caption"))
     runs = train_pairs(options, signals, CaptionRun, TITLES, "the built-in scenes")
     records = [run.record() for run in runs]
     results, page = os.path.join(options.out, "results.jsonl"), os.path.join(options.out, "page.html")
@@ -153,7 +128,7 @@ def demo(options, signals):
     write_whole(page, caption_page.page(dataset, "test", [(TITLES[run.sites], run.captions()) for run in runs[:2]], 60, None))
     print_table(records)
     print_captions(captions.images_of(dataset, "test"), runs[:2])
-    broken = check_claim(records)
+    broken = check_below(records, 1, "below none")
     print(f"Results: {results}\nPictures with their captions: {page}")
     if broken:
         raise Failure("; ".join(broken))

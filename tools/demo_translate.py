@@ -14,12 +14,11 @@ and some sentences to look at. Writes to DIR (build/demo-translate):
 Exits with 1 when a run fails or when dropout does not win in a seed (CLAIM below).
 """
 import os
-import shutil
 import statistics
 import subprocess
 import sys
 
-from demo import BestEpoch, Failure, Job, Run, demo_of_task, show, train_pairs, write_jsonl
+from demo import BestEpoch, Failure, Job, Run, check_below, demo_of_task, show, train_pairs, write_builtin, write_jsonl
 
 TITLES = {"none": "no dropout", "nonrecurrent": "dropout"}
 CLAIM = 0.9  # test perplexity with dropout is at most this share of that without, each at its best epoch
@@ -140,37 +139,15 @@ def best_possible(options):
     return found
 
 
-def check_claim(records):
-    broken = []
-    by_seed = {}
-    for r in records:
-        by_seed.setdefault(r["seed"], {})[r["sites"]] = r["best_epoch_test_ppl"]
-    for seed, ppl in by_seed.items():
-        less = 100 * (1 - ppl["nonrecurrent"] / ppl["none"])
-        print(f"seed {seed}: test perplexity {ppl['nonrecurrent']:.2f} with dropout is {less:.1f} % below {ppl['none']:.2f} without, each at its best epoch")
-        if ppl["nonrecurrent"] > CLAIM * ppl["none"]:
-            broken.append(f"seed {seed}: not so, that dropout is at least {100 * (1 - CLAIM):.0f} % below none")
-    return broken
-
-
-def write_text(options):
-    folder = os.path.join(options.out, "text")
-    shutil.rmtree(folder, ignore_errors=True)
-    done = subprocess.run([options.plstm, "data", "synthetic", "--task", "translate", "--write", folder], stdin=subprocess.DEVNULL,
-                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise Failure(f"the corpus could not be written: {done.stderr.strip()}")
-
-
 def demo(options, signals):
-    write_text(options)
+    write_builtin(options, "text", "synthetic", "--task", "translate")
     runs = train_pairs(options, signals, TranslateRun, TITLES, "the built-in parallel corpus")
     records = [run.record() for run in runs]
     results = os.path.join(options.out, "results.jsonl")
     write_jsonl(results, records)
     print_table(records, best_possible(options))
     print_sentences(options, runs[:2])
-    broken = check_claim(records)
+    broken = check_below(records, CLAIM, f"at least {100 * (1 - CLAIM):.0f} % below none")
     print(f"Results: {results}")
     if broken:
         raise Failure("; ".join(broken))

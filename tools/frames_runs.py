@@ -16,11 +16,10 @@ Run it again after an interruption: what has ended stays, what was under way goe
 import json
 import os
 import shutil
-import subprocess
 import sys
 
-from demo import Failure, Log, percent, write_whole
-from task_runs import has_epoch, main_of, parser_of, run_all
+from demo import Log, percent, write_whole
+from task_runs import Pipeline, has_epoch, main_of, parser_of, run_all
 
 # What differs from preset frames in how a model is trained, and the settings that were tried: name -> options. MAIN has the one of each side that
 # three seeds were trained with. Of dropout it is not the best on valid: "long" is 0.2 points above "longer", which was trained for all seeds before that was known.
@@ -48,62 +47,23 @@ def override(options, more):
     return [word for pair in {**dict(zip(options[::2], options[1::2])), **dict(zip(more[::2], more[1::2]))}.items() for word in pair]
 
 
-class Pipeline:
-    """A run's steps, one process at a time: train, score."""
+class Speech(Pipeline):
+    """Train, score."""
 
     def __init__(self, options, name):
-        self.options, self.name, self.process = options, name, None
+        super().__init__(options, name)
         self.what, where, self.train_options = RUNS[name]
         self.data = options.unseen if where == "unseen" else options.data
-        self.folder = os.path.join(options.work, name)
-        self.log = Log(self.path("log.jsonl"))
-        self.log.read()
         self.steps = [*([] if self.log.test else [self.train]), self.score]
 
-    def path(self, name):
-        return os.path.join(self.folder, name)
-
-    def ended(self):
-        return os.path.exists(self.path("result.json"))
-
-    def spawn(self, command):
-        command = ["nice", "-n", "19", self.options.plstm, *command, "--threads", "1", "--quiet"]
-        with open(self.path("out.txt"), "wb") as out, open(self.path("err.txt"), "wb") as err:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
-
     def train(self):
-        common = ["--data", self.data, "--save", self.path("last.st"), "--save-best", self.path("best.st"), "--log-json", self.path("log.jsonl"),
-                  "--log-every", "200"]
-        if os.path.exists(self.path("last.st")):
-            self.spawn(["train", "--resume", self.path("last.st"), *common])
-        else:
-            self.spawn(["train", "--task", "frames", *override(self.train_options, self.options.train_options.split()), *common])
+        self.train_on(self.data, ["--task", "frames", *override(self.train_options, self.options.train_options.split())])
 
     def score(self):
-        self.spawn(["eval", "--weights", self.path("best.st"), "--data", self.data, "--split", "test", "--log-json", self.path("test.jsonl")])
-
-    def next(self):
-        """Starts the next step. False: all are done and the result is written."""
-        if self.steps:
-            os.makedirs(self.folder, exist_ok=True)
-            self.steps.pop(0)()
-            return True
-        self.finish()
-        return False
-
-    def poll(self):
-        status = self.process.poll()
-        if status:
-            with open(self.path("err.txt"), encoding="utf-8", errors="replace") as f:
-                said = f.read().strip().splitlines()
-            raise Failure(f"{self.name} failed with exit status {status}: {said[-1] if said else 'it said nothing'}")
-        return status is not None
+        self.score_on(self.data)
 
     def finish(self):
-        self.log.read()
-        log, best = self.log, self.log.best_epoch()
-        with open(self.path("test.jsonl"), encoding="utf-8") as f:
-            test = json.loads(f.readline())
+        log, best, test = self.log, self.log.best_epoch(), self.test()
         none, last = log.run["dropout_sites"] == "none", log.epochs[-1]
         lowest = min(log.epochs, key=lambda e: e["valid_nats"])
         result = {"name": self.name, "what": self.what, "setting": self.setting(), "sites": log.run["dropout_sites"], "keep": 1.0 if none else log.run["keep"],
@@ -121,11 +81,6 @@ class Pipeline:
     def setting(self):
         """Name of the tuned setting that the run has, or None."""
         return next((name for name, options in TUNE.items() if self.train_options[:-2] == options), None)
-
-    def stop(self):
-        if self.process and self.process.poll() is None:
-            self.process.terminate()
-            self.process.wait()
 
 
 def publish(options):
@@ -173,7 +128,7 @@ def main():
             publish(options)
             summary(options)
         else:
-            run_all([Pipeline(options, name) for name in (options.only or RUNS)], options.jobs, signals, lambda: publish(options), lambda: summary(options))
+            run_all([Speech(options, name) for name in (options.only or RUNS)], options.jobs, signals, lambda: publish(options), lambda: summary(options))
 
     return main_of("frames", work)
 

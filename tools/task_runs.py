@@ -1,9 +1,71 @@
 """What the trainings of RESULTS.md share whose runs go through stages (frames_runs.py, translate_runs.py)."""
 import argparse
+import json
 import os
+import subprocess
 import time
 
-from demo import guarded, positive
+from demo import Failure, Log, guarded, positive
+
+
+class Pipeline:
+    """A run's steps, one process at a time, in a folder of its own. `steps` are methods, each of which starts a process; finish, of the task's
+    own class, writes result.json when all have ended."""
+
+    def __init__(self, options, name):
+        self.options, self.name, self.process, self.steps = options, name, None, []
+        self.folder = os.path.join(options.work, name)
+        self.log = Log(self.path("log.jsonl"))
+        self.log.read()
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def ended(self):
+        return os.path.exists(self.path("result.json"))
+
+    def spawn(self, command, source=None, target=None):
+        command = ["nice", "-n", "19", self.options.plstm, *command, "--threads", "1"]
+        with open(source or os.devnull, "rb") as stdin, open(self.path(target or "out.txt"), "wb") as out, \
+                open(self.path("err.txt"), "wb") as err:
+            self.process = subprocess.Popen(command, stdin=stdin, stdout=out, stderr=err)
+
+    def train_on(self, data, first):
+        """Trains with the options `first`, or goes on from the last checkpoint."""
+        how = ["--resume", self.path("last.st")] if os.path.exists(self.path("last.st")) else first
+        self.spawn(["train", *how, "--data", data, "--save", self.path("last.st"), "--save-best", self.path("best.st"), "--log-json",
+                    self.path("log.jsonl"), "--log-every", "200", "--quiet"])
+
+    def score_on(self, data):
+        self.spawn(["eval", "--weights", self.path("best.st"), "--data", data, "--split", "test", "--log-json", self.path("test.jsonl"), "--quiet"])
+
+    def test(self):
+        """What score_on wrote."""
+        with open(self.path("test.jsonl"), encoding="utf-8") as f:
+            return json.loads(f.readline())
+
+    def next(self):
+        """Starts the next step. False: all are done and the result is written."""
+        if self.steps:
+            os.makedirs(self.folder, exist_ok=True)
+            self.steps.pop(0)()
+            return True
+        self.log.read()
+        self.finish()
+        return False
+
+    def poll(self):
+        status = self.process.poll()
+        if status:
+            with open(self.path("err.txt"), encoding="utf-8", errors="replace") as f:
+                said = f.read().strip().splitlines()
+            raise Failure(f"{self.name} failed with exit status {status}: {said[-1] if said else 'it said nothing'}")
+        return status is not None
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait()
 
 
 def has_epoch(path):

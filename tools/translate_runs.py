@@ -17,12 +17,11 @@ Run it again after an interruption: what has ended stays, what was under way goe
 import json
 import os
 import shutil
-import subprocess
 import sys
 
 import bleu
-from demo import Failure, Log, show, write_whole
-from task_runs import has_epoch, main_of, parser_of, run_all
+from demo import Log, show, write_whole
+from task_runs import Pipeline, has_epoch, main_of, parser_of, run_all
 
 # name: options beside preset translate, in the order in which they are trained. `none` is the plain LSTM, KEEP is what dropout keeps beside it;
 # the other shares kept make the curve. Words that are seen less than MIN_COUNT times are <unk>: the softmax is most of the work on a CPU.
@@ -37,44 +36,22 @@ for keep in (0.8, 0.7):
     RUNS[f"keep{keep}-1"] = ["--keep", str(keep), "--seed", "1"]
 
 
-class Pipeline:
-    """A run's steps, one process at a time: train, score, translate; then BLEU."""
+class Translation(Pipeline):
+    """Train, score, translate; then BLEU."""
 
     def __init__(self, options, name):
-        self.options, self.name, self.process = options, name, None
-        self.folder = os.path.join(options.work, name)
-        self.log = Log(self.path("log.jsonl"))
-        self.log.read()
+        super().__init__(options, name)
         self.steps = [*([] if self.log.test else [self.train]), self.score, self.translate, self.translate_plain, self.list_best]
-
-    def path(self, name):
-        return os.path.join(self.folder, name)
-
-    def ended(self):
-        return os.path.exists(self.path("result.json"))
-
-    def spawn(self, command, source=None, target=None):
-        command = ["nice", "-n", "19", self.options.plstm, *command, "--threads", "1"]
-        with open(source or os.devnull, "rb") as stdin, open(self.path(target or "out.txt"), "wb") as out, \
-                open(self.path("err.txt"), "wb") as err:
-            self.process = subprocess.Popen(command, stdin=stdin, stdout=out, stderr=err)
 
     def data(self, name):
         return os.path.join(self.options.data, name)
 
     def train(self):
-        common = ["--data", self.options.data, "--save", self.path("last.st"), "--save-best", self.path("best.st"), "--log-json",
-                  self.path("log.jsonl"), "--log-every", "200", "--quiet"]
-        if os.path.exists(self.path("last.st")):
-            self.spawn(["train", "--resume", self.path("last.st"), *common])
-        else:
-            self.spawn(["train", "--task", "translate", "--source", "en", "--target", "fr", "--preset", "translate", "--min-count",
-                        str(MIN_COUNT), *RUNS[self.name], *self.options.train_options.split(),
-                        *common])
+        self.train_on(self.options.data, ["--task", "translate", "--source", "en", "--target", "fr", "--preset", "translate", "--min-count", str(MIN_COUNT),
+                                          *RUNS[self.name], *self.options.train_options.split()])
 
     def score(self):
-        self.spawn(["eval", "--weights", self.path("best.st"), "--data", self.options.data, "--split", "test", "--log-json",
-                    self.path("test.jsonl"), "--quiet"])
+        self.score_on(self.options.data)
 
     def translate(self):
         self.spawn(["translate", "--weights", self.path("best.st"), "--length-penalty", str(PENALTY)], self.data(self.test_name() + ".en"),
@@ -99,31 +76,10 @@ class Pipeline:
                 "nbest": [{"words": words, "score": float(score)} for _, words, score in found]}
 
     def test_name(self):
-        with open(self.path("test.jsonl"), encoding="utf-8") as f:
-            return json.loads(f.readline())["test"]
-
-    def next(self):
-        """Starts the next step. False: all are done and the result is written."""
-        if self.steps:
-            os.makedirs(self.folder, exist_ok=True)
-            self.steps.pop(0)()
-            return True
-        self.finish()
-        return False
-
-    def poll(self):
-        status = self.process.poll()
-        if status:
-            with open(self.path("err.txt"), encoding="utf-8", errors="replace") as f:
-                said = f.read().strip().splitlines()
-            raise Failure(f"{self.name} failed with exit status {status}: {said[-1] if said else 'it said nothing'}")
-        return status is not None
+        return self.test()["test"]
 
     def finish(self):
-        self.log.read()
-        log, best = self.log, self.log.best_epoch()
-        with open(self.path("test.jsonl"), encoding="utf-8") as f:
-            test = json.loads(f.readline())
+        log, best, test = self.log, self.log.best_epoch(), self.test()
         score, plain = (bleu.bleu(self.data(self.test_name() + ".fr"), self.path(name), self.options.venv) for name in ("translated.txt", "plain.txt"))
         result = {"name": self.name, "sites": log.run["dropout_sites"], "keep": 1.0 if log.run["dropout_sites"] == "none" else log.run["keep"],
                   "seed": int(log.run["seed"]), "hidden": log.run["hidden"], "layers": log.run["layers"], "batch": log.run["batch"],
@@ -135,11 +91,6 @@ class Pipeline:
                   "minutes": sum(e["seconds"] for e in log.epochs) / 60, "backend": log.run["backend"], "device": log.run["device"],
                   "commit": log.run["commit"]}
         write_whole(self.path("result.json"), json.dumps(result) + "\n")
-
-    def stop(self):
-        if self.process and self.process.poll() is None:
-            self.process.terminate()
-            self.process.wait()
 
 
 def publish(options):
@@ -190,7 +141,7 @@ def main():
             summary(options)
             return
         bleu.installed(options.venv)
-        run_all([Pipeline(options, name) for name in (options.only or RUNS)], options.jobs, signals, lambda: publish(options), lambda: summary(options))
+        run_all([Translation(options, name) for name in (options.only or RUNS)], options.jobs, signals, lambda: publish(options), lambda: summary(options))
 
     return main_of("translate", work)
 
