@@ -625,7 +625,7 @@ static int caption_parsed(int argc, char **argv, PathList *weights, Error *e)
 {
     static const char *const settings[] = {"backend", "threads", "data", NULL};
     static const char takes[] = "a caption model, or several separated by commas";
-    CaptionOptions o = {.search = {.beam = 12, .batch = 20}, .split = "test"};
+    CaptionOptions o = {.search = {.beam = 12, .batch = 20}};
     const Option own[] = {
         SEARCH_OPTIONS(&o.search, weights, takes, "images", "images that are described at a time"),
         {.name = "features",
@@ -657,6 +657,9 @@ static int caption_parsed(int argc, char **argv, PathList *weights, Error *e)
     if (!o.features == !s.data)
         return error_set(e, EXIT_USAGE, "plstm caption takes images from --features or from --data, %s",
                          s.data ? "not from both" : "and neither is given");
+    if (o.features && o.split)
+        return error_set(e, EXIT_USAGE, "--split is of --data: every row of --features is described");
+    if (!o.split) o.split = "test";
     o.data = s.data;
     return caption_command(&o, stdout, e);
 }

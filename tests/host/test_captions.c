@@ -537,6 +537,7 @@ static void bad_lines_are_told(void **state)
     plstm_expect(2, "caption --data %s", coco);
     plstm_expect(2, "caption --weights %s", one);
     plstm_expect(2, "caption --weights %s --data %s --features %s", one, coco, in_folder("test.npy"));
+    plstm_expect(2, "caption --weights %s --features %s --split test", one, in_folder("test.npy"));
     plstm_expect(2, "caption --weights %s --data %s --beam 3 --nbest 4", one, coco);
     plstm_expect(3, "caption --weights %s --features %s", one, one);
     plstm_expect(3, "caption --weights %s --data scenes", one);
