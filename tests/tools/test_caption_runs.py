@@ -66,7 +66,7 @@ def test_runs_end_in_results_and_are_not_done_twice(folder):
     assert [(r["repetition"], r["side"], r["members"]) for r in sides] == [(2, "none", 1), (2, "dropout", 1)], sides
     best = min((r for r in tuned if r["tuned"] == "dropout"), key=lambda r: r["valid_ppl"])
     assert sides[0]["keep"] == 1.0 and sides[1]["keep"] == best["keep"] and best["chosen"] and sum(r["chosen"] for r in tuned) == 2
-    assert all(r["bleu"] == 33.0 and r["cider"] == 1.25 and r["test_ppl"] > r["best_ppl"] > 1 and 0 <= r["true"] <= 1 for r in sides), sides
+    assert all(r["bleu"] == r["bleu_plain"] == 33.0 and r["length_penalty"] == caption_runs.PENALTY and r["cider"] == 1.25 and r["test_ppl"] > r["best_ppl"] > 1 and 0 <= r["true"] <= 1 for r in sides), sides
     asked = json.loads(read(folder, "venv", "bin", "cider-asked"))
     assert len(asked["references"]) == len(asked["hypotheses"]) == 500 and len(asked["references"][0]) == 5
     assert len(read(folder, "out", "caption-none-2.txt").splitlines()) == 500

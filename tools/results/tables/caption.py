@@ -26,14 +26,14 @@ def main_table(found, data):
     for side, title in TITLES.items():
         runs, paper = [(r, file) for r, file in found if r["side"] == side], PAPER[side]
         if not runs:
-            rows.append([title, "", "", "not yet measured", number(paper[0], 2), "not yet measured", number(paper[1], 1), "", "", "", "", ""])
+            rows.append([title, "", "", "not yet measured", number(paper[0], 2), "not yet measured", "", number(paper[1], 1), "", "", "", "", ""])
             continue
         of = lambda key, digits=2, runs=runs: spread([r[key] for r, _ in runs], digits)
         files = sorted({file for _, file in runs})
         rows.append([title, "–" if side != "dropout" else listed(sorted({f"{r['keep']:g}" for r, _ in runs})), str(len(runs)), of("test_ppl"),
-                     number(paper[0], 2), of("bleu"), number(paper[1], 1), of("cider"), spread([100 * r["true"] for r, _ in runs], 1) + " %",
+                     number(paper[0], 2), of("bleu"), of("bleu_plain"), number(paper[1], 1), of("cider"), spread([100 * r["true"] for r, _ in runs], 1) + " %",
                      spread([r["seconds"] for r, _ in runs], 0), listed(sorted({data.hardware(file) for file in files})), ", ".join(map(link, files))])
-    return table(["", "keep", "repetitions", "test", "paper's test", "BLEU", "paper's BLEU", "CIDEr", "true", "seconds", "hardware ", "data "], rows)
+    return table(["", "keep", "repetitions", "test", "paper's test", "BLEU", "BLEU, A = 0", "paper's BLEU", "CIDEr", "true", "seconds", "hardware ", "data "], rows)
 
 
 def repetitions_table(found):
@@ -69,6 +69,6 @@ def caption(data, figures):
     layers = "one layer" if r["layers"] == 1 else f"{r['layers']} layers"
     text += (f"\nThe best possible perplexity is {number(r['best_ppl'], 2)}. With the images shuffled the perplexity is {min(ratio):.1f} to {max(ratio):.1f} times as "
              f"high. {layers.capitalize()} of {r['hidden']} units, B {r['batch']}; the weights are those of the epoch with the lowest valid "
-             f"perplexity, beam {r['beam']}. sacrebleu: `{r['bleu_signature']}`. All repetitions together took "
+             f"perplexity, beam {r['beam']}, length penalty A = {r['length_penalty']:g} for all sides, chosen on valid. sacrebleu: `{r['bleu_signature']}`. All repetitions together took "
              f"{sum(r['seconds'] for r, _ in found if r['side'] != 'none') / 60:.0f} minutes of one core, which other work shared.\n")
     return text
