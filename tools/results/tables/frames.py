@@ -8,10 +8,13 @@ TITLES = {"none": "no dropout", "nonrecurrent": "non-recurrent dropout"}
 BEST = ("train_acc", "valid_acc", "test_acc", "test_acc_nosil")
 
 
-def read(data):
+SMALLER = "*/frames-2x128.jsonl"  # of a model of 128 units, which was trained before
+
+
+def read(data, pattern="*/frames.jsonl"):
     """[(result, file)] of every run that has ended."""
     found = []
-    for file in data.find("*/frames.jsonl"):
+    for file in data.find(pattern):
         for result in data.lines(file):
             if result["sites"] not in TITLES:
                 raise Failure(f"profiles/{file} has a run of sites {result['sites']}")
@@ -126,6 +129,10 @@ def frames(data, figures):
         text += (f"\n{first['layers']} layers of {first['hidden']} units, B {first['batch']}, {first['F']} features and {first['V']} labels a frame, {frames_of} frames "
                  f"of training, valid and test; the weights are those of the epoch with the highest valid accuracy. All runs together took "
                  f"{sum(r['minutes'] for r, _ in found):.0f} minutes.\n")
+    if smaller := read(data, SMALLER):
+        first = smaller[0][0]
+        text += (f"\nBefore, a smaller model: {first['layers']} layers of {first['hidden']} units.\n\n" + main_table(smaller, data) + seeds_table(smaller)
+                 + unseen_table(smaller))
     for file in data.find("*/partial-frames-*.jsonl"):
         run = Run(data, file)
         if run.epochs:

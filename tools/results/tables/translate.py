@@ -10,10 +10,13 @@ PAPER_KEEP = 0.8
 WHOLE = ("best_epoch_valid_ppl", "best_epoch_test_ppl", "bleu", "bleu_plain")
 
 
-def read(data):
+SMALLER = "*/translate-2x128.jsonl"  # of a model of 128 units, which was trained before
+
+
+def read(data, pattern="*/translate.jsonl"):
     """[(result, file)] of every run that has ended."""
     found = []
-    for file in data.find("*/translate.jsonl"):
+    for file in data.find(pattern):
         for result in data.lines(file):
             if result["sites"] not in TITLES:
                 raise Failure(f"profiles/{file} has a run of sites {result['sites']}")
@@ -113,17 +116,25 @@ def demo(data, figures):
     return text or "not yet measured\n"
 
 
+def tables(found, data):
+    rows = [main_row(found, sites, data) for sites in TITLES]
+    text = table(["", "keep", "seeds", "train", "valid", "test", "paper's test", "BLEU", "BLEU, A = 0", "paper's BLEU", "minutes", "hardware ", "data "], rows)
+    return text + seeds_table(found) + curve_table(found)
+
+
 def translate(data, figures):
     del figures
     found = read(data)
-    rows = [main_row(found, sites, data) for sites in TITLES]
-    text = table(["", "keep", "seeds", "train", "valid", "test", "paper's test", "BLEU", "BLEU, A = 0", "paper's BLEU", "minutes", "hardware ", "data "], rows)
-    text += seeds_table(found) + curve_table(found) + example(found)
+    text = tables(found, data) + example(found)
     if found:
         first = found[0][0]
         text += (f"\n{first['layers']} layers of {first['hidden']} units, B {first['batch']}, {first['epochs']} epochs; the weights are those of the epoch with "
                  f"the lowest valid perplexity, beam {first['beam']}, length penalty A = {first['length_penalty']}. sacrebleu: `{first['bleu_signature']}`. All runs together took "
                  f"{sum(r['minutes'] for r, _ in found) / 60:.1f} hours of one core each, {statistics.fmean(r['words_per_s'] for r, _ in found):.0f} target words/s.\n")
+    if smaller := read(data, SMALLER):
+        first = smaller[0][0]
+        text += (f"\nBefore, a smaller model: {first['layers']} layers of {first['hidden']} units, words seen less than 5 times unknown, {first['epochs']} epochs, A = "
+                 f"{first['length_penalty']}. BLEU tells its two sides apart no better than chance.\n\n") + tables(smaller, data)
     for file in data.find("*/partial-translate-*.jsonl"):
         run = Run(data, file)
         valid = ", ".join(number(e["valid_ppl"], 2) for e in run.epochs)
