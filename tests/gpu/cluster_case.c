@@ -136,7 +136,8 @@ static const struct {
 static LstmPlan plan_of(int backward, int tile, int units, int rows, int replicas, int slices)
 {
     int precision = tiles[tile].precision, k = (int)tensor_k_tiles(H, precision);
-    LstmPlan p = {.backward = backward,
+    LstmPlan p = {.kind = KIND_CLUSTER,
+                  .backward = backward,
                   .tile = tile,
                   .replicas = replicas,
                   .blocks = (H + units - 1) / units,

@@ -44,7 +44,7 @@ def faults_of(code, names):
 
 def test_persistent_kernels_of_this_build():
     files = persistent_files()
-    assert {"fwd_l2", "fwd_smem", "fwd_reg"} <= set(files), files
+    assert {"fwd_l2", "fwd_reg", "fwd_mma"} <= set(files), files
     folder = os.path.join(ROOT, os.environ.get("PLSTM_BUILD", "build"), "cuda", "kernels")
     if not any(os.path.exists(os.path.join(folder, f + ".ptx")) for f in files):
         raise tap.Skip("the build folder has no PTX: built without nvcc, with EMU=1, or before the Makefile kept it (touch kernels/*.cu)")

@@ -49,7 +49,7 @@ def read(*path):
 
 
 def variants(root):
-    """{name: whether its weights may stay on the chip, None where it is not persistent}, from variants.def and tiles.h."""
+    """{name: whether weights may stay on the chip in its kernels, None where it is not persistent}, from variants.def and tiles.h."""
     text = re.sub(r"/\*.*?\*/", "", read(root, "kernels", "variants.def"), flags=re.DOTALL)
     tiles = read(root, "kernels", "tiles.h").replace("\\\n", " ")
     found = {name: None for name in re.findall(r"^STEPWISE\((\w+),", text, re.MULTILINE)}
@@ -57,6 +57,7 @@ def variants(root):
         resident = [int(n) for wanted in re.findall(r"\w+", lists)
                     for body in re.findall(rf"#define {wanted}\(T\)(.*)", tiles) for n in re.findall(r"T\((\d+)", body)]
         found[name] = shared != "0" or any(resident)
+        found[variant_of(kernels_file(root, f"fwd_{name}"))] |= found[name]  # whose kernels it runs
     return found | dict.fromkeys(tensor_variants(text), True)
 
 
@@ -70,11 +71,19 @@ def variant_of(file):
     return m.group(1) if m else None
 
 
+def kernels_file(root, file):
+    """The file with the kernels that a pass runs: its own, or the one that its PERSISTENT_PASS_OF names."""
+    path = os.path.join(root, "kernels", file + ".cu")
+    other = os.path.exists(path) and re.search(rf"^PERSISTENT_PASS_OF\({file}, (\w+),", read(path), re.MULTILINE)
+    return other.group(1) if other else file
+
+
 def wanted_files(root, arch):
-    """Names without .cu of what must be there: every variant's two files and every other kernel; without what the GPU cannot run."""
+    """Names without .cu of what must be there: every variant's two files and every other kernel; without what has no kernels of its own
+    and what the GPU cannot run."""
     files = {f"{way}_{name}" for name in variants(root) for way in ("fwd", "bwd")}
     files |= {os.path.basename(f)[:-3] for f in glob.glob(os.path.join(root, "kernels", "*.cu"))}
-    return sorted(f for f in files if arch != "sm_35" or variant_of(f) not in NOT_SM35)
+    return sorted(f for f in files if kernels_file(root, f) == f and (arch != "sm_35" or variant_of(f) not in NOT_SM35))
 
 
 def sources_hash(root):
@@ -125,16 +134,8 @@ def argument_names(root, struct):
         done.add(name)
         return "".join(definitions(kind, done) for kind, _, _ in members(body)) + f"struct {name} {{{body}\n}};\n"
 
-    def headers(name, done):  # that define what it contains
-        body = struct_body(texts[".h"], name) or struct_body(texts[".cuh"], name)
-        if body is None or name in done:
-            return set()
-        done.add(name)
-        found = {f for f in glob.glob(os.path.join(root, "kernels", "*.h")) if re.search(rf"\bstruct {name}\s*\{{", read(f))}
-        return found.union(*(headers(kind, done) for kind, _, _ in members(body)))
-
-    includes = "".join(f'#include "kernels/{os.path.basename(f)}"\n' for f in sorted(headers(struct, set())))
-    probe = f'#include "kernels/lstm.h"\n{includes}#include <stddef.h>\nnamespace probed {{\n{definitions(struct, set())}}}\n'
+    includes = "".join(f'#include "kernels/{os.path.basename(f)}"\n' for f in sorted(glob.glob(os.path.join(root, "kernels", "*.h"))))
+    probe = f'{includes}#include <stddef.h>\nnamespace probed {{\n{definitions(struct, set())}}}\n'
     probe += f'extern const unsigned long probe[] = {{{", ".join(f"offsetof(probed::{struct}, {p})" for p in paths)}}};\n'
     folders = [f"-I{os.path.join(root, f)}" for f in ("tests/emu/include", "tests/emu", ".")]
     done = subprocess.run([os.environ.get("CXX", "g++"), "-std=c++17", "-w", *folders, "-S", "-x", "c++", "-", "-o", "-"], input=probe,
@@ -284,7 +285,7 @@ def instance_of(root, variant, backward, tile, rows):
     resident, chunk, batch, threads = re.findall(r"T\(([^)]*)\)", body)[tile].replace(" ", "").split(",")[:4]
     wanted = [",".join(p) for p in ((resident, chunk, batch, threads), (resident, batch, threads))]
     way = "bwd" if backward else "fwd"
-    return next((r for r in rows if r["file"] == f"{way}_{variant}" and (m := re.search("<(.*)>", r["kernel"])) and m.group(1) in wanted), None)
+    return next((r for r in rows if r["file"] == kernels_file(root, f"{way}_{variant}") and (m := re.search("<(.*)>", r["kernel"])) and m.group(1) in wanted), None)
 
 
 def plans_of(root, plstm, device, rows):
