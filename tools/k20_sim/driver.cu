@@ -12,10 +12,13 @@
 #include <cstdlib>
 #include <vector>
 
-#if defined(BASELINE)
+#if defined(SIM_BASELINE)
 #include "sgemm.cuh"
 #endif
-#include KERNEL_FILE
+#if defined(SIM_ALSO)
+#include SIM_ALSO
+#endif
+#include SIM_FILE
 
 extern "C" {
 #include "host/plan/residency.h"
@@ -130,17 +133,17 @@ LstmLaunch launch_of(const LstmShape &shape, LstmPlan *plan, double *predicted)
     PlanConstants constants;
     const DeviceFacts *k20 = device_profile("K20");
     if (plan_constants(k20, NULL, &constants, &e)) fail("plan", e.text);
-#if !defined(BASELINE)
-    int variant = plan_kernel_find(STRING(VARIANT), sizeof STRING(VARIANT) - 1);
-    if (variant < 0) fail("plan", "no variant " STRING(VARIANT));
-    if (lstm_plan(k20, &shape, lstm_footprints[variant], BACKWARD, NULL, &constants, plan, &e)) fail("plan", e.text);
+#if !defined(SIM_BASELINE)
+    int variant = plan_kernel_find(STRING(SIM_VARIANT), sizeof STRING(SIM_VARIANT) - 1);
+    if (variant < 0) fail("plan", "no variant " STRING(SIM_VARIANT));
+    if (lstm_plan(k20, &shape, lstm_footprints[variant], SIM_BACKWARD, NULL, &constants, plan, &e)) fail("plan", e.text);
     *predicted = plan_predict(&constants, k20, &shape, plan).step;
     launch.plan = plan;
     must(cudaMalloc(&launch.scratch, plan->scratch_bytes), "cudaMalloc");
     must(cudaMemset(launch.scratch, 0, plan->scratch_bytes), "cudaMemset");
 #else
     (void)plan;
-    *predicted = plan_predict_stepwise(&constants, k20, &shape, BACKWARD).step;
+    *predicted = plan_predict_stepwise(&constants, k20, &shape, SIM_BACKWARD).step;
 #endif
     return launch;
 }
@@ -149,7 +152,7 @@ void tell(const LstmPlan &plan, double predicted, const FaultRecord *fault, doub
 {
     FaultRecord record = from_device(fault, 1)[0];
     char text[PLAN_TEXT] = "";
-#if !defined(BASELINE)
+#if !defined(SIM_BASELINE)
     plan_text(&plan, text, sizeof text);
     std::vector<unsigned> stamps(STAMP_BLOCKS * STAMP_STEPS * STAMPS);
     must(cudaMemcpyFromSymbol(stamps.data(), sim_stamps, stamps.size() * sizeof(unsigned)), "cudaMemcpyFromSymbol");
@@ -158,7 +161,7 @@ void tell(const LstmPlan &plan, double predicted, const FaultRecord *fault, doub
 #endif
     std::printf("\nSIM {\"plan\": \"%s\", \"predicted_us\": %.4g, \"error\": %.9g, \"loop_error\": %.9g, \"fault\": %u, \"stamps\": [", text, predicted, error,
                 loop, record.set);
-#if !defined(BASELINE)
+#if !defined(SIM_BASELINE)
     for (int b = 0; b < plan.replicas * plan.blocks && b < STAMP_BLOCKS; b++) {
         std::printf("%s[", b ? ", " : "");
         for (int t = 1; t < STAMP_STEPS && stamps[(size_t)(b * STAMP_STEPS + t) * STAMPS + STAMP_MET]; t++) {
@@ -190,12 +193,12 @@ int main(int argc, char **argv)
     context.fault = on_device(std::vector<FaultRecord>(1));
     double error, loop, predicted = 0;
     LstmLaunch launch = launch_of(shape, &plan, &predicted);
-#if BACKWARD
+#if SIM_BACKWARD
     LstmBackward b = {};
     b.shape = shape, b.launch = launch, b.w_hh = on_device(p.w_hh);
     b.h = on_device(s.h_f), b.c = on_device(s.c_f), b.dy = on_device(p.dy), b.gates = on_device(s.gates_f);
     b.dh = on_device(std::vector<float>(row)), b.dc = on_device(std::vector<float>(row));
-    must(JOIN(bwd_, VARIANT, _run)(&context, &b), "launch");
+    must(JOIN(bwd_, SIM_VARIANT, _run)(&context, &b), "launch");
     must(cudaDeviceSynchronize(), "run");
     std::vector<double> gates = as<double>(s.gates_f), carry(2 * row);
     std::vector<float> gates_f = s.gates_f, carry_f(2 * row);
@@ -209,7 +212,7 @@ int main(int argc, char **argv)
     f.shape = shape, f.launch = launch, f.w_hh = on_device(p.w_hh), f.w_packed = on_device(packed(p));
     f.b_ih = on_device(p.b_ih), f.b_hh = on_device(p.b_hh);
     f.gates = on_device(p.x_proj), f.h = on_device(p.h), f.c = on_device(p.c);
-    must(JOIN(fwd_, VARIANT, _run)(&context, &f), "launch");
+    must(JOIN(fwd_, SIM_VARIANT, _run)(&context, &f), "launch");
     must(cudaDeviceSynchronize(), "run");
     error = std::fmax(std::fmax(distance(from_device(f.h, all), s.h), distance(from_device(f.c, all), s.c)),
                       distance(from_device(f.gates, 4 * steps), s.gates));

@@ -58,10 +58,11 @@ SIM_PROGRAMS := $(SIM_KERNELS) $(SIM_WAITING:%=%-skew) $(SIM_WAITING:%=%-nowait)
 SIM_HOST    := $(patsubst %.c,$(SIM_DIR)/%.o,$(filter-out host/plan/cuda_check.c,$(wildcard host/plan/*.c)) host/base/error.c \
     host/base/number.c kernels/footprints.c)
 SIM_HEADERS := $(wildcard tools/k20_sim/*.cuh kernels/*.cuh kernels/*.h host/plan/*.h) tests/support/oracle.h
-# $(1): the kernel file; $(2): options.
+# Of a file that runs another's kernels, that one too. $(1): the kernel file; $(2): options.
+sim_also    = $(patsubst %,-DSIM_ALSO='"kernels/%.cu"',$(shell sed -n 's/^PERSISTENT_PASS_OF(\w*, *\(\w*\),.*/\1/p' kernels/$(1).cu))
 sim_compile = $(K20_COMPILE) -gencode arch=compute_35$(comma)code=compute_35 -std=c++17 -O3 -cudart shared -D__restrict__= -I. -Ikernels \
-    -DKERNEL_FILE='"kernels/$(1).cu"' -DVARIANT=$(patsubst fwd_%,%,$(patsubst bwd_%,%,$(1))) -DBACKWARD=$(if $(filter bwd_%,$(1)),1,0) \
-    $(if $(filter %_cublas,$(1)),-DBASELINE,-include tools/k20_sim/hooks.cuh) $(2) tools/k20_sim/driver.cu $(SIM_HOST) -ljansson -o $@
+    -DSIM_FILE='"kernels/$(1).cu"' -DSIM_VARIANT=$(patsubst fwd_%,%,$(patsubst bwd_%,%,$(1))) -DSIM_BACKWARD=$(if $(filter bwd_%,$(1)),1,0) \
+    $(if $(filter %_cublas,$(1)),-DSIM_BASELINE,-include tools/k20_sim/hooks.cuh) $(call sim_also,$(1)) $(2) tools/k20_sim/driver.cu $(SIM_HOST) -ljansson -o $@
 $(SIM_DIR)/%.o: %.c $(BUILD)/gen/constants_json.h
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=c11 -O2 -w -D_GNU_SOURCE -I. -I$(BUILD)/gen -c $< -o $@
