@@ -2,8 +2,8 @@
  *
  *     driver T B H
  *
- * Compiled for each kernel file by itself (a program of all kernels takes the simulator 25 s to read), with -DKERNEL_FILE="fwd_reg.cu",
- * -DVARIANT=reg and -DBACKWARD=0 or 1. hooks.cuh says what else. Prints a line that begins with SIM and is a JSON object:
+ * Compiled for each kernel file by itself (a program of all kernels takes the simulator 25 s to read), with -DSIM_FILE="fwd_reg.cu",
+ * -DSIM_VARIANT=reg and -DSIM_BACKWARD=0 or 1, and -DSIM_ALSO of the file whose kernels it runs where they are not its own. Prints a line that begins with SIM and is a JSON object:
  * the plan and its predicted time, the largest error of the result against the loop in double, that of the loop in float, and the stamps, a list for each
  * block of [computed, arrived, waits, met] for each barrier.
  *

@@ -59,7 +59,7 @@ SIM_HOST    := $(patsubst %.c,$(SIM_DIR)/%.o,$(filter-out host/plan/cuda_check.c
     host/base/number.c kernels/footprints.c)
 SIM_HEADERS := $(wildcard tools/k20_sim/*.cuh kernels/*.cuh kernels/*.h host/plan/*.h) tests/support/oracle.h
 # Of a file that runs another's kernels, that one too. $(1): the kernel file; $(2): options.
-sim_also    = $(patsubst %,-DSIM_ALSO='"kernels/%.cu"',$(shell sed -n 's/^PERSISTENT_PASS_OF(\w*, *\(\w*\),.*/\1/p' kernels/$(1).cu))
+sim_also    = $(patsubst %,-DSIM_ALSO='"kernels/%.cu"',$(shell awk -F'[^A-Za-z0-9_]+' '/^PERSISTENT_PASS_OF/ {print $$3}' kernels/$(1).cu))
 sim_compile = $(K20_COMPILE) -gencode arch=compute_35$(comma)code=compute_35 -std=c++17 -O3 -cudart shared -D__restrict__= -I. -Ikernels \
     -DSIM_FILE='"kernels/$(1).cu"' -DSIM_VARIANT=$(patsubst fwd_%,%,$(patsubst bwd_%,%,$(1))) -DSIM_BACKWARD=$(if $(filter bwd_%,$(1)),1,0) \
     $(if $(filter %_cublas,$(1)),-DSIM_BASELINE,-include tools/k20_sim/hooks.cuh) $(call sim_also,$(1)) $(2) tools/k20_sim/driver.cu $(SIM_HOST) -ljansson -o $@
