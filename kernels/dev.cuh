@@ -344,6 +344,42 @@ __device__ __forceinline__ void copy_async16(void *shared, const void *global)
 }
 #endif
 
+/* copy_async16 of from + j to to + j for j = first, first + step, ... before end. Before sm_80 four loads are under way at a time. */
+__device__ __forceinline__ void copy_async16_strided(float *to, const float *from, int first, int end,
+                                                     int step)
+{
+#if defined(CUDA_EMU) || DEV_ARCH >= 800
+    for (int j = first; j < end; j += step) copy_async16(to + j, from + j);
+#else
+    enum { AHEAD = 4 };
+    for (int j = first; j < end; j += AHEAD * step) {
+        float4 next[AHEAD];
+#pragma unroll
+        for (int i = 0; i < AHEAD; i++)
+            if (j + i * step < end) next[i] = load_l2((const float4 *)(from + j + i * step));
+#pragma unroll
+        for (int i = 0; i < AHEAD; i++)
+            if (j + i * step < end) *(float4 *)(to + j + i * step) = next[i];
+    }
+#endif
+}
+
+/* N times copy_async4, from steps of from_step to steps of to_step. Before sm_80 all loads are under way at a time. */
+template <int N>
+__device__ __forceinline__ void copy_async4_rows(float *to, int to_step, const float *from, int64_t from_step)
+{
+#if defined(CUDA_EMU) || DEV_ARCH >= 800
+#pragma unroll
+    for (int i = 0; i < N; i++) copy_async4(to + i * to_step, from + i * from_step);
+#else
+    float next[N];
+#pragma unroll
+    for (int i = 0; i < N; i++) next[i] = load_l2(from + i * from_step);
+#pragma unroll
+    for (int i = 0; i < N; i++) to[i * to_step] = next[i];
+#endif
+}
+
 /* Closes the group of the copies that this thread has started since the last call; a group may be empty. */
 __device__ __forceinline__ void copy_async_commit()
 {

@@ -26,6 +26,7 @@ struct ForwardCounts {
     int32_t columns;                                  /* slices*units: weights of one k side by side */
     int32_t lanes, items;                             /* groups*units; times batch */
     int32_t folded, mask_quads;
+    uint32_t by_units; /* inverse, for divided() */
     int64_t pass_floats, exchange_floats; /* of the exchange */
 };
 
@@ -115,8 +116,7 @@ template <int CHUNK, int BATCH> struct Staging {
             stage_first<CHUNK, BATCH>(a, at, pass, chunk, to);
         } else {
             const float *from = exchange + (int64_t)chunk * a.n.chunk_floats;
-            for (int32_t j = 4 * thread_again(); j < a.n.chunk_floats; j += 4 * (int32_t)blockDim.x)
-                copy_async16(to + j, from + j);
+            copy_async16_strided(to, from, 4 * thread_again(), a.n.chunk_floats, 4 * (int32_t)blockDim.x);
         }
         copy_async_commit();
     }
@@ -243,9 +243,9 @@ static __device__ __forceinline__ void fwd_persistent(const ForwardArgs &a)
     forward_load_registers<RESIDENT>(a, at, me, kept);
     forward_load_shared(a, at, s);
     auto each = [&](auto do_item) {
-        for (int32_t j = thread_again(); j < at.rows * at.units; j += (int32_t)blockDim.x) {
-            int32_t row = j / at.units, u = j % at.units;
-            do_item(row, u, item_at(plan, plan.batch, row, u));
+        for (int32_t j = thread_again(); j < at.rows * plan.units; j += (int32_t)blockDim.x) {
+            int32_t row = divided(j, a.n.by_units), u = j - row * plan.units;
+            if (u < at.units) do_item(row, u, item_at(plan, BATCH, row, u));
         }
     };
     auto place = [&](int32_t u) { /* where its rows lie in the exchange */
@@ -306,6 +306,7 @@ struct ForwardPass : PassOf<ForwardArgs, LstmForward, KIND_VECTOR, 0> {
         n.items = (int32_t)plan_items(&plan);
         n.folded = plan_folded(plan.slices);
         n.mask_quads = plan_mask_quads(plan.units);
+        n.by_units = inverse_of(plan.units);
         n.exchange_floats = plan_exchange_floats(&plan);
         n.pass_floats = n.exchange_floats / plan.passes;
         float *exchange = (float *)p.launch.scratch;
