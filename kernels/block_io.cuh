@@ -50,7 +50,7 @@ static __device__ __forceinline__ void forward_fetch(const LstmForward &p, const
     each([&](int32_t row, int32_t u, int32_t item) {
         float *to = (float *)(s.gates + item);
         const float *from = p.gates + (t * B + at.row + row) * 4 * H + at.unit + u;
-        copy_async4_rows<4>(to, 1, from, H);
+        copy_gates4(to, 1, from, H);
     });
     copy_async_commit();
 }
@@ -122,7 +122,7 @@ static __device__ __forceinline__ void backward_fetch(const LstmBackward &p, con
         int64_t position = t * B + at.row + row, n = position * H + at.unit + u;
         float *to = state + item;
         const float *gates = p.gates + position * 4 * H + at.unit + u;
-        copy_async4_rows<4>(to, stride, gates, H);
+        copy_gates4(to, stride, gates, H);
         copy_async4(to + STATE_C_BEFORE * stride, p.c + n);
         copy_async4(to + STATE_DY * stride, p.dy + n);
     });

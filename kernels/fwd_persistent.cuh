@@ -26,7 +26,7 @@ struct ForwardCounts {
     int32_t columns;                                  /* slices*units: weights of one k side by side */
     int32_t lanes, items;                             /* groups*units; times batch */
     int32_t folded, mask_quads;
-    uint32_t by_units; /* inverse, for divided() */
+    uint32_t by_units;                    /* inverse, for divided() */
     int64_t pass_floats, exchange_floats; /* of the exchange */
 };
 
@@ -116,7 +116,7 @@ template <int CHUNK, int BATCH> struct Staging {
             stage_first<CHUNK, BATCH>(a, at, pass, chunk, to);
         } else {
             const float *from = exchange + (int64_t)chunk * a.n.chunk_floats;
-            copy_async16_strided(to, from, 4 * thread_again(), a.n.chunk_floats, 4 * (int32_t)blockDim.x);
+            copy_strided16(to, from, 4 * thread_again(), a.n.chunk_floats, 4 * (int32_t)blockDim.x);
         }
         copy_async_commit();
     }

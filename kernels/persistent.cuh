@@ -5,7 +5,9 @@
 
 #include <assert.h>
 
-#include "dev.cuh"
+#include <kernels/dev_memory.cuh>
+
+#include "launch.cuh"
 #include "lstm.h"
 #include "mask.cuh"
 #include "plan.h"
@@ -37,6 +39,50 @@ static __device__ __forceinline__ BlockPlace block_place(const LstmPlan &plan, c
     p.row = first_row + p.replica * plan.rows;
     p.rows = (int32_t)min((int64_t)plan.rows, shape.B - p.row);
     return p;
+}
+
+/* ---- several copies (dev_memory.cuh) of a thread ----
+ * Before sm_80 a copy is a load and a store; here all the loads are under way before the first store waits for its own. */
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#define COPIES_WAIT 1
+#else
+#define COPIES_WAIT 0
+#endif
+
+/* copy_async16 of from + j to to + j for j = first, first + step, ... before end, four at a time. */
+static __device__ __forceinline__ void copy_strided16(float *to, const float *from, int32_t first,
+                                                      int32_t end, int32_t step)
+{
+#if COPIES_WAIT
+    enum { AHEAD = 4 };
+    for (int32_t j = first; j < end; j += AHEAD * step) {
+        float4 next[AHEAD];
+#pragma unroll
+        for (int32_t i = 0; i < AHEAD; i++)
+            if (j + i * step < end) next[i] = load_l2((const float4 *)(from + j + i * step));
+#pragma unroll
+        for (int32_t i = 0; i < AHEAD; i++)
+            if (j + i * step < end) *(float4 *)(to + j + i * step) = next[i];
+    }
+#else
+    for (int32_t j = first; j < end; j += step) copy_async16(to + j, from + j);
+#endif
+}
+
+/* copy_async4 of the four gates, to_step and from_step floats apart. */
+static __device__ __forceinline__ void copy_gates4(float *to, int32_t to_step, const float *from,
+                                                   int64_t from_step)
+{
+#if COPIES_WAIT
+    float next[4];
+#pragma unroll
+    for (int32_t gate = 0; gate < 4; gate++) next[gate] = load_l2(from + gate * from_step);
+#pragma unroll
+    for (int32_t gate = 0; gate < 4; gate++) to[gate * to_step] = next[gate];
+#else
+    for (int32_t gate = 0; gate < 4; gate++) copy_async4(to + gate * to_step, from + gate * from_step);
+#endif
 }
 
 /* ---- masks as bits ----

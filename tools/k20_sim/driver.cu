@@ -78,7 +78,10 @@ std::vector<float> drawn(size_t n, float range)
     return v;
 }
 
-template <class T> std::vector<T> as(const std::vector<float> &v) { return std::vector<T>(v.begin(), v.end()); }
+template <class T> std::vector<T> as(const std::vector<float> &v)
+{
+    return std::vector<T>(v.begin(), v.end());
+}
 
 template <class T> double distance(const std::vector<T> &a, const std::vector<double> &b)
 {
@@ -108,10 +111,11 @@ Saved forward_loops(const Problem &p)
     Saved s = {as<double>(p.x_proj), as<double>(p.h), as<double>(p.c), p.x_proj, p.h, p.c};
     std::vector<double> y(n), hm(n);
     std::vector<float> y_f(n), hm_f(n);
-    forward_f64(p.T, p.B, p.H, as<double>(p.w_hh).data(), as<double>(p.b_ih).data(), as<double>(p.b_hh).data(), s.gates.data(),
-                s.h.data(), s.c.data(), y.data(), hm.data(), &none, &none);
-    forward_f32(p.T, p.B, p.H, p.w_hh.data(), p.b_ih.data(), p.b_hh.data(), s.gates_f.data(), s.h_f.data(), s.c_f.data(),
-                y_f.data(), hm_f.data(), &none, &none);
+    forward_f64(p.T, p.B, p.H, as<double>(p.w_hh).data(), as<double>(p.b_ih).data(),
+                as<double>(p.b_hh).data(), s.gates.data(), s.h.data(), s.c.data(), y.data(), hm.data(), &none,
+                &none);
+    forward_f32(p.T, p.B, p.H, p.w_hh.data(), p.b_ih.data(), p.b_hh.data(), s.gates_f.data(), s.h_f.data(),
+                s.c_f.data(), y_f.data(), hm_f.data(), &none, &none);
     return s;
 }
 
@@ -121,7 +125,8 @@ std::vector<float> packed(const Problem &p)
     std::vector<float> w((size_t)(4 * p.H * p.H));
     for (int64_t k = 0; k < p.H; k++)
         for (int64_t u = 0; u < p.H; u++)
-            for (int64_t g = 0; g < 4; g++) w[(size_t)((k * p.H + u) * 4 + g)] = p.w_hh[(size_t)((g * p.H + u) * p.H + k)];
+            for (int64_t g = 0; g < 4; g++)
+                w[(size_t)((k * p.H + u) * 4 + g)] = p.w_hh[(size_t)((g * p.H + u) * p.H + k)];
     return w;
 }
 
@@ -136,7 +141,8 @@ LstmLaunch launch_of(const LstmShape &shape, LstmPlan *plan, double *predicted)
 #if !defined(SIM_BASELINE)
     int variant = plan_kernel_find(STRING(SIM_VARIANT), sizeof STRING(SIM_VARIANT) - 1);
     if (variant < 0) fail("plan", "no variant " STRING(SIM_VARIANT));
-    if (lstm_plan(k20, &shape, lstm_footprints[variant], SIM_BACKWARD, NULL, &constants, plan, &e)) fail("plan", e.text);
+    if (lstm_plan(k20, &shape, lstm_footprints[variant], SIM_BACKWARD, NULL, &constants, plan, &e))
+        fail("plan", e.text);
     *predicted = plan_predict(&constants, k20, &shape, plan).step;
     launch.plan = plan;
     must(cudaMalloc(&launch.scratch, plan->scratch_bytes), "cudaMalloc");
@@ -155,12 +161,14 @@ void tell(const LstmPlan &plan, double predicted, const FaultRecord *fault, doub
 #if !defined(SIM_BASELINE)
     plan_text(&plan, text, sizeof text);
     std::vector<unsigned> stamps(STAMP_BLOCKS * STAMP_STEPS * STAMPS);
-    must(cudaMemcpyFromSymbol(stamps.data(), sim_stamps, stamps.size() * sizeof(unsigned)), "cudaMemcpyFromSymbol");
+    must(cudaMemcpyFromSymbol(stamps.data(), sim_stamps, stamps.size() * sizeof(unsigned)),
+         "cudaMemcpyFromSymbol");
 #else
     (void)plan;
 #endif
-    std::printf("\nSIM {\"plan\": \"%s\", \"predicted_us\": %.4g, \"error\": %.9g, \"loop_error\": %.9g, \"fault\": %u, \"stamps\": [", text, predicted, error,
-                loop, record.set);
+    std::printf("\nSIM {\"plan\": \"%s\", \"predicted_us\": %.4g, \"error\": %.9g, \"loop_error\": %.9g, "
+                "\"fault\": %u, \"stamps\": [",
+                text, predicted, error, loop, record.set);
 #if !defined(SIM_BASELINE)
     for (int b = 0; b < plan.replicas * plan.blocks && b < STAMP_BLOCKS; b++) {
         std::printf("%s[", b ? ", " : "");
@@ -182,7 +190,8 @@ int main(int argc, char **argv)
     Problem p = {std::atoll(argv[1]), std::atoll(argv[2]), std::atoll(argv[3]), {}, {}, {}, {}, {}, {}, {}};
     const int64_t T = p.T, B = p.B, H = p.H;
     const size_t row = (size_t)(B * H), all = (size_t)(T + 1) * row, steps = (size_t)T * row;
-    p.w_hh = drawn(4 * (size_t)(H * H), 0.1f), p.b_ih = drawn(4 * (size_t)H, 0.1f), p.b_hh = drawn(4 * (size_t)H, 0.1f);
+    p.w_hh = drawn(4 * (size_t)(H * H), 0.1f), p.b_ih = drawn(4 * (size_t)H, 0.1f),
+    p.b_hh = drawn(4 * (size_t)H, 0.1f);
     p.x_proj = drawn(4 * steps, 1.0f), p.dy = drawn(steps, 0.1f);
     p.h = drawn(row, 0.5f), p.h.resize(all), p.c = drawn(row, 1.0f), p.c.resize(all);
     Saved s = forward_loops(p);
@@ -203,9 +212,10 @@ int main(int argc, char **argv)
     std::vector<double> gates = as<double>(s.gates_f), carry(2 * row);
     std::vector<float> gates_f = s.gates_f, carry_f(2 * row);
     OracleMask none = {};
-    backward_f64(T, B, H, as<double>(p.w_hh).data(), as<double>(s.c_f).data(), as<double>(p.dy).data(), gates.data(), carry.data(),
-                 &none, &none);
-    backward_f32(T, B, H, p.w_hh.data(), s.c_f.data(), p.dy.data(), gates_f.data(), carry_f.data(), &none, &none);
+    backward_f64(T, B, H, as<double>(p.w_hh).data(), as<double>(s.c_f).data(), as<double>(p.dy).data(),
+                 gates.data(), carry.data(), &none, &none);
+    backward_f32(T, B, H, p.w_hh.data(), s.c_f.data(), p.dy.data(), gates_f.data(), carry_f.data(), &none,
+                 &none);
     error = distance(from_device(b.gates, 4 * steps), gates), loop = distance(gates_f, gates);
 #else
     LstmForward f = {};

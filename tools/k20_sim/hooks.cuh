@@ -32,7 +32,8 @@ static __device__ __forceinline__ void sim_arrive(GridBarrier *b)
     sim_stamp(b->count + 1, STAMP_COMPUTED);
 #if defined(SIM_SKEW)
     unsigned begin = sim_clock(), cycles = (blockIdx.x * 5 + b->count * 3) % 8 * SIM_SKEW;
-    while (sim_clock() - begin < cycles) {}
+    while (sim_clock() - begin < cycles) {
+    }
     __syncthreads();
 #endif
     barrier_arrive(b);

@@ -102,16 +102,16 @@ __global__ void __launch_bounds__(SGEMM_THREADS, 1) sgemm_rows(SgemmArgs a)
 }
 
 /* The column-major call that gemm_rowmajor makes: n and m, B and A have changed places, and no operand has gaps. */
-static cublasStatus_t sim_sgemm(cublasHandle_t, cublasOperation_t of_b, cublasOperation_t of_a, int n, int m, int k,
-                                const float *alpha, const float *B, int, const float *A, int, const float *beta, float *C, int)
+static cublasStatus_t sim_sgemm(cublasHandle_t, cublasOperation_t of_b, cublasOperation_t of_a, int n, int m,
+                                int k, const float *alpha, const float *B, int, const float *A, int,
+                                const float *beta, float *C, int)
 {
     if (of_a != CUBLAS_OP_N || *alpha != 1.0f) return CUBLAS_STATUS_NOT_SUPPORTED;
     const SgemmArgs args = {m, n, k, A, B, *beta, C};
     const unsigned rows = (unsigned)((m + SGEMM_ROWS - 1) / SGEMM_ROWS);
     if (of_b == CUBLAS_OP_T)
         sgemm_rows<true, 5><<<dim3((unsigned)(n + 63) / 64, rows), SGEMM_THREADS>>>(args);
-    else
-        sgemm_rows<false, 20><<<dim3((unsigned)(n + 15) / 16, rows), SGEMM_THREADS>>>(args);
+    else sgemm_rows<false, 20><<<dim3((unsigned)(n + 15) / 16, rows), SGEMM_THREADS>>>(args);
     return cudaPeekAtLastError() ? CUBLAS_STATUS_EXECUTION_FAILED : CUBLAS_STATUS_SUCCESS;
 }
 
