@@ -44,7 +44,7 @@ static __device__ __forceinline__ BlockPlace block_place(const LstmPlan &plan, c
 /* ---- several copies (dev_memory.cuh) of a thread ----
  * Before sm_80 a copy is a load and a store; here all the loads are under way before the first store waits for its own. */
 
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#if DEV_ARCH > 0 && DEV_ARCH < 800
 #define COPIES_WAIT 1
 #else
 #define COPIES_WAIT 0
