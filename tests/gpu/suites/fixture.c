@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "host/plan/precision.h"
 #include "kernels/layers.h"
+#include "tests/support/copies.h"
 #include "tests/support/plain_f32.h"
 
 #ifdef CUDA_EMU
@@ -306,19 +306,11 @@ OracleMask oracle_mask(int64_t step, int sites, int site, double keep, int on)
     return m;
 }
 
-uint16_t bf16_bits(float x)
-{
-    float rounded = precision_round(PRECISION_BF16, x);
-    uint32_t u;
-    memcpy(&u, &rounded, sizeof u);
-    return (uint16_t)(u >> 16);
-}
-
 void check_bf16(const char *what, const uint16_t *device, const float *from, int64_t n)
 {
     uint16_t *got = host_bytes((size_t)n * 2);
     fetch(got, device, (size_t)n * 2);
     for (int64_t i = 0; i < n; i++)
-        if (got[i] != bf16_bits(from[i]))
+        if (got[i] != copy_bf16(from[i]))
             fail_msg("%s: element %d is %04x of %.9g", what, (int)i, got[i], from[i]);
 }

@@ -101,7 +101,6 @@ OracleMask oracle_mask(int64_t step, int sites, int site, double keep, int on);
 /* Ours may err at most `times` as much as the plain loop, plus 4 ulp; a NaN on our side alone fails. */
 void compare(const char *what, const float *ours, const float *plain, const double *exact, int64_t n,
              double times);
-uint16_t bf16_bits(float x); /* rounded to nearest even */
 void check_bf16(const char *what, const uint16_t *device, const float *from, int64_t n);
 
 #endif

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/mma.h"
+#include "tests/support/copies.h"
 
 /* ---- sgd.cu ---- */
 
@@ -133,14 +133,8 @@ static void tensors_are_rounded(void **state)
 
 uint16_t *tiles_of(const float *w_hh, int64_t H)
 {
-    int64_t rows = tensor_row_tiles(H), across = tensor_k_tiles(H, PRECISION_BF16);
     uint16_t *tiles = host_bytes(tensor_copy_bytes(H));
-    for (int64_t r = 0; r < 16 * rows; r++)
-        for (int64_t k = 0; k < 16 * across; k++) {
-            int64_t g = r % 8, q = k % 8 / 2, word = (k % 16 / 8) * 2 + r % 16 / 8;
-            int64_t at = (((r / 16 * across + k / 16) * 32 + 4 * g + q) * 4 + word) * 2 + k % 2;
-            if (r / 4 < H && k < H) tiles[at] = bf16_bits(w_hh[(r % 4 * H + r / 4) * H + k]);
-        }
+    copy_tiles(w_hh, H, tiles);
     return tiles;
 }
 
@@ -164,10 +158,7 @@ static void weights_are_tiled(void **state)
 float *packed_of(const float *w_hh, int64_t H)
 {
     float *packed = host_floats(4 * H * H);
-    for (int64_t k = 0; k < H; k++)
-        for (int64_t unit = 0; unit < H; unit++)
-            for (int64_t gate = 0; gate < 4; gate++)
-                packed[(k * H + unit) * 4 + gate] = w_hh[(gate * H + unit) * H + k];
+    copy_packed(w_hh, H, packed);
     return packed;
 }
 
@@ -190,7 +181,7 @@ static void check_rounded(const SgdCase *k, const SgdOut *out, const SgdPacked *
                           int64_t n)
 {
     for (int64_t i = 0; k->rounds && i < k->dense; i++) {
-        uint16_t want = bf16_bits(out->weights[i]), at_start = (uint16_t)(canary >> i % 2 * 16);
+        uint16_t want = copy_bf16(out->weights[i]), at_start = (uint16_t)(canary >> i % 2 * 16);
         for (int64_t t = 0; t < tensors; t++)
             if (k->fault || (i >= packed[t].at && i < packed[t].at + n)) want = at_start;
         if (out->rounded[i] != want)

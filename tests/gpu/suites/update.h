@@ -23,8 +23,7 @@ typedef struct SgdOut {
 SgdArgs sgd_run(const SgdCase *k, const SgdPacked *packed, int64_t packed_n, SgdOut *out, float **weights,
                 float **grads, float **encoder, float **rows, int32_t **ids, int32_t **first, float **nats);
 
-float *packed_of(const float *w_hh, int64_t H); /* LstmForward's w_packed, on the host */
-/* Its w_tiles: w_hh in bfloat16 fragments: row g or g + 8 of 16, columns 2q and 2q + 1 or 8 further, of lane 4g + q. */
-uint16_t *tiles_of(const float *w_hh, int64_t H);
+float *packed_of(const float *w_hh, int64_t H);   /* LstmForward's w_packed, on the host */
+uint16_t *tiles_of(const float *w_hh, int64_t H); /* its w_tiles */
 
 #endif
