@@ -11,6 +11,7 @@ import tap  # noqa: E402
 from machine_code_samples import GOOD, READ_ONLY, ROOT, WEIGHTS, Tree, sample  # noqa: E402
 
 import examine
+import kernel_list
 import machine_code
 
 
@@ -180,8 +181,8 @@ def planned(plan, **changes):
 def plans(*lines, status=0):
     tree = Tree("sm_35")
     tree.write("kernels/tiles.h", TILES)
-    tree.edit("kernels/variants.def", "PERSISTENT(toy,", 'STEPWISE(cublas, "steps")\nPERSISTENT(reg, 1, 1, "r", FWD_REG_TILES, BWD_REG_TILES)\n'
-              'PERSISTENT(smem, 1, 1, "s", FWD_SMEM_TILES, BWD_SMEM_TILES)\nPERSISTENT(toy,')
+    tree.edit("kernels/variants.def", "PERSISTENT(toy,", 'STEPWISE(cublas, 35, 11080, "steps")\nPERSISTENT(reg, 35, 11080, 1, 1, "r", FWD_REG_TILES, BWD_REG_TILES)\n'
+              'PERSISTENT(smem, 35, 11080, 1, 1, "s", FWD_SMEM_TILES, BWD_SMEM_TILES)\nPERSISTENT(toy,')
     tree.write("bin/plstm", "#!/bin/sh\n[ \"$*\" = 'plan --device K20 --preset all --json --quiet' ] || exit 2\ncat << END\n" + "\n".join(lines) +
                f"\nEND\nexit {status}\n")
     os.chmod(tree.path("bin/plstm"), 0o755)
@@ -217,7 +218,10 @@ def test_plans_that_may_not_be():
 def test_variants_of_this_tree():
     known = examine.variants(ROOT)
     assert known["cublas"] is None and known["l2"] is False and known["smem"] is True and known["reg"] is True, known
-    assert {"fwd_reg", "bwd_reg", "fwd_cublas", "sgd"} <= set(examine.wanted_files(ROOT, "sm_35"))
+    wanted = set(examine.wanted_files(ROOT, "sm_35"))
+    for v in kernel_list.variants():
+        assert (set(v.files) <= wanted) == (v.min_sm <= 35) and (v.persistent or known[v.name] is None), v
+    assert {"fwd_reg", "bwd_reg", "fwd_cublas", "sgd"} <= wanted
 
 
 def test_the_profile_is_of_these_sources():

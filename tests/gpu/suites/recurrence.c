@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "host/plan/precision.h"
-#include "kernels/mma.h"
+#include "kernels/tensor.h"
 #include "update.h"
 
 /* ---- the recurrence ---- */
@@ -137,27 +137,38 @@ static const Making cluster_makings[MAKINGS] = {
 
 const Making *making_of(const LstmVariant *v, int m)
 {
-    LstmKind kind = v->footprint->kind;
-    return kind == KIND_MMA ? &tensor_makings[m] : kind == KIND_CLUSTER ? &cluster_makings[m] : &makings[m];
+    const LstmFootprint *f = v->footprint;
+    return !f->reads_tiles ? &makings[m] : f->grid_barrier ? &tensor_makings[m] : &cluster_makings[m];
 }
 
 int persistent(const LstmVariant *v) { return v->footprint->tile[0] != NULL; }
 
-bool has_barrier(const LstmVariant *v)
-{
-    return v->footprint->kind == KIND_VECTOR || v->footprint->kind == KIND_MMA;
-}
-
 bool runs_here(const LstmVariant *v, LstmPrecision precision)
 {
-    LstmKind kind = v->footprint->kind;
-    if (!(v->footprint->precisions >> precision & 1)) return false;
-    return kind == KIND_MMA ? facts.major >= 8 : kind == KIND_CLUSTER ? facts.clusters : true;
+    return v->footprint->precisions >> precision & 1 &&
+           10 * facts.major + facts.minor >= v->footprint->min_sm;
 }
 
 LstmPrecision first_precision(const LstmVariant *v)
 {
     return (LstmPrecision)__builtin_ctz(v->footprint->precisions);
+}
+
+/* The same plan with at most so many bytes of shared memory. */
+static void less_shared(const LstmVariant *v, const LstmShape *shape, int backward, size_t bytes,
+                        LstmPlan *plan)
+{
+    Error e;
+    PlanOverride force = {.blocks = plan->blocks,
+                          .threads = plan->threads,
+                          .replicas = plan->replicas,
+                          .groups = plan->groups,
+                          .slices = plan->slices,
+                          .tile = plan->tile + 1,
+                          .cluster = plan->cluster,
+                          .shared = (int32_t)bytes};
+    if (lstm_plan(&facts, shape, v->footprint, backward, &force, &constants, plan, &e))
+        fail_msg("%s", e.text);
 }
 
 int launch_made(const LstmVariant *v, const LstmShape *of, int backward, const Making *m, uint32_t epoch,
@@ -174,25 +185,17 @@ int launch_made(const LstmVariant *v, const LstmShape *of, int backward, const M
         if (!*m->override) fail_msg("%s", e.text);
         return 0;
     }
-    if (m->streams && plan->shared > 1 && plan->kind != KIND_CLUSTER) {
-        size_t kept = plan_piece_bytes(plan->kind == KIND_MMA ? mma_pieces(plan).weights
-                                       : backward             ? plan_backward_pieces(plan).weights
-                                                              : plan_forward_pieces(plan).weights);
-        force = (PlanOverride){.blocks = plan->blocks,
-                               .threads = plan->threads,
-                               .replicas = plan->replicas,
-                               .groups = plan->groups,
-                               .slices = plan->slices,
-                               .tile = plan->tile + 1,
-                               .cluster = plan->cluster,
-                               .shared = (int32_t)(plan->shared_bytes - kept / 2)};
-        if (lstm_plan(&facts, &shape, v->footprint, backward, &force, &constants, plan, &e))
-            fail_msg("%s", e.text);
+    if (m->streams && plan->shared > 1) {
+        /* A byte too few costs a step: what the steps take. */
+        size_t bytes = plan->shared_bytes, kept = (size_t)plan->shared;
+        less_shared(v, &shape, backward, bytes - 1, plan);
+        kept *= bytes - plan->shared_bytes;
+        less_shared(v, &shape, backward, bytes - kept / 2, plan);
         assert_true(plan->shared > 0 && plan->streamed > 0);
     }
     CHECK(v->resident_blocks(plan, &blocks));
     assert_true(blocks >= plan->replicas * plan->blocks);
-    int words = has_barrier(v) ? plan->replicas * plan->blocks : 0;
+    int words = v->footprint->grid_barrier ? plan->replicas * plan->blocks : 0;
     char *zeros = calloc(1, plan->scratch_bytes);
     uint32_t *word = (uint32_t *)(zeros + plan->scratch_bytes) - words;
     for (int i = 0; i < words; i++) word[i] = epoch;
@@ -201,8 +204,9 @@ int launch_made(const LstmVariant *v, const LstmShape *of, int backward, const M
     return 1;
 }
 
-static void see(Seen *s, const LstmPlan *p, int64_t B, int64_t H)
+static void see(Seen *s, const LstmVariant *v, const LstmPlan *p, int64_t B, int64_t H)
 {
+    bool tiles = v->footprint->reads_tiles; /* whose plans have neither chunks nor rounds */
     s->runs++;
     s->ranges |= plan_ranges(p, B) > 1;
     s->ragged |= H % p->units != 0;
@@ -210,8 +214,8 @@ static void see(Seen *s, const LstmPlan *p, int64_t B, int64_t H)
     s->replicas |= p->replicas > 1;
     s->groups |= p->groups > 1;
     s->slices |= p->slices > 2;
-    s->chunks |= p->backward || p->kind != KIND_VECTOR || p->chunks > 2;
-    s->rounds |= !p->backward || p->kind != KIND_VECTOR || p->rounds > 1;
+    s->chunks |= p->backward || tiles || p->chunks > 2;
+    s->rounds |= !p->backward || tiles || p->rounds > 1;
     s->clusters |= p->cluster;
     s->resident |= p->resident > 0 && p->depth > p->resident;
     s->shared |= p->shared > 0 && !p->streamed;
@@ -258,7 +262,7 @@ void recurrence_case(const LstmVariant *v, const Recurrence *k, const Tensors *x
         told("forward", v, x->precision, k, m, &plan[0]);
         CHECK(v->forward(&context, &p.forward));
         check_forward(k, x, &p.forward);
-        if (persistent(v)) see(&seen[0], &plan[0], k->B, k->H);
+        if (persistent(v)) see(&seen[0], v, &plan[0], k->B, k->H);
     } else { /* what the other pass needs */
         upload(p.forward.h, x->plain_h, (size_t)(n + k->B * k->H) * 4);
         upload(p.forward.c, x->plain_c, (size_t)(n + k->B * k->H) * 4);
@@ -268,44 +272,36 @@ void recurrence_case(const LstmVariant *v, const Recurrence *k, const Tensors *x
         told("backward", v, x->precision, k, m, &plan[1]);
         CHECK(v->backward(&context, &p.backward));
         compare("dgates", fetched(p.backward.gates, 4 * n), x->plain_dgates, x->dgates, 4 * n, 3);
-        if (persistent(v)) see(&seen[1], &plan[1], k->B, k->H);
+        if (persistent(v)) see(&seen[1], v, &plan[1], k->B, k->H);
     }
     release_device();
     release_host(kept);
 }
 
-/* One cluster's plans: one pass, nothing streamed. */
-void seen_all_of_cluster(const LstmVariant *v, const Seen seen[2])
+/* One cluster's plans have one pass and stream nothing; the others' take every path that their fields name. */
+static bool seen_enough(const LstmFootprint *f, int back, const Seen *s)
 {
-    for (int back = 0; back < 2; back++) {
-        const Seen *s = &seen[back];
-        if (s->runs && s->ranges && s->ragged && s->replicas && s->groups && (back || s->slices) &&
-            !s->streamed && (s->clusters & 15) == 15)
-            continue;
-        fail_msg("%s %s: of %d plans some had ranges %d, ragged %d, replicas %d, groups %d, slices %d, "
-                 "streamed %d, clusters %x",
-                 v->footprint->name, back ? "backward" : "forward", s->runs, s->ranges, s->ragged,
-                 s->replicas, s->groups, s->slices, s->streamed, s->clusters);
-    }
+    int resident = 0, shared = f->shared_weights;
+    for (int i = 0; i < f->tiles[back]; i++) resident |= f->tile[back][i].resident > 0;
+    if (!s->runs || !s->ranges || !s->ragged || !s->replicas || !s->groups) return false;
+    if (!f->grid_barrier) return (back || s->slices) && !s->streamed && (s->clusters & 15) == 15;
+    return s->passes && s->slices && s->chunks && s->rounds && s->resident >= resident &&
+           s->shared >= shared && s->mixed >= shared && s->streamed &&
+           (!f->reads_tiles || !back || s->clusters == (1 | 2 | 4));
 }
 
 void seen_all(const LstmVariant *v, const Seen seen[2])
 {
-    const LstmFootprint *f = v->footprint;
     for (int back = 0; back < 2; back++) {
         const Seen *s = &seen[back];
-        int resident = 0, shared = f->shared_weights;
-        for (int i = 0; i < f->tiles[back]; i++) resident |= f->tile[back][i].resident > 0;
-        if (s->runs && s->ranges && s->ragged && s->passes && s->replicas && s->groups && s->slices &&
-            s->chunks && s->rounds && s->resident >= resident && s->shared >= shared && s->mixed >= shared &&
-            s->streamed && (f->kind != KIND_MMA || !back || s->clusters == (1 | 2 | 4)))
-            continue;
-        fail_msg(
-            "%s %s: of %d plans some had ranges %d, ragged %d, passes %d, replicas %d, groups %d, slices %d, "
-            "chunks %d, rounds %d, more than registers %d, all in shared memory %d, shared and streamed "
-            "%d, streamed %d, clusters %d",
-            f->name, back ? "backward" : "forward", s->runs, s->ranges, s->ragged, s->passes, s->replicas,
-            s->groups, s->slices, s->chunks, s->rounds, s->resident, s->shared, s->mixed, s->streamed,
-            s->clusters);
+        if (!seen_enough(v->footprint, back, s))
+            fail_msg(
+                "%s %s: of %d plans some had ranges %d, ragged %d, passes %d, replicas %d, groups %d, slices "
+                "%d, "
+                "chunks %d, rounds %d, more than registers %d, all in shared memory %d, shared and streamed "
+                "%d, streamed %d, clusters %x",
+                v->footprint->name, back ? "backward" : "forward", s->runs, s->ranges, s->ragged, s->passes,
+                s->replicas, s->groups, s->slices, s->chunks, s->rounds, s->resident, s->shared, s->mixed,
+                s->streamed, s->clusters);
     }
 }

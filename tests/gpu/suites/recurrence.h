@@ -51,7 +51,6 @@ enum { MAKINGS = 6 };
 const Making *making_of(const LstmVariant *v, int m);
 
 int persistent(const LstmVariant *v);
-bool has_barrier(const LstmVariant *v); /* whether its blocks meet at the barrier of the grid */
 /* Whether the variant has the precision, and the device what it needs. */
 bool runs_here(const LstmVariant *v, LstmPrecision precision);
 LstmPrecision first_precision(const LstmVariant *v); /* that it runs in where one has to do */
@@ -75,7 +74,7 @@ void told(const char *what, const LstmVariant *v, LstmPrecision precision, const
 /* One variant in both directions by one making. */
 void recurrence_case(const LstmVariant *v, const Recurrence *k, const Tensors *x, const Making *m,
                      Seen seen[2]);
+/* Fails unless the plans of a variant took every path that it has. */
 void seen_all(const LstmVariant *v, const Seen seen[2]);
-void seen_all_of_cluster(const LstmVariant *v, const Seen seen[2]);
 
 #endif

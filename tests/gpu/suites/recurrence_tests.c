@@ -12,6 +12,9 @@
 
 enum { VARIANTS_MOST = 16 };
 
+/* Whether its blocks meet in one cluster and nowhere else. */
+static bool in_one_cluster(const LstmVariant *v) { return persistent(v) && !v->footprint->grid_barrier; }
+
 /* Every variant in both directions, in plans of every kind, at the list's shapes. */
 static void recurrence_follows_reference(void **state)
 {
@@ -30,7 +33,7 @@ static void recurrence_follows_reference(void **state)
                     for (int m = 0; m < MAKINGS && runs_here(lstm_variants[v], (LstmPrecision)p); m++) {
                         int turns = i + v + p + 2 * d; /* tensor cores are on one of the devices only */
                         bool free_plan = m == 0, turn = m == 1 + turns % (MAKINGS - 1);
-                        if (!slow_build() && lstm_variants[v]->footprint->kind != KIND_VECTOR)
+                        if (!slow_build() && lstm_variants[v]->footprint->reads_tiles)
                             turn |= m == 1 + (turns + 2) % (MAKINGS - 1);
                         if (persistent(lstm_variants[v]) ? !turn && (slow_build() || !free_plan) : m)
                             continue;
@@ -45,8 +48,7 @@ static void recurrence_follows_reference(void **state)
         for (int p = 0; p < PRECISIONS; p++)
             if (persistent(lstm_variants[v]) && emulated_whole() &&
                 lstm_variants[v]->footprint->precisions >> p & 1)
-                (lstm_variants[v]->footprint->kind == KIND_CLUSTER ? seen_all_of_cluster
-                                                                   : seen_all)(lstm_variants[v], seen[v][p]);
+                seen_all(lstm_variants[v], seen[v][p]);
 }
 
 /* ---- gradients of the state ---- */
@@ -116,10 +118,15 @@ static void state_gradient_case(const LstmVariant *v, const Recurrence *k, const
     release_host(kept);
 }
 
-/* Variants for which every make test does it; the others in make test-long. */
-static bool state_gradient_is_short(const LstmVariant *v)
+/* Whether it is the variant's turn, of those that run here in the precision: two at a time. */
+static bool has_turn(int v, LstmPrecision precision, int turn)
 {
-    return !strcmp(v->footprint->name, "reg") || v->footprint->kind == KIND_CLUSTER;
+    int n = 0, before = 0;
+    for (int i = 0; lstm_variants[i]; i++) {
+        if (!runs_here(lstm_variants[i], precision)) continue;
+        n++, before += i < v;
+    }
+    return (before + turn) % n < 2;
 }
 
 static void state_gradients_follow_reference(void **state)
@@ -137,7 +144,7 @@ static void state_gradients_follow_reference(void **state)
                 StateGradient s = state_gradient(k, &x);
                 for (int v = 0; lstm_variants[v]; v++) {
                     if (!runs_here(lstm_variants[v], (LstmPrecision)p)) continue;
-                    if (!long_lists() && !state_gradient_is_short(lstm_variants[v])) continue;
+                    if (!long_lists() && !has_turn(v, (LstmPrecision)p, i / 4 + d)) continue;
                     for (int m = 0; m < (persistent(lstm_variants[v]) ? MAKINGS : 1); m++)
                         if (long_lists() || m == (i + p) % MAKINGS)
                             state_gradient_case(lstm_variants[v], k, &x, &s, making_of(lstm_variants[v], m));
@@ -188,9 +195,7 @@ static void clusters_keep_weights_in_shared_memory(void **state)
     for (int p = 0; p < PRECISIONS; p++)
         for (int v = 0; lstm_variants[v]; v++) {
             Seen seen[2] = {0};
-            if (lstm_variants[v]->footprint->kind != KIND_CLUSTER ||
-                !runs_here(lstm_variants[v], (LstmPrecision)p))
-                continue;
+            if (!in_one_cluster(lstm_variants[v]) || !runs_here(lstm_variants[v], (LstmPrecision)p)) continue;
             recurrence_rounds(&k, &x, (LstmPrecision)p);
             recurrence_case(lstm_variants[v], &k, &x, &making, seen);
             assert_true(seen[0].resident && seen[0].shared && seen[1].resident && seen[1].shared);
@@ -222,9 +227,7 @@ static void recurrence_follows_reference_at_length(void **state)
                 for (int v = 0; lstm_variants[v]; v++) {
                     if (!runs_here(lstm_variants[v], (LstmPrecision)p)) continue;
                     /* Weights of 4 bytes fit no cluster at 650: test_residency_cluster has the sentence. */
-                    if (lstm_variants[v]->footprint->kind == KIND_CLUSTER && p == PRECISION_TF32 &&
-                        k.H == 650)
-                        continue;
+                    if (in_one_cluster(lstm_variants[v]) && p == PRECISION_TF32 && k.H == 650) continue;
                     recurrence_case(lstm_variants[v], &k, &x, making_of(lstm_variants[v], 0), seen);
                     if (persistent(lstm_variants[v]) && k.H < 650)
                         recurrence_case(lstm_variants[v], &k, &x,
@@ -276,14 +279,14 @@ static void recurrence_replays_from_a_graph(void **state)
             CHECK(cudaGraphLaunch(exec, context.stream));
             assert_memory_equal(fetched(p.forward.gates, 4 * n), eager, (size_t)(4 * n) * sizeof(float));
         }
-        for (int back = 0; back < 2 && has_barrier(variant); back++) {
+        for (int back = 0; back < 2 && variant->footprint->grid_barrier; back++) {
             const LstmLaunch *l = back ? &p.backward.launch : &p.forward.launch;
             int words = l->plan->replicas * l->plan->blocks;
             uint32_t *word = host_bytes((size_t)words * sizeof *word);
             fetch(word, (char *)l->scratch + l->plan->scratch_bytes - (size_t)words * sizeof *word,
                   (size_t)words * sizeof *word);
-            /* Forward of KIND_MMA publishes h_0, too. */
-            int64_t arrivals = k.T - (back || variant->footprint->kind == KIND_VECTOR);
+            /* Forward in tiles publishes h_0, too. */
+            int64_t arrivals = k.T - (back || !variant->footprint->reads_tiles);
             for (int i = 0; i < words; i++) assert_int_equal(word[i], (REPLAYS + 1) * arrivals - 12);
         }
         CHECK(cudaGraphExecDestroy(exec));
@@ -312,7 +315,7 @@ static void a_missing_block_is_named(void **state)
     for (int v = 0; lstm_variants[v]; v++)
         for (int back = 0; back < 2; back++) {
             const LstmVariant *variant = lstm_variants[v];
-            if (!has_barrier(variant) || !runs_here(variant, first_precision(variant))) continue;
+            if (!variant->footprint->grid_barrier || !runs_here(variant, first_precision(variant))) continue;
             Tensors x = recurrence_tensors(&k);
             recurrence_rounds(&k, &x, first_precision(variant));
             Passes p = recurrence_passes(&k, &x);
