@@ -15,25 +15,13 @@
 #endif
 enum { CASE_THREADS = 512 }; /* most, of any plan */
 
-template <int PRECISION, int QUADS, int RESIDENT, int BATCH>
-__global__ void __launch_bounds__(CASE_THREADS, 1) case_forward_kernel(ClusterForwardArgs a)
-{
-    fwd_cluster_loop<PRECISION, QUADS, RESIDENT, BATCH / TENSOR_BATCH>(a);
-}
-
-template <int PRECISION, int QUADS, int RESIDENT, int BATCH>
-__global__ void __launch_bounds__(CASE_THREADS, 1) case_backward_kernel(ClusterBackwardArgs a)
-{
-    bwd_cluster_loop<PRECISION, QUADS, RESIDENT, BATCH / TENSOR_BATCH>(a);
-}
-
 #define X(precision, quads, resident, batch)                                                                 \
-    case_forward_kernel<PRECISION_##precision, quads, resident, batch>,
-static const ClusterForwardKernel forward[] = {CASE_TILES(X)};
+    forward_case<PRECISION_##precision, quads, resident, batch, CASE_THREADS>,
+PERSISTENT_PASS(forward_case, ClusterForwardPass, CASE_TILES(X))
 #undef X
 #define X(precision, quads, resident, batch)                                                                 \
-    case_backward_kernel<PRECISION_##precision, quads, resident, batch>,
-static const ClusterBackwardKernel backward[] = {CASE_TILES(X)};
+    backward_case<PRECISION_##precision, quads, resident, batch, CASE_THREADS>,
+PERSISTENT_PASS(backward_case, ClusterBackwardPass, CASE_TILES(X))
 #undef X
 
 static const struct {
@@ -72,16 +60,16 @@ extern "C" int case_plan(int back, int n, const int *words, LstmShape *shape, Ls
 
 extern "C" cudaError_t case_prepare(void)
 {
-    cudaError_t error = cluster_forward_prepare(forward);
-    return error ? error : cluster_backward_prepare(backward);
+    cudaError_t error = forward_case_prepare();
+    return error ? error : backward_case_prepare();
 }
 
 extern "C" cudaError_t case_forward(const LstmContext *context, const LstmForward *p)
 {
-    return cluster_forward_run(forward, context, p);
+    return forward_case_run(context, p);
 }
 
 extern "C" cudaError_t case_backward(const LstmContext *context, const LstmBackward *p)
 {
-    return cluster_backward_run(backward, context, p);
+    return backward_case_run(context, p);
 }

@@ -12,18 +12,10 @@ enum {
     CASE_RESIDENT_BACKWARD = 2
 };
 
-__global__ void __launch_bounds__(CASE_FORWARD_THREADS, 1) case_forward_kernel(MmaForwardArgs a)
-{
-    fwd_mma_loop<PRECISION_TF32, 2, CASE_RESIDENT_FORWARD, 1>(a);
-}
-
-__global__ void __launch_bounds__(CASE_BACKWARD_THREADS, 1) case_backward_kernel(MmaBackwardArgs a)
-{
-    bwd_mma_loop<PRECISION_TF32, 1, CASE_RESIDENT_BACKWARD, 1>(a);
-}
-
-static const MmaForwardKernel forward[] = {case_forward_kernel};
-static const MmaBackwardKernel backward[] = {case_backward_kernel};
+PERSISTENT_PASS(forward_case, MmaForwardPass,
+                forward_case<PRECISION_TF32, 2, CASE_RESIDENT_FORWARD, 8, CASE_FORWARD_THREADS>)
+PERSISTENT_PASS(backward_case, MmaBackwardPass,
+                backward_case<PRECISION_TF32, 1, CASE_RESIDENT_BACKWARD, 8, CASE_BACKWARD_THREADS>)
 
 /* A ragged last block, slices, row warps and passes, weights in all three places, clusters of two blocks. */
 extern "C" int case_plan(int back, int n, const int *, LstmShape *shape, LstmPlan *plan)
@@ -47,16 +39,16 @@ extern "C" int case_plan(int back, int n, const int *, LstmShape *shape, LstmPla
 
 extern "C" cudaError_t case_prepare(void)
 {
-    cudaError_t error = mma_forward_prepare(forward);
-    return error ? error : mma_backward_prepare(backward);
+    cudaError_t error = forward_case_prepare();
+    return error ? error : backward_case_prepare();
 }
 
 extern "C" cudaError_t case_forward(const LstmContext *context, const LstmForward *p)
 {
-    return mma_forward_run(forward, context, p);
+    return forward_case_run(context, p);
 }
 
 extern "C" cudaError_t case_backward(const LstmContext *context, const LstmBackward *p)
 {
-    return mma_backward_run(backward, context, p);
+    return backward_case_run(context, p);
 }

@@ -13,18 +13,9 @@ enum {
     CASE_RESIDENT_BACKWARD = 1
 };
 
-__global__ void __launch_bounds__(CASE_THREADS, 1) case_forward_kernel(ForwardArgs a)
-{
-    fwd_persistent<CASE_RESIDENT_FORWARD, CASE_CHUNK, CASE_BATCH>(a);
-}
-
-__global__ void __launch_bounds__(CASE_THREADS, 1) case_backward_kernel(BackwardArgs a)
-{
-    bwd_persistent<CASE_RESIDENT_BACKWARD, CASE_BATCH, 1>(a);
-}
-
-static const ForwardKernel forward[] = {case_forward_kernel};
-static const BackwardKernel backward[] = {case_backward_kernel};
+PERSISTENT_PASS(forward_case, ForwardPass,
+                forward_case<CASE_RESIDENT_FORWARD, CASE_CHUNK, CASE_BATCH, CASE_THREADS>)
+PERSISTENT_PASS(backward_case, BackwardPass, backward_case<CASE_RESIDENT_BACKWARD, CASE_BATCH, CASE_THREADS>)
 
 /* A ragged last block, slices, groups and passes, weights in all three places. */
 extern "C" int case_plan(int back, int n, const int *, LstmShape *shape, LstmPlan *plan)
@@ -47,16 +38,16 @@ extern "C" int case_plan(int back, int n, const int *, LstmShape *shape, LstmPla
 
 extern "C" cudaError_t case_prepare(void)
 {
-    cudaError_t error = forward_prepare(forward);
-    return error ? error : backward_prepare(backward);
+    cudaError_t error = forward_case_prepare();
+    return error ? error : backward_case_prepare();
 }
 
 extern "C" cudaError_t case_forward(const LstmContext *context, const LstmForward *p)
 {
-    return forward_run(forward, context, p);
+    return forward_case_run(context, p);
 }
 
 extern "C" cudaError_t case_backward(const LstmContext *context, const LstmBackward *p)
 {
-    return backward_run(backward, context, p);
+    return backward_case_run(context, p);
 }

@@ -30,8 +30,8 @@ def persistent_files():
         found = re.findall(r'^#include "([^"]+)"', texts[name], re.MULTILINE)
         return "grid_barrier.cuh" in found or any(includes(f, seen) for f in found)
 
-    tensor = {file for v in kernel_list.variants() if v.tensor for file in v.files}
-    return sorted({f[:-3] for f in texts if f.endswith(".cu") and includes(f, set())} | tensor)
+    return sorted({f[:-3] for f in texts if f.endswith(".cu") and examine.kernels_file(ROOT, f[:-3]) == f[:-3] and includes(f, set())} |
+                  examine.own_files(ROOT, lambda v: v.tensor))
 
 
 def faults_of(code, names):
@@ -45,7 +45,7 @@ def faults_of(code, names):
 
 def test_persistent_kernels_of_this_build():
     files = persistent_files()
-    assert {file for v in kernel_list.variants() if v.persistent for file in v.files} == set(files), files
+    assert examine.own_files(ROOT, lambda v: v.persistent) == set(files), files
     folder = os.path.join(ROOT, os.environ.get("PLSTM_BUILD", "build"), "cuda", "kernels")
     if not any(os.path.exists(os.path.join(folder, f + ".ptx")) for f in files):
         raise tap.Skip("the build folder has no PTX: built without nvcc, with EMU=1, or before the Makefile kept it (touch kernels/*.cu)")

@@ -49,13 +49,15 @@ def read(*path):
 
 
 def variants(root):
-    """{name: whether its weights may stay on the chip, None where it is not persistent}, from variants.def and tiles.h."""
+    """{name: whether weights may stay on the chip in its kernels, None where it is not persistent}, from variants.def and tiles.h."""
     tiles = read(root, "kernels", "tiles.h").replace("\\\n", " ")
-
-    def resident(variant):
-        lists = [body for wanted in variant.tiles for body in re.findall(rf"#define {wanted}\(T\)(.*)", tiles)]
-        return variant.shared_weights or any(int(n) for body in lists for n in re.findall(r"T\((\d+)", body))
-    return {v.name: resident(v) if v.persistent else None for v in kernel_list.variants(root)}
+    found = {}
+    for v in kernel_list.variants(root):
+        lists = [body for wanted in v.tiles for body in re.findall(rf"#define {wanted}\(T\)(.*)", tiles)]
+        found[v.name] = v.shared_weights or any(int(n) for body in lists for n in re.findall(r"T\((\d+)", body)) if v.persistent else None
+        if v.persistent:
+            found[variant_of(kernels_file(root, f"fwd_{v.name}"))] |= found[v.name]  # whose kernels it runs
+    return found
 
 
 def variants_that(root, holds):
@@ -68,12 +70,25 @@ def variant_of(file):
     return m.group(1) if m else None
 
 
+def kernels_file(root, file):
+    """The file with the kernels that a pass runs: its own, or the one that its PERSISTENT_PASS_OF names."""
+    path = os.path.join(root, "kernels", file + ".cu")
+    other = os.path.exists(path) and re.search(rf"^PERSISTENT_PASS_OF\({file}, (\w+),", read(path), re.MULTILINE)
+    return other.group(1) if other else file
+
+
+def own_files(root, holds):
+    """Files of the variants of which it holds, those that have kernels of their own."""
+    return {file for v in kernel_list.variants(root) if holds(v) for file in v.files if kernels_file(root, file) == file}
+
+
 def wanted_files(root, arch):
-    """Names without .cu of what must be there: every variant's two files and every other kernel; without what the GPU cannot run."""
+    """Names without .cu of what must be there: every variant's two files and every other kernel; without what has no kernels of its own
+    and what the GPU cannot run."""
     files = {f"{way}_{name}" for name in variants(root) for way in ("fwd", "bwd")}
     files |= {os.path.basename(f)[:-3] for f in glob.glob(os.path.join(root, "kernels", "*.cu"))}
     newer = variants_that(root, lambda v: v.min_sm > int(arch.removeprefix("sm_")))
-    return sorted(f for f in files if variant_of(f) not in newer)
+    return sorted(f for f in files if kernels_file(root, f) == f and variant_of(f) not in newer)
 
 
 def sources_hash(root):
@@ -124,16 +139,8 @@ def argument_names(root, struct):
         done.add(name)
         return "".join(definitions(kind, done) for kind, _, _ in members(body)) + f"struct {name} {{{body}\n}};\n"
 
-    def headers(name, done):  # that define what it contains
-        body = struct_body(texts[".h"], name) or struct_body(texts[".cuh"], name)
-        if body is None or name in done:
-            return set()
-        done.add(name)
-        found = {f for f in glob.glob(os.path.join(root, "kernels", "*.h")) if re.search(rf"\bstruct {name}\s*\{{", read(f))}
-        return found.union(*(headers(kind, done) for kind, _, _ in members(body)))
-
-    includes = "".join(f'#include "kernels/{os.path.basename(f)}"\n' for f in sorted(headers(struct, set())))
-    probe = f'#include "kernels/lstm.h"\n{includes}#include <stddef.h>\nnamespace probed {{\n{definitions(struct, set())}}}\n'
+    includes = "".join(f'#include "kernels/{os.path.basename(f)}"\n' for f in sorted(glob.glob(os.path.join(root, "kernels", "*.h"))))
+    probe = f'{includes}#include <stddef.h>\nnamespace probed {{\n{definitions(struct, set())}}}\n'
     probe += f'extern const unsigned long probe[] = {{{", ".join(f"offsetof(probed::{struct}, {p})" for p in paths)}}};\n'
     folders = [f"-I{os.path.join(root, f)}" for f in ("tests/emu/include", "tests/emu", ".")]
     done = subprocess.run([os.environ.get("CXX", "g++"), "-std=c++17", "-w", *folders, "-S", "-x", "c++", "-", "-o", "-"], input=probe,
@@ -283,7 +290,7 @@ def instance_of(root, variant, backward, tile, rows):
     resident, chunk, batch, threads = re.findall(r"T\(([^)]*)\)", body)[tile].replace(" ", "").split(",")[:4]
     wanted = [",".join(p) for p in ((resident, chunk, batch, threads), (resident, batch, threads))]
     way = "bwd" if backward else "fwd"
-    return next((r for r in rows if r["file"] == f"{way}_{variant}" and (m := re.search("<(.*)>", r["kernel"])) and m.group(1) in wanted), None)
+    return next((r for r in rows if r["file"] == kernels_file(root, f"{way}_{variant}") and (m := re.search("<(.*)>", r["kernel"])) and m.group(1) in wanted), None)
 
 
 def plans_of(root, plstm, device, rows):

@@ -149,7 +149,7 @@ def faults(root, gpu, codes_of):
     for text, files, which, items in named(root):
         for file in files if which == gpu else ():
             codes = codes_of(file)
-            if not codes:  # not compiled, or it runs another file's kernels
+            if codes is None:
                 continue
             persistent = [c for c in codes if any(machine_code.is_poll(i) for i in c.instructions)]
             if not persistent:

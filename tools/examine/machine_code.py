@@ -22,7 +22,7 @@ def plain_name(mangled):
     if name is None:
         return mangled
     values, argument = [], re.compile(r"L(?:[a-z]|(\d+))")  # of a type of the language, or of one with a name of so many letters
-    inside = at + 1
+    inside = at + 1 + (mangled[at + 1:at + 2] == "J")  # of a pack
     while mangled[at:at + 1] == "I" and (m := argument.match(mangled, inside)):
         value = re.compile(r"(n?\d+)E").match(mangled, m.end() + int(m.group(1) or 0))
         if not value:
