@@ -269,17 +269,19 @@ static int kernel_count, alone; /* of them all; of the variants, which stand fir
 
 static void list_kernels(void)
 {
+    const char *name[KERNELS_MOST];
     int last = 0;
     for (int v = 0; lstm_variants[v]; v++) last = v;
+    if (2 * last + 3 > KERNELS_MOST) abort();
     for (int n = 0, v = 0; n <= last; v = v ? v - 1 : last, n++)
         if (lstm_variants[v]->footprint->precisions >> PRECISION_F32 & 1)
-            snprintf(kernels[alone++], sizeof kernels[0], "%s", lstm_variants[v]->footprint->name);
-    if (alone < 2 || 2 * alone >= KERNELS_MOST) abort();
-    kernel_count = alone;
-    snprintf(kernels[kernel_count++], sizeof kernels[0], "auto");
-    for (int i = 0; i < alone; i++)
-        snprintf(kernels[kernel_count++], sizeof kernels[0], "%.15s/%.15s", kernels[(i + 1) % alone],
-                 kernels[i]);
+            name[alone++] = lstm_variants[v]->footprint->name;
+    for (int i = 0; i < alone; i++) {
+        snprintf(kernels[i], sizeof kernels[0], "%s", name[i]);
+        snprintf(kernels[alone + 1 + i], sizeof kernels[0], "%s/%s", name[(i + 1) % alone], name[i]);
+    }
+    snprintf(kernels[alone], sizeof kernels[0], "auto");
+    kernel_count = 2 * alone + 1;
 }
 
 static void follows_reference(void **state)
@@ -294,7 +296,7 @@ static void follows_reference(void **state)
         for (int j = 0; j < kernel_count; j++) {
             bool turn = j == 0 || j == 1 + i % (kernel_count - 1);
             if (slow_build() ? j != i : !turn && !long_lists()) continue;
-            snprintf(kernel_told, sizeof kernel_told, "%s", kernels[j]);
+            memcpy(kernel_told, kernels[j], sizeof kernel_told);
             train(&backend_cuda, k, (Way){.to = STEPS, .kernel = kernels[j]}, &ours);
             check_loop("the first loss", k, exact.loss, plain.loss, ours.loss, 1, 2);
             check_loop("a loss", k, exact.loss, plain.loss, ours.loss, STEPS, 3);
@@ -375,7 +377,7 @@ static void state_gradients_follow_reference(void **state)
         int64_t n = state_gradients_state(&config), all = state_gradients_all(&config);
         for (int j = 0; j < kernel_count; j++) {
             if (!long_lists() && j != i % alone) continue;
-            snprintf(kernel_told, sizeof kernel_told, "%s", kernels[j]);
+            memcpy(kernel_told, kernels[j], sizeof kernel_told);
             config.kernel = kernels[j];
             double *ours = state_gradients(&backend_cuda, &config, &e);
             if (!ours) fail_msg("%s: %s", kernels[j], e.text);

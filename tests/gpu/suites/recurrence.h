@@ -74,7 +74,7 @@ void told(const char *what, const LstmVariant *v, LstmPrecision precision, const
 /* One variant in both directions by one making. */
 void recurrence_case(const LstmVariant *v, const Recurrence *k, const Tensors *x, const Making *m,
                      Seen seen[2]);
-/* Fails unless the plans of a variant took every path that it has. */
-void seen_all(const LstmVariant *v, const Seen seen[2]);
+/* Whether the plans of a variant took every path that it has; `must`: fails the test where they did not. */
+bool seen_all(const LstmVariant *v, const Seen seen[2], bool must);
 
 #endif

@@ -15,12 +15,10 @@ enum { VARIANTS_MOST = 16 };
 /* Whether its blocks meet in one cluster and nowhere else. */
 static bool in_one_cluster(const LstmVariant *v) { return persistent(v) && !v->footprint->grid_barrier; }
 
-/* Every variant in both directions, in plans of every kind, at the list's shapes. */
-static void recurrence_follows_reference(void **state)
+/* Every variant in both directions at the list's shapes, by the free plan and, in turn, by others. `more`: only what has not seen all of its
+ * paths, by the making that is so many turns on. */
+static void follow_in_turn(Seen seen[][PRECISIONS][2], int more)
 {
-    (void)state;
-    need_device();
-    Seen seen[VARIANTS_MOST][PRECISIONS][2] = {0};
     for (int d = 0; d < DEVICES; d++) {
         device_choose(devices[d]);
         for (int i = 0; i < RECURRENCES; i++) {
@@ -31,24 +29,37 @@ static void recurrence_follows_reference(void **state)
                 if (p != PRECISION_F32) recurrence_rounds(k, &x, (LstmPrecision)p);
                 for (int v = 0; lstm_variants[v]; v++)
                     for (int m = 0; m < MAKINGS && runs_here(lstm_variants[v], (LstmPrecision)p); m++) {
-                        int turns = i + v + p + 2 * d; /* tensor cores are on one of the devices only */
-                        bool free_plan = m == 0, turn = m == 1 + turns % (MAKINGS - 1);
+                        int turns =
+                            i + v + p + 2 * d + more; /* tensor cores are on one of the devices only */
+                        bool free_plan = m == 0 && !more, turn = m == 1 + turns % (MAKINGS - 1);
                         if (!slow_build() && lstm_variants[v]->footprint->reads_tiles)
                             turn |= m == 1 + (turns + 2) % (MAKINGS - 1);
                         if (persistent(lstm_variants[v]) ? !turn && (slow_build() || !free_plan) : m)
                             continue;
+                        if (more && seen_all(lstm_variants[v], seen[v][p], false)) continue;
                         recurrence_case(lstm_variants[v], k, &x, making_of(lstm_variants[v], m), seen[v][p]);
                     }
             }
             release();
         }
     }
-    /* What a list of plans covers is of the profiles that it was made for: another GPU may have no such plan. */
-    for (int v = 0; lstm_variants[v]; v++)
-        for (int p = 0; p < PRECISIONS; p++)
-            if (persistent(lstm_variants[v]) && emulated_whole() &&
-                lstm_variants[v]->footprint->precisions >> p & 1)
-                seen_all(lstm_variants[v], seen[v][p]);
+}
+
+/* Every variant in plans of every kind. What a list of plans covers is of the profiles that it was made for: another GPU may have no such
+ * plan. */
+static void recurrence_follows_reference(void **state)
+{
+    (void)state;
+    need_device();
+    Seen seen[VARIANTS_MOST][PRECISIONS][2] = {0};
+    for (int more = 0, lacking = 1; lacking && more < MAKINGS - 1; more++) {
+        follow_in_turn(seen, more);
+        lacking = 0;
+        for (int v = 0; lstm_variants[v] && emulated_whole(); v++)
+            for (int p = 0; p < PRECISIONS && persistent(lstm_variants[v]); p++)
+                if (lstm_variants[v]->footprint->precisions >> p & 1)
+                    lacking |= !seen_all(lstm_variants[v], seen[v][p], more == MAKINGS - 2);
+    }
 }
 
 /* ---- gradients of the state ---- */
