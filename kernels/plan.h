@@ -75,6 +75,10 @@ typedef struct LstmFootprint {
     int packed;         /* whether forward reads w_packed (lstm.h) */
     LstmKind kind;
     unsigned precisions; /* bit per LstmPrecision that it has instances of */
+    int grid_barrier; /* whether all blocks of a replica meet at every step: a word each at the end of the scratch */
+    int reads_tiles; /* whether it computes in tensor.h's tiles: units by fours, batch by eights, w_tiles in bf16 */
+    int min_sm;  /* compute capability that it begins with: 10 * major + minor */
+    int toolkit; /* CUDA that compiles it, at least, as CUDA_VERSION counts */
 } LstmFootprint;
 
 /* What the variant computes in where the shape asks for `precision`; -1: it has neither that nor float32. */

@@ -1,10 +1,9 @@
-/* mma_case: the time loops of the variant mma behind persistent_case.h. They come from the first folder of the include path that has
- * them. */
+/* mma_case: the time loops of the variant mma behind loop_case.h. */
 #include "fwd_mma.cuh"
 
 #include "bwd_mma.cuh"
 
-#include "persistent_case.h"
+#include "loop_case.h"
 
 enum {
     CASE_FORWARD_THREADS = 128,
@@ -18,10 +17,8 @@ PERSISTENT_PASS(forward_case, MmaForwardPass,
 PERSISTENT_PASS(backward_case, MmaBackwardPass,
                 backward_case<PRECISION_TF32, 1, CASE_RESIDENT_BACKWARD, 8, CASE_BACKWARD_THREADS>)
 
-extern "C" LstmShape case_shape(void) { return LstmShape{4, 9, 44, PRECISION_TF32}; }
-
 /* A ragged last block, slices, row warps and passes, weights in all three places, clusters of two blocks. */
-extern "C" LstmPlan case_plan(int back)
+extern "C" int case_plan(int back, int n, const int *, LstmShape *shape, LstmPlan *plan)
 {
     LstmPlan p = {};
     p.kind = KIND_MMA, p.backward = back, p.replicas = 1, p.rows = 9, p.batch = 8, p.passes = 2;
@@ -36,7 +33,8 @@ extern "C" LstmPlan case_plan(int back)
     p.threads = 32 * p.groups * p.slices;
     p.shared_bytes = mma_shared_bytes(&p);
     p.scratch_bytes = mma_scratch_bytes(&p);
-    return p;
+    *shape = {4, 9, 44, PRECISION_TF32}, *plan = p;
+    return n != 0;
 }
 
 extern "C" cudaError_t case_prepare(void)

@@ -182,8 +182,8 @@ def plans(*lines, status=0):
     tree = Tree("sm_35")
     tree.write("kernels/tiles.h", TILES)
     tree.write("kernels/fwd_smem.cu", "PERSISTENT_PASS_OF(fwd_smem, fwd_reg, LstmForward)\n")
-    tree.edit("kernels/variants.def", "PERSISTENT(toy,", 'STEPWISE(cublas, "steps")\nPERSISTENT(reg, 1, 1, "r", FWD_REG_TILES, BWD_REG_TILES)\n'
-              'PERSISTENT(smem, 1, 1, "s", FWD_SMEM_TILES, BWD_SMEM_TILES)\nPERSISTENT(toy,')
+    tree.edit("kernels/variants.def", "PERSISTENT(toy,", 'STEPWISE(cublas, 35, 11080, "steps")\nPERSISTENT(reg, 35, 11080, 1, 1, "r", FWD_REG_TILES, BWD_REG_TILES)\n'
+              'PERSISTENT(smem, 35, 11080, 1, 1, "s", FWD_SMEM_TILES, BWD_SMEM_TILES)\nPERSISTENT(toy,')
     tree.write("bin/plstm", "#!/bin/sh\n[ \"$*\" = 'plan --device K20 --preset all --json --quiet' ] || exit 2\ncat << END\n" + "\n".join(lines) +
                f"\nEND\nexit {status}\n")
     os.chmod(tree.path("bin/plstm"), 0o755)
@@ -219,7 +219,9 @@ def test_plans_that_may_not_be():
 def test_variants_of_this_tree():
     known = examine.variants(ROOT)
     assert known["cublas"] is None and known["l2"] is True and known["smem"] is True and known["reg"] is True, known
-    assert {"fwd_reg", "bwd_reg", "fwd_cublas", "sgd"} <= set(examine.wanted_files(ROOT, "sm_35"))
+    wanted = set(examine.wanted_files(ROOT, "sm_35"))
+    assert examine.own_files(ROOT, lambda v: v.min_sm <= 35) <= wanted and not examine.own_files(ROOT, lambda v: v.min_sm > 35) & wanted, wanted
+    assert {"fwd_reg", "bwd_reg", "fwd_cublas", "sgd"} <= wanted
 
 
 def test_the_profile_is_of_these_sources():

@@ -23,15 +23,15 @@ import re
 import subprocess
 import sys
 
-import exchanges
-import machine_code
-from machine_code import REPORTED
-
 ROOT = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
-# Variants that need instructions which sm_35 lacks: tensor cores, clusters.
-NOT_SM35 = ("mma", "cluster", "wavefront")
-# Variants with st.async, which CUDA 11.8's assembler does not know: where another compiler's code is listed, theirs is counted in PTX.
-NOT_LISTED = ("cluster",)
+sys.path.insert(0, os.path.join(ROOT, "tools"))
+import exchanges  # noqa: E402
+import kernel_list  # noqa: E402
+import machine_code  # noqa: E402
+from machine_code import REPORTED  # noqa: E402
+
+# Another compiler that code is listed of: what that one does not compile is counted in PTX.
+LISTED_TOOLKIT = 11080
 SHARED_LIMIT = {"sm_35": 48 << 10}  # a block's; later GPUs take more on request, which the planner checks
 WEIGHTS = re.compile(r"\bw_(hh|packed|tiles)\b")
 
@@ -50,20 +50,19 @@ def read(*path):
 
 def variants(root):
     """{name: whether weights may stay on the chip in its kernels, None where it is not persistent}, from variants.def and tiles.h."""
-    text = re.sub(r"/\*.*?\*/", "", read(root, "kernels", "variants.def"), flags=re.DOTALL)
     tiles = read(root, "kernels", "tiles.h").replace("\\\n", " ")
-    found = {name: None for name in re.findall(r"^STEPWISE\((\w+),", text, re.MULTILINE)}
-    for name, shared, lists in re.findall(r'^PERSISTENT\((\w+),\s*\w+,\s*(\w+),\s*"(?:[^"\\]|\\.)*",\s*([^)]*)\)', text, re.MULTILINE):
-        resident = [int(n) for wanted in re.findall(r"\w+", lists)
-                    for body in re.findall(rf"#define {wanted}\(T\)(.*)", tiles) for n in re.findall(r"T\((\d+)", body)]
-        found[name] = shared != "0" or any(resident)
-        found[variant_of(kernels_file(root, f"fwd_{name}"))] |= found[name]  # whose kernels it runs
-    return found | dict.fromkeys(tensor_variants(text), True)
+    found = {}
+    for v in kernel_list.variants(root):
+        lists = [body for wanted in v.tiles for body in re.findall(rf"#define {wanted}\(T\)(.*)", tiles)]
+        found[v.name] = v.shared_weights or any(int(n) for body in lists for n in re.findall(r"T\((\d+)", body)) if v.persistent else None
+        if v.persistent:
+            found[variant_of(kernels_file(root, f"fwd_{v.name}"))] |= found[v.name]  # whose kernels it runs
+    return found
 
 
-def tensor_variants(text):
-    """Names of the variants on tensor cores in variants.def's text."""
-    return re.findall(r"^TENSOR\((\w+),", text, re.MULTILINE)
+def variants_that(root, holds):
+    """Names of those of which it holds."""
+    return {v.name for v in kernel_list.variants(root) if holds(v)}
 
 
 def variant_of(file):
@@ -78,12 +77,18 @@ def kernels_file(root, file):
     return other.group(1) if other else file
 
 
+def own_files(root, holds):
+    """Files of the variants of which it holds, those that have kernels of their own."""
+    return {file for v in kernel_list.variants(root) if holds(v) for file in v.files if kernels_file(root, file) == file}
+
+
 def wanted_files(root, arch):
     """Names without .cu of what must be there: every variant's two files and every other kernel; without what has no kernels of its own
     and what the GPU cannot run."""
     files = {f"{way}_{name}" for name in variants(root) for way in ("fwd", "bwd")}
     files |= {os.path.basename(f)[:-3] for f in glob.glob(os.path.join(root, "kernels", "*.cu"))}
-    return sorted(f for f in files if kernels_file(root, f) == f and (arch != "sm_35" or variant_of(f) not in NOT_SM35))
+    newer = variants_that(root, lambda v: v.min_sm > int(arch.removeprefix("sm_")))
+    return sorted(f for f in files if kernels_file(root, f) == f and variant_of(f) not in newer)
 
 
 def sources_hash(root):
@@ -248,7 +253,7 @@ def examine_file(root, file, arch, built, listed, nvdisasm, names_of):
     ptx = machine_code.parse_ptx(read(stem + ".ptx"))
     if not reported or {c.name for c in ptx} != set(reported):
         raise Failure(f"kernels/{file}.cu: the compiler's report and its PTX do not name the same kernels for {arch}")
-    if listed != built and variant_of(file) in NOT_LISTED:
+    if listed != built and variant_of(file) in variants_that(root, lambda v: v.toolkit > LISTED_TOOLKIT):
         sass = {c.name: c for c in ptx}
     else:
         listed_ptx = ptx if listed == built else machine_code.parse_ptx(read(listed, file + ".ptx"))
@@ -337,7 +342,7 @@ def plan_violations(arch, plans):
 def violations(root, arch, rows, own=True):
     """Sentences. own: the listing is of the same compiler as the report; what another one spills is not the program's."""
     out, known = [], variants(root)
-    tensor = tensor_variants(read(root, "kernels", "variants.def"))
+    tensor = variants_that(root, lambda v: v.tensor)
     for row in rows:
         who, variant = f"{row['kernel']} (kernels/{row['file']}.cu)", variant_of(row["file"])
         resident = row["persistent"] and known.get(variant) is not False
