@@ -188,7 +188,7 @@ static __device__ __forceinline__ void backward_cells(const BackwardArgs &a, con
         for (int32_t g = 0; g < sums; g++) from_next += sent[g * a.n.parcel];
         Gates q = backward_cell(a.p, at, bits, t, row, u, s.state + pass * a.n.items + j, a.n.slot,
                                 [&] { return from_next; });
-        float *dgates = s.dgates + (pass * a.n.unit_rows + u) * 4 * width + group * PITCH + b;
+        float *dgates = s.dgates + (pass * a.n.unit_rows + u) * 4 * width + opaque(group * PITCH) + b;
         dgates[0] = q.i, dgates[width] = q.f, dgates[2 * width] = q.g, dgates[3 * width] = q.o;
     }
 }
@@ -239,7 +239,7 @@ static __device__ __forceinline__ void backward_multiply(const BackwardArgs &a, 
     BackwardThread me = backward_thread(a, at);
     int32_t width = a.n.width, first = me.slice * plan.depth;
     int32_t in_shared = min(plan.resident + plan.shared, me.units);
-    const float *dgates = s.dgates + (pass * a.n.unit_rows + first) * 4 * width + me.group * PITCH;
+    const float *dgates = s.dgates + (pass * a.n.unit_rows + first) * 4 * width + opaque(me.group * PITCH);
 #pragma unroll
     for (int b = 0; b < BATCH; b++) sum[b] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 
@@ -329,7 +329,8 @@ template <int RESIDENT, int BATCH>
 static __device__ __forceinline__ void bwd_persistent(const BackwardArgs &a)
 {
     const LstmPlan &plan = a.plan;
-    const int32_t T = (int32_t)a.p.shape.T;
+    /* opaque, here and at the groups: else compilers shift by 32 bits in numbers that GPGPU-Sim reads wrong */
+    const int32_t T = opaque((int32_t)a.p.shape.T);
     BackwardShared s = carve(a.n.pieces);
     BlockPlace at = block_place(plan, a.p.shape, a.first_row);
     if (at.rows <= 0) return; /* with the whole replica */

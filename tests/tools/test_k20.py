@@ -124,6 +124,12 @@ def test_faults_are_told():
     tree.refused(GOOD, "shuffles within a warp")
 
     tree = Tree("sm_35")
+    tree.edit("built/fwd_toy.ptx", "%rd12, 512;", "%rd12, -4294967296;")
+    tree.refused(GOOD, "64-bit number that does not fit 32 bits", "add.s64 %rd13, %rd12, -4294967296")
+    tree.edit("built/fwd_toy.ptx", "add.s64 \t%rd13, %rd12, -4294967296;", "and.b64 \t%rd13, %rd12, 4294967280;")
+    tree.accepted()
+
+    tree = Tree("sm_35")
     tree.edit("built/fwd_toy.cubin", "BAR.SYNC", "NOP")
     tree.refused(GOOD, "no loop over the steps was found")
 

@@ -236,6 +236,16 @@ def read_only_faults(code):
     return sorted({str(next((p for p in i.chain if not (p.function or "").startswith("__")), "a line that is not known")) for i in bad})
 
 
+def wide_immediates(code):
+    """64-bit instructions of PTX with a number outside 32 bits, which GPGPU-Sim reads as its lower half; it is right about masks without signs."""
+    def wide(instruction):
+        numbers = [int(n) for n in re.findall(r"(?<![\w%$.])-?\d+(?![\w.])", instruction.operands)]
+        below = 2 ** 32 if instruction.opcode == "and.b64" else 2 ** 31
+        return re.search(r"\.[bsu]64$", instruction.opcode) and not all(-2 ** 31 <= n < below for n in numbers)
+
+    return sorted({f"{i} at {i.chain[0]}" if i.chain else str(i) for i in code.instructions if wide(i)})
+
+
 def ptx_of(built, file):
     """[Code] of a kernel file's PTX, None where it was not compiled."""
     path = os.path.join(built, file + ".ptx")
@@ -269,6 +279,8 @@ def examine_file(root, file, arch, built, listed, nvdisasm, names_of):
         if persistent:
             row["loop"] = {"ptx": reads_of(code, names_of(argument_struct(code))), "listed": listed_loop(sass[code.name])}
             row["read_only"] = read_only_faults(code)
+            if arch == "sm_35":
+                row["wide"] = wide_immediates(code)
         rows.append(row)
     return rows
 
@@ -367,6 +379,7 @@ def violations(root, arch, rows, own=True):
                        f"{listed['opcodes'].get('STL', 0)} stores")
         out += [f"{who} loads through the read-only path at {place}, not by ldg: it may read what was there before the launch"
                 for place in row["read_only"]]
+        out += [f"{who} has a 64-bit number that does not fit 32 bits, which a cycle simulator reads wrong: {where}" for where in row.get("wide", [])]
         if arch == "sm_35" and row["opcodes"].get("SHFL"):
             out.append(f"{who} shuffles within a warp: sums of sm_35's persistent kernels go through shared memory, so that a cycle simulator "
                        "can run them")
