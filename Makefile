@@ -87,6 +87,7 @@ help:
 	'make k20           compile the kernels for a K20 (sm_35) with CUDA 11.8 and examine them, into profiles/k20' \
 	'                   (tools/deps.sh k20 installs it)' \
 	'make sass          the same for sm_90 with the compiler of the program, into profiles/sm_90' \
+	'make k20-sim       run those of sm_35 in GPGPUSIM=DIR, your own built copy of GPGPU-Sim, into profiles/k20-sim' \
 	'make results       rebuild RESULTS.md from profiles/; make results-check fails when it is stale' \
 	'make refresh       what another variant or tile makes stale, anew: predictions (plstm plan), RESULTS.md and,' \
 	'                   with nvcc, the registers of the kernels (kernels/ptxas_sm90.txt)' \
