@@ -87,7 +87,7 @@ help:
 	'make k20           compile the kernels for a K20 (sm_35) with CUDA 11.8 and examine them, into profiles/k20' \
 	'                   (tools/deps.sh k20 installs it)' \
 	'make sass          the same for sm_90 with the compiler of the program, into profiles/sm_90' \
-	'make k20-sim       run those of sm_35 in GPGPUSIM=DIR, your own built copy of GPGPU-Sim, into profiles/k20-sim' \
+	'make k20-sim       run those of sm_35 in GPGPUSIM=DIR, your own built GPGPU-Sim, into profiles/k20-sim' \
 	'make results       rebuild RESULTS.md from profiles/; make results-check fails when it is stale' \
 	'make refresh       what another variant or tile makes stale, anew: predictions (plstm plan), RESULTS.md and,' \
 	'                   with nvcc, the registers of the kernels (kernels/ptxas_sm90.txt)' \
@@ -151,7 +151,7 @@ $(BUILD)/gen/constants_json.h: $(CONSTANTS) Makefile
 	    sed 's/\\/\\\\/g; s/"/\\"/g; s/.*/"&\\n"/' $$f; done; echo '"]"'; } > $@
 $(BUILD)/host/plan/plan_model.o: $(BUILD)/gen/constants_json.h
 
-include $(addprefix tools/make/,emulator.mk cuda.mk bundle.mk bench.mk examine.mk results.mk tests.mk)
+include $(addprefix tools/make/,emulator.mk cuda.mk bundle.mk bench.mk examine.mk k20_sim.mk results.mk tests.mk)
 
 # ---- the main jobs ----
 

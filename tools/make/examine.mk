@@ -34,7 +34,7 @@ SASS_FILES  := $(filter-out $(call VARIANT_FILES,$$4 > 11080),$(wildcard kernels
 SASS_LISTED := $(if $(OWN_NVDISASM),,$(SASS_FILES:%.cu=$(OTHER_DIR)/%.o))
 EXAMINE     := $(PYTHON) tools/examine/examine.py
 
-.PHONY: k20 sass k20-sim
+.PHONY: k20 sass
 k20: $(if $(K20_NVCC),$(BUILD)/plstm $(K20_FILES:%.cu=$(K20_DIR)/%.o))
 	@[ -n '$(K20_NVCC)' ] || \
 	    { echo 'make k20 needs CUDA 11.8: tools/deps.sh k20 installs it where Debian has it; or give' \
@@ -48,39 +48,3 @@ sass: $(if $(NVCC),$(patsubst %.cu,$(BUILD)/cuda/%.o,$(wildcard kernels/*.cu)) $
 	$(Q)$(EXAMINE) sass --built $(BUILD)/cuda/kernels --nvcc $(NVCC) --out profiles/sm_90/machine-code.json \
 	    $(if $(OWN_NVDISASM),--nvdisasm $(OWN_NVDISASM),--listed $(OTHER_DIR)/kernels --listed-nvcc $(K20_NVCC) \
 	    --nvdisasm $(K20_CUDA)/bin/nvdisasm)
-
-# The kernels of sm_35 in a cycle simulator that the user has: a program for each kernel file, and of the persistent ones one whose blocks
-# come late and one whose blocks do not wait. PTX of 11.8, which GPGPU-Sim reads out of the program.
-GPGPUSIM ?=
-SIM_DIR     := $(BUILD)/k20-sim
-SIM_FILES   := $(notdir $(basename $(wildcard $(patsubst %,kernels/%.cu,fwd_* bwd_*))))
-SIM_KERNELS := $(filter $(SIM_FILES),$(notdir $(basename $(K20_FILES))))
-SIM_WAITING := $(filter-out %_cublas,$(SIM_KERNELS))
-SIM_PROGRAMS := $(SIM_KERNELS) $(SIM_WAITING:%=%-skew) $(SIM_WAITING:%=%-nowait)
-SIM_HOST    := $(patsubst %.c,$(SIM_DIR)/%.o,$(filter-out host/plan/cuda_check.c,$(wildcard host/plan/*.c)) host/base/error.c \
-    host/base/number.c kernels/footprints.c)
-SIM_HEADERS := $(wildcard tools/k20_sim/*.cuh kernels/*.cuh kernels/*.h host/plan/*.h) tests/support/oracle.h
-# Of a file that runs another's kernels, that one too. $(1): the kernel file; $(2): options.
-sim_also    = $(patsubst %,-DSIM_ALSO='"kernels/%.cu"',$(shell awk -F'[^A-Za-z0-9_]+' '/^PERSISTENT_PASS_OF/ {print $$3}' kernels/$(1).cu))
-sim_compile = $(K20_COMPILE) -gencode arch=compute_35$(comma)code=compute_35 -std=c++17 -O3 -cudart shared -D__restrict__= -I. -Ikernels \
-    -DSIM_FILE='"kernels/$(1).cu"' -DSIM_VARIANT=$(patsubst fwd_%,%,$(patsubst bwd_%,%,$(1))) -DSIM_BACKWARD=$(if $(filter bwd_%,$(1)),1,0) \
-    $(if $(filter %_cublas,$(1)),-DSIM_BASELINE,-include tools/k20_sim/hooks.cuh) $(call sim_also,$(1)) $(2) tools/k20_sim/driver.cu $(SIM_HOST) -ljansson -o $@
-$(SIM_DIR)/%.o: %.c $(BUILD)/gen/constants_json.h
-	@mkdir -p $(@D)
-	$(Q)$(CC) -std=c11 -O2 -w -D_GNU_SOURCE -I. -I$(BUILD)/gen -c $< -o $@
-$(SIM_DIR)/%-skew: tools/k20_sim/driver.cu kernels/%.cu $(SIM_HEADERS) $(SIM_HOST) | $(K20_HEADERS)
-	$(call say,NVCC,$@)
-	$(Q)$(call sim_compile,$*,-DSIM_SKEW=1200)
-$(SIM_DIR)/%-nowait: tools/k20_sim/driver.cu kernels/%.cu $(SIM_HEADERS) $(SIM_HOST) | $(K20_HEADERS)
-	$(call say,NVCC,$@)
-	$(Q)$(call sim_compile,$*,-DSIM_NO_WAIT)
-$(SIM_DIR)/%: tools/k20_sim/driver.cu kernels/%.cu $(SIM_HEADERS) $(SIM_HOST) | $(K20_HEADERS)
-	$(call say,NVCC,$@)
-	$(Q)$(call sim_compile,$*,)
-.SECONDARY: $(SIM_HOST)
-k20-sim: $(if $(and $(GPGPUSIM),$(K20_NVCC)),$(SIM_PROGRAMS:%=$(SIM_DIR)/%))
-	@[ -n '$(K20_NVCC)' ] || [ -z '$(GPGPUSIM)' ] || \
-	    { echo 'make k20-sim needs CUDA 11.8: tools/deps.sh k20 installs it where Debian has it; or give' \
-	    'K20_CUDA=DIR' >&2; exit 4; }
-	$(Q)$(PYTHON) tools/k20_sim/k20_sim.py --gpgpusim '$(GPGPUSIM)' --cuda '$(K20_CUDA)' --built $(SIM_DIR) \
-	    --out profiles/k20-sim/steps.json $(K20_SIM_OPTIONS)
