@@ -61,7 +61,7 @@ include tools/make/blas.mk
 DEPFLAGS  = -MMD -MP
 
 .PHONY: all help demo demo-translate demo-speech demo-caption parity test test-long bench sanitize fuzz
-.PHONY: results results-check report predictions
+.PHONY: results results-check report
 .PHONY: format format-check clean deps print-config
 .DELETE_ON_ERROR:
 all: $(BUILD)/plstm print-config
@@ -87,8 +87,10 @@ help:
 	'make k20           compile the kernels for a K20 (sm_35) with CUDA 11.8 and examine them, into profiles/k20' \
 	'                   (tools/deps.sh k20 installs it)' \
 	'make sass          the same for sm_90 with the compiler of the program, into profiles/sm_90' \
+	'make k20-sim       run those of sm_35 in GPGPUSIM=DIR, your own built GPGPU-Sim, into profiles/k20-sim' \
 	'make results       rebuild RESULTS.md from profiles/; make results-check fails when it is stale' \
-	'make predictions   profiles/model/predictions.jsonl anew from plstm plan, and RESULTS.md' \
+	'make refresh       what another variant or tile makes stale, anew: predictions (plstm plan), RESULTS.md and,' \
+	'                   with nvcc, the registers of the kernels (kernels/ptxas_sm90.txt)' \
 	'make report        the same as one HTML page, $(BUILD)/report.html, with tables that sort and filter' \
 	'make format        clang-format over the C, C++ and CUDA sources; make format-check fails on a difference' \
 	'make clean         remove $(BUILD) and $(BUILD)-sanitize' \
@@ -149,7 +151,7 @@ $(BUILD)/gen/constants_json.h: $(CONSTANTS) Makefile
 	    sed 's/\\/\\\\/g; s/"/\\"/g; s/.*/"&\\n"/' $$f; done; echo '"]"'; } > $@
 $(BUILD)/host/plan/plan_model.o: $(BUILD)/gen/constants_json.h
 
-include $(addprefix tools/make/,emulator.mk cuda.mk bundle.mk bench.mk examine.mk results.mk tests.mk)
+include $(addprefix tools/make/,emulator.mk cuda.mk bundle.mk bench.mk examine.mk k20_sim.mk results.mk tests.mk)
 
 # ---- the main jobs ----
 
@@ -176,13 +178,6 @@ results:
 	$(Q)$(PYTHON) tools/results.py
 results-check:
 	$(Q)$(PYTHON) tools/results.py --check
-# Of the planner's model, for the table of variants: what a later measurement will stand beside.
-PREDICTIONS := profiles/model/predictions.jsonl
-predictions: all
-	$(Q)for device in H100 H200; do \
-	    $(BUILD)/plstm plan --json --quiet --device $$device --precision all || exit 1; done > $(PREDICTIONS).tmp
-	$(Q)mv $(PREDICTIONS).tmp $(PREDICTIONS)
-	$(Q)$(MAKE) --no-print-directory results
 report:
 	$(Q)mkdir -p $(BUILD) && $(PYTHON) tools/results.py --html $(BUILD)/report.html && echo $(BUILD)/report.html
 

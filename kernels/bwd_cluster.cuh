@@ -1,4 +1,4 @@
-/* bwd_cluster: the time loop of the variant `cluster`, backward. bwd_cluster.cu tells what it is about. */
+/* bwd_cluster: the time loop of the variant `cluster`, backward. bwd_cluster.cu says what it does. */
 #ifndef PLSTM_BWD_CLUSTER_CUH
 #define PLSTM_BWD_CLUSTER_CUH
 
@@ -21,33 +21,9 @@ struct ClusterBackwardArgs {
     int32_t first_row; /* of this launch */
 };
 
-typedef void (*ClusterBackwardKernel)(ClusterBackwardArgs);
-
 #if DEV_ARCH == 0 || DEV_ARCH >= 900
 
-struct ClusterBackwardShared {
-    uint4 *weights;   /* [warp][shared][quads][lane] */
-    float *inbox;     /* [2][producer][parcel] */
-    uint32_t *dgates; /* B operand */
-    float *state;     /* [slot][parcel] */
-    uint32_t *masks;
-    ClusterMeeting meeting;
-};
-
-/* Slots of an element's state; the gates give way to their gradients. dc is what flows into c_t from step t+1. */
-enum { CLUSTER_STATE_C_BEFORE = 4, CLUSTER_STATE_DY, CLUSTER_STATE_C, CLUSTER_STATE_DC };
-
-static __device__ __forceinline__ void cluster_backward_carve(Smem sm, const ClusterBackwardPieces &f,
-                                                              ClusterBackwardShared *s)
-{
-    s->weights = sm.take<uint4>((size_t)f.weights / 4);
-    s->inbox = sm.take<float>((size_t)f.inbox);
-    s->dgates = sm.take<uint32_t>((size_t)f.dgates);
-    s->state = sm.take<float>((size_t)f.state);
-    s->masks = sm.take<uint32_t>((size_t)f.masks);
-    s->meeting.arrived = sm.take<Mbarrier>((size_t)f.arrived / 2);
-    s->meeting.flags = (ClusterFlags *)sm.take<uint32_t>((size_t)f.flags);
-}
+CARVED_PIECES(ClusterBackwardShared, ClusterBackwardPieces, CLUSTER_BACKWARD_PIECES)
 
 /* An element of the block: four batch rows of a unit are neighbours, so that what producers sent is read as it lies. */
 struct ClusterElement {
@@ -81,41 +57,6 @@ static __device__ __forceinline__ void cluster_backward_weight(const ClusterBack
         tensor_load_transposed<PRECISION>(a.p.w_hh, a.p.w_tiles, a.p.shape.H, m, at.unit / UNITS + i, w);
 }
 
-/* c_T, the gradient from beyond it, and zeros where dgates will never be. */
-static __device__ __forceinline__ void
-cluster_backward_begin(const ClusterBackwardArgs &a, const BlockPlace &at, const ClusterBackwardShared &s)
-{
-    const int64_t T = a.p.shape.T, B = a.p.shape.B, H = a.p.shape.H;
-    for (int32_t j = (int32_t)threadIdx.x; j < a.n.parcel; j += (int32_t)blockDim.x) {
-        ClusterElement e = cluster_element(a, at, j);
-        if (!e.exists) continue;
-        int64_t n = (at.row + e.row) * H + at.unit + e.u;
-        s.state[CLUSTER_STATE_C * a.n.parcel + j] = a.p.c[T * B * H + n];
-        s.state[CLUSTER_STATE_DC * a.n.parcel + j] = a.p.dc_n ? a.p.dc_n[n] : 0.0f;
-    }
-    for (int32_t j = (int32_t)threadIdx.x; j < (int32_t)a.n.pieces.dgates; j += (int32_t)blockDim.x)
-        s.dgates[j] = 0;
-}
-
-/* The block's part of gates_t, c_{t-1} and dy_t on its way to s.state, by the threads that will wait for it in the cells. */
-static __device__ __forceinline__ void cluster_backward_fetch(const ClusterBackwardArgs &a,
-                                                              const BlockPlace &at,
-                                                              const ClusterBackwardShared &s, int32_t t)
-{
-    const int64_t B = a.p.shape.B, H = a.p.shape.H;
-    for (int32_t j = thread_again(); j < a.n.parcel; j += (int32_t)blockDim.x) {
-        ClusterElement e = cluster_element(a, at, j);
-        if (!e.exists) continue;
-        int64_t position = t * B + at.row + e.row, n = position * H + at.unit + e.u;
-        float *state = s.state + j;
-        const float *gates = a.p.gates + position * 4 * H + at.unit + e.u;
-        for (int gate = 0; gate < 4; gate++) copy_async4(state + gate * a.n.parcel, gates + gate * H);
-        copy_async4(state + CLUSTER_STATE_C_BEFORE * a.n.parcel, a.p.c + n);
-        copy_async4(state + CLUSTER_STATE_DY * a.n.parcel, a.p.dy + n);
-    }
-    copy_async_commit();
-}
-
 /* ---- a step ---- */
 
 /* A unit's dgates of one batch row into the B operand: its gates are four neighbouring k. */
@@ -146,24 +87,13 @@ cluster_backward_cells(const ClusterBackwardArgs &a, const BlockPlace &at, const
     for (int32_t j = thread_again(); j < stride; j += (int32_t)blockDim.x) {
         ClusterElement e = cluster_element(a, at, j);
         if (!e.exists) continue;
-        float *state = s.state + j;
-        float dh = state[CLUSTER_STATE_DY * stride] *
-                   mask_bits_factor(bits, t & 1, MASK_OUTPUT, a.p.output, at, e.row, e.u);
-        if (n) { /* h_t was masked as step t+1 read it */
+        Gates q = backward_cell(a.p, at, bits, t, e.row, e.u, s.state + j, stride, [&] {
             float from_next = 0.0f;
 #pragma unroll 4
             for (int32_t p = 0; p < plan.blocks; p++) from_next += inbox[p * stride + j];
-            dh += from_next * mask_bits_factor(bits, t & 1, MASK_RECURRENT, a.p.recurrent, at, e.row, e.u);
-        } else if (a.p.dh_n) {
-            dh += a.p.dh_n[(at.row + e.row) * a.p.shape.H + at.unit + e.u];
-        }
-        Gates q = {state[0], state[stride], state[2 * stride], state[3 * stride]};
-        float c_before = state[CLUSTER_STATE_C_BEFORE * stride];
-        state[CLUSTER_STATE_DC * stride] = cell_backward(&q, c_before, state[CLUSTER_STATE_C * stride], dh,
-                                                         state[CLUSTER_STATE_DC * stride]);
-        state[CLUSTER_STATE_C * stride] = c_before;
+            return from_next;
+        });
         cluster_backward_put<PRECISION>(a, s.dgates, e, q);
-        state[0] = q.i, state[stride] = q.f, state[2 * stride] = q.g, state[3 * stride] = q.o;
     }
 }
 
@@ -177,7 +107,7 @@ cluster_backward_send(const ClusterBackwardArgs &a, const BlockPlace &at, const 
     const LstmPlan &plan = a.plan;
     int32_t lane = thread_again() & 31, odd = lane & 1, row = 2 * (lane & 2);
     float4 *to = (float4 *)s.inbox + ((n & 1) * plan.blocks + at.block) * (a.n.parcel / 4);
-    Mbarrier *arrived = &s.meeting.arrived[n & 1];
+    Mbarrier *arrived = &s.arrived[n & 1];
 #pragma unroll
     for (int m = 0; m < QUADS; m++) {
         int32_t k = (first + m) * TENSOR_ROWS + 8 * odd + (lane >> 2), consumer = divided(k, a.n.by_units);
@@ -196,21 +126,6 @@ cluster_backward_send(const ClusterBackwardArgs &a, const BlockPlace &at, const 
     }
 }
 
-static __device__ __forceinline__ void cluster_backward_store(const ClusterBackwardArgs &a,
-                                                              const BlockPlace &at,
-                                                              const ClusterBackwardShared &s, int32_t t)
-{
-    const int64_t B = a.p.shape.B, H = a.p.shape.H;
-    for (int32_t j = thread_again(); j < a.n.parcel; j += (int32_t)blockDim.x) {
-        ClusterElement e = cluster_element(a, at, j);
-        if (!e.exists) continue;
-        float *gates = a.p.gates + (t * B + at.row + e.row) * 4 * H + at.unit + e.u;
-        for (int gate = 0; gate < 4; gate++) gates[gate * H] = s.state[gate * a.n.parcel + j];
-        if (t == 0 && a.p.dc_0)
-            a.p.dc_0[(at.row + e.row) * H + at.unit + e.u] = s.state[CLUSTER_STATE_DC * a.n.parcel + j];
-    }
-}
-
 /* ---- the launch ---- */
 
 template <int PRECISION, int QUADS, int RESIDENT, int TILES>
@@ -218,15 +133,13 @@ static __device__ __forceinline__ void bwd_cluster_loop(const ClusterBackwardArg
 {
     const LstmPlan &plan = a.plan;
     const int32_t T = (int32_t)a.p.shape.T;
-    ClusterBackwardShared s;
-    cluster_backward_carve(Smem(), a.n.pieces, &s);
+    ClusterBackwardShared s = carve(a.n.pieces);
     BlockPlace at = block_place(plan, a.p.shape, a.first_row);
     if (at.rows <= 0) return; /* with the whole cluster */
     MaskBits bits = {s.masks, a.n.mask_quads, plan.rows};
     const int32_t warp = (int32_t)threadIdx.x >> 5, lane = (int32_t)threadIdx.x & 31, first = warp * QUADS;
-    s.meeting.bytes = cluster_step_bytes(&plan, a.p.shape.H, at.units, at.rows);
-    s.meeting.limit = a.p.launch.poll_limit;
-    s.meeting.exchanges = T - 1;
+    ClusterMeeting meeting = {s.arrived, s.flags, cluster_step_bytes(&plan, a.p.shape.H, at.units, at.rows),
+                              a.p.launch.poll_limit, T - 1};
 
     uint32_t kept[RESIDENT > 0 ? RESIDENT : 1][QUADS][4];
 #pragma unroll
@@ -240,16 +153,24 @@ static __device__ __forceinline__ void bwd_cluster_loop(const ClusterBackwardArg
             cluster_backward_weight<PRECISION>(a, at, RESIDENT + i, first + m, w);
             weights[(i * QUADS + m) * 32] = make_uint4(w[0], w[1], w[2], w[3]);
         }
-    cluster_backward_begin(a, at, s);
-    cluster_backward_fetch(a, at, s, T - 1);
+    auto each = [&](auto do_item) {
+        for (int32_t j = thread_again(); j < a.n.parcel; j += (int32_t)blockDim.x) {
+            ClusterElement e = cluster_element(a, at, j);
+            if (e.exists) do_item(e.row, e.u, j);
+        }
+    };
+    for (int32_t j = (int32_t)threadIdx.x; j < (int32_t)a.n.pieces.dgates; j += (int32_t)blockDim.x)
+        s.dgates[j] = 0; /* and stays so where there is no unit or row */
+    backward_carry_in(a.p, at, s.state, a.n.parcel, each);
+    backward_fetch(a.p, at, s.state, a.n.parcel, T - 1, each);
     mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, T - 1);
 
-    bool runs = cluster_open(s.meeting, a.fault);
+    bool runs = cluster_open(meeting, a.fault);
     for (int32_t t = T - 1; runs && t >= 0; t--) {
         int32_t n = T - 1 - t; /* the exchange that this step takes; it sends n + 1 */
-        if (n == 0 || cluster_receive(s.meeting, n)) cluster_backward_cells<PRECISION>(a, at, s, bits, t, n);
+        if (n == 0 || cluster_receive(meeting, n)) cluster_backward_cells<PRECISION>(a, at, s, bits, t, n);
         __syncthreads(); /* dgates are there; nobody of the block reads exchange n any more */
-        if (s.meeting.flags->gone) {
+        if (meeting.flags->gone) {
             if (threadIdx.x == 0) cluster_report(a.fault, n, t);
             break;
         }
@@ -259,41 +180,37 @@ static __device__ __forceinline__ void bwd_cluster_loop(const ClusterBackwardArg
                                                                (const uint2 *)s.dgates + lane, 0, a.n.tiles);
             cluster_backward_send<QUADS, TILES>(a, at, s, first, n + 1, sum);
         }
-        cluster_backward_store(a, at, s, t);
+        backward_store(a.p, at, s.state, a.n.parcel, t, each);
         if (t == 0) break;
-        cluster_backward_fetch(a, at, s, t - 1);
+        backward_fetch(a.p, at, s.state, a.n.parcel, t - 1, each);
         mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, t - 1);
         __syncthreads(); /* dgates are read */
     }
-    cluster_close(s.meeting);
+    cluster_close(meeting);
 }
 
 #endif
 
-/* ---- host side ---- */
+struct ClusterBackwardPass : PassOf<ClusterBackwardArgs, LstmBackward, KIND_CLUSTER, 1> {
+    template <int PRECISION, int QUADS, int RESIDENT, int BATCH, int THREADS>
+    static __device__ __forceinline__ void loop(const Args &a)
+    {
+#if DEV_ARCH == 0 || DEV_ARCH >= 900
+        bwd_cluster_loop<PRECISION, QUADS, RESIDENT, BATCH / TENSOR_BATCH>(a);
+#endif
+    }
 
-template <int N> static inline cudaError_t cluster_backward_prepare(ClusterBackwardKernel const (&kernels)[N])
-{
-    cudaError_t error = cudaSuccess;
-    for (int i = 0; i < N && !error; i++) error = cluster_prepare(kernels[i]);
-    return error;
-}
-
-template <int N>
-static inline cudaError_t cluster_backward_run(ClusterBackwardKernel const (&kernels)[N],
-                                               const LstmContext *context, const LstmBackward *p)
-{
-    const LstmPlan *plan = p->launch.plan;
-    assert(plan && plan->backward && plan->tile < N && plan->slices == 1);
-    assert(plan->precision == PRECISION_BF16 ? p->w_tiles != nullptr : plan->precision == PRECISION_TF32);
-    ClusterBackwardCounts n;
-    n.pieces = cluster_backward_pieces(plan);
-    n.tiles = cluster_operand_tiles(plan);
-    n.parcel = (int32_t)cluster_items(plan);
-    n.mask_quads = plan_mask_quads(plan->units);
-    n.by_units = inverse_of(plan->units);
-    ClusterBackwardArgs args = {*plan, n, *p, context->fault, 0};
-    return cluster_launch(kernels[plan->tile], context, &p->launch, &p->shape, args);
-}
+    static Args arguments(const LstmPlan &plan, const LstmBackward &p)
+    {
+        assert(cluster_sound(plan) && plan.slices == 1);
+        ClusterBackwardCounts n;
+        n.pieces = cluster_backward_pieces(&plan);
+        n.tiles = cluster_operand_tiles(&plan);
+        n.parcel = (int32_t)cluster_items(&plan);
+        n.mask_quads = plan_mask_quads(plan.units);
+        n.by_units = inverse_of(plan.units);
+        return {plan, n, p, nullptr, 0};
+    }
+};
 
 #endif

@@ -18,6 +18,8 @@
 #ifndef PLSTM_BWD_MMA_CUH
 #define PLSTM_BWD_MMA_CUH
 
+#include <kernels/dev_cluster.cuh>
+
 #include "mma.cuh"
 
 struct MmaBackwardArgs {
@@ -29,10 +31,6 @@ struct MmaBackwardArgs {
     FaultRecord *fault;
     int32_t first_row; /* of this launch */
 };
-
-/* Slots of an element's state, `items` floats each; the gates give way to their gradients. dc is what flows into c_t from step
- * t+1. */
-enum { MMA_GATES, MMA_C_BEFORE = 4, MMA_DY, MMA_C, MMA_DC };
 
 #if DEV_ARCH == 0 || DEV_ARCH >= 800
 
@@ -113,36 +111,6 @@ static __device__ __forceinline__ float mma_gather(const LstmPlan &plan, const M
 
 /* ---- stages ---- */
 
-/* c_T, and the gradient from beyond it. */
-static __device__ __forceinline__ void mma_backward_begin(const MmaBackwardArgs &a, const BlockPlace &at,
-                                                          const MmaShared &s)
-{
-    int64_t T = a.p.shape.T, B = a.p.shape.B, H = a.p.shape.H;
-    for (int32_t pass = 0; pass < a.plan.passes; pass++)
-        mma_items(a.plan, a.n, at, pass, [&](int32_t row, int32_t u, int32_t item) {
-            int64_t n = (at.row + row) * H + at.unit + u;
-            s.state[MMA_C * a.n.items + item] = a.p.c[T * B * H + n];
-            s.state[MMA_DC * a.n.items + item] = a.p.dc_n ? a.p.dc_n[n] : 0.0f;
-        });
-}
-
-/* The block's part of gates_t, c_{t-1} and dy_t on its way to s.state. */
-static __device__ __forceinline__ void mma_backward_fetch(const MmaBackwardArgs &a, const BlockPlace &at,
-                                                          const MmaShared &s, int32_t t)
-{
-    int64_t B = a.p.shape.B, H = a.p.shape.H;
-    for (int32_t pass = 0; pass < a.plan.passes; pass++)
-        mma_items(a.plan, a.n, at, pass, [&](int32_t row, int32_t u, int32_t item) {
-            int64_t position = t * B + at.row + row, n = position * H + at.unit + u;
-            float *state = s.state + item;
-            const float *gates = a.p.gates + position * 4 * H + at.unit + u;
-            for (int gate = 0; gate < 4; gate++) copy_async4(state + gate * a.n.items, gates + gate * H);
-            copy_async4(state + MMA_C_BEFORE * a.n.items, a.p.c + n);
-            copy_async4(state + MMA_DY * a.n.items, a.p.dy + n);
-        });
-    copy_async_commit();
-}
-
 /* dgates and dc of the block's elements of one pass, and dgates into the exchange (NULL at step 0). */
 template <int PRECISION>
 static __device__ __forceinline__ void
@@ -150,39 +118,15 @@ mma_backward_cells(const MmaBackwardArgs &a, const BlockPlace &at, const MmaShar
                    int32_t t, int32_t pass, uint32_t turn, int32_t rank, uint32_t *exchange)
 {
     mma_items(a.plan, a.n, at, pass, [&](int32_t row, int32_t u, int32_t item) {
-        int32_t b = row - pass * a.plan.batch, stride = a.n.items, parity = t & 1;
-        float *state = s.state + item;
-        float dh =
-            state[MMA_DY * stride] * mask_bits_factor(bits, parity, MASK_OUTPUT, a.p.output, at, row, u);
-        if (t + 1 < a.p.shape.T) /* h_t was masked as step t+1 read it */
-            dh += mma_gather(a.plan, a.n, s, turn, rank, b, u) *
-                  mask_bits_factor(bits, parity, MASK_RECURRENT, a.p.recurrent, at, row, u);
-        else if (a.p.dh_n) dh += a.p.dh_n[(at.row + row) * a.p.shape.H + at.unit + u];
-        Gates q = {state[0], state[stride], state[2 * stride], state[3 * stride]};
-        float c_before = state[MMA_C_BEFORE * stride];
-        state[MMA_DC * stride] =
-            cell_backward(&q, c_before, state[MMA_C * stride], dh, state[MMA_DC * stride]);
-        state[MMA_C * stride] = c_before;
-        state[0] = q.i, state[stride] = q.f, state[2 * stride] = q.g, state[3 * stride] = q.o;
+        int32_t b = row - pass * a.plan.batch;
+        Gates q = backward_cell(a.p, at, bits, t, row, u, s.state + item, a.n.items,
+                                [&] { return mma_gather(a.plan, a.n, s, turn, rank, b, u); });
         if (!exchange) return;
         uint32_t *to = exchange + pass * a.n.pass_words;
         int32_t k = 4 * (at.unit + u);
         mma_send<PRECISION>(to, a.n.tiles, k, b, q.i), mma_send<PRECISION>(to, a.n.tiles, k + 1, b, q.f);
         mma_send<PRECISION>(to, a.n.tiles, k + 2, b, q.g), mma_send<PRECISION>(to, a.n.tiles, k + 3, b, q.o);
     });
-}
-
-static __device__ __forceinline__ void mma_backward_store(const MmaBackwardArgs &a, const BlockPlace &at,
-                                                          const MmaShared &s, int32_t t)
-{
-    int64_t B = a.p.shape.B, H = a.p.shape.H;
-    for (int32_t pass = 0; pass < a.plan.passes; pass++)
-        mma_items(a.plan, a.n, at, pass, [&](int32_t row, int32_t u, int32_t item) {
-            float *gates = a.p.gates + (t * B + at.row + row) * 4 * H + at.unit + u;
-            for (int gate = 0; gate < 4; gate++) gates[gate * H] = s.state[gate * a.n.items + item];
-            if (t == 0 && a.p.dc_0)
-                a.p.dc_0[(at.row + row) * H + at.unit + u] = s.state[MMA_DC * a.n.items + item];
-        });
 }
 
 /* ---- the launch ---- */
@@ -201,8 +145,7 @@ static __device__ __forceinline__ void bwd_mma_loop(const MmaBackwardArgs &a)
 {
     const LstmPlan &plan = a.plan;
     const int32_t T = (int32_t)a.p.shape.T;
-    MmaShared s;
-    mma_carve(Smem(), a.n.pieces, &s);
+    MmaShared s = carve(a.n.pieces);
     BlockPlace at = mma_place(plan, a.p.shape, a.first_row);
     if (at.rows <= 0) return; /* with the whole replica */
     MaskBits bits = {s.masks, a.n.mask_quads, plan.rows};
@@ -214,8 +157,9 @@ static __device__ __forceinline__ void bwd_mma_loop(const MmaBackwardArgs &a)
     if (threadIdx.x == 0) s.flags[1] = 0;
     uint32_t kept[RESIDENT][STACKED][4];
     mma_load<PRECISION, true, STACKED, RESIDENT>(matrix, plan, mma_backward_warp(a, at), s, kept);
-    mma_backward_begin(a, at, s);
-    mma_backward_fetch(a, at, s, T - 1);
+    auto each = [&](auto do_item) { mma_all_items(plan, a.n, at, do_item); };
+    backward_carry_in(a.p, at, s.state, a.n.items, each);
+    backward_fetch(a.p, at, s.state, a.n.items, T - 1, each);
     mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, T - 1);
     mma_cluster_sync(plan);
     if (!mma_cluster_sound(plan, barrier, s.flags, (uint32_t)T - 1)) return;
@@ -248,9 +192,9 @@ static __device__ __forceinline__ void bwd_mma_loop(const MmaBackwardArgs &a)
         }
         __syncthreads();
         if (t) barrier_arrive(&barrier);
-        mma_backward_store(a, at, s, t);
+        backward_store(a.p, at, s.state, a.n.items, t, each);
         if (t == 0) break;
-        mma_backward_fetch(a, at, s, t - 1);
+        backward_fetch(a.p, at, s.state, a.n.items, t - 1, each);
         mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, t - 1);
     }
     if (plan.cluster > 1) mma_cluster_sync(plan); /* others may still read what this block has sent */
@@ -258,28 +202,19 @@ static __device__ __forceinline__ void bwd_mma_loop(const MmaBackwardArgs &a)
 
 #endif
 
-/* ---- host side ---- */
+struct MmaBackwardPass : PassOf<MmaBackwardArgs, LstmBackward, KIND_MMA, 1> {
+    template <int PRECISION, int STACKED, int RESIDENT, int BATCH, int THREADS>
+    static __device__ __forceinline__ void loop(const Args &a)
+    {
+#if DEV_ARCH == 0 || DEV_ARCH >= 800
+        bwd_mma_loop<PRECISION, STACKED, RESIDENT, BATCH / TENSOR_BATCH>(a);
+#endif
+    }
 
-typedef void (*MmaBackwardKernel)(MmaBackwardArgs);
-
-template <int N> static inline cudaError_t mma_backward_prepare(MmaBackwardKernel const (&kernels)[N])
-{
-    cudaError_t error = cudaSuccess;
-    for (int i = 0; i < N && !error; i++) error = persistent_prepare(kernels[i]);
-    return error;
-}
-
-template <int N>
-static inline cudaError_t mma_backward_run(MmaBackwardKernel const (&kernels)[N], const LstmContext *context,
-                                           const LstmBackward *p)
-{
-    const LstmPlan *plan = p->launch.plan;
-    assert(plan && plan->tile < N && (p->w_tiles || plan->precision != PRECISION_BF16));
-    MmaCounts n = mma_counts(plan);
-    uint32_t *exchange = (uint32_t *)p->launch.scratch;
-    MmaBackwardArgs args = {*plan,          n, *p, exchange, exchange + 2 * plan->replicas * n.exchange_words,
-                            context->fault, 0};
-    return mma_launch(kernels[plan->tile], context, &p->launch, &p->shape, 1, args);
-}
+    static Args arguments(const LstmPlan &plan, const LstmBackward &p)
+    {
+        return mma_arguments<Args>(plan, p);
+    }
+};
 
 #endif

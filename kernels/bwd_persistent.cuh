@@ -20,7 +20,8 @@
 #ifndef PLSTM_BWD_PERSISTENT_CUH
 #define PLSTM_BWD_PERSISTENT_CUH
 
-#include "persistent.cuh"
+#include "block_io.cuh"
+#include "grid_barrier.cuh"
 
 /* What follows from a plan, computed once on the host: as kernel arguments these cost no registers. */
 struct BackwardCounts {
@@ -46,27 +47,7 @@ struct BackwardArgs {
     int32_t first_row; /* of this launch */
 };
 
-struct BackwardShared {
-    float4 *weights; /* [shared][4 gates][rounds*slices*quads] of the thread's k */
-    float *work;
-    float *dgates; /* [passes][units][4 gates][groups*pitch], zero where there is no unit or row */
-    float *state;  /* [slots][passes][items] */
-    uint32_t *masks;
-    uint32_t *flag;
-};
-
-/* Slots of an element's state; the gates give way to their gradients. dc is what flows into c_t from step t+1. */
-enum { STATE_GATES, STATE_C_BEFORE = 4, STATE_DY, STATE_C, STATE_DC };
-
-static __device__ __forceinline__ void backward_carve(Smem sm, const BackwardPieces &f, BackwardShared *s)
-{
-    s->weights = sm.take<float4>((size_t)f.weights / 4);
-    s->work = sm.take<float>((size_t)f.work);
-    s->dgates = sm.take<float>((size_t)f.dgates);
-    s->state = sm.take<float>((size_t)f.state);
-    s->masks = sm.take<uint32_t>((size_t)f.masks);
-    s->flag = sm.take<uint32_t>((size_t)f.flag);
-}
+CARVED_PIECES(BackwardShared, BackwardPieces, BACKWARD_PIECES)
 
 /* What a thread multiplies. Worked out again wherever it is needed. */
 struct BackwardThread {
@@ -195,9 +176,8 @@ static __device__ __forceinline__ void backward_cells(const BackwardArgs &a, con
 {
     enum { PITCH = (BATCH + 3) / 4 * 4 };
     const LstmPlan &plan = a.plan;
-    int32_t stride = a.n.slot, width = a.n.width, parity = t & 1;
-    bool gathered = t + 1 < a.p.shape.T;
-    int32_t sums = gathered ? a.n.gather_groups : 0;
+    int32_t width = a.n.width;
+    int32_t sums = t + 1 < a.p.shape.T ? a.n.gather_groups : 0;
     for (int32_t j = thread_again(); j < a.n.items; j += (int32_t)blockDim.x) {
         int32_t b = j % BATCH, column = j / BATCH, group = divided(column, a.n.by_units);
         int32_t u = column - group * plan.units;
@@ -206,20 +186,10 @@ static __device__ __forceinline__ void backward_cells(const BackwardArgs &a, con
         const float *sent = s.work + ((group * PITCH / 4 + b / 4) * plan.units + u) * 4 + b % 4;
         float from_next = 0.0f;
         for (int32_t g = 0; g < sums; g++) from_next += sent[g * a.n.parcel];
-        float *state = s.state + pass * a.n.items + j;
-        float dh =
-            state[STATE_DY * stride] * mask_bits_factor(bits, parity, MASK_OUTPUT, a.p.output, at, row, u);
-        if (gathered) /* h_t was masked as step t+1 read it */
-            dh += from_next * mask_bits_factor(bits, parity, MASK_RECURRENT, a.p.recurrent, at, row, u);
-        else if (a.p.dh_n) dh += a.p.dh_n[(at.row + row) * a.p.shape.H + at.unit + u];
-        Gates q = {state[0], state[stride], state[2 * stride], state[3 * stride]};
-        float c_before = state[STATE_C_BEFORE * stride];
-        state[STATE_DC * stride] =
-            cell_backward(&q, c_before, state[STATE_C * stride], dh, state[STATE_DC * stride]);
-        state[STATE_C * stride] = c_before;
-        float *dgates = s.dgates + (pass * a.n.unit_rows + u) * 4 * width + group * PITCH + b;
-        state[0] = dgates[0] = q.i, state[stride] = dgates[width] = q.f;
-        state[2 * stride] = dgates[2 * width] = q.g, state[3 * stride] = dgates[3 * width] = q.o;
+        Gates q = backward_cell(a.p, at, bits, t, row, u, s.state + pass * a.n.items + j, a.n.slot,
+                                [&] { return from_next; });
+        float *dgates = s.dgates + (pass * a.n.unit_rows + u) * 4 * width + opaque(group * PITCH) + b;
+        dgates[0] = q.i, dgates[width] = q.f, dgates[2 * width] = q.g, dgates[3 * width] = q.o;
     }
 }
 
@@ -253,17 +223,23 @@ backward_stream(const BackwardArgs &a, const BlockPlace &at, const BackwardThrea
 }
 
 /* This thread's part of W_hh^T dgates_t for one pass and round: over the rows of its slice, a row being a gate of a unit. */
-template <int RESIDENT, int BATCH, int AHEAD>
+template <int RESIDENT, int BATCH>
 static __device__ __forceinline__ void backward_multiply(const BackwardArgs &a, const BlockPlace &at,
                                                          const BackwardShared &s, const float4 *kept,
                                                          int32_t pass, int32_t round, float4 (&sum)[BATCH])
 {
-    enum { PITCH = (BATCH + 3) / 4 * 4, UNROLL = BATCH < 8 ? 4 : BATCH < 16 ? 2 : 1 };
+    enum {
+        PITCH = (BATCH + 3) / 4 * 4,
+        UNROLL = BATCH < 8    ? 4
+                 : BATCH < 16 ? 2
+                              : 1,
+        AHEAD = RESIDENT ? 1 : 4 /* rows of streamed weights under way: registers are for what stays */
+    };
     const LstmPlan &plan = a.plan;
     BackwardThread me = backward_thread(a, at);
     int32_t width = a.n.width, first = me.slice * plan.depth;
     int32_t in_shared = min(plan.resident + plan.shared, me.units);
-    const float *dgates = s.dgates + (pass * a.n.unit_rows + first) * 4 * width + me.group * PITCH;
+    const float *dgates = s.dgates + (pass * a.n.unit_rows + first) * 4 * width + opaque(me.group * PITCH);
 #pragma unroll
     for (int b = 0; b < BATCH; b++) sum[b] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 
@@ -347,69 +323,15 @@ static __device__ __forceinline__ void backward_send(const BackwardArgs &a, cons
     }
 }
 
-/* ---- before and after a step ---- */
-
-/* The block's part of gates_t, c_{t-1} and dy_t on its way to s.state; the wait before the cells sees it there. The thread that
- * stored an element's dgates fetches what takes their place. */
-template <int BATCH>
-static __device__ __forceinline__ void backward_fetch(const BackwardArgs &a, const BlockPlace &at,
-                                                      const BackwardShared &s, int32_t t)
-{
-    int64_t B = a.p.shape.B, H = a.p.shape.H;
-    for (int32_t j = thread_again(); j < at.rows * a.plan.units; j += (int32_t)blockDim.x) {
-        int32_t row = divided(j, a.n.by_units), u = j - row * a.plan.units;
-        if (u >= at.units) continue;
-        int64_t position = t * B + at.row + row, n = position * H + at.unit + u;
-        float *state = s.state + item_at(a.plan, BATCH, row, u);
-        const float *gates = a.p.gates + position * 4 * H + at.unit + u;
-        for (int gate = 0; gate < 4; gate++) copy_async4(state + gate * a.n.slot, gates + gate * H);
-        copy_async4(state + STATE_C_BEFORE * a.n.slot, a.p.c + n);
-        copy_async4(state + STATE_DY * a.n.slot, a.p.dy + n);
-    }
-    copy_async_commit();
-}
-
-template <int BATCH>
-static __device__ __forceinline__ void backward_store(const BackwardArgs &a, const BlockPlace &at,
-                                                      const BackwardShared &s, int32_t t)
-{
-    int64_t B = a.p.shape.B, H = a.p.shape.H;
-    for (int32_t j = thread_again(); j < at.rows * a.plan.units; j += (int32_t)blockDim.x) {
-        int32_t row = divided(j, a.n.by_units), u = j - row * a.plan.units;
-        if (u >= at.units) continue;
-        const float *state = s.state + item_at(a.plan, BATCH, row, u);
-        float *gates = a.p.gates + (t * B + at.row + row) * 4 * H + at.unit + u;
-        for (int gate = 0; gate < 4; gate++) gates[gate * H] = state[gate * a.n.slot];
-        if (t == 0 && a.p.dc_0) a.p.dc_0[(at.row + row) * H + at.unit + u] = state[STATE_DC * a.n.slot];
-    }
-}
-
-/* c_T, the gradient from beyond it, and zeros where dgates will never be. */
-template <int BATCH>
-static __device__ __forceinline__ void backward_begin(const BackwardArgs &a, const BlockPlace &at,
-                                                      const BackwardShared &s)
-{
-    int64_t T = a.p.shape.T, B = a.p.shape.B, H = a.p.shape.H;
-    for (int32_t j = thread_again(); j < at.rows * at.units; j += (int32_t)blockDim.x) {
-        int32_t row = j / at.units, u = j % at.units;
-        float *state = s.state + item_at(a.plan, BATCH, row, u);
-        int64_t n = (at.row + row) * H + at.unit + u;
-        state[STATE_C * a.n.slot] = a.p.c[T * B * H + n];
-        state[STATE_DC * a.n.slot] = a.p.dc_n ? a.p.dc_n[n] : 0.0f;
-    }
-    for (int32_t j = thread_again(); j < (int32_t)a.n.pieces.dgates; j += (int32_t)blockDim.x)
-        s.dgates[j] = 0.0f;
-}
-
 /* ---- the launch ---- */
 
-template <int RESIDENT, int BATCH, int AHEAD>
+template <int RESIDENT, int BATCH>
 static __device__ __forceinline__ void bwd_persistent(const BackwardArgs &a)
 {
     const LstmPlan &plan = a.plan;
-    const int32_t T = (int32_t)a.p.shape.T;
-    BackwardShared s;
-    backward_carve(Smem(), a.n.pieces, &s);
+    /* opaque, here and at the groups: else compilers shift by 32 bits in numbers that GPGPU-Sim reads wrong */
+    const int32_t T = opaque((int32_t)a.p.shape.T);
+    BackwardShared s = carve(a.n.pieces);
     BlockPlace at = block_place(plan, a.p.shape, a.first_row);
     if (at.rows <= 0) return; /* with the whole replica */
     MaskBits bits = {s.masks, a.n.mask_quads, plan.rows};
@@ -417,8 +339,16 @@ static __device__ __forceinline__ void bwd_persistent(const BackwardArgs &a)
     float4 kept[RESIDENT > 0 ? 4 * RESIDENT : 1];
     backward_load_registers<RESIDENT>(a, at, kept);
     backward_load_shared(a, at, s);
-    backward_begin<BATCH>(a, at, s);
-    backward_fetch<BATCH>(a, at, s, T - 1);
+    auto each = [&](auto do_item) {
+        for (int32_t j = thread_again(); j < at.rows * plan.units; j += (int32_t)blockDim.x) {
+            int32_t row = divided(j, a.n.by_units), u = j - row * plan.units;
+            if (u < at.units) do_item(row, u, item_at(plan, BATCH, row, u));
+        }
+    };
+    for (int32_t j = thread_again(); j < (int32_t)a.n.pieces.dgates; j += (int32_t)blockDim.x)
+        s.dgates[j] = 0.0f; /* and stays so where there is no unit or row */
+    backward_carry_in(a.p, at, s.state, a.n.slot, each);
+    backward_fetch(a.p, at, s.state, a.n.slot, T - 1, each);
     mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, T - 1);
     GridBarrier barrier;
     if (!barrier_open(&barrier, a.words + at.replica * plan.blocks, (uint32_t)plan.blocks, (uint32_t)at.block,
@@ -436,7 +366,7 @@ static __device__ __forceinline__ void bwd_persistent(const BackwardArgs &a)
             __syncthreads();
             for (int32_t round = 0; round < plan.rounds; round++) {
                 float4 sum[BATCH];
-                backward_multiply<RESIDENT, BATCH, AHEAD>(a, at, s, kept, pass, round, sum);
+                backward_multiply<RESIDENT, BATCH>(a, at, s, kept, pass, round, sum);
                 BackwardThread me = backward_thread(a, at);
                 backward_fold<BATCH>(a, s, me, round > 0, sum);
                 backward_send<BATCH>(a, at, me, t, pass, round, sum);
@@ -444,54 +374,45 @@ static __device__ __forceinline__ void bwd_persistent(const BackwardArgs &a)
         }
         __syncthreads();
         if (t) barrier_arrive(&barrier);
-        backward_store<BATCH>(a, at, s, t);
+        backward_store(a.p, at, s.state, a.n.slot, t, each);
         if (t == 0) break;
-        backward_fetch<BATCH>(a, at, s, t - 1);
+        backward_fetch(a.p, at, s.state, a.n.slot, t - 1, each);
         mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, t - 1);
         if (!barrier_wait(&barrier, (uint32_t)t - 1)) return;
     }
 }
 
-/* ---- host side: the same for every variant ---- */
+struct BackwardPass : PassOf<BackwardArgs, LstmBackward, KIND_VECTOR, 1> {
+    template <int RESIDENT, int BATCH, int THREADS> static __device__ __forceinline__ void loop(const Args &a)
+    {
+        bwd_persistent<RESIDENT, BATCH>(a);
+    }
 
-typedef void (*BackwardKernel)(BackwardArgs);
-
-template <int N> static inline cudaError_t backward_prepare(BackwardKernel const (&kernels)[N])
-{
-    cudaError_t error = cudaSuccess;
-    for (int i = 0; i < N && !error; i++) error = persistent_prepare(kernels[i]);
-    return error;
-}
-
-template <int N>
-static inline cudaError_t backward_run(BackwardKernel const (&kernels)[N], const LstmContext *context,
-                                       const LstmBackward *p)
-{
-    assert(p->launch.plan && p->launch.plan->tile < N);
-    const LstmPlan *plan = p->launch.plan;
-    BackwardCounts n;
-    n.pieces = plan_backward_pieces(plan);
-    n.parcel = (int32_t)plan_parcel_floats(plan);
-    n.gather_groups = plan_gather_groups(plan);
-    n.columns = plan->rounds * plan->slices * plan->quads;
-    n.width = plan->groups * plan_pitch(plan->batch);
-    n.unit_rows = (int32_t)plan_unit_rows(plan);
-    n.items = (int32_t)plan_items(plan);
-    n.slot = plan->passes * n.items;
-    n.mask_quads = plan_mask_quads(plan->units);
-    n.by_units = inverse_of(plan->units);
-    n.by_parcel = inverse_of(n.parcel / 4);
-    n.by_quads = inverse_of(plan->quads), n.by_slices = inverse_of(plan->slices);
-    n.exchange_floats = plan_exchange_floats(plan);
-    n.pass_floats = n.exchange_floats / plan->passes;
-    /* What divided() is given: k and an element of a block; a thread's part of what was sent. */
-    assert((4 * (int64_t)plan->quads * plan->rounds + n.slot) * plan->units <= INT32_MAX);
-    assert((n.pieces.work / 4 + n.parcel) * (int64_t)n.parcel / 4 <= INT32_MAX);
-    float *exchange = (float *)p->launch.scratch;
-    BackwardArgs args = {
-        *plan,          n, *p, exchange, (uint32_t *)(exchange + 2 * plan->replicas * n.exchange_floats),
-        context->fault, 0};
-    return persistent_launch(kernels[args.plan.tile], context, &p->launch, &p->shape, 1, args);
-}
+    static Args arguments(const LstmPlan &plan, const LstmBackward &p)
+    {
+        BackwardCounts n;
+        n.pieces = plan_backward_pieces(&plan);
+        n.parcel = (int32_t)plan_parcel_floats(&plan);
+        n.gather_groups = plan_gather_groups(&plan);
+        n.columns = plan.rounds * plan.slices * plan.quads;
+        n.width = plan.groups * plan_pitch(plan.batch);
+        n.unit_rows = (int32_t)plan_unit_rows(&plan);
+        n.items = (int32_t)plan_items(&plan);
+        n.slot = plan.passes * n.items;
+        n.mask_quads = plan_mask_quads(plan.units);
+        n.by_units = inverse_of(plan.units);
+        n.by_parcel = inverse_of(n.parcel / 4);
+        n.by_quads = inverse_of(plan.quads), n.by_slices = inverse_of(plan.slices);
+        n.exchange_floats = plan_exchange_floats(&plan);
+        n.pass_floats = n.exchange_floats / plan.passes;
+        /* What divided() is given: k and an element of a block; a thread's part of what was sent. */
+        assert((4 * (int64_t)plan.quads * plan.rounds + n.slot) * plan.units <= INT32_MAX);
+        assert((n.pieces.work / 4 + n.parcel) * (int64_t)n.parcel / 4 <= INT32_MAX);
+        assert(p.launch.scratch);
+        float *exchange = (float *)p.launch.scratch;
+        return {plan,    n, p, exchange, (uint32_t *)(exchange + 2 * plan.replicas * n.exchange_floats),
+                nullptr, 0};
+    }
+};
 
 #endif

@@ -4,7 +4,7 @@
 #ifndef PLSTM_CELL_CUH
 #define PLSTM_CELL_CUH
 
-#include "dev.cuh"
+#include <cuda_runtime.h>
 
 /* i, f, g, o: forward the activations after the nonlinearity, backward their pre-activation gradients. */
 struct Gates {
@@ -15,16 +15,16 @@ struct CellState {
     float c, h;
 };
 
-/* expf overflows to infinity below -88: the quotient is then the 0 that the true value rounds to. */
-static __device__ __forceinline__ float cell_sigmoid(float a) { return 1.0f / (1.0f + expf(-a)); }
-
-/* a holds the pre-activations on entry and the activations on exit. */
+/* a holds the pre-activations on entry and the activations on exit. The three exponentials stand before the three quotients, so that none
+ * waits for another on a GPU that issues in order. expf overflows to infinity below -88: the quotient is then the 0 that the true
+ * value rounds to. */
 static __device__ __forceinline__ CellState cell_forward(Gates *a, float c_before)
 {
-    a->i = cell_sigmoid(a->i);
-    a->f = cell_sigmoid(a->f);
+    float i = 1.0f + expf(-a->i), f = 1.0f + expf(-a->f), o = 1.0f + expf(-a->o);
+    a->i = 1.0f / i;
+    a->f = 1.0f / f;
     a->g = tanhf(a->g);
-    a->o = cell_sigmoid(a->o);
+    a->o = 1.0f / o;
     CellState s;
     s.c = a->f * c_before + a->i * a->g;
     s.h = a->o * tanhf(s.c);

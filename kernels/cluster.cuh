@@ -1,5 +1,5 @@
 /* cluster: what forward and backward of the variant `cluster` share: how blocks of a cluster wait for each other's
- * asynchronous stores, how they leave, launching. cluster.h says how a plan divides the work.
+ * asynchronous stores, and how they leave. cluster.h says how a plan divides the work.
  *
  * Exchange   Each block has two buffers and two mbarriers in its shared memory that take turns by the parity of the exchange's
  *            number n = 1 .. T-1. Blocks send into all buffers n & 1 by st.async, which counts its bytes at the receiver's
@@ -20,8 +20,11 @@
 #ifndef PLSTM_CLUSTER_CUH
 #define PLSTM_CLUSTER_CUH
 
+#include <kernels/dev_barrier.cuh>
+#include <kernels/dev_cluster.cuh>
+
+#include "block_io.cuh"
 #include "cluster.h"
-#include "persistent.cuh"
 #include "tensor.cuh"
 
 #if DEV_ARCH == 0 || DEV_ARCH >= 900
@@ -156,59 +159,11 @@ cluster_product(float (&sum)[QUADS][TILES][4], const uint32_t (&kept)[RESIDENT >
 
 #endif
 
-/* ---- host side ---- */
-
-/* Loads a kernel and lets it take all the shared memory of an SM and clusters of any size; a device without clusters has
- * nothing to prepare, since no plan is made for it. */
-template <class Kernel> static inline cudaError_t cluster_prepare(Kernel kernel)
+/* What a plan of KIND_CLUSTER promises. */
+static inline bool cluster_sound(const LstmPlan &plan)
 {
-    int device = 0, clusters = 0;
-    cudaError_t error = cudaGetDevice(&device);
-    if (!error) error = cudaDeviceGetAttribute(&clusters, cudaDevAttrClusterLaunch, device);
-    if (error || !clusters) return error;
-    error = persistent_prepare(kernel);
-    if (!error) error = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
-    return error;
-}
-
-static inline LaunchShape cluster_shape(const LstmPlan *plan, cudaStream_t stream)
-{
-    LaunchShape shape = {dim3((unsigned)(plan->replicas * plan->blocks)),
-                         dim3((unsigned)plan->threads),
-                         plan->shared_bytes,
-                         stream,
-                         false,
-                         (unsigned)plan->cluster};
-    return shape;
-}
-
-/* Clusters wait for nobody but their own blocks: those that the device does not hold at once run later, so that all of a plan's blocks
- * can be launched where one cluster fits. */
-template <class Kernel>
-static inline cudaError_t cluster_resident(Kernel kernel, const LstmPlan *plan, int *blocks)
-{
-    int clusters = 0;
-    cudaError_t error = resident_clusters(&clusters, cluster_shape(plan, 0), kernel);
-    *blocks = clusters > 0 ? (int)plan_max(clusters, plan->replicas) * plan->cluster : 0;
-    return error;
-}
-
-template <class Kernel, class Args>
-static inline cudaError_t cluster_launch(Kernel kernel, const LstmContext *context, const LstmLaunch *how,
-                                         const LstmShape *shape, Args args)
-{
-    const LstmPlan *plan = how->plan;
-    assert(plan->blocks == plan->cluster && plan->rows <= plan->batch && plan->streamed == 0);
-    assert(shape->T > 0 && shape->T <= INT32_MAX && shape->B > 0 && shape->B <= INT32_MAX);
-    assert((int64_t)plan->units * plan->blocks >= shape->H &&
-           (int64_t)plan->units * (plan->blocks - 1) < shape->H);
-    assert(plan->units % TENSOR_UNITS == 0 && plan->shared_bytes == cluster_shared_bytes(plan));
-    cudaError_t error = cudaSuccess;
-    for (int64_t i = 0; i < plan_ranges(plan, shape->B) && !error; i++) {
-        args.first_row = (int32_t)(i * plan->rows * plan->replicas);
-        error = launch(cluster_shape(plan, context->stream), kernel, args);
-    }
-    return error;
+    return plan.blocks == plan.cluster && plan.rows <= plan.batch && plan.streamed == 0 &&
+           plan.units % TENSOR_UNITS == 0 && plan.shared_bytes == cluster_shared_bytes(&plan);
 }
 
 #endif

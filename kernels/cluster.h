@@ -65,74 +65,38 @@ static PLAN_HD inline int64_t cluster_items(const LstmPlan *p)
  * warp, which hold two units' gates of four batch rows, write to 32 banks. */
 static PLAN_HD inline int32_t cluster_partial_pitch(const LstmPlan *p) { return 4 * p->batch + 4; }
 
-/* Pieces in 32-bit words, in the order in which they are carved. */
-typedef struct ClusterForwardPieces {
-    int64_t weights;  /* [warp][shared][quads][lane] 4 words */
-    int64_t exchange; /* [2][batch tile][k tile][lane] 2 words: h as B operand */
-    int64_t partial;  /* [slices][units][pitch] floats */
-    int64_t gates;    /* [rows][units] float4: x_proj on the way in, gates on the way out */
-    int64_t c, h;     /* [rows][units] */
-    int64_t bias;     /* [units] float4 of gates */
-    int64_t masks;    /* as plan.h's */
-    int64_t arrived;  /* the two mbarriers */
-    int64_t flags;    /* ClusterFlags (cluster.cuh) */
-} ClusterForwardPieces;
-
-typedef struct ClusterBackwardPieces {
-    int64_t weights; /* [warp][shared][quads][lane] 4 words */
-    int64_t inbox;   /* [2][producer][sent rows / 4][units] float4 of batch rows: partial dh */
-    int64_t dgates;  /* [batch tile][contraction tile][lane] 2 words, B operand */
-    int64_t state;   /* [8 slots][items] floats */
-    int64_t masks;
-    int64_t arrived, flags;
-} ClusterBackwardPieces;
-
 static PLAN_HD inline int64_t cluster_weight_words(const LstmPlan *p)
 {
     return (int64_t)p->groups * p->slices * p->shared * p->quads * TENSOR_WORDS;
 }
 
-static PLAN_HD inline ClusterForwardPieces cluster_forward_pieces(const LstmPlan *p)
-{
-    ClusterForwardPieces f;
-    int64_t items = cluster_items(p);
-    f.weights = cluster_weight_words(p);
-    f.exchange = 2 * cluster_operand_words(p);
-    f.partial = (int64_t)p->slices * p->units * cluster_partial_pitch(p);
-    f.gates = 4 * items;
-    f.c = f.h = items;
-    f.bias = 4 * (int64_t)p->units;
-    f.masks = 4 * (int64_t)p->rows * plan_mask_quads(p->units);
-    f.arrived = f.flags = 4;
-    return f;
-}
-
-static PLAN_HD inline ClusterBackwardPieces cluster_backward_pieces(const LstmPlan *p)
-{
-    ClusterBackwardPieces f;
-    int64_t items = cluster_items(p);
-    f.weights = cluster_weight_words(p);
-    f.inbox = 2 * p->blocks * items;
-    f.dgates = cluster_operand_words(p);
-    f.state = 8 * items;
-    f.masks = 4 * (int64_t)p->rows * plan_mask_quads(p->units);
-    f.arrived = f.flags = 4;
-    return f;
-}
+/* A block's shared memory (plan.h). Mbarrier: dev_cluster.cuh, ClusterFlags: cluster.cuh. */
+#define CLUSTER_FORWARD_PIECES(X)                                                                            \
+    X(uint4, weights, cluster_weight_words(p), "[warp][shared][quads][lane]")                                \
+    X(uint32_t, exchange, 2 * cluster_operand_words(p), "[2][batch tile][k tile][lane] 2 words: h as B")     \
+    X(float, partial, (int64_t)p->slices * p->units * cluster_partial_pitch(p), "[slices][units][pitch]")    \
+    X(float4, gates, 4 * cluster_items(p), "[rows][units]: x_proj on the way in, gates out")                 \
+    X(float, c, cluster_items(p), "[rows][units]")                                                           \
+    X(float, h, cluster_items(p), "[rows][units]")                                                           \
+    X(float4, bias, 4 * (int64_t)p->units, "[units] of gates")                                               \
+    X(uint32_t, masks, plan_mask_words(p), "[2 steps][2 sites][rows][mask quads] of four bits")              \
+    X(Mbarrier, arrived, 4, "[2]")                                                                           \
+    X(ClusterFlags, flags, 4, "that the block gave up")
+#define CLUSTER_BACKWARD_PIECES(X)                                                                           \
+    X(uint4, weights, cluster_weight_words(p), "[warp][shared][quads][lane]")                                \
+    X(float, inbox, 2 * p->blocks * cluster_items(p),                                                        \
+      "[2][producer][sent rows / 4][units] float4 of batch rows: partial dh")                                \
+    X(uint32_t, dgates, cluster_operand_words(p), "[batch tile][contraction tile][lane] 2 words: B")         \
+    X(float, state, 8 * cluster_items(p), "[8 slots][items] (block_io.cuh)")                                 \
+    X(uint32_t, masks, plan_mask_words(p), "as forward's")                                                   \
+    X(Mbarrier, arrived, 4, "[2]")                                                                           \
+    X(ClusterFlags, flags, 4, "that the block gave up")
+PIECES(ClusterForwardPieces, cluster_forward_pieces, cluster_forward_bytes, CLUSTER_FORWARD_PIECES)
+PIECES(ClusterBackwardPieces, cluster_backward_pieces, cluster_backward_bytes, CLUSTER_BACKWARD_PIECES)
 
 static PLAN_HD inline size_t cluster_shared_bytes(const LstmPlan *p)
 {
-    if (p->backward) {
-        ClusterBackwardPieces f = cluster_backward_pieces(p);
-        return plan_piece_bytes(f.weights) + plan_piece_bytes(f.inbox) + plan_piece_bytes(f.dgates) +
-               plan_piece_bytes(f.state) + plan_piece_bytes(f.masks) + plan_piece_bytes(f.arrived) +
-               plan_piece_bytes(f.flags);
-    }
-    ClusterForwardPieces f = cluster_forward_pieces(p);
-    return plan_piece_bytes(f.weights) + plan_piece_bytes(f.exchange) + plan_piece_bytes(f.partial) +
-           plan_piece_bytes(f.gates) + plan_piece_bytes(f.c) + plan_piece_bytes(f.h) +
-           plan_piece_bytes(f.bias) + plan_piece_bytes(f.masks) + plan_piece_bytes(f.arrived) +
-           plan_piece_bytes(f.flags);
+    return p->backward ? cluster_backward_bytes(p) : cluster_forward_bytes(p);
 }
 
 /* Bytes that a block with `units` units gets in one step, in a replica with `rows` batch rows. Forward: all H units of each

@@ -1,4 +1,4 @@
-/* fwd_cluster: the time loop of the variant `cluster`, forward. fwd_cluster.cu tells what it is about. */
+/* fwd_cluster: the time loop of the variant `cluster`, forward. fwd_cluster.cu says what it does. */
 #ifndef PLSTM_FWD_CLUSTER_CUH
 #define PLSTM_FWD_CLUSTER_CUH
 
@@ -22,35 +22,9 @@ struct ClusterForwardArgs {
     int32_t first_row; /* of this launch */
 };
 
-typedef void (*ClusterForwardKernel)(ClusterForwardArgs);
-
 #if DEV_ARCH == 0 || DEV_ARCH >= 900
 
-struct ClusterForwardShared {
-    uint4 *weights;     /* [warp][shared][quads][lane] */
-    uint32_t *exchange; /* [2][operand] */
-    float *partial;     /* [slices][units][pitch] */
-    float4 *gates;      /* [rows][units] */
-    float *c, *h;
-    float4 *bias; /* [units] */
-    uint32_t *masks;
-    ClusterMeeting meeting;
-};
-
-static __device__ __forceinline__ void cluster_forward_carve(Smem sm, const ClusterForwardPieces &f,
-                                                             ClusterForwardShared *s)
-{
-    s->weights = sm.take<uint4>((size_t)f.weights / 4);
-    s->exchange = sm.take<uint32_t>((size_t)f.exchange);
-    s->partial = sm.take<float>((size_t)f.partial);
-    s->gates = sm.take<float4>((size_t)f.gates / 4);
-    s->c = sm.take<float>((size_t)f.c);
-    s->h = sm.take<float>((size_t)f.h);
-    s->bias = sm.take<float4>((size_t)f.bias / 4);
-    s->masks = sm.take<uint32_t>((size_t)f.masks);
-    s->meeting.arrived = sm.take<Mbarrier>((size_t)f.arrived / 2);
-    s->meeting.flags = (ClusterFlags *)sm.take<uint32_t>((size_t)f.flags);
-}
+CARVED_PIECES(ClusterForwardShared, ClusterForwardPieces, CLUSTER_FORWARD_PIECES)
 
 /* What a warp multiplies: row tiles `row` .. of the block against k tiles `k` .. */
 struct ClusterForwardWarp {
@@ -81,7 +55,7 @@ cluster_forward_first(const ClusterForwardArgs &a, const BlockPlace &at, const C
     Mask m = mask_open(a.p.recurrent);
     auto element = [&](int32_t row, int64_t k) {
         if (row >= at.rows || k >= H) return 0.0f;
-        return a.p.h[(at.row + row) * H + k] * mask_factor(m, at.row + row, H, k);
+        return forward_h_0(a.p, m, at.row + row, k);
     };
     for (int32_t j = (int32_t)threadIdx.x; j < a.n.operand; j += (int32_t)blockDim.x) {
         int32_t tile = j / (TENSOR_WORDS / 2), word = j % (TENSOR_WORDS / 2);
@@ -94,25 +68,6 @@ cluster_forward_first(const ClusterForwardArgs &a, const BlockPlace &at, const C
             s.exchange[j] = tf32_round(element(row, k + 4 * upper + q));
         }
         s.exchange[a.n.operand + j] = 0;
-    }
-}
-
-/* c_0, biases, and D_r(h_0) where it is kept for dw_hh. */
-static __device__ __forceinline__ void
-cluster_forward_begin(const ClusterForwardArgs &a, const BlockPlace &at, const ClusterForwardShared &s)
-{
-    const int64_t H = a.p.shape.H;
-    for (int32_t u = (int32_t)threadIdx.x; u < at.units; u += (int32_t)blockDim.x) {
-        const float *x = a.p.b_ih + at.unit + u, *y = a.p.b_hh + at.unit + u;
-        s.bias[u] = make_float4(x[0] + y[0], x[H] + y[H], x[2 * H] + y[2 * H], x[3 * H] + y[3 * H]);
-    }
-    Mask m = mask_open(a.p.recurrent);
-    for (int32_t j = (int32_t)threadIdx.x; j < at.rows * a.plan.units; j += (int32_t)blockDim.x) {
-        int32_t row = divided(j, a.n.by_units), u = j - row * a.plan.units;
-        if (u >= at.units) continue;
-        int64_t b = at.row + row, n = b * H + at.unit + u;
-        s.c[j] = a.p.c[n];
-        if (a.p.h_masked) a.p.h_masked[n] = a.p.h[n] * mask_factor(m, b, H, at.unit + u);
     }
 }
 
@@ -173,68 +128,23 @@ cluster_forward_cells(const ClusterForwardArgs &a, const BlockPlace &at, const C
                       const MaskBits &bits, int32_t t, int32_t n)
 {
     const LstmPlan &plan = a.plan;
-    int32_t items = at.rows * plan.units, step = plan.units * a.n.pitch;
+    int32_t items = at.rows * plan.units;
     uint32_t *to = s.exchange + (n & 1) * a.n.operand;
-    Mbarrier *arrived = &s.meeting.arrived[n & 1];
+    Mbarrier *arrived = &s.arrived[n & 1];
     copy_async_wait<0>();
     for (int32_t j = thread_again(); (j & ~31) < items; j += (int32_t)blockDim.x) {
         int32_t row = divided(j, a.n.by_units), u = j - row * plan.units;
         float h = 0.0f;
         if (j < items && u < at.units) {
-            float4 x = s.gates[j], bias = s.bias[u];
-            Gates q = {x.x + bias.x, x.y + bias.y, x.z + bias.z, x.w + bias.w};
             const float *partial = s.partial + u * a.n.pitch + 4 * row;
-            for (int32_t slice = 0; slice < plan.slices; slice++, partial += step) {
-                float4 y = *(const float4 *)partial;
-                q.i += y.x, q.f += y.y, q.g += y.z, q.o += y.w;
-            }
-            CellState now = cell_forward(&q, s.c[j]);
-            s.gates[j] = make_float4(q.i, q.f, q.g, q.o);
-            s.c[j] = now.c;
-            s.h[j] = now.h;
-            if (n) h = now.h * mask_bits_factor(bits, t & 1, MASK_RECURRENT, a.p.recurrent, at, row, u);
+            h = forward_cell(s, j, u, partial, plan.slices, plan.units * a.n.pitch);
+            if (n) h *= mask_bits_factor(bits, t & 1, MASK_RECURRENT, a.p.recurrent, at, row, u);
         }
         if (n) {
             bool sends = j < items && (PRECISION == PRECISION_BF16 ? u & ~1 : u) < at.units;
             cluster_forward_send<PRECISION>(a, at, to, arrived, row, u, h, sends);
         }
     }
-}
-
-static __device__ __forceinline__ void cluster_forward_store(const ClusterForwardArgs &a,
-                                                             const BlockPlace &at,
-                                                             const ClusterForwardShared &s,
-                                                             const MaskBits &bits, int32_t t)
-{
-    const int64_t T = a.p.shape.T, B = a.p.shape.B, H = a.p.shape.H;
-    for (int32_t j = thread_again(); j < at.rows * a.plan.units; j += (int32_t)blockDim.x) {
-        int32_t row = divided(j, a.n.by_units), u = j - row * a.plan.units;
-        if (u >= at.units) continue;
-        int64_t position = t * B + at.row + row, n = position * H + at.unit + u, next = n + B * H;
-        float4 q = s.gates[j];
-        float h = s.h[j], *gates = a.p.gates + position * 4 * H + at.unit + u;
-        gates[0] = q.x, gates[H] = q.y, gates[2 * H] = q.z, gates[3 * H] = q.w;
-        a.p.h[next] = h;
-        a.p.c[next] = s.c[j];
-        if (a.p.y) a.p.y[n] = h * mask_bits_factor(bits, t & 1, MASK_OUTPUT, a.p.output, at, row, u);
-        if (a.p.h_masked && t + 1 < T)
-            a.p.h_masked[next] = h * mask_bits_factor(bits, t & 1, MASK_RECURRENT, a.p.recurrent, at, row, u);
-    }
-}
-
-/* The block's part of x_proj_t on its way to s.gates, by the threads that will wait for it in the cells. */
-static __device__ __forceinline__ void cluster_forward_fetch(const ClusterForwardArgs &a,
-                                                             const BlockPlace &at,
-                                                             const ClusterForwardShared &s, int32_t t)
-{
-    const int64_t B = a.p.shape.B, H = a.p.shape.H;
-    for (int32_t j = thread_again(); j < at.rows * a.plan.units; j += (int32_t)blockDim.x) {
-        int32_t row = divided(j, a.n.by_units), u = j - row * a.plan.units;
-        if (u >= at.units) continue;
-        const float *from = a.p.gates + (t * B + at.row + row) * 4 * H + at.unit + u;
-        for (int gate = 0; gate < 4; gate++) copy_async4((float *)(s.gates + j) + gate, from + gate * H);
-    }
-    copy_async_commit();
 }
 
 /* ---- the launch ---- */
@@ -244,8 +154,7 @@ static __device__ __forceinline__ void fwd_cluster_loop(const ClusterForwardArgs
 {
     const LstmPlan &plan = a.plan;
     const int32_t T = (int32_t)a.p.shape.T;
-    ClusterForwardShared s;
-    cluster_forward_carve(Smem(), a.n.pieces, &s);
+    ClusterForwardShared s = carve(a.n.pieces);
     BlockPlace at = block_place(plan, a.p.shape, a.first_row);
     if (at.rows <= 0) return; /* with the whole cluster */
     MaskBits bits = {s.masks, a.n.mask_quads, plan.rows};
@@ -253,9 +162,8 @@ static __device__ __forceinline__ void fwd_cluster_loop(const ClusterForwardArgs
     me.index = (int32_t)threadIdx.x >> 5, me.lane = (int32_t)threadIdx.x & 31;
     me.slice = me.index / plan.groups, me.row = (me.index - me.slice * plan.groups) * QUADS;
     me.k = me.slice * plan.depth;
-    s.meeting.bytes = cluster_step_bytes(&plan, a.p.shape.H, at.units, at.rows);
-    s.meeting.limit = a.p.launch.poll_limit;
-    s.meeting.exchanges = T - 1;
+    ClusterMeeting meeting = {s.arrived, s.flags, cluster_step_bytes(&plan, a.p.shape.H, at.units, at.rows),
+                              a.p.launch.poll_limit, T - 1};
 
     uint32_t kept[RESIDENT > 0 ? RESIDENT : 1][QUADS][4];
 #pragma unroll
@@ -270,13 +178,20 @@ static __device__ __forceinline__ void fwd_cluster_loop(const ClusterForwardArgs
             weights[(i * QUADS + m) * 32] = make_uint4(w[0], w[1], w[2], w[3]);
         }
     cluster_forward_first<PRECISION>(a, at, s);
-    cluster_forward_begin(a, at, s);
-    cluster_forward_fetch(a, at, s, 0);
+    auto each = [&](auto do_item) {
+        for (int32_t j = thread_again(); j < at.rows * plan.units; j += (int32_t)blockDim.x) {
+            int32_t row = divided(j, a.n.by_units), u = j - row * plan.units;
+            if (u < at.units) do_item(row, u, j);
+        }
+    };
+    forward_carry_in(
+        a.p, at, s, each, [](int32_t) {}, [](int32_t, int32_t, float) {});
+    forward_fetch(a.p, at, s, 0, each);
     mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, 0);
 
-    bool runs = cluster_open(s.meeting, a.fault);
+    bool runs = cluster_open(meeting, a.fault);
     for (int32_t t = 0; runs && t < T; t++) {
-        if (t == 0 || cluster_receive(s.meeting, t)) {
+        if (t == 0 || cluster_receive(meeting, t)) {
             float sum[QUADS][TILES][4];
             const uint2 *operand = (const uint2 *)(s.exchange + (t & 1) * a.n.operand) + me.lane;
             cluster_product<PRECISION, QUADS, RESIDENT, TILES>(sum, kept, weights, plan.shared, operand, me.k,
@@ -284,48 +199,43 @@ static __device__ __forceinline__ void fwd_cluster_loop(const ClusterForwardArgs
             cluster_forward_fold<QUADS, TILES>(a, s, me, sum);
         }
         __syncthreads(); /* partial sums are there; nobody of the block reads h_{t-1} any more */
-        if (s.meeting.flags->gone) {
+        if (meeting.flags->gone) {
             if (threadIdx.x == 0) cluster_report(a.fault, t, t);
             break;
         }
         cluster_forward_cells<PRECISION>(a, at, s, bits, t, t + 1 < T ? t + 1 : 0);
-        cluster_forward_store(a, at, s, bits, t);
+        forward_store(a.p, at, s, bits, t, each);
         if (t + 1 == T) break;
-        cluster_forward_fetch(a, at, s, t + 1);
+        forward_fetch(a.p, at, s, t + 1, each);
         mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, t + 1);
         __syncthreads(); /* partial sums are read */
     }
-    cluster_close(s.meeting);
+    cluster_close(meeting);
 }
 
 #endif
 
-/* ---- host side ---- */
+struct ClusterForwardPass : PassOf<ClusterForwardArgs, LstmForward, KIND_CLUSTER, 0> {
+    template <int PRECISION, int QUADS, int RESIDENT, int BATCH, int THREADS>
+    static __device__ __forceinline__ void loop(const Args &a)
+    {
+#if DEV_ARCH == 0 || DEV_ARCH >= 900
+        fwd_cluster_loop<PRECISION, QUADS, RESIDENT, BATCH / TENSOR_BATCH>(a);
+#endif
+    }
 
-template <int N> static inline cudaError_t cluster_forward_prepare(ClusterForwardKernel const (&kernels)[N])
-{
-    cudaError_t error = cudaSuccess;
-    for (int i = 0; i < N && !error; i++) error = cluster_prepare(kernels[i]);
-    return error;
-}
-
-template <int N>
-static inline cudaError_t cluster_forward_run(ClusterForwardKernel const (&kernels)[N],
-                                              const LstmContext *context, const LstmForward *p)
-{
-    const LstmPlan *plan = p->launch.plan;
-    assert(plan && !plan->backward && plan->tile < N);
-    assert(plan->precision == PRECISION_BF16 ? p->w_tiles != nullptr : plan->precision == PRECISION_TF32);
-    assert((p->y || !p->output.on) && (p->h_masked || !p->recurrent.on));
-    ClusterForwardCounts n;
-    n.pieces = cluster_forward_pieces(plan);
-    n.tiles = cluster_operand_tiles(plan);
-    n.pitch = cluster_partial_pitch(plan);
-    n.operand = (int32_t)cluster_operand_words(plan);
-    n.mask_quads = plan_mask_quads(plan->units);
-    n.by_units = inverse_of(plan->units);
-    ClusterForwardArgs args = {*plan, n, *p, context->fault, 0};
-    return cluster_launch(kernels[plan->tile], context, &p->launch, &p->shape, args);
-}
+    static Args arguments(const LstmPlan &plan, const LstmForward &p)
+    {
+        assert(cluster_sound(plan));
+        ClusterForwardCounts n;
+        n.pieces = cluster_forward_pieces(&plan);
+        n.tiles = cluster_operand_tiles(&plan);
+        n.pitch = cluster_partial_pitch(&plan);
+        n.operand = (int32_t)cluster_operand_words(&plan);
+        n.mask_quads = plan_mask_quads(plan.units);
+        n.by_units = inverse_of(plan.units);
+        return {plan, n, p, nullptr, 0};
+    }
+};
 
 #endif

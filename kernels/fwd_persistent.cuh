@@ -16,7 +16,8 @@
 #ifndef PLSTM_FWD_PERSISTENT_CUH
 #define PLSTM_FWD_PERSISTENT_CUH
 
-#include "persistent.cuh"
+#include "block_io.cuh"
+#include "grid_barrier.cuh"
 
 /* What follows from a plan, computed once on the host: as kernel arguments these cost no registers. */
 struct ForwardCounts {
@@ -25,6 +26,7 @@ struct ForwardCounts {
     int32_t columns;                                  /* slices*units: weights of one k side by side */
     int32_t lanes, items;                             /* groups*units; times batch */
     int32_t folded, mask_quads;
+    uint32_t by_units;                    /* inverse, for divided() */
     int64_t pass_floats, exchange_floats; /* of the exchange */
 };
 
@@ -38,29 +40,7 @@ struct ForwardArgs {
     int32_t first_row; /* of this launch */
 };
 
-struct ForwardShared {
-    float4 *weights; /* [shared][slices*units] of gates */
-    float *work;
-    float4 *gates; /* [passes][items] */
-    float *c, *h;  /* [passes][items] */
-    float4 *bias;  /* [units] */
-    uint32_t *masks;
-    int32_t *place; /* [units] */
-    uint32_t *flag;
-};
-
-static __device__ __forceinline__ void forward_carve(Smem sm, const ForwardPieces &f, ForwardShared *s)
-{
-    s->weights = sm.take<float4>((size_t)f.weights / 4);
-    s->work = sm.take<float>((size_t)f.work);
-    s->gates = sm.take<float4>((size_t)f.gates / 4);
-    s->c = sm.take<float>((size_t)f.c);
-    s->h = sm.take<float>((size_t)f.h);
-    s->bias = sm.take<float4>((size_t)f.bias / 4);
-    s->masks = sm.take<uint32_t>((size_t)f.masks);
-    s->place = sm.take<int32_t>((size_t)f.place);
-    s->flag = sm.take<uint32_t>((size_t)f.flag);
-}
+CARVED_PIECES(ForwardShared, ForwardPieces, FORWARD_PIECES)
 
 /* What a thread multiplies. */
 struct ForwardThread {
@@ -116,8 +96,7 @@ static __device__ __forceinline__ void stage_first(const ForwardArgs &a, const B
         int32_t row = (pass * plan.groups + group) * BATCH + b, step = chunk * CHUNK + i;
         int64_t k = (int64_t)slice * plan.depth + step, H = a.p.shape.H;
         float x = 0.0f;
-        if (row < at.rows && step < plan.depth && k < H)
-            x = a.p.h[(at.row + row) * H + k] * mask_factor(m, at.row + row, H, k);
+        if (row < at.rows && step < plan.depth && k < H) x = forward_h_0(a.p, m, at.row + row, k);
         to[column * a.n.slice_stride + i * PITCH + b] = x;
     }
 }
@@ -137,8 +116,7 @@ template <int CHUNK, int BATCH> struct Staging {
             stage_first<CHUNK, BATCH>(a, at, pass, chunk, to);
         } else {
             const float *from = exchange + (int64_t)chunk * a.n.chunk_floats;
-            for (int32_t j = 4 * thread_again(); j < a.n.chunk_floats; j += 4 * (int32_t)blockDim.x)
-                copy_async16(to + j, from + j);
+            copy_strided16(to, from, 4 * thread_again(), a.n.chunk_floats, 4 * (int32_t)blockDim.x);
         }
         copy_async_commit();
     }
@@ -238,76 +216,11 @@ static __device__ __forceinline__ void forward_cells(const ForwardArgs &a, const
         for (; u >= plan.units; u -= plan.units) group++;
         int32_t row = (pass * plan.groups + group) * BATCH + b, item = pass * a.n.items + j;
         if (u >= at.units || row >= at.rows) continue;
-        float4 x = s.gates[item], bias = s.bias[u];
-        Gates q = {x.x + bias.x, x.y + bias.y, x.z + bias.z, x.w + bias.w};
-        const float4 *partial = (const float4 *)s.work + column * (BATCH | 1) + b;
-        for (int32_t slice = 0; slice < a.n.folded; slice++, partial += a.n.lanes * (BATCH | 1))
-            q.i += partial->x, q.f += partial->y, q.g += partial->z, q.o += partial->w;
-        CellState now = cell_forward(&q, s.c[item]);
-        s.gates[item] = make_float4(q.i, q.f, q.g, q.o);
-        s.c[item] = now.c;
-        s.h[item] = now.h;
+        const float *partial = s.work + 4 * (column * (BATCH | 1) + b);
+        float h = forward_cell(s, item, u, partial, a.n.folded, 4 * a.n.lanes * (BATCH | 1));
         if (exchange)
             exchange[s.place[u] + group * a.n.group_floats + b] =
-                now.h * mask_bits_factor(bits, (int32_t)t & 1, MASK_RECURRENT, a.p.recurrent, at, row, u);
-    }
-}
-
-/* ---- before and after a step ---- */
-
-/* The block's part of x_proj_t on its way to s.gates; forward_multiply's first wait sees it there. The thread that stored an
- * element's gates fetches it. */
-static __device__ __forceinline__ void forward_fetch(const ForwardArgs &a, const BlockPlace &at,
-                                                     const ForwardShared &s, int64_t t)
-{
-    int64_t B = a.p.shape.B, H = a.p.shape.H;
-    for (int32_t j = thread_again(); j < at.rows * at.units; j += (int32_t)blockDim.x) {
-        int32_t row = j / at.units, u = j % at.units;
-        float *to = (float *)(s.gates + item_at(a.plan, a.plan.batch, row, u));
-        const float *from = a.p.gates + (t * B + at.row + row) * 4 * H + at.unit + u;
-        for (int gate = 0; gate < 4; gate++) copy_async4(to + gate, from + gate * H);
-    }
-    copy_async_commit();
-}
-
-static __device__ __forceinline__ void forward_store(const ForwardArgs &a, const BlockPlace &at,
-                                                     const ForwardShared &s, const MaskBits &bits, int64_t t)
-{
-    int64_t T = a.p.shape.T, B = a.p.shape.B, H = a.p.shape.H;
-    for (int32_t j = thread_again(); j < at.rows * at.units; j += (int32_t)blockDim.x) {
-        int32_t row = j / at.units, u = j % at.units, item = item_at(a.plan, a.plan.batch, row, u);
-        int64_t position = t * B + at.row + row, n = position * H + at.unit + u, next = n + B * H;
-        float4 q = s.gates[item];
-        float h = s.h[item], *gates = a.p.gates + position * 4 * H + at.unit + u;
-        gates[0] = q.x, gates[H] = q.y, gates[2 * H] = q.z, gates[3 * H] = q.w;
-        a.p.h[next] = h;
-        a.p.c[next] = s.c[item];
-        if (a.p.y) a.p.y[n] = h * mask_bits_factor(bits, (int32_t)t & 1, MASK_OUTPUT, a.p.output, at, row, u);
-        if (a.p.h_masked && t + 1 < T)
-            a.p.h_masked[next] =
                 h * mask_bits_factor(bits, (int32_t)t & 1, MASK_RECURRENT, a.p.recurrent, at, row, u);
-    }
-}
-
-/* c_0, biases, the places of the block's units in the exchange, and D_r(h_0) where it is kept for dw_hh. */
-static __device__ __forceinline__ void forward_begin(const ForwardArgs &a, const BlockPlace &at,
-                                                     const ForwardShared &s)
-{
-    const LstmPlan &plan = a.plan;
-    int64_t H = a.p.shape.H;
-    for (int32_t u = (int32_t)threadIdx.x; u < at.units; u += (int32_t)blockDim.x) {
-        const float *x = a.p.b_ih + at.unit + u, *y = a.p.b_hh + at.unit + u;
-        s.bias[u] = make_float4(x[0] + y[0], x[H] + y[H], x[2 * H] + y[2 * H], x[3 * H] + y[3 * H]);
-        int32_t k = at.unit + u, slice = k / plan.depth, step = k % plan.depth;
-        s.place[u] = step / plan.chunk * a.n.chunk_floats + slice * a.n.slice_stride +
-                     step % plan.chunk * plan_pitch(plan.batch);
-    }
-    Mask m = mask_open(a.p.recurrent);
-    for (int32_t j = thread_again(); j < at.rows * at.units; j += (int32_t)blockDim.x) {
-        int32_t row = j / at.units, u = j % at.units;
-        int64_t b = at.row + row, n = b * H + at.unit + u;
-        s.c[item_at(plan, plan.batch, row, u)] = a.p.c[n];
-        if (a.p.h_masked) a.p.h_masked[n] = a.p.h[n] * mask_factor(m, b, H, at.unit + u);
     }
 }
 
@@ -318,8 +231,7 @@ static __device__ __forceinline__ void fwd_persistent(const ForwardArgs &a)
 {
     const LstmPlan &plan = a.plan;
     const int64_t T = a.p.shape.T;
-    ForwardShared s;
-    forward_carve(Smem(), a.n.pieces, &s);
+    ForwardShared s = carve(a.n.pieces);
     BlockPlace at = block_place(plan, a.p.shape, a.first_row);
     if (at.rows <= 0) return; /* with the whole replica */
     MaskBits bits = {s.masks, a.n.mask_quads, plan.rows};
@@ -330,8 +242,20 @@ static __device__ __forceinline__ void fwd_persistent(const ForwardArgs &a)
     float4 kept[RESIDENT > 0 ? RESIDENT : 1];
     forward_load_registers<RESIDENT>(a, at, me, kept);
     forward_load_shared(a, at, s);
-    forward_begin(a, at, s);
-    forward_fetch(a, at, s, 0);
+    auto each = [&](auto do_item) {
+        for (int32_t j = thread_again(); j < at.rows * plan.units; j += (int32_t)blockDim.x) {
+            int32_t row = divided(j, a.n.by_units), u = j - row * plan.units;
+            if (u < at.units) do_item(row, u, item_at(plan, BATCH, row, u));
+        }
+    };
+    auto place = [&](int32_t u) { /* where its rows lie in the exchange */
+                                  int32_t k = at.unit + u, slice = k / plan.depth, step = k % plan.depth;
+                                  s.place[u] = step / plan.chunk * a.n.chunk_floats +
+                                               slice * a.n.slice_stride +
+                                               step % plan.chunk * plan_pitch(plan.batch);
+    };
+    forward_carry_in(a.p, at, s, each, place, [](int32_t, int32_t, float) {});
+    forward_fetch(a.p, at, s, 0, each);
     mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, 0);
     GridBarrier barrier;
     if (!barrier_open(&barrier, a.words + at.replica * plan.blocks, (uint32_t)plan.blocks, (uint32_t)at.block,
@@ -354,49 +278,41 @@ static __device__ __forceinline__ void fwd_persistent(const ForwardArgs &a)
         }
         __syncthreads();
         if (t + 1 < T) barrier_arrive(&barrier);
-        forward_store(a, at, s, bits, t);
+        forward_store(a.p, at, s, bits, t, each);
         if (t + 1 == T) break;
-        forward_fetch(a, at, s, t + 1);
+        forward_fetch(a.p, at, s, t + 1, each);
         mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, t + 1);
         if (!barrier_wait(&barrier, (uint32_t)t + 1)) return;
     }
 }
 
-/* ---- host side: the same for every variant ---- */
+struct ForwardPass : PassOf<ForwardArgs, LstmForward, KIND_VECTOR, 0> {
+    template <int RESIDENT, int CHUNK, int BATCH, int THREADS>
+    static __device__ __forceinline__ void loop(const Args &a)
+    {
+        fwd_persistent<RESIDENT, CHUNK, BATCH>(a);
+    }
 
-typedef void (*ForwardKernel)(ForwardArgs);
-
-template <int N> static inline cudaError_t forward_prepare(ForwardKernel const (&kernels)[N])
-{
-    cudaError_t error = cudaSuccess;
-    for (int i = 0; i < N && !error; i++) error = persistent_prepare(kernels[i]);
-    return error;
-}
-
-template <int N>
-static inline cudaError_t forward_run(ForwardKernel const (&kernels)[N], const LstmContext *context,
-                                      const LstmForward *p)
-{
-    assert(p->launch.plan && p->launch.plan->tile < N && p->w_packed);
-    assert((p->y || !p->output.on) && (p->h_masked || !p->recurrent.on));
-    const LstmPlan *plan = p->launch.plan;
-    ForwardCounts n;
-    n.pieces = plan_forward_pieces(plan);
-    n.slice_stride = plan_slice_stride(plan);
-    n.chunk_floats = (int32_t)plan_chunk_floats(plan);
-    n.group_floats = plan->slices * n.slice_stride;
-    n.columns = plan->slices * plan->units;
-    n.lanes = plan->groups * plan->units;
-    n.items = (int32_t)plan_items(plan);
-    n.folded = plan_folded(plan->slices);
-    n.mask_quads = plan_mask_quads(plan->units);
-    n.exchange_floats = plan_exchange_floats(plan);
-    n.pass_floats = n.exchange_floats / plan->passes;
-    float *exchange = (float *)p->launch.scratch;
-    ForwardArgs args = {
-        *plan,          n, *p, exchange, (uint32_t *)(exchange + 2 * plan->replicas * n.exchange_floats),
-        context->fault, 0};
-    return persistent_launch(kernels[args.plan.tile], context, &p->launch, &p->shape, 0, args);
-}
+    static Args arguments(const LstmPlan &plan, const LstmForward &p)
+    {
+        assert(p.w_packed && p.launch.scratch);
+        ForwardCounts n;
+        n.pieces = plan_forward_pieces(&plan);
+        n.slice_stride = plan_slice_stride(&plan);
+        n.chunk_floats = (int32_t)plan_chunk_floats(&plan);
+        n.group_floats = plan.slices * n.slice_stride;
+        n.columns = plan.slices * plan.units;
+        n.lanes = plan.groups * plan.units;
+        n.items = (int32_t)plan_items(&plan);
+        n.folded = plan_folded(plan.slices);
+        n.mask_quads = plan_mask_quads(plan.units);
+        n.by_units = inverse_of(plan.units);
+        n.exchange_floats = plan_exchange_floats(&plan);
+        n.pass_floats = n.exchange_floats / plan.passes;
+        float *exchange = (float *)p.launch.scratch;
+        return {plan,    n, p, exchange, (uint32_t *)(exchange + 2 * plan.replicas * n.exchange_floats),
+                nullptr, 0};
+    }
+};
 
 #endif

@@ -1,10 +1,11 @@
-/* mma: what forward and backward of the variant mma share: weights, products, partial sums, the exchange, launching. mma.h says
+/* mma: what forward and backward of the variant mma share: weights, products, partial sums, the exchange. mma.h says
  * how a plan divides the work, tensor.h how tiles lie. Nothing before sm_80 compiles the products. */
 #ifndef PLSTM_MMA_CUH
 #define PLSTM_MMA_CUH
 
+#include "block_io.cuh"
+#include "grid_barrier.cuh"
 #include "mma.h"
-#include "persistent.cuh"
 #include "tensor.cuh"
 
 /* What follows from a plan, computed once on the host: as kernel arguments these cost no registers. */
@@ -29,26 +30,15 @@ static inline MmaCounts mma_counts(const LstmPlan *plan)
     return n;
 }
 
-struct MmaShared {
-    uint4 *weights; /* [shared][warps][quads][lane] */
-    float *partial; /* [slices][batch][pitch] */
-    float *sent;    /* [2][batch][cluster*units] */
-    float *state;   /* [8][items] */
-    float4 *bias;   /* [units] */
-    uint32_t *masks;
-    uint32_t *flags;
-};
-
-static __device__ __forceinline__ void mma_carve(Smem sm, const MmaPieces &f, MmaShared *s)
+template <class Args, class Tensors> static inline Args mma_arguments(const LstmPlan &plan, const Tensors &p)
 {
-    s->weights = sm.take<uint4>((size_t)f.weights / 4);
-    s->partial = sm.take<float>((size_t)f.partial);
-    s->sent = sm.take<float>((size_t)f.sent);
-    s->state = sm.take<float>((size_t)f.state);
-    s->bias = sm.take<float4>((size_t)f.bias / 4);
-    s->masks = sm.take<uint32_t>((size_t)f.masks);
-    s->flags = sm.take<uint32_t>((size_t)f.flags);
+    assert(p.launch.scratch && plan.blocks % plan.cluster == 0);
+    MmaCounts n = mma_counts(&plan);
+    uint32_t *exchange = (uint32_t *)p.launch.scratch;
+    return {plan, n, p, exchange, exchange + 2 * plan.replicas * n.exchange_words, nullptr, 0};
 }
+
+CARVED_PIECES(MmaShared, MmaPieces, MMA_PIECES)
 
 /* The block's place; past H it has no units. */
 static __device__ __forceinline__ BlockPlace mma_place(const LstmPlan &plan, const LstmShape &shape,
@@ -70,6 +60,14 @@ static __device__ __forceinline__ void mma_items(const LstmPlan &plan, const Mma
         int32_t r = divided(j, n.by_units), u = j - r * plan.units;
         if (u < at.units) do_item(first + r, u, first * plan.units + j);
     }
+}
+
+/* The same for all passes. */
+template <class F>
+static __device__ __forceinline__ void mma_all_items(const LstmPlan &plan, const MmaCounts &n,
+                                                     const BlockPlace &at, F do_item)
+{
+    for (int32_t pass = 0; pass < plan.passes; pass++) mma_items(plan, n, at, pass, do_item);
 }
 
 #if DEV_ARCH == 0 || DEV_ARCH >= 800
@@ -263,44 +261,5 @@ static __device__ __forceinline__ void mma_store_sums(const MmaShared &s, const 
 }
 
 #endif
-
-/* ---- host side ---- */
-
-static inline LaunchShape mma_launch_shape(const LstmPlan *plan, const LstmContext *context)
-{
-    LaunchShape shape = {dim3((unsigned)(plan->replicas * plan->blocks)),
-                         dim3((unsigned)plan->threads),
-                         plan->shared_bytes,
-                         context ? context->stream : 0,
-                         context && context->cooperative != 0,
-                         plan->cluster > 1 ? (unsigned)plan->cluster : 0};
-    return shape;
-}
-
-/* How many blocks of the plan's kernel the device holds at once. */
-template <class Kernel>
-static inline cudaError_t mma_resident(Kernel kernel, const LstmPlan *plan, int *blocks)
-{
-    if (plan->cluster == 1) return persistent_resident(kernel, plan, blocks);
-    cudaError_t error = resident_clusters(blocks, mma_launch_shape(plan, NULL), kernel);
-    *blocks *= plan->cluster;
-    return error;
-}
-
-template <class Kernel, class Args>
-static inline cudaError_t mma_launch(Kernel kernel, const LstmContext *context, const LstmLaunch *how,
-                                     const LstmShape *shape, int backward, Args args)
-{
-    const LstmPlan *plan = how->plan;
-    assert(plan && how->scratch && plan->backward == backward && plan->kind == KIND_MMA);
-    assert(shape->T > 0 && shape->T <= INT32_MAX && shape->B > 0 && shape->B <= INT32_MAX);
-    assert((int64_t)plan->units * plan->blocks >= shape->H && plan->blocks % plan->cluster == 0);
-    cudaError_t error = cudaSuccess;
-    for (int64_t i = 0; i < plan_ranges(plan, shape->B) && !error; i++) {
-        args.first_row = (int32_t)(i * plan->rows * plan->replicas);
-        error = launch(mma_launch_shape(plan, context), kernel, args);
-    }
-    return error;
-}
 
 #endif

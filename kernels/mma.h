@@ -43,37 +43,19 @@ static PLAN_HD inline int64_t mma_pass_words(const LstmPlan *p)
 }
 static PLAN_HD inline int64_t mma_exchange_words(const LstmPlan *p) { return p->passes * mma_pass_words(p); }
 
-/* Pieces of a block's shared memory, in 32-bit words, in the order in which they are carved. */
-typedef struct MmaPieces {
-    int64_t weights; /* [shared][warps][quads][lane] A tiles */
-    int64_t partial; /* [slices][batch][pitch] sums of the slices, m fastest */
-    int64_t sent;  /* backward in clusters: [2][batch][cluster*units] sums of the block, read by the others */
-    int64_t state; /* forward [8][rows*units]: x_proj, then gates (float4), c, h; backward as STATE_* says */
-    int64_t bias;  /* forward: [units] float4 of gates */
-    int64_t masks; /* [2 steps][2 sites][rows][mask quads] words of four bits */
-    int64_t flags; /* that the block gives up */
-} MmaPieces;
-
-static PLAN_HD inline MmaPieces mma_pieces(const LstmPlan *p)
-{
-    MmaPieces f;
-    f.weights = (int64_t)p->shared * p->groups * p->slices * p->quads * TENSOR_WORDS;
-    f.partial = (int64_t)p->slices * p->batch * mma_pitch(p);
-    f.sent = p->backward && p->cluster > 1 ? (int64_t)2 * p->batch * p->cluster * p->units : 0;
-    f.state = (int64_t)8 * p->rows * p->units;
-    f.bias = p->backward ? 0 : 4 * (int64_t)p->units;
-    f.masks = 4 * (int64_t)p->rows * plan_mask_quads(p->units);
-    f.flags = 4;
-    return f;
-}
-
-static PLAN_HD inline size_t mma_shared_bytes(const LstmPlan *p)
-{
-    MmaPieces f = mma_pieces(p);
-    return plan_piece_bytes(f.weights) + plan_piece_bytes(f.partial) + plan_piece_bytes(f.sent) +
-           plan_piece_bytes(f.state) + plan_piece_bytes(f.bias) + plan_piece_bytes(f.masks) +
-           plan_piece_bytes(f.flags);
-}
+/* A block's shared memory, of both passes (plan.h). */
+#define MMA_PIECES(X)                                                                                        \
+    X(uint4, weights, (int64_t)p->shared * p->groups * p->slices * p->quads * TENSOR_WORDS,                  \
+      "[shared][warps][quads][lane] A tiles")                                                                \
+    X(float, partial, (int64_t)p->slices * p->batch * mma_pitch(p), "[slices][batch][pitch]: m fastest")     \
+    X(float, sent, p->backward && p->cluster > 1 ? (int64_t)2 * p->batch * p->cluster * p->units : 0,        \
+      "backward in clusters: [2][batch][cluster*units] sums of the block, read by the others")               \
+    X(float, state, (int64_t)8 * p->rows * p->units,                                                         \
+      "forward [rows*units] gates (float4), then as many c and h; backward [8 slots][rows*units]")           \
+    X(float4, bias, p->backward ? 0 : 4 * (int64_t)p->units, "forward: [units] of gates")                    \
+    X(uint32_t, masks, plan_mask_words(p), "[2 steps][2 sites][rows][mask quads] of four bits")              \
+    X(uint32_t, flags, 4, "that the block gives up")
+PIECES(MmaPieces, mma_pieces, mma_shared_bytes, MMA_PIECES)
 
 static PLAN_HD inline size_t mma_scratch_bytes(const LstmPlan *p)
 {

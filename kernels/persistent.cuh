@@ -1,16 +1,18 @@
-/* persistent: what forward and backward of the persistent variants share: where a block stands, mask bits, launching.
- * plan.h says how a plan divides the work. */
+/* persistent: what all persistent kernels share: where a block stands, mask bits, shared memory, and the kernel itself with its
+ * entry points (PERSISTENT_PASS). plan.h says how a plan divides the work. */
 #ifndef PLSTM_PERSISTENT_CUH
 #define PLSTM_PERSISTENT_CUH
 
 #include <assert.h>
 
-#include "cell.cuh"
-#include "dev.cuh"
-#include "grid_barrier.cuh"
+#include <kernels/dev_memory.cuh>
+
+#include "launch.cuh"
 #include "lstm.h"
 #include "mask.cuh"
 #include "plan.h"
+#include "tiles.h"
+#include "variants.h"
 
 /* n / d, for n*d < 2^31, by the inverse that the host made of d. */
 static inline uint32_t inverse_of(int64_t d) { return (uint32_t)((INT64_C(1) << 31) / d + 1); }
@@ -39,10 +41,48 @@ static __device__ __forceinline__ BlockPlace block_place(const LstmPlan &plan, c
     return p;
 }
 
-/* Where an element of a block's items lies: items run over batch rows of the tile fastest, then units, then groups, then passes. */
-static __device__ __forceinline__ int32_t item_at(const LstmPlan &plan, int32_t batch, int32_t row, int32_t u)
+/* ---- several copies (dev_memory.cuh) of a thread ----
+ * Before sm_80 a copy is a load and a store; here all the loads are under way before the first store waits for its own. */
+
+#if DEV_ARCH > 0 && DEV_ARCH < 800
+#define COPIES_WAIT 1
+#else
+#define COPIES_WAIT 0
+#endif
+
+/* copy_async16 of from + j to to + j for j = first, first + step, ... before end, four at a time. */
+static __device__ __forceinline__ void copy_strided16(float *to, const float *from, int32_t first,
+                                                      int32_t end, int32_t step)
 {
-    return (row / batch * plan.units + u) * batch + row % batch;
+#if COPIES_WAIT
+    enum { AHEAD = 4 };
+    for (int32_t j = first; j < end; j += AHEAD * step) {
+        float4 next[AHEAD];
+#pragma unroll
+        for (int32_t i = 0; i < AHEAD; i++)
+            if (j + i * step < end) next[i] = load_l2((const float4 *)(from + j + i * step));
+#pragma unroll
+        for (int32_t i = 0; i < AHEAD; i++)
+            if (j + i * step < end) *(float4 *)(to + j + i * step) = next[i];
+    }
+#else
+    for (int32_t j = first; j < end; j += step) copy_async16(to + j, from + j);
+#endif
+}
+
+/* copy_async4 of the four gates, to_step and from_step floats apart. */
+static __device__ __forceinline__ void copy_gates4(float *to, int32_t to_step, const float *from,
+                                                   int64_t from_step)
+{
+#if COPIES_WAIT
+    float next[4];
+#pragma unroll
+    for (int32_t gate = 0; gate < 4; gate++) next[gate] = load_l2(from + gate * from_step);
+#pragma unroll
+    for (int32_t gate = 0; gate < 4; gate++) to[gate * to_step] = next[gate];
+#else
+    for (int32_t gate = 0; gate < 4; gate++) copy_async4(to + gate * to_step, from + gate * from_step);
+#endif
 }
 
 /* ---- masks as bits ----
@@ -95,7 +135,7 @@ static __device__ __forceinline__ void mask_bits_step(const MaskBits &bits, cons
         mask_bits_draw(bits, (int32_t)t & 1, MASK_RECURRENT, recurrent, at, (t + 1) * B + at.row, H);
 }
 
-/* ---- multiply ---- */
+/* ---- of KIND_VECTOR: multiply, elements ---- */
 
 static __device__ __forceinline__ void multiply_add(float4 &sum, const float4 &w, float x)
 {
@@ -118,67 +158,157 @@ static __device__ __forceinline__ void multiply_row(float4 (&sum)[BATCH], const 
     }
 }
 
-/* ---- scratch: two exchanges of every replica, then the barrier's words ---- */
-
-static __device__ __forceinline__ float *exchange_of(const LstmPlan &plan, void *scratch, int32_t parity,
-                                                     int32_t replica)
+/* Where an element of a block's items lies: items run over batch rows of the tile fastest, then units, then groups, then passes. */
+static __device__ __forceinline__ int32_t item_at(const LstmPlan &plan, int32_t batch, int32_t row, int32_t u)
 {
-    return (float *)scratch + (int64_t)(parity * plan.replicas + replica) * plan_exchange_floats(&plan);
+    return (row / batch * plan.units + u) * batch + row % batch;
 }
 
-static __device__ __forceinline__ uint32_t *barrier_words(const LstmPlan &plan, void *scratch,
-                                                          int32_t replica)
-{
-    return (uint32_t *)((float *)scratch + 2 * plan.replicas * plan_exchange_floats(&plan)) +
-           replica * plan.blocks;
-}
+/* ---- shared memory ---- */
+
+#define PIECE_ADDRESS(type, name, words, what) type *name;
+#define PIECE_CARVED(type, name, words, what)  s.name = sm.take<type>((size_t)f.name / (sizeof(type) / 4));
+/* From a list of pieces (plan.h): the struct of their addresses, and carve(sizes), which every thread calls once. */
+#define CARVED_PIECES(Shared, Pieces, LIST)                                                                  \
+    struct Shared {                                                                                          \
+        LIST(PIECE_ADDRESS)                                                                                  \
+    };                                                                                                       \
+    static __device__ __forceinline__ Shared carve(const Pieces &f)                                          \
+    {                                                                                                        \
+        Smem sm;                                                                                             \
+        Shared s;                                                                                            \
+        LIST(PIECE_CARVED)                                                                                   \
+        return s;                                                                                            \
+    }
 
 /* ---- host side ---- */
 
-/* Loads a kernel and lets it take all the shared memory that the device gives a block. */
-template <class Kernel> static inline cudaError_t persistent_prepare(Kernel kernel)
+/* Loads the kernels and lets each take all the shared memory that the device gives a block, and those of KIND_CLUSTER clusters of
+ * any size; a device without clusters has nothing of them to prepare, since no plan is made for it. */
+template <class Kernel, int N>
+static inline cudaError_t persistent_prepare(Kernel const (&kernels)[N], LstmKind kind)
 {
-    int device = 0, most = 0;
-    cudaFuncAttributes attributes;
-    cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
-    if (!error) error = cudaGetDevice(&device);
+    int device = 0, most = 0, runs = 1;
+    cudaError_t error = cudaGetDevice(&device);
+    if (!error && kind == KIND_CLUSTER)
+        error = cudaDeviceGetAttribute(&runs, cudaDevAttrClusterLaunch, device);
     if (!error) error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-    most -= (int)attributes.sharedSizeBytes;
-    if (!error && most > 48 << 10)
-        error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most);
+    for (int i = 0; i < N && runs && !error; i++) {
+        cudaFuncAttributes attributes;
+        error = cudaFuncGetAttributes(&attributes, kernels[i]);
+        int dynamic = error ? 0 : most - (int)attributes.sharedSizeBytes;
+        if (dynamic > 48 << 10)
+            error = cudaFuncSetAttribute(kernels[i], cudaFuncAttributeMaxDynamicSharedMemorySize, dynamic);
+        if (!error && kind == KIND_CLUSTER)
+            error = cudaFuncSetAttribute(kernels[i], cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+    }
     return error;
 }
 
+/* The plan's launch. Where its blocks wait for the whole grid it is cooperative, if the device can. */
+static inline LaunchShape persistent_shape(const LstmPlan *plan, cudaStream_t stream, int cooperative)
+{
+    LaunchShape shape = {dim3((unsigned)(plan->replicas * plan->blocks)), dim3((unsigned)plan->threads),
+                         plan->shared_bytes, stream, cooperative && plan->kind != KIND_CLUSTER};
+    if (plan->cluster > 1 || plan->kind == KIND_CLUSTER) shape.cluster = (unsigned)plan->cluster;
+    return shape;
+}
+
+/* How many blocks of the plan's kernel the device holds at once. Clusters of KIND_CLUSTER wait for nobody but their own blocks: those
+ * that the device does not hold run later, so that all of a plan's blocks can be launched where one cluster fits. */
 template <class Kernel>
 static inline cudaError_t persistent_resident(Kernel kernel, const LstmPlan *plan, int *blocks)
 {
-    int device = 0, sms = 0, per_sm = 0;
+    LaunchShape shape = persistent_shape(plan, 0, 0);
+    int device = 0, sms = 0, held = 0;
+    if (shape.cluster) {
+        cudaError_t error = resident_clusters(&held, shape, kernel);
+        if (held > 0 && plan->kind == KIND_CLUSTER) held = (int)plan_max(held, plan->replicas);
+        *blocks = held * plan->cluster;
+        return error;
+    }
     cudaError_t error = cudaGetDevice(&device);
     if (!error) error = cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device);
     if (!error)
         error =
-            cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_sm, kernel, plan->threads, plan->shared_bytes);
-    *blocks = sms * per_sm;
+            cudaOccupancyMaxActiveBlocksPerMultiprocessor(&held, kernel, plan->threads, plan->shared_bytes);
+    *blocks = sms * held;
     return error;
 }
 
-template <class Kernel, class Args>
-static inline cudaError_t persistent_launch(Kernel kernel, const LstmContext *context, const LstmLaunch *how,
-                                            const LstmShape *shape, int backward, Args args)
+static inline bool persistent_tensors(const LstmForward *p)
 {
-    const LstmPlan *plan = how->plan;
-    assert(plan && how->scratch && plan->backward == backward);
-    assert(shape->T > 0 && shape->B > 0 && shape->B <= INT32_MAX);
-    assert((int64_t)plan->units * plan->blocks >= shape->H &&
-           (int64_t)plan->units * (plan->blocks - 1) < shape->H);
-    LaunchShape launched = {dim3((unsigned)(plan->replicas * plan->blocks)), dim3((unsigned)plan->threads),
-                            plan->shared_bytes, context->stream, context->cooperative != 0};
+    return (p->y || !p->output.on) && (p->h_masked || !p->recurrent.on);
+}
+static inline bool persistent_tensors(const LstmBackward *) { return true; }
+
+/* Launches kernel(args) once for each range of batch rows. args.fault and args.first_row are set here. */
+template <class Kernel, class Args>
+static inline cudaError_t persistent_launch(Kernel kernel, const LstmContext *context, Args args)
+{
+    const LstmPlan *plan = &args.plan;
+    const LstmShape &shape = args.p.shape;
+    assert(persistent_tensors(&args.p) && (args.p.w_tiles || plan->precision != PRECISION_BF16));
+    assert(shape.T > 0 && shape.T <= INT32_MAX && shape.B > 0 && shape.B <= INT32_MAX);
+    assert((int64_t)plan->units * plan->blocks >= shape.H);
+    assert((int64_t)plan->units * (plan->blocks - 1) < shape.H || plan->kind == KIND_MMA);
+    LaunchShape launched = persistent_shape(plan, context->stream, context->cooperative);
     cudaError_t error = cudaSuccess;
-    for (int64_t i = 0; i < plan_ranges(plan, shape->B) && !error; i++) {
+    args.fault = context->fault;
+    for (int64_t i = 0; i < plan_ranges(plan, shape.B) && !error; i++) {
         args.first_row = (int32_t)(i * plan->rows * plan->replicas);
         error = launch(launched, kernel, args);
     }
     return error;
 }
+
+/* The last of a tile's numbers. */
+static constexpr int threads_of(int threads) { return threads; }
+template <class... N> static constexpr int threads_of(int, int next, N... more)
+{
+    return threads_of(next, more...);
+}
+
+/* What the passes of one kind and direction are; a Pass has beside it arguments(plan, tensors), the kernels' argument, and loop<numbers
+ * of a tile, threads last>(args), what a thread does. Args begin with the plan and have the tensors in p. */
+template <class ArgsOf, class TensorsOf, LstmKind KIND, int BACKWARD> struct PassOf {
+    typedef ArgsOf Args;
+    typedef TensorsOf Tensors;
+    static constexpr LstmKind kind = KIND;
+    static constexpr int backward = BACKWARD;
+};
+
+/* One pass of a variant: the kernel name<numbers of a tile>, its instances, which follow in the order of the variant's list in
+ * tiles.h, and the entry points that variants.h declares. */
+#define PERSISTENT_PASS(name, Pass, ...)                                                                     \
+    template <int... TILE> __global__ void __launch_bounds__(threads_of(TILE...), 1) name(Pass::Args a)      \
+    {                                                                                                        \
+        Pass::loop<TILE...>(a);                                                                              \
+    }                                                                                                        \
+    static void (*const name##_kernels[])(Pass::Args) = {__VA_ARGS__};                                       \
+    extern "C" cudaError_t name##_prepare(void) { return persistent_prepare(name##_kernels, Pass::kind); }   \
+    extern "C" cudaError_t name##_resident(const LstmPlan *plan, int *blocks)                                \
+    {                                                                                                        \
+        return persistent_resident(name##_kernels[plan->tile], plan, blocks);                                \
+    }                                                                                                        \
+    extern "C" cudaError_t name##_run(const LstmContext *context, const Pass::Tensors *p)                    \
+    {                                                                                                        \
+        const LstmPlan *plan = p->launch.plan;                                                               \
+        assert(plan && plan->kind == Pass::kind && plan->backward == Pass::backward);                        \
+        assert(plan->tile < (int)(sizeof name##_kernels / sizeof *name##_kernels));                          \
+        return persistent_launch(name##_kernels[plan->tile], context, Pass::arguments(*plan, *p));           \
+    }
+
+/* A pass that runs the kernels of another one, by plans of its own. */
+#define PERSISTENT_PASS_OF(name, other, Tensors)                                                             \
+    extern "C" cudaError_t name##_prepare(void) { return other##_prepare(); }                                \
+    extern "C" cudaError_t name##_resident(const LstmPlan *plan, int *blocks)                                \
+    {                                                                                                        \
+        return other##_resident(plan, blocks);                                                               \
+    }                                                                                                        \
+    extern "C" cudaError_t name##_run(const LstmContext *context, const Tensors *p)                          \
+    {                                                                                                        \
+        return other##_run(context, p);                                                                      \
+    }
 
 #endif

@@ -75,6 +75,10 @@ typedef struct LstmFootprint {
     int packed;         /* whether forward reads w_packed (lstm.h) */
     LstmKind kind;
     unsigned precisions; /* bit per LstmPrecision that it has instances of */
+    int grid_barrier; /* whether all blocks of a replica meet at every step: a word each at the end of the scratch */
+    int reads_tiles; /* whether it computes in tensor.h's tiles: units by fours, batch by eights, w_tiles in bf16 */
+    int min_sm;  /* compute capability that it begins with: 10 * major + minor */
+    int toolkit; /* CUDA that compiles it, at least, as CUDA_VERSION counts */
 } LstmFootprint;
 
 /* What the variant computes in where the shape asks for `precision`; -1: it has neither that nor float32. */
@@ -144,44 +148,11 @@ static PLAN_HD inline int64_t plan_items(const LstmPlan *p)
     return (int64_t)p->units * p->groups * p->batch;
 }
 
-/* Pieces of a block's shared memory, in floats, in the order in which they are carved. */
-typedef struct ForwardPieces {
-    int64_t weights; /* [shared][slices*units] float4 of gates */
-    int64_t
-        work; /* two staged chunks; later, over them, partial sums [folded][groups*units][batch|1] float4 of gates */
-    int64_t gates; /* [passes][items] float4: x_proj on the way in, gates on the way out */
-    int64_t c, h;  /* [passes][items] */
-    int64_t bias;  /* [units] float4 of gates */
-    int64_t masks; /* [2 steps][2 sites][rows][mask quads] words of four bits */
-    int64_t place; /* [units] where a unit's rows lie in the exchange */
-    int64_t flag;  /* the barrier's */
-} ForwardPieces;
-
-static PLAN_HD inline ForwardPieces plan_forward_pieces(const LstmPlan *p)
+/* Words of a block's mask bits. */
+static PLAN_HD inline int64_t plan_mask_words(const LstmPlan *p)
 {
-    ForwardPieces f;
-    int64_t items = plan_items(p);
-    int64_t partial = 4 * (int64_t)plan_folded(p->slices) * p->groups * p->units * (p->batch | 1);
-    f.weights = 4 * (int64_t)p->shared * p->slices * p->units;
-    f.work = plan_max(2 * plan_chunk_floats(p), partial);
-    f.gates = 4 * p->passes * items;
-    f.c = f.h = p->passes * items;
-    f.bias = 4 * (int64_t)p->units;
-    f.masks = 4 * (int64_t)p->rows * plan_mask_quads(p->units);
-    f.place = p->units;
-    f.flag = 4;
-    return f;
+    return 4 * (int64_t)p->rows * plan_mask_quads(p->units);
 }
-
-typedef struct BackwardPieces {
-    int64_t weights; /* [shared][4 gates][slices*quads] float4 of k */
-    int64_t
-        work; /* sums of gathered partial dh [gather groups][units*groups*pitch]; later partial sums over slices */
-    int64_t dgates; /* [passes][units][4 gates][groups*pitch] */
-    int64_t state;  /* [passes][items][8]: i, f, g, o, c before, dy, c, dc */
-    int64_t masks;  /* as forward's */
-    int64_t flag;
-} BackwardPieces;
 
 /* Floats that one producer sends one consumer in one pass: [units][groups][pitch]. */
 static PLAN_HD inline int64_t plan_parcel_floats(const LstmPlan *p)
@@ -203,35 +174,68 @@ static PLAN_HD inline int64_t plan_unit_rows(const LstmPlan *p)
     return plan_max(p->units, (int64_t)(p->slices - 1) * p->depth + p->resident);
 }
 
-static PLAN_HD inline BackwardPieces plan_backward_pieces(const LstmPlan *p)
+/* Floats of the slices' partial sums: forward [folded][groups*units][batch|1] float4, backward [the others][groups][batch][quads]
+ * float4. */
+static PLAN_HD inline int64_t plan_partial_floats(const LstmPlan *p)
 {
-    BackwardPieces f;
-    int64_t gathered = plan_gather_groups(p) * plan_parcel_floats(p);
-    int64_t partial =
-        (int64_t)(p->slices - plan_folded(p->slices)) * p->groups * p->quads * 4 * plan_pitch(p->batch);
-    f.weights = 16 * (int64_t)p->shared * p->slices * p->quads * p->rounds;
-    f.work = plan_max(gathered, partial);
-    f.dgates = (int64_t)p->passes * plan_unit_rows(p) * 4 * p->groups * plan_pitch(p->batch);
-    f.state = 8 * p->passes * plan_items(p);
-    f.masks = 4 * (int64_t)p->rows * plan_mask_quads(p->units);
-    f.flag = 4;
-    return f;
+    int64_t folded = plan_folded(p->slices);
+    return p->backward ? (p->slices - folded) * p->groups * p->quads * 4 * plan_pitch(p->batch)
+                       : 4 * folded * p->groups * p->units * (p->batch | 1);
 }
 
-/* A piece begins on 16 bytes, as dev.cuh's Smem carves. */
-static PLAN_HD inline size_t plan_piece_bytes(int64_t floats) { return (size_t)(floats + 3) / 4 * 16; }
+/* ---- a block's shared memory ----
+ * A list has X(type, name, words, what) for each piece, in the order in which they are carved: 32-bit words under the plan p, in
+ * pieces that begin on 16 bytes as dev_memory.cuh's Smem carves. PIECES makes of it the struct of the sizes, the function that
+ * fills it for a plan, and the one that adds up its bytes; kernels make of it the struct of the addresses and its carving (persistent.cuh). */
+
+static PLAN_HD inline size_t plan_piece_bytes(int64_t words) { return (size_t)(words + 3) / 4 * 16; }
+
+#define PIECE_MEMBER(type, name, words, what) int64_t name;
+#define PIECE_WORDS(type, name, words, what)  f.name = words;
+#define PIECE_BYTES(type, name, words, what)  +plan_piece_bytes(f.name)
+#define PIECES(Pieces, function, bytes, LIST)                                                                \
+    typedef struct Pieces {                                                                                  \
+        LIST(PIECE_MEMBER)                                                                                   \
+    } Pieces;                                                                                                \
+    static PLAN_HD inline Pieces function(const LstmPlan *p)                                                 \
+    {                                                                                                        \
+        Pieces f;                                                                                            \
+        LIST(PIECE_WORDS)                                                                                    \
+        return f;                                                                                            \
+    }                                                                                                        \
+    static PLAN_HD inline size_t bytes(const LstmPlan *p)                                                    \
+    {                                                                                                        \
+        Pieces f = function(p);                                                                              \
+        return 0 LIST(PIECE_BYTES);                                                                          \
+    }
+
+/* Of KIND_VECTOR. The slices' partial sums lie in `work`, over what is there before. */
+#define FORWARD_PIECES(X)                                                                                    \
+    X(float4, weights, 4 * (int64_t)p->shared * p->slices * p->units, "[shared][slices*units] of gates")     \
+    X(float, work, plan_max(2 * plan_chunk_floats(p), plan_partial_floats(p)), "two staged chunks of h")     \
+    X(float4, gates, 4 * p->passes * plan_items(p), "[passes][items]: x_proj on the way in, gates out")      \
+    X(float, c, p->passes *plan_items(p), "[passes][items]")                                                 \
+    X(float, h, p->passes *plan_items(p), "[passes][items]")                                                 \
+    X(float4, bias, 4 * (int64_t)p->units, "[units] of gates")                                               \
+    X(uint32_t, masks, plan_mask_words(p), "[2 steps][2 sites][rows][mask quads] of four bits")              \
+    X(int32_t, place, p->units, "[units]: where a unit's rows lie in the exchange")                          \
+    X(uint32_t, flag, 4, "the barrier's")
+#define BACKWARD_PIECES(X)                                                                                   \
+    X(float4, weights, 16 * (int64_t)p->shared * p->slices * p->quads * p->rounds,                           \
+      "[shared][4 gates][rounds*slices*quads] of the thread's k")                                            \
+    X(float, work, plan_max(plan_gather_groups(p) * plan_parcel_floats(p), plan_partial_floats(p)),          \
+      "[gather groups][parcel]: sums of gathered partial dh")                                                \
+    X(float, dgates, (int64_t)p->passes *plan_unit_rows(p) * 4 * p->groups * plan_pitch(p->batch),           \
+      "[passes][units][4 gates][groups*pitch], zero where there is no unit or row")                          \
+    X(float, state, 8 * p->passes * plan_items(p), "[8 slots][passes][items] (block_io.cuh)")                \
+    X(uint32_t, masks, plan_mask_words(p), "as forward's")                                                   \
+    X(uint32_t, flag, 4, "the barrier's")
+PIECES(ForwardPieces, plan_forward_pieces, plan_forward_bytes, FORWARD_PIECES)
+PIECES(BackwardPieces, plan_backward_pieces, plan_backward_bytes, BACKWARD_PIECES)
 
 static PLAN_HD inline size_t plan_shared_bytes(const LstmPlan *p)
 {
-    if (p->backward) {
-        BackwardPieces f = plan_backward_pieces(p);
-        return plan_piece_bytes(f.weights) + plan_piece_bytes(f.work) + plan_piece_bytes(f.dgates) +
-               plan_piece_bytes(f.state) + plan_piece_bytes(f.masks) + plan_piece_bytes(f.flag);
-    }
-    ForwardPieces f = plan_forward_pieces(p);
-    return plan_piece_bytes(f.weights) + plan_piece_bytes(f.work) + plan_piece_bytes(f.gates) +
-           plan_piece_bytes(f.c) + plan_piece_bytes(f.h) + plan_piece_bytes(f.bias) +
-           plan_piece_bytes(f.masks) + plan_piece_bytes(f.place) + plan_piece_bytes(f.flag);
+    return p->backward ? plan_backward_bytes(p) : plan_forward_bytes(p);
 }
 
 /* Floats of what one replica exchanges at one step: forward h as [passes][chunks][staged chunk], backward partial dh as

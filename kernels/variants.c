@@ -28,7 +28,7 @@ static int persistent_launches(const LstmShape *shape, int backward)
         return error ? error : lstm_state_gradient(context, p);                                              \
     }
 
-#define STEPWISE(name, summary)                                                                              \
+#define STEPWISE(name, ...)                                                                                  \
     PASSES(name)                                                                                             \
     static const LstmVariant name##_variant = {                                                              \
         .footprint = &lstm_footprint_##name,                                                                 \
@@ -37,7 +37,7 @@ static int persistent_launches(const LstmShape *shape, int backward)
         .backward = name##_backward,                                                                         \
         .launches = stepwise_launches,                                                                       \
     };
-#define PERSISTENT(name, packed, shared, summary, forward_tiles, backward_tiles)                             \
+#define PERSISTENT(name, ...)                                                                                \
     PASSES(name)                                                                                             \
     static cudaError_t name##_resident(const LstmPlan *plan, int *blocks)                                    \
     {                                                                                                        \
@@ -51,8 +51,7 @@ static int persistent_launches(const LstmShape *shape, int backward)
         .backward = name##_backward,                                                                         \
         .launches = persistent_launches,                                                                     \
     };
-#define TENSOR(name, kind, precisions, summary, forward, backward)                                           \
-    PERSISTENT(name, 0, 0, summary, forward, backward)
+#define TENSOR(name, ...) PERSISTENT(name, __VA_ARGS__)
 #include "variants.def"
 #undef TENSOR
 #undef STEPWISE
@@ -60,8 +59,8 @@ static int persistent_launches(const LstmShape *shape, int backward)
 #undef PASSES
 
 const LstmVariant *const lstm_variants[] = {
-#define STEPWISE(name, summary)                                      &name##_variant,
-#define PERSISTENT(name, packed, shared, summary, forward, backward) &name##_variant,
-#define TENSOR(name, kind, precisions, summary, forward, backward)   &name##_variant,
+#define STEPWISE(name, ...)   &name##_variant,
+#define PERSISTENT(name, ...) &name##_variant,
+#define TENSOR(name, ...)     &name##_variant,
 #include "variants.def"
     NULL};

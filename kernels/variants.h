@@ -9,17 +9,16 @@
 extern "C" {
 #endif
 
-#define STEPWISE(name, summary)                                                                              \
+#define STEPWISE(name, ...)                                                                                  \
     cudaError_t fwd_##name##_prepare(void);                                                                  \
     cudaError_t fwd_##name##_run(const LstmContext *context, const LstmForward *p);                          \
     cudaError_t bwd_##name##_prepare(void);                                                                  \
     cudaError_t bwd_##name##_run(const LstmContext *context, const LstmBackward *p);
-#define PERSISTENT(name, packed, shared, summary, forward, backward)                                         \
-    STEPWISE(name, summary)                                                                                  \
+#define PERSISTENT(name, ...)                                                                                \
+    STEPWISE(name, __VA_ARGS__)                                                                              \
     cudaError_t fwd_##name##_resident(const LstmPlan *plan, int *blocks);                                    \
     cudaError_t bwd_##name##_resident(const LstmPlan *plan, int *blocks);
-#define TENSOR(name, kind, precisions, summary, forward, backward)                                           \
-    PERSISTENT(name, 0, 0, summary, forward, backward)
+#define TENSOR(name, ...) PERSISTENT(name, __VA_ARGS__)
 #include "variants.def"
 #undef TENSOR
 #undef STEPWISE

@@ -19,7 +19,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "results"))
 import html_page  # noqa: E402
 import ingest  # noqa: E402
-from tables import anchor, caption, claims, cpu, demo, frames, large_text, machine_code, parity, ptb, step, translate, variants  # noqa: E402
+from tables import anchor, caption, claims, cpu, demo, frames, k20_sim, large_text, machine_code, parity, ptb, step, translate, variants  # noqa: E402
 from tables.data import Data, Failure  # noqa: E402
 from tables.plot import draw, stamp_of  # noqa: E402
 from tables.text import listed  # noqa: E402
@@ -65,6 +65,7 @@ SECTIONS = {
     "kernels": step.kernels,
     "constants": step.constants,
     "machine-code": machine_code.machine_code,
+    "k20-sim": k20_sim.k20_sim,
     "cpu-speed": cpu.cpu_speed,
     "cpu-profile": cpu.cpu_profile,
     "emulator": cpu.emulator,

@@ -188,12 +188,9 @@ int recurrence_choose(Recurrence *r, const BackendConfig *g, const DeviceFacts *
 
 bool recurrence_reads_tiles(const Recurrence *r)
 {
-    for (int i = 0; i < PLANS; i++) {
-        LstmKind kind = footprint_of(r, i)->kind;
-        if (r->planned[i] && r->plan[i].precision == PRECISION_BF16 &&
-            (kind == KIND_MMA || kind == KIND_CLUSTER))
+    for (int i = 0; i < PLANS; i++)
+        if (r->planned[i] && r->plan[i].precision == PRECISION_BF16 && footprint_of(r, i)->reads_tiles)
             return true;
-    }
     return false;
 }
 

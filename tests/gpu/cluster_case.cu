@@ -1,43 +1,75 @@
-/* cluster_case: see its header. The time loops come from the first folder of the include path that has them. */
+/* cluster_case: the time loops of the variant `cluster` behind loop_case.h. Words of a plan: tile units rows replicas slices T B H. */
 #include "fwd_cluster.cuh"
 
 #include "bwd_cluster.cuh"
 
-#include "cluster_case.h"
+#include "loop_case.h"
 
-template <int PRECISION, int QUADS, int RESIDENT, int BATCH>
-__global__ void __launch_bounds__(CASE_THREADS, 1) case_forward_kernel(ClusterForwardArgs a)
-{
-    fwd_cluster_loop<PRECISION, QUADS, RESIDENT, BATCH / TENSOR_BATCH>(a);
-}
-
-template <int PRECISION, int QUADS, int RESIDENT, int BATCH>
-__global__ void __launch_bounds__(CASE_THREADS, 1) case_backward_kernel(ClusterBackwardArgs a)
-{
-    bwd_cluster_loop<PRECISION, QUADS, RESIDENT, BATCH / TENSOR_BATCH>(a);
-}
+/* X(precision, quads, resident, batch), in the order of a plan's tile; CASE_FIRST: the first alone is compiled. */
+#define CASE_FIRST_TILE(X)  X(BF16, 2, 1, 8)
+#define CASE_OTHER_TILES(X) X(TF32, 2, 1, 8) X(BF16, 1, 0, 16) X(TF32, 1, 2, 24)
+#ifdef CASE_FIRST
+#define CASE_TILES(X) CASE_FIRST_TILE(X)
+#else
+#define CASE_TILES(X) CASE_FIRST_TILE(X) CASE_OTHER_TILES(X)
+#endif
+enum { CASE_THREADS = 512 }; /* most, of any plan */
 
 #define X(precision, quads, resident, batch)                                                                 \
-    case_forward_kernel<PRECISION_##precision, quads, resident, batch>,
-static const ClusterForwardKernel forward[] = {CASE_TILES(X)};
+    forward_case<PRECISION_##precision, quads, resident, batch, CASE_THREADS>,
+PERSISTENT_PASS(forward_case, ClusterForwardPass, CASE_TILES(X))
 #undef X
 #define X(precision, quads, resident, batch)                                                                 \
-    case_backward_kernel<PRECISION_##precision, quads, resident, batch>,
-static const ClusterBackwardKernel backward[] = {CASE_TILES(X)};
+    backward_case<PRECISION_##precision, quads, resident, batch, CASE_THREADS>,
+PERSISTENT_PASS(backward_case, ClusterBackwardPass, CASE_TILES(X))
 #undef X
+
+static const struct {
+    int precision, quads, resident, batch;
+} tiles[] = {
+#define X(precision, quads, resident, batch) {PRECISION_##precision, quads, resident, batch},
+    CASE_TILES(X)
+#undef X
+};
+enum { TILES = sizeof tiles / sizeof tiles[0], WORDS = 8 };
+
+/* Without words: a ragged last block, two replicas of which the last lacks a row, two ranges, two slices, weights in registers and shared
+ * memory. */
+extern "C" int case_plan(int back, int n, const int *words, LstmShape *shape, LstmPlan *plan)
+{
+    static const int own[WORDS] = {0, 12, 2, 2, 2, 6, 5, 23};
+    if (n && n != WORDS) return 1;
+    if (!n) words = own;
+    int tile = words[0], H = words[7];
+    if (tile < 0 || tile >= TILES) return 1;
+    LstmPlan p = {};
+    p.kind = KIND_CLUSTER, p.backward = back, p.tile = tile, p.units = words[1], p.rows = words[2];
+    p.replicas = words[3], p.slices = back ? 1 : words[4], p.passes = p.rounds = 1;
+    p.precision = tiles[tile].precision, p.quads = tiles[tile].quads, p.resident = tiles[tile].resident;
+    p.batch = tiles[tile].batch, p.blocks = p.cluster = (H + p.units - 1) / p.units;
+    int m = back ? (H + TENSOR_ROWS - 1) / TENSOR_ROWS : p.units / TENSOR_UNITS;
+    p.depth = back ? 4 * p.units / tensor_k(p.precision)
+                   : (int)plan_div_up(tensor_k_tiles(H, p.precision), p.slices);
+    p.groups = (m + p.quads - 1) / p.quads;
+    p.threads = 32 * p.groups * p.slices;
+    p.shared = (int32_t)plan_max(p.depth - p.resident, 0);
+    p.shared_bytes = cluster_shared_bytes(&p);
+    *shape = {words[5], words[6], H, (LstmPrecision)p.precision}, *plan = p;
+    return 0;
+}
 
 extern "C" cudaError_t case_prepare(void)
 {
-    cudaError_t error = cluster_forward_prepare(forward);
-    return error ? error : cluster_backward_prepare(backward);
+    cudaError_t error = forward_case_prepare();
+    return error ? error : backward_case_prepare();
 }
 
 extern "C" cudaError_t case_forward(const LstmContext *context, const LstmForward *p)
 {
-    return cluster_forward_run(forward, context, p);
+    return forward_case_run(context, p);
 }
 
 extern "C" cudaError_t case_backward(const LstmContext *context, const LstmBackward *p)
 {
-    return cluster_backward_run(backward, context, p);
+    return backward_case_run(context, p);
 }

@@ -1,10 +1,9 @@
-/* mma_case: the time loops of the variant mma behind persistent_case.h. They come from the first folder of the include path that has
- * them. */
+/* mma_case: the time loops of the variant mma behind loop_case.h. */
 #include "fwd_mma.cuh"
 
 #include "bwd_mma.cuh"
 
-#include "persistent_case.h"
+#include "loop_case.h"
 
 enum {
     CASE_FORWARD_THREADS = 128,
@@ -13,23 +12,13 @@ enum {
     CASE_RESIDENT_BACKWARD = 2
 };
 
-__global__ void __launch_bounds__(CASE_FORWARD_THREADS, 1) case_forward_kernel(MmaForwardArgs a)
-{
-    fwd_mma_loop<PRECISION_TF32, 2, CASE_RESIDENT_FORWARD, 1>(a);
-}
-
-__global__ void __launch_bounds__(CASE_BACKWARD_THREADS, 1) case_backward_kernel(MmaBackwardArgs a)
-{
-    bwd_mma_loop<PRECISION_TF32, 1, CASE_RESIDENT_BACKWARD, 1>(a);
-}
-
-static const MmaForwardKernel forward[] = {case_forward_kernel};
-static const MmaBackwardKernel backward[] = {case_backward_kernel};
-
-extern "C" LstmShape case_shape(void) { return LstmShape{4, 9, 44, PRECISION_TF32}; }
+PERSISTENT_PASS(forward_case, MmaForwardPass,
+                forward_case<PRECISION_TF32, 2, CASE_RESIDENT_FORWARD, 8, CASE_FORWARD_THREADS>)
+PERSISTENT_PASS(backward_case, MmaBackwardPass,
+                backward_case<PRECISION_TF32, 1, CASE_RESIDENT_BACKWARD, 8, CASE_BACKWARD_THREADS>)
 
 /* A ragged last block, slices, row warps and passes, weights in all three places, clusters of two blocks. */
-extern "C" LstmPlan case_plan(int back)
+extern "C" int case_plan(int back, int n, const int *, LstmShape *shape, LstmPlan *plan)
 {
     LstmPlan p = {};
     p.kind = KIND_MMA, p.backward = back, p.replicas = 1, p.rows = 9, p.batch = 8, p.passes = 2;
@@ -44,21 +33,22 @@ extern "C" LstmPlan case_plan(int back)
     p.threads = 32 * p.groups * p.slices;
     p.shared_bytes = mma_shared_bytes(&p);
     p.scratch_bytes = mma_scratch_bytes(&p);
-    return p;
+    *shape = {4, 9, 44, PRECISION_TF32}, *plan = p;
+    return n != 0;
 }
 
 extern "C" cudaError_t case_prepare(void)
 {
-    cudaError_t error = mma_forward_prepare(forward);
-    return error ? error : mma_backward_prepare(backward);
+    cudaError_t error = forward_case_prepare();
+    return error ? error : backward_case_prepare();
 }
 
 extern "C" cudaError_t case_forward(const LstmContext *context, const LstmForward *p)
 {
-    return mma_forward_run(forward, context, p);
+    return forward_case_run(context, p);
 }
 
 extern "C" cudaError_t case_backward(const LstmContext *context, const LstmBackward *p)
 {
-    return mma_backward_run(backward, context, p);
+    return backward_case_run(context, p);
 }

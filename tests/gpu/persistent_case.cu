@@ -1,9 +1,9 @@
-/* persistent_case: see its header. The time loops come from the first folder of the include path that has them. */
+/* persistent_case: the time loops of the variants on vector units behind loop_case.h. */
 #include "fwd_persistent.cuh"
 
 #include "bwd_persistent.cuh"
 
-#include "persistent_case.h"
+#include "loop_case.h"
 
 enum {
     CASE_THREADS = 64,
@@ -13,28 +13,17 @@ enum {
     CASE_RESIDENT_BACKWARD = 1
 };
 
-__global__ void __launch_bounds__(CASE_THREADS, 1) case_forward_kernel(ForwardArgs a)
-{
-    fwd_persistent<CASE_RESIDENT_FORWARD, CASE_CHUNK, CASE_BATCH>(a);
-}
-
-__global__ void __launch_bounds__(CASE_THREADS, 1) case_backward_kernel(BackwardArgs a)
-{
-    bwd_persistent<CASE_RESIDENT_BACKWARD, CASE_BATCH, 1>(a);
-}
-
-static const ForwardKernel forward[] = {case_forward_kernel};
-static const BackwardKernel backward[] = {case_backward_kernel};
-
-extern "C" LstmShape case_shape(void) { return LstmShape{6, 5, 23, PRECISION_F32}; }
+PERSISTENT_PASS(forward_case, ForwardPass,
+                forward_case<CASE_RESIDENT_FORWARD, CASE_CHUNK, CASE_BATCH, CASE_THREADS>)
+PERSISTENT_PASS(backward_case, BackwardPass, backward_case<CASE_RESIDENT_BACKWARD, CASE_BATCH, CASE_THREADS>)
 
 /* A ragged last block, slices, groups and passes, weights in all three places. */
-extern "C" LstmPlan case_plan(int backward)
+extern "C" int case_plan(int back, int n, const int *, LstmShape *shape, LstmPlan *plan)
 {
     LstmPlan p = {};
-    p.kind = KIND_VECTOR, p.backward = backward, p.replicas = 1, p.blocks = 4, p.threads = CASE_THREADS;
+    p.kind = KIND_VECTOR, p.backward = back, p.replicas = 1, p.blocks = 4, p.threads = CASE_THREADS;
     p.units = 6, p.rows = 5, p.batch = CASE_BATCH, p.groups = 2, p.passes = 2, p.cluster = 1;
-    if (backward) {
+    if (back) {
         p.slices = 3, p.depth = 2, p.resident = CASE_RESIDENT_BACKWARD, p.shared = 1, p.quads = 3,
         p.rounds = 2;
     } else {
@@ -43,21 +32,22 @@ extern "C" LstmPlan case_plan(int backward)
     }
     p.shared_bytes = plan_shared_bytes(&p);
     p.scratch_bytes = plan_scratch_bytes(&p);
-    return p;
+    *shape = {6, 5, 23, PRECISION_F32}, *plan = p;
+    return n != 0;
 }
 
 extern "C" cudaError_t case_prepare(void)
 {
-    cudaError_t error = forward_prepare(forward);
-    return error ? error : backward_prepare(backward);
+    cudaError_t error = forward_case_prepare();
+    return error ? error : backward_case_prepare();
 }
 
 extern "C" cudaError_t case_forward(const LstmContext *context, const LstmForward *p)
 {
-    return forward_run(forward, context, p);
+    return forward_case_run(context, p);
 }
 
 extern "C" cudaError_t case_backward(const LstmContext *context, const LstmBackward *p)
 {
-    return backward_run(backward, context, p);
+    return backward_case_run(context, p);
 }

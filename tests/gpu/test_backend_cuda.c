@@ -107,12 +107,11 @@ static void keep_result(Run *run, const WindowResult *r, int *next)
     run->loss[r->step] = r->nats, run->norm[r->step] = r->grad_norm;
 }
 
-/* On tensor cores: a kernel of that name. */
+/* Whether a kernel of that name computes in tiles. */
 static bool tensor_kernel(const char *name)
 {
     for (int v = 0; lstm_variants[v]; v++)
-        if (!strcmp(lstm_variants[v]->footprint->name, name))
-            return lstm_variants[v]->footprint->kind > KIND_VECTOR;
+        if (!strcmp(lstm_variants[v]->footprint->name, name)) return lstm_variants[v]->footprint->reads_tiles;
     return false;
 }
 
@@ -262,10 +261,28 @@ static void check_loop(const char *what, const Case *k, const double *exact, con
     check(what, k, f32_error(ours, exact, n, &largest), plain_error, times, largest);
 }
 
-/* Kernels of both directions; what they compute does not hang on how they were paired. */
-static const char *const kernels[] = {"cublas", "reg",        "smem",        "l2",
-                                      "auto",   "reg/cublas", "cublas/smem", "l2/reg"};
-enum { KERNELS = sizeof kernels / sizeof kernels[0] };
+/* Values of --kernel: every variant of float32, the first and then from the last one back; `auto`; and each with one before it, since what
+ * the passes compute does not hang on how they were paired. */
+enum { KERNELS_MOST = 32 };
+static char kernels[KERNELS_MOST][32];
+static int kernel_count, alone; /* of them all; of the variants, which stand first */
+
+static void list_kernels(void)
+{
+    const char *name[KERNELS_MOST];
+    int last = 0;
+    for (int v = 0; lstm_variants[v]; v++) last = v;
+    if (2 * last + 3 > KERNELS_MOST) abort();
+    for (int n = 0, v = 0; n <= last; v = v ? v - 1 : last, n++)
+        if (lstm_variants[v]->footprint->precisions >> PRECISION_F32 & 1)
+            name[alone++] = lstm_variants[v]->footprint->name;
+    for (int i = 0; i < alone; i++) {
+        snprintf(kernels[i], sizeof kernels[0], "%s", name[i]);
+        snprintf(kernels[alone + 1 + i], sizeof kernels[0], "%s/%s", name[(i + 1) % alone], name[i]);
+    }
+    snprintf(kernels[alone], sizeof kernels[0], "auto");
+    kernel_count = 2 * alone + 1;
+}
 
 static void follows_reference(void **state)
 {
@@ -276,10 +293,10 @@ static void follows_reference(void **state)
         Run exact, plain, ours;
         train(&backend_reference, k, whole, &exact);
         train(&backend_plain_f32, k, whole, &plain);
-        for (int j = 0; j < KERNELS; j++) {
-            bool turn = j == 0 || j == 1 + i % (KERNELS - 1);
+        for (int j = 0; j < kernel_count; j++) {
+            bool turn = j == 0 || j == 1 + i % (kernel_count - 1);
             if (slow_build() ? j != i : !turn && !long_lists()) continue;
-            snprintf(kernel_told, sizeof kernel_told, "%s", kernels[j]);
+            memcpy(kernel_told, kernels[j], sizeof kernel_told);
             train(&backend_cuda, k, (Way){.to = STEPS, .kernel = kernels[j]}, &ours);
             check_loop("the first loss", k, exact.loss, plain.loss, ours.loss, 1, 2);
             check_loop("a loss", k, exact.loss, plain.loss, ours.loss, STEPS, 3);
@@ -358,9 +375,9 @@ static void state_gradients_follow_reference(void **state)
                *plain = state_gradients(&backend_plain_f32, &config, &e);
         assert_true(exact && plain);
         int64_t n = state_gradients_state(&config), all = state_gradients_all(&config);
-        for (int j = 0; j < KERNELS; j++) {
-            if (!long_lists() && j != i % 4) continue;
-            snprintf(kernel_told, sizeof kernel_told, "%s", kernels[j]);
+        for (int j = 0; j < kernel_count; j++) {
+            if (!long_lists() && j != i % alone) continue;
+            memcpy(kernel_told, kernels[j], sizeof kernel_told);
             config.kernel = kernels[j];
             double *ours = state_gradients(&backend_cuda, &config, &e);
             if (!ours) fail_msg("%s: %s", kernels[j], e.text);
@@ -428,8 +445,8 @@ static void every_way_gives_the_same_bits(void **state)
         {.to = STEPS, .scored = true},
         {.to = STEPS, .told = true}, /* launched kernel by kernel, between replays */
     };
-    static const char *const kernel[] = {"reg", "smem/cublas", "cublas"}, *const precision[] = {"f32", "bf16",
-                                                                                                "tf32"};
+    const char *const kernel[] = {kernels[1], kernels[alone + 1], kernels[0]}, *const precision[] = {
+                                                                                   "f32", "bf16", "tf32"};
     for (int i = 0; i < CASES; i++) {
         if (slow_build() || (!long_lists() && i > 1)) break;
         Run first;
@@ -454,7 +471,7 @@ static void resume_gives_the_same_bits(void **state)
     (void)state;
     if (slow_build()) skip_slow();
     static const int at[] = {1, 2, 3, 5, 7, 11};
-    static const char *const kernel[] = {"cublas", "auto", "reg"}, *const precision[] = {"f32", "f32",
+    const char *const kernel[] = {kernels[0], "auto", kernels[1]}, *const precision[] = {"f32", "f32",
                                                                                          "bf16"};
     for (int i = 0; i < 3; i++) {
         Run one, two;
@@ -489,7 +506,7 @@ static void tensor_kernels_read_what_the_update_wrote(void **state)
         for (int mixed = 0; mixed < (long_lists() ? 3 : 1); mixed++) {
             const LstmFootprint *f = lstm_variants[v]->footprint;
             char kernel[48];
-            if (f->kind <= KIND_VECTOR || !(f->precisions >> PRECISION_BF16 & 1)) continue;
+            if (!f->reads_tiles || !(f->precisions >> PRECISION_BF16 & 1)) continue;
             snprintf(kernel, sizeof kernel, "%s%s%s", mixed == 2 ? "cublas/" : "", f->name,
                      mixed == 1 ? "/cublas" : "");
             Run one, two, three;
@@ -519,10 +536,9 @@ static void schedules_change_no_bit(void **state)
     (void)state;
 #ifdef CUDA_EMU
     if (slow_build()) skip_slow();
-    static const char *const kernel[] = {"cublas", "smem", "reg"};
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < alone; i++) {
         Run first;
-        Way way = {.to = STEPS, .kernel = kernel[i]};
+        Way way = {.to = STEPS, .kernel = kernels[i]};
         train(&backend_cuda, &cases[1], way, &first);
         for (unsigned seed = 1; seed <= (long_lists() ? 24 : i ? 1 : 3); seed++) {
             Run other;
@@ -1030,28 +1046,35 @@ static void auto_takes_the_next(void **state)
     assert_int_equal(emu_device_select("H200"), 0);
     assert_int_equal(device_facts(0, &device, &e), 0);
     assert_int_equal(recurrence_choose(&r, &config, &device, &e), 0);
-    assert_string_equal(r.kernel, "cluster");
+    char first[sizeof r.kernel], named[sizeof first + 16], without[256] = "";
+    snprintf(first, sizeof first, "%s", r.kernel);
+    snprintf(named, sizeof named, "kernel %s", first);
+    assert_true(r.plan[PLAN_FORWARD].cluster > 1);
     assert_int_equal(recurrence_prepare(&r, &config, &device, &e), 0);
-    assert_string_equal(r.kernel, "cluster");
+    assert_string_equal(r.kernel, first);
     emu_gpc_sms(1); /* no two SMs in one GPC: no cluster has two blocks */
     assert_int_equal(recurrence_prepare(&r, &config, &device, &e), 0);
-    assert_null(strstr(r.kernel, "cluster"));
+    assert_string_not_equal(r.kernel, first);
     assert_non_null(strstr(r.remark, "kernel auto: "));
-    assert_non_null(strstr(r.remark, "kernel cluster"));
+    assert_non_null(strstr(r.remark, named));
     assert_non_null(strstr(r.remark, "holds 0 of them"));
     for (int i = 0; i < PLANS; i++) assert_true(!r.planned[i] || r.plan[i].cluster == 1);
     char text[RECURRENCE_TEXT];
     recurrence_text(&r, text, sizeof text);
     assert_non_null(strstr(text, "cluster=1")); /* what a checkpoint records */
-    setenv("PLSTM_WITHOUT", "cluster,mma", 1);
+    for (int v = 0; lstm_variants[v]; v++)
+        if (lstm_variants[v]->footprint->reads_tiles)
+            snprintf(without + strlen(without), sizeof without - strlen(without), "%s%s", *without ? "," : "",
+                     lstm_variants[v]->footprint->name);
+    setenv("PLSTM_WITHOUT", without, 1);
     assert_int_equal(recurrence_choose(&r, &config, &device, &e), 0);
-    assert_null(strstr(r.kernel, "cluster"));
-    assert_null(strstr(r.kernel, "mma"));
-    setenv("PLSTM_WITHOUT", "cluster,nonsense", 1);
+    assert_false(recurrence_reads_tiles(&r));
+    snprintf(without, sizeof without, "%s,nonsense", first);
+    setenv("PLSTM_WITHOUT", without, 1);
     assert_int_equal(recurrence_choose(&r, &config, &device, &e), EXIT_USAGE);
     assert_non_null(strstr(e.text, "'nonsense'"));
     unsetenv("PLSTM_WITHOUT");
-    config.kernel = "cluster";
+    config.kernel = first;
     assert_int_equal(recurrence_choose(&r, &config, &device, &e), 0);
     assert_int_equal(recurrence_prepare(&r, &config, &device, &e), EXIT_NO_DEVICE);
     assert_non_null(strstr(e.text, "--kernel cublas"));
@@ -1107,6 +1130,7 @@ static void precision_is_explicit(void **state)
 int main(void)
 {
     group_begin();
+    list_kernels();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(follows_reference),
         cmocka_unit_test(gradients_follow_reference),

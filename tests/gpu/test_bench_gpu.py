@@ -7,6 +7,8 @@ import sys
 import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../tools"))
+import kernel_list  # noqa: E402
 import tap  # noqa: E402
 
 BUILD = os.environ.get("PLSTM_BUILD", "build")
@@ -72,14 +74,15 @@ def test_rows_are_named_as_the_documents_say():
     status, said = run("--benchmark_list_tests")
     names = [plain(name) for name in said.split()]
     assert status == 0 and len(names) == len(set(names))
+    own = [(v.name, p) for v in kernel_list.variants() for p in v.precisions]
     for H, T in ((200, 20), (650, 35), (1500, 35)):
         shape = f"H:{H}/B:20/T:{T}"
         for row in (f"lstm/fwd/cublas/f32/{shape}", f"lstm/bwd/cublas/f32/{shape}", f"lstm/fwd/cublas/f32/{shape}/eager",
                     f"lstm/fwd/cublas/tf32/{shape}", f"lstm/fwd/cublas/f32/H:{H}/B:20/fit", f"layer/fwdbwd/cublas/f32/{shape}",
                     f"layer2/fwd/cublas/tf32/{shape}", f"step/cuda/f32/{shape}", f"step/cuda/f32/{shape}/eager",
-                    *(f"step/cuda/f32/{shape}/kernel:{name}" for name in ("cublas", "l2", "smem", "reg")), f"step/cuda/tf32/{shape}/kernel:cublas", f"gemm/logits/f32/{shape}",
-                    *(f"{row}/{shape}" for row in ("lstm/fwd/mma/bf16", "lstm/bwd/mma/tf32", "layer/fwdbwd/mma/bf16", "gemm/logits/bf16")),
-                    f"step/cuda/bf16/{shape}", f"step/cuda/bf16/{shape}/kernel:mma", *(f"layers/{name}/f32/{shape}" for name in LAYERS)):
+                    *(f"step/cuda/{precision}/{shape}/kernel:{name}" for name, precision in own), *(f"gemm/logits/{p}/{shape}" for p in ("f32", "bf16")),
+                    *(f"{row}/{name}/{precision}/{shape}" for row in ("lstm/fwd", "lstm/bwd", "layer/fwdbwd") for name, precision in own),
+                    f"step/cuda/bf16/{shape}", *(f"layers/{name}/f32/{shape}" for name in LAYERS)):
             assert row in names, row
         assert all(f"lstm/fwd/cublas/f32/H:{H}/B:20/T:{t}" in names for t in (20, 35, 70, 140)), H
     assert "lstm/bwd/cublas/f32/H:768/B:16/T:1024" in names

@@ -1,7 +1,7 @@
 """Mistakes planted in the time loops of the variant `cluster`, one line each, and what the emulator makes of them: each has to be caught.
 
 As in test_persistent_faults.py the kernels' sources are copied, one line of the copy is changed (it must stand
-there exactly once), and cluster_case is built from it: plain, where a wrong wait ends in a fault record, wrong values or a report of
+there exactly once), and loop_case is built from it: plain, where a wrong wait ends in a fault record, wrong values or a report of
 the emulator, or with the race detector.
 """
 import os
@@ -15,7 +15,7 @@ RIGHT, WRONG, GAVE_UP, REPORTED = 0, 1, 2, 3
 SHARED, FORWARD, BACKWARD = "cluster.cuh", "fwd_cluster.cuh", "bwd_cluster.cuh"
 BOTH = "forward backward"
 RACE = r"emulator: .*race: "
-GIVES_UP = r"gave up at step \d+, exchange \d+$"
+GIVES_UP = r"gave up at step \d+, exchange \d+, "
 
 programs = planted.Programs("cluster_case")
 

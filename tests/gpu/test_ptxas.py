@@ -1,6 +1,6 @@
 """Registers, spills and shared memory of every kernel for sm_90, as ptxas reported them when nvcc compiled it, against a committed table.
 
-    make && python3 tests/gpu/test_ptxas.py --write    after a kernel changed: writes kernels/ptxas_sm90.txt anew
+    make refresh    after a kernel changed: has this file, with --write, write kernels/ptxas_sm90.txt anew
 
 A kernel that needs more registers than it did runs on fewer warps; one that spills runs slowly; neither fails any other test. Registers are
 compared where the report comes from the compiler that the table names, since another one may allocate otherwise; spills always.
@@ -21,7 +21,7 @@ from machine_code import parse_ptxas
 
 TABLE = os.path.join(ROOT, "kernels", "ptxas_sm90.txt")
 ARCH = "sm_90"
-HEAD = "# Written by: make && python3 tests/gpu/test_ptxas.py --write"
+HEAD = "# Written by: make refresh"
 
 
 def report_folder():

@@ -39,7 +39,7 @@ def test_predictions_are_those_of_this_program():
     predicted = [json.loads(line) for line in said.splitlines()]
     with open(FILE, encoding="utf-8") as f:
         filed = [json.loads(line) for line in f]
-    assert predicted and not stale(predicted, filed), "make predictions, and commit what it makes: " + "; ".join(sorted(stale(predicted, filed))[:5])
+    assert predicted and not stale(predicted, filed), "make refresh, and commit what it makes: " + "; ".join(sorted(stale(predicted, filed))[:5])
 
 
 def test_what_is_stale_is_seen():

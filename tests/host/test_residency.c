@@ -22,6 +22,17 @@ static const LstmFootprint *variant(const char *name)
     return NULL;
 }
 
+/* Persistent, and none of the variants in tiles, whose plans have fields of other meaning. */
+static bool in_vectors(const LstmFootprint *f) { return f->tile[0] && !f->reads_tiles; }
+
+/* Whether its threads can do without weights in registers. */
+static bool leaves_registers(const LstmFootprint *f, int backward)
+{
+    for (int i = 0; i < f->tiles[backward]; i++)
+        if (f->tile[backward][i].resident) return false;
+    return true;
+}
+
 static PlanConstants constants_of(const char *device)
 {
     PlanConstants c;
@@ -213,7 +224,7 @@ static void every_plan_is_whole(void **state)
         PlanConstants c = constants_of(devices[d]);
         for (int i = 0; lstm_footprints[i]; i++)
             for (int n = 0; n < 8 * 4 * 2; n++) {
-                if (lstm_footprints[i]->kind != KIND_VECTOR) continue;
+                if (!in_vectors(lstm_footprints[i])) continue;
                 cases++;
                 plans += checked(device_profile(devices[d]), &c, lstm_footprints[i], n % 2, Hs[n / 8],
                                  Bs[n / 2 % 4], "");
@@ -222,7 +233,7 @@ static void every_plan_is_whole(void **state)
     assert_true(cases >= 3 * 3 * 64 && plans > cases * 9 / 10);
 }
 
-/* Any batch, and any layer that fits the memory of a GPU newer than Kepler; a K20 takes 3000 units. */
+/* What needs no registers takes any batch, and any layer that fits the memory of a GPU newer than Kepler; a K20 takes 3000 units. */
 static void l2_and_smem_take_any_shape(void **state)
 {
     (void)state;
@@ -232,13 +243,16 @@ static void l2_and_smem_take_any_shape(void **state)
     } largest[] = {{"K20", 3000}, {"K40", 3400}, {"V100", 8000}, {"H200", 8000}};
     for (size_t i = 0; i < sizeof largest / sizeof largest[0]; i++) {
         PlanConstants c = constants_of(largest[i].device);
-        for (int n = 0; n < 16; n++) {
-            static const int64_t Bs[2][2] = {{1, 20}, {333, 4096}};
-            int64_t H = n & 8 ? 1499 : largest[i].H, B = Bs[n >> 3][n >> 2 & 1];
-            const char *name = n & 2 ? "l2" : "smem";
-            if (!checked(device_profile(largest[i].device), &c, variant(name), n & 1, H, B, ""))
-                fail_msg("%s has no plan on %s for H %d, B %d", name, largest[i].device, (int)H, (int)B);
-        }
+        for (int n = 0; n < 8; n++)
+            for (int v = 0; lstm_footprints[v]; v++) {
+                static const int64_t Bs[2][2] = {{1, 20}, {333, 4096}};
+                const LstmFootprint *f = lstm_footprints[v];
+                int64_t H = n & 4 ? 1499 : largest[i].H, B = Bs[n >> 2][n >> 1 & 1];
+                if (!in_vectors(f) || !leaves_registers(f, n & 1)) continue;
+                if (!checked(device_profile(largest[i].device), &c, f, n & 1, H, B, ""))
+                    fail_msg("%s has no plan on %s for H %d, B %d", f->name, largest[i].device, (int)H,
+                             (int)B);
+            }
     }
 }
 
@@ -266,7 +280,7 @@ static void overrides_give_whole_plans_too(void **state)
         PlanConstants c = constants_of(devices[d]);
         for (int i = 0; lstm_footprints[i]; i++)
             for (int n = 0; n < 14 * 4 * 3 * 2; n++) {
-                if (lstm_footprints[i]->kind != KIND_VECTOR) continue;
+                if (!in_vectors(lstm_footprints[i])) continue;
                 cases++;
                 plans += checked(device_profile(devices[d]), &c, lstm_footprints[i], n % 2, Hs[n / 6 % 4],
                                  Bs[n / 2 % 3], forces[n / 24]);
@@ -275,7 +289,7 @@ static void overrides_give_whole_plans_too(void **state)
     assert_true(plans > cases * 3 / 4);
 }
 
-/* ---- plans of KIND_MMA ---- */
+/* ---- plans in tiles ---- */
 
 /* What each field promises the others, said anew from mma.h's opening comment. */
 static void assert_mma_whole(const LstmPlan *p, const LstmShape *shape, const LstmFootprint *f,
@@ -285,7 +299,7 @@ static void assert_mma_whole(const LstmPlan *p, const LstmShape *shape, const Ls
     int64_t H = shape->H, B = shape->B, k = tensor_k(p->precision);
     int64_t terms = ((p->backward ? 4 * H : H) + k - 1) / k, parts = (int64_t)p->cluster * p->slices;
     int64_t m_tiles = p->backward ? p->cluster * p->units / 16 : p->units / 4;
-    assert_true(p->kind == KIND_MMA && p->precision == (int)shape->precision);
+    assert_true(p->kind == (int)f->kind && p->precision == (int)shape->precision);
     assert_in_range(p->tile, 0, f->tiles[p->backward] - 1);
     assert_true(tile->precision == p->precision && tile->batch == p->batch && tile->resident == p->resident &&
                 tile->stacked == p->quads);
@@ -340,9 +354,8 @@ static void assert_mma_covers(const LstmPlan *p, const LstmShape *shape)
                              made[row][m][term]);
 }
 
-static void mma_plans_are_whole(void **state)
+static void tile_plans_are_whole(const LstmFootprint *mma)
 {
-    (void)state;
     static const char *const forces[] = {"",
                                          "blocks=3,cluster=1",
                                          "blocks=8,slices=1",
@@ -353,7 +366,6 @@ static void mma_plans_are_whole(void **state)
                                          "batch=8"};
     static const int64_t Hs[] = {1, 7, 23, 64, 200, 650, 1500, 4000}, Bs[] = {1, 3, 20, 200};
     static const char *const devices[] = {"A100", "H200"};
-    const LstmFootprint *mma = variant("mma");
     int plans = 0, cases = 0;
     for (int n = 0; n < 2 * 8 * 8 * 4 * 2 * 2; n++) {
         const DeviceFacts *d = device_profile(devices[n & 1]);
@@ -369,7 +381,7 @@ static void mma_plans_are_whole(void **state)
         int code = lstm_plan(d, &shape, mma, backward, &o, &c, &p, &e);
         if (code) {
             assert_int_equal(code, EXIT_NO_DEVICE);
-            assert_non_null(strstr(e.text, "mma"));
+            assert_non_null(strstr(e.text, mma->name));
             assert_non_null(strstr(e.text, forces[forced]));
             continue;
         }
@@ -397,6 +409,14 @@ static void mma_plans_are_whole(void **state)
     assert_true(plans > cases * 3 / 4);
 }
 
+static void mma_plans_are_whole(void **state)
+{
+    (void)state;
+    for (int i = 0; lstm_footprints[i]; i++)
+        if (lstm_footprints[i]->reads_tiles && lstm_footprints[i]->grid_barrier)
+            tile_plans_are_whole(lstm_footprints[i]);
+}
+
 /* The plans that the project promises on an H200: what stays on the chip, and in how many replicas. */
 static void an_h200_holds_each_model_on_tensor_cores(void **state)
 {
@@ -421,29 +441,43 @@ static void an_h200_holds_each_model_on_tensor_cores(void **state)
 static void tensor_cores_begin_with_sm_80(void **state)
 {
     (void)state;
-    static const char *const devices[] = {"K20", "V100"};
-    for (int i = 0; i < 2; i++) {
+    static const char *const devices[] = {"K20", "V100", "A100"};
+    for (int i = 0; i < 3; i++) {
+        const DeviceFacts *d = device_profile(devices[i]);
         PlanConstants c = constants_of(devices[i]);
         LstmShape shape = {35, 20, 200, PRECISION_BF16};
         PlanChoice choice;
-        LstmPlan p;
-        Error e;
-        assert_int_equal(lstm_plan(device_profile(devices[i]), &shape, variant("mma"), 0, NULL, &c, &p, &e),
-                         EXIT_NO_DEVICE);
-        assert_non_null(strstr(e.text, "begin with sm_80"));
-        plan_choose(device_profile(devices[i]), &shape, NULL, &c, NULL, &choice);
-        assert_int_equal(lstm_footprints[choice.pass[0].variant]->kind, KIND_VECTOR);
+        int older = 0;
+        for (int v = 0; lstm_footprints[v]; v++) {
+            const LstmFootprint *f = lstm_footprints[v];
+            char phrase[32];
+            LstmPlan p;
+            Error e;
+            if (f->min_sm <= 10 * d->major + d->minor) continue;
+            older++;
+            snprintf(phrase, sizeof phrase, "begin with sm_%d", f->min_sm);
+            assert_int_equal(lstm_plan(d, &shape, f, 0, NULL, &c, &p, &e), EXIT_NO_DEVICE);
+            if (!strstr(e.text, phrase)) fail_msg("'%s' is not in '%s'", phrase, e.text);
+        }
+        assert_true(older >= 1 + (d->major < 8));
+        plan_choose(d, &shape, NULL, &c, NULL, &choice);
+        assert_true(lstm_footprints[choice.pass[0].variant]->min_sm <= 10 * d->major + d->minor);
     }
     PlanConstants c = constants_of("H200");
     LstmShape shape = {35, 20, 650, PRECISION_F32};
     PlanChoice choice;
-    LstmPlan p;
-    Error e;
-    assert_int_equal(lstm_plan(device_profile("H200"), &shape, variant("mma"), 0, NULL, &c, &p, &e),
-                     EXIT_NO_DEVICE);
-    assert_non_null(strstr(e.text, "mma has no f32"));
+    for (int v = 0; lstm_footprints[v]; v++) {
+        const LstmFootprint *f = lstm_footprints[v];
+        char phrase[64];
+        LstmPlan p;
+        Error e;
+        if (f->precisions >> PRECISION_F32 & 1) continue;
+        snprintf(phrase, sizeof phrase, "%s has no f32", f->name);
+        assert_int_equal(lstm_plan(device_profile("H200"), &shape, f, 0, NULL, &c, &p, &e), EXIT_NO_DEVICE);
+        if (!strstr(e.text, phrase)) fail_msg("'%s' is not in '%s'", phrase, e.text);
+    }
     plan_choose(device_profile("H200"), &shape, NULL, &c, NULL, &choice);
-    assert_int_equal(lstm_footprints[choice.pass[0].variant]->kind, KIND_VECTOR);
+    assert_true(lstm_footprints[choice.pass[0].variant]->precisions >> PRECISION_F32 & 1);
 }
 
 /* ---- what an override forces ---- */

@@ -14,12 +14,21 @@
 #include "host/plan/residency_kinds.h"
 #include "kernels/cluster.h"
 
-static const LstmFootprint *cluster(void)
+/* The variant whose plans are made: that of the promises, or each whose blocks meet in one cluster, in turn. */
+static const LstmFootprint *planned_for;
+
+static void of_the_promises(void)
 {
     for (int i = 0; lstm_footprints[i]; i++)
-        if (lstm_footprints[i]->kind == KIND_CLUSTER) return lstm_footprints[i];
-    fail_msg("no variant of KIND_CLUSTER");
-    return NULL;
+        if (!strcmp(lstm_footprints[i]->name, "cluster")) planned_for = lstm_footprints[i];
+    assert_non_null(planned_for);
+}
+
+/* The i-th footprint: whether it is such a one. */
+static bool in_one_cluster(int i)
+{
+    planned_for = lstm_footprints[i];
+    return planned_for->tile[0] && !planned_for->grid_barrier;
 }
 
 static PlanConstants constants_of(const char *device)
@@ -37,7 +46,7 @@ static int made(const char *device, LstmPrecision precision, int backward, int64
     PlanConstants c = constants_of(device);
     LstmShape shape = {35, B, H, precision};
     if (plan_override_parse(force, &o, e)) fail_msg("%s", e->text);
-    return lstm_plan(device_profile(device), &shape, cluster(), backward, &o, &c, p, e);
+    return lstm_plan(device_profile(device), &shape, planned_for, backward, &o, &c, p, e);
 }
 
 static LstmPlan planned(LstmPrecision precision, int backward, int64_t H, int64_t B, const char *force)
@@ -53,7 +62,7 @@ static LstmPlan planned(LstmPrecision precision, int backward, int64_t H, int64_
 /* What each field promises the others, said anew from cluster.h's opening comment. */
 static void assert_whole(const LstmPlan *p, int64_t H, int64_t B, const DeviceFacts *d)
 {
-    const LstmTile *tile = &cluster()->tile[p->backward][p->tile];
+    const LstmTile *tile = &planned_for->tile[p->backward][p->tile];
     int64_t tiles = p->backward ? p->units * 4 / tensor_k(p->precision) : tensor_k_tiles(H, p->precision);
     int64_t m = p->backward ? (H + 15) / 16 : p->units / 4;
     assert_true(p->units % 4 == 0 && p->blocks == p->cluster && p->blocks >= 1 && p->blocks <= 16);
@@ -111,9 +120,8 @@ static void assert_covers(const LstmPlan *p, int H)
             if (times[u][k] != 1) fail_msg("unit %d, k %d: made %d times", u, k, times[u][k]);
 }
 
-static void every_plan_is_whole(void **state)
+static void plans_are_whole(void)
 {
-    (void)state;
     static const int64_t Hs[] = {1, 2, 7, 23, 64, 130, 200, 400, 650}, Bs[] = {1, 3, 20, 64, 300};
     static const char *const forces[] = {
         "",           "cluster=1",  "cluster=2", "blocks=4,slices=1", "cluster=8,replicas=1", "cluster=16",
@@ -130,14 +138,14 @@ static void every_plan_is_whole(void **state)
         LstmPlan p;
         Error e;
         if (made("H200", shape.precision, backward, H, B, force, &p, &e)) {
-            assert_non_null(strstr(e.text, "cluster"));
+            assert_non_null(strstr(e.text, planned_for->name));
             assert_null(strchr(e.text, '\n'));
             continue;
         }
         plans++, kept += p.shared > 0;
         assert_whole(&p, H, B, d);
         if (H <= 72) assert_covers(&p, (int)H);
-        if (plan_check(&p, d, &shape, cluster(), &e)) fail_msg("%s", e.text);
+        if (plan_check(&p, d, &shape, planned_for, &e)) fail_msg("%s", e.text);
         PlanTime t = plan_predict(&c, d, &shape, &p);
         PlanBytes y = plan_bytes(&p, &shape);
         double sum = t.hop + t.ingest + t.multiply + t.sums + t.cell + t.syncs;
@@ -149,11 +157,19 @@ static void every_plan_is_whole(void **state)
     assert_true(plans > HS * 5 * FORCES * 2 && kept > 50);
 }
 
+static void every_plan_is_whole(void **state)
+{
+    (void)state;
+    for (int i = 0; lstm_footprints[i]; i++)
+        if (in_one_cluster(i)) plans_are_whole();
+}
+
 /* ---- what an override forces, and what the project promises ---- */
 
 static void overrides_force_clusters(void **state)
 {
     (void)state;
+    of_the_promises();
     LstmPlan p = planned(PRECISION_BF16, 0, 64, 20, "cluster=4,slices=2,replicas=3");
     assert_true(p.cluster == 4 && p.units == 16 && p.slices == 2 && p.replicas == 3 && p.rows == 7);
     p = planned(PRECISION_TF32, 1, 23, 3, "blocks=4");
@@ -170,6 +186,7 @@ static void overrides_force_clusters(void **state)
 static void an_h200_holds_small_and_medium(void **state)
 {
     (void)state;
+    of_the_promises();
     static const int64_t H[] = {200, 650};
     for (int i = 0; i < 4; i++) {
         LstmPlan p = planned(PRECISION_BF16, i & 1, H[i / 2], 20, "");
@@ -189,7 +206,7 @@ static void clusters_are_counted(void **state)
     assert_int_equal(device_clusters(device_profile("A100"), 2), 0);
 }
 
-/* Both kinds on tensor cores plan with the same count: of every device as many clusters as it holds, and not one more. */
+/* All variants in tiles plan with the same count: of every device as many clusters as it holds, and not one more. */
 static void kinds_count_alike(void **state)
 {
     (void)state;
@@ -204,8 +221,7 @@ static void kinds_count_alike(void **state)
             LstmPlan p;
             Error e;
             for (int v = 0; lstm_footprints[v]; v++) {
-                if (lstm_footprints[v]->kind == KIND_VECTOR || lstm_footprints[v]->kind == KIND_STEPWISE)
-                    continue;
+                if (!lstm_footprints[v]->reads_tiles) continue;
                 int code = lstm_plan(d, &shape, lstm_footprints[v], 1, &force, &c, &p, &e);
                 assert_int_equal(code, more ? EXIT_NO_DEVICE : EXIT_DONE);
             }
@@ -243,6 +259,7 @@ static void assert_refused(const char *device, LstmPrecision precision, int back
 static void what_does_not_fit_is_a_sentence(void **state)
 {
     (void)state;
+    of_the_promises();
     for (int backward = 0; backward < 2; backward++) {
         assert_refused("K20", PRECISION_BF16, backward, 64, 4, "", "no thread-block clusters");
         assert_refused("A100", PRECISION_BF16, backward, 64, 4, "", "no thread-block clusters");
@@ -266,6 +283,7 @@ static void what_does_not_fit_is_a_sentence(void **state)
 static void the_first_that_does_not_fit(void **state)
 {
     (void)state;
+    of_the_promises();
     static const char fixed[] = "tile=1,replicas=1,cluster=4,slices=1";
     for (int backward = 0; backward < 2; backward++) {
         char force[128], phrase[128];
@@ -279,18 +297,17 @@ static void the_first_that_does_not_fit(void **state)
     }
 }
 
-static void a_plan_from_elsewhere_is_checked(void **state)
+static void fields_are_checked(void)
 {
-    (void)state;
     LstmShape shape = {35, 20, 650, PRECISION_BF16}, other = {35, 20, 700, PRECISION_BF16};
     Error e;
     for (int backward = 0; backward < 2; backward++) {
         LstmPlan p = planned(PRECISION_BF16, backward, 650, 20, ""), q;
         char text[PLAN_TEXT], changed[PLAN_TEXT];
-        assert_int_equal(plan_check(&p, device_profile("H100"), &shape, cluster(), &e), 0);
-        assert_int_equal(plan_check(&p, device_profile("A100"), &shape, cluster(), &e), EXIT_NO_DEVICE);
+        assert_int_equal(plan_check(&p, device_profile("H100"), &shape, planned_for, &e), 0);
+        assert_int_equal(plan_check(&p, device_profile("A100"), &shape, planned_for, &e), EXIT_NO_DEVICE);
         assert_non_null(strstr(e.text, "clusters"));
-        assert_int_equal(plan_check(&p, device_profile("H200"), &other, cluster(), &e), EXIT_NO_DEVICE);
+        assert_int_equal(plan_check(&p, device_profile("H200"), &other, planned_for, &e), EXIT_NO_DEVICE);
         plan_text(&p, text, sizeof text);
         for (const char *at = strchr(text, '='); at; at = strchr(at + 1, '='))
             for (int value = 0; value < 2; value++) {
@@ -298,9 +315,16 @@ static void a_plan_from_elsewhere_is_checked(void **state)
                          strchrnul(at, ','));
                 assert_int_equal(plan_parse(changed, &q, &e), 0);
                 if (!memcmp(&p, &q, sizeof p)) continue;
-                if (!plan_check(&q, device_profile("H200"), &shape, cluster(), &e)) fail_msg("%s", changed);
+                if (!plan_check(&q, device_profile("H200"), &shape, planned_for, &e)) fail_msg("%s", changed);
             }
     }
+}
+
+static void a_plan_from_elsewhere_is_checked(void **state)
+{
+    (void)state;
+    for (int i = 0; lstm_footprints[i]; i++)
+        if (in_one_cluster(i)) fields_are_checked();
 }
 
 int main(void)

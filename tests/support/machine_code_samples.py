@@ -29,7 +29,7 @@ class Tree:
     def __init__(self, arch, faults=(0,)):
         self.folder = tempfile.TemporaryDirectory()
         self.arch = arch
-        self.write("kernels/variants.def", '/* PERSISTENT(name, ...) */\nPERSISTENT(toy, 1, 0, "a toy, (small)",\n           FWD_TOY_TILES, BWD_TOY_TILES)\n')
+        self.write("kernels/variants.def", '/* PERSISTENT(name, ...) */\nPERSISTENT(toy, 35, 11080, 1, 0, "a toy, (small)",\n           FWD_TOY_TILES, BWD_TOY_TILES)\n')
         self.write("kernels/tiles.h", "#define FWD_TOY_TILES(T) \\\n    T(2, 1, 1, 32, 255)\n#define BWD_TOY_TILES(T) T(0, 1, 1, 32, 255)\n")
         toy = re.search(r"struct ToyArgs \{.*?\n\};\n", sample("toy.cu"), re.DOTALL).group(0)
         self.write("kernels/toy.cuh", toy)

@@ -37,18 +37,18 @@ def link_libraries():
 
 
 class Programs:
-    """Builds tests/gpu/CASE.c and tests/gpu/KERNELS.cu (CASE.cu where not told) from copies of kernels/."""
+    """Builds tests/gpu/KERNELS.cu from copies of kernels/, with tests/gpu/loop_case.c that runs them."""
 
-    def __init__(self, case, kernels=None):
-        self.case, self.kernels = case, kernels or case
-        self.work = tempfile.mkdtemp(prefix=f"plstm-{case}-")
+    def __init__(self, kernels):
+        self.kernels = kernels
+        self.work = tempfile.mkdtemp(prefix=f"plstm-{kernels}-")
         self.built = {}
         atexit.register(shutil.rmtree, self.work)
 
     def main_object(self):
         path = os.path.join(self.work, "main.o")
         if not os.path.exists(path):
-            run(CC, "-std=c11", *OPTIONS, *INCLUDES, "-c", os.path.join(ROOT, "tests/gpu", f"{self.case}.c"), "-o", path)
+            run(CC, "-std=c11", *OPTIONS, *INCLUDES, "-c", os.path.join(ROOT, "tests/gpu/loop_case.c"), "-o", path)
         return path
 
     def build(self, mode, name, file=None, line=None, instead=None, options=()):

@@ -6,15 +6,19 @@
 #undef lstm_footprints
 
 #define PLANTED(name_)                                                                                       \
-    const LstmFootprint planted_footprint_##name_ = {                                                        \
-        .name = #name_, .summary = "for tests", .kind = KIND_STEPWISE, .precisions = 1u << PRECISION_F32};
+    const LstmFootprint planted_footprint_##name_ = {.name = #name_,                                         \
+                                                     .summary = "for tests",                                 \
+                                                     .kind = KIND_STEPWISE,                                  \
+                                                     .precisions = 1u << PRECISION_F32,                      \
+                                                     .min_sm = 35,                                           \
+                                                     .toolkit = 11080};
 PLANTED(wrong)
 PLANTED(hangs)
 PLANTED(ends)
 
 const LstmFootprint *const lstm_footprints[] = {
-#define STEPWISE(name, summary)                                      &lstm_footprint_##name,
-#define PERSISTENT(name, packed, shared, summary, forward, backward) &lstm_footprint_##name,
-#define TENSOR(name, kind, precisions, summary, forward, backward)   &lstm_footprint_##name,
+#define STEPWISE(name, ...)   &lstm_footprint_##name,
+#define PERSISTENT(name, ...) &lstm_footprint_##name,
+#define TENSOR(name, ...)     &lstm_footprint_##name,
 #include "kernels/variants.def"
     &planted_footprint_wrong, &planted_footprint_hangs, &planted_footprint_ends, 0};

@@ -52,8 +52,8 @@ PLANTED(hangs, hangs_forward, cublas_backward)
 PLANTED(ends, ends_forward, cublas_backward)
 
 const LstmVariant *const lstm_variants[] = {
-#define STEPWISE(name, summary)                                      &name##_variant,
-#define PERSISTENT(name, packed, shared, summary, forward, backward) &name##_variant,
-#define TENSOR(name, kind, precisions, summary, forward, backward)   &name##_variant,
+#define STEPWISE(name, ...)   &name##_variant,
+#define PERSISTENT(name, ...) &name##_variant,
+#define TENSOR(name, ...)     &name##_variant,
 #include "kernels/variants.def"
     &wrong, &hangs, &ends, NULL};

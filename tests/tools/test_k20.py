@@ -16,7 +16,8 @@ import machine_code
 
 def test_names():
     for mangled, name in (("_Z9my_kernelPf", "my_kernel"), ("_Z7fwd_regILi16ELi8ELin4EEv11ForwardArgs", "fwd_reg<16,8,-4>"),
-                          ("_Z3toyILi2EL8ToyFault1ELb0EEv7ToyArgs", "toy<2,1,0>"), ("_ZL5quietPKf", "quiet"), ("_Z3ldgI6float4ET_PKS1_", "ldg<6float4>"),
+                          ("_Z3toyILi2EL8ToyFault1ELb0EEv7ToyArgs", "toy<2,1,0>"), ("_Z7fwd_regIJLi16ELin4EEEv11ForwardArgs", "fwd_reg<16,-4>"),
+                          ("_ZL5quietPKf", "quiet"), ("_Z3ldgI6float4ET_PKS1_", "ldg<6float4>"),
                           ("_ZN39_INTERNAL_52094ffc_4_s_cu_edbf32dd_384611load_weightEPK6float4i", "load_weight"),
                           ("$_Z3toyv$__cuda_sm3x_div_rn_noftz_f32_slowpath", "$_Z3toyv$__cuda_sm3x_div_rn_noftz_f32_slowpath"), ("plain", "plain")):
         assert machine_code.plain_name(mangled) == name, (mangled, machine_code.plain_name(mangled))
@@ -123,6 +124,12 @@ def test_faults_are_told():
     tree.refused(GOOD, "shuffles within a warp")
 
     tree = Tree("sm_35")
+    tree.edit("built/fwd_toy.ptx", "%rd12, 512;", "%rd12, -4294967296;")
+    tree.refused(GOOD, "64-bit number that does not fit 32 bits", "add.s64 %rd13, %rd12, -4294967296")
+    tree.edit("built/fwd_toy.ptx", "add.s64 \t%rd13, %rd12, -4294967296;", "and.b64 \t%rd13, %rd12, 4294967280;")
+    tree.accepted()
+
+    tree = Tree("sm_35")
     tree.edit("built/fwd_toy.cubin", "BAR.SYNC", "NOP")
     tree.refused(GOOD, "no loop over the steps was found")
 
@@ -167,7 +174,7 @@ TILES = """#define FWD_REG_TILES(T) T(8, 8, 4, 256, 255) \\
 #define FWD_SMEM_TILES(T) FWD_REG_TILES(T)
 """
 ROWS = [{"file": file, "kernel": kernel, "registers": 250, "shared": 0} for file, kernel in
-        (("fwd_reg", "fwd_reg<8,8,4,256>"), ("fwd_reg", "fwd_reg<32,8,10,256>"), ("bwd_reg", "bwd_reg<8,10,256>"), ("fwd_smem", "fwd_smem<32,8,10,256>"))]
+        (("fwd_reg", "fwd_reg<8,8,4,256>"), ("fwd_reg", "fwd_reg<32,8,10,256>"), ("bwd_reg", "bwd_reg<8,10,256>"))]
 
 
 def planned(plan, **changes):
@@ -180,8 +187,9 @@ def planned(plan, **changes):
 def plans(*lines, status=0):
     tree = Tree("sm_35")
     tree.write("kernels/tiles.h", TILES)
-    tree.edit("kernels/variants.def", "PERSISTENT(toy,", 'STEPWISE(cublas, "steps")\nPERSISTENT(reg, 1, 1, "r", FWD_REG_TILES, BWD_REG_TILES)\n'
-              'PERSISTENT(smem, 1, 1, "s", FWD_SMEM_TILES, BWD_SMEM_TILES)\nPERSISTENT(toy,')
+    tree.write("kernels/fwd_smem.cu", "PERSISTENT_PASS_OF(fwd_smem, fwd_reg, LstmForward)\n")
+    tree.edit("kernels/variants.def", "PERSISTENT(toy,", 'STEPWISE(cublas, 35, 11080, "steps")\nPERSISTENT(reg, 35, 11080, 1, 1, "r", FWD_REG_TILES, BWD_REG_TILES)\n'
+              'PERSISTENT(smem, 35, 11080, 1, 1, "s", FWD_SMEM_TILES, BWD_SMEM_TILES)\nPERSISTENT(toy,')
     tree.write("bin/plstm", "#!/bin/sh\n[ \"$*\" = 'plan --device K20 --preset all --json --quiet' ] || exit 2\ncat << END\n" + "\n".join(lines) +
                f"\nEND\nexit {status}\n")
     os.chmod(tree.path("bin/plstm"), 0o755)
@@ -192,7 +200,7 @@ def plans(*lines, status=0):
 def test_plans_name_the_kernel_they_run():
     found, wrong = plans(planned("backward=0,tile=1,replicas=1"), planned("backward=1,tile=1", **{"pass": "backward"}),
                          planned("backward=0,tile=1", variant="smem"), planned("", variant="cublas"))
-    assert [p["kernel"] for p in found] == ["fwd_reg<32,8,10,256>", "bwd_reg<8,10,256>", "fwd_smem<32,8,10,256>"] and not wrong, (found, wrong)
+    assert [p["kernel"] for p in found] == ["fwd_reg<32,8,10,256>", "bwd_reg<8,10,256>", "fwd_reg<32,8,10,256>"] and not wrong, (found, wrong)
     assert "model_us_per_step" not in found[0] and found[0]["compiled_registers"] == 250
 
 
@@ -216,8 +224,10 @@ def test_plans_that_may_not_be():
 
 def test_variants_of_this_tree():
     known = examine.variants(ROOT)
-    assert known["cublas"] is None and known["l2"] is False and known["smem"] is True and known["reg"] is True, known
-    assert {"fwd_reg", "bwd_reg", "fwd_cublas", "sgd"} <= set(examine.wanted_files(ROOT, "sm_35"))
+    assert known["cublas"] is None and known["l2"] is True and known["smem"] is True and known["reg"] is True, known
+    wanted = set(examine.wanted_files(ROOT, "sm_35"))
+    assert examine.own_files(ROOT, lambda v: v.min_sm <= 35) <= wanted and not examine.own_files(ROOT, lambda v: v.min_sm > 35) & wanted, wanted
+    assert {"fwd_reg", "bwd_reg", "fwd_cublas", "sgd"} <= wanted
 
 
 def test_the_profile_is_of_these_sources():

@@ -1,4 +1,4 @@
-"""What the program's compiler makes of the persistent kernels: no load through the read-only path but dev.cuh's ldg, no weight read at every step
+"""What the program's compiler makes of the persistent kernels: no load through the read-only path but dev_memory.cuh's ldg, no weight read at every step
 outside of a streaming loop. Reads the PTX that the build left; planted faults (fixtures/machine_code/toy.cu) show that it would tell."""
 import glob
 import os
@@ -13,6 +13,7 @@ import tap  # noqa: E402
 from machine_code_samples import GOOD, READ_ONLY, ROOT, WEIGHTS, Tree, sample  # noqa: E402
 
 import examine
+import kernel_list
 import machine_code
 
 TOY = {0: "w_packed", 8: "x", 16: "h", 24: "words"}
@@ -29,8 +30,8 @@ def persistent_files():
         found = re.findall(r'^#include "([^"]+)"', texts[name], re.MULTILINE)
         return "grid_barrier.cuh" in found or any(includes(f, seen) for f in found)
 
-    tensor = examine.tensor_variants(examine.read(ROOT, "kernels", "variants.def"))
-    return sorted({f[:-3] for f in texts if f.endswith(".cu") and includes(f, set())} | {f"{way}_{name}" for way in ("fwd", "bwd") for name in tensor})
+    return sorted({f[:-3] for f in texts if f.endswith(".cu") and examine.kernels_file(ROOT, f[:-3]) == f[:-3] and includes(f, set())} |
+                  examine.own_files(ROOT, lambda v: v.tensor))
 
 
 def faults_of(code, names):
@@ -44,7 +45,7 @@ def faults_of(code, names):
 
 def test_persistent_kernels_of_this_build():
     files = persistent_files()
-    assert {"fwd_l2", "fwd_smem", "fwd_reg"} <= set(files), files
+    assert examine.own_files(ROOT, lambda v: v.persistent) == set(files), files
     folder = os.path.join(ROOT, os.environ.get("PLSTM_BUILD", "build"), "cuda", "kernels")
     if not any(os.path.exists(os.path.join(folder, f + ".ptx")) for f in files):
         raise tap.Skip("the build folder has no PTX: built without nvcc, with EMU=1, or before the Makefile kept it (touch kernels/*.cu)")
@@ -81,9 +82,9 @@ def cluster_faults(code):
 
 def test_clusters_exchange_by_counted_stores():
     folder = os.path.join(ROOT, os.environ.get("PLSTM_BUILD", "build"), "cuda", "kernels")
-    files = [os.path.join(folder, f"{way}_cluster.ptx") for way in ("fwd", "bwd")]
-    if not all(map(os.path.exists, files)):
-        raise tap.Skip("the build folder has no PTX of the variant cluster")
+    files = [os.path.join(folder, file + ".ptx") for v in kernel_list.variants() if v.persistent and not v.grid_barrier for file in v.files]
+    if not files or not all(map(os.path.exists, files)):
+        raise tap.Skip("the build folder has no PTX of a variant that exchanges inside a cluster")
     for file in files:
         codes = machine_code.parse_ptx(examine.read(file))
         assert codes
@@ -122,18 +123,18 @@ def test_planted_faults_now():
     with tempfile.TemporaryDirectory() as folder:
         target = os.path.join(folder, "toy.ptx")
         toy = os.path.join(ROOT, "tests", "fixtures", "machine_code", "toy.cu")
-        done = subprocess.run([nvcc, "-std=c++17", "-O3", "-lineinfo", "-arch=sm_90", "-ptx", toy, "-o", target], stdout=subprocess.PIPE,
+        done = subprocess.run([nvcc, "-std=c++17", "-O3", "-lineinfo", "-I" + ROOT, "-arch=sm_90", "-ptx", toy, "-o", target], stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, timeout=120)
         assert done.returncode == 0, done.stdout
         planted(examine.read(target))
         # Where a pointer is const and __restrict__, nvcc takes the read-only path unasked.
         unasked = os.path.join(folder, "unasked.cu")
         with open(unasked, "w", encoding="utf-8") as f:
-            f.write(f'#include "{ROOT}/kernels/dev.cuh"\n'
+            f.write('#include <kernels/dev_barrier.cuh>\n'
                     "__global__ void unasked(const float *__restrict__ in, float *__restrict__ out, unsigned *word, int steps)\n{\n"
                     "    for (int t = 0; t < steps; t++) {\n        out[t] = in[t];\n        __syncthreads();\n"
                     "        while (load_poll(word) < (unsigned)t) poll_pause();\n    }\n}\n")
-        done = subprocess.run([nvcc, "-std=c++17", "-O3", "-lineinfo", "-arch=sm_90", "-ptx", unasked, "-o", target], stdout=subprocess.PIPE,
+        done = subprocess.run([nvcc, "-std=c++17", "-O3", "-lineinfo", "-I" + ROOT, "-arch=sm_90", "-ptx", unasked, "-o", target], stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, timeout=120)
         assert done.returncode == 0, done.stdout
         [code] = machine_code.parse_ptx(examine.read(target))
@@ -165,7 +166,7 @@ def test_examiner_takes_another_compilers_listing():
 
 def test_examiner_wants_tensor_cores():
     tree = Tree("sm_90")
-    tree.edit("kernels/variants.def", "PERSISTENT(toy, 1, 0,", "TENSOR(toy, KIND_MMA, 1u << PRECISION_BF16,")
+    tree.edit("kernels/variants.def", "PERSISTENT(toy, 35, 11080, 1, 0,", "TENSOR(toy, 80, 11080, KIND_MMA, 1, 1u << PRECISION_BF16,")
     tree.edit("built/bwd_toy.cubin", "FFMA", "HMMA.16816.F32.BF16")
     tree.refused(GOOD, "kernels/fwd_toy.cu", "no HMMA in its time loop")
     tree.edit("built/fwd_toy.cubin", "FFMA", "HMMA.1688.F32.TF32")
@@ -245,7 +246,7 @@ $SPIN:
  @%p5 bra $STEP;
  ret;
 }
- .file 1 "dev.cuh"
+ .file 1 "dev_barrier.cuh"
  .section .debug_str
  {
 $L__info_string0:

@@ -23,15 +23,15 @@ import re
 import subprocess
 import sys
 
-import exchanges
-import machine_code
-from machine_code import REPORTED
-
 ROOT = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
-# Variants that need instructions which sm_35 lacks: tensor cores, clusters.
-NOT_SM35 = ("mma", "cluster", "wavefront")
-# Variants with st.async, which CUDA 11.8's assembler does not know: where another compiler's code is listed, theirs is counted in PTX.
-NOT_LISTED = ("cluster",)
+sys.path.insert(0, os.path.join(ROOT, "tools"))
+import exchanges  # noqa: E402
+import kernel_list  # noqa: E402
+import machine_code  # noqa: E402
+from machine_code import REPORTED  # noqa: E402
+
+# Another compiler that code is listed of: what that one does not compile is counted in PTX.
+LISTED_TOOLKIT = 11080
 SHARED_LIMIT = {"sm_35": 48 << 10}  # a block's; later GPUs take more on request, which the planner checks
 WEIGHTS = re.compile(r"\bw_(hh|packed|tiles)\b")
 
@@ -49,20 +49,20 @@ def read(*path):
 
 
 def variants(root):
-    """{name: whether its weights may stay on the chip, None where it is not persistent}, from variants.def and tiles.h."""
-    text = re.sub(r"/\*.*?\*/", "", read(root, "kernels", "variants.def"), flags=re.DOTALL)
+    """{name: whether weights may stay on the chip in its kernels, None where it is not persistent}, from variants.def and tiles.h."""
     tiles = read(root, "kernels", "tiles.h").replace("\\\n", " ")
-    found = {name: None for name in re.findall(r"^STEPWISE\((\w+),", text, re.MULTILINE)}
-    for name, shared, lists in re.findall(r'^PERSISTENT\((\w+),\s*\w+,\s*(\w+),\s*"(?:[^"\\]|\\.)*",\s*([^)]*)\)', text, re.MULTILINE):
-        resident = [int(n) for wanted in re.findall(r"\w+", lists)
-                    for body in re.findall(rf"#define {wanted}\(T\)(.*)", tiles) for n in re.findall(r"T\((\d+)", body)]
-        found[name] = shared != "0" or any(resident)
-    return found | dict.fromkeys(tensor_variants(text), True)
+    found = {}
+    for v in kernel_list.variants(root):
+        lists = [body for wanted in v.tiles for body in re.findall(rf"#define {wanted}\(T\)(.*)", tiles)]
+        found[v.name] = v.shared_weights or any(int(n) for body in lists for n in re.findall(r"T\((\d+)", body)) if v.persistent else None
+        if v.persistent:
+            found[variant_of(kernels_file(root, f"fwd_{v.name}"))] |= found[v.name]  # whose kernels it runs
+    return found
 
 
-def tensor_variants(text):
-    """Names of the variants on tensor cores in variants.def's text."""
-    return re.findall(r"^TENSOR\((\w+),", text, re.MULTILINE)
+def variants_that(root, holds):
+    """Names of those of which it holds."""
+    return {v.name for v in kernel_list.variants(root) if holds(v)}
 
 
 def variant_of(file):
@@ -70,11 +70,25 @@ def variant_of(file):
     return m.group(1) if m else None
 
 
+def kernels_file(root, file):
+    """The file with the kernels that a pass runs: its own, or the one that its PERSISTENT_PASS_OF names."""
+    path = os.path.join(root, "kernels", file + ".cu")
+    other = os.path.exists(path) and re.search(rf"^PERSISTENT_PASS_OF\({file}, (\w+),", read(path), re.MULTILINE)
+    return other.group(1) if other else file
+
+
+def own_files(root, holds):
+    """Files of the variants of which it holds, those that have kernels of their own."""
+    return {file for v in kernel_list.variants(root) if holds(v) for file in v.files if kernels_file(root, file) == file}
+
+
 def wanted_files(root, arch):
-    """Names without .cu of what must be there: every variant's two files and every other kernel; without what the GPU cannot run."""
+    """Names without .cu of what must be there: every variant's two files and every other kernel; without what has no kernels of its own
+    and what the GPU cannot run."""
     files = {f"{way}_{name}" for name in variants(root) for way in ("fwd", "bwd")}
     files |= {os.path.basename(f)[:-3] for f in glob.glob(os.path.join(root, "kernels", "*.cu"))}
-    return sorted(f for f in files if arch != "sm_35" or variant_of(f) not in NOT_SM35)
+    newer = variants_that(root, lambda v: v.min_sm > int(arch.removeprefix("sm_")))
+    return sorted(f for f in files if kernels_file(root, f) == f and variant_of(f) not in newer)
 
 
 def sources_hash(root):
@@ -125,16 +139,8 @@ def argument_names(root, struct):
         done.add(name)
         return "".join(definitions(kind, done) for kind, _, _ in members(body)) + f"struct {name} {{{body}\n}};\n"
 
-    def headers(name, done):  # that define what it contains
-        body = struct_body(texts[".h"], name) or struct_body(texts[".cuh"], name)
-        if body is None or name in done:
-            return set()
-        done.add(name)
-        found = {f for f in glob.glob(os.path.join(root, "kernels", "*.h")) if re.search(rf"\bstruct {name}\s*\{{", read(f))}
-        return found.union(*(headers(kind, done) for kind, _, _ in members(body)))
-
-    includes = "".join(f'#include "kernels/{os.path.basename(f)}"\n' for f in sorted(headers(struct, set())))
-    probe = f'#include "kernels/lstm.h"\n{includes}#include <stddef.h>\nnamespace probed {{\n{definitions(struct, set())}}}\n'
+    includes = "".join(f'#include "kernels/{os.path.basename(f)}"\n' for f in sorted(glob.glob(os.path.join(root, "kernels", "*.h"))))
+    probe = f'{includes}#include <stddef.h>\nnamespace probed {{\n{definitions(struct, set())}}}\n'
     probe += f'extern const unsigned long probe[] = {{{", ".join(f"offsetof(probed::{struct}, {p})" for p in paths)}}};\n'
     folders = [f"-I{os.path.join(root, f)}" for f in ("tests/emu/include", "tests/emu", ".")]
     done = subprocess.run([os.environ.get("CXX", "g++"), "-std=c++17", "-w", *folders, "-S", "-x", "c++", "-", "-o", "-"], input=probe,
@@ -222,12 +228,22 @@ def listed_loop(code):
 
 
 def read_only_faults(code):
-    """Places of loads through the read-only path that do not come out of dev.cuh's ldg."""
+    """Places of loads through the read-only path that do not come out of dev_memory.cuh's ldg."""
     def by_ldg(instruction):  # inlined: the toolkit's intrinsic, then the wrapper
-        return any(p.function and p.function.split("<")[0] == "ldg" and os.path.basename(p.file) == "dev.cuh" for p in instruction.chain[:2])
+        return any(p.function and p.function.split("<")[0] == "ldg" and os.path.basename(p.file) == "dev_memory.cuh" for p in instruction.chain[:2])
 
     bad = [i for i in code.instructions if machine_code.is_read_only_load(i) and not by_ldg(i)]
     return sorted({str(next((p for p in i.chain if not (p.function or "").startswith("__")), "a line that is not known")) for i in bad})
+
+
+def wide_immediates(code):
+    """64-bit instructions of PTX with a number outside 32 bits, which GPGPU-Sim reads as its lower half; it is right about masks without signs."""
+    def wide(instruction):
+        numbers = [int(n) for n in re.findall(r"(?<![\w%$.])-?\d+(?![\w.])", instruction.operands)]
+        below = 2 ** 32 if instruction.opcode == "and.b64" else 2 ** 31
+        return re.search(r"\.[bsu]64$", instruction.opcode) and not all(-2 ** 31 <= n < below for n in numbers)
+
+    return sorted({f"{i} at {i.chain[0]}" if i.chain else str(i) for i in code.instructions if wide(i)})
 
 
 def ptx_of(built, file):
@@ -247,7 +263,7 @@ def examine_file(root, file, arch, built, listed, nvdisasm, names_of):
     ptx = machine_code.parse_ptx(read(stem + ".ptx"))
     if not reported or {c.name for c in ptx} != set(reported):
         raise Failure(f"kernels/{file}.cu: the compiler's report and its PTX do not name the same kernels for {arch}")
-    if listed != built and variant_of(file) in NOT_LISTED:
+    if listed != built and variant_of(file) in variants_that(root, lambda v: v.toolkit > LISTED_TOOLKIT):
         sass = {c.name: c for c in ptx}
     else:
         listed_ptx = ptx if listed == built else machine_code.parse_ptx(read(listed, file + ".ptx"))
@@ -263,6 +279,8 @@ def examine_file(root, file, arch, built, listed, nvdisasm, names_of):
         if persistent:
             row["loop"] = {"ptx": reads_of(code, names_of(argument_struct(code))), "listed": listed_loop(sass[code.name])}
             row["read_only"] = read_only_faults(code)
+            if arch == "sm_35":
+                row["wide"] = wide_immediates(code)
         rows.append(row)
     return rows
 
@@ -284,7 +302,7 @@ def instance_of(root, variant, backward, tile, rows):
     resident, chunk, batch, threads = re.findall(r"T\(([^)]*)\)", body)[tile].replace(" ", "").split(",")[:4]
     wanted = [",".join(p) for p in ((resident, chunk, batch, threads), (resident, batch, threads))]
     way = "bwd" if backward else "fwd"
-    return next((r for r in rows if r["file"] == f"{way}_{variant}" and (m := re.search("<(.*)>", r["kernel"])) and m.group(1) in wanted), None)
+    return next((r for r in rows if r["file"] == kernels_file(root, f"{way}_{variant}") and (m := re.search("<(.*)>", r["kernel"])) and m.group(1) in wanted), None)
 
 
 def plans_of(root, plstm, device, rows):
@@ -336,7 +354,7 @@ def plan_violations(arch, plans):
 def violations(root, arch, rows, own=True):
     """Sentences. own: the listing is of the same compiler as the report; what another one spills is not the program's."""
     out, known = [], variants(root)
-    tensor = tensor_variants(read(root, "kernels", "variants.def"))
+    tensor = variants_that(root, lambda v: v.tensor)
     for row in rows:
         who, variant = f"{row['kernel']} (kernels/{row['file']}.cu)", variant_of(row["file"])
         resident = row["persistent"] and known.get(variant) is not False
@@ -361,6 +379,7 @@ def violations(root, arch, rows, own=True):
                        f"{listed['opcodes'].get('STL', 0)} stores")
         out += [f"{who} loads through the read-only path at {place}, not by ldg: it may read what was there before the launch"
                 for place in row["read_only"]]
+        out += [f"{who} has a 64-bit number that does not fit 32 bits, which a cycle simulator reads wrong: {where}" for where in row.get("wide", [])]
         if arch == "sm_35" and row["opcodes"].get("SHFL"):
             out.append(f"{who} shuffles within a warp: sums of sm_35's persistent kernels go through shared memory, so that a cycle simulator "
                        "can run them")

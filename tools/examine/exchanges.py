@@ -1,9 +1,9 @@
 """Whether compiled kernels hold the instructions that the litmus texts name (tests/litmus/README.md): inside the time loop, with their scopes,
 in that order. A text says
 
-    code fwd_reg bwd_reg on sm_35: st.global in forward_cells; bar.sync; membar.gl; st.volatile; ...
+    code fwd_persistent on sm_35: st.global in forward_cells; bar.sync; membar.gl; st.volatile; ...
 
-KERNELS: files in kernels/; `on sm_35`: as compiled for that GPU, else for sm_90. Each item is the beginning of an opcode; `in F`: inlined from
+NAME: kernels/NAME.cu and every other file that includes NAME.cuh; `on sm_35`: as compiled for that GPU, else for sm_90. Each item is the beginning of an opcode; `in F`: inlined from
 the function F; `a or b`: either. The list is one turn of the loop and begins anew behind its end. What is checked in every kernel of a file:
 
     each item is in the time loop;
@@ -55,13 +55,23 @@ def plain_opcode(opcode):
     return ".".join(words)
 
 
+def files_of(root, name):
+    """What NAME stands for: files of kernels/, without .cu."""
+    files = [os.path.basename(path)[:-3] for path in sorted(glob.glob(os.path.join(root, "kernels", "*.cu")))]
+
+    def includes(file):
+        with open(os.path.join(root, "kernels", file + ".cu"), encoding="utf-8") as f:
+            return f'#include "{name}.cuh"' in f.read()
+    return [file for file in files if file == name or includes(file)]
+
+
 def named(root):
     """[(text's name, files, GPU, items)] of all litmus texts."""
     found = []
     for path in sorted(glob.glob(os.path.join(root, "tests", "litmus", "*.litmus"))):
         with open(path, encoding="utf-8") as f:
             for files, gpu, items in CODE_LINE.findall(f.read()):
-                found.append((os.path.basename(path), files.split(), gpu or "sm_90", [Item(part.strip()) for part in items.split(";")]))
+                found.append((os.path.basename(path), [f for name in files.split() for f in files_of(root, name)], gpu or "sm_90", [Item(part.strip()) for part in items.split(";")]))
     return found
 
 

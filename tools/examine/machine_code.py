@@ -22,7 +22,7 @@ def plain_name(mangled):
     if name is None:
         return mangled
     values, argument = [], re.compile(r"L(?:[a-z]|(\d+))")  # of a type of the language, or of one with a name of so many letters
-    inside = at + 1
+    inside = at + 1 + (mangled[at + 1:at + 2] == "J")  # of a pack
     while mangled[at:at + 1] == "I" and (m := argument.match(mangled, inside)):
         value = re.compile(r"(n?\d+)E").match(mangled, m.end() + int(m.group(1) or 0))
         if not value:
@@ -446,7 +446,7 @@ POLLS = ("load_poll", "load_acquire")
 
 
 def is_poll(instruction):
-    """Whether it is one look of a spin: at device memory, through dev.cuh's two wrappers, or at an mbarrier."""
+    """Whether it is one look of a spin: at device memory, through dev_barrier.cuh's two wrappers, or at an mbarrier."""
     parts = instruction.opcode.split(".")
     if parts[0] in ("mbarrier", "SYNCS"):
         return bool({"try_wait", "TRYWAIT"} & set(parts))

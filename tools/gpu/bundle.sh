@@ -26,6 +26,7 @@ fi
 tools() {
     mkdir -p "$1"
     cp --parents tools/gpu_run.sh tools/gpu/run.py tools/gpu/cases.py tools/gpu/watched.py tools/profile.sh tools/parity.py tools/make/run_tests.py \
+        tools/kernel_list.py kernels/variants.def \
         tools/results/ingest.py tools/gpu/profile_read.py tools/gpu/ncu_metrics.py tools/torch/torch_peer.py tools/torch/torch_programs.py "$1"
 }
 if [ "${1-}" = --tools ]; then

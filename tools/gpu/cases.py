@@ -4,16 +4,22 @@ import json
 import math
 import os
 import re
+import sys
 
-
-import watched
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import kernel_list  # noqa: E402
+import watched  # noqa: E402
 
 # H, and T of its preset: the most telling first.
 ORDER = ((650, 35), (1500, 35), (200, 20))
 B = 20
-ON_CHIP = ("l2", "smem", "reg", "mma", "cluster")
-# {variant: the precisions of its recurrence}, where `plstm variants` does not say: the most telling first.
-VARIANTS = {"cublas": ("f32", "tf32", "bf16"), "cluster": ("bf16", "tf32"), "mma": ("bf16", "tf32"), "reg": ("f32",), "smem": ("f32",), "l2": ("f32",)}
+KNOWN = kernel_list.telling()
+BASELINE = KNOWN[0].name
+TUNED = BASELINE + "_tuned"  # with the fastest of cuBLASLt's algorithms
+# {variant: precisions to train in}
+VARIANTS = {v.name: v.trains_in for v in KNOWN}
+ON_CHIP = {v.name for v in KNOWN if v.persistent}
+TENSOR = [v.name for v in KNOWN if v.tensor]
 PREFLIGHT = "--hidden 200 --layers 2 --batch 20 --seq 20 --keep 0.5 --max-steps 20".split()
 # How far the first minibatch's nats and gradient norm may be from those of cublas in f32, relative: roundings, not kernels, differ that much.
 NEAR = {"f32": 1e-3, "tf32": 1e-2, "bf16": 5e-2}
@@ -110,7 +116,7 @@ def one_preflight(run, variant, precision, exact):
     elif exact and any(abs(ours - theirs) > NEAR[precision] * abs(theirs) for ours, theirs in zip(first, exact)):
         run.blame(variant, precision, f"wrong: the first minibatch has nats {first[0]:.9g}, gradient norm {first[1]:.9g}; by cublas in f32 {exact[0]:.9g}, {exact[1]:.9g}")
     else:
-        return first if (variant, precision) == ("cublas", "f32") else None
+        return first if (variant, precision) == (BASELINE, "f32") else None
     run.failures += 1
     for what in ("fwd", "bwd"):
         run.step(f"{name}-{what}-first-element", 0, run.short / 2, once(run, what, variant, precision), PLSTM_TUNE="1")
@@ -149,8 +155,9 @@ def rows(run):
     for H, T in run.order:
         shape = f"H:{H}/B:{3 if run.tiny else B}/T:{T}/iter"
         run.rows("rows-step", H, 6, 15, f"^step/cuda/[a-z0-9]+/{shape}")
-        for variant, precisions in {**{v: p for v, p in variants_of(run).items() if v != "cublas"}, "cublas": ("f32", "tf32"), "cublas_tuned": ("f32", "tf32")}.items():
-            good = [p for p in precisions if not run.why_bad("cublas" if variant == "cublas_tuned" else variant, p)]
+        last = {BASELINE: KNOWN[0].precisions, TUNED: KNOWN[0].precisions}
+        for variant, precisions in {**{v: p for v, p in variants_of(run).items() if v != BASELINE}, **last}.items():
+            good = [p for p in precisions if not run.why_bad(BASELINE if variant == TUNED else variant, p)]
             if not good:
                 run.skip(f"rows-{variant}-{H}", "; ".join(run.bad[variant].values()))
                 continue
@@ -244,13 +251,13 @@ def parity(run):
 
 
 def profile(run):
-    for kernel in ("cluster", "mma"):
+    for kernel in TENSOR:
         run.profile(kernel, "bf16", 14, 45)
 
 
 def fits(run):
     for H, _ in [one for one in run.order if one[0] != 1500]:
-        for variant in ("cluster", "mma"):
+        for variant in TENSOR:
             if run.why_bad(variant, "bf16"):
                 run.skip(f"fit-{variant}-{H}", run.why_bad(variant, "bf16"))
                 continue

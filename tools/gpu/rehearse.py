@@ -23,6 +23,9 @@ import tarfile
 import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "tools"))
+import kernel_list  # noqa: E402
+
 GPU = "NVIDIA H100 80GB HBM3"
 PLANTED = {"hangs": "timeout", "wrong": "wrong: ", "ends": "failed, exit status 134"}
 LIMIT = "3"  # seconds that the planted hang costs
@@ -138,7 +141,8 @@ def check_calls(faults, said, planted, files, steps):
                  "ptb-large-bf16.jsonl", "table.txt", "raw/preflight-libraries.txt", *(f"raw/tests-{test}.txt" for test in TESTS[:2])):
         faults.want(name in files, f"{name} is not in the archive")
     times = rows_with_times(files)
-    for variant, precision in (("cublas", "f32"), ("cluster", "bf16"), ("mma", "tf32"), ("reg", "f32"), ("smem", "f32"), ("l2", "f32"), ("cublas_tuned", "f32")):
+    known = kernel_list.telling()
+    for variant, precision in [(v.name, p) for v in known for p in v.precisions] + [(known[0].name + "_tuned", "f32")]:
         for what in ("fwd", "bwd"):
             faults.want(f"lstm/{what}/{variant}/{precision}/H:20/B:3/T:5" in times, f"{what} of {variant} {precision} has no time")
     for row in ("step/cuda/bf16/H:20/B:3/T:5", "lstm/fwdbwd/cudnn-standard/f32/H:20/B:3/T:5"):

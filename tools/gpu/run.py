@@ -17,7 +17,7 @@ Call 2 (150 s), which may stop anywhere:
     sanitize     memcheck and racecheck of a tiny training
     precision    test_cuda_precision
     parity       Penn Treebank, preset small, seeds 2 and 3, and what bf16 costs in perplexity
-    profile      Nsight Compute on cluster and mma
+    profile      Nsight Compute on the variants on tensor cores
     fits         the recurrence over its length
 Call more, for a machine that is there for longer: the other rows, trainings, profiles and tests, compute-sanitizer over test_kernels.
 

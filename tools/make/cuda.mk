@@ -10,6 +10,8 @@ EMU_MODE  := $(if $(SAN),asan,plain)
 # Tests of what runs on a GPU.
 CUDA_TESTS := $(patsubst tests/gpu/%.c,%,$(wildcard tests/gpu/test_*.c))
 TEST_HELP  := $(BUILD)/tests/support/plain_f32.o
+# Parts of test_kernels.
+KERNEL_SUITES := $(patsubst %.c,%.o,$(wildcard tests/gpu/suites/*.c))
 
 # NVTX's headers and nothing else of the toolkit, so that no CUDA header is taken for the emulator's.
 NVTX_DIR := $(firstword $(wildcard $(CUDA_ROOT)/include/nvtx3 /usr/local/cuda/include/nvtx3 /usr/include/nvtx3))
@@ -34,6 +36,7 @@ $(BUILD)/emu/$(1)/plstm: $(MAIN:%=$(BUILD)/%.o) $(HOST_COMMON) $(CUDA_OBJ:%=$(BU
 	$$(call say,LINK,$$@)
 	$$(Q)$(CC) $(EMU_HOST_$(1)) $$(filter %.o,$$^) $$(filter %.a,$$^) $(LDFLAGS) $(LDLIBS) -lstdc++ -ldl -o $$@
 $(BUILD)/emu/$(1)/test_cuda_precision: private LDFLAGS += -Wl,--wrap=sgemm_run
+$(BUILD)/emu/$(1)/test_kernels: $(KERNEL_SUITES:%=$(BUILD)/emu/$(1)/%)
 .PRECIOUS: $(BUILD)/emu/$(1)/host/%.o
 endef
 $(foreach mode,$(EMU_MODES),$(eval $(call CUDA_EMU_RULES,$(mode))))
@@ -75,6 +78,7 @@ $(BUILD)/cuda/%.o: %.c $(BUILD)/gen/flags
 # The same tests on a real GPU: make cuda-tests, then run $(BUILD)/cuda/test_*.
 .PHONY: cuda-tests
 cuda-tests: $(CUDA_TESTS:%=$(BUILD)/cuda/%)
+$(BUILD)/cuda/test_kernels: $(KERNEL_SUITES:%=$(BUILD)/cuda/%)
 $(BUILD)/cuda/test_cuda_precision: private LDFLAGS += -Wl,--wrap=sgemm_run
 $(CUDA_TESTS:%=$(BUILD)/cuda/%): $(BUILD)/cuda/%: $(BUILD)/cuda/tests/gpu/%.o $(CUDA_REAL) $(HOST_COMMON) $(TEST_HELP)
 	$(call say,LINK,$@)

@@ -13,7 +13,10 @@ OTHER_DIR := $(BUILD)/sm_90-by-11.8
 K20_HEADERS := $(if $(filter /usr,$(K20_CUDA)),$(K20_DIR)/include)
 K20_COMPILE  = PATH=$(K20_CUDA)/bin:$$PATH $(K20_NVCC) -ccbin $(K20_CXX) $(addprefix -isystem ,$(K20_HEADERS)) \
     -Wno-deprecated-gpu-targets
-K20_FILES   := $(filter-out %_mma.cu %_cluster.cu %_wavefront.cu,$(wildcard kernels/*.cu))
+# Of the variants those that sm_35 runs; below, those that 11.8 compiles.
+VARIANT_FILES = $(foreach v,$(shell awk -F '[^A-Za-z0-9_]+' '/^[A-Z]/ && $(1) {print $$2}' kernels/variants.def),\
+    kernels/fwd_$(v).cu kernels/bwd_$(v).cu)
+K20_FILES   := $(filter-out $(call VARIANT_FILES,$$3 > 35),$(wildcard kernels/*.cu))
 $(K20_DIR)/include:
 	@rm -rf $@.tmp && mkdir -p $@.tmp && cd $@.tmp && \
 	    dpkg -L nvidia-cuda-dev | sed -n '/^\/usr\/include\/[^/]*$$/p' | xargs ln -s -t . && \
@@ -27,8 +30,7 @@ $(OTHER_DIR)/%.o: %.cu $(BUILD)/gen/flags | $(K20_HEADERS)
 
 # The disassembler of the program's toolkit, or else of 11.8 with that compiler's build.
 OWN_NVDISASM := $(firstword $(wildcard $(CUDA_ROOT)/bin/nvdisasm))
-# 11.8 does not assemble st.async.
-SASS_FILES  := $(filter-out %_cluster.cu,$(wildcard kernels/*.cu))
+SASS_FILES  := $(filter-out $(call VARIANT_FILES,$$4 > 11080),$(wildcard kernels/*.cu))
 SASS_LISTED := $(if $(OWN_NVDISASM),,$(SASS_FILES:%.cu=$(OTHER_DIR)/%.o))
 EXAMINE     := $(PYTHON) tools/examine/examine.py
 

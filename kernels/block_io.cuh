@@ -1,0 +1,166 @@
+/* block_io: what a block reads and writes for its elements (unit, batch row) beside the exchange, the same in every persistent
+ * variant: biases and the state carried in before the first step, x_proj or saved tensors on their way in, the cell, and gates, c,
+ * h, y or dgates on their way out.
+ *
+ * `at` is the block's place, and each(f) calls f(row, u, item) for every element that the calling thread owns, the same ones at every
+ * stage: batch row and unit of the block's, and where it keeps its floats. Forward these are s.gates[item], s.c[item] and s.h[item];
+ * backward the slots state[slot*stride + item]. They are the thread's own between two __syncthreads. */
+#ifndef PLSTM_BLOCK_IO_CUH
+#define PLSTM_BLOCK_IO_CUH
+
+#include "cell.cuh"
+#include "persistent.cuh"
+
+/* ---- forward ---- */
+
+/* h_0 as step 0 reads it: row b of the batch, unit k. */
+static __device__ __forceinline__ float forward_h_0(const LstmForward &p, const Mask &m, int64_t b, int64_t k)
+{
+    return p.h[b * p.shape.H + k] * mask_factor(m, b, p.shape.H, k);
+}
+
+/* Biases, c_0, and D_r(h_0) where it is kept for dw_hh; do_unit(u) for each unit of the block,
+ * do_h(row, u, D_r(h_0)) for each element. */
+template <class Shared, class Each, class Unit, class Value>
+static __device__ __forceinline__ void forward_carry_in(const LstmForward &p, const BlockPlace &at,
+                                                        const Shared &s, Each each, Unit do_unit, Value do_h)
+{
+    int64_t H = p.shape.H;
+    for (int32_t u = (int32_t)threadIdx.x; u < at.units; u += (int32_t)blockDim.x) {
+        const float *x = p.b_ih + at.unit + u, *y = p.b_hh + at.unit + u;
+        s.bias[u] = make_float4(x[0] + y[0], x[H] + y[H], x[2 * H] + y[2 * H], x[3 * H] + y[3 * H]);
+        do_unit(u);
+    }
+    Mask m = mask_open(p.recurrent);
+    each([&](int32_t row, int32_t u, int32_t item) {
+        int64_t b = at.row + row, n = b * H + at.unit + u;
+        s.c[item] = p.c[n];
+        float h = forward_h_0(p, m, b, at.unit + u);
+        if (p.h_masked) p.h_masked[n] = h;
+        do_h(row, u, h);
+    });
+}
+
+/* The block's part of x_proj_t on its way to s.gates; the thread that stored an element's gates fetches what takes their place. */
+template <class Shared, class Each>
+static __device__ __forceinline__ void forward_fetch(const LstmForward &p, const BlockPlace &at,
+                                                     const Shared &s, int64_t t, Each each)
+{
+    int64_t B = p.shape.B, H = p.shape.H;
+    each([&](int32_t row, int32_t u, int32_t item) {
+        float *to = (float *)(s.gates + item);
+        const float *from = p.gates + (t * B + at.row + row) * 4 * H + at.unit + u;
+        copy_gates4(to, 1, from, H);
+    });
+    copy_async_commit();
+}
+
+/* Gates, c and h of an element from x_proj, biases and the slices' partial sums, float4 of gates that lie `stride` floats apart; h. */
+template <class Shared>
+static __device__ __forceinline__ float forward_cell(const Shared &s, int32_t item, int32_t u,
+                                                     const float *partial, int32_t slices, int32_t stride)
+{
+    float4 x = s.gates[item], bias = s.bias[u];
+    Gates q = {x.x + bias.x, x.y + bias.y, x.z + bias.z, x.w + bias.w};
+    for (int32_t slice = 0; slice < slices; slice++, partial += stride) {
+        float4 sum = *(const float4 *)partial;
+        q.i += sum.x, q.f += sum.y, q.g += sum.z, q.o += sum.w;
+    }
+    CellState now = cell_forward(&q, s.c[item]);
+    s.gates[item] = make_float4(q.i, q.f, q.g, q.o);
+    s.c[item] = now.c;
+    s.h[item] = now.h;
+    return now.h;
+}
+
+/* Gates, c, h, y of step t, and D_r(h_t) where it is kept for dw_hh. */
+template <class Shared, class Each>
+static __device__ __forceinline__ void forward_store(const LstmForward &p, const BlockPlace &at,
+                                                     const Shared &s, const MaskBits &bits, int64_t t,
+                                                     Each each)
+{
+    int64_t T = p.shape.T, B = p.shape.B, H = p.shape.H;
+    int32_t parity = (int32_t)t & 1;
+    each([&](int32_t row, int32_t u, int32_t item) {
+        int64_t position = t * B + at.row + row, n = position * H + at.unit + u, next = n + B * H;
+        float4 q = s.gates[item];
+        float h = s.h[item], *gates = p.gates + position * 4 * H + at.unit + u;
+        gates[0] = q.x, gates[H] = q.y, gates[2 * H] = q.z, gates[3 * H] = q.w;
+        p.h[next] = h;
+        p.c[next] = s.c[item];
+        if (p.y) p.y[n] = h * mask_bits_factor(bits, parity, MASK_OUTPUT, p.output, at, row, u);
+        if (p.h_masked && t + 1 < T)
+            p.h_masked[next] = h * mask_bits_factor(bits, parity, MASK_RECURRENT, p.recurrent, at, row, u);
+    });
+}
+
+/* ---- backward ---- */
+
+/* Slots of an element's state; the gates give way to their gradients. dc is what flows into c_t from step t+1. */
+enum { STATE_GATES, STATE_C_BEFORE = 4, STATE_DY, STATE_C, STATE_DC };
+
+/* c_T, and the gradient from beyond it. */
+template <class Each>
+static __device__ __forceinline__ void backward_carry_in(const LstmBackward &p, const BlockPlace &at,
+                                                         float *state, int32_t stride, Each each)
+{
+    int64_t T = p.shape.T, B = p.shape.B, H = p.shape.H;
+    each([&](int32_t row, int32_t u, int32_t item) {
+        int64_t n = (at.row + row) * H + at.unit + u;
+        state[STATE_C * stride + item] = p.c[T * B * H + n];
+        state[STATE_DC * stride + item] = p.dc_n ? p.dc_n[n] : 0.0f;
+    });
+}
+
+/* The block's part of gates_t, c_{t-1} and dy_t on its way to the state, by the threads that stored what they take the place of. */
+template <class Each>
+static __device__ __forceinline__ void backward_fetch(const LstmBackward &p, const BlockPlace &at,
+                                                      float *state, int32_t stride, int32_t t, Each each)
+{
+    int64_t B = p.shape.B, H = p.shape.H;
+    each([&](int32_t row, int32_t u, int32_t item) {
+        int64_t position = t * B + at.row + row, n = position * H + at.unit + u;
+        float *to = state + item;
+        const float *gates = p.gates + position * 4 * H + at.unit + u;
+        copy_gates4(to, stride, gates, H);
+        copy_async4(to + STATE_C_BEFORE * stride, p.c + n);
+        copy_async4(to + STATE_DY * stride, p.dy + n);
+    });
+    copy_async_commit();
+}
+
+/* dgates and dc of the element whose slots begin at `state`; the dgates. sent(): partial dh from step t+1, summed; the last step has
+ * none. */
+template <class Sent>
+static __device__ __forceinline__ Gates backward_cell(const LstmBackward &p, const BlockPlace &at,
+                                                      const MaskBits &bits, int32_t t, int32_t row, int32_t u,
+                                                      float *state, int32_t stride, Sent sent)
+{
+    float dh = state[STATE_DY * stride] * mask_bits_factor(bits, t & 1, MASK_OUTPUT, p.output, at, row, u);
+    if (t + 1 < p.shape.T) /* h_t was masked as step t+1 read it */
+        dh += sent() * mask_bits_factor(bits, t & 1, MASK_RECURRENT, p.recurrent, at, row, u);
+    else if (p.dh_n) dh += p.dh_n[(at.row + row) * p.shape.H + at.unit + u];
+    Gates q = {state[0], state[stride], state[2 * stride], state[3 * stride]};
+    float c_before = state[STATE_C_BEFORE * stride];
+    state[STATE_DC * stride] =
+        cell_backward(&q, c_before, state[STATE_C * stride], dh, state[STATE_DC * stride]);
+    state[STATE_C * stride] = c_before;
+    state[0] = q.i, state[stride] = q.f, state[2 * stride] = q.g, state[3 * stride] = q.o;
+    return q;
+}
+
+/* dgates of step t and, at step 0, what flows out into c_0 where that is wanted. */
+template <class Each>
+static __device__ __forceinline__ void backward_store(const LstmBackward &p, const BlockPlace &at,
+                                                      const float *state, int32_t stride, int32_t t,
+                                                      Each each)
+{
+    int64_t B = p.shape.B, H = p.shape.H;
+    each([&](int32_t row, int32_t u, int32_t item) {
+        float *gates = p.gates + (t * B + at.row + row) * 4 * H + at.unit + u;
+        for (int gate = 0; gate < 4; gate++) gates[gate * H] = state[gate * stride + item];
+        if (t == 0 && p.dc_0) p.dc_0[(at.row + row) * H + at.unit + u] = state[STATE_DC * stride + item];
+    });
+}
+
+#endif

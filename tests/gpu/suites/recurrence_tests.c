@@ -1,0 +1,368 @@
+/* The recurrence of every variant against plain loops: values, gradients of the state, graphs, a block that is missing. */
+#include "recurrence.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/plan/precision.h"
+
+#ifdef CUDA_EMU
+#include "emu.h"
+#endif
+
+enum { VARIANTS_MOST = 16 };
+
+/* Whether its blocks meet in one cluster and nowhere else. */
+static bool in_one_cluster(const LstmVariant *v) { return persistent(v) && !v->footprint->grid_barrier; }
+
+/* Every variant in both directions at the list's shapes, by the free plan and, in turn, by others. `more`: only what has not seen all of its
+ * paths, by the making that is so many turns on. */
+static void follow_in_turn(Seen seen[][PRECISIONS][2], int more)
+{
+    for (int d = 0; d < DEVICES; d++) {
+        device_choose(devices[d]);
+        for (int i = 0; i < RECURRENCES; i++) {
+            const Recurrence *k = &recurrences[i];
+            if (slow_build() && (i + 2 * d) % 4) continue;
+            Tensors x = recurrence_tensors(k);
+            for (int p = 0; p < PRECISIONS; p++) {
+                if (p != PRECISION_F32) recurrence_rounds(k, &x, (LstmPrecision)p);
+                for (int v = 0; lstm_variants[v]; v++)
+                    for (int m = 0; m < MAKINGS && runs_here(lstm_variants[v], (LstmPrecision)p); m++) {
+                        int turns =
+                            i + v + p + 2 * d + more; /* tensor cores are on one of the devices only */
+                        bool free_plan = m == 0 && !more, turn = m == 1 + turns % (MAKINGS - 1);
+                        if (!slow_build() && lstm_variants[v]->footprint->reads_tiles)
+                            turn |= m == 1 + (turns + 2) % (MAKINGS - 1);
+                        if (persistent(lstm_variants[v]) ? !turn && (slow_build() || !free_plan) : m)
+                            continue;
+                        if (more && seen_all(lstm_variants[v], seen[v][p], false)) continue;
+                        recurrence_case(lstm_variants[v], k, &x, making_of(lstm_variants[v], m), seen[v][p]);
+                    }
+            }
+            release();
+        }
+    }
+}
+
+/* Every variant in plans of every kind. What a list of plans covers is of the profiles that it was made for: another GPU may have no such
+ * plan. */
+static void recurrence_follows_reference(void **state)
+{
+    (void)state;
+    need_device();
+    Seen seen[VARIANTS_MOST][PRECISIONS][2] = {0};
+    for (int more = 0, lacking = 1; lacking && more < MAKINGS - 1; more++) {
+        follow_in_turn(seen, more);
+        lacking = 0;
+        for (int v = 0; lstm_variants[v] && emulated_whole(); v++)
+            for (int p = 0; p < PRECISIONS && persistent(lstm_variants[v]); p++)
+                if (lstm_variants[v]->footprint->precisions >> p & 1)
+                    lacking |= !seen_all(lstm_variants[v], seen[v][p], more == MAKINGS - 2);
+    }
+}
+
+/* ---- gradients of the state ---- */
+
+/* The oracle's backward pass with what flows in from beyond the window; dgates as the pass leaves them, carry (2,B,H) dh_0 and dc_0. */
+typedef struct StateGradient {
+    float *in; /* (2,B,H): dh_n, dc_n */
+    double *dgates, *carry;
+    float *plain_dgates, *plain_carry;
+} StateGradient;
+
+static StateGradient state_gradient(const Recurrence *k, const Tensors *x)
+{
+    int64_t T = k->T, B = k->B, H = k->H, n = T * B * H, row = B * H;
+    StateGradient s = {.in = drawn(27, 2 * row, 1), .plain_dgates = host_floats(4 * n)};
+    s.dgates = host_bytes((size_t)(4 * n) * sizeof(double));
+    s.carry = widened(s.in, 2 * row);
+    s.plain_carry = host_floats(2 * row);
+    memcpy(s.dgates, x->gates, (size_t)(4 * n) * sizeof(double));
+    memcpy(s.plain_dgates, x->plain_gates, (size_t)(4 * n) * sizeof(float));
+    memcpy(s.plain_carry, s.in, (size_t)(2 * row) * sizeof(float));
+    backward_f64(T, B, H, widened(x->w_hh, 4 * H * H), x->c, widened(x->dy, n), s.dgates, s.carry, &x->output,
+                 &x->recurrent);
+    float *w_hh = host_floats(4 * H * H);
+    for (int64_t i = 0; i < 4 * H * H; i++) w_hh[i] = precision_round(x->precision, x->w_hh[i]);
+    oracle_operand = oracle_round(x->precision);
+    backward_f32(T, B, H, w_hh, x->plain_c, x->dy, s.plain_dgates, s.plain_carry, &x->output, &x->recurrent);
+    oracle_operand = NULL;
+    return s;
+}
+
+/* One variant's backward pass behind the oracle's forward one: with nothing, with zeros and with gradients from beyond the window. */
+static void state_gradient_case(const LstmVariant *v, const Recurrence *k, const Tensors *x,
+                                const StateGradient *s, const Making *m)
+{
+    int64_t n = k->T * k->B * k->H, row = k->B * k->H;
+    size_t gates = (size_t)(4 * n) * sizeof(float), state = (size_t)(n + row) * sizeof(float);
+    int kept = host_mark();
+    LstmPlan plan;
+    Passes p = recurrence_passes(k, x);
+    LstmBackward *q = &p.backward;
+    if (launch_made(v, &p.forward.shape, 1, m, 0, &plan, &q->launch)) {
+        told("gradients of the state", v, x->precision, k, m, &plan);
+        const float *zeros = device_floats(host_floats(2 * row), 2 * row),
+                    *in = device_floats(s->in, 2 * row);
+        float *out = device_floats(NULL, 2 * row), *dgates[3] = {0};
+        upload(p.forward.h, x->plain_h, state);
+        upload(p.forward.c, x->plain_c, state);
+        for (int i = 0; i < 3; i++) {
+            const float *from = i == 2 ? in : i == 1 ? zeros : NULL;
+            q->dh_n = from, q->dc_n = from ? from + row : NULL;
+            q->dh_0 = i ? out : NULL, q->dc_0 = i ? out + row : NULL;
+            upload(q->gates, x->plain_gates, gates);
+            CHECK(v->backward(&context, q));
+            dgates[i] = fetched(q->gates, 4 * n);
+        }
+        for (int64_t j = 0; j < 4 * n; j++) /* but for the sign of a zero */
+            if (dgates[0][j] != dgates[1][j])
+                fail_msg("dgates[%lld] is %.9g with zeros and %.9g without; %s", (long long)j, dgates[1][j],
+                         dgates[0][j], told_case);
+        float *carry = fetched(out, 2 * row);
+        compare("dgates", dgates[2], s->plain_dgates, s->dgates, 4 * n, 3);
+        compare("dh_0", carry, s->plain_carry, s->carry, row, 3);
+        compare("dc_0", carry + row, s->plain_carry + row, s->carry + row, row, 3);
+    }
+    release_device();
+    release_host(kept);
+}
+
+/* Whether it is the variant's turn, of those that run here in the precision: two at a time. */
+static bool has_turn(int v, LstmPrecision precision, int turn)
+{
+    int n = 0, before = 0;
+    for (int i = 0; lstm_variants[i]; i++) {
+        if (!runs_here(lstm_variants[i], precision)) continue;
+        n++, before += i < v;
+    }
+    return (before + turn) % n < 2;
+}
+
+static void state_gradients_follow_reference(void **state)
+{
+    (void)state;
+    need_device();
+    for (int d = 0; d < DEVICES; d++) {
+        device_choose(devices[d]);
+        for (int i = 0; i < RECURRENCES; i++) {
+            const Recurrence *k = &recurrences[i];
+            if (!long_lists() && (i + d) % 4 != 2) continue;
+            Tensors x = recurrence_tensors(k);
+            for (int p = 0; p < PRECISIONS; p++) {
+                if (p != PRECISION_F32) recurrence_rounds(k, &x, (LstmPrecision)p);
+                StateGradient s = state_gradient(k, &x);
+                for (int v = 0; lstm_variants[v]; v++) {
+                    if (!runs_here(lstm_variants[v], (LstmPrecision)p)) continue;
+                    if (!long_lists() && !has_turn(v, (LstmPrecision)p, i / 4 + d)) continue;
+                    for (int m = 0; m < (persistent(lstm_variants[v]) ? MAKINGS : 1); m++)
+                        if (long_lists() || m == (i + p) % MAKINGS)
+                            state_gradient_case(lstm_variants[v], k, &x, &s, making_of(lstm_variants[v], m));
+                }
+            }
+            release();
+        }
+    }
+}
+
+/* The oracle's own dh_0 and dc_0 against central differences of sum(dy y) + sum(dh_n h_T) + sum(dc_n c_T): the stencil errs by about
+ * 1e-11, as in test_gradients. */
+static void state_gradients_are_those_of_the_forward_pass(void **state)
+{
+    (void)state;
+    enum { T = 3, B = 2, H = 5, N = T * B * H, ROW = B * H };
+    const Recurrence k = {T, B, H, 0.5, ALL_SITES};
+    Tensors x = recurrence_tensors(&k);
+    StateGradient s = state_gradient(&k, &x);
+    double *w_hh = widened(x.w_hh, 4 * H * H), *b_ih = widened(x.b_ih, 4 * H), *b_hh = widened(x.b_hh, 4 * H);
+    double h[N + ROW], c[N + ROW], y[N], h_masked[N], gates[4 * N], worst = 0;
+    for (int i = 0; i < 2 * ROW; i++) {
+        double f[4], at[4] = {-2, -1, 1, 2}, e = 1e-4;
+        for (int m = 0; m < 4; m++) {
+            for (int j = 0; j < 4 * N; j++) gates[j] = x.x_proj[j];
+            for (int j = 0; j < ROW; j++) h[j] = x.h0[j], c[j] = x.c0[j];
+            (i < ROW ? h : c)[i % ROW] += at[m] * e;
+            forward_f64(T, B, H, w_hh, b_ih, b_hh, gates, h, c, y, h_masked, &x.output, &x.recurrent);
+            f[m] = 0;
+            for (int j = 0; j < N; j++) f[m] += x.dy[j] * y[j];
+            for (int j = 0; j < ROW; j++) f[m] += s.in[j] * h[N + j] + s.in[ROW + j] * c[N + j];
+        }
+        double error = fabs((8 * (f[2] - f[1]) - (f[3] - f[0])) / (12 * e) - s.carry[i]);
+        if (!(error <= worst)) worst = error;
+    }
+    if (!(worst < 1e-8)) fail_msg("|fd - g| reaches %.3g", worst);
+    release();
+}
+
+/* What registers do not hold of one cluster's weights is in shared memory: with fewer registers than the planner would take. */
+static void clusters_keep_weights_in_shared_memory(void **state)
+{
+    (void)state;
+    need_device();
+    const Recurrence k = {2, 2, 130, 0.5, ALL_SITES};
+    const Making making = {"cluster=3,slices=1,registers=80", 0, 0};
+    Tensors x = recurrence_tensors(&k);
+    for (int p = 0; p < PRECISIONS; p++)
+        for (int v = 0; lstm_variants[v]; v++) {
+            Seen seen[2] = {0};
+            if (!in_one_cluster(lstm_variants[v]) || !runs_here(lstm_variants[v], (LstmPrecision)p)) continue;
+            recurrence_rounds(&k, &x, (LstmPrecision)p);
+            recurrence_case(lstm_variants[v], &k, &x, &making, seen);
+            assert_true(seen[0].resident && seen[0].shared && seen[1].resident && seen[1].shared);
+        }
+    release();
+}
+
+/* All shapes of the list, both devices, free plans and others in turn; and the width of preset medium. */
+static void recurrence_follows_reference_at_length(void **state)
+{
+    static const int64_t H[] = {1, 7, 23, 64, 200}, B[] = {1, 3, 20}, T[] = {1, 2, 5, 20};
+    enum { SHAPES = 5 * 3 * 4 * 3 };
+    (void)state;
+    need_device();
+    if (!long_lists()) {
+        print_message("skipped: a part of make test-long, in the plain build\n");
+        skip();
+    }
+    Seen seen[2] = {0};
+    int turn = 0;
+    for (int d = 0; d < DEVICES; d++) {
+        device_choose(devices[d]);
+        for (int i = 0; i <= SHAPES; i++) {
+            Recurrence k = {T[i / 3 % 4], B[i / 12 % 3], H[i / 36 % 5], keeps[i % 3], (i + i / 3) % 3};
+            if (i == SHAPES) k = (Recurrence){2, 20, 650, 0.5, OUTPUT_SITE};
+            Tensors x = recurrence_tensors(&k);
+            for (int p = 0; p < PRECISIONS; p++) {
+                if (p != PRECISION_F32) recurrence_rounds(&k, &x, (LstmPrecision)p);
+                for (int v = 0; lstm_variants[v]; v++) {
+                    if (!runs_here(lstm_variants[v], (LstmPrecision)p)) continue;
+                    /* Weights of 4 bytes fit no cluster at 650: test_residency_cluster has the sentence. */
+                    if (in_one_cluster(lstm_variants[v]) && p == PRECISION_TF32 && k.H == 650) continue;
+                    recurrence_case(lstm_variants[v], &k, &x, making_of(lstm_variants[v], 0), seen);
+                    if (persistent(lstm_variants[v]) && k.H < 650)
+                        recurrence_case(lstm_variants[v], &k, &x,
+                                        making_of(lstm_variants[v], 1 + turn++ % (MAKINGS - 1)), seen);
+                }
+            }
+            release();
+        }
+    }
+}
+
+/* Both passes captured, then replayed on the same inputs: the same bits as eager each time, and as many nodes as
+ * the record says. The barriers' words, which count on from launch to launch, pass 2^32 on the way. */
+static void recurrence_replays_from_a_graph(void **state)
+{
+    (void)state;
+    need_device();
+    const Recurrence k = {6, 3, 23, 0.5, ALL_SITES};
+    enum { REPLAYS = 4 };
+    const uint32_t epoch = 0u - 12;
+    int64_t n = k.T * k.B * k.H;
+    for (int v = 0; lstm_variants[v]; v++) {
+        const LstmVariant *variant = lstm_variants[v];
+        if (!runs_here(variant, first_precision(variant))) continue;
+        Tensors x = recurrence_tensors(&k);
+        recurrence_rounds(&k, &x, first_precision(variant));
+        Passes p = recurrence_passes(&k, &x);
+        LstmPlan plan[2];
+        cudaGraph_t graph;
+        cudaGraphExec_t exec;
+        size_t nodes = 0, promised;
+        const Making *m = making_of(variant, persistent(variant) ? 2 : 0);
+        assert_true(launch_made(variant, &p.forward.shape, 0, m, epoch, &plan[0], &p.forward.launch));
+        assert_true(launch_made(variant, &p.forward.shape, 1, m, epoch, &plan[1], &p.backward.launch));
+        CHECK(variant->forward(&context, &p.forward));
+        CHECK(variant->backward(&context, &p.backward));
+        float *eager = fetched(p.forward.gates, 4 * n);
+        CHECK(cudaStreamBeginCapture(context.stream, cudaStreamCaptureModeThreadLocal));
+        CHECK(variant->forward(&context, &p.forward));
+        CHECK(variant->backward(&context, &p.backward));
+        CHECK(cudaStreamEndCapture(context.stream, &graph));
+        CHECK(cudaGraphGetNodes(graph, NULL, &nodes));
+        promised = (size_t)(variant->launches(&p.forward.shape, 0) + variant->launches(&p.forward.shape, 1));
+        /* cuBLAS may take two kernels for a product. */
+        assert_true(persistent(variant) ? nodes == promised : nodes >= promised);
+        CHECK(cudaGraphInstantiateWithFlags(&exec, graph, 0));
+        for (int replay = 0; replay < REPLAYS; replay++) {
+            upload(p.forward.gates, x.x_proj, (size_t)(4 * n) * 4);
+            CHECK(cudaGraphLaunch(exec, context.stream));
+            assert_memory_equal(fetched(p.forward.gates, 4 * n), eager, (size_t)(4 * n) * sizeof(float));
+        }
+        for (int back = 0; back < 2 && variant->footprint->grid_barrier; back++) {
+            const LstmLaunch *l = back ? &p.backward.launch : &p.forward.launch;
+            int words = l->plan->replicas * l->plan->blocks;
+            uint32_t *word = host_bytes((size_t)words * sizeof *word);
+            fetch(word, (char *)l->scratch + l->plan->scratch_bytes - (size_t)words * sizeof *word,
+                  (size_t)words * sizeof *word);
+            /* Forward in tiles publishes h_0, too. */
+            int64_t arrivals = k.T - (back || !variant->footprint->reads_tiles);
+            for (int i = 0; i < words; i++) assert_int_equal(word[i], (REPLAYS + 1) * arrivals - 12);
+        }
+        CHECK(cudaGraphExecDestroy(exec));
+        CHECK(cudaGraphDestroy(graph));
+        release();
+    }
+}
+
+/* A block that does not come, since its word was set back: everybody leaves, the record names it, and what is
+ * launched behind that changes nothing. */
+static void a_missing_block_is_named(void **state)
+{
+    (void)state;
+    need_device();
+#ifdef CUDA_EMU
+    if (!strcmp(emu_mode(), "race")) {
+        print_message(
+            "skipped: the block that comes late runs ahead of the others, which is the race that it is\n");
+        skip();
+    }
+#endif
+    const Recurrence k = {5, 3, 23, 0.5, ALL_SITES};
+    const Making making = {"blocks=4,threads=64,replicas=1,cluster=2", 0, 0};
+    enum { EPOCH = 100 };
+    size_t bytes = (size_t)(4 * k.T * k.B * k.H) * sizeof(float);
+    for (int v = 0; lstm_variants[v]; v++)
+        for (int back = 0; back < 2; back++) {
+            const LstmVariant *variant = lstm_variants[v];
+            if (!variant->footprint->grid_barrier || !runs_here(variant, first_precision(variant))) continue;
+            Tensors x = recurrence_tensors(&k);
+            recurrence_rounds(&k, &x, first_precision(variant));
+            Passes p = recurrence_passes(&k, &x);
+            LstmPlan plan;
+            FaultRecord fault;
+            LstmLaunch launch;
+            assert_true(launch_made(variant, &p.forward.shape, back, &making, EPOCH, &plan, &launch));
+            launch.poll_limit = 1 << 16;
+            uint32_t late_block = (uint32_t)plan.blocks / 2;
+            p.forward.launch = p.backward.launch = launch;
+            uint32_t late = EPOCH - 10,
+                     *words = (uint32_t *)((char *)launch.scratch + plan.scratch_bytes) - plan.blocks;
+            upload(words + late_block, &late, sizeof late);
+            CHECK(back ? variant->backward(&context, &p.backward) : variant->forward(&context, &p.forward));
+            fetch(&fault, context.fault, sizeof fault);
+            assert_int_equal(fault.set, 1);
+            assert_true(fault.block < (uint32_t)plan.blocks && fault.block != late_block);
+            assert_int_equal(fault.expected, EPOCH + 1);
+            assert_true(fault.seen >= late && fault.seen <= late + k.T);
+            assert_int_equal(fault.missing[0], 1u << late_block);
+            upload(p.forward.gates, x.x_proj, bytes);
+            CHECK(back ? variant->backward(&context, &p.backward) : variant->forward(&context, &p.forward));
+            assert_memory_equal(fetched(p.forward.gates, (int64_t)(bytes / 4)), x.x_proj, bytes);
+            CHECK(cudaMemset(context.fault, 0, sizeof *context.fault));
+            CHECK(cudaDeviceSynchronize());
+            release();
+        }
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(recurrence_follows_reference),
+    cmocka_unit_test(state_gradients_follow_reference),
+    cmocka_unit_test(state_gradients_are_those_of_the_forward_pass),
+    cmocka_unit_test(clusters_keep_weights_in_shared_memory),
+    cmocka_unit_test(recurrence_follows_reference_at_length),
+    cmocka_unit_test(recurrence_replays_from_a_graph),
+    cmocka_unit_test(a_missing_block_is_named),
+};
+const KernelSuite recurrence_suite = {tests, sizeof tests / sizeof tests[0]};

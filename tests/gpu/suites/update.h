@@ -1,0 +1,29 @@
+/* update: one update of all weights, and the copies of w_hh that kernels read. */
+#ifndef PLSTM_TESTS_UPDATE_H
+#define PLSTM_TESTS_UPDATE_H
+
+#include "fixture.h"
+#include "kernels/layers.h"
+
+typedef struct SgdCase {
+    int64_t dense, N, H, V;
+    double clip;
+    uint32_t fault;
+    int shift;  /* of the weights against 16 bytes */
+    int rounds; /* whether the weights are written in bfloat16 too */
+} SgdCase;
+
+typedef struct SgdOut {
+    float *weights, *encoder;
+    uint16_t *rounded; /* canaries where nothing wrote */
+    StepResult results[3];
+} SgdOut;
+
+/* Draws a case, runs norm and update, and returns what went in (on the host) and what came out. packed (packed_n) lies on the host. */
+SgdArgs sgd_run(const SgdCase *k, const SgdPacked *packed, int64_t packed_n, SgdOut *out, float **weights,
+                float **grads, float **encoder, float **rows, int32_t **ids, int32_t **first, float **nats);
+
+float *packed_of(const float *w_hh, int64_t H);   /* LstmForward's w_packed, on the host */
+uint16_t *tiles_of(const float *w_hh, int64_t H); /* its w_tiles */
+
+#endif

@@ -1,0 +1,233 @@
+/* driver: one kernel file of sm_35 in a simulated K20: its plan by the planner, its result against the double loop, its clock.
+ *
+ *     driver T B H
+ *
+ * Compiled for each kernel file by itself (a program of all kernels takes the simulator 25 s to read), with -DSIM_FILE="fwd_reg.cu",
+ * -DSIM_VARIANT=reg and -DSIM_BACKWARD=0 or 1, and -DSIM_ALSO of the file whose kernels it runs where they are not its own. Prints a line that begins with SIM and is a JSON object:
+ * the plan and its predicted time, the largest error of the result against the loop in double, that of the loop in float, and the stamps, a list for each
+ * block of [computed, arrived, waits, met] for each barrier.
+ *
+ * Uses the entry points that the variant's record (kernels/variants.c) holds; a record itself names both passes' files. */
+#include <cstdio>
+#include <cstdlib>
+#include <vector>
+
+#if defined(SIM_BASELINE)
+#include "sgemm.cuh"
+#endif
+#if defined(SIM_ALSO)
+#include SIM_ALSO
+#endif
+#include SIM_FILE
+
+extern "C" {
+#include "host/plan/residency.h"
+}
+#define REAL   double
+#define SUFFIX f64
+#include "tests/support/oracle.h"
+#undef REAL
+#undef SUFFIX
+#define REAL   float
+#define SUFFIX f32
+#include "tests/support/oracle.h"
+
+#define JOIN_(a, b, c) a##b##c
+#define JOIN(a, b, c)  JOIN_(a, b, c)
+#define STRING_(a)     #a
+#define STRING(a)      STRING_(a)
+
+namespace
+{
+
+[[noreturn]] void fail(const char *what, const char *why)
+{
+    std::printf("SIM {\"failed\": \"%s: %s\"}\n", what, why);
+    std::exit(1);
+}
+
+void must(cudaError_t error, const char *what)
+{
+    if (error != cudaSuccess) fail(what, cudaGetErrorString(error));
+}
+
+template <class T> T *on_device(const std::vector<T> &from)
+{
+    void *to = nullptr;
+    must(cudaMalloc(&to, from.size() * sizeof(T)), "cudaMalloc");
+    must(cudaMemcpy(to, from.data(), from.size() * sizeof(T), cudaMemcpyHostToDevice), "cudaMemcpy");
+    return (T *)to;
+}
+
+template <class T> std::vector<T> from_device(const T *from, size_t n)
+{
+    std::vector<T> to(n);
+    must(cudaMemcpy(to.data(), from, n * sizeof(T), cudaMemcpyDeviceToHost), "cudaMemcpy");
+    return to;
+}
+
+/* Uniform in [-range, range); any fixed sequence will do. */
+std::vector<float> drawn(size_t n, float range)
+{
+    static uint32_t state = 12345;
+    std::vector<float> v(n);
+    for (float &x : v) {
+        state = state * 1664525u + 1013904223u;
+        x = range * ((float)(state >> 8) / 8388608.0f - 1.0f);
+    }
+    return v;
+}
+
+template <class T> std::vector<T> as(const std::vector<float> &v)
+{
+    return std::vector<T>(v.begin(), v.end());
+}
+
+template <class T> double distance(const std::vector<T> &a, const std::vector<double> &b)
+{
+    double most = 0;
+    for (size_t i = 0; i < a.size(); i++) {
+        double d = std::fabs((double)a[i] - b[i]);
+        if (!(d <= most)) most = d; /* a NaN is the largest */
+    }
+    return most;
+}
+
+struct Problem {
+    int64_t T, B, H;
+    std::vector<float> w_hh, b_ih, b_hh, x_proj, h, c, dy;
+};
+
+struct Saved {
+    std::vector<double> gates, h, c;
+    std::vector<float> gates_f, h_f, c_f;
+};
+
+/* Forward by the loops. */
+Saved forward_loops(const Problem &p)
+{
+    const size_t n = (size_t)(p.T * p.B * p.H);
+    OracleMask none = {};
+    Saved s = {as<double>(p.x_proj), as<double>(p.h), as<double>(p.c), p.x_proj, p.h, p.c};
+    std::vector<double> y(n), hm(n);
+    std::vector<float> y_f(n), hm_f(n);
+    forward_f64(p.T, p.B, p.H, as<double>(p.w_hh).data(), as<double>(p.b_ih).data(),
+                as<double>(p.b_hh).data(), s.gates.data(), s.h.data(), s.c.data(), y.data(), hm.data(), &none,
+                &none);
+    forward_f32(p.T, p.B, p.H, p.w_hh.data(), p.b_ih.data(), p.b_hh.data(), s.gates_f.data(), s.h_f.data(),
+                s.c_f.data(), y_f.data(), hm_f.data(), &none, &none);
+    return s;
+}
+
+/* (H,H,4) as lstm_pack writes it. */
+std::vector<float> packed(const Problem &p)
+{
+    std::vector<float> w((size_t)(4 * p.H * p.H));
+    for (int64_t k = 0; k < p.H; k++)
+        for (int64_t u = 0; u < p.H; u++)
+            for (int64_t g = 0; g < 4; g++)
+                w[(size_t)((k * p.H + u) * 4 + g)] = p.w_hh[(size_t)((g * p.H + u) * p.H + k)];
+    return w;
+}
+
+/* The planner's launch, and what it predicts of a step in us (of the baseline: with its launches). */
+LstmLaunch launch_of(const LstmShape &shape, LstmPlan *plan, double *predicted)
+{
+    LstmLaunch launch = {};
+    Error e = {};
+    PlanConstants constants;
+    const DeviceFacts *k20 = device_profile("K20");
+    if (plan_constants(k20, NULL, &constants, &e)) fail("plan", e.text);
+#if !defined(SIM_BASELINE)
+    int variant = plan_kernel_find(STRING(SIM_VARIANT), sizeof STRING(SIM_VARIANT) - 1);
+    if (variant < 0) fail("plan", "no variant " STRING(SIM_VARIANT));
+    if (lstm_plan(k20, &shape, lstm_footprints[variant], SIM_BACKWARD, NULL, &constants, plan, &e))
+        fail("plan", e.text);
+    *predicted = plan_predict(&constants, k20, &shape, plan).step;
+    launch.plan = plan;
+    must(cudaMalloc(&launch.scratch, plan->scratch_bytes), "cudaMalloc");
+    must(cudaMemset(launch.scratch, 0, plan->scratch_bytes), "cudaMemset");
+#else
+    (void)plan;
+    *predicted = plan_predict_stepwise(&constants, k20, &shape, SIM_BACKWARD).step;
+#endif
+    return launch;
+}
+
+void tell(const LstmPlan &plan, double predicted, const FaultRecord *fault, double error, double loop)
+{
+    FaultRecord record = from_device(fault, 1)[0];
+    char text[PLAN_TEXT] = "";
+#if !defined(SIM_BASELINE)
+    plan_text(&plan, text, sizeof text);
+    std::vector<unsigned> stamps(STAMP_BLOCKS * STAMP_STEPS * STAMPS);
+    must(cudaMemcpyFromSymbol(stamps.data(), sim_stamps, stamps.size() * sizeof(unsigned)),
+         "cudaMemcpyFromSymbol");
+#else
+    (void)plan;
+#endif
+    std::printf("\nSIM {\"plan\": \"%s\", \"predicted_us\": %.4g, \"error\": %.9g, \"loop_error\": %.9g, "
+                "\"fault\": %u, \"stamps\": [",
+                text, predicted, error, loop, record.set);
+#if !defined(SIM_BASELINE)
+    for (int b = 0; b < plan.replicas * plan.blocks && b < STAMP_BLOCKS; b++) {
+        std::printf("%s[", b ? ", " : "");
+        for (int t = 1; t < STAMP_STEPS && stamps[(size_t)(b * STAMP_STEPS + t) * STAMPS + STAMP_MET]; t++) {
+            const unsigned *s = &stamps[(size_t)(b * STAMP_STEPS + t) * STAMPS];
+            std::printf("%s[%u, %u, %u, %u]", t > 1 ? ", " : "", s[0], s[1], s[2], s[3]);
+        }
+        std::printf("]");
+    }
+#endif
+    std::printf("]}\n");
+}
+
+} // namespace
+
+int main(int argc, char **argv)
+{
+    if (argc != 4) return std::fprintf(stderr, "usage: driver T B H\n"), 2;
+    Problem p = {std::atoll(argv[1]), std::atoll(argv[2]), std::atoll(argv[3]), {}, {}, {}, {}, {}, {}, {}};
+    const int64_t T = p.T, B = p.B, H = p.H;
+    const size_t row = (size_t)(B * H), all = (size_t)(T + 1) * row, steps = (size_t)T * row;
+    p.w_hh = drawn(4 * (size_t)(H * H), 0.1f), p.b_ih = drawn(4 * (size_t)H, 0.1f),
+    p.b_hh = drawn(4 * (size_t)H, 0.1f);
+    p.x_proj = drawn(4 * steps, 1.0f), p.dy = drawn(steps, 0.1f);
+    p.h = drawn(row, 0.5f), p.h.resize(all), p.c = drawn(row, 1.0f), p.c.resize(all);
+    Saved s = forward_loops(p);
+
+    LstmShape shape = {T, B, H, PRECISION_F32};
+    LstmPlan plan = {};
+    LstmContext context = {};
+    context.fault = on_device(std::vector<FaultRecord>(1));
+    double error, loop, predicted = 0;
+    LstmLaunch launch = launch_of(shape, &plan, &predicted);
+#if SIM_BACKWARD
+    LstmBackward b = {};
+    b.shape = shape, b.launch = launch, b.w_hh = on_device(p.w_hh);
+    b.h = on_device(s.h_f), b.c = on_device(s.c_f), b.dy = on_device(p.dy), b.gates = on_device(s.gates_f);
+    b.dh = on_device(std::vector<float>(row)), b.dc = on_device(std::vector<float>(row));
+    must(JOIN(bwd_, SIM_VARIANT, _run)(&context, &b), "launch");
+    must(cudaDeviceSynchronize(), "run");
+    std::vector<double> gates = as<double>(s.gates_f), carry(2 * row);
+    std::vector<float> gates_f = s.gates_f, carry_f(2 * row);
+    OracleMask none = {};
+    backward_f64(T, B, H, as<double>(p.w_hh).data(), as<double>(s.c_f).data(), as<double>(p.dy).data(),
+                 gates.data(), carry.data(), &none, &none);
+    backward_f32(T, B, H, p.w_hh.data(), s.c_f.data(), p.dy.data(), gates_f.data(), carry_f.data(), &none,
+                 &none);
+    error = distance(from_device(b.gates, 4 * steps), gates), loop = distance(gates_f, gates);
+#else
+    LstmForward f = {};
+    f.shape = shape, f.launch = launch, f.w_hh = on_device(p.w_hh), f.w_packed = on_device(packed(p));
+    f.b_ih = on_device(p.b_ih), f.b_hh = on_device(p.b_hh);
+    f.gates = on_device(p.x_proj), f.h = on_device(p.h), f.c = on_device(p.c);
+    must(JOIN(fwd_, SIM_VARIANT, _run)(&context, &f), "launch");
+    must(cudaDeviceSynchronize(), "run");
+    error = std::fmax(std::fmax(distance(from_device(f.h, all), s.h), distance(from_device(f.c, all), s.c)),
+                      distance(from_device(f.gates, 4 * steps), s.gates));
+    loop = std::fmax(std::fmax(distance(s.h_f, s.h), distance(s.c_f, s.c)), distance(s.gates_f, s.gates));
+#endif
+    tell(plan, predicted, context.fault, error, loop);
+    return 0;
+}

@@ -1,0 +1,60 @@
+/* hooks: what a simulated program does at the grid barrier beside meeting: it stamps the clock, may hold a block up, and may leave the
+ * wait out. The compiler reads this file before the kernel (-include), so that the kernels need no lines of their own for it.
+ *
+ *   -DSIM_SKEW=N   each block spins 0 to 7 N cycles before it arrives, another number at every step: the result must stay right
+ *   -DSIM_NO_WAIT  nobody waits for the others: the result must turn wrong */
+#ifndef PLSTM_K20_SIM_HOOKS_CUH
+#define PLSTM_K20_SIM_HOOKS_CUH
+
+#include "kernels/grid_barrier.cuh"
+
+/* Moments of a barrier, by the clock of the block's SMX. */
+enum { STAMP_COMPUTED, STAMP_ARRIVED, STAMP_WAITS, STAMP_MET, STAMPS };
+enum { STAMP_BLOCKS = 64, STAMP_STEPS = 16 };
+__device__ unsigned sim_stamps[STAMP_BLOCKS][STAMP_STEPS][STAMPS]; /* [block][barrier][moment] */
+
+static __device__ __forceinline__ unsigned sim_clock(void)
+{
+    unsigned now;
+    asm volatile("mov.u32 %0, %%clock;" : "=r"(now)::"memory");
+    return now;
+}
+
+/* barrier: how many this block has arrived at, the words having been zero before the launch. */
+static __device__ __forceinline__ void sim_stamp(unsigned barrier, int moment)
+{
+    if (threadIdx.x == 0 && blockIdx.x < STAMP_BLOCKS && barrier < STAMP_STEPS)
+        sim_stamps[blockIdx.x][barrier][moment] = sim_clock();
+}
+
+static __device__ __forceinline__ void sim_arrive(GridBarrier *b)
+{
+    sim_stamp(b->count + 1, STAMP_COMPUTED);
+#if defined(SIM_SKEW)
+    unsigned begin = sim_clock(), cycles = (blockIdx.x * 5 + b->count * 3) % 8 * SIM_SKEW;
+    while (sim_clock() - begin < cycles) {
+    }
+    __syncthreads();
+#endif
+    barrier_arrive(b);
+    sim_stamp(b->count, STAMP_ARRIVED);
+}
+
+static __device__ __forceinline__ bool sim_wait(GridBarrier *b, uint32_t step)
+{
+    sim_stamp(b->count, STAMP_WAITS);
+#if defined(SIM_NO_WAIT)
+    (void)step;
+    __syncthreads();
+    bool sound = true;
+#else
+    bool sound = barrier_wait(b, step);
+#endif
+    sim_stamp(b->count, STAMP_MET);
+    return sound;
+}
+
+#define barrier_arrive sim_arrive
+#define barrier_wait   sim_wait
+
+#endif

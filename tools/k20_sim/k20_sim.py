@@ -1,0 +1,207 @@
+#!/usr/bin/env python3
+"""Runs the kernels of sm_35 in a simulated K20: what `make k20-sim GPGPUSIM=DIR` calls after it compiled a program for each kernel file.
+
+    k20_sim.py --gpgpusim DIR --cuda DIR --built DIR [--hidden H] [--batch B] [--steps T] [--only NAME ...] [--icache 32k|perfect] --out FILE
+
+DIR of --gpgpusim is a built copy of GPGPU-Sim 4.2 (accel-sim/gpgpu-sim_distribution, branch dev) that the user has. --built holds the programs of
+driver.cu: fwd_NAME and bwd_NAME of every persistent variant and of the baseline, and of the former NAME-skew, whose blocks come late, and
+NAME-nowait, whose blocks do not wait. Each result is held against the recurrence in plain loops; without the wait it must be wrong.
+
+The clock of a step is the time between two meetings at the grid barrier; of the baseline, the cycles of the kernels of a step without what lies
+between two launches. Writes FILE, JSON, and prints a table. All of it is a model's, not a K20's. Exit status 1: something was not as it should be; 4: no GPGPU-Sim.
+"""
+import argparse
+import glob
+import hashlib
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+MHZ = 706
+PASSES = {"fwd": "forward", "bwd": "backward"}
+HOW = ("", "skew", "nowait")
+LIMIT = 3600  # seconds a run: H = 200 takes one or two minutes
+ICACHES = {"32k": [], "perfect": ["-gpgpu_perfect_inst_const_cache 1"]}
+MOMENTS = ("computed", "arrived", "waits", "met")
+
+
+class Failure(Exception):
+    """A sentence for the user."""
+
+    def __init__(self, sentence, status=1):
+        super().__init__(sentence)
+        self.status = status
+
+
+def simulator_of(folder):
+    """The version of a built copy."""
+    if not folder:
+        raise Failure("no simulator: give GPGPUSIM=DIR, a built copy of GPGPU-Sim 4.2; nothing here fetches or builds one", 4)
+    if not glob.glob(os.path.join(folder, "lib", "*", "cuda-*", "*", "libcudart.so")) or not os.path.exists(os.path.join(folder, "setup_environment")):
+        raise Failure(f"{folder} is no built copy of GPGPU-Sim: setup_environment and lib/*/cuda-*/*/libcudart.so are expected", 4)
+    with open(os.path.join(folder, "version"), encoding="utf-8") as f:
+        found = re.search(r"GPGPU-Sim Simulator Version (\S+)", f.read())
+    return f"GPGPU-Sim {found.group(1)}" if found else "GPGPU-Sim"
+
+
+# ---- what a run printed ----
+
+
+def kernels_of(text):
+    """[(name, cycles)] of every launch, in order."""
+    return [(name, int(cycles)) for name, cycles in re.findall(r"^kernel_name = (\S+).*?^gpu_sim_cycle = (\d+)", text, re.MULTILINE | re.DOTALL)]
+
+
+def driver_line(text):
+    """What driver.cu said."""
+    found = re.search(r"^SIM (\{.*\})$", text, re.MULTILINE)
+    if not found:
+        last = [line for line in text.splitlines() if line.strip()][-1:] or ["it printed nothing"]
+        raise Failure(f"the driver did not come to its end: {last[0]}")
+    said = json.loads(found.group(1))
+    if "failed" in said:
+        raise Failure(said["failed"])
+    return said
+
+
+def step_cycles(stamps):
+    """Cycles between two meetings and how they divide, each the median over blocks and steps; stamps [block][barrier][moment], a clock of 32 bits."""
+    at = {name: i for i, name in enumerate(MOMENTS)}
+    spent = lambda a, b: (b - a) % 2 ** 32
+    steps = [(before, now) for block in stamps for before, now in zip(block, block[1:])]
+    if not steps:
+        raise Failure("two barriers at least are needed for the time of a step: more --steps")
+    parts = {"step": [spent(a[at["met"]], b[at["met"]]) for a, b in steps], "compute": [spent(a[at["met"]], b[at["computed"]]) for a, b in steps],
+             "arrive": [spent(b[at["computed"]], b[at["arrived"]]) for _, b in steps], "store_fetch": [spent(b[at["arrived"]], b[at["waits"]]) for _, b in steps],
+             "wait": [spent(b[at["waits"]], b[at["met"]]) for _, b in steps]}
+    return {name: round(statistics.median(values)) for name, values in parts.items()}
+
+
+def baseline_cycles(kernels):
+    """Cycles of a step of the baseline: the mean launch of each of its kernels. The first launch of each is left out, which found cold caches."""
+    by_name = {}
+    for name, cycles in kernels:
+        by_name.setdefault(name, []).append(cycles)
+    means = {("product" if "sgemm" in name else "cell"): statistics.mean(cycles[1:] or cycles) for name, cycles in by_name.items()}
+    return {"step": round(sum(means.values())), **{name: round(value) for name, value in means.items()}}
+
+
+def is_right(said):
+    """Whether a result is as near the recurrence in double as float32 allows: four times the error of the same loops in float."""
+    return said["fault"] == 0 and said["error"] <= 4 * said["loop_error"] + 1e-7
+
+
+def record_of(name, how, text):
+    """The record of one run; `text` is everything it printed."""
+    way, variant = name.split("_", 1)
+    said = driver_line(text)
+    record = {"variant": variant, "pass": PASSES[way], "how": how or "plain", "right": is_right(said), "error": said["error"], "loop_error": said["loop_error"],
+              "plan": said["plan"] or None, "predicted_us": said["predicted_us"]}
+    record["cycles"] = step_cycles(said["stamps"]) if said["plan"] else baseline_cycles(kernels_of(text))
+    record["us"] = round(record["cycles"]["step"] / MHZ, 2)
+    return record
+
+
+def fault_of(record):
+    """A sentence where a record is not as it should be."""
+    where = f"{record['variant']} {record['pass']}"
+    if record["how"] == "nowait":
+        return f"{where} is right though no block waits: this check cannot fail" if record["right"] else None
+    what = f"{where}{' with blocks that come late' if record['how'] == 'skew' else ''}"
+    return None if record["right"] else f"{what} is wrong: {record['error']:.3g} from the recurrence, which float loops miss by {record['loop_error']:.3g}"
+
+
+# ---- running ----
+
+
+def run(options, program, icache):
+    """Everything that a program printed in the simulator."""
+    with tempfile.TemporaryDirectory() as scratch:
+        shutil.copyfile(os.path.join(HERE, "gpgpusim.config"), os.path.join(scratch, "gpgpusim.config"))
+        with open(os.path.join(scratch, "gpgpusim.config"), "a", encoding="utf-8") as f:
+            f.writelines(line + "\n" for line in ICACHES[icache])
+        command = ["timeout", str(LIMIT), "bash", "-c", '. "$0/setup_environment" > environment.txt && exec "$@"', os.path.abspath(options.gpgpusim),
+                   os.path.abspath(program), str(options.steps), str(options.batch), str(options.hidden)]
+        done = subprocess.run(command, cwd=scratch, env={**os.environ, "CUDA_INSTALL_PATH": options.cuda}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
+    if options.keep:
+        with open(os.path.join(options.keep, f"{os.path.basename(program)}-{icache}.txt"), "w", encoding="utf-8") as f:
+            f.write(done.stdout)
+    if done.returncode == 124:
+        raise Failure(f"{os.path.basename(program)} did not end within {LIMIT} s")
+    return done.stdout
+
+
+def programs_in(folder):
+    """Names of kernel files, persistent ones in each way of HOW: [(name, how, path)]."""
+    found = []
+    for path in sorted(glob.glob(os.path.join(folder, "[fb]wd_*"))):
+        name, _, how = os.path.basename(path).partition("-")
+        if how in HOW and os.access(path, os.X_OK) and not os.path.isdir(path):
+            found.append((name, how, path))
+    if not found:
+        raise Failure(f"{folder} holds no programs of driver.cu")
+    return found
+
+
+def sources_hash():
+    """Of what the programs and the model are made from."""
+    digest = hashlib.sha256()
+    for f in sorted(glob.glob(os.path.join(ROOT, "kernels", "*")) + glob.glob(os.path.join(HERE, "*"))):
+        if f.endswith((".cu", ".cuh", ".h", ".config")):
+            with open(f, "rb") as text:
+                digest.update(os.path.basename(f).encode() + b"\0" + text.read() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def show(record):
+    parts = "  ".join(f"{name} {cycles}" for name, cycles in record["cycles"].items() if name != "step")
+    print(f"{record['variant']:8} {record['pass']:8} {record['how']:7} {record['icache']:8} {record['cycles']['step']:7} cycles a step = {record['us']:6.2f} us in the model  "
+          f"({parts})  {'right' if record['right'] else 'wrong'}, off by {record['error']:.2g}", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="The kernels of sm_35 in a simulated K20.", allow_abbrev=False)
+    parser.add_argument("--gpgpusim", default="", metavar="DIR", help="a built copy of GPGPU-Sim")
+    parser.add_argument("--cuda", required=True, metavar="DIR", help="folder of CUDA 11.8")
+    parser.add_argument("--built", required=True, metavar="DIR", help="programs of driver.cu")
+    parser.add_argument("--hidden", type=int, default=200, metavar="H", help="units (default 200)")
+    parser.add_argument("--batch", type=int, default=20, metavar="B", help="batch rows (default 20)")
+    parser.add_argument("--steps", type=int, default=4, metavar="T", help="time steps (default 4)")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these programs, as fwd_reg or bwd_l2-skew")
+    parser.add_argument("--icache", choices=list(ICACHES), nargs="+", default=list(ICACHES), help="instruction caches (default both; checks run with the perfect one)")
+    parser.add_argument("--keep", metavar="DIR", help="keep everything that was printed here")
+    parser.add_argument("--out", required=True, metavar="FILE", help="the records")
+    options = parser.parse_args()
+    try:
+        version = simulator_of(options.gpgpusim)
+        chosen = [p for p in programs_in(options.built) if not options.only or os.path.basename(p[2]) in options.only]
+        records, faults = [], []
+        for name, how, path in chosen:
+            for icache in options.icache if not how else options.icache[-1:]:
+                record = {"icache": icache, "H": options.hidden, "B": options.batch, "T": options.steps, **record_of(name, how, run(options, path, icache))}
+                records.append(record)
+                show(record)
+                faults += [fault_of(record)] if fault_of(record) else []
+    except Failure as failure:
+        print(f"k20_sim.py: {failure}", file=sys.stderr)
+        return failure.status
+    os.makedirs(os.path.dirname(options.out) or ".", exist_ok=True)
+    with open(options.out + ".tmp", "w", encoding="utf-8") as f:
+        head = {"model": "a K20 in GPGPU-Sim: a simulation, not a measurement", "simulator": version, "mhz": MHZ, "sources": sources_hash()}
+        f.write(json.dumps(head)[:-1] + ', "runs": [\n' + ",\n".join(json.dumps(record) for record in records) + "\n]}\n")
+    os.replace(options.out + ".tmp", options.out)
+    for fault in faults:
+        print(f"k20_sim.py: {fault}", file=sys.stderr)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
