@@ -12,6 +12,8 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../tools"))
+import kernel_list  # noqa: E402
 import tap  # noqa: E402
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
@@ -105,11 +107,11 @@ def stages_in(text):
 
 def test_the_calls_in_order_and_in_time():
     with Tree() as tree:
-        for call, stages, most in (("1", FIRST, 560), ("2", SECOND, 155), ("more", MORE, 3000)):
+        for call, stages, most in (("1", FIRST, None), ("2", SECOND, None), ("more", MORE, 3000)):
             status, said = tree.run("--call", call, "--dry-run", path=False)
             assert status == 0 and stages_in(said) == stages, said
             total = re.search(r"reserve of 15 s: ([\d.]+) s of (\d+)$", said)
-            assert total and float(total[1]) < most, said
+            assert total and float(total[1]) <= (most or float(total[2])), said
             each = [float(x) for x in re.findall(r"^  \S+ +([\d.]+) s of", said, re.MULTILINE)]
             assert abs(sum(each) + 15 - float(total[1])) < 1e-6, said
         assert not os.path.exists(os.path.join(tree.root, "build"))
@@ -118,7 +120,8 @@ def test_the_calls_in_order_and_in_time():
         for word in ("--kernel cluster --precision bf16", "--max-steps 20", "rows-mma-1500", "cudnn-650", "--filter", "--constants=", "--test"):
             assert word in first, word
         # A process for each variant and H, cuDNN in its own.
-        assert len(re.findall(r"--variants=[a-z0-9_]+ ", first)) == 21 and first.count("--variants=cudnn-") == 3, first
+        rows = 3 * (len(kernel_list.variants()) + 1)  # and cuBLASLt's fastest
+        assert len(re.findall(r"--variants=[a-z0-9_]+ ", first)) == rows and first.count("--variants=cudnn-") == 3, first
         assert "--tool memcheck" not in first
 
 
