@@ -1,4 +1,12 @@
-#include "dump.h"
+/* `plstm dump`: one minibatch's masks or gradients, or initial weights, so that another program (the PyTorch twin) can compute
+ * the same and compare. All of it is safetensors; metadata, strings: format = pt, dump = what, the model's settings, step.
+ *   masks  `mask.siteS` U8 (T,B,H), 1 where a value is kept, for every site S of SPEC 2, minibatch `step` (any). No data is
+ *          read. Sites `none` masks nothing: all ones, keep 1.
+ *   grads  the gradient of the cost of SPEC 5 by every parameter, unclipped, under the parameter's name, F32; window `step` of
+ *          the first epoch, from a zero state, with the masks of that step; weights as drawn, or those of --init-weights.
+ *          Prints {"step":..,"loss":..,"nats":..,"tokens":..,"grad_norm":..}, which are metadata of the file too.
+ *   init   the initial weights under their names, F32; the corpus says V. */
+#include "commands.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -15,6 +23,16 @@
 #include "host/store/safetensors.h"
 #include "host/store/weights.h"
 #include "host/train/run_corpus.h"
+#include "host/train/task.h"
+
+typedef enum DumpWhat { DUMP_MASKS, DUMP_GRADS, DUMP_INIT } DumpWhat;
+#define DUMP_CHOICES "masks|grads|init" /* in that order */
+
+typedef struct DumpOptions {
+    int64_t what; /* DumpWhat */
+    const char *path;
+    int64_t step;
+} DumpOptions;
 
 /* ---- metadata: all of it is known to be short ---- */
 
@@ -58,8 +76,7 @@ static void meta_begin(Meta *m, const char *what, const Settings *s)
     put(m, "dump", what);
     for (size_t i = 0; i < sizeof model / sizeof model[0]; i++) {
         char value[META_SIZE];
-        settings_format(s, settings_find(model[i]), value, sizeof value);
-        put(m, model[i], value);
+        put(m, model[i], option_format(settings_info(settings_find(model[i])), s, value, sizeof value));
     }
 }
 
@@ -217,10 +234,9 @@ static int read_corpus(Corpus *corpus, const Settings *s, Error *e)
     return code;
 }
 
-int dump_command(DumpWhat what, const Settings *s, int64_t step, const char *path, FILE *out, FILE *notes,
-                 Error *e)
+static int write_dump(const DumpOptions *o, const Settings *s, FILE *notes, Error *e)
 {
-    if (what == DUMP_MASKS) return dump_masks(s, step, path, e);
+    if (o->what == DUMP_MASKS) return dump_masks(s, o->step, o->path, e);
 
     Corpus corpus;
     Params p;
@@ -240,14 +256,55 @@ int dump_command(DumpWhat what, const Settings *s, int64_t step, const char *pat
     if (s->init_weights) code = weights_read(&p, s->task, &corpus.vocab, s->init_weights, note, e);
     else params_draw(&p, s->seed, s->init);
     if (note[0] && notes) fprintf(notes, "plstm: %s\n", note);
-    if (!code && what == DUMP_GRADS) {
-        code = dump_grads(&p, s, &corpus, step, path, out, e);
+    if (!code && o->what == DUMP_GRADS) {
+        code = dump_grads(&p, s, &corpus, o->step, o->path, stdout, e);
     } else if (!code) {
         Meta meta;
         meta_begin(&meta, "init", s);
-        code = write_params(&p, &meta, path, e);
+        code = write_params(&p, &meta, o->path, e);
     }
     params_free(&p);
     corpus_free(&corpus);
     return code;
 }
+
+static int dump(const CommandLine *line, Error *e)
+{
+    const DumpOptions *o = line->own;
+    Settings s = line->settings;
+    if (!s.data && line->preset && !strcmp(line->preset, "demo")) s.data = "synthetic";
+    if (!s.data && o->what != DUMP_MASKS) return option_missing("data", tasks[0]->takes, e);
+    if (s.init_weights && o->what != DUMP_GRADS)
+        return error_set(
+            e, EXIT_USAGE,
+            "--init-weights goes with --what grads only: there it says where the gradients are taken");
+    CorpusPaths texts;
+    int code = corpus_paths(&texts, o->what == DUMP_MASKS ? NULL : s.data, s.vocab, e);
+    if (code) return code;
+    texts.file[texts.n++] = (OtherFile){"--init-weights", s.init_weights};
+    code = output_check("--out", o->path, &kind_dump, texts.file, texts.n, s.force, e);
+    corpus_paths_free(&texts);
+    if (!code) code = st_writable(o->path, "--out", e);
+    return code ? code : write_dump(o, &s, line->notes, e);
+}
+
+#define AT(field) .at = offsetof(DumpOptions, field)
+static const Option options[] = {
+    {"what", TAKES_CHOICE("masks, grads or init", DUMP_CHOICES),
+     "one minibatch's masks (U8) or gradients, or initial weights", AT(what), .needed = true},
+    {"out", TAKES_PATH("a file"), "safetensors file to write", AT(path), .needed = true},
+    {"step", TAKES_FROM(0, 1e15), "the minibatch, counted over the run", AT(step), "0"},
+};
+
+const Command command_dump = {
+    .name = "dump",
+    .summary = "write one minibatch's masks or gradients, or initial weights",
+    .about = "Writes what a run computes with, for comparison with another program. Gradients are those of "
+             "minibatch N of the first epoch from a zero state, unclipped; their loss is printed as JSON.",
+    COMMAND_OPTIONS(options, DumpOptions),
+    .settings =
+        "hidden|layers|batch|seq|keep|init|seed|dropout-sites|backend|threads|data|init-weights|vocab|"
+        "final-eos|force",
+    .preset = true,
+    .run = dump,
+};

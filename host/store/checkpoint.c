@@ -11,13 +11,10 @@
 
 #define FORMAT_VERSION "1"
 
-const char *checkpoint_setting_key(int i, char out[CHECKPOINT_KEY_SIZE])
+const char *checkpoint_setting_key(int i, char out[OPTION_KEY_SIZE])
 {
-    const char *name = settings_info(i)->name;
-    snprintf(out, CHECKPOINT_KEY_SIZE, "%s", strcmp(name, "lr") ? name : "initial_lr");
-    for (char *p = out; *p; p++)
-        if (*p == '-') *p = '_';
-    return out;
+    const Option *o = settings_info(i);
+    return option_key(o->key ? o->key : o->name, out);
 }
 
 static bool recorded(int i, const char *task)
@@ -26,14 +23,7 @@ static bool recorded(int i, const char *task)
 }
 
 /* A name without a default that was not given is not recorded. */
-static bool may_be_unset(int i)
-{
-    Settings s;
-    char value[64];
-    settings_defaults(&s);
-    settings_format(&s, i, value, sizeof value);
-    return settings_info(i)->type == TYPE_NAME && !value[0];
-}
+static bool may_be_unset(int i) { return settings_info(i)->type == TYPE_NAME && !settings_info(i)->initial; }
 
 static bool is_lm(const char *task) { return !strcmp(task, "lm"); }
 
@@ -163,7 +153,7 @@ static int read_settings(Checkpoint *c, const char *path, Error *e)
     else if (settings_preset(&c->settings, value, e)) return bad_value(path, "preset", value, names, e);
     for (int i = 0; i < settings_count(); i++) {
         if (!recorded(i, c->task)) continue;
-        char key[CHECKPOINT_KEY_SIZE];
+        char key[OPTION_KEY_SIZE];
         checkpoint_setting_key(i, key);
         if (may_be_unset(i) && !st_meta(&c->file, key)) continue;
         if ((code = read_text(&c->file, key, &value, path, e))) return code;
@@ -359,7 +349,7 @@ typedef struct MetaList {
     StMeta *item;
     int n;
     struct {
-        char key[CHECKPOINT_KEY_SIZE], value[128];
+        char key[OPTION_KEY_SIZE], value[128];
     } * text;
 } MetaList;
 
@@ -393,7 +383,7 @@ static void put_metadata(MetaList *m, const Settings *s, const Counters *n, cons
     put_text(m, "preset", s->preset);
     for (int i = 0; i < settings_count(); i++) {
         if (!recorded(i, s->task)) continue;
-        settings_format(s, i, m->text[m->n].value, sizeof m->text->value);
+        option_format(settings_info(i), s, m->text[m->n].value, sizeof m->text->value);
         if (may_be_unset(i) && !m->text[m->n].value[0]) continue;
         put_text(m, checkpoint_setting_key(i, m->text[m->n].key), m->text[m->n].value);
     }

@@ -137,7 +137,7 @@ static int trainer_open(Trainer *t, const Checkpoint *resume, bool quiet, Error 
     config.T = limits.T, config.B = limits.B, config.scored = limits.scored,
     config.features = limits.features;
     config.hits = t->task->hits;
-    if (resume && !(s->given >> settings_find("kernel") & 1)) config.plan = st_meta(&resume->file, "plan");
+    if (resume && !(settings_given(s, "kernel"))) config.plan = st_meta(&resume->file, "plan");
     if (resume) config.algorithms = st_meta(&resume->file, "algorithms");
     size_t host = (size_t)params_elements(&t->shape) * sizeof(float);
     code = machine_fits(host + (ops->bytes ? ops->bytes(&config) : 0), e);
@@ -149,24 +149,22 @@ static int trainer_open(Trainer *t, const Checkpoint *resume, bool quiet, Error 
     code = model_open(&t->model, ops, &config, e);
     if (!code) code = weights_start(t, resume, e);
     if (code) return code;
-    if (ops->kernel) s->kernel = ops->kernel(t->model.backend); /* that runs, never "auto" */
+    BackendInfo backend;
+    ops->info(t->model.backend, &backend);
+    if (backend.kernel) s->kernel = backend.kernel; /* that runs, never "auto" */
     t->model.interrupt = signals_caught();
 
     t->at = resume ? resume->counters : (Counters){.epoch = 1, .lr = s->lr, .best_valid = INFINITY};
     t->oldest = t->first_step = t->at.step;
     t->saved_step = t->scored_step = -1;
     if (resume && t->at.minibatch == 0) t->scored_step = t->at.step; /* its epoch line is in the log */
-    char device[128];
-    ops->describe(t->model.backend, device, sizeof device);
     RunInfo info = {.settings = s,
                     .task = t->task,
                     .data = t->data,
-                    .backend = ops->name,
-                    .kernel = ops->kernel ? s->kernel : NULL,
-                    .device = device,
-                    .threads = (int)s->threads,
+                    .kernel = backend.kernel != NULL,
+                    .device = backend.device,
                     .parameters = params_elements(&t->shape),
-                    .bytes = host + ops->held(t->model.backend) + t->task->bytes(t->data),
+                    .bytes = host + backend.bytes + t->task->bytes(t->data),
                     .shape = t->shape,
                     .windows = batches(t),
                     .resumed = resume ? &resume->counters : NULL};
@@ -192,13 +190,13 @@ static int save_to(Trainer *t, const char *path, Error *e)
     int code = model_get_params(&t->model, &t->params, e);
     if (!code && inside) code = t->model.ops->state_get(t->model.backend, t->settings.batch, t->h, t->c, e);
     if (code) return code;
-    BackendNote note[BACKEND_NOTES];
+    BackendInfo info;
     StMeta extra[BACKEND_NOTES];
-    int n = t->model.ops->notes ? t->model.ops->notes(t->model.backend, note) : 0;
-    for (int i = 0; i < n; i++) extra[i] = (StMeta){note[i].key, note[i].value};
+    t->model.ops->info(t->model.backend, &info);
+    for (int i = 0; i < info.notes; i++) extra[i] = (StMeta){info.note[i].key, info.note[i].value};
     t->task->meta(t->data, &data);
     return checkpoint_save(path, &t->settings, &t->at, &data, &t->params, inside ? t->h : NULL,
-                           inside ? t->c : NULL, extra, n, e);
+                           inside ? t->c : NULL, extra, info.notes, e);
 }
 
 static int save(Trainer *t, Error *e)
@@ -421,19 +419,18 @@ static int finish(Trainer *t, Error *e)
  * bits of its results. */
 static void tell_backend(Trainer *t, const Checkpoint *resume)
 {
-    BackendNote note[BACKEND_NOTES];
-    const char *remark = t->model.ops->remark ? t->model.ops->remark(t->model.backend) : NULL;
-    if (remark && remark[0]) report_say(t->report, "%s", remark);
+    BackendInfo info;
+    t->model.ops->info(t->model.backend, &info);
+    if (info.remark[0]) report_say(t->report, "%s", info.remark);
     if (t->note[0]) report_say(t->report, "%s", t->note);
-    int n = resume && t->model.ops->notes ? t->model.ops->notes(t->model.backend, note) : 0;
-    for (int i = 0; i < n; i++) {
-        const char *before = st_meta(&resume->file, note[i].key);
-        bool remarked = !strcmp(note[i].key, "plan") || !strcmp(note[i].key, "algorithms");
-        if (before && strcmp(before, note[i].value) && !remarked)
+    for (int i = 0; resume && i < info.notes; i++) {
+        const char *key = info.note[i].key, *before = st_meta(&resume->file, key);
+        bool remarked = !strcmp(key, "plan") || !strcmp(key, "algorithms");
+        if (before && strcmp(before, info.note[i].value) && !remarked)
             report_say(t->report,
                        "%s was trained with %s '%s', and goes on with '%s': its last bits may differ from "
                        "those of an uninterrupted run",
-                       t->settings.resume, note[i].key, before, note[i].value);
+                       t->settings.resume, key, before, info.note[i].value);
     }
 }
 

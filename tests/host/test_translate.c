@@ -6,7 +6,7 @@
 
 #include <jansson.h>
 
-#include "host/commands/translate_command.h"
+#include "host/commands/commands.h"
 #include "host/data/pairs.h"
 #include "host/store/checkpoint.h"
 #include "host/train/model.h"
@@ -76,7 +76,7 @@ static SearchOptions options(const char *weights)
     for (char *one = strtok_r(known[used % 8].text, ",", &save); one; one = strtok_r(NULL, ",", &save))
         list->path[list->n++] = one;
     used++;
-    return (SearchOptions){.weights = list, .beam = 12, .batch = 20, .backend = "reference", .threads = 1};
+    return (SearchOptions){.weights = *list, .beam = 12, .batch = 20, .backend = "reference", .threads = 1};
 }
 
 /* The output for an input, malloc'd; NULL and the sentence in *e where the code is not 0. */

@@ -68,7 +68,6 @@ static int caption_open(const TaskOpen *o, TaskData **out, Error *e)
 {
     const Settings *s = o->settings;
     const Checkpoint *from = o->from;
-    if (s->final_eos) return error_set(e, EXIT_USAGE, "--final-eos is not an option of --task caption");
     TaskData *d = calloc(1, sizeof *d);
     if (!d) return no_memory(e);
     int code = captions_load(&d->captions, s->data, s->min_count, o->split ? &from->vocab : NULL, e);

@@ -73,7 +73,6 @@ static int frames_open(const TaskOpen *o, TaskData **out, Error *e)
     const Checkpoint *from = o->from;
     FramesOptions options = {
         .dir = s->data, .normalise = s->cmvn == CMVN_UTTERANCE, .wanted = (unsigned)s->eval};
-    if (s->final_eos) return error_set(e, EXIT_USAGE, "--final-eos is not an option of --task frames");
     if (from && (from->shape.V_in || !from->shape.F))
         return error_set(e, EXIT_BAD_DATA,
                          "the checkpoint has not the tensors of a model that reads features alone");
@@ -373,6 +372,7 @@ const Task task_frames = {
     .name = "frames",
     .summary = "name the phonetic state of every frame of an utterance",
     .takes = "a folder with train, valid and test, each with feats.scp or feats.ark and labels, or synthetic",
+    .builtin = "synthetic",
     .unit = "frames",
     .hits = true,
     .open = frames_open,

@@ -60,8 +60,6 @@ static int translate_open(const TaskOpen *o, TaskData **out, Error *e)
     const Checkpoint *from = o->from;
     PairsOptions options = options_of(o->settings);
     Vocab vocab[SIDES];
-    if (o->settings->final_eos)
-        return error_set(e, EXIT_USAGE, "--final-eos is not an option of --task translate");
     if (from && (!from->vocab.V || !from->vocab_source.V))
         return error_set(e, EXIT_BAD_DATA, "the checkpoint lacks the vocabularies of a translation model");
     if (o->split) {
