@@ -86,8 +86,11 @@ static inline int lstm_precision(const LstmFootprint *f, LstmPrecision precision
 /* Every variant of kernels/variants.def in its order; NULL-terminated (footprints.c). */
 extern const LstmFootprint *const lstm_footprints[];
 
-/* Every field of a plan, F(name, type), in the order of its text form (host/plan/residency.c). */
-#define PLAN_FIELDS(F)                                                                                       \
+/* Every field of a plan, F(name, type): PLAN_FIELDS in the order of its text form (host/plan/residency.c); in memory the kind,
+ * by which the others are read, comes first. */
+#define PLAN_FIELDS(F) PLAN_LAYOUT(F) PLAN_KIND(F) PLAN_SIZES(F)
+#define PLAN_KIND(F)   F(kind, int32_t) /* of LstmKind */
+#define PLAN_LAYOUT(F)                                                                                       \
     F(backward, int32_t)                                                                                     \
     F(tile, int32_t) /* of the footprint's list */                                                           \
     F(replicas, int32_t)                                                                                     \
@@ -106,8 +109,8 @@ extern const LstmFootprint *const lstm_footprints[];
     F(chunk, int32_t)    /* forward: k per slice staged at a time */                                         \
     F(chunks, int32_t)   /* forward: how many cover max(depth, resident) */                                  \
     F(quads, int32_t)    /* backward: 4*quads*rounds >= H */                                                 \
-    F(rounds, int32_t)                                                                                       \
-    F(kind, int32_t)         /* of LstmKind */                                                               \
+    F(rounds, int32_t)
+#define PLAN_SIZES(F)                                                                                        \
     F(precision, int32_t)    /* of LstmPrecision: the tile's */                                              \
     F(cluster, int32_t)      /* blocks of a cluster; 1: none */                                              \
     F(shared_bytes, size_t)  /* dynamic, per block */                                                        \
@@ -115,7 +118,7 @@ extern const LstmFootprint *const lstm_footprints[];
 
 typedef struct LstmPlan {
 #define F(field, type) type field;
-    PLAN_FIELDS(F)
+    PLAN_KIND(F) PLAN_LAYOUT(F) PLAN_SIZES(F)
 #undef F
 } LstmPlan;
 

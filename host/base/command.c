@@ -5,11 +5,13 @@
 #include <string.h>
 
 #include "number.h"
+#include "output.h"
 
-static const Option option_preset = {
-    "preset", TAKES_TEXT("small, medium, large or demo"),
-    "values to start from: small, medium, large or demo (default small); an option given beside it beats it",
-    .at = offsetof(CommandLine, preset)};
+static const Option option_preset = {"preset", TAKES_TEXT("small, medium, large or demo"),
+                                     "values to start from: of lm small, medium, large or demo (default "
+                                     "small), of another task its name or demo; an "
+                                     "option given beside it beats it",
+                                     .at = offsetof(CommandLine, preset)};
 static const Option option_quiet = {"quiet", TAKES_NOTHING, "no progress and no hints on standard error",
                                     .at = offsetof(CommandLine, quiet)};
 static const Option option_help = {"help", TAKES_NOTHING, "print this page",
@@ -90,12 +92,12 @@ static void print_option(const Entry *entry, const CommandLine *line)
         [TYPE_NAME] = "NAME", [TYPE_PATH] = "F", [TYPE_PATHS] = "F[,F...]", [TYPE_FLAG] = NULL};
     const Option *o = entry->option;
     const char *arg = o->arg ? o->arg : by_type[o->type];
-    char text[1024], value[64] = "";
+    char text[1024], shown[64];
+    const char *value = o->initial ? o->initial : "";
     bool setting = is_setting(entry, line);
+    if (setting) value = line->command->no_defaults ? "" : option_show(o, entry->record, shown, sizeof shown);
     /* A bound that is off unless given (max-steps -1, threads 0) has no default that one could write. */
-    if (setting ? !line->command->no_defaults : o->initial != NULL)
-        option_show(o, entry->record, value, sizeof value);
-    if (o->type <= TYPE_DOUBLE && o->type != TYPE_U64 && strtod(value, NULL) < o->low) value[0] = 0;
+    if (o->type <= TYPE_DOUBLE && o->type != TYPE_U64 && strtod(value, NULL) < o->low) value = "";
     bool told = o->type <= TYPE_DOUBLE || o->choices || (setting && o->type == TYPE_NAME); /* not said yet */
     snprintf(text, sizeof text, "%s%s%s%s%s%s", o->help, told ? ": " : "", told ? o->takes : "",
              value[0] ? " (default " : "", value, value[0] ? ")" : "");
@@ -235,10 +237,8 @@ static int settings_make(Table *t, Error *e)
     char names[PRESET_NAMES];
     int code = EXIT_DONE;
     settings_defaults(s);
-    for (int i = 0; i < t->n; i++)
-        if (is_setting(&t->entry[i], t->line) && t->entry[i].option->at == offsetof(Settings, task) &&
-            t->entry[i].given)
-            s->task = t->entry[i].value;
+    const Entry *task = table_find(t, "task", 4);
+    if (task && task->given) s->task = task->value;
     if (settings_preset_names(s->task, names)[0]) code = settings_preset(s, t->line->preset, e);
     for (int i = 0; i < t->n && !code; i++)
         if (is_setting(&t->entry[i], t->line) && t->entry[i].given)
@@ -246,16 +246,38 @@ static int settings_make(Table *t, Error *e)
     return code;
 }
 
-static int needed(const Table *t, Error *e)
+static PathList *own_paths(const CommandLine *line, int i)
+{
+    return (PathList *)((char *)line->own + line->command->options[i].at);
+}
+
+/* An average would count a file twice. */
+static int each_once(const char *dashes, const char *name, const PathList *l, Error *e)
+{
+    for (int i = 0; i < l->n; i++)
+        for (int j = 0; j < i; j++)
+            if (same_file(l->path[j], l->path[i]))
+                return error_set(e, EXIT_USAGE, "%s%s takes each file once, and %s is there twice%s%s",
+                                 dashes, name, l->path[i], strcmp(l->path[i], l->path[j]) ? ", also as " : "",
+                                 strcmp(l->path[i], l->path[j]) ? l->path[j] : "");
+    return EXIT_DONE;
+}
+
+/* What is missing, or there twice. */
+static int complete(const Table *t, Error *e)
 {
     const CommandLine *line = t->line;
     const Command *c = line->command;
     for (int i = 0; i < t->n; i++)
         if (t->entry[i].option->needed && !t->entry[i].given)
             return option_missing(t->entry[i].option->name, t->entry[i].option->takes, e);
-    return c->operand && !line->operands.n
-               ? error_set(e, EXIT_USAGE, "plstm %s takes %s, which is missing", c->name, c->operand)
-               : EXIT_DONE;
+    if (c->operand && !line->operands.n)
+        return error_set(e, EXIT_USAGE, "plstm %s takes %s, which is missing", c->name, c->operand);
+    int code = each_once("plstm ", c->name, &line->operands, e);
+    for (int i = 0; i < c->n_options && !code; i++)
+        if (c->options[i].type == TYPE_PATHS)
+            code = each_once("--", c->options[i].name, own_paths(line, i), e);
+    return code;
 }
 
 int command_parse(CommandLine *line, const Command *c, int argc, char **argv, Error *e)
@@ -272,14 +294,13 @@ int command_parse(CommandLine *line, const Command *c, int argc, char **argv, Er
     if (!code && line->help) print_help(&t);
     if (code || line->help) return code;
     code = settings_make(&t, e);
-    return code ? code : needed(&t, e);
+    return code ? code : complete(&t, e);
 }
 
 void command_line_free(CommandLine *line)
 {
     for (int i = 0; line->own && i < line->command->n_options; i++)
-        if (line->command->options[i].type == TYPE_PATHS)
-            path_list_free((PathList *)((char *)line->own + line->command->options[i].at));
+        if (line->command->options[i].type == TYPE_PATHS) path_list_free(own_paths(line, i));
     path_list_free(&line->operands);
     free(line->own);
 }

@@ -67,7 +67,12 @@ static const Option list[] = {
      "1"},
     {"save-every", TAKES_NUMBER_AS("a number of minutes above 0", ABOVE_0, 1e9),
      "also save every so many minutes", AT(save_every)},
-    {"data", TAKES_PATH("a folder, or synthetic"), "folder with train.txt, valid.txt, test.txt, or synthetic",
+    {"data", TAKES_PATH("a folder, or the word for built-in data, synthetic or scenes"),
+     "folder, or the word for built-in data: of lm train.txt, valid.txt and test.txt, or synthetic; of "
+     "translate "
+     "train.SOURCE, train.TARGET and so on, or synthetic; of frames train, valid and test, each with "
+     "feats.scp or "
+     "feats.ark and labels, or synthetic; of caption dataset.json and features.npy, or scenes",
      AT(data), .arg = "DIR"},
     {"save", TAKES_PATH("a file"), "checkpoint, after each epoch, at the end and on a signal", AT(save)},
     {"save-best", TAKES_PATH("a file"), "checkpoint of the epoch with the lowest valid perplexity",
@@ -81,7 +86,7 @@ static const Option list[] = {
     {"final-eos", TAKES_NOTHING,
      "add <eos> where a text's last line lacks its newline, as pytorch/examples does", AT(final_eos),
      .tasks = "lm"},
-    {"force", TAKES_NOTHING, "overwrite also what is a file of another kind, or one that is read", AT(force)},
+    {"force", TAKES_NOTHING, "overwrite also a file of another kind", AT(force)},
 };
 
 int settings_count(void) { return (int)(sizeof list / sizeof list[0]); }
@@ -152,8 +157,11 @@ int settings_preset(Settings *s, const char *name, Error *e)
         s->epochs = p->epochs, s->hold = p->hold, s->decay = p->decay;
         return EXIT_DONE;
     }
-    return error_set(e, EXIT_USAGE, "--preset takes %s, not '%s'", settings_preset_names(s->task, names),
-                     name ? name : "");
+    const char *other = NULL;
+    for (int i = 0; i < PRESETS && name && !other; i++)
+        if (!strcmp(presets[i].name, name)) other = presets[i].task;
+    return error_set(e, EXIT_USAGE, "--preset takes %s, not '%s'%s%s", settings_preset_names(s->task, names),
+                     name ? name : "", other ? ", which is one of --task " : "", other ? other : "");
 }
 
 void settings_defaults(Settings *s)

@@ -7,6 +7,7 @@
 #include "host/data/captions.h"
 #include "host/data/scenes.h"
 #include "host/store/image_features.h"
+#include "host/train/task.h"
 
 typedef struct Caption {
     const CaptionOptions *o;
@@ -113,6 +114,8 @@ static const Option options[] = {
 static int caption(const CommandLine *line, Error *e)
 {
     CaptionOptions *o = line->own;
+    const Task *task;
+    Error ignored;
     int code = search_options(&o->search, line, e);
     if (code) return code;
     if (!o->features == !o->data)
@@ -121,7 +124,8 @@ static int caption(const CommandLine *line, Error *e)
     if (o->features && o->split)
         return error_set(e, EXIT_USAGE, "--split is of --data: every row of --features is described");
     if (!o->split) o->split = "test";
-    return caption_command(o, stdout, e);
+    code = caption_command(o, stdout, e);
+    return task_find("caption", &task, &ignored) ? code : task_hint(task, o->data, code, e);
 }
 
 const Command command_caption = {

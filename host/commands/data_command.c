@@ -483,10 +483,11 @@ static int data(const CommandLine *line, Error *e)
                : frames ? data_write_frames_command(folder, e)
                         : data_write_scenes(folder, e);
     if (code) return code;
-    return pairs      ? data_pairs_command(&s, stdout, e)
+    code = pairs      ? data_pairs_command(&s, stdout, e)
            : frames   ? data_frames_command(&s, stdout, e)
            : captions ? data_captions_command(&s, stdout, e)
                       : data_command(s.data, s.final_eos, stdout, line->notes, e);
+    return task_hint(task, s.data, code, e);
 }
 
 static const Option options[] = {

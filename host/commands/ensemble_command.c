@@ -255,15 +255,9 @@ static void make_line(const Averages *a, double nats_all, JsonLine *l)
 
 static int write_json(const Averages *a, double nats_all, Error *e)
 {
-    const char *path = a->line->settings.log_json;
     JsonLine line = {0};
     make_line(a, nats_all, &line);
-    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666), code;
-    if (fd < 0 || (ftruncate(fd, 0) && errno != EINVAL))
-        code = error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", path);
-    else code = line_write(&line, fd, "--log-json", path, e);
-    if (fd >= 0 && close(fd) && !code)
-        code = error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", path);
+    int code = line_save(&line, "--log-json", a->line->settings.log_json, e);
     line_free(&line);
     return code;
 }
@@ -355,26 +349,24 @@ static int write_svg(const Averages *a, Error *e)
     return code;
 }
 
-/* Every output is none of the files that are read, and takes the place of no other kind of file. */
-static int outputs_check(const Averages *a, Error *e)
+static int outputs_harmless(const Averages *a, Error *e)
 {
-    int n = a->line->operands.n, code = EXIT_DONE;
-    const char *log = a->line->settings.log_json, *svg = a->o->svg;
-    bool force = a->line->settings.force;
-    OtherFile *other = calloc((size_t)n + 1, sizeof *other);
-    if (!other) return error_set(e, EXIT_FAILED, "memory ran out for %d files", n);
-    for (int i = 0; i < n; i++) other[i] = (OtherFile){"F.npy", a->line->operands.path[i]};
-    if (log) code = output_check("--log-json", log, &kind_ensemble_log, other, n, force, e);
-    other[n] = (OtherFile){"--log-json", log};
-    if (!code && svg) code = output_check("--svg", svg, &kind_svg, other, n + 1, force, e);
-    free(other);
+    const Settings *s = &a->line->settings;
+    const Output output[] = {{"--log-json", s->log_json, &kind_ensemble_log},
+                             {"--svg", a->o->svg, &kind_svg}};
+    const PathList *files = &a->line->operands;
+    OtherFile *read = calloc((size_t)files->n, sizeof *read);
+    if (!read) return error_set(e, EXIT_FAILED, "memory ran out for %d files", files->n);
+    for (int i = 0; i < files->n; i++) read[i] = (OtherFile){"F.npy", files->path[i], NULL};
+    int code = outputs_check(output, 2, read, files->n, s->force, e);
+    free(read);
     return code;
 }
 
 static int ensemble(const CommandLine *line, Error *e)
 {
     Averages a = {.o = line->own, .line = line};
-    int code = outputs_check(&a, e);
+    int code = outputs_harmless(&a, e);
     if (!code) code = averages_read(&a, e);
     if (!code) {
         curve_make(&a);

@@ -57,7 +57,6 @@ typedef struct Eval {
     Member all;     /* the average */
     int figures;    /* of each member */
     char device[sizeof((BackendInfo *)0)->device];
-    int log; /* -1: none */
 } Eval;
 
 /* ---- which files ---- */
@@ -71,27 +70,19 @@ static int list_members(Eval *v, Error *e)
     return EXIT_DONE;
 }
 
-/* No output is one of the files that are read, or takes the place of another kind of file. */
-static int outputs_check(const Eval *v, Error *e)
+static int outputs_harmless(const Eval *v, Error *e)
 {
+    const Output output[] = {{"--log-json", v->given->log_json, &kind_eval_log},
+                             {"--token-log-probs", v->o->log_probs, &kind_log_probs},
+                             {"--confusion", v->o->confusion, &kind_confusion}};
     CorpusPaths texts;
-    const char *log = v->given->log_json, *log_probs = v->o->log_probs, *confusion = v->o->confusion;
-    bool force = v->given->force;
-    OtherFile *read = calloc((size_t)v->n + CORPUS_PATHS + 2, sizeof *read);
+    OtherFile *read = calloc((size_t)v->n + CORPUS_PATHS, sizeof *read);
     if (!read) return error_set(e, EXIT_FAILED, "memory ran out while outputs were checked");
     int n = 0, code = v->task->inputs(&v->settings, &texts, e);
     if (!code) {
         for (int i = 0; i < texts.n; i++) read[n++] = texts.file[i];
-        for (int i = 0; i < v->n; i++) read[n++] = (OtherFile){"--weights", v->member[i].path};
-        if (log) code = output_check("--log-json", log, &kind_eval_log, read, n, force, e);
-        read[n++] = (OtherFile){"--log-json", log};
-        if (!code && log_probs)
-            code = output_check("--token-log-probs", log_probs, &kind_log_probs, read, n, force, e);
-        if (!code && log_probs) code = st_writable(log_probs, "--token-log-probs", e);
-        read[n++] = (OtherFile){"--token-log-probs", log_probs};
-        if (!code && confusion)
-            code = output_check("--confusion", confusion, &kind_confusion, read, n, force, e);
-        if (!code && confusion) code = st_writable(confusion, "--confusion", e);
+        for (int i = 0; i < v->n; i++) read[n++] = (OtherFile){"--weights", v->member[i].path, NULL};
+        code = outputs_check(output, 3, read, n, v->given->force, e);
         corpus_paths_free(&texts);
     }
     free(read);
@@ -140,14 +131,6 @@ static int confusion_check(const Eval *v, Error *e)
     return EXIT_DONE;
 }
 
-static int log_open(Eval *v, Error *e)
-{
-    v->log = open(v->given->log_json, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
-    return v->log >= 0
-               ? EXIT_DONE
-               : error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", v->given->log_json);
-}
-
 /* Opens each file once, before any is scored: a fault in the last one of ten should not cost the time of
  * nine. */
 static int check_files(Eval *v, Error *e)
@@ -167,10 +150,9 @@ static int check_files(Eval *v, Error *e)
         code = task_of(c, m->path, &v->task, e);
         if (!code) code = settings_take(v, e);
         if (!code) code = confusion_check(v, e);
-        if (!code) code = outputs_check(v, e);
-        if (!code && v->given->log_json) code = log_open(v, e);
+        if (!code) code = task_hint(v->task, v->settings.data, outputs_harmless(v, e), e);
         TaskOpen how = {.settings = &v->settings, .from = c, .split = v->o->split};
-        if (!code) code = v->task->open(&how, &v->data, e);
+        if (!code) code = task_hint(v->task, v->settings.data, v->task->open(&how, &v->data, e), e);
         if (!code && v->notes && v->task->remarks) v->task->remarks(v->data, v->notes);
         if (!code) code = find_split(v, e);
     }
@@ -346,14 +328,10 @@ static int tell(Eval *v, FILE *out, Error *e)
     JsonLine line = {0};
     print_table(v, out);
     if (v->task->print_test) v->task->print_test(v->data, v->split, &v->all.totals, out);
-    if (v->log < 0) return EXIT_DONE;
+    if (!v->given->log_json) return EXIT_DONE;
     make_line(v, &line);
-    /* Only now, so that a run that fails leaves an earlier log as it is; a device or a pipe has nothing to
-     * cut. */
-    const char *path = v->given->log_json;
-    if (ftruncate(v->log, 0) && errno != EINVAL)
-        return error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", path);
-    int code = line_write(&line, v->log, "--log-json", path, e);
+    /* Only now, so that a run that fails leaves an earlier log as it is. */
+    int code = line_save(&line, "--log-json", v->given->log_json, e);
     line_free(&line);
     return code;
 }
@@ -363,10 +341,10 @@ static int eval(const CommandLine *line, Error *e)
 {
     const EvalOptions *o = line->own;
     const Settings *given = &line->settings;
-    Eval v = {.o = o, .given = given, .notes = line->notes, .log = -1};
+    Eval v = {.o = o, .given = given, .notes = line->notes};
     if (!strcmp(o->split, "train"))
         return error_set(e, EXIT_USAGE, "--split takes valid or test, not 'train'");
-    if (!given->data) return option_missing("data", tasks[0]->takes, e);
+    if (!given->data) return option_missing("data", settings_info(settings_find("data"))->takes, e);
     int code = list_members(&v, e);
     if (!code) code = backend_find(given->backend, &v.ops, e);
     if (!code) code = check_files(&v, e);
@@ -381,8 +359,6 @@ static int eval(const CommandLine *line, Error *e)
         if (!code && o->confusion) code = v.task->confusion_write(v.data, o->confusion, e);
         if (!code) code = tell(&v, stdout, e);
     }
-    if (v.log >= 0 && close(v.log) && !code)
-        code = error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", given->log_json);
     ensemble_free(&v.ensemble);
     free(v.targets);
     source_close(v.source);

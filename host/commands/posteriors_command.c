@@ -246,8 +246,7 @@ static int run_all(Posteriors *p, Error *e)
     for (;;) {
         KaldiEntry entry;
         int code = features_next(&p->features, &entry, e);
-        if (!code && entry.name && p->features.script && !p->settings->force &&
-            same_file(p->features.matrix.path, p->o->out))
+        if (!code && entry.name && p->features.script && same_file(p->features.matrix.path, p->o->out))
             code = error_set(e, EXIT_USAGE, "--out and --features take two files, not twice %s", p->o->out);
         if (!code && entry.name) code = utterance_take(p, &entry, e);
         if (!code && (!entry.name || p->utterances == p->o->batch)) code = batch_run(p, e);
@@ -263,9 +262,9 @@ static int output_open(Posteriors *p, Error *e)
     OtherFile *read = calloc((size_t)o->weights.n + 1, sizeof *read);
     if (!read) return out_of_memory(e);
     int n = 0;
-    for (; n < o->weights.n; n++) read[n] = (OtherFile){"--weights", o->weights.path[n]};
-    read[n++] = (OtherFile){"--features", p->features.table.path};
-    int code = output_check("--out", o->out, &kind_archive, read, n, p->settings->force, e);
+    for (; n < o->weights.n; n++) read[n] = (OtherFile){"--weights", o->weights.path[n], NULL};
+    read[n++] = (OtherFile){"--features", p->features.table.path, NULL};
+    int code = outputs_check(&(Output){"--out", o->out, &kind_archive}, 1, read, n, p->settings->force, e);
     free(read);
     snprintf(p->what, sizeof p->what, "--out %.4000s", o->out);
     return code ? code : replace_open(&p->out, o->out, p->what, e);

@@ -1,8 +1,5 @@
 /* `plstm train`: what a run is made of, checked before anything is computed; the training itself is trainer.c's. */
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "commands.h"
 #include "host/backend/backend.h"
@@ -56,15 +53,6 @@ static int settings_resume(Settings *s, const char *preset, const Checkpoint *c,
 /* What only makes sense together. */
 static int settings_check(const Settings *s, const BackendOps *ops, Error *e)
 {
-    const char *path[] = {s->save, s->save_best, s->log_json, s->resume, s->init_weights};
-    const char *option[] = {"--save", "--save-best", "--log-json", "--resume", "--init-weights"};
-    /* Outputs are three files; a checkpoint may be saved over the one that was read, but a log must not be.
-     */
-    for (int i = 1; i < 5; i++)
-        for (int j = i < 3 ? 0 : 2; j < (i < 3 ? i : 3); j++)
-            if (path[i] && path[j] && same_file(path[i], path[j]))
-                return error_set(e, EXIT_USAGE, "%s and %s take two files, not twice %s", option[j],
-                                 option[i], path[i]);
     if (s->save_best && !(s->eval & EVAL_VALID))
         return error_set(e, EXIT_USAGE,
                          "--save-best needs the valid split scored: --eval takes valid or all with it");
@@ -86,38 +74,20 @@ static int settings_check(const Settings *s, const BackendOps *ops, Error *e)
     return EXIT_DONE;
 }
 
-/* Whether a log can be written to path; an existing one keeps its bytes, a device is not replaced. */
-static int log_writable(const char *path, Error *e)
-{
-    struct stat file;
-    if (stat(path, &file) || S_ISDIR(file.st_mode)) return st_writable(path, "--log-json", e);
-    int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", path);
-    close(fd);
-    return EXIT_DONE;
-}
-
-/* No output is a text that is read, and none takes the place of a file of another kind. */
+/* No output is a text that is read, and none takes the place of a file of another kind; a checkpoint may be saved over the
+ * one that was read. */
 static int outputs_harmless(const Settings *s, const Task *task, Error *e)
 {
-    CorpusPaths texts;
-    int code = task->inputs(s, &texts, e);
+    const Output output[] = {{"--save", s->save, &kind_checkpoint},
+                             {"--save-best", s->save_best, &kind_checkpoint},
+                             {"--log-json", s->log_json, &kind_train_log}};
+    CorpusPaths read;
+    int code = task->inputs(s, &read, e);
     if (code) return code;
-    if (s->save) code = output_check("--save", s->save, &kind_checkpoint, texts.file, texts.n, s->force, e);
-    if (!code && s->save_best)
-        code = output_check("--save-best", s->save_best, &kind_checkpoint, texts.file, texts.n, s->force, e);
-    if (!code && s->log_json)
-        code = output_check("--log-json", s->log_json, &kind_train_log, texts.file, texts.n, s->force, e);
-    corpus_paths_free(&texts);
-    return code;
-}
-
-static int outputs_writable(const Settings *s, const Task *task, Error *e)
-{
-    int code = outputs_harmless(s, task, e);
-    if (!code && s->save) code = st_writable(s->save, "--save", e);
-    if (!code && s->save_best) code = st_writable(s->save_best, "--save-best", e);
-    if (!code && s->log_json) code = log_writable(s->log_json, e);
+    read.file[read.n++] = (OtherFile){"--resume", s->resume, &kind_checkpoint};
+    read.file[read.n++] = (OtherFile){"--init-weights", s->init_weights, &kind_checkpoint};
+    code = outputs_check(output, 3, read.file, read.n, s->force, e);
+    corpus_paths_free(&read);
     return code;
 }
 
@@ -137,10 +107,10 @@ static int train_prepared(const Settings *s, const Task *task, const Checkpoint 
     const BackendOps *ops;
     int code = backend_find(s->backend, &ops, e);
     if (!code) code = settings_check(s, ops, e);
-    if (!code) code = outputs_writable(s, task, e);
+    if (!code) code = task_hint(task, s->data, outputs_harmless(s, task, e), e);
     if (code) return code;
     TaskData *data;
-    code = task->open(&(TaskOpen){.settings = s, .from = resume}, &data, e);
+    code = task_hint(task, s->data, task->open(&(TaskOpen){.settings = s, .from = resume}, &data, e), e);
     if (code) return code;
     if (!quiet && task->remarks) task->remarks(data, stderr);
     code = vocabularies_fit(s, task, data, e);

@@ -82,7 +82,7 @@ static int translate_lines(Translate *t, FILE *in, Error *e)
         if (!code && t->lines == t->search.o->batch) code = translate_batch(t, e);
     }
     if (!code && ferror(in))
-        code = error_set(e, EXIT_FAILED, "the input cannot be read: %s", strerror(errno));
+        code = error_set(e, EXIT_BAD_DATA, "the input cannot be read: %s", strerror(errno));
     /* What stands before a bad line is translated all the same. */
     Error later;
     int rest = translate_batch(t, code ? &later : e);

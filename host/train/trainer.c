@@ -42,6 +42,8 @@ typedef struct Trainer {
     Report *report;
     float *h, *c;            /* (L,B,H) for checkpoints inside an epoch */
     int64_t first_step;      /* of this process */
+    int64_t first_epoch;     /* likewise */
+    bool best_saved;         /* --save-best was written */
     int64_t saved_step;      /* of the newest --save of this run, -1: none */
     int64_t scored_step;     /* at which valid was scored last, -1: never */
     double saved_at;         /* seconds */
@@ -155,7 +157,7 @@ static int trainer_open(Trainer *t, const Checkpoint *resume, bool quiet, Error 
     t->model.interrupt = signals_caught();
 
     t->at = resume ? resume->counters : (Counters){.epoch = 1, .lr = s->lr, .best_valid = INFINITY};
-    t->oldest = t->first_step = t->at.step;
+    t->oldest = t->first_step = t->at.step, t->first_epoch = t->at.epoch;
     t->saved_step = t->scored_step = -1;
     if (resume && t->at.minibatch == 0) t->scored_step = t->at.step; /* its epoch line is in the log */
     RunInfo info = {.settings = s,
@@ -369,7 +371,7 @@ static int end_epoch(Trainer *t, Error *e)
     double cost = task_cost(t->task, &valid);
     if (scores && cost < t->at.best_valid) {
         t->at.best_valid = cost;
-        if (s->save_best) code = save_to(t, s->save_best, e);
+        if (s->save_best) code = save_to(t, s->save_best, e), t->best_saved = !code;
     }
     t->saved_step = -1; /* a file of this step taken inside the epoch is not this one */
     if (!code) code = save(t, e);
@@ -409,6 +411,11 @@ static int finish(Trainer *t, Error *e)
         scored[i].n = figures(t, i, &scored[i].totals, scored[i].figure, 0);
     }
     if (!code) code = save(t, e);
+    if (!code && t->settings.save_best && !t->best_saved)
+        report_say(t->report, "--save-best %s is not written: %s", t->settings.save_best,
+                   t->at.epoch == t->first_epoch
+                       ? "the run ends before an epoch does, when valid would be scored"
+                       : "no epoch was better than the best before --resume");
     for (int i = 1; !code && i < TASK_SPLITS; i++)
         if (scored[i].n)
             code = heard(t, report_split(t->report, i, scored[i].figure, scored[i].n, &scored[i].totals, e));

@@ -92,7 +92,7 @@ static int caption_inputs(const Settings *s, CorpusPaths *paths, Error *e)
             corpus_paths_free(paths);
             return no_memory(e);
         }
-        paths->file[paths->n++] = (OtherFile){what[i], path};
+        paths->file[paths->n++] = (OtherFile){what[i], path, NULL};
     }
     return EXIT_DONE;
 }
@@ -260,6 +260,7 @@ const Task task_caption = {
     .name = "caption",
     .summary = "describe images: features, then words",
     .takes = "a folder with dataset.json and features.npy, or scenes",
+    .marks = "dataset.json",
     .builtin = captions_builtin,
     .unit = "words",
     .open = caption_open,

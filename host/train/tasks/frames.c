@@ -116,7 +116,7 @@ static int frames_inputs(const Settings *s, CorpusPaths *paths, Error *e)
                 return out_of_memory(e);
             }
             paths->file[paths->n++] =
-                (OtherFile){k == 2 ? "the labels of --data" : "the features of --data", path};
+                (OtherFile){k == 2 ? "the labels of --data" : "the features of --data", path, NULL};
         }
     }
     return EXIT_DONE;
@@ -372,6 +372,7 @@ const Task task_frames = {
     .name = "frames",
     .summary = "name the phonetic state of every frame of an utterance",
     .takes = "a folder with train, valid and test, each with feats.scp or feats.ark and labels, or synthetic",
+    .marks = "train/feats.scp|train/feats.ark|train/labels",
     .builtin = "synthetic",
     .unit = "frames",
     .hits = true,
