@@ -96,7 +96,7 @@ class Trainee
         config.shape = model_shape_of_words(V, w.H, L);
         config.T = w.T, config.B = w.B, config.train = true, config.threads = threads;
         config.keep = w.keep, config.sites = w.keep < 1 ? SITES_NONRECURRENT : SITES_NONE, config.seed = seed;
-        config.kernel = "auto", config.precision = "f32";
+        config.kernel = "auto";
         const BackendOps *ops = nullptr;
         Params p;
         if (backend_find("cpu", &ops, &fault)) return;

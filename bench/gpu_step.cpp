@@ -21,7 +21,7 @@ namespace
 class Trainee
 {
   public:
-    Trainee(const char *backend, const Workload &w, const char *precision, const char *kernel, bool eager)
+    Trainee(const char *backend, const Workload &w, LstmPrecision precision, const char *kernel, bool eager)
         : w(w)
     {
         BackendConfig config = {};
@@ -55,7 +55,12 @@ class Trainee
     Trainee(const Trainee &) = delete;
     Trainee &operator=(const Trainee &) = delete;
 
-    std::string kernel() const { return ops->kernel ? ops->kernel(model.backend) : ""; }
+    std::string kernel() const
+    {
+        BackendInfo info;
+        ops->info(model.backend, &info);
+        return info.kernel ? info.kernel : "";
+    }
 
     // n minibatches and all that they owe; the last result.
     WindowResult steps(int64_t n)
@@ -98,10 +103,11 @@ class Trainee
 StepTime time_step(const Workload &w, Precision p, const std::string &kernel, bool eager)
 {
     static std::map<std::string, WindowResult> cpu_first; // of a shape: the cpu backend's first minibatch
-    Trainee trainee("cuda", w, name_of(p), kernel.c_str(), eager);
+    if (p == Precision::F16) throw Refused("--precision takes f32, tf32 or bf16, not 'f16'");
+    Trainee trainee("cuda", w, lstm_precision_of(p), kernel.c_str(), eager);
     const WindowResult first = trainee.steps(1);
     const std::string shape = shape_name(w);
-    if (!cpu_first.count(shape)) cpu_first[shape] = Trainee("cpu", w, "f32", "auto", false).steps(1);
+    if (!cpu_first.count(shape)) cpu_first[shape] = Trainee("cpu", w, PRECISION_F32, "auto", false).steps(1);
     const WindowResult right = cpu_first[shape];
     StepTime s;
     // Two float32 programs that sum N*V terms in different orders; TF32 keeps 10 bits of each operand, bfloat16 7.

@@ -90,22 +90,40 @@ static inline int lstm_precision(const LstmFootprint *f, LstmPrecision precision
 /* Every variant of kernels/variants.def in its order; NULL-terminated (footprints.c). */
 extern const LstmFootprint *const lstm_footprints[];
 
+/* Every field of a plan, F(name, type): PLAN_FIELDS in the order of its text form (host/plan/residency.c); in memory the kind,
+ * by which the others are read, comes first. */
+#define PLAN_FIELDS(F) PLAN_LAYOUT(F) PLAN_KIND(F) PLAN_SIZES(F)
+#define PLAN_KIND(F)   F(kind, int32_t) /* of LstmKind */
+#define PLAN_LAYOUT(F)                                                                                       \
+    F(backward, int32_t)                                                                                     \
+    F(tile, int32_t) /* of the footprint's list */                                                           \
+    F(replicas, int32_t)                                                                                     \
+    F(blocks, int32_t) /* of a replica */                                                                    \
+    F(threads, int32_t)                                                                                      \
+    F(units, int32_t) /* of a block */                                                                       \
+    F(rows, int32_t)  /* of a replica */                                                                     \
+    F(batch, int32_t)                                                                                        \
+    F(groups, int32_t)                                                                                       \
+    F(passes, int32_t)                                                                                       \
+    F(slices, int32_t)                                                                                       \
+    F(depth, int32_t)                                                                                        \
+    F(resident, int32_t) /* the tile's; it may pass depth */                                                 \
+    F(shared, int32_t)                                                                                       \
+    F(streamed, int32_t) /* shared + streamed = the rest of depth */                                         \
+    F(chunk, int32_t)    /* forward: k per slice staged at a time */                                         \
+    F(chunks, int32_t)   /* forward: how many cover max(depth, resident) */                                  \
+    F(quads, int32_t)    /* backward: 4*quads*rounds >= H */                                                 \
+    F(rounds, int32_t)
+#define PLAN_SIZES(F)                                                                                        \
+    F(precision, int32_t)    /* of LstmPrecision: the tile's */                                              \
+    F(cluster, int32_t)      /* blocks of a cluster; 1: none */                                              \
+    F(shared_bytes, size_t)  /* dynamic, per block */                                                        \
+    F(scratch_bytes, size_t) /* device memory: exchange, then one barrier word per block */
+
 typedef struct LstmPlan {
-    int32_t kind; /* of LstmKind */
-    int32_t backward;
-    int32_t tile;                      /* of the footprint's list */
-    int32_t replicas, blocks, threads; /* grid: replicas*blocks */
-    int32_t units, rows;               /* per block; per replica */
-    int32_t batch, groups, passes;
-    int32_t slices, depth;
-    int32_t resident, shared,
-        streamed; /* resident is the tile's and may pass depth; shared + streamed = the rest of depth */
-    int32_t chunk, chunks; /* forward: k per slice staged at a time; how many cover max(depth, resident) */
-    int32_t quads, rounds; /* backward: 4*quads*rounds >= H */
-    int32_t precision;     /* of LstmPrecision: the tile's */
-    int32_t cluster;       /* blocks of a cluster; 1: none */
-    size_t shared_bytes;   /* dynamic, per block */
-    size_t scratch_bytes;  /* device memory: exchange, then one barrier word per block */
+#define F(field, type) type field;
+    PLAN_KIND(F) PLAN_LAYOUT(F) PLAN_SIZES(F)
+#undef F
 } LstmPlan;
 
 /* ---- counts that planner and kernels share ---- */

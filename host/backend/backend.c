@@ -13,7 +13,7 @@ BackendConfig backend_config(const Settings *s, const ModelShape *shape, bool tr
                            .seed = s->seed,
                            .threads = s->threads > 0 ? (int)s->threads : backend_threads(),
                            .kernel = s->kernel,
-                           .precision = s->precision};
+                           .precision = (LstmPrecision)s->precision};
 }
 
 int backend_threads(void) { return machine_cpus(); }

@@ -15,6 +15,7 @@
 #include "host/base/settings.h"
 #include "host/data/batch.h"
 #include "host/store/params.h"
+#include "kernels/plan.h"
 
 /* Everything that an instance is made for; fixed for its life. */
 typedef struct BackendConfig {
@@ -29,7 +30,7 @@ typedef struct BackendConfig {
     uint64_t seed;    /* masks */
     int threads;      /* cpu: >= 1 */
     const char *kernel;
-    const char *precision;  /* f32, tf32 or bf16; NULL is f32 */
+    LstmPrecision precision;
     const char *plan;       /* cuda: note "plan" of the checkpoint that the run goes on from; NULL: none */
     const char *algorithms; /* cuda: its note "algorithms", alive as long as the backend; NULL: none */
     bool eager;             /* cuda: launch every kernel by itself, never replay a graph (profilers, NVTX) */
@@ -61,12 +62,23 @@ typedef struct WindowResult {
 
 typedef struct Backend Backend;
 
-/* What of a run's numbers rests on the device and its libraries, for a checkpoint's metadata. */
-enum { BACKEND_NOTES = 4 };
-typedef struct BackendNote {
-    const char *key; /* static */
-    char value[1600];
-} BackendNote;
+/* What an open backend has to tell. Runs whose notes differ may differ in bits: what of their numbers rests on the device
+ * and its libraries, for a checkpoint's metadata. */
+enum { BACKEND_NOTES = 3 };
+typedef struct BackendInfo {
+    char device[256]; /* what runs, for the log: "OpenBLAS 0.3.21 SkylakeX, 2 threads" */
+    size_t bytes;     /* that it has allocated, on the machine or the device */
+    const char *
+        kernel; /* that runs, as --kernel takes it, alive as long as the backend; NULL: there are none to choose from */
+    const char *
+        remark; /* one line that the user should know about the kernels chosen, alive likewise; "": none. Notes "plan"
+                           and "algorithms" that are not those of the resumed run are told here */
+    int notes;
+    struct {
+        const char *key; /* static */
+        char value[1600];
+    } note[BACKEND_NOTES];
+} BackendInfo;
 
 /* Functions that return int return an ExitCode and fill *e. */
 typedef struct BackendOps {
@@ -83,17 +95,7 @@ typedef struct BackendOps {
     size_t (*bytes)(const BackendConfig *config);
     int (*open)(const BackendConfig *config, Backend **b, Error *e);
     void (*close)(Backend *b);
-    size_t (*held)(const Backend *b); /* bytes that it has allocated, on the machine or the device */
-    /* What runs, for the log: "OpenBLAS 0.3.21 SkylakeX, 2 threads". */
-    void (*describe)(const Backend *b, char *out, size_t size);
-    /* Name of the kernels that run, as --kernel takes it; NULL: there are none to choose from. */
-    const char *(*kernel)(const Backend *b);
-    /* Fills at most BACKEND_NOTES and returns how many; NULL: none. Runs whose notes differ may differ in
-     * bits. */
-    int (*notes)(const Backend *b, BackendNote *notes);
-    /* One line that the user should know about the kernels chosen, "" or NULL: none. Notes "plan" and
-     * "algorithms" that are not those of the resumed run are told here. */
-    const char *(*remark)(const Backend *b);
+    void (*info)(const Backend *b, BackendInfo *info);
 
     /* Parameters and gradients cross as float32, tensor k of params.h, row-major. A gradient is unclipped,
      * that of the last window for which *_backward ran, defined until window_end/update. */
@@ -118,8 +120,9 @@ typedef struct BackendOps {
      * with every window; copied. NULL: the backend takes every window's x and y. */
     int (*train_stream)(Backend *b, const int32_t *ids, int64_t N, int64_t T, int64_t B, Error *e);
 
-    /* One window, in this order. layer_* run for l = 0..L-1 and back. */
-    int (*window_begin)(Backend *b, const Window *w, Error *e);
+    /* One window, in this order. layer_* run for l = 0..L-1 and back. replayed: everything from embedding_forward to
+     * embedding_backward is enqueued as a whole by window_end, and must not be called. */
+    int (*window_begin)(Backend *b, const Window *w, bool *replayed, Error *e);
     int (*embedding_forward)(Backend *b, Error *e); /* D_0(x^0): rows of the encoder, projected features */
     int (*layer_forward)(Backend *b, int64_t l, Error *e); /* h, c, gates, D_{l+1}(h^l); carries h and c on */
     int (*softmax_forward)(Backend *b,

@@ -57,7 +57,6 @@ struct Backend {
         const float *feature; /* (features,F) */
         bool train, gathered; /* gathered: not every position is scored */
     } w;
-    LstmPrecision precision;
     int threads;     /* that work: config.threads, or fewer where the model is too small to share */
     int64_t vectors; /* of LANES units */
     double nats, grad_norm;
@@ -182,7 +181,7 @@ static void carve(Backend *b, Arena *a)
     b->product_part = g->train ? take_floats(a, (g->threads - 1) * N * H) : NULL;
     b->room = take_floats(a, g->threads * (int64_t)SGEMM_ROOM);
     int64_t wide = V > 4 * H ? V : 4 * H;
-    bool rounds = precision_find(g->precision) > PRECISION_F32;
+    bool rounds = g->precision > PRECISION_F32;
     int64_t left = N * wide, right = (N > wide ? N : wide) * H, widest = F > H ? F : H;
     if (left < features * widest) left = features * widest;
     if (right < F * (features > H ? features : H)) right = F * (features > H ? features : H);
@@ -212,12 +211,9 @@ static void cpu_close(Backend *b)
 
 static int cpu_open(const BackendConfig *g, Backend **out, Error *e)
 {
-    int precision = precision_find(g->precision);
-    if (precision < 0)
-        return error_set(e, EXIT_USAGE, "--precision takes f32, tf32 or bf16, not '%s'", g->precision);
     Backend *b = calloc(1, sizeof *b);
     if (!b) return error_set(e, EXIT_FAILED, "the cpu backend ran out of memory");
-    b->config = *g, b->precision = (LstmPrecision)precision;
+    b->config = *g;
     b->memory_bytes = cpu_bytes(g);
     b->memory = mmap(NULL, b->memory_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (b->memory == MAP_FAILED) {
@@ -243,13 +239,13 @@ static int cpu_open(const BackendConfig *g, Backend **out, Error *e)
     return EXIT_DONE;
 }
 
-static size_t cpu_held(const Backend *b) { return b->memory_bytes; }
-
-static void cpu_describe(const Backend *b, char *out, size_t size)
+static void cpu_info(const Backend *b, BackendInfo *info)
 {
-    snprintf(out, size, "CPU, %s, %d thread%s%s%s", sgemm_name(), b->threads, b->threads == 1 ? "" : "s",
-             b->precision == PRECISION_F32 ? "" : ", simulated ",
-             b->precision == PRECISION_F32 ? "" : precision_name(b->precision));
+    LstmPrecision precision = b->config.precision;
+    *info = (BackendInfo){.bytes = b->memory_bytes, .remark = ""};
+    snprintf(info->device, sizeof info->device, "CPU, %s, %d thread%s%s%s", sgemm_name(), b->threads,
+             b->threads == 1 ? "" : "s", precision == PRECISION_F32 ? "" : ", simulated ",
+             precision == PRECISION_F32 ? "" : precision_name(precision));
 }
 
 /* ---- parameters and state ---- */
@@ -481,13 +477,13 @@ static void round_floats(LstmPrecision precision, const float *from, float *to, 
 /* The n floats of operand number `which` of a product. */
 static const float *operand(const Backend *b, int which, const float *from, int64_t n)
 {
-    if (b->precision == PRECISION_F32) return from;
+    if (b->config.precision == PRECISION_F32) return from;
     float *to = b->operand[which];
     int64_t chunks = chunks_of(n);
 #pragma omp parallel for schedule(static) num_threads(b->threads)
     for (int64_t i = 0; i < chunks; i++) {
         int64_t at = i * SUM_CHUNK;
-        round_floats(b->precision, from + at, to + at, n - at < SUM_CHUNK ? n - at : SUM_CHUNK);
+        round_floats(b->config.precision, from + at, to + at, n - at < SUM_CHUNK ? n - at : SUM_CHUNK);
     }
     return to;
 }
@@ -618,8 +614,8 @@ static void pack(const Backend *b, const Share *s, bool forward, const float *w_
                     lanes_store(to + k * pitch, lanes_load(w_hh + (k0 + k) * H + u, n), n);
             }
         }
-    if (b->precision != PRECISION_F32)
-        round_floats(b->precision, s->packed, s->packed, s->K * s->columns * LANES);
+    if (b->config.precision != PRECISION_F32)
+        round_floats(b->config.precision, s->packed, s->packed, s->K * s->columns * LANES);
 }
 
 /* sum = operand^T W of one step; operand is an exchange buffer. */
@@ -675,8 +671,9 @@ static inline void exchange_put(float *exchange, Tiling t, int64_t K, int64_t ro
 
 /* ---- forward ---- */
 
-static int cpu_window_begin(Backend *b, const Window *w, Error *e)
+static int cpu_window_begin(Backend *b, const Window *w, bool *replayed, Error *e)
 {
+    *replayed = false;
     (void)e;
     const Batch *batch = &w->batch;
     assert(batch->B <= b->config.B && batch->T * batch->B <= positions(&b->config));
@@ -765,7 +762,8 @@ static void forward_cell(Backend *b, int64_t l, int64_t t, const Share *share, i
             h *= vec_load(factor + r % 4 * LANES);
             lanes_store(b->hm[l] + (at + B) * H + u, h, n);
         }
-        if (b->precision != PRECISION_F32) round_floats(b->precision, (float *)&h, (float *)&h, LANES);
+        if (b->config.precision != PRECISION_F32)
+            round_floats(b->config.precision, (float *)&h, (float *)&h, LANES);
         exchange_put(exchange, tiling, H, r, u, (const float *)&h, n);
     }
 }
@@ -793,8 +791,8 @@ static int cpu_layer_forward(Backend *b, int64_t l, Error *e)
         h0 = b->hm[l];
     }
     for (int64_t row = 0; row < B; row++) exchange_put(b->exchange[0], tiling, H, row, 0, h0 + row * H, H);
-    if (b->precision != PRECISION_F32)
-        round_floats(b->precision, b->exchange[0], b->exchange[0], tiling.tiles * tiling.rows * H);
+    if (b->config.precision != PRECISION_F32)
+        round_floats(b->config.precision, b->exchange[0], b->exchange[0], tiling.tiles * tiling.rows * H);
 
     team_reset(b);
 #pragma omp parallel num_threads(b->threads)
@@ -989,8 +987,8 @@ static void backward_cell(Backend *b, int64_t l, int64_t t, const Share *share, 
         for (int gate = 0; gate < GATES; gate++) {
             lanes_store(gates + gate * H, da[gate], n);
             bias[gate] += da[gate];
-            if (b->precision != PRECISION_F32)
-                round_floats(b->precision, (float *)&da[gate], (float *)&da[gate], LANES);
+            if (b->config.precision != PRECISION_F32)
+                round_floats(b->config.precision, (float *)&da[gate], (float *)&da[gate], LANES);
             if (t > 0)
                 exchange_put(exchange, tiling, GATES * H, r, gate * H + u, (const float *)&da[gate], n);
         }
@@ -1175,8 +1173,7 @@ const BackendOps backend_cpu = {
     .bytes = cpu_bytes,
     .open = cpu_open,
     .close = cpu_close,
-    .held = cpu_held,
-    .describe = cpu_describe,
+    .info = cpu_info,
     .param_set = cpu_param_set,
     .param_get = cpu_param_get,
     .grad_get = cpu_grad_get,

@@ -76,7 +76,7 @@ typedef struct StepGraph {
 typedef enum Mode {
     EAGER,   /* each operation launches its kernels */
     CAPTURE, /* each operation adds its kernels to the graph, which window_end launches */
-    REPLAY,  /* operations do nothing, window_end launches the graph */
+    REPLAY,  /* window_end launches the graph */
 } Mode;
 
 struct Backend {
@@ -87,9 +87,8 @@ struct Backend {
     int cublas_version;
     LstmContext context;
     Products products;
-    char remark[1400];       /* of both: what the user should know */
-    LstmPrecision precision; /* that is asked for */
-    bool eager;              /* never capture */
+    char remark[1400]; /* of both: what the user should know */
+    bool eager;        /* never capture */
     Ranges ranges;
     char (*layer_name)[32]; /* [L] */
 
@@ -265,7 +264,7 @@ static void carve(Backend *b, Arena *a)
     b->rows = g->train && V_in ? take_floats(a, N * H) : NULL;
     b->first = g->train ? take(a, N, sizeof(int32_t)) : NULL;
     for (int64_t l = 0; l <= L; l++) {
-        bool bf16 = b->precision == PRECISION_BF16, own = l == 0 || masked;
+        bool bf16 = b->config.precision == PRECISION_BF16, own = l == 0 || masked;
         float *x = own && !(bf16 && l == 0) ? take_floats(a, N * H) : NULL;
         uint16_t *x_bf16 = own && bf16 ? take(a, N * H, sizeof *x_bf16) : NULL;
         if (a->base) b->x[l] = x, b->x_bf16[l] = x_bf16;
@@ -282,7 +281,7 @@ static void carve(Backend *b, Arena *a)
     b->logits = take_floats(a, R * V), b->nats = take_floats(a, R);
     b->best = g->hits ? take(a, R, sizeof *b->best) : NULL;
     b->partial = g->train ? take(a, sgd_partials(b->dense_n, N), sizeof(double)) : NULL;
-    bool bf16 = b->precision == PRECISION_BF16;
+    bool bf16 = b->config.precision == PRECISION_BF16;
     b->dense_bf16 = bf16 ? take(a, b->dense_n, sizeof *b->dense_bf16) : NULL;
     int64_t d = R * V > 4 * N * H ? R * V : 4 * N * H;
     b->d_bf16 = bf16 && g->train ? take(a, d > n * H ? d : n * H, sizeof *b->d_bf16) : NULL;
@@ -319,9 +318,9 @@ static bool set_and_on(const char *value, const char *off)
 static int choose_precision(const Backend *b, cublasMath_t *math, Error *e)
 {
     static const char *const emulation[] = {"CUBLAS_EMULATE_SINGLE_PRECISION", "CUBLAS_EMULATION_STRATEGY"};
-    const char *precision = b->config.precision, *tf32 = getenv("NVIDIA_TF32_OVERRIDE");
+    const char *tf32 = getenv("NVIDIA_TF32_OVERRIDE");
     /* In bf16 too the recurrence of some kernels is a float32 product of cuBLAS. */
-    bool f32 = b->precision != PRECISION_TF32;
+    bool f32 = b->config.precision != PRECISION_TF32;
     *math = f32 ? CUBLAS_DEFAULT_MATH : CUBLAS_TF32_TENSOR_OP_MATH;
     if (f32 && set_and_on(tf32, "0"))
         return error_set(e, EXIT_USAGE,
@@ -337,10 +336,10 @@ static int choose_precision(const Backend *b, cublasMath_t *math, Error *e)
                              "%s is set to '%s', by which cuBLAS may compute float32 products out of "
                              "bfloat16 ones; unset it",
                              emulation[i], getenv(emulation[i]));
-    if (b->precision != PRECISION_F32 && b->device.major < 8)
-        return error_set(e, EXIT_NO_DEVICE,
-                         "--precision %s needs a GPU from sm_80, and %s is sm_%d%d; f32 runs on it",
-                         precision, b->device.name, b->device.major, b->device.minor);
+    if (b->config.precision != PRECISION_F32 && b->device.major < 8)
+        return error_set(
+            e, EXIT_NO_DEVICE, "--precision %s needs a GPU from sm_80, and %s is sm_%d%d; f32 runs on it",
+            precision_name(b->config.precision), b->device.name, b->device.major, b->device.minor);
     return EXIT_DONE;
 }
 
@@ -485,10 +484,11 @@ static int open_products(Backend *b, Error *e)
 {
     const ModelShape *s = &b->config.shape;
     int64_t N = positions(&b->config), V = s->V_out, H = s->H;
-    int code = products_open(&b->products, b->precision, &b->device, b->context.blas, b->context.stream,
-                             b->workspace, workspace_bytes(&b->device), H, b->config.algorithms, e);
+    int code =
+        products_open(&b->products, b->config.precision, &b->device, b->context.blas, b->context.stream,
+                      b->workspace, workspace_bytes(&b->device), H, b->config.algorithms, e);
     if (code || !b->config.train || b->config.scored || b->config.features) return code;
-    bool bf16 = b->precision == PRECISION_BF16;
+    bool bf16 = b->config.precision == PRECISION_BF16;
     int ih = in_layer(b, 0, PARAM_W_IH), dec = param_decoder_weight(s);
     const void *x = bf16 ? (const void *)b->x_bf16[0] : b->x[0];
     const void *weight[2], *d[2] = {b->logits, b->gates[0]};
@@ -547,7 +547,6 @@ static int cuda_open(const BackendConfig *g, Backend **out, Error *e)
     Backend *b = calloc(1, sizeof *b);
     if (!b) return error_set(e, EXIT_FAILED, "the cuda backend ran out of memory");
     b->config = *g;
-    int precision = precision_find(g->precision);
     const char *eager = getenv("PLSTM_EAGER");
     b->eager = g->eager || (eager && eager[0] && strcmp(eager, "0"));
     b->dense_at = calloc((size_t)params_count(&g->shape), sizeof *b->dense_at);
@@ -558,11 +557,8 @@ static int cuda_open(const BackendConfig *g, Backend **out, Error *e)
     b->state.slot = SLOTS - 1; /* results begin in slot 0 */
     ranges_init(&b->ranges);
     int code = EXIT_DONE;
-    if (precision < 0)
-        code = error_set(e, EXIT_USAGE, "--precision takes f32, tf32 or bf16, not '%s'", g->precision);
-    else b->precision = (LstmPrecision)precision;
-    if (!code && (!b->dense_at || !b->w_packed || !b->w_tiles || !b->x || !b->x_bf16 || !b->h_bf16 ||
-                  !b->h_masked || !b->gates || !b->layer_name))
+    if (!b->dense_at || !b->w_packed || !b->w_tiles || !b->x || !b->x_bf16 || !b->h_bf16 || !b->h_masked ||
+        !b->gates || !b->layer_name)
         code = error_set(e, EXIT_FAILED, "the cuda backend ran out of memory");
     if (!code) {
         dense_layout(&g->shape, b->dense_at);
@@ -575,40 +571,29 @@ static int cuda_open(const BackendConfig *g, Backend **out, Error *e)
     return code;
 }
 
-static void cuda_describe(const Backend *b, char *out, size_t size)
-{
-    snprintf(out, size, "%s, sm_%d%d, %d SMs, CUDA %d.%d, cuBLAS %d.%d.%d", b->device.name, b->device.major,
-             b->device.minor, b->device.sms, b->device.runtime / 1000, b->device.runtime / 10 % 100,
-             b->cublas_version / 10000, b->cublas_version / 100 % 100, b->cublas_version % 100);
-}
-
-static const char *cuda_kernel(const Backend *b) { return b->recurrence.kernel; }
-
-static const char *cuda_remark(const Backend *b) { return b->remark; }
-
-static size_t cuda_held(const Backend *b)
-{
-    return b->bytes + (b->stream ? (size_t)b->stream_n * sizeof *b->stream : 0);
-}
-
 /* cuBLAS picks the algorithms of a stepwise recurrence from its version, the architecture, the number of SMs, the precision and
  * the workspace; those of the other products are recorded. */
-static int cuda_notes(const Backend *b, BackendNote *notes)
+static void cuda_info(const Backend *b, BackendInfo *info)
 {
-    notes[0].key = "gemm";
-    snprintf(notes[0].value, sizeof notes[0].value,
-             "cuBLAS %d sm_%d%d %d SMs %s workspace %zu default algorithms", b->cublas_version,
-             b->device.major, b->device.minor, b->device.sms, b->config.precision,
-             workspace_bytes(&b->device));
-    notes[1].key = "plan";
-    _Static_assert(sizeof notes[1].value >= RECURRENCE_TEXT, "a note holds all plans");
-    recurrence_text(&b->recurrence, notes[1].value, sizeof notes[1].value);
-    int n = notes[1].value[0] ? 2 : 1;
-    if (!b->config.train) return n;
-    notes[n].key = "algorithms";
-    _Static_assert(sizeof notes[n].value >= PRODUCTS_TEXT, "a note holds all algorithms");
-    products_text(&b->products, notes[n].value, sizeof notes[n].value);
-    return n + 1;
+    const DeviceFacts *d = &b->device;
+    enum { NOTE = sizeof info->note[0].value };
+    _Static_assert((int)NOTE >= (int)RECURRENCE_TEXT && (int)NOTE >= (int)PRODUCTS_TEXT,
+                   "a note holds all plans, and all algorithms");
+    *info = (BackendInfo){.kernel = b->recurrence.kernel, .remark = b->remark, .bytes = b->bytes};
+    if (b->stream) info->bytes += (size_t)b->stream_n * sizeof *b->stream;
+    snprintf(info->device, sizeof info->device, "%s, sm_%d%d, %d SMs, CUDA %d.%d, cuBLAS %d.%d.%d", d->name,
+             d->major, d->minor, d->sms, d->runtime / 1000, d->runtime / 10 % 100, b->cublas_version / 10000,
+             b->cublas_version / 100 % 100, b->cublas_version % 100);
+    info->note[0].key = "gemm";
+    snprintf(info->note[0].value, NOTE, "cuBLAS %d sm_%d%d %d SMs %s workspace %zu default algorithms",
+             b->cublas_version, d->major, d->minor, d->sms, precision_name(b->config.precision),
+             workspace_bytes(d));
+    info->note[1].key = "plan";
+    recurrence_text(&b->recurrence, info->note[1].value, NOTE);
+    info->notes = info->note[1].value[0] ? 2 : 1;
+    if (!b->config.train) return;
+    info->note[info->notes].key = "algorithms";
+    products_text(&b->products, info->note[info->notes++].value, NOTE);
 }
 
 static int cuda_usable(Error *e)
@@ -799,27 +784,27 @@ static Operand input_of(const Backend *b, int64_t l)
 {
     bool own = l == 0 || site_of(b, l).on;
     int64_t first = b->w.batch.B * b->config.shape.H;
-    if (b->precision == PRECISION_BF16) return own ? b->x_bf16[l] : b->h_bf16[l - 1] + first;
+    if (b->config.precision == PRECISION_BF16) return own ? b->x_bf16[l] : b->h_bf16[l - 1] + first;
     return own ? b->x[l] : h_of(b, l - 1) + first;
 }
 
 /* h_0 .. h_{T-1} of layer l, as the recurrence read them. */
 static Operand h_before_of(const Backend *b, int64_t l)
 {
-    if (b->precision == PRECISION_BF16) return b->h_bf16[l];
+    if (b->config.precision == PRECISION_BF16) return b->h_bf16[l];
     return recurrent_site(b, l).on ? b->h_masked[l] : h_of(b, l);
 }
 
 static Operand weight_of(const Backend *b, int k)
 {
-    if (b->precision == PRECISION_BF16) return b->dense_bf16 + b->dense_at[k];
+    if (b->config.precision == PRECISION_BF16) return b->dense_bf16 + b->dense_at[k];
     return param(b, k);
 }
 
 static LstmShape shape_of(const Backend *b)
 {
     return (LstmShape){
-        .T = b->w.batch.T, .B = b->w.batch.B, .H = b->config.shape.H, .precision = b->precision};
+        .T = b->w.batch.T, .B = b->w.batch.B, .H = b->config.shape.H, .precision = b->config.precision};
 }
 
 /* c (m,n) = op(a) op(b) */
@@ -834,8 +819,8 @@ static int product(Backend *b, int ta, int tb, int64_t m, int64_t n, int64_t k, 
 static int bias_gradient(Backend *b, int64_t rows, int64_t cols, const float *d, float *db, float *also,
                          Operand *operand, Error *e)
 {
-    *operand = b->precision == PRECISION_BF16 ? (Operand)b->d_bf16 : d;
-    if (b->precision == PRECISION_BF16)
+    *operand = b->config.precision == PRECISION_BF16 ? (Operand)b->d_bf16 : d;
+    if (b->config.precision == PRECISION_BF16)
         CUDA_TRY(column_sums_bf16(b->context.stream, rows, cols, d, db, also, b->d_bf16));
     else CUDA_TRY(column_sums(b->context.stream, rows, cols, d, db, also));
     return EXIT_DONE;
@@ -1059,7 +1044,7 @@ static int choose_mode(Backend *b, Error *e)
 
 /* ---- forward ---- */
 
-static int cuda_window_begin(Backend *b, const Window *w, Error *e)
+static int cuda_window_begin(Backend *b, const Window *w, bool *replayed, Error *e)
 {
     int64_t T = w->batch.T, B = w->batch.B, N = T * B, H = b->config.shape.H, L = b->config.shape.L;
     bool of_stream = !w->batch.ids;
@@ -1078,7 +1063,7 @@ static int cuda_window_begin(Backend *b, const Window *w, Error *e)
     if (b->mode == EAGER)
         ranges_push(&b->ranges, w->train ? "step" : "score"), ranges_push(&b->ranges, "forward");
     else ranges_push(&b->ranges, "step");
-    if (b->mode == REPLAY) return EXIT_DONE;
+    if ((*replayed = b->mode == REPLAY)) return EXIT_DONE;
 
     if (b->mode == CAPTURE) {
         CUDA_TRY(cudaStreamBeginCapture(b->context.stream, cudaStreamCaptureModeThreadLocal));
@@ -1105,12 +1090,11 @@ static int cuda_window_begin(Backend *b, const Window *w, Error *e)
 /* The features as products read them. */
 static Operand features_of(const Backend *b)
 {
-    return b->precision == PRECISION_BF16 ? (Operand)b->features_bf16 : b->features;
+    return b->config.precision == PRECISION_BF16 ? (Operand)b->features_bf16 : b->features;
 }
 
 static int cuda_embedding_forward(Backend *b, Error *e)
 {
-    if (b->mode == REPLAY) return EXIT_DONE;
     const ModelShape *s = &b->config.shape;
     int64_t N = b->shape.T * b->shape.B, n = b->shape.features;
     EmbeddingTable table = {.encoder = b->encoder};
@@ -1123,7 +1107,7 @@ static int cuda_embedding_forward(Backend *b, Error *e)
                            b->projected, e);
         if (code) return code;
     }
-    if (b->precision == PRECISION_BF16)
+    if (b->config.precision == PRECISION_BF16)
         CUDA_TRY(embedding_forward_bf16(b->context.stream, N, s->H, b->x_ids, &table, site_of(b, 0),
                                         b->x_bf16[0]));
     else CUDA_TRY(embedding_forward(b->context.stream, N, s->H, b->x_ids, &table, site_of(b, 0), b->x[0]));
@@ -1132,7 +1116,6 @@ static int cuda_embedding_forward(Backend *b, Error *e)
 
 static int cuda_layer_forward(Backend *b, int64_t l, Error *e)
 {
-    if (b->mode == REPLAY) return EXIT_DONE;
     int64_t N = b->w.batch.T * b->w.batch.B, H = b->config.shape.H;
     MaskSite output = site_of(b, l + 1), recurrent = recurrent_site(b, l);
     range(b, b->layer_name[l]);
@@ -1156,7 +1139,7 @@ static int cuda_layer_forward(Backend *b, int64_t l, Error *e)
     const LstmVariant *variant = b->recurrence.forward;
     cudaError_t status = variant->forward(&b->context, &p);
     if (status) return recurrence_failed(variant, "forward", status, e);
-    if (b->precision == PRECISION_BF16) code = round_outputs(b, l, e);
+    if (b->config.precision == PRECISION_BF16) code = round_outputs(b, l, e);
     range_end(b, 2);
     return code;
 }
@@ -1169,10 +1152,9 @@ static Operand decoder_input(const Backend *b)
 
 static int cuda_softmax_forward(Backend *b, Error *e)
 {
-    if (b->mode == REPLAY) return EXIT_DONE;
     const ModelShape *s = &b->config.shape;
     int64_t R = b->shape.scored;
-    size_t element = b->precision == PRECISION_BF16 ? sizeof(uint16_t) : sizeof(float);
+    size_t element = b->config.precision == PRECISION_BF16 ? sizeof(uint16_t) : sizeof(float);
     if (!R) { /* nothing of a window that is only read */
         range_end(b, 1);
         return EXIT_DONE;
@@ -1193,7 +1175,6 @@ static int cuda_softmax_forward(Backend *b, Error *e)
 
 static int cuda_softmax_backward(Backend *b, Error *e)
 {
-    if (b->mode == REPLAY) return EXIT_DONE;
     const ModelShape *s = &b->config.shape;
     int64_t N = b->shape.T * b->shape.B, R = b->shape.scored;
     range(b, "backward");
@@ -1213,7 +1194,6 @@ static int cuda_softmax_backward(Backend *b, Error *e)
 
 static int cuda_layer_backward(Backend *b, int64_t l, Error *e)
 {
-    if (b->mode == REPLAY) return EXIT_DONE;
     int64_t N = b->w.batch.T * b->w.batch.B, H = b->config.shape.H;
     range(b, b->layer_name[l]);
     LstmBackward p = {.shape = shape_of(b),
@@ -1268,7 +1248,6 @@ static int features_backward(Backend *b, Error *e)
 
 static int cuda_embedding_backward(Backend *b, Error *e)
 {
-    if (b->mode == REPLAY) return EXIT_DONE;
     if (b->encoder)
         CUDA_TRY(embedding_backward(b->context.stream, b->shape.T * b->shape.B, b->config.shape.H, b->x_ids,
                                     b->dy, site_of(b, 0), b->rows, b->first));
@@ -1396,11 +1375,7 @@ const BackendOps backend_cuda = {
 #endif
     .open = cuda_open,
     .close = cuda_close,
-    .held = cuda_held,
-    .describe = cuda_describe,
-    .kernel = cuda_kernel,
-    .notes = cuda_notes,
-    .remark = cuda_remark,
+    .info = cuda_info,
     .param_set = cuda_param_set,
     .param_get = cuda_param_get,
     .grad_get = cuda_grad_get,

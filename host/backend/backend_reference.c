@@ -147,12 +147,10 @@ static int reference_open(const BackendConfig *g, Backend **out, Error *e)
     return EXIT_DONE;
 }
 
-static size_t reference_held(const Backend *b) { return reference_bytes(&b->config); }
-
-static void reference_describe(const Backend *b, char *out, size_t size)
+static void reference_info(const Backend *b, BackendInfo *info)
 {
-    (void)b;
-    snprintf(out, size, "CPU, plain loops in double, 1 thread");
+    *info = (BackendInfo){
+        .device = "CPU, plain loops in double, 1 thread", .bytes = reference_bytes(&b->config), .remark = ""};
 }
 
 /* ---- parameters and state ---- */
@@ -233,9 +231,10 @@ static int reference_state_grad_get(Backend *b, int64_t B, float *dh_0, float *d
 /* Position of scored position number i. */
 static int64_t position_of(const Backend *b, int64_t i) { return b->scored ? b->scored[i] : i; }
 
-static int reference_window_begin(Backend *b, const Window *w, Error *e)
+static int reference_window_begin(Backend *b, const Window *w, bool *replayed, Error *e)
 {
     (void)e;
+    *replayed = false;
     const Batch *batch = &w->batch;
     int64_t scored = 0;
     assert(batch->B <= b->config.B && batch->T * batch->B <= positions(&b->config));
@@ -520,8 +519,7 @@ const BackendOps backend_reference = {
     .bytes = reference_bytes,
     .open = reference_open,
     .close = reference_close,
-    .held = reference_held,
-    .describe = reference_describe,
+    .info = reference_info,
     .param_set = reference_param_set,
     .param_get = reference_param_get,
     .grad_get = reference_grad_get,

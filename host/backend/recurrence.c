@@ -15,11 +15,11 @@ static int check_precision(const Recurrence *r, const BackendConfig *g, Error *e
 {
     const LstmVariant *both[] = {r->forward, r->backward};
     for (int i = 0; i < 2; i++)
-        if (lstm_precision(both[i]->footprint, (LstmPrecision)precision_find(g->precision)) < 0)
+        if (lstm_precision(both[i]->footprint, g->precision) < 0)
             return error_set(
                 e, EXIT_USAGE,
                 "--kernel %s does not compute in %s; `plstm variants` lists what each kernel does",
-                both[i]->footprint->name, g->precision);
+                both[i]->footprint->name, precision_name(g->precision));
     return EXIT_DONE;
 }
 
@@ -28,7 +28,7 @@ static void tell_precision(Recurrence *r, const BackendConfig *g)
 {
     static const char *const passes[] = {"forward", "backward"};
     const LstmVariant *both[] = {r->forward, r->backward};
-    LstmPrecision wanted = (LstmPrecision)precision_find(g->precision);
+    LstmPrecision wanted = g->precision;
     for (int i = 0; i < 2; i++) {
         const LstmFootprint *f = both[i]->footprint;
         size_t n = strlen(r->remark);
@@ -36,7 +36,8 @@ static void tell_precision(Recurrence *r, const BackendConfig *g)
         if (lstm_precision(f, wanted) == (int)wanted || (i && (same || !g->train))) continue;
         snprintf(r->remark + n, sizeof r->remark - n,
                  "%skernel %s computes its %s%srecurrence in float32; the other products are in %s",
-                 n ? "; " : "", f->name, same ? "" : passes[i], same ? "" : " ", g->precision);
+                 n ? "; " : "", f->name, same ? "" : passes[i], same ? "" : " ",
+                 precision_name(g->precision));
     }
 }
 
@@ -58,10 +59,8 @@ static bool wanted(const Recurrence *r, const BackendConfig *g, int which)
 static LstmShape shape_for(const BackendConfig *g, int which)
 {
     bool one = which == PLAN_ONE_ROW;
-    return (LstmShape){.T = one ? g->T * g->B : g->T,
-                       .B = one ? 1 : g->B,
-                       .H = g->shape.H,
-                       .precision = (LstmPrecision)precision_find(g->precision)};
+    return (LstmShape){
+        .T = one ? g->T * g->B : g->T, .B = one ? 1 : g->B, .H = g->shape.H, .precision = g->precision};
 }
 
 /* The plans that config->plan records, each of them as legal here as the planner's own. */
@@ -124,7 +123,6 @@ static int avoid_named(Recurrence *r, Error *e)
     return EXIT_DONE;
 }
 
-/* Kernels and plans of a precision that is one. */
 static int choose(Recurrence *r, const BackendConfig *g, const DeviceFacts *device, Error *e)
 {
     char lacks[sizeof r->remark];
@@ -173,8 +171,6 @@ static int choose(Recurrence *r, const BackendConfig *g, const DeviceFacts *devi
 
 static int decide(Recurrence *r, const BackendConfig *g, const DeviceFacts *device, Error *e)
 {
-    if (precision_find(g->precision) < 0)
-        return error_set(e, EXIT_USAGE, "--precision takes f32, tf32 or bf16, not '%s'", g->precision);
     int code = choose(r, g, device, e);
     if (!code) tell_precision(r, g);
     return code;

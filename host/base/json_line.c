@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -154,4 +155,15 @@ void line_free(JsonLine *l)
 {
     free(l->text);
     memset(l, 0, sizeof *l);
+}
+
+int line_save(JsonLine *l, const char *option, const char *path, Error *e)
+{
+    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666), code;
+    if (fd < 0 || (ftruncate(fd, 0) && errno != EINVAL)) /* a device or a pipe has nothing to cut */
+        code = error_set(e, EXIT_BAD_DATA, "%s %s cannot be written: %m", option, path);
+    else code = line_write(l, fd, option, path, e);
+    if (fd >= 0 && close(fd) && !code)
+        code = error_set(e, EXIT_BAD_DATA, "%s %s cannot be written: %m", option, path);
+    return code;
 }

@@ -34,6 +34,9 @@ void line_end(JsonLine *l);
  * what it held, so that no half line stays. EXIT_BAD_DATA names option and path. */
 int line_write(JsonLine *l, int fd, const char *option, const char *path, Error *e);
 
+/* The same as all that path is to hold. */
+int line_save(JsonLine *l, const char *option, const char *path, Error *e);
+
 void line_free(JsonLine *l);
 
 #endif

@@ -15,23 +15,32 @@ typedef struct FileKind {
     const char *name; /* "a checkpoint of plstm" */
     size_t at;        /* of the opening; FILE_KIND_NAMED: behind the first blank */
     const char *opening;
+    bool
+        log; /* is appended to where it lies, and may be a device; others are replaced as a whole (replace.h) */
 } FileKind;
 extern const FileKind kind_checkpoint, kind_dump, kind_train_log, kind_eval_log, kind_ensemble_log,
     kind_log_probs, kind_svg, kind_confusion, kind_archive;
 
-/* A file that the command reads, or another one that it writes; path NULL: none. */
+/* A file that the command reads; path NULL: none. */
 typedef struct OtherFile {
     const char *what; /* "--resume", "the train text" */
     const char *path;
+    const FileKind
+        *kind; /* an output of this kind may take its place, once it has been read; NULL: none may */
 } OtherFile;
+
+/* A file that it writes; path NULL: none. */
+typedef struct Output {
+    const char *option, *path; /* "--save" */
+    const FileKind *kind;
+} Output;
 
 /* By name, or by two names of one regular file. */
 bool same_file(const char *a, const char *b);
 
-/* Checks the path of an output, and its temporary (replace.h), against the n others: EXIT_USAGE where one is the same
- * file; then the file that lies there: EXIT_BAD_DATA where it is neither empty nor of that kind. force: anything goes. A
- * device or a pipe is of every kind; a path that is not there or cannot be read is left to who opens it. */
-int output_check(const char *option, const char *path, const FileKind *kind, const OtherFile *other, int n,
-                 bool force, Error *e);
+/* Checks the outputs, and their temporaries (replace.h), against the files that are read and each other: EXIT_USAGE where
+ * two are the same file; then the file that lies there: EXIT_BAD_DATA where it is neither empty nor of that kind, unless
+ * force is given, and where nothing could be written there. A device or a pipe is of every kind. Nothing is left behind. */
+int outputs_check(const Output *output, int outputs, const OtherFile *read, int n, bool force, Error *e);
 
 #endif

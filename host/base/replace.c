@@ -155,3 +155,13 @@ void replace_cancel(Replacement *r)
     unlink(r->temp);
     close(r->fd);
 }
+
+int replace_check(const char *path, const char *option, Error *e)
+{
+    char what[PATH_MAX + 64];
+    snprintf(what, sizeof what, "%s %s", option, path);
+    Replacement r;
+    int code = replace_open(&r, path, what, e);
+    if (!code) replace_cancel(&r);
+    return code;
+}

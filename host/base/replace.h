@@ -37,4 +37,8 @@ int replace_finish(Replacement *r, bool ok, const char *what, Error *e);
 /* Removes the temporary and closes: nothing was to be written. */
 void replace_cancel(Replacement *r);
 
+/* Whether path could be written, as replace_open says it, leaving nothing behind; the sentence begins with `option`
+ * ("--save"). */
+int replace_check(const char *path, const char *option, Error *e);
+
 #endif

@@ -6,87 +6,91 @@
 
 #include "number.h"
 
-#define FIELD(f) offsetof(Settings, f)
-#define COUNT(n) "a whole number from " #n
+#define AT(field) .at = offsetof(Settings, field)
+#define FIXED     .role = ROLE_FIXED
+#define ANEW      .role = ROLE_ANEW
 
-static const SettingInfo list[] = {
-    {"task", TYPE_NAME, ROLE_FIXED, 0, 0, 0, 0, "the name of a task",
-     "what the network is trained for: lm, translate, frames or caption", FIELD(task), "!lm"},
-    {"hidden", TYPE_INT, ROLE_FIXED, 1, 65536, 0, 0, COUNT(1) " to 65536", "hidden units H of each layer",
-     FIELD(hidden), NULL},
-    {"layers", TYPE_INT, ROLE_FIXED, 1, 64, 0, 0, COUNT(1) " to 64", "LSTM layers L", FIELD(layers), NULL},
-    {"batch", TYPE_INT, ROLE_FIXED, 1, 65536, 0, 0, COUNT(1) " to 65536", "rows B of a minibatch",
-     FIELD(batch), NULL},
-    {"seq", TYPE_INT, ROLE_FIXED, 1, 65536, 0, 0, COUNT(1) " to 65536", "time steps T of a minibatch",
-     FIELD(seq), "lm"},
-    {"keep", TYPE_DOUBLE, ROLE_FIXED, 0, 1, 1, 0, "a number above 0 and at most 1",
-     "share of values that dropout keeps (the paper states the dropped share)", FIELD(keep), NULL},
-    {"init", TYPE_DOUBLE, ROLE_FIXED, 0, 1e6, 0, 0, "a number from 0 to 1e6",
-     "initial weights are uniform in [-init, init]", FIELD(init), NULL},
-    {"clip", TYPE_DOUBLE, ROLE_FIXED, 0, 1e30, 1, 0, "a number above 0", "largest global gradient norm",
-     FIELD(clip), NULL},
-    {"lr", TYPE_DOUBLE, ROLE_FIXED, 0, 1e30, 0, 0, "a number from 0", "learning rate of the first epoch",
-     FIELD(lr), NULL},
-    {"epochs", TYPE_INT, ROLE_ANEW, 0, 1e9, 0, 0, COUNT(0) " to 1000000000", "epochs in all", FIELD(epochs),
-     NULL},
-    {"hold", TYPE_INT, ROLE_FIXED, 0, 1e9, 0, 0, COUNT(0) " to 1000000000",
-     "lr is divided after every epoch past this one", FIELD(hold), NULL},
-    {"decay", TYPE_DOUBLE, ROLE_FIXED, 0, 1e30, 1, 0, "a number above 0", "what lr is divided by",
-     FIELD(decay), NULL},
-    {"seed", TYPE_U64, ROLE_FIXED, 0, 0, 0, 0, "a whole number from 0 to 18446744073709551615",
-     "seed of the initial weights and the masks", FIELD(seed), NULL},
-    {"dropout-sites", TYPE_CHOICE, ROLE_FIXED, 0, 0, 0, "nonrecurrent|all|none", "nonrecurrent, all or none",
-     "connections that dropout masks", FIELD(sites), NULL},
-    {"backend", TYPE_NAME, ROLE_ANEW, 0, 0, 0, "auto|cpu|cuda|reference", "auto, cpu, cuda or reference",
-     "what computes", FIELD(backend), NULL},
-    {"kernel", TYPE_NAME, ROLE_ANEW, 0, 0, 0, 0, "auto, NAME or FWD/BWD", "recurrence of the cuda backend",
-     FIELD(kernel), NULL},
-    {"precision", TYPE_NAME, ROLE_ANEW, 0, 0, 0, "f32|tf32|bf16", "f32, tf32 or bf16",
-     "arithmetic of the matrix products", FIELD(precision), NULL},
-    {"eval", TYPE_CHOICE, ROLE_ANEW, 0, 0, 0, "none|valid|test|all", "none, valid, test or all",
-     "what is scored: valid after each epoch, valid and test at the end", FIELD(eval), NULL},
-    {"protocol", TYPE_CHOICE, ROLE_ANEW, 0, 0, 0, "zaremba|sequential", "zaremba or sequential",
+static const Option list[] = {
+    {"task", TAKES_TEXT("the name of a task"),
+     "what the network is trained for: lm, translate, frames or caption", AT(task), "lm", FIXED,
+     .tasks = "!lm"},
+    {"hidden", TAKES_WHOLE(1, 65536), "hidden units H of each layer", AT(hidden), FIXED, .of_preset = true},
+    {"layers", TAKES_WHOLE(1, 64), "LSTM layers L", AT(layers), FIXED, .of_preset = true},
+    {"batch", TAKES_WHOLE(1, 65536), "rows B of a minibatch", AT(batch), FIXED, .of_preset = true},
+    {"seq", TAKES_WHOLE(1, 65536), "time steps T of a minibatch", AT(seq), FIXED, .of_preset = true,
+     .tasks = "lm"},
+    {"keep", TAKES_NUMBER_AS("a number above 0 and at most 1", ABOVE_0, 1),
+     "share of values that dropout keeps (the paper states the dropped share)", AT(keep), FIXED,
+     .of_preset = true},
+    {"init", TAKES_NUMBER(0, 1e6), "initial weights are uniform in [-init, init]", AT(init), FIXED,
+     .of_preset = true},
+    {"clip", TAKES_NUMBER_AS("a number above 0", ABOVE_0, 1e30), "largest global gradient norm", AT(clip),
+     FIXED, .of_preset = true},
+    {"lr", TAKES_NUMBER_AS("a number from 0", 0, 1e30), "learning rate of the first epoch", AT(lr), FIXED,
+     .of_preset = true, .key = "initial_lr"},
+    {"epochs", TAKES_WHOLE(0, 1000000000), "epochs in all", AT(epochs), ANEW, .of_preset = true},
+    {"hold", TAKES_WHOLE(0, 1000000000), "lr is divided after every epoch past this one", AT(hold), FIXED,
+     .of_preset = true},
+    {"decay", TAKES_NUMBER_AS("a number above 0", ABOVE_0, 1e30), "what lr is divided by", AT(decay), FIXED,
+     .of_preset = true},
+    {"seed", TAKES_SEED, "seed of the initial weights and the masks", AT(seed), "1", FIXED},
+    {"dropout-sites", TAKES_CHOICE("nonrecurrent, all or none", "nonrecurrent|all|none"),
+     "connections that dropout masks", AT(sites), "nonrecurrent", FIXED},
+    {"backend", TAKES_NAME("auto, cpu, cuda or reference", "auto|cpu|cuda|reference"), "what computes",
+     AT(backend), "auto", ANEW},
+    {"kernel", TAKES_TEXT("auto, NAME or FWD/BWD"), "recurrence of the cuda backend", AT(kernel), "auto",
+     ANEW},
+    {"precision", TAKES_CHOICE("f32, tf32 or bf16", PRECISION_CHOICES), "arithmetic of the matrix products",
+     AT(precision), "f32", ANEW},
+    {"eval", TAKES_CHOICE("none, valid, test or all", "none|valid|test|all"),
+     "what is scored: valid after each epoch, valid and test at the end", AT(eval), "all", ANEW},
+    {"protocol", TAKES_CHOICE("zaremba or sequential", "zaremba|sequential"),
      "how splits are scored: test as one stream, and valid in rows (the paper's way) or as test",
-     FIELD(protocol), "lm"},
-    {"source", TYPE_NAME, ROLE_FIXED, 0, 0, 0, 0, "a suffix of file names, such as en",
-     "side that is translated: train.SOURCE and so on", FIELD(source), "translate"},
-    {"target", TYPE_NAME, ROLE_FIXED, 0, 0, 0, 0, "a suffix of file names, such as fr",
-     "side that it is translated into", FIELD(target), "translate"},
-    {"source-order", TYPE_CHOICE, ROLE_FIXED, 0, 0, 0, "reversed|forward", "reversed or forward",
-     "order in which the words of a source sentence are read", FIELD(source_order), "translate"},
-    {"min-count", TYPE_INT, ROLE_FIXED, 1, 1e9, 0, 0, COUNT(1) " to 1000000000",
-     "a type seen less often in training is <unk>", FIELD(min_count), "translate|caption"},
-    {"max-length", TYPE_INT, ROLE_FIXED, 0, 65536, 0, 0, COUNT(0) " to 65536, 0 being no limit",
-     "longer sequences are left out of training", FIELD(max_length), "!lm"},
-    {"cmvn", TYPE_CHOICE, ROLE_FIXED, 0, 0, 0, "utterance|none", "utterance or none",
-     "what features are shifted and scaled over, to mean 0 and variance 1", FIELD(cmvn), "frames"},
-    {"max-steps", TYPE_INT, ROLE_RUN, 0, 1e15, 0, 0, COUNT(0),
-     "end when this many minibatches are done in all", FIELD(max_steps), NULL},
-    {"threads", TYPE_INT, ROLE_RUN, 1, 1024, 0, 0, COUNT(1) " to 1024", "threads of the cpu backend",
-     FIELD(threads), NULL},
-    {"log-every", TYPE_INT, ROLE_RUN, 1, 1e9, 0, 0, COUNT(1),
-     "minibatches from one step line of the log to the next", FIELD(log_every), NULL},
-    {"save-every", TYPE_DOUBLE, ROLE_RUN, 0, 1e9, 1, 0, "a number of minutes above 0",
-     "also save every so many minutes", FIELD(save_every), NULL},
-    {"data", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a folder, or synthetic",
-     "folder with train.txt, valid.txt, test.txt, or synthetic", FIELD(data), NULL},
-    {"save", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a file",
-     "checkpoint, after each epoch, at the end and on a signal", FIELD(save), NULL},
-    {"save-best", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a file",
-     "checkpoint of the epoch with the lowest valid perplexity", FIELD(save_best), NULL},
-    {"resume", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a checkpoint", "go on from a checkpoint with its settings",
-     FIELD(resume), NULL},
-    {"log-json", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a file", "log, one JSON object per line", FIELD(log_json),
-     NULL},
-    {"init-weights", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a safetensors file", "start from these weights",
-     FIELD(init_weights), NULL},
-    {"vocab", TYPE_PATH, ROLE_RUN, 0, 0, 0, 0, "a text file with one word a line",
-     "vocabulary in place of the training text's, one word a line in the order of the ids", FIELD(vocab),
-     "lm"},
+     AT(protocol), "zaremba", ANEW, .tasks = "lm"},
+    {"source", TAKES_TEXT("a suffix of file names, such as en"),
+     "side that is translated: train.SOURCE and so on", AT(source), FIXED, .tasks = "translate"},
+    {"target", TAKES_TEXT("a suffix of file names, such as fr"), "side that it is translated into",
+     AT(target), FIXED, .tasks = "translate"},
+    {"source-order", TAKES_CHOICE("reversed or forward", "reversed|forward"),
+     "order in which the words of a source sentence are read", AT(source_order), "reversed", FIXED,
+     .tasks = "translate"},
+    {"min-count", TAKES_WHOLE(1, 1000000000), "a type seen less often in training is <unk>", AT(min_count),
+     "2", FIXED, .tasks = "translate|caption"},
+    {"max-length", TAKES_WHOLE_AS("a whole number from 0 to 65536, 0 being no limit", 0, 65536),
+     "longer sequences are left out of training", AT(max_length), "0", FIXED, .tasks = "!lm"},
+    {"cmvn", TAKES_CHOICE("utterance or none", "utterance|none"),
+     "what features are shifted and scaled over, to mean 0 and variance 1", AT(cmvn), "utterance", FIXED,
+     .tasks = "frames"},
+    {"max-steps", TAKES_FROM(0, 1e15), "end when this many minibatches are done in all", AT(max_steps)},
+    {"threads", TAKES_WHOLE(1, 1024), "threads of the cpu backend", AT(threads)},
+    {"log-every", TAKES_FROM(1, 1e9), "minibatches from one step line of the log to the next", AT(log_every),
+     "1"},
+    {"save-every", TAKES_NUMBER_AS("a number of minutes above 0", ABOVE_0, 1e9),
+     "also save every so many minutes", AT(save_every)},
+    {"data", TAKES_PATH("a folder, or the word for built-in data, synthetic or scenes"),
+     "folder, or the word for built-in data: of lm train.txt, valid.txt and test.txt, or synthetic; of "
+     "translate "
+     "train.SOURCE, train.TARGET and so on, or synthetic; of frames train, valid and test, each with "
+     "feats.scp or "
+     "feats.ark and labels, or synthetic; of caption dataset.json and features.npy, or scenes",
+     AT(data), .arg = "DIR"},
+    {"save", TAKES_PATH("a file"), "checkpoint, after each epoch, at the end and on a signal", AT(save)},
+    {"save-best", TAKES_PATH("a file"), "checkpoint of the epoch with the lowest valid perplexity",
+     AT(save_best)},
+    {"resume", TAKES_PATH("a checkpoint"), "go on from a checkpoint with its settings", AT(resume)},
+    {"log-json", TAKES_PATH("a file"), "log, one JSON object per line", AT(log_json)},
+    {"init-weights", TAKES_PATH("a safetensors file"), "start from these weights", AT(init_weights)},
+    {"vocab", TAKES_PATH("a text file with one word a line"),
+     "vocabulary in place of the training text's, one word a line in the order of the ids", AT(vocab),
+     .tasks = "lm"},
+    {"final-eos", TAKES_NOTHING,
+     "add <eos> where a text's last line lacks its newline, as pytorch/examples does", AT(final_eos),
+     .tasks = "lm"},
+    {"force", TAKES_NOTHING, "overwrite also a file of another kind", AT(force)},
 };
 
 int settings_count(void) { return (int)(sizeof list / sizeof list[0]); }
-const SettingInfo *settings_info(int i) { return &list[i]; }
+const Option *settings_info(int i) { return &list[i]; }
 
 static bool same_name(const char *a, const char *b)
 {
@@ -124,13 +128,6 @@ static const struct Preset {
 };
 enum { PRESETS = sizeof presets / sizeof presets[0] };
 
-bool settings_is_preset(const char *name)
-{
-    for (int i = 0; i < PRESETS; i++)
-        if (!strcmp(presets[i].name, name)) return true;
-    return false;
-}
-
 const char *settings_preset_names(const char *task, char out[PRESET_NAMES])
 {
     int last = -1;
@@ -160,26 +157,21 @@ int settings_preset(Settings *s, const char *name, Error *e)
         s->epochs = p->epochs, s->hold = p->hold, s->decay = p->decay;
         return EXIT_DONE;
     }
-    return error_set(e, EXIT_USAGE, "--preset takes %s, not '%s'", settings_preset_names(s->task, names),
-                     name ? name : "");
+    const char *other = NULL;
+    for (int i = 0; i < PRESETS && name && !other; i++)
+        if (!strcmp(presets[i].name, name)) other = presets[i].task;
+    return error_set(e, EXIT_USAGE, "--preset takes %s, not '%s'%s%s", settings_preset_names(s->task, names),
+                     name ? name : "", other ? ", which is one of --task " : "", other ? other : "");
 }
 
 void settings_defaults(Settings *s)
 {
     Error e;
     memset(s, 0, sizeof *s);
-    s->task = "lm";
-    settings_preset(s, "small", &e);
-    s->seed = 1;
-    s->sites = SITES_NONRECURRENT;
-    s->backend = "auto", s->kernel = "auto", s->precision = "f32";
-    s->eval = EVAL_ALL;
-    s->protocol = PROTOCOL_ZAREMBA;
-    s->source_order = ORDER_REVERSED;
-    s->min_count = 2;
-    s->cmvn = CMVN_UTTERANCE;
+    for (int i = 0; i < settings_count(); i++)
+        if (list[i].initial) option_set(&list[i], s, list[i].initial, &e);
+    settings_preset(s, NULL, &e);
     s->max_steps = -1;
-    s->log_every = 1;
 }
 
 /* ---- which settings a task has ---- */
@@ -199,87 +191,14 @@ int settings_check_task(const Settings *s, Error *e)
     return EXIT_DONE;
 }
 
-/* ---- one setting: parse, print, compare ---- */
-
-static void *field(const Settings *s, int i) { return (char *)s + list[i].offset; }
-
-static void choice_name(const char *choices, int64_t index, char *out, size_t size)
-{
-    for (; index > 0; index--) choices = strchr(choices, '|') + 1;
-    snprintf(out, size, "%.*s", (int)strcspn(choices, "|"), choices);
-}
-
 int settings_set(Settings *s, int i, const char *value, Error *e)
 {
-    const SettingInfo *info = &list[i];
-    bool ok = false;
-    switch (info->type) {
-    case TYPE_INT: ok = number_int(value, info->low, info->high, field(s, i)); break;
-    case TYPE_U64: ok = number_u64(value, field(s, i)); break;
-    case TYPE_DOUBLE: {
-        double v;
-        ok = number_double(value, &v) && (info->low_open ? v > info->low : v >= info->low) && v <= info->high;
-        if (ok) *(double *)field(s, i) = v;
-        break;
-    }
-    case TYPE_CHOICE: {
-        int64_t v = number_choice(info->choices, value);
-        ok = v >= 0;
-        if (ok) *(int64_t *)field(s, i) = v;
-        break;
-    }
-    case TYPE_NAME:
-        ok = info->choices ? number_choice(info->choices, value) >= 0 : value[0] != 0;
-        if (ok) *(const char **)field(s, i) = value;
-        break;
-    case TYPE_PATH:
-        ok = value[0] != 0 && strcmp(value, "-"); /* which many programs take for a stream */
-        if (ok) *(const char **)field(s, i) = value;
-        break;
-    }
-    if (!ok) return error_set(e, EXIT_USAGE, "--%s takes %s, not '%s'", info->name, info->takes, value);
-    s->given |= (uint64_t)1 << i;
-    return EXIT_DONE;
+    int code = option_set(&list[i], s, value, e);
+    if (!code) s->given |= (uint64_t)1 << i;
+    return code;
 }
 
-void settings_format(const Settings *s, int i, char *out, size_t size)
-{
-    const void *p = field(s, i);
-    switch (list[i].type) {
-    case TYPE_INT: snprintf(out, size, "%lld", (long long)*(const int64_t *)p); break;
-    case TYPE_U64: snprintf(out, size, "%llu", (unsigned long long)*(const uint64_t *)p); break;
-    case TYPE_DOUBLE: snprintf(out, size, "%.17g", *(const double *)p); break;
-    case TYPE_CHOICE: choice_name(list[i].choices, *(const int64_t *)p, out, size); break;
-    case TYPE_NAME:
-    case TYPE_PATH: {
-        const char *text = *(const char *const *)p;
-        snprintf(out, size, "%s", text ? text : "");
-        break;
-    }
-    }
-}
-
-void settings_show(const Settings *s, int i, char *out, size_t size)
-{
-    if (list[i].type == TYPE_DOUBLE) number_text(*(const double *)field(s, i), out, size);
-    else settings_format(s, i, out, size);
-}
-
-bool settings_equal(const Settings *a, const Settings *b, int i)
-{
-    switch (list[i].type) {
-    case TYPE_INT:
-    case TYPE_CHOICE: return *(int64_t *)field(a, i) == *(int64_t *)field(b, i);
-    case TYPE_U64: return *(uint64_t *)field(a, i) == *(uint64_t *)field(b, i);
-    case TYPE_DOUBLE: return *(double *)field(a, i) == *(double *)field(b, i);
-    case TYPE_NAME:
-    case TYPE_PATH: {
-        const char *x = *(const char **)field(a, i), *y = *(const char **)field(b, i);
-        return x == y || (x && y && !strcmp(x, y));
-    }
-    }
-    return false;
-}
+bool settings_given(const Settings *s, const char *name) { return s->given >> settings_find(name) & 1; }
 
 const char *sites_name(int64_t sites)
 {

@@ -1,4 +1,5 @@
-#include "data_command.h"
+/* `plstm data`: what a data folder, or built-in data, holds; writes the built-in. */
+#include "commands.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -21,6 +22,7 @@
 #include "host/store/image_features.h"
 #include "host/store/npy.h"
 #include "host/train/run_corpus.h"
+#include "host/train/task.h"
 #include "host/data/synthetic.h"
 
 /* Number of types that occur in a stream; seen (V) is scratch. */
@@ -162,15 +164,11 @@ static void print_pairs(const Pairs *p, bool *seen, FILE *out)
         }
 }
 
-int data_pairs_command(const Settings *s, FILE *out, Error *e)
+static int data_pairs_command(const Settings *s, FILE *out, Error *e)
 {
     PairsOptions o = {
         .dir = s->data, .language = {s->source, s->target}, .min_count = s->min_count, .wanted = EVAL_ALL};
     Pairs p;
-    if (strcmp(s->task, "translate"))
-        return error_set(e, EXIT_USAGE,
-                         "--task takes lm, translate, frames or caption with this command, not '%s'",
-                         s->task);
     int code = pairs_load(&p, &o, e);
     if (code) return code;
     bool *seen = malloc((size_t)(p.vocab[SIDE_SOURCE].V + p.vocab[SIDE_TARGET].V) * sizeof *seen);
@@ -209,7 +207,7 @@ static int folder_make(const char *dir, Error *e)
     return error_set(e, EXIT_BAD_DATA, "the folder '%s' cannot be made: %s", dir, strerror(errno));
 }
 
-int data_write_command(const char *dir, Error *e)
+static int data_write_command(const char *dir, Error *e)
 {
     static const char *const split[PARALLEL_SPLITS] = {"train", "valid", "test"};
     int code = folder_make(dir, e);
@@ -250,7 +248,7 @@ static void print_frames(const Frames *f, FILE *out)
     }
 }
 
-int data_frames_command(const Settings *s, FILE *out, Error *e)
+static int data_frames_command(const Settings *s, FILE *out, Error *e)
 {
     Frames f;
     int code = frames_load(&f, &(FramesOptions){.dir = s->data, .wanted = EVAL_ALL}, e);
@@ -314,7 +312,7 @@ static int write_utterances(const SpeechVoice *voice, const char *dir, int split
     return code;
 }
 
-int data_write_frames_command(const char *dir, Error *e)
+static int data_write_frames_command(const char *dir, Error *e)
 {
     char path[4400], name[16], text[SPEECH_V * 32];
     size_t n = 0;
@@ -337,7 +335,7 @@ int data_write_frames_command(const char *dir, Error *e)
 
 /* ---- images with captions ---- */
 
-int data_captions_command(const Settings *s, FILE *out, Error *e)
+static int data_captions_command(const Settings *s, FILE *out, Error *e)
 {
     char hex[65];
     Captions c;
@@ -426,7 +424,7 @@ static void image_json(JsonLine *l, int64_t image, const char *split, int64_t ca
     scene_json(l, image);
 }
 
-int data_write_scenes(const char *dir, Error *e)
+static int data_write_scenes(const char *dir, Error *e)
 {
     static const char *const name[IMAGE_SPLITS] = {"train", "val", "test"};
     JsonLine l = {0};
@@ -458,3 +456,52 @@ int data_write_scenes(const char *dir, Error *e)
     line_free(&l);
     return code;
 }
+
+/* ---- the command ---- */
+
+typedef struct DataOptions {
+    const char *folder;
+} DataOptions;
+
+static int data(const CommandLine *line, Error *e)
+{
+    const char *folder = ((const DataOptions *)line->own)->folder;
+    const Task *task;
+    Settings s = line->settings;
+    s.data = line->operands.path[0];
+    int code = task_find(s.task, &task, e);
+    if (!code) code = settings_check_task(&s, e);
+    if (code) return code;
+    bool pairs = !strcmp(s.task, "translate"), frames = !strcmp(s.task, "frames"),
+         captions = !strcmp(s.task, "caption");
+    if (folder && ((!pairs && !frames && !captions) || strcmp(s.data, task->builtin)))
+        return error_set(e, EXIT_USAGE,
+                         "--write takes built-in data: data synthetic --task translate or frames, or data "
+                         "scenes --task caption");
+    if (folder)
+        code = pairs    ? data_write_command(folder, e)
+               : frames ? data_write_frames_command(folder, e)
+                        : data_write_scenes(folder, e);
+    if (code) return code;
+    code = pairs      ? data_pairs_command(&s, stdout, e)
+           : frames   ? data_frames_command(&s, stdout, e)
+           : captions ? data_captions_command(&s, stdout, e)
+                      : data_command(s.data, s.final_eos, stdout, line->notes, e);
+    return task_hint(task, s.data, code, e);
+}
+
+static const Option options[] = {
+    {"write", TAKES_TEXT("a folder"),
+     "write built-in data into it: synthetic with --task translate or frames, scenes with --task caption",
+     .at = offsetof(DataOptions, folder), .arg = "FOLDER"},
+};
+
+const Command command_data = {
+    .name = "data",
+    .summary = "what a data folder holds",
+    .about = "Prints tokens, types, unknown words and hashes of a data folder, or of built-in data.",
+    COMMAND_OPTIONS(options, DataOptions),
+    .settings = "task|source|target|min-count|cmvn|final-eos",
+    .operand = "DIR",
+    .run = data,
+};

@@ -1,4 +1,5 @@
-#include "devices_command.h"
+/* `plstm devices`: the GPUs that the cuda backend could run on. */
+#include "commands.h"
 
 #include "host/plan/device.h"
 
@@ -29,3 +30,14 @@ int devices_command(FILE *out, Error *e)
     }
     return code;
 }
+
+static int devices(const CommandLine *line, Error *e)
+{
+    (void)line;
+    return devices_command(stdout, e);
+}
+
+const Command command_devices = {.name = "devices",
+                                 .summary = "the GPUs of this machine",
+                                 .about = "Prints the GPUs that the cuda backend could run on.",
+                                 .run = devices};

@@ -1,4 +1,12 @@
-#include "dump.h"
+/* `plstm dump`: one minibatch's masks or gradients, or initial weights, so that another program (the PyTorch twin) can compute
+ * the same and compare. All of it is safetensors; metadata, strings: format = pt, dump = what, the model's settings, step.
+ *   masks  `mask.siteS` U8 (T,B,H), 1 where a value is kept, for every site S of SPEC 2, minibatch `step` (any). No data is
+ *          read. Sites `none` masks nothing: all ones, keep 1.
+ *   grads  the gradient of the cost of SPEC 5 by every parameter, unclipped, under the parameter's name, F32; window `step` of
+ *          the first epoch, from a zero state, with the masks of that step; weights as drawn, or those of --init-weights.
+ *          Prints {"step":..,"loss":..,"nats":..,"tokens":..,"grad_norm":..}, which are metadata of the file too.
+ *   init   the initial weights under their names, F32; the corpus says V. */
+#include "commands.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -15,52 +23,39 @@
 #include "host/store/safetensors.h"
 #include "host/store/weights.h"
 #include "host/train/run_corpus.h"
+#include "host/train/task.h"
 
-/* ---- metadata: all of it is known to be short ---- */
+typedef enum DumpWhat { DUMP_MASKS, DUMP_GRADS, DUMP_INIT } DumpWhat;
+#define DUMP_CHOICES "masks|grads|init" /* in that order */
 
-enum { MAX_META = 32, META_SIZE = 64 };
+typedef struct DumpOptions {
+    int64_t what; /* DumpWhat */
+    const char *path;
+    int64_t step;
+    const char *data;
+} DumpOptions;
+
+/* ---- metadata ---- */
+
 typedef struct Meta {
-    StMeta item[MAX_META];
-    char key[MAX_META][META_SIZE], value[MAX_META][META_SIZE];
-    int n;
+    StMetaList list;
+    StMeta item[16];
+    struct StMetaText text[16];
 } Meta;
 
-static void put(Meta *m, const char *key, const char *value)
-{
-    int i = m->n++;
-    snprintf(m->key[i], META_SIZE, "%s", key);
-    snprintf(m->value[i], META_SIZE, "%s", value);
-    for (char *p = m->key[i]; *p; p++)
-        if (*p == '-') *p = '_';
-    m->item[i] = (StMeta){m->key[i], m->value[i]};
-}
-
-static void put_int(Meta *m, const char *key, int64_t value)
-{
-    char text[META_SIZE];
-    snprintf(text, sizeof text, "%lld", (long long)value);
-    put(m, key, text);
-}
-
-static void put_double(Meta *m, const char *key, double value)
-{
-    char text[META_SIZE];
-    snprintf(text, sizeof text, "%.17g", value);
-    put(m, key, text);
-}
-
-static void meta_begin(Meta *m, const char *what, const Settings *s)
+static StMetaList *meta_begin(Meta *m, const char *what, const Settings *s)
 {
     static const char *const model[] = {"hidden", "layers", "batch", "seq",
                                         "keep",   "init",   "seed",  "dropout-sites"};
-    m->n = 0;
-    put(m, "format", "pt");
-    put(m, "dump", what);
+    m->list = (StMetaList){.item = m->item, .text = m->text};
+    st_put(&m->list, "format", "pt");
+    st_put(&m->list, "dump", what);
     for (size_t i = 0; i < sizeof model / sizeof model[0]; i++) {
-        char value[META_SIZE];
-        settings_format(s, settings_find(model[i]), value, sizeof value);
-        put(m, model[i], value);
+        struct StMetaText *text = &m->text[m->list.n];
+        option_format(settings_info(settings_find(model[i])), s, text->value, sizeof text->value);
+        st_put(&m->list, option_key(model[i], text->key), text->value);
     }
+    return &m->list;
 }
 
 /* ---- masks ---- */
@@ -101,9 +96,9 @@ static int dump_masks(const Settings *s, int64_t step, const char *path, Error *
         Settings told = *s;
         told.keep = keep;
         Meta meta;
-        meta_begin(&meta, "masks", &told);
-        put_int(&meta, "step", step);
-        code = st_write(path, tensor, sites, meta.item, meta.n, e);
+        StMetaList *list = meta_begin(&meta, "masks", &told);
+        st_put_count(list, "step", step);
+        code = st_write(path, tensor, sites, list->item, list->n, e);
     }
     free(tensor);
     free(name);
@@ -113,21 +108,13 @@ static int dump_masks(const Settings *s, int64_t step, const char *path, Error *
 
 /* ---- tensors shaped as the parameters ---- */
 
-static int write_params(const Params *p, const Meta *meta, const char *path, Error *e)
+static int write_params(const Params *p, const StMetaList *meta, const char *path, Error *e)
 {
     ParamInfo *info = malloc((size_t)p->count * sizeof *info);
     StTensor *tensor = calloc((size_t)p->count, sizeof *tensor);
     int code =
         info && tensor ? EXIT_DONE : error_set(e, EXIT_FAILED, "memory ran out for %d tensors", p->count);
-    for (int k = 0; k < p->count && !code; k++) {
-        info[k] = param_info(&p->shape, k);
-        tensor[k] = (StTensor){.name = info[k].name,
-                               .dtype = ST_F32,
-                               .rank = info[k].rank,
-                               .shape = {info[k].dim[0], info[k].dim[1]},
-                               .data = p->data + p->offset[k],
-                               .bytes = sizeof(float) * (size_t)info[k].n};
-    }
+    if (!code) params_tensors(p, info, tensor);
     if (!code) code = st_write(path, tensor, p->count, meta->item, meta->n, e);
     free(tensor);
     free(info);
@@ -183,13 +170,13 @@ static int dump_grads(Params *p, const Settings *s, const Corpus *corpus, int64_
                          "diverged: the %s of minibatch %lld is not finite; nothing is written",
                          finite ? "gradient" : "perplexity", (long long)step);
     Meta meta;
-    meta_begin(&meta, "grads", s);
-    put_int(&meta, "step", step);
-    put_double(&meta, "loss", loss);
-    put_double(&meta, "nats", r.nats);
-    put_int(&meta, "tokens", n);
-    put_double(&meta, "grad_norm", sqrt(squares));
-    code = write_params(p, &meta, path, e);
+    StMetaList *list = meta_begin(&meta, "grads", s);
+    st_put_count(list, "step", step);
+    st_put_double(list, "loss", loss);
+    st_put_double(list, "nats", r.nats);
+    st_put_count(list, "tokens", n);
+    st_put_double(list, "grad_norm", sqrt(squares));
+    code = write_params(p, list, path, e);
     if (code) return code;
 
     JsonLine line = {0};
@@ -217,10 +204,9 @@ static int read_corpus(Corpus *corpus, const Settings *s, Error *e)
     return code;
 }
 
-int dump_command(DumpWhat what, const Settings *s, int64_t step, const char *path, FILE *out, FILE *notes,
-                 Error *e)
+static int write_dump(const DumpOptions *o, const Settings *s, FILE *notes, Error *e)
 {
-    if (what == DUMP_MASKS) return dump_masks(s, step, path, e);
+    if (o->what == DUMP_MASKS) return dump_masks(s, o->step, o->path, e);
 
     Corpus corpus;
     Params p;
@@ -240,14 +226,56 @@ int dump_command(DumpWhat what, const Settings *s, int64_t step, const char *pat
     if (s->init_weights) code = weights_read(&p, s->task, &corpus.vocab, s->init_weights, note, e);
     else params_draw(&p, s->seed, s->init);
     if (note[0] && notes) fprintf(notes, "plstm: %s\n", note);
-    if (!code && what == DUMP_GRADS) {
-        code = dump_grads(&p, s, &corpus, step, path, out, e);
+    if (!code && o->what == DUMP_GRADS) {
+        code = dump_grads(&p, s, &corpus, o->step, o->path, stdout, e);
     } else if (!code) {
         Meta meta;
-        meta_begin(&meta, "init", s);
-        code = write_params(&p, &meta, path, e);
+        code = write_params(&p, meta_begin(&meta, "init", s), o->path, e);
     }
     params_free(&p);
     corpus_free(&corpus);
     return code;
 }
+
+static int dump(const CommandLine *line, Error *e)
+{
+    const DumpOptions *o = line->own;
+    Settings s = line->settings;
+    s.data = o->data;
+    if (!s.data && line->preset && !strcmp(line->preset, "demo")) s.data = "synthetic";
+    if (!s.data && o->what != DUMP_MASKS) return option_missing("data", tasks[0]->takes, e);
+    if (s.init_weights && o->what != DUMP_GRADS)
+        return error_set(
+            e, EXIT_USAGE,
+            "--init-weights goes with --what grads only: there it says where the gradients are taken");
+    CorpusPaths texts;
+    int code = corpus_paths(&texts, o->what == DUMP_MASKS ? NULL : s.data, s.vocab, e);
+    if (code) return code;
+    texts.file[texts.n++] = (OtherFile){"--init-weights", s.init_weights, NULL};
+    code = outputs_check(&(Output){"--out", o->path, &kind_dump}, 1, texts.file, texts.n, s.force, e);
+    corpus_paths_free(&texts);
+    if (!code) code = write_dump(o, &s, line->notes, e);
+    return o->what == DUMP_MASKS ? code : task_hint(tasks[0], s.data, code, e);
+}
+
+#define AT(field) .at = offsetof(DumpOptions, field)
+static const Option options[] = {
+    {"what", TAKES_CHOICE("masks, grads or init", DUMP_CHOICES),
+     "one minibatch's masks (U8) or gradients, or initial weights", AT(what), .needed = true},
+    {"out", TAKES_PATH("a file"), "safetensors file to write", AT(path), .needed = true},
+    {"step", TAKES_FROM(0, 1e15), "the minibatch, counted over the run", AT(step), "0"},
+    {"data", TAKES_PATH("a folder, or synthetic"),
+     "folder with train.txt, valid.txt and test.txt, or synthetic", AT(data), .arg = "DIR"},
+};
+
+const Command command_dump = {
+    .name = "dump",
+    .summary = "write one minibatch's masks or gradients, or initial weights",
+    .about = "Writes what a run computes with, for comparison with another program. Gradients are those of "
+             "minibatch N of the first epoch from a zero state, unclipped; their loss is printed as JSON.",
+    COMMAND_OPTIONS(options, DumpOptions),
+    .settings = "hidden|layers|batch|seq|keep|init|seed|dropout-sites|backend|threads|init-weights|vocab|"
+                "final-eos|force",
+    .preset = true,
+    .run = dump,
+};

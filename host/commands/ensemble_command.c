@@ -1,4 +1,6 @@
-#include "ensemble_command.h"
+/* `plstm ensemble`: perplexities of averages of models from what each said to every word (host/train/token_log_probs.h),
+ * without the models. */
+#include "commands.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,6 +17,12 @@
 #include "host/train/token_log_probs.h"
 #include "kernels/philox.h"
 
+typedef struct EnsembleOptions {
+    const char *svg; /* or NULL */
+    int64_t orders;  /* subsets of a size that are looked at where there are more */
+    uint64_t seed;   /* which */
+} EnsembleOptions;
+
 /* Averages of k members: over all subsets of that size, or over a draw of them. An ensemble that grows in some order has, at
  * size k, one of these; so their spread is the spread over orders. */
 typedef struct CurvePoint {
@@ -28,6 +36,7 @@ enum { CURVE_POINTS = 64 };
 
 typedef struct Averages {
     const EnsembleOptions *o;
+    const CommandLine *line;
     int n; /* members */
     TokenLogProbs *member;
     double *high; /* (words) the largest log p that a member gave */
@@ -44,10 +53,10 @@ static int64_t words(const Averages *a) { return a->member[0].n; }
 
 static int averages_read(Averages *a, Error *e)
 {
-    a->n = a->o->files->n;
+    a->n = a->line->operands.n;
     a->member = calloc((size_t)a->n, sizeof *a->member);
     if (!a->member) return error_set(e, EXIT_FAILED, "memory ran out for %d files", a->n);
-    char **path = a->o->files->path;
+    char **path = a->line->operands.path;
     for (int i = 0; i < a->n; i++) {
         int code = token_log_probs_read(&a->member[i], path[i], e);
         if (!code && i) code = token_log_probs_agree(&a->member[0], path[0], &a->member[i], path[i], e);
@@ -186,7 +195,7 @@ static void print_tables(const Averages *a, double nats_all, FILE *out)
     fprintf(out, "%s: %" PRId64 " words scored (%s)\n\n%12s%s\n%5s(%s)%s\n", text->split, words(a),
             text->protocol, "perplexity", text->paper_tokens ? "      perplexity" : "", "", text->protocol,
             text->paper_tokens ? " (paper's count)" : "");
-    for (int i = 0; i < a->n; i++) print_row(a, out, nats_of_one(a, i), a->o->files->path[i]);
+    for (int i = 0; i < a->n; i++) print_row(a, out, nats_of_one(a, i), a->line->operands.path[i]);
     if (a->n == 1) return;
     char name[64];
     snprintf(name, sizeof name, "ensemble of %d (average of probabilities)", a->n);
@@ -222,7 +231,7 @@ static void make_line(const Averages *a, double nats_all, JsonLine *l)
     line_open(l, "files", '[');
     for (int i = 0; i < a->n; i++) {
         line_open(l, NULL, '{');
-        line_string(l, "log_probs", a->o->files->path[i]);
+        line_string(l, "log_probs", a->line->operands.path[i]);
         figures_json(a, l, nats_of_one(a, i));
         line_close(l, '}');
     }
@@ -246,15 +255,9 @@ static void make_line(const Averages *a, double nats_all, JsonLine *l)
 
 static int write_json(const Averages *a, double nats_all, Error *e)
 {
-    const char *path = a->o->log_json;
     JsonLine line = {0};
     make_line(a, nats_all, &line);
-    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666), code;
-    if (fd < 0 || (ftruncate(fd, 0) && errno != EINVAL))
-        code = error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", path);
-    else code = line_write(&line, fd, "--log-json", path, e);
-    if (fd >= 0 && close(fd) && !code)
-        code = error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", path);
+    int code = line_save(&line, "--log-json", a->line->settings.log_json, e);
     line_free(&line);
     return code;
 }
@@ -346,34 +349,54 @@ static int write_svg(const Averages *a, Error *e)
     return code;
 }
 
-/* Every output is none of the files that are read, and takes the place of no other kind of file. */
-static int outputs_check(const EnsembleOptions *o, Error *e)
+static int outputs_harmless(const Averages *a, Error *e)
 {
-    int n = o->files->n, code = EXIT_DONE;
-    OtherFile *other = calloc((size_t)n + 1, sizeof *other);
-    if (!other) return error_set(e, EXIT_FAILED, "memory ran out for %d files", n);
-    for (int i = 0; i < n; i++) other[i] = (OtherFile){"F.npy", o->files->path[i]};
-    if (o->log_json)
-        code = output_check("--log-json", o->log_json, &kind_ensemble_log, other, n, o->force, e);
-    other[n] = (OtherFile){"--log-json", o->log_json};
-    if (!code && o->svg) code = output_check("--svg", o->svg, &kind_svg, other, n + 1, o->force, e);
-    free(other);
+    const Settings *s = &a->line->settings;
+    const Output output[] = {{"--log-json", s->log_json, &kind_ensemble_log},
+                             {"--svg", a->o->svg, &kind_svg}};
+    const PathList *files = &a->line->operands;
+    OtherFile *read = calloc((size_t)files->n, sizeof *read);
+    if (!read) return error_set(e, EXIT_FAILED, "memory ran out for %d files", files->n);
+    for (int i = 0; i < files->n; i++) read[i] = (OtherFile){"F.npy", files->path[i], NULL};
+    int code = outputs_check(output, 2, read, files->n, s->force, e);
+    free(read);
     return code;
 }
 
-int ensemble_command(const EnsembleOptions *o, FILE *out, Error *e)
+static int ensemble(const CommandLine *line, Error *e)
 {
-    Averages a = {.o = o};
-    int code = outputs_check(o, e);
+    Averages a = {.o = line->own, .line = line};
+    int code = outputs_harmless(&a, e);
     if (!code) code = averages_read(&a, e);
     if (!code) {
         curve_make(&a);
         double nats_all = nats_of_all(&a);
-        print_tables(&a, nats_all, out);
-        if (o->log_json) code = write_json(&a, nats_all, e);
-        if (!code && o->svg) code = write_svg(&a, e);
+        print_tables(&a, nats_all, stdout);
+        if (line->settings.log_json) code = write_json(&a, nats_all, e);
+        if (!code && a.o->svg) code = write_svg(&a, e);
     }
     for (int i = 0; a.member && i < a.n; i++) token_log_probs_free(&a.member[i]);
     free(a.member), free(a.high), free(a.p), free(a.ppl), free(a.subset);
     return code;
 }
+
+#define AT(field) .at = offsetof(EnsembleOptions, field)
+static const Option options[] = {
+    {"svg", TAKES_PATH("a file"), "the curve over the number of members, as a figure", AT(svg)},
+    {"orders", TAKES_WHOLE(1, 1000000),
+     "ensembles of a size that are averaged over, drawn at random where there are more", AT(orders), "200"},
+    {"seed", TAKES_SEED, "seed of that draw", AT(seed), "1"},
+};
+
+const Command command_ensemble = {
+    .name = "ensemble",
+    .summary = "perplexity of averages of models, from what eval wrote for each",
+    .about =
+        "Prints the perplexity of averages of models, from what plstm eval --token-log-probs wrote for each "
+        "of them: of all, and of 1, 2, 5, 10, 20, 50 ... of them with the spread over which.",
+    COMMAND_OPTIONS(options, EnsembleOptions),
+    .settings = "log-json|force",
+    .operand = "F.npy...",
+    .operands = true,
+    .run = ensemble,
+};

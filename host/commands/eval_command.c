@@ -1,4 +1,5 @@
-#include "eval_command.h"
+/* `plstm eval`: scores one split with one checkpoint, or with the ensemble of several. */
+#include "commands.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,6 +22,14 @@
 #include "host/base/version.h"
 #include "members.h"
 
+typedef struct EvalOptions {
+    PathList weights;
+    const char *split; /* by its name: "valid", "test" */
+    const char *
+        log_probs; /* what the models, or their average, say to every position goes there (token_log_probs.h); or NULL */
+    const char *confusion; /* what the targets were taken for goes there (task.h); or NULL */
+} EvalOptions;
+
 /* One file of the ensemble. */
 typedef struct Member {
     const char *path;
@@ -32,6 +41,8 @@ typedef struct Member {
 
 typedef struct Eval {
     const EvalOptions *o;
+    const Settings *given;
+    FILE *notes; /* where remarks go; NULL: nowhere */
     const BackendOps *ops;
     const Task *task;
     Checkpoint first; /* whose settings and vocabulary hold */
@@ -45,42 +56,33 @@ typedef struct Eval {
     Member *member; /* (n) */
     Member all;     /* the average */
     int figures;    /* of each member */
-    char device[256];
-    int log; /* -1: none */
+    char device[sizeof((BackendInfo *)0)->device];
 } Eval;
 
 /* ---- which files ---- */
 
 static int list_members(Eval *v, Error *e)
 {
-    v->n = v->o->weights->n;
+    v->n = v->o->weights.n;
     v->member = calloc((size_t)v->n, sizeof *v->member);
     if (!v->member) return error_set(e, EXIT_FAILED, "memory ran out while --weights was read");
-    for (int i = 0; i < v->n; i++) v->member[i].path = v->o->weights->path[i];
+    for (int i = 0; i < v->n; i++) v->member[i].path = v->o->weights.path[i];
     return EXIT_DONE;
 }
 
-/* No output is one of the files that are read, or takes the place of another kind of file. */
-static int outputs_check(const Eval *v, Error *e)
+static int outputs_harmless(const Eval *v, Error *e)
 {
+    const Output output[] = {{"--log-json", v->given->log_json, &kind_eval_log},
+                             {"--token-log-probs", v->o->log_probs, &kind_log_probs},
+                             {"--confusion", v->o->confusion, &kind_confusion}};
     CorpusPaths texts;
-    const char *log = v->o->settings.log_json, *log_probs = v->o->log_probs, *confusion = v->o->confusion;
-    bool force = v->o->settings.force;
-    OtherFile *read = calloc((size_t)v->n + CORPUS_PATHS + 2, sizeof *read);
+    OtherFile *read = calloc((size_t)v->n + CORPUS_PATHS, sizeof *read);
     if (!read) return error_set(e, EXIT_FAILED, "memory ran out while outputs were checked");
     int n = 0, code = v->task->inputs(&v->settings, &texts, e);
     if (!code) {
         for (int i = 0; i < texts.n; i++) read[n++] = texts.file[i];
-        for (int i = 0; i < v->n; i++) read[n++] = (OtherFile){"--weights", v->member[i].path};
-        if (log) code = output_check("--log-json", log, &kind_eval_log, read, n, force, e);
-        read[n++] = (OtherFile){"--log-json", log};
-        if (!code && log_probs)
-            code = output_check("--token-log-probs", log_probs, &kind_log_probs, read, n, force, e);
-        if (!code && log_probs) code = st_writable(log_probs, "--token-log-probs", e);
-        read[n++] = (OtherFile){"--token-log-probs", log_probs};
-        if (!code && confusion)
-            code = output_check("--confusion", confusion, &kind_confusion, read, n, force, e);
-        if (!code && confusion) code = st_writable(confusion, "--confusion", e);
+        for (int i = 0; i < v->n; i++) read[n++] = (OtherFile){"--weights", v->member[i].path, NULL};
+        code = outputs_check(output, 3, read, n, v->given->force, e);
         corpus_paths_free(&texts);
     }
     free(read);
@@ -90,13 +92,13 @@ static int outputs_check(const Eval *v, Error *e)
 /* The first file's settings, with what was given. */
 static int settings_take(Eval *v, Error *e)
 {
-    const Settings *given = &v->o->settings;
+    const Settings *given = v->given;
     Settings *s = &v->settings, check = *given;
     check.task = v->first.task;
     *s = v->first.settings;
     s->data = given->data, s->protocol = given->protocol, s->final_eos = given->final_eos;
-    if (v->o->batch) s->batch = v->o->batch;
-    if (v->o->seq) s->seq = v->o->seq;
+    if (settings_given(given, "batch")) s->batch = given->batch;
+    if (settings_given(given, "seq")) s->seq = given->seq;
     return settings_check_task(&check, e);
 }
 
@@ -129,14 +131,6 @@ static int confusion_check(const Eval *v, Error *e)
     return EXIT_DONE;
 }
 
-static int log_open(Eval *v, Error *e)
-{
-    v->log = open(v->o->settings.log_json, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
-    return v->log >= 0
-               ? EXIT_DONE
-               : error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", v->o->settings.log_json);
-}
-
 /* Opens each file once, before any is scored: a fault in the last one of ten should not cost the time of
  * nine. */
 static int check_files(Eval *v, Error *e)
@@ -156,11 +150,10 @@ static int check_files(Eval *v, Error *e)
         code = task_of(c, m->path, &v->task, e);
         if (!code) code = settings_take(v, e);
         if (!code) code = confusion_check(v, e);
-        if (!code) code = outputs_check(v, e);
-        if (!code && v->o->settings.log_json) code = log_open(v, e);
+        if (!code) code = task_hint(v->task, v->settings.data, outputs_harmless(v, e), e);
         TaskOpen how = {.settings = &v->settings, .from = c, .split = v->o->split};
-        if (!code) code = v->task->open(&how, &v->data, e);
-        if (!code && v->o->notes && v->task->remarks) v->task->remarks(v->data, v->o->notes);
+        if (!code) code = task_hint(v->task, v->settings.data, v->task->open(&how, &v->data, e), e);
+        if (!code && v->notes && v->task->remarks) v->task->remarks(v->data, v->notes);
         if (!code) code = find_split(v, e);
     }
     if (!code) code = v->task->score(v->data, &v->settings, v->split, &v->source, e);
@@ -192,14 +185,17 @@ static int score_member(Eval *v, Member *m, Error *e)
     BatchLimits limits = v->source->limits;
     if (settings_of_task(settings_find("seq"), v->task->name))
         limits = limits_of_both(limits, (BatchLimits){.T = v->settings.seq, .B = v->settings.batch});
-    code = model_load(&model, v->ops, c, limits, v->task->hits, (int)v->o->settings.threads, e);
+    code = model_load(&model, v->ops, c, limits, v->task->hits, (int)v->given->threads, e);
     if (c == &other) checkpoint_close(&other);
     if (code) return code;
-    if (v->o->notes) {
+    BackendInfo info;
+    v->ops->info(model.backend, &info);
+    memcpy(v->device, info.device, sizeof v->device);
+    if (v->notes) {
         char needed[32];
-        size_t bytes = v->ops->held(model.backend) + v->task->bytes(v->data) +
-                       (size_t)v->ensemble.n * sizeof *v->ensemble.log_sum;
-        fprintf(v->o->notes, "plstm: %s: %s needed\n", m->path, number_bytes(bytes, needed, sizeof needed));
+        size_t bytes =
+            info.bytes + v->task->bytes(v->data) + (size_t)v->ensemble.n * sizeof *v->ensemble.log_sum;
+        fprintf(v->notes, "plstm: %s: %s needed\n", m->path, number_bytes(bytes, needed, sizeof needed));
     }
     ensemble_begin(&v->ensemble);
     if (v->o->confusion && (code = v->task->confusion_begin(v->data, e))) {
@@ -211,7 +207,6 @@ static int score_member(Eval *v, Member *m, Error *e)
     if (!code && !isfinite(totals_ppl(&m->totals)))
         code = error_set(e, EXIT_DIVERGED, "diverged: the %s split's perplexity under %s is not finite",
                          v->o->split, m->path);
-    if (!code) v->ops->describe(model.backend, v->device, sizeof v->device);
     model_close(&model);
     v->figures = figures(v, m);
     return code;
@@ -333,23 +328,25 @@ static int tell(Eval *v, FILE *out, Error *e)
     JsonLine line = {0};
     print_table(v, out);
     if (v->task->print_test) v->task->print_test(v->data, v->split, &v->all.totals, out);
-    if (v->log < 0) return EXIT_DONE;
+    if (!v->given->log_json) return EXIT_DONE;
     make_line(v, &line);
-    /* Only now, so that a run that fails leaves an earlier log as it is; a device or a pipe has nothing to
-     * cut. */
-    const char *path = v->o->settings.log_json;
-    if (ftruncate(v->log, 0) && errno != EINVAL)
-        return error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", path);
-    int code = line_write(&line, v->log, "--log-json", path, e);
+    /* Only now, so that a run that fails leaves an earlier log as it is. */
+    int code = line_save(&line, "--log-json", v->given->log_json, e);
     line_free(&line);
     return code;
 }
 
-int eval_command(const EvalOptions *o, FILE *out, Error *e)
+/* The files may differ in H, L, keep, not in task or vocabulary. One model is in memory at a time. */
+static int eval(const CommandLine *line, Error *e)
 {
-    Eval v = {.o = o, .log = -1};
+    const EvalOptions *o = line->own;
+    const Settings *given = &line->settings;
+    Eval v = {.o = o, .given = given, .notes = line->notes};
+    if (!strcmp(o->split, "train"))
+        return error_set(e, EXIT_USAGE, "--split takes valid or test, not 'train'");
+    if (!given->data) return option_missing("data", settings_info(settings_find("data"))->takes, e);
     int code = list_members(&v, e);
-    if (!code) code = backend_find(o->settings.backend, &v.ops, e);
+    if (!code) code = backend_find(given->backend, &v.ops, e);
     if (!code) code = check_files(&v, e);
     if (!code && ensemble_init(&v.ensemble, v.source->places))
         code = error_set(e, EXIT_FAILED, "memory ran out for the scores");
@@ -360,10 +357,8 @@ int eval_command(const EvalOptions *o, FILE *out, Error *e)
         score_all(&v);
         if (o->log_probs) code = save_log_probs(&v, e);
         if (!code && o->confusion) code = v.task->confusion_write(v.data, o->confusion, e);
-        if (!code) code = tell(&v, out, e);
+        if (!code) code = tell(&v, stdout, e);
     }
-    if (v.log >= 0 && close(v.log) && !code)
-        code = error_set(e, EXIT_BAD_DATA, "--log-json %s cannot be written: %m", o->settings.log_json);
     ensemble_free(&v.ensemble);
     free(v.targets);
     source_close(v.source);
@@ -372,3 +367,32 @@ int eval_command(const EvalOptions *o, FILE *out, Error *e)
     free(v.member);
     return code;
 }
+
+#define AT(field) .at = offsetof(EvalOptions, field)
+static const Option options[] = {
+    {"weights", TAKES_PATHS("a checkpoint, or several separated by commas"),
+     "a checkpoint, or several: their probabilities are averaged too; may be given more than once, and a "
+     "file "
+     "whose name holds a comma is one",
+     AT(weights), .needed = true},
+    {"split", TAKES_TEXT("valid or test"),
+     "which split is scored, valid or test, or the name of another test that the task has", AT(split),
+     "test"},
+    {"token-log-probs", TAKES_PATH("a file"),
+     "what the model, or the average of several, says to every scored position: log p as an array of NumPy, "
+     "which plstm ensemble averages",
+     AT(log_probs), .arg = "F.npy"},
+    {"confusion", TAKES_PATH("a file"),
+     "what the labels of a frames model were taken for: a table between tabs, a row a label", AT(confusion)},
+};
+
+const Command command_eval = {
+    .name = "eval",
+    .summary = "perplexity of checkpoints and of their ensemble",
+    .about = "Prints the perplexity of checkpoints and of their ensemble. batch and seq, by which protocol "
+             "zaremba cuts the valid split, are the first file's unless given.",
+    COMMAND_OPTIONS(options, EvalOptions),
+    .settings = "data|protocol|backend|threads|batch|seq|log-json|final-eos|force",
+    .no_defaults = true,
+    .run = eval,
+};

@@ -1,4 +1,5 @@
-#include "info_command.h"
+/* `plstm info`: what a checkpoint, or any other safetensors file, holds. */
+#include "commands.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -125,11 +126,10 @@ static void print_checkpoint(FILE *out, const Checkpoint *c)
 
     fprintf(out, "\nsettings (preset %s)\n", c->settings.preset);
     for (int i = 0; i < settings_count(); i++) {
-        const SettingInfo *info = settings_info(i);
+        const Option *o = settings_info(i);
         char value[128];
-        if (info->role == ROLE_RUN || !settings_of_task(i, c->task)) continue;
-        settings_show(&c->settings, i, value, sizeof value);
-        print_row(out, info->name, value);
+        if (o->role == ROLE_RUN || !settings_of_task(i, c->task)) continue;
+        print_row(out, o->name, option_show(o, &c->settings, value, sizeof value));
     }
     if (c->vocab.V) print_vocab(out, &c->vocab);
 }
@@ -157,3 +157,11 @@ int info_command(const char *path, FILE *out, Error *e)
         return error_set(e, EXIT_BAD_DATA, "the output of info cannot be written");
     return code;
 }
+
+static int info(const CommandLine *line, Error *e) { return info_command(line->operands.path[0], stdout, e); }
+
+const Command command_info = {.name = "info",
+                              .summary = "what a checkpoint holds",
+                              .about = "Prints what a checkpoint, or any other safetensors file, holds.",
+                              .operand = "F",
+                              .run = info};

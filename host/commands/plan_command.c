@@ -1,4 +1,5 @@
-#include "plan_command.h"
+/* `plstm plan` and `plstm variants`. */
+#include "commands.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -7,6 +8,7 @@
 
 #include "host/plan/device.h"
 #include "host/base/json_line.h"
+#include "host/base/number.h"
 #include "host/plan/precision.h"
 #include "host/plan/residency.h"
 #include "host/base/settings.h"
@@ -15,8 +17,24 @@ static const char *const passes[] = {"forward", "backward"};
 
 /* ---- what is asked for ---- */
 
+/* The paper's model, or all of them. */
+typedef enum PlanPreset { PLAN_SMALL, PLAN_MEDIUM, PLAN_LARGE, PLAN_ALL } PlanPreset;
+#define PLAN_PRESETS "small|medium|large|all"
+
+typedef struct PlanOptions {
+    const char *device; /* a profile's name, "all" of them, or NULL: the present GPU or, without one, H200 */
+    const char *preset; /* its name, or NULL */
+    int64_t hidden, batch, seq; /* 0: the preset's */
+    int64_t precision;          /* of LstmPrecision, or PRECISIONS: all */
+    const char *kernel;         /* NAME, FWD/BWD, or NULL or "auto": every variant in both directions */
+    const char *plan;           /* override (plan_override_parse), or NULL */
+    const char *constants;      /* file of constants that beat the built-in ones, or NULL */
+    bool json;                  /* an object per line in place of tables */
+} PlanOptions;
+
 typedef struct Asked {
     const PlanOptions *o;
+    int64_t preset; /* PlanPreset */
     PlanOverride force;
     int pick[2]; /* variant of each pass, or -1: all */
     FILE *out;
@@ -200,14 +218,14 @@ static int plan_device(Asked *a, const DeviceFacts *device, Error *e)
     int code = plan_constants(device, a->o->constants, &c, e);
     for (int preset = PLAN_SMALL; preset < PLAN_ALL && !code; preset++) {
         Workload w;
-        if (a->o->preset != PLAN_ALL && a->o->preset != preset) continue;
+        if (a->preset != PLAN_ALL && a->preset != preset) continue;
         code = workload_of(a->o, preset, &w, e);
         for (int p = 0; p < PRECISIONS && !code; p++) {
             if (a->o->precision != PRECISIONS && a->o->precision != p) continue;
             w.shape.precision = (LstmPrecision)p;
             code = plan_workload(a, device, &c, &w, e);
         }
-        if (a->o->preset == PLAN_ALL && a->o->hidden && a->o->batch && a->o->seq)
+        if (a->preset == PLAN_ALL && a->o->hidden && a->o->batch && a->o->seq)
             break; /* the same three times */
     }
     return code;
@@ -240,27 +258,78 @@ static int plan_devices(Asked *a, Error *e)
     return code;
 }
 
-int plan_command(const PlanOptions *o, FILE *out, Error *e)
+/* The table, or lines, of every variant and direction that is asked for, each a plan or the sentence that says what ran out.
+ * EXIT_NO_DEVICE: nothing of what was asked for has a plan. */
+static int plan(const CommandLine *line, Error *e)
 {
-    Asked a = {.o = o, .pick = {-1, -1}, .out = out};
+    const PlanOptions *o = line->own;
+    bool sized = o->hidden || o->batch || o->seq;
+    Asked a = {.o = o, .pick = {-1, -1}, .out = stdout};
     Error why;
+    a.preset = o->preset ? number_choice(PLAN_PRESETS, o->preset) : sized ? PLAN_SMALL : PLAN_ALL;
     int code = plan_override_env(&a.force, e);
     if (!code && o->plan && (code = plan_override_parse(o->plan, &a.force, &why)))
         error_set(e, code, "--plan: %s", why.text);
     if (!code && o->kernel) code = plan_kernels_parse(o->kernel, a.pick, e);
     if (!code) code = plan_devices(&a, e);
     line_free(&a.line);
-    if (!code && fflush(out))
+    if (!code && fflush(stdout))
         code = error_set(e, EXIT_FAILED, "the output cannot be written: %s", strerror(errno));
     if (!code && !a.plans)
         code = error_set(e, EXIT_NO_DEVICE, "nothing of what was asked for has a plan; each row says why");
     return code;
 }
 
+#define AT(field) .at = offsetof(PlanOptions, field)
+static const Option options[] = {
+    {"device", TAKES_TEXT("the name of a GPU"),
+     "K20, K40, V100, A100, H100, H200, B200, or all of them and the GPU here (default the GPU here, without "
+     "one H200)",
+     AT(device)},
+    {"preset", TAKES_NAME("small, medium, large or all", PLAN_PRESETS),
+     "the paper's models (default all, or small beside an option of a size)", AT(preset)},
+    {"hidden", TAKES_WHOLE(1, 65536), "units in place of the preset's", AT(hidden)},
+    {"batch", TAKES_WHOLE(1, 65536), "batch in place of the preset's", AT(batch)},
+    {"seq", TAKES_WHOLE(1, 65536), "steps of a launch in place of the preset's", AT(seq)},
+    {"precision", TAKES_CHOICE("f32, tf32, bf16 or all", PRECISION_CHOICES "|all"),
+     "of the products; a variant without it is planned in float32, all leaves such rows out", AT(precision),
+     "f32"},
+    {"kernel", TAKES_TEXT("auto, NAME or FWD/BWD"),
+     "one variant, or FWD/BWD; plstm variants lists them (default all)", AT(kernel)},
+    {"plan", TAKES_TEXT("what plans must keep to"),
+     "what plans must keep to, like blocks=4,replicas=2: blocks of a replica, threads, registers (of a "
+     "thread that "
+     "hold weights), shared (bytes), replicas, groups, slices, batch, tile",
+     AT(plan), .arg = "LIST"},
+    {"constants", TAKES_PATH("a file"),
+     "constants of the model that beat the built-in ones, as profiles/model/constants.json or as bench_gpu "
+     "measures "
+     "them",
+     AT(constants)},
+    {"json", TAKES_NOTHING, "an object per line in place of tables", AT(json)},
+};
+
+const Command command_plan = {
+    .name = "plan",
+    .summary = "how each variant of the recurrence lies on a GPU",
+    .about = "Prints how each variant of the recurrence would lie on a GPU, present or not: its launch, what "
+             "stays on chip, "
+             "what moves in a step, and the time that a model predicts; or what ran out.",
+    .remark = "us a step (model) = hop + ingest of h + max(multiply-adds, shared memory, streamed weights) + "
+              "partial sums + "
+              "cell + block barriers, from constants of the literature (profiles/model/constants.json) or "
+              "measured ones. "
+              "It is no measurement.",
+    COMMAND_OPTIONS(options, PlanOptions),
+    .run = plan,
+};
+
 /* ---- variants ---- */
 
-int variants_command(FILE *out, Error *e)
+static int variants(const CommandLine *line, Error *e)
 {
+    FILE *out = stdout;
+    (void)line;
     bool built = device_built();
     fprintf(out, "%-8s %-18s %-14s %-14s %-10s %s\n", "variant", "passes", "precision", "GPUs", "this build",
             "what it does");
@@ -286,3 +355,10 @@ int variants_command(FILE *out, Error *e)
     if (fflush(out)) return error_set(e, EXIT_FAILED, "the output cannot be written: %s", strerror(errno));
     return EXIT_DONE;
 }
+
+const Command command_variants = {
+    .name = "variants",
+    .summary = "the variants of the recurrence",
+    .about = "Prints the variants of the recurrence, and whether this build can run them.",
+    .run = variants,
+};

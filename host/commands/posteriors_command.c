@@ -1,4 +1,6 @@
-#include "posteriors_command.h"
+/* `plstm posteriors`: what a frames model says of every frame of a table of features, as an archive of Kaldi, for a
+ * decoder. */
+#include "commands.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -13,6 +15,22 @@
 #include "host/train/model_load.h"
 #include "members.h"
 
+typedef enum PosteriorsAs {
+    AS_POSTERIORS,     /* p(label | frames so far) */
+    AS_LOG_POSTERIORS, /* its logarithm */
+    AS_LOG_LIKELIHOODS, /* minus the logarithm of the label's share of training's frames: log p(frames | label) but for a
+                           constant, which is what decoders add up */
+} PosteriorsAs;
+#define POSTERIORS_AS "posteriors|log-posteriors|log-likelihoods"
+
+typedef struct PosteriorsOptions {
+    PathList weights;     /* at least one; probabilities are averaged over several */
+    const char *features; /* a script, an archive, or a folder that holds one */
+    const char *out;      /* the archive */
+    int64_t as;           /* PosteriorsAs */
+    int64_t batch;        /* utterances at a time */
+} PosteriorsOptions;
+
 enum { STEPS = 256 }; /* frames of an utterance in one window; the state is carried to the next */
 
 /* An utterance of the batch. */
@@ -25,6 +43,7 @@ typedef struct Utterance {
 
 typedef struct Posteriors {
     const PosteriorsOptions *o;
+    const Settings *settings;
     Checkpoint first; /* whose normalisation and label counts hold */
     int n;
     Model *model; /* (n) */
@@ -51,7 +70,7 @@ static int out_of_memory(Error *e) { return error_set(e, EXIT_FAILED, "memory ra
  * a frame. */
 static int priors_read(Posteriors *p, Error *e)
 {
-    const char *path = p->o->weights->path[0], *text = st_meta(&p->first.file, "label_counts");
+    const char *path = p->o->weights.path[0], *text = st_meta(&p->first.file, "label_counts");
     double sum = 0;
     if (!(p->log_prior = calloc((size_t)p->V, sizeof *p->log_prior))) return out_of_memory(e);
     if (p->o->as != AS_LOG_LIKELIHOODS) return EXIT_DONE;
@@ -76,7 +95,7 @@ static int priors_read(Posteriors *p, Error *e)
 static int open_model(Posteriors *p, const BackendOps *ops, int i, Error *e)
 {
     const PosteriorsOptions *o = p->o;
-    char *const *path = o->weights->path;
+    char *const *path = o->weights.path;
     Checkpoint other, *c = i ? &other : &p->first;
     BatchLimits limits = {
         .T = STEPS, .B = o->batch, .scored = STEPS * o->batch, .features = STEPS * o->batch};
@@ -93,7 +112,7 @@ static int open_model(Posteriors *p, const BackendOps *ops, int i, Error *e)
         code = error_set(e, EXIT_BAD_DATA,
                          "%s and %s were trained with different --cmvn, so they are no ensemble", path[0],
                          path[i]);
-    if (!code) code = model_load(&p->model[i], ops, c, limits, false, o->threads, e);
+    if (!code) code = model_load(&p->model[i], ops, c, limits, false, (int)p->settings->threads, e);
     if (i) checkpoint_close(c);
     return code;
 }
@@ -101,10 +120,10 @@ static int open_model(Posteriors *p, const BackendOps *ops, int i, Error *e)
 static int open_models(Posteriors *p, Error *e)
 {
     const BackendOps *ops;
-    int code = backend_find(p->o->backend, &ops, e);
-    p->model = calloc((size_t)p->o->weights->n, sizeof *p->model);
+    int code = backend_find(p->settings->backend, &ops, e);
+    p->model = calloc((size_t)p->o->weights.n, sizeof *p->model);
     if (!code && !p->model) code = out_of_memory(e);
-    for (; !code && p->n < p->o->weights->n; p->n += !code) code = open_model(p, ops, p->n, e);
+    for (; !code && p->n < p->o->weights.n; p->n += !code) code = open_model(p, ops, p->n, e);
     if (code) return code;
     int64_t grid = STEPS * p->o->batch;
     p->F = p->first.shape.F, p->V = p->first.shape.V_out;
@@ -227,8 +246,7 @@ static int run_all(Posteriors *p, Error *e)
     for (;;) {
         KaldiEntry entry;
         int code = features_next(&p->features, &entry, e);
-        if (!code && entry.name && p->features.script && !p->o->force &&
-            same_file(p->features.matrix.path, p->o->out))
+        if (!code && entry.name && p->features.script && same_file(p->features.matrix.path, p->o->out))
             code = error_set(e, EXIT_USAGE, "--out and --features take two files, not twice %s", p->o->out);
         if (!code && entry.name) code = utterance_take(p, &entry, e);
         if (!code && (!entry.name || p->utterances == p->o->batch)) code = batch_run(p, e);
@@ -241,20 +259,23 @@ static int run_all(Posteriors *p, Error *e)
 static int output_open(Posteriors *p, Error *e)
 {
     const PosteriorsOptions *o = p->o;
-    OtherFile *read = calloc((size_t)o->weights->n + 1, sizeof *read);
+    OtherFile *read = calloc((size_t)o->weights.n + 1, sizeof *read);
     if (!read) return out_of_memory(e);
     int n = 0;
-    for (; n < o->weights->n; n++) read[n] = (OtherFile){"--weights", o->weights->path[n]};
-    read[n++] = (OtherFile){"--features", p->features.table.path};
-    int code = output_check("--out", o->out, &kind_archive, read, n, o->force, e);
+    for (; n < o->weights.n; n++) read[n] = (OtherFile){"--weights", o->weights.path[n], NULL};
+    read[n++] = (OtherFile){"--features", p->features.table.path, NULL};
+    int code = outputs_check(&(Output){"--out", o->out, &kind_archive}, 1, read, n, p->settings->force, e);
     free(read);
     snprintf(p->what, sizeof p->what, "--out %.4000s", o->out);
     return code ? code : replace_open(&p->out, o->out, p->what, e);
 }
 
-int posteriors_command(const PosteriorsOptions *o, Error *e)
+/* One float32 matrix (frames, labels) for each utterance, in the order of the features, normalised as the model's training
+ * data was. The archive appears whole or not at all. */
+static int posteriors(const CommandLine *line, Error *e)
 {
-    Posteriors p = {.o = o};
+    const PosteriorsOptions *o = line->own;
+    Posteriors p = {.o = o, .settings = &line->settings};
     bool opened = false, ok;
     int code = open_models(&p, e);
     if (!code) code = features_open(&p.features, o->features, e);
@@ -265,8 +286,8 @@ int posteriors_command(const PosteriorsOptions *o, Error *e)
     ok = !code;
     if (opened && ok) code = replace_finish(&p.out, true, p.what, e);
     else if (opened) replace_cancel(&p.out);
-    if (!code && o->notes)
-        fprintf(o->notes, "plstm: %s: %" PRId64 " utterances, %" PRId64 " frames of %" PRId64 " labels\n",
+    if (!code && line->notes)
+        fprintf(line->notes, "plstm: %s: %" PRId64 " utterances, %" PRId64 " frames of %" PRId64 " labels\n",
                 o->out, p.written, p.frames, p.V);
     features_close(&p.features);
     for (int i = 0; p.model && i < p.n; i++) model_close(&p.model[i]);
@@ -277,3 +298,30 @@ int posteriors_command(const PosteriorsOptions *o, Error *e)
         free(p.logits), free(p.values);
     return code;
 }
+
+#define AT(field) .at = offsetof(PosteriorsOptions, field)
+static const Option options[] = {
+    {"weights", TAKES_PATHS("a frames model, or several separated by commas"),
+     "a frames model, or several, whose probabilities are averaged", AT(weights), .needed = true},
+    {"features", TAKES_PATH("feats.scp, feats.ark or a folder that holds one"),
+     "the utterances: feats.scp, feats.ark or a folder that holds one; no labels are needed", AT(features),
+     .needed = true},
+    {"out", TAKES_PATH("a file"),
+     "archive of Kaldi to write: for each utterance a matrix, a row a frame, a column a label", AT(out),
+     .arg = "F.ark", .needed = true},
+    {"as", TAKES_CHOICE("posteriors, log-posteriors or log-likelihoods", POSTERIORS_AS),
+     "posteriors, log-posteriors, or log-likelihoods: log-posteriors less the logarithms of the labels' "
+     "shares in "
+     "training, as decoders want them",
+     AT(as), "posteriors"},
+    {"utterances", TAKES_WHOLE(1, 1000), "utterances that are read at a time", AT(batch), "20"},
+};
+
+const Command command_posteriors = {
+    .name = "posteriors",
+    .summary = "what a frames model says of every frame",
+    .about = "Writes what a frames model says of every frame, for a decoder that reads Kaldi's archives.",
+    COMMAND_OPTIONS(options, PosteriorsOptions),
+    .settings = "backend|threads|force",
+    .run = posteriors,
+};

@@ -1,9 +1,12 @@
+/* `plstm sample`: text drawn from a model, one word at a time. */
 #include "sample.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "commands.h"
 #include "kernels/philox.h"
 #include "host/base/number.h"
 #include "host/store/checkpoint.h"
@@ -66,6 +69,15 @@ int32_t sample_draw(const float *logits, int64_t V, double temperature, int64_t 
 }
 
 /* ---- the text ---- */
+
+typedef struct SampleOptions {
+    const char *weights;
+    const char *prompt; /* words that the text begins with, or NULL */
+    int64_t words;      /* to draw, <eos> included */
+    double temperature; /* 0: always the likeliest word */
+    int64_t top_k;      /* 0: every word may be drawn; otherwise the k likeliest */
+    uint64_t seed;
+} SampleOptions;
 
 typedef struct Text {
     const SampleOptions *o;
@@ -165,12 +177,17 @@ static int write_text(Text *t, const int32_t *prompt, int64_t n, float *logits, 
     return code;
 }
 
-int sample_command(const SampleOptions *o, FILE *out, FILE *notes, Error *e)
+/* Prints the prompt as the model reads it and the words drawn, <eos> as a newline. The model reads <eos> first where its
+ * vocabulary has it, so that the text begins as a sentence does; where it has not, the text begins from a zero state: with
+ * the prompt, or, without one, with the vocabulary's first type (the first word of the training text), which is then
+ * printed. */
+static int sample(const CommandLine *line, Error *e)
 {
+    const SampleOptions *o = line->own;
     const BackendOps *ops;
     Checkpoint c;
     Model model;
-    int code = backend_find(o->backend, &ops, e);
+    int code = backend_find(line->settings.backend, &ops, e);
     if (!code) code = checkpoint_open(&c, o->weights, e);
     if (code) return code;
     if (strcmp(c.task, "lm")) {
@@ -180,7 +197,7 @@ int sample_command(const SampleOptions *o, FILE *out, FILE *notes, Error *e)
         checkpoint_close(&c);
         return code;
     }
-    Text t = {.o = o, .vocab = &c.vocab, .model = &model, .out = out, .notes = notes};
+    Text t = {.o = o, .vocab = &c.vocab, .model = &model, .out = stdout, .notes = line->notes};
     t.eos = vocab_find(&c.vocab, eos_type, strlen(eos_type));
     int32_t *prompt = NULL;
     int64_t n = 0;
@@ -190,12 +207,15 @@ int sample_command(const SampleOptions *o, FILE *out, FILE *notes, Error *e)
     if (!code) code = prompt_ids(&t, &prompt, &n, e);
     if (!code && !n && t.eos < 0) prompt[n++] = 0;
     if (!code) {
-        code = model_load(&model, ops, &c, (BatchLimits){.T = 1, .B = 1}, false, o->threads, e);
+        code =
+            model_load(&model, ops, &c, (BatchLimits){.T = 1, .B = 1}, false, (int)line->settings.threads, e);
         if (!code) {
             char needed[32];
-            if (notes)
-                fprintf(notes, "plstm: %s: %s needed\n", o->weights,
-                        number_bytes(ops->held(model.backend), needed, sizeof needed));
+            BackendInfo info;
+            ops->info(model.backend, &info);
+            if (line->notes)
+                fprintf(line->notes, "plstm: %s: %s needed\n", o->weights,
+                        number_bytes(info.bytes, needed, sizeof needed));
             code = ops->state_set(model.backend, 1, NULL, NULL, e);
             if (!code) code = write_text(&t, prompt, n, logits, scratch, e);
             model_close(&model);
@@ -207,3 +227,24 @@ int sample_command(const SampleOptions *o, FILE *out, FILE *notes, Error *e)
     checkpoint_close(&c);
     return code;
 }
+
+#define AT(field) .at = offsetof(SampleOptions, field)
+static const Option options[] = {
+    {"weights", TAKES_PATH("a checkpoint"), "a checkpoint", AT(weights), .needed = true},
+    {"prompt", TAKES_TEXT("the words that the text begins with"), "the words that the text begins with",
+     AT(prompt), .arg = "TEXT"},
+    {"words", TAKES_WHOLE(0, 1000000000), "words to draw, ends of sentences included", AT(words), "100"},
+    {"temperature", TAKES_NUMBER(0, 1e6), "what the logits are divided by; 0 takes the likeliest word",
+     AT(temperature), "1"},
+    {"top-k", TAKES_WHOLE(1, 1000000000), "draw from the K likeliest words only", AT(top_k), .arg = "K"},
+    {"seed", TAKES_SEED, "seed of the draws: the same text each time", AT(seed), "1"},
+};
+
+const Command command_sample = {
+    .name = "sample",
+    .summary = "draw a text",
+    .about = "Draws a text from a checkpoint, word by word.",
+    COMMAND_OPTIONS(options, SampleOptions),
+    .settings = "backend|threads",
+    .run = sample,
+};

@@ -10,17 +10,27 @@
 #include "host/train/model_load.h"
 #include "members.h"
 
+int search_options(SearchOptions *o, const CommandLine *line, Error *e)
+{
+    if (o->nbest > o->beam)
+        return error_set(e, EXIT_USAGE,
+                         "--nbest %lld needs --beam to be as large: a beam of %lld finds no more",
+                         (long long)o->nbest, (long long)o->beam);
+    o->backend = line->settings.backend, o->threads = (int)line->settings.threads, o->notes = line->notes;
+    return EXIT_DONE;
+}
+
 /* ---- models ---- */
 
 static int check_model(const Search *s, const Checkpoint *c, const char *task, int i, Error *e)
 {
-    const char *path = s->o->weights->path[i];
+    const char *path = s->o->weights.path[i];
     if (strcmp(c->task, task))
         return error_set(e, EXIT_BAD_DATA, "%s is a model of task %.60s, not of task %s", path, c->task,
                          task);
     if (c->shape.V_in != c->vocab_source.V + c->vocab.V || c->shape.V_out != c->vocab.V)
         return error_set(e, EXIT_BAD_DATA, "%s has tensors of other sizes than its vocabularies", path);
-    return i ? members_agree(&s->first, s->o->weights->path[0], c, path, e) : EXIT_DONE;
+    return i ? members_agree(&s->first, s->o->weights.path[0], c, path, e) : EXIT_DONE;
 }
 
 int search_open(Search *s, const SearchOptions *o, const char *task, FILE *out, Error *e)
@@ -29,11 +39,11 @@ int search_open(Search *s, const SearchOptions *o, const char *task, FILE *out, 
     DecodeOptions d = {.width = o->beam, .batch = o->batch, .penalty = o->penalty, .end = ID_EOS};
     s->o = o, s->out = out;
     int code = backend_find(o->backend, &ops, e);
-    s->model = calloc((size_t)o->weights->n, sizeof *s->model);
+    s->model = calloc((size_t)o->weights.n, sizeof *s->model);
     if (!code && !s->model) code = error_set(e, EXIT_FAILED, "memory ran out while --weights was read");
-    for (int i = 0; !code && i < o->weights->n; i++) {
+    for (int i = 0; !code && i < o->weights.n; i++) {
         Checkpoint other, *c = i ? &other : &s->first;
-        code = checkpoint_open(c, o->weights->path[i], e);
+        code = checkpoint_open(c, o->weights.path[i], e);
         if (code) break;
         code = check_model(s, c, task, i, e);
         d.features = c->shape.F > 0; /* at most one row an input */

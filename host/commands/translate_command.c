@@ -1,4 +1,5 @@
-#include "translate_command.h"
+/* `plstm translate`: sentences in, sentences out, in order. */
+#include "commands.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -81,7 +82,7 @@ static int translate_lines(Translate *t, FILE *in, Error *e)
         if (!code && t->lines == t->search.o->batch) code = translate_batch(t, e);
     }
     if (!code && ferror(in))
-        code = error_set(e, EXIT_FAILED, "the input cannot be read: %s", strerror(errno));
+        code = error_set(e, EXIT_BAD_DATA, "the input cannot be read: %s", strerror(errno));
     /* What stands before a bad line is translated all the same. */
     Error later;
     int rest = translate_batch(t, code ? &later : e);
@@ -102,3 +103,27 @@ int translate_command(const SearchOptions *o, FILE *in, FILE *out, Error *e)
     free(t.input), free(t.empty);
     return code;
 }
+
+typedef struct TranslateOptions {
+    SearchOptions search;
+} TranslateOptions;
+static const Option options[] = {
+    SEARCH_OPTIONS(TranslateOptions, "a translation model", "sentences",
+                   "sentences that are translated at a time"),
+};
+
+static int translate(const CommandLine *line, Error *e)
+{
+    TranslateOptions *o = line->own;
+    int code = search_options(&o->search, line, e);
+    return code ? code : translate_command(&o->search, stdin, stdout, e);
+}
+
+const Command command_translate = {
+    .name = "translate",
+    .summary = "translate sentences",
+    .about = "Translates standard input, a sentence a line, its words between spaces, by beam search.",
+    COMMAND_OPTIONS(options, TranslateOptions),
+    .settings = "backend|threads",
+    .run = translate,
+};

@@ -158,15 +158,18 @@ void minibatches_fill(const Minibatches *m, const Sequences *s, int64_t k, int64
         }
     }
     if (!s->features) return;
+    for (int64_t b = 0; b < B; b++) { /* feature rows of the sequence that are behind us */
+        int64_t *place = &m->keyed[b].place, first = s->offset[row[b]];
+        *place = s->first_row[row[b]];
+        for (int64_t p = first; p < first + from && from < sequences_length(s, row[b]); p++)
+            *place += s->ids[p] == ID_FEATURES;
+    }
     for (int64_t t = 0; t < T; t++)
-        for (int64_t b = 0; b < B; b++) {
-            if (ids[t * B + b] != ID_FEATURES) continue;
-            int64_t first = s->offset[row[b]], number = 0;
-            for (int64_t p = first; p < first + from + t; p++) number += s->ids[p] == ID_FEATURES;
-            memcpy(features, s->features + (s->first_row[row[b]] + number) * s->F,
-                   (size_t)s->F * sizeof *features);
-            features += s->F;
-        }
+        for (int64_t b = 0; b < B; b++)
+            if (ids[t * B + b] == ID_FEATURES) {
+                memcpy(features, s->features + m->keyed[b].place++ * s->F, (size_t)s->F * sizeof *features);
+                features += s->F;
+            }
 }
 
 /* ---- sources ---- */

@@ -137,8 +137,6 @@ int dataset_json_read(ImageTexts *t, const char *path, Error *e)
     size_t n;
     memset(t, 0, sizeof *t);
     int code = map_file(path, "a JSON file of images and captions", &map, &n, e);
-    if (code) return code;
-    code = dataset_json_parse(t, map, n, path, e);
-    munmap(map, n);
+    if (!code) code = dataset_json_parse(t, map, n, path, e), munmap(map, n);
     return code;
 }

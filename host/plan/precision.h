@@ -7,11 +7,11 @@
 
 #include "kernels/plan.h"
 
-/* "f32", "tf32", "bf16". */
-const char *precision_name(LstmPrecision precision);
-
-/* Of a LstmPrecision; -1: no such name. NULL is f32, what a backend computes in that is asked for nothing. */
-int precision_find(const char *name);
+static inline const char *precision_name(LstmPrecision precision)
+{
+    static const char *const name[PRECISIONS] = {"f32", "tf32", "bf16"};
+    return name[precision];
+}
 
 /* An operand of a matrix product as the hardware takes it: tf32 to nearest, ties away from zero (cvt.rna), bf16 to nearest
  * even. Infinities and NaNs stay what they are; what rounds past the largest float becomes infinite. */

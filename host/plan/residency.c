@@ -247,33 +247,6 @@ int lstm_plan(const DeviceFacts *device, const LstmShape *shape, const LstmFootp
 
 /* ---- text ---- */
 
-/* Every field of LstmPlan: F(field, type). */
-#define PLAN_FIELDS(F)                                                                                       \
-    F(backward, int32_t)                                                                                     \
-    F(tile, int32_t)                                                                                         \
-    F(replicas, int32_t)                                                                                     \
-    F(blocks, int32_t)                                                                                       \
-    F(threads, int32_t)                                                                                      \
-    F(units, int32_t)                                                                                        \
-    F(rows, int32_t)                                                                                         \
-    F(batch, int32_t)                                                                                        \
-    F(groups, int32_t)                                                                                       \
-    F(passes, int32_t)                                                                                       \
-    F(slices, int32_t)                                                                                       \
-    F(depth, int32_t)                                                                                        \
-    F(resident, int32_t)                                                                                     \
-    F(shared, int32_t)                                                                                       \
-    F(streamed, int32_t)                                                                                     \
-    F(chunk, int32_t)                                                                                        \
-    F(chunks, int32_t)                                                                                       \
-    F(quads, int32_t)                                                                                        \
-    F(rounds, int32_t)                                                                                       \
-    F(kind, int32_t)                                                                                         \
-    F(precision, int32_t)                                                                                    \
-    F(cluster, int32_t)                                                                                      \
-    F(shared_bytes, size_t)                                                                                  \
-    F(scratch_bytes, size_t)
-
 void plan_text(const LstmPlan *p, char *out, size_t size)
 {
     size_t n = 0;

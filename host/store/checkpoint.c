@@ -11,13 +11,10 @@
 
 #define FORMAT_VERSION "1"
 
-const char *checkpoint_setting_key(int i, char out[CHECKPOINT_KEY_SIZE])
+const char *checkpoint_setting_key(int i, char out[OPTION_KEY_SIZE])
 {
-    const char *name = settings_info(i)->name;
-    snprintf(out, CHECKPOINT_KEY_SIZE, "%s", strcmp(name, "lr") ? name : "initial_lr");
-    for (char *p = out; *p; p++)
-        if (*p == '-') *p = '_';
-    return out;
+    const Option *o = settings_info(i);
+    return option_key(o->key ? o->key : o->name, out);
 }
 
 static bool recorded(int i, const char *task)
@@ -26,14 +23,7 @@ static bool recorded(int i, const char *task)
 }
 
 /* A name without a default that was not given is not recorded. */
-static bool may_be_unset(int i)
-{
-    Settings s;
-    char value[64];
-    settings_defaults(&s);
-    settings_format(&s, i, value, sizeof value);
-    return settings_info(i)->type == TYPE_NAME && !value[0];
-}
+static bool may_be_unset(int i) { return settings_info(i)->type == TYPE_NAME && !settings_info(i)->initial; }
 
 static bool is_lm(const char *task) { return !strcmp(task, "lm"); }
 
@@ -163,7 +153,7 @@ static int read_settings(Checkpoint *c, const char *path, Error *e)
     else if (settings_preset(&c->settings, value, e)) return bad_value(path, "preset", value, names, e);
     for (int i = 0; i < settings_count(); i++) {
         if (!recorded(i, c->task)) continue;
-        char key[CHECKPOINT_KEY_SIZE];
+        char key[OPTION_KEY_SIZE];
         checkpoint_setting_key(i, key);
         if (may_be_unset(i) && !st_meta(&c->file, key)) continue;
         if ((code = read_text(&c->file, key, &value, path, e))) return code;
@@ -354,87 +344,63 @@ void checkpoint_close(Checkpoint *c)
 
 /* ---- writing ---- */
 
-/* Metadata being put together: the list for st_write and the bytes of what is formatted for it. */
-typedef struct MetaList {
-    StMeta *item;
-    int n;
-    struct {
-        char key[CHECKPOINT_KEY_SIZE], value[128];
-    } * text;
-} MetaList;
-
-static void put_text(MetaList *m, const char *key, const char *value)
-{
-    m->item[m->n++] = (StMeta){key, value};
-}
-
-static void put_count(MetaList *m, const char *key, int64_t value)
-{
-    snprintf(m->text[m->n].value, sizeof m->text->value, "%" PRId64, value);
-    put_text(m, key, m->text[m->n].value);
-}
-
-static void put_double(MetaList *m, const char *key, double value)
-{
-    snprintf(m->text[m->n].value, sizeof m->text->value, "%.17g", value);
-    put_text(m, key, m->text[m->n].value);
-}
-
 /* A vocabulary as metadata: its text, malloc'd, and its hash. */
 typedef struct VocabText {
     char hash[65], *text;
 } VocabText;
 
-static void put_metadata(MetaList *m, const Settings *s, const Counters *n, const CheckpointData *d,
+static void put_metadata(StMetaList *m, const Settings *s, const Counters *n, const CheckpointData *d,
                          const VocabText *vocab, const VocabText *source, const StMeta *extra, int n_extra)
 {
-    put_text(m, "format", "pt");
-    put_text(m, "plstm", FORMAT_VERSION);
-    put_text(m, "preset", s->preset);
+    st_put(m, "format", "pt");
+    st_put(m, "plstm", FORMAT_VERSION);
+    st_put(m, "preset", s->preset);
     for (int i = 0; i < settings_count(); i++) {
         if (!recorded(i, s->task)) continue;
-        settings_format(s, i, m->text[m->n].value, sizeof m->text->value);
+        option_format(settings_info(i), s, m->text[m->n].value, sizeof m->text->value);
         if (may_be_unset(i) && !m->text[m->n].value[0]) continue;
-        put_text(m, checkpoint_setting_key(i, m->text[m->n].key), m->text[m->n].value);
+        st_put(m, checkpoint_setting_key(i, m->text[m->n].key), m->text[m->n].value);
     }
-    put_count(m, "step", n->step);
-    put_count(m, "epoch", n->epoch);
-    put_count(m, "minibatch", n->minibatch);
-    put_double(m, "lr", n->lr);
-    put_double(m, "nats", n->nats);
-    put_count(m, "tokens", n->tokens);
-    if (d->hits) put_count(m, "hits", n->hits);
-    put_double(m, "best_valid", n->best_valid);
-    if (d->name) put_text(m, "data", d->name);
-    put_text(m, "corpus_sha256", d->corpus_sha256 ? d->corpus_sha256 : "null");
-    if (!d->corpus_sha256) put_text(m, "train_sha256", d->train_sha256);
-    for (int i = 0; i < n_extra; i++) put_text(m, extra[i].key, extra[i].value);
-    for (int i = 0; i < d->n_extra; i++) put_text(m, d->extra[i].key, d->extra[i].value);
-    if (vocab->text) put_text(m, "vocab_sha256", vocab->hash);
-    if (source->text)
-        put_text(m, "vocab_source_sha256", source->hash), put_text(m, "vocab_source", source->text);
-    if (vocab->text) put_text(m, "vocab", vocab->text); /* last, so that the rest can be read with head */
+    st_put_count(m, "step", n->step);
+    st_put_count(m, "epoch", n->epoch);
+    st_put_count(m, "minibatch", n->minibatch);
+    st_put_double(m, "lr", n->lr);
+    st_put_double(m, "nats", n->nats);
+    st_put_count(m, "tokens", n->tokens);
+    if (d->hits) st_put_count(m, "hits", n->hits);
+    st_put_double(m, "best_valid", n->best_valid);
+    if (d->name) st_put(m, "data", d->name);
+    st_put(m, "corpus_sha256", d->corpus_sha256 ? d->corpus_sha256 : "null");
+    if (!d->corpus_sha256) st_put(m, "train_sha256", d->train_sha256);
+    for (int i = 0; i < n_extra; i++) st_put(m, extra[i].key, extra[i].value);
+    for (int i = 0; i < d->n_extra; i++) st_put(m, d->extra[i].key, d->extra[i].value);
+    if (vocab->text) st_put(m, "vocab_sha256", vocab->hash);
+    if (source->text) st_put(m, "vocab_source_sha256", source->hash), st_put(m, "vocab_source", source->text);
+    if (vocab->text) st_put(m, "vocab", vocab->text); /* last, so that the rest can be read with head */
 }
 
-/* Fills info (params->count) and tensors (params->count + 2), whose names are info's; returns how many
- * tensors. */
-static int list_tensors(ParamInfo *info, StTensor *tensors, const Params *params, int64_t B, const float *h,
-                        const float *c)
+void params_tensors(const Params *p, ParamInfo *info, StTensor *tensor)
 {
-    int n = params->count;
-    for (int k = 0; k < n; k++) {
-        info[k] = param_info(&params->shape, k);
-        tensors[k] = (StTensor){.name = info[k].name,
-                                .dtype = ST_F32,
-                                .rank = info[k].rank,
-                                .shape = {info[k].dim[0], info[k].dim[1]},
-                                .data = params->data + params->offset[k],
-                                .bytes = sizeof(float) * (size_t)info[k].n};
+    for (int k = 0; k < p->count; k++) {
+        info[k] = param_info(&p->shape, k);
+        tensor[k] = (StTensor){.name = info[k].name,
+                               .dtype = ST_F32,
+                               .rank = info[k].rank,
+                               .shape = {info[k].dim[0], info[k].dim[1]},
+                               .data = p->data + p->offset[k],
+                               .bytes = sizeof(float) * (size_t)info[k].n};
     }
+}
+
+/* Adds the state, where there is one, to the n tensors; returns how many they are then. */
+static int state_tensors(StTensor *tensors, int n, const ModelShape *s, int64_t B, const float *h,
+                         const float *c)
+{
     if (!h) return n;
-    int64_t L = params->shape.L, H = params->shape.H;
-    StTensor state = {
-        .dtype = ST_F32, .rank = 3, .shape = {L, B, H}, .bytes = sizeof(float) * (size_t)(L * B * H)};
+    StTensor state = {.dtype = ST_F32,
+                      .rank = 3,
+                      .shape = {s->L, B, s->H},
+                      .bytes = sizeof(float) * (size_t)(s->L * B * s->H)};
     tensors[n] = tensors[n + 1] = state;
     tensors[n].name = "state.h", tensors[n].data = h;
     tensors[n + 1].name = "state.c", tensors[n + 1].data = c;
@@ -488,13 +454,15 @@ int checkpoint_save(const char *path, const Settings *settings, const Counters *
         (size_t)(settings_count() + n_extra + data->n_extra + 20); /* put_metadata has 18 beside these */
     VocabText vocab = {.text = NULL}, source = {.text = NULL};
     bool texts = vocab_text(data->vocab, &vocab) && vocab_text(data->vocab_source, &source);
-    MetaList meta = {.item = calloc(entries, sizeof *meta.item), .text = calloc(entries, sizeof *meta.text)};
+    StMetaList meta = {.item = calloc(entries, sizeof *meta.item),
+                       .text = calloc(entries, sizeof *meta.text)};
     ParamInfo *info = calloc((size_t)params->count, sizeof *info);
     StTensor *tensors = calloc((size_t)params->count + 2, sizeof *tensors);
     int code = EXIT_FAILED;
     if (texts && meta.item && meta.text && info && tensors) {
         put_metadata(&meta, settings, counters, data, &vocab, &source, extra, n_extra);
-        int n = list_tensors(info, tensors, params, settings->batch, h, c);
+        params_tensors(params, info, tensors);
+        int n = state_tensors(tensors, params->count, &params->shape, settings->batch, h, c);
         code = st_write(path, tensors, n, meta.item, meta.n, e);
     } else {
         error_set(e, code, "%s cannot be written: memory ran out", path);

@@ -62,8 +62,10 @@ void checkpoint_close(Checkpoint *c);
 const float *checkpoint_param(const Checkpoint *c, int k);
 
 /* Name under which setting i is recorded; returns out. */
-enum { CHECKPOINT_KEY_SIZE = 40 };
-const char *checkpoint_setting_key(int i, char out[CHECKPOINT_KEY_SIZE]);
+const char *checkpoint_setting_key(int i, char out[OPTION_KEY_SIZE]);
+
+/* The parameters as tensors of a file: fills info and tensor (count), whose names are info's. */
+void params_tensors(const Params *p, ParamInfo *info, StTensor *tensor);
 
 /* Whether a checkpoint's header can hold the vocabulary, to be known before the first step. EXIT_BAD_DATA names path. */
 int checkpoint_check_vocab(const Vocab *v, const char *path, Error *e);

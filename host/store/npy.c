@@ -217,15 +217,9 @@ int npy_open(NpyFile *f, const char *path, Error *e)
     size_t n;
     memset(f, 0, sizeof *f);
     int code = map_file(path, "a file of NumPy", &map, &n, e);
-    if (code) return code;
-    code = npy_parse(f, map, n, path, e);
-    if (code) {
-        munmap(map, n);
-        return code;
-    }
-    f->map = map;
-    f->map_bytes = n;
-    return EXIT_DONE;
+    if (!code && (code = npy_parse(f, map, n, path, e))) munmap(map, n);
+    else if (!code) f->map = map, f->map_bytes = n;
+    return code;
 }
 
 void npy_close(NpyFile *f)

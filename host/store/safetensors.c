@@ -296,15 +296,9 @@ int st_open(StFile *f, const char *path, Error *e)
     size_t n;
     memset(f, 0, sizeof *f);
     int code = map_file(path, "a safetensors file", &map, &n, e);
-    if (code) return code;
-    code = st_parse(f, map, n, path, e);
-    if (code) {
-        munmap(map, n);
-        return code;
-    }
-    f->map = map;
-    f->map_bytes = n;
-    return EXIT_DONE;
+    if (!code && (code = st_parse(f, map, n, path, e))) munmap(map, n);
+    else if (!code) f->map = map, f->map_bytes = n;
+    return code;
 }
 
 void st_close(StFile *f)
@@ -414,6 +408,20 @@ static char *make_header(const char *path, const StTensor *tensors, int n_tensor
 
 /* ---- writing ---- */
 
+void st_put(StMetaList *m, const char *key, const char *value) { m->item[m->n++] = (StMeta){key, value}; }
+
+void st_put_count(StMetaList *m, const char *key, int64_t value)
+{
+    snprintf(m->text[m->n].value, sizeof m->text->value, "%" PRId64, value);
+    st_put(m, key, m->text[m->n].value);
+}
+
+void st_put_double(StMetaList *m, const char *key, double value)
+{
+    snprintf(m->text[m->n].value, sizeof m->text->value, "%.17g", value);
+    st_put(m, key, m->text[m->n].value);
+}
+
 int st_write(const char *path, const StTensor *tensors, int n_tensors, const StMeta *meta, int n_meta,
              Error *e)
 {
@@ -428,15 +436,5 @@ int st_write(const char *path, const StTensor *tensors, int n_tensors, const StM
         code = replace_finish(&r, ok, path, e);
     }
     free(header);
-    return code;
-}
-
-int st_writable(const char *path, const char *option, Error *e)
-{
-    char what[PATH_MAX + 64];
-    snprintf(what, sizeof what, "%s %s", option, path);
-    Replacement r;
-    int code = replace_open(&r, path, what, e);
-    if (!code) replace_cancel(&r);
     return code;
 }

@@ -87,15 +87,23 @@ const char *st_meta(const StFile *f, const char *key);      /* or NULL */
 enum { ST_KIND_SIZE = 16 + 22 * ST_MAX_RANK };
 const char *st_kind(StDtype dtype, const int64_t *shape, int rank, char out[ST_KIND_SIZE]);
 
+/* Metadata being put together: the list for st_write, and the bytes of what is formatted for it. The caller gives both, with
+ * room for all that is put; keys and values of st_put are not copied. */
+typedef struct StMetaList {
+    StMeta *item;
+    int n;
+    struct StMetaText {
+        char key[40], value[128];
+    } * text;
+} StMetaList;
+void st_put(StMetaList *m, const char *key, const char *value);
+void st_put_count(StMetaList *m, const char *key, int64_t value);
+void st_put_double(StMetaList *m, const char *key, double value); /* %.17g */
+
 /* Writes path atomically (host/base/replace.h). Tensors and metadata in the order given; the same input gives the
  * same bytes. The data starts at a multiple of 8. Names and values are UTF-8. EXIT_BAD_DATA: cannot be written
  * (names path and cause: full disk ...). */
 int st_write(const char *path, const StTensor *tensors, int n_tensors, const StMeta *meta, int n_meta,
              Error *e);
-
-/* Whether st_write could write there (folder exists and is writable; path is not a folder, device or
- * read-only file), leaving nothing behind. Checked before the first step. EXIT_BAD_DATA; the sentence begins
- * with `option` ("--save"). */
-int st_writable(const char *path, const char *option, Error *e);
 
 #endif

@@ -54,10 +54,11 @@ int model_get_grads(Model *m, Params *p, Error *e)
 
 /* ---- one window ---- */
 
-static int forward(Model *m, const Window *w, Error *e)
+static int forward(Model *m, const Window *w, bool *replayed, Error *e)
 {
-    int code = m->ops->window_begin(m->backend, w, e);
-    if (!code) code = m->ops->embedding_forward(m->backend, e);
+    int code = m->ops->window_begin(m->backend, w, replayed, e);
+    if (code || *replayed) return code;
+    code = m->ops->embedding_forward(m->backend, e);
     for (int64_t l = 0; !code && l < m->config.shape.L; l++) code = m->ops->layer_forward(m->backend, l, e);
     if (!code) code = m->ops->softmax_forward(m->backend, e);
     return code;
@@ -78,8 +79,9 @@ int model_train_step(Model *m, const Window *w, double lr, double clip, WindowRe
     Window updated = *w;
     updated.update = true;
     *r = (WindowResult){.step = -1};
-    int code = forward(m, &updated, e);
-    if (!code) code = backward(m, e);
+    bool replayed;
+    int code = forward(m, &updated, &replayed, e);
+    if (!code && !replayed) code = backward(m, e);
     if (!code) code = m->ops->update(m->backend, lr, clip, e);
     if (!code) code = m->ops->window_end(m->backend, r, NULL, NULL, e);
     return code;
@@ -94,7 +96,8 @@ int model_drain(Model *m, WindowResult *r, Error *e)
 int model_gradients(Model *m, const Window *w, WindowResult *r, Error *e)
 {
     assert(w->train);
-    int code = forward(m, w, e);
+    bool replayed; /* only with an update */
+    int code = forward(m, w, &replayed, e);
     if (!code) code = backward(m, e);
     if (!code) code = m->ops->window_end(m->backend, r, NULL, NULL, e);
     return code;
@@ -104,7 +107,8 @@ int model_forward(Model *m, const Window *w, double *token_nats, int32_t *token_
                   Error *e)
 {
     assert(!w->train);
-    int code = forward(m, w, e);
+    bool replayed;
+    int code = forward(m, w, &replayed, e);
     if (!code) code = m->ops->window_end(m->backend, r, token_nats, token_best, e);
     return code;
 }

@@ -16,6 +16,7 @@
 #include "host/base/number.h"
 #include "host/base/replace.h"
 #include "host/base/version.h"
+#include "host/plan/precision.h"
 
 struct Report {
     RunInfo info;
@@ -49,21 +50,11 @@ static void run_line(JsonLine *l, const RunInfo *info)
     line_string(l, "commit", PLSTM_COMMIT);
     line_string(l, "preset", s->preset);
     for (int i = 0; i < settings_count(); i++) {
-        const SettingInfo *setting = settings_info(i);
-        if (setting->type == TYPE_PATH) continue; /* where a run lies says nothing about it */
-        if (!settings_of_task(i, s->task)) continue;
-        char key[32], value[64];
-        snprintf(key, sizeof key, "%s", setting->name);
-        for (char *p = key; *p; p++)
-            if (*p == '-') *p = '_';
-        settings_format(s, i, value, sizeof value);
-        if (!strcmp(key, "backend")) line_string(l, key, info->backend);
-        else if (!strcmp(key, "kernel")) line_string(l, key, info->kernel);
-        else if (!strcmp(key, "threads")) line_int(l, key, info->threads);
-        else if (!strcmp(key, "max_steps") && s->max_steps < 0) line_string(l, key, NULL);
-        else if (setting->type == TYPE_INT) line_int(l, key, strtoll(value, NULL, 10));
-        else if (setting->type == TYPE_DOUBLE) line_double(l, key, strtod(value, NULL));
-        else line_string(l, key, value); /* the seed too: a double does not hold 64 bits */
+        const Option *o = settings_info(i);
+        /* Where a run lies says nothing about it, nor how files are treated. */
+        if (o->type == TYPE_PATH || o->type == TYPE_FLAG || !settings_of_task(i, s->task)) continue;
+        if (!info->kernel && !strcmp(o->name, "kernel")) line_string(l, o->name, NULL);
+        else option_json(o, s, l);
     }
     line_string(l, "device", info->device);
     info->task->log_run(info->data, s, l);
@@ -250,8 +241,8 @@ static void header_print(const RunInfo *info)
         printf(": %lld an epoch, %lld epoch%s", (long long)info->windows, (long long)s->epochs,
                s->epochs == 1 ? "" : "s");
     printf("\n");
-    printf("backend    %s%s%s: %s, %s\n", info->backend, info->kernel ? " " : "",
-           info->kernel ? info->kernel : "", info->device, s->precision);
+    printf("backend    %s%s%s: %s, %s\n", s->backend, info->kernel ? " " : "", info->kernel ? s->kernel : "",
+           info->device, precision_name((LstmPrecision)s->precision));
     if (info->resumed)
         printf("resumed    after step %lld, in epoch %lld\n", (long long)info->resumed->step,
                (long long)info->resumed->epoch);
@@ -343,12 +334,13 @@ int report_open(Report **out, const RunInfo *info, bool quiet, Error *e)
         return code;
     }
     header_print(&r->info);
-    if (r->threads_before > 0 && r->threads_before != info->threads)
-        report_say(
-            r,
-            "the log's run had %lld thread%s and goes on with %d: its last bits may differ from those of an "
-            "uninterrupted run",
-            (long long)r->threads_before, r->threads_before == 1 ? "" : "s", info->threads);
+    if (r->threads_before > 0 && r->threads_before != r->settings.threads)
+        report_say(r,
+                   "the log's run had %lld thread%s and goes on with %lld: its last bits may differ from "
+                   "those of an "
+                   "uninterrupted run",
+                   (long long)r->threads_before, r->threads_before == 1 ? "" : "s",
+                   (long long)r->settings.threads);
     *out = r;
     return EXIT_DONE;
 }

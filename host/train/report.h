@@ -1,5 +1,5 @@
 /* report: what a run tells: the JSON log (SPEC 8), the progress line on standard error, tables on standard
- * output. The only file besides main.c that talks to people. */
+ * output. With the commands the only file that talks to people. */
 #ifndef PLSTM_REPORT_H
 #define PLSTM_REPORT_H
 
@@ -17,13 +17,11 @@
 typedef struct Report Report;
 
 typedef struct RunInfo {
-    const Settings *settings;
+    const Settings *settings; /* backend, kernel and threads are what runs, never "auto" */
     const Task *task;
     const TaskData *data;
-    const char *backend; /* that runs, never "auto" */
-    const char *kernel;  /* likewise; NULL where the backend has none */
-    const char *device;  /* BackendOps.describe */
-    int threads;
+    bool kernel;        /* the backend has kernels to choose from */
+    const char *device; /* BackendInfo */
     ModelShape shape;
     int64_t parameters;
     size_t bytes;            /* that the run takes */

@@ -73,9 +73,9 @@ int corpus_paths(CorpusPaths *p, const char *dir, const char *vocab, Error *e)
     *p = (CorpusPaths){.n = 0};
     for (int split = 0; dir && split < SPLITS && !code; split++) {
         code = corpus_file(dir, split, &p->path[split], e);
-        p->file[p->n++] = (OtherFile){what[split], p->path[split]};
+        p->file[p->n++] = (OtherFile){what[split], p->path[split], NULL};
     }
-    p->file[p->n++] = (OtherFile){"--vocab", vocab};
+    p->file[p->n++] = (OtherFile){"--vocab", vocab, NULL};
     if (code) corpus_paths_free(p);
     return code;
 }

@@ -13,11 +13,11 @@
 /* Reads settings->data: train, and what is scored. resume NULL: a fresh run. EXIT_USAGE where the text is not the file's. */
 int run_corpus(Corpus *c, const Settings *s, const Checkpoint *resume, Error *e);
 
-/* The files that reading `splits` (bits) of dir would open, for output_check; `dir` may be NULL. Freed by
+/* The files that reading `splits` (bits) of dir would open, for outputs_check; `dir` may be NULL. Freed by
  * corpus_paths_free. */
 enum { CORPUS_PATHS = 64 };
 typedef struct CorpusPaths {
-    OtherFile file[CORPUS_PATHS + 1]; /* (n), and room for one of the caller's */
+    OtherFile file[CORPUS_PATHS + 2]; /* (n), and room for two of the caller's */
     char *path[CORPUS_PATHS];         /* malloc'd, or NULL */
     int n;
 } CorpusPaths;

@@ -44,6 +44,8 @@ typedef struct Task {
     const char *name;    /* of --task and the metadata */
     const char *summary; /* one line for --help */
     const char *takes;   /* what --data takes: "a folder with train.txt, ..., or synthetic" */
+    const char
+        *marks; /* files by one of which a folder of its data is known, patterns: "train.txt|ptb.train.txt" */
     const char *builtin; /* name of its built-in data, which preset demo trains on: "synthetic" */
     const char *unit;    /* what is scored: "words" */
     bool carries;        /* state goes from minibatch to minibatch: checkpoints inside an epoch hold it */
@@ -106,6 +108,10 @@ int task_find(const char *name, const Task **task, Error *e);
 
 /* Of a checkpoint at path; EXIT_BAD_DATA where this program has no such task. */
 int task_of(const Checkpoint *c, const char *path, const Task **task, Error *e);
+
+/* Adds to the sentence of a fault that came of reading data, where it explains it, which task's data it looks like, or
+ * the word for the task's built-in data. Returns code. */
+int task_hint(const Task *task, const char *data, int code, Error *e);
 
 /* What a run's best epoch is chosen by, lower is better: nats a position, or the share of misses. */
 double task_cost(const Task *task, const Totals *t);

@@ -42,6 +42,8 @@ typedef struct Trainer {
     Report *report;
     float *h, *c;            /* (L,B,H) for checkpoints inside an epoch */
     int64_t first_step;      /* of this process */
+    int64_t first_epoch;     /* likewise */
+    bool best_saved;         /* --save-best was written */
     int64_t saved_step;      /* of the newest --save of this run, -1: none */
     int64_t scored_step;     /* at which valid was scored last, -1: never */
     double saved_at;         /* seconds */
@@ -137,7 +139,7 @@ static int trainer_open(Trainer *t, const Checkpoint *resume, bool quiet, Error 
     config.T = limits.T, config.B = limits.B, config.scored = limits.scored,
     config.features = limits.features;
     config.hits = t->task->hits;
-    if (resume && !(s->given >> settings_find("kernel") & 1)) config.plan = st_meta(&resume->file, "plan");
+    if (resume && !(settings_given(s, "kernel"))) config.plan = st_meta(&resume->file, "plan");
     if (resume) config.algorithms = st_meta(&resume->file, "algorithms");
     size_t host = (size_t)params_elements(&t->shape) * sizeof(float);
     code = machine_fits(host + (ops->bytes ? ops->bytes(&config) : 0), e);
@@ -149,24 +151,22 @@ static int trainer_open(Trainer *t, const Checkpoint *resume, bool quiet, Error 
     code = model_open(&t->model, ops, &config, e);
     if (!code) code = weights_start(t, resume, e);
     if (code) return code;
-    if (ops->kernel) s->kernel = ops->kernel(t->model.backend); /* that runs, never "auto" */
+    BackendInfo backend;
+    ops->info(t->model.backend, &backend);
+    if (backend.kernel) s->kernel = backend.kernel; /* that runs, never "auto" */
     t->model.interrupt = signals_caught();
 
     t->at = resume ? resume->counters : (Counters){.epoch = 1, .lr = s->lr, .best_valid = INFINITY};
-    t->oldest = t->first_step = t->at.step;
+    t->oldest = t->first_step = t->at.step, t->first_epoch = t->at.epoch;
     t->saved_step = t->scored_step = -1;
     if (resume && t->at.minibatch == 0) t->scored_step = t->at.step; /* its epoch line is in the log */
-    char device[128];
-    ops->describe(t->model.backend, device, sizeof device);
     RunInfo info = {.settings = s,
                     .task = t->task,
                     .data = t->data,
-                    .backend = ops->name,
-                    .kernel = ops->kernel ? s->kernel : NULL,
-                    .device = device,
-                    .threads = (int)s->threads,
+                    .kernel = backend.kernel != NULL,
+                    .device = backend.device,
                     .parameters = params_elements(&t->shape),
-                    .bytes = host + ops->held(t->model.backend) + t->task->bytes(t->data),
+                    .bytes = host + backend.bytes + t->task->bytes(t->data),
                     .shape = t->shape,
                     .windows = batches(t),
                     .resumed = resume ? &resume->counters : NULL};
@@ -192,13 +192,13 @@ static int save_to(Trainer *t, const char *path, Error *e)
     int code = model_get_params(&t->model, &t->params, e);
     if (!code && inside) code = t->model.ops->state_get(t->model.backend, t->settings.batch, t->h, t->c, e);
     if (code) return code;
-    BackendNote note[BACKEND_NOTES];
+    BackendInfo info;
     StMeta extra[BACKEND_NOTES];
-    int n = t->model.ops->notes ? t->model.ops->notes(t->model.backend, note) : 0;
-    for (int i = 0; i < n; i++) extra[i] = (StMeta){note[i].key, note[i].value};
+    t->model.ops->info(t->model.backend, &info);
+    for (int i = 0; i < info.notes; i++) extra[i] = (StMeta){info.note[i].key, info.note[i].value};
     t->task->meta(t->data, &data);
     return checkpoint_save(path, &t->settings, &t->at, &data, &t->params, inside ? t->h : NULL,
-                           inside ? t->c : NULL, extra, n, e);
+                           inside ? t->c : NULL, extra, info.notes, e);
 }
 
 static int save(Trainer *t, Error *e)
@@ -371,7 +371,7 @@ static int end_epoch(Trainer *t, Error *e)
     double cost = task_cost(t->task, &valid);
     if (scores && cost < t->at.best_valid) {
         t->at.best_valid = cost;
-        if (s->save_best) code = save_to(t, s->save_best, e);
+        if (s->save_best) code = save_to(t, s->save_best, e), t->best_saved = !code;
     }
     t->saved_step = -1; /* a file of this step taken inside the epoch is not this one */
     if (!code) code = save(t, e);
@@ -411,6 +411,11 @@ static int finish(Trainer *t, Error *e)
         scored[i].n = figures(t, i, &scored[i].totals, scored[i].figure, 0);
     }
     if (!code) code = save(t, e);
+    if (!code && t->settings.save_best && !t->best_saved)
+        report_say(t->report, "--save-best %s is not written: %s", t->settings.save_best,
+                   t->at.epoch == t->first_epoch
+                       ? "the run ends before an epoch does, when valid would be scored"
+                       : "no epoch was better than the best before --resume");
     for (int i = 1; !code && i < TASK_SPLITS; i++)
         if (scored[i].n)
             code = heard(t, report_split(t->report, i, scored[i].figure, scored[i].n, &scored[i].totals, e));
@@ -421,19 +426,18 @@ static int finish(Trainer *t, Error *e)
  * bits of its results. */
 static void tell_backend(Trainer *t, const Checkpoint *resume)
 {
-    BackendNote note[BACKEND_NOTES];
-    const char *remark = t->model.ops->remark ? t->model.ops->remark(t->model.backend) : NULL;
-    if (remark && remark[0]) report_say(t->report, "%s", remark);
+    BackendInfo info;
+    t->model.ops->info(t->model.backend, &info);
+    if (info.remark[0]) report_say(t->report, "%s", info.remark);
     if (t->note[0]) report_say(t->report, "%s", t->note);
-    int n = resume && t->model.ops->notes ? t->model.ops->notes(t->model.backend, note) : 0;
-    for (int i = 0; i < n; i++) {
-        const char *before = st_meta(&resume->file, note[i].key);
-        bool remarked = !strcmp(note[i].key, "plan") || !strcmp(note[i].key, "algorithms");
-        if (before && strcmp(before, note[i].value) && !remarked)
+    for (int i = 0; resume && i < info.notes; i++) {
+        const char *key = info.note[i].key, *before = st_meta(&resume->file, key);
+        bool remarked = !strcmp(key, "plan") || !strcmp(key, "algorithms");
+        if (before && strcmp(before, info.note[i].value) && !remarked)
             report_say(t->report,
                        "%s was trained with %s '%s', and goes on with '%s': its last bits may differ from "
                        "those of an uninterrupted run",
-                       t->settings.resume, note[i].key, before, note[i].value);
+                       t->settings.resume, key, before, info.note[i].value);
     }
 }
 

@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #include "host/backend/backend_cuda.h"
+#include "host/plan/precision.h"
 #include "host/backend/backend_reference.h"
 #include "host/data/batcher.h"
 #include "host/plan/device.h"
@@ -55,15 +56,24 @@ enum { CASES = sizeof cases / sizeof cases[0] };
 
 /* How a run is made. */
 typedef struct Way {
-    bool eager, own_ids;    /* cuda: kernel by kernel; ids with every window instead of the stream */
-    int from, to;           /* steps of the run that are done here */
-    bool scored;            /* a window is scored after every fifth step */
-    bool told;              /* steps 8 to 11 are told that no gradient flows into their state */
-    const char *kernel;     /* NULL: cublas */
-    const char *plan;       /* as a checkpoint recorded it */
-    const char *precision;  /* NULL: f32 */
+    bool eager, own_ids; /* cuda: kernel by kernel; ids with every window instead of the stream */
+    int from, to;        /* steps of the run that are done here */
+    bool scored;         /* a window is scored after every fifth step */
+    bool told;           /* steps 8 to 11 are told that no gradient flows into their state */
+    const char *kernel;  /* NULL: cublas */
+    const char *plan;    /* as a checkpoint recorded it */
+    LstmPrecision precision;
     const char *algorithms; /* as a checkpoint recorded them */
 } Way;
+
+/* What the backend of a model has told last. */
+static BackendInfo told;
+
+static const BackendInfo *info_of(const Model *m)
+{
+    backend_cuda.info(m->backend, &told);
+    return &told;
+}
 
 static const Way whole = {.to = STEPS};
 
@@ -96,8 +106,7 @@ static BackendConfig config_of(const Case *k)
                            .sites = k->sites,
                            .seed = 0x123456789a,
                            .threads = 1,
-                           .kernel = "cublas",
-                           .precision = "f32"};
+                           .kernel = "cublas"};
 }
 
 static void keep_result(Run *run, const WindowResult *r, int *next)
@@ -135,7 +144,7 @@ static void train(const BackendOps *ops, const Case *k, Way way, Run *run)
     BackendConfig config = config_of(k);
     config.eager = way.eager, config.plan = way.plan, config.algorithms = way.algorithms;
     if (way.kernel) config.kernel = way.kernel;
-    if (way.precision) config.precision = way.precision;
+    config.precision = way.precision;
     int64_t n = k->T * k->B, N = k->B * (7 * k->T + 1) + (k->B > 1);
     int32_t *ids = malloc((size_t)N * sizeof *ids), *x = malloc((size_t)n * sizeof *x),
             *y = malloc((size_t)n * sizeof *y);
@@ -421,7 +430,7 @@ static void logits_are_those_of_the_nats(void **state)
 /* ---- the same bits ---- */
 
 /* What a checkpoint would say of kernel and plan. */
-static void recorded_plan(const Case *k, const char *kernel, const char *precision, char name[48],
+static void recorded_plan(const Case *k, const char *kernel, LstmPrecision precision, char name[48],
                           char plan[RECURRENCE_TEXT])
 {
     Model m;
@@ -430,7 +439,7 @@ static void recorded_plan(const Case *k, const char *kernel, const char *precisi
     small_plans(kernel);
     open_case(&m, &backend_cuda, k, &config);
     unsetenv("PLSTM_PLAN");
-    snprintf(name, 48, "%s", backend_cuda.kernel(m.backend));
+    snprintf(name, 48, "%s", info_of(&m)->kernel);
     recurrence_text(cuda_recurrence(m.backend), plan, RECURRENCE_TEXT);
     model_close(&m);
 }
@@ -445,8 +454,8 @@ static void every_way_gives_the_same_bits(void **state)
         {.to = STEPS, .scored = true},
         {.to = STEPS, .told = true}, /* launched kernel by kernel, between replays */
     };
-    const char *const kernel[] = {kernels[1], kernels[alone + 1], kernels[0]}, *const precision[] = {
-                                                                                   "f32", "bf16", "tf32"};
+    const char *const kernel[] = {kernels[1], kernels[alone + 1], kernels[0]};
+    static const LstmPrecision precision[] = {PRECISION_F32, PRECISION_BF16, PRECISION_TF32};
     for (int i = 0; i < CASES; i++) {
         if (slow_build() || (!long_lists() && i > 1)) break;
         Run first;
@@ -471,8 +480,8 @@ static void resume_gives_the_same_bits(void **state)
     (void)state;
     if (slow_build()) skip_slow();
     static const int at[] = {1, 2, 3, 5, 7, 11};
-    const char *const kernel[] = {kernels[0], "auto", kernels[1]}, *const precision[] = {"f32", "f32",
-                                                                                         "bf16"};
+    const char *const kernel[] = {kernels[0], "auto", kernels[1]};
+    static const LstmPrecision precision[] = {PRECISION_F32, PRECISION_F32, PRECISION_BF16};
     for (int i = 0; i < 3; i++) {
         Run one, two;
         char plan[RECURRENCE_TEXT], name[48];
@@ -510,7 +519,7 @@ static void tensor_kernels_read_what_the_update_wrote(void **state)
             snprintf(kernel, sizeof kernel, "%s%s%s", mixed == 2 ? "cublas/" : "", f->name,
                      mixed == 1 ? "/cublas" : "");
             Run one, two, three;
-            Way way = {.to = 6, .kernel = kernel, .precision = "bf16"}, before = way, after = way,
+            Way way = {.to = 6, .kernel = kernel, .precision = PRECISION_BF16}, before = way, after = way,
                 eager = way;
             before.to = after.from = 4, eager.eager = true;
             train(&backend_cuda, &cases[1], way, &one);
@@ -565,7 +574,7 @@ typedef struct Stepper {
     int64_t step;
 } Stepper;
 
-static void stepper_open_in(Stepper *s, const Case *k, const char *kernel, const char *precision)
+static void stepper_open_in(Stepper *s, const Case *k, const char *kernel, LstmPrecision precision)
 {
     Error e;
     BackendConfig config = config_of(k);
@@ -579,7 +588,7 @@ static void stepper_open_in(Stepper *s, const Case *k, const char *kernel, const
 
 static void stepper_open(Stepper *s, const Case *k, const char *kernel)
 {
-    stepper_open_in(s, k, kernel, "f32");
+    stepper_open_in(s, k, kernel, PRECISION_F32);
 }
 
 static WindowResult stepper_step(Stepper *s)
@@ -665,7 +674,8 @@ static void few_kernels_a_step(void **state)
     (void)state;
     for (int i = 0; i < 9; i++) {
         int sites = i % 3;
-        const char *kernel = i / 3 ? "reg/smem" : "cublas", *precision = i / 3 == 2 ? "bf16" : "f32";
+        const char *kernel = i / 3 ? "reg/smem" : "cublas";
+        LstmPrecision precision = i / 3 == 2 ? PRECISION_BF16 : PRECISION_F32;
         Case k = {31, 24, 2, 5, 3, 0.5, (DropoutSites)sites};
         Stepper s;
         size_t n = 0;
@@ -699,7 +709,7 @@ static void few_kernels_a_step(void **state)
         assert_int_equal(others, 1); /* the carried state's copy */
 #endif
         print_message("%s %s %s: %zu nodes, %d kernels, of those %d beside products and the recurrence\n",
-                      kernel, precision, sites_name(sites), n, kernels, own);
+                      kernel, precision_name(precision), sites_name(sites), n, kernels, own);
         assert_true(own >= 8 && own <= 12);
         model_close(&s.m);
     }
@@ -781,24 +791,23 @@ static void plans_are_recorded_and_taken(void **state)
 {
     (void)state;
     const Case k = {31, 64, 1, 5, 3, 0.5, SITES_NONRECURRENT};
-    BackendNote notes[BACKEND_NOTES];
     Model m;
     char plan[RECURRENCE_TEXT];
     static const char *const bad[] = {"nonsense", ";;", "backward=0", ";;;;"};
 
     open_with(&m, &k, "cublas", NULL);
-    assert_int_equal(backend_cuda.notes(m.backend, notes), 2);
-    assert_string_equal(backend_cuda.remark(m.backend), "");
+    assert_int_equal(info_of(&m)->notes, 2);
+    assert_string_equal(info_of(&m)->remark, "");
     assert_null(recurrence_plan(cuda_recurrence(m.backend), false, 3));
     model_close(&m);
 
     open_with(&m, &k, "reg", NULL);
     const Recurrence *r = cuda_recurrence(m.backend);
-    assert_int_equal(backend_cuda.notes(m.backend, notes), 3);
-    assert_string_equal(notes[1].key, "plan");
+    assert_int_equal(info_of(&m)->notes, 3);
+    assert_string_equal(told.note[1].key, "plan");
     recurrence_text(r, plan, sizeof plan);
-    assert_string_equal(notes[1].value, plan);
-    assert_string_equal(backend_cuda.remark(m.backend), "");
+    assert_string_equal(told.note[1].value, plan);
+    assert_string_equal(info_of(&m)->remark, "");
     assert_ptr_equal(recurrence_plan(r, false, 3), &r->plan[PLAN_FORWARD]);
     assert_ptr_equal(recurrence_plan(r, false, 2), &r->plan[PLAN_FORWARD]);
     assert_ptr_equal(recurrence_plan(r, false, 1), &r->plan[PLAN_ONE_ROW]);
@@ -811,30 +820,29 @@ static void plans_are_recorded_and_taken(void **state)
     open_with(&m, &k, "reg", NULL);
     recurrence_text(cuda_recurrence(m.backend), plan, sizeof plan);
     unsetenv("PLSTM_PLAN");
-    assert_string_not_equal(notes[1].value, plan);
+    assert_string_not_equal(told.note[1].value, plan);
     model_close(&m);
     open_with(&m, &k, "reg", plan);
-    assert_int_equal(backend_cuda.notes(m.backend, notes), 3);
-    assert_string_equal(notes[1].value, plan);
-    assert_string_equal(backend_cuda.remark(m.backend), "");
+    assert_int_equal(info_of(&m)->notes, 3);
+    assert_string_equal(told.note[1].value, plan);
+    assert_string_equal(info_of(&m)->remark, "");
     model_close(&m);
 
     setenv("PLSTM_PLAN", "blocks=4", 1);
     open_with(&m, &k, "reg", plan);
     unsetenv("PLSTM_PLAN");
-    assert_non_null(
-        strstr(backend_cuda.remark(m.backend), "PLSTM_PLAN is set: the recorded plan is not taken"));
+    assert_non_null(strstr(info_of(&m)->remark, "PLSTM_PLAN is set: the recorded plan is not taken"));
     model_close(&m);
 
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         open_with(&m, &k, "reg", bad[i]);
-        assert_non_null(strstr(backend_cuda.remark(m.backend), "the recorded plan cannot run here"));
-        assert_non_null(strstr(backend_cuda.remark(m.backend), "the last bits may differ"));
+        assert_non_null(strstr(info_of(&m)->remark, "the recorded plan cannot run here"));
+        assert_non_null(strstr(info_of(&m)->remark, "the last bits may differ"));
         model_close(&m);
     }
     open_with(&m, &k, "auto", NULL);
-    assert_non_null(strstr(backend_cuda.remark(m.backend), "kernel auto: "));
-    assert_string_not_equal(backend_cuda.kernel(m.backend), "auto");
+    assert_non_null(strstr(info_of(&m)->remark, "kernel auto: "));
+    assert_string_not_equal(info_of(&m)->kernel, "auto");
     model_close(&m);
 
 #ifdef CUDA_EMU
@@ -844,7 +852,7 @@ static void plans_are_recorded_and_taken(void **state)
     model_close(&m);
     assert_int_equal(emu_device_select("K20"), 0);
     open_with(&m, &k, "smem", plan);
-    assert_non_null(strstr(backend_cuda.remark(m.backend), "the recorded plan cannot run here"));
+    assert_non_null(strstr(info_of(&m)->remark, "the recorded plan cannot run here"));
     assert_true(cuda_recurrence(m.backend)->plan[PLAN_FORWARD].blocks <= 13);
     model_close(&m);
     assert_int_equal(emu_device_select("A100"), 0);
@@ -854,18 +862,17 @@ static void plans_are_recorded_and_taken(void **state)
 /* ---- algorithms of the products ---- */
 
 /* Note "algorithms" of a run, as its checkpoint has it. */
-static void recorded_algorithms(const char *precision, const char *from, char out[PRODUCTS_TEXT],
+static void recorded_algorithms(LstmPrecision precision, const char *from, char out[PRODUCTS_TEXT],
                                 char remark[1400])
 {
-    BackendNote notes[BACKEND_NOTES];
     Model m;
     BackendConfig config = config_of(&cases[0]);
     config.precision = precision, config.algorithms = from;
     open_case(&m, &backend_cuda, &cases[0], &config);
-    int n = backend_cuda.notes(m.backend, notes);
-    assert_string_equal(notes[n - 1].key, "algorithms");
-    snprintf(out, PRODUCTS_TEXT, "%s", notes[n - 1].value);
-    snprintf(remark, 1400, "%s", backend_cuda.remark(m.backend));
+    int n = info_of(&m)->notes;
+    assert_string_equal(told.note[n - 1].key, "algorithms");
+    snprintf(out, PRODUCTS_TEXT, "%s", told.note[n - 1].value);
+    snprintf(remark, 1400, "%s", info_of(&m)->remark);
     model_close(&m);
 }
 
@@ -880,28 +887,27 @@ static int items_of(const char *text)
 static void algorithms_are_recorded_and_taken(void **state)
 {
     (void)state;
-    static const char *const precision[] = {"f32", "tf32", "bf16"};
     char first[PRODUCTS_TEXT], tuned[PRODUCTS_TEXT], again[PRODUCTS_TEXT], remark[1400];
     for (int i = 0; i < 3; i++) {
         if (slow_build() && i) break;
-        recorded_algorithms(precision[i], NULL, first, remark);
+        recorded_algorithms((LstmPrecision)i, NULL, first, remark);
         assert_int_equal(items_of(first), 6);
-        recorded_algorithms(precision[i], NULL, again, remark);
+        recorded_algorithms((LstmPrecision)i, NULL, again, remark);
         assert_string_equal(first, again);
         setenv("PLSTM_TUNE", "1", 1);
-        recorded_algorithms(precision[i], NULL, tuned, remark);
+        recorded_algorithms((LstmPrecision)i, NULL, tuned, remark);
         assert_int_equal(items_of(tuned), 6);
-        recorded_algorithms(precision[i], first, again,
+        recorded_algorithms((LstmPrecision)i, first, again,
                             remark); /* the record counts, not what is faster today */
         assert_string_equal(first, again);
         unsetenv("PLSTM_TUNE");
-        recorded_algorithms(precision[i], tuned, again, remark);
+        recorded_algorithms((LstmPrecision)i, tuned, again, remark);
         assert_string_equal(tuned, again);
         assert_null(strstr(remark, "algorithm"));
 
         if (i < 2 && !long_lists()) continue;
         Run one, two;
-        Way way = {.to = STEPS, .kernel = "cublas", .precision = precision[i], .algorithms = tuned},
+        Way way = {.to = STEPS, .kernel = "cublas", .precision = (LstmPrecision)i, .algorithms = tuned},
             before = way, after = way;
         before.to = after.from = 5;
         train(&backend_cuda, &cases[0], way, &one);
@@ -918,11 +924,11 @@ static void other_algorithms_are_other_bits(void **state)
 #ifdef CUDA_EMU
     char first[PRODUCTS_TEXT], other[PRODUCTS_TEXT], got[PRODUCTS_TEXT], remark[1400];
     Run one, two;
-    recorded_algorithms("f32", NULL, first, remark);
+    recorded_algorithms(PRECISION_F32, NULL, first, remark);
     snprintf(other, sizeof other, "%s", first);
     for (char *at = other; (at = strstr(at, "=100004c74.")); at++) at[1] = '2'; /* in two halves */
     assert_string_not_equal(first, other);
-    recorded_algorithms("f32", other, got, remark);
+    recorded_algorithms(PRECISION_F32, other, got, remark);
     assert_string_equal(other, got);
     train(&backend_cuda, &cases[0], (Way){.to = STEPS}, &one);
     train(&backend_cuda, &cases[0], (Way){.to = STEPS, .algorithms = other}, &two);
@@ -932,20 +938,20 @@ static void other_algorithms_are_other_bits(void **state)
 
     /* What does not fit is chosen anew, and said. */
     for (char *at = other; (at = strstr(at, "=200004c74.")); at++) at[1] = '7';
-    recorded_algorithms("f32", other, got, remark);
+    recorded_algorithms(PRECISION_F32, other, got, remark);
     assert_string_equal(first, got);
     assert_non_null(strstr(remark, "a recorded GEMM algorithm cannot run here"));
     strchr(other, ';')[1] = 0;
-    recorded_algorithms("f32", other, got, remark);
+    recorded_algorithms(PRECISION_F32, other, got, remark);
     assert_string_equal(first, got);
     assert_non_null(strstr(remark, "a recorded GEMM algorithm cannot run here"));
     static const char *const bad[] = {"cuBLASLt 1;0.1.15.92.23=1", "nonsense", ";;;;"};
     for (int i = 0; i < 3; i++) {
-        recorded_algorithms("f32", bad[i], got, remark);
+        recorded_algorithms(PRECISION_F32, bad[i], got, remark);
         assert_string_equal(first, got);
         assert_non_null(strstr(remark, "of another library, GPU or precision"));
     }
-    recorded_algorithms("tf32", first, got, remark);
+    recorded_algorithms(PRECISION_TF32, first, got, remark);
     assert_non_null(strstr(remark, "of another library, GPU or precision"));
 #else
     print_message("a real cuBLASLt's algorithms are not made up\n");
@@ -976,9 +982,7 @@ static void refusals(void **state)
         refuse(config, EXIT_USAGE, names[i]);
         unsetenv(names[i]);
     }
-    other = config, other.precision = "f16";
-    refuse(other, EXIT_USAGE, "--precision takes f32, tf32 or bf16");
-    other = config, other.precision = "bf16";
+    other = config, other.precision = PRECISION_BF16;
     setenv("NVIDIA_TF32_OVERRIDE", "1", 1);
     refuse(other, EXIT_USAGE, "NVIDIA_TF32_OVERRIDE");
     unsetenv("NVIDIA_TF32_OVERRIDE");
@@ -999,14 +1003,14 @@ static void refusals(void **state)
     unsetenv("PLSTM_POLL_LIMIT");
     other = config, other.shape.H = 60000, other.shape.V_in = other.shape.V_out = 200000;
     refuse(other, EXIT_NO_DEVICE, "GB on the GPU");
-    other = config, other.precision = "tf32";
+    other = config, other.precision = PRECISION_TF32;
     setenv("NVIDIA_TF32_OVERRIDE", "0", 1);
     refuse(other, EXIT_USAGE, "NVIDIA_TF32_OVERRIDE");
     unsetenv("NVIDIA_TF32_OVERRIDE");
 #ifdef CUDA_EMU
     assert_int_equal(emu_device_select("K20"), 0);
     refuse(other, EXIT_NO_DEVICE, "--precision tf32 needs a GPU from sm_80");
-    other.precision = "bf16";
+    other.precision = PRECISION_BF16;
     refuse(other, EXIT_NO_DEVICE, "--precision bf16 needs a GPU from sm_80");
     assert_int_equal(emu_device_select("A100"), 0);
     assert_int_equal(emu_live_bytes() + emu_live_objects(), 0);
@@ -1042,7 +1046,8 @@ static void auto_takes_the_next(void **state)
     Recurrence r;
     DeviceFacts device;
     BackendConfig config = config_of(&cases[0]);
-    config.shape.H = 200, config.B = 20, config.T = 20, config.precision = "bf16", config.kernel = "auto";
+    config.shape.H = 200, config.B = 20, config.T = 20, config.precision = PRECISION_BF16,
+    config.kernel = "auto";
     assert_int_equal(emu_device_select("H200"), 0);
     assert_int_equal(device_facts(0, &device, &e), 0);
     assert_int_equal(recurrence_choose(&r, &config, &device, &e), 0);
@@ -1088,15 +1093,14 @@ static void precision_is_explicit(void **state)
     (void)state;
     BackendConfig config = config_of(&cases[0]);
     double nats[3];
-    char note[3][sizeof((BackendNote *)0)->value];
+    char note[3][sizeof((BackendInfo *)0)->note[0].value];
     int32_t x[64], y[64];
     draw_ids(&cases[0], x, y);
     for (int i = 0; i < 3; i++) {
         Error e;
         Model m;
         WindowResult r;
-        BackendNote notes[BACKEND_NOTES];
-        config.precision = i == 2 ? "bf16" : i ? "tf32" : "f32";
+        config.precision = (LstmPrecision)i;
         config.kernel = i ? "cublas/cublas" : "cublas";
         if (!i) setenv("NVIDIA_TF32_OVERRIDE", "0", 1);
         open_case(&m, &backend_cuda, &cases[0], &config);
@@ -1104,11 +1108,11 @@ static void precision_is_explicit(void **state)
         Window w = {.batch = batch_of_tokens(5, 3, x, y)};
         assert_int_equal(model_forward(&m, &w, NULL, NULL, &r, &e), 0);
         nats[i] = r.nats;
-        assert_int_equal(backend_cuda.notes(m.backend, notes), 2);
-        snprintf(note[i], sizeof note[i], "%s", notes[0].value);
-        assert_string_equal(backend_cuda.kernel(m.backend), "cublas");
+        assert_int_equal(info_of(&m)->notes, 2);
+        snprintf(note[i], sizeof note[i], "%s", told.note[0].value);
+        assert_string_equal(info_of(&m)->kernel, "cublas");
         assert_string_equal(
-            backend_cuda.remark(m.backend),
+            info_of(&m)->remark,
             i < 2 ? "" : "kernel cublas computes its recurrence in float32; the other products are in bf16");
         model_close(&m);
     }
@@ -1118,10 +1122,10 @@ static void precision_is_explicit(void **state)
     }
 
     Model m;
-    config.precision = "bf16", config.kernel = "reg/smem";
+    config.precision = PRECISION_BF16, config.kernel = "reg/smem";
     open_case(&m, &backend_cuda, &cases[0], &config);
     assert_string_equal(
-        backend_cuda.remark(m.backend),
+        info_of(&m)->remark,
         "kernel reg computes its forward recurrence in float32; the other products are in bf16; "
         "kernel smem computes its backward recurrence in float32; the other products are in bf16");
     model_close(&m);

@@ -6,7 +6,7 @@
 #include <stdio.h>
 
 #include "host/backend/backend_cuda.h"
-#include "host/commands/devices_command.h"
+#include "host/commands/commands.h"
 #include "host/store/checkpoint.h"
 #include "host/plan/device.h"
 #include "host/data/source.h"
@@ -45,7 +45,7 @@ static void set_back(const Backend *b, int which)
     assert_int_equal(cudaDeviceSynchronize(), cudaSuccess);
 }
 
-static int window_begin_planted(Backend *b, const Window *w, Error *e)
+static int window_begin_planted(Backend *b, const Window *w, bool *replayed, Error *e)
 {
     FaultRecord fault = {.set = 1, .block = 1, .step = 2, .expected = 8, .seen = 7, .missing = {2}};
     if (w->train ? w->step == plant_at : plant_at == AT_SCORE) { /* once the steps before it have run */
@@ -59,7 +59,7 @@ static int window_begin_planted(Backend *b, const Window *w, Error *e)
         }
         plant_at = NEVER;
     }
-    return backend_cuda.window_begin(b, w, e);
+    return backend_cuda.window_begin(b, w, replayed, e);
 }
 
 static int find_planted(const char *name, const BackendOps **ops, Error *e)

@@ -5,6 +5,7 @@
 #include "host/backend/backend_cuda.h"
 #include "host/plan/device.h"
 #include "tests/support/frame_case.h"
+#include "host/plan/precision.h"
 
 static bool long_lists(void)
 {
@@ -64,7 +65,7 @@ static void follows_reference(void **state)
 static void other_precisions(void **state)
 {
     (void)state;
-    static const char *const precisions[] = {"tf32", "bf16"};
+    static const LstmPrecision precisions[] = {PRECISION_TF32, PRECISION_BF16};
     for (ToyKind kind = 0; kind < TOY_KINDS; kind++) {
         ToyRun exact, ours;
         BackendConfig config = toy_config(kind, 18, 2);
@@ -75,8 +76,9 @@ static void other_precisions(void **state)
             for (int i = 0; i < TOY_STEPS; i++) {
                 if (!(fabs(ours.loss[i] - exact.loss[i]) < 0.02 * exact.loss[i]) ||
                     !(fabs(ours.norm[i] - exact.norm[i]) < 0.05 * exact.norm[i]))
-                    fail_msg("%s, step %d: loss %.6g and %.6g, norm %.6g and %.6g", precisions[p], i,
-                             ours.loss[i], exact.loss[i], ours.norm[i], exact.norm[i]);
+                    fail_msg("%s, step %d: loss %.6g and %.6g, norm %.6g and %.6g",
+                             precision_name(precisions[p]), i, ours.loss[i], exact.loss[i], ours.norm[i],
+                             exact.norm[i]);
             }
             params_free(&ours.weights);
         }

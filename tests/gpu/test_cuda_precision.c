@@ -267,7 +267,7 @@ static void prepare(void)
 }
 
 /* Exit code of open; 0 with the gradients of the window. */
-static int gradients(const BackendOps *ops, const char *kernel, const char *precision, Params *grads,
+static int gradients(const BackendOps *ops, const char *kernel, LstmPrecision precision, Params *grads,
                      Error *e)
 {
     BackendConfig config = {.shape = model_shape_of_words(V, H, L),
@@ -318,7 +318,7 @@ static int setup(void **state)
     (void)state;
     Error e;
     prepare();
-    assert_int_equal(gradients(&backend_reference, "auto", NULL, &reference, &e), 0);
+    assert_int_equal(gradients(&backend_reference, "auto", PRECISION_F32, &reference, &e), 0);
     for (int p = 0; p < PRECISIONS; p++) bound[p] = bounds(&weights, (LstmPrecision)p);
     return 0;
 }
@@ -349,7 +349,7 @@ static void check(const BackendOps *ops, const char *kernel, LstmPrecision preci
     Params ours;
     Error e;
     char name[48] = "";
-    int code = gradients(ops, kernel, precision_name(precision), &ours, &e);
+    int code = gradients(ops, kernel, precision, &ours, &e);
     if (code == EXIT_NO_DEVICE) {
         print_message("%s %s: %s\n", kernel, precision_name(precision), e.text);
         return;
@@ -402,7 +402,7 @@ static void each_bound_is_of_its_precision(void **state)
         Params ours;
         Error e;
         char name[48] = "";
-        assert_int_equal(gradients(&backend_cpu, "auto", precision_name((LstmPrecision)p), &ours, &e), 0);
+        assert_int_equal(gradients(&backend_cpu, "auto", (LstmPrecision)p, &ours, &e), 0);
         double share = worst_share(&ours, &reference, bound[p - 1], name);
         print_message("cpu %s: %.2f s of %s (%s)\n", precision_name((LstmPrecision)p), share,
                       precision_name((LstmPrecision)(p - 1)), name);
@@ -426,7 +426,7 @@ static void sums_in_bf16_break_the_bound(void **state)
         Params ours;
         char name[48] = "";
         sums_in_bf16 = true;
-        int code = gradients(i ? &backend_cuda : &backend_cpu, i ? "reg" : "auto", "bf16", &ours, &e);
+        int code = gradients(i ? &backend_cuda : &backend_cpu, i ? "reg" : "auto", PRECISION_BF16, &ours, &e);
         sums_in_bf16 = false;
         assert_int_equal(code, 0);
         double share = worst_share(&ours, &reference, bound[PRECISION_BF16], name);

@@ -7,7 +7,7 @@
 
 #include <jansson.h>
 
-#include "host/commands/caption_command.h"
+#include "host/commands/commands.h"
 #include "host/data/captions.h"
 #include "host/data/dataset_json.h"
 #include "host/store/image_features.h"
@@ -310,7 +310,7 @@ static CaptionOptions options(const char *first, const char *second)
         lists[k].n = 2;
     }
     return (CaptionOptions){
-        .search = {.weights = &lists[k], .beam = 12, .batch = 20, .backend = "reference", .threads = 1},
+        .search = {.weights = lists[k], .beam = 12, .batch = 20, .backend = "reference", .threads = 1},
         .data = in_folder("coco"),
         .split = "test"};
 }

@@ -16,7 +16,7 @@
 
 #include "host/store/checkpoint.h"
 #include "host/store/weights.h"
-#include "host/commands/info_command.h"
+#include "host/commands/commands.h"
 
 /* ---- a small run: V 5, H 3, L 2, B 2, T 4 ---- */
 
@@ -144,7 +144,7 @@ static void check_same(const Fixture *x, const Checkpoint *c)
     assert_string_equal(c->settings.preset, x->settings.preset);
     for (int i = 0; i < settings_count(); i++)
         if (settings_info(i)->role != ROLE_RUN && settings_of_task(i, x->settings.task) &&
-            !settings_equal(&c->settings, &x->settings, i))
+            !option_equal(settings_info(i), &c->settings, &x->settings))
             fail_msg("setting %s differs", settings_info(i)->name);
     assert_true(c->settings.given == 0);
     for (int k = 0; k < x->params.count; k++)
@@ -201,11 +201,11 @@ static void test_every_setting(void **state)
     Settings defaults = x->settings;
     int recorded = 0;
     for (int i = 0; i < settings_count(); i++) {
-        const SettingInfo *info = settings_info(i);
+        const Option *info = settings_info(i);
         const char *value = "0.3";
         if (!settings_of_task(i, "lm")) continue;
-        if (info->offset == offsetof(Settings, hidden) || info->offset == offsetof(Settings, layers) ||
-            info->offset == offsetof(Settings, batch) || info->offset == offsetof(Settings, seq))
+        if (info->at == offsetof(Settings, hidden) || info->at == offsetof(Settings, layers) ||
+            info->at == offsetof(Settings, batch) || info->at == offsetof(Settings, seq))
             continue; /* the fixture's are not the defaults already */
         switch (info->type) {
         case TYPE_INT: value = "11"; break;
@@ -214,10 +214,11 @@ static void test_every_setting(void **state)
         case TYPE_CHOICE: value = strrchr(info->choices, '|') + 1; break;
         case TYPE_NAME: value = info->choices ? strrchr(info->choices, '|') + 1 : "reg/mma"; break;
         case TYPE_PATH: value = "/a/path"; break;
+        default: break;
         }
-        if (info->offset == offsetof(Settings, eval)) value = "valid";
+        if (info->at == offsetof(Settings, eval)) value = "valid";
         if (settings_set(&x->settings, i, value, &e)) fail_msg("%s", e.text);
-        assert_false(settings_equal(&x->settings, &defaults, i));
+        assert_false(option_equal(info, &x->settings, &defaults));
     }
     x->settings.preset = "large";
     const char *path = in_folder("settings.safetensors");
@@ -226,10 +227,10 @@ static void test_every_setting(void **state)
     if (checkpoint_open(&c, path, &e)) fail_msg("%s", e.text);
     check_same(x, &c);
     for (int i = 0; i < settings_count(); i++) {
-        char key[CHECKPOINT_KEY_SIZE], value[128];
+        char key[OPTION_KEY_SIZE], value[128];
         const char *there = st_meta(&c.file, checkpoint_setting_key(i, key));
-        settings_format(&x->settings, i, value, sizeof value);
-        if (settings_info(i)->offset == offsetof(Settings, vocab)) continue; /* the types have its name */
+        option_format(settings_info(i), &x->settings, value, sizeof value);
+        if (settings_info(i)->at == offsetof(Settings, vocab)) continue; /* the types have its name */
         if (settings_info(i)->role == ROLE_RUN || !settings_of_task(i, "lm")) assert_null(there);
         else assert_string_equal(there, value), recorded++;
         assert_null(strchr(key, '-'));

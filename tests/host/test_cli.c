@@ -36,7 +36,14 @@ static const struct Fault {
     {"train --data synthetic --save F --log-json F", 2, {"--save and --log-json"}},
     {"train --data synthetic --eval none --save-best F", 2, {"--save-best", "--eval takes valid or all"}},
     {"train --data synthetic --eval test --save-best F", 2, {"--save-best", "--eval takes valid or all"}},
+    {"train --data synthetic --preset caption", 2, {"--preset takes small", "one of --task caption"}},
     {"train --data no-such-folder", 3, {"no-such-folder"}},
+    {"train --task caption --data synthetic", 3, {"task lm", "scenes for that of task caption"}},
+    {"train --data scenes", 3, {"'scenes'", "task caption", "synthetic for that of task lm"}},
+    {"train --task frames --data scenes", 3, {"task caption", "synthetic for that of task frames"}},
+    {"train --task caption --data no-such", 3, {"the word scenes stands for the built-in data"}},
+    {"data synthetic --task caption", 3, {"scenes for that of task caption"}},
+    {"data synthetic --task frames --final-eos", 2, {"--final-eos is not an option of --task frames"}},
     {"train --data synthetic --save no-such-folder/F", 3, {"--save no-such-folder/F", "no-such-folder"}},
     {"train --data synthetic --save-best no-such-folder/F", 3, {"--save-best no-such-folder/F"}},
     {"train --data synthetic --log-json no-such-folder/F", 3, {"--log-json no-such-folder/F"}},
@@ -51,6 +58,10 @@ static const struct Fault {
     {"eval --weights F,,G --data synthetic", 2, {"--weights takes", "not 'F,,G'"}},
     {"eval --weights F --data synthetic --backend cuda", 4, {"cuda"}},
     {"eval --weights F --data synthetic --hidden 5", 2, {"--hidden is not an option of plstm eval"}},
+    {"eval --weights F,G,F --data synthetic", 2, {"--weights takes each file once", "F is there twice"}},
+    {"eval --weights F --weights F --data synthetic", 2, {"--weights takes each file once"}},
+    {"translate --weights F,F", 2, {"--weights takes each file once"}},
+    {"ensemble t.npy u.npy t.npy", 2, {"ensemble takes each file once", "t.npy is there twice"}},
     {"sample", 2, {"--weights takes"}},
     {"sample --weights no-such-file", 3, {"no-such-file"}},
     {"sample --weights F --temperature -1", 2, {"--temperature takes"}},
@@ -129,11 +140,65 @@ static void help_and_version(void **state)
     Run late = plstm("train --hidden 3 --help --nonsense");
     assert_int_equal(late.code, 0);
     assert_contains(late.out, "--save-best=F");
+    static const char *const data[] = {"train.txt", "train.SOURCE", "feats.scp", "dataset.json", "scenes"};
+    for (int i = 0; i < 5; i++) assert_contains(late.out, data[i]);
     run_free(&late);
+    Run given = plstm("sample --words 5 --help"); /* a default is what holds without the option */
+    assert_contains(given.out, "(default 100)");
+    run_free(&given);
     Run version = plstm("--version");
     assert_int_equal(version.code, 0);
     assert_memory_equal(version.out, "plstm ", 6);
     run_free(&version);
+}
+
+/* A folder of another task is told as what it is, and not as one that lacks a file. */
+static void folders_of_other_tasks(void **state)
+{
+    (void)state;
+    static const char *const task[] = {"lm", "translate", "frames", "caption"};
+    char make[PATH_MAX + 300];
+    snprintf(
+        make, sizeof make,
+        "cd %s && mkdir -p of-lm of-translate of-frames/train of-frames/test of-caption && echo a "
+        ">of-lm/train.txt && "
+        "touch of-translate/train.en of-translate/train.tr of-frames/train/feats.scp of-caption/dataset.json",
+        in_folder("."));
+    assert_int_equal(system(make), 0);
+    for (int data = 0; data < 4; data++)
+        for (int asked = 0; asked < 4; asked++) {
+            char phrase[80];
+            const char *sides = asked == 1 ? " --source en --target fr" : "";
+            if (asked == data) continue;
+            Run run = plstm("train --task %s%s --data %s/of-%s --max-steps 1", task[asked], sides,
+                            in_folder("."), task[data]);
+            snprintf(phrase, sizeof phrase, "looks like a folder of task %s, not %s", task[data],
+                     task[asked]);
+            assert_int_equal(run.code, 3);
+            assert_one_line(run.err);
+            assert_contains(run.err, phrase);
+            run_free(&run);
+        }
+}
+
+/* --save-best is of epochs: a run that ends in its first one says that nothing was saved. */
+static void a_best_that_is_not_saved(void **state)
+{
+    (void)state;
+    static const char line[] =
+        "train --data synthetic --hidden 8 --layers 1 --batch 200 --seq 20 --threads 1 --eval valid "
+        "--max-steps %d --save-best %s";
+    const char *best = in_folder("never.best");
+    Run run = plstm(line, 3, best);
+    assert_int_equal(run.code, 0);
+    assert_contains(run.err, "never.best is not written: the run ends before an epoch does");
+    assert_int_not_equal(access(best, F_OK), 0);
+    run_free(&run);
+    run = plstm(line, 9, best);
+    assert_int_equal(run.code, 0);
+    assert_null(strstr(run.err, "is not written"));
+    assert_int_equal(access(best, F_OK), 0);
+    run_free(&run);
 }
 
 /* What was printed did not arrive: that is no success. */
@@ -716,6 +781,8 @@ int main(void)
         cmocka_unit_test(each_fault_is_one_sentence),
         cmocka_unit_test(cuda_is_told_where_there_is_none),
         cmocka_unit_test(help_and_version),
+        cmocka_unit_test(folders_of_other_tasks),
+        cmocka_unit_test(a_best_that_is_not_saved),
         cmocka_unit_test(standard_output_that_is_full),
         cmocka_unit_test(the_log_has_what_the_contract_says),
         cmocka_unit_test(keys_have_an_order),

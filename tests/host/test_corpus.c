@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #include "host/data/source.h"
-#include "host/commands/data_command.h"
+#include "host/commands/commands.h"
 #include "host/data/synthetic.h"
 
 /* ---- a data folder per test, removed after it ---- */

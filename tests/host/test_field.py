@@ -260,9 +260,9 @@ def test_what_is_announced_is_what_is_taken():
     big = "--hidden 1500 --layers 1 --batch 1 --seq 1 --threads 1".split()
     with Folder() as f:
         for words in (["train", *big, "--data", "data", "--max-steps", "2", "--eval", "none", "--save", "a.st"],
-                      "train --resume a.st --data data --max-steps 3 --eval none --threads 1".split(),
+                      "train --resume a.st --data data --max-steps 3 --eval none --threads 1 --save b.st".split(),
                       ["train", *big, "--data", "data", "--max-steps", "1", "--eval", "none", "--init-weights", "a.st"],
-                      "eval --weights a.st --data data --threads 1".split(), "eval --weights a.st,a.st --data data --threads 1".split(),
+                      "eval --weights a.st --data data --threads 1".split(), "eval --weights a.st,b.st --data data --threads 1".split(),
                       "sample --weights a.st --words 2 --threads 1".split()):
             peak, said = peak_kib(f, *words)
             value, unit = re.search(r"([\d.]+) ([KMG])iB needed", said).groups()
@@ -391,7 +391,8 @@ def test_no_output_is_an_input_or_of_another_kind():
         evaluate, dump = "eval --weights model.st --data data --threads 1", f"dump --what grads {model} --data data --threads 1 --out"
         read_files = [(train, "--save", "data/train.txt"), (train, "--save-best", "data/valid.txt"), (train, "--log-json", "data/test.txt"),
                       (train, "--log-json", "same"), (train, "--save", "same"), (evaluate, "--log-json", "data/test.txt"),
-                      (evaluate, "--log-json", "same"), (evaluate, "--log-json", "model.st"), (evaluate, "--log-json", "link"),
+                      (evaluate, "--log-json", "same"), (evaluate, "--log-json", "model.st"), (evaluate, "--token-log-probs", "model.st"),
+                      (evaluate, "--token-log-probs", "data/test.txt"), (evaluate, "--log-json", "link"),
                       ([*train, "--init-weights", "link"], "--log-json", "link"), (dump, "data/train.txt", ""), (dump, "same", ""),
                       (f"dump --what init {model} --data data --out", "data/test.txt", ""),
                       (f"dump --what grads {model} --data data --init-weights model.st --threads 1 --out", "link", "")]
@@ -405,6 +406,8 @@ def test_no_output_is_an_input_or_of_another_kind():
         for code, cases in ((2, read_files), (3, other_kinds)):
             for words, option, path in cases:
                 f.refused(code, [path or option], words, option, path)
+                if code == 2:  # what is read is not written over, whatever --force says
+                    f.refused(code, [path or option], words, option, path, "--force")
                 for name, content in files.items():
                     assert f.bytes(*name.split("/")) == content, (words, option, path, name)
         # --force is taken at its word; what is of the kind needs none

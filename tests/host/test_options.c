@@ -10,33 +10,32 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "host/base/options.h"
+#include "host/base/command.h"
 
 enum { WORDS = 16 };
 
-static const char **every_setting(void)
-{
-    static const char *names[64];
-    for (int i = 0; i < settings_count(); i++) names[i] = settings_info(i)->name;
-    names[settings_count()] = NULL;
-    return names;
-}
+static const Command train = {.name = "train", .settings = "", .preset = true};
 
-static CommandLine train_line(void)
+/* Parses words (without the command's name; NULL ends them); command_line_free is due. */
+static int parse(CommandLine *line, const Command *command, Error *e, const char *const *words)
 {
-    return (CommandLine){.command = "train", .settings = every_setting(), .preset = true};
-}
-
-/* Parses words (without the command's name; NULL ends them). */
-static int parse(CommandLine *line, Error *e, const char *const *words)
-{
-    char *argv[WORDS + 2] = {(char *)line->command};
+    char *argv[WORDS + 2] = {(char *)command->name};
     int argc = 1;
     for (; words[argc - 1]; argc++) argv[argc] = (char *)words[argc - 1];
     memset(e, 0, sizeof *e);
-    return options_parse(line, argc, argv, e);
+    return command_parse(line, command, argc, argv, e);
 }
-#define PARSE(line, e, ...) parse(line, e, (const char *const[]){__VA_ARGS__, NULL})
+#define PARSE(line, command, e, ...) parse(line, command, e, (const char *const[]){__VA_ARGS__, NULL})
+
+/* The same where only the code and the sentence matter. */
+static int told(const Command *command, Error *e, const char *const *words)
+{
+    CommandLine line;
+    int code = parse(&line, command, e, words);
+    command_line_free(&line);
+    return code;
+}
+#define TOLD(command, e, ...) told(command, e, (const char *const[]){__VA_ARGS__, NULL})
 
 static void assert_says(const Error *e, const char *phrase)
 {
@@ -66,12 +65,11 @@ static void every_prefix_is_refused(void **state)
             snprintf(separate, sizeof separate, "--%s", prefix);
             snprintf(joined, sizeof joined, "--%s=1", prefix);
             Error e;
-            CommandLine line = train_line();
-            assert_int_equal(PARSE(&line, &e, separate, "1"), EXIT_USAGE);
+            assert_int_equal(TOLD(&train, &e, separate, "1"), EXIT_USAGE);
             assert_says(&e, separate);
             assert_says(&e, "in full");
             assert_says(&e, full);
-            assert_int_equal(PARSE(&line, &e, joined), EXIT_USAGE);
+            assert_int_equal(TOLD(&train, &e, joined), EXIT_USAGE);
             assert_says(&e, full);
             tried++;
         }
@@ -83,35 +81,35 @@ static void names_that_are_none(void **state)
 {
     (void)state;
     Error e;
-    CommandLine line = train_line();
-    assert_int_equal(PARSE(&line, &e, "--frob", "3"), EXIT_USAGE);
+    assert_int_equal(TOLD(&train, &e, "--frob", "3"), EXIT_USAGE);
     assert_says(&e, "--frob is not an option of plstm train");
-    assert_int_equal(PARSE(&line, &e, "--=3"), EXIT_USAGE);
-    assert_int_equal(PARSE(&line, &e, "--hiddenx", "3"), EXIT_USAGE);
-    assert_int_equal(PARSE(&line, &e, "--Hidden", "3"), EXIT_USAGE);
-    assert_int_equal(PARSE(&line, &e, "--log_every", "3"), EXIT_USAGE);
-    assert_int_equal(PARSE(&line, &e, "-h"), EXIT_USAGE);
+    assert_int_equal(TOLD(&train, &e, "--=3"), EXIT_USAGE);
+    assert_int_equal(TOLD(&train, &e, "--hiddenx", "3"), EXIT_USAGE);
+    assert_int_equal(TOLD(&train, &e, "--Hidden", "3"), EXIT_USAGE);
+    assert_int_equal(TOLD(&train, &e, "--log_every", "3"), EXIT_USAGE);
+    assert_int_equal(TOLD(&train, &e, "-h"), EXIT_USAGE);
     assert_says(&e, "two dashes");
-    assert_int_equal(PARSE(&line, &e, "-?"), EXIT_USAGE);
-    assert_int_equal(PARSE(&line, &e, "stray"), EXIT_USAGE);
+    assert_int_equal(TOLD(&train, &e, "-?"), EXIT_USAGE);
+    assert_int_equal(TOLD(&train, &e, "stray"), EXIT_USAGE);
     assert_says(&e, "'stray'");
-    assert_int_equal(PARSE(&line, &e, "--", "--hidden"), EXIT_USAGE);
+    assert_int_equal(TOLD(&train, &e, "--", "--hidden"), EXIT_USAGE);
     assert_says(&e, "'--hidden'");
-    assert_int_equal(PARSE(&line, &e, "-"), EXIT_USAGE);
-    /* argp's own, which we do without */
-    assert_int_equal(PARSE(&line, &e, "--usage"), EXIT_USAGE);
-    assert_int_equal(PARSE(&line, &e, "--version"), EXIT_USAGE);
+    assert_int_equal(TOLD(&train, &e, "-"), EXIT_USAGE);
+    /* other programs' */
+    assert_int_equal(TOLD(&train, &e, "--usage"), EXIT_USAGE);
+    assert_int_equal(TOLD(&train, &e, "--version"), EXIT_USAGE);
 }
 
 /* ---- values ---- */
 
-static const char *good_value(const SettingInfo *info)
+static const char *good_value(const Option *info)
 {
     switch (info->type) {
     case TYPE_INT:
     case TYPE_U64: return "7";
     case TYPE_DOUBLE: return "0.5";
     case TYPE_PATH: return "some/file";
+    case TYPE_FLAG: return "";
     default: return NULL;
     }
 }
@@ -120,7 +118,7 @@ static void both_spellings(void **state)
 {
     (void)state;
     for (int i = 0; i < settings_count(); i++) {
-        const SettingInfo *info = settings_info(i);
+        const Option *info = settings_info(i);
         char joined[128], separate[64], choice[64];
         const char *value = good_value(info);
         if (!value) {
@@ -131,19 +129,15 @@ static void both_spellings(void **state)
         snprintf(separate, sizeof separate, "--%s", info->name);
         snprintf(joined, sizeof joined, "--%s=%s", info->name, value);
         Error e;
-        CommandLine a = train_line(), b = train_line();
-        Settings s, t;
-        if (PARSE(&a, &e, separate, value)) fail_msg("%s", e.text);
-        if (PARSE(&b, &e, joined)) fail_msg("%s", e.text);
-        assert_string_equal(a.setting[i], value);
-        assert_string_equal(b.setting[i], value);
-        assert_int_equal(options_settings(&a, &s, &e), EXIT_DONE);
-        assert_int_equal(options_settings(&b, &t, &e), EXIT_DONE);
-        assert_true(settings_equal(&s, &t, i));
-        assert_true(s.given == (uint64_t)1 << i);
+        CommandLine a, b;
+        bool flag = info->type == TYPE_FLAG;
+        if (PARSE(&a, &train, &e, separate, flag ? "--quiet" : value)) fail_msg("%s", e.text);
+        if (PARSE(&b, &train, &e, flag ? separate : joined)) fail_msg("%s", e.text);
+        assert_true(option_equal(info, &a.settings, &b.settings));
+        assert_true(a.settings.given == (uint64_t)1 << i && b.settings.given == a.settings.given);
         char text[64];
-        settings_format(&s, i, text, sizeof text);
-        assert_string_equal(text, value);
+        assert_string_equal(option_format(info, &a.settings, text, sizeof text), value);
+        command_line_free(&a), command_line_free(&b);
     }
 }
 
@@ -156,26 +150,25 @@ static void every_bad_value_is_told(void **state)
     const char *const bad_names[] = {"", "Zaremba", "non", "ALL", "cpu ", NULL};
     int tried = 0;
     for (int i = 0; i < settings_count(); i++) {
-        const SettingInfo *info = settings_info(i);
+        const Option *info = settings_info(i);
         const char *const *bad = info->type <= TYPE_DOUBLE ? bad_numbers : info->choices ? bad_names : NULL;
         for (; bad && *bad; bad++) {
-            char joined[128], told[256];
+            char joined[128], said[256];
             snprintf(joined, sizeof joined, "--%s=%s", info->name, *bad);
-            snprintf(told, sizeof told, "--%s takes %s, not '%s'", info->name, info->takes, *bad);
+            snprintf(said, sizeof said, "--%s takes %s, not '%s'", info->name, info->takes, *bad);
             Error e;
-            CommandLine line = train_line();
-            if (PARSE(&line, &e, joined) != EXIT_USAGE) fail_msg("%s was taken", joined);
-            assert_string_equal(e.text, told);
+            if (TOLD(&train, &e, joined) != EXIT_USAGE) fail_msg("%s was taken", joined);
+            assert_string_equal(e.text, said);
             tried++;
         }
-        char separate[64], told[256];
+        if (info->type == TYPE_FLAG) continue;
+        char separate[64], said[256];
         snprintf(separate, sizeof separate, "--%s", info->name);
-        snprintf(told, sizeof told, "--%s takes %s, and nothing follows it", info->name, info->takes);
+        snprintf(said, sizeof said, "--%s takes %s, and nothing follows it", info->name, info->takes);
         Error e;
-        CommandLine line = train_line();
-        assert_int_equal(PARSE(&line, &e, separate), EXIT_USAGE);
-        assert_string_equal(e.text, told);
-        assert_int_equal(PARSE(&line, &e, separate, "--quiet"), EXIT_USAGE);
+        assert_int_equal(TOLD(&train, &e, separate), EXIT_USAGE);
+        assert_string_equal(e.text, said);
+        assert_int_equal(TOLD(&train, &e, separate, "--quiet"), EXIT_USAGE);
         assert_says(&e, "--quiet follows it");
     }
     assert_true(tried > 200);
@@ -219,8 +212,7 @@ static void edges(void **state)
     };
     for (size_t i = 0; i < sizeof edge / sizeof edge[0]; i++) {
         Error e;
-        CommandLine line = train_line();
-        int code = PARSE(&line, &e, edge[i].option);
+        int code = TOLD(&train, &e, edge[i].option);
         if (code != (edge[i].taken ? EXIT_DONE : EXIT_USAGE))
             fail_msg("%s: exit %d %s", edge[i].option, code, e.text);
     }
@@ -230,11 +222,16 @@ static void flags_take_no_value(void **state)
 {
     (void)state;
     Error e;
-    CommandLine line = train_line();
-    assert_int_equal(PARSE(&line, &e, "--quiet=yes"), EXIT_USAGE);
+    CommandLine line;
+    assert_int_equal(TOLD(&train, &e, "--quiet=yes"), EXIT_USAGE);
     assert_says(&e, "--quiet takes no value, not 'yes'");
-    assert_int_equal(PARSE(&line, &e, "--quiet"), EXIT_DONE);
-    assert_true(line.quiet);
+    assert_int_equal(TOLD(&train, &e, "--force=1"), EXIT_USAGE);
+    assert_int_equal(PARSE(&line, &train, &e, "--quiet"), EXIT_DONE);
+    assert_true(line.quiet && !line.notes && !line.settings.force);
+    command_line_free(&line);
+    assert_int_equal(PARSE(&line, &train, &e, "--force"), EXIT_DONE);
+    assert_true(!line.quiet && line.notes == stderr && line.settings.force);
+    command_line_free(&line);
 }
 
 /* ---- what holds ---- */
@@ -243,118 +240,123 @@ static void a_second_one_is_refused(void **state)
 {
     (void)state;
     Error e;
-    CommandLine line = train_line();
-    assert_int_equal(PARSE(&line, &e, "--hidden", "5", "--hidden=6"), EXIT_USAGE);
+    assert_int_equal(TOLD(&train, &e, "--hidden", "5", "--hidden=6"), EXIT_USAGE);
     assert_says(&e, "--hidden is given twice");
-    CommandLine flags = train_line();
-    assert_int_equal(PARSE(&flags, &e, "--quiet", "--quiet"), EXIT_USAGE);
+    assert_int_equal(TOLD(&train, &e, "--quiet", "--quiet"), EXIT_USAGE);
+    assert_int_equal(TOLD(&train, &e, "--preset=demo", "--preset=demo"), EXIT_USAGE);
     /* but a list of files may grow */
-    PathList files = {0};
-    const Option own[] = {
-        {.name = "weights", .arg = "F", .takes = "files", .type = OPTION_PATHS, .value = &files}};
-    CommandLine lists = {.command = "eval", .options = own, .n_options = 1};
-    assert_int_equal(PARSE(&lists, &e, "--weights", "a,b", "--weights=c"), EXIT_DONE);
-    assert_int_equal(files.n, 3);
-    assert_string_equal(files.path[1], "b");
-    assert_string_equal(files.path[2], "c");
-    path_list_free(&files);
+    const Option own[] = {{"weights", TAKES_PATHS("files"), "", .at = 0, .needed = true}};
+    const Command lists = {.name = "eval", COMMAND_OPTIONS(own, PathList)};
+    CommandLine line;
+    assert_int_equal(PARSE(&line, &lists, &e, "--weights", "a,b", "--weights=c"), EXIT_DONE);
+    const PathList *files = line.own;
+    assert_int_equal(files->n, 3);
+    assert_string_equal(files->path[1], "b");
+    assert_string_equal(files->path[2], "c");
+    command_line_free(&line);
+    assert_int_equal(TOLD(&lists, &e, "--quiet"), EXIT_USAGE);
+    assert_says(&e, "--weights takes files, and is missing");
 }
 
 static void an_option_beats_the_preset(void **state)
 {
     (void)state;
-    for (int order = 0; order < 2; order++) {
-        Error e;
-        Settings s;
-        CommandLine line = train_line();
-        int code = order ? PARSE(&line, &e, "--hidden", "9", "--preset", "medium")
-                         : PARSE(&line, &e, "--preset=medium", "--hidden=9");
-        assert_int_equal(code, EXIT_DONE);
-        assert_int_equal(options_settings(&line, &s, &e), EXIT_DONE);
-        assert_int_equal(s.hidden, 9);
-        assert_int_equal(s.seq, 35);
-        assert_true(s.keep == 0.5);
-        assert_string_equal(s.preset, "medium");
-    }
     Error e;
-    CommandLine line = train_line();
-    assert_int_equal(PARSE(&line, &e, "--preset=huge"), EXIT_USAGE);
+    for (int order = 0; order < 2; order++) {
+        CommandLine line;
+        int code = order ? PARSE(&line, &train, &e, "--hidden", "9", "--preset", "medium")
+                         : PARSE(&line, &train, &e, "--preset=medium", "--hidden=9");
+        assert_int_equal(code, EXIT_DONE);
+        const Settings *s = &line.settings;
+        assert_true(s->hidden == 9 && s->seq == 35 && s->keep == 0.5);
+        assert_string_equal(s->preset, "medium");
+        command_line_free(&line);
+    }
+    assert_int_equal(TOLD(&train, &e, "--preset=huge"), EXIT_USAGE);
     assert_says(&e, "--preset takes small, medium, large or demo, not 'huge'");
-    assert_int_equal(PARSE(&line, &e, "--preset"), EXIT_USAGE);
+    assert_int_equal(TOLD(&train, &e, "--preset"), EXIT_USAGE);
     assert_says(&e, "--preset takes small, medium, large or demo");
+}
+
+/* Every setting that a preset names is marked so, and no other: it is what --resume compares. */
+static void presets_set_what_the_list_says(void **state)
+{
+    (void)state;
+    Settings small, untouched, probe;
+    Error e;
+    memset(&untouched, 0xff, sizeof untouched);
+    untouched.task = "lm";
+    probe = untouched, settings_defaults(&small);
+    assert_int_equal(settings_preset(&probe, "small", &e), EXIT_DONE);
+    for (int i = 0; i < settings_count(); i++) {
+        const Option *o = settings_info(i);
+        bool set =
+            memcmp((char *)&probe + o->at, (char *)&untouched + o->at, o->type == TYPE_FLAG ? 1 : 8) != 0;
+        if (set != o->of_preset) fail_msg("--preset and %s", o->name);
+    }
 }
 
 static void operands(void **state)
 {
     (void)state;
     Error e;
-    CommandLine line = {.command = "data", .operand = "DIR"};
-    assert_int_equal(PARSE(&line, &e, "--quiet", "folder"), EXIT_DONE);
-    assert_string_equal(line.operand_value, "folder");
-    CommandLine none = {.command = "data", .operand = "DIR"};
-    assert_int_equal(PARSE(&none, &e, "--quiet"), EXIT_USAGE);
-    assert_says(&e, "DIR");
-    CommandLine two = {.command = "data", .operand = "DIR"};
-    assert_int_equal(PARSE(&two, &e, "a", "b"), EXIT_USAGE);
-    assert_says(&e, "'b'");
-    CommandLine dashed = {.command = "data", .operand = "DIR"};
-    assert_int_equal(PARSE(&dashed, &e, "--", "--odd"), EXIT_DONE);
-    assert_string_equal(dashed.operand_value, "--odd");
+    CommandLine line;
+    const Command data = {.name = "data", .operand = "DIR"},
+                  files = {.name = "ensemble", .operand = "F...", .operands = true};
+    assert_int_equal(PARSE(&line, &data, &e, "--quiet", "folder"), EXIT_DONE);
+    assert_string_equal(line.operands.path[0], "folder");
+    command_line_free(&line);
+    assert_int_equal(TOLD(&data, &e, "--quiet"), EXIT_USAGE);
+    assert_says(&e, "plstm data takes DIR, which is missing");
+    assert_int_equal(TOLD(&data, &e, "a", "b"), EXIT_USAGE);
+    assert_says(&e, "'b' is one more");
+    assert_int_equal(PARSE(&line, &data, &e, "--", "--odd"), EXIT_DONE);
+    assert_string_equal(line.operands.path[0], "--odd");
+    command_line_free(&line);
+    assert_int_equal(PARSE(&line, &files, &e, "a", "b"), EXIT_DONE);
+    assert_int_equal(line.operands.n, 2);
+    command_line_free(&line);
+    assert_int_equal(TOLD(&files, &e, "a", "-"), EXIT_USAGE);
+    assert_says(&e, "plstm ensemble takes F..., not '-'");
 }
+
+typedef struct Own {
+    const char *text;
+    int64_t count, choice;
+    uint64_t seed;
+    double number;
+} Own;
 
 static void own_options(void **state)
 {
     (void)state;
-    const char *text = NULL;
-    int64_t count = 3, choice = 0;
-    uint64_t seed = 0;
-    double number = 1;
     const Option own[] = {
-        {.name = "text", .arg = "T", .takes = "words", .help = "", .type = OPTION_TEXT, .value = &text},
-        {.name = "count",
-         .arg = "N",
-         .takes = "1 to 9",
-         .help = "",
-         .type = OPTION_INT,
-         .low = 1,
-         .high = 9,
-         .value = &count},
-        {.name = "number",
-         .arg = "X",
-         .takes = "0 to 2",
-         .help = "",
-         .type = OPTION_DOUBLE,
-         .high = 2,
-         .value = &number},
-        {.name = "which",
-         .arg = "W",
-         .takes = "a or bc",
-         .help = "",
-         .type = OPTION_CHOICE,
-         .choices = "a|bc",
-         .value = &choice},
-        {.name = "seed",
-         .arg = "N",
-         .takes = "a whole number",
-         .help = "",
-         .type = OPTION_U64,
-         .value = &seed},
+        {"text", TAKES_TEXT("words"), "", .at = offsetof(Own, text)},
+        {"count", TAKES_WHOLE(1, 9), "", .at = offsetof(Own, count), "3"},
+        {"number", TAKES_NUMBER(0, 2), "", .at = offsetof(Own, number), "1"},
+        {"which", TAKES_CHOICE("a or bc", "a|bc"), "", .at = offsetof(Own, choice), "a"},
+        {"seed", TAKES_SEED, "", .at = offsetof(Own, seed)},
     };
-    CommandLine line = {.command = "sample", .options = own, .n_options = 5};
+    const Command sample = {.name = "sample", COMMAND_OPTIONS(own, Own)};
     Error e;
-    assert_int_equal(PARSE(&line, &e, "--text=a b", "--count", "9", "--number", "0", "--which", "bc",
+    CommandLine line;
+    const Own *o;
+    assert_int_equal(PARSE(&line, &sample, &e, NULL), EXIT_DONE);
+    o = line.own;
+    assert_true(!o->text && o->count == 3 && o->number == 1 && o->choice == 0 && o->seed == 0);
+    command_line_free(&line);
+    assert_int_equal(PARSE(&line, &sample, &e, "--text=a b", "--count", "9", "--number", "0", "--which", "bc",
                            "--seed", "18446744073709551615"),
                      EXIT_DONE);
-    assert_string_equal(text, "a b");
-    assert_int_equal(count, 9);
-    assert_true(number == 0);
-    assert_int_equal(choice, 1);
-    assert_true(seed == UINT64_MAX);
+    o = line.own;
+    assert_string_equal(o->text, "a b");
+    assert_true(o->count == 9 && o->number == 0 && o->choice == 1 && o->seed == UINT64_MAX);
+    command_line_free(&line);
     const char *const bad[] = {"--text=",      "--count=0",    "--count=10",  "--count=x",
                                "--number=nan", "--number=2.1", "--which=b",   "--which=bcd",
                                "--which=",     "--seed=-1",    "--number=-1", NULL};
     for (int i = 0; bad[i]; i++) {
-        if (PARSE(&line, &e, bad[i]) != EXIT_USAGE) fail_msg("%s was taken", bad[i]);
+        if (TOLD(&sample, &e, bad[i]) != EXIT_USAGE) fail_msg("%s was taken", bad[i]);
         assert_says(&e, "takes");
     }
 }
@@ -370,6 +372,7 @@ int main(void)
         cmocka_unit_test(flags_take_no_value),
         cmocka_unit_test(a_second_one_is_refused),
         cmocka_unit_test(an_option_beats_the_preset),
+        cmocka_unit_test(presets_set_what_the_list_says),
         cmocka_unit_test(operands),
         cmocka_unit_test(own_options),
     };

@@ -27,15 +27,14 @@ static RunInfo run_info(const char *log, const Counters *resumed)
     settings.log_json = log;
     settings.data = "some/folder";
     settings.epochs = 4;
+    settings.backend = "cpu", settings.threads = 2;
     data.corpus = (Corpus){.vocab.V = 6, .split = {{.n = 50}, {.n = 20, .unknown = 3}, {.n = 30}}};
     strcpy(data.corpus.sha256, "abc");
     return (RunInfo){.settings = &settings,
                      .task = &task_lm_here,
                      .data = &data,
                      .shape = model_shape_of_words(6, 200, 2),
-                     .backend = "cpu",
                      .device = "a \"quoted\" device",
-                     .threads = 2,
                      .parameters = 123,
                      .bytes = 4096,
                      .windows = 5,

@@ -19,6 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "host/base/replace.h"
 #include "host/store/safetensors.h"
 
 /* ---- a folder of its own, files in it ---- */
@@ -588,17 +589,17 @@ static void test_unwritable(void **state)
         assert_int_equal(st_write(path, t, 1, NULL, 0, &e), EXIT_BAD_DATA);
         check_sentence(&e, cases[i].says);
         check_sentence(&e, path);
-        assert_int_equal(st_writable(path, "--save", &e), EXIT_BAD_DATA);
+        assert_int_equal(replace_check(path, "--save", &e), EXIT_BAD_DATA);
         check_sentence(&e, cases[i].says);
         assert_memory_equal(e.text, "--save ", 7);
     }
     char longest[400];
     memset(longest, 'n', sizeof longest);
     longest[sizeof longest - 1] = 0;
-    assert_int_equal(st_writable(in_folder(longest), "--save", &e), EXIT_BAD_DATA);
+    assert_int_equal(replace_check(in_folder(longest), "--save", &e), EXIT_BAD_DATA);
     check_sentence(&e, "File name too long");
-    assert_int_equal(st_writable("", "--save", &e), EXIT_BAD_DATA);
-    assert_int_equal(st_writable("/dev/null", "--save", &e), EXIT_BAD_DATA);
+    assert_int_equal(replace_check("", "--save", &e), EXIT_BAD_DATA);
+    assert_int_equal(replace_check("/dev/null", "--save", &e), EXIT_BAD_DATA);
     check_sentence(&e, "not a regular file");
 }
 
@@ -622,11 +623,11 @@ static void test_read_only(void **state)
         failed |= st_write(path, big_tensor(), 1, NULL, 0, &e) != EXIT_BAD_DATA ||
                   !strstr(e.text, "Permission denied");
         failed |=
-            2 * (st_writable(path, "--save", &e) != EXIT_BAD_DATA || !strstr(e.text, "Permission denied"));
+            2 * (replace_check(path, "--save", &e) != EXIT_BAD_DATA || !strstr(e.text, "Permission denied"));
         /* A rename would replace a file that someone has made read-only on purpose. */
         failed |= 4 * (st_write(kept, big_tensor(), 1, NULL, 0, &e) != EXIT_BAD_DATA ||
                        !strstr(e.text, "Permission denied"));
-        failed |= 8 * (st_writable(kept, "--save", &e) != EXIT_BAD_DATA);
+        failed |= 8 * (replace_check(kept, "--save", &e) != EXIT_BAD_DATA);
         _exit(failed);
     }
     int status;
@@ -642,16 +643,16 @@ static void test_read_only(void **state)
     assert_false(exists(in_folder("locked/model.tmp")));
 }
 
-static void test_writable(void **state)
+static void tereplace_check(void **state)
 {
     (void)state;
     Error e = {0};
     const char *path = in_folder("would.safetensors"), *old = in_folder("old.safetensors");
-    assert_int_equal(st_writable(path, "--save", &e), EXIT_DONE);
+    assert_int_equal(replace_check(path, "--save", &e), EXIT_DONE);
     assert_false(exists(path));
     assert_false(exists(in_folder("would.safetensors.tmp")));
     assert_int_equal(st_write(old, some, SOME, some_meta, 3, &e), EXIT_DONE);
-    assert_int_equal(st_writable(old, "--save", &e), EXIT_DONE);
+    assert_int_equal(replace_check(old, "--save", &e), EXIT_DONE);
     check_old_whole(old);
 }
 
@@ -666,7 +667,7 @@ static void test_links(void **state)
     assert_int_equal(symlink("disk/target", in_folder("link1")), 0);
     assert_int_equal(symlink("link1", in_folder("link2")), 0);
     const char *link = in_folder("link2"), *target = in_folder("disk/target");
-    assert_int_equal(st_writable(link, "--save", &e), EXIT_DONE);
+    assert_int_equal(replace_check(link, "--save", &e), EXIT_DONE);
     assert_false(exists(target));
     for (int again = 0; again < 2; again++) {
         if (st_write(link, some, SOME, some_meta, 3, &e)) fail_msg("%s", e.text);
@@ -704,7 +705,7 @@ static void test_stale_temporary(void **state)
     check_old_whole(path);
     assert_false(exists(temp));
     put_file(temp, rest, sizeof rest);
-    assert_int_equal(st_writable(path, "--save", &e), EXIT_DONE);
+    assert_int_equal(replace_check(path, "--save", &e), EXIT_DONE);
     assert_false(exists(temp));
 }
 
@@ -765,7 +766,7 @@ int main(void)
         cmocka_unit_test(test_truncated),         cmocka_unit_test(test_hostile_sizes),
         cmocka_unit_test(test_not_files),         cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_unwritable),        cmocka_unit_test(test_read_only),
-        cmocka_unit_test(test_writable),          cmocka_unit_test(test_links),
+        cmocka_unit_test(tereplace_check),        cmocka_unit_test(test_links),
         cmocka_unit_test(test_stale_temporary),   cmocka_unit_test(test_writers_at_once),
         cmocka_unit_test(test_bad_text),
     };

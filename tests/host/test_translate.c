@@ -6,7 +6,7 @@
 
 #include <jansson.h>
 
-#include "host/commands/translate_command.h"
+#include "host/commands/commands.h"
 #include "host/data/pairs.h"
 #include "host/store/checkpoint.h"
 #include "host/train/model.h"
@@ -76,7 +76,7 @@ static SearchOptions options(const char *weights)
     for (char *one = strtok_r(known[used % 8].text, ",", &save); one; one = strtok_r(NULL, ",", &save))
         list->path[list->n++] = one;
     used++;
-    return (SearchOptions){.weights = list, .beam = 12, .batch = 20, .backend = "reference", .threads = 1};
+    return (SearchOptions){.weights = *list, .beam = 12, .batch = 20, .backend = "reference", .threads = 1};
 }
 
 /* The output for an input, malloc'd; NULL and the sentence in *e where the code is not 0. */
@@ -428,6 +428,11 @@ static void bad_input_is_told(void **state)
     assert_int_equal(strchr(out, '\n')[1], 0); /* what stood before is translated */
     assert_non_null(strstr(e.text, "line 2"));
     free(out);
+    FILE *folder = fopen(".", "r"), *nowhere = fopen("/dev/null", "w"); /* which opens, and cannot be read */
+    assert_true(folder && nowhere);
+    assert_int_equal(translate_command(&o, folder, nowhere, &e), EXIT_BAD_DATA);
+    assert_non_null(strstr(e.text, "the input cannot be read"));
+    fclose(folder), fclose(nowhere);
     snprintf(both, sizeof both, "%s,%s", model("one.st"), model("back.st"));
     o.weights = options(both).weights;
     free(translated(&o, "a\n", 2, EXIT_BAD_DATA, &e));

@@ -132,10 +132,10 @@ static struct {
 
 static inline float toy_poison_value(int64_t i) { return (float)(i % 17) - 8.25f; }
 
-static inline int toy_poisoned_begin(Backend *b, const Window *w, Error *e)
+static inline int toy_poisoned_begin(Backend *b, const Window *w, bool *replayed, Error *e)
 {
     toy_poisoned.batch = w->batch;
-    return toy_poisoned.ops->window_begin(b, w, e);
+    return toy_poisoned.ops->window_begin(b, w, replayed, e);
 }
 
 static inline int toy_poisoned_embedding(Backend *b, Error *e)
@@ -369,8 +369,7 @@ static inline void lm_is_a_direct_loop(const BackendOps *ops, const char *kernel
                             .sites = s.sites,
                             .seed = s.seed,
                             .threads = 2,
-                            .kernel = kernel,
-                            .precision = "f32"};
+                            .kernel = kernel};
     if (model_open(&m, ops, &config, &e)) fail_msg("%s", e.text);
     assert_int_equal(params_init(&p, &config.shape), 0);
     params_draw(&p, s.seed, s.init);

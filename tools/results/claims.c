@@ -128,8 +128,7 @@ static void reach(const char *path, int sites_given)
                             .sites = sites,
                             .seed = 20,
                             .threads = 1,
-                            .kernel = "auto",
-                            .precision = "f32"};
+                            .kernel = "auto"};
     model_of(&t, &config, true);
     int64_t L = config.shape.L, H = config.shape.H, n = L * REACH_ROWS * H;
     float *in = room((size_t)n, sizeof *in), *dh = room((size_t)n, sizeof *dh),
@@ -205,8 +204,7 @@ static void distance(const char *path)
                             .keep = 1,
                             .sites = SITES_NONE,
                             .threads = 1,
-                            .kernel = "auto",
-                            .precision = "f32"};
+                            .kernel = "auto"};
     model_of(&t, &config, false);
     distance_split(&t, &t.corpus.split[SPLIT_VALID], cost);
     distance_split(&t, &t.corpus.split[SPLIT_TEST], cost);

@@ -68,7 +68,6 @@ static int caption_open(const TaskOpen *o, TaskData **out, Error *e)
 {
     const Settings *s = o->settings;
     const Checkpoint *from = o->from;
-    if (s->final_eos) return error_set(e, EXIT_USAGE, "--final-eos is not an option of --task caption");
     TaskData *d = calloc(1, sizeof *d);
     if (!d) return no_memory(e);
     int code = captions_load(&d->captions, s->data, s->min_count, o->split ? &from->vocab : NULL, e);
@@ -93,7 +92,7 @@ static int caption_inputs(const Settings *s, CorpusPaths *paths, Error *e)
             corpus_paths_free(paths);
             return no_memory(e);
         }
-        paths->file[paths->n++] = (OtherFile){what[i], path};
+        paths->file[paths->n++] = (OtherFile){what[i], path, NULL};
     }
     return EXIT_DONE;
 }
@@ -261,6 +260,7 @@ const Task task_caption = {
     .name = "caption",
     .summary = "describe images: features, then words",
     .takes = "a folder with dataset.json and features.npy, or scenes",
+    .marks = "dataset.json",
     .builtin = captions_builtin,
     .unit = "words",
     .open = caption_open,

@@ -73,7 +73,6 @@ static int frames_open(const TaskOpen *o, TaskData **out, Error *e)
     const Checkpoint *from = o->from;
     FramesOptions options = {
         .dir = s->data, .normalise = s->cmvn == CMVN_UTTERANCE, .wanted = (unsigned)s->eval};
-    if (s->final_eos) return error_set(e, EXIT_USAGE, "--final-eos is not an option of --task frames");
     if (from && (from->shape.V_in || !from->shape.F))
         return error_set(e, EXIT_BAD_DATA,
                          "the checkpoint has not the tensors of a model that reads features alone");
@@ -117,7 +116,7 @@ static int frames_inputs(const Settings *s, CorpusPaths *paths, Error *e)
                 return out_of_memory(e);
             }
             paths->file[paths->n++] =
-                (OtherFile){k == 2 ? "the labels of --data" : "the features of --data", path};
+                (OtherFile){k == 2 ? "the labels of --data" : "the features of --data", path, NULL};
         }
     }
     return EXIT_DONE;
@@ -373,6 +372,8 @@ const Task task_frames = {
     .name = "frames",
     .summary = "name the phonetic state of every frame of an utterance",
     .takes = "a folder with train, valid and test, each with feats.scp or feats.ark and labels, or synthetic",
+    .marks = "train/feats.scp|train/feats.ark|train/labels",
+    .builtin = "synthetic",
     .unit = "frames",
     .hits = true,
     .open = frames_open,

@@ -243,6 +243,7 @@ const Task task_lm = {
     .name = "lm",
     .summary = "predict the next word of a text",
     .takes = "a folder with train.txt, valid.txt and test.txt, or synthetic",
+    .marks = "train.txt|ptb.train.txt|wiki.train.tokens",
     .builtin = "synthetic",
     .unit = "words",
     .carries = true,

@@ -60,8 +60,6 @@ static int translate_open(const TaskOpen *o, TaskData **out, Error *e)
     const Checkpoint *from = o->from;
     PairsOptions options = options_of(o->settings);
     Vocab vocab[SIDES];
-    if (o->settings->final_eos)
-        return error_set(e, EXIT_USAGE, "--final-eos is not an option of --task translate");
     if (from && (!from->vocab.V || !from->vocab_source.V))
         return error_set(e, EXIT_BAD_DATA, "the checkpoint lacks the vocabularies of a translation model");
     if (o->split) {
@@ -102,7 +100,7 @@ static int translate_inputs(const Settings *s, CorpusPaths *paths, Error *e)
     for (int i = 0; i < p.n_splits; i++)
         for (int side = 0; side < SIDES && paths->n < CORPUS_PATHS; side++) {
             char *path = paths->path[paths->n] = pairs_path(&p, i, side);
-            paths->file[paths->n++] = (OtherFile){"a text of --data", path};
+            paths->file[paths->n++] = (OtherFile){"a text of --data", path, NULL};
         }
     pairs_free(&p);
     return EXIT_DONE;
@@ -298,6 +296,7 @@ const Task task_translate = {
     .name = "translate",
     .summary = "translate sentences: a language model over source, then target",
     .takes = "a folder with train.SOURCE, train.TARGET and so on, or synthetic",
+    .marks = "train.[!t]*|train.t[!x]*",
     .builtin = "synthetic",
     .unit = "target words",
     .open = translate_open,
