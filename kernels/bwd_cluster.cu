@@ -20,4 +20,8 @@
 
 #define M(precision, stacked, resident, batch, threads, registers)                                           \
     bwd_cluster<PRECISION_##precision, stacked, resident, batch, threads>,
+PERSISTENT_KERNEL(bwd_cluster, ClusterBackwardPass)
+{ // on a line of its own: persistent.cuh
+    bwd_cluster_loop<TILE...>(a);
+}
 PERSISTENT_PASS(bwd_cluster, ClusterBackwardPass, BWD_CLUSTER_TILES(M))

@@ -128,9 +128,13 @@ cluster_backward_send(const ClusterBackwardArgs &a, const BlockPlace &at, const 
 
 /* ---- the launch ---- */
 
-template <int PRECISION, int QUADS, int RESIDENT, int TILES>
+#endif
+
+template <int PRECISION, int QUADS, int RESIDENT, int BATCH, int THREADS>
 static __device__ __forceinline__ void bwd_cluster_loop(const ClusterBackwardArgs &a)
 {
+#if DEV_ARCH == 0 || DEV_ARCH >= 900
+    enum { TILES = BATCH / TENSOR_BATCH };
     const LstmPlan &plan = a.plan;
     const int32_t T = (int32_t)a.p.shape.T;
     ClusterBackwardShared s = carve(a.n.pieces);
@@ -187,19 +191,10 @@ static __device__ __forceinline__ void bwd_cluster_loop(const ClusterBackwardArg
         __syncthreads(); /* dgates are read */
     }
     cluster_close(meeting);
+#endif
 }
 
-#endif
-
 struct ClusterBackwardPass : PassOf<ClusterBackwardArgs, LstmBackward, KIND_CLUSTER, 1> {
-    template <int PRECISION, int QUADS, int RESIDENT, int BATCH, int THREADS>
-    static __device__ __forceinline__ void loop(const Args &a)
-    {
-#if DEV_ARCH == 0 || DEV_ARCH >= 900
-        bwd_cluster_loop<PRECISION, QUADS, RESIDENT, BATCH / TENSOR_BATCH>(a);
-#endif
-    }
-
     static Args arguments(const LstmPlan &plan, const LstmBackward &p)
     {
         assert(cluster_sound(plan) && plan.slices == 1);

@@ -15,4 +15,8 @@
 #include "bwd_persistent.cuh"
 
 #define T(resident, chunk, batch, threads, registers) bwd_l2<resident, batch, threads>,
+PERSISTENT_KERNEL(bwd_l2, BackwardPass)
+{ // on a line of its own: persistent.cuh
+    bwd_persistent<TILE...>(a);
+}
 PERSISTENT_PASS(bwd_l2, BackwardPass, BWD_L2_TILES(T))

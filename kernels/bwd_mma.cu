@@ -18,4 +18,8 @@
 
 #define M(precision, stacked, resident, batch, threads, registers)                                           \
     bwd_mma<PRECISION_##precision, stacked, resident, batch, threads>,
+PERSISTENT_KERNEL(bwd_mma, MmaBackwardPass)
+{ // on a line of its own: persistent.cuh
+    bwd_mma_loop<TILE...>(a);
+}
 PERSISTENT_PASS(bwd_mma, MmaBackwardPass, BWD_MMA_TILES(M))

@@ -140,9 +140,13 @@ static __device__ __forceinline__ MmaWarp mma_backward_warp(const MmaBackwardArg
     return mma_warp(plan, first / TENSOR_ROWS, (units + TENSOR_ROWS - 1) / TENSOR_ROWS, rank);
 }
 
-template <int PRECISION, int STACKED, int RESIDENT, int N>
+#endif
+
+template <int PRECISION, int STACKED, int RESIDENT, int BATCH, int THREADS>
 static __device__ __forceinline__ void bwd_mma_loop(const MmaBackwardArgs &a)
 {
+#if DEV_ARCH == 0 || DEV_ARCH >= 800
+    enum { N = BATCH / TENSOR_BATCH };
     const LstmPlan &plan = a.plan;
     const int32_t T = (int32_t)a.p.shape.T;
     MmaShared s = carve(a.n.pieces);
@@ -198,19 +202,10 @@ static __device__ __forceinline__ void bwd_mma_loop(const MmaBackwardArgs &a)
         mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, t - 1);
     }
     if (plan.cluster > 1) mma_cluster_sync(plan); /* others may still read what this block has sent */
+#endif
 }
 
-#endif
-
 struct MmaBackwardPass : PassOf<MmaBackwardArgs, LstmBackward, KIND_MMA, 1> {
-    template <int PRECISION, int STACKED, int RESIDENT, int BATCH, int THREADS>
-    static __device__ __forceinline__ void loop(const Args &a)
-    {
-#if DEV_ARCH == 0 || DEV_ARCH >= 800
-        bwd_mma_loop<PRECISION, STACKED, RESIDENT, BATCH / TENSOR_BATCH>(a);
-#endif
-    }
-
     static Args arguments(const LstmPlan &plan, const LstmBackward &p)
     {
         return mma_arguments<Args>(plan, p);

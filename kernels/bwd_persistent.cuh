@@ -325,7 +325,7 @@ static __device__ __forceinline__ void backward_send(const BackwardArgs &a, cons
 
 /* ---- the launch ---- */
 
-template <int RESIDENT, int BATCH>
+template <int RESIDENT, int BATCH, int THREADS>
 static __device__ __forceinline__ void bwd_persistent(const BackwardArgs &a)
 {
     const LstmPlan &plan = a.plan;
@@ -383,11 +383,6 @@ static __device__ __forceinline__ void bwd_persistent(const BackwardArgs &a)
 }
 
 struct BackwardPass : PassOf<BackwardArgs, LstmBackward, KIND_VECTOR, 1> {
-    template <int RESIDENT, int BATCH, int THREADS> static __device__ __forceinline__ void loop(const Args &a)
-    {
-        bwd_persistent<RESIDENT, BATCH>(a);
-    }
-
     static Args arguments(const LstmPlan &plan, const LstmBackward &p)
     {
         BackwardCounts n;

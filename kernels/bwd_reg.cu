@@ -16,4 +16,8 @@
 #include "bwd_persistent.cuh"
 
 #define T(resident, chunk, batch, threads, registers) bwd_reg<resident, batch, threads>,
+PERSISTENT_KERNEL(bwd_reg, BackwardPass)
+{ // on a line of its own: persistent.cuh
+    bwd_persistent<TILE...>(a);
+}
 PERSISTENT_PASS(bwd_reg, BackwardPass, BWD_REG_TILES(T))

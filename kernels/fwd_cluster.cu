@@ -23,4 +23,8 @@
 
 #define M(precision, stacked, resident, batch, threads, registers)                                           \
     fwd_cluster<PRECISION_##precision, stacked, resident, batch, threads>,
+PERSISTENT_KERNEL(fwd_cluster, ClusterForwardPass)
+{ // on a line of its own: persistent.cuh
+    fwd_cluster_loop<TILE...>(a);
+}
 PERSISTENT_PASS(fwd_cluster, ClusterForwardPass, FWD_CLUSTER_TILES(M))

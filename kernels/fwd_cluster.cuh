@@ -149,9 +149,13 @@ cluster_forward_cells(const ClusterForwardArgs &a, const BlockPlace &at, const C
 
 /* ---- the launch ---- */
 
-template <int PRECISION, int QUADS, int RESIDENT, int TILES>
+#endif
+
+template <int PRECISION, int QUADS, int RESIDENT, int BATCH, int THREADS>
 static __device__ __forceinline__ void fwd_cluster_loop(const ClusterForwardArgs &a)
 {
+#if DEV_ARCH == 0 || DEV_ARCH >= 900
+    enum { TILES = BATCH / TENSOR_BATCH };
     const LstmPlan &plan = a.plan;
     const int32_t T = (int32_t)a.p.shape.T;
     ClusterForwardShared s = carve(a.n.pieces);
@@ -211,19 +215,10 @@ static __device__ __forceinline__ void fwd_cluster_loop(const ClusterForwardArgs
         __syncthreads(); /* partial sums are read */
     }
     cluster_close(meeting);
+#endif
 }
 
-#endif
-
 struct ClusterForwardPass : PassOf<ClusterForwardArgs, LstmForward, KIND_CLUSTER, 0> {
-    template <int PRECISION, int QUADS, int RESIDENT, int BATCH, int THREADS>
-    static __device__ __forceinline__ void loop(const Args &a)
-    {
-#if DEV_ARCH == 0 || DEV_ARCH >= 900
-        fwd_cluster_loop<PRECISION, QUADS, RESIDENT, BATCH / TENSOR_BATCH>(a);
-#endif
-    }
-
     static Args arguments(const LstmPlan &plan, const LstmForward &p)
     {
         assert(cluster_sound(plan));

@@ -17,4 +17,8 @@
 #include "fwd_persistent.cuh"
 
 #define T(resident, chunk, batch, threads, registers) fwd_l2<resident, chunk, batch, threads>,
+PERSISTENT_KERNEL(fwd_l2, ForwardPass)
+{ // on a line of its own: persistent.cuh
+    fwd_persistent<TILE...>(a);
+}
 PERSISTENT_PASS(fwd_l2, ForwardPass, FWD_L2_TILES(T))

@@ -17,4 +17,8 @@
 
 #define M(precision, stacked, resident, batch, threads, registers)                                           \
     fwd_mma<PRECISION_##precision, stacked, resident, batch, threads>,
+PERSISTENT_KERNEL(fwd_mma, MmaForwardPass)
+{ // on a line of its own: persistent.cuh
+    fwd_mma_loop<TILE...>(a);
+}
 PERSISTENT_PASS(fwd_mma, MmaForwardPass, FWD_MMA_TILES(M))

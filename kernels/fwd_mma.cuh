@@ -68,9 +68,13 @@ static __device__ __forceinline__ MmaWarp mma_forward_warp(const MmaForwardArgs 
     return mma_warp(a.plan, at.unit / TENSOR_UNITS, (at.units + TENSOR_UNITS - 1) / TENSOR_UNITS, 0);
 }
 
-template <int PRECISION, int STACKED, int RESIDENT, int N>
+#endif
+
+template <int PRECISION, int STACKED, int RESIDENT, int BATCH, int THREADS>
 static __device__ __forceinline__ void fwd_mma_loop(const MmaForwardArgs &a)
 {
+#if DEV_ARCH == 0 || DEV_ARCH >= 800
+    enum { N = BATCH / TENSOR_BATCH };
     const LstmPlan &plan = a.plan;
     const int32_t T = (int32_t)a.p.shape.T;
     MmaShared s = carve(a.n.pieces);
@@ -122,19 +126,10 @@ static __device__ __forceinline__ void fwd_mma_loop(const MmaForwardArgs &a)
         forward_fetch(a.p, at, state, t + 1, each);
         mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, t + 1);
     }
+#endif
 }
 
-#endif
-
 struct MmaForwardPass : PassOf<MmaForwardArgs, LstmForward, KIND_MMA, 0> {
-    template <int PRECISION, int STACKED, int RESIDENT, int BATCH, int THREADS>
-    static __device__ __forceinline__ void loop(const Args &a)
-    {
-#if DEV_ARCH == 0 || DEV_ARCH >= 800
-        fwd_mma_loop<PRECISION, STACKED, RESIDENT, BATCH / TENSOR_BATCH>(a);
-#endif
-    }
-
     static Args arguments(const LstmPlan &plan, const LstmForward &p) { return mma_arguments<Args>(plan, p); }
 };
 

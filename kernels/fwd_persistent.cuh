@@ -226,7 +226,7 @@ static __device__ __forceinline__ void forward_cells(const ForwardArgs &a, const
 
 /* ---- the launch ---- */
 
-template <int RESIDENT, int CHUNK, int BATCH>
+template <int RESIDENT, int CHUNK, int BATCH, int THREADS>
 static __device__ __forceinline__ void fwd_persistent(const ForwardArgs &a)
 {
     const LstmPlan &plan = a.plan;
@@ -287,12 +287,6 @@ static __device__ __forceinline__ void fwd_persistent(const ForwardArgs &a)
 }
 
 struct ForwardPass : PassOf<ForwardArgs, LstmForward, KIND_VECTOR, 0> {
-    template <int RESIDENT, int CHUNK, int BATCH, int THREADS>
-    static __device__ __forceinline__ void loop(const Args &a)
-    {
-        fwd_persistent<RESIDENT, CHUNK, BATCH>(a);
-    }
-
     static Args arguments(const LstmPlan &plan, const LstmForward &p)
     {
         assert(p.w_packed && p.launch.scratch);

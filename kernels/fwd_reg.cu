@@ -18,4 +18,8 @@
 #include "fwd_persistent.cuh"
 
 #define T(resident, chunk, batch, threads, registers) fwd_reg<resident, chunk, batch, threads>,
+PERSISTENT_KERNEL(fwd_reg, ForwardPass)
+{ // on a line of its own: persistent.cuh
+    fwd_persistent<TILE...>(a);
+}
 PERSISTENT_PASS(fwd_reg, ForwardPass, FWD_REG_TILES(T))

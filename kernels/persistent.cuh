@@ -269,8 +269,8 @@ template <class... N> static constexpr int threads_of(int, int next, N... more)
     return threads_of(next, more...);
 }
 
-/* What the passes of one kind and direction are; a Pass has beside it arguments(plan, tensors), the kernels' argument, and loop<numbers
- * of a tile, threads last>(args), what a thread does. Args begin with the plan and have the tensors in p. */
+/* What the passes of one kind and direction are; a Pass has beside it arguments(plan, tensors), the kernels' argument. Args begin with
+ * the plan and have the tensors in p. */
 template <class ArgsOf, class TensorsOf, LstmKind KIND, int BACKWARD> struct PassOf {
     typedef ArgsOf Args;
     typedef TensorsOf Tensors;
@@ -278,13 +278,14 @@ template <class ArgsOf, class TensorsOf, LstmKind KIND, int BACKWARD> struct Pas
     static constexpr int backward = BACKWARD;
 };
 
-/* One pass of a variant: the kernel name<numbers of a tile>, its instances, which follow in the order of the variant's list in
- * tiles.h, and the entry points that variants.h declares. */
+/* The head of kernel name<numbers of a tile, threads last>; the body, behind it, runs loop<TILE...>(a). It stands on lines of its own:
+ * ptxas 11.8 crashes where line information has both on one. */
+#define PERSISTENT_KERNEL(name, Pass)                                                                        \
+    template <int... TILE> __global__ void __launch_bounds__(threads_of(TILE...), 1) name(Pass::Args a)
+
+/* The rest of a pass of a variant: the kernel's instances, which follow in the order of the variant's list in tiles.h, and the entry
+ * points that variants.h declares. */
 #define PERSISTENT_PASS(name, Pass, ...)                                                                     \
-    template <int... TILE> __global__ void __launch_bounds__(threads_of(TILE...), 1) name(Pass::Args a)      \
-    {                                                                                                        \
-        Pass::loop<TILE...>(a);                                                                              \
-    }                                                                                                        \
     static void (*const name##_kernels[])(Pass::Args) = {__VA_ARGS__};                                       \
     extern "C" cudaError_t name##_prepare(void) { return persistent_prepare(name##_kernels, Pass::kind); }   \
     extern "C" cudaError_t name##_resident(const LstmPlan *plan, int *blocks)                                \

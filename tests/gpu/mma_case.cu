@@ -12,8 +12,16 @@ enum {
     CASE_RESIDENT_BACKWARD = 2
 };
 
+PERSISTENT_KERNEL(forward_case, MmaForwardPass)
+{ // on a line of its own: persistent.cuh
+    fwd_mma_loop<TILE...>(a);
+}
 PERSISTENT_PASS(forward_case, MmaForwardPass,
                 forward_case<PRECISION_TF32, 2, CASE_RESIDENT_FORWARD, 8, CASE_FORWARD_THREADS>)
+PERSISTENT_KERNEL(backward_case, MmaBackwardPass)
+{ // on a line of its own: persistent.cuh
+    bwd_mma_loop<TILE...>(a);
+}
 PERSISTENT_PASS(backward_case, MmaBackwardPass,
                 backward_case<PRECISION_TF32, 1, CASE_RESIDENT_BACKWARD, 8, CASE_BACKWARD_THREADS>)
 

@@ -13,8 +13,16 @@ enum {
     CASE_RESIDENT_BACKWARD = 1
 };
 
+PERSISTENT_KERNEL(forward_case, ForwardPass)
+{ // on a line of its own: persistent.cuh
+    fwd_persistent<TILE...>(a);
+}
 PERSISTENT_PASS(forward_case, ForwardPass,
                 forward_case<CASE_RESIDENT_FORWARD, CASE_CHUNK, CASE_BATCH, CASE_THREADS>)
+PERSISTENT_KERNEL(backward_case, BackwardPass)
+{ // on a line of its own: persistent.cuh
+    bwd_persistent<TILE...>(a);
+}
 PERSISTENT_PASS(backward_case, BackwardPass, backward_case<CASE_RESIDENT_BACKWARD, CASE_BATCH, CASE_THREADS>)
 
 /* A ragged last block, slices, groups and passes, weights in all three places. */
