@@ -2,7 +2,11 @@
  * hanging. */
 #include <cooperative_groups.h>
 
-#include "kernels/dev.cuh"
+#include <kernels/dev_barrier.cuh>
+#include <kernels/dev_cluster.cuh>
+#include <kernels/dev_tensor.cuh>
+
+#include "kernels/launch.cuh"
 #include "kernels/grid_barrier.cuh"
 #include "constants.h"
 

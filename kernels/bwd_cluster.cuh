@@ -1,4 +1,4 @@
-/* bwd_cluster: the time loop of the variant `cluster`, backward. bwd_cluster.cu tells what it is about. */
+/* bwd_cluster: the time loop of the variant `cluster`, backward. bwd_cluster.cu says what it does. */
 #ifndef PLSTM_BWD_CLUSTER_CUH
 #define PLSTM_BWD_CLUSTER_CUH
 

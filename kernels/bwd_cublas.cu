@@ -12,7 +12,7 @@
 #include <assert.h>
 
 #include "cell.cuh"
-#include "dev.cuh"
+#include "launch.cuh"
 #include "gemm.h"
 #include "mask.cuh"
 #include "variants.h"

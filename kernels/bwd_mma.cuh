@@ -18,6 +18,8 @@
 #ifndef PLSTM_BWD_MMA_CUH
 #define PLSTM_BWD_MMA_CUH
 
+#include <kernels/dev_cluster.cuh>
+
 #include "mma.cuh"
 
 struct MmaBackwardArgs {

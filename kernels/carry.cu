@@ -9,7 +9,7 @@
 #include <assert.h>
 
 #include "carry.h"
-#include "dev.cuh"
+#include "launch.cuh"
 
 enum { CARRY_THREADS = 256 };
 

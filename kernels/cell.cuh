@@ -4,7 +4,7 @@
 #ifndef PLSTM_CELL_CUH
 #define PLSTM_CELL_CUH
 
-#include "dev.cuh"
+#include <cuda_runtime.h>
 
 /* i, f, g, o: forward the activations after the nonlinearity, backward their pre-activation gradients. */
 struct Gates {

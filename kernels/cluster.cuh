@@ -1,5 +1,5 @@
 /* cluster: what forward and backward of the variant `cluster` share: how blocks of a cluster wait for each other's
- * asynchronous stores, how they leave, launching. cluster.h says how a plan divides the work.
+ * asynchronous stores, and how they leave. cluster.h says how a plan divides the work.
  *
  * Exchange   Each block has two buffers and two mbarriers in its shared memory that take turns by the parity of the exchange's
  *            number n = 1 .. T-1. Blocks send into all buffers n & 1 by st.async, which counts its bytes at the receiver's
@@ -19,6 +19,9 @@
  *            meet this one and end as usual.  */
 #ifndef PLSTM_CLUSTER_CUH
 #define PLSTM_CLUSTER_CUH
+
+#include <kernels/dev_barrier.cuh>
+#include <kernels/dev_cluster.cuh>
 
 #include "block_io.cuh"
 #include "cluster.h"

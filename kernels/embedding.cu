@@ -12,7 +12,7 @@
 #include <assert.h>
 
 #include "bf16.cuh"
-#include "dev.cuh"
+#include "launch.cuh"
 #include "layers.h"
 #include "mask.cuh"
 #include "quad.cuh"

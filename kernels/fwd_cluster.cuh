@@ -1,4 +1,4 @@
-/* fwd_cluster: the time loop of the variant `cluster`, forward. fwd_cluster.cu tells what it is about. */
+/* fwd_cluster: the time loop of the variant `cluster`, forward. fwd_cluster.cu says what it does. */
 #ifndef PLSTM_FWD_CLUSTER_CUH
 #define PLSTM_FWD_CLUSTER_CUH
 

@@ -19,7 +19,7 @@
 
 #include <stdint.h>
 
-#include "dev.cuh"
+#include <kernels/dev_barrier.cuh>
 #include "lstm.h"
 
 struct GridBarrier {
@@ -91,8 +91,8 @@ static __device__ __forceinline__ void barrier_watch(const GridBarrier &b, uint3
         }
 }
 
-/* Behind a __syncthreads that follows the block's watching: false in all threads where one of them gave up, after the record was
- * written. step is for the record. */
+/* Call after the __syncthreads that follows barrier_watch. Returns false in every thread if any thread of the block timed out; thread 0
+ * has written the record, step included. */
 static __device__ __forceinline__ bool barrier_sound(const GridBarrier &b, const uint32_t *gone,
                                                      uint32_t step)
 {

@@ -4,7 +4,7 @@
 #ifndef PLSTM_MASK_CUH
 #define PLSTM_MASK_CUH
 
-#include "dev.cuh"
+#include <cuda_runtime.h>
 
 #include <curand_philox4x32_x.h>
 

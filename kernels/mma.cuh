@@ -1,4 +1,4 @@
-/* mma: what forward and backward of the variant mma share: weights, products, partial sums, the exchange, launching. mma.h says
+/* mma: what forward and backward of the variant mma share: weights, products, partial sums, the exchange. mma.h says
  * how a plan divides the work, tensor.h how tiles lie. Nothing before sm_80 compiles the products. */
 #ifndef PLSTM_MMA_CUH
 #define PLSTM_MMA_CUH

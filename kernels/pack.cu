@@ -8,6 +8,7 @@
  */
 #include <assert.h>
 
+#include "launch.cuh"
 #include "layers.h"
 #include "pack.cuh"
 #include "tensor.cuh"

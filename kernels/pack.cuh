@@ -3,7 +3,7 @@
 #ifndef PLSTM_PACK_CUH
 #define PLSTM_PACK_CUH
 
-#include "dev.cuh"
+#include <kernels/dev_memory.cuh>
 #include "plan.h"
 #include "tensor.cuh"
 

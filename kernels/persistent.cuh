@@ -5,7 +5,9 @@
 
 #include <assert.h>
 
-#include "dev.cuh"
+#include <kernels/dev_memory.cuh>
+
+#include "launch.cuh"
 #include "lstm.h"
 #include "mask.cuh"
 #include "plan.h"

@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#include "dev.cuh"
+#include <cuda_runtime.h>
 
 struct Quad {
     float v[4];

@@ -6,7 +6,7 @@
 #ifndef PLSTM_REDUCE_CUH
 #define PLSTM_REDUCE_CUH
 
-#include "dev.cuh"
+#include <kernels/dev_memory.cuh>
 
 struct Add {
     template <class T> __device__ __forceinline__ T operator()(T a, T b) const { return a + b; }

@@ -10,7 +10,7 @@
 #include <assert.h>
 
 #include "bf16.cuh"
-#include "dev.cuh"
+#include "launch.cuh"
 #include "layers.h"
 
 enum { ROUND_THREADS = 256 };

@@ -9,7 +9,7 @@
  */
 #include <assert.h>
 
-#include "dev.cuh"
+#include "launch.cuh"
 #include "layers.h"
 #include "mask.cuh"
 #include "quad.cuh"

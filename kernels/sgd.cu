@@ -21,7 +21,7 @@
 #include <assert.h>
 
 #include "bf16.cuh"
-#include "dev.cuh"
+#include "launch.cuh"
 #include "layers.h"
 #include "pack.cuh"
 #include "quad.cuh"

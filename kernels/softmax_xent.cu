@@ -17,7 +17,7 @@
 #include <assert.h>
 
 #include "bf16.cuh"
-#include "dev.cuh"
+#include "launch.cuh"
 #include "layers.h"
 #include "quad.cuh"
 #include "reduce.cuh"

@@ -6,7 +6,7 @@
  * Precision  float32, as the stepwise variant's products, whatever the precision of the variant */
 #include <assert.h>
 
-#include "dev.cuh"
+#include "launch.cuh"
 #include "gemm.h"
 #include "lstm.h"
 #include "mask.cuh"

@@ -8,7 +8,7 @@
  */
 #include <assert.h>
 
-#include "dev.cuh"
+#include "launch.cuh"
 #include "layers.h"
 
 enum { STEP_THREADS = 512 };

@@ -5,7 +5,7 @@
 
 #include <cuda_bf16.h>
 
-#include "dev.cuh"
+#include <kernels/dev_tensor.cuh>
 #include "tensor.h"
 
 #if DEV_ARCH == 0 || DEV_ARCH >= 800

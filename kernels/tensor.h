@@ -3,7 +3,7 @@
  *
  * Rows       w_hh's rows in the order unit*4 + gate, so that a tile of 16 rows holds the four gates of four units and a
  *            block that owns `units` (a multiple of 4) units owns whole tiles.
- * Tiles      16 rows x K of k, K = 16 in bf16 and 8 in tf32: the A operand of one mma.sync (dev.cuh), four 32-bit words a
+ * Tiles      16 rows x K of k, K = 16 in bf16 and 8 in tf32: the A operand of one mma.sync (dev_tensor.cuh), four 32-bit words a
  *            lane. Past 4H and H there are zeros.
  * w_tiles    the bf16 copy: [row tile][k tile][lane][4 words], what lane `lane` loads as 16 bytes. Backward transposes a
  *            tile as it loads it (movmatrix). The tf32 flavour rounds w_hh itself as it loads it, once a launch.

@@ -5,7 +5,9 @@
 
 #include "cooperative_groups.h"
 
-#include "../../kernels/dev.cuh"
+#include <kernels/dev_barrier.cuh>
+
+#include "../../kernels/launch.cuh"
 #include "bench_kernels.h"
 
 __global__ void barriers_kernel(int rounds)

@@ -6,7 +6,11 @@
 #include "cuda_runtime.h"
 #include "curand_kernel.h"
 
-#include "../../kernels/dev.cuh"
+#include <kernels/dev_barrier.cuh>
+#include <kernels/dev_cluster.cuh>
+#include <kernels/dev_tensor.cuh>
+
+#include "../../kernels/launch.cuh"
 #include "device_kernels.h"
 
 namespace cg = cooperative_groups;
@@ -216,6 +220,7 @@ __global__ void copies_kernel(unsigned *out)
     copy_async_wait<1>(); /* nothing is left to wait for */
 }
 
+#ifdef CUDA_EMU /* the kernels have no wrapper of ldmatrix, the emulator has */
 static __device__ float a_of(int row, int k) { return (float)((row * 3 + k * 5) % 11 - 5); }
 static __device__ float b_of(int k, int column) { return (float)((k * 7 + column * 2) % 9 - 4); }
 static __device__ void store_d(unsigned *out, const float (&d)[4])
@@ -273,12 +278,13 @@ __global__ void tensor_kernel(unsigned *out)
                         0.0f};
     if (lane < 8) out[448 + lane] = tf32_round(x[lane]);
 }
-
 extern "C" cudaError_t kernel_tensor(unsigned *out, cudaStream_t stream)
 {
     LaunchShape s = {dim3(1), dim3(32), 1024, stream, false};
     return launch(s, tensor_kernel, out);
 }
+#endif
+
 extern "C" cudaError_t kernel_copies(unsigned *out, cudaStream_t stream)
 {
     LaunchShape s = {dim3(1), dim3(4), 80, stream, false};

@@ -9,7 +9,11 @@
 #include "cooperative_groups.h"
 #include "cuda_runtime.h"
 
-#include "../../kernels/dev.cuh"
+#include <kernels/dev_barrier.cuh>
+#include <kernels/dev_cluster.cuh>
+#include <kernels/dev_tensor.cuh>
+
+#include "../../kernels/launch.cuh"
 #include "emu.h"
 #include "faults.h"
 

@@ -34,7 +34,7 @@ static float from_bits(unsigned bits)
     return f;
 }
 
-/* d += a b, a (16,K), b (K,8): rows and columns of each register as dev.cuh lists them. */
+/* d += a b, a (16,K), b (K,8): rows and columns of each register as kernels/dev_tensor.cuh lists them. */
 static void mma_run(Warp *w, int op)
 {
     enum { M = 16, N = 8 };

@@ -364,7 +364,7 @@ std::string emu_who_gid(uint32_t gid)
 }
 
 /* addr2line is asked once per address; a report needs two or three. The innermost frame outside the toolkit's
- * own headers and dev.cuh is the kernel author's line. */
+ * own headers and the twins of kernels/dev_*.cuh is the kernel author's line. */
 static std::string addr2line(uintptr_t pc, bool function_only)
 {
     Dl_info info;
@@ -386,7 +386,7 @@ static std::string addr2line(uintptr_t pc, bool function_only)
             if (char *note = strstr(place, " (discriminator")) *note = '\0';
             std::string entry = std::string(place) + " (" + name + ")";
             if (first.empty()) first = entry, function = name;
-            if (!strstr(place, "emu_device.h") && !strstr(place, "dev.cuh") &&
+            if (!strstr(place, "emu_device.h") && !strstr(place, "include/kernels/dev_") &&
                 !strstr(place, "cooperative_groups.h")) {
                 best = entry, function = name;
                 break;

@@ -96,7 +96,7 @@ static void test_nvcc(void **state)
         skip();
     }
     char command[2048];
-    /* every wrapper of dev.cuh for all, the rest for one */
+    /* every wrapper of dev_*.cuh for all, the rest for one */
     for (int i = 0; i < KERNELS; i++) {
         if (strstr(kernels[i], "faults.cu")) continue; /* asks the emulator for its report */
         snprintf(command, sizeof command,
@@ -120,19 +120,12 @@ static void test_machine_code(void **state)
                                          "LDG.E.STRONG.GPU ",
                                          "HMMA.16816.F32.BF16",
                                          "HMMA.1688.F32.TF32",
-                                         "LDSM.16.M88 ",
-                                         "LDSM.16.M88.2 ",
-                                         "LDSM.16.M88.4 ",
-                                         "LDSM.16.MT88 ",
-                                         "LDSM.16.MT88.2 ",
-                                         "LDSM.16.MT88.4 ",
                                          "MOVM.16.MT88 ",
                                          "UCGABAR_ARV",
                                          "UCGABAR_WAIT",
                                          "STAS ",
                                          "STAS.128 ",
                                          "SYNCS.EXCH.64 ",
-                                         "SYNCS.ARRIVE.TRANS64.RED.A1T0 ",
                                          "SYNCS.PHASECHK.TRANS64.TRYWAIT ",
                                          "UBLKCP.S.G ",
                                          "UBLKCP.S.S ",

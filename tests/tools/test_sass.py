@@ -1,4 +1,4 @@
-"""What the program's compiler makes of the persistent kernels: no load through the read-only path but dev.cuh's ldg, no weight read at every step
+"""What the program's compiler makes of the persistent kernels: no load through the read-only path but dev_memory.cuh's ldg, no weight read at every step
 outside of a streaming loop. Reads the PTX that the build left; planted faults (fixtures/machine_code/toy.cu) show that it would tell."""
 import glob
 import os
@@ -123,18 +123,18 @@ def test_planted_faults_now():
     with tempfile.TemporaryDirectory() as folder:
         target = os.path.join(folder, "toy.ptx")
         toy = os.path.join(ROOT, "tests", "fixtures", "machine_code", "toy.cu")
-        done = subprocess.run([nvcc, "-std=c++17", "-O3", "-lineinfo", "-arch=sm_90", "-ptx", toy, "-o", target], stdout=subprocess.PIPE,
+        done = subprocess.run([nvcc, "-std=c++17", "-O3", "-lineinfo", "-I" + ROOT, "-arch=sm_90", "-ptx", toy, "-o", target], stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, timeout=120)
         assert done.returncode == 0, done.stdout
         planted(examine.read(target))
         # Where a pointer is const and __restrict__, nvcc takes the read-only path unasked.
         unasked = os.path.join(folder, "unasked.cu")
         with open(unasked, "w", encoding="utf-8") as f:
-            f.write(f'#include "{ROOT}/kernels/dev.cuh"\n'
+            f.write('#include <kernels/dev_barrier.cuh>\n'
                     "__global__ void unasked(const float *__restrict__ in, float *__restrict__ out, unsigned *word, int steps)\n{\n"
                     "    for (int t = 0; t < steps; t++) {\n        out[t] = in[t];\n        __syncthreads();\n"
                     "        while (load_poll(word) < (unsigned)t) poll_pause();\n    }\n}\n")
-        done = subprocess.run([nvcc, "-std=c++17", "-O3", "-lineinfo", "-arch=sm_90", "-ptx", unasked, "-o", target], stdout=subprocess.PIPE,
+        done = subprocess.run([nvcc, "-std=c++17", "-O3", "-lineinfo", "-I" + ROOT, "-arch=sm_90", "-ptx", unasked, "-o", target], stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, timeout=120)
         assert done.returncode == 0, done.stdout
         [code] = machine_code.parse_ptx(examine.read(target))
@@ -246,7 +246,7 @@ $SPIN:
  @%p5 bra $STEP;
  ret;
 }
- .file 1 "dev.cuh"
+ .file 1 "dev_barrier.cuh"
  .section .debug_str
  {
 $L__info_string0:

@@ -228,9 +228,9 @@ def listed_loop(code):
 
 
 def read_only_faults(code):
-    """Places of loads through the read-only path that do not come out of dev.cuh's ldg."""
+    """Places of loads through the read-only path that do not come out of dev_memory.cuh's ldg."""
     def by_ldg(instruction):  # inlined: the toolkit's intrinsic, then the wrapper
-        return any(p.function and p.function.split("<")[0] == "ldg" and os.path.basename(p.file) == "dev.cuh" for p in instruction.chain[:2])
+        return any(p.function and p.function.split("<")[0] == "ldg" and os.path.basename(p.file) == "dev_memory.cuh" for p in instruction.chain[:2])
 
     bad = [i for i in code.instructions if machine_code.is_read_only_load(i) and not by_ldg(i)]
     return sorted({str(next((p for p in i.chain if not (p.function or "").startswith("__")), "a line that is not known")) for i in bad})

@@ -446,7 +446,7 @@ POLLS = ("load_poll", "load_acquire")
 
 
 def is_poll(instruction):
-    """Whether it is one look of a spin: at device memory, through dev.cuh's two wrappers, or at an mbarrier."""
+    """Whether it is one look of a spin: at device memory, through dev_barrier.cuh's two wrappers, or at an mbarrier."""
     parts = instruction.opcode.split(".")
     if parts[0] in ("mbarrier", "SYNCS"):
         return bool({"try_wait", "TRYWAIT"} & set(parts))

@@ -1,6 +1,6 @@
 /* machine: what nvcc and the emulator spell differently, as far as the example needs it: a launch, dynamic
  * shared memory, one look at memory that another thread changes. Copy it beside your own kernels and add to
- * it; plstm's own, kernels/dev.cuh, has the rest (clusters, asynchronous copies, tensor cores). */
+ * it; plstm's own, kernels/dev_*.cuh with a twin for the emulator in include/kernels, have the rest (clusters, asynchronous copies, tensor cores). */
 #ifndef MACHINE_CUH
 #define MACHINE_CUH
 

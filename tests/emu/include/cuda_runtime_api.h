@@ -21,7 +21,7 @@
 
 #define CUDART_VERSION 13000
 #ifndef CUDA_EMU
-#define CUDA_EMU 1 /* the one macro by which dev.cuh tells this toolkit from the real one */
+#define CUDA_EMU 1 /* by which host files and tests tell this toolkit from the real one */
 #endif
 
 #ifdef __cplusplus

@@ -89,7 +89,7 @@ void emu_ldmatrix(unsigned *r, int matrices, const void *row, int transposed, co
 unsigned emu_movmatrix(unsigned x, const char *file, int line);
 unsigned emu_tf32_round(float x);
 
-/* Clusters; addresses in the shared memory of one of its blocks are integers, as dev.cuh's SharedAt. */
+/* Clusters; addresses in the shared memory of one of its blocks are integers, as dev_cluster.cuh's SharedAt. */
 unsigned emu_cluster_rank(void);
 unsigned emu_cluster_size(void);
 void emu_cluster_arrive(const char *file, int line);

@@ -1,0 +1,53 @@
+/* dev_barrier: loads and stores by which blocks wait for each other. */
+#ifndef PLSTM_DEV_BARRIER_CUH
+#define PLSTM_DEV_BARRIER_CUH
+
+#include <kernels/dev_memory.cuh>
+
+/* One look at memory that another thread will change: never cached in a register, ordered with nothing. Every spin goes through
+ * it. */
+template <class T> __device__ __forceinline__ T load_poll(const T *p) { return *(const volatile T *)p; }
+
+/* Whether a wait that has looked `polls` times should give up. Bounded waits are written
+ *
+ *     for (unsigned n = 0; load_poll(p) < target; n++)
+ *         if (poll_expired(n, limit))
+ *             return false;
+ *
+ * On a device the limit decides; the emulator says yes exactly when nothing in the grid can move any more. */
+__device__ __forceinline__ bool poll_expired(unsigned polls, unsigned limit) { return polls >= limit; }
+
+/* Between two polls: leave the memory system to others for a moment. */
+__device__ __forceinline__ void poll_pause()
+{
+#if DEV_ARCH >= 700
+    __nanosleep(32);
+#endif
+}
+
+/* A load behind which all is visible that the thread which stored the value by store_release had seen or written before. sm_35 has
+ * no such instruction: there a full fence stands beside a volatile access. */
+__device__ __forceinline__ unsigned load_acquire(const unsigned *p)
+{
+    unsigned v;
+#if DEV_ARCH >= 700
+    asm volatile("ld.acquire.gpu.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+#else
+    v = *(const volatile unsigned *)p;
+    __threadfence();
+#endif
+    return v;
+}
+
+/* A store that publishes all that the thread has seen or written before, to whoever reads it by load_acquire. */
+__device__ __forceinline__ void store_release(unsigned *p, unsigned v)
+{
+#if DEV_ARCH >= 700
+    asm volatile("st.release.gpu.u32 [%0], %1;" : : "l"(p), "r"(v) : "memory");
+#else
+    __threadfence();
+    *(volatile unsigned *)p = v;
+#endif
+}
+
+#endif

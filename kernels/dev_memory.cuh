@@ -1,0 +1,174 @@
+/* dev_memory: shared memory, loads by way of a chosen cache, asynchronous copies, and the few registers of the machine that kernels
+ * read.
+ *
+ * The dev_*.cuh files hold all `__shared__`, `volatile` and `asm` of the kernels. They are included as <kernels/dev_NAME.cuh>, so that
+ * the emulator's include path finds its own twin first (tests/emu/include/kernels); nothing else here knows of the emulator.
+ * Compiles with nvcc 11.8 (sm_35) to 13. */
+#ifndef PLSTM_DEV_MEMORY_CUH
+#define PLSTM_DEV_MEMORY_CUH
+
+#include <stddef.h>
+
+#include <cuda_runtime.h>
+
+/* The architecture that code is generated for: 350, 700, 750, 800, 900; 0 while nvcc compiles the host side. Guard code that needs
+ * one with `#if DEV_ARCH == 0 || DEV_ARCH >= 900`. */
+#if defined(__CUDA_ARCH__)
+#define DEV_ARCH __CUDA_ARCH__
+#else
+#define DEV_ARCH 0
+#endif
+
+/* ---- shared memory ---- */
+
+/* Where the block's dynamic shared memory begins. */
+__device__ __forceinline__ unsigned char *smem_base()
+{
+    extern __shared__ __align__(16) unsigned char dev_smem[];
+    return dev_smem;
+}
+
+/* Carves the block's dynamic shared memory into pieces of 16-byte alignment. On the host the same calls only count, so that one
+ * function can both carve and size. All threads of a block must take the same pieces in the same order. */
+struct Smem {
+    __host__ __device__ Smem() : used(0) {}
+
+    /* The next n T; a null pointer on the host. */
+    template <class T> __host__ __device__ __forceinline__ T *take(size_t n)
+    {
+        size_t at = used;
+        used = (used + n * sizeof(T) + 15) / 16 * 16;
+#if defined(__CUDA_ARCH__)
+        return (T *)(smem_base() + at);
+#else
+        (void)at;
+        return (T *)nullptr;
+#endif
+    }
+
+    /* Bytes taken so far: what the launch must ask for. */
+    __host__ __device__ size_t bytes() const { return used; }
+
+  private:
+    size_t used;
+};
+
+/* A static shared array, where its size is a constant: SHARED_ARRAY(float, red, 32); */
+#define SHARED_ARRAY(T, name, n) __shared__ T name[n]
+
+/* ---- loads ---- */
+
+/* A load through the read-only cache. Only for memory that nobody writes during the whole launch: in a persistent kernel that
+ * excludes every tensor the kernel itself produces (and `const T *__restrict__` makes nvcc choose this path unasked). */
+template <class T> __device__ __forceinline__ T ldg(const T *p)
+{
+#if DEV_ARCH >= 350
+    return __ldg(p);
+#else
+    return *p;
+#endif
+}
+
+/* A load that L2 answers, never this SM's L1: for memory that other blocks write during the launch (after a barrier, which orders
+ * it) and for weights that are streamed at every step. T: 4, 8 or 16 bytes wide. */
+template <class T> __device__ __forceinline__ T load_l2(const T *p)
+{
+#if DEV_ARCH >= 350
+    return __ldcg(p);
+#else
+    return *p;
+#endif
+}
+
+/* ---- copies from global into shared memory that run beside the arithmetic ---- */
+
+/* Starts a copy of 4 bytes by way of L1; both addresses are multiples of 4. The bytes are in shared memory once this thread has
+ * waited for their group (and, for other threads, behind the barrier that follows); until then nobody may read or write the target
+ * or change the source. Before sm_80 a load and a store stand here and the wait finds nothing to do. */
+__device__ __forceinline__ void copy_async4(void *shared, const void *global)
+{
+#if DEV_ARCH >= 800
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;"
+                 :
+                 : "r"((unsigned)__cvta_generic_to_shared(shared)), "l"(__cvta_generic_to_global(global))
+                 : "memory");
+#else
+    *(unsigned *)shared = load_l2((const unsigned *)global);
+#endif
+}
+
+/* The same for 16 bytes, of which L1 sees none; both addresses are multiples of 16. */
+__device__ __forceinline__ void copy_async16(void *shared, const void *global)
+{
+#if DEV_ARCH >= 800
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
+                 :
+                 : "r"((unsigned)__cvta_generic_to_shared(shared)), "l"(__cvta_generic_to_global(global))
+                 : "memory");
+#else
+    *(float4 *)shared = load_l2((const float4 *)global);
+#endif
+}
+
+/* Closes the group of the copies that this thread has started since the last call; a group may be empty. */
+__device__ __forceinline__ void copy_async_commit()
+{
+#if DEV_ARCH >= 800
+    asm volatile("cp.async.commit_group;" : : : "memory");
+#endif
+}
+
+/* Waits until at most the N latest groups of this thread are still under way. */
+template <int N> __device__ __forceinline__ void copy_async_wait()
+{
+#if DEV_ARCH >= 800
+    asm volatile("cp.async.wait_group %0;" : : "n"(N) : "memory");
+#endif
+}
+
+/* ---- registers ---- */
+
+/* Nanoseconds of the GPU's wall clock, the same on every SM; some GPUs move it on only once a microsecond. */
+__device__ __forceinline__ unsigned long long timer_now()
+{
+    unsigned long long v = 0;
+#if DEV_ARCH > 0
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(v));
+#endif
+    return v;
+}
+
+/* The SM's cycle counter, 32 bits: it wraps within seconds, so only differences mean something. */
+__device__ __forceinline__ unsigned clock_now()
+{
+    unsigned v = 0;
+#if DEV_ARCH > 0
+    asm volatile("mov.u32 %0, %%clock;" : "=r"(v));
+#endif
+    return v;
+}
+
+/* v, of which the compiler then knows nothing: it neither keeps what follows from v in registers across a loop nor turns every
+ * address that does into a pointer of its own. */
+__device__ __forceinline__ int opaque(int v)
+{
+#if DEV_ARCH > 0
+    asm volatile("" : "+r"(v));
+#endif
+    return v;
+}
+
+/* threadIdx.x, read anew. In the time loop of a persistent kernel whatever follows from threadIdx.x alone is invariant, and
+ * compilers keep it in registers that the weights need; what follows from this is computed again at every step. */
+__device__ __forceinline__ int thread_again()
+{
+#if DEV_ARCH > 0
+    int v;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(v));
+    return v;
+#else
+    return (int)threadIdx.x;
+#endif
+}
+
+#endif

@@ -1,0 +1,28 @@
+/* The emulator's twin of kernels/dev_barrier.cuh, which says what each function does. */
+#ifndef EMU_DEV_BARRIER_CUH
+#define EMU_DEV_BARRIER_CUH
+
+#include <kernels/dev_memory.cuh>
+
+template <class T> EMU_INLINE T load_poll(const T *p, EMU_AT)
+{
+    T v;
+    emu_poll_load(p, &v, sizeof v, file, line);
+    return v;
+}
+
+/* The store that such a load sees; ordered with nothing. */
+template <class T> EMU_INLINE void store_poll(T *p, T v) { emu_store_relaxed(p, &v, sizeof v); }
+
+EMU_INLINE bool poll_expired(unsigned, unsigned) { return emu_poll_expired() != 0; }
+EMU_INLINE void poll_pause() {}
+
+EMU_INLINE unsigned load_acquire(const unsigned *p, EMU_AT)
+{
+    unsigned v;
+    emu_load_acquire(p, &v, sizeof v, 1, file, line);
+    return v;
+}
+EMU_INLINE void store_release(unsigned *p, unsigned v) { emu_store_release(p, &v, sizeof v, 1); }
+
+#endif

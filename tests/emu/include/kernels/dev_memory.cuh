@@ -1,0 +1,66 @@
+/* The emulator's twin of kernels/dev_memory.cuh, which says what each function does. This folder's twins are found first on the
+ * include path, and name the line of the caller in reports. */
+#ifndef EMU_DEV_MEMORY_CUH
+#define EMU_DEV_MEMORY_CUH
+
+#include <cuda_runtime.h>
+
+/* Chosen when a file is compiled: -DEMU_ARCH=350. */
+#ifdef EMU_ARCH
+#define DEV_ARCH EMU_ARCH
+#else
+#define DEV_ARCH 900
+#endif
+
+struct Smem {
+    struct Mark {
+        size_t used;
+        unsigned pieces;
+    };
+
+    Smem() : used(0), pieces(0) {}
+
+    template <class T> T *take(size_t n, EMU_AT)
+    {
+        size_t at = used;
+        used = (used + n * sizeof(T) + 15) / 16 * 16;
+        pieces++;
+        return emu_on_device() ? (T *)emu_shared_take(pieces - 1, at, n * sizeof(T), file, line)
+                               : (T *)nullptr;
+    }
+    size_t bytes() const { return used; }
+
+    /* Pieces taken after rewind(mark) lie over those taken since mark(): for phases that use the same memory, with a __syncthreads
+     * between. */
+    Mark mark() const { return {used, pieces}; }
+    void rewind(Mark m) { used = m.used, pieces = m.pieces; }
+
+  private:
+    size_t used;
+    unsigned pieces;
+};
+
+#define SHARED_ARRAY(T, name, n)                                                                             \
+    static const char name##_key = 0;                                                                        \
+    T(&name)[n] = *(T(*)[n])emu_shared_static(&name##_key, sizeof(T) * (n), alignof(T), __FILE__, __LINE__)
+
+template <class T> EMU_INLINE T ldg(const T *p) { return __ldg(p); }
+template <class T> EMU_INLINE T load_l2(const T *p) { return __ldcg(p); }
+
+EMU_INLINE void copy_async4(void *shared, const void *global)
+{
+    emu_copy_async(shared, global, 4, DEV_ARCH >= 800);
+}
+EMU_INLINE void copy_async16(void *shared, const void *global)
+{
+    emu_copy_async(shared, global, 16, DEV_ARCH >= 800);
+}
+EMU_INLINE void copy_async_commit() { emu_copy_commit(); }
+template <int N> EMU_INLINE void copy_async_wait() { emu_copy_wait(N); }
+
+EMU_INLINE unsigned long long timer_now() { return (unsigned long long)emu_clock(); }
+EMU_INLINE unsigned clock_now() { return (unsigned)emu_clock32(); }
+EMU_INLINE int opaque(int v) { return v; }
+EMU_INLINE int thread_again() { return (int)threadIdx.x; }
+
+#endif
