@@ -25,6 +25,7 @@ import time
 
 import bleu
 from demo import Failure, Log, guarded, positive, show, write_whole
+from task_runs import override
 
 REPETITIONS, MEMBERS = (1, 2, 3), range(1, 11)
 PENALTY = 0.6  # of the lengths of captions, for all sides: of 0, 0.6, 1 and 1.5 the one with the best BLEU on valid (mean of none and dropout, repetition 1)
@@ -71,9 +72,9 @@ class Training:
         shutil.rmtree(self.folder, ignore_errors=True)
         os.makedirs(self.folder)
         more = settings(self.name if self.name in TUNED else decided)
-        command = [*self.options.nice.split(), self.options.plstm, "train", "--task", "caption", "--preset", "demo", "--hidden", str(HIDDEN), "--data", "scenes",
-                   "--threads", "1", "--quiet", "--save-best", self.path("best.st"), "--log-json", self.path("log.jsonl"), "--log-every", "200", *RUNS[self.name], *more,
-                   *self.options.train_options.split()]
+        how = override(["--hidden", str(HIDDEN), *RUNS[self.name], *more], self.options.train_options.split())
+        command = [*self.options.nice.split(), self.options.plstm, "train", "--task", "caption", "--preset", "demo", "--data", "scenes", "--threads", "1",
+                   "--quiet", "--save-best", self.path("best.st"), "--log-json", self.path("log.jsonl"), "--log-every", "200", *how]
         with open(self.path("out.txt"), "wb") as out, open(self.path("err.txt"), "wb") as err:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
 

@@ -19,7 +19,7 @@ import shutil
 import sys
 
 from demo import Log, percent, write_whole
-from task_runs import Pipeline, has_epoch, main_of, parser_of, run_all
+from task_runs import Pipeline, has_epoch, main_of, override, parser_of, run_all
 
 # What differs from preset frames in how a model is trained, and the settings that were tried: name -> options. MAIN has the one of each side that is
 # best on valid, with which three seeds were trained.
@@ -40,11 +40,6 @@ for side, setting in MAIN.items():
     RUNS[f"unseen-{side}-1"] = ("unseen", "unseen", [*TUNE[setting], "--seed", "1"])
 for keep in CURVE:
     RUNS[f"curve-keep{keep}-1"] = ("curve", "data", ["--keep", str(keep), *LONG, "--seed", "1"])
-
-
-def override(options, more):
-    """Options with those of `more` in place of their own or behind them; each is a name and a value."""
-    return [word for pair in {**dict(zip(options[::2], options[1::2])), **dict(zip(more[::2], more[1::2]))}.items() for word in pair]
 
 
 class Speech(Pipeline):

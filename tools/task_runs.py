@@ -1,4 +1,4 @@
-"""What the trainings of RESULTS.md share whose runs go through stages (frames_runs.py, translate_runs.py)."""
+"""What the trainings of RESULTS.md share whose runs go through stages (caption_runs.py, frames_runs.py, translate_runs.py)."""
 import argparse
 import json
 import os
@@ -66,6 +66,11 @@ class Pipeline:
         if self.process and self.process.poll() is None:
             self.process.terminate()
             self.process.wait()
+
+
+def override(options, more):
+    """Options with those of `more` in place of their own or behind them; each is a name and a value."""
+    return [word for pair in {**dict(zip(options[::2], options[1::2])), **dict(zip(more[::2], more[1::2]))}.items() for word in pair]
 
 
 def has_epoch(path):

@@ -50,11 +50,14 @@ static int set_up(void **state)
     put_pair("train", 120, 1);
     put_pair("valid", 20, 2);
     put_pair("test", 25, 3);
-    plstm_expect(0, "train" SHAPE TINY " --data %s --source en --target fr --epochs 6 --save %s", folder,
-                 model("one.st"));
-    plstm_expect(
-        0, "train" SHAPE TINY " --data %s --source en --target fr --epochs 3 --seed 2 --keep 0.7 --save %s",
-        folder, model("two.st"));
+    plstm_expect(0,
+                 "train" SHAPE TINY
+                 " --data %s --source en --target fr --epochs 6 --keep 0.9 --decay 1.35 --save %s",
+                 folder, model("one.st"));
+    plstm_expect(0,
+                 "train" SHAPE TINY
+                 " --data %s --source en --target fr --epochs 3 --seed 2 --keep 0.7 --decay 1.35 --save %s",
+                 folder, model("two.st"));
     plstm_expect(0, "train" SHAPE TINY " --data %s --source fr --target en --max-steps 1 --save %s", folder,
                  model("back.st"));
     return 0;

@@ -83,7 +83,7 @@ def test_a_failure_is_told(folder):
     fake_venv(folder)
     failed = runs(folder, "--only", "plain-1-1")
     assert failed.returncode == 1 and "tried first" in failed.stderr, failed.stderr
-    failed = runs(folder, "--only", "tune-0.9-40", "--train-options", "--hidden 0")
+    failed = runs(folder, "--only", "tune-0.8-40", "--train-options", "--hidden 0")
     assert failed.returncode == 1 and failed.stderr.count("\n") == 1 and "--hidden" in failed.stderr, failed.stderr
 
 

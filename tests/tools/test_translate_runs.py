@@ -63,7 +63,8 @@ def read(*parts):
         return f.read()
 
 
-TINY = ("--only", "none-1", "keep0.9-1", "--train-options", "--hidden 4 --layers 1 --batch 10 --epochs 3")
+OURS = f"keep{translate_runs.KEEP}-1"
+TINY = ("--only", "none-1", OURS, "--train-options", "--hidden 4 --layers 1 --batch 10 --epochs 3")
 
 
 @in_folder
@@ -72,14 +73,14 @@ def test_runs_end_in_results_and_are_not_done_twice(folder):
     out, err = done.communicate(timeout=120)
     assert done.returncode == 0, err
     results = [json.loads(line) for line in read(folder, "out", "translate.jsonl").splitlines()]
-    assert [r["name"] for r in results] == ["none-1", "keep0.9-1"], results
-    assert [r["keep"] for r in results] == [1.0, 0.9] and all(r["bleu"] == 33.0 and r["epochs"] == 3 for r in results), results
+    assert [r["name"] for r in results] == ["none-1", OURS], results
+    assert [r["keep"] for r in results] == [1.0, translate_runs.KEEP] and all(r["bleu"] == 33.0 and r["epochs"] == 3 for r in results), results
     assert all(r["test"] == "test_2016_flickr" and r["best_epoch_test_ppl"] > 1 for r in results), results
     example = results[0]["example"]
     assert example["source"] == "a" and example["reference"] == "A" and example["nbest"][0]["score"] < 0, example
     assert len(read(folder, "out", "translate-none-1.txt").splitlines()) == 10
-    assert '"event":"run"' in read(folder, "out", "translate-keep0.9-1.jsonl")
-    assert "keep0.9-1" in out and "BLEU 33.00" in out, out
+    assert '"event":"run"' in read(folder, "out", f"translate-{OURS}.jsonl")
+    assert OURS in out and "BLEU 33.00" in out, out
     before = os.stat(os.path.join(folder, "work", "none-1", "best.st")).st_mtime_ns
     again = runs(folder, *TINY)
     again.communicate(timeout=60)
@@ -88,9 +89,9 @@ def test_runs_end_in_results_and_are_not_done_twice(folder):
 
 @in_folder
 def test_an_interrupted_run_goes_on(folder):
-    options = ("--only", "keep0.9-1", "--train-options", "--hidden 64 --layers 2 --batch 1 --epochs 40")
+    options = ("--only", OURS, "--train-options", "--hidden 64 --layers 2 --batch 1 --epochs 40")
     first = runs(folder, *options)
-    log = os.path.join(folder, "work", "keep0.9-1", "log.jsonl")
+    log = os.path.join(folder, "work", OURS, "log.jsonl")
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (os.path.exists(log) and read(log).count('"event":"epoch"') > 1):
         time.sleep(0.05)
@@ -98,7 +99,7 @@ def test_an_interrupted_run_goes_on(folder):
     _, err = first.communicate(timeout=60)
     assert first.returncode == 128 + signal.SIGTERM and "goes on" in err, (first.returncode, err)
     assert not os.path.exists(os.path.join(folder, "out", "translate.jsonl"))
-    assert "partial-translate-keep0.9-1.jsonl" in os.listdir(os.path.join(folder, "out"))
+    assert f"partial-translate-{OURS}.jsonl" in os.listdir(os.path.join(folder, "out"))
     listed = runs(folder, *options, "--list")
     out, _ = listed.communicate(timeout=60)
     assert "epochs so far" in out, out
@@ -120,7 +121,7 @@ def test_a_failure_is_told(folder):
 
 def test_every_run_has_a_pair():
     seeds = [name.split("-")[1] for name in translate_runs.RUNS if name.startswith("none")]
-    assert seeds == ["1", "2", "3"] and all(f"keep0.9-{seed}" in translate_runs.RUNS for seed in seeds)
+    assert seeds == ["1", "2", "3"] and all(f"keep{translate_runs.KEEP}-{seed}" in translate_runs.RUNS for seed in seeds)
 
 
 @in_folder
