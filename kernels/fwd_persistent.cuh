@@ -116,7 +116,8 @@ template <int CHUNK, int BATCH> struct Staging {
             stage_first<CHUNK, BATCH>(a, at, pass, chunk, to);
         } else {
             const float *from = exchange + (int64_t)chunk * a.n.chunk_floats;
-            copy_strided16(to, from, 4 * thread_again(), a.n.chunk_floats, 4 * (int32_t)blockDim.x);
+            for (int32_t j = 4 * thread_again(); j < a.n.chunk_floats; j += 4 * (int32_t)blockDim.x)
+                copy_async16(to + j, from + j);
         }
         copy_async_commit();
     }

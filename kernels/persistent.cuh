@@ -41,40 +41,12 @@ static __device__ __forceinline__ BlockPlace block_place(const LstmPlan &plan, c
     return p;
 }
 
-/* ---- several copies (dev_memory.cuh) of a thread ----
- * Before sm_80 a copy is a load and a store; here all the loads are under way before the first store waits for its own. */
-
-#if DEV_ARCH > 0 && DEV_ARCH < 800
-#define COPIES_WAIT 1
-#else
-#define COPIES_WAIT 0
-#endif
-
-/* copy_async16 of from + j to to + j for j = first, first + step, ... before end, four at a time. */
-static __device__ __forceinline__ void copy_strided16(float *to, const float *from, int32_t first,
-                                                      int32_t end, int32_t step)
-{
-#if COPIES_WAIT
-    enum { AHEAD = 4 };
-    for (int32_t j = first; j < end; j += AHEAD * step) {
-        float4 next[AHEAD];
-#pragma unroll
-        for (int32_t i = 0; i < AHEAD; i++)
-            if (j + i * step < end) next[i] = load_l2((const float4 *)(from + j + i * step));
-#pragma unroll
-        for (int32_t i = 0; i < AHEAD; i++)
-            if (j + i * step < end) *(float4 *)(to + j + i * step) = next[i];
-    }
-#else
-    for (int32_t j = first; j < end; j += step) copy_async16(to + j, from + j);
-#endif
-}
-
-/* copy_async4 of the four gates, to_step and from_step floats apart. */
+/* copy_async4 (dev_memory.cuh) of the four gates of an element, to_step and from_step floats apart. Before sm_80 such a copy is a load and
+ * a store; there all four loads are under way before the first store waits for its own. */
 static __device__ __forceinline__ void copy_gates4(float *to, int32_t to_step, const float *from,
                                                    int64_t from_step)
 {
-#if COPIES_WAIT
+#if DEV_ARCH > 0 && DEV_ARCH < 800
     float next[4];
 #pragma unroll
     for (int32_t gate = 0; gate < 4; gate++) next[gate] = load_l2(from + gate * from_step);

@@ -270,7 +270,13 @@ static void vocabularies_must_agree(void **state)
     assert_int_equal(run.code, 3);
     assert_contains(run.err, "x");
     run_free(&run);
-    run = plstm("eval --weights %s,%s --data %s --protocol zaremba", a, a, in_folder("one"));
+    const char *c = in_folder("again.st");
+    plstm_expect(
+        0,
+        "train --seed 2 --data %s --hidden 3 --layers 1 --batch 2 --seq 2 --epochs 1 --eval none --threads 1 "
+        "--quiet --save %s",
+        in_folder("one"), c);
+    run = plstm("eval --weights %s,%s --data %s --protocol zaremba", a, c, in_folder("one"));
     assert_int_equal(run.code, 0);
     assert_contains(run.out, "ensemble of 2");
     assert_contains(run.out, "(zaremba)");
