@@ -115,21 +115,12 @@ static void test_nvcc(void **state)
 static void test_machine_code(void **state)
 {
     (void)state;
-    static const char *instructions[] = {"LDGSTS.E ",
-                                         "LDGSTS.E.BYPASS.128 ",
-                                         "LDG.E.STRONG.GPU ",
-                                         "HMMA.16816.F32.BF16",
-                                         "HMMA.1688.F32.TF32",
-                                         "MOVM.16.MT88 ",
-                                         "UCGABAR_ARV",
-                                         "UCGABAR_WAIT",
-                                         "STAS ",
-                                         "STAS.128 ",
-                                         "SYNCS.EXCH.64 ",
-                                         "SYNCS.PHASECHK.TRANS64.TRYWAIT ",
-                                         "UBLKCP.S.G ",
-                                         "UBLKCP.S.S ",
-                                         "FENCE.VIEW.ASYNC"};
+    static const char *instructions[] = {
+        "LDGSTS.E ",           "LDGSTS.E.BYPASS.128 ", "LDG.E.STRONG.GPU ",
+        "HMMA.16816.F32.BF16", "HMMA.1688.F32.TF32",   "MOVM.16.MT88 ",
+        "UCGABAR_ARV",         "UCGABAR_WAIT",         "STAS ",
+        "STAS.128 ",           "SYNCS.EXCH.64 ",       "SYNCS.PHASECHK.TRANS64.TRYWAIT ",
+        "UBLKCP.S.G ",         "UBLKCP.S.S ",          "FENCE.VIEW.ASYNC"};
     char command[2048], tool[1024];
     snprintf(command, sizeof command, "printf %%s \"$(dirname \"$(command -v %s)\")/cuobjdump\"",
              nvcc() ? nvcc() : ":");
