@@ -21,11 +21,43 @@ const FileKind kind_svg = {"an SVG figure", 0, "<svg ", false};
 const FileKind kind_confusion = {"a table of confusions by plstm eval", 0, "target \\ taken for", false};
 const FileKind kind_archive = {"an archive of float matrices by Kaldi", FILE_KIND_NAMED, " ", false};
 
+/* Where a file that is not there yet would be made: its folder, and its name there. Links that lead nowhere so far are followed. */
+typedef struct Place {
+    struct stat folder;
+    char name[PATH_MAX];
+} Place;
+
+static bool place_of(const char *path, Place *p)
+{
+    enum { MOST_LINKS = 40 };
+    char at[2 * PATH_MAX], link[PATH_MAX];
+    if (strlen(path) >= PATH_MAX) return false;
+    strcpy(at, path);
+    for (int i = 0; i <= MOST_LINKS; i++) {
+        char *slash = strrchr(at, '/'), *name = slash ? slash + 1 : at;
+        ssize_t n = i < MOST_LINKS ? readlink(at, link, sizeof link - 1) : -1;
+        if (n < 0) {
+            snprintf(p->name, sizeof p->name, "%.*s", PATH_MAX - 1, name);
+            *name = 0; /* what is left names the folder, or nothing does */
+            return !stat(*at ? at : ".", &p->folder);
+        }
+        link[n] = 0;
+        size_t kept = link[0] == '/' ? 0 : (size_t)(name - at);
+        if (kept + (size_t)n >= PATH_MAX) return false;
+        strcpy(at + kept, link);
+    }
+    return false;
+}
+
 bool same_file(const char *a, const char *b)
 {
     struct stat x, y;
-    return !strcmp(a, b) || (!stat(a, &x) && !stat(b, &y) && S_ISREG(x.st_mode) && x.st_dev == y.st_dev &&
-                             x.st_ino == y.st_ino);
+    Place p, q;
+    if (!strcmp(a, b)) return true;
+    bool has_a = !stat(a, &x), has_b = !stat(b, &y);
+    if (has_a && has_b) return S_ISREG(x.st_mode) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+    return !has_a && !has_b && place_of(a, &p) && place_of(b, &q) && !strcmp(p.name, q.name) &&
+           p.folder.st_dev == q.folder.st_dev && p.folder.st_ino == q.folder.st_ino;
 }
 
 /* Whether the bytes with which a file opens are a name, a blank and a binary float matrix, or are cut within them. */

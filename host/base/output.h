@@ -35,7 +35,7 @@ typedef struct Output {
     const FileKind *kind;
 } Output;
 
-/* By name, or by two names of one regular file. */
+/* By name, by two names of one regular file, or by two of one place where neither is yet. */
 bool same_file(const char *a, const char *b);
 
 /* Checks the outputs, and their temporaries (replace.h), against the files that are read and each other: EXIT_USAGE where

@@ -299,7 +299,7 @@ static const Option options[] = {
     {"plan", TAKES_TEXT("what plans must keep to"),
      "what plans must keep to, like blocks=4,replicas=2: blocks of a replica, threads, registers (of a "
      "thread that "
-     "hold weights), shared (bytes), replicas, groups, slices, batch, tile",
+     "hold weights), shared (bytes), replicas, groups, slices, batch, tile, cluster",
      AT(plan), .arg = "LIST"},
     {"constants", TAKES_PATH("a file"),
      "constants of the model that beat the built-in ones, as profiles/model/constants.json or as bench_gpu "

@@ -49,6 +49,9 @@ static const struct Fault {
     {"train --data synthetic --log-json no-such-folder/F", 3, {"--log-json no-such-folder/F"}},
     {"train --data synthetic --save .", 3, {"--save .", "folder"}},
     {"train --data synthetic --log-json .", 3, {"--log-json .", "folder"}},
+    /* files that are not there yet, by two names of one place */
+    {"train --data synthetic --save no-F --log-json ./no-F", 2, {"--save and --log-json take two files"}},
+    {"train --data synthetic --save no-F --log-json ./no-F.tmp", 2, {"by way of no-F.tmp"}},
     {"train --data synthetic --init-weights no-such-file", 3, {"no-such-file"}},
     {"train --resume no-such-file", 3, {"no-such-file"}},
     {"eval", 2, {"--weights takes a checkpoint", "see plstm eval --help"}},

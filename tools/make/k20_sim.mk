@@ -40,7 +40,8 @@ $(SIM_DIR)/%: kernels/%.cu $(SIM_SOURCES) $(SIM_HOST) | $(K20_HEADERS)
 
 .PHONY: k20-sim
 .SECONDARY: $(SIM_HOST)
-k20-sim: $(if $(and $(GPGPUSIM),$(K20_NVCC)),$(SIM_PROGRAMS:%=$(SIM_DIR)/%))
+# Compiles nothing for a folder that holds no simulator, of which k20_sim.py then tells.
+k20-sim: $(if $(and $(wildcard $(GPGPUSIM)/setup_environment),$(K20_NVCC)),$(SIM_PROGRAMS:%=$(SIM_DIR)/%))
 	@[ -n '$(K20_NVCC)' ] || [ -z '$(GPGPUSIM)' ] || \
 	    { echo 'make k20-sim needs CUDA 11.8: tools/deps.sh k20 installs it where Debian has it; or give' \
 	    'K20_CUDA=DIR' >&2; exit 4; }
