@@ -386,6 +386,8 @@ static void logarithms(void **state)
                  at("data/phones"));
     plstm_expect(2, "posteriors --weights %s --features %s --out %s" TINY, at("one.st"), at("data/valid"),
                  at("data/valid/feats.ark"));
+    plstm_expect(2, "train" SHAPE TINY " --data %s --max-steps 0 --save %s --force", at("data"),
+                 at("data/phones")); /* which is read, too */
     size_t n, left;
     char line[64], *before = file_read(at("p.ark"), &n);
     snprintf(line, sizeof line, "first p.ark:%d\n", (int)strcspn(before, " ") + 1);

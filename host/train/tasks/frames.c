@@ -104,20 +104,22 @@ static void frames_close(TaskData *d)
 
 static int frames_inputs(const Settings *s, CorpusPaths *paths, Error *e)
 {
+    static const char *const file[] = {"feats.scp", "feats.ark", "labels"};
     Frames f = {.o.dir = s->data};
     *paths = (CorpusPaths){.n = 0};
     if (!s->data || !strcmp(s->data, "synthetic")) return EXIT_DONE;
-    for (int i = 0; i < FRAMES_SPLITS; i++) {
-        static const char *const file[] = {"feats.scp", "feats.ark", "labels"};
-        for (int k = 0; k < 3; k++) {
-            char *path = paths->path[paths->n] = frames_path(&f, i, file[k]);
-            if (!path) {
-                corpus_paths_free(paths);
-                return out_of_memory(e);
-            }
-            paths->file[paths->n++] =
-                (OtherFile){k == 2 ? "the labels of --data" : "the features of --data", path, NULL};
+    for (int i = 0; i <= 3 * FRAMES_SPLITS; i++) {
+        bool phones = i == 3 * FRAMES_SPLITS; /* of all splits: beside their folders */
+        char *path = phones ? frames_path(&f, 0, "../phones") : frames_path(&f, i / 3, file[i % 3]);
+        if (!path) {
+            corpus_paths_free(paths);
+            return out_of_memory(e);
         }
+        const char *what = phones       ? "the phones of --data"
+                           : i % 3 == 2 ? "the labels of --data"
+                                        : "the features of --data";
+        paths->path[paths->n] = path;
+        paths->file[paths->n++] = (OtherFile){what, path, NULL};
     }
     return EXIT_DONE;
 }
