@@ -284,6 +284,8 @@ static void confusion(void **state)
     plstm_expect(0, "eval --weights %s --data %s" TINY " --confusion %s", at("one.st"), at("data"),
                  at("c.tsv"));
     plstm_expect(3, "eval --weights %s --data %s" TINY " --confusion %s", at("one.st"), at("data"),
+                 at("two.st"));
+    plstm_expect(2, "eval --weights %s --data %s" TINY " --confusion %s", at("one.st"), at("data"),
                  at("data/phones"));
     plstm_expect(2, "eval --weights %s --data %s" TINY " --confusion %s", at("one.st"), at("data"),
                  at("data/test/labels"));
