@@ -13,8 +13,10 @@ namespace
 const struct {
     Precision precision;
     const char *name;
-} precision_names[] = {
-    {Precision::F32, "f32"}, {Precision::TF32, "tf32"}, {Precision::BF16, "bf16"}, {Precision::F16, "f16"}};
+} precision_names[] = {{Precision::F32, "f32"},
+                       {Precision::TF32, "tf32"},
+                       {Precision::BF16, "bf16"},
+                       {Precision::F16, "f16"}};
 
 // The paper's three models, and a shape for which times of cuDNN are published (H100, float16).
 const std::vector<Workload> presets = {
@@ -24,9 +26,11 @@ const std::vector<Workload> tiny_presets = {{20, 3, 5, 1.0, 0.1, 5}, {36, 2, 6, 
 const std::vector<std::int64_t> fit_lengths = {20, 35, 70, 140}, tiny_lengths = {3};
 const std::int64_t most = 1 << 20; // of a size
 
-[[noreturn]] void wrong(const std::string &option, const std::string &takes, const std::string &found)
+[[noreturn]] void wrong(const std::string &option, const std::string &takes,
+                        const std::string &found)
 {
-    throw std::invalid_argument(option + " takes " + takes + ", separated by commas, not '" + found + "'");
+    throw std::invalid_argument(option + " takes " + takes + ", separated by commas, not '" +
+                                found + "'");
 }
 
 std::vector<std::string> split(const std::string &text)
@@ -42,8 +46,9 @@ std::vector<std::int64_t> sizes(const std::string &option, const std::string &te
 {
     std::vector<std::int64_t> found;
     for (const std::string &part : split(text)) {
-        if (part.empty() || part.size() > 7 || part.find_first_not_of("0123456789") != std::string::npos ||
-            std::stoll(part) < 1 || std::stoll(part) > most)
+        if (part.empty() || part.size() > 7 ||
+            part.find_first_not_of("0123456789") != std::string::npos || std::stoll(part) < 1 ||
+            std::stoll(part) > most)
             wrong(option, "whole numbers from 1 to " + std::to_string(most), text);
         found.push_back(std::stoll(part));
     }
@@ -96,7 +101,8 @@ bool take(Axes *axes, const std::string &argument)
     else if (option == "--directions") {
         axes->directions = names(option, text);
         for (const std::string &d : axes->directions)
-            if (d != "fwd" && d != "bwd" && d != "fwdbwd") wrong(option, "fwd, bwd or fwdbwd", text);
+            if (d != "fwd" && d != "bwd" && d != "fwdbwd")
+                wrong(option, "fwd, bwd or fwdbwd", text);
     } else return false;
     return true;
 }
@@ -108,7 +114,8 @@ std::vector<Workload> workloads(const Axes &axes)
     std::vector<Workload> bases;
     if (axes.H.empty()) bases = known;
     for (std::int64_t H : axes.H) {
-        auto same = std::find_if(known.begin(), known.end(), [=](const Workload &w) { return w.H == H; });
+        auto same =
+            std::find_if(known.begin(), known.end(), [=](const Workload &w) { return w.H == H; });
         Workload w = same != known.end() ? *same : axes.tiny ? tiny_presets.back() : presets[1];
         w.H = H;
         bases.push_back(w);

@@ -95,7 +95,8 @@ class Trainee
         BackendConfig config = {};
         config.shape = model_shape_of_words(V, w.H, L);
         config.T = w.T, config.B = w.B, config.train = true, config.threads = threads;
-        config.keep = w.keep, config.sites = w.keep < 1 ? SITES_NONRECURRENT : SITES_NONE, config.seed = seed;
+        config.keep = w.keep, config.sites = w.keep < 1 ? SITES_NONRECURRENT : SITES_NONE,
+        config.seed = seed;
         config.kernel = "auto";
         const BackendOps *ops = nullptr;
         Params p;
@@ -131,7 +132,8 @@ class Trainee
         int64_t tokens = workload.T * workload.B;
         const int32_t *x = ids.data() + done % windows * (tokens + workload.B);
         Window w = {};
-        w.batch = batch_of_tokens(workload.T, workload.B, x, x + workload.B), w.train = true, w.step = done++;
+        w.batch = batch_of_tokens(workload.T, workload.B, x, x + workload.B), w.train = true,
+        w.step = done++;
         return model_train_step(&model, &w, 1.0, workload.clip, r, &fault);
     }
     bool is(const Workload *w, int n) const { return w->H == workload.H && n == threads; }
@@ -195,17 +197,18 @@ std::vector<Product> products(const Workload &w)
     };
 }
 
-void run_product(const Product &p, std::vector<float> &a, std::vector<float> &b, std::vector<float> &c)
+void run_product(const Product &p, std::vector<float> &a, std::vector<float> &b,
+                 std::vector<float> &c)
 {
     a.resize(p.m * p.k, 0.5f), b.resize(p.k * p.n, 0.25f), c.resize(p.m * p.n);
     for (int64_t i = 0; i < p.times; i++)
         cblas_sgemm(CblasRowMajor, p.a, p.b, (int)p.m, (int)p.n, (int)p.k, 1, a.data(),
-                    (int)(p.a == CblasTrans ? p.m : p.k), b.data(), (int)(p.b == CblasTrans ? p.k : p.n), 0,
-                    c.data(), (int)p.n);
+                    (int)(p.a == CblasTrans ? p.m : p.k), b.data(),
+                    (int)(p.b == CblasTrans ? p.k : p.n), 0, c.data(), (int)p.n);
 }
 
-void bench_products(benchmark::State &state, const std::string &name, const std::vector<Product> &list,
-                    int threads)
+void bench_products(benchmark::State &state, const std::string &name,
+                    const std::vector<Product> &list, int threads)
 {
     std::vector<std::vector<float>> a(list.size()), b(list.size()), c(list.size());
     double flops = 0;
@@ -227,7 +230,8 @@ void list_rows(int threads)
     const std::string suffix = threads_name(threads);
     const auto add_products = [&](const std::string &row, const std::string &key,
                                   const std::vector<Product> &list) {
-        benchmark::RegisterBenchmark((row + suffix).c_str(), bench_products, key + suffix, list, threads)
+        benchmark::RegisterBenchmark((row + suffix).c_str(), bench_products, key + suffix, list,
+                                     threads)
             ->Unit(benchmark::kMillisecond);
     };
     add_products("sgemm/square/n:" + std::to_string(square), "sgemm/square",
@@ -235,8 +239,8 @@ void list_rows(int threads)
     for (const Workload &w : workloads) {
         if (threads < backend_threads() && w.H > 650) continue; // minutes, and nobody trains it so
         add_products("sgemm/step/" + shape_name(w), "sgemm/step/" + shape_name(w), products(w));
-        benchmark::RegisterBenchmark(("step/cpu/f32/" + shape_name(w) + suffix).c_str(), bench_step, &w,
-                                     threads)
+        benchmark::RegisterBenchmark(("step/cpu/f32/" + shape_name(w) + suffix).c_str(), bench_step,
+                                     &w, threads)
             ->Unit(benchmark::kMillisecond);
     }
 }

@@ -40,8 +40,8 @@ static void lstm(benchmark::State &state)
 {
     unsigned long long before = emu_switches();
     for (auto _ : state)
-        if (bench_lstm((int)state.range(0), (int)state.range(1), (int)state.range(2), (int)state.range(3),
-                       (int)state.range(4)) != cudaSuccess)
+        if (bench_lstm((int)state.range(0), (int)state.range(1), (int)state.range(2),
+                       (int)state.range(3), (int)state.range(4)) != cudaSuccess)
             state.SkipWithError(emu_report());
     state.counters["switches"] =
         benchmark::Counter((double)(emu_switches() - before), benchmark::Counter::kAvgIterations);

@@ -216,7 +216,8 @@ void bench_row(benchmark::State &state, const Row *row)
         if (c->late_label) label += (label.empty() ? "" : " ") + c->late_label();
         if (cold.samples) {
             count(state, cold, "cold_");
-            label = std::string("cold_stop=") + stop_name(cold.why) + (label.empty() ? "" : " " + label);
+            label = std::string("cold_stop=") + stop_name(cold.why) +
+                    (label.empty() ? "" : " " + label);
         }
         count_rates(state, *c, warm.median);
         state.counters["error"] = v.error;
@@ -281,7 +282,8 @@ template <class... F> void list(const std::string &name, F &&...f)
         ->Unit(benchmark::kMicrosecond);
 }
 
-std::vector<std::function<void()>> to_list; // in order; pointers into `rows` are good once all are there
+std::vector<std::function<void()>>
+    to_list; // in order; pointers into `rows` are good once all are there
 
 void add(const std::string &name, const Maker &make, bool eager)
 {
@@ -309,7 +311,8 @@ const Precision precisions[] = {Precision::F32, Precision::TF32, Precision::BF16
 // Whether a variant has rows of that precision: unless it was asked for, one that it does not compute in is none.
 bool has_rows(const LstmVariant *v, Precision p)
 {
-    return wanted(chosen.precisions, p) && (!chosen.precisions.empty() || precision_refused(v, p).empty());
+    return wanted(chosen.precisions, p) &&
+           (!chosen.precisions.empty() || precision_refused(v, p).empty());
 }
 
 void add_recurrence(const Workload &w)
@@ -334,7 +337,8 @@ void add_recurrence(const Workload &w)
                     if (T == w.T && p == Precision::F32) add(head + shape_name(other), make, true);
                 }
                 if (all.size() > 1) {
-                    const Fit fit = {head + "H:" + std::to_string(w.H) + "/B:" + std::to_string(w.B), all};
+                    const Fit fit = {
+                        head + "H:" + std::to_string(w.H) + "/B:" + std::to_string(w.B), all};
                     to_list.push_back([fit] { list(fit.head + "/fit", bench_fit, new Fit(fit)); });
                 }
             }
@@ -352,8 +356,9 @@ void add_whole(const Workload &w)
                     if (!wanted(chosen.variants, name) || !direction(back ? "fwdbwd" : "fwd") ||
                         !has_rows(v, p))
                         continue;
-                    add(std::string(layers == 1 ? "layer/" : "layer2/") + (back ? "fwdbwd/" : "fwd/") + name +
-                            "/" + name_of(p) + "/" + shape_name(w),
+                    add(std::string(layers == 1 ? "layer/" : "layer2/") +
+                            (back ? "fwdbwd/" : "fwd/") + name + "/" + name_of(p) + "/" +
+                            shape_name(w),
                         [=] { return whole_case(v, w, p, layers, back); });
                 }
 }
@@ -369,8 +374,8 @@ void add_cudnn(const Workload &w, bool is_padded)
                         !wanted(chosen.precisions, p))
                         continue;
                     const std::string row = std::string(layers == 1 ? "lstm/" : "lstm2/") +
-                                            (back ? "fwdbwd/" : "fwd/") + name + "/" + name_of(p) + "/" +
-                                            shape_name(w);
+                                            (back ? "fwdbwd/" : "fwd/") + name + "/" + name_of(p) +
+                                            "/" + shape_name(w);
                     const Maker make = [=] { return cudnn_case(i, w, p, layers, back); };
                     add(row, make);
                     if (layers == 1 && !is_padded) add(row, make, true);
@@ -382,8 +387,8 @@ void add_step(const Workload &w, Precision p, const std::string &kernel, bool ea
     const std::string tail =
         (kernel == "auto" ? "" : "/kernel:" + kernel) + std::string(eager ? "/eager" : "");
     to_list.push_back([=, &w] {
-        list(std::string("step/cuda/") + name_of(p) + "/" + shape_name(w) + tail, bench_step, &w, p, kernel,
-             eager);
+        list(std::string("step/cuda/") + name_of(p) + "/" + shape_name(w) + tail, bench_step, &w, p,
+             kernel, eager);
     });
 }
 
@@ -427,7 +432,8 @@ void list_rows()
     static const std::vector<Workload> all = workloads(chosen);
     const std::string no_cudnn = cudnn_problem();
     for (const Workload &w : all) {
-        const bool is_model = w.T < 1000; // the others stand here for the times that were published of them
+        const bool is_model =
+            w.T < 1000; // the others stand here for the times that were published of them
         if (is_model) add_steps(w);
         add_recurrence(w);
         add_whole(w);
@@ -468,7 +474,8 @@ int libraries()
         const std::string path = line.substr(at), name = path.substr(path.rfind('/') + 1);
         for (const char *known :
              {"libcublas", "libcudnn", "libcupti", "libcuda.", "libfake_cudnn", "libopenblas"})
-            if (name.rfind(known, 0) == 0 && std::find(seen.begin(), seen.end(), path) == seen.end()) {
+            if (name.rfind(known, 0) == 0 &&
+                std::find(seen.begin(), seen.end(), path) == seen.end()) {
                 seen.push_back(path);
                 std::printf("opened     %s\n", path.c_str());
             }
@@ -493,7 +500,8 @@ int once(const char *name)
         CHECK(cudaProfilerStop());
         return EXIT_DONE;
     }
-    std::fprintf(stderr, "bench_gpu: no row is called %s; --benchmark_list_tests lists them\n", name);
+    std::fprintf(stderr, "bench_gpu: no row is called %s; --benchmark_list_tests lists them\n",
+                 name);
     return EXIT_USAGE;
 }
 
@@ -512,7 +520,8 @@ void add_ptxas(const std::string &path)
         if (std::regex_search(line, m, entry)) {
             int status = -1;
             char *name = abi::__cxa_demangle(m[1].str().c_str(), nullptr, nullptr, &status);
-            kernel = status == 0 ? std::string(name).substr(0, std::string(name).find('(')) : m[1].str();
+            kernel =
+                status == 0 ? std::string(name).substr(0, std::string(name).find('(')) : m[1].str();
             kernel = kernel.rfind("void ", 0) == 0 ? kernel.substr(5) : kernel;
             std::free(name);
             kernel += " " + m[2].str();
@@ -592,8 +601,8 @@ int run(int argc, char **argv)
         if (argv[i] == std::string("--tiny")) be_tiny(), chosen.tiny = true;
     for (int i = 1; i < argc; i++) {
         const std::string a = argv[i];
-        listing =
-            listing || (a.rfind("--benchmark_list_tests", 0) == 0 && a != "--benchmark_list_tests=false");
+        listing = listing || (a.rfind("--benchmark_list_tests", 0) == 0 &&
+                              a != "--benchmark_list_tests=false");
         to_file = to_file || a.rfind("--benchmark_out=", 0) == 0;
         if (a.rfind("--constants=", 0) == 0) constants_path = argv[i] + 12;
         else if (a.rfind("--once=", 0) == 0) once_name = argv[i] + 7;

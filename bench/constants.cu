@@ -54,7 +54,8 @@ extern "C" cudaError_t constants_copy(cudaStream_t stream, int blocks, int64_t n
     return launch(shape, copy_kernel, n / 4, (const float4 *)from, (float4 *)to);
 }
 
-__global__ void __launch_bounds__(CONSTANTS_THREADS) fma_kernel(int rounds, float a, float b, float *out)
+__global__ void __launch_bounds__(CONSTANTS_THREADS)
+    fma_kernel(int rounds, float a, float b, float *out)
 {
     float x[CONSTANTS_CHAINS], sum = 0.0f;
     for (int c = 0; c < CONSTANTS_CHAINS; c++) x[c] = (float)(threadIdx.x + c);
@@ -94,15 +95,16 @@ __global__ void __launch_bounds__(CONSTANTS_THREADS) mma_kernel(int rounds, floa
 #endif
 }
 
-extern "C" cudaError_t constants_mma(cudaStream_t stream, int tf32, int blocks, int rounds, float *out)
+extern "C" cudaError_t constants_mma(cudaStream_t stream, int tf32, int blocks, int rounds,
+                                     float *out)
 {
     int device, major;
     cudaError_t error = cudaGetDevice(&device);
     if (!error) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
     if (error || major < 8) return error ? error : cudaErrorNotSupported;
     LaunchShape shape = {dim3((unsigned)blocks), dim3(CONSTANTS_THREADS), 0, stream, false};
-    return launch(shape, tf32 ? mma_kernel<1, CONSTANTS_CHAINS> : mma_kernel<0, CONSTANTS_CHAINS>, rounds,
-                  out);
+    return launch(shape, tf32 ? mma_kernel<1, CONSTANTS_CHAINS> : mma_kernel<0, CONSTANTS_CHAINS>,
+                  rounds, out);
 }
 
 extern "C" cudaError_t constants_mma_chain(cudaStream_t stream, int rounds, float *out)
@@ -162,14 +164,17 @@ static __device__ bool own_barrier(GridBarrier *b, unsigned round)
 
 template <int KIND>
 __global__ void __launch_bounds__(CONSTANTS_THREADS)
-    barrier_kernel(int rounds, unsigned *state, unsigned *slots, FaultRecord *fault, unsigned *errors)
+    barrier_kernel(int rounds, unsigned *state, unsigned *slots, FaultRecord *fault,
+                   unsigned *errors)
 {
     SHARED_ARRAY(uint32_t, gone, 1);
     unsigned next = (blockIdx.x + 1) % gridDim.x;
     GridBarrier barrier;
-    bool there = KIND != 3 || barrier_open(&barrier, state + 2, gridDim.x, blockIdx.x, 0, POLLS, gone, fault);
+    bool there = KIND != 3 ||
+                 barrier_open(&barrier, state + 2, gridDim.x, blockIdx.x, 0, POLLS, gone, fault);
     for (unsigned r = 0; r < (unsigned)rounds && there; r++) {
-        unsigned *now = slots + r % 2 * gridDim.x; /* two sets: a neighbour may be a round ahead, never two */
+        unsigned *now =
+            slots + r % 2 * gridDim.x; /* two sets: a neighbour may be a round ahead, never two */
         if (threadIdx.x == 0) now[blockIdx.x] = r + 1;
         if (KIND == 0) there = counter_barrier(state, r);
         else if (KIND == 1) there = flags_barrier(state, r);
@@ -183,8 +188,9 @@ extern "C" cudaError_t constants_barrier(cudaStream_t stream, int kind, int bloc
                                          unsigned *state, unsigned *slots, FaultRecord *fault,
                                          unsigned *errors)
 {
-    void (*const kernels[CONSTANTS_BARRIERS])(int, unsigned *, unsigned *, FaultRecord *, unsigned *) = {
-        barrier_kernel<0>, barrier_kernel<1>, barrier_kernel<2>, barrier_kernel<3>};
+    void (*const kernels[CONSTANTS_BARRIERS])(int, unsigned *, unsigned *, FaultRecord *,
+                                              unsigned *) = {barrier_kernel<0>, barrier_kernel<1>,
+                                                             barrier_kernel<2>, barrier_kernel<3>};
     LaunchShape shape = {dim3((unsigned)blocks), dim3(CONSTANTS_THREADS), 0, stream, true};
     return launch(shape, kernels[kind], rounds, state, slots, fault, errors);
 }
@@ -227,8 +233,10 @@ extern "C" cudaError_t constants_resident(int *blocks)
     cudaError_t error = cudaGetDevice(&device);
     if (!error) error = cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device);
     if (!error)
-        error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, barrier_kernel<2>, CONSTANTS_THREADS, 0);
-    if (!error) *blocks = sms * (each < 1 ? each : 1); /* one an SM, as a kernel that fills the SM has it */
+        error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, barrier_kernel<2>,
+                                                              CONSTANTS_THREADS, 0);
+    if (!error)
+        *blocks = sms * (each < 1 ? each : 1); /* one an SM, as a kernel that fills the SM has it */
     return error;
 }
 
@@ -257,8 +265,8 @@ __global__ void hops_kernel(int rounds, unsigned *flags, unsigned *payload, unsi
     }
 }
 
-extern "C" cudaError_t constants_hops(cudaStream_t stream, int rounds, unsigned *flags, unsigned *payload,
-                                      unsigned *errors)
+extern "C" cudaError_t constants_hops(cudaStream_t stream, int rounds, unsigned *flags,
+                                      unsigned *payload, unsigned *errors)
 {
     /* Shared memory that two blocks cannot have on one SM would force them apart; one warp each, on an idle
      * GPU, does. */
@@ -287,7 +295,8 @@ static __device__ bool phase_over(Mbarrier *b, unsigned parity)
 }
 #endif
 
-__global__ void __launch_bounds__(CONSTANTS_THREADS) cluster_barrier_kernel(int rounds, unsigned *errors)
+__global__ void __launch_bounds__(CONSTANTS_THREADS)
+    cluster_barrier_kernel(int rounds, unsigned *errors)
 {
 #if DEV_ARCH == 0 || DEV_ARCH >= 900
     Smem sm;
@@ -325,7 +334,8 @@ __global__ void cluster_hops_kernel(int rounds, unsigned *errors)
         if (rank == 0) store_async(to, r * n, told);
         there = phase_over(came, r & 1);
         if (!there || *word != r * n + (rank + n - 1) % n) atomicAdd(errors, 1u);
-        if (r + 1 < (unsigned)rounds) mbarrier_arrive_expect(came, 4); /* before the word can come again */
+        if (r + 1 < (unsigned)rounds)
+            mbarrier_arrive_expect(came, 4); /* before the word can come again */
         if (rank != 0) store_async(to, r * n + rank, told);
     }
     cluster_barrier();
@@ -372,7 +382,8 @@ static __device__ void gather_carve(Smem sm, int words, GatherPieces *p)
 
 /* Two buffers and no signal back: a block's part of the next round says that it has read this one. */
 template <int BULK>
-__global__ void __launch_bounds__(CONSTANTS_THREADS) gather_kernel(int rounds, int words, unsigned *errors)
+__global__ void __launch_bounds__(CONSTANTS_THREADS)
+    gather_kernel(int rounds, int words, unsigned *errors)
 {
 #if DEV_ARCH == 0 || DEV_ARCH >= 900
     GatherPieces p;
@@ -396,11 +407,12 @@ __global__ void __launch_bounds__(CONSTANTS_THREADS) gather_kernel(int rounds, i
             for (unsigned k = i; k < part; k += CONSTANTS_THREADS) own[k] = make_uint4(v, v, v, v);
             fence_async_proxy();
             __syncthreads();
-            if (i < n) copy_bulk_to(shared_at(all + rank * part, i), own, part * 16, shared_at(full, i));
+            if (i < n)
+                copy_bulk_to(shared_at(all + rank * part, i), own, part * 16, shared_at(full, i));
         } else {
             for (unsigned k = i; k < part * n; k += CONSTANTS_THREADS)
-                store_async(shared_at(all + rank * part + k % part, k / part), make_uint4(v, v, v, v),
-                            shared_at(full, k / part));
+                store_async(shared_at(all + rank * part + k % part, k / part),
+                            make_uint4(v, v, v, v), shared_at(full, k / part));
         }
         there = phase_over(full, r / 2 & 1);
         unsigned wrong = !there;
@@ -431,13 +443,14 @@ static __device__ void bulk_carve(Smem sm, int words, BulkPieces *p)
 #endif
 
 __global__ void __launch_bounds__(CONSTANTS_THREADS)
-    broadcast_bulk_kernel(int rounds, int words, unsigned *state, unsigned *buffer, FaultRecord *fault,
-                          unsigned *errors)
+    broadcast_bulk_kernel(int rounds, int words, unsigned *state, unsigned *buffer,
+                          FaultRecord *fault, unsigned *errors)
 {
 #if DEV_ARCH == 0 || DEV_ARCH >= 900
     BulkPieces p;
     bulk_carve(Smem(), words, &p);
-    const unsigned rank = cluster_rank(), n = cluster_size(), i = threadIdx.x, part = (unsigned)words / 4 / n;
+    const unsigned rank = cluster_rank(), n = cluster_size(), i = threadIdx.x,
+                   part = (unsigned)words / 4 / n;
     GridBarrier barrier;
     if (i == 0) {
         mbarrier_init(p.full, 1);
@@ -450,13 +463,15 @@ __global__ void __launch_bounds__(CONSTANTS_THREADS)
         uint4 *now = (uint4 *)(buffer + r % 2 * words);
         unsigned wrong = 0;
         if (blockIdx.x == 0)
-            for (int k = (int)i; k < words / 4; k += CONSTANTS_THREADS) now[k] = make_uint4(v, v, v, v);
+            for (int k = (int)i; k < words / 4; k += CONSTANTS_THREADS)
+                now[k] = make_uint4(v, v, v, v);
         fence_async_proxy();
         if (i == 0 && words) mbarrier_arrive_expect(p.full, (unsigned)words * 4);
         there = own_barrier(&barrier, r);
         if (!there || !words) continue;
         if (i == 0 && n > 1)
-            copy_bulk_multicast(p.all + rank * part, now + rank * part, part * 16, p.full, (1u << n) - 1);
+            copy_bulk_multicast(p.all + rank * part, now + rank * part, part * 16, p.full,
+                                (1u << n) - 1);
         else if (i == 0) copy_bulk(p.all, now, part * 16, p.full);
         there = phase_over(p.full, r & 1);
         for (unsigned k = i; there && k < part * n; k += CONSTANTS_THREADS)
@@ -472,7 +487,8 @@ __global__ void __launch_bounds__(CONSTANTS_THREADS)
 
 static LaunchShape cluster_shape(cudaStream_t stream, int clusters, int size, size_t shared)
 {
-    LaunchShape shape = {dim3((unsigned)(clusters * size)), dim3(CONSTANTS_THREADS), shared, stream, false};
+    LaunchShape shape = {dim3((unsigned)(clusters * size)), dim3(CONSTANTS_THREADS), shared, stream,
+                         false};
     shape.cluster = (unsigned)size;
     return shape;
 }
@@ -482,7 +498,8 @@ template <class... P> static cudaError_t allow(void (*kernel)(P...), size_t shar
 {
     cudaError_t error =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
-    return error ? error : cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+    return error ? error
+                 : cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
 }
 
 static cudaError_t need_clusters()
@@ -501,15 +518,17 @@ extern "C" cudaError_t constants_clusters(int *clusters, int size, size_t shared
     return resident_clusters(clusters, cluster_shape(0, 1, size, shared), cluster_barrier_kernel);
 }
 
-extern "C" cudaError_t constants_cluster_barrier(cudaStream_t stream, int clusters, int size, size_t shared,
-                                                 int rounds, unsigned *errors)
+extern "C" cudaError_t constants_cluster_barrier(cudaStream_t stream, int clusters, int size,
+                                                 size_t shared, int rounds, unsigned *errors)
 {
     cudaError_t error = allow(cluster_barrier_kernel, shared);
     if (error) return error;
-    return launch(cluster_shape(stream, clusters, size, shared), cluster_barrier_kernel, rounds, errors);
+    return launch(cluster_shape(stream, clusters, size, shared), cluster_barrier_kernel, rounds,
+                  errors);
 }
 
-extern "C" cudaError_t constants_cluster_hops(cudaStream_t stream, int size, int rounds, unsigned *errors)
+extern "C" cudaError_t constants_cluster_hops(cudaStream_t stream, int size, int rounds,
+                                              unsigned *errors)
 {
     cudaError_t error = allow(cluster_hops_kernel, 64);
     if (error) return error;
@@ -518,7 +537,8 @@ extern "C" cudaError_t constants_cluster_hops(cudaStream_t stream, int size, int
     return launch(shape, cluster_hops_kernel, rounds, errors);
 }
 
-extern "C" cudaError_t constants_cluster_loads(cudaStream_t stream, int size, int rounds, unsigned *errors)
+extern "C" cudaError_t constants_cluster_loads(cudaStream_t stream, int size, int rounds,
+                                               unsigned *errors)
 {
     cudaError_t error = allow(cluster_loads_kernel, 4 * LINKS);
     if (error) return error;
@@ -527,8 +547,8 @@ extern "C" cudaError_t constants_cluster_loads(cudaStream_t stream, int size, in
     return launch(shape, cluster_loads_kernel, rounds, errors);
 }
 
-extern "C" cudaError_t constants_gather(cudaStream_t stream, int bulk, int clusters, int size, size_t shared,
-                                        int rounds, int words, unsigned *errors)
+extern "C" cudaError_t constants_gather(cudaStream_t stream, int bulk, int clusters, int size,
+                                        size_t shared, int rounds, int words, unsigned *errors)
 {
     void (*kernel)(int, int, unsigned *) = bulk ? gather_kernel<1> : gather_kernel<0>;
     cudaError_t error = allow(kernel, shared);
@@ -536,8 +556,9 @@ extern "C" cudaError_t constants_gather(cudaStream_t stream, int bulk, int clust
     return launch(cluster_shape(stream, clusters, size, shared), kernel, rounds, words, errors);
 }
 
-extern "C" cudaError_t constants_broadcast_bulk(cudaStream_t stream, int clusters, int size, size_t shared,
-                                                int rounds, int words, unsigned *state, unsigned *buffer,
+extern "C" cudaError_t constants_broadcast_bulk(cudaStream_t stream, int clusters, int size,
+                                                size_t shared, int rounds, int words,
+                                                unsigned *state, unsigned *buffer,
                                                 FaultRecord *fault, unsigned *errors)
 {
     cudaError_t error = allow(broadcast_bulk_kernel, shared);

@@ -26,12 +26,14 @@ typedef struct ClockSample {
 cudaError_t constants_delay(cudaStream_t stream, unsigned cycles, ClockSample *out);
 
 /* to (n) = from (n), 16 bytes a thread, n a multiple of 4. */
-cudaError_t constants_copy(cudaStream_t stream, int blocks, int64_t n, const float *from, float *to);
+cudaError_t constants_copy(cudaStream_t stream, int blocks, int64_t n, const float *from,
+                           float *to);
 
 /* Every thread of `blocks` blocks runs `rounds` * CONSTANTS_FMA multiply-adds in CONSTANTS_CHAINS independent
  * chains, x = a x + b, and writes their sum to out (blocks * CONSTANTS_THREADS). */
 enum { CONSTANTS_THREADS = 256, CONSTANTS_CHAINS = 8, CONSTANTS_FMA = 128 };
-cudaError_t constants_fma(cudaStream_t stream, int blocks, int rounds, float a, float b, float *out);
+cudaError_t constants_fma(cudaStream_t stream, int blocks, int rounds, float a, float b,
+                          float *out);
 
 /* Every warp of `blocks` blocks of CONSTANTS_THREADS runs `rounds` * CONSTANTS_CHAINS products of tensor cores on ones, out of and into
  * registers, into CONSTANTS_CHAINS accumulators of 16x8: bfloat16 (16x16 by 16x8) or TF32 (16x8 by 8x8). Writes an element of their sum per
@@ -48,14 +50,16 @@ cudaError_t constants_mma_chain(cudaStream_t stream, int rounds, float *out);
  * block 0 gathers them and releases one word; 2: cooperative groups' grid.sync; 3: kernels/grid_barrier.cuh,
  * whose waits report to *fault. */
 enum { CONSTANTS_BARRIERS = 4 };
-cudaError_t constants_barrier(cudaStream_t stream, int kind, int blocks, int rounds, unsigned *state,
-                              unsigned *slots, FaultRecord *fault, unsigned *errors);
+cudaError_t constants_barrier(cudaStream_t stream, int kind, int blocks, int rounds,
+                              unsigned *state, unsigned *slots, FaultRecord *fault,
+                              unsigned *errors);
 
 /* `rounds` times: block 0 writes `words` words (a multiple of 4) of buffer (2,words), a barrier of kernels/grid_barrier.cuh, all
  * blocks read them from L2 and check them; errors counts what was wrong. words 0: the barrier alone. state (2 + blocks) must be
  * zero. */
-cudaError_t constants_broadcast(cudaStream_t stream, int blocks, int rounds, int words, unsigned *state,
-                                unsigned *buffer, FaultRecord *fault, unsigned *errors);
+cudaError_t constants_broadcast(cudaStream_t stream, int blocks, int rounds, int words,
+                                unsigned *state, unsigned *buffer, FaultRecord *fault,
+                                unsigned *errors);
 
 /* Two blocks on different SMs hand a word to and fro `rounds` times, 2 * rounds hops, each store.release to
  * load.acquire; the word before each flag must be that hop's. flags (64), zero before: 0 and 32 are used. */
@@ -73,8 +77,8 @@ cudaError_t constants_clusters(int *clusters, int size, size_t shared);
 
 /* `rounds` barriers of each of `clusters` clusters of `size` blocks that have `shared` bytes each. Every 16th is checked by a neighbour's
  * word; errors counts what was wrong. */
-cudaError_t constants_cluster_barrier(cudaStream_t stream, int clusters, int size, size_t shared, int rounds,
-                                      unsigned *errors);
+cudaError_t constants_cluster_barrier(cudaStream_t stream, int clusters, int size, size_t shared,
+                                      int rounds, unsigned *errors);
 
 /* `rounds` times a word goes once round the `size` blocks of one cluster, each hop an asynchronous store and the wait for its mbarrier. */
 cudaError_t constants_cluster_hops(cudaStream_t stream, int size, int rounds, unsigned *errors);
@@ -85,15 +89,15 @@ cudaError_t constants_cluster_loads(cudaStream_t stream, int size, int rounds, u
 /* `rounds` times each block of each cluster sends its part of `words` words to every block of its cluster, itself too, and waits for the
  * whole: by asynchronous stores of 16 bytes or, with `bulk`, by one bulk copy to each block. Every 16th is checked. words: a
  * multiple of 4 * size; shared: at least 16 * words + 64. */
-cudaError_t constants_gather(cudaStream_t stream, int bulk, int clusters, int size, size_t shared, int rounds,
-                             int words, unsigned *errors);
+cudaError_t constants_gather(cudaStream_t stream, int bulk, int clusters, int size, size_t shared,
+                             int rounds, int words, unsigned *errors);
 
 /* As constants_broadcast, into shared memory by bulk copies: each block of a cluster copies its part of the words to all blocks of the
  * cluster at once, so that a cluster reads them from L2 once. words: a multiple of 4 * size, or 0; shared: at least 4 * words + 256;
  * state (2 + clusters * size). */
-cudaError_t constants_broadcast_bulk(cudaStream_t stream, int clusters, int size, size_t shared, int rounds,
-                                     int words, unsigned *state, unsigned *buffer, FaultRecord *fault,
-                                     unsigned *errors);
+cudaError_t constants_broadcast_bulk(cudaStream_t stream, int clusters, int size, size_t shared,
+                                     int rounds, int words, unsigned *state, unsigned *buffer,
+                                     FaultRecord *fault, unsigned *errors);
 
 #ifdef __cplusplus
 }

@@ -72,16 +72,17 @@ bool load(Api *api, std::string *why_not)
     void *library = open_library(&api->from);
     if (!library) {
         *why_not = "no " + std::string(names[0]) + " or " + names[1] +
-                   " in the system's folders, on LD_LIBRARY_PATH, in a CUDA toolkit or in a Python package";
+                   " in the system's folders, on LD_LIBRARY_PATH, in a CUDA toolkit or in a Python "
+                   "package";
         if (const char *chosen = std::getenv("PLSTM_CUDNN"))
             *why_not = std::string("no libcudnn: ") + chosen + " cannot be opened";
         return false;
     }
     // POSIX's way to store an object pointer as a function's.
-#define CUDNN_FIND(result, name, parameters)                                                                 \
-    if (!(*(void **)&api->name = dlsym(library, #name))) {                                                   \
-        *why_not = "the libcudnn that was found has no " #name;                                              \
-        return false;                                                                                        \
+#define CUDNN_FIND(result, name, parameters)                                                       \
+    if (!(*(void **)&api->name = dlsym(library, #name))) {                                         \
+        *why_not = "the libcudnn that was found has no " #name;                                    \
+        return false;                                                                              \
     }
     CUDNN_FUNCTIONS(CUDNN_FIND)
 #undef CUDNN_FIND

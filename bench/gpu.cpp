@@ -48,7 +48,8 @@ int Gpu::open(Error *e)
     if (limit && *limit && !number_int(limit, 0, UINT32_MAX, &looks))
         return error_set(
             e, EXIT_USAGE,
-            "PLSTM_POLL_LIMIT is set to '%s'; it takes a whole number from 0, which never gives up", limit);
+            "PLSTM_POLL_LIMIT is set to '%s'; it takes a whole number from 0, which never gives up",
+            limit);
     poll_limit = (uint32_t)looks;
     if (!code) code = device_facts(0, &facts, e);
     if (!code) code = cublas_open(e);
@@ -92,9 +93,11 @@ std::string Gpu::fault_seen()
     CHECK(cudaDeviceSynchronize());
     std::string missing;
     for (unsigned i = 0; i < 32 * sizeof r.missing / sizeof r.missing[0]; i++)
-        if (r.missing[i / 32] >> i % 32 & 1) missing += (missing.empty() ? "" : " ") + std::to_string(i);
-    return "wrong: block " + std::to_string(r.block) + " gave up waiting at step " + std::to_string(r.step) +
-           ": expected " + std::to_string(r.expected) + ", saw " + std::to_string(r.seen) +
+        if (r.missing[i / 32] >> i % 32 & 1)
+            missing += (missing.empty() ? "" : " ") + std::to_string(i);
+    return "wrong: block " + std::to_string(r.block) + " gave up waiting at step " +
+           std::to_string(r.step) + ": expected " + std::to_string(r.expected) + ", saw " +
+           std::to_string(r.seen) +
            ", blocks that did not come: " + (missing.empty() ? "not known" : missing) + " (after " +
            std::to_string(poll_limit) + " looks; PLSTM_POLL_LIMIT sets how many)";
 }
@@ -117,7 +120,8 @@ std::vector<float> drawn(uint32_t key, int64_t n, double scale)
 {
     std::vector<float> x((size_t)(n + 3) / 4 * 4);
 #pragma omp parallel for
-    for (int64_t q = 0; q < (n + 3) / 4; q++) init_quad(seed, key, (uint64_t)q, scale, &x[(size_t)q * 4]);
+    for (int64_t q = 0; q < (n + 3) / 4; q++)
+        init_quad(seed, key, (uint64_t)q, scale, &x[(size_t)q * 4]);
     x.resize((size_t)n);
     return x;
 }
@@ -136,7 +140,8 @@ std::vector<int32_t> drawn_ids(uint64_t key, int64_t n)
 {
     std::vector<int32_t> ids((size_t)n);
     for (int64_t e = 0; e < n; e++) {
-        double u = philox_block(seed, (uint64_t{1} << 40) + key, (uint64_t)e / 4).word[e % 4] * 0x1p-32;
+        double u =
+            philox_block(seed, (uint64_t{1} << 40) + key, (uint64_t)e / 4).word[e % 4] * 0x1p-32;
         ids[(size_t)e] = (int32_t)std::min((double)V - 1, std::pow(V + 1.0, u) - 1);
     }
     return ids;
@@ -161,7 +166,8 @@ std::string place_of(size_t at, const Dims &dims)
     std::string text;
     for (size_t d = dims.size(); d-- > 0;) {
         const size_t n = d ? (size_t)dims[d].second : SIZE_MAX;
-        text = std::string(dims[d].first) + " " + std::to_string(at % n) + (text.empty() ? "" : ", ") + text;
+        text = std::string(dims[d].first) + " " + std::to_string(at % n) +
+               (text.empty() ? "" : ", ") + text;
         at /= n;
     }
     return text;
@@ -174,11 +180,14 @@ Verdict compare(const char *what, std::vector<float> ours, const std::vector<dou
 {
     const int fraction = stored == Precision::F16 ? 10 : stored == Precision::BF16 ? 7 : 23; // bits
     double error = 0, measure = 0, top = 0;
-    if (spoil && !ours.empty()) ours[ours.size() / 2] += 0.1f + 2 * std::fabs(ours[ours.size() / 2]);
+    if (spoil && !ours.empty())
+        ours[ours.size() / 2] += 0.1f + 2 * std::fabs(ours[ours.size() / 2]);
     const size_t both = std::min(truth.size(), ours.size());
     for (size_t i = 0; i < both; i++) {
         double off = std::fabs((double)ours[i] - truth[i]);
-        error = off <= error ? error : std::isnan(off) ? std::numeric_limits<double>::infinity() : off;
+        error = off <= error      ? error
+                : std::isnan(off) ? std::numeric_limits<double>::infinity()
+                                  : off;
         measure = std::max(measure, std::fabs((double)plain[i] - truth[i]));
         top = std::max(top, std::fabs(truth[i]));
     }
@@ -193,12 +202,13 @@ Verdict compare(const char *what, std::vector<float> ours, const std::vector<dou
         first = std::min(first, i), off++;
     }
     char text[400];
-    std::snprintf(text, sizeof text,
-                  "wrong: %s is off by %.3g, %.3g is allowed; first at %s: %.9g, truth %.9g; %zu of %zu "
-                  "differ, %zu NaN",
-                  what, error, v.bound, first < both ? place_of(first, dims).c_str() : "its end",
-                  first < both ? (double)ours[first] : 0.0, first < both ? truth[first] : 0.0, off,
-                  truth.size(), no_number);
+    std::snprintf(
+        text, sizeof text,
+        "wrong: %s is off by %.3g, %.3g is allowed; first at %s: %.9g, truth %.9g; %zu of %zu "
+        "differ, %zu NaN",
+        what, error, v.bound, first < both ? place_of(first, dims).c_str() : "its end",
+        first < both ? (double)ours[first] : 0.0, first < both ? truth[first] : 0.0, off,
+        truth.size(), no_number);
     v.fault = text;
     return v;
 }
@@ -247,7 +257,8 @@ class Stopwatch
 
 double clock_mhz()
 {
-    return gpu.clock->nanoseconds ? 1e3 * (double)gpu.clock->cycles / (double)gpu.clock->nanoseconds : 0;
+    return gpu.clock->nanoseconds ? 1e3 * (double)gpu.clock->cycles / (double)gpu.clock->nanoseconds
+                                  : 0;
 }
 
 // `one` gives a sample, and leaves the clock that it ran under.
@@ -268,7 +279,8 @@ measure::Result until_done(const std::function<double()> &one)
 
 } // namespace
 
-measure::Result converge(const std::function<void()> &pass, const std::function<void()> &restore, bool flush)
+measure::Result converge(const std::function<void()> &pass, const std::function<void()> &restore,
+                         bool flush)
 {
     return until_done([&] {
         float ms = 0;
@@ -296,7 +308,8 @@ measure::Result converge_host(const std::function<double()> &run)
 MaskSite mask_site(const Workload &w, int site)
 {
     MaskSite m = {};
-    m.state = gpu.state->get(), m.seed = seed, m.bound = mask_bound(w.keep), m.scale = (float)(1 / w.keep);
+    m.state = gpu.state->get(), m.seed = seed, m.bound = mask_bound(w.keep),
+    m.scale = (float)(1 / w.keep);
     m.sites = (int32_t)L + 1, m.site = site, m.on = w.keep < 1;
     return m;
 }

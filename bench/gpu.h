@@ -101,7 +101,10 @@ template <class T> class Device
     size_t n;
 };
 template <class T> using Shared = std::shared_ptr<Device<T>>;
-template <class T> Shared<T> on_device(const std::vector<T> &v) { return std::make_shared<Device<T>>(v); }
+template <class T> Shared<T> on_device(const std::vector<T> &v)
+{
+    return std::make_shared<Device<T>>(v);
+}
 // n values in the bits of bfloat16.
 std::vector<uint16_t> bf16_bits(const std::vector<float> &v);
 template <class T> Shared<T> room(int64_t n) { return std::make_shared<Device<T>>((size_t)n); }
@@ -125,8 +128,8 @@ struct Gpu {
     // The math mode that cuBLAS and what stands on it run in; products of bf16 operands are asked for as such.
     void precision(Precision p)
     {
-        CHECK(cublasSetMathMode(context.blas,
-                                p == Precision::TF32 ? CUBLAS_TF32_TENSOR_OP_MATH : CUBLAS_DEFAULT_MATH));
+        CHECK(cublasSetMathMode(context.blas, p == Precision::TF32 ? CUBLAS_TF32_TENSOR_OP_MATH
+                                                                   : CUBLAS_DEFAULT_MATH));
     }
     void wait() { CHECK(cudaStreamSynchronize(context.stream)); }
     // Enqueues writes over more memory than L2 holds.
@@ -156,7 +159,10 @@ void join(Verdict *all, const Verdict &one);
 
 // What the axes of a tensor are called, the slowest first, for a sentence about one of its elements.
 typedef std::vector<std::pair<const char *, int64_t>> Dims;
-inline Dims of_gates(const Workload &w) { return {{"t", w.T}, {"b", w.B}, {"gate", 4}, {"unit", w.H}}; }
+inline Dims of_gates(const Workload &w)
+{
+    return {{"t", w.T}, {"b", w.B}, {"gate", 4}, {"unit", w.H}};
+}
 inline Dims of_units(const Workload &w)
 {
     return {{"t", 0}, {"b", w.B}, {"unit", w.H}};
@@ -189,15 +195,16 @@ template <class T> Verdict same(const char *what, std::vector<T> ours, const std
 struct Case {
     int sets = 1;
     std::function<cudaError_t(int set)> run; // enqueues
-    std::function<void(int set)> restore;    // puts back what run overwrites, on the stream; may be empty
-    std::function<void(int set)> poison;     // outputs become NaN
-    std::function<Verdict(int set)> check;   // after poison, restore and run
+    std::function<void(int set)>
+        restore; // puts back what run overwrites, on the stream; may be empty
+    std::function<void(int set)> poison;   // outputs become NaN
+    std::function<Verdict(int set)> check; // after poison, restore and run
     Precision precision = Precision::F32;
-    double flops = 0, bytes = 0;             // that any implementation does and moves: each tensor once
-    int64_t T = 0;                           // steps of the sequence
-    int64_t words = 0;                       // targets of the minibatch that this is a part of
-    std::string label;                       // KEY=VALUE words for the row
-    std::string plan;                        // of the variant, whole: what an error names; may be empty
+    double flops = 0, bytes = 0; // that any implementation does and moves: each tensor once
+    int64_t T = 0;               // steps of the sequence
+    int64_t words = 0;           // targets of the minibatch that this is a part of
+    std::string label;           // KEY=VALUE words for the row
+    std::string plan;            // of the variant, whole: what an error names; may be empty
     std::function<std::string()> late_label; // more of them, known after a run; may be empty
     bool peer = false; // another library's: that it cannot be captured is a result and no fault
 };
@@ -209,7 +216,8 @@ Verdict verdict_of(const Case &c);
 
 // Microseconds between two events around `pass`, which enqueues; `restore` (may be empty) runs before each, and `flush` says whether L2 is
 // overwritten. By `rule`.
-measure::Result converge(const std::function<void()> &pass, const std::function<void()> &restore, bool flush);
+measure::Result converge(const std::function<void()> &pass, const std::function<void()> &restore,
+                         bool flush);
 // The same of what the host waits for: `run` gives the microseconds that it took.
 measure::Result converge_host(const std::function<double()> &run);
 
@@ -283,12 +291,14 @@ void tuned_begin(Precision p);
 std::string tuned_label();
 
 // gpu_whole.cpp: `layers` whole layers, input products and, with backward, every gradient: what cuDNN's calls do.
-std::shared_ptr<Case> whole_case(const LstmVariant *variant, const Workload &w, Precision p, int layers,
-                                 bool backward);
+std::shared_ptr<Case> whole_case(const LstmVariant *variant, const Workload &w, Precision p,
+                                 int layers, bool backward);
 
 // gpu_cudnn.cpp: the same by cuDNN, `algorithm` of cudnn_algorithms.
-extern const std::vector<const char *> cudnn_algorithms; // names of rows, "cudnn-standard" and so on
-std::shared_ptr<Case> cudnn_case(size_t algorithm, const Workload &w, Precision p, int layers, bool backward);
+extern const std::vector<const char *>
+    cudnn_algorithms; // names of rows, "cudnn-standard" and so on
+std::shared_ptr<Case> cudnn_case(size_t algorithm, const Workload &w, Precision p, int layers,
+                                 bool backward);
 // Why it cannot be used, or nothing; its version, or why not.
 std::string cudnn_problem();
 std::string cudnn_description();

@@ -58,20 +58,21 @@ class Constants
         try {
             const measure::Result r = how();
             if (!r.samples) fail("throttled: the clock stayed low");
-            std::snprintf(line, sizeof line,
-                          "  \"%s\": {\"value\": %.6g, \"unit\": \"%s\", \"lo\": %.6g, \"hi\": %.6g, "
-                          "\"p10\": %.6g, \"p90\": %.6g, "
-                          "\"samples\": %zu, \"mhz\": %.0f, \"stop\": \"%s\", \"what\": \"%s\"}",
-                          name.c_str(), r.median, unit, r.low, r.high, r.p10, r.p90, r.samples, r.mhz,
-                          r.why == measure::Stop::NOT_YET ? "exact" : stop_name(r.why), what.c_str());
+            std::snprintf(
+                line, sizeof line,
+                "  \"%s\": {\"value\": %.6g, \"unit\": \"%s\", \"lo\": %.6g, \"hi\": %.6g, "
+                "\"p10\": %.6g, \"p90\": %.6g, "
+                "\"samples\": %zu, \"mhz\": %.0f, \"stop\": \"%s\", \"what\": \"%s\"}",
+                name.c_str(), r.median, unit, r.low, r.high, r.p10, r.p90, r.samples, r.mhz,
+                r.why == measure::Stop::NOT_YET ? "exact" : stop_name(r.why), what.c_str());
             std::printf("%-24s %12.5g %s\n", name.c_str(), r.median, unit);
         } catch (const std::exception &fault) {
             const std::string said = fault.what();
             const bool refused = said.rfind("refused: ", 0) == 0;
             std::snprintf(line, sizeof line,
-                          "  \"%s\": {\"%s\": \"%.200s\", \"unit\": \"%s\", \"what\": \"%s\"}", name.c_str(),
-                          refused ? "refused" : "error", said.c_str() + (refused ? 9 : 0), unit,
-                          what.c_str());
+                          "  \"%s\": {\"%s\": \"%.200s\", \"unit\": \"%s\", \"what\": \"%s\"}",
+                          name.c_str(), refused ? "refused" : "error",
+                          said.c_str() + (refused ? 9 : 0), unit, what.c_str());
             std::printf("%-24s %s\n", name.c_str(), said.c_str());
             failed = failed || !refused;
         }
@@ -87,11 +88,13 @@ class Constants
     {
         const std::string part = path + ".part";
         FILE *f = std::fopen(part.c_str(), "w");
+        written = f && std::fprintf(f,
+                                    "{\"gpu\": \"%s\", \"emulated\": %s, \"commit\": \"%s\", "
+                                    "\"constants\": {\n%s\n}}\n",
+                                    gpu.facts.name, gpu.emulated ? "true" : "false", PLSTM_COMMIT,
+                                    body.c_str()) > 0;
         written =
-            f && std::fprintf(
-                     f, "{\"gpu\": \"%s\", \"emulated\": %s, \"commit\": \"%s\", \"constants\": {\n%s\n}}\n",
-                     gpu.facts.name, gpu.emulated ? "true" : "false", PLSTM_COMMIT, body.c_str()) > 0;
-        written = f && std::fclose(f) == 0 && written && std::rename(part.c_str(), path.c_str()) == 0;
+            f && std::fclose(f) == 0 && written && std::rename(part.c_str(), path.c_str()) == 0;
         if (!written) std::perror(path.c_str());
     }
 
@@ -122,11 +125,13 @@ measure::Result copy_rate(bool by_runtime)
     const auto pass = [&] {
         if (by_runtime) to.copy_from(from, gpu.context.stream);
         else
-            CHECK(constants_copy(gpu.context.stream, tiny ? 5 : 16 * gpu.facts.sms, n, from.get(), to.get()));
+            CHECK(constants_copy(gpu.context.stream, tiny ? 5 : 16 * gpu.facts.sms, n, from.get(),
+                                 to.get()));
     };
     const measure::Result r = converge(pass, nullptr, false);
     std::vector<float> end(tile.size());
-    CHECK(cudaMemcpy(end.data(), to.get() + n - (int64_t)end.size(), end.size() * 4, cudaMemcpyDeviceToHost));
+    CHECK(cudaMemcpy(end.data(), to.get() + n - (int64_t)end.size(), end.size() * 4,
+                     cudaMemcpyDeviceToHost));
     if (end != tile || spoil) fail("wrong: the copy differs");
     return rate(r, 8.0 * (double)n);
 }
@@ -138,13 +143,15 @@ measure::Result fma_rate()
     auto out = room<float>((int64_t)blocks * CONSTANTS_THREADS);
     out->poison();
     const measure::Result r = converge(
-        [&] { CHECK(constants_fma(gpu.context.stream, blocks, rounds, a, b, out->get())); }, nullptr, false);
+        [&] { CHECK(constants_fma(gpu.context.stream, blocks, rounds, a, b, out->get())); },
+        nullptr, false);
     std::vector<float> right;
     for (int t = 0; t < CONSTANTS_THREADS; t++) {
         float sum = 0;
         for (int c = 0; c < CONSTANTS_CHAINS; c++) {
             float x = (float)(t + c);
-            for (int i = 0; i < rounds * (CONSTANTS_FMA / CONSTANTS_CHAINS); i++) x = std::fma(a, x, b);
+            for (int i = 0; i < rounds * (CONSTANTS_FMA / CONSTANTS_CHAINS); i++)
+                x = std::fma(a, x, b);
             sum += x;
         }
         right.push_back(sum);
@@ -165,7 +172,8 @@ measure::Result mma_rate(bool tf32)
     auto out = room<float>((int64_t)blocks * CONSTANTS_THREADS);
     out->poison();
     const measure::Result r = converge(
-        [&] { CHECK(constants_mma(gpu.context.stream, tf32, blocks, rounds, out->get())); }, nullptr, false);
+        [&] { CHECK(constants_mma(gpu.context.stream, tf32, blocks, rounds, out->get())); },
+        nullptr, false);
     for (float x : out->host()) // of each chain four elements, each `rounds` sums of k ones: exact
         if (x != 4.0f * CONSTANTS_CHAINS * (float)rounds * (float)k || spoil)
             fail("wrong: a sum of products of ones");
@@ -256,8 +264,8 @@ measure::Result gemm_rate_16(Precision p)
     auto out = room<float>(n * n);
     const auto run = [&] { // column-major: row-major C = A B is C' = B' A'
         CHECK(cublasGemmEx(gpu.context.blas, CUBLAS_OP_N, CUBLAS_OP_N, (int)n, (int)n, (int)n, &one,
-                           b16->get(), type, (int)n, a16->get(), type, (int)n, &zero, out->get(), CUDA_R_32F,
-                           (int)n, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+                           b16->get(), type, (int)n, a16->get(), type, (int)n, &zero, out->get(),
+                           CUDA_R_32F, (int)n, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
     };
     out->poison();
     const measure::Result r = converge(run, nullptr, false);
@@ -265,9 +273,10 @@ measure::Result gemm_rate_16(Precision p)
     for (int64_t e = 0; e < 509; e++) at.push_back((int64_t)((double)e / 509 * (double)(n * n)));
     std::vector<float> all = out->host(), ours;
     for (int64_t i : at) ours.push_back(all[(size_t)i]);
-    Verdict v =
-        compare("C", ours, oracle::product_elements<double>(false, false, n, n, n, a, b, at, Precision::F32),
-                oracle::product_elements<float>(false, false, n, n, n, a, b, at, Precision::F32), 2);
+    Verdict v = compare(
+        "C", ours,
+        oracle::product_elements<double>(false, false, n, n, n, a, b, at, Precision::F32),
+        oracle::product_elements<float>(false, false, n, n, n, a, b, at, Precision::F32), 2);
     if (!v.fault.empty()) fail(v.fault);
     return rate(r, 2.0 * (double)n * (double)n * (double)n);
 }
@@ -295,8 +304,8 @@ measure::Result barrier_cost(int kind, int blocks)
     auto errors = on_device(std::vector<unsigned>(1));
     const measure::Result r = slope(few, many, 1, [&](int rounds) {
         CHECK(cudaMemsetAsync(state->get(), 0, state->bytes(), gpu.context.stream));
-        CHECK(constants_barrier(gpu.context.stream, kind, blocks, rounds, state->get(), slots->get(),
-                                gpu.fault->get(), errors->get()));
+        CHECK(constants_barrier(gpu.context.stream, kind, blocks, rounds, state->get(),
+                                slots->get(), gpu.fault->get(), errors->get()));
     });
     if (errors->host()[0] || spoil)
         fail("wrong: a block saw an old value behind the barrier, or waited in vain");
@@ -310,7 +319,8 @@ measure::Result hop_cost()
          errors = on_device(std::vector<unsigned>(1));
     const measure::Result r = slope(few, many, 2, [&](int rounds) {
         CHECK(cudaMemsetAsync(flags->get(), 0, flags->bytes(), gpu.context.stream));
-        CHECK(constants_hops(gpu.context.stream, rounds, flags->get(), payload->get(), errors->get()));
+        CHECK(constants_hops(gpu.context.stream, rounds, flags->get(), payload->get(),
+                             errors->get()));
     });
     if (errors->host()[0] || spoil) fail("wrong: a hop brought an old value, or none");
     return r;
@@ -333,8 +343,8 @@ measure::Result broadcast_cost(int words, int blocks)
     const auto measured = [&](int n) {
         return slope(few, many, 1, [&](int rounds) {
             CHECK(cudaMemsetAsync(state->get(), 0, state->bytes(), gpu.context.stream));
-            CHECK(constants_broadcast(gpu.context.stream, blocks, rounds, n, state->get(), buffer->get(),
-                                      gpu.fault->get(), errors->get()));
+            CHECK(constants_broadcast(gpu.context.stream, blocks, rounds, n, state->get(),
+                                      buffer->get(), gpu.fault->get(), errors->get()));
         });
     };
     const measure::Result r = less(measured(words), measured(0));
@@ -379,8 +389,8 @@ measure::Result cluster_barrier_cost(int size)
     const int few = tiny ? 2 : 320, many = (tiny ? 3 : 10) * few;
     auto errors = on_device(std::vector<unsigned>(1));
     const measure::Result r = slope(few, many, 1, [&](int rounds) {
-        CHECK(
-            constants_cluster_barrier(gpu.context.stream, g.clusters, size, g.shared, rounds, errors->get()));
+        CHECK(constants_cluster_barrier(gpu.context.stream, g.clusters, size, g.shared, rounds,
+                                        errors->get()));
     });
     if (errors->host()[0] || spoil) fail("wrong: a block saw an old word behind the barrier");
     return r;
@@ -431,12 +441,14 @@ measure::Result dsmem_rate()
 {
     const int size = 8;
     const measure::Result one = gather_cost(false, size, 1), twelve = gather_cost(false, size, 12);
-    if (!(one.high < twelve.low)) throw Refused("12 KB took no longer than 1 KB, so no rate follows");
+    if (!(one.high < twelve.low))
+        throw Refused("12 KB took no longer than 1 KB, so no rate follows");
     const double bytes = 4.0 * (gather_words(12) - gather_words(1)) * (size - 1) / size,
                  mhz = clock_of(twelve);
-    measure::Result r =
-        in_terms(twelve, [=](double us) { return bytes / (std::max(us - one.median, 1e-9) * mhz); });
-    r.low = bytes / ((twelve.high - one.low) * mhz), r.high = bytes / ((twelve.low - one.high) * mhz);
+    measure::Result r = in_terms(
+        twelve, [=](double us) { return bytes / (std::max(us - one.median, 1e-9) * mhz); });
+    r.low = bytes / ((twelve.high - one.low) * mhz),
+    r.high = bytes / ((twelve.low - one.high) * mhz);
     r.samples = std::min(one.samples, twelve.samples);
     return r;
 }
@@ -452,8 +464,9 @@ measure::Result broadcast_bulk_cost(int words, int size)
     const auto measured = [&](int n) {
         return slope(few, many, 1, [&](int rounds) {
             CHECK(cudaMemsetAsync(state->get(), 0, state->bytes(), gpu.context.stream));
-            CHECK(constants_broadcast_bulk(gpu.context.stream, g.clusters, size, g.shared, rounds, n,
-                                           state->get(), buffer->get(), gpu.fault->get(), errors->get()));
+            CHECK(constants_broadcast_bulk(gpu.context.stream, g.clusters, size, g.shared, rounds,
+                                           n, state->get(), buffer->get(), gpu.fault->get(),
+                                           errors->get()));
         });
     };
     static std::map<int, measure::Result>
@@ -482,13 +495,15 @@ int constants(const char *path)
     const struct {
         const char *name, *what;
     } barriers[CONSTANTS_BARRIERS] = {
-        {"barrier_counter", "grid barrier, a block an SM: one counter, add with release, wait with acquire"},
+        {"barrier_counter",
+         "grid barrier, a block an SM: one counter, add with release, wait with acquire"},
         {"barrier_flags", "grid barrier, a block an SM: a flag per block, gathered by block 0"},
         {"barrier_cg", "cooperative groups' grid.sync, a block an SM"},
         {"barrier_plstm",
          "kernels/grid_barrier.cuh, a block an SM: a word per block, which every block reads"}};
     for (int kind = 0; kind < CONSTANTS_BARRIERS; kind++)
-        c.measure(barriers[kind].name, "us", barriers[kind].what, [=] { return barrier_cost(kind, blocks); });
+        c.measure(barriers[kind].name, "us", barriers[kind].what,
+                  [=] { return barrier_cost(kind, blocks); });
     c.measure("launch_gap", "us", "from one empty kernel to the next, launched one by one",
               [] { return launch_gap(false); });
     c.measure("graph_node_gap", "us", "the same as nodes of a graph, one after another",
@@ -499,7 +514,8 @@ int constants(const char *path)
     c.measure("gemm_tf32", "FLOP/s", "the same in TF32", [] { return gemm_rate(Precision::TF32); });
     c.measure("gemm_bf16", "FLOP/s", "cublasGemmEx of 8192 cubed, bf16 in, float32 sums and result",
               [] { return gemm_rate_16(Precision::BF16); });
-    c.measure("gemm_f16", "FLOP/s", "the same of float16", [] { return gemm_rate_16(Precision::F16); });
+    c.measure("gemm_f16", "FLOP/s", "the same of float16",
+              [] { return gemm_rate_16(Precision::F16); });
     c.measure("mma_bf16", "FLOP/s", "mma.sync of bf16 from registers, products of ones",
               [] { return mma_rate(false); });
     c.measure("mma_tf32", "FLOP/s", "mma.sync of TF32 from registers, products of ones",
@@ -513,7 +529,8 @@ int constants(const char *path)
                           name = "clusters_" + std::to_string(size);
         c.measure(name, "count", of + " small blocks resident at once",
                   [=] { return cluster_count(size, 64); });
-        c.measure(name + "_full", "count", of + " blocks resident at once, each with an SM's shared memory",
+        c.measure(name + "_full", "count",
+                  of + " blocks resident at once, each with an SM's shared memory",
                   [=] { return cluster_count(size, gpu.facts.shared_per_block_most); });
     }
     for (int size : {2, 4, 8, 16})
@@ -523,7 +540,8 @@ int constants(const char *path)
     c.measure("cluster_hop", "us",
               "an asynchronous store to the next block of a cluster of 8, until its mbarrier tells",
               [] { return cluster_hop_cost(); });
-    c.measure("cluster_latency", "clk", "a load from the shared memory of the next block of a cluster of 8",
+    c.measure("cluster_latency", "clk",
+              "a load from the shared memory of the next block of a cluster of 8",
               [] { return cluster_latency(); });
     c.measure("dsmem_rate", "B/clk/SM",
               "what a block receives in a cluster of 8, from 1 to 12 KB all-gathered",
@@ -545,7 +563,8 @@ int constants(const char *path)
                   "every SM reads the same " + size +
                       " KB, written by one block, from L2; the barrier between taken off",
                   [=] { return broadcast_cost(words, blocks); });
-        c.measure("l2_bulk" + tail, "us", "the same by a bulk copy into the shared memory of each SM",
+        c.measure("l2_bulk" + tail, "us",
+                  "the same by a bulk copy into the shared memory of each SM",
                   [=] { return broadcast_bulk_cost(words, 1); });
         for (int cluster : {2, 4})
             c.measure("l2_multicast_" + std::to_string(cluster) + tail, "us",

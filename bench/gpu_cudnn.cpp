@@ -11,16 +11,17 @@
 namespace bench_gpu
 {
 
-const std::vector<const char *> cudnn_algorithms = {"cudnn-standard", "cudnn-static", "cudnn-dynamic",
-                                                    "cudnn-small-h"};
+const std::vector<const char *> cudnn_algorithms = {"cudnn-standard", "cudnn-static",
+                                                    "cudnn-dynamic", "cudnn-small-h"};
 
 namespace
 {
 
-const int algorithm_numbers[] = {cudnn::CUDNN_RNN_ALGO_STANDARD, cudnn::CUDNN_RNN_ALGO_PERSIST_STATIC,
-                                 cudnn::CUDNN_RNN_ALGO_PERSIST_DYNAMIC,
-                                 cudnn::CUDNN_RNN_ALGO_PERSIST_STATIC_SMALL_H};
-const int GATES = 4; // linear layers 0 to 3 read the input, 4 to 7 the hidden state; each i, f, g, o
+const int algorithm_numbers[] = {
+    cudnn::CUDNN_RNN_ALGO_STANDARD, cudnn::CUDNN_RNN_ALGO_PERSIST_STATIC,
+    cudnn::CUDNN_RNN_ALGO_PERSIST_DYNAMIC, cudnn::CUDNN_RNN_ALGO_PERSIST_STATIC_SMALL_H};
+const int GATES =
+    4; // linear layers 0 to 3 read the input, 4 to 7 the hidden state; each i, f, g, o
 
 const cudnn::Api &api()
 {
@@ -36,7 +37,8 @@ void check(int status, const char *call)
     if (status == cudnn::CUDNN_STATUS_SUCCESS) return;
     const std::string name = api().cudnnGetErrorString(status),
                       said = std::string(call, strcspn(call, "(")) + ": " + name;
-    if (name.find("NOT_SUPPORTED") != std::string::npos || name.find("ARCH_MISMATCH") != std::string::npos)
+    if (name.find("NOT_SUPPORTED") != std::string::npos ||
+        name.find("ARCH_MISMATCH") != std::string::npos)
         throw Refused(said);
     fail("cuDNN failed: " + said);
 }
@@ -123,18 +125,21 @@ struct Peer {
     Precision p;
     int layers;
     oracle::LayersInput in;
-    Owned<cudnn::Dropout> dropout{api().cudnnCreateDropoutDescriptor, api().cudnnDestroyDropoutDescriptor,
+    Owned<cudnn::Dropout> dropout{api().cudnnCreateDropoutDescriptor,
+                                  api().cudnnDestroyDropoutDescriptor,
                                   "cudnnCreateDropoutDescriptor"};
     Owned<cudnn::Rnn> rnn{api().cudnnCreateRNNDescriptor, api().cudnnDestroyRNNDescriptor,
                           "cudnnCreateRNNDescriptor"};
-    Owned<cudnn::RnnData> x_desc{api().cudnnCreateRNNDataDescriptor, api().cudnnDestroyRNNDataDescriptor,
+    Owned<cudnn::RnnData> x_desc{api().cudnnCreateRNNDataDescriptor,
+                                 api().cudnnDestroyRNNDataDescriptor,
                                  "cudnnCreateRNNDataDescriptor"};
-    Owned<cudnn::RnnData> y_desc{api().cudnnCreateRNNDataDescriptor, api().cudnnDestroyRNNDataDescriptor,
+    Owned<cudnn::RnnData> y_desc{api().cudnnCreateRNNDataDescriptor,
+                                 api().cudnnDestroyRNNDataDescriptor,
                                  "cudnnCreateRNNDataDescriptor"};
-    Owned<cudnn::Tensor> h_desc{api().cudnnCreateTensorDescriptor, api().cudnnDestroyTensorDescriptor,
-                                "cudnnCreateTensorDescriptor"};
-    Owned<cudnn::Tensor> c_desc{api().cudnnCreateTensorDescriptor, api().cudnnDestroyTensorDescriptor,
-                                "cudnnCreateTensorDescriptor"};
+    Owned<cudnn::Tensor> h_desc{api().cudnnCreateTensorDescriptor,
+                                api().cudnnDestroyTensorDescriptor, "cudnnCreateTensorDescriptor"};
+    Owned<cudnn::Tensor> c_desc{api().cudnnCreateTensorDescriptor,
+                                api().cudnnDestroyTensorDescriptor, "cudnnCreateTensorDescriptor"};
     std::vector<std::vector<Place>> matrix, bias; // [layer][linear layer]
     Shared<int32_t> lengths;
     Shared<char> weights, dweights, x, y, dy, dx, h, c, hy, cy, dh, dc, work, reserve;
@@ -160,24 +165,25 @@ Peer::Peer(size_t algorithm, const Workload &w, Precision p, int layers)
               math = half                   ? cudnn::CUDNN_TENSOR_OP_MATH
                      : p == Precision::TF32 ? cudnn::CUDNN_DEFAULT_MATH
                                             : cudnn::CUDNN_FMA_MATH;
-    const int H = (int)w.H, B = (int)w.B, T = (int)w.T, states[] = {layers, B, H}, strides[] = {B * H, H, 1};
+    const int H = (int)w.H, B = (int)w.B, T = (int)w.T, states[] = {layers, B, H},
+              strides[] = {B * H, H, 1};
     const std::vector<int> length((size_t)B, T);
     CUDNN(cudnnSetDropoutDescriptor(dropout.get(), handle(), 0.0f, nullptr, 0, 0));
-    CUDNN(cudnnSetRNNDescriptor_v8(rnn.get(), algorithm_numbers[algorithm], cudnn::CUDNN_LSTM,
-                                   cudnn::CUDNN_RNN_DOUBLE_BIAS, cudnn::CUDNN_UNIDIRECTIONAL,
-                                   cudnn::CUDNN_LINEAR_INPUT, type, cudnn::CUDNN_DATA_FLOAT, math, H, H, H,
-                                   layers, dropout.get(), cudnn::CUDNN_RNN_PADDED_IO_ENABLED));
+    CUDNN(cudnnSetRNNDescriptor_v8(
+        rnn.get(), algorithm_numbers[algorithm], cudnn::CUDNN_LSTM, cudnn::CUDNN_RNN_DOUBLE_BIAS,
+        cudnn::CUDNN_UNIDIRECTIONAL, cudnn::CUDNN_LINEAR_INPUT, type, cudnn::CUDNN_DATA_FLOAT, math,
+        H, H, H, layers, dropout.get(), cudnn::CUDNN_RNN_PADDED_IO_ENABLED));
     if (algorithm_numbers[algorithm] == cudnn::CUDNN_RNN_ALGO_PERSIST_DYNAMIC)
         CUDNN(cudnnBuildRNNDynamic(handle(), rnn.get(), B));
     for (cudnn::RnnData desc : {x_desc.get(), y_desc.get()})
-        CUDNN(cudnnSetRNNDataDescriptor(desc, type, cudnn::CUDNN_RNN_DATA_LAYOUT_SEQ_MAJOR_UNPACKED, T, B, H,
-                                        length.data(), nullptr));
+        CUDNN(cudnnSetRNNDataDescriptor(desc, type, cudnn::CUDNN_RNN_DATA_LAYOUT_SEQ_MAJOR_UNPACKED,
+                                        T, B, H, length.data(), nullptr));
     for (cudnn::Tensor desc : {h_desc.get(), c_desc.get()})
         CUDNN(cudnnSetTensorNdDescriptor(desc, type, 3, states, strides));
     size_t weight_bytes = 0, work_bytes = 0, reserve_bytes = 0;
     CUDNN(cudnnGetRNNWeightSpaceSize(handle(), rnn.get(), &weight_bytes));
-    CUDNN(cudnnGetRNNTempSpaceSizes(handle(), rnn.get(), cudnn::CUDNN_FWD_MODE_TRAINING, x_desc.get(),
-                                    &work_bytes, &reserve_bytes));
+    CUDNN(cudnnGetRNNTempSpaceSizes(handle(), rnn.get(), cudnn::CUDNN_FWD_MODE_TRAINING,
+                                    x_desc.get(), &work_bytes, &reserve_bytes));
     weights = room<char>((int64_t)weight_bytes), dweights = room<char>((int64_t)weight_bytes);
     work = room<char>((int64_t)work_bytes + 16), reserve = room<char>((int64_t)reserve_bytes + 16);
     find_places();
@@ -213,8 +219,8 @@ void Peer::find_places()
     for (int l = 0; l < layers; l++)
         for (int linear = 0; linear < 2 * GATES; linear++) {
             void *m_at = nullptr, *b_at = nullptr;
-            CUDNN(cudnnGetRNNWeightParams(handle(), rnn.get(), l, weights->bytes(), weights->get(), linear,
-                                          m.get(), &m_at, b.get(), &b_at));
+            CUDNN(cudnnGetRNNWeightParams(handle(), rnn.get(), l, weights->bytes(), weights->get(),
+                                          linear, m.get(), &m_at, b.get(), &b_at));
             matrix[(size_t)l].push_back(place(m.get(), m_at, w.H, w.H));
             bias[(size_t)l].push_back(place(b.get(), b_at, w.H, 1));
         }
@@ -226,7 +232,8 @@ std::vector<char> Peer::packed() const
     const auto put = [&](const Place &at, const float *from) {
         for (int64_t r = 0; r < at.rows; r++)
             for (int64_t c = 0; c < at.columns; c++)
-                store(&space[at.offset + (size_t)(r * at.row_stride + c * at.column_stride) * element(p)],
+                store(&space[at.offset +
+                             (size_t)(r * at.row_stride + c * at.column_stride) * element(p)],
                       from[r * at.columns + c], p);
     };
     for (size_t l = 0; l < (size_t)layers; l++)
@@ -248,32 +255,36 @@ std::vector<float> Peer::gathered(const std::vector<char> &space, const std::vec
         const Place &at = of[(size_t)(first + gate)];
         for (int64_t r = 0; r < at.rows; r++)
             for (int64_t c = 0; c < at.columns; c++)
-                all.push_back(load(
-                    &space[at.offset + (size_t)(r * at.row_stride + c * at.column_stride) * element(p)], p));
+                all.push_back(
+                    load(&space[at.offset +
+                                (size_t)(r * at.row_stride + c * at.column_stride) * element(p)],
+                         p));
     }
     return all;
 }
 
 void Peer::forward()
 {
-    CUDNN(cudnnRNNForward(handle(), rnn.get(), cudnn::CUDNN_FWD_MODE_TRAINING, lengths->get(), x_desc.get(),
-                          x->get(), y_desc.get(), y->get(), h_desc.get(), h->get(), hy->get(), c_desc.get(),
-                          c->get(), cy->get(), weights->bytes(), weights->get(), work->bytes(), work->get(),
-                          reserve->bytes(), reserve->get()));
+    CUDNN(cudnnRNNForward(handle(), rnn.get(), cudnn::CUDNN_FWD_MODE_TRAINING, lengths->get(),
+                          x_desc.get(), x->get(), y_desc.get(), y->get(), h_desc.get(), h->get(),
+                          hy->get(), c_desc.get(), c->get(), cy->get(), weights->bytes(),
+                          weights->get(), work->bytes(), work->get(), reserve->bytes(),
+                          reserve->get()));
 }
 
 void Peer::backward()
 {
-    CUDNN(cudnnRNNBackwardData_v8(
-        handle(), rnn.get(), lengths->get(), y_desc.get(), y->get(), dy->get(), x_desc.get(), dx->get(),
-        h_desc.get(), h->get(), nullptr, dh->get(), c_desc.get(), c->get(), nullptr, dc->get(),
-        weights->bytes(), weights->get(), work->bytes(), work->get(), reserve->bytes(), reserve->get()));
+    CUDNN(cudnnRNNBackwardData_v8(handle(), rnn.get(), lengths->get(), y_desc.get(), y->get(),
+                                  dy->get(), x_desc.get(), dx->get(), h_desc.get(), h->get(),
+                                  nullptr, dh->get(), c_desc.get(), c->get(), nullptr, dc->get(),
+                                  weights->bytes(), weights->get(), work->bytes(), work->get(),
+                                  reserve->bytes(), reserve->get()));
     // It adds to what is there.
     CHECK(cudaMemsetAsync(dweights->get(), 0, dweights->bytes(), gpu.context.stream));
-    CUDNN(cudnnRNNBackwardWeights_v8(handle(), rnn.get(), cudnn::CUDNN_WGRAD_MODE_ADD, lengths->get(),
-                                     x_desc.get(), x->get(), h_desc.get(), h->get(), y_desc.get(), y->get(),
-                                     dweights->bytes(), dweights->get(), work->bytes(), work->get(),
-                                     reserve->bytes(), reserve->get()));
+    CUDNN(cudnnRNNBackwardWeights_v8(handle(), rnn.get(), cudnn::CUDNN_WGRAD_MODE_ADD,
+                                     lengths->get(), x_desc.get(), x->get(), h_desc.get(), h->get(),
+                                     y_desc.get(), y->get(), dweights->bytes(), dweights->get(),
+                                     work->bytes(), work->get(), reserve->bytes(), reserve->get()));
 }
 
 } // namespace
@@ -292,13 +303,15 @@ std::string cudnn_description()
     return found ? std::to_string(found->cudnnGetVersion()) + " " + found->from : why_not;
 }
 
-std::shared_ptr<Case> cudnn_case(size_t algorithm, const Workload &w, Precision p, int layers, bool back)
+std::shared_ptr<Case> cudnn_case(size_t algorithm, const Workload &w, Precision p, int layers,
+                                 bool back)
 {
     auto d = std::make_shared<Peer>(algorithm, w, p, layers);
     auto c = std::make_shared<Case>();
     c->precision = p, c->peer = true;
     c->T = w.T, c->words = w.T * (w.true_B ? w.true_B : w.B);
-    c->flops = whole_flops(w, layers, back), c->bytes = whole_bytes(w, layers, back) * (double)element(p) / 4;
+    c->flops = whole_flops(w, layers, back),
+    c->bytes = whole_bytes(w, layers, back) * (double)element(p) / 4;
     c->poison = [d](int) {
         for (const Shared<char> &one :
              {d->y, d->dx, d->hy, d->cy, d->dh, d->dc, d->dweights, d->work, d->reserve})
@@ -315,17 +328,18 @@ std::shared_ptr<Case> cudnn_case(size_t algorithm, const Workload &w, Precision 
         Verdict all;
         join(&all, compare("y", loaded(d->y->host(), p), k.truth.y, k.plain.y, 2, of_units(w), s));
         if (!back) return all;
-        join(&all, compare("dx", loaded(d->dx->host(), p), k.truth.dx, k.plain.dx, 3, of_units(w), s));
+        join(&all,
+             compare("dx", loaded(d->dx->host(), p), k.truth.dx, k.plain.dx, 3, of_units(w), s));
         const std::vector<char> grads = d->dweights->host();
         for (size_t l = 0; l < (size_t)layers; l++) {
             join(&all, compare("dw_ih", d->gathered(grads, d->matrix[l], 0), k.truth.dw_ih[l],
                                k.plain.dw_ih[l], 3, of_weights(w), s));
             join(&all, compare("dw_hh", d->gathered(grads, d->matrix[l], GATES), k.truth.dw_hh[l],
                                k.plain.dw_hh[l], 3, of_weights(w), s));
-            join(&all, compare("db_ih", d->gathered(grads, d->bias[l], 0), k.truth.db[l], k.plain.db[l], 3,
-                               of_biases(w), s));
-            join(&all, compare("db_hh", d->gathered(grads, d->bias[l], GATES), k.truth.db[l], k.plain.db[l],
-                               3, of_biases(w), s));
+            join(&all, compare("db_ih", d->gathered(grads, d->bias[l], 0), k.truth.db[l],
+                               k.plain.db[l], 3, of_biases(w), s));
+            join(&all, compare("db_hh", d->gathered(grads, d->bias[l], GATES), k.truth.db[l],
+                               k.plain.db[l], 3, of_biases(w), s));
         }
         return all;
     };

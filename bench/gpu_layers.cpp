@@ -51,8 +51,8 @@ std::shared_ptr<Case> embedding_forward_case(const Workload &w)
     c->run = [=](int s) {
         EmbeddingTable table = {};
         table.encoder = encoder->get();
-        return embedding_forward(gpu.context.stream, N, H, (*ids)[(size_t)s]->get(), &table, mask_site(w, 0),
-                                 (*x)[(size_t)s]->get());
+        return embedding_forward(gpu.context.stream, N, H, (*ids)[(size_t)s]->get(), &table,
+                                 mask_site(w, 0), (*x)[(size_t)s]->get());
     };
     c->check = [=](int s) {
         std::vector<float> right((size_t)(N * H));
@@ -60,7 +60,9 @@ std::shared_ptr<Case> embedding_forward_case(const Workload &w)
         for (int64_t n = 0; n < N; n++)
             for (int64_t u = 0; u < H; u++) {
                 float kept =
-                    w.keep < 1 ? (mask_quad(&key, n, H, u & ~int64_t{3}) >> (u & 3) & 1 ? key.scale : 0) : 1;
+                    w.keep < 1
+                        ? (mask_quad(&key, n, H, u & ~int64_t{3}) >> (u & 3) & 1 ? key.scale : 0)
+                        : 1;
                 right[(size_t)(n * H + u)] =
                     (*encoder_host)[(size_t)((*ids_host)[(size_t)s][(size_t)n] * H + u)] * kept;
             }
@@ -70,8 +72,8 @@ std::shared_ptr<Case> embedding_forward_case(const Workload &w)
 }
 
 template <class R>
-std::vector<R> embedding_sums(const std::vector<int32_t> &ids, const std::vector<float> &dx, int64_t H,
-                              const MaskKey *key)
+std::vector<R> embedding_sums(const std::vector<int32_t> &ids, const std::vector<float> &dx,
+                              int64_t H, const MaskKey *key)
 {
     std::vector<R> rows_of(dx.size());
     std::map<int32_t, int64_t> seen;
@@ -106,11 +108,13 @@ std::shared_ptr<Case> embedding_backward_case(const Workload &w)
     }
     c->sets = sets;
     c->bytes = bytes_of(2 * N + N * H + distinct((*data)[0].ids_host) * H);
-    c->poison = [data](int s) { (*data)[(size_t)s].rows->poison(), (*data)[(size_t)s].first->poison(); };
+    c->poison = [data](int s) {
+        (*data)[(size_t)s].rows->poison(), (*data)[(size_t)s].first->poison();
+    };
     c->run = [=](int s) {
         const Set &d = (*data)[(size_t)s];
-        return embedding_backward(gpu.context.stream, N, H, d.ids->get(), d.dx->get(), mask_site(w, 0),
-                                  d.rows->get(), d.first->get());
+        return embedding_backward(gpu.context.stream, N, H, d.ids->get(), d.dx->get(),
+                                  mask_site(w, 0), d.rows->get(), d.first->get());
     };
     c->check = [=](int s) {
         const Set &d = (*data)[(size_t)s];
@@ -202,12 +206,14 @@ std::shared_ptr<Case> column_sums_case(const Workload &w, int64_t cols)
     auto m = std::make_shared<std::vector<Shared<float>>>();
     auto out = room<float>(cols);
     for (int s = 0; s < sets; s++)
-        host->push_back(drawn(16 + (uint32_t)s, N * cols, 0.01)), m->push_back(on_device(host->back()));
+        host->push_back(drawn(16 + (uint32_t)s, N * cols, 0.01)),
+            m->push_back(on_device(host->back()));
     c->sets = sets;
     c->bytes = bytes_of(N * cols + cols);
     c->poison = [out](int) { out->poison(); };
     c->run = [=](int s) {
-        return column_sums(gpu.context.stream, N, cols, (*m)[(size_t)s]->get(), out->get(), nullptr);
+        return column_sums(gpu.context.stream, N, cols, (*m)[(size_t)s]->get(), out->get(),
+                           nullptr);
     };
     c->check = [=](int s) {
         return compare("sums", out->host(), sums<double>((*host)[(size_t)s], cols),
@@ -286,8 +292,8 @@ std::shared_ptr<Case> sgd_update_case(const Workload &w)
 {
     auto c = std::make_shared<Case>();
     auto o = optimizer(w);
-    c->bytes =
-        bytes_of(3 * (o->args.dense + distinct(o->ids_host) * w.H)); // weight and gradient in, weight out
+    c->bytes = bytes_of(
+        3 * (o->args.dense + distinct(o->ids_host) * w.H)); // weight and gradient in, weight out
     c->restore = [o](int) {
         o->weights->copy_from(*o->weights_kept, gpu.context.stream);
         o->encoder->copy_from(*o->encoder_kept, gpu.context.stream);
@@ -310,7 +316,8 @@ std::shared_ptr<Case> sgd_update_case(const Workload &w)
         for (size_t i = 0; i < o->rows_host.size(); i++)
             if (o->first_host[i / H]) {
                 size_t at = (size_t)o->ids_host[i / H] * H + i % H;
-                truth[at] -= lr * scale * (double)o->rows_host[i], plain[at] -= rate * o->rows_host[i];
+                truth[at] -= lr * scale * (double)o->rows_host[i],
+                    plain[at] -= rate * o->rows_host[i];
             }
         join(&all, compare("encoder", o->encoder->host(), truth, plain, 3));
         return all;
@@ -330,7 +337,8 @@ std::shared_ptr<Case> step_begin_case(const Workload &w)
     c->restore = [=](int) { state->copy_from(*first, gpu.context.stream); };
     c->poison = [=](int) { x->poison(), y->poison(); };
     c->run = [=](int) {
-        return step_begin(gpu.context.stream, state->get(), 4, ids->get(), n, w.T, w.B, x->get(), y->get());
+        return step_begin(gpu.context.stream, state->get(), 4, ids->get(), n, w.T, w.B, x->get(),
+                          y->get());
     };
     c->check = [=](int) {
         Batcher b;
@@ -384,11 +392,12 @@ std::shared_ptr<Case> product_case(const Product &p, Precision precision)
     const void *B = bf16 ? (const void *)b16->get() : b->get();
     Error e;
     if (products_open(algorithm.get(), lstm_precision_of(precision), &gpu.facts, gpu.context.blas,
-                      gpu.context.stream, gpu.workspace->get(), Gpu::workspace_bytes, p.offset, nullptr,
-                      &e) ||
+                      gpu.context.stream, gpu.workspace->get(), Gpu::workspace_bytes, p.offset,
+                      nullptr, &e) ||
         products_prepare(algorithm.get(), shape, A(0), B, out->get(), &e))
         fail(e.text);
-    c->sets = sets, c->precision = precision, c->flops = 2.0 * (double)p.m * (double)p.n * (double)p.k;
+    c->sets = sets, c->precision = precision,
+    c->flops = 2.0 * (double)p.m * (double)p.n * (double)p.k;
     c->bytes = bytes_of(p.m * p.n) + bytes_of(p.m * p.k + p.k * p.n) / (bf16 ? 2 : 1);
     c->poison = [out](int) { out->poison(); };
     c->run = [=](int s) {
@@ -399,13 +408,16 @@ std::shared_ptr<Case> product_case(const Product &p, Precision precision)
     };
     c->check = [=](int s) {
         std::vector<int64_t> at;
-        for (int64_t e = 0; e < 509; e++) at.push_back((int64_t)((double)e / 509 * (double)(p.m * p.n)));
+        for (int64_t e = 0; e < 509; e++)
+            at.push_back((int64_t)((double)e / 509 * (double)(p.m * p.n)));
         std::vector<float> all = out->host(), ours;
         for (int64_t i : at) ours.push_back(all[(size_t)i]);
         const std::vector<float> &A = (*host)[(size_t)s];
         Verdict v = compare(
-            "C", ours, oracle::product_elements<double>(p.ta, p.tb, p.m, p.n, p.k, A, *b_host, at, precision),
-            oracle::product_elements<float>(p.ta, p.tb, p.m, p.n, p.k, A, *b_host, at, precision), 2);
+            "C", ours,
+            oracle::product_elements<double>(p.ta, p.tb, p.m, p.n, p.k, A, *b_host, at, precision),
+            oracle::product_elements<float>(p.ta, p.tb, p.m, p.n, p.k, A, *b_host, at, precision),
+            2);
         for (float x : all)
             if (std::isnan(x)) v.fault = "wrong: an element of C was not written";
         return v;

@@ -47,7 +47,8 @@ oracle::Cell cell_of(const Input &in, OracleRound operand)
 }
 
 // Whose first steps may be known: inputs of a shorter sequence are the beginning of those of a longer one.
-template <class R> oracle::Saved<R> forward(const Input &in, OracleRound p, const oracle::Saved<R> *known)
+template <class R>
+oracle::Saved<R> forward(const Input &in, OracleRound p, const oracle::Saved<R> *known)
 {
     oracle::Saved<R> s;
     const int64_t row = in.w.B * in.w.H;
@@ -57,7 +58,8 @@ template <class R> oracle::Saved<R> forward(const Input &in, OracleRound p, cons
     s.h.assign(in.h0.begin(), in.h0.end()), s.h.resize(all);
     s.c.assign(in.c0.begin(), in.c0.end()), s.c.resize(all);
     if (steps > 0) {
-        std::copy_n(known->gates.begin(), std::min(gates, (size_t)(steps * 4 * row)), s.gates.begin());
+        std::copy_n(known->gates.begin(), std::min(gates, (size_t)(steps * 4 * row)),
+                    s.gates.begin());
         std::copy_n(known->h.begin(), (size_t)((steps + 1) * row), s.h.begin());
         std::copy_n(known->c.begin(), (size_t)((steps + 1) * row), s.c.begin());
     }
@@ -72,14 +74,16 @@ template <class R, class S> std::vector<R> masked(const Workload &w, const S *fr
     std::vector<R> to((size_t)(w.T * w.B * w.H));
     for (int64_t row = 0; row < w.T * w.B; row++)
         for (int64_t u = 0; u < w.H; u++) {
-            const bool kept = w.keep >= 1 || mask_quad(&key, row, w.H, u & ~int64_t{3}) >> (u & 3) & 1;
+            const bool kept =
+                w.keep >= 1 || mask_quad(&key, row, w.H, u & ~int64_t{3}) >> (u & 3) & 1;
             const size_t at = (size_t)(row * w.H + u);
             to[at] = kept ? (R)from[at] * (w.keep < 1 ? (R)(1 / w.keep) : 1) : 0;
         }
     return to;
 }
 
-template <class R> std::vector<R> backward(const Input &in, const oracle::Saved<float> &saved, OracleRound p)
+template <class R>
+std::vector<R> backward(const Input &in, const oracle::Saved<float> &saved, OracleRound p)
 {
     return oracle::recur_back<R>(cell_of(in, p), saved, masked<R>(in.w, in.dy.data()));
 }
@@ -119,7 +123,8 @@ Known &known_of(const Workload &w)
 }
 
 template <class R>
-void keep_longer(std::shared_ptr<oracle::Saved<R>> *longest, const std::shared_ptr<oracle::Saved<R>> &one)
+void keep_longer(std::shared_ptr<oracle::Saved<R>> *longest,
+                 const std::shared_ptr<oracle::Saved<R>> &one)
 {
     if (!*longest || (*longest)->h.size() < one->h.size()) *longest = one;
 }
@@ -129,7 +134,8 @@ const oracle::Saved<double> &truth_of(const Input &in)
     Known &k = known_of(in.w);
     auto &longest = lengths_of(in.w).longest;
     if (!k.truth)
-        k.truth = std::make_shared<oracle::Saved<double>>(forward<double>(in, nullptr, longest.get()));
+        k.truth =
+            std::make_shared<oracle::Saved<double>>(forward<double>(in, nullptr, longest.get()));
     keep_longer(&longest, k.truth);
     return *k.truth;
 }
@@ -138,12 +144,16 @@ const oracle::Saved<float> &plain_of(const Input &in, OracleRound p)
 {
     auto &found = known_of(in.w).plain[p];
     auto &longest = lengths_of(in.w).longest_plain[p];
-    if (!found) found = std::make_shared<oracle::Saved<float>>(forward<float>(in, p, longest.get()));
+    if (!found)
+        found = std::make_shared<oracle::Saved<float>>(forward<float>(in, p, longest.get()));
     keep_longer(&longest, found);
     return *found;
 }
 
-double recurrence_flops(const Workload &w) { return 8.0 * (double)(w.T * w.B) * (double)w.H * (double)w.H; }
+double recurrence_flops(const Workload &w)
+{
+    return 8.0 * (double)(w.T * w.B) * (double)w.H * (double)w.H;
+}
 
 // Weights and what both passes read and write once: gates twice, h or dy, c.
 double recurrence_bytes(const Workload &w)
@@ -152,8 +162,8 @@ double recurrence_bytes(const Workload &w)
                   (8.0 + 1.0 + 1.0 + (w.keep < 1 ? 1.0 : 0.0)) * (double)(w.T * w.B * w.H));
 }
 
-std::shared_ptr<Launch> describe(Case *c, const LstmVariant *variant, const Workload &w, Precision p,
-                                 bool backward)
+std::shared_ptr<Launch> describe(Case *c, const LstmVariant *variant, const Workload &w,
+                                 Precision p, bool backward)
 {
     begin_variant(c, variant, p);
     auto launch = std::make_shared<Launch>(variant, w, p, backward);
@@ -184,8 +194,8 @@ std::string precision_refused(const LstmVariant *variant, Precision p)
     std::string has;
     for (Precision one : {Precision::F32, Precision::TF32, Precision::BF16}) {
         // A variant that launches at every step computes as cuBLAS does.
-        const bool there =
-            f->kind == KIND_STEPWISE ? one != Precision::BF16 : f->precisions >> lstm_precision_of(one) & 1;
+        const bool there = f->kind == KIND_STEPWISE ? one != Precision::BF16
+                                                    : f->precisions >> lstm_precision_of(one) & 1;
         if (there && one == p) return "";
         if (there) has += (has.empty() ? "" : " or ") + std::string(name_of(one));
     }
@@ -194,7 +204,9 @@ std::string precision_refused(const LstmVariant *variant, Precision p)
 
 LstmPrecision lstm_precision_of(Precision p)
 {
-    return p == Precision::TF32 ? PRECISION_TF32 : p == Precision::BF16 ? PRECISION_BF16 : PRECISION_F32;
+    return p == Precision::TF32   ? PRECISION_TF32
+           : p == Precision::BF16 ? PRECISION_BF16
+                                  : PRECISION_F32;
 }
 
 void begin_variant(Case *c, const LstmVariant *variant, Precision p)
@@ -212,7 +224,8 @@ Launch::Launch(const LstmVariant *variant, const Workload &w, Precision p, bool 
     PlanOverride forced = {};
     PlanConstants constants = {};
     Error e = {};
-    if (plan_override_env(&forced, &e) || plan_constants(&gpu.facts, nullptr, &constants, &e)) fail(e.text);
+    if (plan_override_env(&forced, &e) || plan_constants(&gpu.facts, nullptr, &constants, &e))
+        fail(e.text);
     if (lstm_plan(&gpu.facts, &shape, footprint, backward, &forced, &constants, &plan, &e))
         throw Refused(e.text);
     const int planned = plan.replicas * plan.blocks;
@@ -296,7 +309,8 @@ std::shared_ptr<Case> forward_case(const LstmVariant *variant, const Workload &w
     c->check = [data, w, row, operand = round_of(variant, p, false)](int s) {
         Set &d = (*data)[(size_t)s];
         Verdict all;
-        if (s > 0 && !spoil) return all; // one set against the loops; the others differ in numbers alone
+        if (s > 0 && !spoil)
+            return all; // one set against the loops; the others differ in numbers alone
         const oracle::Saved<double> &truth = truth_of((*data)[0].in);
         const oracle::Saved<float> &plain = plain_of((*data)[0].in, operand);
         join(&all, compare("gates", d.gates->host(), truth.gates, plain.gates, 2, of_gates(w)));
@@ -348,10 +362,13 @@ std::shared_ptr<Case> backward_case(const LstmVariant *variant, const Workload &
         const oracle::Saved<float> &saved = plain_of(in, nullptr);
         Known &k = known_of(w);
         if (!k.truth_back)
-            k.truth_back = std::make_shared<std::vector<double>>(backward<double>(in, saved, nullptr));
+            k.truth_back =
+                std::make_shared<std::vector<double>>(backward<double>(in, saved, nullptr));
         auto &plain = k.plain_back[operand];
-        if (!plain) plain = std::make_shared<std::vector<float>>(backward<float>(in, saved, operand));
-        return compare("dgates", (*data)[(size_t)s].gates->host(), *k.truth_back, *plain, 3, of_gates(w));
+        if (!plain)
+            plain = std::make_shared<std::vector<float>>(backward<float>(in, saved, operand));
+        return compare("dgates", (*data)[(size_t)s].gates->host(), *k.truth_back, *plain, 3,
+                       of_gates(w));
     };
     return c;
 }

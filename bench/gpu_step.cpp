@@ -21,13 +21,15 @@ namespace
 class Trainee
 {
   public:
-    Trainee(const char *backend, const Workload &w, LstmPrecision precision, const char *kernel, bool eager)
+    Trainee(const char *backend, const Workload &w, LstmPrecision precision, const char *kernel,
+            bool eager)
         : w(w)
     {
         BackendConfig config = {};
         config.shape = model_shape_of_words(V, w.H, L);
         config.T = w.T, config.B = w.B, config.train = true, config.threads = backend_threads();
-        config.keep = w.keep, config.sites = w.keep < 1 ? SITES_NONRECURRENT : SITES_NONE, config.seed = seed;
+        config.keep = w.keep, config.sites = w.keep < 1 ? SITES_NONRECURRENT : SITES_NONE,
+        config.seed = seed;
         config.kernel = kernel, config.precision = precision, config.eager = eager;
         Params p;
         ids = drawn_ids(99, windows * w.T * w.B + w.B);
@@ -44,7 +46,8 @@ class Trainee
         if (code || batcher_init(&batcher, ids.data(), (int64_t)ids.size(), w.B, w.T, "bench", &e))
             fail(e.text);
         stream = ops->train_stream != nullptr;
-        if (stream && ops->train_stream(model.backend, ids.data(), (int64_t)ids.size(), w.T, w.B, &e))
+        if (stream &&
+            ops->train_stream(model.backend, ids.data(), (int64_t)ids.size(), w.T, w.B, &e))
             fail(e.text);
         x.resize((size_t)(w.T * w.B)), y = x;
     }
@@ -102,30 +105,34 @@ class Trainee
 
 StepTime time_step(const Workload &w, Precision p, const std::string &kernel, bool eager)
 {
-    static std::map<std::string, WindowResult> cpu_first; // of a shape: the cpu backend's first minibatch
+    static std::map<std::string, WindowResult>
+        cpu_first; // of a shape: the cpu backend's first minibatch
     if (p == Precision::F16) throw Refused("--precision takes f32, tf32 or bf16, not 'f16'");
     Trainee trainee("cuda", w, lstm_precision_of(p), kernel.c_str(), eager);
     const WindowResult first = trainee.steps(1);
     const std::string shape = shape_name(w);
-    if (!cpu_first.count(shape)) cpu_first[shape] = Trainee("cpu", w, PRECISION_F32, "auto", false).steps(1);
+    if (!cpu_first.count(shape))
+        cpu_first[shape] = Trainee("cpu", w, PRECISION_F32, "auto", false).steps(1);
     const WindowResult right = cpu_first[shape];
     StepTime s;
     // Two float32 programs that sum N*V terms in different orders; TF32 keeps 10 bits of each operand, bfloat16 7.
     s.bound = p == Precision::F32 ? 2e-5 : p == Precision::TF32 ? 2e-3 : 2e-2;
-    s.error =
-        std::max(std::fabs(first.nats / right.nats - 1), std::fabs(first.grad_norm / right.grad_norm - 1));
+    s.error = std::max(std::fabs(first.nats / right.nats - 1),
+                       std::fabs(first.grad_norm / right.grad_norm - 1));
     if (spoil) s.error += 1;
     if (!(s.error <= s.bound)) fail("wrong: the first minibatch is not the cpu backend's");
     const auto run = [&](int64_t n) {
         const auto start = std::chrono::steady_clock::now();
         trainee.steps(n);
-        return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();
+        return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start)
+            .count();
     };
     run(tiny ? 2 : 5); // the first launches kernel by kernel, the second is captured
     const int64_t guess = tiny ? 1 : 10;
     s.steps_per_sample = 1 + (int64_t)(step_seconds * 1e6 / (run(guess) / (double)guess));
     s.time = converge_host([&] { return run(s.steps_per_sample) / (double)s.steps_per_sample; });
-    s.flops = 6.0 * (double)(w.T * w.B) * (8.0 * (double)L * (double)(w.H * w.H) + (double)V * (double)w.H);
+    s.flops = 6.0 * (double)(w.T * w.B) *
+              (8.0 * (double)L * (double)(w.H * w.H) + (double)V * (double)w.H);
     s.kernel = trainee.kernel();
     return s;
 }

@@ -50,8 +50,10 @@ class Candidates
         const cublasOperation_t first = s.tb ? CUBLAS_OP_T : CUBLAS_OP_N,
                                 second = s.ta ? CUBLAS_OP_T : CUBLAS_OP_N;
         CHECK(cublasLtMatmulDescCreate(&product, compute, CUDA_R_32F));
-        CHECK(cublasLtMatmulDescSetAttribute(product, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first));
-        CHECK(cublasLtMatmulDescSetAttribute(product, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second));
+        CHECK(cublasLtMatmulDescSetAttribute(product, CUBLASLT_MATMUL_DESC_TRANSA, &first,
+                                             sizeof first));
+        CHECK(cublasLtMatmulDescSetAttribute(product, CUBLASLT_MATMUL_DESC_TRANSB, &second,
+                                             sizeof second));
         layout(&b, s.tb ? s.k : s.n, s.tb ? s.n : s.k);
         layout(&a, s.ta ? s.m : s.k, s.ta ? s.k : s.m);
         layout(&c, s.n, s.m);
@@ -59,7 +61,8 @@ class Candidates
         const size_t bytes = Gpu::workspace_bytes;
         // Operands are rows of larger tensors: where a step of them begins.
         const auto aligned = [](int64_t elements) { return elements % 4 ? 4u : 16u; };
-        const uint32_t of_a = aligned(s.m * s.k), of_b = aligned(s.k * s.n), of_c = aligned(s.m * s.n);
+        const uint32_t of_a = aligned(s.m * s.k), of_b = aligned(s.k * s.n),
+                       of_c = aligned(s.m * s.n);
         CHECK(cublasLtMatmulPreferenceCreate(&preference));
         const struct {
             cublasLtMatmulPreferenceAttributes_t name;
@@ -74,15 +77,17 @@ class Candidates
             CHECK(cublasLtMatmulPreferenceSetAttribute(preference, one.name, one.value, one.size));
         found.resize(most_candidates);
         int n = 0;
-        const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(lt(), product, b, a, c, c, preference,
-                                                                     most_candidates, found.data(), &n);
+        const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
+            lt(), product, b, a, c, c, preference, most_candidates, found.data(), &n);
         found.resize(status == CUBLAS_STATUS_SUCCESS ? (size_t)n : 0);
-        found.erase(std::remove_if(found.begin(), found.end(),
-                                   [](const auto &one) { return one.state != CUBLAS_STATUS_SUCCESS; }),
-                    found.end());
+        found.erase(
+            std::remove_if(found.begin(), found.end(),
+                           [](const auto &one) { return one.state != CUBLAS_STATUS_SUCCESS; }),
+            found.end());
     }
     size_t count() const { return found.size(); }
-    cublasStatus_t run(size_t i, float alpha, const float *A, const float *B, float beta, float *C) const
+    cublasStatus_t run(size_t i, float alpha, const float *A, const float *B, float beta,
+                       float *C) const
     {
         return cublasLtMatmul(lt(), product, &alpha, B, b, A, a, &beta, C, c, C, c, &found[i].algo,
                               gpu.workspace->get(), Gpu::workspace_bytes, gpu.context.stream);
@@ -119,7 +124,8 @@ const float *copy_of(const float *B, int64_t rows, int64_t columns)
     gpu.wait();
     CHECK(cudaMemcpy(from.data(), B, from.size() * 4, cudaMemcpyDeviceToHost));
     for (int64_t r = 0; r < rows; r++)
-        for (int64_t c = 0; c < columns; c++) to[(size_t)(c * rows + r)] = from[(size_t)(r * columns + c)];
+        for (int64_t c = 0; c < columns; c++)
+            to[(size_t)(c * rows + r)] = from[(size_t)(r * columns + c)];
     copy = on_device(to);
     return copy->get();
 }
@@ -156,10 +162,11 @@ Choice tuned(const Shape &s, const float *A, const float *B)
         const float *from = transposed ? copy_of(B, s.tb ? s.n : s.k, s.tb ? s.k : s.n) : B;
         auto candidates = std::make_shared<Candidates>(other);
         for (size_t i = 0; i < candidates->count(); i++) {
-            const double us =
-                time_of([&] { return candidates->run(i, 1.0f, A, from, s.adds ? 1.0f : 0.0f, C.get()); });
+            const double us = time_of(
+                [&] { return candidates->run(i, 1.0f, A, from, s.adds ? 1.0f : 0.0f, C.get()); });
             if (us < least)
-                least = us, best.candidates = candidates, best.index = i, best.transposed = transposed;
+                least = us, best.candidates = candidates, best.index = i,
+                best.transposed = transposed;
         }
     }
     if (!best.candidates) throw Refused("cuBLASLt has no algorithm for a product of this shape");
@@ -168,11 +175,15 @@ Choice tuned(const Shape &s, const float *A, const float *B)
 
 std::string text_of(const Choice &c)
 {
-    return "algorithm=" + std::to_string(c.index + 1) + "/" + std::to_string(c.candidates->count()) +
+    return "algorithm=" + std::to_string(c.index + 1) + "/" +
+           std::to_string(c.candidates->count()) +
            (c.transposed ? " weights=transposed" : " weights=as-stored");
 }
 
-int launches(const LstmShape *shape, int backward) { return (int)(2 * shape->T - (backward ? 1 : 0)); }
+int launches(const LstmShape *shape, int backward)
+{
+    return (int)(2 * shape->T - (backward ? 1 : 0));
+}
 
 cudaError_t prepare_both()
 {
@@ -184,7 +195,8 @@ LstmFootprint footprint()
 {
     LstmFootprint f = {};
     f.name = "cublas_tuned",
-    f.summary = "cublas with the fastest of cuBLASLt's algorithms and the better layout of the weights";
+    f.summary =
+        "cublas with the fastest of cuBLASLt's algorithms and the better layout of the weights";
     return f;
 }
 const LstmFootprint tuned_footprint = footprint();
@@ -214,13 +226,14 @@ std::string tuned_label() { return chosen; }
 
 using namespace bench_gpu;
 
-extern "C" cublasStatus_t tuned_gemm(cublasHandle_t, int ta, int tb, int64_t m, int64_t n, int64_t k,
-                                     float alpha, const float *A, const float *B, float beta, float *C)
+extern "C" cublasStatus_t tuned_gemm(cublasHandle_t, int ta, int tb, int64_t m, int64_t n,
+                                     int64_t k, float alpha, const float *A, const float *B,
+                                     float beta, float *C)
 {
     const Shape s = {ta, tb, m, n, k, beta != 0, precision};
     if (!choices.count(s)) choices[s] = tuned(s, A, B);
     const Choice &c = choices[s];
     if (chosen.empty()) chosen = text_of(c);
-    return c.candidates->run(c.index, alpha, A, c.transposed ? copy_of(B, tb ? n : k, tb ? k : n) : B, beta,
-                             C);
+    return c.candidates->run(c.index, alpha, A,
+                             c.transposed ? copy_of(B, tb ? n : k, tb ? k : n) : B, beta, C);
 }

@@ -20,8 +20,10 @@ oracle::LayersInput whole_input(const Workload &w, int layers, Precision p, Prec
     };
     for (int l = 0; l < layers; l++) {
         const uint32_t key = 100 + 4 * (uint32_t)l;
-        in.w_ih.push_back(draw(key, 4 * H * H, w.init)), in.w_hh.push_back(draw(key + 1, 4 * H * H, w.init));
-        in.b_ih.push_back(draw(key + 2, 4 * H, w.init)), in.b_hh.push_back(draw(key + 3, 4 * H, w.init));
+        in.w_ih.push_back(draw(key, 4 * H * H, w.init)),
+            in.w_hh.push_back(draw(key + 1, 4 * H * H, w.init));
+        in.b_ih.push_back(draw(key + 2, 4 * H, w.init)),
+            in.b_hh.push_back(draw(key + 3, 4 * H, w.init));
     }
     in.x = draw(16, N * H, 1.0), in.dy = draw(64, N * H, 0.01);
     in.h0 = draw(32, layers * w.B * H, 0.5), in.c0 = draw(48, layers * w.B * H, 1.0);
@@ -44,14 +46,16 @@ const WholeKnown &whole_known(const Workload &w, int layers, Precision p, Precis
 
 double whole_flops(const Workload &w, int layers, bool backward)
 {
-    return (double)layers * (backward ? 3 : 1) * 16.0 * (double)(w.T * w.B) * (double)w.H * (double)w.H;
+    return (double)layers * (backward ? 3 : 1) * 16.0 * (double)(w.T * w.B) * (double)w.H *
+           (double)w.H;
 }
 
 double whole_bytes(const Workload &w, int layers, bool backward)
 {
     const double weights = 8.0 * (double)(w.H * w.H), N = (double)(w.T * w.B), H = (double)w.H;
     // Forward: weights, x, gates and c kept, h. Backward: these again, dy, dx, the weights' gradients.
-    return 4.0 * (double)layers * (backward ? 3 * weights + 2 * N * 7 * H + 2 * N * H : weights + N * 7 * H);
+    return 4.0 * (double)layers *
+           (backward ? 3 * weights + 2 * N * 7 * H + 2 * N * H : weights + N * 7 * H);
 }
 
 namespace
@@ -59,14 +63,16 @@ namespace
 
 struct Layer {
     Shared<float> w_ih, w_hh, b_ih, b_hh, gates, h, c, dw_ih, dw_hh, db;
-    Shared<uint16_t> w_ih16, h16; // bf16: what products over all positions read, as the cuda backend has it
+    Shared<uint16_t> w_ih16,
+        h16; // bf16: what products over all positions read, as the cuda backend has it
     std::shared_ptr<Launch> forward, backward;
 };
 
 struct Whole {
     oracle::LayersInput in;
     std::vector<Layer> layer;
-    Shared<float> x, dy, dx, dh, dc; // dx: of the layer at hand and then of the one below, in turn with dx2
+    Shared<float> x, dy, dx, dh,
+        dc; // dx: of the layer at hand and then of the one below, in turn with dx2
     Shared<float> dx2;
     Shared<uint16_t> x16, dgates16; // bf16
     bool bf16() const { return x16 != nullptr; }
@@ -77,12 +83,13 @@ std::vector<float> part(const std::vector<float> &v, int64_t at, int64_t n)
     return std::vector<float>(v.begin() + at, v.begin() + at + n);
 }
 
-cudaError_t gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *a, const float *b, float *c)
+cudaError_t gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *a, const float *b,
+                 float *c)
 {
     return gemm_error(gemm_rowmajor(gpu.context.blas, ta, tb, m, n, k, 1.0f, a, b, 0.0f, c));
 }
-cudaError_t gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const uint16_t *a, const uint16_t *b,
-                 float *c)
+cudaError_t gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const uint16_t *a,
+                 const uint16_t *b, float *c)
 {
     return gemm_error(gemm_rowmajor_bf16(gpu.context.blas, ta, tb, m, n, k, 1.0f, a, b, 0.0f, c));
 }
@@ -119,8 +126,8 @@ cudaError_t forward(const LstmVariant *variant, const Workload &w, const Whole &
 }
 
 // Gradients of layer i's weights, biases and input, from dgates.
-cudaError_t products(const Workload &w, const Whole &d, size_t i, const float *dgates, const float *x,
-                     float *dx)
+cudaError_t products(const Workload &w, const Whole &d, size_t i, const float *dgates,
+                     const float *x, float *dx)
 {
     const int64_t N = w.T * w.B, H = w.H;
     const Layer &l = d.layer[i];
@@ -133,9 +140,10 @@ cudaError_t products16(const Workload &w, const Whole &d, size_t i, const float 
 {
     const int64_t N = w.T * w.B, H = w.H;
     const Layer &l = d.layer[i];
-    const uint16_t *x = i ? d.layer[i - 1].h16->get() + w.B * H : d.x16->get(), *rounded = d.dgates16->get();
-    cudaError_t error =
-        column_sums_bf16(gpu.context.stream, N, 4 * H, dgates, l.db->get(), nullptr, d.dgates16->get());
+    const uint16_t *x = i ? d.layer[i - 1].h16->get() + w.B * H : d.x16->get(),
+                   *rounded = d.dgates16->get();
+    cudaError_t error = column_sums_bf16(gpu.context.stream, N, 4 * H, dgates, l.db->get(), nullptr,
+                                         d.dgates16->get());
     if (!error) error = gemm(true, false, 4 * H, H, N, rounded, x, l.dw_ih->get());
     if (!error) error = gemm(true, false, 4 * H, H, N, rounded, l.h16->get(), l.dw_hh->get());
     return error ? error : gemm(false, false, N, H, 4 * H, rounded, l.w_ih16->get(), dx);
@@ -157,7 +165,8 @@ cudaError_t backward(const LstmVariant *variant, const Workload &w, const Whole 
         a.gates = dgates, a.dh = d.dh->get(), a.dc = d.dc->get();
         a.launch = l.backward->args();
         if (!error) error = variant->backward(&gpu.context, &a);
-        if (!error) error = d.bf16() ? products16(w, d, i, dgates, dx) : products(w, d, i, dgates, x, dx);
+        if (!error)
+            error = d.bf16() ? products16(w, d, i, dgates, dx) : products(w, d, i, dgates, x, dx);
         dy = dx;
     }
     return error;
@@ -165,8 +174,8 @@ cudaError_t backward(const LstmVariant *variant, const Workload &w, const Whole 
 
 } // namespace
 
-std::shared_ptr<Case> whole_case(const LstmVariant *variant, const Workload &w, Precision p, int layers,
-                                 bool back)
+std::shared_ptr<Case> whole_case(const LstmVariant *variant, const Workload &w, Precision p,
+                                 int layers, bool back)
 {
     const int64_t N = w.T * w.B, H = w.H, row = w.B * H;
     auto c = std::make_shared<Case>();
@@ -178,16 +187,21 @@ std::shared_ptr<Case> whole_case(const LstmVariant *variant, const Workload &w, 
     d->x = on_device(d->in.x), d->dy = on_device(d->in.dy), d->dx = room<float>(N * H),
     d->dx2 = room<float>(N * H);
     d->dh = room<float>(row), d->dc = room<float>(row);
-    if (p == Precision::BF16) d->x16 = on_device(bf16_bits(d->in.x)), d->dgates16 = room<uint16_t>(4 * N * H);
+    if (p == Precision::BF16)
+        d->x16 = on_device(bf16_bits(d->in.x)), d->dgates16 = room<uint16_t>(4 * N * H);
     for (int i = 0; i < layers; i++) {
         const size_t at = (size_t)i;
         Layer l;
         l.w_ih = on_device(d->in.w_ih[at]), l.w_hh = on_device(d->in.w_hh[at]);
         l.b_ih = on_device(d->in.b_ih[at]), l.b_hh = on_device(d->in.b_hh[at]);
-        l.gates = room<float>(N * 4 * H), l.h = room<float>(N * H + row), l.c = room<float>(N * H + row);
-        if (d->bf16()) l.w_ih16 = on_device(bf16_bits(d->in.w_ih[at])), l.h16 = room<uint16_t>(N * H + row);
-        l.dw_ih = room<float>(4 * H * H), l.dw_hh = room<float>(4 * H * H), l.db = room<float>(4 * H);
-        l.forward = std::make_shared<Launch>(variant, w, p, false), l.forward->pack(w, l.w_hh->get());
+        l.gates = room<float>(N * 4 * H), l.h = room<float>(N * H + row),
+        l.c = room<float>(N * H + row);
+        if (d->bf16())
+            l.w_ih16 = on_device(bf16_bits(d->in.w_ih[at])), l.h16 = room<uint16_t>(N * H + row);
+        l.dw_ih = room<float>(4 * H * H), l.dw_hh = room<float>(4 * H * H),
+        l.db = room<float>(4 * H);
+        l.forward = std::make_shared<Launch>(variant, w, p, false),
+        l.forward->pack(w, l.w_hh->get());
         if (back) l.backward = std::make_shared<Launch>(variant, w, p, true);
         if (back) l.backward->pack(w, l.w_hh->get());
         d->layer.push_back(l);
@@ -200,7 +214,8 @@ std::shared_ptr<Case> whole_case(const LstmVariant *variant, const Workload &w, 
         d->dx->poison(), d->dx2->poison(), d->dh->poison(), d->dc->poison();
         for (size_t i = 0; i < d->layer.size(); i++) {
             const Layer &l = d->layer[i];
-            for (const Shared<float> &out : {l.gates, l.h, l.c, l.dw_ih, l.dw_hh, l.db}) out->poison();
+            for (const Shared<float> &out : {l.gates, l.h, l.c, l.dw_ih, l.dw_hh, l.db})
+                out->poison();
             if (d->bf16()) l.h16->poison(), d->dgates16->poison();
             const size_t bytes = (size_t)row * 4, from = i * (size_t)row;
             upload(l.h->get(), d->in.h0.data() + from, bytes);
@@ -214,14 +229,15 @@ std::shared_ptr<Case> whole_case(const LstmVariant *variant, const Workload &w, 
     c->check = [=](int) {
         const WholeKnown &k = whole_known(w, layers, p, Precision::F32);
         Verdict all;
-        join(&all,
-             compare("y", part(d->layer.back().h->host(), row, N * H), k.truth.y, k.plain.y, 2, of_units(w)));
+        join(&all, compare("y", part(d->layer.back().h->host(), row, N * H), k.truth.y, k.plain.y,
+                           2, of_units(w)));
         for (size_t i = 0; i < d->layer.size() && back; i++) {
-            join(&all, compare("dw_ih", d->layer[i].dw_ih->host(), k.truth.dw_ih[i], k.plain.dw_ih[i], 3,
-                               of_weights(w)));
-            join(&all, compare("dw_hh", d->layer[i].dw_hh->host(), k.truth.dw_hh[i], k.plain.dw_hh[i], 3,
-                               of_weights(w)));
-            join(&all, compare("db", d->layer[i].db->host(), k.truth.db[i], k.plain.db[i], 3, of_biases(w)));
+            join(&all, compare("dw_ih", d->layer[i].dw_ih->host(), k.truth.dw_ih[i],
+                               k.plain.dw_ih[i], 3, of_weights(w)));
+            join(&all, compare("dw_hh", d->layer[i].dw_hh->host(), k.truth.dw_hh[i],
+                               k.plain.dw_hh[i], 3, of_weights(w)));
+            join(&all, compare("db", d->layer[i].db->host(), k.truth.db[i], k.plain.db[i], 3,
+                               of_biases(w)));
         }
         if (back) join(&all, compare("dx", d->dx->host(), k.truth.dx, k.plain.dx, 3, of_units(w)));
         return all;

@@ -104,12 +104,13 @@ Line fit(const std::vector<std::pair<double, double>> &points)
         sTT += w * (p.first - T0) * (p.first - T0), sTt += w * (p.first - T0) * (p.second - t0);
     }
     Line line;
-    line.known =
-        std::any_of(points.begin(), points.end(), [&](const auto &p) { return p.first != points[0].first; });
+    line.known = std::any_of(points.begin(), points.end(),
+                             [&](const auto &p) { return p.first != points[0].first; });
     if (!line.known) return line;
     line.b = sTt / sTT, line.a = t0 - line.b * T0;
     for (const auto &p : points)
-        line.worst = std::max(line.worst, std::fabs(p.second - line.a - line.b * p.first) / p.second);
+        line.worst =
+            std::max(line.worst, std::fabs(p.second - line.a - line.b * p.first) / p.second);
     return line;
 }
 

@@ -27,9 +27,9 @@ struct Rule {
     double noise = 0.005;   // ends below
     double settled =
         0.05; // ends when the noises after each of the last `window` samples lie within this share
-    std::size_t window = 32;     // of their mean
-    double seconds = 1.0;        // ends at
-    double full_mhz = 0;         // the clock of a GPU that nothing holds back; 0: clocks are not looked at
+    std::size_t window = 32; // of their mean
+    double seconds = 1.0;    // ends at
+    double full_mhz = 0; // the clock of a GPU that nothing holds back; 0: clocks are not looked at
     double throttle = 0.75;      // a sample under this share of it does not count
     std::size_t discarded = 100; // ends after so many of those in a row
 };

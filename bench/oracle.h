@@ -24,17 +24,19 @@ using axes::Precision;
 using std::int64_t;
 
 // C (m,n) = op(A) op(B) + beta C, row-major and packed, as gemm.h has it.
-inline void gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const double *A, const double *B,
-                 double beta, double *C)
+inline void gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const double *A,
+                 const double *B, double beta, double *C)
 {
-    cblas_dgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, (int)m, (int)n,
-                (int)k, 1.0, A, (int)(ta ? m : k), B, (int)(tb ? k : n), beta, C, (int)n);
+    cblas_dgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans,
+                (int)m, (int)n, (int)k, 1.0, A, (int)(ta ? m : k), B, (int)(tb ? k : n), beta, C,
+                (int)n);
 }
 inline void gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *A, const float *B,
                  float beta, float *C)
 {
-    cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, (int)m, (int)n,
-                (int)k, 1.0f, A, (int)(ta ? m : k), B, (int)(tb ? k : n), beta, C, (int)n);
+    cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans,
+                (int)m, (int)n, (int)k, 1.0f, A, (int)(ta ? m : k), B, (int)(tb ? k : n), beta, C,
+                (int)n);
 }
 
 } // namespace oracle
@@ -124,7 +126,8 @@ struct Rounding {
     template <class R> Rounding(const Cell &cell, R)
     {
         const bool plain = sizeof(R) == sizeof(float);
-        oracle_operand = plain ? cell.operand : nullptr, oracle_stored = plain ? cell.stored : nullptr;
+        oracle_operand = plain ? cell.operand : nullptr,
+        oracle_stored = plain ? cell.stored : nullptr;
     }
     ~Rounding() { oracle_operand = oracle_stored = nullptr; }
 };
@@ -142,8 +145,9 @@ template <class R> void recur(const Cell &cell, Saved<R> *s, int64_t from = 0)
         else forward_f64(of...);
     };
     const Rounding rounding(cell, R());
-    forward(T, B, H, w.data(), b_ih.data(), b_hh.data(), s->gates.data() + 4 * done, s->h.data() + done,
-            s->c.data() + done, y.data(), h_masked.data(), &everything, &everything);
+    forward(T, B, H, w.data(), b_ih.data(), b_hh.data(), s->gates.data() + 4 * done,
+            s->h.data() + done, s->c.data() + done, y.data(), h_masked.data(), &everything,
+            &everything);
 }
 
 // dgates (T,B,4H) from what a forward pass left and from dh (T,B,H), the gradient that comes from above; S is the type of what was saved.
@@ -158,8 +162,8 @@ std::vector<R> recur_back(const Cell &cell, const Saved<S> &s, const std::vector
         else backward_f64(of...);
     };
     const Rounding rounding(cell, R());
-    backward(cell.T, B, H, w.data(), c.data(), above.data(), gates.data(), carry.data(), &everything,
-             &everything);
+    backward(cell.T, B, H, w.data(), c.data(), above.data(), gates.data(), carry.data(),
+             &everything, &everything);
     return gates;
 }
 
@@ -174,7 +178,8 @@ inline std::string sound()
     const std::vector<double> A64(A.begin(), A.end());
     for (int trans = 0; trans < 4; trans++) {
         const bool ta = trans & 1, tb = trans & 2;
-        const std::vector<double> truth = product(ta, tb, m, n, k, A64.data(), B.data(), Precision::F32);
+        const std::vector<double> truth =
+            product(ta, tb, m, n, k, A64.data(), B.data(), Precision::F32);
         for (Precision p : {Precision::F32, Precision::BF16}) {
             const std::vector<float> fast = product(ta, tb, m, n, k, A.data(), B.data(), p);
             for (int64_t e = 0; e < m * n; e++) {
@@ -188,8 +193,8 @@ inline std::string sound()
                 }
                 if (std::fabs(fast[(size_t)e] - sum) > (double)k * size * 0x1p-24 ||
                     std::fabs(truth[(size_t)e] - exact) > (double)k * size * 0x1p-53)
-                    return "OpenBLAS's product is not that of plain loops at element " + std::to_string(e) +
-                           "; OPENBLAS_CORETYPE chooses its kernels";
+                    return "OpenBLAS's product is not that of plain loops at element " +
+                           std::to_string(e) + "; OPENBLAS_CORETYPE chooses its kernels";
             }
         }
     }
@@ -202,7 +207,7 @@ struct LayersInput {
     int64_t layers, T, B, H;
     Precision operand = Precision::F32, stored = Precision::F32;
     std::vector<std::vector<float>> w_ih, w_hh, b_ih, b_hh; // of each layer
-    std::vector<float> x, h0, c0, dy;                       // (T,B,H), (layers,B,H), (layers,B,H), (T,B,H)
+    std::vector<float> x, h0, c0, dy; // (T,B,H), (layers,B,H), (layers,B,H), (T,B,H)
 };
 template <class R> struct LayersOutput {
     std::vector<Saved<R>> saved; // of each layer
@@ -230,7 +235,8 @@ template <class R> LayersOutput<R> layers(const LayersInput &in)
     std::vector<std::vector<R>> x = {{in.x.begin(), in.x.end()}};
     for (int64_t l = 0; l < in.layers; l++) {
         Saved<R> s;
-        s.gates = product(false, true, N, G, H, x.back().data(), in.w_ih[(size_t)l].data(), in.operand);
+        s.gates =
+            product(false, true, N, G, H, x.back().data(), in.w_ih[(size_t)l].data(), in.operand);
         round_all(&s.gates, in.stored);
         s.h.assign(in.h0.begin() + l * row, in.h0.begin() + (l + 1) * row),
             s.h.resize((size_t)((T + 1) * row));
@@ -247,7 +253,8 @@ template <class R> LayersOutput<R> layers(const LayersInput &in)
         const size_t i = (size_t)l;
         const std::vector<R> dgates = recur_back(cell_of(in, l), out.saved[i], above);
         out.dw_ih[i] = product(true, false, G, H, N, dgates.data(), x[i].data(), in.operand);
-        out.dw_hh[i] = product(true, false, G, H, N, dgates.data(), out.saved[i].h.data(), in.operand);
+        out.dw_hh[i] =
+            product(true, false, G, H, N, dgates.data(), out.saved[i].h.data(), in.operand);
         out.db[i].assign((size_t)G, 0);
         for (size_t e = 0; e < dgates.size(); e++) out.db[i][e % (size_t)G] += dgates[e];
         above = product(false, false, N, H, G, dgates.data(), in.w_ih[i].data(), in.operand);

@@ -11,8 +11,8 @@ extern "C" {
 
 /* As gemm_rowmajor, on the benchmark's stream. The first call with a shape, which must not be captured, times every candidate; B's transposed
  * copy, where that is faster, is made when B is first seen and must stay current: B does not change while a row is measured. */
-cublasStatus_t tuned_gemm(cublasHandle_t handle, int ta, int tb, int64_t m, int64_t n, int64_t k, float alpha,
-                          const float *A, const float *B, float beta, float *C);
+cublasStatus_t tuned_gemm(cublasHandle_t handle, int ta, int tb, int64_t m, int64_t n, int64_t k,
+                          float alpha, const float *A, const float *B, float beta, float *C);
 
 /* kernels/fwd_cublas.cu and bwd_cublas.cu compiled a second time, with these products. */
 cudaError_t fwd_tuned_prepare(void);

@@ -14,7 +14,8 @@
 /* ---- forward ---- */
 
 /* h_0 as step 0 reads it: row b of the batch, unit k. */
-static __device__ __forceinline__ float forward_h_0(const LstmForward &p, const Mask &m, int64_t b, int64_t k)
+static __device__ __forceinline__ float forward_h_0(const LstmForward &p, const Mask &m, int64_t b,
+                                                    int64_t k)
 {
     return p.h[b * p.shape.H + k] * mask_factor(m, b, p.shape.H, k);
 }
@@ -23,7 +24,8 @@ static __device__ __forceinline__ float forward_h_0(const LstmForward &p, const 
  * do_h(row, u, D_r(h_0)) for each element. */
 template <class Shared, class Each, class Unit, class Value>
 static __device__ __forceinline__ void forward_carry_in(const LstmForward &p, const BlockPlace &at,
-                                                        const Shared &s, Each each, Unit do_unit, Value do_h)
+                                                        const Shared &s, Each each, Unit do_unit,
+                                                        Value do_h)
 {
     int64_t H = p.shape.H;
     for (int32_t u = (int32_t)threadIdx.x; u < at.units; u += (int32_t)blockDim.x) {
@@ -58,7 +60,8 @@ static __device__ __forceinline__ void forward_fetch(const LstmForward &p, const
 /* Gates, c and h of an element from x_proj, biases and the slices' partial sums, float4 of gates that lie `stride` floats apart; h. */
 template <class Shared>
 static __device__ __forceinline__ float forward_cell(const Shared &s, int32_t item, int32_t u,
-                                                     const float *partial, int32_t slices, int32_t stride)
+                                                     const float *partial, int32_t slices,
+                                                     int32_t stride)
 {
     float4 x = s.gates[item], bias = s.bias[u];
     Gates q = {x.x + bias.x, x.y + bias.y, x.z + bias.z, x.w + bias.w};
@@ -76,8 +79,8 @@ static __device__ __forceinline__ float forward_cell(const Shared &s, int32_t it
 /* Gates, c, h, y of step t, and D_r(h_t) where it is kept for dw_hh. */
 template <class Shared, class Each>
 static __device__ __forceinline__ void forward_store(const LstmForward &p, const BlockPlace &at,
-                                                     const Shared &s, const MaskBits &bits, int64_t t,
-                                                     Each each)
+                                                     const Shared &s, const MaskBits &bits,
+                                                     int64_t t, Each each)
 {
     int64_t T = p.shape.T, B = p.shape.B, H = p.shape.H;
     int32_t parity = (int32_t)t & 1;
@@ -90,7 +93,8 @@ static __device__ __forceinline__ void forward_store(const LstmForward &p, const
         p.c[next] = s.c[item];
         if (p.y) p.y[n] = h * mask_bits_factor(bits, parity, MASK_OUTPUT, p.output, at, row, u);
         if (p.h_masked && t + 1 < T)
-            p.h_masked[next] = h * mask_bits_factor(bits, parity, MASK_RECURRENT, p.recurrent, at, row, u);
+            p.h_masked[next] =
+                h * mask_bits_factor(bits, parity, MASK_RECURRENT, p.recurrent, at, row, u);
     });
 }
 
@@ -101,8 +105,9 @@ enum { STATE_GATES, STATE_C_BEFORE = 4, STATE_DY, STATE_C, STATE_DC };
 
 /* c_T, and the gradient from beyond it. */
 template <class Each>
-static __device__ __forceinline__ void backward_carry_in(const LstmBackward &p, const BlockPlace &at,
-                                                         float *state, int32_t stride, Each each)
+static __device__ __forceinline__ void backward_carry_in(const LstmBackward &p,
+                                                         const BlockPlace &at, float *state,
+                                                         int32_t stride, Each each)
 {
     int64_t T = p.shape.T, B = p.shape.B, H = p.shape.H;
     each([&](int32_t row, int32_t u, int32_t item) {
@@ -115,7 +120,8 @@ static __device__ __forceinline__ void backward_carry_in(const LstmBackward &p, 
 /* The block's part of gates_t, c_{t-1} and dy_t on its way to the state, by the threads that stored what they take the place of. */
 template <class Each>
 static __device__ __forceinline__ void backward_fetch(const LstmBackward &p, const BlockPlace &at,
-                                                      float *state, int32_t stride, int32_t t, Each each)
+                                                      float *state, int32_t stride, int32_t t,
+                                                      Each each)
 {
     int64_t B = p.shape.B, H = p.shape.H;
     each([&](int32_t row, int32_t u, int32_t item) {
@@ -133,10 +139,12 @@ static __device__ __forceinline__ void backward_fetch(const LstmBackward &p, con
  * none. */
 template <class Sent>
 static __device__ __forceinline__ Gates backward_cell(const LstmBackward &p, const BlockPlace &at,
-                                                      const MaskBits &bits, int32_t t, int32_t row, int32_t u,
-                                                      float *state, int32_t stride, Sent sent)
+                                                      const MaskBits &bits, int32_t t, int32_t row,
+                                                      int32_t u, float *state, int32_t stride,
+                                                      Sent sent)
 {
-    float dh = state[STATE_DY * stride] * mask_bits_factor(bits, t & 1, MASK_OUTPUT, p.output, at, row, u);
+    float dh =
+        state[STATE_DY * stride] * mask_bits_factor(bits, t & 1, MASK_OUTPUT, p.output, at, row, u);
     if (t + 1 < p.shape.T) /* h_t was masked as step t+1 read it */
         dh += sent() * mask_bits_factor(bits, t & 1, MASK_RECURRENT, p.recurrent, at, row, u);
     else if (p.dh_n) dh += p.dh_n[(at.row + row) * p.shape.H + at.unit + u];
@@ -159,7 +167,8 @@ static __device__ __forceinline__ void backward_store(const LstmBackward &p, con
     each([&](int32_t row, int32_t u, int32_t item) {
         float *gates = p.gates + (t * B + at.row + row) * 4 * H + at.unit + u;
         for (int gate = 0; gate < 4; gate++) gates[gate * H] = state[gate * stride + item];
-        if (t == 0 && p.dc_0) p.dc_0[(at.row + row) * H + at.unit + u] = state[STATE_DC * stride + item];
+        if (t == 0 && p.dc_0)
+            p.dc_0[(at.row + row) * H + at.unit + u] = state[STATE_DC * stride + item];
     });
 }
 

@@ -18,7 +18,7 @@
  */
 #include "bwd_cluster.cuh"
 
-#define M(precision, stacked, resident, batch, threads, registers)                                           \
+#define M(precision, stacked, resident, batch, threads, registers)                                 \
     bwd_cluster<PRECISION_##precision, stacked, resident, batch, threads>,
 PERSISTENT_KERNEL(bwd_cluster, ClusterBackwardPass)
 { // on a line of its own: persistent.cuh

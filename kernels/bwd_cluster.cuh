@@ -46,22 +46,24 @@ static __device__ __forceinline__ ClusterElement cluster_element(const ClusterBa
 /* The A operand of contraction tile i of the block and m tile `m` of all H; zeros past the block's tiles and past H. */
 template <int PRECISION>
 static __device__ __forceinline__ void cluster_backward_weight(const ClusterBackwardArgs &a,
-                                                               const BlockPlace &at, int32_t i, int32_t m,
-                                                               uint32_t (&w)[4])
+                                                               const BlockPlace &at, int32_t i,
+                                                               int32_t m, uint32_t (&w)[4])
 {
     enum {
         UNITS = PRECISION == PRECISION_BF16 ? TENSOR_UNITS : TENSOR_UNITS / 2
     }; /* of a contraction tile */
     w[0] = w[1] = w[2] = w[3] = 0;
     if (i * UNITS < at.units)
-        tensor_load_transposed<PRECISION>(a.p.w_hh, a.p.w_tiles, a.p.shape.H, m, at.unit / UNITS + i, w);
+        tensor_load_transposed<PRECISION>(a.p.w_hh, a.p.w_tiles, a.p.shape.H, m,
+                                          at.unit / UNITS + i, w);
 }
 
 /* ---- a step ---- */
 
 /* A unit's dgates of one batch row into the B operand: its gates are four neighbouring k. */
 template <int PRECISION>
-static __device__ __forceinline__ void cluster_backward_put(const ClusterBackwardArgs &a, uint32_t *operand,
+static __device__ __forceinline__ void cluster_backward_put(const ClusterBackwardArgs &a,
+                                                            uint32_t *operand,
                                                             const ClusterElement &e, const Gates &q)
 {
     int32_t k = 4 * e.u, tile = e.row / TENSOR_BATCH * a.n.tiles + k / tensor_k(PRECISION);
@@ -70,15 +72,16 @@ static __device__ __forceinline__ void cluster_backward_put(const ClusterBackwar
     if (PRECISION == PRECISION_BF16) {
         to[0] = tensor_pair(q.i, q.f), to[2] = tensor_pair(q.g, q.o);
     } else {
-        to[0] = tf32_round(q.i), to[2] = tf32_round(q.f), to[4] = tf32_round(q.g), to[6] = tf32_round(q.o);
+        to[0] = tf32_round(q.i), to[2] = tf32_round(q.f), to[4] = tf32_round(q.g),
+        to[6] = tf32_round(q.o);
     }
 }
 
 /* dgates and dc of the block's elements, from exchange n (0: nothing flows from beyond the last step). */
 template <int PRECISION>
 static __device__ __forceinline__ void
-cluster_backward_cells(const ClusterBackwardArgs &a, const BlockPlace &at, const ClusterBackwardShared &s,
-                       const MaskBits &bits, int32_t t, int32_t n)
+cluster_backward_cells(const ClusterBackwardArgs &a, const BlockPlace &at,
+                       const ClusterBackwardShared &s, const MaskBits &bits, int32_t t, int32_t n)
 {
     const LstmPlan &plan = a.plan;
     int32_t stride = a.n.parcel;
@@ -101,8 +104,9 @@ cluster_backward_cells(const ClusterBackwardArgs &a, const BlockPlace &at, const
  * tile change halves, so that each sends four rows of one unit. */
 template <int QUADS, int TILES>
 static __device__ __forceinline__ void
-cluster_backward_send(const ClusterBackwardArgs &a, const BlockPlace &at, const ClusterBackwardShared &s,
-                      int32_t first, int32_t n, const float (&sum)[QUADS][TILES][4])
+cluster_backward_send(const ClusterBackwardArgs &a, const BlockPlace &at,
+                      const ClusterBackwardShared &s, int32_t first, int32_t n,
+                      const float (&sum)[QUADS][TILES][4])
 {
     const LstmPlan &plan = a.plan;
     int32_t lane = thread_again() & 31, odd = lane & 1, row = 2 * (lane & 2);
@@ -110,7 +114,8 @@ cluster_backward_send(const ClusterBackwardArgs &a, const BlockPlace &at, const 
     Mbarrier *arrived = &s.arrived[n & 1];
 #pragma unroll
     for (int m = 0; m < QUADS; m++) {
-        int32_t k = (first + m) * TENSOR_ROWS + 8 * odd + (lane >> 2), consumer = divided(k, a.n.by_units);
+        int32_t k = (first + m) * TENSOR_ROWS + 8 * odd + (lane >> 2),
+                consumer = divided(k, a.n.by_units);
 #pragma unroll
         for (int i = 0; i < TILES; i++) {
             const float(&d)[4] = sum[m][i];
@@ -118,10 +123,10 @@ cluster_backward_send(const ClusterBackwardArgs &a, const BlockPlace &at, const 
             float y = __shfl_xor_sync(0xffffffffu, odd ? d[1] : d[3], 1);
             int32_t group = (i * TENSOR_BATCH + row) / CLUSTER_ROWS;
             if (k < (int32_t)a.p.shape.H && group * CLUSTER_ROWS < at.rows)
-                store_async(
-                    shared_at(to + group * plan.units + (k - consumer * plan.units), (uint32_t)consumer),
-                    odd ? make_float4(x, y, d[2], d[3]) : make_float4(d[0], d[1], x, y),
-                    shared_at(arrived, (uint32_t)consumer));
+                store_async(shared_at(to + group * plan.units + (k - consumer * plan.units),
+                                      (uint32_t)consumer),
+                            odd ? make_float4(x, y, d[2], d[3]) : make_float4(d[0], d[1], x, y),
+                            shared_at(arrived, (uint32_t)consumer));
         }
     }
 }
@@ -141,15 +146,18 @@ static __device__ __forceinline__ void bwd_cluster_loop(const ClusterBackwardArg
     BlockPlace at = block_place(plan, a.p.shape, a.first_row);
     if (at.rows <= 0) return; /* with the whole cluster */
     MaskBits bits = {s.masks, a.n.mask_quads, plan.rows};
-    const int32_t warp = (int32_t)threadIdx.x >> 5, lane = (int32_t)threadIdx.x & 31, first = warp * QUADS;
-    ClusterMeeting meeting = {s.arrived, s.flags, cluster_step_bytes(&plan, a.p.shape.H, at.units, at.rows),
+    const int32_t warp = (int32_t)threadIdx.x >> 5, lane = (int32_t)threadIdx.x & 31,
+                  first = warp * QUADS;
+    ClusterMeeting meeting = {s.arrived, s.flags,
+                              cluster_step_bytes(&plan, a.p.shape.H, at.units, at.rows),
                               a.p.launch.poll_limit, T - 1};
 
     uint32_t kept[RESIDENT > 0 ? RESIDENT : 1][QUADS][4];
 #pragma unroll
     for (int i = 0; i < RESIDENT; i++)
 #pragma unroll
-        for (int m = 0; m < QUADS; m++) cluster_backward_weight<PRECISION>(a, at, i, first + m, kept[i][m]);
+        for (int m = 0; m < QUADS; m++)
+            cluster_backward_weight<PRECISION>(a, at, i, first + m, kept[i][m]);
     uint4 *weights = s.weights + warp * plan.shared * QUADS * 32 + lane;
     for (int32_t i = 0; i < plan.shared; i++)
         for (int m = 0; m < QUADS; m++) {
@@ -172,7 +180,8 @@ static __device__ __forceinline__ void bwd_cluster_loop(const ClusterBackwardArg
     bool runs = cluster_open(meeting, a.fault);
     for (int32_t t = T - 1; runs && t >= 0; t--) {
         int32_t n = T - 1 - t; /* the exchange that this step takes; it sends n + 1 */
-        if (n == 0 || cluster_receive(meeting, n)) cluster_backward_cells<PRECISION>(a, at, s, bits, t, n);
+        if (n == 0 || cluster_receive(meeting, n))
+            cluster_backward_cells<PRECISION>(a, at, s, bits, t, n);
         __syncthreads(); /* dgates are there; nobody of the block reads exchange n any more */
         if (meeting.flags->gone) {
             if (threadIdx.x == 0) cluster_report(a.fault, n, t);
@@ -180,8 +189,8 @@ static __device__ __forceinline__ void bwd_cluster_loop(const ClusterBackwardArg
         }
         if (t) {
             float sum[QUADS][TILES][4];
-            cluster_product<PRECISION, QUADS, RESIDENT, TILES>(sum, kept, weights, plan.shared,
-                                                               (const uint2 *)s.dgates + lane, 0, a.n.tiles);
+            cluster_product<PRECISION, QUADS, RESIDENT, TILES>(
+                sum, kept, weights, plan.shared, (const uint2 *)s.dgates + lane, 0, a.n.tiles);
             cluster_backward_send<QUADS, TILES>(a, at, s, first, n + 1, sum);
         }
         backward_store(a.p, at, s.state, a.n.parcel, t, each);

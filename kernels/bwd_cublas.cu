@@ -26,15 +26,17 @@ struct BackwardStep {
     const float *c_before, *c; /* (B,H) */
     const float *dy;           /* (B,H) into y_t, unmasked */
     const float *dh;           /* (B,H) from step t+1, before D_r; NULL at the last step */
-    const float *dh_n;         /* (B,H) from beyond the window; NULL: zero, and at every step but the last */
-    const float *dc_in;        /* (B,H) from step t+1, or from beyond the window; NULL: zero */
-    float *dc;                 /* (B,H) for step t-1 */
+    const float
+        *dh_n; /* (B,H) from beyond the window; NULL: zero, and at every step but the last */
+    const float *dc_in; /* (B,H) from step t+1, or from beyond the window; NULL: zero */
+    float *dc;          /* (B,H) for step t-1 */
     MaskSite output, recurrent;
 };
 
 __global__ void __launch_bounds__(CELL_THREADS) bwd_cublas_cell(BackwardStep p)
 {
-    int64_t b = blockIdx.x, B = gridDim.x, H = p.H, u = (int64_t)blockIdx.y * CELL_THREADS + threadIdx.x;
+    int64_t b = blockIdx.x, B = gridDim.x, H = p.H,
+            u = (int64_t)blockIdx.y * CELL_THREADS + threadIdx.x;
     if (u >= H) return;
     float *gates = p.gates + b * 4 * H + u;
     int64_t at = b * H + u;
@@ -56,9 +58,11 @@ extern "C" cudaError_t bwd_cublas_prepare(void)
 
 extern "C" cudaError_t bwd_cublas_run(const LstmContext *context, const LstmBackward *p)
 {
-    int64_t T = p->shape.T, B = p->shape.B, H = p->shape.H, tiles = (H + CELL_THREADS - 1) / CELL_THREADS;
+    int64_t T = p->shape.T, B = p->shape.B, H = p->shape.H,
+            tiles = (H + CELL_THREADS - 1) / CELL_THREADS;
     assert(T > 0 && B > 0 && B <= INT32_MAX && H > 0 && tiles <= 65535);
-    LaunchShape shape = {dim3((unsigned)B, (unsigned)tiles), dim3(CELL_THREADS), 0, context->stream, false};
+    LaunchShape shape = {dim3((unsigned)B, (unsigned)tiles), dim3(CELL_THREADS), 0, context->stream,
+                         false};
     cudaError_t error = cudaSuccess;
 
     for (int64_t t = T - 1; t >= 0 && !error; t--) {
@@ -76,8 +80,8 @@ extern "C" cudaError_t bwd_cublas_run(const LstmContext *context, const LstmBack
                              p->recurrent};
         error = launch(shape, bwd_cublas_cell, step);
         if (!error && t > 0)
-            error = gemm_error(
-                gemm_rowmajor(context->blas, 0, 0, B, H, 4 * H, 1.0f, step.gates, p->w_hh, 0.0f, p->dh));
+            error = gemm_error(gemm_rowmajor(context->blas, 0, 0, B, H, 4 * H, 1.0f, step.gates,
+                                             p->w_hh, 0.0f, p->dh));
     }
     return error;
 }

@@ -16,7 +16,7 @@
  */
 #include "bwd_mma.cuh"
 
-#define M(precision, stacked, resident, batch, threads, registers)                                           \
+#define M(precision, stacked, resident, batch, threads, registers)                                 \
     bwd_mma<PRECISION_##precision, stacked, resident, batch, threads>,
 PERSISTENT_KERNEL(bwd_mma, MmaBackwardPass)
 { // on a line of its own: persistent.cuh

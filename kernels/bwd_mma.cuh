@@ -61,8 +61,8 @@ static __device__ __forceinline__ T mma_cluster_load(const LstmPlan &plan, const
 }
 
 /* Behind a barrier of the cluster: whether none of its blocks has given up; those that have write the record. */
-static __device__ __forceinline__ bool mma_cluster_sound(const LstmPlan &plan, const GridBarrier &barrier,
-                                                         uint32_t *flag, uint32_t step)
+static __device__ __forceinline__ bool
+mma_cluster_sound(const LstmPlan &plan, const GridBarrier &barrier, uint32_t *flag, uint32_t step)
 {
     bool sound = true;
     for (int32_t rank = 0; rank < plan.cluster; rank++)
@@ -81,7 +81,8 @@ static __device__ __forceinline__ float mma_slice_sum(const LstmPlan &plan, cons
 {
     const float *partial = s.partial + b * n.pitch + m;
     float sum = partial[0];
-    for (int32_t slice = 1; slice < plan.slices; slice++) sum += partial[slice * plan.batch * n.pitch];
+    for (int32_t slice = 1; slice < plan.slices; slice++)
+        sum += partial[slice * plan.batch * n.pitch];
     return sum;
 }
 
@@ -99,13 +100,15 @@ static __device__ __forceinline__ void mma_send_sums(const LstmPlan &plan, const
 
 /* Partial dh of the block's unit u in row b of the pass, summed over the cluster. */
 static __device__ __forceinline__ float mma_gather(const LstmPlan &plan, const MmaCounts &n,
-                                                   const MmaShared &s, uint32_t turn, int32_t rank, int32_t b,
-                                                   int32_t u)
+                                                   const MmaShared &s, uint32_t turn, int32_t rank,
+                                                   int32_t b, int32_t u)
 {
     if (plan.cluster == 1) return mma_slice_sum(plan, n, s, b, u);
-    int32_t at = ((int32_t)(turn & 1) * plan.batch + b) * plan.cluster * plan.units + rank * plan.units + u;
+    int32_t at =
+        ((int32_t)(turn & 1) * plan.batch + b) * plan.cluster * plan.units + rank * plan.units + u;
     float sum = 0.0f;
-    for (int32_t from = 0; from < plan.cluster; from++) sum += mma_cluster_load(plan, s.sent + at, from);
+    for (int32_t from = 0; from < plan.cluster; from++)
+        sum += mma_cluster_load(plan, s.sent + at, from);
     return sum;
 }
 
@@ -114,8 +117,9 @@ static __device__ __forceinline__ float mma_gather(const LstmPlan &plan, const M
 /* dgates and dc of the block's elements of one pass, and dgates into the exchange (NULL at step 0). */
 template <int PRECISION>
 static __device__ __forceinline__ void
-mma_backward_cells(const MmaBackwardArgs &a, const BlockPlace &at, const MmaShared &s, const MaskBits &bits,
-                   int32_t t, int32_t pass, uint32_t turn, int32_t rank, uint32_t *exchange)
+mma_backward_cells(const MmaBackwardArgs &a, const BlockPlace &at, const MmaShared &s,
+                   const MaskBits &bits, int32_t t, int32_t pass, uint32_t turn, int32_t rank,
+                   uint32_t *exchange)
 {
     mma_items(a.plan, a.n, at, pass, [&](int32_t row, int32_t u, int32_t item) {
         int32_t b = row - pass * a.plan.batch;
@@ -124,15 +128,18 @@ mma_backward_cells(const MmaBackwardArgs &a, const BlockPlace &at, const MmaShar
         if (!exchange) return;
         uint32_t *to = exchange + pass * a.n.pass_words;
         int32_t k = 4 * (at.unit + u);
-        mma_send<PRECISION>(to, a.n.tiles, k, b, q.i), mma_send<PRECISION>(to, a.n.tiles, k + 1, b, q.f);
-        mma_send<PRECISION>(to, a.n.tiles, k + 2, b, q.g), mma_send<PRECISION>(to, a.n.tiles, k + 3, b, q.o);
+        mma_send<PRECISION>(to, a.n.tiles, k, b, q.i),
+            mma_send<PRECISION>(to, a.n.tiles, k + 1, b, q.f);
+        mma_send<PRECISION>(to, a.n.tiles, k + 2, b, q.g),
+            mma_send<PRECISION>(to, a.n.tiles, k + 3, b, q.o);
     });
 }
 
 /* ---- the launch ---- */
 
 /* Worked out again wherever it is needed: the cluster's m tiles, the block's part of the contraction. */
-static __device__ __forceinline__ MmaWarp mma_backward_warp(const MmaBackwardArgs &a, const BlockPlace &at)
+static __device__ __forceinline__ MmaWarp mma_backward_warp(const MmaBackwardArgs &a,
+                                                            const BlockPlace &at)
 {
     const LstmPlan &plan = a.plan;
     int32_t rank = at.block % plan.cluster, first = (at.block - rank) * plan.units;
@@ -156,8 +163,9 @@ static __device__ __forceinline__ void bwd_mma_loop(const MmaBackwardArgs &a)
     MmaMatrix matrix = {a.p.w_hh, a.p.w_tiles, a.p.shape.H};
     const int32_t rank = at.block % plan.cluster;
     GridBarrier barrier;
-    barrier_open(&barrier, a.words + at.replica * plan.blocks, (uint32_t)plan.blocks, (uint32_t)at.block,
-                 (uint32_t)(at.replica * plan.blocks), a.p.launch.poll_limit, s.flags, a.fault);
+    barrier_open(&barrier, a.words + at.replica * plan.blocks, (uint32_t)plan.blocks,
+                 (uint32_t)at.block, (uint32_t)(at.replica * plan.blocks), a.p.launch.poll_limit,
+                 s.flags, a.fault);
     if (threadIdx.x == 0) s.flags[1] = 0;
     uint32_t kept[RESIDENT][STACKED][4];
     mma_load<PRECISION, true, STACKED, RESIDENT>(matrix, plan, mma_backward_warp(a, at), s, kept);
@@ -201,7 +209,8 @@ static __device__ __forceinline__ void bwd_mma_loop(const MmaBackwardArgs &a)
         backward_fetch(a.p, at, s.state, a.n.items, t - 1, each);
         mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, t - 1);
     }
-    if (plan.cluster > 1) mma_cluster_sync(plan); /* others may still read what this block has sent */
+    if (plan.cluster > 1)
+        mma_cluster_sync(plan); /* others may still read what this block has sent */
 #endif
 }
 

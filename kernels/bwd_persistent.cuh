@@ -27,10 +27,10 @@
 struct BackwardCounts {
     BackwardPieces pieces;
     int32_t parcel, gather_groups; /* plan_parcel_floats, plan_gather_groups */
-    int32_t columns;               /* rounds*slices*quads: weights of one unit and gate side by side */
-    int32_t width;                 /* groups*pitch: batch rows of dgates side by side */
-    int32_t unit_rows;             /* of dgates, in a pass */
-    int32_t items, slot;           /* elements of a pass, of all passes */
+    int32_t columns;     /* rounds*slices*quads: weights of one unit and gate side by side */
+    int32_t width;       /* groups*pitch: batch rows of dgates side by side */
+    int32_t unit_rows;   /* of dgates, in a pass */
+    int32_t items, slot; /* elements of a pass, of all passes */
     int32_t mask_quads;
     uint32_t by_units, by_parcel; /* inverses, for divided(): of units, of the float4 of a parcel */
     uint32_t by_quads, by_slices;
@@ -56,7 +56,8 @@ struct BackwardThread {
     bool works;    /* others only help to gather and to finish */
 };
 
-static __device__ __forceinline__ BackwardThread backward_thread(const BackwardArgs &a, const BlockPlace &at)
+static __device__ __forceinline__ BackwardThread backward_thread(const BackwardArgs &a,
+                                                                 const BlockPlace &at)
 {
     int32_t tid = thread_again(), column = divided(tid, a.n.by_quads);
     BackwardThread me;
@@ -68,15 +69,16 @@ static __device__ __forceinline__ BackwardThread backward_thread(const BackwardA
 }
 
 /* Where the parts of one pass that are sent at step t lie. */
-static __device__ __forceinline__ float *backward_exchange(const BackwardArgs &a, const BlockPlace &at,
-                                                           int32_t t, int32_t pass)
+static __device__ __forceinline__ float *
+backward_exchange(const BackwardArgs &a, const BlockPlace &at, int32_t t, int32_t pass)
 {
     return a.exchange + ((t & 1) * a.plan.replicas + at.replica) * a.n.exchange_floats +
            pass * a.n.pass_floats;
 }
 
 /* The first of the thread's four k in a round; the others are `quads` further each. */
-static __device__ __forceinline__ int32_t backward_k(const LstmPlan &plan, int32_t round, int32_t quad)
+static __device__ __forceinline__ int32_t backward_k(const LstmPlan &plan, int32_t round,
+                                                     int32_t quad)
 {
     return round * 4 * plan.quads + quad;
 }
@@ -88,17 +90,18 @@ struct WeightColumns {
     uint32_t k[4];
 };
 
-static __device__ __forceinline__ WeightColumns backward_columns(const BackwardArgs &a, int32_t round,
-                                                                 int32_t quad)
+static __device__ __forceinline__ WeightColumns backward_columns(const BackwardArgs &a,
+                                                                 int32_t round, int32_t quad)
 {
     WeightColumns c;
     for (int j = 0; j < 4; j++)
-        c.k[j] = (uint32_t)min(backward_k(a.plan, round, quad) + j * a.plan.quads, (int32_t)a.p.shape.H - 1);
+        c.k[j] = (uint32_t)min(backward_k(a.plan, round, quad) + j * a.plan.quads,
+                               (int32_t)a.p.shape.H - 1);
     return c;
 }
 
-static __device__ __forceinline__ const float *backward_row(const BackwardArgs &a, const BlockPlace &at,
-                                                            int32_t u, int32_t gate)
+static __device__ __forceinline__ const float *
+backward_row(const BackwardArgs &a, const BlockPlace &at, int32_t u, int32_t gate)
 {
     return a.p.w_hh + (gate * a.p.shape.H + at.unit + u) * a.p.shape.H;
 }
@@ -110,20 +113,21 @@ static __device__ __forceinline__ float4 backward_weight(const float *row, const
 }
 
 template <int RESIDENT>
-static __device__ __forceinline__ void backward_load_registers(const BackwardArgs &a, const BlockPlace &at,
-                                                               float4 *kept)
+static __device__ __forceinline__ void backward_load_registers(const BackwardArgs &a,
+                                                               const BlockPlace &at, float4 *kept)
 {
     BackwardThread me = backward_thread(a, at);
     WeightColumns k = backward_columns(a, 0, me.quad);
 #pragma unroll
     for (int i = 0; i < 4 * RESIDENT; i++)
-        kept[i] = i / 4 < me.units
-                      ? backward_weight(backward_row(a, at, me.slice * a.plan.depth + i / 4, i % 4), k)
-                      : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        kept[i] =
+            i / 4 < me.units
+                ? backward_weight(backward_row(a, at, me.slice * a.plan.depth + i / 4, i % 4), k)
+                : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 }
 
-static __device__ __forceinline__ void backward_load_shared(const BackwardArgs &a, const BlockPlace &at,
-                                                            const BackwardShared &s)
+static __device__ __forceinline__ void
+backward_load_shared(const BackwardArgs &a, const BlockPlace &at, const BackwardShared &s)
 {
     const LstmPlan &plan = a.plan;
     int32_t round_columns = plan.slices * plan.quads, columns = a.n.columns;
@@ -141,12 +145,13 @@ static __device__ __forceinline__ void backward_load_shared(const BackwardArgs &
 
 /* Leaves in s.work, for every gather group, the sum of its producers' parcels. */
 static __device__ __forceinline__ void backward_gather(const BackwardArgs &a, const BlockPlace &at,
-                                                       const BackwardShared &s, int32_t t, int32_t pass)
+                                                       const BackwardShared &s, int32_t t,
+                                                       int32_t pass)
 {
     enum { FLIGHT = 8 }; /* loads under way at a time */
     int32_t columns = a.n.parcel / 4, groups = a.n.gather_groups, blocks = a.plan.blocks;
-    const float4 *parcels =
-        (const float4 *)backward_exchange(a, at, t + 1, pass) + (int64_t)at.block * blocks * columns;
+    const float4 *parcels = (const float4 *)backward_exchange(a, at, t + 1, pass) +
+                            (int64_t)at.block * blocks * columns;
     for (int32_t j = thread_again(); j < groups * columns; j += (int32_t)blockDim.x) {
         int32_t p = divided(j, a.n.by_parcel);
         const float4 *from = parcels + j; /* column j - p*columns of producer p */
@@ -188,7 +193,8 @@ static __device__ __forceinline__ void backward_cells(const BackwardArgs &a, con
         for (int32_t g = 0; g < sums; g++) from_next += sent[g * a.n.parcel];
         Gates q = backward_cell(a.p, at, bits, t, row, u, s.state + pass * a.n.items + j, a.n.slot,
                                 [&] { return from_next; });
-        float *dgates = s.dgates + (pass * a.n.unit_rows + u) * 4 * width + opaque(group * PITCH) + b;
+        float *dgates =
+            s.dgates + (pass * a.n.unit_rows + u) * 4 * width + opaque(group * PITCH) + b;
         dgates[0] = q.i, dgates[width] = q.f, dgates[2 * width] = q.g, dgates[3 * width] = q.o;
     }
 }
@@ -198,8 +204,8 @@ static __device__ __forceinline__ void backward_cells(const BackwardArgs &a, con
 /* Units i to end of a slice with weights from L2; AHEAD rows are under way while those before them are multiplied. */
 template <int BATCH, int AHEAD>
 static __device__ __forceinline__ void
-backward_stream(const BackwardArgs &a, const BlockPlace &at, const BackwardThread &me, int32_t i, int32_t end,
-                int32_t round, const float *dgates, float4 (&sum)[BATCH])
+backward_stream(const BackwardArgs &a, const BlockPlace &at, const BackwardThread &me, int32_t i,
+                int32_t end, int32_t round, const float *dgates, float4 (&sum)[BATCH])
 {
     if (i >= end) return;
     WeightColumns k = backward_columns(a, round, me.quad);
@@ -224,22 +230,24 @@ backward_stream(const BackwardArgs &a, const BlockPlace &at, const BackwardThrea
 
 /* This thread's part of W_hh^T dgates_t for one pass and round: over the rows of its slice, a row being a gate of a unit. */
 template <int RESIDENT, int BATCH>
-static __device__ __forceinline__ void backward_multiply(const BackwardArgs &a, const BlockPlace &at,
-                                                         const BackwardShared &s, const float4 *kept,
-                                                         int32_t pass, int32_t round, float4 (&sum)[BATCH])
+static __device__ __forceinline__ void
+backward_multiply(const BackwardArgs &a, const BlockPlace &at, const BackwardShared &s,
+                  const float4 *kept, int32_t pass, int32_t round, float4 (&sum)[BATCH])
 {
     enum {
         PITCH = (BATCH + 3) / 4 * 4,
         UNROLL = BATCH < 8    ? 4
                  : BATCH < 16 ? 2
                               : 1,
-        AHEAD = RESIDENT ? 1 : 4 /* rows of streamed weights under way: registers are for what stays */
+        AHEAD =
+            RESIDENT ? 1 : 4 /* rows of streamed weights under way: registers are for what stays */
     };
     const LstmPlan &plan = a.plan;
     BackwardThread me = backward_thread(a, at);
     int32_t width = a.n.width, first = me.slice * plan.depth;
     int32_t in_shared = min(plan.resident + plan.shared, me.units);
-    const float *dgates = s.dgates + (pass * a.n.unit_rows + first) * 4 * width + opaque(me.group * PITCH);
+    const float *dgates =
+        s.dgates + (pass * a.n.unit_rows + first) * 4 * width + opaque(me.group * PITCH);
 #pragma unroll
     for (int b = 0; b < BATCH; b++) sum[b] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 
@@ -255,9 +263,11 @@ static __device__ __forceinline__ void backward_multiply(const BackwardArgs &a, 
         multiply_row<BATCH>(sum, *w, dgates + row * width);
 
     /* Streamed: what is left, then, in later rounds, the units that the first one has in registers. */
-    backward_stream<BATCH, AHEAD>(a, at, me, max(in_shared, plan.resident), me.units, round, dgates, sum);
+    backward_stream<BATCH, AHEAD>(a, at, me, max(in_shared, plan.resident), me.units, round, dgates,
+                                  sum);
     if (RESIDENT > 0 && round > 0)
-        backward_stream<BATCH, AHEAD>(a, at, me, 0, min(plan.resident, me.units), round, dgates, sum);
+        backward_stream<BATCH, AHEAD>(a, at, me, 0, min(plan.resident, me.units), round, dgates,
+                                      sum);
 }
 
 /* ---- sums over slices, and sending ---- */
@@ -301,19 +311,21 @@ static __device__ __forceinline__ float component(const float4 &x, int j)
 
 /* The sums of slice 0 to those who own the units. */
 template <int BATCH>
-static __device__ __forceinline__ void backward_send(const BackwardArgs &a, const BlockPlace &at,
-                                                     const BackwardThread &me, int32_t t, int32_t pass,
-                                                     int32_t round, const float4 (&sum)[BATCH])
+static __device__ __forceinline__ void
+backward_send(const BackwardArgs &a, const BlockPlace &at, const BackwardThread &me, int32_t t,
+              int32_t pass, int32_t round, const float4 (&sum)[BATCH])
 {
     const LstmPlan &plan = a.plan;
     float *exchange = backward_exchange(a, at, t, pass);
     if (!me.works || me.slice > 0) return;
 #pragma unroll
     for (int j = 0; j < 4; j++) {
-        int32_t k = backward_k(plan, round, me.quad) + j * plan.quads, consumer = divided(k, a.n.by_units);
+        int32_t k = backward_k(plan, round, me.quad) + j * plan.quads,
+                consumer = divided(k, a.n.by_units);
         if (k >= (int32_t)a.p.shape.H) break;
-        float4 *to = (float4 *)(exchange + (int64_t)(consumer * plan.blocks + at.block) * a.n.parcel) +
-                     me.group * (plan_pitch(BATCH) / 4) * plan.units + (k - consumer * plan.units);
+        float4 *to =
+            (float4 *)(exchange + (int64_t)(consumer * plan.blocks + at.block) * a.n.parcel) +
+            me.group * (plan_pitch(BATCH) / 4) * plan.units + (k - consumer * plan.units);
 #pragma unroll
         for (int b = 0; b < BATCH; b += 4) {
             float4 x = make_float4(component(sum[b], j), component(sum[b + 1], j), 0.0f, 0.0f);
@@ -351,8 +363,9 @@ static __device__ __forceinline__ void bwd_persistent(const BackwardArgs &a)
     backward_fetch(a.p, at, s.state, a.n.slot, T - 1, each);
     mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, T - 1);
     GridBarrier barrier;
-    if (!barrier_open(&barrier, a.words + at.replica * plan.blocks, (uint32_t)plan.blocks, (uint32_t)at.block,
-                      (uint32_t)(at.replica * plan.blocks), a.p.launch.poll_limit, s.flag, a.fault))
+    if (!barrier_open(&barrier, a.words + at.replica * plan.blocks, (uint32_t)plan.blocks,
+                      (uint32_t)at.block, (uint32_t)(at.replica * plan.blocks),
+                      a.p.launch.poll_limit, s.flag, a.fault))
         return;
 
     for (int32_t t = T - 1; t >= 0; t--) {
@@ -405,8 +418,9 @@ struct BackwardPass : PassOf<BackwardArgs, LstmBackward, KIND_VECTOR, 1> {
         assert((n.pieces.work / 4 + n.parcel) * (int64_t)n.parcel / 4 <= INT32_MAX);
         assert(p.launch.scratch);
         float *exchange = (float *)p.launch.scratch;
-        return {plan,    n, p, exchange, (uint32_t *)(exchange + 2 * plan.replicas * n.exchange_floats),
-                nullptr, 0};
+        return {
+            plan,    n, p, exchange, (uint32_t *)(exchange + 2 * plan.replicas * n.exchange_floats),
+            nullptr, 0};
     }
 };
 

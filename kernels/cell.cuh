@@ -34,7 +34,8 @@ static __device__ __forceinline__ CellState cell_forward(Gates *a, float c_befor
 /* From dh (all that flows into h_t) and dc (what flows into c_t from step t+1) to the gradients of the
  * pre-activations; returns what flows into c_{t-1}. tanh(c) is computed again: cheaper than a saved tensor.
  */
-static __device__ __forceinline__ float cell_backward(Gates *a, float c_before, float c, float dh, float dc)
+static __device__ __forceinline__ float cell_backward(Gates *a, float c_before, float c, float dh,
+                                                      float dc)
 {
     Gates s = *a;
     float tanh_c = tanhf(c);

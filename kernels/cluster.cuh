@@ -53,7 +53,8 @@ static __device__ __forceinline__ void cluster_expect(const ClusterMeeting &m, i
 }
 
 /* The first cluster barrier, behind what the block has written for itself; whether the launch is to run at all. */
-static __device__ __forceinline__ bool cluster_open(const ClusterMeeting &m, const FaultRecord *fault)
+static __device__ __forceinline__ bool cluster_open(const ClusterMeeting &m,
+                                                    const FaultRecord *fault)
 {
     if (threadIdx.x == 0) {
         mbarrier_init(&m.arrived[0], 1), mbarrier_init(&m.arrived[1], 1);
@@ -104,7 +105,8 @@ static __device__ __forceinline__ void cluster_close(const ClusterMeeting &m)
     cluster_wait();
     if (!m.flags->gone || threadIdx.x > 0) return;
 #pragma unroll 1
-    for (int32_t i = 0; i < 4 * CLUSTER_DRAIN; i++) mbarrier_try(&m.arrived[i & 1], (uint32_t)i >> 1 & 1);
+    for (int32_t i = 0; i < 4 * CLUSTER_DRAIN; i++)
+        mbarrier_try(&m.arrived[i & 1], (uint32_t)i >> 1 & 1);
 }
 
 /* The block p places behind `own` of a cluster of `blocks`: each begins with another, so that not all send to one at a time. */
@@ -118,9 +120,9 @@ static __device__ __forceinline__ uint32_t cluster_peer(int32_t own, int32_t p, 
 
 /* sum += a (QUADS m tiles of contraction tile i) * b, for all batch tiles. */
 template <int PRECISION, int QUADS, int TILES>
-static __device__ __forceinline__ void cluster_multiply(float (&sum)[QUADS][TILES][4],
-                                                        const uint32_t (&a)[QUADS][4], const uint2 *operand,
-                                                        int32_t tile, int32_t tiles)
+static __device__ __forceinline__ void
+cluster_multiply(float (&sum)[QUADS][TILES][4], const uint32_t (&a)[QUADS][4], const uint2 *operand,
+                 int32_t tile, int32_t tiles)
 {
 #pragma unroll
     for (int n = 0; n < TILES; n++) {
@@ -135,13 +137,15 @@ static __device__ __forceinline__ void cluster_multiply(float (&sum)[QUADS][TILE
  * on. operand and weights point at the lane's words. */
 template <int PRECISION, int QUADS, int RESIDENT, int TILES>
 static __device__ __forceinline__ void
-cluster_product(float (&sum)[QUADS][TILES][4], const uint32_t (&kept)[RESIDENT > 0 ? RESIDENT : 1][QUADS][4],
-                const uint4 *weights, int32_t shared, const uint2 *operand, int32_t first, int32_t tiles)
+cluster_product(float (&sum)[QUADS][TILES][4],
+                const uint32_t (&kept)[RESIDENT > 0 ? RESIDENT : 1][QUADS][4], const uint4 *weights,
+                int32_t shared, const uint2 *operand, int32_t first, int32_t tiles)
 {
 #pragma unroll
     for (int m = 0; m < QUADS; m++)
 #pragma unroll
-        for (int n = 0; n < TILES; n++) sum[m][n][0] = sum[m][n][1] = sum[m][n][2] = sum[m][n][3] = 0.0f;
+        for (int n = 0; n < TILES; n++)
+            sum[m][n][0] = sum[m][n][1] = sum[m][n][2] = sum[m][n][3] = 0.0f;
 #pragma unroll
     for (int i = 0; i < RESIDENT; i++)
         cluster_multiply<PRECISION, QUADS, TILES>(sum, kept[i], operand, first + i, tiles);

@@ -35,7 +35,10 @@ static PLAN_HD inline uint32_t cluster_looks(uint32_t nanoseconds)
 }
 
 /* Tiles along the batch. */
-static PLAN_HD inline int32_t cluster_batch_tiles(const LstmPlan *p) { return p->batch / TENSOR_BATCH; }
+static PLAN_HD inline int32_t cluster_batch_tiles(const LstmPlan *p)
+{
+    return p->batch / TENSOR_BATCH;
+}
 
 /* B tiles that a pass's products read: the last slice reads as many as a warp has in registers. */
 static PLAN_HD inline int32_t cluster_operand_tiles(const LstmPlan *p)
@@ -71,28 +74,32 @@ static PLAN_HD inline int64_t cluster_weight_words(const LstmPlan *p)
 }
 
 /* A block's shared memory (plan.h). Mbarrier: dev_cluster.cuh, ClusterFlags: cluster.cuh. */
-#define CLUSTER_FORWARD_PIECES(X)                                                                            \
-    X(uint4, weights, cluster_weight_words(p), "[warp][shared][quads][lane]")                                \
-    X(uint32_t, exchange, 2 * cluster_operand_words(p), "[2][batch tile][k tile][lane] 2 words: h as B")     \
-    X(float, partial, (int64_t)p->slices * p->units * cluster_partial_pitch(p), "[slices][units][pitch]")    \
-    X(float4, gates, 4 * cluster_items(p), "[rows][units]: x_proj on the way in, gates out")                 \
-    X(float, c, cluster_items(p), "[rows][units]")                                                           \
-    X(float, h, cluster_items(p), "[rows][units]")                                                           \
-    X(float4, bias, 4 * (int64_t)p->units, "[units] of gates")                                               \
-    X(uint32_t, masks, plan_mask_words(p), "[2 steps][2 sites][rows][mask quads] of four bits")              \
-    X(Mbarrier, arrived, 4, "[2]")                                                                           \
+#define CLUSTER_FORWARD_PIECES(X)                                                                  \
+    X(uint4, weights, cluster_weight_words(p), "[warp][shared][quads][lane]")                      \
+    X(uint32_t, exchange, 2 * cluster_operand_words(p),                                            \
+      "[2][batch tile][k tile][lane] 2 words: h as B")                                             \
+    X(float, partial, (int64_t)p->slices * p->units * cluster_partial_pitch(p),                    \
+      "[slices][units][pitch]")                                                                    \
+    X(float4, gates, 4 * cluster_items(p), "[rows][units]: x_proj on the way in, gates out")       \
+    X(float, c, cluster_items(p), "[rows][units]")                                                 \
+    X(float, h, cluster_items(p), "[rows][units]")                                                 \
+    X(float4, bias, 4 * (int64_t)p->units, "[units] of gates")                                     \
+    X(uint32_t, masks, plan_mask_words(p), "[2 steps][2 sites][rows][mask quads] of four bits")    \
+    X(Mbarrier, arrived, 4, "[2]")                                                                 \
     X(ClusterFlags, flags, 4, "that the block gave up")
-#define CLUSTER_BACKWARD_PIECES(X)                                                                           \
-    X(uint4, weights, cluster_weight_words(p), "[warp][shared][quads][lane]")                                \
-    X(float, inbox, 2 * p->blocks * cluster_items(p),                                                        \
-      "[2][producer][sent rows / 4][units] float4 of batch rows: partial dh")                                \
-    X(uint32_t, dgates, cluster_operand_words(p), "[batch tile][contraction tile][lane] 2 words: B")         \
-    X(float, state, 8 * cluster_items(p), "[8 slots][items] (block_io.cuh)")                                 \
-    X(uint32_t, masks, plan_mask_words(p), "as forward's")                                                   \
-    X(Mbarrier, arrived, 4, "[2]")                                                                           \
+#define CLUSTER_BACKWARD_PIECES(X)                                                                 \
+    X(uint4, weights, cluster_weight_words(p), "[warp][shared][quads][lane]")                      \
+    X(float, inbox, 2 * p->blocks * cluster_items(p),                                              \
+      "[2][producer][sent rows / 4][units] float4 of batch rows: partial dh")                      \
+    X(uint32_t, dgates, cluster_operand_words(p),                                                  \
+      "[batch tile][contraction tile][lane] 2 words: B")                                           \
+    X(float, state, 8 * cluster_items(p), "[8 slots][items] (block_io.cuh)")                       \
+    X(uint32_t, masks, plan_mask_words(p), "as forward's")                                         \
+    X(Mbarrier, arrived, 4, "[2]")                                                                 \
     X(ClusterFlags, flags, 4, "that the block gave up")
 PIECES(ClusterForwardPieces, cluster_forward_pieces, cluster_forward_bytes, CLUSTER_FORWARD_PIECES)
-PIECES(ClusterBackwardPieces, cluster_backward_pieces, cluster_backward_bytes, CLUSTER_BACKWARD_PIECES)
+PIECES(ClusterBackwardPieces, cluster_backward_pieces, cluster_backward_bytes,
+       CLUSTER_BACKWARD_PIECES)
 
 static PLAN_HD inline size_t cluster_shared_bytes(const LstmPlan *p)
 {
@@ -101,7 +108,8 @@ static PLAN_HD inline size_t cluster_shared_bytes(const LstmPlan *p)
 
 /* Bytes that a block with `units` units gets in one step, in a replica with `rows` batch rows. Forward: all H units of each
  * row, in bf16 by pairs. Backward: from each producer its units' partial dh, rows by fours. */
-static PLAN_HD inline uint32_t cluster_step_bytes(const LstmPlan *p, int64_t H, int32_t units, int32_t rows)
+static PLAN_HD inline uint32_t cluster_step_bytes(const LstmPlan *p, int64_t H, int32_t units,
+                                                  int32_t rows)
 {
     if (p->backward) return (uint32_t)(4 * (int64_t)p->blocks * units * cluster_sent_rows(rows));
     return (uint32_t)(4 * rows * (p->precision == PRECISION_BF16 ? (H + 1) / 2 : H));

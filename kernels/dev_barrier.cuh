@@ -6,7 +6,10 @@
 
 /* One look at memory that another thread will change: never cached in a register, ordered with nothing. Every spin goes through
  * it. */
-template <class T> __device__ __forceinline__ T load_poll(const T *p) { return *(const volatile T *)p; }
+template <class T> __device__ __forceinline__ T load_poll(const T *p)
+{
+    return *(const volatile T *)p;
+}
 
 /* Whether a wait that has looked `polls` times should give up. Bounded waits are written
  *
@@ -15,7 +18,10 @@ template <class T> __device__ __forceinline__ T load_poll(const T *p) { return *
  *             return false;
  *
  * On a device the limit decides; the emulator says yes exactly when nothing in the grid can move any more. */
-__device__ __forceinline__ bool poll_expired(unsigned polls, unsigned limit) { return polls >= limit; }
+__device__ __forceinline__ bool poll_expired(unsigned polls, unsigned limit)
+{
+    return polls >= limit;
+}
 
 /* Between two polls: leave the memory system to others for a moment. */
 __device__ __forceinline__ void poll_pause()

@@ -52,7 +52,10 @@ template <class T> __device__ __forceinline__ T *cluster_map(T *p, unsigned rank
 typedef unsigned SharedAt;
 
 /* p of the caller's own block as such a place. */
-__device__ __forceinline__ SharedAt shared_at(const void *p) { return (unsigned)__cvta_generic_to_shared(p); }
+__device__ __forceinline__ SharedAt shared_at(const void *p)
+{
+    return (unsigned)__cvta_generic_to_shared(p);
+}
 
 /* What block `rank` has at p, as such a place. */
 __device__ __forceinline__ SharedAt shared_at(const void *p, unsigned rank)
@@ -77,13 +80,17 @@ __device__ __forceinline__ float cluster_load(const float *p, unsigned rank)
 
 /* ---- mbarriers ---- */
 
-typedef unsigned long long Mbarrier; /* in shared memory, touched by nothing but the functions below */
+typedef unsigned long long
+    Mbarrier; /* in shared memory, touched by nothing but the functions below */
 
 /* Phase 0 begins and, like every later one, ends after `arrivals` arrivals and when the bytes announced for it are there. One
  * thread; the others, and other blocks, wait for it (with mbarrier_init_fence and a barrier between). */
 __device__ __forceinline__ void mbarrier_init(Mbarrier *b, unsigned arrivals)
 {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" : : "r"(shared_at(b)), "r"(arrivals) : "memory");
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;"
+                 :
+                 : "r"(shared_at(b)), "r"(arrivals)
+                 : "memory");
 }
 
 /* Makes the caller's mbarrier_init visible to the cluster and to bulk copies. */
@@ -135,16 +142,16 @@ __device__ __forceinline__ void store_async(SharedAt to, unsigned v, SharedAt mb
 }
 __device__ __forceinline__ void store_async(SharedAt to, uint4 v, SharedAt mbarrier)
 {
-    asm volatile(
-        "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1, %2, %3, %4}, [%5];"
-        :
-        : "r"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w), "r"(mbarrier)
-        : "memory");
+    asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1, %2, "
+                 "%3, %4}, [%5];"
+                 :
+                 : "r"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w), "r"(mbarrier)
+                 : "memory");
 }
 __device__ __forceinline__ void store_async(SharedAt to, float4 v, SharedAt mbarrier)
 {
-    uint4 w =
-        make_uint4(__float_as_uint(v.x), __float_as_uint(v.y), __float_as_uint(v.z), __float_as_uint(v.w));
+    uint4 w = make_uint4(__float_as_uint(v.x), __float_as_uint(v.y), __float_as_uint(v.z),
+                         __float_as_uint(v.w));
     store_async(to, w, mbarrier);
 }
 
@@ -153,19 +160,22 @@ __device__ __forceinline__ void store_async(SharedAt to, float4 v, SharedAt mbar
 __device__ __forceinline__ void copy_bulk(void *shared, const void *global, unsigned bytes,
                                           Mbarrier *mbarrier)
 {
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
-                 :
-                 : "r"(shared_at(shared)), "l"(__cvta_generic_to_global(global)), "r"(bytes),
-                   "r"(shared_at(mbarrier))
-                 : "memory");
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
+        :
+        : "r"(shared_at(shared)), "l"(__cvta_generic_to_global(global)), "r"(bytes),
+          "r"(shared_at(mbarrier))
+        : "memory");
 }
 
 /* The same into every block of the cluster whose bit stands in `ranks`, with one read of the source: there to the place that
  * `shared` has in the caller's, and told to the mbarrier at the place that `mbarrier` has. */
-__device__ __forceinline__ void copy_bulk_multicast(void *shared, const void *global, unsigned bytes,
-                                                    Mbarrier *mbarrier, unsigned ranks)
+__device__ __forceinline__ void copy_bulk_multicast(void *shared, const void *global,
+                                                    unsigned bytes, Mbarrier *mbarrier,
+                                                    unsigned ranks)
 {
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], "
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::"
+                 "cluster [%0], "
                  "[%1], %2, [%3], %4;"
                  :
                  : "r"(shared_at(shared)), "l"(__cvta_generic_to_global(global)), "r"(bytes),
@@ -178,16 +188,19 @@ __device__ __forceinline__ void copy_bulk_multicast(void *shared, const void *gl
 __device__ __forceinline__ void copy_bulk_to(SharedAt to, const void *shared, unsigned bytes,
                                              SharedAt mbarrier)
 {
-    asm volatile(
-        "cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
-        :
-        : "r"(to), "r"(shared_at(shared)), "r"(bytes), "r"(mbarrier)
-        : "memory");
+    asm volatile("cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%0], "
+                 "[%1], %2, [%3];"
+                 :
+                 : "r"(to), "r"(shared_at(shared)), "r"(bytes), "r"(mbarrier)
+                 : "memory");
 }
 
 /* Orders what the thread has written before with the bulk copies that read it after: by the writer, before the barrier behind which
  * the copy starts. */
-__device__ __forceinline__ void fence_async_proxy() { asm volatile("fence.proxy.async;" : : : "memory"); }
+__device__ __forceinline__ void fence_async_proxy()
+{
+    asm volatile("fence.proxy.async;" : : : "memory");
+}
 
 #endif
 #endif

@@ -90,7 +90,8 @@ __device__ __forceinline__ void copy_async4(void *shared, const void *global)
 #if DEV_ARCH >= 800
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4;"
                  :
-                 : "r"((unsigned)__cvta_generic_to_shared(shared)), "l"(__cvta_generic_to_global(global))
+                 : "r"((unsigned)__cvta_generic_to_shared(shared)),
+                   "l"(__cvta_generic_to_global(global))
                  : "memory");
 #else
     *(unsigned *)shared = load_l2((const unsigned *)global);
@@ -103,7 +104,8 @@ __device__ __forceinline__ void copy_async16(void *shared, const void *global)
 #if DEV_ARCH >= 800
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
                  :
-                 : "r"((unsigned)__cvta_generic_to_shared(shared)), "l"(__cvta_generic_to_global(global))
+                 : "r"((unsigned)__cvta_generic_to_shared(shared)),
+                   "l"(__cvta_generic_to_global(global))
                  : "memory");
 #else
     *(float4 *)shared = load_l2((const float4 *)global);

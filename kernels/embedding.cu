@@ -29,7 +29,8 @@ static __device__ __forceinline__ int64_t own_unit()
 }
 
 /* Units u..u+3 of what position n reads. */
-static __device__ __forceinline__ Quad table_row(const EmbeddingTable &t, int64_t id, int64_t H, int64_t u)
+static __device__ __forceinline__ Quad table_row(const EmbeddingTable &t, int64_t id, int64_t H,
+                                                 int64_t u)
 {
     Quad row = {{0.0f, 0.0f, 0.0f, 0.0f}};
     if (id >= 0) return quad_load(t.encoder + id * H, u, H, 0.0f);
@@ -41,7 +42,8 @@ static __device__ __forceinline__ Quad table_row(const EmbeddingTable &t, int64_
 }
 
 __global__ void __launch_bounds__(EMBEDDING_THREADS)
-    embedding_forward_kernel(int64_t H, const int32_t *ids, EmbeddingTable table, MaskSite site, float *x)
+    embedding_forward_kernel(int64_t H, const int32_t *ids, EmbeddingTable table, MaskSite site,
+                             float *x)
 {
     int64_t n = blockIdx.x, u = own_unit();
     if (u >= H) return;
@@ -50,8 +52,8 @@ __global__ void __launch_bounds__(EMBEDDING_THREADS)
 }
 
 __global__ void __launch_bounds__(EMBEDDING_THREADS)
-    embedding_forward_bf16_kernel(int64_t H, const int32_t *ids, EmbeddingTable table, MaskSite site,
-                                  uint16_t *x)
+    embedding_forward_bf16_kernel(int64_t H, const int32_t *ids, EmbeddingTable table,
+                                  MaskSite site, uint16_t *x)
 {
 #if DEV_ARCH == 0 || DEV_ARCH >= 800
     int64_t n = blockIdx.x, u = own_unit();
@@ -62,8 +64,8 @@ __global__ void __launch_bounds__(EMBEDDING_THREADS)
 }
 
 __global__ void __launch_bounds__(EMBEDDING_THREADS)
-    embedding_backward_kernel(int64_t N, int64_t H, const int32_t *ids, const float *dx, MaskSite site,
-                              float *rows, int32_t *first)
+    embedding_backward_kernel(int64_t N, int64_t H, const int32_t *ids, const float *dx,
+                              MaskSite site, float *rows, int32_t *first)
 {
     SHARED_ARRAY(unsigned, match, MATCH_WORDS);
     int64_t n = blockIdx.x, u = own_unit();
@@ -83,7 +85,8 @@ __global__ void __launch_bounds__(EMBEDDING_THREADS)
         int64_t end = start + MATCH_CHUNK < N ? start + MATCH_CHUNK : N;
         for (int64_t m = start + threadIdx.x; m < end; m += EMBEDDING_THREADS)
             if (ids[m] == id)
-                atomicOr(&match[(m - start) / 32], 1u << ((m - start) % 32)); /* in any order the same bits */
+                atomicOr(&match[(m - start) / 32],
+                         1u << ((m - start) % 32)); /* in any order the same bits */
         __syncthreads();
         for (int w = 0; w < MATCH_WORDS && u < H; w++)
             for (unsigned left = match[w]; left; left &= left - 1) {
@@ -108,24 +111,30 @@ static LaunchShape embedding_shape(cudaStream_t stream, int64_t N, int64_t H)
 {
     int64_t columns = (H + 4 * EMBEDDING_THREADS - 1) / (4 * EMBEDDING_THREADS);
     assert(N > 0 && N <= INT32_MAX && H > 0 && columns <= 65535);
-    LaunchShape shape = {dim3((unsigned)N, (unsigned)columns), dim3(EMBEDDING_THREADS), 0, stream, false};
+    LaunchShape shape = {dim3((unsigned)N, (unsigned)columns), dim3(EMBEDDING_THREADS), 0, stream,
+                         false};
     return shape;
 }
 
-extern "C" cudaError_t embedding_forward(cudaStream_t stream, int64_t N, int64_t H, const int32_t *ids,
-                                         const EmbeddingTable *table, MaskSite site, float *x)
+extern "C" cudaError_t embedding_forward(cudaStream_t stream, int64_t N, int64_t H,
+                                         const int32_t *ids, const EmbeddingTable *table,
+                                         MaskSite site, float *x)
 {
     return launch(embedding_shape(stream, N, H), embedding_forward_kernel, H, ids, *table, site, x);
 }
 
-extern "C" cudaError_t embedding_forward_bf16(cudaStream_t stream, int64_t N, int64_t H, const int32_t *ids,
-                                              const EmbeddingTable *table, MaskSite site, uint16_t *x)
+extern "C" cudaError_t embedding_forward_bf16(cudaStream_t stream, int64_t N, int64_t H,
+                                              const int32_t *ids, const EmbeddingTable *table,
+                                              MaskSite site, uint16_t *x)
 {
-    return launch(embedding_shape(stream, N, H), embedding_forward_bf16_kernel, H, ids, *table, site, x);
+    return launch(embedding_shape(stream, N, H), embedding_forward_bf16_kernel, H, ids, *table,
+                  site, x);
 }
 
-extern "C" cudaError_t embedding_backward(cudaStream_t stream, int64_t N, int64_t H, const int32_t *ids,
-                                          const float *dx, MaskSite site, float *rows, int32_t *first)
+extern "C" cudaError_t embedding_backward(cudaStream_t stream, int64_t N, int64_t H,
+                                          const int32_t *ids, const float *dx, MaskSite site,
+                                          float *rows, int32_t *first)
 {
-    return launch(embedding_shape(stream, N, H), embedding_backward_kernel, N, H, ids, dx, site, rows, first);
+    return launch(embedding_shape(stream, N, H), embedding_backward_kernel, N, H, ids, dx, site,
+                  rows, first);
 }

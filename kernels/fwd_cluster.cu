@@ -21,7 +21,7 @@
  */
 #include "fwd_cluster.cuh"
 
-#define M(precision, stacked, resident, batch, threads, registers)                                           \
+#define M(precision, stacked, resident, batch, threads, registers)                                 \
     fwd_cluster<PRECISION_##precision, stacked, resident, batch, threads>,
 PERSISTENT_KERNEL(fwd_cluster, ClusterForwardPass)
 { // on a line of its own: persistent.cuh

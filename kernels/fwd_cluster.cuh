@@ -36,20 +36,21 @@ struct ClusterForwardWarp {
 /* The A operand of the warp's i-th k tile and m-th row tile; zeros past the slice, the block and w_hh. */
 template <int PRECISION>
 static __device__ __forceinline__ void
-cluster_forward_weight(const ClusterForwardArgs &a, const BlockPlace &at, const ClusterForwardWarp &me,
-                       int32_t i, int32_t m, uint32_t (&w)[4])
+cluster_forward_weight(const ClusterForwardArgs &a, const BlockPlace &at,
+                       const ClusterForwardWarp &me, int32_t i, int32_t m, uint32_t (&w)[4])
 {
     w[0] = w[1] = w[2] = w[3] = 0;
     if (i < a.plan.depth && (me.row + m) * TENSOR_UNITS < at.units)
-        tensor_load<PRECISION>(a.p.w_hh, a.p.w_tiles, a.p.shape.H, at.unit / TENSOR_UNITS + me.row + m,
-                               me.k + i, w);
+        tensor_load<PRECISION>(a.p.w_hh, a.p.w_tiles, a.p.shape.H,
+                               at.unit / TENSOR_UNITS + me.row + m, me.k + i, w);
 }
 
 /* h_0 of the replica's rows as B operand, masked where there is a recurrent site; zeros past the rows and past H, which nobody
  * overwrites; zeros in the other exchange. */
 template <int PRECISION>
-static __device__ __forceinline__ void
-cluster_forward_first(const ClusterForwardArgs &a, const BlockPlace &at, const ClusterForwardShared &s)
+static __device__ __forceinline__ void cluster_forward_first(const ClusterForwardArgs &a,
+                                                             const BlockPlace &at,
+                                                             const ClusterForwardShared &s)
 {
     const int64_t H = a.p.shape.H;
     Mask m = mask_open(a.p.recurrent);
@@ -59,7 +60,8 @@ cluster_forward_first(const ClusterForwardArgs &a, const BlockPlace &at, const C
     };
     for (int32_t j = (int32_t)threadIdx.x; j < a.n.operand; j += (int32_t)blockDim.x) {
         int32_t tile = j / (TENSOR_WORDS / 2), word = j % (TENSOR_WORDS / 2);
-        int32_t row = tile / a.n.tiles * TENSOR_BATCH + word / 8, q = word / 2 % 4, upper = word % 2;
+        int32_t row = tile / a.n.tiles * TENSOR_BATCH + word / 8, q = word / 2 % 4,
+                upper = word % 2;
         int64_t k = (int64_t)(tile % a.n.tiles) * tensor_k(PRECISION);
         if (PRECISION == PRECISION_BF16) {
             k += 8 * upper + 2 * q;
@@ -76,8 +78,8 @@ cluster_forward_first(const ClusterForwardArgs &a, const BlockPlace &at, const C
 /* Where a warp's sums of a tile row go: a lane has gate lane/4 % 4 of the units lane/16 and that + 2 of each row tile. */
 template <int QUADS, int TILES>
 static __device__ __forceinline__ void
-cluster_forward_fold(const ClusterForwardArgs &a, const ClusterForwardShared &s, const ClusterForwardWarp &me,
-                     const float (&sum)[QUADS][TILES][4])
+cluster_forward_fold(const ClusterForwardArgs &a, const ClusterForwardShared &s,
+                     const ClusterForwardWarp &me, const float (&sum)[QUADS][TILES][4])
 {
     int32_t g = me.lane >> 2, row = 2 * (me.lane & 3);
     float *to = s.partial + (me.slice * a.plan.units + (g >> 2)) * a.n.pitch + 4 * row + (g & 3);
@@ -97,9 +99,9 @@ cluster_forward_fold(const ClusterForwardArgs &a, const ClusterForwardShared &s,
 /* One element's h into every block's exchange, `to`, from a warp whose lanes hold h of neighbouring units. In bf16 two lanes share
  * a word, which the even one sends to every second block, the odd one to the others. `sends`: the element exists. */
 template <int PRECISION>
-static __device__ __forceinline__ void cluster_forward_send(const ClusterForwardArgs &a, const BlockPlace &at,
-                                                            uint32_t *to, Mbarrier *arrived, int32_t row,
-                                                            int32_t u, float h, bool sends)
+static __device__ __forceinline__ void
+cluster_forward_send(const ClusterForwardArgs &a, const BlockPlace &at, uint32_t *to,
+                     Mbarrier *arrived, int32_t row, int32_t u, float h, bool sends)
 {
     enum { PAIR = PRECISION == PRECISION_BF16 ? 2 : 1 };
     int32_t odd = u & (PAIR - 1), k = at.unit + u - odd;
@@ -124,8 +126,8 @@ static __device__ __forceinline__ void cluster_forward_send(const ClusterForward
  * together. */
 template <int PRECISION>
 static __device__ __forceinline__ void
-cluster_forward_cells(const ClusterForwardArgs &a, const BlockPlace &at, const ClusterForwardShared &s,
-                      const MaskBits &bits, int32_t t, int32_t n)
+cluster_forward_cells(const ClusterForwardArgs &a, const BlockPlace &at,
+                      const ClusterForwardShared &s, const MaskBits &bits, int32_t t, int32_t n)
 {
     const LstmPlan &plan = a.plan;
     int32_t items = at.rows * plan.units;
@@ -166,14 +168,16 @@ static __device__ __forceinline__ void fwd_cluster_loop(const ClusterForwardArgs
     me.index = (int32_t)threadIdx.x >> 5, me.lane = (int32_t)threadIdx.x & 31;
     me.slice = me.index / plan.groups, me.row = (me.index - me.slice * plan.groups) * QUADS;
     me.k = me.slice * plan.depth;
-    ClusterMeeting meeting = {s.arrived, s.flags, cluster_step_bytes(&plan, a.p.shape.H, at.units, at.rows),
+    ClusterMeeting meeting = {s.arrived, s.flags,
+                              cluster_step_bytes(&plan, a.p.shape.H, at.units, at.rows),
                               a.p.launch.poll_limit, T - 1};
 
     uint32_t kept[RESIDENT > 0 ? RESIDENT : 1][QUADS][4];
 #pragma unroll
     for (int i = 0; i < RESIDENT; i++)
 #pragma unroll
-        for (int m = 0; m < QUADS; m++) cluster_forward_weight<PRECISION>(a, at, me, i, m, kept[i][m]);
+        for (int m = 0; m < QUADS; m++)
+            cluster_forward_weight<PRECISION>(a, at, me, i, m, kept[i][m]);
     uint4 *weights = s.weights + me.index * plan.shared * QUADS * 32 + me.lane;
     for (int32_t i = 0; i < plan.shared; i++)
         for (int m = 0; m < QUADS; m++) {
@@ -198,8 +202,8 @@ static __device__ __forceinline__ void fwd_cluster_loop(const ClusterForwardArgs
         if (t == 0 || cluster_receive(meeting, t)) {
             float sum[QUADS][TILES][4];
             const uint2 *operand = (const uint2 *)(s.exchange + (t & 1) * a.n.operand) + me.lane;
-            cluster_product<PRECISION, QUADS, RESIDENT, TILES>(sum, kept, weights, plan.shared, operand, me.k,
-                                                               a.n.tiles);
+            cluster_product<PRECISION, QUADS, RESIDENT, TILES>(sum, kept, weights, plan.shared,
+                                                               operand, me.k, a.n.tiles);
             cluster_forward_fold<QUADS, TILES>(a, s, me, sum);
         }
         __syncthreads(); /* partial sums are there; nobody of the block reads h_{t-1} any more */

@@ -34,7 +34,8 @@ struct ForwardStep {
 
 __global__ void __launch_bounds__(CELL_THREADS) fwd_cublas_cell(ForwardStep p)
 {
-    int64_t b = blockIdx.x, B = gridDim.x, H = p.H, u = (int64_t)blockIdx.y * CELL_THREADS + threadIdx.x;
+    int64_t b = blockIdx.x, B = gridDim.x, H = p.H,
+            u = (int64_t)blockIdx.y * CELL_THREADS + threadIdx.x;
     if (u >= H) return;
     float *gates = p.gates + b * 4 * H + u;
     Gates a;
@@ -47,7 +48,8 @@ __global__ void __launch_bounds__(CELL_THREADS) fwd_cublas_cell(ForwardStep p)
     p.c[b * H + u] = s.c;
     p.h[b * H + u] = s.h;
     if (p.y) p.y[b * H + u] = s.h * mask_factor(mask_open(p.output), p.row + b, H, u);
-    if (p.h_masked) p.h_masked[b * H + u] = s.h * mask_factor(mask_open(p.recurrent), p.row + B + b, H, u);
+    if (p.h_masked)
+        p.h_masked[b * H + u] = s.h * mask_factor(mask_open(p.recurrent), p.row + B + b, H, u);
 }
 
 /* h_masked_0 = D_r(h_0): the carried h has no kernel of this layer before it. */
@@ -67,13 +69,16 @@ extern "C" cudaError_t fwd_cublas_prepare(void)
 
 extern "C" cudaError_t fwd_cublas_run(const LstmContext *context, const LstmForward *p)
 {
-    int64_t T = p->shape.T, B = p->shape.B, H = p->shape.H, tiles = (H + CELL_THREADS - 1) / CELL_THREADS;
+    int64_t T = p->shape.T, B = p->shape.B, H = p->shape.H,
+            tiles = (H + CELL_THREADS - 1) / CELL_THREADS;
     assert(T > 0 && B > 0 && B <= INT32_MAX && H > 0 && tiles <= 65535);
     assert((p->y || !p->output.on) && (p->h_masked || !p->recurrent.on));
-    LaunchShape shape = {dim3((unsigned)B, (unsigned)tiles), dim3(CELL_THREADS), 0, context->stream, false};
+    LaunchShape shape = {dim3((unsigned)B, (unsigned)tiles), dim3(CELL_THREADS), 0, context->stream,
+                         false};
     cudaError_t error = cudaSuccess;
 
-    if (p->h_masked) error = launch(shape, fwd_cublas_mask_first, H, p->h, p->recurrent, p->h_masked);
+    if (p->h_masked)
+        error = launch(shape, fwd_cublas_mask_first, H, p->h, p->recurrent, p->h_masked);
     for (int64_t t = 0; t < T && !error; t++) {
         const float *h_before = (p->h_masked ? p->h_masked : p->h) + t * B * H;
         ForwardStep step = {H,
@@ -88,8 +93,8 @@ extern "C" cudaError_t fwd_cublas_run(const LstmContext *context, const LstmForw
                             p->h_masked && t + 1 < T ? p->h_masked + (t + 1) * B * H : nullptr,
                             p->output,
                             p->recurrent};
-        error = gemm_error(
-            gemm_rowmajor(context->blas, 0, 1, B, 4 * H, H, 1.0f, h_before, p->w_hh, 1.0f, step.gates));
+        error = gemm_error(gemm_rowmajor(context->blas, 0, 1, B, 4 * H, H, 1.0f, h_before, p->w_hh,
+                                         1.0f, step.gates));
         if (!error) error = launch(shape, fwd_cublas_cell, step);
     }
     return error;

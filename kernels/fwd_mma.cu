@@ -15,7 +15,7 @@
  */
 #include "fwd_mma.cuh"
 
-#define M(precision, stacked, resident, batch, threads, registers)                                           \
+#define M(precision, stacked, resident, batch, threads, registers)                                 \
     fwd_mma<PRECISION_##precision, stacked, resident, batch, threads>,
 PERSISTENT_KERNEL(fwd_mma, MmaForwardPass)
 { // on a line of its own: persistent.cuh

@@ -38,19 +38,19 @@ struct MmaForwardState {
 /* h of an element into the exchange of the step that reads it. */
 template <int PRECISION>
 static __device__ __forceinline__ void mma_send_h(const MmaForwardArgs &a, const BlockPlace &at,
-                                                  uint32_t *exchange, int32_t pass, int32_t row, int32_t u,
-                                                  float h)
+                                                  uint32_t *exchange, int32_t pass, int32_t row,
+                                                  int32_t u, float h)
 {
-    mma_send<PRECISION>(exchange + pass * a.n.pass_words, a.n.tiles, at.unit + u, row - pass * a.plan.batch,
-                        h);
+    mma_send<PRECISION>(exchange + pass * a.n.pass_words, a.n.tiles, at.unit + u,
+                        row - pass * a.plan.batch, h);
 }
 
 /* Gates, c and h of the block's elements of one pass, and h_{t+1} into the exchange (NULL after the last step). */
 template <int PRECISION>
-static __device__ __forceinline__ void mma_forward_cells(const MmaForwardArgs &a, const BlockPlace &at,
-                                                         const MmaShared &s, const MmaForwardState &state,
-                                                         const MaskBits &bits, int32_t t, int32_t pass,
-                                                         uint32_t *exchange)
+static __device__ __forceinline__ void
+mma_forward_cells(const MmaForwardArgs &a, const BlockPlace &at, const MmaShared &s,
+                  const MmaForwardState &state, const MaskBits &bits, int32_t t, int32_t pass,
+                  uint32_t *exchange)
 {
     mma_items(a.plan, a.n, at, pass, [&](int32_t row, int32_t u, int32_t item) {
         const float *partial = s.partial + (row - pass * a.plan.batch) * a.n.pitch + 4 * u;
@@ -63,9 +63,11 @@ static __device__ __forceinline__ void mma_forward_cells(const MmaForwardArgs &a
 }
 
 /* Worked out again wherever it is needed. */
-static __device__ __forceinline__ MmaWarp mma_forward_warp(const MmaForwardArgs &a, const BlockPlace &at)
+static __device__ __forceinline__ MmaWarp mma_forward_warp(const MmaForwardArgs &a,
+                                                           const BlockPlace &at)
 {
-    return mma_warp(a.plan, at.unit / TENSOR_UNITS, (at.units + TENSOR_UNITS - 1) / TENSOR_UNITS, 0);
+    return mma_warp(a.plan, at.unit / TENSOR_UNITS, (at.units + TENSOR_UNITS - 1) / TENSOR_UNITS,
+                    0);
 }
 
 #endif
@@ -78,14 +80,16 @@ static __device__ __forceinline__ void fwd_mma_loop(const MmaForwardArgs &a)
     const LstmPlan &plan = a.plan;
     const int32_t T = (int32_t)a.p.shape.T;
     MmaShared s = carve(a.n.pieces);
-    MmaForwardState state = {(float4 *)s.state, s.state + 4 * a.n.items, s.state + 5 * a.n.items, s.bias};
+    MmaForwardState state = {(float4 *)s.state, s.state + 4 * a.n.items, s.state + 5 * a.n.items,
+                             s.bias};
     BlockPlace at = mma_place(plan, a.p.shape, a.first_row);
     if (at.rows <= 0) return; /* with the whole replica */
     MaskBits bits = {s.masks, a.n.mask_quads, plan.rows};
     MmaMatrix matrix = {a.p.w_hh, a.p.w_tiles, a.p.shape.H};
     GridBarrier barrier;
-    if (!barrier_open(&barrier, a.words + at.replica * plan.blocks, (uint32_t)plan.blocks, (uint32_t)at.block,
-                      (uint32_t)(at.replica * plan.blocks), a.p.launch.poll_limit, s.flags, a.fault))
+    if (!barrier_open(&barrier, a.words + at.replica * plan.blocks, (uint32_t)plan.blocks,
+                      (uint32_t)at.block, (uint32_t)(at.replica * plan.blocks),
+                      a.p.launch.poll_limit, s.flags, a.fault))
         return;
 
     uint32_t *exchange = a.exchange + at.replica * a.n.exchange_words;
@@ -130,7 +134,10 @@ static __device__ __forceinline__ void fwd_mma_loop(const MmaForwardArgs &a)
 }
 
 struct MmaForwardPass : PassOf<MmaForwardArgs, LstmForward, KIND_MMA, 0> {
-    static Args arguments(const LstmPlan &plan, const LstmForward &p) { return mma_arguments<Args>(plan, p); }
+    static Args arguments(const LstmPlan &plan, const LstmForward &p)
+    {
+        return mma_arguments<Args>(plan, p);
+    }
 };
 
 #endif

@@ -23,8 +23,8 @@
 struct ForwardCounts {
     ForwardPieces pieces;
     int32_t slice_stride, chunk_floats, group_floats; /* of a staged chunk */
-    int32_t columns;                                  /* slices*units: weights of one k side by side */
-    int32_t lanes, items;                             /* groups*units; times batch */
+    int32_t columns;      /* slices*units: weights of one k side by side */
+    int32_t lanes, items; /* groups*units; times batch */
     int32_t folded, mask_quads;
     uint32_t by_units;                    /* inverse, for divided() */
     int64_t pass_floats, exchange_floats; /* of the exchange */
@@ -51,15 +51,16 @@ struct ForwardThread {
 /* ---- weights ---- */
 
 /* Gate weights of the block's unit u against h's unit k: 16 bytes of w_packed. */
-static __device__ __forceinline__ float4 forward_weight(const ForwardArgs &a, const BlockPlace &at, int32_t u,
-                                                        int64_t k)
+static __device__ __forceinline__ float4 forward_weight(const ForwardArgs &a, const BlockPlace &at,
+                                                        int32_t u, int64_t k)
 {
     if (k >= a.p.shape.H || u >= at.units) return make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     return load_l2((const float4 *)a.p.w_packed + k * a.p.shape.H + at.unit + u);
 }
 
 template <int RESIDENT>
-static __device__ __forceinline__ void forward_load_registers(const ForwardArgs &a, const BlockPlace &at,
+static __device__ __forceinline__ void forward_load_registers(const ForwardArgs &a,
+                                                              const BlockPlace &at,
                                                               const ForwardThread &me, float4 *kept)
 {
 #pragma unroll
@@ -69,13 +70,14 @@ static __device__ __forceinline__ void forward_load_registers(const ForwardArgs 
                       : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 }
 
-static __device__ __forceinline__ void forward_load_shared(const ForwardArgs &a, const BlockPlace &at,
-                                                           const ForwardShared &s)
+static __device__ __forceinline__ void
+forward_load_shared(const ForwardArgs &a, const BlockPlace &at, const ForwardShared &s)
 {
     int32_t columns = a.n.columns;
     for (int32_t j = thread_again(); j < a.plan.shared * columns; j += (int32_t)blockDim.x) {
         int32_t i = j / columns, slice = j % columns / a.plan.units, u = j % a.plan.units;
-        s.weights[j] = forward_weight(a, at, u, (int64_t)slice * a.plan.depth + a.plan.resident + i);
+        s.weights[j] =
+            forward_weight(a, at, u, (int64_t)slice * a.plan.depth + a.plan.resident + i);
     }
 }
 
@@ -83,8 +85,8 @@ static __device__ __forceinline__ void forward_load_shared(const ForwardArgs &a,
 
 /* The first chunk that a step stages, from h_0: (B,H) in memory, and masked here where there is a recurrent site. */
 template <int CHUNK, int BATCH>
-static __device__ __forceinline__ void stage_first(const ForwardArgs &a, const BlockPlace &at, int32_t pass,
-                                                   int32_t chunk, float *to)
+static __device__ __forceinline__ void stage_first(const ForwardArgs &a, const BlockPlace &at,
+                                                   int32_t pass, int32_t chunk, float *to)
 {
     enum { PITCH = (BATCH + 3) / 4 * 4 };
     const LstmPlan &plan = a.plan;
@@ -135,8 +137,9 @@ template <int CHUNK, int BATCH> struct Staging {
 /* This thread's part of W_hh D_r(h_{t-1}) for one pass. */
 template <int RESIDENT, int CHUNK, int BATCH>
 static __device__ __forceinline__ void
-forward_multiply(const ForwardArgs &a, const BlockPlace &at, const ForwardShared &s, const ForwardThread &me,
-                 const float4 *kept, Staging<CHUNK, BATCH> &stage, float4 (&sum)[BATCH])
+forward_multiply(const ForwardArgs &a, const BlockPlace &at, const ForwardShared &s,
+                 const ForwardThread &me, const float4 *kept, Staging<CHUNK, BATCH> &stage,
+                 float4 (&sum)[BATCH])
 {
     enum { PITCH = (BATCH + 3) / 4 * 4, STREAM = 4 };
     const LstmPlan &plan = a.plan;
@@ -152,7 +155,8 @@ forward_multiply(const ForwardArgs &a, const BlockPlace &at, const ForwardShared
         const float *h = stage.next(chunk) + mine;
         if (me.works) {
 #pragma unroll
-            for (int i = 0; i < CHUNK; i++) multiply_row<BATCH>(sum, kept[chunk * CHUNK + i], h + i * PITCH);
+            for (int i = 0; i < CHUNK; i++)
+                multiply_row<BATCH>(sum, kept[chunk * CHUNK + i], h + i * PITCH);
         }
     }
 #pragma unroll 1
@@ -162,7 +166,8 @@ forward_multiply(const ForwardArgs &a, const BlockPlace &at, const ForwardShared
         if (!me.works) continue;
         const float4 *w = s.weights + (i - plan.resident) * a.n.columns + column;
 #pragma unroll 2
-        for (; i < min(end, in_shared); i++, w += a.n.columns, h += PITCH) multiply_row<BATCH>(sum, *w, h);
+        for (; i < min(end, in_shared); i++, w += a.n.columns, h += PITCH)
+            multiply_row<BATCH>(sum, *w, h);
         int64_t k = (int64_t)me.slice * plan.depth;
 #pragma unroll 1
         for (; i < end; i += STREAM) {
@@ -188,7 +193,8 @@ static __device__ __forceinline__ void forward_fold(const ForwardArgs &a, const 
 {
     int32_t folded = a.n.folded;
     int32_t slot = me.slice < folded ? me.slice : me.slice - folded;
-    float4 *partial = (float4 *)s.work + (slot * a.n.lanes + me.group * a.plan.units + me.unit) * (BATCH | 1);
+    float4 *partial =
+        (float4 *)s.work + (slot * a.n.lanes + me.group * a.plan.units + me.unit) * (BATCH | 1);
     __syncthreads(); /* the staged chunks lie where the sums go */
     if (me.works && me.slice >= folded)
         for (int b = 0; b < BATCH; b++) partial[b] = sum[b];
@@ -198,8 +204,8 @@ static __device__ __forceinline__ void forward_fold(const ForwardArgs &a, const 
 #pragma unroll
         for (int b = 0; b < BATCH; b++) {
             float4 other = pair ? partial[b] : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-            partial[b] =
-                make_float4(sum[b].x + other.x, sum[b].y + other.y, sum[b].z + other.z, sum[b].w + other.w);
+            partial[b] = make_float4(sum[b].x + other.x, sum[b].y + other.y, sum[b].z + other.z,
+                                     sum[b].w + other.w);
         }
     }
     __syncthreads();
@@ -208,8 +214,8 @@ static __device__ __forceinline__ void forward_fold(const ForwardArgs &a, const 
 /* Gates, c and h of the block's elements of one pass, and h_t into the exchange (NULL after the last step). */
 template <int BATCH>
 static __device__ __forceinline__ void forward_cells(const ForwardArgs &a, const BlockPlace &at,
-                                                     const ForwardShared &s, const MaskBits &bits, int64_t t,
-                                                     int32_t pass, float *exchange)
+                                                     const ForwardShared &s, const MaskBits &bits,
+                                                     int64_t t, int32_t pass, float *exchange)
 {
     const LstmPlan &plan = a.plan;
     for (int32_t j = thread_again(); j < a.n.items; j += (int32_t)blockDim.x) {
@@ -221,7 +227,8 @@ static __device__ __forceinline__ void forward_cells(const ForwardArgs &a, const
         float h = forward_cell(s, item, u, partial, a.n.folded, 4 * a.n.lanes * (BATCH | 1));
         if (exchange)
             exchange[s.place[u] + group * a.n.group_floats + b] =
-                h * mask_bits_factor(bits, (int32_t)t & 1, MASK_RECURRENT, a.p.recurrent, at, row, u);
+                h *
+                mask_bits_factor(bits, (int32_t)t & 1, MASK_RECURRENT, a.p.recurrent, at, row, u);
     }
 }
 
@@ -250,7 +257,8 @@ static __device__ __forceinline__ void fwd_persistent(const ForwardArgs &a)
         }
     };
     auto place = [&](int32_t u) { /* where its rows lie in the exchange */
-                                  int32_t k = at.unit + u, slice = k / plan.depth, step = k % plan.depth;
+                                  int32_t k = at.unit + u, slice = k / plan.depth,
+                                          step = k % plan.depth;
                                   s.place[u] = step / plan.chunk * a.n.chunk_floats +
                                                slice * a.n.slice_stride +
                                                step % plan.chunk * plan_pitch(plan.batch);
@@ -259,8 +267,9 @@ static __device__ __forceinline__ void fwd_persistent(const ForwardArgs &a)
     forward_fetch(a.p, at, s, 0, each);
     mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, 0);
     GridBarrier barrier;
-    if (!barrier_open(&barrier, a.words + at.replica * plan.blocks, (uint32_t)plan.blocks, (uint32_t)at.block,
-                      (uint32_t)(at.replica * plan.blocks), a.p.launch.poll_limit, s.flag, a.fault))
+    if (!barrier_open(&barrier, a.words + at.replica * plan.blocks, (uint32_t)plan.blocks,
+                      (uint32_t)at.block, (uint32_t)(at.replica * plan.blocks),
+                      a.p.launch.poll_limit, s.flag, a.fault))
         return;
 
     float *exchange = a.exchange + at.replica * a.n.exchange_floats;
@@ -270,12 +279,13 @@ static __device__ __forceinline__ void fwd_persistent(const ForwardArgs &a)
         float *now = t + 1 < T ? exchange + (t & 1) * other : nullptr;
         for (int32_t pass = 0; pass < plan.passes; pass++) {
             float4 sum[BATCH];
-            Staging<CHUNK, BATCH> stage = {a, at, s.work, before ? before + pass * a.n.pass_floats : nullptr,
-                                           pass};
+            Staging<CHUNK, BATCH> stage = {
+                a, at, s.work, before ? before + pass * a.n.pass_floats : nullptr, pass};
             if (pass) __syncthreads(); /* the sums of the pass before lie where chunks go */
             forward_multiply<RESIDENT, CHUNK, BATCH>(a, at, s, me, kept, stage, sum);
             forward_fold<BATCH>(a, s, me, sum);
-            forward_cells<BATCH>(a, at, s, bits, t, pass, now ? now + pass * a.n.pass_floats : nullptr);
+            forward_cells<BATCH>(a, at, s, bits, t, pass,
+                                 now ? now + pass * a.n.pass_floats : nullptr);
         }
         __syncthreads();
         if (t + 1 < T) barrier_arrive(&barrier);
@@ -305,8 +315,9 @@ struct ForwardPass : PassOf<ForwardArgs, LstmForward, KIND_VECTOR, 0> {
         n.exchange_floats = plan_exchange_floats(&plan);
         n.pass_floats = n.exchange_floats / plan.passes;
         float *exchange = (float *)p.launch.scratch;
-        return {plan,    n, p, exchange, (uint32_t *)(exchange + 2 * plan.replicas * n.exchange_floats),
-                nullptr, 0};
+        return {
+            plan,    n, p, exchange, (uint32_t *)(exchange + 2 * plan.replicas * n.exchange_floats),
+            nullptr, 0};
     }
 };
 

@@ -17,25 +17,27 @@
  * op transposes, so that A is stored (k,m), B (n,k). C must not overlap A or B; with beta = 0 it is not read.
  * Runs on the stream, in the math mode and with the workspace that the handle has; alpha and beta are host
  * values, which a captured graph keeps. */
-static inline cublasStatus_t gemm_rowmajor(cublasHandle_t handle, int ta, int tb, int64_t m, int64_t n,
-                                           int64_t k, float alpha, const float *A, const float *B, float beta,
-                                           float *C)
+static inline cublasStatus_t gemm_rowmajor(cublasHandle_t handle, int ta, int tb, int64_t m,
+                                           int64_t n, int64_t k, float alpha, const float *A,
+                                           const float *B, float beta, float *C)
 {
     assert(m > 0 && n > 0 && k > 0 && m <= INT_MAX && n <= INT_MAX && k <= INT_MAX);
-    return cublasSgemm(handle, tb ? CUBLAS_OP_T : CUBLAS_OP_N, ta ? CUBLAS_OP_T : CUBLAS_OP_N, (int)n, (int)m,
-                       (int)k, &alpha, B, (int)(tb ? k : n), A, (int)(ta ? m : k), &beta, C, (int)n);
+    return cublasSgemm(handle, tb ? CUBLAS_OP_T : CUBLAS_OP_N, ta ? CUBLAS_OP_T : CUBLAS_OP_N,
+                       (int)n, (int)m, (int)k, &alpha, B, (int)(tb ? k : n), A, (int)(ta ? m : k),
+                       &beta, C, (int)n);
 }
 
 /* The same with A and B in bfloat16; sums and C are float32. sm_80 and up. */
-static inline cublasStatus_t gemm_rowmajor_bf16(cublasHandle_t handle, int ta, int tb, int64_t m, int64_t n,
-                                                int64_t k, float alpha, const uint16_t *A, const uint16_t *B,
-                                                float beta, float *C)
+static inline cublasStatus_t gemm_rowmajor_bf16(cublasHandle_t handle, int ta, int tb, int64_t m,
+                                                int64_t n, int64_t k, float alpha,
+                                                const uint16_t *A, const uint16_t *B, float beta,
+                                                float *C)
 {
     assert(m > 0 && n > 0 && k > 0 && m <= INT_MAX && n <= INT_MAX && k <= INT_MAX);
-    return cublasGemmEx(handle, tb ? CUBLAS_OP_T : CUBLAS_OP_N, ta ? CUBLAS_OP_T : CUBLAS_OP_N, (int)n,
-                        (int)m, (int)k, &alpha, B, CUDA_R_16BF, (int)(tb ? k : n), A, CUDA_R_16BF,
-                        (int)(ta ? m : k), &beta, C, CUDA_R_32F, (int)n, CUBLAS_COMPUTE_32F,
-                        CUBLAS_GEMM_DEFAULT);
+    return cublasGemmEx(handle, tb ? CUBLAS_OP_T : CUBLAS_OP_N, ta ? CUBLAS_OP_T : CUBLAS_OP_N,
+                        (int)n, (int)m, (int)k, &alpha, B, CUDA_R_16BF, (int)(tb ? k : n), A,
+                        CUDA_R_16BF, (int)(ta ? m : k), &beta, C, CUDA_R_32F, (int)n,
+                        CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
 }
 
 /* The CUDA error that says most nearly what a cuBLAS status says, for functions that return only that. */

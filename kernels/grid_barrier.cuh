@@ -38,9 +38,10 @@ enum { BARRIER_FAULT_EVERY = 1024 };
 /* The state of a launch; `gone` is a shared word of the block. Returns, after a __syncthreads, whether the grid is still
  * sound: a launch behind one that gave up does nothing. Blocks of one launch may disagree where a fault comes up just now: those
  * that stay then give up at their next wait. */
-static __device__ __forceinline__ bool barrier_open(GridBarrier *b, uint32_t *words, uint32_t blocks,
-                                                    uint32_t self, uint32_t first, uint32_t limit,
-                                                    uint32_t *gone, FaultRecord *fault)
+static __device__ __forceinline__ bool barrier_open(GridBarrier *b, uint32_t *words,
+                                                    uint32_t blocks, uint32_t self, uint32_t first,
+                                                    uint32_t limit, uint32_t *gone,
+                                                    FaultRecord *fault)
 {
     b->words = words, b->blocks = blocks, b->self = self, b->first = first;
     b->count = load_poll(&words[self]);
@@ -78,12 +79,13 @@ static __device__ __forceinline__ void barrier_report(const GridBarrier &b, uint
 }
 
 /* Until the blocks first, first + step, ... before `end` have arrived as often as this one; sets *gone where it gives up. */
-static __device__ __forceinline__ void barrier_watch(const GridBarrier &b, uint32_t first, uint32_t end,
-                                                     uint32_t step, uint32_t *gone)
+static __device__ __forceinline__ void barrier_watch(const GridBarrier &b, uint32_t first,
+                                                     uint32_t end, uint32_t step, uint32_t *gone)
 {
     for (uint32_t p = first; p < end; p += step)
         for (uint32_t n = 0; barrier_behind(load_acquire(&b.words[p]), b.count); n++) {
-            bool others = n % BARRIER_FAULT_EVERY == BARRIER_FAULT_EVERY - 1 && load_poll(&b.fault->set);
+            bool others =
+                n % BARRIER_FAULT_EVERY == BARRIER_FAULT_EVERY - 1 && load_poll(&b.fault->set);
             if (others || (b.limit && poll_expired(n, b.limit))) {
                 atomicExch(gone, 1u);
                 break;
@@ -111,8 +113,8 @@ static __device__ __forceinline__ bool barrier_wait(GridBarrier *b, uint32_t ste
 
 /* A whole warp, for itself: until the blocks first .. end-1 have arrived as often as this one; behind it all lanes see what those
  * blocks wrote before. The block then learns from barrier_sound whether all its warps came through. */
-static __device__ __forceinline__ void barrier_watch_warp(const GridBarrier &b, int32_t first, int32_t end,
-                                                          uint32_t *gone)
+static __device__ __forceinline__ void barrier_watch_warp(const GridBarrier &b, int32_t first,
+                                                          int32_t end, uint32_t *gone)
 {
     barrier_watch(b, (uint32_t)first + (threadIdx.x & 31), (uint32_t)end, 32, gone);
     __syncwarp();

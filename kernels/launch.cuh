@@ -42,7 +42,8 @@ static inline cudaLaunchConfig_t launch_config(const LaunchShape &shape, cudaLau
 
 /* How many clusters of that shape (shape.cluster >= 1) the device holds at once. */
 template <class... P>
-static inline cudaError_t resident_clusters(int *clusters, const LaunchShape &shape, void (*kernel)(P...))
+static inline cudaError_t resident_clusters(int *clusters, const LaunchShape &shape,
+                                            void (*kernel)(P...))
 {
 #if CUDART_VERSION >= 12000
     cudaLaunchAttribute attr[2];
@@ -60,7 +61,8 @@ static inline cudaError_t resident_clusters(int *clusters, const LaunchShape &sh
 template <class... P, class... A>
 static inline cudaError_t launch(const LaunchShape &shape, void (*kernel)(P...), A... args)
 {
-    static_assert(sizeof...(P) == sizeof...(A), "a kernel takes as many arguments as it has parameters");
+    static_assert(sizeof...(P) == sizeof...(A),
+                  "a kernel takes as many arguments as it has parameters");
 #if CUDART_VERSION >= 12000
     cudaLaunchAttribute attr[2];
     cudaLaunchConfig_t config = launch_config(shape, attr);
@@ -70,8 +72,8 @@ static inline cudaError_t launch(const LaunchShape &shape, void (*kernel)(P...),
     if (shape.cooperative)
         return [&](P... exact) {
             void *pointers[] = {(void *)&exact...};
-            return cudaLaunchCooperativeKernel((const void *)kernel, shape.grid, shape.block, pointers,
-                                               shape.shared_bytes, shape.stream);
+            return cudaLaunchCooperativeKernel((const void *)kernel, shape.grid, shape.block,
+                                               pointers, shape.shared_bytes, shape.stream);
         }(static_cast<P>(args)...);
     kernel<<<shape.grid, shape.block, shape.shared_bytes, shape.stream>>>(static_cast<P>(args)...);
     return cudaPeekAtLastError();

@@ -26,8 +26,8 @@ cudaError_t round_prepare(void);
 /* Moves the state on (step = next_step, window = next_window, and so on, slot to the next of `slots`) and copies the window's ids:
  * x (T,B) = stream[row_start(b) + window*T + t], y (T,B) the id after it; row_start as SPEC 4 over n ids. ids NULL: the state only
  * moves on. One block. */
-cudaError_t step_begin(cudaStream_t stream, StepState *state, int64_t slots, const int32_t *ids, int64_t n,
-                       int64_t T, int64_t B, int32_t *x, int32_t *y);
+cudaError_t step_begin(cudaStream_t stream, StepState *state, int64_t slots, const int32_t *ids,
+                       int64_t n, int64_t T, int64_t B, int32_t *x, int32_t *y);
 
 /* ---- embedding.cu ---- */
 
@@ -36,8 +36,8 @@ cudaError_t step_begin(cudaStream_t stream, StepState *state, int64_t slots, con
 enum { EMBEDDING_ZERO = -1 };
 typedef struct EmbeddingTable {
     const float *encoder; /* (V_in,H); NULL where no id is >= 0 */
-    const float
-        *projected; /* (rows,H) feature rows after their product; NULL where no id is below EMBEDDING_ZERO */
+    const float *
+        projected; /* (rows,H) feature rows after their product; NULL where no id is below EMBEDDING_ZERO */
     const float *bias; /* (H) */
 } EmbeddingTable;
 
@@ -53,8 +53,8 @@ cudaError_t embedding_forward_bf16(cudaStream_t stream, int64_t N, int64_t H, co
 /* The encoder's gradient, sparse: row n of rows (N,H) receives the sum, in order of position, of D(dx) over all positions with the id of
  * position n where n is the first such position; first[n] = 1 there and 0 elsewhere, whose rows are not written. A position
  * whose id is below 0 has no row. */
-cudaError_t embedding_backward(cudaStream_t stream, int64_t N, int64_t H, const int32_t *ids, const float *dx,
-                               MaskSite site, float *rows, int32_t *first);
+cudaError_t embedding_backward(cudaStream_t stream, int64_t N, int64_t H, const int32_t *ids,
+                               const float *dx, MaskSite site, float *rows, int32_t *first);
 
 /* ---- rows.cu ---- */
 
@@ -64,8 +64,8 @@ cudaError_t rows_pick(cudaStream_t stream, int64_t rows, size_t row_bytes, const
                       const void *from, void *to);
 
 /* The same for float rows (H), D applied: row i of to = D(from[index[i]]), the mask being that of row index[i]. */
-cudaError_t rows_masked(cudaStream_t stream, int64_t rows, int64_t H, const int32_t *index, const float *from,
-                        MaskSite site, float *to);
+cudaError_t rows_masked(cudaStream_t stream, int64_t rows, int64_t H, const int32_t *index,
+                        const float *from, MaskSite site, float *to);
 
 /* ---- softmax_xent.cu ---- */
 
@@ -73,16 +73,17 @@ cudaError_t rows_masked(cudaStream_t stream, int64_t rows, int64_t H, const int3
  * (softmax - onehot) / B in place; otherwise logits + bias. best (N), or NULL, receives the id of the largest logit, the lowest where
  * equal. A row whose target is below 0 is not scored: nats 0, best -1, its gradient zeros, its logits left as they are. One pass over
  * the row where it fits in shared memory. */
-cudaError_t softmax_xent(cudaStream_t stream, int64_t N, int64_t V, const float *bias, const int32_t *targets,
-                         int train, float inverse_B, float *logits, float *nats, int32_t *best);
+cudaError_t softmax_xent(cudaStream_t stream, int64_t N, int64_t V, const float *bias,
+                         const int32_t *targets, int train, float inverse_B, float *logits,
+                         float *nats, int32_t *best);
 
 /* out (cols) = sum over rows of m (rows, cols), in a fixed order; `also` (may be NULL) receives a copy. */
 cudaError_t column_sums(cudaStream_t stream, int64_t rows, int64_t cols, const float *m, float *out,
                         float *also);
 
 /* The same, and m rounded to bfloat16 (rows, cols) on the way: the sums are those of the unrounded values, with the same bits. */
-cudaError_t column_sums_bf16(cudaStream_t stream, int64_t rows, int64_t cols, const float *m, float *out,
-                             float *also, uint16_t *rounded);
+cudaError_t column_sums_bf16(cudaStream_t stream, int64_t rows, int64_t cols, const float *m,
+                             float *out, float *also, uint16_t *rounded);
 
 /* ---- round.cu ---- */
 
@@ -129,8 +130,9 @@ typedef struct SgdArgs {
     int64_t packed_n;
     uint16_t *
         rounded; /* (dense) the weights in bfloat16, element by element, packed tensors left out; NULL: nobody reads them */
-    const float *nats;             /* (scored) */
-    const int32_t *best, *targets; /* (scored) as softmax_xent has them; best NULL: no hits are counted */
+    const float *nats; /* (scored) */
+    const int32_t *best,
+        *targets; /* (scored) as softmax_xent has them; best NULL: no hits are counted */
     int64_t scored;
     double *partial;     /* (sgd_partials(dense, N)) scratch */
     StepResult *results; /* [slots]: results[state->slot] is written */

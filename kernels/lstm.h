@@ -54,7 +54,8 @@ typedef struct FaultRecord {
 
 /* What a launch of a persistent variant needs beside its tensors. */
 typedef struct LstmLaunch {
-    const LstmPlan *plan; /* for H of the shape, in the pass's direction; NULL: the variant has none */
+    const LstmPlan
+        *plan; /* for H of the shape, in the pass's direction; NULL: the variant has none */
     void *
         scratch; /* plan->scratch_bytes of device memory, zeroed when made; one plan's for good, launches in one stream share it */
     uint32_t poll_limit; /* looks at a missing block before giving up; 0: never */
@@ -65,20 +66,23 @@ typedef struct LstmLaunch {
 typedef struct LstmContext {
     cudaStream_t stream;
     cublasHandle_t blas;
-    FaultRecord *fault;  /* device */
-    int32_t cooperative; /* whether the device launches cooperatively, as persistent variants then do */
+    FaultRecord *fault; /* device */
+    int32_t
+        cooperative; /* whether the device launches cooperatively, as persistent variants then do */
 } LstmContext;
 
 typedef struct LstmForward {
     LstmShape shape;
-    const float *w_hh;     /* (4H,H) */
-    const float *w_packed; /* (H,H,4): [k][unit][gate] of w_hh, where the footprint says packed; else NULL */
-    const void
-        *w_tiles; /* w_hh in bfloat16 fragments (tensor.h), where the plan's precision is bf16; else NULL */
+    const float *w_hh; /* (4H,H) */
+    const float *
+        w_packed; /* (H,H,4): [k][unit][gate] of w_hh, where the footprint says packed; else NULL */
+    const void *
+        w_tiles; /* w_hh in bfloat16 fragments (tensor.h), where the plan's precision is bf16; else NULL */
     const float *b_ih, *b_hh; /* (4H) */
     float *gates;             /* (T,B,4H): in x_proj = W_ih D(x) without biases; out i, f, g, o */
     float *h, *c;             /* (T+1,B,H): row 0 in, the others out; h unmasked */
-    float *y;        /* (T,B,H): D_o(h_1..T); NULL where the site is off: the reader takes h from row 1 on */
+    float
+        *y; /* (T,B,H): D_o(h_1..T); NULL where the site is off: the reader takes h from row 1 on */
     float *h_masked; /* (T,B,H): D_r(h_0..T-1), for dw_hh; NULL where the site is off */
     MaskSite output, recurrent;
     LstmLaunch launch;
@@ -116,7 +120,8 @@ typedef struct LstmVariant {
     int (*launches)(const LstmShape *shape, int backward);
 } LstmVariant;
 
-extern const LstmVariant *const lstm_variants[]; /* NULL-terminated, in the order of lstm_footprints */
+extern const LstmVariant
+    *const lstm_variants[]; /* NULL-terminated, in the order of lstm_footprints */
 
 /* w_packed from w_hh of H units (pack.cu): after weights were set; the update (layers.h) keeps it current. */
 cudaError_t lstm_pack(cudaStream_t stream, int64_t H, const float *w_hh, float *w_packed);

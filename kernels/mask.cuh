@@ -34,14 +34,15 @@ static __device__ __forceinline__ Mask mask_open(const MaskSite &site)
 static __device__ __forceinline__ uint4 mask_words(const Mask &m, int64_t row, int64_t H, int64_t u)
 {
     uint64_t q = (uint64_t)row * (uint64_t)((H + 3) >> 2) + (uint64_t)(u >> 2);
-    uint4 counter = make_uint4((unsigned)q, (unsigned)(q >> 32), (unsigned)m.sub, (unsigned)(m.sub >> 32));
+    uint4 counter =
+        make_uint4((unsigned)q, (unsigned)(q >> 32), (unsigned)m.sub, (unsigned)(m.sub >> 32));
     return curand_Philox4x32_10(counter, m.key);
 }
 
 /* D applied to units u..u+3 of a row: a product, as in the reference, so that a NaN under a dropped unit
  * stays one. */
-static __device__ __forceinline__ Quad mask_quad_apply(const Mask &m, int64_t row, int64_t H, int64_t u,
-                                                       Quad x)
+static __device__ __forceinline__ Quad mask_quad_apply(const Mask &m, int64_t row, int64_t H,
+                                                       int64_t u, Quad x)
 {
     if (!m.on) return x;
     uint4 w = mask_words(m, row, H, u);
@@ -54,7 +55,8 @@ static __device__ __forceinline__ Quad mask_quad_apply(const Mask &m, int64_t ro
 
 /* D as a factor for one unit: 0 or 1/keep. Draws the words of three neighbours too; worth it where a thread
  * owns one unit and the arithmetic hides behind loads. */
-static __device__ __forceinline__ float mask_factor(const Mask &m, int64_t row, int64_t H, int64_t u)
+static __device__ __forceinline__ float mask_factor(const Mask &m, int64_t row, int64_t H,
+                                                    int64_t u)
 {
     if (!m.on) return 1.0f;
     uint4 w = mask_words(m, row, H, u);

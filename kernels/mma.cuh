@@ -26,11 +26,13 @@ static inline MmaCounts mma_counts(const LstmPlan *plan)
     n.tile_units = mma_tile_units(plan);
     n.by_units = inverse_of(plan->units);
     n.pass_words = mma_pass_words(plan), n.exchange_words = mma_exchange_words(plan);
-    assert((int64_t)plan->batch * plan->units * plan->units < INT32_MAX); /* what divided() is given */
+    assert((int64_t)plan->batch * plan->units * plan->units <
+           INT32_MAX); /* what divided() is given */
     return n;
 }
 
-template <class Args, class Tensors> static inline Args mma_arguments(const LstmPlan &plan, const Tensors &p)
+template <class Args, class Tensors>
+static inline Args mma_arguments(const LstmPlan &plan, const Tensors &p)
 {
     assert(p.launch.scratch && plan.blocks % plan.cluster == 0);
     MmaCounts n = mma_counts(&plan);
@@ -76,7 +78,8 @@ static __device__ __forceinline__ void mma_all_items(const LstmPlan &plan, const
 
 /* x, rounded, as element k (forward: unit; backward: unit*4 + gate) of row b of a pass. */
 template <int PRECISION>
-static __device__ __forceinline__ void mma_send(uint32_t *pass, int32_t tiles, int32_t k, int32_t b, float x)
+static __device__ __forceinline__ void mma_send(uint32_t *pass, int32_t tiles, int32_t k, int32_t b,
+                                                float x)
 {
     enum { K = PRECISION == PRECISION_BF16 ? 16 : 8 };
     TensorOperand at = tensor_operand(PRECISION, k % K, b % TENSOR_BATCH);
@@ -108,8 +111,9 @@ static __device__ __forceinline__ MmaWarp mma_warp(const LstmPlan &plan, int32_t
 }
 
 /* Waits for the blocks whose units lie in the warp's slice. */
-static __device__ __forceinline__ void mma_watch(const LstmPlan &plan, const MmaCounts &n, const MmaWarp &w,
-                                                 const GridBarrier &barrier, uint32_t *gone)
+static __device__ __forceinline__ void mma_watch(const LstmPlan &plan, const MmaCounts &n,
+                                                 const MmaWarp &w, const GridBarrier &barrier,
+                                                 uint32_t *gone)
 {
     int32_t first = w.k * n.tile_units / plan.units,
             end = ((w.k + plan.depth) * n.tile_units + plan.units - 1) / plan.units;
@@ -125,8 +129,9 @@ struct MmaMatrix {
 
 /* A tile of the warp: m tile m of its stack, contraction tile i of its slice; zeros where it has none. */
 template <int PRECISION, bool TRANSPOSED>
-static __device__ __forceinline__ void mma_weight(const MmaMatrix &x, const MmaWarp &w, int32_t depth,
-                                                  int32_t m, int32_t i, uint32_t (&a)[4])
+static __device__ __forceinline__ void mma_weight(const MmaMatrix &x, const MmaWarp &w,
+                                                  int32_t depth, int32_t m, int32_t i,
+                                                  uint32_t (&a)[4])
 {
     a[0] = a[1] = a[2] = a[3] = 0;
     if (m >= w.m_tiles || i >= depth) return;
@@ -135,8 +140,9 @@ static __device__ __forceinline__ void mma_weight(const MmaMatrix &x, const MmaW
 }
 
 template <int PRECISION, bool TRANSPOSED, int STACKED, int RESIDENT>
-static __device__ __forceinline__ void mma_load(const MmaMatrix &x, const LstmPlan &plan, const MmaWarp &w,
-                                                const MmaShared &s, uint32_t (&kept)[RESIDENT][STACKED][4])
+static __device__ __forceinline__ void mma_load(const MmaMatrix &x, const LstmPlan &plan,
+                                                const MmaWarp &w, const MmaShared &s,
+                                                uint32_t (&kept)[RESIDENT][STACKED][4])
 {
 #pragma unroll
     for (int i = 0; i < RESIDENT; i++)
@@ -150,7 +156,8 @@ static __device__ __forceinline__ void mma_load(const MmaMatrix &x, const LstmPl
         for (int m = 0; m < STACKED; m++) {
             uint32_t a[4];
             mma_weight<PRECISION, TRANSPOSED>(x, w, plan.depth, m, plan.resident + i, a);
-            s.weights[((i * warps + w.warp) * STACKED + m) * 32 + lane] = make_uint4(a[0], a[1], a[2], a[3]);
+            s.weights[((i * warps + w.warp) * STACKED + m) * 32 + lane] =
+                make_uint4(a[0], a[1], a[2], a[3]);
         }
 }
 
@@ -169,8 +176,8 @@ static __device__ __forceinline__ void mma_operands(const uint2 *from, int32_t t
 }
 
 template <int PRECISION, int STACKED, int N>
-static __device__ __forceinline__ void mma_step(float (&sum)[STACKED][N][4], const uint32_t (&a)[STACKED][4],
-                                                const uint2 (&b)[N])
+static __device__ __forceinline__ void
+mma_step(float (&sum)[STACKED][N][4], const uint32_t (&a)[STACKED][4], const uint2 (&b)[N])
 {
 #pragma unroll
     for (int n = 0; n < N; n++) {
@@ -238,15 +245,17 @@ mma_multiply(const MmaMatrix &x, const LstmPlan &plan, const MmaWarp &w, const M
         uint32_t a[STACKED][4];
         mma_operands<N, 1>(from, tiles, i, depth, one);
 #pragma unroll
-        for (int m = 0; m < STACKED; m++) mma_weight<PRECISION, TRANSPOSED>(x, w, depth, m, i, a[m]);
+        for (int m = 0; m < STACKED; m++)
+            mma_weight<PRECISION, TRANSPOSED>(x, w, depth, m, i, a[m]);
         mma_step<PRECISION, STACKED, N>(sum, a, one[0]);
     }
 }
 
 /* Leaves the warp's sums in s.partial. */
 template <int STACKED, int N>
-static __device__ __forceinline__ void mma_store_sums(const MmaShared &s, const MmaWarp &w, int32_t batch,
-                                                      int32_t pitch, const float (&sum)[STACKED][N][4])
+static __device__ __forceinline__ void mma_store_sums(const MmaShared &s, const MmaWarp &w,
+                                                      int32_t batch, int32_t pitch,
+                                                      const float (&sum)[STACKED][N][4])
 {
     int32_t lane = thread_again() & 31, g = lane >> 2, q = lane & 3;
     float *to = s.partial + (w.slice * batch + 2 * q) * pitch + w.group * STACKED * TENSOR_ROWS + g;

@@ -34,26 +34,34 @@ static PLAN_HD inline int32_t mma_tile_units(const LstmPlan *p)
 
 /* Floats from one batch row of partial sums to the next: a multiple of 4 that is not one of 8, so that the lanes of a warp that
  * store a tile's columns meet different banks. */
-static PLAN_HD inline int32_t mma_pitch(const LstmPlan *p) { return p->groups * p->quads * TENSOR_ROWS + 4; }
+static PLAN_HD inline int32_t mma_pitch(const LstmPlan *p)
+{
+    return p->groups * p->quads * TENSOR_ROWS + 4;
+}
 
 /* 32-bit words of one pass of an exchange, and of what a replica exchanges at one step. */
 static PLAN_HD inline int64_t mma_pass_words(const LstmPlan *p)
 {
     return (int64_t)(p->batch / TENSOR_BATCH) * mma_tiles(p) * (TENSOR_WORDS / 2);
 }
-static PLAN_HD inline int64_t mma_exchange_words(const LstmPlan *p) { return p->passes * mma_pass_words(p); }
+static PLAN_HD inline int64_t mma_exchange_words(const LstmPlan *p)
+{
+    return p->passes * mma_pass_words(p);
+}
 
 /* A block's shared memory, of both passes (plan.h). */
-#define MMA_PIECES(X)                                                                                        \
-    X(uint4, weights, (int64_t)p->shared * p->groups * p->slices * p->quads * TENSOR_WORDS,                  \
-      "[shared][warps][quads][lane] A tiles")                                                                \
-    X(float, partial, (int64_t)p->slices * p->batch * mma_pitch(p), "[slices][batch][pitch]: m fastest")     \
-    X(float, sent, p->backward && p->cluster > 1 ? (int64_t)2 * p->batch * p->cluster * p->units : 0,        \
-      "backward in clusters: [2][batch][cluster*units] sums of the block, read by the others")               \
-    X(float, state, (int64_t)8 * p->rows * p->units,                                                         \
-      "forward [rows*units] gates (float4), then as many c and h; backward [8 slots][rows*units]")           \
-    X(float4, bias, p->backward ? 0 : 4 * (int64_t)p->units, "forward: [units] of gates")                    \
-    X(uint32_t, masks, plan_mask_words(p), "[2 steps][2 sites][rows][mask quads] of four bits")              \
+#define MMA_PIECES(X)                                                                              \
+    X(uint4, weights, (int64_t)p->shared * p->groups * p->slices * p->quads * TENSOR_WORDS,        \
+      "[shared][warps][quads][lane] A tiles")                                                      \
+    X(float, partial, (int64_t)p->slices * p->batch * mma_pitch(p),                                \
+      "[slices][batch][pitch]: m fastest")                                                         \
+    X(float, sent,                                                                                 \
+      p->backward && p->cluster > 1 ? (int64_t)2 * p->batch * p->cluster * p->units : 0,           \
+      "backward in clusters: [2][batch][cluster*units] sums of the block, read by the others")     \
+    X(float, state, (int64_t)8 * p->rows * p->units,                                               \
+      "forward [rows*units] gates (float4), then as many c and h; backward [8 slots][rows*units]") \
+    X(float4, bias, p->backward ? 0 : 4 * (int64_t)p->units, "forward: [units] of gates")          \
+    X(uint32_t, masks, plan_mask_words(p), "[2 steps][2 sites][rows][mask quads] of four bits")    \
     X(uint32_t, flags, 4, "that the block gives up")
 PIECES(MmaPieces, mma_pieces, mma_shared_bytes, MMA_PIECES)
 

@@ -50,9 +50,11 @@ extern "C" cudaError_t pack_prepare(void)
     return error ? error : cudaFuncGetAttributes(&attributes, lstm_pack_tiles_kernel);
 }
 
-extern "C" cudaError_t lstm_pack_tiles(cudaStream_t stream, int64_t H, const float *w_hh, void *w_tiles)
+extern "C" cudaError_t lstm_pack_tiles(cudaStream_t stream, int64_t H, const float *w_hh,
+                                       void *w_tiles)
 {
-    int64_t blocks = plan_div_up(tensor_row_tiles(H) * tensor_k_tiles(H, PRECISION_BF16), PACK_THREADS / 32);
+    int64_t blocks =
+        plan_div_up(tensor_row_tiles(H) * tensor_k_tiles(H, PRECISION_BF16), PACK_THREADS / 32);
     assert(H > 0 && blocks <= INT32_MAX);
     LaunchShape shape = {dim3((unsigned)blocks), dim3(PACK_THREADS), 0, stream, false};
     return launch(shape, lstm_pack_tiles_kernel, H, w_hh, (uint4 *)w_tiles);

@@ -45,7 +45,8 @@ static __device__ __forceinline__ void pack_store(const float *tile_floats, int6
     for (int32_t k = (int32_t)threadIdx.x / PACK_K; k < PACK_K; k += PACK_UNITS) {
         int64_t column = tile % across * PACK_K + k;
         if (row < H && column < H)
-            w_packed[(column * H + row) * 4 + gate] = tile_floats[gate * PACK_GATE + unit * PACK_PITCH + k];
+            w_packed[(column * H + row) * 4 + gate] =
+                tile_floats[gate * PACK_GATE + unit * PACK_PITCH + k];
     }
 }
 
@@ -58,14 +59,15 @@ enum {
 
 /* The tile out of shared memory into bfloat16 fragments (tensor.h): a warp each of them, while there are any. What is past H
  * must be zero in the tile. */
-static __device__ __forceinline__ void pack_store_tiles(const float *tile_floats, int64_t H, int64_t tile,
-                                                        uint4 *w_tiles)
+static __device__ __forceinline__ void pack_store_tiles(const float *tile_floats, int64_t H,
+                                                        int64_t tile, uint4 *w_tiles)
 {
     int32_t lane = (int32_t)threadIdx.x & 31, one = (int32_t)threadIdx.x / 32;
     int64_t across = plan_div_up(H, PACK_K), k_tiles = tensor_k_tiles(H, PRECISION_BF16);
     int64_t row = tile / across * PACK_ROW_TILES + one / PACK_K_TILES,
             column = tile % across * PACK_K_TILES + one % PACK_K_TILES;
-    if (one >= PACK_ROW_TILES * PACK_K_TILES || row >= tensor_row_tiles(H) || column >= k_tiles) return;
+    if (one >= PACK_ROW_TILES * PACK_K_TILES || row >= tensor_row_tiles(H) || column >= k_tiles)
+        return;
     uint32_t w[4];
     for (int i = 0; i < 4; i++) {
         int32_t r = one / PACK_K_TILES * TENSOR_ROWS + lane / 4 + (i & 1) * 8,

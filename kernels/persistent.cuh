@@ -25,11 +25,12 @@ static __device__ __forceinline__ int32_t divided(int32_t n, uint32_t inverse)
 struct BlockPlace {
     int32_t replica, block; /* of the replica */
     int32_t unit, units;    /* first of H, and how many */
-    int32_t row, rows;      /* first of B, and how many; none where the batch is smaller than the plan's */
+    int32_t row,
+        rows; /* first of B, and how many; none where the batch is smaller than the plan's */
 };
 
-static __device__ __forceinline__ BlockPlace block_place(const LstmPlan &plan, const LstmShape &shape,
-                                                         int32_t first_row)
+static __device__ __forceinline__ BlockPlace block_place(const LstmPlan &plan,
+                                                         const LstmShape &shape, int32_t first_row)
 {
     BlockPlace p;
     p.replica = (int32_t)blockIdx.x / plan.blocks;
@@ -53,7 +54,8 @@ static __device__ __forceinline__ void copy_gates4(float *to, int32_t to_step, c
 #pragma unroll
     for (int32_t gate = 0; gate < 4; gate++) to[gate * to_step] = next[gate];
 #else
-    for (int32_t gate = 0; gate < 4; gate++) copy_async4(to + gate * to_step, from + gate * from_step);
+    for (int32_t gate = 0; gate < 4; gate++)
+        copy_async4(to + gate * to_step, from + gate * from_step);
 #endif
 }
 
@@ -69,9 +71,10 @@ struct MaskBits {
 };
 
 /* Draws site's bits for the rows first_row + b of the mask (b: the block's rows) and the block's units. */
-static __device__ __forceinline__ void mask_bits_draw(const MaskBits &bits, int32_t parity, int32_t which,
-                                                      const MaskSite &site, const BlockPlace &at,
-                                                      int64_t first_row, int64_t H)
+static __device__ __forceinline__ void mask_bits_draw(const MaskBits &bits, int32_t parity,
+                                                      int32_t which, const MaskSite &site,
+                                                      const BlockPlace &at, int64_t first_row,
+                                                      int64_t H)
 {
     if (!site.on) return;
     Mask m = mask_open(site);
@@ -86,9 +89,9 @@ static __device__ __forceinline__ void mask_bits_draw(const MaskBits &bits, int3
 }
 
 /* 0 or 1/keep for unit u of the block in its row b. */
-static __device__ __forceinline__ float mask_bits_factor(const MaskBits &bits, int32_t parity, int32_t which,
-                                                         const MaskSite &site, const BlockPlace &at,
-                                                         int32_t b, int32_t u)
+static __device__ __forceinline__ float mask_bits_factor(const MaskBits &bits, int32_t parity,
+                                                         int32_t which, const MaskSite &site,
+                                                         const BlockPlace &at, int32_t b, int32_t u)
 {
     if (!site.on) return 1.0f;
     int32_t unit = at.unit + u, q = (unit >> 2) - (at.unit >> 2);
@@ -98,13 +101,15 @@ static __device__ __forceinline__ float mask_bits_factor(const MaskBits &bits, i
 
 /* Bits of step t: its output, and h_t as step t+1 reads it. */
 static __device__ __forceinline__ void mask_bits_step(const MaskBits &bits, const LstmShape &shape,
-                                                      const MaskSite &output, const MaskSite &recurrent,
+                                                      const MaskSite &output,
+                                                      const MaskSite &recurrent,
                                                       const BlockPlace &at, int64_t t)
 {
     int64_t B = shape.B, H = shape.H;
     mask_bits_draw(bits, (int32_t)t & 1, MASK_OUTPUT, output, at, t * B + at.row, H);
     if (t + 1 < shape.T)
-        mask_bits_draw(bits, (int32_t)t & 1, MASK_RECURRENT, recurrent, at, (t + 1) * B + at.row, H);
+        mask_bits_draw(bits, (int32_t)t & 1, MASK_RECURRENT, recurrent, at, (t + 1) * B + at.row,
+                       H);
 }
 
 /* ---- of KIND_VECTOR: multiply, elements ---- */
@@ -116,7 +121,8 @@ static __device__ __forceinline__ void multiply_add(float4 &sum, const float4 &w
 
 /* sum[b] += w * row[b]: one step of contraction of a thread. */
 template <int BATCH>
-static __device__ __forceinline__ void multiply_row(float4 (&sum)[BATCH], const float4 &w, const float *row)
+static __device__ __forceinline__ void multiply_row(float4 (&sum)[BATCH], const float4 &w,
+                                                    const float *row)
 {
 #pragma unroll
     for (int b = 0; b + 4 <= BATCH; b += 4) {
@@ -131,7 +137,8 @@ static __device__ __forceinline__ void multiply_row(float4 (&sum)[BATCH], const 
 }
 
 /* Where an element of a block's items lies: items run over batch rows of the tile fastest, then units, then groups, then passes. */
-static __device__ __forceinline__ int32_t item_at(const LstmPlan &plan, int32_t batch, int32_t row, int32_t u)
+static __device__ __forceinline__ int32_t item_at(const LstmPlan &plan, int32_t batch, int32_t row,
+                                                  int32_t u)
 {
     return (row / batch * plan.units + u) * batch + row % batch;
 }
@@ -139,18 +146,19 @@ static __device__ __forceinline__ int32_t item_at(const LstmPlan &plan, int32_t 
 /* ---- shared memory ---- */
 
 #define PIECE_ADDRESS(type, name, words, what) type *name;
-#define PIECE_CARVED(type, name, words, what)  s.name = sm.take<type>((size_t)f.name / (sizeof(type) / 4));
+#define PIECE_CARVED(type, name, words, what)                                                      \
+    s.name = sm.take<type>((size_t)f.name / (sizeof(type) / 4));
 /* From a list of pieces (plan.h): the struct of their addresses, and carve(sizes), which every thread calls once. */
-#define CARVED_PIECES(Shared, Pieces, LIST)                                                                  \
-    struct Shared {                                                                                          \
-        LIST(PIECE_ADDRESS)                                                                                  \
-    };                                                                                                       \
-    static __device__ __forceinline__ Shared carve(const Pieces &f)                                          \
-    {                                                                                                        \
-        Smem sm;                                                                                             \
-        Shared s;                                                                                            \
-        LIST(PIECE_CARVED)                                                                                   \
-        return s;                                                                                            \
+#define CARVED_PIECES(Shared, Pieces, LIST)                                                        \
+    struct Shared {                                                                                \
+        LIST(PIECE_ADDRESS)                                                                        \
+    };                                                                                             \
+    static __device__ __forceinline__ Shared carve(const Pieces &f)                                \
+    {                                                                                              \
+        Smem sm;                                                                                   \
+        Shared s;                                                                                  \
+        LIST(PIECE_CARVED)                                                                         \
+        return s;                                                                                  \
     }
 
 /* ---- host side ---- */
@@ -164,24 +172,29 @@ static inline cudaError_t persistent_prepare(Kernel const (&kernels)[N], LstmKin
     cudaError_t error = cudaGetDevice(&device);
     if (!error && kind == KIND_CLUSTER)
         error = cudaDeviceGetAttribute(&runs, cudaDevAttrClusterLaunch, device);
-    if (!error) error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    if (!error)
+        error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
     for (int i = 0; i < N && runs && !error; i++) {
         cudaFuncAttributes attributes;
         error = cudaFuncGetAttributes(&attributes, kernels[i]);
         int dynamic = error ? 0 : most - (int)attributes.sharedSizeBytes;
         if (dynamic > 48 << 10)
-            error = cudaFuncSetAttribute(kernels[i], cudaFuncAttributeMaxDynamicSharedMemorySize, dynamic);
+            error = cudaFuncSetAttribute(kernels[i], cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                         dynamic);
         if (!error && kind == KIND_CLUSTER)
-            error = cudaFuncSetAttribute(kernels[i], cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+            error =
+                cudaFuncSetAttribute(kernels[i], cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
     }
     return error;
 }
 
 /* The plan's launch. Where its blocks wait for the whole grid it is cooperative, if the device can. */
-static inline LaunchShape persistent_shape(const LstmPlan *plan, cudaStream_t stream, int cooperative)
+static inline LaunchShape persistent_shape(const LstmPlan *plan, cudaStream_t stream,
+                                           int cooperative)
 {
-    LaunchShape shape = {dim3((unsigned)(plan->replicas * plan->blocks)), dim3((unsigned)plan->threads),
-                         plan->shared_bytes, stream, cooperative && plan->kind != KIND_CLUSTER};
+    LaunchShape shape = {dim3((unsigned)(plan->replicas * plan->blocks)),
+                         dim3((unsigned)plan->threads), plan->shared_bytes, stream,
+                         cooperative && plan->kind != KIND_CLUSTER};
     if (plan->cluster > 1 || plan->kind == KIND_CLUSTER) shape.cluster = (unsigned)plan->cluster;
     return shape;
 }
@@ -202,8 +215,8 @@ static inline cudaError_t persistent_resident(Kernel kernel, const LstmPlan *pla
     cudaError_t error = cudaGetDevice(&device);
     if (!error) error = cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device);
     if (!error)
-        error =
-            cudaOccupancyMaxActiveBlocksPerMultiprocessor(&held, kernel, plan->threads, plan->shared_bytes);
+        error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&held, kernel, plan->threads,
+                                                              plan->shared_bytes);
     *blocks = sms * held;
     return error;
 }
@@ -252,36 +265,40 @@ template <class ArgsOf, class TensorsOf, LstmKind KIND, int BACKWARD> struct Pas
 
 /* The head of kernel name<numbers of a tile, threads last>; the body, behind it, runs loop<TILE...>(a). It stands on lines of its own:
  * ptxas 11.8 crashes where line information has both on one. */
-#define PERSISTENT_KERNEL(name, Pass)                                                                        \
-    template <int... TILE> __global__ void __launch_bounds__(threads_of(TILE...), 1) name(Pass::Args a)
+#define PERSISTENT_KERNEL(name, Pass)                                                              \
+    template <int... TILE>                                                                         \
+    __global__ void __launch_bounds__(threads_of(TILE...), 1) name(Pass::Args a)
 
 /* The rest of a pass of a variant: the kernel's instances, which follow in the order of the variant's list in tiles.h, and the entry
  * points that variants.h declares. */
-#define PERSISTENT_PASS(name, Pass, ...)                                                                     \
-    static void (*const name##_kernels[])(Pass::Args) = {__VA_ARGS__};                                       \
-    extern "C" cudaError_t name##_prepare(void) { return persistent_prepare(name##_kernels, Pass::kind); }   \
-    extern "C" cudaError_t name##_resident(const LstmPlan *plan, int *blocks)                                \
-    {                                                                                                        \
-        return persistent_resident(name##_kernels[plan->tile], plan, blocks);                                \
-    }                                                                                                        \
-    extern "C" cudaError_t name##_run(const LstmContext *context, const Pass::Tensors *p)                    \
-    {                                                                                                        \
-        const LstmPlan *plan = p->launch.plan;                                                               \
-        assert(plan && plan->kind == Pass::kind && plan->backward == Pass::backward);                        \
-        assert(plan->tile < (int)(sizeof name##_kernels / sizeof *name##_kernels));                          \
-        return persistent_launch(name##_kernels[plan->tile], context, Pass::arguments(*plan, *p));           \
+#define PERSISTENT_PASS(name, Pass, ...)                                                           \
+    static void (*const name##_kernels[])(Pass::Args) = {__VA_ARGS__};                             \
+    extern "C" cudaError_t name##_prepare(void)                                                    \
+    {                                                                                              \
+        return persistent_prepare(name##_kernels, Pass::kind);                                     \
+    }                                                                                              \
+    extern "C" cudaError_t name##_resident(const LstmPlan *plan, int *blocks)                      \
+    {                                                                                              \
+        return persistent_resident(name##_kernels[plan->tile], plan, blocks);                      \
+    }                                                                                              \
+    extern "C" cudaError_t name##_run(const LstmContext *context, const Pass::Tensors *p)          \
+    {                                                                                              \
+        const LstmPlan *plan = p->launch.plan;                                                     \
+        assert(plan && plan->kind == Pass::kind && plan->backward == Pass::backward);              \
+        assert(plan->tile < (int)(sizeof name##_kernels / sizeof *name##_kernels));                \
+        return persistent_launch(name##_kernels[plan->tile], context, Pass::arguments(*plan, *p)); \
     }
 
 /* A pass that runs the kernels of another one, by plans of its own. */
-#define PERSISTENT_PASS_OF(name, other, Tensors)                                                             \
-    extern "C" cudaError_t name##_prepare(void) { return other##_prepare(); }                                \
-    extern "C" cudaError_t name##_resident(const LstmPlan *plan, int *blocks)                                \
-    {                                                                                                        \
-        return other##_resident(plan, blocks);                                                               \
-    }                                                                                                        \
-    extern "C" cudaError_t name##_run(const LstmContext *context, const Tensors *p)                          \
-    {                                                                                                        \
-        return other##_run(context, p);                                                                      \
+#define PERSISTENT_PASS_OF(name, other, Tensors)                                                   \
+    extern "C" cudaError_t name##_prepare(void) { return other##_prepare(); }                      \
+    extern "C" cudaError_t name##_resident(const LstmPlan *plan, int *blocks)                      \
+    {                                                                                              \
+        return other##_resident(plan, blocks);                                                     \
+    }                                                                                              \
+    extern "C" cudaError_t name##_run(const LstmContext *context, const Tensors *p)                \
+    {                                                                                              \
+        return other##_run(context, p);                                                            \
     }
 
 #endif

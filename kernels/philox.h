@@ -41,7 +41,7 @@ typedef struct MaskKey {
     uint64_t seed;
     uint64_t sub;   /* step * sites + site */
     uint64_t bound; /* kept iff word < bound */
-    float scale;    /* 1/keep, rounded once to float32; the reference backend uses 1/keep in double */
+    float scale; /* 1/keep, rounded once to float32; the reference backend uses 1/keep in double */
 } MaskKey;
 
 static inline uint64_t mask_bound(double keep) { return (uint64_t)(keep * 4294967296.0); }

@@ -36,11 +36,17 @@ extern "C" {
 
 /* The arithmetic of the recurrent products, accumulated in float32 everywhere: float32; operands rounded to 10 bits of mantissa
  * (cvt.rna.tf32); operands rounded to bfloat16, to nearest even. Activations, c, sums and saved tensors are float32 in each. */
-typedef enum LstmPrecision { PRECISION_F32, PRECISION_TF32, PRECISION_BF16, PRECISIONS } LstmPrecision;
+typedef enum LstmPrecision {
+    PRECISION_F32,
+    PRECISION_TF32,
+    PRECISION_BF16,
+    PRECISIONS
+} LstmPrecision;
 
 typedef struct LstmShape {
     int64_t T, B, H;
-    LstmPrecision precision; /* what is asked for; a variant that does not have it computes in float32 */
+    LstmPrecision
+        precision; /* what is asked for; a variant that does not have it computes in float32 */
 } LstmShape;
 
 /* How a variant divides the work, and hence what the fields of its plans mean. */
@@ -55,9 +61,10 @@ typedef enum LstmKind {
 typedef struct LstmTile {
     int32_t
         resident; /* steps of contraction whose weights a thread keeps in registers: 4 floats each forward, 16 backward */
-    int32_t chunk;   /* forward: k per slice that are staged at a time, a divisor of resident; backward: 0 */
-    int32_t batch;   /* batch rows per thread: even */
-    int32_t threads; /* at most, per block */
+    int32_t
+        chunk; /* forward: k per slice that are staged at a time, a divisor of resident; backward: 0 */
+    int32_t batch;     /* batch rows per thread: even */
+    int32_t threads;   /* at most, per block */
     int32_t registers; /* per thread, as __launch_bounds__(threads, 1) promises */
     /* KIND_MMA and KIND_CLUSTER (tensor.h) only: */
     int32_t precision; /* of LstmPrecision */
@@ -84,7 +91,9 @@ typedef struct LstmFootprint {
 /* What the variant computes in where the shape asks for `precision`; -1: it has neither that nor float32. */
 static inline int lstm_precision(const LstmFootprint *f, LstmPrecision precision)
 {
-    return f->precisions >> precision & 1 ? (int)precision : f->precisions & 1u ? PRECISION_F32 : -1;
+    return f->precisions >> precision & 1 ? (int)precision
+           : f->precisions & 1u           ? PRECISION_F32
+                                          : -1;
 }
 
 /* Every variant of kernels/variants.def in its order; NULL-terminated (footprints.c). */
@@ -94,30 +103,30 @@ extern const LstmFootprint *const lstm_footprints[];
  * by which the others are read, comes first. */
 #define PLAN_FIELDS(F) PLAN_LAYOUT(F) PLAN_KIND(F) PLAN_SIZES(F)
 #define PLAN_KIND(F)   F(kind, int32_t) /* of LstmKind */
-#define PLAN_LAYOUT(F)                                                                                       \
-    F(backward, int32_t)                                                                                     \
-    F(tile, int32_t) /* of the footprint's list */                                                           \
-    F(replicas, int32_t)                                                                                     \
-    F(blocks, int32_t) /* of a replica */                                                                    \
-    F(threads, int32_t)                                                                                      \
-    F(units, int32_t) /* of a block */                                                                       \
-    F(rows, int32_t)  /* of a replica */                                                                     \
-    F(batch, int32_t)                                                                                        \
-    F(groups, int32_t)                                                                                       \
-    F(passes, int32_t)                                                                                       \
-    F(slices, int32_t)                                                                                       \
-    F(depth, int32_t)                                                                                        \
-    F(resident, int32_t) /* the tile's; it may pass depth */                                                 \
-    F(shared, int32_t)                                                                                       \
-    F(streamed, int32_t) /* shared + streamed = the rest of depth */                                         \
-    F(chunk, int32_t)    /* forward: k per slice staged at a time */                                         \
-    F(chunks, int32_t)   /* forward: how many cover max(depth, resident) */                                  \
-    F(quads, int32_t)    /* backward: 4*quads*rounds >= H */                                                 \
+#define PLAN_LAYOUT(F)                                                                             \
+    F(backward, int32_t)                                                                           \
+    F(tile, int32_t) /* of the footprint's list */                                                 \
+    F(replicas, int32_t)                                                                           \
+    F(blocks, int32_t) /* of a replica */                                                          \
+    F(threads, int32_t)                                                                            \
+    F(units, int32_t) /* of a block */                                                             \
+    F(rows, int32_t)  /* of a replica */                                                           \
+    F(batch, int32_t)                                                                              \
+    F(groups, int32_t)                                                                             \
+    F(passes, int32_t)                                                                             \
+    F(slices, int32_t)                                                                             \
+    F(depth, int32_t)                                                                              \
+    F(resident, int32_t) /* the tile's; it may pass depth */                                       \
+    F(shared, int32_t)                                                                             \
+    F(streamed, int32_t) /* shared + streamed = the rest of depth */                               \
+    F(chunk, int32_t)    /* forward: k per slice staged at a time */                               \
+    F(chunks, int32_t)   /* forward: how many cover max(depth, resident) */                        \
+    F(quads, int32_t)    /* backward: 4*quads*rounds >= H */                                       \
     F(rounds, int32_t)
-#define PLAN_SIZES(F)                                                                                        \
-    F(precision, int32_t)    /* of LstmPrecision: the tile's */                                              \
-    F(cluster, int32_t)      /* blocks of a cluster; 1: none */                                              \
-    F(shared_bytes, size_t)  /* dynamic, per block */                                                        \
+#define PLAN_SIZES(F)                                                                              \
+    F(precision, int32_t)    /* of LstmPrecision: the tile's */                                    \
+    F(cluster, int32_t)      /* blocks of a cluster; 1: none */                                    \
+    F(shared_bytes, size_t)  /* dynamic, per block */                                              \
     F(scratch_bytes, size_t) /* device memory: exchange, then one barrier word per block */
 
 typedef struct LstmPlan {
@@ -206,47 +215,54 @@ static PLAN_HD inline int64_t plan_partial_floats(const LstmPlan *p)
  * pieces that begin on 16 bytes as dev_memory.cuh's Smem carves. PIECES makes of it the struct of the sizes, the function that
  * fills it for a plan, and the one that adds up its bytes; kernels make of it the struct of the addresses and its carving (persistent.cuh). */
 
-static PLAN_HD inline size_t plan_piece_bytes(int64_t words) { return (size_t)(words + 3) / 4 * 16; }
+static PLAN_HD inline size_t plan_piece_bytes(int64_t words)
+{
+    return (size_t)(words + 3) / 4 * 16;
+}
 
 #define PIECE_MEMBER(type, name, words, what) int64_t name;
 #define PIECE_WORDS(type, name, words, what)  f.name = words;
 #define PIECE_BYTES(type, name, words, what)  +plan_piece_bytes(f.name)
-#define PIECES(Pieces, function, bytes, LIST)                                                                \
-    typedef struct Pieces {                                                                                  \
-        LIST(PIECE_MEMBER)                                                                                   \
-    } Pieces;                                                                                                \
-    static PLAN_HD inline Pieces function(const LstmPlan *p)                                                 \
-    {                                                                                                        \
-        Pieces f;                                                                                            \
-        LIST(PIECE_WORDS)                                                                                    \
-        return f;                                                                                            \
-    }                                                                                                        \
-    static PLAN_HD inline size_t bytes(const LstmPlan *p)                                                    \
-    {                                                                                                        \
-        Pieces f = function(p);                                                                              \
-        return 0 LIST(PIECE_BYTES);                                                                          \
+#define PIECES(Pieces, function, bytes, LIST)                                                      \
+    typedef struct Pieces {                                                                        \
+        LIST(PIECE_MEMBER)                                                                         \
+    } Pieces;                                                                                      \
+    static PLAN_HD inline Pieces function(const LstmPlan *p)                                       \
+    {                                                                                              \
+        Pieces f;                                                                                  \
+        LIST(PIECE_WORDS)                                                                          \
+        return f;                                                                                  \
+    }                                                                                              \
+    static PLAN_HD inline size_t bytes(const LstmPlan *p)                                          \
+    {                                                                                              \
+        Pieces f = function(p);                                                                    \
+        return 0 LIST(PIECE_BYTES);                                                                \
     }
 
 /* Of KIND_VECTOR. The slices' partial sums lie in `work`, over what is there before. */
-#define FORWARD_PIECES(X)                                                                                    \
-    X(float4, weights, 4 * (int64_t)p->shared * p->slices * p->units, "[shared][slices*units] of gates")     \
-    X(float, work, plan_max(2 * plan_chunk_floats(p), plan_partial_floats(p)), "two staged chunks of h")     \
-    X(float4, gates, 4 * p->passes * plan_items(p), "[passes][items]: x_proj on the way in, gates out")      \
-    X(float, c, p->passes *plan_items(p), "[passes][items]")                                                 \
-    X(float, h, p->passes *plan_items(p), "[passes][items]")                                                 \
-    X(float4, bias, 4 * (int64_t)p->units, "[units] of gates")                                               \
-    X(uint32_t, masks, plan_mask_words(p), "[2 steps][2 sites][rows][mask quads] of four bits")              \
-    X(int32_t, place, p->units, "[units]: where a unit's rows lie in the exchange")                          \
+#define FORWARD_PIECES(X)                                                                          \
+    X(float4, weights, 4 * (int64_t)p->shared * p->slices * p->units,                              \
+      "[shared][slices*units] of gates")                                                           \
+    X(float, work, plan_max(2 * plan_chunk_floats(p), plan_partial_floats(p)),                     \
+      "two staged chunks of h")                                                                    \
+    X(float4, gates, 4 * p->passes * plan_items(p),                                                \
+      "[passes][items]: x_proj on the way in, gates out")                                          \
+    X(float, c, p->passes *plan_items(p), "[passes][items]")                                       \
+    X(float, h, p->passes *plan_items(p), "[passes][items]")                                       \
+    X(float4, bias, 4 * (int64_t)p->units, "[units] of gates")                                     \
+    X(uint32_t, masks, plan_mask_words(p), "[2 steps][2 sites][rows][mask quads] of four bits")    \
+    X(int32_t, place, p->units, "[units]: where a unit's rows lie in the exchange")                \
     X(uint32_t, flag, 4, "the barrier's")
-#define BACKWARD_PIECES(X)                                                                                   \
-    X(float4, weights, 16 * (int64_t)p->shared * p->slices * p->quads * p->rounds,                           \
-      "[shared][4 gates][rounds*slices*quads] of the thread's k")                                            \
-    X(float, work, plan_max(plan_gather_groups(p) * plan_parcel_floats(p), plan_partial_floats(p)),          \
-      "[gather groups][parcel]: sums of gathered partial dh")                                                \
-    X(float, dgates, (int64_t)p->passes *plan_unit_rows(p) * 4 * p->groups * plan_pitch(p->batch),           \
-      "[passes][units][4 gates][groups*pitch], zero where there is no unit or row")                          \
-    X(float, state, 8 * p->passes * plan_items(p), "[8 slots][passes][items] (block_io.cuh)")                \
-    X(uint32_t, masks, plan_mask_words(p), "as forward's")                                                   \
+#define BACKWARD_PIECES(X)                                                                         \
+    X(float4, weights, 16 * (int64_t)p->shared * p->slices * p->quads * p->rounds,                 \
+      "[shared][4 gates][rounds*slices*quads] of the thread's k")                                  \
+    X(float, work,                                                                                 \
+      plan_max(plan_gather_groups(p) * plan_parcel_floats(p), plan_partial_floats(p)),             \
+      "[gather groups][parcel]: sums of gathered partial dh")                                      \
+    X(float, dgates, (int64_t)p->passes *plan_unit_rows(p) * 4 * p->groups * plan_pitch(p->batch), \
+      "[passes][units][4 gates][groups*pitch], zero where there is no unit or row")                \
+    X(float, state, 8 * p->passes * plan_items(p), "[8 slots][passes][items] (block_io.cuh)")      \
+    X(uint32_t, masks, plan_mask_words(p), "as forward's")                                         \
     X(uint32_t, flag, 4, "the barrier's")
 PIECES(ForwardPieces, plan_forward_pieces, plan_forward_bytes, FORWARD_PIECES)
 PIECES(BackwardPieces, plan_backward_pieces, plan_backward_bytes, BACKWARD_PIECES)

@@ -20,7 +20,8 @@ static __device__ __forceinline__ bool aligned(const void *p, unsigned bytes)
 }
 
 /* Elements i..i+3 of row (n); `outside` stands for those before 0 or from n on. */
-static __device__ __forceinline__ Quad quad_load(const float *row, int64_t i, int64_t n, float outside)
+static __device__ __forceinline__ Quad quad_load(const float *row, int64_t i, int64_t n,
+                                                 float outside)
 {
     Quad q;
     const float *p = row + i;

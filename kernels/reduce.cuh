@@ -23,12 +23,14 @@ struct Min {
 
 /* op over the x of all threads, for all of them. blockDim.x is a power of two; scratch (blockDim.x) may be
  * used again after the call. All threads of the block must come. */
-template <class T, class Op> static __device__ __forceinline__ T block_reduce(T x, T *scratch, Op op)
+template <class T, class Op>
+static __device__ __forceinline__ T block_reduce(T x, T *scratch, Op op)
 {
     scratch[threadIdx.x] = x;
     __syncthreads();
     for (unsigned half = blockDim.x / 2; half > 0; half /= 2) {
-        if (threadIdx.x < half) scratch[threadIdx.x] = op(scratch[threadIdx.x], scratch[threadIdx.x + half]);
+        if (threadIdx.x < half)
+            scratch[threadIdx.x] = op(scratch[threadIdx.x], scratch[threadIdx.x + half]);
         __syncthreads();
     }
     x = scratch[0];

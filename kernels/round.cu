@@ -15,7 +15,8 @@
 
 enum { ROUND_THREADS = 256 };
 
-__global__ void __launch_bounds__(ROUND_THREADS) round_bf16_kernel(RoundSpan first, RoundSpan second)
+__global__ void __launch_bounds__(ROUND_THREADS)
+    round_bf16_kernel(RoundSpan first, RoundSpan second)
 {
 #if DEV_ARCH == 0 || DEV_ARCH >= 800
     int64_t i = 4 * ((int64_t)blockIdx.x * ROUND_THREADS + threadIdx.x);

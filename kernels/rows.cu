@@ -30,7 +30,8 @@ __global__ void __launch_bounds__(ROWS_THREADS)
 __global__ void __launch_bounds__(ROWS_THREADS)
     rows_masked_kernel(int64_t H, const int32_t *index, const float *from, MaskSite site, float *to)
 {
-    int64_t i = blockIdx.x, n = index[i], u = 4 * ((int64_t)blockIdx.y * ROWS_THREADS + threadIdx.x);
+    int64_t i = blockIdx.x, n = index[i],
+            u = 4 * ((int64_t)blockIdx.y * ROWS_THREADS + threadIdx.x);
     if (u >= H) return;
     Quad x = {{0.0f, 0.0f, 0.0f, 0.0f}};
     if (n >= 0) x = mask_quad_apply(mask_open(site), n, H, u, quad_load(from + n * H, u, H, 0.0f));
@@ -49,15 +50,17 @@ static LaunchShape rows_shape(cudaStream_t stream, int64_t rows, int64_t words)
 {
     int64_t columns = (words + ROWS_THREADS - 1) / ROWS_THREADS;
     assert(rows > 0 && rows <= INT32_MAX && words > 0 && columns <= 65535);
-    LaunchShape shape = {dim3((unsigned)rows, (unsigned)columns), dim3(ROWS_THREADS), 0, stream, false};
+    LaunchShape shape = {dim3((unsigned)rows, (unsigned)columns), dim3(ROWS_THREADS), 0, stream,
+                         false};
     return shape;
 }
 
-extern "C" cudaError_t rows_pick(cudaStream_t stream, int64_t rows, size_t row_bytes, const int32_t *index,
-                                 const void *from, void *to)
+extern "C" cudaError_t rows_pick(cudaStream_t stream, int64_t rows, size_t row_bytes,
+                                 const int32_t *index, const void *from, void *to)
 {
     assert(row_bytes % sizeof(uint16_t) == 0);
-    bool wide = row_bytes % sizeof(uint4) == 0 && ((uintptr_t)from | (uintptr_t)to) % sizeof(uint4) == 0;
+    bool wide =
+        row_bytes % sizeof(uint4) == 0 && ((uintptr_t)from | (uintptr_t)to) % sizeof(uint4) == 0;
     int64_t words = (int64_t)(row_bytes / (wide ? sizeof(uint4) : sizeof(uint16_t)));
     if (wide)
         return launch(rows_shape(stream, rows, words), rows_pick_kernel<uint4>, words, index,
@@ -66,8 +69,10 @@ extern "C" cudaError_t rows_pick(cudaStream_t stream, int64_t rows, size_t row_b
                   (const uint16_t *)from, (uint16_t *)to, (uint16_t)0);
 }
 
-extern "C" cudaError_t rows_masked(cudaStream_t stream, int64_t rows, int64_t H, const int32_t *index,
-                                   const float *from, MaskSite site, float *to)
+extern "C" cudaError_t rows_masked(cudaStream_t stream, int64_t rows, int64_t H,
+                                   const int32_t *index, const float *from, MaskSite site,
+                                   float *to)
 {
-    return launch(rows_shape(stream, rows, (H + 3) / 4), rows_masked_kernel, H, index, from, site, to);
+    return launch(rows_shape(stream, rows, (H + 3) / 4), rows_masked_kernel, H, index, from, site,
+                  to);
 }

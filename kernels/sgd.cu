@@ -50,7 +50,10 @@ static __host__ __device__ int64_t tile_blocks(int64_t packed_n, int64_t H)
     return dense_blocks(packed_n * 4 * H * H);
 }
 
-extern "C" int64_t sgd_partials(int64_t dense, int64_t N) { return dense_blocks(dense) + sparse_blocks(N); }
+extern "C" int64_t sgd_partials(int64_t dense, int64_t N)
+{
+    return dense_blocks(dense) + sparse_blocks(N);
+}
 
 /* What one of the first sgd_partials blocks of both kernels owns: elements of the dense parameters, or
  * positions. */
@@ -79,7 +82,8 @@ static __device__ __forceinline__ Range own_range(const SgdArgs &a, int64_t bloc
 
 /* ---- pass one ---- */
 
-static __device__ __forceinline__ double square_sum(const float *g, int64_t begin, int64_t end, double sum)
+static __device__ __forceinline__ double square_sum(const float *g, int64_t begin, int64_t end,
+                                                    double sum)
 {
     for (int64_t i = begin + 4 * threadIdx.x; i < end; i += 4 * SGD_THREADS) {
         Quad q = quad_load(g, i, end, 0.0f);
@@ -105,14 +109,18 @@ __global__ void __launch_bounds__(SGD_THREADS) sgd_norm_kernel(SgdArgs a)
 
 /* ---- pass two ---- */
 
-template <class T> static __device__ __forceinline__ double sum_of(const T *x, int64_t n, double *scratch)
+template <class T>
+static __device__ __forceinline__ double sum_of(const T *x, int64_t n, double *scratch)
 {
     double sum = 0.0;
     for (int64_t i = threadIdx.x; i < n; i += SGD_THREADS) sum += (double)x[i];
     return block_reduce(sum, scratch, Add());
 }
 
-static __device__ __forceinline__ float descended(float w, float g, float rate) { return w - rate * g; }
+static __device__ __forceinline__ float descended(float w, float g, float rate)
+{
+    return w - rate * g;
+}
 
 /* rounded may be NULL. */
 static __device__ __forceinline__ void descend(float *w, const float *g, int64_t begin, int64_t end,
@@ -208,7 +216,8 @@ __global__ void __launch_bounds__(SGD_THREADS) sgd_update_kernel(SgdArgs a)
         descend_plain(a, r, rate);
     } else {
         for (int64_t n = r.begin; n < r.end; n++)
-            if (a.first[n]) descend(a.encoder + a.ids[n] * a.H, a.rows + n * a.H, 0, a.H, rate, nullptr);
+            if (a.first[n])
+                descend(a.encoder + a.ids[n] * a.H, a.rows + n * a.H, 0, a.H, rate, nullptr);
     }
 }
 

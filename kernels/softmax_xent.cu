@@ -32,8 +32,8 @@ enum {
 
 /* ---- softmax ---- */
 
-static __host__ __device__ size_t softmax_carve(Smem sm, unsigned threads, int64_t quads, float **scratch,
-                                                float4 **row)
+static __host__ __device__ size_t softmax_carve(Smem sm, unsigned threads, int64_t quads,
+                                                float **scratch, float4 **row)
 {
     *scratch = sm.take<float>(threads);
     *row = quads ? sm.take<float4>((size_t)quads) : nullptr;
@@ -43,7 +43,8 @@ static __host__ __device__ size_t softmax_carve(Smem sm, unsigned threads, int64
 /* Quads that a row can touch wherever it starts. */
 static __host__ __device__ int64_t softmax_quads(int64_t V) { return (V + 6) / 4; }
 
-static __device__ __forceinline__ Quad biased(const float *logits, const float *bias, int64_t i, int64_t V)
+static __device__ __forceinline__ Quad biased(const float *logits, const float *bias, int64_t i,
+                                              int64_t V)
 {
     Quad z = quad_load(logits, i, V, -INFINITY), b = quad_load(bias, i, V, 0.0f);
     for (int k = 0; k < 4; k++) z.v[k] += b.v[k];
@@ -56,11 +57,14 @@ static __device__ __forceinline__ Quad unpack(float4 x)
     return q;
 }
 
-static __device__ __forceinline__ float4 pack(Quad q) { return make_float4(q.v[0], q.v[1], q.v[2], q.v[3]); }
+static __device__ __forceinline__ float4 pack(Quad q)
+{
+    return make_float4(q.v[0], q.v[1], q.v[2], q.v[3]);
+}
 
 __global__ void __launch_bounds__(SOFTMAX_THREADS_MAX)
-    softmax_xent_kernel(int64_t V, const float *bias, const int32_t *targets, int train, float inverse_B,
-                        int resident, float *logits, float *nats, int32_t *best)
+    softmax_xent_kernel(int64_t V, const float *bias, const int32_t *targets, int train,
+                        float inverse_B, int resident, float *logits, float *nats, int32_t *best)
 {
     float *scratch;
     float4 *kept;
@@ -77,7 +81,8 @@ __global__ void __launch_bounds__(SOFTMAX_THREADS_MAX)
         return;
     }
     float at_target =
-        row[target] + bias[target]; /* before it is overwritten: the reductions' barriers stand between */
+        row[target] +
+        bias[target]; /* before it is overwritten: the reductions' barriers stand between */
     int64_t shift = (int64_t)((uintptr_t)row / sizeof(float) % 4), quads = (shift + V + 3) / 4;
 
     float top = -INFINITY;
@@ -96,7 +101,8 @@ __global__ void __launch_bounds__(SOFTMAX_THREADS_MAX)
                 if (z.v[k] == top && i + k >= 0 && i + k < V) lowest = (int)(i + k);
         }
         lowest = block_reduce(lowest, (int *)scratch, Min());
-        if (threadIdx.x == 0) best[blockIdx.x] = lowest < V ? lowest : -1; /* no logit is a number */
+        if (threadIdx.x == 0)
+            best[blockIdx.x] = lowest < V ? lowest : -1; /* no logit is a number */
     }
 
     /* Each thread meets its own quads again: no barrier is needed for them. A NaN that the maximum passed
@@ -136,7 +142,8 @@ static __device__ __forceinline__ void column_round(float x, uint16_t *to)
 
 template <bool ROUNDED>
 __global__ void __launch_bounds__(SUMS_COLUMNS *SUMS_SLICES)
-    column_sums_kernel(int64_t rows, int64_t cols, const float *m, float *out, float *also, uint16_t *rounded)
+    column_sums_kernel(int64_t rows, int64_t cols, const float *m, float *out, float *also,
+                       uint16_t *rounded)
 {
 #if DEV_ARCH == 0 || DEV_ARCH >= 800
     const bool rounds = ROUNDED;
@@ -175,7 +182,8 @@ static cudaError_t shared_limit(size_t *bytes)
 {
     int device, limit;
     cudaError_t error = cudaGetDevice(&device);
-    if (!error) error = cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    if (!error)
+        error = cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
     if (!error) *bytes = (size_t)(limit > SHARED_ALWAYS ? limit : SHARED_ALWAYS);
     return error;
 }
@@ -188,14 +196,14 @@ extern "C" cudaError_t softmax_xent_prepare(void)
     if (!error) error = cudaFuncGetAttributes(&attributes, column_sums_kernel<true>);
     if (!error) error = shared_limit(&limit);
     if (!error)
-        error = cudaFuncSetAttribute(softmax_xent_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                     (int)limit);
+        error = cudaFuncSetAttribute(softmax_xent_kernel,
+                                     cudaFuncAttributeMaxDynamicSharedMemorySize, (int)limit);
     return error ? error : cudaFuncGetAttributes(&attributes, softmax_xent_kernel);
 }
 
 extern "C" cudaError_t softmax_xent(cudaStream_t stream, int64_t N, int64_t V, const float *bias,
-                                    const int32_t *targets, int train, float inverse_B, float *logits,
-                                    float *nats, int32_t *best)
+                                    const int32_t *targets, int train, float inverse_B,
+                                    float *logits, float *nats, int32_t *best)
 {
     assert(N > 0 && N <= INT32_MAX && V > 0);
     float *scratch;
@@ -213,8 +221,8 @@ extern "C" cudaError_t softmax_xent(cudaStream_t stream, int64_t N, int64_t V, c
         if (!resident) bytes = softmax_carve(Smem(), threads, 0, &scratch, &row);
     }
     LaunchShape shape = {dim3((unsigned)N), dim3(threads), bytes, stream, false};
-    return launch(shape, softmax_xent_kernel, V, bias, targets, train, inverse_B, resident, logits, nats,
-                  best);
+    return launch(shape, softmax_xent_kernel, V, bias, targets, train, inverse_B, resident, logits,
+                  nats, best);
 }
 
 static LaunchShape sums_shape(cudaStream_t stream, int64_t rows, int64_t cols)
@@ -228,13 +236,13 @@ static LaunchShape sums_shape(cudaStream_t stream, int64_t rows, int64_t cols)
 extern "C" cudaError_t column_sums(cudaStream_t stream, int64_t rows, int64_t cols, const float *m,
                                    float *out, float *also)
 {
-    return launch(sums_shape(stream, rows, cols), column_sums_kernel<false>, rows, cols, m, out, also,
-                  (uint16_t *)nullptr);
+    return launch(sums_shape(stream, rows, cols), column_sums_kernel<false>, rows, cols, m, out,
+                  also, (uint16_t *)nullptr);
 }
 
-extern "C" cudaError_t column_sums_bf16(cudaStream_t stream, int64_t rows, int64_t cols, const float *m,
-                                        float *out, float *also, uint16_t *rounded)
+extern "C" cudaError_t column_sums_bf16(cudaStream_t stream, int64_t rows, int64_t cols,
+                                        const float *m, float *out, float *also, uint16_t *rounded)
 {
-    return launch(sums_shape(stream, rows, cols), column_sums_kernel<true>, rows, cols, m, out, also,
-                  rounded);
+    return launch(sums_shape(stream, rows, cols), column_sums_kernel<true>, rows, cols, m, out,
+                  also, rounded);
 }

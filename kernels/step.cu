@@ -14,8 +14,8 @@
 enum { STEP_THREADS = 512 };
 
 __global__ void __launch_bounds__(STEP_THREADS)
-    step_begin_kernel(StepState *state, int64_t slots, const int32_t *ids, int64_t n, int64_t T, int64_t B,
-                      int32_t *x, int32_t *y)
+    step_begin_kernel(StepState *state, int64_t slots, const int32_t *ids, int64_t n, int64_t T,
+                      int64_t B, int32_t *x, int32_t *y)
 {
     int64_t step = state->next_step, window = state->next_window, slot = state->slot + 1;
     __syncthreads();
@@ -41,8 +41,9 @@ extern "C" cudaError_t step_prepare(void)
     return cudaFuncGetAttributes(&attributes, step_begin_kernel);
 }
 
-extern "C" cudaError_t step_begin(cudaStream_t stream, StepState *state, int64_t slots, const int32_t *ids,
-                                  int64_t n, int64_t T, int64_t B, int32_t *x, int32_t *y)
+extern "C" cudaError_t step_begin(cudaStream_t stream, StepState *state, int64_t slots,
+                                  const int32_t *ids, int64_t n, int64_t T, int64_t B, int32_t *x,
+                                  int32_t *y)
 {
     assert(slots > 0 && T > 0 && B > 0 && (!ids || n > T));
     LaunchShape shape = {dim3(1), dim3(STEP_THREADS), 0, stream, false};

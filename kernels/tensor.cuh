@@ -18,7 +18,8 @@ static __device__ __forceinline__ uint32_t tensor_pair(float low, float high)
 }
 
 /* The element of w_hh (4H,H) in tile row `row` (unit*4 + gate) and column k, 0 past its ends. */
-static __device__ __forceinline__ float tensor_weight(const float *w_hh, int64_t H, int64_t row, int64_t k)
+static __device__ __forceinline__ float tensor_weight(const float *w_hh, int64_t H, int64_t row,
+                                                      int64_t k)
 {
     int64_t unit = row >> 2, gate = row & 3;
     return unit < H && k < H ? load_l2(w_hh + (gate * H + unit) * H + k) : 0.0f;
@@ -26,8 +27,9 @@ static __device__ __forceinline__ float tensor_weight(const float *w_hh, int64_t
 
 /* The A operand of row tile r and k tile kt: W, rows as m. Past the last tile: zeros. */
 template <int PRECISION>
-static __device__ __forceinline__ void tensor_load(const float *w_hh, const void *w_tiles, int64_t H,
-                                                   int64_t r, int64_t kt, uint32_t (&a)[4])
+static __device__ __forceinline__ void tensor_load(const float *w_hh, const void *w_tiles,
+                                                   int64_t H, int64_t r, int64_t kt,
+                                                   uint32_t (&a)[4])
 {
     int32_t lane = (int32_t)threadIdx.x & 31, g = lane >> 2, q = lane & 3;
     if (PRECISION == PRECISION_BF16) {
@@ -39,17 +41,17 @@ static __device__ __forceinline__ void tensor_load(const float *w_hh, const void
     } else {
 #pragma unroll
         for (int i = 0; i < 4; i++)
-            a[i] = tf32_round(
-                tensor_weight(w_hh, H, r * TENSOR_ROWS + g + (i & 1) * 8, kt * 8 + q + (i >> 1) * 4));
+            a[i] = tf32_round(tensor_weight(w_hh, H, r * TENSOR_ROWS + g + (i & 1) * 8,
+                                            kt * 8 + q + (i >> 1) * 4));
     }
 }
 
 /* The A operand of the transpose, k as m: m = 16 mt .. of k, and of contraction the rows of tile r (bf16: all 16) or of its
  * half (tf32: rt counts tiles of 8 rows). */
 template <int PRECISION>
-static __device__ __forceinline__ void tensor_load_transposed(const float *w_hh, const void *w_tiles,
-                                                              int64_t H, int64_t mt, int64_t rt,
-                                                              uint32_t (&a)[4])
+static __device__ __forceinline__ void
+tensor_load_transposed(const float *w_hh, const void *w_tiles, int64_t H, int64_t mt, int64_t rt,
+                       uint32_t (&a)[4])
 {
     int32_t lane = (int32_t)threadIdx.x & 31, g = lane >> 2, q = lane & 3;
     if (PRECISION == PRECISION_BF16) {
@@ -60,7 +62,8 @@ static __device__ __forceinline__ void tensor_load_transposed(const float *w_hh,
     } else {
 #pragma unroll
         for (int i = 0; i < 4; i++)
-            a[i] = tf32_round(tensor_weight(w_hh, H, rt * 8 + q + (i >> 1) * 4, mt * 16 + g + (i & 1) * 8));
+            a[i] = tf32_round(
+                tensor_weight(w_hh, H, rt * 8 + q + (i >> 1) * 4, mt * 16 + g + (i & 1) * 8));
     }
 }
 

@@ -26,7 +26,10 @@ enum {
 };
 
 /* k of a tile. */
-static PLAN_HD inline int32_t tensor_k(int32_t precision) { return precision == PRECISION_BF16 ? 16 : 8; }
+static PLAN_HD inline int32_t tensor_k(int32_t precision)
+{
+    return precision == PRECISION_BF16 ? 16 : 8;
+}
 
 /* Tiles of w_hh, along its rows and along k. */
 static PLAN_HD inline int64_t tensor_row_tiles(int64_t H) { return plan_div_up(H, TENSOR_UNITS); }

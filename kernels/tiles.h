@@ -4,43 +4,45 @@
 #define PLSTM_TILES_H
 
 /* Nothing resident: few registers, so that many batch rows share each weight that is read. */
-#define FWD_L2_TILES(T)   T(0, 8, 4, 256, 255) T(0, 8, 10, 256, 255) T(0, 8, 20, 256, 255) T(0, 8, 2, 640, 96)
-#define BWD_L2_TILES(T)   T(0, 0, 4, 256, 255) T(0, 0, 10, 384, 168) T(0, 0, 20, 256, 255) T(0, 0, 4, 640, 96)
+#define FWD_L2_TILES(T)                                                                            \
+    T(0, 8, 4, 256, 255) T(0, 8, 10, 256, 255) T(0, 8, 20, 256, 255) T(0, 8, 2, 640, 96)
+#define BWD_L2_TILES(T)                                                                            \
+    T(0, 0, 4, 256, 255) T(0, 0, 10, 384, 168) T(0, 0, 20, 256, 255) T(0, 0, 4, 640, 96)
 #define FWD_SMEM_TILES(T) FWD_L2_TILES(T)
 #define BWD_SMEM_TILES(T) BWD_L2_TILES(T)
 /* Registers: 4 a step of contraction forward, 16 backward, beside 4 accumulators a batch row. */
-#define FWD_REG_TILES(T)                                                                                     \
-    T(8, 8, 4, 256, 255)                                                                                     \
-    T(16, 8, 4, 256, 255)                                                                                    \
+#define FWD_REG_TILES(T)                                                                           \
+    T(8, 8, 4, 256, 255)                                                                           \
+    T(16, 8, 4, 256, 255)                                                                          \
     T(36, 12, 4, 256, 255) T(26, 13, 10, 256, 255) T(32, 8, 10, 256, 255) T(16, 8, 20, 256, 255)
-#define BWD_REG_TILES(T)                                                                                     \
-    T(2, 0, 4, 256, 255)                                                                                     \
-    T(8, 0, 4, 256, 255)                                                                                     \
+#define BWD_REG_TILES(T)                                                                           \
+    T(2, 0, 4, 256, 255)                                                                           \
+    T(8, 0, 4, 256, 255)                                                                           \
     T(8, 0, 10, 256, 255) T(9, 0, 10, 256, 255) T(3, 0, 10, 384, 168) T(4, 0, 20, 256, 255)
 
 /* One thread-block cluster, M(precision, m tiles of a warp, contraction tiles in registers, batch, threads, registers): 4 registers a
  * tile, beside 4 accumulators an m tile and 8 batch rows. The first two of each list are for H = 650, the others for less. */
-#define FWD_CLUSTER_TILES(M)                                                                                 \
-    M(BF16, 3, 16, 8, 256, 255)                                                                              \
-    M(BF16, 3, 12, 24, 256, 255)                                                                             \
+#define FWD_CLUSTER_TILES(M)                                                                       \
+    M(BF16, 3, 16, 8, 256, 255)                                                                    \
+    M(BF16, 3, 12, 24, 256, 255)                                                                   \
     M(BF16, 2, 7, 8, 512, 128) M(BF16, 1, 4, 8, 512, 128) M(TF32, 2, 9, 8, 512, 128)
-#define BWD_CLUSTER_TILES(M)                                                                                 \
-    M(BF16, 6, 8, 8, 256, 255)                                                                               \
-    M(BF16, 6, 6, 16, 256, 255)                                                                              \
-    M(BF16, 1, 10, 8, 512, 128)                                                                              \
+#define BWD_CLUSTER_TILES(M)                                                                       \
+    M(BF16, 6, 8, 8, 256, 255)                                                                     \
+    M(BF16, 6, 6, 16, 256, 255)                                                                    \
+    M(BF16, 1, 10, 8, 512, 128)                                                                    \
     M(BF16, 1, 5, 8, 512, 128) M(TF32, 1, 20, 8, 512, 128) M(TF32, 2, 10, 8, 512, 128)
 
 /* M(precision, stacked, resident, batch, threads, registers): of the variants on tensor cores (tensor.h). A lane holds 4 registers
  * for each of stacked*resident tiles, 4 accumulators for each of stacked*batch/8, and the operands that are on their way. */
-#define FWD_MMA_TILES(M)                                                                                     \
-    M(BF16, 1, 4, 8, 128, 255)                                                                               \
-    M(BF16, 4, 6, 8, 256, 255)                                                                               \
-    M(BF16, 3, 12, 24, 256, 255)                                                                             \
+#define FWD_MMA_TILES(M)                                                                           \
+    M(BF16, 1, 4, 8, 128, 255)                                                                     \
+    M(BF16, 4, 6, 8, 256, 255)                                                                     \
+    M(BF16, 3, 12, 24, 256, 255)                                                                   \
     M(TF32, 1, 4, 8, 128, 255) M(TF32, 4, 8, 8, 256, 255) M(TF32, 3, 10, 24, 256, 255)
-#define BWD_MMA_TILES(M)                                                                                     \
-    M(BF16, 1, 8, 8, 128, 255)                                                                               \
-    M(BF16, 1, 24, 8, 256, 255)                                                                              \
-    M(BF16, 4, 8, 24, 256, 255)                                                                              \
+#define BWD_MMA_TILES(M)                                                                           \
+    M(BF16, 1, 8, 8, 128, 255)                                                                     \
+    M(BF16, 1, 24, 8, 256, 255)                                                                    \
+    M(BF16, 4, 8, 24, 256, 255)                                                                    \
     M(TF32, 1, 8, 8, 128, 255) M(TF32, 1, 32, 8, 256, 255) M(TF32, 4, 8, 24, 256, 255)
 
 #endif

@@ -14,42 +14,43 @@ static int persistent_launches(const LstmShape *shape, int backward)
 }
 
 /* What both kinds have. */
-#define PASSES(name)                                                                                         \
-    extern const LstmFootprint lstm_footprint_##name;                                                        \
-    static cudaError_t name##_prepare(void)                                                                  \
-    {                                                                                                        \
-        cudaError_t error = fwd_##name##_prepare();                                                          \
-        if (!error) error = bwd_##name##_prepare();                                                          \
-        return error ? error : lstm_state_gradient_prepare();                                                \
-    }                                                                                                        \
-    static cudaError_t name##_backward(const LstmContext *context, const LstmBackward *p)                    \
-    {                                                                                                        \
-        cudaError_t error = bwd_##name##_run(context, p);                                                    \
-        return error ? error : lstm_state_gradient(context, p);                                              \
+#define PASSES(name)                                                                               \
+    extern const LstmFootprint lstm_footprint_##name;                                              \
+    static cudaError_t name##_prepare(void)                                                        \
+    {                                                                                              \
+        cudaError_t error = fwd_##name##_prepare();                                                \
+        if (!error) error = bwd_##name##_prepare();                                                \
+        return error ? error : lstm_state_gradient_prepare();                                      \
+    }                                                                                              \
+    static cudaError_t name##_backward(const LstmContext *context, const LstmBackward *p)          \
+    {                                                                                              \
+        cudaError_t error = bwd_##name##_run(context, p);                                          \
+        return error ? error : lstm_state_gradient(context, p);                                    \
     }
 
-#define STEPWISE(name, ...)                                                                                  \
-    PASSES(name)                                                                                             \
-    static const LstmVariant name##_variant = {                                                              \
-        .footprint = &lstm_footprint_##name,                                                                 \
-        .prepare = name##_prepare,                                                                           \
-        .forward = fwd_##name##_run,                                                                         \
-        .backward = name##_backward,                                                                         \
-        .launches = stepwise_launches,                                                                       \
+#define STEPWISE(name, ...)                                                                        \
+    PASSES(name)                                                                                   \
+    static const LstmVariant name##_variant = {                                                    \
+        .footprint = &lstm_footprint_##name,                                                       \
+        .prepare = name##_prepare,                                                                 \
+        .forward = fwd_##name##_run,                                                               \
+        .backward = name##_backward,                                                               \
+        .launches = stepwise_launches,                                                             \
     };
-#define PERSISTENT(name, ...)                                                                                \
-    PASSES(name)                                                                                             \
-    static cudaError_t name##_resident(const LstmPlan *plan, int *blocks)                                    \
-    {                                                                                                        \
-        return plan->backward ? bwd_##name##_resident(plan, blocks) : fwd_##name##_resident(plan, blocks);   \
-    }                                                                                                        \
-    static const LstmVariant name##_variant = {                                                              \
-        .footprint = &lstm_footprint_##name,                                                                 \
-        .prepare = name##_prepare,                                                                           \
-        .resident_blocks = name##_resident,                                                                  \
-        .forward = fwd_##name##_run,                                                                         \
-        .backward = name##_backward,                                                                         \
-        .launches = persistent_launches,                                                                     \
+#define PERSISTENT(name, ...)                                                                      \
+    PASSES(name)                                                                                   \
+    static cudaError_t name##_resident(const LstmPlan *plan, int *blocks)                          \
+    {                                                                                              \
+        return plan->backward ? bwd_##name##_resident(plan, blocks)                                \
+                              : fwd_##name##_resident(plan, blocks);                               \
+    }                                                                                              \
+    static const LstmVariant name##_variant = {                                                    \
+        .footprint = &lstm_footprint_##name,                                                       \
+        .prepare = name##_prepare,                                                                 \
+        .resident_blocks = name##_resident,                                                        \
+        .forward = fwd_##name##_run,                                                               \
+        .backward = name##_backward,                                                               \
+        .launches = persistent_launches,                                                           \
     };
 #define TENSOR(name, ...) PERSISTENT(name, __VA_ARGS__)
 #include "variants.def"

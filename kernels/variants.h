@@ -9,14 +9,14 @@
 extern "C" {
 #endif
 
-#define STEPWISE(name, ...)                                                                                  \
-    cudaError_t fwd_##name##_prepare(void);                                                                  \
-    cudaError_t fwd_##name##_run(const LstmContext *context, const LstmForward *p);                          \
-    cudaError_t bwd_##name##_prepare(void);                                                                  \
+#define STEPWISE(name, ...)                                                                        \
+    cudaError_t fwd_##name##_prepare(void);                                                        \
+    cudaError_t fwd_##name##_run(const LstmContext *context, const LstmForward *p);                \
+    cudaError_t bwd_##name##_prepare(void);                                                        \
     cudaError_t bwd_##name##_run(const LstmContext *context, const LstmBackward *p);
-#define PERSISTENT(name, ...)                                                                                \
-    STEPWISE(name, __VA_ARGS__)                                                                              \
-    cudaError_t fwd_##name##_resident(const LstmPlan *plan, int *blocks);                                    \
+#define PERSISTENT(name, ...)                                                                      \
+    STEPWISE(name, __VA_ARGS__)                                                                    \
+    cudaError_t fwd_##name##_resident(const LstmPlan *plan, int *blocks);                          \
     cudaError_t bwd_##name##_resident(const LstmPlan *plan, int *blocks);
 #define TENSOR(name, ...) PERSISTENT(name, __VA_ARGS__)
 #include "variants.def"

@@ -20,8 +20,9 @@
 /* Everything that an instance is made for; fixed for its life. */
 typedef struct BackendConfig {
     ModelShape shape;
-    int64_t T, B;   /* capacity: a window has at most T*B positions and at most max(B, 1) rows */
-    int64_t scored; /* capacity: scored positions of a window; 0: every position of every window is scored */
+    int64_t T, B; /* capacity: a window has at most T*B positions and at most max(B, 1) rows */
+    int64_t
+        scored; /* capacity: scored positions of a window; 0: every position of every window is scored */
     int64_t features; /* capacity: feature rows of a window */
     bool hits;        /* ids of the largest logits are kept, and hits counted */
     bool train;       /* false: no gradients are allocated, windows never train */
@@ -31,9 +32,11 @@ typedef struct BackendConfig {
     int threads;      /* cpu: >= 1 */
     const char *kernel;
     LstmPrecision precision;
-    const char *plan;       /* cuda: note "plan" of the checkpoint that the run goes on from; NULL: none */
-    const char *algorithms; /* cuda: its note "algorithms", alive as long as the backend; NULL: none */
-    bool eager;             /* cuda: launch every kernel by itself, never replay a graph (profilers, NVTX) */
+    const char
+        *plan; /* cuda: note "plan" of the checkpoint that the run goes on from; NULL: none */
+    const char
+        *algorithms; /* cuda: its note "algorithms", alive as long as the backend; NULL: none */
+    bool eager; /* cuda: launch every kernel by itself, never replay a graph (profilers, NVTX) */
 } BackendConfig;
 
 /* The settings' part of it: capacity, masks, threads (0 there: all that this process may use), kernels, precision. */
@@ -53,10 +56,10 @@ typedef struct Window {
 /* A backend may hand the result of an update over some windows later, so that nobody waits for the device;
  * results come in order, each once. A window that was not updated has its result at once. */
 typedef struct WindowResult {
-    int64_t step;     /* of the window that this is the result of; -1: none is there yet */
-    bool fault;       /* the step gave up on the device: weights and carried state are as before it */
-    double nats;      /* sum over the scored positions of -log p(target) */
-    int64_t hits;     /* scored positions whose target has the largest logit, with config.hits */
+    int64_t step; /* of the window that this is the result of; -1: none is there yet */
+    bool fault;   /* the step gave up on the device: weights and carried state are as before it */
+    double nats;  /* sum over the scored positions of -log p(target) */
+    int64_t hits; /* scored positions whose target has the largest logit, with config.hits */
     double grad_norm; /* global L2 norm before clipping; 0 where nothing trained */
 } WindowResult;
 
@@ -113,7 +116,8 @@ typedef struct BackendOps {
      * training window of B rows leaves, in every window from now on; NULL: zero, as after open. wanted: they also
      * work out what flows into the h and c that they began with; state_grad_get reads it after layer_backward of
      * every layer, until the next window. */
-    int (*state_grad_set)(Backend *b, int64_t B, const float *dh_n, const float *dc_n, bool wanted, Error *e);
+    int (*state_grad_set)(Backend *b, int64_t B, const float *dh_n, const float *dc_n, bool wanted,
+                          Error *e);
     int (*state_grad_get)(Backend *b, int64_t B, float *dh_0, float *dc_0, Error *e);
 
     /* Hands over the ids that training windows are cut from (batcher.h), once, so that they need not cross
@@ -123,21 +127,25 @@ typedef struct BackendOps {
     /* One window, in this order. layer_* run for l = 0..L-1 and back. replayed: everything from embedding_forward to
      * embedding_backward is enqueued as a whole by window_end, and must not be called. */
     int (*window_begin)(Backend *b, const Window *w, bool *replayed, Error *e);
-    int (*embedding_forward)(Backend *b, Error *e); /* D_0(x^0): rows of the encoder, projected features */
-    int (*layer_forward)(Backend *b, int64_t l, Error *e); /* h, c, gates, D_{l+1}(h^l); carries h and c on */
+    int (*embedding_forward)(Backend *b,
+                             Error *e); /* D_0(x^0): rows of the encoder, projected features */
+    int (*layer_forward)(Backend *b, int64_t l,
+                         Error *e); /* h, c, gates, D_{l+1}(h^l); carries h and c on */
     int (*softmax_forward)(Backend *b,
                            Error *e); /* of the scored positions: logits, nats; training: dlogits in
                                                      place */
-    int (*softmax_backward)(Backend *b,
-                            Error *e); /* decoder's gradients, gradient into the last layer's output */
+    int (*softmax_backward)(
+        Backend *b, Error *e); /* decoder's gradients, gradient into the last layer's output */
     int (*layer_backward)(Backend *b, int64_t l,
                           Error *e); /* dw_ih, dw_hh, db, gradient into the layer below */
     int (*embedding_backward)(Backend *b, Error *e);
-    int (*update)(Backend *b, double lr, double clip, Error *e); /* norm, clip, w -= lr*dw (SPEC 5) */
+    int (*update)(Backend *b, double lr, double clip,
+                  Error *e); /* norm, clip, w -= lr*dw (SPEC 5) */
     /* Ends the window. Of one that did not train, token_nats (T,B), or NULL, receives -log p of each target, 0
      * where there is none; token_best (T,B), or NULL, the id of the largest logit (the lowest where equal), -1
      * where the position is not scored or config.hits is off. */
-    int (*window_end)(Backend *b, WindowResult *r, double *token_nats, int32_t *token_best, Error *e);
+    int (*window_end)(Backend *b, WindowResult *r, double *token_nats, int32_t *token_best,
+                      Error *e);
     /* The next of the results still owed, waiting for it; step -1: none is. NULL: none ever is. */
     int (*drain)(Backend *b, WindowResult *r, Error *e);
     /* After softmax_forward of a window that does not train: logits of its scored positions number row ..

@@ -65,11 +65,12 @@ struct Backend {
     float **param, **grad;   /* [count] into params, grads */
     float *params, *grads;   /* all tensors, each 64-byte aligned */
     float **h, **c, **gates; /* [L] (T+1,B,H), (T+1,B,H), (T*B,4H) */
-    float **x;     /* [L+1] (T*B,H): masked inputs; where nothing is masked x[l+1] is h[l] from row 1 on */
-    float **x_own; /* [L+1] the buffers behind x */
-    float **hm;    /* [L] (T*B,H) masked h_{t-1}, only with SITES_ALL */
-    float *dy;     /* (T*B,H) */
-    float *logits; /* (R,V), R being the scored positions of a window */
+    float *
+        *x; /* [L+1] (T*B,H): masked inputs; where nothing is masked x[l+1] is h[l] from row 1 on */
+    float **x_own;            /* [L+1] the buffers behind x */
+    float **hm;               /* [L] (T*B,H) masked h_{t-1}, only with SITES_ALL */
+    float *dy;                /* (T*B,H) */
+    float *logits;            /* (R,V), R being the scored positions of a window */
     double *token_nats;       /* (R) */
     int32_t *best;            /* (R) ids of the largest logits; NULL unless config.hits */
     int32_t *row_of;          /* (R) position of scored row i; NULL where every position is one */
@@ -78,23 +79,23 @@ struct Backend {
     float *projected;         /* (features,H) after the product, then their gradients */
     float *state_h, *state_c; /* (L,B,H) */
     float *bias;              /* (4H) b_ih + b_hh of the layer at hand */
-    float *packed;            /* (vectors*LANES,4H): W_hh of the layer at hand in the recurrence's order */
-    float *sum;               /* the recurrent product of the step at hand: see Share */
-    float *exchange[2];       /* (tiles, H or 4H, rows of a tile) */
-    float *carry;             /* (B,vectors*LANES): dc of the next step times its f */
-    float *bias_sum;          /* (vectors,4,LANES): column sums of dgates */
-    float *bias_part;         /* (threads,V): column sums of dlogits */
-    float *product_part;      /* (threads-1,T*B,H): what the other threads add to a product */
-    float *room;              /* (threads,SGEMM_ROOM): packed blocks of a product's operands */
-    float *operand[2];        /* rounded copies of a product's operands; NULL in f32 */
-    double *partial;          /* sums of squares, one per chunk */
-    int32_t *slot_of_id;      /* (V) position in first/last, -1: not in this window */
+    float *packed; /* (vectors*LANES,4H): W_hh of the layer at hand in the recurrence's order */
+    float *sum;    /* the recurrent product of the step at hand: see Share */
+    float *exchange[2];  /* (tiles, H or 4H, rows of a tile) */
+    float *carry;        /* (B,vectors*LANES): dc of the next step times its f */
+    float *bias_sum;     /* (vectors,4,LANES): column sums of dgates */
+    float *bias_part;    /* (threads,V): column sums of dlogits */
+    float *product_part; /* (threads-1,T*B,H): what the other threads add to a product */
+    float *room;         /* (threads,SGEMM_ROOM): packed blocks of a product's operands */
+    float *operand[2];   /* rounded copies of a product's operands; NULL in f32 */
+    double *partial;     /* sums of squares, one per chunk */
+    int32_t *slot_of_id; /* (V) position in first/last, -1: not in this window */
     int32_t *id_of_slot, *first, *last, *next; /* (T*B): positions of each distinct id, in order */
     struct Arrival {
         _Atomic unsigned epoch;
         char pad[60];
-    } * arrival;                        /* [threads] */
-    float *state_grad[4];               /* (L,B,H) dh_n, dc_n, dh_0, dc_0; NULL unless config.train */
+    } * arrival;          /* [threads] */
+    float *state_grad[4]; /* (L,B,H) dh_n, dc_n, dh_0, dc_0; NULL unless config.train */
     bool state_grad_in, state_grad_out; /* what layer_backward is to take and to give */
     void *memory;
     size_t memory_bytes;
@@ -124,8 +125,8 @@ static int64_t chunks_of(int64_t n) { return (n + SUM_CHUNK - 1) / SUM_CHUNK; }
  */
 static int threads_of(const BackendConfig *g)
 {
-    double work =
-        (double)positions(g) * (double)g->shape.H * (double)(8 * g->shape.H * g->shape.L + g->shape.V_out);
+    double work = (double)positions(g) * (double)g->shape.H *
+                  (double)(8 * g->shape.H * g->shape.L + g->shape.V_out);
     return work < (double)g->threads * 2e6 ? 1 + (int)(work / 2e6) : g->threads;
 }
 
@@ -157,8 +158,8 @@ static void carve(Backend *b, Arena *a)
         float *ml = g->train && g->sites == SITES_ALL ? take_floats(a, N * H) : NULL;
         if (a->base) h[l] = hl, c[l] = cl, gates[l] = gl, hm[l] = ml;
     }
-    b->param = param, b->grad = grad, b->h = h, b->c = c, b->gates = gates, b->x = x, b->x_own = x_own,
-    b->hm = hm;
+    b->param = param, b->grad = grad, b->h = h, b->c = c, b->gates = gates, b->x = x,
+    b->x_own = x_own, b->hm = hm;
     b->dy = g->train ? take_floats(a, N * H) : NULL;
     int64_t R = g->scored ? g->scored : N, features = g->features, F = g->shape.F;
     b->logits = take_floats(a, R * V);
@@ -173,7 +174,8 @@ static void carve(Backend *b, Arena *a)
     for (int i = 0; i < 4; i++) b->state_grad[i] = g->train ? take_floats(a, L * B * H) : NULL;
     b->bias = take_floats(a, 4 * H);
     b->packed = take_floats(a, vectors * GATES * H * LANES);
-    b->sum = take_floats(a, (vectors * GATES + g->threads) * LANES * rows); /* a last panel may be half one */
+    b->sum = take_floats(a, (vectors * GATES + g->threads) * LANES *
+                                rows); /* a last panel may be half one */
     for (int i = 0; i < 2; i++) b->exchange[i] = take_floats(a, rows * (g->train ? GATES * H : H));
     b->carry = take_floats(a, B * vectors * LANES);
     b->bias_sum = take_floats(a, vectors * GATES * LANES);
@@ -215,14 +217,16 @@ static int cpu_open(const BackendConfig *g, Backend **out, Error *e)
     if (!b) return error_set(e, EXIT_FAILED, "the cpu backend ran out of memory");
     b->config = *g;
     b->memory_bytes = cpu_bytes(g);
-    b->memory = mmap(NULL, b->memory_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    b->memory =
+        mmap(NULL, b->memory_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (b->memory == MAP_FAILED) {
         b->memory = NULL;
         size_t bytes = b->memory_bytes;
         cpu_close(b);
         return error_set(e, EXIT_FAILED, "the cpu backend could not allocate %zu bytes", bytes);
     }
-    madvise(b->memory, b->memory_bytes, MADV_HUGEPAGE); /* fewer TLB misses; a refusal costs only speed */
+    madvise(b->memory, b->memory_bytes,
+            MADV_HUGEPAGE); /* fewer TLB misses; a refusal costs only speed */
     Arena a = {b->memory, 0};
     carve(b, &a);
     b->vectors = vectors_of(&g->shape);
@@ -232,8 +236,9 @@ static int cpu_open(const BackendConfig *g, Backend **out, Error *e)
     omp_set_num_threads(b->threads);
     if (!sgemm_open(b->threads)) {
         cpu_close(b);
-        return error_set(e, EXIT_FAILED,
-                         "the matrix library has no room for its buffers in this address space (ulimit -v)");
+        return error_set(
+            e, EXIT_FAILED,
+            "the matrix library has no room for its buffers in this address space (ulimit -v)");
     }
     *out = b;
     return EXIT_DONE;
@@ -243,8 +248,9 @@ static void cpu_info(const Backend *b, BackendInfo *info)
 {
     LstmPrecision precision = b->config.precision;
     *info = (BackendInfo){.bytes = b->memory_bytes, .remark = ""};
-    snprintf(info->device, sizeof info->device, "CPU, %s, %d thread%s%s%s", sgemm_name(), b->threads,
-             b->threads == 1 ? "" : "s", precision == PRECISION_F32 ? "" : ", simulated ",
+    snprintf(info->device, sizeof info->device, "CPU, %s, %d thread%s%s%s", sgemm_name(),
+             b->threads, b->threads == 1 ? "" : "s",
+             precision == PRECISION_F32 ? "" : ", simulated ",
              precision == PRECISION_F32 ? "" : precision_name(precision));
 }
 
@@ -312,8 +318,8 @@ static int cpu_state_get(Backend *b, int64_t B, float *h, float *c, Error *e)
     return EXIT_DONE;
 }
 
-static int cpu_state_grad_set(Backend *b, int64_t B, const float *dh_n, const float *dc_n, bool wanted,
-                              Error *e)
+static int cpu_state_grad_set(Backend *b, int64_t B, const float *dh_n, const float *dc_n,
+                              bool wanted, Error *e)
 {
     (void)e;
     assert(B <= b->config.B && b->config.train);
@@ -327,8 +333,10 @@ static int cpu_state_grad_get(Backend *b, int64_t B, float *dh_0, float *dc_0, E
 {
     (void)e;
     assert(b->state_grad_out);
-    memcpy(dh_0, b->state_grad[2], (size_t)(b->config.shape.L * B * b->config.shape.H) * sizeof *dh_0);
-    memcpy(dc_0, b->state_grad[3], (size_t)(b->config.shape.L * B * b->config.shape.H) * sizeof *dc_0);
+    memcpy(dh_0, b->state_grad[2],
+           (size_t)(b->config.shape.L * B * b->config.shape.H) * sizeof *dh_0);
+    memcpy(dc_0, b->state_grad[3],
+           (size_t)(b->config.shape.L * B * b->config.shape.H) * sizeof *dc_0);
     return EXIT_DONE;
 }
 
@@ -355,8 +363,8 @@ static inline Vec exp_vec(Vec x)
 {
     x = vec_select(x > 88.0f, vec_all(88.0f), x);
     x = vec_select(x < -87.0f, vec_all(-87.0f), x);
-    Vec shifted =
-        x * 1.44269504088896341f + 12582912.0f; /* 1.5 * 2^23: the sum's low bits are round(x / ln 2) */
+    Vec shifted = x * 1.44269504088896341f +
+                  12582912.0f; /* 1.5 * 2^23: the sum's low bits are round(x / ln 2) */
     Vec n = shifted - 12582912.0f;
     Vec r = x - n * 0.693359375f - n * -2.12194440e-4f;
     Vec p = vec_all(1.9875691500e-4f);
@@ -431,7 +439,8 @@ static void mask_row(const MaskKey *key, int64_t row, int64_t H, const float *fr
 /* Factors of units u..u+LANES-1 of four element rows from `row` on, for the recurrent sites of SITES_ALL, which
  * go through the cell one vector of units at a time. Where H ends inside the vector the last factors belong to
  * nobody. */
-static void mask_four_rows(const MaskKey *key, int64_t row, int64_t H, int64_t u, float factor[4 * LANES])
+static void mask_four_rows(const MaskKey *key, int64_t row, int64_t H, int64_t u,
+                           float factor[4 * LANES])
 {
     uint64_t pitch = (uint64_t)mask_pitch(H);
     mask_factors(key, ((uint64_t)row * pitch + (uint64_t)u) >> 2, pitch >> 2, factor);
@@ -483,7 +492,8 @@ static const float *operand(const Backend *b, int which, const float *from, int6
 #pragma omp parallel for schedule(static) num_threads(b->threads)
     for (int64_t i = 0; i < chunks; i++) {
         int64_t at = i * SUM_CHUNK;
-        round_floats(b->config.precision, from + at, to + at, n - at < SUM_CHUNK ? n - at : SUM_CHUNK);
+        round_floats(b->config.precision, from + at, to + at,
+                     n - at < SUM_CHUNK ? n - at : SUM_CHUNK);
     }
     return to;
 }
@@ -492,8 +502,8 @@ static const float *operand(const Backend *b, int which, const float *from, int6
 
 /* C (m,n) = op(A) op(B), row-major, op(A) is (m,k). Each thread makes a slab of C by itself. The longer side of C
  * is cut, at multiples of 48, so that no register tile is split. */
-static void sgemm(const Backend *b, bool a_t, bool b_t, int64_t m, int64_t n, int64_t k, const float *A,
-                  const float *B, float *C)
+static void sgemm(const Backend *b, bool a_t, bool b_t, int64_t m, int64_t n, int64_t k,
+                  const float *A, const float *B, float *C)
 {
     A = operand(b, 0, A, m * k), B = operand(b, 1, B, k * n);
     bool by_rows = m >= n;
@@ -509,15 +519,16 @@ static void sgemm(const Backend *b, bool a_t, bool b_t, int64_t m, int64_t n, in
         if (by_rows) from_a += a_t ? first : first * lda, to += first * n, rows = end - first;
         else from_b += b_t ? first * ldb : first, to += first, cols = end - first;
         if (first < end)
-            sgemm_run(a_t, b_t, rows, cols, k, from_a, lda, from_b, ldb, to, n, b->room + me * SGEMM_ROOM);
+            sgemm_run(a_t, b_t, rows, cols, k, from_a, lda, from_b, ldb, to, n,
+                      b->room + me * SGEMM_ROOM);
     }
 }
 
 /* The same where k is by far the longest side (dlogits times the decoder's weights): each thread sums over
  * its own stretch of k, so that no operand is packed twice, and the partial products are added in the order
  * of the threads. A (m,k), B (k,n). */
-static void sgemm_long(const Backend *b, int64_t m, int64_t n, int64_t k, const float *A, const float *B,
-                       float *C)
+static void sgemm_long(const Backend *b, int64_t m, int64_t n, int64_t k, const float *A,
+                       const float *B, float *C)
 {
     A = operand(b, 0, A, m * k), B = operand(b, 1, B, k * n);
 #pragma omp parallel num_threads(b->threads)
@@ -532,7 +543,8 @@ static void sgemm_long(const Backend *b, int64_t m, int64_t n, int64_t k, const 
 #pragma omp barrier
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < m * n; i++)
-            for (int64_t part = 0; part < team - 1; part++) C[i] += b->product_part[part * m * n + i];
+            for (int64_t part = 0; part < team - 1; part++)
+                C[i] += b->product_part[part * m * n + i];
     }
 }
 
@@ -579,11 +591,15 @@ static int64_t stretch_terms(const Share *s, int64_t stretch)
     return left < K_BLOCK ? left : K_BLOCK;
 }
 
-static int64_t panel_vectors(const Share *s, int64_t panel) { return 2 * panel + 1 < s->columns ? 2 : 1; }
+static int64_t panel_vectors(const Share *s, int64_t panel)
+{
+    return 2 * panel + 1 < s->columns ? 2 : 1;
+}
 
 static float *panel_weights(const Share *s, int64_t stretch, int64_t panel)
 {
-    return s->packed + (stretch * K_BLOCK * s->columns + panel * 2 * stretch_terms(s, stretch)) * LANES;
+    return s->packed +
+           (stretch * K_BLOCK * s->columns + panel * 2 * stretch_terms(s, stretch)) * LANES;
 }
 
 /* The sums of one column of a row: at [LANES]. */
@@ -631,8 +647,8 @@ static void multiply(const Share *s, Tiling tiling, const float *operand, bool b
         TileFunction *tile = tile_functions[panel_vectors(s, panel) - 1][tiling.rows];
         for (int64_t j = 0; j < tiling.tiles; j++)
             tile(terms, operand + (j * s->K + stretch * K_BLOCK) * tiling.rows, w,
-                 s->sum + (panel * s->rows + j * tiling.rows) * TILE_WIDTH, TILE_WIDTH, i >= s->panels,
-                 ahead + j * terms * step, step);
+                 s->sum + (panel * s->rows + j * tiling.rows) * TILE_WIDTH, TILE_WIDTH,
+                 i >= s->panels, ahead + j * terms * step, step);
     }
 }
 
@@ -649,7 +665,8 @@ static void team_barrier(Backend *b, int me, int team, unsigned epoch)
 {
     atomic_store_explicit(&b->arrival[me].epoch, epoch, memory_order_release);
     for (int other = 0; other < team; other++)
-        for (int polls = 0; atomic_load_explicit(&b->arrival[other].epoch, memory_order_acquire) < epoch;
+        for (int polls = 0;
+             atomic_load_explicit(&b->arrival[other].epoch, memory_order_acquire) < epoch;
              polls++) {
             if (polls < SPIN_POLLS) spin_pause();
             else sched_yield(); /* more threads than cores: let the late one run */
@@ -658,7 +675,8 @@ static void team_barrier(Backend *b, int me, int team, unsigned epoch)
 
 static void team_reset(Backend *b)
 {
-    for (int i = 0; i < b->threads; i++) atomic_store_explicit(&b->arrival[i].epoch, 0, memory_order_relaxed);
+    for (int i = 0; i < b->threads; i++)
+        atomic_store_explicit(&b->arrival[i].epoch, 0, memory_order_relaxed);
 }
 
 /* Writes a vector of one batch row into an exchange buffer (tile, k, row of tile), at unit or gate row k. */
@@ -707,7 +725,8 @@ static int cpu_embedding_forward(Backend *b, Error *e)
     float *x = b->x[0] = b->x_own[0];
     if (features) {
         const float *bias = b->param[param_input_bias(s)];
-        sgemm(b, false, true, features, H, s->F, b->w.feature, b->param[param_input_weight(s)], b->projected);
+        sgemm(b, false, true, features, H, s->F, b->w.feature, b->param[param_input_weight(s)],
+              b->projected);
         for (int64_t i = 0; i < features; i++)
             for (int64_t u = 0; u < H; u++) b->projected[i * H + u] += bias[u];
     }
@@ -736,7 +755,8 @@ static int cpu_embedding_forward(Backend *b, Error *e)
 static void forward_cell(Backend *b, int64_t l, int64_t t, const Share *share, int64_t vector,
                          float *exchange, Tiling tiling, const MaskKey *recurrent)
 {
-    int64_t H = b->config.shape.H, B = b->w.B, u = vector * LANES, n = H - u < LANES ? H - u : LANES;
+    int64_t H = b->config.shape.H, B = b->w.B, u = vector * LANES,
+            n = H - u < LANES ? H - u : LANES;
     int64_t column = (vector - share->first) * GATES;
     Vec bias[GATES];
     float factor[4 * LANES];
@@ -746,8 +766,8 @@ static void forward_cell(Backend *b, int64_t l, int64_t t, const Share *share, i
         float *gates = b->gates[l] + at * GATES * H + u;
         Vec a[GATES];
         for (int gate = 0; gate < GATES; gate++)
-            a[gate] =
-                lanes_load(gates + gate * H, n) + vec_load(column_sum(share, column + gate, r)) + bias[gate];
+            a[gate] = lanes_load(gates + gate * H, n) +
+                      vec_load(column_sum(share, column + gate, r)) + bias[gate];
         Vec i = sigmoid_vec(a[0]), f = sigmoid_vec(a[1]), g = tanh_vec(a[2]), o = sigmoid_vec(a[3]);
         Vec c = f * lanes_load(b->c[l] + at * H + u, n) + i * g;
         Vec h = o * tanh_vec(c);
@@ -773,9 +793,11 @@ static int cpu_layer_forward(Backend *b, int64_t l, Error *e)
     (void)e;
     int64_t H = b->config.shape.H, T = b->w.T, B = b->w.B, N = T * B;
     const float *w_hh = b->param[in_layer(b, l, PARAM_W_HH)];
-    const float *b_ih = b->param[in_layer(b, l, PARAM_B_IH)], *b_hh = b->param[in_layer(b, l, PARAM_B_HH)];
+    const float *b_ih = b->param[in_layer(b, l, PARAM_B_IH)],
+                *b_hh = b->param[in_layer(b, l, PARAM_B_HH)];
     MaskKey recurrent_key;
-    const MaskKey *recurrent = masked(b, recurrent_site(b, l), &recurrent_key) ? &recurrent_key : NULL;
+    const MaskKey *recurrent =
+        masked(b, recurrent_site(b, l), &recurrent_key) ? &recurrent_key : NULL;
     Tiling tiling = tiling_of(B);
 
     sgemm(b, false, true, N, 4 * H, H, b->x[l], b->param[in_layer(b, l, PARAM_W_IH)], b->gates[l]);
@@ -790,9 +812,11 @@ static int cpu_layer_forward(Backend *b, int64_t l, Error *e)
             mask_row(recurrent, row, H, b->h[l] + row * H, b->hm[l] + row * H);
         h0 = b->hm[l];
     }
-    for (int64_t row = 0; row < B; row++) exchange_put(b->exchange[0], tiling, H, row, 0, h0 + row * H, H);
+    for (int64_t row = 0; row < B; row++)
+        exchange_put(b->exchange[0], tiling, H, row, 0, h0 + row * H, H);
     if (b->config.precision != PRECISION_F32)
-        round_floats(b->config.precision, b->exchange[0], b->exchange[0], tiling.tiles * tiling.rows * H);
+        round_floats(b->config.precision, b->exchange[0], b->exchange[0],
+                     tiling.tiles * tiling.rows * H);
 
     team_reset(b);
 #pragma omp parallel num_threads(b->threads)
@@ -822,8 +846,8 @@ static int cpu_layer_forward(Backend *b, int64_t l, Error *e)
 /* Softmax and cross-entropy of one row of logits, in place; returns its nats. With `train` the row becomes
  * dlogits and is added to bias_sum. *best (NULL: not wanted) becomes the lowest id of the largest logit. The exp terms are summed LANES wide over stretches of 64 vectors, the
  * stretches in double. */
-static double softmax_row(float *z, const float *bias, int64_t V, int32_t target, bool train, float inverse_B,
-                          float *bias_sum, int32_t *best)
+static double softmax_row(float *z, const float *bias, int64_t V, int32_t target, bool train,
+                          float inverse_B, float *bias_sum, int32_t *best)
 {
     int64_t whole = V - V % LANES;
     Vec tops = vec_all(-INFINITY);
@@ -878,8 +902,8 @@ static double softmax_row(float *z, const float *bias, int64_t V, int32_t target
 static int64_t position_of(const Backend *b, int64_t i) { return b->w.gathered ? b->row_of[i] : i; }
 
 /* Scored rows: row i of to = row from_of[i] of from, or row to_of[i] of to = row i of from; NULL: i itself. */
-static void rows_copy(const Backend *b, const int32_t *from_of, const float *from, const int32_t *to_of,
-                      float *to)
+static void rows_copy(const Backend *b, const int32_t *from_of, const float *from,
+                      const int32_t *to_of, float *to)
 {
     int64_t H = b->config.shape.H;
 #pragma omp parallel for schedule(static)
@@ -904,16 +928,17 @@ static int cpu_softmax_forward(Backend *b, Error *e)
     b->nats = 0;
     if (!R) return EXIT_DONE; /* a window that is only read */
     if (b->w.gathered) rows_copy(b, b->row_of, b->x[b->config.shape.L], NULL, b->picked);
-    sgemm(b, false, true, R, V, H, decoder_input(b), b->param[param_decoder_weight(&b->config.shape)],
-          b->logits);
+    sgemm(b, false, true, R, V, H, decoder_input(b),
+          b->param[param_decoder_weight(&b->config.shape)], b->logits);
 #pragma omp parallel num_threads(b->threads)
     {
         float *bias_sum = train ? b->bias_part + omp_get_thread_num() * V : NULL;
         if (train) memset(bias_sum, 0, (size_t)V * sizeof *bias_sum);
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < R; i++)
-            b->token_nats[i] = softmax_row(b->logits + i * V, bias, V, b->w.targets[position_of(b, i)], train,
-                                           inverse_B, bias_sum, b->best ? &b->best[i] : NULL);
+            b->token_nats[i] =
+                softmax_row(b->logits + i * V, bias, V, b->w.targets[position_of(b, i)], train,
+                            inverse_B, bias_sum, b->best ? &b->best[i] : NULL);
     }
     for (int64_t i = 0; i < R; i++) b->nats += b->token_nats[i];
     return EXIT_DONE;
@@ -934,8 +959,10 @@ static int cpu_logits_get(Backend *b, int64_t row, int64_t rows, float *dst, Err
 static int cpu_softmax_backward(Backend *b, Error *e)
 {
     (void)e;
-    int64_t H = b->config.shape.H, V = b->config.shape.V_out, L = b->config.shape.L, R = b->w.scored;
-    int weight = param_decoder_weight(&b->config.shape), bias = param_decoder_bias(&b->config.shape);
+    int64_t H = b->config.shape.H, V = b->config.shape.V_out, L = b->config.shape.L,
+            R = b->w.scored;
+    int weight = param_decoder_weight(&b->config.shape),
+        bias = param_decoder_bias(&b->config.shape);
 #pragma omp parallel for schedule(static)
     for (int64_t v = 0; v < V; v++) {
         float sum = 0;
@@ -957,7 +984,8 @@ static int cpu_softmax_backward(Backend *b, Error *e)
 static void backward_cell(Backend *b, int64_t l, int64_t t, const Share *share, int64_t vector,
                           float *exchange, Tiling tiling, const MaskKey *recurrent, float *db)
 {
-    int64_t H = b->config.shape.H, B = b->w.B, u = vector * LANES, n = H - u < LANES ? H - u : LANES;
+    int64_t H = b->config.shape.H, B = b->w.B, u = vector * LANES,
+            n = H - u < LANES ? H - u : LANES;
     float factor[4 * LANES];
     Vec bias[GATES];
     for (int gate = 0; gate < GATES; gate++) bias[gate] = vec_load(db + gate * LANES);
@@ -965,8 +993,8 @@ static void backward_cell(Backend *b, int64_t l, int64_t t, const Share *share, 
         int64_t at = t * B + r;
         float *gates = b->gates[l] + at * GATES * H + u;
         float *carry = b->carry + (vector * B + r) * LANES;
-        Vec i = lanes_load(gates, n), f = lanes_load(gates + H, n), g = lanes_load(gates + 2 * H, n),
-            o = lanes_load(gates + 3 * H, n);
+        Vec i = lanes_load(gates, n), f = lanes_load(gates + H, n),
+            g = lanes_load(gates + 2 * H, n), o = lanes_load(gates + 3 * H, n);
         Vec c_before = lanes_load(b->c[l] + at * H + u, n),
             tc = tanh_vec(lanes_load(b->c[l] + (at + B) * H + u, n));
         Vec dh = lanes_load(b->dy + at * H + u, n), dc_later = {0};
@@ -980,17 +1008,19 @@ static void backward_cell(Backend *b, int64_t l, int64_t t, const Share *share, 
             dc_later = lanes_load(b->state_grad[1] + (l * B + r) * H + u, n);
         }
         Vec dc = dh * o * (1.0f - tc * tc) + dc_later;
-        Vec da[GATES] = {dc * g * i * (1.0f - i), dc * c_before * f * (1.0f - f), dc * i * (1.0f - g * g),
-                         dh * tc * o * (1.0f - o)};
+        Vec da[GATES] = {dc * g * i * (1.0f - i), dc * c_before * f * (1.0f - f),
+                         dc * i * (1.0f - g * g), dh * tc * o * (1.0f - o)};
         vec_store(carry, dc * f);
-        if (t == 0 && b->state_grad_out) lanes_store(b->state_grad[3] + (l * B + r) * H + u, dc * f, n);
+        if (t == 0 && b->state_grad_out)
+            lanes_store(b->state_grad[3] + (l * B + r) * H + u, dc * f, n);
         for (int gate = 0; gate < GATES; gate++) {
             lanes_store(gates + gate * H, da[gate], n);
             bias[gate] += da[gate];
             if (b->config.precision != PRECISION_F32)
                 round_floats(b->config.precision, (float *)&da[gate], (float *)&da[gate], LANES);
             if (t > 0)
-                exchange_put(exchange, tiling, GATES * H, r, gate * H + u, (const float *)&da[gate], n);
+                exchange_put(exchange, tiling, GATES * H, r, gate * H + u, (const float *)&da[gate],
+                             n);
         }
     }
     for (int gate = 0; gate < GATES; gate++) vec_store(db + gate * LANES, bias[gate]);
@@ -1001,7 +1031,8 @@ static int cpu_layer_backward(Backend *b, int64_t l, Error *e)
     (void)e;
     int64_t H = b->config.shape.H, T = b->w.T, B = b->w.B, N = T * B;
     MaskKey recurrent_key;
-    const MaskKey *recurrent = masked(b, recurrent_site(b, l), &recurrent_key) ? &recurrent_key : NULL;
+    const MaskKey *recurrent =
+        masked(b, recurrent_site(b, l), &recurrent_key) ? &recurrent_key : NULL;
     Tiling tiling = tiling_of(B);
     float *db = b->grad[in_layer(b, l, PARAM_B_IH)];
     for (int i = 0; i < 2; i++)
@@ -1025,7 +1056,8 @@ static int cpu_layer_backward(Backend *b, int64_t l, Error *e)
         for (int64_t vector = share.first; vector < share.end; vector++)
             for (int64_t gate = 0; gate < GATES; gate++) {
                 int64_t u = vector * LANES, n = H - u < LANES ? H - u : LANES;
-                lanes_store(db + gate * H + u, vec_load(b->bias_sum + (vector * GATES + gate) * LANES), n);
+                lanes_store(db + gate * H + u,
+                            vec_load(b->bias_sum + (vector * GATES + gate) * LANES), n);
             }
     }
 
@@ -1149,7 +1181,8 @@ static int cpu_update(Backend *b, double lr, double clip, Error *e)
     return EXIT_DONE;
 }
 
-static int cpu_window_end(Backend *b, WindowResult *r, double *token_nats, int32_t *token_best, Error *e)
+static int cpu_window_end(Backend *b, WindowResult *r, double *token_nats, int32_t *token_best,
+                          Error *e)
 {
     (void)e;
     *r = (WindowResult){.step = b->w.step, .nats = b->nats, .grad_norm = b->grad_norm};

@@ -117,14 +117,14 @@ struct Backend {
     int64_t dense_n;       /* elements, gaps between tensors included: those are zeros */
     int64_t *dense_at;     /* [count] host */
     float **w_packed;      /* [L] host; (H,H,4) of each w_hh; NULL where forward does not read it */
-    void **w_tiles;        /* [L] host; bfloat16 fragments of each w_hh; NULL where no kernel reads them */
-    SgdPacked *packed;     /* [L] both for the update */
+    void **w_tiles; /* [L] host; bfloat16 fragments of each w_hh; NULL where no kernel reads them */
+    SgdPacked *packed; /* [L] both for the update */
     void *scratch[PLANS];
-    float *rows;         /* (N,H) the encoder's gradient, sparse */
-    int32_t *first;      /* (N) */
-    float **x;           /* [L+1] host; (N,H) masked inputs; NULL where nothing is ever masked but for x[0] */
-    float **h_masked;    /* [L] host; (N,H), only with SITES_ALL */
-    float *hc;           /* (2L, (N+B)*H): h of every layer, then c, each (T+1,B,H) of the window at hand */
+    float *rows;    /* (N,H) the encoder's gradient, sparse */
+    int32_t *first; /* (N) */
+    float **x; /* [L+1] host; (N,H) masked inputs; NULL where nothing is ever masked but for x[0] */
+    float **h_masked; /* [L] host; (N,H), only with SITES_ALL */
+    float *hc; /* (2L, (N+B)*H): h of every layer, then c, each (T+1,B,H) of the window at hand */
     float **gates;       /* [L] host; (N,4H); one for all layers where nothing trains */
     float *dy, *dh, *dc; /* (N,H), (B,H), (B,H) */
     /* R: rows of the softmax, N where every position of every window is scored; n: feature rows. Both rounded. */
@@ -133,25 +133,27 @@ struct Backend {
     void *
         picked; /* (R,H) scored rows of the decoder's input, as its product reads them; NULL where R = N for good */
     float *dpicked; /* (R,H) their gradients */
-    float
-        *projected; /* (n,H) features after their product, then their gradients; NULL where there are none */
+    float *
+        projected; /* (n,H) features after their product, then their gradients; NULL where there are none */
     uint16_t *features_bf16; /* (n,F) */
     double *partial;
     /* In bfloat16, where that is the precision: */
     uint16_t *dense_bf16; /* the dense block; w_hh is not kept up where it has packed copies */
     uint16_t **x_bf16;    /* [L+1] host; as x */
-    uint16_t **h_bf16; /* [L] host; (N+B,H) h, or (N,H) h_masked; one for all layers where nothing trains */
-    uint16_t
-        *d_bf16;    /* max(R*V, N*4H, n*H): dlogits, then dgates, then the gradients of projected features */
+    uint16_t **
+        h_bf16; /* [L] host; (N+B,H) h, or (N,H) h_masked; one for all layers where nothing trains */
+    uint16_t *
+        d_bf16; /* max(R*V, N*4H, n*H): dlogits, then dgates, then the gradients of projected features */
     float *carried; /* (2L,B,H): h of every layer, then c */
-    float *state_grad; /* (4,L,B,H): dh_n, dc_n, dh_0, dc_0 of every layer; NULL unless config.train */
+    float *
+        state_grad; /* (4,L,B,H): dh_n, dc_n, dh_0, dc_0 of every layer; NULL unless config.train */
     bool state_grad_in, state_grad_out; /* what layer_backward is to take and to give */
     char *batch_device;                 /* what follows, at the window's layout: */
-    int32_t *x_ids, *y_ids;             /* (N) ids as the embedding reads them (layers.h), (R) targets */
-    int32_t *row_of;                    /* (R) position of scored row i, -1: none */
-    int32_t *place_of;                  /* (N) scored row of position n, -1: none */
-    int32_t *feature_of;                /* (n) position of feature row i, -1: none */
-    float *features;                    /* (n,F) */
+    int32_t *x_ids, *y_ids; /* (N) ids as the embedding reads them (layers.h), (R) targets */
+    int32_t *row_of;        /* (R) position of scored row i, -1: none */
+    int32_t *place_of;      /* (N) scored row of position n, -1: none */
+    int32_t *feature_of;    /* (n) position of feature row i, -1: none */
+    float *features;        /* (n,F) */
     StepState *state_device;
     void *workspace;
 
@@ -190,7 +192,10 @@ static int in_layer(const Backend *b, int64_t l, int which)
 static int64_t rounded(int64_t rows) { return (rows + ROUNDED - 1) / ROUNDED * ROUNDED; }
 
 /* Rows of the softmax, and of features, that a window can have. */
-static int64_t most_scored(const BackendConfig *g) { return g->scored ? rounded(g->scored) : positions(g); }
+static int64_t most_scored(const BackendConfig *g)
+{
+    return g->scored ? rounded(g->scored) : positions(g);
+}
 static int64_t most_features(const BackendConfig *g) { return rounded(g->features); }
 
 /* Where the parts of a window's ids and lists begin, in bytes: on the device, and in the pinned block that brings them. */
@@ -205,11 +210,13 @@ static size_t piece(size_t *at, int64_t n)
     return here;
 }
 
-static BatchLayout batch_layout(int64_t N, int64_t scored, int64_t features, int64_t F, bool gathered)
+static BatchLayout batch_layout(int64_t N, int64_t scored, int64_t features, int64_t F,
+                                bool gathered)
 {
     BatchLayout l = {0};
     l.x_ids = piece(&l.bytes, N), l.y_ids = piece(&l.bytes, scored);
-    l.row_of = piece(&l.bytes, gathered ? scored : 0), l.place_of = piece(&l.bytes, gathered ? N : 0);
+    l.row_of = piece(&l.bytes, gathered ? scored : 0),
+    l.place_of = piece(&l.bytes, gathered ? N : 0);
     l.feature_of = piece(&l.bytes, features), l.features = piece(&l.bytes, features * F);
     return l;
 }
@@ -220,7 +227,10 @@ static BatchLayout largest_batch(const BackendConfig *g)
 }
 
 /* Whether anything of a training window is masked: at keep 1 a mask changes nothing. */
-static bool masks(const BackendConfig *g) { return g->train && g->sites != SITES_NONE && g->keep < 1; }
+static bool masks(const BackendConfig *g)
+{
+    return g->train && g->sites != SITES_NONE && g->keep < 1;
+}
 
 /* What cuBLAS's manual asks for. */
 static size_t workspace_bytes(const DeviceFacts *device)
@@ -251,7 +261,8 @@ static void carve(Backend *b, Arena *a)
     b->encoder = V_in ? take_floats(a, V_in * H) : NULL;
     b->dense = take_floats(a, b->dense_n);
     b->ddense = g->train ? take_floats(a, b->dense_n) : NULL;
-    bool packed = b->recurrence.forward->footprint->packed, tiles = recurrence_reads_tiles(&b->recurrence);
+    bool packed = b->recurrence.forward->footprint->packed,
+         tiles = recurrence_reads_tiles(&b->recurrence);
     for (int64_t l = 0; l < L; l++) {
         float *w_packed = packed ? take_floats(a, 4 * H * H) : NULL;
         void *w_tiles = tiles ? take(a, (int64_t)tensor_copy_bytes(H), 1) : NULL;
@@ -259,8 +270,9 @@ static void carve(Backend *b, Arena *a)
     }
     b->packed = (packed || tiles) && g->train ? take(a, L, sizeof *b->packed) : NULL;
     for (int i = 0; i < PLANS; i++)
-        b->scratch[i] =
-            b->recurrence.planned[i] ? take(a, (int64_t)b->recurrence.plan[i].scratch_bytes, 1) : NULL;
+        b->scratch[i] = b->recurrence.planned[i]
+                            ? take(a, (int64_t)b->recurrence.plan[i].scratch_bytes, 1)
+                            : NULL;
     b->rows = g->train && V_in ? take_floats(a, N * H) : NULL;
     b->first = g->train ? take(a, N, sizeof(int32_t)) : NULL;
     for (int64_t l = 0; l <= L; l++) {
@@ -269,7 +281,8 @@ static void carve(Backend *b, Arena *a)
         uint16_t *x_bf16 = own && bf16 ? take(a, N * H, sizeof *x_bf16) : NULL;
         if (a->base) b->x[l] = x, b->x_bf16[l] = x_bf16;
         if (l == L) break;
-        uint16_t *h_bf16 = bf16 && (l == 0 || g->train) ? take(a, (N + B) * H, sizeof *h_bf16) : NULL;
+        uint16_t *h_bf16 =
+            bf16 && (l == 0 || g->train) ? take(a, (N + B) * H, sizeof *h_bf16) : NULL;
         if (a->base) b->h_bf16[l] = h_bf16 ? h_bf16 : b->h_bf16[0];
         float *own_gates = l == 0 || g->train ? take_floats(a, 4 * N * H) : NULL;
         float *hm = masked && g->sites == SITES_ALL ? take_floats(a, N * H) : NULL;
@@ -277,7 +290,8 @@ static void carve(Backend *b, Arena *a)
     }
     b->hc = take_floats(a, 2 * L * (N + B) * H);
     b->dy = g->train ? take_floats(a, N * H) : NULL;
-    b->dh = g->train ? take_floats(a, B * H) : NULL, b->dc = g->train ? take_floats(a, B * H) : NULL;
+    b->dh = g->train ? take_floats(a, B * H) : NULL,
+    b->dc = g->train ? take_floats(a, B * H) : NULL;
     b->logits = take_floats(a, R * V), b->nats = take_floats(a, R);
     b->best = g->hits ? take(a, R, sizeof *b->best) : NULL;
     b->partial = g->train ? take(a, sgd_partials(b->dense_n, N), sizeof(double)) : NULL;
@@ -317,29 +331,34 @@ static bool set_and_on(const char *value, const char *off)
 /* What the environment makes of cuBLAS behind a program's back would make a float32 run something else. */
 static int choose_precision(const Backend *b, cublasMath_t *math, Error *e)
 {
-    static const char *const emulation[] = {"CUBLAS_EMULATE_SINGLE_PRECISION", "CUBLAS_EMULATION_STRATEGY"};
+    static const char *const emulation[] = {"CUBLAS_EMULATE_SINGLE_PRECISION",
+                                            "CUBLAS_EMULATION_STRATEGY"};
     const char *tf32 = getenv("NVIDIA_TF32_OVERRIDE");
     /* In bf16 too the recurrence of some kernels is a float32 product of cuBLAS. */
     bool f32 = b->config.precision != PRECISION_TF32;
     *math = f32 ? CUBLAS_DEFAULT_MATH : CUBLAS_TF32_TENSOR_OP_MATH;
     if (f32 && set_and_on(tf32, "0"))
-        return error_set(e, EXIT_USAGE,
-                         "NVIDIA_TF32_OVERRIDE is set to '%s', which would round a float32 product's factors "
-                         "to 10 bits; unset it, or give --precision tf32",
-                         tf32);
+        return error_set(
+            e, EXIT_USAGE,
+            "NVIDIA_TF32_OVERRIDE is set to '%s', which would round a float32 product's factors "
+            "to 10 bits; unset it, or give --precision tf32",
+            tf32);
     if (!f32 && tf32 && !strcmp(tf32, "0"))
-        return error_set(e, EXIT_USAGE,
-                         "NVIDIA_TF32_OVERRIDE is set to '0', which turns --precision tf32 off; unset it");
+        return error_set(
+            e, EXIT_USAGE,
+            "NVIDIA_TF32_OVERRIDE is set to '0', which turns --precision tf32 off; unset it");
     for (size_t i = 0; f32 && i < sizeof emulation / sizeof emulation[0]; i++)
         if (set_and_on(getenv(emulation[i]), "default"))
-            return error_set(e, EXIT_USAGE,
-                             "%s is set to '%s', by which cuBLAS may compute float32 products out of "
-                             "bfloat16 ones; unset it",
-                             emulation[i], getenv(emulation[i]));
+            return error_set(
+                e, EXIT_USAGE,
+                "%s is set to '%s', by which cuBLAS may compute float32 products out of "
+                "bfloat16 ones; unset it",
+                emulation[i], getenv(emulation[i]));
     if (b->config.precision != PRECISION_F32 && b->device.major < 8)
-        return error_set(
-            e, EXIT_NO_DEVICE, "--precision %s needs a GPU from sm_80, and %s is sm_%d%d; f32 runs on it",
-            precision_name(b->config.precision), b->device.name, b->device.major, b->device.minor);
+        return error_set(e, EXIT_NO_DEVICE,
+                         "--precision %s needs a GPU from sm_80, and %s is sm_%d%d; f32 runs on it",
+                         precision_name(b->config.precision), b->device.name, b->device.major,
+                         b->device.minor);
     return EXIT_DONE;
 }
 
@@ -351,7 +370,8 @@ static int choose_patience(Backend *b, Error *e)
     if (text && text[0] && !number_int(text, 0, UINT32_MAX, &limit))
         return error_set(
             e, EXIT_USAGE,
-            "PLSTM_POLL_LIMIT is set to '%s'; it takes a whole number from 0, which never gives up", text);
+            "PLSTM_POLL_LIMIT is set to '%s'; it takes a whole number from 0, which never gives up",
+            text);
     b->poll_limit = (uint32_t)limit;
     return EXIT_DONE;
 }
@@ -397,7 +417,8 @@ static void cuda_close(Backend *b)
     if (b->memory) cudaFree(b->memory);
     if (b->pinned) cudaFreeHost(b->pinned);
     ranges_free(&b->ranges);
-    free(b->dense_at), free(b->w_packed), free(b->w_tiles), free(b->x), free(b->x_bf16), free(b->h_bf16);
+    free(b->dense_at), free(b->w_packed), free(b->w_tiles), free(b->x), free(b->x_bf16),
+        free(b->h_bf16);
     free(b->h_masked), free(b->gates), free(b->layer_name);
     free(b);
 }
@@ -407,18 +428,20 @@ static int open_recurrence_memory(Backend *b, Error *e)
 {
     int64_t L = b->config.shape.L, H = b->config.shape.H;
     for (int64_t l = 0; l < L && b->w_packed[l]; l++)
-        CUDA_TRY(cudaMemsetAsync(b->w_packed[l], 0, (size_t)(4 * H * H) * sizeof(float), b->context.stream));
+        CUDA_TRY(cudaMemsetAsync(b->w_packed[l], 0, (size_t)(4 * H * H) * sizeof(float),
+                                 b->context.stream));
     for (int64_t l = 0; l < L && b->w_tiles[l]; l++)
         CUDA_TRY(cudaMemsetAsync(b->w_tiles[l], 0, tensor_copy_bytes(H), b->context.stream));
     for (int i = 0; i < PLANS; i++)
         if (b->scratch[i])
-            CUDA_TRY(
-                cudaMemsetAsync(b->scratch[i], 0, b->recurrence.plan[i].scratch_bytes, b->context.stream));
+            CUDA_TRY(cudaMemsetAsync(b->scratch[i], 0, b->recurrence.plan[i].scratch_bytes,
+                                     b->context.stream));
     if (!b->packed) return EXIT_DONE;
     SgdPacked *list = calloc((size_t)L, sizeof *list);
     if (!list) return error_set(e, EXIT_FAILED, "the cuda backend ran out of memory");
     for (int64_t l = 0; l < L; l++)
-        list[l] = (SgdPacked){b->dense_at[in_layer(b, l, PARAM_W_HH)], b->w_packed[l], b->w_tiles[l]};
+        list[l] =
+            (SgdPacked){b->dense_at[in_layer(b, l, PARAM_W_HH)], b->w_packed[l], b->w_tiles[l]};
     int code = upload(b, b->packed, list, (size_t)L * sizeof *list, e);
     free(list);
     return code;
@@ -432,11 +455,12 @@ static int open_memory(Backend *b, Error *e)
     size_t bytes = b->bytes = a.used;
     CUDA_TRY(cudaMemGetInfo(&room, &all));
     if (bytes > room)
-        return error_set(e, EXIT_NO_DEVICE,
-                         "this model needs %.2f GB on the GPU and %s has %.2f of %.2f GB left; a smaller "
-                         "--hidden, --batch or "
-                         "--seq needs less",
-                         (double)bytes * 1e-9, b->device.name, (double)room * 1e-9, (double)all * 1e-9);
+        return error_set(
+            e, EXIT_NO_DEVICE,
+            "this model needs %.2f GB on the GPU and %s has %.2f of %.2f GB left; a smaller "
+            "--hidden, --batch or "
+            "--seq needs less",
+            (double)bytes * 1e-9, b->device.name, (double)room * 1e-9, (double)all * 1e-9);
     CUDA_TRY(cudaMalloc(&b->memory, bytes));
     a = (Arena){b->memory, 0};
     carve(b, &a);
@@ -455,13 +479,15 @@ static int open_memory(Backend *b, Error *e)
                                  b->context.stream));
     CUDA_TRY(cudaMemsetAsync(b->dense, 0, (size_t)b->dense_n * sizeof(float), b->context.stream));
     if (b->ddense)
-        CUDA_TRY(cudaMemsetAsync(b->ddense, 0, (size_t)b->dense_n * sizeof(float), b->context.stream));
-    if (b->dense_bf16)
         CUDA_TRY(
-            cudaMemsetAsync(b->dense_bf16, 0, (size_t)b->dense_n * sizeof *b->dense_bf16, b->context.stream));
-    CUDA_TRY(cudaMemsetAsync(
-        b->carried, 0, (size_t)(2 * b->config.shape.L * b->config.B * b->config.shape.H) * sizeof(float),
-        b->context.stream));
+            cudaMemsetAsync(b->ddense, 0, (size_t)b->dense_n * sizeof(float), b->context.stream));
+    if (b->dense_bf16)
+        CUDA_TRY(cudaMemsetAsync(b->dense_bf16, 0, (size_t)b->dense_n * sizeof *b->dense_bf16,
+                                 b->context.stream));
+    CUDA_TRY(cudaMemsetAsync(b->carried, 0,
+                             (size_t)(2 * b->config.shape.L * b->config.B * b->config.shape.H) *
+                                 sizeof(float),
+                             b->context.stream));
     CUDA_TRY(cudaMemsetAsync(b->context.fault, 0, sizeof *b->context.fault, b->context.stream));
     return open_recurrence_memory(b, e);
 }
@@ -470,8 +496,8 @@ static int open_cublas(Backend *b, cublasMath_t math, Error *e)
 {
     CUBLAS_TRY(cublasCreate(&b->context.blas));
     CUBLAS_TRY(cublasGetVersion(b->context.blas, &b->cublas_version));
-    CUBLAS_TRY(
-        cublasSetStream(b->context.blas, b->context.stream)); /* before the workspace, which it resets */
+    CUBLAS_TRY(cublasSetStream(b->context.blas,
+                               b->context.stream)); /* before the workspace, which it resets */
     CUBLAS_TRY(cublasSetWorkspace(b->context.blas, b->workspace, workspace_bytes(&b->device)));
     CUBLAS_TRY(cublasSetMathMode(b->context.blas, math));
     CUBLAS_TRY(cublasSetAtomicsMode(b->context.blas, CUBLAS_ATOMICS_NOT_ALLOWED));
@@ -484,9 +510,9 @@ static int open_products(Backend *b, Error *e)
 {
     const ModelShape *s = &b->config.shape;
     int64_t N = positions(&b->config), V = s->V_out, H = s->H;
-    int code =
-        products_open(&b->products, b->config.precision, &b->device, b->context.blas, b->context.stream,
-                      b->workspace, workspace_bytes(&b->device), H, b->config.algorithms, e);
+    int code = products_open(&b->products, b->config.precision, &b->device, b->context.blas,
+                             b->context.stream, b->workspace, workspace_bytes(&b->device), H,
+                             b->config.algorithms, e);
     if (code || !b->config.train || b->config.scored || b->config.features) return code;
     bool bf16 = b->config.precision == PRECISION_BF16;
     int ih = in_layer(b, 0, PARAM_W_IH), dec = param_decoder_weight(s);
@@ -526,7 +552,8 @@ static int open_device(Backend *b, Error *e)
     if (code) return code;
     CUDA_TRY(cudaSetDevice(0));
     CUDA_TRY(cudaStreamCreateWithFlags(&b->context.stream, cudaStreamNonBlocking));
-    for (int i = 0; i < SLOTS; i++) CUDA_TRY(cudaEventCreateWithFlags(&b->done[i], cudaEventDisableTiming));
+    for (int i = 0; i < SLOTS; i++)
+        CUDA_TRY(cudaEventCreateWithFlags(&b->done[i], cudaEventDisableTiming));
     /* Every kernel is loaded now: loading one lazily would wait for the device, or break a capture. */
     CUDA_TRY(layers_prepare());
     CUDA_TRY(carry_prepare());
@@ -550,15 +577,19 @@ static int cuda_open(const BackendConfig *g, Backend **out, Error *e)
     const char *eager = getenv("PLSTM_EAGER");
     b->eager = g->eager || (eager && eager[0] && strcmp(eager, "0"));
     b->dense_at = calloc((size_t)params_count(&g->shape), sizeof *b->dense_at);
-    b->w_packed = calloc((size_t)L, sizeof *b->w_packed), b->w_tiles = calloc((size_t)L, sizeof *b->w_tiles);
-    b->x_bf16 = calloc((size_t)L + 1, sizeof *b->x_bf16), b->h_bf16 = calloc((size_t)L, sizeof *b->h_bf16);
-    b->x = calloc((size_t)L + 1, sizeof *b->x), b->h_masked = calloc((size_t)L, sizeof *b->h_masked);
-    b->gates = calloc((size_t)L, sizeof *b->gates), b->layer_name = calloc((size_t)L, sizeof *b->layer_name);
+    b->w_packed = calloc((size_t)L, sizeof *b->w_packed),
+    b->w_tiles = calloc((size_t)L, sizeof *b->w_tiles);
+    b->x_bf16 = calloc((size_t)L + 1, sizeof *b->x_bf16),
+    b->h_bf16 = calloc((size_t)L, sizeof *b->h_bf16);
+    b->x = calloc((size_t)L + 1, sizeof *b->x),
+    b->h_masked = calloc((size_t)L, sizeof *b->h_masked);
+    b->gates = calloc((size_t)L, sizeof *b->gates),
+    b->layer_name = calloc((size_t)L, sizeof *b->layer_name);
     b->state.slot = SLOTS - 1; /* results begin in slot 0 */
     ranges_init(&b->ranges);
     int code = EXIT_DONE;
-    if (!b->dense_at || !b->w_packed || !b->w_tiles || !b->x || !b->x_bf16 || !b->h_bf16 || !b->h_masked ||
-        !b->gates || !b->layer_name)
+    if (!b->dense_at || !b->w_packed || !b->w_tiles || !b->x || !b->x_bf16 || !b->h_bf16 ||
+        !b->h_masked || !b->gates || !b->layer_name)
         code = error_set(e, EXIT_FAILED, "the cuda backend ran out of memory");
     if (!code) {
         dense_layout(&g->shape, b->dense_at);
@@ -581,13 +612,13 @@ static void cuda_info(const Backend *b, BackendInfo *info)
                    "a note holds all plans, and all algorithms");
     *info = (BackendInfo){.kernel = b->recurrence.kernel, .remark = b->remark, .bytes = b->bytes};
     if (b->stream) info->bytes += (size_t)b->stream_n * sizeof *b->stream;
-    snprintf(info->device, sizeof info->device, "%s, sm_%d%d, %d SMs, CUDA %d.%d, cuBLAS %d.%d.%d", d->name,
-             d->major, d->minor, d->sms, d->runtime / 1000, d->runtime / 10 % 100, b->cublas_version / 10000,
-             b->cublas_version / 100 % 100, b->cublas_version % 100);
+    snprintf(info->device, sizeof info->device, "%s, sm_%d%d, %d SMs, CUDA %d.%d, cuBLAS %d.%d.%d",
+             d->name, d->major, d->minor, d->sms, d->runtime / 1000, d->runtime / 10 % 100,
+             b->cublas_version / 10000, b->cublas_version / 100 % 100, b->cublas_version % 100);
     info->note[0].key = "gemm";
-    snprintf(info->note[0].value, NOTE, "cuBLAS %d sm_%d%d %d SMs %s workspace %zu default algorithms",
-             b->cublas_version, d->major, d->minor, d->sms, precision_name(b->config.precision),
-             workspace_bytes(d));
+    snprintf(info->note[0].value, NOTE,
+             "cuBLAS %d sm_%d%d %d SMs %s workspace %zu default algorithms", b->cublas_version,
+             d->major, d->minor, d->sms, precision_name(b->config.precision), workspace_bytes(d));
     info->note[1].key = "plan";
     recurrence_text(&b->recurrence, info->note[1].value, NOTE);
     info->notes = info->note[1].value[0] ? 2 : 1;
@@ -639,26 +670,29 @@ static float *grad(const Backend *b, int k) { return b->ddense + b->dense_at[k];
 
 static int cuda_param_set(Backend *b, int k, const float *src, Error *e)
 {
-    int code = upload(b, param(b, k), src, (size_t)param_info(&b->config.shape, k).n * sizeof *src, e);
+    int code =
+        upload(b, param(b, k), src, (size_t)param_info(&b->config.shape, k).n * sizeof *src, e);
     if (code) return code;
     for (int64_t l = 0; l < b->config.shape.L; l++) {
         if (k != in_layer(b, l, PARAM_W_HH)) continue;
         if (b->w_packed[l])
             CUDA_TRY(lstm_pack(b->context.stream, b->config.shape.H, param(b, k), b->w_packed[l]));
         if (b->w_tiles[l])
-            CUDA_TRY(lstm_pack_tiles(b->context.stream, b->config.shape.H, param(b, k), b->w_tiles[l]));
+            CUDA_TRY(
+                lstm_pack_tiles(b->context.stream, b->config.shape.H, param(b, k), b->w_tiles[l]));
     }
     if (b->dense_bf16 && k != param_encoder(&b->config.shape))
-        CUDA_TRY(round_bf16(
-            b->context.stream,
-            (RoundSpan){param(b, k), b->dense_bf16 + b->dense_at[k], param_info(&b->config.shape, k).n},
-            (RoundSpan){0}));
+        CUDA_TRY(round_bf16(b->context.stream,
+                            (RoundSpan){param(b, k), b->dense_bf16 + b->dense_at[k],
+                                        param_info(&b->config.shape, k).n},
+                            (RoundSpan){0}));
     return EXIT_DONE;
 }
 
 static int cuda_param_get(Backend *b, int k, float *dst, Error *e)
 {
-    return download(b, dst, param(b, k), (size_t)param_info(&b->config.shape, k).n * sizeof *dst, e);
+    return download(b, dst, param(b, k), (size_t)param_info(&b->config.shape, k).n * sizeof *dst,
+                    e);
 }
 
 /* The encoder's rows from where its words stand first. */
@@ -667,7 +701,8 @@ static int encoder_grad(Backend *b, float *dst, Error *e)
     int64_t N = b->shape.T * b->shape.B, H = b->config.shape.H;
     float *rows = malloc((size_t)(N * H) * sizeof *rows);
     int32_t *ids = malloc((size_t)N * sizeof *ids), *first = malloc((size_t)N * sizeof *first);
-    int code = rows && ids && first ? EXIT_DONE : error_set(e, EXIT_FAILED, "memory ran out for a gradient");
+    int code = rows && ids && first ? EXIT_DONE
+                                    : error_set(e, EXIT_FAILED, "memory ran out for a gradient");
     if (!code) code = download(b, rows, b->rows, (size_t)(N * H) * sizeof *rows, e);
     if (!code) code = download(b, ids, b->x_ids, (size_t)N * sizeof *ids, e);
     if (!code) code = download(b, first, b->first, (size_t)N * sizeof *first, e);
@@ -716,8 +751,8 @@ static float *state_grad(const Backend *b, int64_t B, int i, int64_t l)
     return b->state_grad + (i * b->config.shape.L + l) * B * b->config.shape.H;
 }
 
-static int cuda_state_grad_set(Backend *b, int64_t B, const float *dh_n, const float *dc_n, bool wanted,
-                               Error *e)
+static int cuda_state_grad_set(Backend *b, int64_t B, const float *dh_n, const float *dc_n,
+                               bool wanted, Error *e)
 {
     assert(B <= b->config.B && b->config.train);
     size_t bytes = (size_t)(b->config.shape.L * B * b->config.shape.H) * sizeof(float);
@@ -741,7 +776,8 @@ static int cuda_state_grad_get(Backend *b, int64_t B, float *dh_0, float *dc_0, 
     return code ? code : download(b, dc_0, state_grad(b, B, 3, 0), bytes, e);
 }
 
-static int cuda_train_stream(Backend *b, const int32_t *ids, int64_t N, int64_t T, int64_t B, Error *e)
+static int cuda_train_stream(Backend *b, const int32_t *ids, int64_t N, int64_t T, int64_t B,
+                             Error *e)
 {
     assert(T == b->config.T && B == b->config.B && !b->stream);
     CUDA_TRY(cudaMalloc((void **)&b->stream, (size_t)N * sizeof *ids));
@@ -773,7 +809,10 @@ static MaskSite site_of(const Backend *b, int64_t site)
                       .on = 1};
 }
 
-static MaskSite recurrent_site(const Backend *b, int64_t l) { return site_of(b, b->config.shape.L + 1 + l); }
+static MaskSite recurrent_site(const Backend *b, int64_t l)
+{
+    return site_of(b, b->config.shape.L + 1 + l);
+}
 
 /* An operand of a product over all positions, in the type that its precision reads: float, or bfloat16. */
 typedef const void *Operand;
@@ -803,21 +842,23 @@ static Operand weight_of(const Backend *b, int k)
 
 static LstmShape shape_of(const Backend *b)
 {
-    return (LstmShape){
-        .T = b->w.batch.T, .B = b->w.batch.B, .H = b->config.shape.H, .precision = b->config.precision};
+    return (LstmShape){.T = b->w.batch.T,
+                       .B = b->w.batch.B,
+                       .H = b->config.shape.H,
+                       .precision = b->config.precision};
 }
 
 /* c (m,n) = op(a) op(b) */
-static int product(Backend *b, int ta, int tb, int64_t m, int64_t n, int64_t k, Operand x, Operand y,
-                   float *to, Error *e)
+static int product(Backend *b, int ta, int tb, int64_t m, int64_t n, int64_t k, Operand x,
+                   Operand y, float *to, Error *e)
 {
     return products_run(&b->products, (ProductShape){ta, tb, m, n, k}, x, y, to, e);
 }
 
 /* db (and its copy `also`, which may be NULL) = column sums of the gradient d (rows,cols); *operand becomes d as products
  * read it. */
-static int bias_gradient(Backend *b, int64_t rows, int64_t cols, const float *d, float *db, float *also,
-                         Operand *operand, Error *e)
+static int bias_gradient(Backend *b, int64_t rows, int64_t cols, const float *d, float *db,
+                         float *also, Operand *operand, Error *e)
 {
     *operand = b->config.precision == PRECISION_BF16 ? (Operand)b->d_bf16 : d;
     if (b->config.precision == PRECISION_BF16)
@@ -838,7 +879,8 @@ static int round_outputs(Backend *b, int64_t l, Error *e)
     return EXIT_DONE;
 }
 
-static int recurrence_failed(const LstmVariant *variant, const char *pass, cudaError_t status, Error *e)
+static int recurrence_failed(const LstmVariant *variant, const char *pass, cudaError_t status,
+                             Error *e)
 {
     char call[64];
     snprintf(call, sizeof call, "the %s recurrence by kernel %s", pass, variant->footprint->name);
@@ -876,7 +918,8 @@ static int state_upload(Backend *b, Error *e)
 static int state_foretell(Backend *b, Error *e)
 {
     StepState *s = &b->state;
-    if (b->state_known && s->next_step == b->w.step && s->next_window == b->w.index) return EXIT_DONE;
+    if (b->state_known && s->next_step == b->w.step && s->next_window == b->w.index)
+        return EXIT_DONE;
     s->next_step = b->w.step, s->next_window = b->w.index;
     return state_upload(b, e);
 }
@@ -903,17 +946,19 @@ static int tell_fault(const Backend *b, Error *e)
         if (!(f->missing[i / BITS] >> i % BITS & 1) || missing++ >= NAMED) continue;
         snprintf(names + at, sizeof names - at, "%s%u", at ? ", " : "", i);
     }
-    char who[NAMED * 8 + 64] = "those that were late have come since or, within a cluster, are not known";
+    char who[NAMED * 8 + 64] =
+        "those that were late have come since or, within a cluster, are not known";
     if (missing)
-        snprintf(who, sizeof who, "%d block%s (%s%s) did not come", missing, missing == 1 ? "" : "s", names,
-                 missing > NAMED ? ", ..." : "");
+        snprintf(who, sizeof who, "%d block%s (%s%s) did not come", missing,
+                 missing == 1 ? "" : "s", names, missing > NAMED ? ", ..." : "");
     recurrence_text(&b->recurrence, plans, sizeof plans);
-    return error_set(
-        e, EXIT_FAILED,
-        "the GPU gave up a step: block %u waited at step %u of the recurrence for count %u, saw %u, and "
-        "%s; another program on the GPU may hold its SMs (nvidia-smi tells), and --kernel cublas waits "
-        "for nobody; kernel %s, plan %.500s",
-        f->block, f->step, f->expected, f->seen, who, b->recurrence.kernel, plans);
+    return error_set(e, EXIT_FAILED,
+                     "the GPU gave up a step: block %u waited at step %u of the recurrence for "
+                     "count %u, saw %u, and "
+                     "%s; another program on the GPU may hold its SMs (nvidia-smi tells), and "
+                     "--kernel cublas waits "
+                     "for nobody; kernel %s, plan %.500s",
+                     f->block, f->step, f->expected, f->seen, who, b->recurrence.kernel, plans);
 }
 
 static int take_result(Backend *b, WindowResult *r, Error *e)
@@ -922,8 +967,11 @@ static int take_result(Backend *b, WindowResult *r, Error *e)
     CUDA_TRY(cudaEventSynchronize(b->done[slot]));
     StepResult s = b->results[slot];
     b->returned++;
-    *r = (WindowResult){
-        .step = s.step, .fault = s.fault != 0, .nats = s.nats, .hits = s.hits, .grad_norm = s.grad_norm};
+    *r = (WindowResult){.step = s.step,
+                        .fault = s.fault != 0,
+                        .nats = s.nats,
+                        .hits = s.hits,
+                        .grad_norm = s.grad_norm};
     if (!s.fault) return EXIT_DONE;
     b->returned = b->issued; /* the steps behind it did nothing either */
     int code = download(b, b->fault_host, b->context.fault, sizeof *b->fault_host, e);
@@ -954,7 +1002,8 @@ static StepShape shape_of_step(const Window *w)
 static BatchLayout batch_place(Backend *b)
 {
     const StepShape *s = &b->shape;
-    BatchLayout l = batch_layout(s->T * s->B, s->scored, s->features, b->config.shape.F, b->shape.gathered);
+    BatchLayout l =
+        batch_layout(s->T * s->B, s->scored, s->features, b->config.shape.F, b->shape.gathered);
     char *base = b->batch_device;
     b->x_ids = (int32_t *)(base + l.x_ids), b->y_ids = (int32_t *)(base + l.y_ids);
     b->row_of = (int32_t *)(base + l.row_of), b->place_of = (int32_t *)(base + l.place_of);
@@ -995,7 +1044,8 @@ static int batch_upload(Backend *b, Error *e)
     if (b->shape.of_stream) return EXIT_DONE;
     char *from = b->batch_host + (size_t)(b->issued % SLOTS) * largest_batch(&b->config).bytes;
     batch_fill(b, &l, from);
-    CUDA_TRY(cudaMemcpyAsync(b->batch_device, from, l.bytes, cudaMemcpyHostToDevice, b->context.stream));
+    CUDA_TRY(
+        cudaMemcpyAsync(b->batch_device, from, l.bytes, cudaMemcpyHostToDevice, b->context.stream));
     return EXIT_DONE;
 }
 
@@ -1051,7 +1101,8 @@ static int cuda_window_begin(Backend *b, const Window *w, bool *replayed, Error 
     assert(N <= positions(&b->config) && B <= b->config.B && (!w->train || b->config.train));
     assert(w->batch.n_scored == N || (b->config.scored && w->batch.n_scored <= b->config.scored));
     assert(w->batch.n_features <= b->config.features && (!w->train || w->batch.n_scored > 0));
-    assert(!of_stream || (w->update && b->stream && T == b->stream_T && B == b->stream_B && w->index >= 0));
+    assert(!of_stream ||
+           (w->update && b->stream && T == b->stream_T && B == b->stream_B && w->index >= 0));
     b->w = *w;
     b->shape = shape_of_step(w);
     b->updated = false;
@@ -1082,8 +1133,8 @@ static int cuda_window_begin(Backend *b, const Window *w, bool *replayed, Error 
     }
     size_t row = (size_t)(B * H) * sizeof(float),
            pitch = (size_t)((positions(&b->config) + b->config.B) * H) * sizeof(float);
-    CUDA_TRY(cudaMemcpy2DAsync(b->hc, pitch, b->carried, row, row, (size_t)(2 * L), cudaMemcpyDeviceToDevice,
-                               b->context.stream));
+    CUDA_TRY(cudaMemcpy2DAsync(b->hc, pitch, b->carried, row, row, (size_t)(2 * L),
+                               cudaMemcpyDeviceToDevice, b->context.stream));
     return EXIT_DONE;
 }
 
@@ -1101,16 +1152,19 @@ static int cuda_embedding_forward(Backend *b, Error *e)
     if (n) {
         table.projected = b->projected, table.bias = param(b, param_input_bias(s));
         if (b->features_bf16)
-            CUDA_TRY(round_bf16(b->context.stream, (RoundSpan){b->features, b->features_bf16, n * s->F},
+            CUDA_TRY(round_bf16(b->context.stream,
+                                (RoundSpan){b->features, b->features_bf16, n * s->F},
                                 (RoundSpan){0}));
-        int code = product(b, 0, 1, n, s->H, s->F, features_of(b), weight_of(b, param_input_weight(s)),
-                           b->projected, e);
+        int code = product(b, 0, 1, n, s->H, s->F, features_of(b),
+                           weight_of(b, param_input_weight(s)), b->projected, e);
         if (code) return code;
     }
     if (b->config.precision == PRECISION_BF16)
         CUDA_TRY(embedding_forward_bf16(b->context.stream, N, s->H, b->x_ids, &table, site_of(b, 0),
                                         b->x_bf16[0]));
-    else CUDA_TRY(embedding_forward(b->context.stream, N, s->H, b->x_ids, &table, site_of(b, 0), b->x[0]));
+    else
+        CUDA_TRY(embedding_forward(b->context.stream, N, s->H, b->x_ids, &table, site_of(b, 0),
+                                   b->x[0]));
     return EXIT_DONE;
 }
 
@@ -1119,8 +1173,8 @@ static int cuda_layer_forward(Backend *b, int64_t l, Error *e)
     int64_t N = b->w.batch.T * b->w.batch.B, H = b->config.shape.H;
     MaskSite output = site_of(b, l + 1), recurrent = recurrent_site(b, l);
     range(b, b->layer_name[l]);
-    int code = product(b, 0, 1, N, 4 * H, H, input_of(b, l), weight_of(b, in_layer(b, l, PARAM_W_IH)),
-                       b->gates[l], e);
+    int code = product(b, 0, 1, N, 4 * H, H, input_of(b, l),
+                       weight_of(b, in_layer(b, l, PARAM_W_IH)), b->gates[l], e);
     if (code) return code;
     LstmForward p = {.shape = shape_of(b),
                      .w_hh = param(b, in_layer(b, l, PARAM_W_HH)),
@@ -1160,10 +1214,10 @@ static int cuda_softmax_forward(Backend *b, Error *e)
         return EXIT_DONE;
     }
     if (b->shape.gathered)
-        CUDA_TRY(
-            rows_pick(b->context.stream, R, (size_t)s->H * element, b->row_of, input_of(b, s->L), b->picked));
-    int code = product(b, 0, 1, R, s->V_out, s->H, decoder_input(b), weight_of(b, param_decoder_weight(s)),
-                       b->logits, e);
+        CUDA_TRY(rows_pick(b->context.stream, R, (size_t)s->H * element, b->row_of,
+                           input_of(b, s->L), b->picked));
+    int code = product(b, 0, 1, R, s->V_out, s->H, decoder_input(b),
+                       weight_of(b, param_decoder_weight(s)), b->logits, e);
     if (code) return code;
     CUDA_TRY(softmax_xent(b->context.stream, R, s->V_out, param(b, param_decoder_bias(s)), b->y_ids,
                           b->w.train, 1.0f / (float)b->w.batch.B, b->logits, b->nats, b->best));
@@ -1179,7 +1233,8 @@ static int cuda_softmax_backward(Backend *b, Error *e)
     int64_t N = b->shape.T * b->shape.B, R = b->shape.scored;
     range(b, "backward");
     Operand dlogits;
-    int code = bias_gradient(b, R, s->V_out, b->logits, grad(b, param_decoder_bias(s)), NULL, &dlogits, e);
+    int code =
+        bias_gradient(b, R, s->V_out, b->logits, grad(b, param_decoder_bias(s)), NULL, &dlogits, e);
     if (!code)
         code = product(b, 1, 0, s->V_out, s->H, R, dlogits, decoder_input(b),
                        grad(b, param_decoder_weight(s)), e);
@@ -1187,8 +1242,8 @@ static int cuda_softmax_backward(Backend *b, Error *e)
         code = product(b, 0, 0, R, s->H, s->V_out, dlogits, weight_of(b, param_decoder_weight(s)),
                        b->shape.gathered ? b->dpicked : b->dy, e);
     if (!code && b->shape.gathered)
-        CUDA_TRY(
-            rows_pick(b->context.stream, N, (size_t)s->H * sizeof(float), b->place_of, b->dpicked, b->dy));
+        CUDA_TRY(rows_pick(b->context.stream, N, (size_t)s->H * sizeof(float), b->place_of,
+                           b->dpicked, b->dy));
     return code;
 }
 
@@ -1219,12 +1274,14 @@ static int cuda_layer_backward(Backend *b, int64_t l, Error *e)
     int code = bias_gradient(b, N, 4 * H, b->gates[l], grad(b, in_layer(b, l, PARAM_B_IH)),
                              grad(b, in_layer(b, l, PARAM_B_HH)), &dgates, e);
     if (!code)
-        code = product(b, 1, 0, 4 * H, H, N, dgates, input_of(b, l), grad(b, in_layer(b, l, PARAM_W_IH)), e);
+        code = product(b, 1, 0, 4 * H, H, N, dgates, input_of(b, l),
+                       grad(b, in_layer(b, l, PARAM_W_IH)), e);
     if (!code)
-        code =
-            product(b, 1, 0, 4 * H, H, N, dgates, h_before_of(b, l), grad(b, in_layer(b, l, PARAM_W_HH)), e);
+        code = product(b, 1, 0, 4 * H, H, N, dgates, h_before_of(b, l),
+                       grad(b, in_layer(b, l, PARAM_W_HH)), e);
     if (!code)
-        code = product(b, 0, 0, N, H, 4 * H, dgates, weight_of(b, in_layer(b, l, PARAM_W_IH)), b->dy, e);
+        code = product(b, 0, 0, N, H, 4 * H, dgates, weight_of(b, in_layer(b, l, PARAM_W_IH)),
+                       b->dy, e);
     range_end(b, 2);
     return code;
 }
@@ -1241,7 +1298,8 @@ static int features_backward(Backend *b, Error *e)
         return EXIT_DONE;
     }
     Operand dprojected;
-    CUDA_TRY(rows_masked(b->context.stream, n, s->H, b->feature_of, b->dy, site_of(b, 0), b->projected));
+    CUDA_TRY(
+        rows_masked(b->context.stream, n, s->H, b->feature_of, b->dy, site_of(b, 0), b->projected));
     int code = bias_gradient(b, n, s->H, b->projected, db, NULL, &dprojected, e);
     return code ? code : product(b, 1, 0, s->H, s->F, n, dprojected, features_of(b), dw, e);
 }
@@ -1249,8 +1307,8 @@ static int features_backward(Backend *b, Error *e)
 static int cuda_embedding_backward(Backend *b, Error *e)
 {
     if (b->encoder)
-        CUDA_TRY(embedding_backward(b->context.stream, b->shape.T * b->shape.B, b->config.shape.H, b->x_ids,
-                                    b->dy, site_of(b, 0), b->rows, b->first));
+        CUDA_TRY(embedding_backward(b->context.stream, b->shape.T * b->shape.B, b->config.shape.H,
+                                    b->x_ids, b->dy, site_of(b, 0), b->rows, b->first));
     int code = b->config.shape.F ? features_backward(b, e) : EXIT_DONE;
     range_end(b, 1);
     return code;
@@ -1313,7 +1371,8 @@ static int launch_graph(Backend *b, Error *e)
 }
 
 /* A window without an update: its result now. */
-static int result_now(Backend *b, WindowResult *r, double *token_nats, int32_t *token_best, Error *e)
+static int result_now(Backend *b, WindowResult *r, double *token_nats, int32_t *token_best,
+                      Error *e)
 {
     const Batch *batch = &b->w.batch;
     int64_t R = b->shape.scored, i = 0;
@@ -1323,8 +1382,8 @@ static int result_now(Backend *b, WindowResult *r, double *token_nats, int32_t *
     if (R && b->best)
         CUDA_TRY(cudaMemcpyAsync(b->best_host, b->best, (size_t)R * sizeof *b->best_host,
                                  cudaMemcpyDeviceToHost, b->context.stream));
-    CUDA_TRY(cudaMemcpyAsync(b->fault_host, b->context.fault, sizeof *b->fault_host, cudaMemcpyDeviceToHost,
-                             b->context.stream));
+    CUDA_TRY(cudaMemcpyAsync(b->fault_host, b->context.fault, sizeof *b->fault_host,
+                             cudaMemcpyDeviceToHost, b->context.stream));
     CUDA_TRY(cudaStreamSynchronize(b->context.stream));
     *r = (WindowResult){.step = b->w.step, .fault = b->fault_host->set != 0};
     if (r->fault) return tell_fault(b, e);
@@ -1341,9 +1400,11 @@ static int result_now(Backend *b, WindowResult *r, double *token_nats, int32_t *
     return EXIT_DONE;
 }
 
-static int cuda_window_end(Backend *b, WindowResult *r, double *token_nats, int32_t *token_best, Error *e)
+static int cuda_window_end(Backend *b, WindowResult *r, double *token_nats, int32_t *token_best,
+                           Error *e)
 {
-    int64_t H = b->config.shape.H, row = b->w.batch.B * H, pitch = (positions(&b->config) + b->config.B) * H;
+    int64_t H = b->config.shape.H, row = b->w.batch.B * H,
+            pitch = (positions(&b->config) + b->config.B) * H;
     int code = EXIT_DONE;
     *r = (WindowResult){.step = -1};
     assert(b->updated == b->w.update);

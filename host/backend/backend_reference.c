@@ -17,18 +17,18 @@ typedef REFERENCE_REAL real;
 
 struct Backend {
     BackendConfig config;
-    Window w;                /* the window between begin and end */
-    real **param;            /* [count] tensors, params.h's order */
-    real **grad;             /* [count], NULL unless config.train */
-    real **h, **c;           /* [L] (T+1,B,H), row 0 the carried state */
-    real **gates;            /* [L] (T,B,4H): i, f, g, o after the nonlinearity; backward: their gradients */
-    real **x;                /* [L+1] (T,B,H): masked input of layer l; x[L] is the softmax's */
-    real *hm;                /* (T,B,H): scratch, h_{t-1} as W_hh reads it */
-    real *dy;                /* (T,B,H): gradient into the output of the layer that backward reaches next */
-    real *logits;            /* (scored,V): a row for each scored position; training: their gradient */
-    real *nats;              /* (scored) */
-    int32_t *best;           /* (scored) id of the largest logit; NULL unless config.hits */
-    int32_t *scored;         /* (scored) the scored positions, in order; NULL where that is every one */
+    Window w;      /* the window between begin and end */
+    real **param;  /* [count] tensors, params.h's order */
+    real **grad;   /* [count], NULL unless config.train */
+    real **h, **c; /* [L] (T+1,B,H), row 0 the carried state */
+    real **gates;  /* [L] (T,B,4H): i, f, g, o after the nonlinearity; backward: their gradients */
+    real **x;      /* [L+1] (T,B,H): masked input of layer l; x[L] is the softmax's */
+    real *hm;      /* (T,B,H): scratch, h_{t-1} as W_hh reads it */
+    real *dy;      /* (T,B,H): gradient into the output of the layer that backward reaches next */
+    real *logits;  /* (scored,V): a row for each scored position; training: their gradient */
+    real *nats;    /* (scored) */
+    int32_t *best; /* (scored) id of the largest logit; NULL unless config.hits */
+    int32_t *scored; /* (scored) the scored positions, in order; NULL where that is every one */
     real *state_h, *state_c; /* (L,B,H) carried */
     real *state_grad[4];     /* (L,B,H) dh_n, dc_n, dh_0, dc_0; NULL unless config.train */
     double grad_norm;
@@ -65,7 +65,8 @@ static size_t reference_bytes(const BackendConfig *g)
     int64_t H = g->shape.H, L = g->shape.L, N = positions(g), P = params_elements(&g->shape);
     int64_t n = P * (g->train ? 2 : 1) + L * (2 * (N + g->B) * H + 4 * N * H) + (L + 3) * N * H +
                 scored_rows(g) * (g->shape.V_out + 1) + (g->train ? 6 : 2) * L * g->B * H;
-    return (size_t)n * sizeof(real) + (size_t)(g->scored + (g->hits ? scored_rows(g) : 0)) * sizeof(int32_t);
+    return (size_t)n * sizeof(real) +
+           (size_t)(g->scored + (g->hits ? scored_rows(g) : 0)) * sizeof(int32_t);
 }
 
 static void reference_close(Backend *b)
@@ -149,8 +150,9 @@ static int reference_open(const BackendConfig *g, Backend **out, Error *e)
 
 static void reference_info(const Backend *b, BackendInfo *info)
 {
-    *info = (BackendInfo){
-        .device = "CPU, plain loops in double, 1 thread", .bytes = reference_bytes(&b->config), .remark = ""};
+    *info = (BackendInfo){.device = "CPU, plain loops in double, 1 thread",
+                          .bytes = reference_bytes(&b->config),
+                          .remark = ""};
 }
 
 /* ---- parameters and state ---- */
@@ -208,8 +210,8 @@ static int reference_state_get(Backend *b, int64_t B, float *h, float *c, Error 
 }
 
 /* The gradients are worked out whether they are wanted or not. */
-static int reference_state_grad_set(Backend *b, int64_t B, const float *dh_n, const float *dc_n, bool wanted,
-                                    Error *e)
+static int reference_state_grad_set(Backend *b, int64_t B, const float *dh_n, const float *dc_n,
+                                    bool wanted, Error *e)
 {
     (void)wanted, (void)e;
     assert(B <= b->config.B && b->config.train);
@@ -285,8 +287,10 @@ static int reference_layer_forward(Backend *b, int64_t l, Error *e)
 {
     (void)e;
     int64_t H = b->config.shape.H, T = b->w.batch.T, B = b->w.batch.B;
-    const real *w_ih = b->param[in_layer(b, l, PARAM_W_IH)], *w_hh = b->param[in_layer(b, l, PARAM_W_HH)];
-    const real *b_ih = b->param[in_layer(b, l, PARAM_B_IH)], *b_hh = b->param[in_layer(b, l, PARAM_B_HH)];
+    const real *w_ih = b->param[in_layer(b, l, PARAM_W_IH)],
+               *w_hh = b->param[in_layer(b, l, PARAM_W_HH)];
+    const real *b_ih = b->param[in_layer(b, l, PARAM_B_IH)],
+               *b_hh = b->param[in_layer(b, l, PARAM_B_HH)];
     real *h = b->h[l], *c = b->c[l];
     memcpy(h, b->state_h + l * B * H, (size_t)(B * H) * sizeof *h);
     memcpy(c, b->state_c + l * B * H, (size_t)(B * H) * sizeof *c);
@@ -299,7 +303,8 @@ static int reference_layer_forward(Backend *b, int64_t l, Error *e)
                 hm[u] = h[n * H + u] * mask_factor(b, recurrent_site(b, l), t, row, u);
             for (int64_t j = 0; j < 4 * H; j++) {
                 real a = b_ih[j] + b_hh[j];
-                for (int64_t k = 0; k < H; k++) a += w_ih[j * H + k] * x[k] + w_hh[j * H + k] * hm[k];
+                for (int64_t k = 0; k < H; k++)
+                    a += w_ih[j * H + k] * x[k] + w_hh[j * H + k] * hm[k];
                 gates[j] = j / H == 2 ? tanh(a) : sigmoid(a);
             }
             for (int64_t u = 0; u < H; u++) {
@@ -337,7 +342,8 @@ static int reference_softmax_forward(Backend *b, Error *e)
         b->nats[i] = top + log(sum) - z[target];
         if (!b->w.train) continue;
         for (int64_t v = 0; v < V; v++)
-            z[v] = (exp(z[v] - top) / sum - (v == target)) / (real)b->w.batch.B; /* mean over b, SPEC 5 */
+            z[v] = (exp(z[v] - top) / sum - (v == target)) /
+                   (real)b->w.batch.B; /* mean over b, SPEC 5 */
     }
     return EXIT_DONE;
 }
@@ -354,7 +360,8 @@ static int reference_logits_get(Backend *b, int64_t row, int64_t rows, float *ds
 static int reference_softmax_backward(Backend *b, Error *e)
 {
     (void)e;
-    int64_t H = b->config.shape.H, V = b->config.shape.V_out, L = b->config.shape.L, B = b->w.batch.B;
+    int64_t H = b->config.shape.H, V = b->config.shape.V_out, L = b->config.shape.L,
+            B = b->w.batch.B;
     const real *w = b->param[param_decoder_weight(&b->config.shape)];
     real *dw = b->grad[param_decoder_weight(&b->config.shape)],
          *db = b->grad[param_decoder_bias(&b->config.shape)];
@@ -381,7 +388,8 @@ static int reference_layer_backward(Backend *b, int64_t l, Error *e)
 {
     (void)e;
     int64_t H = b->config.shape.H, T = b->w.batch.T, B = b->w.batch.B;
-    const real *w_ih = b->param[in_layer(b, l, PARAM_W_IH)], *w_hh = b->param[in_layer(b, l, PARAM_W_HH)];
+    const real *w_ih = b->param[in_layer(b, l, PARAM_W_IH)],
+               *w_hh = b->param[in_layer(b, l, PARAM_W_HH)];
     real *dw_ih = b->grad[in_layer(b, l, PARAM_W_IH)], *dw_hh = b->grad[in_layer(b, l, PARAM_W_HH)];
     real *db_ih = b->grad[in_layer(b, l, PARAM_B_IH)], *db_hh = b->grad[in_layer(b, l, PARAM_B_HH)];
     const real *h = b->h[l], *c = b->c[l];
@@ -394,11 +402,12 @@ static int reference_layer_backward(Backend *b, int64_t l, Error *e)
         for (int i = 0; i < 4; i++) state_grad[i] = b->state_grad[i] + (l * B + row) * H;
         for (int64_t t = T - 1; t >= 0; t--) {
             int64_t n = t * B + row, later = n + B;
-            real *da =
-                b->gates[l] + n * 4 * H; /* activations on entry, their pre-activation gradients on exit */
+            real *da = b->gates[l] +
+                       n * 4 * H; /* activations on entry, their pre-activation gradients on exit */
             const real *dh_above = b->dy + n * H;
             real *dc_next =
-                b->hm + row * H; /* scratch rows: dc of step t+1 times its f; hm is made again below */
+                b->hm +
+                row * H; /* scratch rows: dc of step t+1 times its f; hm is made again below */
             for (int64_t u = 0; u < H; u++) {
                 real i = da[u], f = da[H + u], g = da[2 * H + u], o = da[3 * H + u];
                 real tc = tanh(c[later * H + u]);
@@ -421,7 +430,8 @@ static int reference_layer_backward(Backend *b, int64_t l, Error *e)
         }
         for (int64_t u = 0; u < H; u++) {
             real sum = 0;
-            for (int64_t j = 0; j < 4 * H; j++) sum += w_hh[j * H + u] * b->gates[l][row * 4 * H + j];
+            for (int64_t j = 0; j < 4 * H; j++)
+                sum += w_hh[j * H + u] * b->gates[l][row * 4 * H + j];
             state_grad[2][u] = sum * mask_factor(b, recurrent_site(b, l), 0, row, u);
             state_grad[3][u] = b->hm[row * H + u];
         }
@@ -492,8 +502,8 @@ static int reference_update(Backend *b, double lr, double clip, Error *e)
     return EXIT_DONE;
 }
 
-static int reference_window_end(Backend *b, WindowResult *r, double *token_nats, int32_t *token_best,
-                                Error *e)
+static int reference_window_end(Backend *b, WindowResult *r, double *token_nats,
+                                int32_t *token_best, Error *e)
 {
     (void)e;
     *r = (WindowResult){.step = b->w.step, .grad_norm = b->grad_norm};

@@ -12,8 +12,9 @@
 extern char *openblas_get_corename(void) __attribute__((weak));
 
 enum {
-    BLAS_BUFFER = 136 << 20, /* bytes: OpenBLAS maps 128 MiB a thread on these CPUs, and a little more */
-    BLAS_THREADS = 64        /* the most that Debian's build uses */
+    BLAS_BUFFER =
+        136 << 20,    /* bytes: OpenBLAS maps 128 MiB a thread on these CPUs, and a little more */
+    BLAS_THREADS = 64 /* the most that Debian's build uses */
 };
 
 /* What runs before main runs before the sanitizer too. */
@@ -49,8 +50,9 @@ EARLY static int threads_at_start(char **environment)
 
 EARLY static void check_room(int argc, char **argv, char **environment)
 {
-    static const char text[] = "plstm: OpenBLAS has no room to start: it needs 136 MiB of address space a "
-                               "thread (ulimit -v, OMP_NUM_THREADS)\n";
+    static const char text[] =
+        "plstm: OpenBLAS has no room to start: it needs 136 MiB of address space a "
+        "thread (ulimit -v, OMP_NUM_THREADS)\n";
     (void)argc, (void)argv;
     if (!openblas_get_corename || blas_has_room(threads_at_start(environment))) return;
     if (write(STDERR_FILENO, text, sizeof text - 1) < 0) _exit(1);
@@ -58,13 +60,14 @@ EARLY static void check_room(int argc, char **argv, char **environment)
 }
 
 /* Libraries start before main, and OpenBLAS without room would try for ever: this runs before any of them. */
-__attribute__((section(".preinit_array"), used)) static void (*const at_start)(int, char **,
-                                                                               char **) = check_room;
+__attribute__((section(".preinit_array"),
+               used)) static void (*const at_start)(int, char **, char **) = check_room;
 
 const char *blas_better_core(const char *core, bool avx2_fma, bool avx512)
 {
     /* Cores whose kernels use AVX2 with FMA, or better. */
-    static const char *const fast[] = {"Haswell", "Zen", "SkylakeX", "Cooperlake", "SapphireRapids"};
+    static const char *const fast[] = {"Haswell", "Zen", "SkylakeX", "Cooperlake",
+                                       "SapphireRapids"};
     for (size_t i = 0; i < sizeof fast / sizeof fast[0]; i++)
         if (!strcasecmp(core, fast[i])) return NULL;
     return avx512 ? "SKYLAKEX" : avx2_fma ? "HASWELL" : NULL;
@@ -80,7 +83,8 @@ void blas_ensure_core(char **argv)
                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     const char *core = openblas_get_corename(), *better = blas_better_core(core, avx2, avx512);
     if (!better || setenv("OPENBLAS_CORETYPE", better, 1)) return;
-    fprintf(stderr, "plstm: OpenBLAS takes this CPU for a %s; starting again with OPENBLAS_CORETYPE=%s\n",
+    fprintf(stderr,
+            "plstm: OpenBLAS takes this CPU for a %s; starting again with OPENBLAS_CORETYPE=%s\n",
             core, better);
     execv("/proc/self/exe", argv);
 #else

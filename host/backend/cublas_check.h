@@ -8,10 +8,11 @@
 
 int cublas_failed(Error *e, cublasStatus_t status, const char *call, const char *file, int line);
 
-#define CUBLAS_TRY(call)                                                                                     \
-    do {                                                                                                     \
-        cublasStatus_t status_ = (call);                                                                     \
-        if (status_ != CUBLAS_STATUS_SUCCESS) return cublas_failed(e, status_, #call, __FILE__, __LINE__);   \
+#define CUBLAS_TRY(call)                                                                           \
+    do {                                                                                           \
+        cublasStatus_t status_ = (call);                                                           \
+        if (status_ != CUBLAS_STATUS_SUCCESS)                                                      \
+            return cublas_failed(e, status_, #call, __FILE__, __LINE__);                           \
     } while (0)
 
 #endif

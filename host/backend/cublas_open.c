@@ -17,65 +17,67 @@ int cublas_open(Error *e)
 #include <stddef.h>
 
 /* Every function of cuBLAS that the program calls: X(name, parameters, arguments). */
-#define CUBLAS_FUNCTIONS(X)                                                                                  \
-    X(cublasCreate_v2, (cublasHandle_t * handle), (handle))                                                  \
-    X(cublasDestroy_v2, (cublasHandle_t handle), (handle))                                                   \
-    X(cublasGetVersion_v2, (cublasHandle_t handle, int *version), (handle, version))                         \
-    X(cublasSetStream_v2, (cublasHandle_t handle, cudaStream_t stream), (handle, stream))                    \
-    X(cublasSetWorkspace_v2, (cublasHandle_t handle, void *workspace, size_t bytes),                         \
-      (handle, workspace, bytes))                                                                            \
-    X(cublasSetMathMode, (cublasHandle_t handle, cublasMath_t mode), (handle, mode))                         \
-    X(cublasSetAtomicsMode, (cublasHandle_t handle, cublasAtomicsMode_t mode), (handle, mode))               \
-    X(cublasSgemm_v2,                                                                                        \
-      (cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m, int n, int k,       \
-       const float *alpha, const float *A, int lda, const float *B, int ldb, const float *beta, float *C,    \
-       int ldc),                                                                                             \
-      (handle, transa, transb, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc))                                \
-    X(cublasGemmEx,                                                                                          \
-      (cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m, int n, int k,       \
-       const void *alpha, const void *A, cudaDataType Atype, int lda, const void *B, cudaDataType Btype,     \
-       int ldb, const void *beta, void *C, cudaDataType Ctype, int ldc, cublasComputeType_t computeType,     \
-       cublasGemmAlgo_t algo),                                                                               \
-      (handle, transa, transb, m, n, k, alpha, A, Atype, lda, B, Btype, ldb, beta, C, Ctype, ldc,            \
+#define CUBLAS_FUNCTIONS(X)                                                                        \
+    X(cublasCreate_v2, (cublasHandle_t * handle), (handle))                                        \
+    X(cublasDestroy_v2, (cublasHandle_t handle), (handle))                                         \
+    X(cublasGetVersion_v2, (cublasHandle_t handle, int *version), (handle, version))               \
+    X(cublasSetStream_v2, (cublasHandle_t handle, cudaStream_t stream), (handle, stream))          \
+    X(cublasSetWorkspace_v2, (cublasHandle_t handle, void *workspace, size_t bytes),               \
+      (handle, workspace, bytes))                                                                  \
+    X(cublasSetMathMode, (cublasHandle_t handle, cublasMath_t mode), (handle, mode))               \
+    X(cublasSetAtomicsMode, (cublasHandle_t handle, cublasAtomicsMode_t mode), (handle, mode))     \
+    X(cublasSgemm_v2,                                                                              \
+      (cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m, int n,    \
+       int k, const float *alpha, const float *A, int lda, const float *B, int ldb,                \
+       const float *beta, float *C, int ldc),                                                      \
+      (handle, transa, transb, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc))                      \
+    X(cublasGemmEx,                                                                                \
+      (cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m, int n,    \
+       int k, const void *alpha, const void *A, cudaDataType Atype, int lda, const void *B,        \
+       cudaDataType Btype, int ldb, const void *beta, void *C, cudaDataType Ctype, int ldc,        \
+       cublasComputeType_t computeType, cublasGemmAlgo_t algo),                                    \
+      (handle, transa, transb, m, n, k, alpha, A, Atype, lda, B, Btype, ldb, beta, C, Ctype, ldc,  \
        computeType, algo))
 
 /* Of cuBLASLt, which cuBLAS brings along: dlsym looks through what a library was linked with. */
-#define LT_FUNCTIONS(X)                                                                                      \
-    X(cublasLtCreate, (cublasLtHandle_t * handle), (handle))                                                 \
-    X(cublasLtDestroy, (cublasLtHandle_t handle), (handle))                                                  \
-    X(cublasLtMatmulDescCreate,                                                                              \
-      (cublasLtMatmulDesc_t * desc, cublasComputeType_t compute, cudaDataType_t scale),                      \
-      (desc, compute, scale))                                                                                \
-    X(cublasLtMatmulDescDestroy, (cublasLtMatmulDesc_t desc), (desc))                                        \
-    X(cublasLtMatmulDescSetAttribute,                                                                        \
-      (cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t name, const void *value, size_t bytes),     \
-      (desc, name, value, bytes))                                                                            \
-    X(cublasLtMatrixLayoutCreate,                                                                            \
-      (cublasLtMatrixLayout_t * layout, cudaDataType type, uint64_t rows, uint64_t cols, int64_t ld),        \
-      (layout, type, rows, cols, ld))                                                                        \
-    X(cublasLtMatrixLayoutDestroy, (cublasLtMatrixLayout_t layout), (layout))                                \
-    X(cublasLtMatmulPreferenceCreate, (cublasLtMatmulPreference_t * preference), (preference))               \
-    X(cublasLtMatmulPreferenceDestroy, (cublasLtMatmulPreference_t preference), (preference))                \
-    X(cublasLtMatmulPreferenceSetAttribute,                                                                  \
-      (cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttributes_t name, const void *value,  \
-       size_t bytes),                                                                                        \
-      (preference, name, value, bytes))                                                                      \
-    X(cublasLtMatmulAlgoGetHeuristic,                                                                        \
-      (cublasLtHandle_t handle, cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a,                         \
-       cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,                         \
-       cublasLtMatmulPreference_t preference, int wanted, cublasLtMatmulHeuristicResult_t *results,          \
-       int *found),                                                                                          \
-      (handle, desc, a, b, c, d, preference, wanted, results, found))                                        \
-    X(cublasLtMatmulAlgoCheck,                                                                               \
-      (cublasLtHandle_t handle, cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a,                         \
-       cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,                         \
-       const cublasLtMatmulAlgo_t *algo, cublasLtMatmulHeuristicResult_t *result),                           \
-      (handle, desc, a, b, c, d, algo, result))                                                              \
-    X(cublasLtMatmul,                                                                                        \
-      (cublasLtHandle_t handle, cublasLtMatmulDesc_t desc, const void *alpha, const void *A,                 \
-       cublasLtMatrixLayout_t a, const void *B, cublasLtMatrixLayout_t b, const void *beta, const void *C,   \
-       cublasLtMatrixLayout_t c, void *D, cublasLtMatrixLayout_t d, const cublasLtMatmulAlgo_t *algo,        \
-       void *workspace, size_t bytes, cudaStream_t stream),                                                  \
+#define LT_FUNCTIONS(X)                                                                            \
+    X(cublasLtCreate, (cublasLtHandle_t * handle), (handle))                                       \
+    X(cublasLtDestroy, (cublasLtHandle_t handle), (handle))                                        \
+    X(cublasLtMatmulDescCreate,                                                                    \
+      (cublasLtMatmulDesc_t * desc, cublasComputeType_t compute, cudaDataType_t scale),            \
+      (desc, compute, scale))                                                                      \
+    X(cublasLtMatmulDescDestroy, (cublasLtMatmulDesc_t desc), (desc))                              \
+    X(cublasLtMatmulDescSetAttribute,                                                              \
+      (cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t name, const void *value,          \
+       size_t bytes),                                                                              \
+      (desc, name, value, bytes))                                                                  \
+    X(cublasLtMatrixLayoutCreate,                                                                  \
+      (cublasLtMatrixLayout_t * layout, cudaDataType type, uint64_t rows, uint64_t cols,           \
+       int64_t ld),                                                                                \
+      (layout, type, rows, cols, ld))                                                              \
+    X(cublasLtMatrixLayoutDestroy, (cublasLtMatrixLayout_t layout), (layout))                      \
+    X(cublasLtMatmulPreferenceCreate, (cublasLtMatmulPreference_t * preference), (preference))     \
+    X(cublasLtMatmulPreferenceDestroy, (cublasLtMatmulPreference_t preference), (preference))      \
+    X(cublasLtMatmulPreferenceSetAttribute,                                                        \
+      (cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttributes_t name,           \
+       const void *value, size_t bytes),                                                           \
+      (preference, name, value, bytes))                                                            \
+    X(cublasLtMatmulAlgoGetHeuristic,                                                              \
+      (cublasLtHandle_t handle, cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a,               \
+       cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,               \
+       cublasLtMatmulPreference_t preference, int wanted,                                          \
+       cublasLtMatmulHeuristicResult_t *results, int *found),                                      \
+      (handle, desc, a, b, c, d, preference, wanted, results, found))                              \
+    X(cublasLtMatmulAlgoCheck,                                                                     \
+      (cublasLtHandle_t handle, cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a,               \
+       cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,               \
+       const cublasLtMatmulAlgo_t *algo, cublasLtMatmulHeuristicResult_t *result),                 \
+      (handle, desc, a, b, c, d, algo, result))                                                    \
+    X(cublasLtMatmul,                                                                              \
+      (cublasLtHandle_t handle, cublasLtMatmulDesc_t desc, const void *alpha, const void *A,       \
+       cublasLtMatrixLayout_t a, const void *B, cublasLtMatrixLayout_t b, const void *beta,        \
+       const void *C, cublasLtMatrixLayout_t c, void *D, cublasLtMatrixLayout_t d,                 \
+       const cublasLtMatmulAlgo_t *algo, void *workspace, size_t bytes, cudaStream_t stream),      \
       (handle, desc, alpha, A, a, B, b, beta, C, c, D, d, algo, workspace, bytes, stream))
 
 #define POINTER(name, parameters, arguments) static cublasStatus_t(*name##_at) parameters;
@@ -85,7 +87,7 @@ static size_t (*lt_version)(void);
 static const char *(*status_name)(cublasStatus_t), *(*status_string)(cublasStatus_t);
 
 /* The library's names, so that callers need not know. */
-#define FORWARD(name, parameters, arguments)                                                                 \
+#define FORWARD(name, parameters, arguments)                                                       \
     cublasStatus_t CUBLASWINAPI name parameters { return name##_at arguments; }
 CUBLAS_FUNCTIONS(FORWARD)
 LT_FUNCTIONS(FORWARD)
@@ -94,7 +96,10 @@ size_t CUBLASWINAPI cublasLtGetVersion(void) { return lt_version(); }
 
 const char *CUBLASWINAPI cublasGetStatusName(cublasStatus_t status) { return status_name(status); }
 
-const char *CUBLASWINAPI cublasGetStatusString(cublasStatus_t status) { return status_string(status); }
+const char *CUBLASWINAPI cublasGetStatusString(cublasStatus_t status)
+{
+    return status_string(status);
+}
 
 #define TEXT_OF(x) #x
 #define TEXT(x)    TEXT_OF(x)
@@ -107,12 +112,13 @@ int cublas_open(Error *e)
     if (!library)
         return error_set(
             e, EXIT_NO_DEVICE,
-            "the cuda backend needs %s, which was not found beside the program, where it was linked, nor on "
+            "the cuda backend needs %s, which was not found beside the program, where it was "
+            "linked, nor on "
             "LD_LIBRARY_PATH (%s); a CUDA %d toolkit or the Python package nvidia-cublas brings it",
             library_name, dlerror(), CUBLAS_VER_MAJOR);
     const char *missing = NULL;
     /* POSIX's way to store an object pointer as a function's. */
-#define FIND(pointer, name)                                                                                  \
+#define FIND(pointer, name)                                                                        \
     if (!(*(void **)&(pointer) = dlsym(library, name))) missing = name;
 #define FIND_IT(name, parameters, arguments) FIND(name##_at, #name)
     CUBLAS_FUNCTIONS(FIND_IT)
@@ -123,9 +129,10 @@ int cublas_open(Error *e)
     if (!missing) return EXIT_DONE;
     status_name = NULL;
     dlclose(library);
-    return error_set(e, EXIT_NO_DEVICE,
-                     "%s has no %s: it is not of the CUDA version that this program was built with (%d.%d)",
-                     library_name, missing, CUBLAS_VER_MAJOR, CUBLAS_VER_MINOR);
+    return error_set(
+        e, EXIT_NO_DEVICE,
+        "%s has no %s: it is not of the CUDA version that this program was built with (%d.%d)",
+        library_name, missing, CUBLAS_VER_MAJOR, CUBLAS_VER_MINOR);
 }
 
 #endif

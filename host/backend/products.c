@@ -9,13 +9,18 @@
 #include "cublas_check.h"
 #include "host/plan/precision.h"
 
-enum { CANDIDATES = 16, TRIES = 3, TIMES = 10, WORDS = sizeof(cublasLtMatmulAlgo_t) / sizeof(uint64_t) };
+enum {
+    CANDIDATES = 16,
+    TRIES = 3,
+    TIMES = 10,
+    WORDS = sizeof(cublasLtMatmulAlgo_t) / sizeof(uint64_t)
+};
 
 /* ---- life ---- */
 
-int products_open(Products *p, LstmPrecision precision, const DeviceFacts *device, cublasHandle_t blas,
-                  cudaStream_t stream, void *workspace, size_t workspace_bytes, int64_t offset,
-                  const char *record, Error *e)
+int products_open(Products *p, LstmPrecision precision, const DeviceFacts *device,
+                  cublasHandle_t blas, cudaStream_t stream, void *workspace, size_t workspace_bytes,
+                  int64_t offset, const char *record, Error *e)
 {
     const char *tune = getenv("PLSTM_TUNE");
     int64_t bytes = offset * (precision == PRECISION_BF16 ? 2 : 4);
@@ -28,13 +33,14 @@ int products_open(Products *p, LstmPrecision precision, const DeviceFacts *devic
                     .tune = tune && tune[0] && strcmp(tune, "0")};
     CUBLAS_TRY(cublasLtCreate(&p->lt));
     snprintf(p->head, sizeof p->head, "cuBLASLt %zu sm_%d%d %d SMs %s workspace %zu alignment %u",
-             cublasLtGetVersion(), device->major, device->minor, device->sms, precision_name(precision),
-             workspace_bytes, p->alignment);
+             cublasLtGetVersion(), device->major, device->minor, device->sms,
+             precision_name(precision), workspace_bytes, p->alignment);
     size_t n = strlen(p->head);
     if (record && !strncmp(record, p->head, n) && record[n] == ';') p->record = record + n;
     else if (record && record[0])
         snprintf(p->remark, sizeof p->remark,
-                 "the recorded GEMM algorithms are of another library, GPU or precision: they are chosen "
+                 "the recorded GEMM algorithms are of another library, GPU or precision: they are "
+                 "chosen "
                  "anew, and the "
                  "last bits may differ from those of an uninterrupted run");
     return EXIT_DONE;
@@ -59,14 +65,15 @@ void products_close(Products *p)
 
 /* ---- one product ---- */
 
-static int product_run(const Products *p, const Product *one, const void *A, const void *B, float *C,
-                       Error *e)
+static int product_run(const Products *p, const Product *one, const void *A, const void *B,
+                       float *C, Error *e)
 {
     const ProductShape *s = &one->shape;
     const float alpha = 1, beta = 0;
     if (one->chosen)
-        CUBLAS_TRY(cublasLtMatmul(p->lt, one->desc, &alpha, B, one->a, A, one->b, &beta, C, one->c, C, one->c,
-                                  &one->algorithm, p->workspace, p->workspace_bytes, p->stream));
+        CUBLAS_TRY(cublasLtMatmul(p->lt, one->desc, &alpha, B, one->a, A, one->b, &beta, C, one->c,
+                                  C, one->c, &one->algorithm, p->workspace, p->workspace_bytes,
+                                  p->stream));
     else if (p->precision == PRECISION_BF16)
         CUBLAS_TRY(gemm_rowmajor_bf16(p->blas, s->ta, s->tb, s->m, s->n, s->k, 1, A, B, 0, C));
     else CUBLAS_TRY(gemm_rowmajor(p->blas, s->ta, s->tb, s->m, s->n, s->k, 1, A, B, 0, C));
@@ -76,18 +83,24 @@ static int product_run(const Products *p, const Product *one, const void *A, con
 static int describe(const Products *p, Product *one, Error *e)
 {
     const ProductShape *s = &one->shape;
-    cublasOperation_t first = s->tb ? CUBLAS_OP_T : CUBLAS_OP_N, second = s->ta ? CUBLAS_OP_T : CUBLAS_OP_N;
+    cublasOperation_t first = s->tb ? CUBLAS_OP_T : CUBLAS_OP_N,
+                      second = s->ta ? CUBLAS_OP_T : CUBLAS_OP_N;
     cudaDataType type = p->precision == PRECISION_BF16 ? CUDA_R_16BF : CUDA_R_32F;
     int64_t a = s->tb ? s->k : s->n, b = s->ta ? s->m : s->k;
     CUBLAS_TRY(cublasLtMatmulDescCreate(
-        &one->desc, p->precision == PRECISION_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
+        &one->desc,
+        p->precision == PRECISION_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
         CUDA_R_32F));
-    CUBLAS_TRY(cublasLtMatmulDescSetAttribute(one->desc, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first));
+    CUBLAS_TRY(cublasLtMatmulDescSetAttribute(one->desc, CUBLASLT_MATMUL_DESC_TRANSA, &first,
+                                              sizeof first));
+    CUBLAS_TRY(cublasLtMatmulDescSetAttribute(one->desc, CUBLASLT_MATMUL_DESC_TRANSB, &second,
+                                              sizeof second));
     CUBLAS_TRY(
-        cublasLtMatmulDescSetAttribute(one->desc, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second));
-    CUBLAS_TRY(cublasLtMatrixLayoutCreate(&one->a, type, (uint64_t)a, (uint64_t)(s->tb ? s->n : s->k), a));
-    CUBLAS_TRY(cublasLtMatrixLayoutCreate(&one->b, type, (uint64_t)b, (uint64_t)(s->ta ? s->k : s->m), b));
-    CUBLAS_TRY(cublasLtMatrixLayoutCreate(&one->c, CUDA_R_32F, (uint64_t)s->n, (uint64_t)s->m, s->n));
+        cublasLtMatrixLayoutCreate(&one->a, type, (uint64_t)a, (uint64_t)(s->tb ? s->n : s->k), a));
+    CUBLAS_TRY(
+        cublasLtMatrixLayoutCreate(&one->b, type, (uint64_t)b, (uint64_t)(s->ta ? s->k : s->m), b));
+    CUBLAS_TRY(
+        cublasLtMatrixLayoutCreate(&one->c, CUDA_R_32F, (uint64_t)s->n, (uint64_t)s->m, s->n));
     return EXIT_DONE;
 }
 
@@ -107,13 +120,13 @@ static int suggestions(const Products *p, const Product *one,
         preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof bytes);
     for (int i = 0; i < 4 && !status; i++) {
         uint32_t alignment = i < 2 ? p->alignment : 16; /* results are whole tensors */
-        status =
-            cublasLtMatmulPreferenceSetAttribute(preference, alignments[i], &alignment, sizeof alignment);
+        status = cublasLtMatmulPreferenceSetAttribute(preference, alignments[i], &alignment,
+                                                      sizeof alignment);
     }
     cublasStatus_t asked =
         status ? status
-               : cublasLtMatmulAlgoGetHeuristic(p->lt, one->desc, one->a, one->b, one->c, one->c, preference,
-                                                CANDIDATES, result, found);
+               : cublasLtMatmulAlgoGetHeuristic(p->lt, one->desc, one->a, one->b, one->c, one->c,
+                                                preference, CANDIDATES, result, found);
     status = cublasLtMatmulPreferenceDestroy(preference);
     if (asked == CUBLAS_STATUS_NOT_SUPPORTED) asked = CUBLAS_STATUS_SUCCESS, *found = 0;
     CUBLAS_TRY(asked);
@@ -144,8 +157,8 @@ static int time_of(const Products *p, const Product *one, const void *A, const v
     return EXIT_DONE;
 }
 
-static int fastest(const Products *p, Product *one, const cublasLtMatmulHeuristicResult_t *result, int found,
-                   const void *A, const void *B, float *C, Error *e)
+static int fastest(const Products *p, Product *one, const cublasLtMatmulHeuristicResult_t *result,
+                   int found, const void *A, const void *B, float *C, Error *e)
 {
     cudaEvent_t event[2] = {0};
     float best = INFINITY, ms;
@@ -164,8 +177,8 @@ static int fastest(const Products *p, Product *one, const cublasLtMatmulHeuristi
 static int item_text(const Product *one, char *out, size_t size)
 {
     const ProductShape *s = &one->shape;
-    return snprintf(out, size, "%d.%d.%lld.%lld.%lld=", s->ta, s->tb, (long long)s->m, (long long)s->n,
-                    (long long)s->k);
+    return snprintf(out, size, "%d.%d.%lld.%lld.%lld=", s->ta, s->tb, (long long)s->m,
+                    (long long)s->n, (long long)s->k);
 }
 
 /* Takes the record's algorithm; false: it has none that this library would run. */
@@ -189,9 +202,9 @@ static bool take_recorded(const Products *p, Product *one)
     }
     memcpy(&algorithm, words, sizeof algorithm);
     one->algorithm = algorithm;
-    one->chosen =
-        !cublasLtMatmulAlgoCheck(p->lt, one->desc, one->a, one->b, one->c, one->c, &algorithm, &result) &&
-        result.workspaceSize <= p->workspace_bytes;
+    one->chosen = !cublasLtMatmulAlgoCheck(p->lt, one->desc, one->a, one->b, one->c, one->c,
+                                           &algorithm, &result) &&
+                  result.workspaceSize <= p->workspace_bytes;
     return one->chosen;
 }
 
@@ -205,8 +218,8 @@ static int product_evict(Products *p)
 }
 
 /* Adds a product; A, B and C only where it may be tuned. */
-static int product_add(Products *p, ProductShape shape, bool training, const void *A, const void *B, float *C,
-                       Product **to, Error *e)
+static int product_add(Products *p, ProductShape shape, bool training, const void *A, const void *B,
+                       float *C, Product **to, Error *e)
 {
     cublasLtMatmulHeuristicResult_t result[CANDIDATES];
     int found = 0;
@@ -218,7 +231,8 @@ static int product_add(Products *p, ProductShape shape, bool training, const voi
     if (training && p->record) {
         if (take_recorded(p, one)) return EXIT_DONE;
         snprintf(p->remark, sizeof p->remark,
-                 "a recorded GEMM algorithm cannot run here: it is chosen anew, and the last bits may differ "
+                 "a recorded GEMM algorithm cannot run here: it is chosen anew, and the last bits "
+                 "may differ "
                  "from those "
                  "of an uninterrupted run");
     }
@@ -243,7 +257,8 @@ static Product *product_find(Products *p, const ProductShape *shape)
     return NULL;
 }
 
-int products_prepare(Products *p, ProductShape shape, const void *A, const void *B, float *C, Error *e)
+int products_prepare(Products *p, ProductShape shape, const void *A, const void *B, float *C,
+                     Error *e)
 {
     Product *one = product_find(p, &shape);
     return one ? EXIT_DONE : product_add(p, shape, true, A, B, C, &one, e);

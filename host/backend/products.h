@@ -39,8 +39,8 @@ typedef struct Products {
     void *workspace; /* device, shared with blas on the same stream */
     size_t workspace_bytes;
     uint32_t alignment; /* of operands, bytes */
-    const char
-        *record; /* of the run that goes on, or NULL: where it is of the same library, device and precision */
+    const char *
+        record; /* of the run that goes on, or NULL: where it is of the same library, device and precision */
     bool tune;
     char head[128]; /* what algorithms rest on */
     char remark[256];
@@ -53,13 +53,14 @@ typedef struct Products {
 /* blas, stream, workspace are the caller's and outlive *p, as does record (a text of products_text, or NULL). Operands begin at
  * multiples of `offset` elements of their tensors. EXIT_FAILED: the library's error. products_close frees *p, also one that was
  * only zeroed. */
-int products_open(Products *p, LstmPrecision precision, const DeviceFacts *device, cublasHandle_t blas,
-                  cudaStream_t stream, void *workspace, size_t workspace_bytes, int64_t offset,
-                  const char *record, Error *e);
+int products_open(Products *p, LstmPrecision precision, const DeviceFacts *device,
+                  cublasHandle_t blas, cudaStream_t stream, void *workspace, size_t workspace_bytes,
+                  int64_t offset, const char *record, Error *e);
 void products_close(Products *p);
 
 /* Chooses the algorithm of a training's product. A, B, C are operands of such a product, of which C may be overwritten. */
-int products_prepare(Products *p, ProductShape shape, const void *A, const void *B, float *C, Error *e);
+int products_prepare(Products *p, ProductShape shape, const void *A, const void *B, float *C,
+                     Error *e);
 
 /* Enqueues one; A and B are float, in bf16 bfloat16. A shape that was not prepared gets the library's first suggestion. */
 int products_run(Products *p, ProductShape shape, const void *A, const void *B, float *C, Error *e);

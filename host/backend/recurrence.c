@@ -59,8 +59,10 @@ static bool wanted(const Recurrence *r, const BackendConfig *g, int which)
 static LstmShape shape_for(const BackendConfig *g, int which)
 {
     bool one = which == PLAN_ONE_ROW;
-    return (LstmShape){
-        .T = one ? g->T * g->B : g->T, .B = one ? 1 : g->B, .H = g->shape.H, .precision = g->precision};
+    return (LstmShape){.T = one ? g->T * g->B : g->T,
+                       .B = one ? 1 : g->B,
+                       .H = g->shape.H,
+                       .precision = g->precision};
 }
 
 /* The plans that config->plan records, each of them as legal here as the planner's own. */
@@ -96,8 +98,8 @@ static int make_anew(Recurrence *r, const BackendConfig *g, const DeviceFacts *d
         LstmShape shape = shape_for(g, i);
         if (!wanted(r, g, i)) continue;
         Error none; /* without a plan of its own one row runs by that of B rows */
-        int code = lstm_plan(device, &shape, footprint_of(r, i), i == PLAN_BACKWARD, force, constants,
-                             &r->plan[i], i == PLAN_ONE_ROW ? &none : e);
+        int code = lstm_plan(device, &shape, footprint_of(r, i), i == PLAN_BACKWARD, force,
+                             constants, &r->plan[i], i == PLAN_ONE_ROW ? &none : e);
         if (code && i != PLAN_ONE_ROW) return code;
         r->planned[i] = !code;
     }
@@ -113,12 +115,14 @@ static int avoid_named(Recurrence *r, Error *e)
         int found = plan_kernel_find(text, n);
         const LstmVariant *one = found < 0 ? NULL : lstm_variants[found];
         if (!one || one->footprint->kind == KIND_STEPWISE)
-            return error_set(e, EXIT_USAGE,
-                             "PLSTM_WITHOUT takes names of kernels that stay on chip, with commas, not "
-                             "'%.*s'; `plstm variants` lists them",
-                             (int)n, text);
+            return error_set(
+                e, EXIT_USAGE,
+                "PLSTM_WITHOUT takes names of kernels that stay on chip, with commas, not "
+                "'%.*s'; `plstm variants` lists them",
+                (int)n, text);
         for (int i = 0; lstm_variants[i]; i++)
-            if (lstm_variants[i] == one) r->without[0] |= UINT32_C(1) << i, r->without[1] |= UINT32_C(1) << i;
+            if (lstm_variants[i] == one)
+                r->without[0] |= UINT32_C(1) << i, r->without[1] |= UINT32_C(1) << i;
     }
     return EXIT_DONE;
 }
@@ -129,7 +133,8 @@ static int choose(Recurrence *r, const BackendConfig *g, const DeviceFacts *devi
     static const PlanOverride no_override;
     PlanOverride force;
     PlanConstants constants;
-    int pick[2], code = plan_kernels_parse(g->kernel, pick, e); /* -1: the choice is the planner's */
+    int pick[2],
+        code = plan_kernels_parse(g->kernel, pick, e); /* -1: the choice is the planner's */
     if (!code) code = avoid_named(r, e);
     if (!code && pick[0] >= 0) {
         r->forward = lstm_variants[pick[0]], r->backward = lstm_variants[pick[1]];
@@ -146,25 +151,26 @@ static int choose(Recurrence *r, const BackendConfig *g, const DeviceFacts *devi
         r->forward = lstm_variants[choice.pass[0].variant];
         r->backward = lstm_variants[choice.pass[1].variant];
         snprintf(lacks, sizeof lacks, "%s", r->remark);
-        snprintf(r->remark, sizeof r->remark, "kernel auto: %s%s%.700s", choice.reason, lacks[0] ? "; " : "",
-                 lacks);
+        snprintf(r->remark, sizeof r->remark, "kernel auto: %s%s%.700s", choice.reason,
+                 lacks[0] ? "; " : "", lacks);
     }
     snprintf(r->kernel, sizeof r->kernel, r->forward == r->backward ? "%s" : "%s/%s",
              r->forward->footprint->name, r->backward->footprint->name);
     bool recorded = g->plan && g->plan[0], forced = memcmp(&force, &no_override, sizeof force) != 0;
     if (recorded && forced)
         snprintf(r->remark, sizeof r->remark,
-                 "environment variable PLSTM_PLAN is set: the recorded plan is not taken, and the last bits "
+                 "environment variable PLSTM_PLAN is set: the recorded plan is not taken, and the "
+                 "last bits "
                  "may differ "
                  "from those of an uninterrupted run");
     if (recorded && !forced) {
         Error why;
         if (take_recorded(r, g, device, &why) == EXIT_DONE) return EXIT_DONE;
-        snprintf(
-            r->remark, sizeof r->remark,
-            "the recorded plan cannot run here: %.700s; it is made anew, and the last bits may differ from "
-            "those of an uninterrupted run",
-            why.text);
+        snprintf(r->remark, sizeof r->remark,
+                 "the recorded plan cannot run here: %.700s; it is made anew, and the last bits "
+                 "may differ from "
+                 "those of an uninterrupted run",
+                 why.text);
     }
     return make_anew(r, g, device, &force, &constants, e);
 }
@@ -185,14 +191,17 @@ int recurrence_choose(Recurrence *r, const BackendConfig *g, const DeviceFacts *
 bool recurrence_reads_tiles(const Recurrence *r)
 {
     for (int i = 0; i < PLANS; i++)
-        if (r->planned[i] && r->plan[i].precision == PRECISION_BF16 && footprint_of(r, i)->reads_tiles)
+        if (r->planned[i] && r->plan[i].precision == PRECISION_BF16 &&
+            footprint_of(r, i)->reads_tiles)
             return true;
     return false;
 }
 
 const LstmPlan *recurrence_plan(const Recurrence *r, bool backward, int64_t B)
 {
-    int which = backward ? PLAN_BACKWARD : B == 1 && r->planned[PLAN_ONE_ROW] ? PLAN_ONE_ROW : PLAN_FORWARD;
+    int which = backward                             ? PLAN_BACKWARD
+                : B == 1 && r->planned[PLAN_ONE_ROW] ? PLAN_ONE_ROW
+                                                     : PLAN_FORWARD;
     return r->planned[which] ? &r->plan[which] : NULL;
 }
 
@@ -226,11 +235,12 @@ static int prepare(const Recurrence *r, const DeviceFacts *device, int *lacking,
         char text[PLAN_TEXT];
         plan_text(plan, text, sizeof text);
         *lacking = i == PLAN_BACKWARD;
-        return error_set(e, EXIT_NO_DEVICE,
-                         "kernel %s %s wants %d blocks that wait for each other, and %s holds %d of them at "
-                         "once (plan %s)",
-                         variant->footprint->name, i == PLAN_BACKWARD ? "backward" : "forward",
-                         plan->replicas * plan->blocks, device->name, holds, text);
+        return error_set(
+            e, EXIT_NO_DEVICE,
+            "kernel %s %s wants %d blocks that wait for each other, and %s holds %d of them at "
+            "once (plan %s)",
+            variant->footprint->name, i == PLAN_BACKWARD ? "backward" : "forward",
+            plan->replicas * plan->blocks, device->name, holds, text);
     }
     return EXIT_DONE;
 }
@@ -243,7 +253,8 @@ int recurrence_prepare(Recurrence *r, const BackendConfig *g, const DeviceFacts 
         if (!code) return code;
         if (lacking < 0) return error_set(e, code, "%s", why.text);
         if (!r->automatic)
-            return error_set(e, code, "%s; --kernel auto takes the next, --kernel cublas waits for nobody",
+            return error_set(e, code,
+                             "%s; --kernel auto takes the next, --kernel cublas waits for nobody",
                              why.text);
         /* The choice began from what is known of such devices; this one has the last word. Ends: cublas has no plan. */
         Recurrence next = {.without = {r->without[0], r->without[1]}};

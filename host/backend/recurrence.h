@@ -20,18 +20,21 @@ typedef struct Recurrence {
     LstmPlan plan[PLANS];
     bool planned[PLANS]; /* which of them are there */
     bool automatic;      /* `auto` chose the kernels */
-    uint32_t without[2]; /* of each pass, the kernels that it may not choose, as plan_choose takes them */
+    uint32_t without
+        [2]; /* of each pass, the kernels that it may not choose, as plan_choose takes them */
     char remark
         [1024]; /* why auto chose so, why a recorded plan was not taken, what is not in the precision asked for; or "" */
 } Recurrence;
 
 /* For config on device. Plans are config->plan's where that is one of config->kernel that the device can hold, else made
  * anew. EXIT_USAGE: no such kernel, a bad PLSTM_PLAN; EXIT_NO_DEVICE: the planner's sentence. Calls no CUDA. */
-int recurrence_choose(Recurrence *r, const BackendConfig *config, const DeviceFacts *device, Error *e);
+int recurrence_choose(Recurrence *r, const BackendConfig *config, const DeviceFacts *device,
+                      Error *e);
 
 /* Loads the kernels on the current device and compares what it really holds with the plans. Where it holds too little, `auto` takes the
  * next kernel, plan and remark with it; a named one is EXIT_NO_DEVICE. */
-int recurrence_prepare(Recurrence *r, const BackendConfig *config, const DeviceFacts *device, Error *e);
+int recurrence_prepare(Recurrence *r, const BackendConfig *config, const DeviceFacts *device,
+                       Error *e);
 
 /* The plan for a window of B rows; NULL: the pass has none. */
 const LstmPlan *recurrence_plan(const Recurrence *r, bool backward, int64_t B);

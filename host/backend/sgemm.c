@@ -46,8 +46,8 @@ void sgemm_run(bool a_t, bool b_t, int64_t m, int64_t n, int64_t k, const float 
                const float *B, int64_t ldb, float *C, int64_t ldc, float *room)
 {
     (void)room;
-    cblas_sgemm(CblasRowMajor, a_t ? CblasTrans : CblasNoTrans, b_t ? CblasTrans : CblasNoTrans, (int)m,
-                (int)n, (int)k, 1.0f, A, (int)lda, B, (int)ldb, 0.0f, C, (int)ldc);
+    cblas_sgemm(CblasRowMajor, a_t ? CblasTrans : CblasNoTrans, b_t ? CblasTrans : CblasNoTrans,
+                (int)m, (int)n, (int)k, 1.0f, A, (int)lda, B, (int)ldb, 0.0f, C, (int)ldc);
 }
 
 #else
@@ -90,8 +90,10 @@ static void transpose(const float *from, int64_t ld, int64_t n, int64_t K, float
                  cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
             Four AB = __builtin_shufflevector(a, b, 2, 6, 3, 7),
                  CD = __builtin_shufflevector(c, d, 2, 6, 3, 7);
-            a = __builtin_shufflevector(ab, cd, 0, 1, 4, 5), b = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
-            c = __builtin_shufflevector(AB, CD, 0, 1, 4, 5), d = __builtin_shufflevector(AB, CD, 2, 3, 6, 7);
+            a = __builtin_shufflevector(ab, cd, 0, 1, 4, 5),
+            b = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+            c = __builtin_shufflevector(AB, CD, 0, 1, 4, 5),
+            d = __builtin_shufflevector(AB, CD, 2, 3, 6, 7);
             float *t = to + k * pitch + j;
             memcpy(t, &a, sizeof a), memcpy(t + pitch, &b, sizeof b);
             memcpy(t + 2 * pitch, &c, sizeof c), memcpy(t + 3 * pitch, &d, sizeof d);
@@ -119,7 +121,8 @@ static void transpose(const float *from, int64_t ld, int64_t n, int64_t K, float
 
 /* to[(j/width)*K*width + k*width + j%width] = from[k*ld + j] for j < n, a multiple of width: rows are cut into panels,
  * a few panels at a time so that whole lines are read. */
-static inline void cut(const float *from, int64_t ld, int64_t n, int64_t K, float *to, int64_t width)
+static inline void cut(const float *from, int64_t ld, int64_t n, int64_t K, float *to,
+                       int64_t width)
 {
     for (int64_t j0 = 0; j0 < n; j0 += CUT_PANELS * width) {
         int64_t end = least(n, j0 + CUT_PANELS * width);
@@ -133,8 +136,8 @@ static inline void cut(const float *from, int64_t ld, int64_t n, int64_t K, floa
 }
 
 /* Rows first..first+m-1 and terms k0..k0+K-1 of op(A) into panels (k, TILE_ROWS), the last as narrow as it is. */
-static void pack_a(bool a_t, const float *A, int64_t lda, int64_t first, int64_t m, int64_t k0, int64_t K,
-                   float *to)
+static void pack_a(bool a_t, const float *A, int64_t lda, int64_t first, int64_t m, int64_t k0,
+                   int64_t K, float *to)
 {
     if (!a_t) {
         for (int64_t i = 0; i < m; i += TILE_ROWS) {
@@ -151,15 +154,16 @@ static void pack_a(bool a_t, const float *A, int64_t lda, int64_t first, int64_t
 }
 
 /* Columns first..first+n-1 and terms k0..k0+K-1 of op(B) into panels (k, TILE_WIDTH), padded with zeros. */
-static void pack_b(bool b_t, const float *B, int64_t ldb, int64_t first, int64_t n, int64_t k0, int64_t K,
-                   float *to)
+static void pack_b(bool b_t, const float *B, int64_t ldb, int64_t first, int64_t n, int64_t k0,
+                   int64_t K, float *to)
 {
     int64_t whole = n / TILE_WIDTH * TILE_WIDTH, rest = n - whole;
     if (rest) memset(to + whole * K, 0, (size_t)(K * TILE_WIDTH) * sizeof *to);
     if (b_t) {
         const float *from = B + first * ldb + k0;
         for (int64_t j = 0; j < n; j += TILE_WIDTH)
-            transpose(from + j * ldb, ldb, least(n - j, TILE_WIDTH), K, to + j * K, TILE_WIDTH, TILE_WIDTH);
+            transpose(from + j * ldb, ldb, least(n - j, TILE_WIDTH), K, to + j * K, TILE_WIDTH,
+                      TILE_WIDTH);
         return;
     }
     const float *from = B + k0 * ldb + first;
@@ -169,20 +173,22 @@ static void pack_b(bool b_t, const float *B, int64_t ldb, int64_t first, int64_t
 }
 
 /* C (m,n) = or += the packed blocks. */
-static void multiply(int64_t m, int64_t n, int64_t K, const float *a, const float *b, float *C, int64_t ldc,
-                     bool more)
+static void multiply(int64_t m, int64_t n, int64_t K, const float *a, const float *b, float *C,
+                     int64_t ldc, bool more)
 {
     int64_t tiles = (m + TILE_ROWS - 1) / TILE_ROWS, step = (TILE_WIDTH + tiles - 1) / tiles;
     for (int64_t j = 0; j < n; j += TILE_WIDTH) {
         int64_t columns = least(n - j, TILE_WIDTH);
-        const float *panel = b + j * K, *ahead = j + TILE_WIDTH < n ? panel + TILE_WIDTH * K : panel;
+        const float *panel = b + j * K,
+                    *ahead = j + TILE_WIDTH < n ? panel + TILE_WIDTH * K : panel;
         for (int64_t i = 0; i < m; i += TILE_ROWS) {
             int64_t rows = least(m - i, TILE_ROWS);
             TileFunction *tile = tile_functions[1][rows];
             const float *next = ahead + i / TILE_ROWS * K * step;
             float *to = C + i * ldc + j;
             for (int64_t r = 0; r < rows; r++)
-                __builtin_prefetch(to + r * ldc, 1), __builtin_prefetch(to + r * ldc + TILE_WIDTH - 1, 1);
+                __builtin_prefetch(to + r * ldc, 1),
+                    __builtin_prefetch(to + r * ldc + TILE_WIDTH - 1, 1);
             if (columns == TILE_WIDTH) {
                 tile(K, a + i * K, panel, to, ldc, more, next, step);
             } else {
@@ -190,7 +196,8 @@ static void multiply(int64_t m, int64_t n, int64_t K, const float *a, const floa
                 tile(K, a + i * K, panel, edge, TILE_WIDTH, false, next, step);
                 for (int64_t r = 0; r < rows; r++)
                     for (int64_t c = 0; c < columns; c++)
-                        to[r * ldc + c] = edge[r * TILE_WIDTH + c] + (more ? to[r * ldc + c] : 0.0f);
+                        to[r * ldc + c] =
+                            edge[r * TILE_WIDTH + c] + (more ? to[r * ldc + c] : 0.0f);
             }
         }
     }

@@ -39,8 +39,8 @@ typedef int32_t IVec __attribute__((vector_size(LANES * sizeof(float))));
 /* w is aligned to a vector; rows of `out` are `pitch` floats apart. `more`: out is added to, not set. While it
  * works the tile fetches `step` floats per k from `ahead` on: its share of the weights that come next, which lie
  * beyond the second-level cache. */
-typedef void TileFunction(int64_t K, const float *a, const float *w, float *out, int64_t pitch, bool more,
-                          const float *ahead, int64_t step);
+typedef void TileFunction(int64_t K, const float *a, const float *w, float *out, int64_t pitch,
+                          bool more, const float *ahead, int64_t step);
 
 /* [vectors - 1][rows] */
 extern TileFunction *const tile_functions[2][TILE_ROWS + 1];

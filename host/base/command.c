@@ -7,12 +7,14 @@
 #include "number.h"
 #include "output.h"
 
-static const Option option_preset = {"preset", TAKES_TEXT("small, medium, large or demo"),
-                                     "values to start from: of lm small, medium, large or demo (default "
-                                     "small), of another task its name or demo; an "
-                                     "option given beside it beats it",
-                                     .at = offsetof(CommandLine, preset)};
-static const Option option_quiet = {"quiet", TAKES_NOTHING, "no progress and no hints on standard error",
+static const Option option_preset = {
+    "preset", TAKES_TEXT("small, medium, large or demo"),
+    "values to start from: of lm small, medium, large or demo (default "
+    "small), of another task its name or demo; an "
+    "option given beside it beats it",
+    .at = offsetof(CommandLine, preset)};
+static const Option option_quiet = {"quiet", TAKES_NOTHING,
+                                    "no progress and no hints on standard error",
                                     .at = offsetof(CommandLine, quiet)};
 static const Option option_help = {"help", TAKES_NOTHING, "print this page",
                                    .at = offsetof(CommandLine, help)};
@@ -56,7 +58,8 @@ static void table_fill(Table *t)
 static Entry *table_find(Table *t, const char *name, size_t length)
 {
     for (int i = 0; i < t->n; i++)
-        if (strlen(t->entry[i].option->name) == length && !memcmp(t->entry[i].option->name, name, length))
+        if (strlen(t->entry[i].option->name) == length &&
+            !memcmp(t->entry[i].option->name, name, length))
             return &t->entry[i];
     return NULL;
 }
@@ -95,10 +98,13 @@ static void print_option(const Entry *entry, const CommandLine *line)
     char text[1024], shown[64];
     const char *value = o->initial ? o->initial : "";
     bool setting = is_setting(entry, line);
-    if (setting) value = line->command->no_defaults ? "" : option_show(o, entry->record, shown, sizeof shown);
+    if (setting)
+        value =
+            line->command->no_defaults ? "" : option_show(o, entry->record, shown, sizeof shown);
     /* A bound that is off unless given (max-steps -1, threads 0) has no default that one could write. */
     if (o->type <= TYPE_DOUBLE && o->type != TYPE_U64 && strtod(value, NULL) < o->low) value = "";
-    bool told = o->type <= TYPE_DOUBLE || o->choices || (setting && o->type == TYPE_NAME); /* not said yet */
+    bool told = o->type <= TYPE_DOUBLE || o->choices ||
+                (setting && o->type == TYPE_NAME); /* not said yet */
     snprintf(text, sizeof text, "%s%s%s%s%s%s", o->help, told ? ": " : "", told ? o->takes : "",
              value[0] ? " (default " : "", value, value[0] ? ")" : "");
     int at = printf("      --%s%s%s", o->name, arg ? "=" : "", arg ? arg : "");
@@ -109,7 +115,8 @@ static void print_option(const Entry *entry, const CommandLine *line)
 static void print_help(const Table *t)
 {
     const Command *c = t->line->command;
-    printf("Usage: plstm %s [OPTION...]%s%s\n", c->name, c->operand ? " " : "", c->operand ? c->operand : "");
+    printf("Usage: plstm %s [OPTION...]%s%s\n", c->name, c->operand ? " " : "",
+           c->operand ? c->operand : "");
     print_words(c->about, 0, 0);
     printf("\n");
     settings_defaults(&t->line->settings);
@@ -151,19 +158,21 @@ static int refuse_name(Table *t, const char *name, size_t length, Error *e)
     for (char *p = dashed; *p; p++)
         if (*p == '_') *p = '-';
     if (table_find(t, dashed, strlen(dashed)))
-        return error_set(e, EXIT_USAGE, "--%.*s is not an option: it is written --%s", (int)length, name,
-                         dashed);
+        return error_set(e, EXIT_USAGE, "--%.*s is not an option: it is written --%s", (int)length,
+                         name, dashed);
     const char *hint = NULL;
     for (size_t i = 0; i < sizeof foreign / sizeof foreign[0] && !hint; i++)
         if (!strcmp(foreign[i].name, dashed)) hint = foreign[i].hint;
     for (int i = 0; i < t->n && length; i++) {
         if (strncmp(t->entry[i].option->name, name, length)) continue;
         size_t n = strlen(full);
-        snprintf(full + n, sizeof full - n, "%s--%s", matches++ ? " or " : "", t->entry[i].option->name);
+        snprintf(full + n, sizeof full - n, "%s--%s", matches++ ? " or " : "",
+                 t->entry[i].option->name);
     }
     if (matches)
-        return error_set(e, EXIT_USAGE, "--%.*s is not an option: names are written in full, %s%s%s",
-                         (int)length, name, full, hint ? "; " : "", hint ? hint : "");
+        return error_set(e, EXIT_USAGE,
+                         "--%.*s is not an option: names are written in full, %s%s%s", (int)length,
+                         name, full, hint ? "; " : "", hint ? hint : "");
     return error_set(e, EXIT_USAGE, "--%.*s is not an option of plstm %s%s%s", (int)length, name,
                      t->line->command->name, hint ? ": " : "", hint ? hint : "");
 }
@@ -179,10 +188,11 @@ static int take_operand(CommandLine *line, const char *word, Error *e)
 {
     const Command *c = line->command;
     if (!c->operand)
-        return error_set(e, EXIT_USAGE, "plstm %s takes options only, and '%s' is none", c->name, word);
-    if (line->operands.n && !c->operands)
-        return error_set(e, EXIT_USAGE, "plstm %s takes one %s, and '%s' is one more", c->name, c->operand,
+        return error_set(e, EXIT_USAGE, "plstm %s takes options only, and '%s' is none", c->name,
                          word);
+    if (line->operands.n && !c->operands)
+        return error_set(e, EXIT_USAGE, "plstm %s takes one %s, and '%s' is one more", c->name,
+                         c->operand, word);
     bool path = path_list_add(&line->operands, word, strlen(word));
     return path || !c->operands
                ? EXIT_DONE
@@ -192,7 +202,8 @@ static int take_operand(CommandLine *line, const char *word, Error *e)
 /* The option at argv[*at], and its value, which may be the next word. */
 static int take_option(Table *t, int argc, char **argv, int *at, Error *e)
 {
-    const char *name = argv[*at] + 2, *equals = strchr(name, '='), *value = equals ? equals + 1 : NULL;
+    const char *name = argv[*at] + 2, *equals = strchr(name, '='),
+               *value = equals ? equals + 1 : NULL;
     size_t length = equals ? (size_t)(equals - name) : strlen(name);
     Entry *entry = table_find(t, name, length);
     if (!entry) return refuse_name(t, name, length, e);
@@ -204,11 +215,12 @@ static int take_option(Table *t, int argc, char **argv, int *at, Error *e)
     entry->given = true;
     if (o->type != TYPE_FLAG && !value) {
         if (++*at == argc)
-            return error_set(e, EXIT_USAGE, "--%s takes %s, and nothing follows it", o->name, o->takes);
+            return error_set(e, EXIT_USAGE, "--%s takes %s, and nothing follows it", o->name,
+                             o->takes);
         /* `--save --quiet`: a value was forgotten. A value that does begin so is written --save=--quiet. */
         if (!strncmp(value = argv[*at], "--", 2))
-            return error_set(e, EXIT_USAGE, "--%s takes %s, and the option %s follows it", o->name, o->takes,
-                             value);
+            return error_set(e, EXIT_USAGE, "--%s takes %s, and the option %s follows it", o->name,
+                             o->takes, value);
     }
     entry->value = value;
     return is_setting(entry, t->line) ? EXIT_DONE : option_set(o, entry->record, value, e);
@@ -224,8 +236,9 @@ static int walk(Table *t, int argc, char **argv, Error *e)
         else if (!strcmp(word, "--")) operands_only = true;
         else if (word[1] == '-') code = take_option(t, argc, argv, &i, e);
         else
-            code = error_set(e, EXIT_USAGE, "%s is not an option of plstm %s: options begin with two dashes",
-                             word, t->line->command->name);
+            code = error_set(e, EXIT_USAGE,
+                             "%s is not an option of plstm %s: options begin with two dashes", word,
+                             t->line->command->name);
     }
     return code;
 }
@@ -257,9 +270,10 @@ static int each_once(const char *dashes, const char *name, const PathList *l, Er
     for (int i = 0; i < l->n; i++)
         for (int j = 0; j < i; j++)
             if (same_file(l->path[j], l->path[i]))
-                return error_set(e, EXIT_USAGE, "%s%s takes each file once, and %s is there twice%s%s",
-                                 dashes, name, l->path[i], strcmp(l->path[i], l->path[j]) ? ", also as " : "",
-                                 strcmp(l->path[i], l->path[j]) ? l->path[j] : "");
+                return error_set(
+                    e, EXIT_USAGE, "%s%s takes each file once, and %s is there twice%s%s", dashes,
+                    name, l->path[i], strcmp(l->path[i], l->path[j]) ? ", also as " : "",
+                    strcmp(l->path[i], l->path[j]) ? l->path[j] : "");
     return EXIT_DONE;
 }
 
@@ -284,11 +298,13 @@ int command_parse(CommandLine *line, const Command *c, int argc, char **argv, Er
 {
     Table t = {.line = line};
     *line = (CommandLine){.command = c, .own = calloc(1, c->size + 1)};
-    if (!line->own) return error_set(e, EXIT_FAILED, "memory ran out while the command line was read");
+    if (!line->own)
+        return error_set(e, EXIT_FAILED, "memory ran out while the command line was read");
     table_fill(&t);
     int code = EXIT_DONE;
     for (int i = 0; i < c->n_options && !code; i++)
-        if (c->options[i].initial) code = option_set(&c->options[i], line->own, c->options[i].initial, e);
+        if (c->options[i].initial)
+            code = option_set(&c->options[i], line->own, c->options[i].initial, e);
     if (!code) code = walk(&t, argc, argv, e);
     line->notes = line->quiet ? NULL : stderr;
     if (!code && line->help) print_help(&t);

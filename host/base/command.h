@@ -16,20 +16,21 @@ typedef struct Command {
     const char *summary; /* of `plstm --help` */
     const char *about;   /* above the options of its own --help */
     const char *remark;  /* below them, or NULL */
-    const Option
-        *options; /* its own, of a record of `size` bytes, which is zero but for their initial values */
+    const Option *
+        options; /* its own, of a record of `size` bytes, which is zero but for their initial values */
     int n_options;
     size_t size;
     const char *settings; /* that it has: "data|backend", "" all of them; NULL: none */
-    const char *operand;  /* what is named without an option ("DIR") and must be given; NULL: nothing is */
-    bool operands;        /* more of them than one may be given */
-    bool preset;          /* has --preset */
-    bool no_defaults;     /* --help shows none for the settings: the command takes some from a file */
+    const char
+        *operand;  /* what is named without an option ("DIR") and must be given; NULL: nothing is */
+    bool operands; /* more of them than one may be given */
+    bool preset;   /* has --preset */
+    bool no_defaults; /* --help shows none for the settings: the command takes some from a file */
     int (*run)(const CommandLine *line, Error *e);
 } Command;
 
 /* options and n_options of a list, and the record that it fills. */
-#define COMMAND_OPTIONS(list, record)                                                                        \
+#define COMMAND_OPTIONS(list, record)                                                              \
     .options = (list), .n_options = sizeof(list) / sizeof(list)[0], .size = sizeof(record)
 
 /* A line, parsed. */

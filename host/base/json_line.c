@@ -132,7 +132,8 @@ void line_end(JsonLine *l) { put_text(l, "}\n"); }
 int line_write(JsonLine *l, int fd, const char *option, const char *path, Error *e)
 {
     if (l->no_memory)
-        return error_set(e, EXIT_FAILED, "memory ran out while a line of %s %s was made", option, path);
+        return error_set(e, EXIT_FAILED, "memory ran out while a line of %s %s was made", option,
+                         path);
     assert(l->n && l->text[l->n - 1] == '\n');
     struct stat file;
     bool regular = fstat(fd, &file) == 0 && S_ISREG(file.st_mode);
@@ -144,7 +145,8 @@ int line_write(JsonLine *l, int fd, const char *option, const char *path, Error 
             /* Cutting back needs no space; should it fail all the same, a reader sees a torn last line, which
              * --resume drops. */
             if (regular && done && ftruncate(fd, file.st_size)) cause = errno;
-            return error_set(e, EXIT_BAD_DATA, "%s %s cannot be written: %s", option, path, strerror(cause));
+            return error_set(e, EXIT_BAD_DATA, "%s %s cannot be written: %s", option, path,
+                             strerror(cause));
         }
         done += (size_t)n;
     }

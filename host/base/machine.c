@@ -59,7 +59,8 @@ static bool group_path(const char *root, const char *controller, char path[PATH_
 }
 
 /* Where that hierarchy is mounted and which part of it: a container may see its own group as the root. */
-static bool group_mount(const char *root, const char *controller, char mount[PATH_MAX], char part[PATH_MAX])
+static bool group_mount(const char *root, const char *controller, char mount[PATH_MAX],
+                        char part[PATH_MAX])
 {
     char line[4 * PATH_MAX], options[512], type[64];
     bool found = false;
@@ -70,7 +71,8 @@ static bool group_mount(const char *root, const char *controller, char mount[PAT
         if (!rest || sscanf(line, "%*s %*s %*s %4095s %4095s", part, mount) != 2 ||
             sscanf(rest, " - %63s %*s %511s", type, options) != 2)
             continue;
-        found = controller ? !strcmp(type, "cgroup") && holds(options, controller) : !strcmp(type, "cgroup2");
+        found = controller ? !strcmp(type, "cgroup") && holds(options, controller)
+                           : !strcmp(type, "cgroup2");
     }
     if (f) fclose(f);
     return found;
@@ -80,8 +82,10 @@ static bool group_mount(const char *root, const char *controller, char mount[PAT
 static bool group_find(const char *root, const char *controller, Group *g)
 {
     char part[PATH_MAX];
-    g->v2 = !(group_path(root, controller, g->path) && group_mount(root, controller, g->mount, part));
-    if (g->v2 && !(group_path(root, NULL, g->path) && group_mount(root, NULL, g->mount, part))) return false;
+    g->v2 =
+        !(group_path(root, controller, g->path) && group_mount(root, controller, g->mount, part));
+    if (g->v2 && !(group_path(root, NULL, g->path) && group_mount(root, NULL, g->mount, part)))
+        return false;
     /* The mount shows the hierarchy from `part` down; a path outside of it is another namespace's view. */
     size_t n = strcmp(part, "/") ? strlen(part) : 0;
     if (!strncmp(g->path, part, n) && (g->path[n] == '/' || !g->path[n]))
@@ -187,13 +191,14 @@ int machine_fits(size_t bytes, Error *e)
 {
     char needed[32], there[32];
     size_t left = machine_memory();
-    return bytes <= left ? EXIT_DONE
-                         : error_set(e, EXIT_NO_DEVICE,
-                                     "this needs %s of memory, and %s are left to this process by the "
-                                     "machine, its container or "
-                                     "ulimit; a smaller --hidden, --batch or --seq needs less",
-                                     number_bytes(bytes, needed, sizeof needed),
-                                     number_bytes(left, there, sizeof there));
+    return bytes <= left
+               ? EXIT_DONE
+               : error_set(e, EXIT_NO_DEVICE,
+                           "this needs %s of memory, and %s are left to this process by the "
+                           "machine, its container or "
+                           "ulimit; a smaller --hidden, --batch or --seq needs less",
+                           number_bytes(bytes, needed, sizeof needed),
+                           number_bytes(left, there, sizeof there));
 }
 
 /* ---- CPUs ---- */

@@ -18,8 +18,10 @@ int map_file(const char *path, const char *kind, void **map, size_t *n, Error *e
         return error_set(e, EXIT_BAD_DATA, "%s cannot be opened: %s", path, strerror(cause));
     }
     int code = EXIT_DONE;
-    if (S_ISDIR(st.st_mode)) code = error_set(e, EXIT_BAD_DATA, "%s is a folder, not %s", path, kind);
-    else if (!S_ISREG(st.st_mode)) code = error_set(e, EXIT_BAD_DATA, "%s is not a regular file", path);
+    if (S_ISDIR(st.st_mode))
+        code = error_set(e, EXIT_BAD_DATA, "%s is a folder, not %s", path, kind);
+    else if (!S_ISREG(st.st_mode))
+        code = error_set(e, EXIT_BAD_DATA, "%s is not a regular file", path);
     else if (st.st_size == 0) code = error_set(e, EXIT_BAD_DATA, "%s is empty", path);
     if (code) {
         close(fd);

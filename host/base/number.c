@@ -13,7 +13,8 @@ bool number_int(const char *text, double low, double high, int64_t *out)
     char *end;
     errno = 0;
     long long v = strtoll(text, &end, 10);
-    if (!starts(text, "0123456789") || *end || errno || (double)v < low || (double)v > high) return false;
+    if (!starts(text, "0123456789") || *end || errno || (double)v < low || (double)v > high)
+        return false;
     *out = v;
     return true;
 }

@@ -8,7 +8,10 @@
 #include "json_line.h"
 #include "number.h"
 
-static const void *field(const Option *o, const void *record) { return (const char *)record + o->at; }
+static const void *field(const Option *o, const void *record)
+{
+    return (const char *)record + o->at;
+}
 
 /* ---- paths ---- */
 
@@ -113,7 +116,8 @@ void option_json(const Option *o, const void *record, JsonLine *l)
     char key[OPTION_KEY_SIZE], value[64];
     option_key(o->name, key);
     if (o->type == TYPE_DOUBLE) line_double(l, key, *(const double *)p);
-    else if (o->type != TYPE_INT) line_string(l, key, option_format(o, record, value, sizeof value));
+    else if (o->type != TYPE_INT)
+        line_string(l, key, option_format(o, record, value, sizeof value));
     else if ((double)*(const int64_t *)p < o->low) line_string(l, key, NULL);
     else line_int(l, key, *(const int64_t *)p);
 }
@@ -139,10 +143,10 @@ bool option_equal(const Option *o, const void *a, const void *b)
 
 void option_copy(const Option *o, void *to, const void *from)
 {
-    static const size_t bytes[] = {
-        [TYPE_INT] = sizeof(int64_t),    [TYPE_U64] = sizeof(uint64_t), [TYPE_DOUBLE] = sizeof(double),
-        [TYPE_CHOICE] = sizeof(int64_t), [TYPE_NAME] = sizeof(char *),  [TYPE_PATH] = sizeof(char *),
-        [TYPE_PATHS] = sizeof(PathList), [TYPE_FLAG] = sizeof(bool)};
+    static const size_t bytes[] = {[TYPE_INT] = sizeof(int64_t),    [TYPE_U64] = sizeof(uint64_t),
+                                   [TYPE_DOUBLE] = sizeof(double),  [TYPE_CHOICE] = sizeof(int64_t),
+                                   [TYPE_NAME] = sizeof(char *),    [TYPE_PATH] = sizeof(char *),
+                                   [TYPE_PATHS] = sizeof(PathList), [TYPE_FLAG] = sizeof(bool)};
     memcpy((char *)to + o->at, field(o, from), bytes[o->type]);
 }
 

@@ -42,14 +42,16 @@ typedef enum OptionRole {
 typedef struct Option {
     const char *name; /* without its dashes; metadata and log use '_' for '-' */
     OptionType type;
-    const char *takes;   /* for messages and --help: "a whole number from 1 to 65536" */
-    double low, high;    /* accepted range of a number; what is off unless given has a value below low */
+    const char *takes; /* for messages and --help: "a whole number from 1 to 65536" */
+    double low,
+        high; /* accepted range of a number; what is off unless given has a value below low */
     const char *choices; /* TYPE_CHOICE, TYPE_NAME: "a|b|c", or NULL */
     const char *help;    /* one line for --help */
     size_t at;           /* of the field in its record */
-    const char *initial; /* what holds where it is not given; NULL: a record's zero, or what a preset says */
-    const char *arg;     /* what --help calls the value; NULL: by the type */
-    bool needed;         /* of a command: it cannot do without */
+    const char *
+        initial; /* what holds where it is not given; NULL: a record's zero, or what a preset says */
+    const char *arg; /* what --help calls the value; NULL: by the type */
+    bool needed;     /* of a command: it cannot do without */
     /* Of the settings of a run: */
     OptionRole role;
     bool of_preset; /* --preset sets it */

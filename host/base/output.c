@@ -12,14 +12,17 @@
 /* A safetensors header follows eight bytes of length; its metadata come first, in the order that they are written. */
 const FileKind kind_checkpoint = {"a checkpoint of plstm", 8,
                                   "{\"__metadata__\":{\"format\":\"pt\",\"plstm\":", false};
-const FileKind kind_dump = {"a dump of plstm", 8, "{\"__metadata__\":{\"format\":\"pt\",\"dump\":", false};
+const FileKind kind_dump = {"a dump of plstm", 8,
+                            "{\"__metadata__\":{\"format\":\"pt\",\"dump\":", false};
 const FileKind kind_train_log = {"a log of plstm train", 0, "{\"event\":\"run\",", true};
 const FileKind kind_eval_log = {"a log of plstm eval", 0, "{\"event\":\"eval\",", true};
 const FileKind kind_ensemble_log = {"a log of plstm ensemble", 0, "{\"event\":\"ensemble\",", true};
 const FileKind kind_log_probs = {"an array of NumPy", 0, "\x93NUMPY", false};
 const FileKind kind_svg = {"an SVG figure", 0, "<svg ", false};
-const FileKind kind_confusion = {"a table of confusions by plstm eval", 0, "target \\ taken for", false};
-const FileKind kind_archive = {"an archive of float matrices by Kaldi", FILE_KIND_NAMED, " ", false};
+const FileKind kind_confusion = {"a table of confusions by plstm eval", 0, "target \\ taken for",
+                                 false};
+const FileKind kind_archive = {"an archive of float matrices by Kaldi", FILE_KIND_NAMED, " ",
+                               false};
 
 /* Where a file that is not there yet would be made: its folder, and its name there. Links that lead nowhere so far are followed. */
 typedef struct Place {
@@ -90,12 +93,13 @@ static int different(const Output *o, const OtherFile *other, Error *e)
     char temporary[PATH_MAX + 8];
     if (!other->path || (other->kind && other->kind == o->kind)) return EXIT_DONE;
     if (same_file(o->path, other->path))
-        return error_set(e, EXIT_USAGE, "%s and %s take two files, not twice %s", o->option, other->what,
-                         o->path);
+        return error_set(e, EXIT_USAGE, "%s and %s take two files, not twice %s", o->option,
+                         other->what, o->path);
     snprintf(temporary, sizeof temporary, "%s.tmp", o->path);
     if (same_file(temporary, other->path))
-        return error_set(e, EXIT_USAGE, "%s %s would be written by way of %s, which is the file of %s",
-                         o->option, o->path, temporary, other->what);
+        return error_set(e, EXIT_USAGE,
+                         "%s %s would be written by way of %s, which is the file of %s", o->option,
+                         o->path, temporary, other->what);
     return EXIT_DONE;
 }
 
@@ -105,12 +109,14 @@ static int writable(const Output *o, Error *e)
     if (!o->kind->log || stat(o->path, &file) || S_ISDIR(file.st_mode))
         return replace_check(o->path, o->option, e);
     int fd = open(o->path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return error_set(e, EXIT_BAD_DATA, "%s %s cannot be written: %m", o->option, o->path);
+    if (fd < 0)
+        return error_set(e, EXIT_BAD_DATA, "%s %s cannot be written: %m", o->option, o->path);
     close(fd);
     return EXIT_DONE;
 }
 
-int outputs_check(const Output *output, int outputs, const OtherFile *read, int n, bool force, Error *e)
+int outputs_check(const Output *output, int outputs, const OtherFile *read, int n, bool force,
+                  Error *e)
 {
     int code = EXIT_DONE;
     for (const Output *o = output; o < output + outputs && !code; o++) {
@@ -123,9 +129,10 @@ int outputs_check(const Output *output, int outputs, const OtherFile *read, int 
         }
         if (!code && !force && !stat(o->path, &file) && S_ISREG(file.st_mode) &&
             !is_of_kind(o->path, o->kind))
-            code = error_set(e, EXIT_BAD_DATA,
-                             "%s %s is there and not %s; it was left as it is, and --force overwrites it",
-                             o->option, o->path, o->kind->name);
+            code = error_set(
+                e, EXIT_BAD_DATA,
+                "%s %s is there and not %s; it was left as it is, and --force overwrites it",
+                o->option, o->path, o->kind->name);
         if (!code) code = writable(o, e);
     }
     return code;

@@ -25,8 +25,8 @@ extern const FileKind kind_checkpoint, kind_dump, kind_train_log, kind_eval_log,
 typedef struct OtherFile {
     const char *what; /* "--resume", "the train text" */
     const char *path;
-    const FileKind
-        *kind; /* an output of this kind may take its place, once it has been read; NULL: none may */
+    const FileKind *
+        kind; /* an output of this kind may take its place, once it has been read; NULL: none may */
 } OtherFile;
 
 /* A file that it writes; path NULL: none. */
@@ -41,6 +41,7 @@ bool same_file(const char *a, const char *b);
 /* Checks the outputs, and their temporaries (replace.h), against the files that are read and each other: EXIT_USAGE where
  * two are the same file; then the file that lies there: EXIT_BAD_DATA where it is neither empty nor of that kind, unless
  * force is given, and where nothing could be written there. A device or a pipe is of every kind. Nothing is left behind. */
-int outputs_check(const Output *output, int outputs, const OtherFile *read, int n, bool force, Error *e);
+int outputs_check(const Output *output, int outputs, const OtherFile *read, int n, bool force,
+                  Error *e);
 
 #endif

@@ -23,12 +23,13 @@ static int follow_links(Replacement *r, const char *path)
         if (links == 40) return errno = ELOOP, -1;
         link[n] = 0;
         const char *slash = link[0] == '/' ? NULL : strrchr(r->path, '/');
-        int length =
-            snprintf(joined, sizeof joined, "%.*s%s", slash ? (int)(slash - r->path + 1) : 0, r->path, link);
+        int length = snprintf(joined, sizeof joined, "%.*s%s",
+                              slash ? (int)(slash - r->path + 1) : 0, r->path, link);
         if ((size_t)length >= sizeof r->path) return errno = ENAMETOOLONG, -1;
         memcpy(r->path, joined, (size_t)length + 1);
     }
-    if ((size_t)snprintf(r->temp, sizeof r->temp, "%.*s.tmp", PATH_MAX - 1, r->path) >= sizeof r->temp)
+    if ((size_t)snprintf(r->temp, sizeof r->temp, "%.*s.tmp", PATH_MAX - 1, r->path) >=
+        sizeof r->temp)
         return errno = ENAMETOOLONG, -1;
     strcpy(r->folder, r->path);
     char *slash = strrchr(r->folder, '/');
@@ -55,7 +56,8 @@ static int lock_temporary(Replacement *r)
         }
         /* While this process waited, the other may have renamed or removed the file it had locked: then this
          * is no longer the temporary, and perhaps the finished file. Hence no O_TRUNC above. */
-        if (!lstat(r->temp, &there) && there.st_dev == mine.st_dev && there.st_ino == mine.st_ino) return 0;
+        if (!lstat(r->temp, &there) && there.st_dev == mine.st_dev && there.st_ino == mine.st_ino)
+            return 0;
         close(r->fd);
     }
 }
@@ -66,11 +68,13 @@ int replace_open(Replacement *r, const char *path, const char *what, Error *e)
     if (follow_links(r, path))
         return error_set(e, EXIT_BAD_DATA, "%s cannot be written: %s", what, strerror(errno));
     if (r->path[strlen(r->path) - 1] == '/' || (!stat(r->path, &st) && S_ISDIR(st.st_mode)))
-        return error_set(e, EXIT_BAD_DATA, "%s cannot be written: it is a folder, not a file", what);
+        return error_set(e, EXIT_BAD_DATA, "%s cannot be written: it is a folder, not a file",
+                         what);
     if (!stat(r->path, &st)) {
         /* A rename would put a file in the place of a device, and over one that is read-only on purpose. */
         if (!S_ISREG(st.st_mode))
-            return error_set(e, EXIT_BAD_DATA, "%s cannot be written: it is not a regular file", what);
+            return error_set(e, EXIT_BAD_DATA, "%s cannot be written: it is not a regular file",
+                             what);
         if (access(r->path, W_OK))
             return error_set(e, EXIT_BAD_DATA, "%s cannot be written: %s", what, strerror(errno));
     }
@@ -79,7 +83,8 @@ int replace_open(Replacement *r, const char *path, const char *what, Error *e)
         if (cause == ENOENT && stat(r->folder, &st))
             return error_set(e, EXIT_BAD_DATA, "%s cannot be written: there is no folder %s", what,
                              r->folder);
-        return error_set(e, EXIT_BAD_DATA, "%s cannot be written: %s: %s", what, r->temp, strerror(cause));
+        return error_set(e, EXIT_BAD_DATA, "%s cannot be written: %s: %s", what, r->temp,
+                         strerror(cause));
     }
     return EXIT_DONE;
 }
@@ -138,13 +143,14 @@ int replace_finish(Replacement *r, bool ok, const char *what, Error *e)
 {
     int code = EXIT_DONE;
     if (!ok || sync_fd(r->fd) || rename(r->temp, r->path)) {
-        code =
-            error_set(e, EXIT_BAD_DATA, "%s cannot be written: %s; an earlier file of that name is as it was",
-                      what, strerror(errno));
+        code = error_set(e, EXIT_BAD_DATA,
+                         "%s cannot be written: %s; an earlier file of that name is as it was",
+                         what, strerror(errno));
         unlink(r->temp);
     } else if (folder_sync(r->folder)) {
-        code = error_set(e, EXIT_BAD_DATA, "%s is written, but its folder cannot be brought to the disk: %s",
-                         what, strerror(errno));
+        code = error_set(e, EXIT_BAD_DATA,
+                         "%s is written, but its folder cannot be brought to the disk: %s", what,
+                         strerror(errno));
     }
     close(r->fd); /* and with it the lock: only now may another writer take the temporary's name */
     return code;

@@ -19,7 +19,7 @@ typedef struct Replacement {
     char path[PATH_MAX];   /* links followed */
     char temp[PATH_MAX];   /* path.tmp */
     char folder[PATH_MAX]; /* of path */
-    int fd;                /* of temp, locked; its old content is the caller's to cut away: replace_begin */
+    int fd; /* of temp, locked; its old content is the caller's to cut away: replace_begin */
 } Replacement;
 
 /* Opens and locks the temporary of path after everything that can be said before a byte is written: the folder
@@ -27,7 +27,8 @@ typedef struct Replacement {
 int replace_open(Replacement *r, const char *path, const char *what, Error *e);
 
 /* Each 0, or -1 with errno (ENOSPC, EDQUOT, EFBIG ...). */
-int replace_begin(Replacement *r); /* empties the temporary and gives it the old file's permissions */
+int replace_begin(
+    Replacement *r); /* empties the temporary and gives it the old file's permissions */
 int replace_write(Replacement *r, const void *bytes, size_t n);
 
 /* Syncs, renames, syncs the folder and closes; ok false: something before failed, errno says what. On any failure the

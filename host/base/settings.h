@@ -10,15 +10,20 @@
 #include "options.h"
 
 typedef enum DropoutSites { SITES_NONRECURRENT, SITES_ALL, SITES_NONE } DropoutSites;
-typedef enum EvalWhat { EVAL_NONE = 0, EVAL_VALID = 1, EVAL_TEST = 2, EVAL_ALL = 3 } EvalWhat; /* bits */
+typedef enum EvalWhat {
+    EVAL_NONE = 0,
+    EVAL_VALID = 1,
+    EVAL_TEST = 2,
+    EVAL_ALL = 3
+} EvalWhat; /* bits */
 typedef enum Protocol { PROTOCOL_ZAREMBA, PROTOCOL_SEQUENTIAL } Protocol;
 typedef enum SourceOrder { ORDER_REVERSED, ORDER_FORWARD } SourceOrder;
 #define PRECISION_CHOICES "f32|tf32|bf16" /* LstmPrecision (kernels/plan.h) */
 typedef enum Cmvn { CMVN_UTTERANCE, CMVN_NONE } Cmvn;
 
 typedef struct Settings {
-    const char *task;                      /* "lm", or the name of another (train/task.h) */
-    const char *preset;                    /* "small", "medium", "large", "demo", or another of its task */
+    const char *task;   /* "lm", or the name of another (train/task.h) */
+    const char *preset; /* "small", "medium", "large", "demo", or another of its task */
     int64_t hidden, layers, batch, seq;    /* H, L, B, T */
     double keep, init, clip, lr;           /* keep: share kept, not dropped */
     int64_t epochs, hold;                  /* SPEC 5 */

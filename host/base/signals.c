@@ -7,8 +7,11 @@
 static const struct {
     int number;
     const char *name;
-} caught_signals[SIGNALS] = {
-    {SIGINT, "SIGINT"}, {SIGTERM, "SIGTERM"}, {SIGHUP, "SIGHUP"}, {SIGUSR1, "SIGUSR1"}, {SIGPIPE, "SIGPIPE"}};
+} caught_signals[SIGNALS] = {{SIGINT, "SIGINT"},
+                             {SIGTERM, "SIGTERM"},
+                             {SIGHUP, "SIGHUP"},
+                             {SIGUSR1, "SIGUSR1"},
+                             {SIGPIPE, "SIGPIPE"}};
 
 static volatile sig_atomic_t caught;
 static const char *answer_text;

@@ -38,7 +38,8 @@ static int choose_split(Caption *c, Error *e)
             c->n = c->captions.split[i].images;
             return EXIT_DONE;
         }
-    return error_set(e, EXIT_USAGE, "--split takes one of train, valid, test, not '%s'", c->o->split);
+    return error_set(e, EXIT_USAGE, "--split takes one of train, valid, test, not '%s'",
+                     c->o->split);
 }
 
 static int open_images(Caption *c, Error *e)
@@ -55,9 +56,10 @@ static int open_images(Caption *c, Error *e)
         if (!code) code = choose_split(c, e);
     }
     if (!code && c->features.F != first->shape.F)
-        code = error_set(e, EXIT_BAD_DATA, "%s has %lld features an image, and %s was trained on %lld",
-                         o->features ? o->features : o->data, (long long)c->features.F,
-                         o->search.weights.path[0], (long long)first->shape.F);
+        code =
+            error_set(e, EXIT_BAD_DATA, "%s has %lld features an image, and %s was trained on %lld",
+                      o->features ? o->features : o->data, (long long)c->features.F,
+                      o->search.weights.path[0], (long long)first->shape.F);
     if (c->captions.scenes) c->search.more = annotator;
     return code;
 }
@@ -102,11 +104,12 @@ int caption_command(const CaptionOptions *o, FILE *out, Error *e)
 
 #define AT(field) .at = offsetof(CaptionOptions, field)
 static const Option options[] = {
-    SEARCH_OPTIONS(CaptionOptions, "a caption model", "images", "images that are described at a time"),
+    SEARCH_OPTIONS(CaptionOptions, "a caption model", "images",
+                   "images that are described at a time"),
     {"features", TAKES_PATH("an array of NumPy, an image a row"),
      "features of images: every row is described", AT(features), .arg = "X.npy"},
-    {"data", TAKES_PATH("a folder, or scenes"), "folder with dataset.json and features.npy, or scenes",
-     AT(data), .arg = "DIR"},
+    {"data", TAKES_PATH("a folder, or scenes"),
+     "folder with dataset.json and features.npy, or scenes", AT(data), .arg = "DIR"},
     {"split", TAKES_TEXT("train, valid or test"),
      "which images of --data are described: train, valid or test (default test)", AT(split)},
 };
@@ -119,10 +122,12 @@ static int caption(const CommandLine *line, Error *e)
     int code = search_options(&o->search, line, e);
     if (code) return code;
     if (!o->features == !o->data)
-        return error_set(e, EXIT_USAGE, "plstm caption takes images from --features or from --data, %s",
+        return error_set(e, EXIT_USAGE,
+                         "plstm caption takes images from --features or from --data, %s",
                          o->data ? "not from both" : "and neither is given");
     if (o->features && o->split)
-        return error_set(e, EXIT_USAGE, "--split is of --data: every row of --features is described");
+        return error_set(e, EXIT_USAGE,
+                         "--split is of --data: every row of --features is described");
     if (!o->split) o->split = "test";
     code = caption_command(o, stdout, e);
     return task_find("caption", &task, &ignored) ? code : task_hint(task, o->data, code, e);
@@ -131,7 +136,8 @@ static int caption(const CommandLine *line, Error *e)
 const Command command_caption = {
     .name = "caption",
     .summary = "describe images",
-    .about = "Describes images, a line each, by beam search: the rows of --features, or a split of --data.",
+    .about = "Describes images, a line each, by beam search: the rows of --features, or a split of "
+             "--data.",
     COMMAND_OPTIONS(options, CaptionOptions),
     .settings = "backend|threads",
     .run = caption,

@@ -7,9 +7,9 @@
 #include "host/base/command.h"
 #include "search.h"
 
-extern const Command command_train, command_eval, command_ensemble, command_sample, command_translate,
-    command_posteriors, command_caption, command_dump, command_info, command_data, command_devices,
-    command_plan, command_variants;
+extern const Command command_train, command_eval, command_ensemble, command_sample,
+    command_translate, command_posteriors, command_caption, command_dump, command_info,
+    command_data, command_devices, command_plan, command_variants;
 
 /* Prints as search_print does. A byte-order mark before the first line is taken off. An empty line in gives an empty line
  * (with nbest: one without words, of score 0). EXIT_BAD_DATA: a NUL byte, a file that is no translation model, files of

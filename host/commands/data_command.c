@@ -53,21 +53,24 @@ static void print_best(const char *name, const Stream *s, FILE *out)
     }
     fprintf(out, "%-7s %10" PRId64 " %9.4f", name, s->n - 1, synthetic_best_ppl(s->ids, s->n));
     for (int class = 0; class < POSITION_CLASSES; class ++)
-        fprintf(out, " %8" PRId64 " %8.4f", tokens[class], exp(nats[class] / (double)tokens[class]));
+        fprintf(out, " %8" PRId64 " %8.4f", tokens[class],
+                exp(nats[class] / (double)tokens[class]));
     fputc('\n', out);
 }
 
 static void print_synthetic(const Corpus *c, FILE *out)
 {
-    fprintf(
-        out,
-        "\nBest possible perplexity of the targets (every token but a split's first), by position class\n");
+    fprintf(out, "\nBest possible perplexity of the targets (every token but a split's first), by "
+                 "position class\n");
     fprintf(out, "%-7s %10s %9s", "split", "targets", "best");
-    for (int class = 0; class < POSITION_CLASSES; class ++) fprintf(out, " %17s", position_class_name[class]);
+    for (int class = 0; class < POSITION_CLASSES; class ++)
+        fprintf(out, " %17s", position_class_name[class]);
     fputc('\n', out);
-    for (int split = 0; split < SPLITS; split++) print_best(split_name[split], &c->split[split], out);
+    for (int split = 0; split < SPLITS; split++)
+        print_best(split_name[split], &c->split[split], out);
     fprintf(out,
-            "content: outside parentheses; after_short, after_long: right after a parenthesis of fewer than "
+            "content: outside parentheses; after_short, after_long: right after a parenthesis of "
+            "fewer than "
             "%d fillers, or of "
             "%d and more; filler: inside one.\n",
             SYNTHETIC_LONG, SYNTHETIC_LONG);
@@ -84,7 +87,8 @@ int data_command(const char *dir, bool final_eos, FILE *out, FILE *notes, Error 
 {
     Corpus c;
     /* What is there is described; only the vocabulary needs a text, train's. */
-    int code = corpus_read(&c, dir, &(CorpusRead){.wanted = EVERY_SPLIT, .final_eos = final_eos}, e);
+    int code =
+        corpus_read(&c, dir, &(CorpusRead){.wanted = EVERY_SPLIT, .final_eos = final_eos}, e);
     if (code) return code;
     if (notes) tell_remarks(&c, notes);
     bool *seen = malloc((size_t)c.vocab.V * sizeof *seen);
@@ -140,34 +144,38 @@ static int64_t count_side(const Pairs *p, const PairSplit *s, int side, bool *se
 static void print_pairs(const Pairs *p, bool *seen, FILE *out)
 {
     char hex[65];
-    fprintf(out, "corpus             %s\n", p->synthetic ? "synthetic (built in)" : "parallel text");
+    fprintf(out, "corpus             %s\n",
+            p->synthetic ? "synthetic (built in)" : "parallel text");
     fprintf(out, "corpus SHA-256     %s\n", p->sha256);
     for (int side = 0; side < SIDES; side++) {
         vocab_sha256(&p->vocab[side], hex);
-        fprintf(out, "%s vocabulary  %" PRId64 " types, <unk> and <eos> among them\n", side_name[side],
-                p->vocab[side].V);
+        fprintf(out, "%s vocabulary  %" PRId64 " types, <unk> and <eos> among them\n",
+                side_name[side], p->vocab[side].V);
         fprintf(out, "  SHA-256          %s\n", hex);
     }
     int width = 7;
     for (int i = 0; i < p->n_splits; i++)
         if ((int)strlen(p->split[i].name) > width) width = (int)strlen(p->split[i].name);
-    fprintf(out, "\n%-*s  %-6s %8s %9s %7s %13s %11s %13s\n", width, "split", "side", "pairs", "words",
-            "types", "unknown words", "empty lines", "longest line");
+    fprintf(out, "\n%-*s  %-6s %8s %9s %7s %13s %11s %13s\n", width, "split", "side", "pairs",
+            "words", "types", "unknown words", "empty lines", "longest line");
     for (int i = 0; i < p->n_splits; i++)
         for (int side = 0; side < SIDES; side++) {
             const PairSplit *s = &p->split[i];
             fprintf(out,
-                    "%-*s  %-6s %8" PRId64 " %9" PRId64 " %7" PRId64 " %13" PRId64 " %11" PRId64 " %13" PRId64
-                    "\n",
-                    width, s->name, side_name[side], s->rows.n, s->words[side], count_side(p, s, side, seen),
-                    s->unknown[side], s->empty[side], s->longest[side]);
+                    "%-*s  %-6s %8" PRId64 " %9" PRId64 " %7" PRId64 " %13" PRId64 " %11" PRId64
+                    " %13" PRId64 "\n",
+                    width, s->name, side_name[side], s->rows.n, s->words[side],
+                    count_side(p, s, side, seen), s->unknown[side], s->empty[side],
+                    s->longest[side]);
         }
 }
 
 static int data_pairs_command(const Settings *s, FILE *out, Error *e)
 {
-    PairsOptions o = {
-        .dir = s->data, .language = {s->source, s->target}, .min_count = s->min_count, .wanted = EVAL_ALL};
+    PairsOptions o = {.dir = s->data,
+                      .language = {s->source, s->target},
+                      .min_count = s->min_count,
+                      .wanted = EVAL_ALL};
     Pairs p;
     int code = pairs_load(&p, &o, e);
     if (code) return code;
@@ -234,15 +242,16 @@ static void print_frames(const Frames *f, FILE *out)
     fprintf(out, "corpus SHA-256     %s\n", f->sha256);
     fprintf(out, "features           %" PRId64 " a frame\n", f->F);
     fprintf(out,
-            "labels             %" PRId64 ", of which %" PRId64 " have names and %" PRId64 " are silence\n\n",
+            "labels             %" PRId64 ", of which %" PRId64 " have names and %" PRId64
+            " are silence\n\n",
             f->V, named, silent);
-    fprintf(out, "%-6s %10s %10s %8s %10s %15s %17s %15s\n", "split", "utterances", "frames", "longest",
-            "silence", "without labels", "without features", "without a frame");
+    fprintf(out, "%-6s %10s %10s %8s %10s %15s %17s %15s\n", "split", "utterances", "frames",
+            "longest", "silence", "without labels", "without features", "without a frame");
     for (int i = 0; i < FRAMES_SPLITS; i++) {
         const FramesSplit *s = &f->split[i];
         fprintf(out,
-                "%-6s %10" PRId64 " %10" PRId64 " %8" PRId64 " %10" PRId64 " %15" PRId64 " %17" PRId64
-                " %15" PRId64 "\n",
+                "%-6s %10" PRId64 " %10" PRId64 " %8" PRId64 " %10" PRId64 " %15" PRId64
+                " %17" PRId64 " %15" PRId64 "\n",
                 frames_split_name[i], s->rows.n, s->frames, s->longest, s->silent, s->no_labels,
                 s->no_features, s->empty);
     }
@@ -258,11 +267,13 @@ static int data_frames_command(const Settings *s, FILE *out, Error *e)
         SpeechBest best;
         code = speech_best(i, &best, e);
         if (!code)
-            fprintf(out,
-                    "%sbest possible of %s, by the generator's own posterior: %.2f %%, %.2f %% without "
-                    "silence, %.4f nats a frame\n",
-                    i ? "" : "\n", frames_split_name[i], 100 * (double)best.hits / (double)best.frames,
-                    100 * (double)best.voiced_hits / (double)best.voiced, best.nats / (double)best.frames);
+            fprintf(
+                out,
+                "%sbest possible of %s, by the generator's own posterior: %.2f %%, %.2f %% without "
+                "silence, %.4f nats a frame\n",
+                i ? "" : "\n", frames_split_name[i], 100 * (double)best.hits / (double)best.frames,
+                100 * (double)best.voiced_hits / (double)best.voiced,
+                best.nats / (double)best.frames);
     }
     frames_free(&f);
     return code ? code : flushed(out, e);
@@ -279,7 +290,8 @@ static int write_utterances(const SpeechVoice *voice, const char *dir, int split
     Replacement ark;
     snprintf(folder, sizeof folder, "%s/%s", dir, frames_split_name[split]);
     if (mkdir(folder, 0777) && errno != EEXIST)
-        return error_set(e, EXIT_BAD_DATA, "the folder '%s' cannot be made: %s", folder, strerror(errno));
+        return error_set(e, EXIT_BAD_DATA, "the folder '%s' cannot be made: %s", folder,
+                         strerror(errno));
     snprintf(path, sizeof path, "%s/feats.ark", folder);
     snprintf(what, sizeof what, "%s", path);
     if (!access(path, F_OK))
@@ -320,12 +332,14 @@ static int data_write_frames_command(const char *dir, Error *e)
     if (!voice) return error_set(e, EXIT_FAILED, "memory ran out while the utterances were made");
     int code = EXIT_DONE;
     if (mkdir(dir, 0777) && errno != EEXIST)
-        code = error_set(e, EXIT_BAD_DATA, "the folder '%s' cannot be made: %s", dir, strerror(errno));
+        code =
+            error_set(e, EXIT_BAD_DATA, "the folder '%s' cannot be made: %s", dir, strerror(errno));
     speech_voice(voice);
     for (int i = 0; !code && i < SPEECH_SPLITS; i++) code = write_utterances(voice, dir, i, e);
     for (int32_t id = 0; id < SPEECH_V; id++) {
         speech_name(id, name);
-        n += (size_t)snprintf(text + n, sizeof text - n, "%s %d%s\n", name, id, id ? "" : " silence");
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s %d%s\n", name, id,
+                              id ? "" : " silence");
     }
     snprintf(path, sizeof path, "%s/phones", dir);
     if (!code) code = write_text(path, text, e);
@@ -356,18 +370,19 @@ static int data_captions_command(const Settings *s, FILE *out, Error *e)
     vocab_sha256(&c.vocab, hex);
     fprintf(out, "vocabulary         %" PRId64 " types, <unk> and <eos> among them\n", c.vocab.V);
     fprintf(out, "  SHA-256          %s\n", hex);
-    fprintf(out, "\n%-7s %8s %16s %9s %9s %13s %14s %15s%s\n", "split", "images", "without captions",
-            "captions", "words", "unknown words", "empty captions", "longest caption",
-            c.scenes ? "  best perplexity" : "");
+    fprintf(out, "\n%-7s %8s %16s %9s %9s %13s %14s %15s%s\n", "split", "images",
+            "without captions", "captions", "words", "unknown words", "empty captions",
+            "longest caption", c.scenes ? "  best perplexity" : "");
     for (int i = 0; i < IMAGE_SPLITS; i++) {
         const CaptionSplit *split = &c.split[i];
         fprintf(out,
                 "%-7s %8" PRId64 " %16" PRId64 " %9" PRId64 " %9" PRId64 " %13" PRId64 " %14" PRId64
                 " %15" PRId64,
-                image_split_name[i], split->images, split->bare, split->rows.n, split->words, split->unknown,
-                split->empty, split->longest);
+                image_split_name[i], split->images, split->bare, split->rows.n, split->words,
+                split->unknown, split->empty, split->longest);
         if (c.scenes && !split->unknown) /* <unk> is easier than the word */
-            fprintf(out, " %16.4f", exp(scenes_best((ImageSplit)i) / (double)(split->words + split->rows.n)));
+            fprintf(out, " %16.4f",
+                    exp(scenes_best((ImageSplit)i) / (double)(split->words + split->rows.n)));
         fputc('\n', out);
     }
     image_features_close(&f);
@@ -399,7 +414,8 @@ static void scene_json(JsonLine *l, int64_t image)
 }
 
 /* One image of dataset.json. */
-static void image_json(JsonLine *l, int64_t image, const char *split, int64_t captions, int64_t *sentence)
+static void image_json(JsonLine *l, int64_t image, const char *split, int64_t captions,
+                       int64_t *sentence)
 {
     char name[64];
     snprintf(name, sizeof name, "scene-%05" PRId64 ".svg", image);
@@ -475,9 +491,10 @@ static int data(const CommandLine *line, Error *e)
     bool pairs = !strcmp(s.task, "translate"), frames = !strcmp(s.task, "frames"),
          captions = !strcmp(s.task, "caption");
     if (folder && ((!pairs && !frames && !captions) || strcmp(s.data, task->builtin)))
-        return error_set(e, EXIT_USAGE,
-                         "--write takes built-in data: data synthetic --task translate or frames, or data "
-                         "scenes --task caption");
+        return error_set(
+            e, EXIT_USAGE,
+            "--write takes built-in data: data synthetic --task translate or frames, or data "
+            "scenes --task caption");
     if (folder)
         code = pairs    ? data_write_command(folder, e)
                : frames ? data_write_frames_command(folder, e)
@@ -492,14 +509,16 @@ static int data(const CommandLine *line, Error *e)
 
 static const Option options[] = {
     {"write", TAKES_TEXT("a folder"),
-     "write built-in data into it: synthetic with --task translate or frames, scenes with --task caption",
+     "write built-in data into it: synthetic with --task translate or frames, scenes with --task "
+     "caption",
      .at = offsetof(DataOptions, folder), .arg = "FOLDER"},
 };
 
 const Command command_data = {
     .name = "data",
     .summary = "what a data folder holds",
-    .about = "Prints tokens, types, unknown words and hashes of a data folder, or of built-in data.",
+    .about =
+        "Prints tokens, types, unknown words and hashes of a data folder, or of built-in data.",
     COMMAND_OPTIONS(options, DataOptions),
     .settings = "task|source|target|min-count|cmvn|final-eos",
     .operand = "DIR",

@@ -80,7 +80,8 @@ static int dump_masks(const Settings *s, int64_t step, const char *path, Error *
     uint8_t *mask = malloc((size_t)sites * (size_t)n);
     char(*name)[32] = malloc((size_t)sites * sizeof *name);
     StTensor *tensor = calloc((size_t)sites, sizeof *tensor);
-    if (!mask || !name || !tensor) code = error_set(e, EXIT_FAILED, "memory ran out for %d masks", sites);
+    if (!mask || !name || !tensor)
+        code = error_set(e, EXIT_FAILED, "memory ran out for %d masks", sites);
     for (int site = 0; site < sites && !code; site++) {
         MaskKey key = mask_key(s->seed, step, sites, site, keep);
         draw_mask(&key, rows, s->hidden, mask + site * n);
@@ -112,8 +113,9 @@ static int write_params(const Params *p, const StMetaList *meta, const char *pat
 {
     ParamInfo *info = malloc((size_t)p->count * sizeof *info);
     StTensor *tensor = calloc((size_t)p->count, sizeof *tensor);
-    int code =
-        info && tensor ? EXIT_DONE : error_set(e, EXIT_FAILED, "memory ran out for %d tensors", p->count);
+    int code = info && tensor
+                   ? EXIT_DONE
+                   : error_set(e, EXIT_FAILED, "memory ran out for %d tensors", p->count);
     if (!code) params_tensors(p, info, tensor);
     if (!code) code = st_write(path, tensor, p->count, meta->item, meta->n, e);
     free(tensor);
@@ -122,8 +124,8 @@ static int write_params(const Params *p, const StMetaList *meta, const char *pat
 }
 
 /* Puts the gradients of one window at the weights in p into p. */
-static int gradients(Params *p, const Settings *s, const BackendOps *ops, const Window *w, WindowResult *r,
-                     Error *e)
+static int gradients(Params *p, const Settings *s, const BackendOps *ops, const Window *w,
+                     WindowResult *r, Error *e)
 {
     BackendConfig config = backend_config(s, &p->shape, true);
     Model m;
@@ -138,8 +140,8 @@ static int gradients(Params *p, const Settings *s, const BackendOps *ops, const 
     return code;
 }
 
-static int dump_grads(Params *p, const Settings *s, const Corpus *corpus, int64_t step, const char *path,
-                      FILE *out, Error *e)
+static int dump_grads(Params *p, const Settings *s, const Corpus *corpus, int64_t step,
+                      const char *path, FILE *out, Error *e)
 {
     const BackendOps *ops;
     Batcher b;
@@ -147,7 +149,8 @@ static int dump_grads(Params *p, const Settings *s, const Corpus *corpus, int64_
     const Stream *train = &corpus->split[SPLIT_TRAIN];
     int64_t n = s->seq * s->batch;
     int code = backend_find(s->backend, &ops, e);
-    if (!code) code = batcher_init(&b, train->ids, train->n, s->batch, s->seq, split_name[SPLIT_TRAIN], e);
+    if (!code)
+        code = batcher_init(&b, train->ids, train->n, s->batch, s->seq, split_name[SPLIT_TRAIN], e);
     if (code) return code;
     if (step >= b.windows)
         return error_set(
@@ -157,7 +160,8 @@ static int dump_grads(Params *p, const Settings *s, const Corpus *corpus, int64_
     int32_t *ids = malloc(2 * sizeof *ids * (size_t)n);
     if (!ids) return error_set(e, EXIT_FAILED, "memory ran out for a minibatch");
     batcher_window(&b, step, ids, ids + n);
-    Window w = {.batch = batch_of_tokens(s->seq, s->batch, ids, ids + n), .train = true, .step = step};
+    Window w = {
+        .batch = batch_of_tokens(s->seq, s->batch, ids, ids + n), .train = true, .step = step};
     code = gradients(p, s, ops, &w, &r, e);
     free(ids);
     if (code) return code;
@@ -245,14 +249,15 @@ static int dump(const CommandLine *line, Error *e)
     if (!s.data && line->preset && !strcmp(line->preset, "demo")) s.data = "synthetic";
     if (!s.data && o->what != DUMP_MASKS) return option_missing("data", tasks[0]->takes, e);
     if (s.init_weights && o->what != DUMP_GRADS)
-        return error_set(
-            e, EXIT_USAGE,
-            "--init-weights goes with --what grads only: there it says where the gradients are taken");
+        return error_set(e, EXIT_USAGE,
+                         "--init-weights goes with --what grads only: there it says where the "
+                         "gradients are taken");
     CorpusPaths texts;
     int code = corpus_paths(&texts, o->what == DUMP_MASKS ? NULL : s.data, s.vocab, e);
     if (code) return code;
     texts.file[texts.n++] = (OtherFile){"--init-weights", s.init_weights, NULL};
-    code = outputs_check(&(Output){"--out", o->path, &kind_dump}, 1, texts.file, texts.n, s.force, e);
+    code =
+        outputs_check(&(Output){"--out", o->path, &kind_dump}, 1, texts.file, texts.n, s.force, e);
     corpus_paths_free(&texts);
     if (!code) code = write_dump(o, &s, line->notes, e);
     return o->what == DUMP_MASKS ? code : task_hint(tasks[0], s.data, code, e);
@@ -271,11 +276,14 @@ static const Option options[] = {
 const Command command_dump = {
     .name = "dump",
     .summary = "write one minibatch's masks or gradients, or initial weights",
-    .about = "Writes what a run computes with, for comparison with another program. Gradients are those of "
-             "minibatch N of the first epoch from a zero state, unclipped; their loss is printed as JSON.",
+    .about = "Writes what a run computes with, for comparison with another program. Gradients are "
+             "those of "
+             "minibatch N of the first epoch from a zero state, unclipped; their loss is printed "
+             "as JSON.",
     COMMAND_OPTIONS(options, DumpOptions),
-    .settings = "hidden|layers|batch|seq|keep|init|seed|dropout-sites|backend|threads|init-weights|vocab|"
-                "final-eos|force",
+    .settings =
+        "hidden|layers|batch|seq|keep|init|seed|dropout-sites|backend|threads|init-weights|vocab|"
+        "final-eos|force",
     .preset = true,
     .run = dump,
 };

@@ -59,7 +59,8 @@ static int averages_read(Averages *a, Error *e)
     char **path = a->line->operands.path;
     for (int i = 0; i < a->n; i++) {
         int code = token_log_probs_read(&a->member[i], path[i], e);
-        if (!code && i) code = token_log_probs_agree(&a->member[0], path[0], &a->member[i], path[i], e);
+        if (!code && i)
+            code = token_log_probs_agree(&a->member[0], path[0], &a->member[i], path[i], e);
         if (code) return code;
     }
     size_t n = (size_t)words(a);
@@ -74,7 +75,8 @@ static int averages_read(Averages *a, Error *e)
         for (int i = 1; i < a->n; i++) a->high[t] = fmax(a->high[t], a->member[i].log_p[t]);
         /* Where no member thinks the word possible, high is -INFINITY and so is every average. */
         for (int i = 0; i < a->n; i++)
-            a->p[(size_t)i * n + t] = isinf(a->high[t]) ? 1 : exp(a->member[i].log_p[t] - a->high[t]);
+            a->p[(size_t)i * n + t] =
+                isinf(a->high[t]) ? 1 : exp(a->member[i].log_p[t] - a->high[t]);
     }
     return EXIT_DONE;
 }
@@ -126,7 +128,8 @@ static int64_t subsets_of(int n, int k, int64_t limit)
 {
     double count = 1;
     for (int i = 1; i <= k; i++) {
-        count = count * (n - k + i) / i; /* a binomial coefficient after every step, exact where it matters */
+        count = count * (n - k + i) /
+                i; /* a binomial coefficient after every step, exact where it matters */
         if (count > (double)limit) return limit + 1;
     }
     return (int64_t)(count + 0.5);
@@ -193,8 +196,8 @@ static void print_tables(const Averages *a, double nats_all, FILE *out)
 {
     const ScoredText *text = &a->member[0].text;
     fprintf(out, "%s: %" PRId64 " words scored (%s)\n\n%12s%s\n%5s(%s)%s\n", text->split, words(a),
-            text->protocol, "perplexity", text->paper_tokens ? "      perplexity" : "", "", text->protocol,
-            text->paper_tokens ? " (paper's count)" : "");
+            text->protocol, "perplexity", text->paper_tokens ? "      perplexity" : "", "",
+            text->protocol, text->paper_tokens ? " (paper's count)" : "");
     for (int i = 0; i < a->n; i++) print_row(a, out, nats_of_one(a, i), a->line->operands.path[i]);
     if (a->n == 1) return;
     char name[64];
@@ -204,8 +207,8 @@ static void print_tables(const Averages *a, double nats_all, FILE *out)
             "ensembles");
     for (int i = 0; i < a->points; i++) {
         const CurvePoint *p = &a->curve[i];
-        fprintf(out, "%7d %10.3f %10.3f %10.3f %10.3f  %" PRId64 "%s\n", p->k, p->mean, p->std, p->low,
-                p->high, p->subsets, p->all ? "" : " drawn at random");
+        fprintf(out, "%7d %10.3f %10.3f %10.3f %10.3f  %" PRId64 "%s\n", p->k, p->mean, p->std,
+                p->low, p->high, p->subsets, p->all ? "" : " drawn at random");
     }
 }
 
@@ -264,7 +267,14 @@ static int write_json(const Averages *a, double nats_all, Error *e)
 
 /* ---- the figure: mean against members, logarithmic, a bar from lowest to highest ---- */
 
-enum { SVG_WIDTH = 640, SVG_HEIGHT = 400, SVG_LEFT = 70, SVG_RIGHT = 20, SVG_TOP = 20, SVG_BOTTOM = 55 };
+enum {
+    SVG_WIDTH = 640,
+    SVG_HEIGHT = 400,
+    SVG_LEFT = 70,
+    SVG_RIGHT = 20,
+    SVG_TOP = 20,
+    SVG_BOTTOM = 55
+};
 
 typedef struct Frame {
     double most, low, high; /* of the axes */
@@ -296,12 +306,13 @@ static void svg_draw(const Averages *a, FILE *out)
     double step = svg_step(fmax(f.high - f.low, 1e-6 * f.high));
     f.low = step * floor(f.low / step - 0.2), f.high = step * ceil(f.high / step + 0.2);
     int right = SVG_WIDTH - SVG_RIGHT, bottom = SVG_HEIGHT - SVG_BOTTOM;
-    fprintf(
-        out,
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" font-family=\"sans-serif\" "
-        "font-size=\"13\">\n"
-        "<title>Perplexity of ensembles</title>\n<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n",
-        SVG_WIDTH, SVG_HEIGHT);
+    fprintf(out,
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" "
+            "font-family=\"sans-serif\" "
+            "font-size=\"13\">\n"
+            "<title>Perplexity of ensembles</title>\n<rect width=\"100%%\" height=\"100%%\" "
+            "fill=\"white\"/>\n",
+            SVG_WIDTH, SVG_HEIGHT);
     for (int64_t i = 0; f.low + (double)i * step <= f.high + 0.5 * step && i < 50; i++) {
         double y = svg_y(&f, f.low + (double)i * step);
         fprintf(out,
@@ -314,22 +325,27 @@ static void svg_draw(const Averages *a, FILE *out)
             "stroke=\"#1f77b4\" stroke-width=\"2\" points=\"",
             SVG_LEFT, SVG_TOP, bottom, right);
     for (int i = 0; i < a->points; i++)
-        fprintf(out, "%s%.1f,%.1f", i ? " " : "", svg_x(&f, a->curve[i].k), svg_y(&f, a->curve[i].mean));
+        fprintf(out, "%s%.1f,%.1f", i ? " " : "", svg_x(&f, a->curve[i].k),
+                svg_y(&f, a->curve[i].mean));
     fprintf(out, "\"/>\n");
     for (int i = 0; i < a->points; i++) {
         const CurvePoint *p = &a->curve[i];
         double x = svg_x(&f, p->k);
         fprintf(out,
-                "<path d=\"M%.1f %.1fV%.1f\" stroke=\"#1f77b4\" stroke-width=\"2\"/><circle cx=\"%.1f\" "
+                "<path d=\"M%.1f %.1fV%.1f\" stroke=\"#1f77b4\" stroke-width=\"2\"/><circle "
+                "cx=\"%.1f\" "
                 "cy=\"%.1f\" r=\"4\" fill=\"#1f77b4\"/>"
                 "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%d</text>\n",
-                x, svg_y(&f, p->low), svg_y(&f, p->high), x, svg_y(&f, p->mean), x, bottom + 18, p->k);
+                x, svg_y(&f, p->low), svg_y(&f, p->high), x, svg_y(&f, p->mean), x, bottom + 18,
+                p->k);
     }
     fprintf(out,
             "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">members</text>\n"
-            "<text transform=\"translate(18 %d) rotate(-90)\" text-anchor=\"middle\">%s perplexity: mean, "
+            "<text transform=\"translate(18 %d) rotate(-90)\" text-anchor=\"middle\">%s "
+            "perplexity: mean, "
             "lowest, highest</text>\n</svg>\n",
-            (SVG_LEFT + right) / 2, SVG_HEIGHT - 12, (SVG_TOP + bottom) / 2, a->member[0].text.split);
+            (SVG_LEFT + right) / 2, SVG_HEIGHT - 12, (SVG_TOP + bottom) / 2,
+            a->member[0].text.split);
 }
 
 static int write_svg(const Averages *a, Error *e)
@@ -339,12 +355,14 @@ static int write_svg(const Averages *a, Error *e)
     Replacement r;
     snprintf(what, sizeof what, "--svg %s", a->o->svg);
     if (!isfinite(a->curve[0].high))
-        return error_set(e, EXIT_BAD_DATA, "%s cannot be drawn: a member's perplexity is not finite", what);
+        return error_set(e, EXIT_BAD_DATA,
+                         "%s cannot be drawn: a member's perplexity is not finite", what);
     FILE *out = open_memstream(&text, &n);
     if (out) svg_draw(a, out);
     int code = out && !fclose(out) ? replace_open(&r, a->o->svg, what, e)
                                    : error_set(e, EXIT_FAILED, "memory ran out for the figure");
-    if (!code) code = replace_finish(&r, !replace_begin(&r) && !replace_write(&r, text, n), what, e);
+    if (!code)
+        code = replace_finish(&r, !replace_begin(&r) && !replace_write(&r, text, n), what, e);
     free(text);
     return code;
 }
@@ -384,16 +402,17 @@ static int ensemble(const CommandLine *line, Error *e)
 static const Option options[] = {
     {"svg", TAKES_PATH("a file"), "the curve over the number of members, as a figure", AT(svg)},
     {"orders", TAKES_WHOLE(1, 1000000),
-     "ensembles of a size that are averaged over, drawn at random where there are more", AT(orders), "200"},
+     "ensembles of a size that are averaged over, drawn at random where there are more", AT(orders),
+     "200"},
     {"seed", TAKES_SEED, "seed of that draw", AT(seed), "1"},
 };
 
 const Command command_ensemble = {
     .name = "ensemble",
     .summary = "perplexity of averages of models, from what eval wrote for each",
-    .about =
-        "Prints the perplexity of averages of models, from what plstm eval --token-log-probs wrote for each "
-        "of them: of all, and of 1, 2, 5, 10, 20, 50 ... of them with the spread over which.",
+    .about = "Prints the perplexity of averages of models, from what plstm eval --token-log-probs "
+             "wrote for each "
+             "of them: of all, and of 1, 2, 5, 10, 20, 50 ... of them with the spread over which.",
     COMMAND_OPTIONS(options, EnsembleOptions),
     .settings = "log-json|force",
     .operand = "F.npy...",

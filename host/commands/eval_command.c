@@ -81,7 +81,8 @@ static int outputs_harmless(const Eval *v, Error *e)
     int n = 0, code = v->task->inputs(&v->settings, &texts, e);
     if (!code) {
         for (int i = 0; i < texts.n; i++) read[n++] = texts.file[i];
-        for (int i = 0; i < v->n; i++) read[n++] = (OtherFile){"--weights", v->member[i].path, NULL};
+        for (int i = 0; i < v->n; i++)
+            read[n++] = (OtherFile){"--weights", v->member[i].path, NULL};
         code = outputs_check(output, 3, read, n, v->given->force, e);
         corpus_paths_free(&texts);
     }
@@ -184,7 +185,8 @@ static int score_member(Eval *v, Member *m, Error *e)
     /* As large as in training, where the split is cut by its rows and steps: kernels are planned alike. */
     BatchLimits limits = v->source->limits;
     if (settings_of_task(settings_find("seq"), v->task->name))
-        limits = limits_of_both(limits, (BatchLimits){.T = v->settings.seq, .B = v->settings.batch});
+        limits =
+            limits_of_both(limits, (BatchLimits){.T = v->settings.seq, .B = v->settings.batch});
     code = model_load(&model, v->ops, c, limits, v->task->hits, (int)v->given->threads, e);
     if (c == &other) checkpoint_close(&other);
     if (code) return code;
@@ -193,9 +195,10 @@ static int score_member(Eval *v, Member *m, Error *e)
     memcpy(v->device, info.device, sizeof v->device);
     if (v->notes) {
         char needed[32];
-        size_t bytes =
-            info.bytes + v->task->bytes(v->data) + (size_t)v->ensemble.n * sizeof *v->ensemble.log_sum;
-        fprintf(v->notes, "plstm: %s: %s needed\n", m->path, number_bytes(bytes, needed, sizeof needed));
+        size_t bytes = info.bytes + v->task->bytes(v->data) +
+                       (size_t)v->ensemble.n * sizeof *v->ensemble.log_sum;
+        fprintf(v->notes, "plstm: %s: %s needed\n", m->path,
+                number_bytes(bytes, needed, sizeof needed));
     }
     ensemble_begin(&v->ensemble);
     if (v->o->confusion && (code = v->task->confusion_begin(v->data, e))) {
@@ -205,8 +208,9 @@ static int score_member(Eval *v, Member *m, Error *e)
     if (v->task->score_begin) v->task->score_begin(v->data, v->split);
     code = score_source(&model, v->source, visit_both, v, &m->totals, NULL, e);
     if (!code && !isfinite(totals_ppl(&m->totals)))
-        code = error_set(e, EXIT_DIVERGED, "diverged: the %s split's perplexity under %s is not finite",
-                         v->o->split, m->path);
+        code = error_set(e, EXIT_DIVERGED,
+                         "diverged: the %s split's perplexity under %s is not finite", v->o->split,
+                         m->path);
     model_close(&model);
     v->figures = figures(v, m);
     return code;
@@ -223,7 +227,8 @@ static void score_all(Eval *v)
     double nats;
     if (!v->task->hits && v->task->score_begin) v->task->score_begin(v->data, v->split);
     for (int64_t i = 0; !v->task->hits && v->task->visit && i < v->source->places; i++)
-        if (ensemble_nats(&v->ensemble, i, &nats)) v->task->visit(v->data, i, TARGET_NONE, -1, nats);
+        if (ensemble_nats(&v->ensemble, i, &nats))
+            v->task->visit(v->data, i, TARGET_NONE, -1, nats);
     figures(v, &v->all);
 }
 
@@ -231,7 +236,8 @@ static int save_log_probs(Eval *v, Error *e)
 {
     bool has_protocol = settings_of_task(settings_find("protocol"), v->task->name);
     ScoredText text = {0};
-    if (v->task->paper_tokens) text.paper_tokens = v->task->paper_tokens(v->data, &v->settings, v->split);
+    if (v->task->paper_tokens)
+        text.paper_tokens = v->task->paper_tokens(v->data, &v->settings, v->split);
     snprintf(text.split, sizeof text.split, "%s", v->task->split_name(v->data, v->split));
     snprintf(text.protocol, sizeof text.protocol, "%s",
              has_protocol ? protocol_name(v->settings.protocol) : v->task->name);
@@ -255,7 +261,8 @@ static void print_row(const Eval *v, FILE *out, const Member *m, const char *nam
         const Figure *f = &m->figure[i];
         if (!shown(v, i)) continue;
         if (isnan(f->value)) fprintf(out, "%*s", column_width(i), "-");
-        else if (f->kind == FIGURE_SHARE) fprintf(out, "%*.2f %%", column_width(i) - 2, 100 * f->value);
+        else if (f->kind == FIGURE_SHARE)
+            fprintf(out, "%*.2f %%", column_width(i) - 2, 100 * f->value);
         else fprintf(out, "%*.*f", column_width(i), f->kind == FIGURE_PPL ? 3 : 4, f->value);
     }
     fprintf(out, "  %s\n", name);
@@ -263,7 +270,8 @@ static void print_row(const Eval *v, FILE *out, const Member *m, const char *nam
 
 static void print_table(const Eval *v, FILE *out)
 {
-    if (v->task->print_eval) v->task->print_eval(v->data, &v->settings, v->split, &v->all.totals, out);
+    if (v->task->print_eval)
+        v->task->print_eval(v->data, &v->settings, v->split, &v->all.totals, out);
     else
         fprintf(out, "%s of %s: %lld %s scored\n", v->o->split, v->settings.data,
                 (long long)v->all.totals.scored, v->task->unit);
@@ -288,7 +296,8 @@ static void figures_json(const Eval *v, const Member *m, JsonLine *l)
     line_double(l, "nats", m->totals.nats);
     for (int i = 0; i < v->figures; i++) {
         const char *key = strchr(m->figure[i].key, '_') + 1;
-        line_double(l, strcmp(key, "nats") ? key : "nats_each", m->figure[i].value); /* beside their sum */
+        line_double(l, strcmp(key, "nats") ? key : "nats_each",
+                    m->figure[i].value); /* beside their sum */
     }
 }
 
@@ -350,7 +359,8 @@ static int eval(const CommandLine *line, Error *e)
     if (!code) code = check_files(&v, e);
     if (!code && ensemble_init(&v.ensemble, v.source->places))
         code = error_set(e, EXIT_FAILED, "memory ran out for the scores");
-    if (!code && o->log_probs && !(v.targets = calloc((size_t)v.source->places + 1, sizeof *v.targets)))
+    if (!code && o->log_probs &&
+        !(v.targets = calloc((size_t)v.source->places + 1, sizeof *v.targets)))
         code = error_set(e, EXIT_FAILED, "memory ran out for --token-log-probs");
     for (int i = 0; i < v.n && !code; i++) code = score_member(&v, &v.member[i], e);
     if (!code) {
@@ -371,25 +381,29 @@ static int eval(const CommandLine *line, Error *e)
 #define AT(field) .at = offsetof(EvalOptions, field)
 static const Option options[] = {
     {"weights", TAKES_PATHS("a checkpoint, or several separated by commas"),
-     "a checkpoint, or several: their probabilities are averaged too; may be given more than once, and a "
+     "a checkpoint, or several: their probabilities are averaged too; may be given more than once, "
+     "and a "
      "file "
      "whose name holds a comma is one",
      AT(weights), .needed = true},
     {"split", TAKES_TEXT("valid or test"),
-     "which split is scored, valid or test, or the name of another test that the task has", AT(split),
-     "test"},
+     "which split is scored, valid or test, or the name of another test that the task has",
+     AT(split), "test"},
     {"token-log-probs", TAKES_PATH("a file"),
-     "what the model, or the average of several, says to every scored position: log p as an array of NumPy, "
+     "what the model, or the average of several, says to every scored position: log p as an array "
+     "of NumPy, "
      "which plstm ensemble averages",
      AT(log_probs), .arg = "F.npy"},
     {"confusion", TAKES_PATH("a file"),
-     "what the labels of a frames model were taken for: a table between tabs, a row a label", AT(confusion)},
+     "what the labels of a frames model were taken for: a table between tabs, a row a label",
+     AT(confusion)},
 };
 
 const Command command_eval = {
     .name = "eval",
     .summary = "perplexity of checkpoints and of their ensemble",
-    .about = "Prints the perplexity of checkpoints and of their ensemble. batch and seq, by which protocol "
+    .about = "Prints the perplexity of checkpoints and of their ensemble. batch and seq, by which "
+             "protocol "
              "zaremba cuts the valid split, are the first file's unless given.",
     COMMAND_OPTIONS(options, EvalOptions),
     .settings = "data|protocol|backend|threads|batch|seq|log-json|final-eos|force",

@@ -19,8 +19,8 @@ static void print_text(FILE *out, const char *text, size_t length, size_t most)
         for (n = most; n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80;) n--;
     for (size_t i = 0; i < n; i++) {
         const unsigned char *c = (const unsigned char *)text + i;
-        bool c1 =
-            c[0] == 0xc2 && i + 1 < n && c[1] >= 0x80 && c[1] < 0xa0; /* U+0080..9F: as good as an escape */
+        bool c1 = c[0] == 0xc2 && i + 1 < n && c[1] >= 0x80 &&
+                  c[1] < 0xa0; /* U+0080..9F: as good as an escape */
         fputc(c[0] < 0x20 || c[0] == 0x7f || c1 ? '?' : c[0], out);
         i += c1;
     }
@@ -47,7 +47,10 @@ static void print_metadata(FILE *out, const StFile *f)
     }
 }
 
-static int64_t tensor_elements(const StTensor *t) { return (int64_t)(t->bytes / st_dtype_size(t->dtype)); }
+static int64_t tensor_elements(const StTensor *t)
+{
+    return (int64_t)(t->bytes / st_dtype_size(t->dtype));
+}
 
 static void print_tensors(FILE *out, const StFile *f)
 {
@@ -97,9 +100,10 @@ static void print_checkpoint(FILE *out, const Checkpoint *c)
     const Counters *n = &c->counters;
     int64_t T = c->settings.seq, B = c->settings.batch;
     fprintf(out,
-            "\ncheckpoint of plstm, format %s: V %" PRId64 ", H %" PRId64 ", L %" PRId64 ", %" PRId64
-            " parameters\n",
-            st_meta(&c->file, "plstm"), c->shape.V_out, c->shape.H, c->shape.L, params_elements(&c->shape));
+            "\ncheckpoint of plstm, format %s: V %" PRId64 ", H %" PRId64 ", L %" PRId64
+            ", %" PRId64 " parameters\n",
+            st_meta(&c->file, "plstm"), c->shape.V_out, c->shape.H, c->shape.L,
+            params_elements(&c->shape));
     if (n->minibatch)
         fprintf(out,
                 "  taken inside epoch %" PRId64 ", after %" PRId64 " of its minibatches (%" PRId64
@@ -111,11 +115,12 @@ static void print_checkpoint(FILE *out, const Checkpoint *c)
     else fprintf(out, "  taken before the first minibatch\n");
     fprintf(out, "  %-16s %.10g\n", "next lr", n->lr);
     if (n->tokens)
-        fprintf(out, "  %-16s %.3f over this epoch's %" PRId64 " tokens so far\n", "train perplexity",
-                exp(n->nats / (double)n->tokens), n->tokens);
+        fprintf(out, "  %-16s %.3f over this epoch's %" PRId64 " tokens so far\n",
+                "train perplexity", exp(n->nats / (double)n->tokens), n->tokens);
     if (isfinite(n->best_valid) && st_meta(&c->file, "hits")) /* it goes by the share of misses */
         fprintf(out, "  %-16s %.2f %% accuracy\n", "best valid", 100 * (1 - n->best_valid));
-    else if (isfinite(n->best_valid)) fprintf(out, "  %-16s %.3f\n", "best valid ppl", exp(n->best_valid));
+    else if (isfinite(n->best_valid))
+        fprintf(out, "  %-16s %.3f\n", "best valid ppl", exp(n->best_valid));
     if (c->shape.F) fprintf(out, "  %-16s %" PRId64 " a position\n", "features", c->shape.F);
     fprintf(out, "  %-16s %" PRId64 " rows", "minibatch", B);
     if (settings_of_task(settings_find("seq"), c->task)) fprintf(out, " of %" PRId64 " steps", T);
@@ -158,10 +163,14 @@ int info_command(const char *path, FILE *out, Error *e)
     return code;
 }
 
-static int info(const CommandLine *line, Error *e) { return info_command(line->operands.path[0], stdout, e); }
+static int info(const CommandLine *line, Error *e)
+{
+    return info_command(line->operands.path[0], stdout, e);
+}
 
 const Command command_info = {.name = "info",
                               .summary = "what a checkpoint holds",
-                              .about = "Prints what a checkpoint, or any other safetensors file, holds.",
+                              .about =
+                                  "Prints what a checkpoint, or any other safetensors file, holds.",
                               .operand = "F",
                               .run = info};

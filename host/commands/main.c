@@ -18,12 +18,15 @@ enum { COMMANDS = sizeof commands / sizeof commands[0] };
 static void print_help(void)
 {
     printf("Usage: plstm COMMAND [OPTION...]\n"
-           "LSTM language models with dropout on the non-recurrent connections (arXiv 1409.2329).\n\n");
-    for (int i = 0; i < COMMANDS; i++) printf("  %-10s %s\n", commands[i]->name, commands[i]->summary);
-    printf("\n  --help     print this page; plstm COMMAND --help prints a command's options\n"
-           "  --version  print the version\n\n"
-           "Exit codes: 0 done, 1 failed, 2 usage, 3 bad data or file, 4 no device, 5 diverged, 128 + "
-           "the signal (130 after SIGINT, 143 after SIGTERM).\n");
+           "LSTM language models with dropout on the non-recurrent connections (arXiv "
+           "1409.2329).\n\n");
+    for (int i = 0; i < COMMANDS; i++)
+        printf("  %-10s %s\n", commands[i]->name, commands[i]->summary);
+    printf(
+        "\n  --help     print this page; plstm COMMAND --help prints a command's options\n"
+        "  --version  print the version\n\n"
+        "Exit codes: 0 done, 1 failed, 2 usage, 3 bad data or file, 4 no device, 5 diverged, 128 + "
+        "the signal (130 after SIGINT, 143 after SIGTERM).\n");
 }
 
 static int run(int argc, char **argv, const Command **command, Error *e)
@@ -40,14 +43,16 @@ static int run(int argc, char **argv, const Command **command, Error *e)
     if (argc < 2) return error_set(e, EXIT_USAGE, "a command is missing: %s", names);
     if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "--version")) {
         if (argc > 2)
-            return error_set(e, EXIT_USAGE, "%s stands alone, and '%s' follows it", argv[1], argv[2]);
+            return error_set(e, EXIT_USAGE, "%s stands alone, and '%s' follows it", argv[1],
+                             argv[2]);
         if (!strcmp(argv[1], "--help")) print_help();
         else printf("plstm %s (%s)\n", PLSTM_VERSION, PLSTM_COMMIT);
         return EXIT_DONE;
     }
     for (int i = 0; i < COMMANDS; i++)
         if (!strcmp(argv[1], commands[i]->name)) *command = commands[i];
-    if (!*command) return error_set(e, EXIT_USAGE, "'%s' is not a command: there is %s", argv[1], names);
+    if (!*command)
+        return error_set(e, EXIT_USAGE, "'%s' is not a command: there is %s", argv[1], names);
     CommandLine line;
     int code = command_parse(&line, *command, argc - 1, argv + 1, e);
     if (!code && !line.help) code = (*command)->run(&line, e);

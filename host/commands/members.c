@@ -3,8 +3,8 @@
 #include <stdbool.h>
 #include <string.h>
 
-int members_agree(const Checkpoint *first, const char *first_path, const Checkpoint *c, const char *path,
-                  Error *e)
+int members_agree(const Checkpoint *first, const char *first_path, const Checkpoint *c,
+                  const char *path, Error *e)
 {
     char a[65], b[65];
     vocab_sha256(&first->vocab, a), vocab_sha256(&c->vocab, b);
@@ -12,16 +12,18 @@ int members_agree(const Checkpoint *first, const char *first_path, const Checkpo
     vocab_sha256(&first->vocab_source, a), vocab_sha256(&c->vocab_source, b);
     same &= !strcmp(a, b);
     if (strcmp(first->task, c->task))
-        return error_set(e, EXIT_BAD_DATA, "%s is of task %s and %s of task %s, so they are no ensemble",
-                         first_path, first->task, path, c->task);
-    if (!same)
         return error_set(e, EXIT_BAD_DATA,
-                         "%s and %s have different vocabularies, so their probabilities cannot be averaged",
-                         first_path, path);
+                         "%s is of task %s and %s of task %s, so they are no ensemble", first_path,
+                         first->task, path, c->task);
+    if (!same)
+        return error_set(
+            e, EXIT_BAD_DATA,
+            "%s and %s have different vocabularies, so their probabilities cannot be averaged",
+            first_path, path);
     if (first->shape.F != c->shape.F || first->shape.V_out != c->shape.V_out ||
         first->shape.V_in != c->shape.V_in)
         return error_set(e, EXIT_BAD_DATA,
-                         "%s and %s read or predict in different sizes, so they are no ensemble", first_path,
-                         path);
+                         "%s and %s read or predict in different sizes, so they are no ensemble",
+                         first_path, path);
     return EXIT_DONE;
 }

@@ -22,14 +22,15 @@ typedef enum PlanPreset { PLAN_SMALL, PLAN_MEDIUM, PLAN_LARGE, PLAN_ALL } PlanPr
 #define PLAN_PRESETS "small|medium|large|all"
 
 typedef struct PlanOptions {
-    const char *device; /* a profile's name, "all" of them, or NULL: the present GPU or, without one, H200 */
-    const char *preset; /* its name, or NULL */
+    const char *
+        device; /* a profile's name, "all" of them, or NULL: the present GPU or, without one, H200 */
+    const char *preset;         /* its name, or NULL */
     int64_t hidden, batch, seq; /* 0: the preset's */
     int64_t precision;          /* of LstmPrecision, or PRECISIONS: all */
-    const char *kernel;         /* NAME, FWD/BWD, or NULL or "auto": every variant in both directions */
-    const char *plan;           /* override (plan_override_parse), or NULL */
-    const char *constants;      /* file of constants that beat the built-in ones, or NULL */
-    bool json;                  /* an object per line in place of tables */
+    const char *kernel;    /* NAME, FWD/BWD, or NULL or "auto": every variant in both directions */
+    const char *plan;      /* override (plan_override_parse), or NULL */
+    const char *constants; /* file of constants that beat the built-in ones, or NULL */
+    bool json;             /* an object per line in place of tables */
 } PlanOptions;
 
 typedef struct Asked {
@@ -84,20 +85,24 @@ static void row_make(Row *r, const Asked *a, const DeviceFacts *device, const Pl
         r->time = plan_predict_stepwise(c, device, shape, r->backward);
         return;
     }
-    r->planned = !lstm_plan(device, shape, r->footprint, r->backward, &a->force, c, &r->plan, &r->why);
+    r->planned =
+        !lstm_plan(device, shape, r->footprint, r->backward, &a->force, c, &r->plan, &r->why);
     if (r->planned) r->time = plan_predict(c, device, shape, &r->plan);
 }
 
-static int row_registers(const Row *r) { return r->footprint->tile[r->backward][r->plan.tile].registers; }
+static int row_registers(const Row *r)
+{
+    return r->footprint->tile[r->backward][r->plan.tile].registers;
+}
 
 static void print_head(FILE *out)
 {
-    fprintf(out, "%-8s %-8s %8s %6s %7s %9s %7s %10s %9s %12s %12s %12s %9s %9s\n", "variant", "pass",
-            "replicas", "blocks", "threads", "registers", "shared", "% kept in", "% kept in", "streamed",
-            "exchanged", "summed", "us a step", "us a");
-    fprintf(out, "%-8s %-8s %8s %6s %7s %9s %7s %10s %9s %12s %12s %12s %9s %9s\n", "", "", "", "", "a block",
-            "a thread", "bytes", "registers", "shared", "bytes a step", "bytes a step", "bytes a step",
-            "(model)", "launch");
+    fprintf(out, "%-8s %-8s %8s %6s %7s %9s %7s %10s %9s %12s %12s %12s %9s %9s\n", "variant",
+            "pass", "replicas", "blocks", "threads", "registers", "shared", "% kept in",
+            "% kept in", "streamed", "exchanged", "summed", "us a step", "us a");
+    fprintf(out, "%-8s %-8s %8s %6s %7s %9s %7s %10s %9s %12s %12s %12s %9s %9s\n", "", "", "", "",
+            "a block", "a thread", "bytes", "registers", "shared", "bytes a step", "bytes a step",
+            "bytes a step", "(model)", "launch");
 }
 
 static void print_row(const Row *r, const LstmShape *shape, FILE *out)
@@ -109,14 +114,15 @@ static void print_row(const Row *r, const LstmShape *shape, FILE *out)
         return;
     }
     if (r->stepwise) {
-        fprintf(out, "%8s %6s %7s %9s %7s %10s %9s %12s %12s %12s %9.2f %9s%s", "-", "-", "-", "-", "-", "-",
-                "-", "-", "-", "-", r->time.step, "-", end);
+        fprintf(out, "%8s %6s %7s %9s %7s %10s %9s %12s %12s %12s %9.2f %9s%s", "-", "-", "-", "-",
+                "-", "-", "-", "-", "-", "-", r->time.step, "-", end);
         return;
     }
     PlanBytes b = plan_bytes(&r->plan, shape);
-    fprintf(out, "%8d %6d %7d %9d %7zu %10.1f %9.1f %12.0f %12.0f %12.0f %9.2f %9.2f%s", r->plan.replicas,
-            r->plan.blocks, r->plan.threads, row_registers(r), r->plan.shared_bytes, 100 * b.kept_registers,
-            100 * b.kept_shared, b.streamed, b.exchanged, b.summed, r->time.step, r->time.launch, end);
+    fprintf(out, "%8d %6d %7d %9d %7zu %10.1f %9.1f %12.0f %12.0f %12.0f %9.2f %9.2f%s",
+            r->plan.replicas, r->plan.blocks, r->plan.threads, row_registers(r),
+            r->plan.shared_bytes, 100 * b.kept_registers, 100 * b.kept_shared, b.streamed,
+            b.exchanged, b.summed, r->time.step, r->time.launch, end);
 }
 
 static int line_print(JsonLine *l, FILE *out)
@@ -147,7 +153,8 @@ static void line_row(JsonLine *l, const Row *r, const DeviceFacts *device, const
         line_int(l, "shared_bytes", (int64_t)r->plan.shared_bytes);
         line_double(l, "resident_registers", b.kept_registers),
             line_double(l, "resident_shared", b.kept_shared);
-        line_double(l, "streamed_bytes", b.streamed), line_double(l, "exchanged_bytes", b.exchanged);
+        line_double(l, "streamed_bytes", b.streamed),
+            line_double(l, "exchanged_bytes", b.exchanged);
         line_double(l, "summed_bytes", b.summed);
         plan_text(&r->plan, text, sizeof text);
         line_string(l, "plan", text);
@@ -179,19 +186,22 @@ static int plan_row(Asked *a, const DeviceFacts *device, const PlanConstants *c,
         return EXIT_DONE;
     }
     line_row(&a->line, &r, device, c, w);
-    return line_print(&a->line, a->out) ? error_set(e, EXIT_FAILED, "the output cannot be written: %m")
-                                        : EXIT_DONE;
+    return line_print(&a->line, a->out)
+               ? error_set(e, EXIT_FAILED, "the output cannot be written: %m")
+               : EXIT_DONE;
 }
 
-static int plan_workload(Asked *a, const DeviceFacts *device, const PlanConstants *c, const Workload *w,
-                         Error *e)
+static int plan_workload(Asked *a, const DeviceFacts *device, const PlanConstants *c,
+                         const Workload *w, Error *e)
 {
     if (!a->o->json) {
         fprintf(a->out,
-                "%s%s%s, sm_%d%d, %d SMs; %s%sH %" PRId64 ", B %" PRId64 ", T %" PRId64 "%s%s; constants ",
-                a->rows ? "\n" : "", device->name, device->index < 0 ? " (profile)" : "", device->major,
-                device->minor, device->sms, w->name ? w->name : "", w->name ? ": " : "", w->shape.H,
-                w->shape.B, w->shape.T, w->shape.precision == PRECISION_F32 ? "" : ", ",
+                "%s%s%s, sm_%d%d, %d SMs; %s%sH %" PRId64 ", B %" PRId64 ", T %" PRId64
+                "%s%s; constants ",
+                a->rows ? "\n" : "", device->name, device->index < 0 ? " (profile)" : "",
+                device->major, device->minor, device->sms, w->name ? w->name : "",
+                w->name ? ": " : "", w->shape.H, w->shape.B, w->shape.T,
+                w->shape.precision == PRECISION_F32 ? "" : ", ",
                 w->shape.precision == PRECISION_F32 ? "" : precision_name(w->shape.precision));
         if (c->measured) fprintf(a->out, "of the literature, %d of them measured\n", c->measured);
         else fprintf(a->out, "of the literature\n");
@@ -244,11 +254,13 @@ static int plan_devices(Asked *a, Error *e)
     const char *wanted = a->o->device;
     char names[128] = "";
     DeviceFacts present;
-    if (!wanted) return plan_device(a, device_present(&present) ? &present : device_profile("H200"), e);
+    if (!wanted)
+        return plan_device(a, device_present(&present) ? &present : device_profile("H200"), e);
     if (strcmp(wanted, "all")) {
         if (device_profile(wanted)) return plan_device(a, device_profile(wanted), e);
         for (int i = 0; device_profile_name(i); i++)
-            snprintf(names + strlen(names), sizeof names - strlen(names), "%s, ", device_profile_name(i));
+            snprintf(names + strlen(names), sizeof names - strlen(names), "%s, ",
+                     device_profile_name(i));
         return error_set(e, EXIT_USAGE, "--device takes %sor all, not '%s'", names, wanted);
     }
     int code = EXIT_DONE;
@@ -276,14 +288,16 @@ static int plan(const CommandLine *line, Error *e)
     if (!code && fflush(stdout))
         code = error_set(e, EXIT_FAILED, "the output cannot be written: %s", strerror(errno));
     if (!code && !a.plans)
-        code = error_set(e, EXIT_NO_DEVICE, "nothing of what was asked for has a plan; each row says why");
+        code = error_set(e, EXIT_NO_DEVICE,
+                         "nothing of what was asked for has a plan; each row says why");
     return code;
 }
 
 #define AT(field) .at = offsetof(PlanOptions, field)
 static const Option options[] = {
     {"device", TAKES_TEXT("the name of a GPU"),
-     "K20, K40, V100, A100, H100, H200, B200, or all of them and the GPU here (default the GPU here, without "
+     "K20, K40, V100, A100, H100, H200, B200, or all of them and the GPU here (default the GPU "
+     "here, without "
      "one H200)",
      AT(device)},
     {"preset", TAKES_NAME("small, medium, large or all", PLAN_PRESETS),
@@ -292,17 +306,19 @@ static const Option options[] = {
     {"batch", TAKES_WHOLE(1, 65536), "batch in place of the preset's", AT(batch)},
     {"seq", TAKES_WHOLE(1, 65536), "steps of a launch in place of the preset's", AT(seq)},
     {"precision", TAKES_CHOICE("f32, tf32, bf16 or all", PRECISION_CHOICES "|all"),
-     "of the products; a variant without it is planned in float32, all leaves such rows out", AT(precision),
-     "f32"},
+     "of the products; a variant without it is planned in float32, all leaves such rows out",
+     AT(precision), "f32"},
     {"kernel", TAKES_TEXT("auto, NAME or FWD/BWD"),
      "one variant, or FWD/BWD; plstm variants lists them (default all)", AT(kernel)},
     {"plan", TAKES_TEXT("what plans must keep to"),
-     "what plans must keep to, like blocks=4,replicas=2: blocks of a replica, threads, registers (of a "
+     "what plans must keep to, like blocks=4,replicas=2: blocks of a replica, threads, registers "
+     "(of a "
      "thread that "
      "hold weights), shared (bytes), replicas, groups, slices, batch, tile, cluster",
      AT(plan), .arg = "LIST"},
     {"constants", TAKES_PATH("a file"),
-     "constants of the model that beat the built-in ones, as profiles/model/constants.json or as bench_gpu "
+     "constants of the model that beat the built-in ones, as profiles/model/constants.json or as "
+     "bench_gpu "
      "measures "
      "them",
      AT(constants)},
@@ -312,12 +328,15 @@ static const Option options[] = {
 const Command command_plan = {
     .name = "plan",
     .summary = "how each variant of the recurrence lies on a GPU",
-    .about = "Prints how each variant of the recurrence would lie on a GPU, present or not: its launch, what "
+    .about = "Prints how each variant of the recurrence would lie on a GPU, present or not: its "
+             "launch, what "
              "stays on chip, "
              "what moves in a step, and the time that a model predicts; or what ran out.",
-    .remark = "us a step (model) = hop + ingest of h + max(multiply-adds, shared memory, streamed weights) + "
+    .remark = "us a step (model) = hop + ingest of h + max(multiply-adds, shared memory, streamed "
+              "weights) + "
               "partial sums + "
-              "cell + block barriers, from constants of the literature (profiles/model/constants.json) or "
+              "cell + block barriers, from constants of the literature "
+              "(profiles/model/constants.json) or "
               "measured ones. "
               "It is no measurement.",
     COMMAND_OPTIONS(options, PlanOptions),
@@ -331,28 +350,30 @@ static int variants(const CommandLine *line, Error *e)
     FILE *out = stdout;
     (void)line;
     bool built = device_built();
-    fprintf(out, "%-8s %-18s %-14s %-14s %-10s %s\n", "variant", "passes", "precision", "GPUs", "this build",
-            "what it does");
+    fprintf(out, "%-8s %-18s %-14s %-14s %-10s %s\n", "variant", "passes", "precision", "GPUs",
+            "this build", "what it does");
     for (int i = 0; lstm_footprints[i]; i++) {
         const LstmFootprint *f = lstm_footprints[i];
         char precisions[32] = "";
         for (int p = 0; p < PRECISIONS; p++)
             if (f->precisions >> p & 1)
-                snprintf(precisions + strlen(precisions), sizeof precisions - strlen(precisions), "%s%s",
-                         precisions[0] ? ", " : "", precision_name((LstmPrecision)p));
+                snprintf(precisions + strlen(precisions), sizeof precisions - strlen(precisions),
+                         "%s%s", precisions[0] ? ", " : "", precision_name((LstmPrecision)p));
         fprintf(out, "%-8s %-18s %-14s %-14s %-10s %s\n", f->name, "forward, backward", precisions,
                 f->kind == KIND_CLUSTER ? "sm_90 and up"
                 : f->kind == KIND_MMA   ? "sm_80 and up"
                                         : "sm_35 and up",
                 built ? "runs it" : "-", f->summary);
     }
-    fprintf(out, "--kernel NAME takes one for both passes, FWD/BWD one for each, auto what `plstm plan` "
-                 "predicts to be fastest;\nwhat --precision asks for and a kernel does not have, its "
-                 "recurrence computes in float32 where it has that.\n");
+    fprintf(out,
+            "--kernel NAME takes one for both passes, FWD/BWD one for each, auto what `plstm plan` "
+            "predicts to be fastest;\nwhat --precision asks for and a kernel does not have, its "
+            "recurrence computes in float32 where it has that.\n");
     if (!built)
-        fprintf(out,
-                "This build of plstm has no cuda backend; make with nvcc on PATH, or NVCC=..., adds it.\n");
-    if (fflush(out)) return error_set(e, EXIT_FAILED, "the output cannot be written: %s", strerror(errno));
+        fprintf(out, "This build of plstm has no cuda backend; make with nvcc on PATH, or "
+                     "NVCC=..., adds it.\n");
+    if (fflush(out))
+        return error_set(e, EXIT_FAILED, "the output cannot be written: %s", strerror(errno));
     return EXIT_DONE;
 }
 

@@ -62,7 +62,10 @@ typedef struct Posteriors {
     int64_t room;
 } Posteriors;
 
-static int out_of_memory(Error *e) { return error_set(e, EXIT_FAILED, "memory ran out for the posteriors"); }
+static int out_of_memory(Error *e)
+{
+    return error_set(e, EXIT_FAILED, "memory ran out for the posteriors");
+}
 
 /* ---- models ---- */
 
@@ -76,14 +79,15 @@ static int priors_read(Posteriors *p, Error *e)
     if (p->o->as != AS_LOG_LIKELIHOODS) return EXIT_DONE;
     if (!text)
         return error_set(e, EXIT_BAD_DATA,
-                         "%s: its metadata lacks 'label_counts', of which log-likelihoods are made", path);
+                         "%s: its metadata lacks 'label_counts', of which log-likelihoods are made",
+                         path);
     for (int64_t id = 0; id < p->V; id++) {
         char *end;
         long long count = *text >= '0' && *text <= '9' ? strtoll(text, &end, 10) : -1;
         if (count < 0 || *end != (id + 1 < p->V ? ' ' : 0))
             return error_set(e, EXIT_BAD_DATA,
-                             "%s: metadata 'label_counts' is no list of %" PRId64 " whole numbers", path,
-                             p->V);
+                             "%s: metadata 'label_counts' is no list of %" PRId64 " whole numbers",
+                             path, p->V);
         text = end + 1;
         p->log_prior[id] = count ? (double)count : 0.5;
         sum += p->log_prior[id];
@@ -102,16 +106,16 @@ static int open_model(Posteriors *p, const BackendOps *ops, int i, Error *e)
     int code = checkpoint_open(c, path[i], e);
     if (code) return code;
     if (strcmp(c->task, "frames"))
-        code = error_set(e, EXIT_BAD_DATA, "%s is a model of task %.60s, which labels no frames", path[i],
-                         c->task);
+        code = error_set(e, EXIT_BAD_DATA, "%s is a model of task %.60s, which labels no frames",
+                         path[i], c->task);
     else if (c->shape.V_in || !c->shape.F)
-        code = error_set(e, EXIT_BAD_DATA, "%s has not the tensors of a model that reads features alone",
-                         path[i]);
+        code = error_set(e, EXIT_BAD_DATA,
+                         "%s has not the tensors of a model that reads features alone", path[i]);
     if (!code && i) code = members_agree(&p->first, path[0], c, path[i], e);
     if (!code && c->settings.cmvn != p->first.settings.cmvn)
         code = error_set(e, EXIT_BAD_DATA,
-                         "%s and %s were trained with different --cmvn, so they are no ensemble", path[0],
-                         path[i]);
+                         "%s and %s were trained with different --cmvn, so they are no ensemble",
+                         path[0], path[i]);
     if (!code) code = model_load(&p->model[i], ops, c, limits, false, (int)p->settings->threads, e);
     if (i) checkpoint_close(c);
     return code;
@@ -128,7 +132,8 @@ static int open_models(Posteriors *p, Error *e)
     int64_t grid = STEPS * p->o->batch;
     p->F = p->first.shape.F, p->V = p->first.shape.V_out;
     p->utterance = calloc((size_t)p->o->batch, sizeof *p->utterance);
-    p->ids = malloc((size_t)grid * sizeof *p->ids), p->targets = malloc((size_t)grid * sizeof *p->targets);
+    p->ids = malloc((size_t)grid * sizeof *p->ids),
+    p->targets = malloc((size_t)grid * sizeof *p->targets);
     p->rows = malloc((size_t)(grid * p->F) * sizeof *p->rows);
     p->logits = malloc((size_t)(p->o->batch * p->V) * sizeof *p->logits);
     return p->utterance && p->ids && p->targets && p->rows && p->logits ? priors_read(p, e)
@@ -147,7 +152,8 @@ static int utterance_take(Posteriors *p, const KaldiEntry *entry, Error *e)
     u->frames = m->rows;
     if (m->rows && m->cols != p->F)
         return error_set(e, EXIT_BAD_DATA,
-                         "%s: utterance %s has %" PRId64 " features a frame, and the model reads %" PRId64,
+                         "%s: utterance %s has %" PRId64
+                         " features a frame, and the model reads %" PRId64,
                          p->features.table.path, u->name, m->cols, p->F);
     if (u->frames > u->room) {
         free(u->features), free(u->posterior);
@@ -170,7 +176,8 @@ static int add_softmax(const float *logits, int64_t V, double *sum, Error *e)
     double total = 0, top = logits[0];
     for (int64_t v = 1; v < V; v++) top = fmax(top, logits[v]);
     for (int64_t v = 0; v < V; v++) total += exp(logits[v] - top);
-    if (!isfinite(total)) return error_set(e, EXIT_FAILED, "a model gives a frame no finite probabilities");
+    if (!isfinite(total))
+        return error_set(e, EXIT_FAILED, "a model gives a frame no finite probabilities");
     for (int64_t v = 0; v < V; v++) sum[v] += exp(logits[v] - top) / total;
     return EXIT_DONE;
 }
@@ -184,15 +191,19 @@ static int window_run(Posteriors *p, Model *m, int64_t from, int64_t T, Error *e
             const Utterance *u = &p->utterance[b];
             bool there = from + t < u->frames;
             p->ids[t * B + b] = there ? ID_FEATURES : ID_PADDING;
-            p->targets[t * B + b] = there ? 0 : TARGET_NONE; /* any label: a scored position has logits */
+            p->targets[t * B + b] =
+                there ? 0 : TARGET_NONE; /* any label: a scored position has logits */
             if (there)
                 memcpy(p->rows + rows++ * p->F, u->features + (from + t) * p->F,
                        (size_t)p->F * sizeof *p->rows);
         }
     WindowResult r;
-    Window w = {
-        .batch = {
-            .T = T, .B = B, .ids = p->ids, .targets = p->targets, .features = p->rows, .carry = from > 0}};
+    Window w = {.batch = {.T = T,
+                          .B = B,
+                          .ids = p->ids,
+                          .targets = p->targets,
+                          .features = p->rows,
+                          .carry = from > 0}};
     batch_count(&w.batch);
     int code = model_forward(m, &w, NULL, NULL, &r, e);
     for (int64_t t = 0, row = 0; !code && t < T; t++) {
@@ -212,13 +223,15 @@ static int utterance_write(Posteriors *p, const Utterance *u, Error *e)
 {
     if (u->frames > p->room) {
         free(p->values);
-        if (!(p->values = malloc((size_t)(u->frames * p->V) * sizeof *p->values))) return out_of_memory(e);
+        if (!(p->values = malloc((size_t)(u->frames * p->V) * sizeof *p->values)))
+            return out_of_memory(e);
         p->room = u->frames;
     }
     for (int64_t i = 0; i < u->frames * p->V; i++) {
         double mean = u->posterior[i] / p->n;
         p->values[i] =
-            (float)(p->o->as == AS_POSTERIORS ? mean : log(fmax(mean, 1e-300)) - p->log_prior[i % p->V]);
+            (float)(p->o->as == AS_POSTERIORS ? mean
+                                              : log(fmax(mean, 1e-300)) - p->log_prior[i % p->V]);
     }
     if (kaldi_archive_put(&p->out, u->name, p->values, u->frames, u->frames ? p->V : 0))
         return error_set(e, EXIT_BAD_DATA, "--out %s cannot be written: %m", p->o->out);
@@ -235,8 +248,10 @@ static int batch_run(Posteriors *p, Error *e)
         if (p->utterance[b].frames > longest) longest = p->utterance[b].frames;
     for (int i = 0; i < p->n; i++)
         for (int64_t from = 0; !code && from < longest; from += STEPS)
-            code = window_run(p, &p->model[i], from, longest - from < STEPS ? longest - from : STEPS, e);
-    for (int64_t b = 0; !code && b < p->utterances; b++) code = utterance_write(p, &p->utterance[b], e);
+            code = window_run(p, &p->model[i], from,
+                              longest - from < STEPS ? longest - from : STEPS, e);
+    for (int64_t b = 0; !code && b < p->utterances; b++)
+        code = utterance_write(p, &p->utterance[b], e);
     p->utterances = 0;
     return code;
 }
@@ -246,8 +261,10 @@ static int run_all(Posteriors *p, Error *e)
     for (;;) {
         KaldiEntry entry;
         int code = features_next(&p->features, &entry, e);
-        if (!code && entry.name && p->features.script && same_file(p->features.matrix.path, p->o->out))
-            code = error_set(e, EXIT_USAGE, "--out and --features take two files, not twice %s", p->o->out);
+        if (!code && entry.name && p->features.script &&
+            same_file(p->features.matrix.path, p->o->out))
+            code = error_set(e, EXIT_USAGE, "--out and --features take two files, not twice %s",
+                             p->o->out);
         if (!code && entry.name) code = utterance_take(p, &entry, e);
         if (!code && (!entry.name || p->utterances == p->o->batch)) code = batch_run(p, e);
         if (code || !entry.name) return code;
@@ -264,7 +281,8 @@ static int output_open(Posteriors *p, Error *e)
     int n = 0;
     for (; n < o->weights.n; n++) read[n] = (OtherFile){"--weights", o->weights.path[n], NULL};
     read[n++] = (OtherFile){"--features", p->features.table.path, NULL};
-    int code = outputs_check(&(Output){"--out", o->out, &kind_archive}, 1, read, n, p->settings->force, e);
+    int code =
+        outputs_check(&(Output){"--out", o->out, &kind_archive}, 1, read, n, p->settings->force, e);
     free(read);
     snprintf(p->what, sizeof p->what, "--out %.4000s", o->out);
     return code ? code : replace_open(&p->out, o->out, p->what, e);
@@ -287,7 +305,8 @@ static int posteriors(const CommandLine *line, Error *e)
     if (opened && ok) code = replace_finish(&p.out, true, p.what, e);
     else if (opened) replace_cancel(&p.out);
     if (!code && line->notes)
-        fprintf(line->notes, "plstm: %s: %" PRId64 " utterances, %" PRId64 " frames of %" PRId64 " labels\n",
+        fprintf(line->notes,
+                "plstm: %s: %" PRId64 " utterances, %" PRId64 " frames of %" PRId64 " labels\n",
                 o->out, p.written, p.frames, p.V);
     features_close(&p.features);
     for (int i = 0; p.model && i < p.n; i++) model_close(&p.model[i]);
@@ -304,13 +323,14 @@ static const Option options[] = {
     {"weights", TAKES_PATHS("a frames model, or several separated by commas"),
      "a frames model, or several, whose probabilities are averaged", AT(weights), .needed = true},
     {"features", TAKES_PATH("feats.scp, feats.ark or a folder that holds one"),
-     "the utterances: feats.scp, feats.ark or a folder that holds one; no labels are needed", AT(features),
-     .needed = true},
+     "the utterances: feats.scp, feats.ark or a folder that holds one; no labels are needed",
+     AT(features), .needed = true},
     {"out", TAKES_PATH("a file"),
-     "archive of Kaldi to write: for each utterance a matrix, a row a frame, a column a label", AT(out),
-     .arg = "F.ark", .needed = true},
+     "archive of Kaldi to write: for each utterance a matrix, a row a frame, a column a label",
+     AT(out), .arg = "F.ark", .needed = true},
     {"as", TAKES_CHOICE("posteriors, log-posteriors or log-likelihoods", POSTERIORS_AS),
-     "posteriors, log-posteriors, or log-likelihoods: log-posteriors less the logarithms of the labels' "
+     "posteriors, log-posteriors, or log-likelihoods: log-posteriors less the logarithms of the "
+     "labels' "
      "shares in "
      "training, as decoders want them",
      AT(as), "posteriors"},
@@ -320,7 +340,8 @@ static const Option options[] = {
 const Command command_posteriors = {
     .name = "posteriors",
     .summary = "what a frames model says of every frame",
-    .about = "Writes what a frames model says of every frame, for a decoder that reads Kaldi's archives.",
+    .about = "Writes what a frames model says of every frame, for a decoder that reads Kaldi's "
+             "archives.",
     COMMAND_OPTIONS(options, PosteriorsOptions),
     .settings = "backend|threads|force",
     .run = posteriors,

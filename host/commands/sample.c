@@ -17,7 +17,8 @@
 
 uint32_t sample_word(uint64_t seed, int64_t n)
 {
-    const uint64_t sub = (uint64_t)0x53414D50u << 32; /* "SAMP": no mask's and no weight's subsequence */
+    const uint64_t sub = (uint64_t)0x53414D50u
+                         << 32; /* "SAMP": no mask's and no weight's subsequence */
     return philox_block(seed, sub, (uint64_t)n >> 2).word[n & 3];
 }
 
@@ -28,7 +29,8 @@ static int descending(const void *a, const void *b)
 }
 
 /* How many ids with exactly the k-th largest logit belong to the k likeliest; *bound is that logit. */
-static int64_t kth_largest(const float *logits, int64_t V, int64_t k, double *scratch, double *bound)
+static int64_t kth_largest(const float *logits, int64_t V, int64_t k, double *scratch,
+                           double *bound)
 {
     for (int64_t i = 0; i < V; i++) scratch[i] = logits[i];
     qsort(scratch, (size_t)V, sizeof *scratch, descending);
@@ -38,8 +40,8 @@ static int64_t kth_largest(const float *logits, int64_t V, int64_t k, double *sc
     return k - above;
 }
 
-int32_t sample_draw(const float *logits, int64_t V, double temperature, int64_t top_k, uint32_t word,
-                    double *scratch)
+int32_t sample_draw(const float *logits, int64_t V, double temperature, int64_t top_k,
+                    uint32_t word, double *scratch)
 {
     int64_t best = 0, ties = V;
     double bound = -INFINITY, sum = 0;
@@ -105,8 +107,9 @@ static void print_type(Text *t, int32_t id)
 /* A reader sees the words as they are drawn; the first write that fails ends it. */
 static int shown(Text *t, Error *e)
 {
-    return fflush(t->out) || ferror(t->out) ? error_set(e, EXIT_FAILED, "the text cannot be written: %m")
-                                            : EXIT_DONE;
+    return fflush(t->out) || ferror(t->out)
+               ? error_set(e, EXIT_FAILED, "the text cannot be written: %m")
+               : EXIT_DONE;
 }
 
 /* The model reads one word; its logits then say what follows. */
@@ -133,10 +136,11 @@ static int prompt_ids(Text *t, int32_t **ids, int64_t *n, Error *e)
             if (id < 0) {
                 id = vocab_find(t->vocab, unknown_type, strlen(unknown_type));
                 if (id < 0)
-                    return error_set(
-                        e, EXIT_USAGE,
-                        "--prompt takes words of the vocabulary of %s, which has neither '%.*s' nor %s",
-                        t->o->weights, (int)(length < 80 ? length : 80), p, unknown_type);
+                    return error_set(e, EXIT_USAGE,
+                                     "--prompt takes words of the vocabulary of %s, which has "
+                                     "neither '%.*s' nor %s",
+                                     t->o->weights, (int)(length < 80 ? length : 80), p,
+                                     unknown_type);
                 if (t->notes)
                     fprintf(t->notes, "plstm: the vocabulary lacks '%.*s', which is read as %s\n",
                             (int)(length < 80 ? length : 80), p, unknown_type);
@@ -151,7 +155,8 @@ static int prompt_ids(Text *t, int32_t **ids, int64_t *n, Error *e)
     return EXIT_DONE;
 }
 
-static int write_text(Text *t, const int32_t *prompt, int64_t n, float *logits, double *scratch, Error *e)
+static int write_text(Text *t, const int32_t *prompt, int64_t n, float *logits, double *scratch,
+                      Error *e)
 {
     int code = t->eos >= 0 ? read_type(t, t->eos, e) : EXIT_DONE;
     for (int64_t i = 0; i < n && !code; i++) {
@@ -165,7 +170,8 @@ static int write_text(Text *t, const int32_t *prompt, int64_t n, float *logits, 
         int32_t id = sample_draw(logits, t->vocab->V, t->o->temperature, t->o->top_k,
                                  sample_word(t->o->seed, i), scratch);
         if (id < 0)
-            return error_set(e, EXIT_FAILED, "%s gives a next word no finite probability", t->o->weights);
+            return error_set(e, EXIT_FAILED, "%s gives a next word no finite probability",
+                             t->o->weights);
         print_type(t, id);
         code = shown(t, e);
         if (!code && i + 1 < t->o->words) code = read_type(t, id, e);
@@ -191,9 +197,9 @@ static int sample(const CommandLine *line, Error *e)
     if (!code) code = checkpoint_open(&c, o->weights, e);
     if (code) return code;
     if (strcmp(c.task, "lm")) {
-        code =
-            error_set(e, EXIT_BAD_DATA, "%s is of task %.60s, and a text is drawn from a language model only",
-                      o->weights, c.task);
+        code = error_set(e, EXIT_BAD_DATA,
+                         "%s is of task %.60s, and a text is drawn from a language model only",
+                         o->weights, c.task);
         checkpoint_close(&c);
         return code;
     }
@@ -203,12 +209,13 @@ static int sample(const CommandLine *line, Error *e)
     int64_t n = 0;
     float *logits = malloc(sizeof *logits * (size_t)c.vocab.V);
     double *scratch = malloc(sizeof *scratch * (size_t)c.vocab.V);
-    if (!logits || !scratch) code = error_set(e, EXIT_FAILED, "memory ran out while a text was begun");
+    if (!logits || !scratch)
+        code = error_set(e, EXIT_FAILED, "memory ran out while a text was begun");
     if (!code) code = prompt_ids(&t, &prompt, &n, e);
     if (!code && !n && t.eos < 0) prompt[n++] = 0;
     if (!code) {
-        code =
-            model_load(&model, ops, &c, (BatchLimits){.T = 1, .B = 1}, false, (int)line->settings.threads, e);
+        code = model_load(&model, ops, &c, (BatchLimits){.T = 1, .B = 1}, false,
+                          (int)line->settings.threads, e);
         if (!code) {
             char needed[32];
             BackendInfo info;
@@ -231,12 +238,14 @@ static int sample(const CommandLine *line, Error *e)
 #define AT(field) .at = offsetof(SampleOptions, field)
 static const Option options[] = {
     {"weights", TAKES_PATH("a checkpoint"), "a checkpoint", AT(weights), .needed = true},
-    {"prompt", TAKES_TEXT("the words that the text begins with"), "the words that the text begins with",
-     AT(prompt), .arg = "TEXT"},
-    {"words", TAKES_WHOLE(0, 1000000000), "words to draw, ends of sentences included", AT(words), "100"},
-    {"temperature", TAKES_NUMBER(0, 1e6), "what the logits are divided by; 0 takes the likeliest word",
-     AT(temperature), "1"},
-    {"top-k", TAKES_WHOLE(1, 1000000000), "draw from the K likeliest words only", AT(top_k), .arg = "K"},
+    {"prompt", TAKES_TEXT("the words that the text begins with"),
+     "the words that the text begins with", AT(prompt), .arg = "TEXT"},
+    {"words", TAKES_WHOLE(0, 1000000000), "words to draw, ends of sentences included", AT(words),
+     "100"},
+    {"temperature", TAKES_NUMBER(0, 1e6),
+     "what the logits are divided by; 0 takes the likeliest word", AT(temperature), "1"},
+    {"top-k", TAKES_WHOLE(1, 1000000000), "draw from the K likeliest words only", AT(top_k),
+     .arg = "K"},
     {"seed", TAKES_SEED, "seed of the draws: the same text each time", AT(seed), "1"},
 };
 

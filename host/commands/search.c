@@ -16,7 +16,8 @@ int search_options(SearchOptions *o, const CommandLine *line, Error *e)
         return error_set(e, EXIT_USAGE,
                          "--nbest %lld needs --beam to be as large: a beam of %lld finds no more",
                          (long long)o->nbest, (long long)o->beam);
-    o->backend = line->settings.backend, o->threads = (int)line->settings.threads, o->notes = line->notes;
+    o->backend = line->settings.backend, o->threads = (int)line->settings.threads,
+    o->notes = line->notes;
     return EXIT_DONE;
 }
 
@@ -26,10 +27,11 @@ static int check_model(const Search *s, const Checkpoint *c, const char *task, i
 {
     const char *path = s->o->weights.path[i];
     if (strcmp(c->task, task))
-        return error_set(e, EXIT_BAD_DATA, "%s is a model of task %.60s, not of task %s", path, c->task,
-                         task);
+        return error_set(e, EXIT_BAD_DATA, "%s is a model of task %.60s, not of task %s", path,
+                         c->task, task);
     if (c->shape.V_in != c->vocab_source.V + c->vocab.V || c->shape.V_out != c->vocab.V)
-        return error_set(e, EXIT_BAD_DATA, "%s has tensors of other sizes than its vocabularies", path);
+        return error_set(e, EXIT_BAD_DATA, "%s has tensors of other sizes than its vocabularies",
+                         path);
     return i ? members_agree(&s->first, s->o->weights.path[0], c, path, e) : EXIT_DONE;
 }
 
@@ -40,7 +42,8 @@ int search_open(Search *s, const SearchOptions *o, const char *task, FILE *out, 
     s->o = o, s->out = out;
     int code = backend_find(o->backend, &ops, e);
     s->model = calloc((size_t)o->weights.n, sizeof *s->model);
-    if (!code && !s->model) code = error_set(e, EXIT_FAILED, "memory ran out while --weights was read");
+    if (!code && !s->model)
+        code = error_set(e, EXIT_FAILED, "memory ran out while --weights was read");
     for (int i = 0; !code && i < o->weights.n; i++) {
         Checkpoint other, *c = i ? &other : &s->first;
         code = checkpoint_open(c, o->weights.path[i], e);
@@ -101,7 +104,8 @@ static int write_json(Search *s, int64_t number, const Hypothesis *found, int64_
     }
     line_close(l, ']');
     line_end(l);
-    if (l->no_memory) return error_set(e, EXIT_FAILED, "memory ran out while the output was written");
+    if (l->no_memory)
+        return error_set(e, EXIT_FAILED, "memory ran out while the output was written");
     fwrite(l->text, 1, l->n, s->out);
     return EXIT_DONE;
 }

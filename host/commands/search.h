@@ -25,25 +25,26 @@ typedef struct SearchOptions {
 } SearchOptions;
 
 /* Rows of the table of a command whose record has a SearchOptions `search`. */
-#define SEARCH_OPTIONS(Record, models, batch_name, batch_help)                                               \
-    {"weights", TAKES_PATHS(models ", or several separated by commas"),                                      \
-     "a model of the task, or several, whose probabilities are averaged",                                    \
-     .at = offsetof(Record, search.weights), .needed = true},                                                \
-        {"beam", TAKES_WHOLE(1, 1000),                                                                       \
-         "outputs that are followed at a time; 1 takes the likeliest word each time",                        \
-         .at = offsetof(Record, search.beam), "12"},                                                         \
-        {"nbest", TAKES_WHOLE(1, 1000), "print the N best of each: number ||| words ||| score",              \
-         .at = offsetof(Record, search.nbest)},                                                              \
-        {"length-penalty",                                                                                   \
-         TAKES_NUMBER(0, 10),                                                                                \
-         "the score is the sum of log p divided by length^A, the end counted",                               \
-         .at = offsetof(Record, search.penalty),                                                             \
-         "0",                                                                                                \
-         "A"},                                                                                               \
-        {"json", TAKES_NOTHING, "an object a line: the words of each output, their log p and score",         \
-         .at = offsetof(Record, search.json)},                                                               \
-    {                                                                                                        \
-        batch_name, TAKES_WHOLE(1, 1000), batch_help, .at = offsetof(Record, search.batch), "20"             \
+#define SEARCH_OPTIONS(Record, models, batch_name, batch_help)                                     \
+    {"weights", TAKES_PATHS(models ", or several separated by commas"),                            \
+     "a model of the task, or several, whose probabilities are averaged",                          \
+     .at = offsetof(Record, search.weights), .needed = true},                                      \
+        {"beam", TAKES_WHOLE(1, 1000),                                                             \
+         "outputs that are followed at a time; 1 takes the likeliest word each time",              \
+         .at = offsetof(Record, search.beam), "12"},                                               \
+        {"nbest", TAKES_WHOLE(1, 1000), "print the N best of each: number ||| words ||| score",    \
+         .at = offsetof(Record, search.nbest)},                                                    \
+        {"length-penalty",                                                                         \
+         TAKES_NUMBER(0, 10),                                                                      \
+         "the score is the sum of log p divided by length^A, the end counted",                     \
+         .at = offsetof(Record, search.penalty),                                                   \
+         "0",                                                                                      \
+         "A"},                                                                                     \
+        {"json", TAKES_NOTHING,                                                                    \
+         "an object a line: the words of each output, their log p and score",                      \
+         .at = offsetof(Record, search.json)},                                                     \
+    {                                                                                              \
+        batch_name, TAKES_WHOLE(1, 1000), batch_help, .at = offsetof(Record, search.batch), "20"   \
     }
 
 /* Completes the options of a line that was parsed. EXIT_USAGE: --nbest is wider than the beam. */

@@ -16,8 +16,8 @@ static int settings_resume(Settings *s, const char *preset, const Checkpoint *c,
     const Settings *file = &c->settings;
     if (settings_given(s, "task") && strcmp(s->task, c->task))
         return error_set(e, EXIT_USAGE,
-                         "--task takes %s with --resume %s, which was trained for it, not '%s'", c->task,
-                         s->resume, s->task);
+                         "--task takes %s with --resume %s, which was trained for it, not '%s'",
+                         c->task, s->resume, s->task);
     s->task = c->task;
     int code = settings_check_task(s, e);
     if (code) return code;
@@ -29,24 +29,27 @@ static int settings_resume(Settings *s, const char *preset, const Checkpoint *c,
             option_show(o, s, here, sizeof here);
             option_show(o, file, there, sizeof there);
             if (given)
-                return error_set(e, EXIT_USAGE,
-                                 "--%s takes %s with --resume %s, which was trained with it, not '%s'",
-                                 o->name, there, s->resume, here);
-            return error_set(e, EXIT_USAGE, "--preset %s has %s %s, and --resume %s was trained with %s",
-                             preset, o->name, here, s->resume, there);
+                return error_set(
+                    e, EXIT_USAGE,
+                    "--%s takes %s with --resume %s, which was trained with it, not '%s'", o->name,
+                    there, s->resume, here);
+            return error_set(e, EXIT_USAGE,
+                             "--preset %s has %s %s, and --resume %s was trained with %s", preset,
+                             o->name, here, s->resume, there);
         }
         if (o->role != ROLE_RUN && !given) option_copy(o, s, file);
     }
     s->preset = file->preset;
     if (s->init_weights)
-        return error_set(e, EXIT_USAGE,
-                         "--init-weights cannot be given with --resume: the weights are the checkpoint's");
-    if (!s->data) s->data = c->data;
-    if (!s->data)
         return error_set(
             e, EXIT_USAGE,
-            "--data takes a folder, or synthetic: %s was trained on a folder, whose path it does not hold",
-            s->resume);
+            "--init-weights cannot be given with --resume: the weights are the checkpoint's");
+    if (!s->data) s->data = c->data;
+    if (!s->data)
+        return error_set(e, EXIT_USAGE,
+                         "--data takes a folder, or synthetic: %s was trained on a folder, whose "
+                         "path it does not hold",
+                         s->resume);
     return EXIT_DONE;
 }
 
@@ -54,23 +57,25 @@ static int settings_resume(Settings *s, const char *preset, const Checkpoint *c,
 static int settings_check(const Settings *s, const BackendOps *ops, Error *e)
 {
     if (s->save_best && !(s->eval & EVAL_VALID))
-        return error_set(e, EXIT_USAGE,
-                         "--save-best needs the valid split scored: --eval takes valid or all with it");
+        return error_set(
+            e, EXIT_USAGE,
+            "--save-best needs the valid split scored: --eval takes valid or all with it");
     if (s->save_every > 0 && !s->save)
         return error_set(e, EXIT_USAGE, "--save-every needs --save, which names the file");
     if (strcmp(ops->name, "cuda")) {
         /* One that comes with a resumed file had its meaning where that was trained. */
         if (settings_given(s, "kernel") && strcmp(s->kernel, "auto"))
-            return error_set(
-                e, EXIT_USAGE,
-                "--kernel takes auto with the %s backend, which has no kernels to choose from, not '%s'",
-                ops->name, s->kernel);
+            return error_set(e, EXIT_USAGE,
+                             "--kernel takes auto with the %s backend, which has no kernels to "
+                             "choose from, not '%s'",
+                             ops->name, s->kernel);
     }
     if (ops->f32_only && s->precision != PRECISION_F32)
-        return error_set(e, EXIT_USAGE,
-                         "the %s backend computes in double and rounds nothing: it takes --precision f32, "
-                         "not %s",
-                         ops->name, precision_name((LstmPrecision)s->precision));
+        return error_set(
+            e, EXIT_USAGE,
+            "the %s backend computes in double and rounds nothing: it takes --precision f32, "
+            "not %s",
+            ops->name, precision_name((LstmPrecision)s->precision));
     return EXIT_DONE;
 }
 
@@ -102,7 +107,8 @@ static int vocabularies_fit(const Settings *s, const Task *task, const TaskData 
     return code || !meta.vocab_source ? code : checkpoint_check_vocab(meta.vocab_source, path, e);
 }
 
-static int train_prepared(const Settings *s, const Task *task, const Checkpoint *resume, bool quiet, Error *e)
+static int train_prepared(const Settings *s, const Task *task, const Checkpoint *resume, bool quiet,
+                          Error *e)
 {
     const BackendOps *ops;
     int code = backend_find(s->backend, &ops, e);
@@ -110,7 +116,8 @@ static int train_prepared(const Settings *s, const Task *task, const Checkpoint 
     if (!code) code = task_hint(task, s->data, outputs_harmless(s, task, e), e);
     if (code) return code;
     TaskData *data;
-    code = task_hint(task, s->data, task->open(&(TaskOpen){.settings = s, .from = resume}, &data, e), e);
+    code = task_hint(task, s->data,
+                     task->open(&(TaskOpen){.settings = s, .from = resume}, &data, e), e);
     if (code) return code;
     if (!quiet && task->remarks) task->remarks(data, stderr);
     code = vocabularies_fit(s, task, data, e);
@@ -144,8 +151,9 @@ static int train(const CommandLine *line, Error *e)
 const Command command_train = {
     .name = "train",
     .summary = "train a model",
-    .about = "Trains an LSTM for --task, a word-level language model unless another is given. Without "
-             "--preset the values of the task's first one hold (lm: small).",
+    .about =
+        "Trains an LSTM for --task, a word-level language model unless another is given. Without "
+        "--preset the values of the task's first one hold (lm: small).",
     .settings = "",
     .preset = true,
     .run = train};

@@ -24,7 +24,8 @@ static int64_t mark_remove(Translate *t, char *line, int64_t length)
     int64_t n = sizeof mark - 1;
     if (t->done + t->lines > 0 || length < n || memcmp(line, mark, (size_t)n)) return length;
     memmove(line, line + n, (size_t)(length - n));
-    if (t->search.o->notes) fprintf(t->search.o->notes, "plstm: a byte-order mark was taken off the input\n");
+    if (t->search.o->notes)
+        fprintf(t->search.o->notes, "plstm: a byte-order mark was taken off the input\n");
     return length - n;
 }
 
@@ -61,7 +62,8 @@ static int translate_batch(Translate *t, Error *e)
     Search *s = &t->search;
     int code = t->inputs ? decode_run(s->decoder, t->input, t->inputs, e) : EXIT_DONE;
     for (int64_t i = 0; !code && i < t->lines; i++)
-        code = search_print(s, t->done + i, t->empty[i] ? NULL : decode_beam(s->decoder, input++), e);
+        code =
+            search_print(s, t->done + i, t->empty[i] ? NULL : decode_beam(s->decoder, input++), e);
     for (int64_t i = 0; i < t->inputs; i++) free((void *)t->input[i].ids);
     t->done += t->lines;
     t->lines = t->inputs = 0;
@@ -122,7 +124,8 @@ static int translate(const CommandLine *line, Error *e)
 const Command command_translate = {
     .name = "translate",
     .summary = "translate sentences",
-    .about = "Translates standard input, a sentence a line, its words between spaces, by beam search.",
+    .about =
+        "Translates standard input, a sentence a line, its words between spaces, by beam search.",
     COMMAND_OPTIONS(options, TranslateOptions),
     .settings = "backend|threads",
     .run = translate,

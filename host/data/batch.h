@@ -20,8 +20,8 @@ typedef struct Batch {
     int64_t T, B;
     const int32_t *ids;     /* (T,B) token, ID_FEATURES or ID_PADDING */
     const int32_t *targets; /* (T,B) class, or TARGET_NONE; padding is never scored */
-    const float
-        *features;      /* (n_features,F) rows in the order of the positions that take one: t upwards, then b;
+    const float *
+        features; /* (n_features,F) rows in the order of the positions that take one: t upwards, then b;
                                NULL where n_features is 0 */
     int64_t n_features; /* positions with ID_FEATURES */
     int64_t n_scored;   /* positions with a target, at least 1 */
@@ -29,7 +29,8 @@ typedef struct Batch {
 } Batch;
 
 /* The batch of a window of a stream: a token and a target at every position, state carried. */
-static inline Batch batch_of_tokens(int64_t T, int64_t B, const int32_t *ids, const int32_t *targets)
+static inline Batch batch_of_tokens(int64_t T, int64_t B, const int32_t *ids,
+                                    const int32_t *targets)
 {
     Batch b = {T, B, ids, targets, 0, 0, T * B, true};
     return b;
@@ -49,7 +50,8 @@ static inline void batch_count(Batch *b)
  * positions, more than B rows or, unless B is 1, more than T steps. */
 typedef struct BatchLimits {
     int64_t T, B;
-    int64_t scored;   /* most scored positions of a batch; 0: every position of every batch is scored */
+    int64_t
+        scored; /* most scored positions of a batch; 0: every position of every batch is scored */
     int64_t features; /* most feature rows of a batch */
 } BatchLimits;
 
@@ -83,7 +85,8 @@ struct Source {
      * size: what members of an ensemble agree on. Below `places`. NULL: the source is not scored. */
     int64_t (*place)(const Source *s, int64_t t, int64_t b);
     int64_t places;
-    const struct Batcher *stream; /* batch i is window i of it; NULL: batches are no windows of a stream */
+    const struct Batcher
+        *stream; /* batch i is window i of it; NULL: batches are no windows of a stream */
     void (*close)(Source *s);
 };
 

@@ -14,7 +14,8 @@ int64_t batcher_row_start(const Batcher *b, int64_t row)
     return (2 * row * b->N + b->B) / (2 * b->B);
 }
 
-int batcher_init(Batcher *b, const int32_t *ids, int64_t N, int64_t B, int64_t T, const char *what, Error *e)
+int batcher_init(Batcher *b, const int32_t *ids, int64_t N, int64_t B, int64_t T, const char *what,
+                 Error *e)
 {
     assert(N >= 0 && B >= 1 && T >= 1);
     *b = (Batcher){.ids = ids, .N = N, .B = B, .T = T, .columns = N / B};

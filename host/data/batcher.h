@@ -14,7 +14,8 @@ typedef struct Batcher {
 } Batcher;
 
 /* what names the stream in the sentence ("train"). EXIT_BAD_DATA when not even one window fits. */
-int batcher_init(Batcher *b, const int32_t *ids, int64_t N, int64_t B, int64_t T, const char *what, Error *e);
+int batcher_init(Batcher *b, const int32_t *ids, int64_t N, int64_t B, int64_t T, const char *what,
+                 Error *e);
 
 /* First id of row b: (2*b*N + B) div (2*B). */
 int64_t batcher_row_start(const Batcher *b, int64_t row);

@@ -7,7 +7,7 @@
 
 #include "kernels/philox.h"
 
-enum { POOL = 50 };                                                    /* minibatches that a pool holds */
+enum { POOL = 50 }; /* minibatches that a pool holds */
 enum { ORDER_SEQUENCES = 0x53485546, ORDER_MINIBATCHES = 0x424B4554 }; /* "SHUF", "BKET" */
 
 /* ---- permutations ---- */
@@ -64,7 +64,8 @@ static void pool_order(const int64_t *sorted, int64_t n, int64_t pool, int64_t b
     int64_t count = (n + batch - 1) / batch, turn[POOL];
     for (int64_t i = 0; i < count; i++) turn[i] = i;
     for (int64_t i = count - 1; i >= 1; i--)
-        swap(&turn[i], &turn[order_draw(order_word(seed, epoch, ORDER_MINIBATCHES, POOL * pool + i), i)]);
+        swap(&turn[i],
+             &turn[order_draw(order_word(seed, epoch, ORDER_MINIBATCHES, POOL * pool + i), i)]);
     int64_t at = 0;
     for (int64_t i = 0; i < count; i++) {
         int64_t from = turn[i] * batch, size = n - from < batch ? n - from : batch;
@@ -74,8 +75,8 @@ static void pool_order(const int64_t *sorted, int64_t n, int64_t pool, int64_t b
     }
 }
 
-void minibatches_order(Minibatches *m, const Sequences *s, int64_t max_length, int64_t batch, uint64_t seed,
-                       int64_t epoch)
+void minibatches_order(Minibatches *m, const Sequences *s, int64_t max_length, int64_t batch,
+                       uint64_t seed, int64_t epoch)
 {
     int64_t n = 0, pool_rows = POOL * batch, *order = m->order;
     for (int64_t i = 0; i < s->n; i++)
@@ -86,7 +87,8 @@ void minibatches_order(Minibatches *m, const Sequences *s, int64_t max_length, i
     for (int64_t from = 0; from < n; from += pool_rows) {
         int64_t size = n - from < pool_rows ? n - from : pool_rows;
         sort_by_length(order + from, size, s, m->keyed);
-        pool_order(order + from, size, from / pool_rows, batch, seed, epoch, m->row + from, m->start + m->n);
+        pool_order(order + from, size, from / pool_rows, batch, seed, epoch, m->row + from,
+                   m->start + m->n);
         m->n += (size + batch - 1) / batch;
     }
 }
@@ -104,8 +106,8 @@ static int minibatches_init(Minibatches *m, int64_t n, int64_t batch, Error *e)
     return error_set(e, EXIT_FAILED, "memory ran out while the order of minibatches was made");
 }
 
-int minibatches_train(Minibatches *m, const Sequences *s, int64_t max_length, int64_t batch, uint64_t seed,
-                      int64_t epoch, Error *e)
+int minibatches_train(Minibatches *m, const Sequences *s, int64_t max_length, int64_t batch,
+                      uint64_t seed, int64_t epoch, Error *e)
 {
     assert(batch > 0 && epoch > 0);
     int64_t n = s->n - sequences_longer(s, max_length);
@@ -167,7 +169,8 @@ void minibatches_fill(const Minibatches *m, const Sequences *s, int64_t k, int64
     for (int64_t t = 0; t < T; t++)
         for (int64_t b = 0; b < B; b++)
             if (ids[t * B + b] == ID_FEATURES) {
-                memcpy(features, s->features + m->keyed[b].place++ * s->F, (size_t)s->F * sizeof *features);
+                memcpy(features, s->features + m->keyed[b].place++ * s->F,
+                       (size_t)s->F * sizeof *features);
                 features += s->F;
             }
 }
@@ -181,9 +184,9 @@ typedef struct Buckets {
     int64_t epoch; /* that order belongs to */
     int64_t max_length, batch;
     uint64_t seed;
-    int64_t window;         /* most positions of a batch that is scored; 0: this source trains */
-    int64_t *first_window;  /* (order.n + 1): number of the batch with which each minibatch begins */
-    int64_t at, from;       /* minibatch and first position of the batch last got */
+    int64_t window;        /* most positions of a batch that is scored; 0: this source trains */
+    int64_t *first_window; /* (order.n + 1): number of the batch with which each minibatch begins */
+    int64_t at, from;      /* minibatch and first position of the batch last got */
     int32_t *ids, *targets; /* (limits.T, limits.B) */
     float *features;        /* (limits.features,F) */
 } Buckets;
@@ -234,7 +237,8 @@ static int limits_find(Buckets *b, int64_t longest, Error *e)
     if (scored && rows) {
         l->scored = most_of(scored, n, b->batch);
         l->features = most_of(rows, n, b->batch);
-        if (b->window && l->T > b->window) { /* of a window only; what the whole batch has is a bound too */
+        if (b->window &&
+            l->T > b->window) { /* of a window only; what the whole batch has is a bound too */
             l->T = b->window;
             if (l->scored > l->T * l->B) l->scored = l->T * l->B;
             if (l->features > l->T * l->B) l->features = l->T * l->B;
@@ -266,7 +270,8 @@ static void batch_fill(Buckets *b, int64_t k, int64_t from, int64_t T, Batch *ou
 static void train_get(Source *source, int64_t epoch, int64_t i, Batch *out)
 {
     Buckets *b = (Buckets *)source;
-    if (epoch != b->epoch) minibatches_order(&b->order, b->s, b->max_length, b->batch, b->seed, epoch);
+    if (epoch != b->epoch)
+        minibatches_order(&b->order, b->s, b->max_length, b->batch, b->seed, epoch);
     b->epoch = epoch;
     batch_fill(b, i, 0, minibatches_length(&b->order, b->s, i), out);
 }
@@ -281,7 +286,8 @@ static void score_get(Source *source, int64_t epoch, int64_t i, Batch *out)
         if (b->first_window[middle] <= i) k = middle;
         else high = middle;
     }
-    int64_t from = (i - b->first_window[k]) * b->window, left = minibatches_length(&b->order, b->s, k) - from;
+    int64_t from = (i - b->first_window[k]) * b->window,
+            left = minibatches_length(&b->order, b->s, k) - from;
     batch_fill(b, k, from, left < b->window ? left : b->window, out);
 }
 
@@ -299,8 +305,8 @@ static Buckets *buckets_new(const Sequences *s, int64_t batch, Error *e)
     return b;
 }
 
-int buckets_train(Source **source, const Sequences *s, int64_t max_length, int64_t batch, uint64_t seed,
-                  Error *e)
+int buckets_train(Source **source, const Sequences *s, int64_t max_length, int64_t batch,
+                  uint64_t seed, Error *e)
 {
     Buckets *b = buckets_new(s, batch, e);
     if (!b) return e->code;

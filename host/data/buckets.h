@@ -11,20 +11,21 @@
 /* ---- the order ---- */
 
 typedef struct Minibatches {
-    int64_t n;      /* minibatches */
-    int64_t *start; /* (n + 1): minibatch k has the sequences row[start[k]] .. row[start[k+1] - 1] */
-    int64_t *row;   /* (start[n]) numbers of sequences */
+    int64_t n; /* minibatches */
+    int64_t
+        *start;   /* (n + 1): minibatch k has the sequences row[start[k]] .. row[start[k+1] - 1] */
+    int64_t *row; /* (start[n]) numbers of sequences */
     int64_t *order; /* scratch */
     struct Keyed *keyed;
 } Minibatches;
 
 /* The minibatches of a training epoch (1 first), a pure function of seed and epoch. Sequences longer than
  * max_length (0: no limit) are left out; none left is EXIT_BAD_DATA. */
-int minibatches_train(Minibatches *m, const Sequences *s, int64_t max_length, int64_t batch, uint64_t seed,
-                      int64_t epoch, Error *e);
+int minibatches_train(Minibatches *m, const Sequences *s, int64_t max_length, int64_t batch,
+                      uint64_t seed, int64_t epoch, Error *e);
 /* Another epoch of the same minibatches; allocates nothing. */
-void minibatches_order(Minibatches *m, const Sequences *s, int64_t max_length, int64_t batch, uint64_t seed,
-                       int64_t epoch);
+void minibatches_order(Minibatches *m, const Sequences *s, int64_t max_length, int64_t batch,
+                       uint64_t seed, int64_t epoch);
 /* Those of scoring: by length, in file order where equal. */
 int minibatches_score(Minibatches *m, const Sequences *s, int64_t batch, Error *e);
 void minibatches_free(Minibatches *m);
@@ -40,8 +41,8 @@ void minibatches_fill(const Minibatches *m, const Sequences *s, int64_t k, int64
 /* ---- as sources of batches; *s outlives them. *source is not set where one cannot be made ---- */
 
 /* Batches of training epochs. EXIT_BAD_DATA: no sequence is left. */
-int buckets_train(Source **source, const Sequences *s, int64_t max_length, int64_t batch, uint64_t seed,
-                  Error *e);
+int buckets_train(Source **source, const Sequences *s, int64_t max_length, int64_t batch,
+                  uint64_t seed, Error *e);
 
 /* Batches of scoring. A minibatch longer than max_length (0: SCORE_WINDOW) is cut into windows that carry the state. A
  * scored position's place is its number among the positions of *s. */

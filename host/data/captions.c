@@ -44,7 +44,8 @@ static int count_words(const ImageTexts *t, int64_t min_count, Vocab *v, Error *
     if (code) return code;
     for (int64_t i = 0; i < t->images; i++) {
         if (t->split[i] != IMAGES_TRAIN) continue;
-        int64_t at = t->offset ? t->offset[t->first[i]] : 0, end = t->offset ? t->offset[t->first[i + 1]] : 0;
+        int64_t at = t->offset ? t->offset[t->first[i]] : 0,
+                end = t->offset ? t->offset[t->first[i + 1]] : 0;
         const char *word;
         for (size_t length; !code && (length = next_word(t, &at, end, &word));)
             code = vocab_count_add(&count, word, length, e);
@@ -82,7 +83,8 @@ static int add_row(CaptionSplit *s, const ImageTexts *t, int64_t caption, const 
     return EXIT_DONE;
 }
 
-static int split_rows(CaptionSplit *s, ImageSplit split, const ImageTexts *t, const Vocab *v, Error *e)
+static int split_rows(CaptionSplit *s, ImageSplit split, const ImageTexts *t, const Vocab *v,
+                      Error *e)
 {
     int64_t captions = 0;
     for (int64_t i = 0; i < t->images; i++) {
@@ -141,8 +143,8 @@ int captions_load(Captions *c, const char *dir, int64_t min_count, const Vocab *
     for (int i = 0; !code && i < IMAGE_SPLITS; i++)
         code = split_rows(&c->split[i], (ImageSplit)i, &texts, &c->vocab, e);
     if (!code && !vocab && !c->split[IMAGES_TRAIN].rows.n)
-        code = error_set(e, EXIT_BAD_DATA, "%s/%s has no training caption (split train or restval)", dir,
-                         captions_file);
+        code = error_set(e, EXIT_BAD_DATA, "%s/%s has no training caption (split train or restval)",
+                         dir, captions_file);
     image_texts_free(&texts);
     if (code) captions_free(c);
     else hash(c);

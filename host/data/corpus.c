@@ -36,8 +36,9 @@ enum { READ_BYTES = 1 << 16 };
 
 typedef struct Loader {
     VocabBuilder vocab;
-    bool final_eos;     /* CorpusRead */
-    bool building;      /* a new word becomes a type: the training text of a vocabulary that is being built */
+    bool final_eos; /* CorpusRead */
+    bool
+        building; /* a new word becomes a type: the training text of a vocabulary that is being built */
     bool given;         /* the vocabulary is the caller's: nothing is ever added */
     bool unknown_added; /* <unk> is no type of the training text: it was added for valid or test */
     int32_t unknown;    /* id of <unk>, -1: not there */
@@ -68,16 +69,18 @@ static int stream_push(Stream *s, int64_t *cap, int32_t id, Error *e)
  * str.split() cuts too. */
 static bool has_wide_space(const char *bytes, size_t n)
 {
-    static const char *const wide[] = {"\xc2\x85",     "\xc2\xa0",     "\xe1\x9a\x80", "\xe2\x80\xa8",
-                                       "\xe2\x80\xa9", "\xe2\x80\xaf", "\xe2\x81\x9f", "\xe3\x80\x80"};
+    static const char *const wide[] = {"\xc2\x85",     "\xc2\xa0",     "\xe1\x9a\x80",
+                                       "\xe2\x80\xa8", "\xe2\x80\xa9", "\xe2\x80\xaf",
+                                       "\xe2\x81\x9f", "\xe3\x80\x80"};
     for (size_t i = 0; i < n; i++) {
         unsigned char c = (unsigned char)bytes[i];
         if (c >= 0x1c && c <= 0x1f) return true;
         if (c < 0xc2 || c > 0xe3) continue;
         for (size_t k = 0; k < sizeof wide / sizeof wide[0]; k++)
-            if (n - i >= strlen(wide[k]) && !memcmp(bytes + i, wide[k], strlen(wide[k]))) return true;
-        if (n - i >= 3 && !memcmp(bytes + i, "\xe2\x80", 2) && (unsigned char)bytes[i + 2] >= 0x80 &&
-            (unsigned char)bytes[i + 2] <= 0x8a)
+            if (n - i >= strlen(wide[k]) && !memcmp(bytes + i, wide[k], strlen(wide[k])))
+                return true;
+        if (n - i >= 3 && !memcmp(bytes + i, "\xe2\x80", 2) &&
+            (unsigned char)bytes[i + 2] >= 0x80 && (unsigned char)bytes[i + 2] <= 0x8a)
             return true; /* U+2000 to U+200A */
     }
     return false;
@@ -93,8 +96,8 @@ static int word_id(Loader *l, Stream *s, const char *bytes, size_t length, int32
         if (l->given)
             return error_set(
                 e, EXIT_BAD_DATA,
-                "'%s' has the word '%.*s', which the vocabulary lacks, and it has no <unk> either", l->path,
-                (int)(length > 60 ? 60 : length), bytes);
+                "'%s' has the word '%.*s', which the vocabulary lacks, and it has no <unk> either",
+                l->path, (int)(length > 60 ? 60 : length), bytes);
         int code = vocab_append(&l->vocab, unknown_type, strlen(unknown_type), &l->unknown, e);
         if (code) return code;
         l->unknown_added = true;
@@ -121,7 +124,8 @@ static int word_keep(Loader *l, const void *bytes, size_t n, Error *e)
 }
 
 /* A word ends: what was kept of it, if anything, and the n bytes at tail. No word, no token. */
-static int word_end(Loader *l, Stream *s, int64_t *cap, const unsigned char *tail, size_t n, Error *e)
+static int word_end(Loader *l, Stream *s, int64_t *cap, const unsigned char *tail, size_t n,
+                    Error *e)
 {
     const char *bytes = (const char *)tail;
     if (l->word_length) {
@@ -146,7 +150,8 @@ static int chunk_read(Loader *l, Stream *s, int64_t *cap, size_t n, int64_t offs
         if (c > ' ') continue;
         if (c == 0)
             return error_set(e, EXIT_BAD_DATA,
-                             "'%s' has a NUL byte at byte %" PRId64 " (counted from 0): it is not plain text",
+                             "'%s' has a NUL byte at byte %" PRId64
+                             " (counted from 0): it is not plain text",
                              l->path, offset + (int64_t)i);
         if (!byte_is_space(c)) continue; /* other control bytes are bytes of a word */
         int code = word_end(l, s, cap, l->buffer + from, i - from, e);
@@ -165,8 +170,8 @@ static int mark_length(Loader *l, size_t n, size_t *length, Error *e)
     *length = n >= 3 && !memcmp(b, "\xef\xbb\xbf", 3) ? 3 : 0;
     l->file->mark = *length > 0;
     if (n >= 2 && (!memcmp(b, "\xff\xfe", 2) || !memcmp(b, "\xfe\xff", 2)))
-        return error_set(e, EXIT_BAD_DATA, "'%s' begins with a byte-order mark of UTF-16: save it as UTF-8",
-                         l->path);
+        return error_set(e, EXIT_BAD_DATA,
+                         "'%s' begins with a byte-order mark of UTF-16: save it as UTF-8", l->path);
     return EXIT_DONE;
 }
 
@@ -190,14 +195,15 @@ static int stream_read(Loader *l, int fd, Stream *s, Error *e)
     unsigned char last = '\n';
     for (;;) {
         ssize_t got = buffer_fill(l, fd);
-        if (got < 0) return error_set(e, EXIT_BAD_DATA, "'%s' cannot be read: %s", l->path, strerror(errno));
+        if (got < 0)
+            return error_set(e, EXIT_BAD_DATA, "'%s' cannot be read: %s", l->path, strerror(errno));
         size_t mark = 0;
         int code = offset ? EXIT_DONE : mark_length(l, (size_t)got, &mark, e);
         if (!code && mark) memmove(l->buffer, l->buffer + mark, (size_t)got - mark);
         size_t n = (size_t)got - mark;
         if (!code)
-            code =
-                n ? chunk_read(l, s, &cap, n, offset + (int64_t)mark, e) : word_end(l, s, &cap, NULL, 0, e);
+            code = n ? chunk_read(l, s, &cap, n, offset + (int64_t)mark, e)
+                     : word_end(l, s, &cap, NULL, 0, e);
         if (code) return code;
         if (n) last = l->buffer[n - 1];
         if (!n) break;
@@ -247,11 +253,11 @@ static int folder_scheme(int folder, const char *dir, int *scheme, Error *e)
                 seen[i] = file_names[i][split];
         if (!seen[i]) continue;
         if (*scheme >= 0)
-            return error_set(
-                e, EXIT_BAD_DATA,
-                "the folder '%s' holds %s and %s, files of two naming schemes: move those of one corpus "
-                "to a folder of their own",
-                dir, seen[*scheme], seen[i]);
+            return error_set(e, EXIT_BAD_DATA,
+                             "the folder '%s' holds %s and %s, files of two naming schemes: move "
+                             "those of one corpus "
+                             "to a folder of their own",
+                             dir, seen[*scheme], seen[i]);
         *scheme = i;
     }
     return EXIT_DONE;
@@ -261,11 +267,11 @@ static int folder_open(const char *dir, Error *e)
 {
     int folder = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (folder < 0)
-        error_set(
-            e, EXIT_BAD_DATA,
-            "cannot open the data folder '%s': %s (it must hold train.txt, valid.txt and test.txt; the word "
-            "synthetic stands for the built-in corpus)",
-            dir, strerror(errno));
+        error_set(e, EXIT_BAD_DATA,
+                  "cannot open the data folder '%s': %s (it must hold train.txt, valid.txt and "
+                  "test.txt; the word "
+                  "synthetic stands for the built-in corpus)",
+                  dir, strerror(errno));
     return folder;
 }
 
@@ -284,7 +290,8 @@ int corpus_file(const char *dir, int split, char **path, Error *e)
     int folder = folder_open(dir, e), scheme;
     if (folder < 0) return e->code;
     int code = folder_scheme(folder, dir, &scheme, e);
-    if (!code && scheme >= 0 && !faccessat(folder, file_names[scheme][split], F_OK, AT_SYMLINK_NOFOLLOW) &&
+    if (!code && scheme >= 0 &&
+        !faccessat(folder, file_names[scheme][split], F_OK, AT_SYMLINK_NOFOLLOW) &&
         !(*path = path_join(dir, file_names[scheme][split])))
         code = out_of_memory(e, "looking for the text");
     close(folder);
@@ -295,9 +302,10 @@ static int split_missing(const char *dir, int split, Error *e)
 {
     char holds[600];
     list_folder(dir, holds, sizeof holds);
-    return error_set(
-        e, EXIT_BAD_DATA, "the folder '%s' has no %s text: looked for %s, %s and %s; it holds %s", dir,
-        split_name[split], file_names[0][split], file_names[1][split], file_names[2][split], holds);
+    return error_set(e, EXIT_BAD_DATA,
+                     "the folder '%s' has no %s text: looked for %s, %s and %s; it holds %s", dir,
+                     split_name[split], file_names[0][split], file_names[1][split],
+                     file_names[2][split], holds);
 }
 
 /* Reads a split; one that is not there is left empty unless it is needed. */
@@ -312,7 +320,8 @@ static int split_read(Loader *l, const char *dir, int split, bool needed, Corpus
     struct stat st;
     /* O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever. */
     int fd = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (fd < 0) return error_set(e, EXIT_BAD_DATA, "'%s' cannot be opened: %s", l->path, strerror(errno));
+    if (fd < 0)
+        return error_set(e, EXIT_BAD_DATA, "'%s' cannot be opened: %s", l->path, strerror(errno));
     if (fstat(fd, &st) || !S_ISREG(st.st_mode))
         code = error_set(e, EXIT_BAD_DATA, "'%s' is %s, not a text file", l->path,
                          S_ISDIR(st.st_mode)    ? "a folder"
@@ -351,7 +360,8 @@ static const char *corpus_recognise(const char *sha256)
     static const struct {
         const char *sha256, *name;
     } known[] = {
-        {"05a04642bb6df3bfbbe7512c1c5a58eb6af44287973ca281b424d69abf3e331f", "Penn Treebank (Mikolov)"},
+        {"05a04642bb6df3bfbbe7512c1c5a58eb6af44287973ca281b424d69abf3e331f",
+         "Penn Treebank (Mikolov)"},
     };
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         if (!strcmp(known[i].sha256, sha256)) return known[i].name;
@@ -399,20 +409,23 @@ bool corpus_remark(const Corpus *c, int i, char *text, size_t size)
         const TextFile *f = &c->file[split];
         if (!f->path) continue;
         if (f->mark && !i--)
-            return snprintf(text, size, "%s begins with a byte-order mark, which was taken off", f->path),
+            return snprintf(text, size, "%s begins with a byte-order mark, which was taken off",
+                            f->path),
                    true;
         if (f->wide_space && !i--)
-            return snprintf(text, size,
-                            "%s: %" PRId64
-                            " word%s a space that is not ASCII (U+00A0, U+3000, U+0085 ...), which is a "
-                            "letter here and a space to Python's str.split()",
-                            f->path, f->wide_space, f->wide_space == 1 ? " holds" : "s hold"),
+            return snprintf(
+                       text, size,
+                       "%s: %" PRId64
+                       " word%s a space that is not ASCII (U+00A0, U+3000, U+0085 ...), which is a "
+                       "letter here and a space to Python's str.split()",
+                       f->path, f->wide_space, f->wide_space == 1 ? " holds" : "s hold"),
                    true;
         if (f->open_end && !c->final_eos && !i--)
-            return snprintf(text, size,
-                            "%s ends without a newline, and so without <eos>; --final-eos adds it, as "
-                            "pytorch/examples does",
-                            f->path),
+            return snprintf(
+                       text, size,
+                       "%s ends without a newline, and so without <eos>; --final-eos adds it, as "
+                       "pytorch/examples does",
+                       f->path),
                    true;
     }
     return false;
@@ -421,7 +434,8 @@ bool corpus_remark(const Corpus *c, int i, char *text, size_t size)
 int corpus_translate(Corpus *c, const Vocab *to, Error *e)
 {
     const Vocab *from = &c->vocab;
-    if (from->V == to->V && !memcmp(from->offset, to->offset, (size_t)(from->V + 1) * sizeof *from->offset) &&
+    if (from->V == to->V &&
+        !memcmp(from->offset, to->offset, (size_t)(from->V + 1) * sizeof *from->offset) &&
         !memcmp(from->bytes, to->bytes, (size_t)from->offset[from->V]))
         return EXIT_DONE;
 
@@ -434,10 +448,11 @@ int corpus_translate(Corpus *c, const Vocab *to, Error *e)
             s->ids[i] = vocab_find(to, type, length);
             if (s->ids[i] >= 0) continue;
             if (unknown < 0)
-                return error_set(e, EXIT_BAD_DATA,
-                                 "the built-in corpus has the word '%.*s', which the vocabulary lacks, and "
-                                 "it has no <unk> either",
-                                 (int)length, type);
+                return error_set(
+                    e, EXIT_BAD_DATA,
+                    "the built-in corpus has the word '%.*s', which the vocabulary lacks, and "
+                    "it has no <unk> either",
+                    (int)length, type);
             s->ids[i] = unknown;
             s->unknown++;
         }
@@ -464,7 +479,8 @@ int corpus_read_folder(Corpus *c, const char *dir, const CorpusRead *how, Error 
     int folder = folder_open(dir, e); /* also where no split is needed */
     if (folder < 0) code = e->code;
     else close(folder);
-    if (!code && vocab && vocab_copy(&l->vocab.v, vocab)) code = out_of_memory(e, "copying the vocabulary");
+    if (!code && vocab && vocab_copy(&l->vocab.v, vocab))
+        code = out_of_memory(e, "copying the vocabulary");
     if (!code) code = folder_load(c, l, dir, how, e);
     c->vocab = vocab_finish(&l->vocab);
     free(l->word);
@@ -507,24 +523,28 @@ int vocab_read(Vocab *v, const char *path, Error *e)
         while (n > 0 && (line[n - 1] == '\n' || line[n - 1] == '\r')) n--;
         if (!number++ && n >= 3 && !memcmp(word, "\xef\xbb\xbf", 3)) word += 3, n -= 3;
         if (n <= 0)
-            code = error_set(e, EXIT_BAD_DATA, "%s: line %" PRId64 " is empty, and no type is", path, number);
+            code = error_set(e, EXIT_BAD_DATA, "%s: line %" PRId64 " is empty, and no type is",
+                             path, number);
         if (number > 1) fputc(' ', out);
         for (ssize_t i = 0; !code && i < n; i++) {
             if (word[i] == 0 || byte_is_space((unsigned char)word[i]))
                 code = error_set(e, EXIT_BAD_DATA,
-                                 "%s: line %" PRId64 " is not one type: it holds white space or a NUL byte",
+                                 "%s: line %" PRId64
+                                 " is not one type: it holds white space or a NUL byte",
                                  path, number);
             else if (word[i] == '%') fputs("%25", out);
             else fputc(word[i], out);
         }
     }
     if (!code && ferror(in)) code = error_set(e, EXIT_BAD_DATA, "%s cannot be read: %m", path);
-    if (!code && !number) code = error_set(e, EXIT_BAD_DATA, "%s is empty: it holds no types", path);
+    if (!code && !number)
+        code = error_set(e, EXIT_BAD_DATA, "%s is empty: it holds no types", path);
     if (fclose(out) && !code) code = out_of_memory(e, "reading a vocabulary");
     fclose(in);
     free(line);
     Error inner;
-    if (!code && (code = vocab_decode(v, text, &inner))) error_set(e, code, "%s: %s", path, inner.text);
+    if (!code && (code = vocab_decode(v, text, &inner)))
+        error_set(e, code, "%s: %s", path, inner.text);
     free(text);
     return code;
 }
@@ -542,6 +562,7 @@ size_t corpus_bytes(const Corpus *c)
 void corpus_free(Corpus *c)
 {
     vocab_free(&c->vocab);
-    for (int split = 0; split < SPLITS; split++) free(c->split[split].ids), free(c->file[split].path);
+    for (int split = 0; split < SPLITS; split++)
+        free(c->split[split].ids), free(c->file[split].path);
     memset(c, 0, sizeof *c);
 }

@@ -39,14 +39,17 @@ typedef struct KnownText {
 
 typedef struct Corpus {
     Vocab vocab;
-    Stream split[SPLITS]; /* n is 0 where a split was not read: a text that is read is never empty */
+    Stream
+        split[SPLITS]; /* n is 0 where a split was not read: a text that is read is never empty */
     TextFile file[SPLITS];
-    char sha256[65]; /* over the int32 little-endian ids of train, valid, test; "" unless all were read */
+    char sha256
+        [65]; /* over the int32 little-endian ids of train, valid, test; "" unless all were read */
     char train_sha256[65];  /* over those of train alone; "" where it was not read */
     bool synthetic;         /* the built-in corpus */
     const KnownText *known; /* NULL where the distribution is not known */
     bool final_eos;         /* <eos> was added where a file's last line lacks its newline */
-    const char *known_as;   /* "Penn Treebank (Mikolov)" where the hash is recognised, "synthetic", or NULL */
+    const char *
+        known_as; /* "Penn Treebank (Mikolov)" where the hash is recognised, "synthetic", or NULL */
 } Corpus;
 
 typedef struct CorpusRead {

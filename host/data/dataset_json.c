@@ -12,8 +12,10 @@
 static const struct {
     const char *name;
     ImageSplit split;
-} splits[] = {
-    {"train", IMAGES_TRAIN}, {"restval", IMAGES_TRAIN}, {"val", IMAGES_VALID}, {"test", IMAGES_TEST}};
+} splits[] = {{"train", IMAGES_TRAIN},
+              {"restval", IMAGES_TRAIN},
+              {"val", IMAGES_VALID},
+              {"test", IMAGES_TEST}};
 enum { SPLITS_KNOWN = sizeof splits / sizeof splits[0] };
 
 /* Where in the file a fault is. */
@@ -27,8 +29,8 @@ static int fault(const Place *p, const char *what)
 {
     if (p->sentence < 0)
         return error_set(p->e, EXIT_BAD_DATA, "%s: image %" PRId64 " %s", p->path, p->image, what);
-    return error_set(p->e, EXIT_BAD_DATA, "%s: sentence %" PRId64 " of image %" PRId64 " %s", p->path,
-                     p->sentence, p->image, what);
+    return error_set(p->e, EXIT_BAD_DATA, "%s: sentence %" PRId64 " of image %" PRId64 " %s",
+                     p->path, p->sentence, p->image, what);
 }
 
 /* imgid of an image or a sentence, where it is there. */
@@ -41,7 +43,8 @@ static int check_imgid(const Place *p, const json_t *of)
     int64_t id = json_integer_value(imgid);
     if (id == p->image) return EXIT_DONE;
     snprintf(what, sizeof what,
-             "has imgid %" PRId64 ": it must be the image's place in the list, which is its row of features",
+             "has imgid %" PRId64
+             ": it must be the image's place in the list, which is its row of features",
              id);
     return fault(p, what);
 }
@@ -112,15 +115,15 @@ int dataset_json_parse(ImageTexts *t, const char *bytes, size_t n, const char *p
     if (!file && json_error_code(&where) == json_error_out_of_memory)
         return error_set(e, EXIT_FAILED, "memory ran out while %s was read", path);
     if (!file)
-        return error_set(e, EXIT_BAD_DATA, "%s is not JSON: %s (line %d, column %d)", path, where.text,
-                         where.line, where.column);
+        return error_set(e, EXIT_BAD_DATA, "%s is not JSON: %s (line %d, column %d)", path,
+                         where.text, where.line, where.column);
     const json_t *images = json_object_get(file, "images");
     Place place = {.path = path, .e = e};
     int code = EXIT_DONE;
     if (!json_is_array(images))
-        code =
-            error_set(e, EXIT_BAD_DATA,
-                      "%s has no list `images`: it is not in the form of Karpathy's dataset_coco.json", path);
+        code = error_set(
+            e, EXIT_BAD_DATA,
+            "%s has no list `images`: it is not in the form of Karpathy's dataset_coco.json", path);
     for (size_t i = 0; !code && i < json_array_size(images); i++) {
         place.image = (int64_t)i;
         code = read_image(t, &place, json_array_get(images, i));

@@ -64,7 +64,8 @@ int features_open(Features *f, const char *path, Error *e)
         size_t n = strlen(f->table.path);
         f->script = n > 4 && !strcmp(f->table.path + n - 4, ".scp");
         f->folder = joined(f->table.path, slash ? (size_t)(slash + 1 - f->table.path) : 0, "", 0);
-        f->text = (KaldiText){f->table.bytes, (const char *)f->table.bytes + f->table.n, f->table.path, 0};
+        f->text = (KaldiText){f->table.bytes, (const char *)f->table.bytes + f->table.n,
+                              f->table.path, 0};
         if (!f->folder) code = out_of_memory(e);
     }
     if (code) features_close(f);
@@ -83,7 +84,8 @@ void features_close(Features *f)
 static char *path_of(const Features *f, const KaldiPlace *place)
 {
     bool absolute = place->path[0] == '/';
-    char *path = joined(f->folder, absolute ? 0 : strlen(f->folder), place->path, place->path_bytes);
+    char *path =
+        joined(f->folder, absolute ? 0 : strlen(f->folder), place->path, place->path_bytes);
     if (!path || absolute || !access(path, F_OK)) return path;
     char *here = joined("", 0, place->path, place->path_bytes);
     if (here && access(here, F_OK)) { /* neither: the first is told */
@@ -107,9 +109,10 @@ static int next_of_script(Features *f, KaldiEntry *entry, Error *e)
     if (code) return code;
     if (place.offset >= f->matrix.n)
         return error_set(e, EXIT_BAD_DATA,
-                         "%s is cut short: utterance %.*s begins at byte %" PRIu64 " in %s, which has %zu",
-                         f->matrix.path, (int)place.name_bytes, place.name, place.offset, f->table.path,
-                         f->matrix.n);
+                         "%s is cut short: utterance %.*s begins at byte %" PRIu64
+                         " in %s, which has %zu",
+                         f->matrix.path, (int)place.name_bytes, place.name, place.offset,
+                         f->table.path, f->matrix.n);
     entry->name = place.name;
     entry->name_bytes = place.name_bytes;
     snprintf(what, sizeof what, "%.4000s, utterance %.*s,", f->matrix.path, (int)place.name_bytes,
@@ -135,8 +138,8 @@ int features_read(const Features *f, const KaldiEntry *entry, float *to, Error *
             return error_set(e, EXIT_BAD_DATA,
                              "%s, utterance %.*s: dimension %" PRId64 " of frame %" PRId64
                              " is %s (both counted from 1)",
-                             f->script ? f->matrix.path : f->table.path, (int)entry->name_bytes, entry->name,
-                             i % entry->matrix.cols + 1, i / entry->matrix.cols + 1,
+                             f->script ? f->matrix.path : f->table.path, (int)entry->name_bytes,
+                             entry->name, i % entry->matrix.cols + 1, i / entry->matrix.cols + 1,
                              isnan(to[i]) ? "not a number" : "infinite");
     return EXIT_DONE;
 }
@@ -147,7 +150,8 @@ void features_normalise(float *x, int64_t frames, int64_t F)
         double mean = 0, variance = 0;
         for (int64_t t = 0; t < frames; t++) mean += x[t * F + f];
         mean /= (double)frames;
-        for (int64_t t = 0; t < frames; t++) variance += (x[t * F + f] - mean) * (x[t * F + f] - mean);
+        for (int64_t t = 0; t < frames; t++)
+            variance += (x[t * F + f] - mean) * (x[t * F + f] - mean);
         variance /= (double)frames;
         double scale = 1 / sqrt(fmax(variance, 1e-10));
         for (int64_t t = 0; t < frames; t++) x[t * F + f] = (float)((x[t * F + f] - mean) * scale);

@@ -62,7 +62,8 @@ static Utterance *slot_of(const Names *names, const char *name, size_t bytes)
 {
     for (uint64_t i = hash_of(name, bytes);; i++) {
         Utterance *u = &names->slot[i & (uint64_t)(names->slots - 1)];
-        if (!u->labels.name || (u->labels.name_bytes == bytes && !memcmp(u->labels.name, name, bytes)))
+        if (!u->labels.name ||
+            (u->labels.name_bytes == bytes && !memcmp(u->labels.name, name, bytes)))
             return u;
     }
 }
@@ -101,7 +102,8 @@ typedef struct Reader {
 
 static int read_labels(Reader *r, Error *e)
 {
-    KaldiText text = {r->labels.bytes, (const char *)r->labels.bytes + r->labels.n, r->labels.path, 0};
+    KaldiText text = {r->labels.bytes, (const char *)r->labels.bytes + r->labels.n, r->labels.path,
+                      0};
     for (;;) {
         KaldiLabels l;
         int code = kaldi_labels_next(&text, &l, e);
@@ -109,8 +111,8 @@ static int read_labels(Reader *r, Error *e)
         Utterance *u = names_take(&r->names, l.name, l.name_bytes);
         if (!u) return out_of_memory(e);
         if (u->with_labels)
-            return error_set(e, EXIT_BAD_DATA, "%s: line %" PRId64 " has utterance %.*s again", text.path,
-                             text.line, (int)l.name_bytes, l.name);
+            return error_set(e, EXIT_BAD_DATA, "%s: line %" PRId64 " has utterance %.*s again",
+                             text.path, text.line, (int)l.name_bytes, l.name);
         u->labels = l;
         u->with_labels = true;
     }
@@ -155,7 +157,8 @@ static int utterance_add(Reader *r, const KaldiEntry *entry, const KaldiLabels *
     Frames *f = r->f;
     if (l->n != m->rows)
         return error_set(e, EXIT_BAD_DATA,
-                         "%s: utterance %.*s has %" PRId64 " labels and %" PRId64 " frames of features",
+                         "%s: utterance %.*s has %" PRId64 " labels and %" PRId64
+                         " frames of features",
                          r->labels.path, (int)l->name_bytes, l->name, l->n, m->rows);
     if (!m->rows) {
         r->s->empty++;
@@ -184,8 +187,8 @@ static int read_features(Reader *r, Error *e)
         Utterance *u = names_take(&r->names, entry.name, entry.name_bytes);
         if (!u) return out_of_memory(e);
         if (u->with_features)
-            return error_set(e, EXIT_BAD_DATA, "%s has utterance %.*s twice", r->features.table.path,
-                             (int)entry.name_bytes, entry.name);
+            return error_set(e, EXIT_BAD_DATA, "%s has utterance %.*s twice",
+                             r->features.table.path, (int)entry.name_bytes, entry.name);
         u->with_features = true;
         if (!u->with_labels) r->s->no_labels++;
         else if ((code = utterance_add(r, &entry, &u->labels, e))) return code;
@@ -216,11 +219,12 @@ static int files_read(Reader *r, int split, Error *e)
         r->s->no_features += u->labels.name && !u->with_features;
     }
     if (!r->s->rows.n)
-        return error_set(
-            e, EXIT_BAD_DATA,
-            "%s and %s have no utterance together (%" PRId64 " without labels, %" PRId64 " without features, "
-            "%" PRId64 " without a frame)",
-            r->features.table.path, r->labels.path, r->s->no_labels, r->s->no_features, r->s->empty);
+        return error_set(e, EXIT_BAD_DATA,
+                         "%s and %s have no utterance together (%" PRId64
+                         " without labels, %" PRId64 " without features, "
+                         "%" PRId64 " without a frame)",
+                         r->features.table.path, r->labels.path, r->s->no_labels, r->s->no_features,
+                         r->s->empty);
     return EXIT_DONE;
 }
 
@@ -234,14 +238,16 @@ static int synthetic_read(Reader *r, int split, Error *e)
     int code = voice ? EXIT_DONE : out_of_memory(e);
     if (voice) speech_voice(voice);
     if (r->f->F && r->f->F != SPEECH_F)
-        code = error_set(e, EXIT_BAD_DATA,
-                         "the built-in utterances have %d features a frame, and the model reads %" PRId64,
-                         SPEECH_F, r->f->F);
+        code = error_set(
+            e, EXIT_BAD_DATA,
+            "the built-in utterances have %d features a frame, and the model reads %" PRId64,
+            SPEECH_F, r->f->F);
     r->f->F = SPEECH_F;
     for (int64_t i = 0; !code && i < speech_utterances[split]; i++) {
         int64_t frames = speech_utterance(voice, split, i, x, labels);
         if ((code = grow(r, frames, e))) break;
-        memcpy(r->s->features + r->s->frames * SPEECH_F, x, (size_t)(frames * SPEECH_F) * sizeof *x);
+        memcpy(r->s->features + r->s->frames * SPEECH_F, x,
+               (size_t)(frames * SPEECH_F) * sizeof *x);
         memcpy(r->s->rows.targets + r->s->rows.offset[i], labels, (size_t)frames * sizeof *labels);
         row_done(r, frames, SPEECH_V - 1);
     }
@@ -279,9 +285,10 @@ static int phones_parse(Frames *f, KaldiText *text, Error *e)
         if (code || !phone.name) return code;
         if (phone.id >= f->V) continue;
         if (f->name[phone.id])
-            return error_set(e, EXIT_BAD_DATA, "%s: line %" PRId64 " names label %d again", text->path,
-                             text->line, phone.id);
-        if ((code = phone_set(f, phone.id, phone.name, phone.name_bytes, phone.silence, e))) return code;
+            return error_set(e, EXIT_BAD_DATA, "%s: line %" PRId64 " names label %d again",
+                             text->path, text->line, phone.id);
+        if ((code = phone_set(f, phone.id, phone.name, phone.name_bytes, phone.silence, e)))
+            return code;
     }
 }
 
@@ -342,8 +349,8 @@ int frames_read(Frames *f, int split, Error *e)
     if (code) return code;
     if (s->largest >= f->V)
         return error_set(e, EXIT_BAD_DATA,
-                         "%s/%s/labels has label %d, and the largest of training is %" PRId64, f->o.dir,
-                         frames_split_name[split], s->largest, f->V - 1);
+                         "%s/%s/labels has label %d, and the largest of training is %" PRId64,
+                         f->o.dir, frames_split_name[split], s->largest, f->V - 1);
     for (int64_t i = 0; i < s->frames; i++) s->silent += f->silence[s->rows.targets[i]];
     s->read = true;
     return EXIT_DONE;
@@ -353,11 +360,12 @@ static int folder_check(const Frames *f, Error *e)
 {
     struct stat file;
     if (!stat(f->o.dir, &file) && S_ISDIR(file.st_mode)) return EXIT_DONE;
-    return error_set(e, EXIT_BAD_DATA,
-                     "'%s' is no folder (it must hold train, valid and test, each with feats.scp or "
-                     "feats.ark and labels; the "
-                     "word synthetic stands for the built-in utterances)",
-                     f->o.dir);
+    return error_set(
+        e, EXIT_BAD_DATA,
+        "'%s' is no folder (it must hold train, valid and test, each with feats.scp or "
+        "feats.ark and labels; the "
+        "word synthetic stands for the built-in utterances)",
+        f->o.dir);
 }
 
 static void hash_splits(const Frames *f, int n, char hex[65])
@@ -376,7 +384,8 @@ int frames_load(Frames *f, const FramesOptions *o, Error *e)
     f->synthetic = !strcmp(o->dir, "synthetic");
     int code = f->synthetic ? EXIT_DONE : folder_check(f, e);
     for (int i = 0; !code && !o->V && i < FRAMES_SPLITS; i++)
-        if (!i || o->wanted & (i == FRAMES_VALID ? EVAL_VALID : EVAL_TEST)) code = frames_read(f, i, e);
+        if (!i || o->wanted & (i == FRAMES_VALID ? EVAL_VALID : EVAL_TEST))
+            code = frames_read(f, i, e);
     if (code) {
         frames_free(f);
         return code;

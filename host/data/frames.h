@@ -15,11 +15,12 @@ enum { FRAMES_TRAIN, FRAMES_VALID, FRAMES_TEST, FRAMES_SPLITS };
 extern const char *const frames_split_name[FRAMES_SPLITS];
 
 typedef struct FramesSplit {
-    bool read;                       /* the rest is filled */
-    Sequences rows;                  /* in the order of the features; every position takes a row */
-    float *features;                 /* (frames,F) */
-    int64_t *first_row;              /* (rows.n) */
-    int64_t frames, longest, silent; /* all frames; of the longest utterance; with a label of silence */
+    bool read;          /* the rest is filled */
+    Sequences rows;     /* in the order of the features; every position takes a row */
+    float *features;    /* (frames,F) */
+    int64_t *first_row; /* (rows.n) */
+    int64_t frames, longest,
+        silent; /* all frames; of the longest utterance; with a label of silence */
     int64_t no_labels, no_features,
         empty;       /* utterances that were left out: they lack one, or have no frame */
     int32_t largest; /* label */

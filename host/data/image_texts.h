@@ -14,7 +14,8 @@ typedef struct ImageTexts {
     int64_t images, captions;
     unsigned char *split; /* (images) ImageSplit of each */
     int64_t *first;       /* (images + 1): image i has captions first[i] .. first[i+1] - 1 */
-    int64_t *offset;      /* (captions + 1): caption k is bytes[offset[k] .. offset[k+1]), words with a space
+    int64_t
+        *offset; /* (captions + 1): caption k is bytes[offset[k] .. offset[k+1]), words with a space
                              before each */
     char *bytes;
     int64_t cap_images, cap_captions, cap_bytes;
@@ -22,7 +23,7 @@ typedef struct ImageTexts {
 
 /* A zeroed struct is an empty list. Each of these returns EXIT_FAILED when memory runs out; the list stays whole. */
 int image_texts_image(ImageTexts *t, ImageSplit split, Error *e); /* one more image */
-int image_texts_caption(ImageTexts *t, Error *e);                 /* one more caption of the last image */
+int image_texts_caption(ImageTexts *t, Error *e); /* one more caption of the last image */
 /* One more word of the last caption: not empty, without ASCII white space and NUL. */
 int image_texts_word(ImageTexts *t, const char *word, size_t length, Error *e);
 void image_texts_free(ImageTexts *t);

@@ -62,13 +62,17 @@ static int parse_compressed(KaldiMatrix *m, const unsigned char *bytes, size_t n
     return EXIT_DONE;
 }
 
-static int parse_binary(KaldiMatrix *m, const unsigned char *bytes, size_t n, const char *what, Error *e)
+static int parse_binary(KaldiMatrix *m, const unsigned char *bytes, size_t n, const char *what,
+                        Error *e)
 {
     static const struct {
         const char *token;
         KaldiKind kind;
-    } kinds[] = {
-        {"FM ", KALDI_F32}, {"DM ", KALDI_F64}, {"CM ", KALDI_CM}, {"CM2 ", KALDI_CM2}, {"CM3 ", KALDI_CM3}};
+    } kinds[] = {{"FM ", KALDI_F32},
+                 {"DM ", KALDI_F64},
+                 {"CM ", KALDI_CM},
+                 {"CM2 ", KALDI_CM2},
+                 {"CM3 ", KALDI_CM3}};
     size_t at = 2, i = 0, elements; /* \0B */
     for (; i < sizeof kinds / sizeof *kinds; i++) {
         size_t length = strlen(kinds[i].token);
@@ -80,8 +84,9 @@ static int parse_binary(KaldiMatrix *m, const unsigned char *bytes, size_t n, co
         int length = 0;
         while (length < 8 && at + (size_t)length < n && bytes[at + (size_t)length] > ' ') length++;
         if (n - at < 4 && length < 4) return cut_short(what, e);
-        return error_set(e, EXIT_BAD_DATA, "%s holds no matrix but '%.*s'; FM, DM, CM, CM2 and CM3 are read",
-                         what, length, (const char *)bytes + at);
+        return error_set(e, EXIT_BAD_DATA,
+                         "%s holds no matrix but '%.*s'; FM, DM, CM, CM2 and CM3 are read", what,
+                         length, (const char *)bytes + at);
     }
     m->kind = kinds[i].kind;
     if (m->kind >= KALDI_CM) {
@@ -92,10 +97,11 @@ static int parse_binary(KaldiMatrix *m, const unsigned char *bytes, size_t n, co
     } else if (!take_size(bytes, n, &at, &m->rows) || !take_size(bytes, n, &at, &m->cols)) {
         m->rows = -1;
     }
-    if (m->rows < 0 || m->cols < 0) return error_set(e, EXIT_BAD_DATA, "%s has a size that is none", what);
+    if (m->rows < 0 || m->cols < 0)
+        return error_set(e, EXIT_BAD_DATA, "%s has a size that is none", what);
     if (!m->rows != !m->cols)
-        return error_set(e, EXIT_BAD_DATA, "%s has %" PRId64 " rows of %" PRId64 " numbers", what, m->rows,
-                         m->cols);
+        return error_set(e, EXIT_BAD_DATA, "%s has %" PRId64 " rows of %" PRId64 " numbers", what,
+                         m->rows, m->cols);
     if (!element_bytes(m, &elements) || n - at < elements) return cut_short(what, e);
     m->data = bytes + at;
     m->data_bytes = elements;
@@ -124,9 +130,11 @@ static void read_columns(const KaldiMatrix *m, float *to)
     for (int64_t c = 0; c < m->cols; c++) {
         float q[4];
         for (int i = 0; i < 4; i++)
-            q[i] = m->least + m->range * 1.52590218966964e-05F * /* 1/65535 */
-                                  read_u16(m->data + sizeof(ColumnHeader) * (size_t)c + 2 * (size_t)i);
-        for (int64_t r = 0; r < m->rows; r++) to[r * m->cols + c] = between_quartiles(q, *element++);
+            q[i] =
+                m->least + m->range * 1.52590218966964e-05F * /* 1/65535 */
+                               read_u16(m->data + sizeof(ColumnHeader) * (size_t)c + 2 * (size_t)i);
+        for (int64_t r = 0; r < m->rows; r++)
+            to[r * m->cols + c] = between_quartiles(q, *element++);
     }
 }
 
@@ -183,16 +191,18 @@ static int parse_text(KaldiMatrix *m, const char *bytes, size_t n, const char *w
     while (at < end && is_blank(*at)) at++;
     if (at == end) return cut_short(what, e);
     if (*at != '[')
-        return error_set(e, EXIT_BAD_DATA, "%s holds no matrix: neither binary nor text between [ and ]",
-                         what);
+        return error_set(e, EXIT_BAD_DATA,
+                         "%s holds no matrix: neither binary nor text between [ and ]", what);
     m->kind = KALDI_TEXT;
     m->data = (const unsigned char *)++at;
     if (!scan_text(&at, end, &m->rows, &m->cols, NULL)) {
         if (at >= end || !memchr(at, ']', (size_t)(end - at)))
-            return error_set(e, EXIT_BAD_DATA, "%s is cut short, or its matrix lacks the closing ]", what);
-        return error_set(e, EXIT_BAD_DATA,
-                         "%s has something that is no number, or rows of different lengths, in row %" PRId64,
-                         what, m->rows + 1);
+            return error_set(e, EXIT_BAD_DATA, "%s is cut short, or its matrix lacks the closing ]",
+                             what);
+        return error_set(
+            e, EXIT_BAD_DATA,
+            "%s has something that is no number, or rows of different lengths, in row %" PRId64,
+            what, m->rows + 1);
     }
     while (at < end && (*at == ' ' || *at == '\t' || *at == '\r')) at++;
     if (at < end && *at == '\n') at++;
@@ -253,7 +263,8 @@ static size_t name_length(const char *at, const char *end)
     return n < KALDI_NAME && (at + n == end || is_blank(at[n])) ? n : 0;
 }
 
-int kaldi_archive_next(const void *bytes, size_t n, size_t *at, const char *path, KaldiEntry *entry, Error *e)
+int kaldi_archive_next(const void *bytes, size_t n, size_t *at, const char *path, KaldiEntry *entry,
+                       Error *e)
 {
     const char *b = bytes;
     char what[4096 + KALDI_NAME];
@@ -263,7 +274,8 @@ int kaldi_archive_next(const void *bytes, size_t n, size_t *at, const char *path
     size_t length = name_length(b + *at, b + n);
     if (!length)
         return error_set(e, EXIT_BAD_DATA,
-                         "%s is no archive of Kaldi: at byte %zu there is no utterance's name", path, *at);
+                         "%s is no archive of Kaldi: at byte %zu there is no utterance's name",
+                         path, *at);
     snprintf(what, sizeof what, "%.4000s, utterance %.*s,", path, (int)length, b + *at);
     entry->name = b + *at;
     entry->name_bytes = length;
@@ -273,7 +285,8 @@ int kaldi_archive_next(const void *bytes, size_t n, size_t *at, const char *path
     return code;
 }
 
-int kaldi_archive_put(Replacement *r, const char *name, const float *values, int64_t rows, int64_t cols)
+int kaldi_archive_put(Replacement *r, const char *name, const float *values, int64_t rows,
+                      int64_t cols)
 {
     char head[KALDI_NAME + 32];
     int32_t size[2] = {(int32_t)rows, (int32_t)cols};
@@ -305,8 +318,8 @@ static bool line_next(KaldiText *t, const char **line, const char **end)
 }
 
 /* Moves *at over the blanks behind the name, which is told. */
-static int take_name(KaldiText *t, const char **at, const char *end, const char **name, size_t *bytes,
-                     Error *e)
+static int take_name(KaldiText *t, const char **at, const char *end, const char **name,
+                     size_t *bytes, Error *e)
 {
     *name = *at;
     *bytes = name_length(*at, end);
@@ -327,7 +340,8 @@ int kaldi_script_next(KaldiText *t, KaldiPlace *place, Error *e)
     if (!line_next(t, &at, &end)) return EXIT_DONE;
     int code = take_name(t, &at, end, &place->name, &place->name_bytes, e);
     if (code) return code;
-    if (at == end) return error_set(e, EXIT_BAD_DATA, "%s: line %" PRId64 " gives no file", t->path, t->line);
+    if (at == end)
+        return error_set(e, EXIT_BAD_DATA, "%s: line %" PRId64 " gives no file", t->path, t->line);
     if (end[-1] == '|' || *at == '|' || (*at == '-' && end - at == 1))
         return error_set(
             e, EXIT_BAD_DATA,
@@ -335,10 +349,11 @@ int kaldi_script_next(KaldiText *t, KaldiPlace *place, Error *e)
             " names a command or standard input; plstm reads files only (copy-feats writes them)",
             t->path, t->line);
     if (end[-1] == ']')
-        return error_set(e, EXIT_BAD_DATA,
-                         "%s: line %" PRId64
-                         " takes a part of a matrix; plstm reads whole ones only (copy-feats writes them)",
-                         t->path, t->line);
+        return error_set(
+            e, EXIT_BAD_DATA,
+            "%s: line %" PRId64
+            " takes a part of a matrix; plstm reads whole ones only (copy-feats writes them)",
+            t->path, t->line);
     const char *digits = end;
     uint64_t offset = 0, scale = 1;
     bool fits = true;
@@ -353,13 +368,14 @@ int kaldi_script_next(KaldiText *t, KaldiPlace *place, Error *e)
     place->path_bytes = (size_t)(end - at);
     if (digits == end || digits == at || digits[-1] != ':') return EXIT_DONE;
     if (!fits)
-        return error_set(e, EXIT_BAD_DATA, "%s: line %" PRId64 " has an offset that no file reaches", t->path,
+        return error_set(e, EXIT_BAD_DATA,
+                         "%s: line %" PRId64 " has an offset that no file reaches", t->path,
                          t->line);
     place->path_bytes = (size_t)(digits - 1 - at);
     place->offset = offset;
-    return place->path_bytes
-               ? EXIT_DONE
-               : error_set(e, EXIT_BAD_DATA, "%s: line %" PRId64 " gives no file", t->path, t->line);
+    return place->path_bytes ? EXIT_DONE
+                             : error_set(e, EXIT_BAD_DATA, "%s: line %" PRId64 " gives no file",
+                                         t->path, t->line);
 }
 
 /* A whole number from 0 to KALDI_MAX_LABEL behind blanks; -1: something else stands there. */
@@ -419,7 +435,8 @@ int kaldi_phone_next(KaldiText *t, KaldiPhone *phone, Error *e)
     while (at < end && is_blank(*at)) at++;
     phone->silence = (size_t)(end - at) == strlen(silence) && !memcmp(at, silence, strlen(silence));
     if (phone->id < 0 || (at < end && !phone->silence))
-        return error_set(e, EXIT_BAD_DATA, "%s: line %" PRId64 " is not 'name id' or 'name id silence'",
-                         t->path, t->line);
+        return error_set(e, EXIT_BAD_DATA,
+                         "%s: line %" PRId64 " is not 'name id' or 'name id silence'", t->path,
+                         t->line);
     return EXIT_DONE;
 }

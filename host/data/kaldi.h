@@ -54,7 +54,8 @@ int kaldi_archive_next(const void *bytes, size_t n, size_t *at, const char *path
                        Error *e);
 
 /* Appends `name` and a float32 matrix (rows,cols) to an archive that is being written; 0, or -1 with errno. */
-int kaldi_archive_put(Replacement *r, const char *name, const float *values, int64_t rows, int64_t cols);
+int kaldi_archive_put(Replacement *r, const char *name, const float *values, int64_t rows,
+                      int64_t cols);
 
 /* ---- lines of text ---- */
 

@@ -60,7 +60,8 @@ static int text_check(Text *t, Error *e)
     const char *nul = memchr(t->bytes, 0, (size_t)t->n);
     if (nul)
         return error_set(e, EXIT_BAD_DATA,
-                         "'%s' has a NUL byte at byte %" PRId64 " (counted from 0): it is not plain text",
+                         "'%s' has a NUL byte at byte %" PRId64
+                         " (counted from 0): it is not plain text",
                          t->path, (int64_t)(nul - t->bytes));
     for (int64_t at = 0; at < t->n; at = line_end(t, at) + 1) t->lines++;
     return EXIT_DONE;
@@ -69,7 +70,8 @@ static int text_check(Text *t, Error *e)
 static int text_read(Text *t, Error *e)
 {
     FILE *f = fopen(t->path, "rbe");
-    if (!f) return error_set(e, EXIT_BAD_DATA, "'%s' cannot be opened: %s", t->path, strerror(errno));
+    if (!f)
+        return error_set(e, EXIT_BAD_DATA, "'%s' cannot be opened: %s", t->path, strerror(errno));
     int64_t cap = 0;
     int code = EXIT_DONE;
     for (size_t got = 1; got && !code; t->n += (int64_t)got) {
@@ -86,9 +88,10 @@ static int text_read(Text *t, Error *e)
             code = error_set(e, EXIT_BAD_DATA, "'%s' cannot be read: %s", t->path, strerror(errno));
     }
     fclose(f);
-    if (!code && t->n >= 2 && (!memcmp(t->bytes, "\xff\xfe", 2) || !memcmp(t->bytes, "\xfe\xff", 2)))
-        code = error_set(e, EXIT_BAD_DATA, "'%s' begins with a byte-order mark of UTF-16: save it as UTF-8",
-                         t->path);
+    if (!code && t->n >= 2 &&
+        (!memcmp(t->bytes, "\xff\xfe", 2) || !memcmp(t->bytes, "\xfe\xff", 2)))
+        code = error_set(e, EXIT_BAD_DATA,
+                         "'%s' begins with a byte-order mark of UTF-16: save it as UTF-8", t->path);
     if (!code && t->n >= 3 && !memcmp(t->bytes, "\xef\xbb\xbf", 3)) {
         memmove(t->bytes, t->bytes + 3, (size_t)(t->n -= 3));
         t->bom = true;
@@ -99,15 +102,16 @@ static int text_read(Text *t, Error *e)
 /* ---- a split ---- */
 
 /* The texts of a split; freed by the caller, also on failure. */
-static int split_texts(const PairsOptions *o, int number, const char *name, bool synthetic, Text text[SIDES],
-                       Error *e)
+static int split_texts(const PairsOptions *o, int number, const char *name, bool synthetic,
+                       Text text[SIDES], Error *e)
 {
     int code = EXIT_DONE;
     if (synthetic) {
         char *bytes[SIDES];
         code = parallel_text(number, bytes, e);
         for (int side = 0; !code && side < SIDES; side++) {
-            snprintf(text[side].path, sizeof text[side].path, "built-in %s.%s", name, side_name[side]);
+            snprintf(text[side].path, sizeof text[side].path, "built-in %s.%s", name,
+                     side_name[side]);
             text[side].bytes = bytes[side];
             text[side].n = (int64_t)strlen(bytes[side]);
         }
@@ -116,12 +120,14 @@ static int split_texts(const PairsOptions *o, int number, const char *name, bool
     }
     struct stat file;
     for (int side = 0; side < SIDES; side++)
-        snprintf(text[side].path, sizeof text[side].path, "%s/%s.%s", o->dir, name, o->language[side]);
+        snprintf(text[side].path, sizeof text[side].path, "%s/%s.%s", o->dir, name,
+                 o->language[side]);
     for (int side = 0; side < SIDES; side++) {
         const char *path = text[side].path;
         if (stat(path, &file))
-            return error_set(e, EXIT_BAD_DATA, "'%s' cannot be opened, which the lines of '%s' need: %s",
-                             path, text[!side].path, strerror(errno));
+            return error_set(e, EXIT_BAD_DATA,
+                             "'%s' cannot be opened, which the lines of '%s' need: %s", path,
+                             text[!side].path, strerror(errno));
         if (!S_ISREG(file.st_mode)) /* a pipe that nobody writes to would wait for ever */
             return error_set(e, EXIT_BAD_DATA, "'%s' is %s, not a text file", path,
                              S_ISDIR(file.st_mode)    ? "a folder"
@@ -165,7 +171,8 @@ static int64_t line_words(const Text *t, int64_t at, int64_t end, const Vocab *v
     return n;
 }
 
-static int split_rows(PairSplit *s, const Text text[SIDES], const Vocab *vocab, bool forward, Error *e)
+static int split_rows(PairSplit *s, const Text text[SIDES], const Vocab *vocab, bool forward,
+                      Error *e)
 {
     int64_t at[SIDES] = {0};
     for (int64_t line = 0; line < text[0].lines; line++) {
@@ -180,7 +187,8 @@ static int split_rows(PairSplit *s, const Text text[SIDES], const Vocab *vocab, 
         int64_t S = n[SIDE_SOURCE], length = S + 1 + n[SIDE_TARGET];
         int code = sequences_append(&s->rows, length, e);
         if (code) return code;
-        int32_t *ids = s->rows.ids + s->rows.offset[line], *targets = s->rows.targets + s->rows.offset[line];
+        int32_t *ids = s->rows.ids + s->rows.offset[line],
+                *targets = s->rows.targets + s->rows.offset[line];
         line_words(&text[0], at[0], end[0], &vocab[0], ids, &s->unknown[0]);
         line_words(&text[1], at[1], end[1], &vocab[1], targets + S, &s->unknown[1]);
         for (int64_t i = 0; !forward && i < S / 2; i++) {
@@ -207,7 +215,8 @@ static int split_load(Pairs *p, int number, Error *e)
     for (int side = 0; !code && side < SIDES && !p->vocab[side].V; side++)
         code = count_words(&text[side], o->min_count, &p->vocab[side], e);
     if (!code && p->vocab[0].V > INT32_MAX - p->vocab[1].V)
-        code = error_set(e, EXIT_BAD_DATA, "the vocabularies have more than %d types together", INT32_MAX);
+        code = error_set(e, EXIT_BAD_DATA, "the vocabularies have more than %d types together",
+                         INT32_MAX);
     if (!code) code = split_rows(s, text, p->vocab, o->forward, e);
     s->read = !code;
     for (int side = 0; text && side < SIDES; side++) {
@@ -223,7 +232,8 @@ static int split_load(Pairs *p, int number, Error *e)
 static int split_add(Pairs *p, const char *name, size_t length, Error *e)
 {
     for (int i = PAIRS_TEST; i < p->n_splits; i++)
-        if (strlen(p->split[i].name) == length && !memcmp(p->split[i].name, name, length)) return EXIT_DONE;
+        if (strlen(p->split[i].name) == length && !memcmp(p->split[i].name, name, length))
+            return EXIT_DONE;
     PairSplit *split = realloc(p->split, (size_t)(p->n_splits + 1) * sizeof *split);
     if (!split) return out_of_memory(e);
     p->split = split;
@@ -255,18 +265,21 @@ static int tests_list(Pairs *p, const PairsOptions *o, DIR *folder, Error *e)
         for (int side = 0; !code && side < SIDES; side++) {
             size_t name = strlen(f->d_name), ending = strlen(o->language[side]) + 1;
             if (name < 4 + ending || strncmp(f->d_name, "test", 4)) continue;
-            if (f->d_name[name - ending] != '.' || strcmp(f->d_name + name - ending + 1, o->language[side]))
+            if (f->d_name[name - ending] != '.' ||
+                strcmp(f->d_name + name - ending + 1, o->language[side]))
                 continue;
             code = split_add(p, f->d_name, name - ending, e);
         }
-    if (!code) qsort(p->split + PAIRS_TEST, (size_t)(p->n_splits - PAIRS_TEST), sizeof *p->split, by_name);
+    if (!code)
+        qsort(p->split + PAIRS_TEST, (size_t)(p->n_splits - PAIRS_TEST), sizeof *p->split, by_name);
     return code;
 }
 
 static int no_test(const PairsOptions *o, Error *e)
 {
-    return error_set(e, EXIT_BAD_DATA, "the folder '%s' has no test text: looked for test*.%s and test*.%s",
-                     o->dir, o->language[0], o->language[1]);
+    return error_set(e, EXIT_BAD_DATA,
+                     "the folder '%s' has no test text: looked for test*.%s and test*.%s", o->dir,
+                     o->language[0], o->language[1]);
 }
 
 static int splits_list(Pairs *p, const PairsOptions *o, Error *e)
@@ -274,18 +287,19 @@ static int splits_list(Pairs *p, const PairsOptions *o, Error *e)
     DIR *folder = opendir(o->dir);
     const char *valid = valid_names[0];
     if (!folder)
-        return error_set(
-            e, EXIT_BAD_DATA,
-            "cannot open the data folder '%s': %s (it must hold train.%s, train.%s and the like; the word "
-            "synthetic stands for the built-in corpus)",
-            o->dir, strerror(errno), o->language[0], o->language[1]);
+        return error_set(e, EXIT_BAD_DATA,
+                         "cannot open the data folder '%s': %s (it must hold train.%s, train.%s "
+                         "and the like; the word "
+                         "synthetic stands for the built-in corpus)",
+                         o->dir, strerror(errno), o->language[0], o->language[1]);
     for (int i = 2; i >= 0; i--)
         if (is_there(o, valid_names[i])) valid = valid_names[i];
     int code = split_add(p, "train", 5, e);
     if (!code) code = split_add(p, valid, strlen(valid), e);
     if (!code) code = tests_list(p, o, folder, e);
     closedir(folder);
-    if (!code && p->n_splits == PAIRS_TEST && !o->vocab && o->wanted & EVAL_TEST) code = no_test(o, e);
+    if (!code && p->n_splits == PAIRS_TEST && !o->vocab && o->wanted & EVAL_TEST)
+        code = no_test(o, e);
     return code;
 }
 
@@ -304,7 +318,8 @@ static int languages_check(const PairsOptions *o, Error *e)
     for (int side = 0; side < SIDES; side++) {
         snprintf(sentence, sizeof sentence, takes, side_name[side]);
         if (!o->language[side])
-            return error_set(e, EXIT_USAGE, "--%s takes %s, and is missing", side_name[side], sentence);
+            return error_set(e, EXIT_USAGE, "--%s takes %s, and is missing", side_name[side],
+                             sentence);
         if (!*o->language[side] || strchr(o->language[side], '/'))
             return error_set(e, EXIT_USAGE, "--%s takes %s, not '%s'", side_name[side], sentence,
                              o->language[side]);
@@ -324,12 +339,14 @@ int pairs_read(Pairs *p, int split, Error *e)
     if (p->split[split].read) return EXIT_DONE;
     if (!p->synthetic && !is_there(o, p->split[split].name)) {
         if (split == PAIRS_TRAIN)
-            return error_set(e, EXIT_BAD_DATA,
-                             "the folder '%s' has no training text: looked for train.%s and train.%s", o->dir,
-                             o->language[0], o->language[1]);
-        return error_set(e, EXIT_BAD_DATA,
-                         "the folder '%s' has no valid text: looked for valid.%s, val.%s and dev.%s", o->dir,
-                         o->language[0], o->language[0], o->language[0]);
+            return error_set(
+                e, EXIT_BAD_DATA,
+                "the folder '%s' has no training text: looked for train.%s and train.%s", o->dir,
+                o->language[0], o->language[1]);
+        return error_set(
+            e, EXIT_BAD_DATA,
+            "the folder '%s' has no valid text: looked for valid.%s, val.%s and dev.%s", o->dir,
+            o->language[0], o->language[0], o->language[0]);
     }
     return split_load(p, split, e);
 }
@@ -352,7 +369,8 @@ int pairs_load(Pairs *p, const PairsOptions *o, Error *e)
     for (int side = 0; !code && o->vocab && side < SIDES; side++)
         if (vocab_copy(&p->vocab[side], &o->vocab[side])) code = out_of_memory(e);
     for (int i = 0; !code && !o->vocab && i < p->n_splits; i++)
-        if (!i || o->wanted & (i == PAIRS_VALID ? EVAL_VALID : EVAL_TEST)) code = pairs_read(p, i, e);
+        if (!i || o->wanted & (i == PAIRS_VALID ? EVAL_VALID : EVAL_TEST))
+            code = pairs_read(p, i, e);
     if (code) {
         pairs_free(p);
         return code;

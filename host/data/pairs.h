@@ -22,19 +22,22 @@ typedef struct PairSplit {
     char *name;     /* the files' name without its language: "train", "val", "test_2016_flickr" */
     bool read;      /* the rest is filled */
     Sequences rows; /* in file order */
-    int64_t words[SIDES], unknown[SIDES]; /* words that the vocabulary lacks and that became <unk> */
-    int64_t longest[SIDES];               /* words of the longest line */
-    int64_t empty[SIDES];                 /* lines without a word */
-    bool bom[SIDES];                      /* a byte-order mark was taken off */
+    int64_t words[SIDES],
+        unknown[SIDES];     /* words that the vocabulary lacks and that became <unk> */
+    int64_t longest[SIDES]; /* words of the longest line */
+    int64_t empty[SIDES];   /* lines without a word */
+    bool bom[SIDES];        /* a byte-order mark was taken off */
 } PairSplit;
 
 typedef struct PairsOptions {
-    const char *dir;             /* or "synthetic" */
-    const char *language[SIDES]; /* endings of the files' names; not looked at for the built-in corpus */
-    bool forward;                /* source words stay in their order */
-    int64_t min_count;           /* of a type of the vocabulary */
-    unsigned wanted;             /* EVAL_VALID, EVAL_TEST (settings.h): beside train, which splits are read */
-    const Vocab *vocab; /* (SIDES) whose ids the rows get, copied; NULL: made from the training text */
+    const char *dir; /* or "synthetic" */
+    const char
+        *language[SIDES]; /* endings of the files' names; not looked at for the built-in corpus */
+    bool forward;         /* source words stay in their order */
+    int64_t min_count;    /* of a type of the vocabulary */
+    unsigned wanted; /* EVAL_VALID, EVAL_TEST (settings.h): beside train, which splits are read */
+    const Vocab
+        *vocab; /* (SIDES) whose ids the rows get, copied; NULL: made from the training text */
 } PairsOptions;
 
 typedef struct Pairs {

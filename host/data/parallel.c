@@ -31,7 +31,8 @@ static void stem(char *out, const char *consonants, int i)
     out[4] = 0;
 }
 
-static void word_make(char *out, const char *consonants, int i, const char *middle, const char *ending)
+static void word_make(char *out, const char *consonants, int i, const char *middle,
+                      const char *ending)
 {
     stem(out, consonants, i);
     strcat(out, middle);
@@ -45,7 +46,8 @@ typedef struct NounPhrase {
 
 typedef struct Sentence {
     NounPhrase subject, object, other;
-    int verb, preposition, adverb; /* preposition, adverb -1: none; without preposition `other` is nothing */
+    int verb, preposition,
+        adverb; /* preposition, adverb -1: none; without preposition `other` is nothing */
 } Sentence;
 
 typedef struct Words {
@@ -61,7 +63,8 @@ static char *next(Words *w)
 
 static int gender(int noun) { return (noun * 5 + noun / 4) % 2; }
 
-static const char *const source_determiner[4] = {"a", "some", "the", "these"}; /* [2 definite + plural] */
+static const char *const source_determiner[4] = {"a", "some", "the",
+                                                 "these"}; /* [2 definite + plural] */
 static const char *const source_preposition[PREPOSITIONS] = {"in", "on", "under", "with"};
 
 static void source_noun(char *out, int i, bool plural)
@@ -138,7 +141,8 @@ static void target_phrase(Layout *l, const NounPhrase *p)
     if (p->adjective < 0) return;
     slot = slot_new(l, OTHER_WORDS);
     for (int i = 0; i < OTHER_WORDS; i++)
-        word_make(slot->word[i], "pdbtmzs", OTHER_WORDS * p->adjective + i, "r", ending[p->plural][g]);
+        word_make(slot->word[i], "pdbtmzs", OTHER_WORDS * p->adjective + i, "r",
+                  ending[p->plural][g]);
 }
 
 static void target_other(Layout *l, const Sentence *s)
@@ -159,7 +163,8 @@ static void layout_make(Layout *l, const Sentence *s, bool other_first)
     if (s->preposition >= 0 && !other_first) target_other(l, s);
     Slot *slot = slot_new(l, OTHER_WORDS);
     for (int i = 0; i < OTHER_WORDS; i++)
-        word_make(slot->word[i], "jhwkpgd", OTHER_WORDS * s->verb + i, "", s->subject.plural ? "nt" : "t");
+        word_make(slot->word[i], "jhwkpgd", OTHER_WORDS * s->verb + i, "",
+                  s->subject.plural ? "nt" : "t");
 }
 
 /* ---- the exact probability ---- */
@@ -317,12 +322,14 @@ int parallel_text(int split, char *bytes[2], Error *e)
         Words source;
         Layout target;
         source_words(&source, &s);
-        for (int i = 0; i < source.n; i++) at[0] = put_word(at[0], source.word[i], i + 1 == source.n);
+        for (int i = 0; i < source.n; i++)
+            at[0] = put_word(at[0], source.word[i], i + 1 == source.n);
         layout_make(&target, &s, draw(&d, 4) == 0);
         for (int i = 0; i < target.n; i++) {
             const Slot *slot = &target.slot[i];
             int quarter = slot->n > 1 ? draw(&d, 4) : 0, word = 0;
-            for (double passed = slot->p[0]; passed <= 0.25 * quarter; passed += slot->p[word]) word++;
+            for (double passed = slot->p[0]; passed <= 0.25 * quarter; passed += slot->p[word])
+                word++;
             at[1] = put_word(at[1], slot->word[word], i + 1 == target.n);
         }
         assert(d.q <= 64 * (uint64_t)(k + 1));

@@ -42,7 +42,10 @@ static int draw(Draws *d, int n)
 static const struct {
     const char *name;
     uint32_t rgb;
-} colours[SCENE_COLOURS] = {{"red", 0xf57d7d}, {"green", 0x7df57d}, {"blue", 0x7d7df5}, {"yellow", 0xf5f57d}},
+} colours[SCENE_COLOURS] = {{"red", 0xf57d7d},
+                            {"green", 0x7df57d},
+                            {"blue", 0x7d7df5},
+                            {"yellow", 0xf5f57d}},
   grounds[SCENE_GROUNDS] = {{"black", 0x101010}, {"grey", 0x484848}, {"brown", 0x5a3c1e}};
 static const char *const shapes[SCENE_SHAPES] = {"ring", "square", "cross"};
 
@@ -99,7 +102,8 @@ void scenes_picture(int64_t image, uint8_t *pixels)
             uint32_t rgb = scene_ground_rgb(s.ground);
             for (int i = 0; i < SCENE_OBJECTS; i++) {
                 const SceneObject *o = &s.object[i];
-                if (covers(o->shape, scene_radius(o), x - o->x, y - o->y)) rgb = scene_colour_rgb(o->colour);
+                if (covers(o->shape, scene_radius(o), x - o->x, y - o->y))
+                    rgb = scene_colour_rgb(o->colour);
             }
             /* One block of random words a pixel: a word for each of its three values. */
             int n = y * SCENE_SIZE + x;
@@ -114,7 +118,9 @@ void scenes_picture(int64_t image, uint8_t *pixels)
 
 /* ---- features ---- */
 
-enum { LEVEL = 48 }; /* of a pixel that a filter does not see: a dark grey, so that grounds weigh little */
+enum {
+    LEVEL = 48
+}; /* of a pixel that a filter does not see: a dark grey, so that grounds weigh little */
 enum { SCENE_VALID = SCENE_POOLED * SCENE_POOL }; /* places of a filter a side */
 
 /* Weights (SCENE_FILTERS, 3, SCENE_FIELD, SCENE_FIELD), whole numbers from -8 to 8. They and all sums below stay under 2^24 and so
@@ -129,14 +135,16 @@ static void filters_draw(Filters *f)
     for (int k = 0; k < SCENE_FILTERS; k++)
         for (int c = 0; c < 3; c++)
             for (int y = 0; y < SCENE_FIELD; y++)
-                for (int x = 0; x < SCENE_FIELD; x++) f->weight[k][c][y][x] = (float)(draw(&d, 17) - 8);
+                for (int x = 0; x < SCENE_FIELD; x++)
+                    f->weight[k][c][y][x] = (float)(draw(&d, 17) - 8);
 }
 
 /* A picture as filters read it, (3, SCENE_SIZE, SCENE_SIZE). */
 typedef float Levels[3][SCENE_SIZE][SCENE_SIZE];
 
 /* Sums of a filter over the squares of a picture: at most 3 * 25 * 8 * 255 in a place, and SCENE_POOL^2 times that in a square. */
-static void filter_apply(const float weight[3][SCENE_FIELD][SCENE_FIELD], const Levels levels, int32_t *out)
+static void filter_apply(const float weight[3][SCENE_FIELD][SCENE_FIELD], const Levels levels,
+                         int32_t *out)
 {
     for (int py = 0; py < SCENE_POOLED; py++) {
         float sums[SCENE_VALID] = {0};
@@ -162,7 +170,8 @@ static void filter_apply(const float weight[3][SCENE_FIELD][SCENE_FIELD], const 
 static void sums_by(const Filters *f, const uint8_t *pixels, int32_t *sums)
 {
     Levels levels;
-    for (int i = 0; i < 3 * SCENE_SIZE * SCENE_SIZE; i++) (&levels[0][0][0])[i] = (float)pixels[i] - LEVEL;
+    for (int i = 0; i < 3 * SCENE_SIZE * SCENE_SIZE; i++)
+        (&levels[0][0][0])[i] = (float)pixels[i] - LEVEL;
     for (int k = 0; k < SCENE_FILTERS; k++)
         filter_apply(f->weight[k], levels, sums + k * SCENE_POOLED * SCENE_POOLED);
 }
@@ -183,7 +192,8 @@ static void standardise(const int32_t *sums, int64_t n, int k, float *features)
         int64_t x = sums[i * SCENE_F + k];
         sum += x, squares += x * x;
     }
-    double mean = (double)sum / (double)train, variance = (double)squares / (double)train - mean * mean;
+    double mean = (double)sum / (double)train,
+           variance = (double)squares / (double)train - mean * mean;
     double scale = 1 / sqrt(fmax(variance, 1));
     for (int64_t i = 0; i < n; i++)
         features[i * SCENE_F + k] = (float)(((double)sums[i * SCENE_F + k] - mean) * scale);
@@ -304,7 +314,8 @@ int scenes_texts(ImageTexts *t, Error *e)
                 char caption[SCENE_CAPTION], *save;
                 scenes_caption(image, k, caption);
                 code = image_texts_caption(t, e);
-                for (char *w = strtok_r(caption, " ", &save); !code && w; w = strtok_r(NULL, " ", &save))
+                for (char *w = strtok_r(caption, " ", &save); !code && w;
+                     w = strtok_r(NULL, " ", &save))
                     code = image_texts_word(t, w, strlen(w), e);
             }
         }
@@ -354,7 +365,8 @@ double scene_nats(const Scene *s, const char *caption)
             double here = p * (relation(a, b, !by_row) ? 0.5 : 1) * take_choice(&behind, words);
             if (here == 0) continue;
             here *= take_object(&behind, b);
-            here *= take(&behind, "on") ? 0.25 * take_choice(&behind, &ground_words[s->ground]) : 0.75;
+            here *=
+                take(&behind, "on") ? 0.25 * take_choice(&behind, &ground_words[s->ground]) : 0.75;
             if (!*behind) sum += here;
         }
     }

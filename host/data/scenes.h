@@ -43,8 +43,9 @@ typedef struct Scene {
     int ground;
 } Scene;
 
-extern const int64_t scenes_images[IMAGE_SPLITS], scenes_captions[IMAGE_SPLITS]; /* captions of each image */
-int64_t scenes_count(void); /* images of all splits: train first, then valid, then test */
+extern const int64_t scenes_images[IMAGE_SPLITS],
+    scenes_captions[IMAGE_SPLITS]; /* captions of each image */
+int64_t scenes_count(void);        /* images of all splits: train first, then valid, then test */
 
 /* The scene of an image. Fixed seed: the same on every machine, as all below. */
 void scenes_scene(int64_t image, Scene *s);

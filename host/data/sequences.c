@@ -23,7 +23,8 @@ int sequences_append(Sequences *s, int64_t length, Error *e)
         if (ids) s->ids = ids;
         int32_t *targets = grown(s->targets, cap, sizeof *targets);
         if (targets) s->targets = targets;
-        if (!ids || !targets) return error_set(e, EXIT_FAILED, "memory ran out while reading the data");
+        if (!ids || !targets)
+            return error_set(e, EXIT_FAILED, "memory ran out while reading the data");
         s->cap_positions = cap;
     }
     s->offset[++s->n] = used + length;

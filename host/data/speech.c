@@ -14,7 +14,7 @@ static const uint64_t seed = 14092329;
 enum {
     SUB_VOICE = 400,
     SUB_SPEECH = 401
-};                                   /* + split: Philox streams of the seed that the other generators leave */
+}; /* + split: Philox streams of the seed that the other generators leave */
 enum { WORDS_PER_UTTERANCE = 8192 }; /* of a stream: more than its draws */
 static const double deviation = 1.6; /* of the noise; formants are up to 3 high */
 enum { SILENCE_HOLD = 28 };          /* in 32nds */
@@ -51,7 +51,8 @@ static void formants_draw(Draws *d, Formant f[SPEECH_V][FORMANTS])
         for (int k = 0; k < FORMANTS; k++) {
             double place = low[k] + width[k] * draw_unit(d), glide = 3 * (draw_unit(d) - 0.5);
             double height = 1.2 + 1.8 * draw_unit(d);
-            for (int s = 0; s < SPEECH_STATES; s++) /* it glides past its place, and is loudest there */
+            for (int s = 0; s < SPEECH_STATES;
+                 s++) /* it glides past its place, and is loudest there */
                 f[1 + SPEECH_STATES * p + s][k] =
                     (Formant){place + glide * (s - 1), height * (s == 1 ? 1 : 0.75)};
         }
@@ -80,7 +81,8 @@ void speech_voice(SpeechVoice *v)
         for (int i = 0; i < v->phones[w]; i++) v->phone[w][i] = (int8_t)draw(&d, SPEECH_PHONES);
     }
     for (int speaker = 0; speaker < SPEECH_SPEAKERS; speaker++) {
-        double tract = 0.86 + 0.04 * (speaker % SPEECH_TRACTS), slope = speaker / SPEECH_TRACTS ? 1.5 : 0;
+        double tract = 0.86 + 0.04 * (speaker % SPEECH_TRACTS),
+               slope = speaker / SPEECH_TRACTS ? 1.5 : 0;
         for (int label = 0; label < SPEECH_V; label++)
             for (int bin = 0; bin < SPEECH_F; bin++)
                 v->spectrum[speaker][label][bin] =
@@ -124,7 +126,8 @@ static void draw_normal(Draws *d, double x[2])
     x[0] = radius * cos(angle), x[1] = radius * sin(angle);
 }
 
-int64_t speech_utterance(const SpeechVoice *v, int split, int64_t i, float *features, int32_t *labels)
+int64_t speech_utterance(const SpeechVoice *v, int split, int64_t i, float *features,
+                         int32_t *labels)
 {
     Draws d = {SUB_SPEECH + (uint64_t)split, WORDS_PER_UTTERANCE * (uint64_t)i};
     int64_t frames = SPEECH_SHORTEST + draw(&d, SPEECH_LONGEST - SPEECH_SHORTEST + 1);
@@ -137,7 +140,8 @@ int64_t speech_utterance(const SpeechVoice *v, int split, int64_t i, float *feat
             draw_normal(&d, noise);
             for (int k = 0; k < 2; k++)
                 features[t * SPEECH_F + bin + k] =
-                    (float)(rint(64 * (v->spectrum[speaker][labels[t]][bin + k] + deviation * noise[k])) /
+                    (float)(rint(64 * (v->spectrum[speaker][labels[t]][bin + k] +
+                                       deviation * noise[k])) /
                             64);
         }
         at = next_of(v, at, &d);
@@ -181,8 +185,8 @@ static void chain_step(const Chain *c, const double *now, double *next)
     next[0] = now[0] * c->hold[0] + ended / 4;
     begin += ended * 3 / 4;
     for (int i = 1; i < c->n; i++)
-        next[i] =
-            now[i] * c->hold[i] + (c->first[i] ? begin / SPEECH_WORDS : now[i - 1] * (1 - c->hold[i - 1]));
+        next[i] = now[i] * c->hold[i] +
+                  (c->first[i] ? begin / SPEECH_WORDS : now[i - 1] * (1 - c->hold[i - 1]));
 }
 
 /* likelihood (SPEAKERS,V) of a frame, but for a common factor. */
@@ -200,14 +204,18 @@ static void frame_likelihood(const SpeechVoice *v, const float *x, double *likel
     for (int i = 0; i < SPEECH_SPEAKERS * SPEECH_V; i++) likelihood[i] = exp(likelihood[i] - most);
 }
 
-int speech_posterior(const SpeechVoice *v, const float *features, int64_t frames, double *posterior, Error *e)
+int speech_posterior(const SpeechVoice *v, const float *features, int64_t frames, double *posterior,
+                     Error *e)
 {
     typedef struct Work {
         Chain chain;
-        double alpha[SPEECH_SPEAKERS][POSITIONS], next[POSITIONS], likelihood[SPEECH_SPEAKERS * SPEECH_V];
+        double alpha[SPEECH_SPEAKERS][POSITIONS], next[POSITIONS],
+            likelihood[SPEECH_SPEAKERS * SPEECH_V];
     } Work;
     Work *w = calloc(1, sizeof *w);
-    if (!w) return error_set(e, EXIT_FAILED, "memory ran out while the best possible accuracy was computed");
+    if (!w)
+        return error_set(e, EXIT_FAILED,
+                         "memory ran out while the best possible accuracy was computed");
     const Chain *c = &w->chain;
     chain_make(v, &w->chain);
     for (int s = 0; s < SPEECH_SPEAKERS; s++) w->alpha[s][0] = 1.0 / SPEECH_SPEAKERS;
@@ -243,7 +251,9 @@ int speech_best(int split, SpeechBest *best, Error *e)
         double posterior[SPEECH_LONGEST * SPEECH_V];
     } Work;
     Work *w = malloc(sizeof *w);
-    if (!w) return error_set(e, EXIT_FAILED, "memory ran out while the best possible accuracy was computed");
+    if (!w)
+        return error_set(e, EXIT_FAILED,
+                         "memory ran out while the best possible accuracy was computed");
     int code = EXIT_DONE;
     memset(best, 0, sizeof *best);
     speech_voice(&w->voice);

@@ -39,7 +39,7 @@ enum {
 typedef struct SpeechVoice {
     int phones[SPEECH_WORDS]; /* of each word */
     int8_t phone[SPEECH_WORDS][SPEECH_WORD_PHONES];
-    int hold[SPEECH_V];                                  /* in 32nds: the chance that a state goes on */
+    int hold[SPEECH_V]; /* in 32nds: the chance that a state goes on */
     float spectrum[SPEECH_SPEAKERS][SPEECH_V][SPEECH_F]; /* without noise */
 } SpeechVoice;
 
@@ -47,7 +47,8 @@ void speech_voice(SpeechVoice *v);
 
 /* Utterance i of a split: features (SPEECH_LONGEST,SPEECH_F) and labels (SPEECH_LONGEST) are filled with its frames, whose number is
  * returned. Fixed seed; features are multiples of 1/64, so that they are the same on every machine. */
-int64_t speech_utterance(const SpeechVoice *v, int split, int64_t i, float *features, int32_t *labels);
+int64_t speech_utterance(const SpeechVoice *v, int split, int64_t i, float *features,
+                         int32_t *labels);
 
 /* Name of a label: "sil", "p3_1". */
 void speech_name(int32_t label, char name[16]);

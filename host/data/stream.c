@@ -38,7 +38,8 @@ static int64_t rows_place(const Source *source, int64_t t, int64_t row)
     return batcher_row_start(&s->batcher, row) + s->at * s->batcher.T + t + 1;
 }
 
-int stream_rows(const int32_t *ids, int64_t n, int64_t B, int64_t T, const char *what, Source **out, Error *e)
+int stream_rows(const int32_t *ids, int64_t n, int64_t B, int64_t T, const char *what, Source **out,
+                Error *e)
 {
     Batcher batcher;
     int code = batcher_init(&batcher, ids, n, B, T, what, e);
@@ -47,7 +48,8 @@ int stream_rows(const int32_t *ids, int64_t n, int64_t B, int64_t T, const char 
     if (!s) return error_set(e, EXIT_FAILED, "memory ran out for the %s stream", what);
     size_t positions = (size_t)(T * B);
     s->batcher = batcher;
-    s->inputs = malloc(positions * sizeof *s->inputs), s->targets = malloc(positions * sizeof *s->targets);
+    s->inputs = malloc(positions * sizeof *s->inputs),
+    s->targets = malloc(positions * sizeof *s->targets);
     s->source = (Source){.batches = batcher.windows,
                          .limits = {.T = T, .B = B},
                          .get = rows_get,
@@ -69,7 +71,8 @@ static void sequential_get(Source *source, int64_t epoch, int64_t i, Batch *b)
     int64_t first = i * s->longest, left = s->n - 1 - first;
     (void)epoch;
     s->at = i;
-    *b = batch_of_tokens(left < s->longest ? left : s->longest, 1, s->ids + first, s->ids + first + 1);
+    *b = batch_of_tokens(left < s->longest ? left : s->longest, 1, s->ids + first,
+                         s->ids + first + 1);
     b->carry = i > 0;
 }
 
@@ -80,12 +83,13 @@ static int64_t sequential_place(const Source *source, int64_t t, int64_t row)
     return s->at * s->longest + t + 1;
 }
 
-int stream_sequential(const int32_t *ids, int64_t n, int64_t longest, const char *what, Source **out,
-                      Error *e)
+int stream_sequential(const int32_t *ids, int64_t n, int64_t longest, const char *what,
+                      Source **out, Error *e)
 {
     assert(longest > 0);
     if (n < 2)
-        return error_set(e, EXIT_BAD_DATA, "the %s split has %lld token%s; scoring it needs at least 2", what,
+        return error_set(e, EXIT_BAD_DATA,
+                         "the %s split has %lld token%s; scoring it needs at least 2", what,
                          (long long)n, n == 1 ? "" : "s");
     StreamSource *s = calloc(1, sizeof *s);
     if (!s) return error_set(e, EXIT_FAILED, "memory ran out for the %s stream", what);

@@ -8,9 +8,11 @@
 
 /* Windows of T steps in B rows, as SPEC 4 cuts them; `stream` of the source is set. ids are the caller's and outlive
  * the source. what names the stream in the sentence ("train"). EXIT_BAD_DATA when not even one window fits. */
-int stream_rows(const int32_t *ids, int64_t n, int64_t B, int64_t T, const char *what, Source **s, Error *e);
+int stream_rows(const int32_t *ids, int64_t n, int64_t B, int64_t T, const char *what, Source **s,
+                Error *e);
 
 /* One row from first to last id, n-1 of them scored, in windows of `longest` steps. EXIT_BAD_DATA below two ids. */
-int stream_sequential(const int32_t *ids, int64_t n, int64_t longest, const char *what, Source **s, Error *e);
+int stream_sequential(const int32_t *ids, int64_t n, int64_t longest, const char *what, Source **s,
+                      Error *e);
 
 #endif

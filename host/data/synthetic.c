@@ -9,7 +9,8 @@
 #include "kernels/philox.h"
 
 const int64_t synthetic_tokens[SPLITS] = {40000, 15000, 30000};
-const char *const position_class_name[POSITION_CLASSES] = {"content", "after_short", "after_long", "filler"};
+const char *const position_class_name[POSITION_CLASSES] = {"content", "after_short", "after_long",
+                                                           "filler"};
 
 /* Philox streams of the one seed: a permutation each, then a split each. */
 enum { SUB_WORDS = 0, SUB_STATES = 100, SUB_SPLIT = 200 };
@@ -35,7 +36,8 @@ static void zipf_bounds(uint64_t *bound, int n)
 {
     uint64_t total = 0, sum = 0;
     for (int i = 1; i <= n; i++)
-        total += zipf_weight((uint64_t)i); /* below 2^32: the first is 2^30, the sum under 3 times that */
+        total += zipf_weight(
+            (uint64_t)i); /* below 2^32: the first is 2^30, the sum under 3 times that */
     for (int i = 0; i < n; i++) {
         bound[i] = (sum << 32) / total;
         sum += zipf_weight((uint64_t)i + 1);
@@ -61,7 +63,8 @@ void synthetic_language(SyntheticLanguage *l)
     zipf_bounds(l->filler_bound, SYNTHETIC_FILLERS);
     for (int s = 0; s < SYNTHETIC_STATES; s++) {
         shuffle(l->word_of_rank[s], SYNTHETIC_WORDS, SUB_WORDS + (uint64_t)s);
-        for (int i = 0; i < SYNTHETIC_WORDS; i++) l->rank_of_word[s][l->word_of_rank[s][i]] = (uint8_t)i;
+        for (int i = 0; i < SYNTHETIC_WORDS; i++)
+            l->rank_of_word[s][l->word_of_rank[s][i]] = (uint8_t)i;
     }
     for (int g = 0; g < SYNTHETIC_CLASSES; g++)
         shuffle(l->next_state[g], SYNTHETIC_STATES, SUB_STATES + (uint64_t)g);
@@ -128,7 +131,8 @@ static void positions(const int32_t *ids, int64_t n, unsigned char *class_of, do
 {
     SyntheticScan scan;
     synthetic_scan_init(&scan);
-    for (int64_t i = 0; i < n; i++) class_of[i] = (unsigned char)synthetic_scan_next(&scan, ids[i], &nats[i]);
+    for (int64_t i = 0; i < n; i++)
+        class_of[i] = (unsigned char)synthetic_scan_next(&scan, ids[i], &nats[i]);
 }
 
 static const KnownText known_text = {POSITION_CLASSES, position_class_name, positions};
@@ -191,7 +195,8 @@ int synthetic_corpus(Corpus *c, Error *e)
         SyntheticScan scan;
         synthetic_scan_init(&scan);
         for (int64_t t = 0; t < s->n; t++) {
-            s->ids[t] = draw_token(&scan, philox_block(seed, SUB_SPLIT + (uint64_t)split, (uint64_t)t));
+            s->ids[t] =
+                draw_token(&scan, philox_block(seed, SUB_SPLIT + (uint64_t)split, (uint64_t)t));
             scan_move(&scan, s->ids[t]);
         }
     }

@@ -37,14 +37,14 @@ extern const int64_t synthetic_tokens[SPLITS]; /* 40,000 15,000 30,000 */
 /* Position classes that are reported apart. A position belongs to one by what stands before it, not by the
  * token found there. */
 typedef enum PositionClass {
-    POSITION_CONTENT,     /* outside a parenthesis and not right after `)`: a content word or `(` follows */
+    POSITION_CONTENT, /* outside a parenthesis and not right after `)`: a content word or `(` follows */
     POSITION_AFTER_SHORT, /* right after a `)` that closed fewer than 10 fillers: always a content word */
-    POSITION_AFTER_LONG,  /* right after a `)` that closed 10 or more */
+    POSITION_AFTER_LONG, /* right after a `)` that closed 10 or more */
     POSITION_FILLER, /* inside a parenthesis: a filler or `)` follows; needs no memory, a built-in control */
     POSITION_CLASSES
 } PositionClass;
-extern const char
-    *const position_class_name[POSITION_CLASSES]; /* "content", "after_short", "after_long", "filler" */
+extern const char *const
+    position_class_name[POSITION_CLASSES]; /* "content", "after_short", "after_long", "filler" */
 
 /* Fills the vocabulary, the streams, `synthetic` and `known` of *c; the hash is corpus_name's. Fixed seed, the same ids on
  * every machine. */
@@ -54,7 +54,8 @@ int synthetic_corpus(Corpus *c, Error *e);
  * a word u draws rank i where bound[i] <= u < bound[i+1]. */
 typedef struct SyntheticLanguage {
     uint64_t word_bound[SYNTHETIC_WORDS + 1], filler_bound[SYNTHETIC_FILLERS + 1];
-    uint8_t word_of_rank[SYNTHETIC_STATES][SYNTHETIC_WORDS], rank_of_word[SYNTHETIC_STATES][SYNTHETIC_WORDS];
+    uint8_t word_of_rank[SYNTHETIC_STATES][SYNTHETIC_WORDS],
+        rank_of_word[SYNTHETIC_STATES][SYNTHETIC_WORDS];
     uint8_t next_state[SYNTHETIC_CLASSES][SYNTHETIC_STATES]; /* word w belongs to class w mod 6 */
 } SyntheticLanguage;
 

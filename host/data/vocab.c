@@ -89,7 +89,8 @@ int vocab_append(VocabBuilder *g, const char *bytes, size_t length, int32_t *id,
 {
     Vocab *v = &g->v;
     if (v->V == INT32_MAX)
-        return error_set(e, EXIT_BAD_DATA, "the vocabulary would have more than %d types", INT32_MAX);
+        return error_set(e, EXIT_BAD_DATA, "the vocabulary would have more than %d types",
+                         INT32_MAX);
     if (grow_room(g, length))
         return error_set(e, EXIT_FAILED, "memory ran out while building the vocabulary");
     *id = (int32_t)v->V;
@@ -226,10 +227,12 @@ static ptrdiff_t type_decode(const char *text, size_t n, char *out, int64_t numb
     for (size_t i = 0; i < n; i++) {
         unsigned char c = (unsigned char)text[i];
         if (c == '%') {
-            int high = i + 2 < n ? hex_value(text[i + 1]) : -1, low = i + 2 < n ? hex_value(text[i + 2]) : -1;
+            int high = i + 2 < n ? hex_value(text[i + 1]) : -1,
+                low = i + 2 < n ? hex_value(text[i + 2]) : -1;
             if (high < 0 || low < 0) {
                 error_set(e, EXIT_BAD_DATA,
-                          "the vocabulary's type %" PRId64 " has a '%%' without two hexadecimal digits",
+                          "the vocabulary's type %" PRId64
+                          " has a '%%' without two hexadecimal digits",
                           number);
                 return -1;
             }
@@ -238,8 +241,8 @@ static ptrdiff_t type_decode(const char *text, size_t n, char *out, int64_t numb
         }
         if (c == 0 || byte_is_space(c)) {
             error_set(e, EXIT_BAD_DATA,
-                      "the vocabulary's type %" PRId64 " holds byte 0x%02x, which no word can hold", number,
-                      c);
+                      "the vocabulary's type %" PRId64 " holds byte 0x%02x, which no word can hold",
+                      number, c);
             return -1;
         }
         out[length++] = (char)c;
@@ -252,7 +255,8 @@ int vocab_decode(Vocab *v, const char *text, Error *e)
 {
     VocabBuilder g = {.v = {0}};
     char *type = malloc(strlen(text) + 1);
-    int code = type ? EXIT_DONE : error_set(e, EXIT_FAILED, "memory ran out while reading a vocabulary");
+    int code =
+        type ? EXIT_DONE : error_set(e, EXIT_FAILED, "memory ran out while reading a vocabulary");
     for (const char *at = text; !code;) {
         size_t n = strcspn(at, " ");
         ptrdiff_t length = type_decode(at, n, type, g.v.V, e);
@@ -327,7 +331,8 @@ int vocab_count_finish(VocabCount *c, int64_t min_count, Vocab *v, Error *e)
     const Vocab *types = &c->types.v;
     VocabBuilder kept = {.v = {0}};
     Counted *sorted = malloc((size_t)types->V * sizeof *sorted);
-    int code = sorted ? EXIT_DONE : error_set(e, EXIT_FAILED, "memory ran out while counting words");
+    int code =
+        sorted ? EXIT_DONE : error_set(e, EXIT_FAILED, "memory ran out while counting words");
     int64_t n = 0;
     for (int32_t id = SPECIAL; !code && id < types->V; id++)
         if (c->count[id] >= min_count) sorted[n++] = (Counted){c->count[id], id};

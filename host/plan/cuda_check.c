@@ -2,7 +2,8 @@
 
 #include <string.h>
 
-static const char goes_on[] = "the last checkpoint, where there is one, is whole: --resume goes on from it";
+static const char goes_on[] =
+    "the last checkpoint, where there is one, is whole: --resume goes on from it";
 
 int cuda_remedy(cudaError_t status, const char **remedy)
 {
@@ -14,17 +15,18 @@ int cuda_remedy(cudaError_t status, const char **remedy)
         *remedy = "nvidia-smi tells whether the driver sees a GPU; --backend cpu runs everywhere";
         return EXIT_NO_DEVICE;
     case cudaErrorMemoryAllocation:
-        *remedy = "a smaller --hidden, --batch or --seq needs less memory, and other programs on the GPU "
-                  "take theirs";
+        *remedy =
+            "a smaller --hidden, --batch or --seq needs less memory, and other programs on the GPU "
+            "take theirs";
         return EXIT_NO_DEVICE;
     case cudaErrorDevicesUnavailable:
-        *remedy =
-            "nvidia-smi tells who has the GPU, or whether it is still there; --backend cpu runs everywhere";
+        *remedy = "nvidia-smi tells who has the GPU, or whether it is still there; --backend cpu "
+                  "runs everywhere";
         return EXIT_NO_DEVICE;
     case cudaErrorInvalidDeviceFunction:
     case cudaErrorNoKernelImageForDevice:
-        *remedy =
-            "this program was compiled for other GPUs: make ARCH=sm_NN takes this one's (plstm devices)";
+        *remedy = "this program was compiled for other GPUs: make ARCH=sm_NN takes this one's "
+                  "(plstm devices)";
         return EXIT_NO_DEVICE;
     default: *remedy = goes_on; return EXIT_FAILED;
     }
@@ -34,6 +36,6 @@ int cuda_failed(Error *e, cudaError_t status, const char *call, const char *file
 {
     const char *remedy;
     int code = cuda_remedy(status, &remedy);
-    return error_set(e, code, "%.*s failed at %s:%d: %s (%s); %s", (int)strcspn(call, "("), call, file, line,
-                     cudaGetErrorString(status), cudaGetErrorName(status), remedy);
+    return error_set(e, code, "%.*s failed at %s:%d: %s (%s); %s", (int)strcspn(call, "("), call,
+                     file, line, cudaGetErrorString(status), cudaGetErrorName(status), remedy);
 }

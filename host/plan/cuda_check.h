@@ -14,10 +14,10 @@ int cuda_failed(Error *e, cudaError_t status, const char *call, const char *file
 /* The exit code of cuda_failed and, in *remedy, what to do about it. */
 int cuda_remedy(cudaError_t status, const char **remedy);
 
-#define CUDA_TRY(call)                                                                                       \
-    do {                                                                                                     \
-        cudaError_t status_ = (call);                                                                        \
-        if (status_ != cudaSuccess) return cuda_failed(e, status_, #call, __FILE__, __LINE__);               \
+#define CUDA_TRY(call)                                                                             \
+    do {                                                                                           \
+        cudaError_t status_ = (call);                                                              \
+        if (status_ != cudaSuccess) return cuda_failed(e, status_, #call, __FILE__, __LINE__);     \
     } while (0)
 
 #endif

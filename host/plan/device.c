@@ -15,27 +15,33 @@ static const struct Profile {
     const char *name;
     DeviceFacts facts;
 } profiles[] = {
-#define PROFILE(key, major_, minor_, sms_, clock, memory_clock, bits, memory_, l2_, shared_sm, shared_most,  \
-                reserved, blocks, cooperative_, clusters_)                                                   \
-    {                                                                                                        \
-        key,                                                                                                 \
-        {                                                                                                    \
-            .name = key, .index = -1, .major = major_, .minor = minor_, .sms = sms_, .memory = memory_,      \
-            .l2 = l2_, .shared_per_block = 49152, .shared_per_block_most = shared_most,                      \
-            .shared_per_sm = shared_sm, .shared_reserved = reserved, .registers_per_sm = 65536,              \
-            .threads_per_sm = 2048, .blocks_per_sm = blocks, .clock_mhz = clock,                             \
-            .memory_clock_mhz = memory_clock, .memory_bus_bits = bits, .cooperative = cooperative_,          \
-            .clusters = clusters_, .ecc = true                                                               \
-        }                                                                                                    \
+#define PROFILE(key, major_, minor_, sms_, clock, memory_clock, bits, memory_, l2_, shared_sm,     \
+                shared_most, reserved, blocks, cooperative_, clusters_)                            \
+    {                                                                                              \
+        key,                                                                                       \
+        {                                                                                          \
+            .name = key, .index = -1, .major = major_, .minor = minor_, .sms = sms_,               \
+            .memory = memory_, .l2 = l2_, .shared_per_block = 49152,                               \
+            .shared_per_block_most = shared_most, .shared_per_sm = shared_sm,                      \
+            .shared_reserved = reserved, .registers_per_sm = 65536, .threads_per_sm = 2048,        \
+            .blocks_per_sm = blocks, .clock_mhz = clock, .memory_clock_mhz = memory_clock,         \
+            .memory_bus_bits = bits, .cooperative = cooperative_, .clusters = clusters_,           \
+            .ecc = true                                                                            \
+        }                                                                                          \
     }
     PROFILE("K20", 3, 5, 13, 705, 2600, 320, MIB(4743), 1310720, 49152, 49152, 0, 16, false, false),
-    PROFILE("K40", 3, 5, 15, 745, 3004, 384, MIB(11441), 1572864, 49152, 49152, 0, 16, false, false),
-    PROFILE("V100", 7, 0, 80, 1530, 877, 4096, MIB(16160), 6291456, 98304, 98304, 0, 32, true, false),
-    PROFILE("A100", 8, 0, 108, 1410, 1215, 5120, MIB(40442), 41943040, 167936, 166912, 1024, 32, true, false),
-    PROFILE("H100", 9, 0, 132, 1980, 2619, 5120, MIB(81090), 52428800, 233472, 232448, 1024, 32, true, true),
-    PROFILE("H200", 9, 0, 132, 1980, 3201, 6144, MIB(143167), 62914560, 233472, 232448, 1024, 32, true, true),
-    PROFILE("B200", 10, 0, 148, 1965, 3996, 8192, MIB(182642), 132120576, 233472, 232448, 1024, 32, true,
-            true),
+    PROFILE("K40", 3, 5, 15, 745, 3004, 384, MIB(11441), 1572864, 49152, 49152, 0, 16, false,
+            false),
+    PROFILE("V100", 7, 0, 80, 1530, 877, 4096, MIB(16160), 6291456, 98304, 98304, 0, 32, true,
+            false),
+    PROFILE("A100", 8, 0, 108, 1410, 1215, 5120, MIB(40442), 41943040, 167936, 166912, 1024, 32,
+            true, false),
+    PROFILE("H100", 9, 0, 132, 1980, 2619, 5120, MIB(81090), 52428800, 233472, 232448, 1024, 32,
+            true, true),
+    PROFILE("H200", 9, 0, 132, 1980, 3201, 6144, MIB(143167), 62914560, 233472, 232448, 1024, 32,
+            true, true),
+    PROFILE("B200", 10, 0, 148, 1965, 3996, 8192, MIB(182642), 132120576, 233472, 232448, 1024, 32,
+            true, true),
 #undef PROFILE
 };
 enum { PROFILES = sizeof profiles / sizeof profiles[0] };
@@ -99,17 +105,18 @@ int device_count(int *n, Error *e)
     cudaError_t status = cudaGetDeviceCount(n);
     if (status == cudaSuccess && *n == 0) status = cudaErrorNoDevice;
     if (status == cudaErrorInsufficientDriver)
-        return error_set(e, EXIT_NO_DEVICE,
-                         "no GPU can be used: there is no NVIDIA driver, or one too old for CUDA %d.%d (%s); "
-                         "--backend cpu "
-                         "runs everywhere",
-                         CUDART_VERSION / 1000, CUDART_VERSION / 10 % 100, cudaGetErrorName(status));
-    if (status == cudaErrorNoDevice)
         return error_set(
             e, EXIT_NO_DEVICE,
-            "no GPU can be used: the driver finds none (%s; CUDA_VISIBLE_DEVICES may hide it); --backend cpu "
+            "no GPU can be used: there is no NVIDIA driver, or one too old for CUDA %d.%d (%s); "
+            "--backend cpu "
             "runs everywhere",
-            cudaGetErrorName(status));
+            CUDART_VERSION / 1000, CUDART_VERSION / 10 % 100, cudaGetErrorName(status));
+    if (status == cudaErrorNoDevice)
+        return error_set(e, EXIT_NO_DEVICE,
+                         "no GPU can be used: the driver finds none (%s; CUDA_VISIBLE_DEVICES may "
+                         "hide it); --backend cpu "
+                         "runs everywhere",
+                         cudaGetErrorName(status));
     CUDA_TRY(status);
     return EXIT_DONE;
 }
@@ -132,8 +139,10 @@ int device_facts(int index, DeviceFacts *f, Error *e)
     f->major = p.major, f->minor = p.minor, f->sms = p.multiProcessorCount;
     f->memory = p.totalGlobalMem, f->l2 = (size_t)p.l2CacheSize;
     f->shared_per_block = p.sharedMemPerBlock, f->shared_per_block_most = p.sharedMemPerBlockOptin;
-    f->shared_per_sm = p.sharedMemPerMultiprocessor, f->shared_reserved = p.reservedSharedMemPerBlock;
-    f->registers_per_sm = p.regsPerMultiprocessor, f->threads_per_sm = p.maxThreadsPerMultiProcessor;
+    f->shared_per_sm = p.sharedMemPerMultiprocessor,
+    f->shared_reserved = p.reservedSharedMemPerBlock;
+    f->registers_per_sm = p.regsPerMultiprocessor,
+    f->threads_per_sm = p.maxThreadsPerMultiProcessor;
     f->blocks_per_sm = p.maxBlocksPerMultiProcessor;
     f->clock_mhz = clock_khz / 1000, f->memory_clock_mhz = memory_khz / 1000,
     f->memory_bus_bits = p.memoryBusWidth;
@@ -151,9 +160,10 @@ bool device_built(void) { return false; }
 int device_count(int *n, Error *e)
 {
     *n = 0;
-    return error_set(e, EXIT_NO_DEVICE,
-                     "this build of plstm has no cuda backend, and so sees no GPU; make with nvcc on PATH, "
-                     "or NVCC=..., adds it");
+    return error_set(
+        e, EXIT_NO_DEVICE,
+        "this build of plstm has no cuda backend, and so sees no GPU; make with nvcc on PATH, "
+        "or NVCC=..., adds it");
 }
 
 int device_facts(int index, DeviceFacts *facts, Error *e)

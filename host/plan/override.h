@@ -13,7 +13,7 @@ typedef struct PlanOverride {
     int32_t blocks;  /* of a replica; fewer where units are then fewer than blocks */
     int32_t threads; /* of a block, at most */
     int32_t
-        registers;  /* per thread that hold weights, at most: forward 4 a step of contraction, backward 16 */
+        registers; /* per thread that hold weights, at most: forward 4 a step of contraction, backward 16 */
     int32_t shared; /* bytes of shared memory of a block, at most */
     int32_t replicas, groups, slices, batch;
     int32_t tile;    /* of the footprint's list, from 1 */

@@ -26,23 +26,30 @@ static const struct ConstantInfo {
 };
 enum { CONSTANTS = sizeof infos / sizeof infos[0] };
 
-static double *constant_at(PlanConstants *c, int i) { return (double *)((char *)c + infos[i].offset); }
+static double *constant_at(PlanConstants *c, int i)
+{
+    return (double *)((char *)c + infos[i].offset);
+}
 
 /* What the benchmark calls what it measures (bench/gpu_constants.cpp), in this model's unit; or a constant of the model by its own
  * name and unit. */
-static void take_measured(PlanConstants *c, const DeviceFacts *device, const char *name, const char *unit,
-                          double value)
+static void take_measured(PlanConstants *c, const DeviceFacts *device, const char *name,
+                          const char *unit, double value)
 {
     if (!strcmp(name, "flag_hop")) c->hop = value;
     else if (!strcmp(name, "graph_node_gap")) c->launch = value;
     else if (!strcmp(name, "copy")) c->dram_rate = value;
-    else if (!strcmp(name, "fma_f32")) c->fma_share = value / (2e6 * c->clock * c->fma_lanes * device->sms);
-    else if (!strcmp(name, "mma_rate")) c->mma = 4 * 16 * 8 * 16 / value; /* multiply-adds of an SM a clock */
+    else if (!strcmp(name, "fma_f32"))
+        c->fma_share = value / (2e6 * c->clock * c->fma_lanes * device->sms);
+    else if (!strcmp(name, "mma_rate"))
+        c->mma = 4 * 16 * 8 * 16 / value; /* multiply-adds of an SM a clock */
     else if (!strcmp(name, "dsmem_rate")) c->cluster_rate = value;
     else if (!strcmp(name, "cluster_barrier_8")) c->cluster_sync = value;
     else {
         int i = 0;
-        while (i < CONSTANTS && (strcmp(name, infos[i].name) || !unit || strcmp(unit, infos[i].unit))) i++;
+        while (i < CONSTANTS &&
+               (strcmp(name, infos[i].name) || !unit || strcmp(unit, infos[i].unit)))
+            i++;
         if (i == CONSTANTS) return;
         *constant_at(c, i) = value;
     }
@@ -56,10 +63,11 @@ static int constants_fault(const char *from, const char *what, const char *of, E
 
 /* One document: the model's ("devices": {NAME: {CONSTANT: {"value": ...}}}) or a measured one ("gpu": NAME, "constants":
  * {...}), of which only the device's part is read. */
-static int take_document(json_t *root, const char *from, const DeviceFacts *device, PlanConstants *c,
-                         bool *found, Error *e)
+static int take_document(json_t *root, const char *from, const DeviceFacts *device,
+                         PlanConstants *c, bool *found, Error *e)
 {
-    json_t *devices = json_object_get(root, "devices"), *mine, *measured = json_object_get(root, "constants");
+    json_t *devices = json_object_get(root, "devices"), *mine,
+           *measured = json_object_get(root, "constants");
     const char *gpu = json_string_value(json_object_get(root, "gpu")), *name;
     if (gpu && json_is_object(measured)) {
         json_t *entry;
@@ -73,8 +81,8 @@ static int take_document(json_t *root, const char *from, const DeviceFacts *devi
         return EXIT_DONE;
     }
     if (!json_is_object(devices))
-        return constants_fault(from, "neither \"devices\" nor \"gpu\" with \"constants\" stands in it", NULL,
-                               e);
+        return constants_fault(
+            from, "neither \"devices\" nor \"gpu\" with \"constants\" stands in it", NULL, e);
     mine = json_object_get(devices, c->device);
     if (!mine) return EXIT_DONE;
     *found = true;
@@ -85,18 +93,19 @@ static int take_document(json_t *root, const char *from, const DeviceFacts *devi
         if (!entry) continue; /* keeps what an earlier file said */
         if (!(value > 0) || !isfinite(value) || !unit || strcmp(unit, infos[i].unit))
             return error_set(e, EXIT_BAD_DATA,
-                             "%s: %s of %s must be a \"value\" above 0 with the \"unit\" \"%s\"", from,
-                             infos[i].name, c->device, infos[i].unit);
+                             "%s: %s of %s must be a \"value\" above 0 with the \"unit\" \"%s\"",
+                             from, infos[i].name, c->device, infos[i].unit);
         *constant_at(c, i) = value;
     }
     return EXIT_DONE;
 }
 
-static int take_text(json_t *root, const char *from, const json_error_t *fault, const DeviceFacts *device,
-                     PlanConstants *c, bool *found, Error *e)
+static int take_text(json_t *root, const char *from, const json_error_t *fault,
+                     const DeviceFacts *device, PlanConstants *c, bool *found, Error *e)
 {
     int code = EXIT_DONE;
-    if (!root) return error_set(e, EXIT_BAD_DATA, "%s: %s (line %d)", from, fault->text, fault->line);
+    if (!root)
+        return error_set(e, EXIT_BAD_DATA, "%s: %s (line %d)", from, fault->text, fault->line);
     size_t i;
     json_t *document;
     if (json_is_array(root)) {
@@ -115,15 +124,16 @@ int plan_constants(const DeviceFacts *device, const char *file, PlanConstants *c
     bool found = false;
     memset(c, 0, sizeof *c);
     snprintf(c->device, sizeof c->device, "%s", device_like(device));
-    int code = take_text(json_loads(built_in, 0, &fault), "the constants in this program", &fault, device, c,
-                         &found, e);
+    int code = take_text(json_loads(built_in, 0, &fault), "the constants in this program", &fault,
+                         device, c, &found, e);
     if (!code && file) {
         found = false;
         code = take_text(json_load_file(file, 0, &fault), file, &fault, device, c, &found, e);
     }
     for (int i = 0; i < CONSTANTS && !code; i++)
         if (infos[i].everywhere && !(*constant_at(c, i) > 0))
-            code = error_set(e, EXIT_BAD_DATA, "the constants of %s lack %s", c->device, infos[i].name);
+            code = error_set(e, EXIT_BAD_DATA, "the constants of %s lack %s", c->device,
+                             infos[i].name);
     return code;
 }
 
@@ -146,8 +156,8 @@ void plan_time_end(PlanTime *t, double ranges, double clock_mhz)
     }
 }
 
-PlanTime plan_predict_stepwise(const PlanConstants *c, const DeviceFacts *device, const LstmShape *shape,
-                               int backward)
+PlanTime plan_predict_stepwise(const PlanConstants *c, const DeviceFacts *device,
+                               const LstmShape *shape, int backward)
 {
     PlanTime t = {0};
     PlanRates r = plan_rates(c, device->sms);

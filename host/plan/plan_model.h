@@ -23,29 +23,30 @@
 #include "host/base/error.h"
 
 /* X(name, unit, what). Per-clock rates are of the clock above them. */
-#define PLAN_CONSTANTS(X)                                                                                    \
-    X(clock, "MHz", "clock of the SMs under load")                                                           \
-    X(fma_lanes, "1/clk/SM", "float32 multiply-adds that an SM starts in a clock")                           \
-    X(fma_share, "1", "share of those that a kernel reaches")                                                \
-    X(issue, "1/clk", "instructions that a scheduler, of which an SM has four, starts in a clock")           \
-    X(shared_rate, "B/clk/SM", "shared memory, read and written")                                            \
-    X(shared_latency, "clk", "load from shared memory")                                                      \
-    X(l2_rate, "B/clk", "L2, read by all SMs together")                                                      \
-    X(l2_rate_sm, "B/clk/SM", "L2, read by one SM")                                                          \
-    X(l2_latency, "clk", "load answered by L2")                                                              \
-    X(dram_rate, "B/s", "device memory, read")                                                               \
-    X(hop, "us", "store that releases on one SM to load that acquires on another")                           \
-    X(sync, "clk", "barrier of a block")                                                                     \
-    X(cell, "clk", "nonlinearities and update of one element: a chain of latencies")                         \
-    X(launch, "us", "from one node of a CUDA graph to the next")                                             \
+#define PLAN_CONSTANTS(X)                                                                          \
+    X(clock, "MHz", "clock of the SMs under load")                                                 \
+    X(fma_lanes, "1/clk/SM", "float32 multiply-adds that an SM starts in a clock")                 \
+    X(fma_share, "1", "share of those that a kernel reaches")                                      \
+    X(issue, "1/clk", "instructions that a scheduler, of which an SM has four, starts in a clock") \
+    X(shared_rate, "B/clk/SM", "shared memory, read and written")                                  \
+    X(shared_latency, "clk", "load from shared memory")                                            \
+    X(l2_rate, "B/clk", "L2, read by all SMs together")                                            \
+    X(l2_rate_sm, "B/clk/SM", "L2, read by one SM")                                                \
+    X(l2_latency, "clk", "load answered by L2")                                                    \
+    X(dram_rate, "B/s", "device memory, read")                                                     \
+    X(hop, "us", "store that releases on one SM to load that acquires on another")                 \
+    X(sync, "clk", "barrier of a block")                                                           \
+    X(cell, "clk", "nonlinearities and update of one element: a chain of latencies")               \
+    X(launch, "us", "from one node of a CUDA graph to the next")                                   \
     X(kernel, "us", "a kernel that has next to nothing to do, beside its launch")
 
 /* The same of tensor cores and clusters; 0 where a device has none. */
-#define PLAN_TENSOR_CONSTANTS(X)                                                                             \
-    X(mma, "clk", "m16n8k16 of bfloat16 or m16n8k8 of tf32 by mma.sync on one of an SM's four tensor cores") \
-    X(mma_latency, "clk", "from one such product to the next that adds to it")                               \
-    X(cluster_latency, "clk", "load from, or store to, another block's shared memory")                       \
-    X(cluster_rate, "B/clk/SM", "shared memory of other blocks, written and read")                           \
+#define PLAN_TENSOR_CONSTANTS(X)                                                                   \
+    X(mma, "clk",                                                                                  \
+      "m16n8k16 of bfloat16 or m16n8k8 of tf32 by mma.sync on one of an SM's four tensor cores")   \
+    X(mma_latency, "clk", "from one such product to the next that adds to it")                     \
+    X(cluster_latency, "clk", "load from, or store to, another block's shared memory")             \
+    X(cluster_rate, "B/clk/SM", "shared memory of other blocks, written and read")                 \
     X(cluster_sync, "us", "barrier of a cluster")
 
 typedef struct PlanConstants {
@@ -94,8 +95,8 @@ PlanRates plan_rates(const PlanConstants *c, double sms);
 enum { PLAN_SAVED_BYTES = 44 };
 
 /* A variant that launches a product and a pointwise kernel at every step. */
-PlanTime plan_predict_stepwise(const PlanConstants *c, const DeviceFacts *device, const LstmShape *shape,
-                               int backward);
+PlanTime plan_predict_stepwise(const PlanConstants *c, const DeviceFacts *device,
+                               const LstmShape *shape, int backward);
 
 /* Predicted us a step of a pass of T steps, its launch included. */
 static inline double plan_time_us(const PlanTime *t, const LstmShape *shape)

@@ -16,7 +16,9 @@ static const char *pass_name(int backward) { return backward ? "backward" : "for
 
 static const ResidencyKind *kind_of(int32_t kind)
 {
-    return kind == KIND_MMA ? &residency_mma : kind == KIND_CLUSTER ? &residency_cluster : &residency_vector;
+    return kind == KIND_MMA       ? &residency_mma
+           : kind == KIND_CLUSTER ? &residency_cluster
+                                  : &residency_vector;
 }
 
 /* ---- limits ---- */
@@ -84,7 +86,8 @@ void plan_consider(PlanSearch *s, const PlanLayout *at)
         return;
     }
     if (s->kind->streams && r->footprint->shared_weights)
-        keep(s->kind, &p, plan_least(rest, (s->shared - (int64_t)p.shared_bytes) / s->kind->step_bytes(&p)));
+        keep(s->kind, &p,
+             plan_least(rest, (s->shared - (int64_t)p.shared_bytes) / s->kind->step_bytes(&p)));
     PlanTime time = s->kind->predict(r->constants, r->device, r->shape, &p);
     double us = plan_time_us(&time, r->shape), kept = 0;
     if (!s->settling) {
@@ -96,7 +99,9 @@ void plan_consider(PlanSearch *s, const PlanLayout *at)
         PlanBytes bytes = s->kind->bytes(&p, r->shape);
         kept = 2 * bytes.kept_registers + bytes.kept_shared;
     }
-    if (us > s->fastest * EQUAL || kept < s->best_kept || (kept == s->best_kept && us >= s->best_us)) return;
+    if (us > s->fastest * EQUAL || kept < s->best_kept ||
+        (kept == s->best_kept && us >= s->best_us))
+        return;
     s->best = p, s->best_us = us, s->best_kept = kept;
 }
 
@@ -114,7 +119,8 @@ void plan_consider_rows(PlanSearch *s, PlanLayout *at,
         at->rows = plan_div_up(B, n);
         units(s, at, plan_div_up(B, at->rows));
         if (at->rows == 1) break;
-        n = plan_max(plan_div_up(B, at->rows - 1), n + n / 8); /* fewer rows each; of many, every eighth */
+        n = plan_max(plan_div_up(B, at->rows - 1),
+                     n + n / 8); /* fewer rows each; of many, every eighth */
     }
 }
 
@@ -136,7 +142,8 @@ static void consider_tiles(PlanSearch *s)
             continue;
         s->shortage.tiles = true;
         PlanLayout at = {.tile = tile, .index = i, .threads = tile->threads};
-        if (force->threads) at.threads = (int32_t)plan_least(at.threads, force->threads / WARP * WARP);
+        if (force->threads)
+            at.threads = (int32_t)plan_least(at.threads, force->threads / WARP * WARP);
         if (!registers_fit(r->device, tile, at.threads)) continue;
         s->shortage.registers = true;
         s->kind->candidates(s, &at);
@@ -153,41 +160,46 @@ static int refuse(const PlanRequest *r, const char *what, Error *e)
     if (text[0]) snprintf(forced, sizeof forced, " with %s", text);
     return error_set(
         e, EXIT_NO_DEVICE, "%s %s with H %" PRId64 " and B %" PRId64 " has no plan on %s%s: %s; %s",
-        r->footprint->name, pass_name(r->backward), r->shape->H, r->shape->B, r->device->name, forced, what,
+        r->footprint->name, pass_name(r->backward), r->shape->H, r->shape->B, r->device->name,
+        forced, what,
         forced[0] ? "another override may have one"
                   : "a smaller --hidden or --batch takes less, and --kernel cublas takes any");
 }
 
-static int refuse_shortage(const PlanRequest *r, const ResidencyKind *kind, const PlanShortage *lack,
-                           int64_t limit, Error *e)
+static int refuse_shortage(const PlanRequest *r, const ResidencyKind *kind,
+                           const PlanShortage *lack, int64_t limit, Error *e)
 {
     char what[256];
     if (!lack->tiles)
         snprintf(what, sizeof what, "it is compiled in %d ways, and none is like that",
                  r->footprint->tiles[r->backward]);
     else if (!lack->registers)
-        snprintf(what, sizeof what, "registers run out: no way in which it is compiled fits the %d of an SM",
+        snprintf(what, sizeof what,
+                 "registers run out: no way in which it is compiled fits the %d of an SM",
                  r->device->registers_per_sm);
     else if (lack->shared)
-        snprintf(what, sizeof what,
-                 "shared memory runs out: %s at least %" PRId64 " bytes a block, and there are %" PRId64,
-                 kind->streams ? "it takes" : "the weights of one cluster take", lack->shared, limit);
-    else if (lack->index)
         snprintf(
             what, sizeof what,
-            "indices run out: a block's elements, or what a replica exchanges in a pass, are 2^31 or more");
+            "shared memory runs out: %s at least %" PRId64 " bytes a block, and there are %" PRId64,
+            kind->streams ? "it takes" : "the weights of one cluster take", lack->shared, limit);
+    else if (lack->index)
+        snprintf(what, sizeof what,
+                 "indices run out: a block's elements, or what a replica exchanges in a pass, are "
+                 "2^31 or more");
     else if (lack->threads)
         snprintf(what, sizeof what,
                  "threads run out: it takes at least %" PRId64 " a block, and there are %" PRId64,
                  lack->threads, lack->most_threads);
     else if (lack->cluster > 1)
         snprintf(what, sizeof what,
-                 "clusters run out: it takes %" PRId64 " of %d blocks at the same time, and the device holds "
+                 "clusters run out: it takes %" PRId64
+                 " of %d blocks at the same time, and the device holds "
                  "%" PRId64,
                  lack->blocks / lack->cluster, lack->cluster, lack->of_blocks / lack->cluster);
     else
         snprintf(what, sizeof what,
-                 "blocks run out: it takes %" PRId64 " at the same time, and the device holds %" PRId64,
+                 "blocks run out: it takes %" PRId64
+                 " at the same time, and the device holds %" PRId64,
                  lack->blocks, lack->of_blocks);
     return refuse(r, what, e);
 }
@@ -200,14 +212,16 @@ static int refuse_precision(const LstmFootprint *footprint, int precision, Error
         if (footprint->precisions >> i & 1)
             snprintf(has + strlen(has), sizeof has - strlen(has), "%s%s", has[0] ? " and " : "",
                      precision_name((LstmPrecision)i));
-    return error_set(e, EXIT_NO_DEVICE,
-                     "%s has no %s: its products run on tensor cores, in %s; --precision chooses, and "
-                     "--kernel reg has float32",
-                     footprint->name, precision_name((LstmPrecision)precision), has);
+    return error_set(
+        e, EXIT_NO_DEVICE,
+        "%s has no %s: its products run on tensor cores, in %s; --precision chooses, and "
+        "--kernel reg has float32",
+        footprint->name, precision_name((LstmPrecision)precision), has);
 }
 
-int lstm_plan(const DeviceFacts *device, const LstmShape *shape, const LstmFootprint *footprint, int backward,
-              const PlanOverride *force, const PlanConstants *constants, LstmPlan *plan, Error *e)
+int lstm_plan(const DeviceFacts *device, const LstmShape *shape, const LstmFootprint *footprint,
+              int backward, const PlanOverride *force, const PlanConstants *constants,
+              LstmPlan *plan, Error *e)
 {
     char what[128];
     PlanRequest r = {.device = device,
@@ -220,7 +234,8 @@ int lstm_plan(const DeviceFacts *device, const LstmShape *shape, const LstmFootp
     PlanSearch s = {
         .kind = kind_of((int32_t)footprint->kind), .r = r, .shared = shared_limit(device, r.force)};
     if (!footprint->tile[backward])
-        return error_set(e, EXIT_NO_DEVICE, "%s launches kernels at every step: there is nothing to plan",
+        return error_set(e, EXIT_NO_DEVICE,
+                         "%s launches kernels at every step: there is nothing to plan",
                          footprint->name);
     if (shape->H > INT32_MAX / 4 || shape->B > INT32_MAX / 4)
         return error_set(e, EXIT_NO_DEVICE,
@@ -251,9 +266,10 @@ void plan_text(const LstmPlan *p, char *out, size_t size)
 {
     size_t n = 0;
     out[0] = 0;
-#define F(field, type)                                                                                       \
-    if (n < size)                                                                                            \
-        n += (size_t)snprintf(out + n, size - n, "%s%s=%" PRId64, n ? "," : "", #field, (int64_t)p->field);
+#define F(field, type)                                                                             \
+    if (n < size)                                                                                  \
+        n += (size_t)snprintf(out + n, size - n, "%s%s=%" PRId64, n ? "," : "", #field,            \
+                              (int64_t)p->field);
     PLAN_FIELDS(F)
 #undef F
 }
@@ -273,19 +289,20 @@ int plan_parse(const char *text, LstmPlan *plan, Error *e)
         int64_t value;
         uint32_t bit = 0;
         if (plan_pair_next(&at, name, &value)) {
-#define F(field, type)                                                                                       \
-    if (!strcmp(name, #field) && (sizeof(type) > 4 || value <= INT32_MAX))                                   \
+#define F(field, type)                                                                             \
+    if (!strcmp(name, #field) && (sizeof(type) > 4 || value <= INT32_MAX))                         \
         made.field = (type)value, bit = UINT32_C(1) << FIELD_##field;
             PLAN_FIELDS(F)
 #undef F
         }
         if (!bit || seen & bit)
-            return error_set(e, EXIT_BAD_DATA, "'%s' is not a plan: it reads well up to '%s'", text, at);
+            return error_set(e, EXIT_BAD_DATA, "'%s' is not a plan: it reads well up to '%s'", text,
+                             at);
         seen |= bit;
     }
     if (seen != (UINT32_C(1) << FIELDS) - 1)
-        return error_set(e, EXIT_BAD_DATA, "'%s' is not a plan: it names %d of its %d numbers", text,
-                         __builtin_popcount(seen), FIELDS);
+        return error_set(e, EXIT_BAD_DATA, "'%s' is not a plan: it names %d of its %d numbers",
+                         text, __builtin_popcount(seen), FIELDS);
     *plan = made;
     return EXIT_DONE;
 }
@@ -295,7 +312,7 @@ int plan_parse(const char *text, LstmPlan *plan, Error *e)
 /* The first field in which the plans differ, or NULL. */
 static const char *plan_difference(const LstmPlan *a, const LstmPlan *b)
 {
-#define F(field, type)                                                                                       \
+#define F(field, type)                                                                             \
     if (a->field != b->field) return #field;
     PLAN_FIELDS(F)
 #undef F
@@ -312,7 +329,8 @@ static const char *plan_outside(const LstmPlan *plan, const LstmFootprint *footp
 }
 
 /* What of plan is not as it follows from its own layout, or NULL. */
-static const char *plan_part(const LstmPlan *plan, const LstmShape *shape, const LstmFootprint *footprint)
+static const char *plan_part(const LstmPlan *plan, const LstmShape *shape,
+                             const LstmFootprint *footprint)
 {
     const ResidencyKind *kind = kind_of(plan->kind);
     const LstmTile *tile = &footprint->tile[plan->backward][plan->tile];
@@ -334,7 +352,8 @@ static const char *plan_part(const LstmPlan *plan, const LstmShape *shape, const
     range.B = plan_least(shape->B, (int64_t)plan->rows * plan->replicas);
     LstmPlan p = kind->plan_of(&at, &range, plan->backward);
     if (p.threads > tile->threads) return "threads";
-    if (plan->shared < 0 || plan->shared > p.streamed || (plan->shared && !footprint->shared_weights) ||
+    if (plan->shared < 0 || plan->shared > p.streamed ||
+        (plan->shared && !footprint->shared_weights) ||
         (!kind->streams && plan->shared != p.streamed))
         return "shared";
     keep(kind, &p, plan->shared);
@@ -346,18 +365,21 @@ int plan_check(const LstmPlan *plan, const DeviceFacts *device, const LstmShape 
 {
     char what[128];
     if (shape->H > INT32_MAX / 4 || shape->B > INT32_MAX / 4)
-        return error_set(e, EXIT_NO_DEVICE, "H %" PRId64 " and B %" PRId64 " are too many for a plan",
-                         shape->H, shape->B);
+        return error_set(e, EXIT_NO_DEVICE,
+                         "H %" PRId64 " and B %" PRId64 " are too many for a plan", shape->H,
+                         shape->B);
     const char *part = plan_outside(plan, footprint);
     if (!part && plan->precision != lstm_precision(footprint, shape->precision)) part = "precision";
     if (!part) part = plan_part(plan, shape, footprint);
     if (part)
         return error_set(e, EXIT_NO_DEVICE,
-                         "the plan is not one of %s for H %" PRId64 " and B %" PRId64 ": its %s cannot be",
+                         "the plan is not one of %s for H %" PRId64 " and B %" PRId64
+                         ": its %s cannot be",
                          footprint->name, shape->H, shape->B, part);
     const ResidencyKind *kind = kind_of(plan->kind);
     const LstmTile *tile = &footprint->tile[plan->backward][plan->tile];
-    int64_t blocks = (int64_t)plan->replicas * plan->blocks, limit = plan_blocks_limit(device, plan->cluster);
+    int64_t blocks = (int64_t)plan->replicas * plan->blocks,
+            limit = plan_blocks_limit(device, plan->cluster);
     int64_t shared = shared_limit(device, &free_of_all);
     if (kind->lacking && kind->lacking(device, &free_of_all, plan->backward, what, sizeof what))
         return error_set(e, EXIT_NO_DEVICE, "the plan cannot run on %s: %s", device->name, what);
@@ -382,7 +404,10 @@ int plan_check(const LstmPlan *plan, const DeviceFacts *device, const LstmShape 
 
 /* ---- bytes and time ---- */
 
-PlanBytes plan_bytes(const LstmPlan *p, const LstmShape *shape) { return kind_of(p->kind)->bytes(p, shape); }
+PlanBytes plan_bytes(const LstmPlan *p, const LstmShape *shape)
+{
+    return kind_of(p->kind)->bytes(p, shape);
+}
 
 PlanTime plan_predict(const PlanConstants *c, const DeviceFacts *device, const LstmShape *shape,
                       const LstmPlan *p)
@@ -395,7 +420,8 @@ PlanTime plan_predict(const PlanConstants *c, const DeviceFacts *device, const L
 int plan_kernel_find(const char *name, size_t length)
 {
     for (int i = 0; lstm_footprints[i]; i++)
-        if (strlen(lstm_footprints[i]->name) == length && !memcmp(lstm_footprints[i]->name, name, length))
+        if (strlen(lstm_footprints[i]->name) == length &&
+            !memcmp(lstm_footprints[i]->name, name, length))
             return i;
     return -1;
 }
@@ -413,8 +439,9 @@ int plan_kernels_parse(const char *text, int pick[2], Error *e)
         size_t n = strlen(names);
         snprintf(names + n, sizeof names - n, "%s%s", i ? ", " : "", lstm_footprints[i]->name);
     }
-    return error_set(e, EXIT_USAGE, "--kernel takes auto, a name or FWD/BWD, the names being %s, not '%s'",
-                     names, text);
+    return error_set(e, EXIT_USAGE,
+                     "--kernel takes auto, a name or FWD/BWD, the names being %s, not '%s'", names,
+                     text);
 }
 
 void plan_choose(const DeviceFacts *device, const LstmShape *shape, const PlanOverride *force,
@@ -432,8 +459,8 @@ void plan_choose(const DeviceFacts *device, const LstmShape *shape, const PlanOv
             if (without && without[backward] >> i & 1) continue;
             if (!lstm_footprints[i]->tile[backward])
                 time = plan_predict_stepwise(constants, device, shape, backward);
-            else if (!lstm_plan(device, shape, lstm_footprints[i], backward, force, constants, &p.plan,
-                                &none))
+            else if (!lstm_plan(device, shape, lstm_footprints[i], backward, force, constants,
+                                &p.plan, &none))
                 time = plan_predict(constants, device, shape, &p.plan);
             else continue;
             p.us = plan_time_us(&time, shape);

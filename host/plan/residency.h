@@ -21,8 +21,9 @@
 /* The plan of footprint's pass (backward: 0 or 1) for shape on device: the legal layout with the lowest predicted time.
  * force may be NULL. EXIT_NO_DEVICE: the sentence that says what ran out, with numbers and a remedy; then *plan is not
  * written. A footprint without tiles (a stepwise variant) has no plan, which is EXIT_NO_DEVICE too. */
-int lstm_plan(const DeviceFacts *device, const LstmShape *shape, const LstmFootprint *footprint, int backward,
-              const PlanOverride *force, const PlanConstants *constants, LstmPlan *plan, Error *e);
+int lstm_plan(const DeviceFacts *device, const LstmShape *shape, const LstmFootprint *footprint,
+              int backward, const PlanOverride *force, const PlanConstants *constants,
+              LstmPlan *plan, Error *e);
 
 /* Whether a plan that came from elsewhere (a checkpoint) is one that lstm_plan could have returned for this device, shape
  * and footprint: every field follows from the others and every limit holds. EXIT_NO_DEVICE: the sentence. */

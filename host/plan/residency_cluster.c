@@ -51,7 +51,8 @@ static bool lacking(const DeviceFacts *device, const PlanOverride *force, int ba
 
 static const char *fault(const PlanLayout *at, const LstmShape *shape, int backward)
 {
-    if (at->units < 1 || at->units % TENSOR_UNITS || at->units > shape->H + TENSOR_UNITS - 1) return "units";
+    if (at->units < 1 || at->units % TENSOR_UNITS || at->units > shape->H + TENSOR_UNITS - 1)
+        return "units";
     if (plan_div_up(shape->H, at->units) > CLUSTER_BLOCKS) return "blocks";
     if (at->rows > at->tile->batch) return "rows";
     if (at->replicas > plan_div_up(shape->B, at->rows)) return "replicas";
@@ -67,7 +68,8 @@ static const char *fault(const PlanLayout *at, const LstmShape *shape, int backw
 static void consider_rows(PlanSearch *s, PlanLayout *at)
 {
     int64_t B = s->r.shape->B, most = plan_least(B, at->tile->batch), wanted = s->r.force->replicas;
-    int64_t blocks = plan_div_up(s->r.shape->H, at->units), limit = plan_blocks_limit(s->r.device, blocks);
+    int64_t blocks = plan_div_up(s->r.shape->H, at->units),
+            limit = plan_blocks_limit(s->r.device, blocks);
     int64_t clusters = limit / blocks;
     if (clusters < 1 || plan_least(wanted, B) > clusters) {
         plan_lacks_blocks(s, blocks * (clusters < 1 ? 1 : wanted), limit, blocks);
@@ -95,7 +97,8 @@ static void candidates(PlanSearch *s, PlanLayout *at)
     }
     for (int64_t blocks = from; blocks <= to; blocks++) {
         at->units = plan_round_up(plan_div_up(H, blocks), TENSOR_UNITS);
-        if (!wanted && plan_div_up(H, at->units) != blocks) continue; /* that is a candidate of its own */
+        if (!wanted && plan_div_up(H, at->units) != blocks)
+            continue;                /* that is a candidate of its own */
         if (at->units > INT16_MAX) { /* more than any SM holds, and than 32 bits count */
             plan_lacks(&s->shortage.shared, 8 * at->units * H);
             continue;
@@ -163,9 +166,11 @@ static PlanTime predict(const PlanConstants *c, const DeviceFacts *device, const
     t.cell = ceil(items / p->threads) * c->cell;
     t.syncs = 2 * c->sync;
     plan_time_end(&t, ranges, c->clock);
-    double weights = (p->precision == PRECISION_BF16 ? 8.0 : 16.0) * (double)shape->H * (double)shape->H;
+    double weights =
+        (p->precision == PRECISION_BF16 ? 8.0 : 16.0) * (double)shape->H * (double)shape->H;
     double dram = c->dram_rate / (c->clock * 1e6);
-    t.launch = ranges * (c->launch + most(weights / dram, weights * p->replicas / (l2 * blocks)) / c->clock);
+    t.launch = ranges *
+               (c->launch + most(weights / dram, weights * p->replicas / (l2 * blocks)) / c->clock);
     return t;
 }
 

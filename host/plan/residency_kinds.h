@@ -38,8 +38,9 @@ typedef struct PlanRequest {
 typedef struct PlanShortage {
     bool tiles, registers; /* a tile was looked at; one had the registers */
     bool index;
-    int64_t blocks, of_blocks; /* fewest blocks that were too many, and how many there are at the same time */
-    int32_t cluster;           /* they come in clusters of so many */
+    int64_t blocks,
+        of_blocks;   /* fewest blocks that were too many, and how many there are at the same time */
+    int32_t cluster; /* they come in clusters of so many */
     int64_t threads, most_threads;
     int64_t shared;
 } PlanShortage;

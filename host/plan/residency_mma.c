@@ -11,7 +11,10 @@ enum { SM_WITH_BF16 = 8, CLUSTER_MOST = 4 };
 static bool is_cluster(int32_t blocks) { return blocks == 1 || blocks == 2 || blocks == 4; }
 
 /* What `units` is a multiple of: whole row tiles; backward whole tiles of 16 of a cluster's units. */
-static int64_t unit_step(int backward, int64_t cluster) { return backward ? 16 / cluster : TENSOR_UNITS; }
+static int64_t unit_step(int backward, int64_t cluster)
+{
+    return backward ? 16 / cluster : TENSOR_UNITS;
+}
 
 /* m tiles of a block (backward: of its cluster), and tiles of the whole contraction. */
 static int64_t m_tiles(const PlanLayout *at, int backward)
@@ -75,8 +78,8 @@ static bool lacking(const DeviceFacts *device, const PlanOverride *force, int ba
     else if (backward && force->cluster && !is_cluster(force->cluster))
         snprintf(what, size, "its clusters have 1, 2 or 4 blocks, not %d", force->cluster);
     else if (backward && force->cluster > 1 && !device->clusters)
-        snprintf(what, size, "clusters of blocks begin with sm_90, and this is sm_%d%d", device->major,
-                 device->minor);
+        snprintf(what, size, "clusters of blocks begin with sm_90, and this is sm_%d%d",
+                 device->major, device->minor);
     else return false;
     return true;
 }
@@ -86,7 +89,8 @@ static const char *fault(const PlanLayout *at, const LstmShape *shape, int backw
     int64_t step;
     if (backward ? !is_cluster(at->cluster) : at->cluster != 1) return "cluster";
     step = unit_step(backward, at->cluster);
-    if (at->units < 1 || at->units % step || at->units > plan_round_up(shape->H, step)) return "units";
+    if (at->units < 1 || at->units % step || at->units > plan_round_up(shape->H, step))
+        return "units";
     if (at->slices < 1 || at->slices > at->tile->threads / WARP) return "slices";
     return NULL;
 }
@@ -99,7 +103,8 @@ static void consider_slices(PlanSearch *s, PlanLayout *at)
     const PlanOverride *force = s->r.force;
     int64_t groups = plan_div_up(m_tiles(at, s->r.backward), at->tile->stacked);
     int64_t terms = contraction_tiles(s->r.shape->H, at->tile->precision, s->r.backward);
-    int64_t each = plan_div_up(terms, at->cluster), fewest = 1, most = at->threads / (WARP * groups);
+    int64_t each = plan_div_up(terms, at->cluster), fewest = 1,
+            most = at->threads / (WARP * groups);
     if (force->slices) fewest = plan_least(force->slices, each), most = plan_least(most, fewest);
     if (most < fewest) {
         plan_lacks_threads(s, WARP * groups * fewest, at->threads);
@@ -114,7 +119,8 @@ static void consider_slices(PlanSearch *s, PlanLayout *at)
 /* Blocks of a replica: from as many as are co-resident down to half of that. */
 static void consider_units(PlanSearch *s, PlanLayout *at, int64_t replicas)
 {
-    int64_t H = s->r.shape->H, step = unit_step(s->r.backward, at->cluster), forced = s->r.force->blocks;
+    int64_t H = s->r.shape->H, step = unit_step(s->r.backward, at->cluster),
+            forced = s->r.force->blocks;
     int64_t limit = plan_blocks_limit(s->r.device, at->cluster);
     int64_t most = limit / at->cluster / replicas * at->cluster;
     if (forced) most = plan_round_up(plan_least(forced, H), at->cluster);
@@ -129,9 +135,11 @@ static void consider_units(PlanSearch *s, PlanLayout *at, int64_t replicas)
 
 static void candidates(PlanSearch *s, PlanLayout *at)
 {
-    int32_t forced = s->r.force->cluster, most = s->r.backward && s->r.device->clusters ? CLUSTER_MOST : 1;
+    int32_t forced = s->r.force->cluster,
+            most = s->r.backward && s->r.device->clusters ? CLUSTER_MOST : 1;
     for (at->cluster = 1; at->cluster <= most; at->cluster *= 2)
-        if (!s->r.backward || !forced || forced == at->cluster) plan_consider_rows(s, at, consider_units);
+        if (!s->r.backward || !forced || forced == at->cluster)
+            plan_consider_rows(s, at, consider_units);
 }
 
 /* ---- the model ---- */
@@ -145,13 +153,15 @@ static PlanTime predict(const PlanConstants *c, const DeviceFacts *device, const
     PlanTime t = {0};
     double sms = (double)p->replicas * p->blocks, ranges = (double)plan_ranges(p, shape->B);
     PlanRates r = plan_rates(c, sms);
-    double warps = (double)p->groups * p->slices, passes = p->passes, batches = p->batch / TENSOR_BATCH;
+    double warps = (double)p->groups * p->slices, passes = p->passes,
+           batches = p->batch / TENSOR_BATCH;
     double steps = plan_max(p->depth, p->resident), products = steps * p->quads * batches;
-    double weights = 16.0 * (double)shape->H * (double)shape->H / (p->precision == PRECISION_BF16 ? 2 : 1);
+    double weights =
+        16.0 * (double)shape->H * (double)shape->H / (p->precision == PRECISION_BF16 ? 2 : 1);
     double streamed = warps * p->streamed * p->quads * 4 * TENSOR_WORDS;
     /* Warps are dealt to the four tensor cores; a warp alone waits for its products where few of them are independent. */
-    double multiply =
-        most(ceil(warps / 4) * products * c->mma, steps * most(c->mma_latency, p->quads * batches * c->mma));
+    double multiply = most(ceil(warps / 4) * products * c->mma,
+                           steps * most(c->mma_latency, p->quads * batches * c->mma));
     multiply = most(multiply, warps * p->shared * p->quads * 4 * TENSOR_WORDS / c->shared_rate);
     double whole = 2 * weights * p->streamed / p->depth;
     if (whole > (double)device->l2) multiply = most(multiply, whole / r.dram);
@@ -173,7 +183,8 @@ static PlanTime predict(const PlanConstants *c, const DeviceFacts *device, const
     t.hop = most(c->hop * c->clock, PLAN_SAVED_BYTES * (double)p->rows * p->units / r.l2);
 
     plan_time_end(&t, ranges, c->clock);
-    t.launch = c->launch + c->hop + most(weights / r.dram, weights * p->replicas / (r.l2 * sms)) / c->clock;
+    t.launch = c->launch + c->hop +
+               most(weights / r.dram, weights * p->replicas / (r.l2 * sms)) / c->clock;
     t.launch *= ranges;
     return t;
 }
@@ -182,18 +193,19 @@ static PlanTime predict(const PlanConstants *c, const DeviceFacts *device, const
 
 static PlanBytes bytes(const LstmPlan *p, const LstmShape *shape)
 {
-    PlanBytes b = {.weights =
-                       (p->precision == PRECISION_BF16 ? 8.0 : 16.0) * (double)shape->H * (double)shape->H};
+    PlanBytes b = {.weights = (p->precision == PRECISION_BF16 ? 8.0 : 16.0) * (double)shape->H *
+                              (double)shape->H};
     double grid = (double)plan_ranges(p, shape->B) * p->replicas * p->blocks, passes = p->passes;
     double warps = (double)p->groups * p->slices, tile = 4.0 * TENSOR_WORDS;
     double operands = passes * warps * p->depth * (p->batch / TENSOR_BATCH) * tile / 2;
     b.kept_registers = plan_least(p->resident, p->depth) / (double)p->depth;
     b.kept_shared = p->shared / (double)p->depth;
     b.streamed = grid * passes * warps * p->quads * tile * p->streamed;
-    b.exchanged =
-        grid * operands + grid / p->blocks * 4.0 * (double)mma_exchange_words(p); /* read, and written */
+    b.exchanged = grid * operands +
+                  grid / p->blocks * 4.0 * (double)mma_exchange_words(p); /* read, and written */
     b.summed = grid * passes * 2 * 4.0 * p->slices * p->batch * mma_pitch(p);
-    if (p->backward && p->cluster > 1) b.summed += grid * passes * 2 * 4.0 * p->batch * p->cluster * p->units;
+    if (p->backward && p->cluster > 1)
+        b.summed += grid * passes * 2 * 4.0 * p->batch * p->cluster * p->units;
     return b;
 }
 

@@ -46,7 +46,8 @@ static void sizes(LstmPlan *p)
 
 static int64_t step_bytes(const LstmPlan *p)
 {
-    return p->backward ? (int64_t)64 * p->slices * p->quads * p->rounds : (int64_t)16 * p->slices * p->units;
+    return p->backward ? (int64_t)64 * p->slices * p->quads * p->rounds
+                       : (int64_t)16 * p->slices * p->units;
 }
 
 /* Floats that a replica exchanges in a pass, or elements of a block. */
@@ -81,7 +82,8 @@ static void consider_slices(PlanSearch *s, PlanLayout *at)
         int64_t depth = plan_div_up(terms, n);
         at->slices = (int32_t)plan_div_up(terms, depth);
         if (s->r.backward)
-            at->rounds = (int32_t)plan_div_up(quads, at->threads / ((int64_t)at->slices * at->groups));
+            at->rounds =
+                (int32_t)plan_div_up(quads, at->threads / ((int64_t)at->slices * at->groups));
         plan_consider(s, at);
         if (depth == 1) break;
         n = plan_div_up(terms, depth - 1); /* the fewest that are less deep */
@@ -136,13 +138,14 @@ static PlanBytes bytes(const LstmPlan *p, const LstmShape *shape)
         b.kept_shared = p->shared / depth;
         b.streamed = grid * passes * p->groups * 64.0 * p->slices * p->quads * streamed;
         b.exchanged = ranges * p->replicas * 4.0 * 2 * (double)plan_exchange_floats(p);
-        b.summed =
-            grid * passes * 2 * 16.0 * (p->slices - plan_folded(p->slices)) * p->quads * p->rounds * rows;
+        b.summed = grid * passes * 2 * 16.0 * (p->slices - plan_folded(p->slices)) * p->quads *
+                   p->rounds * rows;
     } else {
         b.kept_registers = kept / depth;
         b.kept_shared = p->shared / depth;
         b.streamed = grid * passes * p->groups * 16.0 * p->slices * p->units * p->streamed;
-        b.exchanged = ranges * p->replicas * 4.0 * (1 + p->blocks) * (double)plan_exchange_floats(p);
+        b.exchanged =
+            ranges * p->replicas * 4.0 * (1 + p->blocks) * (double)plan_exchange_floats(p);
         b.summed = grid * passes * 2 * 16.0 * p->slices * p->units * rows;
     }
     return b;
@@ -192,8 +195,8 @@ static double warp_clocks(const Rates *r, double fma, double other)
  *   reads   bytes from shared memory
  *   stream  bytes of weights from L2, or from DRAM where what the device streams in all (`whole`, each byte once) does
  *           not stay in L2 */
-static double multiply_clocks(const Rates *r, const DeviceFacts *device, double threads, const Work *w,
-                              double whole)
+static double multiply_clocks(const Rates *r, const DeviceFacts *device, double threads,
+                              const Work *w, double whole)
 {
     double warp = warp_clocks(r, w->fma, w->other);
     double clocks = most(warp * ceil_div(ceil_div(threads, 32), 4), warp + w->waits);
@@ -213,7 +216,8 @@ static PlanTime forward_time(const Rates *r, const DeviceFacts *device, const Ls
 {
     PlanTime t = {0};
     const PlanConstants *c = r->c;
-    double H = (double)shape->H, threads = (double)p->units * p->slices * p->groups, batch = p->batch;
+    double H = (double)shape->H, threads = (double)p->units * p->slices * p->groups,
+           batch = p->batch;
     double loads = ceil_div(batch, 4), passes = p->passes, chunks = p->chunks;
     /* One k: 4 gates * batch multiply-adds for 4 * batch bytes of h; registers past the slice's end are multiplied
      * too. Weights in shared memory come two at a time; streamed ones four, which all warps ask for at once, since they left the
@@ -221,10 +225,11 @@ static PlanTime forward_time(const Rates *r, const DeviceFacts *device, const Ls
     Work w = {0};
     work_add(&w, p->resident, 4 * batch, loads, 0, 4 * batch, 0);
     work_add(&w, p->shared, 4 * batch, loads + 1, c->shared_latency / 2, 4 * batch + 16, 0);
-    work_add(&w, p->streamed, 4 * batch, loads + 2, (c->l2_latency + threads * 64 / r->l2) / 4, 4 * batch,
-             16);
+    work_add(&w, p->streamed, 4 * batch, loads + 2, (c->l2_latency + threads * 64 / r->l2) / 4,
+             4 * batch, 16);
     w.waits += chunks * c->shared_latency;
-    double multiply = multiply_clocks(r, device, threads, &w, 16 * H * H * p->streamed / ((double)p->depth));
+    double multiply =
+        multiply_clocks(r, device, threads, &w, 16 * H * H * p->streamed / ((double)p->depth));
     /* Of each chunk the copy is under way while the one before is multiplied; the first one nothing hides. Copies share
      * L2 with streamed weights. */
     double bytes = 4.0 * (double)plan_chunk_floats(p), copy = c->l2_latency + bytes / r->l2;
@@ -246,29 +251,33 @@ static PlanTime backward_time(const Rates *r, const DeviceFacts *device, const L
     enum { FLIGHT = 8 }; /* of a thread's loads while it gathers */
     PlanTime t = {0};
     const PlanConstants *c = r->c;
-    double H = (double)shape->H, threads = (double)p->quads * p->slices * p->groups, batch = p->batch;
+    double H = (double)shape->H, threads = (double)p->quads * p->slices * p->groups,
+           batch = p->batch;
     double loads = 4 * ceil_div(batch, 4), passes = p->passes, later = p->rounds - 1;
     double gather = plan_gather_groups(p), parcel = (double)plan_parcel_floats(p);
     /* One unit, that is four rows of W_hh: 4 gates * 4 k * batch multiply-adds for 16 * batch bytes of dgates. Registers past
      * the slice's end are multiplied too; rounds after the first stream what that has in registers. The next row is on its
      * way from L2 while one is multiplied, the next four where nothing is resident. */
     Work w = {0};
-    double streamed = p->streamed + later * (double)(plan_least(p->resident, p->depth) + p->streamed);
+    double streamed =
+        p->streamed + later * (double)(plan_least(p->resident, p->depth) + p->streamed);
     double row = warp_clocks(r, 4 * batch, loads / 4), ahead = p->resident ? 1 : 4;
     double waits = 4 * most(c->l2_latency / ahead - row, 0);
     work_add(&w, p->resident, 16 * batch, loads, 0, 16 * batch, 0);
-    work_add(&w, p->shared * (1 + later), 16 * batch, loads + 4, c->shared_latency, 16 * batch + 64, 0);
+    work_add(&w, p->shared * (1 + later), 16 * batch, loads + 4, c->shared_latency, 16 * batch + 64,
+             0);
     work_add(&w, streamed, 16 * batch, loads + 20, waits, 16 * batch, 64);
     t.multiply = passes * multiply_clocks(r, device, threads, &w,
                                           16 * H * H * streamed / ((double)p->depth * p->rounds));
     /* Partial dh: sent to every consumer, gathered from every producer, FLIGHT loads at a time. */
     double bytes = 4 * parcel * p->blocks / r->l2;
-    double turns = ceil_div(gather * parcel / 4, p->threads) * ceil_div(ceil_div(p->blocks, gather), FLIGHT);
+    double turns =
+        ceil_div(gather * parcel / 4, p->threads) * ceil_div(ceil_div(p->blocks, gather), FLIGHT);
     t.ingest = passes * (most(turns * c->l2_latency, c->l2_latency + bytes) + bytes);
     double partial = threads * (p->slices - 1) / p->slices * 4 * batch * p->rounds;
     double folds = p->rounds * ceil(log2(p->slices));
-    t.sums =
-        passes * (2 * 4 * (gather * parcel + partial) / c->shared_rate + (1 + folds) * c->shared_latency);
+    t.sums = passes * (2 * 4 * (gather * parcel + partial) / c->shared_rate +
+                       (1 + folds) * c->shared_latency);
     t.cell = passes * ceil_div((double)plan_items(p), p->threads) * c->cell;
     t.syncs = (passes * (3 + 2 * folds) + 2) * c->sync;
     t.hop = between_clocks(r, p);
@@ -279,11 +288,13 @@ static PlanTime predict(const PlanConstants *c, const DeviceFacts *device, const
                         const LstmPlan *p)
 {
     Rates r = rates_of(c, (double)p->replicas * p->blocks);
-    PlanTime t = p->backward ? backward_time(&r, device, shape, p) : forward_time(&r, device, shape, p);
+    PlanTime t =
+        p->backward ? backward_time(&r, device, shape, p) : forward_time(&r, device, shape, p);
     double ranges = (double)plan_ranges(p, shape->B);
     plan_time_end(&t, ranges, c->clock);
     double weights = 16.0 * (double)shape->H * (double)shape->H;
-    t.launch = c->launch + c->hop + most(weights / r.dram, weights * p->replicas / (r.l2 * r.sms)) / c->clock;
+    t.launch = c->launch + c->hop +
+               most(weights / r.dram, weights * p->replicas / (r.l2 * r.sms)) / c->clock;
     t.launch *= ranges;
     return t;
 }

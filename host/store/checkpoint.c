@@ -23,7 +23,10 @@ static bool recorded(int i, const char *task)
 }
 
 /* A name without a default that was not given is not recorded. */
-static bool may_be_unset(int i) { return settings_info(i)->type == TYPE_NAME && !settings_info(i)->initial; }
+static bool may_be_unset(int i)
+{
+    return settings_info(i)->type == TYPE_NAME && !settings_info(i)->initial;
+}
 
 static bool is_lm(const char *task) { return !strcmp(task, "lm"); }
 
@@ -54,8 +57,8 @@ static void list_names(const StFile *f, char *out, size_t size)
 }
 
 /* The float32 tensor of that name and shape, all finite; the sentence names tensor, found and wanted. */
-static int find_floats(const StFile *f, const char *name, const int64_t *shape, int rank, const float **data,
-                       const char *path, Error *e)
+static int find_floats(const StFile *f, const char *name, const int64_t *shape, int rank,
+                       const float **data, const char *path, Error *e)
 {
     char found[ST_KIND_SIZE], wanted[ST_KIND_SIZE];
     st_kind(ST_F32, shape, rank, wanted);
@@ -63,10 +66,11 @@ static int find_floats(const StFile *f, const char *name, const int64_t *shape, 
     if (!t) {
         char names[512];
         list_names(f, names, sizeof names);
-        return error_set(e, EXIT_BAD_DATA, "%s: tensor %s is missing, wanted %s; the file holds %s", path,
-                         name, wanted, f->n_tensors ? names : "no tensor");
+        return error_set(e, EXIT_BAD_DATA, "%s: tensor %s is missing, wanted %s; the file holds %s",
+                         path, name, wanted, f->n_tensors ? names : "no tensor");
     }
-    if (t->dtype != ST_F32 || t->rank != rank || memcmp(t->shape, shape, sizeof *shape * (size_t)rank))
+    if (t->dtype != ST_F32 || t->rank != rank ||
+        memcmp(t->shape, shape, sizeof *shape * (size_t)rank))
         return error_set(e, EXIT_BAD_DATA, "%s: tensor %s: found %s, wanted %s", path, name,
                          st_kind(t->dtype, t->shape, t->rank, found), wanted);
     const float *x = t->data;
@@ -79,8 +83,8 @@ static int find_floats(const StFile *f, const char *name, const int64_t *shape, 
     return EXIT_DONE;
 }
 
-static int find_param(const StFile *f, const ModelShape *shape, int k, const float **data, const char *path,
-                      Error *e)
+static int find_param(const StFile *f, const ModelShape *shape, int k, const float **data,
+                      const char *path, Error *e)
 {
     ParamInfo info = param_info(shape, k);
     return find_floats(f, info.name, info.dim, info.rank, data, path, e);
@@ -93,30 +97,36 @@ const float *checkpoint_param(const Checkpoint *c, int k)
 
 /* ---- metadata -> settings and counters ---- */
 
-static int read_text(const StFile *f, const char *key, const char **value, const char *path, Error *e)
+static int read_text(const StFile *f, const char *key, const char **value, const char *path,
+                     Error *e)
 {
     *value = st_meta(f, key);
-    return *value ? EXIT_DONE : error_set(e, EXIT_BAD_DATA, "%s: its metadata lacks '%s'", path, key);
+    return *value ? EXIT_DONE
+                  : error_set(e, EXIT_BAD_DATA, "%s: its metadata lacks '%s'", path, key);
 }
 
-static int bad_value(const char *path, const char *key, const char *value, const char *takes, Error *e)
+static int bad_value(const char *path, const char *key, const char *value, const char *takes,
+                     Error *e)
 {
-    return error_set(e, EXIT_BAD_DATA, "%s: metadata '%s' is '%.60s', not %s", path, key, value, takes);
+    return error_set(e, EXIT_BAD_DATA, "%s: metadata '%s' is '%.60s', not %s", path, key, value,
+                     takes);
 }
 
-static int read_count(const StFile *f, const char *key, int64_t low, int64_t *out, const char *path, Error *e)
+static int read_count(const StFile *f, const char *key, int64_t low, int64_t *out, const char *path,
+                      Error *e)
 {
     const char *value;
     int code = read_text(f, key, &value, path, e);
     if (code) return code;
     if (!number_int(value, (double)low, INFINITY, out))
-        return bad_value(path, key, value, low ? "a whole number from 1" : "a whole number from 0", e);
+        return bad_value(path, key, value, low ? "a whole number from 1" : "a whole number from 0",
+                         e);
     return EXIT_DONE;
 }
 
 /* A finite number from 0, or with allow_inf "inf". */
-static int read_double(const StFile *f, const char *key, bool allow_inf, double *out, const char *path,
-                       Error *e)
+static int read_double(const StFile *f, const char *key, bool allow_inf, double *out,
+                       const char *path, Error *e)
 {
     const char *value;
     int code = read_text(f, key, &value, path, e);
@@ -129,7 +139,8 @@ static int read_double(const StFile *f, const char *key, bool allow_inf, double 
     return EXIT_DONE;
 }
 
-static int read_hash(const StFile *f, const char *key, const char **value, const char *path, Error *e)
+static int read_hash(const StFile *f, const char *key, const char **value, const char *path,
+                     Error *e)
 {
     int code = read_text(f, key, value, path, e);
     if (code) return code;
@@ -146,11 +157,14 @@ static int read_settings(Checkpoint *c, const char *path, Error *e)
     settings_defaults(&c->settings);
     const char *task = st_meta(&c->file, "task");
     char names[PRESET_NAMES];
-    if (task && is_lm(task)) return bad_value(path, "task", task, "another than the language model", e);
+    if (task && is_lm(task))
+        return bad_value(path, "task", task, "another than the language model", e);
     c->task = c->settings.task = task ? task : "lm";
     settings_preset_names(c->task, names);
-    if (!names[0]) c->settings.preset = value; /* whoever opens the task will say that there is none */
-    else if (settings_preset(&c->settings, value, e)) return bad_value(path, "preset", value, names, e);
+    if (!names[0])
+        c->settings.preset = value; /* whoever opens the task will say that there is none */
+    else if (settings_preset(&c->settings, value, e))
+        return bad_value(path, "preset", value, names, e);
     for (int i = 0; i < settings_count(); i++) {
         if (!recorded(i, c->task)) continue;
         char key[OPTION_KEY_SIZE];
@@ -179,14 +193,16 @@ static int read_counters(Checkpoint *c, const char *path, Error *e)
     if (st_meta(f, "hits") && (code = read_count(f, "hits", 0, &n->hits, path, e))) return code;
     if (n->hits > n->tokens)
         return error_set(e, EXIT_BAD_DATA,
-                         "%s: metadata 'hits' is %" PRId64 ", more than its %" PRId64 " 'tokens'", path,
-                         n->hits, n->tokens);
+                         "%s: metadata 'hits' is %" PRId64 ", more than its %" PRId64 " 'tokens'",
+                         path, n->hits, n->tokens);
     if (!is_lm(c->task) && (n->tokens < n->minibatch || (n->tokens > 0 && n->minibatch == 0)))
         return error_set(e, EXIT_BAD_DATA,
-                         "%s: metadata 'tokens' is %" PRId64 ", which does not agree with minibatch %" PRId64,
+                         "%s: metadata 'tokens' is %" PRId64
+                         ", which does not agree with minibatch %" PRId64,
                          path, n->tokens, n->minibatch);
     int64_t tokens, T = c->settings.seq, B = c->settings.batch;
-    if (is_lm(c->task) && (__builtin_mul_overflow(n->minibatch, T * B, &tokens) || tokens != n->tokens))
+    if (is_lm(c->task) &&
+        (__builtin_mul_overflow(n->minibatch, T * B, &tokens) || tokens != n->tokens))
         return error_set(e, EXIT_BAD_DATA,
                          "%s: metadata 'tokens' is %" PRId64 ", which is not minibatch %" PRId64
                          " * seq %" PRId64 " * batch %" PRId64,
@@ -233,7 +249,8 @@ static int read_corpus(Checkpoint *c, const char *path, Error *e)
         return bad_value(path, "data", c->data, "synthetic", e);
     code = read_vocab(c, "vocab", "vocab_sha256", is_lm(c->task), &c->vocab, path, e);
     if (!code && !is_lm(c->task))
-        code = read_vocab(c, "vocab_source", "vocab_source_sha256", false, &c->vocab_source, path, e);
+        code =
+            read_vocab(c, "vocab_source", "vocab_source_sha256", false, &c->vocab_source, path, e);
     return code;
 }
 
@@ -250,13 +267,14 @@ static int64_t matrix_side(const StFile *f, const char *name, int side)
 static int read_shape(Checkpoint *c, const char *path, Error *e)
 {
     const StFile *f = &c->file;
-    int64_t H = c->settings.hidden, L = c->settings.layers, rows = matrix_side(f, "encoder.weight", 0);
+    int64_t H = c->settings.hidden, L = c->settings.layers,
+            rows = matrix_side(f, "encoder.weight", 0);
     if (is_lm(c->task)) {
         c->shape = model_shape_of_words(c->vocab.V, H, L);
         if (rows && rows != c->shape.V_in)
             return error_set(e, EXIT_BAD_DATA,
-                             "%s: tensor encoder.weight has %" PRId64 " rows for a vocabulary of %" PRId64
-                             " types",
+                             "%s: tensor encoder.weight has %" PRId64
+                             " rows for a vocabulary of %" PRId64 " types",
                              path, rows, c->shape.V_in);
         return EXIT_DONE;
     }
@@ -266,12 +284,13 @@ static int read_shape(Checkpoint *c, const char *path, Error *e)
                             .H = H,
                             .L = L};
     if (!c->shape.V_in && !c->shape.F)
-        return error_set(e, EXIT_BAD_DATA, "%s: it has neither encoder.weight nor input.weight", path);
+        return error_set(e, EXIT_BAD_DATA, "%s: it has neither encoder.weight nor input.weight",
+                         path);
     if (!c->shape.V_out) return error_set(e, EXIT_BAD_DATA, "%s: it has no decoder.weight", path);
     if (c->vocab.V && c->shape.V_out != c->vocab.V)
         return error_set(e, EXIT_BAD_DATA,
-                         "%s: tensor decoder.weight has %" PRId64 " rows for a vocabulary of %" PRId64
-                         " types",
+                         "%s: tensor decoder.weight has %" PRId64
+                         " rows for a vocabulary of %" PRId64 " types",
                          path, c->shape.V_out, c->vocab.V);
     return EXIT_DONE;
 }
@@ -295,8 +314,8 @@ static int read_tensors(Checkpoint *c, const char *path, Error *e)
     }
     if (c->file.n_tensors != expected)
         return error_set(e, EXIT_BAD_DATA,
-                         "%s: %d tensors where a checkpoint of %" PRId64 " layers taken %s has %d", path,
-                         c->file.n_tensors, c->shape.L,
+                         "%s: %d tensors where a checkpoint of %" PRId64 " layers taken %s has %d",
+                         path, c->file.n_tensors, c->shape.L,
                          c->counters.minibatch ? "inside an epoch" : "at an epoch's end", expected);
     return EXIT_DONE;
 }
@@ -307,8 +326,8 @@ static int read_checkpoint(Checkpoint *c, const char *path, Error *e)
     const char *version = st_meta(&c->file, "plstm");
     int code = EXIT_DONE;
     if (!version)
-        code =
-            error_set(e, EXIT_BAD_DATA, "%s has no plstm metadata; --init-weights takes bare weights", path);
+        code = error_set(e, EXIT_BAD_DATA,
+                         "%s has no plstm metadata; --init-weights takes bare weights", path);
     else if (strcmp(version, FORMAT_VERSION))
         code = bad_value(path, "plstm", version, "format " FORMAT_VERSION, e);
     if (!code) code = read_settings(c, path, e);
@@ -349,8 +368,9 @@ typedef struct VocabText {
     char hash[65], *text;
 } VocabText;
 
-static void put_metadata(StMetaList *m, const Settings *s, const Counters *n, const CheckpointData *d,
-                         const VocabText *vocab, const VocabText *source, const StMeta *extra, int n_extra)
+static void put_metadata(StMetaList *m, const Settings *s, const Counters *n,
+                         const CheckpointData *d, const VocabText *vocab, const VocabText *source,
+                         const StMeta *extra, int n_extra)
 {
     st_put(m, "format", "pt");
     st_put(m, "plstm", FORMAT_VERSION);
@@ -375,8 +395,10 @@ static void put_metadata(StMetaList *m, const Settings *s, const Counters *n, co
     for (int i = 0; i < n_extra; i++) st_put(m, extra[i].key, extra[i].value);
     for (int i = 0; i < d->n_extra; i++) st_put(m, d->extra[i].key, d->extra[i].value);
     if (vocab->text) st_put(m, "vocab_sha256", vocab->hash);
-    if (source->text) st_put(m, "vocab_source_sha256", source->hash), st_put(m, "vocab_source", source->text);
-    if (vocab->text) st_put(m, "vocab", vocab->text); /* last, so that the rest can be read with head */
+    if (source->text)
+        st_put(m, "vocab_source_sha256", source->hash), st_put(m, "vocab_source", source->text);
+    if (vocab->text)
+        st_put(m, "vocab", vocab->text); /* last, so that the rest can be read with head */
 }
 
 void params_tensors(const Params *p, ParamInfo *info, StTensor *tensor)
@@ -417,7 +439,8 @@ int checkpoint_check_vocab(const Vocab *v, const char *path, Error *e)
     free(text);
     return bytes + REST > ST_MAX_HEADER
                ? error_set(e, EXIT_BAD_DATA,
-                           "%s could not be written: its vocabulary has %zu bytes, and a safetensors header "
+                           "%s could not be written: its vocabulary has %zu bytes, and a "
+                           "safetensors header "
                            "holds %" PRIu64 "; is the text split into words?",
                            path, bytes, ST_MAX_HEADER)
                : EXIT_DONE;
@@ -432,11 +455,11 @@ static bool vocab_text(const Vocab *v, VocabText *t)
 }
 
 int checkpoint_save(const char *path, const Settings *settings, const Counters *counters,
-                    const CheckpointData *data, const Params *params, const float *h, const float *c,
-                    const StMeta *extra, int n_extra, Error *e)
+                    const CheckpointData *data, const Params *params, const float *h,
+                    const float *c, const StMeta *extra, int n_extra, Error *e)
 {
-    assert((!data->vocab || params->shape.V_out == data->vocab->V) && params->shape.H == settings->hidden &&
-           params->shape.L == settings->layers);
+    assert((!data->vocab || params->shape.V_out == data->vocab->V) &&
+           params->shape.H == settings->hidden && params->shape.L == settings->layers);
     assert(!h == !c && !h == !(data->carries && counters->minibatch));
     assert(!is_lm(settings->task) ||
            counters->tokens == counters->minibatch * settings->seq * settings->batch);
@@ -444,14 +467,14 @@ int checkpoint_save(const char *path, const Settings *settings, const Counters *
      * here first. */
     size_t n_params = (size_t)params->offset[params->count];
     size_t n_state = h ? (size_t)(settings->layers * settings->batch * settings->hidden) : 0;
-    if (find_not_finite(params->data, n_params) < n_params || find_not_finite(h, n_state) < n_state ||
-        find_not_finite(c, n_state) < n_state)
+    if (find_not_finite(params->data, n_params) < n_params ||
+        find_not_finite(h, n_state) < n_state || find_not_finite(c, n_state) < n_state)
         return error_set(e, EXIT_DIVERGED,
                          "diverged: a weight is not finite after %" PRId64
                          " minibatches; %s is left as it was",
                          counters->step, path);
-    size_t entries =
-        (size_t)(settings_count() + n_extra + data->n_extra + 20); /* put_metadata has 18 beside these */
+    size_t entries = (size_t)(settings_count() + n_extra + data->n_extra +
+                              20); /* put_metadata has 18 beside these */
     VocabText vocab = {.text = NULL}, source = {.text = NULL};
     bool texts = vocab_text(data->vocab, &vocab) && vocab_text(data->vocab_source, &source);
     StMetaList meta = {.item = calloc(entries, sizeof *meta.item),

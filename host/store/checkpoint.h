@@ -25,24 +25,26 @@ typedef struct Counters {
     int64_t minibatch; /* within that epoch: the next one; 0 at an epoch's start */
     double lr;         /* that the next minibatch runs with */
     double nats;       /* of the epoch's minibatches so far */
-    int64_t tokens;    /* scored positions of the epoch so far: of the language model minibatch*T*B */
-    double best_valid; /* lowest valid nats per token (or share of errors, where the task counts hits) of a
+    int64_t tokens; /* scored positions of the epoch so far: of the language model minibatch*T*B */
+    double
+        best_valid; /* lowest valid nats per token (or share of errors, where the task counts hits) of a
                           completed epoch so far, INFINITY: none scored ("inf") */
-    int64_t hits;      /* of tokens, where the task counts them */
+    int64_t hits; /* of tokens, where the task counts them */
 } Counters;
 
 typedef struct Checkpoint {
     StFile file;
     ModelShape shape;
-    Settings settings; /* the recorded ones, none marked given; the others have their defaults; strings point
+    Settings
+        settings; /* the recorded ones, none marked given; the others have their defaults; strings point
                           into file */
     Counters counters;
     const char *task;          /* "lm" where the file names none */
     Vocab vocab, vocab_source; /* of the output, and of a second one; V = 0: the file has none */
     char corpus_sha256[65];    /* "": the run did not read all three splits, */
     char train_sha256[65];     /* and this is over its training ids alone; "" otherwise */
-    const char
-        *data; /* name of the built-in data that it was trained on ("synthetic"); NULL: a folder's, whose
+    const char *
+        data; /* name of the built-in data that it was trained on ("synthetic"); NULL: a folder's, whose
                            path is never recorded */
     const float *h,
         *c; /* (L,B,H) into file, or NULL: taken at an epoch's end, or the task carries no state */
@@ -73,13 +75,13 @@ int checkpoint_check_vocab(const Vocab *v, const char *path, Error *e);
 /* What a file says of the task's data. */
 enum { CHECKPOINT_EXTRA = 8 };
 typedef struct CheckpointData {
-    bool carries;              /* state from minibatch to minibatch: a file from inside an epoch holds it */
-    bool hits;                 /* counters->hits counts */
-    const char *name;          /* of built-in data, or NULL */
-    const char *corpus_sha256; /* NULL: not all splits were read, */
-    const char *train_sha256;  /* and this says what was trained on */
-    const Vocab *vocab;        /* of the output; NULL: its classes have no names */
-    const Vocab *vocab_source; /* NULL: none */
+    bool carries;     /* state from minibatch to minibatch: a file from inside an epoch holds it */
+    bool hits;        /* counters->hits counts */
+    const char *name; /* of built-in data, or NULL */
+    const char *corpus_sha256;      /* NULL: not all splits were read, */
+    const char *train_sha256;       /* and this says what was trained on */
+    const Vocab *vocab;             /* of the output; NULL: its classes have no names */
+    const Vocab *vocab_source;      /* NULL: none */
     StMeta extra[CHECKPOINT_EXTRA]; /* what else the task needs to read new data alike */
     int n_extra;
 } CheckpointData;
@@ -89,7 +91,7 @@ typedef struct CheckpointData {
  * The bytes depend on the arguments only: not on time, machine, path, commit or thread count. `extra` (may be
  * NULL) is the backend's: kernel, plan, GEMM algorithms. */
 int checkpoint_save(const char *path, const Settings *settings, const Counters *counters,
-                    const CheckpointData *data, const Params *params, const float *h, const float *c,
-                    const StMeta *extra, int n_extra, Error *e);
+                    const CheckpointData *data, const Params *params, const float *h,
+                    const float *c, const StMeta *extra, int n_extra, Error *e);
 
 #endif

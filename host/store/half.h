@@ -8,9 +8,10 @@
 static inline float half_to_float(uint16_t h)
 {
     int exponent = h >> 10 & 31;
-    double mantissa = h & 1023, v = exponent == 31 ? (mantissa != 0 ? (double)NAN : (double)INFINITY)
-                                    : exponent     ? ldexp(1024 + mantissa, exponent - 25)
-                                                   : ldexp(mantissa, -24);
+    double mantissa = h & 1023, v = exponent == 31
+                                        ? (mantissa != 0 ? (double)NAN : (double)INFINITY)
+                                    : exponent ? ldexp(1024 + mantissa, exponent - 25)
+                                               : ldexp(mantissa, -24);
     return (float)(h >> 15 ? -v : v);
 }
 

@@ -26,8 +26,8 @@ static int check_values(const ImageFeatures *f, const char *path, Error *e)
         int64_t at = find_not_finite(row, f->F);
         if (at < f->F)
             return error_set(e, EXIT_BAD_DATA,
-                             "%s: element %" PRId64 " of row %" PRId64 " (counted from 0) is %s", path, at, i,
-                             isnan(row[at]) ? "not a number" : "infinite");
+                             "%s: element %" PRId64 " of row %" PRId64 " (counted from 0) is %s",
+                             path, at, i, isnan(row[at]) ? "not a number" : "infinite");
     }
     return EXIT_DONE;
 }
@@ -39,10 +39,10 @@ int image_features_open(ImageFeatures *f, const char *path, Error *e)
     if (code) return code;
     const NpyFile *file = &f->file;
     if (file->rank != 2 || file->shape[1] < 1)
-        code =
-            error_set(e, EXIT_BAD_DATA,
-                      "%s has %d dimension%s%s; features have two, an image a row and a number a column",
-                      path, file->rank, file->rank == 1 ? "" : "s", file->rank == 2 ? " and no column" : "");
+        code = error_set(
+            e, EXIT_BAD_DATA,
+            "%s has %d dimension%s%s; features have two, an image a row and a number a column",
+            path, file->rank, file->rank == 1 ? "" : "s", file->rank == 2 ? " and no column" : "");
     else if (file->shape[0] < 1) code = error_set(e, EXIT_BAD_DATA, "%s has no row", path);
     if (!code) {
         f->n = file->shape[0], f->F = file->shape[1];

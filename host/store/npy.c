@@ -29,8 +29,8 @@ typedef struct Reader {
 
 static int fault(Reader *r, const char *what)
 {
-    return error_set(r->e, EXIT_BAD_DATA, "%s is not an array that NumPy wrote: its header %s", r->path,
-                     what);
+    return error_set(r->e, EXIT_BAD_DATA, "%s is not an array that NumPy wrote: its header %s",
+                     r->path, what);
 }
 
 static void skip_blanks(Reader *r)
@@ -76,7 +76,8 @@ static bool take_size(Reader *r, int64_t *size)
     const char *first = r->at;
     *size = 0;
     for (; r->at < r->end && *r->at >= '0' && *r->at <= '9'; r->at++)
-        if (__builtin_mul_overflow(*size, 10, size) || __builtin_add_overflow(*size, *r->at - '0', size))
+        if (__builtin_mul_overflow(*size, 10, size) ||
+            __builtin_add_overflow(*size, *r->at - '0', size))
             return false;
     return r->at > first;
 }
@@ -85,9 +86,9 @@ static int read_dtype(Reader *r, NpyFile *f)
 {
     char name[24];
     if (take(r, '['))
-        return error_set(r->e, EXIT_BAD_DATA,
-                         "%s holds records; plstm reads arrays of float32 ('<f4') and float16 ('<f2')",
-                         r->path);
+        return error_set(
+            r->e, EXIT_BAD_DATA,
+            "%s holds records; plstm reads arrays of float32 ('<f4') and float16 ('<f2')", r->path);
     if (!take_string(r, name, sizeof name)) return fault(r, "has a dtype that is no string");
     if (!strcmp(name, "<f4")) f->dtype = NPY_F32;
     else if (!strcmp(name, "<f2")) f->dtype = NPY_F16;
@@ -103,10 +104,12 @@ static int read_dtype(Reader *r, NpyFile *f)
 static int read_order(Reader *r)
 {
     if (take_word(r, "False")) return EXIT_DONE;
-    if (!take_word(r, "True")) return fault(r, "has a fortran_order that is neither True nor False");
-    return error_set(r->e, EXIT_BAD_DATA,
-                     "%s is in Fortran order; numpy.save(F, numpy.ascontiguousarray(a)) writes it in C order",
-                     r->path);
+    if (!take_word(r, "True"))
+        return fault(r, "has a fortran_order that is neither True nor False");
+    return error_set(
+        r->e, EXIT_BAD_DATA,
+        "%s is in Fortran order; numpy.save(F, numpy.ascontiguousarray(a)) writes it in C order",
+        r->path);
 }
 
 static int read_shape(Reader *r, NpyFile *f)
@@ -115,8 +118,10 @@ static int read_shape(Reader *r, NpyFile *f)
     f->rank = 0;
     while (!take(r, ')')) {
         if (f->rank == NPY_MAX_RANK)
-            return error_set(r->e, EXIT_BAD_DATA, "%s has more than %d dimensions", r->path, NPY_MAX_RANK);
-        if (!take_size(r, &f->shape[f->rank])) return fault(r, "has a shape that is not made of sizes");
+            return error_set(r->e, EXIT_BAD_DATA, "%s has more than %d dimensions", r->path,
+                             NPY_MAX_RANK);
+        if (!take_size(r, &f->shape[f->rank]))
+            return fault(r, "has a shape that is not made of sizes");
         f->rank++;
         bool more = take(r, ',');
         skip_blanks(r);
@@ -127,8 +132,8 @@ static int read_shape(Reader *r, NpyFile *f)
     f->n = 1;
     for (int i = 0; i < f->rank; i++)
         if (__builtin_mul_overflow(f->n, f->shape[i], &f->n))
-            return error_set(r->e, EXIT_BAD_DATA, "%s has a shape with more elements than any machine holds",
-                             r->path);
+            return error_set(r->e, EXIT_BAD_DATA,
+                             "%s has a shape with more elements than any machine holds", r->path);
     return EXIT_DONE;
 }
 
@@ -140,7 +145,8 @@ static int read_entries(Reader *r, NpyFile *f)
     while (!take(r, '}')) {
         char key[24];
         int k = 0, code = EXIT_DONE;
-        if (!take_string(r, key, sizeof key) || !take(r, ':')) return fault(r, "has an entry without a name");
+        if (!take_string(r, key, sizeof key) || !take(r, ':'))
+            return fault(r, "has an entry without a name");
         while (k < 3 && strcmp(key, keys[k])) k++;
         if (k == 3) return fault(r, "has an entry that is not dtype, order or shape");
         if (seen[k]) return fault(r, "has an entry twice");
@@ -188,25 +194,31 @@ int npy_parse(NpyFile *f, const void *bytes, size_t n, const char *path, Error *
     if (n < MAGIC + 4 || memcmp(b, magic, MAGIC))
         return error_set(
             e, EXIT_BAD_DATA,
-            "%s is not an array that NumPy wrote: it does not begin with \\x93NUMPY and a version", path);
+            "%s is not an array that NumPy wrote: it does not begin with \\x93NUMPY and a version",
+            path);
     if (b[6] < 1 || b[6] > 3 || b[7])
-        return error_set(e, EXIT_BAD_DATA, "%s has format version %u.%u of NumPy; 1.0, 2.0 and 3.0 are read",
-                         path, b[6], b[7]);
+        return error_set(e, EXIT_BAD_DATA,
+                         "%s has format version %u.%u of NumPy; 1.0, 2.0 and 3.0 are read", path,
+                         b[6], b[7]);
     size_t start = b[6] == 1 ? MAGIC + 4 : MAGIC + 6, length = (size_t)b[8] | (size_t)b[9] << 8;
     if (n >= start && b[6] > 1) length |= (size_t)b[10] << 16 | (size_t)b[11] << 24;
     if (n < start || length > n - start)
         return error_set(e, EXIT_BAD_DATA,
-                         "%s is cut short: its header has %zu bytes and the file %zu in all", path, length,
-                         n);
-    Reader r = {.at = (const char *)b + start, .end = (const char *)b + start + length, .path = path, .e = e};
+                         "%s is cut short: its header has %zu bytes and the file %zu in all", path,
+                         length, n);
+    Reader r = {.at = (const char *)b + start,
+                .end = (const char *)b + start + length,
+                .path = path,
+                .e = e};
     int code = read_header(&r, f);
     if (code) return code;
     size_t held = n - start - length, size = f->dtype == NPY_F16 ? 2 : 4;
     if ((uint64_t)f->n > SIZE_MAX / size || (size_t)f->n * size != held)
-        return error_set(e, EXIT_BAD_DATA,
-                         "%s %s: its header promises %" PRId64 " elements of %zu bytes, and %zu bytes follow",
-                         path, (uint64_t)f->n > held / size ? "is cut short" : "goes on behind its array",
-                         f->n, size, held);
+        return error_set(
+            e, EXIT_BAD_DATA,
+            "%s %s: its header promises %" PRId64 " elements of %zu bytes, and %zu bytes follow",
+            path, (uint64_t)f->n > held / size ? "is cut short" : "goes on behind its array", f->n,
+            size, held);
     f->data = b + start + length;
     return EXIT_DONE;
 }
@@ -242,8 +254,8 @@ void npy_floats(const NpyFile *f, int64_t from, int64_t n, float *to)
     }
 }
 
-int npy_write(const char *path, const char *what, const float *values, const int64_t *shape, int rank,
-              const char *note, Error *e)
+int npy_write(const char *path, const char *what, const float *values, const int64_t *shape,
+              int rank, const char *note, Error *e)
 {
     char head[NPY_NOTE_SIZE + 6 * ALIGNMENT];
     Replacement r;

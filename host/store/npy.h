@@ -22,7 +22,7 @@ typedef struct NpyFile {
     int64_t n;                /* elements, the product of shape */
     char note[NPY_NOTE_SIZE]; /* the comment without `# ` and its end, "" where there is none */
     const void *data;         /* (n), not aligned: npy_floats reads it */
-    void *map;                /* the mapped file, map_bytes long, or NULL when the bytes are the caller's */
+    void *map; /* the mapped file, map_bytes long, or NULL when the bytes are the caller's */
     size_t map_bytes;
 } NpyFile;
 
@@ -37,7 +37,7 @@ void npy_floats(const NpyFile *f, int64_t from, int64_t n, float *to);
 
 /* Writes float32 values (shape[0], ..) of rank 1 to NPY_MAX_RANK, atomically (host/base/replace.h); the same input gives the same
  * bytes. note: printable ASCII shorter than NPY_NOTE_SIZE, or "". EXIT_BAD_DATA; the sentence begins with `what`. */
-int npy_write(const char *path, const char *what, const float *values, const int64_t *shape, int rank,
-              const char *note, Error *e);
+int npy_write(const char *path, const char *what, const float *values, const int64_t *shape,
+              int rank, const char *note, Error *e);
 
 #endif

@@ -23,7 +23,7 @@ ParamInfo param_info(const ModelShape *s, int k)
     if (k == param_decoder_bias(s)) return info_of("decoder.bias", 0, s->V_out, 0);
     int of_layers = k - param_of_layer(s, 0, 0), layer = of_layers / PARAMS_PER_LAYER;
     int which = 0;
-#define ONE(field, name, rows, cols)                                                                         \
+#define ONE(field, name, rows, cols)                                                               \
     if (which++ == of_layers % PARAMS_PER_LAYER) return info_of(name, layer, rows, cols);
     PARAMS_OF_LAYER(ONE)
 #undef ONE

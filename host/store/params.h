@@ -23,10 +23,10 @@ static inline ModelShape model_shape_of_words(int64_t V, int64_t H, int64_t L)
 }
 
 /* Per layer, in order: X(field, name with the layer's number as %d, rows, cols); cols 0 marks a vector. */
-#define PARAMS_OF_LAYER(X)                                                                                   \
-    X(w_ih, "rnn.weight_ih_l%d", 4 * s->H, s->H)                                                             \
-    X(w_hh, "rnn.weight_hh_l%d", 4 * s->H, s->H)                                                             \
-    X(b_ih, "rnn.bias_ih_l%d", 4 * s->H, 0)                                                                  \
+#define PARAMS_OF_LAYER(X)                                                                         \
+    X(w_ih, "rnn.weight_ih_l%d", 4 * s->H, s->H)                                                   \
+    X(w_hh, "rnn.weight_hh_l%d", 4 * s->H, s->H)                                                   \
+    X(b_ih, "rnn.bias_ih_l%d", 4 * s->H, 0)                                                        \
     X(b_hh, "rnn.bias_hh_l%d", 4 * s->H, 0)
 
 enum { PARAM_W_IH, PARAM_W_HH, PARAM_B_IH, PARAM_B_HH, PARAMS_PER_LAYER };
@@ -34,7 +34,10 @@ enum { PARAM_W_IH, PARAM_W_HH, PARAM_B_IH, PARAM_B_HH, PARAMS_PER_LAYER };
 /* Numbers of tensors; -1 where the shape has no such tensor. */
 static inline int param_encoder(const ModelShape *s) { return s->V_in > 0 ? 0 : -1; }
 static inline int param_input_weight(const ModelShape *s) { return s->F > 0 ? s->V_in > 0 : -1; }
-static inline int param_input_bias(const ModelShape *s) { return s->F > 0 ? 1 + (s->V_in > 0) : -1; }
+static inline int param_input_bias(const ModelShape *s)
+{
+    return s->F > 0 ? 1 + (s->V_in > 0) : -1;
+}
 static inline int param_of_layer(const ModelShape *s, int64_t l, int which)
 {
     return (s->V_in > 0) + 2 * (s->F > 0) + PARAMS_PER_LAYER * (int)l + which;

@@ -62,11 +62,12 @@ static int out_of_memory(Error *e, const char *path)
 }
 
 /* One entry of the header -> t (all but data) and its extent. */
-static int parse_tensor(StTensor *t, Extent *x, const char *name, const json_t *entry, const char *path,
-                        Error *e)
+static int parse_tensor(StTensor *t, Extent *x, const char *name, const json_t *entry,
+                        const char *path, Error *e)
 {
     if (!json_is_object(entry))
-        return error_set(e, EXIT_BAD_DATA, "%s: tensor '%.80s' is not described by an object", path, name);
+        return error_set(e, EXIT_BAD_DATA, "%s: tensor '%.80s' is not described by an object", path,
+                         name);
     const json_t *dtype = json_object_get(entry, "dtype"), *shape = json_object_get(entry, "shape"),
                  *offsets = json_object_get(entry, "data_offsets");
     t->name = name;
@@ -76,45 +77,47 @@ static int parse_tensor(StTensor *t, Extent *x, const char *name, const json_t *
     for (t->dtype = 0; t->dtype < ST_DTYPES; t->dtype++)
         if (!strcmp(dtypes[t->dtype].name, json_string_value(dtype))) break;
     if (t->dtype == ST_DTYPES)
-        return error_set(e, EXIT_BAD_DATA, "%s: tensor '%.80s' has unknown dtype '%.40s'", path, name,
-                         json_string_value(dtype));
+        return error_set(e, EXIT_BAD_DATA, "%s: tensor '%.80s' has unknown dtype '%.40s'", path,
+                         name, json_string_value(dtype));
 
     if (!json_is_array(shape))
         return error_set(e, EXIT_BAD_DATA, "%s: tensor '%.80s' has no shape", path, name);
     if (json_array_size(shape) > ST_MAX_RANK)
-        return error_set(e, EXIT_BAD_DATA, "%s: tensor '%.80s' has %zu dimensions, more than %d", path, name,
-                         json_array_size(shape), ST_MAX_RANK);
+        return error_set(e, EXIT_BAD_DATA, "%s: tensor '%.80s' has %zu dimensions, more than %d",
+                         path, name, json_array_size(shape), ST_MAX_RANK);
     t->rank = (int)json_array_size(shape);
     int64_t bytes = (int64_t)st_dtype_size(t->dtype);
     for (int i = 0; i < t->rank; i++) {
         const json_t *dim = json_array_get(shape, (size_t)i);
         if (!json_is_integer(dim) || json_integer_value(dim) < 0)
             return error_set(e, EXIT_BAD_DATA,
-                             "%s: tensor '%.80s' has a dimension that is not a whole number from 0", path,
-                             name);
+                             "%s: tensor '%.80s' has a dimension that is not a whole number from 0",
+                             path, name);
         t->shape[i] = json_integer_value(dim);
         if (__builtin_mul_overflow(bytes, t->shape[i], &bytes))
-            return error_set(e, EXIT_BAD_DATA, "%s: tensor '%.80s' has a shape larger than any file", path,
-                             name);
+            return error_set(e, EXIT_BAD_DATA,
+                             "%s: tensor '%.80s' has a shape larger than any file", path, name);
     }
 
     if (!json_is_array(offsets) || json_array_size(offsets) != 2)
-        return error_set(e, EXIT_BAD_DATA, "%s: tensor '%.80s' has no data_offsets of two numbers", path,
-                         name);
+        return error_set(e, EXIT_BAD_DATA, "%s: tensor '%.80s' has no data_offsets of two numbers",
+                         path, name);
     const json_t *begin = json_array_get(offsets, 0), *end = json_array_get(offsets, 1);
     if (!json_is_integer(begin) || !json_is_integer(end) || json_integer_value(begin) < 0)
         return error_set(e, EXIT_BAD_DATA,
-                         "%s: tensor '%.80s' has data_offsets that are not whole numbers from 0", path, name);
+                         "%s: tensor '%.80s' has data_offsets that are not whole numbers from 0",
+                         path, name);
     x->begin = json_integer_value(begin), x->end = json_integer_value(end);
     if (x->end < x->begin)
         return error_set(e, EXIT_BAD_DATA,
-                         "%s: tensor '%.80s' ends at %" PRId64 ", before it begins at %" PRId64, path, name,
-                         x->end, x->begin);
+                         "%s: tensor '%.80s' ends at %" PRId64 ", before it begins at %" PRId64,
+                         path, name, x->end, x->begin);
     if (x->end - x->begin != bytes) {
         char kind[ST_KIND_SIZE];
         return error_set(e, EXIT_BAD_DATA,
-                         "%s: tensor '%.80s' of %s needs %" PRId64 " bytes but is given %" PRId64, path, name,
-                         st_kind(t->dtype, t->shape, t->rank, kind), bytes, x->end - x->begin);
+                         "%s: tensor '%.80s' of %s needs %" PRId64 " bytes but is given %" PRId64,
+                         path, name, st_kind(t->dtype, t->shape, t->rank, kind), bytes,
+                         x->end - x->begin);
     }
     t->bytes = (size_t)bytes;
     return EXIT_DONE;
@@ -139,7 +142,8 @@ static int parse_meta(StFile *f, const json_t *meta, const char *path, Error *e)
 
 /* Whether the extents, sorted, cover the data section exactly: no hole, no overlap, nothing beyond, nothing
  * left over. */
-static int check_tiling(const StFile *f, const Extent *x, int64_t data_bytes, const char *path, Error *e)
+static int check_tiling(const StFile *f, const Extent *x, int64_t data_bytes, const char *path,
+                        Error *e)
 {
     int64_t covered = 0;
     for (int i = 0; i < f->n_tensors; i++) {
@@ -151,11 +155,12 @@ static int check_tiling(const StFile *f, const Extent *x, int64_t data_bytes, co
                              path, name, x[i].end, data_bytes);
         if (x[i].begin < covered)
             return error_set(e, EXIT_BAD_DATA,
-                             "%s: tensor '%.80s' overlaps another (it begins at %" PRId64 ", not %" PRId64
-                             ")",
+                             "%s: tensor '%.80s' overlaps another (it begins at %" PRId64
+                             ", not %" PRId64 ")",
                              path, name, x[i].begin, covered);
         if (x[i].begin > covered)
-            return error_set(e, EXIT_BAD_DATA, "%s: a hole of %" PRId64 " bytes before tensor '%.80s'", path,
+            return error_set(e, EXIT_BAD_DATA,
+                             "%s: a hole of %" PRId64 " bytes before tensor '%.80s'", path,
                              x[i].begin - covered, name);
         covered = x[i].end;
     }
@@ -187,16 +192,17 @@ static int place_data(StFile *f, const Extent *x, const char *data, const char *
     return EXIT_DONE;
 }
 
-static int parse_entries(StFile *f, const json_t *root, Extent *x, const char *data, int64_t data_bytes,
-                         const char *path, Error *e)
+static int parse_entries(StFile *f, const json_t *root, Extent *x, const char *data,
+                         int64_t data_bytes, const char *path, Error *e)
 {
     const char *name;
     json_t *entry;
     json_object_foreach((json_t *)root, name, entry)
     {
-        int code = !strcmp(name, "__metadata__")
-                       ? parse_meta(f, entry, path, e)
-                       : parse_tensor(&f->tensors[f->n_tensors], &x[f->n_tensors], name, entry, path, e);
+        int code =
+            !strcmp(name, "__metadata__")
+                ? parse_meta(f, entry, path, e)
+                : parse_tensor(&f->tensors[f->n_tensors], &x[f->n_tensors], name, entry, path, e);
         if (code) return code;
         if (!strcmp(name, "__metadata__")) continue;
         x[f->n_tensors].tensor = f->n_tensors;
@@ -210,7 +216,8 @@ static int parse_entries(StFile *f, const json_t *root, Extent *x, const char *d
 /* What a file of another format is, by its first bytes; NULL: not known. */
 static const char *other_format(const unsigned char *b, size_t n)
 {
-#define TORCH ": save it as safetensors: safetensors.torch.save_file(model.state_dict(), 'F.safetensors')"
+#define TORCH                                                                                      \
+    ": save it as safetensors: safetensors.torch.save_file(model.state_dict(), 'F.safetensors')"
     static const struct {
         const char *bytes;
         size_t n;
@@ -245,7 +252,8 @@ int st_parse(StFile *f, const void *bytes, size_t n, const char *path, Error *e)
     assert((uintptr_t)bytes % 8 == 0);
     if (n == 0) return error_set(e, EXIT_BAD_DATA, "%s is empty", path);
     if (n < 8)
-        return error_set(e, EXIT_BAD_DATA, "%s: its %zu bytes are too few for a safetensors file", path, n);
+        return error_set(e, EXIT_BAD_DATA, "%s: its %zu bytes are too few for a safetensors file",
+                         path, n);
     uint64_t header_bytes;
     memcpy(&header_bytes, bytes, 8);
     const char *what = header_bytes == 0 || header_bytes > n - 8 || ((const char *)bytes)[8] != '{'
@@ -254,17 +262,17 @@ int st_parse(StFile *f, const void *bytes, size_t n, const char *path, Error *e)
     if (what) return error_set(e, EXIT_BAD_DATA, "%s is not a safetensors file but %s", path, what);
     if (header_bytes > ST_MAX_HEADER)
         return error_set(e, EXIT_BAD_DATA,
-                         "%s is not a safetensors file: its header would have %" PRIu64 " bytes (%" PRIu64
-                         " at most)",
+                         "%s is not a safetensors file: its header would have %" PRIu64
+                         " bytes (%" PRIu64 " at most)",
                          path, header_bytes, ST_MAX_HEADER);
     if (header_bytes > n - 8)
         return error_set(e, EXIT_BAD_DATA,
-                         "%s is cut short: its header has %" PRIu64 " bytes, the file only %zu", path,
-                         header_bytes, n);
+                         "%s is cut short: its header has %" PRIu64 " bytes, the file only %zu",
+                         path, header_bytes, n);
     const char *header = (const char *)bytes + 8;
     if (header_bytes == 0 || header[0] != '{')
-        return error_set(e, EXIT_BAD_DATA, "%s is not a safetensors file: its header does not start with '{'",
-                         path);
+        return error_set(e, EXIT_BAD_DATA,
+                         "%s is not a safetensors file: its header does not start with '{'", path);
 
     /* Jansson refuses by itself what could hide something from the checks below: duplicate keys at any level,
      * NUL bytes in strings, integers beyond 64 bits, invalid UTF-8, text after the object. It keeps the keys'
@@ -272,8 +280,8 @@ int st_parse(StFile *f, const void *bytes, size_t n, const char *path, Error *e)
     json_error_t fault;
     json_t *root = json_loadb(header, (size_t)header_bytes, JSON_REJECT_DUPLICATES, &fault);
     if (!root)
-        return error_set(e, EXIT_BAD_DATA, "%s: its header is not valid JSON: %s (byte %d)", path, fault.text,
-                         fault.position);
+        return error_set(e, EXIT_BAD_DATA, "%s: its header is not valid JSON: %s (byte %d)", path,
+                         fault.text, fault.position);
     f->header = root;
     f->file_bytes = n;
     f->header_bytes = (size_t)header_bytes;
@@ -281,10 +289,10 @@ int st_parse(StFile *f, const void *bytes, size_t n, const char *path, Error *e)
     size_t entries = json_object_size(root);
     Extent *x = calloc(entries + 1, sizeof *x);
     f->tensors = calloc(entries + 1, sizeof *f->tensors);
-    int code =
-        entries > INT_MAX || !x || !f->tensors
-            ? out_of_memory(e, path)
-            : parse_entries(f, root, x, header + header_bytes, (int64_t)(n - 8 - header_bytes), path, e);
+    int code = entries > INT_MAX || !x || !f->tensors
+                   ? out_of_memory(e, path)
+                   : parse_entries(f, root, x, header + header_bytes,
+                                   (int64_t)(n - 8 - header_bytes), path, e);
     free(x);
     if (code) st_close(f);
     return code;
@@ -341,7 +349,8 @@ static bool put_string(FILE *out, const char *text)
     return ok;
 }
 
-static bool put_header(FILE *out, const StTensor *tensors, int n_tensors, const StMeta *meta, int n_meta)
+static bool put_header(FILE *out, const StTensor *tensors, int n_tensors, const StMeta *meta,
+                       int n_meta)
 {
     const char *comma = "";
     fputc('{', out);
@@ -380,8 +389,8 @@ static bool put_header(FILE *out, const StTensor *tensors, int n_tensors, const 
 }
 
 /* malloc'd header with its 8-byte length in front, *size bytes in all; NULL with the sentence in e. */
-static char *make_header(const char *path, const StTensor *tensors, int n_tensors, const StMeta *meta,
-                         int n_meta, size_t *size, Error *e)
+static char *make_header(const char *path, const StTensor *tensors, int n_tensors,
+                         const StMeta *meta, int n_meta, size_t *size, Error *e)
 {
     char *text = NULL;
     size_t length = 0;
@@ -396,11 +405,11 @@ static char *make_header(const char *path, const StTensor *tensors, int n_tensor
         *size = 8 + length;
     } else if (length > ST_MAX_HEADER) {
         error_set(e, EXIT_BAD_DATA,
-                  "%s cannot be written: its header would have %zu bytes (%" PRIu64 " at most)", path, length,
-                  ST_MAX_HEADER);
+                  "%s cannot be written: its header would have %zu bytes (%" PRIu64 " at most)",
+                  path, length, ST_MAX_HEADER);
     } else {
-        error_set(e, EXIT_FAILED, "%s cannot be written: a name or value is not UTF-8, or memory ran out",
-                  path);
+        error_set(e, EXIT_FAILED,
+                  "%s cannot be written: a name or value is not UTF-8, or memory ran out", path);
     }
     free(text);
     return header;
@@ -408,7 +417,10 @@ static char *make_header(const char *path, const StTensor *tensors, int n_tensor
 
 /* ---- writing ---- */
 
-void st_put(StMetaList *m, const char *key, const char *value) { m->item[m->n++] = (StMeta){key, value}; }
+void st_put(StMetaList *m, const char *key, const char *value)
+{
+    m->item[m->n++] = (StMeta){key, value};
+}
 
 void st_put_count(StMetaList *m, const char *key, int64_t value)
 {
@@ -422,8 +434,8 @@ void st_put_double(StMetaList *m, const char *key, double value)
     st_put(m, key, m->text[m->n].value);
 }
 
-int st_write(const char *path, const StTensor *tensors, int n_tensors, const StMeta *meta, int n_meta,
-             Error *e)
+int st_write(const char *path, const StTensor *tensors, int n_tensors, const StMeta *meta,
+             int n_meta, Error *e)
 {
     size_t header_bytes = 0;
     char *header = make_header(path, tensors, n_tensors, meta, n_meta, &header_bytes, e);
@@ -432,7 +444,8 @@ int st_write(const char *path, const StTensor *tensors, int n_tensors, const StM
     int code = replace_open(&r, path, path, e);
     if (!code) {
         bool ok = !replace_begin(&r) && !replace_write(&r, header, header_bytes);
-        for (int i = 0; ok && i < n_tensors; i++) ok = !replace_write(&r, tensors[i].data, tensors[i].bytes);
+        for (int i = 0; ok && i < n_tensors; i++)
+            ok = !replace_write(&r, tensors[i].data, tensors[i].bytes);
         code = replace_finish(&r, ok, path, e);
     }
     free(header);

@@ -11,23 +11,23 @@
 
 /* Every dtype of whole bytes that the format has, so that `info` can show files of others; plstm itself
  * writes F32 and U8. */
-#define ST_DTYPE_LIST(X)                                                                                     \
-    X(BOOL, 1)                                                                                               \
-    X(U8, 1)                                                                                                 \
-    X(I8, 1)                                                                                                 \
-    X(F8_E4M3, 1)                                                                                            \
-    X(F8_E5M2, 1)                                                                                            \
-    X(F8_E8M0, 1)                                                                                            \
-    X(I16, 2)                                                                                                \
-    X(U16, 2)                                                                                                \
-    X(F16, 2)                                                                                                \
-    X(BF16, 2)                                                                                               \
-    X(I32, 4)                                                                                                \
-    X(U32, 4)                                                                                                \
-    X(F32, 4)                                                                                                \
-    X(I64, 8)                                                                                                \
-    X(U64, 8)                                                                                                \
-    X(F64, 8)                                                                                                \
+#define ST_DTYPE_LIST(X)                                                                           \
+    X(BOOL, 1)                                                                                     \
+    X(U8, 1)                                                                                       \
+    X(I8, 1)                                                                                       \
+    X(F8_E4M3, 1)                                                                                  \
+    X(F8_E5M2, 1)                                                                                  \
+    X(F8_E8M0, 1)                                                                                  \
+    X(I16, 2)                                                                                      \
+    X(U16, 2)                                                                                      \
+    X(F16, 2)                                                                                      \
+    X(BF16, 2)                                                                                     \
+    X(I32, 4)                                                                                      \
+    X(U32, 4)                                                                                      \
+    X(F32, 4)                                                                                      \
+    X(I64, 8)                                                                                      \
+    X(U64, 8)                                                                                      \
+    X(F64, 8)                                                                                      \
     X(C64, 8)
 
 #define ST_DTYPE_ENUM(name, size) ST_##name,
@@ -47,7 +47,8 @@ typedef struct StTensor {
     StDtype dtype;
     int rank;
     int64_t shape[ST_MAX_RANK];
-    const void *data; /* reading: into the file's bytes (or a copy of them), aligned for dtype; writing: the
+    const void *
+        data; /* reading: into the file's bytes (or a copy of them), aligned for dtype; writing: the
                          caller's */
     size_t bytes;
 } StTensor;
@@ -103,7 +104,7 @@ void st_put_double(StMetaList *m, const char *key, double value); /* %.17g */
 /* Writes path atomically (host/base/replace.h). Tensors and metadata in the order given; the same input gives the
  * same bytes. The data starts at a multiple of 8. Names and values are UTF-8. EXIT_BAD_DATA: cannot be written
  * (names path and cause: full disk ...). */
-int st_write(const char *path, const StTensor *tensors, int n_tensors, const StMeta *meta, int n_meta,
-             Error *e);
+int st_write(const char *path, const StTensor *tensors, int n_tensors, const StMeta *meta,
+             int n_meta, Error *e);
 
 #endif

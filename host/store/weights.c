@@ -58,10 +58,11 @@ static int shard_open(Source *s, const char *name, Error *e)
 {
     char path[PATH_MAX];
     const char *slash = strrchr(s->path, '/');
-    if (strchr(name, '/') || snprintf(path, sizeof path, "%.*s%s", slash ? (int)(slash - s->path + 1) : 0,
-                                      s->path, name) >= (int)sizeof path)
-        return error_set(e, EXIT_BAD_DATA, "%s names a shard '%.80s', which is no file beside it", s->path,
-                         name);
+    if (strchr(name, '/') ||
+        snprintf(path, sizeof path, "%.*s%s", slash ? (int)(slash - s->path + 1) : 0, s->path,
+                 name) >= (int)sizeof path)
+        return error_set(e, EXIT_BAD_DATA, "%s names a shard '%.80s', which is no file beside it",
+                         s->path, name);
     int code = st_open(&s->file[s->n_files], path, e);
     s->n_files += !code;
     return code;
@@ -77,17 +78,21 @@ static int shards_open(Source *s, Error *e)
     json_t *value;
     int code = EXIT_DONE;
     if (!root)
-        code = error_set(e, EXIT_BAD_DATA, "%s is not JSON: %s (line %d)", s->path, fault.text, fault.line);
+        code = error_set(e, EXIT_BAD_DATA, "%s is not JSON: %s (line %d)", s->path, fault.text,
+                         fault.line);
     else if (!json_is_object(map) || !json_object_size(map))
         code = error_set(e, EXIT_BAD_DATA,
-                         "%s is JSON without a \"weight_map\", by which an index names its shards", s->path);
-    else if (!(s->file = calloc(json_object_size(map), sizeof *s->file))) code = out_of_memory(s->path, e);
+                         "%s is JSON without a \"weight_map\", by which an index names its shards",
+                         s->path);
+    else if (!(s->file = calloc(json_object_size(map), sizeof *s->file)))
+        code = out_of_memory(s->path, e);
     json_t *seen = json_object();
     if (!seen && !code) code = out_of_memory(s->path, e);
     if (!code) json_object_foreach((json_t *)map, name, value)
         {
             const char *shard = json_string_value(value);
-            if (!shard) code = error_set(e, EXIT_BAD_DATA, "%s: '%.80s' has no file's name", s->path, name);
+            if (!shard)
+                code = error_set(e, EXIT_BAD_DATA, "%s: '%.80s' has no file's name", s->path, name);
             else if (!json_object_get(seen, shard)) {
                 json_object_set_new(seen, shard, json_true());
                 code = shard_open(s, shard, e);
@@ -138,7 +143,8 @@ static int entries_list(Source *s, Error *e)
         for (int i = 0; i < s->file[f].n_tensors; i++) {
             const StTensor *t = &s->file[f].tensors[i];
             if (f && entry_find(s, t->name))
-                return error_set(e, EXIT_BAD_DATA, "%s: two shards hold a tensor %.80s", s->path, t->name);
+                return error_set(e, EXIT_BAD_DATA, "%s: two shards hold a tensor %.80s", s->path,
+                                 t->name);
             s->entry[s->n_entries++] = (Entry){.name = t->name, .tensor = t};
         }
     /* torch.nn.DataParallel and DistributedDataParallel, torch.compile: in any order, each perhaps twice. */
@@ -192,11 +198,14 @@ static bool convert(const StTensor *t, float *to, size_t n)
 static const char *why_rows(const Source *s, const ParamInfo *info, const StTensor *t)
 {
     if (strncmp(info->name, "encoder.", 8) && strncmp(info->name, "decoder.", 8)) return "";
-    if (t->rank != info->rank || t->shape[0] == info->dim[0] || (t->rank == 2 && t->shape[1] != info->dim[1]))
+    if (t->rank != info->rank || t->shape[0] == info->dim[0] ||
+        (t->rank == 2 && t->shape[1] != info->dim[1]))
         return "";
     for (int f = 0; f < s->n_files; f++)
-        if (st_meta(&s->file[f], "vocab")) return ""; /* the vocabularies differ, and that is said by name */
-    return "; its vocabulary is not the training text's (pytorch/examples takes the words of all three "
+        if (st_meta(&s->file[f], "vocab"))
+            return ""; /* the vocabularies differ, and that is said by name */
+    return "; its vocabulary is not the training text's (pytorch/examples takes the words of all "
+           "three "
            "files): --vocab takes "
            "its words, one a line in the order of its ids";
 }
@@ -212,19 +221,20 @@ static int take(Source *s, Params *into, int k, const char *name, StDtype *conve
     if (!entry) {
         char names[512];
         list_names(s, names, sizeof names);
-        return error_set(e, EXIT_BAD_DATA, "%s: tensor %s is missing, wanted %s; the file holds %s", s->path,
-                         name, wanted, names);
+        return error_set(e, EXIT_BAD_DATA, "%s: tensor %s is missing, wanted %s; the file holds %s",
+                         s->path, name, wanted, names);
     }
     const StTensor *t = entry->tensor;
-    bool fits = t->rank == info.rank && !memcmp(t->shape, info.dim, sizeof *t->shape * (size_t)info.rank);
+    bool fits =
+        t->rank == info.rank && !memcmp(t->shape, info.dim, sizeof *t->shape * (size_t)info.rank);
     if (!fits || !convert(t, to, n))
         return error_set(e, EXIT_BAD_DATA, "%s: tensor %s: found %s, wanted %s%s%s", s->path, name,
                          st_kind(t->dtype, t->shape, t->rank, found), wanted,
                          fits ? " or F64, F16, BF16" : "", why_rows(s, &info, t));
     for (size_t i = 0; i < n; i++)
         if (!isfinite(to[i]))
-            return error_set(e, EXIT_BAD_DATA, "%s: tensor %s: element %zu is %s%s", s->path, name, i,
-                             isnan(to[i]) ? "not a number" : "infinite",
+            return error_set(e, EXIT_BAD_DATA, "%s: tensor %s: element %zu is %s%s", s->path, name,
+                             i, isnan(to[i]) ? "not a number" : "infinite",
                              t->dtype == ST_F64 ? " in float32" : "");
     for (int f = 0; f < s->n_files; f++) st_forget(&s->file[f]);
     if (t->dtype != ST_F32) *converted = t->dtype;
@@ -237,10 +247,11 @@ static int all_used(const Source *s, const Params *into, Error *e)
 {
     for (int i = 0; i < s->n_entries; i++) {
         const Entry *entry = &s->entry[i];
-        if (entry->used || !strcmp(entry->name, "state.h") || !strcmp(entry->name, "state.c")) continue;
+        if (entry->used || !strcmp(entry->name, "state.h") || !strcmp(entry->name, "state.c"))
+            continue;
         return error_set(e, EXIT_BAD_DATA,
-                         "%s: tensor %.80s has no place in this model of %" PRId64 " layer%s", s->path,
-                         entry->name, into->shape.L, into->shape.L == 1 ? "" : "s");
+                         "%s: tensor %.80s has no place in this model of %" PRId64 " layer%s",
+                         s->path, entry->name, into->shape.L, into->shape.L == 1 ? "" : "s");
     }
     return EXIT_DONE;
 }
@@ -261,12 +272,13 @@ static int vocab_agrees(const Source *s, const Vocab *ours, Error *e)
         const char *a = i < theirs.V ? vocab_type(&theirs, (int32_t)i, &n) : NULL,
                    *b = i < ours->V ? vocab_type(ours, (int32_t)i, &m) : NULL;
         if (a && b && n == m && !memcmp(a, b, n)) continue;
-        code = error_set(e, EXIT_BAD_DATA,
-                         "%s has another vocabulary, of %" PRId64 " types and not %" PRId64
-                         ": number %" PRId64 " is %s%.*s%s there and %s%.*s%s here",
-                         s->path, theirs.V, ours->V, i, a ? "'" : "", a ? (int)(n < 60 ? n : 60) : 7,
-                         a ? a : "missing", a ? "'" : "", b ? "'" : "", b ? (int)(m < 60 ? m : 60) : 7,
-                         b ? b : "missing", b ? "'" : "");
+        code =
+            error_set(e, EXIT_BAD_DATA,
+                      "%s has another vocabulary, of %" PRId64 " types and not %" PRId64
+                      ": number %" PRId64 " is %s%.*s%s there and %s%.*s%s here",
+                      s->path, theirs.V, ours->V, i, a ? "'" : "", a ? (int)(n < 60 ? n : 60) : 7,
+                      a ? a : "missing", a ? "'" : "", b ? "'" : "", b ? (int)(m < 60 ? m : 60) : 7,
+                      b ? b : "missing", b ? "'" : "");
     }
     vocab_free(&theirs);
     return code;
@@ -281,8 +293,8 @@ static int task_agrees(const Source *s, const char *task, Error *e)
         const char *of = st_meta(&s->file[i], "task");
         if (!of) of = "lm";
         if (st_meta(&s->file[i], "plstm") && strcmp(of, task))
-            return error_set(e, EXIT_BAD_DATA, "%s is of task %.60s, and this run is of task %s", s->path, of,
-                             task);
+            return error_set(e, EXIT_BAD_DATA, "%s is of task %.60s, and this run is of task %s",
+                             s->path, of, task);
     }
     return EXIT_DONE;
 }
@@ -307,11 +319,13 @@ int weights_read(Params *into, const char *task, const Vocab *vocab, const char 
     }
     if (!code) code = all_used(&s, into, e);
     if (!code && (tied || converted != ST_F32))
-        snprintf(note, WEIGHTS_NOTE, "%.200s: %s%s%s%s%s", path, converted != ST_F32 ? "weights of " : "",
-                 converted != ST_F32 ? st_dtype_name(converted) : "",
-                 converted != ST_F32 ? " become F32" : "", tied && converted != ST_F32 ? "; " : "",
-                 tied ? "decoder.weight starts as the tied encoder.weight, and is trained apart from it"
-                      : "");
+        snprintf(
+            note, WEIGHTS_NOTE, "%.200s: %s%s%s%s%s", path,
+            converted != ST_F32 ? "weights of " : "",
+            converted != ST_F32 ? st_dtype_name(converted) : "",
+            converted != ST_F32 ? " become F32" : "", tied && converted != ST_F32 ? "; " : "",
+            tied ? "decoder.weight starts as the tied encoder.weight, and is trained apart from it"
+                 : "");
     source_close(&s);
     return code;
 }

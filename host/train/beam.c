@@ -6,7 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int out_of_memory(Error *e) { return error_set(e, EXIT_FAILED, "memory ran out for the beam"); }
+static int out_of_memory(Error *e)
+{
+    return error_set(e, EXIT_FAILED, "memory ran out for the beam");
+}
 
 int beam_init(Beam *b, int64_t V, int64_t width, int32_t end, Error *e)
 {
@@ -64,7 +67,8 @@ void beam_offer(Beam *b, int64_t i, const double *logp)
         bool full = b->candidates == b->room;
         if (full && !(sum > b->candidate[b->candidates - 1].logp)) continue;
         int64_t at = full ? b->candidates - 1 : b->candidates++;
-        for (; at > 0 && sum > b->candidate[at - 1].logp; at--) b->candidate[at] = b->candidate[at - 1];
+        for (; at > 0 && sum > b->candidate[at - 1].logp; at--)
+            b->candidate[at] = b->candidate[at - 1];
         b->candidate[at] = (BeamCandidate){sum, i, word};
     }
 }
@@ -98,7 +102,8 @@ void beam_advance(Beam *b)
     b->candidates = 0;
     if (++b->steps < b->most) b->live = live;
     else {
-        for (int64_t i = 0; !b->n_done && i < live; i++) extend(&b->done[i], &b->now[i], b->now[i].logp, -1);
+        for (int64_t i = 0; !b->n_done && i < live; i++)
+            extend(&b->done[i], &b->now[i], b->now[i].logp, -1);
         if (!b->n_done) {
             b->n_done = live;
             b->unfinished = true;

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 
 int classes_score(ClassScore *out, const KnownText *known, const Stream *stream,
-                  bool (*nats_of)(const void *user, int64_t position, double *nats), const void *user,
-                  Error *e)
+                  bool (*nats_of)(const void *user, int64_t position, double *nats),
+                  const void *user, Error *e)
 {
     size_t n = (size_t)stream->n;
     unsigned char *class = malloc(n * sizeof *class);

@@ -18,7 +18,7 @@ typedef struct ClassScore {
 
 /* Adds up the positions of a split for which nats_of returns true and sets *nats. EXIT_FAILED: memory ran out. */
 int classes_score(ClassScore *out, const KnownText *known, const Stream *stream,
-                  bool (*nats_of)(const void *user, int64_t position, double *nats), const void *user,
-                  Error *e);
+                  bool (*nats_of)(const void *user, int64_t position, double *nats),
+                  const void *user, Error *e);
 
 #endif

@@ -34,7 +34,8 @@ struct Decoder {
 BatchLimits decode_limits(const DecodeOptions *o)
 {
     int64_t columns = o->batch * o->width;
-    return (BatchLimits){.T = CHUNK, .B = columns, .scored = columns, .features = o->features * o->batch};
+    return (BatchLimits){
+        .T = CHUNK, .B = columns, .scored = columns, .features = o->features * o->batch};
 }
 
 int decode_open(Decoder **out, Model *models, int n_models, const DecodeOptions *o, Error *e)
@@ -53,9 +54,10 @@ int decode_open(Decoder **out, Model *models, int n_models, const DecodeOptions 
     d->targets = calloc((size_t)grid, sizeof *d->targets);
     d->from = calloc((size_t)d->columns, sizeof *d->from);
     d->logp = calloc((size_t)d->V, sizeof *d->logp);
-    d->features =
-        malloc(sizeof *d->features * (size_t)(o->features * o->batch * models[0].config.shape.F + 1));
-    int code = d->member && d->beam && d->order && d->ids && d->targets && d->from && d->logp && d->features
+    d->features = malloc(sizeof *d->features *
+                         (size_t)(o->features * o->batch * models[0].config.shape.F + 1));
+    int code = d->member && d->beam && d->order && d->ids && d->targets && d->from && d->logp &&
+                       d->features
                    ? EXIT_DONE
                    : error_set(e, EXIT_FAILED, "memory ran out for the beam");
     for (int k = 0; !code && k < n_models; k++) {
@@ -70,7 +72,8 @@ int decode_open(Decoder **out, Model *models, int n_models, const DecodeOptions 
         if (!m->now.h || !m->now.c || !m->next.h || !m->next.c || !m->logits)
             code = error_set(e, EXIT_FAILED, "memory ran out for the beam");
     }
-    for (int64_t i = 0; !code && i < o->batch; i++) code = beam_init(&d->beam[i], d->V, o->width, o->end, e);
+    for (int64_t i = 0; !code && i < o->batch; i++)
+        code = beam_init(&d->beam[i], d->V, o->width, o->end, e);
     if (code) decode_close(d);
     else *out = d;
     return code;
@@ -116,8 +119,8 @@ static const float *row_at(const DecodeInput *in, int64_t at, int64_t F)
 }
 
 /* Reads positions from .. from + T - 1 of the inputs in d->order, without their last one. */
-static int read_chunk(Decoder *d, Model *m, const DecodeInput *input, int64_t n, int64_t from, int64_t T,
-                      Error *e)
+static int read_chunk(Decoder *d, Model *m, const DecodeInput *input, int64_t n, int64_t from,
+                      int64_t T, Error *e)
 {
     int64_t rows = 0, F = m->config.shape.F;
     for (int64_t t = 0; t < T; t++)
@@ -127,7 +130,8 @@ static int read_chunk(Decoder *d, Model *m, const DecodeInput *input, int64_t n,
             d->ids[t * n + b] = id;
             d->targets[t * n + b] = TARGET_NONE;
             if (id == ID_FEATURES)
-                memcpy(d->features + rows++ * F, row_at(in, from + t, F), (size_t)F * sizeof *d->features);
+                memcpy(d->features + rows++ * F, row_at(in, from + t, F),
+                       (size_t)F * sizeof *d->features);
         }
     assert(rows <= d->o.features * d->o.batch);
     WindowResult r;
@@ -165,7 +169,8 @@ static void order_by_length(Decoder *d, const DecodeInput *input, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
         int64_t at = i;
-        for (; at > 0 && input[d->order[at - 1]].n > input[i].n; at--) d->order[at] = d->order[at - 1];
+        for (; at > 0 && input[d->order[at - 1]].n > input[i].n; at--)
+            d->order[at] = d->order[at - 1];
         d->order[at] = i;
     }
 }
@@ -178,9 +183,12 @@ static int read_words(Decoder *d, Member *m, int64_t columns, Error *e)
     const BackendOps *ops = m->model->ops;
     Backend *backend = m->model->backend;
     WindowResult r;
-    Window w = {
-        .batch = {
-            .T = 1, .B = columns, .ids = d->ids, .targets = d->targets, .n_scored = columns, .carry = true}};
+    Window w = {.batch = {.T = 1,
+                          .B = columns,
+                          .ids = d->ids,
+                          .targets = d->targets,
+                          .n_scored = columns,
+                          .carry = true}};
     int code = ops->state_set(backend, columns, m->now.h, m->now.c, e);
     if (!code) code = model_forward(m->model, &w, NULL, NULL, &r, e);
     if (!code) code = ops->logits_get(backend, 0, columns, m->logits, e);
@@ -203,7 +211,8 @@ static int column_logp(Decoder *d, int64_t column, Error *e)
         if (d->n == 1)
             for (int64_t v = 0; v < d->V; v++) d->logp[v] = logits[v] - norm;
         else
-            for (int64_t v = 0; v < d->V; v++) d->logp[v] = (k ? d->logp[v] : 0) + exp(logits[v] - norm);
+            for (int64_t v = 0; v < d->V; v++)
+                d->logp[v] = (k ? d->logp[v] : 0) + exp(logits[v] - norm);
     }
     for (int64_t v = 0; d->n > 1 && v < d->V; v++) d->logp[v] = log(d->logp[v] / d->n);
     return EXIT_DONE;

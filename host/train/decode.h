@@ -19,8 +19,8 @@ typedef struct DecodeOptions {
 } DecodeOptions;
 
 typedef struct DecodeInput {
-    const int32_t
-        *ids; /* (n) n >= 1: what is read before the first word; the last is a token, the others may be
+    const int32_t *
+        ids; /* (n) n >= 1: what is read before the first word; the last is a token, the others may be
                            ID_FEATURES */
     int64_t n;
     int64_t most;          /* words of an output, the end counted */

@@ -59,7 +59,8 @@ static int forward(Model *m, const Window *w, bool *replayed, Error *e)
     int code = m->ops->window_begin(m->backend, w, replayed, e);
     if (code || *replayed) return code;
     code = m->ops->embedding_forward(m->backend, e);
-    for (int64_t l = 0; !code && l < m->config.shape.L; l++) code = m->ops->layer_forward(m->backend, l, e);
+    for (int64_t l = 0; !code && l < m->config.shape.L; l++)
+        code = m->ops->layer_forward(m->backend, l, e);
     if (!code) code = m->ops->softmax_forward(m->backend, e);
     return code;
 }
@@ -103,8 +104,8 @@ int model_gradients(Model *m, const Window *w, WindowResult *r, Error *e)
     return code;
 }
 
-int model_forward(Model *m, const Window *w, double *token_nats, int32_t *token_best, WindowResult *r,
-                  Error *e)
+int model_forward(Model *m, const Window *w, double *token_nats, int32_t *token_best,
+                  WindowResult *r, Error *e)
 {
     assert(!w->train);
     bool replayed;

@@ -10,11 +10,12 @@ typedef struct Model {
     const BackendOps *ops;
     Backend *backend;
     BackendConfig config;
-    const volatile sig_atomic_t *interrupt; /* may be NULL; where it turns non-zero (a signal) scoring
+    const volatile sig_atomic_t
+        *interrupt;         /* may be NULL; where it turns non-zero (a signal) scoring
                                                stops and returns 128 + that signal */
-    float *kept_h, *kept_c;                 /* (L,B,H): the training state while a split is scored */
-    double *token_nats;                     /* (T,B) of the window that was scored last */
-    int32_t *token_best;                    /* (T,B) */
+    float *kept_h, *kept_c; /* (L,B,H): the training state while a split is scored */
+    double *token_nats;     /* (T,B) of the window that was scored last */
+    int32_t *token_best;    /* (T,B) */
 } Model;
 
 /* ops from backend_find; parameters are zero until model_set_params. */
@@ -37,7 +38,7 @@ int model_drain(Model *m, WindowResult *r, Error *e);
 int model_gradients(Model *m, const Window *w, WindowResult *r, Error *e);
 
 /* Forward only, nothing masked; token_nats and token_best as window_end's (backend.h). */
-int model_forward(Model *m, const Window *w, double *token_nats, int32_t *token_best, WindowResult *r,
-                  Error *e);
+int model_forward(Model *m, const Window *w, double *token_nats, int32_t *token_best,
+                  WindowResult *r, Error *e);
 
 #endif

@@ -74,21 +74,24 @@ static int told(Error *e)
 
 static int log_line(Report *r, Error *e)
 {
-    return r->log < 0 ? EXIT_DONE : line_write(&r->line, r->log, "--log-json", r->info.settings->log_json, e);
+    return r->log < 0 ? EXIT_DONE
+                      : line_write(&r->line, r->log, "--log-json", r->info.settings->log_json, e);
 }
 
 /* ---- perplexity by position class, for train and eval ---- */
 
 void report_classes(FILE *out, const ClassScore *classes)
 {
-    fprintf(out, "best possible   %.3f (the exact distribution of the built-in corpus, same words)\n",
+    fprintf(out,
+            "best possible   %.3f (the exact distribution of the built-in corpus, same words)\n",
             classes->best_ppl);
     fprintf(out, "  %-12s %10s %10s %8s\n", "class", "ppl", "best", "words");
     for (int k = 0; k < classes->known->classes; k++) {
         double n = (double)classes->tokens[k];
         if (!classes->tokens[k]) continue;
-        fprintf(out, "  %-12s %10.3f %10.3f %8lld\n", classes->known->name[k], exp(classes->nats[k] / n),
-                exp(classes->best_nats[k] / n), (long long)classes->tokens[k]);
+        fprintf(out, "  %-12s %10.3f %10.3f %8lld\n", classes->known->name[k],
+                exp(classes->nats[k] / n), exp(classes->best_nats[k] / n),
+                (long long)classes->tokens[k]);
     }
 }
 
@@ -149,9 +152,10 @@ static int log_copy(Report *r, FILE *from, Replacement *to, const char *path, Er
     for (int64_t number = 0; !code && ok && (n = getline(&text, &size, from)) > 0; number++) {
         size_t opening = sizeof log_opening - 1, known = (size_t)n < opening ? (size_t)n : opening;
         if (!number && memcmp(text, log_opening, known))
-            code = error_set(
-                e, EXIT_BAD_DATA,
-                "--log-json %s holds something else than a log of plstm train; it was left as it is", path);
+            code = error_set(e, EXIT_BAD_DATA,
+                             "--log-json %s holds something else than a log of plstm train; it was "
+                             "left as it is",
+                             path);
         else if (!number) r->threads_before = run_value(text, (size_t)n, "threads");
         else if (text[n - 1] == '\n' && event_stays(text, (size_t)n, r->info.resumed))
             ok = fwrite(text, 1, (size_t)n, out) == (size_t)n;
@@ -229,11 +233,13 @@ static void header_print(const RunInfo *info)
     printf("model      H %lld, L %lld, ", (long long)s->hidden, (long long)s->layers);
     if (shape->F) printf("F %lld, ", (long long)shape->F);
     if (shape->V_in == shape->V_out) printf("V %lld", (long long)shape->V_out);
-    else if (shape->V_in) printf("V %lld in, %lld out", (long long)shape->V_in, (long long)shape->V_out);
+    else if (shape->V_in)
+        printf("V %lld in, %lld out", (long long)shape->V_in, (long long)shape->V_out);
     else printf("%lld classes", (long long)shape->V_out);
     printf(": %lld parameters, %s needed\n", (long long)info->parameters, bytes);
     char keep[40];
-    printf("dropout    keep %s, sites %s\n", number_text(s->keep, keep, sizeof keep), sites_name(s->sites));
+    printf("dropout    keep %s, sites %s\n", number_text(s->keep, keep, sizeof keep),
+           sites_name(s->sites));
     info->task->print_data(info->data, s, stdout);
     printf("minibatch  B %lld", (long long)s->batch);
     if (settings_of_task(settings_find("seq"), s->task)) printf(", T %lld", (long long)s->seq);
@@ -241,8 +247,9 @@ static void header_print(const RunInfo *info)
         printf(": %lld an epoch, %lld epoch%s", (long long)info->windows, (long long)s->epochs,
                s->epochs == 1 ? "" : "s");
     printf("\n");
-    printf("backend    %s%s%s: %s, %s\n", s->backend, info->kernel ? " " : "", info->kernel ? s->kernel : "",
-           info->device, precision_name((LstmPrecision)s->precision));
+    printf("backend    %s%s%s: %s, %s\n", s->backend, info->kernel ? " " : "",
+           info->kernel ? s->kernel : "", info->device,
+           precision_name((LstmPrecision)s->precision));
     if (info->resumed)
         printf("resumed    after step %lld, in epoch %lld\n", (long long)info->resumed->step,
                (long long)info->resumed->epoch);
@@ -279,13 +286,18 @@ static void progress_text(const Report *r, const StepInfo *s, double speed, char
     if (isfinite(left) && left >= 0 && left < 1e9) {
         int64_t t = (int64_t)(left + 0.5);
         if (t >= 3600)
-            snprintf(eta, sizeof eta, "%lld h %02lld min", (long long)(t / 3600), (long long)(t / 60 % 60));
-        else snprintf(eta, sizeof eta, "%lld min %02lld s", (long long)(t / 60), (long long)(t % 60));
+            snprintf(eta, sizeof eta, "%lld h %02lld min", (long long)(t / 3600),
+                     (long long)(t / 60 % 60));
+        else
+            snprintf(eta, sizeof eta, "%lld min %02lld s", (long long)(t / 60),
+                     (long long)(t % 60));
     }
     snprintf(out, size,
-             "epoch %lld/%lld  step %lld/%lld  train ppl %s (as trained)  %.0f %s/s  norm %.3g  lr %.4g  "
+             "epoch %lld/%lld  step %lld/%lld  train ppl %s (as trained)  %.0f %s/s  norm %.3g  lr "
+             "%.4g  "
              "ETA %s",
-             (long long)s->epoch, (long long)r->settings.epochs, (long long)s->step + 1, (long long)r->total,
+             (long long)s->epoch, (long long)r->settings.epochs, (long long)s->step + 1,
+             (long long)r->total,
              ppl_text(ppl, sizeof ppl, exp(s->epoch_nats / (double)s->epoch_tokens)), speed,
              r->info.task->unit, s->grad_norm, s->lr, eta);
 }
@@ -294,14 +306,17 @@ static void progress_show(Report *r, const StepInfo *s)
 {
     char text[256];
     r->tokens += (double)s->tokens;
-    if (s->words_per_s > 0 && isfinite(s->words_per_s)) r->seconds += (double)s->tokens / s->words_per_s;
+    if (s->words_per_s > 0 && isfinite(s->words_per_s))
+        r->seconds += (double)s->tokens / s->words_per_s;
     if (r->terminal) {
         if (r->line_shown && r->seconds - r->rewritten < 0.1) return;
         struct winsize window;
-        int columns =
-            ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 1 ? window.ws_col : 80;
+        int columns = ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 1
+                          ? window.ws_col
+                          : 80;
         progress_text(r, s, s->words_per_s, text, sizeof text);
-        fprintf(stderr, "\r%.*s\033[K", columns - 1, text); /* a line that wraps could not be rewritten */
+        fprintf(stderr, "\r%.*s\033[K", columns - 1,
+                text); /* a line that wraps could not be rewritten */
         r->line_shown = true;
         r->rewritten = r->seconds;
         return;
@@ -326,8 +341,10 @@ int report_open(Report **out, const RunInfo *info, bool quiet, Error *e)
     r->log = -1;
     r->terminal = isatty(STDERR_FILENO);
     r->total = info->windows * r->settings.epochs;
-    if (r->settings.max_steps >= 0 && r->settings.max_steps < r->total) r->total = r->settings.max_steps;
-    if (info->resumed && r->total > 0) r->shown = (int)((double)info->resumed->step * 20 / (double)r->total);
+    if (r->settings.max_steps >= 0 && r->settings.max_steps < r->total)
+        r->total = r->settings.max_steps;
+    if (info->resumed && r->total > 0)
+        r->shown = (int)((double)info->resumed->step * 20 / (double)r->total);
     int code = r->settings.log_json ? log_open(r, e) : EXIT_DONE;
     if (code) {
         report_close(r);
@@ -335,12 +352,13 @@ int report_open(Report **out, const RunInfo *info, bool quiet, Error *e)
     }
     header_print(&r->info);
     if (r->threads_before > 0 && r->threads_before != r->settings.threads)
-        report_say(r,
-                   "the log's run had %lld thread%s and goes on with %lld: its last bits may differ from "
-                   "those of an "
-                   "uninterrupted run",
-                   (long long)r->threads_before, r->threads_before == 1 ? "" : "s",
-                   (long long)r->settings.threads);
+        report_say(
+            r,
+            "the log's run had %lld thread%s and goes on with %lld: its last bits may differ from "
+            "those of an "
+            "uninterrupted run",
+            (long long)r->threads_before, r->threads_before == 1 ? "" : "s",
+            (long long)r->settings.threads);
     *out = r;
     return EXIT_DONE;
 }
@@ -401,9 +419,11 @@ int report_split(Report *r, int split, const Figure *f, int n, const Totals *tot
     char text[32];
     progress_clear(r);
     printf("%s %s %s (%s%s%lld %s)", name, measure[f->kind], figure_text(text, sizeof text, f),
-           protocol ? protocol : "", protocol ? ", " : "", (long long)totals->scored, info->task->unit);
+           protocol ? protocol : "", protocol ? ", " : "", (long long)totals->scored,
+           info->task->unit);
     for (int i = 1; i < n; i++)
-        if (!isnan(f[i].value)) printf(", %s %s", figure_text(text, sizeof text, &f[i]), f[i].phrase);
+        if (!isnan(f[i].value))
+            printf(", %s %s", figure_text(text, sizeof text, &f[i]), f[i].phrase);
     printf("\n");
     if (test && info->task->print_test) info->task->print_test(info->data, split, totals, stdout);
     int code = told(e);

@@ -20,17 +20,18 @@ static int corpus_agrees(const Corpus *corpus, const Checkpoint *c, const Settin
             hint = s->final_eos ? "; it may have been read without --final-eos"
                                 : "; it may have been read with --final-eos";
     if (strcmp(ours, theirs))
-        return error_set(e, EXIT_USAGE,
-                         "--data %s is not the corpus that %s was trained on: its hash begins with %.16s, "
-                         "the file's with %.16s%s",
-                         s->data, s->resume, ours, theirs, hint);
+        return error_set(
+            e, EXIT_USAGE,
+            "--data %s is not the corpus that %s was trained on: its hash begins with %.16s, "
+            "the file's with %.16s%s",
+            s->data, s->resume, ours, theirs, hint);
     if (strcmp(here, there))
         return error_set(
-            e, EXIT_USAGE, "--data %s is not the corpus that %s was trained on: its words differ%s", s->data,
-            s->resume,
-            corpus->vocab.V == c->vocab.V + 1
-                ? " (a split that is scored now and was not read then may have words that train lacks)"
-                : "");
+            e, EXIT_USAGE, "--data %s is not the corpus that %s was trained on: its words differ%s",
+            s->data, s->resume,
+            corpus->vocab.V == c->vocab.V + 1 ? " (a split that is scored now and was not read "
+                                                "then may have words that train lacks)"
+                                              : "");
     return EXIT_DONE;
 }
 

@@ -11,13 +11,15 @@ static int stopped(const Model *m, Error *e)
                          : EXIT_DONE;
 }
 
-static void visit_batch(const Model *m, const Source *source, const Batch *b, ScoreVisitor visit, void *user)
+static void visit_batch(const Model *m, const Source *source, const Batch *b, ScoreVisitor visit,
+                        void *user)
 {
     for (int64_t t = 0; t < b->T; t++)
         for (int64_t row = 0; row < b->B; row++) {
             int64_t n = t * b->B + row;
             if (b->targets[n] != TARGET_NONE)
-                visit(user, source->place(source, t, row), b->targets[n], m->token_best[n], m->token_nats[n]);
+                visit(user, source->place(source, t, row), b->targets[n], m->token_best[n],
+                      m->token_nats[n]);
         }
 }
 
@@ -30,7 +32,8 @@ static int score_batches(Model *m, Source *source, ScoreVisitor visit, void *use
         Window w = {0};
         if ((code = stopped(m, e))) break;
         source->get(source, 1, i, &w.batch);
-        code = model_forward(m, &w, visit ? m->token_nats : NULL, visit ? m->token_best : NULL, &r, e);
+        code =
+            model_forward(m, &w, visit ? m->token_nats : NULL, visit ? m->token_best : NULL, &r, e);
         if (fault) *fault = r.fault;
         if (code) break;
         totals->nats += r.nats, totals->hits += r.hits;
@@ -40,18 +43,20 @@ static int score_batches(Model *m, Source *source, ScoreVisitor visit, void *use
     return code;
 }
 
-int score_source(Model *m, Source *source, ScoreVisitor visit, void *user, Totals *totals, bool *fault,
-                 Error *e)
+int score_source(Model *m, Source *source, ScoreVisitor visit, void *user, Totals *totals,
+                 bool *fault, Error *e)
 {
     bool keep = m->config.train;
     int code = EXIT_DONE;
     *totals = (Totals){0};
     if (fault) *fault = false;
-    if (keep && (code = m->ops->state_get(m->backend, m->config.B, m->kept_h, m->kept_c, e))) return code;
+    if (keep && (code = m->ops->state_get(m->backend, m->config.B, m->kept_h, m->kept_c, e)))
+        return code;
     code = score_batches(m, source, visit, user, totals, fault, e);
     if (keep) {
         Error restore; /* the first fault is the one to tell */
-        int again = m->ops->state_set(m->backend, m->config.B, m->kept_h, m->kept_c, code ? &restore : e);
+        int again =
+            m->ops->state_set(m->backend, m->config.B, m->kept_h, m->kept_c, code ? &restore : e);
         if (!code) code = again;
     }
     return code;

@@ -11,8 +11,8 @@ typedef void (*ScoreVisitor)(void *user, int64_t place, int32_t target, int32_t 
 
 /* Scores every batch of a source; visit may be NULL. The training state of the model is kept aside and put back.
  * *fault (may be NULL): a window gave up on the device (backend.h): scoring failed, and the weights are whole. */
-int score_source(Model *m, Source *source, ScoreVisitor visit, void *user, Totals *totals, bool *fault,
-                 Error *e);
+int score_source(Model *m, Source *source, ScoreVisitor visit, void *user, Totals *totals,
+                 bool *fault, Error *e);
 
 /* exp(nats / scored); NAN where nothing is. */
 double totals_ppl(const Totals *t);

@@ -26,30 +26,32 @@ typedef struct Figure {
     const char *heading,
         *note; /* of the table's column, two lines: "valid ppl", "(zaremba)"; heading NULL: log only */
     FigureKind kind;
-    const char *phrase; /* how a line of text ends that tells it behind a first one: "as the paper counts" */
-    double value;       /* NAN: not scored; "-" in the table, null in the log */
+    const char *
+        phrase; /* how a line of text ends that tells it behind a first one: "as the paper counts" */
+    double value; /* NAN: not scored; "-" in the table, null in the log */
 } Figure;
 enum { TASK_FIGURES = 8, TASK_SPLITS = 16 /* at most */ };
 
 /* What data is read for. */
 typedef struct TaskOpen {
     const Settings *settings; /* data, eval and the task's own */
-    const Checkpoint
-        *from; /* NULL: a fresh run. The run that is to be resumed; or, where split is given, the file whose
+    const Checkpoint *
+        from; /* NULL: a fresh run. The run that is to be resumed; or, where split is given, the file whose
                                  vocabularies and the like are taken */
-    const char *split; /* the one split that is needed, by its name; NULL: training, and what eval says */
+    const char
+        *split; /* the one split that is needed, by its name; NULL: training, and what eval says */
 } TaskOpen;
 
 typedef struct Task {
     const char *name;    /* of --task and the metadata */
     const char *summary; /* one line for --help */
     const char *takes;   /* what --data takes: "a folder with train.txt, ..., or synthetic" */
-    const char
-        *marks; /* files by one of which a folder of its data is known, patterns: "train.txt|ptb.train.txt" */
+    const char *
+        marks; /* files by one of which a folder of its data is known, patterns: "train.txt|ptb.train.txt" */
     const char *builtin; /* name of its built-in data, which preset demo trains on: "synthetic" */
     const char *unit;    /* what is scored: "words" */
-    bool carries;        /* state goes from minibatch to minibatch: checkpoints inside an epoch hold it */
-    bool hits;           /* its metric is the share of hits (higher is better); else nats (lower is better) */
+    bool carries; /* state goes from minibatch to minibatch: checkpoints inside an epoch hold it */
+    bool hits; /* its metric is the share of hits (higher is better); else nats (lower is better) */
 
     /* Reads the data that a command needs. Freed by close; *d is not set where it fails. EXIT_USAGE: the data is not what
      * a resumed run was trained on. */

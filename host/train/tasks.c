@@ -17,7 +17,11 @@ int task_find(const char *name, const Task **task, Error *e)
         size_t n = strlen(names);
         *task = tasks[i];
         if (!strcmp(tasks[i]->name, name)) return EXIT_DONE;
-        snprintf(names + n, sizeof names - n, "%s%s", !i ? "" : tasks[i + 1] ? ", " : " or ", tasks[i]->name);
+        snprintf(names + n, sizeof names - n, "%s%s",
+                 !i             ? ""
+                 : tasks[i + 1] ? ", "
+                                : " or ",
+                 tasks[i]->name);
     }
     return error_set(e, EXIT_USAGE, "--task takes %s, not '%s'", names, name);
 }
@@ -26,8 +30,9 @@ int task_of(const Checkpoint *c, const char *path, const Task **task, Error *e)
 {
     Error ignored;
     if (task_find(c->task, task, &ignored) == EXIT_DONE) return EXIT_DONE;
-    return error_set(e, EXIT_BAD_DATA, "%s was trained for task '%.60s', which this plstm does not have",
-                     path, c->task);
+    return error_set(e, EXIT_BAD_DATA,
+                     "%s was trained for task '%.60s', which this plstm does not have", path,
+                     c->task);
 }
 
 static bool looks_like(const Task *task, const char *folder)
@@ -55,12 +60,13 @@ int task_hint(const Task *task, const char *data, int code, Error *e)
     for (int i = 0; tasks[i]; i++)
         if (folder ? looks_like(tasks[i], data) : !strcmp(data, tasks[i]->builtin)) {
             if (folder)
-                snprintf(end, room, "; %s looks like a folder of task %s, not %s", data, tasks[i]->name,
-                         task->name);
+                snprintf(end, room, "; %s looks like a folder of task %s, not %s", data,
+                         tasks[i]->name, task->name);
             else
-                snprintf(end, room,
-                         "; the word %s stands for built-in data of task %s, and %s for that of task %s",
-                         data, tasks[i]->name, task->builtin, task->name);
+                snprintf(
+                    end, room,
+                    "; the word %s stands for built-in data of task %s, and %s for that of task %s",
+                    data, tasks[i]->name, task->builtin, task->name);
             return code;
         }
     if (!folder && !told)

@@ -38,13 +38,15 @@ static int read_note(TokenLogProbs *t, const NpyFile *f, const char *path, Error
         take(f->note, "vocab=", t->text.vocab_sha256, sizeof t->text.vocab_sha256) ||
         take(f->note, "targets=", t->text.targets_sha256, sizeof t->text.targets_sha256) ||
         take(f->note, "paper_tokens=", count, sizeof count))
-        return error_set(
-            e, EXIT_BAD_DATA,
-            "%s does not say which split it scores; plstm eval --token-log-probs writes files that do", path);
+        return error_set(e, EXIT_BAD_DATA,
+                         "%s does not say which split it scores; plstm eval --token-log-probs "
+                         "writes files that do",
+                         path);
     t->text.paper_tokens = strtoll(count, &end, 10);
     if (*end || t->text.paper_tokens < 0)
         return error_set(e, EXIT_BAD_DATA,
-                         "%s has paper_tokens=%s in its header, which is no number of words", path, count);
+                         "%s has paper_tokens=%s in its header, which is no number of words", path,
+                         count);
     return EXIT_DONE;
 }
 
@@ -69,7 +71,8 @@ int token_log_probs_read(TokenLogProbs *t, const char *path, Error *e)
         t->log_p[i] = x;
         if (!(x <= 0))
             code = error_set(e, EXIT_BAD_DATA,
-                             "%s has %g at position %" PRId64 ", which is the logarithm of no probability",
+                             "%s has %g at position %" PRId64
+                             ", which is the logarithm of no probability",
                              path, (double)x, i);
     }
     npy_close(&f);
@@ -91,20 +94,22 @@ static void put_word(char *to, size_t size, const char *name)
         if (*to <= ' ' || *to > '~') *to = '_';
 }
 
-int token_log_probs_write(const char *path, const ScoredText *text, const float *log_p, int64_t n, Error *e)
+int token_log_probs_write(const char *path, const ScoredText *text, const float *log_p, int64_t n,
+                          Error *e)
 {
     char note[NPY_NOTE_SIZE], what[4200];
     ScoredText named = *text;
     put_word(named.split, sizeof named.split, text->split);
     put_word(named.protocol, sizeof named.protocol, text->protocol);
-    snprintf(note, sizeof note, "%ssplit=%s protocol=%s vocab=%s targets=%s paper_tokens=%" PRId64, opening,
-             named.split, named.protocol, text->vocab_sha256, text->targets_sha256, text->paper_tokens);
+    snprintf(note, sizeof note, "%ssplit=%s protocol=%s vocab=%s targets=%s paper_tokens=%" PRId64,
+             opening, named.split, named.protocol, text->vocab_sha256, text->targets_sha256,
+             text->paper_tokens);
     snprintf(what, sizeof what, "--token-log-probs %s", path);
     return npy_write(path, what, log_p, &n, 1, note, e);
 }
 
-int token_log_probs_save(const char *path, ScoredText *text, const Ensemble *ensemble, const int32_t *targets,
-                         Error *e)
+int token_log_probs_save(const char *path, ScoredText *text, const Ensemble *ensemble,
+                         const int32_t *targets, Error *e)
 {
     int64_t n = 0;
     double nats;
@@ -129,18 +134,21 @@ int token_log_probs_agree(const TokenLogProbs *a, const char *a_path, const Toke
     const ScoredText *x = &a->text, *y = &b->text;
     if (strcmp(x->split, y->split))
         return error_set(e, EXIT_BAD_DATA,
-                         "%s scores the split %s and %s the split %s, so they are no ensemble", a_path,
-                         x->split, b_path, y->split);
+                         "%s scores the split %s and %s the split %s, so they are no ensemble",
+                         a_path, x->split, b_path, y->split);
     if (strcmp(x->protocol, y->protocol))
-        return error_set(e, EXIT_BAD_DATA,
-                         "%s follows the protocol %s and %s the protocol %s, so they are no ensemble", a_path,
-                         x->protocol, b_path, y->protocol);
+        return error_set(
+            e, EXIT_BAD_DATA,
+            "%s follows the protocol %s and %s the protocol %s, so they are no ensemble", a_path,
+            x->protocol, b_path, y->protocol);
     if (strcmp(x->vocab_sha256, y->vocab_sha256))
-        return error_set(e, EXIT_BAD_DATA,
-                         "%s and %s have different vocabularies, so their probabilities cannot be averaged",
-                         a_path, b_path);
+        return error_set(
+            e, EXIT_BAD_DATA,
+            "%s and %s have different vocabularies, so their probabilities cannot be averaged",
+            a_path, b_path);
     if (strcmp(x->targets_sha256, y->targets_sha256))
-        return error_set(e, EXIT_BAD_DATA, "%s and %s score different texts, so they are no ensemble", a_path,
+        return error_set(e, EXIT_BAD_DATA,
+                         "%s and %s score different texts, so they are no ensemble", a_path,
                          b_path);
     if (a->n != b->n || x->paper_tokens != y->paper_tokens)
         return error_set(e, EXIT_BAD_DATA,

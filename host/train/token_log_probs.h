@@ -11,10 +11,11 @@
 /* What the positions are; files with the same are averaged. */
 typedef struct ScoredText {
     char split[64];
-    char protocol[32];       /* of a language model's scores (SPEC 6); the name of a task that has none */
+    char protocol[32]; /* of a language model's scores (SPEC 6); the name of a task that has none */
     char vocab_sha256[65];   /* of the words that are predicted (vocab.h) */
     char targets_sha256[65]; /* over the int32 little-endian ids of the scored words */
-    int64_t paper_tokens;    /* what the authors' script divides by (SPEC 6); 0: it has no such figure */
+    int64_t
+        paper_tokens; /* what the authors' script divides by (SPEC 6); 0: it has no such figure */
 } ScoredText;
 
 typedef struct TokenLogProbs {
@@ -29,12 +30,13 @@ void token_log_probs_free(TokenLogProbs *t);
 
 /* log_p becomes the file at path, atomically. What is no printable ASCII, or is blank, in the names of split and protocol is
  * written as _. */
-int token_log_probs_write(const char *path, const ScoredText *text, const float *log_p, int64_t n, Error *e);
+int token_log_probs_write(const char *path, const ScoredText *text, const float *log_p, int64_t n,
+                          Error *e);
 
 /* The same of what an ensemble, or its only member, says to each position that it scored. targets (e->n): the id at each position,
  * which with `text` but for its targets_sha256 says what the file is of. */
-int token_log_probs_save(const char *path, ScoredText *text, const Ensemble *ensemble, const int32_t *targets,
-                         Error *e);
+int token_log_probs_save(const char *path, ScoredText *text, const Ensemble *ensemble,
+                         const int32_t *targets, Error *e);
 
 /* EXIT_BAD_DATA where they are not of the same words. */
 int token_log_probs_agree(const TokenLogProbs *a, const char *a_path, const TokenLogProbs *b,

@@ -29,13 +29,14 @@ typedef struct Trainer {
     Settings settings; /* backend resolved: what a checkpoint records */
     const Task *task;
     TaskData *data;
-    Source *train;              /* NULL: nothing is trained */
-    bool on_device;             /* the backend has the stream that training batches are windows of */
+    Source *train;  /* NULL: nothing is trained */
+    bool on_device; /* the backend has the stream that training batches are windows of */
     Source *split[TASK_SPLITS]; /* that are scored; NULL: not */
     ModelShape shape;
     Model model;
     Params params; /* host copy, for checkpoints */
-    Counters at;   /* step and minibatch: submitted so far; nats and tokens: of the results that are back */
+    Counters
+        at; /* step and minibatch: submitted so far; nats and tokens: of the results that are back */
     Submitted running[RUNNING]; /* [step % RUNNING] */
     int64_t oldest;             /* step of the result that comes back next */
     double last_result;         /* seconds */
@@ -49,7 +50,7 @@ typedef struct Trainer {
     double saved_at;         /* seconds */
     double epoch_seconds;    /* of the present epoch, in this process */
     char note[WEIGHTS_NOTE]; /* about --init-weights */
-    bool unheard;            /* the log or standard output cannot be written: nothing more is reported */
+    bool unheard; /* the log or standard output cannot be written: nothing more is reported */
 } Trainer;
 
 static double seconds_now(void)
@@ -89,7 +90,8 @@ static int sources_open(Trainer *t, Error *e)
 static BatchLimits limits_of(const Trainer *t)
 {
     const Settings *s = &t->settings;
-    BatchLimits limits = {.T = settings_of_task(settings_find("seq"), s->task) ? s->seq : 1, .B = s->batch};
+    BatchLimits limits = {.T = settings_of_task(settings_find("seq"), s->task) ? s->seq : 1,
+                          .B = s->batch};
     if (t->train) limits = limits_of_both(limits, t->train->limits);
     for (int i = 1; i < TASK_SPLITS; i++)
         if (t->split[i]) limits = limits_of_both(limits, t->split[i]->limits);
@@ -107,7 +109,8 @@ static int weights_start(Trainer *t, const Checkpoint *resume, Error *e)
     } else if (t->settings.init_weights) {
         CheckpointData data = {.vocab = NULL};
         t->task->meta(t->data, &data);
-        int code = weights_read(&t->params, t->task->name, data.vocab, t->settings.init_weights, t->note, e);
+        int code = weights_read(&t->params, t->task->name, data.vocab, t->settings.init_weights,
+                                t->note, e);
         if (code) return code;
     } else {
         params_draw(&t->params, t->settings.seed, t->settings.init);
@@ -116,9 +119,11 @@ static int weights_start(Trainer *t, const Checkpoint *resume, Error *e)
     const Batcher *stream = t->train ? t->train->stream : NULL;
     t->on_device = stream && t->model.ops->train_stream;
     if (!code && t->on_device)
-        code = t->model.ops->train_stream(t->model.backend, stream->ids, stream->N, stream->T, stream->B, e);
+        code = t->model.ops->train_stream(t->model.backend, stream->ids, stream->N, stream->T,
+                                          stream->B, e);
     if (!code && resume && resume->h)
-        code = t->model.ops->state_set(t->model.backend, t->settings.batch, resume->h, resume->c, e);
+        code =
+            t->model.ops->state_set(t->model.backend, t->settings.batch, resume->h, resume->c, e);
     return code;
 }
 
@@ -159,7 +164,8 @@ static int trainer_open(Trainer *t, const Checkpoint *resume, bool quiet, Error 
     t->at = resume ? resume->counters : (Counters){.epoch = 1, .lr = s->lr, .best_valid = INFINITY};
     t->oldest = t->first_step = t->at.step, t->first_epoch = t->at.epoch;
     t->saved_step = t->scored_step = -1;
-    if (resume && t->at.minibatch == 0) t->scored_step = t->at.step; /* its epoch line is in the log */
+    if (resume && t->at.minibatch == 0)
+        t->scored_step = t->at.step; /* its epoch line is in the log */
     RunInfo info = {.settings = s,
                     .task = t->task,
                     .data = t->data,
@@ -190,7 +196,8 @@ static int save_to(Trainer *t, const char *path, Error *e)
     bool inside = t->at.minibatch > 0 && t->task->carries;
     CheckpointData data = {.carries = t->task->carries, .hits = t->task->hits};
     int code = model_get_params(&t->model, &t->params, e);
-    if (!code && inside) code = t->model.ops->state_get(t->model.backend, t->settings.batch, t->h, t->c, e);
+    if (!code && inside)
+        code = t->model.ops->state_get(t->model.backend, t->settings.batch, t->h, t->c, e);
     if (code) return code;
     BackendInfo info;
     StMeta extra[BACKEND_NOTES];
@@ -220,8 +227,9 @@ static void save_and_say(Trainer *t, Error *e)
     bool saved = t->saved_step == t->at.step;
     if (!t->settings.save || (!saved && save_to(t, t->settings.save, &ignored))) return;
     size_t n = strlen(e->text);
-    snprintf(e->text + n, sizeof e->text - n, "; the %lld minibatches before it are saved: --resume %s",
-             (long long)t->at.step, t->settings.save);
+    snprintf(e->text + n, sizeof e->text - n,
+             "; the %lld minibatches before it are saved: --resume %s", (long long)t->at.step,
+             t->settings.save);
 }
 
 static int score_split(Trainer *t, int split, Totals *totals, Error *e)
@@ -231,10 +239,11 @@ static int score_split(Trainer *t, int split, Totals *totals, Error *e)
     if (t->task->score_begin) t->task->score_begin(t->data, split);
     int code = score_source(&t->model, t->split[split], t->task->visit, t->data, totals, &fault, e);
     if (code && fault) save_and_say(t, e);
-    if (!code && !isfinite(totals_ppl(totals))) /* a finite sum of nats may still be no perplexity */
-        code =
-            error_set(e, EXIT_DIVERGED, "diverged: the %s split's perplexity is not finite after step %lld",
-                      name, (long long)t->at.step);
+    if (!code &&
+        !isfinite(totals_ppl(totals))) /* a finite sum of nats may still be no perplexity */
+        code = error_set(e, EXIT_DIVERGED,
+                         "diverged: the %s split's perplexity is not finite after step %lld", name,
+                         (long long)t->at.step);
     return code;
 }
 
@@ -278,16 +287,18 @@ static int take_result(Trainer *t, const WindowResult *r, Error *e)
                      .words_per_s = (double)tokens / took,
                      .epoch_nats = t->at.nats,
                      .epoch_tokens = t->at.tokens};
-    int code =
-        heard(t, t->unheard ? EXIT_DONE : report_step(t->report, &info, r->step % s->log_every == 0, e));
-    bool finite = isfinite(exp(r->nats / (double)tokens)); /* a loss of 710 nats a word is no perplexity */
+    int code = heard(t, t->unheard ? EXIT_DONE
+                                   : report_step(t->report, &info, r->step % s->log_every == 0, e));
+    bool finite =
+        isfinite(exp(r->nats / (double)tokens)); /* a loss of 710 nats a word is no perplexity */
     if (!code && !(finite && isfinite(r->grad_norm)))
-        return error_set(e, EXIT_DIVERGED,
-                         "diverged at step %lld: the %s is not finite; a smaller --lr or --clip may help",
-                         (long long)r->step,
-                         finite              ? "gradient norm"
-                         : isfinite(r->nats) ? "perplexity"
-                                             : "loss");
+        return error_set(
+            e, EXIT_DIVERGED,
+            "diverged at step %lld: the %s is not finite; a smaller --lr or --clip may help",
+            (long long)r->step,
+            finite              ? "gradient norm"
+            : isfinite(r->nats) ? "perplexity"
+                                : "loss");
     return code;
 }
 
@@ -389,7 +400,8 @@ static int train(Trainer *t, Error *e)
         else if (t->at.step < wanted) code = train_minibatch(t, e);
         else return settle(t, e);
         if (code) return code;
-        if (t->settings.save_every > 0 && seconds_now() - t->saved_at >= 60 * t->settings.save_every &&
+        if (t->settings.save_every > 0 &&
+            seconds_now() - t->saved_at >= 60 * t->settings.save_every &&
             ((code = settle(t, e)) || (code = save(t, e))))
             return code;
     }
@@ -418,7 +430,8 @@ static int finish(Trainer *t, Error *e)
                        : "no epoch was better than the best before --resume");
     for (int i = 1; !code && i < TASK_SPLITS; i++)
         if (scored[i].n)
-            code = heard(t, report_split(t->report, i, scored[i].figure, scored[i].n, &scored[i].totals, e));
+            code = heard(
+                t, report_split(t->report, i, scored[i].figure, scored[i].n, &scored[i].totals, e));
     return code;
 }
 
@@ -434,10 +447,11 @@ static void tell_backend(Trainer *t, const Checkpoint *resume)
         const char *key = info.note[i].key, *before = st_meta(&resume->file, key);
         bool remarked = !strcmp(key, "plan") || !strcmp(key, "algorithms");
         if (before && strcmp(before, info.note[i].value) && !remarked)
-            report_say(t->report,
-                       "%s was trained with %s '%s', and goes on with '%s': its last bits may differ from "
-                       "those of an uninterrupted run",
-                       t->settings.resume, key, before, info.note[i].value);
+            report_say(
+                t->report,
+                "%s was trained with %s '%s', and goes on with '%s': its last bits may differ from "
+                "those of an uninterrupted run",
+                t->settings.resume, key, before, info.note[i].value);
     }
 }
 
@@ -448,19 +462,21 @@ static int interrupted(Trainer *t, int code, Error *e)
     bool nothing = t->at.step == t->first_step; /* and nothing takes an old file's place */
     int failed = nothing ? EXIT_DONE : save(t, e);
     if (failed) return failed;
-    if (nothing) report_say(t->report, "stopped by %s before the first minibatch; nothing is saved", name);
+    if (nothing)
+        report_say(t->report, "stopped by %s before the first minibatch; nothing is saved", name);
     else if (path)
         report_say(t->report, "stopped by %s after %lld minibatches; go on with --resume %s", name,
                    (long long)t->at.step, path);
     else
-        report_say(t->report, "stopped by %s after %lld minibatches; nothing is saved without --save", name,
+        report_say(t->report,
+                   "stopped by %s after %lld minibatches; nothing is saved without --save", name,
                    (long long)t->at.step);
     e->code = EXIT_DONE; /* said */
     return code;
 }
 
-int trainer_run(const Settings *settings, const Task *task, TaskData *data, const Checkpoint *resume,
-                bool quiet, Error *e)
+int trainer_run(const Settings *settings, const Task *task, TaskData *data,
+                const Checkpoint *resume, bool quiet, Error *e)
 {
     Trainer t = {.settings = *settings, .task = task, .data = data};
     SignalHandlers old;

@@ -12,7 +12,7 @@
 /* Trains as settings say and reports to log, standard output and standard error.
  * resume: an open checkpoint (its settings are already in *settings), or NULL.
  * Returns an ExitCode, or 128 + signal after one of host/base/signals.h. */
-int trainer_run(const Settings *settings, const Task *task, TaskData *data, const Checkpoint *resume,
-                bool quiet, Error *e);
+int trainer_run(const Settings *settings, const Task *task, TaskData *data,
+                const Checkpoint *resume, bool quiet, Error *e);
 
 #endif

@@ -12,12 +12,13 @@ static void check_ends(const void *to, const void *from, size_t bytes, uintptr_t
         return (size_t)((const unsigned char *)p - t->block->shared) < SHARED_WINDOW;
     };
     if ((((uintptr_t)to | (uintptr_t)from) & (bytes - 1)) != 0)
-        emu_fault(cudaErrorMisalignedAddress, "misaligned copy of %zu bytes: %s from %s to %s at %s", bytes,
-                  emu_who(t).c_str(), arena_describe(from).c_str(), arena_describe(to).c_str(),
-                  emu_where(pc).c_str());
+        emu_fault(cudaErrorMisalignedAddress,
+                  "misaligned copy of %zu bytes: %s from %s to %s at %s", bytes, emu_who(t).c_str(),
+                  arena_describe(from).c_str(), arena_describe(to).c_str(), emu_where(pc).c_str());
     if (!in_window(to) || in_window(from))
         emu_fault(cudaErrorIllegalAddress,
-                  "an asynchronous copy goes from global memory to the block's own shared memory: %s copies "
+                  "an asynchronous copy goes from global memory to the block's own shared memory: "
+                  "%s copies "
                   "from %s to %s at %s",
                   emu_who(t).c_str(), arena_describe(from).c_str(), arena_describe(to).c_str(),
                   emu_where(pc).c_str());
@@ -34,8 +35,13 @@ extern "C" void emu_copy_async(void *shared, const void *global, size_t bytes, i
         memcpy(shared, global, bytes);
         return;
     }
-    Copy c = {
-        (unsigned char *)shared, (const unsigned char *)global, (unsigned)bytes, t->copy_groups, 0, pc, {}};
+    Copy c = {(unsigned char *)shared,
+              (const unsigned char *)global,
+              (unsigned)bytes,
+              t->copy_groups,
+              0,
+              pc,
+              {}};
     RACE(c.time = race_copy_begin(shared, global, bytes, pc));
     memcpy(c.then, global, bytes);
     memset(shared, 0xFF, bytes); /* whoever reads or keeps it meanwhile has NaN */
@@ -52,11 +58,11 @@ extern "C" void emu_copy_wait(unsigned left)
         const Copy &c = t->copies[n];
         RACE(race_copy_end(c.to, c.from, c.bytes, c.time, t->gid, nullptr, c.pc));
         if (memcmp(c.from, c.then, c.bytes) != 0)
-            emu_fault(
-                cudaErrorLaunchFailure,
-                "%s has changed before the copy had been waited for: the source of the asynchronous copy "
-                "by %s at %s",
-                arena_describe(c.from).c_str(), emu_who(t).c_str(), emu_where(c.pc).c_str());
+            emu_fault(cudaErrorLaunchFailure,
+                      "%s has changed before the copy had been waited for: the source of the "
+                      "asynchronous copy "
+                      "by %s at %s",
+                      arena_describe(c.from).c_str(), emu_who(t).c_str(), emu_where(c.pc).c_str());
         memcpy(c.to, c.then, c.bytes);
     }
     t->copies.erase(t->copies.begin(), t->copies.begin() + (long)n);

@@ -45,20 +45,23 @@ static uint64_t apply(int op, int type, uint64_t old, uint64_t value, uint64_t c
     case EMU_ATOMIC_DEC: return o == 0 || o > v ? v : o - 1;
     default: break;
     }
-    switch (type) { /* unsigned arithmetic is two's complement: signed only matters for min and max */
+    switch (
+        type) { /* unsigned arithmetic is two's complement: signed only matters for min and max */
     case EMU_I32:
-        return op >= EMU_ATOMIC_MIN ? typed<int32_t>(op, old, value) : typed<uint32_t>(op, old, value);
+        return op >= EMU_ATOMIC_MIN ? typed<int32_t>(op, old, value)
+                                    : typed<uint32_t>(op, old, value);
     case EMU_U32: return typed<uint32_t>(op, old, value);
     case EMU_I64:
-        return op >= EMU_ATOMIC_MIN ? typed<int64_t>(op, old, value) : typed<uint64_t>(op, old, value);
+        return op >= EMU_ATOMIC_MIN ? typed<int64_t>(op, old, value)
+                                    : typed<uint64_t>(op, old, value);
     case EMU_U64: return typed<uint64_t>(op, old, value);
     case EMU_F32: return typed<float>(op, old, value);
     default: return typed<double>(op, old, value);
     }
 }
 
-extern "C" uint64_t emu_atomic(void *p, int op, int type, uint64_t value, uint64_t compare, const char *file,
-                               int line)
+extern "C" uint64_t emu_atomic(void *p, int op, int type, uint64_t value, uint64_t compare,
+                               const char *file, int line)
 {
     sched_preempt();
     size_t n = type_size(type);
@@ -92,7 +95,8 @@ static uint64_t peek(const void *p, size_t size)
     return v;
 }
 
-static void poll_load(const void *p, void *out, size_t size, const char *file, int line, uintptr_t pc)
+static void poll_load(const void *p, void *out, size_t size, const char *file, int line,
+                      uintptr_t pc)
 {
     /* Yield first, then record what was read: the other order loses the edge from the writer that ran in
      * between. A first look does not yield in the plain order: most flags are already there. */
@@ -112,7 +116,8 @@ extern "C" void emu_poll_load(const void *p, void *out, size_t size, const char 
     poll_load(p, out, size, file, line, (uintptr_t)__builtin_return_address(0));
 }
 
-extern "C" void emu_load_acquire(const void *p, void *out, size_t size, int scope, const char *file, int line)
+extern "C" void emu_load_acquire(const void *p, void *out, size_t size, int scope, const char *file,
+                                 int line)
 {
     poll_load(p, out, size, file, line, (uintptr_t)__builtin_return_address(0));
     RACE(race_acquire(p, scope));

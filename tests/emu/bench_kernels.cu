@@ -34,8 +34,8 @@ static __device__ void grid_barrier(unsigned *arrived, unsigned target)
 
 /* A block owns `units` hidden units, four rows of w_hh each, for the whole launch. A warp sums one row for
  * one batch column: lanes split k. */
-__global__ void lstm_kernel(const float *w_hh, const float *x_proj, float *h, float *c, unsigned *arrived,
-                            int H, int B, int T, int units)
+__global__ void lstm_kernel(const float *w_hh, const float *x_proj, float *h, float *c,
+                            unsigned *arrived, int H, int B, int T, int units)
 {
     Smem sm;
     int first = (int)blockIdx.x * units, mine = min(units, H - first);
@@ -58,13 +58,16 @@ __global__ void lstm_kernel(const float *w_hh, const float *x_proj, float *h, fl
                 for (int k = lane; k < H; k += 32) sum += w[row * H + k] * h_now[k];
                 for (int o = 16; o > 0; o /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, o);
                 if (lane == 0)
-                    gates[row] = sum + x_proj[((size_t)(t * B + b) * 4 + (size_t)(row / mine)) * (size_t)H +
-                                              (size_t)(first + row % mine)];
+                    gates[row] =
+                        sum + x_proj[((size_t)(t * B + b) * 4 + (size_t)(row / mine)) * (size_t)H +
+                                     (size_t)(first + row % mine)];
             }
             __syncthreads();
             for (int u = (int)threadIdx.x; u < mine; u += (int)blockDim.x) {
-                float i = 1.0f / (1.0f + expf(-gates[u])), f = 1.0f / (1.0f + expf(-gates[mine + u]));
-                float g = tanhf(gates[2 * mine + u]), o = 1.0f / (1.0f + expf(-gates[3 * mine + u]));
+                float i = 1.0f / (1.0f + expf(-gates[u])),
+                      f = 1.0f / (1.0f + expf(-gates[mine + u]));
+                float g = tanhf(gates[2 * mine + u]),
+                      o = 1.0f / (1.0f + expf(-gates[3 * mine + u]));
                 float next = f * c[b * H + first + u] + i * g;
                 c[b * H + first + u] = next;
                 h_out[b * H + first + u] = o * tanhf(next);
@@ -91,11 +94,14 @@ extern "C" cudaError_t bench_grid_syncs(int blocks, int threads, int rounds)
 extern "C" cudaError_t bench_lstm(int blocks, int threads, int H, int B, int T)
 {
     int units = (H + blocks - 1) / blocks;
-    size_t shared = ((size_t)units * 4 * (size_t)H + (size_t)H + (size_t)units * 4) * sizeof(float) + 64;
-    size_t n_w = (size_t)(4 * H) * (size_t)H, n_x = (size_t)(T * B) * 4 * (size_t)H, n_h = (size_t)(B * H);
+    size_t shared =
+        ((size_t)units * 4 * (size_t)H + (size_t)H + (size_t)units * 4) * sizeof(float) + 64;
+    size_t n_w = (size_t)(4 * H) * (size_t)H, n_x = (size_t)(T * B) * 4 * (size_t)H,
+           n_h = (size_t)(B * H);
     std::vector<float> w(n_w), x(n_x), out(n_h);
     unsigned s = 1;
-    for (auto &v : w) v = (float)((s = s * 1664525u + 1013904223u) >> 8) / 16777216.0f * 0.2f - 0.1f;
+    for (auto &v : w)
+        v = (float)((s = s * 1664525u + 1013904223u) >> 8) / 16777216.0f * 0.2f - 0.1f;
     for (auto &v : x) v = (float)((s = s * 1664525u + 1013904223u) >> 8) / 16777216.0f - 0.5f;
     float *dw, *dx, *dh, *dc;
     unsigned *arrived;

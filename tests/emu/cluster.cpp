@@ -25,8 +25,8 @@ static std::string text(const char *format, ...)
 static void need_sm90(const char *what, uintptr_t pc)
 {
     if (emu_device_arch() < 900)
-        emu_fault(cudaErrorNoKernelImageForDevice, "%s at %s needs sm_90, this device is sm_%d", what,
-                  emu_where(pc).c_str(), emu_device_arch() / 10);
+        emu_fault(cudaErrorNoKernelImageForDevice, "%s at %s needs sm_90, this device is sm_%d",
+                  what, emu_where(pc).c_str(), emu_device_arch() / 10);
 }
 
 /* ---- clusters
@@ -108,8 +108,9 @@ extern "C" void emu_cluster_arrive(const char *file, int line)
     if (w->cluster_arrived && (w->cluster_line != line || strcmp(w->cluster_file, file) != 0))
         emu_fault(cudaErrorLaunchFailure,
                   "divergent cluster barrier: %s arrives at %s:%d, %s at %s:%d, in the same warp",
-                  emu_who(t).c_str(), file, line, emu_who(w->lane[__builtin_ctz(w->cluster_arrived)]).c_str(),
-                  w->cluster_file, w->cluster_line);
+                  emu_who(t).c_str(), file, line,
+                  emu_who(w->lane[__builtin_ctz(w->cluster_arrived)]).c_str(), w->cluster_file,
+                  w->cluster_line);
     w->cluster_file = file;
     w->cluster_line = line;
     w->cluster_arrived |= 1u << (t->index & 31);
@@ -128,7 +129,8 @@ extern "C" void emu_cluster_wait(const char *file, int line)
     t->file = file;
     t->line = line;
     if (!t->cluster_arrived)
-        emu_fault(cudaErrorLaunchFailure, "%s waits at the cluster barrier at %s:%d and has not arrived",
+        emu_fault(cudaErrorLaunchFailure,
+                  "%s waits at the cluster barrier at %s:%d and has not arrived",
                   emu_who(t).c_str(), file, line);
     if (cluster_of(t->block)->phase == t->cluster_phase) sched_wait(T_CLUSTER);
     t->cluster_arrived = false;
@@ -153,7 +155,8 @@ static void *map_at(const void *p, unsigned rank, uintptr_t pc)
     need_cluster("cluster_map", pc);
     if (!own_shared(p))
         emu_fault(cudaErrorIllegalAddress,
-                  "%s asks at %s where a block of the cluster has %s: that is not the caller's shared memory",
+                  "%s asks at %s where a block of the cluster has %s: that is not the caller's "
+                  "shared memory",
                   emu_who(t).c_str(), emu_where(pc).c_str(), arena_describe(p).c_str());
     if (rank >= c->size)
         emu_fault(cudaErrorIllegalAddress, "%s asks at %s for block %u of a cluster of %u",
@@ -161,8 +164,8 @@ static void *map_at(const void *p, unsigned rank, uintptr_t pc)
     if (c->block[rank]->alive == 0)
         emu_fault(cudaErrorIllegalAddress,
                   "%s asks at %s for the shared memory of block (%u,%u,%u), which has ended",
-                  emu_who(t).c_str(), emu_where(pc).c_str(), c->block[rank]->idx.x, c->block[rank]->idx.y,
-                  c->block[rank]->idx.z);
+                  emu_who(t).c_str(), emu_where(pc).c_str(), c->block[rank]->idx.x,
+                  c->block[rank]->idx.y, c->block[rank]->idx.z);
     return c->block[rank]->shared + ((const unsigned char *)p - t->block->shared);
 }
 
@@ -178,27 +181,32 @@ static Block *block_at(const void *p, const char *what, uintptr_t pc)
 {
     const Thread *t = emu_thread;
     int slot = arena_shared_slot(p);
-    Block *b = slot >= 0 && (size_t)slot < emu_grid->slot.size() ? emu_grid->slot[(size_t)slot] : nullptr;
+    Block *b =
+        slot >= 0 && (size_t)slot < emu_grid->slot.size() ? emu_grid->slot[(size_t)slot] : nullptr;
     if (b == t->block) return b;
     const Cluster *c = cluster_of(t->block);
     if (!b || b->cluster != c)
-        emu_fault(cudaErrorIllegalAddress, "%s by %s at %s: %s is not shared memory of the cluster", what,
-                  emu_who(t).c_str(), emu_where(pc).c_str(), arena_describe(p).c_str());
+        emu_fault(cudaErrorIllegalAddress, "%s by %s at %s: %s is not shared memory of the cluster",
+                  what, emu_who(t).c_str(), emu_where(pc).c_str(), arena_describe(p).c_str());
     if (b->alive == 0)
-        emu_fault(cudaErrorIllegalAddress,
-                  "%s by %s at %s to %s, but that block has ended: a last cluster barrier is missing", what,
-                  emu_who(t).c_str(), emu_where(pc).c_str(), arena_describe(p).c_str());
+        emu_fault(
+            cudaErrorIllegalAddress,
+            "%s by %s at %s to %s, but that block has ended: a last cluster barrier is missing",
+            what, emu_who(t).c_str(), emu_where(pc).c_str(), arena_describe(p).c_str());
     if (c->phase == 0)
-        emu_fault(cudaErrorIllegalAddress,
-                  "%s by %s at %s to %s before any cluster barrier: that block may not have started", what,
-                  emu_who(t).c_str(), emu_where(pc).c_str(), arena_describe(p).c_str());
+        emu_fault(
+            cudaErrorIllegalAddress,
+            "%s by %s at %s to %s before any cluster barrier: that block may not have started",
+            what, emu_who(t).c_str(), emu_where(pc).c_str(), arena_describe(p).c_str());
     return b;
 }
 
 /* ---- mbarriers
  * ---------------------------------------------------------------------------------------------- */
 
-enum : unsigned char { MBARRIER_BYTE = 0xB5 }; /* what its 8 bytes hold, to show who overwrites them */
+enum : unsigned char {
+    MBARRIER_BYTE = 0xB5
+}; /* what its 8 bytes hold, to show who overwrites them */
 
 static Mbarrier *mbarrier_find(Block *b, const void *at)
 {
@@ -215,8 +223,9 @@ static Mbarrier *mbarrier_at(Block *b, const void *at, const char *what, uintptr
                   emu_who(emu_thread).c_str(), emu_where(pc).c_str(), arena_describe(at).c_str());
     for (int i = 0; i < 8; i++)
         if (m->at[i] != MBARRIER_BYTE)
-            emu_fault(cudaErrorLaunchFailure, "%s by %s at %s: the mbarrier at %s was overwritten", what,
-                      emu_who(emu_thread).c_str(), emu_where(pc).c_str(), arena_describe(at).c_str());
+            emu_fault(cudaErrorLaunchFailure, "%s by %s at %s: the mbarrier at %s was overwritten",
+                      what, emu_who(emu_thread).c_str(), emu_where(pc).c_str(),
+                      arena_describe(at).c_str());
     RACE(race_mbarrier_use(&m->race, at, pc));
     return m;
 }
@@ -235,7 +244,8 @@ std::string mbarrier_describe(const void *p)
     int slot = arena_shared_slot(p);
     if (slot < 0 || (size_t)slot >= emu_grid->slot.size()) return "";
     const Mbarrier *m = mbarrier_find(emu_grid->slot[(size_t)slot], p);
-    return m ? text("phase %u of the mbarrier at %s lacks %u of %u arrivals and %lld announced bytes",
+    return m ? text("phase %u of the mbarrier at %s lacks %u of %u arrivals and %lld announced "
+                    "bytes",
                     m->phase, arena_describe(p).c_str(), m->pending, m->count, m->bytes)
              : "";
 }
@@ -246,9 +256,10 @@ extern "C" void emu_mbarrier_init(void *at, unsigned arrivals)
     need_sm90("mbarrier_init", pc);
     Thread *t = emu_thread;
     if (!own_shared(at) || ((uintptr_t)at & 7) != 0)
-        emu_fault(cudaErrorMisalignedAddress,
-                  "mbarrier_init by %s at %s: %s is no multiple of 8 in the block's own shared memory",
-                  emu_who(t).c_str(), emu_where(pc).c_str(), arena_describe(at).c_str());
+        emu_fault(
+            cudaErrorMisalignedAddress,
+            "mbarrier_init by %s at %s: %s is no multiple of 8 in the block's own shared memory",
+            emu_who(t).c_str(), emu_where(pc).c_str(), arena_describe(at).c_str());
     if (arrivals == 0 || arrivals >= 1u << 20 || mbarrier_find(t->block, at))
         emu_fault(cudaErrorLaunchFailure, "mbarrier_init by %s at %s: %s", emu_who(t).c_str(),
                   emu_where(pc).c_str(),
@@ -294,11 +305,13 @@ extern "C" void emu_mbarrier_arrive(uintptr_t where, unsigned arrivals, unsigned
     Mbarrier *m = mbarrier_at(b, at, what, pc);
     m->bytes += bytes;
     if (m->bytes >= 1 << 20)
-        emu_fault(cudaErrorLaunchFailure, "%s by %s at %s: %lld bytes in one phase, 2^20 - 1 are the most",
-                  what, emu_who(emu_thread).c_str(), emu_where(pc).c_str(), m->bytes);
+        emu_fault(cudaErrorLaunchFailure,
+                  "%s by %s at %s: %lld bytes in one phase, 2^20 - 1 are the most", what,
+                  emu_who(emu_thread).c_str(), emu_where(pc).c_str(), m->bytes);
     if (arrivals > m->pending)
-        emu_fault(cudaErrorLaunchFailure, "%s by %s at %s: phase %u of %s has had its %u arrivals already",
-                  what, emu_who(emu_thread).c_str(), emu_where(pc).c_str(), m->phase,
+        emu_fault(cudaErrorLaunchFailure,
+                  "%s by %s at %s: phase %u of %s has had its %u arrivals already", what,
+                  emu_who(emu_thread).c_str(), emu_where(pc).c_str(), m->phase,
                   arena_describe(at).c_str(), m->count);
     if (arrivals) RACE(race_mbarrier_arrive(&m->race));
     m->pending -= arrivals;
@@ -313,10 +326,11 @@ static void flight_land(Mbarrier *m, Flight *f)
 {
     RACE(race_flight_end(f, &m->race));
     if (f->from && memcmp(f->from, f->then.data(), f->bytes) != 0)
-        emu_fault(
-            cudaErrorLaunchFailure,
-            "%s has changed before the copy had been waited for: the source of the bulk copy by %s at %s",
-            arena_describe(f->from).c_str(), emu_who_gid(f->issuer).c_str(), emu_where(f->pc).c_str());
+        emu_fault(cudaErrorLaunchFailure,
+                  "%s has changed before the copy had been waited for: the source of the bulk copy "
+                  "by %s at %s",
+                  arena_describe(f->from).c_str(), emu_who_gid(f->issuer).c_str(),
+                  emu_where(f->pc).c_str());
     memcpy(f->to, f->from ? f->then.data() : f->word, f->bytes);
     m->bytes -= f->bytes;
     sched_progress();
@@ -345,8 +359,8 @@ extern "C" int emu_mbarrier_try(void *at, unsigned parity, const char *file, int
     Thread *t = emu_thread;
     if (!own_shared(at))
         emu_fault(cudaErrorIllegalAddress,
-                  "mbarrier_try by %s at %s:%d: %s is not the block's own shared memory", emu_who(t).c_str(),
-                  file, line, arena_describe(at).c_str());
+                  "mbarrier_try by %s at %s:%d: %s is not the block's own shared memory",
+                  emu_who(t).c_str(), file, line, arena_describe(at).c_str());
     for (int look = 0; look < 2; look++) {
         Mbarrier *m = mbarrier_at(t->block, at, "mbarrier_try", pc);
         if ((m->phase & 1) == (parity & 1)) flights_land(m);
@@ -369,17 +383,19 @@ static Mbarrier *flight_check(uintptr_t to, uintptr_t mbarrier, unsigned align, 
 {
     const Thread *t = emu_thread;
     if (((to | bytes) & (align - 1)) != 0 || bytes == 0)
-        emu_fault(cudaErrorMisalignedAddress, "misaligned %s of %u bytes by %s to %s at %s", what, bytes,
-                  emu_who(t).c_str(), arena_describe((void *)to).c_str(), emu_where(pc).c_str());
+        emu_fault(cudaErrorMisalignedAddress, "misaligned %s of %u bytes by %s to %s at %s", what,
+                  bytes, emu_who(t).c_str(), arena_describe((void *)to).c_str(),
+                  emu_where(pc).c_str());
     Block *b = block_at((void *)to, what, pc);
     if (block_at((void *)mbarrier, what, pc) != b)
-        emu_fault(cudaErrorIllegalAddress, "%s by %s at %s: target and mbarrier are in different blocks",
-                  what, emu_who(t).c_str(), emu_where(pc).c_str());
+        emu_fault(cudaErrorIllegalAddress,
+                  "%s by %s at %s: target and mbarrier are in different blocks", what,
+                  emu_who(t).c_str(), emu_where(pc).c_str());
     return mbarrier_at(b, (void *)mbarrier, what, pc);
 }
 
-static void flight_start(Mbarrier *m, uintptr_t to, const void *from, const void *word, unsigned bytes,
-                         const Block *source, uintptr_t pc)
+static void flight_start(Mbarrier *m, uintptr_t to, const void *from, const void *word,
+                         unsigned bytes, const Block *source, uintptr_t pc)
 {
     Flight f = {};
     f.to = (unsigned char *)to;
@@ -412,8 +428,8 @@ static void bulk_start(uintptr_t to, const void *from, unsigned bytes, uintptr_t
     const Thread *t = emu_thread;
     Mbarrier *m = flight_check(to, mbarrier, 16, bytes, "bulk copy", pc);
     if (((uintptr_t)from & 15) != 0)
-        emu_fault(cudaErrorMisalignedAddress, "misaligned bulk copy by %s from %s at %s", emu_who(t).c_str(),
-                  arena_describe(from).c_str(), emu_where(pc).c_str());
+        emu_fault(cudaErrorMisalignedAddress, "misaligned bulk copy by %s from %s at %s",
+                  emu_who(t).c_str(), arena_describe(from).c_str(), emu_where(pc).c_str());
     if (!m->fenced)
         emu_fault(cudaErrorLaunchFailure,
                   "bulk copy by %s at %s: its mbarrier was made without mbarrier_init_fence or "
@@ -427,7 +443,8 @@ static void bulk_places(const void *to, const void *from, int from_shared, uintp
 {
     const Thread *t = emu_thread;
     if (from_shared ? !own_shared(from) : arena_shared_slot(from) >= 0 || !own_shared(to))
-        emu_fault(cudaErrorIllegalAddress, "a bulk copy goes from %s: %s copies from %s to %s at %s",
+        emu_fault(cudaErrorIllegalAddress,
+                  "a bulk copy goes from %s: %s copies from %s to %s at %s",
                   from_shared ? "the block's own shared memory"
                               : "global memory into the block's own shared memory",
                   emu_who(t).c_str(), arena_describe(from).c_str(), arena_describe(to).c_str(),
@@ -454,12 +471,13 @@ extern "C" void emu_copy_bulk_multicast(void *to, const void *from, unsigned byt
     bulk_places(to, from, 0, pc);
     unsigned n = cluster_of(t->block)->size;
     if (ranks == 0 || ranks >> n != 0)
-        emu_fault(cudaErrorIllegalAddress, "multicast by %s at %s to blocks 0x%x of a cluster of %u",
-                  emu_who(t).c_str(), emu_where(pc).c_str(), ranks, n);
+        emu_fault(cudaErrorIllegalAddress,
+                  "multicast by %s at %s to blocks 0x%x of a cluster of %u", emu_who(t).c_str(),
+                  emu_where(pc).c_str(), ranks, n);
     for (unsigned rank = 0; rank < n; rank++)
         if (ranks >> rank & 1)
-            bulk_start((uintptr_t)map_at(to, rank, pc), from, bytes, (uintptr_t)map_at(mbarrier, rank, pc),
-                       nullptr, pc);
+            bulk_start((uintptr_t)map_at(to, rank, pc), from, bytes,
+                       (uintptr_t)map_at(mbarrier, rank, pc), nullptr, pc);
 }
 
 /* Nothing may be on its way into or out of a block that ends, and nothing may have come that was not
@@ -472,15 +490,18 @@ void cluster_block_end(Block *b)
             for (const auto &f : m.flights)
                 if (c->block[i] == b || f.source == b) {
                     sched_fail(cudaErrorIllegalAddress,
-                               text("block (%u,%u,%u) has ended while an asynchronous operation by %s at %s "
+                               text("block (%u,%u,%u) has ended while an asynchronous operation by "
+                                    "%s at %s "
                                     "still %s its shared memory",
                                     b->idx.x, b->idx.y, b->idx.z, emu_who_gid(f.issuer).c_str(),
-                                    emu_where(f.pc).c_str(), c->block[i] == b ? "writes" : "reads"));
+                                    emu_where(f.pc).c_str(),
+                                    c->block[i] == b ? "writes" : "reads"));
                     return;
                 }
     for (const auto &m : b->mbarriers)
         if (m.bytes < 0)
-            sched_fail(cudaErrorLaunchFailure, text("%lld bytes came to the mbarrier at %s that no phase had "
-                                                    "announced, found at the block's end",
-                                                    -m.bytes, arena_describe(m.at).c_str()));
+            sched_fail(cudaErrorLaunchFailure,
+                       text("%lld bytes came to the mbarrier at %s that no phase had "
+                            "announced, found at the block's end",
+                            -m.bytes, arena_describe(m.at).c_str()));
 }

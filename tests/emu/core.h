@@ -34,10 +34,11 @@ struct RaceThread {
     View *view = nullptr;
     LaneView *lanes = nullptr;
     FenceSnap fence_block, fence_device;
-    View *cluster_view = nullptr;              /* what it knew when it arrived at the cluster's barrier */
+    View *cluster_view = nullptr; /* what it knew when it arrived at the cluster's barrier */
     uint32_t cluster_time = 0, proxy_time = 0; /* of that arrival; of its last fence_async_proxy */
-    View *pending_block = nullptr, *pending_device = nullptr; /* seen through relaxed reads, not yet fenced */
-    View *last_seen = nullptr;                                /* dedupe of polls; not owned, only compared */
+    View *pending_block = nullptr,
+         *pending_device = nullptr; /* seen through relaxed reads, not yet fenced */
+    View *last_seen = nullptr;      /* dedupe of polls; not owned, only compared */
 };
 
 /* One cp.async that its thread has not waited for yet. */
@@ -61,8 +62,9 @@ struct alignas(64) Thread { /* what a switch touches comes first and is one cach
     uint32_t gid;   /* linear in the grid */
     ThreadState state;
     bool bounded, expired; /* inside a wait that gives up by itself; told to give up */
-    bool cluster_arrived;  /* at the cluster's barrier of phase cluster_phase, and not waited since */
-    const char *file;      /* where it waits, or waited last */
+    bool
+        cluster_arrived; /* at the cluster's barrier of phase cluster_phase, and not waited since */
+    const char *file;    /* where it waits, or waited last */
     int line;
     const void *poll_address;
     uint64_t poll_value;
@@ -113,16 +115,18 @@ struct Flight {
 };
 
 struct MbarrierRace {
-    View *gather, *done; /* what the arrivals of this phase released; those of the phases that have ended */
-    uint64_t last_base;  /* the View that was joined last */
+    View *gather,
+        *done; /* what the arrivals of this phase released; those of the phases that have ended */
+    uint64_t last_base; /* the View that was joined last */
     uint32_t thread, time, agent;
     uintptr_t pc; /* of mbarrier_init */
 };
 
 struct Mbarrier {
     unsigned char *at;
-    unsigned count, pending, owner; /* arrivals of a phase, those still missing; thread that made it */
-    long long bytes;                /* announced less come */
+    unsigned count, pending,
+        owner;       /* arrivals of a phase, those still missing; thread that made it */
+    long long bytes; /* announced less come */
     uint32_t phase;
     bool fenced; /* bulk copies may use it */
     std::vector<Flight> flights;
@@ -131,8 +135,9 @@ struct Mbarrier {
 
 /* Blocks that run at the same time. */
 struct Cluster {
-    unsigned size, finished, alive, pending; /* pending: threads that have not arrived at the barrier */
-    uint32_t phase;                          /* barriers that are behind all of them */
+    unsigned size, finished, alive,
+        pending;    /* pending: threads that have not arrived at the barrier */
+    uint32_t phase; /* barriers that are behind all of them */
     Block *block[16];
     View *race_view; /* what the last one orders */
 };
@@ -192,7 +197,8 @@ cudaError_t sched_run(Grid *grid);
 
 /* Ends the running launch with a report; never returns when called on a fiber. The text should end without a
  * newline. */
-[[noreturn]] void emu_fault(cudaError_t error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+[[noreturn]] void emu_fault(cudaError_t error, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /* A report outside any launch. */
 void emu_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -213,9 +219,10 @@ void sched_yield_idle(const char *file, int line);
 void sched_preempt();
 void sched_seed(unsigned long long seed);
 void sched_watchdog(double seconds);
-void sched_signals();                                /* (re)installs the signal handlers */
-bool sched_poll_note(const void *p, uint64_t value); /* true if the value is the one the thread saw last */
-extern unsigned char *stack_pool;                    /* all fibers' stacks */
+void sched_signals(); /* (re)installs the signal handlers */
+bool sched_poll_note(const void *p,
+                     uint64_t value); /* true if the value is the one the thread saw last */
+extern unsigned char *stack_pool;     /* all fibers' stacks */
 extern size_t stack_pool_size;
 static inline bool sched_is_stack(const void *p)
 {
@@ -310,12 +317,14 @@ extern const DeviceProfile *emu_device;
 KernelInfo *device_kernel(const void *kernel);
 int device_registers(const KernelInfo *kernel, unsigned threads);
 int device_occupancy(const KernelInfo *kernel, unsigned threads, size_t dynamic_shared);
-cudaError_t device_check_launch(const cudaLaunchConfig_t *config, const void *kernel, bool *cooperative,
-                                unsigned *cluster, int *resident, std::string *why);
+cudaError_t device_check_launch(const cudaLaunchConfig_t *config, const void *kernel,
+                                bool *cooperative, unsigned *cluster, int *resident,
+                                std::string *why);
 /* The launch's cluster size (0: it has no such attribute), or why it is refused. */
 cudaError_t device_cluster(const cudaLaunchConfig_t *config, const void *kernel, unsigned *cluster,
                            std::string *why);
-int device_clusters(const KernelInfo *kernel, unsigned threads, size_t dynamic_shared, unsigned size);
+int device_clusters(const KernelInfo *kernel, unsigned threads, size_t dynamic_shared,
+                    unsigned size);
 void device_forget_kernels();
 
 /* ---- runtime.cpp

@@ -37,15 +37,15 @@ static cublasStatus_t enter(const char *call, cublasStatus_t on_failure)
     return emu_enter(call, EMU_CALL_CUBLAS) == cudaSuccess ? CUBLAS_STATUS_SUCCESS : on_failure;
 }
 
-#define ENTER()                                                                                              \
-    do {                                                                                                     \
-        if (enter(__func__, CUBLAS_STATUS_EXECUTION_FAILED) != CUBLAS_STATUS_SUCCESS)                        \
-            return CUBLAS_STATUS_EXECUTION_FAILED;                                                           \
-        if (!handles.count(handle)) return CUBLAS_STATUS_NOT_INITIALIZED;                                    \
+#define ENTER()                                                                                    \
+    do {                                                                                           \
+        if (enter(__func__, CUBLAS_STATUS_EXECUTION_FAILED) != CUBLAS_STATUS_SUCCESS)              \
+            return CUBLAS_STATUS_EXECUTION_FAILED;                                                 \
+        if (!handles.count(handle)) return CUBLAS_STATUS_NOT_INITIALIZED;                          \
     } while (0)
-#define REFUSE(condition)                                                                                    \
-    do {                                                                                                     \
-        if (condition) return CUBLAS_STATUS_INVALID_VALUE;                                                   \
+#define REFUSE(condition)                                                                          \
+    do {                                                                                           \
+        if (condition) return CUBLAS_STATUS_INVALID_VALUE;                                         \
     } while (0)
 
 /* ---- handle
@@ -95,7 +95,8 @@ extern "C" cublasStatus_t cublasGetStream_v2(cublasHandle_t handle, cudaStream_t
     return CUBLAS_STATUS_SUCCESS;
 }
 
-extern "C" cublasStatus_t cublasSetWorkspace_v2(cublasHandle_t handle, void *workspace, size_t bytes)
+extern "C" cublasStatus_t cublasSetWorkspace_v2(cublasHandle_t handle, void *workspace,
+                                                size_t bytes)
 {
     ENTER();
     REFUSE(((uintptr_t)workspace & 255) != 0);
@@ -157,22 +158,23 @@ extern "C" cublasStatus_t cublasGetAtomicsMode(cublasHandle_t handle, cublasAtom
     return CUBLAS_STATUS_SUCCESS;
 }
 
-#define STATUSES(X)                                                                                          \
-    X(CUBLAS_STATUS_SUCCESS, "success")                                                                      \
-    X(CUBLAS_STATUS_NOT_INITIALIZED, "the library was not initialized")                                      \
-    X(CUBLAS_STATUS_ALLOC_FAILED, "the resource allocation failed")                                          \
-    X(CUBLAS_STATUS_INVALID_VALUE, "an unsupported value or parameter was passed to the function")           \
-    X(CUBLAS_STATUS_ARCH_MISMATCH, "the function requires an architectural feature absent from the device")  \
-    X(CUBLAS_STATUS_MAPPING_ERROR, "an access to GPU memory space failed")                                   \
-    X(CUBLAS_STATUS_EXECUTION_FAILED, "the function failed to launch on the GPU")                            \
-    X(CUBLAS_STATUS_INTERNAL_ERROR, "an internal operation failed")                                          \
-    X(CUBLAS_STATUS_NOT_SUPPORTED, "the functionality requested is not supported")                           \
+#define STATUSES(X)                                                                                \
+    X(CUBLAS_STATUS_SUCCESS, "success")                                                            \
+    X(CUBLAS_STATUS_NOT_INITIALIZED, "the library was not initialized")                            \
+    X(CUBLAS_STATUS_ALLOC_FAILED, "the resource allocation failed")                                \
+    X(CUBLAS_STATUS_INVALID_VALUE, "an unsupported value or parameter was passed to the function") \
+    X(CUBLAS_STATUS_ARCH_MISMATCH,                                                                 \
+      "the function requires an architectural feature absent from the device")                     \
+    X(CUBLAS_STATUS_MAPPING_ERROR, "an access to GPU memory space failed")                         \
+    X(CUBLAS_STATUS_EXECUTION_FAILED, "the function failed to launch on the GPU")                  \
+    X(CUBLAS_STATUS_INTERNAL_ERROR, "an internal operation failed")                                \
+    X(CUBLAS_STATUS_NOT_SUPPORTED, "the functionality requested is not supported")                 \
     X(CUBLAS_STATUS_LICENSE_ERROR, "the functionality requested requires some license")
 
 extern "C" const char *cublasGetStatusName(cublasStatus_t status)
 {
     switch (status) {
-#define NAME(name, text)                                                                                     \
+#define NAME(name, text)                                                                           \
     case name: return #name;
         STATUSES(NAME)
 #undef NAME
@@ -183,7 +185,7 @@ extern "C" const char *cublasGetStatusName(cublasStatus_t status)
 extern "C" const char *cublasGetStatusString(cublasStatus_t status)
 {
     switch (status) {
-#define TEXT(name, text)                                                                                     \
+#define TEXT(name, text)                                                                           \
     case name: return text;
         STATUSES(TEXT)
 #undef TEXT
@@ -229,7 +231,8 @@ static float tf32(float x)
 static size_t type_size(cudaDataType t) { return t == CUDA_R_32F ? 4 : 2; }
 
 /* A matrix as floats: itself, or a copy that was rounded or widened. */
-static const float *as_float(const void *p, cudaDataType type, size_t n, bool round, std::vector<float> *copy)
+static const float *as_float(const void *p, cudaDataType type, size_t n, bool round,
+                             std::vector<float> *copy)
 {
     if (type == CUDA_R_32F && !round) return (const float *)p;
     copy->resize(n);
@@ -281,11 +284,12 @@ struct Gemm {
                     memset(fc + (size_t)col * (size_t)ldc, 0, (size_t)m * sizeof(float));
             if (k == 0) {
                 for (int col = 0; col < n; col++)
-                    for (int row = 0; row < m; row++) fc[(size_t)col * (size_t)ldc + (size_t)row] *= be;
+                    for (int row = 0; row < m; row++)
+                        fc[(size_t)col * (size_t)ldc + (size_t)row] *= be;
             } else {
                 cblas_sgemm(CblasColMajor, ta == CUBLAS_OP_N ? CblasNoTrans : CblasTrans,
-                            tb == CUBLAS_OP_N ? CblasNoTrans : CblasTrans, m, n, k, al, fa, lda, fb, ldb, be,
-                            fc, ldc);
+                            tb == CUBLAS_OP_N ? CblasNoTrans : CblasTrans, m, n, k, al, fa, lda, fb,
+                            ldb, be, fc, ldc);
             }
             if (ct != CUDA_R_32F)
                 for (int col = 0; col < n; col++)
@@ -296,7 +300,8 @@ struct Gemm {
                     }
 #ifdef EMU_RACE
             for (int col = 0; col < n; col++)
-                race_host_wrote(ci + (size_t)col * (size_t)ldc * type_size(ct), (size_t)m * type_size(ct));
+                race_host_wrote(ci + (size_t)col * (size_t)ldc * type_size(ct),
+                                (size_t)m * type_size(ct));
 #endif
         }
         return cudaSuccess;
@@ -305,21 +310,26 @@ struct Gemm {
 
 static cublasStatus_t queue(cublasHandle_t handle, EmuWork *work)
 {
-    return emu_enqueue(handle->stream, OP_KERNEL, work) == cudaSuccess ? CUBLAS_STATUS_SUCCESS
-                                                                       : CUBLAS_STATUS_EXECUTION_FAILED;
+    return emu_enqueue(handle->stream, OP_KERNEL, work) == cudaSuccess
+               ? CUBLAS_STATUS_SUCCESS
+               : CUBLAS_STATUS_EXECUTION_FAILED;
 }
 
 static bool known_op(cublasOperation_t op)
 {
     return op == CUBLAS_OP_N || op == CUBLAS_OP_T || op == CUBLAS_OP_C;
 }
-static bool known_type(cudaDataType t) { return t == CUDA_R_32F || t == CUDA_R_16F || t == CUDA_R_16BF; }
+static bool known_type(cudaDataType t)
+{
+    return t == CUDA_R_32F || t == CUDA_R_16F || t == CUDA_R_16BF;
+}
 
 static cublasStatus_t gemm(const char *call, cublasHandle_t handle, cublasOperation_t ta,
-                           cublasOperation_t tb, int m, int n, int k, const void *alpha, const void *A,
-                           cudaDataType at, int lda, long long sa, const void *B, cudaDataType bt, int ldb,
-                           long long sb, const void *beta, void *C, cudaDataType ct, int ldc, long long sc,
-                           int batch, cublasComputeType_t compute)
+                           cublasOperation_t tb, int m, int n, int k, const void *alpha,
+                           const void *A, cudaDataType at, int lda, long long sa, const void *B,
+                           cudaDataType bt, int ldb, long long sb, const void *beta, void *C,
+                           cudaDataType ct, int ldc, long long sc, int batch,
+                           cublasComputeType_t compute)
 {
     REFUSE(!known_op(ta) || !known_op(tb));
     REFUSE(m < 0 || n < 0 || k < 0 || batch < 0);
@@ -327,44 +337,48 @@ static cublasStatus_t gemm(const char *call, cublasHandle_t handle, cublasOperat
     REFUSE(ldb < std::max(1, tb == CUBLAS_OP_N ? k : n));
     REFUSE(ldc < std::max(1, m));
     REFUSE(!alpha || !beta);
-    bool combination = known_type(at) && at == bt && known_type(ct) && (ct == CUDA_R_32F || ct == at) &&
+    bool combination = known_type(at) && at == bt && known_type(ct) &&
+                       (ct == CUDA_R_32F || ct == at) &&
                        (compute == CUBLAS_COMPUTE_32F || compute == CUBLAS_COMPUTE_32F_PEDANTIC ||
-                        (at == CUDA_R_32F &&
-                         (compute == CUBLAS_COMPUTE_32F_FAST_TF32 || compute == CUBLAS_COMPUTE_32F_FAST_16F ||
-                          compute == CUBLAS_COMPUTE_32F_FAST_16BF)));
+                        (at == CUDA_R_32F && (compute == CUBLAS_COMPUTE_32F_FAST_TF32 ||
+                                              compute == CUBLAS_COMPUTE_32F_FAST_16F ||
+                                              compute == CUBLAS_COMPUTE_32F_FAST_16BF)));
     if (!combination) return CUBLAS_STATUS_NOT_SUPPORTED;
     if (at == CUDA_R_16BF && emu_device->prop.major < 8) return CUBLAS_STATUS_ARCH_MISMATCH;
     if (m == 0 || n == 0 || batch == 0) return CUBLAS_STATUS_SUCCESS;
     REFUSE(!C || (k > 0 && (!A || !B)));
     if (!emu_stream_valid(handle->stream)) return CUBLAS_STATUS_EXECUTION_FAILED;
     int math = (int)handle->math & 3;
-    bool round = at == CUDA_R_32F && emu_device->prop.major >= 8 && compute != CUBLAS_COMPUTE_32F_PEDANTIC &&
-                 math != CUBLAS_PEDANTIC_MATH &&
+    bool round = at == CUDA_R_32F && emu_device->prop.major >= 8 &&
+                 compute != CUBLAS_COMPUTE_32F_PEDANTIC && math != CUBLAS_PEDANTIC_MATH &&
                  (compute == CUBLAS_COMPUTE_32F_FAST_TF32 || math == CUBLAS_TF32_TENSOR_OP_MATH);
-    Gemm g = {call, ta, tb, m,  n,  k,  lda, ldb, ldc, batch, scalar(handle, alpha), scalar(handle, beta),
-              A,    B,  C,  at, bt, ct, sa,  sb,  sc,  round};
+    Gemm g = {
+        call, ta, tb, m,  n,  k,  lda, ldb, ldc, batch, scalar(handle, alpha), scalar(handle, beta),
+        A,    B,  C,  at, bt, ct, sa,  sb,  sc,  round};
     return queue(handle, emu_work([g] { return g.run(); }));
 }
 
-extern "C" cublasStatus_t cublasSgemm_v2(cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb,
-                                         int m, int n, int k, const float *alpha, const float *A, int lda,
-                                         const float *B, int ldb, const float *beta, float *C, int ldc)
+extern "C" cublasStatus_t cublasSgemm_v2(cublasHandle_t handle, cublasOperation_t ta,
+                                         cublasOperation_t tb, int m, int n, int k,
+                                         const float *alpha, const float *A, int lda,
+                                         const float *B, int ldb, const float *beta, float *C,
+                                         int ldc)
 {
     ENTER();
-    return gemm("cublasSgemm", handle, ta, tb, m, n, k, alpha, A, CUDA_R_32F, lda, 0, B, CUDA_R_32F, ldb, 0,
-                beta, C, CUDA_R_32F, ldc, 0, 1, CUBLAS_COMPUTE_32F);
+    return gemm("cublasSgemm", handle, ta, tb, m, n, k, alpha, A, CUDA_R_32F, lda, 0, B, CUDA_R_32F,
+                ldb, 0, beta, C, CUDA_R_32F, ldc, 0, 1, CUBLAS_COMPUTE_32F);
 }
 
 extern "C" cublasStatus_t cublasSgemmStridedBatched(cublasHandle_t handle, cublasOperation_t ta,
                                                     cublasOperation_t tb, int m, int n, int k,
                                                     const float *alpha, const float *A, int lda,
                                                     long long int sa, const float *B, int ldb,
-                                                    long long int sb, const float *beta, float *C, int ldc,
-                                                    long long int sc, int batch)
+                                                    long long int sb, const float *beta, float *C,
+                                                    int ldc, long long int sc, int batch)
 {
     ENTER();
-    return gemm("cublasSgemmStridedBatched", handle, ta, tb, m, n, k, alpha, A, CUDA_R_32F, lda, sa, B,
-                CUDA_R_32F, ldb, sb, beta, C, CUDA_R_32F, ldc, sc, batch, CUBLAS_COMPUTE_32F);
+    return gemm("cublasSgemmStridedBatched", handle, ta, tb, m, n, k, alpha, A, CUDA_R_32F, lda, sa,
+                B, CUDA_R_32F, ldb, sb, beta, C, CUDA_R_32F, ldc, sc, batch, CUBLAS_COMPUTE_32F);
 }
 
 static bool known_algo(cublasGemmAlgo_t a)
@@ -372,29 +386,29 @@ static bool known_algo(cublasGemmAlgo_t a)
     return ((int)a >= -1 && (int)a <= 23) || ((int)a >= 99 && (int)a <= 115);
 }
 
-extern "C" cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb,
-                                       int m, int n, int k, const void *alpha, const void *A, cudaDataType at,
-                                       int lda, const void *B, cudaDataType bt, int ldb, const void *beta,
-                                       void *C, cudaDataType ct, int ldc, cublasComputeType_t compute,
+extern "C" cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t ta,
+                                       cublasOperation_t tb, int m, int n, int k, const void *alpha,
+                                       const void *A, cudaDataType at, int lda, const void *B,
+                                       cudaDataType bt, int ldb, const void *beta, void *C,
+                                       cudaDataType ct, int ldc, cublasComputeType_t compute,
                                        cublasGemmAlgo_t algo)
 {
     ENTER();
     REFUSE(!known_algo(algo));
-    return gemm("cublasGemmEx", handle, ta, tb, m, n, k, alpha, A, at, lda, 0, B, bt, ldb, 0, beta, C, ct,
-                ldc, 0, 1, compute);
+    return gemm("cublasGemmEx", handle, ta, tb, m, n, k, alpha, A, at, lda, 0, B, bt, ldb, 0, beta,
+                C, ct, ldc, 0, 1, compute);
 }
 
-extern "C" cublasStatus_t
-cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m, int n,
-                           int k, const void *alpha, const void *A, cudaDataType at, int lda,
-                           long long int sa, const void *B, cudaDataType bt, int ldb, long long int sb,
-                           const void *beta, void *C, cudaDataType ct, int ldc, long long int sc, int batch,
-                           cublasComputeType_t compute, cublasGemmAlgo_t algo)
+extern "C" cublasStatus_t cublasGemmStridedBatchedEx(
+    cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k,
+    const void *alpha, const void *A, cudaDataType at, int lda, long long int sa, const void *B,
+    cudaDataType bt, int ldb, long long int sb, const void *beta, void *C, cudaDataType ct, int ldc,
+    long long int sc, int batch, cublasComputeType_t compute, cublasGemmAlgo_t algo)
 {
     ENTER();
     REFUSE(!known_algo(algo));
-    return gemm("cublasGemmStridedBatchedEx", handle, ta, tb, m, n, k, alpha, A, at, lda, sa, B, bt, ldb, sb,
-                beta, C, ct, ldc, sc, batch, compute);
+    return gemm("cublasGemmStridedBatchedEx", handle, ta, tb, m, n, k, alpha, A, at, lda, sa, B, bt,
+                ldb, sb, beta, C, ct, ldc, sc, batch, compute);
 }
 
 /* ---- vectors
@@ -402,13 +416,14 @@ cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation_t ta, cublasOp
 
 static size_t span(int n, int inc) { return n > 0 ? (size_t)(n - 1) * (size_t)abs(inc) + 1 : 0; }
 
-extern "C" cublasStatus_t cublasSgemv_v2(cublasHandle_t handle, cublasOperation_t trans, int m, int n,
-                                         const float *alpha, const float *A, int lda, const float *x,
-                                         int incx, const float *beta, float *y, int incy)
+extern "C" cublasStatus_t cublasSgemv_v2(cublasHandle_t handle, cublasOperation_t trans, int m,
+                                         int n, const float *alpha, const float *A, int lda,
+                                         const float *x, int incx, const float *beta, float *y,
+                                         int incy)
 {
     ENTER();
-    REFUSE(!known_op(trans) || m < 0 || n < 0 || lda < std::max(1, m) || incx == 0 || incy == 0 || !alpha ||
-           !beta);
+    REFUSE(!known_op(trans) || m < 0 || n < 0 || lda < std::max(1, m) || incx == 0 || incy == 0 ||
+           !alpha || !beta);
     if (m == 0 || n == 0) return CUBLAS_STATUS_SUCCESS;
     REFUSE(!A || !x || !y);
     Scalar al = scalar(handle, alpha), be = scalar(handle, beta);
@@ -420,14 +435,15 @@ extern "C" cublasStatus_t cublasSgemv_v2(cublasHandle_t handle, cublasOperation_
                      if (!reachable(y, span(ny, incy) * 4)) return out_of_range("cublasSgemv", y);
                      if (be.get() == 0.0f)
                          for (int i = 0; i < ny; i++) y[(size_t)i * (size_t)abs(incy)] = 0.0f;
-                     cblas_sgemv(CblasColMajor, trans == CUBLAS_OP_N ? CblasNoTrans : CblasTrans, m, n,
-                                 al.get(), A, lda, x, incx, be.get(), y, incy);
+                     cblas_sgemv(CblasColMajor, trans == CUBLAS_OP_N ? CblasNoTrans : CblasTrans, m,
+                                 n, al.get(), A, lda, x, incx, be.get(), y, incy);
                      RACE(race_host_wrote(y, span(ny, incy) * 4));
                      return cudaSuccess;
                  }));
 }
 
-extern "C" cublasStatus_t cublasSscal_v2(cublasHandle_t handle, int n, const float *alpha, float *x, int incx)
+extern "C" cublasStatus_t cublasSscal_v2(cublasHandle_t handle, int n, const float *alpha, float *x,
+                                         int incx)
 {
     ENTER();
     if (n <= 0 || incx <= 0) return CUBLAS_STATUS_SUCCESS;
@@ -440,8 +456,8 @@ extern "C" cublasStatus_t cublasSscal_v2(cublasHandle_t handle, int n, const flo
                  }));
 }
 
-extern "C" cublasStatus_t cublasSaxpy_v2(cublasHandle_t handle, int n, const float *alpha, const float *x,
-                                         int incx, float *y, int incy)
+extern "C" cublasStatus_t cublasSaxpy_v2(cublasHandle_t handle, int n, const float *alpha,
+                                         const float *x, int incx, float *y, int incy)
 {
     ENTER();
     if (n <= 0) return CUBLAS_STATUS_SUCCESS;
@@ -460,7 +476,8 @@ static cublasStatus_t reduce(cublasHandle_t handle, EmuWork *work)
 {
     bool wait = handle->pointers == CUBLAS_POINTER_MODE_HOST;
     cublasStatus_t status = queue(handle, work);
-    if (status == CUBLAS_STATUS_SUCCESS && wait && cudaStreamSynchronize(handle->stream) != cudaSuccess)
+    if (status == CUBLAS_STATUS_SUCCESS && wait &&
+        cudaStreamSynchronize(handle->stream) != cudaSuccess)
         status = CUBLAS_STATUS_EXECUTION_FAILED;
     return status;
 }
@@ -477,8 +494,10 @@ extern "C" cublasStatus_t cublasSdot_v2(cublasHandle_t handle, int n, const floa
     ENTER();
     REFUSE(!result || (n > 0 && (!x || !y)));
     return reduce(handle, emu_work([=] {
-                      if (n > 0 && !reachable(x, span(n, incx) * 4)) return out_of_range("cublasSdot", x);
-                      if (n > 0 && !reachable(y, span(n, incy) * 4)) return out_of_range("cublasSdot", y);
+                      if (n > 0 && !reachable(x, span(n, incx) * 4))
+                          return out_of_range("cublasSdot", x);
+                      if (n > 0 && !reachable(y, span(n, incy) * 4))
+                          return out_of_range("cublasSdot", y);
                       store_result(result, n > 0 ? cblas_sdot(n, x, incx, y, incy) : 0.0f);
                       return cudaSuccess;
                   }));
@@ -490,7 +509,8 @@ extern "C" cublasStatus_t cublasSnrm2_v2(cublasHandle_t handle, int n, const flo
     ENTER();
     REFUSE(!result || (n > 0 && !x));
     return reduce(handle, emu_work([=] {
-                      if (n > 0 && !reachable(x, span(n, incx) * 4)) return out_of_range("cublasSnrm2", x);
+                      if (n > 0 && !reachable(x, span(n, incx) * 4))
+                          return out_of_range("cublasSnrm2", x);
                       store_result(result, n > 0 && incx > 0 ? cblas_snrm2(n, x, incx) : 0.0f);
                       return cudaSuccess;
                   }));
@@ -516,16 +536,17 @@ struct EmuMatmulPreference {
                              256}; /* of A, B, C, D, as the library assumes where nothing is said */
 };
 
-#define LT_ENTER(object)                                                                                     \
-    do {                                                                                                     \
-        if (enter(__func__, CUBLAS_STATUS_EXECUTION_FAILED) != CUBLAS_STATUS_SUCCESS)                        \
-            return CUBLAS_STATUS_EXECUTION_FAILED;                                                           \
-        if (!lt_objects.count(object)) return CUBLAS_STATUS_NOT_INITIALIZED;                                 \
+#define LT_ENTER(object)                                                                           \
+    do {                                                                                           \
+        if (enter(__func__, CUBLAS_STATUS_EXECUTION_FAILED) != CUBLAS_STATUS_SUCCESS)              \
+            return CUBLAS_STATUS_EXECUTION_FAILED;                                                 \
+        if (!lt_objects.count(object)) return CUBLAS_STATUS_NOT_INITIALIZED;                       \
     } while (0)
 
 template <class T> static cublasStatus_t lt_create(const char *call, T **to, T made)
 {
-    if (enter(call, CUBLAS_STATUS_ALLOC_FAILED) != CUBLAS_STATUS_SUCCESS) return CUBLAS_STATUS_ALLOC_FAILED;
+    if (enter(call, CUBLAS_STATUS_ALLOC_FAILED) != CUBLAS_STATUS_SUCCESS)
+        return CUBLAS_STATUS_ALLOC_FAILED;
     REFUSE(!to);
     *to = new T(made);
     lt_objects.insert(*to);
@@ -546,12 +567,15 @@ extern "C" cublasStatus_t cublasLtCreate(cublasLtHandle_t *handle)
     return lt_create(__func__, handle, cublasLtContext());
 }
 
-extern "C" cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) { return lt_destroy(__func__, handle); }
+extern "C" cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle)
+{
+    return lt_destroy(__func__, handle);
+}
 
 extern "C" size_t cublasLtGetVersion(void) { return CUBLAS_VERSION; }
 
-extern "C" cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *desc, cublasComputeType_t compute,
-                                                   cudaDataType scale)
+extern "C" cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *desc,
+                                                   cublasComputeType_t compute, cudaDataType scale)
 {
     if (scale != CUDA_R_32F) return CUBLAS_STATUS_NOT_SUPPORTED;
     EmuMatmulDesc made;
@@ -572,13 +596,15 @@ extern "C" cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t de
     cublasOperation_t op;
     REFUSE(!value || bytes != sizeof op);
     memcpy(&op, value, sizeof op);
-    REFUSE(!known_op(op) || (name != CUBLASLT_MATMUL_DESC_TRANSA && name != CUBLASLT_MATMUL_DESC_TRANSB));
+    REFUSE(!known_op(op) ||
+           (name != CUBLASLT_MATMUL_DESC_TRANSA && name != CUBLASLT_MATMUL_DESC_TRANSB));
     (name == CUBLASLT_MATMUL_DESC_TRANSA ? desc->ta : desc->tb) = op;
     return CUBLAS_STATUS_SUCCESS;
 }
 
-extern "C" cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *layout, cudaDataType type,
-                                                     uint64_t rows, uint64_t cols, int64_t ld)
+extern "C" cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *layout,
+                                                     cudaDataType type, uint64_t rows,
+                                                     uint64_t cols, int64_t ld)
 {
     REFUSE(!known_type(type) || rows == 0 || cols == 0 || rows > INT32_MAX || cols > INT32_MAX ||
            ld < (int64_t)rows || ld > INT32_MAX);
@@ -600,9 +626,10 @@ extern "C" cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreferen
     return lt_destroy(__func__, preference);
 }
 
-extern "C" cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
-                                                               cublasLtMatmulPreferenceAttributes_t name,
-                                                               const void *value, size_t bytes)
+extern "C" cublasStatus_t
+cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
+                                     cublasLtMatmulPreferenceAttributes_t name, const void *value,
+                                     size_t bytes)
 {
     LT_ENTER(preference);
     REFUSE(!value);
@@ -620,8 +647,8 @@ extern "C" cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPre
 /* What an algorithm is of: [0] this mark and its number, [1] the product, [2] bytes of workspace, [3] alignment of A, B, C and D. */
 enum { LT_MARK = 0x4c74, LT_WHOLE = 1, LT_HALVES = 2 };
 
-static uint64_t lt_product(cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
-                           cublasLtMatrixLayout_t d)
+static uint64_t lt_product(cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a,
+                           cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t d)
 {
     uint64_t h = 0xcbf29ce484222325u;
     const uint64_t parts[] = {(uint64_t)desc->compute,
@@ -638,24 +665,27 @@ static uint64_t lt_product(cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a, 
 }
 
 /* Whether a, b, c and d are those of a product. */
-static cublasStatus_t lt_check(cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
-                               cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d)
+static cublasStatus_t lt_check(cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a,
+                               cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c,
+                               cublasLtMatrixLayout_t d)
 {
     for (const void *p :
          {(const void *)desc, (const void *)a, (const void *)b, (const void *)c, (const void *)d})
         if (!lt_objects.count(p)) return CUBLAS_STATUS_NOT_INITIALIZED;
     bool na = desc->ta == CUBLAS_OP_N, nb = desc->tb == CUBLAS_OP_N;
     uint64_t m = na ? a->rows : a->cols, k = na ? a->cols : a->rows, n = nb ? b->cols : b->rows;
-    REFUSE(k != (nb ? b->rows : b->cols) || m != d->rows || n != d->cols || c->rows != m || c->cols != n);
+    REFUSE(k != (nb ? b->rows : b->cols) || m != d->rows || n != d->cols || c->rows != m ||
+           c->cols != n);
     REFUSE(c->type != d->type || c->ld != d->ld);
     return CUBLAS_STATUS_SUCCESS;
 }
 
-extern "C" cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc,
-                                                         cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
-                                                         cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
-                                                         cublasLtMatmulPreference_t preference, int wanted,
-                                                         cublasLtMatmulHeuristicResult_t *results, int *found)
+extern "C" cublasStatus_t
+cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc,
+                               cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                               cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                               cublasLtMatmulPreference_t preference, int wanted,
+                               cublasLtMatmulHeuristicResult_t *results, int *found)
 {
     LT_ENTER(handle);
     REFUSE(!lt_objects.count(preference) || wanted < 1 || !results || !found);
@@ -670,7 +700,8 @@ extern "C" cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle
         uint64_t workspace = i == LT_HALVES ? d->rows * d->cols * sizeof(float) : 0, alignment = 0;
         if (workspace > preference->workspace) continue;
         for (int j = 0; j < 4; j++)
-            alignment |= (uint64_t)(i == LT_HALVES ? std::min(preference->alignment[j], 16u) : 2u) << 16 * j;
+            alignment |= (uint64_t)(i == LT_HALVES ? std::min(preference->alignment[j], 16u) : 2u)
+                         << 16 * j;
         cublasLtMatmulHeuristicResult_t r = {};
         r.algo.data[0] = LT_MARK | (uint64_t)i << 32, r.algo.data[1] = lt_product(desc, a, b, d);
         r.algo.data[2] = workspace, r.algo.data[3] = alignment;
@@ -680,11 +711,11 @@ extern "C" cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle
     return CUBLAS_STATUS_SUCCESS;
 }
 
-extern "C" cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc,
-                                                  cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
-                                                  cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
-                                                  const cublasLtMatmulAlgo_t *algo,
-                                                  cublasLtMatmulHeuristicResult_t *result)
+extern "C" cublasStatus_t
+cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc,
+                        cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                        cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                        const cublasLtMatmulAlgo_t *algo, cublasLtMatmulHeuristicResult_t *result)
 {
     LT_ENTER(handle);
     REFUSE(!algo || !result);
@@ -704,7 +735,8 @@ extern "C" cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmul
                                          const void *B, cublasLtMatrixLayout_t b, const void *beta,
                                          const void *C, cublasLtMatrixLayout_t c, void *D,
                                          cublasLtMatrixLayout_t d, const cublasLtMatmulAlgo_t *algo,
-                                         void *workspace, size_t workspace_bytes, cudaStream_t stream)
+                                         void *workspace, size_t workspace_bytes,
+                                         cudaStream_t stream)
 {
     cublasLtMatmulHeuristicResult_t checked;
     cublasStatus_t status = cublasLtMatmulAlgoCheck(handle, desc, a, b, c, d, algo, &checked);
@@ -713,14 +745,16 @@ extern "C" cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmul
     REFUSE(checked.workspaceSize > workspace_bytes);
     const void *const operands[] = {A, B, C, D};
     for (int i = 0; i < 4; i++)
-        if ((uintptr_t)operands[i] % (algo->data[3] >> 16 * i & 0xffff)) return CUBLAS_STATUS_INVALID_VALUE;
+        if ((uintptr_t)operands[i] % (algo->data[3] >> 16 * i & 0xffff))
+            return CUBLAS_STATUS_INVALID_VALUE;
     if (!emu_stream_valid(stream)) return CUBLAS_STATUS_EXECUTION_FAILED;
     if (a->type == CUDA_R_16BF && emu_device->prop.major < 8) return CUBLAS_STATUS_ARCH_MISMATCH;
-    bool round =
-        a->type == CUDA_R_32F && desc->compute == CUBLAS_COMPUTE_32F_FAST_TF32 && emu_device->prop.major >= 8;
+    bool round = a->type == CUDA_R_32F && desc->compute == CUBLAS_COMPUTE_32F_FAST_TF32 &&
+                 emu_device->prop.major >= 8;
     bool na = desc->ta == CUBLAS_OP_N, nb = desc->tb == CUBLAS_OP_N;
     int k = (int)(na ? a->cols : a->rows), half = algo->data[0] >> 32 == LT_HALVES ? k / 2 : 0;
-    Scalar al = {false, nullptr, *(const float *)alpha}, be = {false, nullptr, *(const float *)beta};
+    Scalar al = {false, nullptr, *(const float *)alpha},
+           be = {false, nullptr, *(const float *)beta};
     Gemm whole = {"cublasLtMatmul",
                   desc->ta,
                   desc->tb,
@@ -747,7 +781,8 @@ extern "C" cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmul
     first.k = half, second.k = k - half;
     second.a = (const char *)A + (size_t)half * (na ? (size_t)a->ld : 1) * type_size(a->type);
     second.b = (const char *)B + (size_t)half * (nb ? 1 : (size_t)b->ld) * type_size(b->type);
-    second.c = workspace, second.ct = CUDA_R_32F, second.ldc = (int)d->rows, second.beta.value = 0.0f;
+    second.c = workspace, second.ct = CUDA_R_32F, second.ldc = (int)d->rows,
+    second.beta.value = 0.0f;
     REFUSE(half && d->type != CUDA_R_32F);
     EmuWork *work = emu_work([=] {
         if (!half) return whole.run();

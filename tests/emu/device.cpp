@@ -18,19 +18,21 @@ struct Facts {
 };
 
 static const Facts facts[] = {
-    {"K20", "Tesla K20c", 3, 5, 13, 705500, 2600000, 320, 4743, 1310720, 0, 49152, 49152, 0, 16, 256},
-    {"K40", "Tesla K40m", 3, 5, 15, 745000, 3004000, 384, 11441, 1572864, 0, 49152, 49152, 0, 16, 256},
-    {"V100", "Tesla V100-SXM2-16GB", 7, 0, 80, 1530000, 877000, 4096, 16160, 6291456, 0, 98304, 98304, 0, 32,
+    {"K20", "Tesla K20c", 3, 5, 13, 705500, 2600000, 320, 4743, 1310720, 0, 49152, 49152, 0, 16,
      256},
-    {"A100", "NVIDIA A100-SXM4-40GB", 8, 0, 108, 1410000, 1215000, 5120, 40442, 41943040, 31457280, 167936,
-     166912, 1024, 32, 128},
-    {"H100", "NVIDIA H100 80GB HBM3", 9, 0, 132, 1980000, 2619000, 5120, 81090, 52428800, 32768000, 233472,
+    {"K40", "Tesla K40m", 3, 5, 15, 745000, 3004000, 384, 11441, 1572864, 0, 49152, 49152, 0, 16,
+     256},
+    {"V100", "Tesla V100-SXM2-16GB", 7, 0, 80, 1530000, 877000, 4096, 16160, 6291456, 0, 98304,
+     98304, 0, 32, 256},
+    {"A100", "NVIDIA A100-SXM4-40GB", 8, 0, 108, 1410000, 1215000, 5120, 40442, 41943040, 31457280,
+     167936, 166912, 1024, 32, 128},
+    {"H100", "NVIDIA H100 80GB HBM3", 9, 0, 132, 1980000, 2619000, 5120, 81090, 52428800, 32768000,
+     233472, 232448, 1024, 32, 128},
+    {"H200", "NVIDIA H200", 9, 0, 132, 1980000, 3201000, 6144, 143167, 62914560, 39321600, 233472,
      232448, 1024, 32, 128},
-    {"H200", "NVIDIA H200", 9, 0, 132, 1980000, 3201000, 6144, 143167, 62914560, 39321600, 233472, 232448,
-     1024, 32, 128},
     /* Not verified: name, memory, clocks, bus width, the part of L2 that can be set aside. */
-    {"B200", "NVIDIA B200", 10, 0, 148, 1965000, 3996000, 8192, 182642, 132120576, 82575360, 233472, 232448,
-     1024, 32, 128},
+    {"B200", "NVIDIA B200", 10, 0, 148, 1965000, 3996000, 8192, 182642, 132120576, 82575360, 233472,
+     232448, 1024, 32, 128},
 };
 enum { PROFILES = sizeof facts / sizeof facts[0] };
 
@@ -108,7 +110,10 @@ extern "C" void emu_gpc_sms(int sms)
     for (int &gpc : current.gpc_sms) gpc = sms;
 }
 
-extern "C" const char *emu_device_name(int i) { return i >= 0 && i < PROFILES ? facts[i].key : nullptr; }
+extern "C" const char *emu_device_name(int i)
+{
+    return i >= 0 && i < PROFILES ? facts[i].key : nullptr;
+}
 
 bool device_set(const char *name)
 {
@@ -149,7 +154,8 @@ int device_registers(const KernelInfo *k, unsigned threads)
 {
     if (k->registers > 0) return k->registers;
     /* Not told: assume that the kernel was compiled for the block size it is launched with. */
-    int room = emu_device->prop.regsPerBlock / (int)(threads ? (threads + 31) / 32 * 32 : 32) / 8 * 8;
+    int room =
+        emu_device->prop.regsPerBlock / (int)(threads ? (threads + 31) / 32 * 32 : 32) / 8 * 8;
     return room < 64 ? room : 64;
 }
 
@@ -163,7 +169,8 @@ int device_occupancy(const KernelInfo *k, unsigned threads, size_t dynamic)
     int registers = device_registers(k, threads), by_registers = 1 << 20;
     if (registers > emu_device->max_registers) return 0;
     int per_warp = round_up(registers * 32, emu_device->register_unit);
-    int warps_held = p.regsPerMultiprocessor / per_warp / emu_device->warp_unit * emu_device->warp_unit;
+    int warps_held =
+        p.regsPerMultiprocessor / per_warp / emu_device->warp_unit * emu_device->warp_unit;
     by_registers = warps_held / warps;
     size_t shared = k->static_shared + dynamic + p.reservedSharedMemPerBlock;
     if (k->static_shared + dynamic > p.sharedMemPerBlockOptin) return 0;
@@ -204,13 +211,14 @@ cudaError_t device_cluster(const cudaLaunchConfig_t *c, const void *kernel, unsi
             snprintf(s, sizeof s, "a cluster of %u blocks; 16 are the most", d.x);
             error = cudaErrorInvalidClusterSize;
         } else if (d.x > 8 && !device_kernel(kernel)->non_portable_cluster) {
-            snprintf(
-                s, sizeof s,
-                "a cluster of %u blocks; more than 8 need cudaFuncAttributeNonPortableClusterSizeAllowed",
-                d.x);
+            snprintf(s, sizeof s,
+                     "a cluster of %u blocks; more than 8 need "
+                     "cudaFuncAttributeNonPortableClusterSizeAllowed",
+                     d.x);
             error = cudaErrorInvalidClusterSize;
         } else if (c->gridDim.x % d.x != 0) {
-            snprintf(s, sizeof s, "clusters of %u blocks do not divide a grid of %u", d.x, c->gridDim.x);
+            snprintf(s, sizeof s, "clusters of %u blocks do not divide a grid of %u", d.x,
+                     c->gridDim.x);
             error = cudaErrorInvalidClusterSize;
         }
     }
@@ -239,28 +247,29 @@ cudaError_t device_check_launch(const cudaLaunchConfig_t *c, const void *kernel,
         b.y > (unsigned)p.maxThreadsDim[1] || b.z > (unsigned)p.maxThreadsDim[2] ||
         threads > (size_t)p.maxThreadsPerBlock || g.x > (unsigned)p.maxGridSize[0] ||
         g.y > (unsigned)p.maxGridSize[1] || g.z > (unsigned)p.maxGridSize[2]) {
-        snprintf(s, sizeof s, "grid (%u,%u,%u) block (%u,%u,%u) is outside the device's limits", g.x, g.y,
-                 g.z, b.x, b.y, b.z);
+        snprintf(s, sizeof s, "grid (%u,%u,%u) block (%u,%u,%u) is outside the device's limits",
+                 g.x, g.y, g.z, b.x, b.y, b.z);
         return refuse(cudaErrorInvalidConfiguration);
     }
     size_t shared_limit =
         k->max_dynamic >= 0 ? (size_t)k->max_dynamic : p.sharedMemPerBlock - k->static_shared;
     if (c->dynamicSmemBytes > shared_limit ||
         c->dynamicSmemBytes + k->static_shared > p.sharedMemPerBlockOptin) {
-        snprintf(
-            s, sizeof s,
-            "%zu bytes of dynamic and %zu of static shared memory; the kernel may use %zu (raise it with "
-            "cudaFuncSetAttribute up to %zu)",
-            c->dynamicSmemBytes, k->static_shared, shared_limit, p.sharedMemPerBlockOptin);
+        snprintf(s, sizeof s,
+                 "%zu bytes of dynamic and %zu of static shared memory; the kernel may use %zu "
+                 "(raise it with "
+                 "cudaFuncSetAttribute up to %zu)",
+                 c->dynamicSmemBytes, k->static_shared, shared_limit, p.sharedMemPerBlockOptin);
         return refuse(cudaErrorInvalidValue);
     }
     int registers = device_registers(k, (unsigned)threads);
     int warps = (int)(threads + 31) / 32;
     if (registers > emu_device->max_registers ||
-        round_up(registers * 32, emu_device->register_unit) * round_up(warps, emu_device->warp_unit) >
+        round_up(registers * 32, emu_device->register_unit) *
+                round_up(warps, emu_device->warp_unit) >
             p.regsPerBlock) {
-        snprintf(s, sizeof s, "%d registers for each of %zu threads do not fit %d per block", registers,
-                 threads, p.regsPerBlock);
+        snprintf(s, sizeof s, "%d registers for each of %zu threads do not fit %d per block",
+                 registers, threads, p.regsPerBlock);
         return refuse(cudaErrorLaunchOutOfResources);
     }
     cudaError_t e = device_cluster(c, kernel, cluster, why);
@@ -276,14 +285,16 @@ cudaError_t device_check_launch(const cudaLaunchConfig_t *c, const void *kernel,
         return refuse(cudaErrorLaunchOutOfResources);
     }
     if (*cluster > 1) {
-        *resident = device_clusters(k, (unsigned)threads, c->dynamicSmemBytes, *cluster) * (int)*cluster;
+        *resident =
+            device_clusters(k, (unsigned)threads, c->dynamicSmemBytes, *cluster) * (int)*cluster;
         if (*resident == 0) {
             snprintf(s, sizeof s, "no GPC can hold a cluster of %u such blocks", *cluster);
             return refuse(cudaErrorInvalidClusterSize);
         }
     }
     if (*cooperative && blocks > (size_t)*resident) {
-        snprintf(s, sizeof s, "%zu blocks in a cooperative launch, the device holds %d", blocks, *resident);
+        snprintf(s, sizeof s, "%zu blocks in a cooperative launch, the device holds %d", blocks,
+                 *resident);
         return refuse(cudaErrorCooperativeLaunchTooLarge);
     }
     if ((blocks + 1) * threads > 0xffffffffu) {

@@ -47,13 +47,14 @@ extern "C" cudaError_t kernel_shaped(float *x, int n, unsigned grid, unsigned bl
     LaunchShape s = {dim3(grid), dim3(block), shared, stream, cooperative != 0};
     return launch(s, shaped_kernel, x, n);
 }
-extern "C" cudaError_t kernel_clustered(float *x, int n, unsigned grid, unsigned block, size_t shared,
-                                        unsigned cluster, cudaStream_t stream)
+extern "C" cudaError_t kernel_clustered(float *x, int n, unsigned grid, unsigned block,
+                                        size_t shared, unsigned cluster, cudaStream_t stream)
 {
     LaunchShape s = {dim3(grid), dim3(block), shared, stream, false, cluster};
     return launch(s, shaped_kernel, x, n);
 }
-extern "C" cudaError_t kernel_clusters(int *clusters, unsigned block, size_t shared, unsigned cluster)
+extern "C" cudaError_t kernel_clusters(int *clusters, unsigned block, size_t shared,
+                                       unsigned cluster)
 {
     LaunchShape s = {dim3(cluster ? cluster : 1), dim3(block), shared, nullptr, false, cluster};
     return resident_clusters(clusters, s, shaped_kernel);
@@ -186,8 +187,9 @@ __global__ void memory_kernel(unsigned *out)
         curand_init(4886718345ull, 16ull, 0ull, &s);
         out[7] = curand(&s);
         out[8] = curand(&s);
-        uint4 q = curand_Philox4x32_10(make_uint4(0, 0, 16, 0),
-                                       make_uint2((unsigned)4886718345ull, (unsigned)(4886718345ull >> 32)));
+        uint4 q = curand_Philox4x32_10(
+            make_uint4(0, 0, 16, 0),
+            make_uint2((unsigned)4886718345ull, (unsigned)(4886718345ull >> 32)));
         out[9] = q.x;
         unsigned before = clock_now();
         out[10] = clock_now() - before > 0;

@@ -11,12 +11,12 @@ extern "C" {
 /* x[i] += 1 for n elements. */
 cudaError_t kernel_add_one(float *x, int n, cudaStream_t stream);
 /* The same with a launch of the caller's shape; extra threads do nothing. */
-cudaError_t kernel_shaped(float *x, int n, unsigned grid, unsigned block, size_t shared, int cooperative,
-                          cudaStream_t stream);
+cudaError_t kernel_shaped(float *x, int n, unsigned grid, unsigned block, size_t shared,
+                          int cooperative, cudaStream_t stream);
 const void *kernel_shaped_address(void);
 /* The same in clusters; how many of them fit at once. */
-cudaError_t kernel_clustered(float *x, int n, unsigned grid, unsigned block, size_t shared, unsigned cluster,
-                             cudaStream_t stream);
+cudaError_t kernel_clustered(float *x, int n, unsigned grid, unsigned block, size_t shared,
+                             unsigned cluster, cudaStream_t stream);
 cudaError_t kernel_clusters(int *clusters, unsigned block, size_t shared, unsigned cluster);
 /* Doubles x in place. */
 cudaError_t kernel_twice(float *x, int n, cudaStream_t stream);
@@ -24,7 +24,8 @@ cudaError_t kernel_twice(float *x, int n, cudaStream_t stream);
 /* Writes one word per check to out (64 words); see device_kernels.cu. One block of 64 threads. */
 cudaError_t kernel_warp_ops(unsigned *out, cudaStream_t stream);
 cudaError_t kernel_atomics(unsigned *out, cudaStream_t stream);
-cudaError_t kernel_blocks(unsigned *out, cudaStream_t stream); /* grid (2,3), block (4,2,2), cooperative */
+cudaError_t kernel_blocks(unsigned *out,
+                          cudaStream_t stream); /* grid (2,3), block (4,2,2), cooperative */
 cudaError_t kernel_memory(unsigned *out, cudaStream_t stream);
 /* Tensor cores over small integers, by the three ways in which a kernel gets its fragments; one warp, 512
  * words. */

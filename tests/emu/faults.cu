@@ -242,7 +242,8 @@ static int run_mask(int bug)
 /* A shuffle that reads a lane which does not take part. */
 __global__ void absent_lane_kernel(float *out, int bug)
 {
-    if (threadIdx.x < 16) out[threadIdx.x] = __shfl_sync(0x0000ffffu, (float)threadIdx.x, bug ? 20 : 3);
+    if (threadIdx.x < 16)
+        out[threadIdx.x] = __shfl_sync(0x0000ffffu, (float)threadIdx.x, bug ? 20 : 3);
 }
 static int run_absent_lane(int bug)
 {
@@ -254,7 +255,14 @@ static int run_absent_lane(int bug)
 /* ---- asynchronous copies
  * -------------------------------------------------------------------------------------- */
 
-enum { NO_WAIT = 1, NO_COMMIT = 2, ONE_LEFT = 4, NO_SYNC = 8, SOURCE_CHANGED = 16, MISALIGNED = 32 };
+enum {
+    NO_WAIT = 1,
+    NO_COMMIT = 2,
+    ONE_LEFT = 4,
+    NO_SYNC = 8,
+    SOURCE_CHANGED = 16,
+    MISALIGNED = 32
+};
 
 /* Two groups: words of 4 bytes, then pieces of 16; each thread reads what its neighbour has copied. */
 __global__ void copy_async_kernel(float *in, float *out, int bug)
@@ -382,7 +390,8 @@ __global__ void foreign_shared_kernel(float *out, unsigned long long *address, i
 static int run_foreign_shared(int bug)
 {
     float *out = device_array<float>(64);
-    launch(shape_of(2, 32, 128), foreign_shared_kernel, out, device_array<unsigned long long>(2), bug);
+    launch(shape_of(2, 32, 128), foreign_shared_kernel, out, device_array<unsigned long long>(2),
+           bug);
     return differs(out, 64, [](int) { return 1.0f; });
 }
 
@@ -566,7 +575,8 @@ static int steps_run(int bug, int blocks, int threads, int steps, size_t shared 
 {
     int n = blocks * threads;
     float *h = device_array<float>((size_t)n * 2);
-    launch(shape_of(blocks, threads, shared), steps_kernel, h, device_array<unsigned>(1), n, steps, bug);
+    launch(shape_of(blocks, threads, shared), steps_kernel, h, device_array<unsigned>(1), n, steps,
+           bug);
     /* every element is 2^steps - 1 */
     return differs(h + (bug & ONE_BUFFER ? 0 : steps % 2 * n), n,
                    [=](int) { return (float)((1 << steps) - 1); });
@@ -667,7 +677,8 @@ __global__ void exchange_kernel(float *out, int bug)
     float *mine = sm.take<float>(blockDim.x), *further = cluster_map(mine, (rank + 2) % n);
     mine[i] = -1.0f;
     if (!(bug & NO_FIRST)) cluster_sync();
-    cluster_map(mine, rank + 1 < n || bug & PAST_CLUSTER ? rank + 1 : 0)[i] = (float)(rank * 100 + i);
+    cluster_map(mine, rank + 1 < n || bug & PAST_CLUSTER ? rank + 1 : 0)[i] =
+        (float)(rank * 100 + i);
     if (bug & SPLIT_WARP && i < 7) cluster_arrive();
     else if (!(bug & NO_MIDDLE)) cluster_arrive();
     if (bug & TWICE) cluster_arrive();
@@ -713,7 +724,8 @@ static int run_clusters_too_many(int bug)
     int blocks = bug ? 124 : 120;
     size_t bytes = 120000; /* one block per SM */
     float *out = device_array<float>((size_t)blocks);
-    cudaFuncSetAttribute(clusters_wait_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+    cudaFuncSetAttribute(clusters_wait_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                         (int)bytes);
     launch(clustered(blocks, 1, bytes, 4), clusters_wait_kernel, device_array<unsigned>(1), out);
     return differs(out, blocks, [](int) { return 1.0f; });
 }
@@ -744,7 +756,8 @@ __global__ void push_kernel(float *out, int steps, int bug)
     Smem sm;
     float *buffer = sm.take<float>(64);
     Mbarrier *full = sm.take<Mbarrier>(2), *empty = sm.take<Mbarrier>(2);
-    unsigned rank = cluster_rank(), n = cluster_size(), next = (rank + 1) % n, before = (rank + n - 1) % n;
+    unsigned rank = cluster_rank(), n = cluster_size(), next = (rank + 1) % n,
+             before = (rank + n - 1) % n;
     unsigned i = threadIdx.x, announced = bug & PUSH_TOO_MANY ? 132 : bug & PUSH_TOO_FEW ? 64 : 128;
     buffer[i] = buffer[32 + i] = -1.0f;
     if (i == 0) {
@@ -764,7 +777,8 @@ __global__ void push_kernel(float *out, int steps, int bug)
         if (i == 0) mbarrier_arrive_expect(&full[b], announced);
         store_async(shared_at(&buffer[32 * b + (int)i], next), v,
                     shared_at(&full[b], bug & PUSH_OTHER_BLOCK ? rank : next));
-        if (!(bug & PUSH_NO_WAIT) || i == 0) mbarrier_wait(&full[b], bug & PUSH_PARITY ? parity ^ 1 : parity);
+        if (!(bug & PUSH_NO_WAIT) || i == 0)
+            mbarrier_wait(&full[b], bug & PUSH_PARITY ? parity ^ 1 : parity);
         v = buffer[32 * b + 31 - (int)i] + 1.0f;
         mbarrier_arrive(shared_at(&empty[b], before));
     }
@@ -821,7 +835,8 @@ static int gather(int bug)
     enum { STEPS = 4 };
     float *out = device_array<float>(8 * 64);
     launch(clustered(8, 64, 256 + 16, 4), gather_kernel, out, (int)STEPS, bug);
-    return differs(out, 8 * 64, [](int) { return 31.0f * 8; }); /* 31 * 32 / 2 / 16, then times 2 a step */
+    return differs(out, 8 * 64,
+                   [](int) { return 31.0f * 8; }); /* 31 * 32 / 2 / 16, then times 2 a step */
 }
 
 enum {
@@ -875,7 +890,8 @@ static int bulk(int bug)
 {
     float *x = device_array<float>(264), *out = device_array<float>(256);
     launch(clustered(8, 32, 288, 4), bulk_kernel, x, out, bug);
-    return differs(out, 256, [](int k) { return (float)((k / 32 + 3) % 4 * 100 + 31 - k % 32 + 1); });
+    return differs(out, 256,
+                   [](int k) { return (float)((k / 32 + 3) % 4 * 100 + 31 - k % 32 + 1); });
 }
 static int run_bulk_no_wait(int bug) { return bulk(bug ? BULK_NO_WAIT : 0); }
 static int run_bulk_no_proxy(int bug) { return bulk(bug ? BULK_NO_PROXY : 0); }
@@ -903,7 +919,8 @@ __global__ void multicast_kernel(float *x, float *out, int steps, int bug)
     }
     float sum = 0.0f;
     for (int t = 0; t < steps; t++) {
-        for (unsigned k = 0; rank == 0 && k < 4; k++) x[k * 32 + i] = (float)((unsigned)t * 128 + k * 32 + i);
+        for (unsigned k = 0; rank == 0 && k < 4; k++)
+            x[k * 32 + i] = (float)((unsigned)t * 128 + k * 32 + i);
         fence_async_proxy();
         cluster_sync();
         if (i == 0) {
@@ -922,7 +939,8 @@ static int multicast(int bug)
     enum { STEPS = 3 };
     float *x = device_array<float>(256), *out = device_array<float>(256);
     launch(clustered(8, 32, 512 + 16, 4), multicast_kernel, x, out, (int)STEPS, bug);
-    return differs(out, 256, [](int k) { return (float)(12 * (k % 32) + 3 * 192 + 4 * (128 + 256)); });
+    return differs(out, 256,
+                   [](int k) { return (float)(12 * (k % 32) + 3 * 192 + 4 * (128 + 256)); });
 }
 static int run_multicast_past(int bug) { return multicast(bug ? MULTICAST_PAST : 0); }
 static int run_multicast_less(int bug) { return multicast(bug ? MULTICAST_LESS : 0); }
@@ -1034,7 +1052,8 @@ static int run_no_event(int bug)
     cudaStreamCreateWithFlags(&a, cudaStreamNonBlocking);
     cudaStreamCreateWithFlags(&b, cudaStreamNonBlocking);
     cudaEventCreateWithFlags(&done, cudaEventDisableTiming);
-    float *x = device_array<float>(16), *y = device_array<float>(16), *ones = device_array<float>(16);
+    float *x = device_array<float>(16), *y = device_array<float>(16),
+          *ones = device_array<float>(16);
     std::vector<float> host(16, 1.0f);
     cudaMemcpy(ones, host.data(), 64, cudaMemcpyHostToDevice);
     cudaDeviceSynchronize();
@@ -1084,7 +1103,8 @@ static int idiom_ticket(int)
     float *x = device_array<float>(256), *out = device_array<float>(1);
     std::vector<float> ones(256, 1.0f);
     cudaMemcpy(x, ones.data(), 1024, cudaMemcpyHostToDevice);
-    launch(shape_of(4, 64), ticket_kernel, x, device_array<float>(4, false), device_array<unsigned>(1), out);
+    launch(shape_of(4, 64), ticket_kernel, x, device_array<float>(4, false),
+           device_array<unsigned>(1), out);
     return differs(out, 1, [](int) { return 256.0f; });
 }
 
@@ -1129,8 +1149,8 @@ __global__ void warp_release_kernel(float *x, unsigned *arrived, float *out)
 static int idiom_warp_release(int)
 {
     float *out = device_array<float>(192);
-    launch(shape_of(3, 64), warp_release_kernel, device_array<float>(192, false), device_array<unsigned>(1),
-           out);
+    launch(shape_of(3, 64), warp_release_kernel, device_array<float>(192, false),
+           device_array<unsigned>(1), out);
     return differs(out, 192, [](int i) { return (float)(191 - i); });
 }
 
@@ -1398,51 +1418,56 @@ const FaultCase fault_cases[] = {
     /* name, what, run, words of the report, plain, asan, race, twin, seeds */
     {"missing-syncthreads", "missing `__syncthreads` after filling shared memory", run_syncthreads,
      "same block: a __syncthreads is missing", W, W, R, 1, 1},
-    {"missing-syncwarp", "missing `__syncwarp`", run_syncwarp, "same warp: a __syncwarp", W, W, R, 1, 1},
-    {"warp-synchronous", "warp-synchronous volatile code without `__syncwarp`", run_warp_volatile, "", W, W,
-     W, 1, 1},
-    {"same-word", "several threads write one shared word", run_same_word, "race: plain write", S, S, R, 1, 1},
+    {"missing-syncwarp", "missing `__syncwarp`", run_syncwarp, "same warp: a __syncwarp", W, W, R,
+     1, 1},
+    {"warp-synchronous", "warp-synchronous volatile code without `__syncwarp`", run_warp_volatile,
+     "", W, W, W, 1, 1},
+    {"same-word", "several threads write one shared word", run_same_word, "race: plain write", S, S,
+     R, 1, 1},
     {"buffer-reused", "shared buffer filled again before all have read it", run_reuse,
      "a __syncthreads is missing", W, W, R, 1, 1},
-    {"no-release", "flag hop without the release fence", run_no_release, "release fence", S, S, R, 1, 1},
+    {"no-release", "flag hop without the release fence", run_no_release, "release fence", S, S, R,
+     1, 1},
     {"no-acquire", "flag hop without the acquire fence", run_no_acquire,
      "the acquire fence (__threadfence) is missing", S, S, R, 1, 1},
     {"no-fences", "flag hop without any fence", run_no_fence, "race: plain read", S, S, R, 1, 1},
-    {"block-scope", "`__threadfence_block` between blocks", run_block_scope, "release fence", S, S, R, 1, 1},
+    {"block-scope", "`__threadfence_block` between blocks", run_block_scope, "release fence", S, S,
+     R, 1, 1},
     {"fence-before-barrier", "all threads fence, `__syncthreads`, thread 0 signals without a fence",
      run_fence_before_barrier, "release fence", S, S, R, 1, 1},
-    {"no-grid-barrier", "no grid barrier between steps", run_no_barrier, "different blocks", W, W, R, 1, 1},
-    {"one-buffer", "h not double-buffered (write over unordered read)", run_one_buffer, "different blocks", W,
-     W, R, 1, 1},
-    {"stale-load", "`__ldg` of memory that this kernel writes", run_stale, "stale read-only load", S, S, R, 1,
-     1},
-    {"lock-acquire", "lock without the fence after taking it", run_lock_acquire, "the acquire fence", S, S, R,
-     1, 1},
-    {"lock-release", "lock without the fence before giving it back", run_lock_release, "release fence", S, S,
+    {"no-grid-barrier", "no grid barrier between steps", run_no_barrier, "different blocks", W, W,
      R, 1, 1},
-    {"mixed-atomic", "counter changed by atomics and by a plain store", run_mixed, "race: plain", S, S, R, 1,
-     1},
+    {"one-buffer", "h not double-buffered (write over unordered read)", run_one_buffer,
+     "different blocks", W, W, R, 1, 1},
+    {"stale-load", "`__ldg` of memory that this kernel writes", run_stale, "stale read-only load",
+     S, S, R, 1, 1},
+    {"lock-acquire", "lock without the fence after taking it", run_lock_acquire,
+     "the acquire fence", S, S, R, 1, 1},
+    {"lock-release", "lock without the fence before giving it back", run_lock_release,
+     "release fence", S, S, R, 1, 1},
+    {"mixed-atomic", "counter changed by atomics and by a plain store", run_mixed, "race: plain", S,
+     S, R, 1, 1},
     {"copy-no-wait", "read before the wait for an asynchronous copy (cp.async)", run_copy_no_wait,
      "copy is still under way", W, W, R, 1, 1},
-    {"copy-no-commit", "asynchronous copy waited for, but its group never closed", run_copy_no_commit,
-     "copy is still under way", W, W, R, 0, 1},
+    {"copy-no-commit", "asynchronous copy waited for, but its group never closed",
+     run_copy_no_commit, "copy is still under way", W, W, R, 0, 1},
     {"copy-one-left", "wait that leaves one group of copies too many", run_copy_one_left,
      "copy is still under way", W, W, R, 0, 1},
-    {"copy-no-sync", "no `__syncthreads` after the wait for a copy", run_copy_no_sync, "race: ", W, W, R, 0,
-     1},
+    {"copy-no-sync", "no `__syncthreads` after the wait for a copy", run_copy_no_sync, "race: ", W,
+     W, R, 0, 1},
     {"copy-source", "source of an asynchronous copy overwritten before the wait", run_copy_source,
      "before the copy had been waited for", R, R, R, 0, 1},
-    {"copy-misaligned", "misaligned 16-byte asynchronous copy", run_copy_misaligned, "misaligned copy", R, R,
-     R, 0, 0},
-    {"ldmatrix-sync", "no `__syncwarp` before ldmatrix", run_ldmatrix_sync, "same warp: a __syncwarp", S, S,
-     R, 1, 1},
-    {"ldmatrix-misaligned", "ldmatrix of a row that is no multiple of 16 bytes", run_ldmatrix_misaligned,
-     "ldmatrix of a misaligned row", R, R, R, 0, 0},
-    {"mma-divergent", "mma in a divergent branch", run_mma_divergent, "divergent warp operation", R, R, R, 0,
-     1},
+    {"copy-misaligned", "misaligned 16-byte asynchronous copy", run_copy_misaligned,
+     "misaligned copy", R, R, R, 0, 0},
+    {"ldmatrix-sync", "no `__syncwarp` before ldmatrix", run_ldmatrix_sync,
+     "same warp: a __syncwarp", S, S, R, 1, 1},
+    {"ldmatrix-misaligned", "ldmatrix of a row that is no multiple of 16 bytes",
+     run_ldmatrix_misaligned, "ldmatrix of a misaligned row", R, R, R, 0, 0},
+    {"mma-divergent", "mma in a divergent branch", run_mma_divergent, "divergent warp operation", R,
+     R, R, 0, 1},
     {"mma-half", "mma in half a warp", run_mma_half, "it needs all 32", R, R, R, 0, 0},
-    {"cluster-no-first", "store into another block's shared memory before any cluster barrier", run_no_first,
-     "before any cluster barrier", W, T, R, 1, 1},
+    {"cluster-no-first", "store into another block's shared memory before any cluster barrier",
+     run_no_first, "before any cluster barrier", W, T, R, 1, 1},
     {"cluster-no-barrier", "no cluster barrier between remote stores and reads", run_no_middle,
      "different blocks of a cluster", W, W, R, 0, 1},
     {"cluster-no-last", "a block ends before a peer has read its shared memory", run_no_last,
@@ -1455,40 +1480,42 @@ const FaultCase fault_cases[] = {
      "of a cluster of 4", R, R, R, 0, 0},
     {"cluster-16", "cluster of 16 without the attribute that allows it", run_cluster_16,
      "NonPortableClusterSizeAllowed", R, R, R, 1, 0},
-    {"clusters-too-many", "persistent grid of more clusters than the GPCs hold", run_clusters_too_many,
-     "never started", R, R, R, 1, 0},
-    {"push-no-wait", "read before an asynchronous store's mbarrier has counted its bytes", run_push_no_wait,
-     "race: ", W, W, R, 1, 1},
-    {"push-too-many", "mbarrier told of more bytes than come", run_push_too_many, "4 announced bytes", R, R,
-     R, 0, 1},
+    {"clusters-too-many", "persistent grid of more clusters than the GPCs hold",
+     run_clusters_too_many, "never started", R, R, R, 1, 0},
+    {"push-no-wait", "read before an asynchronous store's mbarrier has counted its bytes",
+     run_push_no_wait, "race: ", W, W, R, 1, 1},
+    {"push-too-many", "mbarrier told of more bytes than come", run_push_too_many,
+     "4 announced bytes", R, R, R, 0, 1},
     {"push-too-few", "mbarrier told of fewer bytes than come", run_push_too_few, "", R, R, R, 0, 1},
     {"push-parity", "wait for the wrong parity", run_push_parity, "", R, R, R, 0, 1},
-    {"push-no-empty", "buffer filled again before its reader was done", run_push_no_empty, "", R, R, R, 0, 1},
-    {"gather-no-sync", "answers pushed before the whole block has read the last step", gather, "race: ", S, S,
-     R, 1, 1},
+    {"push-no-empty", "buffer filled again before its reader was done", run_push_no_empty, "", R, R,
+     R, 0, 1},
+    {"gather-no-sync", "answers pushed before the whole block has read the last step", gather,
+     "race: ", S, S, R, 1, 1},
     {"push-no-first", "asynchronous stores before any cluster barrier", run_push_no_first,
      "before any cluster barrier", R, R, R, 0, 1},
-    {"push-no-last", "a block ends while a peer still arrives at its mbarrier", run_push_no_last, "has ended",
-     R, R, R, 0, 1},
-    {"push-other", "target and mbarrier in different blocks", run_push_other, "are in different blocks", R, R,
-     R, 0, 0},
+    {"push-no-last", "a block ends while a peer still arrives at its mbarrier", run_push_no_last,
+     "has ended", R, R, R, 0, 1},
+    {"push-other", "target and mbarrier in different blocks", run_push_other,
+     "are in different blocks", R, R, R, 0, 0},
     {"bulk-no-wait", "use of shared memory before the bulk copy into it has come", run_bulk_no_wait,
      "race: ", W, W, R, 1, 1},
-    {"bulk-no-proxy", "bulk copy of what the kernel wrote, no `fence.proxy.async`", run_bulk_no_proxy,
-     "no fence_async_proxy", S, S, R, 0, 1},
+    {"bulk-no-proxy", "bulk copy of what the kernel wrote, no `fence.proxy.async`",
+     run_bulk_no_proxy, "no fence_async_proxy", S, S, R, 0, 1},
     {"bulk-no-init-fence", "bulk copy to an mbarrier made without a fence", run_bulk_no_init_fence,
      "was made without mbarrier_init_fence", R, R, R, 0, 1},
-    {"bulk-no-barrier", "bulk copy out of shared memory that others have not filled yet", run_bulk_no_barrier,
-     "", R, R, R, 0, 1},
+    {"bulk-no-barrier", "bulk copy out of shared memory that others have not filled yet",
+     run_bulk_no_barrier, "", R, R, R, 0, 1},
     {"bulk-source", "source of a bulk copy changed before it was waited for", run_bulk_source,
      "before the copy had been waited for", R, R, R, 0, 1},
-    {"bulk-misaligned", "misaligned bulk copy", run_bulk_misaligned, "misaligned bulk copy", R, R, R, 0, 0},
-    {"bulk-no-last", "a block ends while a bulk copy reads its shared memory", run_bulk_no_last, "has ended",
-     R, R, R, 0, 1},
+    {"bulk-misaligned", "misaligned bulk copy", run_bulk_misaligned, "misaligned bulk copy", R, R,
+     R, 0, 0},
+    {"bulk-no-last", "a block ends while a bulk copy reads its shared memory", run_bulk_no_last,
+     "has ended", R, R, R, 0, 1},
     {"multicast-past", "multicast to a block past the cluster's size", run_multicast_past,
      "of a cluster of 4", R, R, R, 0, 0},
-    {"multicast-less", "multicast that leaves out a block which waits for it", run_multicast_less, "", R, R,
-     R, 0, 1},
+    {"multicast-less", "multicast that leaves out a block which waits for it", run_multicast_less,
+     "", R, R, R, 0, 1},
     {"multicast-no-barrier", "source of a multicast written again before all blocks have it",
      run_multicast_no_barrier, "", R, R, R, 0, 1},
     {"mbarrier-as-data", "plain store to an mbarrier", run_bulk_as_data, "mbarrier", R, R, R, 0, 0},
@@ -1497,43 +1524,45 @@ const FaultCase fault_cases[] = {
     {"shared-far", "shared write far away", run_shared_far, "outside its pieces", S, S, R, 1, 0},
     {"foreign-shared", "write into another block's shared memory", run_foreign_shared,
      "shared memory of block (0,0,0)", W, W, R, 1, 0},
-    {"carve-too-large", "shared pieces outgrow the launch's bytes", run_carve, "past the launch's size", R, R,
-     R, 1, 0},
-    {"unset-shared", "read of shared memory nobody wrote", run_uninitialised_shared, "uninitialised read", W,
-     W, R, 1, 0},
-    {"unset-device", "read of device memory nobody wrote", run_uninitialised_device, "uninitialised read", W,
-     W, R, 1, 0},
+    {"carve-too-large", "shared pieces outgrow the launch's bytes", run_carve,
+     "past the launch's size", R, R, R, 1, 0},
+    {"unset-shared", "read of shared memory nobody wrote", run_uninitialised_shared,
+     "uninitialised read", W, W, R, 1, 0},
+    {"unset-device", "read of device memory nobody wrote", run_uninitialised_device,
+     "uninitialised read", W, W, R, 1, 0},
     {"device-end", "device write one past an allocation", run_device_end, "", R, T, R, 1, 0},
-    {"use-after-free", "kernel reads freed device memory", run_use_after_free, "in no live allocation", W, T,
-     R, 1, 0},
+    {"use-after-free", "kernel reads freed device memory", run_use_after_free,
+     "in no live allocation", W, T, R, 1, 0},
     {"host-pointer", "kernel reads host memory", run_host_pointer, "host memory", S, S, R, 1, 0},
-    {"null-pointer", "kernel reads through a null pointer", run_null_pointer, "illegal memory access", R, T,
-     R, 1, 0},
+    {"null-pointer", "kernel reads through a null pointer", run_null_pointer,
+     "illegal memory access", R, T, R, 1, 0},
     {"misaligned", "misaligned `float4` load", run_misaligned, "misaligned", R, T, R, 1, 0},
-    {"divergent-barrier", "`__syncthreads` in a divergent branch", run_divergent_barrier, "divergent barrier",
+    {"divergent-barrier", "`__syncthreads` in a divergent branch", run_divergent_barrier,
+     "divergent barrier", R, R, R, 1, 1},
+    {"early-exit", "some threads return before the barrier", run_early_exit, "early exit", R, R, R,
+     1, 1},
+    {"barrier-count", "wrong barrier count: one warp goes round once more", run_barrier_count, "",
      R, R, R, 1, 1},
-    {"early-exit", "some threads return before the barrier", run_early_exit, "early exit", R, R, R, 1, 1},
-    {"barrier-count", "wrong barrier count: one warp goes round once more", run_barrier_count, "", R, R, R, 1,
-     1},
-    {"divergent-shuffle", "shuffle in a divergent branch", run_divergent_shuffle, "divergent warp operation",
-     R, R, R, 1, 1},
-    {"shuffle-deadlock", "half of the mask never comes to the shuffle", run_shuffle_deadlock, "deadlock", R,
-     R, R, 1, 1},
-    {"mask-without-self", "mask lacks the caller's lane", run_mask, "lacks its own lane", R, R, R, 1, 0},
-    {"absent-lane", "shuffle reads a lane outside the mask", run_absent_lane, "", W, W, W, 1, 0},
-    {"wrong-target", "grid barrier waits for one block too many", run_wrong_target, "livelock", R, R, R, 1,
-     1},
-    {"grid-too-large", "persistent grid larger than the device holds", run_grid_too_large, "never started", R,
-     R, R, 1, 0},
-    {"cooperative-too-large", "cooperative grid larger than the device holds", run_cooperative_too_large,
-     "cudaErrorCooperativeLaunchTooLarge", R, R, R, 1, 0},
-    {"not-cooperative", "`grid.sync` in an ordinary launch", run_not_cooperative, "not cooperative", R, R, R,
+    {"divergent-shuffle", "shuffle in a divergent branch", run_divergent_shuffle,
+     "divergent warp operation", R, R, R, 1, 1},
+    {"shuffle-deadlock", "half of the mask never comes to the shuffle", run_shuffle_deadlock,
+     "deadlock", R, R, R, 1, 1},
+    {"mask-without-self", "mask lacks the caller's lane", run_mask, "lacks its own lane", R, R, R,
      1, 0},
+    {"absent-lane", "shuffle reads a lane outside the mask", run_absent_lane, "", W, W, W, 1, 0},
+    {"wrong-target", "grid barrier waits for one block too many", run_wrong_target, "livelock", R,
+     R, R, 1, 1},
+    {"grid-too-large", "persistent grid larger than the device holds", run_grid_too_large,
+     "never started", R, R, R, 1, 0},
+    {"cooperative-too-large", "cooperative grid larger than the device holds",
+     run_cooperative_too_large, "cudaErrorCooperativeLaunchTooLarge", R, R, R, 1, 0},
+    {"not-cooperative", "`grid.sync` in an ordinary launch", run_not_cooperative, "not cooperative",
+     R, R, R, 1, 0},
     {"raw-spin", "raw volatile spin", run_raw_spin, "raw spin", R, R, S, 1, 0},
     {"stack", "stack overflow", run_stack, "overflowed its", R, R, R, 1, 0},
     {"trap", "`__trap`", run_trap, "__trap()", R, R, R, 1, 0},
-    {"host-touches-device", "host reads device memory", run_host_touch, "the host touches device memory", R,
-     R, R, 1, 0},
+    {"host-touches-device", "host reads device memory", run_host_touch,
+     "the host touches device memory", R, R, R, 1, 0},
     {"early-read", "copy to the host not waited for", run_early_read, "", W, W, W, 1, 0},
     {"source-changed", "source of an asynchronous copy changed too early", run_source_changed,
      "a copy was not waited for", R, R, R, 1, 0},

@@ -157,7 +157,8 @@ bool arena_free(void *p, bool host)
     arena_unlock();
     UNPOISON(p, need);
     if (need >=
-        64 * PAGE) { /* give the memory back; it reads as zero until it is handed out and poisoned again */
+        64 *
+            PAGE) { /* give the memory back; it reads as zero until it is handed out and poisoned again */
         size_t from = round_up(at, PAGE), to = (at + need) / PAGE * PAGE;
         madvise(arena_base + from, to - from, MADV_DONTNEED);
     } else {
@@ -212,7 +213,8 @@ bool arena_is_device(const void *p)
 
 bool arena_is_host(const void *p)
 {
-    return arena_base && (size_t)((const unsigned char *)p - arena_base) - ARENA_DEVICE < ARENA_HOST;
+    return arena_base &&
+           (size_t)((const unsigned char *)p - arena_base) - ARENA_DEVICE < ARENA_HOST;
 }
 
 size_t arena_live_bytes() { return device_heap.bytes; }
@@ -229,7 +231,8 @@ unsigned char *arena_shared_window(int slot)
 
 int arena_shared_slot(const void *p)
 {
-    size_t at = (size_t)((const unsigned char *)p - arena_base) - (ARENA_DEVICE + ARENA_HOST + ARENA_BODY);
+    size_t at =
+        (size_t)((const unsigned char *)p - arena_base) - (ARENA_DEVICE + ARENA_HOST + ARENA_BODY);
     return arena_base && at < ARENA_SHARED ? (int)(at / SHARED_WINDOW) : -1;
 }
 
@@ -242,7 +245,8 @@ static bool check_guards(std::string *text)
             if (!guard_intact(a, &first)) {
                 char line[256];
                 snprintf(line, sizeof line,
-                         "%s memory written %zu byte(s) past the end of allocation number %u (%zu bytes)",
+                         "%s memory written %zu byte(s) past the end of allocation number %u (%zu "
+                         "bytes)",
                          a.host ? "pinned host" : "device", first + 1, a.number, a.bytes);
                 memset(a.at + a.bytes, GUARD_BYTE, footprint(a.bytes) - a.bytes);
                 *text = line;
@@ -278,8 +282,8 @@ std::string arena_describe(const void *p)
         const Allocation *a = arena_find(p);
         if (a)
             snprintf(s, sizeof s, "byte %zu of the %zu bytes of %s allocation number %u",
-                     (size_t)((const unsigned char *)p - a->at), a->bytes, a->host ? "pinned host" : "device",
-                     a->number);
+                     (size_t)((const unsigned char *)p - a->at), a->bytes,
+                     a->host ? "pinned host" : "device", a->number);
         else snprintf(s, sizeof s, "device address %p, which is in no live allocation", p);
         return s;
     }
@@ -292,11 +296,12 @@ std::string arena_describe(const void *p)
         for (const auto &piece : b->pieces)
             if (q >= piece.at && q < piece.at + piece.bytes) best = &piece;
         if (best)
-            snprintf(s, sizeof s, "byte %zu of a %zu byte piece of the shared memory of block (%u,%u,%u)",
+            snprintf(s, sizeof s,
+                     "byte %zu of a %zu byte piece of the shared memory of block (%u,%u,%u)",
                      (size_t)(q - best->at), best->bytes, b->idx.x, b->idx.y, b->idx.z);
         else
-            snprintf(s, sizeof s, "the shared memory of block (%u,%u,%u), outside its pieces", b->idx.x,
-                     b->idx.y, b->idx.z);
+            snprintf(s, sizeof s, "the shared memory of block (%u,%u,%u), outside its pieces",
+                     b->idx.x, b->idx.y, b->idx.z);
         return s;
     }
     snprintf(s, sizeof s, "address %p", p);
@@ -319,7 +324,8 @@ void *EmuBody::operator new(size_t size)
     } else {
         if (body_top + size > ARENA_BODY) {
             fprintf(stderr,
-                    "emu: more than %zu MB of queued launch arguments; is there never a synchronisation?\n",
+                    "emu: more than %zu MB of queued launch arguments; is there never a "
+                    "synchronisation?\n",
                     (size_t)ARENA_BODY >> 20);
             abort();
         }

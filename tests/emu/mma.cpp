@@ -23,8 +23,8 @@ struct Ldmatrix {
 static void need_arch(int arch, const char *what, const char *file, int line)
 {
     if (emu_device_arch() < arch)
-        emu_fault(cudaErrorNoKernelImageForDevice, "%s at %s:%d needs sm_%d, this device is sm_%d", what,
-                  file, line, arch / 10, emu_device_arch() / 10);
+        emu_fault(cudaErrorNoKernelImageForDevice, "%s at %s:%d needs sm_%d, this device is sm_%d",
+                  what, file, line, arch / 10, emu_device_arch() / 10);
 }
 
 static float from_bits(unsigned bits)
@@ -100,10 +100,11 @@ static void movmatrix_run(Warp *w)
     unsigned short m[8][8];
     for (int lane = 0; lane < 32; lane++)
         for (int i = 0; i < 2; i++)
-            m[lane / 4][2 * (lane % 4) + i] = (unsigned short)(w->lane[lane]->operand->in >> (16 * i));
+            m[lane / 4][2 * (lane % 4) + i] =
+                (unsigned short)(w->lane[lane]->operand->in >> (16 * i));
     for (int lane = 0; lane < 32; lane++)
-        w->lane[lane]->operand->out = m[2 * (lane % 4)][lane / 4] | (unsigned)m[2 * (lane % 4) + 1][lane / 4]
-                                                                        << 16;
+        w->lane[lane]->operand->out =
+            m[2 * (lane % 4)][lane / 4] | (unsigned)m[2 * (lane % 4) + 1][lane / 4] << 16;
 }
 
 void tensor_run(Warp *w, int op)
@@ -113,23 +114,25 @@ void tensor_run(Warp *w, int op)
     else mma_run(w, op);
 }
 
-extern "C" void emu_mma(int op, float *d, const unsigned *a, const unsigned *b, const char *file, int line)
+extern "C" void emu_mma(int op, float *d, const unsigned *a, const unsigned *b, const char *file,
+                        int line)
 {
     need_arch(800, "mma.sync", file, line);
     Mma x = {{}, d, a, b};
     emu_warp_op(op, 0xffffffffu, &x.lane, file, line);
 }
 
-extern "C" void emu_ldmatrix(unsigned *r, int matrices, const void *row, int transposed, const char *file,
-                             int line)
+extern "C" void emu_ldmatrix(unsigned *r, int matrices, const void *row, int transposed,
+                             const char *file, int line)
 {
     Thread *t = emu_thread;
     uintptr_t pc = (uintptr_t)__builtin_return_address(0);
     need_arch(750, "ldmatrix", file, line);
     if ((int)(t->index % 32) < 8 * matrices) {
         if (((uintptr_t)row & 15) != 0)
-            emu_fault(cudaErrorMisalignedAddress, "ldmatrix of a misaligned row: %s names %s at %s:%d",
-                      emu_who(t).c_str(), arena_describe(row).c_str(), file, line);
+            emu_fault(cudaErrorMisalignedAddress,
+                      "ldmatrix of a misaligned row: %s names %s at %s:%d", emu_who(t).c_str(),
+                      arena_describe(row).c_str(), file, line);
         if ((size_t)((const unsigned char *)row - t->block->shared) >= SHARED_WINDOW)
             emu_fault(cudaErrorIllegalAddress,
                       "ldmatrix reads the block's own shared memory: %s names %s at %s:%d",

@@ -47,7 +47,8 @@ template <class E> static void cases_conversions(E emit)
         for (int sign = 0; sign < 2; sign++)
             for (int d = -300; d <= 300; d++) {
                 float f = case_float((b + (uint32_t)d) ^ (sign ? 0x80000000u : 0u));
-                emit((uint32_t)half_bits(__float2half_rn(f)) << 16 | bfloat_bits(__float2bfloat16_rn(f)));
+                emit((uint32_t)half_bits(__float2half_rn(f)) << 16 |
+                     bfloat_bits(__float2bfloat16_rn(f)));
             }
     for (uint32_t u = 0; u < 65536; u++) {
         __half h;

@@ -118,15 +118,17 @@ struct Blocks {
 static void view_prune(View *v)
 {
     Blocks at;
-    v->one.erase(std::remove_if(v->one.begin(), v->one.end(),
-                                [&](const auto &e) { return e.second <= v->block[at.of(e.first)]; }),
-                 v->one.end());
+    v->one.erase(
+        std::remove_if(v->one.begin(), v->one.end(),
+                       [&](const auto &e) { return e.second <= v->block[at.of(e.first)]; }),
+        v->one.end());
 }
 
 static void view_join_accesses(View *&into, const View *from)
 {
     view_own(into);
-    for (unsigned i = 0; i <= blocks; i++) into->block[i] = std::max(into->block[i], from->block[i]);
+    for (unsigned i = 0; i <= blocks; i++)
+        into->block[i] = std::max(into->block[i], from->block[i]);
     std::vector<std::pair<uint32_t, uint32_t>> all;
     all.reserve(into->one.size() + from->one.size());
     Blocks at;
@@ -318,7 +320,8 @@ void race_barrier(Block *b)
         return;
     }
     for (auto &t : b->thread)
-        if (t.race.view && t.race.view != b->race_view && t.race.view != m) view_join(m, t.race.view);
+        if (t.race.view && t.race.view != b->race_view && t.race.view != m)
+            view_join(m, t.race.view);
     if (m) {
         view_own(m);
         m->block[b->number] = b->race_time;
@@ -448,7 +451,10 @@ void race_init()
     wide.push_back(nullptr);
 }
 
-static Cell *cell_of(const void *p) { return cells + (size_t)((const unsigned char *)p - arena_base) / 4; }
+static Cell *cell_of(const void *p)
+{
+    return cells + (size_t)((const unsigned char *)p - arena_base) / 4;
+}
 
 static void cells_state(const void *p, size_t size, uint32_t state)
 {
@@ -456,8 +462,10 @@ static void cells_state(const void *p, size_t size, uint32_t state)
     if (!cells || first >= ARENA_SPAN || size == 0) return;
     Cell *c = cells + first / 4, *end = cells + (first + size + 3) / 4;
     if (state == FREE &&
-        (size_t)(end - c) > (1 << 16)) { /* large: give the shadow's pages back, they read as zero */
-        uintptr_t lo = ((uintptr_t)c + 4095) & ~(uintptr_t)4095, hi = (uintptr_t)end & ~(uintptr_t)4095;
+        (size_t)(end - c) >
+            (1 << 16)) { /* large: give the shadow's pages back, they read as zero */
+        uintptr_t lo = ((uintptr_t)c + 4095) & ~(uintptr_t)4095,
+                  hi = (uintptr_t)end & ~(uintptr_t)4095;
         for (Cell *q = c; (uintptr_t)q < lo; q++) *q = Cell{};
         madvise((void *)lo, hi - lo, MADV_DONTNEED);
         for (Cell *q = (Cell *)hi; q < end; q++) *q = Cell{};
@@ -570,9 +578,9 @@ static bool same_cluster(const Cluster *c, uint32_t block)
     return false;
 }
 
-[[noreturn]] static void report_race(const Thread *t, const void *p, bool write, bool sync, uintptr_t pc,
-                                     bool other_write, bool other_sync, uint32_t other, uint32_t other_time,
-                                     uint32_t other_pc)
+[[noreturn]] static void report_race(const Thread *t, const void *p, bool write, bool sync,
+                                     uintptr_t pc, bool other_write, bool other_sync,
+                                     uint32_t other, uint32_t other_time, uint32_t other_pc)
 {
     const char *hint;
     bool agent = other >= blocks * threads;
@@ -584,13 +592,16 @@ static bool same_cluster(const Cluster *c, uint32_t block)
         hint = "same warp: a __syncwarp (or a barrier) is missing between them";
     else if (same_block) hint = "same block: a __syncthreads is missing between them";
     else if (agent)
-        hint = "an asynchronous operation: a wait for its mbarrier (mbarrier_try), or a barrier behind that "
+        hint = "an asynchronous operation: a wait for its mbarrier (mbarrier_try), or a barrier "
+               "behind that "
                "wait, is missing";
     else if (t->block->cluster && same_cluster(t->block->cluster, other / threads))
-        hint = "different blocks of a cluster: a cluster barrier (cluster_arrive, cluster_wait) or an "
-               "mbarrier is missing between them";
+        hint =
+            "different blocks of a cluster: a cluster barrier (cluster_arrive, cluster_wait) or an "
+            "mbarrier is missing between them";
     else
-        hint = "different blocks: nothing orders them: a grid barrier or a flag is missing, or the release "
+        hint = "different blocks: nothing orders them: a grid barrier or a flag is missing, or the "
+               "release "
                "fence (__threadfence) "
                "before the flag is written";
     /* Did any thread of the block see a flag that would have ordered it, and not fence? */
@@ -598,22 +609,26 @@ static bool same_cluster(const Cluster *c, uint32_t block)
     for (const Thread &q : t->block->thread)
         for (const View *v : {q.race.pending_device, q.race.pending_block})
             pending =
-                pending || (v && (v->block[other / threads] > other_time || view_one(v, other) > other_time));
+                pending ||
+                (v && (v->block[other / threads] > other_time || view_one(v, other) > other_time));
     if (pending)
-        hint =
-            "the flag was seen, but no fence follows the poll: the acquire fence (__threadfence) is missing";
-    emu_fault(cudaErrorLaunchFailure,
-              "race: %s %s by %s at %s\n  is not ordered after the %s %s by %s at %s\n  on %s\n  %s",
-              sync ? "atomic/volatile" : "plain", write ? "write" : "read", emu_who(t).c_str(),
-              emu_where(pc).c_str(), other_sync ? "atomic/volatile" : "plain", other_write ? "write" : "read",
-              other_who.c_str(), emu_where(pc_full(other_pc)).c_str(), arena_describe(p).c_str(), hint);
+        hint = "the flag was seen, but no fence follows the poll: the acquire fence "
+               "(__threadfence) is missing";
+    emu_fault(
+        cudaErrorLaunchFailure,
+        "race: %s %s by %s at %s\n  is not ordered after the %s %s by %s at %s\n  on %s\n  %s",
+        sync ? "atomic/volatile" : "plain", write ? "write" : "read", emu_who(t).c_str(),
+        emu_where(pc).c_str(), other_sync ? "atomic/volatile" : "plain",
+        other_write ? "write" : "read", other_who.c_str(), emu_where(pc_full(other_pc)).c_str(),
+        arena_describe(p).c_str(), hint);
 }
 
 [[noreturn]] static void report_stale(const Thread *t, const void *p, uintptr_t pc, uint32_t other,
                                       uint32_t other_pc, bool reading)
 {
     emu_fault(cudaErrorLaunchFailure,
-              "stale read-only load: %s at %s %s %s, which %s at %s %s in the same launch; __ldg and const "
+              "stale read-only load: %s at %s %s %s, which %s at %s %s in the same launch; __ldg "
+              "and const "
               "__restrict__ "
               "promise that nobody writes it",
               emu_who(t).c_str(), emu_where(pc).c_str(),
@@ -654,7 +669,8 @@ static void slot_add_same_block(Slot &s, const Thread *t, uint32_t add, uint32_t
 {
     const Block *b = t->block;
     uint32_t keep = W_SYNC | W_BYTES | (s.time >= base ? (uint32_t)READ_ONLY : 0u);
-    if (s.time < b->race_time || s.time < base || (t->race.view && t->race.view->block[b->number] > s.time)) {
+    if (s.time < b->race_time || s.time < base ||
+        (t->race.view && t->race.view->block[b->number] > s.time)) {
         slot_single(s, t, add, keep, pc);
         return;
     }
@@ -691,7 +707,8 @@ static void slot_add_same_block(Slot &s, const Thread *t, uint32_t add, uint32_t
     }
     s.thread = t->gid;
     if (b->number < blocks)
-        s.time = now_time; /* agents keep the first of them: who knows one knows no later time of it */
+        s.time =
+            now_time; /* agents keep the first of them: who knows one knows no later time of it */
     s.pc = pc;
     s.flags = (s.flags & (LEVEL | W_SYNC | W_BYTES)) | sync | rest;
 }
@@ -699,7 +716,8 @@ static void slot_add_same_block(Slot &s, const Thread *t, uint32_t add, uint32_t
 static void read_record(Cell *c, const Thread *t, uint32_t add, uint32_t pc)
 {
     Slot &s = c->r;
-    if (s.thread == t->gid && s.time == now_time && (s.flags & (add | LEVEL)) == (add | WARP)) return;
+    if (s.thread == t->gid && s.time == now_time && (s.flags & (add | LEVEL)) == (add | WARP))
+        return;
     if (s.time < base) {
         slot_single(s, t, add, W_SYNC | W_BYTES, pc);
         return;
@@ -735,7 +753,8 @@ static void read_record(Cell *c, const Thread *t, uint32_t add, uint32_t pc)
 
 static void reads_forget(Cell *c)
 {
-    if ((c->r.flags & LEVEL) == GRID && c->r.time >= base && c->r.mask) wide_free.push_back(c->r.mask);
+    if ((c->r.flags & LEVEL) == GRID && c->r.time >= base && c->r.mask)
+        wide_free.push_back(c->r.mask);
     c->r.time = 0;
     c->r.flags = 0;
     c->r.mask = 0;
@@ -763,20 +782,24 @@ static const Slot *reads_unordered(const Thread *t, const Cell *c)
 [[noreturn]] static void report_in_flight(const Thread *t, const void *p, bool write, uintptr_t pc)
 {
     const Cell *c = cell_of(p);
-    emu_fault(
-        cudaErrorLaunchFailure,
-        "race: %s by %s at %s\n  is not ordered after the asynchronous copy by %s at %s\n  on %s\n  the "
-        "copy is still under way: the wait for it (copy_async_wait or mbarrier_try) is missing before it",
-        write ? "write" : "read", emu_who(t).c_str(), emu_where(pc).c_str(), emu_who_gid(c->w_thread).c_str(),
-        emu_where(pc_full(c->w_pc)).c_str(), arena_describe(p).c_str());
+    emu_fault(cudaErrorLaunchFailure,
+              "race: %s by %s at %s\n  is not ordered after the asynchronous copy by %s at %s\n  "
+              "on %s\n  the "
+              "copy is still under way: the wait for it (copy_async_wait or mbarrier_try) is "
+              "missing before it",
+              write ? "write" : "read", emu_who(t).c_str(), emu_where(pc).c_str(),
+              emu_who_gid(c->w_thread).c_str(), emu_where(pc_full(c->w_pc)).c_str(),
+              arena_describe(p).c_str());
 }
 
 [[noreturn]] static void report_mbarrier(const Thread *t, const void *p, bool write, uintptr_t pc)
 {
     const Cell *c = cell_of(p);
-    emu_fault(cudaErrorLaunchFailure, "%s %s an mbarrier as if it were data: %s at %s, made by %s at %s",
+    emu_fault(cudaErrorLaunchFailure,
+              "%s %s an mbarrier as if it were data: %s at %s, made by %s at %s",
               emu_who(t).c_str(), write ? "writes" : "reads", arena_describe(p).c_str(),
-              emu_where(pc).c_str(), emu_who_gid(c->w_thread).c_str(), emu_where(pc_full(c->w_pc)).c_str());
+              emu_where(pc).c_str(), emu_who_gid(c->w_thread).c_str(),
+              emu_where(pc_full(c->w_pc)).c_str());
 }
 
 static void word_read(const Thread *t, const void *p, uint32_t bytes, uint32_t add, uintptr_t pc)
@@ -796,8 +819,8 @@ static void word_read(const Thread *t, const void *p, uint32_t bytes, uint32_t a
         if (UNLIKELY(add & READ_ONLY)) report_stale(t, p, pc, c->w_thread, c->w_pc, true);
         if (c->w_thread != t->gid && !((add & SYNC) && (c->r.flags & W_SYNC)) &&
             (c->r.flags & W_BYTES) & (bytes << 20) && UNLIKELY(!ordered(t, c->w_thread, c->w_time)))
-            report_race(t, p, false, add & SYNC, pc, true, c->r.flags & W_SYNC, c->w_thread, c->w_time,
-                        c->w_pc);
+            report_race(t, p, false, add & SYNC, pc, true, c->r.flags & W_SYNC, c->w_thread,
+                        c->w_time, c->w_pc);
     }
     read_record(c, t, add | bytes << 4, (uint32_t)pc);
 }
@@ -812,7 +835,8 @@ static void word_write(const Thread *t, const void *p, uint32_t bytes, bool sync
     }
     if (c->w_time >= base && c->w_thread != t->gid && !(sync && (c->r.flags & W_SYNC)) &&
         (c->r.flags & W_BYTES) & (bytes << 20) && UNLIKELY(!ordered(t, c->w_thread, c->w_time)))
-        report_race(t, p, true, sync, pc, true, c->r.flags & W_SYNC, c->w_thread, c->w_time, c->w_pc);
+        report_race(t, p, true, sync, pc, true, c->r.flags & W_SYNC, c->w_thread, c->w_time,
+                    c->w_pc);
     if (c->r.time >= base) {
         if (UNLIKELY(c->r.flags & READ_ONLY)) report_stale(t, p, pc, c->r.thread, c->r.pc, false);
         if (!(sync && (c->r.flags & SYNC)) && (c->r.flags & BYTES) & (bytes << 4)) {
@@ -854,7 +878,8 @@ static inline bool harmless(const void *p)
     return sched_is_stack(p) || ((uintptr_t)p >= object_low && (uintptr_t)p < object_high);
 }
 
-static __attribute__((noinline)) void outside(const Thread *t, const void *p, bool write, uintptr_t pc)
+static __attribute__((noinline)) void outside(const Thread *t, const void *p, bool write,
+                                              uintptr_t pc)
 {
     if (harmless(p)) return;
     for (int again = 0; again < 2; again++) {
@@ -878,8 +903,8 @@ static __attribute__((noinline)) void outside(const Thread *t, const void *p, bo
 }
 
 /* Shared memory that is not the block's own: a peer's of the cluster, while it is there. */
-static __attribute__((noinline)) void remote(const Thread *t, const void *p, size_t slot, bool write,
-                                             uintptr_t pc)
+static __attribute__((noinline)) void remote(const Thread *t, const void *p, size_t slot,
+                                             bool write, uintptr_t pc)
 {
     const Block *b = slot < emu_grid->slot.size() ? emu_grid->slot[slot] : nullptr;
     const Cluster *c = t->block->cluster;
@@ -968,7 +993,10 @@ void race_sync_write(void *p, size_t size, bool rmw, uintptr_t pc)
     o.block_number = t->block->number;
 }
 
-void race_readonly(const void *p, size_t size, uintptr_t pc) { access<false>(p, size, READ_ONLY, pc); }
+void race_readonly(const void *p, size_t size, uintptr_t pc)
+{
+    access<false>(p, size, READ_ONLY, pc);
+}
 
 void race_plain(const Thread *t, const void *p, size_t size, bool write, uintptr_t pc)
 {
@@ -989,7 +1017,10 @@ static uint32_t agent_issuer(const void *p)
     return c->r.time < base ? c->r.thread : UNKNOWN;
 }
 
-static bool has_cells(const void *p) { return (size_t)((const unsigned char *)p - arena_base) < ARENA_SPAN; }
+static bool has_cells(const void *p)
+{
+    return (size_t)((const unsigned char *)p - arena_base) < ARENA_SPAN;
+}
 
 /* A copy of whole words reads its source and writes its target at some moment between its start and the wait:
  * both must be free for it at the start, nobody may touch the target meanwhile, and the source must not have
@@ -1063,12 +1094,13 @@ void race_copy_end(const void *to, const void *from, size_t bytes, uint32_t time
         const unsigned char *word = (const unsigned char *)from + i;
         Cell *c = cell_of(word);
         if (c->w_time >= time)
-            emu_fault(
-                cudaErrorLaunchFailure,
-                "race: write by %s at %s\n  is not ordered after the asynchronous copy by %s at %s\n  on "
-                "%s, its source, which changed before the copy had been waited for",
-                emu_who_gid(c->w_thread).c_str(), emu_where(pc_full(c->w_pc)).c_str(),
-                emu_who_gid(issuer).c_str(), emu_where(pc).c_str(), arena_describe(word).c_str());
+            emu_fault(cudaErrorLaunchFailure,
+                      "race: write by %s at %s\n  is not ordered after the asynchronous copy by %s "
+                      "at %s\n  on "
+                      "%s, its source, which changed before the copy had been waited for",
+                      emu_who_gid(c->w_thread).c_str(), emu_where(pc_full(c->w_pc)).c_str(),
+                      emu_who_gid(issuer).c_str(), emu_where(pc).c_str(),
+                      arena_describe(word).c_str());
         read_record(c, reader, BYTES, (uint32_t)pc);
     }
     for (Cell *c = cell_of(to), *end = c + bytes / 4; c < end; c++) {
@@ -1103,14 +1135,16 @@ void race_proxy_check(const void *from, size_t bytes, uintptr_t pc)
     for (size_t i = 0; has_cells(from) && i < bytes; i += 4) {
         const unsigned char *word = (const unsigned char *)from + i;
         const Cell *c = cell_of(word);
-        if (c->w_time < base || c->w_thread >= blocks * threads || t->race.proxy_time > c->w_time) continue;
+        if (c->w_time < base || c->w_thread >= blocks * threads || t->race.proxy_time > c->w_time)
+            continue;
         if (!writer || writer->gid != c->w_thread) writer = thread_of(c->w_thread);
         if (writer && writer->race.proxy_time > c->w_time) continue;
-        emu_fault(cudaErrorLaunchFailure,
-                  "a bulk copy by %s at %s reads %s, which %s wrote at %s: no fence_async_proxy stands "
-                  "between them",
-                  emu_who(t).c_str(), emu_where(pc).c_str(), arena_describe(word).c_str(),
-                  emu_who_gid(c->w_thread).c_str(), emu_where(pc_full(c->w_pc)).c_str());
+        emu_fault(
+            cudaErrorLaunchFailure,
+            "a bulk copy by %s at %s reads %s, which %s wrote at %s: no fence_async_proxy stands "
+            "between them",
+            emu_who(t).c_str(), emu_where(pc).c_str(), arena_describe(word).c_str(),
+            emu_who_gid(c->w_thread).c_str(), emu_where(pc_full(c->w_pc)).c_str());
     }
 }
 
@@ -1135,7 +1169,8 @@ void race_mbarrier_use(const MbarrierRace *m, const void *at, uintptr_t pc)
     const Thread *t = emu_thread;
     if (!ordered(t, m->thread, m->time))
         emu_fault(cudaErrorLaunchFailure,
-                  "race: use of an mbarrier by %s at %s\n  is not ordered after its mbarrier_init by %s at "
+                  "race: use of an mbarrier by %s at %s\n  is not ordered after its mbarrier_init "
+                  "by %s at "
                   "%s\n  on %s\n  a barrier is missing between them",
                   emu_who(t).c_str(), emu_where(pc).c_str(), emu_who_gid(m->thread).c_str(),
                   emu_where(m->pc).c_str(), arena_describe(at).c_str());
@@ -1194,7 +1229,8 @@ void race_cluster_sync(Cluster *cluster)
         if (whole) all->block[b->number] = now_time;
         else
             for (const auto &t : b->thread)
-                if (t.cluster_arrived) view_add(all, t.gid, at_rest(t) ? now_time : t.race.cluster_time);
+                if (t.cluster_arrived)
+                    view_add(all, t.gid, at_rest(t) ? now_time : t.race.cluster_time);
     }
     view_prune(all);
     view_drop(cluster->race_view);
@@ -1297,7 +1333,8 @@ void race_launch_end(Grid *g)
 
 [[noreturn]] static void report_misaligned(const void *p, size_t n, uintptr_t pc)
 {
-    emu_fault(cudaErrorMisalignedAddress, "misaligned access: %s touches %zu bytes at %p (%s) at %s",
+    emu_fault(cudaErrorMisalignedAddress,
+              "misaligned access: %s touches %zu bytes at %p (%s) at %s",
               emu_who(emu_thread).c_str(), n, p, arena_describe(p).c_str(), emu_where(pc).c_str());
 }
 
@@ -1347,30 +1384,30 @@ extern "C" {
 void __tsan_init() {}
 void __tsan_func_entry(void *) {}
 void __tsan_func_exit() {}
-#define ACCESS(n)                                                                                            \
-    void __tsan_read##n(void *p) { aligned<false>(p, n, PC); }                                               \
-    void __tsan_write##n(void *p) { aligned<true>(p, n, PC); }                                               \
-    void __tsan_read_write##n(void *p)                                                                       \
-    {                                                                                                        \
-        aligned<false>(p, n, PC);                                                                            \
-        aligned<true>(p, n, PC);                                                                             \
-    }                                                                                                        \
-    void __tsan_volatile_read##n(void *p) { volatile_read(p, n, PC); }                                       \
+#define ACCESS(n)                                                                                  \
+    void __tsan_read##n(void *p) { aligned<false>(p, n, PC); }                                     \
+    void __tsan_write##n(void *p) { aligned<true>(p, n, PC); }                                     \
+    void __tsan_read_write##n(void *p)                                                             \
+    {                                                                                              \
+        aligned<false>(p, n, PC);                                                                  \
+        aligned<true>(p, n, PC);                                                                   \
+    }                                                                                              \
+    void __tsan_volatile_read##n(void *p) { volatile_read(p, n, PC); }                             \
     void __tsan_volatile_write##n(void *p) { volatile_write(p, n, PC); }
 ACCESS(1)
 ACCESS(2)
 ACCESS(4)
 ACCESS(8)
 ACCESS(16)
-#define UNALIGNED(n)                                                                                         \
-    void __tsan_unaligned_read##n(void *p) { access<false>(p, n, 0, PC); }                                   \
-    void __tsan_unaligned_write##n(void *p) { access<true>(p, n, 0, PC); }                                   \
-    void __tsan_unaligned_read_write##n(void *p)                                                             \
-    {                                                                                                        \
-        access<false>(p, n, 0, PC);                                                                          \
-        access<true>(p, n, 0, PC);                                                                           \
-    }                                                                                                        \
-    void __tsan_unaligned_volatile_read##n(void *p) { volatile_read(p, n, PC); }                             \
+#define UNALIGNED(n)                                                                               \
+    void __tsan_unaligned_read##n(void *p) { access<false>(p, n, 0, PC); }                         \
+    void __tsan_unaligned_write##n(void *p) { access<true>(p, n, 0, PC); }                         \
+    void __tsan_unaligned_read_write##n(void *p)                                                   \
+    {                                                                                              \
+        access<false>(p, n, 0, PC);                                                                \
+        access<true>(p, n, 0, PC);                                                                 \
+    }                                                                                              \
+    void __tsan_unaligned_volatile_read##n(void *p) { volatile_read(p, n, PC); }                   \
     void __tsan_unaligned_volatile_write##n(void *p) { volatile_write(p, n, PC); }
 UNALIGNED(2)
 UNALIGNED(4)

@@ -70,7 +70,10 @@ extern "C" void emu_check_uninitialised(int on) { race_check_uninitialised(on !=
 #if FIBER_ASAN
 /* Abandoned fibers never run their destructors: leak checking belongs to emu_live_bytes and emu_live_objects
  * here. */
-extern "C" const char *__asan_default_options() { return "detect_leaks=0:detect_stack_use_after_return=0"; }
+extern "C" const char *__asan_default_options()
+{
+    return "detect_leaks=0:detect_stack_use_after_return=0";
+}
 #endif
 
 static cudaError_t usual_error(enum emu_call kind)
@@ -103,20 +106,21 @@ cudaError_t emu_enter(const char *call, enum emu_call kind)
         if (fail_at[which] && now == fail_at[which]) {
             fail_at[which] = 0;
             failed_call = call;
-            return emu_return(fail_error[which] != cudaSuccess ? fail_error[which] : usual_error(kind));
+            return emu_return(fail_error[which] != cudaSuccess ? fail_error[which]
+                                                               : usual_error(kind));
         }
     }
     return sticky_error != cudaSuccess ? emu_return(sticky_error) : cudaSuccess;
 }
 
-#define ENTER(kind)                                                                                          \
-    do {                                                                                                     \
-        cudaError_t entered_ = emu_enter(__func__, kind);                                                    \
-        if (entered_ != cudaSuccess) return entered_;                                                        \
+#define ENTER(kind)                                                                                \
+    do {                                                                                           \
+        cudaError_t entered_ = emu_enter(__func__, kind);                                          \
+        if (entered_ != cudaSuccess) return entered_;                                              \
     } while (0)
-#define REFUSE(condition, error)                                                                             \
-    do {                                                                                                     \
-        if (condition) return emu_return(error);                                                             \
+#define REFUSE(condition, error)                                                                   \
+    do {                                                                                           \
+        if (condition) return emu_return(error);                                                   \
     } while (0)
 
 extern "C" void emu_fail_call(enum emu_call kind, unsigned long n, cudaError_t error)
@@ -132,7 +136,7 @@ extern "C" const char *emu_failed_call(void) { return failed_call.c_str(); }
 extern "C" const char *cudaGetErrorName(cudaError_t error)
 {
     switch (error) {
-#define NAME(name, value, text)                                                                              \
+#define NAME(name, value, text)                                                                    \
     case name: return #name;
         EMU_CUDA_ERRORS(NAME)
 #undef NAME
@@ -143,7 +147,7 @@ extern "C" const char *cudaGetErrorName(cudaError_t error)
 extern "C" const char *cudaGetErrorString(cudaError_t error)
 {
     switch (error) {
-#define TEXT(name, value, text)                                                                              \
+#define TEXT(name, value, text)                                                                    \
     case name: return text;
         EMU_CUDA_ERRORS(TEXT)
 #undef TEXT
@@ -453,7 +457,8 @@ struct KernelWork final : EmuWork {
     }
 };
 
-cudaError_t emu_launch(const cudaLaunchConfig_t *config, const void *kernel, EmuBody *body, const char *call)
+cudaError_t emu_launch(const cudaLaunchConfig_t *config, const void *kernel, EmuBody *body,
+                       const char *call)
 {
     std::unique_ptr<EmuBody> owned(body);
     cudaError_t e = emu_enter(call, EMU_CALL_LAUNCH);
@@ -484,14 +489,16 @@ cudaError_t emu_launch(const cudaLaunchConfig_t *config, const void *kernel, Emu
     return emu_return(enqueue(s, OP_KERNEL, w, nullptr));
 }
 
-extern "C" cudaError_t cudaFuncSetAttribute(const void *func, enum cudaFuncAttribute attr, int value)
+extern "C" cudaError_t cudaFuncSetAttribute(const void *func, enum cudaFuncAttribute attr,
+                                            int value)
 {
     ENTER(EMU_CALL_ANY);
     REFUSE(!func, cudaErrorInvalidDeviceFunction);
     KernelInfo *k = device_kernel(func);
     switch (attr) {
     case cudaFuncAttributeMaxDynamicSharedMemorySize:
-        REFUSE(value < 0 || (size_t)value + k->static_shared > emu_device->prop.sharedMemPerBlockOptin,
+        REFUSE(value < 0 ||
+                   (size_t)value + k->static_shared > emu_device->prop.sharedMemPerBlockOptin,
                cudaErrorInvalidValue);
         k->max_dynamic = value;
         break;
@@ -523,12 +530,15 @@ extern "C" cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attr, co
     memset(attr, 0, sizeof *attr);
     attr->sharedSizeBytes = k->static_shared;
     attr->numRegs = k->registers ? k->registers : 64;
-    int threads = emu_device->prop.regsPerBlock / ((attr->numRegs * 32 + 255) / 256 * 256) / 4 * 4 * 32;
-    attr->maxThreadsPerBlock =
-        threads < emu_device->prop.maxThreadsPerBlock ? threads : emu_device->prop.maxThreadsPerBlock;
+    int threads =
+        emu_device->prop.regsPerBlock / ((attr->numRegs * 32 + 255) / 256 * 256) / 4 * 4 * 32;
+    attr->maxThreadsPerBlock = threads < emu_device->prop.maxThreadsPerBlock
+                                   ? threads
+                                   : emu_device->prop.maxThreadsPerBlock;
     attr->ptxVersion = attr->binaryVersion = emu_device->prop.major * 10 + emu_device->prop.minor;
     attr->maxDynamicSharedSizeBytes =
-        k->max_dynamic >= 0 ? k->max_dynamic : (int)(emu_device->prop.sharedMemPerBlock - k->static_shared);
+        k->max_dynamic >= 0 ? k->max_dynamic
+                            : (int)(emu_device->prop.sharedMemPerBlock - k->static_shared);
     attr->preferredShmemCarveout = -1;
     return cudaSuccess;
 }
@@ -543,9 +553,10 @@ extern "C" cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks
     return cudaSuccess;
 }
 
-extern "C" cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *blocks, const void *func,
-                                                                              int block_size, size_t smem,
-                                                                              unsigned)
+extern "C" cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *blocks,
+                                                                              const void *func,
+                                                                              int block_size,
+                                                                              size_t smem, unsigned)
 {
     return cudaOccupancyMaxActiveBlocksPerMultiprocessor(blocks, func, block_size, smem);
 }
@@ -561,9 +572,11 @@ extern "C" cudaError_t cudaOccupancyMaxActiveClusters(int *clusters, const void 
     std::string why;
     cudaError_t e = device_cluster(config, func, &size, &why);
     REFUSE(e != cudaSuccess, e);
-    REFUSE(size == 0, cudaErrorInvalidClusterSize); /* "the cluster size must be specified in config" */
+    REFUSE(size == 0,
+           cudaErrorInvalidClusterSize); /* "the cluster size must be specified in config" */
     const dim3 &b = config->blockDim;
-    *clusters = device_clusters(device_kernel(func), b.x * b.y * b.z, config->dynamicSmemBytes, size);
+    *clusters =
+        device_clusters(device_kernel(func), b.x * b.y * b.z, config->dynamicSmemBytes, size);
     return cudaSuccess;
 }
 
@@ -650,7 +663,9 @@ extern "C" cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr at
     case cudaDevAttrStreamPrioritiesSupported: *value = p.streamPrioritiesSupported; break;
     case cudaDevAttrGlobalL1CacheSupported: *value = p.globalL1CacheSupported; break;
     case cudaDevAttrLocalL1CacheSupported: *value = p.localL1CacheSupported; break;
-    case cudaDevAttrMaxSharedMemoryPerMultiprocessor: *value = (int)p.sharedMemPerMultiprocessor; break;
+    case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
+        *value = (int)p.sharedMemPerMultiprocessor;
+        break;
     case cudaDevAttrMaxRegistersPerMultiprocessor: *value = p.regsPerMultiprocessor; break;
     case cudaDevAttrManagedMemory: *value = p.managedMemory; break;
     case cudaDevAttrComputePreemptionSupported: *value = p.computePreemptionSupported; break;
@@ -817,7 +832,10 @@ static cudaError_t release(void *ptr, bool host, cudaError_t entered)
     return emu_return(sticky_error);
 }
 
-extern "C" cudaError_t cudaFree(void *ptr) { return release(ptr, false, emu_enter(__func__, EMU_CALL_ANY)); }
+extern "C" cudaError_t cudaFree(void *ptr)
+{
+    return release(ptr, false, emu_enter(__func__, EMU_CALL_ANY));
+}
 extern "C" cudaError_t cudaFreeHost(void *ptr)
 {
     return release(ptr, true, emu_enter(__func__, EMU_CALL_ANY));
@@ -832,7 +850,8 @@ static cudaError_t host_alloc(void **ptr, size_t size)
     if (size == 0) return cudaSuccess;
     *ptr = arena_alloc(size, true);
     REFUSE(!*ptr, cudaErrorMemoryAllocation);
-    RACE(race_host_wrote(*ptr, size)); /* what the host writes there is not seen: count it as written */
+    RACE(race_host_wrote(*ptr,
+                         size)); /* what the host writes there is not seen: count it as written */
     return cudaSuccess;
 }
 
@@ -876,7 +895,9 @@ extern "C" cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *a,
     ENTER(EMU_CALL_ANY);
     REFUSE(!a, cudaErrorInvalidValue);
     const Allocation *found = arena_find(ptr);
-    a->type = !found ? cudaMemoryTypeUnregistered : found->host ? cudaMemoryTypeHost : cudaMemoryTypeDevice;
+    a->type = !found        ? cudaMemoryTypeUnregistered
+              : found->host ? cudaMemoryTypeHost
+                            : cudaMemoryTypeDevice;
     a->device = found ? 0 : -2;
     a->devicePointer = found ? (void *)ptr : nullptr;
     a->hostPointer = found && found->host ? (void *)ptr : nullptr;
@@ -922,7 +943,8 @@ static cudaError_t copy_kind(void *dst, const void *src, enum cudaMemcpyKind kin
     case cudaMemcpyHostToDevice:
         return (*to_device || arena_is_host(dst)) && host_src ? cudaSuccess : cudaErrorInvalidValue;
     case cudaMemcpyDeviceToHost:
-        return host_dst && (*from_device || arena_is_host(src)) ? cudaSuccess : cudaErrorInvalidValue;
+        return host_dst && (*from_device || arena_is_host(src)) ? cudaSuccess
+                                                                : cudaErrorInvalidValue;
     case cudaMemcpyDeviceToDevice:
         return (*to_device || arena_is_host(dst)) && (*from_device || arena_is_host(src))
                    ? cudaSuccess
@@ -936,23 +958,27 @@ struct CopyWork final : EmuWork {
     void *dst;
     const void *src;
     size_t dpitch, spitch, width, height;
-    std::vector<unsigned char> staged; /* pageable sources are taken at the call, as CUDA stages them */
+    std::vector<unsigned char>
+        staged; /* pageable sources are taken at the call, as CUDA stages them */
     bool check_source = false;
     uint64_t source_hash = 0;
     cudaError_t run() override
     {
         if (check_source && hash_bytes(src, width * height) != source_hash) {
-            emu_note("a copy was not waited for: the %zu bytes of pinned memory at %p (%s) changed between "
+            emu_note("a copy was not waited for: the %zu bytes of pinned memory at %p (%s) changed "
+                     "between "
                      "cudaMemcpyAsync and "
                      "the copy",
                      width * height, src, arena_describe(src).c_str());
             return cudaErrorIllegalAddress;
         }
         const unsigned char *s = staged.empty() ? (const unsigned char *)src : staged.data();
-        for (size_t y = 0; y < height; y++) memmove((unsigned char *)dst + y * dpitch, s + y * spitch, width);
+        for (size_t y = 0; y < height; y++)
+            memmove((unsigned char *)dst + y * dpitch, s + y * spitch, width);
 #ifdef EMU_RACE
         for (size_t y = 0; y < height; y++) {
-            if (staged.empty()) race_copied((unsigned char *)dst + y * dpitch, s + y * spitch, width);
+            if (staged.empty())
+                race_copied((unsigned char *)dst + y * dpitch, s + y * spitch, width);
             else race_host_wrote((unsigned char *)dst + y * dpitch, width);
         }
 #endif
@@ -960,8 +986,8 @@ struct CopyWork final : EmuWork {
     }
 };
 
-static cudaError_t copy(void *dst, size_t dpitch, const void *src, size_t spitch, size_t width, size_t height,
-                        enum cudaMemcpyKind kind, cudaStream_t stream, bool wait)
+static cudaError_t copy(void *dst, size_t dpitch, const void *src, size_t spitch, size_t width,
+                        size_t height, enum cudaMemcpyKind kind, cudaStream_t stream, bool wait)
 {
     emu_stream *s = stream_of(stream);
     REFUSE(!s, cudaErrorInvalidResourceHandle);
@@ -1002,8 +1028,10 @@ static cudaError_t copy(void *dst, size_t dpitch, const void *src, size_t spitch
             w->check_source = true;
             w->source_hash = hash_bytes(src, width);
         }
-        if (dst_pinned && !wait && height == 1 && !host_range_pending(HostRange{dst, width, true}, false) &&
-            !(src_pinned && ranges_overlap(HostRange{src, width, false}, HostRange{dst, width, false})))
+        if (dst_pinned && !wait && height == 1 &&
+            !host_range_pending(HostRange{dst, width, true}, false) &&
+            !(src_pinned &&
+              ranges_overlap(HostRange{src, width, false}, HostRange{dst, width, false})))
             memset(dst, 0xFF, width); /* nobody may look before the copy is waited for */
     }
     if (!to_device) w->host.push_back(HostRange{dst, dspan, true});
@@ -1017,21 +1045,22 @@ static cudaError_t copy(void *dst, size_t dpitch, const void *src, size_t spitch
     return cudaSuccess;
 }
 
-extern "C" cudaError_t cudaMemcpy(void *dst, const void *src, size_t count, enum cudaMemcpyKind kind)
+extern "C" cudaError_t cudaMemcpy(void *dst, const void *src, size_t count,
+                                  enum cudaMemcpyKind kind)
 {
     ENTER(EMU_CALL_COPY);
     return copy(dst, count, src, count, count, 1, kind, nullptr, true);
 }
 
-extern "C" cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t count, enum cudaMemcpyKind kind,
-                                       cudaStream_t stream)
+extern "C" cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t count,
+                                       enum cudaMemcpyKind kind, cudaStream_t stream)
 {
     ENTER(EMU_CALL_COPY);
     return copy(dst, count, src, count, count, 1, kind, stream, false);
 }
 
-extern "C" cudaError_t cudaMemcpy2D(void *dst, size_t dpitch, const void *src, size_t spitch, size_t width,
-                                    size_t height, enum cudaMemcpyKind kind)
+extern "C" cudaError_t cudaMemcpy2D(void *dst, size_t dpitch, const void *src, size_t spitch,
+                                    size_t width, size_t height, enum cudaMemcpyKind kind)
 {
     ENTER(EMU_CALL_COPY);
     return copy(dst, dpitch, src, spitch, width, height, kind, nullptr, true);
@@ -1181,13 +1210,14 @@ extern "C" cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t fn, 
     emu_stream *s = stream_of(stream);
     REFUSE(!s, cudaErrorInvalidResourceHandle);
     REFUSE(!fn, cudaErrorInvalidValue);
-    return emu_return(enqueue(s, OP_HOST, emu_work([=] {
-                                  arena_lock(); /* host code: device memory is as closed to it as ever */
-                                  fn(data);
-                                  arena_unlock();
-                                  return cudaSuccess;
-                              }),
-                              nullptr));
+    return emu_return(
+        enqueue(s, OP_HOST, emu_work([=] {
+                    arena_lock(); /* host code: device memory is as closed to it as ever */
+                    fn(data);
+                    arena_unlock();
+                    return cudaSuccess;
+                }),
+                nullptr));
 }
 
 /* ---- events
@@ -1217,7 +1247,8 @@ extern "C" cudaError_t cudaEventDestroy(cudaEvent_t event)
     return entered;
 }
 
-extern "C" cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned int)
+extern "C" cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream,
+                                                unsigned int)
 {
     ENTER(EMU_CALL_ANY);
     emu_stream *s = stream_of(stream);
@@ -1335,16 +1366,17 @@ extern "C" cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *gr
     delete c;
     if (entered != cudaSuccess || invalid || !joined) {
         delete g;
-        return entered != cudaSuccess
-                   ? entered
-                   : emu_return(invalid ? cudaErrorStreamCaptureInvalidated : cudaErrorStreamCaptureUnjoined);
+        return entered != cudaSuccess ? entered
+                                      : emu_return(invalid ? cudaErrorStreamCaptureInvalidated
+                                                           : cudaErrorStreamCaptureUnjoined);
     }
     graphs.insert(g);
     *graph = g;
     return cudaSuccess;
 }
 
-extern "C" cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureStatus *status)
+extern "C" cudaError_t cudaStreamIsCapturing(cudaStream_t stream,
+                                             enum cudaStreamCaptureStatus *status)
 {
     ENTER(EMU_CALL_ANY);
     emu_stream *s = stream_of(stream);
@@ -1368,7 +1400,8 @@ extern "C" cudaError_t cudaGraphCreate(cudaGraph_t *graph, unsigned int)
 extern "C" cudaError_t cudaGraphDestroy(cudaGraph_t graph)
 {
     cudaError_t entered = emu_enter(__func__, EMU_CALL_ANY);
-    if (!graphs.erase(graph)) return entered != cudaSuccess ? entered : emu_return(cudaErrorInvalidValue);
+    if (!graphs.erase(graph))
+        return entered != cudaSuccess ? entered : emu_return(cudaErrorInvalidValue);
     delete graph;
     return entered;
 }
@@ -1454,7 +1487,8 @@ extern "C" cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream
 extern "C" cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
 {
     cudaError_t entered = emu_enter(__func__, EMU_CALL_ANY);
-    if (!execs.erase(exec)) return entered != cudaSuccess ? entered : emu_return(cudaErrorInvalidValue);
+    if (!execs.erase(exec))
+        return entered != cudaSuccess ? entered : emu_return(cudaErrorInvalidValue);
     if (--exec->refs == 0) delete exec;
     return entered;
 }

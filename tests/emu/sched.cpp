@@ -42,7 +42,8 @@ static Thread **queue; /* ring; capacity is a power of two above the number of f
 static size_t queue_mask, queue_head, queue_count;
 static unsigned long long switches;
 static uint64_t seed_now, random_state;
-static unsigned strategy; /* 0 plain; 1 uniform; 2 mostly last in first out; 3 mostly one block at a time */
+static unsigned
+    strategy; /* 0 plain; 1 uniform; 2 mostly last in first out; 3 mostly one block at a time */
 static size_t idle_polls; /* polls that saw nothing new since anybody did anything else */
 static int to_host;       /* why a fiber went back to the host context */
 static Block *finished_block;
@@ -105,10 +106,12 @@ static Thread *queue_pop_random()
     uint64_t r = random_next();
     size_t n = queue_count;
     if (strategy == 2 && (r & 7) != 0) return queue_take(n - 1);
-    if (strategy == 3 && emu_thread && (r & 7) != 0) { /* a few tries for a thread of the same block */
+    if (strategy == 3 && emu_thread &&
+        (r & 7) != 0) { /* a few tries for a thread of the same block */
         for (int k = 0; k < 6; k++) {
             size_t i = (size_t)(random_next() % n);
-            if (queue[(queue_head + i) & queue_mask]->block == emu_thread->block) return queue_take(i);
+            if (queue[(queue_head + i) & queue_mask]->block == emu_thread->block)
+                return queue_take(i);
         }
     }
     return queue_take((size_t)((r >> 8) % n));
@@ -147,7 +150,8 @@ static void stacks_reserve(size_t n)
     }
     madvise(stack_pool, stack_pool_size, MADV_NOHUGEPAGE);
     stacks_guarded = n <= 8192 ? n : 8192;
-    for (size_t i = 0; i < stacks_guarded; i++) mprotect(stack_pool + i * stack_size, 4096, PROT_NONE);
+    for (size_t i = 0; i < stacks_guarded; i++)
+        mprotect(stack_pool + i * stack_size, 4096, PROT_NONE);
 }
 
 static uint64_t *stack_canary(size_t i)
@@ -248,7 +252,8 @@ static Thread *pick()
 {
     Grid *g = emu_grid;
     if (strategy && g->started - g->finished < 8 && can_start(g) && (random_next() & 3) == 0)
-        block_start(g); /* more than a few only on demand: a large ordinary grid would touch all the stacks
+        block_start(
+            g); /* more than a few only on demand: a large ordinary grid would touch all the stacks
                            there are */
     if (queue_count == 0) {
         if (!can_start(g)) return nullptr;
@@ -350,8 +355,8 @@ void emu_note(const char *format, ...)
 
 std::string emu_who(const Thread *t)
 {
-    return text("block (%u,%u,%u) thread (%u,%u,%u)", t->block->idx.x, t->block->idx.y, t->block->idx.z,
-                t->tid.x, t->tid.y, t->tid.z);
+    return text("block (%u,%u,%u) thread (%u,%u,%u)", t->block->idx.x, t->block->idx.y,
+                t->block->idx.z, t->tid.x, t->tid.y, t->tid.z);
 }
 
 std::string emu_who_gid(uint32_t gid)
@@ -374,8 +379,9 @@ static std::string addr2line(uintptr_t pc, bool function_only)
     exe[n > 0 ? n : 0] = '\0';
     Dl_info self;
     bool in_exe = dladdr((void *)&emu_who, &self) && self.dli_fbase == info.dli_fbase;
-    std::string command = text("addr2line -C -f -i -e '%s' %#zx 2>/dev/null", in_exe ? exe : info.dli_fname,
-                               (size_t)(pc - (uintptr_t)info.dli_fbase));
+    std::string command =
+        text("addr2line -C -f -i -e '%s' %#zx 2>/dev/null", in_exe ? exe : info.dli_fname,
+             (size_t)(pc - (uintptr_t)info.dli_fbase));
     FILE *pipe = popen(command.c_str(), "r");
     std::string best, function, first;
     if (pipe) {
@@ -456,16 +462,19 @@ static std::string describe_waiting(const Grid *g)
         }
         s += text("\n  %u thread(s) of %u block(s), first %s: %s", q.threads, q.blocks,
                   emu_who(q.first).c_str(), state_name(q.first));
-        if (q.first->state != T_EXITED && q.first->file) s += text(" at %s:%d", q.first->file, q.first->line);
+        if (q.first->state != T_EXITED && q.first->file)
+            s += text(" at %s:%d", q.first->file, q.first->line);
         if (q.first->state == T_POLL && q.first->poll_address) {
             std::string waits = mbarrier_describe(q.first->poll_address);
-            s += !waits.empty() ? ", " + waits
-                                : text(", value %llu of %s", (unsigned long long)q.first->poll_value,
-                                       arena_describe(q.first->poll_address).c_str());
+            s += !waits.empty()
+                     ? ", " + waits
+                     : text(", value %llu of %s", (unsigned long long)q.first->poll_value,
+                            arena_describe(q.first->poll_address).c_str());
         }
     }
     if (g->started < g->blocks)
-        s += text("\n  the grid has %u blocks, the device holds %u at once: %u never started (a persistent "
+        s += text("\n  the grid has %u blocks, the device holds %u at once: %u never started (a "
+                  "persistent "
                   "grid must fit)",
                   g->blocks, g->resident_max, g->blocks - g->started);
     return s;
@@ -516,7 +525,8 @@ static void thread_main()
     Thread *t = emu_thread;
     Block *b = t->block;
     if (*stack_canary((size_t)(t->stack - stack_pool) / stack_size) != STACK_CANARY)
-        emu_fault(cudaErrorLaunchFailure, "%s overflowed its %zu byte stack", emu_who(t).c_str(), stack_size);
+        emu_fault(cudaErrorLaunchFailure, "%s overflowed its %zu byte stack", emu_who(t).c_str(),
+                  stack_size);
     t->state = T_EXITED;
     b->alive--;
     emu_grid->live--;
@@ -524,7 +534,8 @@ static void thread_main()
     idle_polls = 0;
     if (b->arrived > 0) {
         const Thread *waiting = &b->thread[b->first_waiting];
-        emu_fault(cudaErrorLaunchFailure, "early exit: %s exited while %s waits at the barrier at %s:%d",
+        emu_fault(cudaErrorLaunchFailure,
+                  "early exit: %s exited while %s waits at the barrier at %s:%d",
                   emu_who(t).c_str(), emu_who(waiting).c_str(), b->file, b->line);
     }
     RACE(race_thread_end(t));
@@ -570,7 +581,8 @@ static void barrier_arrive(const char *file, int line, int op, int value)
         const Thread *gone = nullptr;
         for (const auto &q : b->thread)
             if (q.state == T_EXITED) gone = &q;
-        emu_fault(cudaErrorLaunchFailure, "early exit: %s waits at the barrier at %s:%d but %s has exited",
+        emu_fault(cudaErrorLaunchFailure,
+                  "early exit: %s waits at the barrier at %s:%d but %s has exited",
                   emu_who(t).c_str(), file, line, emu_who(gone).c_str());
     }
     if (b->arrived == 0) {
@@ -581,8 +593,9 @@ static void barrier_arrive(const char *file, int line, int op, int value)
         b->reduce_acc = op == 1 ? 1 : 0;
     } else if (b->line != line || (b->file != file && strcmp(b->file, file) != 0)) {
         emu_fault(cudaErrorLaunchFailure,
-                  "divergent barrier: %s waits at %s:%d, %s at %s:%d, in the same block", emu_who(t).c_str(),
-                  file, line, emu_who(&b->thread[b->first_waiting]).c_str(), b->file, b->line);
+                  "divergent barrier: %s waits at %s:%d, %s at %s:%d, in the same block",
+                  emu_who(t).c_str(), file, line, emu_who(&b->thread[b->first_waiting]).c_str(),
+                  b->file, b->line);
     }
     if (op == 0) b->reduce_acc += value != 0;
     else if (op == 1) b->reduce_acc = b->reduce_acc && value;
@@ -618,11 +631,13 @@ extern "C" void emu_gridsync(const char *file, int line)
     t->file = file;
     t->line = line;
     if (!g->cooperative)
-        emu_fault(cudaErrorLaunchFailure, "%s calls grid.sync() at %s:%d, but the launch is not cooperative",
+        emu_fault(cudaErrorLaunchFailure,
+                  "%s calls grid.sync() at %s:%d, but the launch is not cooperative",
                   emu_who(t).c_str(), file, line);
     if (g->finished > 0 || t->block->alive < t->block->threads)
         emu_fault(cudaErrorLaunchFailure,
-                  "early exit: %s waits at grid.sync() at %s:%d but other threads of the grid have exited",
+                  "early exit: %s waits at grid.sync() at %s:%d but other threads of the grid have "
+                  "exited",
                   emu_who(t).c_str(), file, line);
     g->grid_arrived++;
     t->state = T_GRIDSYNC;
@@ -643,10 +658,11 @@ extern "C" int emu_grid_is_cooperative(void) { return emu_grid && emu_grid->coop
  * ------------------------------------------------------------------------------------------ */
 
 static const char *const warp_op_name[EMU_WARP_OPS] = {
-    "__syncwarp",        "__shfl_sync",       "__shfl_up_sync",    "__shfl_down_sync",  "__shfl_xor_sync",
-    "__ballot_sync",     "__all_sync",        "__any_sync",        "__match_any_sync",  "__match_all_sync",
-    "__reduce_add_sync", "__reduce_min_sync", "__reduce_max_sync", "__reduce_min_sync", "__reduce_max_sync",
-    "__reduce_and_sync", "__reduce_or_sync",  "__reduce_xor_sync", "mma.sync",          "mma.sync",
+    "__syncwarp",        "__shfl_sync",       "__shfl_up_sync",    "__shfl_down_sync",
+    "__shfl_xor_sync",   "__ballot_sync",     "__all_sync",        "__any_sync",
+    "__match_any_sync",  "__match_all_sync",  "__reduce_add_sync", "__reduce_min_sync",
+    "__reduce_max_sync", "__reduce_min_sync", "__reduce_max_sync", "__reduce_and_sync",
+    "__reduce_or_sync",  "__reduce_xor_sync", "mma.sync",          "mma.sync",
     "ldmatrix",          "movmatrix"};
 
 static int shuffle_source(int op, int lane, const EmuLane *x)
@@ -758,7 +774,8 @@ extern "C" void emu_warp_op(int op, unsigned mask, EmuLane *operand, const char 
     t->line = line;
     t->operand = operand;
     if (!(mask & self))
-        emu_fault(cudaErrorLaunchFailure, "%s calls %s at %s:%d with mask %08x, which lacks its own lane",
+        emu_fault(cudaErrorLaunchFailure,
+                  "%s calls %s at %s:%d with mask %08x, which lacks its own lane",
                   emu_who(t).c_str(), warp_op_name[op], file, line, mask);
     if (op >= EMU_SHFL && op <= EMU_SHFL_XOR &&
         (operand->width < 1 || operand->width > 32 || (operand->width & (operand->width - 1)) != 0))
@@ -772,10 +789,11 @@ extern "C" void emu_warp_op(int op, unsigned mask, EmuLane *operand, const char 
             break;
         }
         if (m.mask & mask & m.arrived & self)
-            emu_fault(cudaErrorLaunchFailure, "%s joins two warp operations at once", emu_who(t).c_str());
+            emu_fault(cudaErrorLaunchFailure, "%s joins two warp operations at once",
+                      emu_who(t).c_str());
     }
-    if (meet &&
-        (meet->op != op || meet->line != line || (meet->file != file && strcmp(meet->file, file) != 0))) {
+    if (meet && (meet->op != op || meet->line != line ||
+                 (meet->file != file && strcmp(meet->file, file) != 0))) {
         const Thread *other = w->lane[__builtin_ctz(meet->arrived)];
         emu_fault(cudaErrorLaunchFailure,
                   "divergent warp operation: %s calls %s at %s:%d, %s calls %s at %s:%d, mask %08x",
@@ -835,7 +853,8 @@ static void stuck_polling()
         idle_polls = 0;
         return;
     }
-    emu_fault(cudaErrorLaunchTimeout, "livelock: all threads that can run only poll, and no value changes%s",
+    emu_fault(cudaErrorLaunchTimeout,
+              "livelock: all threads that can run only poll, and no value changes%s",
               describe_waiting(g).c_str());
 }
 
@@ -850,7 +869,8 @@ void sched_yield_idle(const char *file, int line)
     else if (can_start(g) && idle_polls > queue_count) block_start(g);
     size_t rounds = strategy ? 64 : 8;
     if (++idle_polls > rounds * (queue_count + 1) + 64) stuck_polling();
-    if (strategy == 2) queue_push_front(t); /* spinning threads last, or the schedule itself would livelock */
+    if (strategy == 2)
+        queue_push_front(t); /* spinning threads last, or the schedule itself would livelock */
     else queue_push(t);
     switch_away();
 }
@@ -908,12 +928,15 @@ extern "C" long long emu_clock(void)
 
 extern "C" void emu_trap(const char *file, int line)
 {
-    emu_fault(cudaErrorLaunchFailure, "%s executed __trap() at %s:%d", emu_who(emu_thread).c_str(), file,
-              line);
+    emu_fault(cudaErrorLaunchFailure, "%s executed __trap() at %s:%d", emu_who(emu_thread).c_str(),
+              file, line);
 }
 
 extern "C" int emu_on_device(void) { return emu_thread != nullptr; }
-extern "C" int emu_device_arch(void) { return emu_device->prop.major * 100 + emu_device->prop.minor * 10; }
+extern "C" int emu_device_arch(void)
+{
+    return emu_device->prop.major * 100 + emu_device->prop.minor * 10;
+}
 
 /* ---- shared memory
  * ------------------------------------------------------------------------------------------ */
@@ -927,7 +950,8 @@ static void piece_make(Block *b, const void *key, size_t index, size_t offset, s
 {
     bool overlaps = false;
     for (const auto &p : b->pieces)
-        overlaps = overlaps || (at < p.at + p.bytes + SHARED_GUARD && p.at < at + bytes + SHARED_GUARD);
+        overlaps =
+            overlaps || (at < p.at + p.bytes + SHARED_GUARD && p.at < at + bytes + SHARED_GUARD);
 #if FIBER_ASAN
     __asan_unpoison_memory_region(at, overlaps ? bytes : bytes + SHARED_GUARD);
 #endif
@@ -957,15 +981,16 @@ static void piece_make(Block *b, const void *key, size_t index, size_t offset, s
     }
 }
 
-extern "C" void *emu_shared_take(size_t index, size_t offset, size_t bytes, const char *file, int line)
+extern "C" void *emu_shared_take(size_t index, size_t offset, size_t bytes, const char *file,
+                                 int line)
 {
     Thread *t = emu_thread;
     Block *b = t->block;
     if (offset + bytes > emu_grid->dynamic_shared)
-        emu_fault(
-            cudaErrorIllegalAddress,
-            "%s carves shared memory past the launch's size at %s:%d: offset %zu + %zu bytes, %zu were given",
-            emu_who(t).c_str(), file, line, offset, bytes, emu_grid->dynamic_shared);
+        emu_fault(cudaErrorIllegalAddress,
+                  "%s carves shared memory past the launch's size at %s:%d: offset %zu + %zu "
+                  "bytes, %zu were given",
+                  emu_who(t).c_str(), file, line, offset, bytes, emu_grid->dynamic_shared);
     unsigned char *at = b->shared + offset + index * SHARED_GUARD;
     for (const auto &p : b->pieces)
         if (p.at == at && p.bytes == bytes) return at;
@@ -973,7 +998,8 @@ extern "C" void *emu_shared_take(size_t index, size_t offset, size_t bytes, cons
     return at;
 }
 
-extern "C" void *emu_shared_static(const void *key, size_t bytes, size_t align, const char *file, int line)
+extern "C" void *emu_shared_static(const void *key, size_t bytes, size_t align, const char *file,
+                                   int line)
 {
     Block *b = emu_thread->block;
     for (const auto &p : b->pieces)
@@ -985,10 +1011,12 @@ extern "C" void *emu_shared_static(const void *key, size_t bytes, size_t align, 
         k->static_shared = b->static_used; /* occupancy knows it from the second launch on */
     if (b->static_used > emu_device->prop.sharedMemPerBlock ||
         b->static_used + emu_grid->dynamic_shared > emu_grid->shared_limit)
-        emu_fault(cudaErrorLaunchOutOfResources,
-                  "%s:%d: %zu bytes of static shared memory and %zu dynamic exceed the block's limit", file,
-                  line, b->static_used, emu_grid->dynamic_shared);
-    unsigned char *at = b->shared + SHARED_WINDOW / 2 + offset + b->pieces.size() * 2 * SHARED_GUARD;
+        emu_fault(
+            cudaErrorLaunchOutOfResources,
+            "%s:%d: %zu bytes of static shared memory and %zu dynamic exceed the block's limit",
+            file, line, b->static_used, emu_grid->dynamic_shared);
+    unsigned char *at =
+        b->shared + SHARED_WINDOW / 2 + offset + b->pieces.size() * 2 * SHARED_GUARD;
     at = (unsigned char *)(((uintptr_t)at + 15) & ~(uintptr_t)15);
     piece_make(b, key, ~(size_t)0, offset, bytes, at);
     return at;
@@ -1003,10 +1031,11 @@ static void shared_check_guards(const Block *b)
         if (p.key == (const void *)1) continue;
         for (size_t i = 0; i < SHARED_GUARD; i++)
             if (p.at[p.bytes + i] != GUARD_BYTE) {
-                std::string s = text("shared memory written %zu byte(s) past the end of a piece of %zu bytes "
-                                     "(%s, offset %zu), block (%u,%u,%u), found at the block's end",
-                                     i + 1, p.bytes, p.key ? "static" : "dynamic", p.offset, b->idx.x,
-                                     b->idx.y, b->idx.z);
+                std::string s =
+                    text("shared memory written %zu byte(s) past the end of a piece of %zu bytes "
+                         "(%s, offset %zu), block (%u,%u,%u), found at the block's end",
+                         i + 1, p.bytes, p.key ? "static" : "dynamic", p.offset, b->idx.x, b->idx.y,
+                         b->idx.z);
                 sched_fail(cudaErrorIllegalAddress, s);
                 return;
             }
@@ -1029,7 +1058,8 @@ extern "C" void emu_watchdog(double seconds) { watchdog_seconds = seconds; }
 [[noreturn]] static void on_fiber_spin()
 {
     emu_fault(cudaErrorLaunchTimeout,
-              "raw spin: %s has run for %.1f s of CPU time without a barrier, a poll or an exit, now at %s; "
+              "raw spin: %s has run for %.1f s of CPU time without a barrier, a poll or an exit, "
+              "now at %s; "
               "spin through "
               "load_poll (or compile for the race build, which sees volatile loads)",
               emu_who(emu_thread).c_str(), watchdog_seconds, emu_where(signal_pc + 1).c_str());
@@ -1039,14 +1069,15 @@ extern "C" void emu_watchdog(double seconds) { watchdog_seconds = seconds; }
 {
     Thread *t = emu_thread;
     if (signal_overflow)
-        emu_fault(cudaErrorLaunchFailure, "%s overflowed its stack of %zu bytes at %s", emu_who(t).c_str(),
-                  stack_size, emu_where(signal_pc + 1).c_str());
+        emu_fault(cudaErrorLaunchFailure, "%s overflowed its stack of %zu bytes at %s",
+                  emu_who(t).c_str(), stack_size, emu_where(signal_pc + 1).c_str());
     if (signal_no_address)
         emu_fault(cudaErrorMisalignedAddress,
-                  "misaligned vector access (or an impossible address) by %s at %s", emu_who(t).c_str(),
-                  emu_where(signal_pc + 1).c_str());
-    emu_fault(cudaErrorIllegalAddress, "illegal memory access: %s touched %s at %s", emu_who(t).c_str(),
-              arena_describe((void *)signal_address).c_str(), emu_where(signal_pc + 1).c_str());
+                  "misaligned vector access (or an impossible address) by %s at %s",
+                  emu_who(t).c_str(), emu_where(signal_pc + 1).c_str());
+    emu_fault(cudaErrorIllegalAddress, "illegal memory access: %s touched %s at %s",
+              emu_who(t).c_str(), arena_describe((void *)signal_address).c_str(),
+              emu_where(signal_pc + 1).c_str());
 }
 
 /* Returns from the signal into `target`, on the interrupted stack, as if the kernel had called it. */
@@ -1069,7 +1100,8 @@ static bool on_fiber_stack(void *context)
 {
 #if defined(__x86_64__)
     uintptr_t sp = (uintptr_t)((ucontext_t *)context)->uc_mcontext.gregs[REG_RSP];
-    return emu_thread && sp >= (uintptr_t)stack_pool && sp < (uintptr_t)stack_pool + stack_pool_size;
+    return emu_thread && sp >= (uintptr_t)stack_pool &&
+           sp < (uintptr_t)stack_pool + stack_pool_size;
 #else
     (void)context;
     return emu_thread != nullptr;
@@ -1093,7 +1125,8 @@ static void on_alarm(int, siginfo_t *, void *context)
     }
 }
 
-static struct sigaction others[2]; /* who handled SIGSEGV and SIGBUS before us: test frameworks do */
+static struct sigaction
+    others[2]; /* who handled SIGSEGV and SIGBUS before us: test frameworks do */
 
 static void on_segv(int signal, siginfo_t *info, void *context)
 {

@@ -64,8 +64,9 @@ static void test_only_our_headers(void **state)
             for (char *word = strtok(out, " \\\n"); word; word = strtok(NULL, " \\\n")) {
                 const char *name = strrchr(word, '/');
                 name = name ? name + 1 : word;
-                int cuda = strstr(name, "cuda") || strstr(name, "curand") || strstr(name, "cublas") ||
-                           strstr(name, "cooperative") || strcmp(name, "vector_types.h") == 0 ||
+                int cuda = strstr(name, "cuda") || strstr(name, "curand") ||
+                           strstr(name, "cublas") || strstr(name, "cooperative") ||
+                           strcmp(name, "vector_types.h") == 0 ||
                            strcmp(name, "driver_types.h") == 0 || strstr(word, "cccl");
                 if (!cuda) continue;
                 if (strncmp(word, "tests/emu/include/", 18) != 0)
@@ -99,14 +100,16 @@ static void test_nvcc(void **state)
     /* every wrapper of dev_*.cuh for all, the rest for one */
     for (int i = 0; i < KERNELS; i++) {
         if (strstr(kernels[i], "faults.cu")) continue; /* asks the emulator for its report */
-        snprintf(command, sizeof command,
-                 "%s -std=c++17 -I. -Itests/emu/example %s -Xcompiler -Wall -c %s -o /dev/null 2>&1", nvcc(),
-                 strstr(kernels[i], "wrappers.cu")
-                     ? "-gencode arch=compute_75,code=sm_75 -gencode arch=compute_80,code=sm_80 "
-                       "-gencode arch=compute_90,code=sm_90 -gencode arch=compute_90a,code=sm_90a "
-                       "-Xptxas --suppress-async-bulk-multicast-advisory-warning"
-                     : "-arch=sm_90",
-                 kernels[i]);
+        snprintf(
+            command, sizeof command,
+            "%s -std=c++17 -I. -Itests/emu/example %s -Xcompiler -Wall -c %s -o /dev/null 2>&1",
+            nvcc(),
+            strstr(kernels[i], "wrappers.cu")
+                ? "-gencode arch=compute_75,code=sm_75 -gencode arch=compute_80,code=sm_80 "
+                  "-gencode arch=compute_90,code=sm_90 -gencode arch=compute_90a,code=sm_90a "
+                  "-Xptxas --suppress-async-bulk-multicast-advisory-warning"
+                : "-arch=sm_90",
+            kernels[i]);
         compile_clean(command);
     }
 }
@@ -124,7 +127,8 @@ static void test_machine_code(void **state)
     char command[2048], tool[1024];
     snprintf(command, sizeof command, "printf %%s \"$(dirname \"$(command -v %s)\")/cuobjdump\"",
              nvcc() ? nvcc() : ":");
-    assert_int_equal(run(command, tool, sizeof tool), 0); /* the one beside the compiler, if it is there */
+    assert_int_equal(run(command, tool, sizeof tool),
+                     0); /* the one beside the compiler, if it is there */
     if (!have(tool)) strcpy(tool, "cuobjdump");
     if (!nvcc() || !have(tool)) {
         print_message("no %s here: the machine code of the wrappers was not looked at\n",
@@ -132,10 +136,11 @@ static void test_machine_code(void **state)
         skip();
     }
     const char *variable = getenv("PLSTM_BUILD"), *build = variable ? variable : "build";
-    snprintf(command, sizeof command,
-             "%s -std=c++17 -I. -arch=sm_90 -Xptxas --suppress-async-bulk-multicast-advisory-warning "
-             "-cubin tests/emu/wrappers.cu -o %s/emu/wrappers.cubin 2>&1",
-             nvcc(), build);
+    snprintf(
+        command, sizeof command,
+        "%s -std=c++17 -I. -arch=sm_90 -Xptxas --suppress-async-bulk-multicast-advisory-warning "
+        "-cubin tests/emu/wrappers.cu -o %s/emu/wrappers.cubin 2>&1",
+        nvcc(), build);
     compile_clean(command);
     static char out[1 << 20];
     snprintf(command, sizeof command, "%s -sass %s/emu/wrappers.cubin 2>&1", tool, build);
@@ -160,10 +165,12 @@ static void test_compilers(void **state)
         skip();
     }
     char command[2048];
-    const char *flags[] = {"", "-DEMU_ARCH=350", "-fsanitize=thread -mllvm -tsan-distinguish-volatile=1"};
+    const char *flags[] = {"", "-DEMU_ARCH=350",
+                           "-fsanitize=thread -mllvm -tsan-distinguish-volatile=1"};
     for (int f = 0; f < 3; f++) {
         snprintf(command, sizeof command,
-                 "clang++ -std=c++17 -O1 -Wall -Wextra " EMU_INCLUDES " %s -x c++ -c %s -o /dev/null 2>&1",
+                 "clang++ -std=c++17 -O1 -Wall -Wextra " EMU_INCLUDES
+                 " %s -x c++ -c %s -o /dev/null 2>&1",
                  flags[f], kernels[0]);
         compile_clean(command);
     }
@@ -173,18 +180,19 @@ static void test_compilers(void **state)
                  kernels[i]);
         compile_clean(command);
     }
-    compile_clean(
-        "for arch in 350 700 750 800; do clang++ -std=c++17 -fsyntax-only -Wall -Wextra " EMU_INCLUDES
-        " -DEMU_ARCH=$arch -x c++ tests/emu/wrappers.cu 2>&1; done");
+    compile_clean("for arch in 350 700 750 800; do clang++ -std=c++17 -fsyntax-only -Wall "
+                  "-Wextra " EMU_INCLUDES
+                  " -DEMU_ARCH=$arch -x c++ tests/emu/wrappers.cu 2>&1; done");
 }
 
 /* Host files are C11 and may not drag C++ in. */
 static void test_c_headers(void **state)
 {
     (void)state;
-    compile_clean("printf '#include \"cuda_runtime.h\"\\n#include \"cublas_v2.h\"\\n#include \"emu.h\"\\nint "
-                  "main(void){return 0;}\\n' | "
-                  "gcc -std=c11 -pedantic -Wall -Wextra -Werror " EMU_INCLUDES " -fsyntax-only -x c - 2>&1");
+    compile_clean(
+        "printf '#include \"cuda_runtime.h\"\\n#include \"cublas_v2.h\"\\n#include \"emu.h\"\\nint "
+        "main(void){return 0;}\\n' | "
+        "gcc -std=c11 -pedantic -Wall -Wextra -Werror " EMU_INCLUDES " -fsyntax-only -x c - 2>&1");
 }
 
 /* README: the folder, copied anywhere, builds and runs its example. The whole build takes half a minute, so
@@ -200,10 +208,10 @@ static void test_lifted_out(void **state)
     snprintf(command, sizeof command, "cp -r tests/emu '%s/a copy'", folder);
     compile_clean(command);
     if (getenv("PLSTM_LONG")) {
-        snprintf(
-            command, sizeof command,
-            "cd %s && for mode in plain race asan; do './a copy/example/build.sh' $mode $mode 2>&1; done",
-            folder);
+        snprintf(command, sizeof command,
+                 "cd %s && for mode in plain race asan; do './a copy/example/build.sh' $mode $mode "
+                 "2>&1; done",
+                 folder);
     } else {
         snprintf(command, sizeof command,
                  "cd '%s/a copy' && I='-Iinclude -I. -D_GNU_SOURCE' && rm -f test_*.cpp && "
@@ -211,13 +219,15 @@ static void test_lifted_out(void **state)
                  "*) g++ -std=c++17 $I -M $f >../depends 2>&1 || cat ../depends;; esac; done && "
                  "g++ -std=c++17 -O1 $I -x c++ -c example/recurrence.cu -o ../r.o 2>&1 && "
                  "gcc -std=c11 -O1 $I -c example/main.c -o ../m.o 2>&1 && "
-                 "g++ ../m.o ../r.o '%s/emu/plain/libemu.a' -ldl -o ../recurrence 2>&1 && ../recurrence 2>&1",
+                 "g++ ../m.o ../r.o '%s/emu/plain/libemu.a' -ldl -o ../recurrence 2>&1 && "
+                 "../recurrence 2>&1",
                  folder, absolute);
     }
     int status = run(command, out, sizeof out), runs = 0;
     for (const char *at = out; (at = strstr(at, " ok\n")); at++) runs++;
     bool clean = status == 0 && runs == (getenv("PLSTM_LONG") ? 3 : 1);
-    for (const char *at = out; *at; at = strchr(at, '\n') + 1) /* and not a word beside the results */
+    for (const char *at = out; *at;
+         at = strchr(at, '\n') + 1) /* and not a word beside the results */
         if (strncmp(at, "recurrence: ", 12) || !strchr(at, '\n')) {
             clean = false;
             break;

@@ -61,7 +61,8 @@ static float truncated(float x)
     return x;
 }
 
-static double product(int ta, int tb, int batch, int row, int col, double alpha, double beta, int tf32)
+static double product(int ta, int tb, int batch, int row, int col, double alpha, double beta,
+                      int tf32)
 {
     double sum = 0;
     for (int k = 0; k < K; k++) {
@@ -80,10 +81,11 @@ static void check(int ta, int tb, int batches, double alpha, double beta, int tf
             for (int row = 0; row < LD; row++) {
                 float v = got[i * SIZE + col * LD + row];
                 if (row < M)
-                    assert_true(fabs((double)v - product(ta, tb, i, row, col, alpha, beta, tf32)) < 1e-6);
+                    assert_true(fabs((double)v - product(ta, tb, i, row, col, alpha, beta, tf32)) <
+                                1e-6);
                 else
-                    assert_true(v ==
-                                c_host[i * SIZE + col * LD + row]); /* between M and LD nothing is touched */
+                    assert_true(v == c_host[i * SIZE + col * LD +
+                                            row]); /* between M and LD nothing is touched */
             }
 }
 
@@ -95,19 +97,21 @@ static void test_gemm(void **state)
     const float alpha = 0.75f, beta = -0.5f, zero = 0.0f;
     for (int ta = 0; ta < 2; ta++)
         for (int tb = 0; tb < 2; tb++) {
-            cublasOperation_t oa = ta ? CUBLAS_OP_T : CUBLAS_OP_N, ob = tb ? CUBLAS_OP_T : CUBLAS_OP_N;
+            cublasOperation_t oa = ta ? CUBLAS_OP_T : CUBLAS_OP_N,
+                              ob = tb ? CUBLAS_OP_T : CUBLAS_OP_N;
             OK(cudaMemcpy(c, c_host, sizeof c_host, cudaMemcpyHostToDevice));
             OK(cublasSgemm(handle, oa, ob, M, N, K, &alpha, a, LD, b, LD, &beta, c, LD));
             OK(cudaMemcpy(got, c, sizeof got, cudaMemcpyDeviceToHost));
             check(ta, tb, 1, alpha, beta, 0);
             OK(cudaMemcpy(c, c_host, sizeof c_host, cudaMemcpyHostToDevice));
-            OK(cublasSgemmStridedBatched(handle, oa, ob, M, N, K, &alpha, a, LD, SIZE, b, LD, SIZE, &beta, c,
-                                         LD, SIZE, BATCH));
+            OK(cublasSgemmStridedBatched(handle, oa, ob, M, N, K, &alpha, a, LD, SIZE, b, LD, SIZE,
+                                         &beta, c, LD, SIZE, BATCH));
             OK(cudaMemcpy(got, c, sizeof got, cudaMemcpyDeviceToHost));
             check(ta, tb, BATCH, alpha, beta, 0);
             OK(cudaMemcpy(c, c_host, sizeof c_host, cudaMemcpyHostToDevice));
-            OK(cublasGemmEx(handle, oa, ob, M, N, K, &alpha, a, CUDA_R_32F, LD, b, CUDA_R_32F, LD, &beta, c,
-                            CUDA_R_32F, LD, CUBLAS_COMPUTE_32F_FAST_TF32, CUBLAS_GEMM_DEFAULT));
+            OK(cublasGemmEx(handle, oa, ob, M, N, K, &alpha, a, CUDA_R_32F, LD, b, CUDA_R_32F, LD,
+                            &beta, c, CUDA_R_32F, LD, CUBLAS_COMPUTE_32F_FAST_TF32,
+                            CUBLAS_GEMM_DEFAULT));
             OK(cudaMemcpy(got, c, sizeof got, cudaMemcpyDeviceToHost));
             check(ta, tb, 1, alpha, beta, 1);
         }
@@ -120,9 +124,9 @@ static void test_gemm(void **state)
     /* the math mode has the same effect as the compute type, except where it is pedantic */
     OK(cudaMemcpy(c, c_host, sizeof c_host, cudaMemcpyHostToDevice));
     OK(cublasSetMathMode(handle, CUBLAS_TF32_TENSOR_OP_MATH));
-    OK(cublasGemmStridedBatchedEx(handle, CUBLAS_OP_N, CUBLAS_OP_N, M, N, K, &alpha, a, CUDA_R_32F, LD, SIZE,
-                                  b, CUDA_R_32F, LD, SIZE, &beta, c, CUDA_R_32F, LD, SIZE, BATCH,
-                                  CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+    OK(cublasGemmStridedBatchedEx(handle, CUBLAS_OP_N, CUBLAS_OP_N, M, N, K, &alpha, a, CUDA_R_32F,
+                                  LD, SIZE, b, CUDA_R_32F, LD, SIZE, &beta, c, CUDA_R_32F, LD, SIZE,
+                                  BATCH, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
     OK(cudaMemcpy(got, c, sizeof got, cudaMemcpyDeviceToHost));
     check(0, 0, BATCH, alpha, beta, 1);
     OK(cudaFree(a));
@@ -136,40 +140,50 @@ static void test_refusals(void **state)
     float *a = upload(a_host, SIZE), one = 1.0f;
     cublasMath_t mode;
     int version;
-    assert_int_equal(cublasSgemm(NULL, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &one, a, 1, a, 1, &one, a, 1),
-                     CUBLAS_STATUS_NOT_INITIALIZED);
-    assert_int_equal(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, -1, 1, 1, &one, a, 1, a, 1, &one, a, 1),
-                     CUBLAS_STATUS_INVALID_VALUE);
-    assert_int_equal(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, 4, 1, 1, &one, a, 3, a, 1, &one, a, 4),
-                     CUBLAS_STATUS_INVALID_VALUE);
-    assert_int_equal(cublasSgemm(handle, CUBLAS_OP_T, CUBLAS_OP_N, 4, 1, 2, &one, a, 1, a, 2, &one, a, 4),
-                     CUBLAS_STATUS_INVALID_VALUE);
-    assert_int_equal(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, 4, 1, 1, &one, a, 4, a, 1, &one, a, 3),
-                     CUBLAS_STATUS_INVALID_VALUE);
-    assert_int_equal(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, NULL, a, 1, a, 1, &one, a, 1),
-                     CUBLAS_STATUS_INVALID_VALUE);
     assert_int_equal(
-        cublasSgemm(handle, (cublasOperation_t)7, CUBLAS_OP_N, 1, 1, 1, &one, a, 1, a, 1, &one, a, 1),
+        cublasSgemm(NULL, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &one, a, 1, a, 1, &one, a, 1),
+        CUBLAS_STATUS_NOT_INITIALIZED);
+    assert_int_equal(
+        cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, -1, 1, 1, &one, a, 1, a, 1, &one, a, 1),
         CUBLAS_STATUS_INVALID_VALUE);
+    assert_int_equal(
+        cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, 4, 1, 1, &one, a, 3, a, 1, &one, a, 4),
+        CUBLAS_STATUS_INVALID_VALUE);
+    assert_int_equal(
+        cublasSgemm(handle, CUBLAS_OP_T, CUBLAS_OP_N, 4, 1, 2, &one, a, 1, a, 2, &one, a, 4),
+        CUBLAS_STATUS_INVALID_VALUE);
+    assert_int_equal(
+        cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, 4, 1, 1, &one, a, 4, a, 1, &one, a, 3),
+        CUBLAS_STATUS_INVALID_VALUE);
+    assert_int_equal(
+        cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, NULL, a, 1, a, 1, &one, a, 1),
+        CUBLAS_STATUS_INVALID_VALUE);
+    assert_int_equal(cublasSgemm(handle, (cublasOperation_t)7, CUBLAS_OP_N, 1, 1, 1, &one, a, 1, a,
+                                 1, &one, a, 1),
+                     CUBLAS_STATUS_INVALID_VALUE);
     OK(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, 0, 1, 1, &one, NULL, 1, NULL, 1, &one, NULL,
                    1)); /* nothing to do */
-    assert_int_equal(cublasGemmEx(handle, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &one, a, CUDA_R_64F, 1, a,
-                                  CUDA_R_64F, 1, &one, a, CUDA_R_64F, 1, CUBLAS_COMPUTE_32F,
+    assert_int_equal(cublasGemmEx(handle, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &one, a, CUDA_R_64F, 1,
+                                  a, CUDA_R_64F, 1, &one, a, CUDA_R_64F, 1, CUBLAS_COMPUTE_32F,
                                   CUBLAS_GEMM_DEFAULT),
                      CUBLAS_STATUS_NOT_SUPPORTED);
     assert_int_equal(cublasSetMathMode(handle, (cublasMath_t)9), CUBLAS_STATUS_INVALID_VALUE);
     OK(cublasGetMathMode(handle, &mode));
     assert_int_equal(mode, CUBLAS_DEFAULT_MATH);
-    assert_int_equal(cublasSetPointerMode(handle, (cublasPointerMode_t)2), CUBLAS_STATUS_INVALID_VALUE);
+    assert_int_equal(cublasSetPointerMode(handle, (cublasPointerMode_t)2),
+                     CUBLAS_STATUS_INVALID_VALUE);
     assert_int_equal(cublasSetWorkspace(handle, (char *)a + 4, 64),
-                     CUBLAS_STATUS_INVALID_VALUE);                                         /* not aligned */
-    assert_int_equal(cublasSetWorkspace(handle, a, 1 << 20), CUBLAS_STATUS_INVALID_VALUE); /* not that long */
+                     CUBLAS_STATUS_INVALID_VALUE); /* not aligned */
+    assert_int_equal(cublasSetWorkspace(handle, a, 1 << 20),
+                     CUBLAS_STATUS_INVALID_VALUE); /* not that long */
     OK(cublasSetWorkspace(handle, a, 256));
     OK(cublasSetAtomicsMode(handle, CUBLAS_ATOMICS_NOT_ALLOWED));
     OK(cublasGetVersion(handle, &version));
     assert_true(version > 0);
-    assert_string_equal(cublasGetStatusString(CUBLAS_STATUS_ALLOC_FAILED), "the resource allocation failed");
-    assert_string_equal(cublasGetStatusName(CUBLAS_STATUS_NOT_SUPPORTED), "CUBLAS_STATUS_NOT_SUPPORTED");
+    assert_string_equal(cublasGetStatusString(CUBLAS_STATUS_ALLOC_FAILED),
+                        "the resource allocation failed");
+    assert_string_equal(cublasGetStatusName(CUBLAS_STATUS_NOT_SUPPORTED),
+                        "CUBLAS_STATUS_NOT_SUPPORTED");
     OK(cudaFree(a));
 }
 
@@ -181,8 +195,9 @@ static void test_out_of_range(void **state)
     OK(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, 4, 4, 4, &one, a, 4, c, 4, &one, c, 4));
     assert_int_equal(cudaDeviceSynchronize(), cudaErrorIllegalAddress);
     assert_non_null(strstr(emu_report(), "cublasSgemm"));
-    assert_int_equal(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &one, c, 1, c, 1, &one, c, 1),
-                     CUBLAS_STATUS_EXECUTION_FAILED);
+    assert_int_equal(
+        cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &one, c, 1, c, 1, &one, c, 1),
+        CUBLAS_STATUS_EXECUTION_FAILED);
     cublasDestroy(handle);
     OK(cudaDeviceReset());
     OK(cublasCreate(&handle));
@@ -200,7 +215,8 @@ static void test_streams_and_graphs(void **state)
     OK(cublasSetStream(handle, s));
     OK(cublasSetPointerMode(handle, CUBLAS_POINTER_MODE_DEVICE));
     OK(cudaStreamBeginCapture(s, cudaStreamCaptureModeGlobal));
-    OK(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, M, N, K, scalars, a, LD, b, LD, scalars + 1, c, LD));
+    OK(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, M, N, K, scalars, a, LD, b, LD, scalars + 1, c,
+                   LD));
     OK(cublasSnrm2(handle, 3, a, 1, scalars + 2));
     OK(cudaStreamEndCapture(s, &graph));
     size_t n = 0;
@@ -256,12 +272,14 @@ static void test_bfloat16(void **state)
     OK(cudaMalloc(&p, sizeof ones));
     OK(cudaMalloc(&q, sizeof wide));
     OK(cudaMemcpy(p, ones, sizeof ones, cudaMemcpyHostToDevice));
-    OK(cublasGemmEx(handle, CUBLAS_OP_N, CUBLAS_OP_N, 4, 4, 4, &one, p, CUDA_R_16BF, 4, p, CUDA_R_16BF, 4,
-                    &zero, q, CUDA_R_32F, 4, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+    OK(cublasGemmEx(handle, CUBLAS_OP_N, CUBLAS_OP_N, 4, 4, 4, &one, p, CUDA_R_16BF, 4, p,
+                    CUDA_R_16BF, 4, &zero, q, CUDA_R_32F, 4, CUBLAS_COMPUTE_32F,
+                    CUBLAS_GEMM_DEFAULT));
     OK(cudaMemcpy(wide, q, sizeof wide, cudaMemcpyDeviceToHost));
     assert_true(wide[15] == 4.0f);
-    OK(cublasGemmEx(handle, CUBLAS_OP_N, CUBLAS_OP_N, 4, 4, 4, &one, p, CUDA_R_16BF, 4, p, CUDA_R_16BF, 4,
-                    &zero, q, CUDA_R_16BF, 4, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+    OK(cublasGemmEx(handle, CUBLAS_OP_N, CUBLAS_OP_N, 4, 4, 4, &one, p, CUDA_R_16BF, 4, p,
+                    CUDA_R_16BF, 4, &zero, q, CUDA_R_16BF, 4, CUBLAS_COMPUTE_32F,
+                    CUBLAS_GEMM_DEFAULT));
     OK(cudaMemcpy(out, q, sizeof out, cudaMemcpyDeviceToHost));
     assert_int_equal(out[15], 0x4080);
     OK(cudaFree(p));
@@ -277,12 +295,14 @@ static void test_injected(void **state)
     assert_int_equal(cublasCreate(&other), CUBLAS_STATUS_ALLOC_FAILED);
     emu_fail_call(EMU_CALL_CUBLAS, 2, cudaSuccess);
     OK(cublasSetMathMode(handle, CUBLAS_DEFAULT_MATH));
-    assert_int_equal(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &one, a, 1, a, 1, &one, a, 1),
-                     CUBLAS_STATUS_EXECUTION_FAILED);
+    assert_int_equal(
+        cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &one, a, 1, a, 1, &one, a, 1),
+        CUBLAS_STATUS_EXECUTION_FAILED);
     assert_string_equal(emu_failed_call(), "cublasSgemm_v2");
     emu_vanish_at(1);
-    assert_int_equal(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &one, a, 1, a, 1, &one, a, 1),
-                     CUBLAS_STATUS_EXECUTION_FAILED);
+    assert_int_equal(
+        cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &one, a, 1, a, 1, &one, a, 1),
+        CUBLAS_STATUS_EXECUTION_FAILED);
     emu_vanish_at(0);
     OK(cudaFree(a));
 }
@@ -310,29 +330,30 @@ static void test_lt(void **state)
     OK(cublasLtMatrixLayoutCreate(&other, CUDA_R_32F, N, M, N));
     OK(cublasLtMatmulPreferenceCreate(&preference));
     for (int i = 0; i < 4; i++)
-        OK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES + i,
-                                                &aligned, sizeof aligned));
+        OK(cublasLtMatmulPreferenceSetAttribute(
+            preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES + i, &aligned, sizeof aligned));
     OK(cublasLtMatmulAlgoGetHeuristic(lt, desc, la, lb, ld, ld, preference, 4, found, &n));
     assert_int_equal(n, 2); /* no workspace: not in halves */
-    OK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes,
-                                            sizeof bytes));
+    OK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                            &bytes, sizeof bytes));
     OK(cublasLtMatmulAlgoGetHeuristic(lt, desc, la, lb, ld, ld, preference, 4, found, &n));
-#define MATMUL(D, layout, algorithm, size)                                                                   \
-    cublasLtMatmul(lt, desc, &one, a, la, b, lb, &zero, D, layout, D, layout, algorithm, workspace, size,    \
-                   NULL)
+#define MATMUL(D, layout, algorithm, size)                                                         \
+    cublasLtMatmul(lt, desc, &one, a, la, b, lb, &zero, D, layout, D, layout, algorithm,           \
+                   workspace, size, NULL)
     assert_int_equal(n, 3);
     assert_int_equal(found[0].state, CUBLAS_STATUS_NOT_SUPPORTED); /* one that it would not run */
     assert_int_equal(MATMUL(d, ld, &found[0].algo, bytes), CUBLAS_STATUS_INVALID_VALUE);
     for (int i = 0; i < 2; i++) {
         OK(cublasLtMatmulAlgoCheck(lt, desc, la, lb, ld, ld, &found[i + 1].algo, &checked));
         assert_int_equal(checked.workspaceSize, i ? bytes : none);
-        OK(cublasLtMatmul(lt, desc, &one, a, la, b, lb, &zero, d, ld, d, ld, &found[i + 1].algo, workspace,
-                          bytes, NULL));
+        OK(cublasLtMatmul(lt, desc, &one, a, la, b, lb, &zero, d, ld, d, ld, &found[i + 1].algo,
+                          workspace, bytes, NULL));
         OK(cudaMemcpy(result[i], d, sizeof result[i], cudaMemcpyDeviceToHost));
         for (int row = 0; row < M; row++)
             for (int col = 0; col < N; col++) {
                 double sum = 0;
-                for (int k = 0; k < K; k++) sum += (double)a_host[k * M + row] * b_host[col * K + k];
+                for (int k = 0; k < K; k++)
+                    sum += (double)a_host[k * M + row] * b_host[col * K + k];
                 assert_true(fabs(result[i][col * M + row] - sum) < 1e-6);
             }
     }
@@ -352,7 +373,8 @@ static void test_lt(void **state)
     OK(cublasLtMatmulPreferenceDestroy(preference));
     OK(cublasLtMatrixLayoutDestroy(la)), OK(cublasLtMatrixLayoutDestroy(lb)),
         OK(cublasLtMatrixLayoutDestroy(ld));
-    OK(cublasLtMatrixLayoutDestroy(other)), OK(cublasLtMatmulDescDestroy(desc)), OK(cublasLtDestroy(lt));
+    OK(cublasLtMatrixLayoutDestroy(other)), OK(cublasLtMatmulDescDestroy(desc)),
+        OK(cublasLtDestroy(lt));
     assert_int_equal(cublasLtDestroy(lt), CUBLAS_STATUS_NOT_INITIALIZED);
     OK(cudaFree(a)), OK(cudaFree(b)), OK(cudaFree(d)), OK(cudaFree(workspace));
 }

@@ -16,8 +16,8 @@ extern "C" {
 
 enum { WORDS = 64, TENSOR_WORDS = 512, SEEDS = 20 };
 
-static void run(cudaError_t (*kernel)(unsigned *, cudaStream_t), const unsigned *start, unsigned *out,
-                unsigned long long seed, size_t words = WORDS)
+static void run(cudaError_t (*kernel)(unsigned *, cudaStream_t), const unsigned *start,
+                unsigned *out, unsigned long long seed, size_t words = WORDS)
 {
     void *p = nullptr;
     emu_seed(seed);
@@ -68,7 +68,8 @@ static void test_warp_ops(void **)
                                      7};
             for (size_t i = 0; i < sizeof want / sizeof want[0]; i++)
                 if (i != 19 &&
-                    i != 24) /* xor of 5*lane over 32 lanes, below; __activemask, which only bounds */
+                    i !=
+                        24) /* xor of 5*lane over 32 lanes, below; __activemask, which only bounds */
                     assert_int_equal(out[warp * 32 + i], want[i]);
             assert_true(out[warp * 32 + 24] & 1u << 5);
             unsigned x = 0;
@@ -226,8 +227,9 @@ static void test_copies(void **)
 int main()
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_warp_ops), cmocka_unit_test(test_atomics), cmocka_unit_test(test_blocks),
-        cmocka_unit_test(test_memory),   cmocka_unit_test(test_copies),  cmocka_unit_test(test_tensor),
+        cmocka_unit_test(test_warp_ops), cmocka_unit_test(test_atomics),
+        cmocka_unit_test(test_blocks),   cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_copies),   cmocka_unit_test(test_tensor),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

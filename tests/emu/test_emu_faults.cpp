@@ -96,11 +96,12 @@ static void test_faults(void **)
         std::string seeds = "-";
         if (plain && f.seeds) {
             int caught = 0;
-            for (unsigned long long s = 1; s <= 10; s++) caught += observe(f.run, 1, s).outcome != SILENT;
+            for (unsigned long long s = 1; s <= 10; s++)
+                caught += observe(f.run, 1, s).outcome != SILENT;
             seeds = std::to_string(caught) + "/10";
         }
-        column +=
-            std::string(f.name) + "\t" + f.what + "\t" + outcome_name[seen.outcome] + "\t" + seeds + "\n";
+        column += std::string(f.name) + "\t" + f.what + "\t" + outcome_name[seen.outcome] + "\t" +
+                  seeds + "\n";
     }
     assert_int_equal(bad, 0);
     const char *build = getenv("PLSTM_BUILD");
@@ -125,13 +126,17 @@ static void test_both_lines(void **)
                     seen.text.find("early exit: ") != std::string::npos;
         if (!pair) continue;
         size_t lines = 0, whos = 0;
-        for (size_t at = 0; (at = seen.text.find("faults.cu:", at)) != std::string::npos; at++) lines++;
-        for (size_t at = 0; (at = seen.text.find(" thread (", at)) != std::string::npos; at++) whos++;
-        bool one_line = seen.text.find("early exit") != std::string::npos; /* who left has no line any more */
+        for (size_t at = 0; (at = seen.text.find("faults.cu:", at)) != std::string::npos; at++)
+            lines++;
+        for (size_t at = 0; (at = seen.text.find(" thread (", at)) != std::string::npos; at++)
+            whos++;
+        bool one_line =
+            seen.text.find("early exit") != std::string::npos; /* who left has no line any more */
         /* of an asynchronous operation that has read, only the line is known */
         bool one_thread = seen.text.find("read by an asynchronous operation") != std::string::npos;
         if (lines < (one_line ? 1u : 2u) || whos < (one_thread ? 1u : 2u)) {
-            print_message("%s: %zu lines, %zu threads named\n%s\n", f.name, lines, whos, seen.text.c_str());
+            print_message("%s: %zu lines, %zu threads named\n%s\n", f.name, lines, whos,
+                          seen.text.c_str());
             bad++;
         }
     }
@@ -178,7 +183,8 @@ static void test_twins_silent(void **)
     int bad = 0;
     emu_quiet(1);
     for (int i = 0; i < fault_count; i++)
-        if (fault_cases[i].twin) bad += silent_under(fault_cases[i].name, fault_cases[i].run, seed_count());
+        if (fault_cases[i].twin)
+            bad += silent_under(fault_cases[i].name, fault_cases[i].run, seed_count());
     emu_seed(0);
     emu_device_select("H200");
     assert_int_equal(bad, 0);
@@ -193,14 +199,14 @@ extern "C" int example_persistent(void)
     for (int i = 0; i < N * N; i++) w_host[i] = (float)((i * 37) % 101) / 500.0f - 0.1f;
     for (int i = 0; i < STEPS * N; i++) x_host[i] = (float)((i * 53) % 97) / 97.0f - 0.5f;
     void *w = nullptr, *x = nullptr, *h = nullptr, *arrived = nullptr;
-    if (cudaMalloc(&w, sizeof w_host) || cudaMalloc(&x, sizeof x_host) || cudaMalloc(&h, sizeof h_host) ||
-        cudaMalloc(&arrived, 4))
+    if (cudaMalloc(&w, sizeof w_host) || cudaMalloc(&x, sizeof x_host) ||
+        cudaMalloc(&h, sizeof h_host) || cudaMalloc(&arrived, 4))
         return 1;
     cudaMemcpy(w, w_host, sizeof w_host, cudaMemcpyHostToDevice);
     cudaMemcpy(x, x_host, sizeof x_host, cudaMemcpyHostToDevice);
     cudaMemcpy(h, h_host, sizeof h_host, cudaMemcpyHostToDevice);
-    if (recurrence_run((float *)w, (float *)x, (float *)h, (unsigned *)arrived, N, ROWS, STEPS, nullptr) !=
-        cudaSuccess)
+    if (recurrence_run((float *)w, (float *)x, (float *)h, (unsigned *)arrived, N, ROWS, STEPS,
+                       nullptr) != cudaSuccess)
         return 1;
     if (cudaMemcpy(h_host, h, sizeof h_host, cudaMemcpyDeviceToHost) != cudaSuccess) return 1;
     double now[N] = {0}, next[N];

@@ -27,7 +27,8 @@ static void compare(uint32_t word)
 {
     uint32_t real = 0;
     if (fread(&real, sizeof real, 1, oracle) != 1 || real != word) {
-        if (different++ < 5) print_message("word %llu: %08x, the toolkit has %08x\n", compared, word, real);
+        if (different++ < 5)
+            print_message("word %llu: %08x, the toolkit has %08x\n", compared, word, real);
     }
     compared++;
 }
@@ -72,14 +73,17 @@ static void test_formats(void **)
     assert_int_equal(half_bits(__float2half(65519.0f)), 0x7bff);
     assert_int_equal(half_bits(__float2half(65520.0f)), 0x7c00);
     assert_int_equal(half_bits(__float2half(5.9604645e-8f)), 1);
-    assert_int_equal(half_bits(__float2half(2.9802322e-8f)), 0); /* half of the least: a tie, to even */
+    assert_int_equal(half_bits(__float2half(2.9802322e-8f)),
+                     0); /* half of the least: a tie, to even */
     assert_int_equal(half_bits(__float2half(-0.0f)), 0x8000);
     assert_int_equal(bfloat_bits(__float2bfloat16(1.00390625f)), 0x3f80); /* a tie */
     assert_int_equal(bfloat_bits(__float2bfloat16(1.01171875f)), 0x3f82);
     __half2 h = __floats2half2_rn(1.0f, 2.0f);
     assert_true(__low2float(h) == 1.0f && __high2float(h) == 2.0f);
-    assert_true(__half2float(__hfma(__float2half(3.0f), __float2half(5.0f), __float2half(1.0f))) == 16.0f);
-    __nv_bfloat162 b = __hadd2(__floats2bfloat162_rn(1.0f, 2.0f), __floats2bfloat162_rn(0.5f, 0.25f));
+    assert_true(__half2float(__hfma(__float2half(3.0f), __float2half(5.0f), __float2half(1.0f))) ==
+                16.0f);
+    __nv_bfloat162 b =
+        __hadd2(__floats2bfloat162_rn(1.0f, 2.0f), __floats2bfloat162_rn(0.5f, 0.25f));
     assert_true(__bfloat1622float2(b).x == 1.5f && __bfloat1622float2(b).y == 2.25f);
 }
 

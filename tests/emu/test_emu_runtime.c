@@ -48,7 +48,8 @@ static void test_profiles(void **state)
     (void)state;
     static const struct {
         const char *key;
-        int arch, sms, shared_block, shared_optin, shared_sm, cooperative, cluster, blocks, reserved;
+        int arch, sms, shared_block, shared_optin, shared_sm, cooperative, cluster, blocks,
+            reserved;
         int blocks_per_sm; /* 256 threads, 64 registers, 40,000 bytes of dynamic shared memory */
     } want[] = {
         {"K20", 35, 13, 49152, 49152, 49152, 0, 0, 16, 0, 1},
@@ -138,7 +139,8 @@ static void test_refusals(void **state)
     assert_int_equal(kernel_shaped(x, 64, 1, 1024, 0, 0, NULL), cudaErrorLaunchOutOfResources);
     OK(kernel_shaped(x, 64, 1, 512, 0, 0, NULL));
     OK(kernel_shaped(x, 64, 132, 512, 0, 1, NULL));
-    assert_int_equal(kernel_shaped(x, 64, 133, 512, 0, 1, NULL), cudaErrorCooperativeLaunchTooLarge);
+    assert_int_equal(kernel_shaped(x, 64, 133, 512, 0, 1, NULL),
+                     cudaErrorCooperativeLaunchTooLarge);
     emu_set_registers(k, 0);
     assert_non_null(strstr(emu_report(), "refused"));
     OK(cudaDeviceSynchronize());
@@ -193,7 +195,8 @@ static void test_clusters(void **state)
         unsigned size;
         int clusters;
     } want[] = {{1, 132}, {2, 66}, {4, 30}, {8, 15}, {16, 7}};
-    assert_int_equal(kernel_clusters(&n, 256, one, 0), cudaErrorInvalidClusterSize); /* of what size? */
+    assert_int_equal(kernel_clusters(&n, 256, one, 0),
+                     cudaErrorInvalidClusterSize); /* of what size? */
     for (int i = 0; i < 5; i++) {
         OK(kernel_clusters(&n, 256, one, want[i].size));
         assert_int_equal(n, want[i].clusters);
@@ -239,7 +242,8 @@ static void test_memory(void **state)
     OK(cudaMemcpy(q, p, 1000, cudaMemcpyDeviceToDevice));
     OK(cudaMemcpy(bytes, (char *)q + 990, 10, cudaMemcpyDefault));
     assert_int_equal(bytes[9], 5);
-    assert_int_equal(cudaMemcpy(bytes, (char *)q + 990, 11, cudaMemcpyDeviceToHost), cudaErrorInvalidValue);
+    assert_int_equal(cudaMemcpy(bytes, (char *)q + 990, 11, cudaMemcpyDeviceToHost),
+                     cudaErrorInvalidValue);
     assert_int_equal(cudaMemcpy(p, q, 10, cudaMemcpyHostToDevice),
                      cudaErrorInvalidValue); /* wrong direction */
     struct cudaPointerAttributes a;

@@ -42,7 +42,8 @@ struct Row {
 
 static std::vector<Row> rows_of(const std::string &build, const char *mode)
 {
-    std::string column = build + "/emu/faults." + mode, program = build + "/emu/" + mode + "/test_emu_faults";
+    std::string column = build + "/emu/faults." + mode,
+                program = build + "/emu/" + mode + "/test_emu_faults";
     if (changed(column) < changed(program)) { /* not run since it was built */
         std::string command = "PLSTM_BUILD='" + build + "' '" + program + "' >/dev/null 2>&1";
         if (system(command.c_str()) != 0) fprintf(stderr, "%s failed\n", program.c_str());
@@ -69,8 +70,8 @@ static std::string table_now()
     std::vector<Row> plain = rows_of(build, "plain"), asan = rows_of(build, "asan"),
                      race = rows_of(build, "race");
     if (plain.empty() || plain.size() != asan.size() || plain.size() != race.size()) return "";
-    std::string t =
-        "| fault | plain | 10 random seeds | ASan+UBSan | race build |\n| --- | --- | --- | --- | --- |\n";
+    std::string t = "| fault | plain | 10 random seeds | ASan+UBSan | race build |\n| --- | --- | "
+                    "--- | --- | --- |\n";
     for (size_t i = 0; i < plain.size(); i++)
         t += "| " + plain[i].what + " | " + plain[i].outcome + " | " + plain[i].seeds + " | " +
              asan[i].outcome + " | " + race[i].outcome + " |\n";
@@ -90,8 +91,9 @@ static void test_table_is_fresh(void **)
     std::string table = table_now(), readme = read_all(readme_path);
     assert_true(!table.empty());
     if (readme_with(readme, table) != readme)
-        print_message("%s does not say what the builds do now; `make emu-table` rewrites its table\n",
-                      readme_path);
+        print_message(
+            "%s does not say what the builds do now; `make emu-table` rewrites its table\n",
+            readme_path);
     assert_true(readme_with(readme, table) == readme);
 }
 
@@ -100,8 +102,9 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "--write") == 0) {
         std::string table = table_now(), text = readme_with(read_all(readme_path), table);
         if (table.empty() || text.empty()) {
-            fprintf(stderr,
-                    "no table: run the three test_emu_faults first, from the root of the repository\n");
+            fprintf(
+                stderr,
+                "no table: run the three test_emu_faults first, from the root of the repository\n");
             return 1;
         }
         std::ofstream(readme_path) << text;

@@ -21,15 +21,17 @@ struct UbMismatch {
     unsigned char log_align, kind;
 };
 
-extern "C" __attribute__((weak)) void __ubsan_handle_type_mismatch_v1(UbMismatch *d, uintptr_t pointer)
+extern "C" __attribute__((weak)) void __ubsan_handle_type_mismatch_v1(UbMismatch *d,
+                                                                      uintptr_t pointer)
 {
     if (!emu_thread) return;
     emu_fault(cudaErrorMisalignedAddress,
               "misaligned access: %s touches %s as %s, which needs %u byte alignment, at %s:%u",
-              emu_who(emu_thread).c_str(), arena_describe((const void *)pointer).c_str(), d->type->name,
-              1u << d->log_align, d->at.file, d->at.line);
+              emu_who(emu_thread).c_str(), arena_describe((const void *)pointer).c_str(),
+              d->type->name, 1u << d->log_align, d->at.file, d->at.line);
 }
-extern "C" __attribute__((weak)) void __ubsan_handle_type_mismatch_v1_abort(UbMismatch *d, uintptr_t pointer)
+extern "C" __attribute__((weak)) void __ubsan_handle_type_mismatch_v1_abort(UbMismatch *d,
+                                                                            uintptr_t pointer)
 {
     __ubsan_handle_type_mismatch_v1(d, pointer);
 }

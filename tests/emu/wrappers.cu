@@ -59,7 +59,8 @@ __global__ void clusters(float *out, const float *in)
     __syncthreads();
     *cluster_map(&y[128 + i], peer) = 3.0f;
     store_async(shared_at(&x[i], peer), i, shared_at(&bar[0], peer));
-    store_async(shared_at(&x[4 * i], peer), make_float4(1.0f, 2.0f, 3.0f, 4.0f), shared_at(&bar[0], peer));
+    store_async(shared_at(&x[4 * i], peer), make_float4(1.0f, 2.0f, 3.0f, 4.0f),
+                shared_at(&bar[0], peer));
     store_async(shared_at(&x[4 * i], peer), make_uint4(1, 2, 3, i), shared_at(&bar[0], peer));
     if (i == 0) {
         copy_bulk(x, in, 64, &bar[0]);

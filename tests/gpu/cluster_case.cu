@@ -15,7 +15,7 @@
 #endif
 enum { CASE_THREADS = 512 }; /* most, of any plan */
 
-#define X(precision, quads, resident, batch)                                                                 \
+#define X(precision, quads, resident, batch)                                                       \
     forward_case<PRECISION_##precision, quads, resident, batch, CASE_THREADS>,
 PERSISTENT_KERNEL(forward_case, ClusterForwardPass)
 { // on a line of its own: persistent.cuh
@@ -23,7 +23,7 @@ PERSISTENT_KERNEL(forward_case, ClusterForwardPass)
 }
 PERSISTENT_PASS(forward_case, ClusterForwardPass, CASE_TILES(X))
 #undef X
-#define X(precision, quads, resident, batch)                                                                 \
+#define X(precision, quads, resident, batch)                                                       \
     backward_case<PRECISION_##precision, quads, resident, batch, CASE_THREADS>,
 PERSISTENT_KERNEL(backward_case, ClusterBackwardPass)
 { // on a line of its own: persistent.cuh
@@ -53,7 +53,8 @@ extern "C" int case_plan(int back, int n, const int *words, LstmShape *shape, Ls
     LstmPlan p = {};
     p.kind = KIND_CLUSTER, p.backward = back, p.tile = tile, p.units = words[1], p.rows = words[2];
     p.replicas = words[3], p.slices = back ? 1 : words[4], p.passes = p.rounds = 1;
-    p.precision = tiles[tile].precision, p.quads = tiles[tile].quads, p.resident = tiles[tile].resident;
+    p.precision = tiles[tile].precision, p.quads = tiles[tile].quads,
+    p.resident = tiles[tile].resident;
     p.batch = tiles[tile].batch, p.blocks = p.cluster = (H + p.units - 1) / p.units;
     int m = back ? (H + TENSOR_ROWS - 1) / TENSOR_ROWS : p.units / TENSOR_UNITS;
     p.depth = back ? 4 * p.units / tensor_k(p.precision)

@@ -138,10 +138,11 @@ int main(int argc, char **argv)
     int T = (int)shape.T, B = (int)shape.B, H = (int)shape.H, N = T * B * H, carried = B * H;
     OracleMask output = {mask_key(seed, step, sites, 1, keep), keep, 1},
                recurrent = {mask_key(seed, step, sites, 3, keep), keep, 1};
-    double *w = drawn(1, 0.4, 4 * H * H, 0), *b_ih = drawn(2, 0.5, 4 * H, 0), *b_hh = drawn(3, 0.5, 4 * H, 0),
-           *x_proj = drawn(4, 2, 4 * N, 0), *h = drawn(5, 1, carried, N), *c = drawn(6, 2, carried, N),
-           *dy = drawn(7, 1, N, 0), *gates = copied(x_proj, 4 * N), *y = drawn(0, 0, 0, N),
-           *h_masked = drawn(0, 0, 0, N), *carry = drawn(0, 0, 0, 2 * carried);
+    double *w = drawn(1, 0.4, 4 * H * H, 0), *b_ih = drawn(2, 0.5, 4 * H, 0),
+           *b_hh = drawn(3, 0.5, 4 * H, 0), *x_proj = drawn(4, 2, 4 * N, 0),
+           *h = drawn(5, 1, carried, N), *c = drawn(6, 2, carried, N), *dy = drawn(7, 1, N, 0),
+           *gates = copied(x_proj, 4 * N), *y = drawn(0, 0, 0, N), *h_masked = drawn(0, 0, 0, N),
+           *carry = drawn(0, 0, 0, 2 * carried);
     oracle_operand = oracle_round(shape.precision);
     forward_f64(T, B, H, w, b_ih, b_hh, gates, h, c, y, h_masked, &output, &recurrent);
     double *dgates = copied(gates, 4 * N);
@@ -187,10 +188,11 @@ int main(int argc, char **argv)
         upload(f.gates, backward ? gates : x_proj, 4 * N);
         check("the launch", backward ? case_backward(&context, &b) : case_forward(&context, &f));
         check("the pass", cudaStreamSynchronize(context.stream));
-        check("cudaMemcpy", cudaMemcpy(&fault, context.fault, sizeof fault, cudaMemcpyDeviceToHost));
+        check("cudaMemcpy",
+              cudaMemcpy(&fault, context.fault, sizeof fault, cudaMemcpyDeviceToHost));
         if (fault.set) {
-            printf("launch %d: block %u gave up at step %u, exchange %u, missing %x\n", i, fault.block,
-                   fault.step, fault.expected, fault.missing[0]);
+            printf("launch %d: block %u gave up at step %u, exchange %u, missing %x\n", i,
+                   fault.block, fault.step, fault.expected, fault.missing[0]);
             return 2;
         }
         compare(&worst, f.gates, backward ? dgates : gates, 4 * N);

@@ -23,7 +23,8 @@ PERSISTENT_KERNEL(backward_case, BackwardPass)
 { // on a line of its own: persistent.cuh
     bwd_persistent<TILE...>(a);
 }
-PERSISTENT_PASS(backward_case, BackwardPass, backward_case<CASE_RESIDENT_BACKWARD, CASE_BATCH, CASE_THREADS>)
+PERSISTENT_PASS(backward_case, BackwardPass,
+                backward_case<CASE_RESIDENT_BACKWARD, CASE_BATCH, CASE_THREADS>)
 
 /* A ragged last block, slices, groups and passes, weights in all three places. */
 extern "C" int case_plan(int back, int n, const int *, LstmShape *shape, LstmPlan *plan)

@@ -83,7 +83,8 @@ void names_and_precisions(void **)
     assert_true(take(&a, "--directions=bwd"));
     assert_true(wanted(a.variants, std::string("reg")) && !wanted(a.variants, std::string("re")));
     assert_true(wanted(a.precisions, Precision::BF16) && !wanted(a.precisions, Precision::TF32));
-    assert_true(wanted(a.directions, std::string("bwd")) && !wanted(a.directions, std::string("fwd")));
+    assert_true(wanted(a.directions, std::string("bwd")) &&
+                !wanted(a.directions, std::string("fwd")));
     assert_true(wanted(Axes().variants, std::string("anything")));
     for (Precision p : {Precision::F32, Precision::TF32, Precision::BF16, Precision::F16}) {
         Axes one;
@@ -114,7 +115,8 @@ void other_arguments_are_not_taken(void **)
 void padded_shapes(void **)
 {
     std::vector<Workload> found = workloads(Axes());
-    const char *names[] = {"H:256/B:24/T:20", "H:768/B:24/T:35", "H:1536/B:24/T:35", "H:768/B:16/T:1024"};
+    const char *names[] = {"H:256/B:24/T:20", "H:768/B:24/T:35", "H:1536/B:24/T:35",
+                           "H:768/B:16/T:1024"};
     for (size_t i = 0; i < found.size(); i++) {
         assert_string_equal(shape_name(padded(Axes(), found[i])).c_str(), names[i]);
         assert_int_equal(padded(Axes(), found[i]).true_B, found[i].B);

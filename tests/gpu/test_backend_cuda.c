@@ -120,7 +120,8 @@ static void keep_result(Run *run, const WindowResult *r, int *next)
 static bool tensor_kernel(const char *name)
 {
     for (int v = 0; lstm_variants[v]; v++)
-        if (!strcmp(lstm_variants[v]->footprint->name, name)) return lstm_variants[v]->footprint->reads_tiles;
+        if (!strcmp(lstm_variants[v]->footprint->name, name))
+            return lstm_variants[v]->footprint->reads_tiles;
     return false;
 }
 
@@ -128,7 +129,8 @@ static bool tensor_kernel(const char *name)
 static void small_plans(const char *kernel)
 {
 #ifdef CUDA_EMU
-    if (strcmp(kernel, "auto") && !tensor_kernel(kernel)) setenv("PLSTM_PLAN", "blocks=3,threads=64", 1);
+    if (strcmp(kernel, "auto") && !tensor_kernel(kernel))
+        setenv("PLSTM_PLAN", "blocks=3,threads=64", 1);
 #else
     (void)kernel;
 #endif
@@ -163,7 +165,8 @@ static void train(const BackendOps *ops, const Case *k, Way way, Run *run)
         run->state = calloc(2 * state_size(k), sizeof *run->state);
     }
     assert_int_equal(model_set_params(&m, &run->weights, &e), 0);
-    assert_int_equal(ops->state_set(m.backend, k->B, run->state, run->state + state_size(k), &e), 0);
+    assert_int_equal(ops->state_set(m.backend, k->B, run->state, run->state + state_size(k), &e),
+                     0);
     bool of_stream = ops->train_stream && !way.own_ids;
     if (of_stream) assert_int_equal(ops->train_stream(m.backend, ids, N, k->T, k->B, &e), 0);
 
@@ -194,7 +197,8 @@ static void train(const BackendOps *ops, const Case *k, Way way, Run *run)
     } while (r.step >= 0);
     assert_int_equal(next, way.to);
     assert_int_equal(model_get_params(&m, &run->weights, &e), 0);
-    assert_int_equal(ops->state_get(m.backend, k->B, run->state, run->state + state_size(k), &e), 0);
+    assert_int_equal(ops->state_get(m.backend, k->B, run->state, run->state + state_size(k), &e),
+                     0);
     model_close(&m);
     free(ids), free(x), free(y);
 #ifdef CUDA_EMU
@@ -226,7 +230,8 @@ static bool slow_build(void)
 /* Where a step takes seconds the plain build has shown it already. */
 static void skip_slow(void)
 {
-    print_message("skipped: under a sanitizer this would take minutes, and the plain build runs it\n");
+    print_message(
+        "skipped: under a sanitizer this would take minutes, and the plain build runs it\n");
     skip();
 }
 
@@ -240,21 +245,25 @@ static bool long_lists(void)
 
 static char kernel_told[32]; /* that ran */
 
-static void check(const char *what, const Case *k, double error, double plain, double times, double largest)
+static void check(const char *what, const Case *k, double error, double plain, double times,
+                  double largest)
 {
     double bound = f32_bound(times, plain, largest);
     if (error <= bound) return;
-    fail_msg("%s, H %d L %d B %d T %d V %d %s: %s errs %.3g, the plain loop %.3g, the bound is %.3g",
-             kernel_told, (int)k->H, (int)k->L, (int)k->B, (int)k->T, (int)k->V, sites_name(k->sites), what,
-             error, plain, bound);
+    fail_msg(
+        "%s, H %d L %d B %d T %d V %d %s: %s errs %.3g, the plain loop %.3g, the bound is %.3g",
+        kernel_told, (int)k->H, (int)k->L, (int)k->B, (int)k->T, (int)k->V, sites_name(k->sites),
+        what, error, plain, bound);
 }
 
-static void check_weights(const Case *k, const Params *exact, const Params *plain, const Params *ours)
+static void check_weights(const Case *k, const Params *exact, const Params *plain,
+                          const Params *ours)
 {
     for (int p = 0; p < exact->count; p++) {
         double error = 0, plain_error = 0, top = 0;
         for (int64_t j = exact->offset[p]; j < exact->offset[p + 1]; j++) {
-            double want = exact->data[j], a = fabs(plain->data[j] - want), b = fabs(ours->data[j] - want);
+            double want = exact->data[j], a = fabs(plain->data[j] - want),
+                   b = fabs(ours->data[j] - want);
             if (!(a <= plain_error)) plain_error = a;
             if (!(b <= error)) error = b;
             top = fmax(top, fabs(want));
@@ -287,7 +296,8 @@ static void list_kernels(void)
             name[alone++] = lstm_variants[v]->footprint->name;
     for (int i = 0; i < alone; i++) {
         snprintf(kernels[i], sizeof kernels[0], "%s", name[i]);
-        snprintf(kernels[alone + 1 + i], sizeof kernels[0], "%s/%s", name[(i + 1) % alone], name[i]);
+        snprintf(kernels[alone + 1 + i], sizeof kernels[0], "%s/%s", name[(i + 1) % alone],
+                 name[i]);
     }
     snprintf(kernels[alone], sizeof kernels[0], "auto");
     kernel_count = 2 * alone + 1;
@@ -487,10 +497,18 @@ static void resume_gives_the_same_bits(void **state)
         char plan[RECURRENCE_TEXT], name[48];
         recorded_plan(&cases[i], kernel[i], precision[i], name, plan);
         train(&backend_cuda, &cases[i],
-              (Way){.to = STEPS, .kernel = kernel[i], .plan = plan, .precision = precision[i]}, &one);
+              (Way){.to = STEPS, .kernel = kernel[i], .plan = plan, .precision = precision[i]},
+              &one);
         for (size_t j = 0; j < sizeof at / sizeof at[0]; j++) {
-            Way before = {.to = at[j], .kernel = kernel[i], .plan = plan, .precision = precision[i]},
-                after = {.from = at[j], .to = STEPS, .kernel = name, .plan = plan, .precision = precision[i]};
+            Way before = {.to = at[j],
+                          .kernel = kernel[i],
+                          .plan = plan,
+                          .precision = precision[i]},
+                after = {.from = at[j],
+                         .to = STEPS,
+                         .kernel = name,
+                         .plan = plan,
+                         .precision = precision[i]};
             train(&backend_cuda, &cases[i], before, &two);
             train(&backend_cuda, &cases[i], after, &two);
             assert_same_bits(&cases[i], &one, &two);
@@ -519,8 +537,8 @@ static void tensor_kernels_read_what_the_update_wrote(void **state)
             snprintf(kernel, sizeof kernel, "%s%s%s", mixed == 2 ? "cublas/" : "", f->name,
                      mixed == 1 ? "/cublas" : "");
             Run one, two, three;
-            Way way = {.to = 6, .kernel = kernel, .precision = PRECISION_BF16}, before = way, after = way,
-                eager = way;
+            Way way = {.to = 6, .kernel = kernel, .precision = PRECISION_BF16}, before = way,
+                after = way, eager = way;
             before.to = after.from = 4, eager.eager = true;
             train(&backend_cuda, &cases[1], way, &one);
             train(&backend_cuda, &cases[1], before, &two);
@@ -641,7 +659,8 @@ static void a_step_is_one_launch(void **state)
     assert_int_equal(emu_calls(EMU_CALL_LAUNCH) - launches, 4);
     assert_int_equal(emu_calls(EMU_CALL_COPY) - copies, 0);
     assert_int_equal(emu_calls(EMU_CALL_CUBLAS) - blas, 0);
-    assert_int_equal(emu_calls(EMU_CALL_ANY) - any, 4 * 3); /* launch, event, wait for an older event */
+    assert_int_equal(emu_calls(EMU_CALL_ANY) - any,
+                     4 * 3); /* launch, event, wait for an older event */
     model_close(&s.m);
 #else
     print_message("calls are counted by the emulator\n");
@@ -703,13 +722,15 @@ static void few_kernels_a_step(void **state)
         /* A product is one node here: one forward and three backward a layer, one and two for the softmax. */
         int products = (int)(4 * k.L + 3), recurrence = 0;
         const Recurrence *r = cuda_recurrence(s.m.backend);
-        recurrence += (int)k.L * (r->forward->launches(&shape, 0) + r->backward->launches(&shape, 1));
+        recurrence +=
+            (int)k.L * (r->forward->launches(&shape, 0) + r->backward->launches(&shape, 1));
         if (sites == SITES_ALL && i < 3) recurrence += (int)k.L; /* cublas: the carried h, masked */
         own = kernels - products - recurrence;
         assert_int_equal(others, 1); /* the carried state's copy */
 #endif
-        print_message("%s %s %s: %zu nodes, %d kernels, of those %d beside products and the recurrence\n",
-                      kernel, precision_name(precision), sites_name(sites), n, kernels, own);
+        print_message(
+            "%s %s %s: %zu nodes, %d kernels, of those %d beside products and the recurrence\n",
+            kernel, precision_name(precision), sites_name(sites), n, kernels, own);
         assert_true(own >= 8 && own <= 12);
         model_close(&s.m);
     }
@@ -735,9 +756,11 @@ static void a_fault_changes_nothing(void **state)
     while (r.step >= 0);
     assert_int_equal(model_get_params(&s.m, &before, &e), 0);
     assert_int_equal(backend_cuda.state_get(s.m.backend, k->B, h, h + state_size(k), &e), 0);
-    FaultRecord fault = {.set = 1, .block = 3, .step = 2, .expected = 40, .seen = 39, .missing = {1u << 7}};
-    assert_int_equal(cudaMemcpy(cuda_fault(s.m.backend), &fault, sizeof fault, cudaMemcpyHostToDevice),
-                     cudaSuccess);
+    FaultRecord fault = {
+        .set = 1, .block = 3, .step = 2, .expected = 40, .seen = 39, .missing = {1u << 7}};
+    assert_int_equal(
+        cudaMemcpy(cuda_fault(s.m.backend), &fault, sizeof fault, cudaMemcpyHostToDevice),
+        cudaSuccess);
     assert_int_equal(cudaDeviceSynchronize(), cudaSuccess);
 
     for (int i = 0; i < 3; i++) assert_int_equal(stepper_step(&s).step, -1);
@@ -748,9 +771,11 @@ static void a_fault_changes_nothing(void **state)
     assert_int_equal(model_drain(&s.m, &r, &e), 0);
     assert_int_equal(r.step, -1);
     assert_int_equal(model_get_params(&s.m, &after, &e), 0);
-    assert_memory_equal(before.data, after.data, (size_t)before.offset[before.count] * sizeof(float));
+    assert_memory_equal(before.data, after.data,
+                        (size_t)before.offset[before.count] * sizeof(float));
     assert_int_equal(
-        backend_cuda.state_get(s.m.backend, k->B, h + 2 * state_size(k), h + 3 * state_size(k), &e), 0);
+        backend_cuda.state_get(s.m.backend, k->B, h + 2 * state_size(k), h + 3 * state_size(k), &e),
+        0);
     assert_memory_equal(h, h + 2 * state_size(k), 2 * state_size(k) * sizeof *h);
     model_close(&s.m);
     params_free(&before), params_free(&after), free(h);
@@ -759,7 +784,8 @@ static void a_fault_changes_nothing(void **state)
 static void bad_weight_shows_in_the_loss(void **state)
 {
     (void)state;
-    for (int p = 1; p < params_count(&(ModelShape){.V_in = 31, .V_out = 31, .H = 23, .L = 2}); p++) {
+    for (int p = 1; p < params_count(&(ModelShape){.V_in = 31, .V_out = 31, .H = 23, .L = 2});
+         p++) {
         Stepper s;
         Error e;
         WindowResult r;
@@ -831,7 +857,8 @@ static void plans_are_recorded_and_taken(void **state)
     setenv("PLSTM_PLAN", "blocks=4", 1);
     open_with(&m, &k, "reg", plan);
     unsetenv("PLSTM_PLAN");
-    assert_non_null(strstr(info_of(&m)->remark, "PLSTM_PLAN is set: the recorded plan is not taken"));
+    assert_non_null(
+        strstr(info_of(&m)->remark, "PLSTM_PLAN is set: the recorded plan is not taken"));
     model_close(&m);
 
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -907,7 +934,10 @@ static void algorithms_are_recorded_and_taken(void **state)
 
         if (i < 2 && !long_lists()) continue;
         Run one, two;
-        Way way = {.to = STEPS, .kernel = "cublas", .precision = (LstmPrecision)i, .algorithms = tuned},
+        Way way = {.to = STEPS,
+                   .kernel = "cublas",
+                   .precision = (LstmPrecision)i,
+                   .algorithms = tuned},
             before = way, after = way;
         before.to = after.from = 5;
         train(&backend_cuda, &cases[0], way, &one);
@@ -1069,8 +1099,8 @@ static void auto_takes_the_next(void **state)
     assert_non_null(strstr(text, "cluster=1")); /* what a checkpoint records */
     for (int v = 0; lstm_variants[v]; v++)
         if (lstm_variants[v]->footprint->reads_tiles)
-            snprintf(without + strlen(without), sizeof without - strlen(without), "%s%s", *without ? "," : "",
-                     lstm_variants[v]->footprint->name);
+            snprintf(without + strlen(without), sizeof without - strlen(without), "%s%s",
+                     *without ? "," : "", lstm_variants[v]->footprint->name);
     setenv("PLSTM_WITHOUT", without, 1);
     assert_int_equal(recurrence_choose(&r, &config, &device, &e), 0);
     assert_false(recurrence_reads_tiles(&r));
@@ -1111,13 +1141,14 @@ static void precision_is_explicit(void **state)
         assert_int_equal(info_of(&m)->notes, 2);
         snprintf(note[i], sizeof note[i], "%s", told.note[0].value);
         assert_string_equal(info_of(&m)->kernel, "cublas");
-        assert_string_equal(
-            info_of(&m)->remark,
-            i < 2 ? "" : "kernel cublas computes its recurrence in float32; the other products are in bf16");
+        assert_string_equal(info_of(&m)->remark, i < 2 ? ""
+                                                       : "kernel cublas computes its recurrence in "
+                                                         "float32; the other products are in bf16");
         model_close(&m);
     }
     for (int i = 1; i < 3; i++) {
-        assert_true(nats[0] != nats[i] && nats[1] != nats[i % 2 * 2] && fabs(nats[0] - nats[i]) < 0.2);
+        assert_true(nats[0] != nats[i] && nats[1] != nats[i % 2 * 2] &&
+                    fabs(nats[0] - nats[i]) < 0.2);
         assert_string_not_equal(note[0], note[i]);
     }
 

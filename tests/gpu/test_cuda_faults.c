@@ -39,22 +39,26 @@ static void set_back(const Backend *b, int which)
 {
     const LstmPlan *plan = &cuda_recurrence(b)->plan[which];
     uint32_t late = 0u - 1000,
-             *words = (uint32_t *)((char *)cuda_scratch(b, which) + plan->scratch_bytes) - plan->blocks;
+             *words =
+                 (uint32_t *)((char *)cuda_scratch(b, which) + plan->scratch_bytes) - plan->blocks;
     assert_true(cuda_recurrence(b)->planned[which] && plan->replicas == 1 && plan->blocks > 1);
-    assert_int_equal(cudaMemcpy(words + 1, &late, sizeof late, cudaMemcpyHostToDevice), cudaSuccess);
+    assert_int_equal(cudaMemcpy(words + 1, &late, sizeof late, cudaMemcpyHostToDevice),
+                     cudaSuccess);
     assert_int_equal(cudaDeviceSynchronize(), cudaSuccess);
 }
 
 static int window_begin_planted(Backend *b, const Window *w, bool *replayed, Error *e)
 {
     FaultRecord fault = {.set = 1, .block = 1, .step = 2, .expected = 8, .seen = 7, .missing = {2}};
-    if (w->train ? w->step == plant_at : plant_at == AT_SCORE) { /* once the steps before it have run */
+    if (w->train ? w->step == plant_at
+                 : plant_at == AT_SCORE) { /* once the steps before it have run */
         assert_int_equal(cudaDeviceSynchronize(), cudaSuccess);
         if (plant != RECORD) {
             set_back(b, plant == FORWARD ? PLAN_FORWARD : PLAN_BACKWARD);
         } else {
-            assert_int_equal(cudaMemcpy(cuda_fault(b), &fault, sizeof fault, cudaMemcpyHostToDevice),
-                             cudaSuccess);
+            assert_int_equal(
+                cudaMemcpy(cuda_fault(b), &fault, sizeof fault, cudaMemcpyHostToDevice),
+                cudaSuccess);
             assert_int_equal(cudaDeviceSynchronize(), cudaSuccess);
         }
         plant_at = NEVER;
@@ -125,8 +129,8 @@ static void check_end(unsigned long n, int code, const char *save, const Error *
     if (!strstr(e->text, " failed at host/") && !strstr(e->text, "no GPU can be used"))
         fail_msg("call %lu: '%s' does not say where", n, e->text);
     if (emu_live_bytes() || emu_live_objects())
-        fail_msg("call %lu (%s) failed, and %zu bytes and %zu objects stay: %s", n, emu_failed_call(),
-                 emu_live_bytes(), emu_live_objects(), e->text);
+        fail_msg("call %lu (%s) failed, and %zu bytes and %zu objects stay: %s", n,
+                 emu_failed_call(), emu_live_bytes(), emu_live_objects(), e->text);
     if (checkpoint_open(&c, save, &file))
         fail_msg("call %lu (%s) failed, and %s", n, emu_failed_call(), file.text);
     checkpoint_close(&c);
@@ -134,7 +138,8 @@ static void check_end(unsigned long n, int code, const char *save, const Error *
 }
 
 /* Runs until one whole run has made all its calls; returns how many runs failed. */
-static unsigned long each_call(enum emu_call kind, cudaError_t error, bool vanish, unsigned long stride)
+static unsigned long each_call(enum emu_call kind, cudaError_t error, bool vanish,
+                               unsigned long stride)
 {
     const char *save = in_folder("run.st");
     kernel = "smem/reg";
@@ -149,7 +154,8 @@ static unsigned long each_call(enum emu_call kind, cudaError_t error, bool vanis
         if (vanish) emu_vanish_at(n);
         else emu_fail_call(kind, n, error);
         code = short_run(save, &e);
-        if (code == EXIT_DONE && !emu_failed_call()[0]) fail_msg("call %lu of %lu was not reached", n, calls);
+        if (code == EXIT_DONE && !emu_failed_call()[0])
+            fail_msg("call %lu of %lu was not reached", n, calls);
         /* Only a release may fail without a word: the run is over. */
         if (code == EXIT_DONE && !vanish && strstr(emu_failed_call(), "Destroy") == NULL &&
             strstr(emu_failed_call(), "Free") == NULL && n + 16 < calls)
@@ -191,10 +197,12 @@ static void a_fault_saves_what_was_before(void **state)
         int64_t at, saved; /* an epoch has 8 minibatches */
         const char *kernel;
     } cases[] = {
-        {RECORD, 0, 0, "cublas"},      {RECORD, 1, 1, "reg"},         {RECORD, 2, 2, "cublas"},
-        {RECORD, 6, 6, "smem"},        {RECORD, 7, 7, "cublas"},      {RECORD, 12, 12, "cublas"},
-        {FORWARD, 0, 0, "reg"},        {FORWARD, 1, 1, "smem"},       {FORWARD, 5, 5, "l2"},
-        {BACKWARD, 2, 2, "reg"},       {BACKWARD, 12, 12, "l2/smem"}, {BACKWARD, 11, 11, "cublas/reg"},
+        {RECORD, 0, 0, "cublas"},      {RECORD, 1, 1, "reg"},
+        {RECORD, 2, 2, "cublas"},      {RECORD, 6, 6, "smem"},
+        {RECORD, 7, 7, "cublas"},      {RECORD, 12, 12, "cublas"},
+        {FORWARD, 0, 0, "reg"},        {FORWARD, 1, 1, "smem"},
+        {FORWARD, 5, 5, "l2"},         {BACKWARD, 2, 2, "reg"},
+        {BACKWARD, 12, 12, "l2/smem"}, {BACKWARD, 11, 11, "cublas/reg"},
         {FORWARD, AT_SCORE, 8, "reg"},
     };
     const char *whole = in_folder("no-fault.st"), *path = in_folder("fault.st");
@@ -216,9 +224,11 @@ static void a_fault_saves_what_was_before(void **state)
         plant_at = cases[i].at, plant = cases[i].plant;
         assert_int_equal(run_quietly(&s, NULL, &e), EXIT_FAILED);
         assert_contains(e.text, "the GPU gave up a step: block ");
-        assert_contains(e.text, plant == RECORD ? "block 1 waited at step 2" : "1 block (1) did not come");
+        assert_contains(e.text,
+                        plant == RECORD ? "block 1 waited at step 2" : "1 block (1) did not come");
         assert_contains(e.text, "--kernel cublas waits for nobody");
-        snprintf(said, sizeof said, "the %d minibatches before it are saved: --resume", (int)cases[i].saved);
+        snprintf(said, sizeof said, "the %d minibatches before it are saved: --resume",
+                 (int)cases[i].saved);
         assert_contains(e.text, said);
         assert_int_equal(emu_live_bytes() + emu_live_objects(), 0);
         plant_at = NEVER;

@@ -77,8 +77,8 @@ static void other_precisions(void **state)
                 if (!(fabs(ours.loss[i] - exact.loss[i]) < 0.02 * exact.loss[i]) ||
                     !(fabs(ours.norm[i] - exact.norm[i]) < 0.05 * exact.norm[i]))
                     fail_msg("%s, step %d: loss %.6g and %.6g, norm %.6g and %.6g",
-                             precision_name(precisions[p]), i, ours.loss[i], exact.loss[i], ours.norm[i],
-                             exact.norm[i]);
+                             precision_name(precisions[p]), i, ours.loss[i], exact.loss[i],
+                             ours.norm[i], exact.norm[i]);
             }
             params_free(&ours.weights);
         }

@@ -54,15 +54,15 @@ static bool sums_in_bf16;
 
 static float bf16(float x) { return precision_round(PRECISION_BF16, x); }
 
-void cblas_sgemm(const enum CBLAS_ORDER order, const enum CBLAS_TRANSPOSE ta, const enum CBLAS_TRANSPOSE tb,
-                 const blasint m, const blasint n, const blasint k, const float alpha, const float *a,
-                 const blasint lda, const float *b, const blasint ldb, const float beta, float *c,
-                 const blasint ldc)
+void cblas_sgemm(const enum CBLAS_ORDER order, const enum CBLAS_TRANSPOSE ta,
+                 const enum CBLAS_TRANSPOSE tb, const blasint m, const blasint n, const blasint k,
+                 const float alpha, const float *a, const blasint lda, const float *b,
+                 const blasint ldb, const float beta, float *c, const blasint ldc)
 {
     if (!sums_in_bf16) {
-        static void (*real)(enum CBLAS_ORDER, enum CBLAS_TRANSPOSE, enum CBLAS_TRANSPOSE, blasint, blasint,
-                            blasint, float, const float *, blasint, const float *, blasint, float, float *,
-                            blasint);
+        static void (*real)(enum CBLAS_ORDER, enum CBLAS_TRANSPOSE, enum CBLAS_TRANSPOSE, blasint,
+                            blasint, blasint, float, const float *, blasint, const float *, blasint,
+                            float, float *, blasint);
         if (!real) *(void **)&real = dlsym(RTLD_NEXT, "cblas_sgemm");
         real(order, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
         return;
@@ -73,16 +73,16 @@ void cblas_sgemm(const enum CBLAS_ORDER order, const enum CBLAS_TRANSPOSE ta, co
         for (blasint j = 0; j < n; j++) {
             float *to = c + (rows ? i * ldc + j : j * ldc + i), sum = 0;
             for (blasint p = 0; p < k; p++)
-                sum = bf16(sum +
-                           a[a_by_row ? i * lda + p : p * lda + i] * b[b_by_row ? p * ldb + j : j * ldb + p]);
+                sum = bf16(sum + a[a_by_row ? i * lda + p : p * lda + i] *
+                                     b[b_by_row ? p * ldb + j : j * ldb + p]);
             *to = (beta == 0 ? 0 : beta * *to) + alpha * sum;
         }
 }
 
-void __real_sgemm_run(bool, bool, int64_t, int64_t, int64_t, const float *, int64_t, const float *, int64_t,
-                      float *, int64_t, float *);
-void __wrap_sgemm_run(bool a_t, bool b_t, int64_t m, int64_t n, int64_t k, const float *A, int64_t lda,
-                      const float *B, int64_t ldb, float *C, int64_t ldc, float *room)
+void __real_sgemm_run(bool, bool, int64_t, int64_t, int64_t, const float *, int64_t, const float *,
+                      int64_t, float *, int64_t, float *);
+void __wrap_sgemm_run(bool a_t, bool b_t, int64_t m, int64_t n, int64_t k, const float *A,
+                      int64_t lda, const float *B, int64_t ldb, float *C, int64_t ldc, float *room)
 {
     if (sums_in_bf16)
         cblas_sgemm(CblasRowMajor, a_t ? CblasTrans : CblasNoTrans, b_t ? CblasTrans : CblasNoTrans,
@@ -100,7 +100,10 @@ typedef struct Value {
 static double operand_variance; /* u^2/3 of the precision at hand */
 
 static Value exact(double v) { return (Value){v, 0}; }
-static Value rounded(double v, double s, double ulps) { return (Value){v, s + ulps * float_ulp * fabs(v)}; }
+static Value rounded(double v, double s, double ulps)
+{
+    return (Value){v, s + ulps * float_ulp * fabs(v)};
+}
 /* Of errors that hang together. */
 static Value sum(Value a, Value b) { return rounded(a.v + b.v, a.s + b.s, 1); }
 static Value add(Value a, Value b) { return rounded(a.v + b.v, hypot(a.s, b.s), 1); }
@@ -155,10 +158,11 @@ static void layer_forward(Layer *l, const Value *w_ih, const Value *w_hh, const 
             Value a[4], *c = l->c + (n + B) * H + u;
             for (int gate = 0; gate < 4; gate++) {
                 int j = gate * H + u;
-                a[gate] = add(
-                    add(dot(H, l->x + n * H, 1, w_ih + j * H, 1), dot(H, l->h + n * H, 1, w_hh + j * H, 1)),
-                    add(b_ih[j], b_hh[j]));
-                a[gate] = l->gates[n * 4 * H + j] = gate == 2 ? hyperbolic(a[gate]) : sigmoid(a[gate]);
+                a[gate] = add(add(dot(H, l->x + n * H, 1, w_ih + j * H, 1),
+                                  dot(H, l->h + n * H, 1, w_hh + j * H, 1)),
+                              add(b_ih[j], b_hh[j]));
+                a[gate] = l->gates[n * 4 * H + j] =
+                    gate == 2 ? hyperbolic(a[gate]) : sigmoid(a[gate]);
             }
             *c = add(times(a[1], l->c[n * H + u]), times(a[0], a[2]));
             l->h[(n + B) * H + u] = times(a[3], hyperbolic(*c));
@@ -195,7 +199,8 @@ static void layer_backward(Layer *l, const Value *w_ih, const Value *w_hh, Value
         }
     }
     for (int n = 0; n < N; n++)
-        for (int k = 0; k < H; k++) dy[n * H + k] = dot(4 * H, l->gates + n * 4 * H, 1, w_ih + k, H);
+        for (int k = 0; k < H; k++)
+            dy[n * H + k] = dot(4 * H, l->gates + n * 4 * H, 1, w_ih + k, H);
 }
 
 static Layer layers[L];
@@ -214,7 +219,8 @@ static Value *bounds(const Params *p, LstmPrecision precision)
     for (int i = 0; i < N * H; i++)
         layers[0].x[i] = scale(factor(0, i / H, i % H), w[x_ids[i / H] * H + i % H]);
     for (int l = 0; l < L; l++) {
-        memset(layers[l].h, 0, sizeof(Value) * B * H), memset(layers[l].c, 0, sizeof(Value) * B * H);
+        memset(layers[l].h, 0, sizeof(Value) * B * H),
+            memset(layers[l].c, 0, sizeof(Value) * B * H);
         layer_forward(&layers[l], AT(w, l, PARAM_W_IH), AT(w, l, PARAM_W_HH), AT(w, l, PARAM_B_IH),
                       AT(w, l, PARAM_B_HH));
         mask_rows(l + 1, layers[l].h + B * H, l + 1 < L ? layers[l + 1].x : x_softmax);
@@ -225,7 +231,8 @@ static Value *bounds(const Params *p, LstmPrecision precision)
         Value *z = dlogits + n * V;
         double sum = 0, spread = 0;
         for (int v = 0; v < V; v++)
-            z[v] = add(dot(H, x_softmax + n * H, 1, w_dec + v * H, 1), b_dec[v]), sum += exp(z[v].v);
+            z[v] = add(dot(H, x_softmax + n * H, 1, w_dec + v * H, 1), b_dec[v]),
+            sum += exp(z[v].v);
         for (int v = 0; v < V; v++) spread += exp(z[v].v) / sum * z[v].s;
         for (int v = 0; v < V; v++) { /* p_v of z: p_v (dz_v - sum p dz) */
             double share = exp(z[v].v) / sum;
@@ -242,12 +249,13 @@ static Value *bounds(const Params *p, LstmPrecision precision)
     for (int i = 0; i < N * H; i++) dy[i] = dot(V, dlogits + i / H * V, 1, w_dec + i % H, H);
     for (int l = L - 1; l >= 0; l--) {
         mask_rows(l + 1, dy, dy);
-        layer_backward(&layers[l], AT(w, l, PARAM_W_IH), AT(w, l, PARAM_W_HH), dy, AT(d, l, PARAM_W_IH),
-                       AT(d, l, PARAM_W_HH), AT(d, l, PARAM_B_IH));
+        layer_backward(&layers[l], AT(w, l, PARAM_W_IH), AT(w, l, PARAM_W_HH), dy,
+                       AT(d, l, PARAM_W_IH), AT(d, l, PARAM_W_HH), AT(d, l, PARAM_B_IH));
         memcpy(AT(d, l, PARAM_B_HH), AT(d, l, PARAM_B_IH), sizeof(Value) * 4 * H);
     }
     mask_rows(0, dy, dy);
-    for (int i = 0; i < N * H; i++) d[x_ids[i / H] * H + i % H] = add(d[x_ids[i / H] * H + i % H], dy[i]);
+    for (int i = 0; i < N * H; i++)
+        d[x_ids[i / H] * H + i % H] = add(d[x_ids[i / H] * H + i % H], dy[i]);
     free(w);
     return d;
 }
@@ -258,7 +266,8 @@ static Params weights;
 
 static void prepare(void)
 {
-    assert_int_equal(params_init(&weights, &(ModelShape){.V_in = V, .V_out = V, .H = H, .L = L}), 0);
+    assert_int_equal(params_init(&weights, &(ModelShape){.V_in = V, .V_out = V, .H = H, .L = L}),
+                     0);
     params_draw(&weights, 5, 0.3);
     for (int i = 0; i < N; i++) {
         PhiloxBlock w = philox_block(11, 0, (uint64_t)i);
@@ -267,8 +276,8 @@ static void prepare(void)
 }
 
 /* Exit code of open; 0 with the gradients of the window. */
-static int gradients(const BackendOps *ops, const char *kernel, LstmPrecision precision, Params *grads,
-                     Error *e)
+static int gradients(const BackendOps *ops, const char *kernel, LstmPrecision precision,
+                     Params *grads, Error *e)
 {
     BackendConfig config = {.shape = model_shape_of_words(V, H, L),
                             .T = T,
@@ -295,7 +304,8 @@ static int gradients(const BackendOps *ops, const char *kernel, LstmPrecision pr
 }
 
 /* The largest ||error|| / ||s|| of all tensors, and which tensor's. */
-static double worst_share(const Params *ours, const Params *reference, const Value *bound, char name[48])
+static double worst_share(const Params *ours, const Params *reference, const Value *bound,
+                          char name[48])
 {
     double worst = 0;
     for (int p = 0; p < ours->count; p++) {
@@ -305,7 +315,8 @@ static double worst_share(const Params *ours, const Params *reference, const Val
             s += pow(bound[i].s, 2);
         }
         double share = sqrt(error / s);
-        if (!(share <= worst)) worst = share, snprintf(name, 48, "%s", param_info(&ours->shape, p).name);
+        if (!(share <= worst))
+            worst = share, snprintf(name, 48, "%s", param_info(&ours->shape, p).name);
     }
     return worst;
 }
@@ -357,8 +368,8 @@ static void check(const BackendOps *ops, const char *kernel, LstmPrecision preci
     if (code) fail_msg("%s %s: %s", kernel, precision_name(precision), e.text);
     double share = worst_share(&ours, &reference, bound[precision], name);
     params_free(&ours);
-    print_message("%s %s %s: error at most %.2f s (%s)\n", ops->name, kernel, precision_name(precision),
-                  share, name);
+    print_message("%s %s %s: error at most %.2f s (%s)\n", ops->name, kernel,
+                  precision_name(precision), share, name);
     assert_true(share <= ALLOWED);
 }
 
@@ -426,7 +437,8 @@ static void sums_in_bf16_break_the_bound(void **state)
         Params ours;
         char name[48] = "";
         sums_in_bf16 = true;
-        int code = gradients(i ? &backend_cuda : &backend_cpu, i ? "reg" : "auto", PRECISION_BF16, &ours, &e);
+        int code = gradients(i ? &backend_cuda : &backend_cpu, i ? "reg" : "auto", PRECISION_BF16,
+                             &ours, &e);
         sums_in_bf16 = false;
         assert_int_equal(code, 0);
         double share = worst_share(&ours, &reference, bound[PRECISION_BF16], name);
@@ -440,8 +452,10 @@ int main(void)
 {
     group_begin();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(values_are_the_references),    cmocka_unit_test(cpu_keeps_to_the_bound),
-        cmocka_unit_test(cuda_keeps_to_the_bound),      cmocka_unit_test(each_bound_is_of_its_precision),
+        cmocka_unit_test(values_are_the_references),
+        cmocka_unit_test(cpu_keeps_to_the_bound),
+        cmocka_unit_test(cuda_keeps_to_the_bound),
+        cmocka_unit_test(each_bound_is_of_its_precision),
         cmocka_unit_test(sums_in_bf16_break_the_bound),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

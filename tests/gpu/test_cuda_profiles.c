@@ -46,7 +46,8 @@ static void profiles_are_what_the_runtime_says(void **state)
         if (device_facts(0, &f, &e)) fail_msg("%s", e.text);
         assert_string_equal(device_like(&f), profile->name);
         assert_like(&f, profile);
-        assert_true(f.l2 == profile->l2 && f.memory == profile->memory && f.clock_mhz == profile->clock_mhz);
+        assert_true(f.l2 == profile->l2 && f.memory == profile->memory &&
+                    f.clock_mhz == profile->clock_mhz);
         assert_true(f.memory_clock_mhz == profile->memory_clock_mhz &&
                     f.memory_bus_bits == profile->memory_bus_bits);
     }

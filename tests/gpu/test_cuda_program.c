@@ -64,10 +64,11 @@ static void resume_gives_the_same_bytes(void **state)
 {
     (void)state;
     static const int stop[] = {1, 2, 6, 17, 18, 21}; /* an epoch has 17 minibatches */
-    const char *whole = in_folder("whole.st"), *log = in_folder("whole.jsonl"), *part = in_folder("part.st"),
-               *log2 = in_folder("part.jsonl");
+    const char *whole = in_folder("whole.st"), *log = in_folder("whole.jsonl"),
+               *part = in_folder("part.st"), *log2 = in_folder("part.jsonl");
     plstm_expect(0,
-                 "train --data %s --backend cuda " MODEL " --epochs 2 --max-steps 24 --save %s --log-json %s",
+                 "train --data %s --backend cuda " MODEL
+                 " --epochs 2 --max-steps 24 --save %s --log-json %s",
                  corpus, whole, log);
     json_t *steps = events(log, "step"), *epochs = events(log, "epoch");
     assert_int_equal(json_array_size(steps), 24);
@@ -77,18 +78,21 @@ static void resume_gives_the_same_bytes(void **state)
     bool all = getenv("PLSTM_LONG") != NULL;
     for (size_t i = 0; i < sizeof stop / sizeof stop[0]; i++) {
         if (!all && i % 3 != 2) continue;
-        plstm_expect(
-            0, "train --data %s --backend cuda " MODEL " --epochs 2 --max-steps %d --save %s --log-json %s",
-            corpus, stop[i], part, log2);
         plstm_expect(0,
-                     "train --data %s --resume %s --max-steps 24 --save %s --log-json %s --threads 1 --quiet",
+                     "train --data %s --backend cuda " MODEL
+                     " --epochs 2 --max-steps %d --save %s --log-json %s",
+                     corpus, stop[i], part, log2);
+        plstm_expect(0,
+                     "train --data %s --resume %s --max-steps 24 --save %s --log-json %s --threads "
+                     "1 --quiet",
                      corpus, part, part, log2);
         assert_files_equal(whole, part);
         assert_logs_equal(log, log2);
     }
     setenv("PLSTM_EAGER", "1", 1);
     plstm_expect(0,
-                 "train --data %s --backend cuda " MODEL " --epochs 2 --max-steps 24 --save %s --log-json %s",
+                 "train --data %s --backend cuda " MODEL
+                 " --epochs 2 --max-steps 24 --save %s --log-json %s",
                  corpus, part, log2);
     unsetenv("PLSTM_EAGER");
     assert_files_equal(whole, part);
@@ -104,22 +108,25 @@ static void checkpoints_move_between_backends(void **state)
     const char *path = in_folder("moved.st"), *log = in_folder("moved.jsonl");
     double loss[3];
     for (int i = 0; i < 3; i++) {
-        plstm_expect(
-            0, "train --data %s --backend %s " MODEL " --eval none --max-steps 5 --save %s --log-json %s",
-            corpus, route[i][0], path, log);
+        plstm_expect(0,
+                     "train --data %s --backend %s " MODEL
+                     " --eval none --max-steps 5 --save %s --log-json %s",
+                     corpus, route[i][0], path, log);
         for (int j = 1; j < 3; j++)
-            plstm_expect(0,
-                         "train --data %s --resume %s --backend %s --eval none --max-steps %d --save %s "
-                         "--log-json %s --threads 1 "
-                         "--quiet",
-                         corpus, path, route[i][j], 5 + 5 * j, path, log);
+            plstm_expect(
+                0,
+                "train --data %s --resume %s --backend %s --eval none --max-steps %d --save %s "
+                "--log-json %s --threads 1 "
+                "--quiet",
+                corpus, path, route[i][j], 5 + 5 * j, path, log);
         json_t *steps = events(log, "step");
         assert_int_equal(json_array_size(steps), 15);
         loss[i] = number(steps, 14, "loss");
         json_decref(steps);
     }
     for (int i = 1; i < 3; i++)
-        if (!(fabs(loss[i] - loss[0]) < 1e-4 * loss[0])) fail_msg("loss %.9g and %.9g", loss[i], loss[0]);
+        if (!(fabs(loss[i] - loss[0]) < 1e-4 * loss[0]))
+            fail_msg("loss %.9g and %.9g", loss[i], loss[0]);
 }
 
 /* Losses of 15 steps on `backend` with the kernels of route, each going on from the other's file after 5. */
@@ -130,11 +137,11 @@ static void losses_of(const char *backend, const char *const route[3], double lo
         char resume[PATH_MAX + 16] = "", first[64];
         if (i) snprintf(resume, sizeof resume, "--resume %s", path);
         snprintf(first, sizeof first, "--kernel %s", route[i]);
-        plstm_expect(
-            0,
-            "train --data %s --backend %s %s %s %s --dropout-sites all --eval none --max-steps %d --save %s "
-            "--log-json %s",
-            corpus, backend, MODEL, resume, first, 5 * i + 5, path, log);
+        plstm_expect(0,
+                     "train --data %s --backend %s %s %s %s --dropout-sites all --eval none "
+                     "--max-steps %d --save %s "
+                     "--log-json %s",
+                     corpus, backend, MODEL, resume, first, 5 * i + 5, path, log);
     }
     json_t *steps = events(log, "step");
     assert_int_equal(json_array_size(steps), 15);
@@ -152,9 +159,11 @@ static void every_kernel_follows_cpu(void **state)
     double wanted[15], loss[15];
     int n = 0;
     for (int v = 0; lstm_footprints[v] && n < MOST; v++)
-        if (lstm_footprints[v]->precisions >> PRECISION_F32 & 1) name[n++] = lstm_footprints[v]->name;
+        if (lstm_footprints[v]->precisions >> PRECISION_F32 & 1)
+            name[n++] = lstm_footprints[v]->name;
     losses_of("cpu", any, wanted);
-    for (int r = 0; r < n; r++) { /* one variant all the way, and each of the others beside its neighbours */
+    for (int r = 0; r < n;
+         r++) { /* one variant all the way, and each of the others beside its neighbours */
         char pair[64];
         snprintf(pair, sizeof pair, "%s/%s", name[(r + 1) % n], name[r]);
         const char *route[3] = {name[r], pair, r == 1 ? "auto" : name[(r + 2) % n]};
@@ -182,10 +191,10 @@ static void auto_decides_once(void **state)
     const char *path = in_folder("auto.st"), *log = in_folder("auto.jsonl");
     char quoted[64];
     size_t n;
-    Run run = plstm(
-        "train --data %s --backend cuda --hidden 40 --layers 2 --batch 2 --seq 3 --threads 1 --max-steps 3 "
-        "--eval none --save %s --log-json %s",
-        corpus, path, log);
+    Run run = plstm("train --data %s --backend cuda --hidden 40 --layers 2 --batch 2 --seq 3 "
+                    "--threads 1 --max-steps 3 "
+                    "--eval none --save %s --log-json %s",
+                    corpus, path, log);
     assert_int_equal(run.code, 0);
     assert_int_equal(times(run.err, "plstm: kernel auto: "), 1);
     run_free(&run);
@@ -203,8 +212,8 @@ static void auto_decides_once(void **state)
     assert_int_equal(times(run.err, "kernel auto"), 0);
     assert_int_equal(times(run.err, "differ"), 0);
     run_free(&run);
-    run = plstm("train --data %s --resume %s --kernel auto --max-steps 4 --eval none --threads 1", corpus,
-                path);
+    run = plstm("train --data %s --resume %s --kernel auto --max-steps 4 --eval none --threads 1",
+                corpus, path);
     assert_int_equal(run.code, 0);
     assert_int_equal(times(run.err, "plstm: kernel auto: "), 1);
     run_free(&run);
@@ -229,13 +238,15 @@ static void files_record_kernels_and_products(void **state)
                  " --eval none --max-steps 2 --save %s",
                  corpus, path);
     char *file = file_read(path, &n);
-    plstm_expect(0,
-                 "train --data %s --resume %s --backend auto --max-steps 3 --eval none --threads 1 --quiet",
-                 corpus, path);
+    plstm_expect(
+        0,
+        "train --data %s --resume %s --backend auto --max-steps 3 --eval none --threads 1 --quiet",
+        corpus, path);
     assert_non_null(memmem(file, n, "\"kernel\":\"cublas\"", 17));
     assert_non_null(memmem(file, n, "\"gemm\":\"cuBLAS ", 15));
     free(file);
-    Run run = plstm("train --data %s --resume %s --max-steps 3 --eval none --threads 1", corpus, path);
+    Run run =
+        plstm("train --data %s --resume %s --max-steps 3 --eval none --threads 1", corpus, path);
     assert_int_equal(run.code, 0);
     assert_null(strstr(run.err, "last bits"));
     run_free(&run);
@@ -255,10 +266,10 @@ static void divergence_names_its_step(void **state)
     const char *path = in_folder("diverged.st"), *log = in_folder("diverged.jsonl");
     static const char *const backend[] = {"cpu", "cuda"};
     for (int i = 0; i < 2; i++) {
-        Run run = plstm(
-            "train --data %s --backend %s " MODEL
-            " --lr 1e30 --clip 1e30 --hold 0 --decay 1e-10 --epochs 3 --eval none --save %s --log-json %s",
-            corpus, backend[i], path, log);
+        Run run = plstm("train --data %s --backend %s " MODEL
+                        " --lr 1e30 --clip 1e30 --hold 0 --decay 1e-10 --epochs 3 --eval none "
+                        "--save %s --log-json %s",
+                        corpus, backend[i], path, log);
         assert_int_equal(run.code, 5);
         assert_one_line(run.err);
         json_t *steps = events(log, "step");
@@ -267,7 +278,8 @@ static void divergence_names_its_step(void **state)
         snprintf(phrase, sizeof phrase, "diverged at step %d:", (int)last);
         assert_contains(run.err, phrase);
         json_decref(steps);
-        if (file_exists(path)) { /* the cuda one saturates exactly, and lives until lr overflows in the second
+        if (file_exists(
+                path)) { /* the cuda one saturates exactly, and lives until lr overflows in the second
                                     epoch */
             Run info = plstm("info %s", path);
             assert_int_equal(info.code, 0);
@@ -287,7 +299,8 @@ static void a_signal_leaves_a_checkpoint(void **state)
                *whole = in_folder("unstopped.st");
     char line[2048], *words[MAX_WORDS];
     snprintf(line, sizeof line,
-             "train --data %s --backend cuda " MODEL " --epochs 1000 --eval none --save %s --log-json %s",
+             "train --data %s --backend cuda " MODEL
+             " --epochs 1000 --eval none --save %s --log-json %s",
              corpus, path, log);
     line_cut(line, words);
     pid_t pid = program_start(words, 0);
@@ -299,11 +312,13 @@ static void a_signal_leaves_a_checkpoint(void **state)
     json_t *steps = events(log, "step");
     int done = (int)json_array_size(steps);
     json_decref(steps);
-    plstm_expect(0, "train --data %s --resume %s --max-steps %d --eval none --save %s --threads 1 --quiet",
-                 corpus, path, done + 3, path);
     plstm_expect(
-        0, "train --data %s --backend cuda " MODEL " --epochs 1000 --max-steps %d --eval none --save %s",
-        corpus, done + 3, whole);
+        0, "train --data %s --resume %s --max-steps %d --eval none --save %s --threads 1 --quiet",
+        corpus, path, done + 3, path);
+    plstm_expect(0,
+                 "train --data %s --backend cuda " MODEL
+                 " --epochs 1000 --max-steps %d --eval none --save %s",
+                 corpus, done + 3, whole);
     assert_files_equal(whole, path);
 }
 
@@ -312,13 +327,13 @@ static void a_signal_leaves_a_checkpoint(void **state)
 static void train_two(const char *a, const char *b)
 {
     if (file_exists(a)) return;
-    plstm_expect(0, "train --data %s --backend cpu " MODEL " --eval none --max-steps 12 --save %s", corpus,
-                 a);
-    plstm_expect(
-        0,
-        "train --data %s --backend cpu --hidden 6 --layers 1 --batch 2 --seq 3 --keep 0.6 --init 0.2 "
-        "--threads 1 --quiet --seed 2 --eval none --max-steps 12 --save %s",
-        corpus, b);
+    plstm_expect(0, "train --data %s --backend cpu " MODEL " --eval none --max-steps 12 --save %s",
+                 corpus, a);
+    plstm_expect(0,
+                 "train --data %s --backend cpu --hidden 6 --layers 1 --batch 2 --seq 3 --keep 0.6 "
+                 "--init 0.2 "
+                 "--threads 1 --quiet --seed 2 --eval none --max-steps 12 --save %s",
+                 corpus, b);
 }
 
 /* Numbers of two outputs agree to a relative 1e-4 wherever they stand; words are equal. */
@@ -348,11 +363,11 @@ static void eval_and_sample_agree_with_cpu(void **state)
     snprintf(line[0], sizeof line[0], "eval --weights %s --data %s", a, corpus);
     snprintf(line[1], sizeof line[1], "eval --weights %s --data %s --split valid", a, corpus);
     snprintf(line[2], sizeof line[2], "eval --weights %s,%s --data %s", a, b, corpus);
-    snprintf(line[3], sizeof line[3], "eval --weights %s,%s --data %s --split valid --protocol sequential", b,
-             a, corpus);
+    snprintf(line[3], sizeof line[3],
+             "eval --weights %s,%s --data %s --split valid --protocol sequential", b, a, corpus);
     snprintf(line[4], sizeof line[4], "sample --weights %s --words 30 --seed 5 --quiet", a);
-    snprintf(line[5], sizeof line[5], "sample --weights %s --words 12 --temperature 0 --prompt cat --quiet",
-             b);
+    snprintf(line[5], sizeof line[5],
+             "sample --weights %s --words 12 --temperature 0 --prompt cat --quiet", b);
     for (int i = 0; i < 6; i++) {
         Run cpu = plstm("%s --backend cpu --threads 1", line[i]),
             cuda = plstm("%s --backend cuda --threads 1", line[i]);
@@ -361,7 +376,8 @@ static void eval_and_sample_agree_with_cpu(void **state)
         if (i > 3) assert_string_equal(cpu.out, cuda.out);
         else {
             const char *split = i & 1 ? "valid" : "test", *from_x = strstr(cpu.out, split),
-                       *from_y = strstr(cuda.out, split); /* behind the line that names the device */
+                       *from_y =
+                           strstr(cuda.out, split); /* behind the line that names the device */
             assert_true(from_x && from_y);
             assert_alike(from_x, from_y);
         }
@@ -375,10 +391,11 @@ static void dump_agrees_with_cpu(void **state)
     double loss[2], norm[2];
     static const char *const backend[] = {"cpu", "cuda"};
     for (int i = 0; i < 2; i++) {
-        Run run = plstm("dump --what grads --data %s --hidden 9 --layers 2 --batch 2 --seq 3 --keep 0.6 "
-                        "--init 0.2 --step 4 --threads 1 "
-                        "--backend %s --out %s",
-                        corpus, backend[i], in_folder("grads.st"));
+        Run run =
+            plstm("dump --what grads --data %s --hidden 9 --layers 2 --batch 2 --seq 3 --keep 0.6 "
+                  "--init 0.2 --step 4 --threads 1 "
+                  "--backend %s --out %s",
+                  corpus, backend[i], in_folder("grads.st"));
         assert_int_equal(run.code, 0);
         json_t *line = json_loads(run.out, 0, NULL);
         loss[i] = json_number_value(json_object_get(line, "loss")),
@@ -406,14 +423,16 @@ static void devices_are_listed(void **state)
 static void bad_choices_are_refused(void **state)
 {
     (void)state;
-    Run run = plstm("train --data %s --backend cuda " MODEL " --kernel nosuch --max-steps 1", corpus);
+    Run run =
+        plstm("train --data %s --backend cuda " MODEL " --kernel nosuch --max-steps 1", corpus);
     assert_int_equal(run.code, 2);
     assert_contains(run.err, "cublas");
     run_free(&run);
     setenv("NVIDIA_TF32_OVERRIDE", "1", 1);
     plstm_expect(2, "train --data %s --backend cuda " MODEL " --max-steps 1", corpus);
-    plstm_expect(0, "train --data %s --backend cuda " MODEL " --max-steps 1 --eval none --precision tf32",
-                 corpus);
+    plstm_expect(
+        0, "train --data %s --backend cuda " MODEL " --max-steps 1 --eval none --precision tf32",
+        corpus);
     plstm_expect(0, "train --data %s --backend cpu " MODEL " --max-steps 1 --eval none", corpus);
     unsetenv("NVIDIA_TF32_OVERRIDE");
 }

@@ -25,7 +25,8 @@ int main(int argc, char **argv)
     if (strcmp(emu_mode(), "asan")) setenv("EMU_PROTECT", "0", 0);
 #endif
     if (argc == 2 &&
-        !strcmp(argv[1], "--digest")) { /* a child of same_bits_under_any_schedule: nothing else on stdout */
+        !strcmp(argv[1],
+                "--digest")) { /* a child of same_bits_under_any_schedule: nothing else on stdout */
         if (fixture_setup(NULL) || device_missing()) return 1;
         printf("%llx\n", (unsigned long long)digest());
         return fixture_teardown(NULL);

@@ -37,7 +37,8 @@ struct Random {
 
 void assert_near(double found, double wanted, double allowed)
 {
-    if (!(fabs(found - wanted) <= allowed)) fail_msg("%.9g is not %.9g +- %.3g", found, wanted, allowed);
+    if (!(fabs(found - wanted) <= allowed))
+        fail_msg("%.9g is not %.9g +- %.3g", found, wanted, allowed);
 }
 
 /* Samples 10 ms apart until it is done, at most n; how many it took. */
@@ -77,7 +78,8 @@ void outliers_do_not_matter(void **)
 {
     Random random;
     Measurement m{Rule()};
-    size_t taken = feed(&m, 1000, [&](size_t i) { return i % 6 == 1 ? 500 : 100 + 0.05 * random.normal(); });
+    size_t taken =
+        feed(&m, 1000, [&](size_t i) { return i % 6 == 1 ? 500 : 100 + 0.05 * random.normal(); });
     assert_int_equal(taken, 10);
     assert_near(m.result().median, 100, 0.2);
 }
@@ -214,8 +216,8 @@ void quantiles(void **)
 
 void a_line_through_exact_points(void **)
 {
-    measure::Line line =
-        measure::fit({{20, 12 + 20 * 1.5}, {35, 12 + 35 * 1.5}, {70, 12 + 70 * 1.5}, {140, 12 + 140 * 1.5}});
+    measure::Line line = measure::fit(
+        {{20, 12 + 20 * 1.5}, {35, 12 + 35 * 1.5}, {70, 12 + 70 * 1.5}, {140, 12 + 140 * 1.5}});
     assert_true(line.known);
     assert_near(line.a, 12, 1e-9);
     assert_near(line.b, 1.5, 1e-9);

@@ -20,10 +20,11 @@ static void train(int steps, const char *eager, const char *more)
     setenv("NVTX_INJECTION64_PATH", library, 1);
     setenv("NVTX_RECORD", path, 1);
     setenv("PLSTM_EAGER", eager, 1);
-    plstm_expect(0,
-                 "train --data %s --backend cuda --hidden 5 --layers 2 --batch 2 --seq 3 --max-steps %d "
-                 "--threads 1 --quiet %s",
-                 small_corpus(), steps, more);
+    plstm_expect(
+        0,
+        "train --data %s --backend cuda --hidden 5 --layers 2 --batch 2 --seq 3 --max-steps %d "
+        "--threads 1 --quiet %s",
+        small_corpus(), steps, more);
     unsetenv("NVTX_INJECTION64_PATH");
     free(text);
     text = file_read(path, NULL);
@@ -70,7 +71,8 @@ static void replay_marks_steps(void **state)
     assert_int_equal(count("push step"), 9);
     assert_int_equal(count("push forward"), 1); /* the first one, which warms up */
     assert_nested();
-    const char *last = strstr(text, "push update\npop\npop\n"); /* from here on, steps and nothing in them */
+    const char *last =
+        strstr(text, "push update\npop\npop\n"); /* from here on, steps and nothing in them */
     assert_non_null(last);
     last += strlen("push update\npop\npop\n");
     for (int i = 0; i < 8; i++, last += strlen("push step\npop\n"))
@@ -106,7 +108,8 @@ int main(void)
     char absolute[PATH_MAX];
     snprintf(absolute, sizeof absolute, "%.3900s/tests/nvtx_record.so", build_folder());
     if (!realpath(absolute, library)) {
-        printf("1..0 # SKIP NVTX's headers, which come with the CUDA toolkit, were not found when this was "
+        printf("1..0 # SKIP NVTX's headers, which come with the CUDA toolkit, were not found when "
+               "this was "
                "built\n");
         return 0;
     }

@@ -10,12 +10,12 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
-#define PROMISE(condition)                                                                                   \
-    do {                                                                                                     \
-        if (!(condition)) {                                                                                  \
-            fprintf(stderr, "broken: %s (line %d)\n", #condition, __LINE__);                                 \
-            abort();                                                                                         \
-        }                                                                                                    \
+#define PROMISE(condition)                                                                         \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            fprintf(stderr, "broken: %s (line %d)\n", #condition, __LINE__);                       \
+            abort();                                                                               \
+        }                                                                                          \
     } while (0)
 
 static void check_caption(const ImageTexts *t, int64_t k)
@@ -25,7 +25,8 @@ static void check_caption(const ImageTexts *t, int64_t k)
         bool space = byte_is_space((unsigned char)t->bytes[at]);
         PROMISE(t->bytes[at] && (!space || t->bytes[at] == ' '));
         PROMISE(at > t->offset[k] || space);
-        PROMISE(!space || (at + 1 < t->offset[k + 1] && t->bytes[at + 1] != ' ')); /* no word is empty */
+        PROMISE(!space ||
+                (at + 1 < t->offset[k + 1] && t->bytes[at + 1] != ' ')); /* no word is empty */
     }
 }
 

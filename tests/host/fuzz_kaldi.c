@@ -12,12 +12,12 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
-#define PROMISE(condition)                                                                                   \
-    do {                                                                                                     \
-        if (!(condition)) {                                                                                  \
-            fprintf(stderr, "broken: %s (line %d)\n", #condition, __LINE__);                                 \
-            abort();                                                                                         \
-        }                                                                                                    \
+#define PROMISE(condition)                                                                         \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            fprintf(stderr, "broken: %s (line %d)\n", #condition, __LINE__);                       \
+            abort();                                                                               \
+        }                                                                                          \
     } while (0)
 
 static volatile double sink;

@@ -18,12 +18,12 @@ size_t LLVMFuzzerMutate(uint8_t *bytes, size_t n, size_t most);
 size_t LLVMFuzzerCustomMutator(uint8_t *bytes, size_t n, size_t most, unsigned int seed);
 
 /* What the fuzzer is to report as a crash: a broken promise of the reader. */
-#define PROMISE(condition)                                                                                   \
-    do {                                                                                                     \
-        if (!(condition)) {                                                                                  \
-            fprintf(stderr, "broken: %s (line %d)\n", #condition, __LINE__);                                 \
-            abort();                                                                                         \
-        }                                                                                                    \
+#define PROMISE(condition)                                                                         \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            fprintf(stderr, "broken: %s (line %d)\n", #condition, __LINE__);                       \
+            abort();                                                                               \
+        }                                                                                          \
     } while (0)
 
 static volatile unsigned char sink;
@@ -96,7 +96,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
         if (code) {
             check_sentence(code, &e);
         } else {
-            for (int k = 0; k < params_count(&c.shape); k++) PROMISE(isfinite(checkpoint_param(&c, k)[0]));
+            for (int k = 0; k < params_count(&c.shape); k++)
+                PROMISE(isfinite(checkpoint_param(&c, k)[0]));
             PROMISE(!c.h == !c.c && !c.h == !c.counters.minibatch);
             checkpoint_close(&c);
         }
@@ -113,10 +114,12 @@ size_t LLVMFuzzerCustomMutator(uint8_t *bytes, size_t n, size_t most, unsigned i
 {
     uint64_t header = 0;
     if (n >= 8) memcpy(&header, bytes, 8);
-    if (n < 9 || n >= most || header > n - 8 || seed % 8 == 0) return LLVMFuzzerMutate(bytes, n, most);
+    if (n < 9 || n >= most || header > n - 8 || seed % 8 == 0)
+        return LLVMFuzzerMutate(bytes, n, most);
     size_t data = n - 8 - (size_t)header;
     if (seed % 8 == 1)
-        return 8 + (size_t)header + LLVMFuzzerMutate(bytes + 8 + header, data, most - 8 - (size_t)header);
+        return 8 + (size_t)header +
+               LLVMFuzzerMutate(bytes + 8 + header, data, most - 8 - (size_t)header);
     uint8_t *tail = malloc(data ? data : 1);
     if (!tail) abort();
     memcpy(tail, bytes + 8 + header, data);

@@ -49,9 +49,11 @@ static const Case cases[] = {
     {40, 16, 1, 6, 25, 0.5, SITES_ALL, 1},        /* one whole block of units, two tiles of rows */
     {40, 17, 2, 3, 49, 0.5, SITES_NONRECURRENT, 1},
     {90, 64, 2, 7, 20, 0.5, SITES_ALL, 2},
-    {1100, 40, 2, 4, 6, 0.5, SITES_NONRECURRENT, 2}, /* more words than one stretch of the softmax's sum */
+    {1100, 40, 2, 4, 6, 0.5, SITES_NONRECURRENT,
+     2}, /* more words than one stretch of the softmax's sum */
     {200, 64, 2, 10, 8, 1.0, SITES_NONRECURRENT, 2},
-    {30, 150, 1, 4, 7, 0.5, SITES_ALL, 2}, /* two stretches of the recurrent product; half a panel */
+    {30, 150, 1, 4, 7, 0.5, SITES_ALL,
+     2}, /* two stretches of the recurrent product; half a panel */
 };
 
 static LstmPrecision precision; /* of the runs to come */
@@ -91,7 +93,8 @@ static void train(const BackendOps *ops, const Case *k, Run *run)
         WindowResult r;
         for (int64_t i = 0; i < n; i++) {
             PhiloxBlock w = philox_block(3, (uint64_t)step, (uint64_t)i);
-            x[i] = (int32_t)(w.word[0] % (uint64_t)k->V), y[i] = (int32_t)(w.word[1] % (uint64_t)k->V);
+            x[i] = (int32_t)(w.word[0] % (uint64_t)k->V),
+            y[i] = (int32_t)(w.word[1] % (uint64_t)k->V);
         }
         Window w = {.batch = batch_of_tokens(k->T, k->B, x, y), .train = true, .step = step};
         assert_int_equal(model_train_step(&m, &w, 0.5, 2.0, &r, &e), 0);
@@ -102,12 +105,14 @@ static void train(const BackendOps *ops, const Case *k, Run *run)
     model_close(&m);
 }
 
-static void check(const char *what, const Case *k, double error, double plain, double times, double largest)
+static void check(const char *what, const Case *k, double error, double plain, double times,
+                  double largest)
 {
     double bound = f32_bound(times, plain, largest);
     if (error <= bound) return;
-    print_error("H %d B %d T %d V %d %s: %s errs %.3g, the plain loop %.3g, the bound is %.3g\n", (int)k->H,
-                (int)k->B, (int)k->T, (int)k->V, sites_name(k->sites), what, error, plain, bound);
+    print_error("H %d B %d T %d V %d %s: %s errs %.3g, the plain loop %.3g, the bound is %.3g\n",
+                (int)k->H, (int)k->B, (int)k->T, (int)k->V, sites_name(k->sites), what, error,
+                plain, bound);
     fail();
 }
 
@@ -122,12 +127,14 @@ static void follows_reference(void **state)
         train(&backend_plain_f32, k, &plain);
         train(&backend_cpu_here, k, &ours);
         plain_error = f32_error(plain.loss, exact.loss, 1, &largest);
-        check("the first loss", k, f32_error(ours.loss, exact.loss, 1, &largest), plain_error, 2, largest);
-        plain_error = f32_error(plain.loss, exact.loss, STEPS, &largest);
-        check("a loss", k, f32_error(ours.loss, exact.loss, STEPS, &largest), plain_error, 3, largest);
-        plain_error = f32_error(plain.norm, exact.norm, STEPS, &largest);
-        check("a gradient norm", k, f32_error(ours.norm, exact.norm, STEPS, &largest), plain_error, 3,
+        check("the first loss", k, f32_error(ours.loss, exact.loss, 1, &largest), plain_error, 2,
               largest);
+        plain_error = f32_error(plain.loss, exact.loss, STEPS, &largest);
+        check("a loss", k, f32_error(ours.loss, exact.loss, STEPS, &largest), plain_error, 3,
+              largest);
+        plain_error = f32_error(plain.norm, exact.norm, STEPS, &largest);
+        check("a gradient norm", k, f32_error(ours.norm, exact.norm, STEPS, &largest), plain_error,
+              3, largest);
         for (int p = 0; p < exact.weights.count; p++) {
             double error = 0, top = 0;
             plain_error = 0;
@@ -157,11 +164,11 @@ static void state_gradients_follow_reference(void **state)
         for (int o = 0; o < 3; o++)
             if (!(found[o] = state_gradients(ops[o], &config, &e))) fail_msg("%s", e.text);
         double plain = f32_error(found[1], found[0], (int)n, &largest);
-        check("a gradient of the state", k, f32_error(found[2], found[0], (int)n, &largest), plain, 3,
-              largest);
+        check("a gradient of the state", k, f32_error(found[2], found[0], (int)n, &largest), plain,
+              3, largest);
         plain = f32_error(found[1] + n, found[0] + n, (int)(all - n), &largest);
-        check("a gradient", k, f32_error(found[2] + n, found[0] + n, (int)(all - n), &largest), plain, 3,
-              largest);
+        check("a gradient", k, f32_error(found[2] + n, found[0] + n, (int)(all - n), &largest),
+              plain, 3, largest);
         for (int o = 0; o < 3; o++) free(found[o]);
     }
 }
@@ -236,7 +243,8 @@ static void operands_are_rounded(void **state)
     for (size_t i = 0; i < sizeof told / sizeof told[0]; i++) {
         float x, of[PRECISIONS], want[PRECISIONS];
         memcpy(&x, &told[i].bits, 4), memcpy(&want[PRECISION_F32], &told[i].bits, 4);
-        memcpy(&want[PRECISION_TF32], &told[i].tf32, 4), memcpy(&want[PRECISION_BF16], &told[i].bf16, 4);
+        memcpy(&want[PRECISION_TF32], &told[i].tf32, 4),
+            memcpy(&want[PRECISION_BF16], &told[i].bf16, 4);
         for (int p = 0; p < PRECISIONS; p++) of[p] = precision_round((LstmPrecision)p, x);
         assert_memory_equal(of, want, sizeof of);
     }
@@ -280,7 +288,8 @@ static void exp_and_tanh(void **state)
     assert_true(worst_ulp(sigmoid_vec, exact_sigmoid, -80, 80, 0) <= 4);
     Vec x = {NAN, INFINITY, -INFINITY, 0.0f, 1e30f, -1e30f};
     assert_true(isnan(exp_vec(x)[0]) && isnan(tanh_vec(x)[0]) && isnan(sigmoid_vec(x)[0]));
-    assert_true(tanh_vec(x)[1] == 1 && tanh_vec(x)[2] == -1 && tanh_vec(x)[3] == 0 && tanh_vec(x)[4] == 1);
+    assert_true(tanh_vec(x)[1] == 1 && tanh_vec(x)[2] == -1 && tanh_vec(x)[3] == 0 &&
+                tanh_vec(x)[4] == 1);
     assert_true(sigmoid_vec(x)[1] == 1 && sigmoid_vec(x)[2] < 1e-37f && sigmoid_vec(x)[5] < 1e-37f);
 }
 
@@ -319,7 +328,8 @@ static void softmax_takes_any_logits(void **state)
     assert_true(softmax_row(z, bias, V, 5, false, 1, NULL, NULL) == 0);
     assert_true(softmax_row(z, bias, V, 6, false, 1, NULL, NULL) == 2e4);
     double nats = softmax_row(z, bias, V, 1036, true, 0.5f, sums, NULL);
-    assert_true(nats == 2e4 && z[5] == 0.5f && z[1036] == -0.5f && z[0] < 1e-37f && sums[1036] == -0.5f);
+    assert_true(nats == 2e4 && z[5] == 0.5f && z[1036] == -0.5f && z[0] < 1e-37f &&
+                sums[1036] == -0.5f);
     for (int i = 0; i < V; i++) z[i] = 3;
     z[17] = NAN;
     assert_true(isnan(softmax_row(z, bias, V, 4, false, 1, NULL, NULL)));
@@ -337,7 +347,8 @@ static void bad_weight_shows_in_the_loss(void **state)
         Model m;
         Params weights;
         WindowResult r;
-        BackendConfig config = {.shape = shape, .T = 4, .B = 3, .train = true, .keep = 1, .threads = 1};
+        BackendConfig config = {
+            .shape = shape, .T = 4, .B = 3, .train = true, .keep = 1, .threads = 1};
         int32_t x[12] = {0, 1, 2, 3}, y[12] = {4, 5, 6};
         assert_int_equal(model_open(&m, &backend_cpu_here, &config, &e), 0);
         assert_int_equal(params_init(&weights, &shape), 0);
@@ -403,12 +414,14 @@ static void no_allocation_in_a_step(void **state)
     model_set_params(&m, &weights, &e);
     m.ops->state_set(m.backend, 20, NULL, NULL, &e);
     Window w = {.batch = batch_of_tokens(10, 20, x, y), .train = true};
-    model_train_step(&m, &w, 1, 5, &r, &e); /* the thread team and OpenBLAS's buffers come into being here */
+    model_train_step(&m, &w, 1, 5, &r,
+                     &e); /* the thread team and OpenBLAS's buffers come into being here */
     long before = allocations;
     free(malloc(1));
     assert_int_equal(allocations, before + 1); /* the count is live */
     before = allocations;
-    for (w.step = 1; w.step < 5; w.step++) assert_int_equal(model_train_step(&m, &w, 1, 5, &r, &e), 0);
+    for (w.step = 1; w.step < 5; w.step++)
+        assert_int_equal(model_train_step(&m, &w, 1, 5, &r, &e), 0);
     assert_int_equal(allocations, before);
     params_free(&weights);
     model_close(&m);

@@ -108,14 +108,17 @@ static void every_small_size(void **state)
                 assert_int_equal(b.windows, (N / B - 1) / T);
                 for (int64_t row = 0; row < B; row++) {
                     int64_t start = batcher_row_start(&b, row);
-                    assert_true(2 * B * start <= 2 * row * N + B && 2 * row * N + B < 2 * B * (start + 1));
-                    assert_true(start + b.columns <= (row + 1 < B ? batcher_row_start(&b, row + 1) : N));
+                    assert_true(2 * B * start <= 2 * row * N + B &&
+                                2 * row * N + B < 2 * B * (start + 1));
+                    assert_true(start + b.columns <=
+                                (row + 1 < B ? batcher_row_start(&b, row + 1) : N));
                 }
                 for (int64_t n = 0; n < b.windows; n++) {
                     batcher_window(&b, n, x, y);
                     for (int64_t t = 0; t < T; t++)
                         for (int64_t row = 0; row < B; row++) {
-                            assert_int_equal(x[t * B + row], batcher_row_start(&b, row) + n * T + t);
+                            assert_int_equal(x[t * B + row],
+                                             batcher_row_start(&b, row) + n * T + t);
                             assert_int_equal(y[t * B + row], x[t * B + row] + 1);
                         }
                 }
@@ -140,17 +143,21 @@ static void short_stream_is_refused_in_one_sentence(void **state)
         if (cases[i].N == 419) assert_non_null(strstr(e.text, "takes 420"));
         /* One token more, where that is the only thing lacking, and it fits. */
         if (cases[i].N == cases[i].B * (cases[i].T + 1) - 1)
-            assert_int_equal(batcher_init(&b, ids, cases[i].N + 1, cases[i].B, cases[i].T, "train", &e),
-                             EXIT_DONE);
+            assert_int_equal(
+                batcher_init(&b, ids, cases[i].N + 1, cases[i].B, cases[i].T, "train", &e),
+                EXIT_DONE);
     }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rows_by_hand),          cmocka_unit_test(halves_round_up),
-        cmocka_unit_test(one_row_is_the_stream), cmocka_unit_test(penn_treebank_numbers),
-        cmocka_unit_test(every_small_size),      cmocka_unit_test(short_stream_is_refused_in_one_sentence),
+        cmocka_unit_test(rows_by_hand),
+        cmocka_unit_test(halves_round_up),
+        cmocka_unit_test(one_row_is_the_stream),
+        cmocka_unit_test(penn_treebank_numbers),
+        cmocka_unit_test(every_small_size),
+        cmocka_unit_test(short_stream_is_refused_in_one_sentence),
     };
     return cmocka_run_group_tests_name("batcher", tests, count_up, NULL);
 }

@@ -42,8 +42,8 @@ static void search(Beam *b, uint64_t seed, int64_t most, double penalty)
 }
 
 /* Every complete sequence of at most `most` steps, the best by score. */
-static void exhaust(uint64_t seed, int32_t *words, int64_t n, int64_t most, double logp, double penalty,
-                    Hypothesis *best)
+static void exhaust(uint64_t seed, int32_t *words, int64_t n, int64_t most, double logp,
+                    double penalty, Hypothesis *best)
 {
     double p[V];
     if (n == most) return;

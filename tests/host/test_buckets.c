@@ -66,7 +66,8 @@ static void a_permutation_of_ten(void **state)
 {
     (void)state;
     /* Equal lengths and minibatches of ten: one pool, one minibatch, the permutation itself. */
-    static const int64_t length[] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, row[] = {8, 1, 3, 5, 2, 0, 6, 7, 9, 4};
+    static const int64_t length[] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1},
+                         row[] = {8, 1, 3, 5, 2, 0, 6, 7, 9, 4};
     Sequences s = with_lengths(length, 10);
     Minibatches b = trained(&s, 0, 10, known_seed, 1);
     assert_int_equal(b.n, 1);
@@ -106,22 +107,24 @@ static void the_words_begin_as_known(void **state)
 }
 
 /* Sorted by insertion, permuted on arrays of minibatches: slow and plain. */
-static void plain_order(const Sequences *s, int64_t max_length, int batch, uint64_t seed, uint32_t epoch,
-                        int64_t *row, int64_t *size, int *minibatches)
+static void plain_order(const Sequences *s, int64_t max_length, int batch, uint64_t seed,
+                        uint32_t epoch, int64_t *row, int64_t *size, int *minibatches)
 {
     int64_t order[512];
     int n = 0, made = 0, at = 0;
     for (int i = 0; i < s->n; i++)
         if (!max_length || s->offset[i + 1] - s->offset[i] <= max_length) order[n++] = i;
     for (int i = n - 1; i > 0; i--) {
-        int j = (int)((uint64_t)word_of(seed, epoch, 0x53485546, (uint32_t)i) * (uint64_t)(i + 1) >> 32);
+        int j = (int)((uint64_t)word_of(seed, epoch, 0x53485546, (uint32_t)i) * (uint64_t)(i + 1) >>
+                      32);
         int64_t kept = order[i];
         order[i] = order[j], order[j] = kept;
     }
     for (int pool = 0; pool * 50 * batch < n; pool++) {
         int from = pool * 50 * batch, end = from + 50 * batch < n ? from + 50 * batch : n;
         for (int i = from + 1; i < end; i++)
-            for (int k = i; k > from && sequences_length(s, order[k - 1]) > sequences_length(s, order[k]);
+            for (int k = i;
+                 k > from && sequences_length(s, order[k - 1]) > sequences_length(s, order[k]);
                  k--) {
                 int64_t kept = order[k];
                 order[k] = order[k - 1], order[k - 1] = kept;

@@ -22,12 +22,13 @@
 static void what_is_read(void **state)
 {
     (void)state;
-    static const char text[] =
-        "{\"dataset\":\"coco\",\"images\":["
-        "{\"split\":\"train\",\"imgid\":0,\"cocoid\":391895,\"sentences\":["
-        "{\"tokens\":[\"a\",\"man\"],\"raw\":\"A man.\",\"imgid\":0,\"sentid\":770337},{\"tokens\":[]}]},"
-        "{\"split\":\"test\"},{\"split\":\"restval\",\"sentences\":[{\"tokens\":[\"caf\\u00e9\"]}]},"
-        "{\"split\":\"val\",\"sentences\":[]}]}";
+    static const char text[] = "{\"dataset\":\"coco\",\"images\":["
+                               "{\"split\":\"train\",\"imgid\":0,\"cocoid\":391895,\"sentences\":["
+                               "{\"tokens\":[\"a\",\"man\"],\"raw\":\"A "
+                               "man.\",\"imgid\":0,\"sentid\":770337},{\"tokens\":[]}]},"
+                               "{\"split\":\"test\"},{\"split\":\"restval\",\"sentences\":[{"
+                               "\"tokens\":[\"caf\\u00e9\"]}]},"
+                               "{\"split\":\"val\",\"sentences\":[]}]}";
     static const unsigned char split[] = {IMAGES_TRAIN, IMAGES_TEST, IMAGES_TRAIN, IMAGES_VALID};
     static const int64_t first[] = {0, 2, 2, 3, 3};
     ImageTexts t;
@@ -91,8 +92,8 @@ static void put_npy(FILE *f, const char *dtype, const char *order, const char *s
     char head[128];
     memset(head, ' ', sizeof head);
     memcpy(head, "\x93NUMPY\x01\x00\x76\x00", 10);
-    int n =
-        snprintf(head + 10, 100, "{'descr': '%s', 'fortran_order': %s, 'shape': %s, }", dtype, order, shape);
+    int n = snprintf(head + 10, 100, "{'descr': '%s', 'fortran_order': %s, 'shape': %s, }", dtype,
+                     order, shape);
     head[10 + n] = ' ';
     head[127] = '\n';
     fwrite(head, 1, sizeof head, f);
@@ -130,13 +131,15 @@ static void folder_write(const char *name)
                     json_array_append_new(tokens, json_string(word[bit][shows(i) >> bit & 1]));
                 if (i % 13 == 4) json_array_append_new(tokens, json_string("rare"));
             }
-            json_array_append_new(sentences, json_pack("{s:o,s:s,s:i,s:i}", "tokens", tokens, "raw", "A dog.",
-                                                       "imgid", i, "sentid", 770337 - 1000 * i - k));
+            json_array_append_new(sentences,
+                                  json_pack("{s:o,s:s,s:i,s:i}", "tokens", tokens, "raw", "A dog.",
+                                            "imgid", i, "sentid", 770337 - 1000 * i - k));
         }
-        json_array_append_new(
-            images, json_pack("{s:s,s:[i],s:s,s:i,s:s,s:o,s:i}", "filepath", "val2014", "sentids",
-                              770337 - 1000 * i, "filename", "COCO_val2014_000000391895.jpg", "imgid", i,
-                              "split", split[i % 5], "sentences", sentences, "cocoid", 391895 - 31 * i));
+        json_array_append_new(images, json_pack("{s:s,s:[i],s:s,s:i,s:s,s:o,s:i}", "filepath",
+                                                "val2014", "sentids", 770337 - 1000 * i, "filename",
+                                                "COCO_val2014_000000391895.jpg", "imgid", i,
+                                                "split", split[i % 5], "sentences", sentences,
+                                                "cocoid", 391895 - 31 * i));
     }
     json_t *file = json_pack("{s:o,s:s}", "images", images, "dataset", "coco");
     assert_int_equal(json_dump_file(file, path, 0), 0);
@@ -157,8 +160,8 @@ static int set_up(void **state)
 {
     if (folder_make(state)) return -1;
     folder_write("coco");
-    plstm_expect(0, "train" SHAPE TINY " --data %s --epochs 30 --hold 22 --save %s", in_folder("coco"),
-                 in_folder("one.st"));
+    plstm_expect(0, "train" SHAPE TINY " --data %s --epochs 30 --hold 22 --save %s",
+                 in_folder("coco"), in_folder("one.st"));
     plstm_expect(0, "train" SHAPE TINY " --data %s --epochs 12 --seed 2 --keep 0.8 --save %s",
                  in_folder("coco"), in_folder("two.st"));
     return 0;
@@ -210,8 +213,8 @@ static void refused(const char *data, const char *phrase)
     run_free(&run);
 }
 
-static void features_write(const char *dtype, const char *order, const char *shape, const void *bytes,
-                           size_t n)
+static void features_write(const char *dtype, const char *order, const char *shape,
+                           const void *bytes, size_t n)
 {
     FILE *f = fopen(in_folder("bad/features.npy"), "wb");
     assert_non_null(f);
@@ -309,10 +312,13 @@ static CaptionOptions options(const char *first, const char *second)
         paths[k][1] = strcpy(names[k] + PATH_MAX, in_folder(second));
         lists[k].n = 2;
     }
-    return (CaptionOptions){
-        .search = {.weights = lists[k], .beam = 12, .batch = 20, .backend = "reference", .threads = 1},
-        .data = in_folder("coco"),
-        .split = "test"};
+    return (CaptionOptions){.search = {.weights = lists[k],
+                                       .beam = 12,
+                                       .batch = 20,
+                                       .backend = "reference",
+                                       .threads = 1},
+                            .data = in_folder("coco"),
+                            .split = "test"};
 }
 
 static char *captioned(const CaptionOptions *o, int code, Error *e)
@@ -404,7 +410,8 @@ static void what_it_says_is_there(void **state)
         assert_non_null(end = strchr(line, '\n'));
         *end = 0;
         bool all = true;
-        for (int bit = 0; bit < BITS; bit++) all &= strstr(line, word[bit][shows(i) >> bit & 1]) != NULL;
+        for (int bit = 0; bit < BITS; bit++)
+            all &= strstr(line, word[bit][shows(i) >> bit & 1]) != NULL;
         right += all;
     }
     assert_true(!*line && images == 12);
@@ -420,14 +427,16 @@ static void features_alone(void **state)
     float rows[12 * F];
     Error e;
     for (int i = 0; i < 12; i++) features_row(5 * i + 4, rows + i * F);
-    assert_int_equal(npy_write(in_folder("test.npy"), "x", rows, (const int64_t[]){12, F}, 2, "", &e), 0);
+    assert_int_equal(
+        npy_write(in_folder("test.npy"), "x", rows, (const int64_t[]){12, F}, 2, "", &e), 0);
     char *split = caption(&o);
     o.data = NULL, o.features = in_folder("test.npy");
     char *alone = caption(&o);
     assert_string_equal(split, alone);
     free(split), free(alone);
     /* of another size than the model reads */
-    assert_int_equal(npy_write(in_folder("test.npy"), "x", rows, (const int64_t[]){8, 9}, 2, "", &e), 0);
+    assert_int_equal(
+        npy_write(in_folder("test.npy"), "x", rows, (const int64_t[]){8, 9}, 2, "", &e), 0);
     free(captioned(&o, EXIT_BAD_DATA, &e));
     assert_non_null(strstr(e.text, "9 features an image"));
 }
@@ -442,7 +451,8 @@ static double said_write(char *lines)
     snprintf(path, sizeof path, "%s", in_folder("said/dataset.json"));
     json_t *file = json_load_file(path, 0, &fault), *images = json_object_get(file, "images");
     int expected = 4;
-    for (char *save, *line = strtok_r(lines, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+    for (char *save, *line = strtok_r(lines, "\n", &save); line;
+         line = strtok_r(NULL, "\n", &save)) {
         json_t *one = json_loads(line, 0, &fault), *tokens = json_array();
         json_t *found = json_array_get(json_object_get(one, "found"), 0);
         int64_t i = json_integer_value(json_object_get(one, "image"));
@@ -475,9 +485,10 @@ static void scores_are_those_of_eval(void **state)
         char *out = caption(&o);
         double sum = said_write(out);
         free(out);
-        plstm_expect(0, "eval --weights %s%s%s --data %s --split test --backend reference --log-json %s",
-                     in_folder("one.st"), n == 2 ? "," : "", n == 2 ? in_folder("two.st") : "",
-                     in_folder("said"), in_folder("eval.json"));
+        plstm_expect(
+            0, "eval --weights %s%s%s --data %s --split test --backend reference --log-json %s",
+            in_folder("one.st"), n == 2 ? "," : "", n == 2 ? in_folder("two.st") : "",
+            in_folder("said"), in_folder("eval.json"));
         json_t *log = json_load_file(in_folder("eval.json"), 0, &fault);
         assert_float_equal(json_number_value(json_object_get(log, "nats")), -sum, 1e-3);
         assert_int_equal(json_integer_value(json_object_get(log, "captions")), 12);
@@ -529,14 +540,16 @@ static void bad_lines_are_told(void **state)
     free(captioned(&o, EXIT_USAGE, &e));
     assert_non_null(strstr(e.text, "--split"));
     const char *one = in_folder("one.st"), *coco = in_folder("coco");
-    plstm_expect(0, "train --data synthetic --hidden 4 --layers 1 --max-steps 1 --eval none --save %s" TINY,
-                 in_folder("lm.st"));
+    plstm_expect(
+        0, "train --data synthetic --hidden 4 --layers 1 --max-steps 1 --eval none --save %s" TINY,
+        in_folder("lm.st"));
     o = options("lm.st", NULL);
     free(captioned(&o, EXIT_BAD_DATA, &e));
     assert_non_null(strstr(e.text, "task lm"));
     plstm_expect(2, "caption --data %s", coco);
     plstm_expect(2, "caption --weights %s", one);
-    plstm_expect(2, "caption --weights %s --data %s --features %s", one, coco, in_folder("test.npy"));
+    plstm_expect(2, "caption --weights %s --data %s --features %s", one, coco,
+                 in_folder("test.npy"));
     plstm_expect(2, "caption --weights %s --features %s --split test", one, in_folder("test.npy"));
     plstm_expect(2, "caption --weights %s --data %s --beam 3 --nbest 4", one, coco);
     plstm_expect(3, "caption --weights %s --features %s", one, one);
@@ -587,21 +600,22 @@ static void the_log_says_what_was_scored(void **state)
                  in_folder("log.jsonl"));
     char *text = file_read(in_folder("log.jsonl"), NULL);
     double nats = 0, tokens = 0;
-    for (char *save, *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+    for (char *save, *line = strtok_r(text, "\n", &save); line;
+         line = strtok_r(NULL, "\n", &save)) {
         json_t *one = json_loads(line, 0, &fault);
         const char *event = json_string_value(json_object_get(one, "event"));
         if (!strcmp(event, "run")) {
             assert_string_equal(json_string_value(json_object_get(one, "task")), "caption");
             assert_int_equal(json_integer_value(json_object_get(one, "layers")), 1);
             assert_int_equal(json_integer_value(json_object_get(one, "F")), 6);
-            assert_int_equal(json_integer_value(json_object_get(json_object_get(one, "images"), "train")),
-                             36);
+            assert_int_equal(
+                json_integer_value(json_object_get(json_object_get(one, "images"), "train")), 36);
         } else if (!strcmp(event, "step")) {
             nats += json_number_value(json_object_get(one, "nats"));
             tokens += json_number_value(json_object_get(one, "tokens"));
         } else if (!strcmp(event, "epoch")) {
-            assert_float_equal(json_number_value(json_object_get(one, "train_ppl")), exp(nats / tokens),
-                               1e-9);
+            assert_float_equal(json_number_value(json_object_get(one, "train_ppl")),
+                               exp(nats / tokens), 1e-9);
         }
         json_decref(one);
     }

@@ -184,7 +184,8 @@ static void test_round_trip(void **state)
                                         "rnn.weight_hh_l1", "rnn.bias_ih_l1",   "rnn.bias_hh_l1",
                                         "decoder.weight",   "decoder.bias"};
     assert_int_equal(c.file.n_tensors, sizeof names / sizeof names[0]);
-    for (int k = 0; k < c.file.n_tensors; k++) assert_string_equal(c.file.tensors[k].name, names[k]);
+    for (int k = 0; k < c.file.n_tensors; k++)
+        assert_string_equal(c.file.tensors[k].name, names[k]);
     assert_string_equal(st_meta(&c.file, "format"), "pt");
     assert_string_equal(st_meta(&c.file, "data"), "synthetic");
     assert_string_equal(st_meta(&c.file, "lr"), "0.86956521739130443");
@@ -230,7 +231,8 @@ static void test_every_setting(void **state)
         char key[OPTION_KEY_SIZE], value[128];
         const char *there = st_meta(&c.file, checkpoint_setting_key(i, key));
         option_format(settings_info(i), &x->settings, value, sizeof value);
-        if (settings_info(i)->at == offsetof(Settings, vocab)) continue; /* the types have its name */
+        if (settings_info(i)->at == offsetof(Settings, vocab))
+            continue; /* the types have its name */
         if (settings_info(i)->role == ROLE_RUN || !settings_of_task(i, "lm")) assert_null(there);
         else assert_string_equal(there, value), recorded++;
         assert_null(strchr(key, '-'));
@@ -310,8 +312,8 @@ static void test_extra(void **state)
     Error e = {0};
     const StMeta extra[] = {{"kernel_ran", "reg/reg"}, {"gemm", "7"}};
     CheckpointData data = data_of(x);
-    assert_int_equal(checkpoint_save(in_folder("extra"), &x->settings, &x->counters, &data, &x->params, x->h,
-                                     x->c, extra, 2, &e),
+    assert_int_equal(checkpoint_save(in_folder("extra"), &x->settings, &x->counters, &data,
+                                     &x->params, x->h, x->c, extra, 2, &e),
                      EXIT_DONE);
     if (checkpoint_open(&c, in_folder("extra"), &e)) fail_msg("%s", e.text);
     check_same(x, &c);
@@ -395,7 +397,8 @@ static void test_bad_metadata(void **state)
         {"initial_lr", "-1", "metadata 'initial_lr' is '-1'"},
         {"initial_lr", NULL, "lacks 'initial_lr'"},
         {"seed", "18446744073709551616", "metadata 'seed'"},
-        {"dropout_sites", "some", "metadata 'dropout_sites' is 'some', not nonrecurrent, all or none"},
+        {"dropout_sites", "some",
+         "metadata 'dropout_sites' is 'some', not nonrecurrent, all or none"},
         {"dropout_sites", NULL, "lacks 'dropout_sites'"},
         {"backend", "tpu", "metadata 'backend' is 'tpu'"},
         {"protocol", "", "metadata 'protocol' is ''"},
@@ -473,8 +476,8 @@ static void test_diverged(void **state)
     for (int i = 0; i < 4; i++) {
         float whole = *places[i];
         *places[i] = i % 2 ? NAN : INFINITY;
-        assert_int_equal(checkpoint_save(in_folder("good"), &x->settings, &x->counters, &data, &x->params,
-                                         x->h, x->c, NULL, 0, &e),
+        assert_int_equal(checkpoint_save(in_folder("good"), &x->settings, &x->counters, &data,
+                                         &x->params, x->h, x->c, NULL, 0, &e),
                          EXIT_DIVERGED);
         check_sentence(&e, "a weight is not finite after 17 minibatches");
         *places[i] = whole;
@@ -494,9 +497,8 @@ static void test_bad_tensors(void **state)
 
     parts_take(&p, in_folder("good"));
     parts_tensor(&p, "decoder.bias")->name = "decoder.bias2";
-    check_refused(
-        &p,
-        "tensor decoder.bias is missing, wanted F32 (5); the file holds encoder.weight, rnn.weight_ih_l0,");
+    check_refused(&p, "tensor decoder.bias is missing, wanted F32 (5); the file holds "
+                      "encoder.weight, rnn.weight_ih_l0,");
     st_close(&p.file);
 
     parts_take(&p, in_folder("good"));
@@ -593,7 +595,8 @@ static void check_weights(Fixture *x, const char *path, const char *says)
         check_sentence(&e, path);
     } else {
         if (code) fail_msg("%s", e.text);
-        assert_memory_equal(into.data, x->params.data, sizeof *into.data * (size_t)into.offset[into.count]);
+        assert_memory_equal(into.data, x->params.data,
+                            sizeof *into.data * (size_t)into.offset[into.count]);
     }
     params_free(&into);
 }
@@ -620,13 +623,15 @@ static void test_init_weights(void **state)
     p.tensors[0] =
         (StTensor){.name = "odd", .dtype = ST_U8, .rank = 1, .shape = {3}, .data = odd, .bytes = 3};
     assert_int_equal(st_write(path, p.tensors, p.n_tensors, NULL, 0, &e), EXIT_DONE);
-    check_weights(x, path,
-                  "tensor odd has no place in this model of 2 layers"); /* all floats lie misaligned here */
+    check_weights(
+        x, path,
+        "tensor odd has no place in this model of 2 layers"); /* all floats lie misaligned here */
 
     parts_tensor(&p, "rnn.bias_hh_l1")->name = "bias";
     assert_int_equal(st_write(path, p.tensors, p.n_tensors, NULL, 0, &e), EXIT_DONE);
-    check_weights(x, path,
-                  "tensor rnn.bias_hh_l1 is missing, wanted F32 (12); the file holds odd, state.c, state.h");
+    check_weights(
+        x, path,
+        "tensor rnn.bias_hh_l1 is missing, wanted F32 (12); the file holds odd, state.c, state.h");
     parts_tensor(&p, "bias")->name = "rnn.bias_hh_l1";
     StTensor *t = parts_tensor(&p, "decoder.weight");
     t->shape[0] = 3, t->shape[1] = 5;
@@ -634,14 +639,16 @@ static void test_init_weights(void **state)
     check_weights(x, path, "tensor decoder.weight: found F32 (3, 5), wanted F32 (5, 3)");
     t->shape[0] = 5, t->shape[1] = 3, t->dtype = ST_U32;
     assert_int_equal(st_write(path, p.tensors, p.n_tensors, NULL, 0, &e), EXIT_DONE);
-    check_weights(x, path, "tensor decoder.weight: found U32 (5, 3), wanted F32 (5, 3) or F64, F16, BF16");
+    check_weights(x, path,
+                  "tensor decoder.weight: found U32 (5, 3), wanted F32 (5, 3) or F64, F16, BF16");
     float bad[V * H] = {0};
     bad[2] = INFINITY;
     t->dtype = ST_F32, t->data = bad;
     assert_int_equal(st_write(path, p.tensors, p.n_tensors, NULL, 0, &e), EXIT_DONE);
     check_weights(x, path, "tensor decoder.weight: element 2 is infinite");
     assert_int_equal(st_write(path, NULL, 0, NULL, 0, &e), EXIT_DONE);
-    check_weights(x, path, "tensor encoder.weight is missing, wanted F32 (5, 3); the file holds no tensor");
+    check_weights(x, path,
+                  "tensor encoder.weight is missing, wanted F32 (5, 3); the file holds no tensor");
     check_weights(x, in_folder("absent"), "No such file");
     st_close(&p.file);
 }
@@ -687,7 +694,8 @@ static void test_info(void **state)
     free(text);
 
     static const float one = 1;
-    const StTensor t = {.name = "evil\x1b[2J\n", .dtype = ST_F32, .rank = 0, .data = &one, .bytes = 4};
+    const StTensor t = {
+        .name = "evil\x1b[2J\n", .dtype = ST_F32, .rank = 0, .data = &one, .bytes = 4};
     char value[500];
     memset(value, 'v', sizeof value);
     value[sizeof value - 1] = 0;

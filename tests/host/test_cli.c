@@ -34,34 +34,52 @@ static const struct Fault {
      {"takes --precision f32", "reference"}},
     {"train --data synthetic --save-every 5", 2, {"--save-every needs --save"}},
     {"train --data synthetic --save F --log-json F", 2, {"--save and --log-json"}},
-    {"train --data synthetic --eval none --save-best F", 2, {"--save-best", "--eval takes valid or all"}},
-    {"train --data synthetic --eval test --save-best F", 2, {"--save-best", "--eval takes valid or all"}},
-    {"train --data synthetic --preset caption", 2, {"--preset takes small", "one of --task caption"}},
+    {"train --data synthetic --eval none --save-best F",
+     2,
+     {"--save-best", "--eval takes valid or all"}},
+    {"train --data synthetic --eval test --save-best F",
+     2,
+     {"--save-best", "--eval takes valid or all"}},
+    {"train --data synthetic --preset caption",
+     2,
+     {"--preset takes small", "one of --task caption"}},
     {"train --data no-such-folder", 3, {"no-such-folder"}},
     {"train --task caption --data synthetic", 3, {"task lm", "scenes for that of task caption"}},
     {"train --data scenes", 3, {"'scenes'", "task caption", "synthetic for that of task lm"}},
     {"train --task frames --data scenes", 3, {"task caption", "synthetic for that of task frames"}},
     {"train --task caption --data no-such", 3, {"the word scenes stands for the built-in data"}},
     {"data synthetic --task caption", 3, {"scenes for that of task caption"}},
-    {"data synthetic --task frames --final-eos", 2, {"--final-eos is not an option of --task frames"}},
-    {"train --data synthetic --save no-such-folder/F", 3, {"--save no-such-folder/F", "no-such-folder"}},
+    {"data synthetic --task frames --final-eos",
+     2,
+     {"--final-eos is not an option of --task frames"}},
+    {"train --data synthetic --save no-such-folder/F",
+     3,
+     {"--save no-such-folder/F", "no-such-folder"}},
     {"train --data synthetic --save-best no-such-folder/F", 3, {"--save-best no-such-folder/F"}},
     {"train --data synthetic --log-json no-such-folder/F", 3, {"--log-json no-such-folder/F"}},
     {"train --data synthetic --save .", 3, {"--save .", "folder"}},
     {"train --data synthetic --log-json .", 3, {"--log-json .", "folder"}},
     /* files that are not there yet, by two names of one place */
-    {"train --data synthetic --save no-F --log-json ./no-F", 2, {"--save and --log-json take two files"}},
+    {"train --data synthetic --save no-F --log-json ./no-F",
+     2,
+     {"--save and --log-json take two files"}},
     {"train --data synthetic --save no-F --log-json ./no-F.tmp", 2, {"by way of no-F.tmp"}},
     {"train --data synthetic --init-weights no-such-file", 3, {"no-such-file"}},
     {"train --resume no-such-file", 3, {"no-such-file"}},
     {"eval", 2, {"--weights takes a checkpoint", "see plstm eval --help"}},
     {"eval --weights F", 2, {"--data takes"}},
-    {"eval --weights F --data synthetic --split train", 2, {"--split takes valid or test, not 'train'"}},
+    {"eval --weights F --data synthetic --split train",
+     2,
+     {"--split takes valid or test, not 'train'"}},
     {"eval --weights no-such-file --data synthetic", 3, {"no-such-file"}},
     {"eval --weights F,,G --data synthetic", 2, {"--weights takes", "not 'F,,G'"}},
     {"eval --weights F --data synthetic --backend cuda", 4, {"cuda"}},
-    {"eval --weights F --data synthetic --hidden 5", 2, {"--hidden is not an option of plstm eval"}},
-    {"eval --weights F,G,F --data synthetic", 2, {"--weights takes each file once", "F is there twice"}},
+    {"eval --weights F --data synthetic --hidden 5",
+     2,
+     {"--hidden is not an option of plstm eval"}},
+    {"eval --weights F,G,F --data synthetic",
+     2,
+     {"--weights takes each file once", "F is there twice"}},
     {"eval --weights F --weights F --data synthetic", 2, {"--weights takes each file once"}},
     {"translate --weights F,F", 2, {"--weights takes each file once"}},
     {"ensemble t.npy u.npy t.npy", 2, {"ensemble takes each file once", "t.npy is there twice"}},
@@ -74,7 +92,9 @@ static const struct Fault {
     {"dump --what masks", 2, {"--out takes"}},
     {"dump --what grads --out F", 2, {"--data takes"}},
     {"dump --what masks --out no-such-folder/F", 3, {"--out no-such-folder/F"}},
-    {"dump --what init --data synthetic --init-weights F --out G", 2, {"--init-weights", "--what grads"}},
+    {"dump --what init --data synthetic --init-weights F --out G",
+     2,
+     {"--init-weights", "--what grads"}},
     {"info", 2, {"plstm info takes F"}},
     {"info no-such-file", 3, {"no-such-file"}},
     {"data", 2, {"plstm data takes DIR"}},
@@ -96,11 +116,13 @@ static void each_fault_is_one_sentence(void **state)
     for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
         Run run = plstm("%s", faults[i].line);
         if (run.code != faults[i].code)
-            fail_msg("plstm %s: exit %d, not %d\n%s", faults[i].line, run.code, faults[i].code, run.err);
+            fail_msg("plstm %s: exit %d, not %d\n%s", faults[i].line, run.code, faults[i].code,
+                     run.err);
         assert_string_equal(run.out, "");
         assert_one_line(run.err);
         assert_memory_equal(run.err, "plstm: ", 7);
-        for (int k = 0; k < 3 && faults[i].phrase[k]; k++) assert_contains(run.err, faults[i].phrase[k]);
+        for (int k = 0; k < 3 && faults[i].phrase[k]; k++)
+            assert_contains(run.err, faults[i].phrase[k]);
         run_free(&run);
     }
 }
@@ -143,7 +165,8 @@ static void help_and_version(void **state)
     Run late = plstm("train --hidden 3 --help --nonsense");
     assert_int_equal(late.code, 0);
     assert_contains(late.out, "--save-best=F");
-    static const char *const data[] = {"train.txt", "train.SOURCE", "feats.scp", "dataset.json", "scenes"};
+    static const char *const data[] = {"train.txt", "train.SOURCE", "feats.scp", "dataset.json",
+                                       "scenes"};
     for (int i = 0; i < 5; i++) assert_contains(late.out, data[i]);
     run_free(&late);
     Run given = plstm("sample --words 5 --help"); /* a default is what holds without the option */
@@ -165,7 +188,8 @@ static void folders_of_other_tasks(void **state)
         make, sizeof make,
         "cd %s && mkdir -p of-lm of-translate of-frames/train of-frames/test of-caption && echo a "
         ">of-lm/train.txt && "
-        "touch of-translate/train.en of-translate/train.tr of-frames/train/feats.scp of-caption/dataset.json",
+        "touch of-translate/train.en of-translate/train.tr of-frames/train/feats.scp "
+        "of-caption/dataset.json",
         in_folder("."));
     assert_int_equal(system(make), 0);
     for (int data = 0; data < 4; data++)
@@ -188,9 +212,9 @@ static void folders_of_other_tasks(void **state)
 static void a_best_that_is_not_saved(void **state)
 {
     (void)state;
-    static const char line[] =
-        "train --data synthetic --hidden 8 --layers 1 --batch 200 --seq 20 --threads 1 --eval valid "
-        "--max-steps %d --save-best %s";
+    static const char line[] = "train --data synthetic --hidden 8 --layers 1 --batch 200 --seq 20 "
+                               "--threads 1 --eval valid "
+                               "--max-steps %d --save-best %s";
     const char *best = in_folder("never.best");
     Run run = plstm(line, 3, best);
     assert_int_equal(run.code, 0);
@@ -245,12 +269,16 @@ static json_t *read_log(const char *path)
     return all;
 }
 
-static const char *event_of(const json_t *line) { return json_string_value(json_object_get(line, "event")); }
+static const char *event_of(const json_t *line)
+{
+    return json_string_value(json_object_get(line, "event"));
+}
 
 static int count_events(const json_t *log, const char *event)
 {
     int n = 0;
-    for (size_t i = 0; i < json_array_size(log); i++) n += !strcmp(event_of(json_array_get(log, i)), event);
+    for (size_t i = 0; i < json_array_size(log); i++)
+        n += !strcmp(event_of(json_array_get(log, i)), event);
     return n;
 }
 
@@ -273,16 +301,18 @@ static void the_log_has_what_the_contract_says(void **state)
 {
     (void)state;
     const char *path = in_folder("full.jsonl");
-    plstm_expect(0, TINY " --epochs 2 --seed 18446744073709551615 --log-json %s --log-every 2", path);
+    plstm_expect(0, TINY " --epochs 2 --seed 18446744073709551615 --log-json %s --log-every 2",
+                 path);
     json_t *log = read_log(path);
     const json_t *run = json_array_get(log, 0);
     assert_string_equal(event_of(run), "run");
     static const char *const keys[] = {
-        "version",   "commit",        "preset",    "hidden",     "layers",    "batch",  "seq",
-        "keep",      "init",          "clip",      "lr",         "epochs",    "hold",   "decay",
-        "seed",      "dropout_sites", "kernel",    "backend",    "precision", "eval",   "protocol",
-        "max_steps", "threads",       "log_every", "save_every", "device",    "corpus", "corpus_sha256",
-        "V",         "tokens",        "unknown",   "parameters", "windows",   "bytes"};
+        "version",    "commit",     "preset",   "hidden",        "layers",  "batch",
+        "seq",        "keep",       "init",     "clip",          "lr",      "epochs",
+        "hold",       "decay",      "seed",     "dropout_sites", "kernel",  "backend",
+        "precision",  "eval",       "protocol", "max_steps",     "threads", "log_every",
+        "save_every", "device",     "corpus",   "corpus_sha256", "V",       "tokens",
+        "unknown",    "parameters", "windows",  "bytes"};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
         if (!json_object_get(run, keys[i])) fail_msg("the run line lacks '%s'", keys[i]);
     assert_string_equal(json_string_value(json_object_get(run, "seed")), "18446744073709551615");
@@ -300,8 +330,10 @@ static void the_log_has_what_the_contract_says(void **state)
     assert_int_equal(number(step, "step"), 2);
     assert_int_equal(number(step, "epoch"), 1);
     assert_int_equal(number(step, "tokens"), 4000);
-    assert_float_equal(number(step, "loss") * 200, number(step, "nats"), 1e-9 * number(step, "nats"));
-    assert_true(number(step, "grad_norm") > 0 && number(step, "lr") == 1 && number(step, "words_per_s") > 0);
+    assert_float_equal(number(step, "loss") * 200, number(step, "nats"),
+                       1e-9 * number(step, "nats"));
+    assert_true(number(step, "grad_norm") > 0 && number(step, "lr") == 1 &&
+                number(step, "words_per_s") > 0);
     const json_t *epoch = last_event(log, "epoch");
     assert_int_equal(number(epoch, "epoch"), 2);
     assert_true(number(epoch, "train_ppl") > number(epoch, "valid_ppl_paper"));
@@ -458,7 +490,8 @@ static void a_log_is_not_a_checkpoint(void **state)
     plstm_expect(2, "eval --weights %s --data synthetic --log-json %s", path, path);
     plstm_expect(2, "eval --weights %s,%s --data synthetic --log-json %s", copy, path, name);
     assert_files_equal(path, copy);
-    plstm_expect(0, "train --resume %s --save %s --max-steps 2 --eval none --threads 1 --quiet", path, path);
+    plstm_expect(0, "train --resume %s --save %s --max-steps 2 --eval none --threads 1 --quiet",
+                 path, path);
 }
 
 /* ---- divergence ---- */
@@ -470,7 +503,8 @@ static void divergence_saves_nothing(void **state)
                *log_path = in_folder("bad.jsonl");
     plstm_expect(0, TINY " --max-steps 1 --eval none --save %s", path);
     plstm_expect(0, TINY " --max-steps 1 --eval none --save %s", copy);
-    Run run = plstm(TINY " --epochs 5 --lr 1e30 --clip 1e30 --save %s --log-json %s", path, log_path);
+    Run run =
+        plstm(TINY " --epochs 5 --lr 1e30 --clip 1e30 --save %s --log-json %s", path, log_path);
     assert_int_equal(run.code, 5);
     assert_one_line(run.err);
     assert_contains(run.err, "diverged");
@@ -487,10 +521,11 @@ static void divergence_saves_nothing(void **state)
 static pid_t start_long_run(const char *more)
 {
     char line[16384], *words[MAX_WORDS];
-    snprintf(line, sizeof line,
-             "train --data synthetic --hidden 8 --layers 1 --batch 20 --seq 20 --threads 1 --eval none "
-             "--epochs 1000000 %s",
-             more);
+    snprintf(
+        line, sizeof line,
+        "train --data synthetic --hidden 8 --layers 1 --batch 20 --seq 20 --threads 1 --eval none "
+        "--epochs 1000000 %s",
+        more);
     line_cut(line, words);
     return program_start(words, 0);
 }
@@ -520,8 +555,9 @@ static void a_signal_leaves_a_checkpoint(void **state)
         json_decref(log);
 
         /* goes on from just there */
-        plstm_expect(0, "train --resume %s --save %s --log-json %s --max-steps %d --threads 1 --quiet", path,
-                     path, log_path, done + 3);
+        plstm_expect(0,
+                     "train --resume %s --save %s --log-json %s --max-steps %d --threads 1 --quiet",
+                     path, path, log_path, done + 3);
         log = read_log(log_path);
         assert_int_equal(count_events(log, "run"), 1);
         assert_int_equal(count_events(log, "step"), done + 3);
@@ -554,10 +590,11 @@ static void a_second_signal_ends_at_once(void **state)
     (void)state;
     const char *path = in_folder("second.st"), *log_path = in_folder("second.jsonl");
     char line[1024], *words[MAX_WORDS];
-    snprintf(line, sizeof line,
-             "train --data synthetic --backend reference --hidden 200 --layers 1 --eval none --save %s "
-             "--log-json %s --quiet",
-             path, log_path);
+    snprintf(
+        line, sizeof line,
+        "train --data synthetic --backend reference --hidden 200 --layers 1 --eval none --save %s "
+        "--log-json %s --quiet",
+        path, log_path);
     line_cut(line, words);
     pid_t pid = program_start(words, 0);
     wait_for_lines(log_path, 2); /* the run line and that of step 0 */
@@ -607,15 +644,18 @@ static void a_resumed_run_is_the_same_run(void **state)
     static const int stops[][3] = {{4, 0, 0}, {9, 0, 0}, {5, 14, 0}, {18, 22, 0}};
     const char *whole = in_folder("whole.st"), *whole_log = in_folder("whole.jsonl");
     const char *part = in_folder("part.st"), *part_log = in_folder("part.jsonl");
-    plstm_expect(0, TINY " --keep 0.7 --hold 0 --epochs 3 --save %s --log-json %s", whole, whole_log);
+    plstm_expect(0, TINY " --keep 0.7 --hold 0 --epochs 3 --save %s --log-json %s", whole,
+                 whole_log);
     for (size_t i = 0; i < sizeof stops / sizeof stops[0]; i++) {
         unlink(part);
         unlink(part_log);
-        plstm_expect(0, TINY " --keep 0.7 --hold 0 --epochs 3 --max-steps %d --save %s --log-json %s",
+        plstm_expect(0,
+                     TINY " --keep 0.7 --hold 0 --epochs 3 --max-steps %d --save %s --log-json %s",
                      stops[i][0], part, part_log);
         for (int k = 1; stops[i][k]; k++)
-            plstm_expect(0, "train --resume %s --max-steps %d --save %s --log-json %s --threads 1 --quiet",
-                         part, stops[i][k], part, part_log);
+            plstm_expect(
+                0, "train --resume %s --max-steps %d --save %s --log-json %s --threads 1 --quiet",
+                part, stops[i][k], part, part_log);
         plstm_expect(0, "train --resume %s --save %s --log-json %s --threads 1 --quiet", part, part,
                      part_log);
         assert_files_equal(whole, part);
@@ -665,11 +705,12 @@ static void what_resume_takes(void **state)
     const char *path = in_folder("anew.st"), *log_path = in_folder("anew.jsonl");
     plstm_expect(0, TINY " --max-steps 2 --eval none --epochs 1 --save %s", path);
     /* the same again is no conflict; epochs, backend, eval, protocol, threads may be given anew */
-    plstm_expect(0,
-                 "train --resume %s --hidden 8 --seed 1 --keep 1.0 --threads 2 --backend reference --epochs "
-                 "2 --eval test --protocol "
-                 "sequential --max-steps 3 --log-every 1 --log-json %s --quiet",
-                 path, log_path);
+    plstm_expect(
+        0,
+        "train --resume %s --hidden 8 --seed 1 --keep 1.0 --threads 2 --backend reference --epochs "
+        "2 --eval test --protocol "
+        "sequential --max-steps 3 --log-every 1 --log-json %s --quiet",
+        path, log_path);
     json_t *log = read_log(log_path);
     const json_t *run = json_array_get(log, 0);
     assert_int_equal(number(run, "epochs"), 2);
@@ -711,10 +752,10 @@ static void resume_knows_its_corpus(void **state)
     char text[PATH_MAX];
     snprintf(text, sizeof text, "%s", in_folder("text"));
     const char *path = in_folder("text.st");
-    plstm_expect(
-        0,
-        "train --data %s --hidden 4 --layers 1 --batch 2 --seq 4 --max-steps 2 --save %s --threads 1 --quiet",
-        text, path);
+    plstm_expect(0,
+                 "train --data %s --hidden 4 --layers 1 --batch 2 --seq 4 --max-steps 2 --save %s "
+                 "--threads 1 --quiet",
+                 text, path);
 
     Run run = plstm("train --resume %s", path);
     assert_int_equal(run.code, 2);
@@ -733,7 +774,8 @@ static void resume_knows_its_corpus(void **state)
     /* a log that is none of ours is left alone */
     const char *notes = in_folder("notes.txt");
     file_write(notes, "my notes\n");
-    run = plstm("train --resume %s --data %s --max-steps 3 --log-json %s --quiet", path, text, notes);
+    run =
+        plstm("train --resume %s --data %s --max-steps 3 --log-json %s --quiet", path, text, notes);
     assert_int_equal(run.code, 3);
     assert_contains(run.err, notes);
     run_free(&run);
@@ -754,8 +796,9 @@ static int count_lines(const char *text)
 static void progress_and_quiet(void **state)
 {
     (void)state;
-    Run run = plstm("train --data synthetic --hidden 8 --layers 1 --batch 20 --seq 20 --epochs 1 --threads 1 "
-                    "--eval none");
+    Run run = plstm(
+        "train --data synthetic --hidden 8 --layers 1 --batch 20 --seq 20 --epochs 1 --threads 1 "
+        "--eval none");
     assert_int_equal(run.code, 0);
     assert_int_equal(count_lines(run.err), 20); /* not a terminal: one line for 5 % */
     assert_contains(run.err, "100 %");

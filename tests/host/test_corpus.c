@@ -87,8 +87,8 @@ static void check_refused(const Vocab *vocab, const char *const *words)
     assert_null(strchr(e.text, '\n'));
 }
 
-#define assert_ids(stream, ...)                                                                              \
-    check_ids(stream, (const int32_t[]){__VA_ARGS__},                                                        \
+#define assert_ids(stream, ...)                                                                    \
+    check_ids(stream, (const int32_t[]){__VA_ARGS__},                                              \
               sizeof((const int32_t[]){__VA_ARGS__}) / sizeof(int32_t))
 static void check_ids(const Stream *s, const int32_t *ids, size_t n)
 {
@@ -124,7 +124,8 @@ static void first_appearance_gives_the_ids(void **state)
     assert_ids(&c.split[SPLIT_VALID], 1, 0, 2);
     assert_ids(&c.split[SPLIT_TEST], 3, 2);
     /* Both hashes by Python: hashlib over struct.pack("<12i", ...) and over b"a\nb\n<eos>\nc\n". */
-    assert_string_equal(c.sha256, "12d073dcb1504c37e6deb1af723b37cb22f2b72f6008d06907db393c59a08d7f");
+    assert_string_equal(c.sha256,
+                        "12d073dcb1504c37e6deb1af723b37cb22f2b72f6008d06907db393c59a08d7f");
     char hex[65];
     vocab_sha256(&c.vocab, hex);
     assert_string_equal(hex, "b6ba808aa6eb3ed26ca3dcdc4f9e03e2c279c5c681787c24e64f17047aa3625c");
@@ -355,7 +356,8 @@ static void file_names_of_known_corpora_are_accepted(void **state)
         assert_ids(&c.split[SPLIT_TEST], 0, 2);
         assert_string_equal(c.file[SPLIT_VALID].path, in_folder(names[i][1]));
         corpus_free(&c);
-        for (int split = 0; split < SPLITS; split++) assert_int_equal(unlink(in_folder(names[i][split])), 0);
+        for (int split = 0; split < SPLITS; split++)
+            assert_int_equal(unlink(in_folder(names[i][split])), 0);
     }
 }
 
@@ -375,10 +377,12 @@ static void two_naming_schemes_are_refused(void **state)
 static void missing_file_is_named(void **state)
 {
     (void)state;
-    assert_refused(NULL, folder, "train.txt", "ptb.train.txt", "wiki.train.tokens", "it holds nothing");
+    assert_refused(NULL, folder, "train.txt", "ptb.train.txt", "wiki.train.tokens",
+                   "it holds nothing");
     put("train.txt", "a\n");
     put("notes.md", "a\n");
-    assert_refused(NULL, folder, "valid.txt", "ptb.valid.txt", "wiki.valid.tokens", "train.txt", "notes.md");
+    assert_refused(NULL, folder, "valid.txt", "ptb.valid.txt", "wiki.valid.tokens", "train.txt",
+                   "notes.md");
     put("valid.txt", "a\n");
     assert_refused(NULL, folder, "test.txt", "ptb.test.txt", "wiki.test.tokens");
 }
@@ -398,7 +402,8 @@ static void only_what_is_needed_is_read(void **state)
     assert_null(c.file[SPLIT_VALID].path);
     assert_string_equal(c.sha256, "");
     /* Python: sha256(struct.pack("<3i", 0, 1, 2)) */
-    assert_string_equal(c.train_sha256, "ad5dc1478de06a4c2728ea528bd9361a4b945e92a414bf4d180cedaaeaa5f4cc");
+    assert_string_equal(c.train_sha256,
+                        "ad5dc1478de06a4c2728ea528bd9361a4b945e92a414bf4d180cedaaeaa5f4cc");
 
     /* A split that is there and not wanted is not opened: it may be broken. */
     assert_int_equal(unlink(in_folder("valid.txt")), 0);
@@ -407,8 +412,8 @@ static void only_what_is_needed_is_read(void **state)
     assert_int_equal(vocab_copy(&vocab, &c.vocab), 0);
     corpus_free(&c);
     put("test.txt", "z\n");
-    assert_int_equal(corpus_read(&c, folder, &(CorpusRead){.vocab = &vocab, .needed = 1u << SPLIT_TEST}, &e),
-                     0);
+    assert_int_equal(
+        corpus_read(&c, folder, &(CorpusRead){.vocab = &vocab, .needed = 1u << SPLIT_TEST}, &e), 0);
     assert_int_equal(c.split[SPLIT_TRAIN].n, 0);
     assert_ids(&c.split[SPLIT_TEST], 1, 2);
     assert_string_equal(c.train_sha256, "");
@@ -438,7 +443,8 @@ static void no_device_or_pipe_is_read(void **state)
     put_splits("a b\n", "b\n", "a\n");
     assert_int_equal(unlink(in_folder("train.txt")), 0);
     assert_int_equal(mkfifo(in_folder("train.txt"), 0600), 0);
-    assert_refused(NULL, "train.txt", "is a pipe, not a text file"); /* and nobody waits for a writer */
+    assert_refused(NULL, "train.txt",
+                   "is a pipe, not a text file"); /* and nobody waits for a writer */
     assert_int_equal(unlink(in_folder("train.txt")), 0);
     assert_int_equal(symlink("/dev/null", in_folder("train.txt")), 0);
     assert_refused(NULL, "train.txt", "is a device");
@@ -450,7 +456,8 @@ static void remark_says(const Corpus *c, int i, const char *file, const char *wo
 {
     char text[5000];
     assert_true(corpus_remark(c, i, text, sizeof text));
-    if (!strstr(text, file) || !strstr(text, words)) fail_msg("'%s', '%s' are not in: %s", file, words, text);
+    if (!strstr(text, file) || !strstr(text, words))
+        fail_msg("'%s', '%s' are not in: %s", file, words, text);
 }
 
 static void byte_order_mark_is_taken_off(void **state)
@@ -464,7 +471,8 @@ static void byte_order_mark_is_taken_off(void **state)
                "b\n");
     Corpus c;
     load(&c);
-    assert_types(&c.vocab, "a", "b", "<eos>", "<unk>"); /* inside a text it is a character like others */
+    assert_types(&c.vocab, "a", "b", "<eos>",
+                 "<unk>"); /* inside a text it is a character like others */
     remark_says(&c, 0, "train.txt", "byte-order mark");
     remark_says(&c, 1, "valid.txt", "byte-order mark");
     char text[5000];
@@ -515,7 +523,8 @@ static void final_eos_is_added_where_it_is_asked_for(void **state)
     remark_says(&c, 0, "train.txt", "--final-eos");
     remark_says(&c, 1, "test.txt", "without a newline");
     corpus_free(&c);
-    assert_int_equal(corpus_read(&c, folder, &(CorpusRead){.needed = EVERY_SPLIT, .final_eos = true}, &e), 0);
+    assert_int_equal(
+        corpus_read(&c, folder, &(CorpusRead){.needed = EVERY_SPLIT, .final_eos = true}, &e), 0);
     assert_ids(&c.split[SPLIT_TRAIN], 0, 1, 2, 0, 2);
     assert_ids(&c.split[SPLIT_VALID], 1, 2);
     assert_ids(&c.split[SPLIT_TEST], 1, 0, 2);
@@ -707,8 +716,8 @@ static const char *ptb(void)
     static const char *const places[] = {"../shared/data/ptb", "data/ptb"};
     for (size_t i = 0; i < 2; i++)
         if (!access(places[i], R_OK)) return places[i];
-    print_message(
-        "Penn Treebank is neither in ../shared/data/ptb nor in data/ptb (tools/fetch_ptb.sh gets it)\n");
+    print_message("Penn Treebank is neither in ../shared/data/ptb nor in data/ptb "
+                  "(tools/fetch_ptb.sh gets it)\n");
     skip();
     return NULL;
 }
@@ -729,7 +738,8 @@ static void penn_treebank_has_its_counts_and_hashes(void **state)
     assert_int_equal(vocab_find(&c.vocab, "<eos>", 5), 24); /* after the first line's 24 words */
     assert_string_equal(c.known_as, "Penn Treebank (Mikolov)");
     /* By Python, from the files: first appearance of str.split() of each line, <eos> after it. */
-    assert_string_equal(c.sha256, "05a04642bb6df3bfbbe7512c1c5a58eb6af44287973ca281b424d69abf3e331f");
+    assert_string_equal(c.sha256,
+                        "05a04642bb6df3bfbbe7512c1c5a58eb6af44287973ca281b424d69abf3e331f");
     char hex[65];
     vocab_sha256(&c.vocab, hex);
     assert_string_equal(hex, "643ed39b30b86d8d866d211f553d6efbb1bca21703bf1ae464e5430c6e5f91fc");
@@ -754,10 +764,10 @@ static void data_command_prints_counts(void **state)
     (void)state;
     put_splits("a b a\nc b\n", "b z a\n", "c\n");
     char *text = data_text(folder);
-    static const char *const lines[] = {"vocabulary         5 types\n",
-                                        "train            7         4             0  ",
-                                        "valid            4         4             1  ",
-                                        "test             2         2             0  ", "/test.txt\n"};
+    static const char *const lines[] = {
+        "vocabulary         5 types\n", "train            7         4             0  ",
+        "valid            4         4             1  ",
+        "test             2         2             0  ", "/test.txt\n"};
     for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
         if (!strstr(text, lines[i])) fail_msg("'%s' is not in:\n%s", lines[i], text);
     assert_null(strstr(text, "Penn"));
@@ -797,7 +807,8 @@ static void reading_takes_four_bytes_a_token(void **state)
 {
     (void)state;
 #if defined(__SANITIZE_ADDRESS__)
-    print_message("AddressSanitizer's allocator keeps freed memory: peaks say nothing about the program\n");
+    print_message(
+        "AddressSanitizer's allocator keeps freed memory: peaks say nothing about the program\n");
     skip();
 #endif
     enum { LINES = 1000000, PER_LINE = 10 };
@@ -819,7 +830,8 @@ static void reading_takes_four_bytes_a_token(void **state)
         getrusage(RUSAGE_SELF, &after);
         long limit = 4L * LINES * PER_LINE / 1024 + 4096; /* KiB */
         long used = after.ru_maxrss - before.ru_maxrss;
-        printf("# peak grew by %ld KiB for %d tokens; the bound is %ld KiB\n", used, LINES * PER_LINE, limit);
+        printf("# peak grew by %ld KiB for %d tokens; the bound is %ld KiB\n", used,
+               LINES * PER_LINE, limit);
         fflush(stdout);
         _exit(code ? 2 : c.split[0].n != (int64_t)LINES * PER_LINE ? 3 : used > limit ? 4 : 0);
     }

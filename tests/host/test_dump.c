@@ -27,10 +27,11 @@ static void masks_have_the_known_bits(void **state)
     (void)state;
     static const uint8_t known[18] = {0, 0, 1, 1, 1, 0, 0, 0, 1, 0, 1, 1, 0, 1, 0, 1, 0, 1};
     const char *path = in_folder("masks.st");
-    plstm_expect(0,
-                 "dump --what masks --seed 4886718345 --layers 2 --step 5 --seq 2 --batch 1 --hidden 9 "
-                 "--keep 0.35 --out %s",
-                 path);
+    plstm_expect(
+        0,
+        "dump --what masks --seed 4886718345 --layers 2 --step 5 --seq 2 --batch 1 --hidden 9 "
+        "--keep 0.35 --out %s",
+        path);
     StFile f;
     st_read(&f, path);
     assert_int_equal(f.n_tensors, 3);
@@ -51,10 +52,11 @@ static void every_site_is_there(void **state)
     (void)state;
     enum { L = 3, T = 3, B = 2, H = 7, S = 2 * L + 1, STEP = 4 };
     const char *path = in_folder("all.st");
-    plstm_expect(0,
-                 "dump --what masks --dropout-sites all --seed 11 --layers 3 --step 4 --seq 3 --batch 2 "
-                 "--hidden 7 --keep 0.6 --out %s",
-                 path);
+    plstm_expect(
+        0,
+        "dump --what masks --dropout-sites all --seed 11 --layers 3 --step 4 --seq 3 --batch 2 "
+        "--hidden 7 --keep 0.6 --out %s",
+        path);
     StFile f;
     st_read(&f, path);
     assert_int_equal(f.n_tensors, S);
@@ -67,14 +69,15 @@ static void every_site_is_there(void **state)
                 for (int u = 0; u < H; u++) {
                     uint64_t e = (uint64_t)((t * B + b) * 8 + u); /* H4 = 8 */
                     uint32_t word = philox_block(11, STEP * S + site, e / 4).word[e % 4];
-                    assert_int_equal(mask[(t * B + b) * H + u], word < (uint64_t)floor(0.6 * 0x1p32));
+                    assert_int_equal(mask[(t * B + b) * H + u],
+                                     word < (uint64_t)floor(0.6 * 0x1p32));
                 }
     }
     st_close(&f);
-    plstm_expect(
-        0,
-        "dump --what masks --dropout-sites none --layers 1 --seq 3 --batch 2 --hidden 7 --keep 0.6 --out %s",
-        path);
+    plstm_expect(0,
+                 "dump --what masks --dropout-sites none --layers 1 --seq 3 --batch 2 --hidden 7 "
+                 "--keep 0.6 --out %s",
+                 path);
     st_read(&f, path);
     assert_int_equal(f.n_tensors, 2);
     const StTensor *t = tensor(&f, "mask.site0");
@@ -90,9 +93,10 @@ static void weights_have_the_known_values(void **state)
     static const float encoder[4] = {-0.0854969695f, -0.0233662333f, -0.0899065062f, 0.0217176918f};
     static const float w_ih[2] = {0.0443468168f, 0.0279388558f};
     const char *path = in_folder("init.st");
-    plstm_expect(
-        0, "dump --what init --data synthetic --seed 4886718345 --init 0.1 --hidden 5 --layers 2 --out %s",
-        path);
+    plstm_expect(0,
+                 "dump --what init --data synthetic --seed 4886718345 --init 0.1 --hidden 5 "
+                 "--layers 2 --out %s",
+                 path);
     StFile f;
     st_read(&f, path);
     const ModelShape shape = {.V_in = 102, .V_out = 102, .H = 5, .L = 2};
@@ -125,20 +129,22 @@ static double norm(const StFile *f)
     return sqrt(sum);
 }
 
-#define MODEL "--data synthetic --hidden 11 --layers 2 --batch 20 --seq 12 --keep 0.6 --seed 8 --threads 1"
+#define MODEL                                                                                      \
+    "--data synthetic --hidden 11 --layers 2 --batch 20 --seq 12 --keep 0.6 --seed 8 --threads 1"
 
 /* The first step that train makes: its loss and its norm, and the weights that it leaves at w - lr * dw. */
 static void gradients_are_those_of_the_first_step(void **state)
 {
     (void)state;
-    const char *grads = in_folder("grads.st"), *log = in_folder("step.jsonl"), *init = in_folder("w0.st"),
-               *after = in_folder("w1.st");
+    const char *grads = in_folder("grads.st"), *log = in_folder("step.jsonl"),
+               *init = in_folder("w0.st"), *after = in_folder("w1.st");
     Run run = plstm("dump --what grads " MODEL " --out %s", grads);
     assert_int_equal(run.code, 0);
     plstm_expect(0, "dump --what init " MODEL " --out %s", init);
-    plstm_expect(
-        0, "train " MODEL " --max-steps 1 --eval none --quiet --log-json %s --save %s --clip 1e9 --lr 0.5",
-        log, after);
+    plstm_expect(0,
+                 "train " MODEL
+                 " --max-steps 1 --eval none --quiet --log-json %s --save %s --clip 1e9 --lr 0.5",
+                 log, after);
     char *text = file_read(log, NULL), value[64];
     StFile g, w0, w1;
     st_read(&g, grads);
@@ -150,7 +156,8 @@ static void gradients_are_those_of_the_first_step(void **state)
     assert_contains(run.out, value);
     snprintf(value, sizeof value, "\"nats\":%s,", st_meta(&g, "nats"));
     assert_contains(text, value);
-    assert_float_equal(meta_number(&g, "loss") * 20, meta_number(&g, "nats"), 1e-9 * meta_number(&g, "nats"));
+    assert_float_equal(meta_number(&g, "loss") * 20, meta_number(&g, "nats"),
+                       1e-9 * meta_number(&g, "nats"));
     assert_int_equal((int)meta_number(&g, "tokens"), 240);
     assert_float_equal(meta_number(&g, "grad_norm"), norm(&g), 1e-12 * norm(&g));
     const char *logged = strstr(text, "\"grad_norm\":");
@@ -163,7 +170,8 @@ static void gradients_are_those_of_the_first_step(void **state)
         const float *dw = g.tensors[i].data, *old = tensor(&w0, g.tensors[i].name)->data,
                     *new = tensor(&w1, g.tensors[i].name)->data;
         for (size_t k = 0; k < g.tensors[i].bytes / sizeof *dw; k++)
-            assert_float_equal(new[k], (double)old[k] - 0.5 * dw[k], 0x1p-23 * (fabs(old[k]) + fabs(dw[k])));
+            assert_float_equal(new[k], (double)old[k] - 0.5 * dw[k],
+                               0x1p-23 * (fabs(old[k]) + fabs(dw[k])));
     }
     st_close(&g), st_close(&w0), st_close(&w1);
     free(text);

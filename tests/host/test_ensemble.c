@@ -119,8 +119,8 @@ static void collect(void *user, int64_t position, int32_t id, int32_t best, doub
     ((double *)user)[position] = exp(-nats);
 }
 
-static double *probabilities(const char *path, const Corpus *corpus, int split, int64_t rows, int64_t T,
-                             int64_t B, double *ppl)
+static double *probabilities(const char *path, const Corpus *corpus, int split, int64_t rows,
+                             int64_t T, int64_t B, double *ppl)
 {
     Checkpoint c;
     Model m;
@@ -131,8 +131,8 @@ static double *probabilities(const char *path, const Corpus *corpus, int split, 
     assert_non_null(p);
     if (backend_find("cpu", &ops, &e) || checkpoint_open(&c, path, &e) ||
         model_load(&m, ops, &c, (BatchLimits){.T = T, .B = B}, false, 1, &e) ||
-        score_stream(&m, corpus->split[split].ids, corpus->split[split].n, split_name[split], rows, T,
-                     collect, p, &score, &e))
+        score_stream(&m, corpus->split[split].ids, corpus->split[split].n, split_name[split], rows,
+                     T, collect, p, &score, &e))
         fail_msg("%s", e.text);
     *ppl = totals_ppl(&score);
     model_close(&m);
@@ -145,15 +145,17 @@ static void eval_is_the_average(void **state)
 {
     (void)state;
     const char *a = in_folder("a.st"), *b = in_folder("b.st"), *log_path = in_folder("eval.jsonl");
-    plstm_expect(0,
-                 "train --data synthetic --hidden 12 --layers 1 --batch 25 --seq 10 --epochs 1 --eval none "
-                 "--threads 1 --quiet --save %s",
-                 a);
-    plstm_expect(0,
-                 "train --data synthetic --hidden 7 --layers 2 --batch 100 --seq 30 --keep 0.8 --seed 5 "
-                 "--epochs 3 --eval none --threads 1 "
-                 "--quiet --save %s",
-                 b);
+    plstm_expect(
+        0,
+        "train --data synthetic --hidden 12 --layers 1 --batch 25 --seq 10 --epochs 1 --eval none "
+        "--threads 1 --quiet --save %s",
+        a);
+    plstm_expect(
+        0,
+        "train --data synthetic --hidden 7 --layers 2 --batch 100 --seq 30 --keep 0.8 --seed 5 "
+        "--epochs 3 --eval none --threads 1 "
+        "--quiet --save %s",
+        b);
     Corpus corpus;
     Error e;
     assert_int_equal(corpus_load(&corpus, "synthetic", NULL, &e), 0);
@@ -167,8 +169,9 @@ static void eval_is_the_average(void **state)
             nats -= log((p[i] + q[i]) / 2);
             scored++;
         }
-        plstm_expect(0, "eval --weights %s,%s --data synthetic --split %s --threads 1 --log-json %s", a, b,
-                     split_name[split], log_path);
+        plstm_expect(0,
+                     "eval --weights %s,%s --data synthetic --split %s --threads 1 --log-json %s",
+                     a, b, split_name[split], log_path);
         json_t *line = eval_log(log_path);
         double ppl = exp(nats / (double)scored);
         assert_int_equal((int64_t)number(line, "tokens"), scored);
@@ -182,7 +185,8 @@ static void eval_is_the_average(void **state)
         double words = 0;
         const char *name;
         json_t *class;
-        json_object_foreach(json_object_get(line, "classes"), name, class) words += number(class, "tokens");
+        json_object_foreach(json_object_get(line, "classes"), name, class) words +=
+            number(class, "tokens");
         assert_int_equal((int64_t)words, scored);
         assert_true(number(line, "best_ppl") > 13 && number(line, "best_ppl") < 14);
         if (split == SPLIT_VALID) /* SPEC 6: 25 rows of 600, 59 windows of 10 */
@@ -201,10 +205,11 @@ static void eval_agrees_with_train(void **state)
     (void)state;
     const char *a = in_folder("same.st"), *log_path = in_folder("same.jsonl"),
                *train_log = in_folder("train.jsonl");
-    plstm_expect(0,
-                 "train --data synthetic --hidden 9 --layers 2 --batch 50 --seq 15 --epochs 1 --threads 1 "
-                 "--quiet --save %s --log-json %s",
-                 a, train_log);
+    plstm_expect(
+        0,
+        "train --data synthetic --hidden 9 --layers 2 --batch 50 --seq 15 --epochs 1 --threads 1 "
+        "--quiet --save %s --log-json %s",
+        a, train_log);
     char *text = file_read(train_log, NULL), value[128];
     plstm_expect(0, "eval --weights %s --data synthetic --threads 1 --log-json %s", a, log_path);
     json_t *line = eval_log(log_path);
@@ -214,20 +219,22 @@ static void eval_agrees_with_train(void **state)
     plstm_expect(0, "eval --weights %s --data synthetic --split valid --threads 1 --log-json %s", a,
                  log_path);
     line = eval_log(log_path);
-    snprintf(value, sizeof value, "\"valid_ppl\":%.17g,\"valid_ppl_paper\":%.17g,", number(line, "ppl"),
-             number(line, "ppl_paper"));
+    snprintf(value, sizeof value, "\"valid_ppl\":%.17g,\"valid_ppl_paper\":%.17g,",
+             number(line, "ppl"), number(line, "ppl_paper"));
     assert_contains(text, value);
     json_decref(line);
     /* other rows, another count of words */
-    plstm_expect(
-        0, "eval --weights %s --data synthetic --split valid --batch 10 --seq 7 --threads 1 --log-json %s", a,
-        log_path);
+    plstm_expect(0,
+                 "eval --weights %s --data synthetic --split valid --batch 10 --seq 7 --threads 1 "
+                 "--log-json %s",
+                 a, log_path);
     line = eval_log(log_path);
     assert_int_equal((int)number(line, "tokens"), 10 * 7 * ((1500 - 1) / 7));
     json_decref(line);
-    plstm_expect(
-        0, "eval --weights %s --data synthetic --split valid --protocol sequential --threads 1 --log-json %s",
-        a, log_path);
+    plstm_expect(0,
+                 "eval --weights %s --data synthetic --split valid --protocol sequential --threads "
+                 "1 --log-json %s",
+                 a, log_path);
     line = eval_log(log_path);
     assert_int_equal((int)number(line, "tokens"), 14999);
     assert_true(json_is_null(json_object_get(line, "ppl_paper")));
@@ -254,8 +261,9 @@ static void vocabularies_must_agree(void **state)
     write_corpus("two", "a b d a b d a b d\n", "a b d a b d\n"); /* the same ids, another word */
     write_corpus("more", "a b c a b c a b c\n", "a b x a b c\n");
     const char *a = in_folder("one.st"), *b = in_folder("two.st");
-    const char *const train = "train --data %s --hidden 3 --layers 1 --batch 2 --seq 2 --epochs 1 --eval "
-                              "none --threads 1 --quiet --save %s";
+    const char *const train =
+        "train --data %s --hidden 3 --layers 1 --batch 2 --seq 2 --epochs 1 --eval "
+        "none --threads 1 --quiet --save %s";
     plstm_expect(0, train, in_folder("one"), a);
     plstm_expect(0, train, in_folder("two"), b);
     Run run = plstm("eval --weights %s,%s --data %s", a, b, in_folder("one"));
@@ -271,11 +279,11 @@ static void vocabularies_must_agree(void **state)
     assert_contains(run.err, "x");
     run_free(&run);
     const char *c = in_folder("again.st");
-    plstm_expect(
-        0,
-        "train --seed 2 --data %s --hidden 3 --layers 1 --batch 2 --seq 2 --epochs 1 --eval none --threads 1 "
-        "--quiet --save %s",
-        in_folder("one"), c);
+    plstm_expect(0,
+                 "train --seed 2 --data %s --hidden 3 --layers 1 --batch 2 --seq 2 --epochs 1 "
+                 "--eval none --threads 1 "
+                 "--quiet --save %s",
+                 in_folder("one"), c);
     run = plstm("eval --weights %s,%s --data %s --protocol zaremba", a, c, in_folder("one"));
     assert_int_equal(run.code, 0);
     assert_contains(run.out, "ensemble of 2");
@@ -293,7 +301,8 @@ static void a_failed_eval_keeps_the_log(void **state)
     char *text = file_read(log_path, NULL);
     assert_string_equal(text, "kept\n");
     free(text);
-    plstm_expect(3, "eval --weights %s --data synthetic --threads 1 --log-json /dev/full", in_folder("a.st"));
+    plstm_expect(3, "eval --weights %s --data synthetic --threads 1 --log-json /dev/full",
+                 in_folder("a.st"));
 }
 
 int main(void)

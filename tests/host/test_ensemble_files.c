@@ -8,8 +8,11 @@
 #include "host/train/token_log_probs.h"
 #include "kernels/philox.h"
 
-static const ScoredText text_a = {
-    .split = "valid", .protocol = "zaremba", .vocab_sha256 = "v", .targets_sha256 = "t", .paper_tokens = 70};
+static const ScoredText text_a = {.split = "valid",
+                                  .protocol = "zaremba",
+                                  .vocab_sha256 = "v",
+                                  .targets_sha256 = "t",
+                                  .paper_tokens = 70};
 enum { WORDS = 64, MEMBERS = 7 };
 
 static const char *file_of(int member)
@@ -45,7 +48,10 @@ static json_t *read_log(const char *path)
     return line;
 }
 
-static double number(const json_t *o, const char *key) { return json_number_value(json_object_get(o, key)); }
+static double number(const json_t *o, const char *key)
+{
+    return json_number_value(json_object_get(o, key));
+}
 
 /* Perplexity of the members whose bits are set. */
 static double ppl_of(unsigned members)
@@ -144,10 +150,12 @@ static void tails(void **state)
     const char *log_path = in_folder("tails.jsonl");
     assert_int_equal(token_log_probs_write(in_folder("a.npy"), &text_a, a, 2, &e), 0);
     assert_int_equal(token_log_probs_write(in_folder("b.npy"), &text_a, b, 2, &e), 0);
-    plstm_expect(0, "ensemble %s %s --log-json %s", in_folder("a.npy"), in_folder("b.npy"), log_path);
+    plstm_expect(0, "ensemble %s %s --log-json %s", in_folder("a.npy"), in_folder("b.npy"),
+                 log_path);
     json_t *line = read_log(log_path);
     assert_float_equal(number(line, "nats"), 2000 - log((1 + exp(-1)) / 2) + 5 + log(2), 1e-9);
-    assert_true(json_is_null(json_object_get(json_array_get(json_object_get(line, "files"), 1), "ppl")));
+    assert_true(
+        json_is_null(json_object_get(json_array_get(json_object_get(line, "files"), 1), "ppl")));
     json_decref(line);
 }
 
@@ -158,24 +166,27 @@ static void as_eval_says(void **state)
     (void)state;
     const char *model[3] = {in_folder("1.st"), in_folder("2.st"), in_folder("3.st")};
     for (int i = 0; i < 3; i++)
-        plstm_expect(0,
-                     "train --data synthetic --hidden %d --layers %d --batch 25 --seq 10 --epochs 1 --eval "
-                     "none --threads 1 --quiet --seed %d --save %s",
-                     7 + i, 1 + i % 2, i, model[i]);
+        plstm_expect(
+            0,
+            "train --data synthetic --hidden %d --layers %d --batch 25 --seq 10 --epochs 1 --eval "
+            "none --threads 1 --quiet --seed %d --save %s",
+            7 + i, 1 + i % 2, i, model[i]);
     for (int test = 0; test < 2; test++) {
         const char *split = test ? "test" : "valid", *eval_log = in_folder("eval.jsonl"),
                    *log_path = in_folder("files.jsonl");
         char files[3 * PATH_MAX] = "";
         for (int i = 0; i < 3; i++) {
             strcat(strcat(files, " "), file_of(i));
-            plstm_expect(
-                0, "eval --weights %s --data synthetic --split %s --threads 1 --quiet --token-log-probs %s",
-                model[i], split, file_of(i));
+            plstm_expect(0,
+                         "eval --weights %s --data synthetic --split %s --threads 1 --quiet "
+                         "--token-log-probs %s",
+                         model[i], split, file_of(i));
         }
-        plstm_expect(0,
-                     "eval --weights %s,%s,%s --data synthetic --split %s --threads 1 --quiet --log-json %s "
-                     "--token-log-probs %s",
-                     model[0], model[1], model[2], split, eval_log, in_folder("average.npy"));
+        plstm_expect(
+            0,
+            "eval --weights %s,%s,%s --data synthetic --split %s --threads 1 --quiet --log-json %s "
+            "--token-log-probs %s",
+            model[0], model[1], model[2], split, eval_log, in_folder("average.npy"));
         Run said = plstm("ensemble%s --log-json %s", files, log_path), eval_said;
         assert_int_equal(said.code, 0);
         json_t *theirs = read_log(eval_log), *ours = read_log(log_path);
@@ -183,14 +194,18 @@ static void as_eval_says(void **state)
         assert_int_equal((int)number(ours, "tokens"), (int)number(theirs, "tokens"));
         static const char *const keys[] = {"nats", "ppl", "ppl_paper"};
         for (int i = -1; i < 3; i++) {
-            const json_t *x = i < 0 ? ours : json_array_get(json_object_get(ours, "files"), (size_t)i);
-            const json_t *y = i < 0 ? theirs : json_array_get(json_object_get(theirs, "files"), (size_t)i);
+            const json_t *x =
+                i < 0 ? ours : json_array_get(json_object_get(ours, "files"), (size_t)i);
+            const json_t *y =
+                i < 0 ? theirs : json_array_get(json_object_get(theirs, "files"), (size_t)i);
             char shown[32];
             for (int k = 0; k < 3; k++) {
                 if (test && k == 2)
                     assert_true(json_is_null(json_object_get(x, keys[k])) &&
                                 json_is_null(json_object_get(y, keys[k])));
-                else assert_float_equal(number(x, keys[k]), number(y, keys[k]), 1e-6 * number(y, keys[k]));
+                else
+                    assert_float_equal(number(x, keys[k]), number(y, keys[k]),
+                                       1e-6 * number(y, keys[k]));
             }
             /* Rounding in the last digit shown is the only way for the tables to differ. */
             snprintf(shown, sizeof shown, "%.3f", number(y, "ppl"));
@@ -201,7 +216,8 @@ static void as_eval_says(void **state)
         assert_int_equal(eval_said.code, 0);
         run_free(&eval_said);
         ours = read_log(log_path), theirs = read_log(eval_log);
-        assert_float_equal(number(ours, "ppl"), number(theirs, "ppl"), 1e-6 * number(theirs, "ppl"));
+        assert_float_equal(number(ours, "ppl"), number(theirs, "ppl"),
+                           1e-6 * number(theirs, "ppl"));
         json_decref(ours), json_decref(theirs);
     }
     plstm_expect(2, "eval --weights %s --data synthetic --token-log-probs %s", model[0], model[0]);
@@ -209,8 +225,8 @@ static void as_eval_says(void **state)
                  in_folder("none/x.npy"));
     plstm_expect(3, "eval --weights %s --data synthetic --token-log-probs %s", model[0],
                  in_folder("eval.jsonl"));
-    plstm_expect(2, "eval --weights %s --data synthetic --log-json %s --token-log-probs %s", model[0],
-                 in_folder("new"), in_folder("new"));
+    plstm_expect(2, "eval --weights %s --data synthetic --log-json %s --token-log-probs %s",
+                 model[0], in_folder("new"), in_folder("new"));
 }
 
 static void refused(int code, const char *line, const char *phrase)

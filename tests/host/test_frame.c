@@ -37,7 +37,8 @@ static void padding_changes_no_bit(void **state)
         for (int p = 0; p < PRECISIONS; p++) {
             BackendConfig config = toy_config(kind, 18, 2);
             config.precision = (LstmPrecision)p;
-            if (!p) toy_padding_changes_nothing(&backend_reference, kind, &config, poison_reference);
+            if (!p)
+                toy_padding_changes_nothing(&backend_reference, kind, &config, poison_reference);
             toy_padding_changes_nothing(&backend_cpu, kind, &config, poison_cpu);
         }
 }
@@ -72,8 +73,8 @@ static void weights_of_another_task(void **state)
     Settings s = frame_settings("cpu", "auto");
     s.task = "toy", s.preset = "toy", s.data = "0", s.max_steps = 1, s.save = in_folder("toy.st");
     assert_int_equal(frame_train(&s, &toy_task, NULL), 0);
-    Run run =
-        plstm("train --data synthetic --hidden 10 --max-steps 1 --init-weights %s", in_folder("toy.st"));
+    Run run = plstm("train --data synthetic --hidden 10 --max-steps 1 --init-weights %s",
+                    in_folder("toy.st"));
     assert_int_equal(run.code, EXIT_BAD_DATA);
     assert_contains(run.err, "is of task toy, and this run is of task lm");
     run_free(&run);
@@ -106,9 +107,15 @@ static void parameters_by_shape(void **state)
         ModelShape shape;
         const char *first, *second, *third;
     } cases[] = {
-        {{.V_in = 5, .V_out = 3, .H = 4, .L = 1}, "encoder.weight", "rnn.weight_ih_l0", "rnn.weight_hh_l0"},
+        {{.V_in = 5, .V_out = 3, .H = 4, .L = 1},
+         "encoder.weight",
+         "rnn.weight_ih_l0",
+         "rnn.weight_hh_l0"},
         {{.F = 6, .V_out = 3, .H = 4, .L = 2}, "input.weight", "input.bias", "rnn.weight_ih_l0"},
-        {{.V_in = 5, .F = 6, .V_out = 5, .H = 4, .L = 1}, "encoder.weight", "input.weight", "input.bias"},
+        {{.V_in = 5, .F = 6, .V_out = 5, .H = 4, .L = 1},
+         "encoder.weight",
+         "input.weight",
+         "input.bias"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const ModelShape *s = &cases[i].shape;
@@ -119,17 +126,22 @@ static void parameters_by_shape(void **state)
         assert_string_equal(last.name, "decoder.weight");
         assert_true(last.dim[0] == s->V_out && last.dim[1] == s->H);
         if (!s->F) continue;
-        ParamInfo input = param_info(s, param_input_weight(s)), bias = param_info(s, param_input_bias(s));
-        assert_true(input.dim[0] == s->H && input.dim[1] == s->F && bias.rank == 1 && bias.n == s->H);
+        ParamInfo input = param_info(s, param_input_weight(s)),
+                  bias = param_info(s, param_input_bias(s));
+        assert_true(input.dim[0] == s->H && input.dim[1] == s->F && bias.rank == 1 &&
+                    bias.n == s->H);
     }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(parameters_by_shape),     cmocka_unit_test(cpu_follows_reference),
-        cmocka_unit_test(padding_changes_no_bit),  cmocka_unit_test(scores_of_windows_and_of_whole_sequences),
-        cmocka_unit_test(resume_inside_an_epoch),  cmocka_unit_test(language_model),
+        cmocka_unit_test(parameters_by_shape),
+        cmocka_unit_test(cpu_follows_reference),
+        cmocka_unit_test(padding_changes_no_bit),
+        cmocka_unit_test(scores_of_windows_and_of_whole_sequences),
+        cmocka_unit_test(resume_inside_an_epoch),
+        cmocka_unit_test(language_model),
         cmocka_unit_test(weights_of_another_task),
     };
     return cmocka_run_group_tests(tests, folder_make, folder_remove);

@@ -86,11 +86,12 @@ static int set_up(void **state)
 {
     if (folder_make(state)) return -1;
     put_folder("data");
-    plstm_expect(
-        0, "train" SHAPE TINY " --data %s --epochs 60 --hold 60 --lr 0.3 --keep 0.9 --save %s --log-json %s",
-        at("data"), at("one.st"), at("one.jsonl"));
-    plstm_expect(0, "train" SHAPE TINY " --data %s --epochs 2 --seed 2 --keep 0.8 --save %s", at("data"),
-                 at("two.st"));
+    plstm_expect(0,
+                 "train" SHAPE TINY
+                 " --data %s --epochs 60 --hold 60 --lr 0.3 --keep 0.9 --save %s --log-json %s",
+                 at("data"), at("one.st"), at("one.jsonl"));
+    plstm_expect(0, "train" SHAPE TINY " --data %s --epochs 2 --seed 2 --keep 0.8 --save %s",
+                 at("data"), at("two.st"));
     return 0;
 }
 
@@ -112,7 +113,8 @@ static void folders(void **state)
         frames += train_frames[i];
     }
     for (int id = 0; id < LABELS; id++) counted += f.count[id];
-    assert_true(f.split[0].frames == frames && counted == frames && f.split[0].silent == f.count[0]);
+    assert_true(f.split[0].frames == frames && counted == frames &&
+                f.split[0].silent == f.count[0]);
     assert_true(f.split[2].longest == 300 && f.sha256[0] && f.train_sha256[0]);
     for (int64_t i = 0; i < frames; i++) assert_int_equal(f.split[0].rows.ids[i], ID_FEATURES);
     char whole[65];
@@ -130,7 +132,8 @@ static void folders(void **state)
             double x = f.split[0].features[t * DIMENSIONS + d];
             sum += x, squares += x * x;
         }
-        assert_true(fabs(sum) < 1e-5 && fabs(squares - 5) < 1e-5); /* float32 rounds each by 2^-24 */
+        assert_true(fabs(sum) < 1e-5 &&
+                    fabs(squares - 5) < 1e-5); /* float32 rounds each by 2^-24 */
     }
     assert_string_equal(f.sha256, whole);
     frames_free(&f);
@@ -156,15 +159,17 @@ static void what_is_left_out(void **state)
     *strchr(text, '\n') = 0;
     file_write(at("part/train/labels"), more);
     if (frames_load(&f, &(FramesOptions){.dir = at("part")}, &e)) fail_msg("%s", e.text);
-    assert_int_equal(f.split[0].rows.n,
-                     1); /* train-2: train-0 has no labels any more, the script lacks train-1 and elsewhere */
-    assert_true(f.split[0].no_labels == 1 && f.split[0].no_features == 2 && !f.phones && !f.sha256[0]);
+    assert_int_equal(
+        f.split[0].rows.n,
+        1); /* train-2: train-0 has no labels any more, the script lacks train-1 and elsewhere */
+    assert_true(f.split[0].no_labels == 1 && f.split[0].no_features == 2 && !f.phones &&
+                !f.sha256[0]);
     frames_free(&f);
-    Run run = plstm("train" SHAPE " --backend reference --eval none --max-steps 1 --data %s", at("part"));
+    Run run =
+        plstm("train" SHAPE " --backend reference --eval none --max-steps 1 --data %s", at("part"));
     assert_int_equal(run.code, 0);
-    assert_contains(
-        run.err,
-        "plstm: 3 utterances of train are left out: 1 without labels, 2 without features, 0 without a frame");
+    assert_contains(run.err, "plstm: 3 utterances of train are left out: 1 without labels, 2 "
+                             "without features, 0 without a frame");
     run_free(&run);
     free(text);
 }
@@ -210,8 +215,8 @@ static void training(void **state)
                 logged(at("eval.jsonl"), "eval", "acc_nosil") == nosil);
     assert_true(fabs(logged(at("eval.jsonl"), "eval", "nats_each") - nats) < 1e-9);
     assert_true(logged(at("eval.jsonl"), "eval", "tokens") == 316);
-    plstm_expect(0, "eval --weights %s --data %s --batch 1" TINY " --log-json %s", at("one.st"), at("data"),
-                 at("eval1.jsonl"));
+    plstm_expect(0, "eval --weights %s --data %s --batch 1" TINY " --log-json %s", at("one.st"),
+                 at("data"), at("eval1.jsonl"));
     assert_true(logged(at("eval1.jsonl"), "eval", "acc") == acc);
     Run run = plstm("info %s", at("one.st"));
     assert_contains(run.out, "accuracy");
@@ -234,8 +239,8 @@ static void resume_is_exact(void **state)
                  at("whole.st"), at("best.st"));
     plstm_expect(0, "train" SHAPE TINY " --data %s --epochs 3 --max-steps 6 --eval valid --save %s",
                  at("data"), at("half.st"));
-    plstm_expect(0, "train --resume %s --data %s" TINY " --save %s --eval all", at("half.st"), at("data"),
-                 at("half.st"));
+    plstm_expect(0, "train --resume %s --data %s" TINY " --save %s --eval all", at("half.st"),
+                 at("data"), at("half.st"));
     Checkpoint a, b;
     Error e;
     assert_int_equal(checkpoint_open(&a, at("whole.st"), &e), 0);
@@ -254,8 +259,8 @@ static void resume_is_exact(void **state)
 static void confusion(void **state)
 {
     (void)state;
-    plstm_expect(0, "eval --weights %s --data %s" TINY " --confusion %s --log-json %s", at("one.st"),
-                 at("data"), at("c.tsv"), at("eval.jsonl"));
+    plstm_expect(0, "eval --weights %s --data %s" TINY " --confusion %s --log-json %s",
+                 at("one.st"), at("data"), at("c.tsv"), at("eval.jsonl"));
     char *text = file_read(at("c.tsv"), NULL);
     int64_t n[LABELS][LABELS], all = 0, hits = 0, voiced = 0, voiced_hits = 0;
     static const char *const name[] = {"sil", "a", "b", "c"};
@@ -264,8 +269,8 @@ static void confusion(void **state)
     for (int i = 0; i < LABELS; i++) {
         char first[16];
         int read = 0;
-        assert_int_equal(sscanf(line, "%15s\t%ld\t%ld\t%ld\t%ld\n%n", first, &n[i][0], &n[i][1], &n[i][2],
-                                &n[i][3], &read),
+        assert_int_equal(sscanf(line, "%15s\t%ld\t%ld\t%ld\t%ld\n%n", first, &n[i][0], &n[i][1],
+                                &n[i][2], &n[i][3], &read),
                          5);
         assert_string_equal(first, name[i]);
         line += read;
@@ -278,7 +283,8 @@ static void confusion(void **state)
     }
     assert_true(!*line && all == 316);
     assert_true((double)hits / (double)all == logged(at("eval.jsonl"), "eval", "acc"));
-    assert_true((double)voiced_hits / (double)voiced == logged(at("eval.jsonl"), "eval", "acc_nosil"));
+    assert_true((double)voiced_hits / (double)voiced ==
+                logged(at("eval.jsonl"), "eval", "acc_nosil"));
     free(text);
     /* Over itself, but over nothing else. */
     plstm_expect(0, "eval --weights %s --data %s" TINY " --confusion %s", at("one.st"), at("data"),
@@ -289,8 +295,8 @@ static void confusion(void **state)
                  at("data/phones"));
     plstm_expect(2, "eval --weights %s --data %s" TINY " --confusion %s", at("one.st"), at("data"),
                  at("data/test/labels"));
-    plstm_expect(2, "eval --weights %s,%s --data %s" TINY " --confusion %s", at("one.st"), at("two.st"),
-                 at("data"), at("c.tsv"));
+    plstm_expect(2, "eval --weights %s,%s --data %s" TINY " --confusion %s", at("one.st"),
+                 at("two.st"), at("data"), at("c.tsv"));
 }
 
 /* ---- posteriors ---- */
@@ -334,7 +340,8 @@ static void posteriors(void **state)
     static double p[ROOM], q[ROOM];
     Frames f;
     Error e;
-    assert_int_equal(frames_load(&f, &(FramesOptions){.dir = at("data"), .wanted = EVAL_ALL}, &e), 0);
+    assert_int_equal(frames_load(&f, &(FramesOptions){.dir = at("data"), .wanted = EVAL_ALL}, &e),
+                     0);
     char weights[2][4 * PATH_MAX + 2];
     snprintf(weights[0], sizeof weights[0], "%s", at("one.st"));
     snprintf(weights[1], sizeof weights[1], "%s,%s", at("one.st"), at("two.st"));
@@ -354,7 +361,8 @@ static void posteriors(void **state)
             }
             assert_true(fabs(sum - 1) < 1e-6);
         }
-        plstm_expect(0, "eval --weights %s --data %s" TINY " --log-json %s", w, at("data"), at("eval.jsonl"));
+        plstm_expect(0, "eval --weights %s --data %s" TINY " --log-json %s", w, at("data"),
+                     at("eval.jsonl"));
         double nats = logged(at("eval.jsonl"), "eval", "nats");
         assert_true(fabs(nats_of(&f, p) - nats) <
                     316 * 1e-6 * 4); /* a float32 posterior of 1/4 or so is off by 2^-26 at most */
@@ -384,18 +392,18 @@ static void logarithms(void **state)
     }
     frames_free(&f);
     /* What lies at --out is an archive, or is left as it is. */
-    plstm_expect(3, "posteriors --weights %s --features %s --out %s" TINY, at("one.st"), at("data/valid"),
-                 at("data/phones"));
-    plstm_expect(2, "posteriors --weights %s --features %s --out %s" TINY, at("one.st"), at("data/valid"),
-                 at("data/valid/feats.ark"));
+    plstm_expect(3, "posteriors --weights %s --features %s --out %s" TINY, at("one.st"),
+                 at("data/valid"), at("data/phones"));
+    plstm_expect(2, "posteriors --weights %s --features %s --out %s" TINY, at("one.st"),
+                 at("data/valid"), at("data/valid/feats.ark"));
     plstm_expect(2, "train" SHAPE TINY " --data %s --max-steps 0 --save %s --force", at("data"),
                  at("data/phones")); /* which is read, too */
     size_t n, left;
     char line[64], *before = file_read(at("p.ark"), &n);
     snprintf(line, sizeof line, "first p.ark:%d\n", (int)strcspn(before, " ") + 1);
     file_write(at("own.scp"), line); /* what a script leads to is read, too */
-    plstm_expect(2, "posteriors --weights %s --features %s --out %s" TINY, at("one.st"), at("own.scp"),
-                 at("p.ark"));
+    plstm_expect(2, "posteriors --weights %s --features %s --out %s" TINY, at("one.st"),
+                 at("own.scp"), at("p.ark"));
     char *after = file_read(at("p.ark"), &left);
     assert_int_equal(n, left);
     assert_memory_equal(before, after, n);
@@ -427,10 +435,12 @@ static void assert_fault(const char *file, const char *text, const char *phrase)
 static void bad_data(void **state)
 {
     (void)state;
-    assert_fault("valid/labels", "valid-1 0 1 2 3\nvalid-0 1 1\n", "valid-0 has 2 labels and 8 frames");
+    assert_fault("valid/labels", "valid-1 0 1 2 3\nvalid-0 1 1\n",
+                 "valid-0 has 2 labels and 8 frames");
     assert_fault("valid/labels", "valid-1 0 1 2 4\n", "label 4, and the largest of training is 3");
     assert_fault("valid/labels", "valid-1 0 1 2 -4\n", "'-4' for label 4");
-    assert_fault("valid/labels", "valid-1 0 1 2 3\nvalid-1 0 1 2 3\n", "line 2 has utterance valid-1 again");
+    assert_fault("valid/labels", "valid-1 0 1 2 3\nvalid-1 0 1 2 3\n",
+                 "line 2 has utterance valid-1 again");
     assert_fault("valid/labels", "else 0\n",
                  "have no utterance together (3 without labels, 1 without features");
     assert_fault("train/feats.ark", "a [ 1 2 3 ]\na [ 1 2 3 ]\n", "has utterance a twice");
@@ -464,8 +474,8 @@ static void what_does_not_fit(void **state)
     assert_int_equal(run.code, 3);
     assert_contains(run.err, "test-0 has 2 features a frame, and the model reads 3");
     run_free(&run);
-    run = plstm("posteriors --weights %s --features %s --out %s" TINY, at("one.st"), at("wide/test"),
-                at("never.ark"));
+    run = plstm("posteriors --weights %s --features %s --out %s" TINY, at("one.st"),
+                at("wide/test"), at("never.ark"));
     assert_int_equal(run.code, 3);
     assert_contains(run.err, "test-0 has 2 features a frame, and the model reads 3");
     run_free(&run);
@@ -477,14 +487,17 @@ static void what_does_not_fit(void **state)
     plstm_expect(2, "train --task frames --data synthetic --seq 3" TINY);
     plstm_expect(2, "train --task frames --data synthetic --cmvn all" TINY);
     plstm_expect(2, "train --task frames --data synthetic --final-eos" TINY);
-    plstm_expect(2, "eval --weights %s --data %s --protocol zaremba" TINY, at("one.st"), at("data"));
-    plstm_expect(0,
-                 "train --preset demo --data synthetic --max-steps 0 --eval none --hidden 2 --layers 1 "
-                 "--threads 1 --quiet --save %s",
-                 at("lm.st"));
-    plstm_expect(3, "posteriors --weights %s --features %s --out %s" TINY, at("lm.st"), at("data/test"),
-                 at("never.ark"));
-    plstm_expect(2, "eval --weights %s --data synthetic --confusion %s" TINY, at("lm.st"), at("never.tsv"));
+    plstm_expect(2, "eval --weights %s --data %s --protocol zaremba" TINY, at("one.st"),
+                 at("data"));
+    plstm_expect(
+        0,
+        "train --preset demo --data synthetic --max-steps 0 --eval none --hidden 2 --layers 1 "
+        "--threads 1 --quiet --save %s",
+        at("lm.st"));
+    plstm_expect(3, "posteriors --weights %s --features %s --out %s" TINY, at("lm.st"),
+                 at("data/test"), at("never.ark"));
+    plstm_expect(2, "eval --weights %s --data synthetic --confusion %s" TINY, at("lm.st"),
+                 at("never.tsv"));
     plstm_expect(3, "eval --weights %s,%s --data %s" TINY, at("one.st"), at("lm.st"), at("data"));
 }
 

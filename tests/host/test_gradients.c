@@ -52,11 +52,13 @@ static void open_case(Setup *s, const Case *k)
     params_free(&p);
     for (int64_t i = 0; i < k->T * k->B; i++) {
         PhiloxBlock w = philox_block(11, 0, (uint64_t)i);
-        s->x[i] = (int32_t)(w.word[0] % (uint64_t)k->V), s->y[i] = (int32_t)(w.word[1] % (uint64_t)k->V);
+        s->x[i] = (int32_t)(w.word[0] % (uint64_t)k->V),
+        s->y[i] = (int32_t)(w.word[1] % (uint64_t)k->V);
     }
     for (int64_t i = 0; i < k->L * k->B * k->H; i++)
         s->h[i] = 0.5f * sinf((float)i), s->c[i] = cosf((float)i);
-    s->window = (Window){.batch = batch_of_tokens(k->T, k->B, s->x, s->y), .train = true, .step = 3};
+    s->window =
+        (Window){.batch = batch_of_tokens(k->T, k->B, s->x, s->y), .train = true, .step = 3};
 }
 
 /* SPEC 5's cost of the window, and its gradients in the backend. */
@@ -64,7 +66,8 @@ static double cost(Setup *s)
 {
     Error e;
     WindowResult r;
-    assert_int_equal(s->model.ops->state_set(s->model.backend, s->window.batch.B, s->h, s->c, &e), 0);
+    assert_int_equal(s->model.ops->state_set(s->model.backend, s->window.batch.B, s->h, s->c, &e),
+                     0);
     assert_int_equal(model_gradients(&s->model, &s->window, &r, &e), 0);
     return r.nats / (double)s->window.batch.B;
 }
@@ -86,10 +89,10 @@ static void check_setup(Setup *s)
         assert_true(largest > 0);
         int64_t n = info.n < PER_TENSOR ? info.n : PER_TENSOR;
         for (int64_t j = 0; j < n; j++) {
-            int64_t i =
-                n == info.n
-                    ? j
-                    : (int64_t)(philox_block(77, (uint64_t)tensor, (uint64_t)j).word[0] % (uint64_t)info.n);
+            int64_t i = n == info.n
+                            ? j
+                            : (int64_t)(philox_block(77, (uint64_t)tensor, (uint64_t)j).word[0] %
+                                        (uint64_t)info.n);
             const double e = 1e-4, before = w[i];
             double f[4], at[4] = {-2, -1, 1, 2};
             for (int m = 0; m < 4; m++) {
@@ -102,8 +105,8 @@ static void check_setup(Setup *s)
         }
         free(analytic);
         if (!(worst < 1e-6 * largest)) {
-            print_error("%s of L %d, %s: |fd - g| reaches %.3g, the largest gradient is %.3g\n", info.name,
-                        (int)shape.L, sites_name(s->model.config.sites), worst, largest);
+            print_error("%s of L %d, %s: |fd - g| reaches %.3g, the largest gradient is %.3g\n",
+                        info.name, (int)shape.L, sites_name(s->model.config.sites), worst, largest);
             fail();
         }
     }
@@ -142,7 +145,8 @@ static void gradients_of_batches(void **state)
             s.window = (Window){.train = true, .step = 3};
             source->get(source, 1, i == 3 ? 1 : i % 3, &s.window.batch);
             if (i == 3 &&
-                kind == TOY_CAPTION) { /* the second half has no feature row, and no gradient there */
+                kind ==
+                    TOY_CAPTION) { /* the second half has no feature row, and no gradient there */
                 double *grad = (cost(&s), (double *)reference_grad(s.model.backend, 1));
                 for (int j = 0; j < 7 * TOY_F; j++) assert_true(grad[j] == 0);
                 model_close(&s.model);
@@ -170,7 +174,8 @@ static void finite_differences(void **state)
 static void state_gradients(void **state)
 {
     (void)state;
-    static const Case cases[] = {{13, 7, 2, 4, 3, 0.5, SITES_ALL}, {13, 5, 1, 1, 2, 0.7, SITES_NONRECURRENT}};
+    static const Case cases[] = {{13, 7, 2, 4, 3, 0.5, SITES_ALL},
+                                 {13, 5, 1, 1, 2, 0.7, SITES_NONRECURRENT}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const Case *k = &cases[i];
         Setup s;
@@ -184,7 +189,8 @@ static void state_gradients(void **state)
         const BackendOps *ops = s.model.ops;
         assert_int_equal(ops->state_grad_set(s.model.backend, k->B, NULL, NULL, true, &e), 0);
         cost(&s);
-        assert_int_equal(ops->state_grad_get(s.model.backend, k->B, gradient[0], gradient[1], &e), 0);
+        assert_int_equal(ops->state_grad_get(s.model.backend, k->B, gradient[0], gradient[1], &e),
+                         0);
         for (int64_t j = 0; j < 2 * n; j++) {
             float *x = j < n ? &s.h[j] : &s.c[j - n], before = *x, g = gradient[j / n][j % n];
             double f[4], at[4] = {-2, -1, 1, 2};
@@ -236,7 +242,8 @@ static void halves_make_a_whole(void **state)
         for (int64_t i = 0; i < n; i++) sum[p][i] = reference_grad(b, p)[i];
     }
     for (int told = 0; told < 2; told++) {
-        assert_int_equal(ops->state_grad_set(b, k.B, told ? h[1] : NULL, told ? c[1] : NULL, false, &e), 0);
+        assert_int_equal(
+            ops->state_grad_set(b, k.B, told ? h[1] : NULL, told ? c[1] : NULL, false, &e), 0);
         cost(&two);
         double worst = 0, largest = 0;
         for (int p = 0; p < tensors; p++)
@@ -247,7 +254,8 @@ static void halves_make_a_whole(void **state)
             }
         /* Without what the second sends back they are far apart. */
         if (told ? !(worst < 1e-6 * largest) : !(worst > 1e-3 * largest))
-            fail_msg("told %d: they differ by %.3g, the largest gradient is %.3g", told, worst, largest);
+            fail_msg("told %d: they differ by %.3g, the largest gradient is %.3g", told, worst,
+                     largest);
     }
     for (int p = 0; p < tensors; p++) free(sum[p]);
     model_close(&one.model), model_close(&two.model);
@@ -262,7 +270,8 @@ static void the_check_can_fail(void **state)
     Case k = {13, 7, 1, 4, 3, 0.5, SITES_NONRECURRENT};
     open_case(&s, &k);
     cost(&s);
-    double g = reference_grad(s.model.backend, 1)[0], *w = reference_param(s.model.backend, 1), before = w[0];
+    double g = reference_grad(s.model.backend, 1)[0], *w = reference_param(s.model.backend, 1),
+           before = w[0];
     w[0] = before + 1e-4;
     double up = cost(&s);
     w[0] = before - 1e-4;
@@ -283,8 +292,10 @@ static void recurrent_path_is_unmasked(void **state)
         Setup s;
         Case k = {13, 8, 1, 4, 2, 1e-9, (DropoutSites)sites};
         open_case(&s, &k);
-        double *w_hh = reference_param(s.model.backend, param_of_layer(&s.model.config.shape, 0, PARAM_W_HH));
-        double *hidden = reference_param(s.model.backend, param_decoder_weight(&s.model.config.shape));
+        double *w_hh =
+            reference_param(s.model.backend, param_of_layer(&s.model.config.shape, 0, PARAM_W_HH));
+        double *hidden =
+            reference_param(s.model.backend, param_decoder_weight(&s.model.config.shape));
         cost(&s);
         /* with keep 1e-9 no element of this window is kept: the softmax sees nothing, the loss is that of its
          * bias alone ... */

@@ -31,7 +31,8 @@ static void put_head(Bytes *b, const char *token, int32_t rows, int32_t cols)
     put(b, "\4", 1), put_i32(b, cols);
 }
 
-static void put_compressed(Bytes *b, const char *token, float least, float range, int32_t rows, int32_t cols)
+static void put_compressed(Bytes *b, const char *token, float least, float range, int32_t rows,
+                           int32_t cols)
 {
     put(b, "\0B", 2);
     put_text(b, token);
@@ -64,7 +65,8 @@ static void floats_and_doubles(void **state)
 {
     (void)state;
     static const float f[6] = {1, -2.5f, 0x1p-140f, 3e38f, -0.0f, 7};
-    static const double d[6] = {0.1, -2, 1e-300, 4, 5, 1.0000000596046448}; /* the last rounds to even */
+    static const double d[6] = {0.1, -2, 1e-300,
+                                4,   5,  1.0000000596046448}; /* the last rounds to even */
     static const float rounded[6] = {0.1f, -2, 0, 4, 5, 1};
     Bytes b = {.n = 0};
     put_head(&b, "FM ", 2, 3);
@@ -132,8 +134,9 @@ static void compressed_plainly(void **state)
 static void text(void **state)
 {
     (void)state;
-    static const char *const same[] = {"[\n  1 -2.5 3e-2\n  4 5 6 ]\n", " [ 1 -2.5 0.03 \n 4 5 6\n]\n",
-                                       "[ 1 -2.5 .03 ; 4. +5 6e0]", "[\r\n 1\t-2.5 0.03\r\n\r\n4 5 6 ]\r\n"};
+    static const char *const same[] = {"[\n  1 -2.5 3e-2\n  4 5 6 ]\n",
+                                       " [ 1 -2.5 0.03 \n 4 5 6\n]\n", "[ 1 -2.5 .03 ; 4. +5 6e0]",
+                                       "[\r\n 1\t-2.5 0.03\r\n\r\n4 5 6 ]\r\n"};
     static const float wanted[6] = {1, -2.5f, 0.03f, 4, 5, 6};
     Bytes b;
     KaldiMatrix m;
@@ -157,7 +160,8 @@ static void as_kaldi_reads(void **state)
 {
     (void)state;
     static const char *const kinds[] = {"fm", "dm", "text", "cm", "cm2", "cm3"};
-    static const KaldiKind kind[] = {KALDI_F32, KALDI_F64, KALDI_TEXT, KALDI_CM, KALDI_CM2, KALDI_CM3};
+    static const KaldiKind kind[] = {KALDI_F32, KALDI_F64, KALDI_TEXT,
+                                     KALDI_CM,  KALDI_CM2, KALDI_CM3};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         Features ours, theirs;
         KaldiEntry a, b;
@@ -170,7 +174,8 @@ static void as_kaldi_reads(void **state)
         if (features_open(&theirs, path, &e)) fail_msg("%s", e.text);
         for (;; utterances++) {
             float x[100], y[100];
-            if (features_next(&ours, &a, &e) || features_next(&theirs, &b, &e)) fail_msg("%s", e.text);
+            if (features_next(&ours, &a, &e) || features_next(&theirs, &b, &e))
+                fail_msg("%s", e.text);
             assert_true(!a.name == !b.name);
             if (!a.name) break;
             assert_true(a.matrix.rows == b.matrix.rows && a.matrix.cols == b.matrix.cols &&
@@ -180,8 +185,8 @@ static void as_kaldi_reads(void **state)
             kaldi_matrix_read(&b.matrix, y);
             for (int64_t k = 0; k < a.matrix.rows * a.matrix.cols; k++)
                 if (memcmp(&x[k], &y[k], sizeof *x))
-                    fail_msg("%s, element %d of utterance %d: %.9g, and Kaldi reads %.9g", kinds[i], (int)k,
-                             utterances, x[k], y[k]);
+                    fail_msg("%s, element %d of utterance %d: %.9g, and Kaldi reads %.9g", kinds[i],
+                             (int)k, utterances, x[k], y[k]);
         }
         assert_int_equal(utterances, 3);
         features_close(&ours);
@@ -359,7 +364,8 @@ static void labels(void **state)
     assert_int_equal(kaldi_labels_next(&t, &l, &e), 0);
     assert_null(l.name);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        t = (KaldiText){bad[i].line, bad[i].line + (bad[i].line[0] ? strlen(bad[i].line) : 3), "labels", 0};
+        t = (KaldiText){bad[i].line, bad[i].line + (bad[i].line[0] ? strlen(bad[i].line) : 3),
+                        "labels", 0};
         assert_int_equal(kaldi_labels_next(&t, &l, &e), EXIT_BAD_DATA);
         assert_contains(e.text, bad[i].phrase);
     }
@@ -368,7 +374,8 @@ static void labels(void **state)
 static void phones(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"a", "a b", "a 1 loud", "a 1 silence 2", "a -1", "a 1silence", "\n"};
+    static const char *const bad[] = {"a",    "a b",        "a 1 loud", "a 1 silence 2",
+                                      "a -1", "a 1silence", "\n"};
     static const char lines[] = "SIL 0 silence\nAH_1  7 \n";
     KaldiText t = {lines, lines + strlen(lines), "phones", 0};
     KaldiPhone p;
@@ -422,8 +429,8 @@ static void tables(void **state)
     assert_int_equal(replace_finish(&r, true, "t", &e), 0);
 
     char lines[3 * PATH_MAX];
-    snprintf(lines, sizeof lines, "c t.ark:%d\na %s:2\nbb t.ark:%d\n", 33 + 34 + 2, in_folder("t.ark"),
-             33 + 3);
+    snprintf(lines, sizeof lines, "c t.ark:%d\na %s:2\nbb t.ark:%d\n", 33 + 34 + 2,
+             in_folder("t.ark"), 33 + 3);
     file_write(in_folder("t.scp"), lines);
     static const int order[2][3] = {{2, 0, 1}, {0, 1, 2}};
     for (int script = 1; script >= 0; script--) {

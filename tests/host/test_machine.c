@@ -77,7 +77,8 @@ static void version_two_in_a_container(void **state)
     (void)state;
     afresh();
     put("/proc/self/cgroup", "0::/docker/abc\n");
-    put("/proc/self/mountinfo", "30 24 0:26 /docker/abc /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw\n");
+    put("/proc/self/mountinfo",
+        "30 24 0:26 /docker/abc /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw\n");
     put("/sys/fs/cgroup/memory.max", "419430400\n");
     put("/sys/fs/cgroup/memory.current", "0\n");
     put("/sys/fs/cgroup/cpu.max", "300000 100000\n");
@@ -87,7 +88,8 @@ static void version_two_in_a_container(void **state)
     put("/proc/self/mountinfo", "30 24 0:26 / /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw\n");
     assert_int_equal(machine_memory_of(folder), 400 * MIB);
     put("/proc/self/cgroup", "0::/../other\n"); /* outside of what is mounted */
-    put("/proc/self/mountinfo", "30 24 0:26 /docker/abc /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw\n");
+    put("/proc/self/mountinfo",
+        "30 24 0:26 /docker/abc /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw\n");
     assert_int_equal(machine_memory_of(folder), 400 * MIB);
 }
 
@@ -97,9 +99,10 @@ static void version_one(void **state)
     afresh();
     put("/proc/self/cgroup",
         "12:cpu,cpuacct:/docker/abc\n7:memory:/docker/abc/inner\n1:name=systemd:/x\n0::/y\n");
-    put("/proc/self/mountinfo", "33 32 0:29 /docker/abc /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n"
-                                "34 32 0:30 / /sys/fs/cgroup/cpu,cpuacct ro - cgroup cgroup rw,cpu,cpuacct\n"
-                                "35 32 0:31 / /sys/fs/cgroup/unified ro - cgroup2 cgroup rw\n");
+    put("/proc/self/mountinfo",
+        "33 32 0:29 /docker/abc /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n"
+        "34 32 0:30 / /sys/fs/cgroup/cpu,cpuacct ro - cgroup cgroup rw,cpu,cpuacct\n"
+        "35 32 0:31 / /sys/fs/cgroup/unified ro - cgroup2 cgroup rw\n");
     put("/sys/fs/cgroup/memory/inner/memory.limit_in_bytes", "9223372036854771712\n"); /* none */
     put("/sys/fs/cgroup/memory/inner/memory.usage_in_bytes", "1\n");
     put("/sys/fs/cgroup/memory/memory.limit_in_bytes", "419430400\n");

@@ -113,7 +113,8 @@ static void scores_are_those_of_the_protocol(const BackendOps *ops)
 
     assert_int_equal(score_stream(&m, ids, 1, "test", 0, 0, NULL, NULL, &score, &e), EXIT_BAD_DATA);
     assert_non_null(strstr(e.text, "test"));
-    assert_int_equal(score_stream(&m, ids, 14, "valid", B, T, NULL, NULL, &score, &e), EXIT_BAD_DATA);
+    assert_int_equal(score_stream(&m, ids, 14, "valid", B, T, NULL, NULL, &score, &e),
+                     EXIT_BAD_DATA);
     assert_non_null(strstr(e.text, "valid"));
     model_close(&m);
 }
@@ -182,7 +183,8 @@ static void interrupted_scoring_says_so(const BackendOps *ops)
     open_model(&m, ops, true);
     m.interrupt = &signal_number;
     assert_int_equal(score_stream(&m, ids, N, "test", 0, 0, NULL, NULL, &score, &e), 128 + SIGTERM);
-    assert_int_equal(score_stream(&m, ids, N, "valid", B, T, NULL, NULL, &score, &e), 128 + SIGTERM);
+    assert_int_equal(score_stream(&m, ids, N, "valid", B, T, NULL, NULL, &score, &e),
+                     128 + SIGTERM);
     model_close(&m);
 }
 

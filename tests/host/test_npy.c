@@ -107,8 +107,10 @@ static void what_is_refused(void **state)
         {"{'descr': '<f4', 'fortran_order': False, 'shape': (-4,)}", "made of sizes"},
         {"{'descr': '<f4', 'fortran_order': False, 'shape': (4 4)}", "made of sizes"},
         {"{'descr': '<f4', 'fortran_order': False, 'shape': (4,", "made of sizes"},
-        {"{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,)}", "made of sizes"},
-        {"{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904, 4)}", "more elements"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,)}",
+         "made of sizes"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904, 4)}",
+         "more elements"},
         {"{'descr': '<f4', 'fortran_order': False, 'shape': (1,1,1,1,1,1,1,1,4)}", "dimensions"},
         {"{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904,)}", "cut short"},
         {"{'descr': '<f4', 'fortran_order': False, 'shape': (5,)}", "cut short"},
@@ -116,7 +118,8 @@ static void what_is_refused(void **state)
         {"{'descr': '<f2', 'fortran_order': False, 'shape': (4,)}", "goes on"},
         {"{'descr': '<f4', 'fortran_order': False}", "lacks"},
         {"{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': (4,)}", "twice"},
-        {"{'descr': '<f4', 'fortran_order': False, 'shape': (4,), 'more': 1}", "not dtype, order or shape"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (4,), 'more': 1}",
+         "not dtype, order or shape"},
         {"{'descr': '<f4' 'fortran_order': False, 'shape': (4,)}", "comma"},
         {"{'descr': '<f4', 'fortran_order': False, 'shape': (4,)} x", "does not end"},
         {"{'descr': '<f4', 'fortran_order': False, 'shape': (4,)} # a\nb", "does not end"},
@@ -140,8 +143,10 @@ static void what_is_refused(void **state)
     NpyFile f;
     Error e;
     for (int version = 1; version <= 2; version++) {
-        make(&b, version, "{'descr': '<f4', 'fortran_order': False, 'shape': (4,), }\n", four, sizeof four);
-        for (size_t n = 0; n < b.n; n++) assert_int_equal(npy_parse(&f, b.at, n, "a.npy", &e), EXIT_BAD_DATA);
+        make(&b, version, "{'descr': '<f4', 'fortran_order': False, 'shape': (4,), }\n", four,
+             sizeof four);
+        for (size_t n = 0; n < b.n; n++)
+            assert_int_equal(npy_parse(&f, b.at, n, "a.npy", &e), EXIT_BAD_DATA);
         assert_int_equal(npy_parse(&f, b.at, b.n, "a.npy", &e), 0);
     }
     for (int version = 0; version < 256; version++) {

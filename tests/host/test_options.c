@@ -25,7 +25,8 @@ static int parse(CommandLine *line, const Command *command, Error *e, const char
     memset(e, 0, sizeof *e);
     return command_parse(line, command, argc, argv, e);
 }
-#define PARSE(line, command, e, ...) parse(line, command, e, (const char *const[]){__VA_ARGS__, NULL})
+#define PARSE(line, command, e, ...)                                                               \
+    parse(line, command, e, (const char *const[]){__VA_ARGS__, NULL})
 
 /* The same where only the code and the sentence matter. */
 static int told(const Command *command, Error *e, const char *const *words)
@@ -122,7 +123,8 @@ static void both_spellings(void **state)
         char joined[128], separate[64], choice[64];
         const char *value = good_value(info);
         if (!value) {
-            snprintf(choice, sizeof choice, "%.*s", (int)strcspn(info->choices ? info->choices : "name", "|"),
+            snprintf(choice, sizeof choice, "%.*s",
+                     (int)strcspn(info->choices ? info->choices : "name", "|"),
                      info->choices ? info->choices : "name");
             value = choice;
         }
@@ -145,13 +147,16 @@ static void both_spellings(void **state)
 static void every_bad_value_is_told(void **state)
 {
     (void)state;
-    const char *const bad_numbers[] = {"",   "x",  "-1", "nan", "inf", "-inf", "0x10",  "1e999", "1 ",
-                                       " 1", "1x", "+1", "--1", "1,5", "１",   "1e400", NULL};
+    const char *const bad_numbers[] = {"",     "x",     "-1", "nan",   "inf", "-inf",
+                                       "0x10", "1e999", "1 ", " 1",    "1x",  "+1",
+                                       "--1",  "1,5",   "１", "1e400", NULL};
     const char *const bad_names[] = {"", "Zaremba", "non", "ALL", "cpu ", NULL};
     int tried = 0;
     for (int i = 0; i < settings_count(); i++) {
         const Option *info = settings_info(i);
-        const char *const *bad = info->type <= TYPE_DOUBLE ? bad_numbers : info->choices ? bad_names : NULL;
+        const char *const *bad = info->type <= TYPE_DOUBLE ? bad_numbers
+                                 : info->choices           ? bad_names
+                                                           : NULL;
         for (; bad && *bad; bad++) {
             char joined[128], said[256];
             snprintf(joined, sizeof joined, "--%s=%s", info->name, *bad);
@@ -164,7 +169,8 @@ static void every_bad_value_is_told(void **state)
         if (info->type == TYPE_FLAG) continue;
         char separate[64], said[256];
         snprintf(separate, sizeof separate, "--%s", info->name);
-        snprintf(said, sizeof said, "--%s takes %s, and nothing follows it", info->name, info->takes);
+        snprintf(said, sizeof said, "--%s takes %s, and nothing follows it", info->name,
+                 info->takes);
         Error e;
         assert_int_equal(TOLD(&train, &e, separate), EXIT_USAGE);
         assert_string_equal(e.text, said);
@@ -290,8 +296,8 @@ static void presets_set_what_the_list_says(void **state)
     assert_int_equal(settings_preset(&probe, "small", &e), EXIT_DONE);
     for (int i = 0; i < settings_count(); i++) {
         const Option *o = settings_info(i);
-        bool set =
-            memcmp((char *)&probe + o->at, (char *)&untouched + o->at, o->type == TYPE_FLAG ? 1 : 8) != 0;
+        bool set = memcmp((char *)&probe + o->at, (char *)&untouched + o->at,
+                          o->type == TYPE_FLAG ? 1 : 8) != 0;
         if (set != o->of_preset) fail_msg("--preset and %s", o->name);
     }
 }
@@ -345,8 +351,8 @@ static void own_options(void **state)
     o = line.own;
     assert_true(!o->text && o->count == 3 && o->number == 1 && o->choice == 0 && o->seed == 0);
     command_line_free(&line);
-    assert_int_equal(PARSE(&line, &sample, &e, "--text=a b", "--count", "9", "--number", "0", "--which", "bc",
-                           "--seed", "18446744073709551615"),
+    assert_int_equal(PARSE(&line, &sample, &e, "--text=a b", "--count", "9", "--number", "0",
+                           "--which", "bc", "--seed", "18446744073709551615"),
                      EXIT_DONE);
     o = line.own;
     assert_string_equal(o->text, "a b");

@@ -69,7 +69,8 @@ static void put_all(const char *source, const char *target)
 
 static PairsOptions options(void)
 {
-    return (PairsOptions){.dir = folder, .language = {"en", "fr"}, .min_count = 1, .wanted = EVAL_ALL};
+    return (PairsOptions){
+        .dir = folder, .language = {"en", "fr"}, .min_count = 1, .wanted = EVAL_ALL};
 }
 
 static void load(Pairs *p, const PairsOptions *o)
@@ -78,7 +79,8 @@ static void load(Pairs *p, const PairsOptions *o)
     if (pairs_load(p, o, &e)) fail_msg("%s", e.text);
 }
 
-#define assert_refused(code, o, ...) check_refused(code, o, (const char *const[]){__VA_ARGS__, NULL})
+#define assert_refused(code, o, ...)                                                               \
+    check_refused(code, o, (const char *const[]){__VA_ARGS__, NULL})
 static void check_refused(int code, const PairsOptions *o, const char *const *words)
 {
     Pairs p;
@@ -97,9 +99,10 @@ static void check_types(const Vocab *v, const char *types)
     free(text);
 }
 
-#define ROW(...)                                                                                             \
+#define ROW(...)                                                                                   \
     (const int32_t[]) { __VA_ARGS__ }
-static void check_row(const PairSplit *s, int64_t row, int64_t n, const int32_t *ids, const int32_t *targets)
+static void check_row(const PairSplit *s, int64_t row, int64_t n, const int32_t *ids,
+                      const int32_t *targets)
 {
     assert_int_equal(sequences_length(&s->rows, row), n);
     assert_memory_equal(s->rows.ids + s->rows.offset[row], ids, sizeof *ids * (size_t)n);
@@ -156,7 +159,8 @@ static void rare_words_become_unk_and_are_scored(void **state)
 static void empty_lines_and_sides_are_kept(void **state)
 {
     (void)state;
-    put_all("a\n\n\nb", "\nx\n\n y\tz \r"); /* the last line without newline counts; white space separates */
+    put_all("a\n\n\nb",
+            "\nx\n\n y\tz \r"); /* the last line without newline counts; white space separates */
     Pairs p;
     PairsOptions o = options();
     load(&p, &o);

@@ -159,13 +159,16 @@ static bool other_order(const Words *w, Words *other)
             if (!strcmp(w->word[i], preposition[p])) at = i;
     if (at < 0) return false;
     *other = *w;
-    if (at == adverb) { /* to behind the object: determiner, noun, perhaps a word that is no determiner */
+    if (at ==
+        adverb) { /* to behind the object: determiner, noun, perhaps a word that is no determiner */
         int length = 3 + (strlen(w->word[at + 3]) == 6 && w->word[at + 3][4] == 'r');
-        memmove(other->word[at], w->word[at + length], sizeof *w->word * (size_t)(w->n - 1 - at - length));
+        memmove(other->word[at], w->word[at + length],
+                sizeof *w->word * (size_t)(w->n - 1 - at - length));
         memcpy(other->word[w->n - 1 - length], w->word[at], sizeof *w->word * (size_t)length);
     } else {
         int length = w->n - 1 - at;
-        memmove(other->word[adverb + length], w->word[adverb], sizeof *w->word * (size_t)(at - adverb));
+        memmove(other->word[adverb + length], w->word[adverb],
+                sizeof *w->word * (size_t)(at - adverb));
         memcpy(other->word[adverb], w->word[at], sizeof *w->word * (size_t)length);
     }
     return true;
@@ -194,7 +197,8 @@ static void probabilities_sum_to_one(void **state)
         for (int i = 0; i < s.n; i++)
             quarters += s.word[i][strlen(s.word[i]) - 1] == 'y' && !strstr(s.word[i], "ly");
         if (other_order(&w, &other)) nouns++, quarters++;
-        double quarter = log(4) - 0.75 * log(3), expected = nouns * 1.5 * log(2) + quarters * quarter;
+        double quarter = log(4) - 0.75 * log(3),
+               expected = nouns * 1.5 * log(2) + quarters * quarter;
         assert_float_equal(entropy, expected, 1e-9);
     }
     assert_true(with_other > 2);

@@ -49,7 +49,8 @@ static void fill_params(Params *p, Carrier carrier)
               *w_hh = p->data + p->offset[param_of_layer(&s, l, PARAM_W_HH)],
               *bias = p->data + p->offset[param_of_layer(&s, l, PARAM_B_IH)];
         for (int64_t u = 0; u < H; u++) {
-            bias[u] = bias[3 * H + u] = 50; /* sigmoid(50) is 1 to the last bit of a double but one */
+            bias[u] = bias[3 * H + u] =
+                50; /* sigmoid(50) is 1 to the last bit of a double but one */
             bias[H + u] = carrier == THROUGH_C ? 50 : -50;
             w_ih[(2 * H + u) * H + u] = 1;
             if (carrier == THROUGH_H) w_hh[(2 * H + u) * H + u] = 1;
@@ -57,7 +58,8 @@ static void fill_params(Params *p, Carrier carrier)
     }
     /* Its probability is about 0, so a step with another target has no gradient, and the last step's logit has -1. */
     p->data[p->offset[param_decoder_bias(&s)] + LAST] = -50;
-    for (int64_t u = 0; u < H; u++) p->data[p->offset[param_decoder_weight(&s)] + LAST * H + u] = -1;
+    for (int64_t u = 0; u < H; u++)
+        p->data[p->offset[param_decoder_weight(&s)] + LAST * H + u] = -1;
 }
 
 static bool kept(int site, DropoutSites sites, int64_t t, int64_t u)
@@ -129,7 +131,8 @@ static void network_close(Network *n)
 }
 
 /* Gradients of every word and unit. bound: relative, of a sum of up to T^2/2 ways in the backend's own arithmetic. */
-static void check_gradients(const BackendOps *ops, DropoutSites sites, Carrier carrier, double bound)
+static void check_gradients(const BackendOps *ops, DropoutSites sites, Carrier carrier,
+                            double bound)
 {
     Error e;
     Network n;
@@ -143,10 +146,11 @@ static void check_gradients(const BackendOps *ops, DropoutSites sites, Carrier c
         for (int64_t u = 0; u < H; u++) {
             double ways = live_ways(sites, carrier, s, u), ratio = grad[s * H + u] / factor;
             if (!(fabs(ratio - ways) <= bound * ways + LEAK))
-                fail_msg("%s, word %lld steps back, unit %lld: gradient %.9g is %.9g * keep^-%d, and %g ways "
+                fail_msg("%s, word %lld steps back, unit %lld: gradient %.9g is %.9g * keep^-%d, "
+                         "and %g ways "
                          "are alive",
-                         ops->name, (long long)(T - 1 - s), (long long)u, (double)grad[s * H + u], ratio,
-                         masks_crossed(sites, carrier, T - 1 - s), ways);
+                         ops->name, (long long)(T - 1 - s), (long long)u, (double)grad[s * H + u],
+                         ratio, masks_crossed(sites, carrier, T - 1 - s), ways);
             alive[T - 1 - s] += ways > 0;
         }
     }
@@ -201,8 +205,8 @@ static void test_perturbed(void **state)
             encoder[s * H + u] = step;
             double answer = (network_run(&n) - at_zero) / step;
             encoder[s * H + u] = 0;
-            double expected =
-                live_ways(sites, carrier, s, u) * pow(KEEP, -masks_crossed(sites, carrier, T - 1 - s));
+            double expected = live_ways(sites, carrier, s, u) *
+                              pow(KEEP, -masks_crossed(sites, carrier, T - 1 - s));
             assert_true(fabs(answer - expected) <= 1e-5 * expected);
             followed++;
         }

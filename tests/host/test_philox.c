@@ -83,7 +83,8 @@ static void keep_one_keeps_all(void **state)
 {
     (void)state;
     MaskKey key = mask_key(7, 3, 3, 2, 1.0);
-    for (int64_t row = 0; row < 2000; row++) assert_int_equal(mask_quad(&key, row, 64, 4 * (row % 16)), 15);
+    for (int64_t row = 0; row < 2000; row++)
+        assert_int_equal(mask_quad(&key, row, 64, 4 * (row % 16)), 15);
     assert_true(key.scale == 1.0f);
 }
 
@@ -146,7 +147,8 @@ static void initial_weights_are_uniform(void **state)
     double variance = 0.05 * 0.05 / 3;
     assert_true(fabs(sum / (double)n) < 5 * sqrt(variance / (double)n));
     /* the variance of x^2 for uniform x is (4/45) a^4 */
-    assert_true(fabs(squares / (double)n - variance) < 5 * sqrt(4.0 / 45 / (double)n) * 0.05 * 0.05);
+    assert_true(fabs(squares / (double)n - variance) <
+                5 * sqrt(4.0 / 45 / (double)n) * 0.05 * 0.05);
     params_free(&p);
 }
 
@@ -158,11 +160,12 @@ static void parameter_names(void **state)
         const char *name;
         int rank;
         int64_t rows, cols;
-    } want[] = {
-        {"encoder.weight", 2, 11, 3},   {"rnn.weight_ih_l0", 2, 12, 3}, {"rnn.weight_hh_l0", 2, 12, 3},
-        {"rnn.bias_ih_l0", 1, 12, 0},   {"rnn.bias_hh_l0", 1, 12, 0},   {"rnn.weight_ih_l1", 2, 12, 3},
-        {"rnn.weight_hh_l1", 2, 12, 3}, {"rnn.bias_ih_l1", 1, 12, 0},   {"rnn.bias_hh_l1", 1, 12, 0},
-        {"decoder.weight", 2, 11, 3},   {"decoder.bias", 1, 11, 0}};
+    } want[] = {{"encoder.weight", 2, 11, 3},   {"rnn.weight_ih_l0", 2, 12, 3},
+                {"rnn.weight_hh_l0", 2, 12, 3}, {"rnn.bias_ih_l0", 1, 12, 0},
+                {"rnn.bias_hh_l0", 1, 12, 0},   {"rnn.weight_ih_l1", 2, 12, 3},
+                {"rnn.weight_hh_l1", 2, 12, 3}, {"rnn.bias_ih_l1", 1, 12, 0},
+                {"rnn.bias_hh_l1", 1, 12, 0},   {"decoder.weight", 2, 11, 3},
+                {"decoder.bias", 1, 11, 0}};
     assert_int_equal(params_count(&shape), 11);
     for (int k = 0; k < 11; k++) {
         ParamInfo info = param_info(&shape, k);

@@ -17,7 +17,10 @@ static json_t *line_next(char **text)
     return object;
 }
 
-static const char *text_of(json_t *o, const char *key) { return json_string_value(json_object_get(o, key)); }
+static const char *text_of(json_t *o, const char *key)
+{
+    return json_string_value(json_object_get(o, key));
+}
 static double number_of(json_t *o, const char *key)
 {
     if (!json_is_number(json_object_get(o, key))) fail_msg("no number %s", key);
@@ -31,8 +34,8 @@ static void a_line_per_variant_and_pass(void **state)
     (void)state;
     int variants = 0;
     while (lstm_footprints[variants]) variants++;
-    Run run =
-        plstm("plan --device H200 --precision bf16 --json"); /* which some have, and the others do without */
+    Run run = plstm(
+        "plan --device H200 --precision bf16 --json"); /* which some have, and the others do without */
     assert_int_equal(run.code, 0);
     assert_string_equal(run.err, "");
     char *at = run.out;
@@ -46,7 +49,8 @@ static void a_line_per_variant_and_pass(void **state)
                     number_of(o, "T") == Ts[n / (2 * variants)]);
         const LstmFootprint *f = lstm_footprints[n / 2 % variants];
         assert_string_equal(text_of(o, "variant"), f->name);
-        assert_string_equal(text_of(o, "precision"), f->precisions >> PRECISION_BF16 & 1 ? "bf16" : "f32");
+        assert_string_equal(text_of(o, "precision"),
+                            f->precisions >> PRECISION_BF16 & 1 ? "bf16" : "f32");
         assert_string_equal(text_of(o, "pass"), n % 2 ? "backward" : "forward");
         if (json_object_get(o, "refused")) { /* a cluster does not hold any H */
             assert_true(f->tile[0] && !f->grid_barrier);
@@ -61,9 +65,11 @@ static void a_line_per_variant_and_pass(void **state)
         assert_true(fabs(sum - number_of(o, "model_us_per_step")) < 1e-9);
         if (f->tile[0]) {
             assert_true(number_of(o, "replicas") * number_of(o, "blocks") <= 132);
-            assert_true(number_of(o, "resident_registers") + number_of(o, "resident_shared") <= 1.000001);
+            assert_true(number_of(o, "resident_registers") + number_of(o, "resident_shared") <=
+                        1.000001);
             assert_true(number_of(o, "exchanged_bytes") > 0 && number_of(o, "streamed_bytes") >= 0);
-            assert_memory_equal(text_of(o, "plan"), n % 2 ? "backward=1,tile=" : "backward=0,tile=", 16);
+            assert_memory_equal(text_of(o, "plan"),
+                                n % 2 ? "backward=1,tile=" : "backward=0,tile=", 16);
         } else {
             assert_null(json_object_get(o, "plan"));
         }
@@ -76,8 +82,9 @@ static void a_line_per_variant_and_pass(void **state)
 static void options_select(void **state)
 {
     (void)state;
-    Run run = plstm("plan --device K20 --preset medium --hidden 64 --batch 3 --seq 5 --kernel reg/l2 --json "
-                    "--plan blocks=4,replicas=2");
+    Run run = plstm(
+        "plan --device K20 --preset medium --hidden 64 --batch 3 --seq 5 --kernel reg/l2 --json "
+        "--plan blocks=4,replicas=2");
     assert_int_equal(run.code, 0);
     char *at = run.out;
     for (int backward = 0; backward < 2; backward++) {
@@ -118,8 +125,9 @@ static void a_refusal_is_a_line_and_a_code(void **state)
     run_free(&run);
     run = plstm("plan --device K20 --preset small --plan blocks=14");
     assert_int_equal(run.code, 0); /* cublas needs none */
-    assert_contains(run.out, "reg      forward  reg forward with H 200 and B 20 has no plan on K20 with "
-                             "blocks=14: blocks run out");
+    assert_contains(run.out,
+                    "reg      forward  reg forward with H 200 and B 20 has no plan on K20 with "
+                    "blocks=14: blocks run out");
     run_free(&run);
 }
 
@@ -130,12 +138,12 @@ static void tables_are_for_people(void **state)
     (void)state;
     Run run = plstm("plan --device K20 --preset small");
     assert_int_equal(run.code, 0);
-    assert_contains(run.out,
-                    "K20 (profile), sm_35, 13 SMs; small: H 200, B 20, T 20; constants of the literature\n");
-    assert_contains(run.out, "us a step");
     assert_contains(
         run.out,
-        "\nreg      forward         1     13     256       255   32144      100.0       0.0            0 ");
+        "K20 (profile), sm_35, 13 SMs; small: H 200, B 20, T 20; constants of the literature\n");
+    assert_contains(run.out, "us a step");
+    assert_contains(run.out, "\nreg      forward         1     13     256       255   32144      "
+                             "100.0       0.0            0 ");
     assert_contains(run.out, "\nauto     ");
     char *line = strstr(run.out, "\nvariant"), *end;
     size_t width = 0;
@@ -166,8 +174,8 @@ static void constants_come_from_a_file(void **state)
 {
     (void)state;
     const char *path = in_folder("constants.json");
-    file_write(
-        path, "{\"gpu\": \"NVIDIA H200\", \"constants\": {\"flag_hop\": {\"value\": 50, \"unit\": \"us\"}}}");
+    file_write(path, "{\"gpu\": \"NVIDIA H200\", \"constants\": {\"flag_hop\": {\"value\": 50, "
+                     "\"unit\": \"us\"}}}");
     Run run = plstm("plan --device H200 --preset small --constants %s", path);
     assert_int_equal(run.code, 0);
     assert_contains(run.out, "; constants of the literature, 1 of them measured\n");

@@ -157,9 +157,11 @@ static void numbers_and_strings(void **state)
     line_end(&l);
     assert_string_equal(
         l.text,
-        "{\"third\":0.33333333333333331,\"one\":1,\"tiny\":4.9406564584124654e-324,\"inf\":null,\"nan\":null,"
+        "{\"third\":0.33333333333333331,\"one\":1,\"tiny\":4.9406564584124654e-324,\"inf\":null,"
+        "\"nan\":null,"
         "\"int\":-9223372036854775808,\"null\":null,"
-        "\"text\":\"a\\\"b\\\\c\\u000a\\u0001\xc3\xa9\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"
+        "\"text\":"
+        "\"a\\\"b\\\\c\\u000a\\u0001\xc3\xa9\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"
         "\xf0\x9f\x98\x80\",\"list\":[1,{}],\"last\":\"\"}\n");
     json_t *back = json_loads(l.text, 0, NULL);
     assert_non_null(back);
@@ -196,22 +198,27 @@ static void each_event(void **state)
     assert_non_null(rest);
     *rest++ = 0;
     assert_contains(text, "{\"event\":\"run\",\"version\":");
-    assert_contains(text, ",\"seed\":\"1\",\"dropout_sites\":\"nonrecurrent\",\"backend\":\"cpu\",\"kernel\":"
-                          "null,\"precision\":\"f32\",");
+    assert_contains(
+        text, ",\"seed\":\"1\",\"dropout_sites\":\"nonrecurrent\",\"backend\":\"cpu\",\"kernel\":"
+              "null,\"precision\":\"f32\",");
     assert_contains(text, ",\"max_steps\":null,\"threads\":2,");
     assert_contains(
         text,
         ",\"device\":\"a \\\"quoted\\\" device\",\"corpus\":null,\"corpus_sha256\":\"abc\",\"V\":6,"
-        "\"tokens\":{\"train\":50,\"valid\":20,\"test\":30},\"unknown\":{\"train\":0,\"valid\":3,\"test\":0},"
+        "\"tokens\":{\"train\":50,\"valid\":20,\"test\":30},\"unknown\":{\"train\":0,\"valid\":3,"
+        "\"test\":0},"
         "\"windows\":5,\"parameters\":123,\"bytes\":4096}");
     assert_null(strstr(text, "folder")); /* no path */
     assert_string_equal(
         rest,
-        "{\"event\":\"step\",\"step\":0,\"epoch\":1,\"loss\":0.10000000000000001,\"nats\":2.5,\"tokens\":8,"
+        "{\"event\":\"step\",\"step\":0,\"epoch\":1,\"loss\":0.10000000000000001,\"nats\":2.5,"
+        "\"tokens\":8,"
         "\"grad_norm\":0.33333333333333331,\"lr\":1,\"words_per_s\":10000}\n"
-        "{\"event\":\"epoch\",\"epoch\":1,\"train_ppl\":2.5,\"valid_ppl\":null,\"valid_ppl_paper\":null,"
+        "{\"event\":\"epoch\",\"epoch\":1,\"train_ppl\":2.5,\"valid_ppl\":null,\"valid_ppl_paper\":"
+        "null,"
         "\"lr\":0.5,\"seconds\":0.25}\n"
-        "{\"event\":\"valid\",\"valid_ppl\":8,\"valid_ppl_paper\":4,\"protocol\":\"zaremba\",\"tokens\":19}\n"
+        "{\"event\":\"valid\",\"valid_ppl\":8,\"valid_ppl_paper\":4,\"protocol\":\"zaremba\","
+        "\"tokens\":19}\n"
         "{\"event\":\"test\",\"test_ppl\":8,\"protocol\":\"zaremba\",\"tokens\":29}\n"
         "{\"event\":\"test\",\"test_ppl\":8,\"protocol\":\"zaremba\",\"tokens\":29,\"best_ppl\":1,"
         "\"classes\":{"
@@ -329,7 +336,8 @@ static void a_file_of_somebody_else(void **state)
     (void)state;
     const Counters at = {.step = 7, .epoch = 2, .minibatch = 2};
     const char *const foreign[] = {
-        "hello\n", "h", "{\"event\":\"eval\",\"split\":\"test\"}\n", "{\"event\": \"run\"}\n", "\n", "[]"};
+        "hello\n", "h", "{\"event\":\"eval\",\"split\":\"test\"}\n", "{\"event\": \"run\"}\n",
+        "\n",      "[]"};
     for (size_t i = 0; i < sizeof foreign / sizeof foreign[0]; i++) {
         const char *path = in_folder("foreign");
         file_write(path, foreign[i]);
@@ -392,27 +400,31 @@ static char *on_terminal(int columns, const char *const *words)
 static void one_line_rewrites_itself(void **state)
 {
     (void)state;
-    const char *const words[] = {
-        "plstm", "train", "--data",   "synthetic", "--hidden", "64",    "--layers",  "1", "--batch", "20",
-        "--seq", "20",    "--epochs", "2",         "--eval",   "valid", "--threads", "1", NULL};
+    const char *const words[] = {"plstm", "train",     "--data",   "synthetic", "--hidden",
+                                 "64",    "--layers",  "1",        "--batch",   "20",
+                                 "--seq", "20",        "--epochs", "2",         "--eval",
+                                 "valid", "--threads", "1",        NULL};
     enum { COLUMNS = 60 };
     struct timespec start, end;
     clock_gettime(CLOCK_MONOTONIC, &start);
     char *text = on_terminal(COLUMNS, words);
     clock_gettime(CLOCK_MONOTONIC, &end);
-    double seconds = (double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec) * 1e-9;
+    double seconds =
+        (double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec) * 1e-9;
     assert_contains(text, "\repoch 1/2  step ");
     assert_contains(text, "train ppl");
     int rewritten = 0;
     for (const char *p = text; (p = strstr(p, "\repoch ")); p++, rewritten++) {
         const char *stop = strstr(p, "\033[K");
         assert_non_null(stop);
-        assert_true(stop - p <= COLUMNS); /* the carriage return counts for the column that stays free */
+        assert_true(stop - p <=
+                    COLUMNS); /* the carriage return counts for the column that stays free */
         assert_null(memchr(p, '\n', (size_t)(stop - p)));
     }
     assert_true(rewritten >= 2);
-    assert_true(rewritten <= 10 * seconds + 2); /* every 0.1 s at most, and once more at each epoch's start */
-    assert_contains(text, "\r\033[K    1 ");    /* cleared before the table's row */
+    assert_true(rewritten <=
+                10 * seconds + 2); /* every 0.1 s at most, and once more at each epoch's start */
+    assert_contains(text, "\r\033[K    1 "); /* cleared before the table's row */
     free(text);
 
     const char *quiet[20];

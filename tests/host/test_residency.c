@@ -61,17 +61,29 @@ static LstmPlan planned(const char *device, const char *name, int backward, int6
 static void overrides_are_read(void **state)
 {
     (void)state;
-    static const char *const bad[] = {
-        "blocks", "blocks=", "blocks=0",          "blocks=-1", "blocks=1,",  "blocks=1;tile=2",  "block=1",
-        ",",      "=1",      "blocks=1,blocks=2", "blocks=1 ", "blocks=0x2", "blocks=2147483648"};
+    static const char *const bad[] = {"blocks",
+                                      "blocks=",
+                                      "blocks=0",
+                                      "blocks=-1",
+                                      "blocks=1,",
+                                      "blocks=1;tile=2",
+                                      "block=1",
+                                      ",",
+                                      "=1",
+                                      "blocks=1,blocks=2",
+                                      "blocks=1 ",
+                                      "blocks=0x2",
+                                      "blocks=2147483648"};
     PlanOverride o;
     Error e;
     char text[PLAN_OVERRIDE_TEXT];
-    assert_int_equal(plan_override_parse("blocks=4,replicas=2,registers=64,shared=8192", &o, &e), 0);
+    assert_int_equal(plan_override_parse("blocks=4,replicas=2,registers=64,shared=8192", &o, &e),
+                     0);
     assert_true(o.blocks == 4 && o.replicas == 2 && o.registers == 64 && o.shared == 8192);
     assert_true(!o.threads && !o.groups && !o.slices && !o.batch && !o.tile);
     assert_int_equal(plan_override_parse("tile=9,batch=8,slices=7,groups=6,threads=5", &o, &e), 0);
-    assert_true(o.tile == 9 && o.batch == 8 && o.slices == 7 && o.groups == 6 && o.threads == 5 && !o.blocks);
+    assert_true(o.tile == 9 && o.batch == 8 && o.slices == 7 && o.groups == 6 && o.threads == 5 &&
+                !o.blocks);
     plan_override_text(&o, text, sizeof text);
     assert_string_equal(text, "threads=5,groups=6,slices=7,batch=8,tile=9");
     assert_int_equal(plan_override_parse("", &o, &e), 0);
@@ -119,16 +131,19 @@ static void assert_whole(const LstmPlan *p, const LstmShape *shape, const LstmFo
     assert_in_range(p->tile, 0, f->tiles[p->backward] - 1);
     assert_true((int64_t)p->units * p->blocks >= H && (int64_t)p->units * (p->blocks - 1) < H);
     assert_true((int64_t)p->rows * (p->replicas - 1) < B && plan_ranges(p, B) >= 1);
-    assert_true((int64_t)p->slices * p->depth >= terms && (int64_t)(p->slices - 1) * p->depth < terms);
+    assert_true((int64_t)p->slices * p->depth >= terms &&
+                (int64_t)(p->slices - 1) * p->depth < terms);
     assert_true((int64_t)p->passes * p->groups * p->batch >= p->rows &&
                 (int64_t)(p->passes - 1) * p->groups * p->batch < p->rows);
     assert_true(columns * p->slices * p->groups <= p->threads && p->threads <= tile->threads);
-    assert_true(p->batch == tile->batch && p->resident == tile->resident && p->chunk == tile->chunk);
+    assert_true(p->batch == tile->batch && p->resident == tile->resident &&
+                p->chunk == tile->chunk);
     assert_true(p->shared >= 0 && p->streamed >= 0);
     assert_int_equal(p->shared + p->streamed, p->depth > p->resident ? p->depth - p->resident : 0);
     assert_true(f->shared_weights || p->shared == 0);
     if (p->backward) {
-        assert_true((int64_t)4 * p->quads * p->rounds >= H && (int64_t)4 * p->quads * (p->rounds - 1) < H);
+        assert_true((int64_t)4 * p->quads * p->rounds >= H &&
+                    (int64_t)4 * p->quads * (p->rounds - 1) < H);
         assert_true(p->chunk == 0 && p->chunks == 0);
     } else {
         int32_t staged = p->depth > p->resident ? p->depth : p->resident;
@@ -141,7 +156,8 @@ static void assert_whole(const LstmPlan *p, const LstmShape *shape, const LstmFo
     assert_true(p->replicas * p->blocks <= d->sms && p->replicas * p->blocks <= 256);
     assert_true(p->shared_bytes <= d->shared_per_block_most &&
                 p->shared_bytes + d->shared_reserved <= d->shared_per_sm);
-    assert_true((tile->registers + 7) / 8 * 8 * ((p->threads + 31) / 32 * 32) <= d->registers_per_sm);
+    assert_true((tile->registers + 7) / 8 * 8 * ((p->threads + 31) / 32 * 32) <=
+                d->registers_per_sm);
     assert_true(p->threads <= 1024 && tile->registers <= 255);
 }
 
@@ -153,7 +169,8 @@ static void assert_covers(const LstmPlan *p, const LstmShape *shape)
     memset(made, 0, sizeof made);
     int ranges = (int)plan_ranges(p, B), grid_blocks = p->replicas * p->blocks;
     for (int at = 0; at < ranges * grid_blocks * p->passes * p->threads; at++) {
-        int thread = at % p->threads, pass = at / p->threads % p->passes, grid = at / p->threads / p->passes;
+        int thread = at % p->threads, pass = at / p->threads % p->passes,
+            grid = at / p->threads / p->passes;
         int range = grid / grid_blocks, block = grid % grid_blocks % p->blocks,
             replica = range * p->replicas + grid % grid_blocks / p->blocks,
             columns = p->backward ? p->quads : p->units;
@@ -182,12 +199,13 @@ static void assert_covers(const LstmPlan *p, const LstmShape *shape)
         for (int unit = 0; unit < H; unit++)
             for (int k = 0; k < H; k++)
                 if (made[row][unit][k] != 1)
-                    fail_msg("row %d, unit %d, k %d: made %d times", row, unit, k, made[row][unit][k]);
+                    fail_msg("row %d, unit %d, k %d: made %d times", row, unit, k,
+                             made[row][unit][k]);
 }
 
 /* 1 where there is a plan, which is then checked; 0 where there is a sentence. */
-static int checked(const DeviceFacts *d, const PlanConstants *c, const LstmFootprint *f, int backward,
-                   int64_t H, int64_t B, const char *force)
+static int checked(const DeviceFacts *d, const PlanConstants *c, const LstmFootprint *f,
+                   int backward, int64_t H, int64_t B, const char *force)
 {
     LstmShape shape = {35, B, H, PRECISION_F32};
     PlanOverride o;
@@ -209,7 +227,8 @@ static int checked(const DeviceFacts *d, const PlanConstants *c, const LstmFootp
     double sum = t.hop + t.ingest + t.multiply + t.sums + t.cell + t.syncs;
     assert_true(t.step > 0 && t.launch > 0 && t.ingest >= 0 && sum < t.step * 1.000001 &&
                 sum > t.step * 0.999999);
-    assert_true(y.kept_registers >= 0 && y.kept_shared >= 0 && y.kept_registers + y.kept_shared < 1.000001);
+    assert_true(y.kept_registers >= 0 && y.kept_shared >= 0 &&
+                y.kept_registers + y.kept_shared < 1.000001);
     assert_true((y.streamed == 0) == (y.kept_registers + y.kept_shared > 0.999999));
     return 1;
 }
@@ -226,8 +245,8 @@ static void every_plan_is_whole(void **state)
             for (int n = 0; n < 8 * 4 * 2; n++) {
                 if (!in_vectors(lstm_footprints[i])) continue;
                 cases++;
-                plans += checked(device_profile(devices[d]), &c, lstm_footprints[i], n % 2, Hs[n / 8],
-                                 Bs[n / 2 % 4], "");
+                plans += checked(device_profile(devices[d]), &c, lstm_footprints[i], n % 2,
+                                 Hs[n / 8], Bs[n / 2 % 4], "");
             }
     }
     assert_true(cases >= 3 * 3 * 64 && plans > cases * 9 / 10);
@@ -250,8 +269,8 @@ static void l2_and_smem_take_any_shape(void **state)
                 int64_t H = n & 4 ? 1499 : largest[i].H, B = Bs[n >> 2][n >> 1 & 1];
                 if (!in_vectors(f) || !leaves_registers(f, n & 1)) continue;
                 if (!checked(device_profile(largest[i].device), &c, f, n & 1, H, B, ""))
-                    fail_msg("%s has no plan on %s for H %d, B %d", f->name, largest[i].device, (int)H,
-                             (int)B);
+                    fail_msg("%s has no plan on %s for H %d, B %d", f->name, largest[i].device,
+                             (int)H, (int)B);
             }
     }
 }
@@ -282,8 +301,8 @@ static void overrides_give_whole_plans_too(void **state)
             for (int n = 0; n < 14 * 4 * 3 * 2; n++) {
                 if (!in_vectors(lstm_footprints[i])) continue;
                 cases++;
-                plans += checked(device_profile(devices[d]), &c, lstm_footprints[i], n % 2, Hs[n / 6 % 4],
-                                 Bs[n / 2 % 3], forces[n / 24]);
+                plans += checked(device_profile(devices[d]), &c, lstm_footprints[i], n % 2,
+                                 Hs[n / 6 % 4], Bs[n / 2 % 3], forces[n / 24]);
             }
     }
     assert_true(plans > cases * 3 / 4);
@@ -297,20 +316,25 @@ static void assert_mma_whole(const LstmPlan *p, const LstmShape *shape, const Ls
 {
     const LstmTile *tile = &f->tile[p->backward][p->tile];
     int64_t H = shape->H, B = shape->B, k = tensor_k(p->precision);
-    int64_t terms = ((p->backward ? 4 * H : H) + k - 1) / k, parts = (int64_t)p->cluster * p->slices;
+    int64_t terms = ((p->backward ? 4 * H : H) + k - 1) / k,
+            parts = (int64_t)p->cluster * p->slices;
     int64_t m_tiles = p->backward ? p->cluster * p->units / 16 : p->units / 4;
     assert_true(p->kind == (int)f->kind && p->precision == (int)shape->precision);
     assert_in_range(p->tile, 0, f->tiles[p->backward] - 1);
-    assert_true(tile->precision == p->precision && tile->batch == p->batch && tile->resident == p->resident &&
-                tile->stacked == p->quads);
-    assert_true(p->cluster == 1 || (p->backward && d->clusters && (p->cluster == 2 || p->cluster == 4)));
+    assert_true(tile->precision == p->precision && tile->batch == p->batch &&
+                tile->resident == p->resident && tile->stacked == p->quads);
+    assert_true(p->cluster == 1 ||
+                (p->backward && d->clusters && (p->cluster == 2 || p->cluster == 4)));
     assert_true(p->units % 4 == 0 && (!p->backward || p->cluster * p->units % 16 == 0));
-    assert_true((int64_t)p->units * p->blocks >= H && (int64_t)p->units * (p->blocks - p->cluster) < H &&
-                p->blocks % p->cluster == 0);
+    assert_true((int64_t)p->units * p->blocks >= H &&
+                (int64_t)p->units * (p->blocks - p->cluster) < H && p->blocks % p->cluster == 0);
     assert_true((int64_t)p->rows * (p->replicas - 1) < B && plan_ranges(p, B) >= 1);
-    assert_true((int64_t)p->passes * p->batch >= p->rows && (int64_t)(p->passes - 1) * p->batch < p->rows);
-    assert_true((int64_t)p->groups * p->quads >= m_tiles && (int64_t)(p->groups - 1) * p->quads < m_tiles);
-    assert_true(parts * p->depth >= terms && (int64_t)(p->slices - 1) * p->cluster * p->depth < terms);
+    assert_true((int64_t)p->passes * p->batch >= p->rows &&
+                (int64_t)(p->passes - 1) * p->batch < p->rows);
+    assert_true((int64_t)p->groups * p->quads >= m_tiles &&
+                (int64_t)(p->groups - 1) * p->quads < m_tiles);
+    assert_true(parts * p->depth >= terms &&
+                (int64_t)(p->slices - 1) * p->cluster * p->depth < terms);
     assert_true(p->threads == 32 * p->groups * p->slices && p->threads <= tile->threads);
     assert_true(p->shared >= 0 && p->streamed >= 0);
     assert_int_equal(p->shared + p->streamed, p->depth > p->resident ? p->depth - p->resident : 0);
@@ -330,12 +354,15 @@ static void assert_mma_covers(const LstmPlan *p, const LstmShape *shape)
 {
     static uint8_t made[24][80][80]; /* [row][m tile][contraction tile] */
     int H = (int)shape->H, B = (int)shape->B, k = tensor_k(p->precision);
-    int ms = p->backward ? (H + 15) / 16 : (H + 3) / 4, terms = ((p->backward ? 4 * H : H) + k - 1) / k;
+    int ms = p->backward ? (H + 15) / 16 : (H + 3) / 4,
+        terms = ((p->backward ? 4 * H : H) + k - 1) / k;
     memset(made, 0, sizeof made);
-    int ranges = (int)plan_ranges(p, B), grid = p->replicas * p->blocks, warps = p->groups * p->slices;
+    int ranges = (int)plan_ranges(p, B), grid = p->replicas * p->blocks,
+        warps = p->groups * p->slices;
     for (int at = 0; at < ranges * grid * warps; at++) {
         int warp = at % warps, block = at / warps % p->blocks, replica = at / warps / p->blocks;
-        int rank = p->backward ? block % p->cluster : 0, slice = warp / p->groups, group = warp % p->groups;
+        int rank = p->backward ? block % p->cluster : 0, slice = warp / p->groups,
+            group = warp % p->groups;
         int owned = p->backward ? p->cluster * p->units / 16 : p->units / 4;
         int first = p->backward ? (block - rank) * p->units / 16 : block * p->units / 4;
         for (int j = 0; j < p->quads * p->depth; j++) {
@@ -370,7 +397,8 @@ static void tile_plans_are_whole(const LstmFootprint *mma)
     for (int n = 0; n < 2 * 8 * 8 * 4 * 2 * 2; n++) {
         const DeviceFacts *d = device_profile(devices[n & 1]);
         int backward = n >> 1 & 1, forced = n / 8 % 8;
-        LstmShape shape = {35, Bs[n / 64 % 4], Hs[n / 256], n & 4 ? PRECISION_BF16 : PRECISION_TF32};
+        LstmShape shape = {35, Bs[n / 64 % 4], Hs[n / 256],
+                           n & 4 ? PRECISION_BF16 : PRECISION_TF32};
         PlanConstants c = constants_of(devices[n & 1]);
         PlanOverride o;
         LstmPlan p;
@@ -392,7 +420,8 @@ static void tile_plans_are_whole(const LstmFootprint *mma)
         PlanTime t = plan_predict(&c, d, &shape, &p);
         PlanBytes y = plan_bytes(&p, &shape);
         double sum = t.hop + t.ingest + t.multiply + t.sums + t.cell + t.syncs;
-        assert_true(t.step > 0 && t.launch > 0 && sum < t.step * 1.000001 && sum > t.step * 0.999999);
+        assert_true(t.step > 0 && t.launch > 0 && sum < t.step * 1.000001 &&
+                    sum > t.step * 0.999999);
         assert_true(y.kept_registers + y.kept_shared < 1.000001);
         assert_true((y.streamed == 0) == (y.kept_registers + y.kept_shared > 0.999999));
         /* Every field that is another is found. */
@@ -433,7 +462,8 @@ static void an_h200_holds_each_model_on_tensor_cores(void **state)
         if (shape.precision == PRECISION_BF16 || shape.H < 1500) assert_int_equal(p.streamed, 0);
         if (shape.H == 1500 && shape.precision == PRECISION_BF16 && !backward)
             assert_true(p.units == 12 && p.blocks == 125 && p.replicas == 1 && p.shared == 0);
-        if (shape.H == 650 && shape.precision == PRECISION_BF16 && !backward) assert_int_equal(p.replicas, 3);
+        if (shape.H == 650 && shape.precision == PRECISION_BF16 && !backward)
+            assert_int_equal(p.replicas, 3);
         if (shape.H == 200) assert_true(p.replicas > 1 && p.cluster == 1);
     }
 }
@@ -473,7 +503,8 @@ static void tensor_cores_begin_with_sm_80(void **state)
         Error e;
         if (f->precisions >> PRECISION_F32 & 1) continue;
         snprintf(phrase, sizeof phrase, "%s has no f32", f->name);
-        assert_int_equal(lstm_plan(device_profile("H200"), &shape, f, 0, NULL, &c, &p, &e), EXIT_NO_DEVICE);
+        assert_int_equal(lstm_plan(device_profile("H200"), &shape, f, 0, NULL, &c, &p, &e),
+                         EXIT_NO_DEVICE);
         if (!strstr(e.text, phrase)) fail_msg("'%s' is not in '%s'", phrase, e.text);
     }
     plan_choose(device_profile("H200"), &shape, NULL, &c, NULL, &choice);
@@ -517,12 +548,14 @@ static void a_k20_holds_the_small_model_in_registers(void **state)
     LstmShape shape = {20, 20, 200, PRECISION_F32};
     for (int backward = 0; backward < 2; backward++) {
         /* As the planner has it, and on all thirteen SMs. */
-        const char *const forces[] = {"", backward ? "replicas=1,blocks=13,tile=3" : "replicas=1,blocks=13"};
+        const char *const forces[] = {"", backward ? "replicas=1,blocks=13,tile=3"
+                                                   : "replicas=1,blocks=13"};
         for (int i = 0; i < 2; i++) {
             LstmPlan p = planned("K20", "reg", backward, 200, 20, forces[i]);
             PlanBytes y = plan_bytes(&p, &shape);
             assert_true(y.kept_registers == 1 && y.streamed == 0 && p.shared == 0);
-            assert_true(p.threads <= 256 && p.shared_bytes <= 48 << 10 && p.replicas * p.blocks >= 10);
+            assert_true(p.threads <= 256 && p.shared_bytes <= 48 << 10 &&
+                        p.replicas * p.blocks >= 10);
             if (i || !backward) assert_true(p.replicas == 1 && p.blocks == 13 && p.units == 16);
         }
     }
@@ -552,8 +585,9 @@ static void assert_refused(const char *device, const char *name, int backward, i
     memset(&p, 0x5a, sizeof p);
     untouched = p;
     assert_int_equal(plan_override_parse(force, &o, &e), 0);
-    assert_int_equal(lstm_plan(device_profile(device), &shape, variant(name), backward, &o, &c, &p, &e),
-                     EXIT_NO_DEVICE);
+    assert_int_equal(
+        lstm_plan(device_profile(device), &shape, variant(name), backward, &o, &c, &p, &e),
+        EXIT_NO_DEVICE);
     assert_memory_equal(&p, &untouched, sizeof p);
     if (!strstr(e.text, phrase)) fail_msg("'%s' is not in '%s'", phrase, e.text);
     assert_null(strchr(e.text, '\n'));
@@ -570,8 +604,8 @@ static void the_first_that_does_not_fit_is_a_sentence(void **state)
         snprintf(force, sizeof force, "shared=%zu,%s", p.shared_bytes, fixed);
         p = planned("H200", "smem", backward, 64, 20, force);
         assert_int_equal(p.shared, 0);
-        snprintf(phrase, sizeof phrase, "at least %zu bytes a block, and there are %zu", p.shared_bytes,
-                 p.shared_bytes - 1);
+        snprintf(phrase, sizeof phrase, "at least %zu bytes a block, and there are %zu",
+                 p.shared_bytes, p.shared_bytes - 1);
         snprintf(force, sizeof force, "shared=%zu,%s", p.shared_bytes - 1, fixed);
         assert_refused("H200", "smem", backward, 64, 20, force, phrase);
         assert_refused("H200", "smem", backward, 64, 20, force, "shared memory runs out");
@@ -585,7 +619,8 @@ static void the_first_that_does_not_fit_is_a_sentence(void **state)
     assert_refused("K20", "reg", 0, 200, 20, "replicas=14", "blocks run out: it takes 14");
     assert_refused("H200", "reg", 0, 200, 20, "batch=3", "none is like that");
     assert_refused("H200", "reg", 0, 200, 20, "tile=99", "none is like that");
-    assert_refused("H200", "reg", 0, 64, 4, "blocks=1,threads=63", "threads run out: it takes at least 64");
+    assert_refused("H200", "reg", 0, 64, 4, "blocks=1,threads=63",
+                   "threads run out: it takes at least 64");
     assert_refused("H200", "reg", 0, 64, 4, "blocks=1,slices=64", "threads run out");
     assert_refused("H200", "cublas", 0, 64, 4, "", "nothing to plan");
     assert_refused("H200", "l2", 0, INT64_C(1) << 40, 1, "", "32 bits");
@@ -603,7 +638,8 @@ static void a_plan_from_elsewhere_is_checked(void **state)
     assert_int_equal(plan_check(&p, device_profile("B200"), &shape, reg, &e), 0);
     assert_int_equal(plan_check(&p, device_profile("K20"), &shape, reg, &e), EXIT_NO_DEVICE);
     assert_non_null(strstr(e.text, "K20 holds 13"));
-    assert_int_equal(plan_check(&p, device_profile("H200"), &shape, variant("l2"), &e), EXIT_NO_DEVICE);
+    assert_int_equal(plan_check(&p, device_profile("H200"), &shape, variant("l2"), &e),
+                     EXIT_NO_DEVICE);
     assert_int_equal(plan_check(&p, device_profile("H200"), &other, reg, &e), EXIT_NO_DEVICE);
     /* Any field that is another is found. */
     char text[PLAN_TEXT], changed[PLAN_TEXT];
@@ -655,15 +691,16 @@ static void constants_change_the_choice(void **state)
     assert_non_null(strstr(choice.reason, said));
     assert_non_null(strstr(choice.reason, "(model)"));
     /* Launches for nothing: nobody needs to stay. */
-    PlanConstants c =
-        constants_read("H200", "{\"devices\": {\"H200\": {\"launch\": {\"value\": 0.001, \"unit\": \"us\"},"
-                               "\"kernel\": {\"value\": 0.001, \"unit\": \"us\"}}}}");
+    PlanConstants c = constants_read(
+        "H200", "{\"devices\": {\"H200\": {\"launch\": {\"value\": 0.001, \"unit\": \"us\"},"
+                "\"kernel\": {\"value\": 0.001, \"unit\": \"us\"}}}}");
     assert_true(c.launch == 0.001 && c.hop == usual.hop);
     plan_choose(d, &shape, NULL, &c, NULL, &choice);
     assert_null(lstm_footprints[choice.pass[0].variant]->tile[0]);
     /* What one block reads from L2 gets dear: more replicas, each with fewer rows of h. */
-    c = constants_read("H200",
-                       "{\"devices\": {\"H200\": {\"l2_rate_sm\": {\"value\": 2, \"unit\": \"B/clk/SM\"}}}}");
+    c = constants_read(
+        "H200",
+        "{\"devices\": {\"H200\": {\"l2_rate_sm\": {\"value\": 2, \"unit\": \"B/clk/SM\"}}}}");
     LstmPlan before, after;
     Error e;
     assert_int_equal(lstm_plan(d, &shape, variant("reg"), 0, NULL, &usual, &before, &e), 0);
@@ -746,7 +783,8 @@ static void kernels_are_read(void **state)
     assert_int_equal(plan_kernels_parse("reg/l2", pick, &e), 0);
     assert_string_equal(lstm_footprints[pick[0]]->name, "reg");
     assert_string_equal(lstm_footprints[pick[1]]->name, "l2");
-    static const char *const bad[] = {"", "re", "regs", "reg/", "/reg", "reg/l2/l2", "auto/reg", "REG"};
+    static const char *const bad[] = {"",     "re",        "regs",     "reg/",
+                                      "/reg", "reg/l2/l2", "auto/reg", "REG"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         assert_int_equal(plan_kernels_parse(bad[i], pick, &e), EXIT_USAGE);
         assert_non_null(strstr(e.text, "cublas, l2, smem, reg"));

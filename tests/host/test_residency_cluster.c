@@ -49,7 +49,8 @@ static int made(const char *device, LstmPrecision precision, int backward, int64
     return lstm_plan(device_profile(device), &shape, planned_for, backward, &o, &c, p, e);
 }
 
-static LstmPlan planned(LstmPrecision precision, int backward, int64_t H, int64_t B, const char *force)
+static LstmPlan planned(LstmPrecision precision, int backward, int64_t H, int64_t B,
+                        const char *force)
 {
     LstmPlan p;
     Error e;
@@ -63,13 +64,17 @@ static LstmPlan planned(LstmPrecision precision, int backward, int64_t H, int64_
 static void assert_whole(const LstmPlan *p, int64_t H, int64_t B, const DeviceFacts *d)
 {
     const LstmTile *tile = &planned_for->tile[p->backward][p->tile];
-    int64_t tiles = p->backward ? p->units * 4 / tensor_k(p->precision) : tensor_k_tiles(H, p->precision);
+    int64_t tiles =
+        p->backward ? p->units * 4 / tensor_k(p->precision) : tensor_k_tiles(H, p->precision);
     int64_t m = p->backward ? (H + 15) / 16 : p->units / 4;
     assert_true(p->units % 4 == 0 && p->blocks == p->cluster && p->blocks >= 1 && p->blocks <= 16);
     assert_true((int64_t)p->units * p->blocks >= H && (int64_t)p->units * (p->blocks - 1) < H);
-    assert_true(p->rows >= 1 && p->rows <= p->batch && p->batch == tile->batch && p->batch % 8 == 0);
-    assert_true((int64_t)p->rows * (p->replicas - 1) < B && plan_ranges(p, B) >= 1 && p->passes == 1);
-    assert_true((int64_t)p->slices * p->depth >= tiles && (int64_t)(p->slices - 1) * p->depth < tiles);
+    assert_true(p->rows >= 1 && p->rows <= p->batch && p->batch == tile->batch &&
+                p->batch % 8 == 0);
+    assert_true((int64_t)p->rows * (p->replicas - 1) < B && plan_ranges(p, B) >= 1 &&
+                p->passes == 1);
+    assert_true((int64_t)p->slices * p->depth >= tiles &&
+                (int64_t)(p->slices - 1) * p->depth < tiles);
     assert_true((int64_t)p->groups * p->quads >= m && (int64_t)(p->groups - 1) * p->quads < m);
     assert_true(p->quads == tile->stacked && p->resident == tile->resident &&
                 p->precision == tile->precision);
@@ -82,7 +87,8 @@ static void assert_whole(const LstmPlan *p, int64_t H, int64_t B, const DeviceFa
     assert_true(p->replicas <= device_clusters(d, p->cluster));
     assert_true(p->shared_bytes <= d->shared_per_block_most &&
                 p->shared_bytes + d->shared_reserved <= d->shared_per_sm);
-    assert_true((tile->registers + 7) / 8 * 8 * p->threads <= d->registers_per_sm && tile->registers <= 255);
+    assert_true((tile->registers + 7) / 8 * 8 * p->threads <= d->registers_per_sm &&
+                tile->registers <= 255);
     /* Bytes of an exchange fit an mbarrier's count and are what all blocks send one. */
     for (int32_t rows = 1; rows <= p->rows; rows++)
         for (int32_t to = 0; to < p->blocks; to++) {
@@ -123,9 +129,18 @@ static void assert_covers(const LstmPlan *p, int H)
 static void plans_are_whole(void)
 {
     static const int64_t Hs[] = {1, 2, 7, 23, 64, 130, 200, 400, 650}, Bs[] = {1, 3, 20, 64, 300};
-    static const char *const forces[] = {
-        "",           "cluster=1",  "cluster=2", "blocks=4,slices=1", "cluster=8,replicas=1", "cluster=16",
-        "replicas=3", "threads=64", "slices=2",  "batch=8",           "registers=80",         "shared=20000"};
+    static const char *const forces[] = {"",
+                                         "cluster=1",
+                                         "cluster=2",
+                                         "blocks=4,slices=1",
+                                         "cluster=8,replicas=1",
+                                         "cluster=16",
+                                         "replicas=3",
+                                         "threads=64",
+                                         "slices=2",
+                                         "batch=8",
+                                         "registers=80",
+                                         "shared=20000"};
     enum { HS = sizeof Hs / sizeof Hs[0], FORCES = sizeof forces / sizeof forces[0] };
     const DeviceFacts *d = device_profile("H200");
     PlanConstants c = constants_of("H200");
@@ -149,7 +164,8 @@ static void plans_are_whole(void)
         PlanTime t = plan_predict(&c, d, &shape, &p);
         PlanBytes y = plan_bytes(&p, &shape);
         double sum = t.hop + t.ingest + t.multiply + t.sums + t.cell + t.syncs;
-        assert_true(t.step > 0 && t.launch > 0 && sum < t.step * 1.000001 && sum > t.step * 0.999999);
+        assert_true(t.step > 0 && t.launch > 0 && sum < t.step * 1.000001 &&
+                    sum > t.step * 0.999999);
         assert_true(y.streamed == 0 && y.exchanged > 0 && y.summed > 0);
         assert_true(y.kept_registers + y.kept_shared > 0.999999 &&
                     y.kept_registers + y.kept_shared < 1.000001);
@@ -174,7 +190,8 @@ static void overrides_force_clusters(void **state)
     assert_true(p.cluster == 4 && p.units == 16 && p.slices == 2 && p.replicas == 3 && p.rows == 7);
     p = planned(PRECISION_TF32, 1, 23, 3, "blocks=4");
     assert_true(p.units == 8 &&
-                p.blocks == 3); /* units come in fours: four blocks of eight would leave one empty */
+                p.blocks ==
+                    3); /* units come in fours: four blocks of eight would leave one empty */
     p = planned(PRECISION_BF16, 0, 7, 1, "cluster=9");
     assert_true(p.cluster == 2 && p.units == 4);
     p = planned(PRECISION_BF16, 0, 64, 64, "replicas=2,batch=8");
@@ -190,7 +207,8 @@ static void an_h200_holds_small_and_medium(void **state)
     static const int64_t H[] = {200, 650};
     for (int i = 0; i < 4; i++) {
         LstmPlan p = planned(PRECISION_BF16, i & 1, H[i / 2], 20, "");
-        assert_true(p.replicas >= 3 && plan_ranges(&p, 20) == 1 && (H[i / 2] == 650 || p.shared == 0));
+        assert_true(p.replicas >= 3 && plan_ranges(&p, 20) == 1 &&
+                    (H[i / 2] == 650 || p.shared == 0));
         planned(PRECISION_BF16, i & 1, H[i / 2], 20, "cluster=16");
         planned(PRECISION_TF32, i & 1, i / 2 ? 400 : 200, 20, "");
     }
@@ -243,8 +261,8 @@ static void a_pause_is_no_fault(void **state)
 
 /* ---- what does not fit ---- */
 
-static void assert_refused(const char *device, LstmPrecision precision, int backward, int64_t H, int64_t B,
-                           const char *force, const char *phrase)
+static void assert_refused(const char *device, LstmPrecision precision, int backward, int64_t H,
+                           int64_t B, const char *force, const char *phrase)
 {
     LstmPlan p, untouched;
     Error e;
@@ -269,9 +287,12 @@ static void what_does_not_fit_is_a_sentence(void **state)
         assert_refused("H200", PRECISION_BF16, backward, 650, 20, "cluster=16,replicas=8",
                        "clusters run out: it takes 8 of 15 blocks at the same time");
         assert_refused("H200", PRECISION_BF16, backward, 650, 20, "cluster=17", "clusters run out");
-        assert_refused("H200", PRECISION_BF16, backward, 200, 4, "threads=32,cluster=1", "threads run out");
-        assert_refused("H200", PRECISION_BF16, backward, INT32_MAX / 4, 20, "", "shared memory runs out");
-        assert_refused("H200", PRECISION_BF16, backward, 64, 4, "shared=1000", "shared memory runs out");
+        assert_refused("H200", PRECISION_BF16, backward, 200, 4, "threads=32,cluster=1",
+                       "threads run out");
+        assert_refused("H200", PRECISION_BF16, backward, INT32_MAX / 4, 20, "",
+                       "shared memory runs out");
+        assert_refused("H200", PRECISION_BF16, backward, 64, 4, "shared=1000",
+                       "shared memory runs out");
     }
     assert_refused("H200", PRECISION_BF16, 0, 1500, 20, "", "shared memory runs out");
     assert_refused("H200", PRECISION_TF32, 0, 650, 20, "", "shared memory runs out");
@@ -290,8 +311,8 @@ static void the_first_that_does_not_fit(void **state)
         LstmPlan p = planned(PRECISION_BF16, backward, 200, 8, fixed);
         snprintf(force, sizeof force, "shared=%zu,%s", p.shared_bytes, fixed);
         planned(PRECISION_BF16, backward, 200, 8, force);
-        snprintf(phrase, sizeof phrase, "at least %zu bytes a block, and there are %zu", p.shared_bytes,
-                 p.shared_bytes - 1);
+        snprintf(phrase, sizeof phrase, "at least %zu bytes a block, and there are %zu",
+                 p.shared_bytes, p.shared_bytes - 1);
         snprintf(force, sizeof force, "shared=%zu,%s", p.shared_bytes - 1, fixed);
         assert_refused("H200", PRECISION_BF16, backward, 200, 8, force, phrase);
     }
@@ -305,17 +326,20 @@ static void fields_are_checked(void)
         LstmPlan p = planned(PRECISION_BF16, backward, 650, 20, ""), q;
         char text[PLAN_TEXT], changed[PLAN_TEXT];
         assert_int_equal(plan_check(&p, device_profile("H100"), &shape, planned_for, &e), 0);
-        assert_int_equal(plan_check(&p, device_profile("A100"), &shape, planned_for, &e), EXIT_NO_DEVICE);
+        assert_int_equal(plan_check(&p, device_profile("A100"), &shape, planned_for, &e),
+                         EXIT_NO_DEVICE);
         assert_non_null(strstr(e.text, "clusters"));
-        assert_int_equal(plan_check(&p, device_profile("H200"), &other, planned_for, &e), EXIT_NO_DEVICE);
+        assert_int_equal(plan_check(&p, device_profile("H200"), &other, planned_for, &e),
+                         EXIT_NO_DEVICE);
         plan_text(&p, text, sizeof text);
         for (const char *at = strchr(text, '='); at; at = strchr(at + 1, '='))
             for (int value = 0; value < 2; value++) {
-                snprintf(changed, sizeof changed, "%.*s%d%s", (int)(at + 1 - text), text, value ? 77777 : 0,
-                         strchrnul(at, ','));
+                snprintf(changed, sizeof changed, "%.*s%d%s", (int)(at + 1 - text), text,
+                         value ? 77777 : 0, strchrnul(at, ','));
                 assert_int_equal(plan_parse(changed, &q, &e), 0);
                 if (!memcmp(&p, &q, sizeof p)) continue;
-                if (!plan_check(&q, device_profile("H200"), &shape, planned_for, &e)) fail_msg("%s", changed);
+                if (!plan_check(&q, device_profile("H200"), &shape, planned_for, &e))
+                    fail_msg("%s", changed);
             }
     }
 }

@@ -115,7 +115,12 @@ static const StTensor some[] = {
      .data = masks,
      .bytes = sizeof masks},
     {.name = "empty", .dtype = ST_F32, .rank = 2, .shape = {0, 4}, .data = weights, .bytes = 0},
-    {.name = "counts", .dtype = ST_I64, .rank = 1, .shape = {2}, .data = counts, .bytes = sizeof counts},
+    {.name = "counts",
+     .dtype = ST_I64,
+     .rank = 1,
+     .shape = {2},
+     .data = counts,
+     .bytes = sizeof counts},
     {.name = "scalar", .dtype = ST_F32, .rank = 0, .data = weights + 2, .bytes = 4},
 };
 enum { SOME = sizeof some / sizeof some[0] };
@@ -185,7 +190,8 @@ static void test_same_bytes(void **state)
         "{\"__metadata__\":{\"format\":\"pt\",\"key \\\\ \\u0001\":\"value\\twith \x7f and "
         "\xe2\x82\xac\",\"\":\"\"},"
         "\"z.weight\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]},"
-        "\"a \\\"quoted\\\" \xc3\xa9\\n\":{\"dtype\":\"U8\",\"shape\":[3],\"data_offsets\":[24,27]},"
+        "\"a \\\"quoted\\\" "
+        "\xc3\xa9\\n\":{\"dtype\":\"U8\",\"shape\":[3],\"data_offsets\":[24,27]},"
         "\"empty\":{\"dtype\":\"F32\",\"shape\":[0,4],\"data_offsets\":[27,27]},"
         "\"counts\":{\"dtype\":\"I64\",\"shape\":[2],\"data_offsets\":[27,43]},"
         "\"scalar\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[43,47]}}";
@@ -206,21 +212,25 @@ static void test_foreign_files(void **state)
 {
     (void)state;
     static const char *const headers[] = {
-        "{\"b\":{\"data_offsets\":[4,12],\"shape\":[2],\"dtype\":\"F32\"},\"a\":{\"dtype\":\"F32\",\"shape\":"
+        "{\"b\":{\"data_offsets\":[4,12],\"shape\":[2],\"dtype\":\"F32\"},\"a\":{\"dtype\":\"F32\","
+        "\"shape\":"
         "[],\"data_offsets\":[0,4]}}",
-        "{ \"a\" : { \"dtype\":\"F32\", \"shape\":[ ], \"data_offsets\":[0,4], \"later\":{\"x\":[1.5,null]} "
+        "{ \"a\" : { \"dtype\":\"F32\", \"shape\":[ ], \"data_offsets\":[0,4], "
+        "\"later\":{\"x\":[1.5,null]} "
         "} ,\n \"b\""
         ":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]}}   ",
-        "{\"a\":{\"dtype\":\"F32\",\"shape\":[1,1],\"data_offsets\":[0,4]},\"0\":{\"dtype\":\"F64\","
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[1,1],\"data_offsets\":[0,4]},\"0\":{\"dtype\":"
+        "\"F64\","
         "\"shape\":[7,0],\"data_offsets\":[4,4]},"
-        "\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]},\"\":{\"dtype\":\"BOOL\",\"shape\":["
+        "\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]},\"\":{\"dtype\":\"BOOL\","
+        "\"shape\":["
         "0],\"data_offsets\":[12,12]}}",
     };
     for (size_t i = 0; i < sizeof headers / sizeof headers[0]; i++)
         for (size_t spaces = 0; spaces < 8; spaces++) {
             char header[512];
-            size_t n, length = (size_t)snprintf(header, sizeof header, "%s%.*s", headers[i], (int)spaces,
-                                                "        ");
+            size_t n, length = (size_t)snprintf(header, sizeof header, "%s%.*s", headers[i],
+                                                (int)spaces, "        ");
             char *bytes = make_bytes(header, length, 12, &n);
             StFile f;
             Error e = {0};
@@ -240,10 +250,10 @@ static void test_dtypes(void **state)
     (void)state;
     for (StDtype d = 0; d < ST_DTYPES; d++) {
         char header[128];
-        size_t n,
-            length = (size_t)snprintf(header, sizeof header,
-                                      "{\"x\":{\"dtype\":\"%s\",\"shape\":[3],\"data_offsets\":[0,%zu]}}",
-                                      st_dtype_name(d), 3 * st_dtype_size(d));
+        size_t n, length = (size_t)snprintf(
+                      header, sizeof header,
+                      "{\"x\":{\"dtype\":\"%s\",\"shape\":[3],\"data_offsets\":[0,%zu]}}",
+                      st_dtype_name(d), 3 * st_dtype_size(d));
         char *bytes = make_bytes(header, length, 3 * st_dtype_size(d), &n);
         StFile f;
         Error e = {0};
@@ -285,7 +295,8 @@ static const struct {
     {"{\"a\nb\":1}", 0, "not valid JSON"},
     {"\xef\xbb\xbf{}", 0, "does not start with '{'"},
     /* duplicate keys, at every level, also when spelled differently */
-    {"{\"x\":{" F32_2 "\"data_offsets\":[0,8]},\"x\":{" F32_2 "\"data_offsets\":[0,8]}}", 8, "duplicate"},
+    {"{\"x\":{" F32_2 "\"data_offsets\":[0,8]},\"x\":{" F32_2 "\"data_offsets\":[0,8]}}", 8,
+     "duplicate"},
     {"{\"x\":{" F32_2 "\"data_offsets\":[0,8]},\"\\u0078\":{" F32_2 "\"data_offsets\":[8,16]}}", 16,
      "duplicate"},
     {"{\"__metadata__\":{},\"__metadata__\":{}}", 0, "duplicate"},
@@ -311,7 +322,8 @@ static const struct {
     {T("\"dtype\":\"F32\",\"data_offsets\":[0,8]"), 8, "has no shape"},
     {T("\"dtype\":\"F32\",\"shape\":2,\"data_offsets\":[0,8]"), 8, "has no shape"},
     {T("\"dtype\":\"F32\",\"shape\":{},\"data_offsets\":[0,8]"), 8, "has no shape"},
-    {T("\"dtype\":\"F32\",\"shape\":[-2],\"data_offsets\":[0,8]"), 8, "dimension that is not a whole number"},
+    {T("\"dtype\":\"F32\",\"shape\":[-2],\"data_offsets\":[0,8]"), 8,
+     "dimension that is not a whole number"},
     {T("\"dtype\":\"F32\",\"shape\":[-1,-2],\"data_offsets\":[0,8]"), 8,
      "dimension that is not a whole number"},
     {T("\"dtype\":\"F32\",\"shape\":[2.0],\"data_offsets\":[0,8]"), 8,
@@ -334,8 +346,10 @@ static const struct {
      "larger than any file"},
     {T("\"dtype\":\"U8\",\"shape\":[9223372036854775807,3],\"data_offsets\":[0,8]"), 8,
      "larger than any file"},
-    {T("\"dtype\":\"U8\",\"shape\":[9223372036854775808],\"data_offsets\":[0,8]"), 8, "not valid JSON"},
-    {T("\"dtype\":\"U8\",\"shape\":[18446744073709551624],\"data_offsets\":[0,8]"), 8, "not valid JSON"},
+    {T("\"dtype\":\"U8\",\"shape\":[9223372036854775808],\"data_offsets\":[0,8]"), 8,
+     "not valid JSON"},
+    {T("\"dtype\":\"U8\",\"shape\":[18446744073709551624],\"data_offsets\":[0,8]"), 8,
+     "not valid JSON"},
     {T("\"dtype\":\"U8\",\"shape\":[1e999],\"data_offsets\":[0,8]"), 8, "not valid JSON"},
     {T("\"dtype\":\"U8\",\"shape\":[08],\"data_offsets\":[0,8]"), 8, "not valid JSON"},
     {T("\"dtype\":\"U8\",\"shape\":[+8],\"data_offsets\":[0,8]"), 8, "not valid JSON"},
@@ -354,10 +368,13 @@ static const struct {
     {T(F32_2 "\"data_offsets\":[0,4]"), 4, "F32 (2) needs 8 bytes but is given 4"},
     {T(F32_2 "\"data_offsets\":[0,16]"), 16, "F32 (2) needs 8 bytes but is given 16"},
     {T("\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,0]"), 0, "needs 4 bytes but is given 0"},
-    {T("\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,4]"), 4, "needs 0 bytes but is given 4"},
-    {T("\"dtype\":\"F64\",\"shape\":[2],\"data_offsets\":[0,8]"), 8, "F64 (2) needs 16 bytes but is given 8"},
+    {T("\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,4]"), 4,
+     "needs 0 bytes but is given 4"},
+    {T("\"dtype\":\"F64\",\"shape\":[2],\"data_offsets\":[0,8]"), 8,
+     "F64 (2) needs 16 bytes but is given 8"},
     /* extents that do not tile the data */
-    {T(F32_2 "\"data_offsets\":[0,8]"), 7, "cut short: tensor 'x' ends at byte 8 of its data, which has 7"},
+    {T(F32_2 "\"data_offsets\":[0,8]"), 7,
+     "cut short: tensor 'x' ends at byte 8 of its data, which has 7"},
     {T(F32_2 "\"data_offsets\":[0,8]"), 0, "cut short"},
     {T(F32_2 "\"data_offsets\":[9223372036854775799,9223372036854775807]"), 8, "cut short"},
     {T(F32_2 "\"data_offsets\":[0,8]"), 9, "1 bytes follow its last tensor"},
@@ -369,7 +386,8 @@ static const struct {
      "tensor 'y' overlaps another"},
     {"{\"x\":{" F32_2 "\"data_offsets\":[0,8]},\"y\":{" F32_2 "\"data_offsets\":[0,8]}}", 8,
      "overlaps another"},
-    {"{\"x\":{\"dtype\":\"U8\",\"shape\":[8],\"data_offsets\":[0,8]},\"y\":{\"dtype\":\"U8\",\"shape\":[2],"
+    {"{\"x\":{\"dtype\":\"U8\",\"shape\":[8],\"data_offsets\":[0,8]},\"y\":{\"dtype\":\"U8\","
+     "\"shape\":[2],"
      "\"data_offsets\":[3,5]}}",
      8, "tensor 'y' overlaps another"},
     {"{\"x\":{" F32_2
@@ -386,7 +404,8 @@ static void check_refused(const void *bytes, size_t n, const char *says)
     Error e = {0};
     char *exact = malloc(n + !n);
     memcpy(exact, bytes, n);
-    if (st_parse(&f, exact, n, "the-file", &e) != EXIT_BAD_DATA) fail_msg("accepted, wanted '%s'", says);
+    if (st_parse(&f, exact, n, "the-file", &e) != EXIT_BAD_DATA)
+        fail_msg("accepted, wanted '%s'", says);
     assert_int_equal(e.code, EXIT_BAD_DATA);
     check_sentence(&e, says);
     check_sentence(&e, "the-file");
@@ -407,7 +426,8 @@ static void test_malformed_headers(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof malformed / sizeof malformed[0]; i++) {
         size_t n;
-        char *bytes = make_bytes(malformed[i].header, strlen(malformed[i].header), malformed[i].n_data, &n);
+        char *bytes =
+            make_bytes(malformed[i].header, strlen(malformed[i].header), malformed[i].n_data, &n);
         check_refused(bytes, n, malformed[i].says);
         free(bytes);
     }
@@ -426,7 +446,8 @@ static void test_malformed_lengths(void **state)
                   "not a safetensors file: its header would have 9223372036854775810");
     check_refused("\377\377\377\377\377\377\377\377{}", 10, "18446744073709551615");
     check_refused("\1\341\365\5\0\0\0\0{}", 10, "100000001 bytes (100000000 at most)");
-    check_refused("\0\341\365\5\0\0\0\0{}", 10, "cut short");      /* 100000000 itself is within the limit */
+    check_refused("\0\341\365\5\0\0\0\0{}", 10,
+                  "cut short"); /* 100000000 itself is within the limit */
     check_refused("\4\0\0\0\0\0\0\0{}\0\0", 12, "not valid JSON"); /* only white space may pad */
     check_refused("The quick brown fox.\n", 21, "not a safetensors file");
 }
@@ -467,8 +488,8 @@ static void test_hostile_sizes(void **state)
     FILE *out = open_memstream(&text, &n);
     fwrite("12345678{", 1, 9, out);
     for (int i = 0; i < 20000; i++)
-        fprintf(out, "%s\"%d\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[%d,%d]}", i ? "," : "", i,
-                19999 - i, 20000 - i);
+        fprintf(out, "%s\"%d\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[%d,%d]}",
+                i ? "," : "", i, 19999 - i, 20000 - i);
     fputc('}', out);
     fflush(out);
     length = n - 8;
@@ -494,7 +515,8 @@ static void test_not_files(void **state)
     assert_int_equal(st_open(&f, in_folder("absent"), &e), EXIT_BAD_DATA);
     check_sentence(&e, "No such file");
     assert_int_equal(mkfifo(in_folder("pipe"), 0600), 0);
-    assert_int_equal(st_open(&f, in_folder("pipe"), &e), EXIT_BAD_DATA); /* and does not wait for a writer */
+    assert_int_equal(st_open(&f, in_folder("pipe"), &e),
+                     EXIT_BAD_DATA); /* and does not wait for a writer */
     check_sentence(&e, "not a regular file");
     assert_int_equal(st_open(&f, "/dev/zero", &e), EXIT_BAD_DATA);
     check_sentence(&e, "not a regular file");
@@ -509,8 +531,12 @@ static const StTensor *big_tensor(void)
 {
     enum { N = 1 << 16 };
     static float zeros[N];
-    static const StTensor big = {
-        .name = "big", .dtype = ST_F32, .rank = 1, .shape = {N}, .data = zeros, .bytes = sizeof zeros};
+    static const StTensor big = {.name = "big",
+                                 .dtype = ST_F32,
+                                 .rank = 1,
+                                 .shape = {N},
+                                 .data = zeros,
+                                 .bytes = sizeof zeros};
     return &big;
 }
 
@@ -622,8 +648,8 @@ static void test_read_only(void **state)
         int failed = 0;
         failed |= st_write(path, big_tensor(), 1, NULL, 0, &e) != EXIT_BAD_DATA ||
                   !strstr(e.text, "Permission denied");
-        failed |=
-            2 * (replace_check(path, "--save", &e) != EXIT_BAD_DATA || !strstr(e.text, "Permission denied"));
+        failed |= 2 * (replace_check(path, "--save", &e) != EXIT_BAD_DATA ||
+                       !strstr(e.text, "Permission denied"));
         /* A rename would replace a file that someone has made read-only on purpose. */
         failed |= 4 * (st_write(kept, big_tensor(), 1, NULL, 0, &e) != EXIT_BAD_DATA ||
                        !strstr(e.text, "Permission denied"));

@@ -127,7 +127,8 @@ static void a_text_learnt_by_heart(void **state)
     write_corpus("heart", text);
     const char *path = in_folder("heart.st");
     plstm_expect(0,
-                 "train --data %s --hidden 16 --layers 1 --batch 4 --seq 5 --epochs 25 --hold 20 --eval none "
+                 "train --data %s --hidden 16 --layers 1 --batch 4 --seq 5 --epochs 25 --hold 20 "
+                 "--eval none "
                  "--threads 1 --quiet --save %s",
                  in_folder("heart"), path);
     Run run = plstm("sample --weights %s --temperature 0 --words 10 --prompt it --threads 1", path);
@@ -136,7 +137,8 @@ static void a_text_learnt_by_heart(void **state)
     assert_contains(run.err, "iB needed");
     assert_string_equal(run.out, "it <unk> away\nthe cat saw a dog\nit\n");
     run_free(&run);
-    run = plstm("sample --weights %s --temperature 0 --words 6 --prompt the --threads 1 --backend reference",
+    run = plstm("sample --weights %s --temperature 0 --words 6 --prompt the --threads 1 --backend "
+                "reference",
                 path);
     assert_string_equal(run.out, "the cat saw a dog\nit\n");
     run_free(&run);
@@ -146,7 +148,8 @@ static void a_text_learnt_by_heart(void **state)
                      "2",      "--prompt",  "a dog\nit barked", "--threads=1",     NULL};
     run = program_finish(program_start(words, 0));
     assert_int_equal(run.code, 0);
-    assert_string_equal(run.out, "a dog\nit <unk> away\n"); /* read as <unk>; then `away` and <eos> */
+    assert_string_equal(run.out,
+                        "a dog\nit <unk> away\n"); /* read as <unk>; then `away` and <eos> */
     assert_contains(run.err, "'barked'");
     assert_contains(run.err, "<unk>");
     run_free(&run);
@@ -173,15 +176,17 @@ static void the_seed_is_the_text(void **state)
     assert_memory_equal(a.out, d.out,
                         strlen(d.out) - 1); /* a shorter text is the beginning of a longer one */
     run_free(&a), run_free(&b), run_free(&c), run_free(&d);
-    Run one = plstm("sample --weights %s --seed 3 --words 20 --top-k 1 --temperature 3 --prompt the", path);
-    Run greedy = plstm("sample --weights %s --seed 9 --words 20 --temperature 0 --prompt the", path);
+    Run one = plstm(
+        "sample --weights %s --seed 3 --words 20 --top-k 1 --temperature 3 --prompt the", path);
+    Run greedy =
+        plstm("sample --weights %s --seed 9 --words 20 --temperature 0 --prompt the", path);
     assert_string_equal(one.out, greedy.out);
     run_free(&one), run_free(&greedy);
 }
 
 /* The whole way by hand: <eos>, the prompt, then one draw after another, each from the window before. */
-static void text_by_hand(Model *m, const Vocab *vocab, const int32_t *prompt, int n_prompt, uint64_t seed,
-                         int words, char *text)
+static void text_by_hand(Model *m, const Vocab *vocab, const int32_t *prompt, int n_prompt,
+                         uint64_t seed, int words, char *text)
 {
     Error e;
     WindowResult r;
@@ -191,14 +196,15 @@ static void text_by_hand(Model *m, const Vocab *vocab, const int32_t *prompt, in
     text[0] = 0;
     assert_int_equal(m->ops->state_set(m->backend, 1, NULL, NULL, &e), 0);
     for (int i = -1; i < n_prompt + words; i++) {
-        int32_t id = i < 0 ? eos
-                     : i < n_prompt
-                         ? prompt[i]
-                         : sample_draw(logits, vocab->V, 2, 5, sample_word(seed, i - n_prompt), space);
+        int32_t id = i < 0          ? eos
+                     : i < n_prompt ? prompt[i]
+                                    : sample_draw(logits, vocab->V, 2, 5,
+                                                  sample_word(seed, i - n_prompt), space);
         size_t length, n = strlen(text);
         const char *type = vocab_type(vocab, id, &length);
         if (i >= 0 && id == eos) strcat(text, "\n");
-        else if (i >= 0) sprintf(text + n, "%s%.*s", n && text[n - 1] != '\n' ? " " : "", (int)length, type);
+        else if (i >= 0)
+            sprintf(text + n, "%s%.*s", n && text[n - 1] != '\n' ? " " : "", (int)length, type);
         Window w = {.batch = batch_of_tokens(1, 1, &id, &id)};
         assert_int_equal(model_forward(m, &w, NULL, NULL, &r, &e), 0);
         assert_int_equal(m->ops->logits_get(m->backend, 0, 1, logits, &e), 0);
@@ -250,7 +256,8 @@ static void without_special_types(void **state)
     (void)state;
     const char *path = in_folder("synthetic.st");
     plstm_expect(0,
-                 "train --data synthetic --hidden 8 --layers 2 --max-steps 1 --eval none --threads 1 --quiet "
+                 "train --data synthetic --hidden 8 --layers 2 --max-steps 1 --eval none --threads "
+                 "1 --quiet "
                  "--save %s",
                  path);
     Run run = plstm("sample --weights %s --words 12 --threads 1", path);

@@ -15,15 +15,16 @@ static const char *const colour[4][2] = {
     {"red", "crimson"}, {"green", "emerald"}, {"blue", "azure"}, {"yellow", "golden"}};
 static const char *const shape[3][3] = {
     {"ring", "circle", "hoop"}, {"square", "box", "block"}, {"cross", "plus", "mark"}};
-static const char *const ground[3][2] = {{"black", "dark"}, {"grey", "plain"}, {"brown", "earthen"}};
+static const char *const ground[3][2] = {
+    {"black", "dark"}, {"grey", "plain"}, {"brown", "earthen"}};
 static const char *const size[2][3] = {{"", "small ", "tiny "}, {"", "large ", "big "}};
 
 enum { OBJECT_PHRASES = 2 * 3 * 2 * 3 };
 
 static void object_phrase(char *out, const SceneObject *o, int i)
 {
-    sprintf(out, "%s %s%s %s", i % 2 ? "one" : "a", size[o->large][i / 2 % 3], colour[o->colour][i / 6 % 2],
-            shape[o->shape][i / 12]);
+    sprintf(out, "%s %s%s %s", i % 2 ? "one" : "a", size[o->large][i / 2 % 3],
+            colour[o->colour][i / 6 % 2], shape[o->shape][i / 12]);
 }
 
 /* Sum of exp(-scene_nats) over the sentences that begin with two objects and may name the ground; each is counted once, and the
@@ -31,8 +32,9 @@ static void object_phrase(char *out, const SceneObject *o, int i)
 static double total_of_two(const Scene *s, const int (*pair)[2], int pairs)
 {
     static const char *const intro[] = {"", "there is ", "we see "}, *const relation[] = {
-                                                                         "left of", "right of", "beside",
-                                                                         "above",   "over",     "below",
+                                                                         "left of", "right of",
+                                                                         "beside",  "above",
+                                                                         "over",    "below",
                                                                          "under"};
     double sum = 0;
     char first[64], second[64], caption[SCENE_CAPTION];
@@ -42,8 +44,9 @@ static double total_of_two(const Scene *s, const int (*pair)[2], int pairs)
                 for (int k = 0; k < 3 * OBJECT_PHRASES; k++) {
                     object_phrase(first, &s->object[pair[p][0]], i / 3);
                     object_phrase(second, &s->object[pair[p][1]], k / 3);
-                    snprintf(caption, sizeof caption, "%s%s %s %s%s%s", intro[i % 3], first, relation[r],
-                             second, k % 3 ? " on " : "", k % 3 ? ground[s->ground][k % 3 - 1] : "");
+                    snprintf(caption, sizeof caption, "%s%s %s %s%s%s", intro[i % 3], first,
+                             relation[r], second, k % 3 ? " on " : "",
+                             k % 3 ? ground[s->ground][k % 3 - 1] : "");
                     sum += exp(-scene_nats(s, caption));
                 }
     return sum;
@@ -59,7 +62,8 @@ static void probabilities_add_up_to_one(void **state)
     assert_float_equal(total_of_two(&s, both, 2), 1, 1e-9);
     s.object[1].row = 0; /* related by column alone */
     assert_float_equal(total_of_two(&s, both, 2), 1, 1e-9);
-    s.object[1] = s.object[0], s.object[1].row = 1; /* alike: each sentence may be of either order */
+    s.object[1] = s.object[0],
+    s.object[1].row = 1; /* alike: each sentence may be of either order */
     assert_float_equal(total_of_two(&s, one, 1), 1, 1e-9);
 }
 
@@ -72,10 +76,11 @@ static void known_probabilities(void **state)
     double object = 0.75 * 0.5 * 0.75 * 0.5;
     assert_float_equal(exp(-scene_nats(&s, "a red ring left of a blue square")),
                        0.5 * 0.5 * object * 0.5 * 0.75 * object * 0.75, 1e-15);
-    assert_float_equal(exp(-scene_nats(&s, "we see one tiny azure box below a big red hoop on dark")),
-                       0.25 * 0.5 * (0.25 * 0.5 * 0.25 * 0.25 * 0.25) * 0.5 * 0.75 *
-                           (0.75 * 0.5 * 0.25 * 0.75 * 0.25) * 0.25 * 0.25,
-                       1e-15);
+    assert_float_equal(
+        exp(-scene_nats(&s, "we see one tiny azure box below a big red hoop on dark")),
+        0.25 * 0.5 * (0.25 * 0.5 * 0.25 * 0.25 * 0.25) * 0.5 * 0.75 *
+            (0.75 * 0.5 * 0.25 * 0.75 * 0.25) * 0.25 * 0.25,
+        1e-15);
     static const char *const never[] = {"",
                                         "a red ring",
                                         "a red ring right of a blue square",
@@ -104,7 +109,8 @@ static void captions_are_drawn_by_them(void **state)
         for (int64_t k = 0; k < 3; k++) {
             char caption[SCENE_CAPTION];
             scenes_caption(i, k, caption);
-            if (!isfinite(scene_nats(&s, caption))) fail_msg("image %lld: %s", (long long)i, caption);
+            if (!isfinite(scene_nats(&s, caption)))
+                fail_msg("image %lld: %s", (long long)i, caption);
             captions++;
             said[!strncmp(caption, "there", 5) ? 1 : !strncmp(caption, "we", 2) ? 2 : 0]++;
             with_ground += strstr(caption, " on ") != NULL;
@@ -148,7 +154,8 @@ static void pictures_and_features_are_known(void **state)
     assert_int_equal(f.n, c.images);
     image_features_sha256(&f, hex);
     assert_string_equal(hex, "d83f06961f8080db09c1078dd110b6237ebe98b61125da8ff305c16c57ea84a1");
-    assert_string_equal(c.sha256, "baffb411e6290f7118f5cd1dbed4aacafcc4f46d8f132f1b9cf798287edca32d");
+    assert_string_equal(c.sha256,
+                        "baffb411e6290f7118f5cd1dbed4aacafcc4f46d8f132f1b9cf798287edca32d");
     /* The background alone, and a picture that is one colour: each filter sees the same everywhere. */
     uint8_t pixels[3 * SCENE_SIZE * SCENE_SIZE];
     int32_t again[SCENE_F];
@@ -170,8 +177,10 @@ static void what_is_written_is_what_is_built_in(void **state)
     ImageFeatures x, y;
     Error e;
     plstm_expect(0, "data scenes --task caption --write %s", in_folder("scenes"));
-    if (captions_load(&a, "scenes", 2, NULL, &e) || captions_load(&b, in_folder("scenes"), 2, NULL, &e) ||
-        image_features_load(&x, "scenes", &a, &e) || image_features_load(&y, in_folder("scenes"), &b, &e))
+    if (captions_load(&a, "scenes", 2, NULL, &e) ||
+        captions_load(&b, in_folder("scenes"), 2, NULL, &e) ||
+        image_features_load(&x, "scenes", &a, &e) ||
+        image_features_load(&y, in_folder("scenes"), &b, &e))
         fail_msg("%s", e.text);
     assert_string_equal(a.sha256, b.sha256);
     assert_string_equal(a.train_sha256, b.train_sha256);

@@ -59,7 +59,8 @@ static void follows_double(void **state)
                                       (double)B[b_t ? j * ldb + p : p * ldb + j];
                         sum += term, magnitude += fabs(term);
                     }
-                    assert_true(fabs((double)C[i * ldc + j] - sum) <= 2 * (double)k * 0x1p-24 * magnitude);
+                    assert_true(fabs((double)C[i * ldc + j] - sum) <=
+                                2 * (double)k * 0x1p-24 * magnitude);
                 }
             free(A), free(B), free(C), free(before);
         }

@@ -40,7 +40,8 @@ static bool is_filler(int32_t id) { return id >= SYNTHETIC_WORDS && id < SYNTHET
 static void ids_are_the_same_everywhere(void **state)
 {
     (void)state;
-    assert_string_equal(corpus.sha256, "3b4f6bd8a9690c53321756cee9fc780f6ba4be2d00ae9699a6255a86ff0fb47d");
+    assert_string_equal(corpus.sha256,
+                        "3b4f6bd8a9690c53321756cee9fc780f6ba4be2d00ae9699a6255a86ff0fb47d");
     char hex[65];
     vocab_sha256(&corpus.vocab, hex);
     assert_string_equal(hex, "a00478df742a5853553c169105a5a3dc333339b8182bb152dd4d782adad7c044");
@@ -88,7 +89,8 @@ static void bounds_follow_zipf(void **state)
     const struct {
         const uint64_t *bound;
         int n;
-    } lists[] = {{language.word_bound, SYNTHETIC_WORDS}, {language.filler_bound, SYNTHETIC_FILLERS}};
+    } lists[] = {{language.word_bound, SYNTHETIC_WORDS},
+                 {language.filler_bound, SYNTHETIC_FILLERS}};
     for (int k = 0; k < 2; k++) {
         const uint64_t *bound = lists[k].bound;
         double sum = 0;
@@ -114,14 +116,16 @@ static void permutations_are_permutations_and_differ(void **state)
             assert_int_equal(language.rank_of_word[s][w], i);
         }
         for (int r = 0; r < s; r++)
-            assert_memory_not_equal(language.word_of_rank[s], language.word_of_rank[r], SYNTHETIC_WORDS);
+            assert_memory_not_equal(language.word_of_rank[s], language.word_of_rank[r],
+                                    SYNTHETIC_WORDS);
     }
     for (int g = 0; g < SYNTHETIC_CLASSES; g++) {
         unsigned seen = 0;
         for (int s = 0; s < SYNTHETIC_STATES; s++) seen |= 1u << language.next_state[g][s];
         assert_int_equal(seen, 0xffff);
         for (int r = 0; r < g; r++)
-            assert_memory_not_equal(language.next_state[g], language.next_state[r], SYNTHETIC_STATES);
+            assert_memory_not_equal(language.next_state[g], language.next_state[r],
+                                    SYNTHETIC_STATES);
     }
 }
 
@@ -195,7 +199,8 @@ static void probabilities_sum_to_one(void **state)
 static void scan_nats_by_hand(void **state)
 {
     (void)state;
-    const double q = 64424509 * 0x1p-32, r = 343597383 * 0x1p-32; /* 0.015 and 0.08, rounded down to 2^-32 */
+    const double q = 64424509 * 0x1p-32,
+                 r = 343597383 * 0x1p-32; /* 0.015 and 0.08, rounded down to 2^-32 */
     const double p0 = 1606379006 * 0x1p-32,
                  p1 = (2215162166.0 - 1606379006.0) * 0x1p-32; /* first two ranks */
     const double p79 = (4294967296.0 - 4291487579.0) * 0x1p-32, f0 = 1820698147 * 0x1p-32;
@@ -294,7 +299,8 @@ static void check_chi_square(const int64_t *count, const uint64_t *bound, int n)
         variance += 1 / expected;
     }
     double limit = n - 1 + 5 * sqrt(variance);
-    print_message("# chi-square %.1f of %d degrees, limit %.1f, %.0f draws\n", sum, n - 1, limit, total);
+    print_message("# chi-square %.1f of %d degrees, limit %.1f, %.0f draws\n", sum, n - 1, limit,
+                  total);
     assert_true(sum < limit);
 }
 

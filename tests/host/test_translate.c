@@ -54,12 +54,13 @@ static int set_up(void **state)
                  "train" SHAPE TINY
                  " --data %s --source en --target fr --epochs 6 --keep 0.9 --decay 1.35 --save %s",
                  folder, model("one.st"));
-    plstm_expect(0,
-                 "train" SHAPE TINY
-                 " --data %s --source en --target fr --epochs 3 --seed 2 --keep 0.7 --decay 1.35 --save %s",
-                 folder, model("two.st"));
-    plstm_expect(0, "train" SHAPE TINY " --data %s --source fr --target en --max-steps 1 --save %s", folder,
-                 model("back.st"));
+    plstm_expect(
+        0,
+        "train" SHAPE TINY
+        " --data %s --source en --target fr --epochs 3 --seed 2 --keep 0.7 --decay 1.35 --save %s",
+        folder, model("two.st"));
+    plstm_expect(0, "train" SHAPE TINY " --data %s --source fr --target en --max-steps 1 --save %s",
+                 folder, model("back.st"));
     return 0;
 }
 
@@ -76,10 +77,12 @@ static SearchOptions options(const char *weights)
     list->path = known[used % 8].path;
     list->n = 0;
     snprintf(known[used % 8].text, sizeof known->text, "%s", weights);
-    for (char *one = strtok_r(known[used % 8].text, ",", &save); one; one = strtok_r(NULL, ",", &save))
+    for (char *one = strtok_r(known[used % 8].text, ",", &save); one;
+         one = strtok_r(NULL, ",", &save))
         list->path[list->n++] = one;
     used++;
-    return (SearchOptions){.weights = *list, .beam = 12, .batch = 20, .backend = "reference", .threads = 1};
+    return (SearchOptions){
+        .weights = *list, .beam = 12, .batch = 20, .backend = "reference", .threads = 1};
 }
 
 /* The output for an input, malloc'd; NULL and the sentence in *e where the code is not 0. */
@@ -157,8 +160,8 @@ static void a_beam_of_one_is_greedy(void **state)
         Model m;
         char expected[8192] = "", line[512];
         assert_int_equal(checkpoint_open(&c, model(file[i]), &e), 0);
-        assert_int_equal(model_load(&m, ops, &c, (BatchLimits){.T = 64, .B = 1, .scored = 1}, false, 1, &e),
-                         0);
+        assert_int_equal(
+            model_load(&m, ops, &c, (BatchLimits){.T = 64, .B = 1, .scored = 1}, false, 1, &e), 0);
         char *copy = strdup(input), *save;
         for (char *at = strtok_r(copy, "\n", &save); at; at = strtok_r(NULL, "\n", &save)) {
             greedy(&m, &c, at, line);
@@ -206,8 +209,9 @@ static double number(const json_t *log, const char *key)
 
 static double eval_nats(const char *weights)
 {
-    plstm_expect(0, "eval --weights %s --data %s/scored --split test --backend reference --log-json %s",
-                 weights, folder, in_folder("eval.json"));
+    plstm_expect(
+        0, "eval --weights %s --data %s/scored --split test --backend reference --log-json %s",
+        weights, folder, in_folder("eval.json"));
     json_t *log = read_json(in_folder("eval.json"));
     double nats = number(log, "nats");
     json_decref(log);
@@ -247,7 +251,8 @@ static void assert_same_log_probs(const char *a_path, const char *b_path)
     assert_int_equal(token_log_probs_read(&a, a_path, &e), 0);
     assert_int_equal(token_log_probs_read(&b, b_path, &e), 0);
     assert_int_equal(token_log_probs_agree(&a, a_path, &b, b_path, &e), 0);
-    for (int64_t i = 0; i < a.n; i++) assert_float_equal(a.log_p[i], b.log_p[i], -1e-6 * a.log_p[i]);
+    for (int64_t i = 0; i < a.n; i++)
+        assert_float_equal(a.log_p[i], b.log_p[i], -1e-6 * a.log_p[i]);
     token_log_probs_free(&a);
     token_log_probs_free(&b);
 }
@@ -259,14 +264,17 @@ static void check_log_probs(const char *data, const char *split, const char *nam
                *both = in_folder("both.npy"), *weights[] = {model("one.st"), model("two.st")},
                *ours_path = in_folder("ours.json"), *theirs_path = in_folder("theirs.json");
     for (int i = 0; i < 2; i++) {
-        plstm_expect(0, "eval --weights %s --data %s --split %s --batch 3 --token-log-probs %s" TINY,
+        plstm_expect(0,
+                     "eval --weights %s --data %s --split %s --batch 3 --token-log-probs %s" TINY,
                      weights[i], data, split, file[i]);
-        plstm_expect(0, "eval --weights %s --data %s --split %s --batch 20 --token-log-probs %s" TINY,
+        plstm_expect(0,
+                     "eval --weights %s --data %s --split %s --batch 20 --token-log-probs %s" TINY,
                      weights[i], data, split, again);
         assert_same_log_probs(file[i], again);
     }
-    plstm_expect(0, "eval --weights %s,%s --data %s --split %s --token-log-probs %s --log-json %s" TINY,
-                 weights[0], weights[1], data, split, both, theirs_path);
+    plstm_expect(
+        0, "eval --weights %s,%s --data %s --split %s --token-log-probs %s --log-json %s" TINY,
+        weights[0], weights[1], data, split, both, theirs_path);
     plstm_expect(0, "ensemble %s %s --log-json %s", file[0], file[1], ours_path);
     json_t *ours = read_json(ours_path), *theirs = read_json(theirs_path);
     assert_string_equal(json_string_value(json_object_get(ours, "split")), name);
@@ -275,7 +283,8 @@ static void check_log_probs(const char *data, const char *split, const char *nam
     assert_int_equal((int)number(ours, "tokens"), (int)number(theirs, "tokens"));
     for (int i = -1; i < 2; i++) {
         const json_t *x = i < 0 ? ours : json_array_get(json_object_get(ours, "files"), (size_t)i);
-        const json_t *y = i < 0 ? theirs : json_array_get(json_object_get(theirs, "files"), (size_t)i);
+        const json_t *y =
+            i < 0 ? theirs : json_array_get(json_object_get(theirs, "files"), (size_t)i);
         assert_float_equal(number(x, "nats"), number(y, "nats"), 1e-6 * number(y, "nats"));
         assert_float_equal(number(x, "ppl"), number(y, "ppl"), 1e-6 * number(y, "ppl"));
     }
@@ -297,10 +306,10 @@ static void log_probs_average_to_what_eval_says(void **state)
     put_pair("odd/test odd", 15, 9);
     check_log_probs(folder, "valid", "valid");
     check_log_probs(odd, "test", "test_odd");
-    plstm_expect(0, "eval --weights %s --data %s --split valid --token-log-probs %s" TINY, model("back.st"),
-                 folder, in_folder("back.npy"));
-    plstm_expect(0, "eval --weights %s --data %s --split valid --token-log-probs %s" TINY, model("one.st"),
-                 folder, in_folder("1.npy"));
+    plstm_expect(0, "eval --weights %s --data %s --split valid --token-log-probs %s" TINY,
+                 model("back.st"), folder, in_folder("back.npy"));
+    plstm_expect(0, "eval --weights %s --data %s --split valid --token-log-probs %s" TINY,
+                 model("one.st"), folder, in_folder("1.npy"));
     Run run = plstm("ensemble %s %s", in_folder("1.npy"), in_folder("back.npy"));
     assert_int_equal(run.code, 3);
     assert_one_line(run.err);
@@ -403,7 +412,8 @@ static void lines_come_out_in_order(void **state)
     (void)state;
     SearchOptions o = options(model("one.st"));
     o.batch = 3;
-    char *one = translate(&o, "c d\n"), *two = translate(&o, "unknown b"), *three = translate(&o, " \t\r\n");
+    char *one = translate(&o, "c d\n"), *two = translate(&o, "unknown b"),
+         *three = translate(&o, " \t\r\n");
     assert_string_equal(three, "\n");
     char *all = translate(&o, "\nc d\n\n\n unknown\tb \r\nc d\nunknown b"), expected[1024];
     snprintf(expected, sizeof expected, "\n%s\n\n%s%s%s", one, two, one, two);
@@ -431,7 +441,8 @@ static void bad_input_is_told(void **state)
     assert_int_equal(strchr(out, '\n')[1], 0); /* what stood before is translated */
     assert_non_null(strstr(e.text, "line 2"));
     free(out);
-    FILE *folder = fopen(".", "r"), *nowhere = fopen("/dev/null", "w"); /* which opens, and cannot be read */
+    FILE *folder = fopen(".", "r"),
+         *nowhere = fopen("/dev/null", "w"); /* which opens, and cannot be read */
     assert_true(folder && nowhere);
     assert_int_equal(translate_command(&o, folder, nowhere, &e), EXIT_BAD_DATA);
     assert_non_null(strstr(e.text, "the input cannot be read"));
@@ -442,8 +453,9 @@ static void bad_input_is_told(void **state)
     assert_non_null(strstr(e.text, "different vocabularies"));
     o.weights = options("no-such-file").weights;
     free(translated(&o, "a\n", 2, EXIT_BAD_DATA, &e));
-    plstm_expect(0, "train --data synthetic --hidden 4 --layers 1 --max-steps 1 --eval none --save %s" TINY,
-                 in_folder("lm.st"));
+    plstm_expect(
+        0, "train --data synthetic --hidden 4 --layers 1 --max-steps 1 --eval none --save %s" TINY,
+        in_folder("lm.st"));
     o.weights = options(in_folder("lm.st")).weights;
     free(translated(&o, "a\n", 2, EXIT_BAD_DATA, &e));
     assert_non_null(strstr(e.text, "task lm"));
@@ -461,11 +473,12 @@ static void a_run_that_is_resumed_ends_alike(void **state)
 {
     (void)state;
     static const int stop[] = {1, 24, 37}; /* minibatches; an epoch has 24 */
-    plstm_expect(0, RUN " --keep 0.6 --epochs 2 --save %s --log-json %s", folder, in_folder("whole.st"),
-                 in_folder("whole.jsonl"));
+    plstm_expect(0, RUN " --keep 0.6 --epochs 2 --save %s --log-json %s", folder,
+                 in_folder("whole.st"), in_folder("whole.jsonl"));
     for (int i = 0; i < 3; i++) {
-        plstm_expect(0, RUN " --keep 0.6 --epochs 2 --eval valid --max-steps %d --save %s --log-json %s",
-                     folder, stop[i], in_folder("part.st"), in_folder("part.jsonl"));
+        plstm_expect(
+            0, RUN " --keep 0.6 --epochs 2 --eval valid --max-steps %d --save %s --log-json %s",
+            folder, stop[i], in_folder("part.st"), in_folder("part.jsonl"));
         plstm_expect(0, "train --resume %s --data %s --save %s --log-json %s --eval all" TINY,
                      in_folder("part.st"), folder, in_folder("part.st"), in_folder("part.jsonl"));
         assert_files_equal(in_folder("whole.st"), in_folder("part.st"));
@@ -480,7 +493,8 @@ static void the_log_says_what_was_scored(void **state)
     char *text = file_read(in_folder("log.jsonl"), NULL);
     double nats = 0, tokens = 0;
     int steps = 0;
-    for (char *save, *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+    for (char *save, *line = strtok_r(text, "\n", &save); line;
+         line = strtok_r(NULL, "\n", &save)) {
         json_t *one = json_loads(line, 0, &fault);
         const char *event = json_string_value(json_object_get(one, "event"));
         if (!strcmp(event, "run")) {
@@ -496,8 +510,8 @@ static void the_log_says_what_was_scored(void **state)
             assert_float_equal(json_number_value(json_object_get(one, "loss")) * 5,
                                json_number_value(json_object_get(one, "nats")), 1e-9);
         } else if (!strcmp(event, "epoch")) {
-            assert_float_equal(json_number_value(json_object_get(one, "train_ppl")), exp(nats / tokens),
-                               1e-9);
+            assert_float_equal(json_number_value(json_object_get(one, "train_ppl")),
+                               exp(nats / tokens), 1e-9);
             assert_true(json_is_null(json_object_get(one, "valid_ppl_paper")));
         } else {
             assert_string_equal(event, "test");
@@ -576,7 +590,8 @@ static void bad_pairs_are_refused(void **state)
     plstm_expect(2, "train --resume %s --data %s --target de", in_folder("first.st"), folder);
     plstm_expect(3, "eval --weights %s --data %s/nowhere", in_folder("first.st"), folder);
     plstm_expect(2, "eval --weights %s --data %s --seq 5", in_folder("first.st"), folder);
-    plstm_expect(2, "eval --weights %s --data %s --protocol zaremba", in_folder("first.st"), folder);
+    plstm_expect(2, "eval --weights %s --data %s --protocol zaremba", in_folder("first.st"),
+                 folder);
     plstm_expect(2, "eval --weights %s --data %s --split other", in_folder("first.st"), folder);
     snprintf(path, sizeof path, "%s/uneven/test.en", folder);
     assert_int_equal(unlink(path), 0);
@@ -590,10 +605,12 @@ static void bad_pairs_are_refused(void **state)
     assert_int_equal(run.code, EXIT_BAD_DATA);
     assert_contains(run.err, "has no test text");
     run_free(&run);
-    plstm_expect(3, "eval --weights %s,%s --data %s", in_folder("first.st"), model("back.st"), folder);
+    plstm_expect(3, "eval --weights %s,%s --data %s", in_folder("first.st"), model("back.st"),
+                 folder);
     /* the file of another task */
-    plstm_expect(0, "train --data synthetic --hidden 12 --layers 2 --max-steps 1 --eval none --save %s" TINY,
-                 in_folder("words.st"));
+    plstm_expect(
+        0, "train --data synthetic --hidden 12 --layers 2 --max-steps 1 --eval none --save %s" TINY,
+        in_folder("words.st"));
     plstm_expect(3, RUN " --init-weights %s", folder, in_folder("words.st"));
     plstm_expect(3, "sample --weights %s --words 3", in_folder("first.st"));
 }
@@ -601,13 +618,14 @@ static void bad_pairs_are_refused(void **state)
 static void the_built_in_corpus_has_a_best(void **state)
 {
     (void)state;
-    Run run =
-        plstm("train --task translate --preset demo --hidden 4 --max-steps 1 --eval test --save %s" TINY,
-              in_folder("demo.st"));
+    Run run = plstm(
+        "train --task translate --preset demo --hidden 4 --max-steps 1 --eval test --save %s" TINY,
+        in_folder("demo.st"));
     assert_int_equal(run.code, 0);
     assert_contains(run.out, "best possible");
     run_free(&run);
-    run = plstm("eval --weights %s --data synthetic --split valid --backend reference", in_folder("demo.st"));
+    run = plstm("eval --weights %s --data synthetic --split valid --backend reference",
+                in_folder("demo.st"));
     assert_int_equal(run.code, 0);
     assert_contains(run.out, "best possible");
     run_free(&run);

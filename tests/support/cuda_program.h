@@ -46,7 +46,8 @@ static inline const char *small_corpus(void)
         char name[PATH_MAX], text[4096] = "";
         snprintf(name, sizeof name, "%.3800s/%s", path, file[f]);
         for (int i = 0; i < lines[f]; i++) {
-            static const char *const word[] = {"the", "cat", "saw", "a", "dog", "run", "home", "again"};
+            static const char *const word[] = {"the", "cat", "saw",  "a",
+                                               "dog", "run", "home", "again"};
             size_t n = strlen(text);
             snprintf(text + n, sizeof text - n, "%s %s %s %s\n", word[(i + f) % 8], word[i * 3 % 8],
                      word[(i * 5 + 2 * f) % 8], word[(i / 2 + 3) % 8]);

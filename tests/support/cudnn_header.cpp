@@ -33,16 +33,16 @@ SAME(CUDNN_WGRAD_MODE_ADD);
 
 /* One passes where the other does. */
 template <class A, class B>
-constexpr bool
-    alike = sizeof(A) == sizeof(B) && std::is_pointer<A>::value
-                                          == std::is_pointer<B>::value &&std::is_floating_point<A>::value
-                                          == std::is_floating_point<B>::value;
+constexpr bool alike =
+    sizeof(A) == sizeof(B) && std::is_pointer<A>::value
+                                  == std::is_pointer<B>::value &&std::is_floating_point<A>::value
+                                  == std::is_floating_point<B>::value;
 
 template <class A, class... P, class B, class... Q> constexpr bool same(A (*)(P...), B (*)(Q...))
 {
     if constexpr (sizeof...(P) != sizeof...(Q)) return false;
     else return alike<A, B> && (alike<P, Q> && ...);
 }
-#define SAME_FUNCTION(result, name, parameters)                                                              \
+#define SAME_FUNCTION(result, name, parameters)                                                    \
     static_assert(same(decltype(cudnn::Api::name)(nullptr), decltype (&::name)(nullptr)), #name);
 CUDNN_FUNCTIONS(SAME_FUNCTION)

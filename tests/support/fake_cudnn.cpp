@@ -25,7 +25,12 @@ using axes::Precision;
 namespace
 {
 
-enum { BAD_PARAM = 2000, NOT_SUPPORTED = 3000, SUPPORTED_SMALL_H = 24, GAP = 64 /* bytes between pieces */ };
+enum {
+    BAD_PARAM = 2000,
+    NOT_SUPPORTED = 3000,
+    SUPPORTED_SMALL_H = 24,
+    GAP = 64 /* bytes between pieces */
+};
 
 struct TensorRecord {
     int type, n, dim[8], stride[8];
@@ -39,12 +44,12 @@ struct DataRecord {
 };
 
 /* What an argument must be. */
-#define REQUIRE(condition)                                                                                   \
-    do {                                                                                                     \
-        if (!(condition)) {                                                                                  \
-            note("BAD_PARAM %s: %s", __func__, #condition);                                                  \
-            return BAD_PARAM;                                                                                \
-        }                                                                                                    \
+#define REQUIRE(condition)                                                                         \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            note("BAD_PARAM %s: %s", __func__, #condition);                                        \
+            return BAD_PARAM;                                                                      \
+        }                                                                                          \
     } while (0)
 
 __attribute__((format(printf, 1, 2))) void note(const char *format, ...)
@@ -104,7 +109,8 @@ size_t bias_at(const RnnRecord &r, int layer, int linear)
 size_t matrix_at(const RnnRecord &r, int layer, int linear)
 {
     const size_t biases = GAP + (size_t)r.layers * 8 * piece(r, (size_t)r.H);
-    return biases + (size_t)((r.layers - 1 - layer) * 8 + 7 - linear) * piece(r, (size_t)r.H * (size_t)r.H);
+    return biases +
+           (size_t)((r.layers - 1 - layer) * 8 + 7 - linear) * piece(r, (size_t)r.H * (size_t)r.H);
 }
 size_t weight_bytes_of(const RnnRecord &r)
 {
@@ -153,12 +159,14 @@ oracle::LayersInput input_of(const Call &c)
         std::vector<float> w[2], b[2];
         for (int linear = 0; linear < 8; linear++) {
             const int of = linear / 4 * 4 + gate_of(linear);
-            std::vector<float> m = load((const char *)c.weights + matrix_at(r, l, of), H * H, r.type);
+            std::vector<float> m =
+                load((const char *)c.weights + matrix_at(r, l, of), H * H, r.type);
             std::vector<float> bias = load((const char *)c.weights + bias_at(r, l, of), H, r.type);
             w[linear / 4].insert(w[linear / 4].end(), m.begin(), m.end());
             b[linear / 4].insert(b[linear / 4].end(), bias.begin(), bias.end());
         }
-        in.w_ih.push_back(w[0]), in.w_hh.push_back(w[1]), in.b_ih.push_back(b[0]), in.b_hh.push_back(b[1]);
+        in.w_ih.push_back(w[0]), in.w_hh.push_back(w[1]), in.b_ih.push_back(b[0]),
+            in.b_hh.push_back(b[1]);
     }
     return in;
 }
@@ -180,10 +188,12 @@ void run(void *data)
     if (c.kind == Call::FORWARD) {
         store(c.reserve, load(c.x, N * H, type).data(), N * H, CUDNN_DATA_FLOAT);
         store(c.reserve + N * H, load(c.hx, states, type).data(), states, CUDNN_DATA_FLOAT);
-        store(c.reserve + N * H + states, load(c.cx, states, type).data(), states, CUDNN_DATA_FLOAT);
+        store(c.reserve + N * H + states, load(c.cx, states, type).data(), states,
+              CUDNN_DATA_FLOAT);
         std::fill_n(c.reserve + N * H + 2 * states, N * H, 0.0f);
     } else if (c.kind == Call::DATA) {
-        store(c.reserve + N * H + 2 * states, load(c.dy, N * H, type).data(), N * H, CUDNN_DATA_FLOAT);
+        store(c.reserve + N * H + 2 * states, load(c.dy, N * H, type).data(), N * H,
+              CUDNN_DATA_FLOAT);
     }
     const oracle::LayersOutput<float> out = oracle::layers<float>(input_of(c));
     if (c.kind == Call::FORWARD) {
@@ -238,7 +248,8 @@ int supported(const RnnRecord &r, const DataRecord &d)
 {
     const bool half = r.type != CUDNN_DATA_FLOAT;
     if (r.algo == CUDNN_RNN_ALGO_PERSIST_STATIC && (r.H % 32 || d.B % 4)) return NOT_SUPPORTED + 2;
-    if (r.algo == CUDNN_RNN_ALGO_PERSIST_STATIC_SMALL_H && r.H > SUPPORTED_SMALL_H) return NOT_SUPPORTED + 2;
+    if (r.algo == CUDNN_RNN_ALGO_PERSIST_STATIC_SMALL_H && r.H > SUPPORTED_SMALL_H)
+        return NOT_SUPPORTED + 2;
     if (r.algo == CUDNN_RNN_ALGO_PERSIST_DYNAMIC && half) return NOT_SUPPORTED + 3;
     return 0;
 }
@@ -278,11 +289,12 @@ int cudnnSetTensorNdDescriptor(Tensor desc, int type, int n, const int dim[], co
     REQUIRE(n >= 3 && n <= 8);
     t->type = type, t->n = n;
     std::copy(dim, dim + n, t->dim), std::copy(stride, stride + n, t->stride);
-    note("cudnnSetTensorNdDescriptor type=%d dims=%d,%d,%d strides=%d,%d,%d", type, dim[0], dim[1], dim[2],
-         stride[0], stride[1], stride[2]);
+    note("cudnnSetTensorNdDescriptor type=%d dims=%d,%d,%d strides=%d,%d,%d", type, dim[0], dim[1],
+         dim[2], stride[0], stride[1], stride[2]);
     return 0;
 }
-int cudnnGetTensorNdDescriptor(const Tensor desc, int most, int *type, int *n, int dim[], int stride[])
+int cudnnGetTensorNdDescriptor(const Tensor desc, int most, int *type, int *n, int dim[],
+                               int stride[])
 {
     const TensorRecord *t = record<TensorRecord>(desc);
     *type = t->type, *n = t->n;
@@ -293,7 +305,8 @@ int cudnnGetTensorNdDescriptor(const Tensor desc, int most, int *type, int *n, i
 
 int cudnnCreateDropoutDescriptor(Dropout *desc) { return create<float>(desc); }
 int cudnnDestroyDropoutDescriptor(Dropout desc) { return destroy<float>(desc); }
-int cudnnSetDropoutDescriptor(Dropout desc, Handle handle, float dropout, void *, size_t, unsigned long long)
+int cudnnSetDropoutDescriptor(Dropout desc, Handle handle, float dropout, void *, size_t,
+                              unsigned long long)
 {
     REQUIRE(handle && dropout == 0.0f);
     *record<float>(desc) = 1.0f;
@@ -302,19 +315,21 @@ int cudnnSetDropoutDescriptor(Dropout desc, Handle handle, float dropout, void *
 
 int cudnnCreateRNNDescriptor(Rnn *desc) { return create<RnnRecord>(desc); }
 int cudnnDestroyRNNDescriptor(Rnn desc) { return destroy<RnnRecord>(desc); }
-int cudnnSetRNNDescriptor_v8(Rnn desc, int algo, int cell, int bias, int direction, int input, int type,
-                             int math_precision, int math_type, int32_t input_size, int32_t hidden_size,
-                             int32_t projection_size, int32_t layers, Dropout dropout, uint32_t flags)
+int cudnnSetRNNDescriptor_v8(Rnn desc, int algo, int cell, int bias, int direction, int input,
+                             int type, int math_precision, int math_type, int32_t input_size,
+                             int32_t hidden_size, int32_t projection_size, int32_t layers,
+                             Dropout dropout, uint32_t flags)
 {
     REQUIRE(record<float>(dropout) && *record<float>(dropout) == 1.0f); /* which was set before */
     REQUIRE(input_size == hidden_size && projection_size == hidden_size && layers >= 1);
     REQUIRE(math_precision == CUDNN_DATA_FLOAT);
     *record<RnnRecord>(desc) = {algo, type, math_type, hidden_size, layers, 0, flags};
-    note("cudnnSetRNNDescriptor_v8 algo=%d cell=%d bias=%d direction=%d input=%d type=%d math_precision=%d "
+    note("cudnnSetRNNDescriptor_v8 algo=%d cell=%d bias=%d direction=%d input=%d type=%d "
+         "math_precision=%d "
          "math_type=%d sizes=%d,%d,%d "
          "layers=%d flags=%u",
-         algo, cell, bias, direction, input, type, math_precision, math_type, input_size, hidden_size,
-         projection_size, layers, flags);
+         algo, cell, bias, direction, input, type, math_precision, math_type, input_size,
+         hidden_size, projection_size, layers, flags);
     return 0;
 }
 
@@ -342,10 +357,12 @@ int cudnnGetRNNWeightSpaceSize(Handle, Rnn desc, size_t *bytes)
 }
 
 int cudnnGetRNNWeightParams(Handle, Rnn desc, int32_t layer, size_t bytes, const void *weights,
-                            int32_t linear, Tensor matrix, void **matrix_out, Tensor bias, void **bias_out)
+                            int32_t linear, Tensor matrix, void **matrix_out, Tensor bias,
+                            void **bias_out)
 {
     const RnnRecord &r = *record<RnnRecord>(desc);
-    REQUIRE(layer >= 0 && layer < r.layers && linear >= 0 && linear < 8 && bytes == weight_bytes_of(r));
+    REQUIRE(layer >= 0 && layer < r.layers && linear >= 0 && linear < 8 &&
+            bytes == weight_bytes_of(r));
     *record<TensorRecord>(matrix) = {r.type, 3, {1, r.H, r.H}, {r.H * r.H, r.H, 1}};
     *record<TensorRecord>(bias) = {r.type, 3, {1, r.H, 1}, {r.H, 1, 1}};
     *matrix_out = (char *)weights + matrix_at(r, layer, linear);
@@ -362,14 +379,15 @@ int cudnnSetRNNDataDescriptor(RnnData desc, int type, int layout, int length, in
     for (int b = 0; b < batch; b++) REQUIRE(lengths[b] == length);
     REQUIRE(padding == nullptr);
     *record<DataRecord>(desc) = {type, length, batch, vector};
-    note("cudnnSetRNNDataDescriptor type=%d layout=%d length=%d batch=%d vector=%d", type, layout, length,
-         batch, vector);
+    note("cudnnSetRNNDataDescriptor type=%d layout=%d length=%d batch=%d vector=%d", type, layout,
+         length, batch, vector);
     return 0;
 }
 
 /* What all three calls must be given; a status. */
 static int check_call(Handle handle, Rnn desc, const int32_t lengths[], RnnData data, Tensor h_desc,
-                      Tensor c_desc, size_t weight_bytes, size_t work_bytes, size_t reserve_bytes, Call *c)
+                      Tensor c_desc, size_t weight_bytes, size_t work_bytes, size_t reserve_bytes,
+                      Call *c)
 {
     REQUIRE(handle && lengths);
     c->stream = *record<cudaStream_t>(handle);
@@ -389,48 +407,52 @@ static int check_call(Handle handle, Rnn desc, const int32_t lengths[], RnnData 
     return supported(r, d);
 }
 
-int cudnnRNNForward(Handle handle, Rnn desc, int mode, const int32_t lengths[], RnnData x_desc, const void *x,
-                    RnnData y_desc, void *y, Tensor h_desc, const void *hx, void *hy, Tensor c_desc,
-                    const void *cx, void *cy, size_t weight_bytes, const void *weights, size_t work_bytes,
-                    void *work, size_t reserve_bytes, void *reserve)
+int cudnnRNNForward(Handle handle, Rnn desc, int mode, const int32_t lengths[], RnnData x_desc,
+                    const void *x, RnnData y_desc, void *y, Tensor h_desc, const void *hx, void *hy,
+                    Tensor c_desc, const void *cx, void *cy, size_t weight_bytes,
+                    const void *weights, size_t work_bytes, void *work, size_t reserve_bytes,
+                    void *reserve)
 {
     Call c;
     int status = check_call(handle, desc, lengths, x_desc, h_desc, c_desc, weight_bytes, work_bytes,
                             reserve_bytes, &c);
     if (status) return status;
-    REQUIRE(mode == CUDNN_FWD_MODE_TRAINING && y_desc && work && x && y && hx && hy && cx && cy && weights &&
-            reserve);
+    REQUIRE(mode == CUDNN_FWD_MODE_TRAINING && y_desc && work && x && y && hx && hy && cx && cy &&
+            weights && reserve);
     note("cudnnRNNForward");
-    c.kind = Call::FORWARD, c.x = x, c.y = y, c.hx = hx, c.hy = hy, c.cx = cx, c.cy = cy, c.weights = weights;
+    c.kind = Call::FORWARD, c.x = x, c.y = y, c.hx = hx, c.hy = hy, c.cx = cx, c.cy = cy,
+    c.weights = weights;
     c.reserve = (float *)reserve;
     return enqueue(c);
 }
 
-int cudnnRNNBackwardData_v8(Handle handle, Rnn desc, const int32_t lengths[], RnnData y_desc, const void *y,
-                            const void *dy, RnnData x_desc, void *dx, Tensor h_desc, const void *hx,
-                            const void *dhy, void *dhx, Tensor c_desc, const void *cx, const void *dcy,
-                            void *dcx, size_t weight_bytes, const void *weights, size_t work_bytes,
-                            void *work, size_t reserve_bytes, void *reserve)
+int cudnnRNNBackwardData_v8(Handle handle, Rnn desc, const int32_t lengths[], RnnData y_desc,
+                            const void *y, const void *dy, RnnData x_desc, void *dx, Tensor h_desc,
+                            const void *hx, const void *dhy, void *dhx, Tensor c_desc,
+                            const void *cx, const void *dcy, void *dcx, size_t weight_bytes,
+                            const void *weights, size_t work_bytes, void *work,
+                            size_t reserve_bytes, void *reserve)
 {
     Call c;
     int status = check_call(handle, desc, lengths, x_desc, h_desc, c_desc, weight_bytes, work_bytes,
                             reserve_bytes, &c);
     if (status) return status;
-    REQUIRE(y_desc && y && dy && dx && hx && cx && !dhy && !dcy && dhx && dcx && weights && work && reserve);
+    REQUIRE(y_desc && y && dy && dx && hx && cx && !dhy && !dcy && dhx && dcx && weights && work &&
+            reserve);
     note("cudnnRNNBackwardData_v8");
     c.kind = Call::DATA, c.dy = dy, c.dx = dx, c.weights = weights, c.reserve = (float *)reserve;
     weights_of[reserve] = weights;
     return enqueue(c);
 }
 
-int cudnnRNNBackwardWeights_v8(Handle handle, Rnn desc, int mode, const int32_t lengths[], RnnData x_desc,
-                               const void *x, Tensor h_desc, const void *hx, RnnData y_desc, const void *y,
-                               size_t weight_bytes, void *dweights, size_t work_bytes, void *work,
-                               size_t reserve_bytes, void *reserve)
+int cudnnRNNBackwardWeights_v8(Handle handle, Rnn desc, int mode, const int32_t lengths[],
+                               RnnData x_desc, const void *x, Tensor h_desc, const void *hx,
+                               RnnData y_desc, const void *y, size_t weight_bytes, void *dweights,
+                               size_t work_bytes, void *work, size_t reserve_bytes, void *reserve)
 {
     Call c;
-    int status = check_call(handle, desc, lengths, x_desc, h_desc, nullptr, weight_bytes, work_bytes,
-                            reserve_bytes, &c);
+    int status = check_call(handle, desc, lengths, x_desc, h_desc, nullptr, weight_bytes,
+                            work_bytes, reserve_bytes, &c);
     if (status) return status;
     REQUIRE(mode == CUDNN_WGRAD_MODE_ADD && x && hx && y_desc && y && dweights && work && reserve);
     note("cudnnRNNBackwardWeights_v8");

@@ -41,7 +41,8 @@ static void event(uint64_t id, int copy)
     if (event_count < EVENTS) events[event_count++] = (struct Event){id, clock_now(), copy};
 }
 
-CUptiResult CUPTIAPI cuptiActivityPushExternalCorrelationId(CUpti_ExternalCorrelationKind kind, uint64_t id)
+CUptiResult CUPTIAPI cuptiActivityPushExternalCorrelationId(CUpti_ExternalCorrelationKind kind,
+                                                            uint64_t id)
 {
     (void)kind;
     if (open_count == 64) return CUPTI_ERROR_UNKNOWN;
@@ -50,7 +51,8 @@ CUptiResult CUPTIAPI cuptiActivityPushExternalCorrelationId(CUpti_ExternalCorrel
     return CUPTI_SUCCESS;
 }
 
-CUptiResult CUPTIAPI cuptiActivityPopExternalCorrelationId(CUpti_ExternalCorrelationKind kind, uint64_t *last)
+CUptiResult CUPTIAPI cuptiActivityPopExternalCorrelationId(CUpti_ExternalCorrelationKind kind,
+                                                           uint64_t *last)
 {
     (void)kind;
     if (!open_count) return CUPTI_ERROR_QUEUE_EMPTY;
@@ -83,7 +85,8 @@ CUptiResult CUPTIAPI cuptiActivityFlushAll(uint32_t flag)
         size_t size, most;
         request(&buffer, &size, &most);
         CUpti_ActivityExternalCorrelation tie = {.kind = CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION,
-                                                 .externalKind = CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0,
+                                                 .externalKind =
+                                                     CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0,
                                                  .externalId = events[i].id,
                                                  .correlationId = i + 1};
         end = put(buffer, &tie);
@@ -110,7 +113,8 @@ CUptiResult CUPTIAPI cuptiActivityFlushAll(uint32_t flag)
     return CUPTI_SUCCESS;
 }
 
-CUptiResult CUPTIAPI cuptiActivityGetNextRecord(uint8_t *buffer, size_t valid, CUpti_Activity **record)
+CUptiResult CUPTIAPI cuptiActivityGetNextRecord(uint8_t *buffer, size_t valid,
+                                                CUpti_Activity **record)
 {
     uint8_t *next = *record ? (uint8_t *)*record + size_of(*record) : buffer;
     if (next >= buffer + valid) return CUPTI_ERROR_MAX_LIMIT_REACHED;

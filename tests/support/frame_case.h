@@ -44,7 +44,8 @@ static inline Model *toy_model(const BackendOps *ops, const BackendConfig *confi
     return &m;
 }
 
-static inline void toy_steps(const BackendOps *ops, ToyKind kind, const BackendConfig *config, ToyRun *run)
+static inline void toy_steps(const BackendOps *ops, ToyKind kind, const BackendConfig *config,
+                             ToyRun *run)
 {
     Error e;
     WindowResult r;
@@ -79,7 +80,8 @@ static inline void toy_same_bits(const ToyRun *a, const ToyRun *b)
 
 /* ---- against the double reference, by what the plain float32 loop errs (plain_f32.h) ---- */
 
-static inline void toy_check(const char *what, double error, double plain, double times, double largest)
+static inline void toy_check(const char *what, double error, double plain, double times,
+                             double largest)
 {
     double bound = f32_bound(times, plain, largest);
     if (!(error <= bound))
@@ -93,7 +95,8 @@ static inline void toy_check_loop(const char *what, const double *exact, const d
     toy_check(what, f32_error(ours, exact, n, &largest), plain_error, times, largest);
 }
 
-static inline void toy_follows_reference(const BackendOps *ops, ToyKind kind, const BackendConfig *config)
+static inline void toy_follows_reference(const BackendOps *ops, ToyKind kind,
+                                         const BackendConfig *config)
 {
     ToyRun exact, plain, ours;
     toy_steps(&backend_reference, kind, config, &exact);
@@ -204,7 +207,8 @@ static inline void toy_scores(const BackendOps *ops, ToyKind kind, const Backend
     assert_int_equal(whole.scored, scored);
     assert_int_equal(cut.scored, scored);
     assert_int_equal(whole.hits, hits);
-    assert_true(hits > 0 && fabs(whole.nats - nats) < 1e-9 * nats && fabs(cut.nats - nats) < 1e-5 * nats);
+    assert_true(hits > 0 && fabs(whole.nats - nats) < 1e-9 * nats &&
+                fabs(cut.nats - nats) < 1e-5 * nats);
 
     Window w = {.train = false};
     WindowResult r;
@@ -257,7 +261,8 @@ static inline Settings frame_settings(const char *backend, const char *kernel)
 {
     Settings s;
     settings_defaults(&s);
-    s.backend = backend, s.kernel = kernel, s.threads = 2, s.hidden = 10, s.layers = 2, s.keep = 0.6;
+    s.backend = backend, s.kernel = kernel, s.threads = 2, s.hidden = 10, s.layers = 2,
+    s.keep = 0.6;
     return s;
 }
 
@@ -284,11 +289,13 @@ static inline void toy_resumes(const char *backend, const char *kernel, ToyKind 
     Error e;
     Checkpoint c;
     Settings s = frame_settings(backend, kernel);
-    s.task = "toy", s.preset = "toy", s.data = data, s.batch = TOY_ROWS, s.epochs = 3, s.max_steps = 8;
+    s.task = "toy", s.preset = "toy", s.data = data, s.batch = TOY_ROWS, s.epochs = 3,
+    s.max_steps = 8;
     s.save = in_folder("whole.st"), s.save_best = in_folder("whole-best.st"),
     s.log_json = in_folder("whole.json");
     assert_int_equal(frame_train(&s, &toy_task, NULL), 0);
-    s.save = in_folder("cut.st"), s.save_best = in_folder("cut-best.st"), s.log_json = in_folder("cut.json");
+    s.save = in_folder("cut.st"), s.save_best = in_folder("cut-best.st"),
+    s.log_json = in_folder("cut.json");
     s.max_steps = 5;
     assert_int_equal(frame_train(&s, &toy_task, NULL), 0);
     if (checkpoint_open(&c, in_folder("cut.st"), &e)) fail_msg("%s", e.text);
@@ -297,7 +304,8 @@ static inline void toy_resumes(const char *backend, const char *kernel, ToyKind 
     assert_true(c.counters.minibatch == 2 && c.counters.epoch == 2 && c.counters.hits > 0);
     Settings again = c.settings;
     again.data = data, again.threads = 2, again.max_steps = 8, again.backend = backend;
-    again.save = s.save, again.save_best = s.save_best, again.log_json = s.log_json, again.resume = s.save;
+    again.save = s.save, again.save_best = s.save_best, again.log_json = s.log_json,
+    again.resume = s.save;
     assert_int_equal(frame_train(&again, &toy_task, &c), 0);
     checkpoint_close(&c);
     assert_files_equal(in_folder("whole.st"), in_folder("cut.st"));
@@ -399,8 +407,8 @@ static inline void lm_is_a_direct_loop(const BackendOps *ops, const char *kernel
     char *log = file_read(in_folder("lm.json"), NULL), *line = log;
     for (int step = 0; step < STEPS; step++) {
         char wanted[160];
-        snprintf(wanted, sizeof wanted, "\"nats\":%.17g,\"tokens\":%d,\"grad_norm\":%.17g,", frame_nats[step],
-                 T * B, frame_norm[step]);
+        snprintf(wanted, sizeof wanted, "\"nats\":%.17g,\"tokens\":%d,\"grad_norm\":%.17g,",
+                 frame_nats[step], T * B, frame_norm[step]);
         line = strstr(line + 1, "{\"event\":\"step\"");
         assert_non_null(line);
         char *found = strstr(line, wanted), *end = strchr(line, '\n');

@@ -19,10 +19,12 @@ static void write_count(void)
     fclose(f);
 }
 
-static void CUPTIAPI on_call(void *user, CUpti_CallbackDomain domain, CUpti_CallbackId id, const void *data)
+static void CUPTIAPI on_call(void *user, CUpti_CallbackDomain domain, CUpti_CallbackId id,
+                             const void *data)
 {
     (void)user, (void)domain, (void)id;
-    if (((const CUpti_CallbackData *)data)->callbackSite == CUPTI_API_ENTER) atomic_fetch_add(&launches, 1);
+    if (((const CUpti_CallbackData *)data)->callbackSite == CUPTI_API_ENTER)
+        atomic_fetch_add(&launches, 1);
 }
 
 /* The driver calls this once, when it is first used. */

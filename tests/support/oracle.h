@@ -61,7 +61,8 @@ static inline REAL ORACLE(factor_)(const OracleMask *m, int64_t row, int64_t H, 
 static inline REAL ORACLE(rounded_)(OracleRound by, REAL x) { return by ? (REAL)by((float)x) : x; }
 
 /* out (B,n) += x (B,m) w (m,n): neighbours in memory are neighbours in a row of the result. */
-static inline void ORACLE(product_)(int64_t B, int64_t m, int64_t n, const REAL *x, const REAL *w, REAL *out)
+static inline void ORACLE(product_)(int64_t B, int64_t m, int64_t n, const REAL *x, const REAL *w,
+                                    REAL *out)
 {
     for (int64_t b = 0; b < B; b++)
         for (int64_t i = 0; i < m; i++)
@@ -81,14 +82,16 @@ static inline REAL *ORACLE(weights_)(int64_t H, const REAL *w_hh, int transposed
     REAL *w = ORACLE(room_)(4 * H * H);
     for (int64_t j = 0; j < 4 * H; j++)
         for (int64_t k = 0; k < H; k++)
-            w[transposed ? k * 4 * H + j : j * H + k] = ORACLE(rounded_)(oracle_operand, w_hh[j * H + k]);
+            w[transposed ? k * 4 * H + j : j * H + k] =
+                ORACLE(rounded_)(oracle_operand, w_hh[j * H + k]);
     return w;
 }
 
 /* gates: x_proj on entry, i, f, g, o on exit; h, c: row 0 on entry. */
-static inline void ORACLE(forward_)(int64_t T, int64_t B, int64_t H, const REAL *w_hh, const REAL *b_ih,
-                                    const REAL *b_hh, REAL *gates, REAL *h, REAL *c, REAL *y, REAL *h_masked,
-                                    const OracleMask *output, const OracleMask *recurrent)
+static inline void ORACLE(forward_)(int64_t T, int64_t B, int64_t H, const REAL *w_hh,
+                                    const REAL *b_ih, const REAL *b_hh, REAL *gates, REAL *h,
+                                    REAL *c, REAL *y, REAL *h_masked, const OracleMask *output,
+                                    const OracleMask *recurrent)
 {
     REAL *w = ORACLE(weights_)(H, w_hh, 1), *x = ORACLE(room_)(B * H);
     for (int64_t t = 0; t < T; t++) {
@@ -96,7 +99,8 @@ static inline void ORACLE(forward_)(int64_t T, int64_t B, int64_t H, const REAL 
 #pragma omp parallel for
         for (int64_t b = 0; b < B; b++) {
             for (int64_t u = 0; u < H; u++)
-                hm[b * H + u] = h[(t * B + b) * H + u] * ORACLE(factor_)(recurrent, t * B + b, H, u);
+                hm[b * H + u] =
+                    h[(t * B + b) * H + u] * ORACLE(factor_)(recurrent, t * B + b, H, u);
             for (int64_t j = 0; j < 4 * H; j++) step[b * 4 * H + j] += b_ih[j] + b_hh[j];
         }
         for (int64_t n = 0; n < B * H; n++) x[n] = ORACLE(rounded_)(oracle_operand, hm[n]);
@@ -120,11 +124,12 @@ static inline void ORACLE(forward_)(int64_t T, int64_t B, int64_t H, const REAL 
 }
 
 /* gates: i, f, g, o on entry, dgates on exit; carry (2,B,H): dh_n, dc_n on entry, dh_0, dc_0 on exit. */
-static inline void ORACLE(backward_)(int64_t T, int64_t B, int64_t H, const REAL *w_hh, const REAL *c,
-                                     const REAL *dy, REAL *gates, REAL *carry, const OracleMask *output,
-                                     const OracleMask *recurrent)
+static inline void ORACLE(backward_)(int64_t T, int64_t B, int64_t H, const REAL *w_hh,
+                                     const REAL *c, const REAL *dy, REAL *gates, REAL *carry,
+                                     const OracleMask *output, const OracleMask *recurrent)
 {
-    REAL *w = ORACLE(weights_)(H, w_hh, 0), *x = ORACLE(room_)(4 * B * H), *const state = carry + B * H;
+    REAL *w = ORACLE(weights_)(H, w_hh, 0),
+         *x = ORACLE(room_)(4 * B * H), *const state = carry + B * H;
     for (int64_t t = T - 1; t >= 0; t--) {
         REAL *step = gates + t * B * 4 * H;
 #pragma omp parallel for
@@ -144,14 +149,15 @@ static inline void ORACLE(backward_)(int64_t T, int64_t B, int64_t H, const REAL
             }
         for (int64_t n = 0; n < 4 * B * H; n++) x[n] = ORACLE(rounded_)(oracle_operand, step[n]);
         ORACLE_PRODUCT(B, 4 * H, H, x, w, carry);
-        for (int64_t n = 0; n < B * H; n++) carry[n] *= ORACLE(factor_)(recurrent, t * B + n / H, H, n % H);
+        for (int64_t n = 0; n < B * H; n++)
+            carry[n] *= ORACLE(factor_)(recurrent, t * B + n / H, H, n % H);
     }
     free(w), free(x);
 }
 
 /* logits (N,V) become (softmax - onehot) / B where train, logits + bias otherwise. */
-static inline void ORACLE(softmax_)(int64_t N, int64_t V, const REAL *bias, const int32_t *targets, int train,
-                                    REAL B, REAL *logits, REAL *nats)
+static inline void ORACLE(softmax_)(int64_t N, int64_t V, const REAL *bias, const int32_t *targets,
+                                    int train, REAL B, REAL *logits, REAL *nats)
 {
     for (int64_t n = 0; n < N; n++) {
         REAL *z = logits + n * V, top = -INFINITY, sum = 0;
@@ -161,7 +167,8 @@ static inline void ORACLE(softmax_)(int64_t N, int64_t V, const REAL *bias, cons
         }
         for (int64_t v = 0; v < V; v++) sum += exp(z[v] - top);
         nats[n] = top + log(sum) - z[targets[n]];
-        for (int64_t v = 0; train && v < V; v++) z[v] = (exp(z[v] - top) / sum - (v == targets[n])) / B;
+        for (int64_t v = 0; train && v < V; v++)
+            z[v] = (exp(z[v] - top) / sum - (v == targets[n])) / B;
     }
 }
 
@@ -191,9 +198,9 @@ static inline void ORACLE(columns_)(int64_t rows, int64_t cols, const REAL *m, R
 }
 
 /* Norm of all gradients; the weights move. first and ids as in embedding_. */
-static inline REAL ORACLE(sgd_)(int64_t dense, REAL *weights, const REAL *grads, int64_t N, int64_t H,
-                                const int32_t *ids, const int32_t *first, REAL *encoder, const REAL *rows,
-                                double lr, double clip)
+static inline REAL ORACLE(sgd_)(int64_t dense, REAL *weights, const REAL *grads, int64_t N,
+                                int64_t H, const int32_t *ids, const int32_t *first, REAL *encoder,
+                                const REAL *rows, double lr, double clip)
 {
     REAL sum = 0;
     for (int64_t i = 0; i < dense; i++) sum += grads[i] * grads[i];

@@ -5,12 +5,12 @@
 #include "kernels/footprints.c"
 #undef lstm_footprints
 
-#define PLANTED(name_)                                                                                       \
-    const LstmFootprint planted_footprint_##name_ = {.name = #name_,                                         \
-                                                     .summary = "for tests",                                 \
-                                                     .kind = KIND_STEPWISE,                                  \
-                                                     .precisions = 1u << PRECISION_F32,                      \
-                                                     .min_sm = 35,                                           \
+#define PLANTED(name_)                                                                             \
+    const LstmFootprint planted_footprint_##name_ = {.name = #name_,                               \
+                                                     .summary = "for tests",                       \
+                                                     .kind = KIND_STEPWISE,                        \
+                                                     .precisions = 1u << PRECISION_F32,            \
+                                                     .min_sm = 35,                                 \
                                                      .toolkit = 11080};
 PLANTED(wrong)
 PLANTED(hangs)

@@ -40,12 +40,12 @@ static cudaError_t ends_forward(const LstmContext *context, const LstmForward *p
     abort();
 }
 
-#define PLANTED(name_, forward_, backward_)                                                                  \
-    extern const LstmFootprint planted_footprint_##name_;                                                    \
-    static const LstmVariant name_ = {.footprint = &planted_footprint_##name_,                               \
-                                      .prepare = cublas_prepare,                                             \
-                                      .forward = forward_,                                                   \
-                                      .backward = backward_,                                                 \
+#define PLANTED(name_, forward_, backward_)                                                        \
+    extern const LstmFootprint planted_footprint_##name_;                                          \
+    static const LstmVariant name_ = {.footprint = &planted_footprint_##name_,                     \
+                                      .prepare = cublas_prepare,                                   \
+                                      .forward = forward_,                                         \
+                                      .backward = backward_,                                       \
                                       .launches = stepwise_launches};
 PLANTED(wrong, wrong_forward, wrong_backward)
 PLANTED(hangs, hangs_forward, cublas_backward)

@@ -26,7 +26,8 @@
 
 /* ---- a folder of the test's own ---- */
 
-static char folder[PATH_MAX]; /* made by folder_make, which is a group's set-up, removed by its tear-down */
+static char
+    folder[PATH_MAX]; /* made by folder_make, which is a group's set-up, removed by its tear-down */
 
 static inline int folder_make(void **state)
 {
@@ -144,7 +145,8 @@ static inline pid_t program_start(char *const *words, long file_limit)
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid) return pid;
-    int o = open(out, O_WRONLY | O_CREAT | O_TRUNC, 0600), r = open(err, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    int o = open(out, O_WRONLY | O_CREAT | O_TRUNC, 0600),
+        r = open(err, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     struct rlimit limit = {(rlim_t)file_limit, (rlim_t)file_limit};
     if (o < 0 || r < 0 || dup2(o, 1) < 0 || dup2(r, 2) < 0) _exit(126);
     if (file_limit > 0 && setrlimit(RLIMIT_FSIZE, &limit)) _exit(126);
@@ -186,7 +188,8 @@ __attribute__((format(printf, 1, 2))) static inline Run plstm(const char *format
 }
 
 /* The same where only the exit status matters; a surprise shows what was said. */
-__attribute__((format(printf, 2, 3))) static inline void plstm_expect(int code, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static inline void plstm_expect(int code, const char *format,
+                                                                      ...)
 {
     char line[4096], shown[4096], *words[MAX_WORDS];
     va_list args;

@@ -6,8 +6,9 @@
 #include "host/data/stream.h"
 #include "host/train/scorer.h"
 
-static inline int score_stream(Model *m, const int32_t *ids, int64_t n, const char *what, int64_t rows,
-                               int64_t seq, ScoreVisitor visit, void *user, Totals *totals, Error *e)
+static inline int score_stream(Model *m, const int32_t *ids, int64_t n, const char *what,
+                               int64_t rows, int64_t seq, ScoreVisitor visit, void *user,
+                               Totals *totals, Error *e)
 {
     Source *source;
     int code = rows ? stream_rows(ids, n, rows, seq, what, &source, e)

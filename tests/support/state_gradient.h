@@ -43,7 +43,8 @@ static inline double *state_gradients(const BackendOps *ops, const BackendConfig
     Params p, d;
     WindowResult r;
     Window w = {.batch = batch_of_tokens(g->T, g->B, ids, ids + n), .train = true, .step = 77};
-    int code = model_open(&m, ops, g, e) || params_init(&p, &g->shape) || params_init(&d, &g->shape);
+    int code =
+        model_open(&m, ops, g, e) || params_init(&p, &g->shape) || params_init(&d, &g->shape);
     params_draw(&p, 5, 0.3);
     if (!code) code = model_set_params(&m, &p, e);
     if (!code) code = ops->state_set(m.backend, g->B, carried, carried + state / 2, e);

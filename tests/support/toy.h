@@ -67,7 +67,8 @@ static inline void toy_fill(ToySource *s, int64_t first, int64_t T, int64_t B, B
             s->ids[i] = at >= length ? ID_PADDING
                         : feature    ? ID_FEATURES
                                      : (int32_t)(toy_draw(q, at, 0) % TOY_V_IN);
-            s->targets[i] = at < length && scored ? (int32_t)(toy_draw(q, at, 1) % TOY_V_OUT) : TARGET_NONE;
+            s->targets[i] =
+                at < length && scored ? (int32_t)(toy_draw(q, at, 1) % TOY_V_OUT) : TARGET_NONE;
             for (int f = 0; s->ids[i] == ID_FEATURES && f < TOY_F; f++)
                 s->features[n++] = (float)(toy_draw(q, at * TOY_F + f, 2) % 1000) / 500 - 1;
         }
@@ -201,7 +202,8 @@ static inline int toy_score(TaskData *d, const Settings *s, int split, Source **
     return EXIT_DONE;
 }
 
-static inline int toy_figures(const TaskData *d, const Settings *s, int split, const Totals *t, Figure *f)
+static inline int toy_figures(const TaskData *d, const Settings *s, int split, const Totals *t,
+                              Figure *f)
 {
     static const char *const key[] = {"train_acc", "valid_acc", "test_acc", "test_acc"};
     (void)d, (void)s;

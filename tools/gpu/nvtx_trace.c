@@ -67,9 +67,10 @@ static void put_slice(const char *kind, const char *name, long track, uint64_t s
                       const char *path)
 {
     if (!out) return;
-    fprintf(out,
-            ",\n{\"ph\":\"X\",\"cat\":\"%s\",\"pid\":1,\"tid\":%ld,\"ts\":%.3f,\"dur\":%.3f,\"name\":", kind,
-            track, (double)(start - began) * 1e-3, (double)(end - start) * 1e-3);
+    fprintf(
+        out,
+        ",\n{\"ph\":\"X\",\"cat\":\"%s\",\"pid\":1,\"tid\":%ld,\"ts\":%.3f,\"dur\":%.3f,\"name\":",
+        kind, track, (double)(start - began) * 1e-3, (double)(end - start) * 1e-3);
     put_string(name);
     fputs(",\"args\":{\"path\":", out);
     put_string(path);
@@ -144,7 +145,10 @@ static int NVTX_API domain_push(nvtxDomainHandle_t domain, const nvtxEventAttrib
 
 static int NVTX_API domain_pop(nvtxDomainHandle_t domain) { return pop(domain); }
 static int NVTX_API plain_push(const char *name) { return push(NULL, name); }
-static int NVTX_API plain_push_ex(const nvtxEventAttributes_t *event) { return push(NULL, message(event)); }
+static int NVTX_API plain_push_ex(const nvtxEventAttributes_t *event)
+{
+    return push(NULL, message(event));
+}
 static int NVTX_API plain_pop(void) { return pop(NULL); }
 
 /* ---- the GPU ---- */
@@ -154,13 +158,13 @@ static int NVTX_API plain_pop(void) { return pop(NULL); }
  * this version. */
 typedef CUpti_ActivityKernel4 Kernel;
 
-#define CUPTI_CALLS(X)                                                                                       \
-    X(cuptiActivityRegisterTimestampCallback)                                                                \
-    X(cuptiActivityRegisterCallbacks)                                                                        \
-    X(cuptiActivityEnable)                                                                                   \
-    X(cuptiActivityGetNextRecord)                                                                            \
-    X(cuptiActivityPushExternalCorrelationId)                                                                \
-    X(cuptiActivityPopExternalCorrelationId)                                                                 \
+#define CUPTI_CALLS(X)                                                                             \
+    X(cuptiActivityRegisterTimestampCallback)                                                      \
+    X(cuptiActivityRegisterCallbacks)                                                              \
+    X(cuptiActivityEnable)                                                                         \
+    X(cuptiActivityGetNextRecord)                                                                  \
+    X(cuptiActivityPushExternalCorrelationId)                                                      \
+    X(cuptiActivityPopExternalCorrelationId)                                                       \
     X(cuptiActivityFlushAll)
 
 #define DECLARE(name) __typeof__(&name) name;
@@ -181,13 +185,15 @@ static struct {
 static void gpu_push(int path)
 {
     if (gpu_on)
-        cupti.cuptiActivityPushExternalCorrelationId(CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0, (uint64_t)path);
+        cupti.cuptiActivityPushExternalCorrelationId(CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0,
+                                                     (uint64_t)path);
 }
 
 static void gpu_pop(void)
 {
     uint64_t last;
-    if (gpu_on) cupti.cuptiActivityPopExternalCorrelationId(CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0, &last);
+    if (gpu_on)
+        cupti.cuptiActivityPopExternalCorrelationId(CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0, &last);
 }
 
 static void CUPTIAPI buffer_wanted(uint8_t **buffer, size_t *size, size_t *records)
@@ -197,8 +203,8 @@ static void CUPTIAPI buffer_wanted(uint8_t **buffer, size_t *size, size_t *recor
     *records = 0;
 }
 
-static void put_activity(const char *kind, const char *name, uint32_t stream, uint32_t id, uint64_t start,
-                         uint64_t end)
+static void put_activity(const char *kind, const char *name, uint32_t stream, uint32_t id,
+                         uint64_t start, uint64_t end)
 {
     int path = launches[id % LAUNCHES].id == id ? launches[id % LAUNCHES].path : 0;
     gpu_records++;
@@ -219,7 +225,8 @@ static void put_record(CUpti_Activity *record)
     case CUPTI_ACTIVITY_KIND_KERNEL:
     case CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL: {
         const Kernel *r = (void *)record;
-        put_activity("kernel", r->name ? r->name : "kernel", r->streamId, r->correlationId, r->start, r->end);
+        put_activity("kernel", r->name ? r->name : "kernel", r->streamId, r->correlationId,
+                     r->start, r->end);
         break;
     }
     case CUPTI_ACTIVITY_KIND_MEMCPY: {
@@ -242,7 +249,8 @@ static void CUPTIAPI buffer_done(CUcontext context, uint32_t stream, uint8_t *bu
     (void)context, (void)stream, (void)size;
     CUpti_Activity *record = NULL;
     pthread_mutex_lock(&lock);
-    while (cupti.cuptiActivityGetNextRecord(buffer, valid, &record) == CUPTI_SUCCESS) put_record(record);
+    while (cupti.cuptiActivityGetNextRecord(buffer, valid, &record) == CUPTI_SUCCESS)
+        put_record(record);
     pthread_mutex_unlock(&lock);
     free(buffer);
 }
@@ -253,13 +261,15 @@ static const char *gpu_begin(void)
     /* Runtime calls are recorded because an external id is only given out with them. */
     static const CUpti_ActivityKind kinds[] = {
         CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION, CUPTI_ACTIVITY_KIND_RUNTIME,
-        CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL, CUPTI_ACTIVITY_KIND_MEMCPY, CUPTI_ACTIVITY_KIND_MEMSET};
+        CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL, CUPTI_ACTIVITY_KIND_MEMCPY,
+        CUPTI_ACTIVITY_KIND_MEMSET};
     const char *named = getenv("NVTX_TRACE_CUPTI");
     void *library = dlopen(named ? named : "libcupti.so.13", RTLD_NOW | RTLD_LOCAL);
     if (!library && !named) library = dlopen("libcupti.so", RTLD_NOW | RTLD_LOCAL);
     if (!library) return "CUPTI was not found";
-#define RESOLVE(name)                                                                                        \
-    if (!(cupti.name = (__typeof__(cupti.name))dlsym(library, #name))) return "CUPTI lacks " #name;
+#define RESOLVE(name)                                                                              \
+    if (!(cupti.name = (__typeof__(cupti.name))dlsym(library, #name))) return "CUPTI "             \
+                                                                              "lacks " #name;
     CUPTI_CALLS(RESOLVE)
     CUptiResult fault = cupti.cuptiActivityRegisterTimestampCallback(now);
     if (!fault) fault = cupti.cuptiActivityRegisterCallbacks(buffer_wanted, buffer_done);
@@ -292,8 +302,8 @@ static void finish(void)
     pthread_mutex_lock(&lock);
     fprintf(out, ",\n{\"ph\":\"M\",\"pid\":1,\"name\":\"gpu\",\"args\":{\"note\":");
     put_string(no_gpu ? no_gpu : "recorded by CUPTI");
-    fprintf(out, ",\"records\":%llu,\"outside_ranges\":%llu}}\n]\n", (unsigned long long)gpu_records,
-            (unsigned long long)gpu_unplaced);
+    fprintf(out, ",\"records\":%llu,\"outside_ranges\":%llu}}\n]\n",
+            (unsigned long long)gpu_records, (unsigned long long)gpu_unplaced);
     fclose(out);
     out = NULL;
     pthread_mutex_unlock(&lock);
@@ -305,7 +315,8 @@ static void hook(const NvtxExportTableCallbacks *callbacks, NvtxCallbackModule m
 {
     NvtxFunctionTable table;
     unsigned size = 0;
-    if (callbacks->GetModuleFunctionTable(module, &table, &size) && id < size) *table[id] = function;
+    if (callbacks->GetModuleFunctionTable(module, &table, &size) && id < size)
+        *table[id] = function;
 }
 
 __attribute__((visibility("default"))) int NVTX_API
@@ -317,14 +328,19 @@ InitializeInjectionNvtx2(NvtxGetExportTableFunc_t get_table)
     if (!path || !callbacks) return 0;
     if (!(out = fopen(path, "w"))) return perror(path), 0;
     began = now();
-    fputs("[\n{\"ph\":\"M\",\"pid\":1,\"name\":\"process_name\",\"args\":{\"name\":\"plstm\"}}", out);
+    fputs("[\n{\"ph\":\"M\",\"pid\":1,\"name\":\"process_name\",\"args\":{\"name\":\"plstm\"}}",
+          out);
     no_gpu = gpu_begin();
-    hook(callbacks, NVTX_CB_MODULE_CORE2, NVTX_CBID_CORE2_DomainCreateA, (NvtxFunctionPointer)domain_create);
+    hook(callbacks, NVTX_CB_MODULE_CORE2, NVTX_CBID_CORE2_DomainCreateA,
+         (NvtxFunctionPointer)domain_create);
     hook(callbacks, NVTX_CB_MODULE_CORE2, NVTX_CBID_CORE2_DomainRangePushEx,
          (NvtxFunctionPointer)domain_push);
-    hook(callbacks, NVTX_CB_MODULE_CORE2, NVTX_CBID_CORE2_DomainRangePop, (NvtxFunctionPointer)domain_pop);
-    hook(callbacks, NVTX_CB_MODULE_CORE, NVTX_CBID_CORE_RangePushA, (NvtxFunctionPointer)plain_push);
-    hook(callbacks, NVTX_CB_MODULE_CORE, NVTX_CBID_CORE_RangePushEx, (NvtxFunctionPointer)plain_push_ex);
+    hook(callbacks, NVTX_CB_MODULE_CORE2, NVTX_CBID_CORE2_DomainRangePop,
+         (NvtxFunctionPointer)domain_pop);
+    hook(callbacks, NVTX_CB_MODULE_CORE, NVTX_CBID_CORE_RangePushA,
+         (NvtxFunctionPointer)plain_push);
+    hook(callbacks, NVTX_CB_MODULE_CORE, NVTX_CBID_CORE_RangePushEx,
+         (NvtxFunctionPointer)plain_push_ex);
     hook(callbacks, NVTX_CB_MODULE_CORE, NVTX_CBID_CORE_RangePop, (NvtxFunctionPointer)plain_pop);
     atexit(finish);
     return 1;

@@ -55,7 +55,8 @@ template <class T> T *on_device(const std::vector<T> &from)
 {
     void *to = nullptr;
     must(cudaMalloc(&to, from.size() * sizeof(T)), "cudaMalloc");
-    must(cudaMemcpy(to, from.data(), from.size() * sizeof(T), cudaMemcpyHostToDevice), "cudaMemcpy");
+    must(cudaMemcpy(to, from.data(), from.size() * sizeof(T), cudaMemcpyHostToDevice),
+         "cudaMemcpy");
     return (T *)to;
 }
 
@@ -112,10 +113,10 @@ Saved forward_loops(const Problem &p)
     std::vector<double> y(n), hm(n);
     std::vector<float> y_f(n), hm_f(n);
     forward_f64(p.T, p.B, p.H, as<double>(p.w_hh).data(), as<double>(p.b_ih).data(),
-                as<double>(p.b_hh).data(), s.gates.data(), s.h.data(), s.c.data(), y.data(), hm.data(), &none,
-                &none);
-    forward_f32(p.T, p.B, p.H, p.w_hh.data(), p.b_ih.data(), p.b_hh.data(), s.gates_f.data(), s.h_f.data(),
-                s.c_f.data(), y_f.data(), hm_f.data(), &none, &none);
+                as<double>(p.b_hh).data(), s.gates.data(), s.h.data(), s.c.data(), y.data(),
+                hm.data(), &none, &none);
+    forward_f32(p.T, p.B, p.H, p.w_hh.data(), p.b_ih.data(), p.b_hh.data(), s.gates_f.data(),
+                s.h_f.data(), s.c_f.data(), y_f.data(), hm_f.data(), &none, &none);
     return s;
 }
 
@@ -154,7 +155,8 @@ LstmLaunch launch_of(const LstmShape &shape, LstmPlan *plan, double *predicted)
     return launch;
 }
 
-void tell(const LstmPlan &plan, double predicted, const FaultRecord *fault, double error, double loop)
+void tell(const LstmPlan &plan, double predicted, const FaultRecord *fault, double error,
+          double loop)
 {
     FaultRecord record = from_device(fault, 1)[0];
     char text[PLAN_TEXT] = "";
@@ -166,13 +168,15 @@ void tell(const LstmPlan &plan, double predicted, const FaultRecord *fault, doub
 #else
     (void)plan;
 #endif
-    std::printf("\nSIM {\"plan\": \"%s\", \"predicted_us\": %.4g, \"error\": %.9g, \"loop_error\": %.9g, "
-                "\"fault\": %u, \"stamps\": [",
-                text, predicted, error, loop, record.set);
+    std::printf(
+        "\nSIM {\"plan\": \"%s\", \"predicted_us\": %.4g, \"error\": %.9g, \"loop_error\": %.9g, "
+        "\"fault\": %u, \"stamps\": [",
+        text, predicted, error, loop, record.set);
 #if !defined(SIM_BASELINE)
     for (int b = 0; b < plan.replicas * plan.blocks && b < STAMP_BLOCKS; b++) {
         std::printf("%s[", b ? ", " : "");
-        for (int t = 1; t < STAMP_STEPS && stamps[(size_t)(b * STAMP_STEPS + t) * STAMPS + STAMP_MET]; t++) {
+        for (int t = 1;
+             t < STAMP_STEPS && stamps[(size_t)(b * STAMP_STEPS + t) * STAMPS + STAMP_MET]; t++) {
             const unsigned *s = &stamps[(size_t)(b * STAMP_STEPS + t) * STAMPS];
             std::printf("%s[%u, %u, %u, %u]", t > 1 ? ", " : "", s[0], s[1], s[2], s[3]);
         }
@@ -187,7 +191,8 @@ void tell(const LstmPlan &plan, double predicted, const FaultRecord *fault, doub
 int main(int argc, char **argv)
 {
     if (argc != 4) return std::fprintf(stderr, "usage: driver T B H\n"), 2;
-    Problem p = {std::atoll(argv[1]), std::atoll(argv[2]), std::atoll(argv[3]), {}, {}, {}, {}, {}, {}, {}};
+    Problem p = {
+        std::atoll(argv[1]), std::atoll(argv[2]), std::atoll(argv[3]), {}, {}, {}, {}, {}, {}, {}};
     const int64_t T = p.T, B = p.B, H = p.H;
     const size_t row = (size_t)(B * H), all = (size_t)(T + 1) * row, steps = (size_t)T * row;
     p.w_hh = drawn(4 * (size_t)(H * H), 0.1f), p.b_ih = drawn(4 * (size_t)H, 0.1f),
@@ -205,28 +210,32 @@ int main(int argc, char **argv)
 #if SIM_BACKWARD
     LstmBackward b = {};
     b.shape = shape, b.launch = launch, b.w_hh = on_device(p.w_hh);
-    b.h = on_device(s.h_f), b.c = on_device(s.c_f), b.dy = on_device(p.dy), b.gates = on_device(s.gates_f);
+    b.h = on_device(s.h_f), b.c = on_device(s.c_f), b.dy = on_device(p.dy),
+    b.gates = on_device(s.gates_f);
     b.dh = on_device(std::vector<float>(row)), b.dc = on_device(std::vector<float>(row));
     must(JOIN(bwd_, SIM_VARIANT, _run)(&context, &b), "launch");
     must(cudaDeviceSynchronize(), "run");
     std::vector<double> gates = as<double>(s.gates_f), carry(2 * row);
     std::vector<float> gates_f = s.gates_f, carry_f(2 * row);
     OracleMask none = {};
-    backward_f64(T, B, H, as<double>(p.w_hh).data(), as<double>(s.c_f).data(), as<double>(p.dy).data(),
-                 gates.data(), carry.data(), &none, &none);
-    backward_f32(T, B, H, p.w_hh.data(), s.c_f.data(), p.dy.data(), gates_f.data(), carry_f.data(), &none,
-                 &none);
+    backward_f64(T, B, H, as<double>(p.w_hh).data(), as<double>(s.c_f).data(),
+                 as<double>(p.dy).data(), gates.data(), carry.data(), &none, &none);
+    backward_f32(T, B, H, p.w_hh.data(), s.c_f.data(), p.dy.data(), gates_f.data(), carry_f.data(),
+                 &none, &none);
     error = distance(from_device(b.gates, 4 * steps), gates), loop = distance(gates_f, gates);
 #else
     LstmForward f = {};
-    f.shape = shape, f.launch = launch, f.w_hh = on_device(p.w_hh), f.w_packed = on_device(packed(p));
+    f.shape = shape, f.launch = launch, f.w_hh = on_device(p.w_hh),
+    f.w_packed = on_device(packed(p));
     f.b_ih = on_device(p.b_ih), f.b_hh = on_device(p.b_hh);
     f.gates = on_device(p.x_proj), f.h = on_device(p.h), f.c = on_device(p.c);
     must(JOIN(fwd_, SIM_VARIANT, _run)(&context, &f), "launch");
     must(cudaDeviceSynchronize(), "run");
-    error = std::fmax(std::fmax(distance(from_device(f.h, all), s.h), distance(from_device(f.c, all), s.c)),
-                      distance(from_device(f.gates, 4 * steps), s.gates));
-    loop = std::fmax(std::fmax(distance(s.h_f, s.h), distance(s.c_f, s.c)), distance(s.gates_f, s.gates));
+    error = std::fmax(
+        std::fmax(distance(from_device(f.h, all), s.h), distance(from_device(f.c, all), s.c)),
+        distance(from_device(f.gates, 4 * steps), s.gates));
+    loop = std::fmax(std::fmax(distance(s.h_f, s.h), distance(s.c_f, s.c)),
+                     distance(s.gates_f, s.gates));
 #endif
     tell(plan, predicted, context.fault, error, loop);
     return 0;

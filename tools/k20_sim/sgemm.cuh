@@ -34,7 +34,8 @@ __global__ void __launch_bounds__(SGEMM_THREADS, 1) sgemm_rows(SgemmArgs a)
     };
     __shared__ __align__(16) float room[SUMS > STAGED ? SUMS : STAGED];
     float *const bs = room, *const as = room + DEPTH * PITCH; /* [k][column], [k][row] */
-    const int tid = (int)threadIdx.x, n0 = (int)blockIdx.x * COLUMNS, m0 = (int)blockIdx.y * SGEMM_ROWS;
+    const int tid = (int)threadIdx.x, n0 = (int)blockIdx.x * COLUMNS,
+              m0 = (int)blockIdx.y * SGEMM_ROWS;
     const int pair = tid % (COLUMNS / 2), half = tid / (COLUMNS / 2) % 2, slice = tid / COLUMNS;
     const int depth = (a.k + SLICES - 1) / SLICES; /* of a slice */
     float next_b[B_LOADS], next_a[A_LOADS], sum[HALF][2];
@@ -43,7 +44,8 @@ __global__ void __launch_bounds__(SGEMM_THREADS, 1) sgemm_rows(SgemmArgs a)
 #pragma unroll
         for (int i = 0; i < B_LOADS; i++) {
             int e = tid + i * SGEMM_THREADS;
-            int j = TRANSPOSED ? e % DEPTH : e / COLUMNS, column = TRANSPOSED ? e / DEPTH : e % COLUMNS;
+            int j = TRANSPOSED ? e % DEPTH : e / COLUMNS,
+                column = TRANSPOSED ? e / DEPTH : e % COLUMNS;
             int at = step + j % SGEMM_STEPS, k = j / SGEMM_STEPS * depth + at, n = n0 + column;
             bool there = at < depth && k < a.k && n < a.n;
             next_b[i] = there ? a.B[TRANSPOSED ? n * a.k + k : k * a.n + n] : 0.0f;
@@ -64,7 +66,8 @@ __global__ void __launch_bounds__(SGEMM_THREADS, 1) sgemm_rows(SgemmArgs a)
 #pragma unroll
         for (int i = 0; i < B_LOADS; i++) {
             int e = tid + i * SGEMM_THREADS;
-            int j = TRANSPOSED ? e % DEPTH : e / COLUMNS, column = TRANSPOSED ? e / DEPTH : e % COLUMNS;
+            int j = TRANSPOSED ? e % DEPTH : e / COLUMNS,
+                column = TRANSPOSED ? e / DEPTH : e % COLUMNS;
             bs[j * PITCH + column] = next_b[i];
         }
 #pragma unroll
@@ -102,9 +105,9 @@ __global__ void __launch_bounds__(SGEMM_THREADS, 1) sgemm_rows(SgemmArgs a)
 }
 
 /* The column-major call that gemm_rowmajor makes: n and m, B and A have changed places, and no operand has gaps. */
-static cublasStatus_t sim_sgemm(cublasHandle_t, cublasOperation_t of_b, cublasOperation_t of_a, int n, int m,
-                                int k, const float *alpha, const float *B, int, const float *A, int,
-                                const float *beta, float *C, int)
+static cublasStatus_t sim_sgemm(cublasHandle_t, cublasOperation_t of_b, cublasOperation_t of_a,
+                                int n, int m, int k, const float *alpha, const float *B, int,
+                                const float *A, int, const float *beta, float *C, int)
 {
     if (of_a != CUBLAS_OP_N || *alpha != 1.0f) return CUBLAS_STATUS_NOT_SUPPORTED;
     const SgemmArgs args = {m, n, k, A, B, *beta, C};

@@ -52,7 +52,8 @@ static void model_of(Trained *t, const BackendConfig *config, bool without_loss)
     for (int k = 0; k < params_count(s); k++) {
         bool drop = without_loss && k == param_decoder_weight(s);
         float *zero = drop ? room((size_t)param_info(s, k).n, sizeof *zero) : NULL;
-        check(backend_cpu.param_set(t->model.backend, k, drop ? zero : checkpoint_param(&t->file, k), &e),
+        check(backend_cpu.param_set(t->model.backend, k,
+                                    drop ? zero : checkpoint_param(&t->file, k), &e),
               &e);
         free(zero);
     }
@@ -68,16 +69,21 @@ static void trained_close(Trained *t)
 static void print_run(const Trained *t, DropoutSites sites)
 {
     const Settings *s = &t->file.settings;
-    printf(
-        "\"trained\":\"%s\",\"masks\":\"%s\",\"keep\":%g,\"seed\":\"%llu\",\"hidden\":%lld,\"layers\":%lld",
-        sites_name(s->sites), sites_name(sites), s->keep, (unsigned long long)s->seed, (long long)s->hidden,
-        (long long)s->layers);
+    printf("\"trained\":\"%s\",\"masks\":\"%s\",\"keep\":%g,\"seed\":\"%llu\",\"hidden\":%lld,"
+           "\"layers\":%lld",
+           sites_name(s->sites), sites_name(sites), s->keep, (unsigned long long)s->seed,
+           (long long)s->hidden, (long long)s->layers);
 }
 
 /* ---- reach: a random gradient goes into the last layer's h at the end of a training window of k steps, as from a prediction;
  * the decoder is zero, so that nothing else does. What arrives in all of h and c before the window, as a share of it. ---- */
 
-enum { REACH_ROWS = 20, REACH_WARM = 40, REACH_WINDOWS = 15, REACH_SHARES = REACH_ROWS * REACH_WINDOWS };
+enum {
+    REACH_ROWS = 20,
+    REACH_WARM = 40,
+    REACH_WINDOWS = 15,
+    REACH_SHARES = REACH_ROWS * REACH_WINDOWS
+};
 static const int reach_steps[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64};
 enum { REACH_STEPS = sizeof reach_steps / sizeof reach_steps[0], REACH_MOST = 64 };
 
@@ -119,7 +125,8 @@ static void reach(const char *path, int sites_given)
     Trained t;
     Error e;
     trained_open(&t, path);
-    DropoutSites sites = sites_given >= 0 ? (DropoutSites)sites_given : (DropoutSites)t.file.settings.sites;
+    DropoutSites sites =
+        sites_given >= 0 ? (DropoutSites)sites_given : (DropoutSites)t.file.settings.sites;
     BackendConfig config = {.shape = t.file.shape,
                             .T = REACH_MOST,
                             .B = REACH_ROWS,
@@ -146,13 +153,15 @@ static void reach(const char *path, int sites_given)
             reach_window(&t, reach_steps[k], first + REACH_WARM, step++);
             check(backend_cpu.state_grad_get(t.model.backend, REACH_ROWS, dh, dc, &e), &e);
             for (int64_t b = 0; b < REACH_ROWS; b++)
-                share[i * REACH_ROWS + b] = sqrt((norm(dh, L, H, b) + norm(dc, L, H, b)) / norm(in, L, H, b));
+                share[i * REACH_ROWS + b] =
+                    sqrt((norm(dh, L, H, b) + norm(dc, L, H, b)) / norm(in, L, H, b));
         }
         qsort(share, REACH_SHARES, sizeof *share, by_value);
         printf("{\"event\":\"reach\",");
         print_run(&t, sites);
-        printf(",\"steps\":%d,\"gradients\":%d,\"p10\":%.6g,\"median\":%.6g,\"p90\":%.6g}\n", reach_steps[k],
-               REACH_SHARES, share[REACH_SHARES / 10], share[REACH_SHARES / 2], share[REACH_SHARES * 9 / 10]);
+        printf(",\"steps\":%d,\"gradients\":%d,\"p10\":%.6g,\"median\":%.6g,\"p90\":%.6g}\n",
+               reach_steps[k], REACH_SHARES, share[REACH_SHARES / 10], share[REACH_SHARES / 2],
+               share[REACH_SHARES * 9 / 10]);
     }
     free(in), free(dh), free(dc);
     trained_close(&t);
@@ -212,8 +221,8 @@ static void distance(const char *path)
         if (!cost[k].n) continue;
         printf("{\"event\":\"distance\",");
         print_run(&t, (DropoutSites)t.file.settings.sites);
-        printf(",\"inside\":%d,\"words\":%lld,\"nats\":%.9g,\"best_nats\":%.9g}\n", k, (long long)cost[k].n,
-               cost[k].nats, cost[k].best);
+        printf(",\"inside\":%d,\"words\":%lld,\"nats\":%.9g,\"best_nats\":%.9g}\n", k,
+               (long long)cost[k].n, cost[k].nats, cost[k].best);
     }
     trained_close(&t);
 }
@@ -223,7 +232,8 @@ int main(int argc, char **argv)
     int sites = -1;
     for (int i = 0; argc == 4 && i < 3; i++)
         if (!strcmp(argv[3], sites_name(i))) sites = i;
-    if ((argc == 3 || (argc == 4 && sites >= 0)) && !strcmp(argv[1], "reach")) reach(argv[2], sites);
+    if ((argc == 3 || (argc == 4 && sites >= 0)) && !strcmp(argv[1], "reach"))
+        reach(argv[2], sites);
     else if (argc == 3 && !strcmp(argv[1], "distance")) distance(argv[2]);
     else {
         fprintf(stderr, "usage: claims reach F.st [nonrecurrent|all|none] | distance F.st\n");

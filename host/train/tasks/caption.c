@@ -20,7 +20,10 @@ static const char key_features[] =
 
 /* ---- opening ---- */
 
-static int no_memory(Error *e) { return error_set(e, EXIT_FAILED, "memory ran out while the data was read"); }
+static int no_memory(Error *e)
+{
+    return error_set(e, EXIT_FAILED, "memory ran out while the data was read");
+}
 
 /* Whether the data is that of the run that resumes. */
 static int agrees(const TaskData *d, const Settings *s, const Checkpoint *c, Error *e)
@@ -30,17 +33,20 @@ static int agrees(const TaskData *d, const Settings *s, const Checkpoint *c, Err
     vocab_sha256(&d->captions.vocab, here);
     vocab_sha256(&c->vocab, there);
     if (strcmp(here, there))
-        return error_set(e, EXIT_USAGE, "--data %s is not what %s was trained on: its vocabulary differs",
-                         s->data, s->resume);
+        return error_set(e, EXIT_USAGE,
+                         "--data %s is not what %s was trained on: its vocabulary differs", s->data,
+                         s->resume);
     if (strcmp(d->captions.sha256, c->corpus_sha256))
-        return error_set(e, EXIT_USAGE,
-                         "--data %s is not what %s was trained on: the hash of its captions begins with "
-                         "%.16s, the file's with %.16s",
-                         s->data, s->resume, d->captions.sha256, c->corpus_sha256);
+        return error_set(
+            e, EXIT_USAGE,
+            "--data %s is not what %s was trained on: the hash of its captions begins with "
+            "%.16s, the file's with %.16s",
+            s->data, s->resume, d->captions.sha256, c->corpus_sha256);
     if (!features || strcmp(d->image_features_sha256, features))
-        return error_set(e, EXIT_USAGE,
-                         "--data %s is not what %s was trained on: its features differ, or their order",
-                         s->data, s->resume);
+        return error_set(
+            e, EXIT_USAGE,
+            "--data %s is not what %s was trained on: its features differ, or their order", s->data,
+            s->resume);
     return EXIT_DONE;
 }
 
@@ -52,8 +58,8 @@ static int fits(const TaskData *d, const Settings *s, const Checkpoint *c, Error
                          "the checkpoint lacks the vocabulary or the sizes of a caption model");
     if (c->shape.F != d->features.F)
         return error_set(e, EXIT_BAD_DATA,
-                         "--data %s has %lld features an image, and the model was trained on %lld", s->data,
-                         (long long)d->features.F, (long long)c->shape.F);
+                         "--data %s has %lld features an image, and the model was trained on %lld",
+                         s->data, (long long)d->features.F, (long long)c->shape.F);
     return EXIT_DONE;
 }
 
@@ -70,7 +76,8 @@ static int caption_open(const TaskOpen *o, TaskData **out, Error *e)
     const Checkpoint *from = o->from;
     TaskData *d = calloc(1, sizeof *d);
     if (!d) return no_memory(e);
-    int code = captions_load(&d->captions, s->data, s->min_count, o->split ? &from->vocab : NULL, e);
+    int code =
+        captions_load(&d->captions, s->data, s->min_count, o->split ? &from->vocab : NULL, e);
     if (!code) code = image_features_load(&d->features, s->data, &d->captions, e);
     if (!code) captions_take_features(&d->captions, d->features.rows, d->features.F);
     if (!code && !o->split) image_features_sha256(&d->features, d->image_features_sha256);
@@ -103,7 +110,8 @@ static size_t caption_bytes(const TaskData *d)
     size_t bytes = (size_t)(v->V ? v->offset[v->V] + 8 * v->V + 4 * v->n_slots : 0);
     for (int i = 0; i < IMAGE_SPLITS; i++) {
         const CaptionSplit *s = &d->captions.split[i];
-        bytes += (size_t)(8 * s->rows.cap + 8 * s->rows.cap_positions + 8 * s->rows.n + 8 * s->images);
+        bytes +=
+            (size_t)(8 * s->rows.cap + 8 * s->rows.cap_positions + 8 * s->rows.n + 8 * s->images);
     }
     return bytes + (size_t)(d->features.n * d->features.F) * sizeof(float);
 }
@@ -134,7 +142,8 @@ static const char *caption_split_name(const TaskData *d, int i)
 
 static int caption_train(TaskData *d, const Settings *s, Source **source, Error *e)
 {
-    return buckets_train(source, &d->captions.split[IMAGES_TRAIN].rows, s->max_length, s->batch, s->seed, e);
+    return buckets_train(source, &d->captions.split[IMAGES_TRAIN].rows, s->max_length, s->batch,
+                         s->seed, e);
 }
 
 static int caption_score(TaskData *d, const Settings *s, int split, Source **source, Error *e)
@@ -142,18 +151,21 @@ static int caption_score(TaskData *d, const Settings *s, int split, Source **sou
     const Sequences *rows = &d->captions.split[split].rows;
     if (!rows->n)
         return error_set(
-            e, EXIT_BAD_DATA, "%s has no caption of split %s (called %s in %s): --eval says what is scored",
-            s->data, image_split_name[split], split == IMAGES_VALID ? "val" : "test", captions_file);
+            e, EXIT_BAD_DATA,
+            "%s has no caption of split %s (called %s in %s): --eval says what is scored", s->data,
+            image_split_name[split], split == IMAGES_VALID ? "val" : "test", captions_file);
     return buckets_score(source, rows, s->max_length, s->batch, e);
 }
 
 /* ---- telling ---- */
 
-static int caption_figures(const TaskData *d, const Settings *s, int split, const Totals *t, Figure *f)
+static int caption_figures(const TaskData *d, const Settings *s, int split, const Totals *t,
+                           Figure *f)
 {
-    static const char *const key[] = {"train_ppl", "valid_ppl", "test_ppl"}, *const heading[] = {"train ppl",
-                                                                                                 "valid ppl",
-                                                                                                 "test ppl"};
+    static const char *const key[] = {"train_ppl", "valid_ppl", "test_ppl"}, *const heading[] = {
+                                                                                 "train ppl",
+                                                                                 "valid ppl",
+                                                                                 "test ppl"};
     (void)d, (void)s;
     f[0] = (Figure){key[split], heading[split], split == IMAGES_TRAIN ? "(as trained)" : "(words)",
                     FIGURE_PPL, NULL,           t ? totals_ppl(t) : NAN};
@@ -177,10 +189,12 @@ static void caption_print_data(const TaskData *d, const Settings *s, FILE *out)
     int64_t left_out = sequences_longer(&c->split[IMAGES_TRAIN].rows, s->max_length);
     fprintf(out, "data       %s: images", s->data);
     for (int i = 0; i < IMAGE_SPLITS; i++)
-        fprintf(out, "%s %s %lld", i ? "," : "", image_split_name[i], (long long)c->split[i].images);
+        fprintf(out, "%s %s %lld", i ? "," : "", image_split_name[i],
+                (long long)c->split[i].images);
     fprintf(out, "; %lld features each\ncaptions  ", (long long)d->features.F);
     for (int i = 0; i < IMAGE_SPLITS; i++)
-        fprintf(out, "%s %s %lld", i ? "," : "", image_split_name[i], (long long)c->split[i].rows.n);
+        fprintf(out, "%s %s %lld", i ? "," : "", image_split_name[i],
+                (long long)c->split[i].rows.n);
     fprintf(out, "\nwords      %lld types;", (long long)c->vocab.V);
     for (int i = 0; i < IMAGE_SPLITS; i++) {
         fprintf(out, "%s %s %lld", i ? "," : "", image_split_name[i], (long long)c->split[i].words);
@@ -189,7 +203,8 @@ static void caption_print_data(const TaskData *d, const Settings *s, FILE *out)
     fprintf(out, "\n");
     if (left_out)
         fprintf(out, "left out   %lld of %lld training captions, longer than %lld positions\n",
-                (long long)left_out, (long long)c->split[IMAGES_TRAIN].rows.n, (long long)s->max_length);
+                (long long)left_out, (long long)c->split[IMAGES_TRAIN].rows.n,
+                (long long)s->max_length);
 }
 
 static void caption_log_run(const TaskData *d, const Settings *s, JsonLine *l)
@@ -218,7 +233,8 @@ static void caption_print_test(const TaskData *d, int split, const Totals *t, FI
     double best = best_ppl(d, split);
     (void)t;
     if (!isnan(best))
-        fprintf(out, "best possible %8.3f (the annotator of the built-in scenes, same words)\n", best);
+        fprintf(out, "best possible %8.3f (the annotator of the built-in scenes, same words)\n",
+                best);
 }
 
 static void caption_log_test(const TaskData *d, int split, const Totals *t, JsonLine *l)
@@ -227,7 +243,8 @@ static void caption_log_test(const TaskData *d, int split, const Totals *t, Json
     if (d->captions.scenes) line_double(l, "best_ppl", best_ppl(d, split));
 }
 
-static void caption_print_eval(const TaskData *d, const Settings *s, int split, const Totals *t, FILE *out)
+static void caption_print_eval(const TaskData *d, const Settings *s, int split, const Totals *t,
+                               FILE *out)
 {
     const CaptionSplit *c = &d->captions.split[split];
     fprintf(out, "%s of %s: %lld images, %lld captions, %lld words and ends scored, %lld unknown\n",

@@ -17,9 +17,11 @@ enum { CONFUSIONS_SHOWN = 5 };
 struct TaskData {
     Frames frames;
     int64_t voiced, voiced_hits; /* of the split that is scored, its frames without silence */
-    int64_t *confusion; /* (V,V) frames by target, then by what they were taken for; NULL: not wanted */
+    int64_t
+        *confusion; /* (V,V) frames by target, then by what they were taken for; NULL: not wanted */
     char feature_size[24], labels[24];
-    char *counts; /* frames of each label in training, blanks between; NULL where training was not read */
+    char *
+        counts; /* frames of each label in training, blanks between; NULL where training was not read */
 };
 
 static int out_of_memory(Error *e)
@@ -39,11 +41,12 @@ static int agrees(const Frames *f, const Settings *s, const Checkpoint *c, Error
     const char *ours = whole ? f->sha256 : f->train_sha256,
                *theirs = whole ? c->corpus_sha256 : c->train_sha256;
     if (strcmp(ours, theirs))
-        return error_set(e, EXIT_USAGE,
-                         "--data %s is not what %s was trained on: the hash of its labels begins with %.16s, "
-                         "the file's with "
-                         "%.16s",
-                         s->data, s->resume, ours, theirs);
+        return error_set(
+            e, EXIT_USAGE,
+            "--data %s is not what %s was trained on: the hash of its labels begins with %.16s, "
+            "the file's with "
+            "%.16s",
+            s->data, s->resume, ours, theirs);
     return EXIT_DONE;
 }
 
@@ -77,7 +80,8 @@ static int frames_open(const TaskOpen *o, TaskData **out, Error *e)
         return error_set(e, EXIT_BAD_DATA,
                          "the checkpoint has not the tensors of a model that reads features alone");
     if (o->split) options.F = from->shape.F, options.V = from->shape.V_out;
-    else if (from && from->corpus_sha256[0]) options.wanted = EVAL_ALL; /* which that hash is over */
+    else if (from && from->corpus_sha256[0])
+        options.wanted = EVAL_ALL; /* which that hash is over */
     TaskData *d = calloc(1, sizeof *d);
     if (!d) return out_of_memory(e);
     int code = frames_load(&d->frames, &options, e);
@@ -129,7 +133,8 @@ static size_t frames_bytes(const TaskData *d)
     size_t bytes = d->confusion ? (size_t)(d->frames.V * d->frames.V) * sizeof *d->confusion : 0;
     for (int i = 0; i < FRAMES_SPLITS; i++) {
         const FramesSplit *s = &d->frames.split[i];
-        bytes += (size_t)(16 * s->rows.cap + 8 * s->rows.cap_positions + 4 * s->frames * d->frames.F);
+        bytes +=
+            (size_t)(16 * s->rows.cap + 8 * s->rows.cap_positions + 4 * s->frames * d->frames.F);
     }
     return bytes;
 }
@@ -140,8 +145,8 @@ static void frames_remarks(const TaskData *d, FILE *out)
         const FramesSplit *s = &d->frames.split[i];
         if (s->no_labels + s->no_features + s->empty)
             fprintf(out,
-                    "plstm: %" PRId64 " utterances of %s are left out: %" PRId64 " without labels, %" PRId64
-                    " without features, %" PRId64 " without a frame\n",
+                    "plstm: %" PRId64 " utterances of %s are left out: %" PRId64
+                    " without labels, %" PRId64 " without features, %" PRId64 " without a frame\n",
                     s->no_labels + s->no_features + s->empty, frames_split_name[i], s->no_labels,
                     s->no_features, s->empty);
     }
@@ -162,20 +167,23 @@ static const char *split_name_of(const TaskData *d, int i)
 
 static int frames_train(TaskData *d, const Settings *s, Source **source, Error *e)
 {
-    return buckets_train(source, &d->frames.split[FRAMES_TRAIN].rows, s->max_length, s->batch, s->seed, e);
+    return buckets_train(source, &d->frames.split[FRAMES_TRAIN].rows, s->max_length, s->batch,
+                         s->seed, e);
 }
 
 static int frames_score(TaskData *d, const Settings *s, int split, Source **source, Error *e)
 {
     int code = frames_read(&d->frames, split, e);
-    return code ? code : buckets_score(source, &d->frames.split[split].rows, s->max_length, s->batch, e);
+    return code ? code
+                : buckets_score(source, &d->frames.split[split].rows, s->max_length, s->batch, e);
 }
 
 static void frames_score_begin(TaskData *d, int split)
 {
     (void)split;
     d->voiced = d->voiced_hits = 0;
-    if (d->confusion) memset(d->confusion, 0, (size_t)(d->frames.V * d->frames.V) * sizeof *d->confusion);
+    if (d->confusion)
+        memset(d->confusion, 0, (size_t)(d->frames.V * d->frames.V) * sizeof *d->confusion);
 }
 
 static void frames_visit(void *user, int64_t place, int32_t target, int32_t best, double nats)
@@ -236,8 +244,8 @@ static void print_confusions(const TaskData *d, FILE *out)
         }
         if (most < 0 || !d->confusion[most]) return;
         fprintf(out, "%s%s taken for %s in %" PRId64 " frames", n ? ", " : "most often ",
-                frames_label(&d->frames, most / V, target), frames_label(&d->frames, most % V, taken),
-                d->confusion[most]);
+                frames_label(&d->frames, most / V, target),
+                frames_label(&d->frames, most % V, taken), d->confusion[most]);
         if (n + 1 == CONFUSIONS_SHOWN) fprintf(out, "\n");
         shown[n] = most;
     }
@@ -250,19 +258,22 @@ static double share(int64_t part, int64_t whole)
     return whole && part >= 0 ? (double)part / (double)whole : NAN;
 }
 
-static int frames_figures(const TaskData *d, const Settings *s, int split, const Totals *t, Figure *f)
+static int frames_figures(const TaskData *d, const Settings *s, int split, const Totals *t,
+                          Figure *f)
 {
     static const char *const acc[] = {"train_acc", "valid_acc", "test_acc"},
                              *const nosil[] = {NULL, "valid_acc_nosil", "test_acc_nosil"},
                              *const nats[] = {NULL, "valid_nats", "test_nats"},
-                             *const heading[] = {"train accuracy", "valid accuracy", "test accuracy"};
+                             *const heading[] = {"train accuracy", "valid accuracy",
+                                                 "test accuracy"};
     (void)s;
     f[0] = (Figure){acc[split],   heading[split], split ? "" : "(as trained)",
                     FIGURE_SHARE, NULL,           t ? share(t->hits, t->scored) : NAN};
     if (!split) return 1;
     bool counted = t && t->hits >= 0 && d->frames.phones;
-    f[1] = (Figure){nosil[split], "valid accuracy",  "without silence",
-                    FIGURE_SHARE, "without silence", counted ? share(d->voiced_hits, d->voiced) : NAN};
+    f[1] =
+        (Figure){nosil[split], "valid accuracy",  "without silence",
+                 FIGURE_SHARE, "without silence", counted ? share(d->voiced_hits, d->voiced) : NAN};
     f[2] = (Figure){nats[split], "valid nats",   "a frame",
                     FIGURE_NATS, "nats a frame", t ? t->nats / (double)t->scored : NAN};
     return 3;
@@ -276,14 +287,18 @@ static void frames_print_data(const TaskData *d, const Settings *s, FILE *out)
     fprintf(out, "data       %s: utterances", s->data);
     for (int i = 0; i < FRAMES_SPLITS; i++)
         if (f->split[i].read)
-            fprintf(out, "%s %s %" PRId64 " (%" PRId64 " frames)", n++ ? "," : "", frames_split_name[i],
-                    f->split[i].rows.n, f->split[i].frames);
+            fprintf(out, "%s %s %" PRId64 " (%" PRId64 " frames)", n++ ? "," : "",
+                    frames_split_name[i], f->split[i].rows.n, f->split[i].frames);
     for (int64_t id = 0; id < f->V; id++) silent += f->silence[id];
-    fprintf(out, "\nfeatures   %" PRId64 " a frame, %s; %" PRId64 " labels, %" PRId64 " of them silence\n",
-            f->F, s->cmvn == CMVN_UTTERANCE ? "normalised in each utterance" : "as they are", f->V, silent);
+    fprintf(out,
+            "\nfeatures   %" PRId64 " a frame, %s; %" PRId64 " labels, %" PRId64
+            " of them silence\n",
+            f->F, s->cmvn == CMVN_UTTERANCE ? "normalised in each utterance" : "as they are", f->V,
+            silent);
     if (left_out)
         fprintf(out,
-                "left out   %" PRId64 " of %" PRId64 " training utterances, longer than %" PRId64 " frames\n",
+                "left out   %" PRId64 " of %" PRId64 " training utterances, longer than %" PRId64
+                " frames\n",
                 left_out, f->split[FRAMES_TRAIN].rows.n, s->max_length);
 }
 
@@ -326,7 +341,8 @@ static void frames_print_test(const TaskData *d, int split, const Totals *t, FIL
     if (d->confusion) print_confusions(d, out);
     if (best_of(d, split, &best))
         fprintf(out,
-                "best possible %.2f %%, %.2f %% without silence, %.4f nats a frame (the generator's own "
+                "best possible %.2f %%, %.2f %% without silence, %.4f nats a frame (the "
+                "generator's own "
                 "posterior)\n",
                 100 * share(best.hits, best.frames), 100 * share(best.voiced_hits, best.voiced),
                 best.nats / (double)best.frames);
@@ -342,10 +358,13 @@ static void frames_log_test(const TaskData *d, int split, const Totals *t, JsonL
     line_double(l, "best_nats", best.nats / (double)best.frames);
 }
 
-static void frames_print_eval(const TaskData *d, const Settings *s, int split, const Totals *t, FILE *out)
+static void frames_print_eval(const TaskData *d, const Settings *s, int split, const Totals *t,
+                              FILE *out)
 {
     const FramesSplit *p = &d->frames.split[split];
-    fprintf(out, "%s of %s: %" PRId64 " utterances, %" PRId64 " frames scored, %" PRId64 " of them silence\n",
+    fprintf(out,
+            "%s of %s: %" PRId64 " utterances, %" PRId64 " frames scored, %" PRId64
+            " of them silence\n",
             frames_split_name[split], s->data, p->rows.n, t->scored, p->silent);
 }
 
@@ -373,7 +392,8 @@ static void frames_meta(const TaskData *d, CheckpointData *m)
 const Task task_frames = {
     .name = "frames",
     .summary = "name the phonetic state of every frame of an utterance",
-    .takes = "a folder with train, valid and test, each with feats.scp or feats.ark and labels, or synthetic",
+    .takes = "a folder with train, valid and test, each with feats.scp or feats.ark and labels, or "
+             "synthetic",
     .marks = "train/feats.scp|train/feats.ark|train/labels",
     .builtin = "synthetic",
     .unit = "frames",

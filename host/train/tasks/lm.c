@@ -60,7 +60,10 @@ static size_t lm_bytes(const TaskData *d) { return corpus_bytes(&d->corpus); }
 
 static void lm_remarks(const TaskData *d, FILE *out) { tell_remarks(&d->corpus, out); }
 
-static ModelShape lm_shape(const TaskData *d) { return model_shape_of_words(d->corpus.vocab.V, 0, 0); }
+static ModelShape lm_shape(const TaskData *d)
+{
+    return model_shape_of_words(d->corpus.vocab.V, 0, 0);
+}
 
 static const char *lm_split_name(const TaskData *d, int i)
 {
@@ -86,8 +89,10 @@ static int lm_score(TaskData *d, const Settings *s, int split, Source **source, 
 {
     const Stream *stream = &d->corpus.split[split];
     int64_t rows = rows_of(s, split);
-    if (rows) return stream_rows(stream->ids, stream->n, rows, s->seq, split_name[split], source, e);
-    return stream_sequential(stream->ids, stream->n, s->seq * s->batch, split_name[split], source, e);
+    if (rows)
+        return stream_rows(stream->ids, stream->n, rows, s->seq, split_name[split], source, e);
+    return stream_sequential(stream->ids, stream->n, s->seq * s->batch, split_name[split], source,
+                             e);
 }
 
 static void lm_score_begin(TaskData *d, int split)
@@ -127,8 +132,12 @@ static int lm_figures(const TaskData *d, const Settings *s, int split, const Tot
         return 1;
     }
     bool test = split == SPLIT_TEST;
-    f[0] = (Figure){
-        test ? "test_ppl" : "valid_ppl", test ? "test ppl" : "valid ppl", note, FIGURE_PPL, NULL, ppl};
+    f[0] = (Figure){test ? "test_ppl" : "valid_ppl",
+                    test ? "test ppl" : "valid ppl",
+                    note,
+                    FIGURE_PPL,
+                    NULL,
+                    ppl};
     f[1] = (Figure){test ? "test_ppl_paper" : "valid_ppl_paper",
                     test ? "test ppl" : "valid ppl",
                     "(paper's count)",
@@ -190,7 +199,8 @@ static bool classes_of(const TaskData *d, int split, ClassScore *classes)
 {
     Error ignored; /* what there is to tell is told without them */
     return d->known && split == d->split &&
-           classes_score(classes, d->known, &d->corpus.split[split], nats_of, d->nats, &ignored) == EXIT_DONE;
+           classes_score(classes, d->known, &d->corpus.split[split], nats_of, d->nats, &ignored) ==
+               EXIT_DONE;
 }
 
 static void lm_print_test(const TaskData *d, int split, const Totals *t, FILE *out)
@@ -207,13 +217,15 @@ static void lm_log_test(const TaskData *d, int split, const Totals *t, JsonLine 
     if (classes_of(d, split, &classes)) report_classes_json(l, &classes);
 }
 
-static void lm_print_eval(const TaskData *d, const Settings *s, int split, const Totals *t, FILE *out)
+static void lm_print_eval(const TaskData *d, const Settings *s, int split, const Totals *t,
+                          FILE *out)
 {
     const Stream *stream = &d->corpus.split[split];
     fprintf(out, "%s of %s: %lld words, %lld unknown\n", split_name[split],
             d->corpus.known_as ? d->corpus.known_as : s->data, (long long)stream->n,
             (long long)stream->unknown);
-    fprintf(out, "%lld words scored, protocol %s: ", (long long)t->scored, protocol_name(s->protocol));
+    fprintf(out, "%lld words scored, protocol %s: ", (long long)t->scored,
+            protocol_name(s->protocol));
     if (rows_of(s, split))
         fprintf(out, "%lld rows, windows of %lld\n", (long long)s->batch, (long long)s->seq);
     else fprintf(out, "one sequential stream\n");

@@ -21,19 +21,20 @@ static int agrees(const Pairs *p, const Settings *s, const Checkpoint *c, Error 
         vocab_sha256(&p->vocab[side], here);
         vocab_sha256(file[side], there);
         if (strcmp(here, there))
-            return error_set(e, EXIT_USAGE,
-                             "--data %s is not the pair that %s was trained on: the %s vocabulary differs",
-                             s->data, s->resume, side_name[side]);
+            return error_set(
+                e, EXIT_USAGE,
+                "--data %s is not the pair that %s was trained on: the %s vocabulary differs",
+                s->data, s->resume, side_name[side]);
     }
     bool whole = c->corpus_sha256[0];
     const char *ours = whole ? p->sha256 : p->train_sha256,
                *theirs = whole ? c->corpus_sha256 : c->train_sha256;
     if (strcmp(ours, theirs))
-        return error_set(
-            e, EXIT_USAGE,
-            "--data %s is not the text that %s was trained on: its hash begins with %.16s, the file's "
-            "with %.16s",
-            s->data, s->resume, ours, theirs);
+        return error_set(e, EXIT_USAGE,
+                         "--data %s is not the text that %s was trained on: its hash begins with "
+                         "%.16s, the file's "
+                         "with %.16s",
+                         s->data, s->resume, ours, theirs);
     return EXIT_DONE;
 }
 
@@ -61,7 +62,8 @@ static int translate_open(const TaskOpen *o, TaskData **out, Error *e)
     PairsOptions options = options_of(o->settings);
     Vocab vocab[SIDES];
     if (from && (!from->vocab.V || !from->vocab_source.V))
-        return error_set(e, EXIT_BAD_DATA, "the checkpoint lacks the vocabularies of a translation model");
+        return error_set(e, EXIT_BAD_DATA,
+                         "the checkpoint lacks the vocabularies of a translation model");
     if (o->split) {
         vocab[SIDE_SOURCE] = from->vocab_source, vocab[SIDE_TARGET] = from->vocab;
         options.vocab = vocab;
@@ -125,8 +127,8 @@ static void translate_remarks(const TaskData *d, FILE *out)
     for (int i = 0; i < d->pairs.n_splits; i++)
         for (int side = 0; side < SIDES; side++)
             if (d->pairs.split[i].bom[side])
-                fprintf(out, "plstm: a byte-order mark was taken off the %s text of %s\n", side_name[side],
-                        d->pairs.split[i].name);
+                fprintf(out, "plstm: a byte-order mark was taken off the %s text of %s\n",
+                        side_name[side], d->pairs.split[i].name);
 }
 
 static ModelShape translate_shape(const TaskData *d)
@@ -144,18 +146,21 @@ static const char *translate_split_name(const TaskData *d, int i)
 
 static int translate_train(TaskData *d, const Settings *s, Source **source, Error *e)
 {
-    return buckets_train(source, &d->pairs.split[PAIRS_TRAIN].rows, s->max_length, s->batch, s->seed, e);
+    return buckets_train(source, &d->pairs.split[PAIRS_TRAIN].rows, s->max_length, s->batch,
+                         s->seed, e);
 }
 
 static int translate_score(TaskData *d, const Settings *s, int split, Source **source, Error *e)
 {
     int code = pairs_read(&d->pairs, split, e);
-    return code ? code : buckets_score(source, &d->pairs.split[split].rows, s->max_length, s->batch, e);
+    return code ? code
+                : buckets_score(source, &d->pairs.split[split].rows, s->max_length, s->batch, e);
 }
 
 /* ---- telling ---- */
 
-static int translate_figures(const TaskData *d, const Settings *s, int split, const Totals *t, Figure *f)
+static int translate_figures(const TaskData *d, const Settings *s, int split, const Totals *t,
+                             Figure *f)
 {
     double ppl = t ? totals_ppl(t) : NAN;
     (void)d, (void)s;
@@ -179,7 +184,8 @@ static double best_ppl(const TaskData *d, int split)
     const PairSplit *s = &d->pairs.split[split];
     double nats;
     Error e;
-    if (!d->pairs.synthetic || s->unknown[0] || s->unknown[1] || parallel_best(split, &nats, &e)) return NAN;
+    if (!d->pairs.synthetic || s->unknown[0] || s->unknown[1] || parallel_best(split, &nats, &e))
+        return NAN;
     return exp(nats / (double)(s->words[SIDE_TARGET] + s->rows.n));
 }
 
@@ -239,7 +245,8 @@ static void translate_log_run(const TaskData *d, const Settings *s, JsonLine *l)
     line_int(l, "V_source", d->pairs.vocab[SIDE_SOURCE].V);
     line_int(l, "V", d->pairs.vocab[SIDE_TARGET].V);
     line_open(l, "pairs", '{');
-    for (int i = 0; i < d->pairs.n_splits; i++) line_int(l, d->pairs.split[i].name, d->pairs.split[i].rows.n);
+    for (int i = 0; i < d->pairs.n_splits; i++)
+        line_int(l, d->pairs.split[i].name, d->pairs.split[i].rows.n);
     line_close(l, '}');
     log_counts(d, l, "words", false);
     log_counts(d, l, "unknown", true);
@@ -251,7 +258,8 @@ static void translate_print_test(const TaskData *d, int split, const Totals *t, 
     double best = best_ppl(d, split);
     (void)t;
     if (!isnan(best))
-        fprintf(out, "best possible %8.3f (the translator of the built-in corpus, same words)\n", best);
+        fprintf(out, "best possible %8.3f (the translator of the built-in corpus, same words)\n",
+                best);
 }
 
 static void translate_log_test(const TaskData *d, int split, const Totals *t, JsonLine *l)
@@ -261,7 +269,8 @@ static void translate_log_test(const TaskData *d, int split, const Totals *t, Js
     if (d->pairs.synthetic) line_double(l, "best_ppl", best_ppl(d, split));
 }
 
-static void translate_print_eval(const TaskData *d, const Settings *s, int split, const Totals *t, FILE *out)
+static void translate_print_eval(const TaskData *d, const Settings *s, int split, const Totals *t,
+                                 FILE *out)
 {
     const PairSplit *p = &d->pairs.split[split];
     fprintf(out, "%s of %s: %lld pairs, %lld target words and ends scored", p->name, s->data,

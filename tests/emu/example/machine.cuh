@@ -63,14 +63,18 @@ class Pieces
 
 /* Never cached in a register, ordered with nothing; every spin goes through it. */
 #if defined(CUDA_EMU)
-EMU_INLINE unsigned look(const unsigned *p, const char *file = __builtin_FILE(), int line = __builtin_LINE())
+EMU_INLINE unsigned look(const unsigned *p, const char *file = __builtin_FILE(),
+                         int line = __builtin_LINE())
 {
     unsigned value;
     emu_poll_load(p, &value, sizeof value, file, line);
     return value;
 }
 #else
-static __device__ __forceinline__ unsigned look(const unsigned *p) { return *(const volatile unsigned *)p; }
+static __device__ __forceinline__ unsigned look(const unsigned *p)
+{
+    return *(const volatile unsigned *)p;
+}
 #endif
 
 #endif

@@ -6,13 +6,13 @@
 #include "cuda_runtime_api.h"
 #include "recurrence.h"
 
-#define CHECK(call)                                                                                          \
-    do {                                                                                                     \
-        cudaError_t error_ = (call);                                                                         \
-        if (error_ != cudaSuccess) {                                                                         \
-            fprintf(stderr, "%s: %s\n", #call, cudaGetErrorString(error_));                                  \
-            return 1;                                                                                        \
-        }                                                                                                    \
+#define CHECK(call)                                                                                \
+    do {                                                                                           \
+        cudaError_t error_ = (call);                                                               \
+        if (error_ != cudaSuccess) {                                                               \
+            fprintf(stderr, "%s: %s\n", #call, cudaGetErrorString(error_));                        \
+            return 1;                                                                              \
+        }                                                                                          \
     } while (0)
 
 enum { N = 50, ROWS = 7, STEPS = 6 };
@@ -23,7 +23,8 @@ int main(void)
     static double h[N], next[N];
     unsigned state = 1;
     for (int i = 0; i < N * N; i++)
-        w_host[i] = (float)((state = state * 1664525u + 1013904223u) >> 8) / 16777216.0f * 0.4f - 0.2f;
+        w_host[i] =
+            (float)((state = state * 1664525u + 1013904223u) >> 8) / 16777216.0f * 0.4f - 0.2f;
     for (int i = 0; i < STEPS * N; i++)
         x_host[i] = (float)((state = state * 1664525u + 1013904223u) >> 8) / 16777216.0f - 0.5f;
 

@@ -43,7 +43,8 @@ static __host__ __device__ size_t carve(Pieces sm, int n, int rows, float **w, f
 }
 
 __global__ void __launch_bounds__(RECURRENCE_THREADS)
-    recurrence_kernel(const float *w, const float *x, float *h, unsigned *arrived, int n, int rows, int steps)
+    recurrence_kernel(const float *w, const float *x, float *h, unsigned *arrived, int n, int rows,
+                      int steps)
 {
     float *w_own, *h_now;
     carve(Pieces(), n, rows, &w_own, &h_now);
@@ -60,7 +61,8 @@ __global__ void __launch_bounds__(RECURRENCE_THREADS)
             float sum = 0.0f;
             for (int k = threadIdx.x % 32; k < n; k += 32) sum += w_own[row * n + k] * h_now[k];
             sum = warp_sum(sum);
-            if (threadIdx.x % 32 == 0) h_out[first + row] = tanhf(sum + x[(size_t)t * n + first + row]);
+            if (threadIdx.x % 32 == 0)
+                h_out[first + row] = tanhf(sum + x[(size_t)t * n + first + row]);
         }
         grid_barrier(arrived, (unsigned)(t + 1) * gridDim.x);
     }
@@ -70,13 +72,13 @@ __global__ void __launch_bounds__(RECURRENCE_THREADS)
 
 extern "C" int recurrence_blocks(int n, int rows) { return (n + rows - 1) / rows; }
 
-extern "C" cudaError_t recurrence_run(const float *w, const float *x, float *h, unsigned *arrived, int n,
-                                      int rows, int steps, cudaStream_t stream)
+extern "C" cudaError_t recurrence_run(const float *w, const float *x, float *h, unsigned *arrived,
+                                      int n, int rows, int steps, cudaStream_t stream)
 {
     float *unused;
     size_t shared = carve(Pieces(), n, rows, &unused, &unused);
-    cudaError_t error =
-        cudaFuncSetAttribute(recurrence_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+    cudaError_t error = cudaFuncSetAttribute(
+        recurrence_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
     if (error != cudaSuccess) return error;
     error = cudaMemsetAsync(arrived, 0, sizeof *arrived, stream);
     if (error != cudaSuccess) return error;

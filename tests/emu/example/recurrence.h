@@ -15,8 +15,8 @@ int recurrence_blocks(int n, int rows);
 
 /* w (n,n), x (steps,n), h (2,n): h[0] is the start, h[steps % 2] the result; `arrived` is one word of
  * scratch. */
-cudaError_t recurrence_run(const float *w, const float *x, float *h, unsigned *arrived, int n, int rows,
-                           int steps, cudaStream_t stream);
+cudaError_t recurrence_run(const float *w, const float *x, float *h, unsigned *arrived, int n,
+                           int rows, int steps, cudaStream_t stream);
 
 #ifdef __cplusplus
 }

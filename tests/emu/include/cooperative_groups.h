@@ -12,14 +12,18 @@ struct grid_group {
     EMU_INLINE_MEMBER void sync(EMU_AT) const { emu_gridsync(file, line); }
     unsigned long long size() const
     {
-        return (unsigned long long)gridDim.x * gridDim.y * gridDim.z * blockDim.x * blockDim.y * blockDim.z;
+        return (unsigned long long)gridDim.x * gridDim.y * gridDim.z * blockDim.x * blockDim.y *
+               blockDim.z;
     }
     unsigned long long num_threads() const { return size(); }
-    unsigned long long num_blocks() const { return (unsigned long long)gridDim.x * gridDim.y * gridDim.z; }
+    unsigned long long num_blocks() const
+    {
+        return (unsigned long long)gridDim.x * gridDim.y * gridDim.z;
+    }
     unsigned long long block_rank() const
     {
-        return blockIdx.x +
-               (unsigned long long)gridDim.x * (blockIdx.y + (unsigned long long)gridDim.y * blockIdx.z);
+        return blockIdx.x + (unsigned long long)gridDim.x *
+                                (blockIdx.y + (unsigned long long)gridDim.y * blockIdx.z);
     }
     unsigned long long thread_rank() const
     {
@@ -46,7 +50,8 @@ struct thread_block {
 static inline thread_block this_thread_block() { return thread_block(); }
 
 template <unsigned N> struct thread_block_tile {
-    static_assert(N >= 1 && N <= 32 && (N & (N - 1)) == 0, "a tile is a power of two within a warp");
+    static_assert(N >= 1 && N <= 32 && (N & (N - 1)) == 0,
+                  "a tile is a power of two within a warp");
     unsigned rank;
     thread_block_tile() : rank(this_thread_block().thread_rank()) {}
     unsigned mask() const

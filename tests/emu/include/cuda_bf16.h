@@ -35,7 +35,10 @@ static inline unsigned short emu_bfloat_bits_d(double d)
     }
     return emu_bfloat_bits(f);
 }
-static inline float emu_bfloat_float(unsigned short h) { return __uint_as_float((unsigned)h << 16); }
+static inline float emu_bfloat_float(unsigned short h)
+{
+    return __uint_as_float((unsigned)h << 16);
+}
 
 struct alignas(2) __nv_bfloat16 {
     unsigned short bits;
@@ -51,9 +54,18 @@ struct alignas(2) __nv_bfloat16 {
         bits = emu_bfloat_bits(f);
         return *this;
     }
-    EMU_INLINE_MEMBER __nv_bfloat16 &operator+=(__nv_bfloat16 o) { return *this = (float)*this + (float)o; }
-    EMU_INLINE_MEMBER __nv_bfloat16 &operator-=(__nv_bfloat16 o) { return *this = (float)*this - (float)o; }
-    EMU_INLINE_MEMBER __nv_bfloat16 &operator*=(__nv_bfloat16 o) { return *this = (float)*this * (float)o; }
+    EMU_INLINE_MEMBER __nv_bfloat16 &operator+=(__nv_bfloat16 o)
+    {
+        return *this = (float)*this + (float)o;
+    }
+    EMU_INLINE_MEMBER __nv_bfloat16 &operator-=(__nv_bfloat16 o)
+    {
+        return *this = (float)*this - (float)o;
+    }
+    EMU_INLINE_MEMBER __nv_bfloat16 &operator*=(__nv_bfloat16 o)
+    {
+        return *this = (float)*this * (float)o;
+    }
 };
 struct alignas(4) __nv_bfloat162 {
     __nv_bfloat16 x, y;
@@ -104,15 +116,24 @@ EMU_INLINE __nv_bfloat162 __halves2bfloat162(__nv_bfloat16 a, __nv_bfloat16 b)
 {
     return __nv_bfloat162(a, b);
 }
-EMU_INLINE __nv_bfloat162 make_bfloat162(__nv_bfloat16 a, __nv_bfloat16 b) { return __nv_bfloat162(a, b); }
+EMU_INLINE __nv_bfloat162 make_bfloat162(__nv_bfloat16 a, __nv_bfloat16 b)
+{
+    return __nv_bfloat162(a, b);
+}
 EMU_INLINE __nv_bfloat162 __bfloat162bfloat162(__nv_bfloat16 a) { return __nv_bfloat162(a, a); }
 EMU_INLINE __nv_bfloat162 __floats2bfloat162_rn(float a, float b)
 {
     return __nv_bfloat162(__nv_bfloat16(a), __nv_bfloat16(b));
 }
-EMU_INLINE __nv_bfloat162 __float22bfloat162_rn(float2 f) { return __floats2bfloat162_rn(f.x, f.y); }
+EMU_INLINE __nv_bfloat162 __float22bfloat162_rn(float2 f)
+{
+    return __floats2bfloat162_rn(f.x, f.y);
+}
 EMU_INLINE __nv_bfloat162 __float2bfloat162_rn(float f) { return __floats2bfloat162_rn(f, f); }
-EMU_INLINE float2 __bfloat1622float2(__nv_bfloat162 h) { return make_float2((float)h.x, (float)h.y); }
+EMU_INLINE float2 __bfloat1622float2(__nv_bfloat162 h)
+{
+    return make_float2((float)h.x, (float)h.y);
+}
 EMU_INLINE float __low2float(__nv_bfloat162 h) { return (float)h.x; }
 EMU_INLINE float __high2float(__nv_bfloat162 h) { return (float)h.y; }
 EMU_INLINE __nv_bfloat16 __low2bfloat16(__nv_bfloat162 h) { return h.x; }

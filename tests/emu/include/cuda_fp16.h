@@ -23,17 +23,19 @@ static inline unsigned short emu_half_bits_d(double d)
     unsigned sign = (unsigned)(u >> 48) & 0x8000u;
     int exponent = (int)(u >> 52 & 0x7ff) - 1023;
     uint64_t mantissa = (u & 0xfffffffffffffull) | 0x10000000000000ull; /* 1.52 */
-    if (exponent == 1024) return (unsigned short)((u & 0xfffffffffffffull) ? 0x7fff : sign | 0x7c00);
+    if (exponent == 1024)
+        return (unsigned short)((u & 0xfffffffffffffull) ? 0x7fff : sign | 0x7c00);
     if (exponent > 15) return (unsigned short)(sign | 0x7c00);
     if (exponent < -25) return (unsigned short)sign;
-    int shift = exponent >= -14
-                    ? 42
-                    : 42 + (-14 - exponent); /* keep 10 bits behind the point, fewer when subnormal */
+    int shift =
+        exponent >= -14
+            ? 42
+            : 42 + (-14 - exponent); /* keep 10 bits behind the point, fewer when subnormal */
     uint64_t kept = mantissa >> shift, rest = mantissa & (((uint64_t)1 << shift) - 1),
              tie = (uint64_t)1 << (shift - 1);
     kept += rest > tie || (rest == tie && (kept & 1));
-    unsigned result =
-        exponent >= -14 ? (unsigned)((uint64_t)(exponent + 14) << 10) + (unsigned)kept : (unsigned)kept;
+    unsigned result = exponent >= -14 ? (unsigned)((uint64_t)(exponent + 14) << 10) + (unsigned)kept
+                                      : (unsigned)kept;
     return (unsigned short)(sign | (result > 0x7c00 ? 0x7c00u : result));
 }
 static inline unsigned short emu_half_bits(float f) { return emu_half_bits_d((double)f); }

@@ -7,7 +7,8 @@
 /* The counter is 128 bits: offset/4 counts in the low half, the subsequence in the high half. */
 EMU_INLINE void emu_philox_add(unsigned *lo, unsigned *hi, unsigned long long n, bool *carry)
 {
-    unsigned long long low = (unsigned long long)*lo | ((unsigned long long)*hi << 32), sum = low + n;
+    unsigned long long low = (unsigned long long)*lo | ((unsigned long long)*hi << 32),
+                       sum = low + n;
     *carry = sum < low;
     *lo = (unsigned)sum;
     *hi = (unsigned)(sum >> 32);
@@ -75,8 +76,14 @@ EMU_INLINE uint4 curand4(curandStatePhilox4_32_10_t *s)
 }
 
 /* In (0, 1]: cuRAND's own mapping. */
-EMU_INLINE float emu_curand_unit(unsigned x) { return (float)x * 2.3283064e-10f + (2.3283064e-10f / 2.0f); }
-EMU_INLINE float curand_uniform(curandStatePhilox4_32_10_t *s) { return emu_curand_unit(curand(s)); }
+EMU_INLINE float emu_curand_unit(unsigned x)
+{
+    return (float)x * 2.3283064e-10f + (2.3283064e-10f / 2.0f);
+}
+EMU_INLINE float curand_uniform(curandStatePhilox4_32_10_t *s)
+{
+    return emu_curand_unit(curand(s));
+}
 EMU_INLINE float4 curand_uniform4(curandStatePhilox4_32_10_t *s)
 {
     uint4 x = curand4(s);

@@ -21,8 +21,8 @@ EMU_INLINE uint4 curand_Philox4x32_10(uint4 c, uint2 k)
 {
     for (int round = 0; round < 10; round++) {
         unsigned long long p0 = 0xD2511F53ull * c.x, p1 = 0xCD9E8D57ull * c.z;
-        c = make_uint4((unsigned)(p1 >> 32) ^ c.y ^ k.x, (unsigned)p1, (unsigned)(p0 >> 32) ^ c.w ^ k.y,
-                       (unsigned)p0);
+        c = make_uint4((unsigned)(p1 >> 32) ^ c.y ^ k.x, (unsigned)p1,
+                       (unsigned)(p0 >> 32) ^ c.w ^ k.y, (unsigned)p0);
         k.x += 0x9E3779B9u;
         k.y += 0xBB67AE85u;
     }

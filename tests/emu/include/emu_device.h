@@ -46,7 +46,8 @@ static const int warpSize = 32;
 
 extern "C" {
 void emu_syncthreads(const char *file, int line);
-int emu_syncthreads_reduce(int op, int predicate, const char *file, int line); /* op: 0 count, 1 and, 2 or */
+int emu_syncthreads_reduce(int op, int predicate, const char *file,
+                           int line); /* op: 0 count, 1 and, 2 or */
 void emu_gridsync(const char *file, int line);
 void emu_fence(int scope); /* 0 block, 1 device, 2 system */
 void emu_nanosleep(void);
@@ -64,7 +65,8 @@ uint64_t emu_warp_word(int op, unsigned mask, uint64_t value, int lane, int widt
                        int line);
 
 /* 32 or 64 bits at a time; `type` is an EmuType. Returns the old bits. */
-uint64_t emu_atomic(void *p, int op, int type, uint64_t value, uint64_t compare, const char *file, int line);
+uint64_t emu_atomic(void *p, int op, int type, uint64_t value, uint64_t compare, const char *file,
+                    int line);
 
 /* One polled load: lets others run, then reads, with relaxed (volatile) semantics. */
 void emu_poll_load(const void *p, void *out, size_t size, const char *file, int line);
@@ -73,8 +75,9 @@ int emu_poll_expired(void);
 void emu_load_acquire(const void *p, void *out, size_t size, int scope, const char *file, int line);
 void emu_store_release(void *p, const void *value, size_t size, int scope);
 void emu_store_relaxed(void *p, const void *value, size_t size);
-void emu_load_readonly(const void *p,
-                       size_t size); /* tells the race build that this went through the read-only path */
+void emu_load_readonly(
+    const void *p,
+    size_t size); /* tells the race build that this went through the read-only path */
 
 /* cp.async of 4 or 16 bytes into the block's shared memory: the bytes land in emu_copy_wait, where all
  * groups but the last `left` end. On a device before sm_80, or where `arch` (the code's) says so, a load
@@ -85,7 +88,8 @@ void emu_copy_wait(unsigned left);
 
 /* Tensor cores and matrices of 8x8 elements of 16 bits; op: EMU_MMA_BF16 or EMU_MMA_TF32. */
 void emu_mma(int op, float *d, const unsigned *a, const unsigned *b, const char *file, int line);
-void emu_ldmatrix(unsigned *r, int matrices, const void *row, int transposed, const char *file, int line);
+void emu_ldmatrix(unsigned *r, int matrices, const void *row, int transposed, const char *file,
+                  int line);
 unsigned emu_movmatrix(unsigned x, const char *file, int line);
 unsigned emu_tf32_round(float x);
 
@@ -101,8 +105,10 @@ void emu_fence_proxy(void);
 void emu_mbarrier_arrive(uintptr_t at, unsigned arrivals, unsigned bytes);
 int emu_mbarrier_try(void *at, unsigned parity, const char *file, int line);
 void emu_store_async(uintptr_t to, const void *value, unsigned bytes, uintptr_t mbarrier);
-void emu_copy_bulk(uintptr_t to, const void *from, unsigned bytes, uintptr_t mbarrier, int from_shared);
-void emu_copy_bulk_multicast(void *to, const void *from, unsigned bytes, void *mbarrier, unsigned ranks);
+void emu_copy_bulk(uintptr_t to, const void *from, unsigned bytes, uintptr_t mbarrier,
+                   int from_shared);
+void emu_copy_bulk_multicast(void *to, const void *from, unsigned bytes, void *mbarrier,
+                             unsigned ranks);
 
 /* Shared memory of the running block. */
 void *emu_shared_take(size_t index, size_t offset, size_t bytes, const char *file, int line);
@@ -166,7 +172,10 @@ enum EmuType { EMU_I32, EMU_U32, EMU_I64, EMU_U64, EMU_F32, EMU_F64, EMU_U16 };
  * ---------------------------------------------------------------------- */
 
 EMU_INLINE void __syncthreads(EMU_AT) { emu_syncthreads(file, line); }
-EMU_INLINE int __syncthreads_count(int p, EMU_AT) { return emu_syncthreads_reduce(0, p, file, line); }
+EMU_INLINE int __syncthreads_count(int p, EMU_AT)
+{
+    return emu_syncthreads_reduce(0, p, file, line);
+}
 EMU_INLINE int __syncthreads_and(int p, EMU_AT) { return emu_syncthreads_reduce(1, p, file, line); }
 EMU_INLINE int __syncthreads_or(int p, EMU_AT) { return emu_syncthreads_reduce(2, p, file, line); }
 EMU_INLINE void __threadfence_block() { emu_fence(0); }
@@ -198,15 +207,18 @@ template <class T> EMU_INLINE T emu_unbits(uint64_t bits)
 }
 
 template <class T>
-EMU_INLINE T emu_shuffle(int op, unsigned mask, T value, int lane, int width, const char *file, int line)
+EMU_INLINE T emu_shuffle(int op, unsigned mask, T value, int lane, int width, const char *file,
+                         int line)
 {
     return emu_unbits<T>(emu_warp_word(op, mask, emu_bits(value), lane, width, file, line));
 }
-template <class T> EMU_INLINE T __shfl_sync(unsigned mask, T value, int lane, int width = 32, EMU_AT)
+template <class T>
+EMU_INLINE T __shfl_sync(unsigned mask, T value, int lane, int width = 32, EMU_AT)
 {
     return emu_shuffle(EMU_SHFL, mask, value, lane, width, file, line);
 }
-template <class T> EMU_INLINE T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32, EMU_AT)
+template <class T>
+EMU_INLINE T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32, EMU_AT)
 {
     return emu_shuffle(EMU_SHFL_UP, mask, value, (int)delta, width, file, line);
 }
@@ -215,7 +227,8 @@ EMU_INLINE T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width 
 {
     return emu_shuffle(EMU_SHFL_DOWN, mask, value, (int)delta, width, file, line);
 }
-template <class T> EMU_INLINE T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = 32, EMU_AT)
+template <class T>
+EMU_INLINE T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = 32, EMU_AT)
 {
     return emu_shuffle(EMU_SHFL_XOR, mask, value, lanes, width, file, line);
 }
@@ -291,13 +304,14 @@ template <class T> EMU_INLINE unsigned __match_all_sync(unsigned mask, T v, int 
 template <class T>
 EMU_INLINE T emu_atomic_as(T *p, int op, int type, T value, T compare, const char *file, int line)
 {
-    return emu_unbits<T>(emu_atomic((void *)p, op, type, emu_bits(value), emu_bits(compare), file, line));
+    return emu_unbits<T>(
+        emu_atomic((void *)p, op, type, emu_bits(value), emu_bits(compare), file, line));
 }
-#define EMU_ATOMIC(name, op, T, type)                                                                        \
+#define EMU_ATOMIC(name, op, T, type)                                                              \
     EMU_INLINE T name(T *p, T v, EMU_AT) { return emu_atomic_as<T>(p, op, type, v, v, file, line); }
-#define EMU_ATOMIC_INTEGERS(name, op)                                                                        \
-    EMU_ATOMIC(name, op, int, EMU_I32)                                                                       \
-    EMU_ATOMIC(name, op, unsigned int, EMU_U32)                                                              \
+#define EMU_ATOMIC_INTEGERS(name, op)                                                              \
+    EMU_ATOMIC(name, op, int, EMU_I32)                                                             \
+    EMU_ATOMIC(name, op, unsigned int, EMU_U32)                                                    \
     EMU_ATOMIC(name, op, unsigned long long, EMU_U64)
 EMU_ATOMIC_INTEGERS(atomicAdd, EMU_ATOMIC_ADD)
 EMU_ATOMIC(atomicAdd, EMU_ATOMIC_ADD, float, EMU_F32)
@@ -317,10 +331,10 @@ EMU_ATOMIC(atomicInc, EMU_ATOMIC_INC, unsigned int, EMU_U32)
 EMU_ATOMIC(atomicDec, EMU_ATOMIC_DEC, unsigned int, EMU_U32)
 #undef EMU_ATOMIC_INTEGERS
 #undef EMU_ATOMIC
-#define EMU_ATOMIC_CAS_OF(T, type)                                                                           \
-    EMU_INLINE T atomicCAS(T *p, T compare, T v, EMU_AT)                                                     \
-    {                                                                                                        \
-        return emu_atomic_as<T>(p, EMU_ATOMIC_CAS, type, v, compare, file, line);                            \
+#define EMU_ATOMIC_CAS_OF(T, type)                                                                 \
+    EMU_INLINE T atomicCAS(T *p, T compare, T v, EMU_AT)                                           \
+    {                                                                                              \
+        return emu_atomic_as<T>(p, EMU_ATOMIC_CAS, type, v, compare, file, line);                  \
     }
 EMU_ATOMIC_CAS_OF(int, EMU_I32)
 EMU_ATOMIC_CAS_OF(unsigned int, EMU_U32)
@@ -362,7 +376,10 @@ EMU_INLINE double __longlong_as_double(long long x)
     __builtin_memcpy(&d, &x, sizeof d);
     return d;
 }
-EMU_INLINE unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)(((unsigned long long)a * b) >> 32); }
+EMU_INLINE unsigned __umulhi(unsigned a, unsigned b)
+{
+    return (unsigned)(((unsigned long long)a * b) >> 32);
+}
 EMU_INLINE int __mulhi(int a, int b) { return (int)(((long long)a * b) >> 32); }
 EMU_INLINE int __popc(unsigned x) { return __builtin_popcount(x); }
 EMU_INLINE int __popcll(unsigned long long x) { return __builtin_popcountll(x); }
@@ -380,7 +397,8 @@ EMU_INLINE unsigned __byte_perm(unsigned x, unsigned y, unsigned s)
 {
     unsigned long long bytes = ((unsigned long long)y << 32) | x;
     unsigned r = 0;
-    for (int i = 0; i < 4; i++) r |= (unsigned)((bytes >> (8 * ((s >> (4 * i)) & 7))) & 0xff) << (8 * i);
+    for (int i = 0; i < 4; i++)
+        r |= (unsigned)((bytes >> (8 * ((s >> (4 * i)) & 7))) & 0xff) << (8 * i);
     return r;
 }
 EMU_INLINE unsigned __funnelshift_l(unsigned lo, unsigned hi, unsigned s)
@@ -402,8 +420,14 @@ EMU_INLINE long min(long a, long b) { return a < b ? a : b; }
 EMU_INLINE long max(long a, long b) { return a > b ? a : b; }
 EMU_INLINE unsigned long min(unsigned long a, unsigned long b) { return a < b ? a : b; }
 EMU_INLINE unsigned long max(unsigned long a, unsigned long b) { return a > b ? a : b; }
-EMU_INLINE unsigned long long min(unsigned long long a, unsigned long long b) { return a < b ? a : b; }
-EMU_INLINE unsigned long long max(unsigned long long a, unsigned long long b) { return a > b ? a : b; }
+EMU_INLINE unsigned long long min(unsigned long long a, unsigned long long b)
+{
+    return a < b ? a : b;
+}
+EMU_INLINE unsigned long long max(unsigned long long a, unsigned long long b)
+{
+    return a > b ? a : b;
+}
 EMU_INLINE float min(float a, float b) { return fminf(a, b); }
 EMU_INLINE float max(float a, float b) { return fmaxf(a, b); }
 EMU_INLINE double min(double a, double b) { return fmin(a, b); }
@@ -449,7 +473,8 @@ EMU_INLINE float __int2float_rn(int x) { return (float)x; }
 EMU_INLINE float __uint2float_rn(unsigned x) { return (float)x; }
 EMU_INLINE double __hiloint2double(int hi, int lo)
 {
-    return __longlong_as_double((long long)(((unsigned long long)(unsigned)hi << 32) | (unsigned)lo));
+    return __longlong_as_double(
+        (long long)(((unsigned long long)(unsigned)hi << 32) | (unsigned)lo));
 }
 
 /* ---- launches
@@ -475,15 +500,17 @@ template <class... P> struct EmuKernel final : EmuBody {
 };
 
 /* Takes ownership of body. */
-cudaError_t emu_launch(const cudaLaunchConfig_t *config, const void *kernel, EmuBody *body, const char *call);
+cudaError_t emu_launch(const cudaLaunchConfig_t *config, const void *kernel, EmuBody *body,
+                       const char *call);
 
 template <class... P, class... A>
 static inline cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(P...),
                                              A &&...args)
 {
-    static_assert(sizeof...(P) == sizeof...(A), "a kernel takes as many arguments as it has parameters");
-    return emu_launch(config, (const void *)kernel, new EmuKernel<P...>(kernel, std::forward<A>(args)...),
-                      "cudaLaunchKernelEx");
+    static_assert(sizeof...(P) == sizeof...(A),
+                  "a kernel takes as many arguments as it has parameters");
+    return emu_launch(config, (const void *)kernel,
+                      new EmuKernel<P...>(kernel, std::forward<A>(args)...), "cudaLaunchKernelEx");
 }
 
 template <class... P, size_t... I>
@@ -498,19 +525,21 @@ static inline cudaError_t cudaLaunchKernel(void (*kernel)(P...), dim3 grid, dim3
                                            size_t smem = 0, cudaStream_t stream = 0)
 {
     cudaLaunchConfig_t config = {grid, block, smem, stream, nullptr, 0};
-    return emu_launch(&config, (const void *)kernel, emu_bind(kernel, args, std::index_sequence_for<P...>()),
-                      "cudaLaunchKernel");
+    return emu_launch(&config, (const void *)kernel,
+                      emu_bind(kernel, args, std::index_sequence_for<P...>()), "cudaLaunchKernel");
 }
 
 template <class... P>
 static inline cudaError_t cudaLaunchCooperativeKernel(void (*kernel)(P...), dim3 grid, dim3 block,
-                                                      void **args, size_t smem = 0, cudaStream_t stream = 0)
+                                                      void **args, size_t smem = 0,
+                                                      cudaStream_t stream = 0)
 {
     cudaLaunchAttribute attr = {};
     attr.id = cudaLaunchAttributeCooperative;
     attr.val.cooperative = 1;
     cudaLaunchConfig_t config = {grid, block, smem, stream, &attr, 1};
-    return emu_launch(&config, (const void *)kernel, emu_bind(kernel, args, std::index_sequence_for<P...>()),
+    return emu_launch(&config, (const void *)kernel,
+                      emu_bind(kernel, args, std::index_sequence_for<P...>()),
                       "cudaLaunchCooperativeKernel");
 }
 
@@ -530,12 +559,14 @@ template <class T> static inline cudaError_t cudaHostAlloc(T **p, size_t size, u
     return cudaHostAlloc((void **)(void *)p, size, flags);
 }
 template <class T>
-static inline cudaError_t cudaMallocManaged(T **p, size_t size, unsigned flags = cudaMemAttachGlobal)
+static inline cudaError_t cudaMallocManaged(T **p, size_t size,
+                                            unsigned flags = cudaMemAttachGlobal)
 {
     return cudaMallocManaged((void **)(void *)p, size, flags);
 }
 template <class... P>
-static inline cudaError_t cudaFuncSetAttribute(void (*kernel)(P...), cudaFuncAttribute attr, int value)
+static inline cudaError_t cudaFuncSetAttribute(void (*kernel)(P...), cudaFuncAttribute attr,
+                                               int value)
 {
     return cudaFuncSetAttribute((const void *)kernel, attr, value);
 }
@@ -545,10 +576,12 @@ static inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attr, void (
     return cudaFuncGetAttributes(attr, (const void *)kernel);
 }
 template <class... P>
-static inline cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, void (*kernel)(P...),
+static inline cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks,
+                                                                        void (*kernel)(P...),
                                                                         int block_size, size_t smem)
 {
-    return cudaOccupancyMaxActiveBlocksPerMultiprocessor(blocks, (const void *)kernel, block_size, smem);
+    return cudaOccupancyMaxActiveBlocksPerMultiprocessor(blocks, (const void *)kernel, block_size,
+                                                         smem);
 }
 template <class... P>
 static inline cudaError_t cudaOccupancyMaxActiveClusters(int *clusters, void (*kernel)(P...),

@@ -205,10 +205,11 @@ static void clear_fault(void)
     FaultRecord f;
     fetch(&f, context.fault, sizeof f);
     if (!f.set) return;
-    print_message("an earlier case left a fault record: block %u, step %u, expected %u, saw %u, missing %08x "
-                  "%08x %08x %08x %08x %08x %08x %08x; it is cleared\n",
-                  f.block, f.step, f.expected, f.seen, f.missing[0], f.missing[1], f.missing[2], f.missing[3],
-                  f.missing[4], f.missing[5], f.missing[6], f.missing[7]);
+    print_message(
+        "an earlier case left a fault record: block %u, step %u, expected %u, saw %u, missing %08x "
+        "%08x %08x %08x %08x %08x %08x %08x; it is cleared\n",
+        f.block, f.step, f.expected, f.seen, f.missing[0], f.missing[1], f.missing[2], f.missing[3],
+        f.missing[4], f.missing[5], f.missing[6], f.missing[7]);
     CHECK(cudaMemset(context.fault, 0, sizeof *context.fault));
     CHECK(cudaDeviceSynchronize());
 }
@@ -250,16 +251,17 @@ static const char *place_of(const char *what, int64_t i)
     int64_t H = told_H, B = told_B;
     if (!H) snprintf(text, sizeof text, "element %lld", (long long)i);
     else if (strstr(what, "gates"))
-        snprintf(text, sizeof text, "t %lld, b %lld, gate %lld, unit %lld", (long long)(i / (4 * H * B)),
-                 (long long)(i / (4 * H) % B), (long long)(i / H % 4), (long long)(i % H));
+        snprintf(text, sizeof text, "t %lld, b %lld, gate %lld, unit %lld",
+                 (long long)(i / (4 * H * B)), (long long)(i / (4 * H) % B), (long long)(i / H % 4),
+                 (long long)(i % H));
     else
         snprintf(text, sizeof text, "t %lld, b %lld, unit %lld", (long long)(i / (H * B)),
                  (long long)(i / H % B), (long long)(i % H));
     return text;
 }
 
-void compare(const char *what, const float *ours, const float *plain, const double *exact, int64_t n,
-             double times)
+void compare(const char *what, const float *ours, const float *plain, const double *exact,
+             int64_t n, double times)
 {
     double error = 0, measure = 0, largest = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -277,7 +279,8 @@ void compare(const char *what, const float *ours, const float *plain, const doub
         if (fabs((double)ours[i] - exact[i]) <= bound) continue;
         if (off++ == 0) first = i;
     }
-    fail_msg("%s errs %.3g, the plain loop %.3g, the bound is %.3g; first at %s: %.9g, truth %.9g; %lld of "
+    fail_msg("%s errs %.3g, the plain loop %.3g, the bound is %.3g; first at %s: %.9g, truth %.9g; "
+             "%lld of "
              "%lld differ, "
              "%lld NaN; %s",
              what, error, measure, bound, first < 0 ? "none" : place_of(what, first),

@@ -23,12 +23,12 @@
 #include "host/plan/residency.h"
 #include "kernels/lstm.h"
 
-#define CHECK(call)                                                                                          \
-    do {                                                                                                     \
-        int error_ = (int)(call);                                                                            \
-        if (error_)                                                                                          \
-            fail_msg("%s: error %d, %s; %s", #call, error_, cudaGetErrorString(cudaGetLastError()),          \
-                     told_case);                                                                             \
+#define CHECK(call)                                                                                \
+    do {                                                                                           \
+        int error_ = (int)(call);                                                                  \
+        if (error_)                                                                                \
+            fail_msg("%s: error %d, %s; %s", #call, error_,                                        \
+                     cudaGetErrorString(cudaGetLastError()), told_case);                           \
     } while (0)
 
 /* The tests of one part, in the order in which they run. */
@@ -62,13 +62,15 @@ enum { DEVICES = sizeof devices / sizeof devices[0] };
 /* Another emulated GPU; what lay on the one before is gone. */
 void device_choose(const char *name);
 
-bool slow_build(void);     /* a sanitizer's or the race detector's */
-bool emulated_whole(void); /* whether the whole list of plans runs, on the devices that it was made for */
-bool long_lists(void);     /* make test-long, in the plain build */
+bool slow_build(void); /* a sanitizer's or the race detector's */
+bool emulated_whole(
+    void); /* whether the whole list of plans runs, on the devices that it was made for */
+bool long_lists(void); /* make test-long, in the plain build */
 
 /* ---- memory, until release ---- */
 
-static const uint32_t canary = 0x7fc5a5a5; /* a NaN: whoever reads past an end carries it into a result */
+static const uint32_t canary =
+    0x7fc5a5a5; /* a NaN: whoever reads past an end carries it into a result */
 
 void *host_bytes(size_t n); /* zeros */
 float *host_floats(int64_t n);
@@ -92,15 +94,16 @@ enum { STEP = 7 };
 static const int64_t late_step = 77777777777; /* needs more than 32 bits, with a site too */
 static const double keeps[] = {0.35, 0.5, 1};
 
-float *drawn(uint32_t seed, int64_t n, double scale); /* in [-scale, scale], a pure function of `seed` */
+float *drawn(uint32_t seed, int64_t n,
+             double scale); /* in [-scale, scale], a pure function of `seed` */
 int32_t *drawn_ids(uint32_t seed, int64_t n, int64_t V);
 StepState *device_state(int64_t step, double lr, double clip); /* on the device */
 MaskSite mask_site(const StepState *state, int sites, int site, double keep, int on);
 OracleMask oracle_mask(int64_t step, int sites, int site, double keep, int on);
 
 /* Ours may err at most `times` as much as the plain loop, plus 4 ulp; a NaN on our side alone fails. */
-void compare(const char *what, const float *ours, const float *plain, const double *exact, int64_t n,
-             double times);
+void compare(const char *what, const float *ours, const float *plain, const double *exact,
+             int64_t n, double times);
 void check_bf16(const char *what, const uint16_t *device, const float *from, int64_t n);
 
 #endif

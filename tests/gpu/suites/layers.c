@@ -62,7 +62,8 @@ static void embedding_gathers_and_masks(void **state)
                                     mask_site(device, 5, 3, keep, k < 3), x_device));
             float *x = fetched(x_device, N * H);
             for (int64_t i = 0; i < N * H; i++)
-                assert_true(x[i] == encoder[ids[i / H] * H + i % H] * factor_f32(&m, i / H, H, i % H));
+                assert_true(x[i] ==
+                            encoder[ids[i / H] * H + i % H] * factor_f32(&m, i / H, H, i % H));
             release();
         }
 }
@@ -90,7 +91,8 @@ static void embedding_gradient(int64_t N, int64_t H, int64_t V, double keep, int
     OracleMask m = oracle_mask(STEP, 3, 0, keep, on);
     int32_t *ids = drawn_ids(4, N, V), *first_device = device_ints(NULL, N),
             *first = host_bytes((size_t)N * 4), *want = host_bytes((size_t)N * 4);
-    float *dx = drawn(5, N * H, 1), *plain = host_floats(N * H), *rows_device = device_floats(NULL, N * H);
+    float *dx = drawn(5, N * H, 1), *plain = host_floats(N * H),
+          *rows_device = device_floats(NULL, N * H);
     double *exact = host_bytes((size_t)(N * H) * sizeof *exact);
     embedding_f64(N, H, ids, widened(dx, N * H), &m, exact, want);
     embedding_f32(N, H, ids, dx, &m, plain, want);
@@ -123,7 +125,8 @@ static void embedding_sums_repeated_words(void **state)
         }
     embedding_gradient(40, 23, 1, 0.5, 1); /* all ids equal */
     embedding_gradient(40, 23, 1000000, 0.5, 0);
-    embedding_gradient(2100, 3, 40, 0.5, 1); /* more positions than a block looks through at a time */
+    embedding_gradient(2100, 3, 40, 0.5,
+                       1); /* more positions than a block looks through at a time */
     embedding_gradient(1500, 1, 1, 1, 0);
 }
 
@@ -137,7 +140,8 @@ static void softmax_case(int64_t N, int64_t V, int shift, int train)
     targets[0] = (int32_t)V - 1;
     float *device = device_bytes(logits, (size_t)(N * V) * sizeof(float), shift),
           *nats_device = device_floats(NULL, N);
-    CHECK(softmax_xent(context.stream, N, V, device_bytes(bias, (size_t)V * sizeof(float), (shift + V) % 3),
+    CHECK(softmax_xent(context.stream, N, V,
+                       device_bytes(bias, (size_t)V * sizeof(float), (shift + V) % 3),
                        device_ints(targets, N), train, 1 / B, device, nats_device, best_device));
     fetch(best, best_device, (size_t)N * sizeof *best);
     for (int64_t n = 0; n < N; n++) {
@@ -150,7 +154,8 @@ static void softmax_case(int64_t N, int64_t V, int shift, int train)
     softmax_f32(N, V, bias, targets, train, B, logits, plain_nats);
     fetch(nats, nats_device, (size_t)N * sizeof *nats);
     compare("nats", nats, plain_nats, exact_nats, N, 2);
-    compare(train ? "dlogits" : "logits", fetched(device, N * V), logits, exact, N * V, train ? 3 : 2);
+    compare(train ? "dlogits" : "logits", fetched(device, N * V), logits, exact, N * V,
+            train ? 3 : 2);
     release();
 }
 
@@ -186,8 +191,8 @@ static void rows_without_a_target(void **state)
         if (V > 5) logits[3] = logits[5] = 4;
         float *device = device_floats(logits, 3 * V), *nats_device = device_floats(NULL, 3);
         int32_t *best_device = device_ints(NULL, 3);
-        CHECK(softmax_xent(context.stream, 3, V, device_floats(host_floats(V), V), device_ints(targets, 3),
-                           train, 0.5f, device, nats_device, best_device));
+        CHECK(softmax_xent(context.stream, 3, V, device_floats(host_floats(V), V),
+                           device_ints(targets, 3), train, 0.5f, device, nats_device, best_device));
         fetch(nats, nats_device, sizeof nats);
         fetch(best, best_device, sizeof best);
         assert_int_equal(best[0], V > 5 ? 3 : 0);
@@ -223,8 +228,8 @@ static void rows_are_picked(void **state)
             CHECK(rows_pick(context.stream, TO, (size_t)H * 2, list, device, halves));
             fetch(picked, halves, TO * (size_t)H * 2);
             for (int64_t i = 0; i < TO * H; i++)
-                assert_int_equal(picked[i],
-                                 index[i / H] < 0 ? 0 : ((uint16_t *)from)[index[i / H] * H + i % H]);
+                assert_int_equal(
+                    picked[i], index[i / H] < 0 ? 0 : ((uint16_t *)from)[index[i / H] * H + i % H]);
             OracleMask m = oracle_mask(STEP, 5, 3, keeps[k], 1);
             CHECK(rows_masked(context.stream, TO, H, list, device,
                               mask_site(device_state(STEP, 1, 1), 5, 3, keeps[k], 1), to));
@@ -244,8 +249,8 @@ static float nats_of(int64_t V, float fill, int64_t at, float value, float **gra
     int32_t target = 0;
     for (int64_t v = 0; v < V; v++) logits[v] = v == at ? value : fill;
     float *device = device_floats(logits, V), *nats_device = device_floats(NULL, 1);
-    CHECK(softmax_xent(context.stream, 1, V, device_floats(host_floats(V), V), device_ints(&target, 1), 1,
-                       0.5f, device, nats_device, NULL));
+    CHECK(softmax_xent(context.stream, 1, V, device_floats(host_floats(V), V),
+                       device_ints(&target, 1), 1, 0.5f, device, nats_device, NULL));
     fetch(&nats, nats_device, sizeof nats);
     *gradient = fetched(device, V);
     return nats;
@@ -260,10 +265,12 @@ static void softmax_takes_any_logits(void **state)
         int64_t V = sizes[i];
         float *d;
         assert_true(nats_of(V, -1e4f, 0, 1e4f, &d) == 0 && d[0] == 0 && d[V - 1] == 0);
-        assert_true(nats_of(V, -1e4f, V - 1, 1e4f, &d) == 2e4f && d[0] == -0.5f && d[V - 1] == 0.5f);
+        assert_true(nats_of(V, -1e4f, V - 1, 1e4f, &d) == 2e4f && d[0] == -0.5f &&
+                    d[V - 1] == 0.5f);
         assert_true(nats_of(V, -INFINITY, 0, 3, &d) == 0 && d[0] == 0 && d[1] == 0);
         assert_true(nats_of(V, -INFINITY, 5, 3, &d) == INFINITY && d[0] == -0.5f && d[5] == 0.5f);
-        assert_true(fabsf(nats_of(V, 1e4f, 3, -INFINITY, &d) - logf((float)V - 1)) < 1e-5f && d[3] == 0);
+        assert_true(fabsf(nats_of(V, 1e4f, 3, -INFINITY, &d) - logf((float)V - 1)) < 1e-5f &&
+                    d[3] == 0);
         for (int64_t at = 0; at < V; at += V / 3)
             assert_true(isnan(nats_of(V, 3, at, NAN, &d)) && isnan(d[1]));
         assert_true(isnan(nats_of(V, -INFINITY, 0, -INFINITY, &d)));
@@ -279,8 +286,8 @@ static void columns_are_summed(void **state)
     for (size_t k = 0; k < sizeof shapes / sizeof shapes[0]; k++)
         for (int two = 0; two < 2; two++) {
             int64_t rows = shapes[k][0], cols = shapes[k][1];
-            float *m = drawn(9, rows * cols, 1), *plain = host_floats(cols), *out = device_floats(NULL, cols),
-                  *also = device_floats(NULL, cols);
+            float *m = drawn(9, rows * cols, 1), *plain = host_floats(cols),
+                  *out = device_floats(NULL, cols), *also = device_floats(NULL, cols);
             double *exact = host_bytes((size_t)cols * sizeof *exact);
             columns_f64(rows, cols, widened(m, rows * cols), exact);
             columns_f32(rows, cols, m, plain);
@@ -307,9 +314,10 @@ static void embedding_reads_features(void **state)
             int64_t H = widths[w];
             OracleMask m = oracle_mask(STEP, 5, 3, keeps[k], 1);
             MaskSite site = mask_site(device_state(STEP, 1, 1), 5, 3, keeps[k], 1);
-            float *encoder = drawn(2, V * H, 1), *projected = drawn(3, ROWS * H, 1), *bias = drawn(4, H, 1);
-            EmbeddingTable table = {device_floats(encoder, V * H), device_floats(projected, ROWS * H),
-                                    device_floats(bias, H)};
+            float *encoder = drawn(2, V * H, 1), *projected = drawn(3, ROWS * H, 1),
+                  *bias = drawn(4, H, 1);
+            EmbeddingTable table = {device_floats(encoder, V * H),
+                                    device_floats(projected, ROWS * H), device_floats(bias, H)};
             float *device = device_floats(NULL, N * H);
             int32_t *list = device_ints(ids, N);
             uint16_t *halves = device_bytes(NULL, N * (size_t)H * 2, 0);

@@ -28,7 +28,8 @@ void recurrence_rounds(const Recurrence *k, Tensors *x, LstmPrecision precision)
     forward_f32(T, B, H, w_hh, x->b_ih, x->b_hh, x->plain_gates, x->plain_h, x->plain_c, x->plain_y,
                 x->plain_h_masked, &x->output, &x->recurrent);
     memcpy(x->plain_dgates, x->plain_gates, (size_t)(4 * n) * sizeof(float));
-    backward_f32(T, B, H, w_hh, x->plain_c, x->dy, x->plain_dgates, carry, &x->output, &x->recurrent);
+    backward_f32(T, B, H, w_hh, x->plain_c, x->dy, x->plain_dgates, carry, &x->output,
+                 &x->recurrent);
     oracle_operand = NULL;
 }
 
@@ -46,7 +47,8 @@ Tensors recurrence_tensors(const Recurrence *k)
                  .recurrent = oracle_mask(STEP, 5, 3, k->keep, k->sites == ALL_SITES)};
     float *none = host_floats(n + B * H);
     x.packed = packed_of(x.w_hh, H);
-    x.gates = widened(x.x_proj, 4 * n), x.h = widened(none, n + B * H), x.c = widened(none, n + B * H);
+    x.gates = widened(x.x_proj, 4 * n), x.h = widened(none, n + B * H),
+    x.c = widened(none, n + B * H);
     x.y = widened(none, n), x.h_masked = widened(none, n);
     x.plain_gates = host_floats(4 * n), x.plain_dgates = host_floats(4 * n);
     x.plain_h = host_floats(n + B * H), x.plain_c = host_floats(n + B * H);
@@ -57,8 +59,8 @@ Tensors recurrence_tensors(const Recurrence *k)
     }
     double *w_hh = widened(x.w_hh, 4 * H * H), *dy = widened(x.dy, n),
            *carry = widened(host_floats(2 * B * H), 2 * B * H);
-    forward_f64(T, B, H, w_hh, widened(x.b_ih, 4 * H), widened(x.b_hh, 4 * H), x.gates, x.h, x.c, x.y,
-                x.h_masked, &x.output, &x.recurrent);
+    forward_f64(T, B, H, w_hh, widened(x.b_ih, 4 * H), widened(x.b_hh, 4 * H), x.gates, x.h, x.c,
+                x.y, x.h_masked, &x.output, &x.recurrent);
     x.dgates = host_bytes((size_t)(4 * n) * sizeof(double));
     memcpy(x.dgates, x.gates, (size_t)(4 * n) * sizeof(double));
     backward_f64(T, B, H, w_hh, x.c, dy, x.dgates, carry, &x.output, &x.recurrent);
@@ -70,26 +72,28 @@ Passes recurrence_passes(const Recurrence *k, const Tensors *x)
 {
     int64_t T = k->T, B = k->B, H = k->H, n = T * B * H;
     const StepState *state = device_state(STEP, 1, 1);
-    float *h = malloc((size_t)(n + B * H) * sizeof *h), *c = malloc((size_t)(n + B * H) * sizeof *c);
+    float *h = malloc((size_t)(n + B * H) * sizeof *h),
+          *c = malloc((size_t)(n + B * H) * sizeof *c);
     assert_true(h && c);
     for (int64_t i = 0; i < n + B * H; i++) h[i] = c[i] = NAN;
     memcpy(h, x->h0, (size_t)(B * H) * sizeof *h), memcpy(c, x->c0, (size_t)(B * H) * sizeof *c);
     Passes p;
-    p.forward = (LstmForward){.shape = {T, B, H, x->precision},
-                              .w_hh = device_floats(x->w_hh, 4 * H * H),
-                              .w_packed = device_floats(x->packed, 4 * H * H),
-                              .w_tiles = x->precision == PRECISION_BF16
-                                             ? device_bytes(tiles_of(x->w_hh, H), tensor_copy_bytes(H), 0)
-                                             : NULL,
-                              .b_ih = device_floats(x->b_ih, 4 * H),
-                              .b_hh = device_floats(x->b_hh, 4 * H),
-                              .gates = device_floats(x->x_proj, 4 * n),
-                              .h = device_floats(h, n + B * H),
-                              .c = device_floats(c, n + B * H),
-                              .y = k->sites >= OUTPUT_SITE ? device_floats(NULL, n) : NULL,
-                              .h_masked = k->sites == ALL_SITES ? device_floats(NULL, n) : NULL,
-                              .output = mask_site(state, 5, 1, k->keep, k->sites >= OUTPUT_SITE),
-                              .recurrent = mask_site(state, 5, 3, k->keep, k->sites == ALL_SITES)};
+    p.forward =
+        (LstmForward){.shape = {T, B, H, x->precision},
+                      .w_hh = device_floats(x->w_hh, 4 * H * H),
+                      .w_packed = device_floats(x->packed, 4 * H * H),
+                      .w_tiles = x->precision == PRECISION_BF16
+                                     ? device_bytes(tiles_of(x->w_hh, H), tensor_copy_bytes(H), 0)
+                                     : NULL,
+                      .b_ih = device_floats(x->b_ih, 4 * H),
+                      .b_hh = device_floats(x->b_hh, 4 * H),
+                      .gates = device_floats(x->x_proj, 4 * n),
+                      .h = device_floats(h, n + B * H),
+                      .c = device_floats(c, n + B * H),
+                      .y = k->sites >= OUTPUT_SITE ? device_floats(NULL, n) : NULL,
+                      .h_masked = k->sites == ALL_SITES ? device_floats(NULL, n) : NULL,
+                      .output = mask_site(state, 5, 1, k->keep, k->sites >= OUTPUT_SITE),
+                      .recurrent = mask_site(state, 5, 3, k->keep, k->sites == ALL_SITES)};
     p.backward = (LstmBackward){.shape = p.forward.shape,
                                 .w_hh = p.forward.w_hh,
                                 .w_tiles = p.forward.w_tiles,
@@ -138,7 +142,9 @@ static const Making cluster_makings[MAKINGS] = {
 const Making *making_of(const LstmVariant *v, int m)
 {
     const LstmFootprint *f = v->footprint;
-    return !f->reads_tiles ? &makings[m] : f->grid_barrier ? &tensor_makings[m] : &cluster_makings[m];
+    return !f->reads_tiles   ? &makings[m]
+           : f->grid_barrier ? &tensor_makings[m]
+                             : &cluster_makings[m];
 }
 
 int persistent(const LstmVariant *v) { return v->footprint->tile[0] != NULL; }
@@ -171,12 +177,13 @@ static void less_shared(const LstmVariant *v, const LstmShape *shape, int backwa
         fail_msg("%s", e.text);
 }
 
-int launch_made(const LstmVariant *v, const LstmShape *of, int backward, const Making *m, uint32_t epoch,
-                LstmPlan *plan, LstmLaunch *launch)
+int launch_made(const LstmVariant *v, const LstmShape *of, int backward, const Making *m,
+                uint32_t epoch, LstmPlan *plan, LstmLaunch *launch)
 {
     Error e;
     PlanOverride force;
-    LstmShape shape = {of->T, of->B + m->more_rows < 1 ? 1 : of->B + m->more_rows, of->H, of->precision};
+    LstmShape shape = {of->T, of->B + m->more_rows < 1 ? 1 : of->B + m->more_rows, of->H,
+                       of->precision};
     int blocks;
     *launch = (LstmLaunch){0};
     if (!persistent(v)) return 1;
@@ -231,8 +238,8 @@ void told(const char *what, const LstmVariant *v, LstmPrecision precision, const
     told_B = k->B, told_H = k->H;
     snprintf(told_case, sizeof told_case,
              "%s %s %s T %d B %d H %d keep %g sites %d on %s, override '%s'%s, plan %s", what,
-             v->footprint->name, precision_name(precision), (int)k->T, (int)k->B, (int)k->H, k->keep,
-             k->sites, facts.name, m->override, m->streams ? ", half streamed" : "", text);
+             v->footprint->name, precision_name(precision), (int)k->T, (int)k->B, (int)k->H,
+             k->keep, k->sites, facts.name, m->override, m->streams ? ", half streamed" : "", text);
 }
 
 static void check_forward(const Recurrence *k, const Tensors *x, const LstmForward *p)
@@ -242,7 +249,8 @@ static void check_forward(const Recurrence *k, const Tensors *x, const LstmForwa
     compare("h", h, x->plain_h, x->h, n + B * H, 2);
     compare("c", fetched(p->c, n + B * H), x->plain_c, x->c, n + B * H, 2);
     compare("gates", fetched(p->gates, 4 * n), x->plain_gates, x->gates, 4 * n, 2);
-    float *y = p->y ? fetched(p->y, n) : NULL, *h_masked = p->h_masked ? fetched(p->h_masked, n) : NULL;
+    float *y = p->y ? fetched(p->y, n) : NULL,
+          *h_masked = p->h_masked ? fetched(p->h_masked, n) : NULL;
     for (int64_t j = 0; j < n; j++) { /* masks: the bits, not a tolerance */
         if (y && y[j] != h[B * H + j] * factor_f32(&x->output, j / H, H, j % H))
             fail_msg("y[%lld] is not h masked: %s", (long long)j, told_case);
@@ -298,14 +306,15 @@ bool seen_all(const LstmVariant *v, const Seen seen[2], bool must)
         if (seen_enough(v->footprint, back, s)) continue;
         all = false;
         if (must)
-            fail_msg(
-                "%s %s: of %d plans some had ranges %d, ragged %d, passes %d, replicas %d, groups %d, slices "
-                "%d, "
-                "chunks %d, rounds %d, more than registers %d, all in shared memory %d, shared and streamed "
-                "%d, streamed %d, clusters %x",
-                v->footprint->name, back ? "backward" : "forward", s->runs, s->ranges, s->ragged, s->passes,
-                s->replicas, s->groups, s->slices, s->chunks, s->rounds, s->resident, s->shared, s->mixed,
-                s->streamed, s->clusters);
+            fail_msg("%s %s: of %d plans some had ranges %d, ragged %d, passes %d, replicas %d, "
+                     "groups %d, slices "
+                     "%d, "
+                     "chunks %d, rounds %d, more than registers %d, all in shared memory %d, "
+                     "shared and streamed "
+                     "%d, streamed %d, clusters %x",
+                     v->footprint->name, back ? "backward" : "forward", s->runs, s->ranges,
+                     s->ragged, s->passes, s->replicas, s->groups, s->slices, s->chunks, s->rounds,
+                     s->resident, s->shared, s->mixed, s->streamed, s->clusters);
     }
     return all;
 }

@@ -56,15 +56,15 @@ bool runs_here(const LstmVariant *v, LstmPrecision precision);
 LstmPrecision first_precision(const LstmVariant *v); /* that it runs in where one has to do */
 
 /* The pass's plan, its scratch with `epoch` in every barrier word. 0: that making has no plan. */
-int launch_made(const LstmVariant *v, const LstmShape *of, int backward, const Making *m, uint32_t epoch,
-                LstmPlan *plan, LstmLaunch *launch);
+int launch_made(const LstmVariant *v, const LstmShape *of, int backward, const Making *m,
+                uint32_t epoch, LstmPlan *plan, LstmLaunch *launch);
 
 /* ---- one case ---- */
 
 /* What the plans that were run have in them, by variant and direction. */
 typedef struct Seen {
-    int runs, ranges, ragged, passes, replicas, groups, slices, chunks, rounds, resident, shared, mixed,
-        streamed;
+    int runs, ranges, ragged, passes, replicas, groups, slices, chunks, rounds, resident, shared,
+        mixed, streamed;
     int clusters; /* bit per size */
 } Seen;
 

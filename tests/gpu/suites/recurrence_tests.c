@@ -13,7 +13,10 @@
 enum { VARIANTS_MOST = 16 };
 
 /* Whether its blocks meet in one cluster and nowhere else. */
-static bool in_one_cluster(const LstmVariant *v) { return persistent(v) && !v->footprint->grid_barrier; }
+static bool in_one_cluster(const LstmVariant *v)
+{
+    return persistent(v) && !v->footprint->grid_barrier;
+}
 
 /* Every variant in both directions at the list's shapes, by the free plan and, in turn, by others. `more`: only what has not seen all of its
  * paths, by the making that is so many turns on. */
@@ -28,16 +31,19 @@ static void follow_in_turn(Seen seen[][PRECISIONS][2], int more)
             for (int p = 0; p < PRECISIONS; p++) {
                 if (p != PRECISION_F32) recurrence_rounds(k, &x, (LstmPrecision)p);
                 for (int v = 0; lstm_variants[v]; v++)
-                    for (int m = 0; m < MAKINGS && runs_here(lstm_variants[v], (LstmPrecision)p); m++) {
-                        int turns =
-                            i + v + p + 2 * d + more; /* tensor cores are on one of the devices only */
+                    for (int m = 0; m < MAKINGS && runs_here(lstm_variants[v], (LstmPrecision)p);
+                         m++) {
+                        int turns = i + v + p + 2 * d +
+                                    more; /* tensor cores are on one of the devices only */
                         bool free_plan = m == 0 && !more, turn = m == 1 + turns % (MAKINGS - 1);
                         if (!slow_build() && lstm_variants[v]->footprint->reads_tiles)
                             turn |= m == 1 + (turns + 2) % (MAKINGS - 1);
-                        if (persistent(lstm_variants[v]) ? !turn && (slow_build() || !free_plan) : m)
+                        if (persistent(lstm_variants[v]) ? !turn && (slow_build() || !free_plan)
+                                                         : m)
                             continue;
                         if (more && seen_all(lstm_variants[v], seen[v][p], false)) continue;
-                        recurrence_case(lstm_variants[v], k, &x, making_of(lstm_variants[v], m), seen[v][p]);
+                        recurrence_case(lstm_variants[v], k, &x, making_of(lstm_variants[v], m),
+                                        seen[v][p]);
                     }
             }
             release();
@@ -81,12 +87,13 @@ static StateGradient state_gradient(const Recurrence *k, const Tensors *x)
     memcpy(s.dgates, x->gates, (size_t)(4 * n) * sizeof(double));
     memcpy(s.plain_dgates, x->plain_gates, (size_t)(4 * n) * sizeof(float));
     memcpy(s.plain_carry, s.in, (size_t)(2 * row) * sizeof(float));
-    backward_f64(T, B, H, widened(x->w_hh, 4 * H * H), x->c, widened(x->dy, n), s.dgates, s.carry, &x->output,
-                 &x->recurrent);
+    backward_f64(T, B, H, widened(x->w_hh, 4 * H * H), x->c, widened(x->dy, n), s.dgates, s.carry,
+                 &x->output, &x->recurrent);
     float *w_hh = host_floats(4 * H * H);
     for (int64_t i = 0; i < 4 * H * H; i++) w_hh[i] = precision_round(x->precision, x->w_hh[i]);
     oracle_operand = oracle_round(x->precision);
-    backward_f32(T, B, H, w_hh, x->plain_c, x->dy, s.plain_dgates, s.plain_carry, &x->output, &x->recurrent);
+    backward_f32(T, B, H, w_hh, x->plain_c, x->dy, s.plain_dgates, s.plain_carry, &x->output,
+                 &x->recurrent);
     oracle_operand = NULL;
     return s;
 }
@@ -118,8 +125,8 @@ static void state_gradient_case(const LstmVariant *v, const Recurrence *k, const
         }
         for (int64_t j = 0; j < 4 * n; j++) /* but for the sign of a zero */
             if (dgates[0][j] != dgates[1][j])
-                fail_msg("dgates[%lld] is %.9g with zeros and %.9g without; %s", (long long)j, dgates[1][j],
-                         dgates[0][j], told_case);
+                fail_msg("dgates[%lld] is %.9g with zeros and %.9g without; %s", (long long)j,
+                         dgates[1][j], dgates[0][j], told_case);
         float *carry = fetched(out, 2 * row);
         compare("dgates", dgates[2], s->plain_dgates, s->dgates, 4 * n, 3);
         compare("dh_0", carry, s->plain_carry, s->carry, row, 3);
@@ -158,7 +165,8 @@ static void state_gradients_follow_reference(void **state)
                     if (!long_lists() && !has_turn(v, (LstmPrecision)p, i / 4 + d)) continue;
                     for (int m = 0; m < (persistent(lstm_variants[v]) ? MAKINGS : 1); m++)
                         if (long_lists() || m == (i + p) % MAKINGS)
-                            state_gradient_case(lstm_variants[v], k, &x, &s, making_of(lstm_variants[v], m));
+                            state_gradient_case(lstm_variants[v], k, &x, &s,
+                                                making_of(lstm_variants[v], m));
                 }
             }
             release();
@@ -175,7 +183,8 @@ static void state_gradients_are_those_of_the_forward_pass(void **state)
     const Recurrence k = {T, B, H, 0.5, ALL_SITES};
     Tensors x = recurrence_tensors(&k);
     StateGradient s = state_gradient(&k, &x);
-    double *w_hh = widened(x.w_hh, 4 * H * H), *b_ih = widened(x.b_ih, 4 * H), *b_hh = widened(x.b_hh, 4 * H);
+    double *w_hh = widened(x.w_hh, 4 * H * H), *b_ih = widened(x.b_ih, 4 * H),
+           *b_hh = widened(x.b_hh, 4 * H);
     double h[N + ROW], c[N + ROW], y[N], h_masked[N], gates[4 * N], worst = 0;
     for (int i = 0; i < 2 * ROW; i++) {
         double f[4], at[4] = {-2, -1, 1, 2}, e = 1e-4;
@@ -183,7 +192,8 @@ static void state_gradients_are_those_of_the_forward_pass(void **state)
             for (int j = 0; j < 4 * N; j++) gates[j] = x.x_proj[j];
             for (int j = 0; j < ROW; j++) h[j] = x.h0[j], c[j] = x.c0[j];
             (i < ROW ? h : c)[i % ROW] += at[m] * e;
-            forward_f64(T, B, H, w_hh, b_ih, b_hh, gates, h, c, y, h_masked, &x.output, &x.recurrent);
+            forward_f64(T, B, H, w_hh, b_ih, b_hh, gates, h, c, y, h_masked, &x.output,
+                        &x.recurrent);
             f[m] = 0;
             for (int j = 0; j < N; j++) f[m] += x.dy[j] * y[j];
             for (int j = 0; j < ROW; j++) f[m] += s.in[j] * h[N + j] + s.in[ROW + j] * c[N + j];
@@ -206,7 +216,8 @@ static void clusters_keep_weights_in_shared_memory(void **state)
     for (int p = 0; p < PRECISIONS; p++)
         for (int v = 0; lstm_variants[v]; v++) {
             Seen seen[2] = {0};
-            if (!in_one_cluster(lstm_variants[v]) || !runs_here(lstm_variants[v], (LstmPrecision)p)) continue;
+            if (!in_one_cluster(lstm_variants[v]) || !runs_here(lstm_variants[v], (LstmPrecision)p))
+                continue;
             recurrence_rounds(&k, &x, (LstmPrecision)p);
             recurrence_case(lstm_variants[v], &k, &x, &making, seen);
             assert_true(seen[0].resident && seen[0].shared && seen[1].resident && seen[1].shared);
@@ -230,7 +241,8 @@ static void recurrence_follows_reference_at_length(void **state)
     for (int d = 0; d < DEVICES; d++) {
         device_choose(devices[d]);
         for (int i = 0; i <= SHAPES; i++) {
-            Recurrence k = {T[i / 3 % 4], B[i / 12 % 3], H[i / 36 % 5], keeps[i % 3], (i + i / 3) % 3};
+            Recurrence k = {T[i / 3 % 4], B[i / 12 % 3], H[i / 36 % 5], keeps[i % 3],
+                            (i + i / 3) % 3};
             if (i == SHAPES) k = (Recurrence){2, 20, 650, 0.5, OUTPUT_SITE};
             Tensors x = recurrence_tensors(&k);
             for (int p = 0; p < PRECISIONS; p++) {
@@ -238,11 +250,13 @@ static void recurrence_follows_reference_at_length(void **state)
                 for (int v = 0; lstm_variants[v]; v++) {
                     if (!runs_here(lstm_variants[v], (LstmPrecision)p)) continue;
                     /* Weights of 4 bytes fit no cluster at 650: test_residency_cluster has the sentence. */
-                    if (in_one_cluster(lstm_variants[v]) && p == PRECISION_TF32 && k.H == 650) continue;
+                    if (in_one_cluster(lstm_variants[v]) && p == PRECISION_TF32 && k.H == 650)
+                        continue;
                     recurrence_case(lstm_variants[v], &k, &x, making_of(lstm_variants[v], 0), seen);
                     if (persistent(lstm_variants[v]) && k.H < 650)
                         recurrence_case(lstm_variants[v], &k, &x,
-                                        making_of(lstm_variants[v], 1 + turn++ % (MAKINGS - 1)), seen);
+                                        making_of(lstm_variants[v], 1 + turn++ % (MAKINGS - 1)),
+                                        seen);
                 }
             }
             release();
@@ -271,8 +285,10 @@ static void recurrence_replays_from_a_graph(void **state)
         cudaGraphExec_t exec;
         size_t nodes = 0, promised;
         const Making *m = making_of(variant, persistent(variant) ? 2 : 0);
-        assert_true(launch_made(variant, &p.forward.shape, 0, m, epoch, &plan[0], &p.forward.launch));
-        assert_true(launch_made(variant, &p.forward.shape, 1, m, epoch, &plan[1], &p.backward.launch));
+        assert_true(
+            launch_made(variant, &p.forward.shape, 0, m, epoch, &plan[0], &p.forward.launch));
+        assert_true(
+            launch_made(variant, &p.forward.shape, 1, m, epoch, &plan[1], &p.backward.launch));
         CHECK(variant->forward(&context, &p.forward));
         CHECK(variant->backward(&context, &p.backward));
         float *eager = fetched(p.forward.gates, 4 * n);
@@ -281,14 +297,16 @@ static void recurrence_replays_from_a_graph(void **state)
         CHECK(variant->backward(&context, &p.backward));
         CHECK(cudaStreamEndCapture(context.stream, &graph));
         CHECK(cudaGraphGetNodes(graph, NULL, &nodes));
-        promised = (size_t)(variant->launches(&p.forward.shape, 0) + variant->launches(&p.forward.shape, 1));
+        promised = (size_t)(variant->launches(&p.forward.shape, 0) +
+                            variant->launches(&p.forward.shape, 1));
         /* cuBLAS may take two kernels for a product. */
         assert_true(persistent(variant) ? nodes == promised : nodes >= promised);
         CHECK(cudaGraphInstantiateWithFlags(&exec, graph, 0));
         for (int replay = 0; replay < REPLAYS; replay++) {
             upload(p.forward.gates, x.x_proj, (size_t)(4 * n) * 4);
             CHECK(cudaGraphLaunch(exec, context.stream));
-            assert_memory_equal(fetched(p.forward.gates, 4 * n), eager, (size_t)(4 * n) * sizeof(float));
+            assert_memory_equal(fetched(p.forward.gates, 4 * n), eager,
+                                (size_t)(4 * n) * sizeof(float));
         }
         for (int back = 0; back < 2 && variant->footprint->grid_barrier; back++) {
             const LstmLaunch *l = back ? &p.backward.launch : &p.forward.launch;
@@ -298,7 +316,8 @@ static void recurrence_replays_from_a_graph(void **state)
                   (size_t)words * sizeof *word);
             /* Forward in tiles publishes h_0, too. */
             int64_t arrivals = k.T - (back || !variant->footprint->reads_tiles);
-            for (int i = 0; i < words; i++) assert_int_equal(word[i], (REPLAYS + 1) * arrivals - 12);
+            for (int i = 0; i < words; i++)
+                assert_int_equal(word[i], (REPLAYS + 1) * arrivals - 12);
         }
         CHECK(cudaGraphExecDestroy(exec));
         CHECK(cudaGraphDestroy(graph));
@@ -314,8 +333,8 @@ static void a_missing_block_is_named(void **state)
     need_device();
 #ifdef CUDA_EMU
     if (!strcmp(emu_mode(), "race")) {
-        print_message(
-            "skipped: the block that comes late runs ahead of the others, which is the race that it is\n");
+        print_message("skipped: the block that comes late runs ahead of the others, which is the "
+                      "race that it is\n");
         skip();
     }
 #endif
@@ -326,21 +345,25 @@ static void a_missing_block_is_named(void **state)
     for (int v = 0; lstm_variants[v]; v++)
         for (int back = 0; back < 2; back++) {
             const LstmVariant *variant = lstm_variants[v];
-            if (!variant->footprint->grid_barrier || !runs_here(variant, first_precision(variant))) continue;
+            if (!variant->footprint->grid_barrier || !runs_here(variant, first_precision(variant)))
+                continue;
             Tensors x = recurrence_tensors(&k);
             recurrence_rounds(&k, &x, first_precision(variant));
             Passes p = recurrence_passes(&k, &x);
             LstmPlan plan;
             FaultRecord fault;
             LstmLaunch launch;
-            assert_true(launch_made(variant, &p.forward.shape, back, &making, EPOCH, &plan, &launch));
+            assert_true(
+                launch_made(variant, &p.forward.shape, back, &making, EPOCH, &plan, &launch));
             launch.poll_limit = 1 << 16;
             uint32_t late_block = (uint32_t)plan.blocks / 2;
             p.forward.launch = p.backward.launch = launch;
             uint32_t late = EPOCH - 10,
-                     *words = (uint32_t *)((char *)launch.scratch + plan.scratch_bytes) - plan.blocks;
+                     *words =
+                         (uint32_t *)((char *)launch.scratch + plan.scratch_bytes) - plan.blocks;
             upload(words + late_block, &late, sizeof late);
-            CHECK(back ? variant->backward(&context, &p.backward) : variant->forward(&context, &p.forward));
+            CHECK(back ? variant->backward(&context, &p.backward)
+                       : variant->forward(&context, &p.forward));
             fetch(&fault, context.fault, sizeof fault);
             assert_int_equal(fault.set, 1);
             assert_true(fault.block < (uint32_t)plan.blocks && fault.block != late_block);
@@ -348,7 +371,8 @@ static void a_missing_block_is_named(void **state)
             assert_true(fault.seen >= late && fault.seen <= late + k.T);
             assert_int_equal(fault.missing[0], 1u << late_block);
             upload(p.forward.gates, x.x_proj, bytes);
-            CHECK(back ? variant->backward(&context, &p.backward) : variant->forward(&context, &p.forward));
+            CHECK(back ? variant->backward(&context, &p.backward)
+                       : variant->forward(&context, &p.forward));
             assert_memory_equal(fetched(p.forward.gates, (int64_t)(bytes / 4)), x.x_proj, bytes);
             CHECK(cudaMemset(context.fault, 0, sizeof *context.fault));
             CHECK(cudaDeviceSynchronize());

@@ -30,17 +30,17 @@ uint64_t digest(void)
     MaskSite site = mask_site(device, 5, 0, 0.5, 1);
     float *out = device_floats(NULL, N * H), *rows = device_floats(NULL, N * H);
     CHECK(embedding_forward(context.stream, N, H, x,
-                            &(EmbeddingTable){.encoder = device_floats(drawn(31, 5 * H, 1), 5 * H)}, site,
-                            out));
+                            &(EmbeddingTable){.encoder = device_floats(drawn(31, 5 * H, 1), 5 * H)},
+                            site, out));
     d = hash(d, fetched(out, N * H), N * H * sizeof(float));
-    CHECK(embedding_backward(context.stream, N, H, x, device_floats(drawn(32, N * H, 1), N * H), site, rows,
-                             first));
+    CHECK(embedding_backward(context.stream, N, H, x, device_floats(drawn(32, N * H, 1), N * H),
+                             site, rows, first));
     d = hash(d, fetched(rows, N * H), N * H * sizeof(float));
 
     float *logits = device_floats(drawn(33, N * V, 5), N * V), *nats = device_floats(NULL, N),
           *sums = device_floats(NULL, V);
-    CHECK(softmax_xent(context.stream, N, V, device_floats(drawn(34, V, 1), V), y, 1, 0.25f, logits, nats,
-                       NULL));
+    CHECK(softmax_xent(context.stream, N, V, device_floats(drawn(34, V, 1), V), y, 1, 0.25f, logits,
+                       nats, NULL));
     CHECK(column_sums(context.stream, N, V, logits, sums, NULL));
     d = hash(d, fetched(logits, N * V), N * V * sizeof(float));
     d = hash(d, fetched(nats, N), N * sizeof(float));
@@ -69,10 +69,10 @@ uint64_t digest(void)
             LstmPlan plan[2];
             Passes p = recurrence_passes(&small, &t);
             LstmShape *shape = &p.forward.shape;
-            assert_true(
-                launch_made(variant, shape, 0, making_of(variant, i), 0, &plan[0], &p.forward.launch));
-            assert_true(
-                launch_made(variant, shape, 1, making_of(variant, i), 0, &plan[1], &p.backward.launch));
+            assert_true(launch_made(variant, shape, 0, making_of(variant, i), 0, &plan[0],
+                                    &p.forward.launch));
+            assert_true(launch_made(variant, shape, 1, making_of(variant, i), 0, &plan[1],
+                                    &p.backward.launch));
             CHECK(variant->forward(&context, &p.forward));
             d = hash(d, fetched(p.forward.h, n + small.B * small.H),
                      (size_t)(n + small.B * small.H) * sizeof(float));

@@ -8,8 +8,9 @@
 
 /* ---- sgd.cu ---- */
 
-SgdArgs sgd_run(const SgdCase *k, const SgdPacked *packed, int64_t packed_n, SgdOut *out, float **weights,
-                float **grads, float **encoder, float **rows, int32_t **ids, int32_t **first, float **nats)
+SgdArgs sgd_run(const SgdCase *k, const SgdPacked *packed, int64_t packed_n, SgdOut *out,
+                float **weights, float **grads, float **encoder, float **rows, int32_t **ids,
+                int32_t **first, float **nats)
 {
     FaultRecord fault = {.set = k->fault};
     *weights = drawn(10, k->dense, 1), *grads = drawn(11, k->dense, 0.1);
@@ -21,24 +22,25 @@ SgdArgs sgd_run(const SgdCase *k, const SgdPacked *packed, int64_t packed_n, Sgd
         for (int64_t m = 0; m < n; m++)
             if ((*ids)[m] == (*ids)[n]) (*first)[n] = 0;
     }
-    SgdArgs a = {.state = device_state(late_step, 0.7, k->clip),
-                 .fault = device_bytes(&fault, sizeof fault, 0),
-                 .weights = device_bytes(*weights, (size_t)k->dense * sizeof(float), k->shift),
-                 .grads = device_floats(*grads, k->dense),
-                 .dense = k->dense,
-                 .encoder = device_floats(*encoder, k->V * k->H),
-                 .rows = device_floats(*rows, k->N * k->H),
-                 .ids = device_ints(*ids, k->N),
-                 .first = device_ints(*first, k->N),
-                 .N = k->N,
-                 .H = k->H,
-                 .packed = packed_n ? device_bytes(packed, (size_t)packed_n * sizeof *packed, 0) : NULL,
-                 .packed_n = packed_n,
-                 .rounded = k->rounds ? device_bytes(NULL, (size_t)k->dense * 2, k->shift) : NULL,
-                 .nats = device_floats(*nats, k->N),
-                 .scored = k->N,
-                 .partial = device_bytes(NULL, (size_t)sgd_partials(k->dense, k->N) * sizeof(double), 0),
-                 .results = device_bytes(NULL, sizeof out->results, 0)};
+    SgdArgs a = {
+        .state = device_state(late_step, 0.7, k->clip),
+        .fault = device_bytes(&fault, sizeof fault, 0),
+        .weights = device_bytes(*weights, (size_t)k->dense * sizeof(float), k->shift),
+        .grads = device_floats(*grads, k->dense),
+        .dense = k->dense,
+        .encoder = device_floats(*encoder, k->V * k->H),
+        .rows = device_floats(*rows, k->N * k->H),
+        .ids = device_ints(*ids, k->N),
+        .first = device_ints(*first, k->N),
+        .N = k->N,
+        .H = k->H,
+        .packed = packed_n ? device_bytes(packed, (size_t)packed_n * sizeof *packed, 0) : NULL,
+        .packed_n = packed_n,
+        .rounded = k->rounds ? device_bytes(NULL, (size_t)k->dense * 2, k->shift) : NULL,
+        .nats = device_floats(*nats, k->N),
+        .scored = k->N,
+        .partial = device_bytes(NULL, (size_t)sgd_partials(k->dense, k->N) * sizeof(double), 0),
+        .results = device_bytes(NULL, sizeof out->results, 0)};
     CHECK(sgd_norm(context.stream, &a));
     CHECK(sgd_update(context.stream, &a));
     out->weights = fetched(a.weights, k->dense), out->encoder = fetched(a.encoder, k->V * k->H);
@@ -58,7 +60,8 @@ static void sgd_follows_reference(void **state)
         {40001, 300, 64, 50, 5, 0, 2, 0}, /* more positions than blocks for them */
         {30000, 300, 3, 50, 1e9, 0, 0, 0},
         {1003, 40, 130, 1, 0.01, 0, 0, 0},
-        {4096 * 1024 + 4099, 1, 1, 1, 5, 0, 0, 0}, /* more elements than the most blocks at their least */
+        {4096 * 1024 + 4099, 1, 1, 1, 5, 0, 0,
+         0}, /* more elements than the most blocks at their least */
     };
     (void)state;
     need_device();
@@ -69,8 +72,8 @@ static void sgd_follows_reference(void **state)
         int32_t *ids, *first;
         sgd_run(k, NULL, 0, &out, &w, &g, &e, &r, &ids, &first, &nats);
         double *exact_w = widened(w, k->dense), *exact_e = widened(e, k->V * k->H);
-        double norm = sgd_f64(k->dense, exact_w, widened(g, k->dense), k->N, k->H, ids, first, exact_e,
-                              widened(r, k->N * k->H), 0.7, k->clip);
+        double norm = sgd_f64(k->dense, exact_w, widened(g, k->dense), k->N, k->H, ids, first,
+                              exact_e, widened(r, k->N * k->H), 0.7, k->clip);
         sgd_f32(k->dense, w, g, k->N, k->H, ids, first, e, r, 0.7, k->clip);
         compare("a weight", out.weights, w, exact_w, k->dense, 3);
         compare("a row of the encoder", out.encoder, e, exact_e, k->V * k->H, 3);
@@ -122,7 +125,8 @@ static void tensors_are_rounded(void **state)
             memcpy(x, told, (size_t)(n < 13 ? n : 13) * 4);
             uint16_t *to = device_bytes(NULL, (size_t)n * 2, (int)n % 2),
                      *other = device_bytes(NULL, (size_t)(m + 1) * 2, 1);
-            CHECK(round_bf16(context.stream, (RoundSpan){device_bytes(x, (size_t)n * 4, (int)n % 3), to, n},
+            CHECK(round_bf16(context.stream,
+                             (RoundSpan){device_bytes(x, (size_t)n * 4, (int)n % 3), to, n},
                              (RoundSpan){device_floats(y, m + 1), other, m}));
             check_bf16("the first", to, x, n), check_bf16("the second", other, y, m);
             release();
@@ -177,8 +181,8 @@ static void weights_are_packed(void **state)
 }
 
 /* What is written of an update's weights in bfloat16: everything but the packed tensors. */
-static void check_rounded(const SgdCase *k, const SgdOut *out, const SgdPacked *packed, int64_t tensors,
-                          int64_t n)
+static void check_rounded(const SgdCase *k, const SgdOut *out, const SgdPacked *packed,
+                          int64_t tensors, int64_t n)
 {
     for (int64_t i = 0; k->rounds && i < k->dense; i++) {
         uint16_t want = copy_bf16(out->weights[i]), at_start = (uint16_t)(canary >> i % 2 * 16);
@@ -198,15 +202,22 @@ static void update_packs_the_new_weights(void **state)
     static const struct {
         int64_t H, n, first, gap,
             rest; /* n tensors, from element `first` on, `gap` apart, `rest` behind the last */
-    } cases[] = {{1, 1, 0, 0, 0},         {1, 3, 4, 4, 1},     {7, 2, 64, 60, 5},    {8, 1, 0, 0, 3},
-                 {23, 2, 2000, 60, 9000}, {33, 1, 4096, 0, 1}, {64, 3, 128, 0, 4097}};
+    } cases[] = {{1, 1, 0, 0, 0},      {1, 3, 4, 4, 1},         {7, 2, 64, 60, 5},
+                 {8, 1, 0, 0, 3},      {23, 2, 2000, 60, 9000}, {33, 1, 4096, 0, 1},
+                 {64, 3, 128, 0, 4097}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         for (int turn = 0; turn < 4; turn++) {
             uint32_t fault = turn == 3;
             bool vector = turn != 1, tiled = turn != 0;
             int64_t H = cases[i].H, n = 4 * H * H, tensors = cases[i].n, pitch = n + cases[i].gap;
-            SgdCase k = {
-                cases[i].first + (tensors - 1) * pitch + n + cases[i].rest, 9, H, 4, 0.5, fault, 0, tiled};
+            SgdCase k = {cases[i].first + (tensors - 1) * pitch + n + cases[i].rest,
+                         9,
+                         H,
+                         4,
+                         0.5,
+                         fault,
+                         0,
+                         tiled};
             size_t bytes = tensor_copy_bytes(H);
             SgdOut plain, out;
             SgdPacked packed[3];
@@ -215,8 +226,8 @@ static void update_packs_the_new_weights(void **state)
             int32_t *ids, *first;
             for (int64_t t = 0; t < tensors; t++) {
                 to[t] = device_floats(NULL, n), tiles[t] = device_bytes(NULL, bytes, 0);
-                packed[t] =
-                    (SgdPacked){cases[i].first + t * pitch, vector ? to[t] : NULL, tiled ? tiles[t] : NULL};
+                packed[t] = (SgdPacked){cases[i].first + t * pitch, vector ? to[t] : NULL,
+                                        tiled ? tiles[t] : NULL};
             }
             sgd_run(&k, NULL, 0, &plain, &w, &g, &e, &r, &ids, &first, &nats);
             sgd_run(&k, packed, tensors, &out, &w, &g, &e, &r, &ids, &first, &nats);

@@ -20,8 +20,9 @@ typedef struct SgdOut {
 } SgdOut;
 
 /* Draws a case, runs norm and update, and returns what went in (on the host) and what came out. packed (packed_n) lies on the host. */
-SgdArgs sgd_run(const SgdCase *k, const SgdPacked *packed, int64_t packed_n, SgdOut *out, float **weights,
-                float **grads, float **encoder, float **rows, int32_t **ids, int32_t **first, float **nats);
+SgdArgs sgd_run(const SgdCase *k, const SgdPacked *packed, int64_t packed_n, SgdOut *out,
+                float **weights, float **grads, float **encoder, float **rows, int32_t **ids,
+                int32_t **first, float **nats);
 
 float *packed_of(const float *w_hh, int64_t H);   /* LstmForward's w_packed, on the host */
 uint16_t *tiles_of(const float *w_hh, int64_t H); /* its w_tiles */

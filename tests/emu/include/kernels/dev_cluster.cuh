@@ -18,7 +18,10 @@ template <class T> EMU_INLINE T *cluster_map(T *p, unsigned rank)
 
 typedef uintptr_t SharedAt;
 EMU_INLINE SharedAt shared_at(const void *p) { return (SharedAt)p; }
-EMU_INLINE SharedAt shared_at(const void *p, unsigned rank) { return (SharedAt)emu_cluster_map(p, rank); }
+EMU_INLINE SharedAt shared_at(const void *p, unsigned rank)
+{
+    return (SharedAt)emu_cluster_map(p, rank);
+}
 template <class T> EMU_INLINE T cluster_load(const T *p, unsigned rank)
 {
     return *(const T *)emu_cluster_map(p, rank);
@@ -49,8 +52,8 @@ EMU_INLINE void copy_bulk(void *shared, const void *global, unsigned bytes, Mbar
 {
     emu_copy_bulk((SharedAt)shared, global, bytes, (SharedAt)mbarrier, 0);
 }
-EMU_INLINE void copy_bulk_multicast(void *shared, const void *global, unsigned bytes, Mbarrier *mbarrier,
-                                    unsigned ranks)
+EMU_INLINE void copy_bulk_multicast(void *shared, const void *global, unsigned bytes,
+                                    Mbarrier *mbarrier, unsigned ranks)
 {
     emu_copy_bulk_multicast(shared, global, bytes, mbarrier, ranks);
 }

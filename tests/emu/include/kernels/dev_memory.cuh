@@ -40,9 +40,11 @@ struct Smem {
     unsigned pieces;
 };
 
-#define SHARED_ARRAY(T, name, n)                                                                             \
-    static const char name##_key = 0;                                                                        \
-    T(&name)[n] = *(T(*)[n])emu_shared_static(&name##_key, sizeof(T) * (n), alignof(T), __FILE__, __LINE__)
+#define SHARED_ARRAY(T, name, n)                                                                   \
+    static const char name##_key = 0;                                                              \
+    T(&name)                                                                                       \
+    [n] =                                                                                          \
+        *(T(*)[n])emu_shared_static(&name##_key, sizeof(T) * (n), alignof(T), __FILE__, __LINE__)
 
 template <class T> EMU_INLINE T ldg(const T *p) { return __ldg(p); }
 template <class T> EMU_INLINE T load_l2(const T *p) { return __ldcg(p); }
