@@ -11,14 +11,7 @@
 
 #include <cmocka.h>
 
-#define REAL   double
-#define SUFFIX f64
-#include "tests/support/oracle.h"
-#undef REAL
-#undef SUFFIX
-#define REAL   float
-#define SUFFIX f32
-#include "tests/support/oracle.h"
+#include "tests/support/oracle_both.h"
 
 #include "host/plan/residency.h"
 #include "kernels/lstm.h"
