@@ -123,7 +123,7 @@ def test_the_host_leaves_device_memory_alone():
     assert status == 0 and said.count("stop=") >= 6 and "ERROR" not in said, said
 
 
-def test_what_is_wrong_gets_no_time():
+def test_a_wrong_result_gets_no_time():
     status, found, _ = rows("--spoil", "--benchmark_filter=^(lstm|layer2?|layers|gemm|step)/.*H:20/.*T:5")
     assert status == 1 and len(found) > 30, (status, len(found))
     for row in found.values():
@@ -155,7 +155,7 @@ def test_axes():
         assert status == 2 and why in said, said
 
 
-def test_what_cannot_run_is_listed_and_refused():
+def test_rows_that_cannot_run_are_listed_and_refused():
     status, found, _ = rows("--variants=cublas", "--precision=bf16", "--h=20", "--benchmark_filter=^(lstm|layer)/(fwd|bwd)/cublas.*T:5/iter")
     assert status == 0 and set(found) == {f"{kind}/cublas/bf16/H:20/B:3/T:5" for kind in ("lstm/fwd", "lstm/bwd", "layer/fwd")}, sorted(found)
     for row in found.values():
@@ -168,14 +168,14 @@ def test_what_cannot_run_is_listed_and_refused():
         assert row["error_message"].startswith("refused: " + ("a fit" if name.endswith("/fit") else "reg" if name.startswith("step/") else "reg ")), row
 
 
-def test_a_clock_that_stays_low_is_no_time_and_no_failure():
+def test_a_throttled_clock_gives_no_time_and_no_failure():
     status, found, _ = rows("--throttle=2", "--benchmark_filter=^(lstm/fwd/cublas/f32|step/cuda/f32)/H:20/B:3/T:5/iter")
     assert status == 0 and len(found) == 2
     for row in found.values():
         assert row["error_message"].startswith("throttled: ") and "median_us" not in row, row
 
 
-def test_a_run_out_of_time_is_a_whole_file():
+def test_a_run_out_of_time_writes_a_complete_file():
     status, found, _ = rows("--budget=0", "--benchmark_filter=^(lstm/fwd/cublas|step/cuda)/.*H:20/")
     assert status == 0 and len(found) > 5
     for name, row in found.items():
@@ -223,7 +223,7 @@ def test_wrong_constants_have_no_value():
     assert all(c["error"].startswith("wrong: ") for c in found.values() if "value" not in c)
 
 
-def test_one_run_for_a_profiler():
+def test_once_runs_a_row_for_a_profiler():
     status, said = run("--tiny", "--once=layers/softmax_xent/f32/H:20/B:3/T:5")
     assert status == 0 and "right, error" in said, said
     status, said = run("--tiny", "--once=lstm/bwd/wrong/f32/H:20/B:3/T:5", program=WRONG)
