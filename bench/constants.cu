@@ -176,9 +176,8 @@ __global__ void __launch_bounds__(CONSTANTS_THREADS)
     bool there = KIND != 3 ||
                  barrier_open(&barrier, state + 2, gridDim.x, blockIdx.x, 0, POLLS, gone, fault);
     for (unsigned r = 0; r < (unsigned)rounds && there; r++) {
-        unsigned *now =
-            /* two sets, since a neighbour may be one round ahead, never two */
-            slots + r % 2 * gridDim.x;
+        /* There are two sets, since a neighbour may be one round ahead, never two. */
+        unsigned *now = slots + r % 2 * gridDim.x;
         if (threadIdx.x == 0) now[blockIdx.x] = r + 1;
         if (KIND == 0) there = counter_barrier(state, r);
         else if (KIND == 1) there = flags_barrier(state, r);

@@ -5,21 +5,24 @@
  * J. Higham and T. Mary (SIAM J. Sci. Comput. 41, 2019). Every value of the window is computed in
  * double, and beside it s, the standard deviation of its error under these rules:
  *
- *   - Rounding an operand to p significant bits has a relative error of at most u = 2^-p (bf16: p = 8, tf32: p = 11; f32: operands
- *     are not rounded). If the error is uniform on its interval, its variance is at most u^2/3 of the operand's square.
- *   - A product's sum_k a_k b_k of K terms has 2 K such errors, and the errors of a_k and b_k themselves. Errors of different
- *     terms are treated as independent, of mean 0, so their variances add:
+ *   - Rounding an operand to p significant bits has a relative error of at most u = 2^-p (bf16: p =
+ *     8, tf32: p = 11; f32: operands are not rounded). If the error is uniform on its interval, its
+ *     variance is at most u^2/3 of the operand's square.
+ *   - A product's sum_k a_k b_k of K terms has 2 K such errors, and the errors of a_k and b_k
+ *     themselves. Errors of different terms are treated as independent, of mean 0, so their
+ *     variances add:
  *         s^2 = sum (2 u^2/3 (a_k b_k)^2 + a_k^2 s(b_k)^2 + b_k^2 s(a_k)^2)
  *     and the float32 roundings of the sum add at most K 2^-24 sum |a_k b_k| to s.
- *   - f(x) has s = |f'(x)| s(x); a product of two values and a sum of two are as above without operand rounding. Each has a
- *     float32 rounding: 1 unit of 2^-24, or 4 units for a function. So s propagates through all T steps, forward and backward.
- *   - Sums over positions without factors (biases, words) have terms whose errors come from the same rounded weights: their s
- *     add up, which is valid for any correlation.
+ *   - f(x) has s = |f'(x)| s(x); a product of two values and a sum of two are as above without
+ *     operand rounding. Each has a float32 rounding: 1 unit of 2^-24, or 4 units for a function. So
+ *     s propagates through all T steps, forward and backward.
+ *   - Sums over positions without factors (biases, words) have terms whose errors come from the
+ *     same rounded weights: their s add up, which is valid for any correlation.
  *
  * So E ||error||^2 = ||s||^2 over a gradient's tensor. The error against the double reference must
- * be ||error|| <= 2 ||s||. Planted, as a proof that this can fail: sums that are kept in bfloat16
- * as well, which over K = 200 positions err about sqrt(K)/2 = 7 times as much as the operands'
- * rounding. */
+ * be ||error|| <= 2 ||s||. To show that this test can fail, a fault is planted: sums that are also
+ * kept in bfloat16, whose error over K = 200 positions is about sqrt(K)/2 = 7 times that of the
+ * operands' rounding. */
 #include <dlfcn.h>
 #include <math.h>
 #include <setjmp.h>
@@ -49,8 +52,8 @@
 enum { V = 31, H = 32, L = 2, T = 4, B = 50, N = T * B, STEP = 77, ALLOWED = 2 };
 static const double keep = 0.5, float_ulp = 0x1p-24;
 
-/* ---- the fault that is planted: sums in bfloat16, in every product of OpenBLAS, which is the emulated cuBLAS, and in those of
- * the cpu backend (the linker wraps sgemm_run) ---- */
+/* ---- the planted fault: sums in bfloat16, in every product of OpenBLAS, which is the emulated
+ * cuBLAS, and in those of the cpu backend (the linker wraps sgemm_run) ---- */
 
 static bool sums_in_bf16;
 

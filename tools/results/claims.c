@@ -171,8 +171,7 @@ static void reach(const char *path, int sites_given)
     trained_close(&t);
 }
 
-/* ---- distance: valid and test are one stream each; the word after `)` depends on the state before `(`
- * ---- */
+/* ---- distance: valid and test are one stream each; the word after `)` depends on the state before `(` ---- */
 
 enum { DISTANCE_T = 200, DISTANCE_MOST = 1000 };
 
