@@ -1,5 +1,5 @@
-/* libFuzzer target: whatever the bytes, the reader of Karpathy's dataset.json answers with a whole list or one sentence, and touches nothing
- * outside them. `make fuzz` builds and runs it. */
+/* libFuzzer target: for any bytes, the reader of Karpathy's dataset.json returns a complete list or
+ * one sentence, and accesses nothing outside them. `make fuzz` builds and runs it. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

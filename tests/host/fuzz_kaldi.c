@@ -1,6 +1,6 @@
-/* libFuzzer target: whatever the bytes, the readers of Kaldi's tables answer with values or one sentence, and touch nothing outside
- * them. The first byte says what the others are: `a` an archive, `s` a script, `l` labels, `p` phones. `make fuzz` builds and runs
- * it. */
+/* libFuzzer target: for any bytes, the readers of Kaldi's tables return values or one sentence, and
+ * access nothing outside them. The first byte selects the kind of the others: `a` an archive, `s` a
+ * script, `l` labels, `p` phones. `make fuzz` builds and runs it. */
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>

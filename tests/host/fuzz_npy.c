@@ -1,6 +1,7 @@
-/* libFuzzer target: whatever the bytes, the reader of NumPy's format answers with an array or one sentence, and touches nothing
- * outside them. Inputs lie in a block of exactly their size (libFuzzer sees to that), so that the address sanitizer sees the first
- * byte beyond. `make fuzz` builds and runs it. */
+/* libFuzzer target: for any bytes, the reader of NumPy's format returns an array or one sentence,
+ * and accesses nothing outside them. libFuzzer allocates inputs in blocks of exactly their size, so
+ * that the address sanitizer detects an access to the first byte beyond. `make fuzz` builds and
+ * runs it. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

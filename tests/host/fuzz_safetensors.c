@@ -1,10 +1,10 @@
-/* libFuzzer target: whatever the bytes, the reader answers with a file or one sentence, and touches nothing
+/* libFuzzer target: for any bytes, the reader returns a file or one sentence, and accesses nothing
  * outside them.
  *
- * Each input is given to st_parse, to checkpoint_parse and, as text, to vocab_decode. What is accepted is
- * then used: every byte that a tensor points to is read, every name looked up, an accepted vocabulary encoded
- * and decoded again. Inputs lie in a block of exactly their size, so that the address sanitizer sees the
- * first byte beyond. `make fuzz` builds and runs it. */
+ * Each input is passed to st_parse, to checkpoint_parse and, as text, to vocab_decode. An accepted
+ * result is then used: every byte of a tensor is read, every name is looked up, and an accepted
+ * vocabulary is encoded and decoded again. Inputs are in blocks of exactly their size, so that the
+ * address sanitizer detects an access to the first byte beyond. `make fuzz` builds and runs it. */
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -17,7 +17,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 size_t LLVMFuzzerMutate(uint8_t *bytes, size_t n, size_t most);
 size_t LLVMFuzzerCustomMutator(uint8_t *bytes, size_t n, size_t most, unsigned int seed);
 
-/* What the fuzzer is to report as a crash: a broken promise of the reader. */
+/* Reports a broken promise of the reader to the fuzzer as a crash. */
 #define PROMISE(condition)                                                                         \
     do {                                                                                           \
         if (!(condition)) {                                                                        \
@@ -108,7 +108,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
     return 0;
 }
 
-/* Changes the header or the data and mostly sets the length right again, since a wrong length ends the
+/* Changes the header or the data and usually corrects the length, since a wrong length ends the
  * reading at once. */
 size_t LLVMFuzzerCustomMutator(uint8_t *bytes, size_t n, size_t most, unsigned int seed)
 {

@@ -1,13 +1,15 @@
-/* The cpu backend against the reference: the same ten SGD steps, at odd shapes, in double, in plain float32
- * loops and in backend_cpu.
+/* Compares the cpu backend with the reference: the same ten SGD steps, at odd shapes, in double, in
+ * plain float32 loops and in backend_cpu.
  *
- * Bound      Let u = 2^-24. Both float32 programs evaluate the same formulas, so each result's error is a sum
- * of the same roundings times the same sensitivities; they differ in the order of sums (a plain loop over K
- * terms errs up to K u of the sum of magnitudes, sixteen lanes and fused multiply-adds up to K/16 u) and in
- * exp and tanh (libm within 1 ulp, ours within 2). So backend_cpu may err at most 3 times as much as the
- * plain loop against double (2 for the forward results of the first step), plus 4 ulp of the largest value,
- * for what a plain loop gets right by luck. Errors of one kind (ten losses, ten norms, one tensor) are
- * compared by their largest, not one by one: which of the ten roundings cancel is luck too. */
+ * Bound      Let u = 2^-24. Both float32 programs evaluate the same formulas, so each result's
+ * error is a sum of the same roundings times the same sensitivities. They differ in the order of
+ * sums (the error of a plain loop over K terms is up to K * u of the sum of magnitudes, with
+ * sixteen lanes and fused multiply-adds up to K/16 * u) and in exp and tanh (libm within 1 ulp,
+ * ours within 2). So the error of backend_cpu may be at most 3 times that of the plain loop against
+ * double (2 times for the forward results of the first step), plus 4 ulp of the largest value, for
+ * values that a plain loop gets right by luck. Errors of one kind (ten losses, ten norms, one
+ * tensor) are compared by their largest, not one by one, since it is also luck which of the ten
+ * roundings cancel. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -56,7 +58,7 @@ static const Case cases[] = {
      2}, /* two stretches of the recurrent product; half a panel */
 };
 
-static LstmPrecision precision; /* of the runs to come */
+static LstmPrecision precision; /* of the following runs */
 
 typedef struct Run {
     double loss[STEPS], norm[STEPS];
@@ -173,7 +175,7 @@ static void state_gradients_follow_reference(void **state)
     }
 }
 
-/* Two runs with one thread count: every loss, norm and weight has the same bits. */
+/* In two runs with one thread count every loss, norm and weight has the same bits. */
 static void same_bits(void **state)
 {
     (void)state;
@@ -199,8 +201,8 @@ static void assert_same_run(const Run *a, const Run *b, bool same)
     assert_int_equal(!memcmp(a->weights.data, b->weights.data, bytes), same);
 }
 
-/* A precision is repeated bit for bit and is no other's; float32 holds nothing more. How far the others may be from the
- * reference: test_cuda_precision.c. */
+/* Each precision repeats bit for bit and differs from the others; float32 rounds no operand.
+ * test_cuda_precision.c bounds the distance of the others from the reference. */
 static void precisions(void **state)
 {
     (void)state;
@@ -226,7 +228,8 @@ static void precisions(void **state)
     assert_true(cpu_bytes(&config) > bytes);
 }
 
-/* What does not fit: halves go to even in bf16 and away from zero in tf32. Unit roundoff: 2^-8 (8 significant bits) and 2^-11 (11). */
+/* Ties round to even in bf16 and away from zero in tf32. The unit roundoff is 2^-8 (8 significant
+ * bits) and 2^-11 (11). */
 static void operands_are_rounded(void **state)
 {
     (void)state;
@@ -259,7 +262,8 @@ static void operands_are_rounded(void **state)
 
 typedef Vec VecFunction(Vec);
 
-/* Largest error in ulp of the true value, and of one absolute ulp of `unit` at least. */
+/* Returns the largest error in ulp of the true value, or of one absolute ulp of `unit` if that is
+ * larger. */
 static double worst_ulp(VecFunction *f, double (*exact)(double), float low, float high, double unit)
 {
     double worst = 0;
@@ -415,10 +419,10 @@ static void no_allocation_in_a_step(void **state)
     m.ops->state_set(m.backend, 20, NULL, NULL, &e);
     Window w = {.batch = batch_of_tokens(10, 20, x, y), .train = true};
     model_train_step(&m, &w, 1, 5, &r,
-                     &e); /* the thread team and OpenBLAS's buffers come into being here */
+                     &e); /* this creates the thread team and OpenBLAS's buffers */
     long before = allocations;
     free(malloc(1));
-    assert_int_equal(allocations, before + 1); /* the count is live */
+    assert_int_equal(allocations, before + 1); /* the counter works */
     before = allocations;
     for (w.step = 1; w.step < 5; w.step++)
         assert_int_equal(model_train_step(&m, &w, 1, 5, &r, &e), 0);

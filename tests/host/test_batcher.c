@@ -1,5 +1,5 @@
-/* The cut of a stream into rows and windows (SPEC 4): rows written out by hand, Penn Treebank's numbers, and
- * every small size. */
+/* Tests the division of a stream into rows and windows (SPEC 4): rows computed by hand, Penn
+ * Treebank's numbers, and every small size. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,7 +12,7 @@
 #include "host/data/batcher.h"
 
 enum { MANY = 400 };
-static int32_t ids[MANY]; /* 0, 1, 2, ...: an id is its own place */
+static int32_t ids[MANY]; /* 0, 1, 2, ...: an id is its own position */
 
 static int count_up(void **state)
 {
@@ -27,7 +27,8 @@ static void make(Batcher *b, int64_t N, int64_t B, int64_t T)
     if (batcher_init(b, ids, N, B, T, "train", &e)) fail_msg("%s", e.text);
 }
 
-/* N = 11, B = 3: starts 0, 11/3 = 3.67 -> 4, 22/3 = 7.33 -> 7; rows of 3 ids; one window of T = 2. */
+/* N = 11, B = 3: starts 0, 11/3 = 3.67 -> 4, 22/3 = 7.33 -> 7; rows of 3 ids; one window of T =
+ * 2. */
 static void rows_by_hand(void **state)
 {
     (void)state;
@@ -57,7 +58,7 @@ static void halves_round_up(void **state)
     assert_memory_equal(y, ((int32_t[]){2, 6}), sizeof y);
 }
 
-/* B = 1 is the stream itself; the tail that fills no window is left out. */
+/* B = 1 is the stream itself; a tail shorter than a window is dropped. */
 static void one_row_is_the_stream(void **state)
 {
     (void)state;
@@ -91,8 +92,9 @@ static void penn_treebank_numbers(void **state)
     assert_int_equal(batcher_row_start(&b, 65535), ((int64_t)1 << 40) - (1 << 24));
 }
 
-/* Every N < 120, B < 13, T < 9: rows start where the rounded quotient says, never overlap and stay inside the
- * stream; the windows of a row are its ids in order, each target the next input. */
+/* For every N < 120, B < 13 and T < 9, rows start at the rounded quotient, never overlap and stay
+ * inside the stream; the windows of a row are its ids in order, and each target is the next
+ * input. */
 static void every_small_size(void **state)
 {
     (void)state;
@@ -141,7 +143,7 @@ static void short_stream_is_refused_in_one_sentence(void **state)
         assert_null(strchr(e.text, '\n'));
         assert_int_equal(b.windows, 0);
         if (cases[i].N == 419) assert_non_null(strstr(e.text, "takes 420"));
-        /* One token more, where that is the only thing lacking, and it fits. */
+        /* With one token more, if only that is missing, it fits. */
         if (cases[i].N == cases[i].B * (cases[i].T + 1) - 1)
             assert_int_equal(
                 batcher_init(&b, ids, cases[i].N + 1, cases[i].B, cases[i].T, "train", &e),

@@ -1,5 +1,6 @@
-/* Beam search on toys: against an exhaustive search, against a second beam that sorts all candidates, by hand for ties,
- * and that a beam of one takes the best word each time. */
+/* Tests beam search on toy models: against an exhaustive search, against a second beam search that
+ * sorts all candidates, by hand for ties, and a beam of one, which takes the best word each
+ * time. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,7 +16,7 @@
 
 enum { V = 4, END = 1, MOST = 5 };
 
-/* A toy model: the distribution behind a prefix, drawn from a hash of it. */
+/* A toy model: the distribution after a prefix, drawn from a hash of the prefix. */
 static void toy(uint64_t seed, const int32_t *words, int64_t n, double *logp)
 {
     uint64_t key = 1;
@@ -41,7 +42,7 @@ static void search(Beam *b, uint64_t seed, int64_t most, double penalty)
     beam_end(b, penalty);
 }
 
-/* Every complete sequence of at most `most` steps, the best by score. */
+/* Searches all complete sequences of at most `most` steps for the best score. */
 static void exhaust(uint64_t seed, int32_t *words, int64_t n, int64_t most, double logp,
                     double penalty, Hypothesis *best)
 {
@@ -75,7 +76,7 @@ static void a_wide_beam_finds_what_exhaustive_search_finds(void **state)
     static const double penalty[] = {0, 0.6, 1};
     Beam b;
     Error e;
-    assert_int_equal(beam_init(&b, V, 400, END, &e), EXIT_DONE); /* 3^5 sequences and more */
+    assert_int_equal(beam_init(&b, V, 400, END, &e), EXIT_DONE); /* more than 3^5 sequences */
     for (uint64_t seed = 0; seed < 300; seed++) {
         int32_t words[MOST], found[MOST];
         Hypothesis best = {.score = -INFINITY, .words = found};
@@ -89,7 +90,7 @@ static void a_wide_beam_finds_what_exhaustive_search_finds(void **state)
     beam_free(&b);
 }
 
-/* The same rules with lists that are sorted whole. */
+/* The same rules with completely sorted lists. */
 typedef struct Plain {
     double logp, score;
     int64_t n, parent;
@@ -184,7 +185,7 @@ static void a_beam_of_one_is_greedy(void **state)
     beam_free(&b);
 }
 
-/* All words alike: the lower parent, then the lower id, wins. */
+/* If all words are equal, the lower parent wins, then the lower id. */
 static void ties_go_to_the_lower_parent_then_the_lower_word(void **state)
 {
     (void)state;

@@ -1,5 +1,6 @@
-/* Sequences and the order of their minibatches: the known answers of TASKS 3, a second computation of the
- * permutations that shares no code with the first, the layout of a padded minibatch, the corpus hash. */
+/* Tests sequences and the order of their minibatches: the known answers of TASKS 3, a second
+ * computation of the permutations that shares no code with the first, the layout of a padded
+ * minibatch, the corpus hash. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,8 +15,8 @@
 
 static const uint64_t known_seed = 4886718345u;
 
-/* Sequence i has length[i] positions with ids 100 i + t and targets -1, but for the last, whose target is
- * i. */
+/* Sequence i has length[i] positions with ids 100 * i + t and targets -1, except for the last,
+ * whose target is i. */
 static Sequences with_lengths(const int64_t *length, int64_t n)
 {
     Sequences s = {0};
@@ -65,7 +66,8 @@ static void ten_sequences_in_threes(void **state)
 static void a_permutation_of_ten(void **state)
 {
     (void)state;
-    /* Equal lengths and minibatches of ten: one pool, one minibatch, the permutation itself. */
+    /* With equal lengths and minibatches of ten there is one pool and one minibatch, the
+     * permutation itself. */
     static const int64_t length[] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1},
                          row[] = {8, 1, 3, 5, 2, 0, 6, 7, 9, 4};
     Sequences s = with_lengths(length, 10);
@@ -106,7 +108,7 @@ static void the_words_begin_as_known(void **state)
     assert_int_equal(word_of(known_seed, 1, 0x53485546, 1), 0xd39102e7);
 }
 
-/* Sorted by insertion, permuted on arrays of minibatches: slow and plain. */
+/* A slow, simple version: insertion sort, then permutation of arrays of minibatches. */
 static void plain_order(const Sequences *s, int64_t max_length, int batch, uint64_t seed,
                         uint32_t epoch, int64_t *row, int64_t *size, int *minibatches)
 {
@@ -219,7 +221,7 @@ static void a_minibatch_is_padded_at_its_end(void **state)
     minibatches_fill(&b, &s, 0, 0, 4, x, y, NULL);
     assert_memory_equal(x, ids, sizeof ids);
     assert_memory_equal(y, targets, sizeof targets);
-    /* A window of a long minibatch: what stands at positions 1 and 2. */
+    /* A window of a long minibatch: positions 1 and 2. */
     minibatches_fill(&b, &s, 0, 1, 2, x, y, NULL);
     assert_memory_equal(x, ids + 2, 4 * sizeof *ids);
     assert_memory_equal(y, targets + 2, 4 * sizeof *ids);
@@ -303,7 +305,7 @@ static void a_source_of_training_gives_the_order_of_each_epoch(void **state)
     sequences_free(&s);
 }
 
-/* Every position comes once, under the same place whatever the batch and the window. */
+/* Every position occurs once, at the same place for any batch and window. */
 static void scored_positions_come_once(void **state)
 {
     (void)state;
@@ -331,7 +333,8 @@ static void scored_positions_come_once(void **state)
                     scored++;
                     seen[target]++;
                     assert_int_equal(source->place(source, t, c), target);
-                    /* The state is that of the positions before: a window after the first continues. */
+                    /* A window after the first continues with the state of the positions before
+                     * it. */
                     if (!t) assert_int_equal(b.carry, b.ids[c] % 100 > 0);
                 }
             assert_int_equal(scored, b.n_scored);
@@ -343,7 +346,7 @@ static void scored_positions_come_once(void **state)
     sequences_free(&s);
 }
 
-/* Two sequences whose first position is a feature row, one that has rows at all of its three. */
+/* Two sequences have a feature row at their first position, and one has rows at all three. */
 static void feature_rows_come_in_the_order_of_positions(void **state)
 {
     (void)state;

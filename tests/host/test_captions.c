@@ -1,6 +1,7 @@
-/* Captions: what of dataset.json and features.npy is read and what is refused; then end to end on tiny models in double: training and
- * resuming, `plstm caption` against a greedy search, its scores against `plstm eval`, ensembles, batches, and a folder in the form of
- * MSCOCO's with everything that such a file may hold. */
+/* Tests captions: the parts of dataset.json and features.npy that are read or refused, then end to
+ * end on tiny models in double: training and resuming, `plstm caption` against a greedy search, its
+ * scores against `plstm eval`, ensembles, batches, and a folder like MSCOCO's with all features of
+ * such a file. */
 #include "tests/support/program.h"
 
 #include <math.h>
@@ -86,7 +87,7 @@ static void what_is_refused(void **state)
 
 /* ---- a folder ---- */
 
-/* Where an array of NumPy begins: version 1.0, padded to 128 bytes. */
+/* Writes the header of a NumPy array: version 1.0, padded to 128 bytes. */
 static void put_npy(FILE *f, const char *dtype, const char *order, const char *shape)
 {
     char head[128];
@@ -101,7 +102,8 @@ static void put_npy(FILE *f, const char *dtype, const char *order, const char *s
 
 enum { IMAGES = 60, F = 6, BITS = 2 };
 
-/* What image i shows: two bits, each a feature of 1 or -1; the last feature says nothing. */
+/* Returns the two bits that image i shows, each of which is a feature of 1 or -1; the last feature
+ * carries no information. */
 static int shows(int i) { return (int)((unsigned)i * 2654435761u >> 13 & 3); }
 
 static void features_row(int i, float *row)
@@ -110,8 +112,9 @@ static void features_row(int i, float *row)
     for (int bit = 0; bit < BITS; bit++) row[2 * bit] = shows(i) >> bit & 1 ? 1 : -1;
 }
 
-/* 60 images of two bits with captions that name them: ids like MSCOCO's, restval among the splits, letters beyond ASCII, images without
- * captions and one whose caption is empty, words that only one split has. */
+/* Writes 60 images of two bits with captions that name them: ids like MSCOCO's, restval among the
+ * splits, letters beyond ASCII, images without captions, one with an empty caption, and words that
+ * only one split has. */
 static void folder_write(const char *name)
 {
     static const char *const split[] = {"train", "restval", "train", "val", "test"};
@@ -183,7 +186,8 @@ static void a_folder_of_that_form(void **state)
     assert_true(train->empty > 0 && test->unknown == 0);
     assert_int_equal(vocab_find(&c.vocab, "\u72ac", 3) > ID_EOS, 1);
     captions_take_features(&c, f.rows, f.F);
-    /* A row: features, <eos>, the words; each predicts the next, the last one <eos>. */
+    /* A row is features, <eos>, the words; each predicts the next, and the last one predicts
+     * <eos>. */
     for (int64_t i = 0; i < train->rows.n; i++) {
         const int32_t *ids = train->rows.ids + train->rows.offset[i],
                       *targets = train->rows.targets + train->rows.offset[i];
@@ -257,7 +261,7 @@ static void bad_folders_are_refused(void **state)
     file_write(in_folder("bad/dataset.json"), "{\"images\":[{\"split\":\"dev\"}]}");
     refused(dir, "split 'dev'");
     refused(in_folder("nowhere"), "dataset.json");
-    /* what a run lacks when it is to be scored */
+    /* data that a run needs for scoring is missing */
     file_write(in_folder("bad/dataset.json"),
                "{\"images\":[{\"split\":\"train\",\"sentences\":[{\"tokens\":[\"a\",\"a\"]}]}]}");
     features_write("<f4", "False", "(1, 6)", rows, F * 4);
@@ -268,7 +272,7 @@ static void bad_folders_are_refused(void **state)
     plstm_expect(2, "train" SHAPE TINY " --source en --data %s", dir);
 }
 
-/* float16 and float32 of the same values train alike. */
+/* float16 and float32 features of the same values give the same training. */
 static void halves_are_floats(void **state)
 {
     (void)state;
@@ -301,7 +305,7 @@ static void halves_are_floats(void **state)
 static char names[8][2 * PATH_MAX + 2], *paths[8][2];
 static PathList lists[8];
 
-/* Options for one file or two; they hold until eight calls later. */
+/* Returns options for one file or two; they stay valid until eight calls later. */
 static CaptionOptions options(const char *first, const char *second)
 {
     static int used;
@@ -339,7 +343,7 @@ static char *caption(const CaptionOptions *o)
     return captioned(o, 0, &e);
 }
 
-/* The likeliest word each time, every prefix read anew from the image on. */
+/* Takes the likeliest word each time and reads every prefix again from the image. */
 static void greedy(Model *m, const Vocab *v, const float *row, char *out)
 {
     int32_t ids[CAPTION_MOST + 2] = {ID_FEATURES, ID_EOS}, targets[CAPTION_MOST + 2];
@@ -398,7 +402,8 @@ static void a_beam_of_one_is_greedy(void **state)
     checkpoint_close(&c);
 }
 
-/* It reads the image: a test image's caption names all that it shows, and the n-best of an image are in order. */
+/* The model uses the image: a test image's caption names everything that it shows, and the n-best
+ * captions of an image are in order. */
 static void what_it_says_is_there(void **state)
 {
     (void)state;
@@ -419,7 +424,7 @@ static void what_it_says_is_there(void **state)
     free(out);
 }
 
-/* Every row of --features is the split of --data, where the rows are that split's. */
+/* --features gives the same captions as the split of --data with the same rows. */
 static void features_alone(void **state)
 {
     (void)state;
@@ -434,14 +439,15 @@ static void features_alone(void **state)
     char *alone = caption(&o);
     assert_string_equal(split, alone);
     free(split), free(alone);
-    /* of another size than the model reads */
+    /* features of another size than the model's */
     assert_int_equal(
         npy_write(in_folder("test.npy"), "x", rows, (const int64_t[]){8, 9}, 2, "", &e), 0);
     free(captioned(&o, EXIT_BAD_DATA, &e));
     assert_non_null(strstr(e.text, "9 features an image"));
 }
 
-/* Sum of logp over the JSON of captions, and the folder `said`, whose test captions they are. */
+/* Returns the sum of logp over the JSON of captions, and writes the folder `said`, which has them
+ * as test captions. */
 static double said_write(char *lines)
 {
     double sum = 0;
@@ -473,8 +479,8 @@ static double said_write(char *lines)
     return sum;
 }
 
-/* What eval says of the captions that were found is what the search said. Logits are handed over in float32: 1e-5 each word,
- * and some 60 of them. */
+/* eval gives the found captions the scores of the search. Logits are passed in float32, which
+ * allows 1e-5 per word, and there are about 60 words. */
 static void scores_are_those_of_eval(void **state)
 {
     (void)state;
@@ -502,7 +508,8 @@ static void ensembles_and_batches(void **state)
     CaptionOptions one = options("one.st", NULL), twice = options("one.st", "one.st");
     one.search.nbest = twice.search.nbest = 3;
     char *a = caption(&one), *b = caption(&twice);
-    /* The same words; scores to the last digits that are printed, which the average of equal ones may round otherwise. */
+    /* The words are the same, and so are the scores except for the last printed digit, since an
+     * average of equal values may round differently. */
     char *x = a, *y = b;
     int lines = 0;
     double last = 0;
@@ -575,7 +582,7 @@ static void a_run_that_is_resumed_ends_alike(void **state)
                      in_folder("part.st"), coco, in_folder("part.st"), in_folder("part.jsonl"));
         assert_files_equal(in_folder("whole.st"), in_folder("part.st"));
     }
-    /* with other features, or other captions, it does not go on */
+    /* with other features or captions the run does not continue */
     folder_write("bad");
     FILE *f = fopen(in_folder("bad/features.npy"), "r+b");
     assert_non_null(f);

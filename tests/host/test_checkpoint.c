@@ -1,5 +1,5 @@
-/* checkpoint: every recorded setting and counter comes back, the bytes depend on nothing else, and what does
- * not fit is refused in one sentence; what `plstm info` prints. */
+/* Tests checkpoints: every recorded setting and counter is restored, the bytes depend on nothing
+ * else, malformed files are refused in one sentence; and the output of `plstm info`. */
 #include <stdarg.h>
 #include <setjmp.h>
 #include <stddef.h>
@@ -46,8 +46,8 @@ static int fixture_make(void **state)
                              .nats = 12.5 / 3,
                              .tokens = 3 * T * B,
                              .best_valid = INFINITY};
-    /* A type that is not UTF-8 and one with a percent sign: their encoding is corpus.c's, the way there and
-     * back is ours. */
+    /* A type that is not UTF-8 and one with a percent sign: corpus.c encodes them, and the
+     * checkpoint must restore them. */
     if (vocab_decode(&x->corpus.vocab, "the <eos> caf\xc3\xa9 50%25 %FF", &e)) return -1;
     memset(x->corpus.sha256, 'a', 64);
     if (params_init(&x->params, &(ModelShape){.V_in = V, .V_out = V, .H = H, .L = L})) return -1;
@@ -178,7 +178,7 @@ static void test_round_trip(void **state)
     check_same(x, &c);
     assert_null(c.h);
     assert_null(c.c);
-    /* Nothing but the parameters, so that load_state_dict(strict=True) takes it; in SPEC 7's order. */
+    /* Only the parameters, so that load_state_dict(strict=True) accepts it, in SPEC 7's order. */
     static const char *const names[] = {"encoder.weight",   "rnn.weight_ih_l0", "rnn.weight_hh_l0",
                                         "rnn.bias_ih_l0",   "rnn.bias_hh_l0",   "rnn.weight_ih_l1",
                                         "rnn.weight_hh_l1", "rnn.bias_ih_l1",   "rnn.bias_hh_l1",
@@ -193,8 +193,8 @@ static void test_round_trip(void **state)
     checkpoint_close(&c);
 }
 
-/* Another value than the default for every setting that is recorded, and none in the file for those that are
- * not. */
+/* Every recorded setting has a value other than the default, and settings that are not recorded are
+ * not in the file. */
 static void test_every_setting(void **state)
 {
     Fixture *x = *state;
@@ -207,7 +207,7 @@ static void test_every_setting(void **state)
         if (!settings_of_task(i, "lm")) continue;
         if (info->at == offsetof(Settings, hidden) || info->at == offsetof(Settings, layers) ||
             info->at == offsetof(Settings, batch) || info->at == offsetof(Settings, seq))
-            continue; /* the fixture's are not the defaults already */
+            continue; /* the fixture's values already differ from the defaults */
         switch (info->type) {
         case TYPE_INT: value = "11"; break;
         case TYPE_U64: value = "18446744073709551615"; break;
@@ -267,8 +267,8 @@ static void test_counters(void **state)
     }
 }
 
-/* The same run saved twice, from two processes' worth of different surroundings: path, threads, folder, paths
- * of data and log. */
+/* The same run is saved twice with different path, threads, folder, and paths of data and log, like
+ * two processes. */
 static void test_same_bytes(void **state)
 {
     Fixture *x = *state;
@@ -288,7 +288,8 @@ static void test_same_bytes(void **state)
     free(one);
     free(two);
 
-    /* Loaded and saved again: the same bytes, which is half of "stop and resume gives the same bytes". */
+    /* Loading and saving again gives the same bytes, which is half of "stop and resume gives the
+     * same bytes". */
     Checkpoint c;
     Error e = {0};
     assert_int_equal(checkpoint_open(&c, in_folder("one"), &e), EXIT_DONE);
@@ -324,7 +325,7 @@ static void test_extra(void **state)
 
 /* ---- what does not fit is refused ---- */
 
-/* A good file taken apart, to be put together wrong. */
+/* The parts of a valid file, from which a test builds malformed ones. */
 typedef struct Parts {
     StFile file;
     StTensor tensors[16];
@@ -343,7 +344,7 @@ static void parts_take(Parts *p, const char *path)
     memcpy(p->meta, p->file.meta, sizeof *p->meta * (size_t)p->n_meta);
 }
 
-/* value NULL: the key goes. */
+/* A NULL value removes the key. */
 static void parts_set(Parts *p, const char *key, const char *value)
 {
     int i = 0;
@@ -443,7 +444,7 @@ static void test_bad_metadata(void **state)
     }
     print_message("%zu files with bad metadata\n", sizeof cases / sizeof cases[0]);
 
-    /* A whole vocabulary of its own, which is not the size of the weights. */
+    /* A valid vocabulary whose size is not that of the weights. */
     Parts p;
     Vocab other = {0};
     Error e = {0};
@@ -463,7 +464,7 @@ static void test_bad_metadata(void **state)
     st_close(&p.file);
 }
 
-/* Weights that have overflowed are not written over a file that is good. */
+/* Weights that have overflowed are not written over a valid file. */
 static void test_diverged(void **state)
 {
     Fixture *x = *state;
@@ -543,8 +544,8 @@ static void test_bad_tensors(void **state)
     st_close(&p.file);
 }
 
-/* Any truncation, and any single byte of the header changed, is refused or yields a file that is sound; never
- * a crash. */
+/* Any truncation, and any change of a single byte of the header, is refused or gives a valid file,
+ * never a crash. */
 static void test_damaged(void **state)
 {
     Fixture *x = *state;
@@ -608,10 +609,10 @@ static void test_init_weights(void **state)
     Error e = {0};
     const char *path = in_folder("weights.safetensors");
     save(x, in_folder("good"));
-    check_weights(x, in_folder("good"), NULL); /* a checkpoint of ours, with its state */
+    check_weights(x, in_folder("good"), NULL); /* one of our checkpoints, with its state */
 
     parts_take(&p, in_folder("good"));
-    for (int i = 0; i < p.n_tensors / 2; i++) { /* backwards, without metadata */
+    for (int i = 0; i < p.n_tensors / 2; i++) { /* in reverse order, without metadata */
         StTensor t = p.tensors[i];
         p.tensors[i] = p.tensors[p.n_tensors - 1 - i];
         p.tensors[p.n_tensors - 1 - i] = t;
@@ -625,7 +626,7 @@ static void test_init_weights(void **state)
     assert_int_equal(st_write(path, p.tensors, p.n_tensors, NULL, 0, &e), EXIT_DONE);
     check_weights(
         x, path,
-        "tensor odd has no place in this model of 2 layers"); /* all floats lie misaligned here */
+        "tensor odd has no place in this model of 2 layers"); /* all floats are misaligned here */
 
     parts_tensor(&p, "rnn.bias_hh_l1")->name = "bias";
     assert_int_equal(st_write(path, p.tensors, p.n_tensors, NULL, 0, &e), EXIT_DONE);
@@ -709,7 +710,8 @@ static void test_info(void **state)
     assert_null(strchr(text, '\x1b'));
     free(text);
 
-    /* A file that claims to be ours and is not sound: shown as any file, and the fault is told. */
+    /* A file that claims to be a checkpoint but is malformed is shown like any file, with the
+     * fault. */
     const StMeta claim = {"plstm", "1"};
     assert_int_equal(st_write(in_folder("claim"), &t, 1, &claim, 1, &e), EXIT_DONE);
     text = info_of(in_folder("claim"), EXIT_BAD_DATA, &e);

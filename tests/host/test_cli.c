@@ -1,11 +1,11 @@
-/* The program from the shell: exit codes, one sentence for each fault, paths that cannot be written, a full
- * disk, signals, divergence, and what --resume accepts. */
+/* Tests the program from the shell: exit codes, one sentence per fault, paths that cannot be
+ * written, a full disk, signals, divergence, and the options that --resume accepts. */
 #include "tests/support/program.h"
 
 #include <jansson.h>
 
-/* A model of a few hundred weights; 9 minibatches an epoch on the built-in corpus, all of them in a few
- * milliseconds. */
+/* A model of a few hundred weights, with 9 minibatches per epoch on the built-in corpus, which take
+ * a few milliseconds. */
 #define TINY "train --data synthetic --hidden 8 --layers 1 --batch 200 --seq 20 --threads 1 --quiet"
 
 /* ---- faults that cost exit 2, 3 or 4: the line, the code, what the sentence must hold ---- */
@@ -59,7 +59,7 @@ static const struct Fault {
     {"train --data synthetic --log-json no-such-folder/F", 3, {"--log-json no-such-folder/F"}},
     {"train --data synthetic --save .", 3, {"--save .", "folder"}},
     {"train --data synthetic --log-json .", 3, {"--log-json .", "folder"}},
-    /* files that are not there yet, by two names of one place */
+    /* files that do not exist yet, by two names of one path */
     {"train --data synthetic --save no-F --log-json ./no-F",
      2,
      {"--save and --log-json take two files"}},
@@ -161,7 +161,7 @@ static void help_and_version(void **state)
         run_free(&one);
     }
     run_free(&all);
-    /* whatever else is on the line */
+    /* with any other arguments */
     Run late = plstm("train --hidden 3 --help --nonsense");
     assert_int_equal(late.code, 0);
     assert_contains(late.out, "--save-best=F");
@@ -169,7 +169,7 @@ static void help_and_version(void **state)
                                        "scenes"};
     for (int i = 0; i < 5; i++) assert_contains(late.out, data[i]);
     run_free(&late);
-    Run given = plstm("sample --words 5 --help"); /* a default is what holds without the option */
+    Run given = plstm("sample --words 5 --help"); /* the default is the value without the option */
     assert_contains(given.out, "(default 100)");
     run_free(&given);
     Run version = plstm("--version");
@@ -178,7 +178,7 @@ static void help_and_version(void **state)
     run_free(&version);
 }
 
-/* A folder of another task is told as what it is, and not as one that lacks a file. */
+/* A folder of another task is named as such, and not as one with a missing file. */
 static void folders_of_other_tasks(void **state)
 {
     (void)state;
@@ -208,7 +208,8 @@ static void folders_of_other_tasks(void **state)
         }
 }
 
-/* --save-best is of epochs: a run that ends in its first one says that nothing was saved. */
+/* --save-best saves at the end of epochs: a run that ends in its first epoch prints that nothing
+ * was saved. */
 static void a_best_that_is_not_saved(void **state)
 {
     (void)state;
@@ -228,7 +229,7 @@ static void a_best_that_is_not_saved(void **state)
     run_free(&run);
 }
 
-/* What was printed did not arrive: that is no success. */
+/* If the output could not be written, the run is not a success. */
 static void standard_output_that_is_full(void **state)
 {
     (void)state;
@@ -257,7 +258,7 @@ static json_t *read_line(const char *line, size_t n)
     return object;
 }
 
-/* The log's objects, in an array. */
+/* Returns the log's objects in an array. */
 static json_t *read_log(const char *path)
 {
     char *text = file_read(path, NULL);
@@ -355,7 +356,8 @@ static void the_log_has_what_the_contract_says(void **state)
     json_decref(log);
 }
 
-/* The order of keys is part of the format: a line can be read by eye, and logs compared by diff. */
+/* The order of keys is part of the format, so that people can read a line and diff can compare
+ * logs. */
 static void keys_have_an_order(void **state)
 {
     (void)state;
@@ -388,7 +390,7 @@ static void unscored_is_null(void **state)
     assert_int_equal(count_events(log, "test"), 0);
     json_decref(log);
 
-    /* sequential: the paper's count belongs to the other protocol */
+    /* sequential has no paper's count, which belongs to the other protocol */
     plstm_expect(0, TINY " --max-steps 3 --protocol sequential --log-json %s", path);
     log = read_log(path);
     assert_int_equal(count_events(log, "epoch"), 0);
@@ -408,7 +410,7 @@ static void nothing_is_trained(void **state)
     json_t *log = read_log(log_path);
     assert_int_equal(json_array_size(log), 1);
     json_decref(log);
-    /* its weights are those drawn: the files' data, which follows the headers, is equal */
+    /* the weights are the drawn ones: the data after the files' headers is equal */
     plstm_expect(0, "dump --what init --data synthetic --hidden 8 --layers 1 --out %s", drawn);
     size_t n, m, weights = 4 * (2 * 102 * 8 + 102 + 2 * 32 * 8 + 2 * 32);
     char *a = file_read(path, &n), *b = file_read(drawn, &m);
@@ -436,7 +438,7 @@ static void a_full_disk_keeps_the_old_file(void **state)
     assert_contains(run.err, path);
     run_free(&run);
     assert_files_equal(path, copy);
-    assert_int_equal(files_named("kept.st"), 1); /* no temporary stays */
+    assert_int_equal(files_named("kept.st"), 1); /* no temporary file remains */
 }
 
 static void a_full_disk_leaves_whole_lines(void **state)
@@ -474,7 +476,7 @@ static void an_old_log_outlives_a_refused_run(void **state)
     free(text);
 }
 
-/* A log written over a checkpoint would cost more than it tells. */
+/* A log never overwrites a checkpoint. */
 static void a_log_is_not_a_checkpoint(void **state)
 {
     (void)state;
@@ -511,7 +513,7 @@ static void divergence_saves_nothing(void **state)
     assert_contains(run.err, "step");
     run_free(&run);
     assert_files_equal(path, copy);
-    json_t *log = read_log(log_path); /* a value that is not finite is null, and the line is JSON */
+    json_t *log = read_log(log_path); /* a value that is not finite is null, so the line is JSON */
     assert_true(count_events(log, "step") >= 1);
     json_decref(log);
 }
@@ -554,7 +556,7 @@ static void a_signal_leaves_a_checkpoint(void **state)
         assert_true(done > 5);
         json_decref(log);
 
-        /* goes on from just there */
+        /* continues from exactly there */
         plstm_expect(0,
                      "train --resume %s --save %s --log-json %s --max-steps %d --threads 1 --quiet",
                      path, path, log_path, done + 3);
@@ -583,8 +585,8 @@ static void a_signal_without_save(void **state)
     run_free(&run);
 }
 
-/* A step of this model takes the reference backend most of a second; the second signal does not wait for its
- * end, and nothing is saved. */
+/* A step of this model takes most of a second in the reference backend; the second signal ends the
+ * run without waiting for it, and nothing is saved. */
 static void a_second_signal_ends_at_once(void **state)
 {
     (void)state;
@@ -613,7 +615,7 @@ static void a_second_signal_ends_at_once(void **state)
 
 /* ---- resume ---- */
 
-/* The log without what may differ between two runs of the same: speed, seconds. */
+/* Returns the log without the values that differ between equal runs: speed, seconds. */
 static char *comparable_log(const char *path)
 {
     json_t *log = read_log(path), *line;
@@ -636,8 +638,8 @@ static void assert_logs_equal(const char *a, const char *b)
     free(y);
 }
 
-/* Stopped inside an epoch, at an epoch's end, and twice: the file and the log are those of a run that was not
- * stopped. */
+/* A run that is stopped inside an epoch, at the end of an epoch, or twice has the file and the log
+ * of an uninterrupted one. */
 static void a_resumed_run_is_the_same_run(void **state)
 {
     (void)state;
@@ -704,7 +706,7 @@ static void what_resume_takes(void **state)
     (void)state;
     const char *path = in_folder("anew.st"), *log_path = in_folder("anew.jsonl");
     plstm_expect(0, TINY " --max-steps 2 --eval none --epochs 1 --save %s", path);
-    /* the same again is no conflict; epochs, backend, eval, protocol, threads may be given anew */
+    /* equal options are no conflict; epochs, backend, eval, protocol and threads may change */
     plstm_expect(
         0,
         "train --resume %s --hidden 8 --seed 1 --keep 1.0 --threads 2 --backend reference --epochs "
@@ -771,7 +773,7 @@ static void resume_knows_its_corpus(void **state)
     }
     plstm_expect(0, "train --resume %s --data %s --max-steps 3 --threads 1 --quiet", path, text);
 
-    /* a log that is none of ours is left alone */
+    /* a log that is not ours is not changed */
     const char *notes = in_folder("notes.txt");
     file_write(notes, "my notes\n");
     run =

@@ -1,5 +1,6 @@
-/* Text to ids: SPEC 4's rules on tiny texts whose ids are written out by hand, every fault a file can have,
- * the vocabulary's text form, Penn Treebank's counts, and the memory that reading takes. */
+/* Tests the conversion of text to ids: SPEC 4's rules on tiny texts with ids computed by hand,
+ * every fault that a file can have, the vocabulary's text form, Penn Treebank's counts, and the
+ * memory that reading takes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -72,7 +73,7 @@ static void load(Corpus *c)
     if (corpus_load(c, folder, NULL, &e)) fail_msg("%s", e.text);
 }
 
-/* Loading fails with exit code 3 and a sentence that holds each of the words. */
+/* Checks that loading fails with exit code 3 and a sentence that contains each of the words. */
 #define assert_refused(vocab, ...) check_refused(vocab, (const char *const[]){__VA_ARGS__, NULL})
 static void check_refused(const Vocab *vocab, const char *const *words)
 {
@@ -123,7 +124,8 @@ static void first_appearance_gives_the_ids(void **state)
     assert_ids(&c.split[SPLIT_TRAIN], 0, 1, 0, 2, 3, 1, 2);
     assert_ids(&c.split[SPLIT_VALID], 1, 0, 2);
     assert_ids(&c.split[SPLIT_TEST], 3, 2);
-    /* Both hashes by Python: hashlib over struct.pack("<12i", ...) and over b"a\nb\n<eos>\nc\n". */
+    /* Both hashes are from Python: hashlib over struct.pack("<12i", ...) and over
+     * b"a\nb\n<eos>\nc\n". */
     assert_string_equal(c.sha256,
                         "12d073dcb1504c37e6deb1af723b37cb22f2b72f6008d06907db393c59a08d7f");
     char hex[65];
@@ -188,8 +190,8 @@ static void invalid_utf8_is_bytes_like_others(void **state)
     corpus_free(&c);
 }
 
-/* The read buffer holds 64 KiB: words and line ends at every place around its end, and words longer than it.
- */
+/* The read buffer has 64 KiB; words and line ends are placed at every position around its end, and
+ * words are longer than it. */
 static void words_may_cross_the_buffer(void **state)
 {
     (void)state;
@@ -255,7 +257,8 @@ static void unk_is_added_only_where_a_word_is_lacking(void **state)
     assert_int_equal(c.split[SPLIT_TEST].unknown, 2);
     corpus_free(&c);
 
-    /* A spelt-out <unk> is itself a word that training lacks, before and after the type was added. */
+    /* A literal <unk> is also a word that training does not have, before and after the type is
+     * added. */
     put_splits("a b\n", "<unk> a <unk>\n", "<unk>\n");
     load(&c);
     assert_types(&c.vocab, "a", "b", "<eos>", "<unk>");
@@ -264,7 +267,7 @@ static void unk_is_added_only_where_a_word_is_lacking(void **state)
     assert_int_equal(c.split[SPLIT_TEST].unknown, 1);
     corpus_free(&c);
 
-    /* Training without a line's end lacks <eos> too. */
+    /* Training text without a line end has no <eos> either. */
     put_splits("a b", "a\n", "b");
     load(&c);
     assert_types(&c.vocab, "a", "b", "<unk>");
@@ -361,7 +364,7 @@ static void file_names_of_known_corpora_are_accepted(void **state)
     }
 }
 
-/* Which of two corpora is meant cannot be known, whatever is complete. */
+/* With two naming schemes the intended corpus is unknown, whichever is complete. */
 static void two_naming_schemes_are_refused(void **state)
 {
     (void)state;
@@ -387,7 +390,8 @@ static void missing_file_is_named(void **state)
     assert_refused(NULL, folder, "test.txt", "ptb.test.txt", "wiki.test.tokens");
 }
 
-/* Only what is needed is demanded, and only what is wanted is read; the hash is over all three or is none. */
+/* Only needed files must exist, and only requested splits are read; the hash is over all three
+ * files, or there is none. */
 static void only_what_is_needed_is_read(void **state)
 {
     (void)state;
@@ -405,7 +409,7 @@ static void only_what_is_needed_is_read(void **state)
     assert_string_equal(c.train_sha256,
                         "ad5dc1478de06a4c2728ea528bd9361a4b945e92a414bf4d180cedaaeaa5f4cc");
 
-    /* A split that is there and not wanted is not opened: it may be broken. */
+    /* An existing split that is not requested is not opened and may be malformed. */
     assert_int_equal(unlink(in_folder("valid.txt")), 0);
     assert_int_equal(mkdir(in_folder("valid.txt"), 0777), 0);
     Vocab vocab;
@@ -426,7 +430,8 @@ static void only_what_is_needed_is_read(void **state)
     assert_int_equal(c.split[SPLIT_VALID].n, 0);
     corpus_free(&c);
 
-    /* Where train lacks <unk>, the others say whether it is a type: the same model whatever is scored. */
+    /* If train has no <unk>, the other splits decide whether it is a type, so that the model does
+     * not depend on what is scored. */
     put("train.txt", "a b\n");
     assert_int_equal(corpus_read(&c, folder, &train, &e), 0);
     assert_types(&c.vocab, "a", "b", "<eos>", "<unk>");
@@ -444,7 +449,7 @@ static void no_device_or_pipe_is_read(void **state)
     assert_int_equal(unlink(in_folder("train.txt")), 0);
     assert_int_equal(mkfifo(in_folder("train.txt"), 0600), 0);
     assert_refused(NULL, "train.txt",
-                   "is a pipe, not a text file"); /* and nobody waits for a writer */
+                   "is a pipe, not a text file"); /* and the program does not wait for a writer */
     assert_int_equal(unlink(in_folder("train.txt")), 0);
     assert_int_equal(symlink("/dev/null", in_folder("train.txt")), 0);
     assert_refused(NULL, "train.txt", "is a device");
@@ -472,7 +477,7 @@ static void byte_order_mark_is_taken_off(void **state)
     Corpus c;
     load(&c);
     assert_types(&c.vocab, "a", "b", "<eos>",
-                 "<unk>"); /* inside a text it is a character like others */
+                 "<unk>"); /* inside a text it is an ordinary character */
     remark_says(&c, 0, "train.txt", "byte-order mark");
     remark_says(&c, 1, "valid.txt", "byte-order mark");
     char text[5000];
@@ -495,7 +500,8 @@ static void byte_order_mark_is_taken_off(void **state)
 static void wide_spaces_are_counted(void **state)
 {
     (void)state;
-    /* U+00A0 (twice the same word), U+3000, U+0085, U+2003, U+001D; U+200B is no space, U+00E9 neither */
+    /* U+00A0 (twice in the same word), U+3000, U+0085, U+2003, U+001D; U+200B and U+00E9 are not
+     * spaces */
     put_splits("a\xc2\xa0"
                "b c a\xc2\xa0"
                "b\n\xe3\x80\x80"
@@ -737,7 +743,8 @@ static void penn_treebank_has_its_counts_and_hashes(void **state)
     assert_int_equal(c.split[SPLIT_TRAIN].ids[0], 0);
     assert_int_equal(vocab_find(&c.vocab, "<eos>", 5), 24); /* after the first line's 24 words */
     assert_string_equal(c.known_as, "Penn Treebank (Mikolov)");
-    /* By Python, from the files: first appearance of str.split() of each line, <eos> after it. */
+    /* Computed by Python from the files: first appearance in str.split() of each line, with <eos>
+     * after it. */
     assert_string_equal(c.sha256,
                         "05a04642bb6df3bfbbe7512c1c5a58eb6af44287973ca281b424d69abf3e331f");
     char hex[65];
@@ -800,9 +807,9 @@ static void data_command_recognises_penn_treebank(void **state)
 
 /* ---- memory ---- */
 
-/* In a process of its own, since a peak never goes down again: 10 million tokens of 9 types may take 4 bytes
- * each, and 4 MiB for the vocabulary, the buffers and the copies that realloc makes of blocks too small to be
- * moved by their pages. */
+/* This runs in a process of its own, since a peak never decreases: 10 million tokens of 9 types may
+ * take 4 bytes each, plus 4 MiB for the vocabulary, the buffers and the copies that realloc makes
+ * of blocks too small to be remapped. */
 static void reading_takes_four_bytes_a_token(void **state)
 {
     (void)state;

@@ -1,5 +1,5 @@
-/* plstm dump: SPEC's known answers of masks and initial weights, and gradients that belong to the step that
- * train makes. */
+/* Tests plstm dump: SPEC's known answers for masks and initial weights, and gradients that match
+ * the step of train. */
 #include "tests/support/program.h"
 
 #include <math.h>
@@ -46,7 +46,7 @@ static void masks_have_the_known_bits(void **state)
     st_close(&f);
 }
 
-/* Every site of the naive variant, against SPEC 2's formula written out element by element. */
+/* Compares every site of the naive variant with SPEC 2's formula, element by element. */
 static void every_site_is_there(void **state)
 {
     (void)state;
@@ -132,7 +132,7 @@ static double norm(const StFile *f)
 #define MODEL                                                                                      \
     "--data synthetic --hidden 11 --layers 2 --batch 20 --seq 12 --keep 0.6 --seed 8 --threads 1"
 
-/* The first step that train makes: its loss and its norm, and the weights that it leaves at w - lr * dw. */
+/* The gradients match the first step of train: its loss, its norm, and its weights w - lr * dw. */
 static void gradients_are_those_of_the_first_step(void **state)
 {
     (void)state;
@@ -164,8 +164,8 @@ static void gradients_are_those_of_the_first_step(void **state)
     assert_non_null(logged);
     assert_float_equal(strtod(logged + 12, NULL), norm(&g), 1e-6 * norm(&g));
 
-    /* w - 0.5 dw, rounded to float32 once or twice: within an ulp of the larger operand, whose size is below
-     * 1 */
+    /* w - 0.5 * dw, rounded to float32 once or twice, is within an ulp of the larger operand, whose
+     * size is below 1 */
     for (int i = 0; i < g.n_tensors; i++) {
         const float *dw = g.tensors[i].data, *old = tensor(&w0, g.tensors[i].name)->data,
                     *new = tensor(&w1, g.tensors[i].name)->data;
@@ -178,7 +178,8 @@ static void gradients_are_those_of_the_first_step(void **state)
     run_free(&run);
 }
 
-/* Both backends; weights from a file; a window further on, whose masks are those of that step. */
+/* Tests both backends, weights from a file, and a later window, whose masks are those of that
+ * step. */
 static void gradients_from_anywhere(void **state)
 {
     (void)state;
@@ -200,8 +201,8 @@ static void gradients_from_anywhere(void **state)
             difference += ((double)p[k] - q[k]) * ((double)p[k] - q[k]);
             size += (double)q[k] * q[k];
         }
-        /* Sums of some hundred float32 products, over 12 steps: 1e-5 of the norm is what the twin is held to
-         * as well. */
+        /* Sums of some hundred float32 products over 12 steps: the bound is 1e-5 of the norm, as
+         * for the PyTorch twin. */
         if (sqrt(difference) > 1e-5 * sqrt(size))
             fail_msg("%s: %g of %g", x.tensors[i].name, sqrt(difference), sqrt(size));
     }

@@ -1,4 +1,5 @@
-/* The average of probabilities: by hand, in the tails, and `plstm eval` against each model's own nats. */
+/* Tests the average of probabilities: by hand, in the tails, and `plstm eval` against each model's
+ * own nats. */
 #include "tests/support/program.h"
 
 #include <jansson.h>
@@ -38,7 +39,7 @@ static void probabilities_are_averaged(void **state)
     ensemble_free(&e);
 }
 
-/* Far below what a double holds as a probability (e^-745), the average still is what it is. */
+/* The average is exact even far below the smallest probability of a double (e^-745). */
 static void tails_do_not_vanish(void **state)
 {
     (void)state;
@@ -72,7 +73,7 @@ static void one_member_is_itself(void **state)
     ensemble_free(&e);
 }
 
-/* A score that is no number stays one: it must not look like a place that is not scored. */
+/* A NaN score stays NaN: it must not look like a position that is not scored. */
 static void nan_is_not_lost(void **state)
 {
     (void)state;
@@ -111,8 +112,8 @@ static double number(const json_t *line, const char *key)
     return json_number_value(value);
 }
 
-/* Probabilities at each position of a split by one file, in a plain array: what the ensemble is checked
- * against. */
+/* Returns one file's probability at each position of a split, in a plain array, as a reference for
+ * the ensemble. */
 static void collect(void *user, int64_t position, int32_t id, int32_t best, double nats)
 {
     (void)id, (void)best;
@@ -140,7 +141,8 @@ static double *probabilities(const char *path, const Corpus *corpus, int split, 
     return p;
 }
 
-/* Two models of different shape; valid (rows and windows of the first file) and test (one stream). */
+/* Averages two models of different shape, on valid (rows and windows of the first file) and test
+ * (one stream). */
 static void eval_is_the_average(void **state)
 {
     (void)state;
@@ -181,7 +183,7 @@ static void eval_is_the_average(void **state)
         assert_true(number(json_array_get(files, 0), "ppl") == ppl_a);
         assert_true(number(json_array_get(files, 1), "ppl") == ppl_b);
         assert_true(ppl < (ppl_a > ppl_b ? ppl_a : ppl_b));
-        /* the exact best over the words that were scored */
+        /* the exact best over the scored words */
         double words = 0;
         const char *name;
         json_t *class;
@@ -199,7 +201,7 @@ static void eval_is_the_average(void **state)
     corpus_free(&corpus);
 }
 
-/* What train said at the end, eval says of the file. */
+/* eval prints the same scores for the file as train at its end. */
 static void eval_agrees_with_train(void **state)
 {
     (void)state;
@@ -223,7 +225,7 @@ static void eval_agrees_with_train(void **state)
              number(line, "ppl"), number(line, "ppl_paper"));
     assert_contains(text, value);
     json_decref(line);
-    /* other rows, another count of words */
+    /* with other rows the number of words differs */
     plstm_expect(0,
                  "eval --weights %s --data synthetic --split valid --batch 10 --seq 7 --threads 1 "
                  "--log-json %s",
@@ -273,7 +275,7 @@ static void vocabularies_must_agree(void **state)
     assert_contains(run.err, b);
     assert_contains(run.err, "vocabular");
     run_free(&run);
-    /* a text with a word that the vocabulary lacks, and no <unk> to take it */
+    /* a text with an unknown word, and a vocabulary without <unk> */
     run = plstm("eval --weights %s --data %s", a, in_folder("more"));
     assert_int_equal(run.code, 3);
     assert_contains(run.err, "x");
@@ -291,7 +293,7 @@ static void vocabularies_must_agree(void **state)
     run_free(&run);
 }
 
-/* A failed evaluation leaves the log of an earlier one. */
+/* A failed evaluation keeps the log of an earlier one. */
 static void a_failed_eval_keeps_the_log(void **state)
 {
     (void)state;

@@ -1,4 +1,5 @@
-/* `plstm ensemble`: averages of files of log-probabilities, by hand and against `plstm eval` of the models themselves. */
+/* Tests `plstm ensemble`: averages of files of log-probabilities, by hand and against `plstm eval`
+ * of the models. */
 #include "tests/support/program.h"
 
 #include <jansson.h>
@@ -53,7 +54,7 @@ static double number(const json_t *o, const char *key)
     return json_number_value(json_object_get(o, key));
 }
 
-/* Perplexity of the members whose bits are set. */
+/* Returns the perplexity of the members whose bits are set. */
 static double ppl_of(unsigned members)
 {
     Ensemble sum;
@@ -73,7 +74,7 @@ static double ppl_of(unsigned members)
     return exp(nats / WORDS);
 }
 
-/* Mean and bounds over every subset of a size. */
+/* Returns the mean and bounds over every subset of a size. */
 static void check_point(const json_t *p)
 {
     int k = (int)number(p, "members"), count = 0;
@@ -126,7 +127,8 @@ static void averages_by_hand(void **state)
     assert_contains(figure, "</svg>\n");
     free(figure);
 
-    /* Fewer than there are: a draw, the same for the same seed, within the bounds of all. */
+    /* If fewer subsets are drawn than exist, the draw depends only on the seed and is within the
+     * bounds of all. */
     plstm_expect(0, "ensemble %s --orders 10 --seed 3 --log-json %s", words, log_path);
     char *first = file_read(log_path, NULL);
     line = read_log(log_path);
@@ -141,7 +143,8 @@ static void averages_by_hand(void **state)
     free(first), free(second);
 }
 
-/* A word that one member thinks impossible, or nearly, still counts as what it is. */
+/* A word to which one member gives a probability of zero, or nearly zero, still has the right
+ * average. */
 static void tails(void **state)
 {
     (void)state;
@@ -159,8 +162,8 @@ static void tails(void **state)
     json_decref(line);
 }
 
-/* Members of different shapes: what eval says of each and of their average, ensemble says from the files alone, on both splits; and
- * the file of an average is that of its members. */
+/* For members of different shapes, ensemble prints from the files what eval prints for each and for
+ * their average, on both splits; the file of an average can be a member too. */
 static void as_eval_says(void **state)
 {
     (void)state;
@@ -207,7 +210,7 @@ static void as_eval_says(void **state)
                     assert_float_equal(number(x, keys[k]), number(y, keys[k]),
                                        1e-6 * number(y, keys[k]));
             }
-            /* Rounding in the last digit shown is the only way for the tables to differ. */
+            /* The tables may differ only by rounding in the last printed digit. */
             snprintf(shown, sizeof shown, "%.3f", number(y, "ppl"));
             assert_contains(said.out, shown);
         }

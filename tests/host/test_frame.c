@@ -1,5 +1,5 @@
-/* The frame for tasks (TASKS 1, 3, 5) on the reference and the cpu backend: batches with padding, features and positions
- * that are not scored. */
+/* Tests the frame for tasks (TASKS 1, 3, 5) on the reference and the cpu backend: batches with
+ * padding, features and positions that are not scored. */
 #include "tests/support/program.h"
 
 #include "host/backend/backend_cpu.h"
@@ -66,7 +66,7 @@ static void language_model(void **state)
     for (int i = 0; i < 2; i++) lm_is_a_direct_loop(both[i], "auto");
 }
 
-/* A file of one task is no start for another. */
+/* A file of one task cannot start a run of another. */
 static void weights_of_another_task(void **state)
 {
     (void)state;
@@ -99,7 +99,7 @@ static void weights_of_another_task(void **state)
     run_free(&run);
 }
 
-/* Tensors and their order (TASKS 2). */
+/* Checks the tensors and their order (TASKS 2). */
 static void parameters_by_shape(void **state)
 {
     (void)state;

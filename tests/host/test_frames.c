@@ -1,5 +1,6 @@
-/* Frames end to end, on tiny models in double: what a folder is read as, training and resuming, accuracy with and without silence,
- * confusion, `plstm posteriors` against `plstm eval`, ensembles, and every fault of TASKS 4. */
+/* Tests the task frames end to end, on tiny models in double: reading a folder, training and
+ * resuming, accuracy with and without silence, confusion, `plstm posteriors` against `plstm eval`,
+ * ensembles, and every fault of TASKS 4. */
 #include "tests/support/program.h"
 
 #include <math.h>
@@ -18,7 +19,7 @@ enum { LABELS = 4, DIMENSIONS = 3 };
 
 /* ---- folders ---- */
 
-/* "%s/NAME" of the test's folder; the same few buffers in turn. */
+/* Returns "%s/NAME" for the test's folder, in one of a few rotating buffers. */
 static const char *at(const char *format, ...) __attribute__((format(printf, 1, 2)));
 static const char *at(const char *format, ...)
 {
@@ -36,8 +37,8 @@ static const char *at(const char *format, ...)
 static unsigned drawn;
 static unsigned draw(unsigned n) { return ((drawn = drawn * 1103515245 + 12345) >> 16) % n; }
 
-/* An utterance as a text archive's entry and a line of labels: a label is held for some frames, and features say which it is, with
- * noise. */
+/* Writes an utterance as an entry of a text archive and a line of labels: a label lasts for some
+ * frames, and the features show it, with noise. */
 static void put_utterance(FILE *ark, FILE *labels, const char *name, int frames)
 {
     fprintf(ark, "%s  [", name);
@@ -121,7 +122,7 @@ static void folders(void **state)
     snprintf(whole, sizeof whole, "%s", f.sha256);
     float mean = 0;
     for (int t = 0; t < 5; t++) mean += f.split[0].features[t * DIMENSIONS];
-    assert_true(mean > 20); /* as they are */
+    assert_true(mean > 20); /* not normalised */
     frames_free(&f);
 
     o.normalise = true;
@@ -139,7 +140,8 @@ static void folders(void **state)
     frames_free(&f);
 }
 
-/* A script gives the order; utterances that lack one of the two are left out and counted; phones need not be there. */
+/* A script determines the order; utterances without features or labels are skipped and counted;
+ * phones is optional. */
 static void what_is_left_out(void **state)
 {
     (void)state;
@@ -161,7 +163,8 @@ static void what_is_left_out(void **state)
     if (frames_load(&f, &(FramesOptions){.dir = at("part")}, &e)) fail_msg("%s", e.text);
     assert_int_equal(
         f.split[0].rows.n,
-        1); /* train-2: train-0 has no labels any more, the script lacks train-1 and elsewhere */
+        /* train-2: train-0 no longer has labels, and train-1 and elsewhere are not in the script */
+        1);
     assert_true(f.split[0].no_labels == 1 && f.split[0].no_features == 2 && !f.phones &&
                 !f.sha256[0]);
     frames_free(&f);
@@ -176,7 +179,7 @@ static void what_is_left_out(void **state)
 
 /* ---- the program ---- */
 
-/* Member of the last line of a log whose event it is. */
+/* Returns a member of the last line of a log with that event. */
 static double logged(const char *path, const char *event, const char *key)
 {
     char *text = file_read(path, NULL), *save;
@@ -195,7 +198,7 @@ static double logged(const char *path, const char *event, const char *key)
     return value;
 }
 
-/* The log has what TASKS 1 says, and eval agrees with what training printed last. */
+/* The log has the fields of TASKS 1, and eval agrees with the last scores of training. */
 static void training(void **state)
 {
     (void)state;
@@ -208,7 +211,7 @@ static void training(void **state)
     double acc = logged(at("one.jsonl"), "test", "test_acc"),
            nosil = logged(at("one.jsonl"), "test", "test_acc_nosil"),
            nats = logged(at("one.jsonl"), "test", "test_nats");
-    assert_true(acc > 0.6); /* a quarter is chance */
+    assert_true(acc > 0.6); /* chance is a quarter */
     plstm_expect(0, "eval --weights %s --data %s" TINY " --log-json %s", at("one.st"), at("data"),
                  at("eval.jsonl"));
     assert_true(logged(at("eval.jsonl"), "eval", "acc") == acc &&
@@ -255,7 +258,7 @@ static void resume_is_exact(void **state)
     plstm_expect(2, "train --resume %s --data %s --cmvn none" TINY, at("whole.st"), at("data"));
 }
 
-/* The table's numbers: rows add up to the labels' frames, the diagonal to the hits. */
+/* Rows of the table add up to the labels' frames, and the diagonal to the hits. */
 static void confusion(void **state)
 {
     (void)state;
@@ -286,7 +289,7 @@ static void confusion(void **state)
     assert_true((double)voiced_hits / (double)voiced ==
                 logged(at("eval.jsonl"), "eval", "acc_nosil"));
     free(text);
-    /* Over itself, but over nothing else. */
+    /* It overwrites its own kind of file, but no other. */
     plstm_expect(0, "eval --weights %s --data %s" TINY " --confusion %s", at("one.st"), at("data"),
                  at("c.tsv"));
     plstm_expect(3, "eval --weights %s --data %s" TINY " --confusion %s", at("one.st"), at("data"),
@@ -301,7 +304,7 @@ static void confusion(void **state)
 
 /* ---- posteriors ---- */
 
-/* An archive whole: values (frames,LABELS) of all its utterances in order. */
+/* Reads a whole archive: values (frames,LABELS) of all its utterances in order. */
 static int64_t archive_read(const char *path, double *values, int64_t room)
 {
     Features f;
@@ -332,8 +335,9 @@ static double nats_of(const Frames *f, const double *p)
 
 enum { ROOM = 400 * LABELS };
 
-/* Every frame's sum is 1, and -log of the labels' posteriors is what eval counts, for one model and for the average of two, whatever
- * the number of utterances at a time; one of them is longer than a window. */
+/* Every frame's posteriors sum to 1, and -log of the labels' posteriors are eval's nats, for one
+ * model and for the average of two, with any number of utterances at a time; one of them is longer
+ * than a window. */
 static void posteriors(void **state)
 {
     (void)state;
@@ -365,7 +369,8 @@ static void posteriors(void **state)
                      at("eval.jsonl"));
         double nats = logged(at("eval.jsonl"), "eval", "nats");
         assert_true(fabs(nats_of(&f, p) - nats) <
-                    316 * 1e-6 * 4); /* a float32 posterior of 1/4 or so is off by 2^-26 at most */
+                    /* the rounding error of a float32 posterior of about 1/4 is at most 2^-26 */
+                    316 * 1e-6 * 4);
         if (i) assert_true(isnan(logged(at("eval.jsonl"), "eval", "acc")));
     }
     frames_free(&f);
@@ -391,17 +396,17 @@ static void logarithms(void **state)
                     fabs(l[i] - log(prior) - s[i]) < 1e-6 * (1 + fabs(l[i])));
     }
     frames_free(&f);
-    /* What lies at --out is an archive, or is left as it is. */
+    /* --out overwrites an archive, but no other file. */
     plstm_expect(3, "posteriors --weights %s --features %s --out %s" TINY, at("one.st"),
                  at("data/valid"), at("data/phones"));
     plstm_expect(2, "posteriors --weights %s --features %s --out %s" TINY, at("one.st"),
                  at("data/valid"), at("data/valid/feats.ark"));
     plstm_expect(2, "train" SHAPE TINY " --data %s --max-steps 0 --save %s --force", at("data"),
-                 at("data/phones")); /* which is read, too */
+                 at("data/phones")); /* this is an input too */
     size_t n, left;
     char line[64], *before = file_read(at("p.ark"), &n);
     snprintf(line, sizeof line, "first p.ark:%d\n", (int)strcspn(before, " ") + 1);
-    file_write(at("own.scp"), line); /* what a script leads to is read, too */
+    file_write(at("own.scp"), line); /* the target of a script is an input too */
     plstm_expect(2, "posteriors --weights %s --features %s --out %s" TINY, at("one.st"),
                  at("own.scp"), at("p.ark"));
     char *after = file_read(at("p.ark"), &left);
@@ -417,7 +422,8 @@ static void logarithms(void **state)
 
 /* ---- faults ---- */
 
-/* Trains on a folder that is good but for one file; the sentence holds the phrase and the exit status is 3. */
+/* Trains on a folder that is valid except for one file; checks the phrase in the sentence and the
+ * exit status 3. */
 static void assert_fault(const char *file, const char *text, const char *phrase)
 {
     put_folder("bad");
@@ -462,7 +468,8 @@ static void bad_data(void **state)
                  at("data/valid"));
 }
 
-/* Features of another size than the model's, a model of another task, options of other tasks. */
+/* Tests features of another size than the model's, a model of another task, and options of other
+ * tasks. */
 static void what_does_not_fit(void **state)
 {
     (void)state;

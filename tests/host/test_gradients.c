@@ -1,8 +1,9 @@
-/* The reference backend against central finite differences in double, masks on (SPEC 1, 2, 5).
+/* Compares the reference backend with central finite differences in double, with masks (SPEC 1, 2,
+ * 5).
  *
- * Stencil    (8 (f(+e) - f(-e)) - (f(+2e) - f(-2e))) / 12e with e = 1e-4: its truncation, e^4 f^(5)/30 ~
- * 1e-17, and its rounding, about 1e-16 * cost / e ~ 1e-11, are both far below the bound of 1e-6 of the
- * tensor's largest gradient. */
+ * Stencil    (8 (f(+e) - f(-e)) - (f(+2e) - f(-2e))) / 12e with e = 1e-4: its truncation, e^4
+ * f^(5)/30 ~ 1e-17, and its rounding, about 1e-16 * cost / e ~ 1e-11, are both far below the bound
+ * of 1e-6 of the tensor's largest gradient. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -30,7 +31,7 @@ typedef struct Setup {
     Model model;
     Window window;
     int32_t x[64], y[64];
-    float h[256], c[256]; /* carried state: not zero, so that W_hh matters at t = 0 */
+    float h[256], c[256]; /* the carried state is not zero, so that W_hh has an effect at t = 0 */
 } Setup;
 
 static void open_case(Setup *s, const Case *k)
@@ -47,7 +48,7 @@ static void open_case(Setup *s, const Case *k)
     assert_int_equal(model_open(&s->model, &backend_reference, &config, &e), 0);
     Params p;
     assert_int_equal(params_init(&p, &config.shape), 0);
-    params_draw(&p, 5, 0.6); /* large enough that gates leave their linear range */
+    params_draw(&p, 5, 0.6); /* large enough for gates outside their linear range */
     assert_int_equal(model_set_params(&s->model, &p, &e), 0);
     params_free(&p);
     for (int64_t i = 0; i < k->T * k->B; i++) {
@@ -61,7 +62,7 @@ static void open_case(Setup *s, const Case *k)
         (Window){.batch = batch_of_tokens(k->T, k->B, s->x, s->y), .train = true, .step = 3};
 }
 
-/* SPEC 5's cost of the window, and its gradients in the backend. */
+/* Returns SPEC 5's cost of the window, with its gradients in the backend. */
 static double cost(Setup *s)
 {
     Error e;
@@ -101,7 +102,7 @@ static void check_setup(Setup *s)
             }
             w[i] = before;
             double difference = fabs((8 * (f[2] - f[1]) - (f[3] - f[0])) / (12 * e) - analytic[i]);
-            if (!(difference <= worst)) worst = difference; /* a NaN gets through */
+            if (!(difference <= worst)) worst = difference; /* also keeps a NaN */
         }
         free(analytic);
         if (!(worst < 1e-6 * largest)) {
@@ -120,8 +121,8 @@ static void check_case(const Case *k)
     check_setup(&s);
 }
 
-/* Batches with padding, feature rows and positions that are not scored: first sequences from a zero state, then their
- * second half from the carried one. */
+/* Batches with padding, feature rows and positions that are not scored: first sequences from a zero
+ * state, then their second half from the carried state. */
 static void gradients_of_batches(void **state)
 {
     (void)state;
@@ -146,7 +147,7 @@ static void gradients_of_batches(void **state)
             source->get(source, 1, i == 3 ? 1 : i % 3, &s.window.batch);
             if (i == 3 &&
                 kind ==
-                    TOY_CAPTION) { /* the second half has no feature row, and no gradient there */
+                    TOY_CAPTION) { /* the second half has no feature row and no gradient there */
                 double *grad = (cost(&s), (double *)reference_grad(s.model.backend, 1));
                 for (int j = 0; j < 7 * TOY_F; j++) assert_true(grad[j] == 0);
                 model_close(&s.model);
@@ -169,8 +170,9 @@ static void finite_differences(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) check_case(&cases[i]);
 }
 
-/* What flows into the state that a window began with, against differences of its cost. The state crosses as float32, so that the step is
- * a power of two: the stencil's truncation is then about 1e-13, and the answer is rounded to 6e-8. */
+/* Compares the gradient of a window's initial state with differences of its cost. The state is
+ * passed as float32, so the step is a power of two: the stencil's truncation is then about 1e-13,
+ * and the result is rounded to 6e-8. */
 static void state_gradients(void **state)
 {
     (void)state;
@@ -209,8 +211,8 @@ static void state_gradients(void **state)
     }
 }
 
-/* Two windows are one of twice the length where the first is told what the second sends back: its gradients and theirs agree, but for
- * the rounding of the state between them. */
+/* Two windows are equivalent to one of twice the length if the first receives the gradients from
+ * the second: their gradients agree, except for the rounding of the state between them. */
 static void halves_make_a_whole(void **state)
 {
     (void)state;
@@ -230,7 +232,7 @@ static void halves_make_a_whole(void **state)
     Window second = two.window;
     two.window.batch.ids = one.x, two.window.batch.targets = one.y;
     second.batch.ids = one.x + half.T * k.B, second.batch.targets = one.y + half.T * k.B;
-    cost(&two); /* leaves the state between the two */
+    cost(&two); /* leaves the state between the two windows */
     assert_int_equal(ops->state_get(b, k.B, h[0], c[0], &e), 0);
     assert_int_equal(ops->state_grad_set(b, k.B, NULL, NULL, true, &e), 0);
     assert_int_equal(ops->state_set(b, k.B, h[0], c[0], &e), 0);
@@ -252,7 +254,7 @@ static void halves_make_a_whole(void **state)
                        d = sum[p][i] + reference_grad(b, p)[i] - g;
                 worst = fmax(worst, fabs(d)), largest = fmax(largest, fabs(g));
             }
-        /* Without what the second sends back they are far apart. */
+        /* Without the gradients from the second window they differ widely. */
         if (told ? !(worst < 1e-6 * largest) : !(worst > 1e-3 * largest))
             fail_msg("told %d: they differ by %.3g, the largest gradient is %.3g", told, worst,
                      largest);
@@ -261,8 +263,8 @@ static void halves_make_a_whole(void **state)
     model_close(&one.model), model_close(&two.model);
 }
 
-/* A wrong gradient must fail this test: the derivative with respect to one weight, off by a thousandth of the
- * largest, does. */
+/* A wrong gradient must fail this test: a derivative with respect to one weight with an error of a
+ * thousandth of the largest does. */
 static void the_check_can_fail(void **state)
 {
     (void)state;
@@ -281,9 +283,9 @@ static void the_check_can_fail(void **state)
     model_close(&s.model);
 }
 
-/* D stands on non-recurrent connections only: with keep near 0 everything that arrives from below is masked
- * away, yet what was carried in h still reaches the last step; under `all` it does not. And the paper's
- * count: information that enters at t-2 is masked once on the way in, once per layer and once into the
+/* Masks are only on non-recurrent connections: with keep near 0 everything from below is masked,
+ * but what h carries still reaches the last step; with `all` it does not. By the paper's count,
+ * information that enters at t-2 is masked once at the input, once per layer and once before the
  * softmax, however many steps it travels. */
 static void recurrent_path_is_unmasked(void **state)
 {
@@ -297,12 +299,12 @@ static void recurrent_path_is_unmasked(void **state)
         double *hidden =
             reference_param(s.model.backend, param_decoder_weight(&s.model.config.shape));
         cost(&s);
-        /* with keep 1e-9 no element of this window is kept: the softmax sees nothing, the loss is that of its
-         * bias alone ... */
+        /* with keep 1e-9 no element of this window is kept: the softmax gets only zeros, and the
+         * loss is that of its bias alone ... */
         double with = cost(&s);
         hidden[0] += 1;
         assert_true(cost(&s) == with);
-        /* ... and what h carries is seen in the state that leaves the window. */
+        /* ... and what h carries is visible in the state after the window. */
         float before[16], after[16], c[16];
         Error e;
         s.model.ops->state_get(s.model.backend, 2, before, c, &e);

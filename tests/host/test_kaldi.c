@@ -1,5 +1,5 @@
-/* Kaldi's tables byte by byte: every kind of matrix against numbers worked out by hand, archives and scripts, lines of labels and
- * phones, what is written, and what is refused. */
+/* Tests Kaldi's tables byte by byte: every kind of matrix against numbers computed by hand,
+ * archives and scripts, lines of labels and phones, the written archives, and the refused files. */
 #include "tests/support/program.h"
 
 #include <math.h>
@@ -85,7 +85,8 @@ static void floats_and_doubles(void **state)
     assert_matrix(&b, 0, 0, NULL);
 }
 
-/* Two columns of three rows; quartiles at 0, 16384, 32768 and 65535 65535ths of 8 above -1, and a column with its own. */
+/* Two columns of three rows, with quartiles at 0, 16384, 32768 and 65535 65535ths of 8 above -1,
+ * and a column with its own quartiles. */
 static void compressed_with_columns(void **state)
 {
     (void)state;
@@ -150,12 +151,13 @@ static void text(void **state)
     b.n = 0;
     put_text(&b, "[ ]\n");
     assert_matrix(&b, 0, 0, NULL);
-    b.n = 0; /* which the features' reader refuses, as it can say where */
+    b.n = 0; /* the features' reader refuses it, since it can name the place */
     put_text(&b, "[ inf -Infinity ]");
     assert_matrix(&b, 1, 2, (const float[]){INFINITY, -INFINITY});
 }
 
-/* Every kind of archive as Kaldi's own code wrote it, and what that code reads there, bit for bit (tests/fixtures/kaldi/make.py). */
+/* Reads every kind of archive that Kaldi's own code wrote, bit for bit as that code reads it
+ * (tests/fixtures/kaldi/make.py). */
 static void as_kaldi_reads(void **state)
 {
     (void)state;
@@ -198,7 +200,8 @@ static void assert_refused(const void *bytes, size_t n, const char *phrase)
 {
     KaldiMatrix m;
     Error e = {0};
-    /* In a block of exactly its size, so that the address sanitizer sees the first byte beyond. */
+    /* In a block of exactly its size, so that the address sanitizer detects an access to the first
+     * byte beyond. */
     void *exact = malloc(n + !n);
     memcpy(exact, bytes, n);
     assert_int_equal(kaldi_matrix_parse(&m, exact, n, "f, utterance u,", &e), EXIT_BAD_DATA);
@@ -224,7 +227,7 @@ static void matrices_refused(void **state)
                {"[ [ 1 ] ]", "no number"}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_refused(bad[i].text, strlen(bad[i].text), bad[i].phrase);
-    /* Every binary matrix cut at every byte. */
+    /* Every binary matrix truncated at every byte. */
     Bytes b[5] = {{.n = 0}};
     static const char data[64];
     put_head(&b[0], "FM ", 2, 2), put(&b[0], data, 16);
@@ -391,7 +394,7 @@ static void phones(void **state)
         assert_int_equal(kaldi_phone_next(&t, &p, &e), EXIT_BAD_DATA);
         assert_contains(e.text, "phones: line 1");
     }
-    /* 255 bytes are a name, 256 are none. */
+    /* A name may have 255 bytes, but not 256. */
     char name[300];
     memset(name, 'n', sizeof name);
     strcpy(name + 255, " 1");
@@ -413,7 +416,8 @@ static void file_put(const char *name, const Bytes *b)
     fclose(f);
 }
 
-/* What kaldi_archive_put writes is read back, through a script whose lines jump about and name the file in three ways. */
+/* Reads what kaldi_archive_put writes, through a script whose lines are in another order and name
+ * the file in three ways. */
 static void tables(void **state)
 {
     (void)state;
@@ -491,7 +495,8 @@ static void tables_refused(void **state)
     assert_contains(e.text, "feats.ark");
 }
 
-/* Mean 0 and variance 1 against the plain formula in double; a constant dimension becomes 0 and nothing infinite. */
+/* Compares normalisation to mean 0 and variance 1 with the plain formula in double; a constant
+ * dimension becomes 0, and nothing is infinite. */
 static void normalisation(void **state)
 {
     (void)state;

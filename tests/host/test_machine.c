@@ -1,11 +1,11 @@
-/* Limits of the container by the files of /proc and /sys as kernels write them, under a folder of the test's own; and that
- * signals which were inherited as ignored stay ignored. */
+/* Tests the container's limits from the files of /proc and /sys in the kernel's formats, in the
+ * test's own folder, and that signals inherited as ignored stay ignored. */
 #include "tests/support/program.h"
 
 #include "host/base/machine.h"
 #include "host/base/signals.h"
 
-/* Writes a file and the folders above it, under the test's folder. */
+/* Writes a file and its parent folders in the test's folder. */
 static void put(const char *path, const char *text)
 {
     char full[2 * PATH_MAX];
@@ -55,10 +55,10 @@ static void version_two(void **state)
     put("/sys/fs/cgroup/user.slice/job/memory.stat",
         "anon 83886080\nfile 20971520\ninactive_file 10485760\nactive_file 5242880\n");
     put("/sys/fs/cgroup/user.slice/job/cpu.max", "150000 100000\n");
-    /* 400 MiB less 100, of which 15 are file pages that can be taken back */
+    /* 400 MiB minus 100 in use, of which 15 are reclaimable file pages */
     assert_int_equal(machine_memory_of(folder), 315 * MIB);
     assert_int_equal(machine_quota_of(folder), 2);
-    /* A group above it is tighter; "max" is none. */
+    /* A parent group has a lower limit; "max" means no limit. */
     put("/sys/fs/cgroup/user.slice/job/memory.max", "max\n");
     put("/sys/fs/cgroup/user.slice/memory.max", "209715200\n");
     put("/sys/fs/cgroup/user.slice/memory.current", "0\n");
@@ -66,12 +66,13 @@ static void version_two(void **state)
     put("/sys/fs/cgroup/user.slice/cpu.max", "50000 100000\n");
     assert_int_equal(machine_memory_of(folder), 200 * MIB);
     assert_int_equal(machine_quota_of(folder), 1);
-    /* More in use than the limit: nothing is left, not a large number. */
+    /* With more in use than the limit, nothing is left (and not a huge number). */
     put("/sys/fs/cgroup/user.slice/memory.current", "999999999999\n");
     assert_int_equal(machine_memory_of(folder), 0);
 }
 
-/* A container without a namespace of its own for groups: the path is the host's, the mount shows the part. */
+/* A container without its own cgroup namespace: the path is the host's, and the mount shows only a
+ * part. */
 static void version_two_in_a_container(void **state)
 {
     (void)state;
@@ -87,7 +88,7 @@ static void version_two_in_a_container(void **state)
     put("/proc/self/cgroup", "0::/\n"); /* with one */
     put("/proc/self/mountinfo", "30 24 0:26 / /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw\n");
     assert_int_equal(machine_memory_of(folder), 400 * MIB);
-    put("/proc/self/cgroup", "0::/../other\n"); /* outside of what is mounted */
+    put("/proc/self/cgroup", "0::/../other\n"); /* outside the mounted part */
     put("/proc/self/mountinfo",
         "30 24 0:26 /docker/abc /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw\n");
     assert_int_equal(machine_memory_of(folder), 400 * MIB);

@@ -1,4 +1,4 @@
-/* Scoring (SPEC 6) and the backend table's promises, on both CPU backends. */
+/* Tests scoring (SPEC 6) and the contract of the backend table, on both CPU backends. */
 #include <math.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -44,8 +44,8 @@ static void open_model(Model *m, const BackendOps *ops, bool train)
         ids[i] = (int32_t)(philox_block(6, 1, (uint64_t)i).word[2] % (uint64_t)shape.V_out);
 }
 
-/* -log p of every target of a stream, one position at a time with carried state: the plainest way to score.
- */
+/* Returns -log p of every target of a stream, one position at a time with carried state, which is
+ * the simplest way to score. */
 static void score_by_hand(Model *m, int64_t first, int64_t n, double *nats)
 {
     Error e;
@@ -95,7 +95,8 @@ static void scores_are_those_of_the_protocol(const BackendOps *ops)
     }
     assert_true(fabs(score.nats - sum) < 1e-4 && totals_ppl(&score) == exp(score.nats / (N - 1)));
 
-    /* batched: B = 3 rows of 20, (20-1)/4 = 4 windows of 4; row b starts at (2*b*61 + 3) div 6 = 0, 20, 41 */
+    /* batched: B = 3 rows of 20, (20-1)/4 = 4 windows of 4; row b starts at (2*b*61 + 3) div 6 = 0,
+     * 20, 41 */
     static const int64_t start[B] = {0, 20, 41};
     Visits w = {0};
     assert_int_equal(score_stream(&m, ids, N, "valid", B, T, visit, &w, &score, &e), 0);
@@ -119,8 +120,8 @@ static void scores_are_those_of_the_protocol(const BackendOps *ops)
     model_close(&m);
 }
 
-/* Scoring in the middle of training changes no bit of what follows, and neither does a trip of the state
- * through the host. */
+/* Scoring in the middle of training changes no bit of the later steps, and neither does copying the
+ * state to the host and back. */
 static void scoring_leaves_no_trace(const BackendOps *ops)
 {
     double loss[2][6];

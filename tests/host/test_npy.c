@@ -1,12 +1,12 @@
-/* NumPy's file format: what is read, what is written, and what is refused, byte by byte. numpy itself judges in
- * test_npy_numpy.py. */
+/* Tests NumPy's file format, byte by byte: files that are read, written and refused.
+ * test_npy_numpy.py compares with numpy itself. */
 #include "tests/support/program.h"
 
 #include <math.h>
 
 #include "host/store/npy.h"
 
-/* A file of version 1.0 with that header, padded by nothing, and those bytes. */
+/* Writes a file of version 1.0 with that header, without padding, and those bytes. */
 typedef struct Bytes {
     unsigned char at[4096];
     size_t n;
@@ -60,7 +60,7 @@ static void what_is_read(void **state)
             assert_true(back[0] == four[3]);
             npy_close(&f);
         }
-    /* One element without dimensions, and none at all. */
+    /* An array with no dimensions has one element, and one with a zero dimension has none. */
     Bytes b;
     NpyFile f;
     make(&b, 1, "{'descr': '<f4', 'fortran_order': False, 'shape': ()}", four, 4);
@@ -71,7 +71,7 @@ static void what_is_read(void **state)
     assert_true(f.rank == 2 && f.n == 0);
 }
 
-/* Every binary16 against the value that its bits say. */
+/* Compares every binary16 with the value of its bits. */
 static void halves(void **state)
 {
     (void)state;
@@ -138,7 +138,7 @@ static void what_is_refused(void **state)
         if (!strstr(e.text, bad[i].phrase) || !strstr(e.text, "a.npy"))
             fail_msg("%s: %s", bad[i].header, e.text);
     }
-    /* Every cut of a good file, and every other version. */
+    /* Every truncation of a valid file, and every other version. */
     Bytes b;
     NpyFile f;
     Error e;
@@ -172,7 +172,7 @@ static void what_is_written(void **state)
             fail_msg("%s", e.text);
         assert_string_equal(f.note, note);
         assert_true(f.rank == 1 && f.n == 4 && f.dtype == NPY_F32);
-        assert_int_equal((f.map_bytes - sizeof four) % 64, 0); /* as the format asks for */
+        assert_int_equal((f.map_bytes - sizeof four) % 64, 0); /* as the format requires */
         npy_floats(&f, 0, 4, back);
         assert_memory_equal(back, four, sizeof four);
         npy_close(&f);

@@ -1,5 +1,5 @@
-/* Command lines: names in full, values told by the list of settings, faults in one sentence. The parser is
- * called directly, so that every option and every prefix of it can be tried. */
+/* Tests command lines: full names, values by the list of settings, faults in one sentence. The
+ * parser is called directly, so that every option and every prefix of it can be tried. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,7 +16,8 @@ enum { WORDS = 16 };
 
 static const Command train = {.name = "train", .settings = "", .preset = true};
 
-/* Parses words (without the command's name; NULL ends them); command_line_free is due. */
+/* Parses words (without the command's name; NULL ends them); the caller must call
+ * command_line_free. */
 static int parse(CommandLine *line, const Command *command, Error *e, const char *const *words)
 {
     char *argv[WORDS + 2] = {(char *)command->name};
@@ -28,7 +29,7 @@ static int parse(CommandLine *line, const Command *command, Error *e, const char
 #define PARSE(line, command, e, ...)                                                               \
     parse(line, command, e, (const char *const[]){__VA_ARGS__, NULL})
 
-/* The same where only the code and the sentence matter. */
+/* The same if only the code and the sentence matter. */
 static int told(const Command *command, Error *e, const char *const *words)
 {
     CommandLine line;
@@ -51,7 +52,7 @@ static bool is_option(const char *name)
            !strcmp(name, "help");
 }
 
-/* glibc's getopt would take each of these for the option that it begins. */
+/* glibc's getopt would accept each of these as the option of which it is a prefix. */
 static void every_prefix_is_refused(void **state)
 {
     (void)state;
@@ -143,7 +144,7 @@ static void both_spellings(void **state)
     }
 }
 
-/* Every setting says what it takes, whatever is wrong with its value. */
+/* Every setting prints its valid values, whatever is wrong with the given value. */
 static void every_bad_value_is_told(void **state)
 {
     (void)state;
@@ -180,7 +181,7 @@ static void every_bad_value_is_told(void **state)
     assert_true(tried > 200);
 }
 
-/* Bounds of SPEC 8 and of sense. */
+/* Checks the bounds of SPEC 8 and other sensible bounds. */
 static void edges(void **state)
 {
     (void)state;
@@ -250,7 +251,7 @@ static void a_second_one_is_refused(void **state)
     assert_says(&e, "--hidden is given twice");
     assert_int_equal(TOLD(&train, &e, "--quiet", "--quiet"), EXIT_USAGE);
     assert_int_equal(TOLD(&train, &e, "--preset=demo", "--preset=demo"), EXIT_USAGE);
-    /* but a list of files may grow */
+    /* but a list of files may be given in several options */
     const Option own[] = {{"weights", TAKES_PATHS("files"), "", .at = 0, .needed = true}};
     const Command lists = {.name = "eval", COMMAND_OPTIONS(own, PathList)};
     CommandLine line;
@@ -284,7 +285,7 @@ static void an_option_beats_the_preset(void **state)
     assert_says(&e, "--preset takes small, medium, large or demo");
 }
 
-/* Every setting that a preset names is marked so, and no other: it is what --resume compares. */
+/* Exactly the settings that a preset names are marked so, since --resume compares them. */
 static void presets_set_what_the_list_says(void **state)
 {
     (void)state;

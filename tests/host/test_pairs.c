@@ -1,5 +1,5 @@
-/* Parallel text to rows: TASKS 4 on texts whose vocabularies, ids and targets are written out by hand, and every fault
- * that a folder can have. */
+/* Tests the conversion of parallel text to rows: TASKS 4 on texts with vocabularies, ids and
+ * targets computed by hand, and every fault that a folder can have. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -122,9 +122,9 @@ static void types_go_by_count_then_appearance(void **state)
     check_types(&p.vocab[SIDE_TARGET], "<unk> <eos> y x z");
     assert_int_equal(p.n_splits, 3);
     assert_int_equal(p.split[0].rows.n, 3);
-    /* c b a, reversed, then <eos>, then x y behind the five source types */
+    /* c b a, reversed, then <eos>, then x y, whose ids follow those of the five source types */
     check_row(&p.split[0], 0, 6, ROW(2, 3, 4, 1, 8, 7), ROW(-1, -1, -1, 3, 2, 1));
-    /* b a <unk> | <eos> y: literals are ids 0 and 1 */
+    /* b a <unk> | <eos> y: the literals are ids 0 and 1 */
     check_row(&p.split[0], 1, 6, ROW(0, 2, 3, 1, 6, 7), ROW(-1, -1, -1, 1, 2, 1));
     assert_int_equal(p.split[0].unknown[0], 0);
     pairs_free(&p);
@@ -160,7 +160,8 @@ static void empty_lines_and_sides_are_kept(void **state)
 {
     (void)state;
     put_all("a\n\n\nb",
-            "\nx\n\n y\tz \r"); /* the last line without newline counts; white space separates */
+            /* a last line without a newline counts; white space separates words */
+            "\nx\n\n y\tz \r");
     Pairs p;
     PairsOptions o = options();
     load(&p, &o);
@@ -222,7 +223,7 @@ static void each_test_is_a_split_and_valid_has_three_names(void **state)
     pairs_free(&p);
 }
 
-/* A file's vocabularies: words that they lack become <unk>, and only the split that is asked for is read. */
+/* With a file's vocabularies, unknown words become <unk>, and only the requested split is read. */
 static void a_given_vocabulary_gives_the_ids(void **state)
 {
     (void)state;

@@ -1,5 +1,6 @@
-/* The built-in parallel corpus: its texts are sentences of both languages, the translator's probabilities sum to one over
- * everything that can be written, and what was drawn is distributed as they say. */
+/* Tests the built-in parallel corpus: its texts are sentences of both languages, the translator's
+ * probabilities sum to one over all possible translations, and the drawn translations have that
+ * distribution. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,7 +16,7 @@
 #include "host/data/pairs.h"
 #include "host/data/parallel.h"
 
-/* Next line of *text, which then stands behind it. */
+/* Returns the next line of *text and advances *text past it. */
 static const char *line_next(char **text)
 {
     char *line = *text, *end = strchr(line, '\n');
@@ -103,7 +104,7 @@ static const char *join(const Words *w)
     return line;
 }
 
-/* Every type of the target's training text. */
+/* Returns every type of the target's training text. */
 static Vocab target_types(void)
 {
     Pairs p;
@@ -116,8 +117,9 @@ static Vocab target_types(void)
     return v;
 }
 
-/* Sum of the probabilities of everything that can be made of w by exchanging single words again and again, each place for
- * every type there is: what may stand at a place does not depend on the other places. */
+/* Returns the sum of the probabilities of all sentences that can be made from w by replacing words
+ * one after another, each position by every type: the possible words at a position do not depend on
+ * the other positions. */
 static double sum_around(const char *source, Words w, const Vocab *v, double *entropy)
 {
     static char may[16][8][32];
@@ -149,7 +151,7 @@ static double sum_around(const char *source, Words w, const Vocab *v, double *en
     }
 }
 
-/* The same words with the phrase of the preposition at the other place, or none. */
+/* Returns the same words with the prepositional phrase at its other position, or nothing. */
 static bool other_order(const Words *w, Words *other)
 {
     static const char *const preposition[] = {"ne", "su", "sot", "kon"};
@@ -160,7 +162,7 @@ static bool other_order(const Words *w, Words *other)
     if (at < 0) return false;
     *other = *w;
     if (at ==
-        adverb) { /* to behind the object: determiner, noun, perhaps a word that is no determiner */
+        adverb) { /* to after the object: determiner, noun, perhaps a word that is no determiner */
         int length = 3 + (strlen(w->word[at + 3]) == 6 && w->word[at + 3][4] == 'r');
         memmove(other->word[at], w->word[at + length],
                 sizeof *w->word * (size_t)(w->n - 1 - at - length));
@@ -191,7 +193,8 @@ static void probabilities_sum_to_one(void **state)
             sum += sum_around(source, other, &v, &entropy);
         }
         if (fabs(sum - 1) > 1e-12) fail_msg("%s: the probabilities sum to %.15g", source, sum);
-        /* By the design: each noun 1.5 bits, each adjective, verb and order of phrases H(1/4). */
+        /* By design, each noun has 1.5 bits, and each adjective, verb and order of phrases has
+         * H(1/4). */
         int nouns = 2, quarters = 1;
         Words s = split_line(source);
         for (int i = 0; i < s.n; i++)
@@ -206,7 +209,8 @@ static void probabilities_sum_to_one(void **state)
     free(bytes[0]), free(bytes[1]);
 }
 
-/* Over the 4000 training pairs the mean of the nats is the mean entropy of the design, within five standard errors. */
+/* Over the 4000 training pairs the mean of the nats is the design's mean entropy, within five
+ * standard errors. */
 static void what_is_drawn_has_these_probabilities(void **state)
 {
     (void)state;

@@ -1,12 +1,14 @@
-/* How often what was read is masked on its way to a later prediction (SPEC 1; figure 3 of the paper): L+1 times however long the
- * way, and with --dropout-sites all once more for every step that it goes through h.
+/* Tests how often a word's information is masked on its way to a later prediction (SPEC 1; figure 3
+ * of the paper): L+1 times for any length of the path, and with --dropout-sites all once more for
+ * every step through h.
  *
- * The network is linear with unit gates: i and o are 1, f is 0 or 1, and the g rows of W_ih and W_hh are the identity or zero, so
- * that unit u of every layer and step passes on what it gets, and what arrives is a sum over ways. With every value zero, tanh is
- * exactly linear. Words are all different, and only the last step's target has a gradient. The gradient of the word read k steps
- * before, in unit u, is then n * keep^-m, where m is the number of masks that each way crosses and n the number of ways that
- * no mask cuts, which the test counts by itself from the masks' bits. A way that crossed one mask more or less would be off by
- * the factor 1/keep. */
+ * The network is linear with unit gates: i and o are 1, f is 0 or 1, and the g rows of W_ih and
+ * W_hh are the identity or zero. So unit u of every layer and step passes on its input, and the
+ * result is a sum over paths. With every value zero, tanh is exactly linear. All words are
+ * different, and only the last step's target has a gradient. The gradient of the word read k steps
+ * before, in unit u, is then n * keep^-m, where m is the number of masks that each path crosses and
+ * n the number of paths that no mask cuts; the test counts these paths from the masks' bits. One
+ * mask more or less on a path would change the result by a factor of 1/keep. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -32,7 +34,8 @@ enum {
     SEED = 42
 };
 #define KEEP 0.8
-/* What passes a gate of sigmoid(-50), or reaches a step whose target has another word: 2e-22 of some hundred ways. */
+/* The part that passes a gate of sigmoid(-50), or reaches a step with another target word: 2e-22 of
+ * some hundred paths. */
 #define LEAK 1e-18
 
 typedef enum Carrier { THROUGH_C, THROUGH_H } Carrier;
@@ -56,7 +59,8 @@ static void fill_params(Params *p, Carrier carrier)
             if (carrier == THROUGH_H) w_hh[(2 * H + u) * H + u] = 1;
         }
     }
-    /* Its probability is about 0, so a step with another target has no gradient, and the last step's logit has -1. */
+    /* Its probability is about 0, so a step with another target has no gradient, and the gradient
+     * of the last step's logit is -1. */
     p->data[p->offset[param_decoder_bias(&s)] + LAST] = -50;
     for (int64_t u = 0; u < H; u++)
         p->data[p->offset[param_decoder_weight(&s)] + LAST * H + u] = -1;
@@ -69,7 +73,8 @@ static bool kept(int site, DropoutSites sites, int64_t t, int64_t u)
     return mask_quad(&key, t, H, u & ~(int64_t)3) >> (u & 3) & 1;
 }
 
-/* Ways from unit u of the word at step s to the prediction at the last step that no mask cuts. */
+/* Counts the paths that no mask cuts from unit u of the word at step s to the prediction at the
+ * last step. */
 static double live_ways(DropoutSites sites, Carrier carrier, int64_t s, int64_t u)
 {
     double in[T], carried[T];
@@ -130,7 +135,8 @@ static void network_close(Network *n)
     params_free(&n->params);
 }
 
-/* Gradients of every word and unit. bound: relative, of a sum of up to T^2/2 ways in the backend's own arithmetic. */
+/* Checks the gradients of every word and unit. bound: relative, for a sum of up to T^2/2 paths in
+ * the backend's own arithmetic. */
 static void check_gradients(const BackendOps *ops, DropoutSites sites, Carrier carrier,
                             double bound)
 {
@@ -154,15 +160,17 @@ static void check_gradients(const BackendOps *ops, DropoutSites sites, Carrier c
             alive[T - 1 - s] += ways > 0;
         }
     }
-    /* The claim is of long ways: most units have one that is alive, unless each step through h cuts some. */
+    /* The claim is about long paths: most units have one that is not cut, unless each step through
+     * h cuts some. */
     for (int k = 0; k < T; k++)
         if (sites != SITES_ALL || carrier == THROUGH_C ? alive[k] < H / 4 : k <= 8 && alive[k] == 0)
             fail_msg("only %d units have a way alive of %d steps", alive[k], k);
     network_close(&n);
 }
 
-/* float32 backends: sums of at most about 300 terms that are exact multiples of each other, factors of 1/keep rounded once a
- * mask, at most L+1+T of them: 28 * 2^-24 and the sum's own rounding, below 1e-5. Reference: its gradients pass as float32. */
+/* float32 backends have sums of at most about 300 terms that are exact multiples of each other, and
+ * at most L+1+T factors of 1/keep, each rounded once: 28 * 2^-24 and the sum's own rounding are
+ * below 1e-5. The reference's gradients are passed as float32. */
 static void check_backend(const BackendOps *ops)
 {
     static const DropoutSites sites[] = {SITES_NONE, SITES_NONRECURRENT, SITES_ALL};
@@ -184,8 +192,9 @@ static void test_cpu(void **state)
     check_backend(&backend_cpu);
 }
 
-/* The same forward: one unit of one word's embedding is perturbed and the cost of the prediction k steps later followed.
- * The step of 1e-6 leaves 1e-9 of tanh's curvature and, of nats near 125, 3e-14 / 1e-6 of rounding. */
+/* Tests the same in the forward direction: perturbs one unit of one word's embedding and compares
+ * the cost of the prediction k steps later. With a step of 1e-6 the error is 1e-9 from tanh's
+ * curvature and, for nats near 125, 3e-14 / 1e-6 from rounding. */
 static void test_perturbed(void **state)
 {
     (void)state;

@@ -1,5 +1,5 @@
-/* Masks and initial weights: SPEC 2 and 3's known answers, the published vectors of Philox4x32-10,
- * librandom123 as oracle. */
+/* Tests masks and initial weights: SPEC 2 and 3's known answers, the published vectors of
+ * Philox4x32-10, and librandom123 as reference. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -39,7 +39,7 @@ static void published_vectors(void **state)
     }
 }
 
-/* Counters and keys from a generator of another kind, so that all 192 bits vary. */
+/* Counters and keys come from another kind of generator, so that all 192 bits vary. */
 static void librandom123_agrees(void **state)
 {
     (void)state;
@@ -88,8 +88,9 @@ static void keep_one_keeps_all(void **state)
     assert_true(key.scale == 1.0f);
 }
 
-/* n bits of probability keep: the count is within 5 standard deviations, for each site and step apart, and
- * neighbours in every direction (unit, row, site, step, seed) agree as often as independent bits do. */
+/* Of n bits with probability keep the count is within 5 standard deviations, for each site and step
+ * separately, and neighbours in every direction (unit, row, site, step, seed) agree as often as
+ * independent bits. */
 static void kept_share(void **state)
 {
     (void)state;

@@ -1,4 +1,4 @@
-/* plstm plan and plstm variants: what they print, line by line, on any machine. */
+/* Tests the output of plstm plan and plstm variants, line by line, on any machine. */
 #include "kernels/plan.h"
 #include "tests/support/program.h"
 
@@ -35,7 +35,8 @@ static void a_line_per_variant_and_pass(void **state)
     int variants = 0;
     while (lstm_footprints[variants]) variants++;
     Run run = plstm(
-        "plan --device H200 --precision bf16 --json"); /* which some have, and the others do without */
+        /* some variants have it, the others use f32 */
+        "plan --device H200 --precision bf16 --json");
     assert_int_equal(run.code, 0);
     assert_string_equal(run.err, "");
     char *at = run.out;
@@ -52,7 +53,7 @@ static void a_line_per_variant_and_pass(void **state)
         assert_string_equal(text_of(o, "precision"),
                             f->precisions >> PRECISION_BF16 & 1 ? "bf16" : "f32");
         assert_string_equal(text_of(o, "pass"), n % 2 ? "backward" : "forward");
-        if (json_object_get(o, "refused")) { /* a cluster does not hold any H */
+        if (json_object_get(o, "refused")) { /* one cluster cannot hold every H */
             assert_true(f->tile[0] && !f->grid_barrier);
             json_decref(o);
             continue;

@@ -1,5 +1,5 @@
-/* The log's lines byte by byte, the log of a resumed run, a log that cannot be written, and the line that
- * rewrites itself on a terminal. */
+/* Tests the log's lines byte by byte, the log of a resumed run, a log that cannot be written, and
+ * the progress line on a terminal. */
 #include "tests/support/program.h"
 
 #include <jansson.h>
@@ -11,7 +11,7 @@
 #include "host/base/json_line.h"
 #include "host/train/report.h"
 
-/* The language model, with its data at hand. */
+/* The language model task, with access to its data. */
 #define task_lm task_lm_here
 #include "host/train/tasks/lm.c"
 #undef task_lm
@@ -41,7 +41,8 @@ static RunInfo run_info(const char *log, const Counters *resumed)
                      .resumed = resumed};
 }
 
-/* report_open prints a header: tests send it, and what follows, to the folder's file out. */
+/* report_open prints a header; the tests redirect it and the later output to the folder's file
+ * out. */
 static int kept_stdout = -1;
 
 static void hide_stdout(void)
@@ -169,7 +170,7 @@ static void numbers_and_strings(void **state)
     line_free(&l);
 }
 
-/* Every line that a run can write, byte by byte. */
+/* Checks every line that a run can write, byte by byte. */
 static void each_event(void **state)
 {
     (void)state;
@@ -185,7 +186,8 @@ static void each_event(void **state)
     assert_int_equal(report_step(r, &step, false, &e), 0); /* --log-every */
     assert_int_equal(report_epoch(r, &epoch, &e), 0);
     tell_scores(r);
-    /* Of four positions the first is given; the classes are 0 and 3 of four, the best perplexity is 1. */
+    /* The first of four positions is given; the classes are 0 and 3 of four, and the best
+     * perplexity is 1. */
     static int32_t ids[4];
     double nats[4] = {NAN, 1, 2, 3};
     data.known = &known, data.nats = nats, data.split = 2;
@@ -301,12 +303,12 @@ static void what_a_resumed_log_keeps(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         write_log(path);
         assert_lines(path, "r s0 s1 s2 s3 s4 e1 s5 s6 v t ");
-        append(path, i % 2 ? "{\"event\":\"step\",\"step\":3,\"ep" : ""); /* torn by a kill */
+        append(path, i % 2 ? "{\"event\":\"step\",\"step\":3,\"ep" : ""); /* truncated by a kill */
         report_close(open_report(path, &cases[i].at));
         assert_lines(path, cases[i].lines);
-        assert_int_equal(files_named("resumed.jsonl"), 1); /* no temporary stays */
+        assert_int_equal(files_named("resumed.jsonl"), 1); /* no temporary file remains */
     }
-    /* the kept lines keep their bytes, and the run line is the present one */
+    /* the kept lines keep their bytes, and the run line is that of the current run */
     write_log(path);
     char *before = file_read(path, NULL);
     report_close(open_report(path, &cases[0].at));
@@ -366,7 +368,7 @@ static void logs_that_cannot_be_written(void **state)
 
 /* ---- a terminal ---- */
 
-/* Runs plstm under a terminal of so many columns; returns what appeared there, malloc'd. */
+/* Runs plstm on a terminal with that many columns; returns its output, malloc'd. */
 static char *on_terminal(int columns, const char *const *words)
 {
     struct winsize size = {.ws_row = 24, .ws_col = (unsigned short)columns};
@@ -396,7 +398,7 @@ static char *on_terminal(int columns, const char *const *words)
     return text;
 }
 
-/* One line is rewritten and never wraps; what stays on the screen is the table alone. */
+/* One line is rewritten and never wraps; only the table remains on the screen. */
 static void one_line_rewrites_itself(void **state)
 {
     (void)state;
@@ -423,7 +425,7 @@ static void one_line_rewrites_itself(void **state)
     }
     assert_true(rewritten >= 2);
     assert_true(rewritten <=
-                10 * seconds + 2); /* every 0.1 s at most, and once more at each epoch's start */
+                10 * seconds + 2); /* at most every 0.1 s, and once more at each epoch's start */
     assert_contains(text, "\r\033[K    1 "); /* cleared before the table's row */
     free(text);
 

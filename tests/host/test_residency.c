@@ -1,5 +1,5 @@
-/* The planner: every plan is legal and covers the work once, overrides force what they name, what does not fit is a sentence,
- * and the text forms come back whole. */
+/* Tests the planner: every plan is legal and covers the work exactly once, overrides take effect, a
+ * shape that does not fit gives a sentence, and the text forms are parsed back unchanged. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -22,10 +22,11 @@ static const LstmFootprint *variant(const char *name)
     return NULL;
 }
 
-/* Persistent, and none of the variants in tiles, whose plans have fields of other meaning. */
+/* Whether a variant is persistent and not in tiles; plans in tiles have fields of another
+ * meaning. */
 static bool in_vectors(const LstmFootprint *f) { return f->tile[0] && !f->reads_tiles; }
 
-/* Whether its threads can do without weights in registers. */
+/* Whether its threads may have no weights in registers. */
 static bool leaves_registers(const LstmFootprint *f, int backward)
 {
     for (int i = 0; i < f->tiles[backward]; i++)
@@ -121,7 +122,7 @@ static void plans_come_back_from_their_text(void **state)
 
 /* ---- every plan is legal ---- */
 
-/* What each field promises the others, said anew from plan.h's opening comment. */
+/* Checks the relations between a plan's fields, restated from plan.h's opening comment. */
 static void assert_whole(const LstmPlan *p, const LstmShape *shape, const LstmFootprint *f,
                          const DeviceFacts *d)
 {
@@ -152,7 +153,7 @@ static void assert_whole(const LstmPlan *p, const LstmShape *shape, const LstmFo
     }
     assert_int_equal(p->shared_bytes, plan_shared_bytes(p));
     assert_int_equal(p->scratch_bytes, plan_scratch_bytes(p));
-    /* What the device holds. */
+    /* The limits of the device. */
     assert_true(p->replicas * p->blocks <= d->sms && p->replicas * p->blocks <= 256);
     assert_true(p->shared_bytes <= d->shared_per_block_most &&
                 p->shared_bytes + d->shared_reserved <= d->shared_per_sm);
@@ -161,7 +162,8 @@ static void assert_whole(const LstmPlan *p, const LstmShape *shape, const LstmFo
     assert_true(p->threads <= 1024 && tile->registers <= 255);
 }
 
-/* How often each product of the step is made: threads as the kernels number them, for shapes that are small. */
+/* Counts how often each product of the step is computed, with threads numbered as in the kernels,
+ * for small shapes. */
 static void assert_covers(const LstmPlan *p, const LstmShape *shape)
 {
     static uint8_t made[24][72][72]; /* [row][unit of h_t or dgates][k] */
@@ -203,7 +205,7 @@ static void assert_covers(const LstmPlan *p, const LstmShape *shape)
                              made[row][unit][k]);
 }
 
-/* 1 where there is a plan, which is then checked; 0 where there is a sentence. */
+/* Returns 1 if there is a plan, which it checks, and 0 if there is a sentence. */
 static int checked(const DeviceFacts *d, const PlanConstants *c, const LstmFootprint *f,
                    int backward, int64_t H, int64_t B, const char *force)
 {
@@ -252,7 +254,8 @@ static void every_plan_is_whole(void **state)
     assert_true(cases >= 3 * 3 * 64 && plans > cases * 9 / 10);
 }
 
-/* What needs no registers takes any batch, and any layer that fits the memory of a GPU newer than Kepler; a K20 takes 3000 units. */
+/* A variant that needs no registers runs any batch, and any layer that fits the memory of a GPU
+ * newer than Kepler; on a K20, 3000 units. */
 static void l2_and_smem_take_any_shape(void **state)
 {
     (void)state;
@@ -310,7 +313,7 @@ static void overrides_give_whole_plans_too(void **state)
 
 /* ---- plans in tiles ---- */
 
-/* What each field promises the others, said anew from mma.h's opening comment. */
+/* Checks the relations between a plan's fields, restated from mma.h's opening comment. */
 static void assert_mma_whole(const LstmPlan *p, const LstmShape *shape, const LstmFootprint *f,
                              const DeviceFacts *d)
 {
@@ -341,7 +344,7 @@ static void assert_mma_whole(const LstmPlan *p, const LstmShape *shape, const Ls
     assert_true(p->chunk == 0 && p->chunks == 0 && p->rounds == 1);
     assert_int_equal(p->shared_bytes, mma_shared_bytes(p));
     assert_int_equal(p->scratch_bytes, mma_scratch_bytes(p));
-    /* What the device holds. */
+    /* The limits of the device. */
     int64_t clusters = p->cluster == 1 ? d->sms : p->cluster == 2 ? d->sms / 2 : d->sms * 30 / 132;
     assert_true(p->replicas * p->blocks / p->cluster <= clusters && p->replicas * p->blocks <= 256);
     assert_true(p->shared_bytes <= d->shared_per_block_most &&
@@ -349,7 +352,8 @@ static void assert_mma_whole(const LstmPlan *p, const LstmShape *shape, const Ls
     assert_true((tile->registers + 7) / 8 * 8 * p->threads <= d->registers_per_sm);
 }
 
-/* How often each A tile is multiplied for a batch row, warps as the kernels number them, for shapes that are small. */
+/* Counts how often each A tile is multiplied for a batch row, with warps numbered as in the
+ * kernels, for small shapes. */
 static void assert_mma_covers(const LstmPlan *p, const LstmShape *shape)
 {
     static uint8_t made[24][80][80]; /* [row][m tile][contraction tile] */
@@ -424,7 +428,7 @@ static void tile_plans_are_whole(const LstmFootprint *mma)
                     sum > t.step * 0.999999);
         assert_true(y.kept_registers + y.kept_shared < 1.000001);
         assert_true((y.streamed == 0) == (y.kept_registers + y.kept_shared > 0.999999));
-        /* Every field that is another is found. */
+        /* A difference in any field is detected. */
         char text[PLAN_TEXT], changed[PLAN_TEXT];
         plan_text(&p, text, sizeof text);
         for (const char *at = strchr(text, '='); at && n % 7 == 0; at = strchr(at + 1, '=')) {
@@ -446,7 +450,8 @@ static void mma_plans_are_whole(void **state)
             tile_plans_are_whole(lstm_footprints[i]);
 }
 
-/* The plans that the project promises on an H200: what stays on the chip, and in how many replicas. */
+/* The plans that the project promises on an H200: the weights on the chip, and the number of
+ * replicas. */
 static void an_h200_holds_each_model_on_tensor_cores(void **state)
 {
     (void)state;
@@ -523,11 +528,12 @@ static void overrides_force_every_path(void **state)
     p = planned("H200", "reg", 0, 64, 3, "slices=1,registers=32,blocks=4,shared=6000");
     assert_true(p.slices == 1 && p.resident == 8 && p.shared > 0 && p.streamed > 0);
     p = planned("H200", "reg", 0, 23, 3, "blocks=4");
-    assert_true(p.units == 6 && p.blocks == 4); /* the last one has five */
+    assert_true(p.units == 6 && p.blocks == 4); /* the last block has five */
     p = planned("H200", "reg", 0, 64, 20, "replicas=1,batch=4,groups=2");
     assert_true(p.passes == 3 && p.groups == 2);
     p = planned("H200", "reg", 0, 64, 20, "replicas=6,groups=1,batch=4");
-    assert_true(p.replicas == 5 && p.rows == 4); /* six of four rows would leave one empty */
+    /* six replicas of four rows would leave one empty */
+    assert_true(p.replicas == 5 && p.rows == 4);
     p = planned("H200", "reg", 1, 64, 20, "blocks=4,threads=32,slices=4,groups=1");
     assert_true(p.rounds == 2 && p.slices == 4 && p.quads == 8);
     p = planned("H200", "reg", 1, 64, 3, "slices=1,tile=1,blocks=4,shared=9000,replicas=1");
@@ -547,7 +553,7 @@ static void a_k20_holds_the_small_model_in_registers(void **state)
     (void)state;
     LstmShape shape = {20, 20, 200, PRECISION_F32};
     for (int backward = 0; backward < 2; backward++) {
-        /* As the planner has it, and on all thirteen SMs. */
+        /* The planner's own plan, and one on all thirteen SMs. */
         const char *const forces[] = {"", backward ? "replicas=1,blocks=13,tile=3"
                                                    : "replicas=1,blocks=13"};
         for (int i = 0; i < 2; i++) {
@@ -596,7 +602,8 @@ static void assert_refused(const char *device, const char *name, int backward, i
 static void the_first_that_does_not_fit_is_a_sentence(void **state)
 {
     (void)state;
-    /* One layout, whose shared memory without weights is known: that much fits, a byte less does not. */
+    /* One layout whose shared memory without weights is known: that size fits, and one byte less
+     * does not. */
     static const char fixed[] = "tile=1,replicas=1,blocks=4,slices=2,groups=1";
     for (int backward = 0; backward < 2; backward++) {
         char force[128], phrase[128];
@@ -610,7 +617,7 @@ static void the_first_that_does_not_fit_is_a_sentence(void **state)
         assert_refused("H200", "smem", backward, 64, 20, force, phrase);
         assert_refused("H200", "smem", backward, 64, 20, force, "shared memory runs out");
     }
-    /* A batch whose state no block holds runs in ranges of rows, unless replicas were asked for. */
+    /* A batch whose state fits no block runs in ranges of rows, unless replicas were requested. */
     LstmPlan ranged = planned("K20", "l2", 0, 650, 4000, "");
     assert_true(plan_ranges(&ranged, 4000) > 1);
     assert_refused("K20", "l2", 0, 650, 4000, "replicas=1", "shared memory runs out");
@@ -641,7 +648,7 @@ static void a_plan_from_elsewhere_is_checked(void **state)
     assert_int_equal(plan_check(&p, device_profile("H200"), &shape, variant("l2"), &e),
                      EXIT_NO_DEVICE);
     assert_int_equal(plan_check(&p, device_profile("H200"), &other, reg, &e), EXIT_NO_DEVICE);
-    /* Any field that is another is found. */
+    /* A difference in any field is detected. */
     char text[PLAN_TEXT], changed[PLAN_TEXT];
     plan_text(&p, text, sizeof text);
     int fields = 0;
@@ -690,14 +697,15 @@ static void constants_change_the_choice(void **state)
     assert_true(chosen->tile[0] && choice.pass[0].plan.resident > 0); /* weights stay on the chip */
     assert_non_null(strstr(choice.reason, said));
     assert_non_null(strstr(choice.reason, "(model)"));
-    /* Launches for nothing: nobody needs to stay. */
+    /* If launches cost nothing, no variant needs to be persistent. */
     PlanConstants c = constants_read(
         "H200", "{\"devices\": {\"H200\": {\"launch\": {\"value\": 0.001, \"unit\": \"us\"},"
                 "\"kernel\": {\"value\": 0.001, \"unit\": \"us\"}}}}");
     assert_true(c.launch == 0.001 && c.hop == usual.hop);
     plan_choose(d, &shape, NULL, &c, NULL, &choice);
     assert_null(lstm_footprints[choice.pass[0].variant]->tile[0]);
-    /* What one block reads from L2 gets dear: more replicas, each with fewer rows of h. */
+    /* If a block's reads from L2 are expensive, there are more replicas, each with fewer rows of
+     * h. */
     c = constants_read(
         "H200",
         "{\"devices\": {\"H200\": {\"l2_rate_sm\": {\"value\": 2, \"unit\": \"B/clk/SM\"}}}}");
@@ -706,7 +714,7 @@ static void constants_change_the_choice(void **state)
     assert_int_equal(lstm_plan(d, &shape, variant("reg"), 0, NULL, &usual, &before, &e), 0);
     assert_int_equal(lstm_plan(d, &shape, variant("reg"), 0, NULL, &c, &after, &e), 0);
     assert_true(after.replicas > before.replicas);
-    /* An infinitely dear barrier changes no layout, and every time. */
+    /* An infinitely expensive barrier changes no layout, but every time. */
     c = usual;
     c.hop = 1000;
     assert_int_equal(lstm_plan(d, &shape, variant("reg"), 0, NULL, &c, &after, &e), 0);
@@ -737,7 +745,8 @@ static void measured_constants_beat_the_literature(void **state)
     assert_true(h200.hop == 0.5 && h200.launch == 1.5 && h200.dram_rate == 4e12);
     assert_true(h200.fma_share > 0.799 && h200.fma_share < 0.801); /* of 66.9 TFLOP/s */
     assert_true(h100.measured == 0 && h100.hop == usual.hop);
-    /* A device that is none of the profiles takes the constants of the newest that is no newer. */
+    /* A device without a profile uses the constants of the newest profile that is not newer than
+     * itself. */
     DeviceFacts other = *device_profile("A100");
     snprintf(other.name, sizeof other.name, "NVIDIA RTX 5000");
     other.major = 8, other.minor = 9;

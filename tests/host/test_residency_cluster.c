@@ -1,5 +1,6 @@
-/* The planner of the variant `cluster`: every plan is legal, makes every product once and announces the bytes that come; overrides force
- * what they name; what does not fit is a sentence. */
+/* Tests the planner of the variant `cluster`: every plan is legal, computes every product once and
+ * announces the bytes that arrive; overrides take effect; a shape that does not fit gives a
+ * sentence. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,7 +15,8 @@
 #include "host/plan/residency_kinds.h"
 #include "kernels/cluster.h"
 
-/* The variant whose plans are made: that of the promises, or each whose blocks meet in one cluster, in turn. */
+/* The variant whose plans are made: the one with promised plans, or in turn each one that
+ * synchronises within one cluster. */
 static const LstmFootprint *planned_for;
 
 static void of_the_promises(void)
@@ -24,7 +26,7 @@ static void of_the_promises(void)
     assert_non_null(planned_for);
 }
 
-/* The i-th footprint: whether it is such a one. */
+/* Whether the i-th footprint is such a variant. */
 static bool in_one_cluster(int i)
 {
     planned_for = lstm_footprints[i];
@@ -60,7 +62,7 @@ static LstmPlan planned(LstmPrecision precision, int backward, int64_t H, int64_
 
 /* ---- every plan is legal ---- */
 
-/* What each field promises the others, said anew from cluster.h's opening comment. */
+/* Checks the relations between a plan's fields, restated from cluster.h's opening comment. */
 static void assert_whole(const LstmPlan *p, int64_t H, int64_t B, const DeviceFacts *d)
 {
     const LstmTile *tile = &planned_for->tile[p->backward][p->tile];
@@ -83,13 +85,14 @@ static void assert_whole(const LstmPlan *p, int64_t H, int64_t B, const DeviceFa
     assert_true(p->streamed == 0 && p->chunk == 0 && p->chunks == 0 && p->rounds == 1 &&
                 p->scratch_bytes == 0);
     assert_int_equal(p->shared_bytes, cluster_shared_bytes(p));
-    /* What the device holds. */
+    /* The limits of the device. */
     assert_true(p->replicas <= device_clusters(d, p->cluster));
     assert_true(p->shared_bytes <= d->shared_per_block_most &&
                 p->shared_bytes + d->shared_reserved <= d->shared_per_sm);
     assert_true((tile->registers + 7) / 8 * 8 * p->threads <= d->registers_per_sm &&
                 tile->registers <= 255);
-    /* Bytes of an exchange fit an mbarrier's count and are what all blocks send one. */
+    /* The bytes of an exchange fit an mbarrier's count and are those that all blocks send to
+     * one. */
     for (int32_t rows = 1; rows <= p->rows; rows++)
         for (int32_t to = 0; to < p->blocks; to++) {
             int64_t sent = 0, units = to + 1 < p->blocks ? p->units : H - (int64_t)p->units * to;
@@ -103,7 +106,7 @@ static void assert_whole(const LstmPlan *p, int64_t H, int64_t B, const DeviceFa
         }
 }
 
-/* How often each product of the step is made, by warps as the kernels number them. */
+/* Counts how often each product of the step is computed, with warps numbered as in the kernels. */
 static void assert_covers(const LstmPlan *p, int H)
 {
     static uint8_t times[72][72]; /* [unit of h_t or dgates][k] */
@@ -191,7 +194,7 @@ static void overrides_force_clusters(void **state)
     p = planned(PRECISION_TF32, 1, 23, 3, "blocks=4");
     assert_true(p.units == 8 &&
                 p.blocks ==
-                    3); /* units come in fours: four blocks of eight would leave one empty */
+                    3); /* units are multiples of 4: four blocks of eight would leave one empty */
     p = planned(PRECISION_BF16, 0, 7, 1, "cluster=9");
     assert_true(p.cluster == 2 && p.units == 4);
     p = planned(PRECISION_BF16, 0, 64, 64, "replicas=2,batch=8");
@@ -224,7 +227,8 @@ static void clusters_are_counted(void **state)
     assert_int_equal(device_clusters(device_profile("A100"), 2), 0);
 }
 
-/* All variants in tiles plan with the same count: of every device as many clusters as it holds, and not one more. */
+/* All variants in tiles use the same number of clusters: as many as the device holds, and not one
+ * more. */
 static void kinds_count_alike(void **state)
 {
     (void)state;
@@ -247,8 +251,8 @@ static void kinds_count_alike(void **state)
     }
 }
 
-/* A wait at an mbarrier is bounded by looks, whatever the hardware makes of one: a GPU that was stopped for an hour in the middle of one
- * has looked once. */
+/* A wait at an mbarrier is bounded by a number of polls, however long one takes: a GPU that was
+ * stopped for an hour in the middle of a poll has polled once. */
 static void a_pause_is_no_fault(void **state)
 {
     (void)state;
@@ -256,7 +260,8 @@ static void a_pause_is_no_fault(void **state)
     assert_int_equal(cluster_looks(CLUSTER_LOOK), 2);
     assert_int_equal(cluster_looks(1000 * CLUSTER_LOOK), 1001);
     assert_int_equal(cluster_looks(UINT32_MAX), cluster_looks(CLUSTER_PAUSE));
-    assert_true(cluster_looks(UINT32_MAX) < 1u << 12); /* of the 2^22 that a training allows */
+    /* of the 2^22 polls that a training allows */
+    assert_true(cluster_looks(UINT32_MAX) < 1u << 12);
 }
 
 /* ---- what does not fit ---- */

@@ -1,5 +1,5 @@
-/* safetensors: what is written is read back, what is malformed is refused in one sentence, what cannot be
- * written leaves the old file whole. */
+/* Tests safetensors: written files are read back, malformed files are refused in one sentence, and
+ * a failed write keeps the old file. */
 #include <stdarg.h>
 #include <setjmp.h>
 #include <stddef.h>
@@ -40,7 +40,7 @@ static int folder_remove(void **state)
     return system(command);
 }
 
-/* Path of a file in the folder; valid until the sixteenth call after. */
+/* Returns the path of a file in the folder; valid until the sixteenth call after. */
 static const char *in_folder(const char *name)
 {
     static char path[16][512];
@@ -75,15 +75,15 @@ static bool exists(const char *path)
     return !lstat(path, &st);
 }
 
-/* The sentence is one line that says what is wanted. */
+/* Checks that the sentence is one line with the wanted text. */
 static void check_sentence(const Error *e, const char *wanted)
 {
     if (!strstr(e->text, wanted)) fail_msg("expected '%s' in '%s'", wanted, e->text);
     assert_null(strchr(e->text, '\n'));
 }
 
-/* A file of this header (length and all) and n_data bytes 0, 1, 2 ...; 8-byte aligned, exactly as long as its
- * content so that the sanitizer sees a read beyond. */
+/* Returns a file with this header (with its length) and n_data bytes 0, 1, 2 ...; 8-byte aligned
+ * and exactly as long as its content, so that the sanitizer detects a read beyond. */
 static char *make_bytes(const char *header, size_t header_bytes, size_t n_data, size_t *n)
 {
     *n = 8 + header_bytes + n_data;
@@ -140,7 +140,8 @@ static void check_some(const StFile *f)
         assert_memory_equal(t->shape, some[i].shape, sizeof t->shape);
         assert_int_equal(t->bytes, some[i].bytes);
         assert_memory_equal(t->data, some[i].data, t->bytes);
-        /* counts follows three bytes, so the file has it misaligned, and it is handed out aligned. */
+        /* counts follows three bytes, so it is misaligned in the file, but the reader returns it
+         * aligned. */
         if (t->bytes) assert_int_equal((uintptr_t)t->data % st_dtype_size(t->dtype), 0);
     }
     for (int i = 0; i < 3; i++) {
@@ -185,7 +186,7 @@ static void test_same_bytes(void **state)
     char *one = get_file(in_folder("one"), &n), *two = get_file(in_folder("two"), &m);
     assert_int_equal(n, m);
     assert_memory_equal(one, two, n);
-    /* The very bytes, so that a change of form is seen as one. */
+    /* The exact bytes, so that a change of the format is noticed. */
     static const char header[] =
         "{\"__metadata__\":{\"format\":\"pt\",\"key \\\\ \\u0001\":\"value\\twith \x7f and "
         "\xe2\x82\xac\",\"\":\"\"},"
@@ -206,7 +207,7 @@ static void test_same_bytes(void **state)
     free(two);
 }
 
-/* What other writers do: any order, no metadata, spaces and newlines, keys that we do not know, data at any
+/* Files of other writers: any order, no metadata, spaces and newlines, unknown keys, data at any
  * offset. */
 static void test_foreign_files(void **state)
 {
@@ -452,7 +453,7 @@ static void test_malformed_lengths(void **state)
     check_refused("The quick brown fox.\n", 21, "not a safetensors file");
 }
 
-/* Every prefix of a good file is refused, never read beyond. */
+/* Every prefix of a valid file is refused, and the reader never reads beyond it. */
 static void test_truncated(void **state)
 {
     (void)state;
@@ -549,7 +550,8 @@ static void check_old_whole(const char *path)
     st_close(&f);
 }
 
-/* Runs in a child, so that the limit does not outlive the test: exits 0 when write fails as it should. */
+/* Runs in a child process, since the limit would outlive the test; exits with 0 if the write fails
+ * as expected. */
 static int write_under_limit(const char *path, rlim_t limit)
 {
     fflush(NULL);
@@ -629,7 +631,7 @@ static void test_unwritable(void **state)
     check_sentence(&e, "not a regular file");
 }
 
-/* Root may write everywhere: the check runs as another user then. */
+/* Root may write everywhere, so the check then runs as another user. */
 static void test_read_only(void **state)
 {
     (void)state;
@@ -682,8 +684,8 @@ static void tereplace_check(void **state)
     check_old_whole(old);
 }
 
-/* A symbolic link is written through: the link stays, its target is replaced, or made where the link pointed
- * to nothing yet. */
+/* A write through a symbolic link keeps the link and replaces its target, or creates it if the link
+ * points to nothing yet. */
 static void test_links(void **state)
 {
     (void)state;
@@ -708,7 +710,7 @@ static void test_links(void **state)
     assert_int_equal(st_write(in_folder("link1"), some, SOME, some_meta, 3, &e), EXIT_DONE);
     check_old_whole(in_folder("disk/target"));
     assert_false(exists(in_folder("disk/target.tmp")));
-    /* A temporary that is a link is not followed. */
+    /* A temporary file that is a link is not followed. */
     put_file(in_folder("precious"), "precious", 8);
     assert_int_equal(symlink("precious", in_folder("trap.tmp")), 0);
     assert_int_equal(st_write(in_folder("trap"), some, SOME, some_meta, 3, &e), EXIT_BAD_DATA);
@@ -719,7 +721,7 @@ static void test_links(void **state)
     free(bytes);
 }
 
-/* What a killed writer left behind is taken over, however long it is. */
+/* The temporary file of a killed writer is reused, however long it is. */
 static void test_stale_temporary(void **state)
 {
     (void)state;
@@ -735,8 +737,8 @@ static void test_stale_temporary(void **state)
     assert_false(exists(temp));
 }
 
-/* Four processes that write two different contents to one path, while this one reads: always one of the two,
- * whole. */
+/* Four processes write two different contents to one path while this one reads: it always reads one
+ * of the two, complete. */
 static void test_writers_at_once(void **state)
 {
     (void)state;

@@ -1,4 +1,4 @@
-/* Draws from a model: the pure draw by hand and by its statistics, then texts of `plstm sample`. */
+/* Tests sampling: the draw itself by hand and by its statistics, then texts of `plstm sample`. */
 #include "tests/support/program.h"
 
 #include <math.h>
@@ -18,11 +18,12 @@ static void greedy_takes_the_likeliest(void **state)
 {
     (void)state;
     const float logits[V] = {-3, 2, 7, 7, 1};
-    for (uint32_t word = 0; word < 0xf0000000u; word += 0x0fffffffu)
-        assert_int_equal(sample_draw(logits, V, 0, 0, word, scratch), 2); /* the first of equals */
+    for (uint32_t word = 0; word < 0xf0000000u; word += 0x0fffffffu) /* the first of equal logits */
+        assert_int_equal(sample_draw(logits, V, 0, 0, word, scratch), 2);
 }
 
-/* Cumulative shares in the order of ids: with logits log(1..5), id k ends at (1 + .. + k+1)/15. */
+/* The cumulative probabilities are in the order of ids: with logits log(1..5), id k ends at (1 + ..
+ * + k+1)/15. */
 static void words_cut_the_line_in_order(void **state)
 {
     (void)state;
@@ -52,8 +53,8 @@ static void only_the_k_likeliest(void **state)
         for (int i = 0; i < V; i++) assert_int_equal(seen[order[i]][k], i < k);
 }
 
-/* 200,000 draws against softmax(logits / t). A count's standard deviation is at most sqrt(n/4) = 224; 5 of
- * those each. */
+/* Compares 200,000 draws with softmax(logits / t). A count's standard deviation is at most
+ * sqrt(n/4) = 224; the bound is 5 of them. */
 static void draws_follow_the_distribution(void **state)
 {
     (void)state;
@@ -89,8 +90,8 @@ static void extremes(void **state)
         }
 }
 
-/* Words come from the seed alone, four from a block, and not from a subsequence that masks or weights have.
- */
+/* Words depend only on the seed; four come from one block, in a subsequence that neither masks nor
+ * weights use. */
 static void words_are_philox(void **state)
 {
     (void)state;
@@ -118,7 +119,7 @@ static void write_corpus(const char *name, const char *train)
     }
 }
 
-/* A text that a small model learns by heart in a second: the greedy text then is known. */
+/* A small model learns this text by heart in a second, so the greedy text is known. */
 static void a_text_learnt_by_heart(void **state)
 {
     (void)state;
@@ -184,7 +185,8 @@ static void the_seed_is_the_text(void **state)
     run_free(&one), run_free(&greedy);
 }
 
-/* The whole way by hand: <eos>, the prompt, then one draw after another, each from the window before. */
+/* Computes the whole text by hand: <eos>, the prompt, then one draw after another, each from the
+ * previous window. */
 static void text_by_hand(Model *m, const Vocab *vocab, const int32_t *prompt, int n_prompt,
                          uint64_t seed, int words, char *text)
 {

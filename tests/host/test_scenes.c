@@ -1,5 +1,6 @@
-/* The built-in scenes: the annotator's probabilities add up to one and are those by which captions are drawn, pictures and
- * features are the same everywhere, and what is written as a folder is what is built in. */
+/* Tests the built-in scenes: the annotator's probabilities sum to one and are those of the drawn
+ * captions, pictures and features are the same on every machine, and the written folder has the
+ * built-in data. */
 #include "tests/support/program.h"
 
 #include <math.h>
@@ -27,8 +28,8 @@ static void object_phrase(char *out, const SceneObject *o, int i)
             colour[o->colour][i / 6 % 2], shape[o->shape][i / 12]);
 }
 
-/* Sum of exp(-scene_nats) over the sentences that begin with two objects and may name the ground; each is counted once, and the
- * words of the two objects must differ for that. */
+/* Returns the sum of exp(-scene_nats) over the sentences that begin with two objects and may name
+ * the ground. Each is counted once, for which the words of the two objects must differ. */
 static double total_of_two(const Scene *s, const int (*pair)[2], int pairs)
 {
     static const char *const intro[] = {"", "there is ", "we see "}, *const relation[] = {
@@ -60,10 +61,9 @@ static void probabilities_add_up_to_one(void **state)
                .object = {{.shape = 0, .colour = 2, .large = true, .column = 0, .row = 0},
                           {.shape = 2, .colour = 3, .column = 1, .row = 1}}};
     assert_float_equal(total_of_two(&s, both, 2), 1, 1e-9);
-    s.object[1].row = 0; /* related by column alone */
+    s.object[1].row = 0; /* related only by column */
     assert_float_equal(total_of_two(&s, both, 2), 1, 1e-9);
-    s.object[1] = s.object[0],
-    s.object[1].row = 1; /* alike: each sentence may be of either order */
+    s.object[1] = s.object[0], s.object[1].row = 1; /* equal: each sentence may have either order */
     assert_float_equal(total_of_two(&s, one, 1), 1, 1e-9);
 }
 
@@ -72,7 +72,8 @@ static void known_probabilities(void **state)
     (void)state;
     Scene s = {.object = {{.shape = 0, .colour = 0, .large = true, .column = 0, .row = 0},
                           {.shape = 1, .colour = 2, .column = 1, .row = 1}}};
-    /* nothing first, order, a, no size, red, circle, by column, left of, a, no size, blue, square, no ground */
+    /* nothing first, order, a, no size, red, circle, by column, left of, a, no size, blue, square,
+     * no ground */
     double object = 0.75 * 0.5 * 0.75 * 0.5;
     assert_float_equal(exp(-scene_nats(&s, "a red ring left of a blue square")),
                        0.5 * 0.5 * object * 0.5 * 0.75 * object * 0.75, 1e-15);
@@ -97,8 +98,9 @@ static void known_probabilities(void **state)
         if (scene_nats(&s, never[i]) != INFINITY) fail_msg("%s", never[i]);
 }
 
-/* The mean of -log p over captions that are drawn is the entropy of the annotator, which -log p itself estimates with a known
- * spread; a grammar that parted from its draws would show as an impossible caption, or as a sum of 1/p that is off. */
+/* The mean of -log p over drawn captions is the annotator's entropy, which -log p estimates with a
+ * known spread. A grammar that differs from its draws would give an impossible caption or a wrong
+ * sum of 1/p. */
 static void captions_are_drawn_by_them(void **state)
 {
     (void)state;
@@ -116,7 +118,8 @@ static void captions_are_drawn_by_them(void **state)
             with_ground += strstr(caption, " on ") != NULL;
         }
     }
-    /* Shares within 5 standard deviations of what they are drawn by: 5 sqrt(p (1 - p) / n). */
+    /* The shares are within 5 standard deviations of their probabilities: 5 * sqrt(p * (1 - p) /
+     * n). */
     double count = (double)captions;
     assert_true(fabs((double)said[0] / count - 0.5) < 5 * sqrt(0.25 / count));
     assert_true(fabs((double)said[1] / count - 0.25) < 5 * sqrt(0.1875 / count));
@@ -141,7 +144,7 @@ static void scenes_are_as_they_should_be(void **state)
     assert_true(fabs((double)large / (double)n - 0.5) < 5 * sqrt(0.25 / (double)n));
 }
 
-/* Whole numbers throughout: these are the same on every machine. */
+/* All values are integers, so they are the same on every machine. */
 static void pictures_and_features_are_known(void **state)
 {
     (void)state;
@@ -156,7 +159,8 @@ static void pictures_and_features_are_known(void **state)
     assert_string_equal(hex, "d83f06961f8080db09c1078dd110b6237ebe98b61125da8ff305c16c57ea84a1");
     assert_string_equal(c.sha256,
                         "baffb411e6290f7118f5cd1dbed4aacafcc4f46d8f132f1b9cf798287edca32d");
-    /* The background alone, and a picture that is one colour: each filter sees the same everywhere. */
+    /* The background alone, and a picture of one colour: each filter has the same input
+     * everywhere. */
     uint8_t pixels[3 * SCENE_SIZE * SCENE_SIZE];
     int32_t again[SCENE_F];
     memset(pixels, 90, sizeof pixels);
@@ -169,7 +173,7 @@ static void pictures_and_features_are_known(void **state)
     captions_free(&c);
 }
 
-/* The folder that is written, read back. */
+/* Reads the written folder back. */
 static void what_is_written_is_what_is_built_in(void **state)
 {
     (void)state;

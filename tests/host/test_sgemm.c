@@ -1,8 +1,9 @@
-/* sgemm_run against sums in double, at sizes around every block's edge, all four layouts, and rows further apart than they are
- * long.
+/* Compares sgemm_run with sums in double, at sizes around every block's edge, in all four layouts,
+ * and with rows longer than their content.
  *
- * Bound  Each of the k products and each of the k additions rounds by at most u = 2^-24 of the sum of magnitudes so far, in
- *        whatever order: 2 k u of the sum of |a b|. */
+ * Bound  Each of the k products and each of the k additions rounds by at most u = 2^-24 of the sum
+ * of magnitudes so far, in
+ *        any order: 2 * k * u of the sum of |a * b|. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,7 +16,7 @@
 #include "host/backend/sgemm.h"
 #include "kernels/philox.h"
 
-enum { GAP = 3 /* floats behind each row, which nobody may write */ };
+enum { GAP = 3 /* floats after each row, which must not be written */ };
 
 static const struct {
     int64_t m, n, k;

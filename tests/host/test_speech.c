@@ -1,5 +1,6 @@
-/* The built-in utterances: the same on every machine, as speech.h says they are, and a posterior that is one: against sums over every
- * path, against the labels' own frequencies, and better than any posterior of a single frame. */
+/* Tests the built-in utterances: they are the same on every machine and as speech.h defines them,
+ * and their posterior is right: it is compared with sums over every path and with the labels' own
+ * frequencies, and is better than any posterior of a single frame. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -28,8 +29,8 @@ static int set_up(void **state)
     return 0;
 }
 
-/* Features are multiples of 1/64 and not on a boundary of rounding but by accident, so a sine that differs in its last bit changes
- * none. */
+/* Features are multiples of 1/64 and only by accident on a rounding boundary, so a sine that
+ * differs in its last bit changes none. */
 static void known_bits(void **state)
 {
     (void)state;
@@ -53,7 +54,8 @@ static void known_bits(void **state)
     assert_true(memcmp(x, y, sizeof *x * 60) != 0); /* splits differ */
 }
 
-/* A label follows itself, the next state of its phone, or begins another phone or silence; it goes on as often as `hold` says. */
+/* A label repeats, or continues to the next state of its phone, or another phone or silence begins;
+ * it repeats with the probability `hold`. */
 static void durations(void **state)
 {
     (void)state;
@@ -80,7 +82,8 @@ static void durations(void **state)
     }
 }
 
-/* The posterior of a few frames by the sum over every path of words' states, from the definition. */
+/* Computes the posterior of a few frames by its definition, as the sum over every path of words'
+ * states. */
 typedef struct Path {
     int word, phone, state;
 } Path;
@@ -138,8 +141,8 @@ static void every_path(void **state)
     }
 }
 
-/* A posterior says what it is right: of all that it gives 20 to 30 per cent, about a quarter is so. And it is worth what the header of
- * RESULTS.md's table says. */
+/* The posterior is calibrated: of all labels to which it gives 20 to 30 per cent, about a quarter
+ * are right. And its accuracy is that of RESULTS.md's table. */
 static void calibration(void **state)
 {
     (void)state;
@@ -149,7 +152,7 @@ static void calibration(void **state)
     for (int64_t i = 0; i < speech_utterances[2]; i++) {
         int64_t n = speech_utterance(&voice, 2, i, x, labels);
         assert_int_equal(speech_posterior(&voice, x, n, posterior, &e), 0);
-        /* Frames of an utterance hang together: one of each. */
+        /* Frames of an utterance are correlated, so use one of each. */
         int64_t t = i % n;
         for (int k = 0; k < SPEECH_V; k++) {
             double p = posterior[t * SPEECH_V + k];

@@ -1,5 +1,5 @@
-/* The built-in corpus: the same ids everywhere, the distribution that it says it has, and -log p of positions
- * worked out by hand. */
+/* Tests the built-in corpus: the same ids on every machine, the stated distribution, and -log p of
+ * positions computed by hand. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -35,8 +35,8 @@ static bool is_filler(int32_t id) { return id >= SYNTHETIC_WORDS && id < SYNTHET
 
 /* ---- the ids ---- */
 
-/* The hash is pinned: a change of the language, its seed or its sizes changes every demo number and must be
- * meant. */
+/* The hash is fixed here, since a change of the language, its seed or its sizes changes every demo
+ * number and must be intentional. */
 static void ids_are_the_same_everywhere(void **state)
 {
     (void)state;
@@ -71,13 +71,13 @@ static void splits_differ(void **state)
         for (int b = 0; b < a; b++) {
             int same = 0;
             for (int i = 0; i < 1000; i++) same += corpus.split[a].ids[i] == corpus.split[b].ids[i];
-            assert_true(same < 200); /* streams drawn alike agree at about one place in ten */
+            assert_true(same < 200); /* independent streams agree at about one position in ten */
         }
 }
 
 /* ---- the language ---- */
 
-/* The bounds by Python's integers of any size; and no share is 0.1 % away from i^-1.4 over its sum. */
+/* The bounds are from Python's integers; no share differs by 0.1 % from i^-1.4 over its sum. */
 static void bounds_follow_zipf(void **state)
 {
     (void)state;
@@ -131,7 +131,8 @@ static void permutations_are_permutations_and_differ(void **state)
 
 /* ---- grammar and classes ---- */
 
-/* A second reading of the grammar, from the tokens alone: what stands where, and each position's class. */
+/* Parses the grammar a second time, from the tokens alone: which token is where, and each
+ * position's class. */
 static void every_position_has_its_class(void **state)
 {
     (void)state;
@@ -139,7 +140,7 @@ static void every_position_has_its_class(void **state)
         const Stream *s = &corpus.split[split];
         SyntheticScan scan;
         synthetic_scan_init(&scan);
-        int64_t opened = -1; /* place of the `(` that is open */
+        int64_t opened = -1; /* position of the open `(` */
         for (int64_t i = 0; i < s->n; i++) {
             int32_t id = s->ids[i], before = i ? s->ids[i - 1] : -1;
             PositionClass expected = POSITION_CONTENT;
@@ -168,9 +169,10 @@ static void every_position_has_its_class(void **state)
     assert_string_equal(position_class_name[POSITION_FILLER], "filler");
 }
 
-/* At every position of 5000 tokens, which meet all states and all kinds of position, the probabilities of all
- * V tokens sum to 1. They are V products, each rounded by at most 2^-53 of itself, passed through log and exp
- * (each good to an ulp; exp magnifies by -log p, below 30). */
+/* At every position of 5000 tokens, which cover all states and all kinds of position, the
+ * probabilities of all V tokens sum to 1. They are V products, each rounded by at most 2^-53 of
+ * itself and passed through log and exp (each accurate to an ulp; exp magnifies the error by -log
+ * p, below 30). */
 static void probabilities_sum_to_one(void **state)
 {
     (void)state;
@@ -220,12 +222,12 @@ static void scan_nats_by_hand(void **state)
         double p;
         PositionClass class;
     } steps[] = {
-        {a, p0, POSITION_CONTENT}, /* no `(` can be the first token: no factor 1-q */
+        {a, p0, POSITION_CONTENT}, /* no `(` can be the first token, so there is no factor 1-q */
         {b, (1 - q) * p79, POSITION_CONTENT},
         {SYNTHETIC_OPEN, q, POSITION_CONTENT},
         {80, (1 - r) * f0, POSITION_FILLER}, /* f00 is the likeliest filler */
         {SYNTHETIC_CLOSE, r, POSITION_FILLER},
-        {c, p1, POSITION_AFTER_SHORT}, /* the state of before; no `(` right after `)` */
+        {c, p1, POSITION_AFTER_SHORT}, /* the state before the `(`; no `(` directly after `)` */
         {SYNTHETIC_OPEN, q, POSITION_CONTENT},
         {80, (1 - r) * f0, POSITION_FILLER},
         {80, (1 - r) * f0, POSITION_FILLER},
@@ -285,9 +287,9 @@ static void impossible_tokens_have_no_probability(void **state)
 
 /* ---- what was sampled against what is said ---- */
 
-/* Pearson's sum over counts against bounds. Under the true distribution it has mean k = n-1 and variance near
- * 2k (for the smallest expected count here, above 3, a little more: 2k + sum 1/expected); 5 standard
- * deviations let one sound seed in about 10^5 fail. */
+/* Pearson's sum of counts against bounds. Under the true distribution it has mean k = n-1 and
+ * variance near 2k (slightly more for the smallest expected count here, which is above 3: 2k + sum
+ * 1/expected); with 5 standard deviations about one valid seed in 10^5 fails. */
 static void check_chi_square(const int64_t *count, const uint64_t *bound, int n)
 {
     double total = 0, sum = 0, variance = 2.0 * (n - 1);
@@ -304,7 +306,7 @@ static void check_chi_square(const int64_t *count, const uint64_t *bound, int n)
     assert_true(sum < limit);
 }
 
-/* Hits of a coin of probability p in n throws: within 5 standard deviations. */
+/* The hits in n throws of a coin with probability p are within 5 standard deviations. */
 static void check_share(int64_t hits, int64_t n, double p)
 {
     assert_true(fabs((double)hits - (double)n * p) < 5 * sqrt((double)n * p * (1 - p)));
@@ -343,9 +345,9 @@ static void sampled_frequencies_are_the_distribution(void **state)
     check_share(closed, inside, 0.08);
 }
 
-/* The nats of a stream lie around the sum of its positions' entropies: both moments of -log p follow from the
- * distribution, so the difference is held within 5 standard deviations. The best perplexity is 13.8 by
- * what a prototype measured with other seeds, give or take. */
+/* The nats of a stream are close to the sum of its positions' entropies: both moments of -log p
+ * follow from the distribution, so the difference must be within 5 standard deviations. The best
+ * perplexity was about 13.8 in a prototype with other seeds. */
 static void best_perplexity_is_the_entropy(void **state)
 {
     (void)state;
@@ -355,7 +357,7 @@ static void best_perplexity_is_the_entropy(void **state)
         synthetic_scan_init(&scan);
         double nats, sum = 0, mean = 0, variance = 0;
         for (int64_t i = 0; i < s->n; i++) {
-            /* Entropy depends on the kind of position alone; one state stands for all. */
+            /* The entropy depends only on the kind of position, so one state suffices. */
             static double known_mean[3], known_variance[3];
             int kind = scan.inside ? 0 : scan.may_open ? 1 : 2;
             if (known_mean[kind] == 0) {

@@ -1,5 +1,6 @@
-/* Translation end to end, on tiny models in double: training and resuming, `plstm translate` against a greedy search that
- * reads every prefix anew, its scores against `plstm eval`, ensembles, batches, and every fault of TASKS 4. */
+/* Tests translation end to end, on tiny models in double: training and resuming, `plstm translate`
+ * against a greedy search that reads every prefix again, its scores against `plstm eval`,
+ * ensembles, batches, and every fault of TASKS 4. */
 #include "tests/support/program.h"
 
 #include <math.h>
@@ -16,7 +17,8 @@
 #define TINY  " --backend reference --threads 1 --quiet"
 #define SHAPE " --task translate --hidden 12 --layers 2 --batch 5 --init 0.6"
 
-/* Pairs by a rule: the words in the opposite order, in capitals, with a word of respect where the first is `a`. */
+/* Writes pairs by a rule: the target has the words in reverse order, in capitals, with an
+ * additional word if the first is `a`. */
 static void put_pair(const char *name, int lines, unsigned seed)
 {
     static const char *const word[] = {"a", "b", "c", "d", "e", "f"};
@@ -64,7 +66,8 @@ static int set_up(void **state)
     return 0;
 }
 
-/* Options for one file, or for two with a comma between them; the list holds until seven calls later. */
+/* Returns options for one file, or for two with a comma between them; the list stays valid until
+ * seven calls later. */
 static SearchOptions options(const char *weights)
 {
     static struct {
@@ -85,7 +88,8 @@ static SearchOptions options(const char *weights)
         .weights = *list, .beam = 12, .batch = 20, .backend = "reference", .threads = 1};
 }
 
-/* The output for an input, malloc'd; NULL and the sentence in *e where the code is not 0. */
+/* Returns the output for an input, malloc'd, or NULL and the sentence in *e if the code is not
+ * 0. */
 static char *translated(const SearchOptions *o, const char *input, size_t bytes, int code, Error *e)
 {
     char *text = NULL;
@@ -107,7 +111,7 @@ static char *translate(const SearchOptions *o, const char *input)
 
 /* ---- against other ways to the same ---- */
 
-/* Logits behind a prefix, read from a zero state. */
+/* Computes the logits after a prefix, read from a zero state. */
 static void logits_behind(Model *m, const int32_t *ids, int64_t n, float *logits)
 {
     Error e;
@@ -119,7 +123,7 @@ static void logits_behind(Model *m, const int32_t *ids, int64_t n, float *logits
     assert_int_equal(m->ops->logits_get(m->backend, 0, 1, logits, &e), 0);
 }
 
-/* The likeliest word each time, every prefix read anew. */
+/* Takes the likeliest word each time and reads every prefix again. */
 static void greedy(Model *m, const Checkpoint *c, const char *line, char *out)
 {
     int32_t ids[64];
@@ -179,7 +183,7 @@ static void a_beam_of_one_is_greedy(void **state)
     free(input);
 }
 
-/* Sum of the scores in n-best lines, and their words, a line each, into path. */
+/* Returns the sum of the scores in n-best lines and writes their words to path, one line each. */
 static double split_scores(const char *lines, const char *path)
 {
     double sum = 0;
@@ -218,8 +222,8 @@ static double eval_nats(const char *weights)
     return nats;
 }
 
-/* What eval says of the pairs of a source and its translation is what the search said. Logits are handed over in
- * float32: 1e-5 each word, and some 250 of them. */
+/* eval gives a source and its translation the scores of the search. Logits are passed in float32,
+ * which allows 1e-5 per word, and there are about 250 words. */
 static void scores_are_those_of_eval(void **state)
 {
     (void)state;
@@ -243,7 +247,8 @@ static void scores_are_those_of_eval(void **state)
     free(input);
 }
 
-/* A log p is a float32, and products of another width round otherwise in the last bits of a double. */
+/* A log p is a float32, and products of another width round differently in the last bits of a
+ * double. */
 static void assert_same_log_probs(const char *a_path, const char *b_path)
 {
     TokenLogProbs a, b;
@@ -257,7 +262,8 @@ static void assert_same_log_probs(const char *a_path, const char *b_path)
     token_log_probs_free(&b);
 }
 
-/* plstm ensemble says of files that eval wrote, at any batch size, what eval says of the models: of each and of their average. */
+/* plstm ensemble prints for files that eval wrote, at any batch size, what eval prints for the
+ * models: for each and for their average. */
 static void check_log_probs(const char *data, const char *split, const char *name)
 {
     const char *file[] = {in_folder("1.npy"), in_folder("2.npy")}, *again = in_folder("again.npy"),
@@ -296,7 +302,7 @@ static void check_log_probs(const char *data, const char *split, const char *nam
     json_decref(theirs);
 }
 
-/* A split is named as its files are; a blank there is written as _. */
+/* A split has the name of its files; a space in it is written as _. */
 static void log_probs_average_to_what_eval_says(void **state)
 {
     (void)state;
@@ -331,7 +337,7 @@ static void an_ensemble_of_one_model_is_that_model(void **state)
     free(input);
 }
 
-/* Products of another width may round otherwise, in the last bits of a double. */
+/* Products of another width may round differently in the last bits of a double. */
 static void check_lists(const char *a, const char *b)
 {
     for (; *a && *b; a = strchr(a, '\n') + 1, b = strchr(b, '\n') + 1) {
@@ -360,7 +366,8 @@ static void the_batch_changes_nothing(void **state)
     free(input);
 }
 
-/* The n-best of a sentence are in order, differ, and begin with the best; a wider beam finds none that is worse. */
+/* The n-best translations of a sentence are in order, are different, and begin with the best; a
+ * wider beam finds none that is worse. */
 static void n_best_lists(void **state)
 {
     (void)state;
@@ -420,7 +427,7 @@ static void lines_come_out_in_order(void **state)
     assert_string_equal(all, expected);
     char *nothing = translate(&o, "\n");
     assert_string_equal(nothing, "\n");
-    /* A byte-order mark is one at the start alone. */
+    /* A byte-order mark is recognised only at the start. */
     char *marked = translate(&o, "\xef\xbb\xbf"
                                  "c d\n"),
          *inside = translate(&o, "\n\xef\xbb\xbf"
@@ -438,11 +445,11 @@ static void bad_input_is_told(void **state)
     char both[2 * PATH_MAX + 2];
     SearchOptions o = options(model("one.st"));
     char *out = translated(&o, "a b\nc\0d\n", 8, EXIT_BAD_DATA, &e);
-    assert_int_equal(strchr(out, '\n')[1], 0); /* what stood before is translated */
+    assert_int_equal(strchr(out, '\n')[1], 0); /* the lines before it are translated */
     assert_non_null(strstr(e.text, "line 2"));
     free(out);
     FILE *folder = fopen(".", "r"),
-         *nowhere = fopen("/dev/null", "w"); /* which opens, and cannot be read */
+         *nowhere = fopen("/dev/null", "w"); /* this opens but cannot be read */
     assert_true(folder && nowhere);
     assert_int_equal(translate_command(&o, folder, nowhere, &e), EXIT_BAD_DATA);
     assert_non_null(strstr(e.text, "the input cannot be read"));
@@ -537,7 +544,8 @@ static double test_ppl(const char *more)
     return ppl;
 }
 
-/* A sequence that is longer than --max-length is scored in windows with carried state, which change nothing. */
+/* A sequence that is longer than --max-length is scored in windows with carried state, which does
+ * not change the score. */
 static void windows_change_no_score(void **state)
 {
     (void)state;
@@ -584,7 +592,7 @@ static void bad_pairs_are_refused(void **state)
     refused(3, "has 2 lines", line);
     snprintf(path, sizeof path, "%s/uneven/valid.fr", folder);
     file_write(path, "A B\nC\n");
-    /* a run of one pair goes on with no other */
+    /* a run of one language pair does not continue with another */
     plstm_expect(0, RUN " --max-steps 1 --save %s", folder, in_folder("first.st"));
     plstm_expect(2, "train --resume %s --data %s/uneven", in_folder("first.st"), folder);
     plstm_expect(2, "train --resume %s --data %s --target de", in_folder("first.st"), folder);
@@ -607,7 +615,7 @@ static void bad_pairs_are_refused(void **state)
     run_free(&run);
     plstm_expect(3, "eval --weights %s,%s --data %s", in_folder("first.st"), model("back.st"),
                  folder);
-    /* the file of another task */
+    /* a file of another task */
     plstm_expect(
         0, "train --data synthetic --hidden 12 --layers 2 --max-steps 1 --eval none --save %s" TINY,
         in_folder("words.st"));
@@ -646,7 +654,7 @@ static void data_describes_a_folder(void **state)
     plstm_expect(2, "data %s --task translate --source en", folder);
     plstm_expect(2, "data %s --source en", folder);
 
-    /* the built-in text as a folder is the built-in text */
+    /* the built-in text, read from a folder, equals the built-in text */
     char text[PATH_MAX + 32];
     snprintf(text, sizeof text, "%s/text", folder);
     run = plstm("data synthetic --task translate --write %s", text);
