@@ -47,7 +47,7 @@ struct Copy {
     unsigned char *to;
     const unsigned char *from;
     unsigned bytes;
-    uint32_t group, time; /* time: of the race detector */
+    uint32_t group, time; /* time: the race detector's */
     uintptr_t pc;
     unsigned char then[16]; /* the source at the start of the copy */
 };
@@ -112,7 +112,7 @@ struct Flight {
     unsigned char word[16];          /* the data of a store */
     std::vector<unsigned char> then; /* the source at the start of a bulk copy */
     const Block *source;             /* the block whose shared memory is the source, or NULL */
-    uint32_t issuer, time;           /* time: of the race detector */
+    uint32_t issuer, time;           /* time: the race detector's */
     FenceSnap snap;                  /* the issuer's View */
     uintptr_t pc;
 };

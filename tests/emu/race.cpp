@@ -73,7 +73,7 @@ static View *view_new()
     View *v = new View();
     v->refs = 1;
     v->id = ++view_ids;
-    v->block.assign(blocks + 1, 0); /* the last for the agents */
+    v->block.assign(blocks + 1, 0); /* the last slot is for the agents */
     return v;
 }
 
@@ -644,7 +644,7 @@ static uint32_t wide_new()
         memset((void *)wide[i], 0, (blocks + 1) * sizeof(Slot));
         return i;
     }
-    size_t bytes = (blocks + 1) * sizeof(Slot); /* the last for the agents */
+    size_t bytes = (blocks + 1) * sizeof(Slot); /* the last slot is for the agents */
     if (blocks > WIDE_BLOCKS || wide_bytes + bytes > WIDE_LIMIT) return 0;
     wide_bytes += bytes;
     wide.push_back((Slot *)calloc(blocks + 1, sizeof(Slot)));
