@@ -22,13 +22,13 @@ verdict:
     new       A has no time for the row
     neither   neither side has a time
 
-A row that was timed with L2 both warm and flushed gives two lines. Constants that are rates or counts are inverted to times: a lower rate is
-slower. Where a file has only the aggregates of a row (--benchmark_report_aggregates_only), benchcmp uses the median, with the interval that
-follows from the standard deviation and the number of repetitions.
+A row that was timed with L2 both warm and flushed gives two lines. Constants that are rates or counts are inverted to times: a lower rate
+is slower. Where a file has only the aggregates of a row (--benchmark_report_aggregates_only), benchcmp uses the median, with the interval
+that follows from the standard deviation and the number of repetitions.
 
 A regression is a row whose verdict is slower, wrong, refused or gone; --fail-on replaces this list (`--fail-on slower,wrong`). Exit status:
-0 no regression, 1 a regression, 2 usage, 3 nothing was compared (a file cannot be read, no row is in both files, no row has a spread on both
-sides, or one file is from an emulated GPU and the other from a real one), 4 benchcmp itself failed.
+0 no regression, 1 a regression, 2 usage, 3 nothing was compared (a file cannot be read, no row is in both files, no row has a spread on
+both sides, or one file is from an emulated GPU and the other from a real one), 4 benchcmp itself failed.
 """
 import argparse
 import json

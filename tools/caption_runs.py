@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Trains and scores the caption models of RESULTS.md on the built-in scenes: in each of three repetitions a model without dropout, a model with
-dropout, and ten models without dropout whose probabilities are averaged.
+"""Trains and scores the caption models of RESULTS.md on the built-in scenes: in each of three repetitions a model without dropout, a
+model with dropout, and ten models without dropout whose probabilities are averaged.
 
     caption_runs.py [--plstm PATH] [--work DIR] [--out DIR] [--jobs N] [--only NAME ...] [--list]
 

@@ -12,8 +12,8 @@ prints one table and some of the captions. It writes to DIR (build/demo-caption)
     <sites>-<seed>.jsonl       plstm's own log of a run, -best.st the weights, -best.jsonl their scores, .captions the test captions
     results.jsonl              an object per run
 
-"true" is the share of captions that the generator of the scenes could have given: every word of them is true of the picture. The exit status
-is 1 if a run fails or if dropout is not better in a seed.
+"true" is the share of captions that the generator of the scenes could have given: every word of them is true of the picture. The exit
+status is 1 if a run fails or if dropout is not better in a seed.
 """
 import json
 import os

@@ -3,9 +3,9 @@
 
     demo_speech.py [--plstm PATH] [--out DIR] [--seeds N | --seed K]
 
-The script trains the same LSTM twice to predict the state of every frame, without dropout and with it (--dropout-sites none and nonrecurrent;
-nothing else differs). It scores test with the weights of the epoch with the highest valid accuracy and prints one table, with the accuracy of
-the generator's own posterior beside it. It writes to DIR (build/demo-speech):
+The script trains the same LSTM twice to predict the state of every frame, without dropout and with it (--dropout-sites none and
+nonrecurrent; nothing else differs). It scores test with the weights of the epoch with the highest valid accuracy and prints one table,
+with the accuracy of the generator's own posterior beside it. It writes to DIR (build/demo-speech):
 
     <sites>-<seed>.jsonl      plstm's own log of a run, -best.st the weights, -best.jsonl their scores
     curves.svg                learning curves (gnuplot)

@@ -4,8 +4,8 @@
     demo_translate.py [--plstm PATH] [--out DIR] [--seeds N | --seed K]
 
 The script trains the same LSTM twice, without dropout and with it (--dropout-sites none and nonrecurrent; nothing else differs), and keeps
-the weights of the epoch with the lowest valid perplexity. It translates the test sentences with them by beam search and prints one table and
-some of the sentences. It writes to DIR (build/demo-translate):
+the weights of the epoch with the lowest valid perplexity. It translates the test sentences with them by beam search and prints one table
+and some of the sentences. It writes to DIR (build/demo-translate):
 
     text/                      the corpus, train.source, train.target and so on
     <sites>-<seed>.jsonl       plstm's own log of a run, -best.st the weights, -best.jsonl their scores, .translated the test sentences

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Trains the speech models of RESULTS.md on the spoken digits: settings tuned on valid, three seeds without and with dropout, other values of
-keep, and speakers that training does not have.
+"""Trains the speech models of RESULTS.md on the spoken digits: settings tuned on valid, three seeds without and with dropout, other
+values of keep, and speakers that training does not have.
 
     frames_runs.py DATA UNSEEN [--plstm PATH] [--work DIR] [--out DIR] [--jobs N] [--only NAME ...] [--list]
 
-DATA and UNSEEN are folders that tools/fsdd.py made, with --split recordings and --split speakers. Every run trains preset frames; RUNS below
-lists what differs. A run keeps the weights of the epoch with the highest valid accuracy and scores test with them. The checkpoints are in
---work (build/frames-runs). The script writes to --out (profiles/avx512)
+DATA and UNSEEN are folders that tools/fsdd.py made, with --split recordings and --split speakers. Every run trains preset frames; RUNS
+below lists what differs. A run keeps the weights of the epoch with the highest valid accuracy and scores test with them. The checkpoints
+are in --work (build/frames-runs). The script writes to --out (profiles/avx512)
 
     frames-NAME.jsonl      plstm's log, with every 200th step line
     frames.jsonl           an object per run that has ended, in the order of RUNS
@@ -21,8 +21,8 @@ import sys
 from demo import Log, percent, write_whole
 from task_runs import Pipeline, has_epoch, main_of, override, parser_of, run_all
 
-# Options that differ from preset frames, and the settings that were tried: {name: options}. MAIN has the setting of each side that is best on
-# valid; three seeds were trained with it.
+# Options that differ from preset frames, and the settings that were tried: {name: options}. MAIN has the setting of each side that is
+# best on valid; three seeds were trained with it.
 SHORT, SOON, LONG, LONGER = (["--hold", hold, "--decay", decay, "--epochs", epochs] for hold, decay, epochs in
                              (("5", "1.5", "10"), ("8", "1.5", "14"), ("14", "1.4", "24"), ("22", "1.4", "34")))
 TUNE = {"none, short": ["--dropout-sites", "none", *SHORT], "none, soon": ["--dropout-sites", "none", *SOON],

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Makes a folder for `plstm train --task frames` from the Free Spoken Digit Dataset: log-mel filterbanks and a phonetic state for every frame.
+"""Makes a folder for `plstm train --task frames` from the Free Spoken Digit Dataset: log-mel filterbanks and a phonetic state for every
+frame.
 
     fsdd.py RECORDINGS OUT [--split recordings|speakers] [--only N] [--jobs N]
 
@@ -9,9 +10,9 @@ RECORDINGS has files DIGIT_SPEAKER_NUMBER.wav (8 kHz, 16 bits, mono). The script
     phones                lines "name id", with the word silence after the id of silence
 
 Features are 40 log-mel energies of 25 ms every 10 ms by kaldi-native-fbank, without dither. For the labels, pocketsphinx aligns the digit's
-word to the recording with its own acoustic model. The recording is upsampled to 16 kHz for this, with 0.2 s of faint noise before and after,
-which belong to no frame of the output. A label is a phone and one of its three states; silence is one label. A recording that does not align
-is left out and counted.
+word to the recording with its own acoustic model. The recording is upsampled to 16 kHz for this, with 0.2 s of faint noise before and
+after, which belong to no frame of the output. A label is a phone and one of its three states; silence is one label. A recording that does
+not align is left out and counted.
 
 --split recordings: numbers 0-4 of each digit and speaker are test, as in the corpus authors' split, 5-9 are valid, the rest are training.
 --split speakers: the last speaker by name is test, the one before is valid, the others are training, so no speaker is in two splits.

@@ -24,7 +24,8 @@ class Variant(NamedTuple):
 
     @property
     def trains_in(self):
-        """The precisions in which a training with this variant is informative: for a stepwise variant all, since cuBLAS computes in each."""
+        """The precisions in which a training with this variant is informative: for a stepwise variant all, since cuBLAS computes in
+        each."""
         return self.precisions if self.persistent else PRECISIONS[::-1]
 
 

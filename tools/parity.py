@@ -4,9 +4,10 @@
     parity.py [--plstm PATH] [--out DIR] [--seeds N] [--first SEED] [--tolerance PERCENT] [--precisions LIST] [--budget SECONDS] [OPTION...]
     parity.py [--out DIR] [--tolerance PERCENT] [--precisions LIST] --logs LOG...      compares trainings that have ended
 
-For each of N consecutive seeds from SEED (at least 5 for the claim) the program trains in f32 and in every precision of LIST (tf32,bf16), with
-the same initial weights, minibatches and masks. Other options go to `plstm train`. The default is a small model on the built-in corpus with
-the cpu backend, which simulates tf32 and bf16: it rounds both operands of every matrix product like tensor cores; sums are float32.
+For each of N consecutive seeds from SEED (at least 5 for the claim) the program trains in f32 and in every precision of LIST (tf32,bf16),
+with the same initial weights, minibatches and masks. Other options go to `plstm train`. The default is a small model on the built-in
+corpus with the cpu backend, which simulates tf32 and bf16: it rounds both operands of every matrix product like tensor cores; sums are
+float32.
 
 The script prints the relative difference of test perplexity against f32, per seed and as the 95 % interval of its mean (Student's t), and
 writes to DIR (build/parity):
@@ -15,8 +16,8 @@ writes to DIR (build/parity):
     parity.txt                    the printed text
     PRECISION-SEED.jsonl          plstm's own log of a run; the same command does not repeat a run that has ended
 
-Exit status: 0 every interval lies inside +-PERCENT (0.5), 1 one does not or a run failed, 2 usage. With --budget no run starts after that many
-seconds, and the script compares the seeds that ended in all precisions.
+Exit status: 0 every interval lies inside +-PERCENT (0.5), 1 one does not or a run failed, 2 usage. With --budget no run starts after that
+many seconds, and the script compares the seeds that ended in all precisions.
 """
 import argparse
 import json

@@ -3,10 +3,10 @@
 
     translate_runs.py DATA [--plstm PATH] [--work DIR] [--out DIR] [--jobs N] [--only NAME ...] [--list]
 
-DATA has train.en, train.fr and so on. Every run trains preset translate; RUNS below lists what differs. A run keeps the weights of the epoch
-with the lowest valid perplexity, scores test with them and translates it, with a beam of 12, once with the length penalty that is best on
-valid and once without one, as in the paper. sacrebleu scores the translations. The checkpoints are in --work (build/translate-runs). The script
-writes to --out (profiles/avx512)
+DATA has train.en, train.fr and so on. Every run trains preset translate; RUNS below lists what differs. A run keeps the weights of the
+epoch with the lowest valid perplexity, scores test with them and translates it, with a beam of 12, once with the length penalty that is
+best on valid and once without one, as in the paper. sacrebleu scores the translations. The checkpoints are in --work
+(build/translate-runs). The script writes to --out (profiles/avx512)
 
     translate-NAME.jsonl      plstm's log, with every 200th step line
     translate.jsonl           an object per run that has ended, in the order of RUNS
@@ -23,9 +23,9 @@ import bleu
 from demo import Log, show, write_whole
 from task_runs import Pipeline, has_epoch, main_of, parser_of, run_all
 
-# {name: options beside preset translate}, in the order of training. `none` is the plain LSTM; KEEP is the keep of the dropout model compared
-# with it, and the other values make the curve. Words that occur fewer than MIN_COUNT times are <unk>, since the softmax is most of the work on
-# a CPU.
+# {name: options beside preset translate}, in the order of training. `none` is the plain LSTM; KEEP is the keep of the dropout model
+# compared with it, and the other values make the curve. Words that occur fewer than MIN_COUNT times are <unk>, since the softmax is most
+# of the work on a CPU.
 SEEDS, KEEP, MIN_COUNT = (1, 2, 3), 0.8, 3
 PENALTY = 0.6  # the length penalty of both sides: of 0, 0.6 and 1 the one with the best BLEU on valid (mean of both sides, seed 1)
 SENTENCE, NBEST = 0, 5  # the line of test whose translations are shown, and their number

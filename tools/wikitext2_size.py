@@ -5,8 +5,8 @@
 
 The script writes a random text with WikiText-2's numbers of words and types (by Zipf's law) to DIR (default: a temporary folder) and trains
 preset small with H units (200, 650) for N minibatches. It prints one JSON object per H, or writes it to FILE: words/s (median of the
-minibatches without the first), the bytes that `plstm train` announced and the peak of the process, the seconds of the minibatches in the log
-and those of the process. The exit status is 1 if a check fails (CHECKS below).
+minibatches without the first), the bytes that `plstm train` announced and the peak of the process, the seconds of the minibatches in the
+log and those of the process. The exit status is 1 if a check fails (CHECKS below).
 """
 import argparse
 import json

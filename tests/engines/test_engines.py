@@ -1,9 +1,9 @@
-"""Tests tools/engines under the engines themselves: plain shell, GNU parallel, mpirun, and Slurm's daemons, which this test starts in a folder
-of its own on the loopback interface and stops by their process ids. However a member is interrupted, its checkpoint must have the same bytes,
-and its log the same lines, as those of the member that was trained without interruption.
+"""Tests tools/engines under the engines themselves: plain shell, GNU parallel, mpirun, and Slurm's daemons, which this test starts in a
+folder of its own on the loopback interface and stops by their process ids. However a member is interrupted, its checkpoint must have the
+same bytes, and its log the same lines, as those of the member that was trained without interruption.
 
-`make test-engines` runs it; tools/deps.sh engines installs what it needs. If an engine is not installed, or a daemon does not start here, the
-case is skipped with the reason.
+`make test-engines` runs it; tools/deps.sh engines installs what it needs. If an engine is not installed, or a daemon does not start here,
+the case is skipped with the reason.
 """
 import contextlib
 import ctypes
@@ -181,7 +181,8 @@ def test_parallel():
 
 
 def test_mpirun():
-    """mpirun is no daemon, but it listens at every address while it runs, under any option; it looks for peers on the loopback interface."""
+    """mpirun is no daemon, but it listens at every address while it runs, under any option; it looks for peers on the loopback
+    interface."""
     needs("mpirun")
     as_root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
     mpirun = ["mpirun", *as_root, "--oversubscribe", "--mca", "oob_tcp_if_include", "lo", "-n", "2"]

@@ -1,5 +1,5 @@
-"""Tests bench/bench_gpu.cpp on the emulator: every row checks what it times, a wrong result gets no time, and a row that cannot run has a reason.
-test_measure.cpp tests the decisions of a measurement, test_axes.cpp the selection of rows, and test_cudnn.py cuDNN as a peer."""
+"""Tests bench/bench_gpu.cpp on the emulator: every row checks what it times, a wrong result gets no time, and a row that cannot run has a
+reason. test_measure.cpp tests the decisions of a measurement, test_axes.cpp the selection of rows, and test_cudnn.py cuDNN as a peer."""
 import json
 import os
 import subprocess
@@ -33,8 +33,8 @@ ptxas info    : Used 20 registers, used 0 barriers
 
 
 def run(*arguments, program=BENCH, protect="0", **environment):
-    """Returns (status, standard output and error). Only one test protects device memory from the host (EMU_PROTECT), since it takes most of the
-    time."""
+    """Returns (status, standard output and error). Only one test protects device memory from the host (EMU_PROTECT), since it takes most
+    of the time."""
     if not os.path.exists(program):
         raise tap.Skip(f"{program} is not built")
     # Use one thread: the loops are tiny, and threads that spin at their end would disturb tests that run beside this one.

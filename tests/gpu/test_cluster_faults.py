@@ -1,8 +1,8 @@
 """Plants faults of one line each in the time loops of the variant `cluster` and checks that the emulator detects each of them.
 
-As in test_persistent_faults.py, the test copies the kernels' sources, changes one line of the copy, which must occur exactly once, and builds
-loop_case from it: in the plain build, where a wrong wait ends in a fault record, wrong values or a report of the emulator, or with the race
-detector.
+As in test_persistent_faults.py, the test copies the kernels' sources, changes one line of the copy, which must occur exactly once, and
+builds loop_case from it: in the plain build, where a wrong wait ends in a fault record, wrong values or a report of the emulator, or with
+the race detector.
 """
 import os
 import sys

@@ -1,5 +1,5 @@
-"""Tests cuDNN as a peer (bench/gpu_cudnn.cpp) without cuDNN: with a stand-in library (tests/support/fake_cudnn.cpp) on the emulator. It also compares
-our declarations with cudnn.h, if that is installed. These tests have not run with the real library, which needs a GPU."""
+"""Tests cuDNN as a peer (bench/gpu_cudnn.cpp) without cuDNN: with a stand-in library (tests/support/fake_cudnn.cpp) on the emulator. It
+also compares our declarations with cudnn.h, if that is installed. These tests have not run with the real library, which needs a GPU."""
 import ctypes
 import json
 import os

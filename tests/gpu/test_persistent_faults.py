@@ -1,8 +1,8 @@
 """Plants faults of one line each in the persistent time loops and checks that the emulator detects each of them.
 
-The test copies the kernels' sources and changes one line of the copy, which must occur exactly once, so that a fault that no longer applies is
-noticed. It builds loop_case from the copy: in the plain build, where a wrong wait ends in a fault record or wrong values, or with the race
-detector, which reports a missing order even if the values are right.
+The test copies the kernels' sources and changes one line of the copy, which must occur exactly once, so that a fault that no longer
+applies is noticed. It builds loop_case from the copy: in the plain build, where a wrong wait ends in a fault record or wrong values, or
+with the race detector, which reports a missing order even if the values are right.
 """
 import os
 import sys

@@ -2,8 +2,8 @@
 
     make refresh    after a kernel changed: runs this file with --write, which rewrites kernels/ptxas_sm90.txt
 
-A kernel that needs more registers than before runs with fewer warps, and one that spills is slow; neither fails any other test. Registers are
-compared only if the report is from the compiler that the table names, since another compiler may allocate differently; spills always.
+A kernel that needs more registers than before runs with fewer warps, and one that spills is slow; neither fails any other test. Registers
+are compared only if the report is from the compiler that the table names, since another compiler may allocate differently; spills always.
 """
 import os
 import shutil

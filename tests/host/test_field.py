@@ -1,5 +1,5 @@
-"""Mistakes that users make, from which they must lose nothing: wrong weights, mixed texts, an output that is an input, files of other programs,
-lists and typing errors. Each case makes its own tiny files; the cases of ../shared/cases run too if they exist."""
+"""Mistakes that users make, from which they must lose nothing: wrong weights, mixed texts, an output that is an input, files of other
+programs, lists and typing errors. Each case makes its own tiny files; the cases of ../shared/cases run too if they exist."""
 import array
 import json
 import math
@@ -167,7 +167,8 @@ LONG = "--hidden 4 --layers 1 --batch 2 --seq 3 --threads 1 --eval none --data d
 
 
 def started(f, *words, ignore=None, **streams):
-    """Starts a long run and waits for its first log lines. Of the signals that end a run it ignores only `ignore`, whatever the test inherited."""
+    """Starts a long run and waits for its first log lines. Of the signals that end a run it ignores only `ignore`, whatever the test
+    inherited."""
 
     def dispositions():
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):

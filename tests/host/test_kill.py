@@ -1,10 +1,10 @@
-"""Kills `plstm train` with SIGKILL at random moments: the checkpoint is always the complete old one or the complete new one, and the run that
-resumes from it ends like an uninterrupted one (SPEC 7).
+"""Kills `plstm train` with SIGKILL at random moments: the checkpoint is always the complete old one or the complete new one, and the run
+that resumes from it ends like an uninterrupted one (SPEC 7).
 
-A run that saves after every minibatch is killed at least 50 times, until at least 25 kills fell between the first byte of the temporary file and
-the rename, which is visible because such a kill leaves a temporary that is not empty. A third of the moments are drawn uniformly from the whole
-run; the others come soon after a temporary was opened (detected by inotify), since a fault would do harm there. The program has no code for
-this test.
+A run that saves after every minibatch is killed at least 50 times, until at least 25 kills fell between the first byte of the temporary
+file and the rename, which is visible because such a kill leaves a temporary that is not empty. A third of the moments are drawn uniformly
+from the whole run; the others come soon after a temporary was opened (detected by inotify), since a fault would do harm there. The
+program has no code for this test.
 """
 import ctypes
 import json

@@ -1,7 +1,8 @@
 """Checks in the machine code of the register tiles that no loop of theirs accesses the stack.
 
-The test compiles host/backend/tile.c like the Makefile for CPUs with 4, 8 and 16 lanes, with gcc and with clang. The loop of tile_RxV must have
-R * V multiply-adds (or a multiple, if the compiler unrolls) in registers of the CPU's full width, and no operand in the stack frame.
+The test compiles host/backend/tile.c like the Makefile for CPUs with 4, 8 and 16 lanes, with gcc and with clang. The loop of tile_RxV
+must have R * V multiply-adds (or a multiple, if the compiler unrolls) in registers of the CPU's full width, and no operand in the stack
+frame.
 """
 import os
 import platform

@@ -1,10 +1,11 @@
-"""Compares plstm with PyTorch: the same initial weights give the same loss and gradients, and weight files can be exchanged in both directions.
+"""Compares plstm with PyTorch: the same initial weights give the same loss and gradients, and weight files can be exchanged in both
+directions.
 
 build/plstm prepares every case, then one run of tools/torch/torch_twin.py does all of PyTorch's part.
 
 Bounds. In float32 both sides round: the error of each gradient may be 1e-5 of its tensor's norm (the issue's figure; sums of at most a few
-hundred terms of 2^-24 relative error stay near 1e-6). In double only the file's float32 rounds, by 2^-24 per element and so by at most 6e-8 of
-the norm; 1e-7 leaves a margin for the double arithmetic.
+hundred terms of 2^-24 relative error stay near 1e-6). In double only the file's float32 rounds, by 2^-24 per element and so by at most
+6e-8 of the norm; 1e-7 leaves a margin for the double arithmetic.
 """
 import json
 import math

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""A bounded checker for small concurrent PTX programs (*.litmus; README.md describes the format). It enumerates the executions that the axioms
-of the PTX memory model allow and reports whether one of them has a given outcome.
+"""A bounded checker for small concurrent PTX programs (*.litmus; README.md describes the format). It enumerates the executions that the
+axioms of the PTX memory model allow and reports whether one of them has a given outcome.
 
     ptx_model.py FILE.litmus...             prints the verdict of each program and of its mutants, and an execution for each allowed outcome
 
-The axioms are our formulation of the chapter "Memory Consistency Model" of the PTX ISA, version 7.5, with the scope .cluster of 7.8 added and
-all accesses through the generic proxy. An execution is a choice, for every read, of the write that it reads (rf), a partial order of the writes
-to each location (co) and of the fence.sc operations (sc). The search extends rf read by read. Adding a read can only add to causality order, so
-a partial choice that already violates an axiom is abandoned.
+The axioms are our formulation of the chapter "Memory Consistency Model" of the PTX ISA, version 7.5, with the scope .cluster of 7.8 added
+and all accesses through the generic proxy. An execution is a choice, for every read, of the write that it reads (rf), a partial order of
+the writes to each location (co) and of the fence.sc operations (sc). The search extends rf read by read. Adding a read can only add to
+causality order, so a partial choice that already violates an axiom is abandoned.
 """
 import ast
 import itertools
@@ -16,8 +16,8 @@ import re
 import sys
 
 SCOPES = ("cta", "cluster", "gpu", "sys")
-# The parts of the model that can be removed: its axioms, then parts of its definitions. The tests remove each and check that a known verdict
-# changes.
+# The parts of the model that can be removed: its axioms, then parts of its definitions. The tests remove each and check that a known
+# verdict changes.
 AXIOMS = ("coherence", "fence_sc", "atomicity", "thin_air", "sc_per_location", "causality")
 DEFINITIONS = ("scopes", "fence_patterns", "observation_chain", "observation_prefix", "barriers")
 
@@ -150,7 +150,8 @@ def memory_event(thread, line):
     scope = next((w for w in words[1:] if w in SCOPES), None)
     base = words[0]
     if base == "st" and "async" in words:
-        # A weak store, then a release that counts it at the receiver's mbarrier: in program order or, if detached, in a thread of their own.
+        # A weak store, then a release that counts it at the receiver's mbarrier: in program order or, if detached, in a thread of their
+        # own.
         store, count = event(address(operands[0]), "weak", None), event(address(operands[2]), "release", "cluster")
         store.writes, store.written = True, Expression(operands[1])
         count.reads = count.writes = True
@@ -369,7 +370,8 @@ def bits(mask):
 
 
 class Relations:
-    """The relations of a program's events that do not depend on the values read: program order, moral strength, patterns, barriers, dependencies."""
+    """The relations of a program's events that do not depend on the values read: program order, moral strength, patterns, barriers,
+    dependencies."""
 
     def __init__(self, program, without):
         self.program, self.without, self.events = program, without, program.events
@@ -412,14 +414,15 @@ class Relations:
         return "scopes" in self.without or e.thread is None or e.thread.places[scope] == thread.places[scope]
 
     def synchronise(self, first, last):
-        """Whether a pattern that begins with `first` and one that ends with `last` synchronise if the write is observed: they are morally strong."""
+        """Whether a pattern that begins with `first` and one that ends with `last` synchronise if the write is observed: they are morally
+        strong."""
         a, b = self.events[first], self.events[last]
         return self.strong[first] >> last & 1 and (a.thread is b.thread or
                                                    (self.includes(a, a.reach, b.thread) and self.includes(b, b.reach, a.thread)))
 
     def morally_strong(self, a, b):
-        """Whether two operations are morally strong: of one thread, or both strong with scopes that include each other; accesses must be to one
-        location."""
+        """Whether two operations are morally strong: of one thread, or both strong with scopes that include each other; accesses must be
+        to one location."""
         if a.barrier or b.barrier or (a.location and b.location and a.location != b.location):
             return False
         if a.thread is None or b.thread is None or (a.thread is b.thread and a.agent is b.agent):
@@ -443,8 +446,8 @@ class Relations:
         return edges
 
     def dependencies(self):
-        """The pairs (read, later operation) in which the later value, or whether the operation happens, depends on the read: by the registers of
-        the value, or because of a wait before it."""
+        """The pairs (read, later operation) in which the later value, or whether the operation happens, depends on the read: by the
+        registers of the value, or because of a wait before it."""
         edges = []
         for es in self.program.order.values():
             latest, waits = {}, []
@@ -501,7 +504,8 @@ class Search:
                 if e.writes:
                     self.source[e.number] = {n: latest[n] for n in e.written.names}
 
-    # The state of a partial execution: rf, after (base causality order, transitive bit sets), before (its inverse), seen (observation order).
+    # The state of a partial execution: rf, after (base causality order, transitive bit sets), before (its inverse), seen (observation
+    # order).
 
     def start(self):
         n = len(self.events)
@@ -527,7 +531,8 @@ class Search:
             before[y] |= up
 
     def cause(self, state, a):
-        """Returns the bit set of the operations that `a` precedes in causality order: base causality, or an observation of `a` followed by it."""
+        """Returns the bit set of the operations that `a` precedes in causality order: base causality, or an observation of `a` followed
+        by it."""
         mask = state["after"][a]
         if "observation_prefix" not in self.without:
             for z in bits(state["seen"][a]):
@@ -553,8 +558,8 @@ class Search:
                             self.add_edge(state, first, last)
 
     def coherence(self, state):
-        """Returns {write: bit set of the writes that must follow it}, from causality and from the reads of read-modify-writes, or None if that is a
-        cycle."""
+        """Returns {write: bit set of the writes that must follow it}, from causality and from the reads of read-modify-writes, or None if
+        that is a cycle."""
         follow = {}
         for location, writes in self.r.writes_to.items():
             mask = sum(1 << w for w in writes)
@@ -581,8 +586,8 @@ class Search:
         return None if any(mask >> w & 1 for w, mask in follow.items()) else follow
 
     def value(self, state, write, busy=()):
-        """Returns the value that a write writes, or None if it is not decided yet. A value that depends on itself, out of thin air, is chosen to
-        fulfil the clause."""
+        """Returns the value that a write writes, or None if it is not decided yet. A value that depends on itself, out of thin air, is
+        chosen to fulfil the clause."""
         registers = {}
         for name, read in self.source[write].items() if write in self.source else ():
             if read in busy:
@@ -625,8 +630,8 @@ class Search:
         return self.extend(self.start(), self.wanted, self.finish)
 
     def extend(self, state, reads, done):
-        """Decides the reads, then calls done. Reads with at most one candidate are decided at once; then strong reads come before weak ones, which
-        synchronise with nothing, and among them the one with the fewest candidates."""
+        """Decides the reads, then calls done. Reads with at most one candidate are decided at once; then strong reads come before weak
+        ones, which synchronise with nothing, and among them the one with the fewest candidates."""
         self.nodes += 1
         follow = state["follow"] if "follow" in state else self.coherence(state)
         if follow is None:
@@ -672,9 +677,10 @@ class Search:
         return None
 
     def next_of_counter(self, state, follow, reads, location):
-        """Returns the possible next operations at a location that only read-modify-writes change. They form one chain, which is built from its
-        start. A plain read is decided when the chain has reached the write that it reads, or postponed (no write). An atomic follows once its
-        dependencies are decided; such an order exists since nothing comes out of thin air. None means that nothing can be decided yet."""
+        """Returns the possible next operations at a location that only read-modify-writes change. They form one chain, which is built
+        from its start. A plain read is decided when the chain has reached the write that it reads, or postponed (no write). An atomic
+        follows once its dependencies are decided; such an order exists since nothing comes out of thin air. None means that nothing can
+        be decided yet."""
         tail, rf = next(w for w in self.r.writes_to[location] if self.events[w].thread is None), state["rf"]
         while following := [a for a, w in rf.items() if w == tail and self.events[a].writes]:
             tail = following[0]
@@ -767,8 +773,8 @@ class Search:
         return done
 
     def forced_fences(self, state):
-        """Returns the state with the pairs of fences that have only one possible order, or None if a pair has none. A pair follows causality
-        order; and if a read must not come after a write, no fence after the write comes before a fence before the read."""
+        """Returns the state with the pairs of fences that have only one possible order, or None if a pair has none. A pair follows
+        causality order; and if a read must not come after a write, no fence after the write comes before a fence before the read."""
         if not self.fence_pairs:
             return None if self.breaks(state) else state
         mask = sum({1 << f for pair in self.fence_pairs for f in pair})

@@ -1,5 +1,5 @@
-"""Tests the litmus texts of this folder: the verdicts of the model checker on them, on their mutants and on programs with known verdicts; the checker
-with parts of the model removed; and whether the compiled kernels have the instructions that the texts name.
+"""Tests the litmus texts of this folder: the verdicts of the model checker on them, on their mutants and on programs with known verdicts;
+the checker with parts of the model removed; and whether the compiled kernels have the instructions that the texts name.
 
     python3 tests/litmus/test_litmus.py --write    rewrites the table of known verdicts in README.md
 """
@@ -189,8 +189,8 @@ def test_faults_of_a_text_are_reported():
 
 
 def test_the_texts_match_the_kernel_sources():
-    """The instructions that a text names for a kernel are in one of its blocks, in that order, followed by the first one again; every persistent
-    kernel is named for each of its GPUs."""
+    """The instructions that a text names for a kernel are in one of its blocks, in that order, followed by the first one again; every
+    persistent kernel is named for each of its GPUs."""
     files = set()
     for name, kernels, gpu, items in exchanges.named(ROOT):
         program = ptx_model.read_text(os.path.join(HERE, name)).program()

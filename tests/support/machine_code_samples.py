@@ -18,13 +18,15 @@ def sample(name):
 
 
 def only(text, kept, starts):
-    """Returns a sample with only the kernels whose mangled name contains one of the words `kept`; a kernel begins at a line that `starts` matches."""
+    """Returns a sample with only the kernels whose mangled name contains one of the words `kept`; a kernel begins at a line that `starts`
+    matches."""
     pieces = re.split(rf"^(?={starts})", text, flags=re.MULTILINE)
     return "".join(p for i, p in enumerate(pieces) if i == 0 or any(word in p.split("\n")[0] for word in kept))
 
 
 class Tree:
-    """A working tree with one persistent variant, toy, and the files of its build; forward has the kernels of `faults`, backward the good one."""
+    """A working tree with one persistent variant, toy, and the files of its build; forward has the kernels of `faults`, backward the good
+    one."""
 
     def __init__(self, arch, faults=(0,)):
         self.folder = tempfile.TemporaryDirectory()

@@ -52,7 +52,8 @@ class Programs:
         return path
 
     def build(self, mode, name, file=None, line=None, instead=None, options=()):
-        """Returns the program with `line` of kernels/`file` replaced; each name is built only once. options: compiler options of the kernels."""
+        """Returns the program with `line` of kernels/`file` replaced; each name is built only once. options: compiler options of the
+        kernels."""
         if name in self.built:
             return self.built[name]
         library, folder = libemu(mode), os.path.join(self.work, name)

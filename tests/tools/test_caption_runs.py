@@ -1,5 +1,5 @@
-"""Tests the caption demo and the trainings of RESULTS.md on tiny models, with a fake sacrebleu and pycocoevalcap. It also checks that the model
-uses the image: with shuffled images a trained model is far worse."""
+"""Tests the caption demo and the trainings of RESULTS.md on tiny models, with a fake sacrebleu and pycocoevalcap. It also checks that the
+model uses the image: with shuffled images a trained model is far worse."""
 import json
 import os
 import subprocess

@@ -1,4 +1,5 @@
-"""Checks that every citation resolves: a cited section ("SPEC 4", "PERFORMANCE 1") is a heading of that document, and a link leads to a file."""
+"""Checks that every citation resolves: a cited section ("SPEC 4", "PERFORMANCE 1") is a heading of that document, and a link leads to a
+file."""
 import os
 import re
 import sys

@@ -1,5 +1,5 @@
-"""Tests the layers of the tree: an #include points down, from bench and tests to host, from a layer of host to a lower one, and to kernels. No
-two modules of a layer include each other, directly or through a cycle."""
+"""Tests the layers of the tree: an #include points down, from bench and tests to host, from a layer of host to a lower one, and to
+kernels. No two modules of a layer include each other, directly or through a cycle."""
 import os
 import re
 import sys

@@ -1,5 +1,5 @@
-"""Tests the speech demo, the trainings of RESULTS.md on tiny models, and tools/fsdd.py on 40 recordings, if its libraries and the recordings are
-available."""
+"""Tests the speech demo, the trainings of RESULTS.md on tiny models, and tools/fsdd.py on 40 recordings, if its libraries and the
+recordings are available."""
 import glob
 import hashlib
 import json

@@ -1,5 +1,5 @@
-"""Tests tools/gpu_run.sh in a tree of its own, with stand-ins for the GPU's tools and for our programs: order, choice, time limits, containment,
-and the kept files. tests/tools/test_rehearsal.py runs all of it with our own programs."""
+"""Tests tools/gpu_run.sh in a tree of its own, with stand-ins for the GPU's tools and for our programs: order, choice, time limits,
+containment, and the kept files. tests/tools/test_rehearsal.py runs all of it with our own programs."""
 import gzip
 import json
 import os

@@ -1,4 +1,5 @@
-"""Tests tools/results/tables: the GPU sections of RESULTS.md, made from the synthetic sample in fixtures/gpu_sample by the formulas of make.py."""
+"""Tests tools/results/tables: the GPU sections of RESULTS.md, made from the synthetic sample in fixtures/gpu_sample by the formulas of
+make.py."""
 import json
 import os
 import shutil
@@ -89,7 +90,8 @@ def test_variants_by_hand():
 
 
 def test_a_measurement_on_any_device_suffices():
-    """A board is the device whose name is part of its own: an "NVIDIA H100 80GB HBM3" is an H100, and what it measured is not missing for an H200."""
+    """A board is the device whose name is part of its own: an "NVIDIA H100 80GB HBM3" is an H100, and what it measured is not missing for
+    an H200."""
     tree = Tree()
     with open(tree.path("model", "predictions.jsonl"), encoding="utf-8") as f:
         lines = [json.loads(line) for line in f]
@@ -255,7 +257,8 @@ def test_the_emulators_times_stay_out():
 
 
 def test_rows_as_the_program_writes_them():
-    """fixtures/bench_gpu_emulated.json has some rows of `bench_gpu --tiny` on the emulated GPU, with the names and columns of a real one."""
+    """fixtures/bench_gpu_emulated.json has some rows of `bench_gpu --tiny` on the emulated GPU, with the names and columns of a real
+    one."""
     with open(os.path.join(ROOT, "tests/fixtures/bench_gpu_emulated.json"), encoding="utf-8") as f:
         made = json.load(f)
     tree = Tree(predictions=False)

@@ -1,5 +1,5 @@
-"""Tests tools/results/ingest.py: the results of a run are packed within the limits, and an archive is filed under profiles/, complete or truncated at
-any byte."""
+"""Tests tools/results/ingest.py: the results of a run are packed within the limits, and an archive is filed under profiles/, complete or
+truncated at any byte."""
 import io
 import json
 import os

@@ -1,5 +1,5 @@
-"""Tests tools/examine/examine.py and tools/examine/machine_code.py on the machine code that CUDA 11.8 made from fixtures/machine_code/toy.cu for sm_35
-and, if that toolkit is installed, on what it makes now."""
+"""Tests tools/examine/examine.py and tools/examine/machine_code.py on the machine code that CUDA 11.8 made from
+fixtures/machine_code/toy.cu for sm_35 and, if that toolkit is installed, on what it makes now."""
 import json
 import os
 import subprocess

@@ -1,8 +1,9 @@
 """Tests tools/parity.py: its arithmetic on invented perplexities, and a short run.
 
-The short run trains three seeds for 30 minibatches, in float32 and in simulated bf16, and compares the interval of the difference with +-5 %. It
-shows that bf16 trains at all, not that it costs nothing. At that point two trainings that differ in rounding are still close (within 0.7 % here);
-after 60 minibatches they have diverged by an amount that depends on the CPU. The claim of half a per cent takes minutes (make parity)."""
+The short run trains three seeds for 30 minibatches, in float32 and in simulated bf16, and compares the interval of the difference with
++-5 %. It shows that bf16 trains at all, not that it costs nothing. At that point two trainings that differ in rounding are still close
+(within 0.7 % here); after 60 minibatches they have diverged by an amount that depends on the CPU. The claim of half a per cent takes
+minutes (make parity)."""
 import json
 import os
 import subprocess

@@ -1,4 +1,5 @@
-"""Tests tools/profile.sh, its reader tools/gpu/profile_read.py, the metrics that it requests, and tools/gpu/nvtx_trace.c under the emulated program."""
+"""Tests tools/profile.sh, its reader tools/gpu/profile_read.py, the metrics that it requests, and tools/gpu/nvtx_trace.c under the
+emulated program."""
 import csv
 import io
 import json

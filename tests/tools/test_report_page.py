@@ -1,5 +1,5 @@
-"""Tests tools/results/html_page.py: the page has the content of RESULTS.md and loads nothing; in headless Chromium its tables sort and filter, and it
-follows the reader's light or dark setting."""
+"""Tests tools/results/html_page.py: the page has the content of RESULTS.md and loads nothing; in headless Chromium its tables sort and
+filter, and it follows the reader's light or dark setting."""
 import html.parser
 import os
 import re

@@ -1,5 +1,6 @@
-"""Checks the compiled persistent kernels: no load through the read-only path except dev_memory.cuh's ldg, and no weight read at every step outside a
-streaming loop. It reads the PTX of the build; planted faults (fixtures/machine_code/toy.cu) show that the check can fail."""
+"""Checks the compiled persistent kernels: no load through the read-only path except dev_memory.cuh's ldg, and no weight read at every
+step outside a streaming loop. It reads the PTX of the build; planted faults (fixtures/machine_code/toy.cu) show that the check can
+fail."""
 import glob
 import os
 import re
@@ -63,8 +64,8 @@ def test_persistent_kernels_of_this_build():
 
 
 def cluster_faults(code):
-    """Returns one sentence per fault in the time loop of a kernel that exchanges inside a cluster: it must use asynchronous stores that an mbarrier
-    counts, and no barrier wider than a block."""
+    """Returns one sentence per fault in the time loop of a kernel that exchanges inside a cluster: it must use asynchronous stores that
+    an mbarrier counts, and no barrier wider than a block."""
     loop = machine_code.time_loop(code)
     if loop is None:
         return [f"{code.name}: no loop over the steps was found"]
@@ -182,7 +183,8 @@ def test_reads_of_an_mbarrier_are_polls():
 
 
 def test_graphs():
-    """Loops in control flow that the samples do not have: two entries to a body's end, a loop of one instruction, an unreachable block, a jump table."""
+    """Loops in control flow that the samples do not have: two entries to a body's end, a loop of one instruction, an unreachable block, a
+    jump table."""
     code = machine_code.parse_ptx(""".version 9.0
 .visible .entry k(
 .param .u64 k_param_0
@@ -256,7 +258,8 @@ $L__info_string0:
 
 
 def test_which_loop_and_which_tensor():
-    """The loop over the steps is the one with the spin; weights read in a loop with a __syncthreads, which is not streaming, are read at every step."""
+    """The loop over the steps is the one with the spin; weights read in a loop with a __syncthreads, which is not streaming, are read at
+    every step."""
     [code] = machine_code.parse_ptx(STEPS)
     assert [code.instructions[i].opcode for i in sorted(machine_code.time_loop(code).body)][0:2] == ["add.s64", "mad.lo.s64"], machine_code.time_loop(code).body
     reads = examine.reads_of(code, {0: "w_hh", 8: "x", 24: "words"})

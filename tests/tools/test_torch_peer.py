@@ -1,5 +1,6 @@
-"""Tests tools/torch/torch_peer.py with PyTorch but without a GPU: its programs are right, a wrong result gets no time, rows have the fields of bench_gpu,
-and a refusal has a reason. The copies of FlashRNN and Haste are synthetic: plain loops with the interfaces of those libraries."""
+"""Tests tools/torch/torch_peer.py with PyTorch but without a GPU: its programs are right, a wrong result gets no time, rows have the
+fields of bench_gpu, and a refusal has a reason. The copies of FlashRNN and Haste are synthetic: plain loops with the interfaces of those
+libraries."""
 import functools
 import json
 import os

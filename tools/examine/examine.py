@@ -184,8 +184,8 @@ def reads_of(code, names):
     """Counts the loads from device memory in the time loop of a persistent kernel's PTX, by tensor, and splits the loads of weights into
     those of streaming loops and those of every step. Returns None if no time loop was found.
 
-    A streaming loop is a loop without a __syncthreads that loads weights; the plan gives its length. A load before it belongs to it if every
-    path from the load enters the loop. All other loads count as loads of every step."""
+    A streaming loop is a loop without a __syncthreads that loads weights; the plan gives its length. A load before it belongs to it if
+    every path from the load enters the loop. All other loads count as loads of every step."""
     loop = machine_code.time_loop(code)
     if loop is None:
         return None
@@ -237,8 +237,8 @@ def read_only_faults(code):
 
 
 def wide_immediates(code):
-    """Returns the 64-bit PTX instructions with an immediate outside 32 bits, of which GPGPU-Sim reads only the lower half. It reads unsigned
-    masks correctly."""
+    """Returns the 64-bit PTX instructions with an immediate outside 32 bits, of which GPGPU-Sim reads only the lower half. It reads
+    unsigned masks correctly."""
     def wide(instruction):
         numbers = [int(n) for n in re.findall(r"(?<![\w%$.])-?\d+(?![\w.])", instruction.operands)]
         below = 2 ** 32 if instruction.opcode == "and.b64" else 2 ** 31
@@ -307,7 +307,8 @@ def instance_of(root, variant, backward, tile, rows):
 
 
 def plans_of(root, plstm, device, rows):
-    """Returns the plans of the persistent variants at the paper's three shapes from `plstm plan`, each with the kernel that it would run."""
+    """Returns the plans of the persistent variants at the paper's three shapes from `plstm plan`, each with the kernel that it would
+    run."""
     done = subprocess.run([plstm, "plan", "--device", device, "--preset", "all", "--json", "--quiet"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           text=True, check=False)
     if done.returncode:

@@ -1,11 +1,11 @@
-"""Checks that compiled kernels have the instructions that the litmus texts name (tests/litmus/README.md): in the time loop, with their scopes
-and in the same order. A text has a line such as
+"""Checks that compiled kernels have the instructions that the litmus texts name (tests/litmus/README.md): in the time loop, with their
+scopes and in the same order. A text has a line such as
 
     code fwd_persistent on sm_35: st.global in forward_cells; bar.sync; membar.gl; st.volatile; ...
 
 NAME stands for kernels/NAME.cu and every other file that includes NAME.cuh. `on sm_35` means the code compiled for that GPU; the default is
-sm_90. Each item is the beginning of an opcode; `in F` means that it is inlined from the function F, and `a or b` means either. The list is one
-iteration of the loop, and after its end it starts again. The checks in every kernel of a file are:
+sm_90. Each item is the beginning of an opcode; `in F` means that it is inlined from the function F, and `a or b` means either. The list
+is one iteration of the loop, and after its end it starts again. The checks in every kernel of a file are:
 
     each item is in the time loop;
     the items follow each other within one iteration, wherever it begins;

@@ -11,8 +11,8 @@ import re
 
 def plain_name(mangled):
     """Returns the function's own name of an Itanium-mangled name, with its template arguments if they are integers. A lambda is named after
-    its function: f<2,1>::lambda, then f<2,1>::lambda2. Names that are not mangled, such as that of the device library's slow path of a division,
-    are returned unchanged."""
+    its function: f<2,1>::lambda, then f<2,1>::lambda2. Names that are not mangled, such as that of the device library's slow path of a
+    division, are returned unchanged."""
     if (local := re.match(r"_Z(Z+)", mangled)) and (lambdas := re.findall(r"NK?Ul\w*?E(\d*)_", mangled)):
         number = int(lambdas[-1]) + 2 if lambdas[-1] else ""  # the mangled number of the second lambda is 0
         return f"{plain_name('_Z' + mangled[local.end():])}::lambda{number}"
@@ -192,8 +192,8 @@ ENDS = {"EXIT", "RET", "BRA", "JMP", "BRX", "JMX", "BRK", "CONT", "BSYNC"}
 
 
 def parse_sass(text, functions=None):
-    """[Code] of every kernel and function in a listing of `nvdisasm -c -gi`. functions is {(file, line): name} from ptx_functions, since the
-    listing does not name the function of a line."""
+    """[Code] of every kernel and function in a listing of `nvdisasm -c -gi`. functions is {(file, line): name} from ptx_functions, since
+    the listing does not name the function of a line."""
     functions = functions or {}
     codes, code, chain, fresh, barriers = [], None, (), False, {}
     for line in text.splitlines():
@@ -239,8 +239,8 @@ def parse_sass(text, functions=None):
 
 
 def ptx_functions(codes):
-    """{(file, line): function} for parse_sass, from the PTX of the same code: the names of inlined functions without template arguments, since
-    all instances of a function share its lines."""
+    """{(file, line): function} for parse_sass, from the PTX of the same code: the names of inlined functions without template arguments,
+    since all instances of a function share its lines."""
     return {(os.path.basename(place.file), place.line): place.function.split("<")[0] for code in codes for instruction in code.instructions
             for place in instruction.chain[:-1] if place.function}
 
@@ -249,9 +249,9 @@ def ptx_functions(codes):
 
 
 def argument_origins(code):
-    """{instruction: {(argument, byte)}} for every load from device memory in a kernel's PTX: the pointer arguments from which its address may be
-    computed. The search follows moves, sums and selects, but no products and shifts, which compute offsets and not pointers. An empty set
-    means that the address comes from elsewhere, such as memory."""
+    """{instruction: {(argument, byte)}} for every load from device memory in a kernel's PTX: the pointer arguments from which its address
+    may be computed. The search follows moves, sums and selects, but no products and shifts, which compute offsets and not pointers. An
+    empty set means that the address comes from elsewhere, such as memory."""
     writers = {}
     for instruction in code.instructions:
         if instruction.opcode.split(".")[0] not in ("st", "red", "bra", "brx", "bar", "barrier", "cp", "ret", "exit", "membar", "fence"):
@@ -325,8 +325,8 @@ CLASSES = {"FFMA": "FFMA", "FFMA32I": "FFMA", "HMMA": "HMMA", "BAR": "BAR", "MEM
 
 
 def opcode_class(opcode):
-    """Returns the column in which a machine instruction counts, or None. sm_35 reads global memory with LD (generic addresses) and read-only
-    memory with LDG; both count as LDG."""
+    """Returns the column in which a machine instruction counts, or None. sm_35 reads global memory with LD (generic addresses) and
+    read-only memory with LDG; both count as LDG."""
     base = opcode.split(".")[0]
     if base in ("LDS", "LDG", "LDGSTS"):
         return f"{base}.{width(opcode)}"
@@ -458,8 +458,8 @@ def is_poll(instruction):
 
 
 def time_loop(code):
-    """Returns the loop over the steps of a persistent kernel: the outermost loop that contains a __syncthreads and a smaller loop that polls.
-    Returns None if there is none."""
+    """Returns the loop over the steps of a persistent kernel: the outermost loop that contains a __syncthreads and a smaller loop that
+    polls. Returns None if there is none."""
     loops = loops_of(code)
 
     def has(body, what):

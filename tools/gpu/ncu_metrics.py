@@ -5,8 +5,8 @@
     ncu_metrics.py --check [CHIP]        looks up each name (default chip GH100) in CUPTI's host library and, if it is installed, in
                                          `ncu --query-metrics`; exit status 1: some names are unknown, 77: neither source is here
 
-Every profile has the metrics of fast: time, utilisation of the units, occupancy and launch. roofline adds bytes and operations, which place a
-kernel under its roof. full adds stall reasons, bank conflicts, hit rates and instruction counts; it takes the most passes.
+Every profile has the metrics of fast: time, utilisation of the units, occupancy and launch. roofline adds bytes and operations, which
+place a kernel under its roof. full adds stall reasons, bank conflicts, hit rates and instruction counts; it takes the most passes.
 """
 import ctypes
 import glob
@@ -116,7 +116,8 @@ def unknown_to_cupti(library, chip, names):
 
 
 def unknown_to_ncu(ncu, chip, names):
-    """Returns the same by base name, which is what --query-metrics lists, or None if ncu is too old for the names of Hopper's tensor metrics."""
+    """Returns the same by base name, which is what --query-metrics lists, or None if ncu is too old for the names of Hopper's tensor
+    metrics."""
     version = subprocess.run([ncu, "--version"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120).stdout
     year = re.search(r"Version (\d{4})", version)
     if not year or int(year[1]) < OLDEST_NCU:

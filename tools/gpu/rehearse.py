@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Rehearses tools/gpu_run.sh: runs both calls on the emulated GPU at tiny shapes, so that nothing is tried for the first time on a machine that
-is available for only a quarter of an hour.
+"""Rehearses tools/gpu_run.sh: runs both calls on the emulated GPU at tiny shapes, so that nothing is tried for the first time on a
+machine that is available for only a quarter of an hour.
 
     rehearse.py [--build DIR] [--planted] [--folder DIR]
 
-The script copies the bundle's layout and fills it with the emulated programs and with stand-ins for nvidia-smi and compute-sanitizer. It runs
-both calls, files the archive in a scratch copy of profiles/ and rebuilds RESULTS.md there. It prints the seconds of each step and their sum.
---planted uses programs with three additional variants: one hangs, one is wrong and one ends the process. Then the results of all other variants
-must come back, and the three must be named with their faults. --folder keeps the work in DIR.
+The script copies the bundle's layout and fills it with the emulated programs and with stand-ins for nvidia-smi and compute-sanitizer. It
+runs both calls, files the archive in a scratch copy of profiles/ and rebuilds RESULTS.md there. It prints the seconds of each step and
+their sum. --planted uses programs with three additional variants: one hangs, one is wrong and one ends the process. Then the results of
+all other variants must come back, and the three must be named with their faults. --folder keeps the work in DIR.
 
 Exit status: 0 everything passed, 1 something failed; each fault is printed as a sentence.
 """
@@ -110,7 +110,8 @@ def as_if_measured(files):
 
 
 def file_results(files, folder):
-    """Files the archive in a scratch copy of the tree and rebuilds RESULTS.md there. Returns (the copy, the output of a tool that failed)."""
+    """Files the archive in a scratch copy of the tree and rebuilds RESULTS.md there. Returns (the copy, the output of a tool that
+    failed)."""
     scratch, archive = os.path.join(folder, "scratch"), os.path.join(folder, "as-if-measured.tar.gz")
     with tarfile.open(archive, "w:gz") as tar:
         for name, data in as_if_measured(files).items():

@@ -21,15 +21,15 @@ Call 2 (150 s), which may stop at any point:
     fits         the recurrence over its length
 Call more is for a machine that is available for longer: the other rows, trainings, profiles and tests, compute-sanitizer over test_kernels.
 
-Every step is a process group with its own limit. A step that hangs is killed; a process that cannot be killed is left behind. A variant that
-fails its preflight is named and left out of the later stages (PLSTM_WITHOUT excludes it from `auto`). After a failure, `plstm devices` checks
-whether the GPU still answers; if it does not, the call ends, since a fresh machine is needed. A training that fails is tried once more with
---kernel cublas.
+Every step is a process group with its own limit. A step that hangs is killed; a process that cannot be killed is left behind. A variant
+that fails its preflight is named and left out of the later stages (PLSTM_WITHOUT excludes it from `auto`). After a failure, `plstm
+devices` checks whether the GPU still answers; if it does not, the call ends, since a fresh machine is needed. A training that fails is
+tried once more with --kernel cublas.
 
 After every step the script rewrites the results in DIR (--out, else $OUT, else build/gpu_run/out): gpu-run.tar.gz, which `tools/results.py
---ingest` files, and its small parts beside it; at most 8 files, none over 16 MB. The work folder is --work (build/gpu_run; a RAM disk such as
-/dev/shm/plstm is faster). Call 2 finds the files of call 1 there, and an unfinished training its checkpoint. The programs come from
-gpu-bundle/ (make gpu-bundle) or, if there is none, are built here.
+--ingest` files, and its small parts beside it; at most 8 files, none over 16 MB. The work folder is --work (build/gpu_run; a RAM disk
+such as /dev/shm/plstm is faster). Call 2 finds the files of call 1 there, and an unfinished training its checkpoint. The programs come
+from gpu-bundle/ (make gpu-bundle) or, if there is none, are built here.
 
 Exit status: 0 everything that ran passed, 1 something failed, 2 usage, 4 no GPU. A training that reached its limit is no failure.
 """
@@ -290,8 +290,9 @@ ALLOWED = re.compile(r"emulator|real GPU|make test-long|real cuBLASLt|no kernel 
 
 
 def test_program(run, program):
-    """Runs a test program under run_tests.py with REQUIRE_GPU=1. Only cases may be skipped whose reason is that they test the emulator, belong to
-    a long list or cannot run on a real GPU. The driver must have seen at least one launch; liblaunch_count.so counts them in the program."""
+    """Runs a test program under run_tests.py with REQUIRE_GPU=1. Only cases may be skipped whose reason is that they test the emulator,
+    belong to a long list or cannot run on a real GPU. The driver must have seen at least one launch; liblaunch_count.so counts them in
+    the program."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # run_tests.py handles it: it prints its program's output and ends
     counts = f"{os.environ.get('TMPDIR', '/tmp')}/plstm-launches-{os.getpid()}"
     environment = {**os.environ, "REQUIRE_GPU": "1", "PLSTM": os.environ.get("PLSTM", run.plstm), "PLSTM_LAUNCHES": counts,

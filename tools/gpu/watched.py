@@ -1,4 +1,5 @@
-"""Runs commands that may hang, crash or never end: each is a process group with a limit, and a process that cannot be killed is left behind."""
+"""Runs commands that may hang, crash or never end: each is a process group with a limit, and a process that cannot be killed is left
+behind."""
 import dataclasses
 import os
 import signal

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""draw_persistent.py [FILE] draws profiles/figures/persistent.svg: the rows of W_hh that a block of a persistent kernel owns, and the data that
-crosses the barrier at each step, forward and backward. The colours have medium brightness, so that they are readable on white and black.
+"""draw_persistent.py [FILE] draws profiles/figures/persistent.svg: the rows of W_hh that a block of a persistent kernel owns, and the
+data that crosses the barrier at each step, forward and backward. The colours have medium brightness, so that they are readable on white
+and black.
 """
 import argparse
 

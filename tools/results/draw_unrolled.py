@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""draw_unrolled.py [FILE] draws profiles/figures/unrolled.svg: the two-layer network over five steps, with the connections that dropout masks
-(dashed), those that it never masks (solid), and one path from a word to a later prediction. The colours have medium brightness, so that they
-are readable on white and black.
+"""draw_unrolled.py [FILE] draws profiles/figures/unrolled.svg: the two-layer network over five steps, with the connections that dropout
+masks (dashed), those that it never masks (solid), and one path from a word to a later prediction. The colours have medium brightness, so
+that they are readable on white and black.
 """
 import argparse
 

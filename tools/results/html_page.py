@@ -1,8 +1,9 @@
-"""Converts RESULTS.md into one self-contained HTML page: the same text, tables that sort and filter, inline figures, light and dark. The page
-loads no script, style, font or picture from elsewhere, which its Content-Security-Policy also forbids.
+"""Converts RESULTS.md into one self-contained HTML page: the same text, tables that sort and filter, inline figures, light and dark. The
+page loads no script, style, font or picture from elsewhere, which its Content-Security-Policy also forbids.
 
-The converter supports the Markdown of RESULTS.md: headings, paragraphs, lists, tables, indented code, SVG pictures, links, code and emphasis.
-The fragment of the address has the state of a table, so that a view can be shared: #table=variants-1&sort=5&order=descending&filter=reg
+The converter supports the Markdown of RESULTS.md: headings, paragraphs, lists, tables, indented code, SVG pictures, links, code and
+emphasis. The fragment of the address has the state of a table, so that a view can be shared:
+#table=variants-1&sort=5&order=descending&filter=reg
 """
 import html
 import re

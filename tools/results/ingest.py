@@ -7,8 +7,8 @@
 
 Only text files are filed, none over 1 MB: machine.json, constants.json, variants.json and step.json (a row per benchmark, PyTorch's beside
 ours), ptb-PRESET.jsonl and ptb-PRESET-seedN.jsonl of trainings that ended (thinned; partial-ptb-PRESET.jsonl of others), parity.jsonl and
-steps.tsv; under profile/ the files of tools/profile.sh, and under raw/ the output of the steps, of which only the first and last part are kept
-if it is long.
+steps.tsv; under profile/ the files of tools/profile.sh, and under raw/ the output of the steps, of which only the first and last part are
+kept if it is long.
 """
 import argparse
 import fnmatch
@@ -66,8 +66,8 @@ def as_json(data):
 
 
 def whole_rows(data):
-    """Returns the JSON of a benchmark that was interrupted, cut after its last complete row, or None if its context is incomplete. Complete JSON
-    is returned unchanged."""
+    """Returns the JSON of a benchmark that was interrupted, cut after its last complete row, or None if its context is incomplete.
+    Complete JSON is returned unchanged."""
     if data is None or as_json(data) is not None:
         return data
     text = data.decode("utf-8", "replace")
@@ -185,8 +185,8 @@ CONTEXT = ("date", "commit", "dirty", "flags", "toolkit", "gpu", "emulated", "dr
 
 
 def rows_of(files):
-    """Returns (our context, our rows, PyTorch's context, PyTorch's rows). Of rows with the same name, the first with a time counts. Rows that
-    were not run for lack of time are dropped, and so is everything that the emulator timed."""
+    """Returns (our context, our rows, PyTorch's context, PyTorch's rows). Of rows with the same name, the first with a time counts. Rows
+    that were not run for lack of time are dropped, and so is everything that the emulator timed."""
     benches = [bench for name in bench_names(files) if (bench := as_json(whole_rows(files.get(name))))]
     benches = [bench for bench in benches if bench["context"].get("emulated") != "yes"]
     torch = as_json(files.get("torch.json")) or {}
@@ -304,8 +304,8 @@ def is_torch(row):
 
 
 def bench_texts(files, before):
-    """Returns variants.json and step.json. A side that was not measured this time, ours or PyTorch's, is kept from the existing files. The rows of
-    several calls are merged if they are from the same program."""
+    """Returns variants.json and step.json. A side that was not measured this time, ours or PyTorch's, is kept from the existing files.
+    The rows of several calls are merged if they are from the same program."""
     context, ours, torch_context, torch = rows_of(files)
     found = {}
     for name, belongs in (("variants.json", lambda r: not r["name"].startswith("step/")), ("step.json", lambda r: r["name"].startswith("step/"))):

@@ -10,9 +10,9 @@
     lstm/fwd/flashrnn-recurrence/bf16/...           without the input projection; also fwdbwd
     lstm/fwd/haste/f32/H:650/B:20/T:35              Haste; also fwdbwd
 
-The shapes are the paper's three and H=768 B=16 T=1024, for which times are published and which is measured first. Rows are replays of a CUDA
-graph; rows that end in /eager call the library. PREC is f32 (TF32 off), tf32, f16 or bf16. FlashRNN and Haste are imported from the user's
-own copies; without a copy their rows are refused.
+The shapes are the paper's three and H=768 B=16 T=1024, for which times are published and which is measured first. Rows are replays of a
+CUDA graph; rows that end in /eager call the library. PREC is f32 (TF32 off), tf32, f16 or bf16. FlashRNN and Haste are imported from the
+user's own copies; without a copy their rows are refused.
 
 Before a program is timed, its outputs and gradients are compared with float64. torch.profiler records the names of the kernels, so that the
 algorithm is known and not assumed. FILE is {"context": ..., "benchmarks": [rows]}. A row has the fields of bench_gpu: median_us,

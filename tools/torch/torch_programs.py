@@ -1,8 +1,9 @@
-"""The programs that tools/torch/torch_peer.py times: the LSTM of PyTorch (cuDNN's), of FlashRNN and of Haste, and a training step in PyTorch.
+"""The programs that tools/torch/torch_peer.py times: the LSTM of PyTorch (cuDNN's), of FlashRNN and of Haste, and a training step in
+PyTorch.
 
-Each program has run(i), which enqueues one pass over input set i; error(), the largest error against the same computation in float64 without
-dropout; bound, the largest allowed error; and T, words and flops of a pass. T is the number of steps, B the batch, H the units; tensors are
-time-major.
+Each program has run(i), which enqueues one pass over input set i; error(), the largest error against the same computation in float64
+without dropout; bound, the largest allowed error; and T, words and flops of a pass. T is the number of steps, B the batch, H the units;
+tensors are time-major.
 
 FlashRNN and Haste are not part of this repository; they are imported from a folder that the user names.
 """
@@ -83,8 +84,8 @@ class Layers:
 
 
 class Step:
-    """A minibatch of the paper's model from embedding to update, including the carried state: dropout on the three non-recurrent sites, cost
-    summed over T, norm clipping, plain SGD. The 16-bit precisions use autocast with float32 weights, as is usual in PyTorch."""
+    """A minibatch of the paper's model from embedding to update, including the carried state: dropout on the three non-recurrent sites,
+    cost summed over T, norm clipping, plain SGD. The 16-bit precisions use autocast with float32 weights, as is usual in PyTorch."""
 
     def __init__(self, torch, shape, word, dtype, device, keep, init, clip, layers=2):
         self.torch, self.dtype, self.device, self.keep, self.clip, self.bound = torch, dtype, device, keep, clip, ALLOWED_STEP[word]

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""The model of plstm in idiomatic PyTorch: torch.nn.LSTM (no Python loop over time), fused cross-entropy, in-place updates, detached carried
-state. The tests (same loss, same gradients) and the benchmark compare plstm with it.
+"""The model of plstm in idiomatic PyTorch: torch.nn.LSTM (no Python loop over time), fused cross-entropy, in-place updates, detached
+carried state. The tests (same loss, same gradients) and the benchmark compare plstm with it.
 
     torch_twin.py bench [--hidden H ...] [--threads 1,2]    prints a line of JSON, then a sample of words/s for each line of standard input
     torch_twin.py --python PROGRAM ...                      does either with another Python, such as a virtual environment's
     torch_twin.py jobs FILE                                 runs the jobs of tests/host/test_torch.py: a JSON list, see JOBS below
 
-Initial weights and masks that are not given are computed here from the seed (SPEC 2 and 3), by code that is independent of the C code; so are
-the minibatches of a text (SPEC 4). The exit status is 77, with a message, if no Python on this machine has PyTorch.
+Initial weights and masks that are not given are computed here from the seed (SPEC 2 and 3), by code that is independent of the C code; so
+are the minibatches of a text (SPEC 4). The exit status is 77, with a message, if no Python on this machine has PyTorch.
 """
 import argparse
 import ctypes

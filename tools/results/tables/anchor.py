@@ -1,5 +1,5 @@
-"""Compares published times of one shape with our measurements of the same programs. If they disagree, the measurement must be examined before
-any conclusion."""
+"""Compares published times of one shape with our measurements of the same programs. If they disagree, the measurement must be examined
+before any conclusion."""
 from tables import bench
 from tables.text import link, number, table
 

@@ -1,5 +1,5 @@
-"""Reads the rows of the GPU benchmarks (bench/bench_gpu.cpp, tools/torch/torch_peer.py) as tools/results/ingest.py files them: variants.json,
-step.json and constants.json of a machine. Columns are read by name, and a missing column is an empty cell."""
+"""Reads the rows of the GPU benchmarks (bench/bench_gpu.cpp, tools/torch/torch_peer.py) as tools/results/ingest.py files them:
+variants.json, step.json and constants.json of a machine. Columns are read by name, and a missing column is an empty cell."""
 import os
 
 from tables.data import Failure
@@ -92,9 +92,9 @@ class Machine:
         return max((rate for rate in map(self.constant, names) if rate), default=None)
 
     def floor_us(self, row):
-        """Returns the floor of a recurrence on this GPU in microseconds, the time that no implementation can beat: at each step one hop from SM
-        to SM and the step's arithmetic at the highest measured rate, or the movement of all bytes, whichever takes longer. Returns None if a
-        constant that it needs was not measured."""
+        """Returns the floor of a recurrence on this GPU in microseconds, the time that no implementation can beat: at each step one hop
+        from SM to SM and the step's arithmetic at the highest measured rate, or the movement of all bytes, whichever takes longer.
+        Returns None if a constant that it needs was not measured."""
         flops, moved, hop, rate = row.get("FLOP/s"), row.get("bytes/s"), self.constant("flag_hop"), self.rate(row.precision)
         width = max((width for name in ("copy", "copy_kernel") if (width := self.constant(name))), default=None)
         if not (row.us and flops and moved and hop and rate and width):

@@ -6,8 +6,8 @@ from tables.text import link, number, share, table
 
 
 def cpu_speed(data, _figures):
-    """Tables from the files of tools/bench_cpu.py. Files from before the programs took turns have both thread counts of PyTorch and one load
-    average."""
+    """Tables from the files of tools/bench_cpu.py. Files from before the programs took turns have both thread counts of PyTorch and one
+    load average."""
     text = ""
     for file in data.find("*/bench-cpu*.json"):
         bench = data.json(file)

@@ -1,4 +1,5 @@
-"""The section on the machine code of the persistent kernels and on their plans for a K20, from tools/examine/examine.py. No kernel was run."""
+"""The section on the machine code of the persistent kernels and on their plans for a K20, from tools/examine/examine.py. No kernel was
+run."""
 import re
 
 from tables.text import link, number, share, table

@@ -1,5 +1,5 @@
-"""Draws figures: scripts for gnuplot, and the SVG that it draws from them. A figure contains the hash of its script, so that it can be checked
-with another gnuplot, or none."""
+"""Draws figures: scripts for gnuplot, and the SVG that it draws from them. A figure contains the hash of its script, so that it can be
+checked with another gnuplot, or none."""
 import hashlib
 import os
 import shutil

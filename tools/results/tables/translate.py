@@ -25,7 +25,8 @@ def read(data, pattern="*/translate.jsonl"):
 
 
 def compared_keep(found):
-    """Returns the keep that is compared with no dropout: the one with the most seeds, and among equals the paper's. The others make the curve."""
+    """Returns the keep that is compared with no dropout: the one with the most seeds, and among equals the paper's. The others make the
+    curve."""
     seeds = {}
     for result, _ in found:
         if result["sites"] != "none":

@@ -50,7 +50,8 @@ class Predictions:
                 self.steps[key] = row["model_us_per_step"] + (row["model_us_per_launch"] or 0) / row["T"]
 
     def device_of(self, hardware):
-        """Returns the device for a machine's name by the rule of device_like in host/plan/device.c ("NVIDIA H100 80GB HBM3" is an H100), or None."""
+        """Returns the device for a machine's name by the rule of device_like in host/plan/device.c ("NVIDIA H100 80GB HBM3" is an H100),
+        or None."""
         return next((device for device in self.devices if device.removeprefix("NVIDIA ") in hardware), None)
 
     def text(self, *key):
@@ -190,8 +191,8 @@ def of_machine(machine, known):
 
 
 def owed(known, measured):
-    """Returns rows for predictions without a measurement, and sentences for the planner's refusals. A measurement on any device suffices; the
-    remaining rows are those of the device with the most measurements, or else of the last device."""
+    """Returns rows for predictions without a measurement, and sentences for the planner's refusals. A measurement on any device suffices;
+    the remaining rows are those of the device with the most measurements, or else of the last device."""
     if not known.devices:
         return [], []
     seen = {key[1:] for key in measured}
@@ -212,7 +213,8 @@ def owed(known, measured):
 
 
 def speed_up_figure(m):
-    """Plots bars of the cuBLAS graph's time over a variant's, both directions, at each model's shape; None if there is nothing to compare."""
+    """Plots bars of the cuBLAS graph's time over a variant's, both directions, at each model's shape; None if there is nothing to
+    compare."""
     shapes = [s for s in bench.PRESETS.values() if m.step("both", CUBLAS, "f32", s)]
     series = list(dict.fromkeys((r.path[1], r.precision) for r in m.rows if (r.path[1], r.precision) != (CUBLAS, "f32")))
     if not shapes or not series:
