@@ -1,9 +1,9 @@
 #!/bin/sh
-# Builds the example with this toolkit and runs it. Needs a C and a C++ compiler (CC, CXX) and nothing outside this folder.
+# Builds the example with this toolkit and runs it. It needs a C and a C++ compiler (CC, CXX) and nothing outside this folder.
 #
 #     example/build.sh [plain|race|asan] [FOLDER]
 #
-# race is the build that finds races (the default), asan the one under AddressSanitizer and UBSan; FOLDER takes what is built.
+# race (the default) is the build that finds races; asan is built with AddressSanitizer and UBSan. FOLDER is for the built files.
 set -eu
 case "${1:-}" in --help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 mode=${1:-race}
@@ -16,7 +16,7 @@ case "$mode" in
 plain) ;;
 race)
     toolkit=-DEMU_RACE
-    kernels='-fsanitize=thread,alignment' # kernel files only, and libtsan is not linked
+    kernels='-fsanitize=thread,alignment' # for kernel files only; libtsan is not linked
     case "$($cxx --version)" in
     *clang*) kernels="$kernels -mllvm -tsan-distinguish-volatile=1 -mllvm -tsan-instrument-func-entry-exit=0" ;;
     *) kernels="$kernels --param tsan-distinguish-volatile=1 --param tsan-instrument-func-entry-exit=0" ;;
@@ -24,7 +24,7 @@ race)
     ;;
 asan) rest='-fsanitize=address,undefined -fno-sanitize-recover=all' kernels=$rest toolkit=$rest ;;
 *)
-    echo "build.sh: plain, race or asan, not '$mode'" >&2
+    echo "build.sh: the build must be plain, race or asan, not '$mode'" >&2
     exit 2
     ;;
 esac

@@ -1,4 +1,4 @@
-/* cuBLAS's v2 names. */
+/* The v2 names of cuBLAS. */
 #ifndef EMU_CUBLAS_V2_H
 #define EMU_CUBLAS_V2_H
 
