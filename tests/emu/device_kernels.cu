@@ -1,5 +1,5 @@
 /* Kernels of the emulator's own tests: each computes words with CUDA's device functions; the test
- * knows the right values. */
+ * compares them with the expected values. */
 #include "cooperative_groups.h"
 #include "cuda_bf16.h"
 #include "cuda_fp16.h"

@@ -237,7 +237,7 @@ static void each_event(void **state)
     free(text);
 }
 
-/* ---- a log that goes on ---- */
+/* ---- a continued log ---- */
 
 /* Lines of a log, one letter each: r run, s step N, e epoch N, v valid, t test. */
 static void assert_lines(const char *path, const char *expected)

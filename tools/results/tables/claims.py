@@ -5,7 +5,7 @@ import statistics
 from tables.data import Failure
 from tables.demo import BRIEF, COLOURS
 from tables.plot import PLOT_HEAD, block
-from tables.text import link, number, spread, table
+from tables.text import link, listed, number, spread, table
 
 SHOWN_STEPS = (1, 8, 16, 32, 64)
 BINS = ((0, 4), (5, 9), (10, 14), (15, 24), (25, 10**6))  # words inside the parentheses
@@ -106,7 +106,7 @@ def distance(data, figures):
             best = statistics.fmean(pooled(kinds["all"], first, last, "best_nats").values())
             rows.append([bin_name(first, last), str(words), spread(of["nonrecurrent"]), spread(of["all"]), number(best, 2),
                          f"{100 * (statistics.fmean(of['all']) / statistics.fmean(of['nonrecurrent']) - 1):+.1f} %", hardware, link(file)])
-        text += f"Mean ± standard deviation over seeds {', '.join(seeds['all'])}.\n\n" if len(seeds["all"]) > 1 else ""
+        text += f"Mean ± standard deviation over seeds {listed(seeds['all'])}.\n\n" if len(seeds["all"]) > 1 else ""
         text += table(["words between", "targets", "non-recurrent", "naive", "best possible", "naive against non-recurrent", "hardware ", "data "], rows)
         name = f"figures/{file.replace('/', '-').removesuffix('.jsonl')}.svg"
         figures[name] = distance_figure(kinds, middle)

@@ -4,7 +4,7 @@ import statistics
 
 from tables.data import Failure, Run
 from tables.plot import PLOT_HEAD, block, cut, ppls_of
-from tables.text import link, listed, number, percent_above, spread, table
+from tables.text import link, number, over_seeds, percent_above, spread, table
 
 SITES = {"none": "no dropout", "nonrecurrent": "non-recurrent dropout", "all": "naive dropout (all connections)"}
 CLASSES = {"content": "content", "after_short": "after a short )", "after_long": "after a long )", "filler": "filler"}
@@ -70,7 +70,7 @@ def demo(data, figures):
         best = kinds["none"][0]
         possible = [best["best_ppl"], *(best["classes"][name]["best_ppl"] for name in CLASSES)]
         rows.append(["best possible", "", "", *(number(ppl, 2) for ppl in possible), "", link(file)])
-        text += f"Perplexity, mean ± standard deviation over seeds {listed(map(str, seeds))}; keep {best['keep']:g}.\n\n"
+        text += f"Perplexity, {over_seeds(seeds)}; keep {best['keep']:g}.\n\n"
         text += table(["", "train", "valid", "test", *CLASSES.values(), "hardware ", "data "], rows) + "\n"
         text += ("Test perplexity of each seed, and how far non-recurrent dropout is below the others. The three runs shared the cores, and words/s and "
                  "seconds are those of that time.\n\n")

@@ -1,7 +1,7 @@
 """The speech section: models without and with dropout, beside the paper's table 2."""
 from tables.data import Failure, Run
 from tables.plot import PLOT_HEAD, block
-from tables.text import link, listed, number, spread, table
+from tables.text import link, listed, number, over_seeds, spread, table
 
 PAPER = {"none": (71.6, 68.9), "nonrecurrent": (69.4, 70.5)}  # arXiv 1409.2329v5, table 2: training and valid accuracy
 TITLES = {"none": "no dropout", "nonrecurrent": "non-recurrent dropout"}
@@ -162,7 +162,7 @@ def demo(data, figures):
         first = records[0]
         rows.append(["best possible", "", "", number(100 * first["possible_acc"], 2), number(100 * first["possible_acc_nosil"], 2),
                      number(first["possible_nats"], 3), "", link(file)])
-        seeds = listed(str(r["seed"]) for r in side["none"])
-        text += (f"Frame accuracy in per cent, mean ± standard deviation over seeds {seeds}; keep {side['nonrecurrent'][0]['keep']}, {first['epochs']} epochs.\n\n"
+        seeds = over_seeds(r["seed"] for r in side["none"])
+        text += (f"Frame accuracy in per cent, {seeds}; keep {side['nonrecurrent'][0]['keep']}, {first['epochs']} epochs.\n\n"
                  + table(["", "train", "valid", "test", "test without silence", "test nats per frame", "hardware ", "data "], rows))
     return text or "not yet measured\n"

@@ -29,6 +29,11 @@ def listed(words):
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
 
 
+def over_seeds(seeds):
+    seeds = [str(seed) for seed in seeds]
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"mean ± standard deviation over seeds {listed(seeds)}"
+
+
 def percent_above(value, base):
     return f"{100 * (value / base - 1):+.1f} %"
 

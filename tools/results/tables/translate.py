@@ -2,7 +2,7 @@
 import statistics
 
 from tables.data import Failure, Run
-from tables.text import link, listed, number, spread, table
+from tables.text import link, listed, number, over_seeds, spread, table
 
 PAPER = {"none": (5.8, 25.9), "nonrecurrent": (5.0, 29.03)}  # arXiv 1409.2329v5, table 3: test perplexity, BLEU
 TITLES = {"none": "no dropout", "nonrecurrent": "non-recurrent dropout"}
@@ -110,8 +110,8 @@ def demo(data, figures):
                 rows.append([f"{title}, {when}", *ppl, words, data.hardware(file), link(file)])
         rows.append(["best possible", "", "", number(records[0]["best_ppl"], 2), "", "", link(file)])
         lower = [100 * (1 - b["best_epoch_test_ppl"] / a["best_epoch_test_ppl"]) for a in of_side["none"] for b in of_side["nonrecurrent"] if a["seed"] == b["seed"]]
-        seeds = listed(str(r["seed"]) for r in of_side["none"])
-        text += (f"Perplexity of the target given the source, mean ± standard deviation over seeds {seeds}; keep {of_side['nonrecurrent'][0]['keep']}.\n\n"
+        seeds = over_seeds(r["seed"] for r in of_side["none"])
+        text += (f"Perplexity of the target given the source, {seeds}; keep {of_side['nonrecurrent'][0]['keep']}.\n\n"
                  + table(["", "train", "valid", "test", "words in place", "hardware ", "data "], rows)
                  + "\nIn these seeds, dropout lowers the test perplexity at the best epoch by " + listed(f"{x:.1f} %" for x in lower) + ".\n")
     return text or "not yet measured\n"
