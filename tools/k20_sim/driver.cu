@@ -23,14 +23,7 @@
 extern "C" {
 #include "host/plan/residency.h"
 }
-#define REAL   double
-#define SUFFIX f64
-#include "tests/support/oracle.h"
-#undef REAL
-#undef SUFFIX
-#define REAL   float
-#define SUFFIX f32
-#include "tests/support/oracle.h"
+#include "tests/support/oracle_both.h"
 
 #define JOIN_(a, b, c) a##b##c
 #define JOIN(a, b, c)  JOIN_(a, b, c)

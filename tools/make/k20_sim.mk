@@ -12,7 +12,7 @@ SIM_PROGRAMS := $(SIM_KERNELS) $(SIM_WAITING:%=%-skew) $(SIM_WAITING:%=%-nowait)
 SIM_PLANNER  := $(filter-out host/plan/cuda_check.c,$(wildcard host/plan/*.c)) host/base/error.c host/base/number.c \
     kernels/footprints.c
 SIM_HOST     := $(SIM_PLANNER:%.c=$(SIM_DIR)/%.o)
-SIM_SOURCES  := tools/k20_sim/driver.cu tests/support/oracle.h \
+SIM_SOURCES  := tools/k20_sim/driver.cu tests/support/oracle.h tests/support/oracle_both.h \
     $(wildcard tools/k20_sim/*.cuh kernels/*.cuh kernels/*.h host/plan/*.h)
 
 # $(1): a kernel file. Its variant; the file whose kernels it runs, where they are not its own; what stands before it.
