@@ -11,14 +11,14 @@
 
 /* ---- the recurrence ---- */
 
-const Recurrence recurrences[RECURRENCES] = {
+const RecurrenceCase recurrence_cases[RECURRENCE_CASES] = {
     {1, 1, 1, 1, NO_SITES},         {1, 1, 1, 0.5, ALL_SITES},   {1, 3, 7, 0.35, ALL_SITES},
     {6, 1, 7, 0.5, OUTPUT_SITE},    {9, 3, 23, 0.5, ALL_SITES},  {9, 3, 23, 1, NO_SITES},
     {20, 2, 23, 0.35, OUTPUT_SITE}, {5, 1, 64, 1, ALL_SITES},    {12, 5, 64, 0.5, ALL_SITES},
     {12, 5, 64, 0.35, OUTPUT_SITE}, {3, 20, 64, 0.5, ALL_SITES}, {2, 2, 130, 0.5, ALL_SITES},
     {35, 2, 1, 0.35, ALL_SITES},    {5, 20, 23, 0.5, ALL_SITES},
 };
-void recurrence_rounds(const Recurrence *k, Tensors *x, LstmPrecision precision)
+void recurrence_rounds(const RecurrenceCase *k, Tensors *x, LstmPrecision precision)
 {
     int64_t T = k->T, B = k->B, H = k->H, n = T * B * H;
     float *w_hh = host_floats(4 * H * H), *carry = host_floats(2 * B * H);
@@ -33,7 +33,7 @@ void recurrence_rounds(const Recurrence *k, Tensors *x, LstmPrecision precision)
     oracle_operand = NULL;
 }
 
-Tensors recurrence_tensors(const Recurrence *k)
+Tensors recurrence_tensors(const RecurrenceCase *k)
 {
     int64_t T = k->T, B = k->B, H = k->H, n = T * B * H;
     Tensors x = {.w_hh = drawn(20, 4 * H * H, 1.5 / sqrt((double)H)),
@@ -68,7 +68,7 @@ Tensors recurrence_tensors(const Recurrence *k)
     return x;
 }
 
-Passes recurrence_passes(const Recurrence *k, const Tensors *x)
+Passes recurrence_passes(const RecurrenceCase *k, const Tensors *x)
 {
     int64_t T = k->T, B = k->B, H = k->H, n = T * B * H;
     const StepState *state = device_state(STEP, 1, 1);
@@ -111,7 +111,7 @@ Passes recurrence_passes(const Recurrence *k, const Tensors *x)
 
 /* ---- plans ---- */
 
-static const Making makings[MAKINGS] = {
+static const PlanCase plan_cases[PLAN_CASES] = {
     {"", 0, 0},
     {"blocks=3,threads=64", 0, -2},
     {"blocks=2,threads=64,registers=32", 1, 0},
@@ -120,7 +120,7 @@ static const Making makings[MAKINGS] = {
     {"blocks=4,threads=32,replicas=2,registers=32", 0, 0},
 };
 /* The same for variants on tensor cores, whose units come in fours and whose batch in eights. */
-static const Making tensor_makings[MAKINGS] = {
+static const PlanCase tensor_plan_cases[PLAN_CASES] = {
     {"", 0, 0},
     {"blocks=6,replicas=1,batch=8,slices=4,cluster=1", 0, -2},
     {"blocks=12,slices=1,registers=32,cluster=2", 1, 0},
@@ -130,7 +130,7 @@ static const Making tensor_makings[MAKINGS] = {
 };
 
 /* The same inside one cluster, which streams nothing. */
-static const Making cluster_makings[MAKINGS] = {
+static const PlanCase cluster_plan_cases[PLAN_CASES] = {
     {"", 0, 0},
     {"cluster=2,replicas=2", 0, 3},
     {"cluster=4,slices=1", 0, 0},
@@ -139,12 +139,12 @@ static const Making cluster_makings[MAKINGS] = {
     {"cluster=16,slices=4", 0, 0},
 };
 
-const Making *making_of(const LstmVariant *v, int m)
+const PlanCase *plan_case_of(const LstmVariant *v, int m)
 {
     const LstmFootprint *f = v->footprint;
-    return !f->reads_tiles   ? &makings[m]
-           : f->grid_barrier ? &tensor_makings[m]
-                             : &cluster_makings[m];
+    return !f->reads_tiles   ? &plan_cases[m]
+           : f->grid_barrier ? &tensor_plan_cases[m]
+                             : &cluster_plan_cases[m];
 }
 
 int persistent(const LstmVariant *v) { return v->footprint->tile[0] != NULL; }
@@ -177,8 +177,8 @@ static void less_shared(const LstmVariant *v, const LstmShape *shape, int backwa
         fail_msg("%s", e.text);
 }
 
-int launch_made(const LstmVariant *v, const LstmShape *of, int backward, const Making *m,
-                uint32_t epoch, LstmPlan *plan, LstmLaunch *launch)
+int launch_plan_case(const LstmVariant *v, const LstmShape *of, int backward, const PlanCase *m,
+                     uint32_t epoch, LstmPlan *plan, LstmLaunch *launch)
 {
     Error e;
     PlanOverride force;
@@ -230,8 +230,8 @@ static void see(Seen *s, const LstmVariant *v, const LstmPlan *p, int64_t B, int
     s->streamed |= p->streamed > 0;
 }
 
-void told(const char *what, const LstmVariant *v, LstmPrecision precision, const Recurrence *k,
-          const Making *m, const LstmPlan *plan)
+void told(const char *what, const LstmVariant *v, LstmPrecision precision, const RecurrenceCase *k,
+          const PlanCase *m, const LstmPlan *plan)
 {
     char text[PLAN_TEXT] = "none";
     if (persistent(v)) plan_text(plan, text, sizeof text);
@@ -242,7 +242,7 @@ void told(const char *what, const LstmVariant *v, LstmPrecision precision, const
              k->keep, k->sites, facts.name, m->override, m->streams ? ", half streamed" : "", text);
 }
 
-static void check_forward(const Recurrence *k, const Tensors *x, const LstmForward *p)
+static void check_forward(const RecurrenceCase *k, const Tensors *x, const LstmForward *p)
 {
     int64_t B = k->B, H = k->H, n = k->T * B * H;
     float *h = fetched(p->h, n + B * H);
@@ -259,14 +259,14 @@ static void check_forward(const Recurrence *k, const Tensors *x, const LstmForwa
     }
 }
 
-void recurrence_case(const LstmVariant *v, const Recurrence *k, const Tensors *x, const Making *m,
-                     Seen seen[2])
+void check_recurrence(const LstmVariant *v, const RecurrenceCase *k, const Tensors *x,
+                      const PlanCase *m, Seen seen[2])
 {
     int64_t n = k->T * k->B * k->H;
     int kept = host_mark();
     LstmPlan plan[2];
     Passes p = recurrence_passes(k, x);
-    if (launch_made(v, &p.forward.shape, 0, m, 0, &plan[0], &p.forward.launch)) {
+    if (launch_plan_case(v, &p.forward.shape, 0, m, 0, &plan[0], &p.forward.launch)) {
         told("forward", v, x->precision, k, m, &plan[0]);
         CHECK(v->forward(&context, &p.forward));
         check_forward(k, x, &p.forward);
@@ -276,7 +276,7 @@ void recurrence_case(const LstmVariant *v, const Recurrence *k, const Tensors *x
         upload(p.forward.c, x->plain_c, (size_t)(n + k->B * k->H) * 4);
         upload(p.forward.gates, x->plain_gates, (size_t)(4 * n) * 4);
     }
-    if (launch_made(v, &p.forward.shape, 1, m, 0, &plan[1], &p.backward.launch)) {
+    if (launch_plan_case(v, &p.forward.shape, 1, m, 0, &plan[1], &p.backward.launch)) {
         told("backward", v, x->precision, k, m, &plan[1]);
         CHECK(v->backward(&context, &p.backward));
         compare("dgates", fetched(p.backward.gates, 4 * n), x->plain_dgates, x->dgates, 4 * n, 3);

@@ -6,14 +6,14 @@
 
 enum { NO_SITES, OUTPUT_SITE, ALL_SITES };
 
-typedef struct Recurrence {
+typedef struct RecurrenceCase {
     int64_t T, B, H;
     double keep;
     int sites;
-} Recurrence;
+} RecurrenceCase;
 
-enum { RECURRENCES = 14 };
-extern const Recurrence recurrences[RECURRENCES];
+enum { RECURRENCE_CASES = 14 };
+extern const RecurrenceCase recurrence_cases[RECURRENCE_CASES];
 
 /* What goes in, on the host; and what the oracle makes of it, in double and in float with the operands of its products rounded to
  * `precision`. */
@@ -25,9 +25,9 @@ typedef struct Tensors {
     OracleMask output, recurrent;
 } Tensors;
 
-Tensors recurrence_tensors(const Recurrence *k);
+Tensors recurrence_tensors(const RecurrenceCase *k);
 /* The float loops of x anew, in another precision. */
-void recurrence_rounds(const Recurrence *k, Tensors *x, LstmPrecision precision);
+void recurrence_rounds(const RecurrenceCase *k, Tensors *x, LstmPrecision precision);
 
 /* Both passes, ready to run on the device. */
 typedef struct Passes {
@@ -35,29 +35,29 @@ typedef struct Passes {
     LstmBackward backward;
 } Passes;
 
-Passes recurrence_passes(const Recurrence *k, const Tensors *x);
+Passes recurrence_passes(const RecurrenceCase *k, const Tensors *x);
 
 /* ---- plans ---- */
 
-/* A way to make a plan. */
-typedef struct Making {
+/* One way to make a plan: an override, and what is changed in the plan that it gives. */
+typedef struct PlanCase {
     const char *override;
     int streams; /* half of the weights that the plan keeps in shared memory are to be streamed */
     /* The plan is for so many rows more than there are; fewer: it runs in ranges of them. */
     int64_t more_rows;
-} Making;
+} PlanCase;
 
-enum { MAKINGS = 6 };
-const Making *making_of(const LstmVariant *v, int m);
+enum { PLAN_CASES = 6 };
+const PlanCase *plan_case_of(const LstmVariant *v, int m);
 
 int persistent(const LstmVariant *v);
 /* Whether the variant has the precision, and the device what it needs. */
 bool runs_here(const LstmVariant *v, LstmPrecision precision);
 LstmPrecision first_precision(const LstmVariant *v); /* that it runs in where one has to do */
 
-/* The pass's plan, its scratch with `epoch` in every barrier word. 0: that making has no plan. */
-int launch_made(const LstmVariant *v, const LstmShape *of, int backward, const Making *m,
-                uint32_t epoch, LstmPlan *plan, LstmLaunch *launch);
+/* The pass's plan, its scratch with `epoch` in every barrier word. 0: that plan case has no plan. */
+int launch_plan_case(const LstmVariant *v, const LstmShape *of, int backward, const PlanCase *m,
+                     uint32_t epoch, LstmPlan *plan, LstmLaunch *launch);
 
 /* ---- one case ---- */
 
@@ -69,11 +69,11 @@ typedef struct Seen {
 } Seen;
 
 /* What runs, for a comparison that fails. */
-void told(const char *what, const LstmVariant *v, LstmPrecision precision, const Recurrence *k,
-          const Making *m, const LstmPlan *plan);
-/* One variant in both directions by one making. */
-void recurrence_case(const LstmVariant *v, const Recurrence *k, const Tensors *x, const Making *m,
-                     Seen seen[2]);
+void told(const char *what, const LstmVariant *v, LstmPrecision precision, const RecurrenceCase *k,
+          const PlanCase *m, const LstmPlan *plan);
+/* One variant in both directions by one plan case. */
+void check_recurrence(const LstmVariant *v, const RecurrenceCase *k, const Tensors *x,
+                      const PlanCase *m, Seen seen[2]);
 /* Whether the plans of a variant took every path that it has; `must`: fails the test where they did not. */
 bool seen_all(const LstmVariant *v, const Seen seen[2], bool must);
 

@@ -58,7 +58,7 @@ uint64_t digest(void)
     d = hash(d, &sgd.results[1].grad_norm, sizeof(double));
     d = hash(d, fetched(packed.w_packed, HH4), HH4 * sizeof(float));
 
-    const Recurrence small = {4, 3, 23, 0.5, ALL_SITES};
+    const RecurrenceCase small = {4, 3, 23, 0.5, ALL_SITES};
     int64_t n = small.T * small.B * small.H;
     Tensors t = recurrence_tensors(&small);
     for (int v = 0; lstm_variants[v]; v++)
@@ -69,10 +69,10 @@ uint64_t digest(void)
             LstmPlan plan[2];
             Passes p = recurrence_passes(&small, &t);
             LstmShape *shape = &p.forward.shape;
-            assert_true(launch_made(variant, shape, 0, making_of(variant, i), 0, &plan[0],
-                                    &p.forward.launch));
-            assert_true(launch_made(variant, shape, 1, making_of(variant, i), 0, &plan[1],
-                                    &p.backward.launch));
+            assert_true(launch_plan_case(variant, shape, 0, plan_case_of(variant, i), 0, &plan[0],
+                                         &p.forward.launch));
+            assert_true(launch_plan_case(variant, shape, 1, plan_case_of(variant, i), 0, &plan[1],
+                                         &p.backward.launch));
             CHECK(variant->forward(&context, &p.forward));
             d = hash(d, fetched(p.forward.h, n + small.B * small.H),
                      (size_t)(n + small.B * small.H) * sizeof(float));
