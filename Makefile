@@ -149,7 +149,7 @@ $(BUILD)/gen/constants_json.h: $(CONSTANTS) Makefile
 	@mkdir -p $(@D)
 	$(Q){ echo '"["'; for f in $(CONSTANTS); do [ $$f = $(firstword $(CONSTANTS)) ] || echo '","'; \
 	    sed 's/\\/\\\\/g; s/"/\\"/g; s/.*/"&\\n"/' $$f; done; echo '"]"'; } > $@
-$(BUILD)/host/plan/plan_model.o: $(BUILD)/gen/constants_json.h
+$(BUILD)/host/plan/cost_model.o: $(BUILD)/gen/constants_json.h
 
 include $(addprefix tools/make/,emulator.mk cuda.mk bundle.mk bench.mk examine.mk k20_sim.mk results.mk tests.mk)
 

@@ -222,9 +222,9 @@ Launch::Launch(const LstmVariant *variant, const Workload &w, Precision p, bool 
     const LstmFootprint *footprint = variant->footprint;
     if (!footprint->tile[backward]) return;
     PlanOverride forced = {};
-    PlanConstants constants = {};
+    CostConstants constants = {};
     Error e = {};
-    if (plan_override_env(&forced, &e) || plan_constants(&gpu.facts, nullptr, &constants, &e))
+    if (plan_override_env(&forced, &e) || cost_constants(&gpu.facts, nullptr, &constants, &e))
         fail(e.text);
     if (lstm_plan(&gpu.facts, &shape, footprint, backward, &forced, &constants, &plan, &e))
         throw Refused(e.text);

@@ -92,7 +92,7 @@ static int take_recorded(Recurrence *r, const BackendConfig *g, const DeviceFact
 }
 
 static int make_anew(Recurrence *r, const BackendConfig *g, const DeviceFacts *device,
-                     const PlanOverride *force, const PlanConstants *constants, Error *e)
+                     const PlanOverride *force, const CostConstants *constants, Error *e)
 {
     for (int i = 0; i < PLANS; i++) {
         LstmShape shape = shape_for(g, i);
@@ -132,7 +132,7 @@ static int choose(Recurrence *r, const BackendConfig *g, const DeviceFacts *devi
     char lacks[sizeof r->remark];
     static const PlanOverride no_override;
     PlanOverride force;
-    PlanConstants constants;
+    CostConstants constants;
     int pick[2],
         code = plan_kernels_parse(g->kernel, pick, e); /* -1: the choice is the planner's */
     if (!code) code = avoid_named(r, e);
@@ -141,7 +141,7 @@ static int choose(Recurrence *r, const BackendConfig *g, const DeviceFacts *devi
         code = check_precision(r, g, e);
     }
     if (!code) code = plan_override_env(&force, e);
-    if (!code) code = plan_constants(device, NULL, &constants, e);
+    if (!code) code = cost_constants(device, NULL, &constants, e);
     if (code) return code;
     r->automatic = !r->forward;
     if (r->automatic) {

@@ -70,11 +70,11 @@ typedef struct Row {
     LstmPrecision precision; /* that it computes in; where it is refused, that was asked for */
     bool planned, stepwise;
     LstmPlan plan; /* where planned and not stepwise */
-    PlanTime time; /* where planned */
+    CostTime time; /* where planned */
     Error why;     /* where not */
 } Row;
 
-static void row_make(Row *r, const Asked *a, const DeviceFacts *device, const PlanConstants *c,
+static void row_make(Row *r, const Asked *a, const DeviceFacts *device, const CostConstants *c,
                      const LstmShape *shape)
 {
     int precision = lstm_precision(r->footprint, shape->precision);
@@ -82,7 +82,7 @@ static void row_make(Row *r, const Asked *a, const DeviceFacts *device, const Pl
     r->stepwise = !r->footprint->tile[r->backward];
     if (r->stepwise) {
         r->planned = true;
-        r->time = plan_predict_stepwise(c, device, shape, r->backward);
+        r->time = cost_predict_stepwise(c, device, shape, r->backward);
         return;
     }
     r->planned =
@@ -118,7 +118,7 @@ static void print_row(const Row *r, const LstmShape *shape, FILE *out)
                 "-", "-", "-", "-", "-", "-", r->time.step, "-", end);
         return;
     }
-    PlanBytes b = plan_bytes(&r->plan, shape);
+    CostBytes b = plan_bytes(&r->plan, shape);
     fprintf(out, "%8d %6d %7d %9d %7zu %10.1f %9.1f %12.0f %12.0f %12.0f %9.2f %9.2f%s",
             r->plan.replicas, r->plan.blocks, r->plan.threads, row_registers(r),
             r->plan.shared_bytes, 100 * b.kept_registers, 100 * b.kept_shared, b.streamed,
@@ -131,7 +131,7 @@ static int line_print(JsonLine *l, FILE *out)
     return l->no_memory || fwrite(l->text, 1, l->n, out) != l->n ? EXIT_FAILED : EXIT_DONE;
 }
 
-static void line_row(JsonLine *l, const Row *r, const DeviceFacts *device, const PlanConstants *c,
+static void line_row(JsonLine *l, const Row *r, const DeviceFacts *device, const CostConstants *c,
                      const Workload *w)
 {
     char text[PLAN_TEXT];
@@ -147,7 +147,7 @@ static void line_row(JsonLine *l, const Row *r, const DeviceFacts *device, const
         return;
     }
     if (!r->stepwise) {
-        PlanBytes b = plan_bytes(&r->plan, &w->shape);
+        CostBytes b = plan_bytes(&r->plan, &w->shape);
         line_int(l, "replicas", r->plan.replicas), line_int(l, "blocks", r->plan.blocks);
         line_int(l, "threads", r->plan.threads), line_int(l, "registers", row_registers(r));
         line_int(l, "shared_bytes", (int64_t)r->plan.shared_bytes);
@@ -171,7 +171,7 @@ static void line_row(JsonLine *l, const Row *r, const DeviceFacts *device, const
 
 /* ---- one device and shape ---- */
 
-static int plan_row(Asked *a, const DeviceFacts *device, const PlanConstants *c, const Workload *w,
+static int plan_row(Asked *a, const DeviceFacts *device, const CostConstants *c, const Workload *w,
                     int variant, int backward, Error *e)
 {
     Row r = {.footprint = lstm_footprints[variant], .backward = backward};
@@ -191,7 +191,7 @@ static int plan_row(Asked *a, const DeviceFacts *device, const PlanConstants *c,
                : EXIT_DONE;
 }
 
-static int plan_workload(Asked *a, const DeviceFacts *device, const PlanConstants *c,
+static int plan_workload(Asked *a, const DeviceFacts *device, const CostConstants *c,
                          const Workload *w, Error *e)
 {
     if (!a->o->json) {
@@ -224,8 +224,8 @@ static int plan_workload(Asked *a, const DeviceFacts *device, const PlanConstant
 
 static int plan_device(Asked *a, const DeviceFacts *device, Error *e)
 {
-    PlanConstants c;
-    int code = plan_constants(device, a->o->constants, &c, e);
+    CostConstants c;
+    int code = cost_constants(device, a->o->constants, &c, e);
     for (int preset = PLAN_SMALL; preset < PLAN_ALL && !code; preset++) {
         Workload w;
         if (a->preset != PLAN_ALL && a->preset != preset) continue;

@@ -88,15 +88,15 @@ void plan_consider(PlanSearch *s, const PlanLayout *at)
     if (s->kind->streams && r->footprint->shared_weights)
         keep(s->kind, &p,
              plan_least(rest, (s->shared - (int64_t)p.shared_bytes) / s->kind->step_bytes(&p)));
-    PlanTime time = s->kind->predict(r->constants, r->device, r->shape, &p);
-    double us = plan_time_us(&time, r->shape), kept = 0;
+    CostTime time = s->kind->predict(r->constants, r->device, r->shape, &p);
+    double us = cost_time_us(&time, r->shape), kept = 0;
     if (!s->settling) {
         s->fastest = s->found && s->fastest < us ? s->fastest : us;
         s->found = true;
         return;
     }
     if (s->kind->streams) {
-        PlanBytes bytes = s->kind->bytes(&p, r->shape);
+        CostBytes bytes = s->kind->bytes(&p, r->shape);
         kept = 2 * bytes.kept_registers + bytes.kept_shared;
     }
     if (us > s->fastest * EQUAL || kept < s->best_kept ||
@@ -220,7 +220,7 @@ static int refuse_precision(const LstmFootprint *footprint, int precision, Error
 }
 
 int lstm_plan(const DeviceFacts *device, const LstmShape *shape, const LstmFootprint *footprint,
-              int backward, const PlanOverride *force, const PlanConstants *constants,
+              int backward, const PlanOverride *force, const CostConstants *constants,
               LstmPlan *plan, Error *e)
 {
     char what[128];
@@ -404,12 +404,12 @@ int plan_check(const LstmPlan *plan, const DeviceFacts *device, const LstmShape 
 
 /* ---- bytes and time ---- */
 
-PlanBytes plan_bytes(const LstmPlan *p, const LstmShape *shape)
+CostBytes plan_bytes(const LstmPlan *p, const LstmShape *shape)
 {
     return kind_of(p->kind)->bytes(p, shape);
 }
 
-PlanTime plan_predict(const PlanConstants *c, const DeviceFacts *device, const LstmShape *shape,
+CostTime plan_predict(const CostConstants *c, const DeviceFacts *device, const LstmShape *shape,
                       const LstmPlan *p)
 {
     return kind_of(p->kind)->predict(c, device, shape, p);
@@ -445,7 +445,7 @@ int plan_kernels_parse(const char *text, int pick[2], Error *e)
 }
 
 void plan_choose(const DeviceFacts *device, const LstmShape *shape, const PlanOverride *force,
-                 const PlanConstants *constants, const uint32_t without[2], PlanChoice *out)
+                 const CostConstants *constants, const uint32_t without[2], PlanChoice *out)
 {
     char part[2][96];
     memset(out, 0, sizeof *out);
@@ -454,16 +454,16 @@ void plan_choose(const DeviceFacts *device, const LstmShape *shape, const PlanOv
         pick->variant = -1;
         for (int i = 0; lstm_footprints[i]; i++) {
             PlanPick p = {.variant = i};
-            PlanTime time;
+            CostTime time;
             Error none;
             if (without && without[backward] >> i & 1) continue;
             if (!lstm_footprints[i]->tile[backward])
-                time = plan_predict_stepwise(constants, device, shape, backward);
+                time = cost_predict_stepwise(constants, device, shape, backward);
             else if (!lstm_plan(device, shape, lstm_footprints[i], backward, force, constants,
                                 &p.plan, &none))
                 time = plan_predict(constants, device, shape, &p.plan);
             else continue;
-            p.us = plan_time_us(&time, shape);
+            p.us = cost_time_us(&time, shape);
             if (pick->variant < 0 || p.us < pick->us) next = *pick, *pick = p;
             else if (next.variant < 0 || p.us < next.us) next = p;
         }

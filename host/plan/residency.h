@@ -3,7 +3,7 @@
  * not present.
  *
  * Every layout that plan.h can express and the device can hold is a candidate; the one with the lowest predicted time
- * (plan_model.h) is the plan. A block per SM, as __launch_bounds__(threads, 1) compiles it: as many blocks as SMs are
+ * (cost_model.h) is the plan. A block per SM, as __launch_bounds__(threads, 1) compiles it: as many blocks as SMs are
  * co-resident. */
 #ifndef PLSTM_RESIDENCY_H
 #define PLSTM_RESIDENCY_H
@@ -16,13 +16,13 @@
 #include "device.h"
 #include "host/base/error.h"
 #include "override.h"
-#include "plan_model.h"
+#include "cost_model.h"
 
 /* The plan of footprint's pass (backward: 0 or 1) for shape on device: the legal layout with the lowest predicted time.
  * force may be NULL. EXIT_NO_DEVICE: the sentence that says what ran out, with numbers and a remedy; then *plan is not
  * written. A footprint without tiles (a stepwise variant) has no plan, which is EXIT_NO_DEVICE too. */
 int lstm_plan(const DeviceFacts *device, const LstmShape *shape, const LstmFootprint *footprint,
-              int backward, const PlanOverride *force, const PlanConstants *constants,
+              int backward, const PlanOverride *force, const CostConstants *constants,
               LstmPlan *plan, Error *e);
 
 /* Whether a plan that came from elsewhere (a checkpoint) is one that lstm_plan could have returned for this device, shape
@@ -38,10 +38,10 @@ int plan_parse(const char *text, LstmPlan *plan, Error *e);
 
 /* ---- what a plan costs ---- */
 
-PlanBytes plan_bytes(const LstmPlan *plan, const LstmShape *shape);
+CostBytes plan_bytes(const LstmPlan *plan, const LstmShape *shape);
 
-/* What the model says of a plan of any kind (plan_model.h). */
-PlanTime plan_predict(const PlanConstants *c, const DeviceFacts *device, const LstmShape *shape,
+/* What the model says of a plan of any kind (cost_model.h). */
+CostTime plan_predict(const CostConstants *c, const DeviceFacts *device, const LstmShape *shape,
                       const LstmPlan *plan);
 
 /* ---- choosing variants ---- */
@@ -69,6 +69,6 @@ typedef struct PlanChoice {
  * (stepwise ones always have); the earlier one of lstm_footprints where two are equal. Cannot fail: cublas runs
  * everywhere. without (may be NULL): of each pass, bit i set: not lstm_footprints[i], which must leave one. */
 void plan_choose(const DeviceFacts *device, const LstmShape *shape, const PlanOverride *force,
-                 const PlanConstants *constants, const uint32_t without[2], PlanChoice *out);
+                 const CostConstants *constants, const uint32_t without[2], PlanChoice *out);
 
 #endif

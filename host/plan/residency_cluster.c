@@ -115,12 +115,12 @@ static void candidates(PlanSearch *s, PlanLayout *at)
 
 /* ---- bytes ---- */
 
-static PlanBytes bytes(const LstmPlan *p, const LstmShape *shape)
+static CostBytes bytes(const LstmPlan *p, const LstmShape *shape)
 {
     double grid = (double)plan_ranges(p, shape->B) * p->replicas * p->blocks, H = (double)shape->H;
     double kept = (double)plan_least(p->resident, p->depth) / p->depth;
     double received = cluster_step_bytes(p, shape->H, p->units, p->rows);
-    PlanBytes b = {.weights = (p->precision == PRECISION_BF16 ? 8 : 16) * H * H,
+    CostBytes b = {.weights = (p->precision == PRECISION_BF16 ? 8 : 16) * H * H,
                    .kept_registers = kept,
                    .kept_shared = (double)p->shared / p->depth,
                    .exchanged = grid * received};
@@ -137,7 +137,7 @@ static const double MBARRIER_WAIT = 70;
 static double most(double a, double b) { return a > b ? a : b; }
 
 /* A warp's product: the longest of what the tensor cores start, a chain of dependent products, what shared memory gives. */
-static double product_clocks(const PlanConstants *c, const LstmPlan *p)
+static double product_clocks(const CostConstants *c, const LstmPlan *p)
 {
     double n = p->batch / TENSOR_BATCH, depth = most(p->depth, p->resident),
            warps = (double)p->groups * p->slices;
@@ -147,16 +147,16 @@ static double product_clocks(const PlanConstants *c, const LstmPlan *p)
     return most(most(starts, chain), bytes / c->shared_rate) + c->shared_latency;
 }
 
-static PlanTime predict(const PlanConstants *c, const DeviceFacts *device, const LstmShape *shape,
+static CostTime predict(const CostConstants *c, const DeviceFacts *device, const LstmShape *shape,
                         const LstmPlan *p)
 {
-    PlanTime t = {0};
+    CostTime t = {0};
     double blocks = (double)p->replicas * p->blocks, items = (double)cluster_items(p);
-    double ranges = (double)plan_ranges(p, shape->B), l2 = plan_rates(c, blocks).l2;
+    double ranges = (double)plan_ranges(p, shape->B), l2 = cost_rates(c, blocks).l2;
     double received = cluster_step_bytes(p, shape->H, p->units, p->rows);
     (void)device;
     t.hop = most((p->blocks > 1 ? c->cluster_latency : c->shared_latency) + MBARRIER_WAIT,
-                 PLAN_SAVED_BYTES * items / l2);
+                 COST_SAVED_BYTES * items / l2);
     t.ingest = p->blocks > 1 ? received * (p->blocks - 1) / p->blocks / c->cluster_rate : 0;
     t.multiply = product_clocks(c, p);
     /* Forward's partial sums are written for all rows of a batch tile and read for those that exist; backward reads what came. */
@@ -165,7 +165,7 @@ static PlanTime predict(const PlanConstants *c, const DeviceFacts *device, const
                                2 * c->shared_latency;
     t.cell = ceil(items / p->threads) * c->cell;
     t.syncs = 2 * c->sync;
-    plan_time_end(&t, ranges, c->clock);
+    cost_time_end(&t, ranges, c->clock);
     double weights =
         (p->precision == PRECISION_BF16 ? 8.0 : 16.0) * (double)shape->H * (double)shape->H;
     double dram = c->dram_rate / (c->clock * 1e6);

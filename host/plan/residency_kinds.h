@@ -4,7 +4,7 @@
 #define PLSTM_RESIDENCY_KINDS_H
 
 #include "override.h"
-#include "plan_model.h"
+#include "cost_model.h"
 
 enum { WARP = 32 };
 
@@ -31,7 +31,7 @@ typedef struct PlanRequest {
     int precision; /* of LstmPrecision: what the plan computes in, one of the footprint's */
     int backward;
     const PlanOverride *force; /* not NULL */
-    const PlanConstants *constants;
+    const CostConstants *constants;
 } PlanRequest;
 
 /* What kept layouts from being legal, with the smallest amount that was missing. */
@@ -73,8 +73,8 @@ struct ResidencyKind {
     int64_t (*step_bytes)(
         const LstmPlan *p); /* of shared memory, of one step of contraction of all threads */
     int64_t (*largest_index)(const LstmPlan *p); /* that a kernel counts in int32 */
-    PlanBytes (*bytes)(const LstmPlan *plan, const LstmShape *shape);
-    PlanTime (*predict)(const PlanConstants *c, const DeviceFacts *device, const LstmShape *shape,
+    CostBytes (*bytes)(const LstmPlan *plan, const LstmShape *shape);
+    CostTime (*predict)(const CostConstants *c, const DeviceFacts *device, const LstmShape *shape,
                         const LstmPlan *plan);
 };
 

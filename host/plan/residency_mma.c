@@ -147,12 +147,12 @@ static void candidates(PlanSearch *s, PlanLayout *at)
 static double most(double a, double b) { return a > b ? a : b; }
 
 /* Terms in clocks of an SM until the end. A pass: its operands come from L2 while what is there is multiplied; then sums, cell. */
-static PlanTime predict(const PlanConstants *c, const DeviceFacts *device, const LstmShape *shape,
+static CostTime predict(const CostConstants *c, const DeviceFacts *device, const LstmShape *shape,
                         const LstmPlan *p)
 {
-    PlanTime t = {0};
+    CostTime t = {0};
     double sms = (double)p->replicas * p->blocks, ranges = (double)plan_ranges(p, shape->B);
-    PlanRates r = plan_rates(c, sms);
+    CostRates r = cost_rates(c, sms);
     double warps = (double)p->groups * p->slices, passes = p->passes,
            batches = p->batch / TENSOR_BATCH;
     double steps = plan_max(p->depth, p->resident), products = steps * p->quads * batches;
@@ -180,9 +180,9 @@ static PlanTime predict(const PlanConstants *c, const DeviceFacts *device, const
     double items = (double)plan_least(p->rows, p->batch) * p->units;
     t.cell = passes * ceil(items / p->threads) * c->cell;
     t.syncs += (passes * 2 + 1) * c->sync;
-    t.hop = most(c->hop * c->clock, PLAN_SAVED_BYTES * (double)p->rows * p->units / r.l2);
+    t.hop = most(c->hop * c->clock, COST_SAVED_BYTES * (double)p->rows * p->units / r.l2);
 
-    plan_time_end(&t, ranges, c->clock);
+    cost_time_end(&t, ranges, c->clock);
     t.launch = c->launch + c->hop +
                most(weights / r.dram, weights * p->replicas / (r.l2 * sms)) / c->clock;
     t.launch *= ranges;
@@ -191,9 +191,9 @@ static PlanTime predict(const PlanConstants *c, const DeviceFacts *device, const
 
 /* ---- bytes ---- */
 
-static PlanBytes bytes(const LstmPlan *p, const LstmShape *shape)
+static CostBytes bytes(const LstmPlan *p, const LstmShape *shape)
 {
-    PlanBytes b = {.weights = (p->precision == PRECISION_BF16 ? 8.0 : 16.0) * (double)shape->H *
+    CostBytes b = {.weights = (p->precision == PRECISION_BF16 ? 8.0 : 16.0) * (double)shape->H *
                               (double)shape->H};
     double grid = (double)plan_ranges(p, shape->B) * p->replicas * p->blocks, passes = p->passes;
     double warps = (double)p->groups * p->slices, tile = 4.0 * TENSOR_WORDS;

@@ -125,9 +125,9 @@ static void candidates(PlanSearch *s, PlanLayout *at)
 
 /* ---- bytes ---- */
 
-static PlanBytes bytes(const LstmPlan *p, const LstmShape *shape)
+static CostBytes bytes(const LstmPlan *p, const LstmShape *shape)
 {
-    PlanBytes b = {.weights = 16.0 * (double)shape->H * (double)shape->H};
+    CostBytes b = {.weights = 16.0 * (double)shape->H * (double)shape->H};
     double ranges = (double)plan_ranges(p, shape->B), grid = ranges * p->replicas * p->blocks,
            passes = p->passes;
     double rows = (double)p->groups * p->batch;
@@ -157,14 +157,14 @@ static double most(double a, double b) { return a > b ? a : b; }
 static double ceil_div(double a, double b) { return ceil(a / b); }
 
 typedef struct Rates {
-    const PlanConstants *c;
+    const CostConstants *c;
     double sms;      /* that work */
-    double dram, l2; /* of PlanRates */
+    double dram, l2; /* of CostRates */
 } Rates;
 
-static Rates rates_of(const PlanConstants *c, double sms)
+static Rates rates_of(const CostConstants *c, double sms)
 {
-    PlanRates of = plan_rates(c, sms);
+    CostRates of = cost_rates(c, sms);
     return (Rates){c, sms, of.dram, of.l2};
 }
 
@@ -208,14 +208,14 @@ static double multiply_clocks(const Rates *r, const DeviceFacts *device, double 
 /* From a block's arrival to its passing the barrier: the hop, or its own loads and stores of saved tensors in between. */
 static double between_clocks(const Rates *r, const LstmPlan *p)
 {
-    return most(r->c->hop * r->c->clock, PLAN_SAVED_BYTES * (double)p->rows * p->units / r->l2);
+    return most(r->c->hop * r->c->clock, COST_SAVED_BYTES * (double)p->rows * p->units / r->l2);
 }
 
-static PlanTime forward_time(const Rates *r, const DeviceFacts *device, const LstmShape *shape,
+static CostTime forward_time(const Rates *r, const DeviceFacts *device, const LstmShape *shape,
                              const LstmPlan *p)
 {
-    PlanTime t = {0};
-    const PlanConstants *c = r->c;
+    CostTime t = {0};
+    const CostConstants *c = r->c;
     double H = (double)shape->H, threads = (double)p->units * p->slices * p->groups,
            batch = p->batch;
     double loads = ceil_div(batch, 4), passes = p->passes, chunks = p->chunks;
@@ -245,12 +245,12 @@ static PlanTime forward_time(const Rates *r, const DeviceFacts *device, const Ls
     return t;
 }
 
-static PlanTime backward_time(const Rates *r, const DeviceFacts *device, const LstmShape *shape,
+static CostTime backward_time(const Rates *r, const DeviceFacts *device, const LstmShape *shape,
                               const LstmPlan *p)
 {
     enum { FLIGHT = 8 }; /* of a thread's loads while it gathers */
-    PlanTime t = {0};
-    const PlanConstants *c = r->c;
+    CostTime t = {0};
+    const CostConstants *c = r->c;
     double H = (double)shape->H, threads = (double)p->quads * p->slices * p->groups,
            batch = p->batch;
     double loads = 4 * ceil_div(batch, 4), passes = p->passes, later = p->rounds - 1;
@@ -284,14 +284,14 @@ static PlanTime backward_time(const Rates *r, const DeviceFacts *device, const L
     return t;
 }
 
-static PlanTime predict(const PlanConstants *c, const DeviceFacts *device, const LstmShape *shape,
+static CostTime predict(const CostConstants *c, const DeviceFacts *device, const LstmShape *shape,
                         const LstmPlan *p)
 {
     Rates r = rates_of(c, (double)p->replicas * p->blocks);
-    PlanTime t =
+    CostTime t =
         p->backward ? backward_time(&r, device, shape, p) : forward_time(&r, device, shape, p);
     double ranges = (double)plan_ranges(p, shape->B);
-    plan_time_end(&t, ranges, c->clock);
+    cost_time_end(&t, ranges, c->clock);
     double weights = 16.0 * (double)shape->H * (double)shape->H;
     t.launch = c->launch + c->hop +
                most(weights / r.dram, weights * p->replicas / (r.l2 * r.sms)) / c->clock;

@@ -31,11 +31,11 @@ static bool in_one_cluster(int i)
     return planned_for->tile[0] && !planned_for->grid_barrier;
 }
 
-static PlanConstants constants_of(const char *device)
+static CostConstants constants_of(const char *device)
 {
-    PlanConstants c;
+    CostConstants c;
     Error e;
-    if (plan_constants(device_profile(device), NULL, &c, &e)) fail_msg("%s", e.text);
+    if (cost_constants(device_profile(device), NULL, &c, &e)) fail_msg("%s", e.text);
     return c;
 }
 
@@ -43,7 +43,7 @@ static int made(const char *device, LstmPrecision precision, int backward, int64
                 const char *force, LstmPlan *p, Error *e)
 {
     PlanOverride o;
-    PlanConstants c = constants_of(device);
+    CostConstants c = constants_of(device);
     LstmShape shape = {35, B, H, precision};
     if (plan_override_parse(force, &o, e)) fail_msg("%s", e->text);
     return lstm_plan(device_profile(device), &shape, planned_for, backward, &o, &c, p, e);
@@ -143,7 +143,7 @@ static void plans_are_whole(void)
                                          "shared=20000"};
     enum { HS = sizeof Hs / sizeof Hs[0], FORCES = sizeof forces / sizeof forces[0] };
     const DeviceFacts *d = device_profile("H200");
-    PlanConstants c = constants_of("H200");
+    CostConstants c = constants_of("H200");
     int plans = 0, kept = 0;
     for (int n = 0; n < HS * 5 * FORCES * 2 * 2; n++) {
         int backward = n & 1, precision = n & 2 ? PRECISION_TF32 : PRECISION_BF16;
@@ -161,8 +161,8 @@ static void plans_are_whole(void)
         assert_whole(&p, H, B, d);
         if (H <= 72) assert_covers(&p, (int)H);
         if (plan_check(&p, d, &shape, planned_for, &e)) fail_msg("%s", e.text);
-        PlanTime t = plan_predict(&c, d, &shape, &p);
-        PlanBytes y = plan_bytes(&p, &shape);
+        CostTime t = plan_predict(&c, d, &shape, &p);
+        CostBytes y = plan_bytes(&p, &shape);
         double sum = t.hop + t.ingest + t.multiply + t.sums + t.cell + t.syncs;
         assert_true(t.step > 0 && t.launch > 0 && sum < t.step * 1.000001 &&
                     sum > t.step * 0.999999);
@@ -231,7 +231,7 @@ static void kinds_count_alike(void **state)
     static const char *const devices[] = {"H100", "H200", "B200"};
     for (int i = 0; i < 3; i++) {
         const DeviceFacts *d = device_profile(devices[i]);
-        PlanConstants c = constants_of(devices[i]);
+        CostConstants c = constants_of(devices[i]);
         int held = device_clusters(d, 4);
         for (int more = 0; more < 2; more++) {
             LstmShape shape = {35, held + more, 64, PRECISION_BF16};

@@ -24,7 +24,7 @@ typedef struct Piece {
 
 LstmContext context;
 DeviceFacts facts;
-PlanConstants constants;
+CostConstants constants;
 char told_case[900];
 int64_t told_B, told_H;
 static void *workspace;
@@ -144,7 +144,7 @@ int fixture_setup(void **state)
         print_error("the device could not be set up: %s\n", cudaGetErrorString(error));
         return 1;
     }
-    if (device_facts(0, &facts, &e) || plan_constants(&facts, NULL, &constants, &e)) {
+    if (device_facts(0, &facts, &e) || cost_constants(&facts, NULL, &constants, &e)) {
         print_error("%s\n", e.text);
         return 1;
     }

@@ -42,7 +42,7 @@ extern const KernelSuite layers_suite, update_suite, recurrence_suite, same_bits
 
 extern LstmContext context;
 extern DeviceFacts facts;
-extern PlanConstants constants;
+extern CostConstants constants;
 extern char told_case[900];    /* what runs, for a comparison that fails */
 extern int64_t told_B, told_H; /* of its recurrence; 0: it is none */
 

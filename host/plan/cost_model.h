@@ -1,4 +1,4 @@
-/* plan_model: what a plan is predicted to cost on a device, from constants that are data.
+/* cost_model: what a plan is predicted to cost on a device, from constants that are data.
  *
  * A model, not a measurement: it ranks layouts and variants against each other. The constants of each device come from
  * profiles/model/constants.json (literature, each with its source) and, where a machine has been measured, from
@@ -13,8 +13,8 @@
  *   cublas    2 launches + 2 smallest kernels + max(multiply-adds / rate, weights / rate) a step
  *
  * plan_predict's body says each term's formula. */
-#ifndef PLSTM_PLAN_MODEL_H
-#define PLSTM_PLAN_MODEL_H
+#ifndef PLSTM_COST_MODEL_H
+#define PLSTM_COST_MODEL_H
 
 #include <stdbool.h>
 
@@ -23,7 +23,7 @@
 #include "host/base/error.h"
 
 /* X(name, unit, what). Per-clock rates are of the clock above them. */
-#define PLAN_CONSTANTS(X)                                                                          \
+#define COST_CONSTANTS(X)                                                                          \
     X(clock, "MHz", "clock of the SMs under load")                                                 \
     X(fma_lanes, "1/clk/SM", "float32 multiply-adds that an SM starts in a clock")                 \
     X(fma_share, "1", "share of those that a kernel reaches")                                      \
@@ -41,7 +41,7 @@
     X(kernel, "us", "a kernel that has next to nothing to do, beside its launch")
 
 /* The same of tensor cores and clusters; 0 where a device has none. */
-#define PLAN_TENSOR_CONSTANTS(X)                                                                   \
+#define COST_TENSOR_CONSTANTS(X)                                                                   \
     X(mma, "clk",                                                                                  \
       "m16n8k16 of bfloat16 or m16n8k8 of tf32 by mma.sync on one of an SM's four tensor cores")   \
     X(mma_latency, "clk", "from one such product to the next that adds to it")                     \
@@ -49,27 +49,27 @@
     X(cluster_rate, "B/clk/SM", "shared memory of other blocks, written and read")                 \
     X(cluster_sync, "us", "barrier of a cluster")
 
-typedef struct PlanConstants {
+typedef struct CostConstants {
 #define X(name, unit, what) double name;
-    PLAN_CONSTANTS(X)
-    PLAN_TENSOR_CONSTANTS(X)
+    COST_CONSTANTS(X)
+    COST_TENSOR_CONSTANTS(X)
 #undef X
     char device[32]; /* whose they are: a name of device_profile's */
     int measured;    /* how many of them are measured, on that device */
-} PlanConstants;
+} CostConstants;
 
 /* Constants for a device: those of its own name, else those of the profile that device_like names. From file (NULL: what the
  * program was built with). EXIT_BAD_DATA: names file, device and constant. */
-int plan_constants(const DeviceFacts *device, const char *file, PlanConstants *c, Error *e);
+int cost_constants(const DeviceFacts *device, const char *file, CostConstants *c, Error *e);
 
-typedef struct PlanTime {
+typedef struct CostTime {
     double step;                                     /* us a step: the slope over T */
     double launch;                                   /* us a launch beside its steps */
     double hop, ingest, multiply, sums, cell, syncs; /* what step consists of */
-} PlanTime;
+} CostTime;
 
 /* What a plan costs in bytes, of the whole GPU and per step. */
-typedef struct PlanBytes {
+typedef struct CostBytes {
     double weights; /* of w_hh, once */
     double
         kept_registers; /* share of a block's weights that stays in registers, 0 to 1; zero padding not counted */
@@ -78,28 +78,28 @@ typedef struct PlanBytes {
     double
         exchanged; /* h (backward: partial dh) written once and read by every block that needs it, bytes a step */
     double summed; /* partial sums written to and read from shared memory, bytes a step */
-} PlanBytes;
+} CostBytes;
 
 /* What every kind's prediction ends with: the parts of *t, in clocks, become us of all `ranges` launches, and step their sum. */
-void plan_time_end(PlanTime *t, double ranges, double clock_mhz);
+void cost_time_end(CostTime *t, double ranges, double clock_mhz);
 
 /* Bytes a clock of the whole device's memory, and of L2 for one of `sms` SMs that work: its port, or its part of what L2 gives
  * all. */
-typedef struct PlanRates {
+typedef struct CostRates {
     double dram, l2;
-} PlanRates;
+} CostRates;
 
-PlanRates plan_rates(const PlanConstants *c, double sms);
+CostRates cost_rates(const CostConstants *c, double sms);
 
 /* Of saved tensors that a step reads or writes beside the exchange, for each unit and batch row: x_proj, gates, c, h, y. */
-enum { PLAN_SAVED_BYTES = 44 };
+enum { COST_SAVED_BYTES = 44 };
 
 /* A variant that launches a product and a pointwise kernel at every step. */
-PlanTime plan_predict_stepwise(const PlanConstants *c, const DeviceFacts *device,
+CostTime cost_predict_stepwise(const CostConstants *c, const DeviceFacts *device,
                                const LstmShape *shape, int backward);
 
 /* Predicted us a step of a pass of T steps, its launch included. */
-static inline double plan_time_us(const PlanTime *t, const LstmShape *shape)
+static inline double cost_time_us(const CostTime *t, const LstmShape *shape)
 {
     return t->step + t->launch / (double)shape->T;
 }

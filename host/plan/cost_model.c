@@ -1,4 +1,4 @@
-#include "plan_model.h"
+#include "cost_model.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -17,23 +17,23 @@ static const struct ConstantInfo {
     size_t offset;
     bool everywhere; /* whether every device has it */
 } infos[] = {
-#define X(name, unit, what) {#name, unit, offsetof(PlanConstants, name), true},
-    PLAN_CONSTANTS(X)
+#define X(name, unit, what) {#name, unit, offsetof(CostConstants, name), true},
+    COST_CONSTANTS(X)
 #undef X
-#define X(name, unit, what) {#name, unit, offsetof(PlanConstants, name), false},
-        PLAN_TENSOR_CONSTANTS(X)
+#define X(name, unit, what) {#name, unit, offsetof(CostConstants, name), false},
+        COST_TENSOR_CONSTANTS(X)
 #undef X
 };
 enum { CONSTANTS = sizeof infos / sizeof infos[0] };
 
-static double *constant_at(PlanConstants *c, int i)
+static double *constant_at(CostConstants *c, int i)
 {
     return (double *)((char *)c + infos[i].offset);
 }
 
 /* What the benchmark calls what it measures (bench/gpu_constants.cpp), in this model's unit; or a constant of the model by its own
  * name and unit. */
-static void take_measured(PlanConstants *c, const DeviceFacts *device, const char *name,
+static void take_measured(CostConstants *c, const DeviceFacts *device, const char *name,
                           const char *unit, double value)
 {
     if (!strcmp(name, "flag_hop")) c->hop = value;
@@ -64,7 +64,7 @@ static int constants_fault(const char *from, const char *what, const char *of, E
 /* One document: the model's ("devices": {NAME: {CONSTANT: {"value": ...}}}) or a measured one ("gpu": NAME, "constants":
  * {...}), of which only the device's part is read. */
 static int take_document(json_t *root, const char *from, const DeviceFacts *device,
-                         PlanConstants *c, bool *found, Error *e)
+                         CostConstants *c, bool *found, Error *e)
 {
     json_t *devices = json_object_get(root, "devices"), *mine,
            *measured = json_object_get(root, "constants");
@@ -101,7 +101,7 @@ static int take_document(json_t *root, const char *from, const DeviceFacts *devi
 }
 
 static int take_text(json_t *root, const char *from, const json_error_t *fault,
-                     const DeviceFacts *device, PlanConstants *c, bool *found, Error *e)
+                     const DeviceFacts *device, CostConstants *c, bool *found, Error *e)
 {
     int code = EXIT_DONE;
     if (!root)
@@ -118,7 +118,7 @@ static int take_text(json_t *root, const char *from, const json_error_t *fault,
     return code;
 }
 
-int plan_constants(const DeviceFacts *device, const char *file, PlanConstants *c, Error *e)
+int cost_constants(const DeviceFacts *device, const char *file, CostConstants *c, Error *e)
 {
     json_error_t fault;
     bool found = false;
@@ -142,12 +142,12 @@ int plan_constants(const DeviceFacts *device, const char *file, PlanConstants *c
 static double most(double a, double b) { return a > b ? a : b; }
 static double least(double a, double b) { return a < b ? a : b; }
 
-PlanRates plan_rates(const PlanConstants *c, double sms)
+CostRates cost_rates(const CostConstants *c, double sms)
 {
-    return (PlanRates){c->dram_rate / (c->clock * 1e6), least(c->l2_rate / sms, c->l2_rate_sm)};
+    return (CostRates){c->dram_rate / (c->clock * 1e6), least(c->l2_rate / sms, c->l2_rate_sm)};
 }
 
-void plan_time_end(PlanTime *t, double ranges, double clock_mhz)
+void cost_time_end(CostTime *t, double ranges, double clock_mhz)
 {
     double *part[] = {&t->hop, &t->ingest, &t->multiply, &t->sums, &t->cell, &t->syncs};
     for (int i = 0; i < 6; i++) {
@@ -156,11 +156,11 @@ void plan_time_end(PlanTime *t, double ranges, double clock_mhz)
     }
 }
 
-PlanTime plan_predict_stepwise(const PlanConstants *c, const DeviceFacts *device,
+CostTime cost_predict_stepwise(const CostConstants *c, const DeviceFacts *device,
                                const LstmShape *shape, int backward)
 {
-    PlanTime t = {0};
-    PlanRates r = plan_rates(c, device->sms);
+    CostTime t = {0};
+    CostRates r = cost_rates(c, device->sms);
     double H = (double)shape->H, B = (double)shape->B, weights = 16 * H * H;
     double fma = 4 * H * H * B / (c->fma_lanes * c->fma_share * device->sms);
     double read = weights > (double)device->l2 ? weights / r.dram : weights / (r.l2 * device->sms);
