@@ -119,7 +119,7 @@ $(call refresh,$(BUILD)/gen/commit.h,#define PLSTM_COMMIT "$(COMMIT_TEXT)")
 FLOORS := base data store plan backend train train/tasks commands
 # Compiled once for programs without CUDA and once for those with it; and what only the latter have.
 HOST_TWICE := host/plan/device host/backend/backends
-HOST_CUDA  := host/plan/cuda_check $(addprefix host/backend/,backend_cuda cublas_check cublas_open products recurrence)
+HOST_CUDA  := host/plan/cuda_check $(addprefix host/backend/,backend_cuda cublas_check cublas_open gemm recurrence)
 MAIN       := host/commands/main
 # What the planner knows of the kernels is C and needs no CUDA: it is linked into every program.
 FOOTPRINTS := kernels/footprints

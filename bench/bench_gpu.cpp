@@ -6,7 +6,7 @@
 //   layer/fwdbwd/NAME/PREC/H:650/B:20/T:35    a whole layer by it: input product, recurrence, gradients; layer2: two of them; also fwd
 //   lstm/fwdbwd/cudnn-ALGO/PREC/H:.../...     the same work by cuDNN's call (lstm2: two layers); also at padded sizes
 //   layers/softmax_xent/f32/H:650/B:20/T:35   the other kernels of a step, one by one
-//   gemm/logits/PREC/H:650/B:20/T:35          its matrix products, as the cuda backend runs them (host/backend/products.h)
+//   gemm/logits/PREC/H:650/B:20/T:35          its matrix products, as the cuda backend runs them (host/backend/gemm.h)
 //   step/cuda/PREC/H:650/B:20/T:35            one training minibatch, embedding to update, as the trainer runs it
 //   step/cuda/PREC/H:650/B:20/T:35/kernel:NAME   the same with both passes by variant NAME, not by what --kernel auto chooses
 //

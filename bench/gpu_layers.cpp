@@ -11,7 +11,7 @@
 extern "C" {
 #include "host/data/batcher.h"
 #include "host/store/params.h"
-#include "host/backend/products.h"
+#include "host/backend/gemm.h"
 }
 
 namespace bench_gpu
@@ -362,7 +362,7 @@ std::vector<Product> products(const Workload &w)
             {"dh", false, false, N, H, V, H},    {"dw_dec", true, false, V, H, N, H}};
 }
 
-// As the cuda backend runs it (host/backend/products.h): by cuBLASLt, the library's first suggestion or with PLSTM_TUNE=1 the fastest.
+// As the cuda backend runs it (host/backend/gemm.h): by cuBLASLt, the library's first suggestion or with PLSTM_TUNE=1 the fastest.
 std::shared_ptr<Case> product_case(const Product &p, Precision precision)
 {
     if (precision != Precision::F32 && gpu.facts.major < 8)
@@ -381,20 +381,20 @@ std::shared_ptr<Case> product_case(const Product &p, Precision precision)
         if (bf16) a16->push_back(on_device(bf16_bits(host->back())));
         else a->push_back(on_device(host->back()));
     }
-    const std::shared_ptr<Products> algorithm(new Products(), [](Products *of) {
-        products_close(of);
+    const std::shared_ptr<Gemm> algorithm(new Gemm(), [](Gemm *of) {
+        gemm_close(of);
         delete of;
     });
-    const ProductShape shape = {p.ta, p.tb, p.m, p.n, p.k};
+    const GemmShape shape = {p.ta, p.tb, p.m, p.n, p.k};
     const auto A = [=](int s) -> const void * {
         return bf16 ? (const void *)(*a16)[(size_t)s]->get() : (*a)[(size_t)s]->get();
     };
     const void *B = bf16 ? (const void *)b16->get() : b->get();
     Error e;
-    if (products_open(algorithm.get(), lstm_precision_of(precision), &gpu.facts, gpu.context.blas,
-                      gpu.context.stream, gpu.workspace->get(), Gpu::workspace_bytes, p.offset,
-                      nullptr, &e) ||
-        products_prepare(algorithm.get(), shape, A(0), B, out->get(), &e))
+    if (gemm_open(algorithm.get(), lstm_precision_of(precision), &gpu.facts, gpu.context.blas,
+                  gpu.context.stream, gpu.workspace->get(), Gpu::workspace_bytes, p.offset, nullptr,
+                  &e) ||
+        gemm_prepare(algorithm.get(), shape, A(0), B, out->get(), &e))
         fail(e.text);
     c->sets = sets, c->precision = precision,
     c->flops = 2.0 * (double)p.m * (double)p.n * (double)p.k;
@@ -403,7 +403,7 @@ std::shared_ptr<Case> product_case(const Product &p, Precision precision)
     c->run = [=](int s) {
         (void)b, (void)b16; // B's owners
         Error why;
-        if (products_run(algorithm.get(), shape, A(s), B, out->get(), &why)) fail(why.text);
+        if (gemm_run(algorithm.get(), shape, A(s), B, out->get(), &why)) fail(why.text);
         return cudaSuccess;
     };
     c->check = [=](int s) {

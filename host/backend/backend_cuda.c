@@ -19,7 +19,7 @@
  *            all positions read bfloat16 copies that lie beside the float32 tensors. Of the weights the update
  *            writes them, of the embedded words the embedding, of gradients the kernel that sums their columns
  *            for the bias; only h and y, which are any kernel's, are read once more to be rounded. Sums are float32
- * Products   products.c: cuBLASLt, by algorithms that are chosen once and that checkpoints record
+ * Gemm   products.c: cuBLASLt, by algorithms that are chosen once and that checkpoints record
  * Recurrence recurrence.c chooses kernels and plans once; each plan's scratch lies in the device block, and the
  *            packed copies of w_hh too, where a kernel reads them: param_set and the update write them.
  * Results    sgd_update writes them into a pinned ring, and the host reads each SLOTS - 1 steps later, when it
@@ -46,7 +46,7 @@
 #include "host/base/number.h"
 #include "nvtx.h"
 #include "host/plan/precision.h"
-#include "products.h"
+#include "gemm.h"
 #include "recurrence.h"
 
 enum {
@@ -86,7 +86,7 @@ struct Backend {
     uint32_t poll_limit;
     int cublas_version;
     LstmContext context;
-    Products products;
+    Gemm gemm;
     char remark[1400]; /* of both: what the user should know */
     bool eager;        /* never capture */
     Ranges ranges;
@@ -403,7 +403,7 @@ static void cuda_close(Backend *b)
         cudaStreamEndCapture(b->context.stream, &half);
         if (half) cudaGraphDestroy(half);
     }
-    products_close(&b->products);
+    gemm_close(&b->gemm);
     if (b->context.stream) cudaStreamSynchronize(b->context.stream);
     for (int i = 0; i < GRAPHS; i++) {
         if (b->graph[i].launch) cudaGraphExecDestroy(b->graph[i].launch);
@@ -506,13 +506,13 @@ static int open_cublas(Backend *b, cublasMath_t math, Error *e)
 
 /* The six products of a training step's window, each as one layer or the softmax has it. Where batches differ in shape
  * the library's first suggestion for each is taken when it comes. */
-static int open_products(Backend *b, Error *e)
+static int open_gemm(Backend *b, Error *e)
 {
     const ModelShape *s = &b->config.shape;
     int64_t N = positions(&b->config), V = s->V_out, H = s->H;
-    int code = products_open(&b->products, b->config.precision, &b->device, b->context.blas,
-                             b->context.stream, b->workspace, workspace_bytes(&b->device), H,
-                             b->config.algorithms, e);
+    int code =
+        gemm_open(&b->gemm, b->config.precision, &b->device, b->context.blas, b->context.stream,
+                  b->workspace, workspace_bytes(&b->device), H, b->config.algorithms, e);
     if (code || !b->config.train || b->config.scored || b->config.features) return code;
     bool bf16 = b->config.precision == PRECISION_BF16;
     int ih = in_layer(b, 0, PARAM_W_IH), dec = param_decoder_weight(s);
@@ -524,7 +524,7 @@ static int open_products(Backend *b, Error *e)
         if (bf16) d[i] = b->d_bf16;
     }
     const struct {
-        ProductShape shape;
+        GemmShape shape;
         const void *A, *B;
         float *C;
     } step[] = {
@@ -536,7 +536,7 @@ static int open_products(Backend *b, Error *e)
         {{0, 0, N, H, 4 * H}, d[1], weight[1], b->dy},
     };
     for (size_t i = 0; i < sizeof step / sizeof step[0] && !code; i++)
-        code = products_prepare(&b->products, step[i].shape, step[i].A, step[i].B, step[i].C, e);
+        code = gemm_prepare(&b->gemm, step[i].shape, step[i].A, step[i].B, step[i].C, e);
     return code;
 }
 
@@ -561,10 +561,10 @@ static int open_device(Backend *b, Error *e)
     code = recurrence_prepare(&b->recurrence, &b->config, &b->device, e);
     if (!code) code = open_memory(b, e);
     if (!code) code = open_cublas(b, math, e);
-    if (!code) code = open_products(b, e);
+    if (!code) code = open_gemm(b, e);
     if (!code)
         snprintf(b->remark, sizeof b->remark, "%s%s%s", b->recurrence.remark,
-                 b->recurrence.remark[0] && b->products.remark[0] ? "; " : "", b->products.remark);
+                 b->recurrence.remark[0] && b->gemm.remark[0] ? "; " : "", b->gemm.remark);
     return code;
 }
 
@@ -608,7 +608,7 @@ static void cuda_info(const Backend *b, BackendInfo *info)
 {
     const DeviceFacts *d = &b->device;
     enum { NOTE = sizeof info->note[0].value };
-    _Static_assert((int)NOTE >= (int)RECURRENCE_TEXT && (int)NOTE >= (int)PRODUCTS_TEXT,
+    _Static_assert((int)NOTE >= (int)RECURRENCE_TEXT && (int)NOTE >= (int)GEMM_TEXT,
                    "a note holds all plans, and all algorithms");
     *info = (BackendInfo){.kernel = b->recurrence.kernel, .remark = b->remark, .bytes = b->bytes};
     if (b->stream) info->bytes += (size_t)b->stream_n * sizeof *b->stream;
@@ -624,7 +624,7 @@ static void cuda_info(const Backend *b, BackendInfo *info)
     info->notes = info->note[1].value[0] ? 2 : 1;
     if (!b->config.train) return;
     info->note[info->notes].key = "algorithms";
-    products_text(&b->products, info->note[info->notes++].value, NOTE);
+    gemm_text(&b->gemm, info->note[info->notes++].value, NOTE);
 }
 
 static int cuda_usable(Error *e)
@@ -852,7 +852,7 @@ static LstmShape shape_of(const Backend *b)
 static int product(Backend *b, int ta, int tb, int64_t m, int64_t n, int64_t k, Operand x,
                    Operand y, float *to, Error *e)
 {
-    return products_run(&b->products, (ProductShape){ta, tb, m, n, k}, x, y, to, e);
+    return gemm_run(&b->gemm, (GemmShape){ta, tb, m, n, k}, x, y, to, e);
 }
 
 /* db (and its copy `also`, which may be NULL) = column sums of the gradient d (rows,cols); *operand becomes d as products
