@@ -121,7 +121,7 @@ std::vector<float> drawn(uint32_t key, int64_t n, double scale)
     std::vector<float> x((size_t)(n + 3) / 4 * 4);
 #pragma omp parallel for
     for (int64_t q = 0; q < (n + 3) / 4; q++)
-        init_quad(seed, key, (uint64_t)q, scale, &x[(size_t)q * 4]);
+        init_four(seed, key, (uint64_t)q, scale, &x[(size_t)q * 4]);
     x.resize((size_t)n);
     return x;
 }

@@ -61,7 +61,7 @@ std::shared_ptr<Case> embedding_forward_case(const Workload &w)
             for (int64_t u = 0; u < H; u++) {
                 float kept =
                     w.keep < 1
-                        ? (mask_quad(&key, n, H, u & ~int64_t{3}) >> (u & 3) & 1 ? key.scale : 0)
+                        ? (mask_nibble(&key, n, H, u & ~int64_t{3}) >> (u & 3) & 1 ? key.scale : 0)
                         : 1;
                 right[(size_t)(n * H + u)] =
                     (*encoder_host)[(size_t)((*ids_host)[(size_t)s][(size_t)n] * H + u)] * kept;
@@ -80,7 +80,7 @@ std::vector<R> embedding_sums(const std::vector<int32_t> &ids, const std::vector
     for (int64_t n = 0; n < (int64_t)ids.size(); n++) {
         int64_t to = seen.emplace(ids[(size_t)n], n).first->second;
         for (int64_t u = 0; u < H; u++) {
-            bool kept = !key || (mask_quad(key, n, H, u & ~int64_t{3}) >> (u & 3) & 1);
+            bool kept = !key || (mask_nibble(key, n, H, u & ~int64_t{3}) >> (u & 3) & 1);
             R scale = key ? (R)key->scale : 1;
             rows_of[(size_t)(to * H + u)] += kept ? (R)dx[(size_t)(n * H + u)] * scale : 0;
         }

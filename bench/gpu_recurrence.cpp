@@ -75,7 +75,7 @@ template <class R, class S> std::vector<R> masked(const Workload &w, const S *fr
     for (int64_t row = 0; row < w.T * w.B; row++)
         for (int64_t u = 0; u < w.H; u++) {
             const bool kept =
-                w.keep >= 1 || mask_quad(&key, row, w.H, u & ~int64_t{3}) >> (u & 3) & 1;
+                w.keep >= 1 || mask_nibble(&key, row, w.H, u & ~int64_t{3}) >> (u & 3) & 1;
             const size_t at = (size_t)(row * w.H + u);
             to[at] = kept ? (R)from[at] * (w.keep < 1 ? (R)(1 / w.keep) : 1) : 0;
         }

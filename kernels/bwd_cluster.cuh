@@ -9,7 +9,7 @@ struct ClusterBackwardCounts {
     ClusterBackwardPieces pieces;
     int32_t tiles;  /* of B that products read, along the contraction */
     int32_t parcel; /* floats that one producer sends one consumer: its elements */
-    int32_t mask_quads;
+    int32_t mask_nibbles;
     uint32_t by_units; /* for divided() */
 };
 
@@ -145,7 +145,7 @@ static __device__ __forceinline__ void bwd_cluster_loop(const ClusterBackwardArg
     ClusterBackwardShared s = carve(a.n.pieces);
     BlockPlace at = block_place(plan, a.p.shape, a.first_row);
     if (at.rows <= 0) return; /* with the whole cluster */
-    MaskBits bits = {s.masks, a.n.mask_quads, plan.rows};
+    MaskBits bits = {s.masks, a.n.mask_nibbles, plan.rows};
     const int32_t warp = (int32_t)threadIdx.x >> 5, lane = (int32_t)threadIdx.x & 31,
                   first = warp * QUADS;
     ClusterMeeting meeting = {s.arrived, s.flags,
@@ -211,7 +211,7 @@ struct ClusterBackwardPass : PassOf<ClusterBackwardArgs, LstmBackward, KIND_CLUS
         n.pieces = cluster_backward_pieces(&plan);
         n.tiles = cluster_operand_tiles(&plan);
         n.parcel = (int32_t)cluster_items(&plan);
-        n.mask_quads = plan_mask_quads(plan.units);
+        n.mask_nibbles = plan_mask_nibbles(plan.units);
         n.by_units = inverse_of(plan.units);
         return {plan, n, p, nullptr, 0};
     }

@@ -84,7 +84,7 @@ static PLAN_HD inline int64_t cluster_weight_words(const LstmPlan *p)
     X(float, c, cluster_items(p), "[rows][units]")                                                 \
     X(float, h, cluster_items(p), "[rows][units]")                                                 \
     X(float4, bias, 4 * (int64_t)p->units, "[units] of gates")                                     \
-    X(uint32_t, masks, plan_mask_words(p), "[2 steps][2 sites][rows][mask quads] of four bits")    \
+    X(uint32_t, masks, plan_mask_words(p), "[2 steps][2 sites][rows][mask nibbles] of four bits")  \
     X(Mbarrier, arrived, 4, "[2]")                                                                 \
     X(ClusterFlags, flags, 4, "that the block gave up")
 #define CLUSTER_BACKWARD_PIECES(X)                                                                 \

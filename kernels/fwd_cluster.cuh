@@ -10,7 +10,7 @@ struct ClusterForwardCounts {
     int32_t tiles;   /* of B that products read, along k */
     int32_t pitch;   /* floats of a unit's partial sums */
     int32_t operand; /* words of one exchange */
-    int32_t mask_quads;
+    int32_t mask_nibbles;
     uint32_t by_units; /* for divided() */
 };
 
@@ -163,7 +163,7 @@ static __device__ __forceinline__ void fwd_cluster_loop(const ClusterForwardArgs
     ClusterForwardShared s = carve(a.n.pieces);
     BlockPlace at = block_place(plan, a.p.shape, a.first_row);
     if (at.rows <= 0) return; /* with the whole cluster */
-    MaskBits bits = {s.masks, a.n.mask_quads, plan.rows};
+    MaskBits bits = {s.masks, a.n.mask_nibbles, plan.rows};
     ClusterForwardWarp me;
     me.index = (int32_t)threadIdx.x >> 5, me.lane = (int32_t)threadIdx.x & 31;
     me.slice = me.index / plan.groups, me.row = (me.index - me.slice * plan.groups) * QUADS;
@@ -231,7 +231,7 @@ struct ClusterForwardPass : PassOf<ClusterForwardArgs, LstmForward, KIND_CLUSTER
         n.tiles = cluster_operand_tiles(&plan);
         n.pitch = cluster_partial_pitch(&plan);
         n.operand = (int32_t)cluster_operand_words(&plan);
-        n.mask_quads = plan_mask_quads(plan.units);
+        n.mask_nibbles = plan_mask_nibbles(plan.units);
         n.by_units = inverse_of(plan.units);
         return {plan, n, p, nullptr, 0};
     }

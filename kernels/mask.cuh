@@ -9,7 +9,7 @@
 #include <curand_philox4x32_x.h>
 
 #include "lstm.h"
-#include "quad.cuh"
+#include "vec4.cuh"
 
 /* One site at the step that runs now. */
 struct Mask {
@@ -41,8 +41,8 @@ static __device__ __forceinline__ uint4 mask_words(const Mask &m, int64_t row, i
 
 /* D applied to units u..u+3 of a row: a product, as in the reference, so that a NaN under a dropped unit
  * stays one. */
-static __device__ __forceinline__ Quad mask_quad_apply(const Mask &m, int64_t row, int64_t H,
-                                                       int64_t u, Quad x)
+static __device__ __forceinline__ Vec4 mask_vec4_apply(const Mask &m, int64_t row, int64_t H,
+                                                       int64_t u, Vec4 x)
 {
     if (!m.on) return x;
     uint4 w = mask_words(m, row, H, u);

@@ -44,7 +44,7 @@ static real mask_factor(const Backend *b, int site, int64_t t, int64_t row, int6
     int sites = sites_count(g->sites, g->shape.L);
     if (site >= sites) return 1; /* a recurrent site under nonrecurrent */
     MaskKey key = mask_key(g->seed, b->w.step, sites, site, g->keep);
-    unsigned kept = mask_quad(&key, t * b->w.batch.B + row, g->shape.H, u & ~(int64_t)3);
+    unsigned kept = mask_nibble(&key, t * b->w.batch.B + row, g->shape.H, u & ~(int64_t)3);
     return kept >> (u & 3) & 1 ? 1 / g->keep : 0;
 }
 

@@ -65,7 +65,7 @@ static void draw_mask(const MaskKey *key, int64_t rows, int64_t H, uint8_t *mask
 {
     for (int64_t row = 0; row < rows; row++)
         for (int64_t u = 0; u < H; u += 4) {
-            unsigned kept = mask_quad(key, row, H, u);
+            unsigned kept = mask_nibble(key, row, H, u);
             for (int64_t i = 0; i < 4 && u + i < H; i++) mask[row * H + u + i] = kept >> i & 1;
         }
 }

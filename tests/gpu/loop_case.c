@@ -79,7 +79,7 @@ static double *drawn(uint32_t subsequence, double scale, int n, int more)
     float four[4];
     double *x = zeros((size_t)(n + more) * sizeof *x);
     for (int i = 0; i < n; i++) {
-        if (i % 4 == 0) init_quad(seed, subsequence, (uint64_t)i / 4, scale, four);
+        if (i % 4 == 0) init_four(seed, subsequence, (uint64_t)i / 4, scale, four);
         x[i] = four[i % 4];
     }
     return x;

@@ -230,7 +230,7 @@ float *drawn(uint32_t seed, int64_t n, double scale)
 {
     float *x = host_floats(n), four[4];
     for (int64_t i = 0; i < n; i++) {
-        if (i % 4 == 0) init_quad(77, seed, (uint64_t)i / 4, scale, four);
+        if (i % 4 == 0) init_four(77, seed, (uint64_t)i / 4, scale, four);
         x[i] = four[i % 4];
     }
     return x;
