@@ -45,7 +45,7 @@ int Gpu::open(Error *e)
     int n, code = device_count(&n, e);
     int64_t looks = poll_limit;
     const char *limit = std::getenv("PLSTM_POLL_LIMIT");
-    if (limit && *limit && !number_int(limit, 0, UINT32_MAX, &looks))
+    if (limit && *limit && !parse_int(limit, 0, UINT32_MAX, &looks))
         return error_set(
             e, EXIT_USAGE,
             "PLSTM_POLL_LIMIT is set to '%s'; it takes a whole number from 0, which never gives up",

@@ -26,7 +26,7 @@
 //   mma_rate                             bf16 multiply-adds of an SM a clock: mma_bf16 in another unit
 //   mma_latency                          clocks from an mma.sync to the next that adds to it
 //
-// What of these the planner takes in the place of the literature: take_measured in host/plan/cost_model.c.
+// What of these the planner takes in the place of the literature: set_measured in host/plan/cost_model.c.
 #include "gpu.h"
 
 #include <algorithm>

@@ -367,7 +367,7 @@ static int choose_patience(Backend *b, Error *e)
 {
     const char *text = getenv("PLSTM_POLL_LIMIT");
     int64_t limit = 1 << 22;
-    if (text && text[0] && !number_int(text, 0, UINT32_MAX, &limit))
+    if (text && text[0] && !parse_int(text, 0, UINT32_MAX, &limit))
         return error_set(
             e, EXIT_USAGE,
             "PLSTM_POLL_LIMIT is set to '%s'; it takes a whole number from 0, which never gives up",

@@ -66,7 +66,7 @@ static LstmShape shape_for(const BackendConfig *g, int which)
 }
 
 /* The plans that config->plan records, each of them as legal here as the planner's own. */
-static int take_recorded(Recurrence *r, const BackendConfig *g, const DeviceFacts *device, Error *e)
+static int parse_recorded(Recurrence *r, const BackendConfig *g, const DeviceFacts *device, Error *e)
 {
     const char *at = g->plan;
     int code = EXIT_DONE;
@@ -165,7 +165,7 @@ static int choose(Recurrence *r, const BackendConfig *g, const DeviceFacts *devi
                  "from those of an uninterrupted run");
     if (recorded && !forced) {
         Error why;
-        if (take_recorded(r, g, device, &why) == EXIT_DONE) return EXIT_DONE;
+        if (parse_recorded(r, g, device, &why) == EXIT_DONE) return EXIT_DONE;
         snprintf(r->remark, sizeof r->remark,
                  "the recorded plan cannot run here: %.700s; it is made anew, and the last bits "
                  "may differ from "

@@ -49,7 +49,7 @@ static void table_fill(Table *t)
     if (c->preset) add(t, &option_preset, line);
     for (int i = 0; i < c->n_options; i++) add(t, &c->options[i], line->own);
     for (int i = 0; c->settings && i < settings_count(); i++)
-        if (!c->settings[0] || number_choice(c->settings, settings_info(i)->name) >= 0)
+        if (!c->settings[0] || choice_index(c->settings, settings_info(i)->name) >= 0)
             add(t, settings_info(i), &line->settings);
     add(t, &option_quiet, line);
     add(t, &option_help, line);
@@ -184,7 +184,7 @@ int option_missing(const char *name, const char *takes, Error *e)
 
 /* ---- the walk ---- */
 
-static int take_operand(CommandLine *line, const char *word, Error *e)
+static int parse_operand(CommandLine *line, const char *word, Error *e)
 {
     const Command *c = line->command;
     if (!c->operand)
@@ -200,7 +200,7 @@ static int take_operand(CommandLine *line, const char *word, Error *e)
 }
 
 /* The option at argv[*at], and its value, which may be the next word. */
-static int take_option(Table *t, int argc, char **argv, int *at, Error *e)
+static int parse_option(Table *t, int argc, char **argv, int *at, Error *e)
 {
     const char *name = argv[*at] + 2, *equals = strchr(name, '='),
                *value = equals ? equals + 1 : NULL;
@@ -223,7 +223,7 @@ static int take_option(Table *t, int argc, char **argv, int *at, Error *e)
                              o->takes, value);
     }
     entry->value = value;
-    return is_setting(entry, t->line) ? EXIT_DONE : option_set(o, entry->record, value, e);
+    return is_setting(entry, t->line) ? EXIT_DONE : option_parse(o, entry->record, value, e);
 }
 
 static int walk(Table *t, int argc, char **argv, Error *e)
@@ -232,9 +232,9 @@ static int walk(Table *t, int argc, char **argv, Error *e)
     int code = EXIT_DONE;
     for (int i = 1; i < argc && !code && !t->line->help; i++) {
         const char *word = argv[i];
-        if (operands_only || word[0] != '-' || !word[1]) code = take_operand(t->line, word, e);
+        if (operands_only || word[0] != '-' || !word[1]) code = parse_operand(t->line, word, e);
         else if (!strcmp(word, "--")) operands_only = true;
-        else if (word[1] == '-') code = take_option(t, argc, argv, &i, e);
+        else if (word[1] == '-') code = parse_option(t, argc, argv, &i, e);
         else
             code = error_set(e, EXIT_USAGE,
                              "%s is not an option of plstm %s: options begin with two dashes", word,
@@ -304,7 +304,7 @@ int command_parse(CommandLine *line, const Command *c, int argc, char **argv, Er
     int code = EXIT_DONE;
     for (int i = 0; i < c->n_options && !code; i++)
         if (c->options[i].initial)
-            code = option_set(&c->options[i], line->own, c->options[i].initial, e);
+            code = option_parse(&c->options[i], line->own, c->options[i].initial, e);
     if (!code) code = walk(&t, argc, argv, e);
     line->notes = line->quiet ? NULL : stderr;
     if (!code && line->help) print_help(&t);

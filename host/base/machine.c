@@ -197,8 +197,8 @@ int machine_fits(size_t bytes, Error *e)
                            "this needs %s of memory, and %s are left to this process by the "
                            "machine, its container or "
                            "ulimit; a smaller --hidden, --batch or --seq needs less",
-                           number_bytes(bytes, needed, sizeof needed),
-                           number_bytes(left, there, sizeof there));
+                           bytes_text(bytes, needed, sizeof needed),
+                           bytes_text(left, there, sizeof there));
 }
 
 /* ---- CPUs ---- */

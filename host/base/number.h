@@ -8,18 +8,18 @@
 #include <stdint.h>
 
 /* Each sets *out and returns true, or leaves it and returns false. */
-bool number_int(const char *text, double low, double high, int64_t *out);
-bool number_u64(const char *text, uint64_t *out);
-bool number_double(const char *text, double *out); /* finite, from 0 */
+bool parse_int(const char *text, double low, double high, int64_t *out);
+bool parse_u64(const char *text, uint64_t *out);
+bool parse_double(const char *text, double *out); /* finite, from 0 */
 
 /* The fewest digits, 15 at least, that read back as v: a number that a user typed is printed as it was typed. Returns
  * out. */
-const char *number_text(double v, char *out, size_t size);
+const char *double_text(double v, char *out, size_t size);
 
 /* "13.9 MiB". Returns out. */
-const char *number_bytes(size_t bytes, char *out, size_t size);
+const char *bytes_text(size_t bytes, char *out, size_t size);
 
 /* Position of text in "a|b|c", or -1. */
-int64_t number_choice(const char *choices, const char *text);
+int64_t choice_index(const char *choices, const char *text);
 
 #endif

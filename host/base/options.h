@@ -76,7 +76,7 @@ typedef struct Option {
 #define TAKES_NOTHING                     TYPE_FLAG, NULL, 0, 0, NULL
 
 /* Parses value into the field of a record. Strings are kept by reference. EXIT_USAGE: "--keep takes ..., not 'x'". */
-int option_set(const Option *o, void *record, const char *value, Error *e);
+int option_parse(const Option *o, void *record, const char *value, Error *e);
 
 /* The field in its canonical spelling (doubles as %.17g, choices by name, u64 in decimal), empty for a NULL string and
  * for what is no one value (PathList, bool). Returns out. */

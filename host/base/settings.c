@@ -176,7 +176,7 @@ void settings_defaults(Settings *s)
     Error e;
     memset(s, 0, sizeof *s);
     for (int i = 0; i < settings_count(); i++)
-        if (list[i].initial) option_set(&list[i], s, list[i].initial, &e);
+        if (list[i].initial) option_parse(&list[i], s, list[i].initial, &e);
     settings_preset(s, NULL, &e);
     s->max_steps = -1;
 }
@@ -187,7 +187,7 @@ bool settings_of_task(int i, const char *task)
 {
     const char *tasks = list[i].tasks;
     if (!tasks) return true;
-    return tasks[0] == '!' ? strcmp(tasks + 1, task) != 0 : number_choice(tasks, task) >= 0;
+    return tasks[0] == '!' ? strcmp(tasks + 1, task) != 0 : choice_index(tasks, task) >= 0;
 }
 
 int settings_check_task(const Settings *s, Error *e)
@@ -201,7 +201,7 @@ int settings_check_task(const Settings *s, Error *e)
 
 int settings_set(Settings *s, int i, const char *value, Error *e)
 {
-    int code = option_set(&list[i], s, value, e);
+    int code = option_parse(&list[i], s, value, e);
     if (!code) s->given |= (uint64_t)1 << i;
     return code;
 }

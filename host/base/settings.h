@@ -73,7 +73,7 @@ bool settings_of_task(int i, const char *task);
 /* EXIT_USAGE: a setting that was given is none of s->task's. */
 int settings_check_task(const Settings *s, Error *e);
 
-/* Parses value into setting i and marks it given. EXIT_USAGE as option_set. */
+/* Parses value into setting i and marks it given. EXIT_USAGE as option_parse. */
 int settings_set(Settings *s, int i, const char *value, Error *e);
 
 /* Whether the setting of that name was given on the command line. */

@@ -198,7 +198,7 @@ static int score_member(Eval *v, Member *m, Error *e)
         size_t bytes = info.bytes + v->task->bytes(v->data) +
                        (size_t)v->ensemble.n * sizeof *v->ensemble.log_sum;
         fprintf(v->notes, "plstm: %s: %s needed\n", m->path,
-                number_bytes(bytes, needed, sizeof needed));
+                bytes_text(bytes, needed, sizeof needed));
     }
     ensemble_begin(&v->ensemble);
     if (v->o->confusion && (code = v->task->confusion_begin(v->data, e))) {

@@ -278,7 +278,7 @@ static int plan(const CommandLine *line, Error *e)
     bool sized = o->hidden || o->batch || o->seq;
     Asked a = {.o = o, .pick = {-1, -1}, .out = stdout};
     Error why;
-    a.preset = o->preset ? number_choice(PLAN_PRESETS, o->preset) : sized ? PLAN_SMALL : PLAN_ALL;
+    a.preset = o->preset ? choice_index(PLAN_PRESETS, o->preset) : sized ? PLAN_SMALL : PLAN_ALL;
     int code = plan_override_env(&a.force, e);
     if (!code && o->plan && (code = plan_override_parse(o->plan, &a.force, &why)))
         error_set(e, code, "--plan: %s", why.text);

@@ -222,7 +222,7 @@ static int sample(const CommandLine *line, Error *e)
             ops->info(model.backend, &info);
             if (line->notes)
                 fprintf(line->notes, "plstm: %s: %s needed\n", o->weights,
-                        number_bytes(info.bytes, needed, sizeof needed));
+                        bytes_text(info.bytes, needed, sizeof needed));
             code = ops->state_set(model.backend, 1, NULL, NULL, e);
             if (!code) code = write_text(&t, prompt, n, logits, scratch, e);
             model_close(&model);

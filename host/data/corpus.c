@@ -543,7 +543,7 @@ int vocab_read(Vocab *v, const char *path, Error *e)
     fclose(in);
     free(line);
     Error inner;
-    if (!code && (code = vocab_decode(v, text, &inner)))
+    if (!code && (code = vocab_parse(v, text, &inner)))
         error_set(e, code, "%s: %s", path, inner.text);
     free(text);
     return code;

@@ -49,7 +49,7 @@ static int check_imgid(const Place *p, const json_t *of)
     return fault(p, what);
 }
 
-static int read_sentence(ImageTexts *t, const Place *p, const json_t *sentence)
+static int parse_sentence(ImageTexts *t, const Place *p, const json_t *sentence)
 {
     const json_t *tokens = json_object_get(sentence, "tokens");
     if (!json_is_object(sentence)) return fault(p, "is not an object");
@@ -73,7 +73,7 @@ static int read_sentence(ImageTexts *t, const Place *p, const json_t *sentence)
     return code;
 }
 
-static int read_split(const Place *p, const json_t *image, ImageSplit *split)
+static int parse_split(const Place *p, const json_t *image, ImageSplit *split)
 {
     char what[160];
     const json_t *value = json_object_get(image, "split");
@@ -89,12 +89,12 @@ static int read_split(const Place *p, const json_t *image, ImageSplit *split)
     return fault(p, what);
 }
 
-static int read_image(ImageTexts *t, Place *p, const json_t *image)
+static int parse_image(ImageTexts *t, Place *p, const json_t *image)
 {
     ImageSplit split = IMAGES_TRAIN;
     p->sentence = -1;
     if (!json_is_object(image)) return fault(p, "is not an object");
-    int code = read_split(p, image, &split);
+    int code = parse_split(p, image, &split);
     if (!code) code = check_imgid(p, image);
     if (!code) code = image_texts_image(t, split, p->e);
     const json_t *sentences = json_object_get(image, "sentences");
@@ -102,7 +102,7 @@ static int read_image(ImageTexts *t, Place *p, const json_t *image)
     if (!json_is_array(sentences)) return fault(p, "has `sentences` that are no list");
     for (size_t i = 0; !code && i < json_array_size(sentences); i++) {
         p->sentence = (int64_t)i;
-        code = read_sentence(t, p, json_array_get(sentences, i));
+        code = parse_sentence(t, p, json_array_get(sentences, i));
     }
     return code;
 }
@@ -126,7 +126,7 @@ int dataset_json_parse(ImageTexts *t, const char *bytes, size_t n, const char *p
             "%s has no list `images`: it is not in the form of Karpathy's dataset_coco.json", path);
     for (size_t i = 0; !code && i < json_array_size(images); i++) {
         place.image = (int64_t)i;
-        code = read_image(t, &place, json_array_get(images, i));
+        code = parse_image(t, &place, json_array_get(images, i));
     }
     json_decref(file);
     if (!code && !t->images) code = error_set(e, EXIT_BAD_DATA, "%s has no image", path);

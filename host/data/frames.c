@@ -277,7 +277,7 @@ static int phones_synthetic(Frames *f, Error *e)
 }
 
 /* Names of labels; those that no frame of training has are passed over. */
-static int phones_parse(Frames *f, KaldiText *text, Error *e)
+static int parse_phones(Frames *f, KaldiText *text, Error *e)
 {
     for (;;) {
         KaldiPhone phone;
@@ -306,7 +306,7 @@ static int phones_read(Frames *f, Error *e)
     int code = map_file(path, "a file of phones", &bytes, &n, e);
     if (code) return code;
     KaldiText text = {bytes, (const char *)bytes + n, path, 0};
-    code = phones_parse(f, &text, e);
+    code = parse_phones(f, &text, e);
     munmap(bytes, n);
     f->phones = !code;
     return code;

@@ -22,7 +22,7 @@ typedef struct ColumnHeader {
 enum { GLOBAL_HEADER = 16 }; /* least, range, rows, cols */
 
 /* An int32 behind a byte that says 4; *at moves behind it. */
-static bool take_size(const unsigned char *bytes, size_t n, size_t *at, int64_t *size)
+static bool parse_size(const unsigned char *bytes, size_t n, size_t *at, int64_t *size)
 {
     int32_t x;
     if (n - *at < 5 || bytes[*at] != 4) return false;
@@ -94,7 +94,7 @@ static int parse_binary(KaldiMatrix *m, const unsigned char *bytes, size_t n, co
         if (code) return code;
     } else if (n - at < 10) {
         return cut_short(what, e);
-    } else if (!take_size(bytes, n, &at, &m->rows) || !take_size(bytes, n, &at, &m->cols)) {
+    } else if (!parse_size(bytes, n, &at, &m->rows) || !parse_size(bytes, n, &at, &m->cols)) {
         m->rows = -1;
     }
     if (m->rows < 0 || m->cols < 0)
@@ -141,7 +141,7 @@ static void read_columns(const KaldiMatrix *m, float *to)
 /* ---- numbers as text ---- */
 
 /* The token at *at, which *at then stands behind, as a number; false: it is none. */
-static bool take_number(const char **at, const char *end, float *value)
+static bool parse_number(const char **at, const char *end, float *value)
 {
     static const char *const words[] = {"inf", "infinity", "nan"};
     char text[64], *rest;
@@ -162,7 +162,7 @@ static bool take_number(const char **at, const char *end, float *value)
 }
 
 /* Goes through a matrix as text; to may be NULL. *at: behind `[`, and then behind `]`. false: it is none. */
-static bool scan_text(const char **at, const char *end, int64_t *rows, int64_t *cols, float *to)
+static bool parse_rows(const char **at, const char *end, int64_t *rows, int64_t *cols, float *to)
 {
     int64_t in_row = 0;
     *rows = *cols = 0;
@@ -179,7 +179,7 @@ static bool scan_text(const char **at, const char *end, int64_t *rows, int64_t *
             continue;
         }
         float value;
-        if (!take_number(at, end, &value)) return false;
+        if (!parse_number(at, end, &value)) return false;
         if (to) *to++ = value;
         in_row++;
     }
@@ -195,7 +195,7 @@ static int parse_text(KaldiMatrix *m, const char *bytes, size_t n, const char *w
                          "%s holds no matrix: neither binary nor text between [ and ]", what);
     m->kind = KALDI_TEXT;
     m->data = (const unsigned char *)++at;
-    if (!scan_text(&at, end, &m->rows, &m->cols, NULL)) {
+    if (!parse_rows(&at, end, &m->rows, &m->cols, NULL)) {
         if (at >= end || !memchr(at, ']', (size_t)(end - at)))
             return error_set(e, EXIT_BAD_DATA, "%s is cut short, or its matrix lacks the closing ]",
                              what);
@@ -226,7 +226,7 @@ void kaldi_matrix_read(const KaldiMatrix *m, float *to)
     const char *at = (const char *)m->data;
     switch (m->kind) {
     case KALDI_TEXT:
-        scan_text(&at, at + m->data_bytes, &rows, &cols, to);
+        parse_rows(&at, at + m->data_bytes, &rows, &cols, to);
         assert(rows == m->rows && cols == m->cols);
         break;
     case KALDI_F32:
@@ -318,8 +318,8 @@ static bool line_next(KaldiText *t, const char **line, const char **end)
 }
 
 /* Moves *at over the blanks behind the name, which is told. */
-static int take_name(KaldiText *t, const char **at, const char *end, const char **name,
-                     size_t *bytes, Error *e)
+static int parse_name(KaldiText *t, const char **at, const char *end, const char **name,
+                      size_t *bytes, Error *e)
 {
     *name = *at;
     *bytes = name_length(*at, end);
@@ -338,7 +338,7 @@ int kaldi_script_next(KaldiText *t, KaldiPlace *place, Error *e)
     const char *at, *end;
     *place = (KaldiPlace){.name = NULL};
     if (!line_next(t, &at, &end)) return EXIT_DONE;
-    int code = take_name(t, &at, end, &place->name, &place->name_bytes, e);
+    int code = parse_name(t, &at, end, &place->name, &place->name_bytes, e);
     if (code) return code;
     if (at == end)
         return error_set(e, EXIT_BAD_DATA, "%s: line %" PRId64 " gives no file", t->path, t->line);
@@ -379,7 +379,7 @@ int kaldi_script_next(KaldiText *t, KaldiPlace *place, Error *e)
 }
 
 /* A whole number from 0 to KALDI_MAX_LABEL behind blanks; -1: something else stands there. */
-static int32_t take_label(const char **at, const char *end)
+static int32_t parse_label(const char **at, const char *end)
 {
     int32_t x = 0;
     while (*at < end && is_blank(**at)) ++*at;
@@ -394,13 +394,13 @@ int kaldi_labels_next(KaldiText *t, KaldiLabels *labels, Error *e)
     const char *at, *end;
     *labels = (KaldiLabels){.largest = -1};
     if (!line_next(t, &at, &end)) return EXIT_DONE;
-    int code = take_name(t, &at, end, &labels->name, &labels->name_bytes, e);
+    int code = parse_name(t, &at, end, &labels->name, &labels->name_bytes, e);
     if (code) return code;
     labels->ids = at;
     labels->ids_bytes = (size_t)(end - at);
     while (at < end) {
         const char *first = at;
-        int32_t id = take_label(&at, end);
+        int32_t id = parse_label(&at, end);
         if (id < 0) {
             while (first < end && is_blank(*first)) first++;
             int length = 0;
@@ -420,7 +420,7 @@ int kaldi_labels_next(KaldiText *t, KaldiLabels *labels, Error *e)
 void kaldi_labels_read(const KaldiLabels *labels, int32_t *to)
 {
     const char *at = labels->ids, *end = at + labels->ids_bytes;
-    for (int64_t i = 0; i < labels->n; i++) to[i] = take_label(&at, end);
+    for (int64_t i = 0; i < labels->n; i++) to[i] = parse_label(&at, end);
 }
 
 int kaldi_phone_next(KaldiText *t, KaldiPhone *phone, Error *e)
@@ -429,9 +429,9 @@ int kaldi_phone_next(KaldiText *t, KaldiPhone *phone, Error *e)
     const char *at, *end;
     *phone = (KaldiPhone){.name = NULL};
     if (!line_next(t, &at, &end)) return EXIT_DONE;
-    int code = take_name(t, &at, end, &phone->name, &phone->name_bytes, e);
+    int code = parse_name(t, &at, end, &phone->name, &phone->name_bytes, e);
     if (code) return code;
-    phone->id = take_label(&at, end);
+    phone->id = parse_label(&at, end);
     while (at < end && is_blank(*at)) at++;
     phone->silence = (size_t)(end - at) == strlen(silence) && !memcmp(at, silence, strlen(silence));
     if (phone->id < 0 || (at < end && !phone->silence))

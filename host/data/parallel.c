@@ -199,7 +199,7 @@ static double layout_probability(const Layout *l, const Words *w)
 }
 
 /* Number i < n whose word stands at w->word[*at], which is then passed; -1: none. */
-static int word_parse(const Words *w, int *at, void (*make)(char *, int, bool), bool plural, int n)
+static int parse_word(const Words *w, int *at, void (*make)(char *, int, bool), bool plural, int n)
 {
     char word[WORD_BYTES];
     for (int i = 0; *at < w->n && i < n; i++) {
@@ -211,7 +211,7 @@ static int word_parse(const Words *w, int *at, void (*make)(char *, int, bool), 
     return -1;
 }
 
-static int listed_parse(const Words *w, int *at, const char *const *list, int n)
+static int parse_listed(const Words *w, int *at, const char *const *list, int n)
 {
     for (int i = 0; *at < w->n && i < n; i++) {
         if (strcmp(list[i], w->word[*at])) continue;
@@ -221,26 +221,26 @@ static int listed_parse(const Words *w, int *at, const char *const *list, int n)
     return -1;
 }
 
-static bool phrase_parse(const Words *w, int *at, NounPhrase *p)
+static bool parse_phrase(const Words *w, int *at, NounPhrase *p)
 {
-    int determiner = listed_parse(w, at, source_determiner, 4);
+    int determiner = parse_listed(w, at, source_determiner, 4);
     p->plural = determiner & 1;
     p->definite = determiner >> 1 & 1;
-    p->adjective = word_parse(w, at, source_adjective, false, ADJECTIVES);
-    p->noun = word_parse(w, at, source_noun, p->plural, NOUNS);
+    p->adjective = parse_word(w, at, source_adjective, false, ADJECTIVES);
+    p->noun = parse_word(w, at, source_noun, p->plural, NOUNS);
     return determiner >= 0 && p->noun >= 0;
 }
 
 /* A source sentence read back; false: it is none. */
-static bool source_parse(const Words *w, Sentence *s)
+static bool parse_source(const Words *w, Sentence *s)
 {
     int at = 0;
-    if (!phrase_parse(w, &at, &s->subject)) return false;
-    s->verb = word_parse(w, &at, source_verb, s->subject.plural, VERBS);
-    if (s->verb < 0 || !phrase_parse(w, &at, &s->object)) return false;
-    s->preposition = listed_parse(w, &at, source_preposition, PREPOSITIONS);
-    if (s->preposition >= 0 && !phrase_parse(w, &at, &s->other)) return false;
-    s->adverb = word_parse(w, &at, source_adverb, false, ADVERBS);
+    if (!parse_phrase(w, &at, &s->subject)) return false;
+    s->verb = parse_word(w, &at, source_verb, s->subject.plural, VERBS);
+    if (s->verb < 0 || !parse_phrase(w, &at, &s->object)) return false;
+    s->preposition = parse_listed(w, &at, source_preposition, PREPOSITIONS);
+    if (s->preposition >= 0 && !parse_phrase(w, &at, &s->other)) return false;
+    s->adverb = parse_word(w, &at, source_adverb, false, ADVERBS);
     return at == w->n;
 }
 
@@ -250,7 +250,7 @@ double parallel_nats(const char *source, const char *target)
     Sentence s;
     Layout behind, first;
     words_split(&w, source);
-    if (!source_parse(&w, &s)) return NAN;
+    if (!parse_source(&w, &s)) return NAN;
     words_split(&w, target);
     layout_make(&behind, &s, false);
     layout_make(&first, &s, true);

@@ -326,7 +326,7 @@ int scenes_texts(ImageTexts *t, Error *e)
 /* ---- the exact probability: the words read back, part by part ---- */
 
 /* Whether the words of a phrase stand at *at, which then passes them and the space behind. */
-static bool take(const char **at, const char *phrase)
+static bool accept(const char **at, const char *phrase)
 {
     size_t n = strlen(phrase);
     if (strncmp(*at, phrase, n) || ((*at)[n] && (*at)[n] != ' ')) return false;
@@ -335,19 +335,19 @@ static bool take(const char **at, const char *phrase)
 }
 
 /* Probability of the phrase of a choice that stands at *at, which is passed; 0: none does. */
-static double take_choice(const char **at, const Choice *c)
+static double parse_choice(const char **at, const Choice *c)
 {
     for (int i = 0; i < c->n; i++)
-        if (*c->phrase[i] && take(at, c->phrase[i])) return choice_p(c, i);
+        if (*c->phrase[i] && accept(at, c->phrase[i])) return choice_p(c, i);
     return *c->phrase[0] ? 0 : choice_p(c, 0);
 }
 
-static double take_object(const char **at, const SceneObject *o)
+static double parse_object(const char **at, const SceneObject *o)
 {
-    double p = take_choice(at, &article), size = take_choice(at, &size_words[o->large]);
+    double p = parse_choice(at, &article), size = parse_choice(at, &size_words[o->large]);
     p *= size > 0 ? 0.5 * size : 0.5; /* no word of size is a word of colour */
-    p *= take_choice(at, &colour_words[o->colour]);
-    return p * take_choice(at, &shape_words[o->shape]);
+    p *= parse_choice(at, &colour_words[o->colour]);
+    return p * parse_choice(at, &shape_words[o->shape]);
 }
 
 double scene_nats(const Scene *s, const char *caption)
@@ -356,17 +356,17 @@ double scene_nats(const Scene *s, const char *caption)
     for (int first = 0; first < SCENE_OBJECTS; first++) {
         const char *at = caption;
         const SceneObject *a = &s->object[first], *b = &s->object[!first];
-        double p = take_choice(&at, &intro) / SCENE_OBJECTS;
-        p *= take_object(&at, a);
+        double p = parse_choice(&at, &intro) / SCENE_OBJECTS;
+        p *= parse_object(&at, a);
         for (int by_row = 0; p > 0 && by_row < 2; by_row++) {
             const Choice *words = relation(a, b, by_row);
             const char *behind = at;
             if (!words) continue;
-            double here = p * (relation(a, b, !by_row) ? 0.5 : 1) * take_choice(&behind, words);
+            double here = p * (relation(a, b, !by_row) ? 0.5 : 1) * parse_choice(&behind, words);
             if (here == 0) continue;
-            here *= take_object(&behind, b);
-            here *=
-                take(&behind, "on") ? 0.25 * take_choice(&behind, &ground_words[s->ground]) : 0.75;
+            here *= parse_object(&behind, b);
+            here *= accept(&behind, "on") ? 0.25 * parse_choice(&behind, &ground_words[s->ground])
+                                          : 0.75;
             if (!*behind) sum += here;
         }
     }

@@ -182,7 +182,7 @@ int synthetic_corpus(Corpus *c, Error *e)
     memset(c, 0, sizeof *c);
     c->synthetic = true;
     c->known = &known_text;
-    int code = vocab_decode(&c->vocab, text, e);
+    int code = vocab_parse(&c->vocab, text, e);
     if (code) return code;
     for (int split = 0; split < SPLITS; split++) {
         Stream *s = &c->split[split];

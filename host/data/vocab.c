@@ -221,7 +221,7 @@ static int hex_value(char c)
 }
 
 /* The bytes of one encoded type, text[0..n), into out; their number, or -1 with the reason in *e. */
-static ptrdiff_t type_decode(const char *text, size_t n, char *out, int64_t number, Error *e)
+static ptrdiff_t parse_type(const char *text, size_t n, char *out, int64_t number, Error *e)
 {
     ptrdiff_t length = 0;
     for (size_t i = 0; i < n; i++) {
@@ -251,7 +251,7 @@ static ptrdiff_t type_decode(const char *text, size_t n, char *out, int64_t numb
     return length ? length : -1;
 }
 
-int vocab_decode(Vocab *v, const char *text, Error *e)
+int vocab_parse(Vocab *v, const char *text, Error *e)
 {
     VocabBuilder g = {.v = {0}};
     char *type = malloc(strlen(text) + 1);
@@ -259,7 +259,7 @@ int vocab_decode(Vocab *v, const char *text, Error *e)
         type ? EXIT_DONE : error_set(e, EXIT_FAILED, "memory ran out while reading a vocabulary");
     for (const char *at = text; !code;) {
         size_t n = strcspn(at, " ");
-        ptrdiff_t length = type_decode(at, n, type, g.v.V, e);
+        ptrdiff_t length = parse_type(at, n, type, g.v.V, e);
         int32_t id;
         if (length < 0) code = e->code;
         else if (vocab_find(&g.v, type, (size_t)length) >= 0)

@@ -31,7 +31,7 @@ void vocab_sha256(const Vocab *v, char hex[65]);
  * UTF-8 as %XX); malloc'd, NULL when memory ran out. */
 char *vocab_encode(const Vocab *v);
 /* The inverse. EXIT_BAD_DATA names what is wrong (empty type, duplicate, bad escape). */
-int vocab_decode(Vocab *v, const char *text, Error *e);
+int vocab_parse(Vocab *v, const char *text, Error *e);
 int vocab_copy(Vocab *to, const Vocab *from); /* 0, or -1 when memory ran out */
 void vocab_free(Vocab *v);
 

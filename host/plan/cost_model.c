@@ -33,8 +33,8 @@ static double *constant_at(CostConstants *c, int i)
 
 /* What the benchmark calls what it measures (bench/gpu_constants.cpp), in this model's unit; or a constant of the model by its own
  * name and unit. */
-static void take_measured(CostConstants *c, const DeviceFacts *device, const char *name,
-                          const char *unit, double value)
+static void set_measured(CostConstants *c, const DeviceFacts *device, const char *name,
+                         const char *unit, double value)
 {
     if (!strcmp(name, "flag_hop")) c->hop = value;
     else if (!strcmp(name, "graph_node_gap")) c->launch = value;
@@ -63,8 +63,8 @@ static int constants_fault(const char *from, const char *what, const char *of, E
 
 /* One document: the model's ("devices": {NAME: {CONSTANT: {"value": ...}}}) or a measured one ("gpu": NAME, "constants":
  * {...}), of which only the device's part is read. */
-static int take_document(json_t *root, const char *from, const DeviceFacts *device,
-                         CostConstants *c, bool *found, Error *e)
+static int parse_document(json_t *root, const char *from, const DeviceFacts *device,
+                          CostConstants *c, bool *found, Error *e)
 {
     json_t *devices = json_object_get(root, "devices"), *mine,
            *measured = json_object_get(root, "constants");
@@ -76,7 +76,7 @@ static int take_document(json_t *root, const char *from, const DeviceFacts *devi
         {
             double value = json_number_value(json_object_get(entry, "value"));
             const char *unit = json_string_value(json_object_get(entry, "unit"));
-            if (value > 0 && isfinite(value)) take_measured(c, device, name, unit, value);
+            if (value > 0 && isfinite(value)) set_measured(c, device, name, unit, value);
         }
         return EXIT_DONE;
     }
@@ -100,8 +100,8 @@ static int take_document(json_t *root, const char *from, const DeviceFacts *devi
     return EXIT_DONE;
 }
 
-static int take_text(json_t *root, const char *from, const json_error_t *fault,
-                     const DeviceFacts *device, CostConstants *c, bool *found, Error *e)
+static int parse_constants(json_t *root, const char *from, const json_error_t *fault,
+                           const DeviceFacts *device, CostConstants *c, bool *found, Error *e)
 {
     int code = EXIT_DONE;
     if (!root)
@@ -110,9 +110,9 @@ static int take_text(json_t *root, const char *from, const json_error_t *fault,
     json_t *document;
     if (json_is_array(root)) {
         json_array_foreach(root, i, document) if (!code) code =
-            take_document(document, from, device, c, found, e);
+            parse_document(document, from, device, c, found, e);
     } else {
-        code = take_document(root, from, device, c, found, e);
+        code = parse_document(root, from, device, c, found, e);
     }
     json_decref(root);
     return code;
@@ -124,11 +124,11 @@ int cost_constants(const DeviceFacts *device, const char *file, CostConstants *c
     bool found = false;
     memset(c, 0, sizeof *c);
     snprintf(c->device, sizeof c->device, "%s", device_like(device));
-    int code = take_text(json_loads(built_in, 0, &fault), "the constants in this program", &fault,
-                         device, c, &found, e);
+    int code = parse_constants(json_loads(built_in, 0, &fault), "the constants in this program",
+                               &fault, device, c, &found, e);
     if (!code && file) {
         found = false;
-        code = take_text(json_load_file(file, 0, &fault), file, &fault, device, c, &found, e);
+        code = parse_constants(json_load_file(file, 0, &fault), file, &fault, device, c, &found, e);
     }
     for (int i = 0; i < CONSTANTS && !code; i++)
         if (infos[i].everywhere && !(*constant_at(c, i) > 0))

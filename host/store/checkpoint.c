@@ -97,7 +97,7 @@ const float *checkpoint_param(const Checkpoint *c, int k)
 
 /* ---- metadata -> settings and counters ---- */
 
-static int read_text(const StFile *f, const char *key, const char **value, const char *path,
+static int meta_text(const StFile *f, const char *key, const char **value, const char *path,
                      Error *e)
 {
     *value = st_meta(f, key);
@@ -112,47 +112,47 @@ static int bad_value(const char *path, const char *key, const char *value, const
                      takes);
 }
 
-static int read_count(const StFile *f, const char *key, int64_t low, int64_t *out, const char *path,
-                      Error *e)
+static int parse_meta_count(const StFile *f, const char *key, int64_t low, int64_t *out,
+                            const char *path, Error *e)
 {
     const char *value;
-    int code = read_text(f, key, &value, path, e);
+    int code = meta_text(f, key, &value, path, e);
     if (code) return code;
-    if (!number_int(value, (double)low, INFINITY, out))
+    if (!parse_int(value, (double)low, INFINITY, out))
         return bad_value(path, key, value, low ? "a whole number from 1" : "a whole number from 0",
                          e);
     return EXIT_DONE;
 }
 
 /* A finite number from 0, or with allow_inf "inf". */
-static int read_double(const StFile *f, const char *key, bool allow_inf, double *out,
-                       const char *path, Error *e)
+static int parse_meta_double(const StFile *f, const char *key, bool allow_inf, double *out,
+                             const char *path, Error *e)
 {
     const char *value;
-    int code = read_text(f, key, &value, path, e);
+    int code = meta_text(f, key, &value, path, e);
     if (code) return code;
     if (allow_inf && !strcmp(value, "inf")) {
         *out = INFINITY;
         return EXIT_DONE;
     }
-    if (!number_double(value, out)) return bad_value(path, key, value, "a finite number from 0", e);
+    if (!parse_double(value, out)) return bad_value(path, key, value, "a finite number from 0", e);
     return EXIT_DONE;
 }
 
-static int read_hash(const StFile *f, const char *key, const char **value, const char *path,
-                     Error *e)
+static int parse_meta_hash(const StFile *f, const char *key, const char **value, const char *path,
+                           Error *e)
 {
-    int code = read_text(f, key, value, path, e);
+    int code = meta_text(f, key, value, path, e);
     if (code) return code;
     if (strlen(*value) != 64 || strspn(*value, "0123456789abcdef") != 64)
         return bad_value(path, key, *value, "a SHA-256 of 64 hexadecimal digits", e);
     return EXIT_DONE;
 }
 
-static int read_settings(Checkpoint *c, const char *path, Error *e)
+static int parse_settings(Checkpoint *c, const char *path, Error *e)
 {
     const char *value;
-    int code = read_text(&c->file, "preset", &value, path, e);
+    int code = meta_text(&c->file, "preset", &value, path, e);
     if (code) return code;
     settings_defaults(&c->settings);
     const char *task = st_meta(&c->file, "task");
@@ -170,7 +170,7 @@ static int read_settings(Checkpoint *c, const char *path, Error *e)
         char key[OPTION_KEY_SIZE];
         checkpoint_setting_key(i, key);
         if (may_be_unset(i) && !st_meta(&c->file, key)) continue;
-        if ((code = read_text(&c->file, key, &value, path, e))) return code;
+        if ((code = meta_text(&c->file, key, &value, path, e))) return code;
         if (settings_set(&c->settings, i, value, e))
             return bad_value(path, key, value, settings_info(i)->takes, e);
     }
@@ -178,19 +178,20 @@ static int read_settings(Checkpoint *c, const char *path, Error *e)
     return EXIT_DONE;
 }
 
-static int read_counters(Checkpoint *c, const char *path, Error *e)
+static int parse_counters(Checkpoint *c, const char *path, Error *e)
 {
     Counters *n = &c->counters;
     const StFile *f = &c->file;
-    int code = read_count(f, "step", 0, &n->step, path, e);
-    if (!code) code = read_count(f, "epoch", 1, &n->epoch, path, e);
-    if (!code) code = read_count(f, "minibatch", 0, &n->minibatch, path, e);
-    if (!code) code = read_double(f, "lr", false, &n->lr, path, e);
-    if (!code) code = read_double(f, "nats", false, &n->nats, path, e);
-    if (!code) code = read_count(f, "tokens", 0, &n->tokens, path, e);
-    if (!code) code = read_double(f, "best_valid", true, &n->best_valid, path, e);
+    int code = parse_meta_count(f, "step", 0, &n->step, path, e);
+    if (!code) code = parse_meta_count(f, "epoch", 1, &n->epoch, path, e);
+    if (!code) code = parse_meta_count(f, "minibatch", 0, &n->minibatch, path, e);
+    if (!code) code = parse_meta_double(f, "lr", false, &n->lr, path, e);
+    if (!code) code = parse_meta_double(f, "nats", false, &n->nats, path, e);
+    if (!code) code = parse_meta_count(f, "tokens", 0, &n->tokens, path, e);
+    if (!code) code = parse_meta_double(f, "best_valid", true, &n->best_valid, path, e);
     if (code) return code;
-    if (st_meta(f, "hits") && (code = read_count(f, "hits", 0, &n->hits, path, e))) return code;
+    if (st_meta(f, "hits") && (code = parse_meta_count(f, "hits", 0, &n->hits, path, e)))
+        return code;
     if (n->hits > n->tokens)
         return error_set(e, EXIT_BAD_DATA,
                          "%s: metadata 'hits' is %" PRId64 ", more than its %" PRId64 " 'tokens'",
@@ -216,16 +217,16 @@ static int read_counters(Checkpoint *c, const char *path, Error *e)
 }
 
 /* The vocabulary under `key`, against its hash under key_sha256; a file of a task may lack it. */
-static int read_vocab(Checkpoint *c, const char *key, const char *key_sha256, bool needed, Vocab *v,
-                      const char *path, Error *e)
+static int parse_vocab(Checkpoint *c, const char *key, const char *key_sha256, bool needed,
+                       Vocab *v, const char *path, Error *e)
 {
     const char *hash, *text;
     if (!needed && !st_meta(&c->file, key) && !st_meta(&c->file, key_sha256)) return EXIT_DONE;
-    int code = read_text(&c->file, key, &text, path, e);
-    if (!code) code = read_hash(&c->file, key_sha256, &hash, path, e);
+    int code = meta_text(&c->file, key, &text, path, e);
+    if (!code) code = parse_meta_hash(&c->file, key_sha256, &hash, path, e);
     if (code) return code;
     Error inner;
-    if ((code = vocab_decode(v, text, &inner)))
+    if ((code = vocab_parse(v, text, &inner)))
         return error_set(e, code, "%s: metadata '%s': %s", path, key, inner.text);
     char actual[65];
     vocab_sha256(v, actual);
@@ -236,21 +237,22 @@ static int read_vocab(Checkpoint *c, const char *key, const char *key_sha256, bo
     return EXIT_DONE;
 }
 
-static int read_corpus(Checkpoint *c, const char *path, Error *e)
+static int parse_corpus(Checkpoint *c, const char *path, Error *e)
 {
     const char *hash;
     /* Of a run that did not read all three splits there is only the hash of its training ids. */
     bool partial = st_meta(&c->file, "train_sha256") != NULL;
-    int code = read_hash(&c->file, partial ? "train_sha256" : "corpus_sha256", &hash, path, e);
+    int code =
+        parse_meta_hash(&c->file, partial ? "train_sha256" : "corpus_sha256", &hash, path, e);
     if (code) return code;
     memcpy(partial ? c->train_sha256 : c->corpus_sha256, hash, sizeof c->corpus_sha256);
     c->data = st_meta(&c->file, "data");
     if (c->data && is_lm(c->task) && strcmp(c->data, "synthetic"))
         return bad_value(path, "data", c->data, "synthetic", e);
-    code = read_vocab(c, "vocab", "vocab_sha256", is_lm(c->task), &c->vocab, path, e);
+    code = parse_vocab(c, "vocab", "vocab_sha256", is_lm(c->task), &c->vocab, path, e);
     if (!code && !is_lm(c->task))
         code =
-            read_vocab(c, "vocab_source", "vocab_source_sha256", false, &c->vocab_source, path, e);
+            parse_vocab(c, "vocab_source", "vocab_source_sha256", false, &c->vocab_source, path, e);
     return code;
 }
 
@@ -330,9 +332,9 @@ static int read_checkpoint(Checkpoint *c, const char *path, Error *e)
                          "%s has no plstm metadata; --init-weights takes bare weights", path);
     else if (strcmp(version, FORMAT_VERSION))
         code = bad_value(path, "plstm", version, "format " FORMAT_VERSION, e);
-    if (!code) code = read_settings(c, path, e);
-    if (!code) code = read_counters(c, path, e);
-    if (!code) code = read_corpus(c, path, e);
+    if (!code) code = parse_settings(c, path, e);
+    if (!code) code = parse_counters(c, path, e);
+    if (!code) code = parse_corpus(c, path, e);
     if (!code) code = read_tensors(c, path, e);
     if (code) checkpoint_close(c);
     else st_forget(&c->file); /* every weight was looked at */

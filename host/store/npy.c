@@ -39,7 +39,7 @@ static void skip_blanks(Reader *r)
 }
 
 /* Whether c is next, behind blanks; then it is taken. */
-static bool take(Reader *r, char c)
+static bool accept(Reader *r, char c)
 {
     skip_blanks(r);
     if (r->at == r->end || *r->at != c) return false;
@@ -47,7 +47,7 @@ static bool take(Reader *r, char c)
     return true;
 }
 
-static bool take_word(Reader *r, const char *word)
+static bool accept_word(Reader *r, const char *word)
 {
     size_t n = strlen(word);
     skip_blanks(r);
@@ -57,10 +57,10 @@ static bool take_word(Reader *r, const char *word)
 }
 
 /* A string in quotes of either kind, without escapes; its first size-1 characters. */
-static bool take_string(Reader *r, char *to, size_t size)
+static bool parse_string(Reader *r, char *to, size_t size)
 {
     size_t n = 0;
-    char quote = take(r, '\'') ? '\'' : take(r, '"') ? '"' : 0;
+    char quote = accept(r, '\'') ? '\'' : accept(r, '"') ? '"' : 0;
     if (!quote) return false;
     for (; r->at < r->end && *r->at != quote; r->at++) {
         if (*r->at == '\\' || *r->at < ' ' || *r->at > '~') return false;
@@ -70,7 +70,7 @@ static bool take_string(Reader *r, char *to, size_t size)
     return r->at++ < r->end;
 }
 
-static bool take_size(Reader *r, int64_t *size)
+static bool parse_size(Reader *r, int64_t *size)
 {
     skip_blanks(r);
     const char *first = r->at;
@@ -82,14 +82,14 @@ static bool take_size(Reader *r, int64_t *size)
     return r->at > first;
 }
 
-static int read_dtype(Reader *r, NpyFile *f)
+static int parse_dtype(Reader *r, NpyFile *f)
 {
     char name[24];
-    if (take(r, '['))
+    if (accept(r, '['))
         return error_set(
             r->e, EXIT_BAD_DATA,
             "%s holds records; plstm reads arrays of float32 ('<f4') and float16 ('<f2')", r->path);
-    if (!take_string(r, name, sizeof name)) return fault(r, "has a dtype that is no string");
+    if (!parse_string(r, name, sizeof name)) return fault(r, "has a dtype that is no string");
     if (!strcmp(name, "<f4")) f->dtype = NPY_F32;
     else if (!strcmp(name, "<f2")) f->dtype = NPY_F16;
     else
@@ -101,10 +101,10 @@ static int read_dtype(Reader *r, NpyFile *f)
     return EXIT_DONE;
 }
 
-static int read_order(Reader *r)
+static int parse_order(Reader *r)
 {
-    if (take_word(r, "False")) return EXIT_DONE;
-    if (!take_word(r, "True"))
+    if (accept_word(r, "False")) return EXIT_DONE;
+    if (!accept_word(r, "True"))
         return fault(r, "has a fortran_order that is neither True nor False");
     return error_set(
         r->e, EXIT_BAD_DATA,
@@ -112,18 +112,18 @@ static int read_order(Reader *r)
         r->path);
 }
 
-static int read_shape(Reader *r, NpyFile *f)
+static int parse_shape(Reader *r, NpyFile *f)
 {
-    if (!take(r, '(')) return fault(r, "has a shape that is no tuple");
+    if (!accept(r, '(')) return fault(r, "has a shape that is no tuple");
     f->rank = 0;
-    while (!take(r, ')')) {
+    while (!accept(r, ')')) {
         if (f->rank == NPY_MAX_RANK)
             return error_set(r->e, EXIT_BAD_DATA, "%s has more than %d dimensions", r->path,
                              NPY_MAX_RANK);
-        if (!take_size(r, &f->shape[f->rank]))
+        if (!parse_size(r, &f->shape[f->rank]))
             return fault(r, "has a shape that is not made of sizes");
         f->rank++;
-        bool more = take(r, ',');
+        bool more = accept(r, ',');
         skip_blanks(r);
         /* (3) is a number and no tuple. */
         if (!more && (f->rank == 1 || r->at == r->end || *r->at != ')'))
@@ -137,25 +137,25 @@ static int read_shape(Reader *r, NpyFile *f)
     return EXIT_DONE;
 }
 
-static int read_entries(Reader *r, NpyFile *f)
+static int parse_entries(Reader *r, NpyFile *f)
 {
     static const char *const keys[] = {"descr", "fortran_order", "shape"};
     bool seen[3] = {false};
-    if (!take(r, '{')) return fault(r, "is no dict");
-    while (!take(r, '}')) {
+    if (!accept(r, '{')) return fault(r, "is no dict");
+    while (!accept(r, '}')) {
         char key[24];
         int k = 0, code = EXIT_DONE;
-        if (!take_string(r, key, sizeof key) || !take(r, ':'))
+        if (!parse_string(r, key, sizeof key) || !accept(r, ':'))
             return fault(r, "has an entry without a name");
         while (k < 3 && strcmp(key, keys[k])) k++;
         if (k == 3) return fault(r, "has an entry that is not dtype, order or shape");
         if (seen[k]) return fault(r, "has an entry twice");
         seen[k] = true;
-        if (k == 0) code = read_dtype(r, f);
-        else if (k == 1) code = read_order(r);
-        else code = read_shape(r, f);
+        if (k == 0) code = parse_dtype(r, f);
+        else if (k == 1) code = parse_order(r);
+        else code = parse_shape(r, f);
         if (code) return code;
-        bool more = take(r, ',');
+        bool more = accept(r, ',');
         skip_blanks(r);
         if (!more && (r->at == r->end || *r->at != '}'))
             return fault(r, "has entries that no comma separates");
@@ -164,11 +164,11 @@ static int read_entries(Reader *r, NpyFile *f)
     return EXIT_DONE;
 }
 
-static int read_header(Reader *r, NpyFile *f)
+static int parse_header(Reader *r, NpyFile *f)
 {
-    int code = read_entries(r, f);
+    int code = parse_entries(r, f);
     if (code) return code;
-    if (take(r, '#')) {
+    if (accept(r, '#')) {
         while (r->at < r->end && *r->at == ' ') r->at++;
         const char *next = r->at, *last;
         while (next < r->end && *next != '\n') next++;
@@ -210,7 +210,7 @@ int npy_parse(NpyFile *f, const void *bytes, size_t n, const char *path, Error *
                 .end = (const char *)b + start + length,
                 .path = path,
                 .e = e};
-    int code = read_header(&r, f);
+    int code = parse_header(&r, f);
     if (code) return code;
     size_t held = n - start - length, size = f->dtype == NPY_F16 ? 2 : 4;
     if ((uint64_t)f->n > SIZE_MAX / size || (size_t)f->n * size != held)

@@ -265,7 +265,7 @@ static int vocab_agrees(const Source *s, const Vocab *ours, Error *e)
     if (!text || !ours) return EXIT_DONE;
     Vocab theirs;
     Error inner;
-    int code = vocab_decode(&theirs, text, &inner);
+    int code = vocab_parse(&theirs, text, &inner);
     if (code) return error_set(e, code, "%s: metadata 'vocab': %s", s->path, inner.text);
     for (int64_t i = 0; !code && (i < theirs.V || i < ours->V); i++) {
         size_t n = 0, m = 0;

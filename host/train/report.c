@@ -229,7 +229,7 @@ static void header_print(const RunInfo *info)
     const Settings *s = info->settings;
     const ModelShape *shape = &info->shape;
     char bytes[32];
-    number_bytes(info->bytes, bytes, sizeof bytes);
+    bytes_text(info->bytes, bytes, sizeof bytes);
     printf("model      H %lld, L %lld, ", (long long)s->hidden, (long long)s->layers);
     if (shape->F) printf("F %lld, ", (long long)shape->F);
     if (shape->V_in == shape->V_out) printf("V %lld", (long long)shape->V_out);
@@ -238,7 +238,7 @@ static void header_print(const RunInfo *info)
     else printf("%lld classes", (long long)shape->V_out);
     printf(": %lld parameters, %s needed\n", (long long)info->parameters, bytes);
     char keep[40];
-    printf("dropout    keep %s, sites %s\n", number_text(s->keep, keep, sizeof keep),
+    printf("dropout    keep %s, sites %s\n", double_text(s->keep, keep, sizeof keep),
            sites_name(s->sites));
     info->task->print_data(info->data, s, stdout);
     printf("minibatch  B %lld", (long long)s->batch);

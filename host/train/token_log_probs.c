@@ -14,7 +14,7 @@
 static const char opening[] = "plstm log-probabilities: ";
 
 /* "KEY=" of the note up to the next blank. */
-static int take(const char *note, const char *key, char *to, size_t size)
+static int find_value(const char *note, const char *key, char *to, size_t size)
 {
     size_t length = strlen(key);
     for (const char *p = note + strlen(opening); *p; p += strspn(p, " ")) {
@@ -29,15 +29,15 @@ static int take(const char *note, const char *key, char *to, size_t size)
     return -1;
 }
 
-static int read_note(TokenLogProbs *t, const NpyFile *f, const char *path, Error *e)
+static int parse_note(TokenLogProbs *t, const NpyFile *f, const char *path, Error *e)
 {
     char count[24], *end;
     if (strncmp(f->note, opening, strlen(opening)) ||
-        take(f->note, "split=", t->text.split, sizeof t->text.split) ||
-        take(f->note, "protocol=", t->text.protocol, sizeof t->text.protocol) ||
-        take(f->note, "vocab=", t->text.vocab_sha256, sizeof t->text.vocab_sha256) ||
-        take(f->note, "targets=", t->text.targets_sha256, sizeof t->text.targets_sha256) ||
-        take(f->note, "paper_tokens=", count, sizeof count))
+        find_value(f->note, "split=", t->text.split, sizeof t->text.split) ||
+        find_value(f->note, "protocol=", t->text.protocol, sizeof t->text.protocol) ||
+        find_value(f->note, "vocab=", t->text.vocab_sha256, sizeof t->text.vocab_sha256) ||
+        find_value(f->note, "targets=", t->text.targets_sha256, sizeof t->text.targets_sha256) ||
+        find_value(f->note, "paper_tokens=", count, sizeof count))
         return error_set(e, EXIT_BAD_DATA,
                          "%s does not say which split it scores; plstm eval --token-log-probs "
                          "writes files that do",
@@ -61,7 +61,7 @@ int token_log_probs_read(TokenLogProbs *t, const char *path, Error *e)
                          "%s has %d dimensions and %" PRId64
                          " elements; log-probabilities are a list of one or more",
                          path, f.rank, f.n);
-    if (!code) code = read_note(t, &f, path, e);
+    if (!code) code = parse_note(t, &f, path, e);
     if (!code && !(t->log_p = malloc((size_t)f.n * sizeof *t->log_p)))
         code = error_set(e, EXIT_FAILED, "memory ran out for %s", path);
     t->n = f.n;

@@ -1,7 +1,7 @@
 /* libFuzzer target: whatever the bytes, the reader answers with a file or one sentence, and touches nothing
  * outside them.
  *
- * Each input is given to st_parse, to checkpoint_parse and, as text, to vocab_decode. What is accepted is
+ * Each input is given to st_parse, to checkpoint_parse and, as text, to vocab_parse. What is accepted is
  * then used: every byte that a tensor points to is read, every name looked up, an accepted vocabulary encoded
  * and decoded again. Inputs lie in a block of exactly their size, so that the address sanitizer sees the
  * first byte beyond. `make fuzz` builds and runs it. */
@@ -55,13 +55,13 @@ static void use_vocab(const char *text)
 {
     Error e = {0};
     Vocab v = {0}, again = {0};
-    int code = vocab_decode(&v, text, &e);
+    int code = vocab_parse(&v, text, &e);
     if (code) {
         check_sentence(code, &e);
         return;
     }
     char *encoded = vocab_encode(&v), a[65], b[65];
-    PROMISE(encoded && vocab_decode(&again, encoded, &e) == EXIT_DONE);
+    PROMISE(encoded && vocab_parse(&again, encoded, &e) == EXIT_DONE);
     vocab_sha256(&v, a);
     vocab_sha256(&again, b);
     PROMISE(v.V == again.V && v.V > 0 && !strcmp(a, b));

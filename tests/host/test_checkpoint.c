@@ -48,7 +48,7 @@ static int fixture_make(void **state)
                              .best_valid = INFINITY};
     /* A type that is not UTF-8 and one with a percent sign: their encoding is corpus.c's, the way there and
      * back is ours. */
-    if (vocab_decode(&x->corpus.vocab, "the <eos> caf\xc3\xa9 50%25 %FF", &e)) return -1;
+    if (vocab_parse(&x->corpus.vocab, "the <eos> caf\xc3\xa9 50%25 %FF", &e)) return -1;
     memset(x->corpus.sha256, 'a', 64);
     if (params_init(&x->params, &(ModelShape){.V_in = V, .V_out = V, .H = H, .L = L})) return -1;
     params_draw(&x->params, 7, 0.1);
@@ -448,7 +448,7 @@ static void test_bad_metadata(void **state)
     Vocab other = {0};
     Error e = {0};
     char hash[65];
-    assert_int_equal(vocab_decode(&other, "just four types here", &e), EXIT_DONE);
+    assert_int_equal(vocab_parse(&other, "just four types here", &e), EXIT_DONE);
     vocab_sha256(&other, hash);
     parts_take(&p, in_folder("good"));
     parts_set(&p, "vocab", "just four types here");
