@@ -598,7 +598,7 @@ int run(int argc, char **argv)
     bool listing = false, to_file = false;
     std::vector<char *> left = {argv[0]};
     for (int i = 1; i < argc; i++)
-        if (argv[i] == std::string("--tiny")) be_tiny(), chosen.tiny = true;
+        if (argv[i] == std::string("--tiny")) use_tiny_shapes(), chosen.tiny = true;
     for (int i = 1; i < argc; i++) {
         const std::string a = argv[i];
         listing = listing || (a.rfind("--benchmark_list_tests", 0) == 0 &&

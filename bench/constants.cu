@@ -167,11 +167,11 @@ __global__ void __launch_bounds__(CONSTANTS_THREADS)
     barrier_kernel(int rounds, unsigned *state, unsigned *slots, FaultRecord *fault,
                    unsigned *errors)
 {
-    SHARED_ARRAY(uint32_t, gone, 1);
+    SHARED_ARRAY(uint32_t, timed_out, 1);
     unsigned next = (blockIdx.x + 1) % gridDim.x;
     GridBarrier barrier;
-    bool there = KIND != 3 ||
-                 barrier_open(&barrier, state + 2, gridDim.x, blockIdx.x, 0, POLLS, gone, fault);
+    bool there = KIND != 3 || barrier_open(&barrier, state + 2, gridDim.x, blockIdx.x, 0, POLLS,
+                                           timed_out, fault);
     for (unsigned r = 0; r < (unsigned)rounds && there; r++) {
         unsigned *now =
             slots + r % 2 * gridDim.x; /* two sets: a neighbour may be a round ahead, never two */
@@ -201,9 +201,10 @@ __global__ void __launch_bounds__(CONSTANTS_THREADS)
     broadcast_kernel(int rounds, int words, unsigned *state, unsigned *buffer, FaultRecord *fault,
                      unsigned *errors)
 {
-    SHARED_ARRAY(uint32_t, gone, 1);
+    SHARED_ARRAY(uint32_t, timed_out, 1);
     GridBarrier barrier;
-    bool there = barrier_open(&barrier, state + 2, gridDim.x, blockIdx.x, 0, POLLS, gone, fault);
+    bool there =
+        barrier_open(&barrier, state + 2, gridDim.x, blockIdx.x, 0, POLLS, timed_out, fault);
     for (unsigned r = 0; r < (unsigned)rounds && there; r++) {
         uint4 *now = (uint4 *)(buffer + r % 2 * words);
         unsigned wrong = 0;
@@ -431,14 +432,14 @@ __global__ void __launch_bounds__(CONSTANTS_THREADS)
 struct BulkPieces {
     uint4 *all;
     Mbarrier *full;
-    uint32_t *gone;
+    uint32_t *timed_out;
 };
 
 static __device__ void bulk_carve(Smem sm, int words, BulkPieces *p)
 {
     p->all = sm.take<uint4>(words ? (size_t)words / 4 : 1);
     p->full = sm.take<Mbarrier>(1);
-    p->gone = sm.take<uint32_t>(1);
+    p->timed_out = sm.take<uint32_t>(1);
 }
 #endif
 
@@ -456,7 +457,8 @@ __global__ void __launch_bounds__(CONSTANTS_THREADS)
         mbarrier_init(p.full, 1);
         mbarrier_init_fence();
     }
-    bool there = barrier_open(&barrier, state + 2, gridDim.x, blockIdx.x, 0, POLLS, p.gone, fault);
+    bool there =
+        barrier_open(&barrier, state + 2, gridDim.x, blockIdx.x, 0, POLLS, p.timed_out, fault);
     cluster_barrier();
     for (unsigned r = 0; r < (unsigned)rounds && there; r++) {
         const unsigned v = r + 1;

@@ -30,7 +30,7 @@ measure::Rule rule;
 const unsigned delay_cycles = 60000;                 // some 30 us: launches queue up behind it
 const auto recovery = std::chrono::milliseconds(20); // of a clock that was throttled
 
-void be_tiny()
+void use_tiny_shapes()
 {
     tiny = true;
     V = 50, sets = 2, square = 64, step_seconds = 0;
@@ -48,7 +48,7 @@ int Gpu::open(Error *e)
     if (limit && *limit && !parse_int(limit, 0, UINT32_MAX, &looks))
         return error_set(
             e, EXIT_USAGE,
-            "PLSTM_POLL_LIMIT is set to '%s'; it takes a whole number from 0, which never gives up",
+            "PLSTM_POLL_LIMIT is set to '%s'; it takes a whole number from 0, which waits forever",
             limit);
     poll_limit = (uint32_t)looks;
     if (!code) code = device_facts(0, &facts, e);
@@ -95,7 +95,7 @@ std::string Gpu::fault_seen()
     for (unsigned i = 0; i < 32 * sizeof r.missing / sizeof r.missing[0]; i++)
         if (r.missing[i / 32] >> i % 32 & 1)
             missing += (missing.empty() ? "" : " ") + std::to_string(i);
-    return "wrong: block " + std::to_string(r.block) + " gave up waiting at step " +
+    return "wrong: block " + std::to_string(r.block) + " timed out at step " +
            std::to_string(r.step) + ": expected " + std::to_string(r.expected) + ", saw " +
            std::to_string(r.seen) +
            ", blocks that did not come: " + (missing.empty() ? "not known" : missing) + " (after " +

@@ -38,11 +38,11 @@ extern int sets;            // of inputs
 extern double step_seconds; // of a sample of training steps
 extern bool spoil, tiny;
 extern uint32_t
-    poll_limit; // looks at a missing block before a kernel gives up: about a second, or PLSTM_POLL_LIMIT
+    poll_limit; // polls of a missing block before a kernel times out: about a second, or PLSTM_POLL_LIMIT
 extern measure::Rule rule; // of every measurement
 const int64_t L = 2, the_step = 7;
 const uint64_t seed = 1;
-void be_tiny();
+void use_tiny_shapes();
 
 // ---- the device ----
 
@@ -101,15 +101,18 @@ template <class T> class Device
     size_t n;
 };
 template <class T> using Shared = std::shared_ptr<Device<T>>;
-template <class T> Shared<T> on_device(const std::vector<T> &v)
+template <class T> Shared<T> device_copy(const std::vector<T> &v)
 {
     return std::make_shared<Device<T>>(v);
 }
 // n values in the bits of bfloat16.
 std::vector<uint16_t> bf16_bits(const std::vector<float> &v);
-template <class T> Shared<T> room(int64_t n) { return std::make_shared<Device<T>>((size_t)n); }
+template <class T> Shared<T> device_alloc(int64_t n)
+{
+    return std::make_shared<Device<T>>((size_t)n);
+}
 // All bytes zero.
-template <class T> Shared<T> zeros(int64_t n) { return on_device(std::vector<T>((size_t)n)); }
+template <class T> Shared<T> zeros(int64_t n) { return device_copy(std::vector<T>((size_t)n)); }
 
 // Stream, cuBLAS and scratch: one for all rows, as a backend has one.
 struct Gpu {
@@ -134,7 +137,7 @@ struct Gpu {
     void wait() { CHECK(cudaStreamSynchronize(context.stream)); }
     // Enqueues writes over more memory than L2 holds.
     void flush();
-    // A sentence where a kernel gave up waiting since the last call; empty otherwise.
+    // A sentence if a kernel has timed out since the last call; empty otherwise.
     std::string fault_seen();
     void close();
 };

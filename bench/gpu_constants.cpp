@@ -140,7 +140,7 @@ measure::Result fma_rate()
 {
     const int blocks = tiny ? 3 : 8 * gpu.facts.sms, rounds = tiny ? 2 : 2000;
     const float a = 0.999f, b = 0.001f;
-    auto out = room<float>((int64_t)blocks * CONSTANTS_THREADS);
+    auto out = device_alloc<float>((int64_t)blocks * CONSTANTS_THREADS);
     out->poison();
     const measure::Result r = converge(
         [&] { CHECK(constants_fma(gpu.context.stream, blocks, rounds, a, b, out->get())); },
@@ -169,7 +169,7 @@ measure::Result mma_rate(bool tf32)
 {
     if (gpu.facts.major < 8) throw Refused("tensor cores of sm_80 are not there");
     const int blocks = tiny ? 2 : 4 * gpu.facts.sms, rounds = tiny ? 3 : 4000, k = tf32 ? 8 : 16;
-    auto out = room<float>((int64_t)blocks * CONSTANTS_THREADS);
+    auto out = device_alloc<float>((int64_t)blocks * CONSTANTS_THREADS);
     out->poison();
     const measure::Result r = converge(
         [&] { CHECK(constants_mma(gpu.context.stream, tf32, blocks, rounds, out->get())); },
@@ -219,7 +219,7 @@ measure::Result mma_latency()
 {
     if (gpu.facts.major < 8) throw Refused("tensor cores of sm_80 are not there");
     const int few = tiny ? 2 : 1000, many = 10 * few;
-    auto out = room<float>(32);
+    auto out = device_alloc<float>(32);
     out->poison();
     const measure::Result r = slope(few, many, 1, [&](int rounds) {
         CHECK(constants_mma_chain(gpu.context.stream, rounds, out->get()));
@@ -258,10 +258,10 @@ measure::Result gemm_rate_16(Precision p)
             const __nv_bfloat16 bf = __float2bfloat16(from[i]);
             std::memcpy(&to[i], p == Precision::F16 ? (const void *)&h : (const void *)&bf, 2);
         }
-        return on_device(to);
+        return device_copy(to);
     };
     auto a16 = half(a), b16 = half(b);
-    auto out = room<float>(n * n);
+    auto out = device_alloc<float>(n * n);
     const auto run = [&] { // column-major: row-major C = A B is C' = B' A'
         CHECK(cublasGemmEx(gpu.context.blas, CUBLAS_OP_N, CUBLAS_OP_N, (int)n, (int)n, (int)n, &one,
                            b16->get(), type, (int)n, a16->get(), type, (int)n, &zero, out->get(),
@@ -300,8 +300,8 @@ measure::Result launch_gap(bool graphed)
 measure::Result barrier_cost(int kind, int blocks)
 {
     const int few = tiny ? 2 : 200, many = 10 * few;
-    auto state = room<unsigned>(2 + blocks), slots = room<unsigned>(2 * blocks);
-    auto errors = on_device(std::vector<unsigned>(1));
+    auto state = device_alloc<unsigned>(2 + blocks), slots = device_alloc<unsigned>(2 * blocks);
+    auto errors = device_copy(std::vector<unsigned>(1));
     const measure::Result r = slope(few, many, 1, [&](int rounds) {
         CHECK(cudaMemsetAsync(state->get(), 0, state->bytes(), gpu.context.stream));
         CHECK(constants_barrier(gpu.context.stream, kind, blocks, rounds, state->get(),
@@ -315,8 +315,8 @@ measure::Result barrier_cost(int kind, int blocks)
 measure::Result hop_cost()
 {
     const int few = tiny ? 5 : 500, many = 10 * few;
-    auto flags = room<unsigned>(64), payload = room<unsigned>(2),
-         errors = on_device(std::vector<unsigned>(1));
+    auto flags = device_alloc<unsigned>(64), payload = device_alloc<unsigned>(2),
+         errors = device_copy(std::vector<unsigned>(1));
     const measure::Result r = slope(few, many, 2, [&](int rounds) {
         CHECK(cudaMemsetAsync(flags->get(), 0, flags->bytes(), gpu.context.stream));
         CHECK(constants_hops(gpu.context.stream, rounds, flags->get(), payload->get(),
@@ -338,8 +338,8 @@ measure::Result less(const measure::Result &all, const measure::Result &bare)
 measure::Result broadcast_cost(int words, int blocks)
 {
     const int few = tiny ? 2 : 200, many = 10 * few;
-    auto state = room<unsigned>(2 + blocks), errors = on_device(std::vector<unsigned>(1));
-    auto buffer = room<unsigned>(2 * words);
+    auto state = device_alloc<unsigned>(2 + blocks), errors = device_copy(std::vector<unsigned>(1));
+    auto buffer = device_alloc<unsigned>(2 * words);
     const auto measured = [&](int n) {
         return slope(few, many, 1, [&](int rounds) {
             CHECK(cudaMemsetAsync(state->get(), 0, state->bytes(), gpu.context.stream));
@@ -387,7 +387,7 @@ measure::Result cluster_barrier_cost(int size)
     need_clusters();
     const Grid g(size);
     const int few = tiny ? 2 : 320, many = (tiny ? 3 : 10) * few;
-    auto errors = on_device(std::vector<unsigned>(1));
+    auto errors = device_copy(std::vector<unsigned>(1));
     const measure::Result r = slope(few, many, 1, [&](int rounds) {
         CHECK(constants_cluster_barrier(gpu.context.stream, g.clusters, size, g.shared, rounds,
                                         errors->get()));
@@ -400,7 +400,7 @@ measure::Result cluster_hop_cost()
 {
     need_clusters();
     const int size = 8, few = tiny ? 2 : 100, many = (tiny ? 3 : 10) * few;
-    auto errors = on_device(std::vector<unsigned>(1));
+    auto errors = device_copy(std::vector<unsigned>(1));
     const measure::Result r = slope(few, many, size, [&](int rounds) {
         CHECK(constants_cluster_hops(gpu.context.stream, size, rounds, errors->get()));
     });
@@ -412,7 +412,7 @@ measure::Result cluster_latency()
 {
     need_clusters();
     const int size = 8, few = tiny ? 2 : 500, many = (tiny ? 3 : 10) * few;
-    auto errors = on_device(std::vector<unsigned>(1));
+    auto errors = device_copy(std::vector<unsigned>(1));
     const measure::Result r = slope(few, many, 1, [&](int rounds) {
         CHECK(constants_cluster_loads(gpu.context.stream, size, rounds, errors->get()));
     });
@@ -427,7 +427,7 @@ measure::Result gather_cost(bool bulk, int size, int kilobytes)
     need_clusters();
     const Grid g(size);
     const int few = tiny ? 2 : 160, many = (tiny ? 3 : 10) * few;
-    auto errors = on_device(std::vector<unsigned>(1));
+    auto errors = device_copy(std::vector<unsigned>(1));
     const measure::Result r = slope(few, many, 1, [&](int rounds) {
         CHECK(constants_gather(gpu.context.stream, bulk, g.clusters, size, g.shared, rounds,
                                gather_words(kilobytes), errors->get()));
@@ -459,8 +459,8 @@ measure::Result broadcast_bulk_cost(int words, int size)
     need_clusters();
     const Grid g(size);
     const int few = tiny ? 2 : 200, many = (tiny ? 3 : 10) * few, blocks = g.clusters * size;
-    auto state = room<unsigned>(2 + blocks), errors = on_device(std::vector<unsigned>(1));
-    auto buffer = room<unsigned>(2 * words);
+    auto state = device_alloc<unsigned>(2 + blocks), errors = device_copy(std::vector<unsigned>(1));
+    auto buffer = device_alloc<unsigned>(2 * words);
     const auto measured = [&](int n) {
         return slope(few, many, 1, [&](int rounds) {
             CHECK(cudaMemsetAsync(state->get(), 0, state->bytes(), gpu.context.stream));

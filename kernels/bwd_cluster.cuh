@@ -183,7 +183,7 @@ static __device__ __forceinline__ void bwd_cluster_loop(const ClusterBackwardArg
         if (n == 0 || cluster_receive(meeting, n))
             cluster_backward_cells<PRECISION>(a, at, s, bits, t, n);
         __syncthreads(); /* dgates are there; nobody of the block reads exchange n any more */
-        if (meeting.flags->gone) {
+        if (meeting.flags->timed_out) {
             if (threadIdx.x == 0) cluster_report(a.fault, n, t);
             break;
         }

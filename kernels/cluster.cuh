@@ -32,7 +32,7 @@
 enum { CLUSTER_DRAIN = 64 };
 
 struct ClusterFlags {
-    uint32_t gone; /* this block gave up, or the launch is behind one that did */
+    uint32_t timed_out; /* this block gave up, or the launch is behind one that did */
     uint32_t
         fault; /* block 0's is the record's when the launch began: all blocks of a cluster go by the same */
 };
@@ -64,13 +64,13 @@ static __device__ __forceinline__ bool cluster_open(const ClusterMeeting &m,
     }
     cluster_arrive();
     cluster_wait();
-    if (threadIdx.x == 0) m.flags->gone = cluster_map(m.flags, 0)->fault;
+    if (threadIdx.x == 0) m.flags->timed_out = cluster_map(m.flags, 0)->fault;
     __syncthreads();
-    return m.flags->gone == 0;
+    return m.flags->timed_out == 0;
 }
 
 /* Until exchange n is here, and announces n+2. All threads; true for whole warps that may read it. Behind the next
- * __syncthreads flags->gone says whether a thread of the block has given up. */
+ * __syncthreads flags->timed_out says whether a thread of the block has given up. */
 static __device__ __forceinline__ bool cluster_receive(const ClusterMeeting &m, int32_t n)
 {
     bool here = true;
@@ -81,7 +81,7 @@ static __device__ __forceinline__ bool cluster_receive(const ClusterMeeting &m, 
         looks += cluster_looks(now - last);
         last = now;
         if (m.limit && poll_expired(looks, m.limit)) {
-            atomicExch(&m.flags->gone, 1u);
+            atomicExch(&m.flags->timed_out, 1u);
             here = false;
             break;
         }
@@ -103,7 +103,7 @@ static __device__ __forceinline__ void cluster_close(const ClusterMeeting &m)
 {
     cluster_arrive();
     cluster_wait();
-    if (!m.flags->gone || threadIdx.x > 0) return;
+    if (!m.flags->timed_out || threadIdx.x > 0) return;
 #pragma unroll 1
     for (int32_t i = 0; i < 4 * CLUSTER_DRAIN; i++)
         mbarrier_try(&m.arrived[i & 1], (uint32_t)i >> 1 & 1);

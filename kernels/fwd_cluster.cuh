@@ -207,7 +207,7 @@ static __device__ __forceinline__ void fwd_cluster_loop(const ClusterForwardArgs
             cluster_forward_fold<QUADS, TILES>(a, s, me, sum);
         }
         __syncthreads(); /* partial sums are there; nobody of the block reads h_{t-1} any more */
-        if (meeting.flags->gone) {
+        if (meeting.flags->timed_out) {
             if (threadIdx.x == 0) cluster_report(a.fault, t, t);
             break;
         }

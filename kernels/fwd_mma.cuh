@@ -113,14 +113,14 @@ static __device__ __forceinline__ void fwd_mma_loop(const MmaForwardArgs &a)
         for (int32_t pass = 0; pass < plan.passes; pass++) {
             float sum[STACKED][N][4];
             MmaWarp me = mma_forward_warp(a, at);
-            if (pass == 0) mma_watch(plan, a.n, me, barrier, barrier.gone);
+            if (pass == 0) mma_watch(plan, a.n, me, barrier, barrier.timed_out);
             mma_multiply<PRECISION, false, STACKED, RESIDENT, N>(
                 matrix, plan, me, s, kept, before + pass * a.n.pass_words, a.n.tiles, sum);
             if (pass) __syncthreads(); /* sums of the pass before lie where these go */
             mma_store_sums<STACKED, N>(s, me, plan.batch, a.n.pitch, sum);
             copy_async_wait<0>();
             __syncthreads();
-            if (!barrier_sound(barrier, barrier.gone, (uint32_t)t)) return;
+            if (!barrier_sound(barrier, barrier.timed_out, (uint32_t)t)) return;
             mma_forward_cells<PRECISION>(a, at, s, state, bits, t, pass, now);
         }
         __syncthreads();

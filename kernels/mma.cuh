@@ -114,11 +114,11 @@ static __device__ __forceinline__ MmaWarp mma_warp(const LstmPlan &plan, int32_t
 /* Waits for the blocks whose units lie in the warp's slice. */
 static __device__ __forceinline__ void mma_watch(const LstmPlan &plan, const MmaCounts &n,
                                                  const MmaWarp &w, const GridBarrier &barrier,
-                                                 uint32_t *gone)
+                                                 uint32_t *timed_out)
 {
     int32_t first = w.k * n.tile_units / plan.units,
             end = ((w.k + plan.depth) * n.tile_units + plan.units - 1) / plan.units;
-    barrier_watch_warp(barrier, first, min(end, plan.blocks), gone);
+    barrier_watch_warp(barrier, first, min(end, plan.blocks), timed_out);
 }
 
 /* What A tiles are made of. */

@@ -16,7 +16,7 @@
  *             barrier t and so have left buffer t-1.
  * Order       Every sum has a fixed order for a given thread count: the same thread count gives the same bits.
  * Precision   tf32 and bf16 are simulated, for their effect on training: both operands of every product are rounded as
- *             tensor cores take them, sums and everything else stay float32. The rounded copies cost time that
+ *             tensor cores arena_alloc them, sums and everything else stay float32. The rounded copies cost time that
  *             float32 does not; its path does not know of them.
  * Memory      One block, carved once by `carve`, which also says its size; nothing is allocated in a step.
  */
@@ -96,7 +96,7 @@ struct Backend {
         char pad[60];
     } * arrival;          /* [threads] */
     float *state_grad[4]; /* (L,B,H) dh_n, dc_n, dh_0, dc_0; NULL unless config.train */
-    bool state_grad_in, state_grad_out; /* what layer_backward is to take and to give */
+    bool state_grad_in, state_grad_out; /* whether layer_backward takes and writes one */
     void *memory;
     size_t memory_bytes;
 };
@@ -108,14 +108,14 @@ typedef struct Arena {
     size_t used;
 } Arena;
 
-static void *take(Arena *a, int64_t n, size_t size)
+static void *arena_alloc(Arena *a, int64_t n, size_t size)
 {
     size_t at = a->used;
     a->used += ((size_t)n * size + 63) & ~(size_t)63;
     return a->base ? a->base + at : NULL;
 }
 
-static float *take_floats(Arena *a, int64_t n) { return take(a, n, sizeof(float)); }
+static float *arena_floats(Arena *a, int64_t n) { return arena_alloc(a, n, sizeof(float)); }
 
 static int64_t positions(const BackendConfig *g) { return g->T * g->B; }
 static int64_t vectors_of(const ModelShape *s) { return (s->H + LANES - 1) / LANES; }
@@ -137,63 +137,66 @@ static void carve(Backend *b, Arena *a)
     int64_t V = g->shape.V_out, H = g->shape.H, L = g->shape.L, N = positions(g), B = g->B;
     int64_t vectors = vectors_of(&g->shape), rows = B + TILE_ROWS; /* tiles of rows are padded */
     int count = params_count(&g->shape);
-    float **param = take(a, count, sizeof *b->param), **grad = take(a, count, sizeof *b->grad);
-    float **h = take(a, L, sizeof *b->h), **c = take(a, L, sizeof *b->c),
-          **gates = take(a, L, sizeof *b->gates);
-    float **x = take(a, L + 1, sizeof *b->x), **x_own = take(a, L + 1, sizeof *b->x_own),
-          **hm = take(a, L, sizeof *b->hm);
+    float **param = arena_alloc(a, count, sizeof *b->param),
+          **grad = arena_alloc(a, count, sizeof *b->grad);
+    float **h = arena_alloc(a, L, sizeof *b->h), **c = arena_alloc(a, L, sizeof *b->c),
+          **gates = arena_alloc(a, L, sizeof *b->gates);
+    float **x = arena_alloc(a, L + 1, sizeof *b->x),
+          **x_own = arena_alloc(a, L + 1, sizeof *b->x_own),
+          **hm = arena_alloc(a, L, sizeof *b->hm);
     int64_t chunks = 0;
     for (int k = 0; k < count; k++) {
         int64_t n = param_info(&g->shape, k).n;
-        float *p = take_floats(a, n), *d = g->train ? take_floats(a, n) : NULL;
+        float *p = arena_floats(a, n), *d = g->train ? arena_floats(a, n) : NULL;
         chunks += k == param_encoder(&g->shape) ? N * chunks_of(H) : chunks_of(n);
         if (a->base) param[k] = p, grad[k] = d;
     }
     for (int64_t l = 0; l <= L; l++) {
-        float *own = take_floats(a, N * H);
+        float *own = arena_floats(a, N * H);
         if (a->base) x_own[l] = x[l] = own;
         if (l == L) break;
-        float *hl = take_floats(a, (N + B) * H), *cl = take_floats(a, (N + B) * H),
-              *gl = take_floats(a, 4 * N * H);
-        float *ml = g->train && g->sites == SITES_ALL ? take_floats(a, N * H) : NULL;
+        float *hl = arena_floats(a, (N + B) * H), *cl = arena_floats(a, (N + B) * H),
+              *gl = arena_floats(a, 4 * N * H);
+        float *ml = g->train && g->sites == SITES_ALL ? arena_floats(a, N * H) : NULL;
         if (a->base) h[l] = hl, c[l] = cl, gates[l] = gl, hm[l] = ml;
     }
     b->param = param, b->grad = grad, b->h = h, b->c = c, b->gates = gates, b->x = x,
     b->x_own = x_own, b->hm = hm;
-    b->dy = g->train ? take_floats(a, N * H) : NULL;
+    b->dy = g->train ? arena_floats(a, N * H) : NULL;
     int64_t R = g->scored ? g->scored : N, features = g->features, F = g->shape.F;
-    b->logits = take_floats(a, R * V);
-    b->token_nats = take(a, R, sizeof(double));
-    b->best = g->hits ? take(a, R, sizeof *b->best) : NULL;
-    b->row_of = g->scored ? take(a, R, sizeof *b->row_of) : NULL;
-    b->picked = g->scored ? take_floats(a, R * H) : NULL;
-    b->dpicked = g->scored && g->train ? take_floats(a, R * H) : NULL;
-    b->feature_of = features ? take(a, features, sizeof *b->feature_of) : NULL;
-    b->projected = features ? take_floats(a, features * H) : NULL;
-    b->state_h = take_floats(a, L * B * H), b->state_c = take_floats(a, L * B * H);
-    for (int i = 0; i < 4; i++) b->state_grad[i] = g->train ? take_floats(a, L * B * H) : NULL;
-    b->bias = take_floats(a, 4 * H);
-    b->packed = take_floats(a, vectors * GATES * H * LANES);
-    b->sum = take_floats(a, (vectors * GATES + g->threads) * LANES *
-                                rows); /* a last panel may be half one */
-    for (int i = 0; i < 2; i++) b->exchange[i] = take_floats(a, rows * (g->train ? GATES * H : H));
-    b->carry = take_floats(a, B * vectors * LANES);
-    b->bias_sum = take_floats(a, vectors * GATES * LANES);
-    b->bias_part = g->train ? take_floats(a, g->threads * V) : NULL;
-    b->product_part = g->train ? take_floats(a, (g->threads - 1) * N * H) : NULL;
-    b->room = take_floats(a, g->threads * (int64_t)SGEMM_ROOM);
+    b->logits = arena_floats(a, R * V);
+    b->token_nats = arena_alloc(a, R, sizeof(double));
+    b->best = g->hits ? arena_alloc(a, R, sizeof *b->best) : NULL;
+    b->row_of = g->scored ? arena_alloc(a, R, sizeof *b->row_of) : NULL;
+    b->picked = g->scored ? arena_floats(a, R * H) : NULL;
+    b->dpicked = g->scored && g->train ? arena_floats(a, R * H) : NULL;
+    b->feature_of = features ? arena_alloc(a, features, sizeof *b->feature_of) : NULL;
+    b->projected = features ? arena_floats(a, features * H) : NULL;
+    b->state_h = arena_floats(a, L * B * H), b->state_c = arena_floats(a, L * B * H);
+    for (int i = 0; i < 4; i++) b->state_grad[i] = g->train ? arena_floats(a, L * B * H) : NULL;
+    b->bias = arena_floats(a, 4 * H);
+    b->packed = arena_floats(a, vectors * GATES * H * LANES);
+    b->sum = arena_floats(a, (vectors * GATES + g->threads) * LANES *
+                                 rows); /* a last panel may be half one */
+    for (int i = 0; i < 2; i++) b->exchange[i] = arena_floats(a, rows * (g->train ? GATES * H : H));
+    b->carry = arena_floats(a, B * vectors * LANES);
+    b->bias_sum = arena_floats(a, vectors * GATES * LANES);
+    b->bias_part = g->train ? arena_floats(a, g->threads * V) : NULL;
+    b->product_part = g->train ? arena_floats(a, (g->threads - 1) * N * H) : NULL;
+    b->room = arena_floats(a, g->threads * (int64_t)SGEMM_ROOM);
     int64_t wide = V > 4 * H ? V : 4 * H;
     bool rounds = g->precision > PRECISION_F32;
     int64_t left = N * wide, right = (N > wide ? N : wide) * H, widest = F > H ? F : H;
     if (left < features * widest) left = features * widest;
     if (right < F * (features > H ? features : H)) right = F * (features > H ? features : H);
-    b->operand[0] = rounds ? take_floats(a, left) : NULL;
-    b->operand[1] = rounds ? take_floats(a, right) : NULL;
-    b->partial = g->train ? take(a, chunks, sizeof(double)) : NULL;
-    b->slot_of_id = take(a, g->shape.V_in, sizeof(int32_t));
-    b->id_of_slot = take(a, N, sizeof(int32_t)), b->first = take(a, N, sizeof(int32_t));
-    b->last = take(a, N, sizeof(int32_t)), b->next = take(a, N, sizeof(int32_t));
-    b->arrival = take(a, g->threads, sizeof *b->arrival);
+    b->operand[0] = rounds ? arena_floats(a, left) : NULL;
+    b->operand[1] = rounds ? arena_floats(a, right) : NULL;
+    b->partial = g->train ? arena_alloc(a, chunks, sizeof(double)) : NULL;
+    b->slot_of_id = arena_alloc(a, g->shape.V_in, sizeof(int32_t));
+    b->id_of_slot = arena_alloc(a, N, sizeof(int32_t)),
+    b->first = arena_alloc(a, N, sizeof(int32_t));
+    b->last = arena_alloc(a, N, sizeof(int32_t)), b->next = arena_alloc(a, N, sizeof(int32_t));
+    b->arrival = arena_alloc(a, g->threads, sizeof *b->arrival);
 }
 
 static size_t cpu_bytes(const BackendConfig *g)

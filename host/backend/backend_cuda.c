@@ -147,7 +147,7 @@ struct Backend {
     float *carried; /* (2L,B,H): h of every layer, then c */
     float *
         state_grad; /* (4,L,B,H): dh_n, dc_n, dh_0, dc_0 of every layer; NULL unless config.train */
-    bool state_grad_in, state_grad_out; /* what layer_backward is to take and to give */
+    bool state_grad_in, state_grad_out; /* whether layer_backward takes and writes one */
     char *batch_device;                 /* what follows, at the window's layout: */
     int32_t *x_ids, *y_ids; /* (N) ids as the embedding reads them (layers.h), (R) targets */
     int32_t *row_of;        /* (R) position of scored row i, -1: none */
@@ -173,14 +173,14 @@ typedef struct Arena {
     size_t used;
 } Arena;
 
-static void *take(Arena *a, int64_t n, size_t size)
+static void *arena_alloc(Arena *a, int64_t n, size_t size)
 {
     size_t at = a->used;
     a->used += ((size_t)n * size + PIECE - 1) / PIECE * PIECE;
     return a->base ? a->base + at : NULL;
 }
 
-static float *take_floats(Arena *a, int64_t n) { return take(a, n, sizeof(float)); }
+static float *arena_floats(Arena *a, int64_t n) { return arena_alloc(a, n, sizeof(float)); }
 
 static int64_t positions(const BackendConfig *g) { return g->T * g->B; }
 
@@ -258,70 +258,71 @@ static void carve(Backend *b, Arena *a)
     int64_t V_in = g->shape.V_in, F = g->shape.F, R = most_scored(g), n = most_features(g);
     bool masked = masks(g);
     b->dense_n = dense_layout(&g->shape, NULL);
-    b->encoder = V_in ? take_floats(a, V_in * H) : NULL;
-    b->dense = take_floats(a, b->dense_n);
-    b->ddense = g->train ? take_floats(a, b->dense_n) : NULL;
+    b->encoder = V_in ? arena_floats(a, V_in * H) : NULL;
+    b->dense = arena_floats(a, b->dense_n);
+    b->ddense = g->train ? arena_floats(a, b->dense_n) : NULL;
     bool packed = b->recurrence.forward->footprint->packed,
          tiles = recurrence_reads_tiles(&b->recurrence);
     for (int64_t l = 0; l < L; l++) {
-        float *w_packed = packed ? take_floats(a, 4 * H * H) : NULL;
-        void *w_tiles = tiles ? take(a, (int64_t)tensor_copy_bytes(H), 1) : NULL;
+        float *w_packed = packed ? arena_floats(a, 4 * H * H) : NULL;
+        void *w_tiles = tiles ? arena_alloc(a, (int64_t)tensor_copy_bytes(H), 1) : NULL;
         if (a->base) b->w_packed[l] = w_packed, b->w_tiles[l] = w_tiles;
     }
-    b->packed = (packed || tiles) && g->train ? take(a, L, sizeof *b->packed) : NULL;
+    b->packed = (packed || tiles) && g->train ? arena_alloc(a, L, sizeof *b->packed) : NULL;
     for (int i = 0; i < PLANS; i++)
         b->scratch[i] = b->recurrence.planned[i]
-                            ? take(a, (int64_t)b->recurrence.plan[i].scratch_bytes, 1)
+                            ? arena_alloc(a, (int64_t)b->recurrence.plan[i].scratch_bytes, 1)
                             : NULL;
-    b->rows = g->train && V_in ? take_floats(a, N * H) : NULL;
-    b->first = g->train ? take(a, N, sizeof(int32_t)) : NULL;
+    b->rows = g->train && V_in ? arena_floats(a, N * H) : NULL;
+    b->first = g->train ? arena_alloc(a, N, sizeof(int32_t)) : NULL;
     for (int64_t l = 0; l <= L; l++) {
         bool bf16 = b->config.precision == PRECISION_BF16, own = l == 0 || masked;
-        float *x = own && !(bf16 && l == 0) ? take_floats(a, N * H) : NULL;
-        uint16_t *x_bf16 = own && bf16 ? take(a, N * H, sizeof *x_bf16) : NULL;
+        float *x = own && !(bf16 && l == 0) ? arena_floats(a, N * H) : NULL;
+        uint16_t *x_bf16 = own && bf16 ? arena_alloc(a, N * H, sizeof *x_bf16) : NULL;
         if (a->base) b->x[l] = x, b->x_bf16[l] = x_bf16;
         if (l == L) break;
         uint16_t *h_bf16 =
-            bf16 && (l == 0 || g->train) ? take(a, (N + B) * H, sizeof *h_bf16) : NULL;
+            bf16 && (l == 0 || g->train) ? arena_alloc(a, (N + B) * H, sizeof *h_bf16) : NULL;
         if (a->base) b->h_bf16[l] = h_bf16 ? h_bf16 : b->h_bf16[0];
-        float *own_gates = l == 0 || g->train ? take_floats(a, 4 * N * H) : NULL;
-        float *hm = masked && g->sites == SITES_ALL ? take_floats(a, N * H) : NULL;
+        float *own_gates = l == 0 || g->train ? arena_floats(a, 4 * N * H) : NULL;
+        float *hm = masked && g->sites == SITES_ALL ? arena_floats(a, N * H) : NULL;
         if (a->base) b->gates[l] = own_gates ? own_gates : b->gates[0], b->h_masked[l] = hm;
     }
-    b->hc = take_floats(a, 2 * L * (N + B) * H);
-    b->dy = g->train ? take_floats(a, N * H) : NULL;
-    b->dh = g->train ? take_floats(a, B * H) : NULL,
-    b->dc = g->train ? take_floats(a, B * H) : NULL;
-    b->logits = take_floats(a, R * V), b->nats = take_floats(a, R);
-    b->best = g->hits ? take(a, R, sizeof *b->best) : NULL;
-    b->partial = g->train ? take(a, sgd_partials(b->dense_n, N), sizeof(double)) : NULL;
+    b->hc = arena_floats(a, 2 * L * (N + B) * H);
+    b->dy = g->train ? arena_floats(a, N * H) : NULL;
+    b->dh = g->train ? arena_floats(a, B * H) : NULL,
+    b->dc = g->train ? arena_floats(a, B * H) : NULL;
+    b->logits = arena_floats(a, R * V), b->nats = arena_floats(a, R);
+    b->best = g->hits ? arena_alloc(a, R, sizeof *b->best) : NULL;
+    b->partial = g->train ? arena_alloc(a, sgd_partials(b->dense_n, N), sizeof(double)) : NULL;
     bool bf16 = b->config.precision == PRECISION_BF16;
-    b->dense_bf16 = bf16 ? take(a, b->dense_n, sizeof *b->dense_bf16) : NULL;
+    b->dense_bf16 = bf16 ? arena_alloc(a, b->dense_n, sizeof *b->dense_bf16) : NULL;
     int64_t d = R * V > 4 * N * H ? R * V : 4 * N * H;
-    b->d_bf16 = bf16 && g->train ? take(a, d > n * H ? d : n * H, sizeof *b->d_bf16) : NULL;
-    b->picked = g->scored ? take(a, R * H, bf16 ? sizeof(uint16_t) : sizeof(float)) : NULL;
-    b->dpicked = g->scored && g->train ? take_floats(a, R * H) : NULL;
-    b->projected = n ? take_floats(a, n * H) : NULL;
-    b->features_bf16 = n && bf16 ? take(a, n * F, sizeof *b->features_bf16) : NULL;
-    b->carried = take_floats(a, 2 * L * B * H);
-    b->state_grad = g->train ? take_floats(a, 4 * L * B * H) : NULL;
-    b->batch_device = take(a, (int64_t)largest_batch(g).bytes, 1);
-    b->state_device = take(a, 1, sizeof *b->state_device);
-    b->context.fault = take(a, 1, sizeof *b->context.fault);
-    b->workspace = take(a, (int64_t)workspace_bytes(&b->device), 1);
+    b->d_bf16 = bf16 && g->train ? arena_alloc(a, d > n * H ? d : n * H, sizeof *b->d_bf16) : NULL;
+    b->picked = g->scored ? arena_alloc(a, R * H, bf16 ? sizeof(uint16_t) : sizeof(float)) : NULL;
+    b->dpicked = g->scored && g->train ? arena_floats(a, R * H) : NULL;
+    b->projected = n ? arena_floats(a, n * H) : NULL;
+    b->features_bf16 = n && bf16 ? arena_alloc(a, n * F, sizeof *b->features_bf16) : NULL;
+    b->carried = arena_floats(a, 2 * L * B * H);
+    b->state_grad = g->train ? arena_floats(a, 4 * L * B * H) : NULL;
+    b->batch_device = arena_alloc(a, (int64_t)largest_batch(g).bytes, 1);
+    b->state_device = arena_alloc(a, 1, sizeof *b->state_device);
+    b->context.fault = arena_alloc(a, 1, sizeof *b->context.fault);
+    b->workspace = arena_alloc(a, (int64_t)workspace_bytes(&b->device), 1);
 }
 
 static size_t carve_pinned(Backend *b, Arena *a)
 {
-    b->results = take(a, SLOTS, sizeof *b->results);
-    b->batch_host = take(a, SLOTS, largest_batch(&b->config).bytes);
-    b->nats_host = take_floats(a, most_scored(&b->config));
-    b->best_host = b->config.hits ? take(a, most_scored(&b->config), sizeof *b->best_host) : NULL;
-    b->fault_host = take(a, 1, sizeof *b->fault_host);
+    b->results = arena_alloc(a, SLOTS, sizeof *b->results);
+    b->batch_host = arena_alloc(a, SLOTS, largest_batch(&b->config).bytes);
+    b->nats_host = arena_floats(a, most_scored(&b->config));
+    b->best_host =
+        b->config.hits ? arena_alloc(a, most_scored(&b->config), sizeof *b->best_host) : NULL;
+    b->fault_host = arena_alloc(a, 1, sizeof *b->fault_host);
     return a->used;
 }
 
-/* ---- choices: precision, patience ---- */
+/* ---- choices: precision, poll limit ---- */
 
 static bool set_and_on(const char *value, const char *off)
 {
@@ -363,7 +364,7 @@ static int choose_precision(const Backend *b, cublasMath_t *math, Error *e)
 }
 
 /* Looks at a missing block before a kernel gives up: some seconds, since each is a load that L2 answers. */
-static int choose_patience(Backend *b, Error *e)
+static int choose_poll_limit(Backend *b, Error *e)
 {
     const char *text = getenv("PLSTM_POLL_LIMIT");
     int64_t limit = 1 << 22;
@@ -547,7 +548,7 @@ static int open_device(Backend *b, Error *e)
     if (!code) code = device_facts(0, &b->device, e);
     if (!code) code = choose_precision(b, &math, e);
     if (!code) code = recurrence_choose(&b->recurrence, &b->config, &b->device, e);
-    if (!code) code = choose_patience(b, e);
+    if (!code) code = choose_poll_limit(b, e);
     if (!code) code = cublas_open(e);
     if (code) return code;
     CUDA_TRY(cudaSetDevice(0));

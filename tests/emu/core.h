@@ -61,7 +61,7 @@ struct alignas(64) Thread { /* what a switch touches comes first and is one cach
     unsigned index; /* linear in the block */
     uint32_t gid;   /* linear in the grid */
     ThreadState state;
-    bool bounded, expired; /* inside a wait that gives up by itself; told to give up */
+    bool bounded, expired; /* inside a wait that times out by itself; made to time out */
     bool
         cluster_arrived; /* at the cluster's barrier of phase cluster_phase, and not waited since */
     const char *file;    /* where it waits, or waited last */

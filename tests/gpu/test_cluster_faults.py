@@ -11,11 +11,11 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 import planted  # noqa: E402
 import tap  # noqa: E402
 
-RIGHT, WRONG, GAVE_UP, REPORTED = 0, 1, 2, 3
+RIGHT, WRONG, TIMED_OUT, REPORTED = 0, 1, 2, 3
 SHARED, FORWARD, BACKWARD = "cluster.cuh", "fwd_cluster.cuh", "bwd_cluster.cuh"
 BOTH = "forward backward"
 RACE = r"emulator: .*race: "
-GIVES_UP = r"gave up at step \d+, exchange \d+, "
+TIMED_OUT_AT = r"timed out at step \d+, exchange \d+, "
 
 programs = planted.Programs("cluster_case")
 
@@ -64,16 +64,16 @@ MISTAKES = {
     "read_before_the_phase_ends": ("plain", SHARED, "while (!mbarrier_try(",
                                    "while (threadIdx.x < 32 && !mbarrier_try(", BOTH, (WRONG,), "wrong by", "0 12 5 1 2 6 5 40"),
     "wait_for_the_other_parity": ("plain", SHARED, "(uint32_t)(n - 1) >> 1 & 1)", "((uint32_t)(n - 1) >> 1 & 1) ^ 1)", BOTH,
-                                  (WRONG, GAVE_UP, REPORTED), "wrong by|gave up|had its 1 arrivals"),
+                                  (WRONG, TIMED_OUT, REPORTED), "wrong by|timed out|had its 1 arrivals"),
     "more_bytes_than_come": ("plain", SHARED, "mbarrier_arrive_expect(&m.arrived[n & 1], m.bytes)",
-                             "mbarrier_arrive_expect(&m.arrived[n & 1], m.bytes + 4)", BOTH, (GAVE_UP,), GIVES_UP),
+                             "mbarrier_arrive_expect(&m.arrived[n & 1], m.bytes + 4)", BOTH, (TIMED_OUT,), TIMED_OUT_AT),
     "fewer_bytes_than_come": ("plain", SHARED, "mbarrier_arrive_expect(&m.arrived[n & 1], m.bytes)",
                               "mbarrier_arrive_expect(&m.arrived[n & 1], m.bytes - 4)", BOTH, (WRONG, REPORTED), "wrong by|no phase had announced|has ended"),
-    "announced_once": ("plain", SHARED, "if (threadIdx.x == 0 && here) cluster_expect(m, n + 2);", "", BOTH, (GAVE_UP, REPORTED), "gave up|no phase had announced"),
-    "no_first_cluster_barrier": ("plain", SHARED, "    cluster_arrive();\n    cluster_wait();\n    if (threadIdx.x == 0) m.flags->gone",
-                                 "    if (threadIdx.x == 0) m.flags->gone", BOTH, (REPORTED,), "before any cluster barrier"),
-    "block_leaves_before_its_memory_is_read": ("race", SHARED, "    cluster_arrive();\n    cluster_wait();\n    if (!m.flags->gone",
-                                               "    if (!m.flags->gone", BOTH, (REPORTED,), "has ended", "0 12 2 2 2 1 5 23"),
+    "announced_once": ("plain", SHARED, "if (threadIdx.x == 0 && here) cluster_expect(m, n + 2);", "", BOTH, (TIMED_OUT, REPORTED), "timed out|no phase had announced"),
+    "no_first_cluster_barrier": ("plain", SHARED, "    cluster_arrive();\n    cluster_wait();\n    if (threadIdx.x == 0) m.flags->timed_out",
+                                 "    if (threadIdx.x == 0) m.flags->timed_out", BOTH, (REPORTED,), "before any cluster barrier"),
+    "block_leaves_before_its_memory_is_read": ("race", SHARED, "    cluster_arrive();\n    cluster_wait();\n    if (!m.flags->timed_out",
+                                               "    if (!m.flags->timed_out", BOTH, (REPORTED,), "has ended", "0 12 2 2 2 1 5 23"),
     # ---- forward ----
     "forward_single_buffer": ("race", FORWARD, "uint32_t *to = s.exchange + (n & 1) * a.n.operand;", "uint32_t *to = s.exchange;",
                               "forward", (REPORTED,), RACE),
@@ -81,11 +81,11 @@ MISTAKES = {
                                            "", "forward", (REPORTED,), r"emulator: "),
     "forward_sums_over_sums": ("race", FORWARD, "        __syncthreads(); /* partial sums are read */\n", "", "forward", (REPORTED,), RACE),
     "forward_loses_a_peer": ("plain", FORWARD, "for (int32_t p = odd; p < a.plan.blocks; p += PAIR)", "for (int32_t p = odd + 1; p < a.plan.blocks; p += PAIR)",
-                             "forward", (GAVE_UP,), GIVES_UP),
+                             "forward", (TIMED_OUT,), TIMED_OUT_AT),
     "forward_sends_padding": ("plain", FORWARD, "(PRECISION == PRECISION_BF16 ? u & ~1 : u) < at.units;", "true;", "forward", (REPORTED,), "no phase had announced|has ended",
                               "0 12 2 2 2 6 5 21"),
     "forward_leaves_early": ("plain", FORWARD, "if (t + 1 == T) break;", "if (t + 1 == T || (t == 2 && at.block == 1)) break;", "forward",
-                             (GAVE_UP, REPORTED), "gave up|has ended"),
+                             (TIMED_OUT, REPORTED), "timed out|has ended"),
     "forward_reads_x_proj_too_early": ("plain", FORWARD, "    copy_async_wait<0>();\n", "", "forward", (WRONG,), "wrong by"),
     "forward_padding_not_zero": ("plain", FORWARD, "        s.exchange[a.n.operand + j] = 0;\n", "", "forward", (WRONG,), "wrong by"),
     # ---- backward ----
@@ -95,9 +95,9 @@ MISTAKES = {
                                             "", "backward", (REPORTED,), r"emulator: "),
     "backward_dgates_over_dgates": ("race", BACKWARD, "        __syncthreads(); /* dgates are read */\n", "", "backward", (REPORTED,), RACE),
     "backward_loses_the_last_units": ("plain", BACKWARD, "if (k < (int32_t)a.p.shape.H && ", "if (k + 1 < (int32_t)a.p.shape.H && ", "backward",
-                                      (GAVE_UP,), GIVES_UP),
+                                      (TIMED_OUT,), TIMED_OUT_AT),
     "backward_leaves_early": ("plain", BACKWARD, "if (t == 0) break;", "if (t == 0 || (t == 2 && at.block == 1)) break;", "backward",
-                              (GAVE_UP, REPORTED), "gave up|has ended"),
+                              (TIMED_OUT, REPORTED), "timed out|has ended"),
     "backward_reads_state_too_early": ("plain", BACKWARD, "    copy_async_wait<0>();\n", "", "backward", (WRONG,), "wrong by"),
 }
 

@@ -55,7 +55,7 @@ void upload(void *to, const void *from, size_t bytes)
     CHECK(cudaDeviceSynchronize());
 }
 
-void *device_bytes(const void *from, size_t bytes, int shift)
+void *device_alloc(const void *from, size_t bytes, int shift)
 {
     assert_true(piece_count < PIECES);
     size_t words = (bytes + 3) / 4 + 2 * GUARD + (size_t)shift;
@@ -72,11 +72,11 @@ void *device_bytes(const void *from, size_t bytes, int shift)
 }
 float *device_floats(const float *from, int64_t n)
 {
-    return device_bytes(from, (size_t)n * sizeof(float), 0);
+    return device_alloc(from, (size_t)n * sizeof(float), 0);
 }
 int32_t *device_ints(const int32_t *from, int64_t n)
 {
-    return device_bytes(from, (size_t)n * sizeof(int32_t), 0);
+    return device_alloc(from, (size_t)n * sizeof(int32_t), 0);
 }
 
 void fetch(void *to, const void *from, size_t bytes)
@@ -293,7 +293,7 @@ static const uint64_t some_seed = 0x123456789abcdefu;
 StepState *device_state(int64_t step, double lr, double clip)
 {
     StepState s = {.step = step, .slot = 1, .lr = lr, .clip = clip};
-    return device_bytes(&s, sizeof s, 0);
+    return device_alloc(&s, sizeof s, 0);
 }
 
 MaskSite mask_site(const StepState *state, int sites, int site, double keep, int on)

@@ -79,7 +79,7 @@ int host_mark(void);
 void release_host(int mark); /* frees what was made since host_mark returned it */
 
 /* Device memory, `shift` words past a 16-byte boundary, with guards around it; `from` NULL: every word is a NaN. */
-void *device_bytes(const void *from, size_t bytes, int shift);
+void *device_alloc(const void *from, size_t bytes, int shift);
 float *device_floats(const float *from, int64_t n);
 int32_t *device_ints(const int32_t *from, int64_t n);
 void upload(void *to, const void *from, size_t bytes); /* and waits until the bytes are there */

@@ -83,7 +83,7 @@ Passes recurrence_passes(const RecurrenceCase *k, const Tensors *x)
                       .w_hh = device_floats(x->w_hh, 4 * H * H),
                       .w_packed = device_floats(x->packed, 4 * H * H),
                       .w_tiles = x->precision == PRECISION_BF16
-                                     ? device_bytes(tiles_of(x->w_hh, H), tensor_copy_bytes(H), 0)
+                                     ? device_alloc(tiles_of(x->w_hh, H), tensor_copy_bytes(H), 0)
                                      : NULL,
                       .b_ih = device_floats(x->b_ih, 4 * H),
                       .b_hh = device_floats(x->b_hh, 4 * H),
@@ -206,7 +206,7 @@ int launch_plan_case(const LstmVariant *v, const LstmShape *of, int backward, co
     char *zeros = calloc(1, plan->scratch_bytes);
     uint32_t *word = (uint32_t *)(zeros + plan->scratch_bytes) - words;
     for (int i = 0; i < words; i++) word[i] = epoch;
-    *launch = (LstmLaunch){plan, device_bytes(zeros, plan->scratch_bytes, 0), 1 << 22};
+    *launch = (LstmLaunch){plan, device_alloc(zeros, plan->scratch_bytes, 0), 1 << 22};
     free(zeros);
     return 1;
 }

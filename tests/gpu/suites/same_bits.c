@@ -20,7 +20,7 @@ uint64_t digest(void)
     enum { N = 12, H = 23, V = 1037 };
     uint64_t d = 0xcbf29ce484222325u;
     StepState s = {.next_step = STEP, .lr = 1, .clip = 1};
-    StepState *device = device_bytes(&s, sizeof s, 0);
+    StepState *device = device_alloc(&s, sizeof s, 0);
     int32_t *stream = device_ints(drawn_ids(30, 60, 5), 60), *x = device_ints(NULL, N),
             *y = device_ints(NULL, N), *first = device_ints(NULL, N), ids[2 * N];
     CHECK(step_begin(context.stream, device, 3, stream, 60, 4, 3, x, y));
