@@ -522,5 +522,6 @@ const Command command_data = {
     COMMAND_OPTIONS(options, DataOptions),
     .settings = "task|source|target|min-count|cmvn|final-eos",
     .operand = "DIR",
+    .operand_takes = "a folder, or the name of built-in data: synthetic or scenes",
     .run = data,
 };

@@ -268,7 +268,7 @@ static const Option options[] = {
     {"what", TAKES_CHOICE("masks, grads or init", DUMP_CHOICES),
      "one minibatch's masks (U8) or gradients, or initial weights", AT(what), .needed = true},
     {"out", TAKES_PATH("a file"), "safetensors file to write", AT(path), .needed = true},
-    {"step", TAKES_FROM(0, 1e15), "the minibatch, counted over the run", AT(step), "0"},
+    {"step", TAKES_WHOLE(0, 1e15), "the minibatch, counted over the run", AT(step), "0"},
     {"data", TAKES_PATH("a folder, or synthetic"),
      "folder with train.txt, valid.txt and test.txt, or synthetic", AT(data), .arg = "DIR"},
 };

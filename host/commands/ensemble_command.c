@@ -416,6 +416,7 @@ const Command command_ensemble = {
     COMMAND_OPTIONS(options, EnsembleOptions),
     .settings = "log-json|force",
     .operand = "F.npy...",
+    .operand_takes = "files that plstm eval --token-log-probs wrote",
     .operands = true,
     .run = ensemble,
 };

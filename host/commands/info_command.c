@@ -173,4 +173,5 @@ const Command command_info = {.name = "info",
                               .about =
                                   "Prints what a checkpoint, or any other safetensors file, holds.",
                               .operand = "F",
+                              .operand_takes = "a safetensors file",
                               .run = info};

@@ -269,7 +269,7 @@ static void refusals(void **state)
     refused(3, in_folder("none.npy"), "cannot be opened");
     refused(2, "", "F.npy");
     snprintf(line, sizeof line, "%s --log-json %s", a, a);
-    refused(2, line, "two files");
+    refused(2, line, "must be different files");
     file_write(b, "a text that somebody needs");
     snprintf(line, sizeof line, "%s --svg %s", a, b);
     refused(3, line, "--force");

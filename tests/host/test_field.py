@@ -278,7 +278,7 @@ def test_what_does_not_fit_is_refused():
                       "dump --what grads --hidden 4000 --data synthetic --threads 1 --batch 1 --seq 1 --out g.st",
                       "dump --what masks --hidden 65536 --batch 1024 --seq 1024 --out g.st",
                       "dump --what init --hidden 8000 --data synthetic --out g.st"):
-            f.refused(4, ["of memory", "are left to this process"], words, preexec_fn=limit)
+            f.refused(4, ["of memory", "to this process"], words, preexec_fn=limit)
         # A checkpoint of zeros, 288 MiB that take no room on the disk: mapped it fits, and once more it does not.
         f.train("--save small.st")
         H, metadata = 3000, read(f("small.st"))[1] | {"hidden": "3000"}
@@ -292,7 +292,7 @@ def test_what_does_not_fit_is_refused():
         f.put("big.st", struct.pack("<Q", len(text)) + text)
         os.truncate(f("big.st"), 8 + len(text) + at)
         for words in ("eval --weights big.st --data data --threads 1 --quiet", "sample --weights big.st --threads 1 --quiet"):
-            f.refused(4, ["of memory", "are left to this process"], words, preexec_fn=limit)
+            f.refused(4, ["of memory", "to this process"], words, preexec_fn=limit)
 
 
 # ---- 5: input picked by guess ----
@@ -633,7 +633,7 @@ def test_an_option_given_twice_is_refused():
 def test_hints():
     with Folder() as f:
         for option, hint in (("--dropout 0.5", "--keep"), ("--dropout=0.5", "--keep"), ("--nhid 5", "--hidden"), ("--bptt 5", "--seq"),
-                             ("--log_json x", "it is written --log-json"), ("--save_every=3", "it is written --save-every"), ("--cuda", "--backend cuda"),
+                             ("--log_json x", "write --log-json"), ("--save_every=3", "write --save-every"), ("--cuda", "--backend cuda"),
                              ("--dropout-site all", "--dropout-sites"), ("--batch_size 3", "--batch")):
             f.refused(2, [option.split("=")[0].split()[0] + " is not an option", hint], "train", option)
         for line in ("train --data data --save -", "train --data data --log-json -", "train --resume -", "dump --what masks --out -",
