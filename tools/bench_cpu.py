@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""The cpu backend's training step beside PyTorch's, in one run on one machine.
+"""Times the cpu backend's training step beside PyTorch's, in one run on one machine.
 
     bench_cpu.py [--bench PATH] [--out DIR] [--python PROGRAM] [--hidden N,N] [--rounds N] [--seconds S]
 
-PyTorch trains in the fastest of its ways (thread count, eager or torch.compile, sparse or dense gradient of the embedding), which are all
-tried first. Then the two programs take turns, --rounds times, and each counts with its median; every sample is kept. Writes to DIR
-(build/bench) cpu.json, which profiles/ keeps and tools/results.py reads. Shapes that --hidden leaves out stay as an earlier run
-of the same two programs on this machine left them there.
+PyTorch first tries every configuration (thread count, eager or torch.compile, sparse or dense gradient of the embedding) and keeps the
+fastest. Then the two programs take turns, --rounds times. The result of each side is its median; every sample is kept. The script writes
+cpu.json to DIR (build/bench); profiles/ keeps this file and tools/results.py reads it. For shapes that --hidden leaves out, the file keeps
+the rows that an earlier run of the same two programs on this machine wrote.
 
-Exits with 1 when a side cannot run, or when the two do not compute the same: the first minibatch without dropout must cost the same.
+The exit status is 1 if one side cannot run or if the two sides do not compute the same: the first minibatch without dropout must have the
+same cost in both.
 """
 import argparse
 import ctypes
@@ -20,7 +21,7 @@ import subprocess
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-# H, B, T, keep, initial weights, clip, and the ratio to PyTorch that the project asks of itself.
+# H, B, T, keep, initial weights, clip, and the ratio to PyTorch that this project aims for.
 WORKLOADS = ((200, 20, 20, 1.0, 0.1, 5, 1.25), (650, 20, 35, 0.5, 0.05, 5, 1.1), (1500, 20, 35, 0.35, 0.04, 10, 1.05))
 NO_TORCH = 77
 PR_SET_PDEATHSIG = 1
@@ -28,11 +29,11 @@ SAME_COST = 1e-5
 
 
 class Failure(Exception):
-    """A sentence for the user."""
+    """An error whose text is a sentence for the user."""
 
 
 def cpu_name():
-    """As the kernel says it, with the widest vectors it has: a cloud's name says little."""
+    """The CPU's name as the Linux kernel reports it, with its widest vector unit, since a cloud machine's name says little."""
     with open("/proc/cpuinfo", encoding="utf-8") as f:
         facts = dict(line.split(":", 1) for line in f.read().split("\n\n")[0].splitlines() if ":" in line)
     facts = {key.strip(): value.strip() for key, value in facts.items()}
@@ -70,7 +71,7 @@ class Ours:
         return [row[counter] for row in self.rows.get(name, [])]
 
     def result(self):
-        """Of the faster thread count."""
+        """The result of the faster thread count."""
         step, found = f"step/cpu/f32/{self.shape}", []
         for threads, suffix in ((int(self.context["threads"]), ""), (1, "/threads:1")):
             words = self.samples(step + suffix, "words/s")
@@ -86,14 +87,14 @@ class Ours:
 
 
 class Torch:
-    """tools/torch/torch_twin.py, which waits between its samples."""
+    """A running tools/torch/torch_twin.py, which waits between its samples."""
 
     def __init__(self, python, H, B, T, keep, init, clip, seconds, threads):
         options = {"hidden": H, "batch": B, "seq": T, "keep": keep, "init": init, "clip": clip, "seconds": seconds, "threads": threads}
         command = [sys.executable, os.path.join(HERE, "torch/torch_twin.py"), *(["--python", python] if python else []), "bench"]
         for name, value in options.items():
             command += [f"--{name}", str(value)]
-        # It ends with this process, however that ends, and does not go on trying beside the next measurement.
+        # The child ends with this process, however that ends, so it never runs beside the next measurement.
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                         preexec_fn=lambda: ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
         self.words_per_s, self.facts = [], json.loads(self.line())
@@ -103,7 +104,7 @@ class Torch:
         if not text:
             status = self.process.wait()
             if status == NO_TORCH:
-                raise Failure("PyTorch is not there to compare with: tools/deps.sh ci installs Debian's, PEER=pypi the newest")
+                raise Failure("no PyTorch was found to compare with; tools/deps.sh ci installs Debian's, and PEER=pypi installs the newest")
             raise Failure(f"PyTorch's side failed with exit status {status}")
         return text
 
@@ -125,10 +126,10 @@ class Torch:
 
 
 def measure(arguments, workload):
-    """The row of one shape, and what holds for the whole run."""
+    """Returns the row of one shape, and the facts that hold for the whole run."""
     H, B, T, keep, init, clip, bar = workload
     load = load_average()
-    print(f"H = {H}: PyTorch finds its fastest way ...", file=sys.stderr, flush=True)
+    print(f"H = {H}: PyTorch looks for its fastest configuration ...", file=sys.stderr, flush=True)
     threads = len(os.sched_getaffinity(0))
     theirs = Torch(arguments.python, H, B, T, keep, init, clip, arguments.seconds, "1" if threads == 1 else f"{threads},1")
     ours = Ours(os.path.abspath(arguments.bench), arguments.out, f"H:{H}/B:{B}/T:{T}", arguments.seconds)
@@ -141,7 +142,8 @@ def measure(arguments, workload):
         theirs.close()
     mine, other = ours.result(), theirs.result(T * B)
     if keep == 1 and abs(mine[0]["first_nats"] - other["first_nats"]) > SAME_COST * other["first_nats"]:
-        raise Failure(f"H = {H}: the first minibatch costs {mine[0]['first_nats']:.7g} nats a word here and {other['first_nats']:.7g} in PyTorch")
+        raise Failure(f"H = {H}: the first minibatch costs {mine[0]['first_nats']:.7g} nats per word here and {other['first_nats']:.7g} in PyTorch, "
+                      "and the two must be equal")
     row = {"hidden": H, "batch": B, "seq": T, "keep": keep, "ours": mine[0], "ours_other": mine[1:], "torch": other,
            "ratio": mine[0]["words_per_s"] / other["words_per_s"], "bar": bar, "rounds": arguments.rounds,
            "load_average": [load, load_average()]}
@@ -166,23 +168,23 @@ def show(summary):
             show_side(f"  {threads(side)}", side)
         show_side(f"  PyTorch, {row['torch']['mode']}, {threads(row['torch'])}", row["torch"])
         print(f"  load average {row['load_average'][0]:.2f} before, {row['load_average'][1]:.2f} after")
-    print("Medians. of sgemm: the step's FLOP/s as a share of those of a 2048 x 2048 x 2048 product; of products: of the step's own\n"
-          "matrix products run alone, each through the library of that side.")
+    print("All times are medians. of sgemm: the step's FLOP/s as a share of the rate of a 2048 x 2048 x 2048 matrix product; of products: as a\n"
+          "share of the rate of the step's own matrix products run alone. Each side uses its own library.")
 
 
 def main():
     parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bench", default="build/bench/bench_cpu", metavar="PATH")
     parser.add_argument("--out", default="build/bench", metavar="DIR")
-    parser.add_argument("--python", metavar="PROGRAM", help="a Python that has PyTorch (default: the first one here that has)")
-    parser.add_argument("--hidden", metavar="N,N", help="only these of 200, 650, 1500")
+    parser.add_argument("--python", metavar="PROGRAM", help="a Python that has PyTorch (default: the first one found here)")
+    parser.add_argument("--hidden", metavar="N,N", help="measure only these of 200, 650, 1500")
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
-    parser.add_argument("--seconds", type=float, default=1.0, metavar="S", help="a sample lasts, at least one step")
+    parser.add_argument("--seconds", type=float, default=1.0, metavar="S", help="seconds per sample, which has at least one step")
     arguments = parser.parse_args()
     known = [str(w[0]) for w in WORKLOADS]
     wanted = arguments.hidden.split(",") if arguments.hidden else known
     if arguments.rounds < 1 or not set(wanted) <= set(known):
-        parser.error(f"--hidden takes some of {','.join(known)}, --rounds a number from 1")
+        parser.error(f"--hidden must list some of {','.join(known)}, and --rounds must be at least 1")
     os.makedirs(arguments.out, exist_ok=True)
     path = os.path.join(arguments.out, "cpu.json")
     try:
@@ -205,7 +207,7 @@ def main():
         print(f"bench_cpu: {fault}", file=sys.stderr)
         return 1
     show(summary)
-    print(f"kept in {path}", file=sys.stderr)
+    print(f"written to {path}", file=sys.stderr)
     return 0
 
 

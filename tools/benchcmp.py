@@ -1,32 +1,34 @@
 #!/usr/bin/env python3
-"""Two measurements of the same rows, compared by their intervals: did anything become slower?
+"""Compares two measurements of the same rows by their confidence intervals: did anything become slower?
 
     benchcmp.py A.json B.json [--within PERCENT] [--filter REGEX] [--fail-on WORD,...] [--out FILE]
 
-A is what was, B what is. Either file is Google Benchmark's JSON (bench_gpu, bench_cpu, bench_emu), tools/torch/torch_peer.py's, a
-variants.json or step.json filed by tools/results/ingest.py, or a constants.json. A markdown table with a line per row goes to standard output,
-or to FILE. Names are compared without the /iterations:N/manual_time that Google Benchmark adds.
+A is the old measurement and B the new one. Each file is JSON of Google Benchmark (bench_gpu, bench_cpu, bench_emu) or of
+tools/torch/torch_peer.py, a variants.json or step.json filed by tools/results/ingest.py, or a constants.json. The script prints a markdown
+table with one line per row to standard output, or writes it to FILE. Names are compared without the /iterations:N/manual_time that Google
+Benchmark adds.
 
-Each side of a row is an interval in which its median lies (95 %): lo_us .. hi_us where bench_gpu wrote them, else from median, quantiles
-and sample count, else the range of the repetitions. From the two follows an interval of B/A, and from that the verdict:
+Each side of a row is an interval that contains its median with 95 % confidence: lo_us .. hi_us where bench_gpu wrote them, else an interval
+from the median, the quantiles and the sample count, else the range of the repetitions. The two give an interval of B/A, which gives the
+verdict:
 
-    same      all of it within +-PERCENT (default 2) of 1
-    slower    otherwise, all of it above 1
-    faster    otherwise, all of it below 1
-    unclear   otherwise: it holds 1 and is too wide to say that nothing changed; or a side is a single number without spread
+    same      the whole interval is within +-PERCENT (default 2) of 1
+    slower    otherwise, the whole interval is above 1
+    faster    otherwise, the whole interval is below 1
+    unclear   otherwise: it contains 1 and is too wide to conclude that nothing changed; or a side is a single number without spread
     wrong     B's result failed its check
-    refused   B could not run it, A could
+    refused   B could not run the row, and A could
     gone      B does not have the row
-    new       A has no time for it
-    neither   no side has a time
+    new       A has no time for the row
+    neither   neither side has a time
 
-A row that was timed with L2 warm and flushed is two lines. Constants that are rates or counts count as times: less of them is slower.
-Where a file holds only the aggregates of a row (--benchmark_report_aggregates_only), its median counts, with the interval that its standard
-deviation and number of repetitions give.
+A row that was timed with L2 both warm and flushed gives two lines. Constants that are rates or counts are inverted to times: a lower rate is
+slower. Where a file has only the aggregates of a row (--benchmark_report_aggregates_only), benchcmp uses the median, with the interval that
+follows from the standard deviation and the number of repetitions.
 
-A regression is a row whose verdict is slower, wrong, refused or gone, or one of the words that --fail-on lists in their place
-(`--fail-on slower,wrong`). Exit status: 0 no regression, 1 a regression, 2 usage, 3 nothing was compared (a file cannot be read, no row
-is in both files, none has a spread on both sides, or one file is of an emulated GPU and the other of a real one), 4 benchcmp itself failed.
+A regression is a row whose verdict is slower, wrong, refused or gone; --fail-on replaces this list (`--fail-on slower,wrong`). Exit status:
+0 no regression, 1 a regression, 2 usage, 3 nothing was compared (a file cannot be read, no row is in both files, no row has a spread on both
+sides, or one file is from an emulated GPU and the other from a real one), 4 benchcmp itself failed.
 """
 import argparse
 import json
@@ -41,17 +43,17 @@ NOTHING_COMPARED, ITSELF_FAILED = 3, 4  # exit statuses beside 0, 1 and argparse
 # Google Benchmark's own decorations of a name.
 DECORATION = re.compile(r"/(iterations:\d+|repeats:\d+|min_time:[\d.]+s?|min_warmup_time:[\d.]+s?|manual_time|real_time|process_time)(?=/|$)")
 TO_US = {"ns": 1e-3, "us": 1.0, "ms": 1e3, "s": 1e6}
-NORMAL = 1.96  # standard deviations that hold 95 %
-MEDIAN_ERROR = math.sqrt(math.pi / 2)  # standard error of a median in those of a mean, for normal samples
+NORMAL = 1.96  # half width of a 95 % interval, in standard deviations
+MEDIAN_ERROR = math.sqrt(math.pi / 2)  # standard error of a median over that of a mean, for normal samples
 QUANTILE = 1.2816  # standard deviations from the median to the 90 % quantile
 
 
 class Failure(Exception):
-    """Why nothing can be compared, as a sentence for the user."""
+    """The reason why nothing can be compared, as a sentence for the user."""
 
 
 class Side:
-    """One row of one file: a time with its interval, or why there is none."""
+    """One row of one file: a time with its interval, or the reason why there is none."""
 
     def __init__(self, value=None, low=None, high=None, unit="us", fault=None):
         self.value, self.low, self.high, self.unit, self.fault = value, low, high, unit, fault
@@ -89,7 +91,7 @@ def interval_of_median(median, p10, p90, samples):
 
 
 def timed(row, prefix=""):
-    """The Side of a row's counters, cold_* ones under that prefix; None where it has none."""
+    """Returns the Side of a row's counters whose names begin with `prefix` (cold_ for flushed L2), or None if there are none."""
     get = lambda key: row.get(prefix + key)
     median = get("median_us")
     if not positive(median):
@@ -108,7 +110,7 @@ def fault_of(row):
 
 
 def joined(sides):
-    """Repetitions of a row as one: the median of the values, the range of all that was seen."""
+    """Merges the repetitions of a row into one Side: the median of the values and the range of all of them."""
     faults = [s for s in sides if not s.measured]
     if faults:
         return faults[0]
@@ -130,7 +132,7 @@ def real_time_us(row):
 
 
 def aggregated(median, deviation, key):
-    """The Side of a row of which only aggregates are left; key(row) is its time in us. None where it has none."""
+    """Returns the Side of a row that has only aggregates, or None if it has no time; key(row) is a row's time in us."""
     value, spread, repetitions = key(median), key(deviation or {}), median.get("repetitions", 0)
     if value is None:
         return None
@@ -144,7 +146,7 @@ def rows_of_aggregates(found):
     """{name: Side} of Google Benchmark's medians and standard deviations."""
     kinds, sides = {}, {}
     for row in found:
-        run, kind = row["name"].rsplit("_", 1)  # "step_median"; "run_name" is younger
+        run, kind = row["name"].rsplit("_", 1)  # "step_median"; older files have no "run_name"
         kinds.setdefault(plain_name(run), {})[kind] = row
     counter = lambda name: lambda row: row[name] if positive(row.get(name)) else None
     for name, rows in kinds.items():
@@ -162,7 +164,7 @@ def rows_of_aggregates(found):
 
 
 def rows_of(found):
-    """{name: Side} of benchmark rows: of their repetitions, or of the aggregates where the file holds no others of that name."""
+    """{name: Side} of benchmark rows, from their repetitions, or from the aggregates if the file has only those for a name."""
     sides, aggregates = {}, []
     for row in found:
         if row.get("run_type", "iteration") != "iteration":
@@ -214,20 +216,20 @@ def read(path):
                 context = found.get("context", {})
                 return context.get("ours", context), rows_of(found[key])
     except (KeyError, TypeError, AttributeError, ValueError) as fault:
-        raise Failure(f"{path} has a row that is not one of a benchmark: {type(fault).__name__} {fault}") from fault
-    raise Failure(f"{path} holds no benchmark rows: neither \"benchmarks\" nor \"rows\" nor \"constants\" is in it")
+        raise Failure(f"{path} has a row that is not a benchmark row: {type(fault).__name__} {fault}") from fault
+    raise Failure(f"{path} has no benchmark rows: expected \"benchmarks\", \"rows\" or \"constants\" in it")
 
 
 # ---- verdicts ----
 
 
 def is_rate(side):
-    """Of which more is faster: work a second or a clock, and how many clusters fit."""
+    """Whether more of it is faster: work per second or per clock, and the number of clusters that fit."""
     return side.unit.endswith("/s") or "/clk" in side.unit or side.unit == "count"
 
 
 def ratio_of(a, b):
-    """(low, middle, high) of B/A as times; low and high are None where a side has no interval."""
+    """(low, middle, high) of B/A as times; low and high are None if a side has no interval."""
     if is_rate(a):
         a, b = b, a
     if not a.has_interval or not b.has_interval:
@@ -236,7 +238,7 @@ def ratio_of(a, b):
 
 
 def verdict_of(a, b, within):
-    """(word, ratio or None); a and b are None where a file lacks the row."""
+    """Returns (word, ratio or None); a or b is None if its file lacks the row."""
     before, now = a is not None and a.measured, b is not None and b.measured
     if not now:
         if b is not None and (b.fault or "").startswith("wrong"):
@@ -259,7 +261,7 @@ def verdict_of(a, b, within):
 
 
 def compare(a, b, within):
-    """[(name, A's Side, B's, word, ratio)] in the order of A, then what only B has."""
+    """[(name, A's Side, B's Side, word, ratio)] in the order of A, then the rows that only B has."""
     found = []
     for name in dict.fromkeys([*a, *b]):
         found.append((name, a.get(name), b.get(name), *verdict_of(a.get(name), b.get(name), within)))
@@ -267,7 +269,7 @@ def compare(a, b, within):
 
 
 def was_compared(row):
-    """Whether both files say something of a row that can be held against each other."""
+    """Whether both files have comparable values for a row."""
     _, a, b, word, _ = row
     if word in ("slower", "faster", "same", "wrong", "refused"):
         return True
@@ -276,22 +278,22 @@ def was_compared(row):
 
 def why_nothing(rows):
     if not rows:
-        return "neither file has a row that --filter lets through"
+        return "neither file has a row that matches --filter"
     if any(word == "unclear" for *_, word, _ in rows):
-        return "no row has a spread on both sides: repeat the measurement at least three times (--benchmark_repetitions=5)"
-    return "no row is in both files with a time"
+        return "no row has a spread on both sides; repeat the measurement at least three times (--benchmark_repetitions=5)"
+    return "no row has a time in both files"
 
 
 def is_emulated(context):
     return str(context.get("gpu", "")).startswith("emulated")
 
 
-# Of a context: what makes two runs incomparable, or is worth knowing about them.
+# The context keys that make two runs incomparable or help to interpret a difference.
 NOTED = ("gpu", "driver", "runtime", "clock_mhz", "ecc", "flags", "torch", "cudnn", "commit")
 
 
 def markdown(rows, contexts, names, within):
-    lines = [f"A is {names[0]}, B is {names[1]}; times; B/A over {1 + within:.3g} is slower.", ""]
+    lines = [f"A is {names[0]}, B is {names[1]}. Values are times; B/A above {1 + within:.3g} is slower.", ""]
     for key in NOTED:
         values = [str(c.get(key, "unknown")) for c in contexts]
         if values[0] != values[1]:
@@ -321,7 +323,7 @@ def words(text):
     found = text.split(",")
     unknown = [word for word in found if word not in VERDICTS]
     if unknown:
-        raise argparse.ArgumentTypeError(f"no verdict is called '{unknown[0]}'; there are {', '.join(VERDICTS)}")
+        raise argparse.ArgumentTypeError(f"unknown verdict '{unknown[0]}'; the verdicts are {', '.join(VERDICTS)}")
     return found
 
 
@@ -329,18 +331,18 @@ def main():
     parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("a", metavar="A.json")
     parser.add_argument("b", metavar="B.json")
-    parser.add_argument("--within", type=percent, default=2.0, metavar="PERCENT", help="a change that does not matter (default 2)")
-    parser.add_argument("--filter", type=re.compile, default=re.compile(""), metavar="REGEX", help="only rows whose name holds a match")
+    parser.add_argument("--within", type=percent, default=2.0, metavar="PERCENT", help="the largest change that counts as none (default 2)")
+    parser.add_argument("--filter", type=re.compile, default=re.compile(""), metavar="REGEX", help="compare only rows whose name matches")
     parser.add_argument("--fail-on", type=words, default=REGRESSIONS, metavar="WORD,...",
                         help=f"verdicts that count as a regression (default {','.join(REGRESSIONS)})")
-    parser.add_argument("--out", metavar="FILE", help="the table goes there")
+    parser.add_argument("--out", metavar="FILE", help="write the table to FILE")
     arguments = parser.parse_args()
     if arguments.out and any(is_same_file(arguments.out, path) for path in (arguments.a, arguments.b)):
-        parser.error(f"--out {arguments.out} is one of the measurements that are read")
+        parser.error(f"--out {arguments.out} and the measurements must be different files")
     try:
         (context_a, a), (context_b, b) = read(arguments.a), read(arguments.b)
         if is_emulated(context_a) != is_emulated(context_b):
-            raise Failure("one file is of a real GPU and the other of the emulator, whose times are those of a CPU")
+            raise Failure("one file is from a real GPU and the other from the emulator, whose times are CPU times")
     except Failure as fault:
         print(f"benchcmp: {fault}", file=sys.stderr)
         return NOTHING_COMPARED
@@ -360,10 +362,10 @@ def main():
 
 
 def failed(fault):
-    """Says what went wrong here; a caller must never take it for a verdict (Python's own status of an exception is 1)."""
+    """Reports an error of benchcmp itself, with a status that no verdict has (Python exits with 1 on an exception)."""
     what = f"{fault.filename or 'standard output'} cannot be written: {fault.strerror}" if isinstance(fault, OSError) else repr(fault)
     print(f"benchcmp: {what}", file=sys.stderr)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer would fail once more at the end
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # flushing the rest of the buffer at exit would fail again
     return ITSELF_FAILED
 
 

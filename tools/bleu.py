@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""BLEU of translations and captions by sacrebleu, on files that are tokenised already.
+"""Computes BLEU of translations and captions with sacrebleu, on files that are already tokenised.
 
-    bleu.py REFERENCE... HYPOTHESIS [--json]                    a sentence a line in every file
+    bleu.py REFERENCE... HYPOTHESIS [--json]                    one sentence per line in every file
     bleu.py --captions DATA [--split test] [--cider] HYPOTHESIS     DATA: dataset.json, or its folder
 
-A line of several references may be empty where a sentence has fewer of them. With --captions the references are those of a split's images,
-and an image without captions is left out with its line. sacrebleu (PyPI) is installed once, into a virtual environment under build/;
---tokenize none leaves the words as they are. Prints the score with sacrebleu's signature, or with --json an object {"score":, "signature":,
-...} as sacrebleu writes it; --cider adds CIDEr by pycocoevalcap (PyPI), installed beside it, without that package's own tokeniser.
+With several references, a line may be empty if its sentence has fewer of them. With --captions the references are the captions of a split's
+images, and an image without captions is left out together with its line. The first run installs sacrebleu from PyPI into a virtual
+environment under build/; it is called with --tokenize none, which leaves the words unchanged. The script prints the score with sacrebleu's
+signature, or with --json the object {"score":, "signature":, ...} that sacrebleu writes. --cider adds CIDEr by pycocoevalcap (PyPI), which
+is installed beside sacrebleu and used without its own tokeniser.
 """
 import argparse
 import json
@@ -42,7 +43,7 @@ def lines_of(path):
 
 def last_line(text):
     said = text.strip().splitlines()
-    return said[-1] if said else "it said nothing"
+    return said[-1] if said else "it printed nothing"
 
 
 def pip_install(python, *packages):
@@ -53,7 +54,7 @@ def pip_install(python, *packages):
 
 
 def installed(folder):
-    """The Python that has sacrebleu; a folder that was left half made is made anew."""
+    """Returns the Python that has sacrebleu; an incomplete environment is built again."""
     python = os.path.join(folder, "bin", "python")
     stamp = os.path.join(folder, f"sacrebleu-{VERSION}")
     if os.path.exists(stamp):
@@ -67,7 +68,7 @@ def installed(folder):
 
 
 def cider_installed(folder):
-    """The same Python with pycocoevalcap; of what that asks for, CIDEr needs numpy alone, which sacrebleu brought."""
+    """Adds pycocoevalcap to the same Python. Of its dependencies, CIDEr needs only numpy, which sacrebleu installed."""
     python = installed(folder)
     stamp = os.path.join(folder, f"pycocoevalcap-{CIDER_VERSION}")
     if not os.path.exists(stamp):
@@ -79,13 +80,13 @@ def cider_installed(folder):
 
 
 def bleu(references, hypothesis, folder):
-    """What sacrebleu says of a file; references: a path, or a list of them."""
+    """Returns sacrebleu's result for a file; references: a path, or a list of paths."""
     references = [references] if isinstance(references, str) else references
     lines = lines_of(hypothesis)
     for reference in references:
         counts = [lines_of(reference), lines]
         if counts[0] != counts[1]:
-            raise Failure(f"{reference} has {counts[0]} lines and {hypothesis} has {counts[1]}")
+            raise Failure(f"{reference} has {counts[0]} lines and {hypothesis} has {counts[1]}; the two must have the same number")
     if not lines:
         raise Failure(f"{references[0]} is empty")
     done = subprocess.run([installed(folder), "-m", "sacrebleu", *references, "-i", hypothesis, "-m", "bleu", "--tokenize", "none", "--force",
@@ -97,7 +98,7 @@ def bleu(references, hypothesis, folder):
 
 
 def cider(references, hypotheses, folder):
-    """CIDEr of hypotheses (n) against lists of references (n), as pycocoevalcap counts it."""
+    """Returns pycocoevalcap's CIDEr of n hypotheses against n lists of references."""
     done = subprocess.run([cider_installed(folder), "-c", CIDER], input=json.dumps({"references": references, "hypotheses": hypotheses}),
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
     try:
@@ -107,11 +108,11 @@ def cider(references, hypotheses, folder):
 
 
 def paired(data, split, hypothesis):
-    """(captions, hypothesis) of each image of a split that has captions, and how many have none."""
+    """Returns (captions, hypothesis) of each image of a split that has captions, and the number of images that have none."""
     images = captions.images_of(captions.read(data), split)
     count = lines_of(hypothesis)
     if len(images) != count:
-        raise Failure(f"{data} has {len(images)} images of split {split} and {hypothesis} has {count} lines")
+        raise Failure(f"{data} has {len(images)} images of split {split} and {hypothesis} has {count} lines; the two must have the same number")
     with open(hypothesis, encoding="utf-8") as f:
         pairs = [(captions.captions_of(image), line.rstrip("\n")) for image, line in zip(images, f)]
     kept = [(references, line) for references, line in pairs if references]
@@ -121,7 +122,7 @@ def paired(data, split, hypothesis):
 
 
 def caption_scores(data, split, hypothesis, folder, with_cider=False):
-    """What sacrebleu says, with the number of images and of those left out, and CIDEr if it is asked for."""
+    """Returns sacrebleu's result, with the number of images and of those left out, and CIDEr if requested."""
     pairs, left_out = paired(data, split, hypothesis)
     most = max(len(references) for references, _ in pairs)
     with tempfile.TemporaryDirectory() as scratch:
@@ -139,18 +140,18 @@ def caption_scores(data, split, hypothesis, folder, with_cider=False):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="BLEU of tokenised translations and captions, by sacrebleu.", allow_abbrev=False)
-    parser.add_argument("files", nargs="+", metavar="FILE", help="references, and last the hypotheses; with --captions the hypotheses alone")
-    parser.add_argument("--captions", metavar="DATA", help="dataset.json, or its folder: the references")
-    parser.add_argument("--split", default="test", help="of --captions: train, valid or test (default test)")
-    parser.add_argument("--cider", action="store_true", help="of --captions: CIDEr too")
-    parser.add_argument("--json", action="store_true", help="print what sacrebleu writes")
+    parser = argparse.ArgumentParser(description="Computes BLEU of tokenised translations and captions with sacrebleu.", allow_abbrev=False)
+    parser.add_argument("files", nargs="+", metavar="FILE", help="the references, then the hypotheses; with --captions only the hypotheses")
+    parser.add_argument("--captions", metavar="DATA", help="take the references from dataset.json, or from its folder")
+    parser.add_argument("--split", default="test", help="with --captions: train, valid or test (default test)")
+    parser.add_argument("--cider", action="store_true", help="with --captions: compute CIDEr too")
+    parser.add_argument("--json", action="store_true", help="print sacrebleu's JSON object")
     parser.add_argument("--venv", default=os.path.join(ROOT, "build", "sacrebleu"), metavar="DIR", help="where sacrebleu is installed")
     options = parser.parse_args()
     if len(options.files) != 1 and options.captions:
-        parser.error("with --captions there is one file, the hypotheses")
+        parser.error("--captions needs exactly one FILE, the hypotheses")
     if len(options.files) < 2 and not options.captions:
-        parser.error("a reference and a hypothesis are needed")
+        parser.error("expected at least two FILEs, a reference and the hypotheses")
     if options.cider and not options.captions:
         parser.error("--cider needs --captions")
     try:

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""A page of pictures with their captions for people to look at: one HTML file that asks for nothing else.
+"""Writes a page of pictures with their captions: one self-contained HTML file.
 
     caption_page.py DATA NAME=FILE [NAME=FILE ...] --out PAGE.html [--split test] [--images N] [--pictures DIR]
 
-DATA is a folder with dataset.json (or that file), FILE holds the captions that `plstm caption --split` printed, a line an image. A scene that
-`plstm data scenes --write` wrote is drawn from its description, as SVG; another picture is taken from --pictures DIR (filepath/filename, or
-filename) into the page, or named where there is none.
+DATA is a folder with dataset.json (or that file). FILE has the captions that `plstm caption --split` printed, one line per image. A scene
+that `plstm data scenes --write` wrote is drawn as SVG from its description. Any other picture is embedded from --pictures DIR
+(filepath/filename, or filename); if it is not there, the page shows its name.
 """
 import argparse
 import base64
@@ -36,7 +36,7 @@ def rgb(value):
 
 
 def shape_svg(item):
-    """A shape as scenes.c draws it: pixel (x, y) covers x .. x+1."""
+    """Returns a shape as scenes.c draws it: pixel (x, y) covers x .. x+1."""
     x, y, r, fill = item["x"] + 0.5, item["y"] + 0.5, item["radius"], rgb(item["rgb"])
     if item["shape"] == "ring":
         return f'<circle cx="{x}" cy="{y}" r="{r - 0.8}" fill="none" stroke="{fill}" stroke-width="2.2"/>'
@@ -81,7 +81,7 @@ def page(dataset, split, found, most, pictures):
     images = captions.images_of(dataset, split)
     for name, lines in found:
         if len(lines) != len(images):
-            raise Failure(f"{name} has {len(lines)} captions, and split {split} has {len(images)} images")
+            raise Failure(f"{name} has {len(lines)} captions and split {split} has {len(images)} images; the two must have the same number")
     figures = [figure(image, dataset.get("size", 1), pictures, [(name, lines[i]) for name, lines in found])
                for i, image in enumerate(images[:most])]
     title = f"{html.escape(str(dataset.get('dataset', 'images')))}: {len(figures)} of {len(images)} {split} images and their captions"
@@ -98,20 +98,20 @@ def lines_of(path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="A page of pictures with their captions.", allow_abbrev=False)
+    parser = argparse.ArgumentParser(description="Writes a page of pictures with their captions.", allow_abbrev=False)
     parser.add_argument("data", metavar="DATA", help="dataset.json, or its folder")
-    parser.add_argument("captions", nargs="+", metavar="NAME=FILE", help="what plstm caption printed, under a name")
+    parser.add_argument("captions", nargs="+", metavar="NAME=FILE", help="the output of plstm caption, and the name that the page shows for it")
     parser.add_argument("--out", required=True, metavar="PAGE.html")
     parser.add_argument("--split", default="test", help="train, valid or test (default test)")
-    parser.add_argument("--images", type=positive, default=60, metavar="N", help="the first N of the split (default 60)")
-    parser.add_argument("--pictures", metavar="DIR", help="where the pictures lie")
+    parser.add_argument("--images", type=positive, default=60, metavar="N", help="show the first N images of the split (default 60)")
+    parser.add_argument("--pictures", metavar="DIR", help="folder of the pictures")
     options = parser.parse_args()
     try:
         found = []
         for word in options.captions:
             name, equals, path = word.partition("=")
             if not equals:
-                raise Failure(f"{word} is not NAME=FILE")
+                raise Failure(f"unexpected argument '{word}'; expected NAME=FILE")
             found.append((name, lines_of(path)))
         write_whole(options.out, page(captions.read(options.data), options.split, found, options.images, options.pictures))
     except Failure as failure:

@@ -1,19 +1,20 @@
 #!/usr/bin/env python3
-"""The caption models of RESULTS.md, on the built-in scenes: three repetitions of a model without dropout, one with it, and ten without it together.
+"""Trains and scores the caption models of RESULTS.md on the built-in scenes: in each of three repetitions a model without dropout, a model with
+dropout, and ten models without dropout whose probabilities are averaged.
 
     caption_runs.py [--plstm PATH] [--work DIR] [--out DIR] [--jobs N] [--only NAME ...] [--list]
 
-Every run trains preset demo with more units; what differs is in RUNS below. First a few settings of each side are tried, a training each (TUNED); the one with the
-lowest valid perplexity is used in every repetition. A run keeps the weights of the epoch with the lowest valid perplexity. Repetition r then scores and
-describes the test images with plain-r-1 (`none`), with dropout-r, and with plain-r-1 to plain-r-10, whose probabilities are averaged (beam 12; with a
-length penalty that was chosen on valid, and without one), and sacrebleu and pycocoevalcap score the captions. The weights lie in --work
-(build/caption-runs); in --out (profiles/avx512) it leaves
+Every run trains preset demo with more units; RUNS below lists what differs. First a few settings of each side are tried with one training
+each (TUNED); the setting with the lowest valid perplexity is used in every repetition. A run keeps the weights of the epoch with the lowest
+valid perplexity. Repetition r then scores and describes the test images with plain-r-1 (`none`), with dropout-r, and with the averaged
+probabilities of plain-r-1 to plain-r-10. The search has a beam of 12, with a length penalty that was chosen on valid and without one;
+sacrebleu and pycocoevalcap score the captions. The weights are in --work (build/caption-runs). The script writes to --out (profiles/avx512)
 
-    caption.jsonl            an object per repetition and side, an object per setting that was tried, and one for the images shuffled
-    caption-logs.jsonl       plstm's logs of the runs, one behind the other, without their step lines
+    caption.jsonl            an object per repetition and side, an object per setting that was tried, and one for the shuffled images
+    caption-logs.jsonl       plstm's logs of the runs, one after the other, without their step lines
     caption-SIDE-R.txt       the captions of test
 
-Run it again after an interruption: what has ended stays, what was under way begins anew.
+To continue after an interruption, run it again: finished runs are kept, and an unfinished run starts again.
 """
 import argparse
 import json
@@ -28,22 +29,23 @@ from demo import Failure, Log, guarded, positive, show, write_whole
 from task_runs import override
 
 REPETITIONS, MEMBERS = (1, 2, 3), range(1, 11)
-PENALTY = 1  # of the lengths of captions, for all sides: of 0, 0.6, 1 and 1.5 the one with the best BLEU on valid (mean of none and dropout, repetition 1)
-# Settings that are tried: {name: (side, keep, epochs, epochs at the first learning rate, seed)}.
+# The length penalty of all sides: of 0, 0.6, 1 and 1.5 the one with the best BLEU on valid (mean of none and dropout, repetition 1).
+PENALTY = 1
+# The settings to try: {name: (side, keep, epochs, epochs at the first learning rate, seed)}.
 TUNED = {"tune-none-18": ("none", 1.0, 18, 8, 1), "tune-none-26": ("none", 1.0, 26, 14, 1), "tune-0.8-40": ("dropout", 0.8, 40, 26, 1),
          "tune-0.6-40": ("dropout", 0.6, 40, 26, 1)}
-HIDDEN = 192  # units: twice the demo's, whose plain models are too small to lose much by learning their texts by heart
+HIDDEN = 192  # twice the units of the demo, whose models without dropout are too small to overfit much
 
 
 def settings(name):
-    """Options of a setting that is tried, without its seed."""
+    """Returns the options of a setting in TUNED, without its seed."""
     side, keep, epochs, hold, _ = TUNED[name]
     return [*(["--dropout-sites", "none"] if side == "none" else ["--keep", str(keep)]), "--epochs", str(epochs), "--hold", str(hold)]
 
 
-RUNS = {name: ["--seed", str(setting[4])] for name, setting in TUNED.items()}  # with the setting's options
+RUNS = {name: ["--seed", str(setting[4])] for name, setting in TUNED.items()}  # beside the setting's options
 for repetition in REPETITIONS:
-    RUNS[f"plain-{repetition}-1"] = ["--seed", str(100 * repetition + 1)]  # with those of the side's best setting
+    RUNS[f"plain-{repetition}-1"] = ["--seed", str(100 * repetition + 1)]  # beside the options of the side's best setting
     RUNS[f"dropout-{repetition}"] = ["--seed", str(100 * repetition + 1)]
 for repetition in REPETITIONS:
     for member in MEMBERS[1:]:
@@ -113,14 +115,14 @@ def first_line(path):
 
 
 def members_of(side, repetition):
-    """Names of the runs whose probabilities a side averages."""
+    """Returns the names of the runs whose probabilities a side averages."""
     if side == "dropout":
         return [f"dropout-{repetition}"]
     return [f"plain-{repetition}-{member}" for member in (MEMBERS if side == "ensemble" else MEMBERS[:1])]
 
 
 def chosen(options, side):
-    """Name of the setting of a side with the lowest valid perplexity; None: the trainings that tell have not ended."""
+    """Returns the name of the setting of a side with the lowest valid perplexity, or None until all its trainings have ended."""
     tuned = [Training(options, name) for name, setting in TUNED.items() if setting[0] == side]
     if not all(run.ended() for run in tuned):
         return None
@@ -128,7 +130,7 @@ def chosen(options, side):
 
 
 def scenes_folder(options):
-    """The scenes as dataset.json and features.npy, and the same with each test image's features those of another."""
+    """Writes the scenes as dataset.json and features.npy, and a second copy in which each test image has the features of another."""
     right, shuffled = os.path.join(options.work, "scenes"), os.path.join(options.work, "scenes-shuffled")
     if not os.path.exists(os.path.join(right, "features.npy")):
         shutil.rmtree(right, ignore_errors=True)
@@ -141,7 +143,7 @@ def scenes_folder(options):
 
 
 def shuffle(source, target):
-    """Features moved by one image within each split: every image gets those of the image before it."""
+    """Moves the features by one image within each split, so that every image gets those of the image before it."""
     with open(os.path.join(source, "dataset.json"), encoding="utf-8") as f:
         split = [image["split"] for image in json.load(f)["images"]]
     with open(os.path.join(source, "features.npy"), "rb") as f:
@@ -161,7 +163,7 @@ def shuffle(source, target):
 
 
 def describe(options, weights, data, folder, name, penalty):
-    """The captions of test that a length penalty finds, which NAME.txt then holds, and what sacrebleu and pycocoevalcap say of them."""
+    """Writes the captions of test under a length penalty to NAME.txt and returns them with the scores of sacrebleu and pycocoevalcap."""
     found, text = os.path.join(folder, name + ".jsonl"), os.path.join(folder, name + ".txt")
     plstm(options, "caption", "--weights", weights, "--data", "scenes", "--length-penalty", str(penalty), "--json", out=found)
     with open(found, encoding="utf-8") as f:
@@ -171,7 +173,7 @@ def describe(options, weights, data, folder, name, penalty):
 
 
 def measure(options, side, repetition):
-    """The object of a repetition and side; its runs have ended."""
+    """Returns the object of a repetition and side, whose runs must have ended."""
     runs = [Training(options, name) for name in members_of(side, repetition)]
     logs = [run.read() for run in runs]
     folder = os.path.join(options.work, f"{side}-{repetition}-test")
@@ -212,7 +214,7 @@ def tuned_records(options):
 
 
 def publish(options):
-    """What has ended, into --out."""
+    """Writes the results of all finished runs to --out."""
     os.makedirs(options.out, exist_ok=True)
     records = list(tuned_records(options))
     for repetition in REPETITIONS:
@@ -252,7 +254,7 @@ def run_all(options, signals):
             decided = {side: decided.get(side) or chosen(options, side) for side in ("none", "dropout")}
             ready = [run for run in waiting if run.name in TUNED or decided[run.side()]]
             if not ready and not running:
-                raise Failure(f"{waiting[0].name} needs the settings of its side tried first: --only with {', '.join(TUNED)}")
+                raise Failure(f"{waiting[0].name} needs the tuning runs of its side first; add to --only: {', '.join(TUNED)}")
             while ready and len(running) < options.jobs:
                 run = ready.pop(0)
                 waiting.remove(run)
@@ -271,16 +273,16 @@ def run_all(options, signals):
 
 def main():
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    parser = argparse.ArgumentParser(description="Trains the caption models of RESULTS.md; goes on where it was stopped.", allow_abbrev=False)
+    parser = argparse.ArgumentParser(description="Trains the caption models of RESULTS.md; continues where it was stopped.", allow_abbrev=False)
     parser.add_argument("--plstm", default="build/plstm", metavar="PATH", help="the program (default build/plstm)")
-    parser.add_argument("--work", default="build/caption-runs", metavar="DIR", help="weights (default build/caption-runs)")
-    parser.add_argument("--out", default=os.path.join(root, "profiles", "avx512"), metavar="DIR", help="results (default profiles/avx512)")
+    parser.add_argument("--work", default="build/caption-runs", metavar="DIR", help="folder of the weights (default build/caption-runs)")
+    parser.add_argument("--out", default=os.path.join(root, "profiles", "avx512"), metavar="DIR", help="folder of the results (default profiles/avx512)")
     parser.add_argument("--venv", default=os.path.join(root, "build", "sacrebleu"), metavar="DIR", help="where sacrebleu is installed")
-    parser.add_argument("--jobs", type=positive, default=2, metavar="N", help="runs at a time, a core each (default 2)")
+    parser.add_argument("--jobs", type=positive, default=2, metavar="N", help="runs at a time, one core each (default 2)")
     parser.add_argument("--only", nargs="+", choices=list(RUNS), metavar="NAME", help="these runs")
-    parser.add_argument("--list", action="store_true", help="print what has ended, and leave")
-    parser.add_argument("--nice", default="nice -n 19", metavar="COMMAND", help="what stands before plstm (default nice -n 19)")
-    parser.add_argument("--train-options", default="", help=argparse.SUPPRESS)  # tests train less
+    parser.add_argument("--list", action="store_true", help="print the finished runs and exit")
+    parser.add_argument("--nice", default="nice -n 19", metavar="COMMAND", help="command that starts plstm (default nice -n 19)")
+    parser.add_argument("--train-options", default="", help=argparse.SUPPRESS)  # for tests, which train less
     options = parser.parse_args()
 
     def work(signals):
@@ -289,7 +291,7 @@ def main():
             run_all(options, signals)
         tell(publish(options))
 
-    return guarded("caption_runs.py", work, "stopped; the same command goes on")
+    return guarded("caption_runs.py", work, "stopped; the same command continues")
 
 
 if __name__ == "__main__":

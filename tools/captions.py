@@ -1,4 +1,4 @@
-"""Images with captions in the form of Karpathy's dataset_coco.json, for the tools beside this file."""
+"""Reads images with captions in the form of Karpathy's dataset_coco.json, for the other tools."""
 import json
 import os
 
@@ -8,7 +8,7 @@ SPLITS = {"train": ("train", "restval"), "valid": ("val",), "test": ("test",)}
 
 
 def read(path):
-    """The file's object; path may be the folder that holds dataset.json."""
+    """Returns the file's object; path may be the folder that contains dataset.json."""
     if os.path.isdir(path):
         path = os.path.join(path, "dataset.json")
     try:
@@ -21,13 +21,13 @@ def read(path):
 
 
 def images_of(dataset, split):
-    """A split's images in file order, which is the order of `plstm caption --split`."""
+    """Returns a split's images in file order, which is the order of `plstm caption --split`."""
     if split not in SPLITS:
-        raise Failure(f"a split is one of {', '.join(SPLITS)}, not '{split}'")
+        raise Failure(f"unknown split '{split}'; expected one of {', '.join(SPLITS)}")
     return [image for image in dataset["images"] if image["split"] in SPLITS[split]]
 
 
 def captions_of(image):
-    """Tokenised captions, words with a space between them; those without a word are left out."""
+    """Returns the tokenised captions, with a space between words, without the empty ones."""
     captions = (" ".join(sentence["tokens"]) for sentence in image.get("sentences", ()))
     return [caption for caption in captions if caption]

@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""What dropout on the non-recurrent connections alone is worth: the main job on the built-in corpus.
+"""Measures the effect of dropout on the non-recurrent connections alone: the main demo, on the built-in corpus.
 
     demo.py [--plstm PATH] [--out DIR] [--seeds N] [--keep-curve]
 
-Trains the same over-large LSTM three times, without dropout, with dropout on the non-recurrent connections and with dropout on
-all connections; the three runs differ in --dropout-sites alone. Runs go side by side, one core each. Prints one table and writes
+The script trains the same over-large LSTM three times: without dropout, with dropout on the non-recurrent connections, and with dropout on
+all connections. The three runs differ only in --dropout-sites. They run side by side, one core each. The script prints one table and writes
 to DIR (build/demo):
 
     results.jsonl             an object per run; test_ppl is at the end of training, best_epoch_* at the lowest valid perplexity
     curves.svg                learning curves (gnuplot)
     <sites>-<seed>.jsonl      plstm's own log of a run, and -best.st its weights at the lowest valid perplexity
-    keep_curve.jsonl, .svg    with --keep-curve: test perplexity against the share kept
+    keep_curve.jsonl, .svg    with --keep-curve: test perplexity against keep
 
-Exits with 1 when a run fails or when the claims do not hold in a seed (CLAIMS below).
+The exit status is 1 if a run fails or if the claims (CLAIMS below) do not hold in a seed.
 """
 import argparse
 import json
@@ -32,9 +32,9 @@ LONG_TITLES = {"none": "no dropout (end)", "best": "no dropout (best epoch)", "n
                "all": "naive dropout (all connections)"}
 CLASSES = ("content", "after_short", "after_long", "filler")
 CURVE_KEEPS = (0.35, 0.5, 0.65, 0.8)
-PRESET_KEEP = 0.5  # of --preset demo: that point of the curve needs no runs of its own
+PRESET_KEEP = 0.5  # the keep of --preset demo: this point of the curve needs no runs of its own
 
-# (what it says, lower, factor, higher): test perplexity `lower` must be at most `factor` times `higher`.
+# (claim, lower, factor, higher): the test perplexity of `lower` must be at most `factor` times that of `higher`.
 CLAIMS = (
     ("non-recurrent dropout is at least 4 % below naive dropout", "nonrecurrent", 0.96, "all"),
     ("non-recurrent dropout is at least 15 % below the best epoch of no dropout", "nonrecurrent", 0.85, "best"),
@@ -44,15 +44,15 @@ CLAIMS = (
 
 
 class Failure(Exception):
-    """A sentence for the user; the program exits with 1."""
+    """An error whose text is a sentence for the user; the program exits with 1."""
 
 
 class Interrupted(Exception):
-    """A signal asked us to stop; its number is the argument."""
+    """Raised when a signal asks the program to stop; the argument is its number."""
 
 
 class StopSignals:
-    """Notes SIGINT, SIGTERM and SIGHUP for the loop to see; an exception from a handler could lose a process just started."""
+    """Records SIGINT, SIGTERM and SIGHUP for the main loop; an exception from a handler could lose a process that was just started."""
 
     def __init__(self):
         self.number = None
@@ -73,7 +73,7 @@ class StopSignals:
 
 
 def score_of(event, split):
-    """What a line of the log says of a split: its perplexity, or its accuracy."""
+    """Returns the score of a split in a line of the log: its perplexity or its accuracy."""
     return event.get(f"{split}_ppl", event.get(f"{split}_acc"))
 
 
@@ -84,7 +84,7 @@ def score_text(event, split):
 
 
 class Log:
-    """Reads a JSON log while it is being written; keeps what tables and progress need of it."""
+    """Reads a JSON log while it is being written and keeps the parts that tables and progress need."""
 
     def __init__(self, path):
         self.path, self.offset, self.rest = path, 0, b""
@@ -104,7 +104,7 @@ class Log:
             try:
                 self.take(json.loads(line))
             except (ValueError, KeyError, TypeError) as fault:
-                raise Failure(f"{self.path} has a line that is not plstm's log ({fault}): {line[:80]!r}") from fault
+                raise Failure(f"{self.path} has a line that plstm's log cannot have ({fault}): {line[:80]!r}") from fault
 
     def take(self, event):
         kind = event["event"]
@@ -128,13 +128,13 @@ class Log:
         return self.tokens / self.step_seconds if self.step_seconds else math.nan
 
     def best_epoch(self):
-        """The epoch of --save-best: the first with the lowest valid perplexity, or the highest accuracy."""
+        """Returns the epoch of --save-best: the first with the lowest valid perplexity or the highest accuracy."""
         scored = [e for e in self.epochs if score_of(e, "valid") is not None]
         return min(scored, key=lambda e: e["valid_ppl"] if "valid_ppl" in e else -e["valid_acc"]) if scored else None
 
 
 class Job:
-    """A plstm command under way; its log is jsonl, its words go to .out and .err beside it."""
+    """A running plstm command; its log is .jsonl, and its output goes to .out and .err beside it."""
 
     def __init__(self, title, stem, command):
         self.title, self.stem, self.command = title, stem, command
@@ -150,7 +150,7 @@ class Job:
             self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
 
     def poll(self):
-        """True when it has ended; a process that failed is a Failure with its last words."""
+        """Returns True when the process has ended; raises a Failure with its last line of output if it failed."""
         status = self.process.poll()
         self.log.read()
         if status is None:
@@ -160,17 +160,17 @@ class Job:
             with open(self.stem + ".err", encoding="utf-8", errors="replace") as f:
                 said = [line.strip() for line in f.read().replace("\r", "\n").splitlines() if line.strip()]
             how = f"exit status {status}" if status > 0 else f"signal {signal.Signals(-status).name}"
-            raise Failure(f"{self.title} failed ({how}): {said[-1] if said else 'it said nothing'}; "
+            raise Failure(f"{self.title} failed ({how}): {said[-1] if said else 'it printed nothing'}; "
                           f"the command was: {' '.join(self.command)}")
         if not self.log.test or score_of(self.log.test, "test") is None:
-            raise Failure(f"{self.title} ended without a score of test in {self.log.path}")
+            raise Failure(f"{self.title} ended without a test score in {self.log.path}")
         return True
 
     def elapsed(self):
         return time.monotonic() - self.began
 
     def share(self):
-        """How much of a training run is done."""
+        """Returns the fraction of the training run that is done."""
         return 0.0
 
     def progress(self):
@@ -219,7 +219,7 @@ class Run(Job):
         return text
 
     def follow_up(self):
-        """What has to run after it: without dropout the best epoch is scored too."""
+        """Returns the jobs that must run after this one: without dropout the best epoch is scored too."""
         return BestEpoch(self) if self.sites == "none" else None
 
     def record(self):
@@ -268,7 +268,7 @@ def percent(share):
 
 
 class Progress:
-    """What runs now, on standard error: lines that rewrite themselves on a terminal, one per seven epochs elsewhere."""
+    """Shows the running jobs on standard error: lines that are redrawn on a terminal, one line per seven epochs elsewhere."""
 
     def __init__(self, total):
         self.total, self.took, self.lines = total, [], 0
@@ -277,7 +277,7 @@ class Progress:
         self.said = {}
 
     def left(self, running, waiting):
-        """Seconds until all have ended: each waiting run follows the one that ends first. None: too early to tell."""
+        """Estimates the seconds until all runs have ended, each waiting run following the one that ends first; None if it is too early."""
         trainings = [job for job in running if job.share() > 0.02]
         took = self.took + [job.elapsed() / job.share() for job in trainings]
         if not took:
@@ -322,7 +322,7 @@ class Progress:
 
 
 def stop(jobs):
-    """Ends what still runs: politely, then not."""
+    """Ends the running jobs with SIGTERM, then with SIGKILL."""
     alive = [job.process for job in jobs if job.process and job.process.poll() is None]
     for process in alive:
         process.terminate()
@@ -336,8 +336,8 @@ def stop(jobs):
 
 
 def run_all(runs, cores, signals):
-    """Runs them in order, as many at a time as there are cores, each followed by what it calls for. Those that would be left over for a
-    last round share the cores with the round before it: three runs on two cores end sooner side by side than one after two."""
+    """Runs the jobs in order, as many at a time as there are cores, each followed by its follow_up. Jobs that would be left over for a last
+    round share the cores with the round before it: three runs on two cores end sooner side by side than one after two."""
     waiting, running = deque(runs), []
     left_over = len(runs) % cores
     progress = Progress(len(runs))
@@ -371,7 +371,7 @@ def run_all(runs, cores, signals):
 
 
 def write_whole(path, text):
-    """A reader sees the old file or the new one."""
+    """Replaces a file at once, so that a reader sees the old file or the new one."""
     with open(path + ".tmp", "w", encoding="utf-8") as f:
         f.write(text)
     os.replace(path + ".tmp", path)
@@ -382,7 +382,7 @@ def write_jsonl(path, records):
 
 
 def possible_by_split(plstm):
-    """Best possible perplexity of train and valid, from the lines `train  39999  13.8570 ...` of plstm data."""
+    """Returns the best possible perplexity of train and valid, from the lines `train  39999  13.8570 ...` of plstm data."""
     done = subprocess.run([plstm, "data", "synthetic"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           text=True, check=False)
     found = re.findall(r"^(train|valid|test)\s+\d+\s+(\d+\.\d+)\s", done.stdout, re.MULTILINE)
@@ -390,7 +390,7 @@ def possible_by_split(plstm):
 
 
 def row_of(record, best_epoch=False):
-    """A table row's numbers."""
+    """Returns the numbers of a table row."""
     prefix = "best_epoch_" if best_epoch else ""
     classes = record[prefix + "classes"]
     row = {split: record[f"{prefix}{split}_ppl"] for split in ("train", "valid", "test")}
@@ -408,7 +408,7 @@ def possible_row(record, splits):
 
 
 def cell(values, digits):
-    """Mean, with the sample standard deviation where there are several."""
+    """Returns the mean, with the sample standard deviation if there are several values."""
     values = [v for v in values if v is not None]
     if not values:
         return "-"
@@ -450,21 +450,21 @@ def below(low, high):
 
 
 def print_reading(by_seed):
-    """One sentence on what to see."""
+    """Prints one sentence that explains the table."""
     ppls = [test_ppls(runs) for runs in by_seed.values()]
     mean = {key: statistics.fmean(p[key] for p in ppls) for key in ppls[0]}
     train = statistics.fmean(runs["none"]["train_ppl"] for runs in by_seed.values())
     after = {sites: statistics.fmean(runs[sites]["classes"]["after_long"]["ppl"] for runs in by_seed.values())
              for sites in ("nonrecurrent", "all")}
-    print(f"\nWhat to see: without dropout the model learns its training text by heart (train {train:.1f}, test {mean['none']:.1f}); "
-          f"dropout on the non-recurrent connections alone brings test to {mean['nonrecurrent']:.1f}, where "
-          f"{mean['possible']:.1f} is the best possible; the same dropout on all connections, the recurrent ones too, stays at "
-          f"{mean['all']:.1f}, and loses most where the state had to be remembered across a parenthesis "
+    print(f"\nResult: without dropout the model learns its training text by heart (train {train:.1f}, test {mean['none']:.1f}). "
+          f"Dropout on the non-recurrent connections alone brings the test perplexity to {mean['nonrecurrent']:.1f}, where "
+          f"{mean['possible']:.1f} is the best possible. The same dropout on all connections, including the recurrent ones, stays at "
+          f"{mean['all']:.1f} and loses most where the state has to be remembered across a parenthesis "
           f"(after_long: {after['nonrecurrent']:.1f} against {after['all']:.1f}).")
 
 
 def check_claims(by_seed):
-    """Prints how each seed compares; the sentences of the claims that do not hold."""
+    """Prints the comparison of each seed and returns a sentence for each claim that does not hold."""
     broken = []
     for seed, runs in by_seed.items():
         ppl = test_ppls(runs)
@@ -472,7 +472,7 @@ def check_claims(by_seed):
               f"{below(ppl['nonrecurrent'], ppl['best'])} the best epoch of no dropout {ppl['best']:.2f}")
         for says, lower, factor, higher in CLAIMS:
             if not ppl[lower] <= factor * ppl[higher]:
-                broken.append(f"seed {seed}: not so, that {says}: {ppl[lower]:.2f} against {ppl[higher]:.2f}")
+                broken.append(f"seed {seed}: the claim does not hold that {says}: {ppl[lower]:.2f} against {ppl[higher]:.2f}")
     return broken
 
 
@@ -480,16 +480,16 @@ def check_claims(by_seed):
 
 
 def plot(path, script):
-    """Runs gnuplot; the SVG depends on the script alone. False, with a line that says so, where there is no gnuplot."""
+    """Runs gnuplot, whose SVG depends only on the script. Returns False and prints a line if gnuplot is missing or fails."""
     gnuplot = shutil.which("gnuplot")
     if not gnuplot:
-        print(f"gnuplot is not there, so {path} was not drawn (tools/deps.sh installs it)", file=sys.stderr)
+        print(f"gnuplot was not found, so {path} was not drawn (tools/deps.sh installs it)", file=sys.stderr)
         return False
     done = subprocess.run([gnuplot], input=script.encode(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False,
                           env=dict(os.environ, LC_ALL="C"))
     if done.returncode or not done.stdout.rstrip().endswith(b"</svg>"):
         said = done.stderr.decode(errors="replace").strip().splitlines()
-        print(f"gnuplot could not draw {path}: {said[-1] if said else 'it said nothing'}", file=sys.stderr)
+        print(f"gnuplot could not draw {path}: {said[-1] if said else 'it printed nothing'}", file=sys.stderr)
         return False
     write_whole(path, done.stdout.decode())
     return True
@@ -504,7 +504,7 @@ set key outside right top Left reverse samplen 2 spacing 1.3
 
 
 def curves_script(runs, possible):
-    """Valid perplexity after each epoch (lines) and train perplexity (dashes), a colour per kind of dropout."""
+    """Plots valid perplexity after each epoch (lines) and train perplexity (dashes), with one colour per kind of dropout."""
     data, plots = "", []
     for number, run in enumerate(runs):
         data += f"$run{number} << END\n"
@@ -547,7 +547,7 @@ def keep_script(records, possible):
 
 def print_keep_curve(records):
     seeds = sorted({r["seed"] for r in records})
-    print(f"\nTest perplexity by the share kept, mean over {len(seeds)} seed{'s' if len(seeds) > 1 else ''}")
+    print(f"\nTest perplexity by keep, mean over {len(seeds)} seed{'s' if len(seeds) > 1 else ''}")
     print(f"{'keep':>6}{'non-recurrent':>16}{'naive':>10}{'naive is worse by':>20}")
     for keep in CURVE_KEEPS:
         mean = {sites: statistics.fmean(r["test_ppl"] for r in records if r["sites"] == sites and r["keep"] == keep)
@@ -604,7 +604,7 @@ def positive(text):
 
 
 def guarded(program, work, stopped="stopped"):
-    """Exit status of work(StopSignals()): a failure is told in its sentence, a signal ends with 128 and its number."""
+    """Runs work(StopSignals()) and returns the exit status: a failure prints its sentence, a signal gives 128 plus its number."""
     try:
         work(StopSignals())
     except Failure as failure:
@@ -617,13 +617,13 @@ def guarded(program, work, stopped="stopped"):
 
 
 def demo_of_task(task, model, demo_of):
-    """main() of demo_TASK.py, whose demo_of(options, signals) trains `model` without and with dropout."""
+    """The main() of demo_TASK.py, whose demo_of(options, signals) trains `model` without and with dropout."""
     parser = argparse.ArgumentParser(description=f"Trains {model} without and with dropout, and compares.", allow_abbrev=False)
     parser.add_argument("--plstm", default="build/plstm", metavar="PATH", help="the program (default build/plstm)")
-    parser.add_argument("--out", default=f"build/demo-{task}", metavar="DIR", help=f"where everything goes (default build/demo-{task})")
-    parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="seeds 1 to N (default 1)")
-    parser.add_argument("--seed", type=positive, metavar="K", help="this seed alone")
-    parser.add_argument("--train-options", default="", help=argparse.SUPPRESS)  # tests train less
+    parser.add_argument("--out", default=f"build/demo-{task}", metavar="DIR", help=f"folder of logs and results (default build/demo-{task})")
+    parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="run seeds 1 to N (default 1)")
+    parser.add_argument("--seed", type=positive, metavar="K", help="run only this seed")
+    parser.add_argument("--train-options", default="", help=argparse.SUPPRESS)  # for tests, which train less
     options = parser.parse_args()
 
     def work(signals):
@@ -636,7 +636,7 @@ def demo_of_task(task, model, demo_of):
 
 
 def write_builtin(options, name, *words):
-    """Has `plstm data WORDS --write` write what is built in into the folder `name` of --out, and returns that folder."""
+    """Writes the built-in data to the folder `name` of --out with `plstm data WORDS --write`, and returns that folder."""
     folder = os.path.join(options.out, name)
     shutil.rmtree(folder, ignore_errors=True)
     done = subprocess.run([options.plstm, "data", *words, "--write", folder], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
@@ -647,7 +647,8 @@ def write_builtin(options, name, *words):
 
 
 def check_below(records, most, claim):
-    """Tells each seed's test perplexities at the best epoch; a sentence for each where dropout's is not below `most` times the other."""
+    """Prints each seed's test perplexities at the best epoch. Returns a sentence for each seed in which dropout's perplexity is not below
+    `most` times the other."""
     broken, by_seed = [], {}
     for r in records:
         by_seed.setdefault(r["seed"], {})[r["sites"]] = r["best_epoch_test_ppl"]
@@ -655,7 +656,7 @@ def check_below(records, most, claim):
         less = 100 * (1 - ppl["nonrecurrent"] / ppl["none"])
         print(f"seed {seed}: test perplexity {ppl['nonrecurrent']:.2f} with dropout is {less:.1f} % below {ppl['none']:.2f} without, each at its best epoch")
         if ppl["nonrecurrent"] >= most * ppl["none"]:
-            broken.append(f"seed {seed}: not so, that dropout is {claim}")
+            broken.append(f"seed {seed}: the claim does not hold that dropout is {claim}")
     return broken
 
 
@@ -672,9 +673,9 @@ def main():
     parser = argparse.ArgumentParser(description="Trains one over-large LSTM with no, non-recurrent and naive dropout, and compares.",
                                      allow_abbrev=False)
     parser.add_argument("--plstm", default="build/plstm", metavar="PATH", help="the program (default build/plstm)")
-    parser.add_argument("--out", default="build/demo", metavar="DIR", help="where logs and results go (default build/demo)")
-    parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="seeds 1 to N (default 1)")
-    parser.add_argument("--keep-curve", action="store_true", help="also at other shares kept, for the curve over keep")
+    parser.add_argument("--out", default="build/demo", metavar="DIR", help="folder of logs and results (default build/demo)")
+    parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="run seeds 1 to N (default 1)")
+    parser.add_argument("--keep-curve", action="store_true", help="also train at other values of keep, for the curve over keep")
     options = parser.parse_args()
     return guarded("demo.py", lambda signals: demo(options, signals))
 

@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
-"""What dropout is worth in captions: the main job on the built-in scenes, in under three minutes on two cores.
+"""Measures the effect of dropout on captions, on the built-in scenes, in under three minutes on two cores.
 
     demo_caption.py [--plstm PATH] [--out DIR] [--seeds N | --seed K]
 
-Trains the same single-layer LSTM twice, without dropout and with it (--dropout-sites none and nonrecurrent, nothing else differs), keeps the
-weights of the epoch with the lowest valid perplexity, describes the test images with them by beam search, and prints one table and some captions
-to look at. Writes to DIR (build/demo-caption):
+The script trains the same single-layer LSTM twice, without dropout and with it (--dropout-sites none and nonrecurrent; nothing else
+differs), and keeps the weights of the epoch with the lowest valid perplexity. It describes the test images with them by beam search and
+prints one table and some of the captions. It writes to DIR (build/demo-caption):
 
-    page.html                  pictures with their captions, for people to look at
+    page.html                  pictures with their captions
     scenes/                    the scenes as dataset.json and features.npy
     <sites>-<seed>.jsonl       plstm's own log of a run, -best.st the weights, -best.jsonl their scores, .captions the test captions
     results.jsonl              an object per run
 
-"true" is the share of captions that the annotator of the scenes could have given: every word of them is true of the picture. Exits with 1 when
-a run fails or when dropout does not win in a seed.
+"true" is the share of captions that the generator of the scenes could have given: every word of them is true of the picture. The exit status
+is 1 if a run fails or if dropout is not better in a seed.
 """
 import json
 import os
@@ -29,7 +29,7 @@ SHOWN = 4
 
 
 class CaptionRun(Run):
-    """A training run; what follows it scores test and describes it with the weights of its best epoch."""
+    """A training run, followed by scoring and describing the test images with the weights of its best epoch."""
 
     def __init__(self, options, sites, seed):
         super().__init__(options, sites, seed)
@@ -37,7 +37,7 @@ class CaptionRun(Run):
         self.command = [options.plstm, "train", "--task", "caption", "--preset", "demo", "--data", "scenes", "--dropout-sites", sites,
                         "--seed", str(seed), "--threads", "1", "--quiet", "--log-json", self.stem + ".jsonl", "--save-best",
                         self.stem + "-best.st", *options.train_options.split()]
-        self.found = None  # an object of `plstm caption --json` per test image
+        self.found = None  # one object of `plstm caption --json` per test image
 
     def follow_up(self):
         return Scored(self)
@@ -57,7 +57,7 @@ class CaptionRun(Run):
 
 
 class Scored(BestEpoch):
-    """Scores test with a run's best epoch; then its images are described."""
+    """Scores test with the weights of a run's best epoch, followed by the description of the images."""
 
     def __init__(self, run):
         super().__init__(run)
@@ -76,7 +76,7 @@ class Description(Job):
 
     def start(self):
         super().start()
-        self.log.test = {"test_ppl": 0.0}  # it writes no log
+        self.log.test = {"test_ppl": 0.0}  # this command writes no log
 
     def progress(self):
         return "describing test"
@@ -110,7 +110,7 @@ def print_table(records):
 
 
 def print_captions(images, runs):
-    print(f"\nThe first {SHOWN} test images (beam 12, weights of the best epoch); the annotator chooses what to speak of and among synonyms")
+    print(f"\nThe first {SHOWN} test images (beam 12, weights of the best epoch); the annotator chooses what to mention, and chooses among synonyms")
     for i, image in enumerate(images[:SHOWN]):
         for k, words in enumerate(captions.captions_of(image)[:2]):
             print(f"  {'' if k else 'annotator':<11} {words}")

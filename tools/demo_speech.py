@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""What dropout is worth in speech: the main job on the built-in utterances, in under three minutes on two cores.
+"""Measures the effect of dropout on speech frames, on the built-in utterances, in under three minutes on two cores.
 
     demo_speech.py [--plstm PATH] [--out DIR] [--seeds N | --seed K]
 
-Trains the same LSTM twice to name the state of every frame, without dropout and with it (--dropout-sites none and nonrecurrent, nothing
-else differs), scores test with the weights of the epoch with the highest valid accuracy, and prints one table beside what the generator's
-own posterior reaches. Writes to DIR (build/demo-speech):
+The script trains the same LSTM twice to predict the state of every frame, without dropout and with it (--dropout-sites none and nonrecurrent;
+nothing else differs). It scores test with the weights of the epoch with the highest valid accuracy and prints one table, with the accuracy of
+the generator's own posterior beside it. It writes to DIR (build/demo-speech):
 
     <sites>-<seed>.jsonl      plstm's own log of a run, -best.st the weights, -best.jsonl their scores
     curves.svg                learning curves (gnuplot)
     results.jsonl             an object per run
 
-Exits with 1 when a run fails or when dropout does not win in a seed (the claims below).
+The exit status is 1 if a run fails or if dropout is not better in a seed (the claims below).
 """
 import os
 import statistics
@@ -20,12 +20,12 @@ import sys
 from demo import PLOT_HEAD, BestEpoch, Failure, Run, demo_of_task, percent, plot, show, train_pairs, write_jsonl
 
 TITLES = {"none": "no dropout", "nonrecurrent": "dropout"}
-MORE_ACCURATE = 0.005  # test accuracy with dropout is higher by at least this share of the frames
-FEWER_NATS = 0.95      # and nats a frame at most this share, each at its best epoch
+MORE_ACCURATE = 0.005  # test accuracy with dropout is higher by at least this much
+FEWER_NATS = 0.95      # nats per frame with dropout over those without are at most this, each at its best epoch
 
 
 class SpeechRun(Run):
-    """A training run; what follows it scores the weights of its best epoch."""
+    """A training run, followed by scoring the weights of its best epoch."""
 
     def __init__(self, options, sites, seed):
         super().__init__(options, sites, seed)
@@ -58,7 +58,7 @@ def mean(records, key):
 
 
 def print_table(records):
-    rows = [["", "train", "valid", "test", "without silence", "nats a frame", "seconds"]]
+    rows = [["", "train", "valid", "test", "without silence", "nats per frame", "seconds"]]
     for sites, title in TITLES.items():
         of = [r for r in records if r["sites"] == sites]
         epochs = sorted({r["best_epoch"] for r in of})
@@ -85,12 +85,12 @@ def check_claims(records):
         ours, none = side["nonrecurrent"], side["none"]
         acc, nats = "best_epoch_test_acc", "best_epoch_test_nats"
         print(f"seed {seed}: test accuracy {percent(ours[acc])} with dropout and {percent(none[acc])} without, "
-              f"{100 * (ours[acc] - none[acc]):+.1f} points; nats a frame {show(ours[nats])} and {show(none[nats])}, "
+              f"{100 * (ours[acc] - none[acc]):+.1f} points; nats per frame {show(ours[nats])} and {show(none[nats])}, "
               f"{100 * (ours[nats] / none[nats] - 1):+.1f} %, each at its best epoch")
         if ours[acc] < none[acc] + MORE_ACCURATE:
-            broken.append(f"seed {seed}: not so, that accuracy is at least {100 * MORE_ACCURATE:g} point higher with dropout")
+            broken.append(f"seed {seed}: the claim does not hold that accuracy is at least {100 * MORE_ACCURATE:g} point higher with dropout")
         if ours[nats] > FEWER_NATS * none[nats]:
-            broken.append(f"seed {seed}: not so, that nats are at least {100 * (1 - FEWER_NATS):.0f} % lower with dropout")
+            broken.append(f"seed {seed}: the claim does not hold that nats are at least {100 * (1 - FEWER_NATS):.0f} % lower with dropout")
     return broken
 
 
@@ -120,4 +120,4 @@ def demo(options, signals):
 
 
 if __name__ == "__main__":
-    sys.exit(demo_of_task("speech", "one model of speech", demo))
+    sys.exit(demo_of_task("speech", "one speech model", demo))

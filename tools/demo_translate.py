@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""What dropout is worth in translation: the main job on the built-in parallel corpus, in under three minutes on two cores.
+"""Measures the effect of dropout on translation, on the built-in parallel corpus, in under three minutes on two cores.
 
     demo_translate.py [--plstm PATH] [--out DIR] [--seeds N | --seed K]
 
-Trains the same LSTM twice, without dropout and with it (--dropout-sites none and nonrecurrent, nothing else differs), keeps the
-weights of the epoch with the lowest valid perplexity, translates the test sentences with them by beam search, and prints one table
-and some sentences to look at. Writes to DIR (build/demo-translate):
+The script trains the same LSTM twice, without dropout and with it (--dropout-sites none and nonrecurrent; nothing else differs), and keeps
+the weights of the epoch with the lowest valid perplexity. It translates the test sentences with them by beam search and prints one table and
+some of the sentences. It writes to DIR (build/demo-translate):
 
     text/                      the corpus, train.source, train.target and so on
     <sites>-<seed>.jsonl       plstm's own log of a run, -best.st the weights, -best.jsonl their scores, .translated the test sentences
     results.jsonl              an object per run
 
-Exits with 1 when a run fails or when dropout does not win in a seed (CLAIM below).
+The exit status is 1 if a run fails or if dropout is not better in a seed (CLAIM below).
 """
 import os
 import statistics
@@ -21,12 +21,12 @@ import sys
 from demo import BestEpoch, Failure, Job, Run, check_below, demo_of_task, show, train_pairs, write_builtin, write_jsonl
 
 TITLES = {"none": "no dropout", "nonrecurrent": "dropout"}
-CLAIM = 0.9  # test perplexity with dropout is at most this share of that without, each at its best epoch
+CLAIM = 0.9  # test perplexity with dropout over that without is at most this, each at its best epoch
 SHOWN = 5
 
 
 class TranslateRun(Run):
-    """A training run; what follows it scores and translates with the weights of its best epoch."""
+    """A training run, followed by scoring and translating with the weights of its best epoch."""
 
     def __init__(self, options, sites, seed):
         super().__init__(options, sites, seed)
@@ -52,7 +52,7 @@ class TranslateRun(Run):
 
 
 class Scored(BestEpoch):
-    """Scores test with a run's best epoch; then its sentences are translated."""
+    """Scores test with the weights of a run's best epoch, followed by the translation of its sentences."""
 
     def follow_up(self):
         super().follow_up()
@@ -66,7 +66,7 @@ class Translation(Job):
                          [run.options.plstm, "translate", "--weights", run.stem + "-best.st", "--threads", "1"])
 
     def start(self):
-        self.log.test = {"test_ppl": 0.0}  # it writes no log
+        self.log.test = {"test_ppl": 0.0}  # this command writes no log
         self.began = 0
         with open(os.path.join(self.run.options.out, "text", "test.source"), "rb") as source, \
                 open(self.run.stem + ".translated", "wb") as out, open(self.stem + ".err", "wb") as err:
@@ -85,7 +85,7 @@ def lines_of(path):
 
 
 def aligned(ours, theirs):
-    """Words at equal places; a place that only one of them has counts as wrong."""
+    """Counts the equal words at equal positions; a position that only one sentence has counts as wrong."""
     n = max(len(ours), len(theirs))
     return zip(ours + [None] * (n - len(ours)), theirs + [""] * (n - len(theirs)))
 
@@ -119,8 +119,8 @@ def print_table(records, best):
 
 def print_sentences(options, runs):
     source, reference = (lines_of(os.path.join(options.out, "text", f"test.{side}")) for side in ("source", "target"))
-    print(f"\nThe first {SHOWN} test sentences (beam 12, weights of the best epoch); the translator of the corpus chooses among synonyms, so "
-          "that a translation may be right and differ from the reference")
+    print(f"\nThe first {SHOWN} test sentences (beam 12, weights of the best epoch); the generator of the corpus chooses among synonyms, so "
+          "a correct translation may differ from the reference")
     for i in range(SHOWN):
         print(f"  source      {source[i]}\n  reference   {reference[i]}")
         for run in runs:

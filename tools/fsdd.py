@@ -1,22 +1,22 @@
 #!/usr/bin/env python3
-"""A folder for `plstm train --task frames` from the Free Spoken Digit Dataset: log-mel filterbanks and a phonetic state for every frame.
+"""Makes a folder for `plstm train --task frames` from the Free Spoken Digit Dataset: log-mel filterbanks and a phonetic state for every frame.
 
     fsdd.py RECORDINGS OUT [--split recordings|speakers] [--only N] [--jobs N]
 
-RECORDINGS holds DIGIT_SPEAKER_NUMBER.wav (8 kHz, 16 bits, mono). OUT gets
+RECORDINGS has files DIGIT_SPEAKER_NUMBER.wav (8 kHz, 16 bits, mono). The script writes to OUT
 
-    train/ valid/ test/   feats.ark, feats.scp (Kaldi's, binary float32) and labels (utterance id id id ..., one for each frame)
-    phones                name id, and the word silence behind the name of silence
+    train/ valid/ test/   feats.ark, feats.scp (Kaldi's, binary float32) and labels (utterance id id id ..., one id per frame)
+    phones                lines "name id", with the word silence after the id of silence
 
-Features: 40 log-mel energies of 25 ms every 10 ms by kaldi-native-fbank, without dither. Labels: the digit's word is aligned to the
-recording by pocketsphinx with the acoustic model that it brings (upsampled to 16 kHz, 0.2 s of faint noise before and behind, which
-belongs to no frame of the output); a label is a phone and which of its three states, silence is one label. A recording that does not
-align is left out and counted.
+Features are 40 log-mel energies of 25 ms every 10 ms by kaldi-native-fbank, without dither. For the labels, pocketsphinx aligns the digit's
+word to the recording with its own acoustic model. The recording is upsampled to 16 kHz for this, with 0.2 s of faint noise before and after,
+which belong to no frame of the output. A label is a phone and one of its three states; silence is one label. A recording that does not align
+is left out and counted.
 
---split recordings: numbers 0-4 of each digit and speaker are test, as the corpus' authors have it, 5-9 valid, the rest training.
---split speakers: the last speaker by name is test, the one before valid, the others train: nobody is heard in two splits.
+--split recordings: numbers 0-4 of each digit and speaker are test, as in the corpus authors' split, 5-9 are valid, the rest are training.
+--split speakers: the last speaker by name is test, the one before is valid, the others are training, so no speaker is in two splits.
 
-Both libraries come from PyPI into a virtual environment under build/, once. The same recordings give the same bytes.
+The first run installs both libraries from PyPI into a virtual environment under build/. The same recordings give the same bytes.
 """
 import argparse
 import os
@@ -29,26 +29,26 @@ import wave
 from collections import Counter
 
 PACKAGES = {"kaldi-native-fbank": "1.23.0", "pocketsphinx": "5.1.1", "numpy": "2.4.6"}
-STAMP = "-".join(f"{name}-{version}" for name, version in PACKAGES.items())  # file of an environment that has them all
+STAMP = "-".join(f"{name}-{version}" for name, version in PACKAGES.items())  # marks an environment that has all packages
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SPLITS = ("train", "valid", "test")
 RATE, BINS = 8000, 40
-PADDING = 20  # frames of noise before and behind, for alignment only
+PADDING = 20  # frames of noise before and after, for alignment only
 STATES = 3
 SILENCE = "SIL"
 NAME = re.compile(r"(\d)_([a-z]+)_(\d+)\.wav")
 
 
 class Failure(Exception):
-    """A sentence for the user; the program exits with 1."""
+    """An error whose text is a sentence for the user; the program exits with 1."""
 
 
 # ---- the virtual environment ----
 
 
 def installed(folder):
-    """The Python that has both libraries; a folder that was left half made is made anew."""
+    """Returns the Python that has both libraries; an incomplete environment is built again."""
     python = os.path.join(folder, "bin", "python")
     stamp = os.path.join(folder, STAMP)
     if os.path.exists(stamp):
@@ -61,7 +61,7 @@ def installed(folder):
     if done.returncode:
         said = done.stdout.strip().splitlines()
         raise Failure(f"{' and '.join(PACKAGES)} are missing in {os.path.relpath(folder)}, and pip could not install them: "
-                      f"{said[-1] if said else 'it said nothing'}")
+                      f"{said[-1] if said else 'it printed nothing'}")
     with open(stamp, "w", encoding="utf-8"):
         pass
     return python
@@ -77,14 +77,14 @@ def samples_of(path):
             kind = (w.getnchannels(), w.getsampwidth(), w.getframerate())
             data = w.readframes(w.getnframes())
     except (OSError, EOFError, wave.Error) as fault:
-        raise Failure(f"{path} is no wav file that can be read: {fault}") from fault
+        raise Failure(f"{path} cannot be read as a wav file: {fault}") from fault
     if kind != (1, 2, RATE):
-        raise Failure(f"{path} has {kind[0]} channels of {8 * kind[1]} bits at {kind[2]} Hz, not one of 16 bits at {RATE} Hz")
+        raise Failure(f"{path} has {kind[0]} channels of {8 * kind[1]} bits at {kind[2]} Hz; expected one channel of 16 bits at {RATE} Hz")
     return numpy.frombuffer(data, "<i2").astype(numpy.float64)
 
 
 def features_of(samples):
-    """(frames, BINS) float32."""
+    """Returns the features, (frames, BINS) float32."""
     import kaldi_native_fbank
     import numpy
     options = kaldi_native_fbank.FbankOptions()
@@ -99,7 +99,7 @@ def features_of(samples):
 
 
 def upsampled(samples):
-    """Twice the rate: zeros between the samples, then a windowed sinc of 63 taps that passes what was there."""
+    """Doubles the sample rate: puts zeros between the samples, then applies a windowed-sinc low-pass filter of 63 taps."""
     import numpy
     n = numpy.arange(-31, 32)
     taps = numpy.sinc(n / 2) * numpy.hanning(65)[1:-1]
@@ -109,7 +109,7 @@ def upsampled(samples):
 
 
 def noise(count, seed):
-    """Whole numbers from -3 to 3 of a linear congruential generator."""
+    """Returns integers from -3 to 3 from a linear congruential generator."""
     values, state = [], seed
     for _ in range(count):
         state = (1664525 * state + 1013904223) & 0xffffffff
@@ -118,7 +118,7 @@ def noise(count, seed):
 
 
 class Aligner:
-    """pocketsphinx with its own acoustic model; each recording is aligned as if it were the first one."""
+    """Runs pocketsphinx with its own acoustic model; each recording is aligned as if it were the first one."""
 
     def __init__(self):
         import pocketsphinx
@@ -132,7 +132,7 @@ class Aligner:
         self.decoder.end_utt()
 
     def align(self, samples, word):
-        """[name of a state] of the padded recording's frames; None where the word does not align."""
+        """Returns the state's name for each frame of the padded recording, or None if the word does not align."""
         import numpy
         pad = PADDING * RATE // 100 * 2
         padded = numpy.concatenate([noise(pad, 1), upsampled(samples), noise(pad, 2)])
@@ -157,11 +157,11 @@ class Aligner:
         return names or None
 
 
-aligner = None  # of this process
+aligner = None  # each process has its own
 
 
 def recording(path):
-    """(features as bytes, frames, names of states), or a reason why it is left out."""
+    """Returns (features as bytes, frames, names of states), or the reason why the recording is left out."""
     global aligner
     aligner = aligner or Aligner()
     samples = samples_of(path)
@@ -186,7 +186,7 @@ def splits_of(files, how):
     """{split: [file]}"""
     speakers = sorted({NAME.fullmatch(name)[2] for name in files})
     if how == "speakers" and len(speakers) < 3:
-        raise Failure(f"--split speakers needs three speakers or more, and there are {len(speakers)}")
+        raise Failure(f"--split speakers needs at least three speakers; the recordings have {len(speakers)}")
 
     def split_of(name):
         _, speaker, number = NAME.fullmatch(name).groups()
@@ -206,13 +206,13 @@ def chosen(folder, only):
     except OSError as fault:
         raise Failure(f"{folder} cannot be read: {fault.strerror}") from fault
     if not files:
-        raise Failure(f"{folder} has no recordings like 7_theo_0.wav")
+        raise Failure(f"{folder} has no recordings; expected names like 7_theo_0.wav")
     step = max(1, len(files) // only) if only else 1
     return files[::step][:only or None]
 
 
 def write_split(folder, recordings, ids):
-    """recordings: [(utterance, features, frames, names)]"""
+    """Writes one split; recordings: [(utterance, features, frames, names)]."""
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, "feats.ark"), "wb") as ark, open(os.path.join(folder, "feats.scp"), "w", encoding="ascii") as scp, \
             open(os.path.join(folder, "labels"), "w", encoding="ascii") as labels:
@@ -238,7 +238,7 @@ def build(options):
         for name in splits[split]:
             result = results[name]
             if not isinstance(result, str) and not set(result[2]) <= ids.keys():
-                result = "has a state that training lacks"
+                result = "has a state that training does not have"
             if isinstance(result, str):
                 reasons[result] += 1
             else:
@@ -260,14 +260,14 @@ def positive(text):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Features and phonetic states of the spoken digits.", allow_abbrev=False)
+    parser = argparse.ArgumentParser(description="Writes features and phonetic states of the spoken digits.", allow_abbrev=False)
     parser.add_argument("recordings", help="folder of wav files")
-    parser.add_argument("out", help="folder that is written")
-    parser.add_argument("--split", choices=("recordings", "speakers"), default="recordings", help="what differs between the splits")
-    parser.add_argument("--only", type=positive, metavar="N", help="so many recordings, spread over all")
-    parser.add_argument("--jobs", type=positive, default=len(os.sched_getaffinity(0)), metavar="N", help="recordings at a time (default: one a core)")
+    parser.add_argument("out", help="folder to write")
+    parser.add_argument("--split", choices=("recordings", "speakers"), default="recordings", help="whether the splits differ in recordings or in speakers")
+    parser.add_argument("--only", type=positive, metavar="N", help="use only N recordings, spread over all")
+    parser.add_argument("--jobs", type=positive, default=len(os.sched_getaffinity(0)), metavar="N", help="recordings at a time (default: one per core)")
     parser.add_argument("--venv", default=os.path.join(ROOT, "build", "fsdd"), metavar="DIR", help="where the libraries are installed")
-    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)  # of the environment
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)  # runs inside the environment
     options = parser.parse_args()
     try:
         if options.inside:

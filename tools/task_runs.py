@@ -31,7 +31,7 @@ class Pipeline:
             self.process = subprocess.Popen(command, stdin=stdin, stdout=out, stderr=err)
 
     def train_on(self, data, first):
-        """Trains with the options `first`, or goes on from the last checkpoint."""
+        """Trains with the options `first`, or continues from the last checkpoint."""
         how = ["--resume", self.path("last.st")] if os.path.exists(self.path("last.st")) else first
         self.spawn(["train", *how, "--data", data, "--save", self.path("last.st"), "--save-best", self.path("best.st"), "--log-json",
                     self.path("log.jsonl"), "--log-every", "200", "--quiet"])
@@ -59,7 +59,7 @@ class Pipeline:
         if status:
             with open(self.path("err.txt"), encoding="utf-8", errors="replace") as f:
                 said = f.read().strip().splitlines()
-            raise Failure(f"{self.name} failed with exit status {status}: {said[-1] if said else 'it said nothing'}")
+            raise Failure(f"{self.name} failed with exit status {status}: {said[-1] if said else 'it printed nothing'}")
         return status is not None
 
     def stop(self):
@@ -104,7 +104,7 @@ def run_all(pipelines, jobs, signals, publish, summary):
 def parser_of(what, task, runs):
     """The options that such a program has; it adds its data."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    parser = argparse.ArgumentParser(description=f"Trains {what} of RESULTS.md; goes on where it was stopped.", allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=f"Trains {what} of RESULTS.md; continues where it was stopped.", allow_abbrev=False)
     parser.add_argument("--plstm", default="build/plstm", metavar="PATH", help="the program (default build/plstm)")
     parser.add_argument("--work", default=f"build/{task}-runs", metavar="DIR", help=f"checkpoints (default build/{task}-runs)")
     parser.add_argument("--out", default=os.path.join(root, "profiles", "avx512"), metavar="DIR", help="results (default profiles/avx512)")
@@ -117,4 +117,4 @@ def parser_of(what, task, runs):
 
 def main_of(task, work):
     """Exit status of work(signals), which the same command continues."""
-    return guarded(f"{task}_runs.py", work, "stopped; the same command goes on")
+    return guarded(f"{task}_runs.py", work, "stopped; the same command continues")

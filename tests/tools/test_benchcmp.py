@@ -151,10 +151,10 @@ def test_the_case_of_the_field():
 
 def test_a_gate_that_compared_nothing_does_not_pass():
     single = lambda us: [{"name": "step", "run_type": "iteration", "real_time": us, "time_unit": "us"}]
-    for a, b, options, why in (([], [], (), "lets through"), ([row("r", 1)], [row("r", 1)], ("--filter", "x"), "lets through"),
-                               ([row("r", 1)], [row("s", 1)], (), "no row is in both"), (single(1), single(2), (), "repeat"),
+    for a, b, options, why in (([], [], (), "matches --filter"), ([row("r", 1)], [row("r", 1)], ("--filter", "x"), "matches --filter"),
+                               ([row("r", 1)], [row("s", 1)], (), "a time in both files"), (single(1), single(2), (), "repeat"),
                                (aggregates(1, None), aggregates(2, None), (), "repeat"), (aggregates(1, .1, 2), aggregates(2, .1, 2), (), "repeat"),
-                               ([failed("r", "refused: no")], [failed("r", "refused: no")], (), "no row is in both")):
+                               ([failed("r", "refused: no")], [failed("r", "refused: no")], (), "a time in both files")):
         for more in ((), ("--fail-on", "slower")):
             status, _, said = compare(a, b, *options, *more)
             assert status == 3 and why in said and said.count("\n") == 1, (status, said)
@@ -239,7 +239,7 @@ def test_the_emulator_is_not_compared_with_a_gpu():
 
 
 def test_files_that_are_no_measurements():
-    for found, why in (({}, "holds no benchmark rows"), ([3], "not one of a benchmark"), ([{"median_us": 1}], "KeyError")):
+    for found, why in (({}, "has no benchmark rows"), ([3], "is not a benchmark row"), ([{"median_us": 1}], "KeyError")):
         status, said, error = compare(found, [row("r", 1)])
         assert status == 3 and not said and why in error and error.count("\n") == 1, error
     with tempfile.TemporaryDirectory() as folder:

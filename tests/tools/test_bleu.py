@@ -108,7 +108,7 @@ def test_captions_of_a_split(folder):
     assert kept == {"reference-0": "a b\nd\n", "reference-1": "c\n\n", "hypothesis": "one\nthree\n"}, kept
     done = subprocess.run(words, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
     assert "1 images without captions were left out" in done.stdout, done.stdout
-    for more, said in (((), "has 3 images of split test"), (("--split", "val"), "a split is one of")):
+    for more, said in (((), "has 3 images of split test"), (("--split", "val"), "unknown split")):
         write(folder, "captions", ["one"])
         done = subprocess.run([*words, *more], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
         assert done.returncode == 1 and said in done.stderr and done.stderr.count("\n") == 1, done.stderr

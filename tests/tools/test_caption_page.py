@@ -71,7 +71,7 @@ def test_a_page(folder):
 @in_folder
 def test_faults_are_told(folder):
     for words, said in (((f"plain={folder}/short",), "has 1 captions"), ((f"plain={folder}/nowhere",), "cannot be read"), (("plain",), "NAME=FILE"),
-                        ((f"plain={folder}/plain", "--split", "val"), "a split is one of")):
+                        ((f"plain={folder}/plain", "--split", "val"), "unknown split")):
         done = run(folder, *words)
         assert done.returncode == 1 and said in done.stderr and done.stderr.count("\n") == 1, (words, done.stderr)
 

@@ -107,7 +107,7 @@ def test_table_and_results(folder):
     assert rows["naive dropout (all connections)"][2] == "17.60", lines
     assert rows["best possible"] == ["13.90", "13.40", "13.50", "-", "-", "13.50", "14.50", "15.50", "16.50"], lines
     assert [line for line in lines[1:9] if line.strip("-")][-1].startswith("best possible"), lines
-    assert sum(line.startswith("What to see") for line in lines) == 1, lines
+    assert sum(line.startswith("Result: ") for line in lines) == 1, lines
     results = demo.results()
     assert [r["sites"] for r in results] == ["none", "nonrecurrent", "all"]
     assert results[0]["best_epoch_test_ppl"] == 21.5 and results[0]["best_epoch"] == 2
@@ -127,7 +127,7 @@ def test_several_seeds_are_summed_up(folder):
 
 def broken(folder, numbers, says):
     demo = Demo(folder, FAKE=numbers).finish(1)
-    assert says in demo.stderr and demo.stderr.count("not so") == 1, demo.stderr
+    assert says in demo.stderr and demo.stderr.count("does not hold") == 1, demo.stderr
     assert len(demo.results()) == 3
 
 
@@ -216,8 +216,8 @@ def test_lines_rewrite_themselves_on_a_terminal(folder):
 @in_folder
 def test_curves_are_drawn_and_repeat(folder):
     first = Demo(folder).finish(0)
-    if "gnuplot is not there" in first.stderr:
-        raise tap.Skip("gnuplot is not there")
+    if "gnuplot was not found" in first.stderr:
+        raise tap.Skip("gnuplot was not found")
     path = os.path.join(first.out, "curves.svg")
     with open(path, "rb") as f:
         svg = f.read()
@@ -232,7 +232,7 @@ def test_curves_are_drawn_and_repeat(folder):
 @in_folder
 def test_goes_on_without_gnuplot(folder):
     demo = Demo(folder, PATH=folder).finish(0)
-    assert "gnuplot is not there" in demo.stderr, demo.stderr
+    assert "gnuplot was not found" in demo.stderr, demo.stderr
     assert not os.path.exists(os.path.join(demo.out, "curves.svg"))
     assert len(demo.results()) == 3
 

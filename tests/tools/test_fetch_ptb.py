@@ -52,7 +52,7 @@ def test_wrong_bytes_are_refused_and_nothing_is_kept():
         with open(os.path.join(target, "mine.txt"), "w", encoding="utf-8") as f:
             f.write("stays\n")
         done = fetch("file://" + server, target)
-        assert done.returncode == 1 and "ptb.test.txt is not the file that was expected" in done.stderr, done.stderr
+        assert done.returncode == 1 and "ptb.test.txt is not the expected file" in done.stderr, done.stderr
         assert os.listdir(target) == ["mine.txt"] and sorted(os.listdir(folder)) == ["ptb", "server"]
 
 
@@ -60,7 +60,7 @@ def test_missing_server_is_one_sentence():
     with tempfile.TemporaryDirectory() as folder:
         target = os.path.join(folder, "ptb")
         done = fetch("file:///nowhere", target)
-        assert done.returncode == 1 and "could not fetch file:///nowhere/ptb.train.txt" in done.stderr, done.stderr
+        assert done.returncode == 1 and "could not download file:///nowhere/ptb.train.txt" in done.stderr, done.stderr
         assert os.listdir(folder) == []
 
 

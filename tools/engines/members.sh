@@ -3,16 +3,16 @@
 #
 #   tools/engines/members.sh runs/small "1 2 3 4 5" --preset small --data data/ptb --threads 1 --save-every 10
 #
-# A member is one `plstm train --seed N`. In the folder OUT it has
+# A member is one `plstm train --seed N`. Its files in the folder OUT are
 #
-#   seed-N.st      its checkpoint: a member that was stopped, killed or cancelled continues from it
-#   seed-N.jsonl   its log
-#   seed-N.lock    locked (flock) while it trains, by plstm itself too: no member is trained by two processes at once
-#   seed-N.done    the options that it was trained with, written when it is complete: no member is trained twice
+#   seed-N.st      the checkpoint: a member that was stopped, killed or cancelled continues from it
+#   seed-N.jsonl   the log
+#   seed-N.lock    a lock (flock) that the script and plstm hold while the member trains, so that no two processes train it at once
+#   seed-N.done    the options of the training, written when the member is complete, so that no member is trained twice
 #
 # SIGTERM, SIGINT, SIGHUP and SIGUSR1 make the running member save its checkpoint and end. PLSTM is the program (build/plstm).
-# Exit status: 0 when every member is complete; otherwise that of the first member that failed: plstm's, 138 after a signal, 75
-# where another process was training it.
+# Exit status: 0 if every member is complete, otherwise that of the first member that failed: plstm's own, 138 after a signal, or 75
+# if another process was training it.
 set -u
 if [ $# -lt 2 ]; then
     echo "usage: members.sh OUT \"SEEDS\" [OPTION of plstm train...]" >&2
@@ -24,7 +24,7 @@ options=$(printf '%q ' "$@")
 mkdir -p "$out" || exit 3
 
 # Engines signal a script, its process group or all processes of a job, some of them twice, and a second signal would end plstm before
-# it has saved. So plstm ignores what they send, and is sent one SIGUSR1 from here.
+# it has saved. So plstm ignores the engine's signals, and this script sends it one SIGUSR1.
 child= stopped=
 stop() {
     [ -n "$stopped" ] || [ -z "$child" ] || kill -USR1 "$child" 2>/dev/null
@@ -32,7 +32,7 @@ stop() {
 }
 trap stop TERM INT HUP USR1
 
-# Trains one member or continues it; the lock is on descriptor 9, which plstm inherits.
+# Trains or continues one member. The lock is on descriptor 9, which plstm inherits.
 member() {
     local name=$out/seed-$1 seed=$1 resume=() status
     shift
@@ -49,7 +49,7 @@ member() {
     (trap '' TERM INT HUP && exec "$plstm" train "$@" --seed "$seed" --save "$name.st" --log-json "$name.jsonl" "${resume[@]}") &
     child=$!
     [ -z "$stopped" ] || kill -USR1 "$child"
-    # A signal ends wait before the member has ended.
+    # A signal can end wait before the member has ended.
     while wait "$child"; kill -0 "$child" 2>/dev/null; do :; done
     wait "$child"
     status=$?

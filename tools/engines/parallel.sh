@@ -1,6 +1,7 @@
 #!/bin/bash
-# parallel.sh OUT "SEEDS" [OPTION of plstm train...]: the members of an ensemble under GNU parallel, JOBS at a time (one per core).
-# The rest is as in members.sh, which trains each of them. A signal lets the running members save, for up to two minutes.
+# parallel.sh OUT "SEEDS" [OPTION of plstm train...]: trains the members of an ensemble under GNU parallel, JOBS at a time (default: one
+# per core). Each member is trained by members.sh, which explains the rest. After a signal the running members have up to two minutes to
+# save.
 set -u
 if [ $# -lt 2 ]; then
     echo "usage: [JOBS=N] parallel.sh OUT \"SEEDS\" [OPTION of plstm train...]" >&2

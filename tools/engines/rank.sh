@@ -1,9 +1,9 @@
 #!/bin/bash
-# rank.sh OUT "SEEDS" [OPTION of plstm train...]: what each rank of mpirun or srun executes to share the members of an ensemble.
+# rank.sh OUT "SEEDS" [OPTION of plstm train...]: the program of each rank of mpirun or srun, which share the members of an ensemble.
 #
 #   mpirun -n 5 tools/engines/rank.sh runs/small "1 2 3 4 5" --preset small --data data/ptb --threads 1
 #
-# Of SEEDS, rank r of n takes the entries r, r + n, r + 2n ...; members.sh trains them. The ranks exchange nothing, so any MPI does.
+# Rank r of n trains the entries r, r + n, r + 2n ... of SEEDS by members.sh. The ranks exchange nothing, so any MPI works.
 set -u
 if [ $# -lt 2 ]; then
     echo "usage: mpirun -n N rank.sh OUT \"SEEDS\" [OPTION of plstm train...]" >&2
