@@ -1020,7 +1020,7 @@ static void refusals(void **state)
         "nosuch", "", "cublas/", "/cublas", "cublas/nosuch", "cublas/cublas/cublas", "cubla"};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         other = config, other.kernel = wrong[i];
-        refuse(other, EXIT_USAGE, "the names being cublas");
+        refuse(other, EXIT_USAGE, "the names are cublas");
     }
     other = config, other.kernel = "reg";
     setenv("PLSTM_PLAN", "block=3", 1);
