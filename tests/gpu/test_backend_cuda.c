@@ -858,7 +858,7 @@ static void plans_are_recorded_and_taken(void **state)
     open_with(&m, &k, "reg", plan);
     unsetenv("PLSTM_PLAN");
     assert_non_null(
-        strstr(info_of(&m)->remark, "PLSTM_PLAN is set: the recorded plan is not taken"));
+        strstr(info_of(&m)->remark, "PLSTM_PLAN is set: the recorded plan is not used"));
     model_close(&m);
 
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
