@@ -153,7 +153,7 @@ static int utterance_take(Posteriors *p, const KaldiEntry *entry, Error *e)
     if (m->rows && m->cols != p->F)
         return error_set(e, EXIT_BAD_DATA,
                          "%s: utterance %s has %" PRId64
-                         " features a frame, and the model reads %" PRId64,
+                         " features per frame, but the model reads %" PRId64,
                          p->features.table.path, u->name, m->cols, p->F);
     if (u->frames > u->room) {
         free(u->features), free(u->posterior);

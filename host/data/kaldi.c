@@ -19,9 +19,9 @@ typedef struct ColumnHeader {
     uint16_t quartile[4]; /* 0, 25, 75 and 100 per cent of the column, in 65535ths of the range */
 } ColumnHeader;
 
-enum { GLOBAL_HEADER = 16 }; /* least, range, rows, cols */
+enum { GLOBAL_HEADER = 16 }; /* minimum, range, rows, cols */
 
-/* An int32 behind a byte that says 4; *at moves behind it. */
+/* Parses an int32 that follows a byte of value 4, and moves *at past it. */
 static bool parse_size(const unsigned char *bytes, size_t n, size_t *at, int64_t *size)
 {
     int32_t x;
@@ -32,7 +32,7 @@ static bool parse_size(const unsigned char *bytes, size_t n, size_t *at, int64_t
     return x >= 0;
 }
 
-/* Bytes that the elements take; false: more than any machine holds. */
+/* Computes the bytes of the elements. Returns false if they overflow. */
 static bool element_bytes(const KaldiMatrix *m, size_t *bytes)
 {
     static const size_t size[] = {
@@ -48,7 +48,7 @@ static int cut_short(const char *what, Error *e)
     return error_set(e, EXIT_BAD_DATA, "%s is cut short: the file ends within its matrix", what);
 }
 
-/* Rows and columns of a compressed matrix stand behind its range. */
+/* Parses the rows and columns of a compressed matrix, which follow its range. */
 static int parse_compressed(KaldiMatrix *m, const unsigned char *bytes, size_t n, size_t *at,
                             const char *what, Error *e)
 {
@@ -84,9 +84,8 @@ static int parse_binary(KaldiMatrix *m, const unsigned char *bytes, size_t n, co
         int length = 0;
         while (length < 8 && at + (size_t)length < n && bytes[at + (size_t)length] > ' ') length++;
         if (n - at < 4 && length < 4) return cut_short(what, e);
-        return error_set(e, EXIT_BAD_DATA,
-                         "%s holds no matrix but '%.*s'; FM, DM, CM, CM2 and CM3 are read", what,
-                         length, (const char *)bytes + at);
+        return error_set(e, EXIT_BAD_DATA, "%s holds '%.*s', which is not FM, DM, CM, CM2 or CM3",
+                         what, length, (const char *)bytes + at);
     }
     m->kind = kinds[i].kind;
     if (m->kind >= KALDI_CM) {
@@ -98,7 +97,7 @@ static int parse_binary(KaldiMatrix *m, const unsigned char *bytes, size_t n, co
         m->rows = -1;
     }
     if (m->rows < 0 || m->cols < 0)
-        return error_set(e, EXIT_BAD_DATA, "%s has a size that is none", what);
+        return error_set(e, EXIT_BAD_DATA, "%s has an invalid size", what);
     if (!m->rows != !m->cols)
         return error_set(e, EXIT_BAD_DATA, "%s has %" PRId64 " rows of %" PRId64 " numbers", what,
                          m->rows, m->cols);
@@ -140,7 +139,8 @@ static void read_columns(const KaldiMatrix *m, float *to)
 
 /* ---- numbers as text ---- */
 
-/* The token at *at, which *at then stands behind, as a number; false: it is none. */
+/* Parses the token at *at as a number and moves *at past it. Returns false if it is not a
+ * number. */
 static bool parse_number(const char **at, const char *end, float *value)
 {
     static const char *const words[] = {"inf", "infinity", "nan"};
@@ -161,7 +161,8 @@ static bool parse_number(const char **at, const char *end, float *value)
     return !*rest;
 }
 
-/* Goes through a matrix as text; to may be NULL. *at: behind `[`, and then behind `]`. false: it is none. */
+/* Scans a matrix in text form and stores its elements at `to` unless that is NULL. *at moves from
+ * after `[` to after `]`. Returns false if it is not a matrix. */
 static bool parse_rows(const char **at, const char *end, int64_t *rows, int64_t *cols, float *to)
 {
     int64_t in_row = 0;
@@ -201,7 +202,7 @@ static int parse_text(KaldiMatrix *m, const char *bytes, size_t n, const char *w
                              what);
         return error_set(
             e, EXIT_BAD_DATA,
-            "%s has something that is no number, or rows of different lengths, in row %" PRId64,
+            "%s has something that is not a number, or rows of different lengths, in row %" PRId64,
             what, m->rows + 1);
     }
     while (at < end && (*at == ' ' || *at == '\t' || *at == '\r')) at++;
@@ -255,7 +256,8 @@ void kaldi_matrix_read(const KaldiMatrix *m, float *to)
 
 /* ---- archives ---- */
 
-/* Bytes of the name at `at`: what stands before the next blank, of printable bytes. 0: there is none that is one. */
+/* Returns the length of the name at `at`, which is the printable bytes before the next blank; 0 if
+ * there is no valid name. */
 static size_t name_length(const char *at, const char *end)
 {
     size_t n = 0;
@@ -274,7 +276,7 @@ int kaldi_archive_next(const void *bytes, size_t n, size_t *at, const char *path
     size_t length = name_length(b + *at, b + n);
     if (!length)
         return error_set(e, EXIT_BAD_DATA,
-                         "%s is no archive of Kaldi: at byte %zu there is no utterance's name",
+                         "%s is not an archive of Kaldi: at byte %zu there is no utterance's name",
                          path, *at);
     snprintf(what, sizeof what, "%.4000s, utterance %.*s,", path, (int)length, b + *at);
     entry->name = b + *at;
@@ -303,7 +305,7 @@ int kaldi_archive_put(Replacement *r, const char *name, const float *values, int
 
 /* ---- lines ---- */
 
-/* The next line without its end; false: there is none. */
+/* Finds the next line, without its newline. Returns false if there is none. */
 static bool line_next(KaldiText *t, const char **line, const char **end)
 {
     if (t->at == t->end) return false;
@@ -317,7 +319,7 @@ static bool line_next(KaldiText *t, const char **line, const char **end)
     return true;
 }
 
-/* Moves *at over the blanks behind the name, which is told. */
+/* Parses the name at *at and moves *at past it and the blanks that follow. */
 static int parse_name(KaldiText *t, const char **at, const char *end, const char **name,
                       size_t *bytes, Error *e)
 {
@@ -341,7 +343,7 @@ int kaldi_script_next(KaldiText *t, KaldiPlace *place, Error *e)
     int code = parse_name(t, &at, end, &place->name, &place->name_bytes, e);
     if (code) return code;
     if (at == end)
-        return error_set(e, EXIT_BAD_DATA, "%s: line %" PRId64 " gives no file", t->path, t->line);
+        return error_set(e, EXIT_BAD_DATA, "%s: line %" PRId64 " names no file", t->path, t->line);
     if (end[-1] == '|' || *at == '|' || (*at == '-' && end - at == 1))
         return error_set(
             e, EXIT_BAD_DATA,
@@ -352,7 +354,7 @@ int kaldi_script_next(KaldiText *t, KaldiPlace *place, Error *e)
         return error_set(
             e, EXIT_BAD_DATA,
             "%s: line %" PRId64
-            " takes a part of a matrix; plstm reads whole ones only (copy-feats writes them)",
+            " names a part of a matrix; plstm reads whole matrices only (copy-feats writes them)",
             t->path, t->line);
     const char *digits = end;
     uint64_t offset = 0, scale = 1;
@@ -369,16 +371,17 @@ int kaldi_script_next(KaldiText *t, KaldiPlace *place, Error *e)
     if (digits == end || digits == at || digits[-1] != ':') return EXIT_DONE;
     if (!fits)
         return error_set(e, EXIT_BAD_DATA,
-                         "%s: line %" PRId64 " has an offset that no file reaches", t->path,
+                         "%s: line %" PRId64 " has an offset larger than any file", t->path,
                          t->line);
     place->path_bytes = (size_t)(digits - 1 - at);
     place->offset = offset;
     return place->path_bytes ? EXIT_DONE
-                             : error_set(e, EXIT_BAD_DATA, "%s: line %" PRId64 " gives no file",
+                             : error_set(e, EXIT_BAD_DATA, "%s: line %" PRId64 " names no file",
                                          t->path, t->line);
 }
 
-/* A whole number from 0 to KALDI_MAX_LABEL behind blanks; -1: something else stands there. */
+/* Parses a whole number from 0 to KALDI_MAX_LABEL after blanks; returns -1 if there is something
+ * else. */
 static int32_t parse_label(const char **at, const char *end)
 {
     int32_t x = 0;
@@ -407,7 +410,7 @@ int kaldi_labels_next(KaldiText *t, KaldiLabels *labels, Error *e)
             while (first + length < end && !is_blank(first[length]) && length < 20) length++;
             return error_set(e, EXIT_BAD_DATA,
                              "%s: line %" PRId64 ", utterance %.*s, has '%.*s' for label %" PRId64
-                             ", which is no whole number from 0 to %d",
+                             ", which is not a whole number from 0 to %d",
                              t->path, t->line, (int)labels->name_bytes, labels->name, length, first,
                              labels->n + 1, KALDI_MAX_LABEL);
         }

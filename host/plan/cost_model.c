@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <string.h>
 
-/* The model file and, after it, every measured one: see the Makefile. */
+/* The model's file, followed by every measured one: see the Makefile. */
 static const char built_in[] =
 #include "constants_json.h"
     ;
@@ -31,8 +31,8 @@ static double *constant_at(CostConstants *c, int i)
     return (double *)((char *)c + infos[i].offset);
 }
 
-/* What the benchmark calls what it measures (bench/gpu_constants.cpp), in this model's unit; or a constant of the model by its own
- * name and unit. */
+/* Sets the constant that the benchmark measures under `name` (bench/gpu_constants.cpp), in this
+ * model's unit, or a constant that has the model's own name and unit. */
 static void set_measured(CostConstants *c, const DeviceFacts *device, const char *name,
                          const char *unit, double value)
 {
@@ -42,7 +42,7 @@ static void set_measured(CostConstants *c, const DeviceFacts *device, const char
     else if (!strcmp(name, "fma_f32"))
         c->fma_share = value / (2e6 * c->clock * c->fma_lanes * device->sms);
     else if (!strcmp(name, "mma_rate"))
-        c->mma = 4 * 16 * 8 * 16 / value; /* multiply-adds of an SM a clock */
+        c->mma = 4 * 16 * 8 * 16 / value; /* multiply-adds per SM and clock */
     else if (!strcmp(name, "dsmem_rate")) c->cluster_rate = value;
     else if (!strcmp(name, "cluster_barrier_8")) c->cluster_sync = value;
     else {
@@ -61,8 +61,8 @@ static int constants_fault(const char *from, const char *what, const char *of, E
     return error_set(e, EXIT_BAD_DATA, "%s: %s%s%s", from, what, of ? " " : "", of ? of : "");
 }
 
-/* One document: the model's ("devices": {NAME: {CONSTANT: {"value": ...}}}) or a measured one ("gpu": NAME, "constants":
- * {...}), of which only the device's part is read. */
+/* Parses one document: the model's ("devices": {NAME: {CONSTANT: {"value": ...}}}) or a measured
+ * one ("gpu": NAME, "constants": {...}). Only the device's part is read. */
 static int parse_document(json_t *root, const char *from, const DeviceFacts *device,
                           CostConstants *c, bool *found, Error *e)
 {
@@ -81,8 +81,8 @@ static int parse_document(json_t *root, const char *from, const DeviceFacts *dev
         return EXIT_DONE;
     }
     if (!json_is_object(devices))
-        return constants_fault(
-            from, "neither \"devices\" nor \"gpu\" with \"constants\" stands in it", NULL, e);
+        return constants_fault(from, "it has neither \"devices\" nor \"gpu\" with \"constants\"",
+                               NULL, e);
     mine = json_object_get(devices, c->device);
     if (!mine) return EXIT_DONE;
     *found = true;
@@ -90,7 +90,7 @@ static int parse_document(json_t *root, const char *from, const DeviceFacts *dev
         json_t *entry = json_object_get(mine, infos[i].name);
         const char *unit = json_string_value(json_object_get(entry, "unit"));
         double value = json_number_value(json_object_get(entry, "value"));
-        if (!entry) continue; /* keeps what an earlier file said */
+        if (!entry) continue; /* keeps the value of an earlier file */
         if (!(value > 0) || !isfinite(value) || !unit || strcmp(unit, infos[i].unit))
             return error_set(e, EXIT_BAD_DATA,
                              "%s: %s of %s must be a \"value\" above 0 with the \"unit\" \"%s\"",
@@ -105,7 +105,8 @@ static int parse_constants(json_t *root, const char *from, const json_error_t *f
 {
     int code = EXIT_DONE;
     if (!root)
-        return error_set(e, EXIT_BAD_DATA, "%s: %s (line %d)", from, fault->text, fault->line);
+        return error_set(e, EXIT_BAD_DATA, "%s is not JSON: %s (line %d)", from, fault->text,
+                         fault->line);
     size_t i;
     json_t *document;
     if (json_is_array(root)) {
@@ -128,16 +129,19 @@ int cost_constants(const DeviceFacts *device, const char *file, CostConstants *c
                                &fault, device, c, &found, e);
     if (!code && file) {
         found = false;
-        code = parse_constants(json_load_file(file, 0, &fault), file, &fault, device, c, &found, e);
+        FILE *in = fopen(file, "re");
+        if (!in) return error_set(e, EXIT_BAD_DATA, "%s cannot be opened: %m", file);
+        code = parse_constants(json_loadf(in, 0, &fault), file, &fault, device, c, &found, e);
+        fclose(in);
     }
     for (int i = 0; i < CONSTANTS && !code; i++)
         if (infos[i].everywhere && !(*constant_at(c, i) > 0))
-            code = error_set(e, EXIT_BAD_DATA, "the constants of %s lack %s", c->device,
+            code = error_set(e, EXIT_BAD_DATA, "the constants of %s have no %s", c->device,
                              infos[i].name);
     return code;
 }
 
-/* ---- predictions, in clocks of an SM until the end ---- */
+/* ---- predictions, in clocks of an SM until cost_time_end ---- */
 
 static double most(double a, double b) { return a > b ? a : b; }
 static double least(double a, double b) { return a < b ? a : b; }

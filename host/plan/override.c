@@ -43,7 +43,7 @@ int plan_override_parse(const char *text, PlanOverride *o, Error *e)
 #undef F
         }
         if (!slot || *slot || value < 1 || value > INT32_MAX)
-            return error_set(e, EXIT_USAGE, "a plan's override is %s, not '%s'", override_takes,
+            return error_set(e, EXIT_USAGE, "a plan's override takes %s, not '%s'", override_takes,
                              text);
         *slot = (int32_t)value;
     }

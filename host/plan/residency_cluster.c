@@ -1,5 +1,6 @@
-/* The planner of KIND_CLUSTER: kernels/cluster.h says what its plans mean. Candidates are every tile, every number of blocks in a
- * cluster, every number of batch rows in it and every K split that registers and shared memory hold. */
+/* The planner of KIND_CLUSTER; kernels/cluster.h defines what its plans mean. The candidates are
+ * every tile, every number of blocks per cluster, every number of batch rows per cluster, and every
+ * K split that registers and shared memory hold. */
 #include <math.h>
 #include <stdio.h>
 
@@ -30,7 +31,7 @@ static LstmPlan plan_of(const PlanLayout *at, const LstmShape *shape, int backwa
     p.cluster = p.blocks;
     p.groups = (int32_t)plan_div_up(m, p.quads);
     p.depth = (int32_t)plan_div_up(tiles, at->slices);
-    p.slices = (int32_t)plan_div_up(tiles, p.depth); /* none is empty */
+    p.slices = (int32_t)plan_div_up(tiles, p.depth); /* no slice is empty */
     p.threads = WARP * p.groups * p.slices;
     p.streamed = (int32_t)plan_max(p.depth - p.resident, 0);
     return p;
@@ -45,7 +46,7 @@ static bool lacking(const DeviceFacts *device, const PlanOverride *force, int ba
 {
     (void)force, (void)backward;
     if (!device->clusters)
-        snprintf(what, size, "the device has no thread-block clusters, which begin with sm_90");
+        snprintf(what, size, "the device has no thread-block clusters, which need sm_90");
     return !device->clusters;
 }
 
@@ -63,8 +64,8 @@ static const char *fault(const PlanLayout *at, const LstmShape *shape, int backw
 
 /* ---- candidates ---- */
 
-/* Rows of a cluster, and replicas: as many as the device holds at a time, or as many as were asked for; the rows past them are the
- * next range's. */
+/* Considers the numbers of rows per cluster and of replicas: as many as the device holds at once,
+ * or as many as the override asks for. The rows past them belong to the next range. */
 static void consider_rows(PlanSearch *s, PlanLayout *at)
 {
     int64_t B = s->r.shape->B, most = plan_least(B, at->tile->batch), wanted = s->r.force->replicas;
@@ -98,8 +99,8 @@ static void candidates(PlanSearch *s, PlanLayout *at)
     for (int64_t blocks = from; blocks <= to; blocks++) {
         at->units = plan_round_up(plan_div_up(H, blocks), TENSOR_UNITS);
         if (!wanted && plan_div_up(H, at->units) != blocks)
-            continue;                /* that is a candidate of its own */
-        if (at->units > INT16_MAX) { /* more than any SM holds, and than 32 bits count */
+            continue;                /* is a candidate of its own */
+        if (at->units > INT16_MAX) { /* more than any SM holds, and past what 32 bits count */
             plan_lacks(&s->shortage.shared, 8 * at->units * H);
             continue;
         }
@@ -130,13 +131,14 @@ static CostBytes bytes(const LstmPlan *p, const LstmShape *shape)
 
 /* ---- predicted time ---- */
 
-/* Clocks from an asynchronous store's arrival to the first read behind the wait for its mbarrier: what PERFORMANCE 1's 250 for an
- * exchange by st.async have beside the store itself. */
+/* Clocks from the arrival of an asynchronous store to the first read after the wait for its
+ * mbarrier: PERFORMANCE 1's 250 for an exchange by st.async, without the store itself. */
 static const double MBARRIER_WAIT = 70;
 
 static double most(double a, double b) { return a > b ? a : b; }
 
-/* A warp's product: the longest of what the tensor cores start, a chain of dependent products, what shared memory gives. */
+/* Returns the clocks of a warp's product: the longest of the tensor cores' issue, a chain of
+ * dependent products, and shared memory's rate. */
 static double product_clocks(const CostConstants *c, const LstmPlan *p)
 {
     double n = p->batch / TENSOR_BATCH, depth = most(p->depth, p->resident),
@@ -159,7 +161,8 @@ static CostTime predict(const CostConstants *c, const DeviceFacts *device, const
                  COST_SAVED_BYTES * items / l2);
     t.ingest = p->blocks > 1 ? received * (p->blocks - 1) / p->blocks / c->cluster_rate : 0;
     t.multiply = product_clocks(c, p);
-    /* Forward's partial sums are written for all rows of a batch tile and read for those that exist; backward reads what came. */
+    /* Forward writes its partial sums for all rows of a batch tile and reads those of existing
+     * rows; backward reads what it received. */
     t.sums = p->backward ? received / c->shared_rate + c->shared_latency
                          : 16.0 * p->slices * p->units * (p->batch + p->rows) / c->shared_rate +
                                2 * c->shared_latency;

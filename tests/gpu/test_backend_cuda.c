@@ -858,7 +858,7 @@ static void plans_are_recorded_and_taken(void **state)
     open_with(&m, &k, "reg", plan);
     unsetenv("PLSTM_PLAN");
     assert_non_null(
-        strstr(info_of(&m)->remark, "PLSTM_PLAN is set: the recorded plan is not taken"));
+        strstr(info_of(&m)->remark, "PLSTM_PLAN is set: the recorded plan is not used"));
     model_close(&m);
 
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -1020,7 +1020,7 @@ static void refusals(void **state)
         "nosuch", "", "cublas/", "/cublas", "cublas/nosuch", "cublas/cublas/cublas", "cubla"};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         other = config, other.kernel = wrong[i];
-        refuse(other, EXIT_USAGE, "the names being cublas");
+        refuse(other, EXIT_USAGE, "the names are cublas");
     }
     other = config, other.kernel = "reg";
     setenv("PLSTM_PLAN", "block=3", 1);

@@ -61,15 +61,15 @@ static void what_is_refused(void **state)
         {"{\"images\":[]}", "no image"},
         {"{\"images\":[1]}", "image 0 is not an object"},
         {ONE("\"imgid\":1"), "image 1 has no split"},
-        {ONE("\"split\":7"), "split that is no string"},
+        {ONE("\"split\":7"), "split that is not a string"},
         {ONE("\"split\":\"training\""), "split 'training'"},
         {ONE("\"split\":\"val\",\"imgid\":2"), "image 1 has imgid 2"},
-        {ONE("\"split\":\"val\",\"imgid\":\"1\""), "no whole number"},
-        {ONE("\"split\":\"val\",\"sentences\":{}"), "no list"},
+        {ONE("\"split\":\"val\",\"imgid\":\"1\""), "not a whole number"},
+        {ONE("\"split\":\"val\",\"sentences\":{}"), "not a list"},
         {ONE("\"split\":\"val\",\"sentences\":[7]"), "sentence 0 of image 1 is not an object"},
         {SENTENCE("\"raw\":\"A man.\""), "sentence 1 of image 1 has no list `tokens`"},
         {SENTENCE("\"tokens\":[],\"imgid\":0"), "has imgid 0"},
-        {SENTENCE("\"tokens\":[\"a\",1]"), "no string"},
+        {SENTENCE("\"tokens\":[\"a\",1]"), "not a string"},
         {SENTENCE("\"tokens\":[\"\"]"), "empty token"},
         {SENTENCE("\"tokens\":[\"ice cream\"]"), "'ice cream'"},
         {SENTENCE("\"tokens\":[\"a\\n\"]"), "white space"},
@@ -231,9 +231,9 @@ static void bad_folders_are_refused(void **state)
     folder_write("bad");
     for (int i = 0; i < IMAGES; i++) features_row(i, rows + i * F);
     features_write("<f4", "False", "(59, 6)", rows, 59 * F * 4);
-    refused(dir, "has 59 rows, and");
+    refused(dir, "has 59 rows, but");
     features_write("<f4", "False", "(61, 6)", rows, 61 * F * 4);
-    refused(dir, "has 61 rows, and");
+    refused(dir, "has 61 rows, but");
     features_write("<f4", "False", "(360,)", rows, 60 * F * 4);
     refused(dir, "has 1 dimension;");
     features_write("<f4", "False", "(60, 0)", rows, 0);

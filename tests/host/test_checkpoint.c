@@ -378,7 +378,7 @@ static void test_bad_metadata(void **state)
     static const struct {
         const char *key, *value, *says;
     } cases[] = {
-        {"plstm", NULL, "has no plstm metadata; --init-weights takes bare weights"},
+        {"plstm", NULL, "has no plstm metadata; --init-weights reads bare weights"},
         {"plstm", "2", "metadata 'plstm' is '2', not format 1"},
         {"plstm", "", "not format 1"},
         {"preset", NULL, "lacks 'preset'"},
@@ -386,9 +386,9 @@ static void test_bad_metadata(void **state)
         {"hidden", "0", "metadata 'hidden' is '0', not a whole number from 1"},
         {"hidden", "3.0", "metadata 'hidden' is '3.0'"},
         {"hidden", "99999999999999999999", "metadata 'hidden'"},
-        {"hidden", "4", "tensor encoder.weight: found F32 (5, 3), wanted F32 (5, 4)"},
+        {"hidden", "4", "tensor encoder.weight: found F32 (5, 3), expected F32 (5, 4)"},
         {"layers", "3", "tensor rnn.weight_ih_l2 is missing"},
-        {"layers", "1", "tensor state.h: found F32 (2, 2, 3), wanted F32 (1, 2, 3)"},
+        {"layers", "1", "tensor state.h: found F32 (2, 2, 3), expected F32 (1, 2, 3)"},
         {"layers", "65", "metadata 'layers' is '65'"},
         {"batch", "1", "'tokens' is 24, which is not minibatch 3 * seq 4 * batch 1"},
         {"keep", "0", "metadata 'keep' is '0', not a number above 0 and at most 1"},
@@ -453,13 +453,13 @@ static void test_bad_metadata(void **state)
     parts_take(&p, in_folder("good"));
     parts_set(&p, "vocab", "just four types here");
     parts_set(&p, "vocab_sha256", hash);
-    check_refused(&p, "tensor encoder.weight has 5 rows for a vocabulary of 4 types");
+    check_refused(&p, "tensor encoder.weight has 5 rows, but the vocabulary has 4 types");
     st_close(&p.file);
     vocab_free(&other);
 
     parts_take(&p, in_folder("good"));
     p.n_meta = 0;
-    check_refused(&p, "has no plstm metadata; --init-weights takes bare weights");
+    check_refused(&p, "has no plstm metadata; --init-weights reads bare weights");
     st_close(&p.file);
 }
 
@@ -497,20 +497,20 @@ static void test_bad_tensors(void **state)
 
     parts_take(&p, in_folder("good"));
     parts_tensor(&p, "decoder.bias")->name = "decoder.bias2";
-    check_refused(&p, "tensor decoder.bias is missing, wanted F32 (5); the file holds "
+    check_refused(&p, "tensor decoder.bias is missing, expected F32 (5); the file holds "
                       "encoder.weight, rnn.weight_ih_l0,");
     st_close(&p.file);
 
     parts_take(&p, in_folder("good"));
     t = parts_tensor(&p, "rnn.weight_hh_l1");
     t->shape[0] = H, t->shape[1] = 4 * H;
-    check_refused(&p, "tensor rnn.weight_hh_l1: found F32 (3, 12), wanted F32 (12, 3)");
+    check_refused(&p, "tensor rnn.weight_hh_l1: found F32 (3, 12), expected F32 (12, 3)");
     t->rank = 1, t->shape[0] = 4 * H * H;
-    check_refused(&p, "tensor rnn.weight_hh_l1: found F32 (36), wanted F32 (12, 3)");
+    check_refused(&p, "tensor rnn.weight_hh_l1: found F32 (36), expected F32 (12, 3)");
     t->dtype = ST_F16, t->rank = 2, t->shape[0] = 4 * H, t->shape[1] = 2 * H;
-    check_refused(&p, "tensor rnn.weight_hh_l1: found F16 (12, 6), wanted F32 (12, 3)");
+    check_refused(&p, "tensor rnn.weight_hh_l1: found F16 (12, 6), expected F32 (12, 3)");
     t->dtype = ST_I32, t->shape[1] = H;
-    check_refused(&p, "tensor rnn.weight_hh_l1: found I32 (12, 3), wanted F32 (12, 3)");
+    check_refused(&p, "tensor rnn.weight_hh_l1: found I32 (12, 3), expected F32 (12, 3)");
     st_close(&p.file);
 
     parts_take(&p, in_folder("good"));
@@ -525,21 +525,21 @@ static void test_bad_tensors(void **state)
 
     parts_take(&p, in_folder("good"));
     p.n_tensors -= 1;
-    check_refused(&p, "tensor state.c is missing, wanted F32 (2, 2, 3)");
+    check_refused(&p, "tensor state.c is missing, expected F32 (2, 2, 3)");
     p.n_tensors -= 1;
-    check_refused(&p, "tensor state.h is missing, wanted F32 (2, 2, 3)");
+    check_refused(&p, "tensor state.h is missing, expected F32 (2, 2, 3)");
     st_close(&p.file);
 
     parts_take(&p, in_folder("good"));
     parts_set(&p, "minibatch", "0");
     parts_set(&p, "tokens", "0");
-    check_refused(&p, "13 tensors where a checkpoint of 2 layers taken at an epoch's end has 11");
+    check_refused(&p, "13 tensors, but a checkpoint of 2 layers taken at an epoch's end has 11");
     st_close(&p.file);
 
     parts_take(&p, in_folder("good"));
     p.tensors[p.n_tensors] = p.tensors[0];
     p.tensors[p.n_tensors++].name = "momentum";
-    check_refused(&p, "14 tensors where a checkpoint of 2 layers taken inside an epoch has 13");
+    check_refused(&p, "14 tensors, but a checkpoint of 2 layers taken inside an epoch has 13");
     st_close(&p.file);
 }
 
@@ -629,26 +629,26 @@ static void test_init_weights(void **state)
 
     parts_tensor(&p, "rnn.bias_hh_l1")->name = "bias";
     assert_int_equal(st_write(path, p.tensors, p.n_tensors, NULL, 0, &e), EXIT_DONE);
-    check_weights(
-        x, path,
-        "tensor rnn.bias_hh_l1 is missing, wanted F32 (12); the file holds odd, state.c, state.h");
+    check_weights(x, path,
+                  "tensor rnn.bias_hh_l1 is missing, expected F32 (12); the file holds odd, "
+                  "state.c, state.h");
     parts_tensor(&p, "bias")->name = "rnn.bias_hh_l1";
     StTensor *t = parts_tensor(&p, "decoder.weight");
     t->shape[0] = 3, t->shape[1] = 5;
     assert_int_equal(st_write(path, p.tensors, p.n_tensors, NULL, 0, &e), EXIT_DONE);
-    check_weights(x, path, "tensor decoder.weight: found F32 (3, 5), wanted F32 (5, 3)");
+    check_weights(x, path, "tensor decoder.weight: found F32 (3, 5), expected F32 (5, 3)");
     t->shape[0] = 5, t->shape[1] = 3, t->dtype = ST_U32;
     assert_int_equal(st_write(path, p.tensors, p.n_tensors, NULL, 0, &e), EXIT_DONE);
     check_weights(x, path,
-                  "tensor decoder.weight: found U32 (5, 3), wanted F32 (5, 3) or F64, F16, BF16");
+                  "tensor decoder.weight: found U32 (5, 3), expected F32 (5, 3) or F64, F16, BF16");
     float bad[V * H] = {0};
     bad[2] = INFINITY;
     t->dtype = ST_F32, t->data = bad;
     assert_int_equal(st_write(path, p.tensors, p.n_tensors, NULL, 0, &e), EXIT_DONE);
     check_weights(x, path, "tensor decoder.weight: element 2 is infinite");
     assert_int_equal(st_write(path, NULL, 0, NULL, 0, &e), EXIT_DONE);
-    check_weights(x, path,
-                  "tensor encoder.weight is missing, wanted F32 (5, 3); the file holds no tensor");
+    check_weights(
+        x, path, "tensor encoder.weight is missing, expected F32 (5, 3); the file holds no tensor");
     check_weights(x, in_folder("absent"), "No such file");
     st_close(&p.file);
 }

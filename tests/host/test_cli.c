@@ -114,7 +114,8 @@ static const struct Fault {
     {"plan --plan block=3", 2, {"--plan: ", "blocks=4,replicas=2", "'block=3'"}},
     {"plan --preset demo", 2, {"--preset takes small, medium, large or all, not 'demo'"}},
     {"plan --hidden 0", 2, {"--hidden takes a whole number from 1"}},
-    {"plan --constants no-such-file", 3, {"no-such-file"}},
+    {"plan --constants no-such-file", 3, {"plstm: no-such-file cannot be opened: No such file"}},
+    {"plan --constants Makefile", 3, {"Makefile is not JSON: ", "(line 1)"}},
     {"plan --json=1", 2, {"--json takes no value"}},
     {"variants reg", 2, {"'reg'"}},
 };

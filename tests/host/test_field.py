@@ -491,7 +491,7 @@ def test_other_precisions_are_converted():
         write(f("b.st"), tensors | {"decoder.bias": Tensor("F64", (5,), array.array("d", [0, 1e300, 0, 0, 0]).tobytes())}, None)
         f.refused(3, ["decoder.bias", "element 1 is infinite in float32"], "train", S, "--data data --init-weights b.st")
         write(f("b.st"), tensors | {"decoder.bias": Tensor("I32", (5,), bytes(20))}, None)
-        f.refused(3, ["decoder.bias", "found I32 (5), wanted F32 (5) or F64, F16, BF16"], "train", S, "--data data --init-weights b.st")
+        f.refused(3, ["decoder.bias", "found I32 (5), expected F32 (5) or F64, F16, BF16"], "train", S, "--data data --init-weights b.st")
 
 
 def test_tied_prefixed_and_sharded_files():
@@ -522,10 +522,10 @@ def test_tied_prefixed_and_sharded_files():
         f.put("shards/model.safetensors.index.json", json.dumps(index).encode())
         start("shards/model.safetensors.index.json")
         assert same_weights(f("a.st"), f("out.st"))
-        f.refused(3, ["index.json", "JSON", "--init-weights takes the index"], "info shards/model.safetensors.index.json")
+        f.refused(3, ["index.json", "JSON", "only --init-weights reads JSON"], "info shards/model.safetensors.index.json")
         os.remove(f("shards", list(parts)[1]))
         f.refused(3, list(parts)[1], "train", S, "--data data --init-weights shards/model.safetensors.index.json")
-        for bad, why in ((b'{"weight_map": {}}', "weight_map"), (b'{"a": [', "not JSON"), (b'{"weight_map": {"x": "../a.st"}}', "no file beside it"),
+        for bad, why in ((b'{"weight_map": {}}', "weight_map"), (b'{"a": [', "not JSON"), (b'{"weight_map": {"x": "../a.st"}}', "no such file beside it"),
                          (b'{"weight_map": {"x": 3}}', "no file's name")):
             f.put("i.json", bad)
             f.refused(3, ["i.json", why], "train", S, "--data data --init-weights i.json")
@@ -554,7 +554,7 @@ def test_a_vocabulary_of_all_three_files():
         tensors, metadata = weights_of(f("all.st")), read(f("all.st"))[1]
         assert tensors["encoder.weight"].shape == (7, 4) and metadata["vocab"] == " ".join(words), metadata
         write(f("torch.st"), tensors, None)
-        f.refused(3, ["encoder.weight: found F32 (7, 4), wanted F32 (6, 4)", "--vocab"], "train", S, "--data data --init-weights torch.st")
+        f.refused(3, ["encoder.weight: found F32 (7, 4), expected F32 (6, 4)", "--vocab"], "train", S, "--data data --init-weights torch.st")
         f.ok("train", S, "--data data --vocab words.txt --init-weights torch.st --max-steps 0 --save again.st")
         assert same_weights(f("all.st"), f("again.st"))
         # The checkpoint holds the vocabulary: nothing else asks for the file.
@@ -581,7 +581,7 @@ def test_a_vocabulary_over_the_headers_limit():
             line = words if not eval_all else [*words[:-4], *eval_all, *words[-2:]]
             if eval_all:
                 f.texts("data", valid=b"a b a b a\n" * 3)
-            f.refused(3, ["x.st could not be written", "100000000"], line, option, "x.st --log-json log")
+            f.refused(3, ["x.st cannot be written", "100000000"], line, option, "x.st --log-json log")
             assert not os.path.exists(f("log"))  # before the run began
         f.ok(words, "--max-steps 1")
 
@@ -700,7 +700,7 @@ FIELD = [  # words; exit status; what standard output, or with a failure standar
     (f"train {S_CASE} --data base --init-weights iw_tied.safetensors", 0, ["test perplexity"]),
     (f"train {S_CASE} --data base --init-weights model.pt", 3, ["torch.save", "save_file"]),
     ("train --epochs 0 --hidden 32 --layers 2 --batch 20 --seq 5 --data unseen --init-weights torch_unseen.safetensors --threads 1", 3,
-     ["(6, 32), wanted F32 (5, 32)", "--vocab"]),
+     ["(6, 32), expected F32 (5, 32)", "--vocab"]),
 ]
 
 

@@ -76,7 +76,7 @@ static void weights_of_another_task(void **state)
     Run run = plstm("train --data synthetic --hidden 10 --max-steps 1 --init-weights %s",
                     in_folder("toy.st"));
     assert_int_equal(run.code, EXIT_BAD_DATA);
-    assert_contains(run.err, "is of task toy, and this run is of task lm");
+    assert_contains(run.err, "is of task toy, but this run is of task lm");
     run_free(&run);
     run = plstm("eval --data synthetic --weights %s", in_folder("toy.st"));
     assert_int_equal(run.code, EXIT_BAD_DATA);

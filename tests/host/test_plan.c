@@ -119,7 +119,7 @@ static void a_refusal_is_a_line_and_a_code(void **state)
     assert_contains(run.err, "nothing of what was asked for has a plan");
     char *at = run.out;
     json_t *o = line_next(&at);
-    assert_contains(text_of(o, "refused"), "takes 14 at the same time, and the device holds 13");
+    assert_contains(text_of(o, "refused"), "needs 14 co-resident blocks; the device holds 13");
     assert_null(json_object_get(o, "model_us_per_step"));
     json_decref(o);
     run_free(&run);
@@ -127,7 +127,7 @@ static void a_refusal_is_a_line_and_a_code(void **state)
     assert_int_equal(run.code, 0); /* cublas needs none */
     assert_contains(run.out,
                     "reg      forward  reg forward with H 200 and B 20 has no plan on K20 with "
-                    "blocks=14: blocks run out");
+                    "blocks=14: it needs 14 co-resident blocks");
     run_free(&run);
 }
 

@@ -485,7 +485,7 @@ static void tensor_cores_begin_with_sm_80(void **state)
             Error e;
             if (f->min_sm <= 10 * d->major + d->minor) continue;
             older++;
-            snprintf(phrase, sizeof phrase, "begin with sm_%d", f->min_sm);
+            snprintf(phrase, sizeof phrase, "need sm_%d", f->min_sm);
             assert_int_equal(lstm_plan(d, &shape, f, 0, NULL, &c, &p, &e), EXIT_NO_DEVICE);
             if (!strstr(e.text, phrase)) fail_msg("'%s' is not in '%s'", phrase, e.text);
         }
@@ -604,25 +604,26 @@ static void the_first_that_does_not_fit_is_a_sentence(void **state)
         snprintf(force, sizeof force, "shared=%zu,%s", p.shared_bytes, fixed);
         p = planned("H200", "smem", backward, 64, 20, force);
         assert_int_equal(p.shared, 0);
-        snprintf(phrase, sizeof phrase, "at least %zu bytes a block, and there are %zu",
-                 p.shared_bytes, p.shared_bytes - 1);
+        snprintf(phrase, sizeof phrase,
+                 "at least %zu bytes of shared memory per block; a block has %zu", p.shared_bytes,
+                 p.shared_bytes - 1);
         snprintf(force, sizeof force, "shared=%zu,%s", p.shared_bytes - 1, fixed);
         assert_refused("H200", "smem", backward, 64, 20, force, phrase);
-        assert_refused("H200", "smem", backward, 64, 20, force, "shared memory runs out");
+        assert_refused("H200", "smem", backward, 64, 20, force, "bytes of shared memory per block");
     }
     /* A batch whose state no block holds runs in ranges of rows, unless replicas were asked for. */
     LstmPlan ranged = planned("K20", "l2", 0, 650, 4000, "");
     assert_true(plan_ranges(&ranged, 4000) > 1);
-    assert_refused("K20", "l2", 0, 650, 4000, "replicas=1", "shared memory runs out");
+    assert_refused("K20", "l2", 0, 650, 4000, "replicas=1", "bytes of shared memory per block");
     assert_refused("K20", "reg", 0, 200, 20, "blocks=14",
-                   "it takes 14 at the same time, and the device holds 13");
-    assert_refused("K20", "reg", 0, 200, 20, "replicas=14", "blocks run out: it takes 14");
-    assert_refused("H200", "reg", 0, 200, 20, "batch=3", "none is like that");
-    assert_refused("H200", "reg", 0, 200, 20, "tile=99", "none is like that");
+                   "it needs 14 co-resident blocks; the device holds 13");
+    assert_refused("K20", "reg", 0, 200, 20, "replicas=14", "it needs 14 co-resident blocks");
+    assert_refused("H200", "reg", 0, 200, 20, "batch=3", "compiled tiles matches the override");
+    assert_refused("H200", "reg", 0, 200, 20, "tile=99", "compiled tiles matches the override");
     assert_refused("H200", "reg", 0, 64, 4, "blocks=1,threads=63",
-                   "threads run out: it takes at least 64");
-    assert_refused("H200", "reg", 0, 64, 4, "blocks=1,slices=64", "threads run out");
-    assert_refused("H200", "cublas", 0, 64, 4, "", "nothing to plan");
+                   "it needs at least 64 threads per block");
+    assert_refused("H200", "reg", 0, 64, 4, "blocks=1,slices=64", "threads per block");
+    assert_refused("H200", "cublas", 0, 64, 4, "", "has no plan");
     assert_refused("H200", "l2", 0, INT64_C(1) << 40, 1, "", "32 bits");
     planned("K20", "reg", 0, 200, 20, "blocks=13");
     planned("H200", "reg", 0, 64, 4, "blocks=1,threads=64");

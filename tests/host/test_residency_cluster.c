@@ -282,22 +282,25 @@ static void what_does_not_fit_is_a_sentence(void **state)
         assert_refused("K20", PRECISION_BF16, backward, 64, 4, "", "no thread-block clusters");
         assert_refused("A100", PRECISION_BF16, backward, 64, 4, "", "no thread-block clusters");
         assert_refused("H200", PRECISION_F32, backward, 64, 4, "", "cluster has no f32");
-        assert_refused("H200", PRECISION_BF16, backward, 64, 4, "batch=3", "none is like that");
-        assert_refused("H200", PRECISION_BF16, backward, 64, 4, "tile=99", "none is like that");
+        assert_refused("H200", PRECISION_BF16, backward, 64, 4, "batch=3",
+                       "compiled tiles matches the override");
+        assert_refused("H200", PRECISION_BF16, backward, 64, 4, "tile=99",
+                       "compiled tiles matches the override");
         assert_refused("H200", PRECISION_BF16, backward, 650, 20, "cluster=16,replicas=8",
-                       "clusters run out: it takes 8 of 15 blocks at the same time");
-        assert_refused("H200", PRECISION_BF16, backward, 650, 20, "cluster=17", "clusters run out");
+                       "it needs 8 co-resident clusters of 15 blocks");
+        assert_refused("H200", PRECISION_BF16, backward, 650, 20, "cluster=17",
+                       "co-resident clusters of");
         assert_refused("H200", PRECISION_BF16, backward, 200, 4, "threads=32,cluster=1",
-                       "threads run out");
+                       "threads per block");
         assert_refused("H200", PRECISION_BF16, backward, INT32_MAX / 4, 20, "",
-                       "shared memory runs out");
+                       "bytes of shared memory per block");
         assert_refused("H200", PRECISION_BF16, backward, 64, 4, "shared=1000",
-                       "shared memory runs out");
+                       "bytes of shared memory per block");
     }
-    assert_refused("H200", PRECISION_BF16, 0, 1500, 20, "", "shared memory runs out");
-    assert_refused("H200", PRECISION_TF32, 0, 650, 20, "", "shared memory runs out");
-    assert_refused("H200", PRECISION_BF16, 1, 1500, 20, "", "run out");
-    assert_refused("H200", PRECISION_TF32, 1, 650, 20, "", "run out");
+    assert_refused("H200", PRECISION_BF16, 0, 1500, 20, "", "bytes of shared memory per block");
+    assert_refused("H200", PRECISION_TF32, 0, 650, 20, "", "bytes of shared memory per block");
+    assert_refused("H200", PRECISION_BF16, 1, 1500, 20, "", " per block");
+    assert_refused("H200", PRECISION_TF32, 1, 650, 20, "", " per block");
 }
 
 /* One byte of shared memory decides. */
@@ -311,8 +314,9 @@ static void the_first_that_does_not_fit(void **state)
         LstmPlan p = planned(PRECISION_BF16, backward, 200, 8, fixed);
         snprintf(force, sizeof force, "shared=%zu,%s", p.shared_bytes, fixed);
         planned(PRECISION_BF16, backward, 200, 8, force);
-        snprintf(phrase, sizeof phrase, "at least %zu bytes a block, and there are %zu",
-                 p.shared_bytes, p.shared_bytes - 1);
+        snprintf(phrase, sizeof phrase,
+                 "at least %zu bytes of shared memory per block; a block has %zu", p.shared_bytes,
+                 p.shared_bytes - 1);
         snprintf(force, sizeof force, "shared=%zu,%s", p.shared_bytes - 1, fixed);
         assert_refused("H200", PRECISION_BF16, backward, 200, 8, force, phrase);
     }
