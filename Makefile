@@ -1,18 +1,18 @@
-# plstm. `make help` lists what there is to make; the parts stand in tools/make/*.mk.
+# plstm. `make help` lists the targets; the parts of this Makefile are tools/make/*.mk.
 #
-#   CUDA=0|1   compile the kernels with nvcc and put the cuda backend into plstm (default: 1 where nvcc is found)
-#   EMU=1      put the cuda backend into plstm that runs on the emulated GPU of tests/emu: for a look, very slow
-#   NVCC=      the compiler of CUDA 12 or 13 (default: nvcc on PATH, else /usr/local/cuda/bin/nvcc; an older one is
-#              not taken)
-#   K20_CUDA=  folder of CUDA 11.8, for `make k20` (default: /usr/local/cuda-11.8, else Debian's package)
-#   ARCH=      GPU architectures to compile for (default: sm_90)
+#   CUDA=0|1   compile the kernels with nvcc and build plstm with the cuda backend (default: 1 if nvcc is found)
+#   EMU=1      build plstm with the cuda backend on the emulated GPU of tests/emu: to try it out, very slow
+#   NVCC=      the compiler of CUDA 12 or 13 (default: nvcc on PATH, else /usr/local/cuda/bin/nvcc; older versions are
+#              ignored)
+#   K20_CUDA=  the folder of CUDA 11.8, for `make k20` (default: /usr/local/cuda-11.8, else Debian's package)
+#   ARCH=      the GPU architectures to compile for (default: sm_90)
 #   NVCCFLAGS= more options for nvcc
-#   BUILD=     folder of everything that is made (default: build)
-#   MARCH=     CPU that the host code is compiled for (default: native; x86-64-v3 for a program that travels)
-#   BLAS=      own (default), openblas or blis (libblis-openmp-dev): what computes the large products of the cpu backend
+#   BUILD=     the folder of all outputs (default: build)
+#   MARCH=     the CPU for which the host code is compiled (default: native; x86-64-v3 for a portable program)
+#   BLAS=      own (default), openblas or blis (libblis-openmp-dev): computes the large products of the cpu backend
 #   CC= CXX=   gcc and g++, or clang
-#   PEER=pypi  what `make bench` compares with: PyPI's newest PyTorch, in a virtual environment under BUILD (6 GB), in
-#              the place of the first PyTorch here; PEER_PYTHON= is a Python that has one already
+#   PEER=pypi  compare `make bench` with PyPI's newest PyTorch, in a virtual environment under BUILD (6 GB), instead of
+#              the first PyTorch found here; PEER_PYTHON= names a Python that already has one
 #   V=1        print whole commands
 
 BUILD ?= build
@@ -31,13 +31,13 @@ ifeq ($(origin CXX),default)
 CXX := g++
 endif
 ifeq ($(origin NVCC),undefined)
-# Debian's nvcc is 11.8, which `make k20` needs and the program cannot use.
+# Debian's nvcc is 11.8, which `make k20` needs and which cannot compile the program.
 NVCC := $(shell for n in nvcc /usr/local/cuda/bin/nvcc; do n=$$(command -v $$n) && \
     "$$n" --version 2>/dev/null | grep -Eq 'release (1[2-9]|[2-9][0-9])\.' && echo "$$n" && break; done)
 endif
 CUDA ?= $(if $(NVCC),1,0)
 EMU  ?= 0
-# All cores, unless the command line has a -j of its own.
+# Use all cores, unless the command line has its own -j.
 ifeq ($(MAKELEVEL),0)
 MAKEFLAGS += -j$(shell nproc)
 endif
@@ -47,7 +47,7 @@ say = @printf '  %-6s %s\n' '$(1)' '$(2)'
 endif
 comma := ,
 
-# Debian's default OpenBLAS brings a thread pool that competes with OpenMP's: the openmp build is linked by its path.
+# Debian's default OpenBLAS has a thread pool that competes with OpenMP's, so the openmp build is linked by its path.
 OPENBLAS_DIR ?= $(firstword $(dir $(wildcard /usr/lib/*/openblas-openmp/libopenblas.so)))
 OPENBLAS_INC ?= $(firstword $(wildcard /usr/include/*/openblas-openmp))
 OPENBLAS_LD  := $(addprefix -L,$(OPENBLAS_DIR)) $(addprefix -Wl$(comma)-rpath$(comma),$(OPENBLAS_DIR:%/=%))
@@ -69,30 +69,30 @@ all: $(BUILD)/plstm print-config
 help:
 	@printf '%s\n' \
 	'make               build $(BUILD)/plstm' \
-	'make demo          train one over-large LSTM three ways on the built-in corpus (75 s); SEEDS=5 for five' \
-	'make demo-translate  one translation model without and with dropout, and its translations (under 3 minutes)' \
-	'make demo-speech   one model of speech without and with dropout (under 3 minutes)' \
-	'make demo-caption  one caption model without and with dropout, and a page of pictures (under 3 minutes)' \
-	'make parity        what tf32 and bf16 cost in perplexity, on the CPU: SEEDS=20 paired trainings (10 min)' \
+	'make demo          train one over-large LSTM with three kinds of dropout (75 s); SEEDS=5 for five seeds' \
+	'make demo-translate  train a translation model without and with dropout, and translate (under 3 minutes)' \
+	'make demo-speech   train a speech model without and with dropout (under 3 minutes)' \
+	'make demo-caption  train a caption model without and with dropout, with a page of pictures (under 3 minutes)' \
+	'make parity        measure the cost of tf32 and bf16 in perplexity: SEEDS=20 paired trainings (10 min)' \
 	'make test          build and run every test; the last line is "N passed, N failed, N skipped"' \
-	'make test-long     the lists that are too long for make test' \
-	'make test-engines  tools/engines under Slurm, GNU parallel and mpirun (tools/deps.sh engines installs them)' \
-	'make bench         CPU step beside PyTorch, emulator speed (Google Benchmark; JSON under $(BUILD)/bench)' \
-	'make sanitize      the host and emulator tests again under ASan + UBSan' \
-	'make fuzz          the readers of files under libFuzzer, FUZZ_SECONDS in all (900)' \
-	'make profile       K=VARIANT H= B= T= or ROW=, [TOOL=ncu|nsys|trace METRICS=fast|roofline|full]:' \
+	'make test-long     run the lists that are too long for make test' \
+	'make test-engines  test tools/engines under Slurm, GNU parallel and mpirun (tools/deps.sh engines)' \
+	'make bench         time a CPU step beside PyTorch, and the emulator (JSON under $(BUILD)/bench)' \
+	'make sanitize      run the host and emulator tests under ASan + UBSan' \
+	'make fuzz          run the file readers under libFuzzer, for FUZZ_SECONDS in all (900)' \
+	'make profile       profile K=VARIANT H= B= T= or ROW=, [TOOL=ncu|nsys|trace METRICS=fast|roofline|full]:' \
 	'                   tools/profile.sh --help' \
-	'make gpu-bundle    what a machine with a GPU needs to run tools/gpu_run.sh, in $(GPU_BUNDLE)/' \
-	'make rehearse      tools/gpu_run.sh on the emulated GPU at tiny shapes, and what RESULTS.md would say' \
+	'make gpu-bundle    pack what a machine with a GPU needs to run tools/gpu_run.sh, in $(GPU_BUNDLE)/' \
+	'make rehearse      run tools/gpu_run.sh on the emulated GPU at tiny shapes, and show its rows of RESULTS.md' \
 	'make k20           compile the kernels for a K20 (sm_35) with CUDA 11.8 and examine them, into profiles/k20' \
-	'                   (tools/deps.sh k20 installs it)' \
-	'make sass          the same for sm_90 with the compiler of the program, into profiles/sm_90' \
-	'make k20-sim       run those of sm_35 in GPGPUSIM=DIR, your own built GPGPU-Sim, into profiles/k20-sim' \
-	'make results       rebuild RESULTS.md from profiles/; make results-check fails when it is stale' \
-	'make refresh       what another variant or tile makes stale, anew: predictions (plstm plan), RESULTS.md and,' \
+	'                   (tools/deps.sh k20 installs CUDA 11.8)' \
+	'make sass          do the same for sm_90 with the compiler of the program, into profiles/sm_90' \
+	'make k20-sim       run the sm_35 kernels in GPGPUSIM=DIR, your own build of GPGPU-Sim, into profiles/k20-sim' \
+	'make results       rebuild RESULTS.md from profiles/; make results-check fails if it is stale' \
+	'make refresh       rebuild what a new variant or tile makes stale: predictions (plstm plan), RESULTS.md and,' \
 	'                   with nvcc, the registers of the kernels (kernels/ptxas_sm90.txt)' \
-	'make report        the same as one HTML page, $(BUILD)/report.html, with tables that sort and filter' \
-	'make format        clang-format over the C, C++ and CUDA sources; make format-check fails on a difference' \
+	'make report        write RESULTS.md as an HTML page, $(BUILD)/report.html, with tables that sort and filter' \
+	'make format        run clang-format over the C, C++ and CUDA sources; make format-check checks them' \
 	'make clean         remove $(BUILD) and $(BUILD)-sanitize' \
 	'Variables: CUDA=0|1 EMU=1 NVCC= ARCH= BUILD= MARCH= CC= CXX= V=1; the first lines of the Makefile explain each'
 
@@ -100,13 +100,13 @@ CUDA_SAYS = $(if $(filter 1,$(EMU)), (emulated GPU),$(if $(filter 1,$(CUDA)), ($
 print-config:
 	@echo "plstm: CUDA=$(CUDA)$(CUDA_SAYS) CC=$(CC) MARCH=$(MARCH) -> $(BUILD)/plstm"
 
-# ---- generated: the flags (a change rebuilds), the commit ----
+# ---- generated files: the flags (a change rebuilds everything) and the commit ----
 
 FLAGS_TEXT := $(CC) $(CXX) $(CPPFLAGS) $(CFLAGS) $(CXXFLAGS) $(LDFLAGS) $(LDLIBS) \
     CUDA=$(CUDA) $(NVCC) $(ARCH)$(if $(NVCCFLAGS), $(NVCCFLAGS))
 COMMIT_TEXT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || cat COMMIT 2>/dev/null || \
     echo unknown)$(shell git diff --quiet HEAD 2>/dev/null || test ! -d .git || echo -dirty)
-# $(call refresh,FILE,TEXT): writes FILE only where its text differs.
+# $(call refresh,FILE,TEXT) writes FILE only if its text differs.
 define refresh
 $(shell mkdir -p $(dir $(1)); \
     [ "$$(cat $(1) 2>/dev/null)" = '$(2)' ] || printf '%s\n' '$(2)' > $(1))
@@ -114,21 +114,21 @@ endef
 $(call refresh,$(BUILD)/gen/flags,$(FLAGS_TEXT))
 $(call refresh,$(BUILD)/gen/commit.h,#define PLSTM_COMMIT "$(COMMIT_TEXT)")
 
-# ---- host: a folder per floor; an #include points down this list or to kernels/ ----
+# ---- host: one folder per layer; an #include points down this list or to kernels/ ----
 
 FLOORS := base data store plan backend train train/tasks commands
-# Compiled once for programs without CUDA and once for those with it; and what only the latter have.
+# Files that are compiled twice, for programs without and with CUDA, and files that only the latter have.
 HOST_TWICE := host/plan/device host/backend/backends
 HOST_CUDA  := host/plan/cuda_check $(addprefix host/backend/,backend_cuda cublas_check cublas_open gemm recurrence)
 MAIN       := host/commands/main
-# What the planner knows of the kernels is C and needs no CUDA: it is linked into every program.
+# The planner's table of kernels is C and needs no CUDA, so it is linked into every program.
 FOOTPRINTS := kernels/footprints
 
 HOST        := $(basename $(foreach floor,$(FLOORS),$(wildcard host/$(floor)/*.c)))
 HOST_COMMON := $(patsubst %,$(BUILD)/%.o,$(filter-out $(HOST_TWICE) $(HOST_CUDA) $(MAIN),$(HOST)) $(FOOTPRINTS))
 HOST_OBJ    := $(HOST_COMMON) $(HOST_TWICE:%=$(BUILD)/%.o)
 
-# What is linked beside it depends on CUDA and EMU: tools/make/cuda.mk.
+# The other objects and libraries depend on CUDA and EMU: see tools/make/cuda.mk.
 $(BUILD)/plstm: $(MAIN:%=$(BUILD)/%.o) $(HOST_COMMON)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(filter %.o,$^) $(filter %.a,$^) $(LDFLAGS) $(PLSTM_LDFLAGS) $(LDLIBS) $(PLSTM_LDLIBS) -o $@
@@ -143,7 +143,7 @@ $(BUILD)/%.o: %.cpp $(BUILD)/gen/flags
 	@mkdir -p $(@D)
 	$(Q)$(CXX) $(CPPFLAGS) $(CXXFLAGS) $(DEPFLAGS) -c $< -o $@
 
-# Constants of the planner's model, as a string: the literature's first, then those of every machine that was measured.
+# The constants of the cost model as a string: those of the literature first, then those of every measured machine.
 CONSTANTS := profiles/model/constants.json $(filter-out profiles/model/%,$(wildcard profiles/*/constants.json))
 $(BUILD)/gen/constants_json.h: $(CONSTANTS) Makefile
 	@mkdir -p $(@D)
@@ -153,13 +153,13 @@ $(BUILD)/host/plan/cost_model.o: $(BUILD)/gen/constants_json.h
 
 include $(addprefix tools/make/,emulator.mk cuda.mk bundle.mk bench.mk examine.mk k20_sim.mk results.mk tests.mk)
 
-# ---- the main jobs ----
+# ---- the main targets ----
 
 deps:
 	@tools/deps.sh
 
 SEEDS ?= 1
-# Without a GPU the demo needs no CUDA and does not wait for its compiler.
+# Without a GPU the demo needs no CUDA, so it does not wait for nvcc.
 DEMO_PLSTM := $(if $(wildcard /dev/nvidia[0-9]*)$(filter 1,$(EMU)),$(BUILD)/plstm,$(BUILD)/cpu/plstm)
 demo: deps
 	$(Q)$(MAKE) --no-print-directory $(DEMO_PLSTM)

@@ -538,7 +538,7 @@ def keep_script(records, possible):
         colour = COLOURS[sites]
         plots.append(f"${sites} using 1:2:3:4 with yerrorlines lw 2 pt 7 ps 0.6 lc rgb '{colour}' title '{TITLES[sites]}'")
     plots.append(f"{possible:.6g} with lines lw 1 lc rgb 'black' title 'best possible'")
-    return (PLOT_HEAD + data + "set xlabel 'share of values kept'\nset ylabel 'test perplexity (mean, lowest, highest)'\n"
+    return (PLOT_HEAD + data + "set xlabel 'keep'\nset ylabel 'test perplexity (mean, lowest, highest)'\n"
             "plot [0.3:0.85] " + ", \\\n     ".join(plots) + "\n")
 
 

@@ -1,10 +1,10 @@
-"""The variants of kernels/variants.def, for tools and tests: none of them has a list of its own."""
+"""Reads the variants from kernels/variants.def, so that no tool or test has a list of its own."""
 import os
 import re
 from typing import NamedTuple
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-PRECISIONS = ("bf16", "tf32", "f32")  # the most telling first
+PRECISIONS = ("bf16", "tf32", "f32")  # the most informative first
 
 
 class Variant(NamedTuple):
@@ -12,11 +12,11 @@ class Variant(NamedTuple):
     min_sm: int          # as in LstmFootprint (kernels/plan.h)
     toolkit: int
     persistent: bool
-    tensor: bool         # on tensor cores: reads_tiles
+    tensor: bool         # runs on tensor cores (reads_tiles)
     grid_barrier: bool
-    precisions: tuple    # of its recurrence
+    precisions: tuple    # precisions of its recurrence
     shared_weights: bool
-    tiles: tuple         # names of tiles.h's lists, forward and backward
+    tiles: tuple         # names of its lists in tiles.h, forward and backward
 
     @property
     def files(self):
@@ -24,19 +24,19 @@ class Variant(NamedTuple):
 
     @property
     def trains_in(self):
-        """Precisions that a training with it tells something of: what launches at every step has cuBLAS compute in each."""
+        """The precisions in which a training with this variant is informative: for a stepwise variant all, since cuBLAS computes in each."""
         return self.precisions if self.persistent else PRECISIONS[::-1]
 
 
 def calls(text):
-    """(macro, arguments) of each line of a .def file; a string keeps its commas and brackets and loses its quotes."""
+    """Yields (macro, arguments) of each line of a .def file; a string keeps its commas and brackets and loses its quotes."""
     text = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
     for macro, inside in re.findall(r'^([A-Z]+)\(((?:"(?:[^"\\]|\\.)*"|[^()"])*)\)', text, re.MULTILINE):
         yield macro, [part.strip().strip('"') for part in re.findall(r'(?:"(?:[^"\\]|\\.)*"|[^,"])+', inside)]
 
 
 def variants(root=ROOT):
-    """In the file's order."""
+    """Returns the variants in the file's order."""
     with open(os.path.join(root, "kernels", "variants.def"), encoding="utf-8") as f:
         text = f.read()
     found = []
@@ -50,6 +50,6 @@ def variants(root=ROOT):
 
 
 def telling(root=ROOT):
-    """The baseline, and then from the last one back."""
+    """Returns the variants with the most informative first: the baseline, then the others from the last to the first."""
     first, *others = variants(root)
     return [first, *others[::-1]]

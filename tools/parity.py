@@ -1,23 +1,22 @@
 #!/usr/bin/env python3
-"""Whether a reduced precision costs perplexity: paired trainings that differ in --precision alone.
+"""Measures the cost of a reduced precision in perplexity, by paired trainings that differ only in --precision.
 
     parity.py [--plstm PATH] [--out DIR] [--seeds N] [--first SEED] [--tolerance PERCENT] [--precisions LIST] [--budget SECONDS] [OPTION...]
     parity.py [--out DIR] [--tolerance PERCENT] [--precisions LIST] --logs LOG...      compares trainings that have ended
 
-For every seed (--first and those that follow it, at least 5 for the claim) the program trains in f32 and in every precision of LIST
-(tf32,bf16): the same initial weights, minibatches and masks. Other options go to `plstm train`; without any, a small model on the
-built-in corpus and the cpu backend, where tf32 and bf16 are simulated: both operands of every matrix product are rounded as tensor cores
-take them, sums are float32.
+For each of N consecutive seeds from SEED (at least 5 for the claim) the program trains in f32 and in every precision of LIST (tf32,bf16), with
+the same initial weights, minibatches and masks. Other options go to `plstm train`. The default is a small model on the built-in corpus with
+the cpu backend, which simulates tf32 and bf16: it rounds both operands of every matrix product like tensor cores; sums are float32.
 
-Prints the relative difference of test perplexity against f32, per seed and as the 95 % interval of its mean (Student's t), and writes to
-DIR (build/parity):
+The script prints the relative difference of test perplexity against f32, per seed and as the 95 % interval of its mean (Student's t), and
+writes to DIR (build/parity):
 
     parity.jsonl                  an object per run
-    parity.txt                    what is printed
-    PRECISION-SEED.jsonl          plstm's own log of a run; one that has ended is not run again by the same command
+    parity.txt                    the printed text
+    PRECISION-SEED.jsonl          plstm's own log of a run; the same command does not repeat a run that has ended
 
-Exit status: 0 every interval lies inside +-PERCENT (0.5), 1 one does not or a run failed, 2 usage. With --budget no run is begun after
-so many seconds, and the seeds that all precisions have are compared.
+Exit status: 0 every interval lies inside +-PERCENT (0.5), 1 one does not or a run failed, 2 usage. With --budget no run starts after that many
+seconds, and the script compares the seeds that ended in all precisions.
 """
 import argparse
 import json
@@ -36,17 +35,17 @@ T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.
 
 
 class Failure(Exception):
-    """A sentence for the user; the program exits with 1."""
+    """An error whose text is a sentence for the user; the program exits with 1."""
 
 
 def interval(differences):
-    """(mean, half width of its 95 % interval) of at least two."""
+    """Returns (mean, half width of its 95 % interval) of at least two values."""
     half = T95[min(len(differences), len(T95) + 1) - 2] * statistics.stdev(differences) / math.sqrt(len(differences))
     return statistics.mean(differences), half
 
 
 def ended(log, wanted):
-    """(run, test) lines of a log that ended, where its run is the wanted one; else None."""
+    """Returns the (run, test) lines of a log that has ended and whose run is the wanted one, else None."""
     try:
         with open(log, encoding="utf-8") as f:
             lines = [json.loads(line) for line in f]
@@ -58,7 +57,7 @@ def ended(log, wanted):
 
 
 def train(options, precision, seed):
-    """The object of one run."""
+    """Runs one training, or reads its log if it has ended, and returns its object."""
     log = os.path.join(options.out, f"{precision}-{seed}.jsonl")
     command = [options.plstm, "train", *options.train, "--precision", precision, "--seed", str(seed), "--eval", "test", "--quiet",
                "--log-every", "100", "--log-json", log]
@@ -70,25 +69,25 @@ def train(options, precision, seed):
             raise Failure(f"{' '.join(command)}: exit status {done.returncode}: {done.stderr.strip() or done.stdout.strip()}")
         found = ended(log, wanted)
         if not found:
-            raise Failure(f"{log} has no test perplexity of {precision}, seed {seed}: do the options score the test split?")
+            raise Failure(f"{log} has no test perplexity of {precision}, seed {seed}; the options must score the test split")
     return record_of(*found, options.train)
 
 
 def record_of(run, test, train_options):
-    """The object of a run, from its log's first and last line."""
+    """Returns the object of a run from the first and last line of its log."""
     keep = ("backend", "kernel", "precision", "seed", "device", "hidden", "layers", "batch", "seq", "keep", "epochs", "corpus", "commit")
     return {**{key: run[key] for key in keep if key in run}, "test_ppl": test["test_ppl"], "tokens": test["tokens"],
             "protocol": test["protocol"], "options": train_options}
 
 
 def from_logs(options):
-    """runs[precision][seed] of logs of trainings that ended."""
+    """Returns runs[precision][seed] from the logs of trainings that have ended."""
     os.makedirs(options.out, exist_ok=True)
     runs, records = {p: {} for p in ("f32", *options.precisions)}, []
     for log in options.logs:
         found = ended(log, {})
         if not found:
-            raise Failure(f"{log} is not of a training that ended")
+            raise Failure(f"{log} is not the log of a training that has ended")
         records.append(record_of(*found, []))
         run = records[-1]
         if run["precision"] in runs:
@@ -98,11 +97,11 @@ def from_logs(options):
 
 
 def compare(runs, precisions, tolerance):
-    """(table as text, whether every interval is inside) of runs[precision][seed]."""
+    """Returns (table as text, whether every interval is inside the tolerance) of runs[precision][seed]."""
     text, inside = "", True
     seeds = [seed for seed in runs["f32"] if all(seed in runs[p] for p in precisions)]
     if len(seeds) < 2:
-        raise Failure(f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'} ended in every precision; an interval takes two")
+        raise Failure(f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'} ended in every precision; an interval needs at least two")
     text += f"{'seed':>6} {'f32 ppl':>10}" + "".join(f" {p + ' ppl':>10} {'differs':>9}" for p in precisions) + "\n"
     for seed in seeds:
         text += f"{seed:>6} {runs['f32'][seed]:>10.4f}"
@@ -122,7 +121,7 @@ def write_whole(path, text):
 
 
 def run_all(options):
-    """runs[precision][seed] = test perplexity, a seed's precisions one after another; parity.jsonl after each."""
+    """Trains all precisions of one seed after another, writes parity.jsonl after each run, and returns runs[precision][seed]."""
     os.makedirs(options.out, exist_ok=True)
     command = os.path.join(options.out, "command.json")
     try:
@@ -159,7 +158,7 @@ def main():
     options.train = options.train or SMALL
     options.precisions = options.precisions.split(",")
     if options.seeds < 2 or not 0 < options.tolerance < 100 or not set(options.precisions) <= {"tf32", "bf16"}:
-        parser.error("--seeds takes a whole number from 2, --tolerance a percentage, --precisions of tf32 and bf16")
+        parser.error("--seeds must be at least 2, --tolerance a percentage, and --precisions a list of tf32 and bf16")
     try:
         text, inside = compare(from_logs(options) if options.logs else run_all(options), options.precisions, options.tolerance)
         text = f"plstm train {' '.join(options.train)}\n{text}" if not options.logs else text

@@ -1,23 +1,23 @@
 #!/bin/bash
-# profile.sh: one variant, or one benchmark row, under a profiler; what it found is kept as text.
+# profile.sh: runs one variant, or one benchmark row, under a profiler and keeps the result as text.
 #
 #   profile.sh K=VARIANT H=HIDDEN B=BATCH T=STEPS [PRECISION=f32] [KEEP=0.5] [RANGE=layer0] [...]   training steps of plstm, launched one by one
 #   profile.sh ROW=layers/softmax_xent/f32/H:650/B:20/T:35 [...]                                    one run of a row of bench_gpu, under ncu
 #
-#   TOOL=ncu|nsys|trace          default: the first that is here. ncu: Nsight Compute on the kernels launched inside the NVTX range RANGE
-#                                (layer0, forward, backward, update, step ...), clocks left alone, caches warm. nsys: Nsight Systems, ranges
-#                                and kernels. trace: our own recorder (tools/gpu/nvtx_trace.c), which needs neither
-#   METRICS=fast|roofline|full   what ncu collects (tools/gpu/ncu_metrics.py); default fast
-#   LAUNCHES=40                  most kernels that ncu looks at: a pass of `cublas` is 2 T of them
+#   TOOL=ncu|nsys|trace          default: the first that is installed. ncu: Nsight Compute on the kernels launched inside the NVTX range
+#                                RANGE (layer0, forward, backward, update, step ...), without locking clocks or flushing caches. nsys: Nsight
+#                                Systems, ranges and kernels. trace: our own recorder (tools/gpu/nvtx_trace.c), which needs neither
+#   METRICS=fast|roofline|full   the metrics that ncu collects (tools/gpu/ncu_metrics.py); default fast
+#   LAUNCHES=40                  the most kernels that ncu profiles; a pass of `cublas` launches 2 * T
 #   STEPS=2                      training steps
-#   PLSTM= BENCH= BUILD=         programs, and the folder with what nvcc left; default build/plstm, build/cuda/bench_gpu, build
-#   OUT=DIR                      default profiles/<gpu>/profile/<what>; with the emulated GPU, whose times say nothing, build/profile/<what>
+#   PLSTM= BENCH= BUILD=         the programs, and the folder of nvcc's outputs; default build/plstm, build/cuda/bench_gpu, build
+#   OUT=DIR                      default profiles/<gpu>/profile/<what>; with the emulated GPU, whose times mean nothing, build/profile/<what>
 #
-# Into OUT: command.txt, environment.txt, summary.csv (tools/gpu/profile_read.py); of ncu METRICS-raw.csv and METRICS-details.txt, of nsys
-# nsys.csv, of trace trace.json (for ui.perfetto.dev); and, where nvcc's leavings are, ptxas.txt and, with cuobjdump, sass.csv. The
-# profilers' own files (*.ncu-rep, *.nsys-rep) lie beside them and are ignored by git. A run that fails leaves OUT as it was.
+# The script writes to OUT: command.txt, environment.txt and summary.csv (tools/gpu/profile_read.py); with ncu METRICS-raw.csv and
+# METRICS-details.txt, with nsys nsys.csv, with trace trace.json (for ui.perfetto.dev); ptxas.txt, if nvcc's outputs are here, and sass.csv,
+# if cuobjdump is. The profilers' own files (*.ncu-rep, *.nsys-rep) are beside them and ignored by git. A run that fails leaves OUT unchanged.
 #
-# Exit status: 0 done, 1 the profiler or the program failed, 2 usage, 4 the tool or the program is not here.
+# Exit status: 0 done, 1 the profiler or the program failed, 2 usage, 4 the tool or the program is not installed.
 set -u
 
 root=$(cd "$(dirname "$0")/.." && pwd) || exit 1
@@ -33,38 +33,38 @@ for argument; do
         exit 0
         ;;
     K=* | H=* | B=* | T=* | ROW=* | TOOL=* | METRICS=* | RANGE=* | PRECISION=* | KEEP=* | LAUNCHES=* | STEPS=* | OUT=* | BUILD=* | PLSTM=* | BENCH=*)
-        # What make passes on without having it leaves the default.
+        # make passes an empty value for a variable that is not set; the default stays.
         if [ -n "${argument#*=}" ]; then printf -v "${argument%%=*}" %s "${argument#*=}"; fi
         ;;
     *)
-        say "$argument is not NAME=VALUE of a name that is known; --help lists them"
+        say "unexpected argument '$argument'; expected NAME=VALUE, and --help lists the names"
         exit 2
         ;;
     esac
 done
 
-whole() { case $2 in '' | *[!0-9]* | 0*) say "$1 takes a whole number, not '$2'" && exit 2 ;; esac; }
-plain() { case $2 in '' | *[!A-Za-z0-9_.:/-]*) say "$1 is no name: '$2'" && exit 2 ;; esac; }
+whole() { case $2 in '' | *[!0-9]* | 0*) say "$1 must be a whole number from 1, not '$2'" && exit 2 ;; esac; }
+plain() { case $2 in '' | *[!A-Za-z0-9_.:/-]*) say "$1 must be a name, not '$2'" && exit 2 ;; esac; }
 if [ -n "$ROW" ]; then
     plain ROW "$ROW"
     what=$(echo "$ROW" | tr '/' '-' | tr -d ':')
 else
-    if [ -z "$K" ]; then say "which one? K=VARIANT H= B= T=, or ROW=" && exit 2; fi
+    if [ -z "$K" ]; then say "nothing to profile; give K=VARIANT H= B= T=, or ROW=" && exit 2; fi
     plain K "$K" && plain RANGE "$RANGE" && plain PRECISION "$PRECISION" && plain KEEP "$KEEP"
     whole H "$H" && whole B "$B" && whole T "$T"
     what=$(echo "$K" | tr '/' '-')-$PRECISION-H$H-B$B-T$T
 fi
 whole LAUNCHES "$LAUNCHES" && whole STEPS "$STEPS"
-case $METRICS in fast | roofline | full) ;; *) say "METRICS is fast, roofline or full, not '$METRICS'" && exit 2 ;; esac
-case $TOOL in '' | ncu | nsys | trace) ;; *) say "TOOL is ncu, nsys or trace, not '$TOOL'" && exit 2 ;; esac
-if [ -n "$ROW" ] && [ "${TOOL:-ncu}" != ncu ]; then say "a ROW is looked at with TOOL=ncu" && exit 2; fi
+case $METRICS in fast | roofline | full) ;; *) say "METRICS must be fast, roofline or full, not '$METRICS'" && exit 2 ;; esac
+case $TOOL in '' | ncu | nsys | trace) ;; *) say "TOOL must be ncu, nsys or trace, not '$TOOL'" && exit 2 ;; esac
+if [ -n "$ROW" ] && [ "${TOOL:-ncu}" != ncu ]; then say "ROW needs TOOL=ncu" && exit 2; fi
 
-# ---- what is here ----
+# ---- the programs and tools ----
 
 PLSTM=${PLSTM:-$BUILD/plstm} BENCH=${BENCH:-$BUILD/cuda/bench_gpu}
 program=$PLSTM
 [ -z "$ROW" ] || program=$BENCH
-if [ ! -x "$program" ]; then say "$program is not here; make builds it" && exit 4; fi
+if [ ! -x "$program" ]; then say "$program does not exist; make builds it" && exit 4; fi
 recorder=''
 for library in "$BUILD/lib/libnvtx_trace.so" "$(dirname "$PLSTM")/../lib/libnvtx_trace.so"; do
     if [ -z "$recorder" ] && [ -e "$library" ]; then recorder=$library; fi
@@ -75,14 +75,14 @@ if [ -z "$TOOL" ]; then
     if command -v ncu >/dev/null || [ -n "$ROW" ]; then TOOL=ncu; fi
 fi
 case $TOOL in
-trace) if [ -z "$recorder" ]; then say "libnvtx_trace.so is not built; make $BUILD/lib/libnvtx_trace.so does" && exit 4; fi ;;
-*) command -v "$TOOL" >/dev/null || { say "$TOOL is not on PATH; TOOL=trace needs neither it nor the other" && exit 4; } ;;
+trace) if [ -z "$recorder" ]; then say "libnvtx_trace.so is not built; run make $BUILD/lib/libnvtx_trace.so" && exit 4; fi ;;
+*) command -v "$TOOL" >/dev/null || { say "$TOOL is not on PATH; TOOL=trace needs neither ncu nor nsys" && exit 4; } ;;
 esac
 
 devices=$("$PLSTM" devices 2>/dev/null) || devices=''
 emulated=0
 case $devices in *emulated*) emulated=1 ;; esac
-if [ "$emulated" = 1 ] && [ "$TOOL" != trace ]; then say "$PLSTM runs on the emulated GPU, of which $TOOL sees nothing; TOOL=trace does" && exit 4; fi
+if [ "$emulated" = 1 ] && [ "$TOOL" != trace ]; then say "$PLSTM runs on the emulated GPU, which $TOOL cannot profile; use TOOL=trace" && exit 4; fi
 if [ -z "$OUT" ]; then
     gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1)
     if [ "$emulated" = 1 ]; then
@@ -107,9 +107,9 @@ else
     run=("$program" train --data synthetic --backend cuda --kernel "$K" --precision "$PRECISION" --hidden "$H" --layers 2 --batch "$B" --seq "$T"
         --keep "$KEEP" --max-steps "$STEPS" --eval none --quiet)
 fi
-export PLSTM_EAGER=1 # every kernel a launch of its own, ranges around them
+export PLSTM_EAGER=1 # launch every kernel by itself, inside its ranges
 
-# Runs a command, keeps it; what it says matters when it fails.
+# Runs a command and records it; prints its output if it fails.
 kept() {
     printf '%s ' "$@" | sed "s|$part|OUT|g; s|$root/||g; s/ $//" >>"$part/command.txt" && echo >>"$part/command.txt"
     if ! "$@" >"$part/said" 2>&1 </dev/null; then
@@ -118,7 +118,7 @@ kept() {
         exit 1
     fi
 }
-# The same with its output in a file.
+# The same with the output in a file.
 written() {
     local file=$1
     shift
@@ -139,7 +139,7 @@ ncu)
         "${sections[@]}" --force-overwrite --export "$part/$METRICS" "${run[@]}"
     if [ ! -e "$part/$METRICS.ncu-rep" ]; then
         tail -n 15 "$part/said" >&2
-        say "ncu looked at no kernel: none was launched inside the range, or the counters are not open to this user (ERR_NVGPUCTRPERM)"
+        say "ncu profiled no kernel: none was launched inside the range, or this user may not read the counters (ERR_NVGPUCTRPERM)"
         exit 1
     fi
     written "$METRICS-raw.csv" ncu --import "$part/$METRICS.ncu-rep" --csv --page raw --print-units base
@@ -153,12 +153,12 @@ nsys)
     ;;
 trace)
     kept env "NVTX_INJECTION64_PATH=$(realpath "$recorder")" "NVTX_TRACE=$part/trace.json" "${run[@]}"
-    if [ ! -s "$part/trace.json" ]; then say "nothing was recorded: $program was built without NVTX" && exit 1; fi
+    if [ ! -s "$part/trace.json" ]; then say "nothing was recorded, since $program was built without NVTX" && exit 1; fi
     written summary.csv python3 tools/gpu/profile_read.py trace "$part/trace.json"
     ;;
 esac
 
-# ---- what else is known of these kernels ----
+# ---- the environment, ptxas's report and the opcodes ----
 
 {
     echo "plstm        $("$PLSTM" --version 2>/dev/null)"

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Rebuilds the tables of RESULTS.md and its figures from the data under profiles/, and from nothing else.
 
-    results.py                rewrites what stands between <!-- begin:NAME --> and <!-- end:NAME -->, and profiles/figures/
-    results.py --check        fails when that would change anything; draws nothing
+    results.py                rewrites the text between <!-- begin:NAME --> and <!-- end:NAME -->, and profiles/figures/
+    results.py --check        fails if that would change anything; draws nothing
     results.py --html FILE    writes the same as one self-contained HTML page (tools/results/html_page.py)
-    results.py --thin IN OUT  copies a log of plstm with every hundredth step line: small enough to commit
-    results.py --ingest FILE  files an archive of tools/gpu_run.sh under profiles/<gpu>/, also one cut short (tools/results/ingest.py)
+    results.py --thin IN OUT  copies a log of plstm with only every hundredth step line, so that it is small enough to commit
+    results.py --ingest FILE  files an archive of tools/gpu_run.sh, even a truncated one, under profiles/<gpu>/ (tools/results/ingest.py)
 
-Data is laid out as profiles/README.md says: a folder per machine, named in its machine.json. A figure carries the hash of what it was
-drawn from, so that --check gives the same answer with another gnuplot, or none. The sections themselves stand in tools/results/tables/.
+profiles/README.md describes the data: one folder per machine, whose machine.json has the machine's name. A figure contains the hash of its
+gnuplot script, so --check gives the same answer with another gnuplot, or none. The sections are in tools/results/tables/.
 """
 import argparse
 import json
@@ -25,7 +25,7 @@ from tables.plot import draw, stamp_of  # noqa: E402
 from tables.text import listed  # noqa: E402
 
 THIN = 100
-# What RESULTS.md is to hold one day: (data under profiles/ of any of the GPUs that the predictions are for, what it is).
+# The GPU results that RESULTS.md still needs: (data under profiles/ of any of the GPUs with predictions, description).
 HOPPER = "*h[12]00*"  # folders of an "NVIDIA H100 80GB HBM3", an H200, a GH200
 EXPECTED = (
     ("ptb-small*.jsonl", "Penn Treebank, preset small, on an H100 or H200"),
@@ -34,17 +34,17 @@ EXPECTED = (
     ("parity.jsonl", "perplexity of bf16 against f32 on Penn Treebank, preset small, three seeds each, on an H100 or H200"),
     ("variants.json", "every kernel variant, forward and backward, beside cuBLAS and cuDNN, on an H100 or H200"),
     ("step.json", "the whole training step beside PyTorch's, on an H100 or H200"),
-    ("constants.json", "what an H100 or H200 costs per byte, multiplication, launch and wait"),
+    ("constants.json", "the cost per byte, multiplication, launch and wait on an H100 or H200"),
     ("profile/*/summary.csv", "profiles of the variants on an H100 or H200"),
 )
 
 
 def not_measured(data, _figures):
     missing = [(file, what) for file, what in EXPECTED if not data.find(f"{HOPPER}/{file}")]
-    return "".join(f"- {what} (`profiles/GPU/{file}`)\n" for file, what in missing) or "Nothing: every row that was planned is there.\n"
+    return "".join(f"- {what} (`profiles/GPU/{file}`)\n" for file, what in missing) or "Nothing: every planned row has been measured.\n"
 
 
-# In the order of the page: name of the marks, function (data, figures) that gives what stands between them.
+# In the order of the page: name of the marks, function (data, figures) that returns the text between them.
 SECTIONS = {
     "demo": demo.demo,
     "demo-keep": demo.demo_keep,
@@ -77,12 +77,12 @@ SECTIONS = {
 
 
 def rebuild(page, data):
-    """The page with every section made anew, and the scripts of its figures by their path under profiles/."""
+    """Returns the page with every section rebuilt, and the scripts of its figures by their path under profiles/."""
     marks = re.findall(r"<!-- (begin|end):(\S+) -->", page)
     wanted = [(side, name) for name in SECTIONS for side in ("begin", "end")]
     if sorted(marks) != sorted(wanted):
         off = [f"{side}:{name}" for side, name in sorted(set(marks) ^ set(wanted)) or marks]
-        raise Failure(f"RESULTS.md does not have each mark once; look at {listed(off)}")
+        raise Failure(f"RESULTS.md must have each mark exactly once; check {listed(off)}")
     figures = {}
     for name, make in SECTIONS.items():
         pattern = re.compile(rf"(<!-- begin:{re.escape(name)} -->\n)(.*?)(<!-- end:{re.escape(name)} -->)", re.DOTALL)
@@ -91,7 +91,7 @@ def rebuild(page, data):
         try:
             text = make(data, figures)
         except (KeyError, TypeError, IndexError, ZeroDivisionError) as fault:
-            raise Failure(f"the data of section {name} is not what plstm writes: {type(fault).__name__} {fault}") from fault
+            raise Failure(f"the data of section {name} lacks a field or has a wrong type: {type(fault).__name__} {fault}") from fault
         page = pattern.sub(lambda found, text=text: found[1] + "\n" + text.strip("\n") + "\n\n" + found[3], page)
     return page, figures
 
@@ -129,7 +129,7 @@ def html_report(root, target):
         if name in stale:
             svg = draw(stale[name])
             if svg is None:
-                raise Failure(f"{path} is not drawn, and without gnuplot cannot be")
+                raise Failure(f"{path} is out of date, and gnuplot, which draws it, was not found")
             return svg
         with open(os.path.join(root, path), encoding="utf-8") as f:
             return f.read()
@@ -148,7 +148,7 @@ def results(root, check):
     if check:
         off = (["RESULTS.md"] if new != page else []) + [f"profiles/{name}" for name, _, _ in stale]
         if off:
-            raise Failure(f"{listed(off)} {'is' if len(off) == 1 else 'are'} not what profiles/ says; run make results")
+            raise Failure(f"{listed(off)} {'does' if len(off) == 1 else 'do'} not match the data in profiles/; run make results")
         return
     for _, path, script in stale:
         svg = draw(script)
@@ -160,7 +160,7 @@ def results(root, check):
 
 def thin(source, target):
     if os.path.exists(target) and os.path.samefile(source, target):
-        raise Failure(f"--thin takes two files, not twice {target}: the steps that it leaves out would be lost")
+        raise Failure(f"--thin needs two different files, since it would delete steps from {target}")
     kept = []
     with open(source, encoding="utf-8") as f:
         for line in f:

@@ -1,4 +1,4 @@
-"""What the trainings of RESULTS.md share whose runs go through stages (caption_runs.py, frames_runs.py, translate_runs.py)."""
+"""Shared parts of the programs that train the models of RESULTS.md in stages (caption_runs.py, frames_runs.py, translate_runs.py)."""
 import argparse
 import json
 import os
@@ -9,8 +9,8 @@ from demo import Failure, Log, guarded, positive
 
 
 class Pipeline:
-    """A run's steps, one process at a time, in a folder of its own. `steps` are methods, each of which starts a process; finish, of the task's
-    own class, writes result.json when all have ended."""
+    """Runs the steps of one run, one process at a time, in a folder of its own. `steps` are methods, each of which starts a process. The
+    task's class defines finish, which writes result.json when all have ended."""
 
     def __init__(self, options, name):
         self.options, self.name, self.process, self.steps = options, name, None, []
@@ -40,12 +40,12 @@ class Pipeline:
         self.spawn(["eval", "--weights", self.path("best.st"), "--data", data, "--split", "test", "--log-json", self.path("test.jsonl"), "--quiet"])
 
     def test(self):
-        """What score_on wrote."""
+        """Returns the result of score_on."""
         with open(self.path("test.jsonl"), encoding="utf-8") as f:
             return json.loads(f.readline())
 
     def next(self):
-        """Starts the next step. False: all are done and the result is written."""
+        """Starts the next step. Returns False if all are done and the result is written."""
         if self.steps:
             os.makedirs(self.folder, exist_ok=True)
             self.steps.pop(0)()
@@ -69,18 +69,18 @@ class Pipeline:
 
 
 def override(options, more):
-    """Options with those of `more` in place of their own or behind them; each is a name and a value."""
+    """Returns the options with those of `more` replaced or appended; each option is a name and a value."""
     return [word for pair in {**dict(zip(options[::2], options[1::2])), **dict(zip(more[::2], more[1::2]))}.items() for word in pair]
 
 
 def has_epoch(path):
-    """Whether a log has a whole epoch."""
+    """Whether a log has a complete epoch."""
     with open(path, encoding="utf-8") as f:
         return any('"event":"epoch"' in line for line in f)
 
 
 def run_all(pipelines, jobs, signals, publish, summary):
-    """Takes every pipeline through its stages (ended, next, poll, stop), so many at a time, and publishes whenever one has ended."""
+    """Runs every pipeline through its stages (ended, next, poll, stop), `jobs` at a time, and publishes whenever one has ended."""
     waiting, running = [p for p in pipelines if not p.ended()], []
     try:
         while waiting or running:
@@ -102,19 +102,19 @@ def run_all(pipelines, jobs, signals, publish, summary):
 
 
 def parser_of(what, task, runs):
-    """The options that such a program has; it adds its data."""
+    """Returns a parser of the shared options; the program adds its data."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     parser = argparse.ArgumentParser(description=f"Trains {what} of RESULTS.md; continues where it was stopped.", allow_abbrev=False)
     parser.add_argument("--plstm", default="build/plstm", metavar="PATH", help="the program (default build/plstm)")
-    parser.add_argument("--work", default=f"build/{task}-runs", metavar="DIR", help=f"checkpoints (default build/{task}-runs)")
-    parser.add_argument("--out", default=os.path.join(root, "profiles", "avx512"), metavar="DIR", help="results (default profiles/avx512)")
-    parser.add_argument("--jobs", type=positive, default=2, metavar="N", help="runs at a time, a core each (default 2)")
+    parser.add_argument("--work", default=f"build/{task}-runs", metavar="DIR", help=f"folder of the checkpoints (default build/{task}-runs)")
+    parser.add_argument("--out", default=os.path.join(root, "profiles", "avx512"), metavar="DIR", help="folder of the results (default profiles/avx512)")
+    parser.add_argument("--jobs", type=positive, default=2, metavar="N", help="runs at a time, one core each (default 2)")
     parser.add_argument("--only", nargs="+", choices=list(runs), metavar="NAME", help="these runs")
-    parser.add_argument("--list", action="store_true", help="print how far each run is, and leave")
-    parser.add_argument("--train-options", default="", help=argparse.SUPPRESS)  # tests train less
+    parser.add_argument("--list", action="store_true", help="print the progress of each run and exit")
+    parser.add_argument("--train-options", default="", help=argparse.SUPPRESS)  # for tests, which train less
     return parser
 
 
 def main_of(task, work):
-    """Exit status of work(signals), which the same command continues."""
+    """Runs work(signals), which the same command continues after a stop, and returns the exit status."""
     return guarded(f"{task}_runs.py", work, "stopped; the same command continues")

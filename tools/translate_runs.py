@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""The translation models of RESULTS.md, on Multi30k: three seeds without and with dropout, then other shares kept.
+"""Trains the translation models of RESULTS.md on Multi30k: three seeds without and with dropout, then other values of keep.
 
     translate_runs.py DATA [--plstm PATH] [--work DIR] [--out DIR] [--jobs N] [--only NAME ...] [--list]
 
-DATA holds train.en, train.fr and so on. Every run trains preset translate; what differs is in RUNS below. A run keeps the weights of the
-epoch with the lowest valid perplexity, scores test with them, translates it (beam 12; with the length penalty that is best on valid, and without one, as
-the paper searches) and has sacrebleu score the translations. Its
-checkpoints lie in --work (build/translate-runs); in --out (profiles/avx512) it leaves
+DATA has train.en, train.fr and so on. Every run trains preset translate; RUNS below lists what differs. A run keeps the weights of the epoch
+with the lowest valid perplexity, scores test with them and translates it, with a beam of 12, once with the length penalty that is best on
+valid and once without one, as in the paper. sacrebleu scores the translations. The checkpoints are in --work (build/translate-runs). The script
+writes to --out (profiles/avx512)
 
-    translate-NAME.jsonl      plstm's log, a step line of 200
+    translate-NAME.jsonl      plstm's log, with every 200th step line
     translate.jsonl           an object per run that has ended, in the order of RUNS
     translate-NAME.txt        the translations of test, with the length penalty
 
-Run it again after an interruption: what has ended stays, what was under way goes on from its last epoch.
+To continue after an interruption, run it again: finished runs are kept, and an unfinished run continues from its last epoch.
 """
 import json
 import os
@@ -23,11 +23,12 @@ import bleu
 from demo import Log, show, write_whole
 from task_runs import Pipeline, has_epoch, main_of, parser_of, run_all
 
-# name: options beside preset translate, in the order in which they are trained. `none` is the plain LSTM, KEEP is what dropout keeps beside it;
-# the other shares kept make the curve. Words that are seen less than MIN_COUNT times are <unk>: the softmax is most of the work on a CPU.
+# {name: options beside preset translate}, in the order of training. `none` is the plain LSTM; KEEP is the keep of the dropout model compared
+# with it, and the other values make the curve. Words that occur fewer than MIN_COUNT times are <unk>, since the softmax is most of the work on
+# a CPU.
 SEEDS, KEEP, MIN_COUNT = (1, 2, 3), 0.8, 3
-PENALTY = 0.6  # of the lengths of translations, for both sides: of 0, 0.6 and 1 the one with the best BLEU on valid (mean of both sides, seed 1)
-SENTENCE, NBEST = 0, 5  # line of test whose translations are shown, and how many of them
+PENALTY = 0.6  # the length penalty of both sides: of 0, 0.6 and 1 the one with the best BLEU on valid (mean of both sides, seed 1)
+SENTENCE, NBEST = 0, 5  # the line of test whose translations are shown, and their number
 RUNS = {}
 for seed in SEEDS:
     RUNS[f"none-{seed}"] = ["--dropout-sites", "none", "--seed", str(seed)]
@@ -37,7 +38,7 @@ for keep in (0.9, 0.7):
 
 
 class Translation(Pipeline):
-    """Train, score, translate; then BLEU."""
+    """Trains, scores and translates, then computes BLEU."""
 
     def __init__(self, options, name):
         super().__init__(options, name)
@@ -61,7 +62,7 @@ class Translation(Pipeline):
         self.spawn(["translate", "--weights", self.path("best.st")], self.data(self.test_name() + ".en"), "plain.txt")
 
     def list_best(self):
-        """The n-best of one sentence, for people to look at."""
+        """Writes the n-best translations of one sentence, as an example."""
         write_whole(self.path("sentence.txt"), self.line_of("en"))
         self.spawn(["translate", "--weights", self.path("best.st"), "--nbest", str(NBEST)], self.path("sentence.txt"), "nbest.txt")
 
@@ -94,7 +95,7 @@ class Translation(Pipeline):
 
 
 def publish(options):
-    """What has ended, and logs as far as they are, into --out."""
+    """Writes the results of finished runs, and all logs so far, to --out."""
     os.makedirs(options.out, exist_ok=True)
     results = []
     for name in RUNS:
@@ -125,7 +126,7 @@ def summary(options):
             log = Log(os.path.join(options.work, name, "log.jsonl"))
             log.read()
             valid = ", ".join(show(epoch["valid_ppl"]) for epoch in log.epochs)
-            print(f"{name:12} {len(log.epochs)} epochs so far, valid {valid}" if log.epochs else f"{name:12} not begun")
+            print(f"{name:12} {len(log.epochs)} epochs so far, valid {valid}" if log.epochs else f"{name:12} not started")
 
 
 def main():

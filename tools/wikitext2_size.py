@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""A text as large as WikiText-2, and whether training on it takes the memory and the time that plstm says.
+"""Trains on a text as large as WikiText-2 and checks the memory and the times that plstm reports.
 
     wikitext2_size.py [--plstm PATH] [--steps N] [--threads N] [--hidden H ...] [--out FILE] [--folder DIR]
 
-Writes a text of WikiText-2's numbers of words and types (drawn, Zipf; it means nothing) to DIR, a temporary folder unless given, trains the
-preset small of H units (200, 650) for N minibatches, and prints one JSON object per H, into FILE if given: words/s (median of the minibatches, the
-first left out), the bytes that `plstm train` announced and those that the process had at its peak, the seconds of the minibatches as
-logged and of the process. Exits with 1 where what was announced does not hold (CHECKS below).
+The script writes a random text with WikiText-2's numbers of words and types (by Zipf's law) to DIR (default: a temporary folder) and trains
+preset small with H units (200, 650) for N minibatches. It prints one JSON object per H, or writes it to FILE: words/s (median of the
+minibatches without the first), the bytes that `plstm train` announced and the peak of the process, the seconds of the minibatches in the log
+and those of the process. The exit status is 1 if a check fails (CHECKS below).
 """
 import argparse
 import json
@@ -22,7 +22,7 @@ import time
 WORDS = {"train": 2088628, "valid": 217646, "test": 245569}
 TYPES = 33278
 
-# (what it says, whether it holds of a record): the program, its libraries and the text come on top of what is announced for the model.
+# (claim, test of a record). The program, its libraries and the text are not part of the memory that is announced for the model.
 CHECKS = (
     ("the peak is within what was announced, its libraries (100 MB) and the text", lambda r: r["peak_bytes"] <= 1.02 * r["announced_bytes"] + 100e6 + r["text_bytes"]),
     ("at least four fifths of what was announced are used", lambda r: r["peak_bytes"] >= 0.8 * r["announced_bytes"]),
@@ -32,7 +32,7 @@ CHECKS = (
 
 
 class Failure(Exception):
-    """A sentence for the user."""
+    """An error whose text is a sentence for the user."""
 
 
 def write_text(folder):
@@ -44,18 +44,18 @@ def write_text(folder):
         for at in range(24, words, 25):
             tokens[at] = "\n"
         if split == "train":
-            # Every type, in places that are no newline's.
+            # Every type occurs, at positions that are no newline.
             places = [at for at in range(words) if at % 25 != 24][:TYPES - 1]
             for at, word in zip(places, types[1:]):
                 tokens[at] = word
-        # A newline is a token of its own, with no blanks around it.
+        # A newline is a token of its own, without spaces around it.
         text = " ".join(tokens).replace(" \n ", "\n").replace(" \n", "\n")
         with open(os.path.join(folder, f"wiki.{split}.tokens"), "w", encoding="ascii") as f:
             f.write(text)
 
 
 def run(command, log):
-    """(seconds, peak bytes, standard output, log lines)"""
+    """Runs a command and returns (seconds, peak bytes, standard output, log lines)."""
     start = time.monotonic()
     with tempfile.TemporaryFile("w+") as out:
         child = subprocess.Popen([*command, "--log-json", log], stdin=subprocess.DEVNULL, stdout=out)
@@ -88,13 +88,13 @@ def measure(options, folder, hidden):
 
 
 def main():
-    parser = argparse.ArgumentParser(allow_abbrev=False, description="Trains on a text as large as WikiText-2 and checks what was announced.")
+    parser = argparse.ArgumentParser(allow_abbrev=False, description="Trains on a text as large as WikiText-2 and checks the announced memory.")
     parser.add_argument("--plstm", default=os.path.join("build", "plstm"), metavar="PATH")
     parser.add_argument("--steps", type=int, default=20, metavar="N", help="minibatches (default 20)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), metavar="N", help="default: all cores")
-    parser.add_argument("--hidden", type=int, nargs="+", default=[200, 650], metavar="H", help="units (default 200 and 650)")
+    parser.add_argument("--hidden", type=int, nargs="+", default=[200, 650], metavar="H", help="number of units (default 200 and 650)")
     parser.add_argument("--out", metavar="FILE", help="JSON lines")
-    parser.add_argument("--folder", metavar="DIR", help="where the text goes (default: a temporary folder)")
+    parser.add_argument("--folder", metavar="DIR", help="folder of the text (default: a temporary folder)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="plstm-wikitext2-") as temporary:
         folder = options.folder or temporary
@@ -106,7 +106,7 @@ def main():
     if options.out:
         with open(options.out, "w", encoding="utf-8") as f:
             f.write(text)
-    broken = [f"H {record['hidden']}: not so: {says}" for record in records for says, holds in CHECKS if not holds(record)]
+    broken = [f"H {record['hidden']}: the claim does not hold: {says}" for record in records for says, holds in CHECKS if not holds(record)]
     if broken:
         raise Failure("; ".join(broken))
 

@@ -122,7 +122,7 @@ def test_a_peer_is_never_less_exact_than_ours():
 
 def test_whole_layers_of_ours_and_of_cudnn():
     text, _ = Tree().section(variants.variants)
-    whole = text.split("Whole layers, ours and those")[1]
+    whole = text.split("Whole layers of plstm and of other libraries")[1]
     assert "| `cudnn-standard` | 1 | H 650, B 20, T 35 | tf32 | 7.00 | 17.50 | 0.4 % |" in whole, whole
     assert "| `cudnn-standard` | 2 | H 650, B 20, T 35 | tf32 | 14.00 | 35.00 |" in whole and "| `reg` | 1 | H 650, B 20, T 35 | f32 |  | 8.14 |" in whole
     assert "| `cudnn-static` | 1 | H 768, B 24, T 35 | f16 |  | 10.00 |" in whole and "| `cudnn` | 1 | H 650, B 20, T 35 | f32 |  | 21.00 |" in whole
@@ -157,7 +157,7 @@ def test_published_times_beside_measured_ones():
 def test_step_and_its_parts():
     text, figures = Tree().section(step.step)
     assert "| medium | `cuda` | f32 | 2.500 | 280000 | 1.20 | 0.4 % |" in text and "| medium | `cuda/eager` | f32 | 3.750 |" in text, text
-    parts = rows(text.split("each part measured alone")[1])["medium", "`cuda`", "f32"]
+    parts = rows(text.split("each measured alone")[1])["medium", "`cuda`", "f32"]
     want = {"recurrence, forward": "426.0", "recurrence, backward": "532.5", "products of the layers": "473.2", "softmax": "20.0",
             "bias sums": "17.0", "products of the softmax": "682.5", "embedding": "9.0", "norm, clip, update": "40.0", "gaps and the rest": "299.8"}
     assert {key: parts[key] for key in want} == want, parts
@@ -203,7 +203,7 @@ def test_a_part_that_was_not_measured_is_not_guessed():
     tree = Tree()
     tree.edit("variants.json", lambda value: value["rows"].remove(next(r for r in value["rows"] if r["name"].startswith("gemm/dh/f32/H:650"))))
     text, figures = tree.section(step.step)
-    parts = rows(text.split("each part measured alone")[1])
+    parts = rows(text.split("each measured alone")[1])
     assert ("small", "`cuda`", "f32") in parts and ("medium", "`cuda`", "f32") not in parts
     tree.edit("variants.json", lambda value: value["rows"].remove(next(r for r in value["rows"] if r["name"].startswith("layer/fwdbwd/reg/f32/H:650"))))
     row = rows(tree.section(variants.variants)[0])["`reg`", "H 650, B 20, T 35", "f32"]
@@ -217,7 +217,7 @@ def test_the_parts_are_of_the_kernel_that_ran():
         for row in value["rows"]:
             row["label"] = "stop=noise kernel=reg/l2"
     tree.edit("step.json", mixed)
-    parts = rows(tree.section(step.step)[0].split("each part measured alone")[1])
+    parts = rows(tree.section(step.step)[0].split("each measured alone")[1])
     row = parts["medium", "`cuda`", "f32"]
     assert (row["recurrence, forward"], row["recurrence, backward"]) == ("191.0", "447.5"), row  # 2 (8 + 2.5 T), 2.5 (4 + 5 T)
     assert ("large", "`cuda`", "f32") not in parts  # reg does not run there

@@ -271,7 +271,7 @@ def test_what_is_no_archive():
                 f.write(data)
             done = subprocess.run([sys.executable, os.path.join(ROOT, "tools/results/ingest.py"), path, "--root", run.tree],
                                   stderr=subprocess.PIPE, text=True)
-            assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "nothing that can be read" in done.stderr, done.stderr
+            assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "has no readable file" in done.stderr, done.stderr
 
 
 def test_gpu_folders():

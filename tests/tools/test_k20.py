@@ -19,6 +19,9 @@ def test_names():
                           ("_Z3toyILi2EL8ToyFault1ELb0EEv7ToyArgs", "toy<2,1,0>"), ("_Z7fwd_regIJLi16ELin4EEEv11ForwardArgs", "fwd_reg<16,-4>"),
                           ("_ZL5quietPKf", "quiet"), ("_Z3ldgI6float4ET_PKS1_", "ldg<6float4>"),
                           ("_ZN39_INTERNAL_52094ffc_4_s_cu_edbf32dd_384611load_weightEPK6float4i", "load_weight"),
+                          ("_ZZ3fwdILi2ELb1EEiiENKUliPiE_clEiS0_", "fwd<2,1>::lambda"), ("_ZZ3fwdILi2ELb1EEiiENKUliE0_clEi", "fwd<2,1>::lambda2"),
+                          ("_ZZN5bench1S1mEiENKUlPfS0_E_clES1_S0_", "m::lambda"),
+                          ("_ZZZ3fwdILi2ELb1EEiiENKUliPiE_clEiS0_ENKUlT_E_clIiEEDaS2_", "fwd<2,1>::lambda"),
                           ("$_Z3toyv$__cuda_sm3x_div_rn_noftz_f32_slowpath", "$_Z3toyv$__cuda_sm3x_div_rn_noftz_f32_slowpath"), ("plain", "plain")):
         assert machine_code.plain_name(mangled) == name, (mangled, machine_code.plain_name(mangled))
 
@@ -101,7 +104,7 @@ def test_a_good_kernel_passes():
 def test_faults_are_told():
     tree = Tree("sm_35")
     tree.edit("built/fwd_toy.ptxas", "0 bytes spill stores, 0 bytes spill loads", "8 bytes spill stores, 12 bytes spill loads")
-    tree.refused(GOOD, "fwd_toy.cu", "keeps weights on the chip and yet spills", "8 bytes stored, 12 loaded")
+    tree.refused(GOOD, "fwd_toy.cu", "keeps weights on the chip but spills", "8 bytes stored, 12 loaded")
     assert "8/12" in tree.examine()[1] and "spills" in json.loads(tree.read("out/machine-code.json"))["faults"][0]
     tree.edit("kernels/tiles.h", "T(2,", "T(0,")  # nothing resident: a spill is then only slow
     tree.accepted()
@@ -112,7 +115,7 @@ def test_faults_are_told():
     tree.edit("built/fwd_toy.ptxas", "49156 bytes smem", "49152 bytes smem")
     tree.accepted()
 
-    Tree("sm_35", faults=(0, 1)).refused(WEIGHTS, "fwd_toy.cu", "loads weights at every step, not only what is streamed: 2 loads")
+    Tree("sm_35", faults=(0, 1)).refused(WEIGHTS, "fwd_toy.cu", "loads weights at every step outside its streaming loops: 2 loads")
     Tree("sm_35", faults=(2,)).refused(READ_ONLY, "read-only path at toy.cu:")
 
     tree = Tree("sm_35")
@@ -121,11 +124,11 @@ def test_faults_are_told():
 
     tree = Tree("sm_35")
     tree.edit("built/fwd_toy.cubin", "STS [", "SHFL.BFLY PT, [")
-    tree.refused(GOOD, "shuffles within a warp")
+    tree.refused(GOOD, "uses a warp shuffle")
 
     tree = Tree("sm_35")
     tree.edit("built/fwd_toy.ptx", "%rd12, 512;", "%rd12, -4294967296;")
-    tree.refused(GOOD, "64-bit number that does not fit 32 bits", "add.s64 %rd13, %rd12, -4294967296")
+    tree.refused(GOOD, "64-bit immediate that does not fit 32 bits", "add.s64 %rd13, %rd12, -4294967296")
     tree.edit("built/fwd_toy.ptx", "add.s64 \t%rd13, %rd12, -4294967296;", "and.b64 \t%rd13, %rd12, 4294967280;")
     tree.accepted()
 
@@ -145,7 +148,7 @@ def test_kernels_are_held_against_the_litmus_texts():
     assert status == 0 and not said, said
     without = tree()
     without.edit("built/fwd_toy.ptx", "membar.gl", "membar.cta")
-    without.refused(f"kernels/fwd_toy.cu, {GOOD}: the time loop holds no membar.gl", "toy.litmus")
+    without.refused(f"kernels/fwd_toy.cu, {GOOD}: the time loop has no membar.gl", "toy.litmus")
 
 
 def test_what_is_missing_is_told():
@@ -207,7 +210,7 @@ def test_plans_name_the_kernel_they_run():
 def test_plans_that_may_not_be():
     for line, words in ((planned("backward=0,tile=1", shared_bytes=49168), ("reg forward for H = 200 on a K20", "49168", "49152")),
                         (planned("backward=0,tile=1", streamed_bytes=640.0), ("streams 640 bytes",)),
-                        (planned("backward=1,tile=0", **{"pass": "backward"}), ("backward", "no kernel was compiled for")),
+                        (planned("backward=1,tile=0", **{"pass": "backward"}), ("backward", "for which no kernel was compiled")),
                         (planned("", refused="no room"), ("is refused: no room",))):
         _, wrong = plans(line)
         assert len(wrong) == 1 and all(w in wrong[0] for w in words), (wrong, words)

@@ -83,7 +83,7 @@ def test_logs_of_trainings_that_ended():
         with open(logs[0], "w", encoding="utf-8") as f:
             f.write('{"event": "run"}\n')
         status, said = run(folder, "--precisions", "bf16", "--logs", *logs)
-        assert status == 1 and "not of a training that ended" in said, said
+        assert status == 1 and "not the log of a training that has ended" in said, said
 
 
 def test_refusals():

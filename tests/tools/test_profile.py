@@ -297,9 +297,9 @@ def test_a_profiler_that_fails_leaves_what_was_there():
 
 def test_what_cannot_be_asked_for():
     with Desk() as desk:
-        for arguments, word in ((["K=reg", "H=650", "B=20"], "T takes"), (["H=650"], "which one"), ([*VARIANT, "TOOL=gdb"], "TOOL"),
-                                ([*VARIANT, "METRICS=all"], "METRICS"), (["K=a;b", "H=1", "B=1", "T=1"], "no name"), (["--fast"], "--fast"),
-                                (["ROW=a/b", "TOOL=nsys"], "ROW"), (["K=reg", "H=06", "B=1", "T=1"], "H takes")):
+        for arguments, word in ((["K=reg", "H=650", "B=20"], "T must be"), (["H=650"], "nothing to profile"), ([*VARIANT, "TOOL=gdb"], "TOOL"),
+                                ([*VARIANT, "METRICS=all"], "METRICS"), (["K=a;b", "H=1", "B=1", "T=1"], "K must be a name"), (["--fast"], "--fast"),
+                                (["ROW=a/b", "TOOL=nsys"], "ROW"), (["K=reg", "H=06", "B=1", "T=1"], "H must be")):
             status, said = desk.run(*arguments)
             assert status == 2 and word in said and len(said.splitlines()) == 1, said
     with Desk(**{"build/plstm": ""}) as desk:

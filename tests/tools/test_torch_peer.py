@@ -123,7 +123,7 @@ def test_rows_hold_what_bench_gpu_s_hold():
     assert len(counters) >= 8 and "lo_us" in counters, counters
     timed = {name: row for name, row in found.items() if "median_us" in row}
     for name, row in timed.items():
-        assert name.endswith("/eager") and counters <= set(row), row  # there are no graphs on a CPU
+        assert name.endswith("/eager") and counters <= set(row), row  # a CPU has no CUDA graphs
         assert row["min_us"] <= row["lo_us"] <= row["median_us"] <= row["hi_us"] and row["samples"] >= 1 and row["riqr"] >= 0, row
         assert row["label"] in ("stop=noise", "stop=settled", "stop=time") and row["error"] <= row["bound"] and row["words/s"] > 0, row
     shape = "H:20/B:3/T:5/eager"
@@ -132,7 +132,7 @@ def test_rows_hold_what_bench_gpu_s_hold():
         assert name in timed, (name, found.get(name), sorted(timed))
     for name in set(found) - set(timed):
         assert found[name]["error"].startswith("refused: "), found[name]
-    assert found["step/torch/f32/H:20/B:3/T:5"]["error"] == "refused: there are no graphs on a CPU"
+    assert found["step/torch/f32/H:20/B:3/T:5"]["error"] == "refused: a CPU has no CUDA graphs"
     # Times of a CPU are no times of a GPU: none of them is filed.
     assert whole["context"]["emulated"] == "yes" and ingest.rows_of({"torch.json": json.dumps(whole).encode()})[2:] == ({}, [])
 
@@ -151,7 +151,7 @@ def test_without_a_copy_it_says_so():
     status, found, _ = run("--filter", "flashrnn|haste|lstm/fwd/cudnn/f32", flashrnn=None)
     assert status == 0
     for name, what in (("flashrnn/bf16", "FlashRNN"), ("flashrnn-recurrence/bf16", "FlashRNN"), ("haste/f32", "Haste")):
-        assert found[f"lstm/fwd/{name}/H:20/B:3/T:5"]["error"].startswith(f"refused: no copy of {what} here: --"), found
+        assert found[f"lstm/fwd/{name}/H:20/B:3/T:5"]["error"].startswith(f"refused: no copy of {what} was given; --"), found
     try:
         torch_peer.programs.imported(TOOLS, "nothing_of_that_name", "FlashRNN")
         assert False

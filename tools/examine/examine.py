@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""Examines the machine code of the kernels: what `make k20` and `make sass` run after compiling them.
+"""Examines the machine code of the kernels; `make k20` and `make sass` run it after compiling them.
 
     examine.py k20  --built DIR --nvcc NVCC --nvdisasm NVDISASM --plan PLSTM --out FILE
     examine.py sass --built DIR --nvcc NVCC --listed DIR --listed-nvcc NVCC --nvdisasm NVDISASM --out FILE
 
-DIR holds, for each kernels/NAME.cu, NAME.ptxas (the compiler's report), NAME.ptx and NAME.cubin. Registers, spills and shared memory are
-those of DIR's compiler, and so is what each persistent kernel reads in its time loop, from the PTX. Instructions are counted in a
-disassembly of --listed's machine code: of the same build where its toolkit has a disassembler, else of CUDA 11.8's for the same GPU.
-PLSTM is asked how the planner lays the variants out on a K20 at the paper's shapes.
+For each kernels/NAME.cu, DIR has NAME.ptxas (the compiler's report), NAME.ptx and NAME.cubin. Registers, spills and shared memory come from
+DIR's compiler, and so do the reads of each persistent kernel's time loop, which are counted in the PTX. Instructions are counted in a
+disassembly of --listed's machine code: that of the same build if its toolkit has a disassembler, else that of CUDA 11.8 for the same GPU.
+`PLSTM plan` gives the plans of the variants on a K20 at the paper's shapes.
 
-Persistent kernels are also held against tests/litmus/*.litmus: exchanges.py says how.
+Persistent kernels are also checked against tests/litmus/*.litmus; exchanges.py explains how.
 
-Writes FILE (JSON, a line per kernel; the same bytes for the same sources and compilers), prints a short table, and one sentence for
-each thing that may not be; exit status 1 if there was any.
+The script writes FILE (JSON, one line per kernel; the same bytes for the same sources and compilers) and prints a short table, then one
+sentence for each fault. The exit status is 1 if there is a fault.
 """
 import argparse
 import glob
@@ -30,14 +30,14 @@ import kernel_list  # noqa: E402
 import machine_code  # noqa: E402
 from machine_code import REPORTED  # noqa: E402
 
-# Another compiler that code is listed of: what that one does not compile is counted in PTX.
+# Opcode classes whose count comes from PTX if another compiler made the listing, because that compiler does not compile them.
 LISTED_TOOLKIT = 11080
-SHARED_LIMIT = {"sm_35": 48 << 10}  # a block's; later GPUs take more on request, which the planner checks
+SHARED_LIMIT = {"sm_35": 48 << 10}  # bytes per block; later GPUs allow more on request, which the planner checks
 WEIGHTS = re.compile(r"\bw_(hh|packed|tiles)\b")
 
 
 class Failure(Exception):
-    """A sentence for the user."""
+    """An error whose text is a sentence for the user."""
 
 
 # ---- the sources ----
@@ -49,19 +49,19 @@ def read(*path):
 
 
 def variants(root):
-    """{name: whether weights may stay on the chip in its kernels, None where it is not persistent}, from variants.def and tiles.h."""
+    """{name: whether its kernels may keep weights on the chip, None if it is not persistent}, from variants.def and tiles.h."""
     tiles = read(root, "kernels", "tiles.h").replace("\\\n", " ")
     found = {}
     for v in kernel_list.variants(root):
         lists = [body for wanted in v.tiles for body in re.findall(rf"#define {wanted}\(T\)(.*)", tiles)]
         found[v.name] = v.shared_weights or any(int(n) for body in lists for n in re.findall(r"T\((\d+)", body)) if v.persistent else None
         if v.persistent:
-            found[variant_of(kernels_file(root, f"fwd_{v.name}"))] |= found[v.name]  # whose kernels it runs
+            found[variant_of(kernels_file(root, f"fwd_{v.name}"))] |= found[v.name]  # the variant whose kernels it runs
     return found
 
 
 def variants_that(root, holds):
-    """Names of those of which it holds."""
+    """Returns the names of the variants for which `holds` is true."""
     return {v.name for v in kernel_list.variants(root) if holds(v)}
 
 
@@ -71,20 +71,20 @@ def variant_of(file):
 
 
 def kernels_file(root, file):
-    """The file with the kernels that a pass runs: its own, or the one that its PERSISTENT_PASS_OF names."""
+    """Returns the file with the kernels that a pass runs: its own, or the one that its PERSISTENT_PASS_OF names."""
     path = os.path.join(root, "kernels", file + ".cu")
     other = os.path.exists(path) and re.search(rf"^PERSISTENT_PASS_OF\({file}, (\w+),", read(path), re.MULTILINE)
     return other.group(1) if other else file
 
 
 def own_files(root, holds):
-    """Files of the variants of which it holds, those that have kernels of their own."""
+    """Returns the files of the variants for which `holds` is true and that have kernels of their own."""
     return {file for v in kernel_list.variants(root) if holds(v) for file in v.files if kernels_file(root, file) == file}
 
 
 def wanted_files(root, arch):
-    """Names without .cu of what must be there: every variant's two files and every other kernel; without what has no kernels of its own
-    and what the GPU cannot run."""
+    """Returns the names, without .cu, of the files that must exist: every variant's two files and every other kernel file, except those
+    without kernels of their own and those that the GPU cannot run."""
     files = {f"{way}_{name}" for name in variants(root) for way in ("fwd", "bwd")}
     files |= {os.path.basename(f)[:-3] for f in glob.glob(os.path.join(root, "kernels", "*.cu"))}
     newer = variants_that(root, lambda v: v.min_sm > int(arch.removeprefix("sm_")))
@@ -92,7 +92,7 @@ def wanted_files(root, arch):
 
 
 def sources_hash(root):
-    """Of everything that kernels are compiled from: tells whether a profile is of these sources."""
+    """Returns a hash of all kernel sources, which shows whether a profile is from these sources."""
     digest = hashlib.sha256()
     for f in sorted(glob.glob(os.path.join(root, "kernels", "*"))):
         if f.endswith((".cu", ".cuh", ".h")):
@@ -114,7 +114,7 @@ def members(body):
 
 
 def pointer_paths(headers, struct):
-    """Members of a struct that are pointers, those of structs inside it by their path: p.launch.scratch."""
+    """Returns the pointer members of a struct; those of nested structs by their path: p.launch.scratch."""
     paths = []
     for kind, name, is_pointer in members(struct_body(headers, struct) or ""):
         if is_pointer:
@@ -125,14 +125,14 @@ def pointer_paths(headers, struct):
 
 
 def argument_names(root, struct):
-    """{byte: pointer member} of a struct that kernels take by value. A host compiler counts the bytes, with the emulator's headers for the
-    toolkit's; host and device lay structs out alike."""
+    """{byte: pointer member} of a struct that kernels take by value. The host compiler computes the offsets, with the emulator's headers in
+    place of the toolkit's; host and device have the same struct layout."""
     texts = {suffix: "\n".join(read(f) for f in sorted(glob.glob(os.path.join(root, "kernels", "*" + suffix)))) for suffix in (".h", ".cuh")}
     paths = pointer_paths(texts[".h"] + texts[".cuh"], struct)
     if not paths:
         return {}
 
-    def definitions(name, done):  # of what only the kernels know, each behind what it contains
+    def definitions(name, done):  # structs that only the kernels define, each after the structs that it contains
         body = struct_body(texts[".cuh"], name)
         if body is None or name in done:
             return ""
@@ -161,7 +161,7 @@ def compiler_version(nvcc):
 
 
 def listing(nvdisasm, cubin):
-    """The disassembly with line numbers; the folder of nvdisasm comes first on PATH, as for every command of that toolkit."""
+    """Returns the disassembly with line numbers. The folder of nvdisasm comes first on PATH, as for every command of that toolkit."""
     path = os.path.dirname(nvdisasm) + os.pathsep + os.environ["PATH"]
     done = subprocess.run([nvdisasm, "-c", "-gi", cubin], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False,
                           env=dict(os.environ, PATH=path))
@@ -175,17 +175,17 @@ def is_persistent(code):
 
 
 def argument_struct(code):
-    """Name of the struct that a kernel takes by value, "" where it takes something else."""
+    """Returns the name of the struct that a kernel takes by value, or "" if it takes something else."""
     m = re.search(r"v(\d+)(\w+)$", code.mangled)
     return m.group(2) if m and len(m.group(2)) == int(m.group(1)) else ""
 
 
 def reads_of(code, names):
-    """What a persistent kernel's PTX reads from device memory in its time loop, by tensor, and how many loads of weights are there only for
-    what the plan streams, and how many at every step. None where no time loop was found.
+    """Counts the loads from device memory in the time loop of a persistent kernel's PTX, by tensor, and splits the loads of weights into
+    those of streaming loops and those of every step. Returns None if no time loop was found.
 
-    Streaming is a loop without a __syncthreads that loads weights: the plan gives its length. What is loaded ahead of it belongs to it if
-    whoever loads that must go on into it. All else is read at every step, or may be."""
+    A streaming loop is a loop without a __syncthreads that loads weights; the plan gives its length. A load before it belongs to it if every
+    path from the load enters the loop. All other loads count as loads of every step."""
     loop = machine_code.time_loop(code)
     if loop is None:
         return None
@@ -200,7 +200,7 @@ def reads_of(code, names):
                  not any(code.instructions[i].opcode.split(".")[0] in ("bar", "barrier") for i in x.body)]
     inside = set().union(*(x.body for x in streaming))
 
-    def leads_past(i):  # whether a step can end behind instruction i without any streaming
+    def leads_past(i):  # whether a step can end after instruction i without any streaming
         seen, todo = set(), code.successors(i)
         while todo:
             i = todo.pop()
@@ -219,7 +219,7 @@ def reads_of(code, names):
 
 
 def listed_loop(code):
-    """{"loads": from device memory in the time loop, "opcodes": instructions there}, None where no time loop was found."""
+    """{"loads": loads from device memory in the time loop, "opcodes": its instructions}, or None if no time loop was found."""
     loop = machine_code.time_loop(code)
     if loop is None:
         return None
@@ -228,16 +228,17 @@ def listed_loop(code):
 
 
 def read_only_faults(code):
-    """Places of loads through the read-only path that do not come out of dev_memory.cuh's ldg."""
-    def by_ldg(instruction):  # inlined: the toolkit's intrinsic, then the wrapper
+    """Returns the places of loads through the read-only path that do not come from dev_memory.cuh's ldg."""
+    def by_ldg(instruction):  # the inlining chain is the toolkit's intrinsic, then the wrapper
         return any(p.function and p.function.split("<")[0] == "ldg" and os.path.basename(p.file) == "dev_memory.cuh" for p in instruction.chain[:2])
 
     bad = [i for i in code.instructions if machine_code.is_read_only_load(i) and not by_ldg(i)]
-    return sorted({str(next((p for p in i.chain if not (p.function or "").startswith("__")), "a line that is not known")) for i in bad})
+    return sorted({str(next((p for p in i.chain if not (p.function or "").startswith("__")), "an unknown line")) for i in bad})
 
 
 def wide_immediates(code):
-    """64-bit instructions of PTX with a number outside 32 bits, which GPGPU-Sim reads as its lower half; it is right about masks without signs."""
+    """Returns the 64-bit PTX instructions with an immediate outside 32 bits, of which GPGPU-Sim reads only the lower half. It reads unsigned
+    masks correctly."""
     def wide(instruction):
         numbers = [int(n) for n in re.findall(r"(?<![\w%$.])-?\d+(?![\w.])", instruction.operands)]
         below = 2 ** 32 if instruction.opcode == "and.b64" else 2 ** 31
@@ -247,13 +248,13 @@ def wide_immediates(code):
 
 
 def ptx_of(built, file):
-    """[Code] of a kernel file's PTX, None where it was not compiled."""
+    """[Code] of a kernel file's PTX, or None if it was not compiled."""
     path = os.path.join(built, file + ".ptx")
     return machine_code.parse_ptx(read(path)) if os.path.exists(path) else None
 
 
 def examine_file(root, file, arch, built, listed, nvdisasm, names_of):
-    """Rows, one for each kernel of the file."""
+    """Returns one row per kernel of the file."""
     stem = os.path.join(built, file)
     for suffix in (".ptxas", ".ptx"):
         if not os.path.exists(stem + suffix):
@@ -289,12 +290,12 @@ def examine_file(root, file, arch, built, listed, nvdisasm, names_of):
 
 PLAN_DEVICE = {"sm_35": "K20"}
 PLANNED = ("device", "preset", "H", "B", "T", "variant", "pass", "replicas", "blocks", "threads", "shared_bytes", "resident_registers",
-           "resident_shared", "streamed_bytes", "plan", "refused")  # what does not depend on the model's constants once the plan is chosen
+           "resident_shared", "streamed_bytes", "plan", "refused")  # the fields that do not depend on the model's constants once the plan is chosen
 
 
 def instance_of(root, variant, backward, tile, rows):
-    """The row of the kernel that a variant's tile, a number of its list in tiles.h, was compiled to: the one whose template arguments are
-    the tile's numbers, less the registers and, backward, the chunk."""
+    """Returns the row of the kernel that was compiled for a variant's tile, which is an index into its list in tiles.h: the kernel whose
+    template arguments are the tile's numbers without the registers and, backward, without the chunk."""
     text = read(root, "kernels", "tiles.h").replace("\\\n", " ")
     body = re.search(rf"#define {'BWD' if backward else 'FWD'}_{variant.upper()}_TILES\(T\)(.*)", text).group(1)
     if other := re.match(r"\s*(\w+)_TILES\(T\)\s*$", body):
@@ -306,7 +307,7 @@ def instance_of(root, variant, backward, tile, rows):
 
 
 def plans_of(root, plstm, device, rows):
-    """What `plstm plan` says of the persistent variants at the paper's three shapes, each with the kernel that it would run."""
+    """Returns the plans of the persistent variants at the paper's three shapes from `plstm plan`, each with the kernel that it would run."""
     done = subprocess.run([plstm, "plan", "--device", device, "--preset", "all", "--json", "--quiet"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           text=True, check=False)
     if done.returncode:
@@ -326,7 +327,7 @@ def plans_of(root, plstm, device, rows):
 
 
 def why_refused(sentence):
-    """The planner's sentence without its subject and its remedy."""
+    """Returns the planner's sentence without its subject and its remedy."""
     m = re.search(r"has no plan on [^:]*: ([^;]*)", sentence)
     return m.group(1) if m else sentence
 
@@ -340,19 +341,20 @@ def plan_violations(arch, plans):
                 out.append(f"{who} is refused: {plan['refused']}")
             continue
         if plan["kernel"] is None:
-            out.append(f"{who} names a tile that no kernel was compiled for")
+            out.append(f"{who} names a tile for which no kernel was compiled")
         elif plan["shared_bytes"] + plan["static_shared"] > SHARED_LIMIT[arch]:
             out.append(f"{who} takes {plan['shared_bytes'] + plan['static_shared']} bytes of shared memory; {arch} has {SHARED_LIMIT[arch]} per block")
         if plan["variant"] == "reg" and plan["preset"] == "small" and plan["streamed_bytes"]:
-            out.append(f"{who} streams {plan['streamed_bytes']:.0f} bytes a step: the small model is to be fully resident")
+            out.append(f"{who} streams {plan['streamed_bytes']:.0f} bytes per step, but the small model must be fully resident")
     return out
 
 
-# ---- what may not be ----
+# ---- faults ----
 
 
 def violations(root, arch, rows, own=True):
-    """Sentences. own: the listing is of the same compiler as the report; what another one spills is not the program's."""
+    """Returns one sentence per fault. own: the listing is from the same compiler as the report; the spills of another compiler are not the
+    program's."""
     out, known = [], variants(root)
     tensor = variants_that(root, lambda v: v.tensor)
     for row in rows:
@@ -361,9 +363,9 @@ def violations(root, arch, rows, own=True):
         if row["shared"] > SHARED_LIMIT.get(arch, row["shared"]):
             out.append(f"{who} takes {row['shared']} bytes of static shared memory; {arch} has {SHARED_LIMIT[arch]} per block")
         if resident and (row["spill_stores"] or row["spill_loads"]):
-            out.append(f"{who} keeps weights on the chip and yet spills: {row['spill_stores']} bytes stored, {row['spill_loads']} loaded")
+            out.append(f"{who} keeps weights on the chip but spills: {row['spill_stores']} bytes stored, {row['spill_loads']} loaded")
         if known.get(variant) is not None and not row["persistent"] and row["kernel"].startswith(row["file"]):
-            out.append(f"{who} belongs to a persistent variant but has no spin that waits for other blocks")
+            out.append(f"{who} belongs to a persistent variant but has no spin loop that waits for other blocks")
         if not row["persistent"]:
             continue
         ptx, listed = row["loop"]["ptx"], row["loop"]["listed"]
@@ -371,26 +373,26 @@ def violations(root, arch, rows, own=True):
             out.append(f"{who}: no loop over the steps was found around its barrier")
             continue
         if ptx["weights_fixed"]:
-            out.append(f"{who} loads weights at every step, not only what is streamed: {ptx['weights_fixed']} loads")
+            out.append(f"{who} loads weights at every step outside its streaming loops: {ptx['weights_fixed']} loads")
         if variant in tensor and not (listed["opcodes"].get("HMMA") or listed["opcodes"].get("mma.sync")):
             out.append(f"{who} belongs to a variant on tensor cores but has no HMMA in its time loop")
         if own and resident and (listed["opcodes"].get("LDL") or listed["opcodes"].get("STL")):
             out.append(f"{who} reads or writes local memory in its time loop: {listed['opcodes'].get('LDL', 0)} loads, "
                        f"{listed['opcodes'].get('STL', 0)} stores")
-        out += [f"{who} loads through the read-only path at {place}, not by ldg: it may read what was there before the launch"
+        out += [f"{who} loads through the read-only path at {place}, not by ldg: it may read a value from before the launch"
                 for place in row["read_only"]]
-        out += [f"{who} has a 64-bit number that does not fit 32 bits, which a cycle simulator reads wrong: {where}" for where in row.get("wide", [])]
+        out += [f"{who} has a 64-bit immediate that does not fit 32 bits, which GPGPU-Sim reads wrongly: {where}" for where in row.get("wide", [])]
         if arch == "sm_35" and row["opcodes"].get("SHFL"):
-            out.append(f"{who} shuffles within a warp: sums of sm_35's persistent kernels go through shared memory, so that a cycle simulator "
-                       "can run them")
+            out.append(f"{who} uses a warp shuffle, which GPGPU-Sim cannot run; the sums of sm_35's persistent kernels must go through shared "
+                       "memory")
     return out
 
 
-# ---- what is written ----
+# ---- output ----
 
 
 def as_json(record):
-    """A line per kernel, plan and fault, so that a difference names it."""
+    """Writes one line per kernel, plan and fault, so that a diff names it."""
     parts = []
     for key, value in record.items():
         if isinstance(value, list) and value:
@@ -446,14 +448,15 @@ def run(arguments):
     with open(arguments.out + ".tmp", "w", encoding="utf-8") as f:
         f.write(as_json(record))
     os.replace(arguments.out + ".tmp", arguments.out)
-    print(f"{arch}: registers, spills, shared memory by {shipping}; instructions as {other} made them" +
-          ("" if other == shipping else ", since no disassembler of the other is here") + ".\nFFMA, HMMA, LDS.128 and loads from device memory: of a persistent kernel those of its time loop. Weights: loads there at every step + in "
-          "streaming loops; spills: bytes stored/loaded.")
+    print(f"{arch}: registers, spills and shared memory are from {shipping}, instructions from {other}" +
+          ("" if other == shipping else ", since the former has no disassembler here") +
+          ".\nFFMA, HMMA, LDS.128 and loads from device memory of a persistent kernel are those of its time loop. Weights: loads there at every "
+          "step + in\nstreaming loops. Spills: bytes stored/loaded.")
     print(printed(rows))
     for plan in plans:
         held = "" if "refused" in plan else (
             f"{plan['replicas']} x {plan['blocks']} blocks x {plan['threads']} threads of {plan['kernel'] or 'no compiled kernel'}, {plan['shared_bytes']} "
-            f"bytes shared; weights {100 * plan['resident_registers']:.0f} % in registers, {100 * plan['resident_shared']:.0f} % in shared memory")
+            f"bytes of shared memory; weights {100 * plan['resident_registers']:.0f} % in registers, {100 * plan['resident_shared']:.0f} % in shared memory")
         print(f"{plan['device']} H {plan['H']:<5}{plan['variant']:<8}{plan['pass']:<9}{held or 'no plan: ' + why_refused(plan['refused'])}")
     for fault in faults:
         print(f"examine: {fault}", file=sys.stderr)

@@ -1,14 +1,15 @@
-"""Whether compiled kernels hold the instructions that the litmus texts name (tests/litmus/README.md): inside the time loop, with their scopes,
-in that order. A text says
+"""Checks that compiled kernels have the instructions that the litmus texts name (tests/litmus/README.md): in the time loop, with their scopes
+and in the same order. A text has a line such as
 
     code fwd_persistent on sm_35: st.global in forward_cells; bar.sync; membar.gl; st.volatile; ...
 
-NAME: kernels/NAME.cu and every other file that includes NAME.cuh; `on sm_35`: as compiled for that GPU, else for sm_90. Each item is the beginning of an opcode; `in F`: inlined from
-the function F; `a or b`: either. The list is one turn of the loop and begins anew behind its end. What is checked in every kernel of a file:
+NAME stands for kernels/NAME.cu and every other file that includes NAME.cuh. `on sm_35` means the code compiled for that GPU; the default is
+sm_90. Each item is the beginning of an opcode; `in F` means that it is inlined from the function F, and `a or b` means either. The list is one
+iteration of the loop, and after its end it starts again. The checks in every kernel of a file are:
 
     each item is in the time loop;
-    the items follow each other within one turn, wherever it begins;
-    a barrier or fence between two accesses stands on every path between them, and no predicate in front of it.
+    the items follow each other within one iteration, wherever it begins;
+    a barrier or fence between two accesses is on every path between them and is not predicated.
 """
 import glob
 import os
@@ -23,7 +24,7 @@ WORDS = SEMANTICS | set("bar barrier warp sync arrive wait mbarrier try_wait exp
 
 
 def semantics(opcode):
-    """An opcode's own; halves of a cluster's barrier release and acquire unless they are relaxed."""
+    """Returns an opcode's memory semantics. The halves of a cluster's barrier release and acquire unless they are relaxed."""
     found = SEMANTICS & set(opcode.split("."))
     return found - {"acquire", "release"} if opcode.startswith("barrier.") else found
 
@@ -45,8 +46,8 @@ class Item:
 
 
 def plain_opcode(opcode):
-    """An instruction of PTX or of a litmus text without state space, type and width; an access that names no semantics is weak, and so is
-    the read of a copy into shared memory."""
+    """Returns an instruction of PTX or of a litmus text without state space, type and width. An access that names no semantics is weak, and
+    so is the read of a copy into shared memory."""
     if opcode.startswith("cp.async"):
         return "ld.weak"
     words = [w for w in opcode.split(".") if w in WORDS]
@@ -56,7 +57,7 @@ def plain_opcode(opcode):
 
 
 def files_of(root, name):
-    """What NAME stands for: files of kernels/, without .cu."""
+    """Returns the files of kernels/ that NAME stands for, without .cu."""
     files = [os.path.basename(path)[:-3] for path in sorted(glob.glob(os.path.join(root, "kernels", "*.cu")))]
 
     def includes(file):
@@ -66,7 +67,7 @@ def files_of(root, name):
 
 
 def named(root):
-    """[(text's name, files, GPU, items)] of all litmus texts."""
+    """[(name of the text, files, GPU, items)] of all litmus texts."""
     found = []
     for path in sorted(glob.glob(os.path.join(root, "tests", "litmus", "*.litmus"))):
         with open(path, encoding="utf-8") as f:
@@ -76,7 +77,7 @@ def named(root):
 
 
 def path_without(code, body, first, last, without):
-    """Whether control can pass inside the loop from one of `first` to one of `last` and meet none of `without`."""
+    """Whether a path inside the loop leads from one of `first` to one of `last` past none of `without`."""
     todo, seen = [s for i in first for s in code.successors(i)], set()
     while todo:
         i = todo.pop()
@@ -90,7 +91,7 @@ def path_without(code, body, first, last, without):
 
 
 def turns(code, loop, places):
-    """How often the sequence of places, back to its first, must pass the loop's header; None where it cannot be followed."""
+    """Returns how often the sequence of places, back to its first, must pass the loop's header, or None if no path follows it."""
     best = None
     for start in places[0]:
         cost = {start: 0}
@@ -119,14 +120,14 @@ def turns(code, loop, places):
 
 
 def faults_of(code, items):
-    """Sentences on one kernel."""
+    """Returns one sentence per fault of a kernel."""
     loop = machine_code.time_loop(code)
     if loop is None:
         return ["no time loop was found"]
     places = [{i for i in loop.body if item.matches(code.instructions[i])} for item in items]
     missing = [item.text for item, found in zip(items, places) if not found]
     if missing:
-        return [f"the time loop holds no {' and no '.join(missing)}"]
+        return [f"the time loop has no {' and no '.join(missing)}"]
     said = []
     accesses = [n for n, item in enumerate(items) if not item.separates]
     for a, b in zip(accesses, [*accesses[1:], accesses[0] + len(items)]):
@@ -144,7 +145,8 @@ def faults_of(code, items):
 
 
 def faults(root, gpu, codes_of):
-    """Sentences on all kernels that a litmus text names for this GPU; codes_of(file): its parsed PTX, None where it was not compiled."""
+    """Returns one sentence per fault of the kernels that a litmus text names for this GPU. codes_of(file) is its parsed PTX, or None if it
+    was not compiled."""
     said = []
     for text, files, which, items in named(root):
         for file in files if which == gpu else ():
@@ -153,7 +155,7 @@ def faults(root, gpu, codes_of):
                 continue
             persistent = [c for c in codes if any(machine_code.is_poll(i) for i in c.instructions)]
             if not persistent:
-                said.append(f"kernels/{file}.cu: none of its kernels waits, though {text} names it")
+                said.append(f"kernels/{file}.cu: {text} names this file, but none of its kernels waits for another block")
             for code in persistent:
                 said += [f"kernels/{file}.cu, {code.name}: {sentence} ({text})" for sentence in faults_of(code, items)]
     return said

@@ -1,7 +1,7 @@
-"""What compilers made of the kernels: readers of ptxas's report, of PTX and of nvdisasm's listing, and the loops in the last two.
+"""Reads compiled kernels: parsers of ptxas's report, of PTX and of nvdisasm's listing, and the loops in the last two.
 
-Nothing here compiles or decides; tools/examine/examine.py and the tests do. A kernel is named as its source names it, template arguments in
-brackets: fwd_reg_kernel<40,10>.
+Nothing here compiles code or judges it; tools/examine/examine.py and the tests do. A kernel has the name of its source, with template
+arguments in angle brackets: fwd_reg_kernel<40,10>.
 """
 import os
 import re
@@ -10,19 +10,23 @@ import re
 
 
 def plain_name(mangled):
-    """The function's own name out of an Itanium-mangled one, with its template arguments where they are integers; functions of the
-    device's own library, such as the slow path of a division, have names that are not mangled and stay as they are."""
+    """Returns the function's own name of an Itanium-mangled name, with its template arguments if they are integers. A lambda is named after
+    its function: f<2,1>::lambda, then f<2,1>::lambda2. Names that are not mangled, such as that of the device library's slow path of a division,
+    are returned unchanged."""
+    if (local := re.match(r"_Z(Z+)", mangled)) and (lambdas := re.findall(r"NK?Ul\w*?E(\d*)_", mangled)):
+        number = int(lambdas[-1]) + 2 if lambdas[-1] else ""  # the mangled number of the second lambda is 0
+        return f"{plain_name('_Z' + mangled[local.end():])}::lambda{number}"
     m = re.match(r"_Z(N?)K?", mangled)
     at, name = m.end() if m else 0, None
     while m and (found := re.compile(r"L?(\d+)").match(mangled, at)):
         at = found.end() + int(found.group(1))
         name = mangled[found.end():at]
-        if not m.group(1):  # without N there is one name; with it the last counts
+        if not m.group(1):  # without N there is one name; with N the last name counts
             break
     if name is None:
         return mangled
-    values, argument = [], re.compile(r"L(?:[a-z]|(\d+))")  # of a type of the language, or of one with a name of so many letters
-    inside = at + 1 + (mangled[at + 1:at + 2] == "J")  # of a pack
+    values, argument = [], re.compile(r"L(?:[a-z]|(\d+))")  # a literal of a built-in type, or of a type whose name has that many letters
+    inside = at + 1 + (mangled[at + 1:at + 2] == "J")  # a pack of arguments begins with J
     while mangled[at:at + 1] == "I" and (m := argument.match(mangled, inside)):
         value = re.compile(r"(n?\d+)E").match(mangled, m.end() + int(m.group(1) or 0))
         if not value:
@@ -41,8 +45,8 @@ REPORTED = ("registers", "spill_stores", "spill_loads", "stack", "shared")
 
 
 def parse_ptxas(text, arch):
-    """{kernel: {column of REPORTED: number}} for one architecture, from what `ptxas -v` says. What it says of a function that was not
-    inlined, behind each kernel that calls it, counts as that kernel's: it runs in the same threads."""
+    """{kernel: {column of REPORTED: number}} for one architecture, from the output of `ptxas -v`. The report of a function that was not
+    inlined follows each kernel that calls it and counts as that kernel's, since the function runs in the same threads."""
     kernels, current = {}, None
     for line in text.splitlines():
         if m := re.search(r"Compiling entry function '(\S+)' for '(\w+)'", line):
@@ -65,7 +69,7 @@ def parse_ptxas(text, arch):
 
 
 class Place:
-    """A line of the source, in a function (as the source names it; None where the listing does not say)."""
+    """A line of the source and its function (by its name in the source; None if the listing does not name it)."""
 
     def __init__(self, file, line, function=None):
         self.file, self.line, self.function = file, line, function
@@ -77,9 +81,9 @@ class Place:
 class Instruction:
     def __init__(self, opcode, operands, predicated, chain, targets=(), ends=False):
         self.opcode, self.operands, self.predicated = opcode, operands, predicated
-        self.chain = chain  # Places: the line itself, then the line that it was inlined at, and so on out to the kernel's
-        self.targets = list(targets)  # labels that it may jump to
-        self.ends = ends  # never goes on to the next instruction
+        self.chain = chain  # Places: the line itself, then the line at which it was inlined, and so on out to the kernel
+        self.targets = list(targets)  # labels to which it may jump
+        self.ends = ends  # control never continues at the next instruction
 
     def __repr__(self):
         return f"{self.opcode} {self.operands}"
@@ -107,13 +111,13 @@ class Code:
 
 
 def ptx_strings(text):
-    """{label: text} of the names that .loc lines refer to."""
+    """{label: text} of the names to which .loc lines refer."""
     return {label: bytes(map(int, re.findall(r"\d+", body.replace(".b8", "")))).split(b"\0")[0].decode()
             for label, body in re.findall(r"(\$L__info_string\d+):\s*\n((?:\s*\.b8 [^\n]*\n)+)", text)}
 
 
 def parse_ptx(text):
-    """[Code] of every kernel (.entry) in PTX compiled with -lineinfo; several modules may stand one behind the other."""
+    """[Code] of every kernel (.entry) in PTX compiled with -lineinfo; the text may be several modules, one after the other."""
     return [code for module in re.split(r"^(?=\.version\b)", text, flags=re.MULTILINE) for code in parse_module(module)]
 
 
@@ -156,7 +160,7 @@ def parse_module(text):
                 here = at
             chain = tuple(chain)
             continue
-        # Braces open the body, groups of inline assembly and calls; instructions end with a semicolon.
+        # Braces enclose the body, blocks of inline assembly and calls; instructions end with a semicolon.
         for piece in re.split(r"([;{}])", line):
             if piece == "{" and not re.search(r"[,\[(]\s*$|\b(v2|v4|v8)\b|\.\w+\s*$", pending):
                 depth, pending = depth + 1, ""
@@ -188,8 +192,8 @@ ENDS = {"EXIT", "RET", "BRA", "JMP", "BRX", "JMX", "BRK", "CONT", "BSYNC"}
 
 
 def parse_sass(text, functions=None):
-    """[Code] of every kernel and function in a listing of `nvdisasm -c -gi`. functions, {(file, line): name}, names the lines: the
-    listing does not (ptx_functions does)."""
+    """[Code] of every kernel and function in a listing of `nvdisasm -c -gi`. functions is {(file, line): name} from ptx_functions, since the
+    listing does not name the function of a line."""
     functions = functions or {}
     codes, code, chain, fresh, barriers = [], None, (), False, {}
     for line in text.splitlines():
@@ -217,15 +221,15 @@ def parse_sass(text, functions=None):
                 targets = re.findall(r"(\.L_[\w]+)", remark + operands)
             elif base == "BSSY":
                 barriers[operands.split(",")[0].strip()] = labels
-            elif base == "BSYNC":  # goes where the latest BSSY of its barrier, in the order of the listing, said
+            elif base == "BSYNC":  # jumps to the label of the latest BSSY of its barrier, in the order of the listing
                 targets = barriers.get(operands.strip(), [])
                 ends = bool(targets)
-            elif target:  # sm_35: a join at SSY's label, or BRK at PBK's
+            elif target:  # on sm_35 a join jumps to the label of SSY, and BRK to the label of PBK
                 targets, ends = [target.group(1)], True
             code.instructions.append(Instruction(opcode, operands.strip(), predicate is not None, chain, targets, ends))
-    for code in codes:  # nothing but padding follows the jump to itself behind the last exit
+    for code in codes:  # only padding follows the jump to itself after the last exit
         for i, instruction in enumerate(code.instructions):
-            # nvdisasm 11.8 leaves out the label of a BSSY here and there; threads that meet at a BSYNC go on behind it
+            # nvdisasm 11.8 sometimes omits the label of a BSSY; threads that meet at a BSYNC continue after it
             if instruction.opcode == "BSYNC" and not any(t in code.labels for t in instruction.targets):
                 instruction.targets, instruction.ends = [], False
             if instruction.opcode == "BRA" and not instruction.predicated and [code.labels.get(t) for t in instruction.targets] == [i]:
@@ -235,19 +239,19 @@ def parse_sass(text, functions=None):
 
 
 def ptx_functions(codes):
-    """{(file, line): function} for parse_sass, from the PTX that the listing was made of: of what was inlined, without template
-    arguments, since all instances of a function share its lines."""
+    """{(file, line): function} for parse_sass, from the PTX of the same code: the names of inlined functions without template arguments, since
+    all instances of a function share its lines."""
     return {(os.path.basename(place.file), place.line): place.function.split("<")[0] for code in codes for instruction in code.instructions
             for place in instruction.chain[:-1] if place.function}
 
 
-# ---- what PTX reads ----
+# ---- the memory that PTX reads ----
 
 
 def argument_origins(code):
-    """{instruction: {(argument, byte)}} for every load from device memory in a kernel's PTX: the pointers among the kernel's arguments that
-    its address may be made of. Follows moves, sums and choices, but no products and shifts: those make offsets, not pointers. An
-    empty set: the address comes from elsewhere, such as memory."""
+    """{instruction: {(argument, byte)}} for every load from device memory in a kernel's PTX: the pointer arguments from which its address may be
+    computed. The search follows moves, sums and selects, but no products and shifts, which compute offsets and not pointers. An empty set
+    means that the address comes from elsewhere, such as memory."""
     writers = {}
     for instruction in code.instructions:
         if instruction.opcode.split(".")[0] not in ("st", "red", "bra", "brx", "bar", "barrier", "cp", "ret", "exit", "membar", "fence"):
@@ -265,7 +269,7 @@ def argument_origins(code):
         return registers[-1] if base == "mad" else []
 
     def argument_at(base):
-        """(argument, byte) of an address within the kernel's arguments: their own name, or a register that was set to it."""
+        """Returns (argument, byte) of an address within the kernel's arguments, which is an argument's name or a register that holds it."""
         byte = 0
         for _ in range(8):
             m = re.match(r"\s*([%\w]+)(?:\+(\d+))?\s*$", base)
@@ -306,23 +310,23 @@ def argument_origins(code):
     return origins
 
 
-# ---- what an instruction is ----
+# ---- kinds of instructions ----
 
 
 def width(opcode):
-    """Bits per thread that a load or store moves."""
+    """Returns the bits per thread that a load or store moves."""
     m = re.search(r"\.(128|64|U16|S16|16|U8|S8)\b", opcode)
     return int(m.group(1).lstrip("US")) if m else 32
 
 
 CLASSES = {"FFMA": "FFMA", "FFMA32I": "FFMA", "HMMA": "HMMA", "BAR": "BAR", "MEMBAR": "MEMBAR", "SHFL": "SHFL", "STS": "STS", "STG": "STG",
            "ST": "STG", "ATOM": "ATOM", "ATOMG": "ATOM", "RED": "ATOM", "ATOMS": "ATOMS", "LDL": "LDL", "STL": "STL", "MUFU": "MUFU", "MOVM": "MOVM", "SYNCS": "SYNCS", "STAS": "STAS",
-           "mma": "mma.sync"}  # the last of PTX, which stands in where nothing lists the machine's
+           "mma": "mma.sync"}  # the last entry is PTX, for code without a listing of its machine code
 
 
 def opcode_class(opcode):
-    """The column that an instruction of the machine counts in, or None. sm_35 reads global memory with LD (generic addresses) and, where it
-    is read-only, LDG: both are LDG here."""
+    """Returns the column in which a machine instruction counts, or None. sm_35 reads global memory with LD (generic addresses) and read-only
+    memory with LDG; both count as LDG."""
     base = opcode.split(".")[0]
     if base in ("LDS", "LDG", "LDGSTS"):
         return f"{base}.{width(opcode)}"
@@ -332,7 +336,7 @@ def opcode_class(opcode):
 
 
 def opcode_counts(instructions):
-    """{class: how many}, classes in alphabetical order, and all of them together; sm_35's joins and padding are no work."""
+    """Returns {class: count}, in alphabetical order, and the total; sm_35's joins and padding do not count."""
     counts = {}
     for instruction in instructions:
         if found := opcode_class(instruction.opcode):
@@ -342,7 +346,7 @@ def opcode_counts(instructions):
 
 
 def is_global_load(instruction):
-    """Whether it reads device memory, copies into shared memory among them; atomics are not loads."""
+    """Whether the instruction reads device memory, including copies into shared memory; atomics are not loads."""
     parts = instruction.opcode.split(".")
     if parts[0] in ("LDG", "LD", "LDGSTS", "UBLKCP", "UTMALDG"):
         return True
@@ -352,13 +356,13 @@ def is_global_load(instruction):
 
 
 def is_read_only_load(instruction):
-    """Whether it goes through the read-only path, which does not see what the same launch wrote."""
+    """Whether the instruction loads through the read-only path, which may miss writes of the same launch."""
     parts = instruction.opcode.split(".")
     return (parts[0] == "ld" and "nc" in parts) or (parts[0] == "LDG" and "CONSTANT" in parts)
 
 
 def is_local(instruction):
-    """Whether it reads or writes a thread's own memory: a spill, or an array that got no registers."""
+    """Whether the instruction accesses local memory: a spill, or an array that is not in registers."""
     parts = instruction.opcode.split(".")
     return parts[0] in ("LDL", "STL") or (parts[0] in ("ld", "st") and "local" in parts)
 
@@ -367,14 +371,14 @@ def is_local(instruction):
 
 
 class Loop:
-    """Numbers of the instructions between a header and the jumps back to it."""
+    """The indices of the instructions between a header and the jumps back to it."""
 
     def __init__(self, header, body):
         self.header, self.body = header, body
 
 
 def blocks_of(code):
-    """[(first, end)] of the basic blocks, and the blocks that each leads to."""
+    """Returns [(first, end)] of the basic blocks, and the successors of each block."""
     instructions = code.instructions
     starts = {0, *code.labels.values()}
     for i, instruction in enumerate(instructions):
@@ -387,7 +391,7 @@ def blocks_of(code):
 
 
 def loops_of(code):
-    """Every natural loop, the outer ones first; loops with the same header are one."""
+    """Returns every natural loop, outer loops first; loops with the same header are merged."""
     if not code.instructions:
         return []
     blocks, after = blocks_of(code)
@@ -446,7 +450,7 @@ POLLS = ("load_poll", "load_acquire")
 
 
 def is_poll(instruction):
-    """Whether it is one look of a spin: at device memory, through dev_barrier.cuh's two wrappers, or at an mbarrier."""
+    """Whether the instruction is a poll of a spin loop: of device memory through dev_barrier.cuh's two wrappers, or of an mbarrier."""
     parts = instruction.opcode.split(".")
     if parts[0] in ("mbarrier", "SYNCS"):
         return bool({"try_wait", "TRYWAIT"} & set(parts))
@@ -454,8 +458,8 @@ def is_poll(instruction):
 
 
 def time_loop(code):
-    """The loop over the steps of a persistent kernel: the outermost that contains a __syncthreads and a smaller loop that polls; None
-    where there is none."""
+    """Returns the loop over the steps of a persistent kernel: the outermost loop that contains a __syncthreads and a smaller loop that polls.
+    Returns None if there is none."""
     loops = loops_of(code)
 
     def has(body, what):

@@ -1,4 +1,4 @@
-"""What tools/gpu/run.py runs: the stages of its calls, each a function of the Run. Estimates and limits are seconds."""
+"""The stages that tools/gpu/run.py runs, each a function of the Run. Estimates and limits are in seconds."""
 import glob
 import json
 import math
@@ -10,7 +10,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import kernel_list  # noqa: E402
 import watched  # noqa: E402
 
-# H, and T of its preset: the most telling first.
+# H, and T of its preset; the most informative shape is first.
 ORDER = ((650, 35), (1500, 35), (200, 20))
 B = 20
 KNOWN = kernel_list.telling()
@@ -21,12 +21,12 @@ VARIANTS = {v.name: v.trains_in for v in KNOWN}
 ON_CHIP = {v.name for v in KNOWN if v.persistent}
 TENSOR = [v.name for v in KNOWN if v.tensor][:2]  # call 2 has no time for more
 PREFLIGHT = "--hidden 200 --layers 2 --batch 20 --seq 20 --keep 0.5 --max-steps 20".split()
-# How far the first minibatch's nats and gradient norm may be from those of cublas in f32, relative: roundings, not kernels, differ that much.
+# Largest relative difference of the first minibatch's nats and gradient norm from those of cublas in f32: what rounding accounts for.
 NEAR = {"f32": 1e-3, "tf32": 1e-2, "bf16": 5e-2}
 HEADLINES = r"^(lstm/(fwd|fwdbwd)/cudnn/f16/H:768|step/torch/(f32|bf16)|lstm/fwdbwd/cudnn/(f16|bf16)/H:(200|650|1500))/"
 TINY_TRAINING = "train --data synthetic --backend cuda --hidden 20 --layers 2 --batch 3 --seq 5 --keep 0.5 --max-steps 4 --eval none".split()
 
-# ---- the same, tiny, for the rehearsal on the emulated GPU ----
+# ---- the same at tiny shapes, for the rehearsal on the emulated GPU ----
 
 TINY_PTB = "--hidden 8 --layers 1 --batch 4 --seq 5 --epochs 1".split()
 TINY_PROFILE = "H=8 B=2 T=3".split()
@@ -41,7 +41,7 @@ def tiny_order():
 
 
 def json_lines(path):
-    """Objects of a log's whole lines."""
+    """Returns the objects of a log's complete lines."""
     found = []
     try:
         with open(path, encoding="utf-8", errors="replace") as f:
@@ -60,7 +60,7 @@ def ended(log):
 
 
 def variants_of(run):
-    """{variant: precisions} as the program says; in the order of VARIANTS, others behind."""
+    """{variant: precisions} from the program's own list, in the order of VARIANTS with the others after them."""
     said = None if run.dry else watched.output([run.plstm, "variants"], run.short)
     found = {}
     for line in (said or "").splitlines():
@@ -96,7 +96,7 @@ def preflight(run):
 
 
 def one_preflight(run, variant, precision, exact):
-    """Some training steps. The first minibatch's (nats, gradient norm) where they are those that others are held to."""
+    """Runs some training steps. Returns the first minibatch's (nats, gradient norm) if they are the reference for the others."""
     name, log = f"{variant}-{precision}", run.file("raw", f"preflight-{variant}-{precision}.jsonl")
     shape = TINY_TRAINING[5:-2] if run.tiny else PREFLIGHT
     done = run.step(name, 2.4, run.short, [run.plstm, "train", "--data", "synthetic", "--backend", "cuda", *shape, "--kernel", variant, "--precision", precision,
@@ -106,15 +106,16 @@ def one_preflight(run, variant, precision, exact):
     if not done.ok:
         last = [line for line in done.said().splitlines() if ": " in line]
         why = f"{done.verdict}, exit status {done.status}" + (f": {last[-1][:300]}" if last else "")
-        # One that hung once would hang again: its other precisions are not tried.
+        # A variant that hung once would hang again, so its other precisions are not tried.
         run.blame(variant, "any" if done.verdict == "timeout" else precision, why)
         return None
     steps = [e for e in json_lines(log) if e.get("event") == "step"]
     first = tuple(steps[0].get(key) for key in ("nats", "grad_norm")) if steps else ()
     if not steps or any(e.get(key) is None or not math.isfinite(e[key]) for e in steps for key in ("nats", "grad_norm")):
-        run.blame(variant, precision, "wrong: a minibatch's nats or gradient norm is no number")
+        run.blame(variant, precision, "wrong: a minibatch's nats or gradient norm is not a number")
     elif exact and any(abs(ours - theirs) > NEAR[precision] * abs(theirs) for ours, theirs in zip(first, exact)):
-        run.blame(variant, precision, f"wrong: the first minibatch has nats {first[0]:.9g}, gradient norm {first[1]:.9g}; by cublas in f32 {exact[0]:.9g}, {exact[1]:.9g}")
+        run.blame(variant, precision, f"wrong: the first minibatch has nats {first[0]:.9g} and gradient norm {first[1]:.9g}; "
+                                      f"cublas in f32 has {exact[0]:.9g} and {exact[1]:.9g}")
     else:
         return first if (variant, precision) == (BASELINE, "f32") else None
     run.failures += 1
@@ -137,7 +138,7 @@ def small(run):
 
 
 def sampled(stage):
-    """Clocks while it runs: a throttled sample shows there."""
+    """Records the clocks while a stage runs, so that throttling is visible."""
     def with_clocks(run):
         sampler = None
         if not run.dry:
@@ -197,7 +198,7 @@ def tests(run):
 
 
 def failing_rows(run):
-    """[(name for a file, row)] of what was wrong, a preflight's before a row's."""
+    """[(name for a file, row)] of the failures: those of the preflight first, then those of rows."""
     found = []
     for variant, why in run.bad.items():
         for precision, text in why.items():
@@ -213,7 +214,7 @@ def failing_rows(run):
 
 def failed(run):
     if run.dry:
-        print("failed\n  (each row that failed, two at most: memcheck and racecheck of --once, 40 s each)")
+        print("failed\n  (for each row that failed, two at most: memcheck and racecheck of --once, 40 s each)")
         return
     for name, row in failing_rows(run)[:2 if not run.tiny else 3]:
         for check in ("memcheck", "racecheck"):

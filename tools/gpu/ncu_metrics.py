@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""The metrics that tools/profile.sh has Nsight Compute collect, and a check that they exist, without a GPU.
+"""Lists the metrics that Nsight Compute collects for tools/profile.sh, and checks without a GPU that they exist.
 
-    ncu_metrics.py fast|roofline|full    the names, joined by commas, as `ncu --metrics` takes them
-    ncu_metrics.py --check [CHIP]        each name is looked up (default chip GH100) by CUPTI's host library and, where it is installed, by
-                                         `ncu --query-metrics`; exit status 1 names those that are unknown, 77 says that neither is here
+    ncu_metrics.py fast|roofline|full    prints the names, joined by commas, for `ncu --metrics`
+    ncu_metrics.py --check [CHIP]        looks up each name (default chip GH100) in CUPTI's host library and, if it is installed, in
+                                         `ncu --query-metrics`; exit status 1: some names are unknown, 77: neither source is here
 
-fast is what every profile has: time, how busy the units are, occupancy, launch. roofline adds bytes and operations, so that a kernel can
-be put under its roof. full adds why warps waited, conflicts, hit rates and instruction counts; it takes the most passes.
+Every profile has the metrics of fast: time, utilisation of the units, occupancy and launch. roofline adds bytes and operations, which place a
+kernel under its roof. full adds stall reasons, bank conflicts, hit rates and instruction counts; it takes the most passes.
 """
 import ctypes
 import glob
@@ -20,17 +20,17 @@ FAST = {
     "gpu__time_duration.sum": "ns of the kernel on the GPU",
     "sm__cycles_elapsed.avg.per_second": "SM clock while it ran, Hz: clocks are left alone",
     "sm__cycles_elapsed.max": "cycles of the longest SM",
-    "sm__throughput.avg.pct_of_peak_sustained_elapsed": "busiest pipe of the SMs",
+    "sm__throughput.avg.pct_of_peak_sustained_elapsed": "utilisation of the busiest pipe of the SMs",
     "l1tex__throughput.avg.pct_of_peak_sustained_active": "L1 and shared memory",
     "lts__throughput.avg.pct_of_peak_sustained_elapsed": "L2",
     "dram__throughput.avg.pct_of_peak_sustained_elapsed": "device memory",
-    "sm__warps_active.avg.pct_of_peak_sustained_active": "occupancy that was reached",
+    "sm__warps_active.avg.pct_of_peak_sustained_active": "achieved occupancy",
     "sm__inst_executed_pipe_tensor.sum": "tensor core instructions",
     "launch__grid_size": "blocks",
-    "launch__block_size": "threads a block",
-    "launch__registers_per_thread": "registers a thread",
-    "launch__shared_mem_per_block_static": "bytes of shared memory a block, static",
-    "launch__shared_mem_per_block_dynamic": "bytes of shared memory a block, dynamic",
+    "launch__block_size": "threads per block",
+    "launch__registers_per_thread": "registers per thread",
+    "launch__shared_mem_per_block_static": "bytes of static shared memory per block",
+    "launch__shared_mem_per_block_dynamic": "bytes of dynamic shared memory per block",
     "launch__waves_per_multiprocessor": "at most 1 in a persistent kernel",
 }
 ROOFLINE = {
@@ -62,7 +62,7 @@ FULL = {
     "sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_active": "tensor cores busy",
 }
 LISTS = {"fast": FAST, "roofline": {**FAST, **ROOFLINE}, "full": {**FAST, **ROOFLINE, **FULL}}
-OWN = "launch__"  # made by ncu itself of the launch's arguments: no chip counts them, neither source lists them
+OWN = "launch__"  # ncu derives these from the launch's arguments: they are no hardware counters, and neither source lists them
 OLDEST_NCU = 2024
 CUPTI_PLACES = ("/usr/local/cuda/lib64", "/usr/local/cuda/extras/CUPTI/lib64")
 
@@ -71,7 +71,7 @@ def needs_hardware():
     return [name for name in LISTS["full"] if not name.startswith(OWN)]
 
 
-# ---- CUPTI's host library: knows every chip of its time, asks for no driver ----
+# ---- CUPTI's host library, which knows every chip up to its release and needs no driver ----
 
 
 class Initialize(ctypes.Structure):
@@ -85,7 +85,7 @@ class Properties(ctypes.Structure):
 
 
 def cupti():
-    """The library, or None. It opens libnvperf_host by its bare name, which therefore has to be loaded before."""
+    """Returns the library, or None. It opens libnvperf_host by its bare name, so that library must be loaded first."""
     for place in CUPTI_PLACES:
         libraries = sorted(glob.glob(os.path.join(place, "libcupti.so.*")))
         helper = os.path.join(place, "libnvperf_host.so")
@@ -100,7 +100,7 @@ def cupti():
 
 
 def unknown_to_cupti(library, chip, names):
-    """Names that this chip has no metric for, or None where the library does not know the chip."""
+    """Returns the names that are no metrics of this chip, or None if the library does not know the chip."""
     start = Initialize(ctypes.sizeof(Initialize), None, 0, chip.upper().encode(), None, None)
     if library.cuptiProfilerHostInitialize(ctypes.byref(start)):
         return None
@@ -116,7 +116,7 @@ def unknown_to_cupti(library, chip, names):
 
 
 def unknown_to_ncu(ncu, chip, names):
-    """The same by base name, which is what --query-metrics lists; None of an ncu from before Hopper's tensor metrics had their names."""
+    """Returns the same by base name, which is what --query-metrics lists, or None if ncu is too old for the names of Hopper's tensor metrics."""
     version = subprocess.run([ncu, "--version"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120).stdout
     year = re.search(r"Version (\d{4})", version)
     if not year or int(year[1]) < OLDEST_NCU:
@@ -127,7 +127,7 @@ def unknown_to_ncu(ncu, chip, names):
 
 
 def check(chip):
-    """[(source, unknown names)] of the sources that are here and know the chip."""
+    """[(source, unknown names)] of the sources that are installed and know the chip."""
     found, library, ncu = [], cupti(), os.environ.get("NCU") or shutil.which("ncu")
     if library:
         found.append(("CUPTI", unknown_to_cupti(library, chip, needs_hardware())))
@@ -152,7 +152,7 @@ def main():
     for source, unknown in found:
         print(f"{source}, {chip}: {len(needs_hardware()) - len(unknown)} metrics known" + (f", not {', '.join(unknown)}" if unknown else ""))
     if not found:
-        print(f"ncu_metrics: neither CUPTI's host library nor an ncu of {OLDEST_NCU} or later is here, or they do not know {chip}", file=sys.stderr)
+        print(f"ncu_metrics: found neither a CUPTI host library nor an ncu of at least {OLDEST_NCU} that knows {chip}", file=sys.stderr)
         return 77
     return 1 if any(unknown for _, unknown in found) else 0
 

@@ -1,15 +1,16 @@
-/* nvtx_trace: a library that records what a program marks with NVTX and, where CUPTI and a driver are, what
- * its GPU does meanwhile; for machines without Nsight Systems.
+/* nvtx_trace: a library that records a program's NVTX ranges and, if CUPTI and a driver are present, the work
+ * of its GPU. It is for machines without Nsight Systems.
  *
  *     NVTX_INJECTION64_PATH=.../libnvtx_trace.so NVTX_TRACE=FILE program
  *
- * FILE is a Chrome trace (JSON), which ui.perfetto.dev and chrome://tracing open and tools/gpu/profile_read.py
- * adds up: a slice per range on its thread, a slice per kernel, copy and fill on its stream, each with the
- * `path` of the ranges that were open when it was launched. Times are microseconds since the library was
- * loaded. A program that is killed leaves a file without its last bracket, which all three take.
+ * FILE is a Chrome trace (JSON), which ui.perfetto.dev and chrome://tracing open and which
+ * tools/gpu/profile_read.py summarises. It has one slice per range on its thread and one slice per kernel,
+ * copy and fill on its stream, each with the `path` of the ranges that were open at its launch. Times are
+ * microseconds since the library was loaded. A program that is killed leaves a file without its last bracket,
+ * which all three accept.
  *
- * CUPTI is opened at run time from NVTX_TRACE_CUPTI, else by its usual name: a machine without it has the
- * ranges alone, and the last event of the file says so. */
+ * CUPTI is opened at run time from NVTX_TRACE_CUPTI, else by its usual name. On a machine without it the
+ * trace has only the ranges, and the last event of the file says why. */
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdint.h>
@@ -31,17 +32,17 @@ enum { DEPTH = 64, PATHS = 1024, PATH_LENGTH = 256, GPU_TRACK = 1000000 };
 
 typedef struct Open {
     nvtxDomainHandle_t domain;
-    int path; /* of paths[] */
+    int path; /* index into paths[] */
     uint64_t start;
 } Open;
 
 static FILE *out;
-static uint64_t began; /* ns of the monotonic clock */
+static uint64_t began; /* time of loading, ns of the monotonic clock */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static char paths[PATHS][PATH_LENGTH]; /* "step/forward/layer0"; 0 is no range */
+static char paths[PATHS][PATH_LENGTH]; /* "step/forward/layer0"; index 0 means no range */
 static int path_count = 1;
 static _Thread_local Open stack[DEPTH];
-static _Thread_local int depth, lost; /* lost: pushed above DEPTH */
+static _Thread_local int depth, lost; /* lost: ranges pushed beyond DEPTH */
 
 static uint64_t now(void)
 {
@@ -62,7 +63,7 @@ static void put_string(const char *text)
     fputc('"', out);
 }
 
-/* One slice; the caller holds the lock. Nothing once the file is closed. */
+/* Writes one slice, or nothing once the file is closed. The caller holds the lock. */
 static void put_slice(const char *kind, const char *name, long track, uint64_t start, uint64_t end,
                       const char *path)
 {
@@ -79,8 +80,8 @@ static void put_slice(const char *kind, const char *name, long track, uint64_t s
 
 /* ---- ranges ---- */
 
-/* The number of `above`/name, made when it is new. A range that no longer fits, because paths are too many or
- * its name is too long, counts as the one around it. */
+/* Returns the index of the path `above`/name, which is added if it is new. A range that does not fit, because
+ * there are too many paths or its name is too long, counts as the range around it. */
 static int path_of(int above, const char *name)
 {
     char text[PATH_LENGTH];
@@ -127,7 +128,7 @@ static int pop(nvtxDomainHandle_t domain)
 
 static nvtxDomainHandle_t NVTX_API domain_create(const char *name)
 {
-    static char handles[256]; /* a domain is only told from the others */
+    static char handles[256]; /* only the addresses matter: they distinguish the domains */
     static int n;
     (void)name;
     return (nvtxDomainHandle_t)(void *)&handles[__atomic_fetch_add(&n, 1, __ATOMIC_RELAXED) % 256];
@@ -154,7 +155,7 @@ static int NVTX_API plain_pop(void) { return pop(NULL); }
 /* ---- the GPU ---- */
 
 #ifdef HAVE_CUPTI
-/* A kernel's record grows at its end from one CUPTI to the next: what is read here has kept its place since
+/* Later CUPTI versions append fields to a kernel's record; the fields read here have kept their offsets since
  * this version. */
 typedef CUpti_ActivityKernel4 Kernel;
 
@@ -174,8 +175,8 @@ static struct {
 static int gpu_on;
 static uint64_t gpu_records, gpu_unplaced;
 
-/* Which path a launch belongs to, by its correlation id; CUPTI delivers the record that tells it before that
- * of the kernel. A ring: a kernel's record is there long before it comes round. */
+/* The path of each launch, by its correlation id; CUPTI delivers the record with the path before that of the
+ * kernel. This is a ring buffer: a kernel's record arrives long before its entry is overwritten. */
 enum { LAUNCHES = 1 << 16 };
 static struct {
     uint32_t id;
@@ -255,10 +256,10 @@ static void CUPTIAPI buffer_done(CUcontext context, uint32_t stream, uint8_t *bu
     free(buffer);
 }
 
-/* NULL when the GPU is recorded, else why not. */
+/* Returns NULL if the GPU is recorded, else the reason why not. */
 static const char *gpu_begin(void)
 {
-    /* Runtime calls are recorded because an external id is only given out with them. */
+    /* Runtime calls are recorded because CUPTI reports external ids only with them. */
     static const CUpti_ActivityKind kinds[] = {
         CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION, CUPTI_ACTIVITY_KIND_RUNTIME,
         CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL, CUPTI_ACTIVITY_KIND_MEMCPY,
@@ -275,7 +276,7 @@ static const char *gpu_begin(void)
     if (!fault) fault = cupti.cuptiActivityRegisterCallbacks(buffer_wanted, buffer_done);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds && !fault; i++)
         fault = cupti.cuptiActivityEnable(kinds[i]);
-    if (fault) return "CUPTI records nothing here: no driver, or another profiler has it";
+    if (fault) return "CUPTI cannot record: there is no driver, or another profiler uses it";
     gpu_on = 1;
     return NULL;
 }
@@ -309,7 +310,7 @@ static void finish(void)
     pthread_mutex_unlock(&lock);
 }
 
-/* Puts a function into NVTX's table. */
+/* Enters a function into NVTX's callback table. */
 static void hook(const NvtxExportTableCallbacks *callbacks, NvtxCallbackModule module, unsigned id,
                  NvtxFunctionPointer function)
 {

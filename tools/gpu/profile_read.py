@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""What profilers wrote, added up: a CSV table on standard output. Columns are found by name, and one that is not there is left empty.
+"""Summarises the output of profilers as a CSV table on standard output. Columns are found by name; a missing one stays empty.
 
     profile_read.py ncu FILE...    raw pages of Nsight Compute (ncu --page raw --csv --print-units base): a line per kernel and launch shape
-    profile_read.py sass FILE      machine code (cuobjdump --dump-sass): how often each function holds each opcode
+    profile_read.py sass FILE      machine code (cuobjdump --dump-sass): the count of each opcode in each function
     profile_read.py trace FILE     a trace of tools/gpu/nvtx_trace.c: a line per range, and per kernel in it
 """
 import csv
@@ -14,7 +14,7 @@ import sys
 
 
 class Failure(Exception):
-    """A sentence for the user."""
+    """An error whose text is a sentence for the user."""
 
 
 def read(path):
@@ -23,7 +23,7 @@ def read(path):
 
 
 def without_arguments(name):
-    """`void f<(int)4>(float *)` is f<(int)4>: what stands in the last pair of brackets goes, and the type in front."""
+    """Removes the argument list and the return type: `void f<(int)4>(float *)` becomes f<(int)4>."""
     name = name.strip()
     depth = at = 0
     for at in range(len(name) - 1, -1, -1) if name.endswith(")") else ():
@@ -34,13 +34,13 @@ def without_arguments(name):
 
 
 def size(text):
-    """(130, 1, 1) is 130x1x1."""
+    """Formats (130, 1, 1) as 130x1x1."""
     return "x".join(re.findall(r"\d+", text))
 
 
 # ---- Nsight Compute ----
 
-# column: (metric, its factor); FLOP are added up from FLOPS below
+# {column: (metric, factor)}; FLOP are the sum over FLOPS below
 NCU_COLUMNS = {
     "us": ("gpu__time_duration.sum", 1e-3),
     "clock_mhz": ("sm__cycles_elapsed.avg.per_second", 1e-6),
@@ -66,7 +66,7 @@ UNITS = {"nsecond": 1, "ns": 1, "usecond": 1e3, "us": 1e3, "msecond": 1e6, "ms":
 
 
 def number(text):
-    """A cell of ncu: digits may be grouped by commas; None where it is none."""
+    """Parses a cell of ncu, whose digits may be grouped by commas; None if it is no number."""
     try:
         return float(text.replace(",", ""))
     except ValueError:
@@ -74,14 +74,14 @@ def number(text):
 
 
 def ncu_launches(text):
-    """[{heading: (text, value in base units or None)}] of one raw page; what the program or ncu printed around it is passed over."""
+    """[{heading: (text, value in base units or None)}] of one raw page; other output of the program or ncu is skipped."""
     lines = text.splitlines()
     at = next((i for i, line in enumerate(lines) if line.startswith('"ID",')), None)
     if at is None or at + 2 >= len(lines):
-        raise Failure("no table of ncu's raw page is in it")
+        raise Failure("no table of ncu's raw page was found")
     headings, units, *rows = csv.reader(io.StringIO("\n".join(lines[at:])))
     if len(units) != len(headings) or units[0]:
-        raise Failure("the line of units is missing: it is not ncu's raw page")
+        raise Failure("the line of units is missing, so this is not ncu's raw page")
     found = []
     for row in rows:
         if len(row) != len(headings):
@@ -121,7 +121,7 @@ def tidy(value):
 
 
 def sass_table(text):
-    """Opcodes with the width of what they move (.64, .128), without their other modifiers."""
+    """Counts opcodes with the width of their data (.64, .128), without their other modifiers."""
     counts, function = {}, None
     for line in text.splitlines():
         named = re.match(r"\s*Function : (\S+)", line)
@@ -133,7 +133,7 @@ def sass_table(text):
             opcode = ".".join([opcode, *(m for m in modifiers if m in ("64", "128"))])
             counts[function, opcode] = counts.get((function, opcode), 0) + 1
     if not counts:
-        raise Failure("no machine code of cuobjdump is in it")
+        raise Failure("no machine code of cuobjdump was found")
     functions = list(dict.fromkeys(f for f, _ in counts))
     ordered = sorted(counts.items(), key=lambda item: (functions.index(item[0][0]), -item[1], item[0][1]))
     return [["function", "opcode", "count"], *([*key, n] for key, n in ordered)]
@@ -143,7 +143,7 @@ def sass_table(text):
 
 
 def trace_events(text):
-    """Events of a Chrome trace, also of one whose end is missing."""
+    """Returns the events of a Chrome trace, even if its end is missing."""
     try:
         return json.loads(text)
     except ValueError:
@@ -159,7 +159,7 @@ def trace_events(text):
 def trace_table(text):
     slices = [e for e in trace_events(text) if isinstance(e, dict) and e.get("ph") == "X"]
     if not slices:
-        raise Failure("no range is in it")
+        raise Failure("no range was found")
     gpu = [e for e in slices if e["cat"] != "range"]
     ranges, kernels = {}, {}
     for e in slices:

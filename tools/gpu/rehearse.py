@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""The whole of tools/gpu_run.sh, both calls, on the emulated GPU at tiny shapes: what is rehearsed here is not tried for the first time on a
-machine that is there for a quarter of an hour.
+"""Rehearses tools/gpu_run.sh: runs both calls on the emulated GPU at tiny shapes, so that nothing is tried for the first time on a machine that
+is available for only a quarter of an hour.
 
     rehearse.py [--build DIR] [--planted] [--folder DIR]
 
-A copy of the bundle's layout gets the emulated programs and stand-ins for nvidia-smi and compute-sanitizer. Both calls run, the archive is
-filed in a scratch copy of profiles/ and RESULTS.md is rebuilt there. Printed are the seconds of each step and their sum. --planted takes
-programs with three variants more: one hangs, one is wrong, one ends the process; then everything about the others must come back, and the three
-be named with what is known of them. --folder keeps the work there.
+The script copies the bundle's layout and fills it with the emulated programs and with stand-ins for nvidia-smi and compute-sanitizer. It runs
+both calls, files the archive in a scratch copy of profiles/ and rebuilds RESULTS.md there. It prints the seconds of each step and their sum.
+--planted uses programs with three additional variants: one hangs, one is wrong and one ends the process. Then the results of all other variants
+must come back, and the three must be named with their faults. --folder keeps the work in DIR.
 
-Exit status: 0 everything is as it should be, 1 something is not, each in a sentence.
+Exit status: 0 everything passed, 1 something failed; each fault is printed as a sentence.
 """
 import argparse
 import io
@@ -28,7 +28,7 @@ import kernel_list  # noqa: E402
 
 GPU = "NVIDIA H100 80GB HBM3"
 PLANTED = {"hangs": "timeout", "wrong": "wrong: ", "ends": "failed, exit status 134"}
-LIMIT = "3"  # seconds that the planted hang costs
+LIMIT = "3"  # seconds that the planted hang takes
 TESTS = ("test_kernels", "test_backend_cuda", "test_cuda_precision")
 NVIDIA_SMI = f"""#!/bin/sh
 case "$*" in *lms*) echo clocks; exec sleep 600 ;; *noheader*) echo '{GPU}' ;; *) echo 'a stand-in for nvidia-smi' ;; esac
@@ -68,7 +68,7 @@ def make_bundle(build, folder, planted):
     recorder = os.path.join(build, "lib/libnvtx_trace.so")
     if os.path.exists(recorder):
         shutil.copy(recorder, os.path.join(bundle, "lib"))
-    os.chmod(os.path.join(bundle, "bin/bench_gpu"), 0o644)  # as a transfer may leave it
+    os.chmod(os.path.join(bundle, "bin/bench_gpu"), 0o644)  # a transfer may lose the exec bit
     for split, lines in (("train", 40), ("valid", 12), ("test", 12)):
         text = "".join(" ".join(WORDS[(7 * i + j * j) % len(WORDS)] for j in range(9)) + "\n" for i in range(lines))
         write(os.path.join(bundle, f"data/ptb/ptb.{split}.txt"), text)
@@ -79,7 +79,7 @@ def make_bundle(build, folder, planted):
 
 
 def call(bundle, folder, number):
-    """(exit status, what was said)"""
+    """Runs one call and returns (exit status, output)."""
     environment = {k: v for k, v in os.environ.items() if k not in ("PLSTM", "PLSTM_BUILD", "PLSTM_LONG", "PLSTM_WITHOUT", "PLSTM_PLAN", "MAKEFLAGS", "MFLAGS")}
     environment.update(PATH=os.path.join(folder, "path") + ":" + environment["PATH"], GPU_RUN_TINY="1", GPU_RUN_LIMIT=LIMIT, OUT=os.path.join(folder, "out"),
                        PLSTM_CUDNN=os.path.join(bundle, "lib/libfake_cudnn.so"), EMU_PROTECT="0", EMU_DEVICE="H100", EMU_QUIET="1", OMP_NUM_THREADS="1")
@@ -100,7 +100,7 @@ def steps_of(files):
 
 
 def as_if_measured(files):
-    """The archive's files with nothing left that says emulated, which ingest.py and the tables refuse: for a scratch copy alone."""
+    """Returns the archive's files without the marks of the emulator, which ingest.py and the tables refuse. Only for a scratch copy."""
     swaps = ((rb'"emulated": "yes"', rb'"emulated": "no"'), (rb'"emulated": true', rb'"emulated": false'), (rb" emulated=yes", b""),
              (rb'"emulated[: ][^"]*"', f'"{GPU}"'.encode()), (rb'"corpus": *("[^"]*"|null)', b'"corpus": "Penn Treebank (a rehearsal)"'))
     for name in files:
@@ -110,7 +110,7 @@ def as_if_measured(files):
 
 
 def file_results(files, folder):
-    """(scratch copy of the tree with the archive filed and RESULTS.md rebuilt, what the tools said where they failed)"""
+    """Files the archive in a scratch copy of the tree and rebuilds RESULTS.md there. Returns (the copy, the output of a tool that failed)."""
     scratch, archive = os.path.join(folder, "scratch"), os.path.join(folder, "as-if-measured.tar.gz")
     with tarfile.open(archive, "w:gz") as tar:
         for name, data in as_if_measured(files).items():
@@ -131,7 +131,7 @@ def file_results(files, folder):
 def check_calls(faults, said, planted, files, steps):
     wanted = 1 if planted else 0
     for number, (status, text) in said.items():
-        # What failed in call 1 is looked at again in call 2, and fails again.
+        # Call 2 runs the failures of call 1 again, and they fail again.
         faults.want(status == wanted, f"call {number} ended with {status}, not {wanted}:\n{text}")
     bad = [step for step in steps if step[2] in ("failed", "timeout", "no time") and not (planted and any(name in step[1] for name in PLANTED))]
     faults.want(not bad, f"these steps did not pass: {bad}")
@@ -159,20 +159,20 @@ def rows_with_times(files):
 
 def check_planted(faults, said, files, steps):
     left_out = json.loads(files["failed.json"])
-    faults.want(set(left_out) == set(PLANTED), f"left out were {left_out}, not the three planted ones alone")
+    faults.want(set(left_out) == set(PLANTED), f"the variants left out are {left_out}, not exactly the three planted ones")
     for variant, begins in PLANTED.items():
         why = " ".join(left_out.get(variant, {}).values())
-        faults.want(why.startswith(begins), f"{variant} is said to have failed so: {why}")
+        faults.want(why.startswith(begins), f"the reason given for {variant} is wrong: {why}")
         faults.want(f"left out: {variant}: " in said["1"][1], f"call 1 does not name {variant} at its end")
         faults.want(("rows", f"rows-{variant}-20", "skipped") in [step[:3] for step in steps], f"the rows of {variant} were not skipped")
         faults.want(any(name.startswith(f"raw/preflight-{variant}-") and name.endswith("-after.txt") for name in files) or variant == "wrong",
-                    f"nothing says whether the GPU answered after {variant}")
-        faults.want(any(step[0] == "failed" and variant in step[1] for step in steps), f"call 2 did not look at {variant} again")
+                    f"no step checked whether the GPU answered after {variant}")
+        faults.want(any(step[0] == "failed" and variant in step[1] for step in steps), f"call 2 did not run {variant} again")
     first = files.get("raw/preflight-wrong-f32-fwd-first-element.txt", b"").decode()
     faults.want(re.search(r"first at t \d+, b \d+, gate \d, unit \d+: \S+, truth \S+; \d+ of \d+ differ, \d+ NaN", first),
                 f"the first wrong element is not named: {first}")
     seconds = {step[1]: step[3] for step in steps if step[0] == "preflight"}
-    faults.want(seconds.get("hangs-f32", 99) <= float(LIMIT) + 2, f"the planted hang cost {seconds.get('hangs-f32')} s")
+    faults.want(seconds.get("hangs-f32", 99) <= float(LIMIT) + 2, f"the planted hang took {seconds.get('hangs-f32')} s")
 
 
 def check_results(faults, files, folder):
@@ -183,8 +183,8 @@ def check_results(faults, files, folder):
     with open(os.path.join(scratch, "RESULTS.md"), encoding="utf-8") as f:
         page = f.read()
     owed = page.partition("<!-- begin:not-measured -->")[2].partition("<!-- end:not-measured -->")[0].strip()
-    # Rows of tiny shapes fill no row of the paper's shapes, but each kind of data is there.
-    faults.want("H100 or H200" not in owed, f"RESULTS.md still owes what came back: {owed}")
+    # Tiny shapes fill no row of the paper's shapes, but each kind of data exists.
+    faults.want("H100 or H200" not in owed, f"RESULTS.md still lists as missing what came back: {owed}")
     faults.want(GPU in page and "H 20, B 3, T 5" in page, "RESULTS.md does not have the rehearsal's rows")
 
 
@@ -202,7 +202,7 @@ def main():
         if not os.path.exists(archive):
             sys.exit(f"rehearse: nothing came back:\n{said['1'][1]}\n{said['2'][1]}")
         out = os.listdir(os.path.dirname(archive))
-        faults.want(len(out) <= 8 and all(os.path.getsize(os.path.join(folder, "out", f)) < 16 << 20 for f in out), f"what came back does not travel: {out}")
+        faults.want(len(out) <= 8 and all(os.path.getsize(os.path.join(folder, "out", f)) < 16 << 20 for f in out), f"the results are too many or too large to transfer: {out}")
         files = read_archive(archive)
         steps = steps_of(files)
         for stage, name, verdict, seconds in steps:

@@ -1,37 +1,37 @@
-"""Everything that needs a GPU, in calls of less than ten minutes on a machine that has one for a quarter of an hour.
+"""Runs everything that needs a GPU, in calls of less than ten minutes, on a machine that has a GPU for a quarter of an hour.
 
     gpu_run.sh [--call 1|2|more] [--budget SECONDS] [--stages NAME,NAME...] [--skip NAME,NAME...] [--without KERNEL,KERNEL...]
                [--data DIR] [--work DIR] [--out DIR] [--dry-run]
 
-Call 1 (570 s), in the order of its worth:
-    preflight    the machine, the libraries that are opened, 20 training steps by every variant in every precision, each a process of its own
+Call 1 (570 s), the most important stages first:
+    preflight    the machine, the opened libraries, 20 training steps of every variant in every precision, each in a process of its own
     small        Penn Treebank, preset small, bf16 and f32
-    rows         every variant at H 650, 1500 and 200, a process for each variant and H; the whole step
+    rows         every variant at H 650, 1500 and 200, in a process for each variant and H; the whole step
     torch        PyTorch's headline cases: the shape with published times, the training step, nn.LSTM
     medium large Penn Treebank in bf16
     constants    what this GPU costs per byte, multiplication, launch and wait
     cudnn        cuDNN by its C API, standard and static, in a process of its own for each H
     tests        test_kernels, test_backend_cuda
-Call 2 (150 s), which may stop anywhere:
-    failed       what failed in call 1, again under compute-sanitizer
+Call 2 (150 s), which may stop at any point:
+    failed       the failures of call 1, again under compute-sanitizer
     sanitize     memcheck and racecheck of a tiny training
     precision    test_cuda_precision
     parity       Penn Treebank, preset small, seeds 2 and 3, and what bf16 costs in perplexity
     profile      Nsight Compute on the variants on tensor cores
     fits         the recurrence over its length
-Call more, for a machine that is there for longer: the other rows, trainings, profiles and tests, compute-sanitizer over test_kernels.
+Call more is for a machine that is available for longer: the other rows, trainings, profiles and tests, compute-sanitizer over test_kernels.
 
-Every step is a process group with a limit of its own; one that hangs is ended, one that cannot be ended is left behind. A variant that
-fails its preflight is named and left out of what follows (PLSTM_WITHOUT keeps `auto` from it). After a failure `plstm devices` says whether
-the GPU still answers: where it does not, the call ends, since another machine serves better. A training that fails is tried once more with
+Every step is a process group with its own limit. A step that hangs is killed; a process that cannot be killed is left behind. A variant that
+fails its preflight is named and left out of the later stages (PLSTM_WITHOUT excludes it from `auto`). After a failure, `plstm devices` checks
+whether the GPU still answers; if it does not, the call ends, since a fresh machine is needed. A training that fails is tried once more with
 --kernel cublas.
 
-Into DIR (--out, else $OUT, else build/gpu_run/out), anew after every step: gpu-run.tar.gz, which `tools/results.py --ingest` files, and
-its small parts beside it; at most 8 files, none over 16 MB. Work lies in --work (build/gpu_run; a RAM disk such as /dev/shm/plstm is
-better), where call 2 finds what call 1 left and a training that was cut finds its checkpoint. The programs come from gpu-bundle/
-(make gpu-bundle) or, where there is none, are built here.
+After every step the script rewrites the results in DIR (--out, else $OUT, else build/gpu_run/out): gpu-run.tar.gz, which `tools/results.py
+--ingest` files, and its small parts beside it; at most 8 files, none over 16 MB. The work folder is --work (build/gpu_run; a RAM disk such as
+/dev/shm/plstm is faster). Call 2 finds the files of call 1 there, and an unfinished training its checkpoint. The programs come from
+gpu-bundle/ (make gpu-bundle) or, if there is none, are built here.
 
-Exit status: 0 everything that ran passed, 1 something did not, 2 usage, 4 no GPU. A training that its limit cut is no failure.
+Exit status: 0 everything that ran passed, 1 something failed, 2 usage, 4 no GPU. A training that reached its limit is no failure.
 """
 import argparse
 import dataclasses
@@ -52,7 +52,7 @@ import watched
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 RESERVE = 15  # seconds kept for stopping and packing
-ROOM = 2 << 30  # bytes that checkpoints, logs and profiles take: a container's /dev/shm may have 64 MB
+ROOM = 2 << 30  # bytes for checkpoints, logs and profiles; a container's /dev/shm may have only 64 MB
 CALLS = {
     "1": (570, ("preflight", "small", "rows", "torch", "medium", "large", "constants", "cudnn", "tests")),
     "2": (150, ("failed", "sanitize", "precision", "parity", "profile", "fits")),
@@ -62,14 +62,14 @@ STAGES = tuple(stage for _, stages in CALLS.values() for stage in stages)
 
 
 class Dead(Exception):
-    """The GPU does not answer."""
+    """Raised when the GPU does not answer."""
 
 
 @dataclasses.dataclass
 class Outcome:
     verdict: str  # ok, failed, timeout, part, no time, skipped
     status: object = 0
-    path: str = ""  # of what it said
+    path: str = ""  # file of the output
 
     @property
     def ok(self):
@@ -84,7 +84,7 @@ class Outcome:
 
 
 class Run:
-    """One call: where things are, what time is left, what has happened."""
+    """One call: its folders, the time left, and the record of its steps."""
 
     def __init__(self, options):
         self.options, self.dry = options, options.dry_run
@@ -93,7 +93,7 @@ class Run:
         self.stage = self.shown = ""
         self.packing = None
         self.tiny = os.environ.get("GPU_RUN_TINY") == "1"
-        # What a step may take that only shows whether something works: shrunk by the rehearsal, where a planted hang must not cost much.
+        # The limit of a step that only shows whether something works. The rehearsal shortens it, so that a planted hang is short.
         self.short = float(os.environ.get("GPU_RUN_LIMIT", 15))
         self.bundle = "." if os.path.exists("bin/plstm") else "gpu-bundle" if os.path.exists("gpu-bundle/bin/plstm") else ""
         top = "build/gpu" if not self.bundle else self.bundle
@@ -146,13 +146,13 @@ class Run:
     # ---- steps ----
 
     def environment(self, extra, precision):
-        """Of a step that computes in that precision alone, or in any (None): `auto` must not take what failed in it."""
+        """Returns the environment of a step in one precision, or in any (None), without the variants that failed in it for `auto`."""
         without = ",".join(v for v in self.bad if v in cases.ON_CHIP and (precision is None or self.why_bad(v, precision)))
         return {**os.environ, **({"PLSTM_WITHOUT": without} if without else {}), **extra}
 
     def step(self, name, seconds, limit, command, part=False, grace=0.0, gpu=True, precision=None, **environment):
-        """Runs the command for at most `limit` seconds, keeps what it says in raw/STAGE-NAME.txt and how it ended in steps.tsv. part: being
-        cut is no failure. grace: seconds between TERM and KILL, for what has something to save."""
+        """Runs the command for at most `limit` seconds, with its output in raw/STAGE-NAME.txt and its result in steps.tsv. part: reaching
+        the limit is no failure. grace: seconds between TERM and KILL, for a program that has something to save."""
         if self.dry:
             if self.shown != self.stage:
                 print(self.stage)
@@ -168,7 +168,7 @@ class Run:
             self.keep(name, "no time", 0, limit, "-", " ".join(command))
             return Outcome("no time")
         done = watched.run(command, path, min(limit, room), grace=grace, environment=self.environment(environment, precision))
-        # 77 of a Python tool: what it is about is not here.
+        # A Python tool exits with 77 if its subject is not installed here.
         verdict = "ok" if done.status == 0 else "skipped" if done.status == 77 else "part" if done.timed_out and part else "timeout" if done.timed_out else "failed"
         self.failures += verdict in ("failed", "timeout")
         status = "unkillable" if done.left_behind else done.status
@@ -184,7 +184,7 @@ class Run:
             self.keep(name, "skipped", 0, 0, "-", why)
 
     def refuse(self, name, sentence):
-        """A step that cannot run is a failure with a reason."""
+        """Records a step that cannot run as a failure with a reason."""
         if self.dry:
             print(f"  {name:28}    0 s  ({sentence})")
             return
@@ -194,7 +194,7 @@ class Run:
         self.keep(name, "failed", 0, 0, "-", sentence)
 
     def after_failure(self, name):
-        """Whether the device still answers, and what driver and kernel log say. Raises Dead."""
+        """Checks whether the device still answers and keeps the messages of the driver and the kernel log. Raises Dead."""
         path, begin = self.file("raw", f"{self.stage}-{name}-after.txt"), time.monotonic()
         limit = min(8, self.short, self.left())
         if limit < 1:
@@ -208,29 +208,29 @@ class Run:
         watched.run(["sh", "-c", log], path, limit, append=True)
         self.keep(f"{name}-after", "ok" if answers else "failed", time.monotonic() - begin, limit, "-", "plstm devices, Xid lines, nvidia-smi")
         if not answers:
-            raise Dead(f"the GPU does not answer since {self.stage} {name}")
+            raise Dead(f"the GPU no longer answers since {self.stage} {name}")
 
     # ---- packing ----
 
     def pack(self, wait=False):
-        """Into the folder that comes back, beside what runs next."""
+        """Packs the results into the output folder while the next step runs."""
         if self.dry:
             return
         if self.packing and self.packing.poll() is None:
             if self.packing.wait(15 if wait else 3) is None and not wait:
-                return  # the next step's will have this one
+                return  # the archive after the next step will contain this step too
             self.packing.end()
         self.packing = watched.start(["python3", "tools/results/ingest.py", "--pack", self.work, self.options.out], self.file("pack.txt"))
         if wait and not self.packing.wait_or_kill(15):
             self.failures += 1
             print("gpu_run: the results could not be packed in 15 s", file=sys.stderr)
 
-    # ---- what the stages share ----
+    # ---- shared by the stages ----
 
     def train(self, preset, precision, seed, seconds, limit):
-        """One training on Penn Treebank to its end; goes on from its checkpoint where there is one."""
+        """Runs one training on Penn Treebank to its end, from its checkpoint if there is one."""
         if not self.data:
-            self.refuse("corpus", "no Penn Treebank: tools/fetch_ptb.sh puts it in data/ptb, --data names another folder")
+            self.refuse("corpus", "no Penn Treebank was found; tools/fetch_ptb.sh downloads it to data/ptb, and --data sets another folder")
             return
         name = preset + ("" if precision == "f32" else f"-{precision}") + ("" if seed == 1 else f"-seed{seed}")
         log, saved = self.file(f"ptb-{name}.jsonl"), self.file(f"ptb-{name}.safetensors")
@@ -254,11 +254,11 @@ class Run:
                 os.replace(log, self.file("raw", f"{self.stage}-{name}-failed.jsonl"))
 
     def hung(self, log):
-        """A training that its limit cut before it took a step."""
+        """Whether a training reached its limit before its first step."""
         return not any(e.get("event") == "step" for e in cases.json_lines(log))
 
     def rows(self, name, H, seconds, limit, pattern, *options):
-        """Rows of bench_gpu whose names match, into bench-NAME-H.json. It stops by itself before the limit."""
+        """Runs the rows of bench_gpu whose names match, into bench-NAME-H.json. bench_gpu stops by itself before the limit."""
         return self.step(f"{name}-{H}", seconds, limit,
                          [self.bench, *(["--tiny"] if self.tiny else ["--seconds=0.25"]), f"--h={H}", f"--benchmark_filter={pattern}",
                           f"--budget={round(limit * 0.75)}", *options, f"--benchmark_out={self.file(f'bench-{name}-{H}.json')}",
@@ -273,7 +273,7 @@ class Run:
         self.step(name, seconds, limit, ["tools/gpu_run.sh", "--test", program], grace=8, PLSTM_TEST_LIMIT=str(max(limit - 6, 2)), **one)
 
     def profile(self, kernel, precision, seconds, limit):
-        # The profiler sees nothing of an emulated GPU; our own recorder does.
+        # Nsight Compute cannot profile an emulated GPU; our own recorder can.
         how = ["TOOL=trace", "STEPS=2", *cases.TINY_PROFILE] if self.tiny else ["TOOL=ncu", "METRICS=roofline", "H=650", "B=20", "T=35"]
         why = self.why_bad(kernel, precision)
         if why:
@@ -290,9 +290,9 @@ ALLOWED = re.compile(r"emulator|real GPU|make test-long|real cuBLASLt|no kernel 
 
 
 def test_program(run, program):
-    """Under run_tests.py with REQUIRE_GPU=1. No case may be skipped but those whose reason says that they are about the emulator, a long list
-    or cannot be of a real GPU, and the driver must have seen at least one launch, which liblaunch_count.so counts from inside the program."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # run_tests.py ends at it, and says first what its program had said
+    """Runs a test program under run_tests.py with REQUIRE_GPU=1. Only cases may be skipped whose reason is that they test the emulator, belong to
+    a long list or cannot run on a real GPU. The driver must have seen at least one launch; liblaunch_count.so counts them in the program."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # run_tests.py handles it: it prints its program's output and ends
     counts = f"{os.environ.get('TMPDIR', '/tmp')}/plstm-launches-{os.getpid()}"
     environment = {**os.environ, "REQUIRE_GPU": "1", "PLSTM": os.environ.get("PLSTM", run.plstm), "PLSTM_LAUNCHES": counts,
                    "CUDA_INJECTION64_PATH": os.path.abspath(f"{run.top}/lib/liblaunch_count.so")}
@@ -312,7 +312,7 @@ def test_program(run, program):
         print("a skip is a failure on a machine with a GPU")
         status = 1
     if status == 0 and said and said[-1].startswith("0 passed"):
-        print("all of it is about the emulator")
+        print("all of its cases test the emulator")
     elif launches == 0:
         print("nothing was launched on the GPU")
         status = 1
@@ -323,7 +323,7 @@ def test_program(run, program):
 
 
 def cuda_folders():
-    """Of cuBLAS, cuDNN and CUPTI, for programs that look for them: the toolkit's and those of Python packages."""
+    """Returns the folders of cuBLAS, cuDNN and CUPTI for the programs that search for them: those of the toolkit and of Python packages."""
     folders, paths = [], sysconfig.get_paths()
     for root in filter(None, [os.environ.get("CUDA_HOME"), *sorted(glob.glob("/usr/local/cuda*"))]):
         folders += [f"{root}/lib64", f"{root}/extras/CUPTI/lib64"]
@@ -334,20 +334,20 @@ def cuda_folders():
 
 
 def asked(command, limit):
-    """What a command says on standard output within a limit, or None."""
+    """Returns a command's standard output, or None if it fails or takes longer than the limit."""
     done = watched.output(command, limit)
     return done.strip() if done is not None else None
 
 
 def prepare(run):
-    """Folders, libraries, the record of this call. An exit status, or None."""
+    """Prepares the folders, the libraries and the record of this call. Returns an exit status, or None to continue."""
     gpu = asked(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], run.short)
     if not gpu:
         print("gpu_run: nvidia-smi shows no GPU here; --dry-run prints what would run", file=sys.stderr)
         return 4
     os.makedirs(run.file("raw"), exist_ok=True)
     if shutil.disk_usage(run.work).free < ROOM:
-        print(f"gpu_run: {run.work} has less than {ROOM >> 30} GiB left, checkpoints take more; build/gpu_run takes its place", file=sys.stderr)
+        print(f"gpu_run: {run.work} has less than {ROOM >> 30} GiB left for checkpoints, so build/gpu_run is used instead", file=sys.stderr)
         run.work = "build/gpu_run"
         os.makedirs(run.file("raw"), exist_ok=True)
     os.makedirs(run.options.out, exist_ok=True)
@@ -355,7 +355,7 @@ def prepare(run):
     try:
         fcntl.flock(run.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        print(f"gpu_run: another call works in {run.work}", file=sys.stderr)
+        print(f"gpu_run: another call is running in {run.work}; wait for it, or give another --work", file=sys.stderr)
         return 1
     forget(run)
     commit = asked(["sh", "-c", f"cat {run.bundle or '.'}/COMMIT 2>/dev/null || git rev-parse --short=12 HEAD"], run.short) or "unknown"
@@ -364,7 +364,7 @@ def prepare(run):
     folders = asked(["python3", os.path.abspath(__file__), "--folders"], run.short) or ""
     os.environ["LD_LIBRARY_PATH"] = ":".join(filter(None, [folders, os.environ.get("LD_LIBRARY_PATH")]))
     os.environ.update(PYTHONDONTWRITEBYTECODE="1", PYTHONUNBUFFERED="1", CMOCKA_MESSAGE_OUTPUT="TAP")
-    # A transfer may lose these bits, and may pack the largest library.
+    # A transfer may lose the exec bits, and the largest library may be compressed.
     for path in glob.glob(f"{run.bin}/*") + glob.glob(f"{run.tests}/test_*") + glob.glob("tools/**/*.sh", recursive=True):
         if not os.access(path, os.X_OK):
             os.chmod(path, 0o755)
@@ -378,7 +378,7 @@ def prepare(run):
 
 
 def forget(run):
-    """Drops what earlier calls in the same folder left of the stages that run now; the others' results go into the archive again."""
+    """Deletes the results of earlier calls for the stages that run now; the results of other stages go into the archive again."""
     path = run.file("steps.tsv")
     lines = []
     if os.path.exists(path):
@@ -414,7 +414,7 @@ def main():
     options = parser.parse_args()
     for name in (options.stages or []) + (options.skip or []):
         if name not in STAGES:
-            parser.error(f"no stage is called {name}; there are {', '.join(STAGES)}")
+            parser.error(f"unknown stage '{name}'; the stages are {', '.join(STAGES)}")
     os.chdir(ROOT)
     budget, stages = CALLS[options.call]
     options.budget = budget if options.budget is None else options.budget
@@ -443,12 +443,12 @@ def every_stage(run):
             run.stage = stage
             try:
                 cases.STAGES[stage](run)
-            except (OSError, ValueError, KeyError) as fault:  # of this program: the other stages go on
+            except (OSError, ValueError, KeyError) as fault:  # a fault of this program; the other stages still run
                 run.refuse("program", f"{type(fault).__name__}: {fault}")
     except Dead as sentence:
         run.failures += 1
         run.keep("gpu", "failed", 0, 0, "-", str(sentence))
-        print(f"gpu_run: {sentence}; a fresh machine serves better: --without names the kernels to leave out", file=sys.stderr)
+        print(f"gpu_run: {sentence}; use a fresh machine, and --without to leave kernels out", file=sys.stderr)
     except SystemExit as fault:
         watched.end_all()
         run.pack(wait=True)

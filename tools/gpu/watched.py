@@ -1,4 +1,4 @@
-"""Commands that may hang, end badly or never end: each is a process group of its own with a limit, and what cannot be ended is left behind."""
+"""Runs commands that may hang, crash or never end: each is a process group with a limit, and a process that cannot be killed is left behind."""
 import dataclasses
 import os
 import signal
@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 import time
 
-KILLED = 5.0  # seconds that a killed process has to go: one that waits in the driver may not go at all
+KILLED = 5.0  # seconds to wait for a killed process; one that waits in the driver may never end
 running = set()
 
 
@@ -37,7 +37,7 @@ class Child:
         return self.process.poll() if self.process else 127
 
     def wait(self, limit):
-        """Exit status, negative of a signal as subprocess has it; None where the limit came first."""
+        """Returns the exit status, negative for a signal as in subprocess, or None if the limit came first."""
         if not self.process:
             return 127
         try:
@@ -52,7 +52,7 @@ class Child:
             pass
 
     def end(self, grace=0.0):
-        """Ends it and everything that it started. False: it is still there."""
+        """Ends the process and everything that it started. Returns False if it is still there."""
         if not self.process:
             return True
         if grace and self.poll() is None:
@@ -64,7 +64,7 @@ class Child:
         return gone
 
     def wait_or_kill(self, limit):
-        """Whether it ended well within the limit."""
+        """Whether the process ended with status 0 within the limit."""
         status = self.wait(limit)
         self.end()
         return status == 0
@@ -78,13 +78,13 @@ def run(command, path, limit, grace=0.0, append=False, environment=None):
     child = Child(command, path, append=append, environment=environment)
     status = child.wait(limit)
     gone = child.end(grace if status is None else 0.0)
-    if status is None:  # TERM may have let it end well: it still was cut
+    if status is None:  # after TERM it may exit with 0, but it still reached the limit
         return Done(124, time.monotonic() - child.begin, True, not gone)
     return Done(status if status >= 0 else 128 - status, time.monotonic() - child.begin)
 
 
 def output(command, limit):
-    """What a command says on standard output and error, or None where it fails or takes longer."""
+    """Returns a command's standard output and error, or None if it fails or takes longer."""
     with tempfile.NamedTemporaryFile() as said:
         if run(command, said.name, limit).status:
             return None

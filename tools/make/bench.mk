@@ -1,7 +1,7 @@
-# The cpu backend: how its loops are compiled, and its benchmark beside PyTorch.
+# The cpu backend: the flags of its loops, and its benchmark beside PyTorch.
 
-# Whole 512-bit registers where the CPU has them: gcc's default for some CPUs is half. Fused multiply-adds for the
-# register tiles, and no traps or errno to honour in the cell's loops; sums keep their order.
+# Use whole 512-bit registers if the CPU has them; gcc's default for some CPUs is half. Allow fused multiply-adds in the
+# register tiles, and ignore traps and errno in the cell's loops; sums keep their order.
 WIDE := $(shell $(CC) -mprefer-vector-width=512 -E -x c /dev/null >/dev/null 2>&1 && echo -mprefer-vector-width=512)
 $(patsubst %,$(BUILD)/%.o,$(addprefix host/backend/,sgemm tile backend_cpu) tests/host/test_backend_cpu): \
     CFLAGS += -ffp-contract=fast -fno-math-errno -fno-trapping-math $(WIDE)

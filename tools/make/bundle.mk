@@ -1,16 +1,16 @@
-# bench_gpu, for the GPU and (tests/gpu/test_bench_gpu.py) for the emulator; profiling; and the folder that travels to a
-# machine with a GPU, where tools/gpu_run.sh takes everything from it. Its programs are built apart, for sm_90 and a CPU
-# that is not this one; each holds every kernel, hence compressed.
+# bench_gpu, for the GPU and (tests/gpu/test_bench_gpu.py) for the emulator; profiling; and the bundle, the folder that
+# is copied to a machine with a GPU, where tools/gpu_run.sh takes everything from it. The bundle's programs are built
+# separately, for sm_90 and for a generic CPU; each contains every kernel, so the machine code is compressed.
 
 GPU_BUNDLE ?= gpu-bundle
 GPU_BUILD  ?= build-gpu
-# In front of this machine's folders, and for what the libraries need in turn: RPATH, which the newer RUNPATH is not.
+# RPATH is searched before the system's folders and also for the libraries' own dependencies; the newer RUNPATH is not.
 GPU_LDFLAGS := -Wl,--disable-new-dtags -Wl,-rpath,\$$$$ORIGIN/../lib $(addprefix -L,$(OPENBLAS_DIR))
 
 BENCH_CPP := $(basename $(filter-out %/bench_cpu.cpp %/bench_emu.cpp,$(wildcard bench/*.cpp)))
 BENCH_CU  := $(basename $(wildcard bench/*.cu))
 BENCH_GPU := $(patsubst %,%.o,$(BENCH_CPP) $(BENCH_CU))
-# ptxas advises to compile multicast for sm_90a; it measures what a program for sm_90 gets.
+# ptxas advises compiling multicast for sm_90a; the benchmark measures it as compiled for sm_90.
 $(BUILD)/cuda/bench/constants.o: NVCC_EXTRA := -Xptxas --suppress-async-bulk-multicast-advisory-warning
 BENCH_DEFINES := -DPLSTM_FLAGS='"nvcc -std=c++17 -O3 -lineinfo $(CUDA_ARCHS) $(NVCCFLAGS)"'
 $(BUILD)/cuda/bench/%.o: bench/%.cpp $(BUILD)/gen/flags
@@ -21,8 +21,8 @@ $(BUILD)/cuda/bench_gpu: $(BENCH_GPU:%=$(BUILD)/cuda/%) $(CUDA_REAL) $(HOST_COMM
 	$(call say,LINK,$@)
 	$(Q)$(CXX) $^ $(LDFLAGS) $(CUDA_LINK) $(LDLIBS) -lbenchmark $(CUDA_LIBS) -o $@
 
-# On the emulator; *_planted, for tests/gpu/test_bench_gpu.py and tests/tools/test_rehearsal.py, have three more
-# variants, which are wrong, hang and end the process.
+# Built for the emulator. *_planted, for tests/gpu/test_bench_gpu.py and tests/tools/test_rehearsal.py, have three more
+# variants: one is wrong, one hangs and one ends the process.
 $(BENCH_CPP:%=$(BUILD)/emu/plain/%.o): $(BUILD)/emu/plain/%.o: %.cpp $(BUILD)/gen/flags
 	$(call emu_compile,$(CXX) -std=c++17 -fopenmp,$(CUDA_DEFINES),plain)
 PLANTED     := $(basename $(wildcard tests/support/planted_*.c))
@@ -31,14 +31,14 @@ PLANTED_OBJ := $(patsubst %,$(BUILD)/emu/plain/%,$(PLANTED:%=%.o) \
 BENCH_EMULATED := $(BUILD)/emu/plain/bench_gpu $(BUILD)/emu/plain/bench_gpu_planted
 $(BUILD)/emu/plain/bench_gpu: $(CUDA_OBJ:%=$(BUILD)/emu/plain/%) $(HOST_COMMON)
 $(BUILD)/emu/plain/bench_gpu_planted: $(PLANTED_OBJ)
-# -rdynamic: a library that it opens may call the emulated runtime.
+# -rdynamic: a library that the program opens may call the emulated runtime.
 $(BENCH_EMULATED): $(BENCH_GPU:%=$(BUILD)/emu/plain/%) $(BUILD)/emu/plain/libemu.a
 	$(call say,LINK,$@)
 	$(Q)$(CXX) -rdynamic $(filter %.o,$^) $(filter %.a,$^) $(LDFLAGS) $(LDLIBS) -lbenchmark -ldl -o $@
 $(BUILD)/emu/plain/plstm_planted: $(MAIN:%=$(BUILD)/%.o) $(PLANTED_OBJ) $(BUILD)/emu/plain/libemu.a
 	$(call say,LINK,$@)
 	$(Q)$(CXX) $(filter %.o,$^) $(filter %.a,$^) $(LDFLAGS) $(LDLIBS) -ldl -o $@
-# A library that stands in for cuDNN: tests/gpu/test_cudnn.py.
+# A stand-in for cuDNN, for tests/gpu/test_cudnn.py.
 $(BUILD)/tests/libfake_cudnn.so: tests/support/fake_cudnn.cpp $(BUILD)/gen/flags
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
@@ -49,8 +49,8 @@ endif
 
 # ---- profiling ----
 
-# Records ranges and, through CUPTI, kernels where there is no Nsight Systems (tools/profile.sh). Its test brings its
-# own CUPTI.
+# The library that records NVTX ranges and, through CUPTI, kernels on machines without Nsight Systems
+# (tools/profile.sh). Its test has its own CUPTI.
 CUPTI_FLAGS := $(if $(wildcard $(CUDA_ROOT)/include/cupti.h),-isystem $(CUDA_ROOT)/include)
 CUPTI_RPATH := $(if $(CUPTI_FLAGS),-Wl$(comma)-rpath$(comma)$(CUDA_ROOT)/lib64)
 NVTX_TRACE  := $(BUILD)/lib/libnvtx_trace.so
@@ -72,7 +72,7 @@ PROFILE_WORDS := K H B T ROW TOOL METRICS RANGE PRECISION KEEP LAUNCHES STEPS OU
 profile: all $(if $(ROW),$(BUILD)/cuda/bench_gpu) $(if $(NVTX_DIR),$(NVTX_TRACE))
 	$(Q)tools/profile.sh BUILD=$(BUILD) $(foreach name,$(PROFILE_WORDS),'$(name)=$($(name))')
 
-# Loaded into GPU tests to count what they launch.
+# The library that is loaded into GPU tests to count their launches.
 LAUNCH_COUNT := $(BUILD)/lib/liblaunch_count.so
 $(LAUNCH_COUNT): tests/support/launch_count.c $(BUILD)/gen/flags
 	$(call say,LINK,$@)
@@ -93,7 +93,7 @@ gpu-bundle-built: $(BUILD)/plstm $(BUILD)/cuda/bench_gpu $(LAUNCH_COUNT) cuda-te
 gpu-bundle-size:
 	$(Q)tools/gpu/bundle.sh --size $(GPU_BUNDLE)
 
-# tools/gpu_run.sh, both calls, as it runs on a machine with a GPU, on the emulated one at tiny shapes.
+# Runs both calls of tools/gpu_run.sh as on a machine with a GPU, but on the emulated GPU at tiny shapes.
 .PHONY: rehearse rehearse-run
 rehearse: deps
 	$(Q)$(MAKE) --no-print-directory rehearse-run

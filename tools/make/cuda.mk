@@ -1,19 +1,19 @@
-# The cuda backend, from the same sources: against each mode of the emulator, for tests (the plain one also as a whole
-# program, which EMU=1 makes build/plstm), and with nvcc. HOST_TWICE, which differs with and without CUDA, is compiled
-# once for each. The real one starts and answers on machines without a driver: the runtime is linked statically, cuBLAS
-# is opened when it is needed, from the program's folder ($$ORIGIN), the toolkit or LD_LIBRARY_PATH.
+# The cuda backend, built from the same sources against each mode of the emulator, for tests, and with nvcc. EMU=1 makes
+# the plain emulated program build/plstm. HOST_TWICE, which differs with and without CUDA, is compiled once for each.
+# The program built with nvcc also starts on machines without a driver: the runtime is linked statically, and cuBLAS is
+# opened when it is needed, from the program's folder ($$ORIGIN), the toolkit or LD_LIBRARY_PATH.
 
 CUDA_ROOT := $(patsubst %/bin/,%,$(dir $(NVCC)))
 CUDA_OBJ  := $(patsubst %,%.o,$(HOST_TWICE) $(HOST_CUDA) $(basename $(wildcard kernels/*.cu)) \
     $(filter-out $(FOOTPRINTS),$(basename $(wildcard kernels/*.c))))
 EMU_MODE  := $(if $(SAN),asan,plain)
-# Tests of what runs on a GPU.
+# Tests of the code that runs on a GPU.
 CUDA_TESTS := $(patsubst tests/gpu/%.c,%,$(wildcard tests/gpu/test_*.c))
 TEST_HELP  := $(BUILD)/tests/support/plain_f32.o
 # Parts of test_kernels.
 KERNEL_SUITES := $(patsubst %.c,%.o,$(wildcard tests/gpu/suites/*.c))
 
-# NVTX's headers and nothing else of the toolkit, so that no CUDA header is taken for the emulator's.
+# Only NVTX's headers of the toolkit, so that no CUDA header shadows one of the emulator's.
 NVTX_DIR := $(firstword $(wildcard $(CUDA_ROOT)/include/nvtx3 /usr/local/cuda/include/nvtx3 /usr/include/nvtx3))
 ifneq ($(NVTX_DIR),)
 $(shell mkdir -p $(BUILD)/gen/nvtx && ln -sfn $(NVTX_DIR) $(BUILD)/gen/nvtx/nvtx3)
@@ -44,7 +44,7 @@ CUDA_TEST_BIN := $(CUDA_TESTS:%=$(BUILD)/emu/$(EMU_MODE)/%)
 ifeq ($(SAN),)
 CUDA_TEST_BIN += $(addprefix $(BUILD)/emu/,race/test_backend_cuda race/test_kernels asan/test_kernels)
 endif
-# The tests run the emulated program and, where NVTX is, have its calls recorded.
+# The tests run the emulated program and, if NVTX is installed, record its calls.
 $(CUDA_TEST_BIN): | $(BUILD)/emu/$(EMU_MODE)/plstm $(if $(NVTX_DIR),$(BUILD)/tests/nvtx_record.so)
 $(BUILD)/tests/nvtx_record.so: tests/support/nvtx_record.c $(BUILD)/gen/flags
 	$(call say,LINK,$@)
@@ -53,8 +53,8 @@ $(BUILD)/tests/nvtx_record.so: tests/support/nvtx_record.c $(BUILD)/gen/flags
 
 # ---- with nvcc ----
 
-# $(call compile_kernel,the compiler and its flags), with more flags in NVCC_EXTRA: each kernel file's registers and
-# spills as ptxas reports them, its PTX and its machine code stay beside the object.
+# $(call compile_kernel,the compiler and its flags), with more flags in NVCC_EXTRA. ptxas's report of registers and
+# spills, the PTX and the machine code of each kernel file are kept beside the object.
 define compile_kernel
 	@rm -rf $(@:.o=.keep) && mkdir -p $(@:.o=.keep)
 	$(Q)$(1) -std=c++17 -O3 -lineinfo -I. -Xcompiler -Wall -Xptxas -v $(NVCC_EXTRA) --keep \
@@ -84,7 +84,7 @@ $(CUDA_TESTS:%=$(BUILD)/cuda/%): $(BUILD)/cuda/%: $(BUILD)/cuda/tests/gpu/%.o $(
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(filter %.o,$^) $(LDFLAGS) $(CUDA_LINK) $(LDLIBS) $(CUDA_LIBS) -lcmocka -o $@
 
-# ---- what plstm is linked with; a change of it links anew ----
+# ---- the objects and libraries of plstm; a change of CUDA or EMU links it again ----
 
 ifeq ($(EMU),1)
 PLSTM_WITH := emulated
@@ -99,7 +99,7 @@ else
 PLSTM_WITH := cpu
 $(BUILD)/plstm: $(HOST_TWICE:%=$(BUILD)/%.o)
 endif
-$(BUILD)/cpu/plstm: $(MAIN:%=$(BUILD)/%.o) $(HOST_OBJ) # needs no CUDA and does not wait for it
+$(BUILD)/cpu/plstm: $(MAIN:%=$(BUILD)/%.o) $(HOST_OBJ) # needs no CUDA, so it does not wait for nvcc
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $^ $(LDFLAGS) $(LDLIBS) -o $@

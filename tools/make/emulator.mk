@@ -4,9 +4,9 @@
 
 EMU_MODES := plain asan race
 EMU_CLANG := $(findstring clang,$(shell $(CXX) --version 2>/dev/null))
-# Kernels never get the host's -march: without fused multiply-adds a result is the same on every machine.
+# Kernels are never compiled with the host's -march: without fused multiply-adds a result is the same on every machine.
 EMU_CPPFLAGS := -D_GNU_SOURCE -Itests/emu/include -Itests/emu -I. $(addprefix -isystem ,$(OPENBLAS_INC))
-# Large frames probe each page, so that a stack overflow meets the guard page.
+# Large stack frames probe each page, so that a stack overflow hits the guard page.
 EMU_FLAGS    := -O2 -g $(WARN) -Wno-unknown-pragmas -fstack-clash-protection
 EMU_LDLIBS   := $(OPENBLAS_LD) -lopenblas -lcmocka -ldl -lm
 EMU_HOST_asan    := -fsanitize=address,undefined -fno-sanitize-recover=all
@@ -37,7 +37,7 @@ $(BUILD)/emu/$(1)/%.o: %.cpp $(BUILD)/gen/flags
 	$$(call emu_compile,$(CXX) -std=c++17,$$(EMU_HOST_$(1)),$(1))
 $(BUILD)/emu/$(1)/%.o: %.c $(BUILD)/gen/flags
 	$$(call emu_compile,$(CC) -std=c11,$$(EMU_HOST_$(1)),$(1))
-# A program of this mode, and what it needs beyond its own object.
+# A program of this mode, and its further dependencies.
 $(BUILD)/emu/$(1)/test_emu_%: $(BUILD)/emu/$(1)/tests/emu/test_emu_%.o $(BUILD)/emu/$(1)/libemu.a
 	$$(call say,LINK,$$@)
 	$$(Q)$(CXX) $(EMU_HOST_$(1)) $$(filter %.o,$$^) $$(filter %.a,$$^) $(EMU_LDLIBS) -o $$@
@@ -51,7 +51,8 @@ $(BUILD)/emu/$(1)/example: $(addprefix $(BUILD)/emu/$(1)/tests/emu/example/,main
 endef
 $(foreach mode,$(EMU_MODES),$(eval $(call EMU_RULES,$(mode))))
 
-# Every test of it in the plain mode; those of what a kernel may do also under ASan and with the race detector.
+# Every test of the emulator in the plain mode; the tests of faults that a kernel can have also under ASan and with the
+# race detector.
 EMU_TESTS     := $(notdir $(basename $(wildcard tests/emu/test_emu_*.c*)))
 EMU_OF_KERNEL := $(addprefix test_emu_,faults runtime device)
 EMU_TEST_BIN  := $(addprefix $(BUILD)/emu/asan/,$(EMU_OF_KERNEL))
@@ -59,7 +60,7 @@ ifeq ($(SAN),)
 EMU_TEST_BIN  += $(addprefix $(BUILD)/emu/plain/,$(EMU_TESTS)) $(addprefix $(BUILD)/emu/race/,$(EMU_OF_KERNEL))
 endif
 
-# The answers of the real toolkit's headers, where there is one: test_emu_numerics compares with them.
+# The results of the real toolkit's headers, if there is a toolkit; test_emu_numerics compares with them.
 CUDA_HOME ?= $(firstword $(wildcard /usr/local/cuda))
 ifneq ($(wildcard $(CUDA_HOME)/include/curand_kernel.h),)
 $(BUILD)/emu/plain/test_emu_numerics: | $(BUILD)/emu/numerics_oracle
@@ -69,7 +70,7 @@ $(BUILD)/emu/numerics_oracle: tests/emu/numerics_oracle.cpp $(BUILD)/gen/flags
 	@mkdir -p $(@D)
 	$(Q)$(CXX) -std=c++17 -O2 -w -isystem $(CUDA_HOME)/include -isystem $(CUDA_HOME)/include/cccl $< -o $@
 
-# Writes the table of tests/emu/README.md anew from what the three builds do; test_emu_table fails when it is stale.
+# Rewrites the table of tests/emu/README.md from the results of the three builds; test_emu_table fails if it is stale.
 .PHONY: emu-table emu-example bench-emu
 emu-table: $(foreach mode,$(EMU_MODES),$(BUILD)/emu/$(mode)/test_emu_faults) $(BUILD)/emu/plain/test_emu_table
 	$(Q)PLSTM_BUILD=$(BUILD) $(BUILD)/emu/plain/test_emu_table --write
@@ -86,5 +87,5 @@ $(BENCH_EMU): $(BUILD)/bench/bench_emu_%: $(BUILD)/emu/%/bench/bench_emu.o \
 bench-emu: $(BENCH_EMU)
 	$(Q)for b in $^; do $$b --benchmark_out=$$b.json --benchmark_out_format=json || exit 1; done
 
-# ASan and UBSan make the unrolled kernels ten times as large: optimising one takes a minute and saves a second.
+# ASan and UBSan make the unrolled kernels ten times as large, so optimising one takes a minute and saves only a second.
 $(patsubst %.cu,$(BUILD)/emu/asan/%.o,$(wildcard kernels/fwd_*.cu kernels/bwd_*.cu)): EMU_OPT = -O0

@@ -1,18 +1,18 @@
-# What makes data for RESULTS.md.
+# The targets that make data for RESULTS.md.
 
-# What dropout does to what a trained model remembers: profiles/README.md.
+# Measures the effect of dropout on the memory of a trained model; profiles/README.md lists the commands.
 $(BUILD)/tools/claims: $(BUILD)/tools/results/claims.o $(HOST_OBJ)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $^ $(LDFLAGS) $(LDLIBS) -o $@
 
-# What kernels/variants.def and tiles.h make stale. Predictions of the planner's model are for the table of variants:
-# what a later measurement will stand beside.
+# Rebuilds what a change of kernels/variants.def or tiles.h makes stale. The cost model's predictions go into the table
+# of variants, beside the later measurements.
 PREDICTIONS := profiles/model/predictions.jsonl
 .PHONY: refresh
 refresh: all
 	$(Q)$(if $(filter cuda,$(PLSTM_WITH)),$(PYTHON) tests/gpu/test_ptxas.py --write, \
-	    echo 'kernels/ptxas_sm90.txt stays as it is: this build has no kernels by nvcc')
+	    echo 'kernels/ptxas_sm90.txt is unchanged, since this build has no kernels compiled by nvcc')
 	$(Q)for device in H100 H200; do \
 	    $(BUILD)/plstm plan --json --quiet --device $$device --precision all || exit 1; done > $(PREDICTIONS).tmp
 	$(Q)mv $(PREDICTIONS).tmp $(PREDICTIONS)

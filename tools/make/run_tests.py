@@ -4,13 +4,12 @@
     run_tests.py [--build DIR] [--long] [-j N] [--limit SECONDS] PROGRAM... [--alone PROGRAM...]
 
 A program is an executable or a Python file that prints TAP on its standard output ("1..3", "ok 1 - name", "not ok 2 - name",
-"ok 3 - name # SKIP reason"); cmocka does so by itself under the setting made here, and the reason of its skips is what the
-test printed just before. Those after --alone get the machine to themselves, the others run up to N at a time.
-Programs find in the environment PLSTM_BUILD, the folder of what was built, PLSTM, the program in it (unless the caller says another),
-and PLSTM_LONG=1 when the long lists are wanted. Python packages in DIR/python can be imported.
+"ok 3 - name # SKIP reason"). cmocka prints TAP under the setting made here; the reason of its skip is the output of the test just before.
+The programs after --alone run one at a time, the others up to N at a time. The environment of a program has PLSTM_BUILD, the build folder,
+PLSTM, the program in it (unless the caller sets another), and PLSTM_LONG=1 with --long. Python packages in DIR/python can be imported.
 
 A program that crashes, runs longer than the limit, ends early, runs no case, or exits with a status that its cases do not explain
-is one more failure. The last line is "N passed, N failed, N skipped"; the exit status is 0 when nothing failed.
+counts as one more failure. The last line is "N passed, N failed, N skipped"; the exit status is 0 if nothing failed.
 """
 import argparse
 import concurrent.futures
@@ -34,7 +33,7 @@ class Outcome:
         self.program = program
         self.passed = self.failed = self.skipped = 0
         self.skips = []  # (case, reason)
-        self.faults = []  # of the program as a whole
+        self.faults = []  # faults of the program as a whole
         self.output = ""
         self.seconds = 0.0
 
@@ -42,7 +41,7 @@ class Outcome:
 def read_tap(outcome):
     """Counts the cases in outcome.output."""
     planned = seen = 0
-    said = []  # free lines since the last case: why it was skipped
+    said = []  # other lines since the last case: the reason of a skip
     for line in outcome.output.splitlines():
         plan = PLAN.match(line)
         case = CASE.match(line)
@@ -52,7 +51,7 @@ def read_tap(outcome):
             skip = SKIP.match(line)
             if skip and plan.group(1) == "0":
                 outcome.skipped += 1
-                outcome.skips.append(("all of it", skip.group(2) or "; ".join(said) or "no reason given"))
+                outcome.skips.append(("all cases", skip.group(2) or "; ".join(said) or "no reason given"))
         elif case:
             verdict, number, rest = case.groups()
             rest = re.sub(r"^\s*-\s*", "", rest.strip())
@@ -68,12 +67,12 @@ def read_tap(outcome):
                 outcome.passed += 1
             else:
                 outcome.failed += 1
-            seen += number != "0"  # cmocka's failed group set-up is number 0 and stands for no case
+            seen += number != "0"  # number 0 is cmocka's failed group set-up, which is no case
             said = []
         elif not line.startswith("#") and line.strip():
             said.append(line.strip())
     if planned and seen < planned and not outcome.failed:
-        outcome.faults.append(f"ran {seen} of {planned} cases and ended")
+        outcome.faults.append(f"ended after {seen} of {planned} cases")
     if not seen and not outcome.failed and not outcome.skipped:
         outcome.faults.append("ran no test case")
 
@@ -83,9 +82,9 @@ class Runner:
         self.limit = limit
         self.environment = environment
         self.running = set()
-        self.lock = threading.RLock()  # the signal handler takes it too, in whichever frame the main thread is
+        self.lock = threading.RLock()  # the signal handler takes it too, from any frame of the main thread
         self.stopped = False
-        self.logs = {}  # of programs that run
+        self.logs = {}  # logs of the running programs
 
     def run(self, program):
         outcome = Outcome(program)
@@ -104,7 +103,7 @@ class Runner:
                 try:
                     status = child.wait(self.limit)
                 except subprocess.TimeoutExpired:
-                    outcome.faults.append(f"ran longer than {self.limit:g} s and was stopped")
+                    outcome.faults.append(f"ran longer than {self.limit:g} s and was ended")
                 end_group(child)
                 with self.lock:
                     self.running.discard(child)
@@ -136,7 +135,7 @@ class Runner:
 
 
 def end_group(child):
-    """Ends what is left of a program and of everything that it started."""
+    """Ends the remaining processes of a program and of everything that it started."""
     for sig in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(child.pid, sig)
@@ -174,10 +173,10 @@ def show(outcome):
 
 def main():
     parser = argparse.ArgumentParser(allow_abbrev=False, description="Runs TAP test programs and adds up their cases.")
-    parser.add_argument("--build", default="build", metavar="DIR", help="folder of what was built (default build)")
-    parser.add_argument("--long", action="store_true", help="the long lists too; the default limit is then an hour")
+    parser.add_argument("--build", default="build", metavar="DIR", help="the build folder (default build)")
+    parser.add_argument("--long", action="store_true", help="run the long lists too; the default limit is then an hour")
     parser.add_argument("-j", type=int, default=1, metavar="N", help="run up to N programs at a time (default 1)")
-    parser.add_argument("--limit", type=float, metavar="SECONDS", help="of one program (default 240)")
+    parser.add_argument("--limit", type=float, metavar="SECONDS", help="limit of one program (default 240)")
     parser.add_argument("--alone", nargs="+", default=[], metavar="PROGRAM", help="run these one at a time, after the others")
     parser.add_argument("programs", nargs="*", metavar="PROGRAM")
     arguments = parser.parse_args()
@@ -193,12 +192,12 @@ def main():
     runner = Runner(arguments.limit or (3600.0 if arguments.long else 240.0), environment)
 
     def interrupted(number, _frame):
-        # Each log by a descriptor of our own: as soon as a program has ended, the thread that waits for it closes and forgets its log.
+        # Read each log through its own descriptor: when a program ends, the thread that waits for it closes and forgets its log.
         logs = [(program, os.dup(log.fileno())) for program, log in list(runner.logs.items())]
         runner.stop()
         for program, log in logs:
             said = os.pread(log, os.fstat(log).st_size, 0).decode("utf-8", "replace")
-            print(f"       {program} was ended; it had said", *said.splitlines(), sep="\n       | ")
+            print(f"       {program} was ended; its output was", *said.splitlines(), sep="\n       | ")
         print(f"interrupted by {signal.Signals(number).name}", flush=True)
         os._exit(128 + number)
 
@@ -216,7 +215,7 @@ def main():
 
     passed, failed, skipped = (sum(getattr(o, what) for o in outcomes) for what in ("passed", "failed", "skipped"))
     if not outcomes:
-        print("no test program was named")
+        print("no test program was given")
         failed = 1
     print(f"{passed} passed, {failed} failed, {skipped} skipped", flush=True)
     return 1 if failed else 0

@@ -1,6 +1,6 @@
-# The tests: what is built of them, how they are run, the same under sanitizers, and the fuzzer.
+# The tests: how they are built and run, also under sanitizers, and the fuzzer.
 
-# Of the host; and of the benchmarks' decisions (C++, as they are), without what they decide over.
+# The tests of the host, and those of the benchmarks' decisions (C++), which are linked without the GPU code.
 TEST_BIN := $(patsubst tests/host/%.c,$(BUILD)/tests/%,$(wildcard tests/host/test_*.c))
 $(TEST_BIN): $(BUILD)/tests/%: $(BUILD)/tests/host/%.o $(TEST_HELP) $(HOST_OBJ)
 	$(call say,LINK,$@)
@@ -10,11 +10,12 @@ $(BENCH_TEST_BIN): $(BUILD)/tests/test_%: $(BUILD)/tests/gpu/test_%.o $(BUILD)/b
 	$(call say,LINK,$@)
 	$(Q)$(CXX) $^ $(LDFLAGS) -lcmocka -ljansson -lm -o $@
 
-# Under Slurm, mpirun and GNU parallel, which tools/deps.sh engines installs: not part of `make test`.
+# These tests need Slurm, mpirun and GNU parallel, which tools/deps.sh engines installs, and are not part of `make
+# test`.
 TEST_ENGINES := tests/engines/test_engines.py
 TEST_PY  := $(filter-out $(TEST_ENGINES),$(wildcard tests/*/test_*.py))
 TEST_BIN += $(BENCH_TEST_BIN) $(EMU_TEST_BIN) $(CUDA_TEST_BIN)
-# With threads of their own, or clocks to watch: not beside another test.
+# These tests have threads of their own or watch a clock, so they do not run beside another test.
 TEST_ALONE  := $(filter %/test_backend_cpu %/test_report %/test_kill.py,$(TEST_BIN) $(TEST_PY))
 TEST_BESIDE := $(filter-out $(TEST_ALONE),$(TEST_BIN) $(TEST_PY))
 RUN_TESTS    = NVCC='$(NVCC)' K20_CUDA='$(K20_CUDA)' $(PYTHON) tools/make/run_tests.py -j 2 --build $(BUILD)
@@ -33,7 +34,7 @@ test-long: tests-built
 test-engines: $(BUILD)/plstm
 	$(Q)$(RUN_TESTS) --limit 180 $(TEST_ENGINES)
 
-# The same tests under ASan + UBSan, in a folder of their own; any report ends a test.
+# The same tests under ASan + UBSan, in a build folder of their own; any report ends a test.
 sanitize: deps
 	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)-sanitize OPT=-O1 \
 	    SAN='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' sanitize-run

@@ -1,9 +1,11 @@
-/* claims: what dropout does to what a trained model remembers, as data for RESULTS.md (section 3 of the paper and its figure 3).
+/* claims: measures the effect of dropout on the memory of a trained model, as data for RESULTS.md
+ * (section 3 of the paper and its figure 3).
  *
- *     build/tools/claims reach F.st [nonrecurrent|all|none]     the gradient that survives k steps; masks of another kind if named
- *     build/tools/claims distance F.st                          what the word after a parenthesis costs, by its length
+ *     claims reach F.st [nonrecurrent|all|none]   the gradient that survives k steps, also under another kind of masks
+ *     claims distance F.st                        the cost of the word after a parenthesis, by the parenthesis's length
  *
- * F.st is a checkpoint of a training on the built-in corpus. Prints JSON, a line per point; profiles/README.md says which runs. */
+ * F.st is a checkpoint of a training on the built-in corpus. The program prints JSON, one line per point;
+ * profiles/README.md lists the runs. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,7 +29,7 @@ static void *room(size_t n, size_t size)
 {
     void *p = calloc(n, size);
     if (p) return p;
-    fprintf(stderr, "claims: memory ran out\n");
+    fprintf(stderr, "claims: out of memory\n");
     exit(EXIT_FAILED);
 }
 
@@ -75,8 +77,9 @@ static void print_run(const Trained *t, DropoutSites sites)
            (long long)s->hidden, (long long)s->layers);
 }
 
-/* ---- reach: a random gradient goes into the last layer's h at the end of a training window of k steps, as from a prediction;
- * the decoder is zero, so that nothing else does. What arrives in all of h and c before the window, as a share of it. ---- */
+/* ---- reach: a random gradient enters the last layer's h at the end of a training window of k steps,
+ * as from a prediction. The decoder is zero, so that no other gradient enters. The result is the norm
+ * of the gradient of all h and c before the window, relative to that of the entering gradient. ---- */
 
 enum {
     REACH_ROWS = 20,
@@ -104,7 +107,7 @@ static double norm(const float *x, int64_t L, int64_t H, int64_t row)
     return sum;
 }
 
-/* Runs a window of T steps of the training text, whose row b starts at first + b * stride. */
+/* Runs a window of T steps of the training text, whose row b starts at word first + b * stride. */
 static void reach_window(Trained *t, int64_t T, int64_t first, int64_t step)
 {
     static int32_t x[REACH_MOST * REACH_ROWS], y[REACH_MOST * REACH_ROWS];
@@ -167,7 +170,7 @@ static void reach(const char *path, int sites_given)
     trained_close(&t);
 }
 
-/* ---- distance: valid and test as one stream each; the word after `)` depends on the state before `(` ---- */
+/* ---- distance: valid and test are one stream each; the word after `)` depends on the state before `(` ---- */
 
 enum { DISTANCE_T = 200, DISTANCE_MOST = 1000 };
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""draw_persistent.py [FILE] draws profiles/figures/persistent.svg: which rows of W_hh a block of a persistent kernel owns, and what crosses the barrier at each
-step, forward and backward. Colours are midway, so that they read on white and black.
+"""draw_persistent.py [FILE] draws profiles/figures/persistent.svg: the rows of W_hh that a block of a persistent kernel owns, and the data that
+crosses the barrier at each step, forward and backward. The colours have medium brightness, so that they are readable on white and black.
 """
 import argparse
 
@@ -26,7 +26,7 @@ def arrow(x0, y0, x1, y1, colour, width=1.6):
 
 
 def matrix(x, y):
-    """W_hh: four gates of H rows, H columns; the chosen block's units in each."""
+    """Draws W_hh, with four gates of H rows and H columns, and the chosen block's units in each gate."""
     side, tall = 92, 56
     text(x, y - 12, "W_hh (4H, H)", weight="bold")
     for g, gate in enumerate(GATES):
@@ -41,7 +41,7 @@ def matrix(x, y):
 
 
 def panel(y, title, exchange, each, sent, taken):
-    """Blocks on the left, what they exchange on the right."""
+    """Draws the blocks on the left and the exchanged data on the right."""
     left, wide, tall, gap, lane = 216, 150, 27, 8, 566
     text(left, y, title, weight="bold")
     top = y + 12
@@ -73,7 +73,7 @@ def panel(y, title, exchange, each, sent, taken):
 
 
 def markers():
-    """Arrow heads of every colour."""
+    """Returns arrow heads of every colour."""
     return [f'<marker id="{name}" viewBox="0 0 10 10" refX="2" refY="5" markerWidth="8" markerHeight="8" markerUnits="userSpaceOnUse"'
             f' orient="auto"><path d="M0 0 L10 5 L0 10 z" fill="{colour}"/></marker>' for name, colour in (("ink", INK), ("own", OWN), ("cross", CROSS))]
 
@@ -98,6 +98,6 @@ def draw():
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", nargs="?", default="profiles/figures/persistent.svg", metavar="FILE", help="where it goes in place of that")
+    parser.add_argument("file", nargs="?", default="profiles/figures/persistent.svg", metavar="FILE", help="the file to write (default profiles/figures/persistent.svg)")
     with open(parser.parse_args().file, "w", encoding="utf-8") as f:
         f.write(draw())

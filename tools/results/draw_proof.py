@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""draw_proof.py [FILE] draws profiles/figures/proof.svg: what is proven of a kernel, what is tested and what is only predicted."""
+"""draw_proof.py [FILE] draws profiles/figures/proof.svg: which properties of a kernel are proven, tested or only predicted."""
 import argparse
 
 import draw_persistent as pen
@@ -52,6 +52,6 @@ def draw():
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", nargs="?", default="profiles/figures/proof.svg", metavar="FILE", help="where it goes in place of that")
+    parser.add_argument("file", nargs="?", default="profiles/figures/proof.svg", metavar="FILE", help="the file to write (default profiles/figures/proof.svg)")
     with open(parser.parse_args().file, "w", encoding="utf-8") as f:
         f.write(draw())

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""draw_unrolled.py [FILE] draws profiles/figures/unrolled.svg: the two-layer network over five steps, with the connections that dropout masks (dashed), those
-that it leaves alone (solid), and one path from a word to a later prediction. Colours are midway, so that they read on white and black.
+"""draw_unrolled.py [FILE] draws profiles/figures/unrolled.svg: the two-layer network over five steps, with the connections that dropout masks
+(dashed), those that it never masks (solid), and one path from a word to a later prediction. The colours have medium brightness, so that they
+are readable on white and black.
 """
 import argparse
 
@@ -10,7 +11,7 @@ WIDTH, HEIGHT = 770, 450
 LEFT, TOP, ACROSS, UP = 150, 40, 134, 78
 BOX_WIDTH, BOX_HEIGHT = 76, 34
 INK, PATH = "#747c86", "#d2571e"
-# Column and row of each box that the path goes through.
+# Column and row of each box on the path.
 ROUTE = ((0, 0), (0, 1), (0, 2), (1, 2), (2, 2), (2, 3), (3, 3), (4, 3), (4, 4))
 
 
@@ -19,7 +20,7 @@ def centre(column, row):
 
 
 def masked(row_from, row_to):
-    """Between embedding and layer 1, layer 1 and layer 2, layer 2 and softmax: L+1 = 3 sites."""
+    """Whether dropout masks the connection: embedding to layer 1, layer 1 to layer 2, layer 2 to softmax, which are L+1 = 3 sites."""
     return row_from != row_to and row_from >= 1
 
 
@@ -94,6 +95,6 @@ def draw():
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", nargs="?", default="profiles/figures/unrolled.svg", metavar="FILE", help="where it goes in place of that")
+    parser.add_argument("file", nargs="?", default="profiles/figures/unrolled.svg", metavar="FILE", help="the file to write (default profiles/figures/unrolled.svg)")
     with open(parser.parse_args().file, "w", encoding="utf-8") as f:
         f.write(draw())

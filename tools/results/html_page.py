@@ -1,9 +1,8 @@
-"""One self-contained HTML page out of RESULTS.md: the same words, tables that sort and filter, figures inline, light and dark. It asks for
-nothing: no script, style, font or picture from elsewhere, which its Content-Security-Policy also forbids.
+"""Converts RESULTS.md into one self-contained HTML page: the same text, tables that sort and filter, inline figures, light and dark. The page
+loads no script, style, font or picture from elsewhere, which its Content-Security-Policy also forbids.
 
-Of Markdown it knows what RESULTS.md holds: headings, paragraphs, lists, tables, indented code, pictures that are SVG, links, code,
-emphasis. A table's state stands in the fragment of the address, so that a view can be passed on:
-#table=variants-1&sort=5&order=descending&filter=reg
+The converter supports the Markdown of RESULTS.md: headings, paragraphs, lists, tables, indented code, SVG pictures, links, code and emphasis.
+The fragment of the address has the state of a table, so that a view can be shared: #table=variants-1&sort=5&order=descending&filter=reg
 """
 import html
 import re
@@ -136,7 +135,7 @@ PAGE = """<!doctype html>
 
 
 def inline(text, link_of):
-    """Code, links and emphasis of one line or cell."""
+    """Converts the code, links and emphasis of one line or cell."""
     kept = []
 
     def keep(markup):
@@ -162,7 +161,7 @@ def cells_of(line):
 def table_of(lines, name, link_of):
     headings, alignment = cells_of(lines[0]), cells_of(lines[1])
     kinds = [' class="number"' if mark.endswith(":") and not mark.startswith(":") else "" for mark in alignment]
-    text = f'<div class="table"><div class="tools"><label>Filter <input type="search" placeholder="words, all of which a row must hold"></label>' \
+    text = f'<div class="table"><div class="tools"><label>Filter <input type="search" placeholder="words that a row must contain"></label>' \
            f'<span class="count"></span></div>\n<div class="scroll"><table id="{name}">\n<thead><tr>'
     for cell, kind in zip(headings, kinds):
         text += f'<th scope="col"{kind}><button type="button">{inline(cell, link_of) or "&nbsp;"}</button></th>'
@@ -177,7 +176,7 @@ def table_of(lines, name, link_of):
 
 
 def figure_of(svg, name, caption):
-    """The drawing without what only a file of its own needs, its ids made its own."""
+    """Returns the drawing without the parts that only a separate file needs, and with ids that are unique on the page."""
     svg = svg[svg.index("<svg"):svg.rindex("</svg>") + len("</svg>")]
     ids = set(re.findall(r"""\bid=["']([^"']+)["']""", svg))
     svg = re.sub(r"""(\bid=["'])([^"']+)""", rf"\1{name}-\2", svg)
@@ -187,7 +186,7 @@ def figure_of(svg, name, caption):
 
 
 def page(markdown, svg_of, link_of=lambda target: target):
-    """svg_of(path) gives a figure's text, link_of(target) where a link leads from the page."""
+    """Returns the page. svg_of(path) is a figure's text; link_of(target) is the target of a link as seen from the page."""
     lines = re.sub(r"<!--.*?-->\n?", "", markdown, flags=re.DOTALL).splitlines()
     body, contents, title, section, tables, figures, at = "", "", "Results", "page", {}, 0, 0
     while at < len(lines):
@@ -215,7 +214,7 @@ def page(markdown, svg_of, link_of=lambda target: target):
             items = re.split(r"^- ", "\n".join(lines[at:end]), flags=re.MULTILINE)[1:]
             body += "<ul>\n" + "".join(f"<li>{inline(' '.join(item.split()), link_of)}</li>\n" for item in items) + "</ul>\n"
         elif block and block[5]:
-            while re.match(r"    |\n    ", "\n".join(lines[end:end + 2])):  # an empty line within the code is part of it
+            while re.match(r"    |\n    ", "\n".join(lines[end:end + 2])):  # an empty line inside the code is part of it
                 end += 1
             body += "<pre><code>" + html.escape("\n".join(row[4:] for row in lines[at:end])) + "</code></pre>\n"
         elif block and block[7]:

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""What tools/gpu_run.sh leaves behind: packed on the machine with the GPU, filed under profiles/ on the one with the repository.
+"""Packs the results of tools/gpu_run.sh on the machine with the GPU, and files them under profiles/ on the machine with the repository.
 
     ingest.py --pack WORK OUT     packs a run's folder into OUT: gpu-run.tar.gz and its small parts; at most 8 files, none over 16 MB
     ingest.py --table WORK        prints the short table of a run
-    ingest.py ARCHIVE             files an archive under profiles/<gpu>/ (also `tools/results.py --ingest ARCHIVE`), even one cut short
+    ingest.py ARCHIVE             files an archive, even a truncated one, under profiles/<gpu>/ (also `tools/results.py --ingest ARCHIVE`)
 
-Filed are text files only, none over 1 MB: machine.json, constants.json, variants.json and step.json (a row per benchmark, PyTorch's
-beside ours), ptb-PRESET.jsonl and ptb-PRESET-seedN.jsonl of trainings that ended (thinned; partial-ptb-PRESET.jsonl of others), parity.jsonl,
-steps.tsv, under profile/ what tools/profile.sh kept, and under raw/ what the steps printed, each cut to its first and last part where it is long.
+Only text files are filed, none over 1 MB: machine.json, constants.json, variants.json and step.json (a row per benchmark, PyTorch's beside
+ours), ptb-PRESET.jsonl and ptb-PRESET-seedN.jsonl of trainings that ended (thinned; partial-ptb-PRESET.jsonl of others), parity.jsonl and
+steps.tsv; under profile/ the files of tools/profile.sh, and under raw/ the output of the steps, of which only the first and last part are kept
+if it is long.
 """
 import argparse
 import fnmatch
@@ -20,18 +21,18 @@ import tarfile
 import zlib
 
 MEGABYTE = 1 << 20
-FILES_MOST, FILE_MOST = 8, 15 * MEGABYTE  # of what is packed
-FILED_MOST = 1_000_000  # of what is filed, bytes
-THIN = 100  # of a training's step lines, the same as tools/results.py --thin
+FILES_MOST, FILE_MOST = 8, 15 * MEGABYTE  # limits of the packed files
+FILED_MOST = 1_000_000  # limit of a filed file, bytes
+THIN = 100  # keep every 100th step line of a training, the same as tools/results.py --thin
 ARCHIVE = "gpu-run.tar.gz"
 PRESETS = ("small", "medium", "large")
-# In the order of their worth: an archive that is cut short keeps what comes first. * stands for several files.
+# In order of importance, since a truncated archive keeps the first files. * stands for several files.
 PARTS = ("machine.json", "steps.tsv", "failed.json", "constants.json", "bench-*.json", "torch.json", "parity.jsonl", *(f"ptb-{p}*.jsonl" for p in PRESETS))
 BESIDE = ("machine.json", "steps.tsv", "constants.json", "torch.json", "table.txt")  # copied beside the archive
 
 
 class Failure(Exception):
-    """A sentence for the user."""
+    """An error whose text is a sentence for the user."""
 
 
 # ---- reading ----
@@ -46,18 +47,18 @@ def read(path):
 
 
 def as_text(data):
-    """None where it is not text."""
+    """Returns the data as text, or None if it is not text."""
     if data is None or b"\0" in data:
         return None
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as fault:
-        # The end may have been cut inside a character.
+        # A truncated file may end inside a character.
         return data[:fault.start].decode("utf-8") if fault.start > len(data) - 4 else None
 
 
 def as_json(data):
-    """None where it is not there, not whole or not JSON."""
+    """Returns the parsed data, or None if it is missing, truncated or not JSON."""
     try:
         return json.loads(data) if data is not None else None
     except ValueError:
@@ -65,8 +66,8 @@ def as_json(data):
 
 
 def whole_rows(data):
-    """JSON of a benchmark that was ended in the middle, cut at its last whole row; None where not even its context is whole. What is whole
-    stays as it is."""
+    """Returns the JSON of a benchmark that was interrupted, cut after its last complete row, or None if its context is incomplete. Complete JSON
+    is returned unchanged."""
     if data is None or as_json(data) is not None:
         return data
     text = data.decode("utf-8", "replace")
@@ -88,7 +89,7 @@ def whole_rows(data):
 
 
 def json_lines(text):
-    """Every line that is whole: the last one of a log may not be."""
+    """Returns (line, object) of every complete line; the last line of a log may be incomplete."""
     found = []
     for line in text.splitlines():
         try:
@@ -122,9 +123,9 @@ def pack(work, out):
     for folder in ("profile", "raw"):
         for name in below(os.path.join(work, folder)):
             data = read(os.path.join(work, folder, name))
-            if folder == "raw" or as_text(data) is not None:  # the profilers' own files stay there
+            if folder == "raw" or as_text(data) is not None:  # the profilers' own binary files are not packed
                 files[f"{folder}/{name}"] = data
-    here = (os.getcwd() + "/").encode()  # a path of one machine says nothing on another
+    here = (os.getcwd() + "/").encode()  # a machine's path means nothing on another
     files = {name: data.replace(here, b"") for name, data in files.items()}
     files["table.txt"] = table(files).encode()
 
@@ -137,11 +138,11 @@ def pack(work, out):
         if name in files and len(files[name]) <= FILE_MOST:
             write_whole(os.path.join(out, name), files[name])
     for line in left_out:
-        print(f"ingest: left out of the archive, which would be too large: {line}", file=sys.stderr)
+        print(f"ingest: left out of the archive because it would be too large: {line}", file=sys.stderr)
 
 
 def below(top):
-    """Paths of the files in a folder, relative to it, sorted."""
+    """Returns the sorted paths of the files in a folder, relative to it."""
     return sorted(os.path.relpath(os.path.join(folder, name), top) for folder, _, names in os.walk(top) for name in names)
 
 
@@ -165,11 +166,11 @@ def write_whole(path, data):
 # ---- rows ----
 
 
-DECORATION = re.compile(r"/(iterations:\d+|repeats:\d+|manual_time|real_time|process_time)(?=/|$)")  # what the library adds to a name
+DECORATION = re.compile(r"/(iterations:\d+|repeats:\d+|manual_time|real_time|process_time)(?=/|$)")  # what Google Benchmark adds to a name
 
 
 def own_row(row):
-    """Of Google Benchmark's JSON: what says how fast and how exact, without what it says of iterations."""
+    """Returns the speed and accuracy fields of a row of Google Benchmark's JSON, without those about iterations."""
     row = {**row, "name": DECORATION.sub("", row["name"])}
     if row.get("error_occurred"):
         return {"name": row["name"], "error": row.get("error_message", "")}
@@ -178,14 +179,14 @@ def own_row(row):
     return {key: value for key, value in row.items() if key not in known}
 
 
-# Of Google Benchmark's context, beside a line per kernel; the rest names the machine and not its speed.
+# The fields kept of Google Benchmark's context, beside a line per kernel; the others name the machine and not its speed.
 CONTEXT = ("date", "commit", "dirty", "flags", "toolkit", "gpu", "emulated", "driver", "runtime", "clock_mhz", "memory_clock_mhz", "ecc", "cudnn",
            "sets", "noise", "num_cpus")
 
 
 def rows_of(files):
-    """(context of ours, rows of ours, context of PyTorch's, rows of PyTorch's). Of rows with one name the first that has a time counts, and
-    what was not run for want of time is no row; nothing is taken of what the emulator timed."""
+    """Returns (our context, our rows, PyTorch's context, PyTorch's rows). Of rows with the same name, the first with a time counts. Rows that
+    were not run for lack of time are dropped, and so is everything that the emulator timed."""
     benches = [bench for name in bench_names(files) if (bench := as_json(whole_rows(files.get(name))))]
     benches = [bench for bench in benches if bench["context"].get("emulated") != "yes"]
     torch = as_json(files.get("torch.json")) or {}
@@ -203,7 +204,7 @@ def rows_of(files):
 
 
 def training(text):
-    """(epochs done, last valid perplexity, test perplexity or None, seconds, steps)"""
+    """Returns (epochs done, last valid perplexity, test perplexity or None, seconds, steps) of a training."""
     events = [e for _, e in json_lines(text) if isinstance(e, dict)]
     epochs = [e for e in events if e.get("event") == "epoch"]
     test = next((e for e in events if e.get("event") == "test"), None)
@@ -213,7 +214,7 @@ def training(text):
 
 
 def in_short(name):
-    """Whole steps and the recurrence at the models' own lengths, replayed; the archive has the others."""
+    """Whether a row is in the short table: whole steps, and the recurrence at the models' own lengths, as graph replays."""
     own = ("/H:200/B:20/T:20", "/H:650/B:20/T:35", "/H:1500/B:20/T:35", "/H:768/B:16/T:1024")
     return name.startswith(("step/", "lstm/")) and name.endswith(own)
 
@@ -247,8 +248,8 @@ def table(files):
 
 
 def unpack(path):
-    """Every file of an archive, as far as it can be read: {name: bytes}, and whether it was whole. The last file of a cut one may be
-    short. Nothing is written, so no name in it can lead anywhere."""
+    """Returns {name: bytes} of the readable files of an archive, and whether it was complete. The last file of a truncated archive may be
+    short. Nothing is written to the disk, so the names in the archive are harmless."""
     with open(path, "rb") as f:
         packed = f.read()
     inflate, plain, whole = zlib.decompressobj(wbits=31), b"", True
@@ -256,7 +257,7 @@ def unpack(path):
         plain = inflate.decompress(packed)
         whole = inflate.eof
     except zlib.error:
-        # What came before the fault is still good: feed it piece by piece up to there.
+        # The data before the fault is still valid, so decompress it piece by piece up to there.
         inflate, plain, whole = zlib.decompressobj(wbits=31), b"", False
         try:
             for at in range(0, len(packed), 256):
@@ -276,15 +277,15 @@ def unpack(path):
             files[name] = (data, len(data) == member.size)
         at += 512 + (member.size + 511) // 512 * 512
     if not files:
-        raise Failure(f"{path} holds nothing that can be read: it is not an archive of tools/gpu_run.sh, or was cut at its beginning")
+        raise Failure(f"{path} has no readable file: it is not an archive of tools/gpu_run.sh, or it is truncated at its beginning")
     return files, whole
 
 
 def folder_name(hardware):
-    """NVIDIA H200 is h200."""
+    """Returns the folder of a GPU's name: h200 for NVIDIA H200."""
     name = re.sub(r"[^a-z0-9]+", "-", hardware.lower().removeprefix("nvidia ")).strip("-")
     if not name:
-        raise Failure("the archive names no GPU; --gpu NAME does")
+        raise Failure("the archive does not name its GPU; give --gpu NAME")
     return name
 
 
@@ -293,7 +294,7 @@ def dump(value):
 
 
 def dump_rows(context, rows):
-    """One line per row, so that a difference reads well."""
+    """Writes one line per row, so that a diff is readable."""
     body = ",\n".join("  " + json.dumps(row) for row in rows)
     return f'{{"context": {json.dumps(context)},\n "rows": [\n{body}\n]}}\n'
 
@@ -303,8 +304,8 @@ def is_torch(row):
 
 
 def bench_texts(files, before):
-    """variants.json and step.json. A side that was not measured this time, ours or PyTorch's, is kept from the files before; of one that was
-    measured in several calls, by the same program, each call's rows stand."""
+    """Returns variants.json and step.json. A side that was not measured this time, ours or PyTorch's, is kept from the existing files. The rows of
+    several calls are merged if they are from the same program."""
     context, ours, torch_context, torch = rows_of(files)
     found = {}
     for name, belongs in (("variants.json", lambda r: not r["name"].startswith("step/")), ("step.json", lambda r: r["name"].startswith("step/"))):
@@ -335,7 +336,7 @@ def thinned(text):
 
 
 def shortened(text):
-    """First and last part of a text that is too long, cut at lines."""
+    """Returns the first and last part of a text that is too long, cut at line ends."""
     data = text.encode()
     if len(data) <= FILED_MOST:
         return text
@@ -346,8 +347,8 @@ def shortened(text):
 
 
 def filed(files, before):
-    """{name under profiles/<gpu>/: text}; before(name) is what is there now, or None."""
-    # Of a benchmark's rows those before the cut are whole.
+    """Returns {name under profiles/<gpu>/: text}; before(name) is the existing text, or None."""
+    # The rows of a truncated benchmark file are complete up to the cut.
     whole = {name: data for name, (data, complete) in files.items() if complete or fnmatch.fnmatch(name, "bench-*.json")}
     result = {name: as_text(whole[name]) for name in ("machine.json", "steps.tsv", "failed.json", "parity.jsonl") if name in whole}
     constants = as_json(whole.get("constants.json"))
@@ -369,7 +370,7 @@ def filed(files, before):
 
 
 def ingest(archive, root, gpu=None):
-    """The paths that were written, relative to root, and whether the archive was whole."""
+    """Files an archive. Returns the written paths, relative to root, and whether the archive was complete."""
     files, whole = unpack(archive)
     machine = as_json(files.get("machine.json", (None,))[0]) or {}
     folder = os.path.join("profiles", folder_name(gpu or machine.get("hardware", "")))
@@ -380,29 +381,29 @@ def ingest(archive, root, gpu=None):
         write_whole(os.path.join(root, folder, name), text.encode())
         written.append(os.path.join(folder, name))
         if name.startswith("ptb-") and os.path.exists(os.path.join(root, folder, "partial-" + name)):
-            os.remove(os.path.join(root, folder, "partial-" + name))  # the same training, now whole
+            os.remove(os.path.join(root, folder, "partial-" + name))  # the same training, now complete
     return written, whole
 
 
 def command(archive, root, gpu=None):
-    """Says what was filed."""
+    """Files an archive and prints the written paths."""
     written, whole = ingest(archive, root, gpu)
     print("\n".join(written))
     if not whole:
-        print(f"ingest: {archive} was cut short; what could be read of it is filed", file=sys.stderr)
+        print(f"ingest: {archive} is truncated; its readable part was filed", file=sys.stderr)
 
 
 def main():
     parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pack", nargs=2, metavar=("WORK", "OUT"))
     parser.add_argument("--table", metavar="WORK")
-    parser.add_argument("--gpu", metavar="NAME", help="where the archive does not tell: the name of the GPU")
+    parser.add_argument("--gpu", metavar="NAME", help="the name of the GPU, if the archive does not have it")
     here = os.path.dirname(os.path.abspath(__file__))
     parser.add_argument("--root", default=os.path.dirname(os.path.dirname(here)), metavar="DIR", help="the working tree")
     parser.add_argument("archive", nargs="?", metavar="ARCHIVE")
     arguments = parser.parse_args()
     if sum(map(bool, (arguments.pack, arguments.table, arguments.archive))) != 1:
-        parser.error("one of --pack, --table and ARCHIVE")
+        parser.error("expected exactly one of --pack, --table and ARCHIVE")
     try:
         if arguments.pack:
             pack(*arguments.pack)

@@ -1,26 +1,26 @@
 #!/usr/bin/env python3
-"""Other people's LSTMs, timed at our shapes: cuDNN as PyTorch's users have it, FlashRNN, Haste, and a whole training step in PyTorch.
+"""Times other libraries' LSTMs at our shapes: cuDNN through PyTorch, FlashRNN, Haste, and a whole training step in PyTorch.
 
     torch_peer.py --out FILE [--seconds S] [--noise N] [--flashrnn FOLDER] [--haste FOLDER] [--filter REGEX] [--tiny]
 
-    lstm/fwd/cudnn/PREC/H:650/B:20/T:35             nn.LSTM, one layer, its input's product included; fwdbwd: with every gradient
+    lstm/fwd/cudnn/PREC/H:650/B:20/T:35             nn.LSTM, one layer, with the input projection; fwdbwd: with every gradient
     lstm2/fwdbwd/cudnn/PREC/...                     num_layers=2 with dropout between; cudnn-dropout3: two modules, F.dropout around each
     step/torch/PREC/H:650/B:20/T:35                 a training minibatch of our model, embedding to update
-    lstm/fwd/flashrnn/bf16/H:672/B:24/T:35          FlashRNN's fused kernel at the sizes it takes, with the input's product
-    lstm/fwd/flashrnn-recurrence/bf16/...           without it; also fwdbwd
+    lstm/fwd/flashrnn/bf16/H:672/B:24/T:35          FlashRNN's fused kernel at sizes that it supports, with the input projection
+    lstm/fwd/flashrnn-recurrence/bf16/...           without the input projection; also fwdbwd
     lstm/fwd/haste/f32/H:650/B:20/T:35              Haste; also fwdbwd
 
-at the paper's three shapes and at H=768 B=16 T=1024, for which times are published: that one is measured first. Rows are replays of a CUDA
-graph; those that end in /eager call the library. PREC is f32 (TF32 off), tf32, f16 or bf16. FlashRNN and Haste are imported from a copy of the
-user's own; without one their rows say so.
+The shapes are the paper's three and H=768 B=16 T=1024, for which times are published and which is measured first. Rows are replays of a CUDA
+graph; rows that end in /eager call the library. PREC is f32 (TF32 off), tf32, f16 or bf16. FlashRNN and Haste are imported from the user's
+own copies; without a copy their rows are refused.
 
-Before a program is timed its outputs and gradients are compared with the same in float64. torch.profiler names the kernels that ran, so that
-the algorithm is seen rather than assumed. FILE holds {"context": ..., "benchmarks": [rows]}; a row has what bench_gpu's have: median_us,
+Before a program is timed, its outputs and gradients are compared with float64. torch.profiler records the names of the kernels, so that the
+algorithm is known and not assumed. FILE is {"context": ..., "benchmarks": [rows]}. A row has the fields of bench_gpu: median_us,
 lo_us .. hi_us (95 % interval of the median), min_us, p10_us, p90_us, riqr, samples, us_per_step, words/s, FLOP/s, error, bound and a
-label that says why it stopped, by the same rules (bench/measure.h); and kernels, [[name, launches, microseconds]]. What cannot run has an "error"
-that begins with "refused: ", what is wrong one that begins with "wrong: ", and neither has a time.
+label with the reason why the measurement stopped, by the same rules (bench/measure.h); and kernels, [[name, launches, microseconds]]. A
+program that cannot run has an "error" that begins with "refused: ", a wrong result one that begins with "wrong: ", and neither has a time.
 
---tiny is one tiny shape, on the CPU where there is no GPU: to try this program itself; such a file says "emulated": "yes" and is not filed.
+--tiny measures one tiny shape, on the CPU if there is no GPU, to test this program; such a file says "emulated": "yes" and is not filed.
 Exit status: 0 done, 1 nothing could be measured or something is wrong, 4 no GPU, 77 no PyTorch.
 """
 import argparse
@@ -38,11 +38,11 @@ import torch_programs as programs
 MODELS = {(200, 20, 20): (1.0, 0.1, 5), (650, 20, 35): (0.5, 0.05, 5), (1500, 20, 35): (0.35, 0.04, 10)}
 ANCHOR = (768, 16, 1024)
 TINY = {(20, 3, 5): (0.5, 0.1, 5)}
-# What FlashRNN's solver finds a plan for, nearest to our shapes, by that shape.
+# For each of our shapes, the nearest one for which FlashRNN's solver finds a plan.
 FLASHRNN = {(200, 20, 20): (224, 24, 20), (650, 20, 35): (672, 24, 35), (1500, 20, 35): (1504, 24, 35), ANCHOR: ANCHOR}
 
 
-# ---- a converged measurement: bench/measure.h without the clock, which PyTorch does not tell ----
+# ---- a converged measurement: bench/measure.h without the clock, which PyTorch does not report ----
 
 
 def quantile(ordered, share):
@@ -52,7 +52,7 @@ def quantile(ordered, share):
 
 
 def median_rank(n):
-    """Of the lower order statistic that, with its mirror image, holds the median in 95 % of cases."""
+    """Returns the rank of the lower order statistic that, with its mirror image, encloses the median in 95 % of cases."""
     below = 0.0
     for k in range(n // 2):
         below += math.comb(n, k) * 0.5**n if n < 1000 else math.exp(math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) + n * math.log(0.5))
@@ -92,7 +92,7 @@ class Measurement:
 
 
 class Timer:
-    """Times passes on the GPU by events, on the CPU by its clock."""
+    """Times passes on the GPU with events, on the CPU with its clock."""
 
     def __init__(self, torch, device, seconds, noise):
         self.torch, self.device, self.seconds, self.noise = torch, device, seconds, noise
@@ -116,7 +116,7 @@ class Timer:
         return before.elapsed_time(after) * 1e3
 
     def converge(self, run):
-        """Of one pass, where run() makes one over each input set."""
+        """Measures one pass, where run() makes one pass over each input set."""
         for _ in range(3):
             run()
         self.wait()
@@ -131,7 +131,7 @@ class Timer:
 
     def graphed(self, program):
         if self.device != "cuda":
-            raise programs.Refused("there are no graphs on a CPU")
+            raise programs.Refused("a CPU has no CUDA graphs")
         side = self.torch.cuda.Stream()
         side.wait_stream(self.torch.cuda.current_stream())
         with self.torch.cuda.stream(side):
@@ -171,16 +171,16 @@ def precisions(torch):
 
 
 class Case:
-    """A program that can be made, and what its rows are called; its graph is a row and its eager calls another."""
+    """A program to construct and the names of its rows; its graph is one row and its eager calls are another."""
 
     def __init__(self, name, word, make, notes=None, foreign=False):
         self.name, self.word, self.make, self.notes = name, word, make, notes or {}
-        # What says that a program cannot run; a library out of a user's folder may raise whatever it likes.
+        # The exceptions that mean that a program cannot run; a library from a user's folder may raise any.
         self.refusals = Exception if foreign else (RuntimeError, programs.Refused)
 
 
 def cases(torch, device, models, anchor, flashrnn=None, haste=None):
-    """Every Case, in the order in which they are worth measuring."""
+    """Returns every Case, the most important first."""
     found, tail = [], "H:{}/B:{}/T:{}".format
     directions = (("fwd", False), ("fwdbwd", True))
 
@@ -191,7 +191,7 @@ def cases(torch, device, models, anchor, flashrnn=None, haste=None):
                                   lambda s=shape, w=word, d=dtype, b=backward: programs.Layers(torch, s, w, d, device, b)))
 
     every = precisions(torch)
-    if anchor:  # whose times are published first
+    if anchor:  # the shape with published times comes first
         layers(anchor, every)
     for shape, (keep, init, clip) in models.items():
         for word in ("f32", "tf32", "bf16"):
@@ -222,7 +222,7 @@ def refusal(name, fault):
 
 
 def measure(torch, case, timer):
-    """Rows of one case, by graph and eager; one with an error where it cannot run or is wrong."""
+    """Returns the rows of one case, by graph and eager, or one row with an error if it cannot run or is wrong."""
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = case.word == "tf32"
     try:
         program = case.make()
@@ -260,12 +260,12 @@ def write(path, value):
 def main():
     parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True, metavar="FILE")
-    parser.add_argument("--seconds", type=float, default=0.4, help="the most that a row takes (default 0.4)")
+    parser.add_argument("--seconds", type=float, default=0.4, help="the most seconds per row (default 0.4)")
     parser.add_argument("--noise", type=float, default=0.005, help="relative interquartile range that ends a row (default 0.005)")
-    parser.add_argument("--flashrnn", metavar="FOLDER", help="that holds a copy of the package flashrnn")
-    parser.add_argument("--haste", metavar="FOLDER", help="that holds a built copy of haste_pytorch")
-    parser.add_argument("--filter", type=re.compile, default=re.compile(""), metavar="REGEX", help="only rows whose name holds a match")
-    parser.add_argument("--tiny", action="store_true", help="one tiny shape, to try this program itself")
+    parser.add_argument("--flashrnn", metavar="FOLDER", help="folder with a copy of the package flashrnn")
+    parser.add_argument("--haste", metavar="FOLDER", help="folder with a built copy of haste_pytorch")
+    parser.add_argument("--filter", type=re.compile, default=re.compile(""), metavar="REGEX", help="measure only rows whose name matches")
+    parser.add_argument("--tiny", action="store_true", help="measure one tiny shape, to test this program")
     arguments = parser.parse_args()
     try:
         import torch
@@ -274,7 +274,7 @@ def main():
         return 77
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu" and not arguments.tiny:
-        print("torch_peer: PyTorch sees no GPU here", file=sys.stderr)
+        print("torch_peer: PyTorch finds no GPU here", file=sys.stderr)
         return 4
     if arguments.tiny:
         programs.VOCABULARY = 50
@@ -290,8 +290,8 @@ def main():
             text = f"{row['median_us']:10.1f} us  {row['lo_us']:.1f} .. {row['hi_us']:.1f}" if "median_us" in row else row["error"]
             wrong = wrong or text.startswith("wrong: ")
             print(f"{row['name']:56} {text}", flush=True)
-        write(arguments.out, result)  # a run that is stopped keeps what it has
-    # An error row says that something is not supported; all of them, that nothing could be measured.
+        write(arguments.out, result)  # a run that is stopped keeps its finished rows
+    # One row with an error means that something is not supported; if all rows have errors, nothing could be measured.
     return 1 if wrong or not any("median_us" in row for row in result["benchmarks"]) else 0
 
 

@@ -1,9 +1,10 @@
-"""What tools/torch/torch_peer.py times: the LSTM of PyTorch (cuDNN's), of FlashRNN and of Haste, and a whole training step in PyTorch.
+"""The programs that tools/torch/torch_peer.py times: the LSTM of PyTorch (cuDNN's), of FlashRNN and of Haste, and a training step in PyTorch.
 
-Each program has run(i), which enqueues one pass over input set i; error(), the largest error against the same computation in float64, without
-dropout; bound, what that may be; T, words and flops of a pass. Sizes as everywhere: T steps, B batch, H units, time-major.
+Each program has run(i), which enqueues one pass over input set i; error(), the largest error against the same computation in float64 without
+dropout; bound, the largest allowed error; and T, words and flops of a pass. T is the number of steps, B the batch, H the units; tensors are
+time-major.
 
-FlashRNN and Haste are not ours to ship: they are imported from a folder that the user names.
+FlashRNN and Haste are not part of this repository; they are imported from a folder that the user names.
 """
 import contextlib
 import copy
@@ -11,18 +12,18 @@ import importlib
 import os
 import sys
 
-INPUTS = 4  # sets of them
-CHECKED = 64  # steps of a long sequence that are compared: float64 is slow
+INPUTS = 4  # number of input sets
+CHECKED = 64  # number of steps of a long sequence that are compared, since float64 is slow
 VOCABULARY = 10000
-# Largest error against float64, as a share of the largest value: what a precision's operands and sums over H allow, with room for
-# rounding to accumulate over the steps. A wrong result is off by far more.
+# Largest error against float64, relative to the largest value: the rounding of a precision's operands and sums over H, with a margin for
+# accumulation over the steps. A wrong result has a far larger error.
 ALLOWED = {"f32": 1e-4, "tf32": 2e-2, "f16": 5e-2, "bf16": 2e-1}
-# Of the first minibatch's cost and gradient norm, as bench_gpu allows its own (bench/gpu_step.cpp).
+# Largest error of the first minibatch's cost and gradient norm, the same as bench_gpu's (bench/gpu_step.cpp).
 ALLOWED_STEP = {"f32": 2e-5, "tf32": 2e-3, "bf16": 2e-2}
 
 
 class Refused(Exception):
-    """Why a program cannot run here."""
+    """Raised with the reason why a program cannot run here."""
 
 
 def largest_error(ours, truth):
@@ -30,7 +31,7 @@ def largest_error(ours, truth):
 
 
 def passes_flops(shape, layers, backward):
-    """Products of input and recurrence; the gradients' cost twice as much again."""
+    """Counts the FLOP of the products of input and recurrence; the gradients add twice as many."""
     H, B, T = shape
     return (3 if backward else 1) * layers * 16.0 * T * B * H * H
 
@@ -47,7 +48,7 @@ class Layers:
         self.rnns = [torch.nn.LSTM(H, H, num_layers=per_module).to(device, dtype) for _ in range(modules)]
         self.exact = [torch.nn.LSTM(H, H, num_layers=per_module).to(device).double() for _ in range(modules)]
         for exact, rnn in zip(self.exact, self.rnns):
-            exact.load_state_dict(rnn.state_dict())  # as rounded to dtype
+            exact.load_state_dict(rnn.state_dict())  # the weights after rounding to dtype
         self.x = [torch.randn(self.T, B, H).to(device, dtype).requires_grad_(backward) for _ in range(INPUTS)]
         self.dy = (torch.randn(self.T, B, H) * 0.01).to(device, dtype)
 
@@ -82,8 +83,8 @@ class Layers:
 
 
 class Step:
-    """A minibatch of the paper's model from embedding to update, carried state included: dropout on the three non-recurrent sites, cost
-    summed over T, norm clipped, plain SGD. 16-bit precisions by autocast, as PyTorch's users have them, with float32 weights."""
+    """A minibatch of the paper's model from embedding to update, including the carried state: dropout on the three non-recurrent sites, cost
+    summed over T, norm clipping, plain SGD. The 16-bit precisions use autocast with float32 weights, as is usual in PyTorch."""
 
     def __init__(self, torch, shape, word, dtype, device, keep, init, clip, layers=2):
         self.torch, self.dtype, self.device, self.keep, self.clip, self.bound = torch, dtype, device, keep, clip, ALLOWED_STEP[word]
@@ -125,7 +126,7 @@ class Step:
         return cost.detach()
 
     def error(self):
-        """Of cost and gradient norm of a first minibatch, without dropout."""
+        """Returns the error of the cost and gradient norm of the first minibatch, without dropout."""
         exact = copy.deepcopy(self.parts).double()
         exact[1].flatten_parameters()
         found = []
@@ -137,26 +138,26 @@ class Step:
         return max(abs(ours / truth - 1) for ours, truth in zip(*found))
 
 
-# ---- what a user's copy has ----
+# ---- libraries from a user's copy ----
 
 
 def imported(folder, module, what):
-    """The module out of a user's copy in that folder."""
+    """Imports the module from a user's copy in that folder."""
     if not folder:
-        raise Refused(f"no copy of {what} here: --{what.lower()} FOLDER names one")
+        raise Refused(f"no copy of {what} was given; --{what.lower()} FOLDER names one")
     if not os.path.isdir(folder):
-        raise Refused(f"no copy of {what} here: there is no folder {folder}")
+        raise Refused(f"no copy of {what} was found, since the folder {folder} does not exist")
     sys.path.insert(0, os.path.abspath(folder))
     try:
         return importlib.import_module(module)
-    except Exception as fault:  # whatever a foreign module raises
+    except Exception as fault:  # a foreign module may raise anything
         raise Refused(f"the copy of {what} cannot be imported: {type(fault).__name__}: {fault}") from fault
     finally:
         sys.path.pop(0)
 
 
 class Foreign:
-    """One layer of another library: x, weights and what forward() makes of them; compared with nn.LSTM in float64."""
+    """One layer of another library: inputs, weights and forward(); it is compared with nn.LSTM in float64."""
 
     def __init__(self, torch, shape, word, dtype, device, backward):
         self.torch, self.backward, self.bound = torch, backward, ALLOWED[word]
@@ -165,7 +166,7 @@ class Foreign:
         self.words, self.flops = B * self.T, passes_flops(shape, 1, backward)
         torch.manual_seed(1)
         self.reference = torch.nn.LSTM(H, H).to(dtype)
-        torch.nn.init.zeros_(self.reference.bias_hh_l0)  # the others have one bias
+        torch.nn.init.zeros_(self.reference.bias_hh_l0)  # FlashRNN and Haste have only one bias
         self.drawn = [torch.randn(self.T, B, H).to(dtype) for _ in range(INPUTS)]
         self.dy_drawn = (torch.randn(self.T, B, H) * 0.01).to(dtype)
 
@@ -181,7 +182,7 @@ class Foreign:
         return y
 
     def truth(self):
-        """[y, dx, dw_ih, dw_hh, db] in float64, as far as they are asked for."""
+        """Returns [y, dx, dw_ih, dw_hh, db] in float64, or only those that the pass computes."""
         exact = self.torch.nn.LSTM(*[self.shape[0]] * 2).to(self.device).double()
         exact.load_state_dict(self.reference.state_dict())
         x = self.drawn[0].to(self.device).double().requires_grad_(True)
@@ -191,7 +192,7 @@ class Foreign:
         return [y.detach(), *(self.torch.autograd.grad(y, wanted, dy) if self.backward else ())]
 
     def error(self):
-        """Of all steps: neither library takes another length than it was made for."""
+        """Returns the error over all steps, since neither library accepts another length than that of its construction."""
         y = self.forward(self.inputs[0])
         ours = [y, *(self.torch.autograd.grad(y, [self.inputs[0], *self.weights], self.dy) if self.backward else ())]
         return largest_error(*zip(*[(a.detach(), b) for a, b in self.pairs(ours, self.truth())]))
@@ -199,7 +200,7 @@ class Foreign:
 
 class FlashRnn(Foreign):
     """FlashRNN's fused CUDA kernel: batch-major, Wx (B,T,4,1,H), R (4,1,H,H) and one bias (4,1,H), gates in PyTorch's order. With `product`
-    the input's product is part of the pass, without it Wx is the input."""
+    the input projection is part of the pass; without it Wx is the input."""
 
     def __init__(self, torch, folder, shape, word, dtype, device, backward, product):
         super().__init__(torch, shape, word, dtype, device, backward)
@@ -232,7 +233,7 @@ class FlashRnn(Foreign):
         return states[0][:, :, 0]  # h, of (2,B,T,1,H)
 
     def pairs(self, ours, truth):
-        """Gradients of Wx have no counterpart: what it is made from has."""
+        """Pairs the results; the gradient of Wx has no counterpart, but those of the tensors that Wx is computed from have."""
         H, names = self.shape[0], ["y", "x", "w_ih", "w_hh", "b"]
         mine = dict(zip(["y", "x", *(["w_ih"] if self.product else []), "w_hh", "b"], ours))
         theirs = dict(zip(names, truth))
@@ -257,7 +258,7 @@ class Haste(Foreign):
         self.dy = self.dy_drawn.to(device)
 
     def reordered(self, tensor):
-        """Rows i, f, g, o as i, g, f, o; it is its own inverse."""
+        """Reorders rows i, f, g, o to i, g, f, o; the function is its own inverse."""
         i, f, g, o = tensor.detach().chunk(4)
         return self.torch.cat([i, g, f, o]).contiguous()
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""The model of plstm in PyTorch, as somebody who knows PyTorch well would write it: torch.nn.LSTM (no Python loop over time), fused
-cross-entropy, in-place updates, detached carried state. It is the peer of the tests (same loss, same gradients) and of the benchmark.
+"""The model of plstm in idiomatic PyTorch: torch.nn.LSTM (no Python loop over time), fused cross-entropy, in-place updates, detached carried
+state. The tests (same loss, same gradients) and the benchmark compare plstm with it.
 
-    torch_twin.py bench [--hidden H ...] [--threads 1,2]    a line of JSON, then a sample of words/s for each line of standard input
-    torch_twin.py --python PROGRAM ...                      either by a Python of one's choice, such as a virtual environment's
-    torch_twin.py jobs FILE                                 what tests/host/test_torch.py asks for: a JSON list, see JOBS below
+    torch_twin.py bench [--hidden H ...] [--threads 1,2]    prints a line of JSON, then a sample of words/s for each line of standard input
+    torch_twin.py --python PROGRAM ...                      does either with another Python, such as a virtual environment's
+    torch_twin.py jobs FILE                                 runs the jobs of tests/host/test_torch.py: a JSON list, see JOBS below
 
-Initial weights and masks, where not handed in, are computed here from the seed (SPEC 2 and 3), written apart from the C code; so is
-the way from text to minibatches (SPEC 4). Exit status 77, with a sentence, where no Python on this machine has PyTorch.
+Initial weights and masks that are not given are computed here from the seed (SPEC 2 and 3), by code that is independent of the C code; so are
+the minibatches of a text (SPEC 4). The exit status is 77, with a message, if no Python on this machine has PyTorch.
 """
 import argparse
 import ctypes
@@ -25,7 +25,7 @@ NO_TORCH = 77
 PREPARED = "PLSTM_TWIN_PREPARED"  # set once the environment below is in force
 
 
-# ---- a Python with torch, and an environment that is as good to it as plstm is to itself ----
+# ---- a Python with torch, and an environment that makes it as fast as possible ----
 
 def cpu_flags():
     with open("/proc/cpuinfo", encoding="utf-8") as f:
@@ -34,15 +34,15 @@ def cpu_flags():
 
 
 def find_python():
-    """The Python of --python, or the first here that has torch. Ends the process where there is none."""
+    """Returns the Python of --python, or the first one here that has torch. Exits if there is none."""
     candidates = [sys.executable, "/usr/bin/python3"]
     if "--python" in sys.argv:
         at = sys.argv.index("--python")
         candidates = sys.argv[at + 1 : at + 2]
         if not candidates or not shutil.which(candidates[0]):
-            print(f"torch_twin: --python takes a program, not '{''.join(candidates)}'", file=sys.stderr)
+            print(f"torch_twin: --python needs a program; '{''.join(candidates)}' is none", file=sys.stderr)
             sys.exit(2)
-        candidates = [os.path.abspath(shutil.which(candidates[0]))]  # not resolved: a link is how a virtual environment names its own
+        candidates = [os.path.abspath(shutil.which(candidates[0]))]  # the link is not resolved, since a virtual environment's Python is a link
         del sys.argv[at : at + 2]
     for python in candidates:
         probe = [python, "-c", "import importlib.util, sys; sys.exit(not importlib.util.find_spec('torch'))"]
@@ -60,12 +60,12 @@ def prepare():
     if PREPARED not in os.environ:
         python = find_python()
         environment = {PREPARED: "1"}
-        # Debian lets the administrator choose the BLAS that torch is linked to; take the OpenMP build of OpenBLAS, as plstm does: it
-        # shares torch's threads instead of fighting them. A torch that brings its own BLAS does not look here.
+        # On Debian the administrator can choose the BLAS of torch. Use the OpenMP build of OpenBLAS, as plstm does: it shares torch's
+        # threads instead of competing with them. A torch with its own BLAS ignores this path.
         folders = [os.path.dirname(f) for f in glob.glob("/usr/lib/*/openblas-openmp/libblas.so.3")]
         if folders:
             environment["LD_LIBRARY_PATH"] = ":".join(folders + [f for f in [os.environ.get("LD_LIBRARY_PATH")] if f])
-        # glibc would give the logits' megabytes back to the kernel after every step and have them cleared page by page in the next.
+        # Otherwise glibc returns the megabytes of the logits to the kernel after every step, which clears them page by page for the next.
         for variable in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
             if variable not in os.environ:
                 environment[variable] = str(1 << 32)
@@ -76,7 +76,7 @@ def prepare():
     name = openblas("openblas_get_corename")
     fast = {"avx512f": ("SkylakeX", "Cooperlake", "SapphireRapids"), "avx2": ("Haswell", "Zen", "Excavator")}
     flags = cpu_flags()
-    # OpenBLAS takes a CPU that is younger than itself for a Prescott.
+    # OpenBLAS treats a CPU that is newer than itself as a Prescott.
     for flag, names in fast.items():
         if flag in flags and name:
             if name.lower() not in (n.lower() for n in names) and "OPENBLAS_CORETYPE" not in os.environ:
@@ -87,7 +87,7 @@ def prepare():
 
 
 def openblas(function):
-    """What OpenBLAS says of itself; None where torch uses another BLAS."""
+    """Returns OpenBLAS's description of itself, or None if torch uses another BLAS."""
     with open("/proc/self/maps", encoding="utf-8") as f:
         paths = sorted({line.split()[-1] for line in f if "libopenblas" in line})
     for path in paths:
@@ -107,16 +107,16 @@ F = torch.nn.functional
 MASK32 = 0xFFFFFFFF
 INIT_STREAM = 0x494E4954  # SPEC 3
 IDS_STREAM = 1 << 40  # the benchmark's words
-WINDOWS = 16  # of words that the benchmark goes through in turn
+WINDOWS = 16  # number of windows of words that the benchmark cycles through
 
 
 def philox_words(seed, subsequence, n):
-    """The first n words of a subsequence (int64 tensor of values below 2^32): word e is number e mod 4 of block e div 4."""
+    """Returns the first n words of a subsequence (int64 tensor of values below 2^32): word e is word e mod 4 of block e div 4."""
     blocks = torch.arange((n + 3) // 4, dtype=torch.int64)
     counter = [blocks & MASK32, blocks >> 32, torch.full_like(blocks, subsequence & MASK32), torch.full_like(blocks, subsequence >> 32)]
     key = [seed & MASK32, seed >> 32]
     for _ in range(10):
-        # The product wraps in int64, whose bits are those of the unsigned one.
+        # The product wraps around in int64, with the same bits as the unsigned product.
         p0, p1 = counter[0] * 0xD2511F53, counter[2] * 0xCD9E8D57
         high0, high1 = (p0 >> 32) & MASK32, (p1 >> 32) & MASK32
         counter = [high1 ^ counter[1] ^ key[0], p1 & MASK32, high0 ^ counter[3] ^ key[1], p0 & MASK32]
@@ -150,7 +150,7 @@ def split_file(folder, split):
 
 
 def read_ids(folder):
-    """Ids of the training text and the types in order of first appearance."""
+    """Returns the ids of the training text and the types in order of first appearance."""
     with open(split_file(folder, "train"), "rb") as f:
         words = [w for line in f.read().replace(b"\n", b" <eos> \n").split(b"\n") for w in re.split(rb"[ \t\r\v\f]+", line) if w]
     vocabulary = {}
@@ -219,7 +219,7 @@ class RNNModel(torch.nn.Module):
         return self.decoder(self.drop(output).flatten(0, 1)), state
 
     def forward_masked(self, x, state, mask, recurrent):
-        """The same with masks handed in: mask(site) is (T,B,H), scaled. Recurrent masks ask for a loop over time."""
+        """The same with given masks: mask(site) is (T,B,H), scaled. Recurrent masks require a loop over time."""
         L, T = self.rnn.num_layers, x.shape[0]
         h, c = state
         output = self.encoder(x)
@@ -263,8 +263,8 @@ def zero_state(L, B, H, dtype=torch.float32):
 
 
 def train_step(model, x, y, state, lr, clip, forward=None):
-    """One minibatch; gives nats, gradient norm and the state to carry on. forward: the model, or its compiled form."""
-    # A compiled model has no truth value: it passes len() on to a module that has none.
+    """Trains one minibatch and returns nats, gradient norm and the next state. forward: the model, or its compiled form."""
+    # A compiled model has no truth value, since it forwards len() to a module that has none.
     logits, state = (model if forward is None else forward)(x, state)
     nats = F.cross_entropy(logits, y.flatten(), reduction="sum")
     (nats / x.shape[1]).backward()
@@ -283,10 +283,10 @@ def train_step(model, x, y, state, lr, clip, forward=None):
     return nats.item(), norm, (state[0].detach(), state[1].detach())
 
 
-# ---- jobs: what the tests ask for, many in one process since torch takes long to load ----
+# ---- jobs of the tests, many in one process since torch takes long to load ----
 
 def job_gradients(job, answer):
-    """Loss and every gradient of minibatch `window` of the data from a zero state, with masks handed in."""
+    """Computes the loss and every gradient of minibatch `window` of the data from a zero state, with given masks."""
     weights, _ = load_safetensors(job["weights"])
     V, H, L = sizes_of(weights)
     dtype = torch.float64 if job["double"] else torch.float32
@@ -308,7 +308,7 @@ def job_gradients(job, answer):
 
 
 def job_train(job, answer):
-    """Losses and gradient norms of the first `steps` minibatches; nothing is masked."""
+    """Computes losses and gradient norms of the first `steps` minibatches, without masks."""
     weights, _ = load_safetensors(job["weights"])
     V, H, L = sizes_of(weights)
     model = make_model(V, H, L, 1.0, weights)
@@ -324,7 +324,7 @@ def job_train(job, answer):
 
 
 def job_draw(job, answer):
-    """Initial weights and masks by this file's own arithmetic."""
+    """Draws initial weights and masks with this file's own code."""
     V, H, L, T, B, sites = (job[k] for k in ("V", "H", "L", "T", "B", "sites"))
     save_safetensors(job["init_out"], draw_weights(shapes_of(V, H, L), job["seed"], job["init"]), {})
     masks = {f"mask.site{site}": draw_mask(job["seed"], job["step"], site, sites, T, B, H, job["keep"]).to(torch.uint8)
@@ -333,7 +333,7 @@ def job_draw(job, answer):
 
 
 def job_make(job, answer):
-    """A model as PyTorch initialises it, written by the official package where it is there."""
+    """Writes a model as PyTorch initialises it, with the official safetensors package if it is installed."""
     torch.manual_seed(job["seed"])
     state = RNNModel(job["V"], job["H"], job["L"]).state_dict()
     official = official_safetensors()
@@ -345,7 +345,7 @@ def job_make(job, answer):
 
 
 def job_load(job, answer):
-    """The whole file into the module of pytorch/examples, with no name missing or left over."""
+    """Loads the whole file into the module of pytorch/examples, with no missing or unexpected name."""
     official = official_safetensors() if job["official"] else None
     if job["official"] and not official:
         answer["missing"] = f"{sys.executable} has no safetensors package"
@@ -383,14 +383,14 @@ def jobs(arguments):
 # ---- bench ----
 
 def products(V, H, L, T, B):
-    """The matrix products of one minibatch: (how often, m, k, n) of (m,k)x(k,n), and which operand is stored transposed."""
+    """The matrix products of one minibatch: (count, m, k, n) of (m,k)x(k,n), and which operand is stored transposed."""
     N = T * B
     layer = [(1, N, H, 4 * H, "nt"), (T, B, H, 4 * H, "nt"), (T, B, 4 * H, H, "nn"), (1, N, 4 * H, H, "nn"), (2, 4 * H, N, H, "tn")]
     return [(L * times, m, k, n, how) for times, m, k, n, how in layer] + [(1, N, H, V, "nt"), (1, N, V, H, "nn"), (1, V, N, H, "tn")]
 
 
 def seconds_of(f, least=0.25, times=3):
-    """The best of several runs of f, each repeated for a while: others use this machine too."""
+    """Returns the best time of several runs of f, each repeated for a while, since other processes use this machine too."""
     f()
     best = math.inf
     for _ in range(times):
@@ -403,7 +403,7 @@ def seconds_of(f, least=0.25, times=3):
 
 
 def sgemm_rates(shape, threads, side):
-    """FLOP/s of torch.mm on a square, and on the products of the model, weighed as the step uses them."""
+    """Measures the FLOP/s of torch.mm on a square product and on the products of the model, weighted by their counts in a step."""
     torch.set_num_threads(threads)
     operand = lambda rows, cols, transposed: torch.rand(cols, rows).t() if transposed else torch.rand(rows, cols)
     a, b, out = torch.rand(side, side), torch.rand(side, side), torch.empty(side, side)
@@ -417,7 +417,7 @@ def sgemm_rates(shape, threads, side):
 
 
 class Training:
-    """The model in one of the ways in which PyTorch can train it, stopped and continued at will."""
+    """The model in one configuration of PyTorch, whose training can be stopped and continued."""
 
     def __init__(self, a, weights, ids, threads, compiled, sparse):
         self.facts = {"threads": threads, "mode": "torch.compile" if compiled else "eager", "embedding_gradient": "sparse" if sparse else "dense"}
@@ -426,7 +426,7 @@ class Training:
         self.model, self.state = make_model(a.vocab, a.hidden, a.layers, a.keep, weights, sparse), zero_state(a.layers, a.batch, a.hidden)
         self.forward = torch.compile(self.model) if compiled else self.model
         self.facts["first_nats"] = self.step() / self.words
-        self.step()  # a compiled one compiles its backward pass, and what a second state's strides ask for
+        self.step()  # a compiled model compiles its backward pass, and recompiles for the strides of the second state
 
     def step(self):
         window = self.ids[self.count % WINDOWS]
@@ -444,7 +444,7 @@ class Training:
 
 
 def fastest(a, weights, ids):
-    """The fastest Training of all thread counts, eager and compiled, sparse and dense, and what was tried."""
+    """Returns the fastest Training of all thread counts, eager and compiled, sparse and dense, and the list of those tried."""
     best, tried = None, []
     for threads in [int(n) for n in a.threads.split(",")]:
         for compiled in (False, True) if hasattr(torch, "compile") else (False,):
@@ -465,10 +465,10 @@ def fastest(a, weights, ids):
 
 
 def bench(a):
-    """First a line about the fastest training and the sgemm rates, then for every line of standard input one sample of words/s."""
+    """Prints a line about the fastest training and the sgemm rates, then one sample of words/s for every line of standard input."""
     shape = (a.vocab, a.hidden, a.layers, a.seq, a.batch)
     weights = draw_weights(shapes_of(a.vocab, a.hidden, a.layers), a.seed, a.init)
-    # Zipf's law, as in text: ids are log-uniform. bench_cpu.cpp draws the same.
+    # Ids are log-uniform, which is Zipf's law, as in text. bench_cpu.cpp draws the same.
     words = philox_words(a.seed, IDS_STREAM, WINDOWS * (a.seq + 1) * a.batch).double() * 2.0**-32
     ids = ((a.vocab + 1.0) ** words - 1.0).clamp(0, a.vocab - 1).long().reshape(WINDOWS, a.seq + 1, a.batch)
     training, tried = fastest(a, weights, ids)
@@ -496,7 +496,7 @@ def main():
     for option, value in (("keep", 1.0), ("init", 0.1), ("lr", 1.0), ("clip", 5.0)):
         p.add_argument(f"--{option}", type=float, default=value, metavar="X", help=" ")
     p.add_argument("--threads", default="1,2", metavar="N,N", help="thread counts to try")
-    p.add_argument("--seconds", type=float, default=2.0, metavar="X", help="of training per sample")
+    p.add_argument("--seconds", type=float, default=2.0, metavar="X", help="seconds of training per sample")
     p.add_argument("--square", type=int, default=2048, metavar="N", help="side of the matrices of the sgemm rate")
     arguments = parser.parse_args()
     arguments.run(arguments)

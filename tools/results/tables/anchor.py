@@ -1,11 +1,11 @@
-"""Times that others have published of one shape, and what was measured of the same programs: where these do not agree, the measurement is in
-question before anything else is."""
+"""Compares published times of one shape with our measurements of the same programs. If they disagree, the measurement must be examined before
+any conclusion."""
 from tables import bench
 from tables.text import link, number, table
 
 SHAPE = (768, 16, 1024)  # H, B, T
 SOURCE = "[head_dim--lstm.svg](https://github.com/NX-AI/flashrnn) of NX-AI/flashrnn, H100 SXM"
-# (program, which rows are its, precision, published ms of forward, of forward and backward)
+# (program, test of a row's name, precision, published ms of forward, of forward and backward)
 PUBLISHED = (
     ("cuDNN through nn.LSTM", lambda name: name == "cudnn", "f16", 2.01, 5.19),
     ("cuDNN by its C API, the fastest algorithm", lambda name: name.startswith("cudnn-") and name != "cudnn-dropout3", "f16", None, None),

@@ -1,5 +1,5 @@
-"""Rows of the GPU benchmarks (bench/bench_gpu.cpp, tools/torch/torch_peer.py) as tools/results/ingest.py files them: variants.json, step.json and
-constants.json of a machine. Columns are read by name, and one that is missing is an empty cell."""
+"""Reads the rows of the GPU benchmarks (bench/bench_gpu.cpp, tools/torch/torch_peer.py) as tools/results/ingest.py files them: variants.json,
+step.json and constants.json of a machine. Columns are read by name, and a missing column is an empty cell."""
 import os
 
 from tables.data import Failure
@@ -19,7 +19,7 @@ class Row:
         parts = [p for p in self.name.split("/") if p.split(":")[0] not in NOT_OURS]
         sizes = [i for i, p in enumerate(parts) if ":" in p]
         if not sizes or sizes[0] < 3:
-            raise Failure(f"a benchmark row is called {self.name!r}, not KIND/WHAT/.../PRECISION/H:../B:../T:..")
+            raise Failure(f"unexpected name {self.name!r} of a benchmark row; expected KIND/WHAT/.../PRECISION/H:../B:../T:..")
         self.kind, self.path, self.precision = parts[0], tuple(parts[1:sizes[0] - 1]), parts[sizes[0] - 1]
         of = dict(p.split(":", 1) for p in parts if ":" in p)
         self.shape = tuple(int(of.pop(name, 0)) for name in "HBT")
@@ -27,7 +27,7 @@ class Row:
         self.error = row.get("error") if isinstance(row.get("error"), str) else row.get("error_message")
 
     def get(self, *names):
-        """The first of these columns that is there, or None."""
+        """Returns the first of these columns that exists, or None."""
         return next((self.row[n] for n in names if isinstance(self.row.get(n), (int, float))), None)
 
     @property
@@ -40,17 +40,17 @@ class Row:
 
     @property
     def noise(self):
-        """The interquartile range over the median; of rows without it what lies between the 10 % and 90 % quantiles."""
+        """The interquartile range over the median; for rows without it, the distance of the 10 % and 90 % quantiles over the median."""
         low, high, relative = self.get("p10_us"), self.get("p90_us"), self.get("riqr")
         return relative if relative is not None or None in (low, high) or not self.us else (high - low) / self.us
 
     def said(self, name):
-        """What the label says of it: kernel of "stop=noise kernel=reg" is reg; None where it says nothing."""
+        """Returns the label's value for a name, or None: that of kernel in "stop=noise kernel=reg" is reg."""
         return dict(word.split("=", 1) for word in str(self.row.get("label", "")).split() if "=" in word).get(name)
 
 
 class Machine:
-    """A GPU's folder."""
+    """The data in a GPU's folder."""
 
     def __init__(self, data, folder):
         self.folder, self.hardware = folder, data.hardware(folder + "/machine.json")
@@ -62,7 +62,7 @@ class Machine:
             found = data.json(file)
             for side, context in found["context"].items():
                 if context.get("emulated") == "yes" or str(context.get("gpu", "")).startswith("emulated"):
-                    raise Failure(f"profiles/{file} was taken on the emulator, whose times say nothing about a GPU")
+                    raise Failure(f"profiles/{file} was measured on the emulator, whose times say nothing about a GPU")
                 self.context[side] = context
             for row in found["rows"]:
                 self.rows.append(Row(row))
@@ -72,11 +72,11 @@ class Machine:
         self.constants_file = constants if data.find(constants) else None
         found = data.json(constants) if self.constants_file else {"constants": {}}
         if found.get("emulated"):
-            raise Failure(f"profiles/{constants} was taken on the emulator, whose times say nothing about a GPU")
+            raise Failure(f"profiles/{constants} was measured on the emulator, whose times say nothing about a GPU")
         self.constants = found["constants"]
 
     def find(self, kind, path, precision, shape, how=()):
-        """The row of that name, or None; its error, if any, is in it."""
+        """Returns the row of that name, which may contain an error, or None."""
         return self.by_key.get((kind, path, precision, shape, how))
 
     def us(self, kind, path, precision, shape, how=()):
@@ -87,14 +87,14 @@ class Machine:
         return self.constants.get(name, {}).get("value")
 
     def rate(self, precision):
-        """FLOP/s that this GPU was seen to reach in that precision, or None."""
+        """Returns the highest FLOP/s measured on this GPU in that precision, or None."""
         names = [f"{kind}_{precision}" for kind in ("fma", "mma", "gemm")]
         return max((rate for rate in map(self.constant, names) if rate), default=None)
 
     def floor_us(self, row):
-        """Microseconds below which no implementation of a recurrence can be on this GPU: its steps wait for a hop from SM to SM each and then do
-        their share of the arithmetic at the highest rate that was measured, or all bytes are moved, whichever takes longer. None where a constant
-        that it takes was not measured."""
+        """Returns the floor of a recurrence on this GPU in microseconds, the time that no implementation can beat: at each step one hop from SM
+        to SM and the step's arithmetic at the highest measured rate, or the movement of all bytes, whichever takes longer. Returns None if a
+        constant that it needs was not measured."""
         flops, moved, hop, rate = row.get("FLOP/s"), row.get("bytes/s"), self.constant("flag_hop"), self.rate(row.precision)
         width = max((width for name in ("copy", "copy_kernel") if (width := self.constant(name))), default=None)
         if not (row.us and flops and moved and hop and rate and width):
@@ -103,7 +103,7 @@ class Machine:
 
 
 def no_lower(precision):
-    """Precisions in which a fair peer of ours may compute: the same, or more exact."""
+    """Returns the precisions in which a fair peer may compute: the same precision or a more exact one."""
     return {"f32": ("f32",), "tf32": ("f32", "tf32")}.get(precision, PRECISIONS)
 
 
@@ -112,6 +112,6 @@ def percent(share, digits=0):
 
 
 def machines(data):
-    """Of every folder with a file of rows or constants."""
+    """Returns a Machine for every folder with a file of rows or constants."""
     folders = {os.path.dirname(file) for name in FILES for file in data.find("*/" + name)}
     return [Machine(data, folder) for folder in sorted(folders - {"model"})]

@@ -1,14 +1,14 @@
-"""Captions: without dropout, with it, and ten models without it together, ours beside the paper's table 4."""
+"""The captions section: a model without dropout, one with it, and an ensemble of ten without it, beside the paper's table 4."""
 from tables.data import Failure
 from tables.text import link, listed, number, spread, table
 
-# arXiv 1409.2329v5, table 4: test perplexity, BLEU.
+# Test perplexity and BLEU of arXiv 1409.2329v5, table 4.
 PAPER = {"none": (8.47, 23.5), "dropout": (7.99, 24.3), "ensemble": (7.5, 24.4)}
 TITLES = {"none": "no dropout", "dropout": "non-recurrent dropout", "ensemble": "ten models without dropout"}
 
 
 def read(data):
-    """[(record, file)] of the repetitions that ended, and of the settings that were tried."""
+    """[(record, file)] of the finished repetitions, and of the settings that were tried."""
     found, tuned = [], []
     for file in data.find("*/caption.jsonl"):
         for record in data.lines(file):
@@ -48,7 +48,7 @@ def repetitions_table(found):
         else:
             row += ["", ""]
         rows.append(row)
-    return "\nEach repetition: by how much dropout's perplexity is lower than none's, and its BLEU higher.\n\n" + table(
+    return "\nFor each repetition, how much lower the perplexity and how much higher the BLEU is with dropout than without:\n\n" + table(
         ["repetition", "test, none", "test, dropout", "test, ten", "BLEU, none", "BLEU, dropout", "BLEU, ten", "lower", "higher"], rows)
 
 
@@ -60,15 +60,15 @@ def caption(data, figures):
         return text
     text += repetitions_table(found)
     if tuned:
-        text += "\nTried on valid, a training each; the best of each side is used in every repetition.\n\n" + table(
+        text += "\nThe settings that were tried on valid, with one training each; the best setting of each side is used in every repetition:\n\n" + table(
             ["", "keep", "epochs", "at the first learning rate", "valid", "best epoch", "used "],
             [[TITLES[r["tuned"]], "–" if r["tuned"] == "none" else f"{r['keep']:g}", str(r["epochs"]), str(r["hold"]), number(r["valid_ppl"], 2), str(r["best_epoch"]),
               "yes" if r["chosen"] else ""] for r, _ in tuned])
     r = found[0][0]
     ratio = [r["shuffled_ppl"] / r["test_ppl"] for r, _ in found]
     layers = "one layer" if r["layers"] == 1 else f"{r['layers']} layers"
-    text += (f"\nThe best possible perplexity is {number(r['best_ppl'], 2)}. With the images shuffled the perplexity is {min(ratio):.1f} to {max(ratio):.1f} times as "
+    text += (f"\nThe best possible perplexity is {number(r['best_ppl'], 2)}. With the images shuffled, the perplexity is {min(ratio):.1f} to {max(ratio):.1f} times as "
              f"high. {layers.capitalize()} of {r['hidden']} units, B {r['batch']}; the weights are those of the epoch with the lowest valid "
              f"perplexity, beam {r['beam']}, length penalty A = {r['length_penalty']:g} for all sides, chosen on valid. sacrebleu: `{r['bleu_signature']}`. All repetitions together took "
-             f"{sum(r['seconds'] for r, _ in found if r['side'] != 'none') / 60:.0f} minutes of one core, which other work shared.\n")
+             f"{sum(r['seconds'] for r, _ in found if r['side'] != 'none') / 60:.0f} minutes of one core, shared with other work.\n")
     return text

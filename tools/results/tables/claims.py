@@ -1,4 +1,4 @@
-"""What dropout does to what a trained model remembers: logs of tools/results/claims.c."""
+"""The effect of dropout on the memory of a trained model, from the logs of tools/results/claims.c."""
 import math
 import statistics
 
@@ -18,7 +18,7 @@ def bin_name(first, last):
 # ---- the gradient that survives ----
 
 def networks(records):
-    """{(kind of dropout in training, masks of the measurement): records by distance}"""
+    """{(kind of dropout in training, masks of the measurement): records by number of steps}"""
     found = {}
     for r in records:
         found.setdefault((r["trained"], r["masks"]), []).append(r)
@@ -51,7 +51,7 @@ def reach(data, figures):
         for (trained, masks), points in found.items():
             by_steps = {r["steps"]: r for r in points}
             if not all(k in by_steps for k in SHOWN_STEPS):
-                raise Failure(f"profiles/{file} lacks distances of {title_of(trained, masks)}")
+                raise Failure(f"profiles/{file} lacks some numbers of steps for {title_of(trained, masks)}")
             rows.append([title_of(trained, masks), *(f"{by_steps[k]['median']:.2g} ({by_steps[k]['p10']:.2g} to {by_steps[k]['p90']:.2g})" for k in SHOWN_STEPS),
                          hardware, link(file)])
         text += table(["trained with", *(f"{k} step{'s' if k > 1 else ''}" for k in SHOWN_STEPS), "hardware ", "data "], rows)
@@ -61,10 +61,10 @@ def reach(data, figures):
     return text or "Not yet measured.\n"
 
 
-# ---- what a word costs by the distance of what it depends on ----
+# ---- the cost of a word, by its distance from the word on which it depends ----
 
 def pooled(records, first, last, key):
-    """{seed: perplexity of the words whose distance is in the bin}"""
+    """{seed: perplexity of the words whose distance is in the bin}, from records of all splits."""
     seeds = {}
     for r in records:
         if first <= r["inside"] <= last:

@@ -1,4 +1,4 @@
-"""The CPU: its backend beside PyTorch, where its time goes, and the emulator."""
+"""The CPU sections: the cpu backend beside PyTorch, the breakdown of its time, and the emulator."""
 import re
 
 from tables.data import Failure
@@ -6,7 +6,8 @@ from tables.text import link, number, share, table
 
 
 def cpu_speed(data, _figures):
-    """Files of tools/bench_cpu.py; those from before it took turns have both thread counts of PyTorch, and one load average."""
+    """Tables from the files of tools/bench_cpu.py. Files from before the programs took turns have both thread counts of PyTorch and one load
+    average."""
     text = ""
     for file in data.find("*/bench-cpu*.json"):
         bench = data.json(file)
@@ -29,13 +30,14 @@ def cpu_speed(data, _figures):
         libraries = f"of both: {bench['blas']}" if bench["blas"] == bench["torch_blas"] else f"here: {bench['blas']}; in PyTorch: {bench['torch_blas']}"
         text += f"\nMatrix library {libraries}. "
         if "march" in bench:
-            text += f"plstm compiled with MARCH={bench['march']}: vectors of {bench['vector_floats']} floats. Medians, the programs in turns. "
-        loads = "Load average before and after: " + ", ".join(notes) if notes else f"Load average when it began: {bench['load_average']:.2f}"
+            text += (f"plstm was compiled with MARCH={bench['march']} and uses vectors of {bench['vector_floats']} floats. "
+                     "Times are medians; the two programs took turns. ")
+        loads = "Load average before and after: " + ", ".join(notes) if notes else f"Load average at the start: {bench['load_average']:.2f}"
         text += f"{loads}; commit {bench['commit']}.\n\n"
     return text.rstrip("\n") + "\n" if text else "Not yet measured.\n"
 
 
-# What a line of perf is time for; the first that fits counts. (object, symbol, what)
+# The group of a line of perf, by the first entry that matches: (object, symbol, group).
 PERF_GROUPS = (
     (r"openblas", r"", "OpenBLAS: products over all T·B positions"),
     (r"bench_cpu|plstm", r"^tile_", "plstm: register tiles (recurrent products; without OpenBLAS all)"),
@@ -49,17 +51,17 @@ PERF_GROUPS = (
 
 
 def cpu_profile(data, _figures):
-    """Shares of one thread's time, from lines of perf report such as `  6.02%  bench_cpu  [.] tile_20`."""
+    """A table of the shares of one thread's time, from lines of perf report such as `  6.02%  bench_cpu  [.] tile_20`."""
     rows = []
     for file in data.find("*/perf-H*.txt"):
         shares = dict.fromkeys((what for _, _, what in PERF_GROUPS), 0.0)
         for line in data.text(file).splitlines():
             found = re.match(r"\s*([\d.]+)%\s+(\S+)\s+\[.\]\s+(\S+)", line)
             if not found:
-                raise Failure(f"profiles/{file} has a line that is not perf's: {line[:60]!r}")
+                raise Failure(f"profiles/{file} has a line that perf report does not print: {line[:60]!r}")
             what = next(w for dso, symbol, w in PERF_GROUPS if re.search(dso, found[2]) and re.search(symbol, found[3]))
             shares[what] += float(found[1])
-        shares["everything else"] += max(0.0, 100 - sum(shares.values()))  # what perf left out for being small
+        shares["everything else"] += max(0.0, 100 - sum(shares.values()))  # the entries that perf omitted because they are small
         size = re.search(r"perf-H(\d+)", file)[1]
         rows.append([f"H {size}", *(f"{value:.1f} %" for value in shares.values()), data.hardware(file), link(file)])
     if not rows:
@@ -68,7 +70,7 @@ def cpu_profile(data, _figures):
 
 
 def emulator(data, _figures):
-    """Rows of bench/bench_emu.cpp: Google Benchmark's own JSON of the plain and of the race build."""
+    """A table of the rows of bench/bench_emu.cpp, from Google Benchmark's JSON of the plain and of the race build."""
     rows = []
     for file in data.find("*/bench-emu-*.json"):
         run = data.json(file)

@@ -1,4 +1,4 @@
-"""What is read: files under profiles/ of one working tree."""
+"""Reads the data: files under profiles/ of one working tree."""
 import glob
 import json
 import math
@@ -6,17 +6,17 @@ import os
 
 
 class Failure(Exception):
-    """A sentence for the user."""
+    """An error whose text is a sentence for the user."""
 
 
 class Data:
-    """profiles/ of one working tree."""
+    """The folder profiles/ of one working tree."""
 
     def __init__(self, root):
         self.root = os.path.join(root, "profiles")
 
     def find(self, pattern):
-        """Paths relative to profiles/, sorted."""
+        """Returns the sorted paths that match, relative to profiles/."""
         return sorted(os.path.relpath(p, self.root) for p in glob.glob(os.path.join(self.root, pattern)))
 
     def text(self, name):
@@ -36,10 +36,10 @@ class Data:
             raise Failure(f"profiles/{name} has a line that is not JSON: {fault}") from fault
 
     def hardware(self, name):
-        """Of the machine whose folder a file is in."""
+        """Returns the name of the machine in whose folder a file is."""
         machine = os.path.join(os.path.dirname(name), "machine.json")
         if not os.path.exists(os.path.join(self.root, machine)):
-            raise Failure(f"profiles/{machine} is missing: it names the machine that profiles/{name} was taken on")
+            raise Failure(f"profiles/{machine} is missing; it must name the machine on which profiles/{name} was measured")
         return self.json(machine)["hardware"]
 
 
@@ -51,7 +51,7 @@ class Run:
         self.name, self.hardware = name, data.hardware(name)
         runs = [e for e in events if e["event"] == "run"]
         if len(runs) != 1:
-            raise Failure(f"profiles/{name} has {len(runs)} run lines, not one")
+            raise Failure(f"profiles/{name} has {len(runs)} run lines; expected one")
         self.run = runs[0]
         self.epochs = [e for e in events if e["event"] == "epoch"]
         self.test = next((e for e in events if e["event"] == "test"), None)

@@ -1,4 +1,4 @@
-"""The demo: what non-recurrent dropout is worth on the built-in corpus."""
+"""The demo's sections: the effect of non-recurrent dropout on the built-in corpus."""
 import os
 import statistics
 
@@ -24,12 +24,12 @@ def keep_figure(records):
         script += block(sites, rows)
         plots.append(f"${sites} using 1:2:3:4 with yerrorlines lw 2 pt 7 ps 0.6 lc rgb '{COLOURS[sites]}' title '{SITES[sites]}'")
     plots.append(f"{possible:.6g} with lines lw 1 lc rgb 'black' title 'best possible'")
-    script += "set xlabel 'share of values kept'\nset ylabel 'test perplexity: mean, lowest, highest'\n"
+    script += "set xlabel 'keep'\nset ylabel 'test perplexity: mean, lowest, highest'\n"
     return script + f"plot [{keeps[0] - 0.05:.6g}:{keeps[-1] + 0.05:.6g}] " + ", \\\n     ".join(plots) + "\n"
 
 
 def curves_figure(runs):
-    """Valid (lines) and train (dashes) perplexity after each epoch; a colour per kind of dropout."""
+    """Plots valid (lines) and train (dashes) perplexity after each epoch, with one colour per kind of dropout."""
     script, plots = PLOT_HEAD, []
     for run in runs:
         sites = run.run["dropout_sites"]
@@ -72,7 +72,8 @@ def demo(data, figures):
         rows.append(["best possible", "", "", *(number(ppl, 2) for ppl in possible), "", link(file)])
         text += f"Perplexity, mean ± standard deviation over seeds {listed(map(str, seeds))}; keep {best['keep']:g}.\n\n"
         text += table(["", "train", "valid", "test", *CLASSES.values(), "hardware ", "data "], rows) + "\n"
-        text += "Test perplexity of each seed, and how far non-recurrent dropout is below the others; words/s and seconds as the runs shared the cores.\n\n"
+        text += ("Test perplexity of each seed, and how far non-recurrent dropout is below the others. The three runs shared the cores, and words/s and "
+                 "seconds are those of that time.\n\n")
         text += table(["seed", "no dropout, end", "no dropout, best epoch", "non-recurrent", "naive", "below naive", "below best epoch",
                        "words/s", "seconds of all three", "hardware ", "data "],
                       [[*demo_seed(*three), hardware, link(file)] for three in zip(*kinds.values())]) + "\n"
@@ -94,14 +95,14 @@ def demo_keep(data, figures):
                 for sites in ("nonrecurrent", "all") for keep in keeps}
         lacking = [keep for (_, keep), found in ppls.items() if not found]
         if lacking:
-            raise Failure(f"profiles/{file}: keep {lacking[0]:g} lacks a kind of dropout")
+            raise Failure(f"profiles/{file}: a kind of dropout is missing at keep {lacking[0]:g}")
         mean = {key: statistics.fmean(found) for key, found in ppls.items()}
         text += table(["keep", "non-recurrent", "naive", "naive against non-recurrent", "hardware ", "data "],
                       [[f"{keep:g}", spread(ppls["nonrecurrent", keep]), spread(ppls["all", keep]),
                         percent_above(mean["all", keep], mean["nonrecurrent", keep]), hardware, link(file)] for keep in keeps]) + "\n"
         ours, naive = (min(mean[sites, keep] for keep in keeps) for sites in ("nonrecurrent", "all"))
-        text += f"Each at its own best keep: {ours:.2f} non-recurrent, {naive:.2f} naive ({percent_above(naive, ours)}).\n\n"
+        text += f"At its own best keep, each kind reaches: {ours:.2f} non-recurrent, {naive:.2f} naive ({percent_above(naive, ours)}).\n\n"
         name = f"figures/{os.path.dirname(file)}-demo-keep.svg"
         figures[name] = keep_figure(records)
-        text += f"![Test perplexity against the share kept](profiles/{name})\n\n"
+        text += f"![Test perplexity against keep](profiles/{name})\n\n"
     return text or "Not yet measured.\n"

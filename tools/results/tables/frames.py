@@ -1,4 +1,4 @@
-"""Speech: without dropout and with it, ours beside the paper's table 2."""
+"""The speech section: models without and with dropout, beside the paper's table 2."""
 from tables.data import Failure, Run
 from tables.plot import PLOT_HEAD, block
 from tables.text import link, listed, number, spread, table
@@ -8,11 +8,11 @@ TITLES = {"none": "no dropout", "nonrecurrent": "non-recurrent dropout"}
 BEST = ("train_acc", "valid_acc", "test_acc", "test_acc_nosil")
 
 
-SMALLER = "*/frames-2x128.jsonl"  # of a model of 128 units, which was trained before
+SMALLER = "*/frames-2x128.jsonl"  # results of an earlier model of 128 units
 
 
 def read(data, pattern="*/frames.jsonl"):
-    """[(result, file)] of every run that has ended."""
+    """[(result, file)] of every finished run."""
     found = []
     for file in data.find(pattern):
         for result in data.lines(file):
@@ -23,7 +23,7 @@ def read(data, pattern="*/frames.jsonl"):
 
 
 def points(runs, key):
-    """An accuracy of several runs, in per cent."""
+    """Returns an accuracy of several runs, in per cent."""
     return spread([100 * r[key] for r in runs])
 
 
@@ -40,7 +40,7 @@ def row(title, paper, runs, files, data):
             listed(epochs), str(len(runs)), listed(sorted({data.hardware(f) for f in files})), ", ".join(map(link, files))]
 
 
-HEADINGS = ["", "keep", "train, %", "paper's train", "valid, %", "paper's valid", "test, %", "test without silence, %", "test nats a frame", "best epoch",
+HEADINGS = ["", "keep", "train, %", "paper's train", "valid, %", "paper's valid", "test, %", "test without silence, %", "test nats per frame", "best epoch",
             "seeds", "hardware ", "data "]
 
 
@@ -49,8 +49,12 @@ def main_table(found, data):
     return table(HEADINGS, [row(TITLES[sites], [f"{x}" for x in PAPER[sites]], of(found, "main", sites), files, data) for sites in TITLES])
 
 
+def higher_or_lower(change, digits, unit):
+    return f"{abs(change):.{digits}f} {unit} {'lower' if change < 0 else 'higher'}"
+
+
 def seeds_table(found):
-    """The two sides of each seed that has both."""
+    """Compares the two sides of each seed that has both."""
     by_seed = {sites: {r["seed"]: r for r in of(found, "main", sites)} for sites in TITLES}
     rows, gains, lower = [], [], []
     for seed in sorted(by_seed["none"].keys() & by_seed["nonrecurrent"].keys()):
@@ -61,24 +65,25 @@ def seeds_table(found):
                      number(ours["best_epoch_test_nats"], 3), f"{lower[-1]:.1f} %"])
     if not rows:
         return ""
-    return ("\nEach seed: by how many points accuracy is higher with dropout, and nats a frame without and with it.\n\n"
+    return ("\nFor each seed, how many points higher the accuracy is with dropout, and the nats per frame without and with it:\n\n"
             + table(["seed", "train", "valid", "test", "test without silence", "nats, none", "nats, dropout", "lower"], rows)
-            + f"\nMean over these seeds: test accuracy {sum(gains) / len(gains):+.2f} points with dropout, test nats {sum(lower) / len(lower):.1f} % lower.\n")
+            + f"\nMean over these seeds: with dropout, test accuracy is {higher_or_lower(sum(gains) / len(gains), 2, 'points')} and test nats are "
+            f"{higher_or_lower(-sum(lower) / len(lower), 1, '%')}.\n")
 
 
 def tuning_table(found):
-    """Every setting that was tried, by its valid accuracy; seed 1."""
+    """Lists every setting that was tried, by its valid accuracy with seed 1."""
     rows = [[r["setting"], f"{r['hold']}", f"{r['decay']}", str(r["epochs"]), points([r], "best_epoch_valid_acc"), points([r], "best_epoch_test_acc"),
              number(r["best_epoch_test_nats"], 3), str(r["best_epoch"]), "yes" if r["what"] == "main" else ""]
             for r, _ in found if r["setting"] and r["seed"] == 1 and r["what"] in ("main", "tune")]
     if not rows:
         return ""
-    return ("\nThe settings that were tried, seed 1; the table above has the one of each side that is marked. B is 5 and lr 0.2 unless the name says otherwise; lr is "
-            "divided by *decay* after every epoch past *hold*.\n\n" + table(["setting", "hold", "decay", "epochs", "valid, %", "test, %", "test nats", "best epoch", "in the table "], rows))
+    return ("\nThe settings that were tried with seed 1; the table above has the marked setting of each side. B is 5 and lr is 0.2 unless the name "
+            "says otherwise; lr is divided by *decay* after every epoch past *hold*:\n\n" + table(["setting", "hold", "decay", "epochs", "valid, %", "test, %", "test nats", "best epoch", "in the table "], rows))
 
 
 def curve_table(found):
-    """Over the share kept, seed 1."""
+    """Lists the results over keep, with seed 1."""
     runs = {}
     for r, _ in found:
         if r["seed"] == 1 and r["what"] in ("main", "tune", "curve") and (r["keep"] not in runs or r["best_epoch_valid_acc"] > runs[r["keep"]]["best_epoch_valid_acc"]):
@@ -87,21 +92,21 @@ def curve_table(found):
         return ""
     rows = [["none dropped" if keep == 1 else f"{keep}", *(points([runs[keep]], "best_epoch_" + key) for key in BEST), number(runs[keep]["best_epoch_test_nats"], 3),
              str(runs[keep]["best_epoch"])] for keep in sorted(runs, reverse=True)]
-    return "\nThe curve over the share kept, seed 1.\n\n" + table(["keep", "train, %", "valid, %", "test, %", "test without silence, %", "test nats", "best epoch"], rows)
+    return "\nResults over keep, seed 1:\n\n" + table(["keep", "train, %", "valid, %", "test, %", "test without silence, %", "test nats", "best epoch"], rows)
 
 
 def unseen_table(found):
-    """Speakers that training never heard."""
+    """Lists the results for speakers that training does not have."""
     runs = of(found, "unseen")
     if not runs:
         return ""
     rows = [[TITLES[r["sites"]], *(points([r], "best_epoch_" + key) for key in BEST), number(r["best_epoch_test_nats"], 3), str(r["best_epoch"])] for r in runs]
-    return ("\nSpeakers that were never heard: training on four, valid and test on one each, seed 1, the settings of the table.\n\n"
+    return ("\nUnseen speakers: the model trains on four speakers; valid and test have one other speaker each. Seed 1, the settings of the table above:\n\n"
             + table(["", "train, %", "valid, %", "test, %", "test without silence, %", "test nats", "best epoch"], rows))
 
 
 def curves_figure(runs):
-    """Valid accuracy after each epoch (lines) and training's (dashes), every run of the table."""
+    """Plots the valid accuracy after each epoch (lines) and that of training (dashes), for every run of the table."""
     script, plots, shown = PLOT_HEAD, [], set()
     for i, run in enumerate(runs):
         sites = run.run["dropout_sites"]
@@ -126,25 +131,25 @@ def frames(data, figures):
     if found:
         first = found[0][0]
         frames_of = " + ".join(f"{first['frames'][split]:,}" for split in ("train", "valid", "test"))
-        text += (f"\n{first['layers']} layers of {first['hidden']} units, B {first['batch']}, {first['F']} features and {first['V']} labels a frame, {frames_of} frames "
+        text += (f"\n{first['layers']} layers of {first['hidden']} units, B {first['batch']}, {first['F']} features and {first['V']} labels per frame, {frames_of} frames "
                  f"of training, valid and test; the weights are those of the epoch with the highest valid accuracy. All runs together took "
                  f"{sum(r['minutes'] for r, _ in found):.0f} minutes.\n")
     if smaller := read(data, SMALLER):
         first = smaller[0][0]
-        text += (f"\nBefore, a smaller model: {first['layers']} layers of {first['hidden']} units.\n\n" + main_table(smaller, data) + seeds_table(smaller)
+        text += (f"\nAn earlier, smaller model has {first['layers']} layers of {first['hidden']} units:\n\n" + main_table(smaller, data) + seeds_table(smaller)
                  + unseen_table(smaller))
     for file in data.find("*/partial-frames-*.jsonl"):
         run = Run(data, file)
         if run.epochs:
             valid = ", ".join(number(100 * e["valid_acc"], 1) for e in run.epochs)
             keep = "" if run.run["dropout_sites"] == "none" else f"keep {run.run['keep']}, "
-            text += (f"\nCut short by the time there was: {TITLES[run.run['dropout_sites']]}, {keep}seed {run.run['seed']}, after "
+            text += (f"\nNot finished for lack of time: {TITLES[run.run['dropout_sites']]}, {keep}seed {run.run['seed']}, after "
                      f"{len(run.epochs)} epochs; valid accuracy {valid} % ({run.hardware}, {link(run.name)}).\n")
     return text
 
 
 def demo(data, figures):
-    """The built-in utterances, whose generator's posterior is the best there can be."""
+    """The table of the demo on the built-in utterances, with the generator's posterior as the best possible."""
     del figures
     text = ""
     for file in data.find("*/demo-speech.jsonl"):
@@ -159,5 +164,5 @@ def demo(data, figures):
                      number(first["possible_nats"], 3), "", link(file)])
         seeds = listed(str(r["seed"]) for r in side["none"])
         text += (f"Frame accuracy in per cent, mean ± standard deviation over seeds {seeds}; keep {side['nonrecurrent'][0]['keep']}, {first['epochs']} epochs.\n\n"
-                 + table(["", "train", "valid", "test", "test without silence", "test nats a frame", "hardware ", "data "], rows))
+                 + table(["", "train", "valid", "test", "test without silence", "test nats per frame", "hardware ", "data "], rows))
     return text or "not yet measured\n"

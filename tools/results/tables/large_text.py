@@ -1,4 +1,4 @@
-"""A text of WikiText-2's size: tools/wikitext2_size.py."""
+"""The section on a text of WikiText-2's size, from tools/wikitext2_size.py."""
 from tables.text import link, number, table
 
 

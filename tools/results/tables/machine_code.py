@@ -1,11 +1,11 @@
-"""What compilers made of the persistent kernels, and what they hold where on a K20: tools/examine/examine.py's files. Nothing here was run."""
+"""The section on the machine code of the persistent kernels and on their plans for a K20, from tools/examine/examine.py. No kernel was run."""
 import re
 
 from tables.text import link, number, share, table
 
 FILES = ("k20/machine-code.json", "sm_90/machine-code.json")
 HEADINGS = ["kernel ", "registers", "spilled, bytes", "instructions", "in the time loop", "FFMA", "LDS.128", "loads, machine code", "loads, PTX",
-            "of weights at every step", "of weights, streaming", "data "]
+            "loads of weights at every step", "loads of weights, streaming", "data "]
 
 
 def kernel_row(row, file):
@@ -19,7 +19,7 @@ def kernel_row(row, file):
 
 def plan_row(plan, file):
     size = f"{plan['preset']}, H {plan['H']}"
-    if "refused" in plan:  # the planner's sentence without its subject and its remedy
+    if "refused" in plan:  # shows the planner's sentence without its subject and its remedy
         why = re.search(r"has no plan on [^:]*: ([^;]*)", plan["refused"])
         return [size, plan["variant"], plan["pass"], "no plan: " + why.group(1) if why else plan["refused"], "", "", "", "", "", "", link(file)]
     grid = f"{plan['blocks']} × {plan['threads']}" + (f", {plan['replicas']} times" if plan["replicas"] > 1 else "")
@@ -35,14 +35,16 @@ def machine_code(data, _figures):
         record = data.json(file)
         rows = [row for row in record["kernels"] if row["persistent"]]
         others = [row for row in record["kernels"] if not row["persistent"]]
-        text += f"{record['arch']}: registers, spills and PTX by {record['compiler']}, instructions as {record['listed_compiler']} made them.\n\n"
+        same = record["listed_compiler"] == record["compiler"]
+        text += f"{record['arch']}: registers, spills{',' if same else ' and'} PTX {'and instructions ' if same else ''}are from {record['compiler']}"
+        text += ".\n\n" if same else f", instructions from {record['listed_compiler']}.\n\n"
         text += table(HEADINGS, [kernel_row(row, file) for row in rows]) + "\n"
         spilling = [f"`{row['kernel']}` spills {row['spill_stores'] + row['spill_loads']} bytes" for row in others if row["spill_stores"] + row["spill_loads"]]
-        text += f"The {len(others)} kernels that are not persistent: at most {max(row['registers'] for row in others)} registers, " if others else ""
-        text += f"{', '.join(spilling) or 'no spills'}.\n\n" if others else ""
-        text += "".join(f"- Not as it should be: {fault}\n" for fault in record["faults"]) + ("\n" if record["faults"] else "")
+        text += f"The {len(others)} kernels that are not persistent use at most {max(row['registers'] for row in others)} registers; " if others else ""
+        text += f"{', '.join(spilling) or 'none spills'}.\n\n" if others else ""
+        text += "".join(f"- Fault: {fault}\n" for fault in record["faults"]) + ("\n" if record["faults"] else "")
         if plans := record.get("plans"):
-            text += f"How the planner lays them out on a {plans[0]['device']}, at the paper's shapes:\n\n"
+            text += f"The planner's launches on a {plans[0]['device']}, at the paper's shapes:\n\n"
             text += table(["model ", "variant ", "pass ", "blocks × threads ", "kernel ", "registers", "shared bytes", "weights in registers",
-                           "in shared memory", "streamed, bytes a step", "data "], [plan_row(plan, file) for plan in plans]) + "\n"
+                           "in shared memory", "streamed, bytes per step", "data "], [plan_row(plan, file) for plan in plans]) + "\n"
     return text or "Not yet examined.\n"

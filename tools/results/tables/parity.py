@@ -1,11 +1,11 @@
-"""What a reduced precision costs in perplexity: paired trainings, as tools/parity.py keeps them."""
+"""The cost of a reduced precision in perplexity, from the paired trainings of tools/parity.py."""
 import parity
 from tables.data import Failure
 from tables.text import link, table
 
 
 def differences(runs, precision):
-    """Per cent against f32, a seed each."""
+    """Returns the difference from f32 in per cent, for each seed."""
     exact = {r["seed"]: r["test_ppl"] for r in runs if r["precision"] == "f32"}
     return [100 * (r["test_ppl"] / exact[r["seed"]] - 1) for r in runs if r["precision"] == precision and r["seed"] in exact]
 
@@ -16,7 +16,7 @@ def rows_of(data, name):
     seeds = [int(r["seed"]) for r in runs]
     mean = lambda p: sum(r["test_ppl"] for r in runs if r["precision"] == p) / sum(r["precision"] == p for r in runs)
     if len({tuple(r["options"]) for r in runs}) > 1:
-        raise Failure(f"profiles/{name} has runs that differ in more than precision and seed")
+        raise Failure(f"profiles/{name} has runs that differ in more than precision and seed; they cannot be compared")
     for precision in ("tf32", "bf16"):
         each = differences(runs, precision)
         if len(each) < 2:

@@ -1,5 +1,5 @@
-"""Figures: scripts for gnuplot, and the SVG that it draws from them. A figure carries the hash of its script, so that its freshness can
-be told with another gnuplot, or none."""
+"""Draws figures: scripts for gnuplot, and the SVG that it draws from them. A figure contains the hash of its script, so that it can be checked
+with another gnuplot, or none."""
 import hashlib
 import os
 import shutil
@@ -22,10 +22,10 @@ def stamp_of(script):
 
 
 def draw(script):
-    """The SVG, the same bytes for the same script and gnuplot; None, with a line that says so, where there is no gnuplot."""
+    """Returns the SVG, with the same bytes for the same script and gnuplot. Prints a line and returns None if there is no gnuplot."""
     gnuplot = shutil.which("gnuplot")
     if not gnuplot:
-        print("gnuplot is not there, so no figure was drawn (tools/deps.sh installs it)", file=sys.stderr)
+        print("gnuplot was not found, so no figure was drawn (tools/deps.sh installs it)", file=sys.stderr)
         return None
     done = subprocess.run([gnuplot], input=script.encode(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False,
                           env=dict(os.environ, LC_ALL="C"))
@@ -36,16 +36,16 @@ def draw(script):
 
 
 def cut(values):
-    """A logarithmic y axis around the data."""
+    """Returns the commands for a logarithmic y axis around the data."""
     ticks = ", ".join(str(m * 10**e) for e in range(4) for m in (1, 1.5, 2, 3, 4, 5, 7))
     return f"set logscale y\nset ytics ({ticks})\nset yrange [{0.9 * min(values):.3g}:{1.1 * max(values):.3g}]\n"
 
 
 def ppls_of(runs):
-    """Train and valid perplexities of every epoch."""
+    """Returns the train and valid perplexities of every epoch."""
     return [epoch[key] for run in runs for epoch in run.epochs for key in ("train_ppl", "valid_ppl")]
 
 
 def block(name, rows):
-    """Data for a plot, named $name."""
+    """Returns a data block for a plot, named $name."""
     return f"${name} << END\n" + "".join(" ".join(f"{v:.6g}" for v in row) + "\n" for row in rows) + "END\n"

@@ -1,4 +1,4 @@
-"""Perplexity on Penn Treebank, ours beside the paper's."""
+"""The section on Penn Treebank: our perplexities beside the paper's."""
 from tables.data import Failure, Run
 from tables.plot import PLOT_HEAD, block, cut, ppls_of
 from tables.text import link, listed, number, spread, table
@@ -8,7 +8,7 @@ PAPER_ENSEMBLES = {"small": {2: 96.1, 5: 84.1, 10: 80.0}, "medium": {2: 77.0, 5:
 
 
 def epochs_figure(runs):
-    """Valid (lines) and train (dashes) after each epoch, of every seed."""
+    """Plots valid (lines) and train (dashes) perplexity after each epoch, for every seed."""
     script, plots = PLOT_HEAD, []
     for i, run in enumerate(runs):
         name = f"run{i}" if i else "run"
@@ -30,7 +30,7 @@ def minutes(run):
 
 
 def row(runs):
-    """Of runs that differ in seed alone: means, and standard deviations where there are several."""
+    """Returns the row of runs that differ only in seed: means, and standard deviations if there are several."""
     preset, first = runs[0].run["preset"], runs[0]
     of = lambda value: spread([value(run) for run in runs], 1)
     paper_valid, paper_test = (number(ppl) for ppl in PAPER[preset])
@@ -41,16 +41,16 @@ def row(runs):
 
 
 def cut_row(run):
-    """Of a run that was stopped before its end: where it stands."""
+    """Returns the row of an unfinished run, with its progress."""
     preset, epochs = run.run["preset"], run.epochs
     last = epochs[-1] if epochs else {}
     paper_valid, paper_test = (number(ppl) for ppl in PAPER[preset])
-    stands = f"epoch {len(epochs)} of {run.run['epochs']}"
+    stands = f"{len(epochs)} of {run.run['epochs']}"
     if run.last_step:
-        stands += f", minibatch {run.last_step['step'] + 1 - len(epochs) * run.run['windows']} of {run.run['windows']} of the next"
+        stands += f", and {run.last_step['step'] + 1 - len(epochs) * run.run['windows']} of the next epoch's {run.run['windows']} minibatches"
     of = lambda events, key: number(events[key]) if key in events else ""
     return [preset, what_ran(run), "1", stands, of(epochs[0] if epochs else {}, "valid_ppl"), of(last, "train_ppl"), of(last, "valid_ppl"),
-            of(last, "valid_ppl_paper"), paper_valid, "not at its end", paper_test, number(run.words_per_s, 0), number(minutes(run), 0), run.hardware,
+            of(last, "valid_ppl_paper"), paper_valid, "not finished", paper_test, number(run.words_per_s, 0), number(minutes(run), 0), run.hardware,
             link(run.name)]
 
 
@@ -60,20 +60,20 @@ def owed(preset):
 
 
 def ended_runs(data):
-    """[[runs that differ in seed alone]], in the order of the paper's models."""
+    """Returns [[runs that differ only in seed]], in the order of the paper's models."""
     groups = {}
     for run in [Run(data, file) for file in data.find("*/ptb-*.jsonl")]:
         corpus = run.run["corpus"]
         if not (corpus or "").startswith("Penn Treebank"):
-            raise Failure(f"profiles/{run.name} was not trained on Penn Treebank but on {corpus}")
+            raise Failure(f"profiles/{run.name} was trained on {corpus}; expected Penn Treebank")
         if not run.epochs or not run.test:
-            raise Failure(f"profiles/{run.name} is of a run that did not end")
+            raise Failure(f"profiles/{run.name} is the log of an unfinished run; call it partial-*")
         key = (list(PAPER).index(run.run["preset"]), what_ran(run), run.hardware)
         groups.setdefault(key, []).append(run)
     for runs in groups.values():
         seeds = [run.run.get("seed") for run in runs]
         if len(runs) > 1 and len(set(seeds)) < len(runs):
-            raise Failure(f"{listed(f'profiles/{run.name}' for run in runs)} are not of different seeds")
+            raise Failure(f"{listed(f'profiles/{run.name}' for run in runs)} must have different seeds")
         runs.sort(key=lambda run: int(run.run.get("seed", 0)))
     return [groups[key] for key in sorted(groups)]
 
@@ -95,7 +95,7 @@ def ptb(data, figures):
 
 
 def ensembles(data, _figures):
-    """Lines of plstm ensemble beside the paper's table 1."""
+    """The table of ensembles: results of plstm ensemble beside the paper's table 1."""
     ours = {}
     for file in data.find("*/ensemble-*.jsonl"):
         preset = file.split("/")[1].removeprefix("ensemble-").split("-")[0].removesuffix(".jsonl")

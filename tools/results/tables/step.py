@@ -1,10 +1,10 @@
-"""The training step of the paper's models on a GPU: how long, how many words a second, and where the time goes; its kernels one by one."""
+"""The sections on the training step of the paper's models on a GPU: its time, words per second and parts, and its kernels one by one."""
 from tables import bench
 from tables.plot import PALETTE, PLOT_HEAD
 from tables.text import link, number, table
 
-# Parts of a step, as sums of rows: (kind, path, how often in a step of two layers). FORWARD and BACKWARD are
-# the variants that the step ran.
+# The parts of a step as sums of rows: (kind, path, count in a step of two layers). FORWARD and BACKWARD are the variants
+# that the step ran.
 L = bench.LAYERS
 FORWARD, BACKWARD = "FORWARD", "BACKWARD"
 PARTS = {
@@ -25,9 +25,9 @@ def model_of(shape):
 
 
 def parts_of(machine, row):
-    """{part: us}, measured one by one, and what is left of the step; None where a part was not measured. Kernels outside the layers' products
-    and the recurrence are float32's in every precision: where they also round, that is in the rest. A recurrence is float32's where its variant
-    has no other."""
+    """Returns {part: us}, each measured alone, with the rest of the step, or None if a part was not measured. Kernels other than the layers'
+    products and the recurrence are float32 in every precision; if they also round, that time is in the rest. A recurrence is float32 if its
+    variant has no other precision."""
     parts, variants = {}, (row.said("kernel") or "cublas").split("/")  # one of both directions, or FWD/BWD
     ran = {FORWARD: variants[0], BACKWARD: variants[-1]}
     for part, terms in PARTS.items():
@@ -52,7 +52,7 @@ def rows_of(machine):
 
 
 def best_peer(machine, row):
-    """us of the fastest step of another program whose precision is not below, or None."""
+    """Returns the us of the fastest step of another program in the same or a more exact precision, or None."""
     times = [r.us for r in machine.rows if r.kind == "step" and is_peer(r) and r.us and r.shape == row.shape
              and r.precision in bench.no_lower(row.precision)]
     return min(times, default=None)
@@ -76,7 +76,7 @@ def parts_row(machine, row, parts):
 
 
 def stacked_figure(found):
-    """Shares of each step, one bar each; a step whose parts, measured alone, take longer than the whole shows no rest."""
+    """Plots the parts of each step as one bar. A step whose parts, each measured alone, take longer than the whole shows no rest."""
     names = [*PARTS, REST]
     lines = [f'"{model_of(row.shape)}\\n{row.precision}\\n{row.us / 1e3:.2f} ms" '
              + " ".join(f"{max(0, parts[name]) / max(row.us, sum(parts.values()) - parts[REST]) * 100:.6g}" for name in names)
@@ -114,7 +114,7 @@ def step(data, figures):
     if notes:
         text += "\nWithout a time, and why:\n\n" + "\n".join(notes) + "\n"
     if split:
-        text += "\nMicroseconds of a step, each part measured alone:\n\n"
+        text += "\nMicroseconds of the parts of a step, each measured alone:\n\n"
         text += table(["model", "program ", "precision ", *PARTS, REST, "hardware ", "data "], split)
     else:
         text += "\nWhere the time of a step goes: not yet measured.\n"
@@ -129,7 +129,7 @@ def rate(value, unit):
 
 
 def of_roof(machine, row):
-    """The larger of a row's FLOP/s and bytes/s as shares of what this machine was seen to do, or None."""
+    """Returns the larger of a row's FLOP/s and bytes/s as shares of the rates measured on this machine, or None."""
     width = max((r for name in ("copy", "copy_kernel") if (r := machine.constant(name))), default=None)
     sides = ((row.get("FLOP/s"), machine.rate(row.precision)), (row.get("bytes/s"), width))
     return max((value / roof for value, roof in sides if value and roof), default=None)

@@ -1,10 +1,10 @@
-"""What is written: tables, numbers, links in Markdown."""
+"""Formats tables, numbers and links in Markdown."""
 import math
 import statistics
 
 
 def table(headings, rows):
-    """The first column is words, the others are numbers, except those whose heading ends with a blank."""
+    """Returns a table. The first column and the columns whose heading ends with a space are left-aligned; the others are numbers."""
     align = [":--" if i == 0 or h.endswith(" ") else "--:" for i, h in enumerate(headings)]
     lines = [[h.strip() for h in headings], align, *rows]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
@@ -19,7 +19,7 @@ def number(value, digits=1):
 
 
 def spread(values, digits=2):
-    """Mean, and the sample standard deviation where there are several."""
+    """Returns the mean, with the sample standard deviation if there are several values."""
     text = f"{statistics.fmean(values):.{digits}f}"
     return text + f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else text
 

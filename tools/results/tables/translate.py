@@ -1,4 +1,4 @@
-"""Translation: without dropout and with it, ours beside the paper's table 3."""
+"""The translation section: models without and with dropout, beside the paper's table 3."""
 import statistics
 
 from tables.data import Failure, Run
@@ -10,11 +10,11 @@ PAPER_KEEP = 0.8
 WHOLE = ("best_epoch_valid_ppl", "best_epoch_test_ppl", "bleu", "bleu_plain")
 
 
-SMALLER = "*/translate-2x128.jsonl"  # of a model of 128 units, which was trained before
+SMALLER = "*/translate-2x128.jsonl"  # results of an earlier model of 128 units
 
 
 def read(data, pattern="*/translate.jsonl"):
-    """[(result, file)] of every run that has ended."""
+    """[(result, file)] of every finished run."""
     found = []
     for file in data.find(pattern):
         for result in data.lines(file):
@@ -25,7 +25,7 @@ def read(data, pattern="*/translate.jsonl"):
 
 
 def compared_keep(found):
-    """The share kept that is set beside no dropout: the one with the most seeds, among equals the paper's. The others are the curve's."""
+    """Returns the keep that is compared with no dropout: the one with the most seeds, and among equals the paper's. The others make the curve."""
     seeds = {}
     for result, _ in found:
         if result["sites"] != "none":
@@ -34,7 +34,7 @@ def compared_keep(found):
 
 
 def side(found, sites):
-    """Runs of a side at the setting that is compared."""
+    """Returns the runs of a side at the compared setting."""
     return [(r, file) for r, file in found if r["sites"] == sites and r["keep"] == (1.0 if sites == "none" else compared_keep(found))]
 
 
@@ -52,7 +52,7 @@ def main_row(found, sites, data):
 
 
 def seeds_table(found):
-    """The two sides of each seed that has both."""
+    """Compares the two sides of each seed that has both."""
     by_seed = {sites: {r["seed"]: r for r, _ in side(found, sites)} for sites in TITLES}
     rows = []
     for seed in sorted(by_seed["none"].keys() & by_seed["nonrecurrent"].keys()):
@@ -62,12 +62,12 @@ def seeds_table(found):
                      f"{ours['bleu_plain'] - none['bleu_plain']:+.2f}"])
     if not rows:
         return ""
-    return "\nEach seed: test perplexity and BLEU without and with dropout, by how much perplexity is lower, BLEU higher.\n\n" + table(
+    return "\nFor each seed, test perplexity and BLEU without and with dropout, and how much lower the perplexity and higher the BLEU is:\n\n" + table(
         ["seed", "perplexity, none", "BLEU, none", "A = 0", "perplexity, dropout", "BLEU, dropout", "A = 0", "lower", "higher", "A = 0"], rows)
 
 
 def curve_table(found):
-    """Over the share kept, of the seed that has more than one share."""
+    """Lists the results over keep, of the seed that has more than one value."""
     keeps = sorted({r["keep"] for r, _ in found}, reverse=True)
     if len(keeps) < 3:
         return ""
@@ -76,11 +76,11 @@ def curve_table(found):
         runs = [r for r, _ in found if r["keep"] == keep]
         rows.append(["none dropped" if keep == 1 else f"{keep}", listed(sorted(str(r["seed"]) for r in runs)),
                      *(spread([r[key] for r in runs]) for key in WHOLE), listed(sorted({str(r["best_epoch"]) for r in runs}))])
-    return "\nThe curve over the share kept.\n\n" + table(["keep", "seeds ", "valid", "test", "BLEU", "BLEU, A = 0", "best epoch"], rows)
+    return "\nResults over keep:\n\n" + table(["keep", "seeds ", "valid", "test", "BLEU", "BLEU, A = 0", "best epoch"], rows)
 
 
 def example(found):
-    """The n-best of one sentence by the first run of each side."""
+    """Lists the n-best translations of one sentence by the first run of each side."""
     text = ""
     for sites in TITLES:
         runs = side(found, sites)
@@ -89,14 +89,14 @@ def example(found):
         result = runs[0][0]
         shown = result["example"]
         if not text:
-            text = f"\nOne sentence of test: *{shown['source']}*; the reference: *{shown['reference']}*\n"
+            text = f"\nAn example from test is *{shown['source']}*; its reference is *{shown['reference']}*\n"
         rows = [[h["words"], number(h["score"], 2)] for h in shown["nbest"]]
         text += f"\n{TITLES[sites][0].upper()}{TITLES[sites][1:]}, seed {result['seed']}:\n\n" + table(["translation ", "log probability"], rows)
     return text
 
 
 def demo(data, figures):
-    """The built-in parallel corpus, whose best possible perplexity is known."""
+    """The table of the demo on the built-in parallel corpus, whose best possible perplexity is known."""
     del figures
     text = ""
     for file in data.find("*/demo-translate.jsonl"):
@@ -112,7 +112,7 @@ def demo(data, figures):
         seeds = listed(str(r["seed"]) for r in of_side["none"])
         text += (f"Perplexity of the target given the source, mean ± standard deviation over seeds {seeds}; keep {of_side['nonrecurrent'][0]['keep']}.\n\n"
                  + table(["", "train", "valid", "test", "words in place", "hardware ", "data "], rows)
-                 + "\nTest perplexity at the best epoch is lower with dropout by " + listed(f"{x:.1f} %" for x in lower) + " in these seeds.\n")
+                 + "\nIn these seeds, dropout lowers the test perplexity at the best epoch by " + listed(f"{x:.1f} %" for x in lower) + ".\n")
     return text or "not yet measured\n"
 
 
@@ -133,12 +133,13 @@ def translate(data, figures):
                  f"{sum(r['minutes'] for r, _ in found) / 60:.1f} hours of one core each, {statistics.fmean(r['words_per_s'] for r, _ in found):.0f} target words/s.\n")
     if smaller := read(data, SMALLER):
         first = smaller[0][0]
-        text += (f"\nBefore, a smaller model: {first['layers']} layers of {first['hidden']} units, words seen less than 5 times unknown, {first['epochs']} epochs, A = "
-                 f"{first['length_penalty']}. BLEU tells its two sides apart no better than chance.\n\n") + tables(smaller, data)
+        text += (f"\nAn earlier, smaller model has {first['layers']} layers of {first['hidden']} units, {first['epochs']} epochs and A = "
+                 f"{first['length_penalty']}; words that occur fewer than 5 times are unknown. The difference of its two sides in BLEU is no larger "
+                 "than chance.\n\n") + tables(smaller, data)
     for file in data.find("*/partial-translate-*.jsonl"):
         run = Run(data, file)
         valid = ", ".join(number(e["valid_ppl"], 2) for e in run.epochs)
         if run.epochs:
-            text += (f"\nCut short by the time there was: {TITLES[run.run['dropout_sites']]}, keep {run.run['keep']}, seed {run.run['seed']}, after "
+            text += (f"\nNot finished for lack of time: {TITLES[run.run['dropout_sites']]}, keep {run.run['keep']}, seed {run.run['seed']}, after "
                      f"{len(run.epochs)} epochs; valid perplexity {valid} ({run.hardware}, {link(run.name)}).\n")
     return text

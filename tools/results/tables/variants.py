@@ -1,4 +1,5 @@
-"""Variants of the recurrence beside cuBLAS and cuDNN: time of a step, speed-up, share of the floor, what the planner predicted."""
+"""The section on the variants of the recurrence beside cuBLAS and cuDNN: time per step, speed-up, share of the floor, and the planner's
+prediction."""
 from tables import bench
 from tables.plot import PALETTE, PLOT_HEAD, block
 from tables.text import link, number, table
@@ -17,24 +18,24 @@ def is_cudnn(variant):
 
 
 def is_peer(variant):
-    """A library that does a whole layer; flashrnn-recurrence alone leaves the input's product out."""
+    """Whether this is a library that computes a whole layer; only flashrnn-recurrence omits the input projection."""
     return variant.startswith(("cudnn", "flashrnn", "haste"))
 
 
 def padded(shape):
-    """To a multiple of 128 units and 8 rows, as persistent kernels of other libraries ask."""
+    """Returns the shape padded to a multiple of 128 units and 8 rows, as persistent kernels of other libraries require."""
     H, B, T = shape
     return (H + 127) // 128 * 128, (B + 7) // 8 * 8, T
 
 
 def own_length(shape):
-    """Whether a shape stands in the table: the presets at their T, other models at any; the other lengths are for the fit over T."""
+    """Whether a shape is in the table: a preset at its own T, another model at any T. The other lengths are for the fit over T."""
     H, B, _ = shape
     return shape in bench.PRESETS.values() or (H, B) not in [(p[0], p[1]) for p in bench.PRESETS.values()]
 
 
 class Predictions:
-    """What `plstm plan --json` said, a line per device, variant, pass and shape."""
+    """The predictions of `plstm plan --json`, one line per device, variant, pass and shape."""
 
     def __init__(self, data):
         self.steps, self.refused, self.devices = {}, {}, []
@@ -49,17 +50,17 @@ class Predictions:
                 self.steps[key] = row["model_us_per_step"] + (row["model_us_per_launch"] or 0) / row["T"]
 
     def device_of(self, hardware):
-        """The device that a machine is, by name as host/device.c's device_like has it ("NVIDIA H100 80GB HBM3" is an H100), or None."""
+        """Returns the device for a machine's name by the rule of device_like in host/plan/device.c ("NVIDIA H100 80GB HBM3" is an H100), or None."""
         return next((device for device in self.devices if device.removeprefix("NVIDIA ") in hardware), None)
 
     def text(self, *key):
-        """Forward + backward of (device, variant, precision, shape); empty where a pass has none."""
+        """Formats forward + backward of (device, variant, precision, shape); empty if a pass has no prediction."""
         passes = [self.steps.get((*key, what)) for what in ("fwd", "bwd")]
         return "" if None in passes else f"{passes[0]:.2f} + {passes[1]:.2f}"
 
 
 class Measured:
-    """A machine's times of the recurrence; `what` is fwd or bwd."""
+    """A machine's measured times of the recurrence; `what` is fwd or bwd."""
 
     def __init__(self, machine):
         self.machine = machine
@@ -69,7 +70,7 @@ class Measured:
         return self.machine.find("lstm", (what, variant), precision, shape)
 
     def step(self, what, variant, precision, shape):
-        """us per step, or None; `both` is the sum of the passes."""
+        """Returns us per step, or None; `both` is the sum of the passes."""
         if what == "both":
             passes = [self.step(one, variant, precision, shape) for one in ("fwd", "bwd")]
             return sum(passes) if None not in passes else None
@@ -77,29 +78,29 @@ class Measured:
         return row and row.us_per_step
 
     def of_floor(self, variant, precision, shape):
-        """Share of the time of both passes that their floor is, or None."""
+        """Returns the floor of both passes over their time, or None."""
         rows = [self.row(what, variant, precision, shape) for what in ("fwd", "bwd")]
         floors = [row and self.machine.floor_us(row) for row in rows]
         return sum(floors) / sum(row.us for row in rows) if all(floors) and all(row.us for row in rows) else None
 
     def cublas_graph(self, precision, shape):
-        """us per step of both passes of the cuBLAS graph, or None."""
+        """Returns the us per step of both passes of the cuBLAS graph, or None."""
         times = [self.step("both", CUBLAS, allowed, shape) for allowed in bench.no_lower(precision)]
         return min((us for us in times if us is not None), default=None)
 
     def layer(self, variant, precision, shape):
-        """us per step of a whole layer by a variant, all gradients included, or None."""
+        """Returns the us per step of a whole layer with a variant, including all gradients, or None."""
         row = self.machine.find("layer", ("fwdbwd", variant), precision, shape)
         return row and row.us_per_step
 
     def best_cudnn(self, precision, shape):
-        """us per step of cuDNN's fastest call that does a whole layer at this shape or the one that it is padded to, or None."""
+        """Returns the us per step of cuDNN's fastest call for a whole layer at this shape or at its padded shape, or None."""
         times = [r.us_per_step for r in self.machine.rows if r.kind == "lstm" and r.path[0] == "fwdbwd" and is_cudnn(r.path[1]) and not r.how
                  and r.shape in (shape, padded(shape)) and r.precision in bench.no_lower(precision)]
         return min((us for us in times if us is not None), default=None)
 
     def fit(self, what, variant, precision, H, B):
-        """(a, b, [(T, us)]): t = a + b T by least squares of relative errors over the lengths that were measured, three or more; else None."""
+        """Returns (a, b, [(T, us)]) of t = a + b * T by least squares of relative errors over at least three measured lengths, or None."""
         points = sorted((r.shape[2], r.us) for r in self.rows if r.path == (what, variant) and r.precision == precision
                         and r.shape[:2] == (H, B) and r.us and not r.how)
         if len(points) < 3:
@@ -135,7 +136,7 @@ def row_of(m, known, variant, precision, shape):
 
 
 def whole_rows(machine):
-    """Whole layers by our variants and by other libraries, one call or graph each."""
+    """Returns the rows of whole layers by our variants and by other libraries, one call or graph each."""
     is_whole = lambda r: r.kind in ("layer", "layer2") or r.kind in ("lstm", "lstm2") and is_peer(r.path[1])
     rows = [r for r in machine.rows if is_whole(r) and r.path[0] in ("fwd", "fwdbwd") and not r.how and r.us]
     found = {}
@@ -175,7 +176,7 @@ def order_of_precision(precision):
 
 
 def of_machine(machine, known):
-    """Rows of the table; refused and wrong ones, cuDNN's too, as sentences."""
+    """Returns the rows of the table, and a sentence for each refused or wrong row, including cuDNN's."""
     m, rows, notes = Measured(machine), [], {}
     variants = list(dict.fromkeys(r.path[1] for r in m.rows))
     keys = {(r.shape, r.path[1], r.precision) for r in m.rows if own_length(r.shape)}
@@ -189,8 +190,8 @@ def of_machine(machine, known):
 
 
 def owed(known, measured):
-    """Rows of what was predicted and not measured, and what the planner refuses, as sentences. Any of the devices settles a row: what is left
-    stands for the one that was measured most, or else the last."""
+    """Returns rows for predictions without a measurement, and sentences for the planner's refusals. A measurement on any device suffices; the
+    remaining rows are those of the device with the most measurements, or else of the last device."""
     if not known.devices:
         return [], []
     seen = {key[1:] for key in measured}
@@ -211,7 +212,7 @@ def owed(known, measured):
 
 
 def speed_up_figure(m):
-    """Bars: the cuBLAS graph's time over a variant's, both directions, at each model's shape; None where there is nothing to compare."""
+    """Plots bars of the cuBLAS graph's time over a variant's, both directions, at each model's shape; None if there is nothing to compare."""
     shapes = [s for s in bench.PRESETS.values() if m.step("both", CUBLAS, "f32", s)]
     series = list(dict.fromkeys((r.path[1], r.precision) for r in m.rows if (r.path[1], r.precision) != (CUBLAS, "f32")))
     if not shapes or not series:
@@ -228,7 +229,7 @@ def speed_up_figure(m):
 
 
 def lengths_figure(m, H, B):
-    """Time of a pass against T, with the lines that were fitted; forward filled and solid, backward hollow and dashed."""
+    """Plots the time of a pass against T with the fitted lines; forward is filled and solid, backward hollow and dashed."""
     names = dict.fromkeys((r.path[1], r.precision) for r in m.rows)
     fits = {(*name, what): fit for name in names for what in ("fwd", "bwd") if (fit := m.fit(what, *name, H, B))}
     if not fits:
@@ -245,7 +246,7 @@ def lengths_figure(m, H, B):
 
 
 def roofline_figure(machine):
-    """FLOP/s against FLOP per byte, of every row that states both; roofs from this machine's constants."""
+    """Plots FLOP/s against FLOP per byte of every row that has both, with roofs from this machine's constants."""
     points = {}
     for row in machine.rows:
         flops, rate = row.get("FLOP/s"), row.get("bytes/s")
@@ -270,7 +271,7 @@ def roofline_figure(machine):
 
 def pictures_of(machine, figures):
     m, text = Measured(machine), ""
-    made = [("speedup", "Speed-up of each variant on the cuBLAS graph", speed_up_figure(m))]
+    made = [("speedup", "Speed-up of each variant over the cuBLAS graph", speed_up_figure(m))]
     made += [(f"lengths-H{H}", f"Time of a pass against its length, H {H}", lengths_figure(m, H, B))
              for H, B in dict.fromkeys(r.shape[:2] for r in m.rows)]
     made.append(("roofline", "Kernels under this machine's measured roofs", roofline_figure(machine)))
@@ -296,10 +297,10 @@ def variants(data, figures):
         return "Not yet measured.\n"
     text = table(HEADINGS, rows)
     if fits:
-        text += "\nTime of a pass as launch + T · step, fitted over the lengths:\n\n" + table(FIT_HEADINGS, fits)
+        text += "\nTime of a pass, fitted over the lengths as launch + T * step:\n\n" + table(FIT_HEADINGS, fits)
     if whole:
-        text += "\nWhole layers, ours and those of other libraries: cuDNN by its C API (`cudnn-ALGORITHM`, padded shapes too) and through PyTorch "
-        text += "(`cudnn`); FlashRNN at padded shapes (`flashrnn-recurrence` without the input's product); Haste:\n\n"
+        text += "\nWhole layers of plstm and of other libraries: cuDNN by its C API (`cudnn-ALGORITHM`, also at padded shapes) and through PyTorch "
+        text += "(`cudnn`); FlashRNN at padded shapes (`flashrnn-recurrence` without the input projection); Haste:\n\n"
         text += table(WHOLE_HEADINGS, whole)
     if notes:
         text += "\nWithout a time, and why:\n\n" + "\n".join(notes) + "\n"
