@@ -37,6 +37,9 @@ NVCC := $(shell for n in nvcc /usr/local/cuda/bin/nvcc; do n=$$(command -v $$n) 
 endif
 CUDA ?= $(if $(NVCC),1,0)
 EMU  ?= 0
+ifneq ($(words $(filter 0 1,$(CUDA)) $(filter 0 1,$(EMU))),2)
+$(error CUDA and EMU take 0 or 1, not CUDA='$(CUDA)' EMU='$(EMU)')
+endif
 # Use all cores, unless the command line has its own -j.
 ifeq ($(MAKELEVEL),0)
 MAKEFLAGS += -j$(shell nproc)

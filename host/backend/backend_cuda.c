@@ -944,7 +944,7 @@ static void state_advance(Backend *b)
 
 /* ---- results ---- */
 
-static int tell_fault(const Backend *b, Error *e)
+static int fault_error(const Backend *b, Error *e)
 {
     const FaultRecord *f = b->fault_host;
     char plans[RECURRENCE_TEXT];
@@ -985,7 +985,7 @@ static int take_result(Backend *b, WindowResult *r, Error *e)
     if (!s.fault) return EXIT_DONE;
     b->returned = b->issued; /* the steps after it did nothing either */
     int code = download(b, b->fault_host, b->context.fault, sizeof *b->fault_host, e);
-    return code ? code : tell_fault(b, e);
+    return code ? code : fault_error(b, e);
 }
 
 static int cuda_drain(Backend *b, WindowResult *r, Error *e)
@@ -1397,7 +1397,7 @@ static int result_now(Backend *b, WindowResult *r, double *token_nats, int32_t *
                              cudaMemcpyDeviceToHost, b->context.stream));
     CUDA_TRY(cudaStreamSynchronize(b->context.stream));
     *r = (WindowResult){.step = b->w.step, .fault = b->fault_host->set != 0};
-    if (r->fault) return tell_fault(b, e);
+    if (r->fault) return fault_error(b, e);
     for (int64_t n = 0; n < batch->T * batch->B; n++) {
         bool scored = batch->targets[n] != TARGET_NONE;
         double nats = scored ? (double)b->nats_host[i] : 0;

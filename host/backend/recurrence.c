@@ -24,7 +24,7 @@ static int check_precision(const Recurrence *r, const BackendConfig *g, Error *e
 }
 
 /* Adds to the remark which recurrence does not run in the requested precision. */
-static void tell_precision(Recurrence *r, const BackendConfig *g)
+static void remark_precision(Recurrence *r, const BackendConfig *g)
 {
     static const char *const passes[] = {"forward", "backward"};
     const LstmVariant *both[] = {r->forward, r->backward};
@@ -176,7 +176,7 @@ static int choose(Recurrence *r, const BackendConfig *g, const DeviceFacts *devi
 static int decide(Recurrence *r, const BackendConfig *g, const DeviceFacts *device, Error *e)
 {
     int code = choose(r, g, device, e);
-    if (!code) tell_precision(r, g);
+    if (!code) remark_precision(r, g);
     return code;
 }
 

@@ -308,6 +308,11 @@ static int synthetic_list(Pairs *p, Error *e)
 {
     static const char *const name[] = {"train", "valid", "test"};
     int code = EXIT_DONE;
+    for (int side = 0; side < SIDES; side++)
+        if (p->o.language[side])
+            return error_set(e, EXIT_USAGE,
+                             "--%s is for folders only: the built-in corpus has one language pair",
+                             side_name[side]);
     for (int i = 0; !code && i < 3; i++) code = split_add(p, name[i], strlen(name[i]), e);
     return code;
 }

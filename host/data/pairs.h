@@ -33,7 +33,7 @@ typedef struct PairSplit {
 
 typedef struct PairsOptions {
     const char *dir; /* a folder, or "synthetic" */
-    /* endings of the files' names; not used for the built-in corpus */
+    /* endings of the files' names; NULL for the built-in corpus */
     const char *language[SIDES];
     bool forward;      /* source words keep their order */
     int64_t min_count; /* of a type of the vocabulary */
@@ -55,7 +55,8 @@ typedef struct Pairs {
 
 /* Finds the splits, and reads train and the wanted ones. If vocabularies are given, none is read,
  * and pairs_read reads a split when it is needed. The caller keeps ownership of the options'
- * strings. EXIT_USAGE: the languages are equal, missing, or not endings of file names.
+ * strings. EXIT_USAGE: the languages are equal, missing, or not endings of file names; or they are
+ * given for the built-in corpus.
  * EXIT_BAD_DATA: the folder lacks something, or a file is invalid. */
 int pairs_load(Pairs *p, const PairsOptions *o, Error *e);
 /* Reads a split unless it has been read. EXIT_BAD_DATA also if there is no test split of this

@@ -318,7 +318,7 @@ static int read_tensors(Checkpoint *c, const char *path, Error *e)
     if (c->file.n_tensors != expected)
         return error_set(e, EXIT_BAD_DATA,
                          "%s has %d tensors, but a checkpoint of %" PRId64
-                         " layers taken %s has %d",
+                         " layers saved %s has %d",
                          path, c->file.n_tensors, c->shape.L,
                          c->counters.minibatch ? "inside an epoch" : "at an epoch's end", expected);
     return EXIT_DONE;

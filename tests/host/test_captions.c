@@ -438,7 +438,7 @@ static void features_alone(void **state)
     assert_int_equal(
         npy_write(in_folder("test.npy"), "x", rows, (const int64_t[]){8, 9}, 2, "", &e), 0);
     free(captioned(&o, EXIT_BAD_DATA, &e));
-    assert_non_null(strstr(e.text, "9 features an image"));
+    assert_non_null(strstr(e.text, "9 features per image"));
 }
 
 /* Sum of logp over the JSON of captions, and the folder `said`, whose test captions they are. */
@@ -584,7 +584,7 @@ static void a_run_that_is_resumed_ends_alike(void **state)
     assert_int_equal(fclose(f), 0);
     Run run = plstm("train --resume %s --data %s" TINY, in_folder("part.st"), in_folder("bad"));
     assert_int_equal(run.code, 2);
-    assert_contains(run.err, "features differ");
+    assert_contains(run.err, "its features or their order differ");
     run_free(&run);
     plstm_expect(2, "train --resume %s --data scenes" TINY, in_folder("part.st"));
     Run info = plstm("info %s", in_folder("part.st"));

@@ -533,13 +533,13 @@ static void test_bad_tensors(void **state)
     parts_take(&p, in_folder("good"));
     parts_set(&p, "minibatch", "0");
     parts_set(&p, "tokens", "0");
-    check_refused(&p, "13 tensors, but a checkpoint of 2 layers taken at an epoch's end has 11");
+    check_refused(&p, "13 tensors, but a checkpoint of 2 layers saved at an epoch's end has 11");
     st_close(&p.file);
 
     parts_take(&p, in_folder("good"));
     p.tensors[p.n_tensors] = p.tensors[0];
     p.tensors[p.n_tensors++].name = "momentum";
-    check_refused(&p, "14 tensors, but a checkpoint of 2 layers taken inside an epoch has 13");
+    check_refused(&p, "14 tensors, but a checkpoint of 2 layers saved inside an epoch has 13");
     st_close(&p.file);
 }
 
@@ -677,7 +677,7 @@ static void test_info(void **state)
     save(x, in_folder("mine"));
     char *text = info_of(in_folder("mine"), EXIT_DONE, &e);
     check_in(text, "V 5, H 3, L 2");
-    check_in(text, "taken inside epoch 2, after 3 of its minibatches (17 in all)");
+    check_in(text, "saved inside epoch 2, after 3 of its minibatches (17 in total)");
     check_in(text, "vocabulary: 5 types");
     check_in(text, "the <eos> caf\xc3\xa9 50%");
     check_in(text, "dropout-sites    nonrecurrent");
@@ -689,7 +689,7 @@ static void test_info(void **state)
     x->counters.best_valid = log(120.7);
     save(x, in_folder("mine"));
     text = info_of(in_folder("mine"), EXIT_DONE, &e);
-    check_in(text, "taken at the end of epoch 1 (17 minibatches in all)");
+    check_in(text, "saved at the end of epoch 1 (17 minibatches in total)");
     check_in(text, "120.700");
     free(text);
 

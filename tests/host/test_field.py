@@ -344,7 +344,7 @@ def test_only_needed_files_are_demanded():
         f.refused(3, "no valid text", "train", S, "--data train-only")
         f.refused(3, "no train text", "data test-only")
         out = f.ok("data train-only").out
-        assert "not there" in out and "none: a split is missing" in out, out
+        assert "missing" in out and "none: a split is missing" in out, out
 
         f.ok("train", S, "--data train-only --eval none --save part.st --log-json log --max-steps 2")
         run = json.loads(f.bytes("log").splitlines()[0])
@@ -368,6 +368,7 @@ def test_final_eos_through_a_run():
         f.train("--save b.st --max-steps 2")
         assert f.bytes("a.st") == f.bytes("b.st")  # the same ids
         f.refused(2, ["is not the corpus", "--final-eos"], "train --resume a.st --data open --threads 1 --quiet")
+        f.refused(2, "--final-eos has no effect with --resume a.st", "train --resume a.st --data data --final-eos --threads 1 --quiet")
         f.ok("train --resume a.st --data open --final-eos --threads 1 --quiet")
         scored = [f.ok(f"eval --weights a.st --data {data} --threads 1 --quiet").out for data in ("open --final-eos", "data", "open")]
         assert scored[0].replace("open", "data") == scored[1] and scored[2].replace("open", "data") != scored[1], scored
@@ -660,7 +661,7 @@ def test_another_thread_count_is_noted():
         one = f.ok("train --resume a.st --data data --threads 1 --max-steps 2 --log-json log --save a.st")
         assert "thread" not in one.err, one
         two = f.ok("train --resume a.st --data data --threads 2 --max-steps 3 --log-json log --save a.st")
-        assert "the log's run had 1 thread and goes on with 2" in two.err, two
+        assert "the log's run had 1 thread and continues with 2" in two.err, two
         assert not f.ok("train --resume a.st --data data --threads 1 --max-steps 4 --log-json log --quiet").err
 
 

@@ -398,6 +398,14 @@ static void logarithms(void **state)
                  at("data/valid"), at("data/valid/feats.ark"));
     plstm_expect(2, "train" SHAPE TINY " --data %s --max-steps 0 --save %s --force", at("data"),
                  at("data/phones")); /* which is read, too */
+    /* a script is not overwritten by an archive, which Kaldi would then read as the script */
+    file_write(at("data/valid/feats.scp"), "valid-0 feats.ark:8\n");
+    plstm_expect(2, "posteriors --weights %s --features %s --out %s --force" TINY, at("one.st"),
+                 at("data/valid/feats.ark"), at("data/valid/feats.scp"));
+    char *script = file_read(at("data/valid/feats.scp"), NULL);
+    assert_string_equal(script, "valid-0 feats.ark:8\n");
+    free(script);
+    assert_int_equal(unlink(at("data/valid/feats.scp")), 0);
     size_t n, left;
     char line[64], *before = file_read(at("p.ark"), &n);
     snprintf(line, sizeof line, "first p.ark:%d\n", (int)strcspn(before, " ") + 1);
