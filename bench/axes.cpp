@@ -18,13 +18,13 @@ const struct {
                        {Precision::BF16, "bf16"},
                        {Precision::F16, "f16"}};
 
-// The paper's three models, and a shape for which times of cuDNN are published (H100, float16).
+// The paper's three models, and a shape for which cuDNN's times are published (H100, float16).
 const std::vector<Workload> presets = {
     {200, 20, 20, 1.0, 0.1, 5}, {650, 20, 35, 0.5, 0.05, 5}, {1500, 20, 35, 0.35, 0.04, 10}};
 const Workload anchor = {768, 16, 1024, 1.0, 0.05, 5};
 const std::vector<Workload> tiny_presets = {{20, 3, 5, 1.0, 0.1, 5}, {36, 2, 6, 0.5, 0.05, 5}};
 const std::vector<std::int64_t> fit_lengths = {20, 35, 70, 140}, tiny_lengths = {3};
-const std::int64_t most = 1 << 20; // of a size
+const std::int64_t most = 1 << 20; // the largest size that an option accepts
 
 [[noreturn]] void wrong(const std::string &option, const std::string &takes,
                         const std::string &found)

@@ -1,4 +1,5 @@
-// axes: what the rows of bench_gpu range over, and how the command line narrows it.
+// axes: the shapes, variants, directions and precisions of bench_gpu's rows, and the options that
+// select among them.
 #ifndef PLSTM_BENCH_AXES_H
 #define PLSTM_BENCH_AXES_H
 
@@ -9,28 +10,29 @@
 namespace axes
 {
 
-// What the operands of matrix products are rounded to; sums are float32 everywhere.
+// The type to which the operands of matrix products are rounded; sums are float32 everywhere.
 enum class Precision { F32, TF32, BF16, F16 };
 const char *name_of(Precision p); // "f32", "tf32", "bf16", "f16"
 
 struct Workload {
     std::int64_t H, B, T;
     double keep, init, clip;
-    std::int64_t true_B = 0; // of a shape that was padded: the batch that it stands for; 0: B
+    std::int64_t true_B = 0; // the batch before padding; 0 if the shape is not padded
 };
 // "H:650/B:20/T:35"
 std::string shape_name(const Workload &w);
 
-// An empty list is everything that there is.
+// An empty list selects everything.
 struct Axes {
     std::vector<std::int64_t> H, B, T;
     std::vector<std::string> variants, directions; // directions: fwd, bwd, fwdbwd
     std::vector<Precision> precisions;
-    bool tiny = false; // shapes to try the program itself with
+    bool tiny = false; // tiny shapes, to test the program itself
 };
 
-// Whether `argument` is one of --h= --b= --t= --variants= --directions= --precision=, each a list with commas; *axes then holds it. Throws
-// std::invalid_argument with a sentence where the list is none.
+// Returns whether `argument` is one of --h= --b= --t= --variants= --directions= --precision=, each
+// a list with commas, and if so stores it in *axes. Throws std::invalid_argument with a sentence if
+// the list is malformed.
 bool take(Axes *axes, const std::string &argument);
 
 template <class T> bool wanted(const std::vector<T> &list, const T &value)
@@ -40,15 +42,16 @@ template <class T> bool wanted(const std::vector<T> &list, const T &value)
     return list.empty();
 }
 
-// The paper's models, and a shape with published times; or those of H that were asked for, with B and T that were asked for.
-// One per (H, B), T the first of its lengths.
+// The paper's models and the shape with published times, or those with the requested H, with the
+// requested B and T. Returns one workload per (H, B), whose T is the first of its lengths.
 std::vector<Workload> workloads(const Axes &axes);
 
-// Lengths of a workload, its own one first: those whose slope separates a step from what a launch costs once, or those asked for.
+// The lengths of a workload, its own T first: those whose slope separates the time of a step from
+// the fixed cost of a launch, or the requested ones.
 std::vector<std::int64_t> lengths(const Axes &axes, const Workload &w);
 
-// The smallest shape that holds w and has H a multiple of 128, B of 8 (32 and 4 where all is tiny), as persistent kernels of other libraries
-// ask; w itself where it is one.
+// The smallest shape that contains w with H a multiple of 128 and B a multiple of 8 (32 and 4 with
+// --tiny), as persistent kernels of other libraries require; w itself if it is such a shape.
 Workload padded(const Axes &axes, const Workload &w);
 
 } // namespace axes

@@ -1,16 +1,17 @@
-// bench_cpu: one training minibatch of the cpu backend, whole (embedding to update), beside the rate of the
-// matrix products in it, by OpenBLAS whatever plstm computes them with.
+// bench_cpu: times one whole training minibatch of the cpu backend (embedding to update), beside
+// the rate of its matrix products with OpenBLAS, whichever library plstm uses for them.
 //
-//   step/cpu/f32/H:200/B:20/T:20             as the trainer runs it, every thread that this process may use
-//   step/cpu/f32/H:200/B:20/T:20/threads:1   the same on one
-//   sgemm/step/H:200/B:20/T:20               the products of that minibatch alone, as cblas_sgemm
-//   sgemm/square/n:2048                      what sgemm reaches here at its best
+//   step/cpu/f32/H:200/B:20/T:20             as the trainer runs it, with all threads
+//   step/cpu/f32/H:200/B:20/T:20/threads:1   the same with one thread
+//   sgemm/step/H:200/B:20/T:20               only the products of that minibatch, by cblas_sgemm
+//   sgemm/square/n:2048                      the highest rate of sgemm on this machine
 //
-// Counters: words/s; FLOP/s, counting the multiplications and additions of the matrix products only,
-// 6*T*B*(8*L*H*H + V*H) a step; of_square and of_products, that rate as a share of the two sgemm rows (of
-// their best repetition in this run, same thread count); first_nats, the cost per word of the first
-// minibatch: log V plus a little from weights so small, and equal to torch_twin.py's where nothing is masked.
-// A row whose first minibatch is far from that is an error, not a time.
+// The counters are words/s; FLOP/s, which counts the multiplications and additions of the matrix
+// products only, 6 * T * B * (8 * L * H * H + V * H) per step; of_square and of_products, that rate
+// as a share of the two sgemm rows (their best repetition in this run, with the same thread count);
+// and first_nats, the cost per word of the first minibatch. With such small weights first_nats is
+// slightly above log V, and without masks it equals torch_twin.py's. A row whose first minibatch is
+// far from log V has an error instead of a time.
 #include <algorithm>
 #include <cmath>
 #include <csignal>
@@ -72,7 +73,7 @@ double step_flops(const Workload &w)
     return 6.0 * (double)(w.T * w.B) * (8.0 * L * w.H * w.H + (double)V * w.H);
 }
 
-// Ids as in text, by Zipf's law: log-uniform.
+// Draws ids with Zipf's distribution, as in text: they are log-uniform.
 std::vector<int32_t> draw_ids(int64_t n)
 {
     std::vector<int32_t> ids;
@@ -85,7 +86,7 @@ std::vector<int32_t> draw_ids(int64_t n)
 
 // ---- one training minibatch ----
 
-// A model with its initial weights, kept from one repetition to the next.
+// A model with its initial weights, which is kept from one repetition to the next.
 class Trainee
 {
   public:
@@ -114,7 +115,7 @@ class Trainee
         first.nats /= (double)(w.T * w.B);
         if (!(std::fabs(first.nats - std::log((double)V)) < 0.2)) {
             std::snprintf(fault.text, sizeof fault.text,
-                          "the first minibatch costs %.4f nats a word, log V is %.4f", first.nats,
+                          "the first minibatch costs %.4f nats per word, log V is %.4f", first.nats,
                           std::log((double)V));
             return;
         }
@@ -151,7 +152,7 @@ class Trainee
     int64_t done = 0;
 };
 
-std::unique_ptr<Trainee> trainee; // one at a time: the large model takes gigabytes
+std::unique_ptr<Trainee> trainee; // only one at a time, since the large model takes gigabytes
 
 void bench_step(benchmark::State &state, const Workload *w, int threads)
 {
@@ -237,7 +238,8 @@ void list_rows(int threads)
     add_products("sgemm/square/n:" + std::to_string(square), "sgemm/square",
                  {{1, square, square, square, CblasNoTrans, CblasNoTrans}});
     for (const Workload &w : workloads) {
-        if (threads < backend_threads() && w.H > 650) continue; // minutes, and nobody trains it so
+        // it takes minutes, and nobody trains this way
+        if (threads < backend_threads() && w.H > 650) continue;
         add_products("sgemm/step/" + shape_name(w), "sgemm/step/" + shape_name(w), products(w));
         benchmark::RegisterBenchmark(("step/cpu/f32/" + shape_name(w) + suffix).c_str(), bench_step,
                                      &w, threads)
@@ -258,7 +260,7 @@ int main(int argc, char **argv)
     benchmark::AddCustomContext("products", sgemm_name());
     benchmark::AddCustomContext("blas", openblas_get_config());
     benchmark::AddCustomContext("commit", PLSTM_COMMIT);
-    // Defaults that the command line may overrule. Rows keep their bare names this way.
+    // Defaults that the command line may override. They keep the row names free of suffixes.
     std::string defaults[] = {"--benchmark_min_time=0.5", "--benchmark_repetitions=5"};
     std::vector<char *> arguments = {argv[0], defaults[0].data(), defaults[1].data()};
     arguments.insert(arguments.end(), argv + 1, argv + argc);

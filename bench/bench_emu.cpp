@@ -1,5 +1,5 @@
-/* The emulator's own speed: fiber switches, and a persistent LSTM recurrence of the size of the paper's small
- * model. Built plain and as the race build. */
+/* bench_emu: times the emulator: fiber switches, and a persistent LSTM recurrence of the size of
+ * the paper's small model. It is built in the plain and in the race mode. */
 #include <benchmark/benchmark.h>
 #include <sys/resource.h>
 

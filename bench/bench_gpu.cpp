@@ -1,41 +1,58 @@
-// bench_gpu: a timed row per kernel, per layer and per training step on a GPU, beside cuBLAS and cuDNN, and what this GPU costs per byte,
-// per multiplication, per launch and per wait.
+// bench_gpu: times each kernel, layer and training step on a GPU beside cuBLAS and cuDNN, and
+// measures the cost per byte, multiplication, launch and wait on this GPU.
 //
-//   lstm/fwd/NAME/PREC/H:650/B:20/T:35        the recurrence of one layer by variant NAME, every variant of kernels/variants.def; also bwd
-//   lstm/fwd/NAME/PREC/H:650/B:20/fit         time of it over its lengths as launch_us + step_us T
-//   layer/fwdbwd/NAME/PREC/H:650/B:20/T:35    a whole layer by it: input product, recurrence, gradients; layer2: two of them; also fwd
-//   lstm/fwdbwd/cudnn-ALGO/PREC/H:.../...     the same work by cuDNN's call (lstm2: two layers); also at padded sizes
+//   lstm/fwd/NAME/PREC/H:650/B:20/T:35        one layer's recurrence by variant NAME, for every
+//                                             variant of kernels/variants.def; also bwd
+//   lstm/fwd/NAME/PREC/H:650/B:20/fit         its time over the lengths as launch_us + step_us * T
+//   layer/fwdbwd/NAME/PREC/H:650/B:20/T:35    a whole layer with it: input product, recurrence and
+//                                             gradients; layer2: two layers; also fwd
+//   lstm/fwdbwd/cudnn-ALGO/PREC/H:.../...     the same work by cuDNN (lstm2: two layers); also at
+//                                             padded sizes
 //   layers/softmax_xent/f32/H:650/B:20/T:35   the other kernels of a step, one by one
-//   gemm/logits/PREC/H:650/B:20/T:35          its matrix products, as the cuda backend runs them (host/backend/gemm.h)
-//   step/cuda/PREC/H:650/B:20/T:35            one training minibatch, embedding to update, as the trainer runs it
-//   step/cuda/PREC/H:650/B:20/T:35/kernel:NAME   the same with both passes by variant NAME, not by what --kernel auto chooses
+//   gemm/logits/PREC/H:650/B:20/T:35          its matrix products, as the cuda backend runs them
+//                                             (host/backend/gemm.h)
+//   step/cuda/PREC/H:650/B:20/T:35            one training minibatch, embedding to update, as the
+//                                             trainer runs it
+//   step/cuda/PREC/H:650/B:20/T:35/kernel:NAME   the same with both passes by variant NAME instead
+//                                             of the choice of --kernel auto
 //
-// Rows are replays of a CUDA graph; those that end in /eager launch kernel by kernel. PREC is f32, tf32, bf16 or f16. What cannot run is listed
-// with an error that begins with "refused: ", what found the clock too low with "throttled: ", what came after --budget with "not run: ";
-// none of them is a failure.
+// Rows are replays of a CUDA graph; rows that end in /eager launch kernel by kernel. PREC is f32,
+// tf32, bf16 or f16. A row that cannot run has an error that begins with "refused: "; if the clock
+// was too low, the error begins with "throttled: ", and after --budget with "not run: ". None of
+// these is a failure.
 //
-// Nothing is timed before it is right: outputs are poisoned, every input set runs once, and the largest error against plain loops in double
-// must be within 2 times (gradients 3 times) that of the same loops in the row's precision, plus 4 units in the last place of the largest
-// value. The cuda backend's first minibatch must cost what the cpu backend's costs. What is wrong becomes an error that begins with
-// "wrong: ", gets no time, and the exit status is 1.
+// A row is timed only if its result is right. The outputs are poisoned and every input set runs
+// once. The largest error against plain loops in double must be at most 2 times (gradients 3 times)
+// that of the same loops in the row's precision, plus 4 units in the last place of the largest
+// value. The first minibatch of the cuda backend must have the same cost as that of the cpu
+// backend. A wrong result gets an error that begins with "wrong: " and no time, and the exit status
+// is 1.
 //
-// A row is one converged measurement of ours (measure.h): a sample is one pass over several sets of random inputs between two CUDA
-// events, divided by their number; inputs that a kernel overwrites are put back before, a delay lets the host get ahead, and that delay also
-// reads the SM clock. Weights stay the same from set to set and so stay in L2, as in training; cold_* is one set after L2 was overwritten.
-// Counters: median_us, lo_us .. hi_us (95 % interval of the median), min_us, p10_us, p90_us, riqr (relative interquartile range), samples,
-// discarded (throttled), mhz; error, bound; us_per_step, words/s, FLOP/s, bytes/s (each tensor once, weights once). The label says why it stopped, and what ran:
-// "stop=noise cold_stop=settled", "kernel=reg".
+// A row is one converged measurement (measure.h). A sample is one pass over several sets of random
+// inputs between two CUDA events, divided by their number. Inputs that a kernel overwrites are
+// restored before the pass; a delay kernel lets the host get ahead and also reads the SM clock. The
+// weights are the same for all sets and so stay in L2, as in training; cold_* is one set after L2
+// was overwritten. The counters are median_us, lo_us .. hi_us (95 % interval of the median),
+// min_us, p10_us, p90_us, riqr (relative interquartile range), samples, discarded (throttled), mhz;
+// error, bound; us_per_step, words/s, FLOP/s and bytes/s (each tensor once, weights once). The
+// label has the reason why the measurement stopped, and the kernel: "stop=noise cold_stop=settled",
+// "kernel=reg".
 //
-//   bench_gpu [--benchmark_filter=REGEX ...]   rows
-//   --h= --b= --t= --variants= --directions= --precision=   lists with commas: what they range over
-//   --seconds=S --noise=N --throttle=SHARE     of a measurement: time cap (1), noise that ends it (0.005), least share of the full clock (0.75)
-//   --budget=SECONDS                           rows that would begin later are not run; what was measured until then is a whole file
-//   --ptxas=FILE                               what ptxas -v said, for the context (ptxas.txt beside the program)
-//   bench_gpu --constants=FILE                 machine constants, as JSON (gpu_constants.cpp names them)
-//   bench_gpu --once=ROW                       one run of a row between cudaProfilerStart and Stop, for ncu
-//   bench_gpu --libraries                      which cuBLAS, cuBLASLt, cuDNN and CUPTI are opened here
-//   --tiny                                     tiny shapes and few samples: to try this program itself
-//   --spoil                                    damages every result before it is checked: no row may have a time
+//   bench_gpu [--benchmark_filter=REGEX ...]   run the rows
+//   --h= --b= --t= --variants= --directions= --precision=   select rows, by lists with commas
+//   --seconds=S --noise=N --throttle=SHARE     limits of a measurement: its time (1), the noise
+//                                              that ends it (0.005), the least share of the full
+//                                              clock (0.75)
+//   --budget=SECONDS                           do not start rows later; the file stays complete
+//   --ptxas=FILE                               the output of ptxas -v, for the context (default:
+//                                              ptxas.txt beside the program)
+//   bench_gpu --constants=FILE                 write machine constants as JSON (gpu_constants.cpp)
+//   bench_gpu --once=ROW                       run a row once between cudaProfilerStart and Stop,
+//                                              for ncu
+//   bench_gpu --libraries                      print the opened cuBLAS, cuBLASLt, cuDNN and CUPTI
+//   --tiny                                     use tiny shapes and few samples, to test the program
+//   --spoil                                    damage every result before its check: no row may
+//                                              have a time
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -75,9 +92,9 @@ namespace
 
 Axes chosen;
 bool failed = false;      // a row was wrong or could not be measured
-double budget = INFINITY; // seconds of this run
+double budget = INFINITY; // seconds
 const auto began = std::chrono::steady_clock::now();
-std::map<std::string, double> median_of; // of rows, microseconds
+std::map<std::string, double> median_of; // {row: microseconds}
 
 // ---- a row ----
 
@@ -87,7 +104,7 @@ struct Row {
     bool eager;
 };
 std::vector<Row> rows;
-// Of a case, by its row's name without /eager: right or wrong does not change between the two.
+// The verdict of each case, by its row's name without /eager, since both rows have the same result.
 std::map<std::string, Verdict> verdicts;
 
 void skip(benchmark::State &state, const std::string &sentence)
@@ -99,12 +116,12 @@ void skip(benchmark::State &state, const std::string &sentence)
     state.SkipWithError(sentence.c_str());
 }
 
-// True, and the row says so: the time of this run is over.
+// Returns true, and marks the row, if the time of this run is over.
 bool too_late(benchmark::State &state)
 {
     if (std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count() < budget)
         return false;
-    skip(state, "not run: the time of this run was over");
+    skip(state, "not run: the budget of this run was used up");
     return true;
 }
 
@@ -147,7 +164,7 @@ measure::Result time_cold(const Case &c)
     return converge([&] { graph->replay(); }, restore, true);
 }
 
-// False: there is no time, and the row says why.
+// Returns false if there is no time; the row then has the reason.
 bool count(benchmark::State &state, const measure::Result &t, const char *prefix)
 {
     if (!t.samples) {
@@ -196,7 +213,7 @@ void bench_row(benchmark::State &state, const Row *row)
         const std::string key = row->name.substr(0, row->name.find("/eager"));
         if (!verdicts.count(key)) {
             verdicts[key] = verdict_of(*c);
-        } else { // what is done at first sight must not be done under a capture
+        } else { // the first call may initialise, which must not happen during a capture
             gpu.precision(c->precision);
             prepare(*c, 0);
             CHECK(c->run(0));
@@ -251,7 +268,7 @@ void bench_step(benchmark::State &state, const Workload *w, Precision p, const s
     }
 }
 
-// Rows of one variant over its lengths, which stand before it.
+// The fit of a variant over its lengths; the rows of the lengths come before it.
 struct Fit {
     std::string head; // "lstm/fwd/reg/f32/H:650/B:20"
     std::vector<int64_t> lengths;
@@ -265,7 +282,8 @@ void bench_fit(benchmark::State &state, const Fit *fit)
         if (found != median_of.end()) points.push_back({(double)T, found->second});
     }
     const measure::Line line = points.empty() ? measure::Line() : measure::fit(points);
-    if (!line.known) return skip(state, "refused: a fit needs times of two lengths from this run");
+    if (!line.known)
+        return skip(state, "refused: a fit needs the times of two lengths from this run");
     for (auto _ : state) state.SetIterationTime(1e-6);
     state.counters["launch_us"] = line.a, state.counters["step_us"] = line.b;
     state.counters["worst"] = line.worst, state.counters["lengths"] = (double)points.size();
@@ -283,7 +301,7 @@ template <class... F> void list(const std::string &name, F &&...f)
 }
 
 std::vector<std::function<void()>>
-    to_list; // in order; pointers into `rows` are good once all are there
+    to_list; // in order; pointers into `rows` are valid once all rows are added
 
 void add(const std::string &name, const Maker &make, bool eager)
 {
@@ -296,7 +314,7 @@ void add(const std::string &name, const Maker &make) { add(name, make, false); }
 
 bool direction(const char *name) { return wanted(chosen.directions, std::string(name)); }
 
-// Those of the program, and cuBLAS as somebody would have it who tunes it.
+// The variants of the program, and a tuned cuBLAS.
 std::vector<const LstmVariant *> variants()
 {
     std::vector<const LstmVariant *> all;
@@ -305,10 +323,11 @@ std::vector<const LstmVariant *> variants()
     return all;
 }
 
-// Of the program; f16 is cuDNN's.
+// The precisions of the program; only cuDNN has f16.
 const Precision precisions[] = {Precision::F32, Precision::TF32, Precision::BF16};
 
-// Whether a variant has rows of that precision: unless it was asked for, one that it does not compute in is none.
+// Whether a variant has rows of that precision. A precision that it does not support has rows only
+// on request.
 bool has_rows(const LstmVariant *v, Precision p)
 {
     return wanted(chosen.precisions, p) &&
@@ -392,7 +411,7 @@ void add_step(const Workload &w, Precision p, const std::string &kernel, bool ea
     });
 }
 
-// By what --kernel auto chooses.
+// Adds the training step with the choice of --kernel auto.
 void add_steps(const Workload &w)
 {
     for (Precision p : precisions)
@@ -433,7 +452,7 @@ void list_rows()
     const std::string no_cudnn = cudnn_problem();
     for (const Workload &w : all) {
         const bool is_model =
-            w.T < 1000; // the others stand here for the times that were published of them
+            w.T < 1000; // the longer shapes are only compared with published times
         if (is_model) add_steps(w);
         add_recurrence(w);
         add_whole(w);
@@ -453,16 +472,17 @@ void list_rows()
     for (const auto &one : to_list) one();
 }
 
-// ---- what was opened ----
+// ---- the opened libraries ----
 
-// Paths of the libraries of CUDA that this process has opened, and the versions that they say.
+// Prints the paths of the CUDA libraries that this process has opened, and their versions.
 int libraries()
 {
     Error e = {};
     int devices = 0;
     std::printf("cuDNN      %s\n", cudnn_description().c_str());
     if (device_count(&devices, &e))
-        std::printf("driver     %s\n", e.text); // which loads what CUDA_INJECTION64_PATH names
+        // this call loads the library of CUDA_INJECTION64_PATH
+        std::printf("driver     %s\n", e.text);
     if (cublas_open(&e)) std::printf("cuBLAS     %s\n", e.text);
     else std::printf("cuBLASLt   %zu\n", cublasLtGetVersion());
     std::ifstream maps("/proc/self/maps");
@@ -492,7 +512,7 @@ int once(const char *name)
         auto c = row.make();
         Verdict v = verdict_of(*c);
         if (!v.fault.empty()) fail(v.fault);
-        std::printf("%s: right, off by %.3g, %.3g is allowed\n", name, v.error, v.bound);
+        std::printf("%s: right, error %.3g of at most %.3g\n", name, v.error, v.bound);
         prepare(*c, 0);
         CHECK(cudaProfilerStart());
         CHECK(c->run(0));
@@ -500,14 +520,14 @@ int once(const char *name)
         CHECK(cudaProfilerStop());
         return EXIT_DONE;
     }
-    std::fprintf(stderr, "bench_gpu: no row is called %s; --benchmark_list_tests lists them\n",
+    std::fprintf(stderr, "bench_gpu: unknown row '%s'; --benchmark_list_tests lists the rows\n",
                  name);
     return EXIT_USAGE;
 }
 
 // ---- context ----
 
-// A line of context per kernel from what ptxas -v said when it was compiled.
+// Adds a line of context per kernel from the output of ptxas -v at its compilation.
 void add_ptxas(const std::string &path)
 {
     std::ifstream file(path);
@@ -542,7 +562,7 @@ std::string version(int number)
     return std::to_string(number / 1000) + "." + std::to_string(number / 10 % 100);
 }
 
-// Nothing of a device where there is none.
+// Adds the context; without a device, nothing about it.
 void add_context(const std::string &ptxas)
 {
     const std::string commit = PLSTM_COMMIT;
@@ -567,7 +587,7 @@ void add_context(const std::string &ptxas)
 
 // ---- main ----
 
-// A row is in the file when it is done: a program that is killed leaves those before.
+// Writes each row to the file when it is done, so that a killed program leaves the rows before.
 class RowByRow : public benchmark::JSONReporter
 {
   public:
@@ -594,7 +614,7 @@ int run(int argc, char **argv)
 {
     const char *constants_path = nullptr, *once_name = nullptr;
     std::string ptxas = argv[0];
-    ptxas = ptxas.substr(0, ptxas.rfind('/') + 1) + "ptxas.txt"; // may not be there
+    ptxas = ptxas.substr(0, ptxas.rfind('/') + 1) + "ptxas.txt"; // may not exist
     bool listing = false, to_file = false;
     std::vector<char *> left = {argv[0]};
     for (int i = 1; i < argc; i++)
@@ -638,7 +658,8 @@ int run(int argc, char **argv)
 int main(int argc, char **argv)
 {
     int code = EXIT_FAILED;
-    std::setvbuf(stdout, nullptr, _IOLBF, 1 << 12); // as long as it lasted, it has said what it did
+    // line buffered, so that a killed program leaves its output
+    std::setvbuf(stdout, nullptr, _IOLBF, 1 << 12);
     blas_ensure_core(argv);
     try {
         code = run(argc, argv);

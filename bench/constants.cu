@@ -1,5 +1,5 @@
-/* constants: see constants.h. Waits are bounded, so that a machine that cannot do it says so instead of
- * hanging. */
+/* constants: see constants.h. Waits are bounded, so that a machine that cannot run a kernel reports
+ * an error instead of hanging. */
 #include <cooperative_groups.h>
 
 #include <kernels/dev_barrier.cuh>
@@ -10,7 +10,7 @@
 #include "kernels/grid_barrier.cuh"
 #include "constants.h"
 
-static const unsigned POLLS = 1u << 24; /* seconds */
+static const unsigned POLLS = 1u << 24; /* a few seconds */
 
 /* ---- launches ---- */
 
@@ -115,7 +115,8 @@ extern "C" cudaError_t constants_mma_chain(cudaStream_t stream, int rounds, floa
 
 /* ---- barriers ---- */
 
-/* Waits until *p has reached `target`; the counters of this file never wrap. False: it never did. */
+/* Waits until *p has reached `target`; the counters of this file never wrap. Returns false on
+ * timeout. */
 static __device__ bool wait_for(const unsigned *p, unsigned target)
 {
     for (unsigned n = 0; load_acquire(p) < target; n++)
@@ -123,7 +124,8 @@ static __device__ bool wait_for(const unsigned *p, unsigned target)
     return true;
 }
 
-/* One counter for all: block barriers stand around the one thread that talks to other blocks. */
+/* One counter for all blocks. Block barriers surround the one thread that communicates with other
+ * blocks. */
 static __device__ bool counter_barrier(unsigned *state, unsigned round)
 {
     __syncthreads();
@@ -136,7 +138,8 @@ static __device__ bool counter_barrier(unsigned *state, unsigned round)
     return __syncthreads_and(there);
 }
 
-/* A word per block, which nobody else writes; block 0 sees them all, a thread each, and lets everybody go. */
+/* One word per block, which only that block writes. Block 0 polls all of them, one per thread, and
+ * then releases every block. */
 static __device__ bool flags_barrier(unsigned *state, unsigned round)
 {
     unsigned *flag = state + 2, *go = state + 1;
@@ -154,7 +157,7 @@ static __device__ bool flags_barrier(unsigned *state, unsigned round)
     return __syncthreads_and(there);
 }
 
-/* That of the persistent variants, both halves at once. */
+/* The barrier of the persistent variants, arrival and wait together. */
 static __device__ bool own_barrier(GridBarrier *b, unsigned round)
 {
     __syncthreads();
@@ -173,8 +176,8 @@ __global__ void __launch_bounds__(CONSTANTS_THREADS)
     bool there = KIND != 3 || barrier_open(&barrier, state + 2, gridDim.x, blockIdx.x, 0, POLLS,
                                            timed_out, fault);
     for (unsigned r = 0; r < (unsigned)rounds && there; r++) {
-        unsigned *now =
-            slots + r % 2 * gridDim.x; /* two sets: a neighbour may be a round ahead, never two */
+        /* There are two sets, since a neighbour may be one round ahead, never two. */
+        unsigned *now = slots + r % 2 * gridDim.x;
         if (threadIdx.x == 0) now[blockIdx.x] = r + 1;
         if (KIND == 0) there = counter_barrier(state, r);
         else if (KIND == 1) there = flags_barrier(state, r);
@@ -195,7 +198,7 @@ extern "C" cudaError_t constants_barrier(cudaStream_t stream, int kind, int bloc
     return launch(shape, kernels[kind], rounds, state, slots, fault, errors);
 }
 
-/* ---- one block's words to all ---- */
+/* ---- broadcast of one block's words to all ---- */
 
 __global__ void __launch_bounds__(CONSTANTS_THREADS)
     broadcast_kernel(int rounds, int words, unsigned *state, unsigned *buffer, FaultRecord *fault,
@@ -237,7 +240,7 @@ extern "C" cudaError_t constants_resident(int *blocks)
         error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, barrier_kernel<2>,
                                                               CONSTANTS_THREADS, 0);
     if (!error)
-        *blocks = sms * (each < 1 ? each : 1); /* one an SM, as a kernel that fills the SM has it */
+        *blocks = sms * (each < 1 ? each : 1); /* one per SM, as for a kernel that fills the SM */
     return error;
 }
 
@@ -269,8 +272,8 @@ __global__ void hops_kernel(int rounds, unsigned *flags, unsigned *payload, unsi
 extern "C" cudaError_t constants_hops(cudaStream_t stream, int rounds, unsigned *flags,
                                       unsigned *payload, unsigned *errors)
 {
-    /* Shared memory that two blocks cannot have on one SM would force them apart; one warp each, on an idle
-     * GPU, does. */
+    /* Shared memory of more than half an SM per block would force two blocks onto different SMs;
+     * one warp each, on an idle GPU, is placed there anyway. */
     LaunchShape shape = {dim3(2), dim3(1), 0, stream, true};
     return launch(shape, hops_kernel, rounds, flags, payload, errors);
 }
@@ -278,16 +281,17 @@ extern "C" cudaError_t constants_hops(cudaStream_t stream, int rounds, unsigned 
 /* ---- clusters ---- */
 
 #if DEV_ARCH == 0 || DEV_ARCH >= 900
-enum { CHECKED = 16 }; /* of so many rounds the first: a check costs as much as a round */
+/* check the first of this many rounds, since a check costs as much as a round */
+enum { CHECKED = 16 };
 
 static __device__ void cluster_barrier()
 {
-    __syncwarp(); /* whole warps arrive together */
+    __syncwarp(); /* warps must arrive as a whole */
     cluster_arrive();
     cluster_wait();
 }
 
-/* Waits for a phase of an mbarrier; false: it never ended. */
+/* Waits for a phase of an mbarrier. Returns false on timeout. */
 static __device__ bool phase_over(Mbarrier *b, unsigned parity)
 {
     for (unsigned n = 0; !mbarrier_try(b, parity); n++)
@@ -310,7 +314,7 @@ __global__ void __launch_bounds__(CONSTANTS_THREADS)
         cluster_barrier();
         if (checked && *cluster_map(now, next) != r + 1) atomicAdd(errors, 1u);
     }
-    cluster_barrier(); /* nobody ends while its word is read */
+    cluster_barrier(); /* no block ends while its word may still be read */
 #else
     (void)rounds, (void)errors;
 #endif
@@ -336,7 +340,7 @@ __global__ void cluster_hops_kernel(int rounds, unsigned *errors)
         there = phase_over(came, r & 1);
         if (!there || *word != r * n + (rank + n - 1) % n) atomicAdd(errors, 1u);
         if (r + 1 < (unsigned)rounds)
-            mbarrier_arrive_expect(came, 4); /* before the word can come again */
+            mbarrier_arrive_expect(came, 4); /* before the word can arrive again */
         if (rank != 0) store_async(to, r * n + rank, told);
     }
     cluster_barrier();
@@ -345,7 +349,7 @@ __global__ void cluster_hops_kernel(int rounds, unsigned *errors)
 #endif
 }
 
-/* Links of a ring, so that no address is known before the load ahead of it has come. */
+/* The links of a ring, so that no address is known before the previous load has returned. */
 enum { LINKS = 64, LINK_STEP = 29 };
 
 __global__ void cluster_loads_kernel(int rounds, unsigned *errors)
@@ -368,8 +372,8 @@ __global__ void cluster_loads_kernel(int rounds, unsigned *errors)
 }
 
 #if DEV_ARCH == 0 || DEV_ARCH >= 900
-struct GatherPieces { /* two of each, which take turns */
-    uint4 *all, *own; /* own: the source of bulk copies: a part of all */
+struct GatherPieces { /* two of each, used alternately */
+    uint4 *all, *own; /* own: the source of bulk copies, a part of all */
     Mbarrier *full;
 };
 
@@ -381,7 +385,8 @@ static __device__ void gather_carve(Smem sm, int words, GatherPieces *p)
 }
 #endif
 
-/* Two buffers and no signal back: a block's part of the next round says that it has read this one. */
+/* Two buffers without an acknowledgement: a block's part of the next round shows that it has read
+ * this one. */
 template <int BULK>
 __global__ void __launch_bounds__(CONSTANTS_THREADS)
     gather_kernel(int rounds, int words, unsigned *errors)
@@ -495,7 +500,7 @@ static LaunchShape cluster_shape(cudaStream_t stream, int clusters, int size, si
     return shape;
 }
 
-/* Lets a kernel have that shared memory and clusters of more than 8. */
+/* Allows a kernel that much shared memory and clusters of more than 8 blocks. */
 template <class... P> static cudaError_t allow(void (*kernel)(P...), size_t shared)
 {
     cudaError_t error =

@@ -1,5 +1,6 @@
-/* constants: kernels that measure a machine rather than a program: what copies, multiplications, launches and
- * waits cost on this GPU. Each checks what it computed; bench_gpu times them. */
+/* constants: kernels that measure the machine rather than a program: the cost of copies,
+ * multiplications, launches and waits on this GPU. Each checks its results; bench_gpu times
+ * them. */
 #ifndef PLSTM_BENCH_CONSTANTS_H
 #define PLSTM_BENCH_CONSTANTS_H
 
@@ -13,88 +14,98 @@
 extern "C" {
 #endif
 
-/* All enqueue on the stream and return the launch's error. Pointers are device memory. */
+/* All functions enqueue on the stream and return the error of the launch. Pointers are device
+ * memory. */
 
-/* Does nothing: what a launch costs by itself. */
+/* Launches an empty kernel, to measure the cost of a launch. */
 cudaError_t constants_empty(cudaStream_t stream);
 
-/* Keeps the stream busy for about `cycles` of an SM's clock, so that the host gets ahead, and writes what that SM's
- * clock did meanwhile. */
+/* Keeps the stream busy for about `cycles` of an SM's clock, so that the host gets ahead, and
+ * records that SM's clock. */
 typedef struct ClockSample {
     unsigned long long cycles, nanoseconds;
 } ClockSample;
 cudaError_t constants_delay(cudaStream_t stream, unsigned cycles, ClockSample *out);
 
-/* to (n) = from (n), 16 bytes a thread, n a multiple of 4. */
+/* to (n) = from (n), 16 bytes per thread; n must be a multiple of 4. */
 cudaError_t constants_copy(cudaStream_t stream, int blocks, int64_t n, const float *from,
                            float *to);
 
-/* Every thread of `blocks` blocks runs `rounds` * CONSTANTS_FMA multiply-adds in CONSTANTS_CHAINS independent
- * chains, x = a x + b, and writes their sum to out (blocks * CONSTANTS_THREADS). */
+/* Every thread of `blocks` blocks runs rounds * CONSTANTS_FMA multiply-adds x = a * x + b in
+ * CONSTANTS_CHAINS independent chains and writes their sum to out (blocks * CONSTANTS_THREADS). */
 enum { CONSTANTS_THREADS = 256, CONSTANTS_CHAINS = 8, CONSTANTS_FMA = 128 };
 cudaError_t constants_fma(cudaStream_t stream, int blocks, int rounds, float a, float b,
                           float *out);
 
-/* Every warp of `blocks` blocks of CONSTANTS_THREADS runs `rounds` * CONSTANTS_CHAINS products of tensor cores on ones, out of and into
- * registers, into CONSTANTS_CHAINS accumulators of 16x8: bfloat16 (16x16 by 16x8) or TF32 (16x8 by 8x8). Writes an element of their sum per
- * thread to out (blocks * CONSTANTS_THREADS). Needs sm_80: cudaErrorNotSupported below. */
+/* Every warp of `blocks` blocks of CONSTANTS_THREADS threads runs rounds * CONSTANTS_CHAINS
+ * tensor-core products of ones, from and to registers, into CONSTANTS_CHAINS accumulators of 16x8:
+ * bfloat16 (16x16 by 16x8) or TF32 (16x8 by 8x8). Each thread writes one element of their sum to
+ * out (blocks * CONSTANTS_THREADS). Needs sm_80; returns cudaErrorNotSupported below. */
 cudaError_t constants_mma(cudaStream_t stream, int tf32, int blocks, int rounds, float *out);
 
-/* One warp runs `rounds` products of bfloat16 ones into one accumulator, each waiting for the one before, and writes a sum per thread to
- * out (32). */
+/* One warp runs `rounds` products of bfloat16 ones into one accumulator, so that each waits for the
+ * previous one, and each thread writes its sum to out (32). */
 cudaError_t constants_mma_chain(cudaStream_t stream, int rounds, float *out);
 
-/* `rounds` barriers of `blocks` resident blocks; before each, a block writes its round to its slot of `slots`
- * (2,blocks) and after it looks at its neighbour's; errors counts what was wrong. state (2 + blocks) must be
- * zero. kind 0: one counter, arrive by an atomic add with release, wait by acquire; 1: a flag per block,
- * block 0 gathers them and releases one word; 2: cooperative groups' grid.sync; 3: kernels/grid_barrier.cuh,
- * whose waits report to *fault. */
+/* Runs `rounds` barriers of `blocks` resident blocks. Before each barrier a block writes its round
+ * to its slot of `slots` (2,blocks), and after it checks its neighbour's slot; errors counts the
+ * wrong values. state (2 + blocks) must be zero. kind 0: one counter, with an atomic add with
+ * release to arrive and acquire loads to wait; 1: a flag per block, which block 0 gathers before it
+ * releases one word; 2: cooperative groups' grid.sync; 3: kernels/grid_barrier.cuh, whose waits
+ * report to *fault. */
 enum { CONSTANTS_BARRIERS = 4 };
 cudaError_t constants_barrier(cudaStream_t stream, int kind, int blocks, int rounds,
                               unsigned *state, unsigned *slots, FaultRecord *fault,
                               unsigned *errors);
 
-/* `rounds` times: block 0 writes `words` words (a multiple of 4) of buffer (2,words), a barrier of kernels/grid_barrier.cuh, all
- * blocks read them from L2 and check them; errors counts what was wrong. words 0: the barrier alone. state (2 + blocks) must be
+/* Runs `rounds` broadcasts: block 0 writes `words` words (a multiple of 4) of buffer (2,words),
+ * then after a barrier of kernels/grid_barrier.cuh all blocks read them from L2 and check them;
+ * errors counts the wrong words. With words 0 it runs only the barriers. state (2 + blocks) must be
  * zero. */
 cudaError_t constants_broadcast(cudaStream_t stream, int blocks, int rounds, int words,
                                 unsigned *state, unsigned *buffer, FaultRecord *fault,
                                 unsigned *errors);
 
-/* Two blocks on different SMs hand a word to and fro `rounds` times, 2 * rounds hops, each store.release to
- * load.acquire; the word before each flag must be that hop's. flags (64), zero before: 0 and 32 are used. */
+/* Two blocks on different SMs pass a word back and forth `rounds` times, which are 2 * rounds hops
+ * from store.release to load.acquire; the word written before each flag must be that hop's. flags
+ * (64) must be zero; elements 0 and 32 are used. */
 cudaError_t constants_hops(cudaStream_t stream, int rounds, unsigned *flags, unsigned *payload,
                            unsigned *errors);
 
-/* Blocks of constants_barrier that can be resident at once. */
+/* The number of blocks of constants_barrier that can be resident at once. */
 cudaError_t constants_resident(int *blocks);
 
 /* ---- clusters: need sm_90 ---- */
 
-/* Clusters of `size` blocks of CONSTANTS_THREADS that can be resident at once, with `shared` bytes of dynamic shared memory a block. Once
- * before the others of that size and those bytes. */
+/* The number of clusters of `size` blocks of CONSTANTS_THREADS threads that can be resident at
+ * once, with `shared` bytes of dynamic shared memory per block. Call it before the other functions
+ * with that size and those bytes. */
 cudaError_t constants_clusters(int *clusters, int size, size_t shared);
 
-/* `rounds` barriers of each of `clusters` clusters of `size` blocks that have `shared` bytes each. Every 16th is checked by a neighbour's
- * word; errors counts what was wrong. */
+/* Runs `rounds` barriers in each of `clusters` clusters of `size` blocks with `shared` bytes each.
+ * Every 16th barrier is checked by a neighbour's word; errors counts the wrong words. */
 cudaError_t constants_cluster_barrier(cudaStream_t stream, int clusters, int size, size_t shared,
                                       int rounds, unsigned *errors);
 
-/* `rounds` times a word goes once round the `size` blocks of one cluster, each hop an asynchronous store and the wait for its mbarrier. */
+/* Passes a word `rounds` times around the `size` blocks of one cluster; each hop is an asynchronous
+ * store and the wait for its mbarrier. */
 cudaError_t constants_cluster_hops(cudaStream_t stream, int size, int rounds, unsigned *errors);
 
-/* One thread follows `rounds` links of a ring through the shared memory of the next of `size` blocks: loads that wait for each other. */
+/* One thread follows `rounds` links of a ring through the shared memory of the next of `size`
+ * blocks, so that each load depends on the previous one. */
 cudaError_t constants_cluster_loads(cudaStream_t stream, int size, int rounds, unsigned *errors);
 
-/* `rounds` times each block of each cluster sends its part of `words` words to every block of its cluster, itself too, and waits for the
- * whole: by asynchronous stores of 16 bytes or, with `bulk`, by one bulk copy to each block. Every 16th is checked. words: a
- * multiple of 4 * size; shared: at least 16 * words + 64. */
+/* Runs `rounds` all-gathers: each block of each cluster sends its part of `words` words to every
+ * block of its cluster, including itself, and waits for the whole, by asynchronous stores of 16
+ * bytes or, with `bulk`, by one bulk copy to each block. Every 16th round is checked. words must be
+ * a multiple of 4 * size, and shared at least 16 * words + 64. */
 cudaError_t constants_gather(cudaStream_t stream, int bulk, int clusters, int size, size_t shared,
                              int rounds, int words, unsigned *errors);
 
-/* As constants_broadcast, into shared memory by bulk copies: each block of a cluster copies its part of the words to all blocks of the
- * cluster at once, so that a cluster reads them from L2 once. words: a multiple of 4 * size, or 0; shared: at least 4 * words + 256;
- * state (2 + clusters * size). */
+/* The same as constants_broadcast, but into shared memory by bulk copies: each block of a cluster
+ * copies its part of the words to all blocks of the cluster at once, so that a cluster reads them
+ * from L2 once. words must be a multiple of 4 * size, or 0; shared at least 4 * words + 256; state
+ * (2 + clusters * size). */
 cudaError_t constants_broadcast_bulk(cudaStream_t stream, int clusters, int size, size_t shared,
                                      int rounds, int words, unsigned *state, unsigned *buffer,
                                      FaultRecord *fault, unsigned *errors);

@@ -15,9 +15,9 @@ namespace
 
 const char *const names[] = {"libcudnn.so.9", "libcudnn.so.8"};
 
-#ifndef CUDA_EMU // whose memory is not a GPU's: a library for one must be named
+#ifndef CUDA_EMU // the emulator's memory is not a GPU's, so a library for it must be named
 
-// Where the loader does not look by itself; * as in a shell.
+// Folders that the loader does not search by itself, with * as in a shell.
 std::vector<std::string> folders()
 {
     std::vector<std::string> found = {"/usr/local/cuda/lib64", "/usr/local/cuda-*/lib64"};
@@ -78,7 +78,7 @@ bool load(Api *api, std::string *why_not)
             *why_not = std::string("no libcudnn: ") + chosen + " cannot be opened";
         return false;
     }
-    // POSIX's way to store an object pointer as a function's.
+    // The way that POSIX recommends to store an object pointer in a function pointer.
 #define CUDNN_FIND(result, name, parameters)                                                       \
     if (!(*(void **)&api->name = dlsym(library, #name))) {                                         \
         *why_not = "the libcudnn that was found has no " #name;                                    \

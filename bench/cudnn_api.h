@@ -1,6 +1,7 @@
-// cudnn_api: what an LSTM needs of cuDNN's C API, versions 8 and 9. The library is looked for when the program runs and none of it when the
-// program is built, so its functions, types and numbers are declared here; tests/gpu/test_cudnn.py holds them against cudnn.h where that is
-// installed. Enumerations are passed as int, which they are in the ABI.
+// cudnn_api: the part of cuDNN's C API that an LSTM needs, versions 8 and 9. The library is opened
+// at run time and not needed at build time, so its functions, types and numbers are declared here;
+// tests/gpu/test_cudnn.py compares them with cudnn.h if that is installed. Enumerations are passed
+// as int, as in the ABI.
 #ifndef PLSTM_BENCH_CUDNN_API_H
 #define PLSTM_BENCH_CUDNN_API_H
 
@@ -19,7 +20,7 @@ using Dropout = struct DropoutOf *;
 using Rnn = struct RnnOf *;
 using RnnData = struct RnnDataOf *;
 
-// Names and numbers of cudnn.h.
+// These names and numbers are cudnn.h's.
 enum : int {
     CUDNN_STATUS_SUCCESS = 0,
     CUDNN_DATA_FLOAT = 0,
@@ -97,11 +98,12 @@ struct Api {
 #define CUDNN_POINTER(result, name, parameters) result(*name) parameters;
     CUDNN_FUNCTIONS(CUDNN_POINTER)
 #undef CUDNN_POINTER
-    std::string from; // the file that was opened
+    std::string from; // path of the opened file
 };
 
-// Opens libcudnn once: the file that PLSTM_CUDNN names, or the newest of versions 9 and 8 on LD_LIBRARY_PATH and in the system's folders, in
-// toolkits under /usr/local, or in a Python package. nullptr, with a sentence, where there is none.
+// Opens libcudnn once: the file that PLSTM_CUDNN names, or the newest of versions 9 and 8 on
+// LD_LIBRARY_PATH, in the system's folders, in toolkits under /usr/local or in a Python package.
+// Returns nullptr, with a sentence, if there is none.
 const Api *open(std::string *why_not);
 
 } // namespace cudnn

@@ -22,20 +22,20 @@ namespace bench_gpu
 
 int64_t V = 10000;
 int sets = 4;
-double step_seconds = 0.1; // of a sample of training steps
-int64_t square = 8192;     // of the GEMM constants
+double step_seconds = 0.1; // length of a sample of training steps
+int64_t square = 8192;     // size of the GEMM constants
 bool spoil = false, tiny = false;
 uint32_t poll_limit = 1u << 21;
 measure::Rule rule;
-const unsigned delay_cycles = 60000;                 // some 30 us: launches queue up behind it
-const auto recovery = std::chrono::milliseconds(20); // of a clock that was throttled
+const unsigned delay_cycles = 60000;                 // about 30 us, in which launches queue up
+const auto recovery = std::chrono::milliseconds(20); // for a throttled clock
 
 void use_tiny_shapes()
 {
     tiny = true;
     V = 50, sets = 2, square = 64, step_seconds = 0;
     rule.least = 3, rule.noise = 1e9, rule.discarded = 3;
-    rule.seconds = 60; // three samples end it, on however busy a machine
+    rule.seconds = 60; // so that three samples end it, however busy the machine is
 }
 
 Gpu gpu;
@@ -46,16 +46,15 @@ int Gpu::open(Error *e)
     int64_t looks = poll_limit;
     const char *limit = std::getenv("PLSTM_POLL_LIMIT");
     if (limit && *limit && !parse_int(limit, 0, UINT32_MAX, &looks))
-        return error_set(
-            e, EXIT_USAGE,
-            "PLSTM_POLL_LIMIT is set to '%s'; it takes a whole number from 0, which waits forever",
-            limit);
+        return error_set(e, EXIT_USAGE,
+                         "PLSTM_POLL_LIMIT must be a whole number, not '%s'; 0 means no limit",
+                         limit);
     poll_limit = (uint32_t)looks;
     if (!code) code = device_facts(0, &facts, e);
     if (!code) code = cublas_open(e);
     if (code) return code;
     emulated = std::string(facts.name).rfind("emulated", 0) == 0;
-    // The emulator's clock ticks as its timer does.
+    // The emulator's clock runs at the rate of its timer.
     rule.full_mhz = emulated ? 1000 : facts.clock_mhz;
     CHECK(cudaSetDevice(0));
     CHECK(cudaStreamCreateWithFlags(&context.stream, cudaStreamNonBlocking));
@@ -97,14 +96,14 @@ std::string Gpu::fault_seen()
             missing += (missing.empty() ? "" : " ") + std::to_string(i);
     return "wrong: block " + std::to_string(r.block) + " timed out at step " +
            std::to_string(r.step) + ": expected " + std::to_string(r.expected) + ", saw " +
-           std::to_string(r.seen) +
-           ", blocks that did not come: " + (missing.empty() ? "not known" : missing) + " (after " +
-           std::to_string(poll_limit) + " looks; PLSTM_POLL_LIMIT sets how many)";
+           std::to_string(r.seen) + ", missing blocks: " + (missing.empty() ? "unknown" : missing) +
+           " (after " + std::to_string(poll_limit) +
+           " polls; PLSTM_POLL_LIMIT sets the poll limit)";
 }
 
 void Gpu::close()
 {
-    tuned_begin(Precision::F32); // frees the last row's copies
+    tuned_begin(Precision::F32); // frees the copies of the last row
     fault.reset(), workspace.reset(), state.reset(), flushed.reset();
     if (clock) cudaFreeHost(clock);
     if (before) cudaEventDestroy(before);
@@ -261,7 +260,7 @@ double clock_mhz()
                                   : 0;
 }
 
-// `one` gives a sample, and leaves the clock that it ran under.
+// Samples until the rule is met; `one` returns a sample and records its clock.
 measure::Result until_done(const std::function<double()> &one)
 {
     const Stopwatch warming;

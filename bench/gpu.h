@@ -1,4 +1,5 @@
-// gpu: what the parts of bench_gpu share: the device, random inputs, the check before a time, the converged measurement.
+// gpu: shared by the parts of bench_gpu: the device, random inputs, the check of a result before it
+// is timed, and the converged measurement.
 #ifndef PLSTM_BENCH_GPU_H
 #define PLSTM_BENCH_GPU_H
 
@@ -34,19 +35,18 @@ using std::int64_t;
 using namespace axes;
 
 extern int64_t V, square;   // vocabulary; size of the GEMM constants
-extern int sets;            // of inputs
-extern double step_seconds; // of a sample of training steps
+extern int sets;            // number of input sets
+extern double step_seconds; // length of a sample of training steps
 extern bool spoil, tiny;
-extern uint32_t
-    poll_limit; // polls of a missing block before a kernel times out: about a second, or PLSTM_POLL_LIMIT
-extern measure::Rule rule; // of every measurement
+extern uint32_t poll_limit; // polls before a kernel times out: about a second, or PLSTM_POLL_LIMIT
+extern measure::Rule rule;  // for every measurement
 const int64_t L = 2, the_step = 7;
 const uint64_t seed = 1;
 void use_tiny_shapes();
 
 // ---- the device ----
 
-// Why a row has no time: its text begins with "refused: ", and it is no failure.
+// The reason why a row cannot run; its text begins with "refused: ", and it is no failure.
 struct Refused : std::runtime_error {
     explicit Refused(const std::string &sentence) : std::runtime_error("refused: " + sentence) {}
 };
@@ -60,8 +60,8 @@ inline void check(cudaError_t status, const char *call)
 inline void check(cublasStatus_t status, const char *call) { check(gemm_error(status), call); }
 #define CHECK(call) check((call), #call)
 
-// Copies to device memory and waits until the bytes are there: cudaMemcpy of pageable memory may return sooner, and the rows' stream does
-// not wait for the default one.
+// Copies to device memory and waits for the bytes: cudaMemcpy of pageable memory may return
+// earlier, and the rows' stream does not wait for the default stream.
 inline void upload(void *to, const void *from, size_t bytes)
 {
     CHECK(cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice));
@@ -85,7 +85,8 @@ template <class T> class Device
         CHECK(cudaMemcpy(v.data(), at, bytes(), cudaMemcpyDeviceToHost));
         return v;
     }
-    // NaN as a float, a half and a bfloat16. The default stream is not the rows' stream: wait.
+    // Fills with bytes that are NaN as float, half and bfloat16. It waits, since the rows use
+    // another stream than the default one.
     void poison()
     {
         CHECK(cudaMemset(at, 0xff, bytes()));
@@ -105,21 +106,19 @@ template <class T> Shared<T> device_copy(const std::vector<T> &v)
 {
     return std::make_shared<Device<T>>(v);
 }
-// n values in the bits of bfloat16.
+// Returns the values as bits of bfloat16.
 std::vector<uint16_t> bf16_bits(const std::vector<float> &v);
-template <class T> Shared<T> device_alloc(int64_t n)
-{
-    return std::make_shared<Device<T>>((size_t)n);
-}
-// All bytes zero.
+template <class T> Shared<T> device_alloc(int64_t n) { return std::make_shared<Device<T>>((size_t)n); }
+// n elements whose bytes are all zero.
 template <class T> Shared<T> zeros(int64_t n) { return device_copy(std::vector<T>((size_t)n)); }
 
-// Stream, cuBLAS and scratch: one for all rows, as a backend has one.
+// The stream, cuBLAS and scratch memory of all rows, like those of a backend.
 struct Gpu {
     LstmContext context = {};
     DeviceFacts facts = {};
     std::unique_ptr<Device<FaultRecord>> fault;
-    static constexpr size_t workspace_bytes = size_t{32} << 20; // what cuBLAS asks for on Hopper
+    // cuBLAS's recommendation for Hopper
+    static constexpr size_t workspace_bytes = size_t{32} << 20;
     std::unique_ptr<Device<char>> workspace, flushed;
     std::unique_ptr<Device<StepState>> state;
     cudaEvent_t before = nullptr, after = nullptr;
@@ -128,7 +127,7 @@ struct Gpu {
 
     // Returns an exit code and fills *e.
     int open(Error *e);
-    // The math mode that cuBLAS and what stands on it run in; products of bf16 operands are asked for as such.
+    // Sets the math mode of cuBLAS; products of bf16 operands are requested by their types.
     void precision(Precision p)
     {
         CHECK(cublasSetMathMode(context.blas, p == Precision::TF32 ? CUBLAS_TF32_TENSOR_OP_MATH
@@ -137,7 +136,7 @@ struct Gpu {
     void wait() { CHECK(cudaStreamSynchronize(context.stream)); }
     // Enqueues writes over more memory than L2 holds.
     void flush();
-    // A sentence if a kernel has timed out since the last call; empty otherwise.
+    // Returns a sentence if a kernel timed out since the last call, else an empty string.
     std::string fault_seen();
     void close();
 };
@@ -147,39 +146,38 @@ extern Gpu gpu;
 
 // n values in [-scale, scale], a pure function of `key`.
 std::vector<float> drawn(uint32_t key, int64_t n, double scale);
-// Ids as in text, by Zipf's law: log-uniform.
+// Ids with Zipf's distribution, as in text: they are log-uniform.
 std::vector<int32_t> drawn_ids(uint64_t key, int64_t n);
 
 // ---- right or wrong ----
 
 struct Verdict {
-    std::string fault; // empty: right
+    std::string fault; // empty if the result is right
     double error = 0, bound = 0;
 };
 
-// Keeps the first fault, and the error that is nearest to its bound.
+// Keeps the first fault, and the error that is closest to its bound.
 void join(Verdict *all, const Verdict &one);
 
-// What the axes of a tensor are called, the slowest first, for a sentence about one of its elements.
+// The names and lengths of a tensor's axes, the slowest first, for a message about one of its
+// elements. The length of the slowest axis is not used.
 typedef std::vector<std::pair<const char *, int64_t>> Dims;
 inline Dims of_gates(const Workload &w)
 {
     return {{"t", w.T}, {"b", w.B}, {"gate", 4}, {"unit", w.H}};
 }
-inline Dims of_units(const Workload &w)
-{
-    return {{"t", 0}, {"b", w.B}, {"unit", w.H}};
-} // the slowest one's length does not matter
+inline Dims of_units(const Workload &w) { return {{"t", 0}, {"b", w.B}, {"unit", w.H}}; }
 inline Dims of_weights(const Workload &w) { return {{"gate", 4}, {"unit", w.H}, {"column", w.H}}; }
 inline Dims of_biases(const Workload &w) { return {{"gate", 4}, {"unit", w.H}}; }
 
-// Ours may err `times` as much as the plain loop in the same precision, plus 4 units in the last place of the largest value. What is wrong
-// says where it begins, what stands there, how many elements are off, and how many of them are no numbers.
+// The error of our result may be at most `times` that of the plain loop in the same precision, plus
+// 4 units in the last place of the largest value. The fault names the first wrong element, its
+// value, the number of wrong elements and the number of NaN among them.
 Verdict compare(const char *what, std::vector<float> ours, const std::vector<double> &truth,
                 const std::vector<float> &plain, double times, const Dims &dims = {},
                 Precision stored = Precision::F32);
 
-// Results that have one right answer.
+// Compares results that must be equal.
 template <class T> Verdict same(const char *what, std::vector<T> ours, const std::vector<T> &right)
 {
     Verdict v;
@@ -194,22 +192,23 @@ template <class T> Verdict same(const char *what, std::vector<T> ours, const std
 
 // ---- a row ----
 
-// Everything for one row: device memory lives as long as the functions do.
+// Everything for one row; the functions own the device memory.
 struct Case {
     int sets = 1;
-    std::function<cudaError_t(int set)> run; // enqueues
+    std::function<cudaError_t(int set)> run; // enqueues the pass
     std::function<void(int set)>
-        restore; // puts back what run overwrites, on the stream; may be empty
-    std::function<void(int set)> poison;   // outputs become NaN
-    std::function<Verdict(int set)> check; // after poison, restore and run
+        restore; // restores the inputs that run overwrites, on the stream; may be empty
+    std::function<void(int set)> poison;   // fills the outputs with NaN
+    std::function<Verdict(int set)> check; // call after poison, restore and run
     Precision precision = Precision::F32;
-    double flops = 0, bytes = 0; // that any implementation does and moves: each tensor once
+    double flops = 0, bytes = 0; // the least that any implementation needs: each tensor once
     int64_t T = 0;               // steps of the sequence
-    int64_t words = 0;           // targets of the minibatch that this is a part of
+    int64_t words = 0;           // targets of the whole minibatch
     std::string label;           // KEY=VALUE words for the row
-    std::string plan;            // of the variant, whole: what an error names; may be empty
-    std::function<std::string()> late_label; // more of them, known after a run; may be empty
-    bool peer = false; // another library's: that it cannot be captured is a result and no fault
+    std::string plan;            // the variant's whole plan, for an error message; may be empty
+    // more KEY=VALUE words, known after a run; may be empty
+    std::function<std::string()> late_label;
+    bool peer = false; // another library, for which a failing capture is a result and no fault
 };
 
 // Poisons and restores one set.
@@ -217,14 +216,14 @@ void prepare(const Case &c, int set);
 // Runs and checks every set.
 Verdict verdict_of(const Case &c);
 
-// Microseconds between two events around `pass`, which enqueues; `restore` (may be empty) runs before each, and `flush` says whether L2 is
-// overwritten. By `rule`.
+// Measures by `rule` the microseconds between two events around `pass`, which enqueues. `restore`
+// (may be empty) runs before each pass; with `flush` L2 is overwritten before each pass.
 measure::Result converge(const std::function<void()> &pass, const std::function<void()> &restore,
                          bool flush);
-// The same of what the host waits for: `run` gives the microseconds that it took.
+// The same for work that the host waits for; `run` returns the microseconds that it took.
 measure::Result converge_host(const std::function<double()> &run);
 
-// What `enqueue` enqueues, as a graph.
+// The work that `enqueue` enqueues, as a graph.
 class Graph
 {
   public:
@@ -234,7 +233,7 @@ class Graph
         CHECK(cudaStreamBeginCapture(gpu.context.stream, cudaStreamCaptureModeThreadLocal));
         try {
             enqueue();
-        } catch (...) { // the stream must not stay in its capture
+        } catch (...) { // the stream must leave the capture
             cudaStreamEndCapture(gpu.context.stream, &graph);
             if (graph) cudaGraphDestroy(graph);
             throw;
@@ -253,56 +252,60 @@ class Graph
     cudaGraphExec_t exec = nullptr;
 };
 
-// ---- what there is to time ----
+// ---- the cases ----
 
 // The site's mask at step the_step.
 MaskSite mask_site(const Workload &w, int site);
 
 using Maker = std::function<std::shared_ptr<Case>()>;
 
-// gpu_recurrence.cpp. Both throw Refused where the variant cannot run the shape or the precision.
+// gpu_recurrence.cpp. Both throw Refused if the variant cannot run the shape or the precision.
 std::shared_ptr<Case> forward_case(const LstmVariant *variant, const Workload &w, Precision p);
 std::shared_ptr<Case> backward_case(const LstmVariant *variant, const Workload &w, Precision p);
 
-// What a pass of a variant needs beside its tensors, made once for a shape: first the plan, before anything costs memory.
+// The plan and scratch memory of a variant's pass, made once per shape. The plan is made first,
+// before any memory is allocated.
 struct Launch {
     const LstmVariant *variant;
     LstmPlan plan = {};
     Shared<char> scratch;
     Shared<float> packed;
-    Shared<char> tiles; // w_hh as tensor cores in bf16 read it
+    Shared<char> tiles; // w_hh in the order of bf16 tensor cores
     LstmShape shape;
 
     // Throws Refused with the planner's sentence.
     Launch(const LstmVariant *variant, const Workload &w, Precision p, bool backward);
-    // Copies what the pass wants of w_hh (device memory) in another order.
+    // Makes the reordered copies of w_hh (device memory) that the pass needs.
     void pack(const Workload &w, const float *w_hh);
     LstmLaunch args() const;
-    std::string label() const; // of its row: the plan in short
+    std::string label() const; // the plan in short, for the row's label
     std::string plan_text() const;
 };
-LstmPrecision lstm_precision_of(Precision p); // of f32, tf32, bf16
-// Why the variant does not compute in that precision, or nothing.
+LstmPrecision lstm_precision_of(Precision p); // for f32, tf32 and bf16
+// The reason why the variant does not support that precision, or an empty string.
 std::string precision_refused(const LstmVariant *variant, Precision p);
-// At the beginning of every case of a variant; throws Refused.
+// Call at the beginning of every case of a variant; throws Refused.
 void begin_variant(Case *c, const LstmVariant *variant, Precision p);
 
-// gpu_tuned.cpp: cublas, tuned (tuned_gemm.h): a variant of the benchmark's own.
+// gpu_tuned.cpp: the tuned cublas (tuned_gemm.h), a variant that only the benchmark has.
 extern const LstmVariant cublas_tuned;
-// Before a row of it: its weights may lie where another row's lay. After a run: what was chosen for the row's first product.
+// Call before a row of it, since its weights may be at the address of another row's. After a run,
+// tuned_label returns the choice for the row's first product.
 void tuned_begin(Precision p);
 std::string tuned_label();
 
-// gpu_whole.cpp: `layers` whole layers, input products and, with backward, every gradient: what cuDNN's calls do.
+// gpu_whole.cpp: `layers` whole layers with input products and, with backward, every gradient,
+// which is the work of cuDNN's calls.
 std::shared_ptr<Case> whole_case(const LstmVariant *variant, const Workload &w, Precision p,
                                  int layers, bool backward);
 
-// gpu_cudnn.cpp: the same by cuDNN, `algorithm` of cudnn_algorithms.
+// gpu_cudnn.cpp: the same by cuDNN; `algorithm` is an index into cudnn_algorithms.
 extern const std::vector<const char *>
     cudnn_algorithms; // names of rows, "cudnn-standard" and so on
 std::shared_ptr<Case> cudnn_case(size_t algorithm, const Workload &w, Precision p, int layers,
                                  bool backward);
-// Why it cannot be used, or nothing; its version, or why not.
+// The reason why cuDNN cannot be used, or an empty string; its version, or the reason why there is
+// none.
 std::string cudnn_problem();
 std::string cudnn_description();
 
@@ -319,9 +322,9 @@ struct Product {
     const char *name;
     bool ta, tb;
     int64_t m, n, k;
-    int64_t offset; // operands begin at multiples of so many elements
+    int64_t offset; // the operands begin at multiples of this many elements
 };
-std::vector<Product> products(const Workload &w); // of a step
+std::vector<Product> products(const Workload &w); // the products of a step
 std::shared_ptr<Case> product_case(const Product &p, Precision precision);
 
 // gpu_step.cpp
@@ -331,11 +334,12 @@ struct StepTime {
     int64_t steps_per_sample = 0;
     std::string kernel;
 };
-// A training minibatch as the trainer runs it, kernel as --kernel takes it; throws where its first one does not cost what the cpu backend's
-// costs, Refused where the kernel cannot run it.
+// Times a training minibatch as the trainer runs it, with `kernel` as in --kernel. Throws if the
+// cost of the first minibatch differs from the cpu backend's, and Refused if the kernel cannot run
+// it.
 StepTime time_step(const Workload &w, Precision p, const std::string &kernel, bool eager);
 
-// gpu_constants.cpp: measures them all into a JSON file; an exit code.
+// gpu_constants.cpp: measures all constants into a JSON file and returns an exit code.
 int constants(const char *path);
 
 } // namespace bench_gpu

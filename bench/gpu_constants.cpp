@@ -1,32 +1,48 @@
-// gpu_constants: what this GPU costs per byte, per multiplication, per launch and per wait (constants.h), as JSON.
+// gpu_constants: measures the cost per byte, multiplication, launch and wait on this GPU
+// (constants.h) and writes JSON:
 //
-//   {"gpu": ..., "commit": ..., "emulated": false, "constants": {NAME: {"value": V, "unit": U, "lo": L, "hi": H, "p10": ..., "p90": ...,
-//    "samples": N, "mhz": F, "stop": WHY, "what": SENTENCE}, ...}}
+//   {"gpu": ..., "commit": ..., "emulated": false, "constants": {NAME: {"value": V, "unit": U,
+//    "lo": L, "hi": H, "p10": ..., "p90": ..., "samples": N, "mhz": F, "stop": WHY,
+//    "what": SENTENCE}, ...}}
 //
-// value is a median, lo .. hi hold it in 95 % of cases; units are B/s, FLOP/s, us, B/clk/SM, 1/clk/SM, count. A constant that was wrong or could not be measured
-// has "error" instead, one that this GPU cannot have "refused". profiles/<gpu>/constants.json is such a file; NAMES:
+// value is a median, and lo .. hi contain it in 95 % of cases. The units are B/s, FLOP/s, us,
+// B/clk/SM, 1/clk/SM and count. A constant whose check failed or that could not be measured has
+// "error" instead; one that this GPU does not support has "refused". profiles/<gpu>/constants.json
+// is such a file. NAMES:
 //
-//   copy copy_kernel                     bytes read and written a second, device memory to itself, by the runtime and by a kernel
-//   fma_f32                              multiply-adds of all SMs from registers
-//   mma_tf32 mma_bf16                    tensor cores from registers, by mma.sync, on ones: what they can at most
-//   gemm_f32 gemm_tf32 gemm_bf16 gemm_f16   cuBLAS, 8192 cubed, on random data, which draws more power
-//   launch_gap graph_node_gap            from one empty kernel to the next, by the stream and in a graph
-//   barrier_counter barrier_flags        two grid barriers of our own, one block an SM
-//   barrier_plstm                        kernels/grid_barrier.cuh, which persistent variants use
-//   barrier_cg                           cooperative groups' grid.sync
-//   flag_hop                             a store on one SM to the load that sees it on another
-//   l2_broadcast_NNk                     every SM reads the same NN KB from L2, which one block has just written, into registers
-//   l2_bulk_NNk l2_multicast_S_NNk       the same by bulk copies into shared memory: each block for itself, once for a cluster of S
-//   clusters_S clusters_S_full           clusters of S blocks resident at once: small blocks, blocks with an SM's shared memory each
-//   cluster_barrier_S                    barrier of a cluster of S
-//   cluster_hop                          an asynchronous store to another block of a cluster of 8, until its mbarrier tells
-//   gather_S_NNk gather_bulk_S_NNk       all-gather of NN KB within a cluster of S, by asynchronous stores of 16 bytes, by bulk copies
-//   dsmem_rate                           bytes a clock that a block takes from the others of its cluster of 8: slope of gather_8
-//   cluster_latency                      clocks of a load from another block's shared memory, clusters of 8
-//   mma_rate                             bf16 multiply-adds of an SM a clock: mma_bf16 in another unit
-//   mma_latency                          clocks from an mma.sync to the next that adds to it
+//   copy copy_kernel                bytes read and written per second, device memory to device
+//                                   memory, by the runtime and by a kernel
+//   fma_f32                         multiply-adds of all SMs from registers
+//   mma_tf32 mma_bf16               tensor cores from registers, by mma.sync, on ones: their
+//                                   highest rate
+//   gemm_f32 gemm_tf32 gemm_bf16 gemm_f16  cuBLAS, 8192 cubed, on random data, which draws more
+//                                   power
+//   launch_gap graph_node_gap       from one empty kernel to the next, in the stream and in a graph
+//   barrier_counter barrier_flags   two grid barriers of the benchmark, one block per SM
+//   barrier_plstm                   kernels/grid_barrier.cuh, the barrier of the persistent
+//                                   variants
+//   barrier_cg                      cooperative groups' grid.sync
+//   flag_hop                        from a store on one SM to the load on another SM that returns
+//                                   it
+//   l2_broadcast_NNk                every SM reads the same NN KB from L2 into registers, just
+//                                   after one block has written them
+//   l2_bulk_NNk l2_multicast_S_NNk  the same by bulk copies into shared memory: once for each
+//                                   block, and once for each cluster of S
+//   clusters_S clusters_S_full      clusters of S blocks resident at once: with small blocks, and
+//                                   with an SM's shared memory per block
+//   cluster_barrier_S               the barrier of a cluster of S
+//   cluster_hop                     an asynchronous store to another block of a cluster of 8, until
+//                                   its mbarrier completes
+//   gather_S_NNk gather_bulk_S_NNk  all-gather of NN KB within a cluster of S, by asynchronous
+//                                   stores of 16 bytes, and by bulk copies
+//   dsmem_rate                      bytes per clock that a block receives from the others of its
+//                                   cluster of 8: the slope of gather_8
+//   cluster_latency                 clocks of a load from another block's shared memory, clusters
+//                                   of 8
+//   mma_rate                        bf16 multiply-adds per clock of an SM: mma_bf16 in another unit
+//   mma_latency                     clocks from one mma.sync to the next that adds to its result
 //
-// What of these the planner takes in the place of the literature: set_measured in host/plan/cost_model.c.
+// set_measured in host/plan/cost_model.c lists the constants that replace those of the literature.
 #include "gpu.h"
 
 #include <algorithm>
@@ -50,14 +66,14 @@ class Constants
   public:
     explicit Constants(const char *path) : path(path) {}
 
-    // One constant: `how` measures it in `unit`, or throws.
+    // Measures one constant: `how` returns it in `unit`, or throws.
     void measure(const std::string &name, const char *unit, const std::string &what,
                  const std::function<measure::Result()> &how)
     {
         char line[900];
         try {
             const measure::Result r = how();
-            if (!r.samples) fail("throttled: the clock stayed low");
+            if (!r.samples) fail("throttled: the clock stayed too low");
             std::snprintf(
                 line, sizeof line,
                 "  \"%s\": {\"value\": %.6g, \"unit\": \"%s\", \"lo\": %.6g, \"hi\": %.6g, "
@@ -78,9 +94,9 @@ class Constants
         }
         std::fflush(stdout);
         body += (body.empty() ? "" : ",\n") + std::string(line);
-        write(); // a run that is cut keeps what it has
+        write(); // a run that is killed keeps its results so far
     }
-    // Exit code.
+    // Returns the exit code.
     int end() { return !written ? EXIT_BAD_DATA : failed ? EXIT_FAILED : EXIT_DONE; }
 
   private:
@@ -102,7 +118,7 @@ class Constants
     bool failed = false, written = false;
 };
 
-// A result in another unit, of which more may be less.
+// Converts a result to another unit, in which the order may be reversed.
 measure::Result in_terms(measure::Result r, const std::function<double(double)> &f)
 {
     for (double *us : {&r.median, &r.least, &r.p10, &r.p90, &r.low, &r.high}) *us = f(*us);
@@ -116,7 +132,7 @@ measure::Result rate(const measure::Result &r, double amount)
 
 measure::Result copy_rate(bool by_runtime)
 {
-    const int64_t n = tiny ? 1 << 14 : int64_t{1} << 29; // 2 GiB each: far more than any L2
+    const int64_t n = tiny ? 1 << 14 : int64_t{1} << 29; // 2 GiB each, far more than any L2
     Device<float> to((size_t)n), from((size_t)n);
     std::vector<float> tile = drawn(1, std::min<int64_t>(n, 1 << 20), 1.0);
     for (int64_t at = 0; at < n; at += (int64_t)tile.size())
@@ -161,7 +177,7 @@ measure::Result fma_rate()
         if (!(std::fabs(ours[i] - right[i % CONSTANTS_THREADS]) <=
               1e-5f * std::fabs(right[i % CONSTANTS_THREADS])) ||
             spoil)
-            fail("wrong: a chain of multiply-adds");
+            fail("wrong: the result of a chain of multiply-adds");
     return rate(r, 2.0 * blocks * CONSTANTS_THREADS * rounds * CONSTANTS_FMA);
 }
 
@@ -183,7 +199,7 @@ measure::Result mma_rate(bool tf32)
 
 double clock_of(const measure::Result &r)
 {
-    if (!(r.mhz > 0)) fail("the clock that it ran under is not known");
+    if (!(r.mhz > 0)) fail("the clock during the run is unknown");
     return r.mhz;
 }
 
@@ -194,21 +210,21 @@ measure::Result mma_per_clock()
     return in_terms(r, [=](double flops) { return flops / 2 / clocks / gpu.facts.sms; });
 }
 
-// Slope between two counts of rounds: what a launch costs once falls out.
+// The slope between two numbers of rounds, which cancels the fixed cost of a launch.
 measure::Result slope(int few, int many, double per_round, const std::function<void(int)> &run)
 {
     const measure::Result less = converge([&] { run(few); }, nullptr, false);
     const measure::Result more = converge([&] { run(many); }, nullptr, false);
     measure::Result r =
         in_terms(more, [&](double us) { return (us - less.median) / ((many - few) * per_round); });
-    // Either end may lie where its own interval says.
+    // Either end may be anywhere in its own interval.
     r.low = (more.low - less.high) / ((many - few) * per_round);
     r.high = (more.high - less.low) / ((many - few) * per_round);
     r.samples = std::min(less.samples, more.samples);
     return r;
 }
 
-// Slope in clocks of an SM.
+// The slope in clocks of an SM.
 measure::Result in_clocks(const measure::Result &r)
 {
     const double mhz = clock_of(r);
@@ -243,7 +259,7 @@ measure::Result gemm_rate(Precision p)
     return rate(r, c->flops);
 }
 
-// bf16 and f16 operands, float32 sums and result.
+// The rate of cuBLAS with bf16 or f16 operands and float32 sums and result.
 measure::Result gemm_rate_16(Precision p)
 {
     const cudaDataType type = p == Precision::F16 ? CUDA_R_16F : CUDA_R_16BF;
@@ -308,7 +324,7 @@ measure::Result barrier_cost(int kind, int blocks)
                                 slots->get(), gpu.fault->get(), errors->get()));
     });
     if (errors->host()[0] || spoil)
-        fail("wrong: a block saw an old value behind the barrier, or waited in vain");
+        fail("wrong: a block read an old value after the barrier, or timed out");
     return r;
 }
 
@@ -322,11 +338,11 @@ measure::Result hop_cost()
         CHECK(constants_hops(gpu.context.stream, rounds, flags->get(), payload->get(),
                              errors->get()));
     });
-    if (errors->host()[0] || spoil) fail("wrong: a hop brought an old value, or none");
+    if (errors->host()[0] || spoil) fail("wrong: a hop returned an old value, or timed out");
     return r;
 }
 
-// What is left of a time without the barriers in it; either end may lie where the other's interval says.
+// Subtracts the time of the barriers from a time; either end may be anywhere in its own interval.
 measure::Result less(const measure::Result &all, const measure::Result &bare)
 {
     measure::Result r = in_terms(all, [&](double us) { return us - bare.median; });
@@ -334,7 +350,8 @@ measure::Result less(const measure::Result &all, const measure::Result &bare)
     return r;
 }
 
-// A round is a barrier, behind which one block has written the words, and all blocks read them: less the barrier alone.
+// A round is: one block writes the words, a barrier, all blocks read them. The result is without
+// the barrier.
 measure::Result broadcast_cost(int words, int blocks)
 {
     const int few = tiny ? 2 : 200, many = 10 * few;
@@ -353,11 +370,11 @@ measure::Result broadcast_cost(int words, int blocks)
     return r;
 }
 
-// ---- clusters: one block an SM, as persistent kernels lie ----
+// ---- clusters: one block per SM, as in persistent kernels ----
 
 void need_clusters()
 {
-    if (!gpu.facts.clusters) throw Refused("clusters of sm_90 are not there");
+    if (!gpu.facts.clusters) throw Refused("clusters need sm_90");
 }
 
 int clusters_of(int size, size_t shared)
@@ -365,7 +382,8 @@ int clusters_of(int size, size_t shared)
     int n = 0;
     need_clusters();
     CHECK(constants_clusters(&n, size, shared));
-    if (!n) throw Refused("no cluster of " + std::to_string(size) + " such blocks fits");
+    if (!n)
+        throw Refused("no cluster of " + std::to_string(size) + " such blocks fits on this GPU");
     return n;
 }
 
@@ -392,7 +410,7 @@ measure::Result cluster_barrier_cost(int size)
         CHECK(constants_cluster_barrier(gpu.context.stream, g.clusters, size, g.shared, rounds,
                                         errors->get()));
     });
-    if (errors->host()[0] || spoil) fail("wrong: a block saw an old word behind the barrier");
+    if (errors->host()[0] || spoil) fail("wrong: a block read an old word after the barrier");
     return r;
 }
 
@@ -404,7 +422,7 @@ measure::Result cluster_hop_cost()
     const measure::Result r = slope(few, many, size, [&](int rounds) {
         CHECK(constants_cluster_hops(gpu.context.stream, size, rounds, errors->get()));
     });
-    if (errors->host()[0] || spoil) fail("wrong: a hop brought an old word, or none");
+    if (errors->host()[0] || spoil) fail("wrong: a hop returned an old word, or timed out");
     return r;
 }
 
@@ -416,7 +434,7 @@ measure::Result cluster_latency()
     const measure::Result r = slope(few, many, 1, [&](int rounds) {
         CHECK(constants_cluster_loads(gpu.context.stream, size, rounds, errors->get()));
     });
-    if (errors->host()[0] || spoil) fail("wrong: a chain of loads ended elsewhere");
+    if (errors->host()[0] || spoil) fail("wrong: a chain of loads ended at the wrong link");
     return in_clocks(r);
 }
 
@@ -432,17 +450,17 @@ measure::Result gather_cost(bool bulk, int size, int kilobytes)
         CHECK(constants_gather(gpu.context.stream, bulk, g.clusters, size, g.shared, rounds,
                                gather_words(kilobytes), errors->get()));
     });
-    if (errors->host()[0] || spoil) fail("wrong: a word did not come");
+    if (errors->host()[0] || spoil) fail("wrong: a word did not arrive");
     return r;
 }
 
-// Of what a block receives from others: what it sends itself stays in its own shared memory.
+// The rate at which a block receives data from others; its own part stays in its own shared memory.
 measure::Result dsmem_rate()
 {
     const int size = 8;
     const measure::Result one = gather_cost(false, size, 1), twelve = gather_cost(false, size, 12);
     if (!(one.high < twelve.low))
-        throw Refused("12 KB took no longer than 1 KB, so no rate follows");
+        throw Refused("12 KB took no longer than 1 KB, so there is no rate");
     const double bytes = 4.0 * (gather_words(12) - gather_words(1)) * (size - 1) / size,
                  mhz = clock_of(twelve);
     measure::Result r = in_terms(
@@ -453,7 +471,7 @@ measure::Result dsmem_rate()
     return r;
 }
 
-// As broadcast_cost, by bulk copies, each part of the words once for a cluster.
+// The same as broadcast_cost by bulk copies, in which each cluster reads each word once.
 measure::Result broadcast_bulk_cost(int words, int size)
 {
     need_clusters();
@@ -470,7 +488,7 @@ measure::Result broadcast_bulk_cost(int words, int size)
         });
     };
     static std::map<int, measure::Result>
-        bare; // of a cluster's size: the barriers are the same for all words
+        bare; // {cluster size: the barriers alone}, which are the same for all words
     if (!bare.count(size)) bare[size] = measured(0);
     const measure::Result r = less(measured(words), bare[size]);
     if (errors->host()[0] || spoil)
@@ -488,7 +506,7 @@ int constants(const char *path)
     if (tiny) blocks = std::min(blocks, 5);
     c.measure("copy", "B/s", "device to device by the runtime, 2 GiB, bytes read and written",
               [] { return copy_rate(true); });
-    c.measure("copy_kernel", "B/s", "the same by a kernel, 16 bytes a thread",
+    c.measure("copy_kernel", "B/s", "the same by a kernel, 16 bytes per thread",
               [] { return copy_rate(false); });
     c.measure("flag_hop", "us", "store.release on one SM to load.acquire on another",
               [] { return hop_cost(); });
@@ -496,11 +514,11 @@ int constants(const char *path)
         const char *name, *what;
     } barriers[CONSTANTS_BARRIERS] = {
         {"barrier_counter",
-         "grid barrier, a block an SM: one counter, add with release, wait with acquire"},
-        {"barrier_flags", "grid barrier, a block an SM: a flag per block, gathered by block 0"},
-        {"barrier_cg", "cooperative groups' grid.sync, a block an SM"},
+         "grid barrier, a block per SM: one counter, add with release, wait with acquire"},
+        {"barrier_flags", "grid barrier, a block per SM: a flag per block, gathered by block 0"},
+        {"barrier_cg", "cooperative groups' grid.sync, a block per SM"},
         {"barrier_plstm",
-         "kernels/grid_barrier.cuh, a block an SM: a word per block, which every block reads"}};
+         "kernels/grid_barrier.cuh, a block per SM: a word per block, which every block reads"}};
     for (int kind = 0; kind < CONSTANTS_BARRIERS; kind++)
         c.measure(barriers[kind].name, "us", barriers[kind].what,
                   [=] { return barrier_cost(kind, blocks); });
@@ -520,7 +538,7 @@ int constants(const char *path)
               [] { return mma_rate(false); });
     c.measure("mma_tf32", "FLOP/s", "mma.sync of TF32 from registers, products of ones",
               [] { return mma_rate(true); });
-    c.measure("mma_rate", "1/clk/SM", "bf16 multiply-adds of an SM by mma.sync",
+    c.measure("mma_rate", "1/clk/SM", "bf16 multiply-adds per clock of an SM by mma.sync",
               [] { return mma_per_clock(); });
     c.measure("mma_latency", "clk", "from one mma.sync of bf16 to the next that adds to it",
               [] { return mma_latency(); });
@@ -537,9 +555,10 @@ int constants(const char *path)
         c.measure("cluster_barrier_" + std::to_string(size), "us",
                   "barrier.cluster of " + std::to_string(size) + " blocks, in all clusters at once",
                   [=] { return cluster_barrier_cost(size); });
-    c.measure("cluster_hop", "us",
-              "an asynchronous store to the next block of a cluster of 8, until its mbarrier tells",
-              [] { return cluster_hop_cost(); });
+    c.measure(
+        "cluster_hop", "us",
+        "an asynchronous store to the next block of a cluster of 8, until its mbarrier completes",
+        [] { return cluster_hop_cost(); });
     c.measure("cluster_latency", "clk",
               "a load from the shared memory of the next block of a cluster of 8",
               [] { return cluster_latency(); });
@@ -561,7 +580,7 @@ int constants(const char *path)
         const int words = kilobytes * (tiny ? 16 : 256);
         c.measure("l2_broadcast" + tail, "us",
                   "every SM reads the same " + size +
-                      " KB, written by one block, from L2; the barrier between taken off",
+                      " KB, written by one block, from L2, without the barrier in between",
                   [=] { return broadcast_cost(words, blocks); });
         c.measure("l2_bulk" + tail, "us",
                   "the same by a bulk copy into the shared memory of each SM",

@@ -1,8 +1,10 @@
-// gpu_cudnn: whole layers by cuDNN, through its C API: the peer that every variant stands beside. One call does forward (saving what
-// backward needs), two more all gradients. Descriptors are those by which PyTorch's nn.LSTM calls it: two biases, no projection, sequences of
-// one length in padded layout, no dropout.
+// gpu_cudnn: whole layers by cuDNN through its C API, the peer of every variant. One call does
+// forward (and saves what backward needs), two more all gradients. The descriptors are those of
+// PyTorch's nn.LSTM: two biases, no projection, sequences of one length in padded layout, no
+// dropout.
 //
-// Written from cuDNN's documentation; tests run it against a library of their own (tests/support/fake_cudnn.cpp).
+// This file was written from cuDNN's documentation; tests run it against a stand-in
+// (tests/support/fake_cudnn.cpp).
 #include "gpu.h"
 
 #include "cudnn_api.h"
@@ -31,7 +33,7 @@ const cudnn::Api &api()
     return *found;
 }
 
-// What the library does not support is a result, anything else a fault.
+// A call that the library does not support is refused; any other error is a fault.
 void check(int status, const char *call)
 {
     if (status == cudnn::CUDNN_STATUS_SUCCESS) return;
@@ -46,7 +48,7 @@ void check(int status, const char *call)
 
 cudnn::Handle handle()
 {
-    static cudnn::Handle one = nullptr; // for the life of the program
+    static cudnn::Handle one = nullptr; // never destroyed
     if (!one) {
         CUDNN(cudnnCreate(&one));
         CUDNN(cudnnSetStream(one, gpu.context.stream));
@@ -97,7 +99,7 @@ float load(const char *at, Precision p)
     return std::memcpy(&x, at, 4), x;
 }
 
-// What its tensors are made of.
+// The type of the tensors in memory.
 Precision memory_of(Precision p) { return p == Precision::TF32 ? Precision::F32 : p; }
 
 std::vector<char> stored(const std::vector<float> &v, Precision p)
@@ -114,7 +116,8 @@ std::vector<float> loaded(const std::vector<char> &from, Precision p)
     return v;
 }
 
-// Where a matrix or a bias lies in the weight space: element (r, c) is `offset` bytes plus r rows and c columns of elements in.
+// The place of a matrix or a bias in the weight space: element (r, c) is at `offset` bytes plus r
+// rows and c columns of elements.
 struct Place {
     size_t offset = 0;
     int64_t rows = 0, columns = 0, row_stride = 0, column_stride = 0;
@@ -148,7 +151,7 @@ struct Peer {
     Place place(cudnn::Tensor desc, const void *at, int64_t rows, int64_t columns) const;
     void find_places();
     std::vector<char> packed() const;
-    // Of the gradients' copy: all four gates of one layer, (4H,H) or (4H).
+    // Gathers all four gates of one layer from a copy of the gradients: (4H,H) or (4H).
     std::vector<float> gathered(const std::vector<char> &space, const std::vector<Place> &of,
                                 int first) const;
     void forward();
@@ -207,7 +210,7 @@ Place Peer::place(cudnn::Tensor desc, const void *at, int64_t rows, int64_t colu
     const int64_t last = (rows - 1) * found.row_stride + (columns - 1) * found.column_stride;
     if (n != 3 || dim[0] != 1 || dim[1] != rows || dim[2] != columns || (const char *)at < base ||
         found.offset + (size_t)(last + 1) * element(p) > weights->bytes())
-        fail("cuDNN keeps a weight or bias in a shape that this program does not know");
+        fail("cuDNN stores a weight or bias in a shape that this program does not support");
     return found;
 }
 
@@ -281,7 +284,7 @@ void Peer::backward()
                                   nullptr, dh->get(), c_desc.get(), c->get(), nullptr, dc->get(),
                                   weights->bytes(), weights->get(), work->bytes(), work->get(),
                                   reserve->bytes(), reserve->get()));
-    // It adds to what is there.
+    // cuDNN adds to the existing gradients.
     CHECK(cudaMemsetAsync(dweights->get(), 0, dweights->bytes(), gpu.context.stream));
     CUDNN(cudnnRNNBackwardWeights_v8(handle(), rnn.get(), cudnn::CUDNN_WGRAD_MODE_ADD,
                                      lengths->get(), x_desc.get(), x->get(), h_desc.get(), h->get(),

@@ -1,4 +1,4 @@
-// gpu_layers: the kernels of a training step beside the recurrence, and its matrix products.
+// gpu_layers: the kernels of a training step other than the recurrence, and its matrix products.
 #include "gpu.h"
 
 #include <algorithm>
@@ -20,7 +20,7 @@ namespace bench_gpu
 namespace
 {
 
-// Each tensor once: floats, and ids of 4 bytes too.
+// Bytes of `words` floats or ids, 4 bytes each.
 double bytes_of(int64_t words) { return 4.0 * (double)words; }
 
 int64_t distinct(const std::vector<int32_t> &ids)
@@ -122,7 +122,7 @@ std::shared_ptr<Case> embedding_backward_case(const Workload &w)
         const MaskKey *mask = w.keep < 1 ? &key : nullptr;
         std::vector<float> ours = d.rows->host();
         std::vector<int32_t> first = d.first->host();
-        for (int64_t n = 0; n < N; n++) // rows of repeated words are not written
+        for (int64_t n = 0; n < N; n++) // the kernel does not write the rows of repeated words
             if (first[(size_t)n] == 0) std::fill_n(ours.begin() + n * H, H, 0.0f);
         return compare("rows", ours, embedding_sums<double>(d.ids_host, d.dx_host, H, mask),
                        embedding_sums<float>(d.ids_host, d.dx_host, H, mask), 3);
@@ -223,7 +223,7 @@ std::shared_ptr<Case> column_sums_case(const Workload &w, int64_t cols)
     return c;
 }
 
-// Parameters and gradients of a whole model, as the backend keeps them: the encoder apart.
+// The parameters and gradients of a whole model in the backend's layout, with a separate encoder.
 struct Optimizer {
     std::vector<float> weights_host, grads_host, encoder_host, rows_host;
     std::vector<int32_t> ids_host, first_host;
@@ -282,9 +282,10 @@ std::shared_ptr<Case> sgd_norm_case(const Workload &w)
         Verdict v;
         double sum = 0, right = true_norm(*o);
         for (double p : o->partial->host()) sum += p;
-        // Squares of floats are exact in double: what is left is the order of some 1e8 sums.
+        // Squares of floats are exact in double, so the only error is from the order of about 1e8
+        // sums.
         v.error = std::fabs(std::sqrt(sum) - right) / right + (spoil ? 1 : 0), v.bound = 1e-9;
-        if (!(v.error <= v.bound)) v.fault = "wrong: the gradient norm is off";
+        if (!(v.error <= v.bound)) v.fault = "wrong: the gradient norm";
         return v;
     };
     return c;
@@ -365,7 +366,8 @@ std::vector<Product> products(const Workload &w)
             {"dh", false, false, N, H, V, H},    {"dw_dec", true, false, V, H, N, H}};
 }
 
-// As the cuda backend runs it (host/backend/gemm.h): by cuBLASLt, the library's first suggestion or with PLSTM_TUNE=1 the fastest.
+// A product as the cuda backend runs it (host/backend/gemm.h): by cuBLASLt with the library's
+// first suggestion, or with PLSTM_TUNE=1 the fastest.
 std::shared_ptr<Case> product_case(const Product &p, Precision precision)
 {
     if (precision != Precision::F32 && gpu.facts.major < 8)
@@ -404,7 +406,7 @@ std::shared_ptr<Case> product_case(const Product &p, Precision precision)
     c->bytes = bytes_of(p.m * p.n) + bytes_of(p.m * p.k + p.k * p.n) / (bf16 ? 2 : 1);
     c->poison = [out](int) { out->poison(); };
     c->run = [=](int s) {
-        (void)b, (void)b16; // B's owners
+        (void)b, (void)b16; // these own B
         Error why;
         if (gemm_run(algorithm.get(), shape, A(s), B, out->get(), &why)) fail(why.text);
         return cudaSuccess;

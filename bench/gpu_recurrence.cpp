@@ -1,4 +1,5 @@
-// gpu_recurrence: the recurrence of one layer by a variant, forward and backward, and the plain loops that it must agree with.
+// gpu_recurrence: the recurrence of one layer by a variant, forward and backward, and its reference
+// in plain loops.
 #include "gpu.h"
 
 #include <algorithm>
@@ -34,7 +35,8 @@ Input input_of(const Workload &w, uint32_t set)
     return in;
 }
 
-// How a pass rounds the operands of its products: a persistent kernel of ours to nearest, a library as the matrix unit reads them.
+// The rounding of a pass's operands: our persistent kernels round to nearest, a library passes them
+// to the matrix unit, which truncates.
 OracleRound round_of(const LstmVariant *variant, Precision p, bool backward)
 {
     const bool ours = variant->footprint->tile[backward] != nullptr;
@@ -46,7 +48,8 @@ oracle::Cell cell_of(const Input &in, OracleRound operand)
     return {in.w.T, in.w.B, in.w.H, in.w_hh.data(), in.b_ih.data(), in.b_hh.data(), operand};
 }
 
-// Whose first steps may be known: inputs of a shorter sequence are the beginning of those of a longer one.
+// Runs the loops from the first step whose result is not known yet: the inputs of a shorter
+// sequence are the beginning of those of a longer one.
 template <class R>
 oracle::Saved<R> forward(const Input &in, OracleRound p, const oracle::Saved<R> *known)
 {
@@ -67,7 +70,7 @@ oracle::Saved<R> forward(const Input &in, OracleRound p, const oracle::Saved<R> 
     return s;
 }
 
-// h of rows 1 to T, or a gradient into it, through the output mask.
+// Applies the output mask to h of rows 1 to T, or to a gradient of it.
 template <class R, class S> std::vector<R> masked(const Workload &w, const S *from)
 {
     const MaskKey key = mask_key(seed, the_step, (int)L + 1, 1, w.keep);
@@ -88,12 +91,13 @@ std::vector<R> backward(const Input &in, const oracle::Saved<float> &saved, Orac
     return oracle::recur_back<R>(cell_of(in, p), saved, masked<R>(in.w, in.dy.data()));
 }
 
-// What the oracle says of input set 0 of a shape: rows of one shape stand together, and all but the first find it here. What is known of
-// another length of the same shape is where the next one begins.
+// The oracle's results for input set 0 of a shape. Rows of one shape are adjacent, so all but the
+// first find them here. The results of a shorter length are the start of those of a longer one.
 struct Known {
     std::shared_ptr<oracle::Saved<double>> truth;
     std::map<OracleRound, std::shared_ptr<oracle::Saved<float>>> plain;
-    std::shared_ptr<std::vector<double>> truth_back; // from the saved tensors of plain[nullptr]
+    // computed from the saved tensors of plain[nullptr]
+    std::shared_ptr<std::vector<double>> truth_back;
     std::map<OracleRound, std::shared_ptr<std::vector<float>>> plain_back;
 };
 
@@ -114,7 +118,8 @@ KnownLengths &lengths_of(const Workload &w)
     return known;
 }
 
-// Of the length at hand alone, beside the longest: those of all lengths would take gigabytes.
+// Keeps only the results of the current and of the longest length; those of all lengths would take
+// gigabytes.
 Known &known_of(const Workload &w)
 {
     KnownLengths &all = lengths_of(w);
@@ -155,7 +160,7 @@ double recurrence_flops(const Workload &w)
     return 8.0 * (double)(w.T * w.B) * (double)w.H * (double)w.H;
 }
 
-// Weights and what both passes read and write once: gates twice, h or dy, c.
+// The weights, and the tensors that a pass reads and writes once: gates twice, h or dy, c.
 double recurrence_bytes(const Workload &w)
 {
     return 4.0 * (4.0 * (double)(w.H * w.H) +
@@ -173,7 +178,7 @@ std::shared_ptr<Launch> describe(Case *c, const LstmVariant *variant, const Work
     return launch;
 }
 
-// One set's tensors.
+// The tensors of one input set.
 struct Set {
     Input in;
     Shared<float> gates, kept, h, c, y, dy, dh, dc;
@@ -193,7 +198,7 @@ std::string precision_refused(const LstmVariant *variant, Precision p)
     const LstmFootprint *f = variant->footprint;
     std::string has;
     for (Precision one : {Precision::F32, Precision::TF32, Precision::BF16}) {
-        // A variant that launches at every step computes as cuBLAS does.
+        // A variant that launches at every step has cuBLAS's precisions.
         const bool there = f->kind == KIND_STEPWISE ? one != Precision::BF16
                                                     : f->precisions >> lstm_precision_of(one) & 1;
         if (there && one == p) return "";
@@ -232,8 +237,9 @@ Launch::Launch(const LstmVariant *variant, const Workload &w, Precision p, bool 
     int held = 0;
     CHECK(variant->resident_blocks(&plan, &held));
     if (held < planned)
-        throw Refused("the plan has " + std::to_string(planned) + " blocks and this GPU holds " +
-                      std::to_string(held) + " of the compiled kernel at once");
+        throw Refused("the plan needs " + std::to_string(planned) +
+                      " co-resident blocks; this GPU holds " + std::to_string(held) +
+                      " of the compiled kernel");
     scratch = zeros<char>((int64_t)plan.scratch_bytes);
 }
 
@@ -310,7 +316,8 @@ std::shared_ptr<Case> forward_case(const LstmVariant *variant, const Workload &w
         Set &d = (*data)[(size_t)s];
         Verdict all;
         if (s > 0 && !spoil)
-            return all; // one set against the loops; the others differ in numbers alone
+            // only one set is compared with the loops; the others differ only in numbers
+            return all;
         const oracle::Saved<double> &truth = truth_of((*data)[0].in);
         const oracle::Saved<float> &plain = plain_of((*data)[0].in, operand);
         join(&all, compare("gates", d.gates->host(), truth.gates, plain.gates, 2, of_gates(w)));
@@ -332,7 +339,7 @@ std::shared_ptr<Case> backward_case(const LstmVariant *variant, const Workload &
     for (int s = 0; s < sets; s++) {
         Set d;
         d.in = input_of(w, (uint32_t)s);
-        // A pass over another set's saved tensors costs what one over its own costs; the set that is checked has its own.
+        // A pass takes the same time with another set's saved tensors; the checked set has its own.
         const oracle::Saved<float> &saved = plain_of(s == 0 ? d.in : (*data)[0].in, nullptr);
         d.kept = device_copy(saved.gates), d.gates = device_alloc<float>(w.T * w.B * 4 * w.H);
         d.h = device_copy(saved.h), d.c = device_copy(saved.c), d.dy = device_copy(d.in.dy);

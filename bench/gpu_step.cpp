@@ -1,4 +1,4 @@
-// gpu_step: a training minibatch, embedding to update, as the trainer runs it.
+// gpu_step: times a training minibatch, embedding to update, as the trainer runs it.
 #include "gpu.h"
 
 #include <algorithm>
@@ -35,7 +35,7 @@ class Trainee
         ids = drawn_ids(99, windows * w.T * w.B + w.B);
         if (backend_find(backend, &ops, &e)) fail(e.text);
         const int code_open = model_open(&model, ops, &config, &e);
-        // The device, or this kernel in this precision, cannot.
+        // The device cannot run it, or the kernel does not support this precision.
         if (code_open == EXIT_NO_DEVICE || code_open == EXIT_USAGE) throw Refused(e.text);
         if (code_open) fail(e.text);
         opened = true;
@@ -65,7 +65,7 @@ class Trainee
         return info.kernel ? info.kernel : "";
     }
 
-    // n minibatches and all that they owe; the last result.
+    // Runs n minibatches to completion and returns the last result.
     WindowResult steps(int64_t n)
     {
         WindowResult r = {}, last = {};
@@ -106,8 +106,8 @@ class Trainee
 StepTime time_step(const Workload &w, Precision p, const std::string &kernel, bool eager)
 {
     static std::map<std::string, WindowResult>
-        cpu_first; // of a shape: the cpu backend's first minibatch
-    if (p == Precision::F16) throw Refused("--precision takes f32, tf32 or bf16, not 'f16'");
+        cpu_first; // {shape: the cost of the cpu backend's first minibatch}
+    if (p == Precision::F16) throw Refused("--precision must be f32, tf32 or bf16, not 'f16'");
     Trainee trainee("cuda", w, lstm_precision_of(p), kernel.c_str(), eager);
     const WindowResult first = trainee.steps(1);
     const std::string shape = shape_name(w);
@@ -115,19 +115,21 @@ StepTime time_step(const Workload &w, Precision p, const std::string &kernel, bo
         cpu_first[shape] = Trainee("cpu", w, PRECISION_F32, "auto", false).steps(1);
     const WindowResult right = cpu_first[shape];
     StepTime s;
-    // Two float32 programs that sum N*V terms in different orders; TF32 keeps 10 bits of each operand, bfloat16 7.
+    // Two float32 programs sum N * V terms in different orders; TF32 keeps 10 bits of each operand,
+    // bfloat16 7.
     s.bound = p == Precision::F32 ? 2e-5 : p == Precision::TF32 ? 2e-3 : 2e-2;
     s.error = std::max(std::fabs(first.nats / right.nats - 1),
                        std::fabs(first.grad_norm / right.grad_norm - 1));
     if (spoil) s.error += 1;
-    if (!(s.error <= s.bound)) fail("wrong: the first minibatch is not the cpu backend's");
+    if (!(s.error <= s.bound))
+        fail("wrong: the cost of the first minibatch differs from the cpu backend's");
     const auto run = [&](int64_t n) {
         const auto start = std::chrono::steady_clock::now();
         trainee.steps(n);
         return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start)
             .count();
     };
-    run(tiny ? 2 : 5); // the first launches kernel by kernel, the second is captured
+    run(tiny ? 2 : 5); // the first minibatch launches kernel by kernel, the second is captured
     const int64_t guess = tiny ? 1 : 10;
     s.steps_per_sample = 1 + (int64_t)(step_seconds * 1e6 / (run(guess) / (double)guess));
     s.time = converge_host([&] { return run(s.steps_per_sample) / (double)s.steps_per_sample; });

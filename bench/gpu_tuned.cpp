@@ -14,11 +14,11 @@ namespace bench_gpu
 namespace
 {
 
-// A product as gemm_rowmajor has it.
+// A product with the arguments of gemm_rowmajor.
 struct Shape {
     int ta, tb;
     int64_t m, n, k;
-    bool adds; // beta is not 0
+    bool adds; // whether beta is not 0
     Precision precision;
 
     bool operator<(const Shape &o) const
@@ -28,11 +28,11 @@ struct Shape {
     }
 };
 
-Precision precision = Precision::F32; // of the row at hand
+Precision precision = Precision::F32; // of the current row
 
 cublasLtHandle_t lt()
 {
-    static cublasLtHandle_t handle = nullptr; // for the life of the program
+    static cublasLtHandle_t handle = nullptr; // never destroyed
     if (!handle) CHECK(cublasLtCreate(&handle));
     return handle;
 }
@@ -46,7 +46,7 @@ class Candidates
     {
         const cublasComputeType_t compute =
             s.precision == Precision::TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
-        // Column-major, C' = B' A': cuBLAS's first operand is our B.
+        // cuBLAS is column-major, C' = B' * A', so its first operand is our B.
         const cublasOperation_t first = s.tb ? CUBLAS_OP_T : CUBLAS_OP_N,
                                 second = s.ta ? CUBLAS_OP_T : CUBLAS_OP_N;
         CHECK(cublasLtMatmulDescCreate(&product, compute, CUDA_R_32F));
@@ -59,7 +59,7 @@ class Candidates
         layout(&c, s.n, s.m);
         cublasLtMatmulPreference_t preference;
         const size_t bytes = Gpu::workspace_bytes;
-        // Operands are rows of larger tensors: where a step of them begins.
+        // The operands are rows of larger tensors, so the start of a step determines the alignment.
         const auto aligned = [](int64_t elements) { return elements % 4 ? 4u : 16u; };
         const uint32_t of_a = aligned(s.m * s.k), of_b = aligned(s.k * s.n),
                        of_c = aligned(s.m * s.n);
@@ -94,7 +94,7 @@ class Candidates
     }
 
   private:
-    // Descriptors live as long as the program: there is one set per shape.
+    // The descriptors are never destroyed; there is one set per shape.
     cublasLtMatmulDesc_t product = nullptr;
     cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr;
     std::vector<cublasLtMatmulHeuristicResult_t> found;
@@ -108,14 +108,14 @@ class Candidates
 struct Choice {
     std::shared_ptr<Candidates> candidates;
     size_t index = 0;
-    bool transposed = false; // B is read from a transposed copy
+    bool transposed = false; // whether B is read from a transposed copy
 };
 
 std::map<Shape, Choice> choices;
-std::map<const float *, Shared<float>> copies; // transposed, of B
+std::map<const float *, Shared<float>> copies; // the transposed copy of each B
 std::string chosen;
 
-// B, stored (rows,columns), the other way round.
+// Returns the transposed copy of B (rows,columns).
 const float *copy_of(const float *B, int64_t rows, int64_t columns)
 {
     Shared<float> &copy = copies[B];
@@ -130,12 +130,13 @@ const float *copy_of(const float *B, int64_t rows, int64_t columns)
     return copy->get();
 }
 
-// Microseconds of one product among many, the least of a few tries; no number where it cannot run.
+// Returns the microseconds of one product among many, the least of a few tries, or NaN if it cannot
+// run.
 double time_of(const std::function<cublasStatus_t()> &product)
 {
     const int tries = tiny ? 1 : 5, times = tiny ? 1 : 20;
     double best = INFINITY;
-    for (int t = 0; t < tries + 1; t++) { // the first loads what it needs
+    for (int t = 0; t < tries + 1; t++) { // the first try loads the kernels
         float ms = 0;
         CHECK(cudaEventRecord(gpu.before, gpu.context.stream));
         for (int i = 0; i < times; i++)
@@ -152,7 +153,7 @@ Choice tuned(const Shape &s, const float *A, const float *B)
 {
     Choice best;
     double least = INFINITY;
-    Device<float> C((size_t)(s.m * s.n)); // the caller's must not change
+    Device<float> C((size_t)(s.m * s.n)); // the caller's C must not change
     CHECK(cudaMemset(C.get(), 0, C.bytes()));
     CHECK(cudaDeviceSynchronize());
     CHECK(cudaDeviceSynchronize());

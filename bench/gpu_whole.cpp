@@ -1,5 +1,6 @@
-// gpu_whole: whole layers by a variant: the input's product, the recurrence and, backward, the gradients of input, weights and biases. This
-// is the work that one call of cuDNN does, so that the two can stand side by side. Nothing is masked.
+// gpu_whole: whole layers by a variant: the input projection, the recurrence and, backward, the
+// gradients of input, weights and biases. This is the work of one cuDNN call, so the two are
+// comparable. There are no masks.
 #include "gpu.h"
 
 #include "oracle.h"
@@ -15,7 +16,8 @@ oracle::LayersInput whole_input(const Workload &w, int layers, Precision p, Prec
     in.layers = layers, in.T = w.T, in.B = w.B, in.H = H, in.operand = p, in.stored = stored;
     const auto draw = [&](uint32_t key, int64_t n, double scale) {
         std::vector<float> v = drawn(key, n, scale);
-        oracle::round_all(&v, in.stored); // the truth begins with what the tensors can hold
+        // the reference starts from values that the tensors can represent
+        oracle::round_all(&v, in.stored);
         return v;
     };
     for (int l = 0; l < layers; l++) {
@@ -32,7 +34,8 @@ oracle::LayersInput whole_input(const Workload &w, int layers, Precision p, Prec
 
 const WholeKnown &whole_known(const Workload &w, int layers, Precision p, Precision stored)
 {
-    // In double operands are not rounded: the truth depends on what the tensors hold alone, and precisions of one memory share it.
+    // In double no operand is rounded, so the reference depends only on the type of the tensors,
+    // and precisions with the same type share it.
     static std::string shape, precision;
     static WholeKnown known;
     const std::string now = shape_name(w) + "/" + std::to_string(layers) + "/" + name_of(stored);
@@ -53,7 +56,8 @@ double whole_flops(const Workload &w, int layers, bool backward)
 double whole_bytes(const Workload &w, int layers, bool backward)
 {
     const double weights = 8.0 * (double)(w.H * w.H), N = (double)(w.T * w.B), H = (double)w.H;
-    // Forward: weights, x, gates and c kept, h. Backward: these again, dy, dx, the weights' gradients.
+    // Forward: weights, x, the saved gates and c, h. Backward: these again, dy, dx, the weight
+    // gradients.
     return 4.0 * (double)layers *
            (backward ? 3 * weights + 2 * N * 7 * H + 2 * N * H : weights + N * 7 * H);
 }
@@ -64,7 +68,7 @@ namespace
 struct Layer {
     Shared<float> w_ih, w_hh, b_ih, b_hh, gates, h, c, dw_ih, dw_hh, db;
     Shared<uint16_t> w_ih16,
-        h16; // bf16: what products over all positions read, as the cuda backend has it
+        h16; // bf16: the operand of the products over all positions, as in the cuda backend
     std::shared_ptr<Launch> forward, backward;
 };
 
@@ -72,7 +76,7 @@ struct Whole {
     oracle::LayersInput in;
     std::vector<Layer> layer;
     Shared<float> x, dy, dx, dh,
-        dc; // dx: of the layer at hand and then of the one below, in turn with dx2
+        dc; // dx: of the current layer, then of the one below, alternating with dx2
     Shared<float> dx2;
     Shared<uint16_t> x16, dgates16; // bf16
     bool bf16() const { return x16 != nullptr; }
@@ -94,7 +98,7 @@ cudaError_t gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const uint16
     return gemm_error(gemm_rowmajor_bf16(gpu.context.blas, ta, tb, m, n, k, 1.0f, a, b, 0.0f, c));
 }
 
-// h of all steps, as the products read it that follow the recurrence.
+// Rounds h of all steps for the products that follow the recurrence.
 cudaError_t round_h(const Workload &w, const Layer &l)
 {
     const RoundSpan all = {l.h->get(), l.h16->get(), (w.T + 1) * w.B * w.H}, none = {};
@@ -125,7 +129,7 @@ cudaError_t forward(const LstmVariant *variant, const Workload &w, const Whole &
     return error;
 }
 
-// Gradients of layer i's weights, biases and input, from dgates.
+// Computes the gradients of layer i's weights, biases and input from dgates.
 cudaError_t products(const Workload &w, const Whole &d, size_t i, const float *dgates,
                      const float *x, float *dx)
 {
@@ -180,7 +184,7 @@ std::shared_ptr<Case> whole_case(const LstmVariant *variant, const Workload &w, 
     const int64_t N = w.T * w.B, H = w.H, row = w.B * H;
     auto c = std::make_shared<Case>();
     begin_variant(c.get(), variant, p);
-    Launch(variant, w, p, false); // or refused, before anything costs memory
+    Launch(variant, w, p, false); // throws Refused before any memory is allocated
     if (back) Launch(variant, w, p, true);
     auto d = std::make_shared<Whole>();
     d->in = whole_input(w, layers, p, Precision::F32);

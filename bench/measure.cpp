@@ -26,7 +26,7 @@ double quantile(const std::vector<double> &sorted, double share)
     return sorted[i] + (at - (double)i) * (sorted[next] - sorted[i]);
 }
 
-// Each sample lies below the median with probability 1/2, so the number that do is binomial.
+// Each sample is below the median with probability 1/2, so the number of such samples is binomial.
 std::size_t median_rank(std::size_t n)
 {
     double below = 0, log_half = (double)n * std::log(0.5);
@@ -91,13 +91,13 @@ Result Measurement::result() const
 
 Line fit(const std::vector<std::pair<double, double>> &points)
 {
-    // Weights 1/t^2 make the squares those of relative errors.
+    // The weights 1/t^2 turn the squares into those of relative errors.
     double s = 0, sT = 0, st = 0;
     for (const auto &p : points) {
         const double w = 1 / (p.second * p.second);
         s += w, sT += w * p.first, st += w * p.second;
     }
-    const double T0 = sT / s, t0 = st / s; // the weighted mean lies on the line
+    const double T0 = sT / s, t0 = st / s; // the weighted mean is on the line
     double sTT = 0, sTt = 0;
     for (const auto &p : points) {
         const double w = 1 / (p.second * p.second);

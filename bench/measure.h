@@ -1,5 +1,5 @@
-// measure: which samples of a time count, when there are enough of them, and what they say. It reads no clock and knows no GPU:
-// samples come in, decisions and numbers come out, so that a test can feed it any machine it likes.
+// measure: decides which samples of a time count and when there are enough of them, and summarises
+// them. It reads no clock and uses no GPU, so that a test can feed it the samples of any machine.
 #ifndef PLSTM_BENCH_MEASURE_H
 #define PLSTM_BENCH_MEASURE_H
 
@@ -12,33 +12,35 @@ namespace measure
 
 enum class Stop {
     NOT_YET,
-    NOISE,     // the samples agree
-    SETTLED,   // they do not, and more of them no longer change by how much
-    TIME,      // the time that a row may take is over
-    THROTTLED, // the clock stood too low for too many samples in a row
+    NOISE,     // the noise is below the limit
+    SETTLED,   // the noise is above the limit, but no longer changes
+    TIME,      // the time limit of the row is reached
+    THROTTLED, // the clock was too low for too many consecutive samples
 };
 
 // "noise", "settled", "time", "throttled".
 const char *stop_name(Stop why);
 
-// Noise is the relative interquartile range, (p75 - p25) / median: a few samples that the host disturbed do not move it.
+// Noise is the relative interquartile range, (p75 - p25) / median, which a few samples disturbed by
+// the host do not change.
 struct Rule {
-    std::size_t least = 10; // samples that count, before anything but time may end it
-    double noise = 0.005;   // ends below
-    double settled =
-        0.05; // ends when the noises after each of the last `window` samples lie within this share
-    std::size_t window = 32; // of their mean
-    double seconds = 1.0;    // ends at
-    double full_mhz = 0; // the clock of a GPU that nothing holds back; 0: clocks are not looked at
-    double throttle = 0.75;      // a sample under this share of it does not count
-    std::size_t discarded = 100; // ends after so many of those in a row
+    std::size_t least = 10; // the fewest counted samples, unless the time ends it
+    double noise = 0.005;   // the measurement ends below this noise
+    // It also ends when the noises after each of the last `window` samples are within this share of
+    // their mean.
+    double settled = 0.05;
+    std::size_t window = 32;
+    double seconds = 1.0;        // the time limit
+    double full_mhz = 0;         // the clock of an unthrottled GPU; 0: clocks are ignored
+    double throttle = 0.75;      // a sample below this share of full_mhz does not count
+    std::size_t discarded = 100; // it ends after this many consecutive discarded samples
 };
 
 struct Result {
     double median = 0, least = 0, p10 = 0, p90 = 0; // microseconds
-    double low = 0, high = 0; // hold the median of all that could be sampled, in 95 % of cases
-    double iqr = 0;           // relative
-    double mhz = 0;           // median over the samples; 0: not known
+    double low = 0, high = 0;                       // the 95 % confidence interval of the median
+    double iqr = 0;                                 // relative
+    double mhz = 0;                                 // median over the samples; 0: unknown
     std::size_t samples = 0, discarded = 0;
     Stop why = Stop::NOT_YET;
 };
@@ -48,11 +50,13 @@ class Measurement
   public:
     explicit Measurement(const Rule &rule) : rule(rule) {}
 
-    // One sample in microseconds, the SM clock around it (0: not known), the seconds since the measurement began. False: it does not
-    // count, because the clock was throttled.
+    // Adds one sample in microseconds, with the SM clock during it (0: unknown) and the seconds
+    // since the measurement began. Returns false if it does not count because the clock was
+    // throttled.
     bool add(double us, double mhz, double seconds);
     bool done() const { return why != Stop::NOT_YET; }
-    // Of at least one sample that counts; otherwise all zero but `discarded` and `why`.
+    // The result of the counted samples; without any, all fields but `discarded` and `why` are
+    // zero.
     Result result() const;
 
   private:
@@ -62,20 +66,23 @@ class Measurement
     Stop why = Stop::NOT_YET;
 };
 
-// The value below which `share` of the samples lie, between neighbours by their distance; not of an empty list.
+// Returns the quantile at `share`, interpolated between neighbouring samples; the list must not be
+// empty.
 double quantile(const std::vector<double> &sorted, double share);
 
-// Order statistics, from either end, that hold the median in 95 % of cases: the rank of the lower one, counted from 0. Of fewer than six
-// samples none do: 0, the least and the largest.
+// Returns the rank, from 0, of the lower of the two symmetric order statistics that enclose the
+// median in 95 % of cases. With fewer than six samples no pair does; it returns 0, the least and
+// the largest.
 std::size_t median_rank(std::size_t n);
 
-// t = a + b T by least squares of the relative error, since times are as noisy as they are long.
+// t = a + b * T by least squares of the relative error, since the noise of a time is proportional
+// to it.
 struct Line {
     double a = 0, b = 0;
-    double worst = 0; // largest |t - a - b T| / t: how straight it is
+    double worst = 0; // the largest |t - a - b * T| / t
     bool known = false;
 };
-// (T, t) pairs; known where two different T are among them.
+// Fits (T, t) pairs; the result is known if there are at least two different T.
 Line fit(const std::vector<std::pair<double, double>> &points);
 
 } // namespace measure

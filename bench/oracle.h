@@ -1,6 +1,7 @@
-// oracle: the loops of tests/support/oracle.h for whole recurrences, layers and products. In double it is the truth; in float, with the
-// operands rounded as a precision rounds them, it is the measure of the error that a precision may have. Products are cblas_dgemm's and cblas_sgemm's, so that the check before a time
-// costs little; sound() holds them to loops that sum in order of the index.
+// oracle: the loops of tests/support/oracle.h for whole recurrences, layers and products. In double
+// it is the reference; in float, with the operands rounded to a precision, it gives the error that
+// the precision may have. The products are cblas_dgemm and cblas_sgemm, so that the check before
+// the timing is cheap; sound() compares them with loops that sum in the order of the index.
 #ifndef PLSTM_BENCH_ORACLE_H
 #define PLSTM_BENCH_ORACLE_H
 
@@ -23,7 +24,7 @@ namespace oracle
 using axes::Precision;
 using std::int64_t;
 
-// C (m,n) = op(A) op(B) + beta C, row-major and packed, as gemm.h has it.
+// C (m,n) = op(A) * op(B) + beta * C, row-major and packed, as in gemm.h.
 inline void gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const double *A,
                  const double *B, double beta, double *C)
 {
@@ -42,21 +43,15 @@ inline void gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float 
 } // namespace oracle
 
 #define ORACLE_PRODUCT(rows, m, n, x, w, out) oracle::gemm(false, false, rows, n, m, x, w, 1, out)
-#define REAL                                  double
-#define SUFFIX                                f64
-#include "tests/support/oracle.h"
-#undef REAL
-#undef SUFFIX
-#define REAL   float
-#define SUFFIX f32
-#include "tests/support/oracle.h"
+#include "tests/support/oracle_both.h"
 
 namespace oracle
 {
 
 inline float half_of(float x) { return __half2float(__float2half(x)); }
 
-// What a matrix unit makes of an operand that a library hands it, or memory of that type of a value.
+// The rounding of an operand that a library passes to a matrix unit, or of a value stored in that
+// type.
 inline OracleRound round_of(Precision p)
 {
     return p == Precision::BF16   ? oracle_bf16
@@ -73,7 +68,7 @@ template <class R> void round_all(std::vector<R> *v, Precision p)
     for (R &x : *v) x = rounded(x, p);
 }
 
-// n values as operands of a product in R.
+// Returns n values, rounded as operands of a product in R.
 template <class R, class S> std::vector<R> operand_of(const S *v, size_t n, Precision p)
 {
     std::vector<R> to(n);
@@ -82,7 +77,7 @@ template <class R, class S> std::vector<R> operand_of(const S *v, size_t n, Prec
     return to;
 }
 
-// C (m,n) = op(A) op(B), row-major, of rounded operands.
+// C (m,n) = op(A) * op(B), row-major, of rounded operands.
 template <class R, class S>
 std::vector<R> product(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const R *A, const S *B,
                        Precision operand)
@@ -94,7 +89,7 @@ std::vector<R> product(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const 
     return C;
 }
 
-// Single elements of such a C, `at` counted row by row.
+// Computes single elements of such a C; `at` counts row by row.
 template <class R>
 std::vector<R> product_elements(bool ta, bool tb, int64_t m, int64_t n, int64_t k,
                                 const std::vector<float> &A, const std::vector<float> &B,
@@ -121,7 +116,7 @@ template <class R> struct Saved {
     std::vector<R> gates, h, c;
 };
 
-// What the loops round by until the end of the scope: nothing in double.
+// Sets the rounding of the loops until the end of the scope; double is never rounded.
 struct Rounding {
     template <class R> Rounding(const Cell &cell, R)
     {
@@ -133,7 +128,8 @@ struct Rounding {
 };
 static const OracleMask everything = {};
 
-// Row 0 of h and c and the gates, which hold x_proj, are in; the rest is out. from: the first step, those before it are there already.
+// Runs the recurrence forward. The inputs are row 0 of h and c, and x_proj in gates; the other rows
+// are outputs. `from` is the first step; the results of earlier steps are already there.
 template <class R> void recur(const Cell &cell, Saved<R> *s, int64_t from = 0)
 {
     const int64_t B = cell.B, H = cell.H, T = cell.T - from, done = from * B * H;
@@ -150,7 +146,8 @@ template <class R> void recur(const Cell &cell, Saved<R> *s, int64_t from = 0)
             &everything);
 }
 
-// dgates (T,B,4H) from what a forward pass left and from dh (T,B,H), the gradient that comes from above; S is the type of what was saved.
+// Returns dgates (T,B,4H) from the tensors saved by a forward pass and from dh (T,B,H), the
+// gradient from the layer above; S is the type of the saved tensors.
 template <class R, class S>
 std::vector<R> recur_back(const Cell &cell, const Saved<S> &s, const std::vector<R> &above)
 {
@@ -167,8 +164,9 @@ std::vector<R> recur_back(const Cell &cell, const Saved<S> &s, const std::vector
     return gates;
 }
 
-// Whether the products above are what loops say, on a shape that costs nothing: a library that took the wrong kernels for this CPU must not
-// decide what is right. A sentence where they are not.
+// Compares the products above with loops, on a tiny shape, since a library that chose the wrong
+// kernels for this CPU must not serve as reference. Returns a sentence if they differ, else an
+// empty string.
 inline std::string sound()
 {
     const int64_t m = 7, n = 5, k = 33;
@@ -193,7 +191,7 @@ inline std::string sound()
                 }
                 if (std::fabs(fast[(size_t)e] - sum) > (double)k * size * 0x1p-24 ||
                     std::fabs(truth[(size_t)e] - exact) > (double)k * size * 0x1p-53)
-                    return "OpenBLAS's product is not that of plain loops at element " +
+                    return "OpenBLAS's product differs from plain loops at element " +
                            std::to_string(e) + "; OPENBLAS_CORETYPE chooses its kernels";
             }
         }
@@ -201,7 +199,7 @@ inline std::string sound()
     return "";
 }
 
-// ---- whole layers, inputs of H as well ----
+// ---- whole layers, with inputs of width H ----
 
 struct LayersInput {
     int64_t layers, T, B, H;

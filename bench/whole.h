@@ -1,4 +1,5 @@
-// whole: inputs of whole layers and what they must make of them, shared by our variants and the peers.
+// whole: the inputs of whole layers and their expected results, shared by our variants and the
+// peers.
 #ifndef PLSTM_BENCH_WHOLE_H
 #define PLSTM_BENCH_WHOLE_H
 
@@ -8,19 +9,19 @@
 namespace bench_gpu
 {
 
-// p: of products' operands; stored: of tensors in memory.
+// p is the precision of the products' operands, stored that of tensors in memory.
 oracle::LayersInput whole_input(const Workload &w, int layers, Precision p, Precision stored);
 
 struct WholeKnown {
     oracle::LayersOutput<double> truth;
     oracle::LayersOutput<float> plain;
 };
-// Of the last shape that was asked for; rows of one shape stand together.
+// Keeps the results of the last shape, since rows of one shape are adjacent.
 const WholeKnown &whole_known(const Workload &w, int layers, Precision p, Precision stored);
 
-// Products of input and recurrence: every implementation does these.
+// FLOP of the products of input and recurrence, which every implementation computes.
 double whole_flops(const Workload &w, int layers, bool backward);
-// In float32.
+// Bytes of the tensors in float32.
 double whole_bytes(const Workload &w, int layers, bool backward);
 
 } // namespace bench_gpu

@@ -1,10 +1,10 @@
-/* Copies that run beside the thread that started them: cp.async. Their bytes land at the last moment that the
- * device allows, the wait, so that a missing wait shows in every run. */
+/* Asynchronous copies (cp.async). Their bytes arrive at the last moment that the device allows, the
+ * wait, so that a missing wait shows in every run. */
 #include <string.h>
 
 #include "core.h"
 
-/* Address and alignment of a copy's two ends. */
+/* Checks the address and alignment of both ends of a copy. */
 static void check_ends(const void *to, const void *from, size_t bytes, uintptr_t pc)
 {
     const Thread *t = emu_thread;
@@ -44,7 +44,7 @@ extern "C" void emu_copy_async(void *shared, const void *global, size_t bytes, i
               {}};
     RACE(c.time = race_copy_begin(shared, global, bytes, pc));
     memcpy(c.then, global, bytes);
-    memset(shared, 0xFF, bytes); /* whoever reads or keeps it meanwhile has NaN */
+    memset(shared, 0xFF, bytes); /* a read in the meantime returns NaN */
     t->copies.push_back(c);
 }
 

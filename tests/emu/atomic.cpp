@@ -1,6 +1,6 @@
-/* Atomics, polled and ordered accesses: the operations through which threads talk to each other. One OS
- * thread runs everything, so each is atomic by itself; what matters is that others get to run, that a spin is
- * recognised, and what the race build learns. */
+/* Atomics, polls and ordered accesses: the operations by which threads communicate. One OS thread
+ * runs everything, so each is atomic by itself. This file must let other threads run, recognise
+ * spin loops, and inform the race detector. */
 #include <string.h>
 
 #include "core.h"
@@ -81,7 +81,7 @@ extern "C" uint64_t emu_atomic(void *p, int op, int type, uint64_t value, uint64
         memcpy(p, &now, n);
         sched_progress();
     } else {
-        /* An attempt that changed nothing is how a lock spins. */
+        /* An attempt that changed nothing is a lock's spin loop. */
         sched_poll_note(p, old);
         if (read_only || op == EMU_ATOMIC_EXCH) sched_yield_idle(file, line);
     }
@@ -98,8 +98,9 @@ static uint64_t peek(const void *p, size_t size)
 static void poll_load(const void *p, void *out, size_t size, const char *file, int line,
                       uintptr_t pc)
 {
-    /* Yield first, then record what was read: the other order loses the edge from the writer that ran in
-     * between. A first look does not yield in the plain order: most flags are already there. */
+    /* Yield first, then record the value read; the other order would lose the edge from the writer
+     * that ran in between. A first poll does not yield in the plain order, since most flags are
+     * already set. */
     Thread *t = emu_thread;
     if (t->poll_address == p && t->poll_value == peek(p, size)) sched_yield_idle(file, line);
     else sched_preempt();

@@ -32,8 +32,8 @@ static __device__ void grid_barrier(unsigned *arrived, unsigned target)
     __syncthreads();
 }
 
-/* A block owns `units` hidden units, four rows of w_hh each, for the whole launch. A warp sums one row for
- * one batch column: lanes split k. */
+/* A block owns `units` hidden units, with four rows of w_hh each, for the whole launch. A warp sums
+ * one row for one batch column; its lanes split k. */
 __global__ void lstm_kernel(const float *w_hh, const float *x_proj, float *h, float *c,
                             unsigned *arrived, int H, int B, int T, int units)
 {

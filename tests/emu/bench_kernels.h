@@ -8,14 +8,16 @@
 extern "C" {
 #endif
 
-/* `rounds` block barriers and nothing else. */
+/* Runs only `rounds` block barriers. */
 cudaError_t bench_barriers(int blocks, int threads, int rounds);
 
-/* `rounds` grid barriers of a cooperative launch: all its threads are alive and take turns. */
+/* Runs `rounds` grid barriers of a cooperative launch, whose threads are all alive and take
+ * turns. */
 cudaError_t bench_grid_syncs(int blocks, int threads, int rounds);
 
-/* A persistent LSTM layer's recurrence: w_hh rows in shared memory, h re-read each step, grid barrier per
- * step. Allocates and frees its own tensors; returns an error if a value is not finite. */
+/* Runs a persistent LSTM layer's recurrence: w_hh rows in shared memory, h read again at each step,
+ * one grid barrier per step. It allocates and frees its own tensors and returns an error if a value
+ * is not finite. */
 cudaError_t bench_lstm(int blocks, int threads, int H, int B, int T);
 
 #ifdef __cplusplus

@@ -1,8 +1,9 @@
-/* Clusters of blocks: their barrier, each other's shared memory, mbarriers, and the stores and copies that
- * an mbarrier waits for.
+/* Clusters of blocks: their barrier, distributed shared memory, mbarriers, and the stores and
+ * copies that an mbarrier counts.
  *
- * Those land as late as the device may let them: when somebody looks whether the phase of their mbarrier
- * has ended; in random schedules some of them, in any order. Until then the target is NaN. */
+ * These operations complete as late as the device allows: when a thread polls whether the phase of
+ * their mbarrier has ended; in random schedules some of them complete earlier, in any order. Until
+ * then the target is NaN. */
 #include <string.h>
 
 #include <algorithm>
@@ -29,8 +30,7 @@ static void need_sm90(const char *what, uintptr_t pc)
                   what, emu_where(pc).c_str(), emu_device_arch() / 10);
 }
 
-/* ---- clusters
- * ----------------------------------------------------------------------------------------------- */
+/* ---- clusters ---- */
 
 Cluster *cluster_new(Block *const *blocks, unsigned size)
 {
@@ -68,7 +68,7 @@ static void cluster_release(Cluster *c)
             if (c->block[i]->thread[k].state == T_CLUSTER) sched_wake(&c->block[i]->thread[k]);
 }
 
-/* The barrier waits for threads that have not ended. */
+/* The barrier waits only for threads that have not ended. */
 void cluster_thread_end(Thread *t)
 {
     Cluster *c = t->block->cluster;
@@ -137,8 +137,8 @@ extern "C" void emu_cluster_wait(const char *file, int line)
     RACE(race_cluster_acquire(t));
 }
 
-/* What a block does in other blocks of its cluster: only where the launch says how large a cluster is, so that a kernel of
- * clusters cannot be launched as one without. */
+/* Checks an access to another block of the cluster. It needs a launch with a cluster size, so that
+ * a kernel with clusters cannot be launched without them. */
 static void need_cluster(const char *what, uintptr_t pc)
 {
     if (emu_grid->cluster == 0)
@@ -176,7 +176,8 @@ extern "C" void *emu_cluster_map(const void *p, unsigned rank)
     return map_at(p, rank, pc);
 }
 
-/* The block of the cluster whose shared memory holds p; it must be known to run. */
+/* Returns the block of the cluster whose shared memory contains p; that block must be known to be
+ * running. */
 static Block *block_at(const void *p, const char *what, uintptr_t pc)
 {
     const Thread *t = emu_thread;
@@ -201,12 +202,9 @@ static Block *block_at(const void *p, const char *what, uintptr_t pc)
     return b;
 }
 
-/* ---- mbarriers
- * ---------------------------------------------------------------------------------------------- */
+/* ---- mbarriers ---- */
 
-enum : unsigned char {
-    MBARRIER_BYTE = 0xB5
-}; /* what its 8 bytes hold, to show who overwrites them */
+enum : unsigned char { MBARRIER_BYTE = 0xB5 }; /* the value of its 8 bytes, to detect overwrites */
 
 static Mbarrier *mbarrier_find(Block *b, const void *at)
 {
@@ -274,7 +272,7 @@ extern "C" void emu_mbarrier_init(void *at, unsigned arrivals)
     t->block->mbarriers.push_back(m);
 }
 
-/* Of either kind: the thread's own mbarriers may be used by bulk copies. */
+/* A fence of either kind: afterwards bulk copies may use the thread's own mbarriers. */
 static void fence_mbarriers()
 {
     for (auto &m : emu_thread->block->mbarriers)
@@ -319,8 +317,7 @@ extern "C" void emu_mbarrier_arrive(uintptr_t where, unsigned arrivals, unsigned
     phase_check(m);
 }
 
-/* ---- asynchronous stores and bulk copies
- * -------------------------------------------------------------------- */
+/* ---- asynchronous stores and bulk copies ---- */
 
 static void flight_land(Mbarrier *m, Flight *f)
 {
@@ -337,8 +334,8 @@ static void flight_land(Mbarrier *m, Flight *f)
     phase_check(m);
 }
 
-/* Lets operations land until the phase ends: first come first, in random schedules about half of them, in
- * any order. */
+/* Completes operations until the phase ends: in order of issue, or in random schedules about half
+ * of them, in any order. */
 static void flights_land(Mbarrier *m)
 {
     uint32_t phase = m->phase;
@@ -377,7 +374,7 @@ extern "C" int emu_mbarrier_try(void *at, unsigned parity, const char *file, int
     return 0;
 }
 
-/* The mbarrier of an operation on [to, to + bytes), which it must be beside. */
+/* Returns the mbarrier of an operation on [to, to + bytes), which must be in the same block. */
 static Mbarrier *flight_check(uintptr_t to, uintptr_t mbarrier, unsigned align, unsigned bytes,
                               const char *what, uintptr_t pc)
 {
@@ -480,8 +477,8 @@ extern "C" void emu_copy_bulk_multicast(void *to, const void *from, unsigned byt
                        (uintptr_t)map_at(mbarrier, rank, pc), nullptr, pc);
 }
 
-/* Nothing may be on its way into or out of a block that ends, and nothing may have come that was not
- * announced. */
+/* When a block ends, no operation may be in flight into or out of it, and no bytes may have arrived
+ * that were not announced. */
 void cluster_block_end(Block *b)
 {
     const Cluster *c = b->cluster;

@@ -1,5 +1,5 @@
-/* Inside the emulator: threads, warps, blocks, the grid that runs, and what the parts of the emulator ask of
- * each other. */
+/* Internal header of the emulator: threads, warps, blocks, the running grid, and the interfaces
+ * between its parts. */
 #ifndef EMU_CORE_H
 #define EMU_CORE_H
 
@@ -18,10 +18,10 @@
 #error "the emulator itself must not be compiled with -fsanitize=thread: only kernels are"
 #endif
 
-struct View;     /* race.cpp: what a thread knows of other blocks */
-struct LaneView; /* race.cpp: what a thread knows of its warp */
+struct View;     /* race.cpp: what is ordered before a thread, of other blocks */
+struct LaneView; /* race.cpp: what is ordered before a thread, of its warp */
 
-/* What a thread's last fence covers. */
+/* The accesses that a thread's last fence covers. */
 struct FenceSnap {
     View *view = nullptr; /* owned reference, built when first published */
     bool built = false;
@@ -34,26 +34,27 @@ struct RaceThread {
     View *view = nullptr;
     LaneView *lanes = nullptr;
     FenceSnap fence_block, fence_device;
-    View *cluster_view = nullptr; /* what it knew when it arrived at the cluster's barrier */
-    uint32_t cluster_time = 0, proxy_time = 0; /* of that arrival; of its last fence_async_proxy */
+    View *cluster_view = nullptr; /* its View at its arrival at the cluster's barrier */
+    /* times of that arrival and of its last fence_async_proxy */
+    uint32_t cluster_time = 0, proxy_time = 0;
     View *pending_block = nullptr,
          *pending_device = nullptr; /* seen through relaxed reads, not yet fenced */
-    View *last_seen = nullptr;      /* dedupe of polls; not owned, only compared */
+    View *last_seen = nullptr;      /* to skip repeated polls; not owned, only compared */
 };
 
-/* One cp.async that its thread has not waited for yet. */
+/* One cp.async for which its thread has not waited yet. */
 struct Copy {
     unsigned char *to;
     const unsigned char *from;
     unsigned bytes;
     uint32_t group, time; /* time: of the race detector */
     uintptr_t pc;
-    unsigned char then[16]; /* the source as the copy found it */
+    unsigned char then[16]; /* the source at the start of the copy */
 };
 
 enum ThreadState : uint8_t { T_READY, T_POLL, T_BARRIER, T_GRIDSYNC, T_CLUSTER, T_WARP, T_EXITED };
 
-struct alignas(64) Thread { /* what a switch touches comes first and is one cache line */
+struct alignas(64) Thread { /* the fields used by a switch come first, in one cache line */
     Fiber fiber;
     struct Block *block;
     struct Warp *warp;
@@ -61,17 +62,18 @@ struct alignas(64) Thread { /* what a switch touches comes first and is one cach
     unsigned index; /* linear in the block */
     uint32_t gid;   /* linear in the grid */
     ThreadState state;
-    bool bounded, expired; /* inside a wait that times out by itself; made to time out */
+    bool bounded, expired; /* inside a wait with a timeout; the timeout has been signalled */
     bool
-        cluster_arrived; /* at the cluster's barrier of phase cluster_phase, and not waited since */
-    const char *file;    /* where it waits, or waited last */
+        /* has arrived at the cluster's barrier of phase cluster_phase, without the wait */
+        cluster_arrived;
+    const char *file; /* source line of its current or last wait */
     int line;
     const void *poll_address;
     uint64_t poll_value;
     EmuLane *operand;
     unsigned char *stack;
     std::vector<Copy> copies; /* in the order of their groups */
-    uint32_t copy_groups;     /* closed so far */
+    uint32_t copy_groups;     /* number of closed groups */
     uint32_t cluster_phase;
 #ifdef EMU_RACE
     RaceThread race;
@@ -90,7 +92,8 @@ struct Warp {
     Thread *lane[32];
     unsigned alive;
     std::vector<Meet> meets;
-    unsigned cluster_arrived; /* lanes that have come to the cluster's barrier, and where */
+    /* lanes that have arrived at the cluster's barrier, and their source line */
+    unsigned cluster_arrived;
     const char *cluster_file;
     int cluster_line;
 };
@@ -101,23 +104,23 @@ struct Piece { /* one carve of dynamic shared memory, or one static array */
     unsigned char *at;
 };
 
-/* An asynchronous store or bulk copy on its way. */
+/* An asynchronous store or bulk copy in flight. */
 struct Flight {
     unsigned char *to;
-    const unsigned char *from; /* NULL: a store */
+    const unsigned char *from; /* NULL for a store */
     unsigned bytes;
-    unsigned char word[16];          /* what a store brings */
-    std::vector<unsigned char> then; /* the source as a bulk copy found it */
-    const Block *source;             /* whose shared memory that is, or NULL */
+    unsigned char word[16];          /* the data of a store */
+    std::vector<unsigned char> then; /* the source at the start of a bulk copy */
+    const Block *source;             /* the block whose shared memory is the source, or NULL */
     uint32_t issuer, time;           /* time: of the race detector */
-    FenceSnap snap;                  /* what the issuer knew */
+    FenceSnap snap;                  /* the issuer's View */
     uintptr_t pc;
 };
 
 struct MbarrierRace {
-    View *gather,
-        *done; /* what the arrivals of this phase released; those of the phases that have ended */
-    uint64_t last_base; /* the View that was joined last */
+    /* What the arrivals of this phase released; what those of the ended phases released. */
+    View *gather, *done;
+    uint64_t last_base; /* the last joined View */
     uint32_t thread, time, agent;
     uintptr_t pc; /* of mbarrier_init */
 };
@@ -125,10 +128,10 @@ struct MbarrierRace {
 struct Mbarrier {
     unsigned char *at;
     unsigned count, pending,
-        owner;       /* arrivals of a phase, those still missing; thread that made it */
-    long long bytes; /* announced less come */
+        owner;       /* arrivals per phase; missing arrivals; the thread that initialised it */
+    long long bytes; /* announced minus arrived bytes */
     uint32_t phase;
-    bool fenced; /* bulk copies may use it */
+    bool fenced; /* whether bulk copies may use it */
     std::vector<Flight> flights;
     MbarrierRace race;
 };
@@ -137,9 +140,9 @@ struct Mbarrier {
 struct Cluster {
     unsigned size, finished, alive,
         pending;    /* pending: threads that have not arrived at the barrier */
-    uint32_t phase; /* barriers that are behind all of them */
+    uint32_t phase; /* number of completed barriers */
     Block *block[16];
-    View *race_view; /* what the last one orders */
+    View *race_view; /* what the last barrier orders */
 };
 
 struct Block {
@@ -148,7 +151,7 @@ struct Block {
     uint32_t gid0;
     int slot;
     unsigned threads, alive, arrived;
-    const char *file; /* of the barrier that some threads wait at */
+    const char *file; /* source line of the barrier at which some threads wait */
     int line;
     unsigned first_waiting;
     int reduce_op, reduce_acc, reduce_result;
@@ -157,12 +160,12 @@ struct Block {
     std::vector<Warp> warp;
     std::vector<Piece> pieces;
     unsigned char *shared; /* this slot's window of the shared arena */
-    Cluster *cluster;      /* NULL: none, and no operation of clusters yet */
+    Cluster *cluster;      /* NULL: no cluster, and no cluster operation yet */
     std::vector<Mbarrier> mbarriers;
     size_t static_used;
 #ifdef EMU_RACE
-    uint32_t race_time =
-        0; /* of the last barrier: all accesses of the block before it are ordered for its threads */
+    /* Time of the last barrier: all earlier accesses of the block are ordered for its threads. */
+    uint32_t race_time = 0;
     View *race_view = nullptr;
 #endif
 };
@@ -176,7 +179,7 @@ struct Grid {
     bool cooperative;
     unsigned resident_max, started, finished, live;
     unsigned cluster,
-        released; /* blocks per cluster, 0: the launch has none; blocks whose place another may take */
+        released; /* blocks per cluster, or 0 without clusters; blocks whose slot may be reused */
     unsigned grid_arrived;
     const char *grid_file;
     int grid_line;
@@ -186,17 +189,16 @@ struct Grid {
     std::vector<int> free_slots;
 };
 
-extern Grid *emu_grid;     /* the launch that runs, or NULL */
-extern Thread *emu_thread; /* the thread that runs, or NULL on the host */
+extern Grid *emu_grid;     /* the running launch, or NULL */
+extern Thread *emu_thread; /* the running thread, or NULL on the host */
 
-/* ---- sched.cpp
- * ---------------------------------------------------------------------------------------------- */
+/* ---- sched.cpp ---- */
 
-/* Runs a whole launch. Returns cudaSuccess or the error that a fault caused; the report holds the text. */
+/* Runs a whole launch. Returns cudaSuccess or the error of a fault, whose text is in the report. */
 cudaError_t sched_run(Grid *grid);
 
-/* Ends the running launch with a report; never returns when called on a fiber. The text should end without a
- * newline. */
+/* Ends the running launch with a report; never returns when called on a fiber. The text should end
+ * without a newline. */
 [[noreturn]] void emu_fault(cudaError_t error, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
@@ -207,21 +209,21 @@ void emu_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 std::string emu_who(const Thread *t);
 std::string emu_who_gid(uint32_t gid);
 
-/* Source line of a code address, "file:line (function)"; of a given site. */
+/* The source line of a code address, "file:line (function)", or of a given site. */
 std::string emu_where(uintptr_t pc);
 std::string emu_function_name(const void *function);
 
-/* Tells the scheduler that the running thread changed something (a livelock needs that nobody does). */
+/* Informs the scheduler that the running thread changed something; in a livelock no thread does. */
 void sched_progress();
-/* Gives the processor away after a poll, or an atomic, that changed nothing. */
+/* Yields after a poll, or an atomic, that changed nothing. */
 void sched_yield_idle(const char *file, int line);
-/* In random schedules: maybe gives the processor away. */
+/* In random schedules, may yield. */
 void sched_preempt();
 void sched_seed(unsigned long long seed);
 void sched_watchdog(double seconds);
 void sched_signals(); /* (re)installs the signal handlers */
 bool sched_poll_note(const void *p,
-                     uint64_t value); /* true if the value is the one the thread saw last */
+                     uint64_t value); /* true if this is the last value that the thread saw */
 extern unsigned char *stack_pool;     /* all fibers' stacks */
 extern size_t stack_pool_size;
 static inline bool sched_is_stack(const void *p)
@@ -232,13 +234,13 @@ static inline bool sched_is_stack(const void *p)
 /* Parks the running thread until sched_wake. */
 void sched_wait(ThreadState state);
 void sched_wake(Thread *t);
-/* In random schedules a number below n, in the plain order 0. */
+/* Returns a number below n in random schedules, and 0 in the plain order. */
 unsigned sched_choice(unsigned n);
-/* Ends the launch with a report when no thread runs. */
+/* Ends the launch with a report if no thread can run. */
 void sched_fail(cudaError_t error, const std::string &text);
 
-/* cluster.cpp: a block's place in its cluster (made when first asked for, if the launch has none), what a
- * thread that ends means to it, what must hold when a block ends, and the text for a report on who polls. */
+/* cluster.cpp: a block's cluster (created at its first use if the launch has none), the effects of
+ * a thread's end, the checks at a block's end, and the report's text for a polling thread. */
 Cluster *cluster_new(Block *const *blocks, unsigned size);
 void cluster_delete(Cluster *cluster);
 Cluster *cluster_of(Block *block);
@@ -246,21 +248,20 @@ void cluster_thread_end(Thread *t);
 void cluster_block_end(Block *block);
 std::string mbarrier_describe(const void *p);
 
-/* mma.cpp: one of the operations that all lanes of a warp have come to. */
+/* mma.cpp: runs an operation for which all lanes of a warp have arrived. */
 void tensor_run(Warp *warp, int op);
 
-/* ---- arena (memory.cpp)
- * ------------------------------------------------------------------------------------- */
+/* ---- arena (memory.cpp) ---- */
 
-/* One reservation: device memory, then host memory that kernels may reach (pinned, managed), then launch
- * arguments, then one window of shared memory per block slot. */
+/* One reservation: device memory, then host memory that kernels may access (pinned, managed), then
+ * launch arguments, then one window of shared memory per block slot. */
 extern unsigned char *arena_base;
 enum : size_t {
     ARENA_DEVICE = (size_t)64 << 30,
     ARENA_HOST = (size_t)16 << 30,
     ARENA_BODY = (size_t)64 << 20,
     SHARED_WINDOW =
-        (size_t)1 << 20, /* per block slot: at most 227 KB plus guards, the rest is never touched */
+        (size_t)1 << 20, /* per block slot: at most 227 KB plus guards; the rest is never used */
     SHARED_GUARD = 128,
     ARENA_SHARED = SHARED_WINDOW * 8192,
     ARENA_SPAN = ARENA_DEVICE + ARENA_HOST + ARENA_BODY + ARENA_SHARED
@@ -275,39 +276,41 @@ struct Allocation {
 
 void arena_init();
 void arena_reset();
-unsigned char *arena_alloc(size_t bytes, bool host); /* NULL: none left */
-bool arena_free(void *p, bool host);                 /* false: not an allocation */
-const Allocation *arena_find(const void *p);         /* the live allocation that holds p, or NULL */
-bool arena_is_device(const void *p);                 /* in the device part, live or not */
+unsigned char *arena_alloc(size_t bytes, bool host); /* returns NULL if none is left */
+bool arena_free(void *p, bool host);                 /* returns false if p is no allocation */
+/* the live allocation that contains p, or NULL */
+const Allocation *arena_find(const void *p);
+/* whether p is in the device part, live or not */
+bool arena_is_device(const void *p);
 bool arena_is_host(const void *p);
-void arena_unlock(); /* nested: runtime calls and launches */
+void arena_unlock(); /* may be nested: runtime calls and launches */
 void arena_lock();
 bool arena_is_locked();
 size_t arena_live_bytes();
 size_t arena_live_host();
 unsigned char *arena_shared_window(int slot);
-int arena_shared_slot(const void *p);       /* the block slot whose window holds p, or -1 */
-bool arena_check_guards(std::string *text); /* false: a guard after an allocation was overwritten */
+int arena_shared_slot(const void *p); /* the block slot whose window contains p, or -1 */
+/* returns false if a guard after an allocation was overwritten */
+bool arena_check_guards(std::string *text);
 std::string arena_describe(const void *p);
 void arena_each(void (*visit)(const Allocation &)); /* every live allocation */
 void arena_set_protection(bool on);
 
-/* ---- device.cpp
- * --------------------------------------------------------------------------------------------- */
+/* ---- device.cpp ---- */
 
 struct DeviceProfile {
     const char *key;
     cudaDeviceProp prop;
     int clock_khz, memory_clock_khz;
     int shared_unit;   /* granularity of shared memory */
-    int register_unit; /* registers are given to a warp in these portions */
-    int warp_unit;     /* and to this many warps at a time */
+    int register_unit; /* granularity of a warp's registers */
+    int warp_unit;     /* granularity of the number of warps that get registers */
     int max_registers; /* per thread */
-    int gpc_sms[8];    /* SMs of each GPC: a cluster lies within one */
+    int gpc_sms[8];    /* SMs of each GPC; a cluster is within one GPC */
 };
 
 struct KernelInfo {
-    int registers = 0; /* 0: not told */
+    int registers = 0; /* 0: unknown */
     size_t static_shared = 0;
     int max_dynamic = -1; /* set by cudaFuncSetAttribute */
     bool non_portable_cluster = false;
@@ -320,19 +323,19 @@ int device_occupancy(const KernelInfo *kernel, unsigned threads, size_t dynamic_
 cudaError_t device_check_launch(const cudaLaunchConfig_t *config, const void *kernel,
                                 bool *cooperative, unsigned *cluster, int *resident,
                                 std::string *why);
-/* The launch's cluster size (0: it has no such attribute), or why it is refused. */
+/* Returns the launch's cluster size (0 without that attribute), or the reason of a refusal. */
 cudaError_t device_cluster(const cudaLaunchConfig_t *config, const void *kernel, unsigned *cluster,
                            std::string *why);
 int device_clusters(const KernelInfo *kernel, unsigned threads, size_t dynamic_shared,
                     unsigned size);
 void device_forget_kernels();
 
-/* ---- runtime.cpp
- * -------------------------------------------------------------------------------------------- */
+/* ---- runtime.cpp ---- */
 
 enum OpKind { OP_KERNEL, OP_COPY, OP_SET, OP_HOST, OP_RECORD, OP_WAIT, OP_GRAPH };
 
-/* Called first by every API function that can fail: counts, injects faults, passes sticky errors on. */
+/* Called first by every API function that can fail: it counts, injects faults and returns sticky
+ * errors. */
 cudaError_t emu_enter(const char *call, enum emu_call kind);
 /* Records an error for cudaGetLastError and returns it. */
 cudaError_t emu_return(cudaError_t error);
@@ -344,8 +347,8 @@ struct HostRange {
 };
 cudaError_t emu_enqueue(cudaStream_t stream, OpKind kind, struct EmuWork *work);
 
-struct EmuWork {                 /* something that a stream will do, maybe several times (graphs) */
-    std::vector<HostRange> host; /* host memory that it touches when it runs */
+struct EmuWork {                 /* queued work of a stream, which may run several times (graphs) */
+    std::vector<HostRange> host; /* host memory that it accesses when it runs */
     virtual cudaError_t run() = 0;
     virtual ~EmuWork() {}
     int refs = 1;
@@ -358,8 +361,7 @@ template <class F> struct EmuWorkOf final : EmuWork {
 template <class F> static inline EmuWork *emu_work(F f) { return new EmuWorkOf<F>(std::move(f)); }
 bool emu_stream_valid(cudaStream_t stream);
 
-/* ---- race.cpp (the race build only)
- * ------------------------------------------------------------------------- */
+/* ---- race.cpp (the race build only) ---- */
 
 #ifdef EMU_RACE
 void race_init();
@@ -379,9 +381,9 @@ void race_release_begin(int scope);
 void race_release_end();
 void race_readonly(const void *p, size_t size, uintptr_t pc);
 void race_plain(const Thread *t, const void *p, size_t size, bool write, uintptr_t pc);
-/* An asynchronous copy of whole words from `from` (NULL: a store) starts; returns its time. Its end: for
- * cp.async the words are the waiting thread's (mbarrier NULL), else they belong to who waits for the
- * mbarrier. */
+/* Starts an asynchronous copy of whole words from `from` (NULL for a store) and returns its time.
+ * At its end the words belong, for cp.async (mbarrier NULL), to the waiting thread, else to the
+ * threads that wait for the mbarrier. */
 uint32_t race_copy_begin(const void *to, const void *from, size_t bytes, uintptr_t pc);
 void race_copy_end(const void *to, const void *from, size_t bytes, uint32_t time, uint32_t issuer,
                    MbarrierRace *mbarrier, uintptr_t pc);

@@ -1,8 +1,9 @@
-/* cuBLAS and cuBLASLt over OpenBLAS. Arguments are checked at the call, with cuBLAS's codes; the arithmetic is queued.
- * What differs from the library: sums are OpenBLAS's, so compare with a tolerance; TF32 rounds the inputs to
- * 10 bits behind the point (to nearest, ties away from zero) on devices that have it and computes in float;
- * 16-bit inputs are widened, sums are float. cuBLASLt has two algorithms for each product, which differ in bits: the sum over k as a
- * whole, and in two halves, the second of which waits in the workspace. */
+/* cuBLAS and cuBLASLt over OpenBLAS. Arguments are checked at the call, with cuBLAS's codes; the
+ * arithmetic is queued. It differs from the library as follows. Sums are OpenBLAS's, so compare
+ * with a tolerance. TF32 rounds the inputs to 10 fraction bits (to nearest, ties away from zero) on
+ * devices that have it and computes in float; 16-bit inputs are widened, and sums are float.
+ * cuBLASLt has two algorithms for each product, which differ in bits: the sum over k as a whole,
+ * and in two halves, of which the second is in the workspace. */
 #include <cblas.h>
 #include <math.h>
 #include <string.h>
@@ -29,7 +30,7 @@ struct cublasContext {
 static std::set<cublasHandle_t> handles;
 static std::set<const void *> lt_objects; /* handles, descriptors, layouts, preferences */
 
-size_t cublas_live_handles(); /* asked for by runtime.cpp */
+size_t cublas_live_handles(); /* used by runtime.cpp */
 size_t cublas_live_handles() { return handles.size() + lt_objects.size(); }
 
 static cublasStatus_t enter(const char *call, cublasStatus_t on_failure)
@@ -48,8 +49,7 @@ static cublasStatus_t enter(const char *call, cublasStatus_t on_failure)
         if (condition) return CUBLAS_STATUS_INVALID_VALUE;                                         \
     } while (0)
 
-/* ---- handle
- * ------------------------------------------------------------------------------------------------- */
+/* ---- handle ---- */
 
 extern "C" cublasStatus_t cublasCreate_v2(cublasHandle_t *handle)
 {
@@ -82,7 +82,7 @@ extern "C" cublasStatus_t cublasSetStream_v2(cublasHandle_t handle, cudaStream_t
 {
     ENTER();
     handle->stream = stream;
-    handle->workspace = nullptr; /* as documented: a new stream brings back the default workspace */
+    handle->workspace = nullptr; /* as documented, a new stream restores the default workspace */
     handle->workspace_bytes = 0;
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -193,8 +193,7 @@ extern "C" const char *cublasGetStatusString(cublasStatus_t status)
     return "unknown status";
 }
 
-/* ---- products
- * ----------------------------------------------------------------------------------------------- */
+/* ---- products ---- */
 
 struct Scalar { /* read at the call, or on the device when the work runs */
     bool device;
@@ -230,7 +229,7 @@ static float tf32(float x)
 
 static size_t type_size(cudaDataType t) { return t == CUDA_R_32F ? 4 : 2; }
 
-/* A matrix as floats: itself, or a copy that was rounded or widened. */
+/* A matrix as floats: itself, or a rounded or widened copy. */
 static const float *as_float(const void *p, cudaDataType type, size_t n, bool round,
                              std::vector<float> *copy)
 {
@@ -279,7 +278,7 @@ struct Gemm {
                 if (be != 0.0f) as_float(ci, ct, nc, false, &c_copy);
                 fc = c_copy.data();
             }
-            if (be == 0.0f) /* C is not read then, not even a NaN in it */
+            if (be == 0.0f) /* then C is not read, not even a NaN in it */
                 for (int col = 0; col < n; col++)
                     memset(fc + (size_t)col * (size_t)ldc, 0, (size_t)m * sizeof(float));
             if (k == 0) {
@@ -411,8 +410,7 @@ extern "C" cublasStatus_t cublasGemmStridedBatchedEx(
                 ldb, sb, beta, C, ct, ldc, sc, batch, compute);
 }
 
-/* ---- vectors
- * ------------------------------------------------------------------------------------------------ */
+/* ---- vectors ---- */
 
 static size_t span(int n, int inc) { return n > 0 ? (size_t)(n - 1) * (size_t)abs(inc) + 1 : 0; }
 
@@ -471,7 +469,8 @@ extern "C" cublasStatus_t cublasSaxpy_v2(cublasHandle_t handle, int n, const flo
                  }));
 }
 
-/* A result on the host makes the call wait, as in cuBLAS; a result on the device is queued like the rest. */
+/* A result on the host makes the call wait, as in cuBLAS; a result on the device is queued like
+ * other work. */
 static cublasStatus_t reduce(cublasHandle_t handle, EmuWork *work)
 {
     bool wait = handle->pointers == CUBLAS_POINTER_MODE_HOST;
@@ -516,8 +515,7 @@ extern "C" cublasStatus_t cublasSnrm2_v2(cublasHandle_t handle, int n, const flo
                   }));
 }
 
-/* ---- cuBLASLt
- * ----------------------------------------------------------------------------------------------- */
+/* ---- cuBLASLt ---- */
 
 struct cublasLtContext {
 };
@@ -533,7 +531,7 @@ struct EmuMatrixLayout {
 struct EmuMatmulPreference {
     uint64_t workspace = 0;
     uint32_t alignment[4] = {256, 256, 256,
-                             256}; /* of A, B, C, D, as the library assumes where nothing is said */
+                             256}; /* alignment of A, B, C, D: the library's default */
 };
 
 #define LT_ENTER(object)                                                                           \
@@ -644,7 +642,8 @@ cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
     return CUBLAS_STATUS_SUCCESS;
 }
 
-/* What an algorithm is of: [0] this mark and its number, [1] the product, [2] bytes of workspace, [3] alignment of A, B, C and D. */
+/* The words of an algorithm: [0] this mark and its number, [1] the product, [2] bytes of workspace,
+ * [3] alignment of A, B, C and D. */
 enum { LT_MARK = 0x4c74, LT_WHOLE = 1, LT_HALVES = 2 };
 
 static uint64_t lt_product(cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a,
@@ -664,7 +663,7 @@ static uint64_t lt_product(cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a,
     return h;
 }
 
-/* Whether a, b, c and d are those of a product. */
+/* Whether the layouts a, b, c and d fit a product. */
 static cublasStatus_t lt_check(cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a,
                                cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c,
                                cublasLtMatrixLayout_t d)
@@ -692,7 +691,8 @@ cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t des
     cublasStatus_t status = lt_check(desc, a, b, c, d);
     if (status != CUBLAS_STATUS_SUCCESS) return status;
     *found = 0;
-    if (wanted > 1) { /* as the library may list one that it would not run: state says so */
+    /* like the library, also lists one that it would not run; its state shows that */
+    if (wanted > 1) {
         results[*found] = cublasLtMatmulHeuristicResult_t();
         results[(*found)++].state = CUBLAS_STATUS_NOT_SUPPORTED;
     }

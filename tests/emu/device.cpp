@@ -1,7 +1,8 @@
-/* The devices that can be imitated, what they hold, and what they refuse.
+/* The device profiles, their occupancy, and the launches that they refuse.
  *
- * Sources: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"; the occupancy rules
- * are those of NVIDIA's occupancy calculator. Clocks are boost clocks of the SXM boards.
+ * Sources: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"; the
+ * occupancy rules are those of NVIDIA's occupancy calculator. Clocks are boost clocks of the SXM
+ * boards.
  */
 #include <stdio.h>
 #include <string.h>
@@ -36,8 +37,9 @@ static const Facts facts[] = {
 };
 enum { PROFILES = sizeof facts / sizeof facts[0] };
 
-/* SMs of each GPC, within which a cluster lies: a layout under which 66, 30, 15 and 7 clusters of 2, 4, 8 and
- * 16 blocks fit at one block per SM. Real boards differ in it. The B200's is not verified. */
+/* SMs of each GPC; a cluster is within one GPC. With this layout 66, 30, 15 and 7 clusters of 2, 4,
+ * 8 and 16 blocks fit at one block per SM. Real boards differ. The B200's layout is not
+ * verified. */
 static const struct {
     const char *key;
     int sms[8];
@@ -125,15 +127,14 @@ bool device_set(const char *name)
     return false;
 }
 
-/* ---- kernels
- * ------------------------------------------------------------------------------------------------ */
+/* ---- kernels ---- */
 
 static std::unordered_map<const void *, KernelInfo> kernels;
 
 KernelInfo *device_kernel(const void *kernel) { return &kernels[kernel]; }
 void device_forget_kernels()
 {
-    for (auto &k : kernels) { /* what ptxas said stays true; what the program set is gone */
+    for (auto &k : kernels) { /* ptxas's numbers stay valid; the program's settings are lost */
         k.second.max_dynamic = -1;
         k.second.non_portable_cluster = false;
     }
@@ -153,13 +154,13 @@ static int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }
 int device_registers(const KernelInfo *k, unsigned threads)
 {
     if (k->registers > 0) return k->registers;
-    /* Not told: assume that the kernel was compiled for the block size it is launched with. */
+    /* If unknown, assume that the kernel was compiled for the block size of the launch. */
     int room =
         emu_device->prop.regsPerBlock / (int)(threads ? (threads + 31) / 32 * 32 : 32) / 8 * 8;
     return room < 64 ? room : 64;
 }
 
-/* Blocks of one kernel that an SM holds at once: the least of four limits. */
+/* The number of blocks of one kernel that an SM holds at once: the least of four limits. */
 int device_occupancy(const KernelInfo *k, unsigned threads, size_t dynamic)
 {
     const cudaDeviceProp &p = emu_device->prop;
@@ -183,7 +184,7 @@ int device_occupancy(const KernelInfo *k, unsigned threads, size_t dynamic)
     return blocks;
 }
 
-/* Clusters that are resident at once. */
+/* The number of clusters that are resident at once. */
 int device_clusters(const KernelInfo *k, unsigned threads, size_t dynamic, unsigned size)
 {
     int per_sm = device_occupancy(k, threads, dynamic), clusters = 0;

@@ -1,5 +1,5 @@
-/* Kernels of the emulator's own tests: each computes, with CUDA's device functions, words whose right
- * values the test knows. */
+/* Kernels of the emulator's own tests: each computes words with CUDA's device functions; the test
+ * knows the right values. */
 #include "cooperative_groups.h"
 #include "cuda_bf16.h"
 #include "cuda_fp16.h"
@@ -222,7 +222,7 @@ __global__ void copies_kernel(unsigned *out)
     copy_async_wait<1>(); /* nothing is left to wait for */
 }
 
-#ifdef CUDA_EMU /* the kernels have no wrapper of ldmatrix, the emulator has */
+#ifdef CUDA_EMU /* only the emulator has a wrapper of ldmatrix, not kernels/ */
 static __device__ float a_of(int row, int k) { return (float)((row * 3 + k * 5) % 11 - 5); }
 static __device__ float b_of(int k, int column) { return (float)((k * 7 + column * 2) % 9 - 4); }
 static __device__ void store_d(unsigned *out, const float (&d)[4])
@@ -232,9 +232,9 @@ static __device__ void store_d(unsigned *out, const float (&d)[4])
             __float_as_uint(d[i]);
 }
 
-/* d starts as row - column. Words 0: a and b by ldmatrix from rows of k; 128: b by ldmatrix_trans from rows
- * of n; 256: tf32; 384: movmatrix_trans of what ldmatrix brings; 416: ldmatrix_trans of the same; 448:
- * tf32_round. */
+/* d starts as row - column. Words 0: a and b by ldmatrix from rows of k; 128: b by ldmatrix_trans
+ * from rows of n; 256: tf32; 384: movmatrix_trans of what ldmatrix brings; 416: ldmatrix_trans of
+ * the same; 448: tf32_round. */
 __global__ void tensor_kernel(unsigned *out)
 {
     Smem sm;
@@ -261,7 +261,7 @@ __global__ void tensor_kernel(unsigned *out)
     store_d(out + 128, d);
     for (int i = 0; i < 4; i++) a[i] = tf32_round(1.0001f * a_of(g + i % 2 * 8, q + i / 2 * 4));
     for (int i = 0; i < 2; i++)
-        b[i] = __float_as_uint(b_of(q + i * 4, g)) | 0x1fffu; /* bits that nobody sees */
+        b[i] = __float_as_uint(b_of(q + i * 4, g)) | 0x1fffu; /* bits that the operation ignores */
     for (int i = 0; i < 4; i++) d[i] = start[i];
     mma_tf32(d, a, b);
     store_d(out + 256, d);

@@ -14,7 +14,7 @@ cudaError_t kernel_add_one(float *x, int n, cudaStream_t stream);
 cudaError_t kernel_shaped(float *x, int n, unsigned grid, unsigned block, size_t shared,
                           int cooperative, cudaStream_t stream);
 const void *kernel_shaped_address(void);
-/* The same in clusters; how many of them fit at once. */
+/* The same in clusters; the number of clusters that fit at once. */
 cudaError_t kernel_clustered(float *x, int n, unsigned grid, unsigned block, size_t shared,
                              unsigned cluster, cudaStream_t stream);
 cudaError_t kernel_clusters(int *clusters, unsigned block, size_t shared, unsigned cluster);
@@ -27,8 +27,8 @@ cudaError_t kernel_atomics(unsigned *out, cudaStream_t stream);
 cudaError_t kernel_blocks(unsigned *out,
                           cudaStream_t stream); /* grid (2,3), block (4,2,2), cooperative */
 cudaError_t kernel_memory(unsigned *out, cudaStream_t stream);
-/* Tensor cores over small integers, by the three ways in which a kernel gets its fragments; one warp, 512
- * words. */
+/* Runs tensor cores on small integers, with fragments loaded in the three possible ways; one warp,
+ * 512 words. */
 cudaError_t kernel_tensor(unsigned *out, cudaStream_t stream);
 cudaError_t kernel_copies(unsigned *out,
                           cudaStream_t stream); /* one block of 4 threads; reads words 40 to 63 */

@@ -1,9 +1,12 @@
-/* What tests may ask of the emulated CUDA toolkit beyond CUDA's own API. Clean C11.
+/* The interface of the emulated CUDA toolkit beyond CUDA's own API, for tests. Plain C11.
  *
  * Every setting can also be given in the environment, read once at the first runtime call:
- *   EMU_DEVICE=K20|K40|V100|A100|H100|H200|B200   EMU_SEED=n (0 = deterministic order)   EMU_QUIET=1
- * EMU_WATCHDOG=seconds EMU_PROTECT=0 (leave device memory open to the host)   EMU_UNINIT=0 (race build: allow
- * reads of unwritten memory)
+ *   EMU_DEVICE=K20|K40|V100|A100|H100|H200|B200
+ *   EMU_SEED=n                    random schedule n; 0 = deterministic order
+ *   EMU_QUIET=1                   print no reports
+ *   EMU_WATCHDOG=seconds          see emu_watchdog
+ *   EMU_PROTECT=0                 leave device memory accessible to the host
+ *   EMU_UNINIT=0                  race build: allow reads of unwritten memory
  */
 #ifndef EMU_H
 #define EMU_H
@@ -19,49 +22,51 @@ extern "C" {
 /* "plain", "asan" or "race": how the emulator itself was built. */
 const char *emu_mode(void);
 
-/* ---- device and schedule
- * ------------------------------------------------------------------------------------ */
+/* ---- device and schedule ---- */
 
-/* Puts another GPU in the slot: resets the device first (memory, streams, sticky errors are gone). 0, or -1
- * for an unknown name. emu_device_name(i) lists the profiles, NULL past the last. */
+/* Selects another GPU and resets the device (memory, streams and sticky errors are lost). Returns
+ * 0, or -1 for an unknown name. emu_device_name(i) lists the profiles, NULL after the last. */
 int emu_device_select(const char *name);
 const char *emu_device_name(int i);
 
-/* Of the selected GPU, until the next is: every GPC has that many SMs, so that clusters of more blocks fit nowhere. */
+/* Gives every GPC of the selected GPU that many SMs, until the next selection, so that clusters of
+ * more blocks fit nowhere. */
 void emu_gpc_sms(int sms);
 
-/* 0: deterministic order, block after block. Anything else: a random schedule that this number determines. */
+/* 0: deterministic order, block after block. Anything else: a random schedule that this number
+ * determines. */
 void emu_seed(unsigned long long seed);
 
-/* What ptxas would report for a kernel; occupancy counts with it. Unless told: 64 registers (or what the
- * block size leaves of the register file, if that is less), no static shared memory. */
+/* Sets the numbers that ptxas would report for a kernel, for the occupancy. The default is 64
+ * registers (or the block's share of the register file, if that is less) and no static shared
+ * memory. */
 void emu_set_registers(const void *kernel, int registers);
 void emu_set_static_shared(const void *kernel, size_t bytes);
 
-/* CPU seconds that a thread may run without a barrier, poll or exit before it is taken for a raw spin. 0:
- * never. */
+/* Sets the CPU seconds that a thread may run without a barrier, poll or exit before it is reported
+ * as a raw spin loop; 0 means never. */
 void emu_watchdog(double seconds);
 
-/* Race build: whether a read of memory that nobody has written is a fault (default 1). */
+/* Race build: whether a read of unwritten memory is a fault (default 1). */
 void emu_check_uninitialised(int on);
 
-/* Forgets everything: memory, streams, graphs, sticky errors, injected faults, counters, the report. */
+/* Resets everything: memory, streams, graphs, sticky errors, injected faults, counters, the
+ * report. */
 void emu_reset(void);
 
-/* ---- reports
- * ------------------------------------------------------------------------------------------------ */
+/* ---- reports ---- */
 
-/* The text of the last fault (race, deadlock, ...), "" if there was none since emu_report_clear or emu_reset.
- * The launch that met it has failed with a sticky CUDA error. Also printed to standard error unless quiet. */
+/* Returns the text of the last fault (race, deadlock, ...), or "" if there was none since
+ * emu_report_clear or emu_reset. The launch with the fault has failed with a sticky CUDA error. The
+ * text is also printed to standard error unless quiet. */
 const char *emu_report(void);
 void emu_report_clear(void);
 void emu_quiet(int on);
 
-/* Fiber switches since the process began: the unit of the emulator's own speed. */
+/* The number of fiber switches since the process began, the measure of the emulator's own speed. */
 unsigned long long emu_switches(void);
 
-/* ---- fault injection
- * ---------------------------------------------------------------------------------------- */
+/* ---- fault injection ---- */
 
 enum emu_call {
     EMU_CALL_ANY,    /* every call that can fail, cuBLAS included */
@@ -72,23 +77,24 @@ enum emu_call {
     EMU_CALL_KINDS
 };
 
-/* The n-th call of that kind from now on (1 = the next) has no effect and returns `error`; 0 takes the kind's
- * usual error. Only a free or destroy call still releases what it was given, so that an error path can be
- * shown to leak nothing. A cuBLAS call that is hit returns CUBLAS_STATUS_ALLOC_FAILED (create) or
- * CUBLAS_STATUS_EXECUTION_FAILED. n = 0 disarms. */
+/* Makes the n-th call of that kind from now on (1 = the next) do nothing and return `error`; 0
+ * selects the kind's usual error. Only a free or destroy call still releases its object, so that a
+ * test can show that an error path leaks nothing. A failing cuBLAS call returns
+ * CUBLAS_STATUS_ALLOC_FAILED (create) or CUBLAS_STATUS_EXECUTION_FAILED. n = 0 disarms. */
 void emu_fail_call(enum emu_call kind, unsigned long n, cudaError_t error);
 
-/* The n-th call from now on and all after it fail: the GPU has fallen off the bus. n = 0 brings it back. */
+/* Makes the n-th call from now on and all calls after it fail, as if the GPU had fallen off the
+ * bus. n = 0 brings it back. */
 void emu_vanish_at(unsigned long n);
 
-/* Calls of that kind since the last emu_reset or emu_calls_clear, and the name of the last call that was made
- * to fail. */
+/* The number of calls of that kind since the last emu_reset or emu_calls_clear, and the name of the
+ * last call that was made to fail. */
 unsigned long emu_calls(enum emu_call kind);
 void emu_calls_clear(void);
 const char *emu_failed_call(void);
 
-/* Bytes and blocks that cudaMalloc has handed out and not got back; pinned host memory, streams, events and
- * graphs are counted in emu_live_objects, so that a test can show that an error path frees all. */
+/* The bytes and blocks of cudaMalloc that are not freed; emu_live_objects counts pinned host
+ * memory, streams, events and graphs, so that a test can show that an error path frees all. */
 size_t emu_live_bytes(void);
 size_t emu_live_objects(void);
 

@@ -1,5 +1,5 @@
-/* Small kernels, each with one mistake that a flag plants, and idioms that are right. Nothing here looks at
- * the emulator: what it reports is judged by test_emu_faults.cpp. */
+/* Small kernels, each with one fault that a flag plants, and correct idioms. This file does not use
+ * the emulator's interface; test_emu_faults.cpp judges its reports. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,8 +19,7 @@
 
 namespace cg = cooperative_groups;
 
-/* ---- host helpers
- * ------------------------------------------------------------------------------------------- */
+/* ---- host helpers ---- */
 
 template <class T> static T *device_alloc(size_t n, bool zero = true)
 {
@@ -43,7 +42,7 @@ template <class F> static int differs(const float *p, int n, F expected)
     std::vector<float> v = fetch(p, (size_t)n);
     if (v.empty()) return 1;
     for (int i = 0; i < n; i++)
-        if (!(v[(size_t)i] == expected(i))) /* true for NaN, too */
+        if (!(v[(size_t)i] == expected(i))) /* also true for NaN */
             return 1;
     return 0;
 }
@@ -55,8 +54,7 @@ static LaunchShape shape_of(int blocks, int threads, size_t shared = 0, bool coo
     return s;
 }
 
-/* ---- within a block
- * ----------------------------------------------------------------------------------------- */
+/* ---- within a block ---- */
 
 __global__ void syncthreads_kernel(float *out, int bug)
 {
@@ -91,7 +89,7 @@ static int run_syncwarp(int bug)
     return differs(out, 32, [](int i) { return (float)(i ^ 1); });
 }
 
-/* Warp-synchronous code of the Kepler days: volatile instead of __syncwarp. */
+/* Warp-synchronous code in the style of Kepler: volatile instead of __syncwarp. */
 __global__ void warp_volatile_kernel(float *out, int bug)
 {
     SHARED_ARRAY(float, s, 32);
@@ -122,7 +120,7 @@ static int run_same_word(int bug)
     return differs(out, 64, [](int) { return 1.0f; });
 }
 
-/* The buffer is filled again before all have read it. */
+/* The buffer is filled again before all threads have read it. */
 __global__ void reuse_kernel(float *out, int bug)
 {
     SHARED_ARRAY(float, s, 64);
@@ -174,7 +172,7 @@ static int run_early_exit(int bug)
     return differs(out, 64, [](int) { return 1.0f; });
 }
 
-/* One warp goes round the loop once more than the other. */
+/* One warp runs one iteration more than the other. */
 __global__ void barrier_count_kernel(float *out, int bug)
 {
     int rounds = bug && threadIdx.x < 32 ? 3 : 2;
@@ -212,7 +210,7 @@ static int run_divergent_shuffle(int bug)
     return v.empty() || v[3] != 2;
 }
 
-/* Half of the warp never comes: it waits elsewhere. */
+/* Half of the warp never arrives, since it waits elsewhere. */
 __global__ void shuffle_deadlock_kernel(int *out, int bug)
 {
     if (!bug || threadIdx.x < 16) out[threadIdx.x] = __shfl_sync(0xffffffffu, (int)threadIdx.x, 3);
@@ -252,8 +250,7 @@ static int run_absent_lane(int bug)
     return differs(out, 16, [](int) { return 3.0f; });
 }
 
-/* ---- asynchronous copies
- * -------------------------------------------------------------------------------------- */
+/* ---- asynchronous copies ---- */
 
 enum {
     NO_WAIT = 1,
@@ -264,7 +261,8 @@ enum {
     MISALIGNED = 32
 };
 
-/* Two groups: words of 4 bytes, then pieces of 16; each thread reads what its neighbour has copied. */
+/* Two groups: words of 4 bytes, then pieces of 16; each thread reads what its neighbour has
+ * copied. */
 __global__ void copy_async_kernel(float *in, float *out, int bug)
 {
     Smem sm;
@@ -298,8 +296,7 @@ static int run_copy_no_sync(int bug) { return copy_async(bug ? NO_SYNC : 0); }
 static int run_copy_source(int bug) { return copy_async(bug ? SOURCE_CHANGED : 0); }
 static int run_copy_misaligned(int bug) { return copy_async(bug ? MISALIGNED : 0); }
 
-/* ---- tensor cores
- * -------------------------------------------------------------------------------------- */
+/* ---- tensor cores ---- */
 
 enum { BEFORE_SYNC = 1, DIVERGENT = 2, ROW_MISALIGNED = 4 };
 
@@ -330,15 +327,14 @@ static int run_ldmatrix_misaligned(int bug) { return mma(bug ? ROW_MISALIGNED : 
 static int run_mma_divergent(int bug) { return mma(bug ? DIVERGENT : 0, 32); }
 static int run_mma_half(int bug) { return mma(0, bug ? 16 : 32); }
 
-/* ---- shared memory bounds
- * ----------------------------------------------------------------------------------- */
+/* ---- shared memory bounds ---- */
 
 __global__ void shared_end_kernel(float *out, int bug)
 {
     Smem sm;
     float *a = sm.take<float>(32), *b = sm.take<float>(32);
-    a[threadIdx.x + (bug == 1)] = 1.0f; /* 1: past the inner piece */
-    b[threadIdx.x + (bug == 2)] = 2.0f; /* 2: past the last one */
+    a[threadIdx.x + (bug == 1)] = 1.0f; /* 1: beyond the inner piece */
+    b[threadIdx.x + (bug == 2)] = 2.0f; /* 2: beyond the last one */
     __syncthreads();
     out[threadIdx.x] = a[threadIdx.x | 1] + b[threadIdx.x | 1];
 }
@@ -424,8 +420,7 @@ static int run_uninitialised_shared(int bug)
     return differs(out, 64, [](int) { return 2.0f; });
 }
 
-/* ---- device memory
- * ------------------------------------------------------------------------------------------ */
+/* ---- device memory ---- */
 
 __global__ void copy_kernel(float *out, const float *in, int n)
 {
@@ -482,8 +477,8 @@ static int run_misaligned(int bug)
     return differs(out, 32, [](int) { return 0.0f; });
 }
 
-/* Written in one step, read through the read-only path in the next: on a device the old line may still be
- * cached. */
+/* A value is written in one step and read through the read-only path in the next; on a device the
+ * old line may still be cached. */
 __global__ void stale_kernel(float *x, float *out, unsigned *arrived, int bug)
 {
     x[blockIdx.x * blockDim.x + threadIdx.x] = 1.0f;
@@ -506,12 +501,11 @@ static int run_stale(int bug)
     return differs(out, 64, [](int) { return 1.0f; });
 }
 
-/* ---- between blocks
- * ----------------------------------------------------------------------------------------- */
+/* ---- between blocks ---- */
 
 enum { NO_RELEASE = 1, NO_ACQUIRE = 2, BLOCK_SCOPE = 4, FENCE_BEFORE_BARRIER = 8 };
 
-/* Block 0 hands a value to block 1 through a flag. */
+/* Block 0 passes a value to block 1 with a flag. */
 __global__ void hop_kernel(float *data, unsigned *flag, float *out, int bug)
 {
     if (blockIdx.x == 0) {
@@ -558,7 +552,8 @@ static __device__ void barrier_of(unsigned *arrived, unsigned target)
 
 enum { NO_BARRIER = 1, ONE_BUFFER = 2, WRONG_TARGET = 4, NO_FENCES = 8 };
 
-/* h'[i] = h[i] + h[neighbour] + 1 in steps; each thread owns one element, neighbours live in other blocks. */
+/* h'[i] = h[i] + h[neighbour] + 1 in steps; each thread owns one element, and its neighbour is in
+ * another block. */
 __global__ void steps_kernel(float *h, unsigned *arrived, int n, int steps, int bug)
 {
     int i = (int)(blockIdx.x * blockDim.x + threadIdx.x);
@@ -617,7 +612,8 @@ static int run_not_cooperative(int bug)
     return differs(out, 64, [](int) { return 1.0f; });
 }
 
-/* A lock that forgets the fence between taking it and reading, or between writing and giving it back. */
+/* A lock without the fence between acquiring it and reading, or between writing and releasing
+ * it. */
 __global__ void lock_kernel(unsigned *lock, float *value, int bug)
 {
     if (threadIdx.x == 0) {
@@ -651,8 +647,7 @@ static int run_mixed(int bug)
     return v.empty() || v[0] != 64;
 }
 
-/* ---- clusters
- * ------------------------------------------------------------------------------------------------- */
+/* ---- clusters ---- */
 
 static LaunchShape clustered(int blocks, int threads, size_t shared, unsigned cluster)
 {
@@ -712,8 +707,8 @@ static int run_cluster_16(int bug)
     return e != cudaSuccess || cudaDeviceSynchronize() != cudaSuccess;
 }
 
-/* All blocks wait for each other: 124 fit on 132 SMs, but as 31 clusters of 4 they do not fit into the
- * GPCs. */
+/* All blocks wait for each other: 124 fit on 132 SMs, but as 31 clusters of 4 they do not fit into
+ * the GPCs. */
 __global__ void clusters_wait_kernel(unsigned *arrived, float *out)
 {
     barrier_of(arrived, gridDim.x);
@@ -730,8 +725,7 @@ static int run_clusters_too_many(int bug)
     return differs(out, blocks, [](int) { return 1.0f; });
 }
 
-/* ---- mbarriers, asynchronous stores, bulk copies
- * --------------------------------------------------------------------- */
+/* ---- mbarriers, asynchronous stores, bulk copies ---- */
 
 static __device__ void mbarrier_wait(Mbarrier *b, unsigned parity)
 {
@@ -749,8 +743,9 @@ enum {
     PUSH_OTHER_BLOCK = 128
 };
 
-/* A ring of blocks, each of which pushes 32 words a step into the next one's two buffers; `full` counts the
- * bytes, `empty`, at the sender, the readers of the buffer that it will write next. */
+/* A ring of blocks, each of which pushes 32 words per step into the next one's two buffers; `full`
+ * counts the bytes, and `empty`, at the sender, counts the readers of the buffer that it will write
+ * next. */
 __global__ void push_kernel(float *out, int steps, int bug)
 {
     Smem sm;
@@ -800,9 +795,9 @@ static int run_push_no_first(int bug) { return push(bug ? PUSH_NO_FIRST : 0); }
 static int run_push_no_last(int bug) { return push(bug ? PUSH_NO_LAST : 0); }
 static int run_push_other(int bug) { return push(bug ? PUSH_OTHER_BLOCK : 0); }
 
-/* All blocks of a cluster push their part of h to all: two buffers are enough without another signal, since
- * a block's part of step t + 1 tells that it has read step t, if its own threads have agreed on that before
- * they push. */
+/* All blocks of a cluster push their part of h to all blocks. Two buffers are enough without
+ * another signal, since a block's part of step t + 1 shows that it has read step t, if its own
+ * threads have synchronised on that before they push. */
 __global__ void gather_kernel(float *out, int steps, int bug)
 {
     Smem sm;
@@ -836,7 +831,7 @@ static int gather(int bug)
     float *out = device_alloc<float>(8 * 64);
     launch(clustered(8, 64, 256 + 16, 4), gather_kernel, out, (int)STEPS, bug);
     return differs(out, 8 * 64,
-                   [](int) { return 31.0f * 8; }); /* 31 * 32 / 2 / 16, then times 2 a step */
+                   [](int) { return 31.0f * 8; }); /* 31 * 32 / 2 / 16, then times 2 per step */
 }
 
 enum {
@@ -850,8 +845,8 @@ enum {
     BULK_AS_DATA = 128
 };
 
-/* Global memory that the block has written itself, by bulk copy into its shared memory; changed there, by
- * bulk copy into the next block's. */
+/* A block copies global memory that it has written into its shared memory by a bulk copy, changes
+ * it there, and copies it into the next block's by another bulk copy. */
 __global__ void bulk_kernel(float *x, float *out, int bug)
 {
     Smem sm;
@@ -946,8 +941,7 @@ static int run_multicast_past(int bug) { return multicast(bug ? MULTICAST_PAST :
 static int run_multicast_less(int bug) { return multicast(bug ? MULTICAST_LESS : 0); }
 static int run_multicast_no_barrier(int bug) { return multicast(bug ? MULTICAST_NO_BARRIER : 0); }
 
-/* ---- spins and traps
- * ---------------------------------------------------------------------------------------- */
+/* ---- spins and traps ---- */
 
 __global__ void raw_spin_kernel(unsigned *flag, float *out, int bug)
 {
@@ -1002,8 +996,7 @@ static int run_trap(int bug)
     return differs(out, 32, [](int) { return 1.0f; });
 }
 
-/* ---- the host's side
- * ---------------------------------------------------------------------------------------- */
+/* ---- the host's side ---- */
 
 static int run_host_touch(int bug)
 {
@@ -1044,7 +1037,7 @@ static int run_source_changed(int bug)
     return differs(x, 16, [](int) { return 1.0f; });
 }
 
-/* One stream reads what another writes, and nobody waits. */
+/* One stream reads what another writes, without a wait. */
 static int run_no_event(int bug)
 {
     cudaStream_t a, b;
@@ -1065,8 +1058,7 @@ static int run_no_event(int bug)
     return differs(y, 16, [](int) { return 1.0f; });
 }
 
-/* ---- idioms that are right
- * ---------------------------------------------------------------------------------- */
+/* ---- idioms that are right ---- */
 
 static __device__ float block_sum(float v)
 {
@@ -1080,7 +1072,7 @@ static __device__ float block_sum(float v)
     return sum;
 }
 
-/* "Last block": the block that draws the last ticket sums what the others have left. */
+/* "Last block": the block that draws the last ticket adds up the results of the others. */
 __global__ void ticket_kernel(const float *x, float *partial, unsigned *ticket, float *out)
 {
     SHARED_ARRAY(unsigned, last, 1);
@@ -1130,8 +1122,8 @@ static int idiom_chain(int)
     return differs(value, 9, [](int i) { return (float)i; });
 }
 
-/* Each warp publishes for itself: __syncwarp, then lane 0 fences and counts; readers wait for all warps of
- * all blocks. */
+/* Each warp publishes for itself: __syncwarp, then lane 0 fences and counts; readers wait for all
+ * warps of all blocks. */
 __global__ void warp_release_kernel(float *x, unsigned *arrived, float *out)
 {
     unsigned n = gridDim.x * blockDim.x, i = blockIdx.x * blockDim.x + threadIdx.x;
@@ -1239,7 +1231,7 @@ static int idiom_halves(int)
     return v.empty() || v[5] != 58 + 4;
 }
 
-/* A bounded wait that times out: the flag never comes, and every block leaves and reports it. */
+/* A bounded wait that times out: the flag is never set, and all blocks leave and report it. */
 __global__ void bounded_kernel(unsigned *flag, unsigned *timed_out)
 {
     if (threadIdx.x == 0)
@@ -1258,8 +1250,8 @@ static int idiom_bounded(int)
     return v.empty() || v[0] != 4;
 }
 
-/* The wait of all blocks ends; the first to change the record's state fills it in, the others leave it alone.
- */
+/* The wait of all blocks times out; the first block to change the record's state fills it in, the
+ * others do not change it. */
 __global__ void reporter_kernel(unsigned *flag, unsigned *record)
 {
     if (threadIdx.x != 0) return;
@@ -1280,7 +1272,7 @@ static int idiom_reporter(int)
     return v.empty() || v[0] != 1 || v[1] > 3 || v[2] != 77;
 }
 
-/* A ring of three stages in shared memory: while one is summed, the next two are on their way. */
+/* A ring of three stages in shared memory: while one is summed, the next two are in flight. */
 __global__ void pipeline_kernel(const float *in, float *out, int steps)
 {
     Smem sm;
@@ -1294,7 +1286,7 @@ __global__ void pipeline_kernel(const float *in, float *out, int steps)
     float sum = 0.0f;
     for (int t = 0; t < steps; t++) {
         copy_async_wait<1>();
-        __syncthreads(); /* stage t is there for all, and stage t - 1 has been read by all */
+        __syncthreads(); /* all threads see stage t, and all have read stage t - 1 */
         int next = t + 2;
         if (next < steps) copy_async16(&ring[next % 3 * 32 + (int)i], &from[next * 32 + (int)i]);
         copy_async_commit();
@@ -1314,7 +1306,7 @@ static int idiom_pipeline(int)
     return differs(out, 32, [](int i) { return (float)(4 * (5 * (31 - i) + 10)); });
 }
 
-/* Work between the halves of the cluster's barrier, on memory that nobody waits for. */
+/* Work between the halves of the cluster's barrier, on memory that the barrier does not protect. */
 __global__ void split_cluster_kernel(float *out, int steps)
 {
     Smem sm;
@@ -1343,7 +1335,7 @@ static int idiom_split_cluster(int)
     return differs(out, 256, [](int) { return (float)(8 * 3 + 28 + 3); });
 }
 
-/* More clusters than are resident: they start as others end. */
+/* More clusters than can be resident: they start as others end. */
 static int idiom_many_clusters(int)
 {
     enum { ONE_PER_SM = 120000 };
@@ -1351,8 +1343,8 @@ static int idiom_many_clusters(int)
     return exchange_sized(0, 33, 2, ONE_PER_SM);
 }
 
-/* The block's own mbarrier as a barrier that a thread passes without waiting; and a bounded wait that gives
- * up. */
+/* The block's own mbarrier as a barrier that a thread passes without waiting; and a bounded wait
+ * that gives up. */
 __global__ void mbarrier_kernel(float *out, unsigned *timed_out)
 {
     SHARED_ARRAY(float, s, 64);
@@ -1407,8 +1399,7 @@ static int idiom_half_warps(int)
 extern "C" int example_persistent(void); /* test_emu_faults.cpp: the worked example */
 static int idiom_example(int) { return example_persistent(); }
 
-/* ---- the lists
- * ---------------------------------------------------------------------------------------------- */
+/* ---- the lists ---- */
 
 #define R REPORTED
 #define W WRONG

@@ -1,11 +1,11 @@
-/* The planted faults and the correct idioms: one list, run in every mode (test_emu_faults.cpp), told in
- * README.md's table. */
+/* The planted faults and the correct idioms: one list, which test_emu_faults.cpp runs in every
+ * mode; README.md's table shows the results. */
 #ifndef EMU_FAULTS_H
 #define EMU_FAULTS_H
 
-/* What a run showed. */
+/* The result of a run. */
 enum Outcome {
-    SILENT,   /* nothing: right values, no report */
+    SILENT,   /* right values and no report */
     WRONG,    /* wrong values (NaN, stale), no report */
     REPORTED, /* the emulator's report */
     TRAPPED   /* ASan or UBSan ended the process */
@@ -15,9 +15,9 @@ struct FaultCase {
     const char *name;
     const char *what;
     int (*run)(int bug); /* returns 1 if the values are wrong; bug = 0 runs the correct twin */
-    const char *message; /* words of the report where one is expected */
+    const char *message; /* words of the expected report */
     enum Outcome plain, asan, race;
-    int twin;  /* 1: the correct twin must be silent; 0: it is another case's, and silent there */
+    int twin;  /* 1: the correct twin must be silent; 0: another case has the same twin */
     int seeds; /* 1: worth trying under random schedules */
 };
 

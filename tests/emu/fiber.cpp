@@ -12,7 +12,8 @@
 #if !FIBER_UCONTEXT
 extern "C" void emu_fiber_swap(void **save_sp, void *load_sp);
 
-/* Callee-saved registers only: for the compiler a switch is an ordinary function call. */
+/* Saves only callee-saved registers, since a switch is an ordinary function call for the
+ * compiler. */
 asm(R"(
 .text
 .p2align 4
@@ -42,8 +43,8 @@ emu_fiber_swap:
 void fiber_init(Fiber *fiber, void (*entry)(), void *stack, size_t size, size_t stagger)
 {
 #if FIBER_ASAN
-    /* A fiber that was abandoned leaves its redzones behind; they would be taken for overflows of the next
-     * one. */
+    /* An abandoned fiber leaves its redzones on the stack, which would look like overflows of the
+     * next one. */
     __asan_unpoison_memory_region(stack, size);
     fiber->fake_stack = nullptr;
     fiber->stack_bottom = stack;

@@ -1,8 +1,9 @@
-/* Fibers: the smallest thing that can hold one CUDA thread. Own switch on x86-64, ucontext elsewhere.
+/* Fibers, each of which runs one CUDA thread. The switch is our own code on x86-64 and ucontext
+ * elsewhere.
  *
- * A Fiber owns no memory: the stack is the caller's. Switching is symmetric; whoever starts a fiber keeps its
- * own context in a Fiber too (fiber_init_host). A fiber never returns: its entry function ends with
- * fiber_exit_to.
+ * A Fiber owns no memory; the caller provides the stack. Switching is symmetric: the thread that
+ * starts a fiber keeps its own context in a Fiber too (fiber_init_host). A fiber never returns; its
+ * entry function ends with fiber_exit_to.
  */
 #ifndef EMU_FIBER_H
 #define EMU_FIBER_H
@@ -40,14 +41,16 @@ struct Fiber {
 #endif
 };
 
-/* Prepares `fiber` to run entry() on the given stack; `stagger` bytes are left free at the top, so that the
- * tops of many stacks do not all fall on the same cache sets. Whatever the stack held before is forgotten. */
+/* Prepares `fiber` to run entry() on the given stack; `stagger` bytes are left free at the top, so
+ * that the tops of many stacks do not all fall on the same cache sets. Whatever the stack held
+ * before is forgotten. */
 void fiber_init(Fiber *fiber, void (*entry)(), void *stack, size_t size, size_t stagger);
 
-/* Names the calling thread's own stack as a fiber that others can switch back to. */
+/* Makes the calling thread's own stack a fiber to which others can switch back. */
 void fiber_init_host(Fiber *fiber);
 
-/* Saves the running context in `from` and continues `to`. Returns when somebody switches to `from` again. */
+/* Saves the running context in `from` and continues `to`. Returns when another fiber switches to
+ * `from`. */
 void fiber_switch(Fiber *from, Fiber *to);
 
 /* Continues `to`; the running fiber (`from`) is never resumed. */

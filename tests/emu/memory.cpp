@@ -1,9 +1,10 @@
-/* The arena: device memory, host memory that kernels may reach, launch arguments, shared memory windows, in
- * one reservation, so that "is this address the device's" is one subtraction for the race detector.
+/* The arena: device memory, host memory that kernels may access, launch arguments and shared memory
+ * windows in one reservation, so that the race detector can classify an address with one
+ * subtraction.
  *
- * New device memory is 0xFF in every byte (NaN as a float, a huge index as an integer), and so is freed
- * memory. Each allocation is followed by a guard. Outside runtime calls the device part has no access rights
- * at all: a host that forgets a copy is stopped at the instruction that did it.
+ * New device memory is 0xFF in every byte (NaN as a float, a huge index as an integer), and so is
+ * freed memory. Each allocation is followed by a guard. Outside runtime calls the device part is
+ * inaccessible, so a host program that forgets a copy is stopped at the faulty instruction.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -112,7 +113,7 @@ unsigned char *arena_alloc(size_t bytes, bool host)
         at = h.top;
         h.top += need;
         if (!host) {
-            /* pages that were never handed out have no rights even while the arena is open */
+            /* pages that were never allocated stay inaccessible even while the arena is open */
             bool open = unlocked > 0 || !protect;
             device_access(at, h.top, open ? PROT_READ | PROT_WRITE : PROT_NONE);
         }
@@ -156,9 +157,10 @@ bool arena_free(void *p, bool host)
     size_t bytes = i->second.bytes, need = footprint(bytes);
     arena_unlock();
     UNPOISON(p, need);
-    if (need >=
-        64 *
-            PAGE) { /* give the memory back; it reads as zero until it is handed out and poisoned again */
+    if (need >= 64 *
+                    /* return the memory to the system; it reads as zero until it is allocated and
+             * poisoned again */
+                    PAGE) {
         size_t from = round_up(at, PAGE), to = (at + need) / PAGE * PAGE;
         madvise(arena_base + from, to - from, MADV_DONTNEED);
     } else {
@@ -308,8 +310,8 @@ std::string arena_describe(const void *p)
     return s;
 }
 
-/* Launch arguments: freed ones are used again for launches of the same size. A word before each holds its
- * size. */
+/* Launch arguments: freed ones are reused for launches of the same size. The word before each is
+ * its size. */
 static std::map<size_t, std::vector<unsigned char *>> spare_bodies;
 
 void *EmuBody::operator new(size_t size)

@@ -1,13 +1,13 @@
-/* The twins of mma.sync, ldmatrix and movmatrix: all 32 lanes meet, the last one computes for all.
- * Fragments lie as the PTX manual says; products are exact and summed in double, so that each result is
- * rounded once. */
+/* The emulated mma.sync, ldmatrix and movmatrix: all 32 lanes meet, and the last one computes for
+ * all. Fragments have the layouts of the PTX manual; products are exact and summed in double, so
+ * that each result is rounded once. */
 #include <math.h>
 #include <string.h>
 
 #include "core.h"
 
 struct Mma {
-    EmuLane lane; /* first: the meeting hands out this address */
+    EmuLane lane; /* must be first, since the meeting passes this address */
     float *d;
     const unsigned *a, *b;
 };
@@ -34,7 +34,8 @@ static float from_bits(unsigned bits)
     return f;
 }
 
-/* d += a b, a (16,K), b (K,8): rows and columns of each register as kernels/dev_tensor.cuh lists them. */
+/* d += a * b, a (16,K), b (K,8); kernels/dev_tensor.cuh lists the rows and columns of each
+ * register. */
 static void mma_run(Warp *w, int op)
 {
     enum { M = 16, N = 8 };

@@ -1,6 +1,6 @@
-/* What is compared bit for bit between the emulator's headers and the real toolkit's: the same calls, written
- * once, compiled against each (test_emu_numerics.cpp and numerics_oracle.cpp). Include after the CUDA
- * headers. emit(word) takes the results. */
+/* The calls that are compared bit for bit between the emulator's headers and the real toolkit's:
+ * written once and compiled against each (test_emu_numerics.cpp and numerics_oracle.cpp). Include
+ * this after the CUDA headers. emit(word) receives the results. */
 #ifndef EMU_NUMERICS_CASES_H
 #define EMU_NUMERICS_CASES_H
 
@@ -34,7 +34,8 @@ static inline uint16_t bfloat_bits(__nv_bfloat16 h)
 
 enum { CASE_STEP = 1021, CASE_PHILOX = 100000 };
 
-/* Every 1021st float, all floats near the borders of the formats, all 16-bit values back. */
+/* Converts every 1021st float, all floats near the limits of the formats, and all 16-bit values
+ * back. */
 template <class E> static void cases_conversions(E emit)
 {
     for (uint64_t u = 0; u < (uint64_t)1 << 32; u += CASE_STEP)

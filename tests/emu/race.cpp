@@ -1,31 +1,34 @@
-/* The race detector: happens-before between the threads of one launch, as CUDA's memory model gives it.
+/* The race detector: happens-before between the threads of one launch, by CUDA's memory model.
  *
- * Kernels of the race build are compiled with -fsanitize=thread and linked against the functions at the end
- * of this file instead of libtsan, so that every access to memory reports itself. For each 4-byte word of the
- * arena a cell remembers the last write and the reads since. A new access that is not ordered after them is a
- * race.
+ * Kernels of the race build are compiled with -fsanitize=thread and linked with the functions at
+ * the end of this file instead of libtsan, so that every memory access calls them. For each 4-byte
+ * word of the arena a cell records the last write and the reads since. A new access that is not
+ * ordered after them is a race.
  *
- * Time is one counter, moved on by every synchronisation. An access carries the time at which it happened;
- * knowledge about a set of threads is a time too: "all their accesses before K happened before mine". What a
- * thread knows:
+ * Time is one counter, which every synchronisation advances. An access has the time at which it
+ * happened; knowledge about a set of threads is also a time: "all their accesses before K happened
+ * before mine". The knowledge of a thread is:
  *   - of its block:   Block::race_time, set by __syncthreads;
  *   - of its warp:    LaneView, one time per lane, set by __syncwarp;
- *   - of other blocks and of single threads: View, one time per block plus a short list of (thread, time).
- * A View travels through memory: a fence takes a snapshot of what its thread knows, a later atomic or
- * volatile write publishes it at that address, an atomic or volatile read picks it up, a fence after that
- * read makes it the reader's. Without either fence nothing is ordered. Fences of block scope publish and
- * receive within the block only. Shuffles and votes order nothing.
+ *   - of other blocks and of single threads: View, one time per block plus a short list of (thread,
+ *     time).
+ * A View travels through memory: a fence takes a snapshot of what its thread knows, a later atomic
+ * or volatile write publishes it at that address, an atomic or volatile read picks it up, a fence
+ * after that read makes it the reader's. Without either fence nothing is ordered. Fences of block
+ * scope publish and receive within the block only. Shuffles and votes order nothing.
  *
- * What an asynchronous operation writes belongs to none of the threads but to an agent of its mbarrier, a
- * thread of a block that is not there (number `blocks`): who waits for a phase of the mbarrier knows the
- * agent's time at its end. Until it lands the words are IN_FLIGHT, for anybody to touch a race.
+ * What an asynchronous operation writes belongs to none of the threads but to an agent of its
+ * mbarrier, a thread of a block that is not there (number `blocks`): who waits for a phase of the
+ * mbarrier knows the agent's time at its end. Until it lands the words are IN_FLIGHT, for anybody
+ * to touch a race.
  *
- * The end of a launch orders everything, so cells are not cleared between launches: times before `base` are
- * old.
+ * The end of a launch orders everything, so cells are not cleared between launches: times before
+ * `base` are old.
  *
- * Where the cell is coarser than the truth it errs on the side of silence: two unordered writers of different
- * bytes of one word (the last is remembered), readers from several warps of one block since the last barrier
- * (a warp counts as one), grids of more than 2,048 blocks (readers of several blocks are not told apart).
+ * Where the cell is coarser than the truth it errs on the side of silence: two unordered writers of
+ * different bytes of one word (the last is remembered), readers from several warps of one block
+ * since the last barrier (a warp counts as one), grids of more than 2,048 blocks (readers of
+ * several blocks are not told apart).
  */
 #include "core.h"
 
@@ -43,8 +46,7 @@
 
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
-/* ---- knowledge
- * ---------------------------------------------------------------------------------------------- */
+/* ---- knowledge ---- */
 
 struct LaneView {
     int refs;
@@ -54,10 +56,10 @@ struct LaneView {
 struct View {
     int refs;
     uint64_t id;                 /* changes with the content */
-    View *reads;                 /* known of reads beyond that; itself without one */
-    std::vector<uint32_t> block; /* time known of each block */
+    View *reads;                 /* additional knowledge of reads; itself if there is none */
+    std::vector<uint32_t> block; /* known time of each block */
     std::vector<std::pair<uint32_t, uint32_t>>
-        one; /* (thread, time), sorted; only where it exceeds its block's */
+        one; /* (thread, time), sorted; only if it exceeds its block's time */
 };
 
 static uint32_t now_time = 16, base = 16;
@@ -90,7 +92,7 @@ static void view_drop(View *&v)
     v = nullptr;
 }
 
-static void view_own(View *&v) /* makes v ours alone to change */
+static void view_own(View *&v) /* makes v unshared, so that it can be changed */
 {
     if (!v) {
         v = view_new();
@@ -104,7 +106,7 @@ static void view_own(View *&v) /* makes v ours alone to change */
     v->id = ++view_ids;
 }
 
-/* The block of threads taken in rising order: no division for each. */
+/* Returns the blocks of threads in ascending order, without a division for each. */
 struct Blocks {
     uint32_t block = 0;
     uint64_t end = threads;
@@ -147,8 +149,8 @@ static void view_join_accesses(View *&into, const View *from)
     into->one.swap(all);
 }
 
-/* The last join into a View that others have, too: the threads of a warp that learn the same share the
- * result. */
+/* The last join into a shared View, cached because the threads of a warp that acquire the same View
+ * share the result. */
 static struct {
     uint64_t into, from;
     View *result;
@@ -229,7 +231,7 @@ static void snap_take(FenceSnap &s, Thread *t)
     s.block_time = t->block->race_time;
 }
 
-/* What the fence covers, as a View that may be published. */
+/* Returns the accesses that the fence covers, as a View that may be published. */
 static View *snap_view(FenceSnap &s, const Thread *t)
 {
     if (!s.time) return nullptr;
@@ -249,12 +251,11 @@ static View *snap_view(FenceSnap &s, const Thread *t)
     return s.view;
 }
 
-/* ---- what is published where
- * -------------------------------------------------------------------------------- */
+/* ---- what is published where ---- */
 
 struct SyncObject {
     View *device = nullptr;
-    View *block = nullptr; /* from fences of any scope; counts for readers of the same block */
+    View *block = nullptr; /* from fences of any scope; valid for readers in the same block */
     unsigned block_number = 0;
 };
 static std::unordered_map<uintptr_t, SyncObject> objects;
@@ -306,8 +307,7 @@ void race_acquire(const void *p, int scope)
         view_join(t->race.view, i->second.block);
 }
 
-/* ---- barriers
- * ----------------------------------------------------------------------------------------------- */
+/* ---- barriers ---- */
 
 void race_barrier(Block *b)
 {
@@ -343,7 +343,7 @@ void race_grid_sync(Grid *g)
     const View *last = nullptr;
     for (Block *b : g->slot)
         for (auto &t : b->thread)
-            if (t.race.view != last) { /* what is known of the agents */
+            if (t.race.view != last) { /* the knowledge about the agents */
                 last = t.race.view;
                 view_join(all, t.race.view);
             }
@@ -375,7 +375,7 @@ void race_warp_sync(Warp *w, unsigned mask)
         same_view = same_view && r.view == view;
     }
     if (same_lanes && first &&
-        first->refs == __builtin_popcount(mask)) { /* theirs alone: change it in place */
+        first->refs == __builtin_popcount(mask)) { /* only they use it, so change it in place */
         for (unsigned m = mask; m; m &= m - 1) first->time[__builtin_ctz(m)] = k;
     } else {
         LaneView *l = new LaneView();
@@ -404,18 +404,17 @@ void race_warp_sync(Warp *w, unsigned mask)
     }
 }
 
-/* ---- cells
- * -------------------------------------------------------------------------------------------------- */
+/* ---- cells ---- */
 
 struct Slot { /* reads */
     uint32_t thread, time, pc, mask;
     uint32_t flags;
 };
 enum : uint32_t {
-    LEVEL = 3u,     /* of a Slot */
+    LEVEL = 3u,     /* the kinds of a Slot */
     WARP = 1u,      /* lanes `mask` of the warp of `thread` */
     BLOCK = 2u,     /* warps `mask` of the block of `thread` */
-    GRID = 3u,      /* `mask` is an index into `wide`, one Slot per block; 0: lost count */
+    GRID = 3u,      /* `mask` is an index into `wide`, one Slot per block; 0: not tracked */
     SYNC = 4u,      /* atomic or volatile reads only */
     READ_ONLY = 8u, /* some went through the read-only path */
     BYTES = 0xF0u,
@@ -463,7 +462,7 @@ static void cells_state(const void *p, size_t size, uint32_t state)
     Cell *c = cells + first / 4, *end = cells + (first + size + 3) / 4;
     if (state == FREE &&
         (size_t)(end - c) >
-            (1 << 16)) { /* large: give the shadow's pages back, they read as zero */
+            (1 << 16)) { /* if large, return the shadow's pages to the system; they read as zero */
         uintptr_t lo = ((uintptr_t)c + 4095) & ~(uintptr_t)4095,
                   hi = (uintptr_t)end & ~(uintptr_t)4095;
         for (Cell *q = c; (uintptr_t)q < lo; q++) *q = Cell{};
@@ -503,8 +502,7 @@ void race_copied(const void *dst, const void *src, size_t size)
     }
 }
 
-/* ---- order
- * -------------------------------------------------------------------------------------------------- */
+/* ---- order ---- */
 
 static bool lane_known(const Thread *t, uint32_t gid, uint32_t time, bool read)
 {
@@ -518,7 +516,7 @@ static bool lane_known(const Thread *t, uint32_t gid, uint32_t time, bool read)
     return view_one(v, gid) > time || (read && v && view_knows(v->reads, gid, time));
 }
 
-/* Whether what thread `gid` did at `time` happened before now, for t. */
+/* Whether the access of thread `gid` at `time` happened before t's present. */
 static bool ordered(const Thread *t, uint32_t gid, uint32_t time)
 {
     if (time < base || gid == t->gid) return true;
@@ -557,8 +555,7 @@ static bool slot_ordered(const Thread *t, const Slot &s)
     return true;
 }
 
-/* ---- reports
- * ------------------------------------------------------------------------------------------------ */
+/* ---- reports ---- */
 
 static uintptr_t pc_full(uint32_t low)
 {
@@ -604,7 +601,7 @@ static bool same_cluster(const Cluster *c, uint32_t block)
                "release "
                "fence (__threadfence) "
                "before the flag is written";
-    /* Did any thread of the block see a flag that would have ordered it, and not fence? */
+    /* Has any thread of the block read a flag that would have ordered it, without a fence? */
     bool pending = false;
     for (const Thread &q : t->block->thread)
         for (const View *v : {q.race.pending_device, q.race.pending_block})
@@ -637,8 +634,7 @@ static bool same_cluster(const Cluster *c, uint32_t block)
               reading ? "wrote" : "loaded through the read-only path");
 }
 
-/* ---- one access
- * --------------------------------------------------------------------------------------------- */
+/* ---- one access ---- */
 
 static uint32_t wide_new()
 {
@@ -664,7 +660,7 @@ static inline void slot_single(Slot &s, const Thread *t, uint32_t add, uint32_t 
     s.flags = (s.flags & keep) | WARP | add;
 }
 
-/* A read by t joins the slot, all of whose readers are of t's block. */
+/* Adds a read by t to the slot, whose readers are all in t's block. */
 static void slot_add_same_block(Slot &s, const Thread *t, uint32_t add, uint32_t pc)
 {
     const Block *b = t->block;
@@ -676,8 +672,9 @@ static void slot_add_same_block(Slot &s, const Thread *t, uint32_t add, uint32_t
     }
     uint32_t sync = s.flags & add & SYNC, rest = (s.flags | add) & (BYTES | READ_ONLY);
     if ((add & SYNC) && !(s.flags & SYNC))
-        return; /* the plain readers matter more: an atomic write must be ordered after them, not after the
-                   others */
+        /* Keep the plain readers: an atomic write must be ordered after them, but not after the
+         * others. */
+        return;
     if (!(add & SYNC) && (s.flags & SYNC)) {
         slot_single(s, t, add, keep, pc);
         return;
@@ -706,9 +703,8 @@ static void slot_add_same_block(Slot &s, const Thread *t, uint32_t add, uint32_t
         s.mask |= 1u << (t->index / 32);
     }
     s.thread = t->gid;
-    if (b->number < blocks)
-        s.time =
-            now_time; /* agents keep the first of them: who knows one knows no later time of it */
+    /* For agents the first time is kept, since knowledge of one agent gives no later time. */
+    if (b->number < blocks) s.time = now_time;
     s.pc = pc;
     s.flags = (s.flags & (LEVEL | W_SYNC | W_BYTES)) | sync | rest;
 }
@@ -760,7 +756,7 @@ static void reads_forget(Cell *c)
     c->r.mask = 0;
 }
 
-/* The reader that t's write is not ordered after, or NULL. */
+/* Returns a reader after which t's write is not ordered, or NULL. */
 static const Slot *reads_unordered(const Thread *t, const Cell *c)
 {
     const Slot &s = c->r;
@@ -858,10 +854,11 @@ static void word_write(const Thread *t, const void *p, uint32_t bytes, bool sync
     c->r.flags = (sync ? (uint32_t)W_SYNC : 0u) | bytes << 20;
 }
 
-/* Memory outside the arena: the thread's own stack and the program's variables are private or constant;
- * anything else is the host's, which a device could not reach. */
+/* Memory outside the arena: the thread's own stack and the program's variables are private or
+ * constant; anything else is host memory, which a device could not access. */
 static std::vector<std::pair<uintptr_t, uintptr_t>> objects_loaded;
-static uintptr_t object_low, object_high; /* the one found last: threadIdx and its kin are there */
+/* the last object found, which contains threadIdx and the like */
+static uintptr_t object_low, object_high;
 
 static int note_object(struct dl_phdr_info *info, size_t, void *)
 {
@@ -902,7 +899,7 @@ static __attribute__((noinline)) void outside(const Thread *t, const void *p, bo
               write ? "writes" : "reads", arena_describe(p).c_str(), emu_where(pc).c_str());
 }
 
-/* Shared memory that is not the block's own: a peer's of the cluster, while it is there. */
+/* Shared memory of another block: that of a running peer in the cluster. */
 static __attribute__((noinline)) void remote(const Thread *t, const void *p, size_t slot,
                                              bool write, uintptr_t pc)
 {
@@ -921,7 +918,7 @@ static __attribute__((noinline)) void remote(const Thread *t, const void *p, siz
                   emu_where(pc).c_str());
 }
 
-/* True if the address is one that the detector watches. */
+/* Returns true if the detector tracks the address. */
 static inline bool watched(const Thread *t, const void *p, bool write, uintptr_t pc)
 {
     size_t off = (size_t)((const unsigned char *)p - arena_base);
@@ -983,7 +980,7 @@ void race_sync_write(void *p, size_t size, bool rmw, uintptr_t pc)
         i = objects.emplace(key, SyncObject()).first;
     }
     SyncObject &o = i->second;
-    if (!rmw) { /* a plain store ends what earlier ones published */
+    if (!rmw) { /* a plain store ends the effect of earlier publications */
         view_drop(o.device);
         view_drop(o.block);
     }
@@ -1004,13 +1001,13 @@ void race_plain(const Thread *t, const void *p, size_t size, bool write, uintptr
     else access_by<false>(t, p, size, 0, pc);
 }
 
-/* ---- asynchronous operations
- * ------------------------------------------------------------------------------------ */
+/* ---- asynchronous operations ---- */
 
 static Block agent_block;
-static Thread agent; /* of the mbarrier whose operation lands */
+static Thread agent; /* of the mbarrier whose operation completes */
 
-/* Who started the operation that wrote the word: kept where its readers will be, while there are none. */
+/* The issuer of the operation that wrote the word, stored in the place of its readers while there
+ * are none. */
 static uint32_t agent_issuer(const void *p)
 {
     const Cell *c = cell_of(p);
@@ -1022,9 +1019,9 @@ static bool has_cells(const void *p)
     return (size_t)((const unsigned char *)p - arena_base) < ARENA_SPAN;
 }
 
-/* A copy of whole words reads its source and writes its target at some moment between its start and the wait:
- * both must be free for it at the start, nobody may touch the target meanwhile, and the source must not have
- * been written since. */
+/* A copy of whole words reads its source and writes its target at some moment between its start and
+ * the wait. Both must be free at the start, no thread may access the target in between, and the
+ * source must not be written. */
 uint32_t race_copy_begin(const void *to, const void *from, size_t bytes, uintptr_t pc)
 {
     if (from) access<false>(from, bytes, 0, pc);
@@ -1042,10 +1039,10 @@ void race_flight_begin(Flight *f)
 
 void race_flight_drop(Flight *f) { snap_drop(f->snap); }
 
-/* An asynchronous operation is no fence: what its issuer has written stays the issuer's. But what the
- * issuer had learnt of other blocks is so by now, and what it (and, by a barrier, its block) had read is
- * read: a buffer whose readers answer with asynchronous stores may be filled again by those who have waited
- * for the answers. */
+/* An asynchronous operation is no fence: its issuer's writes are not released. But the issuer's
+ * knowledge of other blocks is valid, and the reads of the issuer (and, by a barrier, of its block)
+ * are done: a buffer whose readers answer with asynchronous stores may be filled again by threads
+ * that have waited for the answers. */
 void race_flight_end(Flight *f, MbarrierRace *m)
 {
     race_copy_end(f->to, f->from, f->bytes, f->time, f->issuer, m, f->pc);
@@ -1127,8 +1124,8 @@ static const Thread *thread_of(uint32_t gid)
     return nullptr;
 }
 
-/* A bulk copy reads past the path on which threads write: a fence_async_proxy must stand between, the
- * writer's or that of the thread which starts the copy. */
+/* A bulk copy reads through another proxy than threads write: there must be a fence_async_proxy
+ * between them, by the writer or by the thread that starts the copy. */
 void race_proxy_check(const void *from, size_t bytes, uintptr_t pc)
 {
     const Thread *t = emu_thread, *writer = nullptr;
@@ -1148,8 +1145,7 @@ void race_proxy_check(const void *from, size_t bytes, uintptr_t pc)
     }
 }
 
-/* ---- mbarriers and clusters
- * ------------------------------------------------------------------------------------ */
+/* ---- mbarriers and clusters ---- */
 
 void race_mbarrier_init(MbarrierRace *m, const void *at, uintptr_t pc)
 {
@@ -1207,8 +1203,8 @@ void race_cluster_arrive(Thread *t)
     t->race.cluster_time = ++now_time;
 }
 
-/* All have arrived: known is everything that the waiting threads (and the one that came last) have done,
- * and of threads that went on after they arrived what they had done by then. */
+/* All threads have arrived: the result covers everything that the waiting threads and the last one
+ * have done, and the work before their arrival of threads that continued after it. */
 void race_cluster_sync(Cluster *cluster)
 {
     View *all = view_new();
@@ -1257,15 +1253,15 @@ void race_cluster_drop(Cluster *cluster)
         for (auto &t : cluster->block[i]->thread) view_drop(t.race.cluster_view);
 }
 
-/* ---- launches
- * ----------------------------------------------------------------------------------------------- */
+/* ---- launches ---- */
 
 void race_launch_begin(Grid *g)
 {
     blocks = g->blocks;
     threads = g->threads;
     if (now_time >
-        0x80000000u) { /* the counter must not wrap within a launch: make everything old and start again */
+        /* the counter must not wrap within a launch, so make everything old and restart */
+        0x80000000u) {
         arena_each([](const Allocation &a) {
             for (Cell *c = cell_of(a.at), *end = cell_of(a.at + a.bytes + 3); c < end; c++) {
                 uint32_t state = std::min<uint32_t>(c->w_time, OLD);
@@ -1326,8 +1322,7 @@ void race_launch_end(Grid *g)
     now_time++;
 }
 
-/* ---- what the compiler calls
- * -------------------------------------------------------------------------------- */
+/* ---- what the compiler calls ---- */
 
 #define PC ((uintptr_t)__builtin_return_address(0))
 
@@ -1342,7 +1337,7 @@ template <bool WRITE>
 static inline __attribute__((always_inline)) void aligned(const void *p, size_t n, uintptr_t pc)
 {
     if (harmless(p)) return;
-    if (n == 4 && !((uintptr_t)p & 3)) { /* nearly all there is */
+    if (n == 4 && !((uintptr_t)p & 3)) { /* the most common case */
         const Thread *t = emu_thread;
         if (!t || !watched(t, p, WRITE, pc)) return;
         if (UNLIKELY(!pc_anchor)) pc_anchor = pc;
@@ -1361,7 +1356,7 @@ static uint64_t peek(const void *p, size_t n)
     return v;
 }
 
-/* A volatile load is how spins are written without load_poll: let others run when it sees nothing new. */
+/* Spin loops without load_poll use volatile loads, so let others run if it reads nothing new. */
 static void volatile_read(const void *p, size_t n, uintptr_t pc)
 {
     Thread *t = emu_thread;

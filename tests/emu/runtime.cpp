@@ -1,9 +1,9 @@
 /* The host API: calls and their errors, streams, events, graphs.
  *
- * Work is queued and runs when somebody waits for it, at the last moment that CUDA allows: a missing
- * synchronisation then shows in every run. An operation waits for those before it on its stream, for the
- * events the stream was told to wait for, and, between the legacy stream and blocking streams, for everything
- * queued before.
+ * Work is queued and runs when the host waits for it, at the last moment that CUDA allows, so that
+ * a missing synchronisation shows in every run. An operation waits for the earlier ones on its
+ * stream, for the events of cudaStreamWaitEvent, and, between the legacy stream and blocking
+ * streams, for everything queued before.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,8 +19,7 @@
 
 bool device_set(const char *name); /* device.cpp */
 
-/* ---- calls, errors, injected faults
- * ------------------------------------------------------------------------- */
+/* ---- calls, errors, injected faults ---- */
 
 static cudaError_t last_error, sticky_error;
 static unsigned long call_count[EMU_CALL_KINDS], fail_at[EMU_CALL_KINDS], vanish_at;
@@ -29,7 +28,7 @@ static std::string failed_call;
 static bool initialised;
 static long launches;
 
-/* As tests/launch_count.c does beside a driver: a line at the end of the process. */
+/* Like tests/support/launch_count.c with a real driver: writes a line at the end of the process. */
 static void write_launches()
 {
     if (FILE *f = fopen(getenv("PLSTM_LAUNCHES"), "a")) fprintf(f, "%ld\n", launches), fclose(f);
@@ -68,8 +67,8 @@ extern "C" void emu_check_uninitialised(int on) { race_check_uninitialised(on !=
 #endif
 
 #if FIBER_ASAN
-/* Abandoned fibers never run their destructors: leak checking belongs to emu_live_bytes and emu_live_objects
- * here. */
+/* Abandoned fibers never run their destructors, so tests check leaks with emu_live_bytes and
+ * emu_live_objects. */
 extern "C" const char *__asan_default_options()
 {
     return "detect_leaks=0:detect_stack_use_after_return=0";
@@ -163,8 +162,7 @@ extern "C" cudaError_t cudaGetLastError(void)
     return e;
 }
 
-/* ---- queues
- * ------------------------------------------------------------------------------------------------- */
+/* ---- queues ---- */
 
 struct Op {
     OpKind kind;
@@ -238,7 +236,7 @@ static std::set<emu_graph *> graphs;
 static std::set<emu_graph_exec *> execs;
 static std::set<Capture *> captures;
 static uint64_t order_state;
-size_t cublas_live_handles(); /* cublas.cpp, or none.cpp where no BLAS is linked */
+size_t cublas_live_handles(); /* in cublas.cpp, or in none.cpp if no BLAS is linked */
 __attribute__((weak)) size_t cublas_live_handles() { return 0; }
 
 static double now_seconds()
@@ -267,10 +265,12 @@ static void op_run(Op *op)
         error = cudaErrorIllegalAddress;
     }
     if (error != cudaSuccess && sticky_error == cudaSuccess)
-        sticky_error = last_error = error; /* a fault in flight ends the context, as on a device */
+        /* an asynchronous fault ends the context, as on a device */
+        sticky_error = last_error = error;
 }
 
-/* Runs the stream up to and with `upto` (all of it if NULL), and whatever those operations wait for. */
+/* Runs the stream up to and including `upto` (all of it if NULL), and the operations for which
+ * these wait. */
 static void drain(emu_stream *s, const Op *upto)
 {
     while (!s->ops.empty() && !(upto && upto->done)) {
@@ -427,8 +427,7 @@ cudaError_t emu_enqueue(cudaStream_t stream, OpKind kind, EmuWork *work)
     return emu_return(enqueue(s, kind, work, nullptr));
 }
 
-/* ---- kernels
- * ------------------------------------------------------------------------------------------------ */
+/* ---- kernels ---- */
 
 struct KernelWork final : EmuWork {
     EmuBody *body;
@@ -580,8 +579,7 @@ extern "C" cudaError_t cudaOccupancyMaxActiveClusters(int *clusters, const void 
     return cudaSuccess;
 }
 
-/* ---- device
- * ------------------------------------------------------------------------------------------------- */
+/* ---- device ---- */
 
 extern "C" cudaError_t cudaGetDeviceCount(int *count)
 {
@@ -793,8 +791,7 @@ extern "C" cudaError_t cudaProfilerStop(void)
     return cudaSuccess;
 }
 
-/* ---- memory
- * ------------------------------------------------------------------------------------------------- */
+/* ---- memory ---- */
 
 extern "C" cudaError_t cudaMalloc(void **ptr, size_t size)
 {
@@ -812,8 +809,8 @@ extern "C" cudaError_t cudaMalloc(void **ptr, size_t size)
     return cudaSuccess;
 }
 
-/* A release takes effect even when the call reports an error: on a device it reports what went wrong before.
- */
+/* A release takes effect even if the call returns an error, since on a device it may return the
+ * error of earlier work. */
 static cudaError_t release(void *ptr, bool host, cudaError_t entered)
 {
     if (!ptr) return entered;
@@ -850,8 +847,8 @@ static cudaError_t host_alloc(void **ptr, size_t size)
     if (size == 0) return cudaSuccess;
     *ptr = arena_alloc(size, true);
     REFUSE(!*ptr, cudaErrorMemoryAllocation);
-    RACE(race_host_wrote(*ptr,
-                         size)); /* what the host writes there is not seen: count it as written */
+    /* The host's writes there are not tracked, so count it as written. */
+    RACE(race_host_wrote(*ptr, size));
     return cudaSuccess;
 }
 
@@ -911,7 +908,7 @@ extern "C" size_t emu_live_objects(void)
            cublas_live_handles();
 }
 
-/* The whole range must lie in one live allocation. */
+/* The whole range must be in one live allocation. */
 static bool device_range(const void *p, size_t n)
 {
     const Allocation *a = arena_find(p);
@@ -959,7 +956,7 @@ struct CopyWork final : EmuWork {
     const void *src;
     size_t dpitch, spitch, width, height;
     std::vector<unsigned char>
-        staged; /* pageable sources are taken at the call, as CUDA stages them */
+        staged; /* pageable sources are copied at the call, like CUDA's staging */
     bool check_source = false;
     uint64_t source_hash = 0;
     cudaError_t run() override
@@ -1013,8 +1010,9 @@ static cudaError_t copy(void *dst, size_t dpitch, const void *src, size_t spitch
     w->width = width;
     w->height = height;
     bool pageable_dst = !to_device && !dst_pinned, pageable_src = !from_device && !src_pinned;
-    /* CUDA waits for the stream, copies a pageable source to a staging buffer and returns: the bytes may still be on their
-     * way, and a stream that the legacy one does not order may not see them yet. */
+    /* CUDA waits for the stream, copies a pageable source to a staging buffer and returns: the
+     * bytes may still be in flight, and a stream that is not ordered by the legacy stream may not
+     * see them yet. */
     bool staged = pageable_src && to_device;
     if (!s->capture) {
         if (staged && wait && (e = drain_stream(s, nullptr)) != cudaSuccess) {
@@ -1032,14 +1030,15 @@ static cudaError_t copy(void *dst, size_t dpitch, const void *src, size_t spitch
             !host_range_pending(HostRange{dst, width, true}, false) &&
             !(src_pinned &&
               ranges_overlap(HostRange{src, width, false}, HostRange{dst, width, false})))
-            memset(dst, 0xFF, width); /* nobody may look before the copy is waited for */
+            memset(dst, 0xFF, width); /* the target must not be read before the wait */
     }
     if (!to_device) w->host.push_back(HostRange{dst, dspan, true});
     if (!from_device) w->host.push_back(HostRange{src, sspan, false});
     std::shared_ptr<Op> op;
     e = enqueue(s, OP_COPY, w, &op);
     REFUSE(e != cudaSuccess, e);
-    /* CUDA returns from a copy to pageable memory only when it is done, whatever the call is named. */
+    /* CUDA returns from a copy to pageable memory only when it is done, whichever function is
+     * called. */
     if (op && ((wait && !(to_device && from_device) && !staged) || pageable_dst))
         return emu_return(drain_stream(s, op.get()));
     return cudaSuccess;
@@ -1104,8 +1103,7 @@ extern "C" cudaError_t cudaMemsetAsync(void *ptr, int value, size_t count, cudaS
     return set(ptr, value, count, stream, false);
 }
 
-/* ---- streams
- * ------------------------------------------------------------------------------------------------ */
+/* ---- streams ---- */
 
 extern "C" cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned int flags)
 {
@@ -1212,7 +1210,7 @@ extern "C" cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t fn, 
     REFUSE(!fn, cudaErrorInvalidValue);
     return emu_return(
         enqueue(s, OP_HOST, emu_work([=] {
-                    arena_lock(); /* host code: device memory is as closed to it as ever */
+                    arena_lock(); /* host code, for which device memory stays inaccessible */
                     fn(data);
                     arena_unlock();
                     return cudaSuccess;
@@ -1220,8 +1218,7 @@ extern "C" cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t fn, 
                 nullptr));
 }
 
-/* ---- events
- * ------------------------------------------------------------------------------------------------- */
+/* ---- events ---- */
 
 extern "C" cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned int flags)
 {
@@ -1313,8 +1310,7 @@ extern "C" cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEv
     return cudaSuccess;
 }
 
-/* ---- graphs
- * ------------------------------------------------------------------------------------------------- */
+/* ---- graphs ---- */
 
 extern "C" cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode)
 {

@@ -1,13 +1,13 @@
-/* The scheduler: one OS thread, one fiber per CUDA thread, one queue of those that can run.
+/* The scheduler: one OS thread, one fiber per CUDA thread, one queue of runnable threads.
  *
- * Plain order is first in, first out: a block's threads are queued together, so that they run close together.
- * Blocks start when nothing that has started can do anything but poll, at most as many as the device holds; a
- * persistent grid thus ends up wholly started, and a large ordinary grid needs the fibers of a few blocks
- * only.
+ * The plain order is first in, first out: a block's threads are queued together, so that they run
+ * close together. A block starts when all started threads only poll or wait, at most as many blocks
+ * as the device holds. So a persistent grid is eventually started as a whole, while a large
+ * ordinary grid needs the fibers of only a few blocks.
  *
- * Everything a thread can wait for is here: block barrier, grid barrier, warp meeting, poll. When the queue
- * is empty and nothing can start, or when all that run only poll and see nothing new, the launch is over and
- * the report says who waits where.
+ * All waits of a thread are here: block barrier, grid barrier, warp meeting, poll. If the queue is
+ * empty and nothing can start, or if all running threads only poll and read nothing new, the launch
+ * ends and the report lists who waits where.
  */
 #include "core.h"
 
@@ -34,8 +34,7 @@ dim3 blockDim, gridDim;
 Grid *emu_grid;
 Thread *emu_thread;
 
-/* ---- the queue
- * ---------------------------------------------------------------------------------------------- */
+/* ---- the queue ---- */
 
 static Fiber host_fiber;
 static Thread **queue; /* ring; capacity is a power of two above the number of fibers */
@@ -44,8 +43,8 @@ static unsigned long long switches;
 static uint64_t seed_now, random_state;
 static unsigned
     strategy; /* 0 plain; 1 uniform; 2 mostly last in first out; 3 mostly one block at a time */
-static size_t idle_polls; /* polls that saw nothing new since anybody did anything else */
-static int to_host;       /* why a fiber went back to the host context */
+static size_t idle_polls; /* consecutive polls that read nothing new, without any other action */
+static int to_host;       /* the reason why a fiber returned to the host context */
 static Block *finished_block;
 
 enum { BACK_FAULT = 1, BACK_BLOCK_DONE, BACK_STUCK };
@@ -82,9 +81,10 @@ static inline void queue_push_front(Thread *t)
     queue_count++;
 }
 
-/* Threads that others have woken. In the plain order they run next: the lanes of a warp, or the threads of a
- * block, go on while their stacks are in the cache, and those of other blocks wait; 3,000 fibers taken in
- * turn cost four times as much a switch. Called from the last thread to the first. */
+/* Queues threads that others have woken. In the plain order they run next: the lanes of a warp, or
+ * the threads of a block, continue while their stacks are in the cache, and those of other blocks
+ * wait; switching among 3,000 fibers in turn takes four times as long per switch. Call it from the
+ * last thread to the first. */
 static inline void queue_wake(Thread *t)
 {
     t->state = T_READY;
@@ -119,8 +119,7 @@ static Thread *queue_pop_random()
 
 void sched_progress() { idle_polls = 0; }
 
-/* ---- blocks
- * ------------------------------------------------------------------------------------------------- */
+/* ---- blocks ---- */
 
 unsigned char *stack_pool;
 size_t stack_pool_size;
@@ -133,9 +132,9 @@ enum { STACK_BYTES = 128 << 10 };
 enum { STACK_BYTES = 64 << 10 };
 #endif
 
-/* Address space for the fibers' stacks, kept for the life of the process; only touched pages cost memory.
- * Guard pages split the mapping, and a process may have some 65,000 of those: above `stacks_guarded` fibers a
- * canary must do. */
+/* Address space for the fibers' stacks, which is never released; only used pages take memory. Guard
+ * pages split the mapping, and a process may have about 65,000 mappings, so above `stacks_guarded`
+ * fibers a canary replaces the guard page. */
 static void stacks_reserve(size_t n)
 {
     if (n * STACK_BYTES <= stack_pool_size) return;
@@ -247,14 +246,14 @@ static bool can_start(const Grid *g)
     return g->started < g->blocks && g->started - g->released + together <= g->resident_max;
 }
 
-/* The next thread to run, or NULL if nothing can. */
+/* Returns the next thread to run, or NULL if none can. */
 static Thread *pick()
 {
     Grid *g = emu_grid;
+    /* Start more than a few blocks only on demand, since a large ordinary grid would use all
+     * stacks. */
     if (strategy && g->started - g->finished < 8 && can_start(g) && (random_next() & 3) == 0)
-        block_start(
-            g); /* more than a few only on demand: a large ordinary grid would touch all the stacks
-                           there are */
+        block_start(g);
     if (queue_count == 0) {
         if (!can_start(g)) return nullptr;
         block_start(g);
@@ -263,7 +262,9 @@ static Thread *pick()
     Thread *t = queue[queue_head];
 #if !FIBER_UCONTEXT
     if (queue_count >
-        8) { /* who comes soon is known: with thousands of fibers each stack top is a cache and a TLB miss */
+        /* prefetch the next threads: with thousands of fibers each stack top is a cache and a
+         * TLB miss */
+        8) {
         __builtin_prefetch(queue[(queue_head + 8) & queue_mask]);
         const Thread *soon = queue[(queue_head + 4) & queue_mask];
         __builtin_prefetch(soon->fiber.sp);
@@ -283,8 +284,8 @@ static void resume(Thread *t)
     switches++;
 }
 
-/* Leaves the running thread (already in its queue or waiting list) and runs another; returns when it is
- * resumed. */
+/* Switches from the running thread (already in its queue or waiting list) to another; returns when
+ * it is resumed. */
 static void switch_away()
 {
     Thread *self = emu_thread, *next = pick();
@@ -301,8 +302,7 @@ static void switch_away()
     }
 }
 
-/* ---- reports
- * ------------------------------------------------------------------------------------------------ */
+/* ---- reports ---- */
 
 static std::string report_text;
 static bool report_quiet;
@@ -368,8 +368,8 @@ std::string emu_who_gid(uint32_t gid)
                 i / g->block.x / g->block.y);
 }
 
-/* addr2line is asked once per address; a report needs two or three. The innermost frame outside the toolkit's
- * own headers and the twins of kernels/dev_*.cuh is the kernel author's line. */
+/* addr2line runs once per address; a report needs two or three. The innermost frame outside the
+ * toolkit's own headers and the counterparts of kernels/dev_*.cuh is the kernel author's line. */
 static std::string addr2line(uintptr_t pc, bool function_only)
 {
     Dl_info info;
@@ -427,7 +427,7 @@ static const char *state_name(const Thread *t)
     }
 }
 
-/* Everybody who is still alive, in groups that wait at the same place. */
+/* Lists all living threads, grouped by the place where they wait. */
 static std::string describe_waiting(const Grid *g)
 {
     struct Group {
@@ -498,7 +498,7 @@ void emu_fault(cudaError_t error, const char *format, ...)
         abort();
     }
     s.clear();
-    s.shrink_to_fit(); /* this stack is abandoned: destructors will not run */
+    s.shrink_to_fit(); /* this stack is abandoned, so destructors will not run */
     to_host = BACK_FAULT;
     Thread *self = emu_thread;
     fiber_switch(&self->fiber, &host_fiber);
@@ -513,8 +513,7 @@ void sched_fail(cudaError_t error, const std::string &what)
     publish("kernel " + emu_function_name(g->kernel) + ": " + what);
 }
 
-/* ---- a thread's life
- * ---------------------------------------------------------------------------------------- */
+/* ---- a thread's life ---- */
 
 static void meets_check(Warp *w);
 
@@ -543,7 +542,8 @@ static void thread_main()
     cluster_thread_end(t);
     Thread *next = nullptr;
     if (b->alive == 0) {
-        /* The slot is used again: its stacks must not be rebuilt while we stand on one. */
+        /* The slot is reused; its stacks must not be rebuilt while this code runs on one of
+         * them. */
         finished_block = b;
         to_host = BACK_BLOCK_DONE;
         fiber_exit_to(&t->fiber, &host_fiber);
@@ -559,8 +559,7 @@ static void thread_main()
 
 static void shared_check_guards(const Block *b);
 
-/* ---- waiting
- * ------------------------------------------------------------------------------------------------ */
+/* ---- waiting ---- */
 
 static void barrier_release(Block *b)
 {
@@ -608,7 +607,7 @@ static void barrier_arrive(const char *file, int line, int op, int value)
             barrier_release(b);
             switch_away();
         } else {
-            t->state = T_READY; /* the last one goes on at once: one switch less */
+            t->state = T_READY; /* the last thread continues at once, which saves a switch */
             barrier_release(b);
         }
     } else {
@@ -654,8 +653,7 @@ extern "C" void emu_gridsync(const char *file, int line)
 
 extern "C" int emu_grid_is_cooperative(void) { return emu_grid && emu_grid->cooperative; }
 
-/* ---- warp meetings
- * ------------------------------------------------------------------------------------------ */
+/* ---- warp meetings ---- */
 
 static const char *const warp_op_name[EMU_WARP_OPS] = {
     "__syncwarp",        "__shfl_sync",       "__shfl_up_sync",    "__shfl_down_sync",
@@ -672,7 +670,7 @@ static int shuffle_source(int op, int lane, const EmuLane *x)
     case EMU_SHFL: return segment + (x->lane & (width - 1));
     case EMU_SHFL_UP: source = lane - x->lane; return source < segment ? lane : source;
     case EMU_SHFL_DOWN: source = lane + x->lane; return source >= segment + width ? lane : source;
-    default: /* CUDA lets xor read earlier segments, not later ones */
+    default: /* in CUDA xor may read earlier segments, but not later ones */
         source = lane ^ x->lane;
         return source >= segment + width ? lane : source;
     }
@@ -700,7 +698,7 @@ static void meet_run(Warp *w, int op, unsigned mask)
         for (int i = 0; i < 32; i++) {
             if (!x[i]) continue;
             int source = shuffle_source(op, i, x[i]) & 31;
-            /* a lane that does not take part has no value to give: NaN shows it */
+            /* a lane that does not take part has no value, so the result is NaN */
             x[i]->out = x[source] ? x[source]->in : ~0ull;
         }
         return;
@@ -748,7 +746,7 @@ static void meet_run(Warp *w, int op, unsigned mask)
         if (x[i]) x[i]->out = acc;
 }
 
-/* Completes meetings whose missing lanes have exited: masks name threads, and those that are gone do not
+/* Completes meetings whose missing lanes have exited: masks name threads, and exited threads do not
  * count. */
 static void meets_check(Warp *w)
 {
@@ -836,11 +834,11 @@ extern "C" uint64_t emu_warp_word(int op, unsigned mask, uint64_t value, int lan
     return x.out;
 }
 
-/* Lanes that have not exited: the most that CUDA may return. Converged lanes cannot be known here. */
+/* The lanes that have not exited, which is the most that CUDA may return; converged lanes are
+ * unknown here. */
 extern "C" unsigned emu_activemask(void) { return emu_thread->warp->alive; }
 
-/* ---- polls
- * -------------------------------------------------------------------------------------------------- */
+/* ---- polls ---- */
 
 static void stuck_polling()
 {
@@ -849,7 +847,7 @@ static void stuck_polling()
     for (Block *b : g->slot)
         for (auto &t : b->thread)
             if (t.state != T_EXITED && t.bounded && !t.expired) t.expired = told = true;
-    if (told) { /* their own bound ends the wait, as on a device */
+    if (told) { /* their own timeout ends the wait, as on a device */
         idle_polls = 0;
         return;
     }
@@ -870,7 +868,7 @@ void sched_yield_idle(const char *file, int line)
     size_t rounds = strategy ? 64 : 8;
     if (++idle_polls > rounds * (queue_count + 1) + 64) stuck_polling();
     if (strategy == 2)
-        queue_push_front(t); /* spinning threads last, or the schedule itself would livelock */
+        queue_push_front(t); /* spinning threads come last, or the schedule itself would livelock */
     else queue_push(t);
     switch_away();
 }
@@ -893,7 +891,7 @@ void sched_preempt()
     }
 }
 
-/* Whether the running thread polls the address again and sees what it saw before. */
+/* Whether the running thread polls the same address again and reads the same value. */
 bool sched_poll_note(const void *p, uint64_t value)
 {
     Thread *t = emu_thread;
@@ -919,7 +917,8 @@ extern "C" int emu_poll_expired(void)
     return emu_thread->expired;
 }
 
-/* A clock that moves with every look and every switch: good for differences, the same in every run. */
+/* A clock that advances with every read and every switch: usable for differences, and the same in
+ * every run. */
 extern "C" long long emu_clock(void)
 {
     static long long looks;
@@ -938,13 +937,12 @@ extern "C" int emu_device_arch(void)
     return emu_device->prop.major * 100 + emu_device->prop.minor * 10;
 }
 
-/* ---- shared memory
- * ------------------------------------------------------------------------------------------ */
+/* ---- shared memory ---- */
 
 enum : unsigned char { GUARD_BYTE = 0xA5 };
 
-/* Dynamic pieces lie at their real offset plus one guard per piece before them: the same address for every
- * thread that carves in the same order, whatever the order in which threads come. */
+/* Dynamic pieces are at their real offset plus one guard per earlier piece: the same address for
+ * every thread that carves in the same order, in whatever order the threads run. */
 static void piece_make(Block *b, const void *key, size_t index, size_t offset, size_t bytes,
                        unsigned char *at)
 {
@@ -964,8 +962,8 @@ static void piece_make(Block *b, const void *key, size_t index, size_t offset, s
         RACE(race_allocated(at, bytes));
         b->pieces.push_back(Piece{key, index, offset, bytes, at});
     } else {
-        /* A second carve over memory that an earlier one used (a phase that reuses it): legal, but then the
-         * guards inside are gone. */
+        /* A second carve over memory that an earlier one used (by a phase that reuses it) is legal,
+         * but the inner guards are then lost. */
         for (auto &p : b->pieces)
             if (at < p.at + p.bytes + SHARED_GUARD && p.at < at + bytes + SHARED_GUARD) {
                 unsigned char *lo = p.at + p.bytes;
@@ -1008,7 +1006,7 @@ extern "C" void *emu_shared_static(const void *key, size_t bytes, size_t align, 
     b->static_used = offset + bytes;
     KernelInfo *k = device_kernel(emu_grid->kernel);
     if (k->static_shared < b->static_used)
-        k->static_shared = b->static_used; /* occupancy knows it from the second launch on */
+        k->static_shared = b->static_used; /* the occupancy uses it from the second launch on */
     if (b->static_used > emu_device->prop.sharedMemPerBlock ||
         b->static_used + emu_grid->dynamic_shared > emu_grid->shared_limit)
         emu_fault(
@@ -1043,8 +1041,7 @@ static void shared_check_guards(const Block *b)
 #endif
 }
 
-/* ---- signals: raw spins, stray addresses
- * -------------------------------------------------------------------- */
+/* ---- signals: raw spins, stray addresses ---- */
 
 static double watchdog_seconds = 10.0;
 static unsigned long long watchdog_last;
@@ -1080,7 +1077,8 @@ extern "C" void emu_watchdog(double seconds) { watchdog_seconds = seconds; }
               emu_where(signal_pc + 1).c_str());
 }
 
-/* Returns from the signal into `target`, on the interrupted stack, as if the kernel had called it. */
+/* Returns from the signal into `target`, on the interrupted stack, as if the kernel had called
+ * it. */
 static bool redirect(void *context, void (*target)())
 {
 #if defined(__x86_64__)
@@ -1126,17 +1124,17 @@ static void on_alarm(int, siginfo_t *, void *context)
 }
 
 static struct sigaction
-    others[2]; /* who handled SIGSEGV and SIGBUS before us: test frameworks do */
+    others[2]; /* the previous handlers of SIGSEGV and SIGBUS, such as those of test frameworks */
 
 static void on_segv(int signal, siginfo_t *info, void *context)
 {
     signal_address = (uintptr_t)info->si_addr;
-    /* An address that is not even canonical, and an aligned vector load that is not aligned, come without an
-     * address. */
+    /* The signal has no address for a non-canonical address and for a misaligned vector load. */
     signal_no_address = info->si_code == SI_KERNEL;
     if (emu_thread) {
 #if defined(__x86_64__)
-        /* No room left on this stack: report from its other end, nobody will return to it. */
+        /* There is no room left on this stack, so report from its other end; nothing will return to
+         * it. */
         greg_t *r = ((ucontext_t *)context)->uc_mcontext.gregs;
         uintptr_t sp = (uintptr_t)r[REG_RSP], bottom = (uintptr_t)emu_thread->stack;
         signal_overflow = sp < bottom + 4096 + 512 || sp > bottom + stack_size;
@@ -1157,10 +1155,10 @@ static void on_segv(int signal, siginfo_t *info, void *context)
         _exit(134);
     }
     sigaction(signal, &others[signal == SIGBUS],
-              nullptr); /* not ours: the instruction runs again under the other handler */
+              nullptr); /* not our fault: the instruction runs again under the other handler */
 }
 
-/* Called before each launch and after each drain: whoever else wants these signals comes second. */
+/* Called before each launch and after each drain, so that our handlers come before any other. */
 void sched_signals()
 {
     static unsigned char *alternate;
@@ -1185,7 +1183,7 @@ void sched_signals()
     sigaction(SIGVTALRM, &action, nullptr);
 }
 
-/* A block that has ended: its shared memory is nobody's any more, its place may be taken once the whole
+/* Ends a block: its shared memory becomes inaccessible, and its slot may be reused once the whole
  * cluster has ended. */
 static void block_end(Grid *g, Block *b)
 {
@@ -1220,8 +1218,7 @@ static void watchdog_arm(bool on)
     watchdog_spent = 0;
 }
 
-/* ---- one launch
- * --------------------------------------------------------------------------------------------- */
+/* ---- one launch ---- */
 
 cudaError_t sched_run(Grid *g)
 {

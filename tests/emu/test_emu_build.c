@@ -1,6 +1,6 @@
-/* The kernel files through the other compilers: nvcc for each architecture without a warning, g++ and clang
- * against the emulator; none of the real toolkit's headers may slip into an emulated build, where a missing
- * twin would otherwise go unnoticed. */
+/* Compiles the kernel files with the other compilers: nvcc for each architecture without a warning,
+ * g++ and clang against the emulator. An emulated build must not include a header of the real
+ * toolkit, which would hide a missing counterpart. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -19,7 +19,7 @@ enum { KERNELS = sizeof kernels / sizeof kernels[0] };
 
 #define EMU_INCLUDES "-Itests/emu/include -Itests/emu -I."
 
-/* Runs a shell command; its output, errors included, goes to `out`. Returns the exit status. */
+/* Runs a shell command; its output, including errors, goes to `out`. Returns the exit status. */
 static int run(const char *command, char *out, size_t size)
 {
     FILE *pipe = popen(command, "r");
@@ -79,8 +79,8 @@ static void test_only_our_headers(void **state)
     }
 }
 
-/* The compiler of CUDA, or NULL: the Makefile's $NVCC (empty where none is new enough), else one that is
- * found. */
+/* Returns the CUDA compiler, or NULL: the Makefile's $NVCC (empty if none is new enough), else one
+ * that is found. */
 static const char *nvcc(void)
 {
     const char *named = getenv("NVCC"), *found = have("nvcc") ? "nvcc" : NULL;
@@ -97,9 +97,9 @@ static void test_nvcc(void **state)
         skip();
     }
     char command[2048];
-    /* every wrapper of dev_*.cuh for all, the rest for one */
+    /* every wrapper of dev_*.cuh for all architectures, the other files for one */
     for (int i = 0; i < KERNELS; i++) {
-        if (strstr(kernels[i], "faults.cu")) continue; /* asks the emulator for its report */
+        if (strstr(kernels[i], "faults.cu")) continue; /* uses the emulator's report */
         snprintf(
             command, sizeof command,
             "%s -std=c++17 -I. -Itests/emu/example %s -Xcompiler -Wall -c %s -o /dev/null 2>&1",
@@ -114,7 +114,7 @@ static void test_nvcc(void **state)
     }
 }
 
-/* The wrappers became the machine instructions that they are there for. */
+/* Checks that the wrappers compile to the intended machine instructions. */
 static void test_machine_code(void **state)
 {
     (void)state;
@@ -185,7 +185,7 @@ static void test_compilers(void **state)
                   " -DEMU_ARCH=$arch -x c++ tests/emu/wrappers.cu 2>&1; done");
 }
 
-/* Host files are C11 and may not drag C++ in. */
+/* Host files are C11 and must not include C++. */
 static void test_c_headers(void **state)
 {
     (void)state;
@@ -195,9 +195,9 @@ static void test_c_headers(void **state)
         "gcc -std=c11 -pedantic -Wall -Wextra -Werror " EMU_INCLUDES " -fsyntax-only -x c - 2>&1");
 }
 
-/* README: the folder, copied anywhere, builds and runs its example. The whole build takes half a minute, so
- * that it is left to the long list; here every file is preprocessed in the copy, which finds what it lacks,
- * and the example is linked with the toolkit as it was built already. */
+/* As README.md says, the folder builds and runs its example when copied anywhere. The whole build
+ * takes half a minute and belongs to the long list; here every file is preprocessed in the copy,
+ * which finds missing files, and the example is linked with the toolkit that is already built. */
 static void test_lifted_out(void **state)
 {
     (void)state;
@@ -226,8 +226,7 @@ static void test_lifted_out(void **state)
     int status = run(command, out, sizeof out), runs = 0;
     for (const char *at = out; (at = strstr(at, " ok\n")); at++) runs++;
     bool clean = status == 0 && runs == (getenv("PLSTM_LONG") ? 3 : 1);
-    for (const char *at = out; *at;
-         at = strchr(at, '\n') + 1) /* and not a word beside the results */
+    for (const char *at = out; *at; at = strchr(at, '\n') + 1) /* and no text besides the results */
         if (strncmp(at, "recurrence: ", 12) || !strchr(at, '\n')) {
             clean = false;
             break;

@@ -1,5 +1,5 @@
-/* The cuBLAS shim: results against plain loops in double, checks and codes, pointer modes, streams and
- * graphs, TF32, injected faults. */
+/* Tests the cuBLAS shim: results against plain loops in double, checks and codes, pointer modes,
+ * streams and graphs, TF32, injected faults. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -85,7 +85,7 @@ static void check(int ta, int tb, int batches, double alpha, double beta, int tf
                                 1e-6);
                 else
                     assert_true(v == c_host[i * SIZE + col * LD +
-                                            row]); /* between M and LD nothing is touched */
+                                            row]); /* nothing is written between M and LD */
             }
 }
 
@@ -187,7 +187,7 @@ static void test_refusals(void **state)
     OK(cudaFree(a));
 }
 
-/* A matrix that is too small is found when the work runs, as an illegal address. */
+/* A matrix that is too small causes an illegal address when the work runs. */
 static void test_out_of_range(void **state)
 {
     (void)state;
@@ -307,7 +307,7 @@ static void test_injected(void **state)
     OK(cudaFree(a));
 }
 
-/* D (M,N) = A (M,K) B (K,N), column-major, and what of it is refused. */
+/* D (M,N) = A (M,K) * B (K,N), column-major, and the refused cases. */
 static void test_lt(void **state)
 {
     (void)state;

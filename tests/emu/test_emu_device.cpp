@@ -1,5 +1,6 @@
-/* The device side: shuffles, votes, reductions, atomics, barriers, groups, shared memory, small arithmetic.
- * Under many random schedules, too: the answers must not depend on the order. */
+/* Tests the device side: shuffles, votes, reductions, atomics, barriers, groups, shared memory,
+ * small arithmetic, also under many random schedules, since the results must not depend on the
+ * order. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -67,10 +68,9 @@ static void test_warp_ops(void **)
                                      3 + warp + 5000u + warp * 400000u,
                                      7};
             for (size_t i = 0; i < sizeof want / sizeof want[0]; i++)
-                if (i != 19 &&
-                    i !=
-                        24) /* xor of 5*lane over 32 lanes, below; __activemask, which only bounds */
-                    assert_int_equal(out[warp * 32 + i], want[i]);
+                /* Word 19 is the xor of 5 * lane over 32 lanes, below; word 24 is __activemask,
+                 * which is only bounded. */
+                if (i != 19 && i != 24) assert_int_equal(out[warp * 32 + i], want[i]);
             assert_true(out[warp * 32 + 24] & 1u << 5);
             unsigned x = 0;
             for (unsigned lane = 0; lane < 32; lane++) x ^= lane * 5;
@@ -135,7 +135,7 @@ static void test_memory(void **)
 {
     const unsigned zero[WORDS] = {0};
     unsigned out[WORDS];
-    emu_check_uninitialised(0); /* looks at the poison */
+    emu_check_uninitialised(0); /* the kernel reads the poison */
     run(kernel_memory, zero, out, 0);
     emu_check_uninitialised(1);
     assert_int_equal(out[0], 1);
@@ -158,8 +158,8 @@ static void test_memory(void **)
 static int a_of(int row, int k) { return (row * 3 + k * 5) % 11 - 5; }
 static int b_of(int k, int column) { return (k * 7 + column * 2) % 9 - 4; }
 
-/* Small integers come out exactly; that ldmatrix brings what mma takes, and movmatrix what ldmatrix_trans
- * brings, ties the layouts to each other. */
+/* Small integers give exact results. ldmatrix must load the fragments of mma, and movmatrix must
+ * give those of ldmatrix_trans, which checks the layouts against each other. */
 static void test_tensor(void **)
 {
     const unsigned zero[TENSOR_WORDS] = {0};
@@ -203,7 +203,8 @@ static void test_tensor(void **)
     emu_reset();
 }
 
-/* Asynchronous copies on a device that has them and on one where they are loads and stores. */
+/* Asynchronous copies on a device that supports them, and on one where they are loads and
+ * stores. */
 static void test_copies(void **)
 {
     unsigned start[WORDS];

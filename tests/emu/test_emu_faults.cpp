@@ -1,8 +1,8 @@
-/* Every planted fault in a process of its own: what this build of the emulator makes of it, and whether it
- * says so in the right words; every correct twin and idiom: silence, under 50 random schedules. Compiled once
- * per mode.
+/* Runs every planted fault in a process of its own and checks that this build of the emulator
+ * detects it as listed, with the right report. Every correct twin and idiom must stay silent under
+ * 50 random schedules. The file is compiled once per mode.
  *
- * Leaves the mode's column of the table in $PLSTM_BUILD/emu/faults.<mode> for test_emu_table. */
+ * It writes the mode's column of the table to $PLSTM_BUILD/emu/faults.<mode> for test_emu_table. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -31,7 +31,8 @@ struct Seen {
     std::string text;
 };
 
-/* Runs one case in a child, so that a sanitizer may end it, and reads its report and standard error. */
+/* Runs one case in a child process, which a sanitizer may end, and reads its report and standard
+ * error. */
 static Seen observe(int (*run)(int), int bug, unsigned long long seed)
 {
     int pipe_ends[2];
@@ -46,7 +47,7 @@ static Seen observe(int (*run)(int), int bug, unsigned long long seed)
         emu_reset();
         emu_seed(seed);
         int wrong = run(bug);
-        /* What has been queued but not waited for still belongs to the case. */
+        /* Work that is queued but not awaited still belongs to the case. */
         cudaDeviceSynchronize();
         fputs(emu_report(), stderr);
         fflush(stderr);
@@ -113,7 +114,7 @@ static void test_faults(void **)
     }
 }
 
-/* A race or a divergence is named with both places, block and thread. */
+/* The report of a race or a divergence has both source lines, blocks and threads. */
 static void test_both_lines(void **)
 {
     int bad = 0;
@@ -131,8 +132,8 @@ static void test_both_lines(void **)
         for (size_t at = 0; (at = seen.text.find(" thread (", at)) != std::string::npos; at++)
             whos++;
         bool one_line =
-            seen.text.find("early exit") != std::string::npos; /* who left has no line any more */
-        /* of an asynchronous operation that has read, only the line is known */
+            seen.text.find("early exit") != std::string::npos; /* an exited thread has no line */
+        /* for the read of an asynchronous operation only the line is known */
         bool one_thread = seen.text.find("read by an asynchronous operation") != std::string::npos;
         if (lines < (one_line ? 1u : 2u) || whos < (one_thread ? 1u : 2u)) {
             print_message("%s: %zu lines, %zu threads named\n%s\n", f.name, lines, whos,

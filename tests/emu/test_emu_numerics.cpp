@@ -1,5 +1,5 @@
-/* Philox and the 16-bit formats: known answers, and bit for bit the real toolkit's headers where one is
- * installed. */
+/* Tests Philox and the 16-bit formats: known answers, and equality bit for bit with the real
+ * toolkit's headers if one is installed. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

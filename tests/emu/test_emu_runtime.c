@@ -1,5 +1,5 @@
-/* The host side of the emulated runtime, in C11: devices and their refusals, memory, streams, events, graphs,
- * injected faults. */
+/* Tests the host side of the emulated runtime, in C11: devices and their refusals, memory, streams,
+ * events, graphs, injected faults. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -103,9 +103,9 @@ static void test_occupancy(void **state)
     assert_int_equal(occupancy(1024, 32, 0), 2); /* threads */
     assert_int_equal(occupancy(1024, 33, 0), 1); /* 40 registers after rounding: 48 warps */
     assert_int_equal(occupancy(32, 16, 0), 32);  /* blocks */
-    assert_int_equal(occupancy(256, 255, 0), 1); /* 8160 a warp, 8 warps */
+    assert_int_equal(occupancy(256, 255, 0), 1); /* 8160 per warp, 8 warps */
     assert_int_equal(occupancy(256, 128, 0), 2);
-    assert_int_equal(occupancy(96, 168, 0), 4); /* 5376 a warp: 12 warps, given in fours */
+    assert_int_equal(occupancy(96, 168, 0), 4); /* 5376 per warp: 12 warps, in units of 4 */
     assert_int_equal(occupancy(256, 32, 232448), 1);
     assert_int_equal(occupancy(256, 32, 232449), 0);
     assert_int_equal(occupancy(256, 32, 115712), 2); /* 2 * (115712 + 1024) = 233472 exactly */
@@ -150,7 +150,7 @@ static void test_refusals(void **state)
     x = device_floats(64, 0.0f);
     assert_int_equal(kernel_shaped(x, 64, 1, 64, 0, 1, NULL),
                      cudaErrorNotSupported); /* no cooperative launch */
-    /* H = 200 in shared memory on 13 SMs needs 52,608 bytes a block. */
+    /* H = 200 in shared memory on 13 SMs needs 52,608 bytes per block. */
     assert_int_equal(cudaFuncSetAttribute(k, cudaFuncAttributeMaxDynamicSharedMemorySize, 52608),
                      cudaErrorInvalidValue);
     assert_int_equal(kernel_shaped(x, 64, 13, 256, 52608, 0, NULL), cudaErrorInvalidValue);
@@ -158,7 +158,8 @@ static void test_refusals(void **state)
     OK(cudaFree(x));
 }
 
-/* cudaMemcpy from pageable memory returns when the bytes are staged: a stream that does not wait for the legacy one may be earlier. */
+/* cudaMemcpy from pageable memory returns when the bytes are staged, so a stream that does not wait
+ * for the legacy stream may run earlier. */
 static void test_pageable_copy(void **state)
 {
     (void)state;
@@ -196,7 +197,7 @@ static void test_clusters(void **state)
         int clusters;
     } want[] = {{1, 132}, {2, 66}, {4, 30}, {8, 15}, {16, 7}};
     assert_int_equal(kernel_clusters(&n, 256, one, 0),
-                     cudaErrorInvalidClusterSize); /* of what size? */
+                     cudaErrorInvalidClusterSize); /* without a cluster size */
     for (int i = 0; i < 5; i++) {
         OK(kernel_clusters(&n, 256, one, want[i].size));
         assert_int_equal(n, want[i].clusters);
@@ -288,16 +289,16 @@ static void test_streams_are_lazy(void **state)
     OK(cudaDeviceSynchronize());
     OK(kernel_add_one(x, 64, a));
     OK(cudaMemcpyAsync(pinned, x, 64 * sizeof(float), cudaMemcpyDeviceToHost, a));
-    assert_true(pinned[0] != pinned[0]); /* poisoned until it is waited for */
+    assert_true(pinned[0] != pinned[0]); /* poisoned until the wait */
     OK(cudaEventRecord(event, a));
     assert_int_equal(cudaStreamQuery(a), cudaErrorNotReady);
     assert_int_equal(cudaEventQuery(event), cudaErrorNotReady);
-    OK(cudaStreamSynchronize(b)); /* another stream's wait moves nothing */
+    OK(cudaStreamSynchronize(b)); /* a wait for another stream runs nothing here */
     OK(cudaEventSynchronize(event));
     assert_true(pinned[0] == 2.0f);
     OK(cudaStreamQuery(a));
     OK(cudaEventQuery(event));
-    /* b waits for a by event, whichever is synchronised */
+    /* b waits for a by an event, whichever stream is synchronised */
     for (unsigned seed = 0; seed < 10; seed++) {
         emu_seed(seed);
         OK(cudaMemsetAsync(x, 0, 64 * sizeof(float), a));
@@ -431,7 +432,7 @@ static void test_graphs(void **state)
 
 /* ---- injected faults ---- */
 
-/* A small program that gives back what it took whatever fails. Returns the first error. */
+/* A small program that releases its resources whichever call fails. Returns the first error. */
 static cudaError_t program(float *result)
 {
     void *x = NULL, *y = NULL;
@@ -469,7 +470,7 @@ static void test_every_call_fails_once(void **state)
         assert_true(strlen(emu_failed_call()) > 0);
         assert_int_equal(emu_live_bytes(), 0);
         assert_int_equal(emu_live_objects(), 0);
-        OK(program(&v)); /* one call failed, the device is well */
+        OK(program(&v)); /* one call has failed, and the device still works */
     }
     emu_fail_call(EMU_CALL_ALLOC, 2, cudaSuccess);
     assert_int_equal(program(&v), cudaErrorMemoryAllocation);
@@ -497,7 +498,8 @@ static void test_device_vanishes(void **state)
     OK(program(&v));
 }
 
-/* A fault in a kernel ends the context: every later call says so, until the device is reset. */
+/* A fault in a kernel ends the context: every later call returns the error until the device is
+ * reset. */
 static void test_sticky(void **state)
 {
     (void)state;

@@ -1,5 +1,5 @@
-/* The table of tests/emu/README.md is what the three builds of test_emu_faults saw: fails when it is stale.
- * With --write it is written anew (make emu-table). */
+/* Checks that the table of tests/emu/README.md has the results of the three builds of
+ * test_emu_faults. With --write it rewrites the table (make emu-table). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -78,7 +78,7 @@ static std::string table_now()
     return t;
 }
 
-/* The README with the table replaced; "" if it has no place for one. */
+/* Returns the README with the table replaced, or "" if it has no place for one. */
 static std::string readme_with(const std::string &readme, const std::string &table)
 {
     size_t begin = readme.find(begin_mark), end = readme.find(end_mark);

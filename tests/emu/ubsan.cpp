@@ -1,6 +1,6 @@
-/* The alignment check of -fsanitize=alignment, for kernels of the race build, which do not link libubsan: a
- * vector load at an address that is not a multiple of its size is a fault on a device and goes unnoticed on
- * x86. */
+/* The alignment check of -fsanitize=alignment for kernels of the race build, which do not link
+ * libubsan: a vector load at an address that is not a multiple of its size is a fault on a device
+ * and goes unnoticed on x86. */
 #include <stdint.h>
 
 #include "core.h"

@@ -1,9 +1,9 @@
-"""tools/engines under the engines themselves: plain shell, GNU parallel, mpirun, and Slurm's daemons, which this test starts in a folder
-of its own on the loopback interface and stops by their process ids. Whatever happens to a member on the way, its checkpoint has the
-bytes, and its log the lines, of the member that was trained without a stop.
+"""Tests tools/engines under the engines themselves: plain shell, GNU parallel, mpirun, and Slurm's daemons, which this test starts in a folder
+of its own on the loopback interface and stops by their process ids. However a member is interrupted, its checkpoint must have the same bytes,
+and its log the same lines, as those of the member that was trained without interruption.
 
-`make test-engines` runs it; tools/deps.sh engines installs what it needs. An engine that is not installed, or a daemon that does not
-start here, is a skipped case that says why.
+`make test-engines` runs it; tools/deps.sh engines installs what it needs. If an engine is not installed, or a daemon does not start here, the
+case is skipped with the reason.
 """
 import contextlib
 import ctypes
@@ -24,11 +24,11 @@ import tap  # noqa: E402
 
 ENGINES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../tools/engines")
 PLSTM = os.environ.get("PLSTM", os.path.join("build", "plstm"))
-# About two seconds of a core a member, and a checkpoint about ten times a second.
+# A member takes about two seconds of one core and saves a checkpoint about ten times per second.
 OPTIONS = ["--data", "synthetic", "--hidden", "48", "--epochs", "2", "--keep", "0.8", "--threads", "1", "--save-every", "0.002", "--quiet"]
 SEEDS = "1 2 3 4"
-LOOPBACK = "%08X" % int.from_bytes(socket.inet_aton("127.0.0.1"), sys.byteorder)  # as /proc/net/tcp has it
-TIME_LIMIT = 60  # seconds for what takes about one on a machine with nothing else to do
+LOOPBACK = "%08X" % int.from_bytes(socket.inet_aton("127.0.0.1"), sys.byteorder)  # in the form of /proc/net/tcp
+TIME_LIMIT = 60  # seconds to wait for something that takes about one second on an idle machine
 
 
 class Place:
@@ -36,13 +36,13 @@ class Place:
 
     def __init__(self, folder):
         self.folder = folder
-        self.interrupted = False  # by a signal: what runs is ended, not waited for
-        os.chmod(folder, 0o711)  # munged refuses a socket that others cannot reach
+        self.interrupted = False  # by a signal: running processes are ended, not awaited
+        os.chmod(folder, 0o711)  # munged refuses a socket that other users cannot reach
         shutil.copy(PLSTM, os.path.join(folder, "plstm"))
         shutil.copytree(ENGINES, os.path.join(folder, "engines"))
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "OMPI_", "PMI", "SBATCH"))}
         self.environment.update(PLSTM=os.path.join(folder, "plstm"), ENGINES=os.path.join(folder, "engines"), LC_ALL="C")
-        self.environment["PATH"] += os.pathsep + "/usr/sbin"  # where the daemons are, also for users who do not look there
+        self.environment["PATH"] += os.pathsep + "/usr/sbin"  # the folder of the daemons, which some users do not have on PATH
 
     def path(self, *names):
         return os.path.join(self.folder, *names)
@@ -57,7 +57,7 @@ class Place:
         return out
 
     def members(self, engine):
-        """{seed: (bytes of the checkpoint, lines of the log without what a clock says)} of the members that are complete."""
+        """{seed: (bytes of the checkpoint, lines of the log without times)} of the complete members."""
         found = {}
         for mark in glob.glob(self.path(engine, "*.done")):
             name = mark.removesuffix(".done")
@@ -69,7 +69,7 @@ class Place:
         return found
 
     def program_of(self, engine, seed):
-        """Process id of the plstm that trains a member, or None. The folder's name is of this test alone."""
+        """Returns the process id of the plstm that trains a member, or None. Only this test uses the folder's name."""
         mine = os.fsencode(self.path("plstm")), os.fsencode(os.path.join(engine, f"seed-{seed}.st"))
         for process in glob.glob("/proc/[0-9]*/cmdline"):
             with contextlib.suppress(OSError):
@@ -81,8 +81,8 @@ class Place:
 
     @contextlib.contextmanager
     def half_way(self, engine, seed):
-        """Process id of a member's plstm, which stands still (SIGSTOP) once there is a checkpoint to continue from, so that a slow
-        machine does not let it end before it is disturbed."""
+        """Returns the process id of a member's plstm, stopped by SIGSTOP once it has saved a checkpoint, so that it cannot end before it is
+        interrupted, even on a slow machine."""
         wait_for(f"a checkpoint of member {seed} of {engine}", lambda: os.path.exists(self.path(engine, f"seed-{seed}.st")))
         pid = wait_for(f"member {seed} of {engine}", lambda: self.program_of(engine, seed))
         os.kill(pid, signal.SIGSTOP)
@@ -99,14 +99,14 @@ class Place:
 
 
 def left_running():
-    """Process ids of what outlived its parent in this test: the reaper (below) has become its parent."""
+    """Returns the ids of processes that outlived their parent in this test; the reaper (below) has become their parent."""
     reaper = os.getppid()
     with open(f"/proc/{reaper}/task/{reaper}/children", encoding="ascii") as f:
         return [int(pid) for pid in f.read().split() if int(pid) != os.getpid()]
 
 
 def listening(pid):
-    """Addresses at which a process accepts connections: hexadecimal, as /proc/net/tcp has them."""
+    """Returns the addresses at which a process accepts connections, in hexadecimal as in /proc/net/tcp."""
     sockets = set()
     for name in glob.glob(f"/proc/{pid}/fd/*"):
         with contextlib.suppress(OSError):
@@ -149,7 +149,7 @@ def same_as_serial(engine):
 
 
 def test_serial():
-    """What the other cases are compared with."""
+    """Trains the members with which the other cases are compared."""
     place.run("engines/members.sh", "serial", SEEDS, *OPTIONS)
     assert sorted(place.members("serial")) == SEEDS.split()
 
@@ -158,7 +158,7 @@ def test_shell_killed_and_stopped():
     first = place.start("engines/members.sh", "shell", "1 2", *OPTIONS, stdout=subprocess.DEVNULL)
     place.kill("shell", 1)
     with place.half_way("shell", 2):
-        # Two queues over the same members share them: the second one skips what the first one is training.
+        # Two queues over the same members share them: the second skips the members that the first is training.
         place.run("engines/members.sh", "shell", "2", *OPTIONS, status=75)
         first.terminate()
     assert first.wait(TIME_LIMIT) != 0
@@ -181,7 +181,7 @@ def test_parallel():
 
 
 def test_mpirun():
-    """mpirun, no daemon, listens at every address while it runs, whatever it is told; it looks for others on the loopback interface."""
+    """mpirun is no daemon, but it listens at every address while it runs, under any option; it looks for peers on the loopback interface."""
     needs("mpirun")
     as_root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
     mpirun = ["mpirun", *as_root, "--oversubscribe", "--mca", "oob_tcp_if_include", "lo", "-n", "2"]
@@ -232,7 +232,7 @@ def free_ports(n):
 
 
 class Daemons:
-    """munged, slurmctld and slurmd of one node, on the loopback interface alone."""
+    """munged, slurmctld and slurmd of one node, only on the loopback interface."""
 
     def __init__(self):
         self.folder = place.path("cluster")
@@ -274,7 +274,7 @@ class Daemons:
         return done.stdout.strip() if done.returncode == 0 else None
 
     def wait(self, name, ready):
-        """Until it answers; where it does not, the case is skipped in its words."""
+        """Waits until a daemon answers; if it does not, skips the case with the daemon's message."""
         end = time.monotonic() + 20
         while time.monotonic() < end and self.started[-1][2].poll() is None:
             if ready():
@@ -304,7 +304,7 @@ def submit(array):
 
 
 def insist(*command):
-    """Slurm refuses to touch a job that changes its state at the moment, "try again later"."""
+    """Repeats a command while Slurm refuses it ("try again later") because the job is just changing its state."""
     wait_for(" ".join(command), lambda: Daemons.says(*command) is not None)
 
 
@@ -322,7 +322,7 @@ def test_slurm_array():
     try:
         daemons.start_all()
         job = submit("1-4")
-        # Member 1 is sent what Slurm sends before the time limit, member 2 is killed, member 3 cancelled, member 4 left alone.
+        # Member 1 gets the signal that Slurm sends before the time limit, member 2 is killed, member 3 cancelled, member 4 undisturbed.
         with place.half_way("slurm", 1), place.half_way("slurm", 2) as second, place.half_way("slurm", 3):
             insist("scancel", "--signal=USR1", "--batch", f"{job}_1")
             os.kill(second, signal.SIGKILL)
@@ -348,7 +348,7 @@ def test_slurm_array():
 
 
 def end_left_running():
-    """What slurmstepd or mpirun had started is left in turn when they end."""
+    """Ends the remaining processes; those started by slurmstepd or mpirun are orphaned in turn when these end."""
     for _ in range(20):
         if not left_running():
             break
@@ -363,7 +363,7 @@ def test_nothing_is_left_running():
 
 
 def interrupted(number, _frame):
-    """Ends the tests, and with them all that they started; a second signal, such as the one that the reaper passes on, does not disturb that."""
+    """Ends the tests and everything that they started; a second signal, such as the one that the reaper passes on, is ignored."""
     place.interrupted = True
     for each in SIGNALS:
         signal.signal(each, signal.SIG_IGN)
@@ -371,8 +371,8 @@ def interrupted(number, _frame):
 
 
 def fork_under_reaper():
-    """Returns in a child. This process becomes the parent of what the child's own children leave behind (slurmstepd, a member whose script
-    was killed), sees each to its end, and ends as the child ends."""
+    """Returns in a child process. This process becomes the parent of the orphans of the child's children (slurmstepd, a member whose script
+    was killed), waits for each of them, and exits with the child's status."""
     tests = os.fork()
     if tests == 0:
         return

@@ -1,11 +1,13 @@
-/* cluster_case: the time loops of the variant `cluster` behind loop_case.h. Words of a plan: tile units rows replicas slices T B H. */
+/* cluster_case: implements loop_case.h for the time loops of the variant `cluster`. The words of a
+ * plan are tile units rows replicas slices T B H. */
 #include "fwd_cluster.cuh"
 
 #include "bwd_cluster.cuh"
 
 #include "loop_case.h"
 
-/* X(precision, quads, resident, batch), in the order of a plan's tile; CASE_FIRST: the first alone is compiled. */
+/* X(precision, quads, resident, batch), in the order of a plan's tile. With CASE_FIRST only the
+ * first is compiled. */
 #define CASE_FIRST_TILE(X)  X(BF16, 2, 1, 8)
 #define CASE_OTHER_TILES(X) X(TF32, 2, 1, 8) X(BF16, 1, 0, 16) X(TF32, 1, 2, 24)
 #ifdef CASE_FIRST
@@ -13,7 +15,7 @@
 #else
 #define CASE_TILES(X) CASE_FIRST_TILE(X) CASE_OTHER_TILES(X)
 #endif
-enum { CASE_THREADS = 512 }; /* most, of any plan */
+enum { CASE_THREADS = 512 }; /* the most threads of any plan */
 
 #define X(precision, quads, resident, batch)                                                       \
     forward_case<PRECISION_##precision, quads, resident, batch, CASE_THREADS>,
@@ -41,8 +43,8 @@ static const struct {
 };
 enum { TILES = sizeof tiles / sizeof tiles[0], WORDS = 8 };
 
-/* Without words: a ragged last block, two replicas of which the last lacks a row, two ranges, two slices, weights in registers and shared
- * memory. */
+/* The plan without words has a ragged last block, two replicas of which the last has one row less,
+ * two ranges, two slices, and weights in registers and shared memory. */
 extern "C" int case_plan(int back, int n, const int *words, LstmShape *shape, LstmPlan *plan)
 {
     static const int own[WORDS] = {0, 12, 2, 2, 2, 6, 5, 23};

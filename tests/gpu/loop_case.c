@@ -1,11 +1,12 @@
-/* loop_case forward|backward [words of the plan]: one time loop at one small shape on the emulator, and what came of it: the program
- * into whose kernels test_persistent_faults.py and test_cluster_faults.py plant mistakes. Says one line and exits with
+/* loop_case forward|backward [words of the plan]: runs one time loop at one small shape on the
+ * emulator. test_persistent_faults.py and test_cluster_faults.py plant faults in its kernels. It
+ * prints one line and exits with
  *
- *     0 as it should be    1 wrong values    2 a block timed out    3 the emulator reports a fault
+ *     0 right    1 wrong values    2 a block timed out    3 the emulator reports a fault
  *
- * Each pass is launched three times, from barrier words (of a plan that has some) that pass 2^32 on the way, in case_plan's plan and
- * with masks on both sites, so that every stage has something to do. What the precision rounds, the reference rounds, too. EMU_SEED
- * makes the schedule random, as everywhere. */
+ * Each pass is launched three times in case_plan's plan, with masks on both sites, so that every
+ * stage has work. If the plan has barrier words, they wrap past 2^32 on the way. The reference
+ * rounds the same operands as the precision. EMU_SEED makes the schedule random. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -73,7 +74,8 @@ static float *uploaded(const double *from, int n)
     return to;
 }
 
-/* n float32 numbers, so that both sides compute with the same, and `more` zeros. */
+/* Returns n float32 numbers, so that both sides compute with the same values, followed by `more`
+ * zeros. */
 static double *drawn(uint32_t subsequence, double scale, int n, int more)
 {
     float four[4];
@@ -91,7 +93,7 @@ static double *copied(const double *from, int n)
     return memcpy(x, from, (size_t)n * sizeof *x);
 }
 
-/* Raises *worst to the largest difference; a NaN is larger than all. */
+/* Raises *worst to the largest difference; a NaN counts as the largest. */
 static void compare(double *worst, const float *ours, const double *exact, int n)
 {
     float *x = zeros((size_t)n * sizeof *x);
@@ -101,8 +103,8 @@ static void compare(double *worst, const float *ours, const double *exact, int n
     free(x);
 }
 
-/* float32 errs some 1e-6 here. Of operands that are rounded the two sides round to the same but where float32's error crosses the middle
- * between two numbers of the precision. */
+/* The error of float32 is about 1e-6 here. Both sides round an operand to the same value, except if
+ * float32's error crosses the midpoint between two numbers of the precision. */
 static double bound_of(LstmPrecision precision)
 {
     return precision == PRECISION_F32 ? 1e-4 : precision == PRECISION_TF32 ? 0x1p-8 : 0x1p-6;
@@ -151,7 +153,7 @@ int main(int argc, char **argv)
     uint16_t *tiles = zeros(tensor_copy_bytes(H));
     copy_packed(w_hh, H, packed), copy_tiles(w_hh, H, tiles);
 
-    emu_device_select("H200"); /* copies from global to shared memory land at the wait */
+    emu_device_select("H200"); /* where copies from global to shared memory arrive at the wait */
     emu_quiet(1);
     StepState s = {.step = step};
     StepState *state = device_alloc(&s, sizeof s);

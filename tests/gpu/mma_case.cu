@@ -1,4 +1,4 @@
-/* mma_case: the time loops of the variant mma behind loop_case.h. */
+/* mma_case: implements loop_case.h for the time loops of the variant mma. */
 #include "fwd_mma.cuh"
 
 #include "bwd_mma.cuh"
@@ -25,7 +25,8 @@ PERSISTENT_KERNEL(backward_case, MmaBackwardPass)
 PERSISTENT_PASS(backward_case, MmaBackwardPass,
                 backward_case<PRECISION_TF32, 1, CASE_RESIDENT_BACKWARD, 8, CASE_BACKWARD_THREADS>)
 
-/* A ragged last block, slices, row warps and passes, weights in all three places, clusters of two blocks. */
+/* The plan has a ragged last block, slices, row warps and passes, weights in all three places, and
+ * clusters of two blocks. */
 extern "C" int case_plan(int back, int n, const int *, LstmShape *shape, LstmPlan *plan)
 {
     LstmPlan p = {};

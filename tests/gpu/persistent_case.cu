@@ -1,4 +1,4 @@
-/* persistent_case: the time loops of the variants on vector units behind loop_case.h. */
+/* persistent_case: implements loop_case.h for the time loops of the variants on vector units. */
 #include "fwd_persistent.cuh"
 
 #include "bwd_persistent.cuh"
@@ -26,7 +26,7 @@ PERSISTENT_KERNEL(backward_case, BackwardPass)
 PERSISTENT_PASS(backward_case, BackwardPass,
                 backward_case<CASE_RESIDENT_BACKWARD, CASE_BATCH, CASE_THREADS>)
 
-/* A ragged last block, slices, groups and passes, weights in all three places. */
+/* The plan has a ragged last block, slices, groups and passes, and weights in all three places. */
 extern "C" int case_plan(int back, int n, const int *, LstmShape *shape, LstmPlan *plan)
 {
     LstmPlan p = {};

@@ -1,4 +1,4 @@
-/* bench/axes.cpp: what the rows range over, and what the command line may say about it. */
+/* Tests bench/axes.cpp: the shapes and precisions of the rows, and the options that select them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

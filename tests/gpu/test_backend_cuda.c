@@ -1,10 +1,11 @@
-/* The cuda backend, on a GPU or on the emulated one: the same source for both.
+/* Tests the cuda backend, on a GPU or on the emulated one, from the same source.
  *
- * Against the reference, 20 SGD steps at odd shapes, with the bound of test_backend_cpu.c and its reasons:
- * the same formulas as a plain float32 loop, other orders of sums, exp and tanh within an ulp or two of
- * libm's; so at most 3 times that loop's error against double (2 for the forward result of the first step),
- * plus 4 ulp of the largest value. Against itself, bit for bit: replayed, launched kernel by kernel, with ids
- * of its own, resumed, repeated, under any schedule. */
+ * It is compared with the reference over 20 SGD steps at odd shapes, with the bound of
+ * test_backend_cpu.c for the same reasons: the formulas are those of a plain float32 loop, with
+ * other orders of sums, and exp and tanh within an ulp or two of libm's. So its error may be at
+ * most 3 times that loop's error against double (2 times for the forward result of the first step),
+ * plus 4 ulp of the largest value. It is also compared with itself, bit for bit: replayed, launched
+ * kernel by kernel, with its own ids, resumed, repeated, under any schedule. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -54,19 +55,20 @@ static const Case cases[] = {
 };
 enum { CASES = sizeof cases / sizeof cases[0] };
 
-/* How a run is made. */
+/* The options of a run. */
 typedef struct Way {
-    bool eager, own_ids; /* cuda: kernel by kernel; ids with every window instead of the stream */
-    int from, to;        /* steps of the run that are done here */
-    bool scored;         /* a window is scored after every fifth step */
-    bool told;           /* steps 8 to 11 are told that no gradient flows into their state */
-    const char *kernel;  /* NULL: cublas */
-    const char *plan;    /* as a checkpoint recorded it */
+    /* cuda: launch kernel by kernel; pass ids with every window, not a stream */
+    bool eager, own_ids;
+    int from, to;       /* the steps of the run to do here */
+    bool scored;        /* a window is scored after every fifth step */
+    bool told;          /* steps 8 to 11 pass that no gradient flows into their state */
+    const char *kernel; /* NULL: cublas */
+    const char *plan;   /* as recorded in a checkpoint */
     LstmPrecision precision;
-    const char *algorithms; /* as a checkpoint recorded them */
+    const char *algorithms; /* as recorded in a checkpoint */
 } Way;
 
-/* What the backend of a model has told last. */
+/* The last note of a model's backend. */
 static BackendInfo told;
 
 static const BackendInfo *info_of(const Model *m)
@@ -91,7 +93,7 @@ static void run_free(Run *r)
 
 static size_t state_size(const Case *k) { return (size_t)(k->L * k->B * k->H); }
 
-/* A different lr and clip now and then: they must reach a captured graph. */
+/* lr and clip change now and then, and must reach a captured graph. */
 static double lr_at(int step) { return step < 8 ? 0.5 : step < 13 ? 0.25 : 0.4; }
 
 static double clip_at(int step) { return step < 11 ? 2.0 : 0.5; }
@@ -125,7 +127,7 @@ static bool tensor_kernel(const char *name)
     return false;
 }
 
-/* Few threads, for the emulator's sake; and a ragged last block. */
+/* Uses few threads, to keep the emulator fast, and a ragged last block. */
 static void small_plans(const char *kernel)
 {
 #ifdef CUDA_EMU
@@ -136,8 +138,8 @@ static void small_plans(const char *kernel)
 #endif
 }
 
-/* Steps from..to-1 of the run of case k. from > 0: *run holds the weights and the state of before. Epochs are
- * 7 windows: the window of a step is not its number. */
+/* Runs steps from..to-1 of the run of case k. If from > 0, *run has the weights and the state
+ * before it. An epoch has 7 windows, so the window of a step is not its number. */
 static void train(const BackendOps *ops, const Case *k, Way way, Run *run)
 {
     Error e = {0};
@@ -217,7 +219,7 @@ static void assert_same_bits(const Case *k, const Run *a, const Run *b)
     assert_memory_equal(a->state, b->state, 2 * state_size(k) * sizeof(float));
 }
 
-/* The race and the ASan build take ten times as long, and show what they show at once. */
+/* The race and the ASan build take ten times as long, and a few steps are enough for them. */
 static bool slow_build(void)
 {
 #ifdef CUDA_EMU
@@ -227,7 +229,7 @@ static bool slow_build(void)
 #endif
 }
 
-/* Where a step takes seconds the plain build has shown it already. */
+/* If a step takes seconds, the plain build covers it. */
 static void skip_slow(void)
 {
     print_message(
@@ -279,11 +281,13 @@ static void check_loop(const char *what, const Case *k, const double *exact, con
     check(what, k, f32_error(ours, exact, n, &largest), plain_error, times, largest);
 }
 
-/* Values of --kernel: every variant of float32, the first and then from the last one back; `auto`; and each with one before it, since what
- * the passes compute does not hang on how they were paired. */
+/* The values of --kernel: every float32 variant, the first one and then from the last one back;
+ * `auto`; and each paired with the one before it, since the results of the passes do not depend on
+ * their pairing. */
 enum { KERNELS_MOST = 32 };
 static char kernels[KERNELS_MOST][32];
-static int kernel_count, alone; /* of them all; of the variants, which stand first */
+/* number of all values; number of single variants, which come first */
+static int kernel_count, alone;
 
 static void list_kernels(void)
 {
@@ -408,7 +412,7 @@ static void state_gradients_follow_reference(void **state)
     }
 }
 
-/* Logits of a scored row, bias and all, give that word's nats. */
+/* The logits of a scored row, including the bias, give that word's nats. */
 static void logits_are_those_of_the_nats(void **state)
 {
     (void)state;
@@ -439,7 +443,7 @@ static void logits_are_those_of_the_nats(void **state)
 
 /* ---- the same bits ---- */
 
-/* What a checkpoint would say of kernel and plan. */
+/* Returns the kernel and plan that a checkpoint would record. */
 static void recorded_plan(const Case *k, const char *kernel, LstmPrecision precision, char name[48],
                           char plan[RECURRENCE_TEXT])
 {
@@ -483,8 +487,8 @@ static void every_way_gives_the_same_bits(void **state)
     }
 }
 
-/* Resumed by the same plan, as a checkpoint records it; in bf16 that shows too that the copies which the update wrote are those
- * that weights which were set get. */
+/* A run resumes with the same plan, as recorded in a checkpoint. In bf16 this also shows that the
+ * copies written by the update equal those made from weights that were set. */
 static void resume_gives_the_same_bits(void **state)
 {
     (void)state;
@@ -519,8 +523,9 @@ static void resume_gives_the_same_bits(void **state)
     }
 }
 
-/* A kernel on tensor cores reads w_hh as fragments that the update writes: a run that goes on, whose fragments are made from the
- * weights that it was given, has the same bits; and so has a graph. Beside another kernel's backward too. */
+/* A kernel on tensor cores reads w_hh as fragments that the update writes. A resumed run, whose
+ * fragments are made from the loaded weights, has the same bits, and so has a graph, also beside
+ * another kernel's backward pass. */
 static void tensor_kernels_read_what_the_update_wrote(void **state)
 {
     (void)state;
@@ -644,8 +649,8 @@ static void results_come_three_steps_late(void **state)
     model_close(&s.m);
 }
 
-/* A replayed step is one launch; the host waits only for a result of three steps ago, and allocates nothing.
- */
+/* A replayed step is one launch; the host waits only for a result of three steps ago and allocates
+ * nothing. */
 static void a_step_is_one_launch(void **state)
 {
     (void)state;
@@ -669,8 +674,8 @@ static void a_step_is_one_launch(void **state)
 }
 
 #ifndef CUDA_EMU
-/* Whether a kernel node is one of ours and not of the recurrence: by its name, since a library's product may
- * be several. */
+/* Whether a kernel node is one of ours and not part of the recurrence; decided by its name, since a
+ * library's product may be several nodes. */
 static bool own_kernel(cudaGraphNode_t node)
 {
     static const char *const names[] = {"step_begin", "embedding_",  "softmax_xent", "column_sums",
@@ -678,7 +683,7 @@ static bool own_kernel(cudaGraphNode_t node)
     struct cudaKernelNodeParams p;
     const char *name;
     if (cudaGraphKernelNodeGetParams(node, &p) || cudaFuncGetName(&name, p.func)) {
-        cudaGetLastError(); /* a library's own runtime knows it */
+        cudaGetLastError(); /* the kernel belongs to a library's own runtime */
         return false;
     }
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
@@ -687,7 +692,7 @@ static bool own_kernel(cudaGraphNode_t node)
 }
 #endif
 
-/* At most 12 kernels a minibatch at two layers beside products, copies and the recurrence. */
+/* At most 12 kernels per minibatch at two layers besides products, copies and the recurrence. */
 static void few_kernels_a_step(void **state)
 {
     (void)state;
@@ -719,14 +724,15 @@ static void few_kernels_a_step(void **state)
         free(node);
 #ifdef CUDA_EMU
         LstmShape shape = {.T = k.T, .B = k.B, .H = k.H};
-        /* A product is one node here: one forward and three backward a layer, one and two for the softmax. */
+        /* A product is one node here: one forward and three backward per layer, one and two for the
+         * softmax. */
         int products = (int)(4 * k.L + 3), recurrence = 0;
         const Recurrence *r = cuda_recurrence(s.m.backend);
         recurrence +=
             (int)k.L * (r->forward->launches(&shape, 0) + r->backward->launches(&shape, 1));
-        if (sites == SITES_ALL && i < 3) recurrence += (int)k.L; /* cublas: the carried h, masked */
+        if (sites == SITES_ALL && i < 3) recurrence += (int)k.L; /* cublas: the masked carried h */
         own = kernels - products - recurrence;
-        assert_int_equal(others, 1); /* the carried state's copy */
+        assert_int_equal(others, 1); /* the copy of the carried state */
 #endif
         print_message(
             "%s %s %s: %zu nodes, %d kernels, of those %d beside products and the recurrence\n",
@@ -738,7 +744,8 @@ static void few_kernels_a_step(void **state)
 
 /* ---- faults of a step ---- */
 
-/* A step whose fault record is set changes neither weights nor state, and says so; nor does any behind it. */
+/* A step whose fault record is set changes neither weights nor state and reports it; the steps
+ * after it change nothing either. */
 static void a_fault_changes_nothing(void **state)
 {
     (void)state;
@@ -841,7 +848,7 @@ static void plans_are_recorded_and_taken(void **state)
     assert_int_equal(r->plan[PLAN_ONE_ROW].rows, 1);
     model_close(&m);
 
-    /* One made otherwise is taken as it is. */
+    /* A plan made in another way is used unchanged. */
     setenv("PLSTM_PLAN", "blocks=5,threads=64", 1);
     open_with(&m, &k, "reg", NULL);
     recurrence_text(cuda_recurrence(m.backend), plan, sizeof plan);
@@ -888,7 +895,7 @@ static void plans_are_recorded_and_taken(void **state)
 
 /* ---- algorithms of the products ---- */
 
-/* Note "algorithms" of a run, as its checkpoint has it. */
+/* Returns the note "algorithms" of a run, as in its checkpoint. */
 static void recorded_algorithms(LstmPrecision precision, const char *from, char out[GEMM_TEXT],
                                 char remark[1400])
 {
@@ -910,7 +917,8 @@ static int items_of(const char *text)
     return n;
 }
 
-/* A record is taken as it is, tuned or not, and a run that goes on by it has the bits of one that was not stopped. */
+/* A record is used unchanged, tuned or not, and a run resumed with it has the bits of an
+ * uninterrupted run. */
 static void algorithms_are_recorded_and_taken(void **state)
 {
     (void)state;
@@ -925,7 +933,7 @@ static void algorithms_are_recorded_and_taken(void **state)
         recorded_algorithms((LstmPrecision)i, NULL, tuned, remark);
         assert_int_equal(items_of(tuned), 6);
         recorded_algorithms((LstmPrecision)i, first, again,
-                            remark); /* the record counts, not what is faster today */
+                            remark); /* the record counts, not what would be faster today */
         assert_string_equal(first, again);
         unsetenv("PLSTM_TUNE");
         recorded_algorithms((LstmPrecision)i, tuned, again, remark);
@@ -966,7 +974,7 @@ static void other_algorithms_are_other_bits(void **state)
                             (size_t)one.weights.offset[1] * sizeof(float));
     run_free(&one), run_free(&two);
 
-    /* What does not fit is chosen anew, and said. */
+    /* An algorithm that does not fit is replaced, with a remark. */
     for (char *at = other; (at = strstr(at, "=200004c74.")); at++) at[1] = '7';
     recorded_algorithms(PRECISION_F32, other, got, remark);
     assert_string_equal(first, got);
@@ -1047,7 +1055,7 @@ static void refusals(void **state)
 #endif
 }
 
-/* The device itself has the last word on how many blocks it holds. */
+/* The device decides how many blocks it holds. */
 static void more_blocks_than_the_device_holds(void **state)
 {
     (void)state;
@@ -1068,7 +1076,8 @@ static void more_blocks_than_the_device_holds(void **state)
 }
 
 #ifdef CUDA_EMU
-/* `auto` goes by what such devices are known to hold. Where this one holds less, it takes the next kernel and says so. */
+/* `auto` uses the number of blocks that such devices are known to hold. If this one holds fewer, it
+ * uses the next kernel and prints so. */
 static void auto_takes_the_next(void **state)
 {
     (void)state;
@@ -1087,7 +1096,7 @@ static void auto_takes_the_next(void **state)
     assert_true(r.plan[PLAN_FORWARD].cluster > 1);
     assert_int_equal(recurrence_prepare(&r, &config, &device, &e), 0);
     assert_string_equal(r.kernel, first);
-    emu_gpc_sms(1); /* no two SMs in one GPC: no cluster has two blocks */
+    emu_gpc_sms(1); /* with one SM per GPC no cluster has two blocks */
     assert_int_equal(recurrence_prepare(&r, &config, &device, &e), 0);
     assert_string_not_equal(r.kernel, first);
     assert_non_null(strstr(r.remark, "kernel auto: "));
@@ -1117,7 +1126,7 @@ static void auto_takes_the_next(void **state)
 }
 #endif
 
-/* TF32 and bfloat16 are other arithmetics, which a run says, and 0 keeps an override off. */
+/* TF32 and bfloat16 are different arithmetics, which a run reports; 0 disables an override. */
 static void precision_is_explicit(void **state)
 {
     (void)state;
@@ -1193,7 +1202,7 @@ int main(void)
     Error e;
     int n;
 #ifdef CUDA_EMU
-    emu_device_select("A100"); /* a smaller workspace for cuBLAS to fill with NaN than H200's */
+    emu_device_select("A100"); /* a smaller cuBLAS workspace to fill with NaN than the H200's */
 #endif
     if (device_count(&n, &e)) {
         printf("1..0 # SKIP %s\n", e.text);

@@ -1,5 +1,5 @@
-"""bench/bench_gpu.cpp against the emulator: every row checks what it times, nothing that is wrong gets a time, and what cannot run says why.
-The decisions of a measurement are tested in test_measure.cpp, what rows range over in test_axes.cpp, cuDNN as a peer in test_cudnn.py."""
+"""Tests bench/bench_gpu.cpp on the emulator: every row checks what it times, a wrong result gets no time, and a row that cannot run has a reason.
+test_measure.cpp tests the decisions of a measurement, test_axes.cpp the selection of rows, and test_cudnn.py cuDNN as a peer."""
 import json
 import os
 import subprocess
@@ -33,10 +33,11 @@ ptxas info    : Used 20 registers, used 0 barriers
 
 
 def run(*arguments, program=BENCH, protect="0", **environment):
-    """(status, standard output and error). Device memory is closed to the host (EMU_PROTECT) in one test alone: it takes most of the time."""
+    """Returns (status, standard output and error). Only one test protects device memory from the host (EMU_PROTECT), since it takes most of the
+    time."""
     if not os.path.exists(program):
         raise tap.Skip(f"{program} is not built")
-    # One thread: the loops are tiny, and threads that spin at their end would disturb the tests beside this one.
+    # Use one thread: the loops are tiny, and threads that spin at their end would disturb tests that run beside this one.
     done = subprocess.run([program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=200,
                           env=dict(os.environ, OMP_NUM_THREADS="1", EMU_PROTECT=protect, **environment))
     return done.returncode, done.stdout
@@ -122,7 +123,7 @@ def test_the_host_leaves_device_memory_alone():
     assert status == 0 and said.count("stop=") >= 6 and "ERROR" not in said, said
 
 
-def test_what_is_wrong_gets_no_time():
+def test_a_wrong_result_gets_no_time():
     status, found, _ = rows("--spoil", "--benchmark_filter=^(lstm|layer2?|layers|gemm|step)/.*H:20/.*T:5")
     assert status == 1 and len(found) > 30, (status, len(found))
     for row in found.values():
@@ -131,7 +132,7 @@ def test_what_is_wrong_gets_no_time():
 
 
 def test_a_wrong_kernel_gets_no_time():
-    """And the right one beside it keeps its own."""
+    """A wrong kernel gets no time, and the right one beside it keeps its time."""
     status, found, _ = rows("--benchmark_filter=^(lstm|layer2?)/.*/f32/H:20/.*(T:5|fit)", "--variants=wrong,cublas", program=WRONG)
     assert status == 1
     for name, row in found.items():
@@ -154,7 +155,7 @@ def test_axes():
         assert status == 2 and why in said, said
 
 
-def test_what_cannot_run_is_listed_and_refused():
+def test_rows_that_cannot_run_are_listed_and_refused():
     status, found, _ = rows("--variants=cublas", "--precision=bf16", "--h=20", "--benchmark_filter=^(lstm|layer)/(fwd|bwd)/cublas.*T:5/iter")
     assert status == 0 and set(found) == {f"{kind}/cublas/bf16/H:20/B:3/T:5" for kind in ("lstm/fwd", "lstm/bwd", "layer/fwd")}, sorted(found)
     for row in found.values():
@@ -167,14 +168,14 @@ def test_what_cannot_run_is_listed_and_refused():
         assert row["error_message"].startswith("refused: " + ("a fit" if name.endswith("/fit") else "reg" if name.startswith("step/") else "reg ")), row
 
 
-def test_a_clock_that_stays_low_is_no_time_and_no_failure():
+def test_a_throttled_clock_gives_no_time_and_no_failure():
     status, found, _ = rows("--throttle=2", "--benchmark_filter=^(lstm/fwd/cublas/f32|step/cuda/f32)/H:20/B:3/T:5/iter")
     assert status == 0 and len(found) == 2
     for row in found.values():
         assert row["error_message"].startswith("throttled: ") and "median_us" not in row, row
 
 
-def test_a_run_out_of_time_is_a_whole_file():
+def test_a_run_out_of_time_writes_a_complete_file():
     status, found, _ = rows("--budget=0", "--benchmark_filter=^(lstm/fwd/cublas|step/cuda)/.*H:20/")
     assert status == 0 and len(found) > 5
     for name, row in found.items():
@@ -196,14 +197,14 @@ def test_constants():
     status, found = constants()
     assert status == 0
     for name, c in found.items():
-        if name == "dsmem_rate" and "refused" in c:  # the emulator's times of two sizes need not differ
+        if name == "dsmem_rate" and "refused" in c:  # the emulator's times of two sizes may be equal
             continue
         assert c["what"] and c["lo"] <= c["value"] <= c["hi"], (name, c)
         if name in COUNTS:
             assert c["unit"] == "count" and c["stop"] == "exact", (name, c)
         else:
             assert c["unit"] in ("B/s", "FLOP/s", "us", "clk", "B/clk/SM", "1/clk/SM") and c["samples"] >= 3 and c["stop"] != "exact", (name, c)
-    # What an H200 holds, as the emulator's GPCs have it; a cluster of 16 must have been allowed for that.
+    # The clusters that an H200 holds in the emulator's model of its GPCs; clusters of 16 must have been allowed.
     assert [found[f"clusters_{size}_full"]["value"] for size in (2, 4, 8, 16)] == [66, 30, 15, 7]
 
 
@@ -217,18 +218,18 @@ def test_constants_of_a_gpu_without_clusters():
 def test_wrong_constants_have_no_value():
     status, found = constants("--spoil")
     assert status == 1
-    found.pop("dsmem_rate")  # of the same kernels as gather_8, and maybe refused
-    assert {name for name, c in found.items() if "value" in c} == {"launch_gap", "graph_node_gap", *COUNTS}  # which compute nothing
+    found.pop("dsmem_rate")  # it uses the kernels of gather_8 and may be refused
+    assert {name for name, c in found.items() if "value" in c} == {"launch_gap", "graph_node_gap", *COUNTS}  # these compute nothing
     assert all(c["error"].startswith("wrong: ") for c in found.values() if "value" not in c)
 
 
-def test_one_run_for_a_profiler():
+def test_once_runs_a_row_for_a_profiler():
     status, said = run("--tiny", "--once=layers/softmax_xent/f32/H:20/B:3/T:5")
-    assert status == 0 and "right, off by" in said, said
+    assert status == 0 and "right, error" in said, said
     status, said = run("--tiny", "--once=lstm/bwd/wrong/f32/H:20/B:3/T:5", program=WRONG)
     assert status == 1 and "first at t 0, b 0, gate 0, unit 0: " in said and "1200 of 1200 differ, 0 NaN" in said, said
     status, said = run("--tiny", "--once=layers/nonsense")
-    assert status == 2 and "no row is called" in said
+    assert status == 2 and "unknown row" in said
 
 
 tap.main(globals())

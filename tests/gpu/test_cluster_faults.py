@@ -1,8 +1,8 @@
-"""Mistakes planted in the time loops of the variant `cluster`, one line each, and what the emulator makes of them: each has to be caught.
+"""Plants faults of one line each in the time loops of the variant `cluster` and checks that the emulator detects each of them.
 
-As in test_persistent_faults.py the kernels' sources are copied, one line of the copy is changed (it must stand
-there exactly once), and loop_case is built from it: plain, where a wrong wait ends in a fault record, wrong values or a report of
-the emulator, or with the race detector.
+As in test_persistent_faults.py, the test copies the kernels' sources, changes one line of the copy, which must occur exactly once, and builds
+loop_case from it: in the plain build, where a wrong wait ends in a fault record, wrong values or a report of the emulator, or with the race
+detector.
 """
 import os
 import sys
@@ -19,7 +19,7 @@ TIMED_OUT_AT = r"timed out at step \d+, exchange \d+, "
 
 programs = planted.Programs("cluster_case")
 
-# Further plans: a word for each of tile units rows replicas slices T B H.
+# Further plans, each a word for tile units rows replicas slices T B H.
 PLANS = {
     "bf16 ragged": "0 12 2 2 2 6 5 23",
     "tf32 ragged": "1 12 2 2 2 6 5 23",
@@ -35,13 +35,13 @@ PLANS = {
 
 
 def right(mode):
-    """The race build knows the first tile alone, but in make test-long: it takes as long to compile as to run all plans."""
+    """Returns the tiles of a build. The race build has only the first tile, except in make test-long, since it takes long to compile."""
     first = mode == "race" and not os.environ.get("PLSTM_LONG")
     program = programs.build(mode, f"right-{mode}", options=["-DCASE_FIRST"] if first else ())
     return program, [words for words in PLANS.values() if words.startswith("0 ") or not first]
 
 
-def test_without_a_mistake():
+def test_without_a_fault():
     for mode in planted.KERNEL:
         program, plans = right(mode)
         for words in plans:

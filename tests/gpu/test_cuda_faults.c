@@ -1,6 +1,6 @@
-/* Every CUDA and cuBLAS call of a short run fails in turn: the run ends with 1 or 4 and one sentence, nothing
- * stays allocated, and the checkpoint that was there, or a newer one, is whole. Faults are injected by the
- * emulator, so a real GPU has nothing to run. */
+/* Makes every CUDA and cuBLAS call of a short run fail in turn: the run ends with 1 or 4 and one
+ * sentence, no memory stays allocated, and the old checkpoint, or a newer one, is complete. The
+ * emulator injects the faults, so these tests do not run on a real GPU. */
 #include "tests/support/cuda_program.h"
 
 #include <stdio.h>
@@ -14,7 +14,7 @@
 
 #ifdef CUDA_EMU
 
-/* The trainer once more, on a cuda backend into which a fault can be planted. */
+/* A second copy of the trainer, on a cuda backend in which a fault can be planted. */
 static int find_planted(const char *name, const BackendOps **ops, Error *e);
 #define backend_find find_planted
 #define trainer_run  trainer_run_planted
@@ -24,17 +24,18 @@ static int find_planted(const char *name, const BackendOps **ops, Error *e);
 
 static TaskData *data;
 
-/* What is planted before which training step, or, AT_SCORE, before the first window that is scored. */
+/* The planted fault, and the training step before which it is planted, or AT_SCORE for the first
+ * scored window. */
 static BackendOps planted;
 static enum Plant {
-    RECORD,  /* a kernel timed out */
-    FORWARD, /* a block does not come in the forward pass */
+    RECORD,  /* a kernel has timed out */
+    FORWARD, /* a block is missing in the forward pass */
     BACKWARD,
 } plant;
 enum { NEVER = -1, AT_SCORE = -2 };
 static int64_t plant_at = NEVER;
 
-/* Block 1 counts from far behind, so that the others wait for arrivals that never come. */
+/* Block 1's count is set far back, so that the other blocks wait for arrivals that never happen. */
 static void set_back(const Backend *b, int which)
 {
     const LstmPlan *plan = &cuda_recurrence(b)->plan[which];
@@ -106,7 +107,8 @@ static int tear_down(void **state)
 
 static const char *kernel;
 
-/* A run of two epochs of three minibatches, valid scored, saved after each epoch and inside one. */
+/* A run of two epochs of three minibatches that scores valid and saves after each epoch and inside
+ * one. */
 static int short_run(const char *save, Error *e)
 {
     Settings s;
@@ -137,7 +139,8 @@ static void check_end(unsigned long n, int code, const char *save, const Error *
     assert_int_equal(files_named(".tmp"), 0);
 }
 
-/* Runs until one whole run has made all its calls; returns how many runs failed. */
+/* Repeats the run until it makes all its calls without a fault; returns the number of failed
+ * runs. */
 static unsigned long each_call(enum emu_call kind, cudaError_t error, bool vanish,
                                unsigned long stride)
 {
@@ -156,7 +159,7 @@ static unsigned long each_call(enum emu_call kind, cudaError_t error, bool vanis
         code = short_run(save, &e);
         if (code == EXIT_DONE && !emu_failed_call()[0])
             fail_msg("call %lu of %lu was not reached", n, calls);
-        /* Only a release may fail without a word: the run is over. */
+        /* Only the release of a resource may fail silently, since the run is over. */
         if (code == EXIT_DONE && !vanish && strstr(emu_failed_call(), "Destroy") == NULL &&
             strstr(emu_failed_call(), "Free") == NULL && n + 16 < calls)
             fail_msg("call %lu (%s) failed, and the run went on", n, emu_failed_call());
@@ -187,8 +190,8 @@ static void the_gpu_falls_off_the_bus(void **state)
                                                         : 13) >= 3);
 }
 
-/* A step that gives up ends the run with 1, a sentence and a checkpoint of what was before it, from which the run goes
- * on to the bytes of one that met no fault. */
+/* A step that times out ends the run with 1, a sentence and a checkpoint of the state before it,
+ * from which the run continues to the bytes of an undisturbed one. */
 static void a_fault_saves_what_was_before(void **state)
 {
     (void)state;
@@ -256,7 +259,7 @@ static void no_device_and_no_driver(void **state)
         emu_fail_call(EMU_CALL_ANY, 1, error[i]);
         assert_int_equal(devices_command(stdout, &e), EXIT_NO_DEVICE);
         assert_non_null(strstr(e.text, i ? "driver" : "finds none"));
-        /* The emulated GPU is for those who ask for it. */
+        /* The emulated GPU is used only on request. */
         assert_int_equal(backend_find("auto", &ops, &e), EXIT_DONE);
         assert_string_equal(ops->name, "cpu");
     }
@@ -320,7 +323,7 @@ int main(void)
         cmocka_unit_test(no_device_and_no_driver),
         cmocka_unit_test(the_cause_is_named),
     };
-    emu_device_select("A100"); /* a smaller workspace for cuBLAS than H200's */
+    emu_device_select("A100"); /* a smaller cuBLAS workspace than the H200's */
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
 

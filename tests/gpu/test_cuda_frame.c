@@ -1,5 +1,6 @@
-/* The frame for tasks (TASKS 1 and 5) on the cuda backend: batches with padding, features and positions that are not
- * scored, launched kernel by kernel and as graphs. On the emulated GPU, or built with nvcc on a real one. */
+/* Tests the frame for tasks (TASKS 1 and 5) on the cuda backend: batches with padding, features and
+ * positions that are not scored, launched kernel by kernel and as graphs. It runs on the emulated
+ * GPU, or, built with nvcc, on a real one. */
 #include "tests/support/cuda_program.h"
 
 #include "host/backend/backend_cuda.h"
@@ -13,7 +14,7 @@ static bool long_lists(void)
     return text && text[0];
 }
 
-/* Few threads, for the emulator's sake; kernels on tensor cores choose for themselves. */
+/* Uses few threads, to keep the emulator fast; kernels on tensor cores use their own number. */
 static void small_plans(const LstmVariant *v)
 {
 #ifdef CUDA_EMU
@@ -32,7 +33,7 @@ static void nothing_leaked(void)
 #endif
 }
 
-/* Persistent variants of float32. */
+/* The persistent variants of float32. */
 static int persistent_count(void)
 {
     int n = 0;
@@ -41,7 +42,8 @@ static int persistent_count(void)
     return n;
 }
 
-/* Every variant that computes in float32; in make test the stepwise one, and one that is persistent, which takes turns. */
+/* Runs every variant that computes in float32; make test runs the stepwise one and one persistent
+ * variant, in rotation. */
 static void follows_reference(void **state)
 {
     (void)state;
@@ -61,7 +63,8 @@ static void follows_reference(void **state)
         }
 }
 
-/* In the precisions of tensor cores the loss stays near the exact one; what rounds them is tested by products and kernels. */
+/* In the precisions of tensor cores the loss stays close to the exact one; the rounding is tested
+ * with the products and kernels. */
 static void other_precisions(void **state)
 {
     (void)state;
@@ -124,8 +127,8 @@ static void scores(void **state)
     }
 }
 
-/* Steps over batches of every T and B, each met `times` times in a row; some shapes come back after others took their
- * place. Returns how many graphs are kept. */
+/* Runs steps over batches of every T and B, each `times` times in a row; some shapes return after
+ * others have replaced them. Returns the number of graphs that are kept. */
 static int many_shapes(bool eager, int times, double *loss, Params *weights)
 {
     enum { T = TOY_LONGEST, B = TOY_ROWS };
@@ -150,7 +153,7 @@ static int many_shapes(bool eager, int times, double *loss, Params *weights)
                 }
                 batch_count(&w.batch);
                 if (model_train_step(m, &w, 0.1, 5, &r, &e)) fail_msg("%s", e.text);
-                memset(ids, 0x55, sizeof ids); /* they were the caller's until now */
+                memset(ids, 0x55, sizeof ids); /* the backend must not use the caller's ids later */
                 if (r.step >= 0) loss[next++] = r.nats;
             }
     do {
@@ -211,7 +214,7 @@ int main(void)
     Error e;
     int n;
 #ifdef CUDA_EMU
-    emu_device_select("A100"); /* a smaller workspace for cuBLAS to fill with NaN than H200's */
+    emu_device_select("A100"); /* a smaller cuBLAS workspace to fill with NaN than the H200's */
 #endif
     if (device_count(&n, &e)) {
         printf("1..0 # SKIP %s\n", e.text);

@@ -1,23 +1,28 @@
-/* What --precision may do to a window's gradients, on the cpu backend, which simulates it, and on the cuda backend.
+/* Bounds the effect of --precision on a window's gradients, on the cpu backend, which simulates it,
+ * and on the cuda backend.
  *
- * Bound      A running first-order analysis of rounding errors, in the probabilistic manner of N. J. Higham and T. Mary
- * (SIAM J. Sci. Comput. 41, 2019). Every value of the window is computed in double, and beside it s, the standard deviation of
- * its error under these rules:
+ * Bound      A running first-order analysis of rounding errors, in the probabilistic manner of N.
+ * J. Higham and T. Mary (SIAM J. Sci. Comput. 41, 2019). Every value of the window is computed in
+ * double, and beside it s, the standard deviation of its error under these rules:
  *
- *   - Rounding an operand to p significant bits errs by at most u = 2^-p of it (bf16: p = 8, tf32: p = 11; f32: an operand
- *     is taken as it is). Of an error that is uniform on its interval the variance is at most u^2/3 of the operand's square.
- *   - A product's sum_k a_k b_k of K terms is met by 2 K such errors and by what a_k and b_k bring with them. Errors of
- *     different terms are taken as independent, of mean 0, so their variances add:
+ *   - Rounding an operand to p significant bits has a relative error of at most u = 2^-p (bf16: p =
+ *     8, tf32: p = 11; f32: operands are not rounded). If the error is uniform on its interval, its
+ *     variance is at most u^2/3 of the operand's square.
+ *   - A product's sum_k a_k b_k of K terms has 2 K such errors, and the errors of a_k and b_k
+ *     themselves. Errors of different terms are treated as independent, of mean 0, so their
+ *     variances add:
  *         s^2 = sum (2 u^2/3 (a_k b_k)^2 + a_k^2 s(b_k)^2 + b_k^2 s(a_k)^2)
- *     and to s come the float32 roundings of the sum, at most K 2^-24 sum |a_k b_k|.
- *   - f(x) has s = |f'(x)| s(x), a product of two values and a sum of two as above without operand rounding, and each
- *     its float32 rounding: 1 unit, a function's 4 units of 2^-24. So s goes through all T steps, forward and back.
- *   - Sums over positions without factors (biases, words) are of terms whose errors come from the same rounded weights: their
- *     s add up, which holds however they hang together.
+ *     and the float32 roundings of the sum add at most K 2^-24 sum |a_k b_k| to s.
+ *   - f(x) has s = |f'(x)| s(x); a product of two values and a sum of two are as above without
+ *     operand rounding. Each has a float32 rounding: 1 unit of 2^-24, or 4 units for a function. So
+ *     s propagates through all T steps, forward and backward.
+ *   - Sums over positions without factors (biases, words) have terms whose errors come from the
+ *     same rounded weights: their s add up, which is valid for any correlation.
  *
- * So E ||error||^2 = ||s||^2 over a gradient's tensor. The error against the double reference must be ||error|| <= 2 ||s||.
- * Planted, as a proof that this can fail: sums that are kept in bfloat16 as well, which over K = 200 positions err about
- * sqrt(K)/2 = 7 times as much as the operands' rounding. */
+ * So E ||error||^2 = ||s||^2 over a gradient's tensor. The error against the double reference must
+ * be ||error|| <= 2 ||s||. To show that this test can fail, a fault is planted: sums that are also
+ * kept in bfloat16, whose error over K = 200 positions is about sqrt(K)/2 = 7 times that of the
+ * operands' rounding. */
 #include <dlfcn.h>
 #include <math.h>
 #include <setjmp.h>
@@ -47,8 +52,8 @@
 enum { V = 31, H = 32, L = 2, T = 4, B = 50, N = T * B, STEP = 77, ALLOWED = 2 };
 static const double keep = 0.5, float_ulp = 0x1p-24;
 
-/* ---- the fault that is planted: sums in bfloat16, in every product of OpenBLAS, which is the emulated cuBLAS, and in those of
- * the cpu backend (the linker wraps sgemm_run) ---- */
+/* ---- the planted fault: sums in bfloat16, in every product of OpenBLAS, which is the emulated
+ * cuBLAS, and in those of the cpu backend (the linker wraps sgemm_run) ---- */
 
 static bool sums_in_bf16;
 
@@ -97,14 +102,14 @@ typedef struct Value {
     double v, s;
 } Value;
 
-static double operand_variance; /* u^2/3 of the precision at hand */
+static double operand_variance; /* u^2/3 of the current precision */
 
 static Value exact(double v) { return (Value){v, 0}; }
 static Value rounded(double v, double s, double ulps)
 {
     return (Value){v, s + ulps * float_ulp * fabs(v)};
 }
-/* Of errors that hang together. */
+/* The sum for correlated errors. */
 static Value sum(Value a, Value b) { return rounded(a.v + b.v, a.s + b.s, 1); }
 static Value add(Value a, Value b) { return rounded(a.v + b.v, hypot(a.s, b.s), 1); }
 static Value scale(double f, Value a) { return rounded(f * a.v, fabs(f) * a.s, 1); }
@@ -121,7 +126,7 @@ static Value hyperbolic(Value a)
     return rounded(y, (1 - y * y) * a.s, 4);
 }
 
-/* sum over k of a[k*a_step] b[k*b_step], a product of --precision. */
+/* sum over k of a[k * a_step] * b[k * b_step], a product in --precision. */
 static Value dot(int n, const Value *a, int a_step, const Value *b, int b_step)
 {
     double v = 0, squares = 0, magnitude = 0, brought = 0;
@@ -206,7 +211,8 @@ static void layer_backward(Layer *l, const Value *w_ih, const Value *w_hh, Value
 static Layer layers[L];
 static int32_t x_ids[N], y_ids[N];
 
-/* Values and s of all gradients, at the offsets of p: [offset[count]], the caller's. */
+/* Returns the values and s of all gradients, at the offsets of p: [offset[count]], which the caller
+ * frees. */
 static Value *bounds(const Params *p, LstmPrecision precision)
 {
     static const double u[PRECISIONS] = {0, 0x1p-11, 0x1p-8};
@@ -275,7 +281,7 @@ static void prepare(void)
     }
 }
 
-/* Exit code of open; 0 with the gradients of the window. */
+/* Returns the exit code of open; with 0, also the gradients of the window. */
 static int gradients(const BackendOps *ops, const char *kernel, LstmPrecision precision,
                      Params *grads, Error *e)
 {
@@ -303,7 +309,7 @@ static int gradients(const BackendOps *ops, const char *kernel, LstmPrecision pr
     return 0;
 }
 
-/* The largest ||error|| / ||s|| of all tensors, and which tensor's. */
+/* Returns the largest ||error|| / ||s|| of all tensors, and its tensor. */
 static double worst_share(const Params *ours, const Params *reference, const Value *bound,
                           char name[48])
 {
@@ -342,7 +348,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* The values beside the bounds are the reference's gradients. */
+/* The values that were computed with the bounds equal the reference's gradients. */
 static void values_are_the_references(void **state)
 {
     (void)state;
@@ -373,7 +379,8 @@ static void check(const BackendOps *ops, const char *kernel, LstmPrecision preci
     assert_true(share <= ALLOWED);
 }
 
-/* A sanitised build takes many times as long; the plain one shows the rest. */
+/* A sanitised build takes many times as long, so it runs only a part; the plain build runs the
+ * rest. */
 static bool slow_build(void)
 {
 #ifdef CUDA_EMU
@@ -389,7 +396,8 @@ static void cpu_keeps_to_the_bound(void **state)
     for (int p = 0; p < PRECISIONS; p++) check(&backend_cpu, "auto", (LstmPrecision)p);
 }
 
-/* Every kernel in every precision, those that it lacks included: their recurrence is then float32. */
+/* Runs every kernel in every precision, including unsupported ones, in which its recurrence is
+ * float32. */
 static void cuda_keeps_to_the_bound(void **state)
 {
     (void)state;
@@ -405,7 +413,8 @@ static void cuda_keeps_to_the_bound(void **state)
                 check(&backend_cuda, lstm_variants[v]->footprint->name, (LstmPrecision)p);
 }
 
-/* A tf32 run is no float32 run, nor a bf16 run one in tf32: each breaks the next finer bound. */
+/* A tf32 run is not a float32 run, nor a bf16 run a tf32 run: each violates the next finer
+ * bound. */
 static void each_bound_is_of_its_precision(void **state)
 {
     (void)state;
@@ -430,7 +439,7 @@ static void sums_in_bf16_break_the_bound(void **state)
 #ifdef CUDA_EMU
     bool emulated = !device_count(&n, &e);
 #else
-    bool emulated = false; /* a real cuBLAS takes no fault from us */
+    bool emulated = false; /* no fault can be planted in a real cuBLAS */
     (void)n;
 #endif
     for (int i = 0; i < 1 + emulated; i++) {

@@ -1,5 +1,5 @@
-/* The profiles that plans are made for (host/plan/device.c) say what the runtime says: on the emulator for every one of its GPUs, on
- * a real GPU for that one. */
+/* Checks that the device profiles (host/plan/device.c) agree with the runtime: on the emulator for
+ * each of its GPUs, on a real GPU for that one. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,7 +16,8 @@
 #include "emu.h"
 #endif
 
-/* What a plan and its model look at; clocks and memory differ a little from board to board. */
+/* Compares the facts that a plan and its cost model use; clocks and memory differ slightly from
+ * board to board. */
 static void assert_like(const DeviceFacts *real, const DeviceFacts *profile)
 {
     assert_int_equal(real->major, profile->major);

@@ -1,5 +1,6 @@
-/* The program on the cuda backend, from the command line: train, stop, resume, eval, ensembles, sample, dump,
- * devices. The emulated GPU unless this is linked with the real runtime. */
+/* Tests the program on the cuda backend, from the command line: train, stop, resume, eval,
+ * ensembles, sample, dump, devices. It uses the emulated GPU unless it is linked with the real
+ * runtime. */
 #include "tests/support/cuda_program.h"
 
 #include <jansson.h>
@@ -11,7 +12,7 @@
 
 #define MODEL "--hidden 9 --layers 2 --batch 2 --seq 3 --keep 0.6 --init 0.2 --threads 1 --quiet"
 
-static const char *corpus; /* of every test */
+static const char *corpus; /* of all tests */
 
 static int set_up(void **state)
 {
@@ -23,7 +24,7 @@ static int set_up(void **state)
 
 /* ---- logs ---- */
 
-/* The lines of a log that are of one event, without what a clock says. */
+/* Returns the lines of a log with one event, without times. */
 static json_t *events(const char *path, const char *event)
 {
     json_t *list = json_array();
@@ -99,7 +100,7 @@ static void resume_gives_the_same_bytes(void **state)
     assert_logs_equal(log, log2);
 }
 
-/* cpu and cuda take each other's checkpoints, and come to the same place. */
+/* cpu and cuda read each other's checkpoints and reach the same losses. */
 static void checkpoints_move_between_backends(void **state)
 {
     (void)state;
@@ -129,7 +130,8 @@ static void checkpoints_move_between_backends(void **state)
             fail_msg("loss %.9g and %.9g", loss[i], loss[0]);
 }
 
-/* Losses of 15 steps on `backend` with the kernels of route, each going on from the other's file after 5. */
+/* Returns the losses of 15 steps on `backend` with the kernels of route, each continuing from the
+ * previous one's file after 5 steps. */
 static void losses_of(const char *backend, const char *const route[3], double loss[15])
 {
     const char *path = in_folder("route.st"), *log = in_folder("route.jsonl");
@@ -149,7 +151,8 @@ static void losses_of(const char *backend, const char *const route[3], double lo
     json_decref(steps);
 }
 
-/* Whatever runs the recurrence, and whoever goes on with whose file, the losses are those of the cpu. */
+/* With any variant, and after any change of variant at a checkpoint, the losses are those of the
+ * cpu backend. */
 static void every_kernel_follows_cpu(void **state)
 {
     (void)state;
@@ -163,7 +166,7 @@ static void every_kernel_follows_cpu(void **state)
             name[n++] = lstm_footprints[v]->name;
     losses_of("cpu", any, wanted);
     for (int r = 0; r < n;
-         r++) { /* one variant all the way, and each of the others beside its neighbours */
+         r++) { /* one variant throughout, and each of the others beside its neighbours */
         char pair[64];
         snprintf(pair, sizeof pair, "%s/%s", name[(r + 1) % n], name[r]);
         const char *route[3] = {name[r], pair, r == 1 ? "auto" : name[(r + 2) % n]};
@@ -183,8 +186,8 @@ static int times(const char *text, const char *phrase)
     return n;
 }
 
-/* auto says once what it chose and why; the log and the file name it, the file its plans; a run that goes on from that file
- * keeps them, and says so where it cannot. */
+/* auto prints once what it chose and why; the log and the file record it, and the file also its
+ * plans. A run that resumes from that file keeps them, or prints that it cannot. */
 static void auto_decides_once(void **state)
 {
     (void)state;
@@ -227,7 +230,8 @@ static void auto_decides_once(void **state)
 #endif
 }
 
-/* What a file says of kernels and products; a run that goes on elsewhere is told that its bits may differ. */
+/* A file records kernels and products; a run that resumes elsewhere prints that its bits may
+ * differ. */
 static void files_record_kernels_and_products(void **state)
 {
     (void)state;
@@ -278,9 +282,8 @@ static void divergence_names_its_step(void **state)
         snprintf(phrase, sizeof phrase, "diverged at step %d:", (int)last);
         assert_contains(run.err, phrase);
         json_decref(steps);
-        if (file_exists(
-                path)) { /* the cuda one saturates exactly, and lives until lr overflows in the second
-                                    epoch */
+        /* The cuda run saturates exactly and survives until lr overflows in the second epoch. */
+        if (file_exists(path)) {
             Run info = plstm("info %s", path);
             assert_int_equal(info.code, 0);
             assert_contains(info.out, "at the end of epoch 1");
@@ -290,8 +293,8 @@ static void divergence_names_its_step(void **state)
     }
 }
 
-/* A signal waits for the results that are on their way: the log has a line for every minibatch that the file
- * counts. */
+/* After a signal the run waits for pending results, so the log has a line for every minibatch that
+ * the file counts. */
 static void a_signal_leaves_a_checkpoint(void **state)
 {
     (void)state;
@@ -336,7 +339,7 @@ static void train_two(const char *a, const char *b)
                  corpus, b);
 }
 
-/* Numbers of two outputs agree to a relative 1e-4 wherever they stand; words are equal. */
+/* Checks that the numbers of two outputs agree to a relative 1e-4 and that the words are equal. */
 static void assert_alike(const char *a, const char *b)
 {
     while (*a || *b) {
@@ -345,7 +348,7 @@ static void assert_alike(const char *a, const char *b)
             continue;
         }
         while (a[-1] >= '0' && a[-1] <= '9')
-            a--, b--; /* back to where the number began; a point ends it, too */
+            a--, b--; /* back to the start of the number; a decimal point also ends it */
         char *end_a, *end_b;
         double x = strtod(a, &end_a), y = strtod(b, &end_b);
         if (end_a == a || end_b == b) fail_msg("outputs differ: '%.60s' and '%.60s'", a, b);
@@ -377,7 +380,7 @@ static void eval_and_sample_agree_with_cpu(void **state)
         else {
             const char *split = i & 1 ? "valid" : "test", *from_x = strstr(cpu.out, split),
                        *from_y =
-                           strstr(cuda.out, split); /* behind the line that names the device */
+                           strstr(cuda.out, split); /* after the line with the device's name */
             assert_true(from_x && from_y);
             assert_alike(from_x, from_y);
         }

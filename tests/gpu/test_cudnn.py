@@ -1,5 +1,5 @@
-"""cuDNN as a peer (bench/gpu_cudnn.cpp) without cuDNN: against a library of our own (tests/support/fake_cudnn.cpp) on the emulator, and our declarations
-against cudnn.h where there is one. The real library has not been met by these tests: it needs a GPU."""
+"""Tests cuDNN as a peer (bench/gpu_cudnn.cpp) without cuDNN: with a stand-in library (tests/support/fake_cudnn.cpp) on the emulator. It also compares
+our declarations with cudnn.h, if that is installed. These tests have not run with the real library, which needs a GPU."""
 import ctypes
 import json
 import os
@@ -21,7 +21,7 @@ TYPES = {"f32": (0, 3), "tf32": (0, 0), "f16": (2, 1), "bf16": (9, 1)}  # data t
 
 
 def run(*arguments, library=FAKE, **environment):
-    """(status, rows by name without what the library adds, the fake library's log)"""
+    """Returns (status, {name without Google Benchmark's additions: row}, the fake library's log)."""
     if not os.path.exists(BENCH) or not os.path.exists(FAKE):
         raise tap.Skip(f"{BENCH} or {FAKE} is not built")
     with tempfile.TemporaryDirectory() as folder:
@@ -42,7 +42,7 @@ def run(*arguments, library=FAKE, **environment):
 
 
 def supported(algorithm, precision, H, B):
-    """What the fake library supports."""
+    """Whether the fake library supports it."""
     return {"cudnn-standard": True, "cudnn-static": H % 32 == 0 and B % 4 == 0, "cudnn-dynamic": precision in ("f32", "tf32"),
             "cudnn-small-h": H <= 24}[algorithm]
 
@@ -62,7 +62,7 @@ def test_every_algorithm_precision_and_shape():
                             assert row["error_message"].startswith("refused: cudnn") and "NOT_SUPPORTED" in row["error_message"], row
     assert "lstm/fwdbwd/cudnn-standard/f16/H:20/B:3/T:3/eager" in rows and "lstm2/fwd/cudnn-standard/f32/H:20/B:3/T:3/eager" not in rows
     assert not [line for line in log if line.startswith("BAD_PARAM")], log
-    # A batch that was padded counts its own words.
+    # A padded batch counts only its own words.
     a, b = (rows[f"lstm/fwd/cudnn-standard/f32/{shape}/T:3"] for shape in ("H:20/B:3", "H:32/B:4"))
     for row in (a, b):
         assert abs(row["words/s"] * row["median_us"] * 1e-6 - 9) < 1e-3, row
@@ -112,7 +112,7 @@ def test_without_the_library_there_is_one_row():
         assert name.startswith("lstm/fwdbwd/cudnn/") and row["error_message"].startswith("refused: ") and why in row["error_message"], row
 
 
-def test_declarations_are_those_of_the_header():
+def test_declarations_match_the_header():
     nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
     include = next((folder for folder in (os.path.join(os.path.dirname(os.path.realpath(nvcc)), "../include"), "/usr/include")
                     if os.path.exists(os.path.join(folder, "cudnn.h"))), None)
@@ -121,7 +121,7 @@ def test_declarations_are_those_of_the_header():
     command = ["g++", "-std=c++17", "-fsyntax-only", "-I", ROOT, "-isystem", include]
     done = subprocess.run([*command, os.path.join(ROOT, "tests/support/cudnn_header.cpp")], stderr=subprocess.PIPE, text=True)
     assert done.returncode == 0, done.stderr
-    # The check can fail: a parameter less, a number that is another one.
+    # The check can fail: with a missing parameter, and with another number.
     with open(os.path.join(ROOT, "bench/cudnn_api.h"), encoding="utf-8") as f:
         header = f.read()
     for right, wrong, named in (("(Handle handle, Rnn desc, int batch)", "(Handle handle, Rnn desc)", "cudnnBuildRNNDynamic"),
@@ -138,7 +138,7 @@ def test_declarations_are_those_of_the_header():
 
 
 def test_every_function_is_in_the_library():
-    """Of the real one, where a toolkit has it: it can be opened without a GPU, and not more."""
+    """Looks in the real library, if a toolkit has it: without a GPU it can be opened, but not used."""
     found = [path for folder in ("/usr/local/cuda/lib64", "/usr/lib/x86_64-linux-gnu") for name in ("libcudnn.so.9", "libcudnn.so.8")
              if os.path.exists(path := os.path.join(folder, name))]
     if not found:

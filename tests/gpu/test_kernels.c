@@ -1,11 +1,11 @@
-/* The kernels of the training step, one by one, against plain loops in double (oracle.h): on whatever device
- * the CUDA runtime that this is linked with offers, the emulated one or a GPU.
+/* Tests the kernels of the training step, one by one, against plain loops in double (oracle.h), on
+ * the device of the CUDA runtime that this program is linked with: the emulated one or a GPU.
  *
- * Bound      as in test_backend_cpu.c: float32 kernels evaluate the formulas of the plain float loop with
- * sums in another order, so they may err at most 2 times (gradients and what follows from them 3 times) as
- * much as that loop does against double, plus 4 ulp of the largest value, for what the plain loop gets right
- * by luck. Errors of one tensor are compared by their largest. Masks, ids, copies and whatever is one product
- * are equal bit for bit. */
+ * Bound      as in test_backend_cpu.c: float32 kernels evaluate the formulas of the plain float
+ * loop with sums in another order. So their error may be at most 2 times (for gradients and derived
+ * values 3 times) that of the loop against double, plus 4 ulp of the largest value, for values that
+ * the plain loop gets right by luck. The errors of one tensor are compared by their largest. Masks,
+ * ids, copies and single products are equal bit for bit. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +21,8 @@
 int main(int argc, char **argv)
 {
 #ifdef CUDA_EMU
-    /* Closing device memory to the host around every call takes longer than the kernels; another build does it. */
+    /* Protecting device memory from the host around every call takes longer than the kernels;
+     * another build does it. */
     if (strcmp(emu_mode(), "asan")) setenv("EMU_PROTECT", "0", 0);
 #endif
     if (argc == 2 &&

@@ -1,4 +1,5 @@
-/* bench/measure.cpp on synthetic timings: when it stops, what it discards, what it says, how it fits. */
+/* Tests bench/measure.cpp on synthetic timings: when it stops, what it discards, its results and
+ * its fits. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -26,7 +27,7 @@ struct Random {
         state = state * 6364136223846793005u + 1442695040888963407u;
         return (double)(state >> 11) * 0x1p-53;
     }
-    /* Nearly normal, mean 0, deviation 1. */
+    /* Returns a nearly normal number of mean 0 and standard deviation 1. */
     double normal()
     {
         double sum = -6;
@@ -41,7 +42,7 @@ void assert_near(double found, double wanted, double allowed)
         fail_msg("%.9g is not %.9g +- %.3g", found, wanted, allowed);
 }
 
-/* Samples 10 ms apart until it is done, at most n; how many it took. */
+/* Adds at most n samples, 10 ms apart, until the measurement is done; returns their number. */
 template <class F> size_t feed(Measurement *m, size_t n, F sample)
 {
     size_t i = 0;
@@ -73,7 +74,8 @@ void never_fewer_than_the_least(void **)
     }
 }
 
-/* Outliers, such as a host that was interrupted, neither keep it going nor move the median. */
+/* Outliers, such as those of an interrupted host, neither prolong the measurement nor change the
+ * median. */
 void outliers_do_not_matter(void **)
 {
     Random random;
@@ -98,7 +100,7 @@ void noise_that_settles_ends_it(void **)
     assert_near(r.median, 100, 1);
 }
 
-/* Times that creep up: neither quiet nor settled. */
+/* Slowly increasing times are neither quiet nor settled. */
 void time_ends_it(void **)
 {
     Rule rule;
@@ -125,7 +127,7 @@ void throttled_samples_do_not_count(void **)
     Rule rule;
     rule.full_mhz = 2000;
     Measurement m(rule);
-    /* Three of four at 1000 MHz and twice as long. */
+    /* Three of four samples are at 1000 MHz and take twice as long. */
     size_t taken = 0, counted = 0;
     for (; !m.done() && taken < 1000; taken++) {
         bool slow = taken % 4 != 0;
@@ -168,13 +170,14 @@ void a_clock_that_stays_low_ends_it_without_a_time(void **)
     assert_int_equal(r.discarded, 20);
     assert_near(r.median, 0, 0);
 
-    Measurement late(rule); /* the time is over before that */
+    Measurement late(rule); /* here the time limit comes first */
     late.add(100, 900, 2);
     assert_true(late.done());
     assert_int_equal(late.result().why, Stop::THROTTLED);
 }
 
-/* The interval holds the true median in 95 % of cases or more, and not in all: it is no wider than it must be. */
+/* The interval contains the true median in at least 95 % of cases, but not in all, so it is no
+ * wider than necessary. */
 void the_interval_holds_the_median(void **)
 {
     Random random;
@@ -196,7 +199,7 @@ void the_interval_holds_the_median(void **)
 
 void ranks_of_the_median(void **)
 {
-    /* n: rank from 1, as tables of the sign test have it (two-sided, 5 %). */
+    /* n: rank from 1, as in tables of the sign test (two-sided, 5 %). */
     const size_t table[][2] = {{6, 1},  {8, 1},  {9, 2},  {10, 2},  {12, 3},
                                {15, 4}, {20, 6}, {25, 8}, {50, 18}, {100, 40}};
     for (auto &row : table) assert_int_equal(measure::median_rank(row[0]), row[1] - 1);
@@ -240,7 +243,7 @@ void a_line_through_noisy_points(void **)
     assert_near(sum_a / 200, 10, 0.1);
 }
 
-/* The long times must not outweigh the short ones, which alone can tell a. */
+/* The long times must not outweigh the short ones, since only those determine a. */
 void errors_of_a_line_are_relative(void **)
 {
     measure::Line line = measure::fit({{10, 20}, {20, 30}, {1000, 1010 * 1.05}});

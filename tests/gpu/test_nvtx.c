@@ -1,5 +1,5 @@
-/* The ranges that a profiler sees, recorded by an injection library (nvtx_record.c): in eager mode step,
- * forward, layer by layer, backward, update; in replay step alone. */
+/* Tests the ranges that a profiler sees, recorded by an injection library (nvtx_record.c): in eager
+ * mode step, forward, each layer, backward and update; in a replay only step. */
 #include "tests/support/cuda_program.h"
 
 #include "host/plan/device.h"
@@ -13,7 +13,7 @@ static int set_up(void **state)
     return folder_make(state);
 }
 
-/* Trains so many minibatches; `text` is what was recorded. */
+/* Trains that many minibatches; `text` receives the record. */
 static void train(int steps, const char *eager, const char *more)
 {
     const char *path = in_folder("ranges");
@@ -39,7 +39,7 @@ static int count(const char *line)
     return n;
 }
 
-/* As many ends as beginnings, and never more. */
+/* Checks that every range that was pushed is popped, and never more. */
 static void assert_nested(void)
 {
     int open = 0;
@@ -69,10 +69,10 @@ static void replay_marks_steps(void **state)
     train(9, "0", "--eval none");
     assert_int_equal(count("domain plstm"), 1);
     assert_int_equal(count("push step"), 9);
-    assert_int_equal(count("push forward"), 1); /* the first one, which warms up */
+    assert_int_equal(count("push forward"), 1); /* only in the first step, which warms up */
     assert_nested();
     const char *last =
-        strstr(text, "push update\npop\npop\n"); /* from here on, steps and nothing in them */
+        strstr(text, "push update\npop\npop\n"); /* after this, steps have no inner ranges */
     assert_non_null(last);
     last += strlen("push update\npop\npop\n");
     for (int i = 0; i < 8; i++, last += strlen("push step\npop\n"))

@@ -1,8 +1,8 @@
-"""Mistakes planted in the persistent time loops, one line each, and what the emulator makes of them: each has to be caught.
+"""Plants faults of one line each in the persistent time loops and checks that the emulator detects each of them.
 
-The kernels' sources are copied, one line of the copy is changed (it must stand there exactly once, so that a mistake never
-goes out of date unnoticed), and loop_case is built from it: plain, where a wrong wait ends in a fault record or wrong
-values, or with the race detector, where an order that nothing guarantees is named however well the run went.
+The test copies the kernels' sources and changes one line of the copy, which must occur exactly once, so that a fault that no longer applies is
+noticed. It builds loop_case from the copy: in the plain build, where a wrong wait ends in a fault record or wrong values, or with the race
+detector, which reports a missing order even if the values are right.
 """
 import os
 import sys
@@ -20,7 +20,7 @@ programs = planted.Programs("persistent_case")
 mma = planted.Programs("mma_case")
 
 
-def test_without_a_mistake():
+def test_without_a_fault():
     for mode, made in ((mode, made) for mode in planted.KERNEL for made in (programs, mma)):
         program = made.build(mode, f"right-{mode}")
         for way in ("forward", "backward"):
@@ -75,7 +75,7 @@ MISTAKES = {
 }
 
 
-# Of the variant on tensor cores, whose warps wait for some of the blocks, and whose clusters add up what their blocks have.
+# The variant on tensor cores: its warps wait for some of the blocks, and its clusters add the sums of their blocks.
 MMA_MISTAKES = {
     "mma_lost_arrival": ("plain", BARRIER, "if (threadIdx.x == 0) store_release(", "if (threadIdx.x == 0 && b->self != 1) store_release(",
                          BOTH, TIMED_OUT, MISSING_1),
@@ -88,7 +88,7 @@ MMA_MISTAKES = {
                                     "forward", REPORTED, RACE),
     "mma_forward_arrives_before_all_have_written": ("race", MMA_FORWARD, "        __syncthreads();\n        if (t + 1 < T) barrier_arrive",
                                                     "        if (t + 1 < T) barrier_arrive", "forward", REPORTED, RACE),
-    # Who writes has not seen that the slices of the other warps were waited for: nobody has told that h_{t-1} is read.
+    # The writer has not seen that the other warps have waited for their slices, so h_{t-1} may still be read.
     "mma_forward_overwrites_what_is_read": ("race", MMA_FORWARD, "copy_async_wait<0>();\n            __syncthreads();", "copy_async_wait<0>();",
                                             "forward", REPORTED, UNORDERED),
     "mma_forward_pass_over_sums": ("race", MMA_FORWARD, "if (pass) __syncthreads();", "", "forward", REPORTED, RACE),
@@ -97,7 +97,7 @@ MMA_MISTAKES = {
                                      "backward", REPORTED, RACE),
     "mma_backward_arrives_before_all_have_written": ("race", MMA_BACKWARD, "        __syncthreads();\n        if (t) barrier_arrive",
                                                      "        if (t) barrier_arrive", "backward", REPORTED, RACE),
-    # As forward's: the cluster's other block has not told that its slices were waited for.
+    # As in forward: the cluster's other block has not signalled that it waited for its slices.
     "mma_backward_no_barrier_of_the_cluster": ("race", MMA_BACKWARD, "                mma_cluster_sync(plan);\n", "                __syncthreads();\n",
                                                "backward", REPORTED, UNORDERED),
     "mma_backward_sums_without_the_first_block": ("plain", MMA_BACKWARD, "for (int32_t from = 0; from < plan.cluster; from++)",

@@ -1,9 +1,9 @@
-"""Registers, spills and shared memory of every kernel for sm_90, as ptxas reported them when nvcc compiled it, against a committed table.
+"""Compares ptxas's report of every kernel for sm_90 (registers, spills, shared memory) with a committed table.
 
-    make refresh    after a kernel changed: has this file, with --write, write kernels/ptxas_sm90.txt anew
+    make refresh    after a kernel changed: runs this file with --write, which rewrites kernels/ptxas_sm90.txt
 
-A kernel that needs more registers than it did runs on fewer warps; one that spills runs slowly; neither fails any other test. Registers are
-compared where the report comes from the compiler that the table names, since another one may allocate otherwise; spills always.
+A kernel that needs more registers than before runs with fewer warps, and one that spills is slow; neither fails any other test. Registers are
+compared only if the report is from the compiler that the table names, since another compiler may allocate differently; spills always.
 """
 import os
 import shutil
@@ -29,7 +29,7 @@ def report_folder():
 
 
 def nvcc():
-    """The compiler that the Makefile takes, or None."""
+    """Returns the compiler that the Makefile uses, or None."""
     toolkit = "/usr/local/cuda/bin/nvcc"
     return os.environ.get("NVCC", shutil.which("nvcc") or (toolkit if os.path.exists(toolkit) else None))
 
@@ -40,11 +40,11 @@ def compiler_version():
 
 
 def reports(folder):
-    """{"file kernel": numbers} of all reports in the folder."""
+    """{"file kernel": numbers} from all reports in the folder."""
     found = {}
     for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
         stem, extension = os.path.splitext(name)
-        if extension == ".ptxas" and os.path.exists(os.path.join(ROOT, "kernels", stem + ".cu")):  # not one that is gone
+        if extension == ".ptxas" and os.path.exists(os.path.join(ROOT, "kernels", stem + ".cu")):  # skip a kernel file that no longer exists
             with open(os.path.join(folder, name)) as f:
                 for kernel, numbers in parse_ptxas(f.read(), ARCH).items():
                     found[f"{stem} {kernel}"] = numbers
@@ -66,7 +66,7 @@ def table(compiler, kernels):
 
 
 def differences(want_compiler, want, compiler, found):
-    """Sentences, one for each kernel that is not as the table says."""
+    """Returns one sentence per kernel that differs from the table."""
     out = [f"{name}: not in the table" for name in sorted(found.keys() - want.keys())]
     out += [f"{name}: in the table but not in the report" for name in sorted(want.keys() - found.keys())]
     for name in sorted(found.keys() & want.keys()):
@@ -87,7 +87,7 @@ def test_kernels_use_what_the_table_says():
 
 
 def test_no_kernel_in_the_table_spills():
-    """But those that are meant to keep nothing on the chip: there a spill is one more thing to read again."""
+    """No kernel spills, except those that keep nothing on the chip, where a spill is only one more read."""
     _, want = read_table(TABLE)
     known = examine.variants(ROOT)
     spilling = [name for name, numbers in want.items() if numbers["spill_stores"] or numbers["spill_loads"]]
@@ -116,7 +116,7 @@ def test_reports_are_read():
                      "other": {"registers": 24, "spill_stores": 0, "spill_loads": 0, "stack": 0, "shared": 0}}, found
 
 
-def test_differences_are_told():
+def test_differences_are_reported():
     want = parse_ptxas(REPORT, ARCH)
     assert not differences("a", want, "a", parse_ptxas(REPORT, ARCH))
     found = parse_ptxas(REPORT.replace("Used 24", "Used 25").replace("8 bytes spill stores", "9 bytes spill stores"), ARCH)

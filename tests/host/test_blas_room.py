@@ -1,4 +1,4 @@
-"""Programs under a limit of address space (ulimit -v): they run or say why not, and do not wait for ever in OpenBLAS's start-up."""
+"""Runs programs under a limit of address space (ulimit -v): they run or print why not, and do not hang in OpenBLAS's start-up."""
 import os
 import resource
 import subprocess
@@ -18,7 +18,7 @@ def run(program, *arguments):
     return done.returncode, done.stdout, done.stderr
 
 
-def test_a_program_with_openblas_says_so():
+def test_a_program_with_openblas_reports_the_limit():
     program = os.path.join(BUILD, "emu/plain/plstm")
     if not os.path.exists(program):
         raise tap.Skip("there is no emu/plain/plstm, which links OpenBLAS")
@@ -26,8 +26,8 @@ def test_a_program_with_openblas_says_so():
     assert (status, said) == (1, "") and complained.startswith("plstm: OpenBLAS cannot start"), (status, said, complained)
 
 
-def test_the_program_itself_answers():
-    """Its own products need no library, so that it starts where OpenBLAS does not; a large model is refused."""
+def test_plstm_itself_runs_or_refuses():
+    """plstm's own products need no library, so it starts where OpenBLAS cannot; a large model is refused."""
     status, said, complained = run(os.environ.get("PLSTM", os.path.join(BUILD, "plstm")), "--version")
     assert status == 0 and said.startswith("plstm ") or complained.startswith("plstm: OpenBLAS cannot start"), (status, said, complained)
     if status:

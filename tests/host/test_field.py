@@ -1,5 +1,5 @@
-"""What users do to such programs, and what they must not lose by it: wrong weights, a mixture of texts, an output that is an input, files of
-other programs, lists and typing slips. Each case makes its own tiny files; those of ../shared/cases are run too where they are there."""
+"""Mistakes that users make, from which they must lose nothing: wrong weights, mixed texts, an output that is an input, files of other programs,
+lists and typing errors. Each case makes its own tiny files; the cases of ../shared/cases run too if they exist."""
 import array
 import json
 import math
@@ -36,7 +36,7 @@ class Done:
 
 
 class Folder:
-    """A folder of a test's own with a data folder in it."""
+    """A test's own folder with a data folder in it."""
 
     def __enter__(self):
         self.path = tempfile.mkdtemp(prefix="plstm-field-")
@@ -76,7 +76,7 @@ class Folder:
         return done
 
     def refused(self, code, phrases, *words, **streams):
-        """One sentence, that code, and every phrase in it."""
+        """Checks that the command fails with that exit code and one sentence with every phrase."""
         done = self.run(*words, **streams)
         assert done.code == code and done.err.startswith("plstm: ") and done.err.count("\n") == 1, done
         for phrase in [phrases] if isinstance(phrases, str) else phrases:
@@ -88,7 +88,7 @@ class Folder:
 
 
 def weights_of(path):
-    """Without the state of a file from inside an epoch."""
+    """Returns the tensors without the carried state that a file from inside an epoch has."""
     return {name: t for name, t in read(path)[0].items() if not name.startswith("state.")}
 
 
@@ -99,7 +99,7 @@ def same_weights(a, b):
 # ---- 1: a wrong model, silently ----
 
 
-def test_a_vocabulary_in_another_order_is_no_start():
+def test_a_vocabulary_in_another_order_is_refused():
     with Folder() as f:
         f.train("--save a.st")
         f.texts("perm", "b a c b a\nc d b a b\nd d c a b\n" * 4, TEXT, TEXT)
@@ -111,7 +111,7 @@ def test_a_vocabulary_in_another_order_is_no_start():
         f.train("--init-weights a.st")
 
 
-def test_a_tensor_without_a_place_is_no_start():
+def test_an_unexpected_tensor_is_refused():
     with Folder() as f:
         f.train("--save one.st")
         tensors, _ = read(f("one.st"))
@@ -124,7 +124,7 @@ def test_a_tensor_without_a_place_is_no_start():
 
 
 def hopeless(f):
-    """Weights that are finite and whose perplexity is not."""
+    """Writes weights that are finite but whose perplexity is not."""
     f.train("--save good.st --save-best best.st")
     tensors, metadata = read(f("good.st"))
     bias = floats((5,), [1e30, 0, 0, 0, 0])
@@ -132,7 +132,7 @@ def hopeless(f):
     return f.bytes("good.st"), f.bytes("best.st")
 
 
-def test_a_score_that_is_not_finite_is_no_success():
+def test_a_score_that_is_not_finite_is_a_failure():
     with Folder() as f:
         good, best = hopeless(f)
         outputs = "--save good.st --save-best best.st"
@@ -153,7 +153,7 @@ def test_a_score_that_is_not_finite_is_no_success():
         assert not os.path.exists(f("g.st"))
 
 
-def test_a_rate_that_diverges():
+def test_a_learning_rate_that_diverges():
     with Folder() as f:
         f.train("--save good.st")
         good = f.bytes("good.st")
@@ -167,7 +167,7 @@ LONG = "--hidden 4 --layers 1 --batch 2 --seq 3 --threads 1 --eval none --data d
 
 
 def started(f, *words, ignore=None, **streams):
-    """A long run that has written its first log lines. Of the signals that end a run only `ignore` is ignored, whatever the test inherited."""
+    """Starts a long run and waits for its first log lines. Of the signals that end a run it ignores only `ignore`, whatever the test inherited."""
 
     def dispositions():
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
@@ -196,7 +196,7 @@ def test_signals_end_a_run_with_its_checkpoint():
 
 
 def test_an_ignored_signal_stays_ignored():
-    """nohup, and what sh starts in the background."""
+    """A signal stays ignored under nohup and in sh's background jobs."""
     for number in (signal.SIGHUP, signal.SIGINT):
         with Folder() as f:
             child = started(f, "--save", "a.st", "--quiet", ignore=number, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -209,8 +209,8 @@ def test_an_ignored_signal_stays_ignored():
             assert child.wait(30) == 143 and read(f("a.st"))[1]
 
 
-def test_a_reader_that_leaves_finds_the_checkpoint():
-    """train | head -3"""
+def test_a_closed_pipe_leaves_a_checkpoint():
+    """The reader of `train | head -3` leaves; the run still saves its checkpoint."""
     with Folder() as f:
         words = [PLSTM, "train", *MODEL, *"--threads 1 --quiet --data data --epochs 100000000 --save a.st".split()]
         child = subprocess.Popen(words, cwd=f.path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -232,7 +232,7 @@ def test_a_reader_that_leaves_finds_the_checkpoint():
         child.stderr.close()
         assert child.wait(30) == 1 and b"standard output cannot be written" in said and b"--resume b.st" in said, said
         f.ok("train --resume b.st --data data --threads 1 --quiet --max-steps 1")
-        # One that leaves before the first minibatch costs no earlier file.
+        # A reader that leaves before the first minibatch does not damage an earlier file.
         good = f.bytes("a.st")
         words[-1] = "a.st"
         reader, writer = os.pipe()
@@ -246,7 +246,7 @@ def test_a_reader_that_leaves_finds_the_checkpoint():
 
 
 def peak_kib(f, *words):
-    """(peak memory in KiB, what was said) of a run that succeeds."""
+    """Returns (peak memory in KiB, output) of a run that succeeds."""
     with open(f("said"), "wb") as said:
         child = subprocess.Popen([PLSTM, *words], cwd=f.path, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(child.pid, 0)
@@ -256,7 +256,7 @@ def peak_kib(f, *words):
     return usage.ru_maxrss, text
 
 
-def test_what_is_announced_is_what_is_taken():
+def test_the_announced_memory_is_the_memory_used():
     big = "--hidden 1500 --layers 1 --batch 1 --seq 1 --threads 1".split()
     with Folder() as f:
         for words in (["train", *big, "--data", "data", "--max-steps", "2", "--eval", "none", "--save", "a.st"],
@@ -270,16 +270,16 @@ def test_what_is_announced_is_what_is_taken():
             assert abs(announced - peak) <= max(0.1 * peak, 32 * 1024), (words, announced, peak)
 
 
-def test_what_does_not_fit_is_refused():
+def test_a_model_that_does_not_fit_is_refused():
     with Folder() as f:
-        # Less than the 525 MiB of preset large, more than the mapped checkpoint below.
+        # This is less than the 525 MiB of preset large and more than the mapped checkpoint below.
         limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (500 << 20, 500 << 20))
         for words in ("train --preset large --data synthetic --threads 1", "train --hidden 4000 --data synthetic --threads 1 --batch 1 --seq 1",
                       "dump --what grads --hidden 4000 --data synthetic --threads 1 --batch 1 --seq 1 --out g.st",
                       "dump --what masks --hidden 65536 --batch 1024 --seq 1024 --out g.st",
                       "dump --what init --hidden 8000 --data synthetic --out g.st"):
             f.refused(4, ["of memory", "to this process"], words, preexec_fn=limit)
-        # A checkpoint of zeros, 288 MiB that take no room on the disk: mapped it fits, and once more it does not.
+        # A sparse checkpoint of zeros, 288 MiB: it fits when it is mapped once, and not twice.
         f.train("--save small.st")
         H, metadata = 3000, read(f("small.st"))[1] | {"hidden": "3000"}
         shapes = {"encoder.weight": [5, H], "rnn.weight_ih_l0": [4 * H, H], "rnn.weight_hh_l0": [4 * H, H], "rnn.bias_ih_l0": [4 * H],
@@ -295,10 +295,10 @@ def test_what_does_not_fit_is_refused():
             f.refused(4, ["of memory", "to this process"], words, preexec_fn=limit)
 
 
-# ---- 5: input picked by guess ----
+# ---- 5: input that the program must guess ----
 
 
-def test_files_are_named_and_remarks_told():
+def test_files_are_named_and_remarks_printed():
     with Folder() as f:
         out = f.ok("data data").out
         for name in ("train", "valid", "test"):
@@ -353,7 +353,7 @@ def test_only_needed_files_are_demanded():
         assert metadata["corpus_sha256"] == "null" and len(metadata["train_sha256"]) == 64
         assert "none: not all splits were read" in f.ok("info part.st").out
         assert "train_sha256" not in read(f("all.st"))[1]
-        # It goes on with that text, from any folder, with more splits or without, and from no other.
+        # The run continues with that text, from any folder, with or without more splits, and with no other text.
         f.ok("train --resume part.st --data train-only --save part.st --max-steps 4 --threads 1 --quiet")
         f.ok("train --resume part.st --data data --eval all --save part.st --max-steps 5 --threads 1 --quiet")
         f.texts("other", TEXT * 3 + "d c d c d\n", TEXT, TEXT)
@@ -377,7 +377,7 @@ def test_final_eos_through_a_run():
 # ---- 6: output over input ----
 
 
-def test_no_output_is_an_input_or_of_another_kind():
+def test_an_output_is_no_input_and_no_file_of_another_kind():
     with Folder() as f:
         f.train("--save model.st --log-json train.jsonl")
         f.ok("eval --weights model.st --data data --threads 1 --log-json eval.jsonl")
@@ -407,11 +407,11 @@ def test_no_output_is_an_input_or_of_another_kind():
         for code, cases in ((2, read_files), (3, other_kinds)):
             for words, option, path in cases:
                 f.refused(code, [path or option], words, option, path)
-                if code == 2:  # what is read is not written over, whatever --force says
+                if code == 2:  # an input is never overwritten, even with --force
                     f.refused(code, [path or option], words, option, path, "--force")
                 for name, content in files.items():
                     assert f.bytes(*name.split("/")) == content, (words, option, path, name)
-        # --force is taken at its word; what is of the kind needs none
+        # --force overwrites a file of another kind; a file of the same kind needs no --force
         f.ok(train, "--save notes --log-json eval.jsonl --force")
         f.ok(train, "--save notes --log-json eval.jsonl")
         f.ok(train, "--init-weights model.st --save model.st")
@@ -420,11 +420,11 @@ def test_no_output_is_an_input_or_of_another_kind():
         f.ok(evaluate, "--log-json train.jsonl")
         f.put("empty", b"")
         f.ok(train, "--save empty")
-        f.put("cut", b'{"event":"r')  # of a run that was killed
+        f.put("cut", b'{"event":"r')  # the log of a run that was killed
         f.ok(train, "--log-json cut")
 
 
-def test_a_temporary_is_no_other_file():
+def test_a_temporary_is_no_other_output():
     with Folder() as f:
         shutil.copy(f("data", "train.txt"), f("m.tmp"))
         os.remove(f("data", "train.txt"))
@@ -432,7 +432,7 @@ def test_a_temporary_is_no_other_file():
         f.refused(2, ["m.tmp", "the train text"], "train", S, "--data data --save m")
 
 
-# ---- 7: what the old file was ----
+# ---- 7: properties of the replaced file ----
 
 
 def test_a_replaced_file_keeps_its_mode_owner_and_links():
@@ -546,7 +546,7 @@ def test_other_formats_are_named():
 
 
 def test_a_vocabulary_of_all_three_files():
-    """pytorch/examples takes its words from train, valid and test, in that order."""
+    """pytorch/examples builds its vocabulary from train, valid and test, in that order."""
     with Folder() as f:
         f.texts("data", TEXT * 4, TEXT + "new a\n", TEXT + "newer\n")
         words = ["a", "b", "c", "<eos>", "d", "new", "newer"]
@@ -558,7 +558,7 @@ def test_a_vocabulary_of_all_three_files():
         f.refused(3, ["encoder.weight: found F32 (7, 4), expected F32 (6, 4)", "--vocab"], "train", S, "--data data --init-weights torch.st")
         f.ok("train", S, "--data data --vocab words.txt --init-weights torch.st --max-steps 0 --save again.st")
         assert same_weights(f("all.st"), f("again.st"))
-        # The checkpoint holds the vocabulary: nothing else asks for the file.
+        # The checkpoint contains the vocabulary, so no other command needs the file.
         f.ok("eval --weights all.st --data data --threads 1")
         f.ok("train --resume all.st --data data --max-steps 4 --threads 1 --quiet --save all.st")
         f.ok("train --resume all.st --data data --vocab words.txt --threads 1 --quiet")
@@ -594,7 +594,7 @@ def test_sample_ends_at_the_first_failed_write():
             f.refused(1, "cannot be written", "sample --weights a.st --words 1000000000 --threads 1 --quiet", stdout=full)
 
 
-def test_a_run_that_nobody_hears_ends_with_its_checkpoint():
+def test_a_run_without_output_ends_with_its_checkpoint():
     with Folder() as f:
         with open("/dev/full", "wb") as full:
             done = f.run("train", MODEL, "--threads 1 --quiet --epochs 1000000 --data data --save a.st", stdout=full)
@@ -652,7 +652,7 @@ def test_numbers_print_as_they_were_typed():
         out = f.ok("info a.st").out
         assert "0.7\n" in out and "0.30000000000000004\n" in out, out
         assert "keep 0.123456789," in f.train("--keep 0.123456789").out
-        assert read(f("a.st"))[1]["init"] == "0.10000000000000001"  # which any program reads back to the same bits
+        assert read(f("a.st"))[1]["init"] == "0.10000000000000001"  # any program reads this back to the same bits
 
 
 def test_another_thread_count_is_noted():
@@ -687,7 +687,7 @@ def test_helper_tools_answer_help():
 
 S_CASE = "--hidden 16 --batch 4 --seq 5 --epochs 1 --threads 1 --quiet"
 S32 = "--hidden 32 --batch 4 --seq 5 --threads 1 --quiet"
-FIELD = [  # words; exit status; what standard output, or with a failure standard error, holds
+FIELD = [  # arguments; exit status; text in standard output or, after a failure, in standard error
     (f"train {S32} --epochs 0 --data perm --init-weights b6.st", 3, ["another vocabulary"]),
     (f"train {S_CASE} --data base --init-weights three_layers.safetensors", 3, ["rnn.weight_ih_l2"]),
     (f"train {S_CASE} --data base --lr 100 --clip 1e30", 5, ["diverged"]),
@@ -721,7 +721,7 @@ def test_the_cases_of_the_field():
         with open(os.path.join(CASES, "b6.st"), "rb") as kept:
             assert f.bytes("v.st") == kept.read()
         f.put("words", b"")
-        # The last case with its own vocabulary, read from the three files as pytorch/examples does.
+        # The last case uses its own vocabulary, read from the three files as in pytorch/examples.
         words = []
         for split in ("train", "valid", "test"):
             with open(os.path.join(CASES, "unseen", f"{split}.txt"), encoding="utf-8") as text:

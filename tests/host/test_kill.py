@@ -1,10 +1,10 @@
-"""kill -9 at random moments of `plstm train`: the checkpoint is always an old or a new one, whole, and the run that resumes from it
-ends as if nothing had happened (SPEC 7).
+"""Kills `plstm train` with SIGKILL at random moments: the checkpoint is always the complete old one or the complete new one, and the run that
+resumes from it ends like an uninterrupted one (SPEC 7).
 
-A run that saves after every minibatch is killed at least 50 times, until at least 25 of the kills fell between the first byte of
-the temporary file and the rename. Which kill did is not timed but seen: it left a temporary that is not empty. A third of the moments
-are drawn evenly from the whole run; the others come soon after a temporary was opened (inotify tells), since that is where the harm
-would be done. Nothing in the product knows of this test.
+A run that saves after every minibatch is killed at least 50 times, until at least 25 kills fell between the first byte of the temporary file and
+the rename, which is visible because such a kill leaves a temporary that is not empty. A third of the moments are drawn uniformly from the whole
+run; the others come soon after a temporary was opened (detected by inotify), since a fault would do harm there. The program has no code for
+this test.
 """
 import ctypes
 import json
@@ -25,7 +25,7 @@ from safetensors_read import parse  # noqa: E402
 
 KILLS, IN_WINDOW, MOST = 50, 25, 200
 PLSTM = os.environ.get("PLSTM", os.path.join("build", "plstm"))
-# 2 MB a file, so that writing it takes longer than hearing of it; 8 minibatches, two epochs, masks and a schedule to go wrong.
+# A file has 2 MB, so that writing it takes longer than its inotify event; 8 minibatches in two epochs, with masks and a schedule.
 MODEL = ["--hidden", "256", "--layers", "1", "--batch", "2", "--seq", "4", "--keep", "0.5", "--epochs", "2", "--hold", "0"]
 STEPS = 8
 SAVE, BEST, LOG, TEMP = "model.safetensors", "best.safetensors", "log.jsonl", "model.safetensors.tmp"
@@ -34,7 +34,7 @@ SAVE, BEST, LOG, TEMP = "model.safetensors", "best.safetensors", "log.jsonl", "m
 # ---- the folder's events ----
 
 class Watch:
-    """inotify on a folder: when a file of that name was last opened for writing, made or moved."""
+    """Watches a folder with inotify: when a file was last opened for writing, created or moved."""
     CREATE, MOVED_FROM = 0x100, 0x40
 
     def __init__(self, folder):
@@ -44,7 +44,7 @@ class Watch:
             raise tap.Skip("inotify: " + os.strerror(ctypes.get_errno()))
 
     def events(self, seconds):
-        """[(kind, name)] that came within so many seconds."""
+        """Returns the [(kind, name)] of the events within a number of seconds."""
         if not select.select([self.fd], [], [], max(0.0, seconds))[0]:
             return []
         found, raw = [], os.read(self.fd, 65536)
@@ -77,13 +77,13 @@ class Place:
             return None
 
     def command(self, base, *options):
-        """A fresh run, or where there is a checkpoint one that resumes."""
+        """Starts a new run, or resumes if there is a checkpoint."""
         start = ["--resume", self.path(SAVE)] if os.path.exists(self.path(SAVE)) else MODEL
         return [os.path.join(base, "plstm"), "train", "--quiet", "--data", os.path.join(base, "data"), *start, "--threads", "1",
                 "--save", self.path(SAVE), "--save-best", self.path(BEST), "--log-json", self.path(LOG), *options]
 
     def log(self):
-        """Lines without what a clock says."""
+        """Returns the lines of the log without times."""
         lines = [json.loads(line) for line in self.read(LOG).splitlines()]
         return [{k: v for k, v in line.items() if k not in ("words_per_s", "seconds")} for line in lines]
 
@@ -109,7 +109,7 @@ def weights(content):
 
 
 def reference(base):
-    """The run that nobody interrupts, and its file after each of its minibatches."""
+    """The uninterrupted run, and its file after each minibatch."""
     whole = Place(os.path.join(base, "whole"))
     os.mkdir(whole.folder)
     run(whole.command(base))
@@ -126,9 +126,9 @@ def reference(base):
 
 
 def steps_of(content, after):
-    """At which minibatch of the uninterrupted run this file was written: it must be that very state."""
+    """Returns the minibatch of the uninterrupted run at which this file was written; the file must equal that state."""
     step = int(parse(content)[1]["step"])
-    # At an epoch's end there are two: before the valid score, with the carried state, and after. --max-steps gives the latter.
+    # At the end of an epoch there are two files: before the valid score, with the carried state, and after. --max-steps gives the latter.
     assert content == after[step] or (step % (STEPS // 2) == 0 and weights(content) == weights(after[step])), f"step {step}"
     return step
 
@@ -136,7 +136,7 @@ def steps_of(content, after):
 # ---- one kill ----
 
 def save_duration(base, place):
-    """Seconds of a whole run that saves all the time, and of one save's window in it."""
+    """Returns the seconds of a whole run that saves after every minibatch, and of the window of one save."""
     watch = Watch(place.folder)
     start = time.monotonic()
     child = subprocess.Popen(place.command(base, "--save-every", "0.00001"), stdout=subprocess.DEVNULL)
@@ -154,11 +154,11 @@ def save_duration(base, place):
 
 
 def kill_once(base, place, draw, aimed, duration, window):
-    """Starts (or resumes) a run and kills it. Whether it was still running."""
+    """Starts or resumes a run and kills it. Returns whether it was still running."""
     watch = Watch(place.folder)
     child = subprocess.Popen(place.command(base, "--save-every", "0.00001"), stdout=subprocess.DEVNULL)
     if aimed:
-        # The first temporary is only the check that the path is writable.
+        # The first temporary file only checks that the path is writable.
         saves, last = draw.randint(2, STEPS), time.monotonic() + 20
         while saves and child.poll() is None and time.monotonic() < last:
             saves -= sum(event == (Watch.CREATE, TEMP) for event in watch.events(0.01)[:saves])
@@ -173,7 +173,7 @@ def kill_once(base, place, draw, aimed, duration, window):
 
 
 def check_resumes(base, place, whole):
-    """In a copy, with all that the kill left behind: the run goes on and ends as the uninterrupted one."""
+    """Checks in a copy, with all files that the kill left, that the run continues and ends like the uninterrupted one."""
     copy = Place(os.path.join(base, "copy"))
     shutil.copytree(place.folder, copy.folder)
     run(copy.command(base))
@@ -206,7 +206,7 @@ def test_kill_at_random_moments():
                 shutil.rmtree(place.folder)
                 os.mkdir(place.folder)
             if os.path.exists(place.path(TEMP)):
-                os.remove(place.path(TEMP))  # so that one that is there afterwards is of this run
+                os.remove(place.path(TEMP))  # so that a later temporary is from this run
             old = place.read(SAVE)
             if not kill_once(base, place, draw, kills % 3 > 0, duration, window):
                 fresh = True

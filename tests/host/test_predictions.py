@@ -1,4 +1,4 @@
-"""profiles/model/predictions.jsonl is what the planner of this program predicts."""
+"""Checks that profiles/model/predictions.jsonl has the predictions of this program's planner."""
 import json
 import math
 import os
@@ -13,7 +13,7 @@ FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..", "profil
 
 
 def differences(ours, theirs, where=""):
-    """Paths at which two values part; numbers may differ in their last digits, which compilers round as they like."""
+    """Returns the paths at which two values differ; numbers may differ in their last digits, whose rounding depends on the compiler."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         return [d for key in dict.fromkeys([*ours, *theirs]) for d in differences(ours.get(key), theirs.get(key), f"{where}/{key}")]
     both_floats = all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in (ours, theirs))
@@ -25,7 +25,7 @@ def key_of(line):
 
 
 def stale(predicted, filed):
-    """Sentences."""
+    """Returns one sentence per difference."""
     lines, known = ({key_of(line): line for line in side} for side in (predicted, filed))
     found = [f"{key} is {'new' if key in lines else 'gone'}" for key in lines.keys() ^ known.keys()]
     return found + [f"{key} differs in {', '.join(where)}" for key in lines.keys() & known.keys() if (where := differences(lines[key], known[key]))]
@@ -42,7 +42,7 @@ def test_predictions_are_those_of_this_program():
     assert predicted and not stale(predicted, filed), "make refresh, and commit what it makes: " + "; ".join(sorted(stale(predicted, filed))[:5])
 
 
-def test_what_is_stale_is_seen():
+def test_stale_predictions_are_found():
     line = {"device": "X", "H": 1, "B": 1, "T": 1, "variant": "reg", "precision": "f32", "pass": "forward", "model_us": {"hop": 0.5}, "plan": "1x2"}
     assert stale([line], [dict(line, model_us={"hop": 0.5 + 1e-12})]) == []
     for other in ({"model_us": {"hop": 0.51}}, {"plan": "1x3"}, {"pass": "backward"}, {"model_us": {}}):

@@ -1,5 +1,5 @@
-"""The file format against implementations that share nothing with host/store/safetensors.c: a reader in Python's standard library
-(safetensors_read.py) and, where it is installed, the official `safetensors` package."""
+"""Tests the file format against implementations that share no code with host/store/safetensors.c: a reader in Python's standard library
+(safetensors_read.py) and, if it is installed, the official `safetensors` package."""
 import hashlib
 import math
 import os
@@ -49,7 +49,7 @@ def plstm(*arguments, status=0):
 
 
 def train(folder, name, *options, status=0):
-    """Trains from a data folder and saves to name in it; the path, or for another status what was said."""
+    """Trains from a data folder and saves to `name` in it. Returns the path, or for another expected status the output."""
     path = os.path.join(folder, name)
     said = plstm("train", "--quiet", "--data", folder, "--hidden", H, "--layers", L, "--batch", B, "--seq", T, "--keep", "0.5",
                  "--eval", "none", "--threads", 1, "--save", path, *options, status=status)
@@ -69,7 +69,7 @@ def expected_shapes(V):
 
 
 def corpus(folder):
-    """Vocabulary and ids as SPEC 4 has them, read anew."""
+    """Returns the vocabulary and ids by the rules of SPEC 4, with separate code."""
     types, ids = [], []
     for split in ("train", "valid", "test"):
         with open(os.path.join(folder, split + ".txt"), "rb") as f:
@@ -114,7 +114,7 @@ def test_a_checkpoint_read_by_another_reader():
 
 
 def test_weights_of_another_writer():
-    """--init-weights: in any order, misaligned, without metadata; the same weights come out."""
+    """--init-weights reads tensors in any order, misaligned and without metadata; the weights are the same."""
     with tempfile.TemporaryDirectory() as folder:
         data_folder(folder)
         V, draw = len(corpus(folder)[0]), random.Random(1)
@@ -166,7 +166,7 @@ def test_ours_reads_the_official_package():
 
 
 def test_three_readers_agree_on_damaged_files():
-    """A good header changed at random: what `plstm info` takes, the others take, and the reverse."""
+    """A valid header is changed at random: `plstm info` and the other readers accept and refuse the same files."""
     try:
         package = official()
     except tap.Skip:
@@ -189,7 +189,7 @@ def test_three_readers_agree_on_damaged_files():
             assert ours.returncode in (0, 3), (ours.returncode, content)
             assert ours.returncode == 0 or ours.stderr.startswith(b"plstm: " + path.encode()), ours.stderr
             verdicts = {ours.returncode == 0, accepts(parse, content)}
-            # The format asks for a brace first, the official reader does not; it takes no -0 for 0, JSON does.
+            # The format requires a brace first, the official reader does not; it refuses -0, which JSON allows for 0.
             if package and changed[:1] == b"{" and b"-0" not in changed:
                 verdicts.add(accepts(package.deserialize, content))
             assert len(verdicts) == 1, (content, ours.stderr)

@@ -1,7 +1,7 @@
-"""The machine code of the register tiles: no loop of theirs touches the stack.
+"""Checks in the machine code of the register tiles that no loop of theirs accesses the stack.
 
-host/backend/tile.c is compiled for CPUs with 4, 8 and 16 lanes, by gcc and by clang, as the Makefile compiles it. The loop of tile_RxV must
-hold R*V multiply-adds (or a multiple, where the compiler unrolls), in registers of the CPU's full width, and no operand in the stack frame.
+The test compiles host/backend/tile.c like the Makefile for CPUs with 4, 8 and 16 lanes, with gcc and with clang. The loop of tile_RxV must have
+R * V multiply-adds (or a multiple, if the compiler unrolls) in registers of the CPU's full width, and no operand in the stack frame.
 """
 import os
 import platform
@@ -17,7 +17,7 @@ import tap  # noqa: E402
 
 BACKEND = os.path.join(HERE, "../../host/backend")
 FLAGS = ["-std=c11", "-O3", "-g", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-mprefer-vector-width=512", "-fopenmp"]
-# CPU: rows of its tallest tile, its registers, its multiply-add
+# {CPU: (rows of its tallest tile, its registers, its multiply-add)}
 CPUS = {"x86-64-v2": (5, "xmm", "mulps"), "x86-64-v3": (6, "ymm", "vfmadd"), "x86-64-v4": (12, "zmm", "vfmadd")}
 
 
@@ -37,7 +37,7 @@ def functions(object_file):
 
 
 def loops(code):
-    """Bodies of the innermost loops: what lies between a jump backwards and its target, with no such jump inside."""
+    """Returns the bodies of the innermost loops: the code between a backward jump and its target, without another such jump inside."""
     spans = []
     for address, instruction in code:
         jump = re.match(r"j\w+\s+([0-9a-f]+)", instruction)
@@ -48,7 +48,7 @@ def loops(code):
 
 
 def faults(object_file, cpu):
-    """What is wrong with the tiles of one object file; sentences."""
+    """Returns one sentence per fault in the tiles of one object file."""
     tallest, register, multiply = CPUS[cpu]
     code, wrong = functions(object_file), []
     for rows in range(1, tallest + 1):
@@ -92,7 +92,7 @@ def test_clang():
 
 
 def test_vectors_wider_than_the_cpu_are_found():
-    """The fault that this file is for: 64-byte vectors on an AVX2 machine."""
+    """Detects the fault for which this test was written: 64-byte vectors on an AVX2 machine."""
     if platform.machine() != "x86_64" or not shutil.which("gcc") or not shutil.which("objdump"):
         raise tap.Skip("gcc and objdump for x86-64 are not both installed")
     with tempfile.TemporaryDirectory() as folder:

@@ -1,10 +1,10 @@
-"""plstm beside PyTorch: the same initial weights give the same loss and gradients, and weight files pass both ways.
+"""Compares plstm with PyTorch: the same initial weights give the same loss and gradients, and weight files can be exchanged in both directions.
 
-Every case is prepared with build/plstm, then one run of tools/torch/torch_twin.py does all of PyTorch's part.
+build/plstm prepares every case, then one run of tools/torch/torch_twin.py does all of PyTorch's part.
 
-Bounds. In float32 both sides round: each gradient may be off by 1e-5 of its tensor's norm (the issue's figure; sums of at most a few
-hundred terms of 2^-24 relative error stay near 1e-6). In double only the file's float32 rounds, 2^-24 an element and so at most 6e-8 of
-the norm: 1e-7 leaves room for the double arithmetic itself.
+Bounds. In float32 both sides round: the error of each gradient may be 1e-5 of its tensor's norm (the issue's figure; sums of at most a few
+hundred terms of 2^-24 relative error stay near 1e-6). In double only the file's float32 rounds, by 2^-24 per element and so by at most 6e-8 of
+the norm; 1e-7 leaves a margin for the double arithmetic.
 """
 import json
 import math
@@ -24,7 +24,7 @@ PLSTM = os.environ.get("PLSTM", os.path.join(HERE, "../../build/plstm"))
 NO_TORCH = 77
 SEED = 4886718345  # more than 32 bits
 
-# name, H, L, B, T, keep, sites, minibatch. Odd sizes, ones, V = 31 both above and below H.
+# (name, H, L, B, T, keep, sites, minibatch): odd sizes, ones, and V = 31 both above and below H.
 CASES = [
     ("plain", 16, 2, 4, 6, 1.0, "none", 0),
     ("nonrecurrent", 23, 2, 3, 5, 0.5, "nonrecurrent", 3),
@@ -53,7 +53,7 @@ def plstm(*arguments):
 
 
 def write_text():
-    """A few hundred words of 29 types, with the newline's <eos> the 30th and a type that is seen once the 31st."""
+    """Writes a few hundred words of 29 types; the newline's <eos> is the 30th type, and a type that occurs once the 31st."""
     draw = random.Random(7)
     for split, words in (("train", 700), ("valid", 60), ("test", 60)):
         text = ["rare"] if split == "train" else []
@@ -82,7 +82,7 @@ def prepare():
     jobs = []
     for name, H, L, B, T, keep, sites, window in CASES:
         shape = shape_options(H, L, B, T)
-        # Weights large enough that every gate and both of tanh's ends take part.
+        # The weights are large enough to exercise every gate and both ends of tanh.
         plstm("dump", "--what", "init", "--init", "0.4", "--data", path("data"), "--out", path(f"{name}.init"), *shape)
         if sites != "none":
             plstm("dump", "--what", "masks", "--keep", str(keep), "--dropout-sites", sites, "--step", str(window), "--out",
@@ -149,7 +149,7 @@ def compare_gradients(ours_path, theirs_path, bound, may_vanish=()):
 
 
 def gradient_test(case, backend, bound, T):
-    # One step from a zero state: nothing has flowed through W_hh.
+    # One step from a zero state: W_hh has no effect yet.
     may_vanish = ("rnn.weight_hh",) if T == 1 else ()
 
     def run():
@@ -181,7 +181,7 @@ for case in CASES:
 
 
 def test_twenty_steps_of_training():
-    """Two backends that round differently part slowly; twenty clipped steps stay within 1e-4."""
+    """Two backends that round differently diverge slowly; twenty clipped steps stay within 1e-4."""
     answer = answer_to("train")
     with open(path("train.jsonl"), encoding="utf-8") as f:
         steps = [event for event in map(json.loads, f) if event["event"] == "step"]
@@ -204,7 +204,7 @@ def check_load(name):
 
 
 def test_our_file_loads_strictly():
-    """An epoch's end, whole, into the module of pytorch/examples by load_state_dict(strict=True)."""
+    """A checkpoint from the end of an epoch loads into the module of pytorch/examples by load_state_dict(strict=True)."""
     check_load("load.False")
 
 
@@ -213,7 +213,7 @@ def test_our_file_loads_with_the_official_package():
 
 
 def test_their_file_loads_here():
-    """Weights that PyTorch drew and wrote, without our metadata and in another order."""
+    """Weights that PyTorch initialised and wrote, without our metadata and in another order, load here."""
     answer_to("make")
     answer = answer_to("theirs")
     mine = dump_gradients("theirs", "cpu", path("theirs.st"), 14, 2, 4, 6, 1.0, "none", 0)

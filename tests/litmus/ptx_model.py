@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""A bounded checker for small concurrent PTX programs (*.litmus, README.md describes the format): enumerates the executions that the
-axioms of the PTX memory model admit and says whether one of them has a given outcome.
+"""A bounded checker for small concurrent PTX programs (*.litmus; README.md describes the format). It enumerates the executions that the axioms
+of the PTX memory model allow and reports whether one of them has a given outcome.
 
-    ptx_model.py FILE.litmus...             the verdict of each program, of its mutants, and an execution for each outcome that is allowed
+    ptx_model.py FILE.litmus...             prints the verdict of each program and of its mutants, and an execution for each allowed outcome
 
-The axioms are our formulation of the chapter "Memory Consistency Model" of the PTX ISA, version 7.5, with the scope .cluster of 7.8 added
-and all accesses through the generic proxy. An execution is a choice, for every read, of the write that it reads (rf), a partial order
-of the writes to each location (co) and of the fence.sc (sc). The search extends rf read by read. Adding a read can only add to causality
-order, so a partial choice that already breaks an axiom is abandoned.
+The axioms are our formulation of the chapter "Memory Consistency Model" of the PTX ISA, version 7.5, with the scope .cluster of 7.8 added and
+all accesses through the generic proxy. An execution is a choice, for every read, of the write that it reads (rf), a partial order of the writes
+to each location (co) and of the fence.sc operations (sc). The search extends rf read by read. Adding a read can only add to causality order, so
+a partial choice that already violates an axiom is abandoned.
 """
 import ast
 import itertools
@@ -16,13 +16,14 @@ import re
 import sys
 
 SCOPES = ("cta", "cluster", "gpu", "sys")
-# What can be left out of the model: its axioms, then parts of its definitions. The tests leave out each and see a known verdict change.
+# The parts of the model that can be removed: its axioms, then parts of its definitions. The tests remove each and check that a known verdict
+# changes.
 AXIOMS = ("coherence", "fence_sc", "atomicity", "thin_air", "sc_per_location", "causality")
 DEFINITIONS = ("scopes", "fence_patterns", "observation_chain", "observation_prefix", "barriers")
 
 
 class Malformed(Exception):
-    """A sentence about a program text that cannot be read."""
+    """An error whose text is a sentence about a malformed program text."""
 
 
 # ---- expressions over registers ----
@@ -33,7 +34,7 @@ COMPARE = {ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.GtE: operator.ge, as
 
 
 class Expression:
-    """Integers, names and the operators above; `names` are the registers that it reads."""
+    """An expression of integers, names and the operators above; `names` are the registers that it reads."""
 
     def __init__(self, text):
         self.text = text.strip()
@@ -42,7 +43,7 @@ class Expression:
         except SyntaxError:
             raise Malformed(f"'{text}' is not an expression") from None
         self.names = sorted({n.id for n in ast.walk(self.tree) if isinstance(n, ast.Name)})
-        self.known = {}  # values by those of the names
+        self.known = {}  # its values, by the values of the names
 
     def value(self, registers):
         key = tuple(registers[n] for n in self.names)
@@ -76,22 +77,22 @@ class Thread:
 
 
 class Event:
-    """One memory operation, fence, or half of a barrier. A read-modify-write is one event that reads and writes."""
+    """A memory operation, a fence, or half of a barrier. A read-modify-write is one event that reads and writes."""
 
     def __init__(self, thread, text):
         self.thread, self.text = thread, text
         self.number = self.agent = None
         self.location = self.register = self.until = self.written = self.barrier = None
         self.reads = self.writes = self.strong = self.acquires = self.releases = self.fence = self.sc = self.arrives = False
-        self.scope = self.reach = "sys"  # of the access, and of the order that it makes: they differ at an mbarrier
-        self.needs = ()  # registers that this operation depends on beyond those of its value
+        self.scope = self.reach = "sys"  # the scopes of the access and of its ordering, which differ at an mbarrier
+        self.needs = ()  # registers on which this operation depends besides those of its value
 
     def __repr__(self):
         return f"{self.thread.name if self.thread else 'start'}: {self.text}"
 
 
 class Program:
-    """Threads and events of an expanded text; `forbid` and `reach` are lists (a disjunction) of lists (a conjunction) of atoms."""
+    """The threads and events of an expanded text; `forbid` and `reach` are lists (a disjunction) of lists (a conjunction) of atoms."""
 
     def __init__(self, name):
         self.name, self.threads, self.events, self.initial, self.order = name, {}, [], {}, {}
@@ -102,7 +103,7 @@ ATOM = re.compile(r"\s*(?:(\w+)\.(\w+)|\[(\w+)\])\s*(==|!=|>=|<=|>|<)\s*(-?\w+)\
 
 
 def parse_condition(text):
-    """[[(thread, register or None, location or None, Expression over `v`)]]: a | b & c."""
+    """Parses a | b & c into [[(thread, register or None, location or None, Expression over `v`)]]."""
     out = []
     for clause in text.split("|"):
         atoms = []
@@ -116,7 +117,7 @@ def parse_condition(text):
 
 
 def memory_event(thread, line):
-    """Events of a load, a store, an atomic, or one of the asynchronous stores and waits that are made of those."""
+    """Returns the events of a load, a store, an atomic, or an asynchronous store or wait, which consist of those."""
     m = re.match(r"([\w.:]+)\s+(.*)$", line)
     opcode, rest = m.groups()
     words = opcode.split(".")
@@ -149,7 +150,7 @@ def memory_event(thread, line):
     scope = next((w for w in words[1:] if w in SCOPES), None)
     base = words[0]
     if base == "st" and "async" in words:
-        # A weak store, then a release that counts it at the receiver's mbarrier: in program order, or, detached, of an agent of their own.
+        # A weak store, then a release that counts it at the receiver's mbarrier: in program order or, if detached, in a thread of their own.
         store, count = event(address(operands[0]), "weak", None), event(address(operands[2]), "release", "cluster")
         store.writes, store.written = True, Expression(operands[1])
         count.reads = count.writes = True
@@ -160,7 +161,7 @@ def memory_event(thread, line):
         return [store, count]
     if base == "mbarrier":
         e = event(address(operands[0]), semantics, scope)
-        e.scope = "cluster"  # whatever the scope of the order, an mbarrier's operations are atomic to each other
+        e.scope = "cluster"  # an mbarrier's operations are atomic to each other at any scope
         if "try_wait" in words:
             e.reads, e.register, e.until = True, "old", Expression(f"old >= {operands[1]}")
         elif "arrive" in words:
@@ -207,7 +208,7 @@ def events_of(thread, line):
         for half in halves:
             e = Event(thread, line)
             e.barrier, e.arrives = key, half == "arrive"
-            # A relaxed arrival keeps the count and orders nothing.
+            # A relaxed arrival counts but orders nothing.
             e.releases = e.arrives and "relaxed" not in words
             out.append(e)
         return out
@@ -215,7 +216,7 @@ def events_of(thread, line):
 
 
 def expand(lines, names):
-    """The lines with `for NAME = A .. B` ... `end` repeated and {expressions} replaced; tags stay."""
+    """Expands the lines: repeats `for NAME = A .. B` ... `end` and replaces {expressions}; tags stay."""
     out, at = [], 0
     while at < len(lines):
         line = lines[at]
@@ -247,7 +248,7 @@ def expand(lines, names):
 
 
 class Text:
-    """A .litmus file as written: its lines, the mutants that it lists, and the kernels that it is about."""
+    """A .litmus file as written: its lines, the mutants that it lists, and its kernels."""
 
     def __init__(self, text, name):
         self.name, self.lines, self.mutants, self.kernels, self.constants = name, [], [], [], {}
@@ -264,7 +265,7 @@ class Text:
                 self.lines.append(line)
 
     def changed(self, changes):
-        """The lines after a mutant's changes: `drop @tag`, or `@tag FROM -> TO`."""
+        """Returns the lines after a mutant's changes: `drop @tag`, or `@tag FROM -> TO`."""
         lines = list(self.lines)
         for change in changes:
             if m := re.match(r"drop (@\w+)$", change):
@@ -368,12 +369,12 @@ def bits(mask):
 
 
 class Relations:
-    """What a program's events are to each other whatever is read: program order, moral strength, patterns, barriers, dependencies."""
+    """The relations of a program's events that do not depend on the values read: program order, moral strength, patterns, barriers, dependencies."""
 
     def __init__(self, program, without):
         self.program, self.without, self.events = program, without, program.events
         n = len(self.events)
-        self.order = []  # program order: of threads, and of what runs beside them
+        self.order = []  # program order of the threads, and of the operations that run beside them
         for es in program.order.values():
             agents = {}
             for e in es:
@@ -383,12 +384,12 @@ class Relations:
         for e in self.events:
             if e.writes:
                 self.writes_to.setdefault(e.location, []).append(e.number)
-        self.strong = [0] * n  # morally strong: bit sets
+        self.strong = [0] * n  # bit sets of the morally strong pairs
         for a, b in itertools.combinations(self.events, 2):
             if self.morally_strong(a, b):
                 self.strong[a.number] |= 1 << b.number
                 self.strong[b.number] |= 1 << a.number
-        # Patterns: {write: first operations of release patterns that end in it}, {read: last operations of acquire patterns}.
+        # The patterns: {write: first operations of release patterns that end in it}, {read: last operations of acquire patterns}.
         self.release, self.acquire = {}, {}
         for es in self.order:
             for i, e in enumerate(es):
@@ -411,13 +412,14 @@ class Relations:
         return "scopes" in self.without or e.thread is None or e.thread.places[scope] == thread.places[scope]
 
     def synchronise(self, first, last):
-        """Whether a pattern that begins with `first` and one that ends with `last` do so where the write is observed: morally strong."""
+        """Whether a pattern that begins with `first` and one that ends with `last` synchronise if the write is observed: they are morally strong."""
         a, b = self.events[first], self.events[last]
         return self.strong[first] >> last & 1 and (a.thread is b.thread or
                                                    (self.includes(a, a.reach, b.thread) and self.includes(b, b.reach, a.thread)))
 
     def morally_strong(self, a, b):
-        """Of one thread, or both strong with scopes that include each other; two accesses of the same location."""
+        """Whether two operations are morally strong: of one thread, or both strong with scopes that include each other; accesses must be to one
+        location."""
         if a.barrier or b.barrier or (a.location and b.location and a.location != b.location):
             return False
         if a.thread is None or b.thread is None or (a.thread is b.thread and a.agent is b.agent):
@@ -441,8 +443,8 @@ class Relations:
         return edges
 
     def dependencies(self):
-        """(read, later operation): its value, or whether it happens at all, follows from what was read: by the registers of the value, or since
-        a wait stands in front of it."""
+        """The pairs (read, later operation) in which the later value, or whether the operation happens, depends on the read: by the registers of
+        the value, or because of a wait before it."""
         edges = []
         for es in self.program.order.values():
             latest, waits = {}, []
@@ -479,7 +481,7 @@ class Search:
         self.wanted = [e.number for e in self.events if e.reads and (e.strong or e.until or e.writes or e.number in self.tests or
                                                                      (e.thread.name, e.register) in used)]
         self.rest = [e.number for e in self.events if e.reads and e.number not in self.wanted]
-        # Locations that only atomics change, all of them morally strong with each other: what they write is known in the order of a chain.
+        # The locations that only atomics change, all of them morally strong with each other: their values follow from the order of a chain.
         self.counters = set()
         for location, writes in relations.writes_to.items():
             changes = [w for w in writes if self.events[w].thread]
@@ -489,7 +491,7 @@ class Search:
         fences = [e.number for e in self.events if e.sc and "fence_sc" not in self.without]
         self.fence_pairs = [(a, b) for a, b in itertools.combinations(fences, 2) if relations.strong[a] >> b & 1]
         self.fence_set = {*self.fence_pairs, *((b, a) for a, b in self.fence_pairs)}
-        # The read that a register of an operation's value comes from.
+        # The read from which a register of an operation's value comes.
         self.source = {}
         for es in self.program.order.values():
             latest = {}
@@ -499,7 +501,7 @@ class Search:
                 if e.writes:
                     self.source[e.number] = {n: latest[n] for n in e.written.names}
 
-    # State of a partial execution: rf, after (base causality order, bit sets, transitive), before (its inverse), seen (observation order).
+    # The state of a partial execution: rf, after (base causality order, transitive bit sets), before (its inverse), seen (observation order).
 
     def start(self):
         n = len(self.events)
@@ -525,7 +527,7 @@ class Search:
             before[y] |= up
 
     def cause(self, state, a):
-        """Bit set of what a precedes in causality order: base causality, behind an observation where a was observed."""
+        """Returns the bit set of the operations that `a` precedes in causality order: base causality, or an observation of `a` followed by it."""
         mask = state["after"][a]
         if "observation_prefix" not in self.without:
             for z in bits(state["seen"][a]):
@@ -533,7 +535,7 @@ class Search:
         return mask
 
     def assign(self, state, read, write):
-        """rf, and what follows from it: observation order and the synchronisation of patterns."""
+        """Adds to rf and to the relations that follow from it: observation order and the synchronisation of patterns."""
         state["rf"][read] = write
         if not self.r.strong[read] >> write & 1:
             return
@@ -551,7 +553,8 @@ class Search:
                             self.add_edge(state, first, last)
 
     def coherence(self, state):
-        """{write: bit set of the writes that must follow it}: causality and what read-modify-writes have read; None where that is a cycle."""
+        """Returns {write: bit set of the writes that must follow it}, from causality and from the reads of read-modify-writes, or None if that is a
+        cycle."""
         follow = {}
         for location, writes in self.r.writes_to.items():
             mask = sum(1 << w for w in writes)
@@ -578,7 +581,8 @@ class Search:
         return None if any(mask >> w & 1 for w, mask in follow.items()) else follow
 
     def value(self, state, write, busy=()):
-        """What a write writes, None where that is not settled yet. A value that hangs on itself, out of thin air, is whatever the clause wants."""
+        """Returns the value that a write writes, or None if it is not decided yet. A value that depends on itself, out of thin air, is chosen to
+        fulfil the clause."""
         registers = {}
         for name, read in self.source[write].items() if write in self.source else ():
             if read in busy:
@@ -617,12 +621,12 @@ class Search:
         return out
 
     def run(self):
-        """A state with everything settled, or None."""
+        """Returns a state in which everything is decided, or None."""
         return self.extend(self.start(), self.wanted, self.finish)
 
     def extend(self, state, reads, done):
-        """Settles the reads, then calls done: those with at most one candidate at once, strong ones before weak ones, which synchronise with
-        nothing, and among them the one with the fewest candidates."""
+        """Decides the reads, then calls done. Reads with at most one candidate are decided at once; then strong reads come before weak ones, which
+        synchronise with nothing, and among them the one with the fewest candidates."""
         self.nodes += 1
         follow = state["follow"] if "follow" in state else self.coherence(state)
         if follow is None:
@@ -668,9 +672,9 @@ class Search:
         return None
 
     def next_of_counter(self, state, follow, reads, location):
-        """What can come next at a location that only read-modify-writes change: they follow each other in one chain, which is built from its
-        start, and a plain read is settled when the chain has come to the write that it reads, or put off (no write). An atomic follows once what it depends on is
-        settled: since nothing comes out of thin air there is such an order. None: nothing can be said yet."""
+        """Returns the possible next operations at a location that only read-modify-writes change. They form one chain, which is built from its
+        start. A plain read is decided when the chain has reached the write that it reads, or postponed (no write). An atomic follows once its
+        dependencies are decided; such an order exists since nothing comes out of thin air. None means that nothing can be decided yet."""
         tail, rf = next(w for w in self.r.writes_to[location] if self.events[w].thread is None), state["rf"]
         while following := [a for a, w in rf.items() if w == tail and self.events[a].writes]:
             tail = following[0]
@@ -691,7 +695,7 @@ class Search:
         return None if early and not options else options
 
     def reachable(self, state, read):
-        """Bit set of what hangs on a read, through dependencies and through what others have read so far."""
+        """Returns the bit set of the operations that depend on a read, directly or through other reads so far."""
         found, todo = 0, [read]
         while todo:
             x = todo.pop()
@@ -711,7 +715,7 @@ class Search:
         return self.contradicts_causality(state, follow)
 
     def contradicts_causality(self, state, follow):
-        """Whether a read precedes in causality order what it reads, or comes behind a write that follows what it reads."""
+        """Whether a read precedes in causality order the write that it reads, or comes after a write that follows that write."""
         ahead = {}
         for r, w in state["rf"].items():
             if self.cause(state, r) >> w & 1:
@@ -733,7 +737,7 @@ class Search:
             after.setdefault(w, []).append(r)
         return cyclic(after)
 
-    # A choice for all reads: values, then the orders that are still open.
+    # All reads are chosen: check the values, then decide the remaining orders.
 
     def finish(self, state):
         for read, write in state["rf"].items():
@@ -743,7 +747,7 @@ class Search:
         return self.orient_fences(state)
 
     def orient_fences(self, state):
-        """Every pair of morally strong fence.sc in one order or the other; the earlier synchronises with the later."""
+        """Tries both orders of every pair of morally strong fence.sc; the earlier fence synchronises with the later."""
         state = self.forced_fences(state)
         if not state:
             return None
@@ -758,13 +762,13 @@ class Search:
                         return done
                 return None
         done = self.orient_writes(state, self.coherence(state))
-        if done and self.rest:  # reads that decide nothing: the execution must have values for them, too
+        if done and self.rest:  # these reads decide nothing, but the execution must have values for them too
             return self.extend(state, self.rest, lambda s: self.orient_writes(s, self.coherence(s)))
         return done
 
     def forced_fences(self, state):
-        """The state with the pairs of fences that can only stand in one order; None where a pair can stand in neither. A pair follows causality
-        order; and where a read must not come behind a write, no fence behind the write comes before a fence in front of the read."""
+        """Returns the state with the pairs of fences that have only one possible order, or None if a pair has none. A pair follows causality
+        order; and if a read must not come after a write, no fence after the write comes before a fence before the read."""
         if not self.fence_pairs:
             return None if self.breaks(state) else state
         mask = sum({1 << f for pair in self.fence_pairs for f in pair})
@@ -793,7 +797,7 @@ class Search:
         return state
 
     def orient_writes(self, state, follow):
-        """Every pair of writes that are morally strong or related by causality in one order or the other, then the axioms."""
+        """Tries both orders of every pair of writes that are morally strong or related by causality, then checks the axioms."""
         if follow is None:
             return None
         for writes in self.r.writes_to.values():
@@ -811,7 +815,7 @@ class Search:
         return self.judge(state, follow)
 
     def judge(self, state, follow):
-        """The axioms over a whole execution, once more without any of the search's shortcuts."""
+        """Checks the axioms over a whole execution, without any of the search's shortcuts."""
         events, strong, without, rf = self.events, self.r.strong, self.without, state["rf"]
         if "sc_per_location" not in without and self.contradicts_program_order(rf, follow):
             return None
@@ -834,8 +838,8 @@ class Search:
 
 
     def contradicts_program_order(self, rf, follow):
-        """Per location: a cycle of program order and of communication between morally strong operations. The two halves of a
-        read-modify-write are two nodes here, the reading one first."""
+        """Whether a location has a cycle of program order and communication between morally strong operations. The two halves of a
+        read-modify-write are two nodes here, the read first."""
         events, strong, edges = self.events, self.r.strong, {}
 
         def add(a, b):

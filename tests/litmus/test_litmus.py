@@ -1,7 +1,7 @@
-"""The litmus texts of this folder: verdicts of the model checker on them, on their mutants and on programs whose verdicts are known; the checker
-with parts of the model left out; and whether the compiled kernels hold what the texts name.
+"""Tests the litmus texts of this folder: the verdicts of the model checker on them, on their mutants and on programs with known verdicts; the checker
+with parts of the model removed; and whether the compiled kernels have the instructions that the texts name.
 
-    python3 tests/litmus/test_litmus.py --write    the table of known verdicts in README.md anew
+    python3 tests/litmus/test_litmus.py --write    rewrites the table of known verdicts in README.md
 """
 import glob
 import itertools
@@ -14,7 +14,7 @@ sys.path.insert(0, os.path.join(HERE, "../support"))
 import tap  # noqa: E402
 from machine_code_samples import ROOT, sample  # noqa: E402
 
-import examine  # noqa: F401  the tools' folders are then on the path
+import examine  # noqa: F401  this puts the tools' folders on the path
 import exchanges
 import machine_code
 import ptx_model
@@ -65,18 +65,18 @@ def test_known_verdicts():
         assert verdicts == {True, False}, family
 
 
-def test_the_table_is_of_these_programs():
+def test_the_table_in_the_readme_is_current():
     with open(README, encoding="utf-8") as f:
         text = f.read()
     assert text.split(MARKS[0])[1].split(MARKS[1])[0] == table(), "README.md: the table is stale: python3 tests/litmus/test_litmus.py --write"
 
 
-def test_whatever_is_left_out_of_the_model_changes_a_known_verdict():
+def test_every_part_of_the_model_changes_a_known_verdict():
     cases = known()
     for part in ptx_model.AXIOMS + ptx_model.DEFINITIONS:
         changed = [c for c in cases if allowed(c, [part]) == c.forbidden]
         assert changed, part
-        if part in ptx_model.AXIOMS:  # an axiom only forbids
+        if part in ptx_model.AXIOMS:  # an axiom can only forbid
             assert all(c.forbidden for c in changed), part
 
 
@@ -84,7 +84,7 @@ def test_whatever_is_left_out_of_the_model_changes_a_known_verdict():
 
 
 def plainly_allowed(program, clause):
-    """Whether the clause can hold, by trying every rf, every order of fences and of writes, with the axioms at the very end."""
+    """Whether the clause can hold, by trying every rf and every order of fences and writes and checking the axioms only at the end."""
     search = ptx_model.Search(ptx_model.Relations(program, frozenset()), clause)
     reads = [e.number for e in program.events if e.reads]
     pairs = [(a, b) for writes in search.r.writes_to.values() for a, b in itertools.combinations(writes, 2)]
@@ -152,7 +152,7 @@ def test_exchanges_forbid_the_wrong_outcome_and_reach_the_right_one():
         assert ptx_model.check(program, program.reach).allowed, text.name
 
 
-def test_every_mutant_breaks_what_it_says():
+def test_every_mutant_breaks_the_outcome_that_it_names():
     for text in texts():
         assert [name for name, breaks, _ in text.mutants if breaks != "nothing"], text.name
         for name, breaks, changes in text.mutants:
@@ -161,7 +161,7 @@ def test_every_mutant_breaks_what_it_says():
             assert broken == (breaks != "nothing"), f"{text.name}, {name}: {'broken' if broken else 'not broken'}"
 
 
-def test_faults_of_a_text_are_told():
+def test_faults_of_a_text_are_reported():
     start = ["thread a cta 0", "ld.weak r, [x]"]
     for lines, said in ((["ld.weak r, [x]"], "before the first thread"), (start + ["forbid: a.q == 1"], "does not exist"),
                         (start + ["forbid: [y] == 1"], "does not exist"), (start + ["forbid: a.r is 1"], "not a condition"),
@@ -188,20 +188,21 @@ def test_faults_of_a_text_are_told():
 # ---- the texts and the code ----
 
 
-def test_the_kernels_are_held_against_what_the_texts_say():
-    """What a text names of a kernel stands in one of its blocks, in that order, and the first of it again; every persistent kernel is named for each of its GPUs."""
+def test_the_texts_match_the_kernel_sources():
+    """The instructions that a text names for a kernel are in one of its blocks, in that order, followed by the first one again; every persistent
+    kernel is named for each of its GPUs."""
     files = set()
     for name, kernels, gpu, items in exchanges.named(ROOT):
         program = ptx_model.read_text(os.path.join(HERE, name)).program()
         wanted = [exchanges.plain_opcode(item.opcodes[0]) for item in items]
 
         def stands(cta):
-            """In what a block's threads do, from barrier to barrier one thread behind the other."""
+            """Searches the operations of a block's threads, concatenated from barrier to barrier."""
             stretches = {}
             for at, (thread, order) in enumerate(program.order.items()):
                 passed = 0
                 for e in order if program.threads[thread].cta == cta else ():
-                    if not (e.barrier and not e.arrives and e.barrier[0] != "cluster"):  # one line has two halves
+                    if not (e.barrier and not e.arrives and e.barrier[0] != "cluster"):  # one line is two halves of a barrier
                         stretches.setdefault((passed, at), []).append(exchanges.plain_opcode(e.text.split()[0]))
                     passed += bool(e.barrier and e.barrier[0] != "warp")
             said = iter([opcode for key in sorted(stretches) for opcode in stretches[key]])
@@ -213,7 +214,7 @@ def test_the_kernels_are_held_against_what_the_texts_say():
                      for file in examine.own_files(ROOT, lambda v: v.persistent and (gpu == "sm_90" or v.min_sm <= 35))}, files
 
 
-def test_compiled_kernels_hold_what_the_texts_name():
+def test_compiled_kernels_have_the_instructions_of_the_texts():
     folder = os.path.join(ROOT, os.environ.get("PLSTM_BUILD", "build"), "cuda", "kernels")
     if not glob.glob(os.path.join(folder, "fwd_*.ptx")):
         raise tap.Skip("no kernels compiled by nvcc in the build folder: CUDA=0 or EMU=1")
@@ -234,7 +235,7 @@ TOY = {"sm_90": "st.global; bar.sync; st.release.gpu; ld.acquire.gpu; bar.sync; 
 
 
 def toy_faults(gpu, change=lambda lines: lines):
-    """What is said of the toy kernel's PTX with a change."""
+    """Returns the faults of the toy kernel's PTX after a change."""
     modules = re.split(r"^(?=\s*\.file)", sample(gpu + ".ptx"), maxsplit=1, flags=re.MULTILINE)
     kernel = re.split(r"^(?=\.visible \.entry)", modules[0], flags=re.MULTILINE)
     text = kernel[0] + "\n".join(change(kernel[1].split("\n"))) + modules[1]
@@ -261,7 +262,7 @@ def moved(old, behind):
     return change
 
 
-def test_code_that_differs_from_its_text_is_told():
+def test_code_that_differs_from_its_text_is_reported():
     assert not toy_faults("sm_90") and not toy_faults("sm_35")
     for gpu, change in (("sm_90", changed("st.release.gpu", "st.release.cta")), ("sm_90", changed("st.release.gpu", "st.relaxed.gpu")),
                         ("sm_90", changed("ld.acquire.gpu", "ld.relaxed.gpu")), ("sm_90", changed("ld.acquire.gpu", "ld.acquire.sys")),

@@ -1,4 +1,5 @@
-/* copies: the copies of w_hh (4H,H) that kernels read, as lstm.h says them. For tests only; both buffers hold zeros. */
+/* copies: the copies of w_hh (4H,H) that kernels read, by the definitions of lstm.h. For tests
+ * only; both buffers must be zero. */
 #ifndef PLSTM_TESTS_COPIES_H
 #define PLSTM_TESTS_COPIES_H
 
@@ -26,7 +27,8 @@ static inline uint16_t copy_bf16(float x)
     return (uint16_t)(u >> 16);
 }
 
-/* Its w_tiles: row g or g + 8 of 16, columns 2q and 2q + 1 or 8 further, of lane 4g + q. to: tensor_copy_bytes(H). */
+/* LstmForward's w_tiles: lane 4g + q has row g or g + 8 of 16, columns 2q and 2q + 1 or those plus
+ * 8. to: tensor_copy_bytes(H). */
 static inline void copy_tiles(const float *w_hh, int64_t H, uint16_t *to)
 {
     int64_t rows = tensor_row_tiles(H), across = tensor_k_tiles(H, PRECISION_BF16);

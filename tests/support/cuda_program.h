@@ -1,5 +1,5 @@
-/* cuda_program: the program whose cuda backend a test runs: the emulated one built beside a test for the
- * emulator, else what PLSTM names. For tests only. */
+/* cuda_program: the program whose cuda backend a test runs: for a test on the emulator the emulated
+ * program beside it, else the one that PLSTM names. For tests only. */
 #ifndef PLSTM_TESTS_CUDA_PROGRAM_H
 #define PLSTM_TESTS_CUDA_PROGRAM_H
 
@@ -24,17 +24,18 @@ static inline void cuda_program_choose(void)
     snprintf(path, sizeof path, "%.3900s/emu/%s/plstm", build_folder(),
              strcmp(emu_mode(), "asan") ? "plain" : "asan");
     setenv("PLSTM", path, 1);
-    setenv("EMU_DEVICE", "A100", 1); /* a smaller workspace for cuBLAS than H200's */
+    setenv("EMU_DEVICE", "A100", 1); /* a smaller cuBLAS workspace than the H200's */
     setenv("OMP_NUM_THREADS", "1", 0);
 #if defined(__x86_64__)
-    /* On a CPU that OpenBLAS does not know the program would print a line and start again, and tests count lines. */
+    /* On a CPU that OpenBLAS does not know, the program would print a line and restart, and tests
+     * count lines. */
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
         setenv("OPENBLAS_CORETYPE", "HASWELL", 0);
 #endif
 #endif
 }
 
-/* A small corpus in the test's folder: its path. */
+/* Writes a small corpus to the test's folder and returns its path. */
 static inline const char *small_corpus(void)
 {
     static const char *const file[] = {"train.txt", "valid.txt", "test.txt"};

@@ -1,11 +1,12 @@
-/* Compiles where bench/cudnn_api.h says the same as cudnn.h: numbers, and the kind and size of every result and parameter.
- * tests/gpu/test_cudnn.py compiles it, against the header of whatever toolkit is there. */
+/* This file compiles only if bench/cudnn_api.h agrees with cudnn.h in the numbers and in the kind
+ * and size of every result and parameter. tests/gpu/test_cudnn.py compiles it against the header of
+ * an installed toolkit. */
 #include "bench/cudnn_api.h"
 
 #include <type_traits>
 #include <utility>
 
-/* cudnn.h has some of these as macros: before it is included. */
+/* cudnn.h defines some of these names as macros, so they are recorded before it is included. */
 constexpr int padded_io = cudnn::CUDNN_RNN_PADDED_IO_ENABLED;
 
 #include <cudnn.h>
@@ -31,7 +32,7 @@ SAME(CUDNN_LINEAR_INPUT);
 SAME(CUDNN_RNN_DATA_LAYOUT_SEQ_MAJOR_UNPACKED);
 SAME(CUDNN_WGRAD_MODE_ADD);
 
-/* One passes where the other does. */
+/* Whether an argument of one type can be passed as the other. */
 template <class A, class B>
 constexpr bool alike =
     sizeof(A) == sizeof(B) && std::is_pointer<A>::value

@@ -1,11 +1,14 @@
-/* A library that stands in for cuDNN where there is none: the functions of bench/cudnn_api.h, computed by the plain loops of bench/oracle.h on
- * the emulator's memory, which is the host's. It keeps weights in a layout of its own (biases first, layers and gates from the last to the
- * first, gaps between), so that only a caller who asks for every place packs them right; it adds weight gradients to what is there; it knows
- * which calls must come before which; and it does not support what it says it does not. Work runs in the stream's order.
+/* fake_cudnn: a stand-in for cuDNN: the functions of bench/cudnn_api.h, computed by the plain loops
+ * of bench/oracle.h in the emulator's memory, which is host memory. It stores weights in a layout
+ * of its own (biases first, layers and gates from last to first, with gaps), so that only a caller
+ * that queries every place packs them correctly. It adds weight gradients to the existing values,
+ * checks the order of calls, and refuses the cases that it declares unsupported. Work runs in the
+ * stream's order.
  *
- * Environment: FAKE_CUDNN_LOG names a file that receives a line per call; FAKE_CUDNN_WRONG=1 swaps two gates.
+ * Environment: FAKE_CUDNN_LOG names a file that receives a line per call; FAKE_CUDNN_WRONG=1 swaps
+ * two gates.
  *
- * tests/gpu/test_cudnn.py uses it. What it answers is not what the real library answers. */
+ * tests/gpu/test_cudnn.py uses it. Its answers are not those of the real library. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,7 +46,7 @@ struct DataRecord {
     int type, T, B, vector;
 };
 
-/* What an argument must be. */
+/* Checks an argument. */
 #define REQUIRE(condition)                                                                         \
     do {                                                                                           \
         if (!(condition)) {                                                                        \
@@ -101,7 +104,8 @@ void store(void *at, const float *v, size_t n, int type)
 
 size_t piece(const RnnRecord &r, size_t elements) { return elements * size_of(r.type) + GAP; }
 
-/* Biases of all layers, then matrices; the last layer and the last linear layer first. */
+/* The biases of all layers, then the matrices; the last layer and the last linear layer come
+ * first. */
 size_t bias_at(const RnnRecord &r, int layer, int linear)
 {
     return GAP + (size_t)((r.layers - 1 - layer) * 8 + 7 - linear) * piece(r, (size_t)r.H);
@@ -117,7 +121,7 @@ size_t weight_bytes_of(const RnnRecord &r)
     return matrix_at(r, 0, 0) + piece(r, (size_t)r.H * (size_t)r.H);
 }
 
-/* The gate that linear layers `linear` and `linear` + 4 are of: input, forget, new, output. */
+/* The gate of linear layers `linear` and `linear` + 4: input, forget, new, output. */
 int gate_of(int linear)
 {
     const char *wrong = getenv("FAKE_CUDNN_WRONG");
@@ -127,7 +131,7 @@ int gate_of(int linear)
 
 /* ---- work ---- */
 
-/* Behind the reserve space: what backward needs and is not given. */
+/* The contents of the reserve space: what backward needs besides its arguments. */
 struct Call {
     cudaStream_t stream;
     RnnRecord rnn;
@@ -216,7 +220,7 @@ void run(void *data)
     }
 }
 
-/* In the stream's order; also into a graph, whose replays need the call to live on. */
+/* Runs a call in the stream's order, also in a graph, whose replays need the call to stay alive. */
 int enqueue(const Call &c)
 {
     return cudaLaunchHostFunc(c.stream, run, new Call(c)) == cudaSuccess ? 0 : 4000;
@@ -228,10 +232,11 @@ size_t reserve_bytes_of(const RnnRecord &r, const DataRecord &d)
     return 4 * (2 * N * H + 2 * states);
 }
 
-/* Backward's second call is given no weights: they lie where the first had them. */
-std::map<const void *, const void *> weights_of; /* by reserve space */
+/* Backward's second call has no weights argument; the weights are at the address given to the first
+ * call. */
+std::map<const void *, const void *> weights_of; /* {reserve space: weights} */
 
-/* Objects behind the opaque pointers. */
+/* The objects behind the opaque pointers. */
 template <class R, class P> R *record(P p) { return (R *)p; }
 template <class R, class P> int create(P *p)
 {
@@ -384,7 +389,7 @@ int cudnnSetRNNDataDescriptor(RnnData desc, int type, int layout, int length, in
     return 0;
 }
 
-/* What all three calls must be given; a status. */
+/* Checks the arguments of all three calls; returns a status. */
 static int check_call(Handle handle, Rnn desc, const int32_t lengths[], RnnData data, Tensor h_desc,
                       Tensor c_desc, size_t weight_bytes, size_t work_bytes, size_t reserve_bytes,
                       Call *c)
@@ -456,7 +461,7 @@ int cudnnRNNBackwardWeights_v8(Handle handle, Rnn desc, int mode, const int32_t 
     if (status) return status;
     REQUIRE(mode == CUDNN_WGRAD_MODE_ADD && x && hx && y_desc && y && dweights && work && reserve);
     note("cudnnRNNBackwardWeights_v8");
-    REQUIRE(weights_of.count(reserve)); /* BackwardData came before */
+    REQUIRE(weights_of.count(reserve)); /* BackwardData must come before */
     c.kind = Call::WEIGHTS, c.weights = weights_of[reserve], c.dweights = dweights,
     c.reserve = (float *)reserve;
     return enqueue(c);

@@ -1,6 +1,7 @@
-/* fake_cupti: what tools/nvtx_trace.c asks of CUPTI, for machines without a GPU. Each external id that is
- * pushed "launches" one kernel of 1000 ns, "kernel_of_<id>" on stream 7, and each popped one a copy of
- * 500 ns; records come when they are flushed, as CUPTI's do. Not thread-safe. */
+/* fake_cupti: the part of CUPTI that tools/gpu/nvtx_trace.c uses, for machines without a GPU. Each
+ * external id that is pushed "launches" one kernel of 1000 ns, "kernel_of_<id>" on stream 7, and
+ * each popped one a copy of 500 ns; records arrive when they are flushed, as in CUPTI. It is not
+ * thread-safe. */
 #include <stdio.h>
 #include <string.h>
 
@@ -80,7 +81,7 @@ static uint8_t *put(uint8_t *to, const void *record)
 CUptiResult CUPTIAPI cuptiActivityFlushAll(uint32_t flag)
 {
     (void)flag;
-    for (unsigned i = 0; i < event_count; i++) { /* a buffer each */
+    for (unsigned i = 0; i < event_count; i++) { /* one buffer per record */
         uint8_t *buffer, *end;
         size_t size, most;
         request(&buffer, &size, &most);

@@ -1,5 +1,5 @@
-/* frame_case: what every backend must do with batches of a task (TASKS 1 and 5), in one text for the tests of each.
- * Include it behind program.h. */
+/* frame_case: the required behaviour of every backend for batches of a task (TASKS 1 and 5), shared
+ * by their tests. Include it after program.h. */
 #ifndef PLSTM_TESTS_FRAME_CASE_H
 #define PLSTM_TESTS_FRAME_CASE_H
 
@@ -20,7 +20,7 @@ typedef struct ToyRun {
     double loss[TOY_STEPS], norm[TOY_STEPS];
     int64_t hits[TOY_STEPS];
     Params weights;
-    int graphs; /* kept by the cuda backend */
+    int graphs; /* the number kept by the cuda backend */
 } ToyRun;
 
 static inline void toy_run_keep(ToyRun *run, const WindowResult *r, int *next)
@@ -102,7 +102,7 @@ static inline void toy_follows_reference(const BackendOps *ops, ToyKind kind,
     toy_steps(&backend_reference, kind, config, &exact);
     toy_steps(&backend_plain_f32, kind, config, &plain);
     toy_steps(ops, kind, config, &ours);
-    assert_int_equal(ours.hits[0], exact.hits[0]); /* no near tie there */
+    assert_int_equal(ours.hits[0], exact.hits[0]); /* there is no near tie here */
     toy_check_loop("the first loss", exact.loss, plain.loss, ours.loss, 1, 2);
     toy_check_loop("a loss", exact.loss, plain.loss, ours.loss, TOY_STEPS, 3);
     toy_check_loop("a gradient norm", exact.norm, plain.norm, ours.norm, TOY_STEPS, 3);
@@ -123,7 +123,8 @@ static inline void toy_follows_reference(const BackendOps *ops, ToyKind kind,
 
 /* ---- padded positions change no bit ---- */
 
-/* Writes finite values over what layer 0 reads at padded positions; each backend's test has its own. */
+/* Overwrites the input of layer 0 at padded positions with finite values; each backend's test has
+ * its own version. */
 typedef void ToyPoison(Backend *b, const int32_t *ids, int64_t N, int64_t H);
 
 static struct {
@@ -180,8 +181,8 @@ static inline void toy_visit(void *user, int64_t place, int32_t target, int32_t 
     v->nats[place] = nats, v->best[place] = best, v->count[place]++;
 }
 
-/* Each scored position once; windows with carried state, some of which score nothing, give what whole sequences do; the
- * logits are those of the scored rows. */
+/* Each scored position counts once; windows with carried state, some without a scored position,
+ * give the results of whole sequences; the logits are those of the scored rows. */
 static inline void toy_scores(const BackendOps *ops, ToyKind kind, const BackendConfig *config)
 {
     Error e;
@@ -266,7 +267,7 @@ static inline Settings frame_settings(const char *backend, const char *kernel)
     return s;
 }
 
-/* The log without its run line and what depends on clocks. */
+/* Returns the log without its run line and times. */
 static inline char *log_timeless(const char *path)
 {
     char *text = file_read(path, NULL), *to = text, *line = strchr(text, '\n') + 1;
@@ -282,7 +283,8 @@ static inline char *log_timeless(const char *path)
     return text;
 }
 
-/* Stopped inside an epoch and resumed: the files and logs of a run that was not. */
+/* A run that is stopped inside an epoch and resumed has the files and logs of an uninterrupted
+ * one. */
 static inline void toy_resumes(const char *backend, const char *kernel, ToyKind kind)
 {
     char data[] = {(char)('0' + kind), 0};
@@ -337,7 +339,7 @@ static inline const char *frame_text(void)
     return in_folder("text");
 }
 
-static int64_t frame_step; /* of the direct loop's next result */
+static int64_t frame_step; /* the step of the direct loop's next result */
 static double frame_nats[64], frame_norm[64];
 
 static inline void frame_keep(const WindowResult *r)
@@ -347,8 +349,8 @@ static inline void frame_keep(const WindowResult *r)
     frame_nats[frame_step] = r->nats, frame_norm[frame_step++] = r->grad_norm;
 }
 
-/* The language model through task, source, trainer and checkpoint, and by a loop over the backend that knows nothing of
- * them: the same losses, norms and weights, bit for bit. */
+/* The language model through task, source, trainer and checkpoint has the same losses, norms and
+ * weights, bit for bit, as a direct loop over the backend without them. */
 static inline void lm_is_a_direct_loop(const BackendOps *ops, const char *kernel)
 {
     enum { STEPS = 40, B = 3, T = 5 }; /* of two epochs */

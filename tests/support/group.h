@@ -1,12 +1,12 @@
-/* group: what the programs of GPU tests do before their cases. For tests only; cmocka.h comes first. */
+/* group: the set-up of the GPU test programs. For tests only; include cmocka.h first. */
 #ifndef PLSTM_TESTS_GROUP_H
 #define PLSTM_TESTS_GROUP_H
 
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Lines leave at once, so that a program that is ended has said what it did. The environment's PLSTM_TEST_CASE runs the cases of that name
- * alone (* stands for any text). */
+/* Makes the output line buffered, so that a program that is ended leaves its output. The
+ * environment variable PLSTM_TEST_CASE selects the cases to run (* stands for any text). */
 static inline void group_begin(void)
 {
     const char *one = getenv("PLSTM_TEST_CASE");

@@ -1,7 +1,7 @@
-/* launch_count: a library that the CUDA driver loads into a program (CUDA_INJECTION64_PATH) and that counts,
- * through CUPTI's callbacks, what the program launches: kernels, and graphs as one each. At the program's end
- * the number is appended as a line to the file that PLSTM_LAUNCHES names. A GPU test that launched nothing
- * tested nothing (tools/gpu_run.sh). */
+/* launch_count: a library that the CUDA driver loads into a program (CUDA_INJECTION64_PATH). It
+ * counts the program's launches of kernels and graphs through CUPTI's callbacks and at the end
+ * appends the number as a line to the file that PLSTM_LAUNCHES names. A GPU test that launched
+ * nothing has tested nothing (tools/gpu_run.sh). */
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,7 +27,7 @@ static void CUPTIAPI on_call(void *user, CUpti_CallbackDomain domain, CUpti_Call
         atomic_fetch_add(&launches, 1);
 }
 
-/* The driver calls this once, when it is first used. */
+/* The driver calls this once, at its first use. */
 int InitializeInjection(void);
 int InitializeInjection(void)
 {

@@ -1,4 +1,4 @@
-"""The samples of fixtures/machine_code, and a working tree made of them, for test_k20.py and test_sass.py."""
+"""The samples of fixtures/machine_code and a working tree made from them, for test_k20.py and test_sass.py."""
 import os
 import re
 import subprocess
@@ -18,13 +18,13 @@ def sample(name):
 
 
 def only(text, kept, starts):
-    """A sample with those of its kernels whose mangled name holds one of the words kept; a kernel begins at a line that `starts` matches."""
+    """Returns a sample with only the kernels whose mangled name contains one of the words `kept`; a kernel begins at a line that `starts` matches."""
     pieces = re.split(rf"^(?={starts})", text, flags=re.MULTILINE)
     return "".join(p for i, p in enumerate(pieces) if i == 0 or any(word in p.split("\n")[0] for word in kept))
 
 
 class Tree:
-    """A working tree with one persistent variant, toy, and what a build of it left; forward has the kernels of `faults`, backward the good one."""
+    """A working tree with one persistent variant, toy, and the files of its build; forward has the kernels of `faults`, backward the good one."""
 
     def __init__(self, arch, faults=(0,)):
         self.folder = tempfile.TemporaryDirectory()
@@ -80,6 +80,6 @@ class Tree:
         return table
 
     def refused(self, *words):
-        """Exactly one sentence, which has these words."""
+        """Checks that there is exactly one sentence and that it contains these words."""
         status, _, said = self.examine()
         assert status == 1 and len(said) == 1 and all(w in said[0] for w in words), said

@@ -1,5 +1,6 @@
-/* nvtx_record: an NVTX injection library (NVTX_INJECTION64_PATH) that writes what a program marks to the file
- * that NVTX_RECORD names: "domain NAME", "push NAME", "pop", one a line. For tests. */
+/* nvtx_record: an NVTX injection library (NVTX_INJECTION64_PATH) that writes a program's ranges to
+ * the file that NVTX_RECORD names, with one "domain NAME", "push NAME" or "pop" per line. For tests
+ * only. */
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -1,6 +1,7 @@
-/* oracle: the LSTM and the other layers in plain loops in REAL, under names that end in SUFFIX: the one copy that tests and
- * benchmarks hold kernels against. Included once with double, the reference, and once with float, whose error is the
- * measure; C and C++. No include guard, for that reason. Sums run in the order of the index. */
+/* oracle: the LSTM and the other layers in plain loops in REAL, under names that end in SUFFIX.
+ * Tests and benchmarks compare kernels with this copy. It is included once with double, the
+ * reference, and once with float, whose error bounds that of a kernel (oracle_both.h), so it has no
+ * include guard. It is C and C++. Sums run in the order of the index. */
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -12,28 +13,29 @@
 
 #ifndef ORACLE_ONCE
 #define ORACLE_ONCE
-/* A dropout site at one step; on = 0 passes everything. */
+/* A dropout site at one step; on = 0 means no mask. */
 typedef struct OracleMask {
     MaskKey key;
     double keep;
     int on;
 } OracleMask;
 
-/* What the operands of the recurrent product (weights, h, dgates) and what is saved are rounded to; NULL: nothing. */
+/* The rounding of the operands of the recurrent product (weights, h, dgates) and of the saved
+ * tensors; NULL: none. */
 typedef float (*OracleRound)(float x);
 static OracleRound oracle_operand, oracle_stored;
 
 static inline float oracle_tf32(float x) { return precision_round(PRECISION_TF32, x); }
 static inline float oracle_bf16(float x) { return precision_round(PRECISION_BF16, x); }
 
-/* As a kernel of ours rounds what it hands to a tensor core: to nearest. */
+/* The rounding of our kernels' tensor-core operands: to nearest. */
 static inline OracleRound oracle_round(LstmPrecision p)
 {
     return p == PRECISION_TF32 ? oracle_tf32 : p == PRECISION_BF16 ? oracle_bf16 : NULL;
 }
 
-/* As a tensor core reads a float32 that nobody has rounded to tf32: ten bits of the fraction, the others cut off. What a
- * library makes of unrounded operands lies between this and oracle_tf32. */
+/* The tf32 value that a tensor core reads from an unrounded float32: ten bits of the fraction, the
+ * others truncated. A library's result for unrounded operands is between this and oracle_tf32. */
 static inline float oracle_tf32_cut(float x)
 {
     uint32_t bits;
@@ -46,7 +48,7 @@ static inline float oracle_tf32_cut(float x)
 #define ORACLE_JOIN_(a, b) a##b
 #define ORACLE_JOIN(a, b)  ORACLE_JOIN_(a, b)
 #define ORACLE(name)       ORACLE_JOIN(name, SUFFIX)
-/* Who includes this may define it first: a product of his own with these arguments. */
+/* Define this before the include to use another product with these arguments. */
 #ifndef ORACLE_PRODUCT
 #define ORACLE_PRODUCT ORACLE(product_)
 #endif
@@ -60,7 +62,7 @@ static inline REAL ORACLE(factor_)(const OracleMask *m, int64_t row, int64_t H, 
 
 static inline REAL ORACLE(rounded_)(OracleRound by, REAL x) { return by ? (REAL)by((float)x) : x; }
 
-/* out (B,n) += x (B,m) w (m,n): neighbours in memory are neighbours in a row of the result. */
+/* out (B,n) += x (B,m) * w (m,n); the inner loop runs along a row of the result. */
 static inline void ORACLE(product_)(int64_t B, int64_t m, int64_t n, const REAL *x, const REAL *w,
                                     REAL *out)
 {
@@ -76,7 +78,7 @@ static inline REAL *ORACLE(room_)(int64_t n)
     return room;
 }
 
-/* w_hh (4H,H) rounded, transposed where asked for; to be freed. */
+/* Returns w_hh (4H,H) rounded, and transposed on request; the caller frees it. */
 static inline REAL *ORACLE(weights_)(int64_t H, const REAL *w_hh, int transposed)
 {
     REAL *w = ORACLE(room_)(4 * H * H);
@@ -123,7 +125,8 @@ static inline void ORACLE(forward_)(int64_t T, int64_t B, int64_t H, const REAL 
     free(w), free(x);
 }
 
-/* gates: i, f, g, o on entry, dgates on exit; carry (2,B,H): dh_n, dc_n on entry, dh_0, dc_0 on exit. */
+/* gates: i, f, g, o on entry, dgates on exit; carry (2,B,H): dh_n, dc_n on entry, dh_0, dc_0 on
+ * exit. */
 static inline void ORACLE(backward_)(int64_t T, int64_t B, int64_t H, const REAL *w_hh,
                                      const REAL *c, const REAL *dy, REAL *gates, REAL *carry,
                                      const OracleMask *output, const OracleMask *recurrent)
@@ -155,7 +158,7 @@ static inline void ORACLE(backward_)(int64_t T, int64_t B, int64_t H, const REAL
     free(w), free(x);
 }
 
-/* logits (N,V) become (softmax - onehot) / B where train, logits + bias otherwise. */
+/* With train, logits (N,V) become (softmax - onehot) / B, otherwise logits + bias. */
 static inline void ORACLE(softmax_)(int64_t N, int64_t V, const REAL *bias, const int32_t *targets,
                                     int train, REAL B, REAL *logits, REAL *nats)
 {
@@ -172,7 +175,7 @@ static inline void ORACLE(softmax_)(int64_t N, int64_t V, const REAL *bias, cons
     }
 }
 
-/* rows (N,H): where first[n], the sum over all positions with that id. */
+/* rows (N,H): at first[n], the sum over all positions with that id. */
 static inline void ORACLE(embedding_)(int64_t N, int64_t H, const int32_t *ids, const REAL *dx,
                                       const OracleMask *site, REAL *rows, int32_t *first)
 {
@@ -197,7 +200,7 @@ static inline void ORACLE(columns_)(int64_t rows, int64_t cols, const REAL *m, R
     }
 }
 
-/* Norm of all gradients; the weights move. first and ids as in embedding_. */
+/* Computes the norm of all gradients and updates the weights. first and ids as in embedding_. */
 static inline REAL ORACLE(sgd_)(int64_t dense, REAL *weights, const REAL *grads, int64_t N,
                                 int64_t H, const int32_t *ids, const int32_t *first, REAL *encoder,
                                 const REAL *rows, double lr, double clip)

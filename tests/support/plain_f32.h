@@ -1,7 +1,8 @@
-/* plain_f32: host/backend/backend_reference.c with float for double. What a plain float32 loop errs against the
- * double reference is the measure for every other float32 implementation (Dao-AILab/flash-attention tests the
- * same way): one may err k times as much, k = 2 for forward results and 3 for gradients and what follows from
- * them, plus 4 ulp of the largest value for what a plain loop happens to get exactly. */
+/* plain_f32: host/backend/backend_reference.c with float instead of double. The error of this plain
+ * float32 loop against the double reference bounds that of every other float32 implementation
+ * (Dao-AILab/flash-attention tests the same way): the error may be k times as large, k = 2 for
+ * forward results and 3 for gradients and derived values, plus 4 ulp of the largest value, for
+ * values that the plain loop happens to get exactly. */
 #ifndef PLSTM_TESTS_PLAIN_F32_H
 #define PLSTM_TESTS_PLAIN_F32_H
 
@@ -15,13 +16,14 @@ extern const BackendOps backend_plain_f32;
 /* One unit in the last place of a float32 of size x >= 0. */
 static inline double f32_ulp(double x) { return ldexp(1, ilogb(x > 0 ? x : FLT_MIN) - 23); }
 
-/* What may be erred where the plain loop errs `plain` and the largest value is `largest`. */
+/* Returns the allowed error if the plain loop's error is `plain` and the largest value is
+ * `largest`. */
 static inline double f32_bound(double times, double plain, double largest)
 {
     return times * plain + 4 * f32_ulp(largest);
 }
 
-/* Largest |a - b|, a NaN if there is one, and the largest |b|. */
+/* Returns the largest |a - b|, or a NaN if there is one, and the largest |b|. */
 static inline double f32_error(const double *a, const double *b, int n, double *largest)
 {
     double worst = 0;

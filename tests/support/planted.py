@@ -1,4 +1,4 @@
-"""Programs of kernels into which a mistake is planted, for the emulator: what test_persistent_faults.py and test_cluster_faults.py share."""
+"""Builds programs with a fault planted in a kernel, for the emulator; shared by test_persistent_faults.py and test_cluster_faults.py."""
 import atexit
 import os
 import re
@@ -30,14 +30,14 @@ def libemu(mode):
 
 
 def link_libraries():
-    """What libemu's cuBLAS wants; the time loops do not."""
+    """Returns the libraries for libemu's cuBLAS, which the time loops do not use."""
     folder = next((d for d in sorted(os.listdir("/usr/lib")) if os.path.exists(f"/usr/lib/{d}/openblas-openmp")), None)
     where = [f"-L/usr/lib/{folder}/openblas-openmp", f"-Wl,-rpath,/usr/lib/{folder}/openblas-openmp"] if folder else []
     return [*where, "-lopenblas", "-ldl", "-lm"]
 
 
 class Programs:
-    """Builds tests/gpu/KERNELS.cu from copies of kernels/, with tests/gpu/loop_case.c that runs them."""
+    """Builds tests/gpu/KERNELS.cu from copies of kernels/, with tests/gpu/loop_case.c, which runs them."""
 
     def __init__(self, kernels):
         self.kernels = kernels
@@ -52,7 +52,7 @@ class Programs:
         return path
 
     def build(self, mode, name, file=None, line=None, instead=None, options=()):
-        """The program with `line` of kernels/`file` replaced; of one name only once. options: for the kernels."""
+        """Returns the program with `line` of kernels/`file` replaced; each name is built only once. options: compiler options of the kernels."""
         if name in self.built:
             return self.built[name]
         library, folder = libemu(mode), os.path.join(self.work, name)

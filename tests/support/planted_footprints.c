@@ -1,4 +1,5 @@
-/* kernels/footprints.c with those of planted_variants.c's three, in the same order. */
+/* planted_footprints: kernels/footprints.c with the footprints of planted_variants.c's three
+ * variants, in the same order. */
 #include "kernels/plan.h"
 
 #define lstm_footprints true_footprints

@@ -1,6 +1,8 @@
-/* kernels/variants.c with three records more, for what must hold whatever a kernel does: `wrong`, whose passes do not compute what they are
- * asked for, `hangs`, which never comes back, and `ends`, which takes the process along. tests/gpu/test_bench_gpu.py sees that a wrong kernel
- * gets no time, tests/tools/test_rehearsal.py that none of them costs more than its own rows. planted_footprints.c is the planner's side. */
+/* planted_variants: kernels/variants.c with three more records, to test the handling of faulty
+ * kernels: `wrong` computes wrong results, `hangs` never returns, and `ends` ends the process.
+ * tests/gpu/test_bench_gpu.py checks that a wrong kernel gets no time,
+ * tests/tools/test_rehearsal.py that each of them loses only its own rows. planted_footprints.c is
+ * the planner's side. */
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -10,7 +12,7 @@
 #include "kernels/variants.c"
 #undef lstm_variants
 
-/* The input's bias twice, the hidden one never. */
+/* Adds the input's bias twice and the hidden one never. */
 static cudaError_t wrong_forward(const LstmContext *context, const LstmForward *p)
 {
     LstmForward q = *p;
@@ -18,7 +20,7 @@ static cudaError_t wrong_forward(const LstmContext *context, const LstmForward *
     return fwd_cublas_run(context, &q);
 }
 
-/* The cell states of one step later. */
+/* Reads the cell states of the next step. */
 static cudaError_t wrong_backward(const LstmContext *context, const LstmBackward *p)
 {
     LstmBackward q = *p;

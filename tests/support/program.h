@@ -1,5 +1,5 @@
-/* program: runs build/plstm (or what PLSTM names) as a shell would, and keeps what it said. For tests only.
- */
+/* program: runs build/plstm (or the program that PLSTM names) like a shell and keeps its output.
+ * For tests only. */
 #ifndef PLSTM_TESTS_PROGRAM_H
 #define PLSTM_TESTS_PROGRAM_H
 
@@ -45,7 +45,7 @@ static inline int folder_remove(void **state)
     return system(command) == 0 ? 0 : -1;
 }
 
-/* Path of a file in the folder, the same pointer for the same name. */
+/* Returns the path of a file in the folder; the pointer is the same for the same name. */
 static inline const char *in_folder(const char *name)
 {
     static struct {
@@ -59,7 +59,7 @@ static inline const char *in_folder(const char *name)
     return known[i].path;
 }
 
-/* A whole file, NUL behind it, malloc'd; fails the test where there is none. */
+/* Returns a whole file with a NUL after it, malloc'd; fails the test if there is none. */
 static inline char *file_read(const char *path, size_t *size)
 {
     FILE *f = fopen(path, "rb");
@@ -96,7 +96,7 @@ static inline void assert_files_equal(const char *a, const char *b)
     free(y);
 }
 
-/* Files of the test's folder whose name contains part. */
+/* Returns the number of files in the test's folder whose name contains part. */
 static inline int files_named(const char *part)
 {
     DIR *d = opendir(folder);
@@ -116,7 +116,7 @@ typedef struct Run {
 
 enum { MAX_WORDS = 64 };
 
-/* Cuts a line at its blanks, in place; a NULL ends the words. */
+/* Splits a line at its spaces, in place; a NULL ends the words. */
 static inline void line_cut(char *line, char **words)
 {
     int n = 0;
@@ -127,8 +127,8 @@ static inline void line_cut(char *line, char **words)
     words[n] = NULL;
 }
 
-/* Starts the program with words (argv without its first), standard output and error into the folder's files
- * out and err. file_limit > 0: no file may grow past so many bytes. */
+/* Starts the program with words (argv without its first element), with standard output and error to
+ * the folder's files out and err. If file_limit > 0, no file may grow beyond that many bytes. */
 static inline pid_t program_start(char *const *words, long file_limit)
 {
     char *argv[MAX_WORDS + 1];
@@ -150,7 +150,8 @@ static inline pid_t program_start(char *const *words, long file_limit)
     struct rlimit limit = {(rlim_t)file_limit, (rlim_t)file_limit};
     if (o < 0 || r < 0 || dup2(o, 1) < 0 || dup2(r, 2) < 0) _exit(126);
     if (file_limit > 0 && setrlimit(RLIMIT_FSIZE, &limit)) _exit(126);
-    /* A shell starts what it puts into the background with SIGINT ignored, and the program leaves an ignored signal so. */
+    /* A shell starts background jobs with SIGINT ignored, and the program keeps an ignored signal
+     * ignored. */
     const int ends[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGPIPE};
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) signal(ends[i], SIG_DFL);
     execv(path, argv);
@@ -175,7 +176,7 @@ static inline void run_free(Run *run)
     free(run->err);
 }
 
-/* Runs `plstm LINE`, cut at blanks. */
+/* Runs `plstm LINE`, split at spaces. */
 __attribute__((format(printf, 1, 2))) static inline Run plstm(const char *format, ...)
 {
     char line[4096], *words[MAX_WORDS];
@@ -187,7 +188,7 @@ __attribute__((format(printf, 1, 2))) static inline Run plstm(const char *format
     return program_finish(program_start(words, 0));
 }
 
-/* The same where only the exit status matters; a surprise shows what was said. */
+/* The same if only the exit status matters; an unexpected status prints the output. */
 __attribute__((format(printf, 2, 3))) static inline void plstm_expect(int code, const char *format,
                                                                       ...)
 {
@@ -208,7 +209,7 @@ static inline void assert_contains(const char *text, const char *phrase)
     if (!strstr(text, phrase)) fail_msg("'%s' is not in: %s", phrase, text);
 }
 
-/* Standard error holds one line and no more. */
+/* Checks that standard error has exactly one line. */
 static inline void assert_one_line(const char *text)
 {
     const char *end = strchr(text, '\n');
@@ -233,7 +234,7 @@ static inline int lines_of(const char *path)
     return n;
 }
 
-/* Waits until a file has so many lines; fails the test after about a minute. */
+/* Waits until a file has that many lines; fails the test after about a minute. */
 static inline void wait_for_lines(const char *path, int lines)
 {
     for (int i = 0; lines_of(path) < lines; i++) {

@@ -1,7 +1,7 @@
-"""safetensors in the standard library alone: what the tests read and write the format with where the official package is missing,
-and an implementation that shares nothing with host/store/safetensors.c.
+"""safetensors in the standard library alone. The tests use it to read and write the format if the official package is missing, and as an
+implementation that shares no code with host/store/safetensors.c.
 
-    read(path)  -> ({name: Tensor}, {key: value}), both in the file's order; ValueError says what is wrong
+    read(path)  -> ({name: Tensor}, {key: value}), both in the file's order; raises ValueError with the fault
     write(path, {name: Tensor}, {key: value} or None)
 
     python3 tests/support/safetensors_read.py FILE      prints names, dtypes, shapes and metadata
@@ -23,12 +23,12 @@ class Tensor(NamedTuple):
     data: bytes
 
     def values(self):
-        """Flat, row-major."""
+        """Returns the values, flat and row-major."""
         return array.array(ARRAY[self.dtype], self.data)
 
 
 def floats(shape, values):
-    """A float32 tensor of these values."""
+    """Returns a float32 tensor of these values."""
     t = Tensor("F32", tuple(shape), array.array("f", values).tobytes())
     assert len(t.data) == 4 * math.prod(shape)
     return t
@@ -82,7 +82,7 @@ def read(path):
 
 
 def write(path, tensors, metadata=None, pad=8):
-    """pad=1 leaves the data where the header ends, which may be misaligned; readers must take that."""
+    """Writes a file. pad=1 puts the data directly after the header, where it may be misaligned; readers must accept that."""
     header, at = {} if metadata is None else {"__metadata__": metadata}, 0
     for name, t in tensors.items():
         header[name] = {"dtype": t.dtype, "shape": list(t.shape), "data_offsets": [at, at + len(t.data)]}

@@ -1,5 +1,5 @@
-/* A stream scored by a model, in rows (SPEC 6's valid) or, rows being 0, as one sequence in windows as long as the model
- * holds. */
+/* Scores a stream with a model, in rows (SPEC 6's valid) or, if rows is 0, as one sequence in
+ * windows of the model's length. */
 #ifndef PLSTM_TESTS_SCORE_STREAM_H
 #define PLSTM_TESTS_SCORE_STREAM_H
 

@@ -1,4 +1,5 @@
-/* state_gradient: one window of a backend with gradients from beyond it, for comparisons of backends. */
+/* state_gradient: runs one window of a backend with gradients from beyond it, to compare
+ * backends. */
 #ifndef PLSTM_TESTS_STATE_GRADIENT_H
 #define PLSTM_TESTS_STATE_GRADIENT_H
 
@@ -15,7 +16,7 @@ static inline float *state_gradient_drawn(uint32_t seed, int64_t n)
     return x;
 }
 
-/* How many numbers state_gradients gives: first those of the state. */
+/* The length of state_gradients' result, whose first numbers are those of the state. */
 static inline int64_t state_gradients_state(const BackendConfig *g)
 {
     return 2 * g->shape.L * g->B * g->shape.H;
@@ -28,8 +29,9 @@ static inline int64_t state_gradients_all(const BackendConfig *g)
     return n;
 }
 
-/* dh_0 and dc_0 (L,B,H), then every parameter's gradient, of a window of drawn ids, weights, state, dh_n and dc_n; the caller's.
- * NULL: a call failed, *e says how. */
+/* Returns dh_0 and dc_0 (L,B,H), then every parameter's gradient, for a window of drawn ids,
+ * weights, state, dh_n and dc_n; the caller frees it. Returns NULL if a call failed; *e then has
+ * the sentence. */
 static inline double *state_gradients(const BackendOps *ops, const BackendConfig *g, Error *e)
 {
     int64_t n = g->T * g->B, state = state_gradients_state(g), all = state_gradients_all(g);

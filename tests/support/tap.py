@@ -1,4 +1,4 @@
-"""TAP for the Python tests: a test file defines test_* functions and ends with `tap.main(globals())`."""
+"""Prints TAP for the Python tests: a test file defines test_* functions and ends with `tap.main(globals())`."""
 import sys
 import traceback
 

@@ -1,5 +1,5 @@
-/* toy: a task for tests of the frame alone: a few drawn sequences of 1 to 9 positions with padding, feature rows and
- * positions that are not scored, in minibatches whose T and B vary. */
+/* toy: a task that only tests of the frame use: a few drawn sequences of 1 to 9 positions with
+ * padding, feature rows and positions that are not scored, in minibatches whose T and B vary. */
 #ifndef PLSTM_TESTS_TOY_H
 #define PLSTM_TESTS_TOY_H
 
@@ -9,9 +9,9 @@
 #include "host/train/task.h"
 #include "kernels/philox.h"
 
-/* What a sequence is like, after the task that it stands for. */
+/* The kinds of sequences, named after the tasks that they imitate. */
 typedef enum ToyKind {
-    TOY_PAIRS,   /* ids; of the first half nothing is scored (translation) */
+    TOY_PAIRS,   /* ids, of which the first half is not scored (translation) */
     TOY_FRAMES,  /* a feature row at every position, all scored (speech) */
     TOY_CAPTION, /* a feature row, then ids, all scored */
     TOY_KINDS
@@ -32,8 +32,8 @@ static inline ModelShape toy_shape(ToyKind kind, int64_t H, int64_t L)
 typedef struct ToySource {
     Source source;
     ToyKind kind;
-    int64_t window; /* steps that a batch is cut into, with carried state; 0: whole */
-    int64_t first;  /* of the window last got */
+    int64_t window; /* length of the windows of a batch, with carried state; 0: whole batches */
+    int64_t first;  /* first step of the last returned window */
     int sequence[TOY_ROWS];
     int32_t ids[TOY_POSITIONS], targets[TOY_POSITIONS];
     float features[TOY_POSITIONS * TOY_F];
@@ -47,7 +47,7 @@ static inline uint32_t toy_draw(int sequence, int64_t t, int what)
 /* 9 5 1 6 2 7 3 8 4 9 5 */
 static inline int64_t toy_length(int sequence) { return (sequence * 5 + 8) % TOY_LONGEST + 1; }
 
-/* A place for each position, scored or not. */
+/* Every position has a place, scored or not. */
 static inline int64_t toy_place(const Source *source, int64_t t, int64_t b)
 {
     const ToySource *s = (const ToySource *)source;
@@ -85,7 +85,7 @@ static inline int64_t toy_longest(const ToySource *s, int64_t B)
     return T;
 }
 
-/* Three batches of 4, 4 and 3 sequences, which ones changing from epoch to epoch. */
+/* Three batches of 4, 4 and 3 sequences, whose members change from epoch to epoch. */
 static inline void toy_get(Source *source, int64_t epoch, int64_t i, Batch *b)
 {
     ToySource *s = (ToySource *)source;
@@ -96,7 +96,7 @@ static inline void toy_get(Source *source, int64_t epoch, int64_t i, Batch *b)
     toy_fill(s, 0, toy_longest(s, B), B, b);
 }
 
-/* The same batches, each cut into windows that end with the longest of all sequences. */
+/* The same batches, each cut into windows up to the longest of all sequences. */
 static inline void toy_get_window(Source *source, int64_t epoch, int64_t i, Batch *b)
 {
     ToySource *s = (ToySource *)source;
@@ -110,7 +110,7 @@ static inline void toy_get_window(Source *source, int64_t epoch, int64_t i, Batc
 
 static inline void toy_source_close(Source *source) { free(source); }
 
-/* window 0: whole sequences. */
+/* window 0 means whole sequences. */
 static inline Source *toy_source(ToyKind kind, int64_t window)
 {
     ToySource *s = calloc(1, sizeof *s);
@@ -130,7 +130,7 @@ static inline Source *toy_source(ToyKind kind, int64_t window)
     return &s->source;
 }
 
-/* A backend that has room for its batches. */
+/* Opens a backend with room for the task's batches. */
 static inline BackendConfig toy_config(ToyKind kind, int64_t H, int64_t L)
 {
     Source *source = toy_source(kind, 0);

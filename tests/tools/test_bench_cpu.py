@@ -1,4 +1,4 @@
-"""tools/bench_cpu.py with two programs of our making for plstm's benchmark and for PyTorch: turns, medians, refusals."""
+"""Tests tools/bench_cpu.py with stand-ins for plstm's benchmark and for PyTorch: turns, medians, refusals."""
 import json
 import os
 import stat
@@ -30,7 +30,7 @@ context = {"threads": "2", "march": "native", "vector_floats": "8", "blas": "A B
 with open(options["benchmark_out"], "w") as f: json.dump({"context": context, "benchmarks": rows}, f)
 """
 
-# Stands in for a Python that has torch: it is probed, and then started with torch_twin.py's arguments.
+# A stand-in for a Python that has torch: it is probed and then started with torch_twin.py's arguments.
 PYTHON = """#!/usr/bin/env python3
 import json, os, sys
 if sys.argv[1] == "-c": sys.exit(HAS_TORCH)
@@ -82,7 +82,7 @@ def test_a_loss_is_shown():
         assert status == 0 and "0.80 times (BELOW 1.25)" in said, (said, complained)
 
 
-def test_shapes_are_added_to_those_of_the_same_programs():
+def test_shapes_of_earlier_runs_are_kept():
     with tempfile.TemporaryDirectory() as folder:
         run(folder)
         os.remove(os.path.join(folder, "turns"))
@@ -98,7 +98,7 @@ def test_shapes_are_added_to_those_of_the_same_programs():
 
 
 
-def test_another_cost_is_refused():
+def test_a_different_cost_is_refused():
     with tempfile.TemporaryDirectory() as folder:
         status, _, complained = run(folder, nats=9.3)
         assert status == 1 and "the first minibatch costs 9.3 nats per word here and 9.21 in PyTorch" in complained, complained

@@ -1,4 +1,4 @@
-"""tools/benchcmp.py on files made here (no file holds a measurement): verdicts by intervals, names, formats, exit statuses."""
+"""Tests tools/benchcmp.py on files made here (none has a measurement): verdicts by intervals, names, formats, exit statuses."""
 import json
 import os
 import subprocess
@@ -15,7 +15,7 @@ import benchcmp  # noqa: E402
 
 
 def row(name, median, noise=0.001, **more):
-    """A row of bench_gpu whose median is known to +-noise."""
+    """Returns a row of bench_gpu whose median is known to +-noise."""
     return {"name": name + "/iterations:1/manual_time", "run_type": "iteration", "median_us": median, "lo_us": median * (1 - noise),
             "hi_us": median * (1 + noise), "samples": 50, **more}
 
@@ -59,7 +59,7 @@ def test_verdicts_follow_the_intervals():
     assert verdicts(said) == {name: verdict for name, (_, _, verdict) in cases.items()}, said
 
 
-def test_within_is_ones_choice():
+def test_within_sets_the_tolerance():
     a, b = [row("r", 100)], [row("r", 103)]
     assert verdicts(compare(a, b)[1]) == {"r": "slower"}
     assert verdicts(compare(a, b, "--within", "5")[1]) == {"r": "same"}
@@ -81,7 +81,7 @@ def test_fail_on():
     assert compare(a, b)[0] == 1
     assert compare(a, b, "--filter", "^s$")[0] == 0
     assert compare(a, b, "--filter", "^t$")[0] == 1  # a wrong result is a regression by itself
-    assert compare(a, b[:2])[0] == 1 and compare(a[1:2], b[1:2])[0] == 0  # and so is a row that is gone
+    assert compare(a, b[:2])[0] == 1 and compare(a[1:2], b[1:2])[0] == 0  # and so is a missing row
     assert compare(a, b, "--fail-on", "slower")[0] == 1
     assert compare(a, b, "--fail-on", "faster,gone")[0] == 0
     assert compare(a, b, "--fail-on", "faster,wrong")[0] == 1
@@ -90,7 +90,7 @@ def test_fail_on():
     assert status == 2 and "sloer" in said, said
 
 
-def test_names_lose_what_the_library_adds():
+def test_decorations_of_names_are_removed():
     for name in ("lstm/fwd/reg/f32/H:650/B:20/T:35/iterations:1/manual_time", "lstm/fwd/reg/f32/H:650/B:20/T:35/manual_time",
                  "lstm/fwd/reg/f32/H:650/B:20/T:35/repeats:3/real_time", "lstm/fwd/reg/f32/H:650/B:20/T:35"):
         assert benchcmp.plain_name(name) == "lstm/fwd/reg/f32/H:650/B:20/T:35", name
@@ -122,7 +122,7 @@ def test_repetitions_and_single_numbers():
 
 
 def aggregates(median, deviation=1, repetitions=5, name="step/real_time", **more):
-    """A row as --benchmark_report_aggregates_only leaves it."""
+    """Returns a row as --benchmark_report_aggregates_only writes it."""
     values = {"mean": median * 3, "median": median, "stddev": deviation, "cv": 0.5}
     return [{"name": f"{name}_{what}", "run_name": name, "run_type": "aggregate", "aggregate_name": what, "repetitions": repetitions,
              "real_time": value, "time_unit": "us", **more} for what, value in values.items() if value is not None]
@@ -133,7 +133,7 @@ def test_medians_where_a_file_has_only_aggregates():
     assert status == 1 and verdicts(said) == {"step": "slower"} and "2.000" in said, said
     status, said, _ = compare(aggregates(100, .1), aggregates(100.5, .1))
     assert status == 0 and verdicts(said) == {"step": "same"}, said
-    # Beside repetitions, whose own median and range count; and counters of bench_gpu, whose median is a time.
+    # Aggregates beside repetitions, whose own median and range count, and beside counters of bench_gpu, whose median is a time.
     repeated = [{"name": "step/real_time", "run_type": "iteration", "real_time": t, "time_unit": "us"} for t in (99, 100, 101)]
     assert verdicts(compare(repeated + aggregates(7), aggregates(200))[1]) == {"step": "slower"}
     counted = lambda us: [{**r, "median_us": us if r["aggregate_name"] == "median" else .1, "real_time": 1} for r in aggregates(1)]
@@ -141,7 +141,7 @@ def test_medians_where_a_file_has_only_aggregates():
     assert verdicts(compare(aggregates(100), aggregates(100, error_occurred=True, error_message="wrong: h"))[1]) == {"step": "wrong"}
 
 
-def test_the_case_of_the_field():
+def test_a_case_from_a_user():
     if not os.path.isdir(CASES):
         raise tap.Skip("../shared/cases is not there")
     done = subprocess.run([sys.executable, os.path.join(ROOT, "tools/benchcmp.py"), f"{CASES}/agg_a.json", f"{CASES}/agg_b.json",
@@ -149,7 +149,7 @@ def test_the_case_of_the_field():
     assert done.returncode == 1 and verdicts(done.stdout) == {"BM_x": "slower"}, done.stdout
 
 
-def test_a_gate_that_compared_nothing_does_not_pass():
+def test_nothing_compared_is_not_a_pass():
     single = lambda us: [{"name": "step", "run_type": "iteration", "real_time": us, "time_unit": "us"}]
     for a, b, options, why in (([], [], (), "matches --filter"), ([row("r", 1)], [row("r", 1)], ("--filter", "x"), "matches --filter"),
                                ([row("r", 1)], [row("s", 1)], (), "a time in both files"), (single(1), single(2), (), "repeat"),
@@ -169,7 +169,7 @@ def run_on_one_row(environment=None, **streams):
                               env={**os.environ, **(environment or {})}, **streams)
 
 
-def test_its_own_failure_is_no_verdict():
+def test_an_internal_failure_is_not_a_verdict():
     with open("/dev/full", "w", encoding="utf-8") as full:
         done = run_on_one_row(stdout=full)
     assert done.returncode == 4 and done.stderr == "benchcmp: standard output cannot be written: No space left on device\n", done.stderr
@@ -178,7 +178,7 @@ def test_its_own_failure_is_no_verdict():
     done = run_on_one_row(stdout=write)
     os.close(write)
     assert done.returncode == 4 and done.stderr.count("\n") == 1, done.stderr
-    # an encoding that lacks the table's signs costs the signs, not the verdict
+    # with an encoding that lacks the table's signs, the signs are lost but not the verdict
     done = run_on_one_row({"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}, stdout=subprocess.PIPE)
     assert done.returncode == 0 and "1 same" in done.stdout, done.stderr
 
@@ -217,7 +217,7 @@ def test_filed_rows_and_constants():
     assert verdicts(said) == {"copy": "slower", "hop": "faster", "cluster": "neither"}, said
 
 
-def test_constants_of_which_more_is_faster():
+def test_constants_that_are_rates_or_counts():
     made = lambda factor: {"gpu": "X", "constants": {
         name: {"value": factor * 10, "lo": factor * 9.99, "hi": factor * 10.01, "unit": unit}
         for name, unit in (("dsmem_rate", "B/clk/SM"), ("mma_rate", "1/clk/SM"), ("clusters_8", "count"), ("cluster_hop", "us"))}}
@@ -225,7 +225,7 @@ def test_constants_of_which_more_is_faster():
     assert verdicts(said) == {"dsmem_rate": "slower", "mma_rate": "slower", "clusters_8": "slower", "cluster_hop": "faster"}, said
 
 
-def test_context_that_differs_is_said():
+def test_context_differences_are_listed():
     said = compare([row("r", 1)], [row("r", 1)], context_a={"gpu": "NVIDIA H100", "commit": "aaa"},
                    context_b={"gpu": "NVIDIA H200", "commit": "aaa"})[1]
     assert "- gpu: A NVIDIA H100, B NVIDIA H200" in said and "commit" not in said, said
@@ -238,7 +238,7 @@ def test_the_emulator_is_not_compared_with_a_gpu():
     assert compare([row("r", 1)], [row("r", 1)], context_a=emulated, context_b=emulated)[0] == 0
 
 
-def test_files_that_are_no_measurements():
+def test_files_without_measurements():
     for found, why in (({}, "has no benchmark rows"), ([3], "is not a benchmark row"), ([{"median_us": 1}], "KeyError")):
         status, said, error = compare(found, [row("r", 1)])
         assert status == 3 and not said and why in error and error.count("\n") == 1, error
@@ -262,7 +262,7 @@ def test_out():
         assert status == 4 and not said and folder in why and why.count("\n") == 1, why
 
 
-def test_out_is_no_input():
+def test_out_must_not_be_an_input():
     with tempfile.TemporaryDirectory() as folder:
         path, link = os.path.join(folder, "a.json"), os.path.join(folder, "link.json")
         with open(path, "w", encoding="utf-8") as f:

@@ -1,4 +1,4 @@
-"""tools/bleu.py against a sacrebleu that only says what it was asked; nothing is installed."""
+"""Tests tools/bleu.py with a fake sacrebleu that only records its arguments; nothing is installed."""
 import json
 import os
 import subprocess
@@ -73,7 +73,7 @@ def write(folder, name, lines):
 
 
 def dataset(folder):
-    """Two test images with captions, one without, and one of another split."""
+    """Writes two test images with captions, one without, and one of another split."""
     images = [{"split": "test", "sentences": [{"tokens": ["a", "b"]}, {"tokens": ["c"]}]}, {"split": "train", "sentences": [{"tokens": ["x"]}]},
               {"split": "test", "sentences": []}, {"split": "test", "sentences": [{"tokens": []}, {"tokens": ["d"]}]}]
     with open(os.path.join(folder, "dataset.json"), "w", encoding="utf-8") as f:
@@ -119,7 +119,7 @@ def test_captions_of_a_split(folder):
 
 
 def test_real_scores_where_they_are_installed():
-    """BLEU with several references and CIDEr, against figures worked out by hand."""
+    """BLEU with several references, and CIDEr, match values computed by hand."""
     folder = os.path.join(os.path.dirname(TOOL), "..", "build", "sacrebleu")
     if not os.path.exists(os.path.join(folder, f"sacrebleu-{bleu.VERSION}")):
         raise tap.Skip(f"sacrebleu {bleu.VERSION} is not installed in build/sacrebleu; tools/bleu.py installs it")

@@ -1,4 +1,4 @@
-"""tools/caption_page.py: pictures, hypotheses and references of a split on one page that asks for nothing, looked at by headless Chromium."""
+"""Tests tools/caption_page.py: pictures, hypotheses and references of a split on one self-contained page, rendered by headless Chromium."""
 import json
 import os
 import re
@@ -61,7 +61,7 @@ def test_a_page(folder):
     assert figures[0].count("<svg") == 1 and figures[0].count("#ff0000") == 1 and figures[0].count('class="reference"') == 1
     assert "two &amp; more" in figures[1] and 'src="data:image/png;base64,' in figures[1] and "<i>none</i>" in figures[1]
     assert "c.jpg" in figures[2] and "<i>no word</i>" in figures[2]
-    assert not re.search(r'(src|href)="(?!data:)', page)  # nothing is asked for
+    assert not re.search(r'(src|href)="(?!data:)', page)  # the page loads nothing
     done = run(folder, f"plain={folder}/plain", "--images", "1")
     assert done.returncode == 0
     with open(os.path.join(folder, "page.html"), encoding="utf-8") as f:
@@ -69,7 +69,7 @@ def test_a_page(folder):
 
 
 @in_folder
-def test_faults_are_told(folder):
+def test_faults_are_reported(folder):
     for words, said in (((f"plain={folder}/short",), "has 1 captions"), ((f"plain={folder}/nowhere",), "cannot be read"), (("plain",), "NAME=FILE"),
                         ((f"plain={folder}/plain", "--split", "val"), "unknown split")):
         done = run(folder, *words)
@@ -77,7 +77,7 @@ def test_faults_are_told(folder):
 
 
 def pixels_of(path):
-    """Rows of (red, green, blue) of a PNG of 8 bits without interlace, as Chromium writes it."""
+    """Returns rows of (red, green, blue) of an 8-bit PNG without interlace, as Chromium writes it."""
     with open(path, "rb") as f:
         data = f.read()
     at, packed = 8, b""
@@ -122,9 +122,9 @@ def test_chromium_draws_the_scene():
                     found.setdefault(colour, []).append((x, y))
         mean = {colour: tuple(sum(p[k] for p in points) / len(points) for k in (0, 1)) for colour, points in found.items()}
         red, blue, green, yellow = (mean[c] for c in ((255, 0, 0), (0, 0, 255), (0, 255, 0), (255, 255, 0)))
-        # Where the scene has them: square upper left, ring upper right, cross lower right, triangle lower left, on the ground.
+        # The scene has a square upper left, a ring upper right, a cross lower right, a triangle lower left, and the ground.
         assert red[0] < blue[0] and yellow[0] < green[0] and red[1] < yellow[1] and blue[1] < green[1], mean
-        unit = (green[0] - red[0]) / 14  # screen pixels a pixel of the scene
+        unit = (green[0] - red[0]) / 14  # screen pixels per pixel of the scene
         area = {colour: len(points) / unit ** 2 for colour, points in found.items()}
         assert abs(area[255, 0, 0] - 11 * 11) < 9 and area[255, 0, 0] > area[255, 255, 0] > 60 and 40 < area[0, 0, 255] < 90, area
         assert area[16, 16, 16] > 300, area

@@ -1,5 +1,5 @@
-"""The demo of captions and the trainings of RESULTS.md on tiny models, with a sacrebleu and a pycocoevalcap that make up their scores; and that the
-image is really read: with the images shuffled a trained model is far worse."""
+"""Tests the caption demo and the trainings of RESULTS.md on tiny models, with a fake sacrebleu and pycocoevalcap. It also checks that the model
+uses the image: with shuffled images a trained model is far worse."""
 import json
 import os
 import subprocess
@@ -56,7 +56,7 @@ TINY = ("--only", *caption_runs.TUNED, "dropout-2", "plain-2-1", "--train-option
 
 
 @in_folder
-def test_runs_end_in_results_and_are_not_done_twice(folder):
+def test_runs_write_results_and_are_not_repeated(folder):
     fake_venv(folder)
     done = runs(folder, *TINY)
     assert done.returncode == 0, done.stderr
@@ -79,7 +79,7 @@ def test_runs_end_in_results_and_are_not_done_twice(folder):
 
 
 @in_folder
-def test_a_failure_is_told(folder):
+def test_a_failure_is_reported(folder):
     fake_venv(folder)
     failed = runs(folder, "--only", "plain-1-1")
     assert failed.returncode == 1 and "tuning runs of its side first" in failed.stderr, failed.stderr
@@ -96,7 +96,7 @@ def test_every_repetition_has_its_sides():
 
 
 @in_folder
-def test_the_image_is_read(folder):
+def test_the_model_uses_the_image(folder):
     """TASKS 4: with the images shuffled, the perplexity is at least 1.5 times as high."""
     weights = os.path.join(folder, "read.st")
     right, shuffled = os.path.join(folder, "right"), os.path.join(folder, "shuffled")
@@ -121,7 +121,7 @@ def test_the_image_is_read(folder):
 def test_the_demo_prints_a_table_captions_and_a_page(folder):
     demo = subprocess.run([sys.executable, os.path.join(ROOT, "tools", "demo_caption.py"), "--plstm", PLSTM, "--out", os.path.join(folder, "demo"),
                            "--train-options", "--hidden 4 --epochs 1"], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120, check=False)
-    assert demo.returncode == 0 or "does not hold" in demo.stderr, (demo.stdout, demo.stderr)  # so little training shows nothing
+    assert demo.returncode == 0 or "does not hold" in demo.stderr, (demo.stdout, demo.stderr)  # so little training may show no effect
     lines = demo.stdout.splitlines()
     assert [line[:12] for line in lines[3:8]] == ["no dropout (", "no dropout (", "dropout (end", "dropout (bes", "-" * 12], lines
     assert lines[8].startswith("best possible"), lines

@@ -1,4 +1,4 @@
-"""Every citation resolves: a section of a paper ("SPEC 4", "PERFORMANCE 1") is a heading of it, and a link in a page leads to a file."""
+"""Checks that every citation resolves: a cited section ("SPEC 4", "PERFORMANCE 1") is a heading of that document, and a link leads to a file."""
 import os
 import re
 import sys
@@ -8,7 +8,7 @@ import tap  # noqa: E402
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
 PAPERS = {"SPEC": "host/SPEC.md", "TASKS": "host/TASKS.md", "PERFORMANCE": "kernels/PERFORMANCE.md"}
-# Names in capitals that a page could have and none here has: a citation of one leads nowhere.
+# Names in capitals that a document could have but none here has, so a citation of one leads nowhere.
 NO_PAPERS = ("CRITICAL_PATH", "ARCHITECTURE", "EMULATION", "STYLE", "DEMO")
 SOURCES = (".c", ".h", ".cpp", ".cu", ".cuh", ".py", ".sh", ".mk", ".md", ".def")
 CITED = re.compile(r"\b(" + "|".join(PAPERS) + r")(?:\.md)?,?(?: sections?)? (\d+(?:\.\d+)?)((?:(?:, | and | or )\d+(?:\.\d+)?)*)\b")
@@ -28,12 +28,12 @@ def read(path):
 
 
 def sections(text):
-    """Numbers of the headings "## 4. Data"."""
+    """Returns the numbers of headings such as "## 4. Data"."""
     return set(re.findall(r"^#+ (\d+(?:\.\d+)?)\.? ", text, flags=re.MULTILINE))
 
 
 def unresolved(text, papers):
-    """Sentences, one for each citation of `text` that leads nowhere; papers: {name: its sections}."""
+    """Returns one sentence per citation in `text` that leads nowhere; papers: {name: its sections}."""
     found = []
     for paper, first, rest in CITED.findall(re.sub(r"\n[ *#/]*", " ", text)):
         for number in [first, *re.findall(r"\d+(?:\.\d+)?", rest)]:

@@ -1,4 +1,4 @@
-"""tools/results/claims.c on a network whose weights are all zero, of which both of its numbers are known."""
+"""Tests tools/results/claims.c on a network whose weights are all zero, for which both of its results are known."""
 import json
 import math
 import os
@@ -11,11 +11,11 @@ import tap  # noqa: E402
 
 PLSTM = os.environ.get("PLSTM", os.path.join("build", "plstm"))
 CLAIMS = os.path.join(os.environ.get("PLSTM_BUILD", "build"), "tools", "claims")
-TYPES = 102  # of the built-in corpus
+TYPES = 102  # types of the built-in corpus
 
 
 def claims(kind, *masks):
-    """The lines that it prints of a network without weights, trained for no epoch."""
+    """Returns the lines that claims prints for a network with zero weights, trained for no epoch."""
     with tempfile.TemporaryDirectory(prefix="plstm-claims-") as folder:
         file = os.path.join(folder, "zero.st")
         subprocess.run([PLSTM, "train", "--data", "synthetic", "--hidden", "7", "--layers", "2", "--init", "0", "--epochs", "0", "--keep", "0.5",
@@ -25,7 +25,7 @@ def claims(kind, *masks):
 
 
 def test_reach_halves_at_every_step():
-    # Every gate is sigmoid(0) and c stays 0: a gradient enters c through o = 1/2 and loses half of itself at each f = 1/2.
+    # Every gate is sigmoid(0) and c stays 0: a gradient enters c through o = 1/2 and is halved at each f = 1/2.
     for masks in ("none", "nonrecurrent", "all"):
         lines = claims("reach", masks)
         assert len(lines) == 12 and lines[0]["masks"] == masks, lines
@@ -38,14 +38,14 @@ def test_reach_halves_at_every_step():
 def test_every_word_costs_the_same():
     lines = claims("distance")
     assert sum(line["words"] for line in lines) > 500, lines
-    # The reader who knows the generator is better over all of them, though not of each.
+    # The reader who knows the generator is better over all words, though not for each.
     assert 0 < sum(line["best_nats"] for line in lines) < 0.8 * sum(line["nats"] for line in lines), lines
     for line in lines:
-        # Printed with nine digits, which is less than a float32's rounding of the logarithm.
+        # The output has nine digits, whose rounding is smaller than a float32's rounding of the logarithm.
         assert abs(line["nats"] / line["words"] - math.log(TYPES)) < 1e-5, line
 
 
-def test_it_refuses_what_it_does_not_know():
+def test_bad_input_is_refused():
     def status(*arguments):
         return subprocess.run([CLAIMS, *arguments], check=False, stderr=subprocess.DEVNULL, timeout=60).returncode
     for arguments in ((), ("reach",), ("reach", "none.st", "some"), ("distance", "none.st", "all")):

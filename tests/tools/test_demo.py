@@ -1,4 +1,4 @@
-"""tools/demo.py against a plstm that only writes logs: the table, the claims, failures, signals and figures."""
+"""Tests tools/demo.py with a fake plstm that only writes logs: the table, the claims, failures, signals and figures."""
 import json
 import os
 import signal
@@ -13,8 +13,8 @@ import tap  # noqa: E402
 
 DEMO = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..", "tools", "demo.py")
 
-# Test perplexities of none, its best epoch, nonrecurrent, all and best possible come in FAKE; FAKE_FAIL names sites that fail,
-# FAKE_SLEEP sites that hang, and each process leaves its number in FAKE_PIDS.
+# FAKE has the test perplexities of none, its best epoch, nonrecurrent, all and best possible; FAKE_FAIL names sites that fail,
+# FAKE_SLEEP sites that hang, and each process writes its id to the folder FAKE_PIDS.
 FAKE = """#!PYTHON
 import json, os, sys, time
 args = dict(zip(sys.argv[2::2], sys.argv[3::2])) if sys.argv[1] != "data" else {}
@@ -117,7 +117,7 @@ def test_table_and_results(folder):
 
 
 @in_folder
-def test_several_seeds_are_summed_up(folder):
+def test_several_seeds_are_summarised(folder):
     demo = Demo(folder, "--seeds", "3").finish(0)
     assert len(demo.results()) == 9
     assert "79.00 ±0.00" in demo.stdout and "seeds 1, 2, 3" in demo.stdout, demo.stdout
@@ -230,7 +230,7 @@ def test_curves_are_drawn_and_repeat(folder):
 
 
 @in_folder
-def test_goes_on_without_gnuplot(folder):
+def test_continues_without_gnuplot(folder):
     demo = Demo(folder, PATH=folder).finish(0)
     assert "gnuplot was not found" in demo.stderr, demo.stderr
     assert not os.path.exists(os.path.join(demo.out, "curves.svg"))

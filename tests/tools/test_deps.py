@@ -1,4 +1,4 @@
-"""tools/deps.sh against stand-ins for dpkg-query, apt-get and sudo: what it asks for, when it stops, when it leaves the network alone."""
+"""Tests tools/deps.sh with stand-ins for dpkg-query, apt-get and sudo: what it installs, when it stops, when it uses no network."""
 import os
 import subprocess
 import sys
@@ -8,7 +8,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 import tap  # noqa: E402
 
 SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..", "tools", "deps.sh")
-TOOLS = ("sh", "id", "tr", "cat", "ls", "env", "true", "awk", "sed", "tee")  # of the real system; nothing else is on PATH
+TOOLS = ("sh", "id", "tr", "cat", "ls", "env", "true", "awk", "sed", "tee")  # commands of the real system; PATH has no others
 
 
 def write(path, text):
@@ -23,8 +23,8 @@ K20 = ["nvidia-cuda-toolkit", "g++-11"]
 
 def run(*arguments, missing=(), uid=0, sudo=None, debian=True, commands=COMMANDS, update=0, unknown=(), version="11.8.89~11.8.0-5",
         sources=None, release="ID=debian\nVERSION_CODENAME=bookworm\n"):
-    """Gives (status, standard error, lines that apt-get was called with). sources, {file under /etc/apt: text}, becomes what the script
-    left there."""
+    """Returns (status, standard error, apt-get's command lines). sources is {file under /etc/apt: text} and is updated with the script's
+    changes."""
     with tempfile.TemporaryDirectory() as folder:
         etc = os.path.join(folder, "etc")
         os.makedirs(os.path.join(etc, "apt", "sources.list.d"))
@@ -64,7 +64,7 @@ def run(*arguments, missing=(), uid=0, sudo=None, debian=True, commands=COMMANDS
         return done.returncode, done.stderr, called
 
 
-def test_nothing_missing_touches_no_network():
+def test_nothing_missing_uses_no_network():
     for which in ([], ["build"], ["ci"], ["engines"], ["k20"]):
         sources = {"sources.list": "deb http://example/debian bookworm main\n"}
         status, said, called = run(*which, commands=(*COMMANDS, "g++-11"), sources=sources)
@@ -80,19 +80,19 @@ def test_root_installs_what_is_missing_and_only_that():
     assert all(line.startswith("noninteractive ") for line in called), called
 
 
-def test_a_command_that_is_there_is_not_installed_again():
+def test_an_existing_command_is_not_installed_again():
     status, _, called = run(missing=["gnuplot-nox"])
     assert status == 0 and called == [], called
     status, _, called = run(missing=["gnuplot-nox"], commands=("gcc", "g++", "make", "python3"))
     assert status == 0 and called[-1].endswith("gnuplot-nox"), called
 
 
-def test_sudo_that_asks_nothing_is_used():
+def test_sudo_without_a_password_is_used():
     status, _, called = run(missing=["libmd-dev"], uid=1000, sudo="yes")
     assert status == 0 and called[-1].endswith("libmd-dev"), called
 
 
-def test_without_rights_the_line_is_printed():
+def test_without_rights_the_command_is_printed():
     for sudo in (None, "no"):
         status, said, called = run(missing=["libmd-dev"], uid=1000, sudo=sudo)
         assert status == 1 and called == [], (status, called)
@@ -120,7 +120,7 @@ def test_engines_are_optional():
     assert status == 0 and not any(line.endswith(" slurmd") for line in called), called
 
 
-def test_k20_adds_the_components_that_its_packages_are_in():
+def test_k20_adds_the_components_of_its_packages():
     old = """# the main archive
 deb http://example/debian bookworm main
 deb\t[signed-by=/a.gpg arch=amd64]\thttp://example/security\tbookworm-security\tmain non-free-firmware
@@ -170,7 +170,7 @@ def test_k20_without_rights_says_what_to_do():
     assert status == 1 and called == [] and "contrib and non-free" in said and "nvidia-cuda-toolkit" in said, said
 
 
-def test_another_system_is_told_what_is_needed():
+def test_another_system_gets_a_list_of_packages():
     status, said, called = run(debian=False)
     assert status == 0 and "OpenBLAS" in said and "jansson" in said and called == [], said
 

@@ -1,4 +1,4 @@
-"""tools/fetch_ptb.sh without a network: a local folder stands for the server (curl's file://)."""
+"""Tests tools/fetch_ptb.sh without a network: a local folder serves as the server (curl's file://)."""
 import os
 import shutil
 import subprocess

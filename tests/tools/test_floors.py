@@ -1,5 +1,5 @@
-"""The floors of the tree: an #include points down, from bench and tests to host, from a floor of host to a lower one, and to kernels;
-no two modules of a floor include each other, not even round a circle."""
+"""Tests the layers of the tree: an #include points down, from bench and tests to host, from a layer of host to a lower one, and to kernels. No
+two modules of a layer include each other, directly or through a cycle."""
 import os
 import re
 import subprocess
@@ -11,13 +11,13 @@ import tap  # noqa: E402
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
 FLOORS = ["kernels", "host/base", "host/data", "host/store", "host/plan", "host/backend", "host/train", "host/commands", "bench", "tests"]
-# Below the floor of the file that names it, and yet not to be included there: (who, what).
+# (file, include): includes that are forbidden although they point down.
 APART = {("host/train/trainer", "host/data/synthetic"): "the trainer knows no corpus by name",
          ("host/plan", "cublas"): "plans need no cuBLAS"}
 
 
 def sources(*suffixes):
-    """Paths of the tree's source files, from the root."""
+    """Returns the paths of the tree's source files, from the root."""
     for top in ("kernels", "host", "bench", "tests"):
         for folder, _, names in os.walk(os.path.join(ROOT, top)):
             for name in names:
@@ -26,20 +26,20 @@ def sources(*suffixes):
 
 
 def includes(text, path, known):
-    """Files of the tree that a source includes: beside itself or from the root."""
+    """Returns the files of the tree that a source includes, from its own folder or from the root."""
     for name in re.findall(r'^\s*#\s*include "([^"]+)"', text, flags=re.MULTILINE):
         beside = os.path.normpath(os.path.join(os.path.dirname(path), name))
         yield beside if beside in known else name
 
 
 def floor_of(path):
-    """Its height; bench and tests share the top one."""
+    """Returns the height of a file's layer; bench and tests share the top layer."""
     height = next((i for i, floor in enumerate(FLOORS) if path.startswith(floor + "/")), None)
     return FLOORS.index("bench") if height == FLOORS.index("tests") else height
 
 
 def module_of(path):
-    """A source and its header."""
+    """Returns the module of a file: a source and its header are one module."""
     return os.path.splitext(path)[0]
 
 
@@ -49,13 +49,13 @@ def graph(texts):
 
 
 def upward(texts):
-    """Sentences, one for each include that points up."""
+    """Returns one sentence per include that points up."""
     return [f"{path} includes {name}" for path, names in graph(texts).items() for name in names
             if floor_of(name) is not None and floor_of(path) is not None and floor_of(name) > floor_of(path)]
 
 
 def circles(texts):
-    """Pairs of host modules of which each reaches the other."""
+    """Returns the pairs of host modules that reach each other."""
     edges = {}
     for path, names in graph(texts).items():
         if path.startswith("host/"):
@@ -73,7 +73,7 @@ def circles(texts):
 
 
 def unknown(texts):
-    """Host files that include a file of the tree which is on no floor, or lie on none themselves."""
+    """Returns the host files that are in no layer or include a file of the tree that is in none."""
     return [path for path in texts if path.startswith("host/") and floor_of(path) is None]
 
 
@@ -104,7 +104,7 @@ def test_apart():
                 assert not named, f"{path}: {named}: {why}"
 
 
-def test_a_floor_names_what_it_includes_from_the_root():
+def test_includes_between_layers_start_at_the_root():
     for path, text in tree().items():
         if path.startswith("host/"):
             for name in re.findall(r'^\s*#\s*include "([^"]+)"', text, flags=re.MULTILINE):
@@ -122,7 +122,7 @@ def test_mistakes_are_found():
     assert unknown({**good, "host/odd.c": ""}) == ["host/odd.c"]
 
 
-def test_the_makefile_has_the_floors():
+def test_the_makefile_lists_the_layers():
     with open(os.path.join(ROOT, "Makefile"), encoding="utf-8") as f:
         listed = re.search(r"^FLOORS := (.*)$", f.read(), flags=re.MULTILINE).group(1).split()
     assert ["host/" + name for name in listed if "/" not in name] == [f for f in FLOORS if f.startswith("host/")]
@@ -131,7 +131,7 @@ def test_the_makefile_has_the_floors():
 
 
 def test_the_makefile_is_readable():
-    """The root under 200 lines, no line past 120 columns, every part included."""
+    """The Makefile has fewer than 200 lines, no line is longer than 120 columns, and every part is included."""
     parts = sorted(name for name in os.listdir(os.path.join(ROOT, "tools/make")) if name.endswith(".mk"))
     for name in ["Makefile", *(os.path.join("tools/make", part) for part in parts)]:
         with open(os.path.join(ROOT, name), encoding="utf-8") as f:

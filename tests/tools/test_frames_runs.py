@@ -1,5 +1,5 @@
-"""The demo of speech, the trainings of RESULTS.md on tiny models, and the maker of the spoken digits' folder, on 40 recordings where its
-libraries and the recordings are there."""
+"""Tests the speech demo, the trainings of RESULTS.md on tiny models, and tools/fsdd.py on 40 recordings, if its libraries and the recordings are
+available."""
 import glob
 import hashlib
 import json
@@ -38,7 +38,7 @@ def read(*parts):
 
 
 def write_utterances(folder):
-    """Labels 0 and 1 by turns, features that say which."""
+    """Writes alternating labels 0 and 1, and features that show which."""
     for split, utterances in (("train", 24), ("valid", 6), ("test", 6)):
         os.makedirs(os.path.join(folder, split))
         with open(os.path.join(folder, split, "feats.ark"), "w", encoding="ascii") as ark, \
@@ -64,7 +64,7 @@ TINY = ("--only", "none-1", "dropout-1", "unseen-none-1", "--train-options", "--
 
 
 @in_folder
-def test_runs_end_in_results_and_are_not_done_twice(folder):
+def test_runs_write_results_and_are_not_repeated(folder):
     done = runs(folder, *TINY)
     out, err = done.communicate(timeout=120)
     assert done.returncode == 0, err
@@ -81,7 +81,7 @@ def test_runs_end_in_results_and_are_not_done_twice(folder):
 
 
 @in_folder
-def test_an_interrupted_run_goes_on(folder):
+def test_an_interrupted_run_continues(folder):
     options = ("--only", "dropout-1", "--train-options", "--hidden 64 --layers 2 --batch 1 --epochs 40")
     first = runs(folder, *options)
     log = os.path.join(folder, "work", "dropout-1", "log.jsonl")
@@ -101,7 +101,7 @@ def test_an_interrupted_run_goes_on(folder):
 
 
 @in_folder
-def test_a_failure_is_told(folder):
+def test_a_failure_is_reported(folder):
     failed = runs(folder, "--only", "none-1", "--train-options", "--layers 0")
     _, err = failed.communicate(timeout=60)
     assert failed.returncode == 1 and err.count("\n") == 1 and "--layers" in err, err
@@ -119,7 +119,7 @@ def test_the_demo_prints_a_table(folder):
     demo = subprocess.run([sys.executable, os.path.join(ROOT, "tools", "demo_speech.py"), "--plstm", PLSTM, "--out", os.path.join(folder, "demo"),
                            "--train-options", "--hidden 4 --layers 1 --epochs 1 --lr 0"], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           timeout=120, check=False)
-    assert demo.returncode == 1 and "does not hold" in demo.stderr, (demo.stdout, demo.stderr)  # no training shows nothing
+    assert demo.returncode == 1 and "does not hold" in demo.stderr, (demo.stdout, demo.stderr)  # without training there is no effect
     lines = demo.stdout.splitlines()
     assert [line[:12] for line in lines[3:7]] == ["no dropout (", "no dropout (", "dropout (end", "dropout (bes"], lines
     assert lines[8].split() == ["best", "possible", "-", "-", "72.7", "%", "66.4", "%", "0.76", "-"], lines
@@ -153,8 +153,8 @@ def test_splits():
 
 
 @in_folder
-def test_without_the_libraries_it_says_what_is_missing(folder):
-    """pip finds no index here, as it does offline."""
+def test_missing_libraries_are_named(folder):
+    """pip finds no index here, as if it were offline."""
     done = subprocess.run([sys.executable, os.path.join(ROOT, "tools", "fsdd.py"), folder, os.path.join(folder, "out"), "--venv", os.path.join(folder, "venv")],
                           env=dict(os.environ, PIP_NO_INDEX="1", PIP_CONFIG_FILE=os.devnull), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           timeout=120, check=False)
@@ -185,7 +185,7 @@ def test_forty_recordings(folder):
     for line in lines[:3]:
         name, recordings, _, frames = line.replace(",", "").split()[:4]
         assert rows[name][:2] == [recordings, frames] and rows[name][4:] == ["0", "0", "0"], (line, rows)
-    # The features of one recording: as many frames as 25 ms every 10 ms give, and the label of its loudest frame is no silence.
+    # A recording has one frame of 25 ms every 10 ms, and the label of its loudest frame is not silence.
     with wave.open(os.path.join(chosen, "7_george_10.wav")) as w:
         frames = 1 + (w.getnframes() - 200) // 80
     place = next((line.split()[1] for line in read(out[0], "train", "feats.scp").splitlines() if line.startswith("7_george_10 ")), None)

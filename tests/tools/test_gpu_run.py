@@ -1,5 +1,5 @@
-"""tools/gpu_run.sh in a tree of its own, with stand-ins for the GPU's tools and for our programs: order, choice, time limits, containment, what
-is kept. tests/tools/test_rehearsal.py runs the whole of it with our own programs."""
+"""Tests tools/gpu_run.sh in a tree of its own, with stand-ins for the GPU's tools and for our programs: order, choice, time limits, containment,
+and the kept files. tests/tools/test_rehearsal.py runs all of it with our own programs."""
 import gzip
 import json
 import os
@@ -24,7 +24,7 @@ LOG = "\n".join(json.dumps(e) for e in (
     {"event": "run", "preset": "small"}, {"event": "step", "step": 0, "nats": 4.5, "grad_norm": 0.25}, {"event": "epoch", "epoch": 1, "valid_ppl": 150.0, "seconds": 2.0},
     {"event": "test", "test_ppl": 114.5}))
 NVIDIA_SMI = 'case "$*" in *lms*) echo clocks; exec sleep 60 ;; *noheader*) echo "NVIDIA H200" ;; *) echo "a GPU" ;; esac\n'
-# Writes the log that it is told to, as a training that ends does.
+# Writes the log that --log-json names, like a training that ends.
 PLSTM = f"""echo "$*" >>calls
 while [ $# -gt 0 ]; do [ "$1" = --log-json ] && cat >"$2" <<'END'
 {LOG}
@@ -41,7 +41,7 @@ TORCH = "import sys\nopen(sys.argv[2], 'w').write('{\"benchmarks\": [{\"name\": 
 
 
 class Tree:
-    """A bundle, and a PATH, of stand-ins."""
+    """A bundle and a PATH of stand-ins."""
 
     def __init__(self, **programs):
         self.folder = tempfile.TemporaryDirectory()
@@ -81,12 +81,12 @@ class Tree:
         return done.returncode, done.stdout
 
     def steps(self):
-        """[(stage, step, verdict)] as recorded."""
+        """Returns the recorded [(stage, step, verdict)]."""
         with open(os.path.join(self.root, "build/gpu_run/steps.tsv"), encoding="utf-8") as f:
             return [tuple(line.split("\t")[:3]) for line in f]
 
     def calls(self):
-        """Command lines of plstm."""
+        """Returns the command lines of plstm."""
         with open(os.path.join(self.root, "calls"), encoding="utf-8") as f:
             return f.read().splitlines()
 
@@ -105,7 +105,7 @@ def stages_in(text):
 # ---- order and budget ----
 
 
-def test_the_calls_in_order_and_in_time():
+def test_the_calls_have_their_order_and_time():
     with Tree() as tree:
         for call, stages, most in (("1", FIRST, 560), ("2", SECOND, 155), ("more", MORE, 3000)):
             status, said = tree.run("--call", call, "--dry-run", path=False)
@@ -119,7 +119,7 @@ def test_the_calls_in_order_and_in_time():
         assert tree.run("--call", "1", "--dry-run", path=False)[1] == first
         for word in ("--kernel cluster --precision bf16", "--max-steps 20", "rows-mma-1500", "cudnn-650", "--filter", "--constants=", "--test"):
             assert word in first, word
-        # A process for each variant and H, cuDNN in its own.
+        # There is one process for each variant and H, and one for cuDNN.
         rows = 3 * (len(kernel_list.variants()) + 1)  # and cuBLASLt's fastest
         assert len(re.findall(r"--variants=[a-z0-9_]+ ", first)) == rows and first.count("--variants=cudnn-") == 3, first
         assert "--tool memcheck" not in first
@@ -161,7 +161,7 @@ def test_all_pass():
         assert len(files) <= 8 and all(os.path.getsize(tree.out(f)) < 16 << 20 for f in files)
 
 
-def test_packed_libraries_and_lost_bits():
+def test_compressed_libraries_and_lost_exec_bits():
     with Tree() as tree:
         with gzip.open(os.path.join(tree.root, "lib/libopenblas.so.0.gz"), "wb") as f:
             f.write(b"a library")
@@ -181,7 +181,7 @@ def test_a_second_run_adds_its_stages():
         assert {"bench-rows-cublas-650.json", "torch.json", "raw/rows-rows-cublas-650.txt"} <= set(tree.archive())
 
 
-def test_out_is_a_folder_of_ones_choice():
+def test_out_sets_the_folder():
     with Tree() as tree:
         assert tree.run("--stages", "small", "--out", "elsewhere")[0] == 0
         assert os.path.exists(os.path.join(tree.root, "elsewhere", "gpu-run.tar.gz"))
@@ -190,7 +190,7 @@ def test_out_is_a_folder_of_ones_choice():
 # ---- containment ----
 
 
-def test_a_failure_is_recorded_and_the_rest_goes_on():
+def test_a_failure_is_recorded_and_the_rest_continues():
     with Tree(**{"bin/bench_gpu": 'echo "it broke"\nexit 9\n'}) as tree:
         status, said = tree.run("--stages", "rows,constants,small")
         assert status == 1, said
@@ -201,8 +201,8 @@ def test_a_failure_is_recorded_and_the_rest_goes_on():
         assert ("constants", "constants-after", "ok") in tree.steps() and "a GPU" in found["raw/constants-constants-after.txt"]
 
 
-def test_what_hangs_is_ended_and_the_archive_is_there_meanwhile():
-    # It starts a child, answers no TERM, and has a stage behind it.
+def test_a_hanging_step_is_ended_and_the_archive_exists_meanwhile():
+    # The hanging step starts a child and ignores TERM, and another stage follows it.
     hangs = "trap '' TERM\necho began\nsleep 600 &\nwait\nwhile :; do sleep 600; done\n"
     with Tree(**{"bin/bench_gpu": hangs}) as tree:
         start = time.monotonic()
@@ -231,7 +231,7 @@ def test_a_variant_that_fails_its_preflight_is_left_out_and_named():
         skipped = [name for stage, name, verdict in tree.steps() if verdict == "skipped"]
         assert skipped == [f"rows-cluster-{H}" for H in (650, 1500, 200)], skipped
         assert ("rows", "rows-mma-650", "ok") in tree.steps()
-        # The next call knows, and so does one that is told.
+        # The next call leaves it out too, and so does a call with --without.
         assert "cluster" in json.loads(tree.archive()["failed.json"])
         assert ("fits", "fit-cluster-650", "skipped") in (tree.run("--stages", "fits"), tree.steps())[1]
     with Tree() as tree:
@@ -239,7 +239,7 @@ def test_a_variant_that_fails_its_preflight_is_left_out_and_named():
         assert ("rows", "rows-mma-650", "skipped") in tree.steps()
 
 
-def test_a_wrong_variant_is_seen_by_its_first_minibatch():
+def test_a_wrong_variant_is_detected_by_its_first_minibatch():
     wrong = PLSTM.replace("while [", 'all="$*"\nwhile [', 1) + """case "$all" in *"--kernel reg"*) sed -i 's/"nats": 4.5/"nats": 4.6/' build/gpu_run/raw/preflight-reg-f32.jsonl ;; esac\n"""
     with Tree(**{"bin/plstm": wrong}) as tree:
         status, said = tree.run("--stages", "preflight")
@@ -247,7 +247,7 @@ def test_a_wrong_variant_is_seen_by_its_first_minibatch():
         assert ("preflight", "reg-f32-fwd-first-element", "ok") in tree.steps(), tree.steps()
 
 
-def test_trainings_go_on_from_their_checkpoints_and_once_with_cublas():
+def test_trainings_continue_from_their_checkpoints_and_once_with_cublas():
     cut = ('for a; do [ "$next" = save ] && echo checkpoint >"$a"; [ "$next" = log ] && echo \'{"event": "step", "step": 0}\' >"$a"\n'
            'next=; [ "$a" = --save ] && next=save; [ "$a" = --log-json ] && next=log; done\necho "$*" >>calls\nexec sleep 600\n')
     with Tree(**{"bin/plstm": cut}) as tree:
@@ -258,7 +258,7 @@ def test_trainings_go_on_from_their_checkpoints_and_once_with_cublas():
         assert status == 0 and [v for _, _, v in tree.steps()] == ["ok"] * 2, said
         calls = tree.calls()
         assert "--preset medium" in calls[0] and "--resume build/gpu_run/ptb-medium-bf16.safetensors" in calls[1] and "--preset large" in calls[2], calls
-        # What has ended is not trained again.
+        # A training that has ended is not run again.
         assert tree.run("--stages", "medium")[0] == 0 and len(tree.calls()) == 3
     fails = PLSTM.replace("while [", 'case "$*" in devices | *"--kernel cublas"*) ;; *) exit 1 ;; esac\nwhile [', 1)
     with Tree(**{"bin/plstm": fails}) as tree:
@@ -267,13 +267,13 @@ def test_trainings_go_on_from_their_checkpoints_and_once_with_cublas():
         assert "ptb-large-bf16.jsonl" in tree.archive()
 
 
-def test_a_training_that_takes_no_step_hangs():
+def test_a_training_without_a_step_counts_as_hung():
     with Tree(**{"bin/plstm": '[ "$1" = devices ] || exec sleep 600\n'}) as tree:
         status, said = tree.run("--stages", "medium", "--budget", "18")
         assert status == 1 and ("medium", "medium-bf16-hung", "failed") in tree.steps(), said
 
 
-def test_a_killed_benchmark_keeps_its_whole_rows():
+def test_a_killed_benchmark_keeps_its_complete_rows():
     half = ('for a; do case $a in --benchmark_out=*-650.json) printf \'{\\n  "context": {"gpu": "x"},\\n  "benchmarks": [\\n    {"name": "lstm/fwd/cublas/f32/H:650/B:20/T:35", '
             '"median_us": 3},\\n    {"name": "lstm/fwd/cub\' >"${a#*=}" && kill -9 $$ ;; esac; done\n')
     with Tree(**{"bin/bench_gpu": half}) as tree:
@@ -296,7 +296,7 @@ def test_a_test_that_launches_nothing_fails():
             assert status == 1 and why in said, (why, said)
 
 
-def test_skips_that_are_no_failures():
+def test_allowed_skips():
     with Tree() as tree:
         for reason in ("calls are counted by the emulator", "a part of make test-long, in the plain build", "another algorithm that a real cuBLASLt may not have"):
             tree.write("tests/test_kernels", f'#!/bin/sh\nprintf "1..2\nok 1 - a # SKIP {reason}\nok 2 - b\n"\necho 3 >>"$PLSTM_LAUNCHES"\n')
@@ -306,7 +306,7 @@ def test_skips_that_are_no_failures():
         assert tree.run("--test", "tests/test_kernels")[0] == 0
 
 
-def test_a_test_that_is_ended_leaves_what_it_printed():
+def test_a_test_that_is_ended_leaves_its_output():
     with Tree(**{"tests/test_kernels": 'printf "1..2\\nok 1 - the first\\n"\necho 3 >>"$PLSTM_LAUNCHES"\nexec sleep 600\n'}) as tree:
         status, said = tree.run("--stages", "tests", "--budget", "25")
         assert status == 1 and ("tests", "test_kernels", "timeout") in tree.steps(), said
@@ -332,7 +332,7 @@ def test_without_a_gpu():
     with Tree(**{"path/nvidia-smi": "exit 9\n"}) as tree:
         status, said = tree.run()
         assert status == 4 and "no GPU" in said, said
-    with Tree(**{"path/nvidia-smi": "exec sleep 600\n"}) as tree:  # as one does whose GPU has fallen off the bus
+    with Tree(**{"path/nvidia-smi": "exec sleep 600\n"}) as tree:  # like one whose GPU has fallen off the bus
         assert tree.run(GPU_RUN_LIMIT="2")[0] == 4
 
 
@@ -347,8 +347,8 @@ def test_a_bundle_that_is_too_large_is_refused():
         assert subprocess.run(tool, stdout=subprocess.PIPE).returncode == 0
 
 
-def test_nothing_sets_the_machine():
-    """Clocks, power, modes of a GPU are left alone."""
+def test_no_command_changes_gpu_settings():
+    """No command changes a GPU's clocks, power or modes."""
     calls = []
     for name in ("tools/gpu/run.py", "tools/gpu/cases.py"):
         with open(os.path.join(ROOT, name), encoding="utf-8") as f:
@@ -364,7 +364,7 @@ def test_shellcheck():
 
 
 def test_constants_compile_without_warnings():
-    # The Makefile names the compiler, or none where none is new enough.
+    # The Makefile names the compiler, or none if none is new enough.
     nvcc = os.environ.get("NVCC", shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc"))
     if not nvcc:
         raise tap.Skip("nvcc is not here")

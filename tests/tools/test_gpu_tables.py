@@ -1,4 +1,4 @@
-"""tools/results/tables: the GPU sections of RESULTS.md, made of the synthetic sample in fixtures/gpu_sample, whose formulas make.py states."""
+"""Tests tools/results/tables: the GPU sections of RESULTS.md, made from the synthetic sample in fixtures/gpu_sample by the formulas of make.py."""
 import json
 import os
 import shutil
@@ -19,7 +19,7 @@ from tables.data import Data, Failure  # noqa: E402
 
 
 class Tree:
-    """A working tree whose profiles/ holds the sample."""
+    """A working tree whose profiles/ has the sample."""
 
     def __init__(self, machine=True, predictions=True):
         self.folder = tempfile.TemporaryDirectory()
@@ -36,7 +36,7 @@ class Tree:
         return os.path.join(self.root, "profiles", *names)
 
     def edit(self, name, change):
-        """change(value) alters a file's JSON in place."""
+        """Edits a file's JSON; change(value) modifies it in place."""
         with open(self.path("sample", name), encoding="utf-8") as f:
             value = json.load(f)
         change(value)
@@ -88,8 +88,8 @@ def test_variants_by_hand():
     assert "/eager" not in text and "T 70" not in text.split("Time of a pass")[0]
 
 
-def test_any_of_the_devices_settles_what_is_owed():
-    """A board is the device whose name stands in its own: an "NVIDIA H100 80GB HBM3" is an H100, and what it measured is not owed for an H200."""
+def test_a_measurement_on_any_device_suffices():
+    """A board is the device whose name is part of its own: an "NVIDIA H100 80GB HBM3" is an H100, and what it measured is not missing for an H200."""
     tree = Tree()
     with open(tree.path("model", "predictions.jsonl"), encoding="utf-8") as f:
         lines = [json.loads(line) for line in f]
@@ -97,7 +97,7 @@ def test_any_of_the_devices_settles_what_is_owed():
         for name, slower in (("H100", 1.0), ("H200", 2.0)):
             for line in lines:
                 f.write(json.dumps({**line, "device": name, **({"model_us_per_step": line["model_us_per_step"] * slower} if "refused" not in line else {})}) + "\n")
-    assert tree.section(variants.variants)[0].count("| `reg` | H 650, B 20, T 35 |") == 2  # of another board, and owed
+    assert tree.section(variants.variants)[0].count("| `reg` | H 650, B 20, T 35 |") == 2  # one of another board, and one not yet measured
     tree.edit("machine.json", lambda value: value.update(hardware="NVIDIA H100 80GB HBM3"))
     text = tree.section(variants.variants)[0]
     found = rows(text)
@@ -110,17 +110,17 @@ def test_any_of_the_devices_settles_what_is_owed():
 
 def test_a_peer_is_never_less_exact_than_ours():
     table = rows(Tree().section(variants.variants)[0])
-    # cuDNN: 20 us in float32, 17.5 in TF32, 15 in float16, 10 at the shape that it is padded to
+    # cuDNN takes 20 us in float32, 17.5 in TF32, 15 in float16, and 10 at the padded shape.
     for variant, precision, peer in (("reg", "f32", 20.0), ("cublas", "tf32", 17.5), ("mma", "bf16", 10.0)):
         row = table[f"`{variant}`", "H 200, B 20, T 20", precision]
         assert abs(float(row["speed-up on best cuDNN"]) - peer / float(row["whole layer, us/step"])) < 0.01, row
-    # The cuBLAS graph at H 1500: 2.25 * (3 + 12 T) in float32, 2.25 * (3 + 10 T) in TF32
+    # The cuBLAS graph at H 1500 takes 2.25 * (3 + 12 * T) in float32 and 2.25 * (3 + 10 * T) in TF32.
     for variant, precision, peer in (("l2", "f32", 27.19), ("mma", "bf16", 22.69)):
         row = table[f"`{variant}`", "H 1500, B 20, T 35", precision]
         assert abs(float(row["speed-up on cuBLAS graph"]) - peer / float(row["both, us/step"])) < 0.01, row
 
 
-def test_whole_layers_of_ours_and_of_cudnn():
+def test_whole_layers_of_plstm_and_cudnn():
     text, _ = Tree().section(variants.variants)
     whole = text.split("Whole layers of plstm and of other libraries")[1]
     assert "| `cudnn-standard` | 1 | H 650, B 20, T 35 | tf32 | 7.00 | 17.50 | 0.4 % |" in whole, whole
@@ -199,7 +199,7 @@ def test_missing_columns_are_empty_cells():
     assert "Not yet measured." in tree.section(step.constants)[0]
 
 
-def test_a_part_that_was_not_measured_is_not_guessed():
+def test_a_part_that_was_not_measured_is_not_estimated():
     tree = Tree()
     tree.edit("variants.json", lambda value: value["rows"].remove(next(r for r in value["rows"] if r["name"].startswith("gemm/dh/f32/H:650"))))
     text, figures = tree.section(step.step)
@@ -255,7 +255,7 @@ def test_the_emulators_times_stay_out():
 
 
 def test_rows_as_the_program_writes_them():
-    """fixtures/bench_gpu_emulated.json: some rows of `bench_gpu --tiny` on the emulated GPU, names and columns as on a real one."""
+    """fixtures/bench_gpu_emulated.json has some rows of `bench_gpu --tiny` on the emulated GPU, with the names and columns of a real one."""
     with open(os.path.join(ROOT, "tests/fixtures/bench_gpu_emulated.json"), encoding="utf-8") as f:
         made = json.load(f)
     tree = Tree(predictions=False)
@@ -269,7 +269,7 @@ def test_rows_as_the_program_writes_them():
     assert found["speed-up on cuBLAS graph"] == "1.00" and found["of floor"].endswith(" %") and found["noise"].endswith(" %"), found
     assert found["whole layer, us/step"] == f"{median['layer/fwdbwd/cublas/f32/H:20/B:3/T:5'] / 5:.2f}", found
     assert {r.said("kernel") for r in bench.machines(Data(tree.root))[0].rows if r.kind == "step"} == {"cublas"}
-    # As they were taken, on the emulator, they are refused.
+    # Unchanged, as rows of the emulator, they are refused.
     tree.edit("variants.json", lambda value: value["context"].update(ours=made["context"]))
     tree.refused(variants.variants, "emulator")
 
@@ -280,7 +280,7 @@ def test_a_row_without_a_shape_is_named():
     tree.refused(variants.variants, "'lstm/fwd/reg'")
 
 
-def test_the_sample_is_what_its_script_writes():
+def test_the_sample_matches_its_script():
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(os.path.join(SAMPLE, "make.py"), folder)
         subprocess.run([sys.executable, os.path.join(folder, "make.py")], check=True, timeout=60)
@@ -290,7 +290,7 @@ def test_the_sample_is_what_its_script_writes():
 
 
 def tracked():
-    """Files of the repository, as far as can be told."""
+    """Returns the files of the repository, by git if possible."""
     done = subprocess.run(["git", "-C", ROOT, "ls-files"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     if done.returncode == 0 and done.stdout:
         return done.stdout.splitlines()

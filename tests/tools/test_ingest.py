@@ -1,4 +1,5 @@
-"""tools/results/ingest.py: what a run leaves is packed within the limits, and filed under profiles/ whole or cut at any byte."""
+"""Tests tools/results/ingest.py: the results of a run are packed within the limits, and an archive is filed under profiles/, complete or truncated at
+any byte."""
 import io
 import json
 import os
@@ -31,7 +32,7 @@ def training_log(ended, steps=1000):
 
 
 class Run:
-    """A run's folder, and a working tree to file it in."""
+    """A run's folder, and a working tree for filing it."""
 
     def __init__(self):
         self.folder = tempfile.TemporaryDirectory()
@@ -95,19 +96,19 @@ def test_packing_keeps_the_limits():
         with tarfile.open(archive) as tar:
             names = tar.getnames()
             left = tar.extractfile("gpu-run/left-out.txt").read().decode()
-        # The largest go first, and are named.
+        # The largest files are dropped first and are named.
         assert "raw/bench-noise2.txt" in left and "gpu-run/raw/bench-noise2.txt" not in names, left
         assert "gpu-run/raw/tests-29.txt" in names and names[0] == "gpu-run/machine.json", names
 
 
-def test_paths_of_the_machine_are_left_there():
+def test_paths_of_the_machine_are_removed():
     with Run() as run:
         run.write("raw/environment-gpu.txt", os.getcwd() + "/bin/plstm ran\n")
         with tarfile.open(run.pack()) as tar:
             assert tar.extractfile("gpu-run/raw/environment-gpu.txt").read() == b"bin/plstm ran\n"
 
 
-def test_a_whole_archive_is_filed():
+def test_a_complete_archive_is_filed():
     with Run() as run:
         run.write("raw/tests-binary.txt", b"\0\1\2")
         run.write("bench-200.json", json.dumps({"context": BENCH["context"], "benchmarks": [dict(BENCH["benchmarks"][1], name="step/cuda/f32/H:200/B:20/T:20")]}))
@@ -134,7 +135,7 @@ def test_a_whole_archive_is_filed():
 
 
 def test_rows_of_several_runs():
-    """A row is there once, with a time where any run had one; what was not run is none, and the emulator's times are nobody's."""
+    """A row occurs once, with a time if any run had one; a row that was not run is dropped, and so are the emulator's times."""
     timed, refused = BENCH["benchmarks"][1], {"name": BENCH["benchmarks"][1]["name"], "run_type": "iteration", "error_occurred": True, "error_message": "refused: x"}
     skipped = dict(refused, name="lstm/fwd/l2/f32/H:650/B:20/T:35", error_message="not run: the time of this run was over")
     with Run() as run:
@@ -146,7 +147,7 @@ def test_rows_of_several_runs():
         assert "lstm/fwd/l2" not in found["h200/variants.json"]
 
 
-def test_json_of_a_benchmark_that_was_killed_is_cut_at_its_last_whole_row():
+def test_json_of_a_killed_benchmark_is_cut_after_its_last_complete_row():
     whole = json.dumps(BENCH, indent=2).encode()
     assert ingest.whole_rows(whole) == whole and ingest.whole_rows(None) is None and ingest.whole_rows(b"") is None
     seen = set()
@@ -164,8 +165,8 @@ def test_json_of_a_benchmark_that_was_killed_is_cut_at_its_last_whole_row():
         assert len(json.loads(run.ingest(run.pack())["h200/variants.json"])["rows"]) == 2
 
 
-def test_calls_of_one_program_add_up():
-    """What the second call measured joins what the first did, as long as both ran the same program."""
+def test_calls_of_one_program_are_merged():
+    """The rows of the second call are added to those of the first if both ran the same program."""
     with Run() as run:
         run.ingest(run.pack())
         more = dict(BENCH["benchmarks"][0], name="lstm/fwd/cublas/f32/H:650/B:20/T:70", median_us=500.0)
@@ -208,7 +209,7 @@ def test_other_seeds_are_filed_beside_the_first():
         assert "small-seed2" in ingest.table(ingest.parts(run.work))
 
 
-def test_an_archive_cut_anywhere():
+def test_an_archive_truncated_anywhere():
     with Run() as run:
         run.write("raw/bench-noise.txt", random.Random(2).randbytes(30000).hex())
         with open(run.pack(), "rb") as f:
@@ -222,7 +223,7 @@ def test_an_archive_cut_anywhere():
             try:
                 found = run.ingest(cut, gpu="NVIDIA H200", whole=False)
             except ingest.Failure:
-                assert length < 600, length  # nothing but the beginning of a header
+                assert length < 600, length  # only the beginning of a header
                 continue
             for name, text in found.items():
                 if name.endswith(".json"):
@@ -233,7 +234,7 @@ def test_an_archive_cut_anywhere():
                     assert text.strip() and complete[name].splitlines()[0][:9] == text.splitlines()[0][:9], name
             some += len(found) > 1
         assert some > 20, some
-        assert set(found) == set(complete)  # all but the last byte: everything is there
+        assert set(found) == set(complete)  # without only the last byte, all files are there
 
 
 def test_damage_in_the_middle_keeps_what_came_before():
@@ -249,7 +250,7 @@ def test_damage_in_the_middle_keeps_what_came_before():
         assert "h200/constants.json" in found and "h200/ptb-small.jsonl" in found, sorted(found)
 
 
-def test_names_lead_nowhere():
+def test_names_in_an_archive_are_harmless():
     with Run() as run:
         path = os.path.join(run.folder.name, "bad.tar.gz")
         with tarfile.open(path, "w:gz") as tar:
@@ -263,7 +264,7 @@ def test_names_lead_nowhere():
         assert set(run.ingest(path)) == {"h200/machine.json"}
 
 
-def test_what_is_no_archive():
+def test_files_that_are_no_archive():
     with Run() as run:
         path = os.path.join(run.folder.name, "not.tar.gz")
         for data in (b"", b"words", b"\x1f\x8b"):

@@ -1,5 +1,5 @@
-"""make k20's examiner, tools/examine/examine.py and tools/examine/machine_code.py, on what CUDA 11.8 made of fixtures/machine_code/toy.cu for sm_35; where that
-toolkit is installed, on what it makes of it now."""
+"""Tests tools/examine/examine.py and tools/examine/machine_code.py on the machine code that CUDA 11.8 made from fixtures/machine_code/toy.cu for sm_35
+and, if that toolkit is installed, on what it makes now."""
 import json
 import os
 import subprocess
@@ -45,7 +45,7 @@ def test_machine_code_of_a_kepler():
         code = sass[name]
         loop = machine_code.time_loop(code)
         counts = machine_code.opcode_counts([code.instructions[i] for i in sorted(loop.body)])
-        # By the source: 2 products of 4 in registers and 1 streamed, less the first product of each; x, h and two polls.
+        # By the source: 2 products of 4 in registers and 1 streamed, minus the first product of each; x, h and two polls.
         assert (counts["LDG.128"], counts["LDG.32"], counts["LDS.128"], counts["FFMA"]) == (loads, 4, 3, 9), (name, counts)
         assert counts["STS"] == 1 and counts["BAR"] == 3 and "SHFL" not in counts and "LDL" not in counts, counts
         whole = machine_code.opcode_counts(code.instructions)
@@ -56,7 +56,7 @@ def test_spins_and_time_loops():
     ptx, sass = codes()
     for code in (*ptx.values(), *sass.values()):
         outer, loops = machine_code.time_loop(code), machine_code.loops_of(code)
-        # The steps, the streamed weights, the spin; the first contains the others.
+        # The loops are the steps, the streamed weights and the spin; the first contains the others.
         assert len(loops) == 3 and loops[0].header == outer.header and all(x.body < outer.body for x in loops[1:]), loops
         spins = [x for x in loops[1:] if any(machine_code.is_poll(code.instructions[i]) for i in x.body)]
         assert len(spins) == 1
@@ -101,12 +101,12 @@ def test_a_good_kernel_passes():
     assert json.loads(tree.read("out/machine-code.json"))["sources"] != record["sources"]
 
 
-def test_faults_are_told():
+def test_faults_are_reported():
     tree = Tree("sm_35")
     tree.edit("built/fwd_toy.ptxas", "0 bytes spill stores, 0 bytes spill loads", "8 bytes spill stores, 12 bytes spill loads")
     tree.refused(GOOD, "fwd_toy.cu", "keeps weights on the chip but spills", "8 bytes stored, 12 loaded")
     assert "8/12" in tree.examine()[1] and "spills" in json.loads(tree.read("out/machine-code.json"))["faults"][0]
-    tree.edit("kernels/tiles.h", "T(2,", "T(0,")  # nothing resident: a spill is then only slow
+    tree.edit("kernels/tiles.h", "T(2,", "T(0,")  # without resident weights a spill is only slow
     tree.accepted()
 
     tree = Tree("sm_35")
@@ -137,7 +137,7 @@ def test_faults_are_told():
     tree.refused(GOOD, "no loop over the steps was found")
 
 
-def test_kernels_are_held_against_the_litmus_texts():
+def test_kernels_are_compared_with_the_litmus_texts():
     def tree():
         made = Tree("sm_35")
         made.write("tests/litmus/toy.litmus", "code fwd_toy bwd_toy on sm_35: st.global; bar.sync; membar.gl; st.volatile; ld.volatile in load_acquire; membar.gl; "
@@ -151,7 +151,7 @@ def test_kernels_are_held_against_the_litmus_texts():
     without.refused(f"kernels/fwd_toy.cu, {GOOD}: the time loop has no membar.gl", "toy.litmus")
 
 
-def test_what_is_missing_is_told():
+def test_missing_files_are_reported():
     tree = Tree("sm_35")
     os.remove(tree.path("kernels/bwd_toy.cu"))
     os.remove(tree.path("built/bwd_toy.ptx"))
@@ -207,7 +207,7 @@ def test_plans_name_the_kernel_they_run():
     assert "model_us_per_step" not in found[0] and found[0]["compiled_registers"] == 250
 
 
-def test_plans_that_may_not_be():
+def test_plans_with_faults():
     for line, words in ((planned("backward=0,tile=1", shared_bytes=49168), ("reg forward for H = 200 on a K20", "49168", "49152")),
                         (planned("backward=0,tile=1", streamed_bytes=640.0), ("streams 640 bytes",)),
                         (planned("backward=1,tile=0", **{"pass": "backward"}), ("backward", "for which no kernel was compiled")),
@@ -245,8 +245,8 @@ def test_the_profile_is_of_these_sources():
             raise tap.Skip(f"{file} was made before the kernels' latest change; make k20 and make sass write it anew")
 
 
-def test_now():
-    """The whole way: the Makefile's rule, CUDA 11.8, its disassembler."""
+def test_with_the_installed_toolkit():
+    """Runs the whole path: the Makefile's rule, CUDA 11.8 and its disassembler."""
     place = os.environ.get("K20_CUDA", "/usr" if os.path.exists("/usr/lib/nvidia-cuda-toolkit/bin/nvcc") else "/usr/local/cuda-11.8")
     if not place or not os.path.exists(os.path.join(place, "bin", "nvcc")):
         raise tap.Skip("CUDA 11.8 is not here; tools/deps.sh k20 installs it")

@@ -1,8 +1,8 @@
-"""tools/parity.py: its arithmetic on made-up perplexities, and a short run of it.
+"""Tests tools/parity.py: its arithmetic on invented perplexities, and a short run.
 
-The short run trains three seeds for 30 minibatches, in float32 and in simulated bf16, and holds the interval of the difference against
-+-5 %: it shows that bf16 trains at all, not that it costs nothing. So early two trainings that differ in rounding still go the same way (within
-0.7 % here); after 60 they have parted, and by how much depends on the CPU. The claim of half a per cent takes minutes (make parity)."""
+The short run trains three seeds for 30 minibatches, in float32 and in simulated bf16, and compares the interval of the difference with +-5 %. It
+shows that bf16 trains at all, not that it costs nothing. At that point two trainings that differ in rounding are still close (within 0.7 % here);
+after 60 minibatches they have diverged by an amount that depends on the CPU. The claim of half a per cent takes minutes (make parity)."""
 import json
 import os
 import subprocess
@@ -31,16 +31,16 @@ def test_interval():
     mean, half = parity.interval([1, 2, 3, 4, 5])
     assert mean == 3 and abs(half - 2.776 * 2.5 ** 0.5 / 5 ** 0.5) < 1e-12
     assert parity.interval([2, 2])[1] == 0
-    assert abs(parity.interval([0, 1] * 50)[1] - 2.042 * (25 / 99) ** 0.5 / 10) < 1e-12  # past the table: its last, which is wider
+    assert abs(parity.interval([0, 1] * 50)[1] - 2.042 * (25 / 99) ** 0.5 / 10) < 1e-12  # beyond the table its last value is used, which is wider
 
 
-def test_what_is_inside():
+def test_intervals_inside_and_outside():
     runs = {"f32": {1: 100.0, 2: 200.0, 3: 50.0}, "bf16": {1: 100.1, 2: 200.2, 3: 50.05}, "tf32": {1: 100.0, 2: 204.0}}
     text, inside = parity.compare(runs, ["bf16"], 0.5)
     assert inside and "3 seeds: +0.100 % +- 0.000 %" in text, text
     text, inside = parity.compare(runs, ["bf16"], 0.05)
     assert not inside and "NOT inside" in text
-    text, inside = parity.compare(runs, ["bf16", "tf32"], 0.5)  # of the seeds that all have; one precision is enough to fail
+    text, inside = parity.compare(runs, ["bf16", "tf32"], 0.5)  # over the seeds that all precisions have; one failing precision is enough
     assert not inside and "2 seeds" in text and "3 seeds" not in text, text
     try:
         parity.compare({"f32": {1: 100.0}, "bf16": {1: 100.0}}, ["bf16"], 0.5)

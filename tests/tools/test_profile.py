@@ -1,4 +1,4 @@
-"""tools/profile.sh, what it reads with tools/gpu/profile_read.py, the metrics it asks for, and tools/gpu/nvtx_trace.c under the emulated program."""
+"""Tests tools/profile.sh, its reader tools/gpu/profile_read.py, the metrics that it requests, and tools/gpu/nvtx_trace.c under the emulated program."""
 import csv
 import io
 import json
@@ -42,7 +42,7 @@ def test_every_metric_is_known_to_the_profiler():
     assert not any(unknown for _, unknown in found), found
 
 
-def test_a_metric_that_does_not_exist_is_found_out():
+def test_an_unknown_metric_is_detected():
     library = ncu_metrics.cupti()
     if not library:
         raise tap.Skip("CUPTI's host library is not here")
@@ -62,7 +62,7 @@ def test_ncus_own_list_is_read_by_base_name():
             assert ncu_metrics.unknown_to_ncu(ncu, "GH100", ["gpu__time_duration.sum", "lts__nonsense.sum"]) == answer, version
 
 
-def test_lists_hold_each_other():
+def test_lists_contain_each_other():
     fast, roofline, full = (ncu_metrics.LISTS[name] for name in ("fast", "roofline", "full"))
     assert set(fast) < set(roofline) < set(full)
     wanted = {metric for metric, _ in profile_read.NCU_COLUMNS.values()} | set(profile_read.FLOPS)
@@ -80,7 +80,7 @@ def test_ncu_raw_page():
             "flop": "1.183e+09", "flop_per_byte": "394.334", "flop_per_s": "1.183e+13"}  # 1000 + 2000 + 2 * 591.5e6, over 3e6 bytes, over 100 us
     assert {key: first[key] for key in want} == want, first
     assert second["kernel"] == "bwd_sample" and second["dram_read"] == "" and second["flop"] == "1.183e+09" and second["flop_per_byte"] == "", second
-    # Other columns, another order, newer units: found by name all the same.
+    # With other columns, another order and newer units, the columns are still found by name.
     lines = text.splitlines()
     turned = [list(reversed(row)) for row in csv.reader(lines[2:])]
     turned = [row[-1:] + row[:-1] for row in turned]
@@ -91,7 +91,7 @@ def test_ncu_raw_page():
     assert [row["launches"] for row in table(profile_read.ncu_table([text, text]))] == ["4", "2"]
 
 
-def test_ncu_pages_that_are_none():
+def test_files_that_are_no_ncu_page():
     for text in ("", "==ERROR== no permission\n", '"ID","Kernel Name"\n', '"ID","Kernel Name"\n"0","f()"\n"1","f()"\n'):
         try:
             profile_read.ncu_table([text])
@@ -117,7 +117,7 @@ def test_machine_code():
 
 
 def record(folder, eager="1", **more):
-    """Text of a trace of two training steps on the emulated GPU."""
+    """Returns the text of a trace of two training steps on the emulated GPU."""
     for path in (EMULATED, RECORDER):
         if not os.path.exists(path):
             raise tap.Skip(f"{os.path.relpath(path, ROOT)} is not built")
@@ -135,7 +135,7 @@ def test_ranges_of_a_training_step():
     events = json.loads(text)
     slices = [e for e in events if e["ph"] == "X"]
     ends = {e["args"]["path"]: (e["ts"], e["ts"] + e["dur"]) for e in slices}
-    for path, (start, end) in ends.items():  # of the last step: each lies within the one around it
+    for path, (start, end) in ends.items():  # in the last step each range is inside the one around it
         if "/" in path:
             above = ends[path.rsplit("/", 1)[0]]
             assert above[0] <= start and end <= above[1], path
@@ -153,7 +153,7 @@ def test_kernels_are_put_into_their_ranges():
         text = record(folder, NVTX_TRACE_CUPTI=FAKE_CUPTI)
     rows = table(profile_read.trace_table(text))
     ranges = {row["path"]: row for row in rows if row["kind"] == "range"}
-    # A kernel of 1 us where a range begins and a copy of 0.5 us where it ends: eight ranges a step, two steps.
+    # There is a kernel of 1 us at the start of each range and a copy of 0.5 us at its end; eight ranges per step, two steps.
     assert (ranges["step"]["on_gpu"], ranges["step"]["gpu_us"]) == ("32", "24.000"), ranges["step"]
     assert (ranges["step/forward"]["on_gpu"], ranges["step/forward"]["gpu_us"]) == ("12", "9.000"), ranges["step/forward"]
     kernels = {row["path"]: row for row in rows if row["kind"] == "kernel"}
@@ -161,7 +161,7 @@ def test_kernels_are_put_into_their_ranges():
     assert json.loads(text)[-1]["args"] == {"note": "recorded by CUPTI", "records": 32, "outside_ranges": 0}
 
 
-def test_a_cupti_that_is_none():
+def test_a_library_that_is_no_cupti():
     with tempfile.TemporaryDirectory() as folder:
         text = record(folder, NVTX_TRACE_CUPTI=os.path.join(folder, "not there"))
     assert json.loads(text)[-1]["args"]["note"] == "CUPTI was not found"
@@ -209,7 +209,7 @@ PROGRAM = '#!/bin/sh\ncase $1 in devices) echo "  0  NVIDIA H200" ;; --version) 
 
 
 class Desk:
-    """A folder with stand-ins for the profilers and the programs."""
+    """A folder with stand-ins for the profilers and programs."""
 
     def __init__(self, **tools):
         self.folder = tempfile.TemporaryDirectory()
@@ -237,7 +237,7 @@ class Desk:
         os.chmod(self.path(name), 0o755)
 
     def run(self, *arguments, out=True, **environment):
-        """(status, everything it said)"""
+        """Returns (status, output)."""
         calls = {"CALLS": self.path("calls"), "SAMPLE": os.path.join(SAMPLES, "ncu_raw_synthetic.csv"), "PATH": self.path("path") + ":" + os.environ["PATH"]}
         where = [f"OUT={self.out}"] if out else []
         done = subprocess.run([os.path.join(ROOT, "tools/profile.sh"), f"BUILD={self.path('build')}", *where, *arguments], stdout=subprocess.PIPE,
@@ -285,7 +285,7 @@ def test_nsys():
         assert desk.kept()["nsys.csv"].startswith("Time (%)")
 
 
-def test_a_profiler_that_fails_leaves_what_was_there():
+def test_a_failing_profiler_leaves_the_old_files():
     for more, why in (({"FAIL": "1"}, "ERR_NVGPUCTRPERM"), ({"NONE": "1"}, "no kernel")):
         with Desk() as desk:
             assert desk.run(*VARIANT)[0] == 0
@@ -295,7 +295,7 @@ def test_a_profiler_that_fails_leaves_what_was_there():
             assert desk.kept() == before and not os.path.exists(desk.out + ".part")
 
 
-def test_what_cannot_be_asked_for():
+def test_wrong_arguments():
     with Desk() as desk:
         for arguments, word in ((["K=reg", "H=650", "B=20"], "T must be"), (["H=650"], "nothing to profile"), ([*VARIANT, "TOOL=gdb"], "TOOL"),
                                 ([*VARIANT, "METRICS=all"], "METRICS"), (["K=a;b", "H=1", "B=1", "T=1"], "K must be a name"), (["--fast"], "--fast"),

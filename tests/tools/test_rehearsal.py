@@ -1,5 +1,5 @@
-"""tools/gpu/rehearse.py: tools/gpu_run.sh from its first step to the table in RESULTS.md, with a variant that hangs, one that is wrong and one
-that ends the process."""
+"""Tests tools/gpu/rehearse.py: runs tools/gpu_run.sh from its first step to the table in RESULTS.md, with a variant that hangs, one that is wrong
+and one that ends the process."""
 import os
 import subprocess
 import sys
@@ -11,7 +11,7 @@ ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 BUILD = os.environ.get("PLSTM_BUILD", "build")
 
 
-def test_what_is_planted_costs_its_own_rows_alone():
+def test_planted_faults_lose_only_their_own_rows():
     if not os.path.exists(os.path.join(BUILD, "emu/plain/plstm_planted")):
         raise tap.Skip("the planted programs are not built")
     tool = os.path.join(ROOT, "tools/gpu/rehearse.py")

@@ -1,5 +1,5 @@
-"""tools/results/html_page.py: the page holds what RESULTS.md holds and asks for nothing; in headless Chromium its tables sort and filter, and it
-follows the light and dark of its reader."""
+"""Tests tools/results/html_page.py: the page has the content of RESULTS.md and loads nothing; in headless Chromium its tables sort and filter, and it
+follows the reader's light or dark setting."""
 import html.parser
 import os
 import re
@@ -49,7 +49,7 @@ SVG = '<?xml version="1.0"?>\n<!DOCTYPE svg>\n<svg width="10" height="10"><defs>
 
 
 class Document(html.parser.HTMLParser):
-    """Tables as lists of rows of cells, ids, whether each row is hidden, what is referred to."""
+    """Parses a page: tables as lists of rows of cells, ids, whether each row is hidden, and all references."""
 
     def __init__(self, text):
         super().__init__(convert_charrefs=True)
@@ -85,7 +85,7 @@ class Document(html.parser.HTMLParser):
             self.table = None
 
     def column(self, table, number, shown=True):
-        """Of the body's rows that are shown."""
+        """Returns the cells of the visible rows of the body."""
         found = self.tables[table]
         return [row[number] for row, hidden in list(zip(found["rows"], found["hidden"]))[1:] if not (hidden and shown)]
 
@@ -125,7 +125,7 @@ def test_markup_in_data_is_text():
     assert "<script" not in body and "<b>" not in body and "<i>" not in body, body
 
 
-def test_the_report_holds_every_table_and_asks_for_nothing():
+def test_the_report_has_every_table_and_loads_nothing():
     with tempfile.TemporaryDirectory() as folder:
         _, text = report(folder)
     page = Document(text)
@@ -140,7 +140,7 @@ def test_the_report_holds_every_table_and_asks_for_nothing():
             assert ours_cell == plain, (ours_cell, plain)
     assert page.tags.count("svg") == markdown.count("![") > 2
     assert len(page.ids) == len(set(page.ids)), sorted(i for i in page.ids if page.ids.count(i) > 1)
-    # Places to go are links; nothing is fetched.
+    # There are links to follow, but the page fetches nothing.
     fetched = [r for r in page.references if not (r.startswith(("#", "data:,")) or re.match(r"https?://|\.\./|[\w.-]+/", r) and f'<a href="{r}"' in text)]
     assert not fetched and "url(http" not in text and "@import" not in text and not set(page.tags) & {"img", "iframe", "object", "embed"}, fetched
     assert "default-src 'none'" in text and "prefers-color-scheme: dark" in text
@@ -198,7 +198,7 @@ def test_a_view_in_the_address():
         target = written(folder, sample_page())
         dom, console = chromium(folder, target + "#table=a-page-1&sort=1&order=descending&filter=f", "--dump-dom")
     page = Document(dom)
-    # "f" stands in first, fourth; 120 is more than 10.5, and what has no number stands last.
+    # "f" occurs in first and fourth; 120 is more than 10.5, and a row without a number comes last.
     assert page.column("a-page-1", 0, shown=False) == ["d", "b", "a", "c"] and page.column("a-page-1", 0) == ["d", "b"], page.tables
     assert page.tables["a-page-1"]["sort"] == (1, "descending") and "2 of 4 rows" in dom and not console, console
 
@@ -215,18 +215,18 @@ document.title = shown.join(' ') + ' ' + location.hash;
 </body>"""
 
 
-def test_clicks_and_words():
+def test_sorting_and_filtering():
     with tempfile.TemporaryDirectory() as folder:
         target = written(folder, sample_page().replace("</body>", CLICKS))
         dom, console = chromium(folder, target, "--dump-dom")
     title = re.search(r"<title>(.*?)</title>", dom)[1].replace("&amp;", "&")
-    # By us: largest first, then smallest first, without a number always last. By name: both ways. By note: its empty cell last.
+    # By us: largest first, then smallest first, a row without a number always last. By name: both orders. By note: its empty cell last.
     assert title == "dbac abdc abcd dcba bdca d #table=a-page-1&sort=2&order=ascending&filter=FIRST+fourth", title
-    assert console and all("Content Security Policy" in line for line in console), console  # what asks for something is seen and stopped
+    assert console and all("Content Security Policy" in line for line in console), console  # the policy blocks and reports any request
 
 
 def brightness(png):
-    """Mean of all samples of an 8-bit PNG, 0 to 255."""
+    """Returns the mean of all samples of an 8-bit PNG, 0 to 255."""
     data, at, packed, width, channels = png, 8, b"", 0, 0
     while at < len(data):
         size, kind = struct.unpack(">I4s", data[at:at + 8])

@@ -1,4 +1,4 @@
-"""tools/results.py: the tables of RESULTS.md come from profiles/ and from nothing else, and --check tells when they do not."""
+"""Tests tools/results.py: the tables of RESULTS.md come only from profiles/, and --check fails if they do not."""
 import json
 import os
 import shutil
@@ -48,7 +48,7 @@ def speed():
 
 
 class Tree:
-    """A working tree with a page and data of our making."""
+    """A working tree with an invented page and data."""
 
     def __init__(self, data=True, names=NAMES):
         self.folder = tempfile.TemporaryDirectory()
@@ -112,7 +112,7 @@ def translation(sites, seed, keep, test, score):
             "example": {"source": "a man", "reference": "un homme", "nbest": [{"words": "un homme", "score": -1.234}, {"words": "une homme", "score": -4.5}]}, "minutes": 20.0}
 
 
-def test_translation_stands_beside_the_paper():
+def test_translation_beside_the_paper():
     tree = Tree()
     tree.rebuild()
     page = tree.read()
@@ -128,7 +128,7 @@ def test_translation_stands_beside_the_paper():
     assert "| 0.7 | 1 | 8.10 | 8.00 | 34.00 | 29.00 | 6 |" in page and "nrefs:1|tok:none" in page, page
     assert page.count("| un homme | -1.23 |") == 2 and "*a man*" in page, page
     assert "seed 3, after 2 epochs; valid perplexity 180.00, 90.00" in page, page
-    # Beside no dropout stands the share kept that has the most seeds.
+    # No dropout is compared with the keep that has the most seeds.
     tree.lines("profiles/box/translate.jsonl", [*runs, translation("nonrecurrent", 2, 0.7, 8.0, 34.0), translation("nonrecurrent", 3, 0.7, 8.0, 34.0)])
     tree.rebuild()
     assert "| 0.7 | 3 | 5.00 ± 0.00 | 8.10 ± 0.00 | 8.00 ± 0.00 | 5.0 | 34.00 ± 0.00 | 29.00 ± 0.00 | 29.03" in tree.read(), tree.read()
@@ -151,7 +151,7 @@ def speech(what, sites, seed, keep, acc, nats, setting=None):
             "best_epoch_valid_nats": nats, "best_epoch_test_nats": nats, "minutes": 3.0}
 
 
-def test_speech_stands_beside_the_paper():
+def test_speech_beside_the_paper():
     tree = Tree()
     tree.rebuild()
     assert "| no dropout |  |  | 71.6 |  | 68.9 | not yet measured |" in tree.read() and "| 69.4 |  | 70.5 | not yet measured |" in tree.read()
@@ -186,7 +186,7 @@ def captions(side, repetition, test, score):
             "bleu": score, "bleu_plain": score - 5, "length_penalty": 0.6, "bleu_signature": "nrefs:5|tok:none", "cider": 1.5, "true": 0.25, "beam": 12, "seconds": 60.0}
 
 
-def test_captions_stand_beside_the_paper():
+def test_captions_beside_the_paper():
     tree = Tree()
     tree.rebuild()
     page = tree.read()
@@ -207,7 +207,7 @@ def simulated(variant, how, cycles, right=True):
             "plan": None if variant == "cublas" else "backward=0", "predicted_us": 7.0, "cycles": {"step": cycles, "compute": cycles - 100}, "us": round(cycles / 706, 2)}
 
 
-def test_simulated_steps_stand_beside_the_baseline():
+def test_simulated_steps_beside_the_baseline():
     tree = Tree()
     runs = [simulated("cublas", "plain", 20000), simulated("reg", "plain", 10000), simulated("reg", "skew", 15000), simulated("reg", "nowait", 9000, right=False)]
     tree.write("profiles/k20-sim/steps.json", json.dumps({"simulator": "GPGPU-Sim 4.2.0", "mhz": 706, "sources": "abc", "runs": runs}))
@@ -217,7 +217,7 @@ def test_simulated_steps_stand_beside_the_baseline():
     assert "| cublas (stand-in) | forward | 200 | perfect | 20,000 | compute 19,900 | 28.3 | 7.0 |  | right |  |  |" in page, page
 
 
-def test_our_own_page_is_fresh():
+def test_our_own_page_is_current():
     done = subprocess.run([sys.executable, TOOL, "--check"], stderr=subprocess.PIPE, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
@@ -257,7 +257,7 @@ def distance_records(sites, seed, nats):
              "nats": 4 * nats, "best_nats": 4 * 2.5} for k in range(0, 30, 3)]
 
 
-def test_what_is_remembered():
+def test_reach_and_distance():
     tree = Tree()
     tree.lines("profiles/box/reach.jsonl", reach_records("nonrecurrent", "nonrecurrent", 0.9) + reach_records("all", "all", 0.8)
                + reach_records("nonrecurrent", "all", 0.7))
@@ -294,7 +294,7 @@ def test_perplexity_over_seeds():
     tree.refused("ptb-small-seed2.jsonl", "different seeds")
 
 
-def test_check_tells_when_the_data_changed():
+def test_check_fails_when_the_data_changed():
     tree = Tree()
     tree.refused("RESULTS.md", "make results", options=["--check"])
     tree.rebuild()
@@ -305,7 +305,7 @@ def test_check_tells_when_the_data_changed():
     assert tree.read() == before, "--check wrote"
 
 
-def test_check_tells_when_the_page_was_edited_by_hand():
+def test_check_fails_when_the_page_was_edited_by_hand():
     tree = Tree()
     tree.rebuild()
     tree.edit("RESULTS.md", "115.0", "110.0")
@@ -314,7 +314,7 @@ def test_check_tells_when_the_page_was_edited_by_hand():
     assert "115.0" in tree.read()
 
 
-def test_words_outside_the_marks_are_left_alone():
+def test_text_outside_the_marks_is_kept():
     tree = Tree()
     tree.rebuild()
     tree.edit("RESULTS.md", "words before", "other words")
@@ -333,7 +333,7 @@ def test_rebuilding_twice_changes_nothing():
         assert tree.read(name) == text, name
 
 
-def test_check_tells_when_a_figure_is_old_or_gone():
+def test_check_fails_when_a_figure_is_old_or_missing():
     tree = Tree()
     tree.rebuild()
     figure = "profiles/figures/box-ptb-small.svg"
@@ -370,7 +370,7 @@ def test_parity_is_an_interval():
     tree.refused("box/parity.jsonl", "more than precision and seed")
 
 
-def test_nothing_measured_is_said():
+def test_missing_measurements_are_listed():
     tree = Tree(data=False)
     tree.rebuild()
     page = tree.read()

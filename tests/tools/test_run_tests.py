@@ -1,4 +1,4 @@
-"""tools/make/run_tests.py: what it counts, what it calls a failure, its last line and its exit status."""
+"""Tests tools/make/run_tests.py: what it counts, what it treats as a failure, its last line and its exit status."""
 import os
 import signal
 import subprocess
@@ -13,7 +13,7 @@ RUNNER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..", "tool
 
 
 def run(*programs, options=()):
-    """Writes each program (shell text) to a file, runs them all, gives (status, lines of output, folder's names)."""
+    """Writes each program (shell text) to a file, runs them all and returns (status, lines of output, names in the folder)."""
     with tempfile.TemporaryDirectory() as folder:
         paths = []
         for number, text in enumerate(programs):
@@ -134,7 +134,7 @@ def test_two_at_a_time_and_alone():
         expect([mine, mine], 0, "2 passed, 0 failed, 0 skipped", options=["-j", "2", "--alone"])
 
 
-def test_programs_are_told_where_the_build_is():
+def test_programs_get_the_build_folder():
     told = 'echo 1..1; [ "$PLSTM" = "$PLSTM_BUILD/plstm" ] && [ "$PLSTM_BUILD" = "$PWD/x" ] && [ "$PLSTM_LONG" = 1 ] && echo ok 1 - told'
     kept = os.environ.pop("PLSTM", None)
     try:

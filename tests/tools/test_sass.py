@@ -1,5 +1,5 @@
-"""What the program's compiler makes of the persistent kernels: no load through the read-only path but dev_memory.cuh's ldg, no weight read at every step
-outside of a streaming loop. Reads the PTX that the build left; planted faults (fixtures/machine_code/toy.cu) show that it would tell."""
+"""Checks the compiled persistent kernels: no load through the read-only path except dev_memory.cuh's ldg, and no weight read at every step outside a
+streaming loop. It reads the PTX of the build; planted faults (fixtures/machine_code/toy.cu) show that the check can fail."""
 import glob
 import os
 import re
@@ -20,7 +20,7 @@ TOY = {0: "w_packed", 8: "x", 16: "h", 24: "words"}
 
 
 def persistent_files():
-    """Kernel files that include the grid barrier, or what includes it, and those of the variants on tensor cores."""
+    """Returns the kernel files that include the grid barrier, directly or not, and those of the variants on tensor cores."""
     texts = {os.path.basename(f): examine.read(f) for f in glob.glob(os.path.join(ROOT, "kernels", "*.cu*"))}
 
     def includes(name, seen):
@@ -35,7 +35,7 @@ def persistent_files():
 
 
 def faults_of(code, names):
-    """Sentences."""
+    """Returns one sentence per fault."""
     reads = examine.reads_of(code, names)
     if reads is None:
         return [f"{code.name}: no loop over the steps was found"]
@@ -63,8 +63,8 @@ def test_persistent_kernels_of_this_build():
 
 
 def cluster_faults(code):
-    """Sentences about the time loop of a kernel that exchanges inside a cluster: by asynchronous stores that an mbarrier counts, without any
-    barrier that is wider than a block."""
+    """Returns one sentence per fault in the time loop of a kernel that exchanges inside a cluster: it must use asynchronous stores that an mbarrier
+    counts, and no barrier wider than a block."""
     loop = machine_code.time_loop(code)
     if loop is None:
         return [f"{code.name}: no loop over the steps was found"]
@@ -90,7 +90,7 @@ def test_clusters_exchange_by_counted_stores():
         assert codes
         for code in codes:
             assert cluster_faults(code) == [], cluster_faults(code)
-    # It would tell.
+    # The check can fail.
     loop = machine_code.time_loop(code)
     for start, other in (("st.async", "st.shared"), ("mbarrier.arrive", "mbarrier.test"), ("mma.sync", "fma"), ("cp.async", "barrier.cluster.arrive")):
         changed = [code.instructions[i] for i in loop.body if code.instructions[i].opcode.startswith(start)]
@@ -116,7 +116,7 @@ def test_planted_faults_in_the_samples():
     planted(sample("sm_35.ptx"))
 
 
-def test_planted_faults_now():
+def test_planted_faults_with_the_installed_toolkit():
     nvcc = os.environ.get("NVCC", shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc"))
     if not nvcc:
         raise tap.Skip("no nvcc here: the samples have to do")
@@ -127,7 +127,7 @@ def test_planted_faults_now():
                               stderr=subprocess.STDOUT, text=True, timeout=120)
         assert done.returncode == 0, done.stdout
         planted(examine.read(target))
-        # Where a pointer is const and __restrict__, nvcc takes the read-only path unasked.
+        # nvcc uses the read-only path by itself for a pointer that is const and __restrict__.
         unasked = os.path.join(folder, "unasked.cu")
         with open(unasked, "w", encoding="utf-8") as f:
             f.write('#include <kernels/dev_barrier.cuh>\n'
@@ -157,14 +157,14 @@ def test_examiner_takes_another_compilers_listing():
     assert "sm_90" in table and table.count(GOOD) == 2, table
     tree.edit("built/fwd_toy.ptxas", "0 bytes spill stores", "4 bytes spill stores")
     tree.refused(GOOD, "but spills: 4 bytes stored")
-    # Large shared memory and shuffles are K20 matters.
+    # Only a K20 has limits on shared memory and shuffles.
     tree = Tree("sm_90")
     tree.edit("built/fwd_toy.ptxas", "used 1 barriers", "used 1 barriers, 60000 bytes smem")
     tree.edit("built/fwd_toy.cubin", "STS [", "SHFL.BFLY PT, [")
     tree.accepted()
 
 
-def test_examiner_wants_tensor_cores():
+def test_examiner_requires_tensor_cores():
     tree = Tree("sm_90")
     tree.edit("kernels/variants.def", "PERSISTENT(toy, 35, 11080, 1, 0,", "TENSOR(toy, 80, 11080, KIND_MMA, 1, 1u << PRECISION_BF16,")
     tree.edit("built/bwd_toy.cubin", "FFMA", "HMMA.16816.F32.BF16")
@@ -175,14 +175,14 @@ def test_examiner_wants_tensor_cores():
     tree.refused(GOOD, "but spills: 4 bytes stored")
 
 
-def test_looks_at_an_mbarrier_are_polls():
+def test_reads_of_an_mbarrier_are_polls():
     for opcode, polls in (("mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64", True), ("mbarrier.arrive.release.cta.shared::cta.b64", False),
                           ("SYNCS.PHASECHK.TRANS64.TRYWAIT", True), ("SYNCS.ARRIVE.TRANS64", False)):
         assert machine_code.is_poll(machine_code.Instruction(opcode, "", False, ())) == polls, opcode
 
 
 def test_graphs():
-    """Loops of control flow that the samples lack: two entries to a body's end, a loop of one instruction, an unreachable block, a table of jumps."""
+    """Loops in control flow that the samples do not have: two entries to a body's end, a loop of one instruction, an unreachable block, a jump table."""
     code = machine_code.parse_ptx(""".version 9.0
 .visible .entry k(
 .param .u64 k_param_0
@@ -256,17 +256,17 @@ $L__info_string0:
 
 
 def test_which_loop_and_which_tensor():
-    """The loop over the steps is the one with the spin; weights read in a loop with a __syncthreads, which is no streaming, are read at every step."""
+    """The loop over the steps is the one with the spin; weights read in a loop with a __syncthreads, which is not streaming, are read at every step."""
     [code] = machine_code.parse_ptx(STEPS)
     assert [code.instructions[i].opcode for i in sorted(machine_code.time_loop(code).body)][0:2] == ["add.s64", "mad.lo.s64"], machine_code.time_loop(code).body
     reads = examine.reads_of(code, {0: "w_hh", 8: "x", 24: "words"})
     assert reads == {"loads": 3, "reads": {"w_hh": 1, "words": 1, "words or x": 1}, "weights_streamed": 0, "weights_fixed": 1}, reads
-    reads = examine.reads_of(code, {8: "x", 24: "words"})  # what nobody can name might be weights
+    reads = examine.reads_of(code, {8: "x", 24: "words"})  # an unknown argument might be weights
     assert reads["reads"] == {"unknown": 1, "words": 1, "words or x": 1} and reads["weights_fixed"] == 1, reads
 
 
-def test_what_is_loaded_ahead_of_streaming():
-    """Belongs to it where the loop follows; a load behind a condition of its own does not."""
+def test_loads_before_streaming_loops():
+    """A load before a streaming loop belongs to it if the loop follows; a load under a condition of its own does not."""
     ahead = STEPS.replace(""" selp.b64""", """ @%p6 bra $NONE;
  ld.global.f32 %f7, [%rd1];
  GUARD
@@ -282,7 +282,7 @@ $NONE:
 
 
 def test_joins_of_a_listing():
-    """BSYNC goes where BSSY said, BRK where PBK said; what follows the last exit is padding."""
+    """BSYNC jumps to the label of BSSY, BRK to that of PBK; the code after the last exit is padding."""
     lines = ["BSSY B0, `(.L_2) ;", "@P0 BRA `(.L_1) ;", "BSYNC B0 ;", ".L_1:", "NOP ;", ".L_2:", "@P1 BRK (*\"TARGET= .L_3 \"*);", "@P2 EXIT ;",
              ".L_3:", "EXIT ;", ".L_4:", "BRA `(.L_4);", "NOP;"]
     text = "\t.section\t.text._Z1kv,\"ax\",@progbits\n" + "".join(line + "\n" if line.startswith(".") else f"        /*0000*/   {line}\n" for line in lines)
@@ -290,7 +290,7 @@ def test_joins_of_a_listing():
     assert len(code.instructions) == 7, code.instructions
     after = [code.successors(i) for i in range(7)]
     assert after == [[1], [3, 2], [4], [4], [6, 5], [6], []], after
-    [code] = machine_code.parse_sass(text.replace(".L_2:\n", ""))  # a label that the disassembler left out
+    [code] = machine_code.parse_sass(text.replace(".L_2:\n", ""))  # a label that the disassembler omitted
     assert code.successors(2) == [3], code.successors(2)
 
 

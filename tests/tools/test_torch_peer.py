@@ -1,5 +1,5 @@
-"""tools/torch/torch_peer.py where there is PyTorch but no GPU: what it would time is right, what is wrong gets no time, rows hold what bench_gpu's hold,
-and it says why it cannot. The copies of FlashRNN and Haste are synthetic: plain loops with the interfaces of those libraries."""
+"""Tests tools/torch/torch_peer.py with PyTorch but without a GPU: its programs are right, a wrong result gets no time, rows have the fields of bench_gpu,
+and a refusal has a reason. The copies of FlashRNN and Haste are synthetic: plain loops with the interfaces of those libraries."""
 import functools
 import json
 import os
@@ -87,7 +87,7 @@ def python_with_torch():
 
 
 def run(*arguments, flashrnn=FLASHRNN.replace("SPOIL", "")):
-    """(status, {name: row}, context) of --tiny, with those synthetic copies where flashrnn is not None."""
+    """Returns (status, {name: row}, context) of --tiny, with the synthetic copies if flashrnn is not None."""
     python = python_with_torch()
     with tempfile.TemporaryDirectory() as folder:
         options = []
@@ -107,7 +107,7 @@ def run(*arguments, flashrnn=FLASHRNN.replace("SPOIL", "")):
     return done.returncode, {row["name"]: row for row in found["benchmarks"]}, found
 
 
-def test_what_it_would_time_is_right():
+def test_the_programs_are_right():
     done = subprocess.run([python_with_torch(), "-c", PROBE], cwd=TOOLS, stdout=subprocess.PIPE, text=True, timeout=200,
                           env=dict(os.environ, PYTHONPATH=TOOLS, OMP_NUM_THREADS="1"))
     assert done.returncode == 0
@@ -115,11 +115,11 @@ def test_what_it_would_time_is_right():
         assert error < 2e-5 if name.startswith("right") else error > 1e-3, (name, error)
 
 
-def test_rows_hold_what_bench_gpu_s_hold():
+def test_rows_have_the_fields_of_bench_gpu():
     status, found, whole = run()
     assert status == 0
     with open(os.path.join(ROOT, "bench/bench_gpu.cpp"), encoding="utf-8") as f:
-        counters = set(re.findall(r'\{"(\w+)", (?:\(double\))?t\.', f.read())) - {"discarded", "mhz"}  # PyTorch tells no clock
+        counters = set(re.findall(r'\{"(\w+)", (?:\(double\))?t\.', f.read())) - {"discarded", "mhz"}  # PyTorch reports no clock
     assert len(counters) >= 8 and "lo_us" in counters, counters
     timed = {name: row for name, row in found.items() if "median_us" in row}
     for name, row in timed.items():
@@ -133,11 +133,11 @@ def test_rows_hold_what_bench_gpu_s_hold():
     for name in set(found) - set(timed):
         assert found[name]["error"].startswith("refused: "), found[name]
     assert found["step/torch/f32/H:20/B:3/T:5"]["error"] == "refused: a CPU has no CUDA graphs"
-    # Times of a CPU are no times of a GPU: none of them is filed.
+    # CPU times are not GPU times, so none of them is filed.
     assert whole["context"]["emulated"] == "yes" and ingest.rows_of({"torch.json": json.dumps(whole).encode()})[2:] == ({}, [])
 
 
-def test_what_is_wrong_gets_no_time():
+def test_a_wrong_result_gets_no_time():
     status, found, _ = run("--filter", "fwd/flashrnn|fwdbwd/flashrnn|haste", flashrnn=FLASHRNN.replace("SPOIL", "* 0.5"))
     assert status == 1
     for what in ("fwd", "fwdbwd"):
@@ -147,7 +147,7 @@ def test_what_is_wrong_gets_no_time():
     assert "median_us" in found["lstm/fwd/haste/f32/H:20/B:3/T:5/eager"]
 
 
-def test_without_a_copy_it_says_so():
+def test_a_missing_copy_is_reported():
     status, found, _ = run("--filter", "flashrnn|haste|lstm/fwd/cudnn/f32", flashrnn=None)
     assert status == 0
     for name, what in (("flashrnn/bf16", "FlashRNN"), ("flashrnn-recurrence/bf16", "FlashRNN"), ("haste/f32", "Haste")):
@@ -177,7 +177,7 @@ def test_names():
 
 
 def test_when_a_measurement_ends():
-    """As tests/gpu/test_measure.cpp has it of bench/measure.cpp."""
+    """The same cases as in tests/gpu/test_measure.cpp for bench/measure.cpp."""
     quiet = torch_peer.Measurement(seconds=100, noise=0.005)
     while not quiet.why:
         quiet.add(100.0, 0.0)
@@ -195,7 +195,7 @@ def test_when_a_measurement_ends():
     assert torch_peer.quantile([1.0, 2.0, 4.0], 0.75) == 3.0
 
 
-def test_without_a_gpu_it_says_so():
+def test_a_missing_gpu_is_reported():
     python = python_with_torch()
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run([python, os.path.join(TOOLS, "torch_peer.py"), "--out", os.path.join(folder, "torch.json")],

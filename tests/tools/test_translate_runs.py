@@ -1,4 +1,4 @@
-"""The demo of translation and the trainings of RESULTS.md on tiny models, with a sacrebleu that makes up its score."""
+"""Tests the translation demo and the trainings of RESULTS.md on tiny models, with a fake sacrebleu."""
 import json
 import os
 import signal
@@ -68,7 +68,7 @@ TINY = ("--only", "none-1", OURS, "--train-options", "--hidden 4 --layers 1 --ba
 
 
 @in_folder
-def test_runs_end_in_results_and_are_not_done_twice(folder):
+def test_runs_write_results_and_are_not_repeated(folder):
     done = runs(folder, *TINY)
     out, err = done.communicate(timeout=120)
     assert done.returncode == 0, err
@@ -88,7 +88,7 @@ def test_runs_end_in_results_and_are_not_done_twice(folder):
 
 
 @in_folder
-def test_an_interrupted_run_goes_on(folder):
+def test_an_interrupted_run_continues(folder):
     options = ("--only", OURS, "--train-options", "--hidden 64 --layers 2 --batch 1 --epochs 40")
     first = runs(folder, *options)
     log = os.path.join(folder, "work", OURS, "log.jsonl")
@@ -113,7 +113,7 @@ def test_an_interrupted_run_goes_on(folder):
 
 
 @in_folder
-def test_a_failure_is_told(folder):
+def test_a_failure_is_reported(folder):
     failed = runs(folder, "--only", "none-1", "--train-options", "--hidden 0")
     _, err = failed.communicate(timeout=60)
     assert failed.returncode == 1 and err.count("\n") == 1 and "--hidden" in err, err
@@ -129,7 +129,7 @@ def test_the_demo_prints_a_table_and_sentences(folder):
     demo = subprocess.run([sys.executable, os.path.join(ROOT, "tools", "demo_translate.py"), "--plstm", PLSTM, "--out", os.path.join(folder, "demo"),
                            "--train-options", "--hidden 4 --layers 1 --epochs 1"], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           timeout=120, check=False)
-    assert demo.returncode == 1 and "does not hold" in demo.stderr, (demo.stdout, demo.stderr)  # so little training shows nothing
+    assert demo.returncode == 1 and "does not hold" in demo.stderr, (demo.stdout, demo.stderr)  # so little training may show no effect
     lines = demo.stdout.splitlines()
     assert [line[:12] for line in lines[3:8]] == ["no dropout (", "no dropout (", "dropout (end", "dropout (bes", "-" * 12], lines
     assert lines[8].startswith("best possible") and lines[8].split()[2:5] == ["1.57", "1.57", "1.56"], lines

@@ -1,16 +1,16 @@
-/* nvtx_trace: a library that records a program's NVTX ranges and, if CUPTI and a driver are present, the work
- * of its GPU. It is for machines without Nsight Systems.
+/* nvtx_trace: a library that records a program's NVTX ranges and, if CUPTI and a driver are
+ * present, the work of its GPU. It is for machines without Nsight Systems.
  *
  *     NVTX_INJECTION64_PATH=.../libnvtx_trace.so NVTX_TRACE=FILE program
  *
  * FILE is a Chrome trace (JSON), which ui.perfetto.dev and chrome://tracing open and which
- * tools/gpu/profile_read.py summarises. It has one slice per range on its thread and one slice per kernel,
- * copy and fill on its stream, each with the `path` of the ranges that were open at its launch. Times are
- * microseconds since the library was loaded. A program that is killed leaves a file without its last bracket,
- * which all three accept.
+ * tools/gpu/profile_read.py summarises. It has one slice per range on its thread and one slice per
+ * kernel, copy and fill on its stream, each with the `path` of the ranges that were open at its
+ * launch. Times are microseconds since the library was loaded. A program that is killed leaves a
+ * file without its last bracket, which all three accept.
  *
- * CUPTI is opened at run time from NVTX_TRACE_CUPTI, else by its usual name. On a machine without it the
- * trace has only the ranges, and the last event of the file says why. */
+ * CUPTI is opened at run time from NVTX_TRACE_CUPTI, else by its usual name. On a machine without
+ * it the trace has only the ranges, and the last event of the file says why. */
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdint.h>
@@ -80,8 +80,8 @@ static void put_slice(const char *kind, const char *name, long track, uint64_t s
 
 /* ---- ranges ---- */
 
-/* Returns the index of the path `above`/name, which is added if it is new. A range that does not fit, because
- * there are too many paths or its name is too long, counts as the range around it. */
+/* Returns the index of the path `above`/name, which is added if it is new. A range that does not
+ * fit, because there are too many paths or its name is too long, counts as the range around it. */
 static int path_of(int above, const char *name)
 {
     char text[PATH_LENGTH];
@@ -155,8 +155,8 @@ static int NVTX_API plain_pop(void) { return pop(NULL); }
 /* ---- the GPU ---- */
 
 #ifdef HAVE_CUPTI
-/* Later CUPTI versions append fields to a kernel's record; the fields read here have kept their offsets since
- * this version. */
+/* Later CUPTI versions append fields to a kernel's record; the fields read here have kept their
+ * offsets since this version. */
 typedef CUpti_ActivityKernel4 Kernel;
 
 #define CUPTI_CALLS(X)                                                                             \
@@ -175,8 +175,9 @@ static struct {
 static int gpu_on;
 static uint64_t gpu_records, gpu_unplaced;
 
-/* The path of each launch, by its correlation id; CUPTI delivers the record with the path before that of the
- * kernel. This is a ring buffer: a kernel's record arrives long before its entry is overwritten. */
+/* The path of each launch, by its correlation id; CUPTI delivers the record with the path before
+ * that of the kernel. This is a ring buffer: a kernel's record arrives long before its entry is
+ * overwritten. */
 enum { LAUNCHES = 1 << 16 };
 static struct {
     uint32_t id;

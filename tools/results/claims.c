@@ -4,8 +4,8 @@
  *     claims reach F.st [nonrecurrent|all|none]   the gradient that survives k steps, also under another kind of masks
  *     claims distance F.st                        the cost of the word after a parenthesis, by the parenthesis's length
  *
- * F.st is a checkpoint of a training on the built-in corpus. The program prints JSON, one line per point;
- * profiles/README.md lists the runs. */
+ * F.st is a checkpoint of a training on the built-in corpus. The program prints JSON, one line per
+ * point; profiles/README.md lists the runs. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -78,8 +78,9 @@ static void print_run(const Trained *t, DropoutSites sites)
 }
 
 /* ---- reach: a random gradient enters the last layer's h at the end of a training window of k steps,
- * as from a prediction. The decoder is zero, so that no other gradient enters. The result is the norm
- * of the gradient of all h and c before the window, relative to that of the entering gradient. ---- */
+ * as from a prediction. The decoder is zero, so that no other gradient enters. The result is the
+ * norm of the gradient of all h and c before the window, relative to that of the entering gradient.
+ * ---- */
 
 enum {
     REACH_ROWS = 20,

@@ -1,6 +1,8 @@
-/* machine: what nvcc and the emulator spell differently, as far as the example needs it: a launch, dynamic
- * shared memory, one look at memory that another thread changes. Copy it beside your own kernels and add to
- * it; plstm's own, kernels/dev_*.cuh with a twin for the emulator in include/kernels, have the rest (clusters, asynchronous copies, tensor cores). */
+/* machine: the operations that differ between nvcc and the emulator, as far as the example needs
+ * them: a launch, dynamic shared memory, and one poll of memory that another thread changes. Copy
+ * it beside your own kernels and extend it; plstm's own headers, kernels/dev_*.cuh with
+ * counterparts for the emulator in include/kernels, have the rest (clusters, asynchronous copies,
+ * tensor cores). */
 #ifndef MACHINE_CUH
 #define MACHINE_CUH
 
@@ -33,8 +35,9 @@ __device__ __forceinline__ unsigned char *shared_base()
 }
 #endif
 
-/* Carves the block's dynamic shared memory into pieces of 16-byte alignment. On the host the same calls only
- * count, so that one function both carves and sizes. All threads take the same pieces in the same order. */
+/* Carves the block's dynamic shared memory into pieces with 16-byte alignment. On the host the same
+ * calls only count, so that one function both carves and sizes. All threads must take the same
+ * pieces in the same order. */
 class Pieces
 {
   public:
@@ -61,7 +64,7 @@ class Pieces
 #endif
 };
 
-/* Never cached in a register, ordered with nothing; every spin goes through it. */
+/* A load that is never cached in a register and orders nothing; every spin loop uses it. */
 #if defined(CUDA_EMU)
 EMU_INLINE unsigned look(const unsigned *p, const char *file = __builtin_FILE(),
                          int line = __builtin_LINE())

@@ -1,4 +1,5 @@
-/* Runs the recurrence and compares with plain loops in double. Exit status 0: they agree. */
+/* Runs the recurrence and compares it with plain loops in double. The exit status is 0 if they
+ * agree. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,7 +57,7 @@ int main(void)
     int ok = 1;
     for (int i = 0; i < N; i++) {
         double difference = fabs((double)h_host[(STEPS % 2) * N + i] - h[i]);
-        ok = ok && difference < 1e-5; /* a NaN fails this; the reverse test would let it pass */
+        ok = ok && difference < 1e-5; /* a NaN fails this test; the reverse test would accept it */
         worst = difference > worst ? difference : worst;
     }
     printf("recurrence: %d elements, %d blocks, %d steps: largest difference %.2g %s\n", N,

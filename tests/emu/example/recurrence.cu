@@ -1,10 +1,11 @@
-/* recurrence: h[t+1] = tanh(W h[t] + x[t]) in one persistent launch, the shape of every recurrent kernel in
- * small.
+/* recurrence: h[t+1] = tanh(W * h[t] + x[t]) in one persistent launch, a small model of every
+ * recurrent kernel.
  *
- * Residency  each block keeps its rows of W in shared memory for the whole launch
- * Partition  a block owns `rows` consecutive elements of h; a warp sums one row at a time
- * Barrier    after each step: the block's part of h[t+1] is published, then all of h[t+1] is read; h is
- * double-buffered Limits     all blocks must be resident at once: the host asks for at most what the device
+ * Residency  each block keeps its rows of W in shared memory for the whole launch Partition  a
+ * block owns `rows` consecutive elements of h; a warp sums one row at a time Barrier    after each
+ * step: the block's part of h[t+1] is published before it, and all of h[t+1] is read
+ *            after it; h is double-buffered
+ * Limits     all blocks must be resident at once; the host launches at most as many as the device
  * holds
  *
  * The same file runs on a GPU (nvcc) and in the emulator (tests/emu/README.md).
@@ -14,8 +15,9 @@
 
 /* ---- the grid barrier ---- */
 
-/* One counter that only grows: step n is over when it has reached n * blocks. Release: the fence before the
- * atomicAdd. Acquire: the fence after the poll. The block barriers around it pass both on to all threads. */
+/* One counter that only grows: step n is over when it has reached n * blocks. The fence before the
+ * atomicAdd releases, the fence after the poll acquires, and the block barriers around them extend
+ * both to all threads. */
 static __device__ void grid_barrier(unsigned *arrived, unsigned target)
 {
     __syncthreads();
@@ -52,8 +54,8 @@ __global__ void __launch_bounds__(RECURRENCE_THREADS)
     for (int i = threadIdx.x; i < mine * n; i += blockDim.x) w_own[i] = w[(size_t)first * n + i];
 
     for (int t = 0; t < steps; t++) {
-        const float *h_in =
-            h + (t & 1) * n; /* not __restrict__: the other blocks write it during this launch */
+        /* Not __restrict__, since the other blocks write it during this launch. */
+        const float *h_in = h + (t & 1) * n;
         float *h_out = h + (~t & 1) * n;
         for (int i = threadIdx.x; i < n; i += blockDim.x) h_now[i] = h_in[i];
         __syncthreads();

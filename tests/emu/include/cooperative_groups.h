@@ -1,4 +1,5 @@
-/* cooperative_groups as far as persistent kernels use it: the grid, the block, tiles of a warp. */
+/* The part of cooperative_groups that persistent kernels use: the grid, the block, tiles of a
+ * warp. */
 #ifndef EMU_COOPERATIVE_GROUPS_H
 #define EMU_COOPERATIVE_GROUPS_H
 

@@ -1,4 +1,5 @@
-/* cuBLASLt's calls that the program makes; cublas.cpp says what they do here. Values are the library's. */
+/* The cuBLASLt calls that the program makes; cublas.cpp describes them. The values are the
+ * library's. */
 #ifndef EMU_CUBLASLT_H
 #define EMU_CUBLASLT_H
 

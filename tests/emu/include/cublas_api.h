@@ -1,6 +1,6 @@
-/* cuBLAS as far as the product needs it, computed by OpenBLAS: clean C11, cuBLAS's names, values, checks and
- * error codes. Column-major. Work is queued on the handle's stream, runs when somebody waits, and can be
- * captured into graphs (as kernel nodes). */
+/* The part of cuBLAS that the program needs, computed by OpenBLAS: plain C11 with cuBLAS's names,
+ * values, checks and error codes. Matrices are column-major. Work is queued on the handle's stream,
+ * runs when the host waits for it, and can be captured into graphs (as kernel nodes). */
 #ifndef EMU_CUBLAS_API_H
 #define EMU_CUBLAS_API_H
 

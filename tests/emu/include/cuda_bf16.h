@@ -1,5 +1,5 @@
-/* bfloat16 under CUDA's names, bit for bit CUDA's conversions; arithmetic goes through float (fma through
- * double) and is rounded once. Checked against the real header by test_emu_numerics where a toolkit is
+/* bfloat16 under CUDA's names, with CUDA's conversions bit for bit; arithmetic is in float (fma in
+ * double) and rounded once. test_emu_numerics compares it with the real header if a toolkit is
  * installed. */
 #ifndef EMU_CUDA_BF16_H
 #define EMU_CUDA_BF16_H
@@ -16,8 +16,8 @@ struct __nv_bfloat162_raw {
     unsigned short x, y;
 };
 
-/* To nearest, ties to even; NaNs become 0x7fff. From double by way of a float rounded to odd, so that nothing
- * is rounded twice. */
+/* Rounds to nearest, ties to even; NaNs become 0x7fff. A double is first converted to a float
+ * rounded to odd, which avoids double rounding. */
 static inline unsigned short emu_bfloat_bits(float f)
 {
     unsigned u = __float_as_uint(f);

@@ -1,6 +1,6 @@
-/* IEEE half precision under CUDA's names, bit for bit CUDA's conversions; arithmetic goes through float (fma
- * through double) and is rounded once. Checked against the real header by test_emu_numerics where a toolkit
- * is installed. */
+/* IEEE half precision under CUDA's names, with CUDA's conversions bit for bit; arithmetic is in
+ * float (fma in double) and rounded once. test_emu_numerics compares it with the real header if a
+ * toolkit is installed. */
 #ifndef EMU_CUDA_FP16_H
 #define EMU_CUDA_FP16_H
 
@@ -16,7 +16,8 @@ struct __half2_raw {
     unsigned short x, y;
 };
 
-/* To nearest, ties to even, straight from double, so that nothing is rounded twice. NaNs become 0x7fff. */
+/* Rounds to nearest, ties to even, directly from double, which avoids double rounding. NaNs become
+ * 0x7fff. */
 static inline unsigned short emu_half_bits_d(double d)
 {
     uint64_t u = emu_bits(d);
@@ -27,10 +28,9 @@ static inline unsigned short emu_half_bits_d(double d)
         return (unsigned short)((u & 0xfffffffffffffull) ? 0x7fff : sign | 0x7c00);
     if (exponent > 15) return (unsigned short)(sign | 0x7c00);
     if (exponent < -25) return (unsigned short)sign;
-    int shift =
-        exponent >= -14
-            ? 42
-            : 42 + (-14 - exponent); /* keep 10 bits behind the point, fewer when subnormal */
+    int shift = exponent >= -14
+                    ? 42
+                    : 42 + (-14 - exponent); /* keep 10 fraction bits, fewer if subnormal */
     uint64_t kept = mantissa >> shift, rest = mantissa & (((uint64_t)1 << shift) - 1),
              tie = (uint64_t)1 << (shift - 1);
     kept += rest > tie || (rest == tie && (kept & 1));

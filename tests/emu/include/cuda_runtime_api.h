@@ -1,13 +1,13 @@
-/* The host side of the CUDA runtime, as far as this toolkit emulates it: clean C11, CUDA's names, values and
- * rules.
+/* The host side of the CUDA runtime, as far as this toolkit emulates it: clean C11, CUDA's names,
+ * values and rules.
  *
  * Contracts are those of the CUDA Runtime API manual. What differs, in one list:
  *   - one device, number 0, chosen with EMU_DEVICE or emu_device_select();
  *   - work is queued on its stream and runs when somebody waits for it, never earlier;
  *   - kernels are launched through the typed C++ entry points of cuda_runtime.h only;
  *   - thread block clusters lie along x only;
- *   - device memory is readable by the host only inside runtime calls: a stray access ends the process with a
- * report.
+ *   - the host can access device memory only inside runtime calls: a stray access ends the process
+ *     with a report.
  */
 #ifndef EMU_CUDA_RUNTIME_API_H
 #define EMU_CUDA_RUNTIME_API_H
@@ -21,7 +21,7 @@
 
 #define CUDART_VERSION 13000
 #ifndef CUDA_EMU
-#define CUDA_EMU 1 /* by which host files and tests tell this toolkit from the real one */
+#define CUDA_EMU 1 /* host files and tests recognise this toolkit by it */
 #endif
 
 #ifdef __cplusplus
@@ -33,8 +33,7 @@ extern "C" {
 
 #define CUDART_CB
 
-/* ---- errors
- * ------------------------------------------------------------------------------------------------- */
+/* ---- errors ---- */
 
 #define EMU_ENUM(name, value, text) name = value,
 enum cudaError { EMU_CUDA_ERRORS(EMU_ENUM) };
@@ -46,15 +45,14 @@ const char *cudaGetErrorString(cudaError_t error);
 cudaError_t cudaGetLastError(void);
 cudaError_t cudaPeekAtLastError(void);
 
-/* ---- device
- * ------------------------------------------------------------------------------------------------- */
+/* ---- device ---- */
 
 typedef struct CUuuid_st {
     char bytes[16];
 } cudaUUID_t;
 
-/* The members of CUDA 13's structure that have a meaning here, under CUDA's names; textures and surfaces are
- * left out. */
+/* The members of CUDA 13's structure that have a meaning here, under CUDA's names; textures and
+ * surfaces are left out. */
 struct cudaDeviceProp {
     char name[256];
     cudaUUID_t uuid;
@@ -184,8 +182,7 @@ cudaError_t cudaRuntimeGetVersion(int *version);
 cudaError_t cudaProfilerStart(void);
 cudaError_t cudaProfilerStop(void);
 
-/* ---- memory
- * ------------------------------------------------------------------------------------------------- */
+/* ---- memory ---- */
 
 typedef struct emu_stream *cudaStream_t;
 typedef struct emu_event *cudaEvent_t;
@@ -245,8 +242,7 @@ cudaError_t cudaMemcpy2DAsync(void *dst, size_t dpitch, const void *src, size_t 
 cudaError_t cudaMemset(void *ptr, int value, size_t count);
 cudaError_t cudaMemsetAsync(void *ptr, int value, size_t count, cudaStream_t stream EMU_DEFAULT(0));
 
-/* ---- streams and events
- * ------------------------------------------------------------------------------------- */
+/* ---- streams and events ---- */
 
 #define cudaStreamDefault      0x00
 #define cudaStreamNonBlocking  0x01
@@ -291,8 +287,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaEventQuery(cudaEvent_t event);
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEvent_t end);
 
-/* ---- graphs
- * ------------------------------------------------------------------------------------------------- */
+/* ---- graphs ---- */
 
 enum cudaGraphNodeType {
     cudaGraphNodeTypeKernel = 0,
@@ -317,8 +312,7 @@ cudaError_t cudaGraphUpload(cudaGraphExec_t exec, cudaStream_t stream);
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
 
-/* ---- kernels
- * ------------------------------------------------------------------------------------------------ */
+/* ---- kernels ---- */
 
 enum cudaFuncAttribute {
     cudaFuncAttributeMaxDynamicSharedMemorySize = 8,

@@ -1,4 +1,5 @@
-/* cuRAND's device API for the Philox generator: state, init, draws of 1 and 4 words, uniforms, skips. */
+/* cuRAND's device API for the Philox generator: state, init, draws of 1 and 4 words, uniforms,
+ * skips. */
 #ifndef EMU_CURAND_KERNEL_H
 #define EMU_CURAND_KERNEL_H
 

@@ -1,5 +1,6 @@
-/* Philox4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC 2011), under
- * cuRAND's names: the same bits as cuRAND's own small header, which real kernels include by this name. */
+/* Philox4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC
+ * 2011) under cuRAND's names. It has the same bits as cuRAND's own small header, which real kernels
+ * include by this name. */
 #ifndef EMU_CURAND_PHILOX4X32_X_H
 #define EMU_CURAND_PHILOX4X32_X_H
 

@@ -1,10 +1,10 @@
-/* The device side of the emulated toolkit (C++17). Kernels see CUDA's names; the work is done by out-of-
- * line functions of sched.cpp, atomic.cpp and race.cpp, which are never compiled with a sanitizer of the
- * kernel's.
+/* The device side of the emulated toolkit (C++17). Kernels use CUDA's names; the work is done by
+ * out-of-line functions of sched.cpp, atomic.cpp and race.cpp, which are never compiled with the
+ * kernel's sanitizer.
  *
- * Wrappers are always inlined, so that a return address taken in the emulator lies in the kernel, and they
- * take the place of the call from __builtin_FILE/LINE, so that a report can name it without debug
- * information. */
+ * Wrappers are always inlined, so that a return address taken in the emulator is in the kernel.
+ * They take the source line of the call from __builtin_FILE/LINE, so that a report can name it
+ * without debug information. */
 #ifndef EMU_DEVICE_H
 #define EMU_DEVICE_H
 
@@ -36,13 +36,12 @@
 #define EMU_INLINE_MEMBER inline __attribute__((always_inline))
 #define EMU_AT            const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
-/* Rewritten at every fiber switch: a debugger can print them. */
+/* These are set at every fiber switch, so that a debugger can print them. */
 extern uint3 threadIdx, blockIdx;
 extern dim3 blockDim, gridDim;
 static const int warpSize = 32;
 
-/* ---- entry points of the emulator
- * --------------------------------------------------------------------------- */
+/* ---- entry points of the emulator ---- */
 
 extern "C" {
 void emu_syncthreads(const char *file, int line);
@@ -55,33 +54,33 @@ long long emu_clock(void);
 unsigned emu_activemask(void);
 [[noreturn]] void emu_trap(const char *file, int line);
 
-/* One warp-wide operation: parks the lane until all live lanes of `mask` have come with the same operation,
- * then the last one runs it on the operands of all. `operand` points to an EmuLane. */
+/* Runs a warp-wide operation: parks the lane until all live lanes of `mask` have arrived with the
+ * same operation, then the last one runs it on the operands of all. `operand` points to an
+ * EmuLane. */
 void emu_warp_op(int op, unsigned mask, struct EmuLane *operand, const char *file, int line);
 
-/* The same with the operand in registers, for operations of one word: nothing for the race build to look
- * at. */
+/* The same with the operand in registers, for one-word operations, which the race build need not
+ * check. */
 uint64_t emu_warp_word(int op, unsigned mask, uint64_t value, int lane, int width, const char *file,
                        int line);
 
-/* 32 or 64 bits at a time; `type` is an EmuType. Returns the old bits. */
+/* Works on 32 or 64 bits; `type` is an EmuType. Returns the old bits. */
 uint64_t emu_atomic(void *p, int op, int type, uint64_t value, uint64_t compare, const char *file,
                     int line);
 
-/* One polled load: lets others run, then reads, with relaxed (volatile) semantics. */
+/* One poll: lets others run, then loads with relaxed (volatile) semantics. */
 void emu_poll_load(const void *p, void *out, size_t size, const char *file, int line);
-/* True once nothing in the whole grid can make progress: the end of a bounded wait. */
+/* Returns true once no thread of the grid can make progress, which ends a bounded wait. */
 int emu_poll_expired(void);
 void emu_load_acquire(const void *p, void *out, size_t size, int scope, const char *file, int line);
 void emu_store_release(void *p, const void *value, size_t size, int scope);
 void emu_store_relaxed(void *p, const void *value, size_t size);
 void emu_load_readonly(
-    const void *p,
-    size_t size); /* tells the race build that this went through the read-only path */
+    const void *p, size_t size); /* informs the race build that this load used the read-only path */
 
-/* cp.async of 4 or 16 bytes into the block's shared memory: the bytes land in emu_copy_wait, where all
- * groups but the last `left` end. On a device before sm_80, or where `arch` (the code's) says so, a load
- * and a store. */
+/* cp.async of 4 or 16 bytes into the block's shared memory: the bytes arrive in emu_copy_wait,
+ * where all groups but the last `left` end. On a device before sm_80, or if `arch` (that of the
+ * code) is lower, it is a load and a store. */
 void emu_copy_async(void *shared, const void *global, size_t bytes, int arch);
 void emu_copy_commit(void);
 void emu_copy_wait(unsigned left);
@@ -93,7 +92,8 @@ void emu_ldmatrix(unsigned *r, int matrices, const void *row, int transposed, co
 unsigned emu_movmatrix(unsigned x, const char *file, int line);
 unsigned emu_tf32_round(float x);
 
-/* Clusters; addresses in the shared memory of one of its blocks are integers, as dev_cluster.cuh's SharedAt. */
+/* Clusters; addresses in the shared memory of a cluster's block are integers, like
+ * dev_cluster.cuh's SharedAt. */
 unsigned emu_cluster_rank(void);
 unsigned emu_cluster_size(void);
 void emu_cluster_arrive(const char *file, int line);
@@ -137,7 +137,7 @@ enum EmuWarpOp {
     EMU_REDUCE_AND,
     EMU_REDUCE_OR,
     EMU_REDUCE_XOR,
-    EMU_MMA_BF16, /* from here on all 32 lanes must come */
+    EMU_MMA_BF16, /* from here on all 32 lanes must take part */
     EMU_MMA_TF32,
     EMU_LDMATRIX,
     EMU_MOVMATRIX,
@@ -168,8 +168,7 @@ enum EmuAtomicOp {
 
 enum EmuType { EMU_I32, EMU_U32, EMU_I64, EMU_U64, EMU_F32, EMU_F64, EMU_U16 };
 
-/* ---- barriers, fences, votes, shuffles
- * ---------------------------------------------------------------------- */
+/* ---- barriers, fences, votes, shuffles ---- */
 
 EMU_INLINE void __syncthreads(EMU_AT) { emu_syncthreads(file, line); }
 EMU_INLINE int __syncthreads_count(int p, EMU_AT)
@@ -298,8 +297,7 @@ template <class T> EMU_INLINE unsigned __match_all_sync(unsigned mask, T v, int 
     return (unsigned)x.out;
 }
 
-/* ---- atomics
- * ------------------------------------------------------------------------------------------------ */
+/* ---- atomics ---- */
 
 template <class T>
 EMU_INLINE T emu_atomic_as(T *p, int op, int type, T value, T compare, const char *file, int line)
@@ -342,8 +340,7 @@ EMU_ATOMIC_CAS_OF(unsigned long long, EMU_U64)
 EMU_ATOMIC_CAS_OF(unsigned short, EMU_U16)
 #undef EMU_ATOMIC_CAS_OF
 
-/* ---- loads with a cache hint
- * -------------------------------------------------------------------------------- */
+/* ---- loads with a cache hint ---- */
 
 template <class T> EMU_INLINE T __ldg(const T *p)
 {
@@ -357,8 +354,7 @@ template <class T> EMU_INLINE void __stcg(T *p, T v) { *p = v; }
 template <class T> EMU_INLINE void __stcs(T *p, T v) { *p = v; }
 template <class T> EMU_INLINE void __stwt(T *p, T v) { *p = v; }
 
-/* ---- bits and arithmetic
- * ------------------------------------------------------------------------------------ */
+/* ---- bits and arithmetic ---- */
 
 EMU_INLINE int __float_as_int(float x) { return (int)(unsigned)emu_bits(x); }
 EMU_INLINE unsigned __float_as_uint(float x) { return (unsigned)emu_bits(x); }
@@ -433,8 +429,8 @@ EMU_INLINE float max(float a, float b) { return fmaxf(a, b); }
 EMU_INLINE double min(double a, double b) { return fmin(a, b); }
 EMU_INLINE double max(double a, double b) { return fmax(a, b); }
 
-/* The fast forms are approximations on a GPU; here they are libm's, and tests need a tolerance anyway. The
- * _rn forms keep their promise: rounded once, never contracted. */
+/* The fast forms are approximations on a GPU; here they are libm's functions, and tests need a
+ * tolerance anyway. The _rn forms are rounded once and never contracted. */
 EMU_INLINE float emu__expf(float x) { return expf(x); }
 EMU_INLINE float emu__exp10f(float x) { return powf(10.0f, x); }
 EMU_INLINE float emu__logf(float x) { return logf(x); }
@@ -442,7 +438,7 @@ EMU_INLINE float emu__log2f(float x) { return log2f(x); }
 EMU_INLINE float emu__powf(float x, float y) { return powf(x, y); }
 EMU_INLINE float emu__sinf(float x) { return sinf(x); }
 EMU_INLINE float emu__cosf(float x) { return cosf(x); }
-/* glibc declares these seven names for itself */
+/* glibc already declares these seven names */
 #define __expf(x)    emu__expf(x)
 #define __exp10f(x)  emu__exp10f(x)
 #define __logf(x)    emu__logf(x)
@@ -477,10 +473,9 @@ EMU_INLINE double __hiloint2double(int hi, int lo)
         (long long)(((unsigned long long)(unsigned)hi << 32) | (unsigned)lo));
 }
 
-/* ---- launches
- * ----------------------------------------------------------------------------------------------- */
+/* ---- launches ---- */
 
-/* A kernel with its arguments bound; lives in the emulator's own memory, where the race build expects
+/* A kernel with its bound arguments, in the emulator's own memory, where the race build expects
  * launches to read. */
 struct EmuBody {
     virtual void run() = 0;
@@ -543,8 +538,7 @@ static inline cudaError_t cudaLaunchCooperativeKernel(void (*kernel)(P...), dim3
                       "cudaLaunchCooperativeKernel");
 }
 
-/* ---- C++ conveniences of the runtime API
- * -------------------------------------------------------------------- */
+/* ---- C++ conveniences of the runtime API ---- */
 
 template <class T> static inline cudaError_t cudaMalloc(T **p, size_t size)
 {

@@ -8,8 +8,8 @@
 #define EMU_ALIGN(n) _Alignas(n)
 #endif
 
-/* The alignment is put on the first member: that is legal in both languages and gives the struct CUDA's
- * alignment. */
+/* The alignment is on the first member, which is legal in both languages and gives the struct
+ * CUDA's alignment. */
 #define EMU_VECTOR(base, name, align2, align4)                                                     \
     typedef struct name##1 { base x; }                                                             \
     name##1;                                                                                       \

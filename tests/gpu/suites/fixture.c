@@ -19,7 +19,7 @@ enum { GUARD = 4, PIECES = 256, WORKSPACE = 1 << 22 };
 
 typedef struct Piece {
     char *start;
-    size_t bytes, before; /* of the payload; between start and payload */
+    size_t bytes, before; /* size of the payload; distance from the start to the payload */
 } Piece;
 
 LstmContext context;
@@ -31,7 +31,7 @@ static void *workspace;
 static Piece pieces[PIECES];
 static void *host_pieces[PIECES];
 static int piece_count, host_count;
-static char no_device[200]; /* why there is none */
+static char no_device[200]; /* the reason why there is none */
 
 void *host_bytes(size_t n)
 {
@@ -47,8 +47,8 @@ double *widened(const float *x, int64_t n)
     return y;
 }
 
-/* Copies and waits until the bytes are there: cudaMemcpy of pageable memory may return sooner, and the context's stream does not wait for
- * the default one. */
+/* Copies and waits for the bytes: cudaMemcpy of pageable memory may return earlier, and the
+ * context's stream does not wait for the default stream. */
 void upload(void *to, const void *from, size_t bytes)
 {
     CHECK(cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice));
@@ -199,7 +199,7 @@ bool long_lists(void)
     return text && text[0] && !slow_build();
 }
 
-/* What an earlier case left in the fault record, which would stop every launch of this one. */
+/* Clears the fault record of an earlier case, which would stop every launch of this one. */
 static void clear_fault(void)
 {
     FaultRecord f;
@@ -244,7 +244,7 @@ int32_t *drawn_ids(uint32_t seed, int64_t n, int64_t V)
     return x;
 }
 
-/* Where element i of a tensor of the recurrence at hand stands, gates or units of (t, b). */
+/* Prints the place of element i in a tensor of the current recurrence, gates or units of (t, b). */
 static const char *place_of(const char *what, int64_t i)
 {
     static char text[96];

@@ -1,5 +1,5 @@
-/* fixture: what the parts of test_kernels share: the device that they run on, memory that ends with a test, values, comparisons.
- * What cannot be done fails the test that asked for it. */
+/* fixture: shared by the parts of test_kernels: the device, memory that is freed at the end of a
+ * test, values, comparisons. A function that fails also fails the test that called it. */
 #ifndef PLSTM_TESTS_FIXTURE_H
 #define PLSTM_TESTS_FIXTURE_H
 
@@ -11,14 +11,7 @@
 
 #include <cmocka.h>
 
-#define REAL   double
-#define SUFFIX f64
-#include "tests/support/oracle.h"
-#undef REAL
-#undef SUFFIX
-#define REAL   float
-#define SUFFIX f32
-#include "tests/support/oracle.h"
+#include "tests/support/oracle_both.h"
 
 #include "host/plan/residency.h"
 #include "kernels/lstm.h"
@@ -43,65 +36,69 @@ extern const KernelSuite layers_suite, update_suite, recurrence_suite, same_bits
 extern LstmContext context;
 extern DeviceFacts facts;
 extern CostConstants constants;
-extern char told_case[900];    /* what runs, for a comparison that fails */
-extern int64_t told_B, told_H; /* of its recurrence; 0: it is none */
+extern char told_case[900];    /* the running case, for the message of a failing comparison */
+extern int64_t told_B, told_H; /* the shape of its recurrence; 0 if it has none */
 
 int fixture_setup(void **state);
 int fixture_teardown(void **state);
 bool device_missing(void);
-/* First in a test: skips it where there is no device, or fails where REQUIRE_GPU is set; clears what an earlier one left. */
+/* Call first in a test: without a device it skips the test, or fails it if REQUIRE_GPU is set. It
+ * clears the state of an earlier test. */
 void need_device(void);
 
-/* The devices whose plans are run: those of a profile each, or the one that is there. */
+/* The devices whose plans are run: on the emulator one for each of these profiles, else the GPU of
+ * this machine. */
 #ifdef CUDA_EMU
 static const char *const devices[] = {"K20", "H200"};
 #else
 static const char *const devices[] = {"the GPU"};
 #endif
 enum { DEVICES = sizeof devices / sizeof devices[0] };
-/* Another emulated GPU; what lay on the one before is gone. */
+/* Selects another emulated GPU; the memory of the previous one is lost. */
 void device_choose(const char *name);
 
-bool slow_build(void); /* a sanitizer's or the race detector's */
+bool slow_build(void); /* whether this is a build with a sanitizer or the race detector */
 bool emulated_whole(
-    void); /* whether the whole list of plans runs, on the devices that it was made for */
-bool long_lists(void); /* make test-long, in the plain build */
+    void); /* whether the whole list of plans runs, on the devices for which it was made */
+bool long_lists(void); /* whether this is make test-long in the plain build */
 
 /* ---- memory, until release ---- */
 
 static const uint32_t canary =
-    0x7fc5a5a5; /* a NaN: whoever reads past an end carries it into a result */
+    0x7fc5a5a5; /* a NaN, so that a read beyond an end changes a result */
 
 void *host_bytes(size_t n); /* zeros */
 float *host_floats(int64_t n);
-double *widened(const float *x, int64_t n); /* on the host */
+double *widened(const float *x, int64_t n); /* a copy in double, on the host */
 int host_mark(void);
-void release_host(int mark); /* frees what was made since host_mark returned it */
+void release_host(int mark); /* frees what was allocated since host_mark returned `mark` */
 
-/* Device memory, `shift` words past a 16-byte boundary, with guards around it; `from` NULL: every word is a NaN. */
+/* Allocates device memory, `shift` words past a 16-byte boundary, with guards around it; if `from`
+ * is NULL, every word is a NaN. */
 void *device_alloc(const void *from, size_t bytes, int shift);
 float *device_floats(const float *from, int64_t n);
 int32_t *device_ints(const int32_t *from, int64_t n);
-void upload(void *to, const void *from, size_t bytes); /* and waits until the bytes are there */
-void fetch(void *to, const void *from, size_t bytes);  /* behind what the context's stream does */
+void upload(void *to, const void *from, size_t bytes); /* waits until the bytes have arrived */
+void fetch(void *to, const void *from, size_t bytes);  /* after the work of the context's stream */
 float *fetched(const float *from, int64_t n);
-void release_device(void); /* nobody may have written around its pieces */
-void release(void);        /* of both, and told_case */
+void release_device(void); /* also checks the guards */
+void release(void);        /* frees host and device memory, and clears told_case */
 
 /* ---- values and comparisons ---- */
 
 enum { STEP = 7 };
-static const int64_t late_step = 77777777777; /* needs more than 32 bits, with a site too */
+static const int64_t late_step = 77777777777; /* needs more than 32 bits, also with a site */
 static const double keeps[] = {0.35, 0.5, 1};
 
 float *drawn(uint32_t seed, int64_t n,
              double scale); /* in [-scale, scale], a pure function of `seed` */
 int32_t *drawn_ids(uint32_t seed, int64_t n, int64_t V);
-StepState *device_state(int64_t step, double lr, double clip); /* on the device */
+StepState *device_state(int64_t step, double lr, double clip); /* in device memory */
 MaskSite mask_site(const StepState *state, int sites, int site, double keep, int on);
 OracleMask oracle_mask(int64_t step, int sites, int site, double keep, int on);
 
-/* Ours may err at most `times` as much as the plain loop, plus 4 ulp; a NaN on our side alone fails. */
+/* Our error may be at most `times` that of the plain loop, plus 4 ulp; a NaN only on our side
+ * fails. */
 void compare(const char *what, const float *ours, const float *plain, const double *exact,
              int64_t n, double times);
 void check_bf16(const char *what, const uint16_t *device, const float *from, int64_t n);

@@ -1,4 +1,5 @@
-/* The layers around the recurrence: step.cu, embedding.cu, softmax_xent.cu, rows.cu, and what of them rounds to bfloat16. */
+/* Tests the layers around the recurrence: step.cu, embedding.cu, softmax_xent.cu, rows.cu, and
+ * their rounding to bfloat16. */
 #include "fixture.h"
 
 #include <string.h>
@@ -103,7 +104,7 @@ static void embedding_gradient(int64_t N, int64_t H, int64_t V, double keep, int
     assert_memory_equal(first, want, (size_t)N * 4);
     for (int64_t n = 0; n < N; n++) {
         if (first[n]) continue;
-        for (int64_t u = 0; u < H; u++) { /* rows of the others are not written */
+        for (int64_t u = 0; u < H; u++) { /* the rows of other words are not written */
             uint32_t word;
             memcpy(&word, &rows[n * H + u], 4);
             assert_int_equal(word, canary);
@@ -125,8 +126,7 @@ static void embedding_sums_repeated_words(void **state)
         }
     embedding_gradient(40, 23, 1, 0.5, 1); /* all ids equal */
     embedding_gradient(40, 23, 1000000, 0.5, 0);
-    embedding_gradient(2100, 3, 40, 0.5,
-                       1); /* more positions than a block looks through at a time */
+    embedding_gradient(2100, 3, 40, 0.5, 1); /* more positions than a block scans at a time */
     embedding_gradient(1500, 1, 1, 1, 0);
 }
 
@@ -170,13 +170,14 @@ static void softmax_at_every_width_and_alignment(void **state)
                 softmax_case(sizes[i] == 1037 ? 2 : 5, sizes[i], shift, train);
     softmax_case(1, 10000, 0, 1);
     for (int shift = 0; shift < 2; shift++) {
-        softmax_case(1, 13001, shift, 1); /* over 48 KB: wider blocks */
-        softmax_case(2, 61001, shift, 1); /* over what any block may have: several passes */
+        softmax_case(1, 13001, shift, 1); /* more than 48 KB: wider blocks */
+        softmax_case(2, 61001, shift, 1); /* more than any block's shared memory: several passes */
     }
     softmax_case(1, 61001, 3, 0);
 }
 
-/* A row without a target is left out, whatever stands in it, and of equal logits the lowest id is the best. */
+/* A row without a target is skipped, whatever its logits are; of equal logits the lowest id is the
+ * best. */
 static void rows_without_a_target(void **state)
 {
     (void)state;
@@ -242,7 +243,7 @@ static void rows_are_picked(void **state)
         }
 }
 
-/* One row of V logits, all `fill` but one; nats of target 0. */
+/* Returns the nats of target 0 for one row of V logits that are all `fill` except one. */
 static float nats_of(int64_t V, float fill, int64_t at, float value, float **gradient)
 {
     float *logits = host_floats(V), nats;
@@ -302,7 +303,8 @@ static void columns_are_summed(void **state)
 
 /* ---- features, and what the layers round ---- */
 
-/* Padding reads zeros, a feature position its projected row and the bias, both masked as a word is. */
+/* Padding reads zeros, a feature position its projected row and the bias; both are masked like a
+ * word. */
 static void embedding_reads_features(void **state)
 {
     (void)state;
@@ -336,7 +338,7 @@ static void embedding_reads_features(void **state)
         }
 }
 
-/* The same masks, the same sums, and the operands that products read. */
+/* With rounding, the masks and sums are the same, and the operands of the products are rounded. */
 static void producers_round(void **state)
 {
     (void)state;

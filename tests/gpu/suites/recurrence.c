@@ -119,7 +119,8 @@ static const PlanCase plan_cases[PLAN_CASES] = {
     {"blocks=2,threads=128,replicas=1,groups=1,batch=4", 1, 0},
     {"blocks=4,threads=32,replicas=2,registers=32", 0, 0},
 };
-/* The same for variants on tensor cores, whose units come in fours and whose batch in eights. */
+/* The same for variants on tensor cores, with units in multiples of 4 and the batch in multiples of
+ * 8. */
 static const PlanCase tensor_plan_cases[PLAN_CASES] = {
     {"", 0, 0},
     {"blocks=6,replicas=1,batch=8,slices=4,cluster=1", 0, -2},
@@ -129,7 +130,7 @@ static const PlanCase tensor_plan_cases[PLAN_CASES] = {
     {"blocks=12,threads=128,replicas=2,registers=32,slices=1,cluster=2", 0, 0},
 };
 
-/* The same inside one cluster, which streams nothing. */
+/* The same within one cluster, without streaming. */
 static const PlanCase cluster_plan_cases[PLAN_CASES] = {
     {"", 0, 0},
     {"cluster=2,replicas=2", 0, 3},
@@ -193,7 +194,7 @@ int launch_plan_case(const LstmVariant *v, const LstmShape *of, int backward, co
         return 0;
     }
     if (m->streams && plan->shared > 1) {
-        /* A byte too few costs a step: what the steps take. */
+        /* With one byte too few, one step of the contraction is streamed. */
         size_t bytes = plan->shared_bytes, kept = (size_t)plan->shared;
         less_shared(v, &shape, backward, bytes - 1, plan);
         kept *= bytes - plan->shared_bytes;
@@ -213,7 +214,7 @@ int launch_plan_case(const LstmVariant *v, const LstmShape *of, int backward, co
 
 static void see(Seen *s, const LstmVariant *v, const LstmPlan *p, int64_t B, int64_t H)
 {
-    bool tiles = v->footprint->reads_tiles; /* whose plans have neither chunks nor rounds */
+    bool tiles = v->footprint->reads_tiles; /* their plans have neither chunks nor rounds */
     s->runs++;
     s->ranges |= plan_ranges(p, B) > 1;
     s->ragged |= H % p->units != 0;
@@ -251,7 +252,7 @@ static void check_forward(const RecurrenceCase *k, const Tensors *x, const LstmF
     compare("gates", fetched(p->gates, 4 * n), x->plain_gates, x->gates, 4 * n, 2);
     float *y = p->y ? fetched(p->y, n) : NULL,
           *h_masked = p->h_masked ? fetched(p->h_masked, n) : NULL;
-    for (int64_t j = 0; j < n; j++) { /* masks: the bits, not a tolerance */
+    for (int64_t j = 0; j < n; j++) { /* masks must have the same bits */
         if (y && y[j] != h[B * H + j] * factor_f32(&x->output, j / H, H, j % H))
             fail_msg("y[%lld] is not h masked: %s", (long long)j, told_case);
         if (h_masked && h_masked[j] != h[j] * factor_f32(&x->recurrent, j / H, H, j % H))
@@ -271,7 +272,7 @@ void check_recurrence(const LstmVariant *v, const RecurrenceCase *k, const Tenso
         CHECK(v->forward(&context, &p.forward));
         check_forward(k, x, &p.forward);
         if (persistent(v)) see(&seen[0], v, &plan[0], k->B, k->H);
-    } else { /* what the other pass needs */
+    } else { /* the tensors that the other pass needs */
         upload(p.forward.h, x->plain_h, (size_t)(n + k->B * k->H) * 4);
         upload(p.forward.c, x->plain_c, (size_t)(n + k->B * k->H) * 4);
         upload(p.forward.gates, x->plain_gates, (size_t)(4 * n) * 4);
@@ -286,7 +287,8 @@ void check_recurrence(const LstmVariant *v, const RecurrenceCase *k, const Tenso
     release_host(kept);
 }
 
-/* One cluster's plans have one pass and stream nothing; the others' take every path that their fields name. */
+/* Plans within one cluster have one pass and stream nothing; other plans take every path that their
+ * fields name. */
 static bool seen_enough(const LstmFootprint *f, int back, const Seen *s)
 {
     int resident = 0, shared = f->shared_weights;

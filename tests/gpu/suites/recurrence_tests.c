@@ -1,4 +1,5 @@
-/* The recurrence of every variant against plain loops: values, gradients of the state, graphs, a block that is missing. */
+/* Tests the recurrence of every variant against plain loops: values, gradients of the state,
+ * graphs, a missing block. */
 #include "recurrence.h"
 
 #include <stdlib.h>
@@ -12,14 +13,15 @@
 
 enum { VARIANTS_MOST = 16 };
 
-/* Whether its blocks meet in one cluster and nowhere else. */
+/* Whether the variant's blocks synchronise only within one cluster. */
 static bool in_one_cluster(const LstmVariant *v)
 {
     return persistent(v) && !v->footprint->grid_barrier;
 }
 
-/* Every variant in both directions at the list's shapes, by the free plan and, in turn, by others. `more`: only what has not seen all of its
- * paths, by the plan case that is so many turns on. */
+/* Runs every variant in both directions at the list's shapes, with the planner's plan and, in turn,
+ * with others. `more`: runs only variants that have not taken all of their paths, with the kind of
+ * plan that is that many turns later. */
 static void follow_in_turn(Seen seen[][PRECISIONS][2], int more)
 {
     for (int d = 0; d < DEVICES; d++) {
@@ -33,8 +35,8 @@ static void follow_in_turn(Seen seen[][PRECISIONS][2], int more)
                 for (int v = 0; lstm_variants[v]; v++)
                     for (int m = 0; m < PLAN_CASES && runs_here(lstm_variants[v], (LstmPrecision)p);
                          m++) {
-                        int turns = i + v + p + 2 * d +
-                                    more; /* tensor cores are on one of the devices only */
+                        int turns =
+                            i + v + p + 2 * d + more; /* only one of the devices has tensor cores */
                         bool free_plan = m == 0 && !more, turn = m == 1 + turns % (PLAN_CASES - 1);
                         if (!slow_build() && lstm_variants[v]->footprint->reads_tiles)
                             turn |= m == 1 + (turns + 2) % (PLAN_CASES - 1);
@@ -51,8 +53,8 @@ static void follow_in_turn(Seen seen[][PRECISIONS][2], int more)
     }
 }
 
-/* Every variant in plans of every kind. What a list of plans covers is of the profiles that it was made for: another GPU may have no such
- * plan. */
+/* Runs every variant in plans of every kind. The coverage of a list of plans is checked on the
+ * profiles for which it was made; another GPU may not have such plans. */
 static void recurrence_follows_reference(void **state)
 {
     (void)state;
@@ -70,7 +72,8 @@ static void recurrence_follows_reference(void **state)
 
 /* ---- gradients of the state ---- */
 
-/* The oracle's backward pass with what flows in from beyond the window; dgates as the pass leaves them, carry (2,B,H) dh_0 and dc_0. */
+/* The oracle's backward pass with gradients from beyond the window. It leaves dgates, and dh_0 and
+ * dc_0 in carry (2,B,H). */
 typedef struct StateGradient {
     float *in; /* (2,B,H): dh_n, dc_n */
     double *dgates, *carry;
@@ -98,7 +101,8 @@ static StateGradient state_gradient(const RecurrenceCase *k, const Tensors *x)
     return s;
 }
 
-/* One variant's backward pass behind the oracle's forward one: with nothing, with zeros and with gradients from beyond the window. */
+/* Runs one variant's backward pass after the oracle's forward pass: with nothing, with zeros and
+ * with gradients from beyond the window. */
 static void state_gradient_case(const LstmVariant *v, const RecurrenceCase *k, const Tensors *x,
                                 const StateGradient *s, const PlanCase *m)
 {
@@ -123,7 +127,7 @@ static void state_gradient_case(const LstmVariant *v, const RecurrenceCase *k, c
             CHECK(v->backward(&context, q));
             dgates[i] = fetched(q->gates, 4 * n);
         }
-        for (int64_t j = 0; j < 4 * n; j++) /* but for the sign of a zero */
+        for (int64_t j = 0; j < 4 * n; j++) /* except for the sign of a zero */
             if (dgates[0][j] != dgates[1][j])
                 fail_msg("dgates[%lld] is %.9g with zeros and %.9g without; %s", (long long)j,
                          dgates[1][j], dgates[0][j], told_case);
@@ -136,7 +140,7 @@ static void state_gradient_case(const LstmVariant *v, const RecurrenceCase *k, c
     release_host(kept);
 }
 
-/* Whether it is the variant's turn, of those that run here in the precision: two at a time. */
+/* Whether it is the variant's turn among those that run here in the precision, two at a time. */
 static bool has_turn(int v, LstmPrecision precision, int turn)
 {
     int n = 0, before = 0;
@@ -174,8 +178,8 @@ static void state_gradients_follow_reference(void **state)
     }
 }
 
-/* The oracle's own dh_0 and dc_0 against central differences of sum(dy y) + sum(dh_n h_T) + sum(dc_n c_T): the stencil errs by about
- * 1e-11, as in test_gradients. */
+/* Compares the oracle's own dh_0 and dc_0 with central differences of sum(dy * y) + sum(dh_n * h_T)
+ * + sum(dc_n * c_T). The error of the stencil is about 1e-11, as in test_gradients. */
 static void state_gradients_are_those_of_the_forward_pass(void **state)
 {
     (void)state;
@@ -205,7 +209,8 @@ static void state_gradients_are_those_of_the_forward_pass(void **state)
     release();
 }
 
-/* What registers do not hold of one cluster's weights is in shared memory: with fewer registers than the planner would take. */
+/* The part of one cluster's weights that is not in registers is in shared memory; here with fewer
+ * registers than the planner would use. */
 static void clusters_keep_weights_in_shared_memory(void **state)
 {
     (void)state;
@@ -225,7 +230,8 @@ static void clusters_keep_weights_in_shared_memory(void **state)
     release();
 }
 
-/* All shapes of the list, both devices, free plans and others in turn; and the width of preset medium. */
+/* Runs all shapes of the list on both devices, with the planner's plans and others in turn, and the
+ * width of preset medium. */
 static void recurrence_follows_reference_at_length(void **state)
 {
     static const int64_t H[] = {1, 7, 23, 64, 200}, B[] = {1, 3, 20}, T[] = {1, 2, 5, 20};
@@ -249,7 +255,8 @@ static void recurrence_follows_reference_at_length(void **state)
                 if (p != PRECISION_F32) recurrence_rounds(&k, &x, (LstmPrecision)p);
                 for (int v = 0; lstm_variants[v]; v++) {
                     if (!runs_here(lstm_variants[v], (LstmPrecision)p)) continue;
-                    /* Weights of 4 bytes fit no cluster at 650: test_residency_cluster has the sentence. */
+                    /* Weights of 4 bytes fit no cluster at 650: test_residency_cluster has the
+                     * sentence. */
                     if (in_one_cluster(lstm_variants[v]) && p == PRECISION_TF32 && k.H == 650)
                         continue;
                     check_recurrence(lstm_variants[v], &k, &x, plan_case_of(lstm_variants[v], 0),
@@ -265,8 +272,9 @@ static void recurrence_follows_reference_at_length(void **state)
     }
 }
 
-/* Both passes captured, then replayed on the same inputs: the same bits as eager each time, and as many nodes as
- * the record says. The barriers' words, which count on from launch to launch, pass 2^32 on the way. */
+/* Captures both passes and replays them on the same inputs: each time the bits are those of eager
+ * launches, and the number of nodes is that of the variant's record. The barrier words, which keep
+ * counting from launch to launch, wrap past 2^32 on the way. */
 static void recurrence_replays_from_a_graph(void **state)
 {
     (void)state;
@@ -300,7 +308,7 @@ static void recurrence_replays_from_a_graph(void **state)
         CHECK(cudaGraphGetNodes(graph, NULL, &nodes));
         promised = (size_t)(variant->launches(&p.forward.shape, 0) +
                             variant->launches(&p.forward.shape, 1));
-        /* cuBLAS may take two kernels for a product. */
+        /* cuBLAS may use two kernels for a product. */
         assert_true(persistent(variant) ? nodes == promised : nodes >= promised);
         CHECK(cudaGraphInstantiateWithFlags(&exec, graph, 0));
         for (int replay = 0; replay < REPLAYS; replay++) {
@@ -315,7 +323,7 @@ static void recurrence_replays_from_a_graph(void **state)
             uint32_t *word = host_bytes((size_t)words * sizeof *word);
             fetch(word, (char *)l->scratch + l->plan->scratch_bytes - (size_t)words * sizeof *word,
                   (size_t)words * sizeof *word);
-            /* Forward in tiles publishes h_0, too. */
+            /* The forward pass in tiles also publishes h_0. */
             int64_t arrivals = k.T - (back || !variant->footprint->reads_tiles);
             for (int i = 0; i < words; i++)
                 assert_int_equal(word[i], (REPLAYS + 1) * arrivals - 12);
@@ -326,8 +334,8 @@ static void recurrence_replays_from_a_graph(void **state)
     }
 }
 
-/* A block that does not come, since its word was set back: everybody leaves, the record names it, and what is
- * launched behind that changes nothing. */
+/* A block is missing because its word was set back: all blocks leave, the fault record names it,
+ * and later launches change nothing. */
 static void a_missing_block_is_named(void **state)
 {
     (void)state;

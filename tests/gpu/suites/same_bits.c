@@ -1,4 +1,4 @@
-/* same_bits: see its header; the same twice, and in processes that schedule otherwise. */
+/* same_bits: see its header. Tests two runs in one process, and processes with other schedules. */
 #include "same_bits.h"
 
 #include <stdio.h>
@@ -92,8 +92,8 @@ static void same_bits_twice(void **state)
     assert_true(once == again);
 }
 
-/* Other processes, under the emulator each with a random schedule of its own: no bit depends on who runs
- * first. */
+/* Runs other processes, under the emulator each with its own random schedule: no bit depends on the
+ * order of execution. */
 static void same_bits_under_any_schedule(void **state)
 {
     (void)state;

@@ -1,4 +1,4 @@
-/* same_bits: every kernel once on small shapes: a number that all their bits went into. */
+/* same_bits: runs every kernel once on small shapes and returns a digest of all result bits. */
 #ifndef PLSTM_TESTS_SAME_BITS_H
 #define PLSTM_TESTS_SAME_BITS_H
 

@@ -1,4 +1,4 @@
-/* The update and what it keeps current: sgd.cu, round.cu, pack.cu. */
+/* Tests the update and the copies that it maintains: sgd.cu, round.cu, pack.cu. */
 #include "update.h"
 
 #include <stdlib.h>
@@ -61,7 +61,7 @@ static void sgd_follows_reference(void **state)
         {30000, 300, 3, 50, 1e9, 0, 0, 0},
         {1003, 40, 130, 1, 0.01, 0, 0, 0},
         {4096 * 1024 + 4099, 1, 1, 1, 5, 0, 0,
-         0}, /* more elements than the most blocks at their least */
+         0}, /* more elements than the largest grid covers once */
     };
     (void)state;
     need_device();
@@ -81,13 +81,14 @@ static void sgd_follows_reference(void **state)
         for (int64_t n = 0; n < k->N; n++) sum += nats[n];
         const StepResult *result = &out.results[1];
         assert_true(result->step == late_step && result->fault == 0);
-        /* Two sums of n terms in double, in any two orders, differ by n 2^-52 of the sum of magnitudes; the
-         * root halves it. */
+        /* Two sums of n terms in double, in any two orders, differ by at most n * 2^-52 of the sum
+         * of magnitudes; the root halves that. */
         double terms = (double)(k->dense + k->N * k->H);
         assert_true(fabs(result->grad_norm - norm) <= terms * 0x1p-52 * norm);
         assert_true(fabs(result->nats - sum) <= (double)k->N * 0x1p-52 * 9 * (double)k->N);
         uint32_t word;
-        memcpy(&word, &out.results[0], 4), assert_int_equal(word, canary); /* other slots stay */
+        /* other slots are unchanged */
+        memcpy(&word, &out.results[0], 4), assert_int_equal(word, canary);
         memcpy(&word, &out.results[2], 4), assert_int_equal(word, canary);
         release();
     }
@@ -111,7 +112,7 @@ static void fault_leaves_the_weights(void **state)
 
 /* ---- round.cu ---- */
 
-/* Ties, the largest numbers, denormals and infinities among them. */
+/* The values include ties, the largest numbers, denormals and infinities. */
 static void tensors_are_rounded(void **state)
 {
     static const uint32_t told[] = {0x3f808000, 0x3f818000, 0x3f807fff, 0x3f808001, 0x7f7fffff,
@@ -180,7 +181,7 @@ static void weights_are_packed(void **state)
     }
 }
 
-/* What is written of an update's weights in bfloat16: everything but the packed tensors. */
+/* Checks which weights an update writes in bfloat16: all but the packed tensors. */
 static void check_rounded(const SgdCase *k, const SgdOut *out, const SgdPacked *packed,
                           int64_t tensors, int64_t n)
 {
@@ -193,8 +194,8 @@ static void check_rounded(const SgdCase *k, const SgdOut *out, const SgdPacked *
     }
 }
 
-/* Weights have the same bits with packed copies of either kind as without, the copies are those of the new weights, and a fault
- * leaves all of them. */
+/* The weights have the same bits with packed copies of either kind as without; the copies match the
+ * new weights; a fault leaves all of them unchanged. */
 static void update_packs_the_new_weights(void **state)
 {
     (void)state;

@@ -1,4 +1,4 @@
-/* update: one update of all weights, and the copies of w_hh that kernels read. */
+/* update: runs one update of all weights and of the copies of w_hh that kernels read. */
 #ifndef PLSTM_TESTS_UPDATE_H
 #define PLSTM_TESTS_UPDATE_H
 
@@ -9,17 +9,18 @@ typedef struct SgdCase {
     int64_t dense, N, H, V;
     double clip;
     uint32_t fault;
-    int shift;  /* of the weights against 16 bytes */
-    int rounds; /* whether the weights are written in bfloat16 too */
+    int shift;  /* offset of the weights from a 16-byte boundary */
+    int rounds; /* whether the weights are also written in bfloat16 */
 } SgdCase;
 
 typedef struct SgdOut {
     float *weights, *encoder;
-    uint16_t *rounded; /* canaries where nothing wrote */
+    uint16_t *rounded; /* canaries where nothing was written */
     StepResult results[3];
 } SgdOut;
 
-/* Draws a case, runs norm and update, and returns what went in (on the host) and what came out. packed (packed_n) lies on the host. */
+/* Draws a case, runs norm and update, and returns the inputs (on the host) and the results. packed
+ * (packed_n) is on the host. */
 SgdArgs sgd_run(const SgdCase *k, const SgdPacked *packed, int64_t packed_n, SgdOut *out,
                 float **weights, float **grads, float **encoder, float **rows, int32_t **ids,
                 int32_t **first, float **nats);

@@ -1,4 +1,4 @@
-/* The emulator's twin of kernels/dev_barrier.cuh, which says what each function does. */
+/* The emulator's counterpart of kernels/dev_barrier.cuh, which describes each function. */
 #ifndef EMU_DEV_BARRIER_CUH
 #define EMU_DEV_BARRIER_CUH
 
@@ -11,7 +11,7 @@ template <class T> EMU_INLINE T load_poll(const T *p, EMU_AT)
     return v;
 }
 
-/* The store that such a load sees; ordered with nothing. */
+/* A store that such a load can read; it orders nothing. */
 template <class T> EMU_INLINE void store_poll(T *p, T v) { emu_store_relaxed(p, &v, sizeof v); }
 
 EMU_INLINE bool poll_expired(unsigned, unsigned) { return emu_poll_expired() != 0; }

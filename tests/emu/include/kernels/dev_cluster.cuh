@@ -1,5 +1,5 @@
-/* The emulator's twin of kernels/dev_cluster.cuh, which says what each function does, with arrivals at other blocks' mbarriers
- * beside it. */
+/* The emulator's counterpart of kernels/dev_cluster.cuh, which describes each function, and in
+ * addition arrivals at other blocks' mbarriers. */
 #ifndef EMU_DEV_CLUSTER_CUH
 #define EMU_DEV_CLUSTER_CUH
 
@@ -31,7 +31,8 @@ typedef unsigned long long Mbarrier;
 EMU_INLINE void mbarrier_init(Mbarrier *b, unsigned arrivals) { emu_mbarrier_init(b, arrivals); }
 EMU_INLINE void mbarrier_init_fence() { emu_fence_mbarrier_init(); }
 
-/* One arrival, at a block's own mbarrier or at another block's; releases what the thread has done before. */
+/* One arrival, at a block's own mbarrier or at another block's; it releases the thread's earlier
+ * accesses. */
 EMU_INLINE void mbarrier_arrive(SharedAt b) { emu_mbarrier_arrive(b, 1, 0); }
 EMU_INLINE void mbarrier_arrive(Mbarrier *b) { emu_mbarrier_arrive((SharedAt)b, 1, 0); }
 EMU_INLINE void mbarrier_arrive_expect(Mbarrier *b, unsigned bytes)

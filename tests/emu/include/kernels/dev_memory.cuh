@@ -1,11 +1,11 @@
-/* The emulator's twin of kernels/dev_memory.cuh, which says what each function does. This folder's twins are found first on the
- * include path, and name the line of the caller in reports. */
+/* The emulator's counterpart of kernels/dev_memory.cuh, which describes each function. The headers
+ * of this folder come first on the include path and name the caller's line in reports. */
 #ifndef EMU_DEV_MEMORY_CUH
 #define EMU_DEV_MEMORY_CUH
 
 #include <cuda_runtime.h>
 
-/* Chosen when a file is compiled: -DEMU_ARCH=350. */
+/* Set when a file is compiled: -DEMU_ARCH=350. */
 #ifdef EMU_ARCH
 #define DEV_ARCH EMU_ARCH
 #else
@@ -30,8 +30,8 @@ struct Smem {
     }
     size_t bytes() const { return used; }
 
-    /* Pieces taken after rewind(mark) lie over those taken since mark(): for phases that use the same memory, with a __syncthreads
-     * between. */
+    /* Pieces taken after rewind(mark) overlay those taken since mark(), for phases that use the
+     * same memory with a __syncthreads between them. */
     Mark mark() const { return {used, pieces}; }
     void rewind(Mark m) { used = m.used, pieces = m.pieces; }
 
@@ -43,8 +43,7 @@ struct Smem {
 #define SHARED_ARRAY(T, name, n)                                                                   \
     static const char name##_key = 0;                                                              \
     T(&name)                                                                                       \
-    [n] =                                                                                          \
-        *(T(*)[n])emu_shared_static(&name##_key, sizeof(T) * (n), alignof(T), __FILE__, __LINE__)
+    [n] = *(T(*)[n])emu_shared_static(&name##_key, sizeof(T) * (n), alignof(T), __FILE__, __LINE__)
 
 template <class T> EMU_INLINE T ldg(const T *p) { return __ldg(p); }
 template <class T> EMU_INLINE T load_l2(const T *p) { return __ldcg(p); }
