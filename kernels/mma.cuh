@@ -12,6 +12,7 @@
 struct MmaCounts {
     MmaPieces pieces;
     int32_t tiles, pitch, items, mask_quads; /* mma_tiles, mma_pitch, rows*units, plan_mask_quads */
+    uint32_t by_mask_quads;                  /* for divided() */
     int32_t tile_units;                      /* mma_tile_units */
     uint32_t by_units;                       /* inverse_of(units) */
     int64_t pass_words, exchange_words;
@@ -23,6 +24,7 @@ static inline MmaCounts mma_counts(const LstmPlan *plan)
     n.pieces = mma_pieces(plan);
     n.tiles = mma_tiles(plan), n.pitch = mma_pitch(plan);
     n.items = plan->rows * plan->units, n.mask_quads = plan_mask_quads(plan->units);
+    n.by_mask_quads = inverse_of(n.mask_quads);
     n.tile_units = mma_tile_units(plan);
     n.by_units = inverse_of(plan->units);
     n.pass_words = mma_pass_words(plan), n.exchange_words = mma_exchange_words(plan);

@@ -211,7 +211,8 @@ static void clusters_keep_weights_in_shared_memory(void **state)
     (void)state;
     need_device();
     const Recurrence k = {2, 2, 130, 0.5, ALL_SITES};
-    const Making making = {"cluster=3,slices=1,registers=80", 0, 0};
+    const Making makings[PRECISIONS] = {[PRECISION_BF16] = {"cluster=3,registers=20", 0, 0},
+                                        [PRECISION_TF32] = {"cluster=3,registers=80", 0, 0}};
     Tensors x = recurrence_tensors(&k);
     for (int p = 0; p < PRECISIONS; p++)
         for (int v = 0; lstm_variants[v]; v++) {
@@ -219,7 +220,7 @@ static void clusters_keep_weights_in_shared_memory(void **state)
             if (!in_one_cluster(lstm_variants[v]) || !runs_here(lstm_variants[v], (LstmPrecision)p))
                 continue;
             recurrence_rounds(&k, &x, (LstmPrecision)p);
-            recurrence_case(lstm_variants[v], &k, &x, &making, seen);
+            recurrence_case(lstm_variants[v], &k, &x, &makings[p], seen);
             assert_true(seen[0].resident && seen[0].shared && seen[1].resident && seen[1].shared);
         }
     release();
