@@ -19,7 +19,7 @@
  *            upwards
  * Limits     sm_90, bf16 and tf32; weights that registers and shared memory of 16 blocks hold; at most `batch` rows per cluster
  * Left out   state fetched by other threads than its owners': a barrier, for work that the flight of the stores hides
- * Measured   not yet. Predicted (PERFORMANCE 4, B 20, bf16): 0.34 us a step at H 200, bound by its chain of latencies, and 0.84 at
+ * Measured   not yet. Predicted (PERFORMANCE 4, B 20, bf16): 0.37 us a step at H 200, bound by its chain of latencies, and 0.83 at
  *            H 650, by the tensor cores; the two-barrier loop before it 0.50 and 1.05-1.3
  */
 #include "bwd_cluster.cuh"

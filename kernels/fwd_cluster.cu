@@ -21,7 +21,7 @@
  * Left out   a cut of k over warps: its sums cost two block barriers and 250-400 clocks; a wait weaker than acquire.cluster
  *            (20-50 clocks): nothing proves it; two row tiles a warp at H 650: half the reads of B, but registers for two thirds
  *            of the tiles
- * Measured   not yet. Predicted (PERFORMANCE 4, B 20, bf16): 0.40 us a step at H 200, bound by its chain of latencies, and 0.91 at
+ * Measured   not yet. Predicted (PERFORMANCE 4, B 20, bf16): 0.40 us a step at H 200, bound by its chain of latencies, and 0.90 at
  *            H 650, by reads of shared memory; the two-barrier loop before it 0.65 and 1.0
  */
 #include "fwd_cluster.cuh"
