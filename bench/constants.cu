@@ -387,7 +387,7 @@ static __device__ void gather_carve(Smem sm, int words, GatherPieces *p)
 
 /* Two buffers without an acknowledgement: a block's part of the next round shows that it has read
  * this one. */
-template <int BULK>
+template <int KIND>
 __global__ void __launch_bounds__(CONSTANTS_THREADS)
     gather_kernel(int rounds, int words, unsigned *errors)
 {
@@ -409,12 +409,17 @@ __global__ void __launch_bounds__(CONSTANTS_THREADS)
         uint4 *all = p.all + b * (unsigned)words / 4, *own = p.own + b * (unsigned)words / 4;
         Mbarrier *full = &p.full[b];
         if (i == 0 && v < (unsigned)rounds) mbarrier_arrive_expect(&p.full[b ^ 1], bytes);
-        if (BULK) {
+        if (KIND == GATHER_BULK) {
             for (unsigned k = i; k < part; k += CONSTANTS_THREADS) own[k] = make_uint4(v, v, v, v);
             fence_async_proxy();
             __syncthreads();
             if (i < n)
                 copy_bulk_to(shared_at(all + rank * part, i), own, part * 16, shared_at(full, i));
+        } else if (KIND == GATHER_WORDS) {
+            unsigned *to = (unsigned *)(all + rank * part);
+            for (unsigned k = i; k < 4 * part * n; k += CONSTANTS_THREADS)
+                store_async(shared_at(to + k % (4 * part), k / (4 * part)), v,
+                            shared_at(full, k / (4 * part)));
         } else {
             for (unsigned k = i; k < part * n; k += CONSTANTS_THREADS)
                 store_async(shared_at(all + rank * part + k % part, k / part),
@@ -554,10 +559,12 @@ extern "C" cudaError_t constants_cluster_loads(cudaStream_t stream, int size, in
     return launch(shape, cluster_loads_kernel, rounds, errors);
 }
 
-extern "C" cudaError_t constants_gather(cudaStream_t stream, int bulk, int clusters, int size,
+extern "C" cudaError_t constants_gather(cudaStream_t stream, int kind, int clusters, int size,
                                         size_t shared, int rounds, int words, unsigned *errors)
 {
-    void (*kernel)(int, int, unsigned *) = bulk ? gather_kernel<1> : gather_kernel<0>;
+    static void (*const kernels[GATHERS])(int, int, unsigned *) = {
+        gather_kernel<GATHER_STORES>, gather_kernel<GATHER_WORDS>, gather_kernel<GATHER_BULK>};
+    void (*kernel)(int, int, unsigned *) = kernels[kind];
     cudaError_t error = allow(kernel, shared);
     if (error) return error;
     return launch(cluster_shape(stream, clusters, size, shared), kernel, rounds, words, errors);

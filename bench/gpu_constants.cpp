@@ -35,6 +35,7 @@
 //                                   its mbarrier completes
 //   gather_S_NNk gather_bulk_S_NNk  all-gather of NN KB within a cluster of S, by asynchronous
 //                                   stores of 16 bytes, and by bulk copies
+//   gather_word_S_NNk               the same by asynchronous stores of 4 bytes
 //   dsmem_rate                      bytes per clock that a block receives from the others of its
 //                                   cluster of 8: the slope of gather_8
 //   cluster_latency                 clocks of a load from another block's shared memory, clusters
@@ -438,17 +439,21 @@ measure::Result cluster_latency()
     return in_clocks(r);
 }
 
-int gather_words(int kilobytes) { return kilobytes * (tiny ? 64 : 256); }
+// Of so many KB; a block's part is whole words of 16 bytes.
+int gather_words(int kilobytes, int size)
+{
+    return kilobytes * (tiny ? 64 : 256) / (4 * size) * 4 * size;
+}
 
-measure::Result gather_cost(bool bulk, int size, int kilobytes)
+measure::Result gather_cost(int kind, int size, int kilobytes)
 {
     need_clusters();
     const Grid g(size);
     const int few = tiny ? 2 : 160, many = (tiny ? 3 : 10) * few;
     auto errors = device_copy(std::vector<unsigned>(1));
     const measure::Result r = slope(few, many, 1, [&](int rounds) {
-        CHECK(constants_gather(gpu.context.stream, bulk, g.clusters, size, g.shared, rounds,
-                               gather_words(kilobytes), errors->get()));
+        CHECK(constants_gather(gpu.context.stream, kind, g.clusters, size, g.shared, rounds,
+                               gather_words(kilobytes, size), errors->get()));
     });
     if (errors->host()[0] || spoil) fail("wrong: a word did not arrive");
     return r;
@@ -458,10 +463,11 @@ measure::Result gather_cost(bool bulk, int size, int kilobytes)
 measure::Result dsmem_rate()
 {
     const int size = 8;
-    const measure::Result one = gather_cost(false, size, 1), twelve = gather_cost(false, size, 12);
+    const measure::Result one = gather_cost(GATHER_STORES, size, 1),
+                          twelve = gather_cost(GATHER_STORES, size, 12);
     if (!(one.high < twelve.low))
         throw Refused("12 KB took no longer than 1 KB, so there is no rate");
-    const double bytes = 4.0 * (gather_words(12) - gather_words(1)) * (size - 1) / size,
+    const double bytes = 4.0 * (gather_words(12, size) - gather_words(1, size)) * (size - 1) / size,
                  mhz = clock_of(twelve);
     measure::Result r = in_terms(
         twelve, [=](double us) { return bytes / (std::max(us - one.median, 1e-9) * mhz); });
@@ -542,7 +548,7 @@ int constants(const char *path)
               [] { return mma_per_clock(); });
     c.measure("mma_latency", "clk", "from one mma.sync of bf16 to the next that adds to it",
               [] { return mma_latency(); });
-    for (int size : {2, 4, 8, 16}) {
+    for (int size : {2, 4, 8, 10, 13, 15, 16}) {
         const std::string of = "clusters of " + std::to_string(size),
                           name = "clusters_" + std::to_string(size);
         c.measure(name, "count", of + " small blocks resident at once",
@@ -565,16 +571,24 @@ int constants(const char *path)
     c.measure("dsmem_rate", "B/clk/SM",
               "what a block receives in a cluster of 8, from 1 to 12 KB all-gathered",
               [] { return dsmem_rate(); });
+    const auto gather = [&](int kind, int size, int kilobytes) {
+        static const struct {
+            const char *name, *what;
+        } kinds[GATHERS] = {{"gather_", "asynchronous stores of 16 bytes"},
+                            {"gather_word_", "asynchronous stores of 4 bytes"},
+                            {"gather_bulk_", "bulk copies"}};
+        const std::string of = std::to_string(size), kb = std::to_string(kilobytes);
+        c.measure(kinds[kind].name + of + "_" + kb + "k", "us",
+                  "all-gather of " + kb + " KB in clusters of " + of + ", " + kinds[kind].what,
+                  [=] { return gather_cost(kind, size, kilobytes); });
+    };
     for (int size : {8, 16})
         for (int kilobytes : {1, 4, 12})
-            for (bool bulk : {false, true})
-                c.measure((bulk ? "gather_bulk_" : "gather_") + std::to_string(size) + "_" +
-                              std::to_string(kilobytes) + "k",
-                          "us",
-                          "all-gather of " + std::to_string(kilobytes) + " KB in clusters of " +
-                              std::to_string(size) +
-                              (bulk ? ", bulk copies" : ", asynchronous stores of 16 bytes"),
-                          [=] { return gather_cost(bulk, size, kilobytes); });
+            for (int kind : {GATHER_STORES, GATHER_BULK}) gather(kind, size, kilobytes);
+    // Clusters that plans have, and the stores that their kernels no longer make.
+    gather(GATHER_WORDS, 8, 4);
+    for (int size : {10, 13, 15})
+        for (int kind : {GATHER_STORES, GATHER_WORDS}) gather(kind, size, 4);
     for (int kilobytes : {8, 16, 32, 60}) {
         const std::string size = std::to_string(kilobytes), tail = "_" + size + "k";
         const int words = kilobytes * (tiny ? 16 : 256);

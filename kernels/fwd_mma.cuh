@@ -84,7 +84,8 @@ static __device__ __forceinline__ void fwd_mma_loop(const MmaForwardArgs &a)
                              s.bias};
     BlockPlace at = mma_place(plan, a.p.shape, a.first_row);
     if (at.rows <= 0) return; /* with the whole replica */
-    MaskBits bits = {s.masks, a.n.mask_nibbles, plan.rows};
+    MaskBits bits = mask_bits_open(s.masks, a.n.mask_nibbles, a.n.by_mask_nibbles, plan.rows,
+                                   a.p.output, a.p.recurrent);
     MmaMatrix matrix = {a.p.w_hh, a.p.w_tiles, a.p.shape.H};
     GridBarrier barrier;
     if (!barrier_open(&barrier, a.words + at.replica * plan.blocks, (uint32_t)plan.blocks,

@@ -11,10 +11,11 @@
 /* What follows from a plan, computed once on the host: as kernel arguments these cost no registers. */
 struct MmaCounts {
     MmaPieces pieces;
-    int32_t tiles, pitch, items; /* mma_tiles, mma_pitch, rows*units */
-    int32_t mask_nibbles;        /* plan_mask_nibbles */
-    int32_t tile_units;          /* mma_tile_units */
-    uint32_t by_units;           /* inverse_of(units) */
+    int32_t tiles, pitch, items,
+        mask_nibbles;         /* mma_tiles, mma_pitch, rows*units, plan_mask_nibbles */
+    uint32_t by_mask_nibbles; /* for divided() */
+    int32_t tile_units;       /* mma_tile_units */
+    uint32_t by_units;        /* inverse_of(units) */
     int64_t pass_words, exchange_words;
 };
 
@@ -24,6 +25,7 @@ static inline MmaCounts mma_counts(const LstmPlan *plan)
     n.pieces = mma_pieces(plan);
     n.tiles = mma_tiles(plan), n.pitch = mma_pitch(plan);
     n.items = plan->rows * plan->units, n.mask_nibbles = plan_mask_nibbles(plan->units);
+    n.by_mask_nibbles = inverse_of(n.mask_nibbles);
     n.tile_units = mma_tile_units(plan);
     n.by_units = inverse_of(plan->units);
     n.pass_words = mma_pass_words(plan), n.exchange_words = mma_exchange_words(plan);

@@ -67,25 +67,36 @@ enum { MASK_OUTPUT, MASK_RECURRENT };
 
 struct MaskBits {
     uint32_t *words;
-    int32_t nibbles, rows;
+    int32_t quads, rows;
+    uint32_t by_quads; /* for divided() */
+    int64_t step;      /* of the run */
 };
 
-/* Draws site's bits for the rows first_row + b of the mask (b: the block's rows) and the block's units. */
+/* Before the first draw. quads: plan_mask_quads of the plan's units, by_quads: its inverse. */
+static __device__ __forceinline__ MaskBits mask_bits_open(uint32_t *words, int32_t quads,
+                                                          uint32_t by_quads, int32_t rows,
+                                                          const MaskSite &output,
+                                                          const MaskSite &recurrent)
+{
+    return {words, quads, rows, by_quads, mask_step(output, recurrent)};
+}
+
+/* Draws site's bits for the rows first_row + b of the mask (b: the block's rows) and the block's units, by the block's last threads:
+ * the first ones have elements to store and to fetch meanwhile. */
 static __device__ __forceinline__ void mask_bits_draw(const MaskBits &bits, int32_t parity,
                                                       int32_t which, const MaskSite &site,
                                                       const BlockPlace &at, int64_t first_row,
                                                       int64_t H)
 {
     if (!site.on) return;
-    Mask m = mask_open(site);
+    Mask m = mask_at(site, bits.step);
     uint32_t *words = bits.words + (parity * 2 + which) * bits.rows * bits.nibbles;
-    int32_t nibble0 = at.unit >> 2, nibbles = ((at.unit + at.units - 1) >> 2) - nibble0 + 1;
-    for (int32_t j = thread_again(); j < at.rows * nibbles; j += (int32_t)blockDim.x) {
-        int32_t b = j / nibbles, q = j % nibbles;
-        uint4 w = mask_words(m, first_row + b, H, (int64_t)(nibble0 + q) * 4);
-        words[b * bits.nibbles + q] = (uint32_t)(w.x < m.bound) | (uint32_t)(w.y < m.bound) << 1 |
-                                      (uint32_t)(w.z < m.bound) << 2 |
-                                      (uint32_t)(w.w < m.bound) << 3;
+    int32_t quad0 = at.unit >> 2, quads = ((at.unit + at.units - 1) >> 2) - quad0 + 1,
+            threads = (int32_t)blockDim.x;
+    for (int32_t j = threads - 1 - thread_again(); j < at.rows * bits.nibbles; j += threads) {
+        int32_t b = divided(j, bits.by_quads), q = j - b * bits.nibbles;
+        if (q < quads)
+            words[j] = mask_kept(m, mask_words(m, first_row + b, H, (int64_t)(quad0 + q) * 4));
     }
 }
 

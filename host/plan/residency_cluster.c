@@ -1,6 +1,6 @@
 /* The planner of KIND_CLUSTER; kernels/cluster.h defines what its plans mean. The candidates are
- * every tile, every number of blocks per cluster, every number of batch rows per cluster, and every
- * K split that registers and shared memory hold. */
+ * every tile, every number of blocks per cluster and every number of batch rows per cluster that
+ * registers and shared memory hold. */
 #include <math.h>
 #include <stdio.h>
 
@@ -30,9 +30,8 @@ static LstmPlan plan_of(const PlanLayout *at, const LstmShape *shape, int backwa
     int64_t tiles = backward ? 4 * at->units / k : tensor_k_tiles(shape->H, p.precision);
     p.cluster = p.blocks;
     p.groups = (int32_t)plan_div_up(m, p.quads);
-    p.depth = (int32_t)plan_div_up(tiles, at->slices);
-    p.slices = (int32_t)plan_div_up(tiles, p.depth); /* no slice is empty */
-    p.threads = WARP * p.groups * p.slices;
+    p.depth = (int32_t)tiles;
+    p.threads = WARP * p.groups;
     p.streamed = (int32_t)plan_max(p.depth - p.resident, 0);
     return p;
 }
@@ -44,10 +43,14 @@ static int64_t largest_index(const LstmPlan *p) { return cluster_items(p); }
 static bool lacking(const DeviceFacts *device, const PlanOverride *force, int backward, char *what,
                     size_t size)
 {
-    (void)force, (void)backward;
+    (void)backward;
     if (!device->clusters)
         snprintf(what, size, "the device has no thread-block clusters, which need sm_90");
-    return !device->clusters;
+    else if (force->slices > 1)
+        snprintf(what, size, "its warps add up whole rows of w_hh: there is one slice, not %d",
+                 force->slices);
+    else return false;
+    return true;
 }
 
 static const char *fault(const PlanLayout *at, const LstmShape *shape, int backward)
@@ -57,9 +60,8 @@ static const char *fault(const PlanLayout *at, const LstmShape *shape, int backw
     if (plan_div_up(shape->H, at->units) > CLUSTER_BLOCKS) return "blocks";
     if (at->rows > at->tile->batch) return "rows";
     if (at->replicas > plan_div_up(shape->B, at->rows)) return "replicas";
-    if (at->slices < 1 || at->slices > at->tile->threads / WARP || (backward && at->slices != 1))
-        return "slices";
-    return NULL;
+    (void)backward;
+    return at->slices == 1 ? NULL : "slices";
 }
 
 /* ---- candidates ---- */
@@ -104,13 +106,8 @@ static void candidates(PlanSearch *s, PlanLayout *at)
             plan_lacks(&s->shortage.shared, 8 * at->units * H);
             continue;
         }
-        int64_t row_warps = plan_div_up(at->units / TENSOR_UNITS, at->tile->stacked);
-        int64_t most = s->r.backward ? 1 : plan_max(at->threads / WARP / row_warps, 1), first = 1;
-        if (!s->r.backward && force->slices) first = most = force->slices;
-        for (int64_t n = first; n <= most; n++) {
-            at->slices = (int32_t)n;
-            consider_rows(s, at);
-        }
+        at->slices = 1;
+        consider_rows(s, at);
     }
 }
 
@@ -125,7 +122,7 @@ static CostBytes bytes(const LstmPlan *p, const LstmShape *shape)
                    .kept_registers = kept,
                    .kept_shared = (double)p->shared / p->depth,
                    .exchanged = grid * received};
-    b.summed = grid * (p->backward ? received : 2 * 16.0 * p->slices * p->units * p->rows);
+    b.summed = p->backward ? grid * received : 0; /* forward's sums stay in registers */
     return b;
 }
 
@@ -134,21 +131,35 @@ static CostBytes bytes(const LstmPlan *p, const LstmShape *shape)
 /* Clocks from the arrival of an asynchronous store to the first read after the wait for its
  * mbarrier: PERFORMANCE 1's 250 for an exchange by st.async, without the store itself. */
 static const double MBARRIER_WAIT = 70;
+/* Dependent shuffles: forward one brings the gates of an element together and three assemble the 16
+ * bytes of a send, backward one assembles four rows. A shuffle takes about as long as a load from
+ * shared memory. */
+enum { FORWARD_SHUFFLES = 4, BACKWARD_SHUFFLES = 1 };
+/* Clocks from the sum of partial dh to dgates in shared memory; whatever does not depend on the sum
+ * is ready by then. */
+static const double BACKWARD_CELL = 70;
 
 static double most(double a, double b) { return a > b ? a : b; }
 
-/* Returns the clocks of a warp's product: the longest of the tensor cores' issue, a chain of
- * dependent products, and shared memory's rate. */
+/* Returns the clocks of a pass's products: the longest of the tensor cores' issue, a chain of
+ * dependent products, and shared memory's rate. A warp reads the existing batch rows of B, four at
+ * a time. */
 static double product_clocks(const CostConstants *c, const LstmPlan *p)
 {
-    double n = p->batch / TENSOR_BATCH, depth = most(p->depth, p->resident),
-           warps = (double)p->groups * p->slices;
-    double starts = ceil(warps / SCHEDULERS) * depth * p->quads * n * c->mma;
-    double chain = depth * c->mma_latency + c->shared_latency;
-    double bytes = 4.0 * TENSOR_WORDS * warps * (p->shared * p->quads + depth * n / 2);
+    double n = p->batch / TENSOR_BATCH, depth = most(p->depth, p->resident), parts = 1, chains;
+    if (p->backward && p->quads > 1) parts = 2; /* each half of a warp's m tiles reads all of B */
+    double sums = p->quads * n / parts;
+    chains = sums >= 3 ? 1 : sums >= 2 || p->quads * p->resident > 16 ? 2 : 4;
+    double starts = ceil((double)p->groups / SCHEDULERS) * depth * p->quads * n * c->mma;
+    double chain = parts * (ceil(depth / chains) * c->mma_latency + c->shared_latency);
+    double fours = (double)plan_div_up(p->rows, TENSOR_BATCH / 2); /* a quarter of an A tile each */
+    double bytes =
+        4.0 * TENSOR_WORDS * p->groups * (p->shared * p->quads + parts * depth * fours / 4);
     return most(most(starts, chain), bytes / c->shared_rate) + c->shared_latency;
 }
 
+/* Returns the chain of a step. If the warps of a scheduler reach their cells one after another, the
+ * stores of the first are in flight meanwhile, so neither is counted twice. */
 static CostTime predict(const CostConstants *c, const DeviceFacts *device, const LstmShape *shape,
                         const LstmPlan *p)
 {
@@ -161,13 +172,16 @@ static CostTime predict(const CostConstants *c, const DeviceFacts *device, const
                  COST_SAVED_BYTES * items / l2);
     t.ingest = p->blocks > 1 ? received * (p->blocks - 1) / p->blocks / c->cluster_rate : 0;
     t.multiply = product_clocks(c, p);
-    /* Forward writes its partial sums for all rows of a batch tile and reads those of existing
-     * rows; backward reads what it received. */
-    t.sums = p->backward ? received / c->shared_rate + c->shared_latency
-                         : 16.0 * p->slices * p->units * (p->batch + p->rows) / c->shared_rate +
-                               2 * c->shared_latency;
-    t.cell = ceil(items / p->threads) * c->cell;
-    t.syncs = 2 * c->sync;
+    if (p->backward) {
+        /* The first half of a warp's m tiles flies while the second is multiplied. */
+        if (p->quads > 1) t.ingest = most(t.ingest / 2, t.ingest - t.multiply / 2);
+        t.sums = received / c->shared_rate + (1 + BACKWARD_SHUFFLES) * c->shared_latency;
+        t.cell = BACKWARD_CELL + (ceil(items / p->threads) - 1) * c->cell;
+        t.syncs = c->sync;
+    } else {
+        t.sums = FORWARD_SHUFFLES * c->shared_latency;
+        t.cell = p->quads * (double)plan_div_up(p->rows, TENSOR_BATCH) * c->cell;
+    }
     cost_time_end(&t, ranges, c->clock);
     double weights =
         (p->precision == PRECISION_BF16 ? 8.0 : 16.0) * (double)shape->H * (double)shape->H;

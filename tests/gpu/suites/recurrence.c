@@ -134,10 +134,10 @@ static const PlanCase tensor_plan_cases[PLAN_CASES] = {
 static const PlanCase cluster_plan_cases[PLAN_CASES] = {
     {"", 0, 0},
     {"cluster=2,replicas=2", 0, 3},
-    {"cluster=4,slices=1", 0, 0},
-    {"cluster=8,replicas=1,slices=3", 0, -2},
+    {"cluster=4", 0, 0},
+    {"cluster=8,replicas=1", 0, -2},
     {"cluster=3,replicas=3,batch=8", 0, -1},
-    {"cluster=16,slices=4", 0, 0},
+    {"cluster=16", 0, 0},
 };
 
 const PlanCase *plan_case_of(const LstmVariant *v, int m)
@@ -294,7 +294,7 @@ static bool seen_enough(const LstmFootprint *f, int back, const Seen *s)
     int resident = 0, shared = f->shared_weights;
     for (int i = 0; i < f->tiles[back]; i++) resident |= f->tile[back][i].resident > 0;
     if (!s->runs || !s->ranges || !s->ragged || !s->replicas || !s->groups) return false;
-    if (!f->grid_barrier) return (back || s->slices) && !s->streamed && (s->clusters & 15) == 15;
+    if (!f->grid_barrier) return !s->streamed && (s->clusters & 15) == 15;
     return s->passes && s->slices && s->chunks && s->rounds && s->resident >= resident &&
            s->shared >= shared && s->mixed >= shared && s->streamed &&
            (!f->reads_tiles || !back || s->clusters == (1 | 2 | 4));

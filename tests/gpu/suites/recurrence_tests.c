@@ -216,7 +216,8 @@ static void clusters_keep_weights_in_shared_memory(void **state)
     (void)state;
     need_device();
     const RecurrenceCase k = {2, 2, 130, 0.5, ALL_SITES};
-    const PlanCase plan_case = {"cluster=3,slices=1,registers=80", 0, 0};
+    const PlanCase plan_cases[PRECISIONS] = {[PRECISION_BF16] = {"cluster=3,registers=20", 0, 0},
+                                             [PRECISION_TF32] = {"cluster=3,registers=80", 0, 0}};
     Tensors x = recurrence_tensors(&k);
     for (int p = 0; p < PRECISIONS; p++)
         for (int v = 0; lstm_variants[v]; v++) {
@@ -224,7 +225,7 @@ static void clusters_keep_weights_in_shared_memory(void **state)
             if (!in_one_cluster(lstm_variants[v]) || !runs_here(lstm_variants[v], (LstmPrecision)p))
                 continue;
             recurrence_rounds(&k, &x, (LstmPrecision)p);
-            check_recurrence(lstm_variants[v], &k, &x, &plan_case, seen);
+            check_recurrence(lstm_variants[v], &k, &x, &plan_cases[p], seen);
             assert_true(seen[0].resident && seen[0].shared && seen[1].resident && seen[1].shared);
         }
     release();
@@ -389,6 +390,51 @@ static void a_missing_block_is_named(void **state)
         }
 }
 
+/* A run that diverges ends by its values: a NaN goes through every exchange, to all units of its row and to no other row, and nobody
+ * waits in vain for it. */
+static void a_nan_travels(void **state)
+{
+    (void)state;
+    need_device();
+    const Recurrence k = {5, 3, 23, 1, NO_SITES};
+    enum { STEP_OF = 1, ROW = 1 };
+    const int64_t B = k.B, H = k.H, n = k.T * B * H;
+    for (int v = 0; lstm_variants[v]; v++) {
+        const LstmVariant *variant = lstm_variants[v];
+        if (!runs_here(variant, first_precision(variant))) continue;
+        Tensors x = recurrence_tensors(&k);
+        recurrence_rounds(&k, &x, first_precision(variant));
+        Passes p = recurrence_passes(&k, &x);
+        LstmPlan plan[2];
+        FaultRecord fault;
+        const Making *m = making_of(variant, persistent(variant) ? 2 : 0);
+        assert_true(launch_made(variant, &p.forward.shape, 0, m, 0, &plan[0], &p.forward.launch));
+        assert_true(launch_made(variant, &p.forward.shape, 1, m, 0, &plan[1], &p.backward.launch));
+        told("a NaN", variant, x.precision, &k, m, &plan[0]);
+        float *x_proj = host_floats(4 * n);
+        memcpy(x_proj, x.x_proj, (size_t)(4 * n) * sizeof *x_proj);
+        x_proj[(STEP_OF * B + ROW) * 4 * H] = NAN;
+        upload(p.forward.gates, x_proj, (size_t)(4 * n) * sizeof *x_proj);
+        CHECK(variant->forward(&context, &p.forward));
+        float *h = fetched(p.forward.h, n + B * H);
+        CHECK(variant->backward(&context, &p.backward));
+        float *dgates = fetched(p.forward.gates, 4 * n);
+        fetch(&fault, context.fault, sizeof fault);
+        assert_int_equal(fault.set, 0);
+        for (int64_t i = 0; i < n; i++) {
+            int64_t t = i / H / B, b = i / H % B, u = i % H;
+            bool there = b == ROW && (t > STEP_OF || (t == STEP_OF && u == 0));
+            if (isnan(h[B * H + i]) != there)
+                fail_msg("h of step %d, row %d, unit %d: %g; %s", (int)t, (int)b, (int)u,
+                         h[B * H + i], told_case);
+            if (isnan(dgates[i / H * 4 * H + u]) != (b == ROW))
+                fail_msg("dgates of step %d, row %d, unit %d: %g; %s", (int)t, (int)b, (int)u,
+                         dgates[i / H * 4 * H + u], told_case);
+        }
+        release();
+    }
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(recurrence_follows_reference),
     cmocka_unit_test(state_gradients_follow_reference),
@@ -397,5 +443,6 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(recurrence_follows_reference_at_length),
     cmocka_unit_test(recurrence_replays_from_a_graph),
     cmocka_unit_test(a_missing_block_is_named),
+    cmocka_unit_test(a_nan_travels),
 };
 const KernelSuite recurrence_suite = {tests, sizeof tests / sizeof tests[0]};
