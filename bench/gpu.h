@@ -108,7 +108,10 @@ template <class T> Shared<T> device_copy(const std::vector<T> &v)
 }
 // Returns the values as bits of bfloat16.
 std::vector<uint16_t> bf16_bits(const std::vector<float> &v);
-template <class T> Shared<T> device_alloc(int64_t n) { return std::make_shared<Device<T>>((size_t)n); }
+template <class T> Shared<T> device_alloc(int64_t n)
+{
+    return std::make_shared<Device<T>>((size_t)n);
+}
 // n elements whose bytes are all zero.
 template <class T> Shared<T> zeros(int64_t n) { return device_copy(std::vector<T>((size_t)n)); }
 

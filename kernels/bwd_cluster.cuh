@@ -175,12 +175,12 @@ template <int PRECISION, int QUADS, int FIRST, int PART, int RESIDENT, int TILES
 static __device__ __forceinline__ void cluster_backward_part(
     const ClusterBackwardArgs &a, const BlockPlace &at, const ClusterBackwardShared &s,
     const uint32_t (&kept)[RESIDENT > 0 ? RESIDENT : 1][QUADS][4], const uint4 *weights,
-    const uint2 *operand, const bool (&row)[TILES], int32_t first, int32_t n, bool gone)
+    const uint2 *operand, const bool (&row)[TILES], int32_t first, int32_t n, bool timed_out)
 {
     float sum[PART][TILES][4];
     cluster_product<PRECISION, QUADS, FIRST, PART, RESIDENT, TILES>(
         sum, kept, weights, a.plan.shared, operand, a.n.tiles, row);
-    if (!gone) cluster_backward_send<PART, TILES>(a, at, s, first + FIRST, n, sum);
+    if (!timed_out) cluster_backward_send<PART, TILES>(a, at, s, first + FIRST, n, sum);
 }
 
 /* ---- the launch ---- */
@@ -257,14 +257,14 @@ static __device__ __forceinline__ void bwd_cluster_loop(const ClusterBackwardArg
 #pragma unroll
             for (int i = 0; i < TILES; i++) row[i] = i * TENSOR_BATCH + (lane >> 2) < at.rows;
             cluster_backward_part<PRECISION, QUADS, 0, QUADS - QUADS / 2, RESIDENT, TILES>(
-                a, at, s, kept, weights, operand, row, first, n + 1, gone);
+                a, at, s, kept, weights, operand, row, first, n + 1, timed_out);
             if constexpr (QUADS > 1)
                 cluster_backward_part<PRECISION, QUADS, QUADS - QUADS / 2, QUADS / 2, RESIDENT,
                                       TILES>(a, at, s, kept, weights, operand, row, first, n + 1,
-                                             gone);
-            if (lane == 0 && !gone) cluster_note(&s.sent[warp], (uint32_t)n + 1);
+                                             timed_out);
+            if (lane == 0 && !timed_out) cluster_note(&s.sent[warp], (uint32_t)n + 1);
         }
-        if (gone) {
+        if (timed_out) {
             if (threadIdx.x == 0)
                 cluster_report(meeting, plan, a.p.shape, at, a.fault, n, t,
                                [&](int32_t) { return plan.groups; });

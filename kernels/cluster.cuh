@@ -65,7 +65,7 @@ static __device__ __forceinline__ bool cluster_open(const ClusterMeeting &m,
         mbarrier_init_fence();
         cluster_expect(m, 1), cluster_expect(m, 2);
         m.flags->fault = load_poll(&fault->set);
-        m.flags->gone[0] = m.flags->gone[1] = 0;
+        m.flags->timed_out[0] = m.flags->timed_out[1] = 0;
     }
     if (threadIdx.x % 32 == 0) cluster_note(&m.sent[threadIdx.x / 32], 0);
     cluster_arrive();

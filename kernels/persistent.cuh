@@ -67,18 +67,19 @@ enum { MASK_OUTPUT, MASK_RECURRENT };
 
 struct MaskBits {
     uint32_t *words;
-    int32_t quads, rows;
-    uint32_t by_quads; /* for divided() */
-    int64_t step;      /* of the run */
+    int32_t nibbles, rows;
+    uint32_t by_nibbles; /* for divided() */
+    int64_t step;        /* of the run */
 };
 
-/* Before the first draw. quads: plan_mask_quads of the plan's units, by_quads: its inverse. */
-static __device__ __forceinline__ MaskBits mask_bits_open(uint32_t *words, int32_t quads,
-                                                          uint32_t by_quads, int32_t rows,
+/* Call before the first draw. nibbles is plan_mask_nibbles of the plan's units, by_nibbles its
+ * inverse. */
+static __device__ __forceinline__ MaskBits mask_bits_open(uint32_t *words, int32_t nibbles,
+                                                          uint32_t by_nibbles, int32_t rows,
                                                           const MaskSite &output,
                                                           const MaskSite &recurrent)
 {
-    return {words, quads, rows, by_quads, mask_step(output, recurrent)};
+    return {words, nibbles, rows, by_nibbles, mask_step(output, recurrent)};
 }
 
 /* Draws site's bits for the rows first_row + b of the mask (b: the block's rows) and the block's units, by the block's last threads:
@@ -91,12 +92,12 @@ static __device__ __forceinline__ void mask_bits_draw(const MaskBits &bits, int3
     if (!site.on) return;
     Mask m = mask_at(site, bits.step);
     uint32_t *words = bits.words + (parity * 2 + which) * bits.rows * bits.nibbles;
-    int32_t quad0 = at.unit >> 2, quads = ((at.unit + at.units - 1) >> 2) - quad0 + 1,
+    int32_t nibble0 = at.unit >> 2, nibbles = ((at.unit + at.units - 1) >> 2) - nibble0 + 1,
             threads = (int32_t)blockDim.x;
     for (int32_t j = threads - 1 - thread_again(); j < at.rows * bits.nibbles; j += threads) {
-        int32_t b = divided(j, bits.by_quads), q = j - b * bits.nibbles;
-        if (q < quads)
-            words[j] = mask_kept(m, mask_words(m, first_row + b, H, (int64_t)(quad0 + q) * 4));
+        int32_t b = divided(j, bits.by_nibbles), q = j - b * bits.nibbles;
+        if (q < nibbles)
+            words[j] = mask_kept(m, mask_words(m, first_row + b, H, (int64_t)(nibble0 + q) * 4));
     }
 }
 

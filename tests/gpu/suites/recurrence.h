@@ -59,7 +59,7 @@ LstmPrecision first_precision(const LstmVariant *v); /* the one that is used if 
 /* Makes the pass's plan, and its scratch with `epoch` in every barrier word. Returns 0 if there is
  * no such plan. */
 int launch_plan_case(const LstmVariant *v, const LstmShape *of, int backward, const PlanCase *m,
-                uint32_t epoch, LstmPlan *plan, LstmLaunch *launch);
+                     uint32_t epoch, LstmPlan *plan, LstmLaunch *launch);
 
 /* ---- one case ---- */
 
@@ -74,8 +74,8 @@ typedef struct Seen {
 void told(const char *what, const LstmVariant *v, LstmPrecision precision, const RecurrenceCase *k,
           const PlanCase *m, const LstmPlan *plan);
 /* Runs one variant in both directions with one kind of plan. */
-void check_recurrence(const LstmVariant *v, const RecurrenceCase *k, const Tensors *x, const PlanCase *m,
-                     Seen seen[2]);
+void check_recurrence(const LstmVariant *v, const RecurrenceCase *k, const Tensors *x,
+                      const PlanCase *m, Seen seen[2]);
 /* Whether the plans of a variant took every path that it has; with `must` it fails the test if they
  * did not. */
 bool seen_all(const LstmVariant *v, const Seen seen[2], bool must);

@@ -396,7 +396,7 @@ static void a_nan_travels(void **state)
 {
     (void)state;
     need_device();
-    const Recurrence k = {5, 3, 23, 1, NO_SITES};
+    const RecurrenceCase k = {5, 3, 23, 1, NO_SITES};
     enum { STEP_OF = 1, ROW = 1 };
     const int64_t B = k.B, H = k.H, n = k.T * B * H;
     for (int v = 0; lstm_variants[v]; v++) {
@@ -407,9 +407,11 @@ static void a_nan_travels(void **state)
         Passes p = recurrence_passes(&k, &x);
         LstmPlan plan[2];
         FaultRecord fault;
-        const Making *m = making_of(variant, persistent(variant) ? 2 : 0);
-        assert_true(launch_made(variant, &p.forward.shape, 0, m, 0, &plan[0], &p.forward.launch));
-        assert_true(launch_made(variant, &p.forward.shape, 1, m, 0, &plan[1], &p.backward.launch));
+        const PlanCase *m = plan_case_of(variant, persistent(variant) ? 2 : 0);
+        assert_true(
+            launch_plan_case(variant, &p.forward.shape, 0, m, 0, &plan[0], &p.forward.launch));
+        assert_true(
+            launch_plan_case(variant, &p.forward.shape, 1, m, 0, &plan[1], &p.backward.launch));
         told("a NaN", variant, x.precision, &k, m, &plan[0]);
         float *x_proj = host_floats(4 * n);
         memcpy(x_proj, x.x_proj, (size_t)(4 * n) * sizeof *x_proj);
