@@ -37,6 +37,9 @@ NVCC := $(shell for n in nvcc /usr/local/cuda/bin/nvcc; do n=$$(command -v $$n) 
 endif
 CUDA ?= $(if $(NVCC),1,0)
 EMU  ?= 0
+ifneq ($(words $(filter 0 1,$(CUDA)) $(filter 0 1,$(EMU))),2)
+$(error CUDA and EMU take 0 or 1, not CUDA='$(CUDA)' EMU='$(EMU)')
+endif
 # Use all cores, unless the command line has its own -j.
 ifeq ($(MAKELEVEL),0)
 MAKEFLAGS += -j$(shell nproc)
@@ -119,7 +122,7 @@ $(call refresh,$(BUILD)/gen/commit.h,#define PLSTM_COMMIT "$(COMMIT_TEXT)")
 FLOORS := base data store plan backend train train/tasks commands
 # Files that are compiled twice, for programs without and with CUDA, and files that only the latter have.
 HOST_TWICE := host/plan/device host/backend/backends
-HOST_CUDA  := host/plan/cuda_check $(addprefix host/backend/,backend_cuda cublas_check cublas_open products recurrence)
+HOST_CUDA  := host/plan/cuda_check $(addprefix host/backend/,backend_cuda cublas_check cublas_open gemm recurrence)
 MAIN       := host/commands/main
 # The planner's table of kernels is C and needs no CUDA, so it is linked into every program.
 FOOTPRINTS := kernels/footprints
@@ -149,7 +152,7 @@ $(BUILD)/gen/constants_json.h: $(CONSTANTS) Makefile
 	@mkdir -p $(@D)
 	$(Q){ echo '"["'; for f in $(CONSTANTS); do [ $$f = $(firstword $(CONSTANTS)) ] || echo '","'; \
 	    sed 's/\\/\\\\/g; s/"/\\"/g; s/.*/"&\\n"/' $$f; done; echo '"]"'; } > $@
-$(BUILD)/host/plan/plan_model.o: $(BUILD)/gen/constants_json.h
+$(BUILD)/host/plan/cost_model.o: $(BUILD)/gen/constants_json.h
 
 include $(addprefix tools/make/,emulator.mk cuda.mk bundle.mk bench.mk examine.mk k20_sim.mk results.mk tests.mk)
 

@@ -10,7 +10,7 @@
 //                                             padded sizes
 //   layers/softmax_xent/f32/H:650/B:20/T:35   the other kernels of a step, one by one
 //   gemm/logits/PREC/H:650/B:20/T:35          its matrix products, as the cuda backend runs them
-//                                             (host/backend/products.h)
+//                                             (host/backend/gemm.h)
 //   step/cuda/PREC/H:650/B:20/T:35            one training minibatch, embedding to update, as the
 //                                             trainer runs it
 //   step/cuda/PREC/H:650/B:20/T:35/kernel:NAME   the same with both passes by variant NAME instead
@@ -618,7 +618,7 @@ int run(int argc, char **argv)
     bool listing = false, to_file = false;
     std::vector<char *> left = {argv[0]};
     for (int i = 1; i < argc; i++)
-        if (argv[i] == std::string("--tiny")) be_tiny(), chosen.tiny = true;
+        if (argv[i] == std::string("--tiny")) use_tiny_shapes(), chosen.tiny = true;
     for (int i = 1; i < argc; i++) {
         const std::string a = argv[i];
         listing = listing || (a.rfind("--benchmark_list_tests", 0) == 0 &&

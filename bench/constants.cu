@@ -170,11 +170,11 @@ __global__ void __launch_bounds__(CONSTANTS_THREADS)
     barrier_kernel(int rounds, unsigned *state, unsigned *slots, FaultRecord *fault,
                    unsigned *errors)
 {
-    SHARED_ARRAY(uint32_t, gone, 1);
+    SHARED_ARRAY(uint32_t, timed_out, 1);
     unsigned next = (blockIdx.x + 1) % gridDim.x;
     GridBarrier barrier;
-    bool there = KIND != 3 ||
-                 barrier_open(&barrier, state + 2, gridDim.x, blockIdx.x, 0, POLLS, gone, fault);
+    bool there = KIND != 3 || barrier_open(&barrier, state + 2, gridDim.x, blockIdx.x, 0, POLLS,
+                                           timed_out, fault);
     for (unsigned r = 0; r < (unsigned)rounds && there; r++) {
         /* There are two sets, since a neighbour may be one round ahead, never two. */
         unsigned *now = slots + r % 2 * gridDim.x;
@@ -204,9 +204,10 @@ __global__ void __launch_bounds__(CONSTANTS_THREADS)
     broadcast_kernel(int rounds, int words, unsigned *state, unsigned *buffer, FaultRecord *fault,
                      unsigned *errors)
 {
-    SHARED_ARRAY(uint32_t, gone, 1);
+    SHARED_ARRAY(uint32_t, timed_out, 1);
     GridBarrier barrier;
-    bool there = barrier_open(&barrier, state + 2, gridDim.x, blockIdx.x, 0, POLLS, gone, fault);
+    bool there =
+        barrier_open(&barrier, state + 2, gridDim.x, blockIdx.x, 0, POLLS, timed_out, fault);
     for (unsigned r = 0; r < (unsigned)rounds && there; r++) {
         uint4 *now = (uint4 *)(buffer + r % 2 * words);
         unsigned wrong = 0;
@@ -386,7 +387,7 @@ static __device__ void gather_carve(Smem sm, int words, GatherPieces *p)
 
 /* Two buffers without an acknowledgement: a block's part of the next round shows that it has read
  * this one. */
-template <int BULK>
+template <int KIND>
 __global__ void __launch_bounds__(CONSTANTS_THREADS)
     gather_kernel(int rounds, int words, unsigned *errors)
 {
@@ -408,12 +409,17 @@ __global__ void __launch_bounds__(CONSTANTS_THREADS)
         uint4 *all = p.all + b * (unsigned)words / 4, *own = p.own + b * (unsigned)words / 4;
         Mbarrier *full = &p.full[b];
         if (i == 0 && v < (unsigned)rounds) mbarrier_arrive_expect(&p.full[b ^ 1], bytes);
-        if (BULK) {
+        if (KIND == GATHER_BULK) {
             for (unsigned k = i; k < part; k += CONSTANTS_THREADS) own[k] = make_uint4(v, v, v, v);
             fence_async_proxy();
             __syncthreads();
             if (i < n)
                 copy_bulk_to(shared_at(all + rank * part, i), own, part * 16, shared_at(full, i));
+        } else if (KIND == GATHER_WORDS) {
+            unsigned *to = (unsigned *)(all + rank * part);
+            for (unsigned k = i; k < 4 * part * n; k += CONSTANTS_THREADS)
+                store_async(shared_at(to + k % (4 * part), k / (4 * part)), v,
+                            shared_at(full, k / (4 * part)));
         } else {
             for (unsigned k = i; k < part * n; k += CONSTANTS_THREADS)
                 store_async(shared_at(all + rank * part + k % part, k / part),
@@ -436,14 +442,14 @@ __global__ void __launch_bounds__(CONSTANTS_THREADS)
 struct BulkPieces {
     uint4 *all;
     Mbarrier *full;
-    uint32_t *gone;
+    uint32_t *timed_out;
 };
 
 static __device__ void bulk_carve(Smem sm, int words, BulkPieces *p)
 {
     p->all = sm.take<uint4>(words ? (size_t)words / 4 : 1);
     p->full = sm.take<Mbarrier>(1);
-    p->gone = sm.take<uint32_t>(1);
+    p->timed_out = sm.take<uint32_t>(1);
 }
 #endif
 
@@ -461,7 +467,8 @@ __global__ void __launch_bounds__(CONSTANTS_THREADS)
         mbarrier_init(p.full, 1);
         mbarrier_init_fence();
     }
-    bool there = barrier_open(&barrier, state + 2, gridDim.x, blockIdx.x, 0, POLLS, p.gone, fault);
+    bool there =
+        barrier_open(&barrier, state + 2, gridDim.x, blockIdx.x, 0, POLLS, p.timed_out, fault);
     cluster_barrier();
     for (unsigned r = 0; r < (unsigned)rounds && there; r++) {
         const unsigned v = r + 1;
@@ -552,10 +559,12 @@ extern "C" cudaError_t constants_cluster_loads(cudaStream_t stream, int size, in
     return launch(shape, cluster_loads_kernel, rounds, errors);
 }
 
-extern "C" cudaError_t constants_gather(cudaStream_t stream, int bulk, int clusters, int size,
+extern "C" cudaError_t constants_gather(cudaStream_t stream, int kind, int clusters, int size,
                                         size_t shared, int rounds, int words, unsigned *errors)
 {
-    void (*kernel)(int, int, unsigned *) = bulk ? gather_kernel<1> : gather_kernel<0>;
+    static void (*const kernels[GATHERS])(int, int, unsigned *) = {
+        gather_kernel<GATHER_STORES>, gather_kernel<GATHER_WORDS>, gather_kernel<GATHER_BULK>};
+    void (*kernel)(int, int, unsigned *) = kernels[kind];
     cudaError_t error = allow(kernel, shared);
     if (error) return error;
     return launch(cluster_shape(stream, clusters, size, shared), kernel, rounds, words, errors);

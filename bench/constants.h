@@ -96,10 +96,11 @@ cudaError_t constants_cluster_hops(cudaStream_t stream, int size, int rounds, un
 cudaError_t constants_cluster_loads(cudaStream_t stream, int size, int rounds, unsigned *errors);
 
 /* Runs `rounds` all-gathers: each block of each cluster sends its part of `words` words to every
- * block of its cluster, including itself, and waits for the whole, by asynchronous stores of 16
- * bytes or, with `bulk`, by one bulk copy to each block. Every 16th round is checked. words must be
- * a multiple of 4 * size, and shared at least 16 * words + 64. */
-cudaError_t constants_gather(cudaStream_t stream, int bulk, int clusters, int size, size_t shared,
+ * block of its cluster, including itself, and waits for the whole, by asynchronous stores of 16 or
+ * of 4 bytes or by one bulk copy to each block. Every 16th round is checked. words must be a
+ * multiple of 4 * size, and shared at least 16 * words + 64. */
+enum { GATHER_STORES, GATHER_WORDS, GATHER_BULK, GATHERS };
+cudaError_t constants_gather(cudaStream_t stream, int kind, int clusters, int size, size_t shared,
                              int rounds, int words, unsigned *errors);
 
 /* The same as constants_broadcast, but into shared memory by bulk copies: each block of a cluster

@@ -30,7 +30,7 @@ measure::Rule rule;
 const unsigned delay_cycles = 60000;                 // about 30 us, in which launches queue up
 const auto recovery = std::chrono::milliseconds(20); // for a throttled clock
 
-void be_tiny()
+void use_tiny_shapes()
 {
     tiny = true;
     V = 50, sets = 2, square = 64, step_seconds = 0;
@@ -45,7 +45,7 @@ int Gpu::open(Error *e)
     int n, code = device_count(&n, e);
     int64_t looks = poll_limit;
     const char *limit = std::getenv("PLSTM_POLL_LIMIT");
-    if (limit && *limit && !number_int(limit, 0, UINT32_MAX, &looks))
+    if (limit && *limit && !parse_int(limit, 0, UINT32_MAX, &looks))
         return error_set(e, EXIT_USAGE,
                          "PLSTM_POLL_LIMIT must be a whole number, not '%s'; 0 means no limit",
                          limit);
@@ -120,7 +120,7 @@ std::vector<float> drawn(uint32_t key, int64_t n, double scale)
     std::vector<float> x((size_t)(n + 3) / 4 * 4);
 #pragma omp parallel for
     for (int64_t q = 0; q < (n + 3) / 4; q++)
-        init_quad(seed, key, (uint64_t)q, scale, &x[(size_t)q * 4]);
+        init_four(seed, key, (uint64_t)q, scale, &x[(size_t)q * 4]);
     x.resize((size_t)n);
     return x;
 }

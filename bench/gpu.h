@@ -42,7 +42,7 @@ extern uint32_t poll_limit; // polls before a kernel times out: about a second, 
 extern measure::Rule rule;  // for every measurement
 const int64_t L = 2, the_step = 7;
 const uint64_t seed = 1;
-void be_tiny();
+void use_tiny_shapes();
 
 // ---- the device ----
 
@@ -102,15 +102,18 @@ template <class T> class Device
     size_t n;
 };
 template <class T> using Shared = std::shared_ptr<Device<T>>;
-template <class T> Shared<T> on_device(const std::vector<T> &v)
+template <class T> Shared<T> device_copy(const std::vector<T> &v)
 {
     return std::make_shared<Device<T>>(v);
 }
 // Returns the values as bits of bfloat16.
 std::vector<uint16_t> bf16_bits(const std::vector<float> &v);
-template <class T> Shared<T> room(int64_t n) { return std::make_shared<Device<T>>((size_t)n); }
+template <class T> Shared<T> device_alloc(int64_t n)
+{
+    return std::make_shared<Device<T>>((size_t)n);
+}
 // n elements whose bytes are all zero.
-template <class T> Shared<T> zeros(int64_t n) { return on_device(std::vector<T>((size_t)n)); }
+template <class T> Shared<T> zeros(int64_t n) { return device_copy(std::vector<T>((size_t)n)); }
 
 // The stream, cuBLAS and scratch memory of all rows, like those of a backend.
 struct Gpu {

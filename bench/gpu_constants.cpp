@@ -35,6 +35,7 @@
 //                                   its mbarrier completes
 //   gather_S_NNk gather_bulk_S_NNk  all-gather of NN KB within a cluster of S, by asynchronous
 //                                   stores of 16 bytes, and by bulk copies
+//   gather_word_S_NNk               the same by asynchronous stores of 4 bytes
 //   dsmem_rate                      bytes per clock that a block receives from the others of its
 //                                   cluster of 8: the slope of gather_8
 //   cluster_latency                 clocks of a load from another block's shared memory, clusters
@@ -42,7 +43,7 @@
 //   mma_rate                        bf16 multiply-adds per clock of an SM: mma_bf16 in another unit
 //   mma_latency                     clocks from one mma.sync to the next that adds to its result
 //
-// take_measured in host/plan/plan_model.c lists the constants that replace those of the literature.
+// set_measured in host/plan/cost_model.c lists the constants that replace those of the literature.
 #include "gpu.h"
 
 #include <algorithm>
@@ -156,7 +157,7 @@ measure::Result fma_rate()
 {
     const int blocks = tiny ? 3 : 8 * gpu.facts.sms, rounds = tiny ? 2 : 2000;
     const float a = 0.999f, b = 0.001f;
-    auto out = room<float>((int64_t)blocks * CONSTANTS_THREADS);
+    auto out = device_alloc<float>((int64_t)blocks * CONSTANTS_THREADS);
     out->poison();
     const measure::Result r = converge(
         [&] { CHECK(constants_fma(gpu.context.stream, blocks, rounds, a, b, out->get())); },
@@ -185,7 +186,7 @@ measure::Result mma_rate(bool tf32)
 {
     if (gpu.facts.major < 8) throw Refused("tensor cores of sm_80 are not there");
     const int blocks = tiny ? 2 : 4 * gpu.facts.sms, rounds = tiny ? 3 : 4000, k = tf32 ? 8 : 16;
-    auto out = room<float>((int64_t)blocks * CONSTANTS_THREADS);
+    auto out = device_alloc<float>((int64_t)blocks * CONSTANTS_THREADS);
     out->poison();
     const measure::Result r = converge(
         [&] { CHECK(constants_mma(gpu.context.stream, tf32, blocks, rounds, out->get())); },
@@ -235,7 +236,7 @@ measure::Result mma_latency()
 {
     if (gpu.facts.major < 8) throw Refused("tensor cores of sm_80 are not there");
     const int few = tiny ? 2 : 1000, many = 10 * few;
-    auto out = room<float>(32);
+    auto out = device_alloc<float>(32);
     out->poison();
     const measure::Result r = slope(few, many, 1, [&](int rounds) {
         CHECK(constants_mma_chain(gpu.context.stream, rounds, out->get()));
@@ -274,10 +275,10 @@ measure::Result gemm_rate_16(Precision p)
             const __nv_bfloat16 bf = __float2bfloat16(from[i]);
             std::memcpy(&to[i], p == Precision::F16 ? (const void *)&h : (const void *)&bf, 2);
         }
-        return on_device(to);
+        return device_copy(to);
     };
     auto a16 = half(a), b16 = half(b);
-    auto out = room<float>(n * n);
+    auto out = device_alloc<float>(n * n);
     const auto run = [&] { // column-major: row-major C = A B is C' = B' A'
         CHECK(cublasGemmEx(gpu.context.blas, CUBLAS_OP_N, CUBLAS_OP_N, (int)n, (int)n, (int)n, &one,
                            b16->get(), type, (int)n, a16->get(), type, (int)n, &zero, out->get(),
@@ -316,8 +317,8 @@ measure::Result launch_gap(bool graphed)
 measure::Result barrier_cost(int kind, int blocks)
 {
     const int few = tiny ? 2 : 200, many = 10 * few;
-    auto state = room<unsigned>(2 + blocks), slots = room<unsigned>(2 * blocks);
-    auto errors = on_device(std::vector<unsigned>(1));
+    auto state = device_alloc<unsigned>(2 + blocks), slots = device_alloc<unsigned>(2 * blocks);
+    auto errors = device_copy(std::vector<unsigned>(1));
     const measure::Result r = slope(few, many, 1, [&](int rounds) {
         CHECK(cudaMemsetAsync(state->get(), 0, state->bytes(), gpu.context.stream));
         CHECK(constants_barrier(gpu.context.stream, kind, blocks, rounds, state->get(),
@@ -331,8 +332,8 @@ measure::Result barrier_cost(int kind, int blocks)
 measure::Result hop_cost()
 {
     const int few = tiny ? 5 : 500, many = 10 * few;
-    auto flags = room<unsigned>(64), payload = room<unsigned>(2),
-         errors = on_device(std::vector<unsigned>(1));
+    auto flags = device_alloc<unsigned>(64), payload = device_alloc<unsigned>(2),
+         errors = device_copy(std::vector<unsigned>(1));
     const measure::Result r = slope(few, many, 2, [&](int rounds) {
         CHECK(cudaMemsetAsync(flags->get(), 0, flags->bytes(), gpu.context.stream));
         CHECK(constants_hops(gpu.context.stream, rounds, flags->get(), payload->get(),
@@ -355,8 +356,8 @@ measure::Result less(const measure::Result &all, const measure::Result &bare)
 measure::Result broadcast_cost(int words, int blocks)
 {
     const int few = tiny ? 2 : 200, many = 10 * few;
-    auto state = room<unsigned>(2 + blocks), errors = on_device(std::vector<unsigned>(1));
-    auto buffer = room<unsigned>(2 * words);
+    auto state = device_alloc<unsigned>(2 + blocks), errors = device_copy(std::vector<unsigned>(1));
+    auto buffer = device_alloc<unsigned>(2 * words);
     const auto measured = [&](int n) {
         return slope(few, many, 1, [&](int rounds) {
             CHECK(cudaMemsetAsync(state->get(), 0, state->bytes(), gpu.context.stream));
@@ -405,7 +406,7 @@ measure::Result cluster_barrier_cost(int size)
     need_clusters();
     const Grid g(size);
     const int few = tiny ? 2 : 320, many = (tiny ? 3 : 10) * few;
-    auto errors = on_device(std::vector<unsigned>(1));
+    auto errors = device_copy(std::vector<unsigned>(1));
     const measure::Result r = slope(few, many, 1, [&](int rounds) {
         CHECK(constants_cluster_barrier(gpu.context.stream, g.clusters, size, g.shared, rounds,
                                         errors->get()));
@@ -418,7 +419,7 @@ measure::Result cluster_hop_cost()
 {
     need_clusters();
     const int size = 8, few = tiny ? 2 : 100, many = (tiny ? 3 : 10) * few;
-    auto errors = on_device(std::vector<unsigned>(1));
+    auto errors = device_copy(std::vector<unsigned>(1));
     const measure::Result r = slope(few, many, size, [&](int rounds) {
         CHECK(constants_cluster_hops(gpu.context.stream, size, rounds, errors->get()));
     });
@@ -430,7 +431,7 @@ measure::Result cluster_latency()
 {
     need_clusters();
     const int size = 8, few = tiny ? 2 : 500, many = (tiny ? 3 : 10) * few;
-    auto errors = on_device(std::vector<unsigned>(1));
+    auto errors = device_copy(std::vector<unsigned>(1));
     const measure::Result r = slope(few, many, 1, [&](int rounds) {
         CHECK(constants_cluster_loads(gpu.context.stream, size, rounds, errors->get()));
     });
@@ -438,17 +439,21 @@ measure::Result cluster_latency()
     return in_clocks(r);
 }
 
-int gather_words(int kilobytes) { return kilobytes * (tiny ? 64 : 256); }
+// Of so many KB; a block's part is whole words of 16 bytes.
+int gather_words(int kilobytes, int size)
+{
+    return kilobytes * (tiny ? 64 : 256) / (4 * size) * 4 * size;
+}
 
-measure::Result gather_cost(bool bulk, int size, int kilobytes)
+measure::Result gather_cost(int kind, int size, int kilobytes)
 {
     need_clusters();
     const Grid g(size);
     const int few = tiny ? 2 : 160, many = (tiny ? 3 : 10) * few;
-    auto errors = on_device(std::vector<unsigned>(1));
+    auto errors = device_copy(std::vector<unsigned>(1));
     const measure::Result r = slope(few, many, 1, [&](int rounds) {
-        CHECK(constants_gather(gpu.context.stream, bulk, g.clusters, size, g.shared, rounds,
-                               gather_words(kilobytes), errors->get()));
+        CHECK(constants_gather(gpu.context.stream, kind, g.clusters, size, g.shared, rounds,
+                               gather_words(kilobytes, size), errors->get()));
     });
     if (errors->host()[0] || spoil) fail("wrong: a word did not arrive");
     return r;
@@ -458,10 +463,11 @@ measure::Result gather_cost(bool bulk, int size, int kilobytes)
 measure::Result dsmem_rate()
 {
     const int size = 8;
-    const measure::Result one = gather_cost(false, size, 1), twelve = gather_cost(false, size, 12);
+    const measure::Result one = gather_cost(GATHER_STORES, size, 1),
+                          twelve = gather_cost(GATHER_STORES, size, 12);
     if (!(one.high < twelve.low))
         throw Refused("12 KB took no longer than 1 KB, so there is no rate");
-    const double bytes = 4.0 * (gather_words(12) - gather_words(1)) * (size - 1) / size,
+    const double bytes = 4.0 * (gather_words(12, size) - gather_words(1, size)) * (size - 1) / size,
                  mhz = clock_of(twelve);
     measure::Result r = in_terms(
         twelve, [=](double us) { return bytes / (std::max(us - one.median, 1e-9) * mhz); });
@@ -477,8 +483,8 @@ measure::Result broadcast_bulk_cost(int words, int size)
     need_clusters();
     const Grid g(size);
     const int few = tiny ? 2 : 200, many = (tiny ? 3 : 10) * few, blocks = g.clusters * size;
-    auto state = room<unsigned>(2 + blocks), errors = on_device(std::vector<unsigned>(1));
-    auto buffer = room<unsigned>(2 * words);
+    auto state = device_alloc<unsigned>(2 + blocks), errors = device_copy(std::vector<unsigned>(1));
+    auto buffer = device_alloc<unsigned>(2 * words);
     const auto measured = [&](int n) {
         return slope(few, many, 1, [&](int rounds) {
             CHECK(cudaMemsetAsync(state->get(), 0, state->bytes(), gpu.context.stream));
@@ -542,7 +548,7 @@ int constants(const char *path)
               [] { return mma_per_clock(); });
     c.measure("mma_latency", "clk", "from one mma.sync of bf16 to the next that adds to it",
               [] { return mma_latency(); });
-    for (int size : {2, 4, 8, 16}) {
+    for (int size : {2, 4, 8, 10, 13, 15, 16}) {
         const std::string of = "clusters of " + std::to_string(size),
                           name = "clusters_" + std::to_string(size);
         c.measure(name, "count", of + " small blocks resident at once",
@@ -565,16 +571,24 @@ int constants(const char *path)
     c.measure("dsmem_rate", "B/clk/SM",
               "what a block receives in a cluster of 8, from 1 to 12 KB all-gathered",
               [] { return dsmem_rate(); });
+    const auto gather = [&](int kind, int size, int kilobytes) {
+        static const struct {
+            const char *name, *what;
+        } kinds[GATHERS] = {{"gather_", "asynchronous stores of 16 bytes"},
+                            {"gather_word_", "asynchronous stores of 4 bytes"},
+                            {"gather_bulk_", "bulk copies"}};
+        const std::string of = std::to_string(size), kb = std::to_string(kilobytes);
+        c.measure(kinds[kind].name + of + "_" + kb + "k", "us",
+                  "all-gather of " + kb + " KB in clusters of " + of + ", " + kinds[kind].what,
+                  [=] { return gather_cost(kind, size, kilobytes); });
+    };
     for (int size : {8, 16})
         for (int kilobytes : {1, 4, 12})
-            for (bool bulk : {false, true})
-                c.measure((bulk ? "gather_bulk_" : "gather_") + std::to_string(size) + "_" +
-                              std::to_string(kilobytes) + "k",
-                          "us",
-                          "all-gather of " + std::to_string(kilobytes) + " KB in clusters of " +
-                              std::to_string(size) +
-                              (bulk ? ", bulk copies" : ", asynchronous stores of 16 bytes"),
-                          [=] { return gather_cost(bulk, size, kilobytes); });
+            for (int kind : {GATHER_STORES, GATHER_BULK}) gather(kind, size, kilobytes);
+    // Clusters that plans have, and the stores that their kernels no longer make.
+    gather(GATHER_WORDS, 8, 4);
+    for (int size : {10, 13, 15})
+        for (int kind : {GATHER_STORES, GATHER_WORDS}) gather(kind, size, 4);
     for (int kilobytes : {8, 16, 32, 60}) {
         const std::string size = std::to_string(kilobytes), tail = "_" + size + "k";
         const int words = kilobytes * (tiny ? 16 : 256);

@@ -187,15 +187,17 @@ Peer::Peer(size_t algorithm, const Workload &w, Precision p, int layers)
     CUDNN(cudnnGetRNNWeightSpaceSize(handle(), rnn.get(), &weight_bytes));
     CUDNN(cudnnGetRNNTempSpaceSizes(handle(), rnn.get(), cudnn::CUDNN_FWD_MODE_TRAINING,
                                     x_desc.get(), &work_bytes, &reserve_bytes));
-    weights = room<char>((int64_t)weight_bytes), dweights = room<char>((int64_t)weight_bytes);
-    work = room<char>((int64_t)work_bytes + 16), reserve = room<char>((int64_t)reserve_bytes + 16);
+    weights = device_alloc<char>((int64_t)weight_bytes),
+    dweights = device_alloc<char>((int64_t)weight_bytes);
+    work = device_alloc<char>((int64_t)work_bytes + 16),
+    reserve = device_alloc<char>((int64_t)reserve_bytes + 16);
     find_places();
-    weights = on_device(packed());
-    lengths = on_device(std::vector<int32_t>(length.begin(), length.end()));
-    x = on_device(stored(in.x, p)), dy = on_device(stored(in.dy, p));
-    h = on_device(stored(in.h0, p)), c = on_device(stored(in.c0, p));
-    for (Shared<char> *one : {&y, &dx}) *one = room<char>((int64_t)x->bytes());
-    for (Shared<char> *one : {&hy, &cy, &dh, &dc}) *one = room<char>((int64_t)h->bytes());
+    weights = device_copy(packed());
+    lengths = device_copy(std::vector<int32_t>(length.begin(), length.end()));
+    x = device_copy(stored(in.x, p)), dy = device_copy(stored(in.dy, p));
+    h = device_copy(stored(in.h0, p)), c = device_copy(stored(in.c0, p));
+    for (Shared<char> *one : {&y, &dx}) *one = device_alloc<char>((int64_t)x->bytes());
+    for (Shared<char> *one : {&hy, &cy, &dh, &dc}) *one = device_alloc<char>((int64_t)h->bytes());
 }
 
 Place Peer::place(cudnn::Tensor desc, const void *at, int64_t rows, int64_t columns) const

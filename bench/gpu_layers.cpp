@@ -11,7 +11,7 @@
 extern "C" {
 #include "host/data/batcher.h"
 #include "host/store/params.h"
-#include "host/backend/products.h"
+#include "host/backend/gemm.h"
 }
 
 namespace bench_gpu
@@ -40,10 +40,10 @@ std::shared_ptr<Case> embedding_forward_case(const Workload &w)
     auto ids_host = std::make_shared<std::vector<std::vector<int32_t>>>();
     auto ids = std::make_shared<std::vector<Shared<int32_t>>>();
     auto x = std::make_shared<std::vector<Shared<float>>>();
-    auto encoder = on_device(*encoder_host);
+    auto encoder = device_copy(*encoder_host);
     for (int s = 0; s < sets; s++) {
         ids_host->push_back(drawn_ids((uint64_t)s, N));
-        ids->push_back(on_device(ids_host->back())), x->push_back(room<float>(N * H));
+        ids->push_back(device_copy(ids_host->back())), x->push_back(device_alloc<float>(N * H));
     }
     c->sets = sets;
     c->bytes = bytes_of(N + distinct((*ids_host)[0]) * H + N * H);
@@ -61,7 +61,7 @@ std::shared_ptr<Case> embedding_forward_case(const Workload &w)
             for (int64_t u = 0; u < H; u++) {
                 float kept =
                     w.keep < 1
-                        ? (mask_quad(&key, n, H, u & ~int64_t{3}) >> (u & 3) & 1 ? key.scale : 0)
+                        ? (mask_nibble(&key, n, H, u & ~int64_t{3}) >> (u & 3) & 1 ? key.scale : 0)
                         : 1;
                 right[(size_t)(n * H + u)] =
                     (*encoder_host)[(size_t)((*ids_host)[(size_t)s][(size_t)n] * H + u)] * kept;
@@ -80,7 +80,7 @@ std::vector<R> embedding_sums(const std::vector<int32_t> &ids, const std::vector
     for (int64_t n = 0; n < (int64_t)ids.size(); n++) {
         int64_t to = seen.emplace(ids[(size_t)n], n).first->second;
         for (int64_t u = 0; u < H; u++) {
-            bool kept = !key || (mask_quad(key, n, H, u & ~int64_t{3}) >> (u & 3) & 1);
+            bool kept = !key || (mask_nibble(key, n, H, u & ~int64_t{3}) >> (u & 3) & 1);
             R scale = key ? (R)key->scale : 1;
             rows_of[(size_t)(to * H + u)] += kept ? (R)dx[(size_t)(n * H + u)] * scale : 0;
         }
@@ -102,8 +102,8 @@ std::shared_ptr<Case> embedding_backward_case(const Workload &w)
     for (int s = 0; s < sets; s++) {
         Set d;
         d.ids_host = drawn_ids((uint64_t)s, N), d.dx_host = drawn(16 + (uint32_t)s, N * H, 0.01);
-        d.ids = on_device(d.ids_host), d.dx = on_device(d.dx_host);
-        d.first = room<int32_t>(N), d.rows = room<float>(N * H);
+        d.ids = device_copy(d.ids_host), d.dx = device_copy(d.dx_host);
+        d.first = device_alloc<int32_t>(N), d.rows = device_alloc<float>(N * H);
         data->push_back(d);
     }
     c->sets = sets;
@@ -157,14 +157,15 @@ std::shared_ptr<Case> softmax_case(const Workload &w)
         Shared<int32_t> target;
     };
     auto bias_host = std::make_shared<std::vector<float>>(drawn(2, V, 0.1));
-    auto bias = on_device(*bias_host);
+    auto bias = device_copy(*bias_host);
     auto data = std::make_shared<std::vector<Set>>();
     const float inverse_B = 1.0f / (float)w.B;
     for (int s = 0; s < sets; s++) {
         Set d;
         d.host = drawn(16 + (uint32_t)s, N * V, 5.0), d.target_host = drawn_ids((uint64_t)s, N);
-        d.kept = on_device(d.host), d.logits = room<float>(N * V), d.nats = room<float>(N);
-        d.target = on_device(d.target_host);
+        d.kept = device_copy(d.host), d.logits = device_alloc<float>(N * V),
+        d.nats = device_alloc<float>(N);
+        d.target = device_copy(d.target_host);
         data->push_back(d);
     }
     c->sets = sets;
@@ -204,10 +205,10 @@ std::shared_ptr<Case> column_sums_case(const Workload &w, int64_t cols)
     const int64_t N = w.T * w.B;
     auto host = std::make_shared<std::vector<std::vector<float>>>();
     auto m = std::make_shared<std::vector<Shared<float>>>();
-    auto out = room<float>(cols);
+    auto out = device_alloc<float>(cols);
     for (int s = 0; s < sets; s++)
         host->push_back(drawn(16 + (uint32_t)s, N * cols, 0.01)),
-            m->push_back(on_device(host->back()));
+            m->push_back(device_copy(host->back()));
     c->sets = sets;
     c->bytes = bytes_of(N * cols + cols);
     c->poison = [out](int) { out->poison(); };
@@ -244,12 +245,13 @@ std::shared_ptr<Optimizer> optimizer(const Workload &w)
     o->ids_host = drawn_ids(0, N);
     std::map<int32_t, int> seen;
     for (int32_t id : o->ids_host) o->first_host.push_back(seen[id]++ == 0);
-    o->weights_kept = on_device(o->weights_host), o->weights = on_device(o->weights_host);
-    o->grads = on_device(o->grads_host), o->rows = on_device(o->rows_host);
-    o->encoder_kept = on_device(o->encoder_host), o->encoder = on_device(o->encoder_host);
-    o->ids = on_device(o->ids_host), o->first = on_device(o->first_host);
-    o->nats = on_device(drawn(5, N, 1.0));
-    o->partial = room<double>(sgd_partials(dense, N)), o->results = room<StepResult>(1);
+    o->weights_kept = device_copy(o->weights_host), o->weights = device_copy(o->weights_host);
+    o->grads = device_copy(o->grads_host), o->rows = device_copy(o->rows_host);
+    o->encoder_kept = device_copy(o->encoder_host), o->encoder = device_copy(o->encoder_host);
+    o->ids = device_copy(o->ids_host), o->first = device_copy(o->first_host);
+    o->nats = device_copy(drawn(5, N, 1.0));
+    o->partial = device_alloc<double>(sgd_partials(dense, N)),
+    o->results = device_alloc<StepResult>(1);
     SgdArgs &a = o->args;
     a.state = gpu.state->get(), a.fault = gpu.fault->get(), a.weights = o->weights->get(),
     a.grads = o->grads->get();
@@ -331,9 +333,10 @@ std::shared_ptr<Case> step_begin_case(const Workload &w)
     auto c = std::make_shared<Case>();
     const int64_t n = 64 * w.B * (w.T + 1);
     auto host = std::make_shared<std::vector<int32_t>>(drawn_ids(0, n));
-    auto ids = on_device(*host);
-    auto x = room<int32_t>(w.T * w.B), y = room<int32_t>(w.T * w.B);
-    auto first = on_device(std::vector<StepState>(1)), state = on_device(std::vector<StepState>(1));
+    auto ids = device_copy(*host);
+    auto x = device_alloc<int32_t>(w.T * w.B), y = device_alloc<int32_t>(w.T * w.B);
+    auto first = device_copy(std::vector<StepState>(1)),
+         state = device_copy(std::vector<StepState>(1));
     c->bytes = bytes_of(3 * w.T * w.B);
     c->restore = [=](int) { state->copy_from(*first, gpu.context.stream); };
     c->poison = [=](int) { x->poison(), y->poison(); };
@@ -363,7 +366,7 @@ std::vector<Product> products(const Workload &w)
             {"dh", false, false, N, H, V, H},    {"dw_dec", true, false, V, H, N, H}};
 }
 
-// A product as the cuda backend runs it (host/backend/products.h): by cuBLASLt with the library's
+// A product as the cuda backend runs it (host/backend/gemm.h): by cuBLASLt with the library's
 // first suggestion, or with PLSTM_TUNE=1 the fastest.
 std::shared_ptr<Case> product_case(const Product &p, Precision precision)
 {
@@ -375,28 +378,28 @@ std::shared_ptr<Case> product_case(const Product &p, Precision precision)
     auto b_host = std::make_shared<std::vector<float>>(drawn(1, p.k * p.n, 0.1));
     auto a16 = std::make_shared<std::vector<Shared<uint16_t>>>();
     const bool bf16 = precision == Precision::BF16;
-    auto b = bf16 ? nullptr : on_device(*b_host);
-    auto b16 = bf16 ? on_device(bf16_bits(*b_host)) : nullptr;
-    auto out = room<float>(p.m * p.n);
+    auto b = bf16 ? nullptr : device_copy(*b_host);
+    auto b16 = bf16 ? device_copy(bf16_bits(*b_host)) : nullptr;
+    auto out = device_alloc<float>(p.m * p.n);
     for (int s = 0; s < sets; s++) {
         host->push_back(drawn(16 + (uint32_t)s, p.m * p.k, 0.5));
-        if (bf16) a16->push_back(on_device(bf16_bits(host->back())));
-        else a->push_back(on_device(host->back()));
+        if (bf16) a16->push_back(device_copy(bf16_bits(host->back())));
+        else a->push_back(device_copy(host->back()));
     }
-    const std::shared_ptr<Products> algorithm(new Products(), [](Products *of) {
-        products_close(of);
+    const std::shared_ptr<Gemm> algorithm(new Gemm(), [](Gemm *of) {
+        gemm_close(of);
         delete of;
     });
-    const ProductShape shape = {p.ta, p.tb, p.m, p.n, p.k};
+    const GemmShape shape = {p.ta, p.tb, p.m, p.n, p.k};
     const auto A = [=](int s) -> const void * {
         return bf16 ? (const void *)(*a16)[(size_t)s]->get() : (*a)[(size_t)s]->get();
     };
     const void *B = bf16 ? (const void *)b16->get() : b->get();
     Error e;
-    if (products_open(algorithm.get(), lstm_precision_of(precision), &gpu.facts, gpu.context.blas,
-                      gpu.context.stream, gpu.workspace->get(), Gpu::workspace_bytes, p.offset,
-                      nullptr, &e) ||
-        products_prepare(algorithm.get(), shape, A(0), B, out->get(), &e))
+    if (gemm_open(algorithm.get(), lstm_precision_of(precision), &gpu.facts, gpu.context.blas,
+                  gpu.context.stream, gpu.workspace->get(), Gpu::workspace_bytes, p.offset, nullptr,
+                  &e) ||
+        gemm_prepare(algorithm.get(), shape, A(0), B, out->get(), &e))
         fail(e.text);
     c->sets = sets, c->precision = precision,
     c->flops = 2.0 * (double)p.m * (double)p.n * (double)p.k;
@@ -405,7 +408,7 @@ std::shared_ptr<Case> product_case(const Product &p, Precision precision)
     c->run = [=](int s) {
         (void)b, (void)b16; // these own B
         Error why;
-        if (products_run(algorithm.get(), shape, A(s), B, out->get(), &why)) fail(why.text);
+        if (gemm_run(algorithm.get(), shape, A(s), B, out->get(), &why)) fail(why.text);
         return cudaSuccess;
     };
     c->check = [=](int s) {

@@ -78,7 +78,7 @@ template <class R, class S> std::vector<R> masked(const Workload &w, const S *fr
     for (int64_t row = 0; row < w.T * w.B; row++)
         for (int64_t u = 0; u < w.H; u++) {
             const bool kept =
-                w.keep >= 1 || mask_quad(&key, row, w.H, u & ~int64_t{3}) >> (u & 3) & 1;
+                w.keep >= 1 || mask_nibble(&key, row, w.H, u & ~int64_t{3}) >> (u & 3) & 1;
             const size_t at = (size_t)(row * w.H + u);
             to[at] = kept ? (R)from[at] * (w.keep < 1 ? (R)(1 / w.keep) : 1) : 0;
         }
@@ -227,9 +227,9 @@ Launch::Launch(const LstmVariant *variant, const Workload &w, Precision p, bool 
     const LstmFootprint *footprint = variant->footprint;
     if (!footprint->tile[backward]) return;
     PlanOverride forced = {};
-    PlanConstants constants = {};
+    CostConstants constants = {};
     Error e = {};
-    if (plan_override_env(&forced, &e) || plan_constants(&gpu.facts, nullptr, &constants, &e))
+    if (plan_override_env(&forced, &e) || cost_constants(&gpu.facts, nullptr, &constants, &e))
         fail(e.text);
     if (lstm_plan(&gpu.facts, &shape, footprint, backward, &forced, &constants, &plan, &e))
         throw Refused(e.text);
@@ -246,11 +246,11 @@ Launch::Launch(const LstmVariant *variant, const Workload &w, Precision p, bool 
 void Launch::pack(const Workload &w, const float *w_hh)
 {
     if (scratch && variant->footprint->packed && !plan.backward) {
-        packed = room<float>(4 * w.H * w.H);
+        packed = device_alloc<float>(4 * w.H * w.H);
         CHECK(lstm_pack(gpu.context.stream, w.H, w_hh, packed->get()));
     }
     if (scratch && plan.precision == PRECISION_BF16) {
-        tiles = room<char>((int64_t)tensor_copy_bytes(w.H));
+        tiles = device_alloc<char>((int64_t)tensor_copy_bytes(w.H));
         CHECK(lstm_pack_tiles(gpu.context.stream, w.H, w_hh, tiles->get()));
     }
     gpu.wait();
@@ -282,13 +282,13 @@ std::shared_ptr<Case> forward_case(const LstmVariant *variant, const Workload &w
     for (int s = 0; s < sets; s++) {
         Set d;
         d.in = input_of(w, (uint32_t)s);
-        d.kept = on_device(d.in.x_proj), d.gates = room<float>(w.T * w.B * 4 * w.H);
-        d.h = room<float>((w.T + 1) * row), d.c = room<float>((w.T + 1) * row);
-        d.y = room<float>(w.T * row);
+        d.kept = device_copy(d.in.x_proj), d.gates = device_alloc<float>(w.T * w.B * 4 * w.H);
+        d.h = device_alloc<float>((w.T + 1) * row), d.c = device_alloc<float>((w.T + 1) * row);
+        d.y = device_alloc<float>(w.T * row);
         data->push_back(d);
     }
-    auto w_hh = on_device((*data)[0].in.w_hh), b_ih = on_device((*data)[0].in.b_ih),
-         b_hh = on_device((*data)[0].in.b_hh);
+    auto w_hh = device_copy((*data)[0].in.w_hh), b_ih = device_copy((*data)[0].in.b_ih),
+         b_hh = device_copy((*data)[0].in.b_hh);
     launch->pack(w, w_hh->get());
     c->poison = [data, row](int s) {
         Set &d = (*data)[(size_t)s];
@@ -341,12 +341,12 @@ std::shared_ptr<Case> backward_case(const LstmVariant *variant, const Workload &
         d.in = input_of(w, (uint32_t)s);
         // A pass takes the same time with another set's saved tensors; the checked set has its own.
         const oracle::Saved<float> &saved = plain_of(s == 0 ? d.in : (*data)[0].in, nullptr);
-        d.kept = on_device(saved.gates), d.gates = room<float>(w.T * w.B * 4 * w.H);
-        d.h = on_device(saved.h), d.c = on_device(saved.c), d.dy = on_device(d.in.dy);
-        d.dh = room<float>(w.B * w.H), d.dc = room<float>(w.B * w.H);
+        d.kept = device_copy(saved.gates), d.gates = device_alloc<float>(w.T * w.B * 4 * w.H);
+        d.h = device_copy(saved.h), d.c = device_copy(saved.c), d.dy = device_copy(d.in.dy);
+        d.dh = device_alloc<float>(w.B * w.H), d.dc = device_alloc<float>(w.B * w.H);
         data->push_back(d);
     }
-    auto w_hh = on_device((*data)[0].in.w_hh);
+    auto w_hh = device_copy((*data)[0].in.w_hh);
     launch->pack(w, w_hh->get());
     c->poison = [data](int s) { (*data)[(size_t)s].dh->poison(), (*data)[(size_t)s].dc->poison(); };
     c->restore = [data](int s) {

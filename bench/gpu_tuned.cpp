@@ -126,7 +126,7 @@ const float *copy_of(const float *B, int64_t rows, int64_t columns)
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < columns; c++)
             to[(size_t)(c * rows + r)] = from[(size_t)(r * columns + c)];
-    copy = on_device(to);
+    copy = device_copy(to);
     return copy->get();
 }
 

@@ -188,22 +188,23 @@ std::shared_ptr<Case> whole_case(const LstmVariant *variant, const Workload &w, 
     if (back) Launch(variant, w, p, true);
     auto d = std::make_shared<Whole>();
     d->in = whole_input(w, layers, p, Precision::F32);
-    d->x = on_device(d->in.x), d->dy = on_device(d->in.dy), d->dx = room<float>(N * H),
-    d->dx2 = room<float>(N * H);
-    d->dh = room<float>(row), d->dc = room<float>(row);
+    d->x = device_copy(d->in.x), d->dy = device_copy(d->in.dy), d->dx = device_alloc<float>(N * H),
+    d->dx2 = device_alloc<float>(N * H);
+    d->dh = device_alloc<float>(row), d->dc = device_alloc<float>(row);
     if (p == Precision::BF16)
-        d->x16 = on_device(bf16_bits(d->in.x)), d->dgates16 = room<uint16_t>(4 * N * H);
+        d->x16 = device_copy(bf16_bits(d->in.x)), d->dgates16 = device_alloc<uint16_t>(4 * N * H);
     for (int i = 0; i < layers; i++) {
         const size_t at = (size_t)i;
         Layer l;
-        l.w_ih = on_device(d->in.w_ih[at]), l.w_hh = on_device(d->in.w_hh[at]);
-        l.b_ih = on_device(d->in.b_ih[at]), l.b_hh = on_device(d->in.b_hh[at]);
-        l.gates = room<float>(N * 4 * H), l.h = room<float>(N * H + row),
-        l.c = room<float>(N * H + row);
+        l.w_ih = device_copy(d->in.w_ih[at]), l.w_hh = device_copy(d->in.w_hh[at]);
+        l.b_ih = device_copy(d->in.b_ih[at]), l.b_hh = device_copy(d->in.b_hh[at]);
+        l.gates = device_alloc<float>(N * 4 * H), l.h = device_alloc<float>(N * H + row),
+        l.c = device_alloc<float>(N * H + row);
         if (d->bf16())
-            l.w_ih16 = on_device(bf16_bits(d->in.w_ih[at])), l.h16 = room<uint16_t>(N * H + row);
-        l.dw_ih = room<float>(4 * H * H), l.dw_hh = room<float>(4 * H * H),
-        l.db = room<float>(4 * H);
+            l.w_ih16 = device_copy(bf16_bits(d->in.w_ih[at])),
+            l.h16 = device_alloc<uint16_t>(N * H + row);
+        l.dw_ih = device_alloc<float>(4 * H * H), l.dw_hh = device_alloc<float>(4 * H * H),
+        l.db = device_alloc<float>(4 * H);
         l.forward = std::make_shared<Launch>(variant, w, p, false),
         l.forward->pack(w, l.w_hh->get());
         if (back) l.backward = std::make_shared<Launch>(variant, w, p, true);

@@ -2,13 +2,13 @@
 #ifndef PLSTM_BF16_CUH
 #define PLSTM_BF16_CUH
 
-#include "quad.cuh"
+#include "vec4.cuh"
 #include "tensor.cuh"
 
 #if DEV_ARCH == 0 || DEV_ARCH >= 800
 
 /* Elements i..i+3 of a row (n); those before 0 and from n on are not written. */
-static __device__ __forceinline__ void quad_store_bf16(uint16_t *row, int64_t i, int64_t n, Quad q)
+static __device__ __forceinline__ void vec4_store_bf16(uint16_t *row, int64_t i, int64_t n, Vec4 q)
 {
     uint16_t *p = row + i;
     uint2 w = make_uint2(tensor_pair(q.v[0], q.v[1]), tensor_pair(q.v[2], q.v[3]));

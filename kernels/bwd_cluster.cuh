@@ -7,10 +7,12 @@
 /* What follows from a plan, computed once on the host. */
 struct ClusterBackwardCounts {
     ClusterBackwardPieces pieces;
-    int32_t tiles;  /* of B that products read, along the contraction */
-    int32_t parcel; /* floats that one producer sends one consumer: its elements */
-    int32_t mask_quads;
-    uint32_t by_units; /* for divided() */
+    int32_t tiles;   /* of B that products read, along the contraction */
+    int32_t operand; /* words of one step's dgates */
+    int32_t parcel;  /* floats that one producer sends one consumer: its elements */
+    int32_t mask_nibbles;
+    uint32_t by_mask_nibbles; /* for divided() */
+    uint32_t by_units;        /* for divided() */
 };
 
 struct ClusterBackwardArgs {
@@ -77,27 +79,64 @@ static __device__ __forceinline__ void cluster_backward_put(const ClusterBackwar
     }
 }
 
-/* dgates and dc of the block's elements, from exchange n (0: nothing flows from beyond the last step). */
+/* An element of which all but the partial dh from step t+1 is at hand. */
+struct ClusterBackwardReady {
+    ClusterElement e;
+    CellReady cell;
+    float dh,
+        factor; /* what flows into h_t beside the partial dh, and the recurrent mask of these */
+    float dc;
+};
+
+static __device__ __forceinline__ ClusterBackwardReady
+cluster_backward_ready(const ClusterBackwardArgs &a, const BlockPlace &at, float *state,
+                       const MaskBits &bits, int32_t t, int32_t j)
+{
+    const LstmBackward &p = a.p;
+    int32_t stride = a.n.parcel;
+    ClusterBackwardReady r;
+    r.e = cluster_element(a, at, j);
+    if (j >= stride) r.e.exists = false;
+    if (!r.e.exists) return r;
+    state += j;
+    r.dh = state[STATE_DY * stride] *
+           mask_bits_factor(bits, t & 1, MASK_OUTPUT, p.output, at, r.e.row, r.e.u);
+    r.factor = 0.0f;
+    if (t + 1 < p.shape.T) /* h_t was masked as step t+1 read it */
+        r.factor = mask_bits_factor(bits, t & 1, MASK_RECURRENT, p.recurrent, at, r.e.row, r.e.u);
+    else if (p.dh_n) r.dh += p.dh_n[(at.row + r.e.row) * p.shape.H + at.unit + r.e.u];
+    Gates q = {state[0], state[stride], state[2 * stride], state[3 * stride]};
+    float c_before = state[STATE_C_BEFORE * stride];
+    r.cell = cell_backward_ready(q, c_before, state[STATE_C * stride]);
+    r.dc = state[STATE_DC * stride];
+    state[STATE_C * stride] = c_before;
+    return r;
+}
+
+/* Its dgates and dc, from exchange n (0: nothing flows from beyond the last step); dgates as operand, too. Partial dh are two sums, of
+ * the producers with even and with odd numbers. */
 template <int PRECISION>
 static __device__ __forceinline__ void
-cluster_backward_cells(const ClusterBackwardArgs &a, const BlockPlace &at,
-                       const ClusterBackwardShared &s, const MaskBits &bits, int32_t t, int32_t n)
+cluster_backward_finish(const ClusterBackwardArgs &a, const ClusterBackwardShared &s,
+                        uint32_t *dgates, int32_t n, int32_t j, ClusterBackwardReady &r)
 {
-    const LstmPlan &plan = a.plan;
+    if (!r.e.exists) return;
     int32_t stride = a.n.parcel;
-    const float *inbox = s.inbox + (n & 1) * plan.blocks * stride;
-    copy_async_wait<0>();
-    for (int32_t j = thread_again(); j < stride; j += (int32_t)blockDim.x) {
-        ClusterElement e = cluster_element(a, at, j);
-        if (!e.exists) continue;
-        Gates q = backward_cell(a.p, at, bits, t, e.row, e.u, s.state + j, stride, [&] {
-            float from_next = 0.0f;
-#pragma unroll 4
-            for (int32_t p = 0; p < plan.blocks; p++) from_next += inbox[p * stride + j];
-            return from_next;
-        });
-        cluster_backward_put<PRECISION>(a, s.dgates, e, q);
+    float *state = s.state + j;
+    if (n) {
+        const float *inbox = s.inbox + (n & 1) * a.plan.blocks * stride + j;
+        float from[2] = {0.0f, 0.0f};
+#pragma unroll 1
+        for (int32_t p = 0; p < a.plan.blocks; p += 8)
+#pragma unroll
+            for (int32_t i = 0; i < 8; i++)
+                if (p + i < a.plan.blocks) from[i & 1] += inbox[(p + i) * stride];
+        r.dh += (from[0] + from[1]) * r.factor;
     }
+    Gates q = cell_backward_finish(r.cell, r.dh, &r.dc);
+    cluster_backward_put<PRECISION>(a, dgates, r.e, q);
+    state[STATE_DC * stride] = r.dc;
+    state[0] = q.i, state[stride] = q.f, state[2 * stride] = q.g, state[3 * stride] = q.o;
 }
 
 /* A warp's partial dh to those who own the units, for exchange n. Two lanes with four batch rows of the units k and k + 8 of an m
@@ -131,6 +170,19 @@ cluster_backward_send(const ClusterBackwardArgs &a, const BlockPlace &at,
     }
 }
 
+/* Partial dh of the m tiles FIRST .. of a warp's QUADS, and these on their way while the rest is multiplied. */
+template <int PRECISION, int QUADS, int FIRST, int PART, int RESIDENT, int TILES>
+static __device__ __forceinline__ void cluster_backward_part(
+    const ClusterBackwardArgs &a, const BlockPlace &at, const ClusterBackwardShared &s,
+    const uint32_t (&kept)[RESIDENT > 0 ? RESIDENT : 1][QUADS][4], const uint4 *weights,
+    const uint2 *operand, const bool (&row)[TILES], int32_t first, int32_t n, bool timed_out)
+{
+    float sum[PART][TILES][4];
+    cluster_product<PRECISION, QUADS, FIRST, PART, RESIDENT, TILES>(
+        sum, kept, weights, a.plan.shared, operand, a.n.tiles, row);
+    if (!timed_out) cluster_backward_send<PART, TILES>(a, at, s, first + FIRST, n, sum);
+}
+
 /* ---- the launch ---- */
 
 #endif
@@ -145,12 +197,16 @@ static __device__ __forceinline__ void bwd_cluster_loop(const ClusterBackwardArg
     ClusterBackwardShared s = carve(a.n.pieces);
     BlockPlace at = block_place(plan, a.p.shape, a.first_row);
     if (at.rows <= 0) return; /* with the whole cluster */
-    MaskBits bits = {s.masks, a.n.mask_quads, plan.rows};
+    MaskBits bits = mask_bits_open(s.masks, a.n.mask_nibbles, a.n.by_mask_nibbles, plan.rows,
+                                   a.p.output, a.p.recurrent);
     const int32_t warp = (int32_t)threadIdx.x >> 5, lane = (int32_t)threadIdx.x & 31,
                   first = warp * QUADS;
-    ClusterMeeting meeting = {s.arrived, s.flags,
+    ClusterMeeting meeting = {s.arrived,
+                              s.flags,
+                              s.sent,
                               cluster_step_bytes(&plan, a.p.shape.H, at.units, at.rows),
-                              a.p.launch.poll_limit, T - 1};
+                              a.p.launch.poll_limit,
+                              T - 1};
 
     uint32_t kept[RESIDENT > 0 ? RESIDENT : 1][QUADS][4];
 #pragma unroll
@@ -176,28 +232,48 @@ static __device__ __forceinline__ void bwd_cluster_loop(const ClusterBackwardArg
     backward_carry_in(a.p, at, s.state, a.n.parcel, each);
     backward_fetch(a.p, at, s.state, a.n.parcel, T - 1, each);
     mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, T - 1);
+    if (T > 1) mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, T - 2);
 
     bool runs = cluster_open(meeting, a.fault);
     for (int32_t t = T - 1; runs && t >= 0; t--) {
         int32_t n = T - 1 - t; /* the exchange that this step takes; it sends n + 1 */
+        const int32_t threads = (int32_t)blockDim.x;
+        uint32_t *dgates = s.dgates + (n & 1) * a.n.operand;
+        int32_t j = thread_again();
+        copy_async_wait<0>();
+        ClusterBackwardReady ready = cluster_backward_ready(a, at, s.state, bits, t, j);
         if (n == 0 || cluster_receive(meeting, n))
-            cluster_backward_cells<PRECISION>(a, at, s, bits, t, n);
+#pragma unroll 1
+            for (;;) {
+                cluster_backward_finish<PRECISION>(a, s, dgates, n, j, ready);
+                if ((j += threads) >= a.n.parcel) break;
+                ready = cluster_backward_ready(a, at, s.state, bits, t, j);
+            }
         __syncthreads(); /* dgates are there; nobody of the block reads exchange n any more */
-        if (meeting.flags->gone) {
-            if (threadIdx.x == 0) cluster_report(a.fault, n, t);
-            break;
-        }
+        const bool timed_out = meeting.flags->timed_out[n & 1] != 0;
         if (t) {
-            float sum[QUADS][TILES][4];
-            cluster_product<PRECISION, QUADS, RESIDENT, TILES>(
-                sum, kept, weights, plan.shared, (const uint2 *)s.dgates + lane, 0, a.n.tiles);
-            cluster_backward_send<QUADS, TILES>(a, at, s, first, n + 1, sum);
+            const uint2 *operand = (const uint2 *)dgates + lane;
+            bool row[TILES];
+#pragma unroll
+            for (int i = 0; i < TILES; i++) row[i] = i * TENSOR_BATCH + (lane >> 2) < at.rows;
+            cluster_backward_part<PRECISION, QUADS, 0, QUADS - QUADS / 2, RESIDENT, TILES>(
+                a, at, s, kept, weights, operand, row, first, n + 1, timed_out);
+            if constexpr (QUADS > 1)
+                cluster_backward_part<PRECISION, QUADS, QUADS - QUADS / 2, QUADS / 2, RESIDENT,
+                                      TILES>(a, at, s, kept, weights, operand, row, first, n + 1,
+                                             timed_out);
+            if (lane == 0 && !timed_out) cluster_note(&s.sent[warp], (uint32_t)n + 1);
+        }
+        if (timed_out) {
+            if (threadIdx.x == 0)
+                cluster_report(meeting, plan, a.p.shape, at, a.fault, n, t,
+                               [&](int32_t) { return plan.groups; });
+            break;
         }
         backward_store(a.p, at, s.state, a.n.parcel, t, each);
         if (t == 0) break;
         backward_fetch(a.p, at, s.state, a.n.parcel, t - 1, each);
-        mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, t - 1);
-        __syncthreads(); /* dgates are read */
+        if (t > 1) mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, t - 2);
     }
     cluster_close(meeting);
 #endif
@@ -210,8 +286,10 @@ struct ClusterBackwardPass : PassOf<ClusterBackwardArgs, LstmBackward, KIND_CLUS
         ClusterBackwardCounts n;
         n.pieces = cluster_backward_pieces(&plan);
         n.tiles = cluster_operand_tiles(&plan);
+        n.operand = (int32_t)cluster_operand_words(&plan);
         n.parcel = (int32_t)cluster_items(&plan);
-        n.mask_quads = plan_mask_quads(plan.units);
+        n.mask_nibbles = plan_mask_nibbles(plan.units);
+        n.by_mask_nibbles = inverse_of(n.mask_nibbles);
         n.by_units = inverse_of(plan.units);
         return {plan, n, p, nullptr, 0};
     }

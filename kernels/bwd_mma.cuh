@@ -159,7 +159,8 @@ static __device__ __forceinline__ void bwd_mma_loop(const MmaBackwardArgs &a)
     MmaShared s = carve(a.n.pieces);
     BlockPlace at = mma_place(plan, a.p.shape, a.first_row);
     if (at.rows <= 0) return; /* with the whole replica */
-    MaskBits bits = {s.masks, a.n.mask_quads, plan.rows};
+    MaskBits bits = mask_bits_open(s.masks, a.n.mask_nibbles, a.n.by_mask_nibbles, plan.rows,
+                                   a.p.output, a.p.recurrent);
     MmaMatrix matrix = {a.p.w_hh, a.p.w_tiles, a.p.shape.H};
     const int32_t rank = at.block % plan.cluster;
     GridBarrier barrier;

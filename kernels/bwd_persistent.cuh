@@ -31,7 +31,8 @@ struct BackwardCounts {
     int32_t width;       /* groups*pitch: batch rows of dgates side by side */
     int32_t unit_rows;   /* of dgates, in a pass */
     int32_t items, slot; /* elements of a pass, of all passes */
-    int32_t mask_quads;
+    int32_t mask_nibbles;
+    uint32_t by_mask_nibbles;     /* for divided() */
     uint32_t by_units, by_parcel; /* inverses, for divided(): of units, of the float4 of a parcel */
     uint32_t by_quads, by_slices;
     int64_t pass_floats, exchange_floats; /* of the exchange */
@@ -346,7 +347,8 @@ static __device__ __forceinline__ void bwd_persistent(const BackwardArgs &a)
     BackwardShared s = carve(a.n.pieces);
     BlockPlace at = block_place(plan, a.p.shape, a.first_row);
     if (at.rows <= 0) return; /* with the whole replica */
-    MaskBits bits = {s.masks, a.n.mask_quads, plan.rows};
+    MaskBits bits = mask_bits_open(s.masks, a.n.mask_nibbles, a.n.by_mask_nibbles, plan.rows,
+                                   a.p.output, a.p.recurrent);
 
     float4 kept[RESIDENT > 0 ? 4 * RESIDENT : 1];
     backward_load_registers<RESIDENT>(a, at, kept);
@@ -407,7 +409,8 @@ struct BackwardPass : PassOf<BackwardArgs, LstmBackward, KIND_VECTOR, 1> {
         n.unit_rows = (int32_t)plan_unit_rows(&plan);
         n.items = (int32_t)plan_items(&plan);
         n.slot = plan.passes * n.items;
-        n.mask_quads = plan_mask_quads(plan.units);
+        n.mask_nibbles = plan_mask_nibbles(plan.units);
+        n.by_mask_nibbles = inverse_of(n.mask_nibbles);
         n.by_units = inverse_of(plan.units);
         n.by_parcel = inverse_of(n.parcel / 4);
         n.by_quads = inverse_of(plan.quads), n.by_slices = inverse_of(plan.slices);

@@ -78,6 +78,21 @@ __device__ __forceinline__ float cluster_load(const float *p, unsigned rank)
     return __uint_as_float(cluster_load((const unsigned *)p, rank));
 }
 
+/* A word of the own block that other blocks of the cluster look at by cluster_look. Neither orders anything. */
+__device__ __forceinline__ void cluster_note(unsigned *p, unsigned v)
+{
+    *(volatile unsigned *)p = v;
+}
+__device__ __forceinline__ unsigned cluster_look(const unsigned *p, unsigned rank)
+{
+    unsigned v;
+    asm volatile("ld.volatile.shared::cluster.u32 %0, [%1];"
+                 : "=r"(v)
+                 : "r"(shared_at(p, rank))
+                 : "memory");
+    return v;
+}
+
 /* ---- mbarriers ---- */
 
 typedef unsigned long long

@@ -15,7 +15,7 @@
 #include "launch.cuh"
 #include "layers.h"
 #include "mask.cuh"
-#include "quad.cuh"
+#include "vec4.cuh"
 
 enum {
     EMBEDDING_THREADS = 128,
@@ -29,14 +29,14 @@ static __device__ __forceinline__ int64_t own_unit()
 }
 
 /* Units u..u+3 of what position n reads. */
-static __device__ __forceinline__ Quad table_row(const EmbeddingTable &t, int64_t id, int64_t H,
+static __device__ __forceinline__ Vec4 table_row(const EmbeddingTable &t, int64_t id, int64_t H,
                                                  int64_t u)
 {
-    Quad row = {{0.0f, 0.0f, 0.0f, 0.0f}};
-    if (id >= 0) return quad_load(t.encoder + id * H, u, H, 0.0f);
+    Vec4 row = {{0.0f, 0.0f, 0.0f, 0.0f}};
+    if (id >= 0) return vec4_load(t.encoder + id * H, u, H, 0.0f);
     if (id == EMBEDDING_ZERO) return row;
-    row = quad_load(t.projected + (EMBEDDING_ZERO - 1 - id) * H, u, H, 0.0f);
-    Quad bias = quad_load(t.bias, u, H, 0.0f);
+    row = vec4_load(t.projected + (EMBEDDING_ZERO - 1 - id) * H, u, H, 0.0f);
+    Vec4 bias = vec4_load(t.bias, u, H, 0.0f);
     for (int k = 0; k < 4; k++) row.v[k] += bias.v[k];
     return row;
 }
@@ -47,8 +47,8 @@ __global__ void __launch_bounds__(EMBEDDING_THREADS)
 {
     int64_t n = blockIdx.x, u = own_unit();
     if (u >= H) return;
-    Quad row = table_row(table, ids[n], H, u);
-    quad_store(x + n * H, u, H, mask_quad_apply(mask_open(site), n, H, u, row));
+    Vec4 row = table_row(table, ids[n], H, u);
+    vec4_store(x + n * H, u, H, mask_vec4_apply(mask_open(site), n, H, u, row));
 }
 
 __global__ void __launch_bounds__(EMBEDDING_THREADS)
@@ -58,8 +58,8 @@ __global__ void __launch_bounds__(EMBEDDING_THREADS)
 #if DEV_ARCH == 0 || DEV_ARCH >= 800
     int64_t n = blockIdx.x, u = own_unit();
     if (u >= H) return;
-    Quad row = table_row(table, ids[n], H, u);
-    quad_store_bf16(x + n * H, u, H, mask_quad_apply(mask_open(site), n, H, u, row));
+    Vec4 row = table_row(table, ids[n], H, u);
+    vec4_store_bf16(x + n * H, u, H, mask_vec4_apply(mask_open(site), n, H, u, row));
 #endif
 }
 
@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(EMBEDDING_THREADS)
     if (seen) return;
 
     Mask mask = mask_open(site);
-    Quad sum = {{0.0f, 0.0f, 0.0f, 0.0f}};
+    Vec4 sum = {{0.0f, 0.0f, 0.0f, 0.0f}};
     for (int64_t start = n; start < N; start += MATCH_CHUNK) {
         for (int w = threadIdx.x; w < MATCH_WORDS; w += EMBEDDING_THREADS) match[w] = 0;
         __syncthreads();
@@ -91,12 +91,12 @@ __global__ void __launch_bounds__(EMBEDDING_THREADS)
         for (int w = 0; w < MATCH_WORDS && u < H; w++)
             for (unsigned left = match[w]; left; left &= left - 1) {
                 int64_t m = start + 32 * w + __ffs((int)left) - 1;
-                Quad x = mask_quad_apply(mask, m, H, u, quad_load(dx + m * H, u, H, 0.0f));
+                Vec4 x = mask_vec4_apply(mask, m, H, u, vec4_load(dx + m * H, u, H, 0.0f));
                 for (int k = 0; k < 4; k++) sum.v[k] += x.v[k];
             }
         __syncthreads();
     }
-    if (u < H) quad_store(rows + n * H, u, H, sum);
+    if (u < H) vec4_store(rows + n * H, u, H, sum);
 }
 
 extern "C" cudaError_t embedding_prepare(void)

@@ -7,11 +7,8 @@
 /* What follows from a plan, computed once on the host: as kernel arguments these cost no registers. */
 struct ClusterForwardCounts {
     ClusterForwardPieces pieces;
-    int32_t tiles;   /* of B that products read, along k */
-    int32_t pitch;   /* floats of a unit's partial sums */
+    int32_t tiles;   /* k tiles of B */
     int32_t operand; /* words of one exchange */
-    int32_t mask_quads;
-    uint32_t by_units; /* for divided() */
 };
 
 struct ClusterForwardArgs {
@@ -26,27 +23,88 @@ struct ClusterForwardArgs {
 
 CARVED_PIECES(ClusterForwardShared, ClusterForwardPieces, CLUSTER_FORWARD_PIECES)
 
-/* What a warp multiplies: row tiles `row` .. of the block against k tiles `k` .. */
-struct ClusterForwardWarp {
-    int32_t index, lane, slice, row, k;
+/* ---- how a row tile and a batch tile lie in a warp ----
+ * Rows and k of a tile are permuted as it is loaded, equally in A and B, so that neither cells nor sends move data between warps.
+ *
+ * Rows       row g of A is row 2g of tensor.h's tile, row g + 8 is row 2g + 1. Of D, an even g = lane / 4 then holds the gates i and f
+ *            of unit g / 2, an odd one g and o, each for two batch rows: one exchange with lane ^ 4 gives each lane all four gates of
+ *            one element.
+ * k          lane q = lane % 4 has of a k tile in bf16 the units 4q .. 4q + 3, in tf32 2q and 2q + 1. */
+
+/* The element of lane (m, n): unit u of the block, row of the replica. */
+struct ClusterForwardElement {
+    int32_t u, row;
+    bool exists;
 };
+
+static __device__ __forceinline__ ClusterForwardElement
+cluster_forward_element(const BlockPlace &at, int32_t lane, int32_t tile, int32_t n)
+{
+    ClusterForwardElement e;
+    e.u = tile * TENSOR_UNITS + (lane >> 3);
+    e.row = n * TENSOR_BATCH + 2 * (lane & 3) + (lane >> 2 & 1);
+    e.exists = e.u < at.units && e.row < at.rows;
+    return e;
+}
+
+/* Where the two words of lane q and batch row g of a B tile lie: the number of the pair. In bf16 two rows of four units are 16
+ * neighbouring bytes, in tf32 one row. The lanes of half a warp read 32 different banks. */
+template <int PRECISION>
+static __device__ __forceinline__ int32_t cluster_forward_pair(int32_t g, int32_t q)
+{
+    return PRECISION == PRECISION_BF16 ? q * TENSOR_BATCH + (g ^ (q & 2) << 1) : g * 4 + q;
+}
 
 /* ---- before the first step ---- */
 
-/* The A operand of the warp's i-th k tile and m-th row tile; zeros past the slice, the block and w_hh. */
+/* Where the lane's four words of a row tile of the block begin: words of w_tiles in bf16, elements of w_hh in tf32; and how many of the
+ * k that follow exist, tiles and elements. None past the block's units. */
+struct ClusterForwardRows {
+    const float *from[4];
+    int64_t k[4];
+};
+
 template <int PRECISION>
-static __device__ __forceinline__ void
-cluster_forward_weight(const ClusterForwardArgs &a, const BlockPlace &at,
-                       const ClusterForwardWarp &me, int32_t i, int32_t m, uint32_t (&w)[4])
+static __device__ __forceinline__ ClusterForwardRows
+cluster_forward_rows(const ClusterForwardArgs &a, const BlockPlace &at, int32_t tile)
 {
-    w[0] = w[1] = w[2] = w[3] = 0;
-    if (i < a.plan.depth && (me.row + m) * TENSOR_UNITS < at.units)
-        tensor_load<PRECISION>(a.p.w_hh, a.p.w_tiles, a.p.shape.H,
-                               at.unit / TENSOR_UNITS + me.row + m, me.k + i, w);
+    int32_t lane = (int32_t)threadIdx.x & 31, g = lane >> 2, q = lane & 3;
+    int64_t H = a.p.shape.H, r = at.unit / TENSOR_UNITS + tile;
+    int64_t across = tensor_k_tiles(H, PRECISION);
+    bool exists = tile * TENSOR_UNITS < at.units;
+    ClusterForwardRows w;
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+        int32_t row = 2 * g + (j & 1), upper = j >> 1;
+        if (PRECISION == PRECISION_BF16) { /* units 4q + 2 upper and the next: columns of a pair */
+            int32_t pair = 2 * q + upper,
+                    word = ((row & 7) * 4 + (pair & 3)) * 4 + (row >> 3) + 2 * (pair >> 2);
+            w.from[j] = (const float *)a.p.w_tiles + r * across * TENSOR_WORDS + word;
+            w.k[j] = exists ? across : 0;
+        } else {
+            int64_t unit = r * TENSOR_UNITS + (row >> 2), gate = row & 3, k = 2 * q + upper;
+            w.from[j] = a.p.w_hh + (gate * H + unit) * H + k;
+            w.k[j] = exists && unit < H ? H - k : 0;
+        }
+    }
+    return w;
 }
 
-/* h_0 of the replica's rows as B operand, masked where there is a recurrent site; zeros past the rows and past H, which nobody
- * overwrites; zeros in the other exchange. */
+/* The A operand of k tile i; zeros past what exists. */
+template <int PRECISION>
+static __device__ __forceinline__ void cluster_forward_weight(const ClusterForwardRows &rows,
+                                                              int32_t i, uint32_t (&w)[4])
+{
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+        if (PRECISION == PRECISION_BF16)
+            w[j] = i < rows.k[j] ? load_l2((const uint32_t *)rows.from[j] + i * TENSOR_WORDS) : 0;
+        else w[j] = i * 8 < rows.k[j] ? tf32_round(load_l2(rows.from[j] + i * 8)) : 0;
+    }
+}
+
+/* h_0 of the replica's rows as B operand, masked where there is a recurrent site; zeros past the rows and past H, where nobody
+ * but the padding of a send writes; zeros in the other exchange. */
 template <int PRECISION>
 static __device__ __forceinline__ void cluster_forward_first(const ClusterForwardArgs &a,
                                                              const BlockPlace &at,
@@ -58,94 +116,77 @@ static __device__ __forceinline__ void cluster_forward_first(const ClusterForwar
         if (row >= at.rows || k >= H) return 0.0f;
         return forward_h_0(a.p, m, at.row + row, k);
     };
-    for (int32_t j = (int32_t)threadIdx.x; j < a.n.operand; j += (int32_t)blockDim.x) {
-        int32_t tile = j / (TENSOR_WORDS / 2), word = j % (TENSOR_WORDS / 2);
-        int32_t row = tile / a.n.tiles * TENSOR_BATCH + word / 8, q = word / 2 % 4,
-                upper = word % 2;
+    for (int32_t j = (int32_t)threadIdx.x; j < a.n.operand / 2; j += (int32_t)blockDim.x) {
+        int32_t tile = j / 32, q = j % 4, g = j / 4 % 8;
+        int32_t row = tile / a.n.tiles * TENSOR_BATCH + g;
         int64_t k = (int64_t)(tile % a.n.tiles) * tensor_k(PRECISION);
+        uint32_t *to = s.exchange + 2 * (tile * 32 + cluster_forward_pair<PRECISION>(g, q));
         if (PRECISION == PRECISION_BF16) {
-            k += 8 * upper + 2 * q;
-            s.exchange[j] = tensor_pair(element(row, k), element(row, k + 1));
+            k += 4 * q;
+            to[0] = tensor_pair(element(row, k), element(row, k + 1));
+            to[1] = tensor_pair(element(row, k + 2), element(row, k + 3));
         } else {
-            s.exchange[j] = tf32_round(element(row, k + 4 * upper + q));
+            k += 2 * q;
+            to[0] = tf32_round(element(row, k)), to[1] = tf32_round(element(row, k + 1));
         }
-        s.exchange[a.n.operand + j] = 0;
+        to[a.n.operand] = to[a.n.operand + 1] = 0;
     }
 }
 
 /* ---- a step ---- */
 
-/* Where a warp's sums of a tile row go: a lane has gate lane/4 % 4 of the units lane/16 and that + 2 of each row tile. */
-template <int QUADS, int TILES>
-static __device__ __forceinline__ void
-cluster_forward_fold(const ClusterForwardArgs &a, const ClusterForwardShared &s,
-                     const ClusterForwardWarp &me, const float (&sum)[QUADS][TILES][4])
+/* The pre-activations of the lane's element, from the warp's sums of a row tile and a batch tile. */
+static __device__ __forceinline__ Gates cluster_forward_gates(const float (&d)[4], bool odd)
 {
-    int32_t g = me.lane >> 2, row = 2 * (me.lane & 3);
-    float *to = s.partial + (me.slice * a.plan.units + (g >> 2)) * a.n.pitch + 4 * row + (g & 3);
-#pragma unroll
-    for (int m = 0; m < QUADS; m++) {
-        int32_t unit = (me.row + m) * TENSOR_UNITS;
-        if (unit >= a.plan.units) break;
-#pragma unroll
-        for (int n = 0; n < TILES; n++) {
-            float *at = to + unit * a.n.pitch + 4 * TENSOR_BATCH * n;
-            at[0] = sum[m][n][0], at[4] = sum[m][n][1];
-            at[2 * a.n.pitch] = sum[m][n][2], at[2 * a.n.pitch + 4] = sum[m][n][3];
-        }
-    }
+    float x = __shfl_xor_sync(0xffffffffu, odd ? d[0] : d[1], 4);
+    float y = __shfl_xor_sync(0xffffffffu, odd ? d[2] : d[3], 4);
+    Gates q = {odd ? x : d[0], odd ? y : d[2], odd ? d[1] : x, odd ? d[3] : y};
+    return q;
 }
 
-/* One element's h into every block's exchange, `to`, from a warp whose lanes hold h of neighbouring units. In bf16 two lanes share
- * a word, which the even one sends to every second block, the odd one to the others. `sends`: the element exists. */
+/* h of a row tile's four units into every block's exchange, `to`: h is the lane's element, unit v of the tile in `row`, 0 where it does
+ * not exist. The lanes that have the same 16 bytes, eight in bf16 and four in tf32, share the blocks that they go to. `tile` counts
+ * row tiles of all H. */
 template <int PRECISION>
 static __device__ __forceinline__ void
 cluster_forward_send(const ClusterForwardArgs &a, const BlockPlace &at, uint32_t *to,
-                     Mbarrier *arrived, int32_t row, int32_t u, float h, bool sends)
+                     Mbarrier *arrived, int32_t v, int32_t row, int32_t tile, int32_t n, float h)
 {
-    enum { PAIR = PRECISION == PRECISION_BF16 ? 2 : 1 };
-    int32_t odd = u & (PAIR - 1), k = at.unit + u - odd;
-    uint32_t word;
+    enum { SHARED_BY = PRECISION == PRECISION_BF16 ? 8 : 4 };
+    int32_t odd = row & 1, q = row % TENSOR_BATCH / 2;
+    uint32_t pair, other[2];
+    uint4 words;
+    int32_t first, at_k, at_pair;
     if (PRECISION == PRECISION_BF16) {
-        float other = __shfl_xor_sync(0xffffffffu, h, 1);
-        word = odd ? tensor_pair(other, h) : tensor_pair(h, other);
+        float neighbour = __shfl_xor_sync(0xffffffffu, h, 8);
+        pair = v & 1 ? tensor_pair(neighbour, h) : tensor_pair(h, neighbour);
+        other[0] = __shfl_xor_sync(0xffffffffu, pair, 16);
+        uint2 own = v & 2 ? make_uint2(other[0], pair) : make_uint2(pair, other[0]);
+        other[0] = __shfl_xor_sync(0xffffffffu, own.x, 4);
+        other[1] = __shfl_xor_sync(0xffffffffu, own.y, 4);
+        words = odd ? make_uint4(other[0], other[1], own.x, own.y)
+                    : make_uint4(own.x, own.y, other[0], other[1]);
+        first = 2 * v + odd, at_k = tile >> 2, row -= odd;
+        at_pair = cluster_forward_pair<PRECISION>(2 * q, tile & 3);
     } else {
-        word = tf32_round(h);
+        pair = tf32_round(h);
+        other[0] = __shfl_xor_sync(0xffffffffu, pair, 8);
+        uint2 own = v & 1 ? make_uint2(other[0], pair) : make_uint2(pair, other[0]);
+        other[0] = __shfl_xor_sync(0xffffffffu, own.x, 16);
+        other[1] = __shfl_xor_sync(0xffffffffu, own.y, 16);
+        words = v & 2 ? make_uint4(other[0], other[1], own.x, own.y)
+                      : make_uint4(own.x, own.y, other[0], other[1]);
+        first = v, at_k = tile >> 1;
+        at_pair = cluster_forward_pair<PRECISION>(2 * q + odd, 2 * (tile & 1));
     }
-    if (!sends) return;
-    int32_t tile = row / TENSOR_BATCH * a.n.tiles + k / tensor_k(PRECISION);
-    to += tile * (TENSOR_WORDS / 2) +
-          tensor_operand(PRECISION, k % tensor_k(PRECISION), row % TENSOR_BATCH).word;
-    for (int32_t p = odd; p < a.plan.blocks; p += PAIR) {
+    if (row >= at.rows) return;
+    to += ((n * a.n.tiles + at_k) * 32 + at_pair) * 2;
+#pragma unroll
+    for (int i = 0; i < CLUSTER_BLOCKS / SHARED_BY; i++) {
+        int32_t p = first + i * SHARED_BY;
+        if (p >= a.plan.blocks) break;
         uint32_t peer = cluster_peer(at.block, p, a.plan.blocks);
-        store_async(shared_at(to, peer), word, shared_at(arrived, peer));
-    }
-}
-
-/* Gates, c and h of the block's elements, and h_t on its way into exchange n (0: nobody waits for it). Whole warps go round
- * together. */
-template <int PRECISION>
-static __device__ __forceinline__ void
-cluster_forward_cells(const ClusterForwardArgs &a, const BlockPlace &at,
-                      const ClusterForwardShared &s, const MaskBits &bits, int32_t t, int32_t n)
-{
-    const LstmPlan &plan = a.plan;
-    int32_t items = at.rows * plan.units;
-    uint32_t *to = s.exchange + (n & 1) * a.n.operand;
-    Mbarrier *arrived = &s.arrived[n & 1];
-    copy_async_wait<0>();
-    for (int32_t j = thread_again(); (j & ~31) < items; j += (int32_t)blockDim.x) {
-        int32_t row = divided(j, a.n.by_units), u = j - row * plan.units;
-        float h = 0.0f;
-        if (j < items && u < at.units) {
-            const float *partial = s.partial + u * a.n.pitch + 4 * row;
-            h = forward_cell(s, j, u, partial, plan.slices, plan.units * a.n.pitch);
-            if (n) h *= mask_bits_factor(bits, t & 1, MASK_RECURRENT, a.p.recurrent, at, row, u);
-        }
-        if (n) {
-            bool sends = j < items && (PRECISION == PRECISION_BF16 ? u & ~1 : u) < at.units;
-            cluster_forward_send<PRECISION>(a, at, to, arrived, row, u, h, sends);
-        }
+        store_async(shared_at(to, peer), words, shared_at(arrived, peer));
     }
 }
 
@@ -159,64 +200,133 @@ static __device__ __forceinline__ void fwd_cluster_loop(const ClusterForwardArgs
 #if DEV_ARCH == 0 || DEV_ARCH >= 900
     enum { TILES = BATCH / TENSOR_BATCH };
     const LstmPlan &plan = a.plan;
-    const int32_t T = (int32_t)a.p.shape.T;
+    const LstmForward &p = a.p;
+    const int32_t T = (int32_t)p.shape.T;
+    const int64_t B = p.shape.B, H = p.shape.H;
     ClusterForwardShared s = carve(a.n.pieces);
-    BlockPlace at = block_place(plan, a.p.shape, a.first_row);
+    BlockPlace at = block_place(plan, p.shape, a.first_row);
     if (at.rows <= 0) return; /* with the whole cluster */
-    MaskBits bits = {s.masks, a.n.mask_quads, plan.rows};
-    ClusterForwardWarp me;
-    me.index = (int32_t)threadIdx.x >> 5, me.lane = (int32_t)threadIdx.x & 31;
-    me.slice = me.index / plan.groups, me.row = (me.index - me.slice * plan.groups) * QUADS;
-    me.k = me.slice * plan.depth;
-    ClusterMeeting meeting = {s.arrived, s.flags,
-                              cluster_step_bytes(&plan, a.p.shape.H, at.units, at.rows),
-                              a.p.launch.poll_limit, T - 1};
+    const int32_t warp = (int32_t)threadIdx.x >> 5, lane = (int32_t)threadIdx.x & 31,
+                  tile = warp * QUADS; /* the first of the warp's row tiles */
+    ClusterMeeting meeting = {
+        s.arrived,           s.flags, s.sent, cluster_step_bytes(&plan, H, at.units, at.rows),
+        p.launch.poll_limit, T - 1};
 
     uint32_t kept[RESIDENT > 0 ? RESIDENT : 1][QUADS][4];
+    uint4 *weights = s.weights + warp * plan.shared * QUADS * 32 + lane;
 #pragma unroll
-    for (int i = 0; i < RESIDENT; i++)
+    for (int m = 0; m < QUADS; m++) {
+        ClusterForwardRows rows = cluster_forward_rows<PRECISION>(a, at, tile + m);
 #pragma unroll
-        for (int m = 0; m < QUADS; m++)
-            cluster_forward_weight<PRECISION>(a, at, me, i, m, kept[i][m]);
-    uint4 *weights = s.weights + me.index * plan.shared * QUADS * 32 + me.lane;
-    for (int32_t i = 0; i < plan.shared; i++)
-        for (int m = 0; m < QUADS; m++) {
+        for (int i = 0; i < RESIDENT; i++) cluster_forward_weight<PRECISION>(rows, i, kept[i][m]);
+        for (int32_t i = 0; i < plan.shared; i++) {
             uint32_t w[4];
-            cluster_forward_weight<PRECISION>(a, at, me, RESIDENT + i, m, w);
+            cluster_forward_weight<PRECISION>(rows, RESIDENT + i, w);
             weights[(i * QUADS + m) * 32] = make_uint4(w[0], w[1], w[2], w[3]);
         }
+    }
     cluster_forward_first<PRECISION>(a, at, s);
-    auto each = [&](auto do_item) {
-        for (int32_t j = thread_again(); j < at.rows * plan.units; j += (int32_t)blockDim.x) {
-            int32_t row = divided(j, a.n.by_units), u = j - row * plan.units;
-            if (u < at.units) do_item(row, u, j);
-        }
+    for (int32_t u = (int32_t)threadIdx.x; u < plan.units; u += (int32_t)blockDim.x) {
+        const float *x = p.b_ih + at.unit + u, *y = p.b_hh + at.unit + u;
+        s.bias[u] = u < at.units ? make_float4(x[0] + y[0], x[H] + y[H], x[2 * H] + y[2 * H],
+                                               x[3 * H] + y[3 * H])
+                                 : make_float4(0, 0, 0, 0);
+    }
+
+    /* What a lane keeps of its elements from step to step: c, the coming x_proj, and which of the masks' bits are set. */
+    float c[QUADS][TILES], x[QUADS][TILES][4];
+    uint32_t masked = 0;
+    auto each = [&](auto do_element) {
+        int32_t now =
+            opaque((int32_t)threadIdx.x); /* nothing that follows from it stays in registers */
+#pragma unroll
+        for (int m = 0; m < QUADS; m++)
+#pragma unroll
+            for (int n = 0; n < TILES; n++)
+                do_element(m, n, cluster_forward_element(at, now & 31, (now >> 5) * QUADS + m, n));
     };
-    forward_carry_in(
-        a.p, at, s, each, [](int32_t) {}, [](int32_t, int32_t, float) {});
-    forward_fetch(a.p, at, s, 0, each);
-    mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, 0);
+    auto fetch = [&](int32_t t) {
+        each([&](int m, int n, const ClusterForwardElement &e) {
+            const float *from = p.gates + ((t * B + at.row + e.row) * 4 * H + at.unit + e.u);
+#pragma unroll
+            for (int gate = 0; gate < 4; gate++) x[m][n][gate] = e.exists ? from[gate * H] : 0.0f;
+        });
+    };
+    const int64_t step = mask_step(p.output, p.recurrent);
+    auto draw = [&](int32_t t) {
+        each([&](int m, int n, const ClusterForwardElement &e) {
+            uint32_t two = mask_pair_draw(step, p.output, p.recurrent, t * B + at.row + e.row, B, H,
+                                          at.unit + (e.u & ~3), e.u & 3);
+            masked = (masked & ~(3u << 2 * (m * TILES + n))) | two << 2 * (m * TILES + n);
+        });
+    };
+    auto factor = [&](const MaskSite &site, int which, int m, int n) {
+        if (!site.on) return 1.0f;
+        return masked >> (2 * (m * TILES + n) + which) & 1 ? site.scale : 0.0f;
+    };
+    {
+        Mask first = mask_open(p.recurrent);
+        each([&](int m, int n, const ClusterForwardElement &e) {
+            int64_t b = at.row + e.row, i = b * H + at.unit + e.u;
+            c[m][n] = e.exists ? p.c[i] : 0.0f;
+            if (e.exists && p.h_masked) p.h_masked[i] = forward_h_0(p, first, b, at.unit + e.u);
+        });
+    }
+    fetch(0);
+    draw(0);
 
     bool runs = cluster_open(meeting, a.fault);
+    /* A warp without units reads nothing and sends nothing, so that nobody can know how far it is: it does not wait either. */
+    if (tile * TENSOR_UNITS >= at.units) runs = false;
     for (int32_t t = 0; runs && t < T; t++) {
-        if (t == 0 || cluster_receive(meeting, t)) {
-            float sum[QUADS][TILES][4];
-            const uint2 *operand = (const uint2 *)(s.exchange + (t & 1) * a.n.operand) + me.lane;
-            cluster_product<PRECISION, QUADS, RESIDENT, TILES>(sum, kept, weights, plan.shared,
-                                                               operand, me.k, a.n.tiles);
-            cluster_forward_fold<QUADS, TILES>(a, s, me, sum);
-        }
-        __syncthreads(); /* partial sums are there; nobody of the block reads h_{t-1} any more */
-        if (meeting.flags->gone) {
-            if (threadIdx.x == 0) cluster_report(a.fault, t, t);
+        if (t > 0 && !cluster_receive(meeting, t)) {
+            if (lane == 0)
+                cluster_report(meeting, plan, p.shape, at, a.fault, t, t, [](int32_t units) {
+                    return (int32_t)plan_div_up(units, QUADS * TENSOR_UNITS);
+                });
             break;
         }
-        cluster_forward_cells<PRECISION>(a, at, s, bits, t, t + 1 < T ? t + 1 : 0);
-        forward_store(a.p, at, s, bits, t, each);
-        if (t + 1 == T) break;
-        forward_fetch(a.p, at, s, t + 1, each);
-        mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, t + 1);
-        __syncthreads(); /* partial sums are read */
+        float sum[QUADS][TILES][4];
+        bool row[TILES];
+#pragma unroll
+        for (int n = 0; n < TILES; n++) row[n] = n * TENSOR_BATCH + (lane >> 2) < at.rows;
+        const uint2 *operand = (const uint2 *)(s.exchange + (t & 1) * a.n.operand) +
+                               cluster_forward_pair<PRECISION>(lane >> 2, lane & 3);
+        cluster_product<PRECISION, QUADS, 0, QUADS, RESIDENT, TILES>(
+            sum, kept, weights, plan.shared, operand, a.n.tiles, row);
+        __syncwarp(); /* all lanes have read h_{t-1}: what the warp sends from here on says so */
+        int32_t next = t + 1 < T ? t + 1 : 0; /* the exchange that h_t goes into; 0: none */
+        float h[QUADS][TILES];
+        each([&](int m, int n, const ClusterForwardElement &e) {
+            Gates q = cluster_forward_gates(sum[m][n], e.row & 1);
+            float4 bias = s.bias[min(e.u, plan.units - 1)];
+            q.i += x[m][n][0] + bias.x, q.f += x[m][n][1] + bias.y;
+            q.g += x[m][n][2] + bias.z, q.o += x[m][n][3] + bias.w;
+            CellState now = cell_forward(&q, c[m][n]);
+            c[m][n] = now.c, h[m][n] = now.h;
+            x[m][n][0] = q.i, x[m][n][1] = q.f, x[m][n][2] = q.g, x[m][n][3] = q.o;
+            if (next == 0 || (e.u & ~3) >= at.units) return;
+            float sent = e.exists ? now.h * factor(p.recurrent, MASK_RECURRENT, m, n) : 0.0f;
+            cluster_forward_send<PRECISION>(a, at, s.exchange + (next & 1) * a.n.operand,
+                                            &s.arrived[next & 1], e.u & 3, e.row,
+                                            (at.unit + e.u) / TENSOR_UNITS, n, sent);
+        });
+        if (next && lane == 0) cluster_note(&s.sent[warp], (uint32_t)next);
+        each([&](int m, int n, const ClusterForwardElement &e) {
+            if (!e.exists) return;
+            int64_t position = t * B + at.row + e.row, i = position * H + at.unit + e.u;
+            float *gates = p.gates + (position * 4 * H + at.unit + e.u);
+#pragma unroll
+            for (int gate = 0; gate < 4; gate++) gates[gate * H] = x[m][n][gate];
+            p.h[i + B * H] = h[m][n];
+            p.c[i + B * H] = c[m][n];
+            if (p.y) p.y[i] = h[m][n] * factor(p.output, MASK_OUTPUT, m, n);
+            if (p.h_masked && next)
+                p.h_masked[i + B * H] = h[m][n] * factor(p.recurrent, MASK_RECURRENT, m, n);
+        });
+        if (next == 0) break;
+        fetch(next);
+        draw(next);
     }
     cluster_close(meeting);
 #endif
@@ -225,14 +335,11 @@ static __device__ __forceinline__ void fwd_cluster_loop(const ClusterForwardArgs
 struct ClusterForwardPass : PassOf<ClusterForwardArgs, LstmForward, KIND_CLUSTER, 0> {
     static Args arguments(const LstmPlan &plan, const LstmForward &p)
     {
-        assert(cluster_sound(plan));
+        assert(cluster_sound(plan) && plan.slices == 1);
         ClusterForwardCounts n;
         n.pieces = cluster_forward_pieces(&plan);
         n.tiles = cluster_operand_tiles(&plan);
-        n.pitch = cluster_partial_pitch(&plan);
         n.operand = (int32_t)cluster_operand_words(&plan);
-        n.mask_quads = plan_mask_quads(plan.units);
-        n.by_units = inverse_of(plan.units);
         return {plan, n, p, nullptr, 0};
     }
 };

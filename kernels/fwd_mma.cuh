@@ -84,7 +84,8 @@ static __device__ __forceinline__ void fwd_mma_loop(const MmaForwardArgs &a)
                              s.bias};
     BlockPlace at = mma_place(plan, a.p.shape, a.first_row);
     if (at.rows <= 0) return; /* with the whole replica */
-    MaskBits bits = {s.masks, a.n.mask_quads, plan.rows};
+    MaskBits bits = mask_bits_open(s.masks, a.n.mask_nibbles, a.n.by_mask_nibbles, plan.rows,
+                                   a.p.output, a.p.recurrent);
     MmaMatrix matrix = {a.p.w_hh, a.p.w_tiles, a.p.shape.H};
     GridBarrier barrier;
     if (!barrier_open(&barrier, a.words + at.replica * plan.blocks, (uint32_t)plan.blocks,
@@ -113,14 +114,14 @@ static __device__ __forceinline__ void fwd_mma_loop(const MmaForwardArgs &a)
         for (int32_t pass = 0; pass < plan.passes; pass++) {
             float sum[STACKED][N][4];
             MmaWarp me = mma_forward_warp(a, at);
-            if (pass == 0) mma_watch(plan, a.n, me, barrier, barrier.gone);
+            if (pass == 0) mma_watch(plan, a.n, me, barrier, barrier.timed_out);
             mma_multiply<PRECISION, false, STACKED, RESIDENT, N>(
                 matrix, plan, me, s, kept, before + pass * a.n.pass_words, a.n.tiles, sum);
             if (pass) __syncthreads(); /* sums of the pass before lie where these go */
             mma_store_sums<STACKED, N>(s, me, plan.batch, a.n.pitch, sum);
             copy_async_wait<0>();
             __syncthreads();
-            if (!barrier_sound(barrier, barrier.gone, (uint32_t)t)) return;
+            if (!barrier_sound(barrier, barrier.timed_out, (uint32_t)t)) return;
             mma_forward_cells<PRECISION>(a, at, s, state, bits, t, pass, now);
         }
         __syncthreads();

@@ -25,7 +25,8 @@ struct ForwardCounts {
     int32_t slice_stride, chunk_floats, group_floats; /* of a staged chunk */
     int32_t columns;      /* slices*units: weights of one k side by side */
     int32_t lanes, items; /* groups*units; times batch */
-    int32_t folded, mask_quads;
+    int32_t folded, mask_nibbles;
+    uint32_t by_mask_nibbles;             /* for divided() */
     uint32_t by_units;                    /* inverse, for divided() */
     int64_t pass_floats, exchange_floats; /* of the exchange */
 };
@@ -242,7 +243,8 @@ static __device__ __forceinline__ void fwd_persistent(const ForwardArgs &a)
     ForwardShared s = carve(a.n.pieces);
     BlockPlace at = block_place(plan, a.p.shape, a.first_row);
     if (at.rows <= 0) return; /* with the whole replica */
-    MaskBits bits = {s.masks, a.n.mask_quads, plan.rows};
+    MaskBits bits = mask_bits_open(s.masks, a.n.mask_nibbles, a.n.by_mask_nibbles, plan.rows,
+                                   a.p.output, a.p.recurrent);
     int32_t tid = (int32_t)threadIdx.x;
     ForwardThread me = {tid % plan.units, tid / plan.units % plan.slices, tid / a.n.columns, false};
     me.works = me.group < plan.groups && me.unit < at.units;
@@ -310,7 +312,8 @@ struct ForwardPass : PassOf<ForwardArgs, LstmForward, KIND_VECTOR, 0> {
         n.lanes = plan.groups * plan.units;
         n.items = (int32_t)plan_items(&plan);
         n.folded = plan_folded(plan.slices);
-        n.mask_quads = plan_mask_quads(plan.units);
+        n.mask_nibbles = plan_mask_nibbles(plan.units);
+        n.by_mask_nibbles = inverse_of(n.mask_nibbles);
         n.by_units = inverse_of(plan.units);
         n.exchange_floats = plan_exchange_floats(&plan);
         n.pass_floats = n.exchange_floats / plan.passes;

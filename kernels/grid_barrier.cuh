@@ -28,27 +28,27 @@ struct GridBarrier {
     uint32_t first; /* number of this group's block 0 in the grid, for the record */
     uint32_t count; /* barriers this block has arrived at */
     uint32_t limit;
-    uint32_t *gone; /* shared: set once this block gives up */
+    uint32_t *timed_out; /* shared: set once this block gives up */
     FaultRecord *fault;
 };
 
 /* Looks between two looks at the fault record, which another block may have set. */
 enum { BARRIER_FAULT_EVERY = 1024 };
 
-/* The state of a launch; `gone` is a shared word of the block. Returns, after a __syncthreads, whether the grid is still
+/* The state of a launch; `timed_out` is a shared word of the block. Returns, after a __syncthreads, whether the grid is still
  * sound: a launch behind one that gave up does nothing. Blocks of one launch may disagree where a fault comes up just now: those
  * that stay then give up at their next wait. */
 static __device__ __forceinline__ bool barrier_open(GridBarrier *b, uint32_t *words,
                                                     uint32_t blocks, uint32_t self, uint32_t first,
-                                                    uint32_t limit, uint32_t *gone,
+                                                    uint32_t limit, uint32_t *timed_out,
                                                     FaultRecord *fault)
 {
     b->words = words, b->blocks = blocks, b->self = self, b->first = first;
     b->count = load_poll(&words[self]);
-    b->limit = limit, b->gone = gone, b->fault = fault;
-    if (threadIdx.x == 0) *gone = load_poll(&fault->set);
+    b->limit = limit, b->timed_out = timed_out, b->fault = fault;
+    if (threadIdx.x == 0) *timed_out = load_poll(&fault->set);
     __syncthreads();
-    return *gone == 0;
+    return *timed_out == 0;
 }
 
 /* Call after a __syncthreads that follows the writes to publish. */
@@ -78,16 +78,17 @@ static __device__ __forceinline__ void barrier_report(const GridBarrier &b, uint
     b.fault->expected = b.count, b.fault->seen = seen;
 }
 
-/* Until the blocks first, first + step, ... before `end` have arrived as often as this one; sets *gone where it gives up. */
+/* Until the blocks first, first + step, ... before `end` have arrived as often as this one; sets *timed_out where it gives up. */
 static __device__ __forceinline__ void barrier_watch(const GridBarrier &b, uint32_t first,
-                                                     uint32_t end, uint32_t step, uint32_t *gone)
+                                                     uint32_t end, uint32_t step,
+                                                     uint32_t *timed_out)
 {
     for (uint32_t p = first; p < end; p += step)
         for (uint32_t n = 0; barrier_behind(load_acquire(&b.words[p]), b.count); n++) {
             bool others =
                 n % BARRIER_FAULT_EVERY == BARRIER_FAULT_EVERY - 1 && load_poll(&b.fault->set);
             if (others || (b.limit && poll_expired(n, b.limit))) {
-                atomicExch(gone, 1u);
+                atomicExch(timed_out, 1u);
                 break;
             }
         }
@@ -95,10 +96,10 @@ static __device__ __forceinline__ void barrier_watch(const GridBarrier &b, uint3
 
 /* Call after the __syncthreads that follows barrier_watch. Returns false in every thread if any thread of the block timed out; thread 0
  * has written the record, step included. */
-static __device__ __forceinline__ bool barrier_sound(const GridBarrier &b, const uint32_t *gone,
-                                                     uint32_t step)
+static __device__ __forceinline__ bool barrier_sound(const GridBarrier &b,
+                                                     const uint32_t *timed_out, uint32_t step)
 {
-    if (!*gone) return true;
+    if (!*timed_out) return true;
     if (threadIdx.x == 0) barrier_report(b, step);
     return false;
 }
@@ -106,17 +107,17 @@ static __device__ __forceinline__ bool barrier_sound(const GridBarrier &b, const
 /* Until every block of the group has arrived as often as this one. step is for the record. */
 static __device__ __forceinline__ bool barrier_wait(GridBarrier *b, uint32_t step)
 {
-    barrier_watch(*b, threadIdx.x, b->blocks, blockDim.x, b->gone);
+    barrier_watch(*b, threadIdx.x, b->blocks, blockDim.x, b->timed_out);
     __syncthreads();
-    return barrier_sound(*b, b->gone, step);
+    return barrier_sound(*b, b->timed_out, step);
 }
 
 /* A whole warp, for itself: until the blocks first .. end-1 have arrived as often as this one; behind it all lanes see what those
  * blocks wrote before. The block then learns from barrier_sound whether all its warps came through. */
 static __device__ __forceinline__ void barrier_watch_warp(const GridBarrier &b, int32_t first,
-                                                          int32_t end, uint32_t *gone)
+                                                          int32_t end, uint32_t *timed_out)
 {
-    barrier_watch(b, (uint32_t)first + (threadIdx.x & 31), (uint32_t)end, 32, gone);
+    barrier_watch(b, (uint32_t)first + (threadIdx.x & 31), (uint32_t)end, 32, timed_out);
     __syncwarp();
 }
 

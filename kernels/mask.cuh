@@ -9,7 +9,7 @@
 #include <curand_philox4x32_x.h>
 
 #include "lstm.h"
-#include "quad.cuh"
+#include "vec4.cuh"
 
 /* One site at the step that runs now. */
 struct Mask {
@@ -19,15 +19,29 @@ struct Mask {
     bool on;
 };
 
-static __device__ __forceinline__ Mask mask_open(const MaskSite &site)
+/* A site at the step `step` of the run. */
+static __device__ __forceinline__ Mask mask_at(const MaskSite &site, int64_t step)
 {
     Mask m;
     m.on = site.on != 0;
-    m.sub = m.on ? (uint64_t)site.state->step * (uint64_t)site.sites + (uint64_t)site.site : 0;
+    m.sub = (uint64_t)step * (uint64_t)site.sites + (uint64_t)site.site;
     m.bound = site.bound;
     m.key = make_uint2((unsigned)site.seed, (unsigned)(site.seed >> 32));
     m.scale = site.scale;
     return m;
+}
+
+static __device__ __forceinline__ Mask mask_open(const MaskSite &site)
+{
+    return mask_at(site, site.on ? site.state->step : 0);
+}
+
+/* The step that both sites of a layer draw by, for a kernel that draws many times and would not wait for it each time. */
+static __device__ __forceinline__ int64_t mask_step(const MaskSite &output,
+                                                    const MaskSite &recurrent)
+{
+    const StepState *state = output.on ? output.state : recurrent.state;
+    return output.on || recurrent.on ? state->step : 0;
 }
 
 /* The words of units u..u+3 (u a multiple of 4) of row t*B + b. */
@@ -39,10 +53,33 @@ static __device__ __forceinline__ uint4 mask_words(const Mask &m, int64_t row, i
     return curand_Philox4x32_10(counter, m.key);
 }
 
+/* Bit i: unit u + i is kept. */
+static __device__ __forceinline__ uint32_t mask_kept(const Mask &m, uint4 w)
+{
+    return (uint32_t)(w.x < m.bound) | (uint32_t)(w.y < m.bound) << 1 |
+           (uint32_t)(w.z < m.bound) << 2 | (uint32_t)(w.w < m.bound) << 3;
+}
+
+/* Both sites of a layer in the registers of a warp whose lanes l have unit l/8 of four: two of the four lanes of a batch row draw one
+ * site, two the other, and tell each other. `lane` is l/8. Whether unit u + lane, u a multiple of 4, is kept: bit 0 at the output
+ * site in `row`, bit 1 at the recurrent site `later` rows on. Whole warps together; nothing where no site is on. */
+static __device__ __forceinline__ uint32_t mask_pair_draw(int64_t step, const MaskSite &output,
+                                                          const MaskSite &recurrent, int64_t row,
+                                                          int64_t later, int64_t H, int64_t u,
+                                                          int32_t lane)
+{
+    if (!output.on && !recurrent.on) return 0;
+    bool second = lane & 1;
+    Mask m = mask_at(second ? recurrent : output, step);
+    uint32_t own = mask_kept(m, mask_words(m, second ? row + later : row, H, u)),
+             other = __shfl_xor_sync(0xffffffffu, own, 8);
+    return ((second ? other : own) >> lane & 1) | ((second ? own : other) >> lane & 1) << 1;
+}
+
 /* D applied to units u..u+3 of a row: a product, as in the reference, so that a NaN under a dropped unit
  * stays one. */
-static __device__ __forceinline__ Quad mask_quad_apply(const Mask &m, int64_t row, int64_t H,
-                                                       int64_t u, Quad x)
+static __device__ __forceinline__ Vec4 mask_vec4_apply(const Mask &m, int64_t row, int64_t H,
+                                                       int64_t u, Vec4 x)
 {
     if (!m.on) return x;
     uint4 w = mask_words(m, row, H, u);

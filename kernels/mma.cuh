@@ -11,9 +11,11 @@
 /* What follows from a plan, computed once on the host: as kernel arguments these cost no registers. */
 struct MmaCounts {
     MmaPieces pieces;
-    int32_t tiles, pitch, items, mask_quads; /* mma_tiles, mma_pitch, rows*units, plan_mask_quads */
-    int32_t tile_units;                      /* mma_tile_units */
-    uint32_t by_units;                       /* inverse_of(units) */
+    int32_t tiles, pitch, items,
+        mask_nibbles;         /* mma_tiles, mma_pitch, rows*units, plan_mask_nibbles */
+    uint32_t by_mask_nibbles; /* for divided() */
+    int32_t tile_units;       /* mma_tile_units */
+    uint32_t by_units;        /* inverse_of(units) */
     int64_t pass_words, exchange_words;
 };
 
@@ -22,7 +24,8 @@ static inline MmaCounts mma_counts(const LstmPlan *plan)
     MmaCounts n;
     n.pieces = mma_pieces(plan);
     n.tiles = mma_tiles(plan), n.pitch = mma_pitch(plan);
-    n.items = plan->rows * plan->units, n.mask_quads = plan_mask_quads(plan->units);
+    n.items = plan->rows * plan->units, n.mask_nibbles = plan_mask_nibbles(plan->units);
+    n.by_mask_nibbles = inverse_of(n.mask_nibbles);
     n.tile_units = mma_tile_units(plan);
     n.by_units = inverse_of(plan->units);
     n.pass_words = mma_pass_words(plan), n.exchange_words = mma_exchange_words(plan);
@@ -113,11 +116,11 @@ static __device__ __forceinline__ MmaWarp mma_warp(const LstmPlan &plan, int32_t
 /* Waits for the blocks whose units lie in the warp's slice. */
 static __device__ __forceinline__ void mma_watch(const LstmPlan &plan, const MmaCounts &n,
                                                  const MmaWarp &w, const GridBarrier &barrier,
-                                                 uint32_t *gone)
+                                                 uint32_t *timed_out)
 {
     int32_t first = w.k * n.tile_units / plan.units,
             end = ((w.k + plan.depth) * n.tile_units + plan.units - 1) / plan.units;
-    barrier_watch_warp(barrier, first, min(end, plan.blocks), gone);
+    barrier_watch_warp(barrier, first, min(end, plan.blocks), timed_out);
 }
 
 /* What A tiles are made of. */

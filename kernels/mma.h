@@ -61,7 +61,7 @@ static PLAN_HD inline int64_t mma_exchange_words(const LstmPlan *p)
     X(float, state, (int64_t)8 * p->rows * p->units,                                               \
       "forward [rows*units] gates (float4), then as many c and h; backward [8 slots][rows*units]") \
     X(float4, bias, p->backward ? 0 : 4 * (int64_t)p->units, "forward: [units] of gates")          \
-    X(uint32_t, masks, plan_mask_words(p), "[2 steps][2 sites][rows][mask quads] of four bits")    \
+    X(uint32_t, masks, plan_mask_words(p), "[2 steps][2 sites][rows][mask nibbles] of four bits")  \
     X(uint32_t, flags, 4, "that the block gives up")
 PIECES(MmaPieces, mma_pieces, mma_shared_bytes, MMA_PIECES)
 

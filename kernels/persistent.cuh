@@ -60,31 +60,44 @@ static __device__ __forceinline__ void copy_gates4(float *to, int32_t to_step, c
 }
 
 /* ---- masks as bits ----
- * One thread draws a group of four and leaves its bits in a word of shared memory: [step & 1][site][row][quad]. Two steps, since the
+ * One thread draws a group of four and leaves its bits in a word of shared memory: [step & 1][site][row][nibble]. Two steps, since the
  * bits of a step are still read when those of the next are made. */
 
 enum { MASK_OUTPUT, MASK_RECURRENT };
 
 struct MaskBits {
     uint32_t *words;
-    int32_t quads, rows;
+    int32_t nibbles, rows;
+    uint32_t by_nibbles; /* for divided() */
+    int64_t step;        /* of the run */
 };
 
-/* Draws site's bits for the rows first_row + b of the mask (b: the block's rows) and the block's units. */
+/* Call before the first draw. nibbles is plan_mask_nibbles of the plan's units, by_nibbles its
+ * inverse. */
+static __device__ __forceinline__ MaskBits mask_bits_open(uint32_t *words, int32_t nibbles,
+                                                          uint32_t by_nibbles, int32_t rows,
+                                                          const MaskSite &output,
+                                                          const MaskSite &recurrent)
+{
+    return {words, nibbles, rows, by_nibbles, mask_step(output, recurrent)};
+}
+
+/* Draws site's bits for the rows first_row + b of the mask (b: the block's rows) and the block's units, by the block's last threads:
+ * the first ones have elements to store and to fetch meanwhile. */
 static __device__ __forceinline__ void mask_bits_draw(const MaskBits &bits, int32_t parity,
                                                       int32_t which, const MaskSite &site,
                                                       const BlockPlace &at, int64_t first_row,
                                                       int64_t H)
 {
     if (!site.on) return;
-    Mask m = mask_open(site);
-    uint32_t *words = bits.words + (parity * 2 + which) * bits.rows * bits.quads;
-    int32_t quad0 = at.unit >> 2, quads = ((at.unit + at.units - 1) >> 2) - quad0 + 1;
-    for (int32_t j = thread_again(); j < at.rows * quads; j += (int32_t)blockDim.x) {
-        int32_t b = j / quads, q = j % quads;
-        uint4 w = mask_words(m, first_row + b, H, (int64_t)(quad0 + q) * 4);
-        words[b * bits.quads + q] = (uint32_t)(w.x < m.bound) | (uint32_t)(w.y < m.bound) << 1 |
-                                    (uint32_t)(w.z < m.bound) << 2 | (uint32_t)(w.w < m.bound) << 3;
+    Mask m = mask_at(site, bits.step);
+    uint32_t *words = bits.words + (parity * 2 + which) * bits.rows * bits.nibbles;
+    int32_t nibble0 = at.unit >> 2, nibbles = ((at.unit + at.units - 1) >> 2) - nibble0 + 1,
+            threads = (int32_t)blockDim.x;
+    for (int32_t j = threads - 1 - thread_again(); j < at.rows * bits.nibbles; j += threads) {
+        int32_t b = divided(j, bits.by_nibbles), q = j - b * bits.nibbles;
+        if (q < nibbles)
+            words[j] = mask_kept(m, mask_words(m, first_row + b, H, (int64_t)(nibble0 + q) * 4));
     }
 }
 
@@ -95,7 +108,7 @@ static __device__ __forceinline__ float mask_bits_factor(const MaskBits &bits, i
 {
     if (!site.on) return 1.0f;
     int32_t unit = at.unit + u, q = (unit >> 2) - (at.unit >> 2);
-    uint32_t word = bits.words[((parity * 2 + which) * bits.rows + b) * bits.quads + q];
+    uint32_t word = bits.words[((parity * 2 + which) * bits.rows + b) * bits.nibbles + q];
     return word >> (unit & 3) & 1 ? site.scale : 0.0f;
 }
 

@@ -57,7 +57,7 @@ static inline MaskKey mask_key(uint64_t seed, int64_t step, int sites, int site,
 static inline int64_t mask_pitch(int64_t H) { return (H + 3) & ~(int64_t)3; }
 
 /* Kept bits of units u..u+3 (u a multiple of 4) of row t*B + b: bit i is set iff unit u+i is kept. */
-static inline unsigned mask_quad(const MaskKey *k, int64_t row, int64_t H, int64_t u)
+static inline unsigned mask_nibble(const MaskKey *k, int64_t row, int64_t H, int64_t u)
 {
     PhiloxBlock w = philox_block(k->seed, k->sub, (uint64_t)(row * mask_pitch(H) + u) >> 2);
     return (unsigned)(w.word[0] < k->bound) | (unsigned)(w.word[1] < k->bound) << 1 |
@@ -67,7 +67,7 @@ static inline unsigned mask_quad(const MaskKey *k, int64_t row, int64_t H, int64
 /* ---- initial weights, SPEC 3 ---- */
 
 /* Four consecutive elements 4*q .. 4*q+3 of tensor number k, uniform in [-init, init]. */
-static inline void init_quad(uint64_t seed, uint32_t k, uint64_t q, double init, float out[4])
+static inline void init_four(uint64_t seed, uint32_t k, uint64_t q, double init, float out[4])
 {
     PhiloxBlock w = philox_block(seed, (uint64_t)0x494E4954u << 32 | k, q);
     for (int i = 0; i < 4; i++) {

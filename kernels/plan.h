@@ -150,7 +150,7 @@ static PLAN_HD inline int64_t plan_ranges(const LstmPlan *p, int64_t B)
 static PLAN_HD inline int32_t plan_pitch(int32_t batch) { return (batch + 3) / 4 * 4; }
 
 /* Groups of four units of a mask row that a block's units can touch. */
-static PLAN_HD inline int32_t plan_mask_quads(int32_t units) { return (units + 2) / 4 + 1; }
+static PLAN_HD inline int32_t plan_mask_nibbles(int32_t units) { return (units + 2) / 4 + 1; }
 
 /* Floats of one slice of a staged chunk: an odd number of 16-byte words, so that slices that one warp reads at the same
  * time lie in different banks. */
@@ -178,7 +178,7 @@ static PLAN_HD inline int64_t plan_items(const LstmPlan *p)
 /* Words of a block's mask bits. */
 static PLAN_HD inline int64_t plan_mask_words(const LstmPlan *p)
 {
-    return 4 * (int64_t)p->rows * plan_mask_quads(p->units);
+    return 4 * (int64_t)p->rows * plan_mask_nibbles(p->units);
 }
 
 /* Floats that one producer sends one consumer in one pass: [units][groups][pitch]. */
@@ -250,7 +250,7 @@ static PLAN_HD inline size_t plan_piece_bytes(int64_t words)
     X(float, c, p->passes *plan_items(p), "[passes][items]")                                       \
     X(float, h, p->passes *plan_items(p), "[passes][items]")                                       \
     X(float4, bias, 4 * (int64_t)p->units, "[units] of gates")                                     \
-    X(uint32_t, masks, plan_mask_words(p), "[2 steps][2 sites][rows][mask quads] of four bits")    \
+    X(uint32_t, masks, plan_mask_words(p), "[2 steps][2 sites][rows][mask nibbles] of four bits")  \
     X(int32_t, place, p->units, "[units]: where a unit's rows lie in the exchange")                \
     X(uint32_t, flag, 4, "the barrier's")
 #define BACKWARD_PIECES(X)                                                                         \

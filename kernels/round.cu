@@ -23,7 +23,7 @@ __global__ void __launch_bounds__(ROUND_THREADS)
     int64_t of_first = (first.n + 3) / 4 * 4;
     RoundSpan s = i < of_first ? first : second;
     if (i >= of_first) i -= of_first;
-    if (i < s.n) quad_store_bf16(s.to, i, s.n, quad_load(s.from, i, s.n, 0.0f));
+    if (i < s.n) vec4_store_bf16(s.to, i, s.n, vec4_load(s.from, i, s.n, 0.0f));
 #endif
 }
 
@@ -36,8 +36,8 @@ extern "C" cudaError_t round_prepare(void)
 extern "C" cudaError_t round_bf16(cudaStream_t stream, RoundSpan first, RoundSpan second)
 {
     assert(first.n > 0 && second.n >= 0);
-    int64_t quads = (first.n + 3) / 4 + (second.n + 3) / 4,
-            blocks = (quads + ROUND_THREADS - 1) / ROUND_THREADS;
+    int64_t vec4s = (first.n + 3) / 4 + (second.n + 3) / 4,
+            blocks = (vec4s + ROUND_THREADS - 1) / ROUND_THREADS;
     assert(blocks <= INT32_MAX);
     LaunchShape shape = {dim3((unsigned)blocks), dim3(ROUND_THREADS), 0, stream, false};
     return launch(shape, round_bf16_kernel, first, second);

@@ -12,7 +12,7 @@
 #include "launch.cuh"
 #include "layers.h"
 #include "mask.cuh"
-#include "quad.cuh"
+#include "vec4.cuh"
 
 enum { ROWS_THREADS = 128 };
 
@@ -33,9 +33,9 @@ __global__ void __launch_bounds__(ROWS_THREADS)
     int64_t i = blockIdx.x, n = index[i],
             u = 4 * ((int64_t)blockIdx.y * ROWS_THREADS + threadIdx.x);
     if (u >= H) return;
-    Quad x = {{0.0f, 0.0f, 0.0f, 0.0f}};
-    if (n >= 0) x = mask_quad_apply(mask_open(site), n, H, u, quad_load(from + n * H, u, H, 0.0f));
-    quad_store(to + i * H, u, H, x);
+    Vec4 x = {{0.0f, 0.0f, 0.0f, 0.0f}};
+    if (n >= 0) x = mask_vec4_apply(mask_open(site), n, H, u, vec4_load(from + n * H, u, H, 0.0f));
+    vec4_store(to + i * H, u, H, x);
 }
 
 extern "C" cudaError_t rows_prepare(void)

@@ -24,7 +24,7 @@
 #include "launch.cuh"
 #include "layers.h"
 #include "pack.cuh"
-#include "quad.cuh"
+#include "vec4.cuh"
 #include "reduce.cuh"
 
 enum { SGD_THREADS = PACK_THREADS };
@@ -68,7 +68,7 @@ static __device__ __forceinline__ Range own_range(const SgdArgs &a, int64_t bloc
     Range r;
     r.dense = block < blocks;
     if (r.dense) {
-        int64_t each = ((a.dense + 3) / 4 + blocks - 1) / blocks * 4; /* whole quads */
+        int64_t each = ((a.dense + 3) / 4 + blocks - 1) / blocks * 4; /* whole vec4s */
         r.begin = min(block * each, a.dense);
         r.end = min(r.begin + each, a.dense);
     } else {
@@ -86,7 +86,7 @@ static __device__ __forceinline__ double square_sum(const float *g, int64_t begi
                                                     double sum)
 {
     for (int64_t i = begin + 4 * threadIdx.x; i < end; i += 4 * SGD_THREADS) {
-        Quad q = quad_load(g, i, end, 0.0f);
+        Vec4 q = vec4_load(g, i, end, 0.0f);
         for (int k = 0; k < 4; k++) sum += (double)q.v[k] * (double)q.v[k];
     }
     return sum;
@@ -127,11 +127,11 @@ static __device__ __forceinline__ void descend(float *w, const float *g, int64_t
                                                float rate, uint16_t *rounded)
 {
     for (int64_t i = begin + 4 * threadIdx.x; i < end; i += 4 * SGD_THREADS) {
-        Quad to = quad_load(w, i, end, 0.0f), by = quad_load(g, i, end, 0.0f);
+        Vec4 to = vec4_load(w, i, end, 0.0f), by = vec4_load(g, i, end, 0.0f);
         for (int k = 0; k < 4; k++) to.v[k] = descended(to.v[k], by.v[k], rate);
-        quad_store(w, i, end, to);
+        vec4_store(w, i, end, to);
 #if DEV_ARCH == 0 || DEV_ARCH >= 800
-        if (rounded) quad_store_bf16(rounded, i, end, to);
+        if (rounded) vec4_store_bf16(rounded, i, end, to);
 #endif
     }
 }

@@ -6,7 +6,7 @@
  *            reads, one write. Column sums read each element once, and may write it
  *            rounded to bfloat16, for the products that follow
  * Residency  shared, bytes per block: 4 * threads + 4 * (V + 6) at most
- * Partition  a block owns a row, a thread every blockDim.x-th quad of it. Quads are counted from the last
+ * Partition  a block owns a row, a thread every blockDim.x-th vec4 of it. Vec4s are counted from the last
  *            16-byte boundary at or before the row, so all but the first and the last move in one access
  *            whatever V is; what they hold outside the row is -inf, which no maximum and no sum can see.
  *            Column sums: a block owns SUMS_COLUMNS columns, a thread a slice of their rows, slices meet
@@ -19,7 +19,7 @@
 #include "bf16.cuh"
 #include "launch.cuh"
 #include "layers.h"
-#include "quad.cuh"
+#include "vec4.cuh"
 #include "reduce.cuh"
 
 enum {
@@ -32,32 +32,32 @@ enum {
 
 /* ---- softmax ---- */
 
-static __host__ __device__ size_t softmax_carve(Smem sm, unsigned threads, int64_t quads,
+static __host__ __device__ size_t softmax_carve(Smem sm, unsigned threads, int64_t vec4s,
                                                 float **scratch, float4 **row)
 {
     *scratch = sm.take<float>(threads);
-    *row = quads ? sm.take<float4>((size_t)quads) : nullptr;
+    *row = vec4s ? sm.take<float4>((size_t)vec4s) : nullptr;
     return sm.bytes();
 }
 
-/* Quads that a row can touch wherever it starts. */
-static __host__ __device__ int64_t softmax_quads(int64_t V) { return (V + 6) / 4; }
+/* Vec4s that a row can touch wherever it starts. */
+static __host__ __device__ int64_t softmax_vec4s(int64_t V) { return (V + 6) / 4; }
 
-static __device__ __forceinline__ Quad biased(const float *logits, const float *bias, int64_t i,
+static __device__ __forceinline__ Vec4 biased(const float *logits, const float *bias, int64_t i,
                                               int64_t V)
 {
-    Quad z = quad_load(logits, i, V, -INFINITY), b = quad_load(bias, i, V, 0.0f);
+    Vec4 z = vec4_load(logits, i, V, -INFINITY), b = vec4_load(bias, i, V, 0.0f);
     for (int k = 0; k < 4; k++) z.v[k] += b.v[k];
     return z;
 }
 
-static __device__ __forceinline__ Quad unpack(float4 x)
+static __device__ __forceinline__ Vec4 unpack(float4 x)
 {
-    Quad q = {{x.x, x.y, x.z, x.w}};
+    Vec4 q = {{x.x, x.y, x.z, x.w}};
     return q;
 }
 
-static __device__ __forceinline__ float4 pack(Quad q)
+static __device__ __forceinline__ float4 pack(Vec4 q)
 {
     return make_float4(q.v[0], q.v[1], q.v[2], q.v[3]);
 }
@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(SOFTMAX_THREADS_MAX)
 {
     float *scratch;
     float4 *kept;
-    softmax_carve(Smem(), blockDim.x, resident ? softmax_quads(V) : 0, &scratch, &kept);
+    softmax_carve(Smem(), blockDim.x, resident ? softmax_vec4s(V) : 0, &scratch, &kept);
 
     float *row = logits + blockIdx.x * V;
     int64_t target = targets[blockIdx.x];
@@ -83,20 +83,20 @@ __global__ void __launch_bounds__(SOFTMAX_THREADS_MAX)
     float at_target =
         row[target] +
         bias[target]; /* before it is overwritten: the reductions' barriers stand between */
-    int64_t shift = (int64_t)((uintptr_t)row / sizeof(float) % 4), quads = (shift + V + 3) / 4;
+    int64_t shift = (int64_t)((uintptr_t)row / sizeof(float) % 4), vec4s = (shift + V + 3) / 4;
 
     float top = -INFINITY;
-    for (int64_t q = threadIdx.x; q < quads; q += blockDim.x) {
-        Quad z = biased(row, bias, 4 * q - shift, V);
+    for (int64_t q = threadIdx.x; q < vec4s; q += blockDim.x) {
+        Vec4 z = biased(row, bias, 4 * q - shift, V);
         if (resident) kept[q] = pack(z);
         top = fmaxf(fmaxf(fmaxf(top, z.v[0]), fmaxf(z.v[1], z.v[2])), z.v[3]);
     }
     top = block_reduce(top, scratch, Max());
     if (best) {
         int lowest = INT32_MAX;
-        for (int64_t q = threadIdx.x; q < quads && lowest == INT32_MAX; q += blockDim.x) {
+        for (int64_t q = threadIdx.x; q < vec4s && lowest == INT32_MAX; q += blockDim.x) {
             int64_t i = 4 * q - shift;
-            Quad z = resident ? unpack(kept[q]) : biased(row, bias, i, V);
+            Vec4 z = resident ? unpack(kept[q]) : biased(row, bias, i, V);
             for (int k = 3; k >= 0; k--)
                 if (z.v[k] == top && i + k >= 0 && i + k < V) lowest = (int)(i + k);
         }
@@ -105,11 +105,11 @@ __global__ void __launch_bounds__(SOFTMAX_THREADS_MAX)
             best[blockIdx.x] = lowest < V ? lowest : -1; /* no logit is a number */
     }
 
-    /* Each thread meets its own quads again: no barrier is needed for them. A NaN that the maximum passed
+    /* Each thread meets its own vec4s again: no barrier is needed for them. A NaN that the maximum passed
      * over is in this sum. */
     float sum = 0.0f;
-    for (int64_t q = threadIdx.x; q < quads; q += blockDim.x) {
-        Quad z = resident ? unpack(kept[q]) : biased(row, bias, 4 * q - shift, V), e;
+    for (int64_t q = threadIdx.x; q < vec4s; q += blockDim.x) {
+        Vec4 z = resident ? unpack(kept[q]) : biased(row, bias, 4 * q - shift, V), e;
         for (int k = 0; k < 4; k++) e.v[k] = expf(z.v[k] - top);
         if (resident && train) kept[q] = pack(e);
         sum += (e.v[0] + e.v[1]) + (e.v[2] + e.v[3]);
@@ -118,16 +118,16 @@ __global__ void __launch_bounds__(SOFTMAX_THREADS_MAX)
     if (threadIdx.x == 0) nats[blockIdx.x] = (top - at_target) + logf(sum);
 
     float scale = inverse_B / sum;
-    for (int64_t q = threadIdx.x; q < quads; q += blockDim.x) {
+    for (int64_t q = threadIdx.x; q < vec4s; q += blockDim.x) {
         int64_t i = 4 * q - shift;
-        Quad out = resident ? unpack(kept[q]) : biased(row, bias, i, V);
+        Vec4 out = resident ? unpack(kept[q]) : biased(row, bias, i, V);
         if (train) {
             for (int k = 0; k < 4; k++) {
                 float e = resident ? out.v[k] : expf(out.v[k] - top);
                 out.v[k] = e * scale - (i + k == target ? inverse_B : 0.0f);
             }
         }
-        quad_store(row, i, V, out);
+        vec4_store(row, i, V, out);
     }
 }
 
@@ -213,10 +213,10 @@ extern "C" cudaError_t softmax_xent(cudaStream_t stream, int64_t N, int64_t V, c
     if (error) return error;
     unsigned threads = SOFTMAX_THREADS;
     int resident = 1;
-    bytes = softmax_carve(Smem(), threads, softmax_quads(V), &scratch, &row);
+    bytes = softmax_carve(Smem(), threads, softmax_vec4s(V), &scratch, &row);
     if (bytes > SHARED_ALWAYS) {
         threads = SOFTMAX_THREADS_MAX;
-        bytes = softmax_carve(Smem(), threads, softmax_quads(V), &scratch, &row);
+        bytes = softmax_carve(Smem(), threads, softmax_vec4s(V), &scratch, &row);
         resident = bytes <= limit;
         if (!resident) bytes = softmax_carve(Smem(), threads, 0, &scratch, &row);
     }

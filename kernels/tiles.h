@@ -21,16 +21,20 @@
     T(8, 0, 10, 256, 255) T(9, 0, 10, 256, 255) T(3, 0, 10, 384, 168) T(4, 0, 20, 256, 255)
 
 /* One thread-block cluster, M(precision, m tiles of a warp, contraction tiles in registers, batch, threads, registers): 4 registers a
- * tile, beside 4 accumulators an m tile and 8 batch rows. The first two of each list are for H = 650, the others for less. */
+ * tile, beside 4 accumulators an m tile and 8 batch rows, forward for each of the chains of cluster.cuh's product. The first two of
+ * each list are for H = 650, the others for less. Forward warps have one m tile each: more of them take the reads of B from shared
+ * memory that a second m tile would save, but the registers of all hold more of w_hh. */
 #define FWD_CLUSTER_TILES(M)                                                                       \
-    M(BF16, 3, 16, 8, 256, 255)                                                                    \
-    M(BF16, 3, 12, 24, 256, 255)                                                                   \
-    M(BF16, 2, 7, 8, 512, 128) M(BF16, 1, 4, 8, 512, 128) M(TF32, 2, 9, 8, 512, 128)
+    M(BF16, 1, 30, 8, 384, 168)                                                                    \
+    M(BF16, 1, 22, 24, 384, 168)                                                                   \
+    M(BF16, 1, 13, 8, 512, 128)                                                                    \
+    M(BF16, 1, 5, 8, 768, 80)                                                                      \
+    M(TF32, 1, 40, 8, 256, 255) M(TF32, 1, 25, 8, 384, 168) M(TF32, 1, 13, 8, 512, 128)
 #define BWD_CLUSTER_TILES(M)                                                                       \
     M(BF16, 6, 8, 8, 256, 255)                                                                     \
     M(BF16, 6, 6, 16, 256, 255)                                                                    \
     M(BF16, 1, 10, 8, 512, 128)                                                                    \
-    M(BF16, 1, 5, 8, 512, 128) M(TF32, 1, 20, 8, 512, 128) M(TF32, 2, 10, 8, 512, 128)
+    M(BF16, 1, 5, 8, 512, 128) M(TF32, 1, 20, 8, 512, 128) M(TF32, 2, 9, 8, 512, 128)
 
 /* M(precision, stacked, resident, batch, threads, registers): of the variants on tensor cores (tensor.h). A lane holds 4 registers
  * for each of stacked*resident tiles, 4 accumulators for each of stacked*batch/8, and the operands that are on their way. */

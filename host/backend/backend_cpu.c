@@ -1,25 +1,28 @@
-/* backend_cpu: float32 on OpenMP and the tiles of tile.h, the product's backend where no GPU is.
+/* backend_cpu: float32 on OpenMP and the tiles of tile.h; the backend for machines without a GPU.
  *
- * Work        The products over all T*B positions (input projections, softmax, every weight gradient) are those
- *             of sgemm.h. The recurrence is our own: one parallel region per layer and direction for all T steps,
- *             like a persistent kernel.
- * Partition   A thread owns a contiguous range of vectors of hidden units (tile.h: as many as the CPU's
- *             registers have lanes) and their four rows each of W_hh, in both directions.
- * Weights     Packed for each window into panels of two vectors and stretches of K_BLOCK, in the order in which
- *             the owner walks through them. A panel serves all rows of the batch, tile by tile, out of the
- *             first two caches while the next one is fetched, so that every weight comes from afar once a step;
- *             every other step walks backwards and begins with what the last one left in the caches.
- * Exchange    Forward h_t, backward dgates_t, written by their owners in the consumers' layout (k, rows), two
- *             buffers in turn.
- * Barrier     One per step, between the last write of a step's exchange buffer and its first read;
- *             double-buffered, so one suffices: a thread can write buffer t+1 only after all have passed
- *             barrier t and so have left buffer t-1.
- * Order       Every sum has a fixed order for a given thread count: the same thread count gives the same bits.
- * Precision   tf32 and bf16 are simulated, for their effect on training: both operands of every product are rounded as
- *             tensor cores take them, sums and everything else stay float32. The rounded copies cost time that
- *             float32 does not; its path does not know of them.
- * Memory      One block, carved once by `carve`, which also says its size; nothing is allocated in a step.
- */
+ * Work        The products over all T*B positions (input projections, softmax, every weight
+ *             gradient) are those of sgemm.h. The recurrence is computed here: one parallel region
+ *             per layer and direction for all T steps, like a persistent kernel.
+ * Partition   A thread owns a contiguous range of vectors of hidden units (tile.h: a vector has as
+ *             many as the CPU's registers have lanes) and four rows of W_hh for each unit, in both
+ *             directions.
+ * Weights     Packed for each window into panels of two vectors and stretches of K_BLOCK, in the
+ *             order in which the owner reads them. A panel serves all rows of the batch, tile by
+ *             tile, from the first two caches while the next panel is fetched, so that every weight
+ *             is loaded from beyond them once per step. Every other step runs backwards and begins
+ *             with what the previous one left in the caches.
+ * Exchange    Forward h_t, backward dgates_t, written by their owners in the consumers' layout (k,
+ *             rows), in two alternating buffers.
+ * Barrier     One per step, between the last write of a step's exchange buffer and its first read.
+ *             Double buffering makes one suffice: a thread can write buffer t+1 only after all have
+ *             passed barrier t and so have finished with buffer t-1.
+ * Order       Every sum has a fixed order for a given thread count: the same thread count gives the
+ *             same bits.
+ * Precision   tf32 and bf16 are simulated, for their effect on training: both operands of every
+ *             product are rounded as tensor cores round them; sums and everything else stay
+ *             float32. The rounded copies cost time; float32 runs without them.
+ * Memory      One block, carved once by `carve`, which also computes its size; a step allocates
+ *             nothing. */
 #include <assert.h>
 #include <math.h>
 #include <omp.h>
@@ -39,53 +42,56 @@
 enum {
     SPIN_POLLS = 256, /* some microseconds */
     GATES = 4,        /* i, f, g, o */
-    K_BLOCK =
-        512, /* terms of a stretch of the recurrent product: the batch's operand of a stretch stays in the
-                         second-level cache, a panel of weights nearly in the first */
-    SUM_CHUNK = 8192 /* elements whose squares are summed in float32 before they join a double */
+    /* Terms per stretch of the recurrent product: the batch's operand of a stretch stays in the
+     * second-level cache, a panel of weights almost in the first. */
+    K_BLOCK = 512,
+    /* Elements whose squares are summed in float32 before the sum is added to a double. */
+    SUM_CHUNK = 8192
 };
 
-/* One iteration per lane, as one vector instruction each: told, because the compiler unrolls so short a loop
- * before it looks. */
+/* One iteration per lane, compiled to one vector instruction each. The pragma is needed, because
+ * the compiler would unroll so short a loop before it considers vectorising it. */
 #define EACH_LANE _Pragma("omp simd") for (int j = 0; j < LANES; j++)
 
 struct Backend {
     BackendConfig config;
     struct {
-        int64_t T, B, step, scored, features; /* rows of the softmax, and of features */
+        int64_t T, B, step, scored,
+            features; /* scored, features: rows of the softmax and of features */
         const int32_t *ids, *targets;
         const float *feature; /* (features,F) */
         bool train, gathered; /* gathered: not every position is scored */
     } w;
-    int threads;     /* that work: config.threads, or fewer where the model is too small to share */
+    int threads; /* threads at work: config.threads, or fewer if the model is too small to share */
     int64_t vectors; /* of LANES units */
     double nats, grad_norm;
-    int64_t distinct; /* ids in the window: rows of the encoder's gradient that are defined */
+    int64_t distinct; /* distinct ids of the window: defined rows of the encoder's gradient */
 
     float **param, **grad;   /* [count] into params, grads */
     float *params, *grads;   /* all tensors, each 64-byte aligned */
     float **h, **c, **gates; /* [L] (T+1,B,H), (T+1,B,H), (T*B,4H) */
-    float *
-        *x; /* [L+1] (T*B,H): masked inputs; where nothing is masked x[l+1] is h[l] from row 1 on */
-    float **x_own;            /* [L+1] the buffers behind x */
-    float **hm;               /* [L] (T*B,H) masked h_{t-1}, only with SITES_ALL */
-    float *dy;                /* (T*B,H) */
-    float *logits;            /* (R,V), R being the scored positions of a window */
-    double *token_nats;       /* (R) */
-    int32_t *best;            /* (R) ids of the largest logits; NULL unless config.hits */
-    int32_t *row_of;          /* (R) position of scored row i; NULL where every position is one */
-    float *picked, *dpicked;  /* (R,H) rows of the softmax's input, and their gradients; likewise */
-    int32_t *feature_of;      /* (features) position of feature row i */
-    float *projected;         /* (features,H) after the product, then their gradients */
+    /* [L+1] (T*B,H): masked inputs; if nothing is masked, x[l+1] is h[l] from row 1 on */
+    float **x;
+    float **x_own;      /* [L+1] the buffers of x */
+    float **hm;         /* [L] (T*B,H) masked h_{t-1}, only with SITES_ALL */
+    float *dy;          /* (T*B,H) */
+    float *logits;      /* (R,V), R being the scored positions of a window */
+    double *token_nats; /* (R) */
+    int32_t *best;      /* (R) ids of the largest logits; NULL unless config.hits */
+    int32_t *row_of;    /* (R) position of scored row i; NULL if every position is scored */
+    float *picked,
+        *dpicked;        /* (R,H) rows of the softmax's input, and their gradients; NULL likewise */
+    int32_t *feature_of; /* (features) position of feature row i */
+    float *projected;    /* (features,H) after the product, then their gradients */
     float *state_h, *state_c; /* (L,B,H) */
-    float *bias;              /* (4H) b_ih + b_hh of the layer at hand */
-    float *packed; /* (vectors*LANES,4H): W_hh of the layer at hand in the recurrence's order */
-    float *sum;    /* the recurrent product of the step at hand: see Share */
+    float *bias;              /* (4H) b_ih + b_hh of the current layer */
+    float *packed; /* (vectors*LANES,4H): W_hh of the current layer in the recurrence's order */
+    float *sum;    /* the recurrent product of the current step: see Share */
     float *exchange[2];  /* (tiles, H or 4H, rows of a tile) */
     float *carry;        /* (B,vectors*LANES): dc of the next step times its f */
     float *bias_sum;     /* (vectors,4,LANES): column sums of dgates */
     float *bias_part;    /* (threads,V): column sums of dlogits */
-    float *product_part; /* (threads-1,T*B,H): what the other threads add to a product */
+    float *product_part; /* (threads-1,T*B,H): the other threads' parts of a product */
     float *room;         /* (threads,SGEMM_ROOM): packed blocks of a product's operands */
     float *operand[2];   /* rounded copies of a product's operands; NULL in f32 */
     double *partial;     /* sums of squares, one per chunk */
@@ -96,7 +102,7 @@ struct Backend {
         char pad[60];
     } * arrival;          /* [threads] */
     float *state_grad[4]; /* (L,B,H) dh_n, dc_n, dh_0, dc_0; NULL unless config.train */
-    bool state_grad_in, state_grad_out; /* what layer_backward is to take and to give */
+    bool state_grad_in, state_grad_out; /* whether layer_backward takes and writes one */
     void *memory;
     size_t memory_bytes;
 };
@@ -108,21 +114,21 @@ typedef struct Arena {
     size_t used;
 } Arena;
 
-static void *take(Arena *a, int64_t n, size_t size)
+static void *arena_alloc(Arena *a, int64_t n, size_t size)
 {
     size_t at = a->used;
     a->used += ((size_t)n * size + 63) & ~(size_t)63;
     return a->base ? a->base + at : NULL;
 }
 
-static float *take_floats(Arena *a, int64_t n) { return take(a, n, sizeof(float)); }
+static float *arena_floats(Arena *a, int64_t n) { return arena_alloc(a, n, sizeof(float)); }
 
 static int64_t positions(const BackendConfig *g) { return g->T * g->B; }
 static int64_t vectors_of(const ModelShape *s) { return (s->H + LANES - 1) / LANES; }
 static int64_t chunks_of(int64_t n) { return (n + SUM_CHUNK - 1) / SUM_CHUNK; }
 
-/* A second thread pays from about two million multiply-adds a window: below, meeting costs more than working.
- */
+/* A second thread pays off from about two million multiply-adds per window; below that,
+ * synchronising costs more than it saves. */
 static int threads_of(const BackendConfig *g)
 {
     double work = (double)positions(g) * (double)g->shape.H *
@@ -130,70 +136,73 @@ static int threads_of(const BackendConfig *g)
     return work < (double)g->threads * 2e6 ? 1 + (int)(work / 2e6) : g->threads;
 }
 
-/* Sets every pointer of *b, or, with a->base NULL, only counts. */
+/* Sets every pointer of *b; with a->base NULL, only counts the bytes. */
 static void carve(Backend *b, Arena *a)
 {
     const BackendConfig *g = &b->config;
     int64_t V = g->shape.V_out, H = g->shape.H, L = g->shape.L, N = positions(g), B = g->B;
     int64_t vectors = vectors_of(&g->shape), rows = B + TILE_ROWS; /* tiles of rows are padded */
     int count = params_count(&g->shape);
-    float **param = take(a, count, sizeof *b->param), **grad = take(a, count, sizeof *b->grad);
-    float **h = take(a, L, sizeof *b->h), **c = take(a, L, sizeof *b->c),
-          **gates = take(a, L, sizeof *b->gates);
-    float **x = take(a, L + 1, sizeof *b->x), **x_own = take(a, L + 1, sizeof *b->x_own),
-          **hm = take(a, L, sizeof *b->hm);
+    float **param = arena_alloc(a, count, sizeof *b->param),
+          **grad = arena_alloc(a, count, sizeof *b->grad);
+    float **h = arena_alloc(a, L, sizeof *b->h), **c = arena_alloc(a, L, sizeof *b->c),
+          **gates = arena_alloc(a, L, sizeof *b->gates);
+    float **x = arena_alloc(a, L + 1, sizeof *b->x),
+          **x_own = arena_alloc(a, L + 1, sizeof *b->x_own),
+          **hm = arena_alloc(a, L, sizeof *b->hm);
     int64_t chunks = 0;
     for (int k = 0; k < count; k++) {
         int64_t n = param_info(&g->shape, k).n;
-        float *p = take_floats(a, n), *d = g->train ? take_floats(a, n) : NULL;
+        float *p = arena_floats(a, n), *d = g->train ? arena_floats(a, n) : NULL;
         chunks += k == param_encoder(&g->shape) ? N * chunks_of(H) : chunks_of(n);
         if (a->base) param[k] = p, grad[k] = d;
     }
     for (int64_t l = 0; l <= L; l++) {
-        float *own = take_floats(a, N * H);
+        float *own = arena_floats(a, N * H);
         if (a->base) x_own[l] = x[l] = own;
         if (l == L) break;
-        float *hl = take_floats(a, (N + B) * H), *cl = take_floats(a, (N + B) * H),
-              *gl = take_floats(a, 4 * N * H);
-        float *ml = g->train && g->sites == SITES_ALL ? take_floats(a, N * H) : NULL;
+        float *hl = arena_floats(a, (N + B) * H), *cl = arena_floats(a, (N + B) * H),
+              *gl = arena_floats(a, 4 * N * H);
+        float *ml = g->train && g->sites == SITES_ALL ? arena_floats(a, N * H) : NULL;
         if (a->base) h[l] = hl, c[l] = cl, gates[l] = gl, hm[l] = ml;
     }
     b->param = param, b->grad = grad, b->h = h, b->c = c, b->gates = gates, b->x = x,
     b->x_own = x_own, b->hm = hm;
-    b->dy = g->train ? take_floats(a, N * H) : NULL;
+    b->dy = g->train ? arena_floats(a, N * H) : NULL;
     int64_t R = g->scored ? g->scored : N, features = g->features, F = g->shape.F;
-    b->logits = take_floats(a, R * V);
-    b->token_nats = take(a, R, sizeof(double));
-    b->best = g->hits ? take(a, R, sizeof *b->best) : NULL;
-    b->row_of = g->scored ? take(a, R, sizeof *b->row_of) : NULL;
-    b->picked = g->scored ? take_floats(a, R * H) : NULL;
-    b->dpicked = g->scored && g->train ? take_floats(a, R * H) : NULL;
-    b->feature_of = features ? take(a, features, sizeof *b->feature_of) : NULL;
-    b->projected = features ? take_floats(a, features * H) : NULL;
-    b->state_h = take_floats(a, L * B * H), b->state_c = take_floats(a, L * B * H);
-    for (int i = 0; i < 4; i++) b->state_grad[i] = g->train ? take_floats(a, L * B * H) : NULL;
-    b->bias = take_floats(a, 4 * H);
-    b->packed = take_floats(a, vectors * GATES * H * LANES);
-    b->sum = take_floats(a, (vectors * GATES + g->threads) * LANES *
-                                rows); /* a last panel may be half one */
-    for (int i = 0; i < 2; i++) b->exchange[i] = take_floats(a, rows * (g->train ? GATES * H : H));
-    b->carry = take_floats(a, B * vectors * LANES);
-    b->bias_sum = take_floats(a, vectors * GATES * LANES);
-    b->bias_part = g->train ? take_floats(a, g->threads * V) : NULL;
-    b->product_part = g->train ? take_floats(a, (g->threads - 1) * N * H) : NULL;
-    b->room = take_floats(a, g->threads * (int64_t)SGEMM_ROOM);
+    b->logits = arena_floats(a, R * V);
+    b->token_nats = arena_alloc(a, R, sizeof(double));
+    b->best = g->hits ? arena_alloc(a, R, sizeof *b->best) : NULL;
+    b->row_of = g->scored ? arena_alloc(a, R, sizeof *b->row_of) : NULL;
+    b->picked = g->scored ? arena_floats(a, R * H) : NULL;
+    b->dpicked = g->scored && g->train ? arena_floats(a, R * H) : NULL;
+    b->feature_of = features ? arena_alloc(a, features, sizeof *b->feature_of) : NULL;
+    b->projected = features ? arena_floats(a, features * H) : NULL;
+    b->state_h = arena_floats(a, L * B * H), b->state_c = arena_floats(a, L * B * H);
+    for (int i = 0; i < 4; i++) b->state_grad[i] = g->train ? arena_floats(a, L * B * H) : NULL;
+    b->bias = arena_floats(a, 4 * H);
+    b->packed = arena_floats(a, vectors * GATES * H * LANES);
+    b->sum = arena_floats(a, (vectors * GATES + g->threads) * LANES *
+                                 rows); /* the last panel may be half full */
+    for (int i = 0; i < 2; i++) b->exchange[i] = arena_floats(a, rows * (g->train ? GATES * H : H));
+    b->carry = arena_floats(a, B * vectors * LANES);
+    b->bias_sum = arena_floats(a, vectors * GATES * LANES);
+    b->bias_part = g->train ? arena_floats(a, g->threads * V) : NULL;
+    b->product_part = g->train ? arena_floats(a, (g->threads - 1) * N * H) : NULL;
+    b->room = arena_floats(a, g->threads * (int64_t)SGEMM_ROOM);
     int64_t wide = V > 4 * H ? V : 4 * H;
     bool rounds = g->precision > PRECISION_F32;
     int64_t left = N * wide, right = (N > wide ? N : wide) * H, widest = F > H ? F : H;
     if (left < features * widest) left = features * widest;
     if (right < F * (features > H ? features : H)) right = F * (features > H ? features : H);
-    b->operand[0] = rounds ? take_floats(a, left) : NULL;
-    b->operand[1] = rounds ? take_floats(a, right) : NULL;
-    b->partial = g->train ? take(a, chunks, sizeof(double)) : NULL;
-    b->slot_of_id = take(a, g->shape.V_in, sizeof(int32_t));
-    b->id_of_slot = take(a, N, sizeof(int32_t)), b->first = take(a, N, sizeof(int32_t));
-    b->last = take(a, N, sizeof(int32_t)), b->next = take(a, N, sizeof(int32_t));
-    b->arrival = take(a, g->threads, sizeof *b->arrival);
+    b->operand[0] = rounds ? arena_floats(a, left) : NULL;
+    b->operand[1] = rounds ? arena_floats(a, right) : NULL;
+    b->partial = g->train ? arena_alloc(a, chunks, sizeof(double)) : NULL;
+    b->slot_of_id = arena_alloc(a, g->shape.V_in, sizeof(int32_t));
+    b->id_of_slot = arena_alloc(a, N, sizeof(int32_t)),
+    b->first = arena_alloc(a, N, sizeof(int32_t));
+    b->last = arena_alloc(a, N, sizeof(int32_t)), b->next = arena_alloc(a, N, sizeof(int32_t));
+    b->arrival = arena_alloc(a, g->threads, sizeof *b->arrival);
 }
 
 static size_t cpu_bytes(const BackendConfig *g)
@@ -226,7 +235,7 @@ static int cpu_open(const BackendConfig *g, Backend **out, Error *e)
         return error_set(e, EXIT_FAILED, "the cpu backend could not allocate %zu bytes", bytes);
     }
     madvise(b->memory, b->memory_bytes,
-            MADV_HUGEPAGE); /* fewer TLB misses; a refusal costs only speed */
+            MADV_HUGEPAGE); /* saves TLB misses; a failure only costs speed */
     Arena a = {b->memory, 0};
     carve(b, &a);
     b->vectors = vectors_of(&g->shape);
@@ -340,9 +349,9 @@ static int cpu_state_grad_get(Backend *b, int64_t B, float *dh_0, float *dc_0, E
     return EXIT_DONE;
 }
 
-/* ---- arithmetic of a vector; a NaN passes through ---- */
+/* ---- arithmetic of a vector; NaNs propagate ---- */
 
-/* The n valid lanes of a vector at the edge of H; the others read as zero. */
+/* Loads the n valid lanes of a vector at the edge of H; the others are zero. */
 static inline Vec lanes_load(const float *from, int64_t n)
 {
     if (n == LANES) return vec_load(from);
@@ -356,9 +365,9 @@ static inline void lanes_store(float *to, Vec v, int64_t n)
     memcpy(to, &v, n == LANES ? sizeof v : (size_t)n * sizeof *to);
 }
 
-/* exp by Cody and Waite's reduction and a polynomial of degree 6 (coefficients: Cephes expf); within 2 ulp on
- * [-87, 88]. Beyond, the argument is clamped: exp(-87) and exp(88) are as good as 0 and infinity for a
- * sigmoid or a softmax term. */
+/* exp by Cody and Waite's reduction and a polynomial of degree 6 (coefficients: Cephes expf);
+ * within 2 ulp on [-87, 88]. Beyond, the argument is clamped: for a sigmoid or a softmax term
+ * exp(-87) and exp(88) are as good as 0 and infinity. */
 static inline Vec exp_vec(Vec x)
 {
     x = vec_select(x > 88.0f, vec_all(88.0f), x);
@@ -379,8 +388,8 @@ static inline Vec exp_vec(Vec x)
 
 static inline Vec sigmoid_vec(Vec x) { return 1.0f / (1.0f + exp_vec(-x)); }
 
-/* Below 0.625 an odd polynomial (Cephes tanhf) keeps the relative error at an ulp or two; above, 1 - 2/(1 +
- * e^2x). */
+/* Below 0.625 an odd polynomial (Cephes tanhf) keeps the relative error at an ulp or two; above, 1
+ * - 2/(1 + e^2x). */
 static inline Vec tanh_vec(Vec x)
 {
     Vec z = x * x;
@@ -396,8 +405,8 @@ static inline Vec tanh_vec(Vec x)
 
 /* ---- masks: SPEC 2, as many Philox blocks at a time as a vector has lanes ---- */
 
-/* factor[LANES*i ..] = 0 or 1/keep for the LANES elements that start at group of four number q + i*stride, i =
- * 0..3. */
+/* Sets factor[LANES*i ..] to 0 or 1/keep for the LANES elements that start at group of four number
+ * q + i*stride, i = 0..3. */
 static void mask_factors(const MaskKey *key, uint64_t q, uint64_t stride, float factor[4 * LANES])
 {
     uint32_t c0[LANES], c1[LANES], c2[LANES], c3[LANES];
@@ -424,7 +433,7 @@ static void mask_factors(const MaskKey *key, uint64_t q, uint64_t stride, float 
     }
 }
 
-/* to[u] = D(from[u]) for units 0..H-1 of element row t*B + b; to may be from. */
+/* Sets to[u] = D(from[u]) for units 0..H-1 of element row t*B + b; to may equal from. */
 static void mask_row(const MaskKey *key, int64_t row, int64_t H, const float *from, float *to)
 {
     uint64_t q = (uint64_t)(row * mask_pitch(H)) >> 2;
@@ -436,9 +445,9 @@ static void mask_row(const MaskKey *key, int64_t row, int64_t H, const float *fr
     }
 }
 
-/* Factors of units u..u+LANES-1 of four element rows from `row` on, for the recurrent sites of SITES_ALL, which
- * go through the cell one vector of units at a time. Where H ends inside the vector the last factors belong to
- * nobody. */
+/* Computes the factors of units u..u+LANES-1 of four element rows starting at `row`, for the
+ * recurrent sites of SITES_ALL, which pass through the cell one vector of units at a time. Where H
+ * ends inside the vector, the last factors are not used. */
 static void mask_four_rows(const MaskKey *key, int64_t row, int64_t H, int64_t u,
                            float factor[4 * LANES])
 {
@@ -446,7 +455,8 @@ static void mask_four_rows(const MaskKey *key, int64_t row, int64_t H, int64_t u
     mask_factors(key, ((uint64_t)row * pitch + (uint64_t)u) >> 2, pitch >> 2, factor);
 }
 
-/* Whether this window's site is masked at all, and its key. keep = 1 keeps every element at scale 1. */
+/* Returns whether this window masks the site at all, and its key. keep = 1 keeps every element at
+ * scale 1. */
 static bool masked(const Backend *b, int site, MaskKey *key)
 {
     const BackendConfig *g = &b->config;
@@ -458,7 +468,7 @@ static bool masked(const Backend *b, int site, MaskKey *key)
 
 static int recurrent_site(const Backend *b, int64_t l) { return (int)(b->config.shape.L + 1 + l); }
 
-/* D_site over all positions; to may be from. */
+/* Applies D_site to all positions; to may equal from. */
 static void mask_positions(const Backend *b, int site, const float *from, float *to)
 {
     MaskKey key;
@@ -471,9 +481,10 @@ static void mask_positions(const Backend *b, int site, const float *from, float 
     }
 }
 
-/* ---- operands as the precision takes them ---- */
+/* ---- operands, rounded to the precision ---- */
 
-/* to may be from. Written out for each precision, so that the loop over elements is a vector's. */
+/* Rounds n floats; to may equal from. There is one loop per precision, so that each is
+ * vectorised. */
 static void round_floats(LstmPrecision precision, const float *from, float *to, int64_t n)
 {
     if (precision == PRECISION_TF32) {
@@ -483,7 +494,7 @@ static void round_floats(LstmPrecision precision, const float *from, float *to, 
     }
 }
 
-/* The n floats of operand number `which` of a product. */
+/* Returns the n floats of operand number `which` of a product, rounded to the precision. */
 static const float *operand(const Backend *b, int which, const float *from, int64_t n)
 {
     if (b->config.precision == PRECISION_F32) return from;
@@ -500,8 +511,8 @@ static const float *operand(const Backend *b, int which, const float *from, int6
 
 /* ---- matrix products over all positions ---- */
 
-/* C (m,n) = op(A) op(B), row-major, op(A) is (m,k). Each thread makes a slab of C by itself. The longer side of C
- * is cut, at multiples of 48, so that no register tile is split. */
+/* C (m,n) = op(A) op(B), row-major, op(A) is (m,k). Each thread computes a slab of C by itself. The
+ * longer side of C is cut at multiples of 48, so that no register tile is split. */
 static void sgemm(const Backend *b, bool a_t, bool b_t, int64_t m, int64_t n, int64_t k,
                   const float *A, const float *B, float *C)
 {
@@ -524,9 +535,9 @@ static void sgemm(const Backend *b, bool a_t, bool b_t, int64_t m, int64_t n, in
     }
 }
 
-/* The same where k is by far the longest side (dlogits times the decoder's weights): each thread sums over
- * its own stretch of k, so that no operand is packed twice, and the partial products are added in the order
- * of the threads. A (m,k), B (k,n). */
+/* The same product for a k that is by far the longest side (dlogits times the decoder's weights):
+ * each thread sums over its own stretch of k, so that no operand is packed twice, and the partial
+ * products are added in the order of the threads. A (m,k), B (k,n). */
 static void sgemm_long(const Backend *b, int64_t m, int64_t n, int64_t k, const float *A,
                        const float *B, float *C)
 {
@@ -550,9 +561,9 @@ static void sgemm_long(const Backend *b, int64_t m, int64_t n, int64_t k, const 
 
 /* ---- the recurrence's own product ---- */
 
-/* How the batch is cut into tiles of equal height; the last one is padded with rows of zeros. */
+/* How the batch is cut into tiles of equal height; the last tile is padded with rows of zeros. */
 typedef struct Tiling {
-    int64_t tiles, rows; /* rows of a tile */
+    int64_t tiles, rows; /* rows per tile */
 } Tiling;
 
 static Tiling tiling_of(int64_t B)
@@ -561,9 +572,9 @@ static Tiling tiling_of(int64_t B)
     return (Tiling){tiles, (B + tiles - 1) / tiles};
 }
 
-/* What a thread owns of a layer's recurrence in one direction: the columns of its product (K,columns), of its
- * vectors first..end-1 of hidden units. Forward a unit vector has GATES columns, i, f, g, o, backward it is one.
- * Two columns make a panel; a last one may be half. */
+/* A thread's share of a layer's recurrence in one direction: the columns of its product (K,columns)
+ * for its vectors first..end-1 of hidden units. Forward, a unit vector has GATES columns, i, f, g,
+ * o; backward it has one. Two columns make a panel; the last panel may be half full. */
 typedef struct Share {
     int64_t first, end; /* vectors of units */
     int64_t K, columns; /* columns: in vectors */
@@ -602,13 +613,13 @@ static float *panel_weights(const Share *s, int64_t stretch, int64_t panel)
            (stretch * K_BLOCK * s->columns + panel * 2 * stretch_terms(s, stretch)) * LANES;
 }
 
-/* The sums of one column of a row: at [LANES]. */
+/* Returns the sums of one column of a row, as a vector of LANES. */
 static const float *column_sum(const Share *s, int64_t column, int64_t row)
 {
     return s->sum + (column / 2 * s->rows + row) * TILE_WIDTH + column % 2 * LANES;
 }
 
-/* W_hh (4H,H) into the order above. Units past H are zero. */
+/* Packs W_hh (4H,H) in the order above. Units past H are zero. */
 static void pack(const Backend *b, const Share *s, bool forward, const float *w_hh)
 {
     int64_t H = b->config.shape.H;
@@ -634,7 +645,7 @@ static void pack(const Backend *b, const Share *s, bool forward, const float *w_
         round_floats(b->config.precision, s->packed, s->packed, s->K * s->columns * LANES);
 }
 
-/* sum = operand^T W of one step; operand is an exchange buffer. */
+/* Computes sum = operand^T W of one step; operand is an exchange buffer. */
 static void multiply(const Share *s, Tiling tiling, const float *operand, bool backwards)
 {
     int64_t count = s->stretches * s->panels;
@@ -652,7 +663,7 @@ static void multiply(const Share *s, Tiling tiling, const float *operand, bool b
     }
 }
 
-/* Between two looks at another thread's word. */
+/* Pauses between two polls of another thread's word. */
 static inline void spin_pause(void)
 {
 #if defined(__x86_64__)
@@ -660,7 +671,7 @@ static inline void spin_pause(void)
 #endif
 }
 
-/* All threads of the team meet: thread `me` has finished step number `epoch` (1, 2, ...). */
+/* Synchronises the team: thread `me` has finished step number `epoch` (1, 2, ...). */
 static void team_barrier(Backend *b, int me, int team, unsigned epoch)
 {
     atomic_store_explicit(&b->arrival[me].epoch, epoch, memory_order_release);
@@ -669,7 +680,7 @@ static void team_barrier(Backend *b, int me, int team, unsigned epoch)
              atomic_load_explicit(&b->arrival[other].epoch, memory_order_acquire) < epoch;
              polls++) {
             if (polls < SPIN_POLLS) spin_pause();
-            else sched_yield(); /* more threads than cores: let the late one run */
+            else sched_yield(); /* more threads than cores: lets the late thread run */
         }
 }
 
@@ -679,7 +690,8 @@ static void team_reset(Backend *b)
         atomic_store_explicit(&b->arrival[i].epoch, 0, memory_order_relaxed);
 }
 
-/* Writes a vector of one batch row into an exchange buffer (tile, k, row of tile), at unit or gate row k. */
+/* Writes a vector of one batch row into an exchange buffer (tile, k, row of tile), at unit or gate
+ * row k. */
 static inline void exchange_put(float *exchange, Tiling t, int64_t K, int64_t row, int64_t k,
                                 const float *lanes, int64_t n)
 {
@@ -751,7 +763,8 @@ static int cpu_embedding_forward(Backend *b, Error *e)
     return EXIT_DONE;
 }
 
-/* One vector of units of one step, whose recurrent product is done. Leaves gates, c, h of step t. */
+/* Computes one vector of units of one step, whose recurrent product is complete. Writes gates, c, h
+ * of step t. */
 static void forward_cell(Backend *b, int64_t l, int64_t t, const Share *share, int64_t vector,
                          float *exchange, Tiling tiling, const MaskKey *recurrent)
 {
@@ -777,7 +790,7 @@ static void forward_cell(Backend *b, int64_t l, int64_t t, const Share *share, i
         lanes_store(gates + 3 * H, o, n);
         lanes_store(b->c[l] + (at + B) * H + u, c, n);
         lanes_store(b->h[l] + (at + B) * H + u, h, n);
-        if (recurrent && t + 1 < b->w.T) { /* what step t+1 reads through W_hh */
+        if (recurrent && t + 1 < b->w.T) { /* the input of step t+1's recurrent product */
             if (r % 4 == 0) mask_four_rows(recurrent, at + B, H, u, factor);
             h *= vec_load(factor + r % 4 * LANES);
             lanes_store(b->hm[l] + (at + B) * H + u, h, n);
@@ -843,8 +856,9 @@ static int cpu_layer_forward(Backend *b, int64_t l, Error *e)
     return EXIT_DONE;
 }
 
-/* Softmax and cross-entropy of one row of logits, in place; returns its nats. With `train` the row becomes
- * dlogits and is added to bias_sum. *best (NULL: not wanted) becomes the lowest id of the largest logit. The exp terms are summed LANES wide over stretches of 64 vectors, the
+/* Computes softmax and cross-entropy of one row of logits in place; returns its nats. With `train`
+ * the row becomes dlogits and is added to bias_sum. *best (unless NULL) becomes the lowest id of
+ * the largest logit. The exp terms are summed LANES wide over stretches of 64 vectors, and the
  * stretches in double. */
 static double softmax_row(float *z, const float *bias, int64_t V, int32_t target, bool train,
                           float inverse_B, float *bias_sum, int32_t *best)
@@ -854,7 +868,7 @@ static double softmax_row(float *z, const float *bias, int64_t V, int32_t target
     for (int64_t v = 0; v < whole; v += LANES) {
         Vec a = vec_load(z + v) + vec_load(bias + v);
         vec_store(z + v, a);
-        tops = vec_select(a <= tops, tops, a); /* a NaN gets through */
+        tops = vec_select(a <= tops, tops, a); /* a NaN propagates */
     }
     float top = -INFINITY;
     for (int64_t v = whole; v < V; v++) {
@@ -898,10 +912,11 @@ static double softmax_row(float *z, const float *bias, int64_t V, int32_t target
     return (double)top + log(sum) - z_target;
 }
 
-/* Position of scored row i. */
+/* Returns the position of scored row i. */
 static int64_t position_of(const Backend *b, int64_t i) { return b->w.gathered ? b->row_of[i] : i; }
 
-/* Scored rows: row i of to = row from_of[i] of from, or row to_of[i] of to = row i of from; NULL: i itself. */
+/* Copies scored rows: row i of `to` = row from_of[i] of `from`, or row to_of[i] of `to` = row i of
+ * `from`; NULL: i itself. */
 static void rows_copy(const Backend *b, const int32_t *from_of, const float *from,
                       const int32_t *to_of, float *to)
 {
@@ -912,7 +927,7 @@ static void rows_copy(const Backend *b, const int32_t *from_of, const float *fro
                (size_t)H * sizeof *to);
 }
 
-/* What the decoder's products read: the rows of the scored positions. */
+/* Returns the input of the decoder's products: the rows of the scored positions. */
 static const float *decoder_input(const Backend *b)
 {
     return b->w.gathered ? b->picked : b->x[b->config.shape.L];
@@ -926,7 +941,7 @@ static int cpu_softmax_forward(Backend *b, Error *e)
     float inverse_B = 1.0f / (float)b->w.B; /* the cost is a mean over b, SPEC 5 */
     bool train = b->w.train;
     b->nats = 0;
-    if (!R) return EXIT_DONE; /* a window that is only read */
+    if (!R) return EXIT_DONE; /* a window without scored positions */
     if (b->w.gathered) rows_copy(b, b->row_of, b->x[b->config.shape.L], NULL, b->picked);
     sgemm(b, false, true, R, V, H, decoder_input(b),
           b->param[param_decoder_weight(&b->config.shape)], b->logits);
@@ -944,7 +959,7 @@ static int cpu_softmax_forward(Backend *b, Error *e)
     return EXIT_DONE;
 }
 
-/* The window did not train, so softmax_row left the logits with their bias in place. */
+/* The window did not train, so softmax_row left the logits, including their bias, in place. */
 static int cpu_logits_get(Backend *b, int64_t row, int64_t rows, float *dst, Error *e)
 {
     (void)e;
@@ -979,8 +994,9 @@ static int cpu_softmax_backward(Backend *b, Error *e)
     return EXIT_DONE;
 }
 
-/* One vector of units of one step of the backward recurrence, whose product W_hh^T dgates_{t+1} is done, except at
- * the last step, which has none. The gate gradients of the step are added to db (4,LANES). */
+/* Computes one vector of units of one step of the backward recurrence, whose product W_hh^T
+ * dgates_{t+1} is complete, except at the last step, which has none. The gate gradients of the step
+ * are added to db (4,LANES). */
 static void backward_cell(Backend *b, int64_t l, int64_t t, const Share *share, int64_t vector,
                           float *exchange, Tiling tiling, const MaskKey *recurrent, float *db)
 {
@@ -1077,7 +1093,8 @@ static int cpu_layer_backward(Backend *b, int64_t l, Error *e)
     return EXIT_DONE;
 }
 
-/* Gradients of the input projection; dy is masked by now. Zeros where the window has no features. */
+/* Computes the gradients of the input projection from dy, which is already masked. They are zero if
+ * the window has no features. */
 static void features_backward(Backend *b)
 {
     const ModelShape *s = &b->config.shape;
@@ -1093,7 +1110,7 @@ static void features_backward(Backend *b)
     if (features) sgemm(b, true, false, H, s->F, features, b->projected, b->w.feature, dw);
 }
 
-/* The gradient has at most T*B rows that are not zero: only those are written, normed and applied. Positions
+/* The gradient has at most T*B non-zero rows: only those are written, normed and applied. Positions
  * of one word are added in the order of time, whatever the thread. */
 static int cpu_embedding_backward(Backend *b, Error *e)
 {

@@ -5,7 +5,7 @@
 
 extern const BackendOps backend_cpu;
 
-/* For tests, between embedding_forward and layer_forward: what layer 0 reads, (T,B,H). */
+/* For tests, between embedding_forward and layer_forward: returns the input of layer 0, (T,B,H). */
 float *cpu_input(Backend *b);
 
 #endif

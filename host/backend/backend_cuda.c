@@ -1,32 +1,35 @@
-/* backend_cuda: one NVIDIA GPU: kernels/ and cuBLAS behind the backend table. Everything is float32 but the operands of
- * matrix products, which --precision rounds.
+/* backend_cuda: one NVIDIA GPU: kernels/ and cuBLAS behind the backend table. Everything is float32
+ * except the operands of matrix products, which --precision rounds.
  *
- * Memory     One device block, carved once by `carve`, which also says its size, and one pinned one; nothing
- *            is allocated in a step. cuBLAS works in a piece of the same block, so that its choice of
- *            algorithms does not hang on what else is free.
+ * Memory     One device block, carved once by `carve`, which also computes its size, and one pinned
+ *            block; a step allocates nothing. cuBLAS's workspace is a part of the same block, so
+ *            that its choice of algorithms does not depend on how much memory is free.
  * Stream     Everything runs on one stream; the host waits for it only where it needs a value.
- * Steps      Training windows of the stream given to train_stream: the first one launches kernel by kernel
- *            (libraries load what they load lazily), the second is captured, and from then on one graph
- *            launch is the whole step. Step number, window, lr and result slot live in device memory
- *            (StepState) and advance inside the graph; the host keeps its own copy and uploads it only where
- *            a step is not what that copy foretells: a new epoch, a new lr, a resumed run. Windows that no update
- *            follows always launch kernel by kernel.
- * Batches    A window of its own ids brings them, its targets, its lists of rows and its features by one copy from a
- *            pinned block, of which each step in flight has its own. Its graph is that of its shape: (T, B, scored
- *            rows, feature rows), the last two rounded up to 64 and filled with rows that count for nothing, unless
- *            every position is one. The graphs used last are kept. Only scored positions reach the decoder.
- * Precision  tf32: cuBLAS rounds the operands of its products, and the recurrence's kernel its own. bf16: products over
- *            all positions read bfloat16 copies that lie beside the float32 tensors. Of the weights the update
- *            writes them, of the embedded words the embedding, of gradients the kernel that sums their columns
- *            for the bias; only h and y, which are any kernel's, are read once more to be rounded. Sums are float32
- * Products   products.c: cuBLASLt, by algorithms that are chosen once and that checkpoints record
- * Recurrence recurrence.c chooses kernels and plans once; each plan's scratch lies in the device block, and the
- *            packed copies of w_hh too, where a kernel reads them: param_set and the update write them.
- * Results    sgd_update writes them into a pinned ring, and the host reads each SLOTS - 1 steps later, when it
- *            is long there.
- * Bits       No float atomics, fixed orders of sums, cuBLAS with one stream, one workspace and atomics off: a
- *            run repeated, replayed or resumed has the same bits.
- */
+ * Steps      Training windows of the stream given to train_stream: the first one launches kernel by
+ *            kernel (libraries load lazily), the second is captured, and from then on a step is one
+ *            graph launch. Step number, window, lr and result slot live in device memory
+ *            (StepState) and advance inside the graph. The host keeps its own copy and uploads it
+ *            only where a step is not the one that this copy predicts: a new epoch, a new lr, a
+ *            resumed run. Windows without an update always launch kernel by kernel.
+ * Batches    A window with its own ids brings them, its targets, its lists of rows and its features
+ *            in one copy from a pinned block; each step in flight has its own block. Graphs are
+ *            kept per shape: (T, B, scored rows, feature rows), the last two rounded up to 64 and
+ *            padded with rows that do not count, unless every position is one. The most recently
+ *            used graphs are kept. Only scored positions reach the decoder.
+ * Precision  tf32: cuBLAS rounds the operands of its products, and the recurrence's kernel its own.
+ *            bf16: products over all positions read bfloat16 copies beside the float32 tensors. The
+ *            update writes the copies of the weights, the embedding those of the embedded words,
+ *            and the kernel that sums a gradient's columns for the bias those of the gradients;
+ *            only h and y, which any kernel may write, are read once more to be rounded. Sums are
+ *            float32.
+ * Products   gemm.c: cuBLASLt, by algorithms that are chosen once and recorded in checkpoints.
+ * Recurrence recurrence.c chooses kernels and plans once. Each plan's scratch lies in the device
+ *            block, as do the packed copies of w_hh if a kernel reads them; param_set and the
+ *            update write them.
+ * Results    sgd_update writes them into a pinned ring, and the host reads each SLOTS - 1 steps
+ *            later, when it has long arrived.
+ * Bits       No float atomics, fixed orders of sums, cuBLAS with one stream, one workspace and
+ *            atomics off: a run that is repeated, replayed or resumed has the same bits. */
 #include "backend_cuda.h"
 
 #include <assert.h>
@@ -46,33 +49,33 @@
 #include "host/base/number.h"
 #include "nvtx.h"
 #include "host/plan/precision.h"
-#include "products.h"
+#include "gemm.h"
 #include "recurrence.h"
 
 enum {
     SLOTS = 4,
-    PIECE = 256, /* bytes: every piece of the block begins on a whole line of every cache */
-    GRAPHS = 32, /* that are kept */
-    ROUNDED = 64 /* rows of a list */
+    PIECE = 256, /* bytes: every part of the block begins at a cache line of every cache */
+    GRAPHS = 32, /* kept at once */
+    ROUNDED = 64 /* rows of a list are rounded up to this */
 };
 
-/* What the launches of a window depend on. */
+/* Everything that the launches of a window depend on. */
 typedef struct StepShape {
     int64_t T, B;
-    int64_t scored, features; /* rows of their lists, as rounded */
-    bool gathered;            /* not every position is scored: rows are picked by a list */
+    int64_t scored, features; /* rows of their lists, rounded up */
+    bool gathered;            /* not every position is scored: a list selects rows */
     bool of_stream;
 } StepShape;
 
-/* A training step of one shape: met before, then captured. */
+/* A training step of one shape: run once, then captured. */
 typedef struct StepGraph {
     StepShape shape;
     cudaGraph_t graph;
     cudaGraphExec_t launch; /* NULL: not captured yet */
-    int64_t used;           /* step count of its last use, 0: the entry is free */
+    int64_t used;           /* step count of its last use; 0: the entry is free */
 } StepGraph;
 
-/* How the window at hand runs. */
+/* How the current window runs. */
 typedef enum Mode {
     EAGER,   /* each operation launches its kernels */
     CAPTURE, /* each operation adds its kernels to the graph, which window_end launches */
@@ -86,24 +89,24 @@ struct Backend {
     uint32_t poll_limit;
     int cublas_version;
     LstmContext context;
-    Products products;
-    char remark[1400]; /* of both: what the user should know */
+    Gemm gemm;
+    char remark[1400]; /* remarks of both for the user */
     bool eager;        /* never capture */
     Ranges ranges;
     char (*layer_name)[32]; /* [L] */
 
     Window w;
-    StepShape shape; /* of the window at hand */
+    StepShape shape; /* of the current window */
     Mode mode;
     bool capturing, updated;
-    StepGraph graph[GRAPHS], *step; /* the one of the window at hand, where an update follows */
+    StepGraph graph[GRAPHS], *step; /* step: the graph of the current window if an update follows */
     int64_t uses;
 
-    StepState state; /* as the device has it once all that is enqueued has run */
+    StepState state; /* the device's copy once everything enqueued has run */
     bool state_known;
 
     cudaEvent_t done[SLOTS];
-    int64_t issued, returned; /* results */
+    int64_t issued, returned; /* numbers of results */
 
     /* The training stream, a block of its own. */
     int32_t *stream;
@@ -112,43 +115,45 @@ struct Backend {
     /* Device memory. */
     void *memory;
     size_t bytes;
-    float *encoder;        /* (V_in,H); NULL where no input is an id */
+    float *encoder;        /* (V_in,H); NULL if no input is an id */
     float *dense, *ddense; /* all other parameters and their gradients, tensors at dense_at */
-    int64_t dense_n;       /* elements, gaps between tensors included: those are zeros */
+    int64_t dense_n;       /* elements, including the gaps between tensors, which are zero */
     int64_t *dense_at;     /* [count] host */
-    float **w_packed;      /* [L] host; (H,H,4) of each w_hh; NULL where forward does not read it */
-    void **w_tiles; /* [L] host; bfloat16 fragments of each w_hh; NULL where no kernel reads them */
-    SgdPacked *packed; /* [L] both for the update */
+    float **w_packed;      /* [L] host; (H,H,4) of each w_hh; NULL if forward does not read it */
+    void **w_tiles;    /* [L] host; bfloat16 fragments of each w_hh; NULL if no kernel reads them */
+    SgdPacked *packed; /* [L] both, for the update */
     void *scratch[PLANS];
     float *rows;    /* (N,H) the encoder's gradient, sparse */
     int32_t *first; /* (N) */
-    float **x; /* [L+1] host; (N,H) masked inputs; NULL where nothing is ever masked but for x[0] */
+    /* [L+1] host; (N,H) masked inputs; NULL, except for x[0], if nothing is ever masked */
+    float **x;
     float **h_masked; /* [L] host; (N,H), only with SITES_ALL */
-    float *hc; /* (2L, (N+B)*H): h of every layer, then c, each (T+1,B,H) of the window at hand */
-    float **gates;       /* [L] host; (N,4H); one for all layers where nothing trains */
+    float *hc; /* (2L, (N+B)*H): h of every layer, then c, each (T+1,B,H) of the current window */
+    float **gates;       /* [L] host; (N,4H); shared by all layers if nothing trains */
     float *dy, *dh, *dc; /* (N,H), (B,H), (B,H) */
-    /* R: rows of the softmax, N where every position of every window is scored; n: feature rows. Both rounded. */
+    /* R: rows of the softmax, N if every position of every window is scored; n: feature rows. Both
+     * are rounded up. */
     float *logits, *nats; /* (R,V), (R) */
     int32_t *best;        /* (R); NULL unless config.hits */
-    void *
-        picked; /* (R,H) scored rows of the decoder's input, as its product reads them; NULL where R = N for good */
+    /* (R,H) scored rows of the decoder's input, as its product reads them; NULL if R is always N */
+    void *picked;
     float *dpicked; /* (R,H) their gradients */
-    float *
-        projected; /* (n,H) features after their product, then their gradients; NULL where there are none */
+    /* (n,H) features after their product, then their gradients; NULL if there are none */
+    float *projected;
     uint16_t *features_bf16; /* (n,F) */
     double *partial;
-    /* In bfloat16, where that is the precision: */
-    uint16_t *dense_bf16; /* the dense block; w_hh is not kept up where it has packed copies */
-    uint16_t **x_bf16;    /* [L+1] host; as x */
-    uint16_t **
-        h_bf16; /* [L] host; (N+B,H) h, or (N,H) h_masked; one for all layers where nothing trains */
-    uint16_t *
-        d_bf16; /* max(R*V, N*4H, n*H): dlogits, then dgates, then the gradients of projected features */
+    /* In bfloat16, if that is the precision: */
+    uint16_t *dense_bf16; /* the dense block; w_hh is not updated if it has packed copies */
+    uint16_t **x_bf16;    /* [L+1] host; like x */
+    /* [L] host; (N+B,H) h, or (N,H) h_masked; shared by all layers if nothing trains */
+    uint16_t **h_bf16;
+    /* max(R*V, N*4H, n*H): dlogits, then dgates, then the gradients of projected features */
+    uint16_t *d_bf16;
     float *carried; /* (2L,B,H): h of every layer, then c */
-    float *
-        state_grad; /* (4,L,B,H): dh_n, dc_n, dh_0, dc_0 of every layer; NULL unless config.train */
-    bool state_grad_in, state_grad_out; /* what layer_backward is to take and to give */
-    char *batch_device;                 /* what follows, at the window's layout: */
+    /* (4,L,B,H): dh_n, dc_n, dh_0, dc_0 of every layer; NULL unless config.train */
+    float *state_grad;
+    bool state_grad_in, state_grad_out; /* whether layer_backward takes and writes one */
+    char *batch_device;                 /* the following, in the window's layout: */
     int32_t *x_ids, *y_ids; /* (N) ids as the embedding reads them (layers.h), (R) targets */
     int32_t *row_of;        /* (R) position of scored row i, -1: none */
     int32_t *place_of;      /* (N) scored row of position n, -1: none */
@@ -160,7 +165,7 @@ struct Backend {
     /* Pinned host memory. */
     char *pinned;
     StepResult *results; /* [SLOTS] written by the device */
-    char *batch_host;    /* [SLOTS] as batch_device: one for each step in flight */
+    char *batch_host;    /* [SLOTS] like batch_device: one for each step in flight */
     float *nats_host;    /* (R) */
     int32_t *best_host;  /* (R); NULL unless config.hits */
     FaultRecord *fault_host;
@@ -173,14 +178,14 @@ typedef struct Arena {
     size_t used;
 } Arena;
 
-static void *take(Arena *a, int64_t n, size_t size)
+static void *arena_alloc(Arena *a, int64_t n, size_t size)
 {
     size_t at = a->used;
     a->used += ((size_t)n * size + PIECE - 1) / PIECE * PIECE;
     return a->base ? a->base + at : NULL;
 }
 
-static float *take_floats(Arena *a, int64_t n) { return take(a, n, sizeof(float)); }
+static float *arena_floats(Arena *a, int64_t n) { return arena_alloc(a, n, sizeof(float)); }
 
 static int64_t positions(const BackendConfig *g) { return g->T * g->B; }
 
@@ -191,14 +196,15 @@ static int in_layer(const Backend *b, int64_t l, int which)
 
 static int64_t rounded(int64_t rows) { return (rows + ROUNDED - 1) / ROUNDED * ROUNDED; }
 
-/* Rows of the softmax, and of features, that a window can have. */
+/* The most rows of the softmax, and of features, that a window can have. */
 static int64_t most_scored(const BackendConfig *g)
 {
     return g->scored ? rounded(g->scored) : positions(g);
 }
 static int64_t most_features(const BackendConfig *g) { return rounded(g->features); }
 
-/* Where the parts of a window's ids and lists begin, in bytes: on the device, and in the pinned block that brings them. */
+/* Offsets of a window's ids and lists, in bytes: on the device, and in the pinned block from which
+ * they are copied. */
 typedef struct BatchLayout {
     size_t x_ids, y_ids, row_of, place_of, feature_of, features, bytes;
 } BatchLayout;
@@ -226,19 +232,19 @@ static BatchLayout largest_batch(const BackendConfig *g)
     return batch_layout(positions(g), most_scored(g), most_features(g), g->shape.F, g->scored > 0);
 }
 
-/* Whether anything of a training window is masked: at keep 1 a mask changes nothing. */
+/* Returns whether training masks anything: at keep 1 a mask changes nothing. */
 static bool masks(const BackendConfig *g)
 {
     return g->train && g->sites != SITES_NONE && g->keep < 1;
 }
 
-/* What cuBLAS's manual asks for. */
+/* The size that cuBLAS's manual recommends. */
 static size_t workspace_bytes(const DeviceFacts *device)
 {
     return (size_t)(device->major >= 9 ? 32 : 4) << 20;
 }
 
-/* Elements of the dense block; at (may be NULL) receives where each tensor begins. */
+/* Returns the elements of the dense block. at (may be NULL) receives the offset of each tensor. */
 static int64_t dense_layout(const ModelShape *s, int64_t *at)
 {
     int64_t n = 0;
@@ -249,8 +255,8 @@ static int64_t dense_layout(const ModelShape *s, int64_t *at)
     return n;
 }
 
-/* Sets every device pointer of *b, or, with a->base NULL, only counts. The host's lists must be there in the
- * first case. */
+/* Sets every device pointer of *b; with a->base NULL, only counts the bytes. To set pointers, the
+ * host's lists must exist. */
 static void carve(Backend *b, Arena *a)
 {
     const BackendConfig *g = &b->config;
@@ -258,125 +264,126 @@ static void carve(Backend *b, Arena *a)
     int64_t V_in = g->shape.V_in, F = g->shape.F, R = most_scored(g), n = most_features(g);
     bool masked = masks(g);
     b->dense_n = dense_layout(&g->shape, NULL);
-    b->encoder = V_in ? take_floats(a, V_in * H) : NULL;
-    b->dense = take_floats(a, b->dense_n);
-    b->ddense = g->train ? take_floats(a, b->dense_n) : NULL;
+    b->encoder = V_in ? arena_floats(a, V_in * H) : NULL;
+    b->dense = arena_floats(a, b->dense_n);
+    b->ddense = g->train ? arena_floats(a, b->dense_n) : NULL;
     bool packed = b->recurrence.forward->footprint->packed,
          tiles = recurrence_reads_tiles(&b->recurrence);
     for (int64_t l = 0; l < L; l++) {
-        float *w_packed = packed ? take_floats(a, 4 * H * H) : NULL;
-        void *w_tiles = tiles ? take(a, (int64_t)tensor_copy_bytes(H), 1) : NULL;
+        float *w_packed = packed ? arena_floats(a, 4 * H * H) : NULL;
+        void *w_tiles = tiles ? arena_alloc(a, (int64_t)tensor_copy_bytes(H), 1) : NULL;
         if (a->base) b->w_packed[l] = w_packed, b->w_tiles[l] = w_tiles;
     }
-    b->packed = (packed || tiles) && g->train ? take(a, L, sizeof *b->packed) : NULL;
+    b->packed = (packed || tiles) && g->train ? arena_alloc(a, L, sizeof *b->packed) : NULL;
     for (int i = 0; i < PLANS; i++)
         b->scratch[i] = b->recurrence.planned[i]
-                            ? take(a, (int64_t)b->recurrence.plan[i].scratch_bytes, 1)
+                            ? arena_alloc(a, (int64_t)b->recurrence.plan[i].scratch_bytes, 1)
                             : NULL;
-    b->rows = g->train && V_in ? take_floats(a, N * H) : NULL;
-    b->first = g->train ? take(a, N, sizeof(int32_t)) : NULL;
+    b->rows = g->train && V_in ? arena_floats(a, N * H) : NULL;
+    b->first = g->train ? arena_alloc(a, N, sizeof(int32_t)) : NULL;
     for (int64_t l = 0; l <= L; l++) {
         bool bf16 = b->config.precision == PRECISION_BF16, own = l == 0 || masked;
-        float *x = own && !(bf16 && l == 0) ? take_floats(a, N * H) : NULL;
-        uint16_t *x_bf16 = own && bf16 ? take(a, N * H, sizeof *x_bf16) : NULL;
+        float *x = own && !(bf16 && l == 0) ? arena_floats(a, N * H) : NULL;
+        uint16_t *x_bf16 = own && bf16 ? arena_alloc(a, N * H, sizeof *x_bf16) : NULL;
         if (a->base) b->x[l] = x, b->x_bf16[l] = x_bf16;
         if (l == L) break;
         uint16_t *h_bf16 =
-            bf16 && (l == 0 || g->train) ? take(a, (N + B) * H, sizeof *h_bf16) : NULL;
+            bf16 && (l == 0 || g->train) ? arena_alloc(a, (N + B) * H, sizeof *h_bf16) : NULL;
         if (a->base) b->h_bf16[l] = h_bf16 ? h_bf16 : b->h_bf16[0];
-        float *own_gates = l == 0 || g->train ? take_floats(a, 4 * N * H) : NULL;
-        float *hm = masked && g->sites == SITES_ALL ? take_floats(a, N * H) : NULL;
+        float *own_gates = l == 0 || g->train ? arena_floats(a, 4 * N * H) : NULL;
+        float *hm = masked && g->sites == SITES_ALL ? arena_floats(a, N * H) : NULL;
         if (a->base) b->gates[l] = own_gates ? own_gates : b->gates[0], b->h_masked[l] = hm;
     }
-    b->hc = take_floats(a, 2 * L * (N + B) * H);
-    b->dy = g->train ? take_floats(a, N * H) : NULL;
-    b->dh = g->train ? take_floats(a, B * H) : NULL,
-    b->dc = g->train ? take_floats(a, B * H) : NULL;
-    b->logits = take_floats(a, R * V), b->nats = take_floats(a, R);
-    b->best = g->hits ? take(a, R, sizeof *b->best) : NULL;
-    b->partial = g->train ? take(a, sgd_partials(b->dense_n, N), sizeof(double)) : NULL;
+    b->hc = arena_floats(a, 2 * L * (N + B) * H);
+    b->dy = g->train ? arena_floats(a, N * H) : NULL;
+    b->dh = g->train ? arena_floats(a, B * H) : NULL,
+    b->dc = g->train ? arena_floats(a, B * H) : NULL;
+    b->logits = arena_floats(a, R * V), b->nats = arena_floats(a, R);
+    b->best = g->hits ? arena_alloc(a, R, sizeof *b->best) : NULL;
+    b->partial = g->train ? arena_alloc(a, sgd_partials(b->dense_n, N), sizeof(double)) : NULL;
     bool bf16 = b->config.precision == PRECISION_BF16;
-    b->dense_bf16 = bf16 ? take(a, b->dense_n, sizeof *b->dense_bf16) : NULL;
+    b->dense_bf16 = bf16 ? arena_alloc(a, b->dense_n, sizeof *b->dense_bf16) : NULL;
     int64_t d = R * V > 4 * N * H ? R * V : 4 * N * H;
-    b->d_bf16 = bf16 && g->train ? take(a, d > n * H ? d : n * H, sizeof *b->d_bf16) : NULL;
-    b->picked = g->scored ? take(a, R * H, bf16 ? sizeof(uint16_t) : sizeof(float)) : NULL;
-    b->dpicked = g->scored && g->train ? take_floats(a, R * H) : NULL;
-    b->projected = n ? take_floats(a, n * H) : NULL;
-    b->features_bf16 = n && bf16 ? take(a, n * F, sizeof *b->features_bf16) : NULL;
-    b->carried = take_floats(a, 2 * L * B * H);
-    b->state_grad = g->train ? take_floats(a, 4 * L * B * H) : NULL;
-    b->batch_device = take(a, (int64_t)largest_batch(g).bytes, 1);
-    b->state_device = take(a, 1, sizeof *b->state_device);
-    b->context.fault = take(a, 1, sizeof *b->context.fault);
-    b->workspace = take(a, (int64_t)workspace_bytes(&b->device), 1);
+    b->d_bf16 = bf16 && g->train ? arena_alloc(a, d > n * H ? d : n * H, sizeof *b->d_bf16) : NULL;
+    b->picked = g->scored ? arena_alloc(a, R * H, bf16 ? sizeof(uint16_t) : sizeof(float)) : NULL;
+    b->dpicked = g->scored && g->train ? arena_floats(a, R * H) : NULL;
+    b->projected = n ? arena_floats(a, n * H) : NULL;
+    b->features_bf16 = n && bf16 ? arena_alloc(a, n * F, sizeof *b->features_bf16) : NULL;
+    b->carried = arena_floats(a, 2 * L * B * H);
+    b->state_grad = g->train ? arena_floats(a, 4 * L * B * H) : NULL;
+    b->batch_device = arena_alloc(a, (int64_t)largest_batch(g).bytes, 1);
+    b->state_device = arena_alloc(a, 1, sizeof *b->state_device);
+    b->context.fault = arena_alloc(a, 1, sizeof *b->context.fault);
+    b->workspace = arena_alloc(a, (int64_t)workspace_bytes(&b->device), 1);
 }
 
 static size_t carve_pinned(Backend *b, Arena *a)
 {
-    b->results = take(a, SLOTS, sizeof *b->results);
-    b->batch_host = take(a, SLOTS, largest_batch(&b->config).bytes);
-    b->nats_host = take_floats(a, most_scored(&b->config));
-    b->best_host = b->config.hits ? take(a, most_scored(&b->config), sizeof *b->best_host) : NULL;
-    b->fault_host = take(a, 1, sizeof *b->fault_host);
+    b->results = arena_alloc(a, SLOTS, sizeof *b->results);
+    b->batch_host = arena_alloc(a, SLOTS, largest_batch(&b->config).bytes);
+    b->nats_host = arena_floats(a, most_scored(&b->config));
+    b->best_host =
+        b->config.hits ? arena_alloc(a, most_scored(&b->config), sizeof *b->best_host) : NULL;
+    b->fault_host = arena_alloc(a, 1, sizeof *b->fault_host);
     return a->used;
 }
 
-/* ---- choices: precision, patience ---- */
+/* ---- choices: precision, poll limit ---- */
 
 static bool set_and_on(const char *value, const char *off)
 {
     return value && value[0] && strcmp(value, "0") && strcmp(value, off);
 }
 
-/* What the environment makes of cuBLAS behind a program's back would make a float32 run something else. */
+/* Refuses environment variables that make cuBLAS compute something other than float32 in a float32
+ * run. */
 static int choose_precision(const Backend *b, cublasMath_t *math, Error *e)
 {
     static const char *const emulation[] = {"CUBLAS_EMULATE_SINGLE_PRECISION",
                                             "CUBLAS_EMULATION_STRATEGY"};
     const char *tf32 = getenv("NVIDIA_TF32_OVERRIDE");
-    /* In bf16 too the recurrence of some kernels is a float32 product of cuBLAS. */
+    /* In bf16, too, the recurrence of some kernels is a float32 product of cuBLAS. */
     bool f32 = b->config.precision != PRECISION_TF32;
     *math = f32 ? CUBLAS_DEFAULT_MATH : CUBLAS_TF32_TENSOR_OP_MATH;
     if (f32 && set_and_on(tf32, "0"))
-        return error_set(
-            e, EXIT_USAGE,
-            "NVIDIA_TF32_OVERRIDE is set to '%s', which would round a float32 product's factors "
-            "to 10 bits; unset it, or give --precision tf32",
-            tf32);
+        return error_set(e, EXIT_USAGE,
+                         "NVIDIA_TF32_OVERRIDE is set to '%s', which would round the operands of "
+                         "float32 products to 10 bits; unset it, or give --precision tf32",
+                         tf32);
     if (!f32 && tf32 && !strcmp(tf32, "0"))
         return error_set(
             e, EXIT_USAGE,
             "NVIDIA_TF32_OVERRIDE is set to '0', which turns --precision tf32 off; unset it");
     for (size_t i = 0; f32 && i < sizeof emulation / sizeof emulation[0]; i++)
         if (set_and_on(getenv(emulation[i]), "default"))
-            return error_set(
-                e, EXIT_USAGE,
-                "%s is set to '%s', by which cuBLAS may compute float32 products out of "
-                "bfloat16 ones; unset it",
-                emulation[i], getenv(emulation[i]));
+            return error_set(e, EXIT_USAGE,
+                             "%s is set to '%s', which lets cuBLAS compute float32 products from "
+                             "bfloat16 ones; unset it",
+                             emulation[i], getenv(emulation[i]));
     if (b->config.precision != PRECISION_F32 && b->device.major < 8)
         return error_set(e, EXIT_NO_DEVICE,
-                         "--precision %s needs a GPU from sm_80, and %s is sm_%d%d; f32 runs on it",
+                         "--precision %s needs a GPU from sm_80, but %s is sm_%d%d; f32 "
+                         "runs on it",
                          precision_name(b->config.precision), b->device.name, b->device.major,
                          b->device.minor);
     return EXIT_DONE;
 }
 
-/* Looks at a missing block before a kernel gives up: some seconds, since each is a load that L2 answers. */
-static int choose_patience(Backend *b, Error *e)
+/* Polls of a missing block before a kernel times out: some seconds, since L2 answers each load. */
+static int choose_poll_limit(Backend *b, Error *e)
 {
     const char *text = getenv("PLSTM_POLL_LIMIT");
     int64_t limit = 1 << 22;
-    if (text && text[0] && !number_int(text, 0, UINT32_MAX, &limit))
-        return error_set(
-            e, EXIT_USAGE,
-            "PLSTM_POLL_LIMIT is set to '%s'; it takes a whole number from 0, which never gives up",
-            text);
+    if (text && text[0] && !parse_int(text, 0, UINT32_MAX, &limit))
+        return error_set(e, EXIT_USAGE,
+                         "PLSTM_POLL_LIMIT is set to '%s'; it takes a whole number from 0, where 0 "
+                         "waits forever",
+                         text);
     b->poll_limit = (uint32_t)limit;
     return EXIT_DONE;
 }
 
-/* ---- copies that wait ---- */
+/* ---- copies that the host waits for ---- */
 
 static int upload(Backend *b, void *to, const void *from, size_t bytes, Error *e)
 {
@@ -397,13 +404,13 @@ static int download(Backend *b, void *to, const void *from, size_t bytes, Error 
 static void cuda_close(Backend *b)
 {
     if (!b) return;
-    /* Releases say again what failed before; there is nobody left to tell. */
+    /* A release only repeats an error that an earlier call has returned. */
     if (b->capturing) {
         cudaGraph_t half = NULL;
         cudaStreamEndCapture(b->context.stream, &half);
         if (half) cudaGraphDestroy(half);
     }
-    products_close(&b->products);
+    gemm_close(&b->gemm);
     if (b->context.stream) cudaStreamSynchronize(b->context.stream);
     for (int i = 0; i < GRAPHS; i++) {
         if (b->graph[i].launch) cudaGraphExecDestroy(b->graph[i].launch);
@@ -423,7 +430,8 @@ static void cuda_close(Backend *b)
     free(b);
 }
 
-/* Packed copies of parameters that are zero, the update's list of them, barriers that nobody has come to. */
+/* Initialises packed copies of zero parameters, the update's list of them, and barriers at which no
+ * block has arrived. */
 static int open_recurrence_memory(Backend *b, Error *e)
 {
     int64_t L = b->config.shape.L, H = b->config.shape.H;
@@ -455,12 +463,11 @@ static int open_memory(Backend *b, Error *e)
     size_t bytes = b->bytes = a.used;
     CUDA_TRY(cudaMemGetInfo(&room, &all));
     if (bytes > room)
-        return error_set(
-            e, EXIT_NO_DEVICE,
-            "this model needs %.2f GB on the GPU and %s has %.2f of %.2f GB left; a smaller "
-            "--hidden, --batch or "
-            "--seq needs less",
-            (double)bytes * 1e-9, b->device.name, (double)room * 1e-9, (double)all * 1e-9);
+        return error_set(e, EXIT_NO_DEVICE,
+                         "this model needs %.2f GB on the GPU, but %s has %.2f of %.2f GB left; a "
+                         "smaller --hidden, --batch or --seq needs less",
+                         (double)bytes * 1e-9, b->device.name, (double)room * 1e-9,
+                         (double)all * 1e-9);
     CUDA_TRY(cudaMalloc(&b->memory, bytes));
     a = (Arena){b->memory, 0};
     carve(b, &a);
@@ -469,7 +476,7 @@ static int open_memory(Backend *b, Error *e)
     CUDA_TRY(cudaHostAlloc((void **)&b->pinned, bytes, cudaHostAllocDefault));
     a = (Arena){b->pinned, 0};
     carve_pinned(b, &a);
-    /* Zero parameters, as the table promises; gaps between tensors stay zero for good. */
+    /* Parameters start as zeros, as the table requires; gaps between tensors stay zero. */
     if (b->encoder)
         CUDA_TRY(cudaMemsetAsync(b->encoder, 0,
                                  (size_t)(b->config.shape.V_in * b->config.shape.H) * sizeof(float),
@@ -496,23 +503,24 @@ static int open_cublas(Backend *b, cublasMath_t math, Error *e)
 {
     CUBLAS_TRY(cublasCreate(&b->context.blas));
     CUBLAS_TRY(cublasGetVersion(b->context.blas, &b->cublas_version));
-    CUBLAS_TRY(cublasSetStream(b->context.blas,
-                               b->context.stream)); /* before the workspace, which it resets */
+    /* The stream must be set before the workspace, which setting it resets. */
+    CUBLAS_TRY(cublasSetStream(b->context.blas, b->context.stream));
     CUBLAS_TRY(cublasSetWorkspace(b->context.blas, b->workspace, workspace_bytes(&b->device)));
     CUBLAS_TRY(cublasSetMathMode(b->context.blas, math));
     CUBLAS_TRY(cublasSetAtomicsMode(b->context.blas, CUBLAS_ATOMICS_NOT_ALLOWED));
     return EXIT_DONE;
 }
 
-/* The six products of a training step's window, each as one layer or the softmax has it. Where batches differ in shape
- * the library's first suggestion for each is taken when it comes. */
-static int open_products(Backend *b, Error *e)
+/* Chooses the algorithms of the six products of a training window, each for one layer or the
+ * softmax. If batches differ in shape, each product gets the library's first suggestion when it
+ * first runs. */
+static int open_gemm(Backend *b, Error *e)
 {
     const ModelShape *s = &b->config.shape;
     int64_t N = positions(&b->config), V = s->V_out, H = s->H;
-    int code = products_open(&b->products, b->config.precision, &b->device, b->context.blas,
-                             b->context.stream, b->workspace, workspace_bytes(&b->device), H,
-                             b->config.algorithms, e);
+    int code =
+        gemm_open(&b->gemm, b->config.precision, &b->device, b->context.blas, b->context.stream,
+                  b->workspace, workspace_bytes(&b->device), H, b->config.algorithms, e);
     if (code || !b->config.train || b->config.scored || b->config.features) return code;
     bool bf16 = b->config.precision == PRECISION_BF16;
     int ih = in_layer(b, 0, PARAM_W_IH), dec = param_decoder_weight(s);
@@ -524,7 +532,7 @@ static int open_products(Backend *b, Error *e)
         if (bf16) d[i] = b->d_bf16;
     }
     const struct {
-        ProductShape shape;
+        GemmShape shape;
         const void *A, *B;
         float *C;
     } step[] = {
@@ -536,7 +544,7 @@ static int open_products(Backend *b, Error *e)
         {{0, 0, N, H, 4 * H}, d[1], weight[1], b->dy},
     };
     for (size_t i = 0; i < sizeof step / sizeof step[0] && !code; i++)
-        code = products_prepare(&b->products, step[i].shape, step[i].A, step[i].B, step[i].C, e);
+        code = gemm_prepare(&b->gemm, step[i].shape, step[i].A, step[i].B, step[i].C, e);
     return code;
 }
 
@@ -547,24 +555,25 @@ static int open_device(Backend *b, Error *e)
     if (!code) code = device_facts(0, &b->device, e);
     if (!code) code = choose_precision(b, &math, e);
     if (!code) code = recurrence_choose(&b->recurrence, &b->config, &b->device, e);
-    if (!code) code = choose_patience(b, e);
+    if (!code) code = choose_poll_limit(b, e);
     if (!code) code = cublas_open(e);
     if (code) return code;
     CUDA_TRY(cudaSetDevice(0));
     CUDA_TRY(cudaStreamCreateWithFlags(&b->context.stream, cudaStreamNonBlocking));
     for (int i = 0; i < SLOTS; i++)
         CUDA_TRY(cudaEventCreateWithFlags(&b->done[i], cudaEventDisableTiming));
-    /* Every kernel is loaded now: loading one lazily would wait for the device, or break a capture. */
+    /* Every kernel is loaded now: loading one lazily would wait for the device, or break a
+     * capture. */
     CUDA_TRY(layers_prepare());
     CUDA_TRY(carry_prepare());
     b->context.cooperative = b->device.cooperative;
     code = recurrence_prepare(&b->recurrence, &b->config, &b->device, e);
     if (!code) code = open_memory(b, e);
     if (!code) code = open_cublas(b, math, e);
-    if (!code) code = open_products(b, e);
+    if (!code) code = open_gemm(b, e);
     if (!code)
         snprintf(b->remark, sizeof b->remark, "%s%s%s", b->recurrence.remark,
-                 b->recurrence.remark[0] && b->products.remark[0] ? "; " : "", b->products.remark);
+                 b->recurrence.remark[0] && b->gemm.remark[0] ? "; " : "", b->gemm.remark);
     return code;
 }
 
@@ -585,7 +594,7 @@ static int cuda_open(const BackendConfig *g, Backend **out, Error *e)
     b->h_masked = calloc((size_t)L, sizeof *b->h_masked);
     b->gates = calloc((size_t)L, sizeof *b->gates),
     b->layer_name = calloc((size_t)L, sizeof *b->layer_name);
-    b->state.slot = SLOTS - 1; /* results begin in slot 0 */
+    b->state.slot = SLOTS - 1; /* the first result goes to slot 0 */
     ranges_init(&b->ranges);
     int code = EXIT_DONE;
     if (!b->dense_at || !b->w_packed || !b->w_tiles || !b->x || !b->x_bf16 || !b->h_bf16 ||
@@ -602,13 +611,14 @@ static int cuda_open(const BackendConfig *g, Backend **out, Error *e)
     return code;
 }
 
-/* cuBLAS picks the algorithms of a stepwise recurrence from its version, the architecture, the number of SMs, the precision and
- * the workspace; those of the other products are recorded. */
+/* cuBLAS selects the algorithms of a stepwise recurrence by its version, the architecture, the
+ * number of SMs, the precision and the workspace; the algorithms of the other products are
+ * recorded. */
 static void cuda_info(const Backend *b, BackendInfo *info)
 {
     const DeviceFacts *d = &b->device;
     enum { NOTE = sizeof info->note[0].value };
-    _Static_assert((int)NOTE >= (int)RECURRENCE_TEXT && (int)NOTE >= (int)PRODUCTS_TEXT,
+    _Static_assert((int)NOTE >= (int)RECURRENCE_TEXT && (int)NOTE >= (int)GEMM_TEXT,
                    "a note holds all plans, and all algorithms");
     *info = (BackendInfo){.kernel = b->recurrence.kernel, .remark = b->remark, .bytes = b->bytes};
     if (b->stream) info->bytes += (size_t)b->stream_n * sizeof *b->stream;
@@ -624,18 +634,18 @@ static void cuda_info(const Backend *b, BackendInfo *info)
     info->notes = info->note[1].value[0] ? 2 : 1;
     if (!b->config.train) return;
     info->note[info->notes].key = "algorithms";
-    products_text(&b->products, info->note[info->notes++].value, NOTE);
+    gemm_text(&b->gemm, info->note[info->notes++].value, NOTE);
 }
 
 static int cuda_usable(Error *e)
 {
     int n, code = device_count(&n, e);
     if (!code) code = cublas_open(e);
-    if (!code) CUDA_TRY(layers_prepare()); /* whether the kernels were compiled for this GPU */
+    if (!code) CUDA_TRY(layers_prepare()); /* fails if the kernels were not compiled for this GPU */
     return code;
 }
 
-/* The graph used last. */
+/* Returns the graph that was used last. */
 cudaGraph_t cuda_graph(const Backend *b)
 {
     const StepGraph *last = NULL;
@@ -695,7 +705,7 @@ static int cuda_param_get(Backend *b, int k, float *dst, Error *e)
                     e);
 }
 
-/* The encoder's rows from where its words stand first. */
+/* Gathers the encoder's gradient from the first position of each word. */
 static int encoder_grad(Backend *b, float *dst, Error *e)
 {
     int64_t N = b->shape.T * b->shape.B, H = b->config.shape.H;
@@ -745,7 +755,7 @@ static int cuda_state_get(Backend *b, int64_t B, float *h, float *c, Error *e)
     return code ? code : download(b, c, b->carried + n, half, e);
 }
 
-/* Where gradient i of the state has the rows of a layer. */
+/* Returns where gradient i of the state has the rows of layer l. */
 static float *state_grad(const Backend *b, int64_t B, int i, int64_t l)
 {
     return b->state_grad + (i * b->config.shape.L + l) * B * b->config.shape.H;
@@ -785,7 +795,7 @@ static int cuda_train_stream(Backend *b, const int32_t *ids, int64_t N, int64_t 
     return upload(b, b->stream, ids, (size_t)N * sizeof *ids, e);
 }
 
-/* ---- the window at hand ---- */
+/* ---- the current window ---- */
 
 static float *h_of(const Backend *b, int64_t l)
 {
@@ -794,7 +804,7 @@ static float *h_of(const Backend *b, int64_t l)
 
 static float *c_of(const Backend *b, int64_t l) { return h_of(b, b->config.shape.L + l); }
 
-/* D_site in the window at hand. */
+/* Returns the mask of D_site in the current window. */
 static MaskSite site_of(const Backend *b, int64_t site)
 {
     const BackendConfig *g = &b->config;
@@ -814,11 +824,11 @@ static MaskSite recurrent_site(const Backend *b, int64_t l)
     return site_of(b, b->config.shape.L + 1 + l);
 }
 
-/* An operand of a product over all positions, in the type that its precision reads: float, or bfloat16. */
+/* An operand of a product over all positions, in the type of the precision: float or bfloat16. */
 typedef const void *Operand;
 
-/* What layer l reads; l = L: the softmax. Where nothing is masked that is the layer's h itself, from step 1
- * on. */
+/* Returns the input of layer l; l = L: of the softmax. If nothing is masked, it is the layer's own
+ * h, from step 1 on. */
 static Operand input_of(const Backend *b, int64_t l)
 {
     bool own = l == 0 || site_of(b, l).on;
@@ -827,7 +837,7 @@ static Operand input_of(const Backend *b, int64_t l)
     return own ? b->x[l] : h_of(b, l - 1) + first;
 }
 
-/* h_0 .. h_{T-1} of layer l, as the recurrence read them. */
+/* Returns h_0 .. h_{T-1} of layer l, as the recurrence read them. */
 static Operand h_before_of(const Backend *b, int64_t l)
 {
     if (b->config.precision == PRECISION_BF16) return b->h_bf16[l];
@@ -852,11 +862,11 @@ static LstmShape shape_of(const Backend *b)
 static int product(Backend *b, int ta, int tb, int64_t m, int64_t n, int64_t k, Operand x,
                    Operand y, float *to, Error *e)
 {
-    return products_run(&b->products, (ProductShape){ta, tb, m, n, k}, x, y, to, e);
+    return gemm_run(&b->gemm, (GemmShape){ta, tb, m, n, k}, x, y, to, e);
 }
 
-/* db (and its copy `also`, which may be NULL) = column sums of the gradient d (rows,cols); *operand becomes d as products
- * read it. */
+/* db (and its copy `also`, which may be NULL) = column sums of the gradient d (rows,cols). *operand
+ * becomes d in the products' type. */
 static int bias_gradient(Backend *b, int64_t rows, int64_t cols, const float *d, float *db,
                          float *also, Operand *operand, Error *e)
 {
@@ -867,7 +877,7 @@ static int bias_gradient(Backend *b, int64_t rows, int64_t cols, const float *d,
     return EXIT_DONE;
 }
 
-/* What the recurrence of layer l left, rounded for the products that read it. */
+/* Rounds the outputs of the recurrence of layer l for the products that read them. */
 static int round_outputs(Backend *b, int64_t l, Error *e)
 {
     int64_t N = b->w.batch.T * b->w.batch.B, H = b->config.shape.H;
@@ -887,7 +897,7 @@ static int recurrence_failed(const LstmVariant *variant, const char *pass, cudaE
     return cuda_failed(e, status, call, __FILE__, __LINE__);
 }
 
-/* How the window at hand is launched by the plan of its pass. */
+/* Returns the launch of the current window by the plan of its pass. */
 static LstmLaunch launch_of(const Backend *b, bool backward)
 {
     const LstmPlan *plan = recurrence_plan(&b->recurrence, backward, b->w.batch.B);
@@ -901,10 +911,10 @@ static void range(Backend *b, const char *name)
     if (b->mode == EAGER) ranges_push(&b->ranges, name);
 }
 
-/* Ends ranges until so many are open: 1 leaves the step, 2 the pass in it too. */
+/* Ends ranges until `open` are left: 1 leaves the step's, 2 also the pass's. */
 static void range_end(Backend *b, int open) { ranges_pop_to(&b->ranges, open); }
 
-/* ---- the step's state, here and on the device ---- */
+/* ---- the step's state, on the host and on the device ---- */
 
 static int state_upload(Backend *b, Error *e)
 {
@@ -914,7 +924,7 @@ static int state_upload(Backend *b, Error *e)
     return EXIT_DONE;
 }
 
-/* Makes step_begin move on to the window at hand. */
+/* Makes step_begin advance to the current window. */
 static int state_foretell(Backend *b, Error *e)
 {
     StepState *s = &b->state;
@@ -924,7 +934,7 @@ static int state_foretell(Backend *b, Error *e)
     return state_upload(b, e);
 }
 
-/* As step_begin does. */
+/* Advances the host's copy as step_begin does. */
 static void state_advance(Backend *b)
 {
     StepState *s = &b->state;
@@ -934,7 +944,7 @@ static void state_advance(Backend *b)
 
 /* ---- results ---- */
 
-static int tell_fault(const Backend *b, Error *e)
+static int fault_error(const Backend *b, Error *e)
 {
     const FaultRecord *f = b->fault_host;
     char plans[RECURRENCE_TEXT];
@@ -947,18 +957,18 @@ static int tell_fault(const Backend *b, Error *e)
         snprintf(names + at, sizeof names - at, "%s%u", at ? ", " : "", i);
     }
     char who[NAMED * 8 + 64] =
-        "those that were late have come since or, within a cluster, are not known";
+        "the late ones have arrived since or, within a cluster, are not known";
     if (missing)
-        snprintf(who, sizeof who, "%d block%s (%s%s) did not come", missing,
+        snprintf(who, sizeof who, "%d block%s (%s%s) did not arrive", missing,
                  missing == 1 ? "" : "s", names, missing > NAMED ? ", ..." : "");
     recurrence_text(&b->recurrence, plans, sizeof plans);
-    return error_set(e, EXIT_FAILED,
-                     "the GPU gave up a step: block %u waited at step %u of the recurrence for "
-                     "count %u, saw %u, and "
-                     "%s; another program on the GPU may hold its SMs (nvidia-smi tells), and "
-                     "--kernel cublas waits "
-                     "for nobody; kernel %s, plan %.500s",
-                     f->block, f->step, f->expected, f->seen, who, b->recurrence.kernel, plans);
+    return error_set(
+        e, EXIT_FAILED,
+        "a step timed out on the GPU: block %u waited at step %u of the recurrence for count %u, "
+        "saw %u, and %s; another program on the GPU may hold its SMs (see nvidia-smi), and "
+        "--kernel "
+        "cublas waits for no block; kernel %s, plan %.500s",
+        f->block, f->step, f->expected, f->seen, who, b->recurrence.kernel, plans);
 }
 
 static int take_result(Backend *b, WindowResult *r, Error *e)
@@ -973,9 +983,9 @@ static int take_result(Backend *b, WindowResult *r, Error *e)
                         .hits = s.hits,
                         .grad_norm = s.grad_norm};
     if (!s.fault) return EXIT_DONE;
-    b->returned = b->issued; /* the steps behind it did nothing either */
+    b->returned = b->issued; /* the steps after it did nothing either */
     int code = download(b, b->fault_host, b->context.fault, sizeof *b->fault_host, e);
-    return code ? code : tell_fault(b, e);
+    return code ? code : fault_error(b, e);
 }
 
 static int cuda_drain(Backend *b, WindowResult *r, Error *e)
@@ -998,7 +1008,7 @@ static StepShape shape_of_step(const Window *w)
                        .of_stream = !batch->ids};
 }
 
-/* Sets the pointers into batch_device for the window at hand. */
+/* Sets the pointers into batch_device for the current window. */
 static BatchLayout batch_place(Backend *b)
 {
     const StepShape *s = &b->shape;
@@ -1036,8 +1046,8 @@ static void batch_fill(const Backend *b, const BatchLayout *l, char *to)
     for (; features < s->features; features++) feature_of[features] = -1;
 }
 
-/* Brings them to the device, in stream order before the step, from a block that no step in flight reads: at most
- * SLOTS - 1 of them are, and a window without an update has ended. */
+/* Copies them to the device, in stream order before the step, from a block that no step in flight
+ * reads: at most SLOTS - 1 steps are in flight, and a window without an update has ended. */
 static int batch_upload(Backend *b, Error *e)
 {
     BatchLayout l = batch_place(b);
@@ -1057,7 +1067,8 @@ static bool same_shape(const StepShape *a, const StepShape *b)
            a->gathered == b->gathered && a->of_stream == b->of_stream;
 }
 
-/* The entry of the window's shape, which may be new: the one used longest ago makes room. */
+/* Finds the entry of the window's shape. A new shape replaces the entry that was used longest
+ * ago. */
 static int graph_find(Backend *b, bool *met, Error *e)
 {
     StepGraph *oldest = &b->graph[0];
@@ -1070,7 +1081,7 @@ static int graph_find(Backend *b, bool *met, Error *e)
     b->step = oldest;
     *met = false;
     if (oldest->launch) {
-        CUDA_TRY(cudaStreamSynchronize(b->context.stream)); /* it may still run */
+        CUDA_TRY(cudaStreamSynchronize(b->context.stream)); /* the old graph may still run */
         CUDA_TRY(cudaGraphExecDestroy(oldest->launch));
         CUDA_TRY(cudaGraphDestroy(oldest->graph));
     }
@@ -1078,12 +1089,12 @@ static int graph_find(Backend *b, bool *met, Error *e)
     return EXIT_DONE;
 }
 
-/* A shape's first step launches kernel by kernel, its second is captured. */
+/* Chooses the mode: a shape's first step launches kernel by kernel, and its second is captured. */
 static int choose_mode(Backend *b, Error *e)
 {
     bool met = false;
     b->mode = EAGER, b->step = NULL;
-    /* Graphs are of windows without gradients of the state. */
+    /* Only windows without gradients of the state have graphs. */
     if (b->eager || !b->w.update || b->state_grad_in || b->state_grad_out) return EXIT_DONE;
     int code = graph_find(b, &met, e);
     if (code) return code;
@@ -1138,7 +1149,7 @@ static int cuda_window_begin(Backend *b, const Window *w, bool *replayed, Error 
     return EXIT_DONE;
 }
 
-/* The features as products read them. */
+/* Returns the features in the products' type. */
 static Operand features_of(const Backend *b)
 {
     return b->config.precision == PRECISION_BF16 ? (Operand)b->features_bf16 : b->features;
@@ -1198,7 +1209,7 @@ static int cuda_layer_forward(Backend *b, int64_t l, Error *e)
     return code;
 }
 
-/* What the decoder's products read: the rows of the scored positions. */
+/* Returns the input of the decoder's products: the rows of the scored positions. */
 static Operand decoder_input(const Backend *b)
 {
     return b->shape.gathered ? b->picked : input_of(b, b->config.shape.L);
@@ -1209,7 +1220,7 @@ static int cuda_softmax_forward(Backend *b, Error *e)
     const ModelShape *s = &b->config.shape;
     int64_t R = b->shape.scored;
     size_t element = b->config.precision == PRECISION_BF16 ? sizeof(uint16_t) : sizeof(float);
-    if (!R) { /* nothing of a window that is only read */
+    if (!R) { /* a window without scored positions */
         range_end(b, 1);
         return EXIT_DONE;
     }
@@ -1286,7 +1297,7 @@ static int cuda_layer_backward(Backend *b, int64_t l, Error *e)
     return code;
 }
 
-/* Gradients of the input projection; zeros where the window has no features. */
+/* Computes the gradients of the input projection; they are zero if the window has no features. */
 static int features_backward(Backend *b, Error *e)
 {
     const ModelShape *s = &b->config.shape;
@@ -1322,7 +1333,7 @@ static int cuda_update(Backend *b, double lr, double clip, Error *e)
     b->updated = true;
     if (new_rate) {
         b->state.lr = lr, b->state.clip = clip;
-        b->state_known = false; /* for a graph: window_end uploads it before the launch */
+        b->state_known = false; /* for a graph: window_end uploads the state before the launch */
     }
     if (b->mode == REPLAY) return EXIT_DONE;
     range(b, "update");
@@ -1370,7 +1381,7 @@ static int launch_graph(Backend *b, Error *e)
     return EXIT_DONE;
 }
 
-/* A window without an update: its result now. */
+/* Returns the result of a window without an update at once. */
 static int result_now(Backend *b, WindowResult *r, double *token_nats, int32_t *token_best,
                       Error *e)
 {
@@ -1386,7 +1397,7 @@ static int result_now(Backend *b, WindowResult *r, double *token_nats, int32_t *
                              cudaMemcpyDeviceToHost, b->context.stream));
     CUDA_TRY(cudaStreamSynchronize(b->context.stream));
     *r = (WindowResult){.step = b->w.step, .fault = b->fault_host->set != 0};
-    if (r->fault) return tell_fault(b, e);
+    if (r->fault) return fault_error(b, e);
     for (int64_t n = 0; n < batch->T * batch->B; n++) {
         bool scored = batch->targets[n] != TARGET_NONE;
         double nats = scored ? (double)b->nats_host[i] : 0;

@@ -1,4 +1,5 @@
-/* backend_cuda: the training step on an NVIDIA GPU, or, built against tests/emu, on the emulated one. */
+/* backend_cuda: the training step on an NVIDIA GPU or, when built against tests/emu, on the
+ * emulated one. */
 #ifndef PLSTM_BACKEND_CUDA_H
 #define PLSTM_BACKEND_CUDA_H
 
@@ -10,15 +11,17 @@
 
 extern const BackendOps backend_cuda;
 
-/* For tests. The graph that was launched last, NULL before the second step of a shape; its owner is b. How many are
- * kept. */
+/* For tests: the graph that was launched last, NULL before the second step of a shape, owned by b;
+ * and how many graphs are kept. */
 cudaGraph_t cuda_graph(const Backend *b);
 int cuda_graphs(const Backend *b);
-/* Between embedding_forward and layer_forward: what layer 0 reads, (T,B,H) floats of device memory; NULL in bf16. */
+/* Between embedding_forward and layer_forward: returns the input of layer 0, (T,B,H) floats of
+ * device memory; NULL in bf16. */
 float *cuda_input(const Backend *b);
-/* The record that waiting kernels write when they give up; device memory. */
+/* Returns the record that a kernel writes when it times out; device memory. */
 FaultRecord *cuda_fault(const Backend *b);
-/* What was chosen, and the device memory of plan `which` (PLAN_FORWARD ...): its exchange, then its barrier's words. */
+/* Returns the chosen kernels and plans, and the device memory of plan `which` (PLAN_FORWARD ...):
+ * its exchange, then its barrier's words. */
 const Recurrence *cuda_recurrence(const Backend *b);
 void *cuda_scratch(const Backend *b, int which);
 

@@ -1,8 +1,9 @@
-/* backend_reference: SPEC 1, 2 and 5 as plain loops in double. Nothing is clever here: this is what every
- * other backend is measured against, and it is itself held against finite differences.
+/* backend_reference: SPEC 1, 2 and 5 as plain loops in double. Nothing here is optimised: every
+ * other backend is compared with this one, which itself is checked against finite differences.
  *
- * All arithmetic is double; what a checkpoint holds (parameters after an update, carried state) is rounded to
- * float32 where it is stored, so that a resumed run is the uninterrupted one bit for bit here too. */
+ * All arithmetic is double. What a checkpoint holds (parameters after an update, carried state) is
+ * rounded to float32 when it is stored, so that a resumed run equals the uninterrupted one bit for
+ * bit here, too. */
 #include "backend_reference.h"
 
 #include <assert.h>
@@ -23,12 +24,12 @@ struct Backend {
     real **h, **c; /* [L] (T+1,B,H), row 0 the carried state */
     real **gates;  /* [L] (T,B,4H): i, f, g, o after the nonlinearity; backward: their gradients */
     real **x;      /* [L+1] (T,B,H): masked input of layer l; x[L] is the softmax's */
-    real *hm;      /* (T,B,H): scratch, h_{t-1} as W_hh reads it */
+    real *hm;      /* (T,B,H): scratch, h_{t-1} as the input of W_hh */
     real *dy;      /* (T,B,H): gradient into the output of the layer that backward reaches next */
-    real *logits;  /* (scored,V): a row for each scored position; training: their gradient */
+    real *logits;  /* (scored,V): one row per scored position; training: their gradient */
     real *nats;    /* (scored) */
     int32_t *best; /* (scored) id of the largest logit; NULL unless config.hits */
-    int32_t *scored; /* (scored) the scored positions, in order; NULL where that is every one */
+    int32_t *scored; /* (scored) the scored positions, in order; NULL if every position is scored */
     real *state_h, *state_c; /* (L,B,H) carried */
     real *state_grad[4];     /* (L,B,H) dh_n, dc_n, dh_0, dc_0; NULL unless config.train */
     double grad_norm;
@@ -36,7 +37,7 @@ struct Backend {
 
 /* ---- masks ---- */
 
-/* D_site as a factor: 0 or 1/keep for unit u of step t, row b; 1 where nothing is masked. */
+/* Returns D_site as a factor: 0 or 1/keep for unit u of step t, row b; 1 if nothing is masked. */
 static real mask_factor(const Backend *b, int site, int64_t t, int64_t row, int64_t u)
 {
     const BackendConfig *g = &b->config;
@@ -44,7 +45,7 @@ static real mask_factor(const Backend *b, int site, int64_t t, int64_t row, int6
     int sites = sites_count(g->sites, g->shape.L);
     if (site >= sites) return 1; /* a recurrent site under nonrecurrent */
     MaskKey key = mask_key(g->seed, b->w.step, sites, site, g->keep);
-    unsigned kept = mask_quad(&key, t * b->w.batch.B + row, g->shape.H, u & ~(int64_t)3);
+    unsigned kept = mask_nibble(&key, t * b->w.batch.B + row, g->shape.H, u & ~(int64_t)3);
     return kept >> (u & 3) & 1 ? 1 / g->keep : 0;
 }
 
@@ -209,7 +210,7 @@ static int reference_state_get(Backend *b, int64_t B, float *h, float *c, Error 
     return EXIT_DONE;
 }
 
-/* The gradients are worked out whether they are wanted or not. */
+/* Computes the gradients whether they are wanted or not. */
 static int reference_state_grad_set(Backend *b, int64_t B, const float *dh_n, const float *dc_n,
                                     bool wanted, Error *e)
 {
@@ -230,7 +231,7 @@ static int reference_state_grad_get(Backend *b, int64_t B, float *dh_0, float *d
 
 /* ---- forward ---- */
 
-/* Position of scored position number i. */
+/* Returns the position of scored position number i. */
 static int64_t position_of(const Backend *b, int64_t i) { return b->scored ? b->scored[i] : i; }
 
 static int reference_window_begin(Backend *b, const Window *w, bool *replayed, Error *e)
@@ -335,7 +336,7 @@ static int reference_softmax_forward(Backend *b, Error *e)
         for (int64_t v = 0; v < V; v++) {
             z[v] = bias[v];
             for (int64_t k = 0; k < H; k++) z[v] += w[v * H + k] * x[k];
-            if (!(z[v] <= top)) top = z[v], best = (int32_t)v; /* a NaN gets through */
+            if (!(z[v] <= top)) top = z[v], best = (int32_t)v; /* a NaN propagates */
         }
         if (b->best) b->best[i] = best;
         for (int64_t v = 0; v < V; v++) sum += exp(z[v] - top);
@@ -398,16 +399,16 @@ static int reference_layer_backward(Backend *b, int64_t l, Error *e)
     memset(db_ih, 0, (size_t)(4 * H) * sizeof *db_ih);
 
     for (int64_t row = 0; row < B; row++) {
-        real *state_grad[4]; /* this row's */
+        real *state_grad[4]; /* of this row */
         for (int i = 0; i < 4; i++) state_grad[i] = b->state_grad[i] + (l * B + row) * H;
         for (int64_t t = T - 1; t >= 0; t--) {
             int64_t n = t * B + row, later = n + B;
             real *da = b->gates[l] +
                        n * 4 * H; /* activations on entry, their pre-activation gradients on exit */
             const real *dh_above = b->dy + n * H;
-            real *dc_next =
-                b->hm +
-                row * H; /* scratch rows: dc of step t+1 times its f; hm is made again below */
+            real *dc_next = b->hm +
+                            /* Scratch rows: dc of step t+1 times its f. hm is recomputed below. */
+                            row * H;
             for (int64_t u = 0; u < H; u++) {
                 real i = da[u], f = da[H + u], g = da[2 * H + u], o = da[3 * H + u];
                 real tc = tanh(c[later * H + u]);

@@ -1,22 +1,22 @@
-/* The oracle's own doors, for tests: exact access to what the table passes as float32. */
+/* Access to the oracle for tests: the exact values of what the table passes as float32. */
 #ifndef PLSTM_BACKEND_REFERENCE_H
 #define PLSTM_BACKEND_REFERENCE_H
 
 #include "backend.h"
 
-/* tests/support/plain_f32.c compiles the same source once more with float and other names: the plain float32 loop whose error sets the
- * tolerance of every other float32 backend. */
+/* tests/support/plain_f32.c compiles the same source a second time, with float and other names: the
+ * plain float32 loop whose error sets the tolerance of every other float32 backend. */
 #ifndef REFERENCE_REAL
 #define REFERENCE_REAL double
 #endif
 
 extern const BackendOps backend_reference;
 
-/* Tensor k of the parameters, to read or to perturb, and its gradient; owned by b. */
+/* Returns tensor k of the parameters, to read or to perturb, and its gradient; owned by b. */
 REFERENCE_REAL *reference_param(Backend *b, int k);
 const REFERENCE_REAL *reference_grad(const Backend *b, int k);
 
-/* Between embedding_forward and layer_forward: what layer 0 reads, (T,B,H). */
+/* Between embedding_forward and layer_forward: returns the input of layer 0, (T,B,H). */
 REFERENCE_REAL *reference_input(Backend *b);
 
 #endif

@@ -1,4 +1,5 @@
-/* The backends that this build has: compiled once for programs with CUDA and once for those without. */
+/* The backends of this build. The file is compiled once for programs with CUDA and once for those
+ * without. */
 #include "backend.h"
 
 #include <string.h>
@@ -28,7 +29,7 @@ int backend_find(const char *name, const BackendOps **ops, Error *e)
         if (code && !any) return code;
         if (code) continue;
         *ops = b;
-        e->code = EXIT_DONE; /* what kept `auto` from another is no fault */
+        e->code = EXIT_DONE; /* the reason why `auto` skipped another backend is not an error */
         return EXIT_DONE;
     }
     if (!strcmp(name, "cuda"))

@@ -8,16 +8,16 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* NULL in a program that OpenBLAS is not linked to. */
+/* NULL in a program that is not linked with OpenBLAS. */
 extern char *openblas_get_corename(void) __attribute__((weak));
 
 enum {
     BLAS_BUFFER =
-        136 << 20,    /* bytes: OpenBLAS maps 128 MiB a thread on these CPUs, and a little more */
+        136 << 20,    /* bytes: OpenBLAS maps 128 MiB per thread on these CPUs, and a little more */
     BLAS_THREADS = 64 /* the most that Debian's build uses */
 };
 
-/* What runs before main runs before the sanitizer too. */
+/* Code that runs before main also runs before the sanitizer. */
 #if defined(__SANITIZE_ADDRESS__)
 #define EARLY __attribute__((no_sanitize("address")))
 #else
@@ -34,7 +34,7 @@ EARLY bool blas_has_room(int threads)
     return true;
 }
 
-/* As many as OpenBLAS will start with. getenv may not know the environment yet. */
+/* Returns the number of threads with which OpenBLAS will start. getenv may not work yet. */
 EARLY static int threads_at_start(char **environment)
 {
     static const char name[] = "OMP_NUM_THREADS=";
@@ -51,15 +51,16 @@ EARLY static int threads_at_start(char **environment)
 EARLY static void check_room(int argc, char **argv, char **environment)
 {
     static const char text[] =
-        "plstm: OpenBLAS has no room to start: it needs 136 MiB of address space a "
-        "thread (ulimit -v, OMP_NUM_THREADS)\n";
+        "plstm: OpenBLAS cannot start: it needs 136 MiB of address space per thread "
+        "(ulimit -v, OMP_NUM_THREADS)\n";
     (void)argc, (void)argv;
     if (!openblas_get_corename || blas_has_room(threads_at_start(environment))) return;
     if (write(STDERR_FILENO, text, sizeof text - 1) < 0) _exit(1);
     _exit(1);
 }
 
-/* Libraries start before main, and OpenBLAS without room would try for ever: this runs before any of them. */
+/* Libraries start before main, and OpenBLAS without room would retry forever. This runs before any
+ * of them. */
 __attribute__((section(".preinit_array"),
                used)) static void (*const at_start)(int, char **, char **) = check_room;
 
@@ -84,7 +85,7 @@ void blas_ensure_core(char **argv)
     const char *core = openblas_get_corename(), *better = blas_better_core(core, avx2, avx512);
     if (!better || setenv("OPENBLAS_CORETYPE", better, 1)) return;
     fprintf(stderr,
-            "plstm: OpenBLAS takes this CPU for a %s; starting again with OPENBLAS_CORETYPE=%s\n",
+            "plstm: OpenBLAS treats this CPU as a %s; starting again with OPENBLAS_CORETYPE=%s\n",
             core, better);
     execv("/proc/self/exe", argv);
 #else

@@ -1,4 +1,4 @@
-/* cublas_check: what cuda_check is to the runtime, for calls of cuBLAS and cuBLASLt. */
+/* cublas_check: the counterpart of cuda_check for calls of cuBLAS and cuBLASLt. */
 #ifndef PLSTM_CUBLAS_CHECK_H
 #define PLSTM_CUBLAS_CHECK_H
 

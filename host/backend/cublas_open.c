@@ -8,7 +8,7 @@
 int cublas_open(Error *e)
 {
     (void)e;
-    return EXIT_DONE; /* tests/emu brings its own */
+    return EXIT_DONE; /* tests/emu has its own */
 }
 
 #else
@@ -39,7 +39,8 @@ int cublas_open(Error *e)
       (handle, transa, transb, m, n, k, alpha, A, Atype, lda, B, Btype, ldb, beta, C, Ctype, ldc,  \
        computeType, algo))
 
-/* Of cuBLASLt, which cuBLAS brings along: dlsym looks through what a library was linked with. */
+/* Those of cuBLASLt, which cuBLAS loads: dlsym also searches the libraries that a library was
+ * linked with. */
 #define LT_FUNCTIONS(X)                                                                            \
     X(cublasLtCreate, (cublasLtHandle_t * handle), (handle))                                       \
     X(cublasLtDestroy, (cublasLtHandle_t handle), (handle))                                        \
@@ -86,7 +87,7 @@ LT_FUNCTIONS(POINTER)
 static size_t (*lt_version)(void);
 static const char *(*status_name)(cublasStatus_t), *(*status_string)(cublasStatus_t);
 
-/* The library's names, so that callers need not know. */
+/* Functions of the library's names, so that callers need not know about the lookup. */
 #define FORWARD(name, parameters, arguments)                                                       \
     cublasStatus_t CUBLASWINAPI name parameters { return name##_at arguments; }
 CUBLAS_FUNCTIONS(FORWARD)
@@ -112,12 +113,12 @@ int cublas_open(Error *e)
     if (!library)
         return error_set(
             e, EXIT_NO_DEVICE,
-            "the cuda backend needs %s, which was not found beside the program, where it was "
-            "linked, nor on "
-            "LD_LIBRARY_PATH (%s); a CUDA %d toolkit or the Python package nvidia-cublas brings it",
+            "the cuda backend needs %s, which was found neither beside the program, nor "
+            "where it was linked, nor on LD_LIBRARY_PATH (%s); a CUDA %d toolkit or the "
+            "Python package nvidia-cublas has it",
             library_name, dlerror(), CUBLAS_VER_MAJOR);
     const char *missing = NULL;
-    /* POSIX's way to store an object pointer as a function's. */
+    /* The POSIX way to store an object pointer as a function pointer. */
 #define FIND(pointer, name)                                                                        \
     if (!(*(void **)&(pointer) = dlsym(library, name))) missing = name;
 #define FIND_IT(name, parameters, arguments) FIND(name##_at, #name)
@@ -125,14 +126,14 @@ int cublas_open(Error *e)
     LT_FUNCTIONS(FIND_IT)
     FIND(lt_version, "cublasLtGetVersion")
     FIND(status_string, "cublasGetStatusString")
-    FIND(status_name, "cublasGetStatusName") /* last: it says that the others are there */
+    FIND(status_name, "cublasGetStatusName") /* last, since it implies the others */
     if (!missing) return EXIT_DONE;
     status_name = NULL;
     dlclose(library);
-    return error_set(
-        e, EXIT_NO_DEVICE,
-        "%s has no %s: it is not of the CUDA version that this program was built with (%d.%d)",
-        library_name, missing, CUBLAS_VER_MAJOR, CUBLAS_VER_MINOR);
+    return error_set(e, EXIT_NO_DEVICE,
+                     "%s has no %s: it belongs to another CUDA version than this program was built "
+                     "with (%d.%d)",
+                     library_name, missing, CUBLAS_VER_MAJOR, CUBLAS_VER_MINOR);
 }
 
 #endif

@@ -1,5 +1,6 @@
-/* nvtx: named ranges on a profiler's time line, in the domain `plstm`. Where the toolkit's headers are
- * missing, nothing; where no profiler listens, a call through a pointer that returns at once. */
+/* nvtx: named ranges on a profiler's time line, in the domain `plstm`. Without the toolkit's
+ * headers they compile to nothing; without a profiler they are a call through a pointer that
+ * returns at once. */
 #ifndef PLSTM_NVTX_H
 #define PLSTM_NVTX_H
 
@@ -12,7 +13,7 @@
 
 typedef struct Ranges {
     void *domain;
-    int open; /* pushed and not popped */
+    int open; /* pushed and not yet popped */
 } Ranges;
 
 static inline void ranges_init(Ranges *r)
@@ -40,7 +41,7 @@ static inline void ranges_push(Ranges *r, const char *name)
     r->open++;
 }
 
-/* Pops until `open` are left. */
+/* Pops ranges until `open` are left. */
 static inline void ranges_pop_to(Ranges *r, int open)
 {
     for (; r->open > open; r->open--) {

@@ -10,7 +10,7 @@
 
 /* ---- precision ---- */
 
-/* Named kernels that can compute neither in what is asked for nor in float32. */
+/* Refuses named kernels that can compute neither in the requested precision nor in float32. */
 static int check_precision(const Recurrence *r, const BackendConfig *g, Error *e)
 {
     const LstmVariant *both[] = {r->forward, r->backward};
@@ -23,8 +23,8 @@ static int check_precision(const Recurrence *r, const BackendConfig *g, Error *e
     return EXIT_DONE;
 }
 
-/* Adds to the remark which recurrence is not in the precision that is asked for. */
-static void tell_precision(Recurrence *r, const BackendConfig *g)
+/* Adds to the remark which recurrence does not run in the requested precision. */
+static void remark_precision(Recurrence *r, const BackendConfig *g)
 {
     static const char *const passes[] = {"forward", "backward"};
     const LstmVariant *both[] = {r->forward, r->backward};
@@ -48,14 +48,14 @@ static const LstmFootprint *footprint_of(const Recurrence *r, int which)
     return (which == PLAN_BACKWARD ? r->backward : r->forward)->footprint;
 }
 
-/* Whether the run needs that plan. */
+/* Returns whether the run needs that plan. */
 static bool wanted(const Recurrence *r, const BackendConfig *g, int which)
 {
     if (!footprint_of(r, which)->tile[which == PLAN_BACKWARD]) return false;
     return which == PLAN_FORWARD || (which == PLAN_ONE_ROW ? g->B > 1 : g->train);
 }
 
-/* A window of one row is as long as the capacity allows. */
+/* Returns the shape of a plan's window. A window of one row is as long as the capacity allows. */
 static LstmShape shape_for(const BackendConfig *g, int which)
 {
     bool one = which == PLAN_ONE_ROW;
@@ -65,8 +65,9 @@ static LstmShape shape_for(const BackendConfig *g, int which)
                        .precision = g->precision};
 }
 
-/* The plans that config->plan records, each of them as legal here as the planner's own. */
-static int take_recorded(Recurrence *r, const BackendConfig *g, const DeviceFacts *device, Error *e)
+/* Parses the plans that config->plan records. Each must be as legal here as the planner's own. */
+static int parse_recorded(Recurrence *r, const BackendConfig *g, const DeviceFacts *device,
+                          Error *e)
 {
     const char *at = g->plan;
     int code = EXIT_DONE;
@@ -79,25 +80,25 @@ static int take_recorded(Recurrence *r, const BackendConfig *g, const DeviceFact
         if (!text[0] || !wanted(r, g, i)) continue;
         code = plan_parse(text, &r->plan[i], e);
         if (!code && r->plan[i].backward != (i == PLAN_BACKWARD))
-            code = error_set(e, EXIT_BAD_DATA, "its passes are in another order");
+            code = error_set(e, EXIT_BAD_DATA, "its passes are in the wrong order");
         if (!code) code = plan_check(&r->plan[i], device, &shape, footprint_of(r, i), e);
         r->planned[i] = !code;
     }
     bool missing = (wanted(r, g, PLAN_FORWARD) && !r->planned[PLAN_FORWARD]) ||
                    (wanted(r, g, PLAN_BACKWARD) && !r->planned[PLAN_BACKWARD]);
     if (!code && (missing || *at))
-        code = error_set(e, EXIT_BAD_DATA, "it is not one of kernel %s", r->kernel);
+        code = error_set(e, EXIT_BAD_DATA, "it is not a plan of kernel %s", r->kernel);
     for (int i = 0; i < PLANS && code; i++) r->planned[i] = false;
     return code;
 }
 
 static int make_anew(Recurrence *r, const BackendConfig *g, const DeviceFacts *device,
-                     const PlanOverride *force, const PlanConstants *constants, Error *e)
+                     const PlanOverride *force, const CostConstants *constants, Error *e)
 {
     for (int i = 0; i < PLANS; i++) {
         LstmShape shape = shape_for(g, i);
         if (!wanted(r, g, i)) continue;
-        Error none; /* without a plan of its own one row runs by that of B rows */
+        Error none; /* if there is no plan for one row, the plan for B rows runs it */
         int code = lstm_plan(device, &shape, footprint_of(r, i), i == PLAN_BACKWARD, force,
                              constants, &r->plan[i], i == PLAN_ONE_ROW ? &none : e);
         if (code && i != PLAN_ONE_ROW) return code;
@@ -106,7 +107,8 @@ static int make_anew(Recurrence *r, const BackendConfig *g, const DeviceFacts *d
     return EXIT_DONE;
 }
 
-/* The environment's PLSTM_WITHOUT, names with commas: kernels that `auto` does not take, because they were seen to fail on this GPU. */
+/* Reads the environment variable PLSTM_WITHOUT, names separated by commas: kernels that `auto` must
+ * not choose, because they were seen to fail on this GPU. */
 static int avoid_named(Recurrence *r, Error *e)
 {
     const char *text = getenv("PLSTM_WITHOUT");
@@ -117,7 +119,7 @@ static int avoid_named(Recurrence *r, Error *e)
         if (!one || one->footprint->kind == KIND_STEPWISE)
             return error_set(
                 e, EXIT_USAGE,
-                "PLSTM_WITHOUT takes names of kernels that stay on chip, with commas, not "
+                "PLSTM_WITHOUT takes names of on-chip kernels, separated by commas, not "
                 "'%.*s'; `plstm variants` lists them",
                 (int)n, text);
         for (int i = 0; lstm_variants[i]; i++)
@@ -132,16 +134,15 @@ static int choose(Recurrence *r, const BackendConfig *g, const DeviceFacts *devi
     char lacks[sizeof r->remark];
     static const PlanOverride no_override;
     PlanOverride force;
-    PlanConstants constants;
-    int pick[2],
-        code = plan_kernels_parse(g->kernel, pick, e); /* -1: the choice is the planner's */
+    CostConstants constants;
+    int pick[2], code = plan_kernels_parse(g->kernel, pick, e); /* -1: the planner chooses */
     if (!code) code = avoid_named(r, e);
     if (!code && pick[0] >= 0) {
         r->forward = lstm_variants[pick[0]], r->backward = lstm_variants[pick[1]];
         code = check_precision(r, g, e);
     }
     if (!code) code = plan_override_env(&force, e);
-    if (!code) code = plan_constants(device, NULL, &constants, e);
+    if (!code) code = cost_constants(device, NULL, &constants, e);
     if (code) return code;
     r->automatic = !r->forward;
     if (r->automatic) {
@@ -159,17 +160,14 @@ static int choose(Recurrence *r, const BackendConfig *g, const DeviceFacts *devi
     bool recorded = g->plan && g->plan[0], forced = memcmp(&force, &no_override, sizeof force) != 0;
     if (recorded && forced)
         snprintf(r->remark, sizeof r->remark,
-                 "environment variable PLSTM_PLAN is set: the recorded plan is not taken, and the "
-                 "last bits "
-                 "may differ "
-                 "from those of an uninterrupted run");
+                 "environment variable PLSTM_PLAN is set: the recorded plan is not used, "
+                 "and the last bits may differ from those of an uninterrupted run");
     if (recorded && !forced) {
         Error why;
-        if (take_recorded(r, g, device, &why) == EXIT_DONE) return EXIT_DONE;
+        if (parse_recorded(r, g, device, &why) == EXIT_DONE) return EXIT_DONE;
         snprintf(r->remark, sizeof r->remark,
-                 "the recorded plan cannot run here: %.700s; it is made anew, and the last bits "
-                 "may differ from "
-                 "those of an uninterrupted run",
+                 "the recorded plan cannot run here: %.700s; a new one is made, and the "
+                 "last bits may differ from those of an uninterrupted run",
                  why.text);
     }
     return make_anew(r, g, device, &force, &constants, e);
@@ -178,7 +176,7 @@ static int choose(Recurrence *r, const BackendConfig *g, const DeviceFacts *devi
 static int decide(Recurrence *r, const BackendConfig *g, const DeviceFacts *device, Error *e)
 {
     int code = choose(r, g, device, e);
-    if (!code) tell_precision(r, g);
+    if (!code) remark_precision(r, g);
     return code;
 }
 
@@ -219,7 +217,8 @@ void recurrence_text(const Recurrence *r, char *out, size_t size)
 
 /* ---- the device itself ---- */
 
-/* Loads the kernels. Of the first plan that the device does not hold: its pass, and in *e the sentence; -1 where it holds them all. */
+/* Loads the kernels. Sets *lacking to the pass of the first plan that the device does not hold,
+ * with the sentence in *e; -1 if it holds them all. */
 static int prepare(const Recurrence *r, const DeviceFacts *device, int *lacking, Error *e)
 {
     *lacking = -1;
@@ -235,12 +234,10 @@ static int prepare(const Recurrence *r, const DeviceFacts *device, int *lacking,
         char text[PLAN_TEXT];
         plan_text(plan, text, sizeof text);
         *lacking = i == PLAN_BACKWARD;
-        return error_set(
-            e, EXIT_NO_DEVICE,
-            "kernel %s %s wants %d blocks that wait for each other, and %s holds %d of them at "
-            "once (plan %s)",
-            variant->footprint->name, i == PLAN_BACKWARD ? "backward" : "forward",
-            plan->replicas * plan->blocks, device->name, holds, text);
+        return error_set(e, EXIT_NO_DEVICE,
+                         "kernel %s %s needs %d co-resident blocks; %s holds %d (plan %s)",
+                         variant->footprint->name, i == PLAN_BACKWARD ? "backward" : "forward",
+                         plan->replicas * plan->blocks, device->name, holds, text);
     }
     return EXIT_DONE;
 }
@@ -254,9 +251,11 @@ int recurrence_prepare(Recurrence *r, const BackendConfig *g, const DeviceFacts 
         if (lacking < 0) return error_set(e, code, "%s", why.text);
         if (!r->automatic)
             return error_set(e, code,
-                             "%s; --kernel auto takes the next, --kernel cublas waits for nobody",
+                             "%s; --kernel auto chooses another kernel, --kernel cublas "
+                             "needs no co-residency",
                              why.text);
-        /* The choice began from what is known of such devices; this one has the last word. Ends: cublas has no plan. */
+        /* The choice was based on the facts of such devices, but this one decides. The recursion
+         * ends, since cublas has no plan. */
         Recurrence next = {.without = {r->without[0], r->without[1]}};
         const LstmVariant *pass = lacking ? r->backward : r->forward;
         for (int i = 0; lstm_variants[i]; i++)

@@ -22,7 +22,7 @@ const char *sgemm_name(void)
 bool sgemm_open(int threads)
 {
     (void)threads;
-    bli_thread_set_num_threads(1); /* of a product */
+    bli_thread_set_num_threads(1); /* threads per product */
     return true;
 }
 #else
@@ -73,8 +73,8 @@ static inline Four four_load(const float *from)
     return v;
 }
 
-/* to[k*pitch + j] = from[j*ld + k] for j < n: n rows become columns, four by four. The n rows after the next `ahead`
- * are fetched. */
+/* Sets to[k*pitch + j] = from[j*ld + k] for j < n: n rows become columns, four by four. The next
+ * `ahead` rows after them are prefetched. */
 static void transpose(const float *from, int64_t ld, int64_t n, int64_t K, float *to, int64_t pitch,
                       int64_t ahead)
 {
@@ -119,8 +119,8 @@ static void transpose(const float *from, int64_t ld, int64_t n, int64_t K, float
         for (int64_t k = 0; k < K; k++) to[k * pitch + j] = from[j * ld + k];
 }
 
-/* to[(j/width)*K*width + k*width + j%width] = from[k*ld + j] for j < n, a multiple of width: rows are cut into panels,
- * a few panels at a time so that whole lines are read. */
+/* Sets to[(j/width)*K*width + k*width + j%width] = from[k*ld + j] for j < n, a multiple of width:
+ * rows are cut into panels, a few panels at a time so that whole cache lines are read. */
 static inline void cut(const float *from, int64_t ld, int64_t n, int64_t K, float *to,
                        int64_t width)
 {
@@ -135,7 +135,8 @@ static inline void cut(const float *from, int64_t ld, int64_t n, int64_t K, floa
     }
 }
 
-/* Rows first..first+m-1 and terms k0..k0+K-1 of op(A) into panels (k, TILE_ROWS), the last as narrow as it is. */
+/* Packs rows first..first+m-1 and terms k0..k0+K-1 of op(A) into panels (k, TILE_ROWS); the last
+ * panel may be narrower. */
 static void pack_a(bool a_t, const float *A, int64_t lda, int64_t first, int64_t m, int64_t k0,
                    int64_t K, float *to)
 {
@@ -153,7 +154,8 @@ static void pack_a(bool a_t, const float *A, int64_t lda, int64_t first, int64_t
         for (int64_t i = 0; i < rest; i++) to[whole * K + k * rest + i] = from[k * lda + whole + i];
 }
 
-/* Columns first..first+n-1 and terms k0..k0+K-1 of op(B) into panels (k, TILE_WIDTH), padded with zeros. */
+/* Packs columns first..first+n-1 and terms k0..k0+K-1 of op(B) into panels (k, TILE_WIDTH), padded
+ * with zeros. */
 static void pack_b(bool b_t, const float *B, int64_t ldb, int64_t first, int64_t n, int64_t k0,
                    int64_t K, float *to)
 {
@@ -172,7 +174,7 @@ static void pack_b(bool b_t, const float *B, int64_t ldb, int64_t first, int64_t
         memcpy(to + whole * K + k * TILE_WIDTH, from + k * ldb + whole, (size_t)rest * sizeof *to);
 }
 
-/* C (m,n) = or += the packed blocks. */
+/* Sets C (m,n) to the product of the packed blocks, or adds it. */
 static void multiply(int64_t m, int64_t n, int64_t K, const float *a, const float *b, float *C,
                      int64_t ldc, bool more)
 {

@@ -2,7 +2,7 @@
 
 #include <stddef.h>
 
-/* An array whose every index is a constant becomes registers. */
+/* An array that is only indexed by constants is kept in registers. */
 #define EACH_ROW _Pragma("GCC unroll 16")
 
 #define TILE(R, V)                                                                                 \

@@ -1,13 +1,14 @@
-/* tile: vectors of the CPU's own width, and the product that the recurrence and its cell share registers with.
+/* tile: vectors of the CPU's own width, and the product that shares registers with the recurrence
+ * and its cell.
  *
- * Vec         One register of floats: 16 of them with AVX-512, 8 with AVX, 4 with SSE2 or NEON. Wider vectors
- *             than the CPU's would be lowered to pieces that pass through the stack.
- * Tile        out (R, 2 vectors) = a (K,R)^T w (K, 2 vectors), for R batch rows. The 2 R sums stay in registers
- *             for all of K; a step of k loads two vectors of w, which serve every row, and R broadcasts of a.
- *             TILE_ROWS is the most rows whose sums leave room for the two weights and a broadcast.
- * Object code tests/host/test_tile_code.py compiles tile.c for several CPUs, and fails on a tile whose loop touches
- *             the stack.
- */
+ * Vec         One register of floats: 16 of them with AVX-512, 8 with AVX, 4 with SSE2 or NEON.
+ *             Vectors wider than the CPU's would be split into parts that pass through the stack.
+ * Tile        out (R, 2 vectors) = a (K,R)^T w (K, 2 vectors), for R batch rows. The 2 R sums stay
+ *             in registers for all of K; a step of k loads two vectors of w, which serve every row,
+ *             and R broadcasts of a. TILE_ROWS is the largest number of rows whose sums leave room
+ *             for the two weights and a broadcast.
+ * Object code tests/host/test_tile_code.py compiles tile.c for several CPUs, and fails on a tile
+ *             whose loop touches the stack. */
 #ifndef PLSTM_TILE_H
 #define PLSTM_TILE_H
 
@@ -36,9 +37,9 @@ enum { TILE_WIDTH = 2 * LANES };
 typedef float Vec __attribute__((vector_size(LANES * sizeof(float))));
 typedef int32_t IVec __attribute__((vector_size(LANES * sizeof(float))));
 
-/* w is aligned to a vector; rows of `out` are `pitch` floats apart. `more`: out is added to, not set. While it
- * works the tile fetches `step` floats per k from `ahead` on: its share of the weights that come next, which lie
- * beyond the second-level cache. */
+/* Runs a tile. w is aligned to a vector; rows of `out` are `pitch` floats apart. `more`: the tile
+ * adds to out instead of setting it. While it runs, the tile prefetches `step` floats per k
+ * starting at `ahead`: its share of the next weights, which lie beyond the second-level cache. */
 typedef void TileFunction(int64_t K, const float *a, const float *w, float *out, int64_t pitch,
                           bool more, const float *ahead, int64_t step);
 
@@ -53,7 +54,10 @@ static inline Vec vec_load(const float *from)
 }
 
 static inline void vec_store(float *to, Vec v) { memcpy(to, &v, sizeof v); }
-static inline Vec vec_all(float x) { return x - (Vec){0}; } /* folds; 0 + x would not, for x = -0 */
+static inline Vec vec_all(float x)
+{
+    return x - (Vec){0};
+} /* constant-folds; 0 + x would not, for x = -0 */
 static inline Vec vec_select(IVec pick, Vec yes, Vec no)
 {
     return (Vec)((pick & (IVec)yes) | (~pick & (IVec)no));

@@ -9,9 +9,8 @@
 
 static const Option option_preset = {
     "preset", TAKES_TEXT("small, medium, large or demo"),
-    "values to start from: of lm small, medium, large or demo (default "
-    "small), of another task its name or demo; an "
-    "option given beside it beats it",
+    "values to start from: lm has small (the default), medium, large and demo; any other "
+    "task has one of its own name and demo; an option given beside it overrides it",
     .at = offsetof(CommandLine, preset)};
 static const Option option_quiet = {"quiet", TAKES_NOTHING,
                                     "no progress and no hints on standard error",
@@ -19,12 +18,12 @@ static const Option option_quiet = {"quiet", TAKES_NOTHING,
 static const Option option_help = {"help", TAKES_NOTHING, "print this page",
                                    .at = offsetof(CommandLine, help)};
 
-/* An option of the command, the record that has its field, and what the line says of it. */
+/* An option of the command line, the record that holds its field, and whether the line gives it. */
 typedef struct Entry {
     const Option *option;
     void *record;
     bool given;
-    const char *value; /* of a setting */
+    const char *value; /* kept for a setting, which is parsed after the preset */
 } Entry;
 
 enum { MOST_ENTRIES = 64 };
@@ -34,7 +33,7 @@ typedef struct Table {
     CommandLine *line;
 } Table;
 
-/* ---- the table: --preset, a command's own options, its settings, and what every command has ---- */
+/* ---- the table: --preset, own options, settings, and what every command has ---- */
 
 static void add(Table *t, const Option *o, void *record)
 {
@@ -49,7 +48,7 @@ static void table_fill(Table *t)
     if (c->preset) add(t, &option_preset, line);
     for (int i = 0; i < c->n_options; i++) add(t, &c->options[i], line->own);
     for (int i = 0; c->settings && i < settings_count(); i++)
-        if (!c->settings[0] || number_choice(c->settings, settings_info(i)->name) >= 0)
+        if (!c->settings[0] || choice_index(c->settings, settings_info(i)->name) >= 0)
             add(t, settings_info(i), &line->settings);
     add(t, &option_quiet, line);
     add(t, &option_help, line);
@@ -73,7 +72,7 @@ static bool is_setting(const Entry *entry, const CommandLine *line)
 
 enum { HELP_COLUMN = 29, HELP_WIDTH = 79 };
 
-/* Prints words behind the `at` columns that are printed, the lines after the first from `column` on. */
+/* Prints words after the `at` columns that are already printed; later lines begin at `column`. */
 static void print_words(const char *text, int column, int at)
 {
     for (bool first = true; *text; first = false) {
@@ -101,10 +100,10 @@ static void print_option(const Entry *entry, const CommandLine *line)
     if (setting)
         value =
             line->command->no_defaults ? "" : option_show(o, entry->record, shown, sizeof shown);
-    /* A bound that is off unless given (max-steps -1, threads 0) has no default that one could write. */
+    /* A bound that is off unless given (max-steps -1, threads 0) has no default to print. */
     if (o->type <= TYPE_DOUBLE && o->type != TYPE_U64 && strtod(value, NULL) < o->low) value = "";
     bool told = o->type <= TYPE_DOUBLE || o->choices ||
-                (setting && o->type == TYPE_NAME); /* not said yet */
+                (setting && o->type == TYPE_NAME); /* the help text does not list them */
     snprintf(text, sizeof text, "%s%s%s%s%s%s", o->help, told ? ": " : "", told ? o->takes : "",
              value[0] ? " (default " : "", value, value[0] ? ")" : "");
     int at = printf("      --%s%s%s", o->name, arg ? "=" : "", arg ? arg : "");
@@ -124,30 +123,31 @@ static void print_help(const Table *t)
     if (c->remark) printf("\n"), print_words(c->remark, 0, 0);
 }
 
-/* ---- faults ---- */
+/* ---- errors ---- */
 
-/* Names that other programs have for an option of this one. */
+/* Other programs' names for options of this one. */
 static const struct {
     const char *name, *hint;
 } foreign[] = {
-    {"dropout", "--keep takes the share that is kept, 0.65 for a dropout of 0.35"},
-    {"nhid", "--hidden takes the units of a layer"},
-    {"emsize", "an embedding has the width of a layer, --hidden"},
-    {"nlayers", "--layers takes how many there are"},
-    {"bptt", "--seq takes the steps of a minibatch"},
-    {"batch-size", "--batch takes the rows of a minibatch"},
-    {"learning-rate", "--lr takes it"},
-    {"lr-decay", "--decay takes what lr is divided by"},
-    {"steps", "--max-steps takes when to end"},
-    {"log-interval", "--log-every takes it"},
+    {"dropout",
+     "--keep takes the share of values that is kept, such as 0.65 for a dropout of 0.35"},
+    {"nhid", "--hidden takes the number of units per layer"},
+    {"emsize", "embeddings are as wide as a layer, see --hidden"},
+    {"nlayers", "--layers takes the number of layers"},
+    {"bptt", "--seq takes the number of time steps per minibatch"},
+    {"batch-size", "--batch takes the number of rows per minibatch"},
+    {"learning-rate", "--lr takes the learning rate"},
+    {"lr-decay", "--decay takes the divisor of the learning rate"},
+    {"steps", "--max-steps takes the number of minibatches"},
+    {"log-interval", "--log-every takes the interval"},
     {"tied", "the weights of encoder and decoder are not tied here"},
     {"cuda", "--backend cuda runs on a GPU"},
     {"gpu", "--backend cuda runs on a GPU"},
     {"device", "--backend cuda runs on a GPU, and CUDA_VISIBLE_DEVICES says which"},
-    {"checkpoint", "--save writes one, --resume goes on from one, --weights reads one"},
-    {"model", "--save writes a checkpoint, --resume goes on from one, --weights reads one"},
-    {"output", "--save takes a checkpoint's file, --log-json a log's"},
-    {"verbose", "everything is told unless --quiet is given"},
+    {"checkpoint", "--save writes one, --resume continues from one, --weights reads one"},
+    {"model", "--save writes a checkpoint, --resume continues from one, --weights reads one"},
+    {"output", "--save takes the checkpoint's file, --log-json the log's"},
+    {"verbose", "all messages are printed unless --quiet is given"},
 };
 
 static int refuse_name(Table *t, const char *name, size_t length, Error *e)
@@ -158,8 +158,8 @@ static int refuse_name(Table *t, const char *name, size_t length, Error *e)
     for (char *p = dashed; *p; p++)
         if (*p == '_') *p = '-';
     if (table_find(t, dashed, strlen(dashed)))
-        return error_set(e, EXIT_USAGE, "--%.*s is not an option: it is written --%s", (int)length,
-                         name, dashed);
+        return error_set(e, EXIT_USAGE, "--%.*s is not an option: write --%s", (int)length, name,
+                         dashed);
     const char *hint = NULL;
     for (size_t i = 0; i < sizeof foreign / sizeof foreign[0] && !hint; i++)
         if (!strcmp(foreign[i].name, dashed)) hint = foreign[i].hint;
@@ -171,36 +171,36 @@ static int refuse_name(Table *t, const char *name, size_t length, Error *e)
     }
     if (matches)
         return error_set(e, EXIT_USAGE,
-                         "--%.*s is not an option: names are written in full, %s%s%s", (int)length,
-                         name, full, hint ? "; " : "", hint ? hint : "");
+                         "--%.*s is not an option: names must be written in full, %s%s%s",
+                         (int)length, name, full, hint ? "; " : "", hint ? hint : "");
     return error_set(e, EXIT_USAGE, "--%.*s is not an option of plstm %s%s%s", (int)length, name,
                      t->line->command->name, hint ? ": " : "", hint ? hint : "");
 }
 
 int option_missing(const char *name, const char *takes, Error *e)
 {
-    return error_set(e, EXIT_USAGE, "--%s takes %s, and is missing", name, takes);
+    return error_set(e, EXIT_USAGE, "--%s is required; it takes %s", name, takes);
 }
 
-/* ---- the walk ---- */
+/* ---- parsing the words ---- */
 
-static int take_operand(CommandLine *line, const char *word, Error *e)
+static int parse_operand(CommandLine *line, const char *word, Error *e)
 {
     const Command *c = line->command;
     if (!c->operand)
-        return error_set(e, EXIT_USAGE, "plstm %s takes options only, and '%s' is none", c->name,
-                         word);
+        return error_set(e, EXIT_USAGE, "unexpected argument '%s': plstm %s takes options only",
+                         word, c->name);
     if (line->operands.n && !c->operands)
-        return error_set(e, EXIT_USAGE, "plstm %s takes one %s, and '%s' is one more", c->name,
-                         c->operand, word);
-    bool path = path_list_add(&line->operands, word, strlen(word));
-    return path || !c->operands
+        return error_set(e, EXIT_USAGE, "unexpected argument '%s': plstm %s takes one argument, %s",
+                         word, c->name, c->operand);
+    return path_list_add(&line->operands, word, strlen(word))
                ? EXIT_DONE
-               : error_set(e, EXIT_USAGE, "plstm %s takes %s, not '%s'", c->name, c->operand, word);
+               : error_set(e, EXIT_USAGE, "plstm %s takes %s, not '%s'", c->name, c->operand_takes,
+                           word);
 }
 
-/* The option at argv[*at], and its value, which may be the next word. */
-static int take_option(Table *t, int argc, char **argv, int *at, Error *e)
+/* Parses the option at argv[*at] and its value, which may be the next word. */
+static int parse_option(Table *t, int argc, char **argv, int *at, Error *e)
 {
     const char *name = argv[*at] + 2, *equals = strchr(name, '='),
                *value = equals ? equals + 1 : NULL;
@@ -209,21 +209,22 @@ static int take_option(Table *t, int argc, char **argv, int *at, Error *e)
     if (!entry) return refuse_name(t, name, length, e);
     const Option *o = entry->option;
     if (o->type == TYPE_FLAG && value)
-        return error_set(e, EXIT_USAGE, "--%s takes no value, not '%s'", o->name, value);
+        return error_set(e, EXIT_USAGE, "--%s takes no value, but '%s' is given", o->name, value);
     if (entry->given && o->type != TYPE_PATHS)
         return error_set(e, EXIT_USAGE, "--%s is given twice", o->name);
     entry->given = true;
     if (o->type != TYPE_FLAG && !value) {
         if (++*at == argc)
-            return error_set(e, EXIT_USAGE, "--%s takes %s, and nothing follows it", o->name,
+            return error_set(e, EXIT_USAGE, "--%s takes %s, but no value follows it", o->name,
                              o->takes);
-        /* `--save --quiet`: a value was forgotten. A value that does begin so is written --save=--quiet. */
+        /* `--save --quiet` lacks a value. A value that really begins with dashes is written
+         * --save=--quiet. */
         if (!strncmp(value = argv[*at], "--", 2))
-            return error_set(e, EXIT_USAGE, "--%s takes %s, and the option %s follows it", o->name,
+            return error_set(e, EXIT_USAGE, "--%s takes %s, but the option %s follows it", o->name,
                              o->takes, value);
     }
     entry->value = value;
-    return is_setting(entry, t->line) ? EXIT_DONE : option_set(o, entry->record, value, e);
+    return is_setting(entry, t->line) ? EXIT_DONE : option_parse(o, entry->record, value, e);
 }
 
 static int walk(Table *t, int argc, char **argv, Error *e)
@@ -232,9 +233,9 @@ static int walk(Table *t, int argc, char **argv, Error *e)
     int code = EXIT_DONE;
     for (int i = 1; i < argc && !code && !t->line->help; i++) {
         const char *word = argv[i];
-        if (operands_only || word[0] != '-' || !word[1]) code = take_operand(t->line, word, e);
+        if (operands_only || word[0] != '-' || !word[1]) code = parse_operand(t->line, word, e);
         else if (!strcmp(word, "--")) operands_only = true;
-        else if (word[1] == '-') code = take_option(t, argc, argv, &i, e);
+        else if (word[1] == '-') code = parse_option(t, argc, argv, &i, e);
         else
             code = error_set(e, EXIT_USAGE,
                              "%s is not an option of plstm %s: options begin with two dashes", word,
@@ -243,7 +244,7 @@ static int walk(Table *t, int argc, char **argv, Error *e)
     return code;
 }
 
-/* Defaults, then the preset of the task, then what was given. */
+/* Applies the defaults, then the preset of the task, then the settings that were given. */
 static int settings_make(Table *t, Error *e)
 {
     Settings *s = &t->line->settings;
@@ -264,20 +265,20 @@ static PathList *own_paths(const CommandLine *line, int i)
     return (PathList *)((char *)line->own + line->command->options[i].at);
 }
 
-/* An average would count a file twice. */
+/* A file that is given twice would count twice in an average. */
 static int each_once(const char *dashes, const char *name, const PathList *l, Error *e)
 {
     for (int i = 0; i < l->n; i++)
         for (int j = 0; j < i; j++)
             if (same_file(l->path[j], l->path[i]))
                 return error_set(
-                    e, EXIT_USAGE, "%s%s takes each file once, and %s is there twice%s%s", dashes,
+                    e, EXIT_USAGE, "%s%s takes each file once, but %s is given twice%s%s", dashes,
                     name, l->path[i], strcmp(l->path[i], l->path[j]) ? ", also as " : "",
                     strcmp(l->path[i], l->path[j]) ? l->path[j] : "");
     return EXIT_DONE;
 }
 
-/* What is missing, or there twice. */
+/* Checks that nothing is missing and no file is given twice. */
 static int complete(const Table *t, Error *e)
 {
     const CommandLine *line = t->line;
@@ -286,7 +287,8 @@ static int complete(const Table *t, Error *e)
         if (t->entry[i].option->needed && !t->entry[i].given)
             return option_missing(t->entry[i].option->name, t->entry[i].option->takes, e);
     if (c->operand && !line->operands.n)
-        return error_set(e, EXIT_USAGE, "plstm %s takes %s, which is missing", c->name, c->operand);
+        return error_set(e, EXIT_USAGE, "%s is missing: plstm %s takes %s", c->operand, c->name,
+                         c->operand_takes);
     int code = each_once("plstm ", c->name, &line->operands, e);
     for (int i = 0; i < c->n_options && !code; i++)
         if (c->options[i].type == TYPE_PATHS)
@@ -304,7 +306,7 @@ int command_parse(CommandLine *line, const Command *c, int argc, char **argv, Er
     int code = EXIT_DONE;
     for (int i = 0; i < c->n_options && !code; i++)
         if (c->options[i].initial)
-            code = option_set(&c->options[i], line->own, c->options[i].initial, e);
+            code = option_parse(&c->options[i], line->own, c->options[i].initial, e);
     if (!code) code = walk(&t, argc, argv, e);
     line->notes = line->quiet ? NULL : stderr;
     if (!code && line->help) print_help(&t);

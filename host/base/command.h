@@ -1,6 +1,6 @@
-/* command: what a command takes, and the one walker of its line. Faults are told in one sentence, which names the option
- * and what it takes; an option's name must be written in full, so that no script changes its meaning when an option is
- * added. */
+/* command: what a command takes, and the parser of the command line. An error is one sentence that
+ * names the option and the values it takes. Option names must be written in full, so that adding an
+ * option never changes the meaning of a script. */
 #ifndef PLSTM_COMMAND_H
 #define PLSTM_COMMAND_H
 
@@ -10,47 +10,47 @@
 
 typedef struct CommandLine CommandLine;
 
-/* A command: its file under host/commands/ defines one, and main.c lists it. */
+/* A command. Its file under host/commands/ defines one, and main.c lists it. */
 typedef struct Command {
-    const char *name;    /* "train" */
-    const char *summary; /* of `plstm --help` */
-    const char *about;   /* above the options of its own --help */
-    const char *remark;  /* below them, or NULL */
-    const Option *
-        options; /* its own, of a record of `size` bytes, which is zero but for their initial values */
+    const char *name;      /* "train" */
+    const char *summary;   /* of `plstm --help` */
+    const char *about;     /* printed above the options in its own --help */
+    const char *remark;    /* printed below them, or NULL */
+    const Option *options; /* its own options, in a record of `size` bytes */
     int n_options;
     size_t size;
-    const char *settings; /* that it has: "data|backend", "" all of them; NULL: none */
-    const char
-        *operand;  /* what is named without an option ("DIR") and must be given; NULL: nothing is */
-    bool operands; /* more of them than one may be given */
-    bool preset;   /* has --preset */
-    bool no_defaults; /* --help shows none for the settings: the command takes some from a file */
+    const char *settings;      /* settings that it has: "data|backend"; "": all; NULL: none */
+    const char *operand;       /* name of what must be given without an option ("DIR"), or NULL */
+    const char *operand_takes; /* what it takes, for messages: "a folder" */
+    bool operands;             /* it may be given more than once */
+    bool preset;               /* has --preset */
+    bool no_defaults; /* --help prints no defaults of settings, since a file may set them */
     int (*run)(const CommandLine *line, Error *e);
 } Command;
 
-/* options and n_options of a list, and the record that it fills. */
+/* The options and n_options of a list, and the record that it fills. */
 #define COMMAND_OPTIONS(list, record)                                                              \
     .options = (list), .n_options = sizeof(list) / sizeof(list)[0], .size = sizeof(record)
 
-/* A line, parsed. */
+/* A parsed command line. */
 struct CommandLine {
     const Command *command;
-    void *own;          /* the record of its own options */
+    void *own;          /* record of the command's own options */
     Settings settings;  /* defaults, then the preset, then what was given, which is marked */
     const char *preset; /* NULL: not given */
     PathList operands;
     bool quiet;
-    bool help;   /* was asked for and has been printed: nothing else to do */
-    FILE *notes; /* where remarks for people go; NULL: --quiet */
+    bool help;   /* --help was given and has been printed: there is nothing else to do */
+    FILE *notes; /* where remarks for people are printed; NULL with --quiet */
 };
 
-/* argv[0] is the command's name. EXIT_USAGE: one sentence; an option that is given twice is refused, unless it is a
- * TYPE_PATHS. SPEC 8: an option beats the preset wherever it stands. command_line_free is due also where it fails. */
+/* Parses the command line; argv[0] is the command's name. An option that is given twice is refused
+ * unless it is a TYPE_PATHS. An option overrides the preset wherever it stands (SPEC 8).
+ * EXIT_USAGE: one sentence. Call command_line_free also after a failure. */
 int command_parse(CommandLine *line, const Command *command, int argc, char **argv, Error *e);
 void command_line_free(CommandLine *line);
 
-/* "--data takes a folder, and is missing"; returns EXIT_USAGE. */
+/* Writes "--data is required; it takes a folder" and returns EXIT_USAGE. */
 int option_missing(const char *name, const char *takes, Error *e);
 
 #endif

@@ -1,7 +1,7 @@
-/* error: how a fault that a user can cause travels from where it is found to main.
+/* error: how an error that a user can cause travels from where it is found to main.
  *
- * A function that can fail returns an exit code (SPEC 8; 0 is success) and leaves one sentence in *e.
- * Broken promises inside the program are asserts, never Errors. */
+ * A function that can fail returns an exit code (SPEC 8; 0 is success) and leaves one sentence in
+ * *e. Broken promises inside the program are asserts, never Errors. */
 #ifndef PLSTM_ERROR_H
 #define PLSTM_ERROR_H
 
@@ -19,9 +19,9 @@ typedef struct Error {
     char text[2048]; /* one sentence: what was found, where, what to do; no newline */
 } Error;
 
-/* Formats the sentence into e (which must not be NULL) and returns code, so that `return error_set(...)`
- * reads well. Control bytes in the result are replaced by '?': a file name or a word of a file may hold
- * anything. */
+/* Formats the sentence into *e and returns code, so that `return error_set(...)` reads well. e must
+ * not be NULL. Control bytes in the result become '?', since a file name or a word of a file may
+ * hold any byte. */
 int error_set(Error *e, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 #endif

@@ -36,8 +36,8 @@ static void put(JsonLine *l, const char *text, size_t n)
 
 static void put_text(JsonLine *l, const char *text) { put(l, text, strlen(text)); }
 
-/* Length of the valid UTF-8 sequence at s, 0 where there is none. Overlong forms, surrogates and values past
- * U+10FFFF are not. */
+/* Returns the length of the valid UTF-8 sequence at s, 0 if there is none. Overlong forms,
+ * surrogates and values past U+10FFFF are invalid. */
 static size_t utf8_length(const unsigned char *s)
 {
     if (s[0] < 0x80) return 1;
@@ -132,7 +132,7 @@ void line_end(JsonLine *l) { put_text(l, "}\n"); }
 int line_write(JsonLine *l, int fd, const char *option, const char *path, Error *e)
 {
     if (l->no_memory)
-        return error_set(e, EXIT_FAILED, "memory ran out while a line of %s %s was made", option,
+        return error_set(e, EXIT_FAILED, "memory ran out while a line of %s %s was written", option,
                          path);
     assert(l->n && l->text[l->n - 1] == '\n');
     struct stat file;
@@ -142,8 +142,8 @@ int line_write(JsonLine *l, int fd, const char *option, const char *path, Error 
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0) {
             int cause = n < 0 ? errno : ENOSPC;
-            /* Cutting back needs no space; should it fail all the same, a reader sees a torn last line, which
-             * --resume drops. */
+            /* Cutting back needs no space. If it fails all the same, a reader sees an incomplete
+             * last line, which --resume drops. */
             if (regular && done && ftruncate(fd, file.st_size)) cause = errno;
             return error_set(e, EXIT_BAD_DATA, "%s %s cannot be written: %s", option, path,
                              strerror(cause));

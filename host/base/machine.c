@@ -23,11 +23,11 @@ static FILE *open_under(const char *root, const char *path)
 
 typedef struct Group {
     char mount[PATH_MAX]; /* where the hierarchy is mounted */
-    char path[PATH_MAX];  /* of the group, from there: "" or "/a/b" */
+    char path[PATH_MAX];  /* of the group below the mount: "" or "/a/b" */
     bool v2;
 } Group;
 
-/* Whether a comma-separated list holds a word. */
+/* Returns whether a comma-separated list holds a word. */
 static bool holds(const char *list, const char *word)
 {
     size_t n = strlen(word);
@@ -39,7 +39,7 @@ static bool holds(const char *list, const char *word)
     return false;
 }
 
-/* The process's path in the hierarchy of a v1 controller, or in v2's (controller NULL). */
+/* Finds the process's path in the hierarchy of a v1 controller, or of v2 (controller NULL). */
 static bool group_path(const char *root, const char *controller, char path[PATH_MAX])
 {
     char line[2 * PATH_MAX];
@@ -58,7 +58,8 @@ static bool group_path(const char *root, const char *controller, char path[PATH_
     return found;
 }
 
-/* Where that hierarchy is mounted and which part of it: a container may see its own group as the root. */
+/* Finds where that hierarchy is mounted, and which part of it: a container may see its own group as
+ * the root. */
 static bool group_mount(const char *root, const char *controller, char mount[PATH_MAX],
                         char part[PATH_MAX])
 {
@@ -78,7 +79,8 @@ static bool group_mount(const char *root, const char *controller, char mount[PAT
     return found;
 }
 
-/* The group for a controller ("memory", "cpu"): v1's where it has a hierarchy of its own, else v2's. */
+/* Finds the group for a controller ("memory", "cpu"): v1's if the controller has a hierarchy of its
+ * own, else v2's. */
 static bool group_find(const char *root, const char *controller, Group *g)
 {
     char part[PATH_MAX];
@@ -86,7 +88,8 @@ static bool group_find(const char *root, const char *controller, Group *g)
         !(group_path(root, controller, g->path) && group_mount(root, controller, g->mount, part));
     if (g->v2 && !(group_path(root, NULL, g->path) && group_mount(root, NULL, g->mount, part)))
         return false;
-    /* The mount shows the hierarchy from `part` down; a path outside of it is another namespace's view. */
+    /* The mount shows the hierarchy from `part` down; a path outside it comes from another
+     * namespace. */
     size_t n = strcmp(part, "/") ? strlen(part) : 0;
     if (!strncmp(g->path, part, n) && (g->path[n] == '/' || !g->path[n]))
         memmove(g->path, g->path + n, strlen(g->path + n) + 1);
@@ -95,7 +98,7 @@ static bool group_find(const char *root, const char *controller, Group *g)
     return true;
 }
 
-/* Goes from the process's group to the one above it; false behind the last one. */
+/* Moves from the process's group to the one above it. Returns false after the topmost one. */
 static bool group_up(Group *g)
 {
     char *slash = strrchr(g->path, '/');
@@ -111,7 +114,7 @@ static FILE *group_open(const char *root, const Group *g, const char *file)
     return open_under(root, path);
 }
 
-/* A number from a group's file; -1 where it is not there or says "max". */
+/* Reads a number from a group's file. Returns -1 if there is no such file or it says "max". */
 static long long group_number(const char *root, const Group *g, const char *file)
 {
     long long n = -1;
@@ -121,7 +124,8 @@ static long long group_number(const char *root, const Group *g, const char *file
     return n;
 }
 
-/* The sum of the lines of memory.stat that name file pages: the kernel takes them back before it kills. */
+/* Sums the lines of memory.stat for file pages, which the kernel reclaims before it kills a
+ * process. */
 static long long group_cache(const char *root, const Group *g)
 {
     char key[64];
@@ -159,7 +163,8 @@ size_t machine_memory_of(const char *root)
     for (; more; more = group_up(&g)) {
         long long limit = group_number(root, &g, g.v2 ? "memory.max" : "memory.limit_in_bytes"),
                   used = group_number(root, &g, g.v2 ? "memory.current" : "memory.usage_in_bytes");
-        if (limit < 0 || limit >= LLONG_MAX / 2) continue; /* v1 says so where there is none */
+        if (limit < 0 || limit >= LLONG_MAX / 2)
+            continue; /* v1's way to say that there is no limit */
         used -= group_cache(root, &g);
         long long room = limit - (used > 0 ? used : 0);
         if (room < 0) room = 0;
@@ -168,7 +173,7 @@ size_t machine_memory_of(const char *root)
     return left;
 }
 
-/* What `ulimit -v` leaves. */
+/* Bytes that `ulimit -v` still allows. */
 static size_t address_space_left(void)
 {
     struct rlimit limit;
@@ -191,14 +196,13 @@ int machine_fits(size_t bytes, Error *e)
 {
     char needed[32], there[32];
     size_t left = machine_memory();
-    return bytes <= left
-               ? EXIT_DONE
-               : error_set(e, EXIT_NO_DEVICE,
-                           "this needs %s of memory, and %s are left to this process by the "
-                           "machine, its container or "
-                           "ulimit; a smaller --hidden, --batch or --seq needs less",
-                           number_bytes(bytes, needed, sizeof needed),
-                           number_bytes(left, there, sizeof there));
+    return bytes <= left ? EXIT_DONE
+                         : error_set(e, EXIT_NO_DEVICE,
+                                     "this needs %s of memory, but the machine, its container or "
+                                     "ulimit leave %s to this process; a smaller --hidden, --batch "
+                                     "or --seq needs less",
+                                     bytes_text(bytes, needed, sizeof needed),
+                                     bytes_text(left, there, sizeof there));
 }
 
 /* ---- CPUs ---- */

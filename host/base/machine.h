@@ -1,5 +1,5 @@
-/* machine: what this machine grants this process: memory and CPUs, by the limits of the process itself, of the control groups
- * that it is in (v2 or v1, its own and all above it) and of the machine. */
+/* machine: the memory and CPUs that this machine grants this process. The limits are those of the
+ * process itself, of its control group and all groups above it (v2 or v1), and of the machine. */
 #ifndef PLSTM_MACHINE_H
 #define PLSTM_MACHINE_H
 
@@ -7,17 +7,18 @@
 
 #include "error.h"
 
-/* Bytes of memory that can still be had, or SIZE_MAX where nothing says. */
+/* Bytes of memory that this process can still get, or SIZE_MAX if no limit is known. */
 size_t machine_memory(void);
 
-/* Whether so many bytes more can still be had; EXIT_NO_DEVICE says how many there are. */
+/* Checks that `bytes` more can be allocated; EXIT_NO_DEVICE says how many can. */
 int machine_fits(size_t bytes, Error *e);
 
-/* CPUs that this process may use, at least 1: its affinity, and a control group's quota rounded up. */
+/* CPUs that this process may use, at least 1: its affinity, or a control group's quota rounded up
+ * if that is less. */
 int machine_cpus(void);
 
-/* The same by the files of /proc and /sys under another root: for tests. No limit of the process itself counts; 0 CPUs: no
- * quota. */
+/* For tests: the same from the files of /proc and /sys under another root, without the limits of
+ * the process itself. 0 CPUs: there is no quota. */
 size_t machine_memory_of(const char *root);
 int machine_quota_of(const char *root);
 

@@ -9,7 +9,7 @@
 
 int map_file(const char *path, const char *kind, void **map, size_t *n, Error *e)
 {
-    /* O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever. */
+    /* Without O_NONBLOCK, opening a FIFO that has no writer would wait forever. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     struct stat st;
     if (fd < 0 || fstat(fd, &st)) {

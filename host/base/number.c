@@ -8,7 +8,7 @@
 
 static bool starts(const char *text, const char *with) { return text[0] && strchr(with, text[0]); }
 
-bool number_int(const char *text, double low, double high, int64_t *out)
+bool parse_int(const char *text, double low, double high, int64_t *out)
 {
     char *end;
     errno = 0;
@@ -19,7 +19,7 @@ bool number_int(const char *text, double low, double high, int64_t *out)
     return true;
 }
 
-bool number_u64(const char *text, uint64_t *out)
+bool parse_u64(const char *text, uint64_t *out)
 {
     char *end;
     errno = 0;
@@ -29,7 +29,7 @@ bool number_u64(const char *text, uint64_t *out)
     return true;
 }
 
-bool number_double(const char *text, double *out)
+bool parse_double(const char *text, double *out)
 {
     char *end;
     double v = strtod(text, &end);
@@ -38,7 +38,7 @@ bool number_double(const char *text, double *out)
     return true;
 }
 
-const char *number_text(double v, char *out, size_t size)
+const char *double_text(double v, char *out, size_t size)
 {
     for (int digits = 15; digits <= 17; digits++) {
         snprintf(out, size, "%.*g", digits, v);
@@ -47,7 +47,7 @@ const char *number_text(double v, char *out, size_t size)
     return out;
 }
 
-const char *number_bytes(size_t bytes, char *out, size_t size)
+const char *bytes_text(size_t bytes, char *out, size_t size)
 {
     static const char *const unit[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
     double x = (double)bytes;
@@ -57,7 +57,7 @@ const char *number_bytes(size_t bytes, char *out, size_t size)
     return out;
 }
 
-int64_t number_choice(const char *choices, const char *text)
+int64_t choice_index(const char *choices, const char *text)
 {
     size_t n = strlen(text);
     int64_t index = 0;

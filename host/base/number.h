@@ -1,5 +1,5 @@
-/* number: numbers as this program reads them, from options and metadata alike: the whole text, decimal, no
- * sign, no blanks, no hexadecimal, no "inf" or "nan". */
+/* number: numbers as this program parses them, in options and metadata alike: the whole text,
+ * decimal, without sign, blanks, hexadecimal, "inf" or "nan". */
 #ifndef PLSTM_NUMBER_H
 #define PLSTM_NUMBER_H
 
@@ -7,19 +7,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Each sets *out and returns true, or leaves it and returns false. */
-bool number_int(const char *text, double low, double high, int64_t *out);
-bool number_u64(const char *text, uint64_t *out);
-bool number_double(const char *text, double *out); /* finite, from 0 */
+/* Each returns true and sets *out, or returns false and leaves it unchanged. */
+bool parse_int(const char *text, double low, double high, int64_t *out);
+bool parse_u64(const char *text, uint64_t *out);
+bool parse_double(const char *text, double *out); /* finite, from 0 */
 
-/* The fewest digits, 15 at least, that read back as v: a number that a user typed is printed as it was typed. Returns
- * out. */
-const char *number_text(double v, char *out, size_t size);
+/* Writes v with the fewest digits, 15 at least, that parse back to v, so that a number is printed
+ * as the user typed it. Returns out. */
+const char *double_text(double v, char *out, size_t size);
 
-/* "13.9 MiB". Returns out. */
-const char *number_bytes(size_t bytes, char *out, size_t size);
+/* Writes a size such as "13.9 MiB". Returns out. */
+const char *bytes_text(size_t bytes, char *out, size_t size);
 
-/* Position of text in "a|b|c", or -1. */
-int64_t number_choice(const char *choices, const char *text);
+/* Returns the index of text in "a|b|c", or -1. */
+int64_t choice_index(const char *choices, const char *text);
 
 #endif

@@ -51,22 +51,22 @@ static bool paths_set(PathList *l, const char *value)
 static bool set(const Option *o, void *to, const char *value)
 {
     switch (o->type) {
-    case TYPE_INT: return number_int(value, o->low, o->high, to);
-    case TYPE_U64: return number_u64(value, to);
+    case TYPE_INT: return parse_int(value, o->low, o->high, to);
+    case TYPE_U64: return parse_u64(value, to);
     case TYPE_DOUBLE: {
         double v;
-        if (!number_double(value, &v) || v < o->low || v > o->high) return false;
+        if (!parse_double(value, &v) || v < o->low || v > o->high) return false;
         *(double *)to = v;
         return true;
     }
     case TYPE_CHOICE: {
-        int64_t v = number_choice(o->choices, value);
+        int64_t v = choice_index(o->choices, value);
         if (v >= 0) *(int64_t *)to = v;
         return v >= 0;
     }
     case TYPE_NAME:
         *(const char **)to = value;
-        return o->choices ? number_choice(o->choices, value) >= 0 : value[0] != 0;
+        return o->choices ? choice_index(o->choices, value) >= 0 : value[0] != 0;
     case TYPE_PATH: *(const char **)to = value; return is_path(value);
     case TYPE_PATHS: return paths_set(to, value);
     case TYPE_FLAG: *(bool *)to = true; return true;
@@ -74,7 +74,7 @@ static bool set(const Option *o, void *to, const char *value)
     return false;
 }
 
-int option_set(const Option *o, void *record, const char *value, Error *e)
+int option_parse(const Option *o, void *record, const char *value, Error *e)
 {
     if (set(o, (char *)record + o->at, value)) return EXIT_DONE;
     return error_set(e, EXIT_USAGE, "--%s takes %s, not '%s'", o->name, o->takes, value);
@@ -106,7 +106,7 @@ const char *option_format(const Option *o, const void *record, char *out, size_t
 
 const char *option_show(const Option *o, const void *record, char *out, size_t size)
 {
-    if (o->type == TYPE_DOUBLE) return number_text(*(const double *)field(o, record), out, size);
+    if (o->type == TYPE_DOUBLE) return double_text(*(const double *)field(o, record), out, size);
     return option_format(o, record, out, size);
 }
 

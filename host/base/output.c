@@ -9,7 +9,8 @@
 
 #include "replace.h"
 
-/* A safetensors header follows eight bytes of length; its metadata come first, in the order that they are written. */
+/* A safetensors header follows eight bytes of length. Its metadata come first, in the order in
+ * which they are written. */
 const FileKind kind_checkpoint = {"a checkpoint of plstm", 8,
                                   "{\"__metadata__\":{\"format\":\"pt\",\"plstm\":", false};
 const FileKind kind_dump = {"a dump of plstm", 8,
@@ -24,7 +25,8 @@ const FileKind kind_confusion = {"a table of confusions by plstm eval", 0, "targ
 const FileKind kind_archive = {"an archive of float matrices by Kaldi", FILE_KIND_NAMED, " ",
                                false};
 
-/* Where a file that is not there yet would be made: its folder, and its name there. Links that lead nowhere so far are followed. */
+/* Where a file that does not exist yet would be created: the folder and the name in it. Dangling
+ * links are followed. */
 typedef struct Place {
     struct stat folder;
     char name[PATH_MAX];
@@ -41,7 +43,7 @@ static bool place_of(const char *path, Place *p)
         ssize_t n = i < MOST_LINKS ? readlink(at, link, sizeof link - 1) : -1;
         if (n < 0) {
             snprintf(p->name, sizeof p->name, "%.*s", PATH_MAX - 1, name);
-            *name = 0; /* what is left names the folder, or nothing does */
+            *name = 0; /* the rest names the folder, or is empty */
             return !stat(*at ? at : ".", &p->folder);
         }
         link[n] = 0;
@@ -63,7 +65,8 @@ bool same_file(const char *a, const char *b)
            p.folder.st_dev == q.folder.st_dev && p.folder.st_ino == q.folder.st_ino;
 }
 
-/* Whether the bytes with which a file opens are a name, a blank and a binary float matrix, or are cut within them. */
+/* Returns whether the opening bytes of a file are a name, a blank and a binary float matrix, or a
+ * prefix of that. */
 static bool is_archive(const char *opening, size_t n)
 {
     static const char matrix[] = " \0BFM \4";
@@ -73,7 +76,8 @@ static bool is_archive(const char *opening, size_t n)
     return name > 0 && !memcmp(opening + name, matrix, left);
 }
 
-/* Whether a regular file is empty or opens as the kind does; one that is cut within its opening does. */
+/* Returns whether a regular file is empty or opens like the kind. A file that ends within its
+ * opening counts as that kind. */
 static bool is_of_kind(const char *path, const FileKind *kind)
 {
     char opening[512];
@@ -93,13 +97,12 @@ static int different(const Output *o, const OtherFile *other, Error *e)
     char temporary[PATH_MAX + 8];
     if (!other->path || (other->kind && other->kind == o->kind)) return EXIT_DONE;
     if (same_file(o->path, other->path))
-        return error_set(e, EXIT_USAGE, "%s and %s take two files, not twice %s", o->option,
+        return error_set(e, EXIT_USAGE, "%s and %s must be different files; both are %s", o->option,
                          other->what, o->path);
     snprintf(temporary, sizeof temporary, "%s.tmp", o->path);
     if (same_file(temporary, other->path))
-        return error_set(e, EXIT_USAGE,
-                         "%s %s would be written by way of %s, which is the file of %s", o->option,
-                         o->path, temporary, other->what);
+        return error_set(e, EXIT_USAGE, "%s %s is first written to %s, which is the file of %s",
+                         o->option, o->path, temporary, other->what);
     return EXIT_DONE;
 }
 
@@ -131,7 +134,7 @@ int outputs_check(const Output *output, int outputs, const OtherFile *read, int 
             !is_of_kind(o->path, o->kind))
             code = error_set(
                 e, EXIT_BAD_DATA,
-                "%s %s is there and not %s; it was left as it is, and --force overwrites it",
+                "%s %s exists and is not %s; it was not changed, and --force overwrites it",
                 o->option, o->path, o->kind->name);
         if (!code) code = writable(o, e);
     }

@@ -8,8 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Follows symbolic links of the last component by hand, since realpath refuses one that points to a file yet
- * to be made. 0, or -1 with errno. */
+/* Follows symbolic links of the last component by hand, since realpath refuses a link to a file
+ * that does not exist yet. Returns 0, or -1 with errno. */
 static int follow_links(Replacement *r, const char *path)
 {
     if ((size_t)snprintf(r->path, sizeof r->path, "%s", path) >= sizeof r->path)
@@ -18,8 +18,7 @@ static int follow_links(Replacement *r, const char *path)
     for (int links = 0;; links++) {
         char link[PATH_MAX], joined[2 * PATH_MAX];
         ssize_t n = readlink(r->path, link, sizeof link - 1);
-        if (n < 0)
-            break; /* no link, or nothing there: the open of the temporary says what is wrong with it */
+        if (n < 0) break; /* not a link, or missing: opening the temporary reports why */
         if (links == 40) return errno = ELOOP, -1;
         link[n] = 0;
         const char *slash = link[0] == '/' ? NULL : strrchr(r->path, '/');
@@ -38,14 +37,15 @@ static int follow_links(Replacement *r, const char *path)
     return 0;
 }
 
-/* Opens and locks the temporary; its content is whatever a killed writer left. 0, or -1 with errno. */
+/* Opens and locks the temporary, whose content is whatever a killed writer left. Returns 0, or -1
+ * with errno. */
 static int lock_temporary(Replacement *r)
 {
     for (;;) {
         r->fd = open(r->temp, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
         if (r->fd < 0) return -1;
-        /* Another run that saves to the same path is waited for; a file system without locks is taken as it
-         * is. */
+        /* Waits for another run that saves to the same path. A file system without locks is
+         * accepted. */
         while (flock(r->fd, LOCK_EX) && errno == EINTR) {
         }
         struct stat mine, there;
@@ -54,8 +54,9 @@ static int lock_temporary(Replacement *r)
             close(r->fd);
             return errno = cause, -1;
         }
-        /* While this process waited, the other may have renamed or removed the file it had locked: then this
-         * is no longer the temporary, and perhaps the finished file. Hence no O_TRUNC above. */
+        /* While this process waited, the other may have renamed or removed the file that it had
+         * locked. Then this is no longer the temporary, and perhaps the finished file; hence no
+         * O_TRUNC above. */
         if (!lstat(r->temp, &there) && there.st_dev == mine.st_dev && there.st_ino == mine.st_ino)
             return 0;
         close(r->fd);
@@ -71,7 +72,8 @@ int replace_open(Replacement *r, const char *path, const char *what, Error *e)
         return error_set(e, EXIT_BAD_DATA, "%s cannot be written: it is a folder, not a file",
                          what);
     if (!stat(r->path, &st)) {
-        /* A rename would put a file in the place of a device, and over one that is read-only on purpose. */
+        /* A rename would replace a device by a file, and overwrite a file that is read-only on
+         * purpose. */
         if (!S_ISREG(st.st_mode))
             return error_set(e, EXIT_BAD_DATA, "%s cannot be written: it is not a regular file",
                              what);
@@ -94,12 +96,13 @@ int replace_begin(Replacement *r)
     struct stat old;
     if (ftruncate(r->fd, 0)) return -1;
     if (stat(r->path, &old)) return 0;
-    /* Owner and group together, else the group alone, else neither; then the permissions, which a change of owner
-     * may have cut. A group that cannot be kept is given no more than the rest of the world has. */
+    /* Keeps owner and group together, else the group alone, else neither. Then sets the
+     * permissions, which a change of owner may have reduced. A group that cannot be kept gets no
+     * more than everybody else has. */
     mode_t mode = old.st_mode & 07777;
     if (fchown(r->fd, old.st_uid, old.st_gid) && fchown(r->fd, (uid_t)-1, old.st_gid))
         mode &= ~(mode_t)070 | (mode & 07) << 3;
-    fchmod(r->fd, mode); /* where a file system has permissions at all */
+    fchmod(r->fd, mode); /* if the file system has permissions at all */
     return 0;
 }
 
@@ -126,9 +129,9 @@ static int sync_fd(int fd)
     return failed;
 }
 
-/* The rename itself survives a power cut only once its folder is on the disk. Where a folder cannot be opened
- * (no read permission) or synced (the file system has no such operation), the file system's own order has to
- * do. */
+/* The rename itself survives a power cut only once its folder is on disk. If a folder cannot be
+ * opened (no read permission) or synced (the file system has no such operation), the file system's
+ * own order has to suffice. */
 static int folder_sync(const char *folder)
 {
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -144,15 +147,15 @@ int replace_finish(Replacement *r, bool ok, const char *what, Error *e)
     int code = EXIT_DONE;
     if (!ok || sync_fd(r->fd) || rename(r->temp, r->path)) {
         code = error_set(e, EXIT_BAD_DATA,
-                         "%s cannot be written: %s; an earlier file of that name is as it was",
+                         "%s cannot be written: %s; an earlier file of that name was not changed",
                          what, strerror(errno));
         unlink(r->temp);
     } else if (folder_sync(r->folder)) {
         code = error_set(e, EXIT_BAD_DATA,
-                         "%s is written, but its folder cannot be brought to the disk: %s", what,
+                         "%s is written, but its folder cannot be synced to disk: %s", what,
                          strerror(errno));
     }
-    close(r->fd); /* and with it the lock: only now may another writer take the temporary's name */
+    close(r->fd); /* this also unlocks it: only now may another writer take the temporary's name */
     return code;
 }
 

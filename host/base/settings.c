@@ -11,7 +11,7 @@
 #define ANEW      .role = ROLE_ANEW
 
 static const Option list[] = {
-    {"task", TAKES_TEXT("the name of a task"),
+    {"task", TAKES_TEXT("lm, translate, frames or caption"),
      "what the network is trained for: lm, translate, frames or caption", AT(task), "lm", FIXED,
      .tasks = "!lm"},
     {"hidden", TAKES_WHOLE(1, 65536), "hidden units H of each layer", AT(hidden), FIXED,
@@ -25,20 +25,20 @@ static const Option list[] = {
      .of_preset = true},
     {"init", TAKES_NUMBER(0, 1e6), "initial weights are uniform in [-init, init]", AT(init), FIXED,
      .of_preset = true},
-    {"clip", TAKES_NUMBER_AS("a number above 0", ABOVE_0, 1e30), "largest global gradient norm",
-     AT(clip), FIXED, .of_preset = true},
-    {"lr", TAKES_NUMBER_AS("a number from 0", 0, 1e30), "learning rate of the first epoch", AT(lr),
-     FIXED, .of_preset = true, .key = "initial_lr"},
-    {"epochs", TAKES_WHOLE(0, 1000000000), "epochs in all", AT(epochs), ANEW, .of_preset = true},
+    {"clip", TAKES_NUMBER_AS("a number above 0 and at most 1e30", ABOVE_0, 1e30),
+     "largest global gradient norm", AT(clip), FIXED, .of_preset = true},
+    {"lr", TAKES_NUMBER(0, 1e30), "learning rate of the first epoch", AT(lr), FIXED,
+     .of_preset = true, .key = "initial_lr"},
+    {"epochs", TAKES_WHOLE(0, 1000000000), "epochs in total", AT(epochs), ANEW, .of_preset = true},
     {"hold", TAKES_WHOLE(0, 1000000000), "lr is divided after every epoch past this one", AT(hold),
      FIXED, .of_preset = true},
-    {"decay", TAKES_NUMBER_AS("a number above 0", ABOVE_0, 1e30), "what lr is divided by",
-     AT(decay), FIXED, .of_preset = true},
+    {"decay", TAKES_NUMBER_AS("a number above 0 and at most 1e30", ABOVE_0, 1e30),
+     "divisor of the learning rate", AT(decay), FIXED, .of_preset = true},
     {"seed", TAKES_SEED, "seed of the initial weights and the masks", AT(seed), "1", FIXED},
     {"dropout-sites", TAKES_CHOICE("nonrecurrent, all or none", "nonrecurrent|all|none"),
      "connections that dropout masks", AT(sites), "nonrecurrent", FIXED},
     {"backend", TAKES_NAME("auto, cpu, cuda or reference", "auto|cpu|cuda|reference"),
-     "what computes", AT(backend), "auto", ANEW},
+     "what runs the model", AT(backend), "auto", ANEW},
     {"kernel", TAKES_TEXT("auto, NAME or FWD/BWD"), "recurrence of the cuda backend", AT(kernel),
      "auto", ANEW},
     {"precision", TAKES_CHOICE("f32, tf32 or bf16", PRECISION_CHOICES),
@@ -46,48 +46,46 @@ static const Option list[] = {
     {"eval", TAKES_CHOICE("none, valid, test or all", "none|valid|test|all"),
      "what is scored: valid after each epoch, valid and test at the end", AT(eval), "all", ANEW},
     {"protocol", TAKES_CHOICE("zaremba or sequential", "zaremba|sequential"),
-     "how splits are scored: test as one stream, and valid in rows (the paper's way) or as test",
+     "how splits are scored: test as one stream, and valid in rows (the paper's way) or "
+     "as one stream",
      AT(protocol), "zaremba", ANEW, .tasks = "lm"},
     {"source", TAKES_TEXT("a suffix of file names, such as en"),
-     "side that is translated: train.SOURCE and so on", AT(source), FIXED, .tasks = "translate"},
-    {"target", TAKES_TEXT("a suffix of file names, such as fr"), "side that it is translated into",
+     "language to translate from: train.SOURCE and so on", AT(source), FIXED, .tasks = "translate"},
+    {"target", TAKES_TEXT("a suffix of file names, such as fr"), "language to translate into",
      AT(target), FIXED, .tasks = "translate"},
     {"source-order", TAKES_CHOICE("reversed or forward", "reversed|forward"),
      "order in which the words of a source sentence are read", AT(source_order), "reversed", FIXED,
      .tasks = "translate"},
-    {"min-count", TAKES_WHOLE(1, 1000000000), "a type seen less often in training is <unk>",
+    {"min-count", TAKES_WHOLE(1, 1000000000), "a type seen less often in training becomes <unk>",
      AT(min_count), "2", FIXED, .tasks = "translate|caption"},
-    {"max-length", TAKES_WHOLE_AS("a whole number from 0 to 65536, 0 being no limit", 0, 65536),
+    {"max-length", TAKES_WHOLE_AS("a whole number from 0 to 65536, where 0 is no limit", 0, 65536),
      "longer sequences are left out of training", AT(max_length), "0", FIXED, .tasks = "!lm"},
     {"cmvn", TAKES_CHOICE("utterance or none", "utterance|none"),
-     "what features are shifted and scaled over, to mean 0 and variance 1", AT(cmvn), "utterance",
-     FIXED, .tasks = "frames"},
-    {"max-steps", TAKES_FROM(0, 1e15), "end when this many minibatches are done in all",
-     AT(max_steps)},
+     "over what features are normalised to mean 0 and variance 1", AT(cmvn), "utterance", FIXED,
+     .tasks = "frames"},
+    {"max-steps", TAKES_WHOLE(0, 1e15), "end after this many minibatches in total", AT(max_steps)},
     {"threads", TAKES_WHOLE(1, 1024), "threads of the cpu backend", AT(threads)},
-    {"log-every", TAKES_FROM(1, 1e9), "minibatches from one step line of the log to the next",
-     AT(log_every), "1"},
-    {"save-every", TAKES_NUMBER_AS("a number of minutes above 0", ABOVE_0, 1e9),
-     "also save every so many minutes", AT(save_every)},
-    {"data", TAKES_PATH("a folder, or the word for built-in data, synthetic or scenes"),
-     "folder, or the word for built-in data: of lm train.txt, valid.txt and test.txt, or "
-     "synthetic; of "
-     "translate "
-     "train.SOURCE, train.TARGET and so on, or synthetic; of frames train, valid and test, each "
-     "with "
-     "feats.scp or "
-     "feats.ark and labels, or synthetic; of caption dataset.json and features.npy, or scenes",
+    {"log-every", TAKES_WHOLE(1, 1e9), "minibatches between step lines of the log", AT(log_every),
+     "1"},
+    {"save-every", TAKES_NUMBER_AS("a number of minutes above 0 and at most 1e9", ABOVE_0, 1e9),
+     "also save at this interval", AT(save_every)},
+    {"data", TAKES_PATH("a folder, or the name of built-in data: synthetic or scenes"),
+     "folder or name of built-in data. lm: train.txt, valid.txt and test.txt, or "
+     "synthetic; translate: train.SOURCE, train.TARGET and so on, or synthetic; frames: "
+     "train, valid and test, each with feats.scp or feats.ark and labels, or synthetic; "
+     "caption: dataset.json and features.npy, or scenes",
      AT(data), .arg = "DIR"},
-    {"save", TAKES_PATH("a file"), "checkpoint, after each epoch, at the end and on a signal",
-     AT(save)},
-    {"save-best", TAKES_PATH("a file"), "checkpoint of the epoch with the lowest valid perplexity",
-     AT(save_best)},
-    {"resume", TAKES_PATH("a checkpoint"), "go on from a checkpoint with its settings", AT(resume)},
-    {"log-json", TAKES_PATH("a file"), "log, one JSON object per line", AT(log_json)},
+    {"save", TAKES_PATH("a file"),
+     "checkpoint to write after each epoch, at the end and on a signal", AT(save)},
+    {"save-best", TAKES_PATH("a file"),
+     "checkpoint to write after the epoch with the lowest valid perplexity", AT(save_best)},
+    {"resume", TAKES_PATH("a checkpoint"), "continue from a checkpoint with its settings",
+     AT(resume)},
+    {"log-json", TAKES_PATH("a file"), "log to write, one JSON object per line", AT(log_json)},
     {"init-weights", TAKES_PATH("a safetensors file"), "start from these weights",
      AT(init_weights)},
-    {"vocab", TAKES_PATH("a text file with one word a line"),
-     "vocabulary in place of the training text's, one word a line in the order of the ids",
+    {"vocab", TAKES_PATH("a text file with one word per line"),
+     "vocabulary in place of the training text's: one word per line, in the order of the ids",
      AT(vocab), .tasks = "lm"},
     {"final-eos", TAKES_NOTHING,
      "add <eos> where a text's last line lacks its newline, as pytorch/examples does",
@@ -112,7 +110,7 @@ int settings_find(const char *name)
     return -1;
 }
 
-/* ---- presets: the paper's three (SPEC 5), the demo's, those of other tasks; a task's first is its default ---- */
+/* ---- presets: the paper's (SPEC 5), the demo's, other tasks'; the first is the default ---- */
 
 static const struct Preset {
     const char *task, *name;
@@ -168,7 +166,7 @@ int settings_preset(Settings *s, const char *name, Error *e)
         if (!strcmp(presets[i].name, name)) other = presets[i].task;
     return error_set(e, EXIT_USAGE, "--preset takes %s, not '%s'%s%s",
                      settings_preset_names(s->task, names), name ? name : "",
-                     other ? ", which is one of --task " : "", other ? other : "");
+                     other ? ", which is a preset of --task " : "", other ? other : "");
 }
 
 void settings_defaults(Settings *s)
@@ -176,18 +174,18 @@ void settings_defaults(Settings *s)
     Error e;
     memset(s, 0, sizeof *s);
     for (int i = 0; i < settings_count(); i++)
-        if (list[i].initial) option_set(&list[i], s, list[i].initial, &e);
+        if (list[i].initial) option_parse(&list[i], s, list[i].initial, &e);
     settings_preset(s, NULL, &e);
     s->max_steps = -1;
 }
 
-/* ---- which settings a task has ---- */
+/* ---- settings of a task ---- */
 
 bool settings_of_task(int i, const char *task)
 {
     const char *tasks = list[i].tasks;
     if (!tasks) return true;
-    return tasks[0] == '!' ? strcmp(tasks + 1, task) != 0 : number_choice(tasks, task) >= 0;
+    return tasks[0] == '!' ? strcmp(tasks + 1, task) != 0 : choice_index(tasks, task) >= 0;
 }
 
 int settings_check_task(const Settings *s, Error *e)
@@ -201,7 +199,7 @@ int settings_check_task(const Settings *s, Error *e)
 
 int settings_set(Settings *s, int i, const char *value, Error *e)
 {
-    int code = option_set(&list[i], s, value, e);
+    int code = option_parse(&list[i], s, value, e);
     if (!code) s->given |= (uint64_t)1 << i;
     return code;
 }

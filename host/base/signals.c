@@ -25,7 +25,7 @@ static void on_signal(int number)
     if (number == SIGPIPE || !answer_text) return;
     int kept = errno;
     ssize_t written = write(STDERR_FILENO, answer_text, answer_length);
-    (void)written; /* there is nobody else to tell */
+    (void)written; /* nothing can report a failure here */
     errno = kept;
 }
 

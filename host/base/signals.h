@@ -1,5 +1,6 @@
-/* signals: SIGINT, SIGTERM, SIGHUP, SIGUSR1 and SIGPIPE end a run after its running step; a second signal ends the process
- * at once. One that was inherited as ignored (nohup, a background job of sh) stays ignored. */
+/* signals: SIGINT, SIGTERM, SIGHUP, SIGUSR1 and SIGPIPE end a run after its current step; a second
+ * signal ends the process at once. A signal that was inherited as ignored (nohup, a background job
+ * of sh) stays ignored. */
 #ifndef PLSTM_SIGNALS_H
 #define PLSTM_SIGNALS_H
 
@@ -11,13 +12,15 @@ typedef struct SignalHandlers {
     struct sigaction old[SIGNALS];
 } SignalHandlers;
 
-/* From here to signals_restore a signal only sets the number that signals_caught points to, and writes `answer` (which
- * must live as long; NULL: nothing) to standard error at once, since a step may take a while. A broken pipe is not answered,
- * and however often it is written to it counts once. */
+/* From here to signals_restore a signal only sets the number that signals_caught points to, and
+ * writes `answer` to standard error at once, since a step may take a while. answer must outlive
+ * signals_restore; NULL writes nothing. A broken pipe is not answered, and it counts once however
+ * often it is written to. */
 void signals_catch(SignalHandlers *old, const char *answer);
 void signals_restore(const SignalHandlers *old);
 
-/* The number of the signal that came since signals_catch, 0: none. Always the same address. */
+/* Returns where the number of the signal that came since signals_catch is kept, 0 if none did. The
+ * address never changes. */
 const volatile sig_atomic_t *signals_caught(void);
 
 /* "SIGINT" ... */

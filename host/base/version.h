@@ -1,5 +1,5 @@
-/* version: what `plstm --version` and the log's run line say. The Makefile writes the commit into commit.h.
- */
+/* version: what `plstm --version` and the log's run line print. The Makefile writes the commit into
+ * commit.h. */
 #ifndef PLSTM_VERSION_H
 #define PLSTM_VERSION_H
 

@@ -1,4 +1,4 @@
-/* `plstm caption`: images' features in, their captions out, in order. */
+/* `plstm caption`: reads images' features and prints their captions, in order. */
 #include "commands.h"
 
 #include <stdlib.h>
@@ -12,14 +12,14 @@
 typedef struct Caption {
     const CaptionOptions *o;
     Search search;
-    Captions captions; /* empty where features stand alone */
+    Captions captions; /* empty if only features are given */
     ImageFeatures features;
-    const int64_t *image; /* (n) rows that are described; NULL: all of them */
+    const int64_t *image; /* (n) rows to describe; NULL: all of them */
     int64_t n;
     DecodeInput *input; /* (batch) */
 } Caption;
 
-/* What of a row is read before the first word. */
+/* The part of a row that is read before the first word. */
 static const int32_t start[] = {ID_FEATURES, ID_EOS};
 
 static void annotator(const void *user, int64_t image, const char *words, JsonLine *l)
@@ -27,7 +27,7 @@ static void annotator(const void *user, int64_t image, const char *words, JsonLi
     Scene s;
     (void)user;
     scenes_scene(image, &s);
-    line_double(l, "annotator_logp", -scene_nats(&s, words)); /* null where it is -INFINITY */
+    line_double(l, "annotator_logp", -scene_nats(&s, words)); /* null for -INFINITY */
 }
 
 static int choose_split(Caption *c, Error *e)
@@ -38,8 +38,7 @@ static int choose_split(Caption *c, Error *e)
             c->n = c->captions.split[i].images;
             return EXIT_DONE;
         }
-    return error_set(e, EXIT_USAGE, "--split takes one of train, valid, test, not '%s'",
-                     c->o->split);
+    return error_set(e, EXIT_USAGE, "--split takes train, valid or test, not '%s'", c->o->split);
 }
 
 static int open_images(Caption *c, Error *e)
@@ -56,10 +55,10 @@ static int open_images(Caption *c, Error *e)
         if (!code) code = choose_split(c, e);
     }
     if (!code && c->features.F != first->shape.F)
-        code =
-            error_set(e, EXIT_BAD_DATA, "%s has %lld features an image, and %s was trained on %lld",
-                      o->features ? o->features : o->data, (long long)c->features.F,
-                      o->search.weights.path[0], (long long)first->shape.F);
+        code = error_set(e, EXIT_BAD_DATA,
+                         "%s has %lld features per image, but %s was trained on %lld",
+                         o->features ? o->features : o->data, (long long)c->features.F,
+                         o->search.weights.path[0], (long long)first->shape.F);
     if (c->captions.scenes) c->search.more = annotator;
     return code;
 }
@@ -104,14 +103,14 @@ int caption_command(const CaptionOptions *o, FILE *out, Error *e)
 
 #define AT(field) .at = offsetof(CaptionOptions, field)
 static const Option options[] = {
-    SEARCH_OPTIONS(CaptionOptions, "a caption model", "images",
+    SEARCH_OPTIONS(CaptionOptions, "images to describe at a time", "images",
                    "images that are described at a time"),
-    {"features", TAKES_PATH("an array of NumPy, an image a row"),
-     "features of images: every row is described", AT(features), .arg = "X.npy"},
+    {"features", TAKES_PATH("a NumPy array with one image per row"),
+     "features of images, all of which are described", AT(features), .arg = "X.npy"},
     {"data", TAKES_PATH("a folder, or scenes"),
      "folder with dataset.json and features.npy, or scenes", AT(data), .arg = "DIR"},
     {"split", TAKES_TEXT("train, valid or test"),
-     "which images of --data are described: train, valid or test (default test)", AT(split)},
+     "which images of --data to describe (default test)", AT(split)},
 };
 
 static int caption(const CommandLine *line, Error *e)
@@ -122,12 +121,11 @@ static int caption(const CommandLine *line, Error *e)
     int code = search_options(&o->search, line, e);
     if (code) return code;
     if (!o->features == !o->data)
-        return error_set(e, EXIT_USAGE,
-                         "plstm caption takes images from --features or from --data, %s",
-                         o->data ? "not from both" : "and neither is given");
+        return error_set(e, EXIT_USAGE, "plstm caption needs either --features or --data, %s",
+                         o->data ? "but both are given" : "but neither is given");
     if (o->features && o->split)
         return error_set(e, EXIT_USAGE,
-                         "--split is of --data: every row of --features is described");
+                         "--split goes with --data: every row of --features is described");
     if (!o->split) o->split = "test";
     code = caption_command(o, stdout, e);
     return task_find("caption", &task, &ignored) ? code : task_hint(task, o->data, code, e);
@@ -136,8 +134,9 @@ static int caption(const CommandLine *line, Error *e)
 const Command command_caption = {
     .name = "caption",
     .summary = "describe images",
-    .about = "Describes images, a line each, by beam search: the rows of --features, or a split of "
-             "--data.",
+    .about =
+        "Describes images, one line each, by beam search: the rows of --features, or a split of "
+        "--data.",
     COMMAND_OPTIONS(options, CaptionOptions),
     .settings = "backend|threads",
     .run = caption,

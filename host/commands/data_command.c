@@ -1,10 +1,13 @@
-/* `plstm data`: what a data folder, or built-in data, holds; writes the built-in. */
+/* `plstm data`: describes the contents of a data folder or of built-in data, and writes built-in
+ * data to files. */
 #include "commands.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -25,7 +28,7 @@
 #include "host/train/task.h"
 #include "host/data/synthetic.h"
 
-/* Number of types that occur in a stream; seen (V) is scratch. */
+/* Returns the number of types that occur in a stream; seen (V) is scratch. */
 static int64_t count_types(const Stream *s, bool *seen, int64_t V)
 {
     int64_t types = 0;
@@ -37,8 +40,8 @@ static int64_t count_types(const Stream *s, bool *seen, int64_t V)
     return types;
 }
 
-/* A split's best possible perplexity, whole and by position class, over tokens 1..n-1: the first is never a
- * target. */
+/* Prints a split's best possible perplexity, as a whole and by position class, over tokens 1..n-1:
+ * the first token is never a target. */
 static void print_best(const char *name, const Stream *s, FILE *out)
 {
     double nats[POSITION_CLASSES] = {0}, x;
@@ -69,10 +72,9 @@ static void print_synthetic(const Corpus *c, FILE *out)
     for (int split = 0; split < SPLITS; split++)
         print_best(split_name[split], &c->split[split], out);
     fprintf(out,
-            "content: outside parentheses; after_short, after_long: right after a parenthesis of "
-            "fewer than "
-            "%d fillers, or of "
-            "%d and more; filler: inside one.\n",
+            "content: outside parentheses; after_short, after_long: right after a "
+            "parenthesis of fewer than %d fillers, or of %d and more; filler: inside a "
+            "parenthesis.\n",
             SYNTHETIC_LONG, SYNTHETIC_LONG);
 }
 
@@ -86,11 +88,11 @@ static int flushed(FILE *out, Error *e)
 int data_command(const char *dir, bool final_eos, FILE *out, FILE *notes, Error *e)
 {
     Corpus c;
-    /* What is there is described; only the vocabulary needs a text, train's. */
+    /* Describes the files that exist; only the vocabulary needs a text, that of train. */
     int code =
         corpus_read(&c, dir, &(CorpusRead){.wanted = EVERY_SPLIT, .final_eos = final_eos}, e);
     if (code) return code;
-    if (notes) tell_remarks(&c, notes);
+    if (notes) print_remarks(&c, notes);
     bool *seen = malloc((size_t)c.vocab.V * sizeof *seen);
     if (!seen) {
         corpus_free(&c);
@@ -102,7 +104,7 @@ int data_command(const char *dir, bool final_eos, FILE *out, FILE *notes, Error 
     fprintf(out, "corpus             %s\n",
             c.synthetic  ? "synthetic (built in)"
             : c.known_as ? c.known_as
-                         : "not one that plstm knows");
+                         : "not known to plstm");
     fprintf(out, "vocabulary         %" PRId64 " types\n", c.vocab.V);
     fprintf(out, "corpus SHA-256     %s\n", c.sha256[0] ? c.sha256 : "none: a split is missing");
     fprintf(out, "vocabulary SHA-256 %s\n\n", vocab_hex);
@@ -111,7 +113,7 @@ int data_command(const char *dir, bool final_eos, FILE *out, FILE *notes, Error 
     for (int split = 0; split < SPLITS; split++) {
         const Stream *s = &c.split[split];
         if (!s->n) {
-            fprintf(out, "%-7s %10s %9s %13s  not there\n", split_name[split], "-", "-", "-");
+            fprintf(out, "%-7s %10s %9s %13s  missing\n", split_name[split], "-", "-", "-");
             continue;
         }
         fprintf(out, "%-7s %10" PRId64 " %9" PRId64 " %13" PRId64 "%s%s\n", split_name[split], s->n,
@@ -126,7 +128,8 @@ int data_command(const char *dir, bool final_eos, FILE *out, FILE *notes, Error 
 
 /* ---- parallel text ---- */
 
-/* Number of types of a side that occur in a split; seen (V_source + V_target) is scratch. */
+/* Returns the number of types of one language that occur in a split; seen (V_source + V_target) is
+ * scratch. */
 static int64_t count_side(const Pairs *p, const PairSplit *s, int side, bool *seen)
 {
     int64_t V = p->vocab[SIDE_SOURCE].V, types = 0, n = s->rows.n ? s->rows.offset[s->rows.n] : 0;
@@ -185,7 +188,8 @@ static int data_pairs_command(const Settings *s, FILE *out, Error *e)
     for (int i = 0; !code && p.synthetic && i < p.n_splits; i++) {
         const PairSplit *split = &p.split[i];
         double nats;
-        if (split->unknown[0] || split->unknown[1]) continue; /* <unk> is easier than the word */
+        if (split->unknown[0] || split->unknown[1])
+            continue; /* predicting <unk> is easier than predicting the word */
         code = parallel_best(i, &nats, e);
         if (!code)
             fprintf(out, "%sbest possible perplexity of the target given the source, %s: %.4f\n",
@@ -197,34 +201,62 @@ static int data_pairs_command(const Settings *s, FILE *out, Error *e)
     return code ? code : flushed(out, e);
 }
 
-static int write_text(const char *path, const char *text, Error *e)
+/* ---- files that --write creates ---- */
+
+/* What was created so far, so that a failure can remove it. */
+typedef struct Written {
+    char path[16][4400];
+    int n;
+} Written;
+
+static void written_add(Written *w, const char *path)
+{
+    assert(w->n < (int)(sizeof w->path / sizeof w->path[0]));
+    snprintf(w->path[w->n++], sizeof w->path[0], "%s", path);
+}
+
+/* Removes files and then empty folders, the latest first. */
+static void written_remove(Written *w)
+{
+    while (w->n > 0) remove(w->path[--w->n]);
+}
+
+static int write_text(Written *w, const char *path, const char *text, Error *e)
 {
     FILE *f = fopen(path, "wxe");
     if (!f) return error_set(e, EXIT_BAD_DATA, "'%s' cannot be written: %s", path, strerror(errno));
     bool bad = fputs(text, f) < 0;
     bad |= fclose(f) != 0;
-    if (!bad) return EXIT_DONE;
+    if (!bad) {
+        written_add(w, path);
+        return EXIT_DONE;
+    }
     int code = error_set(e, EXIT_BAD_DATA, "'%s' cannot be written: %s", path, strerror(errno));
     unlink(path);
     return code;
 }
 
-static int folder_make(const char *dir, Error *e)
+static int folder_make(Written *w, const char *dir, Error *e)
 {
-    if (!mkdir(dir, 0777) || errno == EEXIST) return EXIT_DONE;
-    return error_set(e, EXIT_BAD_DATA, "the folder '%s' cannot be made: %s", dir, strerror(errno));
+    if (!mkdir(dir, 0777)) {
+        written_add(w, dir);
+        return EXIT_DONE;
+    }
+    if (errno == EEXIST) return EXIT_DONE;
+    return error_set(e, EXIT_BAD_DATA, "the folder '%s' cannot be created: %s", dir,
+                     strerror(errno));
 }
 
-static int data_write_command(const char *dir, Error *e)
+static int data_write_command(Written *w, const char *dir, Error *e)
 {
     static const char *const split[PARALLEL_SPLITS] = {"train", "valid", "test"};
-    int code = folder_make(dir, e);
+    int code = folder_make(w, dir, e);
     for (int i = 0; !code && i < PARALLEL_SPLITS; i++) {
         char *bytes[SIDES], path[4400];
         if ((code = parallel_text(i, bytes, e))) break;
         for (int side = 0; side < SIDES; side++) {
             snprintf(path, sizeof path, "%s/%s.%s", dir, split[i], side_name[side]);
-            if (!code) code = write_text(path, bytes[side], e);
+            if (!code) code = write_text(w, path, bytes[side], e);
             free(bytes[side]);
         }
     }
@@ -240,7 +272,7 @@ static void print_frames(const Frames *f, FILE *out)
     fprintf(out, "corpus             %s\n",
             f->synthetic ? "synthetic (built in)" : "utterances with a label for every frame");
     fprintf(out, "corpus SHA-256     %s\n", f->sha256);
-    fprintf(out, "features           %" PRId64 " a frame\n", f->F);
+    fprintf(out, "features           %" PRId64 " per frame\n", f->F);
     fprintf(out,
             "labels             %" PRId64 ", of which %" PRId64 " have names and %" PRId64
             " are silence\n\n",
@@ -267,20 +299,21 @@ static int data_frames_command(const Settings *s, FILE *out, Error *e)
         SpeechBest best;
         code = speech_best(i, &best, e);
         if (!code)
-            fprintf(
-                out,
-                "%sbest possible of %s, by the generator's own posterior: %.2f %%, %.2f %% without "
-                "silence, %.4f nats a frame\n",
-                i ? "" : "\n", frames_split_name[i], 100 * (double)best.hits / (double)best.frames,
-                100 * (double)best.voiced_hits / (double)best.voiced,
-                best.nats / (double)best.frames);
+            fprintf(out,
+                    "%sbest possible of %s, by the generator's own posterior: %.2f %%, %.2f "
+                    "%% without silence, %.4f nats per frame\n",
+                    i ? "" : "\n", frames_split_name[i],
+                    100 * (double)best.hits / (double)best.frames,
+                    100 * (double)best.voiced_hits / (double)best.voiced,
+                    best.nats / (double)best.frames);
     }
     frames_free(&f);
     return code ? code : flushed(out, e);
 }
 
-/* A split's folder: feats.ark, feats.scp, labels. */
-static int write_utterances(const SpeechVoice *voice, const char *dir, int split, Error *e)
+/* Writes a split's folder: feats.ark, feats.scp, labels. */
+static int write_utterances(Written *w, const SpeechVoice *voice, const char *dir, int split,
+                            Error *e)
 {
     float x[SPEECH_LONGEST * SPEECH_F];
     int32_t labels[SPEECH_LONGEST];
@@ -289,14 +322,13 @@ static int write_utterances(const SpeechVoice *voice, const char *dir, int split
     size_t script_bytes, ids_bytes;
     Replacement ark;
     snprintf(folder, sizeof folder, "%s/%s", dir, frames_split_name[split]);
-    if (mkdir(folder, 0777) && errno != EEXIST)
-        return error_set(e, EXIT_BAD_DATA, "the folder '%s' cannot be made: %s", folder,
-                         strerror(errno));
+    int code = folder_make(w, folder, e);
+    if (code) return code;
     snprintf(path, sizeof path, "%s/feats.ark", folder);
     snprintf(what, sizeof what, "%s", path);
     if (!access(path, F_OK))
         return error_set(e, EXIT_BAD_DATA, "'%s' cannot be written: %s", path, strerror(EEXIST));
-    int code = replace_open(&ark, path, what, e);
+    code = replace_open(&ark, path, what, e);
     if (code) return code;
     FILE *scp = open_memstream(&script, &script_bytes), *text = open_memstream(&ids, &ids_bytes);
     bool ok = scp && text && !replace_begin(&ark);
@@ -314,35 +346,33 @@ static int write_utterances(const SpeechVoice *voice, const char *dir, int split
               (size_t)(frames * SPEECH_F) * sizeof *x; /* name, blank, header of 15 bytes */
     }
     code = replace_finish(&ark, ok, what, e);
+    if (!code) written_add(w, path);
     if (scp) fclose(scp);
     if (text) fclose(text);
     snprintf(path, sizeof path, "%s/feats.scp", folder);
-    if (!code) code = write_text(path, script, e);
+    if (!code) code = write_text(w, path, script, e);
     snprintf(path, sizeof path, "%s/labels", folder);
-    if (!code) code = write_text(path, ids, e);
+    if (!code) code = write_text(w, path, ids, e);
     free(script), free(ids);
     return code;
 }
 
-static int data_write_frames_command(const char *dir, Error *e)
+static int data_write_frames_command(Written *w, const char *dir, Error *e)
 {
     char path[4400], name[16], text[SPEECH_V * 32];
     size_t n = 0;
     SpeechVoice *voice = malloc(sizeof *voice);
     if (!voice) return error_set(e, EXIT_FAILED, "memory ran out while the utterances were made");
-    int code = EXIT_DONE;
-    if (mkdir(dir, 0777) && errno != EEXIST)
-        code =
-            error_set(e, EXIT_BAD_DATA, "the folder '%s' cannot be made: %s", dir, strerror(errno));
+    int code = folder_make(w, dir, e);
     speech_voice(voice);
-    for (int i = 0; !code && i < SPEECH_SPLITS; i++) code = write_utterances(voice, dir, i, e);
+    for (int i = 0; !code && i < SPEECH_SPLITS; i++) code = write_utterances(w, voice, dir, i, e);
     for (int32_t id = 0; id < SPEECH_V; id++) {
         speech_name(id, name);
         n += (size_t)snprintf(text + n, sizeof text - n, "%s %d%s\n", name, id,
                               id ? "" : " silence");
     }
     snprintf(path, sizeof path, "%s/phones", dir);
-    if (!code) code = write_text(path, text, e);
+    if (!code) code = write_text(w, path, text, e);
     free(voice);
     return code;
 }
@@ -380,7 +410,7 @@ static int data_captions_command(const Settings *s, FILE *out, Error *e)
                 " %15" PRId64,
                 image_split_name[i], split->images, split->bare, split->rows.n, split->words,
                 split->unknown, split->empty, split->longest);
-        if (c.scenes && !split->unknown) /* <unk> is easier than the word */
+        if (c.scenes && !split->unknown) /* predicting <unk> is easier than predicting the word */
             fprintf(out, " %16.4f",
                     exp(scenes_best((ImageSplit)i) / (double)(split->words + split->rows.n)));
         fputc('\n', out);
@@ -413,7 +443,7 @@ static void scene_json(JsonLine *l, int64_t image)
     line_close(l, '}');
 }
 
-/* One image of dataset.json. */
+/* Writes one image of dataset.json. */
 static void image_json(JsonLine *l, int64_t image, const char *split, int64_t captions,
                        int64_t *sentence)
 {
@@ -440,7 +470,7 @@ static void image_json(JsonLine *l, int64_t image, const char *split, int64_t ca
     scene_json(l, image);
 }
 
-static int data_write_scenes(const char *dir, Error *e)
+static int data_write_scenes(Written *w, const char *dir, Error *e)
 {
     static const char *const name[IMAGE_SPLITS] = {"train", "val", "test"};
     JsonLine l = {0};
@@ -463,10 +493,10 @@ static int data_write_scenes(const char *dir, Error *e)
     int code = EXIT_DONE;
     if (l.no_memory || !path[0] || !path[1] || !features)
         code = error_set(e, EXIT_FAILED, "memory ran out while scenes were written");
-    if (!code) code = folder_make(dir, e);
+    if (!code) code = folder_make(w, dir, e);
     if (!code && !access(path[1], F_OK))
-        code = error_set(e, EXIT_BAD_DATA, "'%s' cannot be written: it is there already", path[1]);
-    if (!code) code = write_text(path[0], l.text, e);
+        code = error_set(e, EXIT_BAD_DATA, "'%s' cannot be written: it exists already", path[1]);
+    if (!code) code = write_text(w, path[0], l.text, e);
     if (!code) code = npy_write(path[1], path[1], features, shape, 2, "", e);
     free(path[0]), free(path[1]), free(features);
     line_free(&l);
@@ -484,6 +514,7 @@ static int data(const CommandLine *line, Error *e)
     const char *folder = ((const DataOptions *)line->own)->folder;
     const Task *task;
     Settings s = line->settings;
+    Written written = {.n = 0};
     s.data = line->operands.path[0];
     int code = task_find(s.task, &task, e);
     if (!code) code = settings_check_task(&s, e);
@@ -493,12 +524,13 @@ static int data(const CommandLine *line, Error *e)
     if (folder && ((!pairs && !frames && !captions) || strcmp(s.data, task->builtin)))
         return error_set(
             e, EXIT_USAGE,
-            "--write takes built-in data: data synthetic --task translate or frames, or data "
-            "scenes --task caption");
+            "--write needs built-in data: data synthetic --task translate or frames, or "
+            "data scenes --task caption");
     if (folder)
-        code = pairs    ? data_write_command(folder, e)
-               : frames ? data_write_frames_command(folder, e)
-                        : data_write_scenes(folder, e);
+        code = pairs    ? data_write_command(&written, folder, e)
+               : frames ? data_write_frames_command(&written, folder, e)
+                        : data_write_scenes(&written, folder, e);
+    if (code) written_remove(&written);
     if (code) return code;
     code = pairs      ? data_pairs_command(&s, stdout, e)
            : frames   ? data_frames_command(&s, stdout, e)
@@ -509,18 +541,19 @@ static int data(const CommandLine *line, Error *e)
 
 static const Option options[] = {
     {"write", TAKES_TEXT("a folder"),
-     "write built-in data into it: synthetic with --task translate or frames, scenes with --task "
-     "caption",
+     "write built-in data into this folder: synthetic with --task translate or frames, "
+     "scenes with --task caption",
      .at = offsetof(DataOptions, folder), .arg = "FOLDER"},
 };
 
 const Command command_data = {
     .name = "data",
-    .summary = "what a data folder holds",
+    .summary = "print the contents of a data folder",
     .about =
         "Prints tokens, types, unknown words and hashes of a data folder, or of built-in data.",
     COMMAND_OPTIONS(options, DataOptions),
     .settings = "task|source|target|min-count|cmvn|final-eos",
     .operand = "DIR",
+    .operand_takes = "a folder, or the name of built-in data: synthetic or scenes",
     .run = data,
 };

@@ -1,4 +1,4 @@
-/* `plstm devices`: the GPUs that the cuda backend could run on. */
+/* `plstm devices`: prints the GPUs on which the cuda backend could run. */
 #include "commands.h"
 
 #include "host/plan/device.h"
@@ -9,7 +9,7 @@ static void print_device(FILE *out, const DeviceFacts *f)
             f->name, f->major, f->minor, f->sms, f->clock_mhz, (double)f->memory / (1 << 30),
             f->memory_clock_mhz, f->memory_bus_bits, f->ecc ? ", ECC" : "");
     fprintf(out,
-            "     per SM: %d registers, %zu bytes shared (%zu a block, %zu reserved of each), %d "
+            "     per SM: %d registers, %zu bytes shared (%zu per block, %zu of them reserved), %d "
             "threads, %d "
             "blocks\n",
             f->registers_per_sm, f->shared_per_sm, f->shared_per_block_most, f->shared_reserved,
@@ -39,6 +39,6 @@ static int devices(const CommandLine *line, Error *e)
 }
 
 const Command command_devices = {.name = "devices",
-                                 .summary = "the GPUs of this machine",
-                                 .about = "Prints the GPUs that the cuda backend could run on.",
+                                 .summary = "print the GPUs of this machine",
+                                 .about = "Prints the GPUs on which the cuda backend could run.",
                                  .run = devices};

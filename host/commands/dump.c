@@ -1,11 +1,15 @@
-/* `plstm dump`: one minibatch's masks or gradients, or initial weights, so that another program (the PyTorch twin) can compute
- * the same and compare. All of it is safetensors; metadata, strings: format = pt, dump = what, the model's settings, step.
- *   masks  `mask.siteS` U8 (T,B,H), 1 where a value is kept, for every site S of SPEC 2, minibatch `step` (any). No data is
- *          read. Sites `none` masks nothing: all ones, keep 1.
- *   grads  the gradient of the cost of SPEC 5 by every parameter, unclipped, under the parameter's name, F32; window `step` of
- *          the first epoch, from a zero state, with the masks of that step; weights as drawn, or those of --init-weights.
- *          Prints {"step":..,"loss":..,"nats":..,"tokens":..,"grad_norm":..}, which are metadata of the file too.
- *   init   the initial weights under their names, F32; the corpus says V. */
+/* `plstm dump`: writes one minibatch's masks or gradients, or initial weights, so that another
+ * program (the PyTorch twin) can compute the same and compare. The file is safetensors, with these
+ * strings as metadata: format = pt, dump = what, the model's settings, step.
+ *
+ *   masks  `mask.siteS` U8 (T,B,H), 1 where a value is kept, for every site S of SPEC 2 and
+ *          minibatch `step` (any). No data is read. Sites `none` masks nothing: all ones, keep 1.
+ *   grads  the gradient of the cost of SPEC 5 by every parameter, unclipped, under the parameter's
+ *          name, F32; window `step` of the first epoch, from a zero state, with the masks of that
+ *          step; weights as drawn, or those of --init-weights. Prints
+ *          {"step":..,"loss":..,"nats":..,"tokens":..,"grad_norm":..}, which are also metadata of
+ *          the file.
+ *   init   the initial weights under their names, F32; the corpus determines V. */
 #include "commands.h"
 
 #include <math.h>
@@ -60,12 +64,12 @@ static StMetaList *meta_begin(Meta *m, const char *what, const Settings *s)
 
 /* ---- masks ---- */
 
-/* One site's mask, (T,B,H). */
+/* Draws one site's mask, (T,B,H). */
 static void draw_mask(const MaskKey *key, int64_t rows, int64_t H, uint8_t *mask)
 {
     for (int64_t row = 0; row < rows; row++)
         for (int64_t u = 0; u < H; u += 4) {
-            unsigned kept = mask_quad(key, row, H, u);
+            unsigned kept = mask_nibble(key, row, H, u);
             for (int64_t i = 0; i < 4 && u + i < H; i++) mask[row * H + u + i] = kept >> i & 1;
         }
 }
@@ -107,7 +111,7 @@ static int dump_masks(const Settings *s, int64_t step, const char *path, Error *
     return code;
 }
 
-/* ---- tensors shaped as the parameters ---- */
+/* ---- tensors with the parameters' shapes ---- */
 
 static int write_params(const Params *p, const StMetaList *meta, const char *path, Error *e)
 {
@@ -123,7 +127,7 @@ static int write_params(const Params *p, const StMetaList *meta, const char *pat
     return code;
 }
 
-/* Puts the gradients of one window at the weights in p into p. */
+/* Computes the gradients of one window at the weights in p and stores them in p. */
 static int gradients(Params *p, const Settings *s, const BackendOps *ops, const Window *w,
                      WindowResult *r, Error *e)
 {
@@ -168,10 +172,10 @@ static int dump_grads(Params *p, const Settings *s, const Corpus *corpus, int64_
 
     double loss = r.nats / (double)s->batch, squares = 0;
     for (int64_t i = 0; i < p->offset[p->count]; i++) squares += (double)p->data[i] * p->data[i];
-    bool finite = isfinite(exp(r.nats / (double)n)); /* as a run has it */
+    bool finite = isfinite(exp(r.nats / (double)n)); /* the criterion of a training run */
     if (!finite || !isfinite(squares))
         return error_set(e, EXIT_DIVERGED,
-                         "diverged: the %s of minibatch %lld is not finite; nothing is written",
+                         "diverged: the %s of minibatch %lld is not finite; nothing was written",
                          finite ? "gradient" : "perplexity", (long long)step);
     Meta meta;
     StMetaList *list = meta_begin(&meta, "grads", s);
@@ -216,7 +220,7 @@ static int write_dump(const DumpOptions *o, const Settings *s, FILE *notes, Erro
     Params p;
     int code = read_corpus(&corpus, s, e);
     if (code) return code;
-    if (notes) tell_remarks(&corpus, notes);
+    if (notes) print_remarks(&corpus, notes);
     const ModelShape shape = model_shape_of_words(corpus.vocab.V, s->hidden, s->layers);
     code = machine_fits((size_t)params_elements(&shape) * sizeof *p.data, e);
     if (!code && params_init(&p, &shape))
@@ -250,8 +254,8 @@ static int dump(const CommandLine *line, Error *e)
     if (!s.data && o->what != DUMP_MASKS) return option_missing("data", tasks[0]->takes, e);
     if (s.init_weights && o->what != DUMP_GRADS)
         return error_set(e, EXIT_USAGE,
-                         "--init-weights goes with --what grads only: there it says where the "
-                         "gradients are taken");
+                         "--init-weights goes only with --what grads, for which it sets "
+                         "the weights");
     CorpusPaths texts;
     int code = corpus_paths(&texts, o->what == DUMP_MASKS ? NULL : s.data, s.vocab, e);
     if (code) return code;
@@ -266,9 +270,10 @@ static int dump(const CommandLine *line, Error *e)
 #define AT(field) .at = offsetof(DumpOptions, field)
 static const Option options[] = {
     {"what", TAKES_CHOICE("masks, grads or init", DUMP_CHOICES),
-     "one minibatch's masks (U8) or gradients, or initial weights", AT(what), .needed = true},
+     "what to write: one minibatch's masks (U8) or gradients, or initial weights", AT(what),
+     .needed = true},
     {"out", TAKES_PATH("a file"), "safetensors file to write", AT(path), .needed = true},
-    {"step", TAKES_FROM(0, 1e15), "the minibatch, counted over the run", AT(step), "0"},
+    {"step", TAKES_WHOLE(0, 1e15), "the minibatch, counted over the run", AT(step), "0"},
     {"data", TAKES_PATH("a folder, or synthetic"),
      "folder with train.txt, valid.txt and test.txt, or synthetic", AT(data), .arg = "DIR"},
 };
@@ -276,10 +281,9 @@ static const Option options[] = {
 const Command command_dump = {
     .name = "dump",
     .summary = "write one minibatch's masks or gradients, or initial weights",
-    .about = "Writes what a run computes with, for comparison with another program. Gradients are "
-             "those of "
-             "minibatch N of the first epoch from a zero state, unclipped; their loss is printed "
-             "as JSON.",
+    .about = "Writes intermediate values of a run for comparison with another program. Gradients "
+             "are those of minibatch N of the first epoch from a zero state, unclipped; their loss "
+             "is printed as JSON.",
     COMMAND_OPTIONS(options, DumpOptions),
     .settings =
         "hidden|layers|batch|seq|keep|init|seed|dropout-sites|backend|threads|init-weights|vocab|"

@@ -1,5 +1,5 @@
-/* `plstm ensemble`: perplexities of averages of models from what each said to every word (host/train/token_log_probs.h),
- * without the models. */
+/* `plstm ensemble`: perplexities of averages of models, computed without the models from the
+ * log-probabilities that each assigned to every word (host/train/token_log_probs.h). */
 #include "commands.h"
 
 #include <errno.h>
@@ -19,12 +19,12 @@
 
 typedef struct EnsembleOptions {
     const char *svg; /* or NULL */
-    int64_t orders;  /* subsets of a size that are looked at where there are more */
-    uint64_t seed;   /* which */
+    int64_t orders;  /* subsets per size to examine if there are more */
+    uint64_t seed;   /* which of them */
 } EnsembleOptions;
 
-/* Averages of k members: over all subsets of that size, or over a draw of them. An ensemble that grows in some order has, at
- * size k, one of these; so their spread is the spread over orders. */
+/* Averages of k members: over all subsets of that size, or over a random draw of them. An ensemble
+ * that grows in some order is one of these at size k, so their spread is the spread over orders. */
 typedef struct CurvePoint {
     int k;
     int64_t subsets;
@@ -39,9 +39,9 @@ typedef struct Averages {
     const CommandLine *line;
     int n; /* members */
     TokenLogProbs *member;
-    double *high; /* (words) the largest log p that a member gave */
+    double *high; /* (words) the largest log p of any member */
     double *p;    /* (n, words) exp(log p - high) */
-    double *ppl;  /* (orders) of the present size */
+    double *ppl;  /* (orders) of the current size */
     int *subset;  /* (n) */
     CurvePoint curve[CURVE_POINTS];
     int points;
@@ -73,7 +73,8 @@ static int averages_read(Averages *a, Error *e)
     for (size_t t = 0; t < n; t++) {
         a->high[t] = a->member[0].log_p[t];
         for (int i = 1; i < a->n; i++) a->high[t] = fmax(a->high[t], a->member[i].log_p[t]);
-        /* Where no member thinks the word possible, high is -INFINITY and so is every average. */
+        /* If every member considers the word impossible, high is -INFINITY and so is every
+         * average. */
         for (int i = 0; i < a->n; i++)
             a->p[(size_t)i * n + t] =
                 isinf(a->high[t]) ? 1 : exp(a->member[i].log_p[t] - a->high[t]);
@@ -81,8 +82,8 @@ static int averages_read(Averages *a, Error *e)
     return EXIT_DONE;
 }
 
-/* log of the sum of what a subset's members gave, where each of them is so far below the best member of all that its share is
- * not a double. */
+/* Returns the log of the sum of a subset's probabilities if each of them is so far below the best
+ * member's that its share underflows a double. */
 static double log_sum_of_far(const Averages *a, const int *subset, int k, int64_t t)
 {
     double high = -INFINITY, sum = 0;
@@ -92,7 +93,7 @@ static double log_sum_of_far(const Averages *a, const int *subset, int k, int64_
     return high + log(sum);
 }
 
-/* Nats of the average of the k members. */
+/* Returns the nats of the average of the k members. */
 static double nats_of(const Averages *a, const int *subset, int k)
 {
     int64_t n = words(a);
@@ -123,19 +124,19 @@ static double nats_of_all(const Averages *a)
 
 /* ---- the curve ---- */
 
-/* Subsets of size k of n, or limit + 1 where there are more than limit. */
+/* Returns the number of subsets of size k of n, or limit + 1 if there are more than limit. */
 static int64_t subsets_of(int n, int k, int64_t limit)
 {
     double count = 1;
     for (int i = 1; i <= k; i++) {
         count = count * (n - k + i) /
-                i; /* a binomial coefficient after every step, exact where it matters */
+                i; /* a binomial coefficient after every step, exact in the range that matters */
         if (count > (double)limit) return limit + 1;
     }
     return (int64_t)(count + 0.5);
 }
 
-/* The next subset of size k in lexicographic order; the first one is 0 .. k-1. */
+/* Advances to the next subset of size k in lexicographic order; the first one is 0 .. k-1. */
 static void next_subset(int *subset, int k, int n)
 {
     int i = k - 1;
@@ -144,7 +145,8 @@ static void next_subset(int *subset, int k, int n)
     for (int j = i + 1; j < k; j++) subset[j] = subset[j - 1] + 1;
 }
 
-/* Draw number `draw` of k of the n members, all equally likely: the first steps of a shuffle (Fisher and Yates). */
+/* Makes draw number `draw` of k of the n members, all equally likely: the first steps of a shuffle
+ * (Fisher and Yates). */
 static void draw_subset(Averages *a, int k, int64_t draw)
 {
     for (int i = 0; i < a->n; i++) a->subset[i] = i;
@@ -174,7 +176,7 @@ static void curve_add(Averages *a, int k)
     p->std = sqrt(p->std);
 }
 
-/* 1, 2, 5, 10, 20, 50 ... below n, then n. */
+/* Computes the points 1, 2, 5, 10, 20, 50 ... below n, then n. */
 static void curve_make(Averages *a)
 {
     static const int step[] = {1, 2, 5};
@@ -183,7 +185,7 @@ static void curve_make(Averages *a)
     curve_add(a, a->n);
 }
 
-/* ---- telling ---- */
+/* ---- output ---- */
 
 static void print_row(const Averages *a, FILE *out, double nats, const char *name)
 {
@@ -265,7 +267,8 @@ static int write_json(const Averages *a, double nats_all, Error *e)
     return code;
 }
 
-/* ---- the figure: mean against members, logarithmic, a bar from lowest to highest ---- */
+/* ---- the figure: mean against members on a logarithmic axis, with bars from lowest to highest
+ * ---- */
 
 enum {
     SVG_WIDTH = 640,
@@ -277,7 +280,7 @@ enum {
 };
 
 typedef struct Frame {
-    double most, low, high; /* of the axes */
+    double most, low, high; /* limits of the axes */
 } Frame;
 
 static double svg_x(const Frame *f, double k)
@@ -291,7 +294,7 @@ static double svg_y(const Frame *f, double ppl)
     return SVG_TOP + (SVG_HEIGHT - SVG_TOP - SVG_BOTTOM) * (f->high - ppl) / (f->high - f->low);
 }
 
-/* 1, 2 or 5 times a power of ten, so that a range has 4 to 10 of them. */
+/* Returns 1, 2 or 5 times a power of ten, so that a range has 4 to 10 of them. */
 static double svg_step(double range)
 {
     double ten = pow(10, floor(log10(range / 4))), m = range / 4 / ten;
@@ -400,22 +403,24 @@ static int ensemble(const CommandLine *line, Error *e)
 
 #define AT(field) .at = offsetof(EnsembleOptions, field)
 static const Option options[] = {
-    {"svg", TAKES_PATH("a file"), "the curve over the number of members, as a figure", AT(svg)},
+    {"svg", TAKES_PATH("a file"), "figure to write of the perplexity against the number of members",
+     AT(svg)},
     {"orders", TAKES_WHOLE(1, 1000000),
-     "ensembles of a size that are averaged over, drawn at random where there are more", AT(orders),
+     "number of ensembles per size to average over, drawn at random if there are more", AT(orders),
      "200"},
-    {"seed", TAKES_SEED, "seed of that draw", AT(seed), "1"},
+    {"seed", TAKES_SEED, "seed of those draws", AT(seed), "1"},
 };
 
 const Command command_ensemble = {
     .name = "ensemble",
-    .summary = "perplexity of averages of models, from what eval wrote for each",
-    .about = "Prints the perplexity of averages of models, from what plstm eval --token-log-probs "
-             "wrote for each "
-             "of them: of all, and of 1, 2, 5, 10, 20, 50 ... of them with the spread over which.",
+    .summary = "perplexity of averages of models, from files that eval wrote",
+    .about = "Prints the perplexity of averages of models, from the files that plstm eval "
+             "--token-log-probs wrote for each of them: of all, and of 1, 2, 5, 10, 20, 50 ... of "
+             "them, with the spread over the choice of members.",
     COMMAND_OPTIONS(options, EnsembleOptions),
     .settings = "log-json|force",
     .operand = "F.npy...",
+    .operand_takes = "files that plstm eval --token-log-probs wrote",
     .operands = true,
     .run = ensemble,
 };

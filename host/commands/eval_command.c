@@ -24,10 +24,12 @@
 
 typedef struct EvalOptions {
     PathList weights;
-    const char *split; /* by its name: "valid", "test" */
-    const char *
-        log_probs; /* what the models, or their average, say to every position goes there (token_log_probs.h); or NULL */
-    const char *confusion; /* what the targets were taken for goes there (task.h); or NULL */
+    const char *split; /* its name: "valid", "test" */
+    /* file for the log-probabilities that the models, or their average, assign to every position
+     * (token_log_probs.h); or NULL */
+    const char *log_probs;
+    /* file for the table of what the targets were taken for (task.h); or NULL */
+    const char *confusion;
 } EvalOptions;
 
 /* One file of the ensemble. */
@@ -42,16 +44,16 @@ typedef struct Member {
 typedef struct Eval {
     const EvalOptions *o;
     const Settings *given;
-    FILE *notes; /* where remarks go; NULL: nowhere */
+    FILE *notes; /* where remarks are printed; NULL: nowhere */
     const BackendOps *ops;
     const Task *task;
-    Checkpoint first; /* whose settings and vocabulary hold */
+    Checkpoint first; /* its settings and vocabulary are used */
     Settings settings;
     TaskData *data;
     int split;
     Source *source;
     Ensemble ensemble;
-    int32_t *targets; /* (places) where log probabilities are wanted, else NULL */
+    int32_t *targets; /* (places) NULL unless log-probabilities are written */
     int n;
     Member *member; /* (n) */
     Member all;     /* the average */
@@ -59,7 +61,7 @@ typedef struct Eval {
     char device[sizeof((BackendInfo *)0)->device];
 } Eval;
 
-/* ---- which files ---- */
+/* ---- the files ---- */
 
 static int list_members(Eval *v, Error *e)
 {
@@ -90,7 +92,7 @@ static int outputs_harmless(const Eval *v, Error *e)
     return code;
 }
 
-/* The first file's settings, with what was given. */
+/* Takes the first file's settings, overridden by those that were given. */
 static int settings_take(Eval *v, Error *e)
 {
     const Settings *given = v->given;
@@ -111,15 +113,16 @@ static int find_split(Eval *v, Error *e)
         size_t n = strlen(names);
         v->split = i;
         if (!strcmp(name, v->o->split)) return EXIT_DONE;
-        snprintf(names + n, sizeof names - n, "%s%s", i > 1 ? ", " : "", name);
+        bool last = !v->task->split_name(v->data, i + 1);
+        snprintf(names + n, sizeof names - n, "%s%s", i == 1 ? "" : last ? " or " : ", ", name);
     }
     /* Whatever the files are called, valid is the first split and test the first test. */
     v->split = !strcmp(v->o->split, "valid") ? 1 : !strcmp(v->o->split, "test") ? 2 : 0;
     if (v->split && v->task->split_name(v->data, v->split)) return EXIT_DONE;
-    return error_set(e, EXIT_USAGE, "--split takes one of %s, not '%s'", names, v->o->split);
+    return error_set(e, EXIT_USAGE, "--split takes %s, not '%s'", names, v->o->split);
 }
 
-/* Whether --confusion can be had: one model, of a task that counts. */
+/* Checks that --confusion is possible: one model, of a task that counts hits. */
 static int confusion_check(const Eval *v, Error *e)
 {
     if (!v->o->confusion) return EXIT_DONE;
@@ -128,12 +131,12 @@ static int confusion_check(const Eval *v, Error *e)
     if (v->n > 1)
         return error_set(
             e, EXIT_USAGE,
-            "--confusion takes one model: of an average no position's likeliest target is known");
+            "--confusion takes one model: an average has no likeliest label at a position");
     return EXIT_DONE;
 }
 
-/* Opens each file once, before any is scored: a fault in the last one of ten should not cost the time of
- * nine. */
+/* Opens each file once before any is scored, so that an error in the last of ten does not cost the
+ * time of nine. */
 static int check_files(Eval *v, Error *e)
 {
     int code = EXIT_DONE;
@@ -182,7 +185,8 @@ static int score_member(Eval *v, Member *m, Error *e)
     Model model;
     int code = m == v->member ? EXIT_DONE : checkpoint_open(&other, m->path, e);
     if (code) return code;
-    /* As large as in training, where the split is cut by its rows and steps: kernels are planned alike. */
+    /* As large as in training if the split is cut by training's rows and steps, so that kernels get
+     * the same plan. */
     BatchLimits limits = v->source->limits;
     if (settings_of_task(settings_find("seq"), v->task->name))
         limits =
@@ -198,7 +202,7 @@ static int score_member(Eval *v, Member *m, Error *e)
         size_t bytes = info.bytes + v->task->bytes(v->data) +
                        (size_t)v->ensemble.n * sizeof *v->ensemble.log_sum;
         fprintf(v->notes, "plstm: %s: %s needed\n", m->path,
-                number_bytes(bytes, needed, sizeof needed));
+                bytes_text(bytes, needed, sizeof needed));
     }
     ensemble_begin(&v->ensemble);
     if (v->o->confusion && (code = v->task->confusion_begin(v->data, e))) {
@@ -220,10 +224,10 @@ static void score_all(Eval *v)
 {
     v->all = v->member[0];
     if (v->n > 1) {
-        v->all.totals.hits = -1; /* no position's largest average is known */
+        v->all.totals.hits = -1; /* an average has no hits */
         ensemble_total(&v->ensemble, &v->all.totals.nats, &v->all.totals.scored);
     }
-    /* Positions again, in their order. */
+    /* Visits the positions again, in their order. */
     double nats;
     if (!v->task->hits && v->task->score_begin) v->task->score_begin(v->data, v->split);
     for (int64_t i = 0; !v->task->hits && v->task->visit && i < v->source->places; i++)
@@ -245,14 +249,15 @@ static int save_log_probs(Eval *v, Error *e)
     return token_log_probs_save(v->o->log_probs, &text, &v->ensemble, v->targets, e);
 }
 
-/* ---- telling ---- */
+/* ---- output ---- */
 
 static const char *const measure[] = {
     [FIGURE_PPL] = "perplexity", [FIGURE_SHARE] = "accuracy", [FIGURE_NATS] = "nats"};
 
 static int column_width(int i) { return i ? 16 : 12; }
 
-/* Figures that do not apply to the split are NAN in every row. */
+/* Returns whether figure i is printed. A figure that does not apply to the split is NAN in every
+ * row. */
 static bool shown(const Eval *v, int i) { return !i || !isnan(v->member[0].figure[i].value); }
 
 static void print_row(const Eval *v, FILE *out, const Member *m, const char *name)
@@ -290,14 +295,14 @@ static void print_table(const Eval *v, FILE *out)
     }
 }
 
-/* Under their names without the split's: "ppl" for "valid_ppl". */
+/* Writes the figures under their names without the split's: "ppl" for "valid_ppl". */
 static void figures_json(const Eval *v, const Member *m, JsonLine *l)
 {
     line_double(l, "nats", m->totals.nats);
     for (int i = 0; i < v->figures; i++) {
         const char *key = strchr(m->figure[i].key, '_') + 1;
         line_double(l, strcmp(key, "nats") ? key : "nats_each",
-                    m->figure[i].value); /* beside their sum */
+                    m->figure[i].value); /* beside the sum */
     }
 }
 
@@ -339,13 +344,14 @@ static int tell(Eval *v, FILE *out, Error *e)
     if (v->task->print_test) v->task->print_test(v->data, v->split, &v->all.totals, out);
     if (!v->given->log_json) return EXIT_DONE;
     make_line(v, &line);
-    /* Only now, so that a run that fails leaves an earlier log as it is. */
+    /* The log is written only now, so that a run that fails does not change an earlier log. */
     int code = line_save(&line, "--log-json", v->given->log_json, e);
     line_free(&line);
     return code;
 }
 
-/* The files may differ in H, L, keep, not in task or vocabulary. One model is in memory at a time. */
+/* Scores every file. The files may differ in H, L and keep, but not in task or vocabulary. One
+ * model is in memory at a time. */
 static int eval(const CommandLine *line, Error *e)
 {
     const EvalOptions *o = line->own;
@@ -381,21 +387,19 @@ static int eval(const CommandLine *line, Error *e)
 #define AT(field) .at = offsetof(EvalOptions, field)
 static const Option options[] = {
     {"weights", TAKES_PATHS("a checkpoint, or several separated by commas"),
-     "a checkpoint, or several: their probabilities are averaged too; may be given more than once, "
-     "and a "
-     "file "
-     "whose name holds a comma is one",
+     "a checkpoint, or several, whose probabilities are also averaged; may be given more "
+     "than once, and a file whose name holds a comma counts as one",
      AT(weights), .needed = true},
     {"split", TAKES_TEXT("valid or test"),
-     "which split is scored, valid or test, or the name of another test that the task has",
-     AT(split), "test"},
+     "which split to score: valid, test, or the name of another test split of the task", AT(split),
+     "test"},
     {"token-log-probs", TAKES_PATH("a file"),
-     "what the model, or the average of several, says to every scored position: log p as an array "
-     "of NumPy, "
-     "which plstm ensemble averages",
+     "NumPy array to write of log p of every scored position under the model, or the "
+     "average of several, which plstm ensemble averages",
      AT(log_probs), .arg = "F.npy"},
     {"confusion", TAKES_PATH("a file"),
-     "what the labels of a frames model were taken for: a table between tabs, a row a label",
+     "table to write of what the labels of a frames model were taken for, separated by "
+     "tabs, one row per label",
      AT(confusion)},
 };
 
@@ -403,8 +407,7 @@ const Command command_eval = {
     .name = "eval",
     .summary = "perplexity of checkpoints and of their ensemble",
     .about = "Prints the perplexity of checkpoints and of their ensemble. batch and seq, by which "
-             "protocol "
-             "zaremba cuts the valid split, are the first file's unless given.",
+             "protocol zaremba cuts the valid split, are the first file's unless given.",
     COMMAND_OPTIONS(options, EvalOptions),
     .settings = "data|protocol|backend|threads|batch|seq|log-json|final-eos|force",
     .no_defaults = true,

@@ -1,4 +1,4 @@
-/* `plstm info`: what a checkpoint, or any other safetensors file, holds. */
+/* `plstm info`: prints the contents of a checkpoint or any other safetensors file. */
 #include "commands.h"
 
 #include <inttypes.h>
@@ -8,10 +8,10 @@
 
 #include "host/store/checkpoint.h"
 
-/* Longest metadata value or vocabulary sample that is printed, in bytes. */
+/* The longest metadata value or vocabulary sample that is printed, in bytes. */
 enum { SHOWN = 100 };
 
-/* The first `most` bytes of text, cut at a character and with control bytes as '?'. */
+/* Prints the first `most` bytes of text, cut at a character, with '?' for control bytes. */
 static void print_text(FILE *out, const char *text, size_t length, size_t most)
 {
     size_t n = length;
@@ -20,7 +20,7 @@ static void print_text(FILE *out, const char *text, size_t length, size_t most)
     for (size_t i = 0; i < n; i++) {
         const unsigned char *c = (const unsigned char *)text + i;
         bool c1 = c[0] == 0xc2 && i + 1 < n && c[1] >= 0x80 &&
-                  c[1] < 0xa0; /* U+0080..9F: as good as an escape */
+                  c[1] < 0xa0; /* U+0080..9F act as escapes */
         fputc(c[0] < 0x20 || c[0] == 0x7f || c1 ? '?' : c[0], out);
         i += c1;
     }
@@ -72,10 +72,10 @@ static void print_tensors(FILE *out, const StFile *f)
         elements += tensor_elements(t);
         bytes += t->bytes;
     }
-    fprintf(out, "%-*s  %-20" PRId64 " %14zu\n", width, "in all", elements, bytes);
+    fprintf(out, "%-*s  %-20" PRId64 " %14zu\n", width, "total", elements, bytes);
 }
 
-/* The first and last types, a taste of what the model was trained on. */
+/* Prints the first and last types, as a sample of what the model was trained on. */
 static void print_vocab(FILE *out, const Vocab *v)
 {
     enum { ENDS = 6 };
@@ -106,18 +106,19 @@ static void print_checkpoint(FILE *out, const Checkpoint *c)
             params_elements(&c->shape));
     if (n->minibatch)
         fprintf(out,
-                "  taken inside epoch %" PRId64 ", after %" PRId64 " of its minibatches (%" PRId64
-                " in all); holds the carried state\n",
+                "  saved inside epoch %" PRId64 ", after %" PRId64 " of its minibatches (%" PRId64
+                " in total); holds the carried state\n",
                 n->epoch, n->minibatch, n->step);
     else if (n->epoch > 1)
-        fprintf(out, "  taken at the end of epoch %" PRId64 " (%" PRId64 " minibatches in all)\n",
+        fprintf(out, "  saved at the end of epoch %" PRId64 " (%" PRId64 " minibatches in total)\n",
                 n->epoch - 1, n->step);
-    else fprintf(out, "  taken before the first minibatch\n");
+    else fprintf(out, "  saved before the first minibatch\n");
     fprintf(out, "  %-16s %.10g\n", "next lr", n->lr);
     if (n->tokens)
         fprintf(out, "  %-16s %.3f over this epoch's %" PRId64 " tokens so far\n",
                 "train perplexity", exp(n->nats / (double)n->tokens), n->tokens);
-    if (isfinite(n->best_valid) && st_meta(&c->file, "hits")) /* it goes by the share of misses */
+    if (isfinite(n->best_valid) &&
+        st_meta(&c->file, "hits")) /* its metric is the share of misses */
         fprintf(out, "  %-16s %.2f %% accuracy\n", "best valid", 100 * (1 - n->best_valid));
     else if (isfinite(n->best_valid))
         fprintf(out, "  %-16s %.3f\n", "best valid ppl", exp(n->best_valid));
@@ -169,8 +170,9 @@ static int info(const CommandLine *line, Error *e)
 }
 
 const Command command_info = {.name = "info",
-                              .summary = "what a checkpoint holds",
-                              .about =
-                                  "Prints what a checkpoint, or any other safetensors file, holds.",
+                              .summary = "print the contents of a checkpoint",
+                              .about = "Prints the contents of a checkpoint or any other "
+                                       "safetensors file.",
                               .operand = "F",
+                              .operand_takes = "a safetensors file",
                               .run = info};

@@ -1,5 +1,5 @@
-/* main: finds the command and runs it (SPEC 8). A fault comes back as a code and one sentence, which is printed here and
- * nowhere else. */
+/* main: finds the command and runs it (SPEC 8). An error comes back as a code and one sentence,
+ * which only this file prints. */
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -43,7 +43,7 @@ static int run(int argc, char **argv, const Command **command, Error *e)
     if (argc < 2) return error_set(e, EXIT_USAGE, "a command is missing: %s", names);
     if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "--version")) {
         if (argc > 2)
-            return error_set(e, EXIT_USAGE, "%s stands alone, and '%s' follows it", argv[1],
+            return error_set(e, EXIT_USAGE, "unexpected argument '%2$s': %1$s takes none", argv[1],
                              argv[2]);
         if (!strcmp(argv[1], "--help")) print_help();
         else printf("plstm %s (%s)\n", PLSTM_VERSION, PLSTM_COMMIT);
@@ -52,7 +52,7 @@ static int run(int argc, char **argv, const Command **command, Error *e)
     for (int i = 0; i < COMMANDS; i++)
         if (!strcmp(argv[1], commands[i]->name)) *command = commands[i];
     if (!*command)
-        return error_set(e, EXIT_USAGE, "'%s' is not a command: there is %s", argv[1], names);
+        return error_set(e, EXIT_USAGE, "'%s' is not a command; give %s", argv[1], names);
     CommandLine line;
     int code = command_parse(&line, *command, argc - 1, argv + 1, e);
     if (!code && !line.help) code = (*command)->run(&line, e);
@@ -63,8 +63,8 @@ static int run(int argc, char **argv, const Command **command, Error *e)
 int main(int argc, char **argv)
 {
     blas_ensure_core(argv);
-    /* A write past the file size limit then fails with a cause, as on a full disk, instead of ending the
-     * process. */
+    /* Without this, a write past the file size limit would end the process; now it fails with a
+     * cause, as on a full disk. */
     signal(SIGXFSZ, SIG_IGN);
     Error e = {0};
     const Command *command = NULL;

@@ -13,8 +13,8 @@ int members_agree(const Checkpoint *first, const char *first_path, const Checkpo
     same &= !strcmp(a, b);
     if (strcmp(first->task, c->task))
         return error_set(e, EXIT_BAD_DATA,
-                         "%s is of task %s and %s of task %s, so they are no ensemble", first_path,
-                         first->task, path, c->task);
+                         "%s is of task %s but %s of task %s, so they cannot be averaged",
+                         first_path, first->task, path, c->task);
     if (!same)
         return error_set(
             e, EXIT_BAD_DATA,
@@ -23,7 +23,8 @@ int members_agree(const Checkpoint *first, const char *first_path, const Checkpo
     if (first->shape.F != c->shape.F || first->shape.V_out != c->shape.V_out ||
         first->shape.V_in != c->shape.V_in)
         return error_set(e, EXIT_BAD_DATA,
-                         "%s and %s read or predict in different sizes, so they are no ensemble",
+                         "%s and %s read or predict in different sizes, so they cannot be "
+                         "averaged",
                          first_path, path);
     return EXIT_DONE;
 }

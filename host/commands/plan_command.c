@@ -15,36 +15,36 @@
 
 static const char *const passes[] = {"forward", "backward"};
 
-/* ---- what is asked for ---- */
+/* ---- the request ---- */
 
-/* The paper's model, or all of them. */
+/* One of the paper's models, or all of them. */
 typedef enum PlanPreset { PLAN_SMALL, PLAN_MEDIUM, PLAN_LARGE, PLAN_ALL } PlanPreset;
 #define PLAN_PRESETS "small|medium|large|all"
 
 typedef struct PlanOptions {
-    const char *
-        device; /* a profile's name, "all" of them, or NULL: the present GPU or, without one, H200 */
+    /* a profile's name, "all", or NULL: the GPU of this machine or, without one, H200 */
+    const char *device;
     const char *preset;         /* its name, or NULL */
     int64_t hidden, batch, seq; /* 0: the preset's */
-    int64_t precision;          /* of LstmPrecision, or PRECISIONS: all */
-    const char *kernel;    /* NAME, FWD/BWD, or NULL or "auto": every variant in both directions */
-    const char *plan;      /* override (plan_override_parse), or NULL */
-    const char *constants; /* file of constants that beat the built-in ones, or NULL */
-    bool json;             /* an object per line in place of tables */
+    int64_t precision;          /* a LstmPrecision, or PRECISIONS: all */
+    const char *kernel;         /* NULL or "auto": every variant in both directions */
+    const char *plan;           /* override (plan_override_parse), or NULL */
+    const char *constants;      /* file of constants that override the built-in ones, or NULL */
+    bool json;                  /* print one object per line instead of tables */
 } PlanOptions;
 
 typedef struct Asked {
     const PlanOptions *o;
     int64_t preset; /* PlanPreset */
     PlanOverride force;
-    int pick[2]; /* variant of each pass, or -1: all */
+    int pick[2]; /* variant of each pass; -1: all */
     FILE *out;
     JsonLine line;
-    int rows, plans; /* rows printed, and those that are a plan */
+    int rows, plans; /* rows printed, and those that have a plan */
 } Asked;
 
 typedef struct Workload {
-    const char *name; /* the preset's, or NULL: not one */
+    const char *name; /* the preset's; NULL: no preset */
     LstmShape shape;
 } Workload;
 
@@ -67,14 +67,14 @@ static int workload_of(const PlanOptions *o, int preset, Workload *w, Error *e)
 typedef struct Row {
     const LstmFootprint *footprint;
     int backward;
-    LstmPrecision precision; /* that it computes in; where it is refused, that was asked for */
+    LstmPrecision precision; /* in which it computes, or, if it is refused, the one requested */
     bool planned, stepwise;
-    LstmPlan plan; /* where planned and not stepwise */
-    PlanTime time; /* where planned */
-    Error why;     /* where not */
+    LstmPlan plan; /* if planned and not stepwise */
+    CostTime time; /* if planned */
+    Error why;     /* if not planned */
 } Row;
 
-static void row_make(Row *r, const Asked *a, const DeviceFacts *device, const PlanConstants *c,
+static void row_make(Row *r, const Asked *a, const DeviceFacts *device, const CostConstants *c,
                      const LstmShape *shape)
 {
     int precision = lstm_precision(r->footprint, shape->precision);
@@ -82,7 +82,7 @@ static void row_make(Row *r, const Asked *a, const DeviceFacts *device, const Pl
     r->stepwise = !r->footprint->tile[r->backward];
     if (r->stepwise) {
         r->planned = true;
-        r->time = plan_predict_stepwise(c, device, shape, r->backward);
+        r->time = cost_predict_stepwise(c, device, shape, r->backward);
         return;
     }
     r->planned =
@@ -99,10 +99,10 @@ static void print_head(FILE *out)
 {
     fprintf(out, "%-8s %-8s %8s %6s %7s %9s %7s %10s %9s %12s %12s %12s %9s %9s\n", "variant",
             "pass", "replicas", "blocks", "threads", "registers", "shared", "% kept in",
-            "% kept in", "streamed", "exchanged", "summed", "us a step", "us a");
+            "% kept in", "streamed", "exchanged", "summed", "us/step", "us per");
     fprintf(out, "%-8s %-8s %8s %6s %7s %9s %7s %10s %9s %12s %12s %12s %9s %9s\n", "", "", "", "",
-            "a block", "a thread", "bytes", "registers", "shared", "bytes a step", "bytes a step",
-            "bytes a step", "(model)", "launch");
+            "/block", "/thread", "bytes", "registers", "shared", "bytes/step", "bytes/step",
+            "bytes/step", "(model)", "launch");
 }
 
 static void print_row(const Row *r, const LstmShape *shape, FILE *out)
@@ -118,7 +118,7 @@ static void print_row(const Row *r, const LstmShape *shape, FILE *out)
                 "-", "-", "-", "-", "-", "-", r->time.step, "-", end);
         return;
     }
-    PlanBytes b = plan_bytes(&r->plan, shape);
+    CostBytes b = plan_bytes(&r->plan, shape);
     fprintf(out, "%8d %6d %7d %9d %7zu %10.1f %9.1f %12.0f %12.0f %12.0f %9.2f %9.2f%s",
             r->plan.replicas, r->plan.blocks, r->plan.threads, row_registers(r),
             r->plan.shared_bytes, 100 * b.kept_registers, 100 * b.kept_shared, b.streamed,
@@ -131,7 +131,7 @@ static int line_print(JsonLine *l, FILE *out)
     return l->no_memory || fwrite(l->text, 1, l->n, out) != l->n ? EXIT_FAILED : EXIT_DONE;
 }
 
-static void line_row(JsonLine *l, const Row *r, const DeviceFacts *device, const PlanConstants *c,
+static void line_row(JsonLine *l, const Row *r, const DeviceFacts *device, const CostConstants *c,
                      const Workload *w)
 {
     char text[PLAN_TEXT];
@@ -147,7 +147,7 @@ static void line_row(JsonLine *l, const Row *r, const DeviceFacts *device, const
         return;
     }
     if (!r->stepwise) {
-        PlanBytes b = plan_bytes(&r->plan, &w->shape);
+        CostBytes b = plan_bytes(&r->plan, &w->shape);
         line_int(l, "replicas", r->plan.replicas), line_int(l, "blocks", r->plan.blocks);
         line_int(l, "threads", r->plan.threads), line_int(l, "registers", row_registers(r));
         line_int(l, "shared_bytes", (int64_t)r->plan.shared_bytes);
@@ -171,11 +171,11 @@ static void line_row(JsonLine *l, const Row *r, const DeviceFacts *device, const
 
 /* ---- one device and shape ---- */
 
-static int plan_row(Asked *a, const DeviceFacts *device, const PlanConstants *c, const Workload *w,
+static int plan_row(Asked *a, const DeviceFacts *device, const CostConstants *c, const Workload *w,
                     int variant, int backward, Error *e)
 {
     Row r = {.footprint = lstm_footprints[variant], .backward = backward};
-    /* Of all precisions each row once, under its own. */
+    /* With all precisions, each row is printed once, under its own precision. */
     if (a->o->precision == PRECISIONS &&
         lstm_precision(r.footprint, w->shape.precision) != (int)w->shape.precision)
         return EXIT_DONE;
@@ -191,7 +191,7 @@ static int plan_row(Asked *a, const DeviceFacts *device, const PlanConstants *c,
                : EXIT_DONE;
 }
 
-static int plan_workload(Asked *a, const DeviceFacts *device, const PlanConstants *c,
+static int plan_workload(Asked *a, const DeviceFacts *device, const CostConstants *c,
                          const Workload *w, Error *e)
 {
     if (!a->o->json) {
@@ -203,8 +203,8 @@ static int plan_workload(Asked *a, const DeviceFacts *device, const PlanConstant
                 w->name ? ": " : "", w->shape.H, w->shape.B, w->shape.T,
                 w->shape.precision == PRECISION_F32 ? "" : ", ",
                 w->shape.precision == PRECISION_F32 ? "" : precision_name(w->shape.precision));
-        if (c->measured) fprintf(a->out, "of the literature, %d of them measured\n", c->measured);
-        else fprintf(a->out, "of the literature\n");
+        if (c->measured) fprintf(a->out, "from the literature, %d of them measured\n", c->measured);
+        else fprintf(a->out, "from the literature\n");
         print_head(a->out);
     }
     int code = EXIT_DONE;
@@ -224,8 +224,8 @@ static int plan_workload(Asked *a, const DeviceFacts *device, const PlanConstant
 
 static int plan_device(Asked *a, const DeviceFacts *device, Error *e)
 {
-    PlanConstants c;
-    int code = plan_constants(device, a->o->constants, &c, e);
+    CostConstants c;
+    int code = cost_constants(device, a->o->constants, &c, e);
     for (int preset = PLAN_SMALL; preset < PLAN_ALL && !code; preset++) {
         Workload w;
         if (a->preset != PLAN_ALL && a->preset != preset) continue;
@@ -236,12 +236,13 @@ static int plan_device(Asked *a, const DeviceFacts *device, Error *e)
             code = plan_workload(a, device, &c, &w, e);
         }
         if (a->preset == PLAN_ALL && a->o->hidden && a->o->batch && a->o->seq)
-            break; /* the same three times */
+            break; /* the other precisions give the same */
     }
     return code;
 }
 
-/* The present GPU's facts; false: there is none that this program could use. */
+/* Reads the facts of this machine's GPU. Returns false if there is none that this program could
+ * use. */
 static bool device_present(DeviceFacts *facts)
 {
     Error none;
@@ -270,15 +271,15 @@ static int plan_devices(Asked *a, Error *e)
     return code;
 }
 
-/* The table, or lines, of every variant and direction that is asked for, each a plan or the sentence that says what ran out.
- * EXIT_NO_DEVICE: nothing of what was asked for has a plan. */
+/* Prints the table, or the lines, of every requested variant and direction: each a plan, or the
+ * sentence that says what is missing. EXIT_NO_DEVICE: no request has a plan. */
 static int plan(const CommandLine *line, Error *e)
 {
     const PlanOptions *o = line->own;
     bool sized = o->hidden || o->batch || o->seq;
     Asked a = {.o = o, .pick = {-1, -1}, .out = stdout};
     Error why;
-    a.preset = o->preset ? number_choice(PLAN_PRESETS, o->preset) : sized ? PLAN_SMALL : PLAN_ALL;
+    a.preset = o->preset ? choice_index(PLAN_PRESETS, o->preset) : sized ? PLAN_SMALL : PLAN_ALL;
     int code = plan_override_env(&a.force, e);
     if (!code && o->plan && (code = plan_override_parse(o->plan, &a.force, &why)))
         error_set(e, code, "--plan: %s", why.text);
@@ -289,56 +290,49 @@ static int plan(const CommandLine *line, Error *e)
         code = error_set(e, EXIT_FAILED, "the output cannot be written: %s", strerror(errno));
     if (!code && !a.plans)
         code = error_set(e, EXIT_NO_DEVICE,
-                         "nothing of what was asked for has a plan; each row says why");
+                         "none of the requested variants has a plan; each row says why");
     return code;
 }
 
 #define AT(field) .at = offsetof(PlanOptions, field)
 static const Option options[] = {
-    {"device", TAKES_TEXT("the name of a GPU"),
-     "K20, K40, V100, A100, H100, H200, B200, or all of them and the GPU here (default the GPU "
-     "here, without "
-     "one H200)",
+    {"device", TAKES_TEXT("K20, K40, V100, A100, H100, H200, B200 or all"),
+     "GPU for which to plan, or all of them and the GPU of this machine (default this "
+     "machine's GPU, or H200 without one)",
      AT(device)},
     {"preset", TAKES_NAME("small, medium, large or all", PLAN_PRESETS),
-     "the paper's models (default all, or small beside an option of a size)", AT(preset)},
-    {"hidden", TAKES_WHOLE(1, 65536), "units in place of the preset's", AT(hidden)},
-    {"batch", TAKES_WHOLE(1, 65536), "batch in place of the preset's", AT(batch)},
-    {"seq", TAKES_WHOLE(1, 65536), "steps of a launch in place of the preset's", AT(seq)},
+     "the paper's models (default all, or small beside an option that sets a size)", AT(preset)},
+    {"hidden", TAKES_WHOLE(1, 65536), "units instead of the preset's", AT(hidden)},
+    {"batch", TAKES_WHOLE(1, 65536), "batch instead of the preset's", AT(batch)},
+    {"seq", TAKES_WHOLE(1, 65536), "steps per launch instead of the preset's", AT(seq)},
     {"precision", TAKES_CHOICE("f32, tf32, bf16 or all", PRECISION_CHOICES "|all"),
-     "of the products; a variant without it is planned in float32, all leaves such rows out",
+     "precision of the matrix products; a variant without it is planned in float32, "
+     "except with all",
      AT(precision), "f32"},
     {"kernel", TAKES_TEXT("auto, NAME or FWD/BWD"),
      "one variant, or FWD/BWD; plstm variants lists them (default all)", AT(kernel)},
-    {"plan", TAKES_TEXT("what plans must keep to"),
-     "what plans must keep to, like blocks=4,replicas=2: blocks of a replica, threads, registers "
-     "(of a "
-     "thread that "
-     "hold weights), shared (bytes), replicas, groups, slices, batch, tile, cluster",
+    {"plan", TAKES_TEXT("constraints such as blocks=4,replicas=2"),
+     "constraints on the plans, such as blocks=4,replicas=2: blocks per replica, threads, "
+     "registers (per thread that hold weights), shared (bytes), replicas, groups, slices, "
+     "batch, tile, cluster",
      AT(plan), .arg = "LIST"},
     {"constants", TAKES_PATH("a file"),
-     "constants of the model that beat the built-in ones, as profiles/model/constants.json or as "
-     "bench_gpu "
-     "measures "
-     "them",
+     "constants that override the model's built-in ones, in the format of "
+     "profiles/model/constants.json or as bench_gpu measures them",
      AT(constants)},
-    {"json", TAKES_NOTHING, "an object per line in place of tables", AT(json)},
+    {"json", TAKES_NOTHING, "print one object per line instead of tables", AT(json)},
 };
 
 const Command command_plan = {
     .name = "plan",
-    .summary = "how each variant of the recurrence lies on a GPU",
-    .about = "Prints how each variant of the recurrence would lie on a GPU, present or not: its "
-             "launch, what "
-             "stays on chip, "
-             "what moves in a step, and the time that a model predicts; or what ran out.",
-    .remark = "us a step (model) = hop + ingest of h + max(multiply-adds, shared memory, streamed "
-              "weights) + "
-              "partial sums + "
-              "cell + block barriers, from constants of the literature "
-              "(profiles/model/constants.json) or "
-              "measured ones. "
-              "It is no measurement.",
+    .summary = "print how each variant of the recurrence is laid out on a GPU",
+    .about = "Prints how each variant of the recurrence would be laid out on a GPU, present or "
+             "not: its launch, what stays on chip, the traffic per step, and the time that a model "
+             "predicts; or what is missing.",
+    .remark =
+        "us per step (model) = hop + ingest of h + max(multiply-adds, shared memory, streamed "
+        "weights) + partial sums + cell + block barriers, from constants of the literature "
+        "(profiles/model/constants.json) or measured ones. It is not a measurement.",
     COMMAND_OPTIONS(options, PlanOptions),
     .run = plan,
 };
@@ -354,21 +348,19 @@ static int variants(const CommandLine *line, Error *e)
             "this build", "what it does");
     for (int i = 0; lstm_footprints[i]; i++) {
         const LstmFootprint *f = lstm_footprints[i];
-        char precisions[32] = "";
+        char precisions[32] = "", gpus[16];
+        snprintf(gpus, sizeof gpus, "sm_%d and up", f->min_sm);
         for (int p = 0; p < PRECISIONS; p++)
             if (f->precisions >> p & 1)
                 snprintf(precisions + strlen(precisions), sizeof precisions - strlen(precisions),
                          "%s%s", precisions[0] ? ", " : "", precision_name((LstmPrecision)p));
         fprintf(out, "%-8s %-18s %-14s %-14s %-10s %s\n", f->name, "forward, backward", precisions,
-                f->kind == KIND_CLUSTER ? "sm_90 and up"
-                : f->kind == KIND_MMA   ? "sm_80 and up"
-                                        : "sm_35 and up",
-                built ? "runs it" : "-", f->summary);
+                gpus, built ? "runs it" : "-", f->summary);
     }
-    fprintf(out,
-            "--kernel NAME takes one for both passes, FWD/BWD one for each, auto what `plstm plan` "
-            "predicts to be fastest;\nwhat --precision asks for and a kernel does not have, its "
-            "recurrence computes in float32 where it has that.\n");
+    fprintf(out, "--kernel NAME chooses one variant for both passes, FWD/BWD one for each, "
+                 "auto the one that `plstm plan` predicts to be fastest.\nA variant without "
+                 "the precision of --precision computes its recurrence in float32, if it has "
+                 "float32.\n");
     if (!built)
         fprintf(out, "This build of plstm has no cuda backend; make with nvcc on PATH, or "
                      "NVCC=..., adds it.\n");
@@ -379,7 +371,7 @@ static int variants(const CommandLine *line, Error *e)
 
 const Command command_variants = {
     .name = "variants",
-    .summary = "the variants of the recurrence",
+    .summary = "print the variants of the recurrence",
     .about = "Prints the variants of the recurrence, and whether this build can run them.",
     .run = variants,
 };

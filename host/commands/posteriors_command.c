@@ -1,5 +1,5 @@
-/* `plstm posteriors`: what a frames model says of every frame of a table of features, as an archive of Kaldi, for a
- * decoder. */
+/* `plstm posteriors`: writes the probabilities that a frames model assigns to the labels of every
+ * frame of a table of features, as a Kaldi archive for a decoder. */
 #include "commands.h"
 
 #include <inttypes.h>
@@ -18,25 +18,26 @@
 typedef enum PosteriorsAs {
     AS_POSTERIORS,     /* p(label | frames so far) */
     AS_LOG_POSTERIORS, /* its logarithm */
-    AS_LOG_LIKELIHOODS, /* minus the logarithm of the label's share of training's frames: log p(frames | label) but for a
-                           constant, which is what decoders add up */
+    /* minus the log of the label's share of the training frames: log p(frames | label) up to a
+     * constant, which is what decoders add up */
+    AS_LOG_LIKELIHOODS,
 } PosteriorsAs;
 #define POSTERIORS_AS "posteriors|log-posteriors|log-likelihoods"
 
 typedef struct PosteriorsOptions {
-    PathList weights;     /* at least one; probabilities are averaged over several */
+    PathList weights;     /* at least one; the probabilities of several are averaged */
     const char *features; /* a script, an archive, or a folder that holds one */
     const char *out;      /* the archive */
     int64_t as;           /* PosteriorsAs */
     int64_t batch;        /* utterances at a time */
 } PosteriorsOptions;
 
-enum { STEPS = 256 }; /* frames of an utterance in one window; the state is carried to the next */
+enum { STEPS = 256 }; /* frames of an utterance per window; the state is carried to the next */
 
 /* An utterance of the batch. */
 typedef struct Utterance {
     char name[KALDI_NAME];
-    int64_t frames, room; /* that there are; that both arrays hold */
+    int64_t frames, room; /* number of frames; frames for which both arrays have room */
     float *features;      /* (frames,F) */
     double *posterior;    /* (frames,V) summed over the models */
 } Utterance;
@@ -44,13 +45,13 @@ typedef struct Utterance {
 typedef struct Posteriors {
     const PosteriorsOptions *o;
     const Settings *settings;
-    Checkpoint first; /* whose normalisation and label counts hold */
+    Checkpoint first; /* its normalisation and label counts are used */
     int n;
     Model *model; /* (n) */
     int64_t F, V;
     Features features;
     Replacement out;
-    char what[4096];      /* its option and path */
+    char what[4096];      /* its option and path, for sentences */
     Utterance *utterance; /* (batch) */
     int64_t utterances;   /* in the batch */
     int64_t written, frames;
@@ -58,7 +59,7 @@ typedef struct Posteriors {
     int32_t *ids, *targets; /* (STEPS,batch) */
     float *rows;            /* (STEPS*batch,F) */
     float *logits;          /* (batch,V) */
-    float *values;          /* (room,V) of the utterance that is written */
+    float *values;          /* (room,V) of the utterance that is being written */
     int64_t room;
 } Posteriors;
 
@@ -69,8 +70,8 @@ static int out_of_memory(Error *e)
 
 /* ---- models ---- */
 
-/* log of the labels' shares of the training frames, from the checkpoint's "label_counts"; a label that training lacks counts as half
- * a frame. */
+/* Reads the logs of the labels' shares of the training frames from the checkpoint's "label_counts";
+ * a label without training frames counts as half a frame. */
 static int priors_read(Posteriors *p, Error *e)
 {
     const char *path = p->o->weights.path[0], *text = st_meta(&p->first.file, "label_counts");
@@ -79,14 +80,14 @@ static int priors_read(Posteriors *p, Error *e)
     if (p->o->as != AS_LOG_LIKELIHOODS) return EXIT_DONE;
     if (!text)
         return error_set(e, EXIT_BAD_DATA,
-                         "%s: its metadata lacks 'label_counts', of which log-likelihoods are made",
-                         path);
+                         "%s: its metadata lacks 'label_counts', which log-likelihoods need", path);
     for (int64_t id = 0; id < p->V; id++) {
         char *end;
         long long count = *text >= '0' && *text <= '9' ? strtoll(text, &end, 10) : -1;
         if (count < 0 || *end != (id + 1 < p->V ? ' ' : 0))
             return error_set(e, EXIT_BAD_DATA,
-                             "%s: metadata 'label_counts' is no list of %" PRId64 " whole numbers",
+                             "%s: metadata 'label_counts' is not a list of %" PRId64
+                             " whole numbers",
                              path, p->V);
         text = end + 1;
         p->log_prior[id] = count ? (double)count : 0.5;
@@ -106,15 +107,18 @@ static int open_model(Posteriors *p, const BackendOps *ops, int i, Error *e)
     int code = checkpoint_open(c, path[i], e);
     if (code) return code;
     if (strcmp(c->task, "frames"))
-        code = error_set(e, EXIT_BAD_DATA, "%s is a model of task %.60s, which labels no frames",
-                         path[i], c->task);
+        code =
+            error_set(e, EXIT_BAD_DATA, "%s is a model of task %.60s, which does not label frames",
+                      path[i], c->task);
     else if (c->shape.V_in || !c->shape.F)
-        code = error_set(e, EXIT_BAD_DATA,
-                         "%s has not the tensors of a model that reads features alone", path[i]);
+        code =
+            error_set(e, EXIT_BAD_DATA,
+                      "%s does not have the tensors of a model that reads features only", path[i]);
     if (!code && i) code = members_agree(&p->first, path[0], c, path[i], e);
     if (!code && c->settings.cmvn != p->first.settings.cmvn)
         code = error_set(e, EXIT_BAD_DATA,
-                         "%s and %s were trained with different --cmvn, so they are no ensemble",
+                         "%s and %s were trained with different --cmvn, so they cannot be "
+                         "averaged",
                          path[0], path[i]);
     if (!code) code = model_load(&p->model[i], ops, c, limits, false, (int)p->settings->threads, e);
     if (i) checkpoint_close(c);
@@ -142,7 +146,7 @@ static int open_models(Posteriors *p, Error *e)
 
 /* ---- utterances ---- */
 
-/* Takes the entry's features over, normalised. */
+/* Copies the entry's features, normalised if the model needs that. */
 static int utterance_take(Posteriors *p, const KaldiEntry *entry, Error *e)
 {
     Utterance *u = &p->utterance[p->utterances];
@@ -153,7 +157,7 @@ static int utterance_take(Posteriors *p, const KaldiEntry *entry, Error *e)
     if (m->rows && m->cols != p->F)
         return error_set(e, EXIT_BAD_DATA,
                          "%s: utterance %s has %" PRId64
-                         " features a frame, and the model reads %" PRId64,
+                         " features per frame, but the model reads %" PRId64,
                          p->features.table.path, u->name, m->cols, p->F);
     if (u->frames > u->room) {
         free(u->features), free(u->posterior);
@@ -170,19 +174,19 @@ static int utterance_take(Posteriors *p, const KaldiEntry *entry, Error *e)
     return code;
 }
 
-/* Adds the probabilities behind a frame's logits (V) to sum (V). */
+/* Adds the probabilities of a frame's logits (V) to sum (V). */
 static int add_softmax(const float *logits, int64_t V, double *sum, Error *e)
 {
     double total = 0, top = logits[0];
     for (int64_t v = 1; v < V; v++) top = fmax(top, logits[v]);
     for (int64_t v = 0; v < V; v++) total += exp(logits[v] - top);
     if (!isfinite(total))
-        return error_set(e, EXIT_FAILED, "a model gives a frame no finite probabilities");
+        return error_set(e, EXIT_FAILED, "a model assigns a frame no finite probabilities");
     for (int64_t v = 0; v < V; v++) sum[v] += exp(logits[v] - top) / total;
     return EXIT_DONE;
 }
 
-/* Frames from .. from+T-1 of every utterance of the batch, through one model. */
+/* Runs frames from .. from+T-1 of every utterance of the batch through one model. */
 static int window_run(Posteriors *p, Model *m, int64_t from, int64_t T, Error *e)
 {
     int64_t B = p->utterances, rows = 0;
@@ -192,7 +196,7 @@ static int window_run(Posteriors *p, Model *m, int64_t from, int64_t T, Error *e
             bool there = from + t < u->frames;
             p->ids[t * B + b] = there ? ID_FEATURES : ID_PADDING;
             p->targets[t * B + b] =
-                there ? 0 : TARGET_NONE; /* any label: a scored position has logits */
+                there ? 0 : TARGET_NONE; /* any label will do: only scored positions have logits */
             if (there)
                 memcpy(p->rows + rows++ * p->F, u->features + (from + t) * p->F,
                        (size_t)p->F * sizeof *p->rows);
@@ -263,8 +267,9 @@ static int run_all(Posteriors *p, Error *e)
         int code = features_next(&p->features, &entry, e);
         if (!code && entry.name && p->features.script &&
             same_file(p->features.matrix.path, p->o->out))
-            code = error_set(e, EXIT_USAGE, "--out and --features take two files, not twice %s",
-                             p->o->out);
+            code =
+                error_set(e, EXIT_USAGE,
+                          "--out and --features must be different files; both are %s", p->o->out);
         if (!code && entry.name) code = utterance_take(p, &entry, e);
         if (!code && (!entry.name || p->utterances == p->o->batch)) code = batch_run(p, e);
         if (code || !entry.name) return code;
@@ -276,6 +281,12 @@ static int run_all(Posteriors *p, Error *e)
 static int output_open(Posteriors *p, Error *e)
 {
     const PosteriorsOptions *o = p->o;
+    size_t length = strlen(o->out);
+    if (length >= 4 && !strcmp(o->out + length - 4, ".scp"))
+        return error_set(e, EXIT_USAGE,
+                         "--out %s has the name of a script, but an archive is written; choose a "
+                         "name that ends in .ark",
+                         o->out);
     OtherFile *read = calloc((size_t)o->weights.n + 1, sizeof *read);
     if (!read) return out_of_memory(e);
     int n = 0;
@@ -288,8 +299,8 @@ static int output_open(Posteriors *p, Error *e)
     return code ? code : replace_open(&p->out, o->out, p->what, e);
 }
 
-/* One float32 matrix (frames, labels) for each utterance, in the order of the features, normalised as the model's training
- * data was. The archive appears whole or not at all. */
+/* Writes one float32 matrix (frames, labels) per utterance, in the order of the features, which are
+ * normalised as the model's training data was. The archive is written completely or not at all. */
 static int posteriors(const CommandLine *line, Error *e)
 {
     const PosteriorsOptions *o = line->own;
@@ -323,25 +334,24 @@ static const Option options[] = {
     {"weights", TAKES_PATHS("a frames model, or several separated by commas"),
      "a frames model, or several, whose probabilities are averaged", AT(weights), .needed = true},
     {"features", TAKES_PATH("feats.scp, feats.ark or a folder that holds one"),
-     "the utterances: feats.scp, feats.ark or a folder that holds one; no labels are needed",
+     "the utterances, for which no labels are needed: feats.scp, feats.ark or a folder "
+     "that holds one",
      AT(features), .needed = true},
     {"out", TAKES_PATH("a file"),
-     "archive of Kaldi to write: for each utterance a matrix, a row a frame, a column a label",
+     "Kaldi archive to write: one matrix per utterance, one row per frame, one column per label",
      AT(out), .arg = "F.ark", .needed = true},
     {"as", TAKES_CHOICE("posteriors, log-posteriors or log-likelihoods", POSTERIORS_AS),
-     "posteriors, log-posteriors, or log-likelihoods: log-posteriors less the logarithms of the "
-     "labels' "
-     "shares in "
-     "training, as decoders want them",
+     "values to write; log-likelihoods, which decoders need, are log-posteriors minus the "
+     "logs of the labels' shares in training",
      AT(as), "posteriors"},
-    {"utterances", TAKES_WHOLE(1, 1000), "utterances that are read at a time", AT(batch), "20"},
+    {"utterances", TAKES_WHOLE(1, 1000), "utterances to read at a time", AT(batch), "20"},
 };
 
 const Command command_posteriors = {
     .name = "posteriors",
-    .summary = "what a frames model says of every frame",
-    .about = "Writes what a frames model says of every frame, for a decoder that reads Kaldi's "
-             "archives.",
+    .summary = "write a frames model's posteriors",
+    .about = "Writes the probabilities that a frames model assigns to the labels of every frame, "
+             "for a decoder that reads Kaldi's archives.",
     COMMAND_OPTIONS(options, PosteriorsOptions),
     .settings = "backend|threads|force",
     .run = posteriors,

@@ -1,4 +1,4 @@
-/* `plstm sample`: text drawn from a model, one word at a time. */
+/* `plstm sample`: draws text from a model, one word at a time. */
 #include "sample.h"
 
 #include <math.h>
@@ -18,7 +18,7 @@
 uint32_t sample_word(uint64_t seed, int64_t n)
 {
     const uint64_t sub = (uint64_t)0x53414D50u
-                         << 32; /* "SAMP": no mask's and no weight's subsequence */
+                         << 32; /* "SAMP": a subsequence that no mask and no weight uses */
     return philox_block(seed, sub, (uint64_t)n >> 2).word[n & 3];
 }
 
@@ -28,7 +28,8 @@ static int descending(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-/* How many ids with exactly the k-th largest logit belong to the k likeliest; *bound is that logit. */
+/* Returns how many ids with exactly the k-th largest logit are among the k likeliest; *bound is
+ * that logit. */
 static int64_t kth_largest(const float *logits, int64_t V, int64_t k, double *scratch,
                            double *bound)
 {
@@ -74,10 +75,10 @@ int32_t sample_draw(const float *logits, int64_t V, double temperature, int64_t 
 
 typedef struct SampleOptions {
     const char *weights;
-    const char *prompt; /* words that the text begins with, or NULL */
-    int64_t words;      /* to draw, <eos> included */
+    const char *prompt; /* words with which the text begins, or NULL */
+    int64_t words;      /* words to draw, including <eos> */
     double temperature; /* 0: always the likeliest word */
-    int64_t top_k;      /* 0: every word may be drawn; otherwise the k likeliest */
+    int64_t top_k;      /* draw among the k likeliest words; 0: among all */
     uint64_t seed;
 } SampleOptions;
 
@@ -86,7 +87,7 @@ typedef struct Text {
     const Vocab *vocab;
     Model *model;
     FILE *out, *notes;
-    int32_t eos; /* -1: no such type */
+    int32_t eos; /* -1: there is no such type */
     bool line_begun;
 } Text;
 
@@ -104,7 +105,8 @@ static void print_type(Text *t, int32_t id)
     t->line_begun = true;
 }
 
-/* A reader sees the words as they are drawn; the first write that fails ends it. */
+/* Flushes, so that a reader sees each word as it is drawn; the first write that fails ends the
+ * run. */
 static int shown(Text *t, Error *e)
 {
     return fflush(t->out) || ferror(t->out)
@@ -112,7 +114,7 @@ static int shown(Text *t, Error *e)
                : EXIT_DONE;
 }
 
-/* The model reads one word; its logits then say what follows. */
+/* Feeds one word to the model, whose logits then predict the next. */
 static int read_type(Text *t, int32_t id, Error *e)
 {
     WindowResult r;
@@ -120,7 +122,7 @@ static int read_type(Text *t, int32_t id, Error *e)
     return model_forward(t->model, &w, NULL, NULL, &r, e);
 }
 
-/* Ids of the prompt's words, split as a corpus is (SPEC 4); malloc'd. */
+/* Returns the ids of the prompt's words, split as a corpus is (SPEC 4), allocated by malloc. */
 static int prompt_ids(Text *t, int32_t **ids, int64_t *n, Error *e)
 {
     const char *p = t->o->prompt ? t->o->prompt : "";
@@ -137,8 +139,8 @@ static int prompt_ids(Text *t, int32_t **ids, int64_t *n, Error *e)
                 id = vocab_find(t->vocab, unknown_type, strlen(unknown_type));
                 if (id < 0)
                     return error_set(e, EXIT_USAGE,
-                                     "--prompt takes words of the vocabulary of %s, which has "
-                                     "neither '%.*s' nor %s",
+                                     "--prompt takes words of the vocabulary of %s, which "
+                                     "has neither '%.*s' nor %s",
                                      t->o->weights, (int)(length < 80 ? length : 80), p,
                                      unknown_type);
                 if (t->notes)
@@ -147,7 +149,7 @@ static int prompt_ids(Text *t, int32_t **ids, int64_t *n, Error *e)
             }
         } else {
             length = 1;
-            if (*p == '\n') id = t->eos; /* without that type a line's end says nothing */
+            if (*p == '\n') id = t->eos; /* without that type, an end of line is ignored */
         }
         if (id >= 0) (*ids)[(*n)++] = id;
         p += length;
@@ -170,7 +172,7 @@ static int write_text(Text *t, const int32_t *prompt, int64_t n, float *logits, 
         int32_t id = sample_draw(logits, t->vocab->V, t->o->temperature, t->o->top_k,
                                  sample_word(t->o->seed, i), scratch);
         if (id < 0)
-            return error_set(e, EXIT_FAILED, "%s gives a next word no finite probability",
+            return error_set(e, EXIT_FAILED, "%s assigns the next word no finite probability",
                              t->o->weights);
         print_type(t, id);
         code = shown(t, e);
@@ -183,10 +185,10 @@ static int write_text(Text *t, const int32_t *prompt, int64_t n, float *logits, 
     return code;
 }
 
-/* Prints the prompt as the model reads it and the words drawn, <eos> as a newline. The model reads <eos> first where its
- * vocabulary has it, so that the text begins as a sentence does; where it has not, the text begins from a zero state: with
- * the prompt, or, without one, with the vocabulary's first type (the first word of the training text), which is then
- * printed. */
+/* Prints the prompt as the model reads it and the words that are drawn, with a newline for <eos>.
+ * The model reads <eos> first if its vocabulary has it, so that the text begins like a sentence.
+ * Otherwise the text begins from a zero state with the prompt or, without one, with the
+ * vocabulary's first type (the first word of the training text), which is then printed. */
 static int sample(const CommandLine *line, Error *e)
 {
     const SampleOptions *o = line->own;
@@ -198,7 +200,7 @@ static int sample(const CommandLine *line, Error *e)
     if (code) return code;
     if (strcmp(c.task, "lm")) {
         code = error_set(e, EXIT_BAD_DATA,
-                         "%s is of task %.60s, and a text is drawn from a language model only",
+                         "%s is of task %.60s, but sample draws text from a language model only",
                          o->weights, c.task);
         checkpoint_close(&c);
         return code;
@@ -222,7 +224,7 @@ static int sample(const CommandLine *line, Error *e)
             ops->info(model.backend, &info);
             if (line->notes)
                 fprintf(line->notes, "plstm: %s: %s needed\n", o->weights,
-                        number_bytes(info.bytes, needed, sizeof needed));
+                        bytes_text(info.bytes, needed, sizeof needed));
             code = ops->state_set(model.backend, 1, NULL, NULL, e);
             if (!code) code = write_text(&t, prompt, n, logits, scratch, e);
             model_close(&model);
@@ -238,15 +240,15 @@ static int sample(const CommandLine *line, Error *e)
 #define AT(field) .at = offsetof(SampleOptions, field)
 static const Option options[] = {
     {"weights", TAKES_PATH("a checkpoint"), "a checkpoint", AT(weights), .needed = true},
-    {"prompt", TAKES_TEXT("the words that the text begins with"),
-     "the words that the text begins with", AT(prompt), .arg = "TEXT"},
-    {"words", TAKES_WHOLE(0, 1000000000), "words to draw, ends of sentences included", AT(words),
+    {"prompt", TAKES_TEXT("the words with which the text begins"),
+     "words with which the text begins", AT(prompt), .arg = "TEXT"},
+    {"words", TAKES_WHOLE(0, 1000000000), "words to draw, including ends of sentences", AT(words),
      "100"},
     {"temperature", TAKES_NUMBER(0, 1e6),
-     "what the logits are divided by; 0 takes the likeliest word", AT(temperature), "1"},
-    {"top-k", TAKES_WHOLE(1, 1000000000), "draw from the K likeliest words only", AT(top_k),
+     "divisor of the logits; 0 always takes the likeliest word", AT(temperature), "1"},
+    {"top-k", TAKES_WHOLE(1, 1000000000), "draw only among the K likeliest words", AT(top_k),
      .arg = "K"},
-    {"seed", TAKES_SEED, "seed of the draws: the same text each time", AT(seed), "1"},
+    {"seed", TAKES_SEED, "seed of the draws; the same seed gives the same text", AT(seed), "1"},
 };
 
 const Command command_sample = {

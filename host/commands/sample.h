@@ -1,4 +1,4 @@
-/* sample: text drawn from a model, one word at a time. */
+/* sample: draws text from a model, one word at a time. */
 #ifndef PLSTM_SAMPLE_H
 #define PLSTM_SAMPLE_H
 
@@ -7,13 +7,13 @@
 
 #include "host/base/error.h"
 
-/* Word number n (from 0) of a seed's draws: SPEC 2's Philox under a subsequence of its own, so that the draws
- * do not depend on the machine. */
+/* Returns random word number n (from 0) of a seed: SPEC 2's Philox with its own subsequence, so
+ * that the draws do not depend on the machine. */
 uint32_t sample_word(uint64_t seed, int64_t n);
 
-/* The id that `word`, uniform over 32 bits, draws from softmax(logits (V) / temperature) over the top_k
- * likeliest (ties: the lower id). temperature 0: the likeliest, whatever the word. scratch (V) is
- * overwritten. -1: the logits are not finite. */
+/* Returns the id that `word`, uniform over 32 bits, draws from softmax(logits (V) / temperature)
+ * over the top_k likeliest (ties: the lower id). temperature 0: the likeliest, whatever the word.
+ * scratch (V) is overwritten. -1: the logits are not finite. */
 int32_t sample_draw(const float *logits, int64_t V, double temperature, int64_t top_k,
                     uint32_t word, double *scratch);
 

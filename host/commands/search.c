@@ -14,7 +14,8 @@ int search_options(SearchOptions *o, const CommandLine *line, Error *e)
 {
     if (o->nbest > o->beam)
         return error_set(e, EXIT_USAGE,
-                         "--nbest %lld needs --beam to be as large: a beam of %lld finds no more",
+                         "--nbest %lld needs a --beam at least as large: a beam of %lld "
+                         "finds no more",
                          (long long)o->nbest, (long long)o->beam);
     o->backend = line->settings.backend, o->threads = (int)line->settings.threads,
     o->notes = line->notes;
@@ -49,7 +50,7 @@ int search_open(Search *s, const SearchOptions *o, const char *task, FILE *out, 
         code = checkpoint_open(c, o->weights.path[i], e);
         if (code) break;
         code = check_model(s, c, task, i, e);
-        d.features = c->shape.F > 0; /* at most one row an input */
+        d.features = c->shape.F > 0; /* at most one row per input */
         if (!code) code = model_load(&s->model[i], ops, c, decode_limits(&d), false, o->threads, e);
         s->n += !code;
         if (i) checkpoint_close(c);
@@ -67,7 +68,7 @@ void search_close(Search *s)
     line_free(&s->line);
 }
 
-/* ---- what was found ---- */
+/* ---- output ---- */
 
 static void write_words(const Search *s, const Hypothesis *h, FILE *out)
 {

@@ -1,5 +1,5 @@
-/* search: what the commands share that find words behind an input by beam search (translate, caption): their options, the models,
- * and how what was found is printed. */
+/* search: the common part of the commands that find words for an input by beam search (translate,
+ * caption): their options, the models, and the printing of the outputs. */
 #ifndef PLSTM_SEARCH_H
 #define PLSTM_SEARCH_H
 
@@ -16,65 +16,67 @@
 typedef struct SearchOptions {
     PathList weights;    /* at least one */
     int64_t beam, batch; /* width; inputs at a time */
-    int64_t nbest;       /* 0: the best output alone */
+    int64_t nbest;       /* 0: only the best output */
     double penalty;      /* scores are divided by length^penalty */
-    bool json;           /* an object a line */
+    bool json;           /* one object per line */
     const char *backend;
     int threads; /* 0: as many as this process may use */
     FILE *notes; /* remarks for people; NULL: none */
 } SearchOptions;
 
-/* Rows of the table of a command whose record has a SearchOptions `search`. */
+/* The common rows of the option table of a command whose record has a SearchOptions `search`. */
 #define SEARCH_OPTIONS(Record, models, batch_name, batch_help)                                     \
     {"weights", TAKES_PATHS(models ", or several separated by commas"),                            \
      "a model of the task, or several, whose probabilities are averaged",                          \
      .at = offsetof(Record, search.weights), .needed = true},                                      \
         {"beam", TAKES_WHOLE(1, 1000),                                                             \
-         "outputs that are followed at a time; 1 takes the likeliest word each time",              \
+         "outputs to follow at a time; 1 always takes the likeliest word",                         \
          .at = offsetof(Record, search.beam), "12"},                                               \
         {"nbest", TAKES_WHOLE(1, 1000), "print the N best of each: number ||| words ||| score",    \
          .at = offsetof(Record, search.nbest)},                                                    \
         {"length-penalty",                                                                         \
          TAKES_NUMBER(0, 10),                                                                      \
-         "the score is the sum of log p divided by length^A, the end counted",                     \
+         "the score is the sum of log p divided by length^A, where the length includes the end",   \
          .at = offsetof(Record, search.penalty),                                                   \
          "0",                                                                                      \
          "A"},                                                                                     \
         {"json", TAKES_NOTHING,                                                                    \
-         "an object a line: the words of each output, their log p and score",                      \
+         "one object per line: the words of each output, their log p and score",                   \
          .at = offsetof(Record, search.json)},                                                     \
     {                                                                                              \
         batch_name, TAKES_WHOLE(1, 1000), batch_help, .at = offsetof(Record, search.batch), "20"   \
     }
 
-/* Completes the options of a line that was parsed. EXIT_USAGE: --nbest is wider than the beam. */
+/* Completes the options of a parsed line. EXIT_USAGE: --nbest is larger than the beam. */
 int search_options(SearchOptions *o, const CommandLine *line, Error *e);
 
 typedef struct Search {
     const SearchOptions *o;
     FILE *out;
-    const char *unit; /* what an input is called in JSON: "sentence", "image" */
-    Checkpoint first; /* whose vocabularies and settings hold */
+    const char *unit; /* an input's name in JSON: "sentence", "image" */
+    Checkpoint first; /* its vocabularies and settings are used */
     Decoder *decoder;
-    /* Members of an output's JSON object behind the usual ones, or NULL. */
+    /* Adds members to an output's JSON object; or NULL. */
     void (*more)(const void *user, int64_t number, const char *words, JsonLine *l);
     const void *user;
 
-    /* its own */
+    /* private */
     Model *model; /* (n) */
     int n;
     JsonLine line;
 } Search;
 
-/* Opens the models, which are of that task, and the decoder; search_close is due also where it fails. *s is zero before but for
- * unit and more. EXIT_BAD_DATA: a file that is no such model, files of different vocabularies or sizes. */
+/* Opens the models, which must be of that task, and the decoder. *s is zero before, except unit and
+ * more. Call search_close also after a failure. EXIT_BAD_DATA: a file that is not such a model,
+ * files of different vocabularies or sizes. */
 int search_open(Search *s, const SearchOptions *o, const char *task, FILE *out, Error *e);
 void search_close(Search *s);
 
-/* Prints what was found for input `number`; beam NULL: nothing was searched, its output is empty.
- *   best alone   the words
- *   nbest        a line for each: number ||| words ||| score
- *   json         {"UNIT":number,"found":[{"words":"..","logp":..,"score":..}]}, nbest of them */
+/* Prints the outputs for input `number`; beam NULL: no search was run, and the output is empty.
+ *
+ *   best only  the words
+ *   nbest      one line per output: number ||| words ||| score
+ *   json       {"UNIT":number,"found":[{"words":"..","logp":..,"score":..}]}, nbest of them */
 int search_print(Search *s, int64_t number, const Beam *beam, Error *e);
 /* EXIT_FAILED: the output cannot be written. */
 int search_flush(Search *s, Error *e);

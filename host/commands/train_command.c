@@ -1,4 +1,5 @@
-/* `plstm train`: what a run is made of, checked before anything is computed; the training itself is trainer.c's. */
+/* `plstm train`: checks a run's settings and files before anything is computed; trainer.c does the
+ * training. */
 #include <string.h>
 
 #include "commands.h"
@@ -8,9 +9,9 @@
 #include "host/store/checkpoint.h"
 #include "host/train/trainer.h"
 
-/* The settings of a resumed run: the file's, and those given anew. What shapes the weights must agree where
- * it was given, by an option or by --preset; epochs, which a preset names too, are the file's unless --epochs
- * is given. */
+/* Merges the settings of a resumed run: the checkpoint's, and those that were given. A setting that
+ * shapes the weights must equal the checkpoint's if an option or --preset gives it. epochs, which a
+ * preset also sets, is the checkpoint's unless --epochs is given. */
 static int settings_resume(Settings *s, const char *preset, const Checkpoint *c, Error *e)
 {
     const Settings *file = &c->settings;
@@ -34,7 +35,7 @@ static int settings_resume(Settings *s, const char *preset, const Checkpoint *c,
                     "--%s takes %s with --resume %s, which was trained with it, not '%s'", o->name,
                     there, s->resume, here);
             return error_set(e, EXIT_USAGE,
-                             "--preset %s has %s %s, and --resume %s was trained with %s", preset,
+                             "--preset %s has %s %s, but --resume %s was trained with %s", preset,
                              o->name, here, s->resume, there);
         }
         if (o->role != ROLE_RUN && !given) option_copy(o, s, file);
@@ -47,40 +48,40 @@ static int settings_resume(Settings *s, const char *preset, const Checkpoint *c,
     if (!s->data) s->data = c->data;
     if (!s->data)
         return error_set(e, EXIT_USAGE,
-                         "--data takes a folder, or synthetic: %s was trained on a folder, whose "
-                         "path it does not hold",
+                         "--data is required: %s was trained on a folder, whose path a "
+                         "checkpoint does not record",
                          s->resume);
     return EXIT_DONE;
 }
 
-/* What only makes sense together. */
+/* Checks settings that only make sense together. */
 static int settings_check(const Settings *s, const BackendOps *ops, Error *e)
 {
     if (s->save_best && !(s->eval & EVAL_VALID))
         return error_set(
             e, EXIT_USAGE,
-            "--save-best needs the valid split scored: --eval takes valid or all with it");
+            "--save-best needs the valid split to be scored: give --eval valid or all");
     if (s->save_every > 0 && !s->save)
         return error_set(e, EXIT_USAGE, "--save-every needs --save, which names the file");
     if (strcmp(ops->name, "cuda")) {
-        /* One that comes with a resumed file had its meaning where that was trained. */
+        /* A kernel from a resumed checkpoint referred to the backend of its training. */
         if (settings_given(s, "kernel") && strcmp(s->kernel, "auto"))
             return error_set(e, EXIT_USAGE,
-                             "--kernel takes auto with the %s backend, which has no kernels to "
-                             "choose from, not '%s'",
+                             "--kernel takes auto with the %s backend, which has no "
+                             "choice of kernels, not '%s'",
                              ops->name, s->kernel);
     }
     if (ops->f32_only && s->precision != PRECISION_F32)
         return error_set(
             e, EXIT_USAGE,
-            "the %s backend computes in double and rounds nothing: it takes --precision f32, "
-            "not %s",
+            "the %s backend computes in double and does not round: it takes --precision "
+            "f32, not %s",
             ops->name, precision_name((LstmPrecision)s->precision));
     return EXIT_DONE;
 }
 
-/* No output is a text that is read, and none takes the place of a file of another kind; a checkpoint may be saved over the
- * one that was read. */
+/* Checks that no output is a text that is read and that none replaces a file of another kind. A
+ * checkpoint may be saved over the one that was read. */
 static int outputs_harmless(const Settings *s, const Task *task, Error *e)
 {
     const Output output[] = {{"--save", s->save, &kind_checkpoint},
@@ -96,7 +97,7 @@ static int outputs_harmless(const Settings *s, const Task *task, Error *e)
     return code;
 }
 
-/* Whether a checkpoint's header can hold the vocabularies of the data. */
+/* Checks whether a checkpoint's header can hold the vocabularies of the data. */
 static int vocabularies_fit(const Settings *s, const Task *task, const TaskData *data, Error *e)
 {
     const char *path = s->save ? s->save : s->save_best;
@@ -151,9 +152,8 @@ static int train(const CommandLine *line, Error *e)
 const Command command_train = {
     .name = "train",
     .summary = "train a model",
-    .about =
-        "Trains an LSTM for --task, a word-level language model unless another is given. Without "
-        "--preset the values of the task's first one hold (lm: small).",
+    .about = "Trains an LSTM for --task, by default a word-level language model. The default "
+             "--preset is the task's first (lm: small).",
     .settings = "",
     .preset = true,
     .run = train};

@@ -1,4 +1,4 @@
-/* `plstm translate`: sentences in, sentences out, in order. */
+/* `plstm translate`: reads sentences and prints their translations, in order. */
 #include "commands.h"
 
 #include <errno.h>
@@ -12,12 +12,12 @@
 typedef struct Translate {
     Search search;
     /* The sentences of a batch. */
-    DecodeInput *input;          /* (batch) of those that are not empty */
-    bool *empty;                 /* (batch) of every line */
+    DecodeInput *input;          /* (batch) the inputs that are not empty */
+    bool *empty;                 /* (batch) for every line */
     int64_t lines, inputs, done; /* in the batch; of them not empty; lines before it */
 } Translate;
 
-/* Takes a byte-order mark off the first line. */
+/* Removes a byte-order mark from the first line. */
 static int64_t mark_remove(Translate *t, char *line, int64_t length)
 {
     static const char mark[] = "\xef\xbb\xbf";
@@ -25,11 +25,12 @@ static int64_t mark_remove(Translate *t, char *line, int64_t length)
     if (t->done + t->lines > 0 || length < n || memcmp(line, mark, (size_t)n)) return length;
     memmove(line, line + n, (size_t)(length - n));
     if (t->search.o->notes)
-        fprintf(t->search.o->notes, "plstm: a byte-order mark was taken off the input\n");
+        fprintf(t->search.o->notes, "plstm: a byte-order mark was removed from the input\n");
     return length - n;
 }
 
-/* A line's source words and the separator, as the model was trained to read them. */
+/* Makes the input for a line: its source words and the separator, in the order in which the model
+ * was trained to read them. */
 static int input_make(Translate *t, const char *line, int64_t length, Error *e)
 {
     const Vocab *v = &t->search.first.vocab_source;
@@ -85,7 +86,7 @@ static int translate_lines(Translate *t, FILE *in, Error *e)
     }
     if (!code && ferror(in))
         code = error_set(e, EXIT_BAD_DATA, "the input cannot be read: %s", strerror(errno));
-    /* What stands before a bad line is translated all the same. */
+    /* The lines before a bad line are translated all the same. */
     Error later;
     int rest = translate_batch(t, code ? &later : e);
     free(line);
@@ -111,7 +112,7 @@ typedef struct TranslateOptions {
 } TranslateOptions;
 static const Option options[] = {
     SEARCH_OPTIONS(TranslateOptions, "a translation model", "sentences",
-                   "sentences that are translated at a time"),
+                   "sentences to translate at a time"),
 };
 
 static int translate(const CommandLine *line, Error *e)
@@ -124,8 +125,8 @@ static int translate(const CommandLine *line, Error *e)
 const Command command_translate = {
     .name = "translate",
     .summary = "translate sentences",
-    .about =
-        "Translates standard input, a sentence a line, its words between spaces, by beam search.",
+    .about = "Translates standard input by beam search, one sentence per line, with spaces "
+             "between words.",
     COMMAND_OPTIONS(options, TranslateOptions),
     .settings = "backend|threads",
     .run = translate,

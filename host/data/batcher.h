@@ -1,4 +1,5 @@
-/* batcher: a stream of ids -> minibatches of T steps by B rows (SPEC 4). Owns nothing, copies nothing. */
+/* batcher: cuts a stream of ids into minibatches of T steps by B rows (SPEC 4). Owns and copies
+ * nothing. */
 #ifndef PLSTM_BATCHER_H
 #define PLSTM_BATCHER_H
 
@@ -7,20 +8,21 @@
 #include "host/base/error.h"
 
 typedef struct Batcher {
-    const int32_t *ids; /* (N), the caller's */
+    const int32_t *ids; /* (N), owned by the caller */
     int64_t N, B, T;
-    int64_t columns; /* floor(N/B): ids of a row */
-    int64_t windows; /* floor((columns-1)/T): minibatches of an epoch */
+    int64_t columns; /* ids per row: floor(N/B) */
+    int64_t windows; /* minibatches per epoch: floor((columns-1)/T) */
 } Batcher;
 
-/* what names the stream in the sentence ("train"). EXIT_BAD_DATA when not even one window fits. */
+/* `what` names the stream in the sentence ("train"). EXIT_BAD_DATA: not even one window fits. */
 int batcher_init(Batcher *b, const int32_t *ids, int64_t N, int64_t B, int64_t T, const char *what,
                  Error *e);
 
-/* First id of row b: (2*b*N + B) div (2*B). */
+/* Returns the index of the first id of row b: (2*b*N + B) div (2*B). */
 int64_t batcher_row_start(const Batcher *b, int64_t row);
 
-/* Window n: x (T,B) inputs, y (T,B) targets, both time-major, the caller's. */
+/* Copies window n: inputs to x (T,B) and targets to y (T,B), both time-major and owned by the
+ * caller. */
 void batcher_window(const Batcher *b, int64_t n, int32_t *x, int32_t *y);
 
 #endif

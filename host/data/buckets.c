@@ -7,19 +7,19 @@
 
 #include "kernels/philox.h"
 
-enum { POOL = 50 }; /* minibatches that a pool holds */
+enum { POOL = 50 };                                                    /* minibatches per pool */
 enum { ORDER_SEQUENCES = 0x53485546, ORDER_MINIBATCHES = 0x424B4554 }; /* "SHUF", "BKET" */
 
 /* ---- permutations ---- */
 
-/* Word number i of an epoch's permutation words. */
+/* Returns word number i of an epoch's permutation. */
 static uint32_t order_word(uint64_t seed, int64_t epoch, uint32_t which, int64_t i)
 {
     PhiloxBlock ctr = {{(uint32_t)(i >> 2), (uint32_t)epoch, 0, which}};
     return philox4x32_10(ctr, (uint32_t)seed, (uint32_t)(seed >> 32)).word[i & 3];
 }
 
-/* The number j <= i that element i changes places with. */
+/* Returns the number j <= i with which element i is swapped. */
 static int64_t order_draw(uint32_t word, int64_t i)
 {
     return (int64_t)((uint64_t)word * (uint64_t)(i + 1) >> 32);
@@ -46,7 +46,7 @@ static int by_length(const void *a, const void *b)
     return (x->place > y->place) - (x->place < y->place);
 }
 
-/* Sorts row (n) stably by length, shortest first; keyed (n) is scratch. */
+/* Sorts row (n) stably by length, shortest first. keyed (n) is scratch. */
 static void sort_by_length(int64_t *row, int64_t n, const Sequences *s, Keyed *keyed)
 {
     for (int64_t i = 0; i < n; i++) keyed[i] = (Keyed){sequences_length(s, row[i]), i, row[i]};
@@ -56,8 +56,8 @@ static void sort_by_length(int64_t *row, int64_t n, const Sequences *s, Keyed *k
 
 /* ---- minibatches ---- */
 
-/* Permutes the minibatches of one pool: sorted (n) has its sequences, row receives them, start the ends of
- * minibatches. */
+/* Permutes the minibatches of one pool. sorted (n) holds the pool's sequences; row receives them in
+ * order, and start the ends of the minibatches. */
 static void pool_order(const int64_t *sorted, int64_t n, int64_t pool, int64_t batch, uint64_t seed,
                        int64_t epoch, int64_t *row, int64_t *start)
 {
@@ -93,7 +93,7 @@ void minibatches_order(Minibatches *m, const Sequences *s, int64_t max_length, i
     }
 }
 
-/* Room for n sequences in minibatches. */
+/* Allocates room for n sequences in minibatches. */
 static int minibatches_init(Minibatches *m, int64_t n, int64_t batch, Error *e)
 {
     memset(m, 0, sizeof *m);
@@ -103,7 +103,7 @@ static int minibatches_init(Minibatches *m, int64_t n, int64_t batch, Error *e)
     m->keyed = malloc((size_t)(n + 1) * sizeof *m->keyed);
     if (m->start && m->row && m->order && m->keyed) return EXIT_DONE;
     minibatches_free(m);
-    return error_set(e, EXIT_FAILED, "memory ran out while the order of minibatches was made");
+    return error_set(e, EXIT_FAILED, "memory ran out while the minibatches were ordered");
 }
 
 int minibatches_train(Minibatches *m, const Sequences *s, int64_t max_length, int64_t batch,
@@ -160,7 +160,7 @@ void minibatches_fill(const Minibatches *m, const Sequences *s, int64_t k, int64
         }
     }
     if (!s->features) return;
-    for (int64_t b = 0; b < B; b++) { /* feature rows of the sequence that are behind us */
+    for (int64_t b = 0; b < B; b++) { /* feature rows of the sequence before position `from` */
         int64_t *place = &m->keyed[b].place, first = s->offset[row[b]];
         *place = s->first_row[row[b]];
         for (int64_t p = first; p < first + from && from < sequences_length(s, row[b]); p++)
@@ -181,12 +181,12 @@ typedef struct Buckets {
     Source source;
     const Sequences *s;
     Minibatches order;
-    int64_t epoch; /* that order belongs to */
+    int64_t epoch; /* epoch to which that order belongs */
     int64_t max_length, batch;
     uint64_t seed;
-    int64_t window;        /* most positions of a batch that is scored; 0: this source trains */
-    int64_t *first_window; /* (order.n + 1): number of the batch with which each minibatch begins */
-    int64_t at, from;      /* minibatch and first position of the batch last got */
+    int64_t window;         /* most positions per scored batch; 0: this source trains */
+    int64_t *first_window;  /* (order.n + 1): number of the batch that begins each minibatch */
+    int64_t at, from;       /* minibatch and first position of the batch that get returned last */
     int32_t *ids, *targets; /* (limits.T, limits.B) */
     float *features;        /* (limits.features,F) */
 } Buckets;
@@ -205,8 +205,8 @@ static int descending(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-/* The most positions that `batch` of the sequences hold together of those that count; counts (n), one per
- * sequence, is sorted. */
+/* Returns the largest sum of counts that `batch` of the sequences have together. counts (n) holds
+ * one count per sequence and is sorted. */
 static int64_t most_of(int64_t *counts, int64_t n, int64_t batch)
 {
     int64_t sum = 0;
@@ -215,7 +215,7 @@ static int64_t most_of(int64_t *counts, int64_t n, int64_t batch)
     return sum;
 }
 
-/* Bounds over every order of the sequences that take part. */
+/* Finds bounds that hold for every order of the sequences. */
 static int limits_find(Buckets *b, int64_t longest, Error *e)
 {
     const Sequences *s = b->s;
@@ -238,7 +238,7 @@ static int limits_find(Buckets *b, int64_t longest, Error *e)
         l->scored = most_of(scored, n, b->batch);
         l->features = most_of(rows, n, b->batch);
         if (b->window &&
-            l->T > b->window) { /* of a window only; what the whole batch has is a bound too */
+            l->T > b->window) { /* bounds by one window; the whole batch's bounds hold, too */
             l->T = b->window;
             if (l->scored > l->T * l->B) l->scored = l->T * l->B;
             if (l->features > l->T * l->B) l->features = l->T * l->B;

@@ -1,4 +1,5 @@
-/* buckets: sequences of about one length together in a minibatch, and the order of minibatches (TASKS 3). */
+/* buckets: minibatches of sequences of similar length, and the order of the minibatches (TASKS
+ * 3). */
 #ifndef PLSTM_BUCKETS_H
 #define PLSTM_BUCKETS_H
 
@@ -12,40 +13,41 @@
 
 typedef struct Minibatches {
     int64_t n; /* minibatches */
-    int64_t
-        *start;   /* (n + 1): minibatch k has the sequences row[start[k]] .. row[start[k+1] - 1] */
-    int64_t *row; /* (start[n]) numbers of sequences */
+    /* (n + 1): minibatch k has the sequences row[start[k]] .. row[start[k+1] - 1] */
+    int64_t *start;
+    int64_t *row;   /* (start[n]) numbers of sequences */
     int64_t *order; /* scratch */
     struct Keyed *keyed;
 } Minibatches;
 
-/* The minibatches of a training epoch (1 first), a pure function of seed and epoch. Sequences longer than
- * max_length (0: no limit) are left out; none left is EXIT_BAD_DATA. */
+/* Orders the minibatches of a training epoch (from 1), a pure function of seed and epoch. Sequences
+ * longer than max_length (0: no limit) are left out. EXIT_BAD_DATA: none is left. */
 int minibatches_train(Minibatches *m, const Sequences *s, int64_t max_length, int64_t batch,
                       uint64_t seed, int64_t epoch, Error *e);
-/* Another epoch of the same minibatches; allocates nothing. */
+/* Orders the same minibatches for another epoch; allocates nothing. */
 void minibatches_order(Minibatches *m, const Sequences *s, int64_t max_length, int64_t batch,
                        uint64_t seed, int64_t epoch);
-/* Those of scoring: by length, in file order where equal. */
+/* Orders the minibatches for scoring: by length, in file order among equals. */
 int minibatches_score(Minibatches *m, const Sequences *s, int64_t batch, Error *e);
 void minibatches_free(Minibatches *m);
 
-/* Positions of the longest sequence of minibatch k. */
+/* Returns the length of the longest sequence of minibatch k, in positions. */
 int64_t minibatches_length(const Minibatches *m, const Sequences *s, int64_t k);
-/* Positions from .. from + T - 1 of minibatch k, padded at the end: ids (T,B), targets (T,B), B its own
- * number of sequences; features receives the rows of those positions that take one, and may be NULL where none
- * does. */
+/* Fills ids (T,B) and targets (T,B) with positions from .. from + T - 1 of minibatch k, padded at
+ * the end; B is the minibatch's number of sequences. features receives the rows of positions that
+ * read one; it may be NULL if none does. */
 void minibatches_fill(const Minibatches *m, const Sequences *s, int64_t k, int64_t from, int64_t T,
                       int32_t *ids, int32_t *targets, float *features);
 
-/* ---- as sources of batches; *s outlives them. *source is not set where one cannot be made ---- */
+/* ---- as sources of batches; *s outlives them. On failure *source is not set ---- */
 
-/* Batches of training epochs. EXIT_BAD_DATA: no sequence is left. */
+/* Makes the source of training batches. EXIT_BAD_DATA: no sequence is left. */
 int buckets_train(Source **source, const Sequences *s, int64_t max_length, int64_t batch,
                   uint64_t seed, Error *e);
 
-/* Batches of scoring. A minibatch longer than max_length (0: SCORE_WINDOW) is cut into windows that carry the state. A
- * scored position's place is its number among the positions of *s. */
+/* Makes the source of scoring batches. A minibatch longer than max_length (0: SCORE_WINDOW) is cut
+ * into windows that carry the state. The place of a scored position is its number among the
+ * positions of *s. */
 enum { SCORE_WINDOW = 1000 };
 int buckets_score(Source **source, const Sequences *s, int64_t max_length, int64_t batch, Error *e);
 

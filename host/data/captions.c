@@ -26,7 +26,8 @@ char *captions_path(const char *dir, const char *name)
 
 /* ---- words of a caption ---- */
 
-/* Next word of a caption, whose words have a space before each; *at is passed to its end. */
+/* Finds the next word of a caption, whose words have a space before each, and moves *at to its
+ * end. */
 static size_t next_word(const ImageTexts *t, int64_t *at, int64_t end, const char **word)
 {
     if (*at >= end) return 0;

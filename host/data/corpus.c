@@ -16,8 +16,8 @@
 
 const char *const split_name[SPLITS] = {"train", "valid", "test"};
 
-/* A folder's file of each split, by naming scheme. One scheme serves all splits: a train.txt of one's own beside
- * ptb.valid.txt is two corpora. */
+/* A folder's file names of each split, by naming scheme. One scheme must serve all splits: a
+ * train.txt of one's own beside ptb.valid.txt is two corpora. */
 enum { SCHEMES = 3 };
 static const char *const file_names[SCHEMES][SPLITS] = {
     {"train.txt", "valid.txt", "test.txt"},
@@ -36,22 +36,24 @@ enum { READ_BYTES = 1 << 16 };
 
 typedef struct Loader {
     VocabBuilder vocab;
-    bool final_eos; /* CorpusRead */
-    bool
-        building; /* a new word becomes a type: the training text of a vocabulary that is being built */
-    bool given;         /* the vocabulary is the caller's: nothing is ever added */
-    bool unknown_added; /* <unk> is no type of the training text: it was added for valid or test */
-    int32_t unknown;    /* id of <unk>, -1: not there */
-    const char *path;   /* of the file being read, for sentences */
+    bool final_eos; /* add <eos> at an open end, as CorpusRead says */
+    /* A new word becomes a type, since this is the training text from which the vocabulary is
+     * built. */
+    bool building;
+    bool given; /* the caller gave the vocabulary, so nothing is ever added to it */
+    /* <unk> does not occur in the training text and was added for valid or test */
+    bool unknown_added;
+    int32_t unknown;  /* id of <unk>, -1 if there is none */
+    const char *path; /* the file being read, for sentences */
     TextFile *file;
     char *word; /* beginning of a word that the buffer's end cut */
     size_t word_length, word_cap;
     unsigned char buffer[READ_BYTES];
 } Loader;
 
-/* Appends an id. The array grows by an eighth: realloc moves the pages of a block this large and copies
- * nothing, and pages past the last id are never touched, so that 4 bytes a token is what it takes at its peak
- * too. */
+/* Appends an id. The array grows by an eighth: realloc remaps the pages of a block this large
+ * instead of copying it, and pages past the last id are never touched, so that even the peak is 4
+ * bytes per token. */
 static int stream_push(Stream *s, int64_t *cap, int32_t id, Error *e)
 {
     if (s->n == *cap) {
@@ -65,8 +67,8 @@ static int stream_push(Stream *s, int64_t *cap, int32_t id, Error *e)
     return EXIT_DONE;
 }
 
-/* Whether a word holds one of Unicode's spaces that is not ASCII, or U+001C to U+001F, at which Python's
- * str.split() cuts too. */
+/* Returns whether a word holds one of Unicode's spaces outside ASCII, or U+001C to U+001F, at which
+ * Python's str.split() cuts too. */
 static bool has_wide_space(const char *bytes, size_t n)
 {
     static const char *const wide[] = {"\xc2\x85",     "\xc2\xa0",     "\xe1\x9a\x80",
@@ -86,7 +88,7 @@ static bool has_wide_space(const char *bytes, size_t n)
     return false;
 }
 
-/* Id of a word (SPEC 4), by adding it, finding it or turning it into <unk>. */
+/* Finds the id of a word (SPEC 4) by looking it up, adding it, or turning it into <unk>. */
 static int word_id(Loader *l, Stream *s, const char *bytes, size_t length, int32_t *id, Error *e)
 {
     *id = vocab_find(&l->vocab.v, bytes, length);
@@ -96,7 +98,7 @@ static int word_id(Loader *l, Stream *s, const char *bytes, size_t length, int32
         if (l->given)
             return error_set(
                 e, EXIT_BAD_DATA,
-                "'%s' has the word '%.*s', which the vocabulary lacks, and it has no <unk> either",
+                "'%s' has the word '%.*s', but the vocabulary has neither that word nor <unk>",
                 l->path, (int)(length > 60 ? 60 : length), bytes);
         int code = vocab_append(&l->vocab, unknown_type, strlen(unknown_type), &l->unknown, e);
         if (code) return code;
@@ -123,7 +125,8 @@ static int word_keep(Loader *l, const void *bytes, size_t n, Error *e)
     return EXIT_DONE;
 }
 
-/* A word ends: what was kept of it, if anything, and the n bytes at tail. No word, no token. */
+/* Ends a word, which consists of what was kept of it and the n bytes at tail. An empty word is not
+ * a token. */
 static int word_end(Loader *l, Stream *s, int64_t *cap, const unsigned char *tail, size_t n,
                     Error *e)
 {
@@ -141,10 +144,10 @@ static int word_end(Loader *l, Stream *s, int64_t *cap, const unsigned char *tai
     return code ? code : stream_push(s, cap, id, e);
 }
 
-/* The words and line ends of buffer[0..n), which starts at byte `offset` of the file. */
+/* Appends the words and line ends of buffer[0..n), which starts at byte `offset` of the file. */
 static int chunk_read(Loader *l, Stream *s, int64_t *cap, size_t n, int64_t offset, Error *e)
 {
-    size_t from = 0; /* of the word under way */
+    size_t from = 0; /* start of the current word */
     for (size_t i = 0; i < n; i++) {
         unsigned char c = l->buffer[i];
         if (c > ' ') continue;
@@ -153,7 +156,7 @@ static int chunk_read(Loader *l, Stream *s, int64_t *cap, size_t n, int64_t offs
                              "'%s' has a NUL byte at byte %" PRId64
                              " (counted from 0): it is not plain text",
                              l->path, offset + (int64_t)i);
-        if (!byte_is_space(c)) continue; /* other control bytes are bytes of a word */
+        if (!byte_is_space(c)) continue; /* other control bytes belong to words */
         int code = word_end(l, s, cap, l->buffer + from, i - from, e);
         if (!code && c == '\n')
             code = word_end(l, s, cap, (const unsigned char *)eos_type, strlen(eos_type), e);
@@ -163,7 +166,7 @@ static int chunk_read(Loader *l, Stream *s, int64_t *cap, size_t n, int64_t offs
     return word_keep(l, l->buffer + from, n - from, e);
 }
 
-/* Bytes of a mark at the start of buffer[0..n) that are no text. */
+/* Finds the number of bytes of a byte-order mark at the start of buffer[0..n). */
 static int mark_length(Loader *l, size_t n, size_t *length, Error *e)
 {
     const unsigned char *b = l->buffer;
@@ -175,7 +178,8 @@ static int mark_length(Loader *l, size_t n, size_t *length, Error *e)
     return EXIT_DONE;
 }
 
-/* Fills the buffer, so that its end is the file's end; a short read says nothing. */
+/* Fills the buffer, so that only the file's end leaves it part empty; a short read alone does not
+ * mean the end. */
 static ssize_t buffer_fill(Loader *l, int fd)
 {
     size_t n = 0;
@@ -222,7 +226,7 @@ static int stream_read(Loader *l, int fd, Stream *s, Error *e)
 
 /* ---- which files ---- */
 
-/* "a, b, c" of what the folder holds, for the sentence about a file that it lacks. */
+/* Lists what the folder holds, "a, b, c", for the sentence about a missing file. */
 static void list_folder(const char *dir, char *out, size_t size)
 {
     DIR *d = opendir(dir);
@@ -241,8 +245,8 @@ static void list_folder(const char *dir, char *out, size_t size)
     if (!names) snprintf(out, size, "nothing");
 }
 
-/* The one scheme of which the folder holds files, -1 where there is none; with files of two it is not known which
- * are meant. */
+/* Finds the one scheme of which the folder holds files, -1 if there is none. Files of two schemes
+ * are an error, since either could be meant. */
 static int folder_scheme(int folder, const char *dir, int *scheme, Error *e)
 {
     const char *seen[SCHEMES] = {NULL};
@@ -254,9 +258,8 @@ static int folder_scheme(int folder, const char *dir, int *scheme, Error *e)
         if (!seen[i]) continue;
         if (*scheme >= 0)
             return error_set(e, EXIT_BAD_DATA,
-                             "the folder '%s' holds %s and %s, files of two naming schemes: move "
-                             "those of one corpus "
-                             "to a folder of their own",
+                             "the folder '%s' holds %s and %s, files of two naming "
+                             "schemes: move those of one corpus to a folder of their own",
                              dir, seen[*scheme], seen[i]);
         *scheme = i;
     }
@@ -268,9 +271,9 @@ static int folder_open(const char *dir, Error *e)
     int folder = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (folder < 0)
         error_set(e, EXIT_BAD_DATA,
-                  "cannot open the data folder '%s': %s (it must hold train.txt, valid.txt and "
-                  "test.txt; the word "
-                  "synthetic stands for the built-in corpus)",
+                  "cannot open the data folder '%s': %s (a data folder holds train.txt, "
+                  "valid.txt and test.txt; the name synthetic stands for the built-in "
+                  "corpus)",
                   dir, strerror(errno));
     return folder;
 }
@@ -308,7 +311,7 @@ static int split_missing(const char *dir, int split, Error *e)
                      file_names[2][split], holds);
 }
 
-/* Reads a split; one that is not there is left empty unless it is needed. */
+/* Reads a split. A missing file leaves it empty unless it is needed. */
 static int split_read(Loader *l, const char *dir, int split, bool needed, Corpus *c, Error *e)
 {
     TextFile *file = &c->file[split];
@@ -318,7 +321,7 @@ static int split_read(Loader *l, const char *dir, int split, bool needed, Corpus
     l->path = file->path;
     l->file = file;
     struct stat st;
-    /* O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever. */
+    /* Without O_NONBLOCK, opening a FIFO that has no writer would wait forever. */
     int fd = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0)
         return error_set(e, EXIT_BAD_DATA, "'%s' cannot be opened: %s", l->path, strerror(errno));
@@ -334,7 +337,8 @@ static int split_read(Loader *l, const char *dir, int split, bool needed, Corpus
 
 /* ---- the corpus ---- */
 
-/* SPEC 4: over the int32 little-endian ids of splits 0 .. n-1, whatever this machine's own order of bytes is. */
+/* SPEC 4: hashes the ids of splits 0 .. n-1 as little-endian int32, whatever this machine's byte
+ * order is. */
 static void hash_splits(const Corpus *c, int n, char hex[65])
 {
     SHA2_CTX sha;
@@ -379,14 +383,15 @@ static int folder_load(Corpus *c, Loader *l, const char *dir, const CorpusRead *
         if (split == SPLIT_TRAIN && l->building) {
             l->building = false;
             l->unknown = vocab_find(&l->vocab.v, unknown_type, strlen(unknown_type));
-            if (l->unknown < 0) wanted = EVERY_SPLIT; /* whether that type is added hangs on them */
+            if (l->unknown < 0)
+                wanted = EVERY_SPLIT; /* the other splits decide whether <unk> is added */
         }
     }
     return code;
 }
 
-/* Words of the vocabulary that hold wide spaces, counted in the streams; words that became <unk> are counted
- * already. */
+/* Counts the words of the streams that hold wide spaces; words that became <unk> were counted when
+ * they were read. */
 static int count_wide_spaces(Corpus *c, Error *e)
 {
     bool *wide = calloc((size_t)c->vocab.V, sizeof *wide), any = false;
@@ -409,7 +414,7 @@ bool corpus_remark(const Corpus *c, int i, char *text, size_t size)
         const TextFile *f = &c->file[split];
         if (!f->path) continue;
         if (f->mark && !i--)
-            return snprintf(text, size, "%s begins with a byte-order mark, which was taken off",
+            return snprintf(text, size, "%s begins with a byte-order mark, which was removed",
                             f->path),
                    true;
         if (f->wide_space && !i--)
@@ -421,11 +426,10 @@ bool corpus_remark(const Corpus *c, int i, char *text, size_t size)
                        f->path, f->wide_space, f->wide_space == 1 ? " holds" : "s hold"),
                    true;
         if (f->open_end && !c->final_eos && !i--)
-            return snprintf(
-                       text, size,
-                       "%s ends without a newline, and so without <eos>; --final-eos adds it, as "
-                       "pytorch/examples does",
-                       f->path),
+            return snprintf(text, size,
+                            "%s ends without a newline and so without <eos>; --final-eos adds "
+                            "it, as pytorch/examples does",
+                            f->path),
                    true;
     }
     return false;
@@ -448,11 +452,10 @@ int corpus_translate(Corpus *c, const Vocab *to, Error *e)
             s->ids[i] = vocab_find(to, type, length);
             if (s->ids[i] >= 0) continue;
             if (unknown < 0)
-                return error_set(
-                    e, EXIT_BAD_DATA,
-                    "the built-in corpus has the word '%.*s', which the vocabulary lacks, and "
-                    "it has no <unk> either",
-                    (int)length, type);
+                return error_set(e, EXIT_BAD_DATA,
+                                 "the built-in corpus has the word '%.*s', but the vocabulary has "
+                                 "neither that word nor <unk>",
+                                 (int)length, type);
             s->ids[i] = unknown;
             s->unknown++;
         }
@@ -476,7 +479,8 @@ int corpus_read_folder(Corpus *c, const char *dir, const CorpusRead *how, Error 
     l->building = !vocab;
     l->final_eos = how->final_eos;
     l->unknown = vocab ? vocab_find(vocab, unknown_type, strlen(unknown_type)) : -1;
-    int folder = folder_open(dir, e); /* also where no split is needed */
+    int folder =
+        folder_open(dir, e); /* opened even if no split is needed, to check that it exists */
     if (folder < 0) code = e->code;
     else close(folder);
     if (!code && vocab && vocab_copy(&l->vocab.v, vocab))
@@ -498,7 +502,8 @@ void corpus_name(Corpus *c)
     c->known_as = c->synthetic ? "synthetic" : corpus_recognise(c->sha256);
 }
 
-/* By way of the text form of a checkpoint, where one space joins the types and '%' is escaped. */
+/* Converts the file to the text form of a checkpoint, in which one space joins the types and '%' is
+ * escaped. */
 int vocab_read(Vocab *v, const char *path, Error *e)
 {
     char *text = NULL, *line = NULL;
@@ -543,7 +548,7 @@ int vocab_read(Vocab *v, const char *path, Error *e)
     fclose(in);
     free(line);
     Error inner;
-    if (!code && (code = vocab_decode(v, text, &inner)))
+    if (!code && (code = vocab_parse(v, text, &inner)))
         error_set(e, code, "%s: %s", path, inner.text);
     free(text);
     return code;

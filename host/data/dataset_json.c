@@ -18,7 +18,7 @@ static const struct {
               {"test", IMAGES_TEST}};
 enum { SPLITS_KNOWN = sizeof splits / sizeof splits[0] };
 
-/* Where in the file a fault is. */
+/* The place of an error in the file. */
 typedef struct Place {
     const char *path;
     int64_t image, sentence; /* from 0; sentence -1: the image itself */
@@ -33,13 +33,13 @@ static int fault(const Place *p, const char *what)
                      p->path, p->sentence, p->image, what);
 }
 
-/* imgid of an image or a sentence, where it is there. */
+/* Checks the imgid of an image or a sentence, if there is one. */
 static int check_imgid(const Place *p, const json_t *of)
 {
     char what[160];
     const json_t *imgid = json_object_get(of, "imgid");
     if (!imgid) return EXIT_DONE;
-    if (!json_is_integer(imgid)) return fault(p, "has an imgid that is no whole number");
+    if (!json_is_integer(imgid)) return fault(p, "has an imgid that is not a whole number");
     int64_t id = json_integer_value(imgid);
     if (id == p->image) return EXIT_DONE;
     snprintf(what, sizeof what,
@@ -49,7 +49,7 @@ static int check_imgid(const Place *p, const json_t *of)
     return fault(p, what);
 }
 
-static int read_sentence(ImageTexts *t, const Place *p, const json_t *sentence)
+static int parse_sentence(ImageTexts *t, const Place *p, const json_t *sentence)
 {
     const json_t *tokens = json_object_get(sentence, "tokens");
     if (!json_is_object(sentence)) return fault(p, "is not an object");
@@ -59,7 +59,7 @@ static int read_sentence(ImageTexts *t, const Place *p, const json_t *sentence)
     for (size_t i = 0; !code && i < json_array_size(tokens); i++) {
         const json_t *token = json_array_get(tokens, i);
         char what[120];
-        if (!json_is_string(token)) return fault(p, "has a token that is no string");
+        if (!json_is_string(token)) return fault(p, "has a token that is not a string");
         const char *word = json_string_value(token);
         size_t length = json_string_length(token);
         if (!length) return fault(p, "has an empty token");
@@ -73,36 +73,36 @@ static int read_sentence(ImageTexts *t, const Place *p, const json_t *sentence)
     return code;
 }
 
-static int read_split(const Place *p, const json_t *image, ImageSplit *split)
+static int parse_split(const Place *p, const json_t *image, ImageSplit *split)
 {
     char what[160];
     const json_t *value = json_object_get(image, "split");
     if (!value) return fault(p, "has no split");
-    if (!json_is_string(value)) return fault(p, "has a split that is no string");
+    if (!json_is_string(value)) return fault(p, "has a split that is not a string");
     for (int i = 0; i < SPLITS_KNOWN; i++)
         if (!strcmp(splits[i].name, json_string_value(value))) {
             *split = splits[i].split;
             return EXIT_DONE;
         }
-    snprintf(what, sizeof what, "is of split '%.40s', and not of train, restval, val or test",
+    snprintf(what, sizeof what, "is of split '%.40s'; plstm reads train, restval, val and test",
              json_string_value(value));
     return fault(p, what);
 }
 
-static int read_image(ImageTexts *t, Place *p, const json_t *image)
+static int parse_image(ImageTexts *t, Place *p, const json_t *image)
 {
     ImageSplit split = IMAGES_TRAIN;
     p->sentence = -1;
     if (!json_is_object(image)) return fault(p, "is not an object");
-    int code = read_split(p, image, &split);
+    int code = parse_split(p, image, &split);
     if (!code) code = check_imgid(p, image);
     if (!code) code = image_texts_image(t, split, p->e);
     const json_t *sentences = json_object_get(image, "sentences");
     if (code || !sentences) return code;
-    if (!json_is_array(sentences)) return fault(p, "has `sentences` that are no list");
+    if (!json_is_array(sentences)) return fault(p, "has `sentences` that are not a list");
     for (size_t i = 0; !code && i < json_array_size(sentences); i++) {
         p->sentence = (int64_t)i;
-        code = read_sentence(t, p, json_array_get(sentences, i));
+        code = parse_sentence(t, p, json_array_get(sentences, i));
     }
     return code;
 }
@@ -123,10 +123,11 @@ int dataset_json_parse(ImageTexts *t, const char *bytes, size_t n, const char *p
     if (!json_is_array(images))
         code = error_set(
             e, EXIT_BAD_DATA,
-            "%s has no list `images`: it is not in the form of Karpathy's dataset_coco.json", path);
+            "%s has no list `images`: it is not in the format of Karpathy's dataset_coco.json",
+            path);
     for (size_t i = 0; !code && i < json_array_size(images); i++) {
         place.image = (int64_t)i;
-        code = read_image(t, &place, json_array_get(images, i));
+        code = parse_image(t, &place, json_array_get(images, i));
     }
     json_decref(file);
     if (!code && !t->images) code = error_set(e, EXIT_BAD_DATA, "%s has no image", path);

@@ -1,11 +1,12 @@
-/* dataset_json: images and captions in the form that A. Karpathy gave MSCOCO and Flickr (dataset_coco.json): an object
- * whose `images` is a list of
+/* dataset_json: images and captions in the format of A. Karpathy's files for MSCOCO and Flickr
+ * (dataset_coco.json): an object whose `images` is a list of
  *
  *   {"split": "train", "imgid": 0, "sentences": [{"tokens": ["a", "man"], ...}, ...], ...}
  *
- * split is train, restval (which trains too), val or test. imgid, where it is there, is the image's place in the list, which
- * is its row of features. An image may lack sentences, a sentence's list of tokens may be empty; every other member is
- * passed over. Nothing in the file is trusted. */
+ * split is train, restval (which is used for training, too), val or test. imgid is optional; it
+ * must be the image's place in the list, which is the index of its row of features. An image may
+ * lack sentences, and a sentence's list of tokens may be empty; every other member is ignored.
+ * Nothing in the file is trusted. */
 #ifndef PLSTM_DATASET_JSON_H
 #define PLSTM_DATASET_JSON_H
 
@@ -13,10 +14,10 @@
 
 #include "image_texts.h"
 
-/* Reads a file, all of it, into an empty list. EXIT_BAD_DATA: one sentence that names file, image and fault; the list is
- * empty then. Memory: some 10 times the file's size while it is read. */
+/* Reads a whole file into an empty list. EXIT_BAD_DATA: one sentence that names file, image and
+ * reason; the list is then empty. Memory: some 10 times the file's size while it is read. */
 int dataset_json_read(ImageTexts *t, const char *path, Error *e);
-/* The same over bytes that stay the caller's; `path` is only for the sentence. */
+/* Parses bytes, which the caller owns; `path` is only for the sentence. */
 int dataset_json_parse(ImageTexts *t, const char *bytes, size_t n, const char *path, Error *e);
 
 #endif

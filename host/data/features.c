@@ -23,7 +23,7 @@ static void unmap(MappedFile *m)
     *m = (MappedFile){.path = NULL};
 }
 
-/* Takes path over. */
+/* Maps a file. Takes ownership of path. */
 static int map(MappedFile *m, char *path, Error *e)
 {
     unmap(m);
@@ -80,7 +80,8 @@ void features_close(Features *f)
     memset(f, 0, sizeof *f);
 }
 
-/* Path of the file that a line names: beside the script if it is there, else as it stands. */
+/* Returns the path of the file that a line names: relative to the script if there is such a file,
+ * else as it stands. */
 static char *path_of(const Features *f, const KaldiPlace *place)
 {
     bool absolute = place->path[0] == '/';
@@ -88,7 +89,7 @@ static char *path_of(const Features *f, const KaldiPlace *place)
         joined(f->folder, absolute ? 0 : strlen(f->folder), place->path, place->path_bytes);
     if (!path || absolute || !access(path, F_OK)) return path;
     char *here = joined("", 0, place->path, place->path_bytes);
-    if (here && access(here, F_OK)) { /* neither: the first is told */
+    if (here && access(here, F_OK)) { /* if neither exists, the first is reported */
         free(here);
         return path;
     }
@@ -130,7 +131,7 @@ int features_next(Features *f, KaldiEntry *entry, Error *e)
 int features_read(const Features *f, const KaldiEntry *entry, float *to, Error *e)
 {
     int64_t n = entry->matrix.rows * entry->matrix.cols;
-    int bad = 0; /* one flag over all, so that the loop vectorises */
+    int bad = 0; /* one flag for all elements, so that the loop vectorises */
     kaldi_matrix_read(&entry->matrix, to);
     for (int64_t i = 0; i < n; i++) bad |= !isfinite(to[i]);
     for (int64_t i = 0; bad && i < n; i++)

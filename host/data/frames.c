@@ -40,7 +40,7 @@ const char *frames_label(const Frames *f, int64_t id, char out[24])
 
 /* ---- utterances by name ---- */
 
-/* A line of labels, kept until its features come. */
+/* A line of labels, kept until its features are read. */
 typedef struct Utterance {
     KaldiLabels labels; /* labels.name NULL: the slot is free */
     bool with_labels, with_features;
@@ -68,7 +68,8 @@ static Utterance *slot_of(const Names *names, const char *name, size_t bytes)
     }
 }
 
-/* The utterance of that name, new if it is; NULL when memory ran out. The name must live as long as the table. */
+/* Returns the utterance of that name, which is added if it is new; NULL: memory ran out. The name
+ * must live as long as the table. */
 static Utterance *names_take(Names *names, const char *name, size_t bytes)
 {
     if (2 * (names->n + 1) > names->slots) {
@@ -97,7 +98,7 @@ typedef struct Reader {
     MappedFile labels;
     Features features;
     Names names;
-    int64_t room; /* frames that s->features has room for */
+    int64_t room; /* frames for which s->features is allocated */
 } Reader;
 
 static int read_labels(Reader *r, Error *e)
@@ -111,14 +112,14 @@ static int read_labels(Reader *r, Error *e)
         Utterance *u = names_take(&r->names, l.name, l.name_bytes);
         if (!u) return out_of_memory(e);
         if (u->with_labels)
-            return error_set(e, EXIT_BAD_DATA, "%s: line %" PRId64 " has utterance %.*s again",
+            return error_set(e, EXIT_BAD_DATA, "%s: line %" PRId64 " repeats utterance %.*s",
                              text.path, text.line, (int)l.name_bytes, l.name);
         u->labels = l;
         u->with_labels = true;
     }
 }
 
-/* Room for one more utterance of so many frames. */
+/* Makes room for one more utterance of `frames` frames. */
 static int grow(Reader *r, int64_t frames, Error *e)
 {
     FramesSplit *s = r->s;
@@ -139,7 +140,7 @@ static int grow(Reader *r, int64_t frames, Error *e)
     return EXIT_DONE;
 }
 
-/* Fills the last row, of so many frames, whose features and labels are there. */
+/* Completes the last row, whose `frames` features and labels are there. */
 static void row_done(Reader *r, int64_t frames, int32_t largest)
 {
     FramesSplit *s = r->s;
@@ -167,7 +168,7 @@ static int utterance_add(Reader *r, const KaldiEntry *entry, const KaldiLabels *
     if (!f->F) f->F = m->cols;
     if (m->cols != f->F)
         return error_set(e, EXIT_BAD_DATA,
-                         "%s: utterance %.*s has %" PRId64 " features a frame, and %s %" PRId64,
+                         "%s: utterance %.*s has %" PRId64 " features per frame, but %s %" PRId64,
                          r->features.table.path, (int)l->name_bytes, l->name, m->cols,
                          f->o.V ? "the model reads" : "those before it have", f->F);
     int code = grow(r, m->rows, e);
@@ -220,7 +221,7 @@ static int files_read(Reader *r, int split, Error *e)
     }
     if (!r->s->rows.n)
         return error_set(e, EXIT_BAD_DATA,
-                         "%s and %s have no utterance together (%" PRId64
+                         "%s and %s have no utterance in common (%" PRId64
                          " without labels, %" PRId64 " without features, "
                          "%" PRId64 " without a frame)",
                          r->features.table.path, r->labels.path, r->s->no_labels, r->s->no_features,
@@ -240,7 +241,7 @@ static int synthetic_read(Reader *r, int split, Error *e)
     if (r->f->F && r->f->F != SPEECH_F)
         code = error_set(
             e, EXIT_BAD_DATA,
-            "the built-in utterances have %d features a frame, and the model reads %" PRId64,
+            "the built-in utterances have %d features per frame, but the model reads %" PRId64,
             SPEECH_F, r->f->F);
     r->f->F = SPEECH_F;
     for (int64_t i = 0; !code && i < speech_utterances[split]; i++) {
@@ -276,8 +277,8 @@ static int phones_synthetic(Frames *f, Error *e)
     return code;
 }
 
-/* Names of labels; those that no frame of training has are passed over. */
-static int phones_parse(Frames *f, KaldiText *text, Error *e)
+/* Parses the names of labels. Labels that no training frame has are ignored. */
+static int parse_phones(Frames *f, KaldiText *text, Error *e)
 {
     for (;;) {
         KaldiPhone phone;
@@ -306,7 +307,7 @@ static int phones_read(Frames *f, Error *e)
     int code = map_file(path, "a file of phones", &bytes, &n, e);
     if (code) return code;
     KaldiText text = {bytes, (const char *)bytes + n, path, 0};
-    code = phones_parse(f, &text, e);
+    code = parse_phones(f, &text, e);
     munmap(bytes, n);
     f->phones = !code;
     return code;
@@ -328,7 +329,7 @@ static int split_read(Frames *f, int split, Error *e)
     return EXIT_DONE;
 }
 
-/* Where training says how many labels there are. */
+/* Sets the number of labels, which training decides. */
 static int labels_count(Frames *f, Error *e)
 {
     const Sequences *rows = &f->split[FRAMES_TRAIN].rows;
@@ -349,7 +350,7 @@ int frames_read(Frames *f, int split, Error *e)
     if (code) return code;
     if (s->largest >= f->V)
         return error_set(e, EXIT_BAD_DATA,
-                         "%s/%s/labels has label %d, and the largest of training is %" PRId64,
+                         "%s/%s/labels has label %d, but the largest of training is %" PRId64,
                          f->o.dir, frames_split_name[split], s->largest, f->V - 1);
     for (int64_t i = 0; i < s->frames; i++) s->silent += f->silence[s->rows.targets[i]];
     s->read = true;
@@ -362,9 +363,9 @@ static int folder_check(const Frames *f, Error *e)
     if (!stat(f->o.dir, &file) && S_ISDIR(file.st_mode)) return EXIT_DONE;
     return error_set(
         e, EXIT_BAD_DATA,
-        "'%s' is no folder (it must hold train, valid and test, each with feats.scp or "
-        "feats.ark and labels; the "
-        "word synthetic stands for the built-in utterances)",
+        "'%s' is not a folder (a data folder holds train, valid and test, each with "
+        "feats.scp or feats.ark and labels; the name synthetic stands for the built-in "
+        "utterances)",
         f->o.dir);
 }
 

@@ -1,6 +1,7 @@
-/* frames: utterances with a label for every frame (TASKS 4), from folders `train`, `valid` and `test` of Kaldi's tables, or from the
- * built-in generator (speech.h). A split's folder holds feats.scp or feats.ark, and `labels`; `phones`, beside the folders, names
- * labels and says which are silence. */
+/* frames: utterances with a label for every frame (TASKS 4), from folders `train`, `valid` and
+ * `test` with Kaldi's tables, or from the built-in generator (speech.h). A split's folder holds
+ * feats.scp or feats.ark, and `labels`. The file `phones`, beside the folders, names the labels and
+ * marks those of silence. */
 #ifndef PLSTM_FRAMES_H
 #define PLSTM_FRAMES_H
 
@@ -15,47 +16,51 @@ enum { FRAMES_TRAIN, FRAMES_VALID, FRAMES_TEST, FRAMES_SPLITS };
 extern const char *const frames_split_name[FRAMES_SPLITS];
 
 typedef struct FramesSplit {
-    bool read;          /* the rest is filled */
-    Sequences rows;     /* in the order of the features; every position takes a row */
+    bool read;          /* the other fields are filled */
+    Sequences rows;     /* in the order of the features; every position reads a row */
     float *features;    /* (frames,F) */
     int64_t *first_row; /* (rows.n) */
     int64_t frames, longest,
-        silent; /* all frames; of the longest utterance; with a label of silence */
+        /* numbers of frames: all; of the longest utterance; with a label of silence */
+        silent;
     int64_t no_labels, no_features,
-        empty;       /* utterances that were left out: they lack one, or have no frame */
-    int32_t largest; /* label */
+        /* utterances that were left out: without features, without labels, without a frame */
+        empty;
+    int32_t largest; /* largest label */
 } FramesSplit;
 
 typedef struct FramesOptions {
-    const char *dir; /* or "synthetic" */
-    bool normalise;  /* features of each utterance */
-    unsigned wanted; /* EVAL_VALID, EVAL_TEST (settings.h): beside train, which splits are read */
-    int64_t F, V;    /* of the model whose split is to be scored; 0: train is read and says */
+    const char *dir; /* a folder, or "synthetic" */
+    bool normalise;  /* normalise the features of each utterance */
+    unsigned wanted; /* EVAL_VALID, EVAL_TEST (settings.h): the splits to read beside train */
+    int64_t F, V;    /* of the model whose split is to be scored; 0: train is read and sets them */
 } FramesOptions;
 
 typedef struct Frames {
     FramesOptions o;
-    int64_t F, V; /* floats of a frame; labels: the largest of training and 1 */
+    int64_t F, V; /* floats per frame; number of labels: the largest of training plus 1 */
     FramesSplit split[FRAMES_SPLITS];
-    bool *silence;                     /* (V) */
-    char **name;                       /* (V), each NULL where `phones` names it not */
-    bool phones;                       /* the file is there */
-    int64_t *count;                    /* (V) frames of training; NULL where train was not read */
+    bool *silence;  /* (V) */
+    char **name;    /* (V) NULL for a label that `phones` does not name */
+    bool phones;    /* the file `phones` exists */
+    int64_t *count; /* (V) training frames of each label; NULL if train was not read */
     char sha256[65], train_sha256[65]; /* TASKS 3; "" unless every split, or train, was read */
     bool synthetic;
 } Frames;
 
-/* Reads train and what is wanted; where o->V is given, none: then frames_read reads what is needed. dir stays the caller's.
- * EXIT_BAD_DATA: what a folder lacks, or what is wrong with a file. */
+/* Reads train and the wanted splits; if o->V is given, none, and frames_read reads a split when it
+ * is needed. The caller keeps ownership of dir. EXIT_BAD_DATA: the folder lacks something, or a
+ * file is invalid. */
 int frames_load(Frames *f, const FramesOptions *o, Error *e);
-/* Reads a split if that was not done yet. */
+/* Reads a split unless it has been read. */
 int frames_read(Frames *f, int split, Error *e);
 void frames_free(Frames *f);
 
-/* Path of a file of a split; malloc'd, NULL when memory ran out. file NULL: of its features. */
+/* Returns the path of a file of a split, allocated by malloc; NULL: memory ran out. file NULL: its
+ * features. */
 char *frames_path(const Frames *f, int split, const char *file);
 
-/* Number of label `id` as text where it has no name. Returns out or the name. */
+/* Returns the name of label `id`, or writes its number to out if it has none and returns out. */
 const char *frames_label(const Frames *f, int64_t id, char out[24]);
 
 #endif

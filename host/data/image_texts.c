@@ -8,7 +8,7 @@ static int out_of_memory(Error *e)
     return error_set(e, EXIT_FAILED, "memory ran out while captions were read");
 }
 
-/* What holds more than n elements. */
+/* Returns a capacity above n. */
 static int64_t larger(int64_t n) { return n + n / 2 + 1024; }
 
 int image_texts_image(ImageTexts *t, ImageSplit split, Error *e)

@@ -1,5 +1,5 @@
-/* image_texts: a numbered list of images, the split of each, and its captions as words. What a reader of a file or a
- * generator makes, and captions.h turns into rows. */
+/* image_texts: a numbered list of images, with the split of each and its captions as words. A
+ * reader of files or a generator fills it, and captions.h turns it into rows. */
 #ifndef PLSTM_IMAGE_TEXTS_H
 #define PLSTM_IMAGE_TEXTS_H
 
@@ -14,17 +14,19 @@ typedef struct ImageTexts {
     int64_t images, captions;
     unsigned char *split; /* (images) ImageSplit of each */
     int64_t *first;       /* (images + 1): image i has captions first[i] .. first[i+1] - 1 */
-    int64_t
-        *offset; /* (captions + 1): caption k is bytes[offset[k] .. offset[k+1]), words with a space
-                             before each */
+    /* (captions + 1): caption k is bytes[offset[k] .. offset[k+1]), words with a space before
+     * each */
+    int64_t *offset;
     char *bytes;
     int64_t cap_images, cap_captions, cap_bytes;
 } ImageTexts;
 
-/* A zeroed struct is an empty list. Each of these returns EXIT_FAILED when memory runs out; the list stays whole. */
-int image_texts_image(ImageTexts *t, ImageSplit split, Error *e); /* one more image */
-int image_texts_caption(ImageTexts *t, Error *e); /* one more caption of the last image */
-/* One more word of the last caption: not empty, without ASCII white space and NUL. */
+/* A zeroed struct is an empty list. Each function returns EXIT_FAILED if memory runs out, and the
+ * list stays valid. */
+int image_texts_image(ImageTexts *t, ImageSplit split, Error *e); /* appends an image */
+int image_texts_caption(ImageTexts *t, Error *e); /* appends a caption to the last image */
+/* Appends a word to the last caption. The word must not be empty and must not hold ASCII white
+ * space or NUL. */
 int image_texts_word(ImageTexts *t, const char *word, size_t length, Error *e);
 void image_texts_free(ImageTexts *t);
 

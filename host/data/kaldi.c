@@ -19,10 +19,10 @@ typedef struct ColumnHeader {
     uint16_t quartile[4]; /* 0, 25, 75 and 100 per cent of the column, in 65535ths of the range */
 } ColumnHeader;
 
-enum { GLOBAL_HEADER = 16 }; /* least, range, rows, cols */
+enum { GLOBAL_HEADER = 16 }; /* minimum, range, rows, cols */
 
-/* An int32 behind a byte that says 4; *at moves behind it. */
-static bool take_size(const unsigned char *bytes, size_t n, size_t *at, int64_t *size)
+/* Parses an int32 that follows a byte of value 4, and moves *at past it. */
+static bool parse_size(const unsigned char *bytes, size_t n, size_t *at, int64_t *size)
 {
     int32_t x;
     if (n - *at < 5 || bytes[*at] != 4) return false;
@@ -32,7 +32,7 @@ static bool take_size(const unsigned char *bytes, size_t n, size_t *at, int64_t 
     return x >= 0;
 }
 
-/* Bytes that the elements take; false: more than any machine holds. */
+/* Computes the bytes of the elements. Returns false if they overflow. */
 static bool element_bytes(const KaldiMatrix *m, size_t *bytes)
 {
     static const size_t size[] = {
@@ -48,7 +48,7 @@ static int cut_short(const char *what, Error *e)
     return error_set(e, EXIT_BAD_DATA, "%s is cut short: the file ends within its matrix", what);
 }
 
-/* Rows and columns of a compressed matrix stand behind its range. */
+/* Parses the rows and columns of a compressed matrix, which follow its range. */
 static int parse_compressed(KaldiMatrix *m, const unsigned char *bytes, size_t n, size_t *at,
                             const char *what, Error *e)
 {
@@ -84,9 +84,8 @@ static int parse_binary(KaldiMatrix *m, const unsigned char *bytes, size_t n, co
         int length = 0;
         while (length < 8 && at + (size_t)length < n && bytes[at + (size_t)length] > ' ') length++;
         if (n - at < 4 && length < 4) return cut_short(what, e);
-        return error_set(e, EXIT_BAD_DATA,
-                         "%s holds no matrix but '%.*s'; FM, DM, CM, CM2 and CM3 are read", what,
-                         length, (const char *)bytes + at);
+        return error_set(e, EXIT_BAD_DATA, "%s holds '%.*s', which is not FM, DM, CM, CM2 or CM3",
+                         what, length, (const char *)bytes + at);
     }
     m->kind = kinds[i].kind;
     if (m->kind >= KALDI_CM) {
@@ -94,11 +93,11 @@ static int parse_binary(KaldiMatrix *m, const unsigned char *bytes, size_t n, co
         if (code) return code;
     } else if (n - at < 10) {
         return cut_short(what, e);
-    } else if (!take_size(bytes, n, &at, &m->rows) || !take_size(bytes, n, &at, &m->cols)) {
+    } else if (!parse_size(bytes, n, &at, &m->rows) || !parse_size(bytes, n, &at, &m->cols)) {
         m->rows = -1;
     }
     if (m->rows < 0 || m->cols < 0)
-        return error_set(e, EXIT_BAD_DATA, "%s has a size that is none", what);
+        return error_set(e, EXIT_BAD_DATA, "%s has an invalid size", what);
     if (!m->rows != !m->cols)
         return error_set(e, EXIT_BAD_DATA, "%s has %" PRId64 " rows of %" PRId64 " numbers", what,
                          m->rows, m->cols);
@@ -140,8 +139,9 @@ static void read_columns(const KaldiMatrix *m, float *to)
 
 /* ---- numbers as text ---- */
 
-/* The token at *at, which *at then stands behind, as a number; false: it is none. */
-static bool take_number(const char **at, const char *end, float *value)
+/* Parses the token at *at as a number and moves *at past it. Returns false if it is not a
+ * number. */
+static bool parse_number(const char **at, const char *end, float *value)
 {
     static const char *const words[] = {"inf", "infinity", "nan"};
     char text[64], *rest;
@@ -161,8 +161,9 @@ static bool take_number(const char **at, const char *end, float *value)
     return !*rest;
 }
 
-/* Goes through a matrix as text; to may be NULL. *at: behind `[`, and then behind `]`. false: it is none. */
-static bool scan_text(const char **at, const char *end, int64_t *rows, int64_t *cols, float *to)
+/* Scans a matrix in text form and stores its elements at `to` unless that is NULL. *at moves from
+ * after `[` to after `]`. Returns false if it is not a matrix. */
+static bool parse_rows(const char **at, const char *end, int64_t *rows, int64_t *cols, float *to)
 {
     int64_t in_row = 0;
     *rows = *cols = 0;
@@ -179,7 +180,7 @@ static bool scan_text(const char **at, const char *end, int64_t *rows, int64_t *
             continue;
         }
         float value;
-        if (!take_number(at, end, &value)) return false;
+        if (!parse_number(at, end, &value)) return false;
         if (to) *to++ = value;
         in_row++;
     }
@@ -195,13 +196,13 @@ static int parse_text(KaldiMatrix *m, const char *bytes, size_t n, const char *w
                          "%s holds no matrix: neither binary nor text between [ and ]", what);
     m->kind = KALDI_TEXT;
     m->data = (const unsigned char *)++at;
-    if (!scan_text(&at, end, &m->rows, &m->cols, NULL)) {
+    if (!parse_rows(&at, end, &m->rows, &m->cols, NULL)) {
         if (at >= end || !memchr(at, ']', (size_t)(end - at)))
             return error_set(e, EXIT_BAD_DATA, "%s is cut short, or its matrix lacks the closing ]",
                              what);
         return error_set(
             e, EXIT_BAD_DATA,
-            "%s has something that is no number, or rows of different lengths, in row %" PRId64,
+            "%s has something that is not a number, or rows of different lengths, in row %" PRId64,
             what, m->rows + 1);
     }
     while (at < end && (*at == ' ' || *at == '\t' || *at == '\r')) at++;
@@ -226,7 +227,7 @@ void kaldi_matrix_read(const KaldiMatrix *m, float *to)
     const char *at = (const char *)m->data;
     switch (m->kind) {
     case KALDI_TEXT:
-        scan_text(&at, at + m->data_bytes, &rows, &cols, to);
+        parse_rows(&at, at + m->data_bytes, &rows, &cols, to);
         assert(rows == m->rows && cols == m->cols);
         break;
     case KALDI_F32:
@@ -255,7 +256,8 @@ void kaldi_matrix_read(const KaldiMatrix *m, float *to)
 
 /* ---- archives ---- */
 
-/* Bytes of the name at `at`: what stands before the next blank, of printable bytes. 0: there is none that is one. */
+/* Returns the length of the name at `at`, which is the printable bytes before the next blank; 0 if
+ * there is no valid name. */
 static size_t name_length(const char *at, const char *end)
 {
     size_t n = 0;
@@ -274,7 +276,7 @@ int kaldi_archive_next(const void *bytes, size_t n, size_t *at, const char *path
     size_t length = name_length(b + *at, b + n);
     if (!length)
         return error_set(e, EXIT_BAD_DATA,
-                         "%s is no archive of Kaldi: at byte %zu there is no utterance's name",
+                         "%s is not an archive of Kaldi: at byte %zu there is no utterance's name",
                          path, *at);
     snprintf(what, sizeof what, "%.4000s, utterance %.*s,", path, (int)length, b + *at);
     entry->name = b + *at;
@@ -303,7 +305,7 @@ int kaldi_archive_put(Replacement *r, const char *name, const float *values, int
 
 /* ---- lines ---- */
 
-/* The next line without its end; false: there is none. */
+/* Finds the next line, without its newline. Returns false if there is none. */
 static bool line_next(KaldiText *t, const char **line, const char **end)
 {
     if (t->at == t->end) return false;
@@ -317,9 +319,9 @@ static bool line_next(KaldiText *t, const char **line, const char **end)
     return true;
 }
 
-/* Moves *at over the blanks behind the name, which is told. */
-static int take_name(KaldiText *t, const char **at, const char *end, const char **name,
-                     size_t *bytes, Error *e)
+/* Parses the name at *at and moves *at past it and the blanks that follow. */
+static int parse_name(KaldiText *t, const char **at, const char *end, const char **name,
+                      size_t *bytes, Error *e)
 {
     *name = *at;
     *bytes = name_length(*at, end);
@@ -338,10 +340,10 @@ int kaldi_script_next(KaldiText *t, KaldiPlace *place, Error *e)
     const char *at, *end;
     *place = (KaldiPlace){.name = NULL};
     if (!line_next(t, &at, &end)) return EXIT_DONE;
-    int code = take_name(t, &at, end, &place->name, &place->name_bytes, e);
+    int code = parse_name(t, &at, end, &place->name, &place->name_bytes, e);
     if (code) return code;
     if (at == end)
-        return error_set(e, EXIT_BAD_DATA, "%s: line %" PRId64 " gives no file", t->path, t->line);
+        return error_set(e, EXIT_BAD_DATA, "%s: line %" PRId64 " names no file", t->path, t->line);
     if (end[-1] == '|' || *at == '|' || (*at == '-' && end - at == 1))
         return error_set(
             e, EXIT_BAD_DATA,
@@ -352,7 +354,7 @@ int kaldi_script_next(KaldiText *t, KaldiPlace *place, Error *e)
         return error_set(
             e, EXIT_BAD_DATA,
             "%s: line %" PRId64
-            " takes a part of a matrix; plstm reads whole ones only (copy-feats writes them)",
+            " names a part of a matrix; plstm reads whole matrices only (copy-feats writes them)",
             t->path, t->line);
     const char *digits = end;
     uint64_t offset = 0, scale = 1;
@@ -369,17 +371,18 @@ int kaldi_script_next(KaldiText *t, KaldiPlace *place, Error *e)
     if (digits == end || digits == at || digits[-1] != ':') return EXIT_DONE;
     if (!fits)
         return error_set(e, EXIT_BAD_DATA,
-                         "%s: line %" PRId64 " has an offset that no file reaches", t->path,
+                         "%s: line %" PRId64 " has an offset larger than any file", t->path,
                          t->line);
     place->path_bytes = (size_t)(digits - 1 - at);
     place->offset = offset;
     return place->path_bytes ? EXIT_DONE
-                             : error_set(e, EXIT_BAD_DATA, "%s: line %" PRId64 " gives no file",
+                             : error_set(e, EXIT_BAD_DATA, "%s: line %" PRId64 " names no file",
                                          t->path, t->line);
 }
 
-/* A whole number from 0 to KALDI_MAX_LABEL behind blanks; -1: something else stands there. */
-static int32_t take_label(const char **at, const char *end)
+/* Parses a whole number from 0 to KALDI_MAX_LABEL after blanks; returns -1 if there is something
+ * else. */
+static int32_t parse_label(const char **at, const char *end)
 {
     int32_t x = 0;
     while (*at < end && is_blank(**at)) ++*at;
@@ -394,20 +397,20 @@ int kaldi_labels_next(KaldiText *t, KaldiLabels *labels, Error *e)
     const char *at, *end;
     *labels = (KaldiLabels){.largest = -1};
     if (!line_next(t, &at, &end)) return EXIT_DONE;
-    int code = take_name(t, &at, end, &labels->name, &labels->name_bytes, e);
+    int code = parse_name(t, &at, end, &labels->name, &labels->name_bytes, e);
     if (code) return code;
     labels->ids = at;
     labels->ids_bytes = (size_t)(end - at);
     while (at < end) {
         const char *first = at;
-        int32_t id = take_label(&at, end);
+        int32_t id = parse_label(&at, end);
         if (id < 0) {
             while (first < end && is_blank(*first)) first++;
             int length = 0;
             while (first + length < end && !is_blank(first[length]) && length < 20) length++;
             return error_set(e, EXIT_BAD_DATA,
                              "%s: line %" PRId64 ", utterance %.*s, has '%.*s' for label %" PRId64
-                             ", which is no whole number from 0 to %d",
+                             ", which is not a whole number from 0 to %d",
                              t->path, t->line, (int)labels->name_bytes, labels->name, length, first,
                              labels->n + 1, KALDI_MAX_LABEL);
         }
@@ -420,7 +423,7 @@ int kaldi_labels_next(KaldiText *t, KaldiLabels *labels, Error *e)
 void kaldi_labels_read(const KaldiLabels *labels, int32_t *to)
 {
     const char *at = labels->ids, *end = at + labels->ids_bytes;
-    for (int64_t i = 0; i < labels->n; i++) to[i] = take_label(&at, end);
+    for (int64_t i = 0; i < labels->n; i++) to[i] = parse_label(&at, end);
 }
 
 int kaldi_phone_next(KaldiText *t, KaldiPhone *phone, Error *e)
@@ -429,9 +432,9 @@ int kaldi_phone_next(KaldiText *t, KaldiPhone *phone, Error *e)
     const char *at, *end;
     *phone = (KaldiPhone){.name = NULL};
     if (!line_next(t, &at, &end)) return EXIT_DONE;
-    int code = take_name(t, &at, end, &phone->name, &phone->name_bytes, e);
+    int code = parse_name(t, &at, end, &phone->name, &phone->name_bytes, e);
     if (code) return code;
-    phone->id = take_label(&at, end);
+    phone->id = parse_label(&at, end);
     while (at < end && is_blank(*at)) at++;
     phone->silence = (size_t)(end - at) == strlen(silence) && !memcmp(at, silence, strlen(silence));
     if (phone->id < 0 || (at < end && !phone->silence))

@@ -39,7 +39,7 @@ int32_t pairs_word(const Vocab *v, const char *word, size_t length)
 
 /* ---- a file ---- */
 
-/* One side of a split, whole. */
+/* One language of a split, as a whole. */
 typedef struct Text {
     char *bytes;
     int64_t n, lines;
@@ -47,7 +47,7 @@ typedef struct Text {
     char path[4400];
 } Text;
 
-/* End of the line that begins at `from`: its newline or the text's end. */
+/* Returns the end of the line that begins at `from`: its newline or the text's end. */
 static int64_t line_end(const Text *t, int64_t from)
 {
     const char *end = memchr(t->bytes + from, '\n', (size_t)(t->n - from));
@@ -101,7 +101,7 @@ static int text_read(Text *t, Error *e)
 
 /* ---- a split ---- */
 
-/* The texts of a split; freed by the caller, also on failure. */
+/* Reads the texts of a split. The caller frees them, also on failure. */
 static int split_texts(const PairsOptions *o, int number, const char *name, bool synthetic,
                        Text text[SIDES], Error *e)
 {
@@ -126,9 +126,9 @@ static int split_texts(const PairsOptions *o, int number, const char *name, bool
         const char *path = text[side].path;
         if (stat(path, &file))
             return error_set(e, EXIT_BAD_DATA,
-                             "'%s' cannot be opened, which the lines of '%s' need: %s", path,
+                             "'%s', the translation of '%s', cannot be opened: %s", path,
                              text[!side].path, strerror(errno));
-        if (!S_ISREG(file.st_mode)) /* a pipe that nobody writes to would wait for ever */
+        if (!S_ISREG(file.st_mode)) /* opening a FIFO that has no writer would wait forever */
             return error_set(e, EXIT_BAD_DATA, "'%s' is %s, not a text file", path,
                              S_ISDIR(file.st_mode)    ? "a folder"
                              : S_ISFIFO(file.st_mode) ? "a pipe"
@@ -157,7 +157,7 @@ static int count_words(const Text *t, int64_t min_count, Vocab *v, Error *e)
     return code;
 }
 
-/* Words of the line bytes[at .. end), their ids into ids where that is not NULL. */
+/* Counts the words of the line bytes[at .. end) and stores their ids unless ids is NULL. */
 static int64_t line_words(const Text *t, int64_t at, int64_t end, const Vocab *v, int32_t *ids,
                           int64_t *unknown)
 {
@@ -205,7 +205,8 @@ static int split_rows(PairSplit *s, const Text text[SIDES], const Vocab *vocab, 
     return EXIT_DONE;
 }
 
-/* Reads split `number` and makes its rows; the vocabularies first, where this is the text that they are made from. */
+/* Reads split `number` and makes its rows. If the vocabularies are built from this split, they are
+ * built first. */
 static int split_load(Pairs *p, int number, Error *e)
 {
     const PairsOptions *o = &p->o;
@@ -215,7 +216,7 @@ static int split_load(Pairs *p, int number, Error *e)
     for (int side = 0; !code && side < SIDES && !p->vocab[side].V; side++)
         code = count_words(&text[side], o->min_count, &p->vocab[side], e);
     if (!code && p->vocab[0].V > INT32_MAX - p->vocab[1].V)
-        code = error_set(e, EXIT_BAD_DATA, "the vocabularies have more than %d types together",
+        code = error_set(e, EXIT_BAD_DATA, "the vocabularies together have more than %d types",
                          INT32_MAX);
     if (!code) code = split_rows(s, text, p->vocab, o->forward, e);
     s->read = !code;
@@ -227,7 +228,7 @@ static int split_load(Pairs *p, int number, Error *e)
     return code;
 }
 
-/* ---- which splits there are ---- */
+/* ---- finding the splits ---- */
 
 static int split_add(Pairs *p, const char *name, size_t length, Error *e)
 {
@@ -257,7 +258,7 @@ static bool is_there(const PairsOptions *o, const char *name)
     return false;
 }
 
-/* Every name that begins with test and ends with a language. */
+/* Lists every name that begins with test and ends with a language. */
 static int tests_list(Pairs *p, const PairsOptions *o, DIR *folder, Error *e)
 {
     int code = EXIT_DONE;
@@ -288,9 +289,9 @@ static int splits_list(Pairs *p, const PairsOptions *o, Error *e)
     const char *valid = valid_names[0];
     if (!folder)
         return error_set(e, EXIT_BAD_DATA,
-                         "cannot open the data folder '%s': %s (it must hold train.%s, train.%s "
-                         "and the like; the word "
-                         "synthetic stands for the built-in corpus)",
+                         "cannot open the data folder '%s': %s (a data folder holds "
+                         "train.%s, train.%s and so on; the name synthetic stands for the "
+                         "built-in corpus)",
                          o->dir, strerror(errno), o->language[0], o->language[1]);
     for (int i = 2; i >= 0; i--)
         if (is_there(o, valid_names[i])) valid = valid_names[i];
@@ -307,6 +308,11 @@ static int synthetic_list(Pairs *p, Error *e)
 {
     static const char *const name[] = {"train", "valid", "test"};
     int code = EXIT_DONE;
+    for (int side = 0; side < SIDES; side++)
+        if (p->o.language[side])
+            return error_set(e, EXIT_USAGE,
+                             "--%s is for folders only: the built-in corpus has one language pair",
+                             side_name[side]);
     for (int i = 0; !code && i < 3; i++) code = split_add(p, name[i], strlen(name[i]), e);
     return code;
 }
@@ -318,14 +324,15 @@ static int languages_check(const PairsOptions *o, Error *e)
     for (int side = 0; side < SIDES; side++) {
         snprintf(sentence, sizeof sentence, takes, side_name[side]);
         if (!o->language[side])
-            return error_set(e, EXIT_USAGE, "--%s takes %s, and is missing", side_name[side],
+            return error_set(e, EXIT_USAGE, "--%s is required; it takes %s", side_name[side],
                              sentence);
         if (!*o->language[side] || strchr(o->language[side], '/'))
             return error_set(e, EXIT_USAGE, "--%s takes %s, not '%s'", side_name[side], sentence,
                              o->language[side]);
     }
     if (!strcmp(o->language[0], o->language[1]))
-        return error_set(e, EXIT_USAGE, "--source and --target take two languages, not twice %s",
+        return error_set(e, EXIT_USAGE,
+                         "--source and --target must be different languages; both are %s",
                          o->language[0]);
     return EXIT_DONE;
 }

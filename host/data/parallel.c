@@ -12,15 +12,15 @@
 const int64_t parallel_pairs[PARALLEL_SPLITS] = {4000, 500, 1000};
 
 enum { NOUNS = 24, ADJECTIVES = 10, VERBS = 12, PREPOSITIONS = 4, ADVERBS = 6 };
-enum { NOUN_WORDS = 3, OTHER_WORDS = 2 }; /* that the translator chooses from */
+enum { NOUN_WORDS = 3, OTHER_WORDS = 2 }; /* choices of the translator */
 enum { WORD_BYTES = 16, MAX_WORDS = 16 };
 
 static const uint64_t seed = 14092329;
-enum { SUB_TEXT = 300 }; /* + split: Philox streams of the seed that synthetic.c leaves */
+enum { SUB_TEXT = 300 }; /* + split: Philox streams that synthetic.c does not use */
 
 /* ---- words ---- */
 
-/* A stem of two syllables, different for each i < 140 and each family of consonants. */
+/* Writes a stem of two syllables, distinct for each i < 140 and each family of consonants. */
 static void stem(char *out, const char *consonants, int i)
 {
     static const char vowel[] = "aeiou";
@@ -47,7 +47,8 @@ typedef struct NounPhrase {
 typedef struct Sentence {
     NounPhrase subject, object, other;
     int verb, preposition,
-        adverb; /* preposition, adverb -1: none; without preposition `other` is nothing */
+        /* preposition, adverb -1: none; without a preposition `other` is not used */
+        adverb;
 } Sentence;
 
 typedef struct Words {
@@ -152,7 +153,8 @@ static void target_other(Layout *l, const Sentence *s)
     target_phrase(l, &s->other);
 }
 
-/* The phrase with the preposition, if any, stands before the subject or behind the object. */
+/* Lays out a sentence. The phrase with the preposition, if any, stands before the subject or after
+ * the object. */
 static void layout_make(Layout *l, const Sentence *s, bool other_first)
 {
     l->n = 0;
@@ -175,7 +177,7 @@ static void words_split(Words *w, const char *line)
     while (*line) {
         size_t length = strcspn(line, " ");
         if (w->n == MAX_WORDS || length >= WORD_BYTES) {
-            w->n = 0; /* no sentence of either language */
+            w->n = 0; /* not a sentence of either language */
             return;
         }
         char *word = next(w);
@@ -198,8 +200,8 @@ static double layout_probability(const Layout *l, const Words *w)
     return p;
 }
 
-/* Number i < n whose word stands at w->word[*at], which is then passed; -1: none. */
-static int word_parse(const Words *w, int *at, void (*make)(char *, int, bool), bool plural, int n)
+/* Finds the number i < n whose word stands at w->word[*at], and moves *at past it; -1: none. */
+static int parse_word(const Words *w, int *at, void (*make)(char *, int, bool), bool plural, int n)
 {
     char word[WORD_BYTES];
     for (int i = 0; *at < w->n && i < n; i++) {
@@ -211,7 +213,7 @@ static int word_parse(const Words *w, int *at, void (*make)(char *, int, bool), 
     return -1;
 }
 
-static int listed_parse(const Words *w, int *at, const char *const *list, int n)
+static int parse_listed(const Words *w, int *at, const char *const *list, int n)
 {
     for (int i = 0; *at < w->n && i < n; i++) {
         if (strcmp(list[i], w->word[*at])) continue;
@@ -221,26 +223,26 @@ static int listed_parse(const Words *w, int *at, const char *const *list, int n)
     return -1;
 }
 
-static bool phrase_parse(const Words *w, int *at, NounPhrase *p)
+static bool parse_phrase(const Words *w, int *at, NounPhrase *p)
 {
-    int determiner = listed_parse(w, at, source_determiner, 4);
+    int determiner = parse_listed(w, at, source_determiner, 4);
     p->plural = determiner & 1;
     p->definite = determiner >> 1 & 1;
-    p->adjective = word_parse(w, at, source_adjective, false, ADJECTIVES);
-    p->noun = word_parse(w, at, source_noun, p->plural, NOUNS);
+    p->adjective = parse_word(w, at, source_adjective, false, ADJECTIVES);
+    p->noun = parse_word(w, at, source_noun, p->plural, NOUNS);
     return determiner >= 0 && p->noun >= 0;
 }
 
-/* A source sentence read back; false: it is none. */
-static bool source_parse(const Words *w, Sentence *s)
+/* Parses a source sentence. Returns false if it is not one. */
+static bool parse_source(const Words *w, Sentence *s)
 {
     int at = 0;
-    if (!phrase_parse(w, &at, &s->subject)) return false;
-    s->verb = word_parse(w, &at, source_verb, s->subject.plural, VERBS);
-    if (s->verb < 0 || !phrase_parse(w, &at, &s->object)) return false;
-    s->preposition = listed_parse(w, &at, source_preposition, PREPOSITIONS);
-    if (s->preposition >= 0 && !phrase_parse(w, &at, &s->other)) return false;
-    s->adverb = word_parse(w, &at, source_adverb, false, ADVERBS);
+    if (!parse_phrase(w, &at, &s->subject)) return false;
+    s->verb = parse_word(w, &at, source_verb, s->subject.plural, VERBS);
+    if (s->verb < 0 || !parse_phrase(w, &at, &s->object)) return false;
+    s->preposition = parse_listed(w, &at, source_preposition, PREPOSITIONS);
+    if (s->preposition >= 0 && !parse_phrase(w, &at, &s->other)) return false;
+    s->adverb = parse_word(w, &at, source_adverb, false, ADVERBS);
     return at == w->n;
 }
 
@@ -250,7 +252,7 @@ double parallel_nats(const char *source, const char *target)
     Sentence s;
     Layout behind, first;
     words_split(&w, source);
-    if (!source_parse(&w, &s)) return NAN;
+    if (!parse_source(&w, &s)) return NAN;
     words_split(&w, target);
     layout_make(&behind, &s, false);
     layout_make(&first, &s, true);
@@ -262,10 +264,10 @@ double parallel_nats(const char *source, const char *target)
 /* ---- drawing ---- */
 
 typedef struct Draws {
-    uint64_t sub, q; /* next number, counted from the sentence's first */
+    uint64_t sub, q; /* q: index of the next number of the sentence */
 } Draws;
 
-/* 0 .. n-1, each alike. */
+/* Draws one of 0 .. n-1 with equal probability. */
 static int draw(Draws *d, int n)
 {
     uint64_t i = d->q++;
@@ -273,7 +275,8 @@ static int draw(Draws *d, int n)
     return (int)(word * (uint64_t)n >> 32);
 }
 
-/* A statement a draw: the elements of an initialiser have no order. */
+/* Each draw has a statement of its own, since the order of an initialiser's elements is not
+ * defined. */
 static NounPhrase draw_phrase(Draws *d)
 {
     NounPhrase p;
@@ -298,7 +301,7 @@ static Sentence draw_sentence(Draws *d)
     return s;
 }
 
-/* Writes a word and what stands behind it; returns where the next one goes. */
+/* Writes a word and what follows it; returns where the next word goes. */
 static char *put_word(char *at, const char *word, bool last)
 {
     size_t n = strlen(word);

@@ -12,7 +12,8 @@ const int64_t scenes_images[IMAGE_SPLITS] = {1000, 300, 500};
 const int64_t scenes_captions[IMAGE_SPLITS] = {3, 3, 5};
 
 static const uint64_t seed = 14092329;
-/* Philox streams of the seed that synthetic.c and parallel.c leave; counters are multiples of the image's number. */
+/* Philox streams that synthetic.c and parallel.c do not use; counters are multiples of the image's
+ * number. */
 enum { SUB_SCENE = 400, SUB_NOISE, SUB_FILTERS, SUB_CAPTION };
 enum { MAX_CAPTIONS = 8, CAPTION_DRAWS = 64, SCENE_DRAWS = 64 };
 
@@ -26,10 +27,10 @@ int64_t scenes_count(void)
 /* ---- drawing at random ---- */
 
 typedef struct Draws {
-    uint64_t sub, q; /* number of the next draw */
+    uint64_t sub, q; /* q: index of the next draw */
 } Draws;
 
-/* 0 .. n-1, each alike. */
+/* Draws one of 0 .. n-1 with equal probability. */
 static int draw(Draws *d, int n)
 {
     uint64_t i = d->q++;
@@ -81,7 +82,7 @@ void scenes_scene(int64_t image, Scene *s)
 
 /* ---- pictures ---- */
 
-/* Whether the pixel that is dx, dy off the middle belongs to a shape of radius r. */
+/* Returns whether a shape of radius r covers the pixel at (dx, dy) from its centre. */
 static bool covers(int shape, int r, int dx, int dy)
 {
     int ax = abs(dx), ay = abs(dy);
@@ -105,7 +106,7 @@ void scenes_picture(int64_t image, uint8_t *pixels)
                 if (covers(o->shape, scene_radius(o), x - o->x, y - o->y))
                     rgb = scene_colour_rgb(o->colour);
             }
-            /* One block of random words a pixel: a word for each of its three values. */
+            /* One block of random words per pixel: one word for each of its three values. */
             int n = y * SCENE_SIZE + x;
             PhiloxBlock random = philox_block(seed, SUB_NOISE, N * (uint64_t)image + (uint64_t)n);
             for (int c = 0; c < 3; c++) {
@@ -118,13 +119,14 @@ void scenes_picture(int64_t image, uint8_t *pixels)
 
 /* ---- features ---- */
 
-enum {
-    LEVEL = 48
-}; /* of a pixel that a filter does not see: a dark grey, so that grounds weigh little */
-enum { SCENE_VALID = SCENE_POOLED * SCENE_POOL }; /* places of a filter a side */
+/* The value of a pixel that a filter does not see: a dark grey, so that the ground has little
+ * weight. */
+enum { LEVEL = 48 };
+enum { SCENE_VALID = SCENE_POOLED * SCENE_POOL }; /* positions of a filter per side */
 
-/* Weights (SCENE_FILTERS, 3, SCENE_FIELD, SCENE_FIELD), whole numbers from -8 to 8. They and all sums below stay under 2^24 and so
- * are exact as floats, in whatever order they are added: floats because CPUs multiply those fastest. */
+/* Weights (SCENE_FILTERS, 3, SCENE_FIELD, SCENE_FIELD), whole numbers from -8 to 8. They and all
+ * sums below stay under 2^24, so they are exact as floats in whatever order they are added. Floats
+ * are used because CPUs multiply them fastest. */
 typedef struct Filters {
     float weight[SCENE_FILTERS][3][SCENE_FIELD][SCENE_FIELD];
 } Filters;
@@ -139,10 +141,11 @@ static void filters_draw(Filters *f)
                     f->weight[k][c][y][x] = (float)(draw(&d, 17) - 8);
 }
 
-/* A picture as filters read it, (3, SCENE_SIZE, SCENE_SIZE). */
+/* A picture as the filters read it, (3, SCENE_SIZE, SCENE_SIZE). */
 typedef float Levels[3][SCENE_SIZE][SCENE_SIZE];
 
-/* Sums of a filter over the squares of a picture: at most 3 * 25 * 8 * 255 in a place, and SCENE_POOL^2 times that in a square. */
+/* Sums a filter over the squares of a picture: at most 3 * 25 * 8 * 255 per position, and
+ * SCENE_POOL^2 times that per square. */
 static void filter_apply(const float weight[3][SCENE_FIELD][SCENE_FIELD], const Levels levels,
                          int32_t *out)
 {
@@ -183,8 +186,9 @@ void scenes_sums(const uint8_t *pixels, int32_t *sums)
     sums_by(&f, pixels, sums);
 }
 
-/* Column k of sums (n, SCENE_F) to the features: less its mean over the training images and divided by its standard deviation there.
- * Whole numbers up to the last steps: squares below 2^45, their sum below 2^56. */
+/* Standardises column k of sums (n, SCENE_F) into the features: subtracts its mean over the
+ * training images and divides by its standard deviation there. All but the last steps are in whole
+ * numbers: squares below 2^45, their sum below 2^56. */
 static void standardise(const int32_t *sums, int64_t n, int k, float *features)
 {
     int64_t train = scenes_images[IMAGES_TRAIN], sum = 0, squares = 0;
@@ -222,7 +226,7 @@ float *scenes_all_features(void)
 
 /* ---- the annotator's words ---- */
 
-/* One of two or three phrases. */
+/* A choice among two or three phrases. */
 typedef struct Choice {
     int n;
     const char *phrase[3];
@@ -248,7 +252,8 @@ static const Choice intro = {3, {"", "there is", "we see"}}, article = {2, {"a",
                     ground_words[SCENE_GROUNDS] = {
                         {2, {"black", "dark"}}, {2, {"grey", "plain"}}, {2, {"brown", "earthen"}}};
 
-/* How two objects lie to each other: by column, by row. NULL: not. */
+/* Returns the words for how two objects lie to each other, by column or by row; NULL: they do not
+ * differ in it. */
 static const Choice *relation(const SceneObject *a, const SceneObject *b, bool by_row)
 {
     if (by_row) return a->row == b->row ? NULL : &row_words[a->row > b->row];
@@ -323,10 +328,11 @@ int scenes_texts(ImageTexts *t, Error *e)
     return code;
 }
 
-/* ---- the exact probability: the words read back, part by part ---- */
+/* ---- the exact probability: the words are parsed back, part by part ---- */
 
-/* Whether the words of a phrase stand at *at, which then passes them and the space behind. */
-static bool take(const char **at, const char *phrase)
+/* Returns whether the words of a phrase stand at *at, and moves *at past them and the following
+ * space. */
+static bool accept(const char **at, const char *phrase)
 {
     size_t n = strlen(phrase);
     if (strncmp(*at, phrase, n) || ((*at)[n] && (*at)[n] != ' ')) return false;
@@ -334,20 +340,21 @@ static bool take(const char **at, const char *phrase)
     return true;
 }
 
-/* Probability of the phrase of a choice that stands at *at, which is passed; 0: none does. */
-static double take_choice(const char **at, const Choice *c)
+/* Returns the probability of the phrase of a choice that stands at *at, and moves *at past it; 0 if
+ * none does. */
+static double parse_choice(const char **at, const Choice *c)
 {
     for (int i = 0; i < c->n; i++)
-        if (*c->phrase[i] && take(at, c->phrase[i])) return choice_p(c, i);
+        if (*c->phrase[i] && accept(at, c->phrase[i])) return choice_p(c, i);
     return *c->phrase[0] ? 0 : choice_p(c, 0);
 }
 
-static double take_object(const char **at, const SceneObject *o)
+static double parse_object(const char **at, const SceneObject *o)
 {
-    double p = take_choice(at, &article), size = take_choice(at, &size_words[o->large]);
-    p *= size > 0 ? 0.5 * size : 0.5; /* no word of size is a word of colour */
-    p *= take_choice(at, &colour_words[o->colour]);
-    return p * take_choice(at, &shape_words[o->shape]);
+    double p = parse_choice(at, &article), size = parse_choice(at, &size_words[o->large]);
+    p *= size > 0 ? 0.5 * size : 0.5; /* no size word is a colour word */
+    p *= parse_choice(at, &colour_words[o->colour]);
+    return p * parse_choice(at, &shape_words[o->shape]);
 }
 
 double scene_nats(const Scene *s, const char *caption)
@@ -356,17 +363,17 @@ double scene_nats(const Scene *s, const char *caption)
     for (int first = 0; first < SCENE_OBJECTS; first++) {
         const char *at = caption;
         const SceneObject *a = &s->object[first], *b = &s->object[!first];
-        double p = take_choice(&at, &intro) / SCENE_OBJECTS;
-        p *= take_object(&at, a);
+        double p = parse_choice(&at, &intro) / SCENE_OBJECTS;
+        p *= parse_object(&at, a);
         for (int by_row = 0; p > 0 && by_row < 2; by_row++) {
             const Choice *words = relation(a, b, by_row);
             const char *behind = at;
             if (!words) continue;
-            double here = p * (relation(a, b, !by_row) ? 0.5 : 1) * take_choice(&behind, words);
+            double here = p * (relation(a, b, !by_row) ? 0.5 : 1) * parse_choice(&behind, words);
             if (here == 0) continue;
-            here *= take_object(&behind, b);
-            here *=
-                take(&behind, "on") ? 0.25 * take_choice(&behind, &ground_words[s->ground]) : 0.75;
+            here *= parse_object(&behind, b);
+            here *= accept(&behind, "on") ? 0.25 * parse_choice(&behind, &ground_words[s->ground])
+                                          : 0.75;
             if (!*behind) sum += here;
         }
     }

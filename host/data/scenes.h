@@ -1,18 +1,23 @@
-/* scenes: the built-in images and captions: drawings of two coloured shapes, and an annotator who describes them and
- * is known exactly, so that the best possible perplexity of a caption given its scene is known too.
+/* scenes: the built-in images and captions: drawings of two coloured shapes, and an annotator who
+ * describes them. The annotator's distribution is known exactly, so that the best possible
+ * perplexity of a caption given its scene is known, too.
  *
- *   scene     shapes in different cells of a grid of 2 x 2, each a ring, square or cross, in different ones of
- *             four colours, small or large, on a black, grey or brown ground
- *   picture   SCENE_SIZE x SCENE_SIZE pixels of red, green and blue; the shapes stand a little off the middle of their cells,
- *             and every pixel has noise, so that no two pictures of a scene are alike
- *   features  of the pixels by a fixed random convolution: SCENE_FILTERS filters of 5 x 5 x 3 drawn once, rectified, added up
- *             over squares of 6 x 6, in whole numbers, so that every machine computes the same; then standardised
+ *   scene     shapes in different cells of a grid of 2 x 2, each a ring, square or cross, in
+ *             different ones of four colours, small or large, on a black, grey or brown ground
+ *   picture   SCENE_SIZE x SCENE_SIZE pixels of red, green and blue; the shapes stand slightly off
+ *             the centres of their cells, and every pixel has noise, so that no two pictures of a
+ *             scene are equal
+ *   features  of the pixels by a fixed random convolution: SCENE_FILTERS filters of 5 x 5 x 3,
+ *             drawn once, rectified and summed over squares of 6 x 6, in whole numbers, so that
+ *             every machine computes the same; then standardised
  *   caption   there is a big crimson hoop left of one tiny azure box on brown
  *
- * What the annotator chooses, each with a fixed probability and independently of all else: which shape to begin with; how to begin (nothing 1/2, "there is" 1/4, "we see" 1/4); for each shape the article (a 3/4, one 1/4), whether to
- * say its size (1/2), and among synonyms of size and colour (3/4, 1/4) and of shape (1/2, 1/4, 1/4); to relate them by column or
- * by row where both differ (1/2), and the synonym of that (3/4, 1/4); whether to name the
- * ground (1/4), and by which word (3/4, 1/4). */
+ * The annotator chooses the following with fixed probabilities, independently of all else: the
+ * shape to begin with; the opening (nothing 1/2, "there is" 1/4, "we see" 1/4); for each shape the
+ * article (a 3/4, one 1/4), whether to give its size (1/2), and synonyms of size and colour (3/4,
+ * 1/4) and of shape (1/2, 1/4, 1/4); whether to relate the shapes by column or by row if both
+ * differ (1/2), and the synonym of the relation (3/4, 1/4); whether to name the ground (1/4), and
+ * by which word (3/4, 1/4). */
 #ifndef PLSTM_SCENES_H
 #define PLSTM_SCENES_H
 
@@ -23,10 +28,10 @@
 #include "host/base/error.h"
 #include "image_texts.h"
 
-enum { SCENE_SIZE = 28, SCENE_OBJECTS = 2, SCENE_GRID = 2 /* cells a side */ };
+enum { SCENE_SIZE = 28, SCENE_OBJECTS = 2, SCENE_GRID = 2 /* cells per side */ };
 enum { SCENE_FILTERS = 48, SCENE_FIELD = 5, SCENE_POOL = 6 };
 enum {
-    SCENE_POOLED = (SCENE_SIZE - SCENE_FIELD + 1) / SCENE_POOL, /* squares a side */
+    SCENE_POOLED = (SCENE_SIZE - SCENE_FIELD + 1) / SCENE_POOL, /* squares per side */
     SCENE_F = SCENE_FILTERS * SCENE_POOLED * SCENE_POOLED,
 };
 enum { SCENE_SHAPES = 3, SCENE_COLOURS = 4, SCENE_GROUNDS = 3 };
@@ -35,7 +40,7 @@ typedef struct SceneObject {
     int shape, colour;
     bool large;
     int column, row; /* of the grid, from the upper left */
-    int x, y;        /* pixel of the middle */
+    int x, y;        /* pixel of the centre */
 } SceneObject;
 
 typedef struct Scene {
@@ -44,13 +49,15 @@ typedef struct Scene {
 } Scene;
 
 extern const int64_t scenes_images[IMAGE_SPLITS],
-    scenes_captions[IMAGE_SPLITS]; /* captions of each image */
+    scenes_captions[IMAGE_SPLITS]; /* captions per image */
 int64_t scenes_count(void);        /* images of all splits: train first, then valid, then test */
 
-/* The scene of an image. Fixed seed: the same on every machine, as all below. */
+/* Makes the scene of an image. The seed is fixed, so it is the same on every machine, as is
+ * everything below. */
 void scenes_scene(int64_t image, Scene *s);
 
-/* Radius in pixels; names for people and files: "circle", "red", "black"; RGB of a colour and of a ground, 8 bits each. */
+/* The radius in pixels; names for people and files: "circle", "red", "black"; the RGB of a colour
+ * and of a ground, 8 bits each. */
 int scene_radius(const SceneObject *o);
 const char *scene_shape_name(int shape);
 const char *scene_colour_name(int colour);
@@ -58,24 +65,25 @@ const char *scene_ground_name(int ground);
 uint32_t scene_colour_rgb(int colour);
 uint32_t scene_ground_rgb(int ground);
 
-/* The picture of an image: pixels (3, SCENE_SIZE, SCENE_SIZE), red, green, blue. */
+/* Draws the picture of an image: pixels (3, SCENE_SIZE, SCENE_SIZE), red, green, blue. */
 void scenes_picture(int64_t image, uint8_t *pixels);
-/* What the filters give of a picture, (SCENE_F): filter by filter, rows from above; the sum over each square. */
+/* Computes the filters' sums over each square of a picture, (SCENE_F): filter by filter, rows from
+ * the top. */
 void scenes_sums(const uint8_t *pixels, int32_t *sums);
-/* Features of every image, malloc'd (scenes_count, SCENE_F): those sums, shifted and scaled to mean 0 and variance 1 over the
- * training images. NULL when memory ran out. */
+/* Computes the features of every image, allocated by malloc (scenes_count, SCENE_F): those sums,
+ * standardised to mean 0 and variance 1 over the training images. NULL: memory ran out. */
 float *scenes_all_features(void);
 
-/* Caption number k of an image, words with one space between them. */
-enum { SCENE_CAPTION = 256 /* bytes that are enough */ };
+/* Writes caption number k of an image, words separated by one space. */
+enum { SCENE_CAPTION = 256 /* bytes that suffice */ };
 void scenes_caption(int64_t image, int64_t k, char caption[SCENE_CAPTION]);
-/* Every image and caption, into an empty list. */
+/* Makes every image and caption, into an empty list. */
 int scenes_texts(ImageTexts *t, Error *e);
 
-/* -log of the probability that the annotator describes a scene so; INFINITY where never. */
+/* Returns -log of the probability that the annotator describes a scene so; INFINITY if never. */
 double scene_nats(const Scene *s, const char *caption);
-/* Their sum over the captions of a split: divided by the words and ends of captions, the log of the best possible
- * perplexity. */
+/* Sums that over the captions of a split. Divided by the number of words and ends of captions, it
+ * is the log of the best possible perplexity. */
 double scenes_best(ImageSplit split);
 
 #endif

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Grows an array to hold n elements of `size` bytes; NULL when memory ran out. */
+/* Grows an array to hold n elements of `size` bytes. Returns NULL if memory ran out. */
 static void *grown(void *array, int64_t n, size_t size) { return realloc(array, (size_t)n * size); }
 
 int sequences_append(Sequences *s, int64_t length, Error *e)

@@ -1,5 +1,5 @@
-/* sequences: the rows of one split of a task that is not language modelling (TASKS 1), in file order: per
- * position the input's id and the target, as a Batch has them. */
+/* sequences: the rows of one split of a task other than language modelling (TASKS 1), in file
+ * order: for each position the input's id and the target, as in a Batch. */
 #ifndef PLSTM_SEQUENCES_H
 #define PLSTM_SEQUENCES_H
 
@@ -14,16 +14,16 @@ typedef struct Sequences {
     int64_t n;
     int64_t *offset;        /* (n + 1): sequence i has positions offset[i] .. offset[i+1] - 1 */
     int32_t *ids, *targets; /* (offset[n]) */
-    /* Where there are features: position number k (from 0) of sequence i that takes one has row first_row[i] + k of
-     * features (_,F). Both the caller's; NULL: there are none. */
+    /* If there are features, position number k (from 0) of sequence i that reads a row has row
+     * first_row[i] + k of features (_,F). The caller owns both; NULL: there are none. */
     const float *features;
     const int64_t *first_row;
     int64_t F;
     int64_t cap, cap_positions;
 } Sequences;
 
-/* Room for one more sequence of `length` positions, which the caller fills at s->ids + s->offset[s->n - 1]
- * and s->targets alike. */
+/* Makes room for one more sequence of `length` positions, which the caller fills at s->ids +
+ * s->offset[s->n - 1] and s->targets alike. */
 int sequences_append(Sequences *s, int64_t length, Error *e);
 void sequences_free(Sequences *s);
 
@@ -32,11 +32,11 @@ static inline int64_t sequences_length(const Sequences *s, int64_t i)
     return s->offset[i + 1] - s->offset[i];
 }
 
-/* How many sequences are longer than max_length (0: none). */
+/* Counts the sequences longer than max_length (0: none). */
 int64_t sequences_longer(const Sequences *s, int64_t max_length);
 
-/* Adds a split to the corpus hash (TASKS 3): per sequence its number of positions, ids, targets, all int32
- * little-endian. */
+/* Adds a split to the corpus hash (TASKS 3): for each sequence its number of positions, ids and
+ * targets, all as little-endian int32. */
 void sequences_hash(const Sequences *s, SHA2_CTX *sha);
 
 #endif

@@ -4,11 +4,11 @@
 
 #include "corpus.h"
 
-/* Reads the folder `name` (corpus_read_folder says what is refused), or makes the built-in corpus where name is
- * "synthetic", under the vocabulary that `how` asks for. */
+/* Reads the folder `name` (corpus_read_folder lists what is refused), or makes the built-in corpus
+ * if name is "synthetic", with the vocabulary that `how` asks for. */
 int corpus_read(Corpus *c, const char *name, const CorpusRead *how, Error *e);
 
-/* The same for all three splits; vocab NULL: the vocabulary is built from train. */
+/* Reads all three splits. vocab NULL: the vocabulary is built from train. */
 int corpus_load(Corpus *c, const char *name, const Vocab *vocab, Error *e);
 
 #endif

@@ -14,8 +14,8 @@ static const uint64_t seed = 14092329;
 enum {
     SUB_VOICE = 400,
     SUB_SPEECH = 401
-}; /* + split: Philox streams of the seed that the other generators leave */
-enum { WORDS_PER_UTTERANCE = 8192 }; /* of a stream: more than its draws */
+}; /* + split: Philox streams that the other generators do not use */
+enum { WORDS_PER_UTTERANCE = 8192 }; /* of a stream: more than an utterance draws */
 static const double deviation = 1.6; /* of the noise; formants are up to 3 high */
 enum { SILENCE_HOLD = 28 };          /* in 32nds */
 
@@ -29,7 +29,7 @@ static uint32_t draw_word(Draws *d)
     return philox_block(seed, d->sub, i >> 2).word[i & 3];
 }
 
-/* 0 .. n-1, each alike. */
+/* Draws one of 0 .. n-1 with equal probability. */
 static int draw(Draws *d, int n) { return (int)((uint64_t)draw_word(d) * (uint64_t)n >> 32); }
 
 /* 0 < x < 1 */
@@ -52,7 +52,7 @@ static void formants_draw(Draws *d, Formant f[SPEECH_V][FORMANTS])
             double place = low[k] + width[k] * draw_unit(d), glide = 3 * (draw_unit(d) - 0.5);
             double height = 1.2 + 1.8 * draw_unit(d);
             for (int s = 0; s < SPEECH_STATES;
-                 s++) /* it glides past its place, and is loudest there */
+                 s++) /* it passes through its place in the middle state, where it is loudest */
                 f[1 + SPEECH_STATES * p + s][k] =
                     (Formant){place + glide * (s - 1), height * (s == 1 ? 1 : 0.75)};
         }
@@ -100,7 +100,7 @@ void speech_name(int32_t label, char name[16])
 
 /* ---- utterances ---- */
 
-/* Where in the words an utterance is; word -1: in silence. */
+/* The position of an utterance within the words; word -1: in silence. */
 typedef struct Position {
     int word, phone, state;
 } Position;
@@ -119,7 +119,7 @@ static Position next_of(const SpeechVoice *v, Position p, Draws *d)
     return (Position){draw(d, SPEECH_WORDS), 0, 0};
 }
 
-/* Two independent normal numbers (Box and Muller). */
+/* Draws two independent normal numbers (Box and Muller). */
 static void draw_normal(Draws *d, double x[2])
 {
     double radius = sqrt(-2 * log(draw_unit(d))), angle = 2 * pi * draw_unit(d);
@@ -151,7 +151,7 @@ int64_t speech_utterance(const SpeechVoice *v, int split, int64_t i, float *feat
 
 /* ---- the posterior ---- */
 
-/* The words' states in a row: silence, then word by word. */
+/* All states in one row: silence, then word by word. */
 enum { POSITIONS = 1 + SPEECH_WORDS * SPEECH_WORD_PHONES * SPEECH_STATES };
 
 typedef struct Chain {
@@ -176,10 +176,11 @@ static void chain_make(const SpeechVoice *v, Chain *c)
             }
 }
 
-/* Probabilities of the positions one frame on. */
+/* Advances the probabilities of the positions by one frame. */
 static void chain_step(const Chain *c, const double *now, double *next)
 {
-    double begin = now[0] * (1 - c->hold[0]), ended = 0; /* a word begins; a word has ended */
+    double begin = now[0] * (1 - c->hold[0]),
+           ended = 0; /* probability that a word begins; that a word has ended */
     for (int i = 1; i < c->n; i++)
         if (c->last[i]) ended += now[i] * (1 - c->hold[i]);
     next[0] = now[0] * c->hold[0] + ended / 4;
@@ -189,7 +190,7 @@ static void chain_step(const Chain *c, const double *now, double *next)
                   (c->first[i] ? begin / SPEECH_WORDS : now[i - 1] * (1 - c->hold[i - 1]));
 }
 
-/* likelihood (SPEAKERS,V) of a frame, but for a common factor. */
+/* Computes the likelihood (SPEAKERS,V) of a frame, up to a common factor. */
 static void frame_likelihood(const SpeechVoice *v, const float *x, double *likelihood)
 {
     double most = -INFINITY;

@@ -1,15 +1,18 @@
-/* speech: the built-in utterances with a label for every frame, from a small generator of ours whose exact posterior is known, so that
- * the best possible accuracy of a listener who has heard only what came so far is known too.
+/* speech: the built-in utterances with a label for every frame, from a small generator whose exact
+ * posterior is known, so that the best possible accuracy of a listener who has heard only the
+ * frames so far is known, too.
  *
- * A phone has three states; 10 phones make 24 words of two or three. An utterance begins in silence; silence is followed by a
- * word, a word by silence (1/4) or by another word, each alike. A state is held from frame to frame with a probability of its own,
- * silence with 7/8, so durations are geometric. What is heard of a state is a spectrum of 20 bins: three formants, peaks whose places and
- * heights are the state's, over a slope. A speaker has one of 8 lengths of the vocal tract, which moves all formants, and one of 2
- * slopes, each alike and drawn anew for every utterance. Noise is normal, independent in every bin of every frame. An utterance
- * is cut at a length that is drawn beforehand and says nothing about its words.
+ * A phone has three states; 10 phones make 24 words of two or three phones. An utterance begins in
+ * silence. Silence is followed by a word; a word is followed by silence (1/4) or by another word,
+ * all words equally likely. Each state has its own probability of being held from frame to frame,
+ * silence 7/8, so durations are geometric. The spectrum of a state has 20 bins: three formants,
+ * peaks whose places and heights are the state's, over a slope. A speaker has one of 8 vocal tract
+ * lengths, which moves all formants, and one of 2 slopes, all equally likely and drawn anew for
+ * every utterance. The noise is normal and independent in every bin of every frame. An utterance is
+ * cut at a length that is drawn beforehand and carries no information about its words.
  *
- * So a single frame is ambiguous: who speaks, and which word it is, must be gathered from the frames before, and there are few enough
- * utterances that a network can learn their noise by heart. */
+ * A single frame is therefore ambiguous: the speaker and the word must be inferred from the frames
+ * before it, and there are few enough utterances that a network can memorise their noise. */
 #ifndef PLSTM_SPEECH_H
 #define PLSTM_SPEECH_H
 
@@ -20,8 +23,8 @@
 enum {
     SPEECH_SPLITS = 3,
     SPEECH_PHONES = 10,
-    SPEECH_STATES = 3,                            /* of a phone */
-    SPEECH_V = 1 + SPEECH_STATES * SPEECH_PHONES, /* labels: 0 silence, 1 + 3 phone + state */
+    SPEECH_STATES = 3,                            /* per phone */
+    SPEECH_V = 1 + SPEECH_STATES * SPEECH_PHONES, /* labels: 0 silence, 1 + 3 * phone + state */
     SPEECH_F = 20,                                /* bins */
     SPEECH_SHORTEST = 30,
     SPEECH_LONGEST = 80, /* frames */
@@ -39,28 +42,30 @@ enum {
 typedef struct SpeechVoice {
     int phones[SPEECH_WORDS]; /* of each word */
     int8_t phone[SPEECH_WORDS][SPEECH_WORD_PHONES];
-    int hold[SPEECH_V]; /* in 32nds: the chance that a state goes on */
+    int hold[SPEECH_V]; /* in 32nds: the probability that a state is held */
     float spectrum[SPEECH_SPEAKERS][SPEECH_V][SPEECH_F]; /* without noise */
 } SpeechVoice;
 
 void speech_voice(SpeechVoice *v);
 
-/* Utterance i of a split: features (SPEECH_LONGEST,SPEECH_F) and labels (SPEECH_LONGEST) are filled with its frames, whose number is
- * returned. Fixed seed; features are multiples of 1/64, so that they are the same on every machine. */
+/* Fills features (SPEECH_LONGEST,SPEECH_F) and labels (SPEECH_LONGEST) with the frames of utterance
+ * i of a split and returns their number. The seed is fixed, and features are multiples of 1/64, so
+ * that they are the same on every machine. */
 int64_t speech_utterance(const SpeechVoice *v, int split, int64_t i, float *features,
                          int32_t *labels);
 
-/* Name of a label: "sil", "p3_1". */
+/* Writes the name of a label: "sil", "p3_1". */
 void speech_name(int32_t label, char name[16]);
 
-/* posterior (frames,SPEECH_V): the probability of each label given the frames up to it and none behind it, by the forward
- * recursion over the words' states for every speaker. EXIT_FAILED: memory ran out. */
+/* Computes posterior (frames,SPEECH_V), the probability of each label given the frames up to it, by
+ * the forward recursion over the words' states for every speaker. EXIT_FAILED: memory ran out. */
 int speech_posterior(const SpeechVoice *v, const float *features, int64_t frames, double *posterior,
                      Error *e);
 
-/* What the posterior makes of a whole split: its likeliest label each time, -log of the true one's probability. */
+/* Sums of the posterior over a whole split: hits of its likeliest label, and -log of the true
+ * label's probability. */
 typedef struct SpeechBest {
-    int64_t frames, hits, voiced, voiced_hits; /* voiced: without silence */
+    int64_t frames, hits, voiced, voiced_hits; /* voiced: frames other than silence */
     double nats;
 } SpeechBest;
 int speech_best(int split, SpeechBest *best, Error *e);

@@ -10,8 +10,8 @@ typedef struct StreamSource {
     Batcher batcher; /* rows */
     const int32_t *ids;
     int64_t n, longest;        /* sequential */
-    int64_t at;                /* number of the batch last got */
-    int32_t *inputs, *targets; /* (T,B) of it, rows */
+    int64_t at;                /* number of the batch that get returned last */
+    int32_t *inputs, *targets; /* (T,B) of that batch, for rows */
 } StreamSource;
 
 static void stream_close(Source *source)

@@ -12,7 +12,7 @@ const int64_t synthetic_tokens[SPLITS] = {40000, 15000, 30000};
 const char *const position_class_name[POSITION_CLASSES] = {"content", "after_short", "after_long",
                                                            "filler"};
 
-/* Philox streams of the one seed: a permutation each, then a split each. */
+/* Philox streams of the one seed: one per permutation, then one per split. */
 enum { SUB_WORDS = 0, SUB_STATES = 100, SUB_SPLIT = 200 };
 static const uint64_t seed = 14092329;
 
@@ -22,8 +22,9 @@ static const uint64_t close_bound = ((uint64_t)8 << 32) / 100;  /* r = 0.08 */
 
 /* ---- the language ---- */
 
-/* Weight of rank i >= 1 in proportion to i^-1.4, good to 0.1 %: 2^40 / (i * x) with x = floor(2^10 * i^0.4),
- * the largest x for which x^5 <= i^2 * 2^50. Integers only: pow() may differ between machines. */
+/* Returns the weight of rank i >= 1, proportional to i^-1.4 within 0.1 %: 2^40 / (i * x) with x =
+ * floor(2^10 * i^0.4), the largest x for which x^5 <= i^2 * 2^50. Only integers are used, since
+ * pow() may differ between machines. */
 static uint64_t zipf_weight(uint64_t i)
 {
     uint64_t bound = i * i << 50, x = 1 << 10; /* i <= 80: below 2^63 */
@@ -31,7 +32,8 @@ static uint64_t zipf_weight(uint64_t i)
     return ((uint64_t)1 << 40) / (i * x);
 }
 
-/* bound[i] = 2^32 times the share of the first i of n ranks, rounded down; bound[n] = 2^32. */
+/* Sets bound[i] to 2^32 times the share of the first i of n ranks, rounded down; bound[n] =
+ * 2^32. */
 static void zipf_bounds(uint64_t *bound, int n)
 {
     uint64_t total = 0, sum = 0;
@@ -45,8 +47,8 @@ static void zipf_bounds(uint64_t *bound, int n)
     bound[n] = one;
 }
 
-/* A random permutation of 0..n-1 (Fisher-Yates): at place i one of the i+1 numbers so far, (word * (i+1))
- * >> 32. */
+/* Makes a random permutation of 0..n-1 (Fisher-Yates): element i is swapped with number (word *
+ * (i+1)) >> 32. */
 static void shuffle(uint8_t *out, int n, uint64_t sub)
 {
     for (int i = 0; i < n; i++) {
@@ -70,7 +72,7 @@ void synthetic_language(SyntheticLanguage *l)
         shuffle(l->next_state[g], SYNTHETIC_STATES, SUB_STATES + (uint64_t)g);
 }
 
-/* ---- walking a stream: the grammar, once; the generator walks its own output ---- */
+/* ---- walking a stream: the grammar exists once; the generator walks its own output ---- */
 
 void synthetic_scan_init(SyntheticScan *scan)
 {
@@ -79,8 +81,8 @@ void synthetic_scan_init(SyntheticScan *scan)
     scan->next = POSITION_CONTENT;
 }
 
-/* Probability of token id at the scan's position. Every factor is exact in double; only the product rounds.
- */
+/* Returns the probability of token id at the scan's position. Every factor is exact in double; only
+ * the product is rounded. */
 static double scan_probability(const SyntheticScan *scan, int32_t id)
 {
     const SyntheticLanguage *l = &scan->language;
@@ -98,7 +100,7 @@ static double scan_probability(const SyntheticScan *scan, int32_t id)
     return (double)(one - open) * unit * ((double)(bound[1] - bound[0]) * unit);
 }
 
-/* Moves past token id. One that cannot stand here is passed as what it looks like. */
+/* Moves past token id. A token that cannot stand here is treated as what it looks like. */
 static void scan_move(SyntheticScan *scan, int32_t id)
 {
     bool closes = scan->inside && id == SYNTHETIC_CLOSE;
@@ -151,7 +153,7 @@ double synthetic_best_ppl(const int32_t *ids, int64_t n)
 
 /* ---- drawing ---- */
 
-/* i with bound[i] <= word < bound[i+1]. */
+/* Returns i with bound[i] <= word < bound[i+1]. */
 static int draw_rank(const uint64_t *bound, uint32_t word)
 {
     int i = 0;
@@ -159,8 +161,8 @@ static int draw_rank(const uint64_t *bound, uint32_t word)
     return i;
 }
 
-/* Token t of a split takes block t of the split's stream: word 0 decides about `(` or `)`, word 1 draws a
- * rank. */
+/* Draws token t of a split from block t of the split's stream: word 0 decides about `(` or `)`, and
+ * word 1 draws a rank. */
 static int32_t draw_token(const SyntheticScan *scan, PhiloxBlock random)
 {
     const SyntheticLanguage *l = &scan->language;
@@ -182,7 +184,7 @@ int synthetic_corpus(Corpus *c, Error *e)
     memset(c, 0, sizeof *c);
     c->synthetic = true;
     c->known = &known_text;
-    int code = vocab_decode(&c->vocab, text, e);
+    int code = vocab_parse(&c->vocab, text, e);
     if (code) return code;
     for (int split = 0; split < SPLITS; split++) {
         Stream *s = &c->split[split];

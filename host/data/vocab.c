@@ -25,7 +25,8 @@ const char *vocab_type(const Vocab *v, int32_t id, size_t *length)
     return v->bytes + v->offset[id];
 }
 
-/* Slot that holds the type, or the empty one where it would go. The table is never full. */
+/* Returns the slot that holds the type, or the empty slot where it would go. The table is never
+ * full. */
 static int64_t vocab_slot(const Vocab *v, const char *bytes, size_t length)
 {
     int64_t mask = v->n_slots - 1;
@@ -45,7 +46,7 @@ int32_t vocab_find(const Vocab *v, const char *bytes, size_t length)
 
 /* ---- growth ---- */
 
-/* Doubles the table, which stays at most half full. 0, or -1 when memory ran out. */
+/* Doubles the table, which stays at most half full. Returns 0, or -1 if memory ran out. */
 static int grow_slots(Vocab *v)
 {
     int64_t old = v->n_slots, n = old ? 2 * old : 1024;
@@ -62,7 +63,7 @@ static int grow_slots(Vocab *v)
     return 0;
 }
 
-/* Room for one more type. 0, or -1 when memory ran out. */
+/* Makes room for one more type. Returns 0, or -1 if memory ran out. */
 static int grow_room(VocabBuilder *g, size_t length)
 {
     Vocab *v = &g->v;
@@ -104,7 +105,7 @@ int vocab_append(VocabBuilder *g, const char *bytes, size_t length, int32_t *id,
 Vocab vocab_finish(VocabBuilder *g)
 {
     Vocab v = g->v;
-    if (v.V) { /* a realloc that cannot shrink leaves the larger block, which serves as well */
+    if (v.V) { /* if realloc cannot shrink it, the larger block serves as well */
         int64_t *offset = realloc(v.offset, (size_t)(v.V + 1) * sizeof *offset);
         if (offset) v.offset = offset;
         char *bytes = realloc(v.bytes, (size_t)v.offset[v.V]);
@@ -158,8 +159,8 @@ void vocab_sha256(const Vocab *v, char hex[65])
     SHA256End(&sha, hex);
 }
 
-/* Bytes of the well-formed UTF-8 sequence at p (n >= 1 bytes are there), 0 where there is none: no overlong
- * form, no surrogate, nothing above U+10FFFF (Unicode, table 3-7). */
+/* Returns the length of the well-formed UTF-8 sequence at p (n >= 1 bytes are there), 0 if there is
+ * none: no overlong form, no surrogate, nothing above U+10FFFF (Unicode, table 3-7). */
 static size_t utf8_length(const unsigned char *p, size_t n)
 {
     if (p[0] < 0x80) return 1;
@@ -176,7 +177,7 @@ static size_t utf8_length(const unsigned char *p, size_t n)
     return length;
 }
 
-/* Writes the text form to out, or only measures it where out is NULL. */
+/* Writes the text form to out, or only measures it if out is NULL. */
 static size_t vocab_text(const Vocab *v, char *out)
 {
     static const char digit[] = "0123456789ABCDEF";
@@ -220,8 +221,9 @@ static int hex_value(char c)
                                   : -1;
 }
 
-/* The bytes of one encoded type, text[0..n), into out; their number, or -1 with the reason in *e. */
-static ptrdiff_t type_decode(const char *text, size_t n, char *out, int64_t number, Error *e)
+/* Decodes one encoded type, text[0..n), into out. Returns the number of bytes, or -1 with the
+ * reason in *e. */
+static ptrdiff_t parse_type(const char *text, size_t n, char *out, int64_t number, Error *e)
 {
     ptrdiff_t length = 0;
     for (size_t i = 0; i < n; i++) {
@@ -251,7 +253,7 @@ static ptrdiff_t type_decode(const char *text, size_t n, char *out, int64_t numb
     return length ? length : -1;
 }
 
-int vocab_decode(Vocab *v, const char *text, Error *e)
+int vocab_parse(Vocab *v, const char *text, Error *e)
 {
     VocabBuilder g = {.v = {0}};
     char *type = malloc(strlen(text) + 1);
@@ -259,7 +261,7 @@ int vocab_decode(Vocab *v, const char *text, Error *e)
         type ? EXIT_DONE : error_set(e, EXIT_FAILED, "memory ran out while reading a vocabulary");
     for (const char *at = text; !code;) {
         size_t n = strcspn(at, " ");
-        ptrdiff_t length = type_decode(at, n, type, g.v.V, e);
+        ptrdiff_t length = parse_type(at, n, type, g.v.V, e);
         int32_t id;
         if (length < 0) code = e->code;
         else if (vocab_find(&g.v, type, (size_t)length) >= 0)

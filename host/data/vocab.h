@@ -13,7 +13,8 @@ extern const char unknown_type[], eos_type[]; /* "<unk>", "<eos>" */
 /* ASCII white space, which separates words. */
 static inline bool byte_is_space(unsigned char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
-/* Types in id order. Bytes are raw (any encoding); no type is empty or holds white space or NUL. */
+/* Types in the order of their ids. Bytes are raw (in any encoding); no type is empty or holds white
+ * space or NUL. */
 typedef struct Vocab {
     int64_t V;
     int64_t *offset; /* (V + 1) into bytes; type i is bytes[offset[i] .. offset[i+1]) */
@@ -22,16 +23,18 @@ typedef struct Vocab {
     int64_t n_slots;
 } Vocab;
 
-/* Id of a type, or -1. */
+/* Returns the id of a type, or -1. */
 int32_t vocab_find(const Vocab *v, const char *bytes, size_t length);
 const char *vocab_type(const Vocab *v, int32_t id, size_t *length);
-/* SHA-256 in hex over each type's raw bytes followed by '\n', in id order (SPEC 7). */
+/* Writes the SHA-256 in hex over each type's raw bytes followed by '\n', in the order of the ids
+ * (SPEC 7). */
 void vocab_sha256(const Vocab *v, char hex[65]);
-/* The metadata string of SPEC 7 (types joined by one space; '%', control bytes and bytes that are not valid
- * UTF-8 as %XX); malloc'd, NULL when memory ran out. */
+/* Returns the metadata string of SPEC 7 (types joined by one space; '%', control bytes and bytes
+ * that are not valid UTF-8 as %XX), allocated by malloc; NULL: memory ran out. */
 char *vocab_encode(const Vocab *v);
-/* The inverse. EXIT_BAD_DATA names what is wrong (empty type, duplicate, bad escape). */
-int vocab_decode(Vocab *v, const char *text, Error *e);
+/* Parses what vocab_encode wrote. EXIT_BAD_DATA names what is wrong (empty type, duplicate, invalid
+ * escape). */
+int vocab_parse(Vocab *v, const char *text, Error *e);
 int vocab_copy(Vocab *to, const Vocab *from); /* 0, or -1 when memory ran out */
 void vocab_free(Vocab *v);
 
@@ -42,9 +45,9 @@ typedef struct VocabBuilder {
     int64_t cap_types, cap_bytes; /* allocated: cap_types + 1 offsets */
 } VocabBuilder;
 
-/* Appends a type that the vocabulary lacks; its id in *id. */
+/* Appends a type that the vocabulary lacks and sets *id to its id. */
 int vocab_append(VocabBuilder *g, const char *bytes, size_t length, int32_t *id, Error *e);
-/* Hands over what was built, cut to size; *g is empty afterwards. */
+/* Returns what was built, cut to size, and empties *g. */
 Vocab vocab_finish(VocabBuilder *g);
 
 /* ---- a vocabulary by count (TASKS 4: translation, captions) ---- */
@@ -52,16 +55,17 @@ Vocab vocab_finish(VocabBuilder *g);
 enum { ID_UNKNOWN = 0, ID_EOS = 1 }; /* of every vocabulary by count */
 
 typedef struct VocabCount {
-    VocabBuilder types; /* every type seen, by first appearance behind <unk> and <eos> */
-    int64_t *count;     /* (cap) */
+    /* every type seen, after <unk> and <eos> in the order of first appearance */
+    VocabBuilder types;
+    int64_t *count; /* (cap) */
     int64_t cap;
 } VocabCount;
 
 int vocab_count_init(VocabCount *c, Error *e);
-/* One more word of the training text. */
+/* Counts one more word of the training text. */
 int vocab_count_add(VocabCount *c, const char *bytes, size_t length, Error *e);
-/* <unk>, <eos>, then the types seen at least min_count times, by count downwards and, where equal, by
- * first appearance. *c is freed, also on failure. */
+/* Makes the vocabulary: <unk>, <eos>, then the types seen at least min_count times, in the order of
+ * falling count and, among equals, of first appearance. *c is freed, also on failure. */
 int vocab_count_finish(VocabCount *c, int64_t min_count, Vocab *v, Error *e);
 void vocab_count_free(VocabCount *c);
 

@@ -3,7 +3,7 @@
 #include <string.h>
 
 static const char goes_on[] =
-    "the last checkpoint, where there is one, is whole: --resume goes on from it";
+    "the last checkpoint, if there is one, is complete: --resume continues from it";
 
 int cuda_remedy(cudaError_t status, const char **remedy)
 {
@@ -12,21 +12,20 @@ int cuda_remedy(cudaError_t status, const char **remedy)
     case cudaErrorNoDevice: *remedy = "--backend cpu runs everywhere"; return EXIT_NO_DEVICE;
     case cudaErrorInitializationError:
     case cudaErrorInvalidDevice:
-        *remedy = "nvidia-smi tells whether the driver sees a GPU; --backend cpu runs everywhere";
+        *remedy = "nvidia-smi shows whether the driver sees a GPU; --backend cpu runs everywhere";
         return EXIT_NO_DEVICE;
     case cudaErrorMemoryAllocation:
-        *remedy =
-            "a smaller --hidden, --batch or --seq needs less memory, and other programs on the GPU "
-            "take theirs";
+        *remedy = "a smaller --hidden, --batch or --seq needs less memory, and other programs "
+                  "on the GPU use some";
         return EXIT_NO_DEVICE;
     case cudaErrorDevicesUnavailable:
-        *remedy = "nvidia-smi tells who has the GPU, or whether it is still there; --backend cpu "
+        *remedy = "nvidia-smi shows who uses the GPU, or whether it is still there; --backend cpu "
                   "runs everywhere";
         return EXIT_NO_DEVICE;
     case cudaErrorInvalidDeviceFunction:
     case cudaErrorNoKernelImageForDevice:
-        *remedy = "this program was compiled for other GPUs: make ARCH=sm_NN takes this one's "
-                  "(plstm devices)";
+        *remedy = "this program was compiled for other GPUs: make ARCH=sm_NN compiles it for this "
+                  "one (plstm devices)";
         return EXIT_NO_DEVICE;
     default: *remedy = goes_on; return EXIT_FAILED;
     }

@@ -9,8 +9,9 @@
 
 #define MIB(n) ((size_t)(n) << 20)
 
-/* Sources: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"; clocks are boost clocks of the SXM
- * boards (K20, K40: base clocks, which they hold). Of the B200 only the capability's limits are verified. */
+/* Sources: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability". Clocks
+ * are boost clocks of the SXM boards (K20, K40: base clocks, which they hold). For the B200 only
+ * the limits of its compute capability are verified. */
 static const struct Profile {
     const char *name;
     DeviceFacts facts;
@@ -69,7 +70,8 @@ const char *device_like(const DeviceFacts *device)
 
 /* ---- clusters ---- */
 
-/* SMs of each GPC where they are known. Unmeasured: what is published of both (66, 30, 15 and 7 clusters of 2, 4, 8 and 16). */
+/* SMs of each GPC where known. Not measured: derived from published numbers for both (66, 30, 15
+ * and 7 clusters of 2, 4, 8 and 16). */
 static const struct {
     const char *name;
     int sms[8];
@@ -162,8 +164,8 @@ int device_count(int *n, Error *e)
     *n = 0;
     return error_set(
         e, EXIT_NO_DEVICE,
-        "this build of plstm has no cuda backend, and so sees no GPU; make with nvcc on PATH, "
-        "or NVCC=..., adds it");
+        "this build of plstm has no cuda backend and so sees no GPU; make with nvcc on "
+        "PATH, or NVCC=..., adds it");
 }
 
 int device_facts(int index, DeviceFacts *facts, Error *e)

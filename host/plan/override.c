@@ -20,7 +20,7 @@ bool plan_pair_next(const char **text, char name[32], int64_t *value)
     snprintf(name, 32, "%.*s", (int)(equals - at), at);
     snprintf(digits, sizeof digits, "%.*s", (int)(end - equals - 1), equals + 1);
     *text = *end ? end + 1 : end;
-    return (!*end || end[1]) && number_int(digits, 0, 9e15, value);
+    return (!*end || end[1]) && parse_int(digits, 0, 9e15, value);
 }
 
 static const char override_takes[] =
@@ -43,7 +43,7 @@ int plan_override_parse(const char *text, PlanOverride *o, Error *e)
 #undef F
         }
         if (!slot || *slot || value < 1 || value > INT32_MAX)
-            return error_set(e, EXIT_USAGE, "a plan's override is %s, not '%s'", override_takes,
+            return error_set(e, EXIT_USAGE, "a plan's override takes %s, not '%s'", override_takes,
                              text);
         *slot = (int32_t)value;
     }

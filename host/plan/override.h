@@ -1,4 +1,4 @@
-/* override: what a plan must keep to, for tests and ablations, and its text form (PLSTM_PLAN). */
+/* override: constraints on a plan, for tests and ablations, and their text form (PLSTM_PLAN). */
 #ifndef PLSTM_OVERRIDE_H
 #define PLSTM_OVERRIDE_H
 
@@ -8,30 +8,34 @@
 
 #include "host/base/error.h"
 
-/* What a plan must keep to, for tests and ablations; 0 leaves the choice to the planner. */
+/* Constraints on a plan; 0 leaves the choice to the planner. */
 typedef struct PlanOverride {
-    int32_t blocks;  /* of a replica; fewer where units are then fewer than blocks */
-    int32_t threads; /* of a block, at most */
-    int32_t
-        registers; /* per thread that hold weights, at most: forward 4 a step of contraction, backward 16 */
-    int32_t shared; /* bytes of shared memory of a block, at most */
+    int32_t blocks;  /* per replica; fewer if that many blocks would leave some without units */
+    int32_t threads; /* per block, at most */
+    /* registers per thread that hold weights, at most: forward 4 per step of contraction, backward
+     * 16 */
+    int32_t registers;
+    int32_t shared; /* bytes of shared memory per block, at most */
     int32_t replicas, groups, slices, batch;
-    int32_t tile;    /* of the footprint's list, from 1 */
-    int32_t cluster; /* blocks of one */
+    int32_t tile;    /* index in the footprint's list, from 1 */
+    int32_t cluster; /* blocks per cluster */
 } PlanOverride;
 
-/* Parses "blocks=4,replicas=2,registers=64,shared=8192" into *o: names of PlanOverride's fields, each at most once, whole
- * numbers from 1; the empty text leaves everything free. EXIT_USAGE: what was found and what it takes. */
+/* Parses "blocks=4,replicas=2,registers=64,shared=8192" into *o: names of PlanOverride's fields,
+ * each at most once, with whole numbers from 1; the empty text constrains nothing. EXIT_USAGE: what
+ * was found and what it takes. */
 int plan_override_parse(const char *text, PlanOverride *o, Error *e);
 
-/* The override in its own text form, "" where all is free. */
+/* Writes the override in its text form, "" if it constrains nothing. */
 enum { PLAN_OVERRIDE_TEXT = 192 };
 void plan_override_text(const PlanOverride *o, char *out, size_t size);
 
-/* The environment's PLSTM_PLAN, free where it is not set. EXIT_USAGE as plan_override_parse, naming the variable. */
+/* Parses the environment variable PLSTM_PLAN; without it the override constrains nothing.
+ * EXIT_USAGE as plan_override_parse, naming the variable. */
 int plan_override_env(PlanOverride *o, Error *e);
 
-/* One name=number of a list that commas separate, moving *text past it; the number is at least 0. False: it is none. */
+/* Parses one name=number of a list with commas and moves *text past it; the number is at least 0.
+ * Returns false if there is none. */
 bool plan_pair_next(const char **text, char name[32], int64_t *value);
 
 #endif

@@ -1,4 +1,4 @@
-/* precision: names of --precision, and its rounding as the cpu backend simulates it. */
+/* precision: the names of --precision, and the rounding that the cpu backend simulates. */
 #ifndef PLSTM_PRECISION_H
 #define PLSTM_PRECISION_H
 
@@ -13,8 +13,9 @@ static inline const char *precision_name(LstmPrecision precision)
     return name[precision];
 }
 
-/* An operand of a matrix product as the hardware takes it: tf32 to nearest, ties away from zero (cvt.rna), bf16 to nearest
- * even. Infinities and NaNs stay what they are; what rounds past the largest float becomes infinite. */
+/* Rounds an operand of a matrix product as the hardware does: tf32 to nearest, ties away from zero
+ * (cvt.rna), bf16 to nearest even. Infinities and NaNs are kept; a value that rounds past the
+ * largest float becomes infinite. */
 static inline float precision_round(LstmPrecision precision, float x)
 {
     uint32_t u;

@@ -42,7 +42,7 @@ int64_t plan_blocks_limit(const DeviceFacts *d, int64_t cluster)
     return plan_least(device_clusters(d, (int)cluster) * cluster, FAULT_BLOCKS / cluster * cluster);
 }
 
-/* Keeps `steps` of what would be streamed in shared memory and settles the bytes. */
+/* Keeps `steps` of the streamed steps in shared memory instead and computes the bytes. */
 static void keep(const ResidencyKind *kind, LstmPlan *p, int64_t steps)
 {
     int32_t rest = p->shared + p->streamed;
@@ -67,8 +67,10 @@ void plan_lacks_threads(PlanSearch *s, int64_t threads, int64_t of)
     lack->threads = threads, lack->most_threads = of;
 }
 
-/* Layouts whose predicted times are this close are equal: then what stays in registers decides, then in shared memory, then the
- * time. Two rounds: the first finds the lowest time. Where nothing may be streamed, the time alone decides. */
+/* Layouts whose predicted times differ by less than this factor count as equal: then the one that
+ * keeps more in registers wins, then the one that keeps more in shared memory, then the faster one.
+ * The search takes two rounds, the first of which finds the lowest time. If the kind streams
+ * nothing, the time alone decides. */
 static const double EQUAL = 1.10;
 
 void plan_consider(PlanSearch *s, const PlanLayout *at)
@@ -88,15 +90,15 @@ void plan_consider(PlanSearch *s, const PlanLayout *at)
     if (s->kind->streams && r->footprint->shared_weights)
         keep(s->kind, &p,
              plan_least(rest, (s->shared - (int64_t)p.shared_bytes) / s->kind->step_bytes(&p)));
-    PlanTime time = s->kind->predict(r->constants, r->device, r->shape, &p);
-    double us = plan_time_us(&time, r->shape), kept = 0;
+    CostTime time = s->kind->predict(r->constants, r->device, r->shape, &p);
+    double us = cost_time_us(&time, r->shape), kept = 0;
     if (!s->settling) {
         s->fastest = s->found && s->fastest < us ? s->fastest : us;
         s->found = true;
         return;
     }
     if (s->kind->streams) {
-        PlanBytes bytes = s->kind->bytes(&p, r->shape);
+        CostBytes bytes = s->kind->bytes(&p, r->shape);
         kept = 2 * bytes.kept_registers + bytes.kept_shared;
     }
     if (us > s->fastest * EQUAL || kept < s->best_kept ||
@@ -119,12 +121,12 @@ void plan_consider_rows(PlanSearch *s, PlanLayout *at,
         at->rows = plan_div_up(B, n);
         units(s, at, plan_div_up(B, at->rows));
         if (at->rows == 1) break;
-        n = plan_max(plan_div_up(B, at->rows - 1),
-                     n + n / 8); /* fewer rows each; of many, every eighth */
+        /* fewer rows per replica; if there are many, every eighth number */
+        n = plan_max(plan_div_up(B, at->rows - 1), n + n / 8);
     }
 }
 
-/* Registers of a thread that hold weights. */
+/* Returns the registers per thread that hold weights. */
 static int32_t weight_registers(const LstmTile *tile, int backward)
 {
     return (tile->stacked ? 4 * tile->stacked : backward ? 16 : 4) * tile->resident;
@@ -150,9 +152,9 @@ static void consider_tiles(PlanSearch *s)
     }
 }
 
-/* ---- the sentence ---- */
+/* ---- the sentence of a refusal ---- */
 
-/* "reg forward with H 650 and B 20 has no plan on NAME with OVERRIDE: WHAT; REMEDY". */
+/* Writes "reg forward with H 650 and B 20 has no plan on NAME with OVERRIDE: WHAT; REMEDY". */
 static int refuse(const PlanRequest *r, const char *what, Error *e)
 {
     char forced[PLAN_OVERRIDE_TEXT + 8] = "", text[PLAN_OVERRIDE_TEXT];
@@ -163,7 +165,7 @@ static int refuse(const PlanRequest *r, const char *what, Error *e)
         r->footprint->name, pass_name(r->backward), r->shape->H, r->shape->B, r->device->name,
         forced, what,
         forced[0] ? "another override may have one"
-                  : "a smaller --hidden or --batch takes less, and --kernel cublas takes any");
+                  : "a smaller --hidden or --batch needs less, and --kernel cublas runs any size");
 }
 
 static int refuse_shortage(const PlanRequest *r, const ResidencyKind *kind,
@@ -171,40 +173,36 @@ static int refuse_shortage(const PlanRequest *r, const ResidencyKind *kind,
 {
     char what[256];
     if (!lack->tiles)
-        snprintf(what, sizeof what, "it is compiled in %d ways, and none is like that",
+        snprintf(what, sizeof what, "none of the %d compiled tiles matches the override",
                  r->footprint->tiles[r->backward]);
     else if (!lack->registers)
-        snprintf(what, sizeof what,
-                 "registers run out: no way in which it is compiled fits the %d of an SM",
+        snprintf(what, sizeof what, "none of the compiled tiles fits the %d registers of an SM",
                  r->device->registers_per_sm);
     else if (lack->shared)
-        snprintf(
-            what, sizeof what,
-            "shared memory runs out: %s at least %" PRId64 " bytes a block, and there are %" PRId64,
-            kind->streams ? "it takes" : "the weights of one cluster take", lack->shared, limit);
+        snprintf(what, sizeof what,
+                 "%s at least %" PRId64 " bytes of shared memory per block; a block has %" PRId64,
+                 kind->streams ? "it needs" : "the weights of one cluster need", lack->shared,
+                 limit);
     else if (lack->index)
         snprintf(what, sizeof what,
-                 "indices run out: a block's elements, or what a replica exchanges in a pass, are "
-                 "2^31 or more");
+                 "a block's elements, or what a replica exchanges in a pass, number 2^31 or more");
     else if (lack->threads)
         snprintf(what, sizeof what,
-                 "threads run out: it takes at least %" PRId64 " a block, and there are %" PRId64,
+                 "it needs at least %" PRId64 " threads per block; a block has at most %" PRId64,
                  lack->threads, lack->most_threads);
     else if (lack->cluster > 1)
         snprintf(what, sizeof what,
-                 "clusters run out: it takes %" PRId64
-                 " of %d blocks at the same time, and the device holds "
+                 "it needs %" PRId64 " co-resident clusters of %d blocks; the device holds "
                  "%" PRId64,
                  lack->blocks / lack->cluster, lack->cluster, lack->of_blocks / lack->cluster);
     else
         snprintf(what, sizeof what,
-                 "blocks run out: it takes %" PRId64
-                 " at the same time, and the device holds %" PRId64,
-                 lack->blocks, lack->of_blocks);
+                 "it needs %" PRId64 " co-resident blocks; the device holds %" PRId64, lack->blocks,
+                 lack->of_blocks);
     return refuse(r, what, e);
 }
 
-/* A footprint that has neither the precision that is asked for nor float32. */
+/* Refuses a footprint that has neither the requested precision nor float32. */
 static int refuse_precision(const LstmFootprint *footprint, int precision, Error *e)
 {
     char has[32] = "";
@@ -212,15 +210,14 @@ static int refuse_precision(const LstmFootprint *footprint, int precision, Error
         if (footprint->precisions >> i & 1)
             snprintf(has + strlen(has), sizeof has - strlen(has), "%s%s", has[0] ? " and " : "",
                      precision_name((LstmPrecision)i));
-    return error_set(
-        e, EXIT_NO_DEVICE,
-        "%s has no %s: its products run on tensor cores, in %s; --precision chooses, and "
-        "--kernel reg has float32",
-        footprint->name, precision_name((LstmPrecision)precision), has);
+    return error_set(e, EXIT_NO_DEVICE,
+                     "%s has no %s: its products run on tensor cores, in %s; choose one with "
+                     "--precision, or --kernel reg, which has float32",
+                     footprint->name, precision_name((LstmPrecision)precision), has);
 }
 
 int lstm_plan(const DeviceFacts *device, const LstmShape *shape, const LstmFootprint *footprint,
-              int backward, const PlanOverride *force, const PlanConstants *constants,
+              int backward, const PlanOverride *force, const CostConstants *constants,
               LstmPlan *plan, Error *e)
 {
     char what[128];
@@ -234,19 +231,19 @@ int lstm_plan(const DeviceFacts *device, const LstmShape *shape, const LstmFootp
     PlanSearch s = {
         .kind = kind_of((int32_t)footprint->kind), .r = r, .shared = shared_limit(device, r.force)};
     if (!footprint->tile[backward])
-        return error_set(e, EXIT_NO_DEVICE,
-                         "%s launches kernels at every step: there is nothing to plan",
+        return error_set(e, EXIT_NO_DEVICE, "%s launches kernels at every step and has no plan",
                          footprint->name);
     if (shape->H > INT32_MAX / 4 || shape->B > INT32_MAX / 4)
         return error_set(e, EXIT_NO_DEVICE,
                          "%s counts units and batch rows in 32 bits: H %" PRId64 " and B %" PRId64
-                         " are too many; --kernel cublas takes more",
+                         " are too large; --kernel cublas runs them",
                          footprint->name, shape->H, shape->B);
     if (r.precision < 0) return refuse_precision(footprint, (int)shape->precision, e);
     if (s.kind->lacking && s.kind->lacking(device, r.force, backward, what, sizeof what))
         return refuse(&r, what, e);
     consider_tiles(&s);
-    /* Ranges of batch rows, one launch each: the most that fit, by halves. The first shortage is the one to tell. */
+    /* If the batch does not fit, it is run in ranges of rows, one launch each: the largest that
+     * fit, found by halving. The first shortage is the one that is reported. */
     PlanShortage first = s.shortage;
     LstmShape range = *shape;
     for (s.r.shape = &range; !s.found && range.B > 1 && !r.force->replicas;) {
@@ -296,20 +293,20 @@ int plan_parse(const char *text, LstmPlan *plan, Error *e)
 #undef F
         }
         if (!bit || seen & bit)
-            return error_set(e, EXIT_BAD_DATA, "'%s' is not a plan: it reads well up to '%s'", text,
+            return error_set(e, EXIT_BAD_DATA, "'%s' is not a plan: it is valid up to '%s'", text,
                              at);
         seen |= bit;
     }
     if (seen != (UINT32_C(1) << FIELDS) - 1)
-        return error_set(e, EXIT_BAD_DATA, "'%s' is not a plan: it names %d of its %d numbers",
-                         text, __builtin_popcount(seen), FIELDS);
+        return error_set(e, EXIT_BAD_DATA, "'%s' is not a plan: it has %d of the %d numbers", text,
+                         __builtin_popcount(seen), FIELDS);
     *plan = made;
     return EXIT_DONE;
 }
 
-/* ---- a plan from elsewhere ---- */
+/* ---- a plan from a checkpoint ---- */
 
-/* The first field in which the plans differ, or NULL. */
+/* Returns the name of the first field in which the plans differ, or NULL. */
 static const char *plan_difference(const LstmPlan *a, const LstmPlan *b)
 {
 #define F(field, type)                                                                             \
@@ -319,7 +316,7 @@ static const char *plan_difference(const LstmPlan *a, const LstmPlan *b)
     return NULL;
 }
 
-/* What of plan is outside the footprint's lists, or NULL. */
+/* Returns the name of a field of plan that is outside the footprint's lists, or NULL. */
 static const char *plan_outside(const LstmPlan *plan, const LstmFootprint *footprint)
 {
     if (plan->kind != (int32_t)footprint->kind) return "kind";
@@ -328,7 +325,7 @@ static const char *plan_outside(const LstmPlan *plan, const LstmFootprint *footp
     return NULL;
 }
 
-/* What of plan is not as it follows from its own layout, or NULL. */
+/* Returns the name of a field of plan that does not follow from the plan's own layout, or NULL. */
 static const char *plan_part(const LstmPlan *plan, const LstmShape *shape,
                              const LstmFootprint *footprint)
 {
@@ -366,7 +363,7 @@ int plan_check(const LstmPlan *plan, const DeviceFacts *device, const LstmShape 
     char what[128];
     if (shape->H > INT32_MAX / 4 || shape->B > INT32_MAX / 4)
         return error_set(e, EXIT_NO_DEVICE,
-                         "H %" PRId64 " and B %" PRId64 " are too many for a plan", shape->H,
+                         "H %" PRId64 " and B %" PRId64 " are too large for a plan", shape->H,
                          shape->B);
     const char *part = plan_outside(plan, footprint);
     if (!part && plan->precision != lstm_precision(footprint, shape->precision)) part = "precision";
@@ -374,7 +371,7 @@ int plan_check(const LstmPlan *plan, const DeviceFacts *device, const LstmShape 
     if (part)
         return error_set(e, EXIT_NO_DEVICE,
                          "the plan is not one of %s for H %" PRId64 " and B %" PRId64
-                         ": its %s cannot be",
+                         ": its %s is invalid",
                          footprint->name, shape->H, shape->B, part);
     const ResidencyKind *kind = kind_of(plan->kind);
     const LstmTile *tile = &footprint->tile[plan->backward][plan->tile];
@@ -385,31 +382,31 @@ int plan_check(const LstmPlan *plan, const DeviceFacts *device, const LstmShape 
         return error_set(e, EXIT_NO_DEVICE, "the plan cannot run on %s: %s", device->name, what);
     if (blocks > limit)
         return error_set(e, EXIT_NO_DEVICE,
-                         "the plan takes %" PRId64
-                         " blocks at the same time, in clusters of %d, and %s holds "
+                         "the plan needs %" PRId64
+                         " co-resident blocks, in clusters of %d; %s holds "
                          "%" PRId64,
                          blocks, plan->cluster, device->name, limit);
     if (kind->largest_index(plan) >= INT32_MAX)
         return error_set(e, EXIT_NO_DEVICE, "the plan counts past 2^31 in a pass");
     if ((int64_t)plan->shared_bytes > shared)
         return error_set(e, EXIT_NO_DEVICE,
-                         "the plan takes %zu bytes of shared memory a block, and %s has %" PRId64,
+                         "the plan needs %zu bytes of shared memory per block; %s has %" PRId64,
                          plan->shared_bytes, device->name, shared);
     if (!registers_fit(device, tile, plan->threads))
         return error_set(e, EXIT_NO_DEVICE,
-                         "the plan takes %d registers a thread for %d threads, and %s has %d",
+                         "the plan needs %d registers per thread for %d threads; %s has %d per SM",
                          tile->registers, plan->threads, device->name, device->registers_per_sm);
     return EXIT_DONE;
 }
 
 /* ---- bytes and time ---- */
 
-PlanBytes plan_bytes(const LstmPlan *p, const LstmShape *shape)
+CostBytes plan_bytes(const LstmPlan *p, const LstmShape *shape)
 {
     return kind_of(p->kind)->bytes(p, shape);
 }
 
-PlanTime plan_predict(const PlanConstants *c, const DeviceFacts *device, const LstmShape *shape,
+CostTime plan_predict(const CostConstants *c, const DeviceFacts *device, const LstmShape *shape,
                       const LstmPlan *p)
 {
     return kind_of(p->kind)->predict(c, device, shape, p);
@@ -440,12 +437,12 @@ int plan_kernels_parse(const char *text, int pick[2], Error *e)
         snprintf(names + n, sizeof names - n, "%s%s", i ? ", " : "", lstm_footprints[i]->name);
     }
     return error_set(e, EXIT_USAGE,
-                     "--kernel takes auto, a name or FWD/BWD, the names being %s, not '%s'", names,
-                     text);
+                     "--kernel takes auto, a name or FWD/BWD, not '%s'; the names are %s", text,
+                     names);
 }
 
 void plan_choose(const DeviceFacts *device, const LstmShape *shape, const PlanOverride *force,
-                 const PlanConstants *constants, const uint32_t without[2], PlanChoice *out)
+                 const CostConstants *constants, const uint32_t without[2], PlanChoice *out)
 {
     char part[2][96];
     memset(out, 0, sizeof *out);
@@ -454,20 +451,20 @@ void plan_choose(const DeviceFacts *device, const LstmShape *shape, const PlanOv
         pick->variant = -1;
         for (int i = 0; lstm_footprints[i]; i++) {
             PlanPick p = {.variant = i};
-            PlanTime time;
+            CostTime time;
             Error none;
             if (without && without[backward] >> i & 1) continue;
             if (!lstm_footprints[i]->tile[backward])
-                time = plan_predict_stepwise(constants, device, shape, backward);
+                time = cost_predict_stepwise(constants, device, shape, backward);
             else if (!lstm_plan(device, shape, lstm_footprints[i], backward, force, constants,
                                 &p.plan, &none))
                 time = plan_predict(constants, device, shape, &p.plan);
             else continue;
-            p.us = plan_time_us(&time, shape);
+            p.us = cost_time_us(&time, shape);
             if (pick->variant < 0 || p.us < pick->us) next = *pick, *pick = p;
             else if (next.variant < 0 || p.us < next.us) next = p;
         }
-        int n = snprintf(part[backward], sizeof part[backward], "%s %s %.2f us a step (model)",
+        int n = snprintf(part[backward], sizeof part[backward], "%s %s %.2f us per step (model)",
                          lstm_footprints[pick->variant]->name, pass_name(backward), pick->us);
         if (next.variant >= 0)
             snprintf(part[backward] + n, sizeof part[backward] - (size_t)n, ", %s %.2f",

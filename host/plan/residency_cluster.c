@@ -1,5 +1,6 @@
-/* The planner of KIND_CLUSTER: kernels/cluster.h says what its plans mean. Candidates are every tile, every number of blocks in a
- * cluster, every number of batch rows in it and every K split that registers and shared memory hold. */
+/* The planner of KIND_CLUSTER; kernels/cluster.h defines what its plans mean. The candidates are
+ * every tile, every number of blocks per cluster and every number of batch rows per cluster that
+ * registers and shared memory hold. */
 #include <math.h>
 #include <stdio.h>
 
@@ -29,9 +30,8 @@ static LstmPlan plan_of(const PlanLayout *at, const LstmShape *shape, int backwa
     int64_t tiles = backward ? 4 * at->units / k : tensor_k_tiles(shape->H, p.precision);
     p.cluster = p.blocks;
     p.groups = (int32_t)plan_div_up(m, p.quads);
-    p.depth = (int32_t)plan_div_up(tiles, at->slices);
-    p.slices = (int32_t)plan_div_up(tiles, p.depth); /* none is empty */
-    p.threads = WARP * p.groups * p.slices;
+    p.depth = (int32_t)tiles;
+    p.threads = WARP * p.groups;
     p.streamed = (int32_t)plan_max(p.depth - p.resident, 0);
     return p;
 }
@@ -43,10 +43,14 @@ static int64_t largest_index(const LstmPlan *p) { return cluster_items(p); }
 static bool lacking(const DeviceFacts *device, const PlanOverride *force, int backward, char *what,
                     size_t size)
 {
-    (void)force, (void)backward;
+    (void)backward;
     if (!device->clusters)
-        snprintf(what, size, "the device has no thread-block clusters, which begin with sm_90");
-    return !device->clusters;
+        snprintf(what, size, "the device has no thread-block clusters, which need sm_90");
+    else if (force->slices > 1)
+        snprintf(what, size, "its warps add up whole rows of w_hh: there is one slice, not %d",
+                 force->slices);
+    else return false;
+    return true;
 }
 
 static const char *fault(const PlanLayout *at, const LstmShape *shape, int backward)
@@ -56,15 +60,14 @@ static const char *fault(const PlanLayout *at, const LstmShape *shape, int backw
     if (plan_div_up(shape->H, at->units) > CLUSTER_BLOCKS) return "blocks";
     if (at->rows > at->tile->batch) return "rows";
     if (at->replicas > plan_div_up(shape->B, at->rows)) return "replicas";
-    if (at->slices < 1 || at->slices > at->tile->threads / WARP || (backward && at->slices != 1))
-        return "slices";
-    return NULL;
+    (void)backward;
+    return at->slices == 1 ? NULL : "slices";
 }
 
 /* ---- candidates ---- */
 
-/* Rows of a cluster, and replicas: as many as the device holds at a time, or as many as were asked for; the rows past them are the
- * next range's. */
+/* Considers the numbers of rows per cluster and of replicas: as many as the device holds at once,
+ * or as many as the override asks for. The rows past them belong to the next range. */
 static void consider_rows(PlanSearch *s, PlanLayout *at)
 {
     int64_t B = s->r.shape->B, most = plan_least(B, at->tile->batch), wanted = s->r.force->replicas;
@@ -98,74 +101,88 @@ static void candidates(PlanSearch *s, PlanLayout *at)
     for (int64_t blocks = from; blocks <= to; blocks++) {
         at->units = plan_round_up(plan_div_up(H, blocks), TENSOR_UNITS);
         if (!wanted && plan_div_up(H, at->units) != blocks)
-            continue;                /* that is a candidate of its own */
-        if (at->units > INT16_MAX) { /* more than any SM holds, and than 32 bits count */
+            continue;                /* is a candidate of its own */
+        if (at->units > INT16_MAX) { /* more than any SM holds, and past what 32 bits count */
             plan_lacks(&s->shortage.shared, 8 * at->units * H);
             continue;
         }
-        int64_t row_warps = plan_div_up(at->units / TENSOR_UNITS, at->tile->stacked);
-        int64_t most = s->r.backward ? 1 : plan_max(at->threads / WARP / row_warps, 1), first = 1;
-        if (!s->r.backward && force->slices) first = most = force->slices;
-        for (int64_t n = first; n <= most; n++) {
-            at->slices = (int32_t)n;
-            consider_rows(s, at);
-        }
+        at->slices = 1;
+        consider_rows(s, at);
     }
 }
 
 /* ---- bytes ---- */
 
-static PlanBytes bytes(const LstmPlan *p, const LstmShape *shape)
+static CostBytes bytes(const LstmPlan *p, const LstmShape *shape)
 {
     double grid = (double)plan_ranges(p, shape->B) * p->replicas * p->blocks, H = (double)shape->H;
     double kept = (double)plan_least(p->resident, p->depth) / p->depth;
     double received = cluster_step_bytes(p, shape->H, p->units, p->rows);
-    PlanBytes b = {.weights = (p->precision == PRECISION_BF16 ? 8 : 16) * H * H,
+    CostBytes b = {.weights = (p->precision == PRECISION_BF16 ? 8 : 16) * H * H,
                    .kept_registers = kept,
                    .kept_shared = (double)p->shared / p->depth,
                    .exchanged = grid * received};
-    b.summed = grid * (p->backward ? received : 2 * 16.0 * p->slices * p->units * p->rows);
+    b.summed = p->backward ? grid * received : 0; /* forward's sums stay in registers */
     return b;
 }
 
 /* ---- predicted time ---- */
 
-/* Clocks from an asynchronous store's arrival to the first read behind the wait for its mbarrier: what PERFORMANCE 1's 250 for an
- * exchange by st.async have beside the store itself. */
+/* Clocks from the arrival of an asynchronous store to the first read after the wait for its
+ * mbarrier: PERFORMANCE 1's 250 for an exchange by st.async, without the store itself. */
 static const double MBARRIER_WAIT = 70;
+/* Dependent shuffles: forward one brings the gates of an element together and three assemble the 16
+ * bytes of a send, backward one assembles four rows. A shuffle takes about as long as a load from
+ * shared memory. */
+enum { FORWARD_SHUFFLES = 4, BACKWARD_SHUFFLES = 1 };
+/* Clocks from the sum of partial dh to dgates in shared memory; whatever does not depend on the sum
+ * is ready by then. */
+static const double BACKWARD_CELL = 70;
 
 static double most(double a, double b) { return a > b ? a : b; }
 
-/* A warp's product: the longest of what the tensor cores start, a chain of dependent products, what shared memory gives. */
-static double product_clocks(const PlanConstants *c, const LstmPlan *p)
+/* Returns the clocks of a pass's products: the longest of the tensor cores' issue, a chain of
+ * dependent products, and shared memory's rate. A warp reads the existing batch rows of B, four at
+ * a time. */
+static double product_clocks(const CostConstants *c, const LstmPlan *p)
 {
-    double n = p->batch / TENSOR_BATCH, depth = most(p->depth, p->resident),
-           warps = (double)p->groups * p->slices;
-    double starts = ceil(warps / SCHEDULERS) * depth * p->quads * n * c->mma;
-    double chain = depth * c->mma_latency + c->shared_latency;
-    double bytes = 4.0 * TENSOR_WORDS * warps * (p->shared * p->quads + depth * n / 2);
+    double n = p->batch / TENSOR_BATCH, depth = most(p->depth, p->resident), parts = 1, chains;
+    if (p->backward && p->quads > 1) parts = 2; /* each half of a warp's m tiles reads all of B */
+    double sums = p->quads * n / parts;
+    chains = sums >= 3 ? 1 : sums >= 2 || p->quads * p->resident > 16 ? 2 : 4;
+    double starts = ceil((double)p->groups / SCHEDULERS) * depth * p->quads * n * c->mma;
+    double chain = parts * (ceil(depth / chains) * c->mma_latency + c->shared_latency);
+    double fours = (double)plan_div_up(p->rows, TENSOR_BATCH / 2); /* a quarter of an A tile each */
+    double bytes =
+        4.0 * TENSOR_WORDS * p->groups * (p->shared * p->quads + parts * depth * fours / 4);
     return most(most(starts, chain), bytes / c->shared_rate) + c->shared_latency;
 }
 
-static PlanTime predict(const PlanConstants *c, const DeviceFacts *device, const LstmShape *shape,
+/* Returns the chain of a step. If the warps of a scheduler reach their cells one after another, the
+ * stores of the first are in flight meanwhile, so neither is counted twice. */
+static CostTime predict(const CostConstants *c, const DeviceFacts *device, const LstmShape *shape,
                         const LstmPlan *p)
 {
-    PlanTime t = {0};
+    CostTime t = {0};
     double blocks = (double)p->replicas * p->blocks, items = (double)cluster_items(p);
-    double ranges = (double)plan_ranges(p, shape->B), l2 = plan_rates(c, blocks).l2;
+    double ranges = (double)plan_ranges(p, shape->B), l2 = cost_rates(c, blocks).l2;
     double received = cluster_step_bytes(p, shape->H, p->units, p->rows);
     (void)device;
     t.hop = most((p->blocks > 1 ? c->cluster_latency : c->shared_latency) + MBARRIER_WAIT,
-                 PLAN_SAVED_BYTES * items / l2);
+                 COST_SAVED_BYTES * items / l2);
     t.ingest = p->blocks > 1 ? received * (p->blocks - 1) / p->blocks / c->cluster_rate : 0;
     t.multiply = product_clocks(c, p);
-    /* Forward's partial sums are written for all rows of a batch tile and read for those that exist; backward reads what came. */
-    t.sums = p->backward ? received / c->shared_rate + c->shared_latency
-                         : 16.0 * p->slices * p->units * (p->batch + p->rows) / c->shared_rate +
-                               2 * c->shared_latency;
-    t.cell = ceil(items / p->threads) * c->cell;
-    t.syncs = 2 * c->sync;
-    plan_time_end(&t, ranges, c->clock);
+    if (p->backward) {
+        /* The first half of a warp's m tiles flies while the second is multiplied. */
+        if (p->quads > 1) t.ingest = most(t.ingest / 2, t.ingest - t.multiply / 2);
+        t.sums = received / c->shared_rate + (1 + BACKWARD_SHUFFLES) * c->shared_latency;
+        t.cell = BACKWARD_CELL + (ceil(items / p->threads) - 1) * c->cell;
+        t.syncs = c->sync;
+    } else {
+        t.sums = FORWARD_SHUFFLES * c->shared_latency;
+        t.cell = p->quads * (double)plan_div_up(p->rows, TENSOR_BATCH) * c->cell;
+    }
+    cost_time_end(&t, ranges, c->clock);
     double weights =
         (p->precision == PRECISION_BF16 ? 8.0 : 16.0) * (double)shape->H * (double)shape->H;
     double dram = c->dram_rate / (c->clock * 1e6);

@@ -1,4 +1,5 @@
-/* The planner of KIND_MMA: kernels/mma.h says how its plans divide the work, and computes every size. */
+/* The planner of KIND_MMA; kernels/mma.h defines how its plans divide the work, and computes every
+ * size. */
 #include <math.h>
 #include <stdio.h>
 
@@ -7,16 +8,18 @@
 
 enum { SM_WITH_BF16 = 8, CLUSTER_MOST = 4 };
 
-/* Blocks that divide backward's contraction among them; forward has no clusters. */
+/* Returns whether that many blocks can divide backward's contraction among them; forward has no
+ * clusters. */
 static bool is_cluster(int32_t blocks) { return blocks == 1 || blocks == 2 || blocks == 4; }
 
-/* What `units` is a multiple of: whole row tiles; backward whole tiles of 16 of a cluster's units. */
+/* Returns the number that `units` is a multiple of: whole row tiles; backward whole tiles of 16 of
+ * a cluster's units. */
 static int64_t unit_step(int backward, int64_t cluster)
 {
     return backward ? 16 / cluster : TENSOR_UNITS;
 }
 
-/* m tiles of a block (backward: of its cluster), and tiles of the whole contraction. */
+/* The m tiles of a block (backward: of its cluster), and the tiles of the whole contraction. */
 static int64_t m_tiles(const PlanLayout *at, int backward)
 {
     return backward ? at->cluster * at->units / TENSOR_ROWS : at->units / TENSOR_UNITS;
@@ -73,13 +76,13 @@ static bool lacking(const DeviceFacts *device, const PlanOverride *force, int ba
                     size_t size)
 {
     if (device->major < SM_WITH_BF16)
-        snprintf(what, size, "tensor cores for bf16 and tf32 begin with sm_80, and this is sm_%d%d",
+        snprintf(what, size, "tensor cores for bf16 and tf32 need sm_80; this device is sm_%d%d",
                  device->major, device->minor);
     else if (backward && force->cluster && !is_cluster(force->cluster))
         snprintf(what, size, "its clusters have 1, 2 or 4 blocks, not %d", force->cluster);
     else if (backward && force->cluster > 1 && !device->clusters)
-        snprintf(what, size, "clusters of blocks begin with sm_90, and this is sm_%d%d",
-                 device->major, device->minor);
+        snprintf(what, size, "clusters of blocks need sm_90; this device is sm_%d%d", device->major,
+                 device->minor);
     else return false;
     return true;
 }
@@ -97,7 +100,7 @@ static const char *fault(const PlanLayout *at, const LstmShape *shape, int backw
 
 /* ---- candidates ---- */
 
-/* Every number of slices that leaves none empty. */
+/* Considers every number of slices that leaves none empty. */
 static void consider_slices(PlanSearch *s, PlanLayout *at)
 {
     const PlanOverride *force = s->r.force;
@@ -116,7 +119,8 @@ static void consider_slices(PlanSearch *s, PlanLayout *at)
     }
 }
 
-/* Blocks of a replica: from as many as are co-resident down to half of that. */
+/* Considers the numbers of blocks per replica, from all that are co-resident down to half of
+ * them. */
 static void consider_units(PlanSearch *s, PlanLayout *at, int64_t replicas)
 {
     int64_t H = s->r.shape->H, step = unit_step(s->r.backward, at->cluster),
@@ -142,24 +146,26 @@ static void candidates(PlanSearch *s, PlanLayout *at)
             plan_consider_rows(s, at, consider_units);
 }
 
-/* ---- the model ---- */
+/* ---- predicted time ---- */
 
 static double most(double a, double b) { return a > b ? a : b; }
 
-/* Terms in clocks of an SM until the end. A pass: its operands come from L2 while what is there is multiplied; then sums, cell. */
-static PlanTime predict(const PlanConstants *c, const DeviceFacts *device, const LstmShape *shape,
+/* Predicts in clocks of an SM until cost_time_end. In a pass, the operands are loaded from L2 while
+ * those that have arrived are multiplied; the sums and the cell follow. */
+static CostTime predict(const CostConstants *c, const DeviceFacts *device, const LstmShape *shape,
                         const LstmPlan *p)
 {
-    PlanTime t = {0};
+    CostTime t = {0};
     double sms = (double)p->replicas * p->blocks, ranges = (double)plan_ranges(p, shape->B);
-    PlanRates r = plan_rates(c, sms);
+    CostRates r = cost_rates(c, sms);
     double warps = (double)p->groups * p->slices, passes = p->passes,
            batches = p->batch / TENSOR_BATCH;
     double steps = plan_max(p->depth, p->resident), products = steps * p->quads * batches;
     double weights =
         16.0 * (double)shape->H * (double)shape->H / (p->precision == PRECISION_BF16 ? 2 : 1);
     double streamed = warps * p->streamed * p->quads * 4 * TENSOR_WORDS;
-    /* Warps are dealt to the four tensor cores; a warp alone waits for its products where few of them are independent. */
+    /* Warps are dealt to the four tensor cores. A single warp waits for its products if few of them
+     * are independent. */
     double multiply = most(ceil(warps / 4) * products * c->mma,
                            steps * most(c->mma_latency, p->quads * batches * c->mma));
     multiply = most(multiply, warps * p->shared * p->quads * 4 * TENSOR_WORDS / c->shared_rate);
@@ -169,7 +175,8 @@ static PlanTime predict(const PlanConstants *c, const DeviceFacts *device, const
     double ingest = (operands + streamed) / r.l2;
     t.multiply = passes * multiply;
     t.ingest = passes * (c->l2_latency + most(ingest - multiply, 0));
-    /* Written by the warps, read by the elements' threads; in clusters summed in between and sent once more. */
+    /* The warps write the partial sums and the elements' threads read them; in clusters they are
+     * summed in between and sent once more. */
     double partial = 4.0 * p->slices * p->batch * mma_pitch(p);
     t.sums = passes * (2 * partial / c->shared_rate + 2 * c->shared_latency);
     if (p->backward && p->cluster > 1) {
@@ -180,9 +187,9 @@ static PlanTime predict(const PlanConstants *c, const DeviceFacts *device, const
     double items = (double)plan_least(p->rows, p->batch) * p->units;
     t.cell = passes * ceil(items / p->threads) * c->cell;
     t.syncs += (passes * 2 + 1) * c->sync;
-    t.hop = most(c->hop * c->clock, PLAN_SAVED_BYTES * (double)p->rows * p->units / r.l2);
+    t.hop = most(c->hop * c->clock, COST_SAVED_BYTES * (double)p->rows * p->units / r.l2);
 
-    plan_time_end(&t, ranges, c->clock);
+    cost_time_end(&t, ranges, c->clock);
     t.launch = c->launch + c->hop +
                most(weights / r.dram, weights * p->replicas / (r.l2 * sms)) / c->clock;
     t.launch *= ranges;
@@ -191,9 +198,9 @@ static PlanTime predict(const PlanConstants *c, const DeviceFacts *device, const
 
 /* ---- bytes ---- */
 
-static PlanBytes bytes(const LstmPlan *p, const LstmShape *shape)
+static CostBytes bytes(const LstmPlan *p, const LstmShape *shape)
 {
-    PlanBytes b = {.weights = (p->precision == PRECISION_BF16 ? 8.0 : 16.0) * (double)shape->H *
+    CostBytes b = {.weights = (p->precision == PRECISION_BF16 ? 8.0 : 16.0) * (double)shape->H *
                               (double)shape->H};
     double grid = (double)plan_ranges(p, shape->B) * p->replicas * p->blocks, passes = p->passes;
     double warps = (double)p->groups * p->slices, tile = 4.0 * TENSOR_WORDS;
@@ -202,7 +209,7 @@ static PlanBytes bytes(const LstmPlan *p, const LstmShape *shape)
     b.kept_shared = p->shared / (double)p->depth;
     b.streamed = grid * passes * warps * p->quads * tile * p->streamed;
     b.exchanged = grid * operands +
-                  grid / p->blocks * 4.0 * (double)mma_exchange_words(p); /* read, and written */
+                  grid / p->blocks * 4.0 * (double)mma_exchange_words(p); /* read and written */
     b.summed = grid * passes * 2 * 4.0 * p->slices * p->batch * mma_pitch(p);
     if (p->backward && p->cluster > 1)
         b.summed += grid * passes * 2 * 4.0 * p->batch * p->cluster * p->units;

@@ -1,4 +1,5 @@
-/* The planner of KIND_VECTOR: kernels/plan.h says how its plans divide the work, and computes every size. */
+/* The planner of KIND_VECTOR; kernels/plan.h defines how its plans divide the work, and computes
+ * every size. */
 #include <math.h>
 
 #include "residency_kinds.h"
@@ -24,7 +25,7 @@ static LstmPlan plan_of(const PlanLayout *at, const LstmShape *shape, int backwa
     int64_t terms = backward ? at->units : shape->H, columns = at->units;
     p.passes = (int32_t)plan_div_up(p.rows, (int64_t)p.batch * p.groups);
     p.depth = (int32_t)plan_div_up(terms, p.slices);
-    p.slices = (int32_t)plan_div_up(terms, p.depth); /* none is empty */
+    p.slices = (int32_t)plan_div_up(terms, p.depth); /* no slice is empty */
     if (backward) {
         int64_t quads = plan_div_up(shape->H, 4);
         p.quads = (int32_t)plan_div_up(quads, at->rounds);
@@ -50,7 +51,8 @@ static int64_t step_bytes(const LstmPlan *p)
                        : (int64_t)16 * p->slices * p->units;
 }
 
-/* Floats that a replica exchanges in a pass, or elements of a block. */
+/* Returns the larger of the floats that a replica exchanges in a pass and the elements of a
+ * block. */
 static int64_t largest_index(const LstmPlan *p)
 {
     return plan_max(plan_exchange_floats(p) / p->passes, (int64_t)p->rows * p->units);
@@ -67,7 +69,8 @@ static const char *fault(const PlanLayout *at, const LstmShape *shape, int backw
 
 /* ---- candidates ---- */
 
-/* Every way to cut the contraction into slices that leaves none empty, for one tile, rows, units and groups. */
+/* Considers every cut of the contraction into slices that leaves none empty, for one tile, rows,
+ * units and groups. */
 static void consider_slices(PlanSearch *s, PlanLayout *at)
 {
     int64_t H = s->r.shape->H, terms = s->r.backward ? at->units : H, quads = plan_div_up(H, 4);
@@ -86,7 +89,7 @@ static void consider_slices(PlanSearch *s, PlanLayout *at)
                 (int32_t)plan_div_up(quads, at->threads / ((int64_t)at->slices * at->groups));
         plan_consider(s, at);
         if (depth == 1) break;
-        n = plan_div_up(terms, depth - 1); /* the fewest that are less deep */
+        n = plan_div_up(terms, depth - 1); /* the fewest slices that are less deep */
     }
 }
 
@@ -101,7 +104,8 @@ static void consider_groups(PlanSearch *s, PlanLayout *at)
     }
 }
 
-/* Blocks of a replica: from as many as are co-resident down to half of that, since fewer may lie better on the threads. */
+/* Considers the numbers of blocks per replica, from all that are co-resident down to half of them,
+ * since fewer may suit the threads better. */
 static void consider_units(PlanSearch *s, PlanLayout *at, int64_t replicas)
 {
     int64_t H = s->r.shape->H, limit = plan_blocks_limit(s->r.device, 1);
@@ -125,9 +129,9 @@ static void candidates(PlanSearch *s, PlanLayout *at)
 
 /* ---- bytes ---- */
 
-static PlanBytes bytes(const LstmPlan *p, const LstmShape *shape)
+static CostBytes bytes(const LstmPlan *p, const LstmShape *shape)
 {
-    PlanBytes b = {.weights = 16.0 * (double)shape->H * (double)shape->H};
+    CostBytes b = {.weights = 16.0 * (double)shape->H * (double)shape->H};
     double ranges = (double)plan_ranges(p, shape->B), grid = ranges * p->replicas * p->blocks,
            passes = p->passes;
     double rows = (double)p->groups * p->batch;
@@ -151,27 +155,27 @@ static PlanBytes bytes(const LstmPlan *p, const LstmShape *shape)
     return b;
 }
 
-/* ---- predicted time, in clocks of an SM until the end ---- */
+/* ---- predicted time, in clocks of an SM until cost_time_end ---- */
 
 static double most(double a, double b) { return a > b ? a : b; }
 static double ceil_div(double a, double b) { return ceil(a / b); }
 
 typedef struct Rates {
-    const PlanConstants *c;
-    double sms;      /* that work */
-    double dram, l2; /* of PlanRates */
+    const CostConstants *c;
+    double sms;      /* SMs at work */
+    double dram, l2; /* as in CostRates */
 } Rates;
 
-static Rates rates_of(const PlanConstants *c, double sms)
+static Rates rates_of(const CostConstants *c, double sms)
 {
-    PlanRates of = plan_rates(c, sms);
+    CostRates of = cost_rates(c, sms);
     return (Rates){c, sms, of.dram, of.l2};
 }
 
-/* What a warp starts in one step of contraction, and what it waits for where nothing hides it. */
+/* The work of a warp in one step of contraction, and its stalls where nothing hides them. */
 typedef struct Work {
-    double fma, other; /* instructions of a thread: multiply-adds; loads and address arithmetic */
-    double waits;      /* clocks of a warp that is alone */
+    double fma, other; /* instructions per thread: multiply-adds; loads and address arithmetic */
+    double waits;      /* clocks that a single warp stalls */
     double shared;     /* bytes that a thread reads from shared memory */
     double streamed;   /* bytes that a thread reads from L2 */
 } Work;
@@ -183,18 +187,20 @@ static void work_add(Work *w, double times, double fma, double other, double wai
     w->shared += times * shared, w->streamed += times * streamed;
 }
 
-/* What a scheduler, with a quarter of the SM's lanes, takes to start one warp's instructions. */
+/* Returns the clocks in which a scheduler, with a quarter of the SM's lanes, issues one warp's
+ * instructions. */
 static double warp_clocks(const Rates *r, double fma, double other)
 {
     return most(fma * 32 / (r->c->fma_lanes / 4), (fma + other) / r->c->issue) / r->c->fma_share;
 }
 
-/* A block's multiplication: the longest of
- *   issue   its warps are dealt to four schedulers; the fullest one counts
- *   alone   what one warp starts, and what it waits for
+/* Returns the clocks of a block's multiplication, the longest of
+ *
+ *   issue   the warps are dealt to four schedulers; the fullest one counts
+ *   alone   the issue and stalls of one warp
  *   reads   bytes from shared memory
- *   stream  bytes of weights from L2, or from DRAM where what the device streams in all (`whole`, each byte once) does
- *           not stay in L2 */
+ *   stream  bytes of weights from L2, or from DRAM if all the weights that the device streams
+ *           (`whole`, each byte counted once) do not stay in L2 */
 static double multiply_clocks(const Rates *r, const DeviceFacts *device, double threads,
                               const Work *w, double whole)
 {
@@ -205,23 +211,24 @@ static double multiply_clocks(const Rates *r, const DeviceFacts *device, double 
     return whole > (double)device->l2 ? most(clocks, whole / r->dram) : clocks;
 }
 
-/* From a block's arrival to its passing the barrier: the hop, or its own loads and stores of saved tensors in between. */
+/* Returns the clocks from a block's arrival at the barrier to its passing it: the hop, or the
+ * block's own loads and stores of saved tensors in between, whichever is longer. */
 static double between_clocks(const Rates *r, const LstmPlan *p)
 {
-    return most(r->c->hop * r->c->clock, PLAN_SAVED_BYTES * (double)p->rows * p->units / r->l2);
+    return most(r->c->hop * r->c->clock, COST_SAVED_BYTES * (double)p->rows * p->units / r->l2);
 }
 
-static PlanTime forward_time(const Rates *r, const DeviceFacts *device, const LstmShape *shape,
+static CostTime forward_time(const Rates *r, const DeviceFacts *device, const LstmShape *shape,
                              const LstmPlan *p)
 {
-    PlanTime t = {0};
-    const PlanConstants *c = r->c;
+    CostTime t = {0};
+    const CostConstants *c = r->c;
     double H = (double)shape->H, threads = (double)p->units * p->slices * p->groups,
            batch = p->batch;
     double loads = ceil_div(batch, 4), passes = p->passes, chunks = p->chunks;
-    /* One k: 4 gates * batch multiply-adds for 4 * batch bytes of h; registers past the slice's end are multiplied
-     * too. Weights in shared memory come two at a time; streamed ones four, which all warps ask for at once, since they left the
-     * same barrier. */
+    /* One k: 4 gates * batch multiply-adds for 4 * batch bytes of h. Registers past the slice's end
+     * are multiplied, too. Weights in shared memory are read two at a time. Streamed weights are
+     * read four at a time, and all warps request them at once, since they left the same barrier. */
     Work w = {0};
     work_add(&w, p->resident, 4 * batch, loads, 0, 4 * batch, 0);
     work_add(&w, p->shared, 4 * batch, loads + 1, c->shared_latency / 2, 4 * batch + 16, 0);
@@ -230,14 +237,14 @@ static PlanTime forward_time(const Rates *r, const DeviceFacts *device, const Ls
     w.waits += chunks * c->shared_latency;
     double multiply =
         multiply_clocks(r, device, threads, &w, 16 * H * H * p->streamed / ((double)p->depth));
-    /* Of each chunk the copy is under way while the one before is multiplied; the first one nothing hides. Copies share
-     * L2 with streamed weights. */
+    /* Each chunk is copied while the one before it is multiplied; nothing hides the copy of the
+     * first. Copies share L2 with streamed weights. */
     double bytes = 4.0 * (double)plan_chunk_floats(p), copy = c->l2_latency + bytes / r->l2;
     double loop = most(multiply, (chunks - 1) * copy + multiply / chunks);
     loop = most(loop, (threads * w.streamed + (chunks - 1) * bytes) / r->l2);
     t.multiply = passes * multiply;
     t.ingest = passes * (copy + loop - multiply);
-    /* Every slice's float4 is written once and read once. */
+    /* The float4 of every slice are written once and read once. */
     t.sums = passes * (2 * 16 * threads * batch / c->shared_rate + 2 * c->shared_latency);
     t.cell = passes * ceil_div((double)plan_items(p), p->threads) * c->cell;
     t.syncs = (passes * (chunks + 4) + 1) * c->sync;
@@ -245,19 +252,20 @@ static PlanTime forward_time(const Rates *r, const DeviceFacts *device, const Ls
     return t;
 }
 
-static PlanTime backward_time(const Rates *r, const DeviceFacts *device, const LstmShape *shape,
+static CostTime backward_time(const Rates *r, const DeviceFacts *device, const LstmShape *shape,
                               const LstmPlan *p)
 {
-    enum { FLIGHT = 8 }; /* of a thread's loads while it gathers */
-    PlanTime t = {0};
-    const PlanConstants *c = r->c;
+    enum { FLIGHT = 8 }; /* loads in flight per thread while it gathers */
+    CostTime t = {0};
+    const CostConstants *c = r->c;
     double H = (double)shape->H, threads = (double)p->quads * p->slices * p->groups,
            batch = p->batch;
     double loads = 4 * ceil_div(batch, 4), passes = p->passes, later = p->rounds - 1;
     double gather = plan_gather_groups(p), parcel = (double)plan_parcel_floats(p);
-    /* One unit, that is four rows of W_hh: 4 gates * 4 k * batch multiply-adds for 16 * batch bytes of dgates. Registers past
-     * the slice's end are multiplied too; rounds after the first stream what that has in registers. The next row is on its
-     * way from L2 while one is multiplied, the next four where nothing is resident. */
+    /* One unit, that is four rows of W_hh: 4 gates * 4 k * batch multiply-adds for 16 * batch bytes
+     * of dgates. Registers past the slice's end are multiplied, too; rounds after the first stream
+     * the weights that the first has in registers. One row is loaded from L2 while another is
+     * multiplied, four rows ahead if nothing is resident. */
     Work w = {0};
     double streamed =
         p->streamed + later * (double)(plan_least(p->resident, p->depth) + p->streamed);
@@ -269,7 +277,8 @@ static PlanTime backward_time(const Rates *r, const DeviceFacts *device, const L
     work_add(&w, streamed, 16 * batch, loads + 20, waits, 16 * batch, 64);
     t.multiply = passes * multiply_clocks(r, device, threads, &w,
                                           16 * H * H * streamed / ((double)p->depth * p->rounds));
-    /* Partial dh: sent to every consumer, gathered from every producer, FLIGHT loads at a time. */
+    /* Partial dh is sent to every consumer and gathered from every producer, FLIGHT loads at a
+     * time. */
     double bytes = 4 * parcel * p->blocks / r->l2;
     double turns =
         ceil_div(gather * parcel / 4, p->threads) * ceil_div(ceil_div(p->blocks, gather), FLIGHT);
@@ -284,14 +293,14 @@ static PlanTime backward_time(const Rates *r, const DeviceFacts *device, const L
     return t;
 }
 
-static PlanTime predict(const PlanConstants *c, const DeviceFacts *device, const LstmShape *shape,
+static CostTime predict(const CostConstants *c, const DeviceFacts *device, const LstmShape *shape,
                         const LstmPlan *p)
 {
     Rates r = rates_of(c, (double)p->replicas * p->blocks);
-    PlanTime t =
+    CostTime t =
         p->backward ? backward_time(&r, device, shape, p) : forward_time(&r, device, shape, p);
     double ranges = (double)plan_ranges(p, shape->B);
-    plan_time_end(&t, ranges, c->clock);
+    cost_time_end(&t, ranges, c->clock);
     double weights = 16.0 * (double)shape->H * (double)shape->H;
     t.launch = c->launch + c->hop +
                most(weights / r.dram, weights * p->replicas / (r.l2 * r.sms)) / c->clock;

@@ -22,7 +22,7 @@ static bool recorded(int i, const char *task)
     return settings_info(i)->role != ROLE_RUN && settings_of_task(i, task);
 }
 
-/* A name without a default that was not given is not recorded. */
+/* A name that has no default and was not given is not recorded. */
 static bool may_be_unset(int i)
 {
     return settings_info(i)->type == TYPE_NAME && !settings_info(i)->initial;
@@ -32,17 +32,17 @@ static bool is_lm(const char *task) { return !strcmp(task, "lm"); }
 
 /* ---- tensors of a file ---- */
 
-/* Place of the first value that is infinite or not a number, n when all are finite. */
+/* Returns the index of the first value that is infinite or not a number, n if all are finite. */
 static size_t find_not_finite(const float *x, size_t n)
 {
-    int bad = 0; /* one flag over all, so that the loop vectorises */
+    int bad = 0; /* one flag for all elements, so that the loop vectorises */
     for (size_t i = 0; i < n; i++) bad |= !isfinite(x[i]);
     size_t i = bad ? 0 : n;
     while (i < n && isfinite(x[i])) i++;
     return i;
 }
 
-/* Names of the first tensors of a file, for the sentence about one that is missing. */
+/* Lists the first tensors of a file, for the sentence about a missing one. */
 static void list_names(const StFile *f, char *out, size_t size)
 {
     size_t n = 0;
@@ -56,7 +56,8 @@ static void list_names(const StFile *f, char *out, size_t size)
     }
 }
 
-/* The float32 tensor of that name and shape, all finite; the sentence names tensor, found and wanted. */
+/* Finds the float32 tensor of that name and shape and checks that all its values are finite. The
+ * sentence names tensor, found and expected. */
 static int find_floats(const StFile *f, const char *name, const int64_t *shape, int rank,
                        const float **data, const char *path, Error *e)
 {
@@ -66,12 +67,13 @@ static int find_floats(const StFile *f, const char *name, const int64_t *shape, 
     if (!t) {
         char names[512];
         list_names(f, names, sizeof names);
-        return error_set(e, EXIT_BAD_DATA, "%s: tensor %s is missing, wanted %s; the file holds %s",
-                         path, name, wanted, f->n_tensors ? names : "no tensor");
+        return error_set(e, EXIT_BAD_DATA,
+                         "%s: tensor %s is missing, expected %s; the file holds %s", path, name,
+                         wanted, f->n_tensors ? names : "no tensor");
     }
     if (t->dtype != ST_F32 || t->rank != rank ||
         memcmp(t->shape, shape, sizeof *shape * (size_t)rank))
-        return error_set(e, EXIT_BAD_DATA, "%s: tensor %s: found %s, wanted %s", path, name,
+        return error_set(e, EXIT_BAD_DATA, "%s: tensor %s: found %s, expected %s", path, name,
                          st_kind(t->dtype, t->shape, t->rank, found), wanted);
     const float *x = t->data;
     size_t n = t->bytes / sizeof *x;
@@ -95,9 +97,9 @@ const float *checkpoint_param(const Checkpoint *c, int k)
     return st_find(&c->file, param_info(&c->shape, k).name)->data;
 }
 
-/* ---- metadata -> settings and counters ---- */
+/* ---- metadata: settings and counters ---- */
 
-static int read_text(const StFile *f, const char *key, const char **value, const char *path,
+static int meta_text(const StFile *f, const char *key, const char **value, const char *path,
                      Error *e)
 {
     *value = st_meta(f, key);
@@ -112,57 +114,56 @@ static int bad_value(const char *path, const char *key, const char *value, const
                      takes);
 }
 
-static int read_count(const StFile *f, const char *key, int64_t low, int64_t *out, const char *path,
-                      Error *e)
+static int parse_meta_count(const StFile *f, const char *key, int64_t low, int64_t *out,
+                            const char *path, Error *e)
 {
     const char *value;
-    int code = read_text(f, key, &value, path, e);
+    int code = meta_text(f, key, &value, path, e);
     if (code) return code;
-    if (!number_int(value, (double)low, INFINITY, out))
+    if (!parse_int(value, (double)low, INFINITY, out))
         return bad_value(path, key, value, low ? "a whole number from 1" : "a whole number from 0",
                          e);
     return EXIT_DONE;
 }
 
-/* A finite number from 0, or with allow_inf "inf". */
-static int read_double(const StFile *f, const char *key, bool allow_inf, double *out,
-                       const char *path, Error *e)
+/* Parses a finite number from 0 or, with allow_inf, "inf". */
+static int parse_meta_double(const StFile *f, const char *key, bool allow_inf, double *out,
+                             const char *path, Error *e)
 {
     const char *value;
-    int code = read_text(f, key, &value, path, e);
+    int code = meta_text(f, key, &value, path, e);
     if (code) return code;
     if (allow_inf && !strcmp(value, "inf")) {
         *out = INFINITY;
         return EXIT_DONE;
     }
-    if (!number_double(value, out)) return bad_value(path, key, value, "a finite number from 0", e);
+    if (!parse_double(value, out)) return bad_value(path, key, value, "a finite number from 0", e);
     return EXIT_DONE;
 }
 
-static int read_hash(const StFile *f, const char *key, const char **value, const char *path,
-                     Error *e)
+static int parse_meta_hash(const StFile *f, const char *key, const char **value, const char *path,
+                           Error *e)
 {
-    int code = read_text(f, key, value, path, e);
+    int code = meta_text(f, key, value, path, e);
     if (code) return code;
     if (strlen(*value) != 64 || strspn(*value, "0123456789abcdef") != 64)
         return bad_value(path, key, *value, "a SHA-256 of 64 hexadecimal digits", e);
     return EXIT_DONE;
 }
 
-static int read_settings(Checkpoint *c, const char *path, Error *e)
+static int parse_settings(Checkpoint *c, const char *path, Error *e)
 {
     const char *value;
-    int code = read_text(&c->file, "preset", &value, path, e);
+    int code = meta_text(&c->file, "preset", &value, path, e);
     if (code) return code;
     settings_defaults(&c->settings);
     const char *task = st_meta(&c->file, "task");
     char names[PRESET_NAMES];
-    if (task && is_lm(task))
-        return bad_value(path, "task", task, "another than the language model", e);
+    if (task && is_lm(task)) return bad_value(path, "task", task, "a task other than lm", e);
     c->task = c->settings.task = task ? task : "lm";
     settings_preset_names(c->task, names);
     if (!names[0])
-        c->settings.preset = value; /* whoever opens the task will say that there is none */
+        c->settings.preset = value; /* opening the task will report that it does not exist */
     else if (settings_preset(&c->settings, value, e))
         return bad_value(path, "preset", value, names, e);
     for (int i = 0; i < settings_count(); i++) {
@@ -170,7 +171,7 @@ static int read_settings(Checkpoint *c, const char *path, Error *e)
         char key[OPTION_KEY_SIZE];
         checkpoint_setting_key(i, key);
         if (may_be_unset(i) && !st_meta(&c->file, key)) continue;
-        if ((code = read_text(&c->file, key, &value, path, e))) return code;
+        if ((code = meta_text(&c->file, key, &value, path, e))) return code;
         if (settings_set(&c->settings, i, value, e))
             return bad_value(path, key, value, settings_info(i)->takes, e);
     }
@@ -178,19 +179,20 @@ static int read_settings(Checkpoint *c, const char *path, Error *e)
     return EXIT_DONE;
 }
 
-static int read_counters(Checkpoint *c, const char *path, Error *e)
+static int parse_counters(Checkpoint *c, const char *path, Error *e)
 {
     Counters *n = &c->counters;
     const StFile *f = &c->file;
-    int code = read_count(f, "step", 0, &n->step, path, e);
-    if (!code) code = read_count(f, "epoch", 1, &n->epoch, path, e);
-    if (!code) code = read_count(f, "minibatch", 0, &n->minibatch, path, e);
-    if (!code) code = read_double(f, "lr", false, &n->lr, path, e);
-    if (!code) code = read_double(f, "nats", false, &n->nats, path, e);
-    if (!code) code = read_count(f, "tokens", 0, &n->tokens, path, e);
-    if (!code) code = read_double(f, "best_valid", true, &n->best_valid, path, e);
+    int code = parse_meta_count(f, "step", 0, &n->step, path, e);
+    if (!code) code = parse_meta_count(f, "epoch", 1, &n->epoch, path, e);
+    if (!code) code = parse_meta_count(f, "minibatch", 0, &n->minibatch, path, e);
+    if (!code) code = parse_meta_double(f, "lr", false, &n->lr, path, e);
+    if (!code) code = parse_meta_double(f, "nats", false, &n->nats, path, e);
+    if (!code) code = parse_meta_count(f, "tokens", 0, &n->tokens, path, e);
+    if (!code) code = parse_meta_double(f, "best_valid", true, &n->best_valid, path, e);
     if (code) return code;
-    if (st_meta(f, "hits") && (code = read_count(f, "hits", 0, &n->hits, path, e))) return code;
+    if (st_meta(f, "hits") && (code = parse_meta_count(f, "hits", 0, &n->hits, path, e)))
+        return code;
     if (n->hits > n->tokens)
         return error_set(e, EXIT_BAD_DATA,
                          "%s: metadata 'hits' is %" PRId64 ", more than its %" PRId64 " 'tokens'",
@@ -215,55 +217,57 @@ static int read_counters(Checkpoint *c, const char *path, Error *e)
     return EXIT_DONE;
 }
 
-/* The vocabulary under `key`, against its hash under key_sha256; a file of a task may lack it. */
-static int read_vocab(Checkpoint *c, const char *key, const char *key_sha256, bool needed, Vocab *v,
-                      const char *path, Error *e)
+/* Parses the vocabulary under `key` and compares it with its hash under key_sha256. The file of a
+ * task may lack it. */
+static int parse_vocab(Checkpoint *c, const char *key, const char *key_sha256, bool needed,
+                       Vocab *v, const char *path, Error *e)
 {
     const char *hash, *text;
     if (!needed && !st_meta(&c->file, key) && !st_meta(&c->file, key_sha256)) return EXIT_DONE;
-    int code = read_text(&c->file, key, &text, path, e);
-    if (!code) code = read_hash(&c->file, key_sha256, &hash, path, e);
+    int code = meta_text(&c->file, key, &text, path, e);
+    if (!code) code = parse_meta_hash(&c->file, key_sha256, &hash, path, e);
     if (code) return code;
     Error inner;
-    if ((code = vocab_decode(v, text, &inner)))
+    if ((code = vocab_parse(v, text, &inner)))
         return error_set(e, code, "%s: metadata '%s': %s", path, key, inner.text);
     char actual[65];
     vocab_sha256(v, actual);
     if (strcmp(actual, hash))
         return error_set(e, EXIT_BAD_DATA,
-                         "%s: its vocabulary does not have the hash that metadata '%s' says", path,
+                         "%s: its vocabulary does not have the hash in metadata '%s'", path,
                          key_sha256);
     return EXIT_DONE;
 }
 
-static int read_corpus(Checkpoint *c, const char *path, Error *e)
+static int parse_corpus(Checkpoint *c, const char *path, Error *e)
 {
     const char *hash;
-    /* Of a run that did not read all three splits there is only the hash of its training ids. */
+    /* If the run did not read all three splits, the file has only the hash of its training ids. */
     bool partial = st_meta(&c->file, "train_sha256") != NULL;
-    int code = read_hash(&c->file, partial ? "train_sha256" : "corpus_sha256", &hash, path, e);
+    int code =
+        parse_meta_hash(&c->file, partial ? "train_sha256" : "corpus_sha256", &hash, path, e);
     if (code) return code;
     memcpy(partial ? c->train_sha256 : c->corpus_sha256, hash, sizeof c->corpus_sha256);
     c->data = st_meta(&c->file, "data");
     if (c->data && is_lm(c->task) && strcmp(c->data, "synthetic"))
         return bad_value(path, "data", c->data, "synthetic", e);
-    code = read_vocab(c, "vocab", "vocab_sha256", is_lm(c->task), &c->vocab, path, e);
+    code = parse_vocab(c, "vocab", "vocab_sha256", is_lm(c->task), &c->vocab, path, e);
     if (!code && !is_lm(c->task))
         code =
-            read_vocab(c, "vocab_source", "vocab_source_sha256", false, &c->vocab_source, path, e);
+            parse_vocab(c, "vocab_source", "vocab_source_sha256", false, &c->vocab_source, path, e);
     return code;
 }
 
 /* ---- reading ---- */
 
-/* Rows (or columns) of a matrix of that name; 0: there is none. */
+/* Returns the rows (side 0) or columns (side 1) of the matrix of that name; 0: there is none. */
 static int64_t matrix_side(const StFile *f, const char *name, int side)
 {
     const StTensor *t = st_find(f, name);
     return t && t->rank == 2 ? t->shape[side] : 0;
 }
 
-/* A language model's sizes are its vocabulary's; another task's are its tensors'. */
+/* Reads the sizes: a language model's from its vocabulary, another task's from its tensors. */
 static int read_shape(Checkpoint *c, const char *path, Error *e)
 {
     const StFile *f = &c->file;
@@ -274,7 +278,7 @@ static int read_shape(Checkpoint *c, const char *path, Error *e)
         if (rows && rows != c->shape.V_in)
             return error_set(e, EXIT_BAD_DATA,
                              "%s: tensor encoder.weight has %" PRId64
-                             " rows for a vocabulary of %" PRId64 " types",
+                             " rows, but the vocabulary has %" PRId64 " types",
                              path, rows, c->shape.V_in);
         return EXIT_DONE;
     }
@@ -284,13 +288,12 @@ static int read_shape(Checkpoint *c, const char *path, Error *e)
                             .H = H,
                             .L = L};
     if (!c->shape.V_in && !c->shape.F)
-        return error_set(e, EXIT_BAD_DATA, "%s: it has neither encoder.weight nor input.weight",
-                         path);
-    if (!c->shape.V_out) return error_set(e, EXIT_BAD_DATA, "%s: it has no decoder.weight", path);
+        return error_set(e, EXIT_BAD_DATA, "%s has neither encoder.weight nor input.weight", path);
+    if (!c->shape.V_out) return error_set(e, EXIT_BAD_DATA, "%s has no decoder.weight", path);
     if (c->vocab.V && c->shape.V_out != c->vocab.V)
         return error_set(e, EXIT_BAD_DATA,
                          "%s: tensor decoder.weight has %" PRId64
-                         " rows for a vocabulary of %" PRId64 " types",
+                         " rows, but the vocabulary has %" PRId64 " types",
                          path, c->shape.V_out, c->vocab.V);
     return EXIT_DONE;
 }
@@ -314,28 +317,29 @@ static int read_tensors(Checkpoint *c, const char *path, Error *e)
     }
     if (c->file.n_tensors != expected)
         return error_set(e, EXIT_BAD_DATA,
-                         "%s: %d tensors where a checkpoint of %" PRId64 " layers taken %s has %d",
+                         "%s has %d tensors, but a checkpoint of %" PRId64
+                         " layers saved %s has %d",
                          path, c->file.n_tensors, c->shape.L,
                          c->counters.minibatch ? "inside an epoch" : "at an epoch's end", expected);
     return EXIT_DONE;
 }
 
-/* c->file is open. Closes everything on failure. */
+/* Reads a checkpoint whose c->file is open. Closes everything on failure. */
 static int read_checkpoint(Checkpoint *c, const char *path, Error *e)
 {
     const char *version = st_meta(&c->file, "plstm");
     int code = EXIT_DONE;
     if (!version)
         code = error_set(e, EXIT_BAD_DATA,
-                         "%s has no plstm metadata; --init-weights takes bare weights", path);
+                         "%s has no plstm metadata; --init-weights reads bare weights", path);
     else if (strcmp(version, FORMAT_VERSION))
         code = bad_value(path, "plstm", version, "format " FORMAT_VERSION, e);
-    if (!code) code = read_settings(c, path, e);
-    if (!code) code = read_counters(c, path, e);
-    if (!code) code = read_corpus(c, path, e);
+    if (!code) code = parse_settings(c, path, e);
+    if (!code) code = parse_counters(c, path, e);
+    if (!code) code = parse_corpus(c, path, e);
     if (!code) code = read_tensors(c, path, e);
     if (code) checkpoint_close(c);
-    else st_forget(&c->file); /* every weight was looked at */
+    else st_forget(&c->file); /* every weight was read */
     return code;
 }
 
@@ -363,7 +367,7 @@ void checkpoint_close(Checkpoint *c)
 
 /* ---- writing ---- */
 
-/* A vocabulary as metadata: its text, malloc'd, and its hash. */
+/* A vocabulary as metadata: its text, allocated by malloc, and its hash. */
 typedef struct VocabText {
     char hash[65], *text;
 } VocabText;
@@ -397,8 +401,7 @@ static void put_metadata(StMetaList *m, const Settings *s, const Counters *n,
     if (vocab->text) st_put(m, "vocab_sha256", vocab->hash);
     if (source->text)
         st_put(m, "vocab_source_sha256", source->hash), st_put(m, "vocab_source", source->text);
-    if (vocab->text)
-        st_put(m, "vocab", vocab->text); /* last, so that the rest can be read with head */
+    if (vocab->text) st_put(m, "vocab", vocab->text); /* last, so that head shows the rest */
 }
 
 void params_tensors(const Params *p, ParamInfo *info, StTensor *tensor)
@@ -414,7 +417,7 @@ void params_tensors(const Params *p, ParamInfo *info, StTensor *tensor)
     }
 }
 
-/* Adds the state, where there is one, to the n tensors; returns how many they are then. */
+/* Appends the state, if any, to the n tensors; returns the new number of tensors. */
 static int state_tensors(StTensor *tensors, int n, const ModelShape *s, int64_t B, const float *h,
                          const float *c)
 {
@@ -431,7 +434,7 @@ static int state_tensors(StTensor *tensors, int n, const ModelShape *s, int64_t 
 
 int checkpoint_check_vocab(const Vocab *v, const char *path, Error *e)
 {
-    enum { REST = 65536 }; /* more than all other metadata and the tensors' entries take */
+    enum { REST = 65536 }; /* more than all other metadata and the tensors' entries need */
     char *text = vocab_encode(v);
     if (!text) return error_set(e, EXIT_FAILED, "memory ran out while a vocabulary was measured");
     size_t bytes = 0;
@@ -439,14 +442,13 @@ int checkpoint_check_vocab(const Vocab *v, const char *path, Error *e)
     free(text);
     return bytes + REST > ST_MAX_HEADER
                ? error_set(e, EXIT_BAD_DATA,
-                           "%s could not be written: its vocabulary has %zu bytes, and a "
-                           "safetensors header "
-                           "holds %" PRIu64 "; is the text split into words?",
+                           "%s cannot be written: its vocabulary has %zu bytes, and a "
+                           "safetensors header holds %" PRIu64 "; is the text split into words?",
                            path, bytes, ST_MAX_HEADER)
                : EXIT_DONE;
 }
 
-/* false: memory ran out. v NULL: there is none. */
+/* Returns false if memory ran out. v NULL: there is no vocabulary. */
 static bool vocab_text(const Vocab *v, VocabText *t)
 {
     if (!v) return true;
@@ -463,18 +465,18 @@ int checkpoint_save(const char *path, const Settings *settings, const Counters *
     assert(!h == !c && !h == !(data->carries && counters->minibatch));
     assert(!is_lm(settings->task) ||
            counters->tokens == counters->minibatch * settings->seq * settings->batch);
-    /* The loss and norm that a trainer watches are those before an update: an overflow of the last one shows
-     * here first. */
+    /* A trainer watches the loss and norm from before an update, so an overflow in the last update
+     * shows here first. */
     size_t n_params = (size_t)params->offset[params->count];
     size_t n_state = h ? (size_t)(settings->layers * settings->batch * settings->hidden) : 0;
     if (find_not_finite(params->data, n_params) < n_params ||
         find_not_finite(h, n_state) < n_state || find_not_finite(c, n_state) < n_state)
         return error_set(e, EXIT_DIVERGED,
                          "diverged: a weight is not finite after %" PRId64
-                         " minibatches; %s is left as it was",
+                         " minibatches; %s was not changed",
                          counters->step, path);
     size_t entries = (size_t)(settings_count() + n_extra + data->n_extra +
-                              20); /* put_metadata has 18 beside these */
+                              20); /* put_metadata writes 18 beside these */
     VocabText vocab = {.text = NULL}, source = {.text = NULL};
     bool texts = vocab_text(data->vocab, &vocab) && vocab_text(data->vocab_source, &source);
     StMetaList meta = {.item = calloc(entries, sizeof *meta.item),

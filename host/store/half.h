@@ -1,4 +1,4 @@
-/* half: IEEE 754 binary16, as files hold it. */
+/* half: IEEE 754 binary16, as files store it. */
 #ifndef PLSTM_HALF_H
 #define PLSTM_HALF_H
 

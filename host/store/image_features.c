@@ -9,10 +9,11 @@
 
 #include "host/data/scenes.h"
 
-/* Number of the first value of a row that is infinite or not a number, F where all are finite. */
+/* Returns the index of the first value of a row that is infinite or not a number, F if all are
+ * finite. */
 static int64_t find_not_finite(const float *row, int64_t F)
 {
-    int bad = 0; /* one flag over all, so that the loop vectorises */
+    int bad = 0; /* one flag for all elements, so that the loop vectorises */
     for (int64_t i = 0; i < F; i++) bad |= !isfinite(row[i]);
     int64_t i = bad ? 0 : F;
     while (i < F && isfinite(row[i])) i++;
@@ -41,7 +42,8 @@ int image_features_open(ImageFeatures *f, const char *path, Error *e)
     if (file->rank != 2 || file->shape[1] < 1)
         code = error_set(
             e, EXIT_BAD_DATA,
-            "%s has %d dimension%s%s; features have two, an image a row and a number a column",
+            "%s has %d dimension%s%s; features need two, one row per image and one column "
+            "per number",
             path, file->rank, file->rank == 1 ? "" : "s", file->rank == 2 ? " and no column" : "");
     else if (file->shape[0] < 1) code = error_set(e, EXIT_BAD_DATA, "%s has no row", path);
     if (!code) {
@@ -76,8 +78,8 @@ int image_features_load(ImageFeatures *f, const char *dir, const Captions *c, Er
     int code = image_features_open(f, path, e);
     if (!code && f->n != c->images) {
         code = error_set(e, EXIT_BAD_DATA,
-                         "%s has %" PRId64 " row%s, and %s/%s has %" PRId64
-                         " image%s: there must be a row for each, in that order",
+                         "%s has %" PRId64 " row%s, but %s/%s has %" PRId64
+                         " image%s: there must be one row per image, in that order",
                          path, f->n, f->n == 1 ? "" : "s", dir, captions_file, c->images,
                          c->images == 1 ? "" : "s");
         image_features_close(f);

@@ -1,4 +1,4 @@
-/* image_features: the feature rows of images, from an array of NumPy (image,F) or from a generator. */
+/* image_features: the feature rows of images, from a NumPy array (image,F) or from a generator. */
 #ifndef PLSTM_IMAGE_FEATURES_H
 #define PLSTM_IMAGE_FEATURES_H
 
@@ -11,19 +11,21 @@
 typedef struct ImageFeatures {
     int64_t n, F;
     const float *rows; /* (n,F) in the mapped file or in own */
-    float *own;        /* malloc'd, or NULL */
+    float *own;        /* from malloc, or NULL */
     NpyFile file;
 } ImageFeatures;
 
-/* Opens a file: two dimensions, float32 or float16 (which becomes float32), every value finite, F at least 1. Rows of a float32
- * file stay in the map. EXIT_BAD_DATA: one sentence that names file and fault. */
+/* Opens a file: two dimensions, float32 or float16 (which becomes float32), every value finite, F
+ * at least 1. Rows of a float32 file stay in the mapped file. EXIT_BAD_DATA: one sentence that
+ * names file and reason. */
 int image_features_open(ImageFeatures *f, const char *path, Error *e);
-/* Those of a folder's features.npy, or of the built-in scenes, a row for each image of *c, which was read from there
- * (captions_load). EXIT_BAD_DATA also where their numbers differ. */
+/* Loads a folder's features.npy, or those of the built-in scenes, one row for each image of *c,
+ * which was read from the same folder (captions_load). EXIT_BAD_DATA also if the numbers of rows
+ * and images differ. */
 int image_features_load(ImageFeatures *f, const char *dir, const Captions *c, Error *e);
 void image_features_close(ImageFeatures *f);
 
-/* SHA-256 in hex over the rows as float32, little-endian. */
+/* Writes the SHA-256 in hex over the rows as little-endian float32. */
 void image_features_sha256(const ImageFeatures *f, char hex[65]);
 
 #endif

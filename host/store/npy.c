@@ -20,7 +20,7 @@ enum { MAGIC = sizeof magic - 1, ALIGNMENT = 64 };
 
 /* ---- the header: a Python dict of three entries, blanks, perhaps a comment ---- */
 
-/* Only printable ASCII is ever looked at, so sentences may quote it. */
+/* The parser only looks at printable ASCII, so sentences may quote the text. */
 typedef struct Reader {
     const char *at, *end;
     const char *path;
@@ -38,8 +38,8 @@ static void skip_blanks(Reader *r)
     while (r->at < r->end && (*r->at == ' ' || *r->at == '\n' || *r->at == '\t')) r->at++;
 }
 
-/* Whether c is next, behind blanks; then it is taken. */
-static bool take(Reader *r, char c)
+/* Skips blanks and returns whether c follows; c is then consumed. */
+static bool accept(Reader *r, char c)
 {
     skip_blanks(r);
     if (r->at == r->end || *r->at != c) return false;
@@ -47,7 +47,7 @@ static bool take(Reader *r, char c)
     return true;
 }
 
-static bool take_word(Reader *r, const char *word)
+static bool accept_word(Reader *r, const char *word)
 {
     size_t n = strlen(word);
     skip_blanks(r);
@@ -56,11 +56,12 @@ static bool take_word(Reader *r, const char *word)
     return true;
 }
 
-/* A string in quotes of either kind, without escapes; its first size-1 characters. */
-static bool take_string(Reader *r, char *to, size_t size)
+/* Parses a string in quotes of either kind, without escapes, and keeps its first size-1
+ * characters. */
+static bool parse_string(Reader *r, char *to, size_t size)
 {
     size_t n = 0;
-    char quote = take(r, '\'') ? '\'' : take(r, '"') ? '"' : 0;
+    char quote = accept(r, '\'') ? '\'' : accept(r, '"') ? '"' : 0;
     if (!quote) return false;
     for (; r->at < r->end && *r->at != quote; r->at++) {
         if (*r->at == '\\' || *r->at < ' ' || *r->at > '~') return false;
@@ -70,7 +71,7 @@ static bool take_string(Reader *r, char *to, size_t size)
     return r->at++ < r->end;
 }
 
-static bool take_size(Reader *r, int64_t *size)
+static bool parse_size(Reader *r, int64_t *size)
 {
     skip_blanks(r);
     const char *first = r->at;
@@ -82,29 +83,28 @@ static bool take_size(Reader *r, int64_t *size)
     return r->at > first;
 }
 
-static int read_dtype(Reader *r, NpyFile *f)
+static int parse_dtype(Reader *r, NpyFile *f)
 {
     char name[24];
-    if (take(r, '['))
+    if (accept(r, '['))
         return error_set(
             r->e, EXIT_BAD_DATA,
             "%s holds records; plstm reads arrays of float32 ('<f4') and float16 ('<f2')", r->path);
-    if (!take_string(r, name, sizeof name)) return fault(r, "has a dtype that is no string");
+    if (!parse_string(r, name, sizeof name)) return fault(r, "has a dtype that is not a string");
     if (!strcmp(name, "<f4")) f->dtype = NPY_F32;
     else if (!strcmp(name, "<f2")) f->dtype = NPY_F16;
     else
-        return error_set(
-            r->e, EXIT_BAD_DATA,
-            "%s holds elements of dtype '%s'; plstm reads float32 ('<f4') and float16 ('<f2'), and "
-            "numpy.save(F, a.astype('<f4')) writes the former",
-            r->path, name);
+        return error_set(r->e, EXIT_BAD_DATA,
+                         "%s holds elements of dtype '%s'; plstm reads float32 ('<f4') and float16 "
+                         "('<f2'), and numpy.save(F, a.astype('<f4')) converts to the former",
+                         r->path, name);
     return EXIT_DONE;
 }
 
-static int read_order(Reader *r)
+static int parse_order(Reader *r)
 {
-    if (take_word(r, "False")) return EXIT_DONE;
-    if (!take_word(r, "True"))
+    if (accept_word(r, "False")) return EXIT_DONE;
+    if (!accept_word(r, "True"))
         return fault(r, "has a fortran_order that is neither True nor False");
     return error_set(
         r->e, EXIT_BAD_DATA,
@@ -112,22 +112,22 @@ static int read_order(Reader *r)
         r->path);
 }
 
-static int read_shape(Reader *r, NpyFile *f)
+static int parse_shape(Reader *r, NpyFile *f)
 {
-    if (!take(r, '(')) return fault(r, "has a shape that is no tuple");
+    if (!accept(r, '(')) return fault(r, "has a shape that is not a tuple");
     f->rank = 0;
-    while (!take(r, ')')) {
+    while (!accept(r, ')')) {
         if (f->rank == NPY_MAX_RANK)
             return error_set(r->e, EXIT_BAD_DATA, "%s has more than %d dimensions", r->path,
                              NPY_MAX_RANK);
-        if (!take_size(r, &f->shape[f->rank]))
-            return fault(r, "has a shape that is not made of sizes");
+        if (!parse_size(r, &f->shape[f->rank]))
+            return fault(r, "has a shape that does not consist of sizes");
         f->rank++;
-        bool more = take(r, ',');
+        bool more = accept(r, ',');
         skip_blanks(r);
-        /* (3) is a number and no tuple. */
+        /* (3) is a number, not a tuple. */
         if (!more && (f->rank == 1 || r->at == r->end || *r->at != ')'))
-            return fault(r, "has a shape that is not made of sizes");
+            return fault(r, "has a shape that does not consist of sizes");
     }
     f->n = 1;
     for (int i = 0; i < f->rank; i++)
@@ -137,38 +137,38 @@ static int read_shape(Reader *r, NpyFile *f)
     return EXIT_DONE;
 }
 
-static int read_entries(Reader *r, NpyFile *f)
+static int parse_entries(Reader *r, NpyFile *f)
 {
     static const char *const keys[] = {"descr", "fortran_order", "shape"};
     bool seen[3] = {false};
-    if (!take(r, '{')) return fault(r, "is no dict");
-    while (!take(r, '}')) {
+    if (!accept(r, '{')) return fault(r, "is not a dict");
+    while (!accept(r, '}')) {
         char key[24];
         int k = 0, code = EXIT_DONE;
-        if (!take_string(r, key, sizeof key) || !take(r, ':'))
+        if (!parse_string(r, key, sizeof key) || !accept(r, ':'))
             return fault(r, "has an entry without a name");
         while (k < 3 && strcmp(key, keys[k])) k++;
         if (k == 3) return fault(r, "has an entry that is not dtype, order or shape");
         if (seen[k]) return fault(r, "has an entry twice");
         seen[k] = true;
-        if (k == 0) code = read_dtype(r, f);
-        else if (k == 1) code = read_order(r);
-        else code = read_shape(r, f);
+        if (k == 0) code = parse_dtype(r, f);
+        else if (k == 1) code = parse_order(r);
+        else code = parse_shape(r, f);
         if (code) return code;
-        bool more = take(r, ',');
+        bool more = accept(r, ',');
         skip_blanks(r);
         if (!more && (r->at == r->end || *r->at != '}'))
-            return fault(r, "has entries that no comma separates");
+            return fault(r, "has entries without a comma between them");
     }
     if (!seen[0] || !seen[1] || !seen[2]) return fault(r, "lacks dtype, order or shape");
     return EXIT_DONE;
 }
 
-static int read_header(Reader *r, NpyFile *f)
+static int parse_header(Reader *r, NpyFile *f)
 {
-    int code = read_entries(r, f);
+    int code = parse_entries(r, f);
     if (code) return code;
-    if (take(r, '#')) {
+    if (accept(r, '#')) {
         while (r->at < r->end && *r->at == ' ') r->at++;
         const char *next = r->at, *last;
         while (next < r->end && *next != '\n') next++;
@@ -198,26 +198,26 @@ int npy_parse(NpyFile *f, const void *bytes, size_t n, const char *path, Error *
             path);
     if (b[6] < 1 || b[6] > 3 || b[7])
         return error_set(e, EXIT_BAD_DATA,
-                         "%s has format version %u.%u of NumPy; 1.0, 2.0 and 3.0 are read", path,
+                         "%s has format version %u.%u of NumPy; plstm reads 1.0, 2.0 and 3.0", path,
                          b[6], b[7]);
     size_t start = b[6] == 1 ? MAGIC + 4 : MAGIC + 6, length = (size_t)b[8] | (size_t)b[9] << 8;
     if (n >= start && b[6] > 1) length |= (size_t)b[10] << 16 | (size_t)b[11] << 24;
     if (n < start || length > n - start)
         return error_set(e, EXIT_BAD_DATA,
-                         "%s is cut short: its header has %zu bytes and the file %zu in all", path,
+                         "%s is cut short: its header has %zu bytes and the whole file %zu", path,
                          length, n);
     Reader r = {.at = (const char *)b + start,
                 .end = (const char *)b + start + length,
                 .path = path,
                 .e = e};
-    int code = read_header(&r, f);
+    int code = parse_header(&r, f);
     if (code) return code;
     size_t held = n - start - length, size = f->dtype == NPY_F16 ? 2 : 4;
     if ((uint64_t)f->n > SIZE_MAX / size || (size_t)f->n * size != held)
         return error_set(
             e, EXIT_BAD_DATA,
-            "%s %s: its header promises %" PRId64 " elements of %zu bytes, and %zu bytes follow",
-            path, (uint64_t)f->n > held / size ? "is cut short" : "goes on behind its array", f->n,
+            "%s %s: its header announces %" PRId64 " elements of %zu bytes, but %zu bytes follow",
+            path, (uint64_t)f->n > held / size ? "is cut short" : "continues after its array", f->n,
             size, held);
     f->data = b + start + length;
     return EXIT_DONE;

@@ -1,8 +1,10 @@
-/* npy: NumPy's file format for one array, as `numpy.save` writes and `numpy.load` reads it: a magic, a version, a header that is a
- * Python dict of dtype, order and shape, then the elements. What is read here: little-endian float32 and float16 in C order, format
- * versions 1 to 3. A reader trusts nothing: every length is checked before an element is touched.
+/* npy: NumPy's file format for one array, as `numpy.save` writes and `numpy.load` reads it: a
+ * magic, a version, a header that is a Python dict of dtype, order and shape, then the elements.
+ * This reader supports little-endian float32 and float16 in C order, in format versions 1 to 3. It
+ * trusts nothing: it checks every length before it touches an element.
  *
- * The header may end in a comment (`# ...`), which numpy.load skips. What an array is about stands there: the note. */
+ * The header may end in a comment (`# ...`), which numpy.load skips. plstm uses it as a note on the
+ * array's contents. */
 #ifndef PLSTM_NPY_H
 #define PLSTM_NPY_H
 
@@ -17,26 +19,29 @@ enum { NPY_MAX_RANK = 8, NPY_NOTE_SIZE = 512 };
 
 typedef struct NpyFile {
     NpyDtype dtype;
-    int rank; /* 0: one element */
+    int rank; /* 0: a single element */
     int64_t shape[NPY_MAX_RANK];
-    int64_t n;                /* elements, the product of shape */
-    char note[NPY_NOTE_SIZE]; /* the comment without `# ` and its end, "" where there is none */
-    const void *data;         /* (n), not aligned: npy_floats reads it */
-    void *map; /* the mapped file, map_bytes long, or NULL when the bytes are the caller's */
+    int64_t n;                /* elements: the product of shape */
+    char note[NPY_NOTE_SIZE]; /* the comment without `# ` and its newline; "" if there is none */
+    const void *data;         /* (n), not aligned: use npy_floats */
+    /* the mapped file of map_bytes bytes, or NULL if the caller owns the bytes */
+    void *map;
     size_t map_bytes;
 } NpyFile;
 
-/* Maps a file (host/base/map_file.h) and checks all of it. EXIT_BAD_DATA: one sentence that names file and fault. */
+/* Maps a file (host/base/map_file.h) and checks all of it. EXIT_BAD_DATA: one sentence that names
+ * file and reason. */
 int npy_open(NpyFile *f, const char *path, Error *e);
-/* The same over bytes that stay the caller's; `path` is only for the sentence. */
+/* Parses bytes, which the caller owns; `path` is only for the sentence. */
 int npy_parse(NpyFile *f, const void *bytes, size_t n, const char *path, Error *e);
 void npy_close(NpyFile *f);
 
-/* Elements from .. from+n-1 as float32. */
+/* Copies elements from .. from+n-1 as float32. */
 void npy_floats(const NpyFile *f, int64_t from, int64_t n, float *to);
 
-/* Writes float32 values (shape[0], ..) of rank 1 to NPY_MAX_RANK, atomically (host/base/replace.h); the same input gives the same
- * bytes. note: printable ASCII shorter than NPY_NOTE_SIZE, or "". EXIT_BAD_DATA; the sentence begins with `what`. */
+/* Writes float32 values (shape[0], ..) of rank 1 to NPY_MAX_RANK atomically (host/base/replace.h);
+ * the same input gives the same bytes. note: printable ASCII shorter than NPY_NOTE_SIZE, or "".
+ * EXIT_BAD_DATA; the sentence begins with `what`. */
 int npy_write(const char *path, const char *what, const float *values, const int64_t *shape,
               int rank, const char *note, Error *e);
 

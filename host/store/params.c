@@ -64,9 +64,9 @@ void param_draw(const ModelShape *s, int k, uint64_t seed, double init, float *d
 {
     int64_t n = param_info(s, k).n;
     for (int64_t e = 0; e < n; e += 4) {
-        float quad[4];
-        init_quad(seed, (uint32_t)k, (uint64_t)e >> 2, init, quad);
-        for (int i = 0; i < 4 && e + i < n; i++) dst[e + i] = quad[i];
+        float four[4];
+        init_four(seed, (uint32_t)k, (uint64_t)e >> 2, init, four);
+        for (int i = 0; i < 4 && e + i < n; i++) dst[e + i] = four[i];
     }
 }
 

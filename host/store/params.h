@@ -1,6 +1,6 @@
-/* params: the list of parameter tensors, once (SPEC 7). Everything that walks the parameters (backends,
- * checkpoints, initial weights, tests) walks this list, in this order, so that tensor index k means the same
- * everywhere. */
+/* params: the one list of parameter tensors (SPEC 7). Everything that iterates over the parameters
+ * (backends, checkpoints, initial weights, tests) iterates over this list in this order, so that
+ * tensor index k means the same everywhere. */
 #ifndef PLSTM_PARAMS_H
 #define PLSTM_PARAMS_H
 
@@ -9,20 +9,21 @@
 
 typedef struct ModelShape {
     int64_t V_in;  /* input vocabulary; 0: no position's input is an id */
-    int64_t F;     /* floats of a feature row; 0: no position's input is one */
+    int64_t F;     /* floats per feature row; 0: no position's input is one */
     int64_t V_out; /* classes of the softmax */
     int64_t H;     /* hidden units */
     int64_t L;     /* layers */
 } ModelShape;
 
-/* A language model's: the words that it reads are those that it predicts. */
+/* Returns the shape of a language model, which reads and predicts the same words. */
 static inline ModelShape model_shape_of_words(int64_t V, int64_t H, int64_t L)
 {
     ModelShape s = {V, 0, V, H, L};
     return s;
 }
 
-/* Per layer, in order: X(field, name with the layer's number as %d, rows, cols); cols 0 marks a vector. */
+/* For each layer, in order: X(field, name with the layer's number as %d, rows, cols); cols 0 marks
+ * a vector. */
 #define PARAMS_OF_LAYER(X)                                                                         \
     X(w_ih, "rnn.weight_ih_l%d", 4 * s->H, s->H)                                                   \
     X(w_hh, "rnn.weight_hh_l%d", 4 * s->H, s->H)                                                   \
@@ -31,7 +32,7 @@ static inline ModelShape model_shape_of_words(int64_t V, int64_t H, int64_t L)
 
 enum { PARAM_W_IH, PARAM_W_HH, PARAM_B_IH, PARAM_B_HH, PARAMS_PER_LAYER };
 
-/* Numbers of tensors; -1 where the shape has no such tensor. */
+/* The numbers of tensors; -1 if the shape has no such tensor. */
 static inline int param_encoder(const ModelShape *s) { return s->V_in > 0 ? 0 : -1; }
 static inline int param_input_weight(const ModelShape *s) { return s->F > 0 ? s->V_in > 0 : -1; }
 static inline int param_input_bias(const ModelShape *s)
@@ -53,13 +54,13 @@ typedef struct ParamInfo {
     int64_t n;      /* elements */
 } ParamInfo;
 
-/* Name and shape of tensor k, 0 <= k < params_count(s). */
+/* Returns name and shape of tensor k, 0 <= k < params_count(s). */
 ParamInfo param_info(const ModelShape *s, int k);
 
-/* Sum of elements of all tensors. */
+/* Returns the number of elements of all tensors together. */
 int64_t params_elements(const ModelShape *s);
 
-/* All parameters on the host, float32, one block; tensor k starts at data + offset[k]. */
+/* All parameters on the host, float32, in one block; tensor k starts at data + offset[k]. */
 typedef struct Params {
     ModelShape shape;
     int count;
@@ -67,13 +68,13 @@ typedef struct Params {
     float *data;     /* (offset[count]) */
 } Params;
 
-/* Returns 0, or -1 when memory ran out (nothing to free then). */
+/* Returns 0, or -1 if memory ran out (then there is nothing to free). */
 int params_init(Params *p, const ModelShape *s);
 void params_free(Params *p);
 
-/* Fills every tensor as SPEC 3 says: uniform in [-init, init], a pure function of (seed, k, element). */
+/* Fills every tensor by SPEC 3: uniform in [-init, init], a pure function of (seed, k, element). */
 void params_draw(Params *p, uint64_t seed, double init);
-/* The same for one tensor; dst holds param_info(s, k).n floats. */
+/* Fills one tensor in the same way; dst holds param_info(s, k).n floats. */
 void param_draw(const ModelShape *s, int k, uint64_t seed, double init, float *dst);
 
 #endif

@@ -15,7 +15,7 @@
 #include "host/base/replace.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "the format is little-endian and tensors are used where they lie"
+#error "the format is little-endian, and tensors are used in place"
 #endif
 
 /* ---- dtypes ---- */
@@ -43,7 +43,7 @@ const char *st_kind(StDtype dtype, const int64_t *shape, int rank, char out[ST_K
 
 /* ---- reading ---- */
 
-/* Where a tensor's bytes lie in the data section; sorted to see that they tile it. */
+/* The place of a tensor's bytes in the data section; sorted to check that they tile it. */
 typedef struct Extent {
     int64_t begin, end;
     int tensor;
@@ -61,13 +61,12 @@ static int out_of_memory(Error *e, const char *path)
     return error_set(e, EXIT_FAILED, "%s: memory ran out while its header was read", path);
 }
 
-/* One entry of the header -> t (all but data) and its extent. */
+/* Parses one entry of the header into t (all but data) and its extent. */
 static int parse_tensor(StTensor *t, Extent *x, const char *name, const json_t *entry,
                         const char *path, Error *e)
 {
     if (!json_is_object(entry))
-        return error_set(e, EXIT_BAD_DATA, "%s: tensor '%.80s' is not described by an object", path,
-                         name);
+        return error_set(e, EXIT_BAD_DATA, "%s: tensor '%.80s' is not an object", path, name);
     const json_t *dtype = json_object_get(entry, "dtype"), *shape = json_object_get(entry, "shape"),
                  *offsets = json_object_get(entry, "data_offsets");
     t->name = name;
@@ -140,8 +139,8 @@ static int parse_meta(StFile *f, const json_t *meta, const char *path, Error *e)
     return EXIT_DONE;
 }
 
-/* Whether the extents, sorted, cover the data section exactly: no hole, no overlap, nothing beyond, nothing
- * left over. */
+/* Checks that the sorted extents cover the data section exactly: no hole, no overlap, nothing
+ * beyond, nothing left over. */
 static int check_tiling(const StFile *f, const Extent *x, int64_t data_bytes, const char *path,
                         Error *e)
 {
@@ -170,8 +169,8 @@ static int check_tiling(const StFile *f, const Extent *x, int64_t data_bytes, co
     return EXIT_DONE;
 }
 
-/* Points the tensors at their bytes. One that the file holds misaligned for its dtype (a foreign writer may)
- * is copied. */
+/* Points the tensors at their bytes. A tensor that the file holds misaligned for its dtype (other
+ * writers may do that) is copied. */
 static int place_data(StFile *f, const Extent *x, const char *data, const char *path, Error *e)
 {
     size_t copied = 0;
@@ -213,7 +212,7 @@ static int parse_entries(StFile *f, const json_t *root, Extent *x, const char *d
     return code ? code : place_data(f, x, data, path, e);
 }
 
-/* What a file of another format is, by its first bytes; NULL: not known. */
+/* Returns what a file of another format is, by its first bytes; NULL: unknown. */
 static const char *other_format(const unsigned char *b, size_t n)
 {
 #define TORCH                                                                                      \
@@ -235,14 +234,14 @@ static const char *other_format(const unsigned char *b, size_t n)
         {"\037\213", 2, "compressed by gzip: decompress it"},
         {"\050\265\057\375", 4, "compressed by zstd: decompress it"},
         {"version https://git-lfs", 23,
-         "a Git LFS pointer and not the file itself: git lfs pull fetches that"},
+         "a Git LFS pointer instead of the file itself: git lfs pull fetches it"},
         {"<!DOCTYPE", 9, "a web page: the download went wrong"},
         {"<html", 5, "a web page: the download went wrong"},
     };
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         if (n >= known[i].n && !memcmp(b, known[i].bytes, known[i].n)) return known[i].what;
     return n >= 2 && b[0] == '{' && b[1]
-               ? "JSON: of a model in shards, --init-weights takes the index, and nothing else does"
+               ? "JSON: only --init-weights reads JSON, namely the index of a model in shards"
                : NULL;
 }
 
@@ -274,9 +273,9 @@ int st_parse(StFile *f, const void *bytes, size_t n, const char *path, Error *e)
         return error_set(e, EXIT_BAD_DATA,
                          "%s is not a safetensors file: its header does not start with '{'", path);
 
-    /* Jansson refuses by itself what could hide something from the checks below: duplicate keys at any level,
-     * NUL bytes in strings, integers beyond 64 bits, invalid UTF-8, text after the object. It keeps the keys'
-     * order. */
+    /* Jansson itself refuses what could hide something from the checks below: duplicate keys at any
+     * level, NUL bytes in strings, integers beyond 64 bits, invalid UTF-8, text after the object.
+     * It keeps the keys' order. */
     json_error_t fault;
     json_t *root = json_loadb(header, (size_t)header_bytes, JSON_REJECT_DUPLICATES, &fault);
     if (!root)
@@ -340,7 +339,7 @@ const char *st_meta(const StFile *f, const char *key)
 
 /* ---- the header of a file to be written ---- */
 
-/* Appends text as a JSON string. False when it is not UTF-8 or memory ran out. */
+/* Appends text as a JSON string. Returns false if it is not UTF-8 or memory ran out. */
 static bool put_string(FILE *out, const char *text)
 {
     json_t *string = json_string(text);
@@ -388,7 +387,8 @@ static bool put_header(FILE *out, const StTensor *tensors, int n_tensors, const 
     return !ferror(out);
 }
 
-/* malloc'd header with its 8-byte length in front, *size bytes in all; NULL with the sentence in e. */
+/* Returns the header with its 8-byte length in front, *size bytes in total, allocated by malloc;
+ * NULL: the reason is in *e. */
 static char *make_header(const char *path, const StTensor *tensors, int n_tensors,
                          const StMeta *meta, int n_meta, size_t *size, Error *e)
 {

@@ -1,6 +1,6 @@
-/* safetensors: reading and writing the file format (an 8-byte length, a JSON header, raw tensors), and
- * nothing of what is in it. A reader trusts nothing: every length, offset, dtype, hole, overlap and duplicate
- * key is checked before data is touched. */
+/* safetensors: reads and writes the file format (an 8-byte length, a JSON header, raw tensors)
+ * without knowing the contents. The reader trusts nothing: it checks every length, offset, dtype,
+ * hole, overlap and duplicate key before it touches data. */
 #ifndef PLSTM_SAFETENSORS_H
 #define PLSTM_SAFETENSORS_H
 
@@ -9,8 +9,8 @@
 
 #include "host/base/error.h"
 
-/* Every dtype of whole bytes that the format has, so that `info` can show files of others; plstm itself
- * writes F32 and U8. */
+/* Every dtype of whole bytes in the format, so that `info` can show other programs' files; plstm
+ * itself writes F32 and U8. */
 #define ST_DTYPE_LIST(X)                                                                           \
     X(BOOL, 1)                                                                                     \
     X(U8, 1)                                                                                       \
@@ -39,7 +39,7 @@ const char *st_dtype_name(StDtype d); /* "F32" */
 
 enum { ST_MAX_RANK = 8 };
 
-/* Longest header that is read or written: the official reader's limit. */
+/* The longest header that is read or written: the official reader's limit. */
 #define ST_MAX_HEADER ((uint64_t)100000000)
 
 typedef struct StTensor {
@@ -47,9 +47,9 @@ typedef struct StTensor {
     StDtype dtype;
     int rank;
     int64_t shape[ST_MAX_RANK];
-    const void *
-        data; /* reading: into the file's bytes (or a copy of them), aligned for dtype; writing: the
-                         caller's */
+    /* reading: into the file's bytes (or a copy of them), aligned for dtype; writing: owned by the
+     * caller */
+    const void *data;
     size_t bytes;
 } StTensor;
 
@@ -63,33 +63,34 @@ typedef struct StFile {
     StMeta *meta; /* __metadata__, in the header's order */
     int n_meta;
     size_t file_bytes, header_bytes; /* of the whole file and of its JSON header with padding */
-    void *map; /* the mapped file, map_bytes long, or NULL when the bytes are the caller's */
+    /* the mapped file of map_bytes bytes, or NULL if the caller owns the bytes */
+    void *map;
     size_t map_bytes;
     void *copy;   /* tensors that the file holds misaligned for their dtype */
-    void *header; /* owner of the strings */
+    void *header; /* owns the strings */
 } StFile;
 
-/* Maps a file read-only and checks all of it. EXIT_BAD_DATA: one sentence that names file and fault.
- * A mapping (host/base/map_file.h). */
+/* Maps a file read-only (host/base/map_file.h) and checks all of it. EXIT_BAD_DATA: one sentence
+ * that names file and reason. */
 int st_open(StFile *f, const char *path, Error *e);
-/* The same over bytes that stay the caller's (8-byte aligned); `path` is only for the sentence. st_close
- * frees what it made. */
+/* Parses bytes (8-byte aligned), which the caller owns; `path` is only for the sentence. st_close
+ * frees what this allocates. */
 int st_parse(StFile *f, const void *bytes, size_t n, const char *path, Error *e);
 void st_close(StFile *f);
 
-/* Lets go of the pages of the mapped file that were read so far, which would count as this process's memory; they are read
- * again when they are needed. */
+/* Releases the pages of the mapped file that were read so far, which would count as this process's
+ * memory; the kernel reads them again when needed. */
 void st_forget(const StFile *f);
 
 const StTensor *st_find(const StFile *f, const char *name); /* or NULL */
 const char *st_meta(const StFile *f, const char *key);      /* or NULL */
 
-/* "F32 (800, 200)" for sentences and tables; returns out. */
+/* Writes "F32 (800, 200)", for sentences and tables; returns out. */
 enum { ST_KIND_SIZE = 16 + 22 * ST_MAX_RANK };
 const char *st_kind(StDtype dtype, const int64_t *shape, int rank, char out[ST_KIND_SIZE]);
 
-/* Metadata being put together: the list for st_write, and the bytes of what is formatted for it. The caller gives both, with
- * room for all that is put; keys and values of st_put are not copied. */
+/* Metadata that are being collected: the list for st_write, and the bytes of formatted values. The
+ * caller provides both, with room for everything; keys and values of st_put are not copied. */
 typedef struct StMetaList {
     StMeta *item;
     int n;
@@ -101,9 +102,9 @@ void st_put(StMetaList *m, const char *key, const char *value);
 void st_put_count(StMetaList *m, const char *key, int64_t value);
 void st_put_double(StMetaList *m, const char *key, double value); /* %.17g */
 
-/* Writes path atomically (host/base/replace.h). Tensors and metadata in the order given; the same input gives the
- * same bytes. The data starts at a multiple of 8. Names and values are UTF-8. EXIT_BAD_DATA: cannot be written
- * (names path and cause: full disk ...). */
+/* Writes path atomically (host/base/replace.h), with tensors and metadata in the order given; the
+ * same input gives the same bytes. The data starts at a multiple of 8. Names and values are UTF-8.
+ * EXIT_BAD_DATA: path cannot be written; the sentence names path and cause (full disk ...). */
 int st_write(const char *path, const StTensor *tensors, int n_tensors, const StMeta *meta,
              int n_meta, Error *e);
 

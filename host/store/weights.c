@@ -14,9 +14,9 @@
 #include "half.h"
 #include "safetensors.h"
 
-/* A tensor of the file, or of one of its shards. */
+/* A tensor of the file or of one of its shards. */
 typedef struct Entry {
-    const char *name; /* without the wrappers' prefixes */
+    const char *name; /* without the prefixes of wrappers */
     const StTensor *tensor;
     bool used;
 } Entry;
@@ -43,7 +43,8 @@ static void source_close(Source *s)
 
 /* ---- one file or several ---- */
 
-/* Whether the file is text that begins as a JSON object; the eight bytes of a safetensors file's length cannot. */
+/* Returns whether the file is text that begins like a JSON object; the eight bytes of a safetensors
+ * file's length never do. */
 static bool is_json(const char *path)
 {
     unsigned char b[2] = {0, 0};
@@ -61,14 +62,15 @@ static int shard_open(Source *s, const char *name, Error *e)
     if (strchr(name, '/') ||
         snprintf(path, sizeof path, "%.*s%s", slash ? (int)(slash - s->path + 1) : 0, s->path,
                  name) >= (int)sizeof path)
-        return error_set(e, EXIT_BAD_DATA, "%s names a shard '%.80s', which is no file beside it",
-                         s->path, name);
+        return error_set(e, EXIT_BAD_DATA,
+                         "%s names a shard '%.80s', but there is no such file beside it", s->path,
+                         name);
     int code = st_open(&s->file[s->n_files], path, e);
     s->n_files += !code;
     return code;
 }
 
-/* The files that an index names, each once. */
+/* Opens the files that an index names, each once. */
 static int shards_open(Source *s, Error *e)
 {
     json_error_t fault;
@@ -116,7 +118,7 @@ static int source_open(Source *s, Error *e)
 
 /* ---- names ---- */
 
-/* Takes a prefix off that every name has. */
+/* Removes a prefix that every name has. Returns false if some name lacks it. */
 static bool prefix_drop(Source *s, const char *prefix)
 {
     size_t n = strlen(prefix);
@@ -147,13 +149,14 @@ static int entries_list(Source *s, Error *e)
                                  t->name);
             s->entry[s->n_entries++] = (Entry){.name = t->name, .tensor = t};
         }
-    /* torch.nn.DataParallel and DistributedDataParallel, torch.compile: in any order, each perhaps twice. */
+    /* The prefixes of torch.nn.DataParallel and DistributedDataParallel and of torch.compile, in
+     * any order, each perhaps twice. */
     while (prefix_drop(s, "module.") || prefix_drop(s, "_orig_mod.")) {
     }
     return EXIT_DONE;
 }
 
-/* Names of the first tensors, for the sentence about one that is missing. */
+/* Lists the first tensors, for the sentence about a missing one. */
 static void list_names(const Source *s, char *out, size_t size)
 {
     size_t n = (size_t)snprintf(out, size, s->n_entries ? "" : "no tensor");
@@ -176,7 +179,8 @@ static float of_bfloat(uint16_t h)
     return v;
 }
 
-/* The tensor's elements as float32; false where its dtype is none of real numbers that training uses. */
+/* Converts the tensor's elements to float32. Returns false if its dtype is not one of the real
+ * numbers that training uses. */
 static bool convert(const StTensor *t, float *to, size_t n)
 {
     switch (t->dtype) {
@@ -194,7 +198,7 @@ static bool convert(const StTensor *t, float *to, size_t n)
     }
 }
 
-/* Why a tensor of words may have other rows than this vocabulary has types. */
+/* Explains why a tensor of words may have a number of rows other than this vocabulary's types. */
 static const char *why_rows(const Source *s, const ParamInfo *info, const StTensor *t)
 {
     if (strncmp(info->name, "encoder.", 8) && strncmp(info->name, "decoder.", 8)) return "";
@@ -203,11 +207,9 @@ static const char *why_rows(const Source *s, const ParamInfo *info, const StTens
         return "";
     for (int f = 0; f < s->n_files; f++)
         if (st_meta(&s->file[f], "vocab"))
-            return ""; /* the vocabularies differ, and that is said by name */
-    return "; its vocabulary is not the training text's (pytorch/examples takes the words of all "
-           "three "
-           "files): --vocab takes "
-           "its words, one a line in the order of its ids";
+            return ""; /* a later check reports where the vocabularies differ */
+    return "; its vocabulary is not the training text's (pytorch/examples uses the words of all "
+           "three files): --vocab takes its words, one per line in the order of the ids";
 }
 
 static int take(Source *s, Params *into, int k, const char *name, StDtype *converted, Error *e)
@@ -221,15 +223,16 @@ static int take(Source *s, Params *into, int k, const char *name, StDtype *conve
     if (!entry) {
         char names[512];
         list_names(s, names, sizeof names);
-        return error_set(e, EXIT_BAD_DATA, "%s: tensor %s is missing, wanted %s; the file holds %s",
-                         s->path, name, wanted, names);
+        return error_set(e, EXIT_BAD_DATA,
+                         "%s: tensor %s is missing, expected %s; the file holds %s", s->path, name,
+                         wanted, names);
     }
     const StTensor *t = entry->tensor;
     bool fits =
         t->rank == info.rank && !memcmp(t->shape, info.dim, sizeof *t->shape * (size_t)info.rank);
     if (!fits || !convert(t, to, n))
-        return error_set(e, EXIT_BAD_DATA, "%s: tensor %s: found %s, wanted %s%s%s", s->path, name,
-                         st_kind(t->dtype, t->shape, t->rank, found), wanted,
+        return error_set(e, EXIT_BAD_DATA, "%s: tensor %s: found %s, expected %s%s%s", s->path,
+                         name, st_kind(t->dtype, t->shape, t->rank, found), wanted,
                          fits ? " or F64, F16, BF16" : "", why_rows(s, &info, t));
     for (size_t i = 0; i < n; i++)
         if (!isfinite(to[i]))
@@ -242,7 +245,8 @@ static int take(Source *s, Params *into, int k, const char *name, StDtype *conve
     return EXIT_DONE;
 }
 
-/* A tensor without a place here is a part of another model; dropped, it would make this one a wrong one. */
+/* Checks that every tensor was used. A tensor without a place here belongs to another model;
+ * without it, this model would be a wrong one. */
 static int all_used(const Source *s, const Params *into, Error *e)
 {
     for (int i = 0; i < s->n_entries; i++) {
@@ -265,7 +269,7 @@ static int vocab_agrees(const Source *s, const Vocab *ours, Error *e)
     if (!text || !ours) return EXIT_DONE;
     Vocab theirs;
     Error inner;
-    int code = vocab_decode(&theirs, text, &inner);
+    int code = vocab_parse(&theirs, text, &inner);
     if (code) return error_set(e, code, "%s: metadata 'vocab': %s", s->path, inner.text);
     for (int64_t i = 0; !code && (i < theirs.V || i < ours->V); i++) {
         size_t n = 0, m = 0;
@@ -286,14 +290,14 @@ static int vocab_agrees(const Source *s, const Vocab *ours, Error *e)
 
 /* ---- all of it ---- */
 
-/* A file of ours says what it was trained for. */
+/* Checks the task, which a checkpoint of plstm records. */
 static int task_agrees(const Source *s, const char *task, Error *e)
 {
     for (int i = 0; i < s->n_files; i++) {
         const char *of = st_meta(&s->file[i], "task");
         if (!of) of = "lm";
         if (st_meta(&s->file[i], "plstm") && strcmp(of, task))
-            return error_set(e, EXIT_BAD_DATA, "%s is of task %.60s, and this run is of task %s",
+            return error_set(e, EXIT_BAD_DATA, "%s is of task %.60s, but this run is of task %s",
                              s->path, of, task);
     }
     return EXIT_DONE;
@@ -319,13 +323,12 @@ int weights_read(Params *into, const char *task, const Vocab *vocab, const char 
     }
     if (!code) code = all_used(&s, into, e);
     if (!code && (tied || converted != ST_F32))
-        snprintf(
-            note, WEIGHTS_NOTE, "%.200s: %s%s%s%s%s", path,
-            converted != ST_F32 ? "weights of " : "",
-            converted != ST_F32 ? st_dtype_name(converted) : "",
-            converted != ST_F32 ? " become F32" : "", tied && converted != ST_F32 ? "; " : "",
-            tied ? "decoder.weight starts as the tied encoder.weight, and is trained apart from it"
-                 : "");
+        snprintf(note, WEIGHTS_NOTE, "%.200s: %s%s%s%s%s", path,
+                 converted != ST_F32 ? "weights of " : "",
+                 converted != ST_F32 ? st_dtype_name(converted) : "",
+                 converted != ST_F32 ? " become F32" : "", tied && converted != ST_F32 ? "; " : "",
+                 tied ? "decoder.weight starts as the tied encoder.weight and is trained separately"
+                      : "");
     source_close(&s);
     return code;
 }

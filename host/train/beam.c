@@ -63,7 +63,8 @@ void beam_offer(Beam *b, int64_t i, const double *logp)
     double before = b->now[i].logp;
     for (int32_t word = 0; word < b->V; word++) {
         double sum = before + logp[word];
-        /* What is offered later loses against its equal: its parent or its word is the higher. */
+        /* A candidate that is offered later loses against an equal one, since its parent or its
+         * word is the higher. */
         bool full = b->candidates == b->room;
         if (full && !(sum > b->candidate[b->candidates - 1].logp)) continue;
         int64_t at = full ? b->candidates - 1 : b->candidates++;
@@ -73,7 +74,7 @@ void beam_offer(Beam *b, int64_t i, const double *logp)
     }
 }
 
-/* Fills *to, whose words are its own, with from and one more word; word -1: none. */
+/* Copies `from` and one more word into *to, which owns its words; word -1: none. */
 static void extend(Hypothesis *to, const Hypothesis *from, double logp, int32_t word)
 {
     memcpy(to->words, from->words, (size_t)from->n * sizeof *to->words);
@@ -117,7 +118,7 @@ void beam_end(Beam *b, double penalty)
     for (int64_t i = 0; i < b->n_done; i++) {
         Hypothesis h = b->done[i];
         h.score = h.logp / pow((double)(h.n + !b->unfinished), penalty);
-        int64_t at = i; /* by insertion, which keeps the order of equals */
+        int64_t at = i; /* insertion keeps the order of equals */
         for (; at > 0 && h.score > b->done[at - 1].score; at--) b->done[at] = b->done[at - 1];
         b->done[at] = h;
     }

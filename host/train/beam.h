@@ -1,12 +1,14 @@
-/* beam: the search for one sentence's most probable outputs (TASKS 4). Knows no model: it is offered the log
- * probabilities of what may follow each hypothesis, and says which hypotheses go on.
+/* beam: the search for one sentence's most probable outputs (TASKS 4). Knows no model: it receives
+ * the log probabilities of the words that may follow each hypothesis, and decides which hypotheses
+ * continue.
  *
- *   beam_begin(&b, most)                    one live hypothesis, empty
+ *   beam_begin(&b, most)               one live hypothesis, empty
  *   while (b.live) {
- *       for (i < b.live) beam_offer(&b, i, logp of the V words that may follow hypothesis i)
- *       beam_advance(&b)                    hypothesis i of now was b.parent[i], and ends with b.word[i]
+ *       for (i < b.live)
+ *           beam_offer(&b, i, logp)    of the V words that may follow hypothesis i
+ *       beam_advance(&b)               hypothesis i was b.parent[i] before, and ends with b.word[i]
  *   }
- *   beam_end(&b, penalty)                   b.done[0 .. n_done), best first */
+ *   beam_end(&b, penalty)              b.done[0 .. n_done), best first */
 #ifndef PLSTM_BEAM_H
 #define PLSTM_BEAM_H
 
@@ -17,9 +19,9 @@
 
 typedef struct Hypothesis {
     double logp;    /* sum over its words and, if complete, the end */
-    double score;   /* logp / length^penalty, the end counted */
-    int64_t n;      /* words, the end not among them */
-    int32_t *words; /* (n), the beam's */
+    double score;   /* logp / length^penalty; the length includes the end */
+    int64_t n;      /* words, without the end */
+    int32_t *words; /* (n), owned by the beam */
 } Hypothesis;
 
 typedef struct BeamCandidate {
@@ -29,18 +31,18 @@ typedef struct BeamCandidate {
 } BeamCandidate;
 
 typedef struct Beam {
-    int64_t V, width; /* classes; hypotheses that a search begins with */
+    int64_t V, width; /* classes; hypotheses with which a search begins */
     int32_t end;      /* the class that completes a hypothesis */
-    int64_t live;     /* hypotheses that go on; 0: the search is over */
-    int64_t *parent;  /* (width) number of each before the last beam_advance */
-    int32_t *word;    /* (width) its last word */
-    Hypothesis *done; /* (width) completed ones, in the order of completion until beam_end */
+    int64_t live;     /* hypotheses that continue; 0: the search is over */
+    int64_t *parent;  /* (width) index of each before the last beam_advance */
+    int32_t *word;    /* (width) the last word of each */
+    Hypothesis *done; /* (width) complete hypotheses, in the order of completion until beam_end */
     int64_t n_done;
-    bool unfinished; /* what is done was never completed */
+    bool unfinished; /* the hypotheses in done were never completed */
 
-    /* its own */
-    int64_t room, steps, most; /* width now; words so far; most words */
-    int64_t cap;               /* words that each hypothesis has room for */
+    /* private */
+    int64_t room, steps, most; /* current width; words so far; most words */
+    int64_t cap;               /* words for which each hypothesis has room */
     Hypothesis *now, *next;    /* (width) */
     BeamCandidate *candidate;  /* (width) best first */
     int64_t candidates;
@@ -49,15 +51,16 @@ typedef struct Beam {
 int beam_init(Beam *b, int64_t V, int64_t width, int32_t end, Error *e);
 void beam_free(Beam *b);
 
-/* A search of at most `most` words (at least 1), the end counted. */
+/* Begins a search of at most `most` words (at least 1), including the end. */
 int beam_begin(Beam *b, int64_t most, Error *e);
-/* logp (V) of the words behind live hypothesis i; in order of i. */
+/* Offers logp (V) of the words that may follow live hypothesis i; call it in the order of i. */
 void beam_offer(Beam *b, int64_t i, const double *logp);
-/* Of all that was offered the best go on, as many as the beam is wide; those that ended are done, and the beam is
- * narrower by each. Equal ones: the lower parent, then the lower word. */
+/* Continues the best of all that was offered, as many as the beam is wide. Hypotheses that ended
+ * are done, and each makes the beam narrower by one. Among equals the lower parent wins, then the
+ * lower word. */
 void beam_advance(Beam *b);
-/* Scores and sorts what is done, ties in order of completion; where nothing was completed, what was live at the last
- * step. */
+/* Scores and sorts the complete hypotheses, ties in the order of completion; if there are none,
+ * those that were live at the last step. */
 void beam_end(Beam *b, double penalty);
 
 #endif

@@ -1,5 +1,5 @@
-/* classes: perplexity by position class, of a text whose true distribution is known (KnownText, corpus.h), beside the
- * best that any model could reach there. */
+/* classes: perplexity by position class of a text whose true distribution is known (KnownText,
+ * corpus.h), beside the best that any model could reach there. */
 #ifndef PLSTM_CLASSES_H
 #define PLSTM_CLASSES_H
 
@@ -16,7 +16,8 @@ typedef struct ClassScore {
     double best_ppl; /* of all scored positions */
 } ClassScore;
 
-/* Adds up the positions of a split for which nats_of returns true and sets *nats. EXIT_FAILED: memory ran out. */
+/* Sums over the positions of a split for which nats_of returns true and sets *nats. EXIT_FAILED:
+ * memory ran out. */
 int classes_score(ClassScore *out, const KnownText *known, const Stream *stream,
                   bool (*nats_of)(const void *user, int64_t position, double *nats),
                   const void *user, Error *e);

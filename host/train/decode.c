@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK = 16 }; /* positions of the inputs that are read in one window */
+enum { CHUNK = 16 }; /* positions of the inputs per window */
 
-/* The state of some columns of one model, (L,columns,H) each. */
+/* The state of some columns of one model, each (L,columns,H). */
 typedef struct State {
     float *h, *c;
 } State;
@@ -27,7 +27,7 @@ struct Decoder {
     int64_t *order;         /* (batch) inputs, shortest first */
     int32_t *ids, *targets; /* (CHUNK,batch) or (columns) */
     float *features;        /* (features * batch,F) */
-    int64_t *from;          /* (columns) column that each is a copy of */
+    int64_t *from;          /* (columns) column of which each is a copy */
     double *logp;           /* (V) */
 };
 
@@ -96,7 +96,7 @@ const Beam *decode_beam(const Decoder *d, int64_t i) { return &d->beam[i]; }
 
 /* ---- states ---- */
 
-/* Column `to` of one state from column `from` of another; (L,B,H). */
+/* Copies column `from` of one state to column `to` of another; (L,B,H). */
 static void column_copy(const ModelShape *shape, State to, int64_t to_B, int64_t to_b, State from,
                         int64_t from_B, int64_t from_b)
 {
@@ -110,7 +110,7 @@ static void column_copy(const ModelShape *shape, State to, int64_t to_B, int64_t
 
 /* ---- reading the inputs ---- */
 
-/* Row of features of position `at` of an input. */
+/* Returns the row of features of position `at` of an input. */
 static const float *row_at(const DecodeInput *in, int64_t at, int64_t F)
 {
     int64_t row = 0;
@@ -118,7 +118,8 @@ static const float *row_at(const DecodeInput *in, int64_t at, int64_t F)
     return in->features + row * F;
 }
 
-/* Reads positions from .. from + T - 1 of the inputs in d->order, without their last one. */
+/* Reads positions from .. from + T - 1 of the inputs in d->order, except the last position of
+ * each. */
 static int read_chunk(Decoder *d, Model *m, const DecodeInput *input, int64_t n, int64_t from,
                       int64_t T, Error *e)
 {
@@ -145,7 +146,8 @@ static int read_chunk(Decoder *d, Model *m, const DecodeInput *input, int64_t n,
     return model_forward(m, &w, NULL, NULL, &r, e);
 }
 
-/* Leaves in member->now the state of each input before its last position, columns in the inputs' own order. */
+/* Leaves in member->now the state of each input before its last position; columns are in the
+ * inputs' own order. */
 static int read_inputs(Decoder *d, Member *m, const DecodeInput *input, int64_t n, Error *e)
 {
     const ModelShape *shape = &m->model->config.shape;
@@ -177,7 +179,7 @@ static void order_by_length(Decoder *d, const DecodeInput *input, int64_t n)
 
 /* ---- one word of every live hypothesis ---- */
 
-/* Reads d->ids (columns); m->logits and m->now are those behind them. */
+/* Reads d->ids (columns) and leaves the logits and states that follow in m->logits and m->now. */
 static int read_words(Decoder *d, Member *m, int64_t columns, Error *e)
 {
     const BackendOps *ops = m->model->ops;
@@ -196,7 +198,7 @@ static int read_words(Decoder *d, Member *m, int64_t columns, Error *e)
     return code;
 }
 
-/* log of the mean of the members' probabilities of every word in a column. */
+/* Computes the log of the mean of the members' probabilities of every word in a column. */
 static int column_logp(Decoder *d, int64_t column, Error *e)
 {
     for (int k = 0; k < d->n; k++) {
@@ -206,7 +208,7 @@ static int column_logp(Decoder *d, int64_t column, Error *e)
         for (int64_t v = 1; v < d->V; v++) top = logits[v] > top ? logits[v] : top;
         for (int64_t v = 0; v < d->V; v++) sum += exp((double)logits[v] - top);
         if (!isfinite(sum))
-            return error_set(e, EXIT_FAILED, "a model gives a next word no finite probability");
+            return error_set(e, EXIT_FAILED, "a model assigns the next word no finite probability");
         double norm = top + log(sum);
         if (d->n == 1)
             for (int64_t v = 0; v < d->V; v++) d->logp[v] = logits[v] - norm;
@@ -218,7 +220,7 @@ static int column_logp(Decoder *d, int64_t column, Error *e)
     return EXIT_DONE;
 }
 
-/* Columns of the hypotheses that go on, from those before. */
+/* Finds the columns of the continuing hypotheses among the previous columns. */
 static void columns_follow(Decoder *d, int64_t before, int64_t columns)
 {
     for (int k = 0; k < d->n; k++) {
@@ -266,7 +268,8 @@ int decode_run(Decoder *d, const DecodeInput *input, int64_t n, Error *e)
         d->ids[i] = input[i].ids[input[i].n - 1];
     }
     memset(d->targets, 0,
-           (size_t)d->columns * sizeof *d->targets); /* any class: a scored position has logits */
+           /* any class will do: only scored positions have logits */
+           (size_t)d->columns * sizeof *d->targets);
     for (int64_t columns = n; !code && columns;) code = step(d, n, &columns, e);
     for (int64_t i = 0; !code && i < n; i++) beam_end(&d->beam[i], d->o.penalty);
     return code;

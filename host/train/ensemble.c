@@ -33,8 +33,8 @@ void ensemble_visit(Ensemble *e, int64_t position, double nats)
         *sum = b;
         return;
     }
-    /* In logs, so that a word that every model thinks impossible (p below 1e-308) still counts as what it is.
-     */
+    /* Summed in logs, so that a word that every model considers impossible (p below 1e-308) keeps
+     * its exact value. */
     double high = a > b ? a : b, low = a > b ? b : a;
     *sum = isnan(a + b) ? NAN : high + log1p(exp(low - high));
 }

@@ -1,6 +1,6 @@
-/* ensemble: the average of several models' probabilities (not logits), one model at a time (SPEC 5). Holds 8
- * bytes for each position of the stream: the log of the sum, over the models so far, of the probability that
- * each gave to the token there. */
+/* ensemble: the average of several models' probabilities (not logits), one model at a time (SPEC
+ * 5). Holds 8 bytes per position of the stream: the log of the sum, over the models so far, of the
+ * probability of the token there. */
 #ifndef PLSTM_ENSEMBLE_H
 #define PLSTM_ENSEMBLE_H
 
@@ -9,22 +9,23 @@
 
 typedef struct Ensemble {
     int64_t n;       /* positions of the split */
-    int members;     /* begun */
+    int members;     /* members begun */
     double *log_sum; /* (n); INFINITY, which no probability has: not scored */
 } Ensemble;
 
-/* Returns 0, or -1 when memory ran out. */
+/* Returns 0, or -1 if memory ran out. */
 int ensemble_init(Ensemble *e, int64_t n);
 void ensemble_free(Ensemble *e);
 
 /* Begins the next member; every member must be scored at the same positions. */
 void ensemble_begin(Ensemble *e);
-/* One scored target of the present member. */
+/* Adds one scored target of the current member. */
 void ensemble_visit(Ensemble *e, int64_t position, double nats);
 
-/* -log of the average probability at a position, over all members; false where it is not scored. */
+/* Sets *nats to -log of the average probability at a position, over all members. Returns false if
+ * the position is not scored. */
 bool ensemble_nats(const Ensemble *e, int64_t position, double *nats);
-/* Their sum and number. */
+/* Sets the sum and number of those. */
 void ensemble_total(const Ensemble *e, double *nats, int64_t *tokens);
 
 #endif

@@ -23,18 +23,19 @@ struct Report {
     Settings settings;
     bool quiet;
 
-    int log;                /* appended to; -1: none */
-    int64_t threads_before; /* of the run that the log goes on from; -1: not known */
+    int log;                /* appended to; -1: there is no log */
+    int64_t threads_before; /* of the run that the log continues; -1: unknown */
     JsonLine line;
 
-    /* Progress on standard error. No clock is read: a step's seconds are its tokens over its words_per_s. */
+    /* Progress on standard error. No clock is read: the seconds of a step are its tokens divided by
+     * words_per_s. */
     bool terminal;
-    bool line_shown;  /* the rewriting line is on the screen */
+    bool line_shown;  /* the progress line is on the screen */
     int64_t total;    /* minibatches of the whole run */
-    int shown;        /* twentieths of the run told so far */
+    int shown;        /* twentieths of the run reported so far */
     double seconds;   /* of this process's steps */
     double tokens;    /* of the same */
-    double rewritten; /* seconds at the last rewriting */
+    double rewritten; /* seconds when the line was last rewritten */
 };
 
 static const char log_opening[] = "{\"event\":\"run\",";
@@ -51,7 +52,7 @@ static void run_line(JsonLine *l, const RunInfo *info)
     line_string(l, "preset", s->preset);
     for (int i = 0; i < settings_count(); i++) {
         const Option *o = settings_info(i);
-        /* Where a run lies says nothing about it, nor how files are treated. */
+        /* Paths and the treatment of files say nothing about a run. */
         if (o->type == TYPE_PATH || o->type == TYPE_FLAG || !settings_of_task(i, s->task)) continue;
         if (!info->kernel && !strcmp(o->name, "kernel")) line_string(l, o->name, NULL);
         else option_json(o, s, l);
@@ -64,8 +65,8 @@ static void run_line(JsonLine *l, const RunInfo *info)
     line_end(l);
 }
 
-/* The first write to standard output that fails ends a run: nobody would see what follows. */
-static int told(Error *e)
+/* The first write to standard output that fails ends a run, since nobody would see what follows. */
+static int flush_stdout(Error *e)
 {
     return fflush(stdout) || ferror(stdout)
                ? error_set(e, EXIT_FAILED, "standard output cannot be written: %m")
@@ -110,9 +111,9 @@ void report_classes_json(JsonLine *l, const ClassScore *classes)
     line_close(l, '}');
 }
 
-/* ---- a log that goes on ---- */
+/* ---- continuing a log ---- */
 
-/* Whether an uninterrupted run would have written this line by the time that `at` counts. */
+/* Returns whether an uninterrupted run would have written this line by the time of `at`. */
 static bool event_stays(const char *text, size_t n, const Counters *at)
 {
     json_t *line = json_loadb(text, n, 0, NULL);
@@ -129,7 +130,7 @@ static bool event_stays(const char *text, size_t n, const Counters *at)
     return stays;
 }
 
-/* The run line's value under a key, or -1. */
+/* Returns the run line's value under a key, or -1. */
 static int64_t run_value(const char *text, size_t n, const char *key)
 {
     json_t *line = json_loadb(text, n, 0, NULL);
@@ -139,7 +140,7 @@ static int64_t run_value(const char *text, size_t n, const char *key)
     return number;
 }
 
-/* The run line anew, and what stays of the old log behind it. */
+/* Writes the run line again, followed by the lines of the old log that stay. */
 static int log_copy(Report *r, FILE *from, Replacement *to, const char *path, Error *e)
 {
     char *text = NULL;
@@ -153,9 +154,7 @@ static int log_copy(Report *r, FILE *from, Replacement *to, const char *path, Er
         size_t opening = sizeof log_opening - 1, known = (size_t)n < opening ? (size_t)n : opening;
         if (!number && memcmp(text, log_opening, known))
             code = error_set(e, EXIT_BAD_DATA,
-                             "--log-json %s holds something else than a log of plstm train; it was "
-                             "left as it is",
-                             path);
+                             "--log-json %s is not a log of plstm train; it was not changed", path);
         else if (!number) r->threads_before = run_value(text, (size_t)n, "threads");
         else if (text[n - 1] == '\n' && event_stays(text, (size_t)n, r->info.resumed))
             ok = fwrite(text, 1, (size_t)n, out) == (size_t)n;
@@ -172,8 +171,8 @@ static int log_copy(Report *r, FILE *from, Replacement *to, const char *path, Er
     return code;
 }
 
-/* Rewrites the log at path as resumed says: a new file takes the old one's place, so that a kill loses
- * nothing. */
+/* Rewrites the log at path for the resumed run. A new file replaces the old one, so that a kill
+ * loses nothing. */
 static int log_rewrite(Report *r, FILE *from, const char *path, Error *e)
 {
     Replacement to;
@@ -204,9 +203,9 @@ static int log_open(Report *r, Error *e)
     return goes_on ? EXIT_DONE : log_line(r, e);
 }
 
-/* ---- people ---- */
+/* ---- for people ---- */
 
-/* Width of column i of the table of epochs, which has one for each figure. */
+/* Returns the width of column i of the table of epochs, which has one column per figure. */
 static int column_width(int i) { return i == 0 ? 14 : i == 1 ? 20 : 18; }
 
 static void columns_print(const RunInfo *info)
@@ -223,13 +222,13 @@ static void columns_print(const RunInfo *info)
     printf("\n");
 }
 
-/* What runs, and how much of it, before anything does. */
+/* Prints what runs, and its size, before it starts. */
 static void header_print(const RunInfo *info)
 {
     const Settings *s = info->settings;
     const ModelShape *shape = &info->shape;
     char bytes[32];
-    number_bytes(info->bytes, bytes, sizeof bytes);
+    bytes_text(info->bytes, bytes, sizeof bytes);
     printf("model      H %lld, L %lld, ", (long long)s->hidden, (long long)s->layers);
     if (shape->F) printf("F %lld, ", (long long)shape->F);
     if (shape->V_in == shape->V_out) printf("V %lld", (long long)shape->V_out);
@@ -238,13 +237,13 @@ static void header_print(const RunInfo *info)
     else printf("%lld classes", (long long)shape->V_out);
     printf(": %lld parameters, %s needed\n", (long long)info->parameters, bytes);
     char keep[40];
-    printf("dropout    keep %s, sites %s\n", number_text(s->keep, keep, sizeof keep),
+    printf("dropout    keep %s, sites %s\n", double_text(s->keep, keep, sizeof keep),
            sites_name(s->sites));
     info->task->print_data(info->data, s, stdout);
     printf("minibatch  B %lld", (long long)s->batch);
     if (settings_of_task(settings_find("seq"), s->task)) printf(", T %lld", (long long)s->seq);
     if (info->windows > 0)
-        printf(": %lld an epoch, %lld epoch%s", (long long)info->windows, (long long)s->epochs,
+        printf(": %lld per epoch, %lld epoch%s", (long long)info->windows, (long long)s->epochs,
                s->epochs == 1 ? "" : "s");
     printf("\n");
     printf("backend    %s%s%s: %s, %s\n", s->backend, info->kernel ? " " : "",
@@ -272,7 +271,7 @@ static const char *figure_text(char *out, size_t size, const Figure *f)
     return out;
 }
 
-/* Takes the rewriting line off the screen, so that something else can be printed. */
+/* Removes the progress line from the screen, so that something else can be printed. */
 static void progress_clear(Report *r)
 {
     if (r->line_shown) fputs("\r\033[K", stderr);
@@ -352,13 +351,11 @@ int report_open(Report **out, const RunInfo *info, bool quiet, Error *e)
     }
     header_print(&r->info);
     if (r->threads_before > 0 && r->threads_before != r->settings.threads)
-        report_say(
-            r,
-            "the log's run had %lld thread%s and goes on with %lld: its last bits may differ from "
-            "those of an "
-            "uninterrupted run",
-            (long long)r->threads_before, r->threads_before == 1 ? "" : "s",
-            (long long)r->settings.threads);
+        report_say(r,
+                   "the log's run had %lld thread%s and continues with %lld: its last bits may "
+                   "differ from those of an uninterrupted run",
+                   (long long)r->threads_before, r->threads_before == 1 ? "" : "s",
+                   (long long)r->settings.threads);
     *out = r;
     return EXIT_DONE;
 }
@@ -404,7 +401,7 @@ int report_epoch_row(Report *r, const EpochInfo *i, Error *e)
         if (i->figure[k].heading)
             printf(" %*s", column_width(k), figure_text(text, sizeof text, &i->figure[k]));
     printf(" %10.4g %9.1f\n", i->lr, i->seconds);
-    return told(e);
+    return flush_stdout(e);
 }
 
 int report_split(Report *r, int split, const Figure *f, int n, const Totals *totals, Error *e)
@@ -426,12 +423,12 @@ int report_split(Report *r, int split, const Figure *f, int n, const Totals *tot
             printf(", %s %s", figure_text(text, sizeof text, &f[i]), f[i].phrase);
     printf("\n");
     if (test && info->task->print_test) info->task->print_test(info->data, split, totals, stdout);
-    int code = told(e);
+    int code = flush_stdout(e);
     JsonLine *l = &r->line;
     line_begin(l);
     line_string(l, "event", test ? "test" : "valid");
     if (test && strcmp(name, "test")) line_string(l, "split", name);
-    for (int i = 0; i < n; i++) /* a test's line has no figure that does not apply to it */
+    for (int i = 0; i < n; i++) /* a test's line leaves out figures that do not apply */
         if (!i || !test || !isnan(f[i].value)) line_double(l, f[i].key, f[i].value);
     if (protocol) line_string(l, "protocol", protocol);
     line_int(l, "tokens", totals->scored);

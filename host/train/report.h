@@ -1,5 +1,5 @@
-/* report: what a run tells: the JSON log (SPEC 8), the progress line on standard error, tables on standard
- * output. With the commands the only file that talks to people. */
+/* report: the output of a run: the JSON log (SPEC 8), the progress line on standard error, tables
+ * on standard output. Beside the commands, this is the only file that prints for people. */
 #ifndef PLSTM_REPORT_H
 #define PLSTM_REPORT_H
 
@@ -17,27 +17,27 @@
 typedef struct Report Report;
 
 typedef struct RunInfo {
-    const Settings *settings; /* backend, kernel and threads are what runs, never "auto" */
+    const Settings *settings; /* backend, kernel and threads are those in use, never "auto" */
     const Task *task;
     const TaskData *data;
     bool kernel;        /* the backend has kernels to choose from */
     const char *device; /* BackendInfo */
     ModelShape shape;
     int64_t parameters;
-    size_t bytes;            /* that the run takes */
-    int64_t windows;         /* minibatches of an epoch */
+    size_t bytes;            /* bytes that the run needs */
+    int64_t windows;         /* minibatches per epoch */
     const Counters *resumed; /* NULL: a fresh run */
 } RunInfo;
 
 typedef struct StepInfo {
-    int64_t step;  /* counted from 0 over the run */
-    int64_t epoch; /* 1-based */
+    int64_t step;  /* index over the whole run, from 0 */
+    int64_t epoch; /* from 1 */
     int64_t minibatch;
     double loss; /* SPEC 5: sum over the scored positions, divided by B */
     double nats;
     int64_t tokens;
     double grad_norm, lr, words_per_s;
-    double epoch_nats; /* of the epoch so far, this step included */
+    double epoch_nats; /* of the epoch so far, including this step */
     int64_t epoch_tokens;
 } StepInfo;
 
@@ -45,35 +45,38 @@ typedef struct EpochInfo {
     int64_t epoch;
     Figure figure[2 * TASK_FIGURES]; /* of training, then of valid */
     int n;
-    double lr;      /* that the epoch ran with */
+    double lr;      /* learning rate of the epoch */
     double seconds; /* of training and scoring, in this process */
 } EpochInfo;
 
-/* The best possible perplexity and a table by class; the same as members "best_ppl" and "classes" of a log
- * line. */
+/* Prints the best possible perplexity and a table by class; and writes them as members "best_ppl"
+ * and "classes" of a log line. */
 void report_classes(FILE *out, const ClassScore *classes);
 void report_classes_json(JsonLine *l, const ClassScore *classes);
 
 /* Opens the log (settings->log_json, may be NULL) and prints the header: parameters, bytes, words.
- * A fresh run truncates the log. A resumed one keeps the lines that an uninterrupted run would have at this
- * point: `step` lines below resumed->step, `epoch` lines of completed epochs; valid/test lines and a torn
- * last line go; the run line is written anew with the present settings (new file + rename, so that a kill
- * loses nothing). EXIT_BAD_DATA: cannot be opened or written. `commit` in the run line is the build's; paths
- * are not logged, so that logs of equal runs are equal wherever they lie. *info is copied; what it points to,
- * but the settings' record itself, must live until report_close. */
+ * A fresh run truncates the log. A resumed run keeps the lines that an uninterrupted run would have
+ * at this point: `step` lines below resumed->step and `epoch` lines of completed epochs. It drops
+ * valid and test lines and an incomplete last line, and writes the run line again with the current
+ * settings (new file + rename, so that a kill loses nothing). EXIT_BAD_DATA: the log cannot be
+ * opened or written. `commit` in the run line is the build's; paths are not logged, so that the
+ * logs of equal runs are equal wherever they are. *info is copied; what it points to, except the
+ * settings' record itself, must live until report_close. */
 int report_open(Report **r, const RunInfo *info, bool quiet, Error *e);
 
-/* Each writes its line at once (flushed); a failed write (full disk) is EXIT_BAD_DATA and names the log, or EXIT_FAILED
- * and names standard output. An epoch's line goes to the log before the checkpoint is written, since a resumed run drops
- * the lines past its checkpoint and adds none, and to the screen after it (report_epoch_row): who reads the screen may end
- * the run. */
+/* Each writes its line at once (flushed). A failed write (full disk) is EXIT_BAD_DATA and names the
+ * log, or EXIT_FAILED and names standard output. An epoch's line goes to the log before the
+ * checkpoint is written, since a resumed run drops the lines after its checkpoint and adds none,
+ * and to the screen after it (report_epoch_row), since whoever reads the screen may end the run. */
 int report_step(Report *r, const StepInfo *s, bool log_line, Error *e);
 int report_epoch(Report *r, const EpochInfo *i, Error *e);
 int report_epoch_row(Report *r, const EpochInfo *i, Error *e);
-/* The n figures of a split that was scored outside an epoch's line: valid, or a test with what its task adds. */
+/* Reports the n figures of a split that was scored outside an epoch's line: valid, or a test with
+ * what its task adds. */
 int report_split(Report *r, int split, const Figure *figure, int n, const Totals *totals, Error *e);
 
-/* A hint on standard error that does not tear the progress line: "stopped by SIGINT after ...". */
+/* Prints a hint on standard error without breaking the progress line: "stopped by SIGINT after
+ * ...". */
 void report_say(Report *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 void report_close(Report *r);

@@ -5,8 +5,9 @@
 
 #include "host/data/source.h"
 
-/* The corpus must be the one that the file was trained on. It is read afresh rather than through the file's
- * vocabulary, so that another corpus is told as such and not by the first word that is new. */
+/* Checks that the corpus is the one that the checkpoint was trained on. The corpus is read without
+ * the checkpoint's vocabulary, so that another corpus is reported as such and not by its first new
+ * word. */
 static int corpus_agrees(const Corpus *corpus, const Checkpoint *c, const Settings *s, Error *e)
 {
     char here[65], there[65];
@@ -15,10 +16,11 @@ static int corpus_agrees(const Corpus *corpus, const Checkpoint *c, const Settin
                *theirs = whole ? c->corpus_sha256 : c->train_sha256, *hint = "";
     vocab_sha256(&corpus->vocab, here);
     vocab_sha256(&c->vocab, there);
+    bool open_end = false;
     for (int split = 0; split < SPLITS; split++)
         if (corpus->file[split].open_end)
-            hint = s->final_eos ? "; it may have been read without --final-eos"
-                                : "; it may have been read with --final-eos";
+            open_end = true, hint = s->final_eos ? "; it may have been read without --final-eos"
+                                                 : "; it may have been read with --final-eos";
     if (strcmp(ours, theirs))
         return error_set(
             e, EXIT_USAGE,
@@ -29,9 +31,15 @@ static int corpus_agrees(const Corpus *corpus, const Checkpoint *c, const Settin
         return error_set(
             e, EXIT_USAGE, "--data %s is not the corpus that %s was trained on: its words differ%s",
             s->data, s->resume,
-            corpus->vocab.V == c->vocab.V + 1 ? " (a split that is scored now and was not read "
-                                                "then may have words that train lacks)"
-                                              : "");
+            corpus->vocab.V == c->vocab.V + 1
+                ? " (a split that is scored now, but was not read then, may have words that "
+                  "train lacks)"
+                : "");
+    if (s->final_eos && !open_end)
+        return error_set(e, EXIT_USAGE,
+                         "--final-eos has no effect with --resume %s: every text of --data %s ends "
+                         "with a newline",
+                         s->resume, s->data);
     return EXIT_DONE;
 }
 
@@ -44,13 +52,14 @@ int run_corpus(Corpus *c, const Settings *s, const Checkpoint *resume, Error *e)
     if (s->vocab) how.vocab = &given;
     if (s->eval & EVAL_VALID) how.needed |= 1u << SPLIT_VALID;
     if (s->eval & EVAL_TEST) how.needed |= 1u << SPLIT_TEST;
-    if (resume && resume->corpus_sha256[0]) how.needed = EVERY_SPLIT; /* which that hash is over */
+    if (resume && resume->corpus_sha256[0])
+        how.needed = EVERY_SPLIT; /* that hash covers every split */
     code = corpus_read(c, s->data, &how, e);
     vocab_free(&given);
     if (code || !resume || !(code = corpus_agrees(c, resume, s, e))) return code;
 
-    /* A run with --vocab goes on without it: under the file's own vocabulary the text has the file's hash, and no other
-     * text has. */
+    /* A run that used --vocab resumes without it: under the checkpoint's own vocabulary this text,
+     * and no other, has the checkpoint's hash. */
     Corpus other;
     Error ignored;
     how.vocab = &resume->vocab;
@@ -87,7 +96,7 @@ void corpus_paths_free(CorpusPaths *p)
     *p = (CorpusPaths){.n = 0};
 }
 
-void tell_remarks(const Corpus *c, FILE *out)
+void print_remarks(const Corpus *c, FILE *out)
 {
     char text[5000];
     for (int i = 0; corpus_remark(c, i, text, sizeof text); i++) fprintf(out, "plstm: %s\n", text);

@@ -1,5 +1,5 @@
-/* run_corpus: the text of a training run: the splits that it needs, under the vocabulary that it is to have, and for a run
- * that resumes the text that its file was trained on. */
+/* run_corpus: the text of a training run: the splits that it needs, under its vocabulary, and for a
+ * resumed run a check that it is the text that the checkpoint was trained on. */
 #ifndef PLSTM_RUN_CORPUS_H
 #define PLSTM_RUN_CORPUS_H
 
@@ -10,21 +10,22 @@
 #include "host/data/corpus.h"
 #include "host/store/checkpoint.h"
 
-/* Reads settings->data: train, and what is scored. resume NULL: a fresh run. EXIT_USAGE where the text is not the file's. */
+/* Reads settings->data: train, and the splits that are scored. resume NULL: a fresh run.
+ * EXIT_USAGE: the text is not the checkpoint's. */
 int run_corpus(Corpus *c, const Settings *s, const Checkpoint *resume, Error *e);
 
-/* The files that reading `splits` (bits) of dir would open, for outputs_check; `dir` may be NULL. Freed by
- * corpus_paths_free. */
+/* Lists the files that reading `splits` (bits) of dir would open, for outputs_check; `dir` may be
+ * NULL. Freed by corpus_paths_free. */
 enum { CORPUS_PATHS = 64 };
 typedef struct CorpusPaths {
-    OtherFile file[CORPUS_PATHS + 2]; /* (n), and room for two of the caller's */
-    char *path[CORPUS_PATHS];         /* malloc'd, or NULL */
+    OtherFile file[CORPUS_PATHS + 2]; /* (n), with room for two of the caller's */
+    char *path[CORPUS_PATHS];         /* from malloc, or NULL */
     int n;
 } CorpusPaths;
 int corpus_paths(CorpusPaths *p, const char *dir, const char *vocab, Error *e);
 void corpus_paths_free(CorpusPaths *p);
 
-/* What was found in the files of a corpus and is no fault, a line each. */
-void tell_remarks(const Corpus *c, FILE *out);
+/* Prints one line for each harmless peculiarity of a corpus' files. */
+void print_remarks(const Corpus *c, FILE *out);
 
 #endif

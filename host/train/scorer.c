@@ -28,7 +28,7 @@ static int score_batches(Model *m, Source *source, ScoreVisitor visit, void *use
 {
     int code = EXIT_DONE;
     for (int64_t i = 0; !code && i < source->batches; i++) {
-        WindowResult r = {0}; /* a window that fails early leaves it */
+        WindowResult r = {0}; /* a window that fails early does not set it */
         Window w = {0};
         if ((code = stopped(m, e))) break;
         source->get(source, 1, i, &w.batch);
@@ -54,7 +54,7 @@ int score_source(Model *m, Source *source, ScoreVisitor visit, void *user, Total
         return code;
     code = score_batches(m, source, visit, user, totals, fault, e);
     if (keep) {
-        Error restore; /* the first fault is the one to tell */
+        Error restore; /* the first error is the one to report */
         int again =
             m->ops->state_set(m->backend, m->config.B, m->kept_h, m->kept_c, code ? &restore : e);
         if (!code) code = again;

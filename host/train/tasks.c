@@ -31,7 +31,7 @@ int task_of(const Checkpoint *c, const char *path, const Task **task, Error *e)
     Error ignored;
     if (task_find(c->task, task, &ignored) == EXIT_DONE) return EXIT_DONE;
     return error_set(e, EXIT_BAD_DATA,
-                     "%s was trained for task '%.60s', which this plstm does not have", path,
+                     "%s was trained for task '%.60s', which this plstm does not know", path,
                      c->task);
 }
 
@@ -53,7 +53,7 @@ int task_hint(const Task *task, const char *data, int code, Error *e)
 {
     struct stat file;
     if (!code || !data) return code;
-    bool folder = !stat(data, &file) && S_ISDIR(file.st_mode), told = strstr(e->text, "the word ");
+    bool folder = !stat(data, &file) && S_ISDIR(file.st_mode), told = strstr(e->text, "the name ");
     char *end = e->text + strlen(e->text);
     size_t room = sizeof e->text - (size_t)(end - e->text);
     if (folder ? looks_like(task, data) : !strcmp(data, task->builtin)) return code;
@@ -65,12 +65,12 @@ int task_hint(const Task *task, const char *data, int code, Error *e)
             else
                 snprintf(
                     end, room,
-                    "; the word %s stands for built-in data of task %s, and %s for that of task %s",
+                    "; the name %s stands for built-in data of task %s, and %s for that of task %s",
                     data, tasks[i]->name, task->builtin, task->name);
             return code;
         }
     if (!folder && !told)
-        snprintf(end, room, "; the word %s stands for the built-in data of task %s", task->builtin,
+        snprintf(end, room, "; the name %s stands for the built-in data of task %s", task->builtin,
                  task->name);
     return code;
 }

@@ -13,8 +13,8 @@
 
 static const char opening[] = "plstm log-probabilities: ";
 
-/* "KEY=" of the note up to the next blank. */
-static int take(const char *note, const char *key, char *to, size_t size)
+/* Finds "KEY=" in the note and copies the value, which ends at the next blank. */
+static int find_value(const char *note, const char *key, char *to, size_t size)
 {
     size_t length = strlen(key);
     for (const char *p = note + strlen(opening); *p; p += strspn(p, " ")) {
@@ -29,24 +29,24 @@ static int take(const char *note, const char *key, char *to, size_t size)
     return -1;
 }
 
-static int read_note(TokenLogProbs *t, const NpyFile *f, const char *path, Error *e)
+static int parse_note(TokenLogProbs *t, const NpyFile *f, const char *path, Error *e)
 {
     char count[24], *end;
     if (strncmp(f->note, opening, strlen(opening)) ||
-        take(f->note, "split=", t->text.split, sizeof t->text.split) ||
-        take(f->note, "protocol=", t->text.protocol, sizeof t->text.protocol) ||
-        take(f->note, "vocab=", t->text.vocab_sha256, sizeof t->text.vocab_sha256) ||
-        take(f->note, "targets=", t->text.targets_sha256, sizeof t->text.targets_sha256) ||
-        take(f->note, "paper_tokens=", count, sizeof count))
+        find_value(f->note, "split=", t->text.split, sizeof t->text.split) ||
+        find_value(f->note, "protocol=", t->text.protocol, sizeof t->text.protocol) ||
+        find_value(f->note, "vocab=", t->text.vocab_sha256, sizeof t->text.vocab_sha256) ||
+        find_value(f->note, "targets=", t->text.targets_sha256, sizeof t->text.targets_sha256) ||
+        find_value(f->note, "paper_tokens=", count, sizeof count))
         return error_set(e, EXIT_BAD_DATA,
-                         "%s does not say which split it scores; plstm eval --token-log-probs "
-                         "writes files that do",
+                         "%s does not say which split it scores; plstm eval "
+                         "--token-log-probs writes files that do",
                          path);
     t->text.paper_tokens = strtoll(count, &end, 10);
     if (*end || t->text.paper_tokens < 0)
         return error_set(e, EXIT_BAD_DATA,
-                         "%s has paper_tokens=%s in its header, which is no number of words", path,
-                         count);
+                         "%s has paper_tokens=%s in its header, which is not a number of words",
+                         path, count);
     return EXIT_DONE;
 }
 
@@ -59,9 +59,9 @@ int token_log_probs_read(TokenLogProbs *t, const char *path, Error *e)
     if (f.rank != 1 || f.n == 0)
         code = error_set(e, EXIT_BAD_DATA,
                          "%s has %d dimensions and %" PRId64
-                         " elements; log-probabilities are a list of one or more",
+                         " elements; log-probabilities have one dimension and at least one element",
                          path, f.rank, f.n);
-    if (!code) code = read_note(t, &f, path, e);
+    if (!code) code = parse_note(t, &f, path, e);
     if (!code && !(t->log_p = malloc((size_t)f.n * sizeof *t->log_p)))
         code = error_set(e, EXIT_FAILED, "memory ran out for %s", path);
     t->n = f.n;
@@ -72,7 +72,7 @@ int token_log_probs_read(TokenLogProbs *t, const char *path, Error *e)
         if (!(x <= 0))
             code = error_set(e, EXIT_BAD_DATA,
                              "%s has %g at position %" PRId64
-                             ", which is the logarithm of no probability",
+                             ", which is not the logarithm of a probability",
                              path, (double)x, i);
     }
     npy_close(&f);
@@ -86,7 +86,7 @@ void token_log_probs_free(TokenLogProbs *t)
     memset(t, 0, sizeof *t);
 }
 
-/* A name as one word of the note. */
+/* Copies a name as one word of the note. */
 static void put_word(char *to, size_t size, const char *name)
 {
     snprintf(to, size, "%s", name);
@@ -134,12 +134,12 @@ int token_log_probs_agree(const TokenLogProbs *a, const char *a_path, const Toke
     const ScoredText *x = &a->text, *y = &b->text;
     if (strcmp(x->split, y->split))
         return error_set(e, EXIT_BAD_DATA,
-                         "%s scores the split %s and %s the split %s, so they are no ensemble",
+                         "%s scores the split %s but %s the split %s, so they cannot be averaged",
                          a_path, x->split, b_path, y->split);
     if (strcmp(x->protocol, y->protocol))
         return error_set(
             e, EXIT_BAD_DATA,
-            "%s follows the protocol %s and %s the protocol %s, so they are no ensemble", a_path,
+            "%s follows the protocol %s but %s the protocol %s, so they cannot be averaged", a_path,
             x->protocol, b_path, y->protocol);
     if (strcmp(x->vocab_sha256, y->vocab_sha256))
         return error_set(
@@ -148,12 +148,12 @@ int token_log_probs_agree(const TokenLogProbs *a, const char *a_path, const Toke
             a_path, b_path);
     if (strcmp(x->targets_sha256, y->targets_sha256))
         return error_set(e, EXIT_BAD_DATA,
-                         "%s and %s score different texts, so they are no ensemble", a_path,
+                         "%s and %s score different texts, so they cannot be averaged", a_path,
                          b_path);
     if (a->n != b->n || x->paper_tokens != y->paper_tokens)
         return error_set(e, EXIT_BAD_DATA,
-                         "%s scores %" PRId64 " words and %s %" PRId64
-                         ", cut in other rows or windows, so they are no ensemble",
+                         "%s scores %" PRId64 " words but %s %" PRId64
+                         ", cut into other rows or windows, so they cannot be averaged",
                          a_path, a->n, b_path, b->n);
     return EXIT_DONE;
 }

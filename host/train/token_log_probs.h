@@ -1,5 +1,6 @@
-/* token_log_probs: what a model said to every scored word of a split, as a file of NumPy (host/store/npy.h): float32, log p of each
- * scored position in the order of the split. Files of the same split and protocol can be averaged without their models. */
+/* token_log_probs: a model's log-probabilities of every scored word of a split, as a NumPy file
+ * (host/store/npy.h): float32, log p of each scored position in the order of the split. Files of
+ * the same split and protocol can be averaged without their models. */
 #ifndef PLSTM_TOKEN_LOG_PROBS_H
 #define PLSTM_TOKEN_LOG_PROBS_H
 
@@ -8,14 +9,15 @@
 #include "ensemble.h"
 #include "host/base/error.h"
 
-/* What the positions are; files with the same are averaged. */
+/* The identity of the positions; files with equal ones can be averaged. */
 typedef struct ScoredText {
     char split[64];
-    char protocol[32]; /* of a language model's scores (SPEC 6); the name of a task that has none */
-    char vocab_sha256[65];   /* of the words that are predicted (vocab.h) */
-    char targets_sha256[65]; /* over the int32 little-endian ids of the scored words */
-    int64_t
-        paper_tokens; /* what the authors' script divides by (SPEC 6); 0: it has no such figure */
+    /* Of a language model's scores (SPEC 6), or the name of a task that has none. */
+    char protocol[32];
+    char vocab_sha256[65];   /* of the predicted words (vocab.h) */
+    char targets_sha256[65]; /* over the little-endian int32 ids of the scored words */
+    /* number by which the authors' script divides (SPEC 6); 0: it has no such figure */
+    int64_t paper_tokens;
 } ScoredText;
 
 typedef struct TokenLogProbs {
@@ -24,21 +26,22 @@ typedef struct TokenLogProbs {
     double *log_p; /* (n) each at most 0 */
 } TokenLogProbs;
 
-/* EXIT_BAD_DATA: no file of log-probabilities; a value that is no log-probability is named. */
+/* EXIT_BAD_DATA: the file does not hold log-probabilities; a value that is not one is named. */
 int token_log_probs_read(TokenLogProbs *t, const char *path, Error *e);
 void token_log_probs_free(TokenLogProbs *t);
 
-/* log_p becomes the file at path, atomically. What is no printable ASCII, or is blank, in the names of split and protocol is
- * written as _. */
+/* Writes log_p to the file at path atomically. Blanks and characters other than printable ASCII in
+ * the names of split and protocol are written as _. */
 int token_log_probs_write(const char *path, const ScoredText *text, const float *log_p, int64_t n,
                           Error *e);
 
-/* The same of what an ensemble, or its only member, says to each position that it scored. targets (e->n): the id at each position,
- * which with `text` but for its targets_sha256 says what the file is of. */
+/* Writes the log-probabilities that an ensemble, or its only member, assigns to each position that
+ * it scored. targets (e->n): the id at each position, from which targets_sha256 is computed; `text`
+ * has the other fields. */
 int token_log_probs_save(const char *path, ScoredText *text, const Ensemble *ensemble,
                          const int32_t *targets, Error *e);
 
-/* EXIT_BAD_DATA where they are not of the same words. */
+/* EXIT_BAD_DATA: the files are not of the same words. */
 int token_log_probs_agree(const TokenLogProbs *a, const char *a_path, const TokenLogProbs *b,
                           const char *b_path, Error *e);
 

@@ -16,39 +16,40 @@
 #include "host/store/weights.h"
 #include "host/train/scorer.h"
 
-/* What the log says of a minibatch, kept until its result comes back (backend.h: a few minibatches later,
- * where a device computes). */
+/* The log's data about a minibatch, kept until its result is returned (backend.h: a few minibatches
+ * later on a device). */
 enum { RUNNING = 8 };
 typedef struct Submitted {
-    Counters at; /* before it */
+    Counters at; /* before the minibatch */
     double start;
     int64_t B, scored; /* of its batch */
 } Submitted;
 
 typedef struct Trainer {
-    Settings settings; /* backend resolved: what a checkpoint records */
+    Settings settings; /* backend is resolved: this is what a checkpoint records */
     const Task *task;
     TaskData *data;
-    Source *train;  /* NULL: nothing is trained */
-    bool on_device; /* the backend has the stream that training batches are windows of */
-    Source *split[TASK_SPLITS]; /* that are scored; NULL: not */
+    Source *train; /* NULL: nothing is trained */
+    /* the backend has a copy of the stream whose windows are the training batches */
+    bool on_device;
+    Source *split[TASK_SPLITS]; /* the scored splits; NULL: not scored */
     ModelShape shape;
     Model model;
     Params params; /* host copy, for checkpoints */
-    Counters
-        at; /* step and minibatch: submitted so far; nats and tokens: of the results that are back */
+    /* step and minibatch: submitted so far; nats and tokens: of the results returned so far */
+    Counters at;
     Submitted running[RUNNING]; /* [step % RUNNING] */
-    int64_t oldest;             /* step of the result that comes back next */
+    int64_t oldest;             /* step of the result that is returned next */
     double last_result;         /* seconds */
     Report *report;
     float *h, *c;            /* (L,B,H) for checkpoints inside an epoch */
-    int64_t first_step;      /* of this process */
-    int64_t first_epoch;     /* likewise */
+    int64_t first_step;      /* first step of this process */
+    int64_t first_epoch;     /* first epoch of this process */
     bool best_saved;         /* --save-best was written */
-    int64_t saved_step;      /* of the newest --save of this run, -1: none */
-    int64_t scored_step;     /* at which valid was scored last, -1: never */
+    int64_t saved_step;      /* of the newest --save of this run; -1: none */
+    int64_t scored_step;     /* at which valid was last scored; -1: never */
     double saved_at;         /* seconds */
-    double epoch_seconds;    /* of the present epoch, in this process */
+    double epoch_seconds;    /* of the current epoch, in this process */
     char note[WEIGHTS_NOTE]; /* about --init-weights */
     bool unheard; /* the log or standard output cannot be written: nothing more is reported */
 } Trainer;
@@ -64,15 +65,15 @@ static double seconds_now(void)
 
 static int64_t batches(const Trainer *t) { return t->train ? t->train->batches : 0; }
 
-/* Minibatches that the run is to have done in all when it ends. */
+/* Returns the total number of minibatches that the run will have done when it ends. */
 static int64_t steps_wanted(const Trainer *t)
 {
     int64_t all = t->settings.epochs * batches(t);
     return t->settings.max_steps >= 0 && t->settings.max_steps < all ? t->settings.max_steps : all;
 }
 
-/* Opens the sources of what will be trained on or scored: a split that is too short is told before the first step, not
- * after the last. */
+/* Opens the sources of everything that is trained on or scored, so that a split that is too short
+ * is reported before the first step and not after the last. */
 static int sources_open(Trainer *t, Error *e)
 {
     const Settings *s = &t->settings;
@@ -86,7 +87,8 @@ static int sources_open(Trainer *t, Error *e)
     return code;
 }
 
-/* What the backend must have room for: what is trained on and scored, and at least a window of the settings. */
+/* Returns the limits for the backend: those of the sources, and at least one window of the
+ * settings. */
 static BatchLimits limits_of(const Trainer *t)
 {
     const Settings *s = &t->settings;
@@ -158,7 +160,7 @@ static int trainer_open(Trainer *t, const Checkpoint *resume, bool quiet, Error 
     if (code) return code;
     BackendInfo backend;
     ops->info(t->model.backend, &backend);
-    if (backend.kernel) s->kernel = backend.kernel; /* that runs, never "auto" */
+    if (backend.kernel) s->kernel = backend.kernel; /* the kernel in use, never "auto" */
     t->model.interrupt = signals_caught();
 
     t->at = resume ? resume->counters : (Counters){.epoch = 1, .lr = s->lr, .best_valid = INFINITY};
@@ -219,11 +221,11 @@ static int save(Trainer *t, Error *e)
 
 /* ---- scoring ---- */
 
-/* The device gave up, or nobody hears the run any more, and what it was before that is there: it is saved and the sentence
- * says so. */
+/* After a timeout on the device, or a report that could not be written: saves the state from before
+ * it, if there is one, and says so in the sentence. */
 static void save_and_say(Trainer *t, Error *e)
 {
-    Error ignored; /* the fault is what there is to tell */
+    Error ignored; /* the first error is the one to report */
     bool saved = t->saved_step == t->at.step;
     if (!t->settings.save || (!saved && save_to(t, t->settings.save, &ignored))) return;
     size_t n = strlen(e->text);
@@ -240,14 +242,15 @@ static int score_split(Trainer *t, int split, Totals *totals, Error *e)
     int code = score_source(&t->model, t->split[split], t->task->visit, t->data, totals, &fault, e);
     if (code && fault) save_and_say(t, e);
     if (!code &&
-        !isfinite(totals_ppl(totals))) /* a finite sum of nats may still be no perplexity */
+        !isfinite(totals_ppl(totals))) /* a finite sum of nats may still overflow as a perplexity */
         code = error_set(e, EXIT_DIVERGED,
                          "diverged: the %s split's perplexity is not finite after step %lld", name,
                          (long long)t->at.step);
     return code;
 }
 
-/* Fills f with what is told of a split's totals (NULL: not scored), behind the n figures that it has. */
+/* Fills f with the figures of a split's totals (NULL: not scored), after the n figures that it
+ * has. */
 static int figures(const Trainer *t, int split, const Totals *totals, Figure *f, int n)
 {
     return n + t->task->figures(t->data, &t->settings, split, totals, f + n);
@@ -255,14 +258,14 @@ static int figures(const Trainer *t, int split, const Totals *totals, Figure *f,
 
 /* ---- training ---- */
 
-/* What a report came to. */
-static int heard(Trainer *t, int code)
+/* Notes whether a report could be written. */
+static int note_failure(Trainer *t, int code)
 {
     t->unheard |= code != EXIT_DONE;
     return code;
 }
 
-/* A result is back: count it, tell it, and stop where it is none. */
+/* Handles a result: counts and reports it, and stops if it is not finite. */
 static int take_result(Trainer *t, const WindowResult *r, Error *e)
 {
     if (r->step < 0) return EXIT_DONE;
@@ -287,10 +290,10 @@ static int take_result(Trainer *t, const WindowResult *r, Error *e)
                      .words_per_s = (double)tokens / took,
                      .epoch_nats = t->at.nats,
                      .epoch_tokens = t->at.tokens};
-    int code = heard(t, t->unheard ? EXIT_DONE
-                                   : report_step(t->report, &info, r->step % s->log_every == 0, e));
-    bool finite =
-        isfinite(exp(r->nats / (double)tokens)); /* a loss of 710 nats a word is no perplexity */
+    int code = note_failure(
+        t, t->unheard ? EXIT_DONE : report_step(t->report, &info, r->step % s->log_every == 0, e));
+    bool finite = isfinite(
+        exp(r->nats / (double)tokens)); /* a loss of 710 nats per word is not a perplexity */
     if (!code && !(finite && isfinite(r->grad_norm)))
         return error_set(
             e, EXIT_DIVERGED,
@@ -302,8 +305,8 @@ static int take_result(Trainer *t, const WindowResult *r, Error *e)
     return code;
 }
 
-/* A step gave up on the device, and so did nothing, nor did those behind it: the run is put back to where
- * that step was to begin, and saved so that it can go on from there. */
+/* A step timed out on the device and so did nothing, nor did the steps after it. Puts the run back
+ * to where that step began and saves it, so that it can resume from there. */
 static int save_before_fault(Trainer *t, const WindowResult *r, int code, Error *e)
 {
     const Submitted *step = &t->running[r->step % RUNNING];
@@ -356,7 +359,7 @@ static int train_minibatch(Trainer *t, Error *e)
     return take_result(t, &r, e);
 }
 
-/* An epoch's minibatches are done: score, report, step the schedule, save. */
+/* Ends an epoch: scores, reports, advances the schedule, saves. */
 static int end_epoch(Trainer *t, Error *e)
 {
     const Settings *s = &t->settings;
@@ -372,7 +375,7 @@ static int end_epoch(Trainer *t, Error *e)
     info.n = figures(t, 0, &trained, info.figure, 0);
     info.n = figures(t, 1, scores ? &valid : NULL, info.figure, info.n);
     info.seconds = t->epoch_seconds + seconds_now() - start;
-    code = heard(t, report_epoch(t->report, &info, e));
+    code = note_failure(t, report_epoch(t->report, &info, e));
     if (code) return code;
 
     if (t->at.epoch > s->hold) t->at.lr /= s->decay;
@@ -384,9 +387,9 @@ static int end_epoch(Trainer *t, Error *e)
         t->at.best_valid = cost;
         if (s->save_best) code = save_to(t, s->save_best, e), t->best_saved = !code;
     }
-    t->saved_step = -1; /* a file of this step taken inside the epoch is not this one */
+    t->saved_step = -1; /* a file of this step saved inside the epoch is not this one */
     if (!code) code = save(t, e);
-    return code ? code : heard(t, report_epoch_row(t->report, &info, e));
+    return code ? code : note_failure(t, report_epoch_row(t->report, &info, e));
 }
 
 static int train(Trainer *t, Error *e)
@@ -407,8 +410,8 @@ static int train(Trainer *t, Error *e)
     }
 }
 
-/* What a finished run still owes: the scores, then its checkpoint (one that has diverged in the last steps takes no good
- * file's place), then the words about them. */
+/* Completes a finished run: the scores, then its checkpoint (a run that diverged in its last steps
+ * must not replace a good file), then the report of the scores. */
 static int finish(Trainer *t, Error *e)
 {
     struct {
@@ -426,18 +429,18 @@ static int finish(Trainer *t, Error *e)
     if (!code && t->settings.save_best && !t->best_saved)
         report_say(t->report, "--save-best %s is not written: %s", t->settings.save_best,
                    t->at.epoch == t->first_epoch
-                       ? "the run ends before an epoch does, when valid would be scored"
-                       : "no epoch was better than the best before --resume");
+                       ? "the run ends before the first epoch does, at whose end valid is scored"
+                       : "no epoch was better than the best one before --resume");
     for (int i = 1; !code && i < TASK_SPLITS; i++)
         if (scored[i].n)
-            code = heard(
+            code = note_failure(
                 t, report_split(t->report, i, scored[i].figure, scored[i].n, &scored[i].totals, e));
     return code;
 }
 
-/* Says what the backend has to tell, and what has changed under a run that goes on, as far as it may change the
- * bits of its results. */
-static void tell_backend(Trainer *t, const Checkpoint *resume)
+/* Reports the backend's remark, and changes under a resumed run that may change the bits of its
+ * results. */
+static void report_backend(Trainer *t, const Checkpoint *resume)
 {
     BackendInfo info;
     t->model.ops->info(t->model.backend, &info);
@@ -447,31 +450,31 @@ static void tell_backend(Trainer *t, const Checkpoint *resume)
         const char *key = info.note[i].key, *before = st_meta(&resume->file, key);
         bool remarked = !strcmp(key, "plan") || !strcmp(key, "algorithms");
         if (before && strcmp(before, info.note[i].value) && !remarked)
-            report_say(
-                t->report,
-                "%s was trained with %s '%s', and goes on with '%s': its last bits may differ from "
-                "those of an uninterrupted run",
-                t->settings.resume, key, before, info.note[i].value);
+            report_say(t->report,
+                       "%s was trained with %s '%s' and continues with '%s': its last bits may "
+                       "differ from those of an uninterrupted run",
+                       t->settings.resume, key, before, info.note[i].value);
     }
 }
 
-/* A signal ends the run with a checkpoint and a sentence that says how to go on. */
+/* Ends a run after a signal, with a checkpoint and a sentence that says how to continue. */
 static int interrupted(Trainer *t, int code, Error *e)
 {
     const char *name = signals_name(code - 128), *path = t->settings.save;
-    bool nothing = t->at.step == t->first_step; /* and nothing takes an old file's place */
+    bool nothing = t->at.step == t->first_step; /* then no file is replaced */
     int failed = nothing ? EXIT_DONE : save(t, e);
     if (failed) return failed;
     if (nothing)
-        report_say(t->report, "stopped by %s before the first minibatch; nothing is saved", name);
+        report_say(t->report, "stopped by %s before the first minibatch; nothing was saved", name);
     else if (path)
-        report_say(t->report, "stopped by %s after %lld minibatches; go on with --resume %s", name,
-                   (long long)t->at.step, path);
+        report_say(t->report, "stopped by %s after %lld minibatches; continue with --resume %s",
+                   name, (long long)t->at.step, path);
     else
         report_say(t->report,
-                   "stopped by %s after %lld minibatches; nothing is saved without --save", name,
-                   (long long)t->at.step);
-    e->code = EXIT_DONE; /* said */
+                   "stopped by %s after %lld minibatches; nothing was saved, since --save "
+                   "was not given",
+                   name, (long long)t->at.step);
+    e->code = EXIT_DONE; /* already reported */
     return code;
 }
 
@@ -482,10 +485,10 @@ int trainer_run(const Settings *settings, const Task *task, TaskData *data,
     SignalHandlers old;
     signals_catch(&old, quiet ? NULL
                         : isatty(STDERR_FILENO)
-                            ? "\nplstm: stopping after this step; a second signal ends it at once\n"
-                            : "plstm: stopping after this step; a second signal ends it at once\n");
+                            ? "\nplstm: stopping after this step; a second signal stops at once\n"
+                            : "plstm: stopping after this step; a second signal stops at once\n");
     int code = trainer_open(&t, resume, quiet, e);
-    if (!code) tell_backend(&t, resume);
+    if (!code) report_backend(&t, resume);
     if (!code) code = train(&t, e);
     if (!code) code = finish(&t, e);
     if (t.unheard && *signals_caught()) { /* SIGPIPE */

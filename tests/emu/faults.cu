@@ -21,7 +21,7 @@ namespace cg = cooperative_groups;
 
 /* ---- host helpers ---- */
 
-template <class T> static T *device_array(size_t n, bool zero = true)
+template <class T> static T *device_alloc(size_t n, bool zero = true)
 {
     T *p = nullptr;
     if (cudaMalloc(&p, n * sizeof(T)) != cudaSuccess ||
@@ -68,7 +68,7 @@ __global__ void syncthreads_kernel(float *out, int bug)
 }
 static int run_syncthreads(int bug)
 {
-    float *out = device_array<float>(128);
+    float *out = device_alloc<float>(128);
     launch(shape_of(1, 128, 512), syncthreads_kernel, out, bug);
     return differs(out, 128, [](int i) { return (float)(127 - i); });
 }
@@ -84,7 +84,7 @@ __global__ void syncwarp_kernel(float *out, int bug)
 }
 static int run_syncwarp(int bug)
 {
-    float *out = device_array<float>(32);
+    float *out = device_alloc<float>(32);
     launch(shape_of(1, 32), syncwarp_kernel, out, bug);
     return differs(out, 32, [](int i) { return (float)(i ^ 1); });
 }
@@ -101,7 +101,7 @@ __global__ void warp_volatile_kernel(float *out, int bug)
 }
 static int run_warp_volatile(int bug)
 {
-    float *out = device_array<float>(32);
+    float *out = device_alloc<float>(32);
     launch(shape_of(1, 32), warp_volatile_kernel, out, bug);
     return differs(out, 32, [](int i) { return (float)(i ^ 1); });
 }
@@ -115,7 +115,7 @@ __global__ void same_word_kernel(float *out, int bug)
 }
 static int run_same_word(int bug)
 {
-    float *out = device_array<float>(64);
+    float *out = device_alloc<float>(64);
     launch(shape_of(1, 64), same_word_kernel, out, bug);
     return differs(out, 64, [](int) { return 1.0f; });
 }
@@ -135,7 +135,7 @@ __global__ void reuse_kernel(float *out, int bug)
 }
 static int run_reuse(int bug)
 {
-    float *out = device_array<float>(64);
+    float *out = device_alloc<float>(64);
     launch(shape_of(1, 64), reuse_kernel, out, bug);
     return differs(out, 64, [](int i) { return (float)(300 + 3 * (63 - i)); });
 }
@@ -153,7 +153,7 @@ __global__ void uniform_barrier_kernel(float *out)
 }
 static int run_divergent_barrier(int bug)
 {
-    float *out = device_array<float>(64);
+    float *out = device_alloc<float>(64);
     if (bug) launch(shape_of(1, 64), divergent_barrier_kernel, out, bug);
     else launch(shape_of(1, 64), uniform_barrier_kernel, out);
     return differs(out, 64, [](int) { return 1.0f; });
@@ -167,7 +167,7 @@ __global__ void early_exit_kernel(float *out, int bug)
 }
 static int run_early_exit(int bug)
 {
-    float *out = device_array<float>(64);
+    float *out = device_alloc<float>(64);
     launch(shape_of(1, 64), early_exit_kernel, out, bug);
     return differs(out, 64, [](int) { return 1.0f; });
 }
@@ -185,7 +185,7 @@ __global__ void barrier_count_kernel(float *out, int bug)
 }
 static int run_barrier_count(int bug)
 {
-    float *out = device_array<float>(64);
+    float *out = device_alloc<float>(64);
     launch(shape_of(1, 64), barrier_count_kernel, out, bug);
     return differs(out, 64, [](int) { return 1.0f; });
 }
@@ -203,7 +203,7 @@ __global__ void uniform_shuffle_kernel(int *out)
 }
 static int run_divergent_shuffle(int bug)
 {
-    int *out = device_array<int>(32);
+    int *out = device_alloc<int>(32);
     if (bug) launch(shape_of(1, 32), divergent_shuffle_kernel, out, bug);
     else launch(shape_of(1, 32), uniform_shuffle_kernel, out);
     std::vector<int> v = fetch(out, 32);
@@ -218,7 +218,7 @@ __global__ void shuffle_deadlock_kernel(int *out, int bug)
 }
 static int run_shuffle_deadlock(int bug)
 {
-    int *out = device_array<int>(32);
+    int *out = device_alloc<int>(32);
     launch(shape_of(1, 32), shuffle_deadlock_kernel, out, bug);
     std::vector<int> v = fetch(out, 32);
     return v.empty() || v[20] != 3;
@@ -231,7 +231,7 @@ __global__ void mask_kernel(int *out, int bug)
 }
 static int run_mask(int bug)
 {
-    int *out = device_array<int>(32);
+    int *out = device_alloc<int>(32);
     launch(shape_of(1, 32), mask_kernel, out, bug);
     std::vector<int> v = fetch(out, 32);
     return v.empty() || v[9] != 3;
@@ -245,7 +245,7 @@ __global__ void absent_lane_kernel(float *out, int bug)
 }
 static int run_absent_lane(int bug)
 {
-    float *out = device_array<float>(16);
+    float *out = device_alloc<float>(16);
     launch(shape_of(1, 32), absent_lane_kernel, out, bug);
     return differs(out, 16, [](int) { return 3.0f; });
 }
@@ -284,7 +284,7 @@ static int copy_async(int bug)
 {
     std::vector<float> host(324);
     for (int i = 0; i < 324; i++) host[(size_t)i] = (float)i;
-    float *in = device_array<float>(324), *out = device_array<float>(64);
+    float *in = device_alloc<float>(324), *out = device_alloc<float>(64);
     cudaMemcpy(in, host.data(), 324 * sizeof(float), cudaMemcpyHostToDevice);
     launch(shape_of(1, 64, 1280), copy_async_kernel, in, out, bug);
     return differs(out, 64, [](int i) { return (float)((63 - i) + 64 + 4 * (63 - i) + 3); });
@@ -318,7 +318,7 @@ __global__ void mma_kernel(float *out, int bug)
 }
 static int mma(int bug, int threads)
 {
-    float *out = device_array<float>(32);
+    float *out = device_alloc<float>(32);
     launch(shape_of(1, threads, 528), mma_kernel, out, bug);
     return differs(out, 32, [](int) { return 32.0f; });
 }
@@ -340,7 +340,7 @@ __global__ void shared_end_kernel(float *out, int bug)
 }
 static int shared_end(int bug)
 {
-    float *out = device_array<float>(32);
+    float *out = device_alloc<float>(32);
     launch(shape_of(1, 32, 256), shared_end_kernel, out, bug);
     return differs(out, 32, [](int) { return 3.0f; });
 }
@@ -358,7 +358,7 @@ __global__ void shared_far_kernel(float *out, int bug)
 }
 static int run_shared_far(int bug)
 {
-    float *out = device_array<float>(32);
+    float *out = device_alloc<float>(32);
     launch(shape_of(1, 32, 128), shared_far_kernel, out, bug);
     return differs(out, 32, [](int) { return 1.0f; });
 }
@@ -385,8 +385,8 @@ __global__ void foreign_shared_kernel(float *out, unsigned long long *address, i
 }
 static int run_foreign_shared(int bug)
 {
-    float *out = device_array<float>(64);
-    launch(shape_of(2, 32, 128), foreign_shared_kernel, out, device_array<unsigned long long>(2),
+    float *out = device_alloc<float>(64);
+    launch(shape_of(2, 32, 128), foreign_shared_kernel, out, device_alloc<unsigned long long>(2),
            bug);
     return differs(out, 64, [](int) { return 1.0f; });
 }
@@ -400,7 +400,7 @@ __global__ void carve_kernel(float *out)
 }
 static int run_carve(int bug)
 {
-    float *out = device_array<float>(32);
+    float *out = device_alloc<float>(32);
     launch(shape_of(1, 32, bug ? 128 : 256), carve_kernel, out);
     return differs(out, 32, [](int) { return 1.0f; });
 }
@@ -415,7 +415,7 @@ __global__ void uninitialised_shared_kernel(float *out, int bug)
 }
 static int run_uninitialised_shared(int bug)
 {
-    float *out = device_array<float>(64);
+    float *out = device_alloc<float>(64);
     launch(shape_of(1, 64, 256), uninitialised_shared_kernel, out, bug);
     return differs(out, 64, [](int) { return 2.0f; });
 }
@@ -430,21 +430,21 @@ __global__ void copy_kernel(float *out, const float *in, int n)
 
 static int run_uninitialised_device(int bug)
 {
-    float *in = device_array<float>(64, !bug), *out = device_array<float>(64);
+    float *in = device_alloc<float>(64, !bug), *out = device_alloc<float>(64);
     launch(shape_of(1, 64), copy_kernel, out, in, 64);
     return differs(out, 64, [](int) { return 0.0f; });
 }
 
 static int run_device_end(int bug)
 {
-    float *out = device_array<float>(62), *in = device_array<float>(256);
+    float *out = device_alloc<float>(62), *in = device_alloc<float>(256);
     launch(shape_of(1, 64), copy_kernel, out, in, bug ? 63 : 62);
     return differs(out, 62, [](int) { return 0.0f; });
 }
 
 static int run_use_after_free(int bug)
 {
-    float *in = device_array<float>(64), *out = device_array<float>(64);
+    float *in = device_alloc<float>(64), *out = device_alloc<float>(64);
     if (bug) cudaFree(in);
     launch(shape_of(1, 64), copy_kernel, out, in, 64);
     return differs(out, 64, [](int) { return 0.0f; });
@@ -453,14 +453,14 @@ static int run_use_after_free(int bug)
 static int run_host_pointer(int bug)
 {
     std::vector<float> host(64, 0.0f);
-    float *in = device_array<float>(64), *out = device_array<float>(64);
+    float *in = device_alloc<float>(64), *out = device_alloc<float>(64);
     launch(shape_of(1, 64), copy_kernel, out, bug ? host.data() : in, 64);
     return differs(out, 64, [](int) { return 0.0f; });
 }
 
 static int run_null_pointer(int bug)
 {
-    float *in = device_array<float>(64), *out = device_array<float>(64);
+    float *in = device_alloc<float>(64), *out = device_alloc<float>(64);
     launch(shape_of(1, 64), copy_kernel, out, bug ? (const float *)nullptr : in, 64);
     return differs(out, 64, [](int) { return 0.0f; });
 }
@@ -472,7 +472,7 @@ __global__ void vector_kernel(float *out, const float *in, int shift)
 }
 static int run_misaligned(int bug)
 {
-    float *in = device_array<float>(64), *out = device_array<float>(64);
+    float *in = device_alloc<float>(64), *out = device_alloc<float>(64);
     launch(shape_of(1, 8), vector_kernel, out, in, bug ? 1 : 0);
     return differs(out, 32, [](int) { return 0.0f; });
 }
@@ -496,8 +496,8 @@ __global__ void stale_kernel(float *x, float *out, unsigned *arrived, int bug)
 }
 static int run_stale(int bug)
 {
-    float *x = device_array<float>(64), *out = device_array<float>(64);
-    launch(shape_of(2, 32), stale_kernel, x, out, device_array<unsigned>(1), bug);
+    float *x = device_alloc<float>(64), *out = device_alloc<float>(64);
+    launch(shape_of(2, 32), stale_kernel, x, out, device_alloc<unsigned>(1), bug);
     return differs(out, 64, [](int) { return 1.0f; });
 }
 
@@ -528,8 +528,8 @@ __global__ void hop_kernel(float *data, unsigned *flag, float *out, int bug)
 }
 static int hop(int bug)
 {
-    float *data = device_array<float>(32), *out = device_array<float>(32);
-    launch(shape_of(2, 32), hop_kernel, data, device_array<unsigned>(1), out, bug);
+    float *data = device_alloc<float>(32), *out = device_alloc<float>(32);
+    launch(shape_of(2, 32), hop_kernel, data, device_alloc<unsigned>(1), out, bug);
     return differs(out, 32, [](int) { return 7.0f; });
 }
 static int run_no_release(int bug) { return hop(bug ? NO_RELEASE : 0); }
@@ -569,8 +569,8 @@ __global__ void steps_kernel(float *h, unsigned *arrived, int n, int steps, int 
 static int steps_run(int bug, int blocks, int threads, int steps, size_t shared = 0)
 {
     int n = blocks * threads;
-    float *h = device_array<float>((size_t)n * 2);
-    launch(shape_of(blocks, threads, shared), steps_kernel, h, device_array<unsigned>(1), n, steps,
+    float *h = device_alloc<float>((size_t)n * 2);
+    launch(shape_of(blocks, threads, shared), steps_kernel, h, device_alloc<unsigned>(1), n, steps,
            bug);
     /* every element is 2^steps - 1 */
     return differs(h + (bug & ONE_BUFFER ? 0 : steps % 2 * n), n,
@@ -599,7 +599,7 @@ static int run_cooperative_too_large(int bug)
     emu_device_select("V100");
     cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_sm, cooperative_kernel, 32, BYTES);
     int blocks = per_sm * 80 + (bug ? 1 : 0);
-    float *out = device_array<float>((size_t)blocks * 32);
+    float *out = device_alloc<float>((size_t)blocks * 32);
     cudaError_t e = launch(shape_of(blocks, 32, BYTES, true), cooperative_kernel, out);
     return bug ? e == cudaErrorCooperativeLaunchTooLarge
                : differs(out, blocks * 32, [](int) { return 1.0f; });
@@ -607,7 +607,7 @@ static int run_cooperative_too_large(int bug)
 
 static int run_not_cooperative(int bug)
 {
-    float *out = device_array<float>(64);
+    float *out = device_alloc<float>(64);
     launch(shape_of(2, 32, 0, !bug), cooperative_kernel, out);
     return differs(out, 64, [](int) { return 1.0f; });
 }
@@ -626,8 +626,8 @@ __global__ void lock_kernel(unsigned *lock, float *value, int bug)
 }
 static int lock(int bug)
 {
-    float *value = device_array<float>(1);
-    launch(shape_of(6, 32), lock_kernel, device_array<unsigned>(1), value, bug);
+    float *value = device_alloc<float>(1);
+    launch(shape_of(6, 32), lock_kernel, device_alloc<unsigned>(1), value, bug);
     return differs(value, 1, [](int) { return 6.0f; });
 }
 static int run_lock_acquire(int bug) { return lock(bug ? 1 : 0); }
@@ -641,7 +641,7 @@ __global__ void mixed_kernel(unsigned *counter, int bug)
 }
 static int run_mixed(int bug)
 {
-    unsigned *counter = device_array<unsigned>(1);
+    unsigned *counter = device_alloc<unsigned>(1);
     launch(shape_of(2, 32), mixed_kernel, counter, bug);
     std::vector<unsigned> v = fetch(counter, 1);
     return v.empty() || v[0] != 64;
@@ -684,7 +684,7 @@ __global__ void exchange_kernel(float *out, int bug)
 }
 static int exchange_sized(int bug, int clusters, int threads, size_t bytes)
 {
-    float *out = device_array<float>((size_t)(clusters * 4 * threads));
+    float *out = device_alloc<float>((size_t)(clusters * 4 * threads));
     launch(clustered(clusters * 4, threads, bytes, 4), exchange_kernel, out, bug);
     return differs(out, clusters * 4 * threads, [=](int k) {
         int rank = k / threads % 4, i = k % threads;
@@ -701,7 +701,7 @@ static int run_past_cluster(int bug) { return exchange(bug ? PAST_CLUSTER : 0); 
 
 static int run_cluster_16(int bug)
 {
-    float *out = device_array<float>(512);
+    float *out = device_alloc<float>(512);
     cudaFuncSetAttribute(exchange_kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, !bug);
     cudaError_t e = launch(clustered(16, 32, 128, 16), exchange_kernel, out, 0);
     return e != cudaSuccess || cudaDeviceSynchronize() != cudaSuccess;
@@ -718,10 +718,10 @@ static int run_clusters_too_many(int bug)
 {
     int blocks = bug ? 124 : 120;
     size_t bytes = 120000; /* one block per SM */
-    float *out = device_array<float>((size_t)blocks);
+    float *out = device_alloc<float>((size_t)blocks);
     cudaFuncSetAttribute(clusters_wait_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                          (int)bytes);
-    launch(clustered(blocks, 1, bytes, 4), clusters_wait_kernel, device_array<unsigned>(1), out);
+    launch(clustered(blocks, 1, bytes, 4), clusters_wait_kernel, device_alloc<unsigned>(1), out);
     return differs(out, blocks, [](int) { return 1.0f; });
 }
 
@@ -782,7 +782,7 @@ __global__ void push_kernel(float *out, int steps, int bug)
 }
 static int push(int bug, int steps = 5)
 {
-    float *out = device_array<float>(256);
+    float *out = device_alloc<float>(256);
     launch(clustered(8, 32, 256 + 32, 4), push_kernel, out, steps, bug);
     return differs(out, 256, [=](int k) { return (float)((k / 32 + 3 * steps) % 4 + steps); });
 }
@@ -828,7 +828,7 @@ __global__ void gather_kernel(float *out, int steps, int bug)
 static int gather(int bug)
 {
     enum { STEPS = 4 };
-    float *out = device_array<float>(8 * 64);
+    float *out = device_alloc<float>(8 * 64);
     launch(clustered(8, 64, 256 + 16, 4), gather_kernel, out, (int)STEPS, bug);
     return differs(out, 8 * 64,
                    [](int) { return 31.0f * 8; }); /* 31 * 32 / 2 / 16, then times 2 per step */
@@ -883,7 +883,7 @@ __global__ void bulk_kernel(float *x, float *out, int bug)
 }
 static int bulk(int bug)
 {
-    float *x = device_array<float>(264), *out = device_array<float>(256);
+    float *x = device_alloc<float>(264), *out = device_alloc<float>(256);
     launch(clustered(8, 32, 288, 4), bulk_kernel, x, out, bug);
     return differs(out, 256,
                    [](int k) { return (float)((k / 32 + 3) % 4 * 100 + 31 - k % 32 + 1); });
@@ -932,7 +932,7 @@ __global__ void multicast_kernel(float *x, float *out, int steps, int bug)
 static int multicast(int bug)
 {
     enum { STEPS = 3 };
-    float *x = device_array<float>(256), *out = device_array<float>(256);
+    float *x = device_alloc<float>(256), *out = device_alloc<float>(256);
     launch(clustered(8, 32, 512 + 16, 4), multicast_kernel, x, out, (int)STEPS, bug);
     return differs(out, 256,
                    [](int k) { return (float)(12 * (k % 32) + 3 * 192 + 4 * (128 + 256)); });
@@ -959,9 +959,9 @@ __global__ void raw_spin_kernel(unsigned *flag, float *out, int bug)
 }
 static int run_raw_spin(int bug)
 {
-    float *out = device_array<float>(32);
+    float *out = device_alloc<float>(32);
     emu_watchdog(0.6);
-    launch(shape_of(2, 32), raw_spin_kernel, device_array<unsigned>(1), out, bug);
+    launch(shape_of(2, 32), raw_spin_kernel, device_alloc<unsigned>(1), out, bug);
     return differs(out, 32, [](int) { return 1.0f; });
 }
 
@@ -979,7 +979,7 @@ __global__ void deep_stack_kernel(float *out, int depth)
 }
 static int run_stack(int bug)
 {
-    float *out = device_array<float>(32);
+    float *out = device_alloc<float>(32);
     launch(shape_of(1, 32), bug ? deep_stack_kernel : stack_kernel, out, 1);
     return differs(out, 32, [](int) { return 1.0f; });
 }
@@ -991,7 +991,7 @@ __global__ void trap_kernel(float *out, int bug)
 }
 static int run_trap(int bug)
 {
-    float *out = device_array<float>(32);
+    float *out = device_alloc<float>(32);
     launch(shape_of(1, 32), trap_kernel, out, bug);
     return differs(out, 32, [](int) { return 1.0f; });
 }
@@ -1000,7 +1000,7 @@ static int run_trap(int bug)
 
 static int run_host_touch(int bug)
 {
-    float *x = device_array<float>(16);
+    float *x = device_alloc<float>(16);
     cudaDeviceSynchronize();
     if (bug) return ((volatile float *)x)[3] != 0.0f;
     return differs(x, 16, [](int) { return 0.0f; });
@@ -1010,7 +1010,7 @@ static int run_host_touch(int bug)
 static int run_early_read(int bug)
 {
     cudaStream_t s;
-    float *pinned, *x = device_array<float>(16), *y = device_array<float>(16);
+    float *pinned, *x = device_alloc<float>(16), *y = device_alloc<float>(16);
     cudaStreamCreate(&s);
     cudaMallocHost(&pinned, 64);
     for (int i = 0; i < 16; i++) pinned[i] = 0.0f;
@@ -1025,7 +1025,7 @@ static int run_early_read(int bug)
 static int run_source_changed(int bug)
 {
     cudaStream_t s;
-    float *pinned, *x = device_array<float>(16);
+    float *pinned, *x = device_alloc<float>(16);
     cudaStreamCreate(&s);
     cudaMallocHost(&pinned, 64);
     for (int i = 0; i < 16; i++) pinned[i] = 1.0f;
@@ -1045,8 +1045,8 @@ static int run_no_event(int bug)
     cudaStreamCreateWithFlags(&a, cudaStreamNonBlocking);
     cudaStreamCreateWithFlags(&b, cudaStreamNonBlocking);
     cudaEventCreateWithFlags(&done, cudaEventDisableTiming);
-    float *x = device_array<float>(16), *y = device_array<float>(16),
-          *ones = device_array<float>(16);
+    float *x = device_alloc<float>(16), *y = device_alloc<float>(16),
+          *ones = device_alloc<float>(16);
     std::vector<float> host(16, 1.0f);
     cudaMemcpy(ones, host.data(), 64, cudaMemcpyHostToDevice);
     cudaDeviceSynchronize();
@@ -1092,11 +1092,11 @@ __global__ void ticket_kernel(const float *x, float *partial, unsigned *ticket, 
 }
 static int idiom_ticket(int)
 {
-    float *x = device_array<float>(256), *out = device_array<float>(1);
+    float *x = device_alloc<float>(256), *out = device_alloc<float>(1);
     std::vector<float> ones(256, 1.0f);
     cudaMemcpy(x, ones.data(), 1024, cudaMemcpyHostToDevice);
-    launch(shape_of(4, 64), ticket_kernel, x, device_array<float>(4, false),
-           device_array<unsigned>(1), out);
+    launch(shape_of(4, 64), ticket_kernel, x, device_alloc<float>(4, false),
+           device_alloc<unsigned>(1), out);
     return differs(out, 1, [](int) { return 256.0f; });
 }
 
@@ -1117,8 +1117,8 @@ __global__ void chain_kernel(float *value, unsigned *flags)
 }
 static int idiom_chain(int)
 {
-    float *value = device_array<float>(9);
-    launch(shape_of(8, 32), chain_kernel, value, device_array<unsigned>(8));
+    float *value = device_alloc<float>(9);
+    launch(shape_of(8, 32), chain_kernel, value, device_alloc<unsigned>(8));
     return differs(value, 9, [](int i) { return (float)i; });
 }
 
@@ -1140,9 +1140,9 @@ __global__ void warp_release_kernel(float *x, unsigned *arrived, float *out)
 }
 static int idiom_warp_release(int)
 {
-    float *out = device_array<float>(192);
-    launch(shape_of(3, 64), warp_release_kernel, device_array<float>(192, false),
-           device_array<unsigned>(1), out);
+    float *out = device_alloc<float>(192);
+    launch(shape_of(3, 64), warp_release_kernel, device_alloc<float>(192, false),
+           device_alloc<unsigned>(1), out);
     return differs(out, 192, [](int i) { return (float)(191 - i); });
 }
 
@@ -1167,8 +1167,8 @@ __global__ void per_block_flags_kernel(float *h, unsigned *flags, int steps)
 }
 static int idiom_per_block_flags(int)
 {
-    float *h = device_array<float>(8);
-    launch(shape_of(4, 32), per_block_flags_kernel, h, device_array<unsigned>(4), 4);
+    float *h = device_alloc<float>(8);
+    launch(shape_of(4, 32), per_block_flags_kernel, h, device_alloc<unsigned>(4), 4);
     return differs(h, 4, [](int) { return 85.0f; }); /* 1, 5, 21, 85 */
 }
 
@@ -1185,8 +1185,8 @@ __global__ void grid_sync_kernel(float *a, float *b, int steps)
 }
 static int idiom_grid_sync(int)
 {
-    float *a = device_array<float>(128);
-    launch(shape_of(4, 32, 0, true), grid_sync_kernel, a, device_array<float>(128), 3);
+    float *a = device_alloc<float>(128);
+    launch(shape_of(4, 32, 0, true), grid_sync_kernel, a, device_alloc<float>(128), 3);
     return differs(a, 128, [](int) { return 3.0f; });
 }
 
@@ -1209,7 +1209,7 @@ __global__ void overlay_kernel(float *out)
 }
 static int idiom_overlay(int)
 {
-    float *out = device_array<float>(64);
+    float *out = device_alloc<float>(64);
     launch(shape_of(1, 64, 512), overlay_kernel, out);
     return differs(out, 64, [](int i) { return 2.0f * (float)(63 - (i + 32) % 64); });
 }
@@ -1225,28 +1225,28 @@ __global__ void halves_kernel(unsigned short *x, unsigned short *out)
 }
 static int idiom_halves(int)
 {
-    unsigned short *out = device_array<unsigned short>(64);
-    launch(shape_of(1, 64), halves_kernel, device_array<unsigned short>(64, false), out);
+    unsigned short *out = device_alloc<unsigned short>(64);
+    launch(shape_of(1, 64), halves_kernel, device_alloc<unsigned short>(64, false), out);
     std::vector<unsigned short> v = fetch(out, 64);
     return v.empty() || v[5] != 58 + 4;
 }
 
 /* A bounded wait that times out: the flag is never set, and all blocks leave and report it. */
-__global__ void bounded_kernel(unsigned *flag, unsigned *gave_up)
+__global__ void bounded_kernel(unsigned *flag, unsigned *timed_out)
 {
     if (threadIdx.x == 0)
         for (unsigned n = 0; load_poll(flag) == 0; n++)
             if (poll_expired(n, 1u << 20)) {
-                atomicAdd(gave_up, 1u);
+                atomicAdd(timed_out, 1u);
                 break;
             }
     __syncthreads();
 }
 static int idiom_bounded(int)
 {
-    unsigned *gave_up = device_array<unsigned>(1);
-    launch(shape_of(4, 32), bounded_kernel, device_array<unsigned>(1), gave_up);
-    std::vector<unsigned> v = fetch(gave_up, 1);
+    unsigned *timed_out = device_alloc<unsigned>(1);
+    launch(shape_of(4, 32), bounded_kernel, device_alloc<unsigned>(1), timed_out);
+    std::vector<unsigned> v = fetch(timed_out, 1);
     return v.empty() || v[0] != 4;
 }
 
@@ -1266,8 +1266,8 @@ __global__ void reporter_kernel(unsigned *flag, unsigned *record)
 }
 static int idiom_reporter(int)
 {
-    unsigned *record = device_array<unsigned>(3);
-    launch(shape_of(4, 32), reporter_kernel, device_array<unsigned>(1), record);
+    unsigned *record = device_alloc<unsigned>(3);
+    launch(shape_of(4, 32), reporter_kernel, device_alloc<unsigned>(1), record);
     std::vector<unsigned> v = fetch(record, 3);
     return v.empty() || v[0] != 1 || v[1] > 3 || v[2] != 77;
 }
@@ -1300,7 +1300,7 @@ static int idiom_pipeline(int)
     enum { STEPS = 5 };
     std::vector<float> host(STEPS * 128);
     for (int i = 0; i < STEPS * 128; i++) host[(size_t)i] = (float)(i % 128 / 4 + i / 128);
-    float *in = device_array<float>(STEPS * 128), *out = device_array<float>(32);
+    float *in = device_alloc<float>(STEPS * 128), *out = device_alloc<float>(32);
     cudaMemcpy(in, host.data(), host.size() * sizeof(float), cudaMemcpyHostToDevice);
     launch(shape_of(1, 32, 1536), pipeline_kernel, in, out, (int)STEPS);
     return differs(out, 32, [](int i) { return (float)(4 * (5 * (31 - i) + 10)); });
@@ -1330,7 +1330,7 @@ __global__ void split_cluster_kernel(float *out, int steps)
 }
 static int idiom_split_cluster(int)
 {
-    float *out = device_array<float>(256);
+    float *out = device_alloc<float>(256);
     launch(clustered(8, 32, 384, 8), split_cluster_kernel, out, 4);
     return differs(out, 256, [](int) { return (float)(8 * 3 + 28 + 3); });
 }
@@ -1345,7 +1345,7 @@ static int idiom_many_clusters(int)
 
 /* The block's own mbarrier as a barrier that a thread passes without waiting; and a bounded wait
  * that gives up. */
-__global__ void mbarrier_kernel(float *out, unsigned *gave_up)
+__global__ void mbarrier_kernel(float *out, unsigned *timed_out)
 {
     SHARED_ARRAY(float, s, 64);
     SHARED_ARRAY(Mbarrier, b, 2);
@@ -1364,16 +1364,16 @@ __global__ void mbarrier_kernel(float *out, unsigned *gave_up)
     if (threadIdx.x == 0)
         for (unsigned n = 0; !mbarrier_try(&b[1], 0); n++)
             if (poll_expired(n, 1u << 20)) {
-                atomicAdd(gave_up, 1u);
+                atomicAdd(timed_out, 1u);
                 break;
             }
 }
 static int idiom_mbarrier(int)
 {
-    float *out = device_array<float>(32);
-    unsigned *gave_up = device_array<unsigned>(1);
-    launch(shape_of(1, 64), mbarrier_kernel, out, gave_up);
-    std::vector<unsigned> v = fetch(gave_up, 1);
+    float *out = device_alloc<float>(32);
+    unsigned *timed_out = device_alloc<unsigned>(1);
+    launch(shape_of(1, 64), mbarrier_kernel, out, timed_out);
+    std::vector<unsigned> v = fetch(timed_out, 1);
     return v.empty() || v[0] != 1 || differs(out, 32, [](int i) { return (float)(31 - i); });
 }
 
@@ -1390,7 +1390,7 @@ __global__ void half_warps_kernel(int *out)
 }
 static int idiom_half_warps(int)
 {
-    int *out = device_array<int>(64);
+    int *out = device_alloc<int>(64);
     launch(shape_of(1, 64), half_warps_kernel, out);
     std::vector<int> v = fetch(out, 64);
     return v.empty() || v[0] != 120 || v[20] != 31 || v[33] != 120 + 16 * 32 || v[63] != 63;
@@ -1573,7 +1573,7 @@ const IdiomCase idiom_cases[] = {
     {"shared memory carved twice", idiom_overlay},
     {"grid.sync", idiom_grid_sync},
     {"halves of one word", idiom_halves},
-    {"bounded wait that gives up", idiom_bounded},
+    {"bounded wait that times out", idiom_bounded},
     {"one elected reporter", idiom_reporter},
     {"ring of asynchronous copies", idiom_pipeline},
     {"cluster barrier in two halves", idiom_split_cluster},

@@ -28,7 +28,9 @@
  * Where the cell is coarser than the truth it errs on the side of silence: two unordered writers of
  * different bytes of one word (the last is remembered), readers from several warps of one block
  * since the last barrier (a warp counts as one), grids of more than 2,048 blocks (readers of
- * several blocks are not told apart).
+ * several blocks are not told apart). The time of the last reader counts for readers from several
+ * warps, which is right if a __syncthreads follows; in launches of clusters each warp has its own
+ * time.
  */
 #include "core.h"
 
@@ -411,13 +413,14 @@ struct Slot { /* reads */
     uint32_t flags;
 };
 enum : uint32_t {
-    LEVEL = 3u,     /* the kinds of a Slot */
-    WARP = 1u,      /* lanes `mask` of the warp of `thread` */
-    BLOCK = 2u,     /* warps `mask` of the block of `thread` */
-    GRID = 3u,      /* `mask` is an index into `wide`, one Slot per block; 0: not tracked */
-    SYNC = 4u,      /* atomic or volatile reads only */
+    LEVEL = 3u, /* of a Slot */
+    WARP = 1u,  /* lanes `mask` of the warp of `thread` */
+    BLOCK = 2u, /* warps `mask` of the block of `thread`; with TIMES an index into `warp_reads` */
+    GRID = 3u,  /* `mask` is an index into `wide`, one Slot per block; 0: lost count */
+    SYNC = 4u,  /* atomic or volatile reads only */
     READ_ONLY = 8u, /* some went through the read-only path */
     BYTES = 0xF0u,
+    TIMES = 1u << 8,   /* in a launch of clusters, whose warps may go on without a __syncthreads */
     W_SYNC = 1u << 16, /* of the write */
     W_BYTES = 0xFu << 20
 };
@@ -433,6 +436,13 @@ static std::vector<Slot *> wide; /* [0] unused */
 static std::vector<uint32_t> wide_free;
 static size_t wide_bytes;
 enum : size_t { WIDE_LIMIT = (size_t)384 << 20, WIDE_BLOCKS = 2048 };
+/* When each warp of a block last read a word. */
+struct WarpReads {
+    uint32_t mask;
+    uint32_t time[32];
+};
+static std::vector<WarpReads *> warp_reads(1); /* [0] unused */
+static std::vector<uint32_t> warp_reads_free;
 static bool check_unwritten = true;
 static uintptr_t pc_anchor; /* code addresses are kept as their low halves, near this one */
 
@@ -455,6 +465,22 @@ static Cell *cell_of(const void *p)
     return cells + (size_t)((const unsigned char *)p - arena_base) / 4;
 }
 
+static uint32_t warp_reads_new()
+{
+    uint32_t i = (uint32_t)warp_reads.size();
+    if (!warp_reads_free.empty()) i = warp_reads_free.back(), warp_reads_free.pop_back();
+    else if (i * sizeof(WarpReads) < WIDE_LIMIT) warp_reads.push_back(new WarpReads());
+    else return 0;
+    warp_reads[i]->mask = 0;
+    return i;
+}
+
+static inline void slot_drop(Slot &s)
+{
+    if (s.flags & TIMES) warp_reads_free.push_back(s.mask);
+    s.flags &= ~(uint32_t)TIMES;
+}
+
 static void cells_state(const void *p, size_t size, uint32_t state)
 {
     size_t first = (size_t)((const unsigned char *)p - arena_base);
@@ -471,6 +497,7 @@ static void cells_state(const void *p, size_t size, uint32_t state)
         return;
     }
     for (; c < end; c++) {
+        slot_drop(c->r);
         *c = Cell{};
         c->w_time = state;
     }
@@ -544,12 +571,13 @@ static bool slot_ordered(const Thread *t, const Slot &s)
             if (!lane_known(t, lane0 + (uint32_t)__builtin_ctz(m), s.time, true)) return false;
         return true;
     }
-    for (uint32_t m = s.mask; m; m &= m - 1) {
+    const WarpReads *times = s.flags & TIMES ? warp_reads[s.mask] : nullptr;
+    for (uint32_t m = times ? times->mask : s.mask; m; m &= m - 1) {
         uint32_t warp = (uint32_t)__builtin_ctz(m);
         if (same_block && warp == t->index / 32) continue;
         bool any = false;
         for (uint32_t i = warp * 32; i < warp * 32 + 32 && i < threads && !any; i++)
-            any = lane_known(t, first + i, s.time, true);
+            any = lane_known(t, first + i, times ? times->time[warp] : s.time, true);
         if (!any) return false;
     }
     return true;
@@ -641,6 +669,7 @@ static uint32_t wide_new()
     if (!wide_free.empty()) {
         uint32_t i = wide_free.back();
         wide_free.pop_back();
+        for (unsigned b = 0; b <= blocks; b++) slot_drop(wide[i][b]);
         memset((void *)wide[i], 0, (blocks + 1) * sizeof(Slot));
         return i;
     }
@@ -653,6 +682,7 @@ static uint32_t wide_new()
 
 static inline void slot_single(Slot &s, const Thread *t, uint32_t add, uint32_t keep, uint32_t pc)
 {
+    slot_drop(s);
     s.thread = t->gid;
     s.time = now_time;
     s.pc = pc;
@@ -696,17 +726,27 @@ static void slot_add_same_block(Slot &s, const Thread *t, uint32_t add, uint32_t
             }
             s.mask |= bit;
         } else {
-            s.mask = 1u << (index / 32) | 1u << (t->index / 32);
+            uint32_t both = 1u << (index / 32) | 1u << (t->index / 32);
+            uint32_t times = emu_grid->cluster && b->number < blocks ? warp_reads_new() : 0;
+            s.mask = both;
             s.flags = (s.flags & ~LEVEL) | BLOCK;
+            if (times) {
+                s.mask = times, s.flags |= TIMES;
+                warp_reads[times]->mask = both, warp_reads[times]->time[index / 32] = s.time;
+            }
         }
-    } else {
+    } else if (!(s.flags & TIMES)) {
         s.mask |= 1u << (t->index / 32);
+    }
+    if (s.flags & TIMES) {
+        warp_reads[s.mask]->mask |= 1u << (t->index / 32);
+        warp_reads[s.mask]->time[t->index / 32] = now_time;
     }
     s.thread = t->gid;
     /* For agents the first time is kept, since knowledge of one agent gives no later time. */
     if (b->number < blocks) s.time = now_time;
     s.pc = pc;
-    s.flags = (s.flags & (LEVEL | W_SYNC | W_BYTES)) | sync | rest;
+    s.flags = (s.flags & (LEVEL | TIMES | W_SYNC | W_BYTES)) | sync | rest;
 }
 
 static void read_record(Cell *c, const Thread *t, uint32_t add, uint32_t pc)
@@ -735,7 +775,7 @@ static void read_record(Cell *c, const Thread *t, uint32_t add, uint32_t pc)
         uint32_t i = wide_new();
         if (i) wide[i][s.thread / threads] = s;
         s.mask = i;
-        s.flags |= GRID;
+        s.flags = (s.flags & ~(uint32_t)TIMES) | GRID;
     }
     s.time = now_time;
     s.flags |= add & (BYTES | READ_ONLY);
@@ -751,6 +791,7 @@ static void reads_forget(Cell *c)
 {
     if ((c->r.flags & LEVEL) == GRID && c->r.time >= base && c->r.mask)
         wide_free.push_back(c->r.mask);
+    slot_drop(c->r);
     c->r.time = 0;
     c->r.flags = 0;
     c->r.mask = 0;

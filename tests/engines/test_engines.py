@@ -28,7 +28,7 @@ PLSTM = os.environ.get("PLSTM", os.path.join("build", "plstm"))
 OPTIONS = ["--data", "synthetic", "--hidden", "48", "--epochs", "2", "--keep", "0.8", "--threads", "1", "--save-every", "0.002", "--quiet"]
 SEEDS = "1 2 3 4"
 LOOPBACK = "%08X" % int.from_bytes(socket.inet_aton("127.0.0.1"), sys.byteorder)  # in the form of /proc/net/tcp
-PATIENCE = 60  # seconds to wait for something that takes about one second on an idle machine
+TIME_LIMIT = 60  # seconds to wait for something that takes about one second on an idle machine
 
 
 class Place:
@@ -121,7 +121,7 @@ def listening(pid):
     return found
 
 
-def wait_for(what, true, seconds=PATIENCE):
+def wait_for(what, true, seconds=TIME_LIMIT):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         found = true()
@@ -161,7 +161,7 @@ def test_shell_killed_and_stopped():
         # Two queues over the same members share them: the second skips the members that the first is training.
         place.run("engines/members.sh", "shell", "2", *OPTIONS, status=75)
         first.terminate()
-    assert first.wait(PATIENCE) != 0
+    assert first.wait(TIME_LIMIT) != 0
     assert not place.members("shell")
     place.run("engines/members.sh", "shell", SEEDS, *OPTIONS)
     same_as_serial("shell")
@@ -174,7 +174,7 @@ def test_parallel():
     with place.half_way("parallel", 1):
         place.kill("parallel", 2)
         stopped.terminate()
-    assert stopped.wait(PATIENCE) != 0
+    assert stopped.wait(TIME_LIMIT) != 0
     wait_for("the end of the stopped members", lambda: not any(place.program_of("parallel", seed) for seed in SEEDS.split()))
     place.run("engines/parallel.sh", "parallel", SEEDS, *OPTIONS)
     same_as_serial("parallel")
@@ -190,7 +190,7 @@ def test_mpirun():
     with place.half_way("mpirun", 2):
         place.kill("mpirun", 1)
         stopped.terminate()
-    assert stopped.wait(PATIENCE) != 0
+    assert stopped.wait(TIME_LIMIT) != 0
     wait_for("the end of the stopped members", lambda: not any(place.program_of("mpirun", seed) for seed in SEEDS.split()))
     place.run(*mpirun, "engines/rank.sh", "mpirun", SEEDS, *OPTIONS)
     same_as_serial("mpirun")

@@ -1,5 +1,5 @@
 /* cluster_case: implements loop_case.h for the time loops of the variant `cluster`. The words of a
- * plan are tile units rows replicas slices T B H. */
+ * plan are tile units rows replicas T B H. */
 #include "fwd_cluster.cuh"
 
 #include "bwd_cluster.cuh"
@@ -41,31 +41,30 @@ static const struct {
     CASE_TILES(X)
 #undef X
 };
-enum { TILES = sizeof tiles / sizeof tiles[0], WORDS = 8 };
+enum { TILES = sizeof tiles / sizeof tiles[0], WORDS = 7 };
 
 /* The plan without words has a ragged last block, two replicas of which the last has one row less,
- * two ranges, two slices, and weights in registers and shared memory. */
+ * two ranges, and weights in registers and shared memory. */
 extern "C" int case_plan(int back, int n, const int *words, LstmShape *shape, LstmPlan *plan)
 {
-    static const int own[WORDS] = {0, 12, 2, 2, 2, 6, 5, 23};
+    static const int own[WORDS] = {0, 12, 2, 2, 6, 5, 23};
     if (n && n != WORDS) return 1;
     if (!n) words = own;
-    int tile = words[0], H = words[7];
+    int tile = words[0], H = words[6];
     if (tile < 0 || tile >= TILES) return 1;
     LstmPlan p = {};
     p.kind = KIND_CLUSTER, p.backward = back, p.tile = tile, p.units = words[1], p.rows = words[2];
-    p.replicas = words[3], p.slices = back ? 1 : words[4], p.passes = p.rounds = 1;
+    p.replicas = words[3], p.slices = p.passes = p.rounds = 1;
     p.precision = tiles[tile].precision, p.quads = tiles[tile].quads,
     p.resident = tiles[tile].resident;
     p.batch = tiles[tile].batch, p.blocks = p.cluster = (H + p.units - 1) / p.units;
     int m = back ? (H + TENSOR_ROWS - 1) / TENSOR_ROWS : p.units / TENSOR_UNITS;
-    p.depth = back ? 4 * p.units / tensor_k(p.precision)
-                   : (int)plan_div_up(tensor_k_tiles(H, p.precision), p.slices);
+    p.depth = back ? 4 * p.units / tensor_k(p.precision) : (int)tensor_k_tiles(H, p.precision);
     p.groups = (m + p.quads - 1) / p.quads;
-    p.threads = 32 * p.groups * p.slices;
+    p.threads = 32 * p.groups;
     p.shared = (int32_t)plan_max(p.depth - p.resident, 0);
     p.shared_bytes = cluster_shared_bytes(&p);
-    *shape = {words[5], words[6], H, (LstmPrecision)p.precision}, *plan = p;
+    *shape = {words[4], words[5], H, (LstmPrecision)p.precision}, *plan = p;
     return 0;
 }
 

@@ -43,7 +43,7 @@ static void *zeros(size_t bytes)
     return p;
 }
 
-static void *device(const void *from, size_t bytes)
+static void *device_alloc(const void *from, size_t bytes)
 {
     void *to = NULL;
     check("cudaMalloc", cudaMalloc(&to, bytes));
@@ -69,7 +69,7 @@ static void upload(void *to, const double *from, int n)
 
 static float *uploaded(const double *from, int n)
 {
-    float *to = device(NULL, (size_t)n * sizeof *to);
+    float *to = device_alloc(NULL, (size_t)n * sizeof *to);
     upload(to, from, n);
     return to;
 }
@@ -81,7 +81,7 @@ static double *drawn(uint32_t subsequence, double scale, int n, int more)
     float four[4];
     double *x = zeros((size_t)(n + more) * sizeof *x);
     for (int i = 0; i < n; i++) {
-        if (i % 4 == 0) init_quad(seed, subsequence, (uint64_t)i / 4, scale, four);
+        if (i % 4 == 0) init_four(seed, subsequence, (uint64_t)i / 4, scale, four);
         x[i] = four[i % 4];
     }
     return x;
@@ -119,7 +119,7 @@ static LstmLaunch launch_by(const LstmPlan *plan, int T)
     char *scratch = zeros(plan->scratch_bytes);
     uint32_t *words = (uint32_t *)(scratch + plan->scratch_bytes) - plan->blocks;
     for (int i = 0; i < plan->blocks; i++) words[i] = 0u - (uint32_t)(T - 1) - 2;
-    launch.scratch = device(scratch, plan->scratch_bytes);
+    launch.scratch = device_alloc(scratch, plan->scratch_bytes);
     free(scratch);
     return launch;
 }
@@ -156,20 +156,20 @@ int main(int argc, char **argv)
     emu_device_select("H200"); /* where copies from global to shared memory arrive at the wait */
     emu_quiet(1);
     StepState s = {.step = step};
-    StepState *state = device(&s, sizeof s);
+    StepState *state = device_alloc(&s, sizeof s);
     FaultRecord none = {0}, fault;
-    LstmContext context = {.fault = device(&none, sizeof none)};
+    LstmContext context = {.fault = device_alloc(&none, sizeof none)};
     LstmForward f = {.shape = shape,
                      .w_hh = uploaded(w, 4 * H * H),
-                     .w_packed = device(packed, (size_t)(4 * H * H) * sizeof *packed),
-                     .w_tiles = device(tiles, tensor_copy_bytes(H)),
+                     .w_packed = device_alloc(packed, (size_t)(4 * H * H) * sizeof *packed),
+                     .w_tiles = device_alloc(tiles, tensor_copy_bytes(H)),
                      .b_ih = uploaded(b_ih, 4 * H),
                      .b_hh = uploaded(b_hh, 4 * H),
                      .gates = uploaded(x_proj, 4 * N),
                      .h = uploaded(h, N + carried),
                      .c = uploaded(c, N + carried),
-                     .y = device(NULL, (size_t)N * sizeof(float)),
-                     .h_masked = device(NULL, (size_t)N * sizeof(float)),
+                     .y = device_alloc(NULL, (size_t)N * sizeof(float)),
+                     .h_masked = device_alloc(NULL, (size_t)N * sizeof(float)),
                      .output = site_of(state, 1),
                      .recurrent = site_of(state, 3),
                      .launch = launch_by(&plan, T)};
@@ -193,7 +193,7 @@ int main(int argc, char **argv)
         check("cudaMemcpy",
               cudaMemcpy(&fault, context.fault, sizeof fault, cudaMemcpyDeviceToHost));
         if (fault.set) {
-            printf("launch %d: block %u gave up at step %u, exchange %u, missing %x\n", i,
+            printf("launch %d: block %u timed out at step %u, exchange %u, missing %x\n", i,
                    fault.block, fault.step, fault.expected, fault.missing[0]);
             return 2;
         }

@@ -24,7 +24,7 @@
 #include "host/plan/device.h"
 #include "host/train/model.h"
 #include "tests/support/score_stream.h"
-#include "host/backend/products.h"
+#include "host/backend/gemm.h"
 #include "kernels/philox.h"
 #include "tests/support/group.h"
 #include "tests/support/plain_f32.h"
@@ -865,7 +865,7 @@ static void plans_are_recorded_and_taken(void **state)
     open_with(&m, &k, "reg", plan);
     unsetenv("PLSTM_PLAN");
     assert_non_null(
-        strstr(info_of(&m)->remark, "PLSTM_PLAN is set: the recorded plan is not taken"));
+        strstr(info_of(&m)->remark, "PLSTM_PLAN is set: the recorded plan is not used"));
     model_close(&m);
 
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -896,7 +896,7 @@ static void plans_are_recorded_and_taken(void **state)
 /* ---- algorithms of the products ---- */
 
 /* Returns the note "algorithms" of a run, as in its checkpoint. */
-static void recorded_algorithms(LstmPrecision precision, const char *from, char out[PRODUCTS_TEXT],
+static void recorded_algorithms(LstmPrecision precision, const char *from, char out[GEMM_TEXT],
                                 char remark[1400])
 {
     Model m;
@@ -905,7 +905,7 @@ static void recorded_algorithms(LstmPrecision precision, const char *from, char 
     open_case(&m, &backend_cuda, &cases[0], &config);
     int n = info_of(&m)->notes;
     assert_string_equal(told.note[n - 1].key, "algorithms");
-    snprintf(out, PRODUCTS_TEXT, "%s", told.note[n - 1].value);
+    snprintf(out, GEMM_TEXT, "%s", told.note[n - 1].value);
     snprintf(remark, 1400, "%s", info_of(&m)->remark);
     model_close(&m);
 }
@@ -922,7 +922,7 @@ static int items_of(const char *text)
 static void algorithms_are_recorded_and_taken(void **state)
 {
     (void)state;
-    char first[PRODUCTS_TEXT], tuned[PRODUCTS_TEXT], again[PRODUCTS_TEXT], remark[1400];
+    char first[GEMM_TEXT], tuned[GEMM_TEXT], again[GEMM_TEXT], remark[1400];
     for (int i = 0; i < 3; i++) {
         if (slow_build() && i) break;
         recorded_algorithms((LstmPrecision)i, NULL, first, remark);
@@ -960,7 +960,7 @@ static void other_algorithms_are_other_bits(void **state)
 {
     (void)state;
 #ifdef CUDA_EMU
-    char first[PRODUCTS_TEXT], other[PRODUCTS_TEXT], got[PRODUCTS_TEXT], remark[1400];
+    char first[GEMM_TEXT], other[GEMM_TEXT], got[GEMM_TEXT], remark[1400];
     Run one, two;
     recorded_algorithms(PRECISION_F32, NULL, first, remark);
     snprintf(other, sizeof other, "%s", first);
@@ -1028,7 +1028,7 @@ static void refusals(void **state)
         "nosuch", "", "cublas/", "/cublas", "cublas/nosuch", "cublas/cublas/cublas", "cubla"};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         other = config, other.kernel = wrong[i];
-        refuse(other, EXIT_USAGE, "the names being cublas");
+        refuse(other, EXIT_USAGE, "the names are cublas");
     }
     other = config, other.kernel = "reg";
     setenv("PLSTM_PLAN", "block=3", 1);

@@ -16,11 +16,12 @@ BENCH = os.path.join(BUILD, "emu/plain/bench_gpu")
 WRONG = BENCH + "_planted"  # linked with tests/support/planted_variants.c
 LAYERS = {"step_begin", "embedding_fwd", "embedding_bwd", "softmax_xent", "sums_dlogits", "sums_dgates", "sgd_norm", "sgd_update"}
 SIZES = (8, 16, 32, 60)  # KB of the broadcasts
-COUNTS = {f"clusters_{size}{tail}" for size in (2, 4, 8, 16) for tail in ("", "_full")}
+COUNTS = {f"clusters_{size}{tail}" for size in (2, 4, 8, 10, 13, 15, 16) for tail in ("", "_full")}
 CONSTANTS = {"copy", "copy_kernel", "fma_f32", "gemm_f32", "gemm_tf32", "gemm_bf16", "gemm_f16", "mma_bf16", "mma_tf32", "mma_rate", "mma_latency", "launch_gap",
              "graph_node_gap", "barrier_counter", "barrier_flags", "barrier_cg", "barrier_plstm", "flag_hop", "cluster_hop", "cluster_latency", "dsmem_rate", *COUNTS,
              *(f"cluster_barrier_{size}" for size in (2, 4, 8, 16)),
-             *(f"{name}_{size}_{kb}k" for name in ("gather", "gather_bulk") for size in (8, 16) for kb in (1, 4, 12)),
+             *(f"{name}_{size}_{kb}k" for name in ("gather", "gather_bulk") for size in (8, 16) for kb in (1, 4, 12)), "gather_word_8_4k",
+             *(f"{name}_{size}_4k" for name in ("gather", "gather_word") for size in (10, 13, 15)),
              *(f"{name}_{kb}k" for name in ("l2_broadcast", "l2_bulk", "l2_multicast_2", "l2_multicast_4") for kb in SIZES)}
 PTXAS = """ptxas info    : Compiling entry function '_Z15fwd_cublas_cell11ForwardStep' for 'sm_90'
 ptxas info    : Function properties for _Z15fwd_cublas_cell11ForwardStep
@@ -205,7 +206,7 @@ def test_constants():
         else:
             assert c["unit"] in ("B/s", "FLOP/s", "us", "clk", "B/clk/SM", "1/clk/SM") and c["samples"] >= 3 and c["stop"] != "exact", (name, c)
     # The clusters that an H200 holds in the emulator's model of its GPCs; clusters of 16 must have been allowed.
-    assert [found[f"clusters_{size}_full"]["value"] for size in (2, 4, 8, 16)] == [66, 30, 15, 7]
+    assert [found[f"clusters_{size}_full"]["value"] for size in (2, 4, 8, 10, 13, 15, 16)] == [66, 30, 15, 7, 7, 7, 7]
 
 
 def test_constants_of_a_gpu_without_clusters():

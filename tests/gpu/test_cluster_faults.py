@@ -11,26 +11,26 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 import planted  # noqa: E402
 import tap  # noqa: E402
 
-RIGHT, WRONG, GAVE_UP, REPORTED = 0, 1, 2, 3
+RIGHT, WRONG, TIMED_OUT, REPORTED = 0, 1, 2, 3
 SHARED, FORWARD, BACKWARD = "cluster.cuh", "fwd_cluster.cuh", "bwd_cluster.cuh"
 BOTH = "forward backward"
 RACE = r"emulator: .*race: "
-GIVES_UP = r"gave up at step \d+, exchange \d+, "
+TIMED_OUT_AT = r"timed out at step \d+, exchange \d+, "
 
 programs = planted.Programs("cluster_case")
 
-# Further plans, each a word for tile units rows replicas slices T B H.
+# Further plans: a word for each of tile units rows replicas T B H.
 PLANS = {
-    "bf16 ragged": "0 12 2 2 2 6 5 23",
-    "tf32 ragged": "1 12 2 2 2 6 5 23",
-    "one block": "0 24 3 2 1 4 5 23",
-    "two batch tiles": "2 8 9 1 1 4 9 23",
-    "three batch tiles, tf32": "3 16 20 1 2 3 20 23",
-    "eight blocks, three clusters, three ranges": "0 8 2 3 2 4 17 64",
-    "sixteen blocks": "2 4 4 1 3 4 4 64",
-    "one unit": "0 4 3 1 1 3 3 1",
-    "one step": "1 12 2 2 1 1 5 23",
-    "two steps": "0 12 2 2 1 2 5 23",
+    "bf16 ragged": "0 12 2 2 6 5 23",
+    "tf32 ragged": "1 12 2 2 6 5 23",
+    "one block": "0 24 3 2 4 5 23",
+    "two batch tiles": "2 8 9 1 4 9 23",
+    "three batch tiles, tf32": "3 16 20 1 3 20 23",
+    "eight blocks, three clusters, three ranges": "0 8 2 3 4 17 64",
+    "sixteen blocks": "2 4 4 1 4 4 64",
+    "one unit": "0 4 3 1 3 3 1",
+    "one step": "1 12 2 2 1 5 23",
+    "two steps": "0 12 2 2 2 5 23",
 }
 
 
@@ -62,47 +62,54 @@ def test_shuffled_schedules():
 MISTAKES = {
     # ---- the exchange ----
     "read_before_the_phase_ends": ("plain", SHARED, "while (!mbarrier_try(",
-                                   "while (threadIdx.x < 32 && !mbarrier_try(", BOTH, (WRONG,), "wrong by", "0 12 5 1 2 6 5 40"),
+                                   "while (threadIdx.x < 32 && !mbarrier_try(", BOTH, (WRONG,), "wrong by", "0 12 5 1 6 5 40"),
     "wait_for_the_other_parity": ("plain", SHARED, "(uint32_t)(n - 1) >> 1 & 1)", "((uint32_t)(n - 1) >> 1 & 1) ^ 1)", BOTH,
-                                  (WRONG, GAVE_UP, REPORTED), "wrong by|gave up|had its 1 arrivals"),
+                                  (WRONG, TIMED_OUT, REPORTED), "wrong by|timed out|had its 1 arrivals"),
     "more_bytes_than_come": ("plain", SHARED, "mbarrier_arrive_expect(&m.arrived[n & 1], m.bytes)",
-                             "mbarrier_arrive_expect(&m.arrived[n & 1], m.bytes + 4)", BOTH, (GAVE_UP,), GIVES_UP),
+                             "mbarrier_arrive_expect(&m.arrived[n & 1], m.bytes + 4)", BOTH, (TIMED_OUT,), TIMED_OUT_AT),
     "fewer_bytes_than_come": ("plain", SHARED, "mbarrier_arrive_expect(&m.arrived[n & 1], m.bytes)",
                               "mbarrier_arrive_expect(&m.arrived[n & 1], m.bytes - 4)", BOTH, (WRONG, REPORTED), "wrong by|no phase had announced|has ended"),
-    "announced_once": ("plain", SHARED, "if (threadIdx.x == 0 && here) cluster_expect(m, n + 2);", "", BOTH, (GAVE_UP, REPORTED), "gave up|no phase had announced"),
-    "no_first_cluster_barrier": ("plain", SHARED, "    cluster_arrive();\n    cluster_wait();\n    if (threadIdx.x == 0) m.flags->gone",
-                                 "    if (threadIdx.x == 0) m.flags->gone", BOTH, (REPORTED,), "before any cluster barrier"),
-    "block_leaves_before_its_memory_is_read": ("race", SHARED, "    cluster_arrive();\n    cluster_wait();\n    if (!m.flags->gone",
-                                               "    if (!m.flags->gone", BOTH, (REPORTED,), "has ended", "0 12 2 2 2 1 5 23"),
+    "announced_once": ("plain", SHARED, "if (threadIdx.x == 0 && here) cluster_expect(m, n + 2);", "", BOTH, (TIMED_OUT, REPORTED), "timed out|no phase had announced"),
+    "no_first_cluster_barrier": ("plain", SHARED, "    cluster_arrive();\n    cluster_wait();\n    return cluster_load",
+                                 "    return cluster_load", BOTH, (REPORTED,), "before any cluster barrier"),
+    "block_leaves_before_its_memory_is_read": ("race", SHARED, "    cluster_arrive();\n    cluster_wait();\n    if (!(m.flags->timed_out",
+                                               "    if (!(m.flags->timed_out", BOTH, (REPORTED,), "has ended", "0 12 2 2 1 5 23"),
     # ---- forward ----
-    "forward_single_buffer": ("race", FORWARD, "uint32_t *to = s.exchange + (n & 1) * a.n.operand;", "uint32_t *to = s.exchange;",
-                              "forward", (REPORTED,), RACE),
-    "forward_sends_before_all_have_read": ("race", FORWARD, "        __syncthreads(); /* partial sums are there; nobody of the block reads h_{t-1} any more */\n",
-                                           "", "forward", (REPORTED,), r"emulator: "),
-    "forward_sums_over_sums": ("race", FORWARD, "        __syncthreads(); /* partial sums are read */\n", "", "forward", (REPORTED,), RACE),
-    "forward_loses_a_peer": ("plain", FORWARD, "for (int32_t p = odd; p < a.plan.blocks; p += PAIR)", "for (int32_t p = odd + 1; p < a.plan.blocks; p += PAIR)",
-                             "forward", (GAVE_UP,), GIVES_UP),
-    "forward_sends_padding": ("plain", FORWARD, "(PRECISION == PRECISION_BF16 ? u & ~1 : u) < at.units;", "true;", "forward", (REPORTED,), "no phase had announced|has ended",
-                              "0 12 2 2 2 6 5 21"),
-    "forward_leaves_early": ("plain", FORWARD, "if (t + 1 == T) break;", "if (t + 1 == T || (t == 2 && at.block == 1)) break;", "forward",
-                             (GAVE_UP, REPORTED), "gave up|has ended"),
-    "forward_reads_x_proj_too_early": ("plain", FORWARD, "    copy_async_wait<0>();\n", "", "forward", (WRONG,), "wrong by"),
-    "forward_padding_not_zero": ("plain", FORWARD, "        s.exchange[a.n.operand + j] = 0;\n", "", "forward", (WRONG,), "wrong by"),
+    "forward_single_buffer": ("race", FORWARD, "cluster_forward_send<PRECISION>(a, at, s.exchange + (next & 1) * a.n.operand,",
+                              "cluster_forward_send<PRECISION>(a, at, s.exchange,", "forward", (REPORTED,), r"emulator: "),
+    "forward_sends_before_all_lanes_have_read": ("race", FORWARD, "        __syncwarp(); /* all lanes have read h_{t-1}: what the warp sends from here on says so */\n",
+                                                 "", "forward", (REPORTED,), RACE, "0 8 2 2 6 5 23"),
+    "forward_warp_that_tells_nobody": ("race", FORWARD, "    if (tile * TENSOR_UNITS >= at.units) runs = false;\n", "", "forward",
+                                       (REPORTED, TIMED_OUT), r"emulator: |timed out", "0 12 5 1 6 5 40"),
+    "forward_loses_a_peer": ("plain", FORWARD, "int32_t p = first + i * SHARED_BY;", "int32_t p = first + 1 + i * SHARED_BY;",
+                             "forward", (TIMED_OUT,), TIMED_OUT_AT),
+    "forward_sends_padding": ("plain", FORWARD, "    if (row >= at.rows) return;\n", "", "forward", (REPORTED, WRONG), "no phase had announced|has ended|wrong by"),
+    "forward_leaves_early": ("plain", FORWARD, "if (next == 0) break;", "if (next == 0 || (t == 2 && at.block == 1)) break;", "forward",
+                             (TIMED_OUT, REPORTED), "missing [28]$|has ended"),
+    "forward_warp_leaves_early": ("plain", FORWARD, "if (next == 0) break;", "if (next == 0 || (t == 2 && at.block == 1 && warp == 1)) break;", "forward",
+                                  (TIMED_OUT,), "timed out at step [34], exchange [34], missing [28]$"),
+    "forward_padding_not_zero": ("plain", FORWARD, "        to[a.n.operand] = to[a.n.operand + 1] = 0;\n", "", "forward", (WRONG,), "wrong by"),
+    "forward_swaps_gates": ("plain", FORWARD, "odd ? d[0] : d[1], 4)", "odd ? d[1] : d[0], 4)", "forward", (WRONG,), "wrong by"),
+    "forward_swaps_rows_of_a_pair": ("plain", FORWARD, "words = odd ? make_uint4(other[0], other[1], own.x, own.y)", "words = !odd ? make_uint4(other[0], other[1], own.x, own.y)",
+                                     "forward", (WRONG,), "wrong by"),
     # ---- backward ----
     "backward_single_buffer": ("race", BACKWARD, "((n & 1) * plan.blocks + at.block) * (a.n.parcel / 4)", "at.block * (a.n.parcel / 4)",
                                "backward", (REPORTED,), r"emulator: "),
     "backward_sends_before_all_have_read": ("race", BACKWARD, "        __syncthreads(); /* dgates are there; nobody of the block reads exchange n any more */\n",
                                             "", "backward", (REPORTED,), r"emulator: "),
-    "backward_dgates_over_dgates": ("race", BACKWARD, "        __syncthreads(); /* dgates are read */\n", "", "backward", (REPORTED,), RACE),
+    "backward_dgates_over_dgates": ("race", BACKWARD, "uint32_t *dgates = s.dgates + (n & 1) * a.n.operand;", "uint32_t *dgates = s.dgates;", "backward", (REPORTED,), RACE),
+    "backward_draws_masks_too_late": ("race", BACKWARD, "at, t - 2);", "at, t - 1);", "backward", (REPORTED,), RACE),
+    "backward_halves_the_wrong_half": ("plain", BACKWARD, "(a, at, s, first + FIRST, n, sum);", "(a, at, s, first, n, sum);",
+                                       "backward", (WRONG, REPORTED), "wrong by|emulator"),
     "backward_loses_the_last_units": ("plain", BACKWARD, "if (k < (int32_t)a.p.shape.H && ", "if (k + 1 < (int32_t)a.p.shape.H && ", "backward",
-                                      (GAVE_UP,), GIVES_UP),
+                                      (TIMED_OUT,), TIMED_OUT_AT),
     "backward_leaves_early": ("plain", BACKWARD, "if (t == 0) break;", "if (t == 0 || (t == 2 && at.block == 1)) break;", "backward",
-                              (GAVE_UP, REPORTED), "gave up|has ended"),
+                              (TIMED_OUT, REPORTED), "missing [28]$|has ended"),
     "backward_reads_state_too_early": ("plain", BACKWARD, "    copy_async_wait<0>();\n", "", "backward", (WRONG,), "wrong by"),
 }
 
 IN_SHORT = {"read_before_the_phase_ends", "more_bytes_than_come", "block_leaves_before_its_memory_is_read", "forward_single_buffer",
-            "forward_sends_before_all_have_read", "backward_single_buffer", "backward_sends_before_all_have_read"}
+            "forward_sends_before_all_lanes_have_read", "forward_warp_leaves_early", "backward_single_buffer", "backward_sends_before_all_have_read"}
 assert IN_SHORT < set(MISTAKES)
 
 

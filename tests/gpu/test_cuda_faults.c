@@ -226,10 +226,10 @@ static void a_fault_saves_what_was_before(void **state)
         s.save = path;
         plant_at = cases[i].at, plant = cases[i].plant;
         assert_int_equal(run_quietly(&s, NULL, &e), EXIT_FAILED);
-        assert_contains(e.text, "the GPU gave up a step: block ");
-        assert_contains(e.text,
-                        plant == RECORD ? "block 1 waited at step 2" : "1 block (1) did not come");
-        assert_contains(e.text, "--kernel cublas waits for nobody");
+        assert_contains(e.text, "a step timed out on the GPU: block ");
+        assert_contains(e.text, plant == RECORD ? "block 1 waited at step 2"
+                                                : "1 block (1) did not arrive");
+        assert_contains(e.text, "--kernel cublas waits for no block");
         snprintf(said, sizeof said, "the %d minibatches before it are saved: --resume",
                  (int)cases[i].saved);
         assert_contains(e.text, said);

@@ -143,7 +143,7 @@ static Value dot(int n, const Value *a, int a_step, const Value *b, int b_step)
 static double factor(int site, int row, int u)
 {
     MaskKey key = mask_key(42, STEP, L + 1, site, keep);
-    return mask_quad(&key, row, H, u & ~3) >> (u & 3) & 1 ? 1 / keep : 0;
+    return mask_nibble(&key, row, H, u & ~3) >> (u & 3) & 1 ? 1 / keep : 0;
 }
 
 static void mask_rows(int site, const Value *from, Value *to)

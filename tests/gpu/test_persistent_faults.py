@@ -11,7 +11,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 import planted  # noqa: E402
 import tap  # noqa: E402
 
-RIGHT, WRONG, GAVE_UP, REPORTED = 0, 1, 2, 3
+RIGHT, WRONG, TIMED_OUT, REPORTED = 0, 1, 2, 3
 BARRIER, FORWARD, BACKWARD = "grid_barrier.cuh", "fwd_persistent.cuh", "bwd_persistent.cuh"
 
 PRODUCTS, MMA_FORWARD, MMA_BACKWARD = "mma.cuh", "fwd_mma.cuh", "bwd_mma.cuh"
@@ -30,17 +30,17 @@ def test_without_a_fault():
 
 BOTH = "forward backward"
 RACE, UNORDERED = r"emulator: .*race: ", r"emulator: .*(race|uninitialised read): "
-MISSING_1 = r"gave up at step \d+, exchange \d+, missing 2$"  # bit 1
+MISSING_1 = r"timed out at step \d+, exchange \d+, missing 2$"  # bit 1
 
 MISTAKES = {
     # ---- the barrier ----
     "lost_arrival": ("plain", BARRIER, "if (threadIdx.x == 0) store_release(", "if (threadIdx.x == 0 && b->self != 1) store_release(",
-                     BOTH, GAVE_UP, MISSING_1),
+                     BOTH, TIMED_OUT, MISSING_1),
     "missing_release": ("race", BARRIER, "store_release(&b->words[b->self], b->count)", "store_poll(&b->words[b->self], b->count)",
                         BOTH, REPORTED, RACE),
     "missing_acquire": ("race", BARRIER, "load_acquire(&b.words[p])", "load_poll(&b.words[p])", BOTH, REPORTED, RACE),
     "stale_epoch": ("race", BARRIER, "b->count = load_poll(&words[self]);", "b->count = 0;", BOTH, REPORTED, RACE),
-    "epochs_compared_unsigned": ("plain", BARRIER, "return (int32_t)(word - count) < 0;", "return word < count;", BOTH, GAVE_UP, "gave up"),
+    "epochs_compared_unsigned": ("plain", BARRIER, "return (int32_t)(word - count) < 0;", "return word < count;", BOTH, TIMED_OUT, "timed out"),
     "one_block_not_waited_for": ("race", BARRIER, "barrier_watch(*b, threadIdx.x, b->blocks", "barrier_watch(*b, threadIdx.x + 1, b->blocks",
                                  BOTH, REPORTED, RACE),
     "only_watchers_wait": ("race", BARRIER, "    __syncthreads();\n    return barrier_sound(", "    return barrier_sound(",
@@ -48,7 +48,7 @@ MISTAKES = {
     # ---- forward ----
     "forward_block_leaves_early": ("plain", FORWARD, "if (t + 1 < T) barrier_arrive(&barrier);",
                                    "if (t == 2 && at.block == 1) return; else if (t + 1 < T) barrier_arrive(&barrier);",
-                                   "forward", GAVE_UP, MISSING_1),
+                                   "forward", TIMED_OUT, MISSING_1),
     "forward_single_exchange": ("race", FORWARD, "const int64_t other = plan.replicas * a.n.exchange_floats;", "const int64_t other = 0;",
                                 "forward", REPORTED, RACE),
     "forward_does_not_wait": ("race", FORWARD, "if (!barrier_wait(&barrier, (uint32_t)t + 1)) return;", "", "forward", REPORTED, RACE),
@@ -63,7 +63,7 @@ MISTAKES = {
     # ---- backward ----
     "backward_block_leaves_early": ("plain", BACKWARD, "if (t) barrier_arrive(&barrier);",
                                     "if (t == 2 && at.block == 1) return; else if (t) barrier_arrive(&barrier);",
-                                    "backward", GAVE_UP, MISSING_1),
+                                    "backward", TIMED_OUT, MISSING_1),
     "backward_single_exchange": ("race", BACKWARD, "((t & 1) * a.plan.replicas + at.replica)", "at.replica",
                                  "backward", REPORTED, RACE),
     "backward_does_not_wait": ("race", BACKWARD, "if (!barrier_wait(&barrier, (uint32_t)t - 1)) return;", "", "backward", REPORTED, RACE),
@@ -78,12 +78,12 @@ MISTAKES = {
 # The variant on tensor cores: its warps wait for some of the blocks, and its clusters add the sums of their blocks.
 MMA_MISTAKES = {
     "mma_lost_arrival": ("plain", BARRIER, "if (threadIdx.x == 0) store_release(", "if (threadIdx.x == 0 && b->self != 1) store_release(",
-                         BOTH, GAVE_UP, MISSING_1),
+                         BOTH, TIMED_OUT, MISSING_1),
     "mma_stale_epoch": ("race", BARRIER, "b->count = load_poll(&words[self]);", "b->count = 0;", BOTH, REPORTED, RACE),
     "mma_missing_acquire": ("race", BARRIER, "load_acquire(&b.words[p])", "load_poll(&b.words[p])", BOTH, REPORTED, RACE),
-    "mma_only_watchers_wait": ("race", BARRIER, "gone);\n    __syncwarp();", "gone);", BOTH, REPORTED, RACE),
-    "mma_wrong_producers": ("race", PRODUCTS, "barrier_watch_warp(barrier, first, min(end, plan.blocks), gone);",
-                            "barrier_watch_warp(barrier, first + 1, min(end, plan.blocks), gone);", BOTH, REPORTED, RACE),
+    "mma_only_watchers_wait": ("race", BARRIER, "timed_out);\n    __syncwarp();", "timed_out);", BOTH, REPORTED, RACE),
+    "mma_wrong_producers": ("race", PRODUCTS, "barrier_watch_warp(barrier, first, min(end, plan.blocks), timed_out);",
+                            "barrier_watch_warp(barrier, first + 1, min(end, plan.blocks), timed_out);", BOTH, REPORTED, RACE),
     "mma_forward_single_exchange": ("race", MMA_FORWARD, "const int64_t other = plan.replicas * a.n.exchange_words;", "const int64_t other = 0;",
                                     "forward", REPORTED, RACE),
     "mma_forward_arrives_before_all_have_written": ("race", MMA_FORWARD, "        __syncthreads();\n        if (t + 1 < T) barrier_arrive",
@@ -100,13 +100,13 @@ MMA_MISTAKES = {
     # As in forward: the cluster's other block has not signalled that it waited for its slices.
     "mma_backward_no_barrier_of_the_cluster": ("race", MMA_BACKWARD, "                mma_cluster_sync(plan);\n", "                __syncthreads();\n",
                                                "backward", REPORTED, UNORDERED),
-    "mma_backward_sums_without_the_first_block": ("plain", MMA_BACKWARD, "for (int32_t from = 0; from < plan.cluster; from++) sum +=",
-                                                  "for (int32_t from = 1; from < plan.cluster; from++) sum +=", "backward", WRONG, "wrong by"),
-    "mma_backward_sums_of_the_turn_before": ("plain", MMA_BACKWARD, "int32_t at = ((int32_t)(turn & 1)", "int32_t at = ((int32_t)(~turn & 1)",
+    "mma_backward_sums_without_the_first_block": ("plain", MMA_BACKWARD, "for (int32_t from = 0; from < plan.cluster; from++)",
+                                                  "for (int32_t from = 1; from < plan.cluster; from++)", "backward", WRONG, "wrong by"),
+    "mma_backward_sums_of_the_turn_before": ("plain", MMA_BACKWARD, "((int32_t)(turn & 1) * plan.batch", "((int32_t)(~turn & 1) * plan.batch",
                                              "backward", WRONG, "wrong by"),
     "mma_backward_pass_over_sums": ("race", MMA_BACKWARD, "                    __syncthreads();\n                    mma_send_sums",
                                     "                    mma_send_sums", "backward", REPORTED, UNORDERED),
-    "mma_backward_leaves_while_others_read": ("race", MMA_BACKWARD, "if (plan.cluster > 1) mma_cluster_sync(plan); /*", "/*", "backward", REPORTED,
+    "mma_backward_leaves_while_others_read": ("race", MMA_BACKWARD, "if (plan.cluster > 1)\n        mma_cluster_sync(plan); /*", "/*", "backward", REPORTED,
                                               "emulator: "),
 }
 MISTAKES |= MMA_MISTAKES

@@ -1,7 +1,7 @@
 /* libFuzzer target: for any bytes, the reader returns a file or one sentence, and accesses nothing
  * outside them.
  *
- * Each input is passed to st_parse, to checkpoint_parse and, as text, to vocab_decode. An accepted
+ * Each input is passed to st_parse, to checkpoint_parse and, as text, to vocab_parse. An accepted
  * result is then used: every byte of a tensor is read, every name is looked up, and an accepted
  * vocabulary is encoded and decoded again. Inputs are in blocks of exactly their size, so that the
  * address sanitizer detects an access to the first byte beyond. `make fuzz` builds and runs it. */
@@ -55,13 +55,13 @@ static void use_vocab(const char *text)
 {
     Error e = {0};
     Vocab v = {0}, again = {0};
-    int code = vocab_decode(&v, text, &e);
+    int code = vocab_parse(&v, text, &e);
     if (code) {
         check_sentence(code, &e);
         return;
     }
     char *encoded = vocab_encode(&v), a[65], b[65];
-    PROMISE(encoded && vocab_decode(&again, encoded, &e) == EXIT_DONE);
+    PROMISE(encoded && vocab_parse(&again, encoded, &e) == EXIT_DONE);
     vocab_sha256(&v, a);
     vocab_sha256(&again, b);
     PROMISE(v.V == again.V && v.V > 0 && !strcmp(a, b));

@@ -309,7 +309,7 @@ static void masks_equal_the_scalar_ones(void **state)
             for (int64_t u = 0; u < H; u++) in[u] = (float)(u + 1);
             mask_row(&key, row, H, in, out);
             for (int64_t u = 0; u < H; u++) {
-                bool kept = mask_quad(&key, row, H, u & ~(int64_t)3) >> (u & 3) & 1;
+                bool kept = mask_nibble(&key, row, H, u & ~(int64_t)3) >> (u & 3) & 1;
                 assert_true(out[u] == (kept ? in[u] * key.scale : 0));
                 if (u % LANES == 0) {
                     float factor[4 * LANES];

@@ -62,15 +62,15 @@ static void what_is_refused(void **state)
         {"{\"images\":[]}", "no image"},
         {"{\"images\":[1]}", "image 0 is not an object"},
         {ONE("\"imgid\":1"), "image 1 has no split"},
-        {ONE("\"split\":7"), "split that is no string"},
+        {ONE("\"split\":7"), "split that is not a string"},
         {ONE("\"split\":\"training\""), "split 'training'"},
         {ONE("\"split\":\"val\",\"imgid\":2"), "image 1 has imgid 2"},
-        {ONE("\"split\":\"val\",\"imgid\":\"1\""), "no whole number"},
-        {ONE("\"split\":\"val\",\"sentences\":{}"), "no list"},
+        {ONE("\"split\":\"val\",\"imgid\":\"1\""), "not a whole number"},
+        {ONE("\"split\":\"val\",\"sentences\":{}"), "not a list"},
         {ONE("\"split\":\"val\",\"sentences\":[7]"), "sentence 0 of image 1 is not an object"},
         {SENTENCE("\"raw\":\"A man.\""), "sentence 1 of image 1 has no list `tokens`"},
         {SENTENCE("\"tokens\":[],\"imgid\":0"), "has imgid 0"},
-        {SENTENCE("\"tokens\":[\"a\",1]"), "no string"},
+        {SENTENCE("\"tokens\":[\"a\",1]"), "not a string"},
         {SENTENCE("\"tokens\":[\"\"]"), "empty token"},
         {SENTENCE("\"tokens\":[\"ice cream\"]"), "'ice cream'"},
         {SENTENCE("\"tokens\":[\"a\\n\"]"), "white space"},
@@ -235,9 +235,9 @@ static void bad_folders_are_refused(void **state)
     folder_write("bad");
     for (int i = 0; i < IMAGES; i++) features_row(i, rows + i * F);
     features_write("<f4", "False", "(59, 6)", rows, 59 * F * 4);
-    refused(dir, "has 59 rows, and");
+    refused(dir, "has 59 rows, but");
     features_write("<f4", "False", "(61, 6)", rows, 61 * F * 4);
-    refused(dir, "has 61 rows, and");
+    refused(dir, "has 61 rows, but");
     features_write("<f4", "False", "(360,)", rows, 60 * F * 4);
     refused(dir, "has 1 dimension;");
     features_write("<f4", "False", "(60, 0)", rows, 0);
@@ -443,7 +443,7 @@ static void features_alone(void **state)
     assert_int_equal(
         npy_write(in_folder("test.npy"), "x", rows, (const int64_t[]){8, 9}, 2, "", &e), 0);
     free(captioned(&o, EXIT_BAD_DATA, &e));
-    assert_non_null(strstr(e.text, "9 features an image"));
+    assert_non_null(strstr(e.text, "9 features per image"));
 }
 
 /* Returns the sum of logp over the JSON of captions, and writes the folder `said`, which has them
@@ -591,7 +591,7 @@ static void a_run_that_is_resumed_ends_alike(void **state)
     assert_int_equal(fclose(f), 0);
     Run run = plstm("train --resume %s --data %s" TINY, in_folder("part.st"), in_folder("bad"));
     assert_int_equal(run.code, 2);
-    assert_contains(run.err, "features differ");
+    assert_contains(run.err, "its features or their order differ");
     run_free(&run);
     plstm_expect(2, "train --resume %s --data scenes" TINY, in_folder("part.st"));
     Run info = plstm("info %s", in_folder("part.st"));

@@ -48,7 +48,7 @@ static int fixture_make(void **state)
                              .best_valid = INFINITY};
     /* A type that is not UTF-8 and one with a percent sign: corpus.c encodes them, and the
      * checkpoint must restore them. */
-    if (vocab_decode(&x->corpus.vocab, "the <eos> caf\xc3\xa9 50%25 %FF", &e)) return -1;
+    if (vocab_parse(&x->corpus.vocab, "the <eos> caf\xc3\xa9 50%25 %FF", &e)) return -1;
     memset(x->corpus.sha256, 'a', 64);
     if (params_init(&x->params, &(ModelShape){.V_in = V, .V_out = V, .H = H, .L = L})) return -1;
     params_draw(&x->params, 7, 0.1);
@@ -379,7 +379,7 @@ static void test_bad_metadata(void **state)
     static const struct {
         const char *key, *value, *says;
     } cases[] = {
-        {"plstm", NULL, "has no plstm metadata; --init-weights takes bare weights"},
+        {"plstm", NULL, "has no plstm metadata; --init-weights reads bare weights"},
         {"plstm", "2", "metadata 'plstm' is '2', not format 1"},
         {"plstm", "", "not format 1"},
         {"preset", NULL, "lacks 'preset'"},
@@ -387,9 +387,9 @@ static void test_bad_metadata(void **state)
         {"hidden", "0", "metadata 'hidden' is '0', not a whole number from 1"},
         {"hidden", "3.0", "metadata 'hidden' is '3.0'"},
         {"hidden", "99999999999999999999", "metadata 'hidden'"},
-        {"hidden", "4", "tensor encoder.weight: found F32 (5, 3), wanted F32 (5, 4)"},
+        {"hidden", "4", "tensor encoder.weight: found F32 (5, 3), expected F32 (5, 4)"},
         {"layers", "3", "tensor rnn.weight_ih_l2 is missing"},
-        {"layers", "1", "tensor state.h: found F32 (2, 2, 3), wanted F32 (1, 2, 3)"},
+        {"layers", "1", "tensor state.h: found F32 (2, 2, 3), expected F32 (1, 2, 3)"},
         {"layers", "65", "metadata 'layers' is '65'"},
         {"batch", "1", "'tokens' is 24, which is not minibatch 3 * seq 4 * batch 1"},
         {"keep", "0", "metadata 'keep' is '0', not a number above 0 and at most 1"},
@@ -449,18 +449,18 @@ static void test_bad_metadata(void **state)
     Vocab other = {0};
     Error e = {0};
     char hash[65];
-    assert_int_equal(vocab_decode(&other, "just four types here", &e), EXIT_DONE);
+    assert_int_equal(vocab_parse(&other, "just four types here", &e), EXIT_DONE);
     vocab_sha256(&other, hash);
     parts_take(&p, in_folder("good"));
     parts_set(&p, "vocab", "just four types here");
     parts_set(&p, "vocab_sha256", hash);
-    check_refused(&p, "tensor encoder.weight has 5 rows for a vocabulary of 4 types");
+    check_refused(&p, "tensor encoder.weight has 5 rows, but the vocabulary has 4 types");
     st_close(&p.file);
     vocab_free(&other);
 
     parts_take(&p, in_folder("good"));
     p.n_meta = 0;
-    check_refused(&p, "has no plstm metadata; --init-weights takes bare weights");
+    check_refused(&p, "has no plstm metadata; --init-weights reads bare weights");
     st_close(&p.file);
 }
 
@@ -498,20 +498,20 @@ static void test_bad_tensors(void **state)
 
     parts_take(&p, in_folder("good"));
     parts_tensor(&p, "decoder.bias")->name = "decoder.bias2";
-    check_refused(&p, "tensor decoder.bias is missing, wanted F32 (5); the file holds "
+    check_refused(&p, "tensor decoder.bias is missing, expected F32 (5); the file holds "
                       "encoder.weight, rnn.weight_ih_l0,");
     st_close(&p.file);
 
     parts_take(&p, in_folder("good"));
     t = parts_tensor(&p, "rnn.weight_hh_l1");
     t->shape[0] = H, t->shape[1] = 4 * H;
-    check_refused(&p, "tensor rnn.weight_hh_l1: found F32 (3, 12), wanted F32 (12, 3)");
+    check_refused(&p, "tensor rnn.weight_hh_l1: found F32 (3, 12), expected F32 (12, 3)");
     t->rank = 1, t->shape[0] = 4 * H * H;
-    check_refused(&p, "tensor rnn.weight_hh_l1: found F32 (36), wanted F32 (12, 3)");
+    check_refused(&p, "tensor rnn.weight_hh_l1: found F32 (36), expected F32 (12, 3)");
     t->dtype = ST_F16, t->rank = 2, t->shape[0] = 4 * H, t->shape[1] = 2 * H;
-    check_refused(&p, "tensor rnn.weight_hh_l1: found F16 (12, 6), wanted F32 (12, 3)");
+    check_refused(&p, "tensor rnn.weight_hh_l1: found F16 (12, 6), expected F32 (12, 3)");
     t->dtype = ST_I32, t->shape[1] = H;
-    check_refused(&p, "tensor rnn.weight_hh_l1: found I32 (12, 3), wanted F32 (12, 3)");
+    check_refused(&p, "tensor rnn.weight_hh_l1: found I32 (12, 3), expected F32 (12, 3)");
     st_close(&p.file);
 
     parts_take(&p, in_folder("good"));
@@ -526,21 +526,21 @@ static void test_bad_tensors(void **state)
 
     parts_take(&p, in_folder("good"));
     p.n_tensors -= 1;
-    check_refused(&p, "tensor state.c is missing, wanted F32 (2, 2, 3)");
+    check_refused(&p, "tensor state.c is missing, expected F32 (2, 2, 3)");
     p.n_tensors -= 1;
-    check_refused(&p, "tensor state.h is missing, wanted F32 (2, 2, 3)");
+    check_refused(&p, "tensor state.h is missing, expected F32 (2, 2, 3)");
     st_close(&p.file);
 
     parts_take(&p, in_folder("good"));
     parts_set(&p, "minibatch", "0");
     parts_set(&p, "tokens", "0");
-    check_refused(&p, "13 tensors where a checkpoint of 2 layers taken at an epoch's end has 11");
+    check_refused(&p, "13 tensors, but a checkpoint of 2 layers saved at an epoch's end has 11");
     st_close(&p.file);
 
     parts_take(&p, in_folder("good"));
     p.tensors[p.n_tensors] = p.tensors[0];
     p.tensors[p.n_tensors++].name = "momentum";
-    check_refused(&p, "14 tensors where a checkpoint of 2 layers taken inside an epoch has 13");
+    check_refused(&p, "14 tensors, but a checkpoint of 2 layers saved inside an epoch has 13");
     st_close(&p.file);
 }
 
@@ -630,26 +630,26 @@ static void test_init_weights(void **state)
 
     parts_tensor(&p, "rnn.bias_hh_l1")->name = "bias";
     assert_int_equal(st_write(path, p.tensors, p.n_tensors, NULL, 0, &e), EXIT_DONE);
-    check_weights(
-        x, path,
-        "tensor rnn.bias_hh_l1 is missing, wanted F32 (12); the file holds odd, state.c, state.h");
+    check_weights(x, path,
+                  "tensor rnn.bias_hh_l1 is missing, expected F32 (12); the file holds odd, "
+                  "state.c, state.h");
     parts_tensor(&p, "bias")->name = "rnn.bias_hh_l1";
     StTensor *t = parts_tensor(&p, "decoder.weight");
     t->shape[0] = 3, t->shape[1] = 5;
     assert_int_equal(st_write(path, p.tensors, p.n_tensors, NULL, 0, &e), EXIT_DONE);
-    check_weights(x, path, "tensor decoder.weight: found F32 (3, 5), wanted F32 (5, 3)");
+    check_weights(x, path, "tensor decoder.weight: found F32 (3, 5), expected F32 (5, 3)");
     t->shape[0] = 5, t->shape[1] = 3, t->dtype = ST_U32;
     assert_int_equal(st_write(path, p.tensors, p.n_tensors, NULL, 0, &e), EXIT_DONE);
     check_weights(x, path,
-                  "tensor decoder.weight: found U32 (5, 3), wanted F32 (5, 3) or F64, F16, BF16");
+                  "tensor decoder.weight: found U32 (5, 3), expected F32 (5, 3) or F64, F16, BF16");
     float bad[V * H] = {0};
     bad[2] = INFINITY;
     t->dtype = ST_F32, t->data = bad;
     assert_int_equal(st_write(path, p.tensors, p.n_tensors, NULL, 0, &e), EXIT_DONE);
     check_weights(x, path, "tensor decoder.weight: element 2 is infinite");
     assert_int_equal(st_write(path, NULL, 0, NULL, 0, &e), EXIT_DONE);
-    check_weights(x, path,
-                  "tensor encoder.weight is missing, wanted F32 (5, 3); the file holds no tensor");
+    check_weights(
+        x, path, "tensor encoder.weight is missing, expected F32 (5, 3); the file holds no tensor");
     check_weights(x, in_folder("absent"), "No such file");
     st_close(&p.file);
 }
@@ -678,7 +678,7 @@ static void test_info(void **state)
     save(x, in_folder("mine"));
     char *text = info_of(in_folder("mine"), EXIT_DONE, &e);
     check_in(text, "V 5, H 3, L 2");
-    check_in(text, "taken inside epoch 2, after 3 of its minibatches (17 in all)");
+    check_in(text, "saved inside epoch 2, after 3 of its minibatches (17 in total)");
     check_in(text, "vocabulary: 5 types");
     check_in(text, "the <eos> caf\xc3\xa9 50%");
     check_in(text, "dropout-sites    nonrecurrent");
@@ -690,7 +690,7 @@ static void test_info(void **state)
     x->counters.best_valid = log(120.7);
     save(x, in_folder("mine"));
     text = info_of(in_folder("mine"), EXIT_DONE, &e);
-    check_in(text, "taken at the end of epoch 1 (17 minibatches in all)");
+    check_in(text, "saved at the end of epoch 1 (17 minibatches in total)");
     check_in(text, "120.700");
     free(text);
 

@@ -19,10 +19,18 @@ static const struct Fault {
     {"trian", 2, {"'trian' is not a command"}},
     {"plans", 2, {"'plans' is not a command"}},
     {"--hel", 2, {"'--hel'"}},
-    {"--version train", 2, {"'train' follows"}},
-    {"train", 2, {"--data takes", "synthetic", "see plstm train --help"}},
+    {"--version train", 2, {"unexpected argument 'train'"}},
+    {"train", 2, {"--data is required; it takes", "synthetic", "see plstm train --help"}},
     {"train --keep 0", 2, {"--keep takes a number above 0 and at most 1, not '0'"}},
     {"train --keep nan", 2, {"--keep takes"}},
+    /* the upper bounds are named, too */
+    {"train --lr 1e31", 2, {"--lr takes a number from 0 to 1e30, not '1e31'"}},
+    {"train --clip 1e31", 2, {"--clip takes a number above 0 and at most 1e30, not '1e31'"}},
+    {"train --decay 1e31", 2, {"--decay takes a number above 0 and at most 1e30, not '1e31'"}},
+    {"train --save-every 1e10", 2, {"a number of minutes above 0 and at most 1e9, not '1e10'"}},
+    {"train --log-every 1000000001", 2, {"--log-every takes a whole number from 1 to 1e9, not"}},
+    {"train --max-steps 1000000000000001", 2, {"--max-steps takes a whole number from 0 to 1e15"}},
+    {"train --task=", 2, {"--task takes lm, translate, frames or caption, not ''"}},
     {"train --hidden -5", 2, {"--hidden takes a whole number from 1"}},
     {"train --hid 5", 2, {"--hid is not an option", "--hidden"}},
     {"train --data synthetic --resum x", 2, {"--resume"}},
@@ -34,20 +42,16 @@ static const struct Fault {
      {"takes --precision f32", "reference"}},
     {"train --data synthetic --save-every 5", 2, {"--save-every needs --save"}},
     {"train --data synthetic --save F --log-json F", 2, {"--save and --log-json"}},
-    {"train --data synthetic --eval none --save-best F",
-     2,
-     {"--save-best", "--eval takes valid or all"}},
-    {"train --data synthetic --eval test --save-best F",
-     2,
-     {"--save-best", "--eval takes valid or all"}},
+    {"train --data synthetic --eval none --save-best F", 2, {"--save-best", "--eval valid or all"}},
+    {"train --data synthetic --eval test --save-best F", 2, {"--save-best", "--eval valid or all"}},
     {"train --data synthetic --preset caption",
      2,
-     {"--preset takes small", "one of --task caption"}},
+     {"--preset takes small", "a preset of --task caption"}},
     {"train --data no-such-folder", 3, {"no-such-folder"}},
     {"train --task caption --data synthetic", 3, {"task lm", "scenes for that of task caption"}},
     {"train --data scenes", 3, {"'scenes'", "task caption", "synthetic for that of task lm"}},
     {"train --task frames --data scenes", 3, {"task caption", "synthetic for that of task frames"}},
-    {"train --task caption --data no-such", 3, {"the word scenes stands for the built-in data"}},
+    {"train --task caption --data no-such", 3, {"the name scenes stands for the built-in data"}},
     {"data synthetic --task caption", 3, {"scenes for that of task caption"}},
     {"data synthetic --task frames --final-eos",
      2,
@@ -62,12 +66,12 @@ static const struct Fault {
     /* files that do not exist yet, by two names of one path */
     {"train --data synthetic --save no-F --log-json ./no-F",
      2,
-     {"--save and --log-json take two files"}},
-    {"train --data synthetic --save no-F --log-json ./no-F.tmp", 2, {"by way of no-F.tmp"}},
+     {"--save and --log-json must be different files"}},
+    {"train --data synthetic --save no-F --log-json ./no-F.tmp", 2, {"first written to no-F.tmp"}},
     {"train --data synthetic --init-weights no-such-file", 3, {"no-such-file"}},
     {"train --resume no-such-file", 3, {"no-such-file"}},
-    {"eval", 2, {"--weights takes a checkpoint", "see plstm eval --help"}},
-    {"eval --weights F", 2, {"--data takes"}},
+    {"eval", 2, {"--weights is required; it takes a checkpoint", "see plstm eval --help"}},
+    {"eval --weights F", 2, {"--data is required"}},
     {"eval --weights F --data synthetic --split train",
      2,
      {"--split takes valid or test, not 'train'"}},
@@ -79,33 +83,36 @@ static const struct Fault {
      {"--hidden is not an option of plstm eval"}},
     {"eval --weights F,G,F --data synthetic",
      2,
-     {"--weights takes each file once", "F is there twice"}},
+     {"--weights takes each file once", "F is given twice"}},
     {"eval --weights F --weights F --data synthetic", 2, {"--weights takes each file once"}},
     {"translate --weights F,F", 2, {"--weights takes each file once"}},
-    {"ensemble t.npy u.npy t.npy", 2, {"ensemble takes each file once", "t.npy is there twice"}},
-    {"sample", 2, {"--weights takes"}},
+    {"ensemble t.npy u.npy t.npy", 2, {"ensemble takes each file once", "t.npy is given twice"}},
+    {"sample", 2, {"--weights is required"}},
     {"sample --weights no-such-file", 3, {"no-such-file"}},
     {"sample --weights F --temperature -1", 2, {"--temperature takes"}},
     {"sample --weights F --top-k 0", 2, {"--top-k takes a whole number from 1"}},
-    {"dump", 2, {"--what takes masks, grads or init"}},
+    {"dump", 2, {"--what is required; it takes masks, grads or init"}},
     {"dump --what weights", 2, {"--what takes", "'weights'"}},
-    {"dump --what masks", 2, {"--out takes"}},
-    {"dump --what grads --out F", 2, {"--data takes"}},
+    {"dump --what masks", 2, {"--out is required"}},
+    {"dump --what grads --out F", 2, {"--data is required"}},
     {"dump --what masks --out no-such-folder/F", 3, {"--out no-such-folder/F"}},
     {"dump --what init --data synthetic --init-weights F --out G",
      2,
      {"--init-weights", "--what grads"}},
-    {"info", 2, {"plstm info takes F"}},
+    {"info", 2, {"F is missing: plstm info takes a safetensors file"}},
+    {"info -", 2, {"plstm info takes a safetensors file, not '-'"}},
     {"info no-such-file", 3, {"no-such-file"}},
-    {"data", 2, {"plstm data takes DIR"}},
+    {"data", 2, {"DIR is missing: plstm data takes a folder"}},
     {"data no-such-folder", 3, {"no-such-folder"}},
     {"data a b", 2, {"'b'"}},
     {"plan --device K80", 2, {"--device takes K20, K40,", "all, not 'K80'"}},
+    {"plan --device=", 2, {"--device takes K20, K40, V100,", "B200 or all, not ''"}},
     {"plan --kernel fast", 2, {"--kernel takes auto", "cublas, l2, smem, reg", "'fast'"}},
     {"plan --plan block=3", 2, {"--plan: ", "blocks=4,replicas=2", "'block=3'"}},
     {"plan --preset demo", 2, {"--preset takes small, medium, large or all, not 'demo'"}},
     {"plan --hidden 0", 2, {"--hidden takes a whole number from 1"}},
-    {"plan --constants no-such-file", 3, {"no-such-file"}},
+    {"plan --constants no-such-file", 3, {"plstm: no-such-file cannot be opened: No such file"}},
+    {"plan --constants Makefile", 3, {"Makefile is not JSON: ", "(line 1)"}},
     {"plan --json=1", 2, {"--json takes no value"}},
     {"variants reg", 2, {"'reg'"}},
 };
@@ -219,7 +226,7 @@ static void a_best_that_is_not_saved(void **state)
     const char *best = in_folder("never.best");
     Run run = plstm(line, 3, best);
     assert_int_equal(run.code, 0);
-    assert_contains(run.err, "never.best is not written: the run ends before an epoch does");
+    assert_contains(run.err, "never.best is not written: the run ends before the first epoch does");
     assert_int_not_equal(access(best, F_OK), 0);
     run_free(&run);
     run = plstm(line, 9, best);
@@ -761,7 +768,7 @@ static void resume_knows_its_corpus(void **state)
 
     Run run = plstm("train --resume %s", path);
     assert_int_equal(run.code, 2);
-    assert_contains(run.err, "--data takes");
+    assert_contains(run.err, "--data is required");
     run_free(&run);
     const char *const wrong[] = {in_folder("other"), in_folder("renamed"), "synthetic"};
     for (int i = 0; i < 3; i++) {

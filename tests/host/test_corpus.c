@@ -281,7 +281,7 @@ static void given_vocabulary_decides_the_ids(void **state)
     (void)state;
     Vocab v;
     Error e = {0};
-    assert_int_equal(vocab_decode(&v, "<eos> b <unk> a", &e), EXIT_DONE);
+    assert_int_equal(vocab_parse(&v, "<eos> b <unk> a", &e), EXIT_DONE);
     put_splits("a b new\n", "new a\n", "b <unk>\n");
     Corpus c;
     assert_int_equal(corpus_load(&c, folder, &v, &e), EXIT_DONE);
@@ -294,7 +294,7 @@ static void given_vocabulary_decides_the_ids(void **state)
     corpus_free(&c);
     vocab_free(&v);
 
-    assert_int_equal(vocab_decode(&v, "<eos> b a", &e), EXIT_DONE);
+    assert_int_equal(vocab_parse(&v, "<eos> b a", &e), EXIT_DONE);
     assert_refused(&v, "train.txt", "'new'", "<unk>");
     put_splits("a b\n", "a\n", "b\n");
     assert_int_equal(corpus_load(&c, folder, &v, &e), EXIT_DONE);
@@ -316,7 +316,7 @@ static void builtin_corpus_under_another_vocabulary(void **state)
     corpus_free(&c);
 
     Vocab v;
-    assert_int_equal(vocab_decode(&v, "<unk> ) w07", &e), EXIT_DONE);
+    assert_int_equal(vocab_parse(&v, "<unk> ) w07", &e), EXIT_DONE);
     assert_int_equal(corpus_load(&c, "synthetic", &v, &e), EXIT_DONE);
     assert_false(c.synthetic); /* its known distribution is over other ids */
     assert_null(c.known_as);
@@ -332,7 +332,7 @@ static void builtin_corpus_under_another_vocabulary(void **state)
     corpus_free(&c);
     vocab_free(&v);
 
-    assert_int_equal(vocab_decode(&v, "a b", &e), EXIT_DONE);
+    assert_int_equal(vocab_parse(&v, "a b", &e), EXIT_DONE);
     assert_int_equal(corpus_load(&c, "synthetic", &v, &e), EXIT_BAD_DATA);
     assert_non_null(strstr(e.text, "<unk>"));
     vocab_free(&v);
@@ -623,7 +623,7 @@ static void many_types_are_all_found(void **state)
     for (int i = 0; i < TYPES; i++) at += sprintf(at, "%s%d", i ? " " : "", i * 7);
     Vocab v, copy;
     Error e = {0};
-    assert_int_equal(vocab_decode(&v, text, &e), EXIT_DONE);
+    assert_int_equal(vocab_parse(&v, text, &e), EXIT_DONE);
     assert_int_equal(vocab_copy(&copy, &v), 0);
     char *again = vocab_encode(&v);
     assert_string_equal(again, text);
@@ -685,7 +685,7 @@ static void text_form_escapes_what_is_no_text(void **state)
 
     Vocab back;
     Error e = {0};
-    assert_int_equal(vocab_decode(&back, text, &e), EXIT_DONE);
+    assert_int_equal(vocab_parse(&back, text, &e), EXIT_DONE);
     assert_int_equal(back.V, CASES);
     assert_memory_equal(back.offset, c.vocab.offset, (CASES + 1) * sizeof *back.offset);
     assert_memory_equal(back.bytes, c.vocab.bytes, (size_t)back.offset[CASES]);
@@ -709,7 +709,7 @@ static void bad_text_forms_are_refused(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         Vocab v;
         Error e = {0};
-        assert_int_equal(vocab_decode(&v, cases[i].text, &e), EXIT_BAD_DATA);
+        assert_int_equal(vocab_parse(&v, cases[i].text, &e), EXIT_BAD_DATA);
         if (!strstr(e.text, cases[i].says)) fail_msg("'%s' is not in: %s", cases[i].says, e.text);
         assert_null(v.bytes);
     }

@@ -264,15 +264,15 @@ static void refusals(void **state)
         refused(3, line, phrase[i]);
     }
     assert_int_equal(token_log_probs_write(b, &text_a, positive, 2, &e), 0);
-    refused(3, b, "logarithm of no probability");
+    refused(3, b, "not the logarithm of a probability");
     assert_int_equal(token_log_probs_write(b, &text_a, none, 2, &e), 0);
-    refused(3, b, "logarithm of no probability");
+    refused(3, b, "not the logarithm of a probability");
     file_write(b, "not an array");
     refused(3, b, "not an array");
     refused(3, in_folder("none.npy"), "cannot be opened");
     refused(2, "", "F.npy");
     snprintf(line, sizeof line, "%s --log-json %s", a, a);
-    refused(2, line, "two files");
+    refused(2, line, "must be different files");
     file_write(b, "a text that somebody needs");
     snprintf(line, sizeof line, "%s --svg %s", a, b);
     refused(3, line, "--force");

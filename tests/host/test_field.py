@@ -279,7 +279,7 @@ def test_a_model_that_does_not_fit_is_refused():
                       "dump --what grads --hidden 4000 --data synthetic --threads 1 --batch 1 --seq 1 --out g.st",
                       "dump --what masks --hidden 65536 --batch 1024 --seq 1024 --out g.st",
                       "dump --what init --hidden 8000 --data synthetic --out g.st"):
-            f.refused(4, ["of memory", "are left to this process"], words, preexec_fn=limit)
+            f.refused(4, ["of memory", "to this process"], words, preexec_fn=limit)
         # A sparse checkpoint of zeros, 288 MiB: it fits when it is mapped once, and not twice.
         f.train("--save small.st")
         H, metadata = 3000, read(f("small.st"))[1] | {"hidden": "3000"}
@@ -293,7 +293,7 @@ def test_a_model_that_does_not_fit_is_refused():
         f.put("big.st", struct.pack("<Q", len(text)) + text)
         os.truncate(f("big.st"), 8 + len(text) + at)
         for words in ("eval --weights big.st --data data --threads 1 --quiet", "sample --weights big.st --threads 1 --quiet"):
-            f.refused(4, ["of memory", "are left to this process"], words, preexec_fn=limit)
+            f.refused(4, ["of memory", "to this process"], words, preexec_fn=limit)
 
 
 # ---- 5: input that the program must guess ----
@@ -345,7 +345,7 @@ def test_only_needed_files_are_demanded():
         f.refused(3, "no valid text", "train", S, "--data train-only")
         f.refused(3, "no train text", "data test-only")
         out = f.ok("data train-only").out
-        assert "not there" in out and "none: a split is missing" in out, out
+        assert "missing" in out and "none: a split is missing" in out, out
 
         f.ok("train", S, "--data train-only --eval none --save part.st --log-json log --max-steps 2")
         run = json.loads(f.bytes("log").splitlines()[0])
@@ -369,6 +369,7 @@ def test_final_eos_through_a_run():
         f.train("--save b.st --max-steps 2")
         assert f.bytes("a.st") == f.bytes("b.st")  # the same ids
         f.refused(2, ["is not the corpus", "--final-eos"], "train --resume a.st --data open --threads 1 --quiet")
+        f.refused(2, "--final-eos has no effect with --resume a.st", "train --resume a.st --data data --final-eos --threads 1 --quiet")
         f.ok("train --resume a.st --data open --final-eos --threads 1 --quiet")
         scored = [f.ok(f"eval --weights a.st --data {data} --threads 1 --quiet").out for data in ("open --final-eos", "data", "open")]
         assert scored[0].replace("open", "data") == scored[1] and scored[2].replace("open", "data") != scored[1], scored
@@ -492,7 +493,7 @@ def test_other_precisions_are_converted():
         write(f("b.st"), tensors | {"decoder.bias": Tensor("F64", (5,), array.array("d", [0, 1e300, 0, 0, 0]).tobytes())}, None)
         f.refused(3, ["decoder.bias", "element 1 is infinite in float32"], "train", S, "--data data --init-weights b.st")
         write(f("b.st"), tensors | {"decoder.bias": Tensor("I32", (5,), bytes(20))}, None)
-        f.refused(3, ["decoder.bias", "found I32 (5), wanted F32 (5) or F64, F16, BF16"], "train", S, "--data data --init-weights b.st")
+        f.refused(3, ["decoder.bias", "found I32 (5), expected F32 (5) or F64, F16, BF16"], "train", S, "--data data --init-weights b.st")
 
 
 def test_tied_prefixed_and_sharded_files():
@@ -523,10 +524,10 @@ def test_tied_prefixed_and_sharded_files():
         f.put("shards/model.safetensors.index.json", json.dumps(index).encode())
         start("shards/model.safetensors.index.json")
         assert same_weights(f("a.st"), f("out.st"))
-        f.refused(3, ["index.json", "JSON", "--init-weights takes the index"], "info shards/model.safetensors.index.json")
+        f.refused(3, ["index.json", "JSON", "only --init-weights reads JSON"], "info shards/model.safetensors.index.json")
         os.remove(f("shards", list(parts)[1]))
         f.refused(3, list(parts)[1], "train", S, "--data data --init-weights shards/model.safetensors.index.json")
-        for bad, why in ((b'{"weight_map": {}}', "weight_map"), (b'{"a": [', "not JSON"), (b'{"weight_map": {"x": "../a.st"}}', "no file beside it"),
+        for bad, why in ((b'{"weight_map": {}}', "weight_map"), (b'{"a": [', "not JSON"), (b'{"weight_map": {"x": "../a.st"}}', "no such file beside it"),
                          (b'{"weight_map": {"x": 3}}', "no file's name")):
             f.put("i.json", bad)
             f.refused(3, ["i.json", why], "train", S, "--data data --init-weights i.json")
@@ -555,7 +556,7 @@ def test_a_vocabulary_of_all_three_files():
         tensors, metadata = weights_of(f("all.st")), read(f("all.st"))[1]
         assert tensors["encoder.weight"].shape == (7, 4) and metadata["vocab"] == " ".join(words), metadata
         write(f("torch.st"), tensors, None)
-        f.refused(3, ["encoder.weight: found F32 (7, 4), wanted F32 (6, 4)", "--vocab"], "train", S, "--data data --init-weights torch.st")
+        f.refused(3, ["encoder.weight: found F32 (7, 4), expected F32 (6, 4)", "--vocab"], "train", S, "--data data --init-weights torch.st")
         f.ok("train", S, "--data data --vocab words.txt --init-weights torch.st --max-steps 0 --save again.st")
         assert same_weights(f("all.st"), f("again.st"))
         # The checkpoint contains the vocabulary, so no other command needs the file.
@@ -582,7 +583,7 @@ def test_a_vocabulary_over_the_headers_limit():
             line = words if not eval_all else [*words[:-4], *eval_all, *words[-2:]]
             if eval_all:
                 f.texts("data", valid=b"a b a b a\n" * 3)
-            f.refused(3, ["x.st could not be written", "100000000"], line, option, "x.st --log-json log")
+            f.refused(3, ["x.st cannot be written", "100000000"], line, option, "x.st --log-json log")
             assert not os.path.exists(f("log"))  # before the run began
         f.ok(words, "--max-steps 1")
 
@@ -634,7 +635,7 @@ def test_an_option_given_twice_is_refused():
 def test_hints():
     with Folder() as f:
         for option, hint in (("--dropout 0.5", "--keep"), ("--dropout=0.5", "--keep"), ("--nhid 5", "--hidden"), ("--bptt 5", "--seq"),
-                             ("--log_json x", "it is written --log-json"), ("--save_every=3", "it is written --save-every"), ("--cuda", "--backend cuda"),
+                             ("--log_json x", "write --log-json"), ("--save_every=3", "write --save-every"), ("--cuda", "--backend cuda"),
                              ("--dropout-site all", "--dropout-sites"), ("--batch_size 3", "--batch")):
             f.refused(2, [option.split("=")[0].split()[0] + " is not an option", hint], "train", option)
         for line in ("train --data data --save -", "train --data data --log-json -", "train --resume -", "dump --what masks --out -",
@@ -661,7 +662,7 @@ def test_another_thread_count_is_noted():
         one = f.ok("train --resume a.st --data data --threads 1 --max-steps 2 --log-json log --save a.st")
         assert "thread" not in one.err, one
         two = f.ok("train --resume a.st --data data --threads 2 --max-steps 3 --log-json log --save a.st")
-        assert "the log's run had 1 thread and goes on with 2" in two.err, two
+        assert "the log's run had 1 thread and continues with 2" in two.err, two
         assert not f.ok("train --resume a.st --data data --threads 1 --max-steps 4 --log-json log --quiet").err
 
 
@@ -701,7 +702,7 @@ FIELD = [  # arguments; exit status; text in standard output or, after a failure
     (f"train {S_CASE} --data base --init-weights iw_tied.safetensors", 0, ["test perplexity"]),
     (f"train {S_CASE} --data base --init-weights model.pt", 3, ["torch.save", "save_file"]),
     ("train --epochs 0 --hidden 32 --layers 2 --batch 20 --seq 5 --data unseen --init-weights torch_unseen.safetensors --threads 1", 3,
-     ["(6, 32), wanted F32 (5, 32)", "--vocab"]),
+     ["(6, 32), expected F32 (5, 32)", "--vocab"]),
 ]
 
 

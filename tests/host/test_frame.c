@@ -76,11 +76,11 @@ static void weights_of_another_task(void **state)
     Run run = plstm("train --data synthetic --hidden 10 --max-steps 1 --init-weights %s",
                     in_folder("toy.st"));
     assert_int_equal(run.code, EXIT_BAD_DATA);
-    assert_contains(run.err, "is of task toy, and this run is of task lm");
+    assert_contains(run.err, "is of task toy, but this run is of task lm");
     run_free(&run);
     run = plstm("eval --data synthetic --weights %s", in_folder("toy.st"));
     assert_int_equal(run.code, EXIT_BAD_DATA);
-    assert_contains(run.err, "was trained for task 'toy', which this plstm does not have");
+    assert_contains(run.err, "was trained for task 'toy', which this plstm does not know");
     run_free(&run);
     run = plstm("train --resume %s --data synthetic", in_folder("toy.st"));
     assert_int_equal(run.code, EXIT_BAD_DATA);

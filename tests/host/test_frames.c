@@ -403,6 +403,14 @@ static void logarithms(void **state)
                  at("data/valid"), at("data/valid/feats.ark"));
     plstm_expect(2, "train" SHAPE TINY " --data %s --max-steps 0 --save %s --force", at("data"),
                  at("data/phones")); /* this is an input too */
+    /* An archive does not overwrite a script, since Kaldi would then read it as the script. */
+    file_write(at("data/valid/feats.scp"), "valid-0 feats.ark:8\n");
+    plstm_expect(2, "posteriors --weights %s --features %s --out %s --force" TINY, at("one.st"),
+                 at("data/valid/feats.ark"), at("data/valid/feats.scp"));
+    char *script = file_read(at("data/valid/feats.scp"), NULL);
+    assert_string_equal(script, "valid-0 feats.ark:8\n");
+    free(script);
+    assert_int_equal(unlink(at("data/valid/feats.scp")), 0);
     size_t n, left;
     char line[64], *before = file_read(at("p.ark"), &n);
     snprintf(line, sizeof line, "first p.ark:%d\n", (int)strcspn(before, " ") + 1);
@@ -443,18 +451,18 @@ static void bad_data(void **state)
     (void)state;
     assert_fault("valid/labels", "valid-1 0 1 2 3\nvalid-0 1 1\n",
                  "valid-0 has 2 labels and 8 frames");
-    assert_fault("valid/labels", "valid-1 0 1 2 4\n", "label 4, and the largest of training is 3");
+    assert_fault("valid/labels", "valid-1 0 1 2 4\n", "label 4, but the largest of training is 3");
     assert_fault("valid/labels", "valid-1 0 1 2 -4\n", "'-4' for label 4");
     assert_fault("valid/labels", "valid-1 0 1 2 3\nvalid-1 0 1 2 3\n",
-                 "line 2 has utterance valid-1 again");
+                 "line 2 repeats utterance valid-1");
     assert_fault("valid/labels", "else 0\n",
-                 "have no utterance together (3 without labels, 1 without features");
+                 "have no utterance in common (3 without labels, 1 without features");
     assert_fault("train/feats.ark", "a [ 1 2 3 ]\na [ 1 2 3 ]\n", "has utterance a twice");
     assert_fault("train/feats.ark", "train-2 [ 1 2 nan ]\n",
                  "utterance train-2: dimension 3 of frame 1 is not a number");
     assert_fault("train/feats.ark", "train-2 [ 1 2 3", "utterance train-2, is cut short");
     assert_fault("valid/feats.ark", "valid-1 [ 1 2\n3 4\n5 6\n7 8 ]\n",
-                 "valid-1 has 2 features a frame, and those before it have 3");
+                 "valid-1 has 2 features per frame, but those before it have 3");
     assert_fault("phones", "a 0\nb 0\n", "line 2 names label 0 again");
     assert_fault("phones", "a zero\n", "not 'name id'");
     put_folder("bad");
@@ -479,12 +487,12 @@ static void what_does_not_fit(void **state)
     file_write(at("wide/test/feats.ark"), "test-0 [ 1 2\n 3 4 ]\n");
     Run run = plstm("eval --weights %s --data %s" TINY, at("one.st"), at("wide"));
     assert_int_equal(run.code, 3);
-    assert_contains(run.err, "test-0 has 2 features a frame, and the model reads 3");
+    assert_contains(run.err, "test-0 has 2 features per frame, but the model reads 3");
     run_free(&run);
     run = plstm("posteriors --weights %s --features %s --out %s" TINY, at("one.st"),
                 at("wide/test"), at("never.ark"));
     assert_int_equal(run.code, 3);
-    assert_contains(run.err, "test-0 has 2 features a frame, and the model reads 3");
+    assert_contains(run.err, "test-0 has 2 features per frame, but the model reads 3");
     run_free(&run);
     assert_true(!file_exists(at("never.ark")) && !file_exists(at("never.ark.tmp")));
     run = plstm("eval --weights %s --data synthetic" TINY, at("one.st"));

@@ -222,9 +222,9 @@ static void matrices_refused(void **state)
                {"[ 1 2\n3 ]", "lengths"},
                {"[ 1 x ]", "row 1"},
                {"[ 1 2\n1 0x10 ]", "row 2"},
-               {"[ 1--2 ]", "no number"},
-               {"[ 1 nanx ]", "no number"},
-               {"[ [ 1 ] ]", "no number"}};
+               {"[ 1--2 ]", "not a number"},
+               {"[ 1 nanx ]", "not a number"},
+               {"[ [ 1 ] ]", "not a number"}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_refused(bad[i].text, strlen(bad[i].text), bad[i].phrase);
     /* Every binary matrix truncated at every byte. */
@@ -245,13 +245,13 @@ static void matrices_refused(void **state)
     put_head(&w, "FV ", 4, 4), put(&w, data, 64);
     assert_refused(w.at, w.n, "'FV'");
     w.n = 0, put_head(&w, "FM ", -1, 4), put(&w, data, 64);
-    assert_refused(w.at, w.n, "size that is none");
+    assert_refused(w.at, w.n, "invalid size");
     w.n = 0, put_head(&w, "FM ", 0, 4);
     assert_refused(w.at, w.n, "0 rows of 4");
     w.n = 0, put_head(&w, "FM ", INT32_MAX, INT32_MAX), put(&w, data, 64);
     assert_refused(w.at, w.n, "cut short");
     w.n = 0, put_compressed(&w, "CM ", 0, 1, 2, -2);
-    assert_refused(w.at, w.n, "size that is none");
+    assert_refused(w.at, w.n, "invalid size");
     w.n = 0, put_compressed(&w, "CM ", 0, 1, INT32_MAX, INT32_MAX), put(&w, data, 64);
     assert_refused(w.at, w.n, "cut short");
 }
@@ -283,7 +283,7 @@ static void archives(void **state)
     assert_null(entry.name);
     at = 0;
     assert_int_equal(kaldi_archive_next("\1\2\3", 3, &at, "a.ark", &entry, &e), EXIT_BAD_DATA);
-    assert_contains(e.text, "a.ark is no archive of Kaldi");
+    assert_contains(e.text, "a.ark is not an archive of Kaldi");
     at = 0;
     assert_int_equal(kaldi_archive_next("name", 4, &at, "a.ark", &entry, &e), EXIT_BAD_DATA);
     assert_contains(e.text, "a.ark, utterance name, is cut short");
@@ -312,14 +312,14 @@ static void scripts(void **state)
                 {"u a:000000000000000000000000017", "a", 17}};
     static const struct {
         const char *line, *phrase;
-    } bad[] = {{"u\n", "gives no file"},
+    } bad[] = {{"u\n", "names no file"},
                {"\n", "does not begin with a name"},
                {"u gunzip -c a.gz |\n", "command"},
                {"u | cat\n", "command"},
                {"u -\n", "standard input"},
                {"u a.ark:5[0:3]\n", "part of a matrix"},
-               {"u :5\n", "gives no file"},
-               {"u a:18446744073709551616\n", "no file reaches"}};
+               {"u :5\n", "names no file"},
+               {"u a:18446744073709551616\n", "larger than any file"}};
     KaldiPlace place;
     Error e;
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {

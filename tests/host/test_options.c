@@ -170,7 +170,7 @@ static void every_bad_value_is_told(void **state)
         if (info->type == TYPE_FLAG) continue;
         char separate[64], said[256];
         snprintf(separate, sizeof separate, "--%s", info->name);
-        snprintf(said, sizeof said, "--%s takes %s, and nothing follows it", info->name,
+        snprintf(said, sizeof said, "--%s takes %s, but no value follows it", info->name,
                  info->takes);
         Error e;
         assert_int_equal(TOLD(&train, &e, separate), EXIT_USAGE);
@@ -231,7 +231,7 @@ static void flags_take_no_value(void **state)
     Error e;
     CommandLine line;
     assert_int_equal(TOLD(&train, &e, "--quiet=yes"), EXIT_USAGE);
-    assert_says(&e, "--quiet takes no value, not 'yes'");
+    assert_says(&e, "--quiet takes no value, but 'yes' is given");
     assert_int_equal(TOLD(&train, &e, "--force=1"), EXIT_USAGE);
     assert_int_equal(PARSE(&line, &train, &e, "--quiet"), EXIT_DONE);
     assert_true(line.quiet && !line.notes && !line.settings.force);
@@ -262,7 +262,7 @@ static void a_second_one_is_refused(void **state)
     assert_string_equal(files->path[2], "c");
     command_line_free(&line);
     assert_int_equal(TOLD(&lists, &e, "--quiet"), EXIT_USAGE);
-    assert_says(&e, "--weights takes files, and is missing");
+    assert_says(&e, "--weights is required; it takes files");
 }
 
 static void an_option_beats_the_preset(void **state)
@@ -308,15 +308,18 @@ static void operands(void **state)
     (void)state;
     Error e;
     CommandLine line;
-    const Command data = {.name = "data", .operand = "DIR"},
-                  files = {.name = "ensemble", .operand = "F...", .operands = true};
+    const Command data = {.name = "data", .operand = "DIR", .operand_takes = "a folder"},
+                  files = {.name = "ensemble",
+                           .operand = "F...",
+                           .operand_takes = "files",
+                           .operands = true};
     assert_int_equal(PARSE(&line, &data, &e, "--quiet", "folder"), EXIT_DONE);
     assert_string_equal(line.operands.path[0], "folder");
     command_line_free(&line);
     assert_int_equal(TOLD(&data, &e, "--quiet"), EXIT_USAGE);
-    assert_says(&e, "plstm data takes DIR, which is missing");
+    assert_says(&e, "DIR is missing: plstm data takes a folder");
     assert_int_equal(TOLD(&data, &e, "a", "b"), EXIT_USAGE);
-    assert_says(&e, "'b' is one more");
+    assert_says(&e, "unexpected argument 'b': plstm data takes one argument, DIR");
     assert_int_equal(PARSE(&line, &data, &e, "--", "--odd"), EXIT_DONE);
     assert_string_equal(line.operands.path[0], "--odd");
     command_line_free(&line);
@@ -324,7 +327,9 @@ static void operands(void **state)
     assert_int_equal(line.operands.n, 2);
     command_line_free(&line);
     assert_int_equal(TOLD(&files, &e, "a", "-"), EXIT_USAGE);
-    assert_says(&e, "plstm ensemble takes F..., not '-'");
+    assert_says(&e, "plstm ensemble takes files, not '-'");
+    assert_int_equal(TOLD(&data, &e, ""), EXIT_USAGE);
+    assert_says(&e, "plstm data takes a folder, not ''");
 }
 
 typedef struct Own {

@@ -333,7 +333,7 @@ static void languages_are_two_endings(void **state)
     o.language[1] = "en";
     assert_refused(EXIT_USAGE, &o, "--source", "--target", "en");
     o.language[1] = NULL;
-    assert_refused(EXIT_USAGE, &o, "--target", "missing");
+    assert_refused(EXIT_USAGE, &o, "--target", "is required");
     o.language[1] = "x/y";
     assert_refused(EXIT_USAGE, &o, "--target", "x/y");
     o.language[1] = "";

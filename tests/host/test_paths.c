@@ -70,7 +70,7 @@ static bool kept(int site, DropoutSites sites, int64_t t, int64_t u)
 {
     if (sites == SITES_NONE) return true;
     MaskKey key = mask_key(SEED, STEP, sites == SITES_ALL ? 2 * L + 1 : L + 1, site, KEEP);
-    return mask_quad(&key, t, H, u & ~(int64_t)3) >> (u & 3) & 1;
+    return mask_nibble(&key, t, H, u & ~(int64_t)3) >> (u & 3) & 1;
 }
 
 /* Counts the paths that no mask cuts from unit u of the word at step s to the prediction at the

@@ -74,8 +74,8 @@ static void spec_mask(void **state)
     assert_int_equal(mask_pitch(9), 12);
     for (int t = 0; t < 2; t++)
         for (int u = 0; u < 9; u++) {
-            unsigned quad = mask_quad(&key, t, 9, u & ~3);
-            assert_int_equal(quad >> (u & 3) & 1, kept[t][u] - '0');
+            unsigned bits = mask_nibble(&key, t, 9, u & ~3);
+            assert_int_equal(bits >> (u & 3) & 1, kept[t][u] - '0');
         }
 }
 
@@ -84,7 +84,7 @@ static void keep_one_keeps_all(void **state)
     (void)state;
     MaskKey key = mask_key(7, 3, 3, 2, 1.0);
     for (int64_t row = 0; row < 2000; row++)
-        assert_int_equal(mask_quad(&key, row, 64, 4 * (row % 16)), 15);
+        assert_int_equal(mask_nibble(&key, row, 64, 4 * (row % 16)), 15);
     assert_true(key.scale == 1.0f);
 }
 
@@ -104,13 +104,13 @@ static void kept_share(void **state)
         int kept = 0, same[5] = {0};
         for (int64_t row = 0; row < ROWS; row++)
             for (int64_t u = 0; u < H; u++) {
-                int bit = mask_quad(&key, row, H, u & ~3) >> (u & 3) & 1;
+                int bit = mask_nibble(&key, row, H, u & ~3) >> (u & 3) & 1;
                 kept += bit;
                 for (int j = 0; j < 3; j++)
-                    same[j] += bit == (int)(mask_quad(&others[j], row, H, u & ~3) >> (u & 3) & 1);
+                    same[j] += bit == (int)(mask_nibble(&others[j], row, H, u & ~3) >> (u & 3) & 1);
                 int64_t next = (u + 1) % H;
-                same[3] += bit == (int)(mask_quad(&key, row, H, next & ~3) >> (next & 3) & 1);
-                same[4] += bit == (int)(mask_quad(&key, row + 1, H, u & ~3) >> (u & 3) & 1);
+                same[3] += bit == (int)(mask_nibble(&key, row, H, next & ~3) >> (next & 3) & 1);
+                same[4] += bit == (int)(mask_nibble(&key, row + 1, H, u & ~3) >> (u & 3) & 1);
             }
         assert_true(fabs(kept - N * keep) < 5 * sqrt(N * keep * (1 - keep)));
         for (int j = 0; j < 5; j++)

@@ -1,5 +1,6 @@
 /* Tests the output of plstm plan and plstm variants, line by line, on any machine. */
 #include "kernels/plan.h"
+#include "kernels/variants.h"
 #include "tests/support/program.h"
 
 #include <jansson.h>
@@ -117,10 +118,10 @@ static void a_refusal_is_a_line_and_a_code(void **state)
     Run run = plstm("plan --device K20 --preset small --kernel reg --plan blocks=14 --json");
     assert_int_equal(run.code, 4);
     assert_one_line(run.err);
-    assert_contains(run.err, "nothing of what was asked for has a plan");
+    assert_contains(run.err, "none of the requested variants has a plan");
     char *at = run.out;
     json_t *o = line_next(&at);
-    assert_contains(text_of(o, "refused"), "takes 14 at the same time, and the device holds 13");
+    assert_contains(text_of(o, "refused"), "needs 14 co-resident blocks; the device holds 13");
     assert_null(json_object_get(o, "model_us_per_step"));
     json_decref(o);
     run_free(&run);
@@ -128,7 +129,7 @@ static void a_refusal_is_a_line_and_a_code(void **state)
     assert_int_equal(run.code, 0); /* cublas needs none */
     assert_contains(run.out,
                     "reg      forward  reg forward with H 200 and B 20 has no plan on K20 with "
-                    "blocks=14: blocks run out");
+                    "blocks=14: it needs 14 co-resident blocks");
     run_free(&run);
 }
 
@@ -141,8 +142,8 @@ static void tables_are_for_people(void **state)
     assert_int_equal(run.code, 0);
     assert_contains(
         run.out,
-        "K20 (profile), sm_35, 13 SMs; small: H 200, B 20, T 20; constants of the literature\n");
-    assert_contains(run.out, "us a step");
+        "K20 (profile), sm_35, 13 SMs; small: H 200, B 20, T 20; constants from the literature\n");
+    assert_contains(run.out, "us/step");
     assert_contains(run.out, "\nreg      forward         1     13     256       255   32144      "
                              "100.0       0.0            0 ");
     assert_contains(run.out, "\nauto     ");
@@ -168,6 +169,14 @@ static void tables_are_for_people(void **state)
     assert_contains(run.out, "\ncublas ");
     assert_contains(run.out, "\nreg ");
     assert_contains(run.out, "the control that isolates residency");
+    for (int i = 0; lstm_footprints[i]; i++) { /* GPUs by the footprint's min_sm */
+        char name[32], gpus[32];
+        snprintf(name, sizeof name, "\n%s ", lstm_footprints[i]->name);
+        snprintf(gpus, sizeof gpus, " sm_%d and up ", lstm_footprints[i]->min_sm);
+        const char *at = strstr(run.out, name), *found = at ? strstr(at, " sm_") : NULL;
+        assert_non_null(found);
+        assert_memory_equal(found, gpus, strlen(gpus));
+    }
     run_free(&run);
 }
 
@@ -179,7 +188,7 @@ static void constants_come_from_a_file(void **state)
                      "\"unit\": \"us\"}}}");
     Run run = plstm("plan --device H200 --preset small --constants %s", path);
     assert_int_equal(run.code, 0);
-    assert_contains(run.out, "; constants of the literature, 1 of them measured\n");
+    assert_contains(run.out, "; constants from the literature, 1 of them measured\n");
     assert_contains(run.out, "auto     cublas forward");
     run_free(&run);
 }

@@ -34,11 +34,11 @@ static bool leaves_registers(const LstmFootprint *f, int backward)
     return true;
 }
 
-static PlanConstants constants_of(const char *device)
+static CostConstants constants_of(const char *device)
 {
-    PlanConstants c;
+    CostConstants c;
     Error e;
-    if (plan_constants(device_profile(device), NULL, &c, &e)) fail_msg("%s", e.text);
+    if (cost_constants(device_profile(device), NULL, &c, &e)) fail_msg("%s", e.text);
     return c;
 }
 
@@ -48,7 +48,7 @@ static LstmPlan planned(const char *device, const char *name, int backward, int6
     LstmPlan p;
     PlanOverride o;
     Error e;
-    PlanConstants c = constants_of(device);
+    CostConstants c = constants_of(device);
     LstmShape shape = {35, B, H, PRECISION_F32};
     if (plan_override_parse(force, &o, &e) ||
         lstm_plan(device_profile(device), &shape, variant(name), backward, &o, &c, &p, &e) ||
@@ -206,7 +206,7 @@ static void assert_covers(const LstmPlan *p, const LstmShape *shape)
 }
 
 /* Returns 1 if there is a plan, which it checks, and 0 if there is a sentence. */
-static int checked(const DeviceFacts *d, const PlanConstants *c, const LstmFootprint *f,
+static int checked(const DeviceFacts *d, const CostConstants *c, const LstmFootprint *f,
                    int backward, int64_t H, int64_t B, const char *force)
 {
     LstmShape shape = {35, B, H, PRECISION_F32};
@@ -224,8 +224,8 @@ static int checked(const DeviceFacts *d, const PlanConstants *c, const LstmFootp
     assert_whole(&p, &shape, f, d);
     if (H <= 72 && B <= 24) assert_covers(&p, &shape);
     if (plan_check(&p, d, &shape, f, &e)) fail_msg("%s", e.text);
-    PlanTime t = plan_predict(c, d, &shape, &p);
-    PlanBytes y = plan_bytes(&p, &shape);
+    CostTime t = plan_predict(c, d, &shape, &p);
+    CostBytes y = plan_bytes(&p, &shape);
     double sum = t.hop + t.ingest + t.multiply + t.sums + t.cell + t.syncs;
     assert_true(t.step > 0 && t.launch > 0 && t.ingest >= 0 && sum < t.step * 1.000001 &&
                 sum > t.step * 0.999999);
@@ -242,7 +242,7 @@ static void every_plan_is_whole(void **state)
     static const char *const devices[] = {"K20", "V100", "H200"};
     int plans = 0, cases = 0;
     for (int d = 0; d < 3; d++) {
-        PlanConstants c = constants_of(devices[d]);
+        CostConstants c = constants_of(devices[d]);
         for (int i = 0; lstm_footprints[i]; i++)
             for (int n = 0; n < 8 * 4 * 2; n++) {
                 if (!in_vectors(lstm_footprints[i])) continue;
@@ -264,7 +264,7 @@ static void l2_and_smem_take_any_shape(void **state)
         int64_t H;
     } largest[] = {{"K20", 3000}, {"K40", 3400}, {"V100", 8000}, {"H200", 8000}};
     for (size_t i = 0; i < sizeof largest / sizeof largest[0]; i++) {
-        PlanConstants c = constants_of(largest[i].device);
+        CostConstants c = constants_of(largest[i].device);
         for (int n = 0; n < 8; n++)
             for (int v = 0; lstm_footprints[v]; v++) {
                 static const int64_t Bs[2][2] = {{1, 20}, {333, 4096}};
@@ -299,7 +299,7 @@ static void overrides_give_whole_plans_too(void **state)
     static const char *const devices[] = {"K20", "H200"};
     int plans = 0, cases = 0;
     for (int d = 0; d < 2; d++) {
-        PlanConstants c = constants_of(devices[d]);
+        CostConstants c = constants_of(devices[d]);
         for (int i = 0; lstm_footprints[i]; i++)
             for (int n = 0; n < 14 * 4 * 3 * 2; n++) {
                 if (!in_vectors(lstm_footprints[i])) continue;
@@ -403,7 +403,7 @@ static void tile_plans_are_whole(const LstmFootprint *mma)
         int backward = n >> 1 & 1, forced = n / 8 % 8;
         LstmShape shape = {35, Bs[n / 64 % 4], Hs[n / 256],
                            n & 4 ? PRECISION_BF16 : PRECISION_TF32};
-        PlanConstants c = constants_of(devices[n & 1]);
+        CostConstants c = constants_of(devices[n & 1]);
         PlanOverride o;
         LstmPlan p;
         Error e;
@@ -421,8 +421,8 @@ static void tile_plans_are_whole(const LstmFootprint *mma)
         assert_mma_whole(&p, &shape, mma, d);
         if (shape.H <= 64 && shape.B <= 20) assert_mma_covers(&p, &shape);
         if (plan_check(&p, d, &shape, mma, &e)) fail_msg("%s", e.text);
-        PlanTime t = plan_predict(&c, d, &shape, &p);
-        PlanBytes y = plan_bytes(&p, &shape);
+        CostTime t = plan_predict(&c, d, &shape, &p);
+        CostBytes y = plan_bytes(&p, &shape);
         double sum = t.hop + t.ingest + t.multiply + t.sums + t.cell + t.syncs;
         assert_true(t.step > 0 && t.launch > 0 && sum < t.step * 1.000001 &&
                     sum > t.step * 0.999999);
@@ -456,7 +456,7 @@ static void an_h200_holds_each_model_on_tensor_cores(void **state)
 {
     (void)state;
     static const int64_t Hs[] = {200, 650, 1500};
-    PlanConstants c = constants_of("H200");
+    CostConstants c = constants_of("H200");
     for (int n = 0; n < 3 * 2 * 2; n++) {
         int backward = n & 1;
         LstmShape shape = {35, 20, Hs[n / 4], n & 2 ? PRECISION_BF16 : PRECISION_TF32};
@@ -479,7 +479,7 @@ static void tensor_cores_begin_with_sm_80(void **state)
     static const char *const devices[] = {"K20", "V100", "A100"};
     for (int i = 0; i < 3; i++) {
         const DeviceFacts *d = device_profile(devices[i]);
-        PlanConstants c = constants_of(devices[i]);
+        CostConstants c = constants_of(devices[i]);
         LstmShape shape = {35, 20, 200, PRECISION_BF16};
         PlanChoice choice;
         int older = 0;
@@ -490,7 +490,7 @@ static void tensor_cores_begin_with_sm_80(void **state)
             Error e;
             if (f->min_sm <= 10 * d->major + d->minor) continue;
             older++;
-            snprintf(phrase, sizeof phrase, "begin with sm_%d", f->min_sm);
+            snprintf(phrase, sizeof phrase, "need sm_%d", f->min_sm);
             assert_int_equal(lstm_plan(d, &shape, f, 0, NULL, &c, &p, &e), EXIT_NO_DEVICE);
             if (!strstr(e.text, phrase)) fail_msg("'%s' is not in '%s'", phrase, e.text);
         }
@@ -498,7 +498,7 @@ static void tensor_cores_begin_with_sm_80(void **state)
         plan_choose(d, &shape, NULL, &c, NULL, &choice);
         assert_true(lstm_footprints[choice.pass[0].variant]->min_sm <= 10 * d->major + d->minor);
     }
-    PlanConstants c = constants_of("H200");
+    CostConstants c = constants_of("H200");
     LstmShape shape = {35, 20, 650, PRECISION_F32};
     PlanChoice choice;
     for (int v = 0; lstm_footprints[v]; v++) {
@@ -558,7 +558,7 @@ static void a_k20_holds_the_small_model_in_registers(void **state)
                                                    : "replicas=1,blocks=13"};
         for (int i = 0; i < 2; i++) {
             LstmPlan p = planned("K20", "reg", backward, 200, 20, forces[i]);
-            PlanBytes y = plan_bytes(&p, &shape);
+            CostBytes y = plan_bytes(&p, &shape);
             assert_true(y.kept_registers == 1 && y.streamed == 0 && p.shared == 0);
             assert_true(p.threads <= 256 && p.shared_bytes <= 48 << 10 &&
                         p.replicas * p.blocks >= 10);
@@ -583,7 +583,7 @@ static void an_h200_splits_the_batch_of_the_medium_model(void **state)
 static void assert_refused(const char *device, const char *name, int backward, int64_t H, int64_t B,
                            const char *force, const char *phrase)
 {
-    PlanConstants c = constants_of(device);
+    CostConstants c = constants_of(device);
     LstmShape shape = {35, B, H, PRECISION_F32};
     LstmPlan p, untouched;
     PlanOverride o;
@@ -611,25 +611,26 @@ static void the_first_that_does_not_fit_is_a_sentence(void **state)
         snprintf(force, sizeof force, "shared=%zu,%s", p.shared_bytes, fixed);
         p = planned("H200", "smem", backward, 64, 20, force);
         assert_int_equal(p.shared, 0);
-        snprintf(phrase, sizeof phrase, "at least %zu bytes a block, and there are %zu",
-                 p.shared_bytes, p.shared_bytes - 1);
+        snprintf(phrase, sizeof phrase,
+                 "at least %zu bytes of shared memory per block; a block has %zu", p.shared_bytes,
+                 p.shared_bytes - 1);
         snprintf(force, sizeof force, "shared=%zu,%s", p.shared_bytes - 1, fixed);
         assert_refused("H200", "smem", backward, 64, 20, force, phrase);
-        assert_refused("H200", "smem", backward, 64, 20, force, "shared memory runs out");
+        assert_refused("H200", "smem", backward, 64, 20, force, "bytes of shared memory per block");
     }
     /* A batch whose state fits no block runs in ranges of rows, unless replicas were requested. */
     LstmPlan ranged = planned("K20", "l2", 0, 650, 4000, "");
     assert_true(plan_ranges(&ranged, 4000) > 1);
-    assert_refused("K20", "l2", 0, 650, 4000, "replicas=1", "shared memory runs out");
+    assert_refused("K20", "l2", 0, 650, 4000, "replicas=1", "bytes of shared memory per block");
     assert_refused("K20", "reg", 0, 200, 20, "blocks=14",
-                   "it takes 14 at the same time, and the device holds 13");
-    assert_refused("K20", "reg", 0, 200, 20, "replicas=14", "blocks run out: it takes 14");
-    assert_refused("H200", "reg", 0, 200, 20, "batch=3", "none is like that");
-    assert_refused("H200", "reg", 0, 200, 20, "tile=99", "none is like that");
+                   "it needs 14 co-resident blocks; the device holds 13");
+    assert_refused("K20", "reg", 0, 200, 20, "replicas=14", "it needs 14 co-resident blocks");
+    assert_refused("H200", "reg", 0, 200, 20, "batch=3", "compiled tiles matches the override");
+    assert_refused("H200", "reg", 0, 200, 20, "tile=99", "compiled tiles matches the override");
     assert_refused("H200", "reg", 0, 64, 4, "blocks=1,threads=63",
-                   "threads run out: it takes at least 64");
-    assert_refused("H200", "reg", 0, 64, 4, "blocks=1,slices=64", "threads run out");
-    assert_refused("H200", "cublas", 0, 64, 4, "", "nothing to plan");
+                   "it needs at least 64 threads per block");
+    assert_refused("H200", "reg", 0, 64, 4, "blocks=1,slices=64", "threads per block");
+    assert_refused("H200", "cublas", 0, 64, 4, "", "has no plan");
     assert_refused("H200", "l2", 0, INT64_C(1) << 40, 1, "", "32 bits");
     planned("K20", "reg", 0, 200, 20, "blocks=13");
     planned("H200", "reg", 0, 64, 4, "blocks=1,threads=64");
@@ -673,12 +674,12 @@ static const char *constants_file(const char *text)
     return path;
 }
 
-static PlanConstants constants_read(const char *device, const char *text)
+static CostConstants constants_read(const char *device, const char *text)
 {
-    PlanConstants c;
+    CostConstants c;
     Error e;
     const char *path = constants_file(text);
-    if (plan_constants(device_profile(device), path, &c, &e)) fail_msg("%s", e.text);
+    if (cost_constants(device_profile(device), path, &c, &e)) fail_msg("%s", e.text);
     remove(path);
     return c;
 }
@@ -688,7 +689,7 @@ static void constants_change_the_choice(void **state)
     (void)state;
     const DeviceFacts *d = device_profile("H200");
     LstmShape shape = {35, 20, 650, PRECISION_F32};
-    PlanConstants usual = constants_of("H200");
+    CostConstants usual = constants_of("H200");
     PlanChoice choice;
     plan_choose(d, &shape, NULL, &usual, NULL, &choice);
     const LstmFootprint *chosen = lstm_footprints[choice.pass[0].variant];
@@ -698,7 +699,7 @@ static void constants_change_the_choice(void **state)
     assert_non_null(strstr(choice.reason, said));
     assert_non_null(strstr(choice.reason, "(model)"));
     /* If launches cost nothing, no variant needs to be persistent. */
-    PlanConstants c = constants_read(
+    CostConstants c = constants_read(
         "H200", "{\"devices\": {\"H200\": {\"launch\": {\"value\": 0.001, \"unit\": \"us\"},"
                 "\"kernel\": {\"value\": 0.001, \"unit\": \"us\"}}}}");
     assert_true(c.launch == 0.001 && c.hop == usual.hop);
@@ -737,8 +738,8 @@ static void measured_constants_beat_the_literature(void **state)
         "\"dsmem_rate\": {\"value\": 20, \"unit\": \"B/clk/SM\"},"
         "\"cluster_barrier_8\": {\"value\": 0.3, \"unit\": \"us\"},"
         "\"gemm_f32\": {\"error\": \"none\"}}}";
-    PlanConstants h200 = constants_read("H200", measured), h100 = constants_read("H100", measured);
-    PlanConstants usual = constants_of("H100");
+    CostConstants h200 = constants_read("H200", measured), h100 = constants_read("H100", measured);
+    CostConstants usual = constants_of("H100");
     assert_true(h200.mma == 8 && h200.mma_latency == 33 && h200.cluster_rate == 20 &&
                 h200.cluster_sync == 0.3);
     assert_true(h200.measured == 9 && h200.sync == 30 && h200.cell == constants_of("H200").cell);
@@ -769,15 +770,15 @@ static void bad_constants_are_one_sentence(void **state)
         "{\"devices\": {\"H200\": {\"hop\": {\"value\": 3, \"unit\": \"clk\"}}}}",
         "{\"devices\": {\"H200\": {\"hop\": {\"value\": 0, \"unit\": \"us\"}}}}",
         "{\"devices\": {\"H200\": {\"hop\": {\"value\": \"1\", \"unit\": \"us\"}}}}"};
-    PlanConstants c;
+    CostConstants c;
     Error e;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         const char *path = constants_file(bad[i]);
-        assert_int_equal(plan_constants(device_profile("H200"), path, &c, &e), EXIT_BAD_DATA);
+        assert_int_equal(cost_constants(device_profile("H200"), path, &c, &e), EXIT_BAD_DATA);
         assert_non_null(strstr(e.text, path));
         remove(path);
     }
-    assert_int_equal(plan_constants(device_profile("H200"), "no-such-file", &c, &e), EXIT_BAD_DATA);
+    assert_int_equal(cost_constants(device_profile("H200"), "no-such-file", &c, &e), EXIT_BAD_DATA);
     assert_non_null(strstr(e.text, "no-such-file"));
     for (int i = 0; device_profile_name(i); i++) constants_of(device_profile_name(i));
 }

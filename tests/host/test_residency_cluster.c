@@ -33,11 +33,11 @@ static bool in_one_cluster(int i)
     return planned_for->tile[0] && !planned_for->grid_barrier;
 }
 
-static PlanConstants constants_of(const char *device)
+static CostConstants constants_of(const char *device)
 {
-    PlanConstants c;
+    CostConstants c;
     Error e;
-    if (plan_constants(device_profile(device), NULL, &c, &e)) fail_msg("%s", e.text);
+    if (cost_constants(device_profile(device), NULL, &c, &e)) fail_msg("%s", e.text);
     return c;
 }
 
@@ -45,7 +45,7 @@ static int made(const char *device, LstmPrecision precision, int backward, int64
                 const char *force, LstmPlan *p, Error *e)
 {
     PlanOverride o;
-    PlanConstants c = constants_of(device);
+    CostConstants c = constants_of(device);
     LstmShape shape = {35, B, H, precision};
     if (plan_override_parse(force, &o, e)) fail_msg("%s", e->text);
     return lstm_plan(device_profile(device), &shape, planned_for, backward, &o, &c, p, e);
@@ -75,12 +75,11 @@ static void assert_whole(const LstmPlan *p, int64_t H, int64_t B, const DeviceFa
                 p->batch % 8 == 0);
     assert_true((int64_t)p->rows * (p->replicas - 1) < B && plan_ranges(p, B) >= 1 &&
                 p->passes == 1);
-    assert_true((int64_t)p->slices * p->depth >= tiles &&
-                (int64_t)(p->slices - 1) * p->depth < tiles);
+    assert_true(p->slices == 1 && p->depth == tiles);
     assert_true((int64_t)p->groups * p->quads >= m && (int64_t)(p->groups - 1) * p->quads < m);
     assert_true(p->quads == tile->stacked && p->resident == tile->resident &&
                 p->precision == tile->precision);
-    assert_true(p->threads == 32 * p->groups * p->slices && p->threads <= tile->threads);
+    assert_true(p->threads == 32 * p->groups && p->threads <= tile->threads);
     assert_int_equal(p->shared, p->depth > p->resident ? p->depth - p->resident : 0);
     assert_true(p->streamed == 0 && p->chunk == 0 && p->chunks == 0 && p->rounds == 1 &&
                 p->scratch_bytes == 0);
@@ -99,7 +98,9 @@ static void assert_whole(const LstmPlan *p, int64_t H, int64_t B, const DeviceFa
             for (int32_t from = 0; from < p->blocks; from++) {
                 int64_t own = from + 1 < p->blocks ? p->units : H - (int64_t)p->units * from;
                 if (p->backward) sent += 16 * units * ((rows + 3) / 4);
-                else sent += 4 * rows * (p->precision == PRECISION_BF16 ? (own + 1) / 2 : own);
+                else
+                    sent += 16 * ((own + 3) / 4) *
+                            (p->precision == PRECISION_BF16 ? (rows + 1) / 2 : rows);
             }
             assert_int_equal(cluster_step_bytes(p, H, (int32_t)units, rows), sent);
             assert_true(sent > 0 && sent < 1 << 20);
@@ -112,11 +113,9 @@ static void assert_covers(const LstmPlan *p, int H)
     static uint8_t times[72][72]; /* [unit of h_t or dgates][k] */
     int contraction = tensor_k(p->precision);
     memset(times, 0, sizeof times);
-    for (int at = 0; at < p->blocks * p->groups * p->slices * p->quads * p->depth; at++) {
+    for (int at = 0; at < p->blocks * p->groups * p->quads * p->depth; at++) {
         int i = at % p->depth, m = at / p->depth % p->quads, warp = at / p->depth / p->quads;
-        int block = warp / (p->groups * p->slices), group = warp % p->groups,
-            slice = warp / p->groups % p->slices;
-        int tile = group * p->quads + m, step = slice * p->depth + i;
+        int block = warp / p->groups, tile = warp % p->groups * p->quads + m, step = i;
         int first = p->backward ? step * contraction / 4 : 4 * tile,
             units = p->backward ? contraction / 4 : 4;
         int k0 = p->backward ? 16 * tile : contraction * step, ks = p->backward ? 16 : contraction;
@@ -140,13 +139,13 @@ static void plans_are_whole(void)
                                          "cluster=16",
                                          "replicas=3",
                                          "threads=64",
-                                         "slices=2",
+                                         "slices=1",
                                          "batch=8",
                                          "registers=80",
                                          "shared=20000"};
     enum { HS = sizeof Hs / sizeof Hs[0], FORCES = sizeof forces / sizeof forces[0] };
     const DeviceFacts *d = device_profile("H200");
-    PlanConstants c = constants_of("H200");
+    CostConstants c = constants_of("H200");
     int plans = 0, kept = 0;
     for (int n = 0; n < HS * 5 * FORCES * 2 * 2; n++) {
         int backward = n & 1, precision = n & 2 ? PRECISION_TF32 : PRECISION_BF16;
@@ -164,12 +163,12 @@ static void plans_are_whole(void)
         assert_whole(&p, H, B, d);
         if (H <= 72) assert_covers(&p, (int)H);
         if (plan_check(&p, d, &shape, planned_for, &e)) fail_msg("%s", e.text);
-        PlanTime t = plan_predict(&c, d, &shape, &p);
-        PlanBytes y = plan_bytes(&p, &shape);
+        CostTime t = plan_predict(&c, d, &shape, &p);
+        CostBytes y = plan_bytes(&p, &shape);
         double sum = t.hop + t.ingest + t.multiply + t.sums + t.cell + t.syncs;
         assert_true(t.step > 0 && t.launch > 0 && sum < t.step * 1.000001 &&
                     sum > t.step * 0.999999);
-        assert_true(y.streamed == 0 && y.exchanged > 0 && y.summed > 0);
+        assert_true(y.streamed == 0 && y.exchanged > 0 && (y.summed > 0) == backward);
         assert_true(y.kept_registers + y.kept_shared > 0.999999 &&
                     y.kept_registers + y.kept_shared < 1.000001);
     }
@@ -189,8 +188,8 @@ static void overrides_force_clusters(void **state)
 {
     (void)state;
     of_the_promises();
-    LstmPlan p = planned(PRECISION_BF16, 0, 64, 20, "cluster=4,slices=2,replicas=3");
-    assert_true(p.cluster == 4 && p.units == 16 && p.slices == 2 && p.replicas == 3 && p.rows == 7);
+    LstmPlan p = planned(PRECISION_BF16, 0, 64, 20, "cluster=4,replicas=3");
+    assert_true(p.cluster == 4 && p.units == 16 && p.slices == 1 && p.replicas == 3 && p.rows == 7);
     p = planned(PRECISION_TF32, 1, 23, 3, "blocks=4");
     assert_true(p.units == 8 &&
                 p.blocks ==
@@ -199,7 +198,7 @@ static void overrides_force_clusters(void **state)
     assert_true(p.cluster == 2 && p.units == 4);
     p = planned(PRECISION_BF16, 0, 64, 64, "replicas=2,batch=8");
     assert_true(p.rows == 8 && plan_ranges(&p, 64) == 4);
-    p = planned(PRECISION_BF16, 0, 130, 3, "cluster=3,slices=1,registers=80");
+    p = planned(PRECISION_BF16, 0, 130, 3, "cluster=3,registers=20");
     assert_true(p.shared > 0);
 }
 
@@ -235,7 +234,7 @@ static void kinds_count_alike(void **state)
     static const char *const devices[] = {"H100", "H200", "B200"};
     for (int i = 0; i < 3; i++) {
         const DeviceFacts *d = device_profile(devices[i]);
-        PlanConstants c = constants_of(devices[i]);
+        CostConstants c = constants_of(devices[i]);
         int held = device_clusters(d, 4);
         for (int more = 0; more < 2; more++) {
             LstmShape shape = {35, held + more, 64, PRECISION_BF16};
@@ -287,22 +286,26 @@ static void what_does_not_fit_is_a_sentence(void **state)
         assert_refused("K20", PRECISION_BF16, backward, 64, 4, "", "no thread-block clusters");
         assert_refused("A100", PRECISION_BF16, backward, 64, 4, "", "no thread-block clusters");
         assert_refused("H200", PRECISION_F32, backward, 64, 4, "", "cluster has no f32");
-        assert_refused("H200", PRECISION_BF16, backward, 64, 4, "batch=3", "none is like that");
-        assert_refused("H200", PRECISION_BF16, backward, 64, 4, "tile=99", "none is like that");
+        assert_refused("H200", PRECISION_BF16, backward, 64, 4, "slices=2", "one slice, not 2");
+        assert_refused("H200", PRECISION_BF16, backward, 64, 4, "batch=3",
+                       "compiled tiles matches the override");
+        assert_refused("H200", PRECISION_BF16, backward, 64, 4, "tile=99",
+                       "compiled tiles matches the override");
         assert_refused("H200", PRECISION_BF16, backward, 650, 20, "cluster=16,replicas=8",
-                       "clusters run out: it takes 8 of 15 blocks at the same time");
-        assert_refused("H200", PRECISION_BF16, backward, 650, 20, "cluster=17", "clusters run out");
+                       "it needs 8 co-resident clusters of 15 blocks");
+        assert_refused("H200", PRECISION_BF16, backward, 650, 20, "cluster=17",
+                       "co-resident clusters of");
         assert_refused("H200", PRECISION_BF16, backward, 200, 4, "threads=32,cluster=1",
-                       "threads run out");
+                       "threads per block");
         assert_refused("H200", PRECISION_BF16, backward, INT32_MAX / 4, 20, "",
-                       "shared memory runs out");
+                       "bytes of shared memory per block");
         assert_refused("H200", PRECISION_BF16, backward, 64, 4, "shared=1000",
-                       "shared memory runs out");
+                       "bytes of shared memory per block");
     }
-    assert_refused("H200", PRECISION_BF16, 0, 1500, 20, "", "shared memory runs out");
-    assert_refused("H200", PRECISION_TF32, 0, 650, 20, "", "shared memory runs out");
-    assert_refused("H200", PRECISION_BF16, 1, 1500, 20, "", "run out");
-    assert_refused("H200", PRECISION_TF32, 1, 650, 20, "", "run out");
+    assert_refused("H200", PRECISION_BF16, 0, 1500, 20, "", "bytes of shared memory per block");
+    assert_refused("H200", PRECISION_TF32, 0, 650, 20, "", "bytes of shared memory per block");
+    assert_refused("H200", PRECISION_BF16, 1, 1500, 20, "", " per block");
+    assert_refused("H200", PRECISION_TF32, 1, 650, 20, "", " per block");
 }
 
 /* One byte of shared memory decides. */
@@ -310,14 +313,15 @@ static void the_first_that_does_not_fit(void **state)
 {
     (void)state;
     of_the_promises();
-    static const char fixed[] = "tile=1,replicas=1,cluster=4,slices=1";
+    static const char fixed[] = "tile=1,replicas=1,cluster=5";
     for (int backward = 0; backward < 2; backward++) {
         char force[128], phrase[128];
         LstmPlan p = planned(PRECISION_BF16, backward, 200, 8, fixed);
         snprintf(force, sizeof force, "shared=%zu,%s", p.shared_bytes, fixed);
         planned(PRECISION_BF16, backward, 200, 8, force);
-        snprintf(phrase, sizeof phrase, "at least %zu bytes a block, and there are %zu",
-                 p.shared_bytes, p.shared_bytes - 1);
+        snprintf(phrase, sizeof phrase,
+                 "at least %zu bytes of shared memory per block; a block has %zu", p.shared_bytes,
+                 p.shared_bytes - 1);
         snprintf(force, sizeof force, "shared=%zu,%s", p.shared_bytes - 1, fixed);
         assert_refused("H200", PRECISION_BF16, backward, 200, 8, force, phrase);
     }

@@ -310,9 +310,9 @@ static const struct {
     {"{\"__metadata__\":{\"step\":null}}", 0, "metadata 'step' is not a string"},
     {"{\"__metadata__\":{\"step\":{}}}", 0, "metadata 'step' is not a string"},
     /* entries */
-    {"{\"x\":1}", 0, "tensor 'x' is not described by an object"},
-    {"{\"x\":null}", 0, "tensor 'x' is not described by an object"},
-    {"{\"x\":[\"F32\",[2],[0,8]]}", 8, "tensor 'x' is not described by an object"},
+    {"{\"x\":1}", 0, "tensor 'x' is not an object"},
+    {"{\"x\":null}", 0, "tensor 'x' is not an object"},
+    {"{\"x\":[\"F32\",[2],[0,8]]}", 8, "tensor 'x' is not an object"},
     {T(""), 0, "tensor 'x' has no dtype"},
     {T("\"shape\":[2],\"data_offsets\":[0,8]"), 8, "tensor 'x' has no dtype"},
     {T("\"dtype\":32,\"shape\":[2],\"data_offsets\":[0,8]"), 8, "tensor 'x' has no dtype"},

@@ -131,9 +131,9 @@ def test_weights_of_another_writer():
             write(given, {n: changed.get(n, t) for n, t in mine.items() if changed.get(n, t)})
             return train(folder, "not", "--init-weights", given, "--max-steps", 0, status=3)
 
-        assert f"{given}: tensor decoder.bias is missing, wanted F32 ({V})" in said({"decoder.bias": None})
-        assert f"tensor decoder.bias: found F32 ({V + 1}), wanted F32 ({V})" in said({"decoder.bias": floats((V + 1,), [0] * (V + 1))})
-        assert f"found I64 ({V}), wanted F32 ({V}) or F64" in said({"decoder.bias": Tensor("I64", (V,), bytes(8 * V))})
+        assert f"{given}: tensor decoder.bias is missing, expected F32 ({V})" in said({"decoder.bias": None})
+        assert f"tensor decoder.bias: found F32 ({V + 1}), expected F32 ({V})" in said({"decoder.bias": floats((V + 1,), [0] * (V + 1))})
+        assert f"found I64 ({V}), expected F32 ({V}) or F64" in said({"decoder.bias": Tensor("I64", (V,), bytes(8 * V))})
         assert "rnn.bias_hh_l1: element 3 is not a number" in said({"rnn.bias_hh_l1": floats((4 * H,), [0, 0, 0, math.nan] + [0] * (4 * H - 4))})
         assert not os.path.exists(os.path.join(folder, "not"))
         assert "no plstm metadata" in plstm("train", "--resume", given, "--data", folder, status=3)

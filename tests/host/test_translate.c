@@ -667,6 +667,36 @@ static void data_describes_a_folder(void **state)
     run_free(&again);
     plstm_expect(3, "data synthetic --task translate --write %s", text);
     plstm_expect(2, "data synthetic --write %s", text);
+
+    /* a write that fails midway removes what it created, and nothing else */
+    char part[PATH_MAX + 32], file[PATH_MAX + 64];
+    snprintf(part, sizeof part, "%s/part", folder);
+    assert_int_equal(mkdir(part, 0777), 0);
+    snprintf(file, sizeof file, "%s/valid.target", part);
+    file_write(file, "mine\n");
+    run = plstm("data synthetic --task translate --write %s", part);
+    assert_int_equal(run.code, 3);
+    assert_contains(run.err, "valid.target' cannot be written: File exists");
+    run_free(&run);
+    assert_true(file_exists(file));
+    static const char *const created[] = {"train.source", "train.target", "valid.source"};
+    for (int i = 0; i < 3; i++) {
+        snprintf(file, sizeof file, "%s/%s", part, created[i]);
+        assert_false(file_exists(file));
+    }
+}
+
+static void built_in_pairs_have_their_own_languages(void **state)
+{
+    (void)state;
+    static const char *const line[] = {"data synthetic --task translate --source en",
+                                       "train --task translate --data synthetic --target fr"};
+    for (int i = 0; i < 2; i++) {
+        Run run = plstm("%s", line[i]);
+        assert_int_equal(run.code, 2);
+        assert_contains(run.err, i ? "--target is for folders only" : "--source is for folders");
+        run_free(&run);
+    }
 }
 
 int main(void)
@@ -687,6 +717,7 @@ int main(void)
         cmocka_unit_test(bad_pairs_are_refused),
         cmocka_unit_test(the_built_in_corpus_has_a_best),
         cmocka_unit_test(data_describes_a_folder),
+        cmocka_unit_test(built_in_pairs_have_their_own_languages),
     };
     return cmocka_run_group_tests(tests, set_up, folder_remove);
 }

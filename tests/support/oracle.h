@@ -57,7 +57,7 @@ static inline float oracle_tf32_cut(float x)
 static inline REAL ORACLE(factor_)(const OracleMask *m, int64_t row, int64_t H, int64_t u)
 {
     if (!m->on) return 1;
-    return mask_quad(&m->key, row, H, u & ~(int64_t)3) >> (u & 3) & 1 ? (REAL)(1 / m->keep) : 0;
+    return mask_nibble(&m->key, row, H, u & ~(int64_t)3) >> (u & 3) & 1 ? (REAL)(1 / m->keep) : 0;
 }
 
 static inline REAL ORACLE(rounded_)(OracleRound by, REAL x) { return by ? (REAL)by((float)x) : x; }

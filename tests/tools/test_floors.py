@@ -2,7 +2,9 @@
 kernels. No two modules of a layer include each other, directly or through a cycle."""
 import os
 import re
+import subprocess
 import sys
+import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
 import tap  # noqa: E402
@@ -139,6 +141,17 @@ def test_the_makefile_is_readable():
         if name == "Makefile":
             assert len(lines) < 200, len(lines)
             assert all(part in "\n".join(lines) for part in parts), parts
+
+
+def test_make_refuses_another_value():
+    """Before it writes or runs anything."""
+    with tempfile.TemporaryDirectory() as build:
+        for given, code in (("CUDA=2", 2), ("CUDA=", 2), ("EMU=yes", 2), ("CUDA=0", 0)):
+            done = subprocess.run(["make", "-n", "-C", ROOT, f"BUILD={build}/made", given, "CC=gcc", "print-config"], stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT, text=True, timeout=60, env={k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS")})
+            assert done.returncode == code, f"{given}: {done.stdout}"
+            assert code == 0 or "CUDA and EMU take 0 or 1" in done.stdout, done.stdout
+            assert code == 0 or not os.path.exists(f"{build}/made"), given
 
 
 tap.main(globals())

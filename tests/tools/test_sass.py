@@ -2,6 +2,7 @@
 step outside a streaming loop. It reads the PTX of the build; planted faults (fixtures/machine_code/toy.cu) show that the check can
 fail."""
 import glob
+import json
 import os
 import re
 import shutil
@@ -64,8 +65,8 @@ def test_persistent_kernels_of_this_build():
 
 
 def cluster_faults(code):
-    """Returns one sentence per fault in the time loop of a kernel that exchanges inside a cluster: it must use asynchronous stores that
-    an mbarrier counts, and no barrier wider than a block."""
+    """Returns one sentence per fault in the time loop of a kernel that exchanges inside a cluster. The loop must use asynchronous stores
+    of 16 bytes that an mbarrier counts, and no barrier wider than a block; forward it has no barrier of the block, backward it has one."""
     loop = machine_code.time_loop(code)
     if loop is None:
         return [f"{code.name}: no loop over the steps was found"]
@@ -74,11 +75,12 @@ def cluster_faults(code):
     def count(*starts):
         return sum(opcode.startswith(starts) for opcode in opcodes)
 
-    wanted = ("mma.sync", "st.async", "mbarrier.try_wait", "mbarrier.arrive.expect_tx")
+    wanted = ("mma.sync", "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4", "mbarrier.try_wait", "mbarrier.arrive.expect_tx")
     out = [f"{code.name}: no {start} in its time loop" for start in wanted if not count(start)]
     unwanted = ("barrier.cluster", "ld.acquire", "st.release", "membar", "fence", "atom.global", "red.")
     out += [f"{code.name}: {start} in its time loop" for start in unwanted if count(start)]
-    return out + ([f"{code.name}: {count('bar.sync')} block barriers in its time loop"] if count("bar.sync") > 2 else [])
+    barriers, most = count("bar.sync", "barrier.sync", "bar.red"), 0 if code.name.startswith("fwd_") else 1
+    return out + ([f"{code.name}: {barriers} block barriers in its time loop"] if barriers > most else [])
 
 
 def test_clusters_exchange_by_counted_stores():
@@ -102,6 +104,19 @@ def test_clusters_exchange_by_counted_stores():
         for instruction, opcode in zip(changed, opcodes):
             instruction.opcode = opcode
     assert cluster_faults(code) == []
+
+
+def test_machine_code_of_clusters_has_no_fence():
+    """profiles/sm_90: a fence costs 500 clocks and more, and PTX does not show what a release or an acquire becomes."""
+    record = json.loads(examine.read(ROOT, "profiles", "sm_90", "machine-code.json"))
+    kernels = [row for row in record["kernels"] if row["file"] in ("fwd_cluster", "bwd_cluster")]
+    assert kernels
+    for row in kernels:
+        loop = row["loop"]["listed"]["opcodes"]
+        if "HMMA" not in loop:
+            raise tap.Skip("profiles/sm_90 counts these kernels in PTX: its compiler's disassembler was not there")
+        barriers = 0 if row["file"].startswith("fwd_") else 1
+        assert loop.get("BAR", 0) == barriers and not loop.get("MEMBAR") and not loop.get("LDL") and not loop.get("STL"), row
 
 
 def planted(ptx):

@@ -459,17 +459,23 @@ def is_poll(instruction):
 
 def time_loop(code):
     """Returns the loop over the steps of a persistent kernel: the outermost loop that contains a __syncthreads and a smaller loop that
-    polls. Returns None if there is none."""
+    polls or, if there is none, the outermost loop with asynchronous stores around a smaller loop that polls. Returns None if there is no
+    such loop."""
     loops = loops_of(code)
 
     def has(body, what):
         return any(what(code.instructions[i]) for i in body)
 
     def is_barrier(instruction):
-        return instruction.opcode.split(".")[0] in ("BAR", "bar", "barrier")
+        parts = instruction.opcode.split(".")
+        return parts[0] in ("BAR", "bar", "barrier") and "warp" not in parts
+
+    def is_async_store(instruction):
+        return instruction.opcode.startswith(("st.async", "STAS"))
 
     spins = [loop for loop in loops if has(loop.body, is_poll)]
-    for loop in loops:
-        if has(loop.body, is_barrier) and any(spin.body < loop.body for spin in spins):
-            return loop
+    for wanted in (is_barrier, is_async_store):
+        for loop in loops:
+            if has(loop.body, wanted) and any(spin.body < loop.body for spin in spins):
+                return loop
     return None

@@ -179,7 +179,7 @@ def large(run):
 
 
 def constants(run):
-    run.step("constants", 55, 75, [run.bench, "--tiny" if run.tiny else "--seconds=0.15", f"--constants={run.file('constants.json')}"], PLSTM_TUNE="1")
+    run.step("constants", 59, 75, [run.bench, "--tiny" if run.tiny else "--seconds=0.15", f"--constants={run.file('constants.json')}"], PLSTM_TUNE="1")
 
 
 def cudnn(run):

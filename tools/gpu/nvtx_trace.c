@@ -270,8 +270,9 @@ static const char *gpu_begin(void)
     if (!library && !named) library = dlopen("libcupti.so", RTLD_NOW | RTLD_LOCAL);
     if (!library) return "CUPTI was not found";
 #define RESOLVE(name)                                                                              \
-    if (!(cupti.name = (__typeof__(cupti.name))dlsym(library, #name))) return "CUPTI "             \
-                                                                              "lacks " #name;
+    if (!(cupti.name = (__typeof__(cupti.name))dlsym(library, #name)))                             \
+        return "CUPTI "                                                                            \
+               "lacks " #name;
     CUPTI_CALLS(RESOLVE)
     CUptiResult fault = cupti.cuptiActivityRegisterTimestampCallback(now);
     if (!fault) fault = cupti.cuptiActivityRegisterCallbacks(buffer_wanted, buffer_done);

@@ -129,9 +129,9 @@ LstmLaunch launch_of(const LstmShape &shape, LstmPlan *plan, double *predicted)
 {
     LstmLaunch launch = {};
     Error e = {};
-    PlanConstants constants;
+    CostConstants constants;
     const DeviceFacts *k20 = device_profile("K20");
-    if (plan_constants(k20, NULL, &constants, &e)) fail("plan", e.text);
+    if (cost_constants(k20, NULL, &constants, &e)) fail("plan", e.text);
 #if !defined(SIM_BASELINE)
     int variant = plan_kernel_find(STRING(SIM_VARIANT), sizeof STRING(SIM_VARIANT) - 1);
     if (variant < 0) fail("plan", "no variant " STRING(SIM_VARIANT));
@@ -143,7 +143,7 @@ LstmLaunch launch_of(const LstmShape &shape, LstmPlan *plan, double *predicted)
     must(cudaMemset(launch.scratch, 0, plan->scratch_bytes), "cudaMemset");
 #else
     (void)plan;
-    *predicted = plan_predict_stepwise(&constants, k20, &shape, SIM_BACKWARD).step;
+    *predicted = cost_predict_stepwise(&constants, k20, &shape, SIM_BACKWARD).step;
 #endif
     return launch;
 }

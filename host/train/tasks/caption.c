@@ -1,4 +1,4 @@
-/* Captions: an image's features, then words (TASKS 4). */
+/* The caption model: an image's features, then words (TASKS 4). */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,11 +12,11 @@
 struct TaskData {
     Captions captions;
     ImageFeatures features;
-    char image_features_sha256[65]; /* "" where nothing is trained */
+    char image_features_sha256[65]; /* "" if nothing is trained */
 };
 
 static const char key_features[] =
-    "image_features_sha256"; /* metadata: what a run that resumes must find again */
+    "image_features_sha256"; /* a key of the metadata: a resumed run must find the same features */
 
 /* ---- opening ---- */
 
@@ -25,7 +25,7 @@ static int no_memory(Error *e)
     return error_set(e, EXIT_FAILED, "memory ran out while the data was read");
 }
 
-/* Whether the data is that of the run that resumes. */
+/* Checks that the data is that of the resumed run. */
 static int agrees(const TaskData *d, const Settings *s, const Checkpoint *c, Error *e)
 {
     char here[65], there[65];
@@ -45,12 +45,12 @@ static int agrees(const TaskData *d, const Settings *s, const Checkpoint *c, Err
     if (!features || strcmp(d->image_features_sha256, features))
         return error_set(
             e, EXIT_USAGE,
-            "--data %s is not what %s was trained on: its features differ, or their order", s->data,
+            "--data %s is not what %s was trained on: its features or their order differ", s->data,
             s->resume);
     return EXIT_DONE;
 }
 
-/* Whether the data can be read by a model. */
+/* Checks that the model can read the data. */
 static int fits(const TaskData *d, const Settings *s, const Checkpoint *c, Error *e)
 {
     if (c->vocab.V != c->shape.V_in || c->vocab.V != c->shape.V_out || !c->shape.F)
@@ -58,7 +58,8 @@ static int fits(const TaskData *d, const Settings *s, const Checkpoint *c, Error
                          "the checkpoint lacks the vocabulary or the sizes of a caption model");
     if (c->shape.F != d->features.F)
         return error_set(e, EXIT_BAD_DATA,
-                         "--data %s has %lld features an image, and the model was trained on %lld",
+                         "--data %s has %lld features per image, but the model was "
+                         "trained on %lld",
                          s->data, (long long)d->features.F, (long long)c->shape.F);
     return EXIT_DONE;
 }
@@ -152,12 +153,13 @@ static int caption_score(TaskData *d, const Settings *s, int split, Source **sou
     if (!rows->n)
         return error_set(
             e, EXIT_BAD_DATA,
-            "%s has no caption of split %s (called %s in %s): --eval says what is scored", s->data,
-            image_split_name[split], split == IMAGES_VALID ? "val" : "test", captions_file);
+            "%s has no caption of split %s (called %s in %s); --eval chooses what is scored",
+            s->data, image_split_name[split], split == IMAGES_VALID ? "val" : "test",
+            captions_file);
     return buckets_score(source, rows, s->max_length, s->batch, e);
 }
 
-/* ---- telling ---- */
+/* ---- reports ---- */
 
 static int caption_figures(const TaskData *d, const Settings *s, int split, const Totals *t,
                            Figure *f)
@@ -174,8 +176,8 @@ static int caption_figures(const TaskData *d, const Settings *s, int split, cons
     return 2;
 }
 
-/* Perplexity of the annotator of the built-in scenes, who sees the scene; NAN where the captions are others, or have words
- * that the vocabulary lacks. */
+/* Returns the perplexity of the annotator of the built-in scenes, who sees the scene; NAN if the
+ * captions are others, or have words that the vocabulary lacks. */
 static double best_ppl(const TaskData *d, int split)
 {
     const CaptionSplit *s = &d->captions.split[split];

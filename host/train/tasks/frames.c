@@ -1,5 +1,5 @@
-/* A phonetic state for every frame of an utterance (TASKS 4): a feature row at every position, all of them scored, by the share that is
- * right. */
+/* The frames model: a phonetic state for every frame of an utterance (TASKS 4). Every position
+ * reads a feature row and is scored; the metric is the share of correct frames. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -16,12 +16,12 @@ enum { CONFUSIONS_SHOWN = 5 };
 
 struct TaskData {
     Frames frames;
-    int64_t voiced, voiced_hits; /* of the split that is scored, its frames without silence */
-    int64_t
-        *confusion; /* (V,V) frames by target, then by what they were taken for; NULL: not wanted */
+    int64_t voiced, voiced_hits; /* of the split that is being scored: its frames without silence */
+    /* (V,V) frames by target, then by what they were taken for; NULL: not counted */
+    int64_t *confusion;
     char feature_size[24], labels[24];
-    char *
-        counts; /* frames of each label in training, blanks between; NULL where training was not read */
+    /* training frames of each label, separated by blanks; NULL if training was not read */
+    char *counts;
 };
 
 static int out_of_memory(Error *e)
@@ -29,13 +29,13 @@ static int out_of_memory(Error *e)
     return error_set(e, EXIT_FAILED, "memory ran out while the data was read");
 }
 
-/* Whether the data is that of the run that resumes. */
+/* Checks that the data is that of the resumed run. */
 static int agrees(const Frames *f, const Settings *s, const Checkpoint *c, Error *e)
 {
     if (f->F != c->shape.F || f->V != c->shape.V_out)
         return error_set(e, EXIT_USAGE,
-                         "--data %s has %" PRId64 " features a frame and %" PRId64
-                         " labels, and %s was trained on %" PRId64 " and %" PRId64,
+                         "--data %s has %" PRId64 " features per frame and %" PRId64
+                         " labels, but %s was trained on %" PRId64 " and %" PRId64,
                          s->data, f->F, f->V, s->resume, c->shape.F, c->shape.V_out);
     bool whole = c->corpus_sha256[0];
     const char *ours = whole ? f->sha256 : f->train_sha256,
@@ -50,7 +50,7 @@ static int agrees(const Frames *f, const Settings *s, const Checkpoint *c, Error
     return EXIT_DONE;
 }
 
-/* The split that is to be scored, if there is one of that name; task.h says which other names there are. */
+/* Reads the split of that name, if there is one; task.h defines which other names there are. */
 static int read_named(Frames *f, const char *name, Error *e)
 {
     for (int i = FRAMES_VALID; i < FRAMES_SPLITS; i++)
@@ -58,7 +58,7 @@ static int read_named(Frames *f, const char *name, Error *e)
     return EXIT_DONE;
 }
 
-/* Frames of each label as text; NULL when memory ran out. */
+/* Writes the frames of each label as text; returns NULL if memory ran out. */
 static char *counts_text(const Frames *f)
 {
     size_t n = 0, size = (size_t)f->V * 21 + 1;
@@ -78,10 +78,11 @@ static int frames_open(const TaskOpen *o, TaskData **out, Error *e)
         .dir = s->data, .normalise = s->cmvn == CMVN_UTTERANCE, .wanted = (unsigned)s->eval};
     if (from && (from->shape.V_in || !from->shape.F))
         return error_set(e, EXIT_BAD_DATA,
-                         "the checkpoint has not the tensors of a model that reads features alone");
+                         "the checkpoint does not have the tensors of a model that reads "
+                         "features only");
     if (o->split) options.F = from->shape.F, options.V = from->shape.V_out;
     else if (from && from->corpus_sha256[0])
-        options.wanted = EVAL_ALL; /* which that hash is over */
+        options.wanted = EVAL_ALL; /* that hash covers every split */
     TaskData *d = calloc(1, sizeof *d);
     if (!d) return out_of_memory(e);
     int code = frames_load(&d->frames, &options, e);
@@ -202,7 +203,7 @@ static int confusion_begin(TaskData *d, Error *e)
     return d->confusion ? EXIT_DONE : error_set(e, EXIT_FAILED, "memory ran out for --confusion");
 }
 
-/* A line of the table: what stands first, then a column for each label, all between tabs. */
+/* Writes a line of the table: the first field, then a column per label, separated by tabs. */
 static bool put_row(Replacement *r, const TaskData *d, const char *first, const int64_t *row)
 {
     int64_t V = d->frames.V;
@@ -230,7 +231,7 @@ static int confusion_write(const TaskData *d, const char *path, Error *e)
     return replace_finish(&r, ok, what, e);
 }
 
-/* The labels that were most often taken for another. */
+/* Prints the labels that were most often taken for another. */
 static void print_confusions(const TaskData *d, FILE *out)
 {
     int64_t V = d->frames.V, shown[CONFUSIONS_SHOWN], n = 0;
@@ -251,7 +252,7 @@ static void print_confusions(const TaskData *d, FILE *out)
     }
 }
 
-/* ---- telling ---- */
+/* ---- reports ---- */
 
 static double share(int64_t part, int64_t whole)
 {
@@ -274,8 +275,8 @@ static int frames_figures(const TaskData *d, const Settings *s, int split, const
     f[1] =
         (Figure){nosil[split], "valid accuracy",  "without silence",
                  FIGURE_SHARE, "without silence", counted ? share(d->voiced_hits, d->voiced) : NAN};
-    f[2] = (Figure){nats[split], "valid nats",   "a frame",
-                    FIGURE_NATS, "nats a frame", t ? t->nats / (double)t->scored : NAN};
+    f[2] = (Figure){nats[split], "valid nats",     "per frame",
+                    FIGURE_NATS, "nats per frame", t ? t->nats / (double)t->scored : NAN};
     return 3;
 }
 
@@ -291,7 +292,7 @@ static void frames_print_data(const TaskData *d, const Settings *s, FILE *out)
                     frames_split_name[i], f->split[i].rows.n, f->split[i].frames);
     for (int64_t id = 0; id < f->V; id++) silent += f->silence[id];
     fprintf(out,
-            "\nfeatures   %" PRId64 " a frame, %s; %" PRId64 " labels, %" PRId64
+            "\nfeatures   %" PRId64 " per frame, %s; %" PRId64 " labels, %" PRId64
             " of them silence\n",
             f->F, s->cmvn == CMVN_UTTERANCE ? "normalised in each utterance" : "as they are", f->V,
             silent);
@@ -327,10 +328,11 @@ static void frames_log_run(const TaskData *d, const Settings *s, JsonLine *l)
     line_int(l, "left_out", sequences_longer(&f->split[FRAMES_TRAIN].rows, s->max_length));
 }
 
-/* What the generator's own posterior reaches; false where the data is another. */
+/* Computes what the generator's own posterior reaches. Returns false if the data is something
+ * else. */
 static bool best_of(const TaskData *d, int split, SpeechBest *best)
 {
-    Error ignored; /* what there is to tell is told without it */
+    Error ignored; /* everything else is reported without it */
     return d->frames.synthetic && speech_best(split, best, &ignored) == EXIT_DONE;
 }
 
@@ -341,9 +343,8 @@ static void frames_print_test(const TaskData *d, int split, const Totals *t, FIL
     if (d->confusion) print_confusions(d, out);
     if (best_of(d, split, &best))
         fprintf(out,
-                "best possible %.2f %%, %.2f %% without silence, %.4f nats a frame (the "
-                "generator's own "
-                "posterior)\n",
+                "best possible %.2f %%, %.2f %% without silence, %.4f nats per frame (the "
+                "generator's own posterior)\n",
                 100 * share(best.hits, best.frames), 100 * share(best.voiced_hits, best.voiced),
                 best.nats / (double)best.frames);
 }

@@ -1,4 +1,5 @@
-/* The language model of SPEC: windows of a stream with carried state, every position scored. */
+/* The language model of SPEC: windows of a stream with carried state, in which every position is
+ * scored. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,9 +13,9 @@
 
 struct TaskData {
     Corpus corpus;
-    const KnownText *known; /* NULL where the true distribution of its ids is not known */
-    int split;              /* that is scored */
-    double *nats;           /* of its positions, NAN where not scored; NULL unless known */
+    const KnownText *known; /* NULL if the true distribution of its ids is not known */
+    int split;              /* that is being scored */
+    double *nats;           /* of its positions, NAN: not scored; NULL unless known */
 };
 
 static int lm_open(const TaskOpen *o, TaskData **out, Error *e)
@@ -58,7 +59,7 @@ static int lm_inputs(const Settings *s, CorpusPaths *p, Error *e)
 
 static size_t lm_bytes(const TaskData *d) { return corpus_bytes(&d->corpus); }
 
-static void lm_remarks(const TaskData *d, FILE *out) { tell_remarks(&d->corpus, out); }
+static void lm_remarks(const TaskData *d, FILE *out) { print_remarks(&d->corpus, out); }
 
 static ModelShape lm_shape(const TaskData *d)
 {
@@ -79,7 +80,8 @@ static int lm_train(TaskData *d, const Settings *s, Source **source, Error *e)
     return stream_rows(train->ids, train->n, s->batch, s->seq, split_name[SPLIT_TRAIN], source, e);
 }
 
-/* Rows of a split under a protocol: valid under zaremba is cut into them, everything else is one stream. */
+/* Returns the rows of a split under a protocol: zaremba cuts valid into rows; everything else is
+ * one stream. */
 static int64_t rows_of(const Settings *s, int split)
 {
     return s->protocol == PROTOCOL_ZAREMBA && split == SPLIT_VALID ? s->batch : 0;
@@ -108,7 +110,7 @@ static void lm_visit(void *user, int64_t place, int32_t target, int32_t best, do
     if (d->nats) d->nats[place] = nats;
 }
 
-/* ---- telling ---- */
+/* ---- reports ---- */
 
 static int64_t lm_paper_tokens(const TaskData *d, const Settings *s, int split)
 {
@@ -116,7 +118,8 @@ static int64_t lm_paper_tokens(const TaskData *d, const Settings *s, int split)
     return rows ? rows * (d->corpus.split[split].n / rows - 1) : 0;
 }
 
-/* SPEC 6: the same sum over the scored windows, divided by a count that the windows do not all reach. */
+/* SPEC 6: the same sum over the scored windows, divided by a count that includes words outside
+ * them. */
 static double paper_ppl(const TaskData *d, const Settings *s, int split, const Totals *t)
 {
     int64_t tokens = lm_paper_tokens(d, s, split);
@@ -165,7 +168,7 @@ static void lm_print_data(const TaskData *d, const Settings *s, FILE *out)
     fprintf(out, "\n");
 }
 
-/* A number of a split, null where it was not read. */
+/* Writes a number of a split, null if it was not read. */
 static void split_count(JsonLine *l, const Corpus *c, int split, int64_t n)
 {
     if (c->split[split].n) line_int(l, split_name[split], n);
@@ -194,10 +197,11 @@ static bool nats_of(const void *user, int64_t position, double *nats)
     return !isnan(*nats);
 }
 
-/* By position class, of the split that was scored last; false where nothing is known. */
+/* Computes the scores by position class of the split that was scored last. Returns false if the
+ * distribution is not known. */
 static bool classes_of(const TaskData *d, int split, ClassScore *classes)
 {
-    Error ignored; /* what there is to tell is told without them */
+    Error ignored; /* everything else is reported without them */
     return d->known && split == d->split &&
            classes_score(classes, d->known, &d->corpus.split[split], nats_of, d->nats, &ignored) ==
                EXIT_DONE;

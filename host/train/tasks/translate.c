@@ -1,4 +1,5 @@
-/* Translation as a language model over source, then target, scored on the target only (TASKS 4). */
+/* Translation as a language model over the source, then the target, scored on the target only
+ * (TASKS 4). */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +13,7 @@ struct TaskData {
     Pairs pairs;
 };
 
-/* Whether the data is that of the run that resumes. */
+/* Checks that the data is that of the resumed run. */
 static int agrees(const Pairs *p, const Settings *s, const Checkpoint *c, Error *e)
 {
     const Vocab *file[SIDES] = {&c->vocab_source, &c->vocab};
@@ -23,7 +24,7 @@ static int agrees(const Pairs *p, const Settings *s, const Checkpoint *c, Error 
         if (strcmp(here, there))
             return error_set(
                 e, EXIT_USAGE,
-                "--data %s is not the pair that %s was trained on: the %s vocabulary differs",
+                "--data %s is not the text pair that %s was trained on: the %s vocabulary differs",
                 s->data, s->resume, side_name[side]);
     }
     bool whole = c->corpus_sha256[0];
@@ -40,14 +41,17 @@ static int agrees(const Pairs *p, const Settings *s, const Checkpoint *c, Error 
 
 static PairsOptions options_of(const Settings *s)
 {
+    /* A checkpoint's languages do not apply to the built-in corpus; given ones are refused. */
+    bool folder = strcmp(s->data, "synthetic") != 0;
     return (PairsOptions){.dir = s->data,
-                          .language = {s->source, s->target},
+                          .language = {folder || settings_given(s, "source") ? s->source : NULL,
+                                       folder || settings_given(s, "target") ? s->target : NULL},
                           .forward = s->source_order == ORDER_FORWARD,
                           .min_count = s->min_count,
                           .wanted = (unsigned)s->eval};
 }
 
-/* The split that is to be scored, if there is one of that name; task.h says which other names there are. */
+/* Reads the split of that name, if there is one; task.h defines which other names there are. */
 static int read_named(Pairs *p, const char *name, Error *e)
 {
     int split = !strcmp(name, "valid") ? PAIRS_VALID : !strcmp(name, "test") ? PAIRS_TEST : -1;
@@ -68,7 +72,7 @@ static int translate_open(const TaskOpen *o, TaskData **out, Error *e)
         vocab[SIDE_SOURCE] = from->vocab_source, vocab[SIDE_TARGET] = from->vocab;
         options.vocab = vocab;
     } else if (from && from->corpus_sha256[0]) {
-        options.wanted = EVAL_ALL; /* which that hash is over */
+        options.wanted = EVAL_ALL; /* that hash covers every split */
     }
     TaskData *d = calloc(1, sizeof *d);
     if (!d) return error_set(e, EXIT_FAILED, "memory ran out while the data was read");
@@ -127,7 +131,7 @@ static void translate_remarks(const TaskData *d, FILE *out)
     for (int i = 0; i < d->pairs.n_splits; i++)
         for (int side = 0; side < SIDES; side++)
             if (d->pairs.split[i].bom[side])
-                fprintf(out, "plstm: a byte-order mark was taken off the %s text of %s\n",
+                fprintf(out, "plstm: a byte-order mark was removed from the %s text of %s\n",
                         side_name[side], d->pairs.split[i].name);
 }
 
@@ -157,7 +161,7 @@ static int translate_score(TaskData *d, const Settings *s, int split, Source **s
                 : buckets_score(source, &d->pairs.split[split].rows, s->max_length, s->batch, e);
 }
 
-/* ---- telling ---- */
+/* ---- reports ---- */
 
 static int translate_figures(const TaskData *d, const Settings *s, int split, const Totals *t,
                              Figure *f)
@@ -177,8 +181,8 @@ static int translate_figures(const TaskData *d, const Settings *s, int split, co
     return 2;
 }
 
-/* Perplexity of the translator of the built-in corpus, who knows all; NAN where the text is another, or has words that the
- * vocabularies lack. */
+/* Returns the perplexity of the translator of the built-in corpus, whose distribution is known; NAN
+ * if the text is another, or has words that the vocabularies lack. */
 static double best_ppl(const TaskData *d, int split)
 {
     const PairSplit *s = &d->pairs.split[split];
@@ -195,7 +199,7 @@ static void print_side(const TaskData *d, const Settings *s, int side, FILE *out
     fprintf(out, "%-10s %s%s: %lld types, words", side_name[side], language,
             side != SIDE_SOURCE                 ? ""
             : s->source_order == ORDER_REVERSED ? " reversed"
-                                                : " in its order",
+                                                : " in order",
             (long long)d->pairs.vocab[side].V);
     for (int i = 0; i < d->pairs.n_splits; i++) {
         const PairSplit *split = &d->pairs.split[i];

@@ -24,7 +24,7 @@ typedef struct Piece {
 
 LstmContext context;
 DeviceFacts facts;
-PlanConstants constants;
+CostConstants constants;
 char told_case[900];
 int64_t told_B, told_H;
 static void *workspace;
@@ -55,7 +55,7 @@ void upload(void *to, const void *from, size_t bytes)
     CHECK(cudaDeviceSynchronize());
 }
 
-void *device_bytes(const void *from, size_t bytes, int shift)
+void *device_alloc(const void *from, size_t bytes, int shift)
 {
     assert_true(piece_count < PIECES);
     size_t words = (bytes + 3) / 4 + 2 * GUARD + (size_t)shift;
@@ -72,11 +72,11 @@ void *device_bytes(const void *from, size_t bytes, int shift)
 }
 float *device_floats(const float *from, int64_t n)
 {
-    return device_bytes(from, (size_t)n * sizeof(float), 0);
+    return device_alloc(from, (size_t)n * sizeof(float), 0);
 }
 int32_t *device_ints(const int32_t *from, int64_t n)
 {
-    return device_bytes(from, (size_t)n * sizeof(int32_t), 0);
+    return device_alloc(from, (size_t)n * sizeof(int32_t), 0);
 }
 
 void fetch(void *to, const void *from, size_t bytes)
@@ -144,7 +144,7 @@ int fixture_setup(void **state)
         print_error("the device could not be set up: %s\n", cudaGetErrorString(error));
         return 1;
     }
-    if (device_facts(0, &facts, &e) || plan_constants(&facts, NULL, &constants, &e)) {
+    if (device_facts(0, &facts, &e) || cost_constants(&facts, NULL, &constants, &e)) {
         print_error("%s\n", e.text);
         return 1;
     }
@@ -230,7 +230,7 @@ float *drawn(uint32_t seed, int64_t n, double scale)
 {
     float *x = host_floats(n), four[4];
     for (int64_t i = 0; i < n; i++) {
-        if (i % 4 == 0) init_quad(77, seed, (uint64_t)i / 4, scale, four);
+        if (i % 4 == 0) init_four(77, seed, (uint64_t)i / 4, scale, four);
         x[i] = four[i % 4];
     }
     return x;
@@ -293,7 +293,7 @@ static const uint64_t some_seed = 0x123456789abcdefu;
 StepState *device_state(int64_t step, double lr, double clip)
 {
     StepState s = {.step = step, .slot = 1, .lr = lr, .clip = clip};
-    return device_bytes(&s, sizeof s, 0);
+    return device_alloc(&s, sizeof s, 0);
 }
 
 MaskSite mask_site(const StepState *state, int sites, int site, double keep, int on)

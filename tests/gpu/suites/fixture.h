@@ -35,7 +35,7 @@ extern const KernelSuite layers_suite, update_suite, recurrence_suite, same_bits
 
 extern LstmContext context;
 extern DeviceFacts facts;
-extern PlanConstants constants;
+extern CostConstants constants;
 extern char told_case[900];    /* the running case, for the message of a failing comparison */
 extern int64_t told_B, told_H; /* the shape of its recurrence; 0 if it has none */
 
@@ -75,7 +75,7 @@ void release_host(int mark); /* frees what was allocated since host_mark returne
 
 /* Allocates device memory, `shift` words past a 16-byte boundary, with guards around it; if `from`
  * is NULL, every word is a NaN. */
-void *device_bytes(const void *from, size_t bytes, int shift);
+void *device_alloc(const void *from, size_t bytes, int shift);
 float *device_floats(const float *from, int64_t n);
 int32_t *device_ints(const int32_t *from, int64_t n);
 void upload(void *to, const void *from, size_t bytes); /* waits until the bytes have arrived */

@@ -17,7 +17,7 @@ static void step_moves_on(void **state)
     for (size_t k = 0; k < sizeof shapes / sizeof shapes[0]; k++) {
         int64_t T = shapes[k][0], B = shapes[k][1], n = shapes[k][2];
         StepState s = {.next_step = late_step, .next_window = 1, .slot = 1, .lr = 0.5, .clip = 5};
-        StepState *device = device_bytes(&s, sizeof s, 0);
+        StepState *device = device_alloc(&s, sizeof s, 0);
         int32_t *ids = drawn_ids(1, n, 10000), *x = host_bytes((size_t)(T * B) * 4),
                 *y = host_bytes((size_t)(T * B) * 4);
         int32_t *ids_device = device_ints(ids, n), *x_device = device_ints(NULL, T * B),
@@ -138,10 +138,10 @@ static void softmax_case(int64_t N, int64_t V, int shift, int train)
     double exact_nats[8], *exact = widened(logits, N * V), *wide_bias = widened(bias, V);
     int32_t *targets = drawn_ids(8, N, V), *best_device = device_ints(NULL, N), best[8];
     targets[0] = (int32_t)V - 1;
-    float *device = device_bytes(logits, (size_t)(N * V) * sizeof(float), shift),
+    float *device = device_alloc(logits, (size_t)(N * V) * sizeof(float), shift),
           *nats_device = device_floats(NULL, N);
     CHECK(softmax_xent(context.stream, N, V,
-                       device_bytes(bias, (size_t)V * sizeof(float), (shift + V) % 3),
+                       device_alloc(bias, (size_t)V * sizeof(float), (shift + V) % 3),
                        device_ints(targets, N), train, 1 / B, device, nats_device, best_device));
     fetch(best, best_device, (size_t)N * sizeof *best);
     for (int64_t n = 0; n < N; n++) {
@@ -224,7 +224,7 @@ static void rows_are_picked(void **state)
             float *rows = fetched(to, TO * H);
             for (int64_t i = 0; i < TO * H; i++)
                 assert_true(rows[i] == (index[i / H] < 0 ? 0 : from[index[i / H] * H + i % H]));
-            uint16_t *halves = device_bytes(NULL, TO * (size_t)H * 2, 0),
+            uint16_t *halves = device_alloc(NULL, TO * (size_t)H * 2, 0),
                      *picked = host_bytes(TO * (size_t)H * 2);
             CHECK(rows_pick(context.stream, TO, (size_t)H * 2, list, device, halves));
             fetch(picked, halves, TO * (size_t)H * 2);
@@ -322,7 +322,7 @@ static void embedding_reads_features(void **state)
                                     device_floats(projected, ROWS * H), device_floats(bias, H)};
             float *device = device_floats(NULL, N * H);
             int32_t *list = device_ints(ids, N);
-            uint16_t *halves = device_bytes(NULL, N * (size_t)H * 2, 0);
+            uint16_t *halves = device_alloc(NULL, N * (size_t)H * 2, 0);
             CHECK(embedding_forward(context.stream, N, H, list, &table, site, device));
             float *x = fetched(device, N * H);
             for (int64_t i = 0; i < N * H; i++) {
@@ -351,14 +351,14 @@ static void producers_round(void **state)
               *sums = device_floats(NULL, H), *also = device_floats(NULL, H);
         int32_t *ids = device_ints(drawn_ids(3, N, V), N);
         EmbeddingTable table = {.encoder = encoder};
-        uint16_t *rounded = device_bytes(NULL, (size_t)n * 2, 0);
+        uint16_t *rounded = device_alloc(NULL, (size_t)n * 2, 0);
         CHECK(embedding_forward(context.stream, N, H, ids, &table, site, x));
         CHECK(embedding_forward_bf16(context.stream, N, H, ids, &table, site, rounded));
         check_bf16("an embedded word", rounded, fetched(x, n), n);
 
         CHECK(column_sums(context.stream, N, H, x, sums, NULL));
         float *plain = fetched(sums, H);
-        rounded = device_bytes(NULL, (size_t)n * 2, 0);
+        rounded = device_alloc(NULL, (size_t)n * 2, 0);
         CHECK(column_sums_bf16(context.stream, N, H, x, sums, also, rounded));
         assert_memory_equal(fetched(sums, H), plain, (size_t)H * sizeof *plain);
         assert_memory_equal(fetched(also, H), plain, (size_t)H * sizeof *plain);

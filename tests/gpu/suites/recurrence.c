@@ -11,14 +11,14 @@
 
 /* ---- the recurrence ---- */
 
-const Recurrence recurrences[RECURRENCES] = {
+const RecurrenceCase recurrence_cases[RECURRENCE_CASES] = {
     {1, 1, 1, 1, NO_SITES},         {1, 1, 1, 0.5, ALL_SITES},   {1, 3, 7, 0.35, ALL_SITES},
     {6, 1, 7, 0.5, OUTPUT_SITE},    {9, 3, 23, 0.5, ALL_SITES},  {9, 3, 23, 1, NO_SITES},
     {20, 2, 23, 0.35, OUTPUT_SITE}, {5, 1, 64, 1, ALL_SITES},    {12, 5, 64, 0.5, ALL_SITES},
     {12, 5, 64, 0.35, OUTPUT_SITE}, {3, 20, 64, 0.5, ALL_SITES}, {2, 2, 130, 0.5, ALL_SITES},
     {35, 2, 1, 0.35, ALL_SITES},    {5, 20, 23, 0.5, ALL_SITES},
 };
-void recurrence_rounds(const Recurrence *k, Tensors *x, LstmPrecision precision)
+void recurrence_rounds(const RecurrenceCase *k, Tensors *x, LstmPrecision precision)
 {
     int64_t T = k->T, B = k->B, H = k->H, n = T * B * H;
     float *w_hh = host_floats(4 * H * H), *carry = host_floats(2 * B * H);
@@ -33,7 +33,7 @@ void recurrence_rounds(const Recurrence *k, Tensors *x, LstmPrecision precision)
     oracle_operand = NULL;
 }
 
-Tensors recurrence_tensors(const Recurrence *k)
+Tensors recurrence_tensors(const RecurrenceCase *k)
 {
     int64_t T = k->T, B = k->B, H = k->H, n = T * B * H;
     Tensors x = {.w_hh = drawn(20, 4 * H * H, 1.5 / sqrt((double)H)),
@@ -68,7 +68,7 @@ Tensors recurrence_tensors(const Recurrence *k)
     return x;
 }
 
-Passes recurrence_passes(const Recurrence *k, const Tensors *x)
+Passes recurrence_passes(const RecurrenceCase *k, const Tensors *x)
 {
     int64_t T = k->T, B = k->B, H = k->H, n = T * B * H;
     const StepState *state = device_state(STEP, 1, 1);
@@ -83,7 +83,7 @@ Passes recurrence_passes(const Recurrence *k, const Tensors *x)
                       .w_hh = device_floats(x->w_hh, 4 * H * H),
                       .w_packed = device_floats(x->packed, 4 * H * H),
                       .w_tiles = x->precision == PRECISION_BF16
-                                     ? device_bytes(tiles_of(x->w_hh, H), tensor_copy_bytes(H), 0)
+                                     ? device_alloc(tiles_of(x->w_hh, H), tensor_copy_bytes(H), 0)
                                      : NULL,
                       .b_ih = device_floats(x->b_ih, 4 * H),
                       .b_hh = device_floats(x->b_hh, 4 * H),
@@ -111,7 +111,7 @@ Passes recurrence_passes(const Recurrence *k, const Tensors *x)
 
 /* ---- plans ---- */
 
-static const Making makings[MAKINGS] = {
+static const PlanCase plan_cases[PLAN_CASES] = {
     {"", 0, 0},
     {"blocks=3,threads=64", 0, -2},
     {"blocks=2,threads=64,registers=32", 1, 0},
@@ -121,7 +121,7 @@ static const Making makings[MAKINGS] = {
 };
 /* The same for variants on tensor cores, with units in multiples of 4 and the batch in multiples of
  * 8. */
-static const Making tensor_makings[MAKINGS] = {
+static const PlanCase tensor_plan_cases[PLAN_CASES] = {
     {"", 0, 0},
     {"blocks=6,replicas=1,batch=8,slices=4,cluster=1", 0, -2},
     {"blocks=12,slices=1,registers=32,cluster=2", 1, 0},
@@ -131,21 +131,21 @@ static const Making tensor_makings[MAKINGS] = {
 };
 
 /* The same within one cluster, without streaming. */
-static const Making cluster_makings[MAKINGS] = {
+static const PlanCase cluster_plan_cases[PLAN_CASES] = {
     {"", 0, 0},
     {"cluster=2,replicas=2", 0, 3},
-    {"cluster=4,slices=1", 0, 0},
-    {"cluster=8,replicas=1,slices=3", 0, -2},
+    {"cluster=4", 0, 0},
+    {"cluster=8,replicas=1", 0, -2},
     {"cluster=3,replicas=3,batch=8", 0, -1},
-    {"cluster=16,slices=4", 0, 0},
+    {"cluster=16", 0, 0},
 };
 
-const Making *making_of(const LstmVariant *v, int m)
+const PlanCase *plan_case_of(const LstmVariant *v, int m)
 {
     const LstmFootprint *f = v->footprint;
-    return !f->reads_tiles   ? &makings[m]
-           : f->grid_barrier ? &tensor_makings[m]
-                             : &cluster_makings[m];
+    return !f->reads_tiles   ? &plan_cases[m]
+           : f->grid_barrier ? &tensor_plan_cases[m]
+                             : &cluster_plan_cases[m];
 }
 
 int persistent(const LstmVariant *v) { return v->footprint->tile[0] != NULL; }
@@ -178,8 +178,8 @@ static void less_shared(const LstmVariant *v, const LstmShape *shape, int backwa
         fail_msg("%s", e.text);
 }
 
-int launch_made(const LstmVariant *v, const LstmShape *of, int backward, const Making *m,
-                uint32_t epoch, LstmPlan *plan, LstmLaunch *launch)
+int launch_plan_case(const LstmVariant *v, const LstmShape *of, int backward, const PlanCase *m,
+                     uint32_t epoch, LstmPlan *plan, LstmLaunch *launch)
 {
     Error e;
     PlanOverride force;
@@ -207,7 +207,7 @@ int launch_made(const LstmVariant *v, const LstmShape *of, int backward, const M
     char *zeros = calloc(1, plan->scratch_bytes);
     uint32_t *word = (uint32_t *)(zeros + plan->scratch_bytes) - words;
     for (int i = 0; i < words; i++) word[i] = epoch;
-    *launch = (LstmLaunch){plan, device_bytes(zeros, plan->scratch_bytes, 0), 1 << 22};
+    *launch = (LstmLaunch){plan, device_alloc(zeros, plan->scratch_bytes, 0), 1 << 22};
     free(zeros);
     return 1;
 }
@@ -231,8 +231,8 @@ static void see(Seen *s, const LstmVariant *v, const LstmPlan *p, int64_t B, int
     s->streamed |= p->streamed > 0;
 }
 
-void told(const char *what, const LstmVariant *v, LstmPrecision precision, const Recurrence *k,
-          const Making *m, const LstmPlan *plan)
+void told(const char *what, const LstmVariant *v, LstmPrecision precision, const RecurrenceCase *k,
+          const PlanCase *m, const LstmPlan *plan)
 {
     char text[PLAN_TEXT] = "none";
     if (persistent(v)) plan_text(plan, text, sizeof text);
@@ -243,7 +243,7 @@ void told(const char *what, const LstmVariant *v, LstmPrecision precision, const
              k->keep, k->sites, facts.name, m->override, m->streams ? ", half streamed" : "", text);
 }
 
-static void check_forward(const Recurrence *k, const Tensors *x, const LstmForward *p)
+static void check_forward(const RecurrenceCase *k, const Tensors *x, const LstmForward *p)
 {
     int64_t B = k->B, H = k->H, n = k->T * B * H;
     float *h = fetched(p->h, n + B * H);
@@ -260,14 +260,14 @@ static void check_forward(const Recurrence *k, const Tensors *x, const LstmForwa
     }
 }
 
-void recurrence_case(const LstmVariant *v, const Recurrence *k, const Tensors *x, const Making *m,
-                     Seen seen[2])
+void check_recurrence(const LstmVariant *v, const RecurrenceCase *k, const Tensors *x,
+                      const PlanCase *m, Seen seen[2])
 {
     int64_t n = k->T * k->B * k->H;
     int kept = host_mark();
     LstmPlan plan[2];
     Passes p = recurrence_passes(k, x);
-    if (launch_made(v, &p.forward.shape, 0, m, 0, &plan[0], &p.forward.launch)) {
+    if (launch_plan_case(v, &p.forward.shape, 0, m, 0, &plan[0], &p.forward.launch)) {
         told("forward", v, x->precision, k, m, &plan[0]);
         CHECK(v->forward(&context, &p.forward));
         check_forward(k, x, &p.forward);
@@ -277,7 +277,7 @@ void recurrence_case(const LstmVariant *v, const Recurrence *k, const Tensors *x
         upload(p.forward.c, x->plain_c, (size_t)(n + k->B * k->H) * 4);
         upload(p.forward.gates, x->plain_gates, (size_t)(4 * n) * 4);
     }
-    if (launch_made(v, &p.forward.shape, 1, m, 0, &plan[1], &p.backward.launch)) {
+    if (launch_plan_case(v, &p.forward.shape, 1, m, 0, &plan[1], &p.backward.launch)) {
         told("backward", v, x->precision, k, m, &plan[1]);
         CHECK(v->backward(&context, &p.backward));
         compare("dgates", fetched(p.backward.gates, 4 * n), x->plain_dgates, x->dgates, 4 * n, 3);
@@ -294,7 +294,7 @@ static bool seen_enough(const LstmFootprint *f, int back, const Seen *s)
     int resident = 0, shared = f->shared_weights;
     for (int i = 0; i < f->tiles[back]; i++) resident |= f->tile[back][i].resident > 0;
     if (!s->runs || !s->ranges || !s->ragged || !s->replicas || !s->groups) return false;
-    if (!f->grid_barrier) return (back || s->slices) && !s->streamed && (s->clusters & 15) == 15;
+    if (!f->grid_barrier) return !s->streamed && (s->clusters & 15) == 15;
     return s->passes && s->slices && s->chunks && s->rounds && s->resident >= resident &&
            s->shared >= shared && s->mixed >= shared && s->streamed &&
            (!f->reads_tiles || !back || s->clusters == (1 | 2 | 4));

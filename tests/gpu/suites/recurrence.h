@@ -7,14 +7,14 @@
 
 enum { NO_SITES, OUTPUT_SITE, ALL_SITES };
 
-typedef struct Recurrence {
+typedef struct RecurrenceCase {
     int64_t T, B, H;
     double keep;
     int sites;
-} Recurrence;
+} RecurrenceCase;
 
-enum { RECURRENCES = 14 };
-extern const Recurrence recurrences[RECURRENCES];
+enum { RECURRENCE_CASES = 14 };
+extern const RecurrenceCase recurrence_cases[RECURRENCE_CASES];
 
 /* The inputs on the host, and the oracle's results in double and in float, with the operands of its
  * products rounded to `precision`. */
@@ -26,9 +26,9 @@ typedef struct Tensors {
     OracleMask output, recurrent;
 } Tensors;
 
-Tensors recurrence_tensors(const Recurrence *k);
+Tensors recurrence_tensors(const RecurrenceCase *k);
 /* Runs the float loops of x again in another precision. */
-void recurrence_rounds(const Recurrence *k, Tensors *x, LstmPrecision precision);
+void recurrence_rounds(const RecurrenceCase *k, Tensors *x, LstmPrecision precision);
 
 /* Both passes, prepared on the device. */
 typedef struct Passes {
@@ -36,20 +36,20 @@ typedef struct Passes {
     LstmBackward backward;
 } Passes;
 
-Passes recurrence_passes(const Recurrence *k, const Tensors *x);
+Passes recurrence_passes(const RecurrenceCase *k, const Tensors *x);
 
 /* ---- plans ---- */
 
-/* A way to make a plan. */
-typedef struct Making {
+/* One way to make a plan: an override, and what is changed in the plan that it gives. */
+typedef struct PlanCase {
     const char *override;
     int streams; /* stream half of the weights that the plan keeps in shared memory */
     /* Make the plan for this many rows more than there are; if fewer, it runs in ranges of rows. */
     int64_t more_rows;
-} Making;
+} PlanCase;
 
-enum { MAKINGS = 6 };
-const Making *making_of(const LstmVariant *v, int m);
+enum { PLAN_CASES = 6 };
+const PlanCase *plan_case_of(const LstmVariant *v, int m);
 
 int persistent(const LstmVariant *v);
 /* Whether the variant has the precision, and the device what it needs. */
@@ -58,8 +58,8 @@ LstmPrecision first_precision(const LstmVariant *v); /* the one that is used if 
 
 /* Makes the pass's plan, and its scratch with `epoch` in every barrier word. Returns 0 if there is
  * no such plan. */
-int launch_made(const LstmVariant *v, const LstmShape *of, int backward, const Making *m,
-                uint32_t epoch, LstmPlan *plan, LstmLaunch *launch);
+int launch_plan_case(const LstmVariant *v, const LstmShape *of, int backward, const PlanCase *m,
+                     uint32_t epoch, LstmPlan *plan, LstmLaunch *launch);
 
 /* ---- one case ---- */
 
@@ -71,11 +71,11 @@ typedef struct Seen {
 } Seen;
 
 /* Describes the running case, for the message of a failing comparison. */
-void told(const char *what, const LstmVariant *v, LstmPrecision precision, const Recurrence *k,
-          const Making *m, const LstmPlan *plan);
+void told(const char *what, const LstmVariant *v, LstmPrecision precision, const RecurrenceCase *k,
+          const PlanCase *m, const LstmPlan *plan);
 /* Runs one variant in both directions with one kind of plan. */
-void recurrence_case(const LstmVariant *v, const Recurrence *k, const Tensors *x, const Making *m,
-                     Seen seen[2]);
+void check_recurrence(const LstmVariant *v, const RecurrenceCase *k, const Tensors *x,
+                      const PlanCase *m, Seen seen[2]);
 /* Whether the plans of a variant took every path that it has; with `must` it fails the test if they
  * did not. */
 bool seen_all(const LstmVariant *v, const Seen seen[2], bool must);

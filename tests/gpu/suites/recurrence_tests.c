@@ -26,26 +26,26 @@ static void follow_in_turn(Seen seen[][PRECISIONS][2], int more)
 {
     for (int d = 0; d < DEVICES; d++) {
         device_choose(devices[d]);
-        for (int i = 0; i < RECURRENCES; i++) {
-            const Recurrence *k = &recurrences[i];
+        for (int i = 0; i < RECURRENCE_CASES; i++) {
+            const RecurrenceCase *k = &recurrence_cases[i];
             if (slow_build() && (i + 2 * d) % 4) continue;
             Tensors x = recurrence_tensors(k);
             for (int p = 0; p < PRECISIONS; p++) {
                 if (p != PRECISION_F32) recurrence_rounds(k, &x, (LstmPrecision)p);
                 for (int v = 0; lstm_variants[v]; v++)
-                    for (int m = 0; m < MAKINGS && runs_here(lstm_variants[v], (LstmPrecision)p);
+                    for (int m = 0; m < PLAN_CASES && runs_here(lstm_variants[v], (LstmPrecision)p);
                          m++) {
                         int turns =
                             i + v + p + 2 * d + more; /* only one of the devices has tensor cores */
-                        bool free_plan = m == 0 && !more, turn = m == 1 + turns % (MAKINGS - 1);
+                        bool free_plan = m == 0 && !more, turn = m == 1 + turns % (PLAN_CASES - 1);
                         if (!slow_build() && lstm_variants[v]->footprint->reads_tiles)
-                            turn |= m == 1 + (turns + 2) % (MAKINGS - 1);
+                            turn |= m == 1 + (turns + 2) % (PLAN_CASES - 1);
                         if (persistent(lstm_variants[v]) ? !turn && (slow_build() || !free_plan)
                                                          : m)
                             continue;
                         if (more && seen_all(lstm_variants[v], seen[v][p], false)) continue;
-                        recurrence_case(lstm_variants[v], k, &x, making_of(lstm_variants[v], m),
-                                        seen[v][p]);
+                        check_recurrence(lstm_variants[v], k, &x, plan_case_of(lstm_variants[v], m),
+                                         seen[v][p]);
                     }
             }
             release();
@@ -60,13 +60,13 @@ static void recurrence_follows_reference(void **state)
     (void)state;
     need_device();
     Seen seen[VARIANTS_MOST][PRECISIONS][2] = {0};
-    for (int more = 0, lacking = 1; lacking && more < MAKINGS - 1; more++) {
+    for (int more = 0, lacking = 1; lacking && more < PLAN_CASES - 1; more++) {
         follow_in_turn(seen, more);
         lacking = 0;
         for (int v = 0; lstm_variants[v] && emulated_whole(); v++)
             for (int p = 0; p < PRECISIONS && persistent(lstm_variants[v]); p++)
                 if (lstm_variants[v]->footprint->precisions >> p & 1)
-                    lacking |= !seen_all(lstm_variants[v], seen[v][p], more == MAKINGS - 2);
+                    lacking |= !seen_all(lstm_variants[v], seen[v][p], more == PLAN_CASES - 2);
     }
 }
 
@@ -80,7 +80,7 @@ typedef struct StateGradient {
     float *plain_dgates, *plain_carry;
 } StateGradient;
 
-static StateGradient state_gradient(const Recurrence *k, const Tensors *x)
+static StateGradient state_gradient(const RecurrenceCase *k, const Tensors *x)
 {
     int64_t T = k->T, B = k->B, H = k->H, n = T * B * H, row = B * H;
     StateGradient s = {.in = drawn(27, 2 * row, 1), .plain_dgates = host_floats(4 * n)};
@@ -103,8 +103,8 @@ static StateGradient state_gradient(const Recurrence *k, const Tensors *x)
 
 /* Runs one variant's backward pass after the oracle's forward pass: with nothing, with zeros and
  * with gradients from beyond the window. */
-static void state_gradient_case(const LstmVariant *v, const Recurrence *k, const Tensors *x,
-                                const StateGradient *s, const Making *m)
+static void state_gradient_case(const LstmVariant *v, const RecurrenceCase *k, const Tensors *x,
+                                const StateGradient *s, const PlanCase *m)
 {
     int64_t n = k->T * k->B * k->H, row = k->B * k->H;
     size_t gates = (size_t)(4 * n) * sizeof(float), state = (size_t)(n + row) * sizeof(float);
@@ -112,7 +112,7 @@ static void state_gradient_case(const LstmVariant *v, const Recurrence *k, const
     LstmPlan plan;
     Passes p = recurrence_passes(k, x);
     LstmBackward *q = &p.backward;
-    if (launch_made(v, &p.forward.shape, 1, m, 0, &plan, &q->launch)) {
+    if (launch_plan_case(v, &p.forward.shape, 1, m, 0, &plan, &q->launch)) {
         told("gradients of the state", v, x->precision, k, m, &plan);
         const float *zeros = device_floats(host_floats(2 * row), 2 * row),
                     *in = device_floats(s->in, 2 * row);
@@ -157,8 +157,8 @@ static void state_gradients_follow_reference(void **state)
     need_device();
     for (int d = 0; d < DEVICES; d++) {
         device_choose(devices[d]);
-        for (int i = 0; i < RECURRENCES; i++) {
-            const Recurrence *k = &recurrences[i];
+        for (int i = 0; i < RECURRENCE_CASES; i++) {
+            const RecurrenceCase *k = &recurrence_cases[i];
             if (!long_lists() && (i + d) % 4 != 2) continue;
             Tensors x = recurrence_tensors(k);
             for (int p = 0; p < PRECISIONS; p++) {
@@ -167,10 +167,10 @@ static void state_gradients_follow_reference(void **state)
                 for (int v = 0; lstm_variants[v]; v++) {
                     if (!runs_here(lstm_variants[v], (LstmPrecision)p)) continue;
                     if (!long_lists() && !has_turn(v, (LstmPrecision)p, i / 4 + d)) continue;
-                    for (int m = 0; m < (persistent(lstm_variants[v]) ? MAKINGS : 1); m++)
-                        if (long_lists() || m == (i + p) % MAKINGS)
+                    for (int m = 0; m < (persistent(lstm_variants[v]) ? PLAN_CASES : 1); m++)
+                        if (long_lists() || m == (i + p) % PLAN_CASES)
                             state_gradient_case(lstm_variants[v], k, &x, &s,
-                                                making_of(lstm_variants[v], m));
+                                                plan_case_of(lstm_variants[v], m));
                 }
             }
             release();
@@ -184,7 +184,7 @@ static void state_gradients_are_those_of_the_forward_pass(void **state)
 {
     (void)state;
     enum { T = 3, B = 2, H = 5, N = T * B * H, ROW = B * H };
-    const Recurrence k = {T, B, H, 0.5, ALL_SITES};
+    const RecurrenceCase k = {T, B, H, 0.5, ALL_SITES};
     Tensors x = recurrence_tensors(&k);
     StateGradient s = state_gradient(&k, &x);
     double *w_hh = widened(x.w_hh, 4 * H * H), *b_ih = widened(x.b_ih, 4 * H),
@@ -215,8 +215,9 @@ static void clusters_keep_weights_in_shared_memory(void **state)
 {
     (void)state;
     need_device();
-    const Recurrence k = {2, 2, 130, 0.5, ALL_SITES};
-    const Making making = {"cluster=3,slices=1,registers=80", 0, 0};
+    const RecurrenceCase k = {2, 2, 130, 0.5, ALL_SITES};
+    const PlanCase plan_cases[PRECISIONS] = {[PRECISION_BF16] = {"cluster=3,registers=20", 0, 0},
+                                             [PRECISION_TF32] = {"cluster=3,registers=80", 0, 0}};
     Tensors x = recurrence_tensors(&k);
     for (int p = 0; p < PRECISIONS; p++)
         for (int v = 0; lstm_variants[v]; v++) {
@@ -224,7 +225,7 @@ static void clusters_keep_weights_in_shared_memory(void **state)
             if (!in_one_cluster(lstm_variants[v]) || !runs_here(lstm_variants[v], (LstmPrecision)p))
                 continue;
             recurrence_rounds(&k, &x, (LstmPrecision)p);
-            recurrence_case(lstm_variants[v], &k, &x, &making, seen);
+            check_recurrence(lstm_variants[v], &k, &x, &plan_cases[p], seen);
             assert_true(seen[0].resident && seen[0].shared && seen[1].resident && seen[1].shared);
         }
     release();
@@ -247,9 +248,9 @@ static void recurrence_follows_reference_at_length(void **state)
     for (int d = 0; d < DEVICES; d++) {
         device_choose(devices[d]);
         for (int i = 0; i <= SHAPES; i++) {
-            Recurrence k = {T[i / 3 % 4], B[i / 12 % 3], H[i / 36 % 5], keeps[i % 3],
-                            (i + i / 3) % 3};
-            if (i == SHAPES) k = (Recurrence){2, 20, 650, 0.5, OUTPUT_SITE};
+            RecurrenceCase k = {T[i / 3 % 4], B[i / 12 % 3], H[i / 36 % 5], keeps[i % 3],
+                                (i + i / 3) % 3};
+            if (i == SHAPES) k = (RecurrenceCase){2, 20, 650, 0.5, OUTPUT_SITE};
             Tensors x = recurrence_tensors(&k);
             for (int p = 0; p < PRECISIONS; p++) {
                 if (p != PRECISION_F32) recurrence_rounds(&k, &x, (LstmPrecision)p);
@@ -259,11 +260,12 @@ static void recurrence_follows_reference_at_length(void **state)
                      * sentence. */
                     if (in_one_cluster(lstm_variants[v]) && p == PRECISION_TF32 && k.H == 650)
                         continue;
-                    recurrence_case(lstm_variants[v], &k, &x, making_of(lstm_variants[v], 0), seen);
+                    check_recurrence(lstm_variants[v], &k, &x, plan_case_of(lstm_variants[v], 0),
+                                     seen);
                     if (persistent(lstm_variants[v]) && k.H < 650)
-                        recurrence_case(lstm_variants[v], &k, &x,
-                                        making_of(lstm_variants[v], 1 + turn++ % (MAKINGS - 1)),
-                                        seen);
+                        check_recurrence(
+                            lstm_variants[v], &k, &x,
+                            plan_case_of(lstm_variants[v], 1 + turn++ % (PLAN_CASES - 1)), seen);
                 }
             }
             release();
@@ -278,7 +280,7 @@ static void recurrence_replays_from_a_graph(void **state)
 {
     (void)state;
     need_device();
-    const Recurrence k = {6, 3, 23, 0.5, ALL_SITES};
+    const RecurrenceCase k = {6, 3, 23, 0.5, ALL_SITES};
     enum { REPLAYS = 4 };
     const uint32_t epoch = 0u - 12;
     int64_t n = k.T * k.B * k.H;
@@ -292,11 +294,11 @@ static void recurrence_replays_from_a_graph(void **state)
         cudaGraph_t graph;
         cudaGraphExec_t exec;
         size_t nodes = 0, promised;
-        const Making *m = making_of(variant, persistent(variant) ? 2 : 0);
+        const PlanCase *m = plan_case_of(variant, persistent(variant) ? 2 : 0);
         assert_true(
-            launch_made(variant, &p.forward.shape, 0, m, epoch, &plan[0], &p.forward.launch));
+            launch_plan_case(variant, &p.forward.shape, 0, m, epoch, &plan[0], &p.forward.launch));
         assert_true(
-            launch_made(variant, &p.forward.shape, 1, m, epoch, &plan[1], &p.backward.launch));
+            launch_plan_case(variant, &p.forward.shape, 1, m, epoch, &plan[1], &p.backward.launch));
         CHECK(variant->forward(&context, &p.forward));
         CHECK(variant->backward(&context, &p.backward));
         float *eager = fetched(p.forward.gates, 4 * n);
@@ -346,8 +348,8 @@ static void a_missing_block_is_named(void **state)
         skip();
     }
 #endif
-    const Recurrence k = {5, 3, 23, 0.5, ALL_SITES};
-    const Making making = {"blocks=4,threads=64,replicas=1,cluster=2", 0, 0};
+    const RecurrenceCase k = {5, 3, 23, 0.5, ALL_SITES};
+    const PlanCase plan_case = {"blocks=4,threads=64,replicas=1,cluster=2", 0, 0};
     enum { EPOCH = 100 };
     size_t bytes = (size_t)(4 * k.T * k.B * k.H) * sizeof(float);
     for (int v = 0; lstm_variants[v]; v++)
@@ -361,8 +363,8 @@ static void a_missing_block_is_named(void **state)
             LstmPlan plan;
             FaultRecord fault;
             LstmLaunch launch;
-            assert_true(
-                launch_made(variant, &p.forward.shape, back, &making, EPOCH, &plan, &launch));
+            assert_true(launch_plan_case(variant, &p.forward.shape, back, &plan_case, EPOCH, &plan,
+                                         &launch));
             launch.poll_limit = 1 << 16;
             uint32_t late_block = (uint32_t)plan.blocks / 2;
             p.forward.launch = p.backward.launch = launch;
@@ -388,6 +390,53 @@ static void a_missing_block_is_named(void **state)
         }
 }
 
+/* A run that diverges ends by its values: a NaN goes through every exchange, to all units of its row and to no other row, and nobody
+ * waits in vain for it. */
+static void a_nan_travels(void **state)
+{
+    (void)state;
+    need_device();
+    const RecurrenceCase k = {5, 3, 23, 1, NO_SITES};
+    enum { STEP_OF = 1, ROW = 1 };
+    const int64_t B = k.B, H = k.H, n = k.T * B * H;
+    for (int v = 0; lstm_variants[v]; v++) {
+        const LstmVariant *variant = lstm_variants[v];
+        if (!runs_here(variant, first_precision(variant))) continue;
+        Tensors x = recurrence_tensors(&k);
+        recurrence_rounds(&k, &x, first_precision(variant));
+        Passes p = recurrence_passes(&k, &x);
+        LstmPlan plan[2];
+        FaultRecord fault;
+        const PlanCase *m = plan_case_of(variant, persistent(variant) ? 2 : 0);
+        assert_true(
+            launch_plan_case(variant, &p.forward.shape, 0, m, 0, &plan[0], &p.forward.launch));
+        assert_true(
+            launch_plan_case(variant, &p.forward.shape, 1, m, 0, &plan[1], &p.backward.launch));
+        told("a NaN", variant, x.precision, &k, m, &plan[0]);
+        float *x_proj = host_floats(4 * n);
+        memcpy(x_proj, x.x_proj, (size_t)(4 * n) * sizeof *x_proj);
+        x_proj[(STEP_OF * B + ROW) * 4 * H] = NAN;
+        upload(p.forward.gates, x_proj, (size_t)(4 * n) * sizeof *x_proj);
+        CHECK(variant->forward(&context, &p.forward));
+        float *h = fetched(p.forward.h, n + B * H);
+        CHECK(variant->backward(&context, &p.backward));
+        float *dgates = fetched(p.forward.gates, 4 * n);
+        fetch(&fault, context.fault, sizeof fault);
+        assert_int_equal(fault.set, 0);
+        for (int64_t i = 0; i < n; i++) {
+            int64_t t = i / H / B, b = i / H % B, u = i % H;
+            bool there = b == ROW && (t > STEP_OF || (t == STEP_OF && u == 0));
+            if (isnan(h[B * H + i]) != there)
+                fail_msg("h of step %d, row %d, unit %d: %g; %s", (int)t, (int)b, (int)u,
+                         h[B * H + i], told_case);
+            if (isnan(dgates[i / H * 4 * H + u]) != (b == ROW))
+                fail_msg("dgates of step %d, row %d, unit %d: %g; %s", (int)t, (int)b, (int)u,
+                         dgates[i / H * 4 * H + u], told_case);
+        }
+        release();
+    }
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(recurrence_follows_reference),
     cmocka_unit_test(state_gradients_follow_reference),
@@ -396,5 +445,6 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(recurrence_follows_reference_at_length),
     cmocka_unit_test(recurrence_replays_from_a_graph),
     cmocka_unit_test(a_missing_block_is_named),
+    cmocka_unit_test(a_nan_travels),
 };
 const KernelSuite recurrence_suite = {tests, sizeof tests / sizeof tests[0]};

@@ -20,7 +20,7 @@ uint64_t digest(void)
     enum { N = 12, H = 23, V = 1037 };
     uint64_t d = 0xcbf29ce484222325u;
     StepState s = {.next_step = STEP, .lr = 1, .clip = 1};
-    StepState *device = device_bytes(&s, sizeof s, 0);
+    StepState *device = device_alloc(&s, sizeof s, 0);
     int32_t *stream = device_ints(drawn_ids(30, 60, 5), 60), *x = device_ints(NULL, N),
             *y = device_ints(NULL, N), *first = device_ints(NULL, N), ids[2 * N];
     CHECK(step_begin(context.stream, device, 3, stream, 60, 4, 3, x, y));
@@ -58,7 +58,7 @@ uint64_t digest(void)
     d = hash(d, &sgd.results[1].grad_norm, sizeof(double));
     d = hash(d, fetched(packed.w_packed, HH4), HH4 * sizeof(float));
 
-    const Recurrence small = {4, 3, 23, 0.5, ALL_SITES};
+    const RecurrenceCase small = {4, 3, 23, 0.5, ALL_SITES};
     int64_t n = small.T * small.B * small.H;
     Tensors t = recurrence_tensors(&small);
     for (int v = 0; lstm_variants[v]; v++)
@@ -69,10 +69,10 @@ uint64_t digest(void)
             LstmPlan plan[2];
             Passes p = recurrence_passes(&small, &t);
             LstmShape *shape = &p.forward.shape;
-            assert_true(launch_made(variant, shape, 0, making_of(variant, i), 0, &plan[0],
-                                    &p.forward.launch));
-            assert_true(launch_made(variant, shape, 1, making_of(variant, i), 0, &plan[1],
-                                    &p.backward.launch));
+            assert_true(launch_plan_case(variant, shape, 0, plan_case_of(variant, i), 0, &plan[0],
+                                         &p.forward.launch));
+            assert_true(launch_plan_case(variant, shape, 1, plan_case_of(variant, i), 0, &plan[1],
+                                         &p.backward.launch));
             CHECK(variant->forward(&context, &p.forward));
             d = hash(d, fetched(p.forward.h, n + small.B * small.H),
                      (size_t)(n + small.B * small.H) * sizeof(float));

@@ -24,8 +24,8 @@ SgdArgs sgd_run(const SgdCase *k, const SgdPacked *packed, int64_t packed_n, Sgd
     }
     SgdArgs a = {
         .state = device_state(late_step, 0.7, k->clip),
-        .fault = device_bytes(&fault, sizeof fault, 0),
-        .weights = device_bytes(*weights, (size_t)k->dense * sizeof(float), k->shift),
+        .fault = device_alloc(&fault, sizeof fault, 0),
+        .weights = device_alloc(*weights, (size_t)k->dense * sizeof(float), k->shift),
         .grads = device_floats(*grads, k->dense),
         .dense = k->dense,
         .encoder = device_floats(*encoder, k->V * k->H),
@@ -34,13 +34,13 @@ SgdArgs sgd_run(const SgdCase *k, const SgdPacked *packed, int64_t packed_n, Sgd
         .first = device_ints(*first, k->N),
         .N = k->N,
         .H = k->H,
-        .packed = packed_n ? device_bytes(packed, (size_t)packed_n * sizeof *packed, 0) : NULL,
+        .packed = packed_n ? device_alloc(packed, (size_t)packed_n * sizeof *packed, 0) : NULL,
         .packed_n = packed_n,
-        .rounded = k->rounds ? device_bytes(NULL, (size_t)k->dense * 2, k->shift) : NULL,
+        .rounded = k->rounds ? device_alloc(NULL, (size_t)k->dense * 2, k->shift) : NULL,
         .nats = device_floats(*nats, k->N),
         .scored = k->N,
-        .partial = device_bytes(NULL, (size_t)sgd_partials(k->dense, k->N) * sizeof(double), 0),
-        .results = device_bytes(NULL, sizeof out->results, 0)};
+        .partial = device_alloc(NULL, (size_t)sgd_partials(k->dense, k->N) * sizeof(double), 0),
+        .results = device_alloc(NULL, sizeof out->results, 0)};
     CHECK(sgd_norm(context.stream, &a));
     CHECK(sgd_update(context.stream, &a));
     out->weights = fetched(a.weights, k->dense), out->encoder = fetched(a.encoder, k->V * k->H);
@@ -124,10 +124,10 @@ static void tensors_are_rounded(void **state)
         for (int64_t m = 0; m < 12; m += 5) {
             float *x = drawn(17, n, 3), *y = drawn(18, m + 1, 3);
             memcpy(x, told, (size_t)(n < 13 ? n : 13) * 4);
-            uint16_t *to = device_bytes(NULL, (size_t)n * 2, (int)n % 2),
-                     *other = device_bytes(NULL, (size_t)(m + 1) * 2, 1);
+            uint16_t *to = device_alloc(NULL, (size_t)n * 2, (int)n % 2),
+                     *other = device_alloc(NULL, (size_t)(m + 1) * 2, 1);
             CHECK(round_bf16(context.stream,
-                             (RoundSpan){device_bytes(x, (size_t)n * 4, (int)n % 3), to, n},
+                             (RoundSpan){device_alloc(x, (size_t)n * 4, (int)n % 3), to, n},
                              (RoundSpan){device_floats(y, m + 1), other, m}));
             check_bf16("the first", to, x, n), check_bf16("the second", other, y, m);
             release();
@@ -152,7 +152,7 @@ static void weights_are_tiled(void **state)
         int64_t H = sizes[i], n = 4 * H * H;
         size_t bytes = tensor_copy_bytes(H);
         float *w = drawn(16, n, 1);
-        void *to = device_bytes(NULL, bytes, 0), *got = host_bytes(bytes);
+        void *to = device_alloc(NULL, bytes, 0), *got = host_bytes(bytes);
         CHECK(lstm_pack_tiles(context.stream, H, device_floats(w, n), to));
         fetch(got, to, bytes);
         assert_memory_equal(got, tiles_of(w, H), bytes);
@@ -226,7 +226,7 @@ static void update_packs_the_new_weights(void **state)
             void *tiles[3], *got_tiles = host_bytes(bytes);
             int32_t *ids, *first;
             for (int64_t t = 0; t < tensors; t++) {
-                to[t] = device_floats(NULL, n), tiles[t] = device_bytes(NULL, bytes, 0);
+                to[t] = device_floats(NULL, n), tiles[t] = device_alloc(NULL, bytes, 0);
                 packed[t] = (SgdPacked){cases[i].first + t * pitch, vector ? to[t] : NULL,
                                         tiled ? tiles[t] : NULL};
             }

@@ -26,6 +26,13 @@ template <class T> EMU_INLINE T cluster_load(const T *p, unsigned rank)
 {
     return *(const T *)emu_cluster_map(p, rank);
 }
+EMU_INLINE void cluster_note(unsigned *p, unsigned v) { emu_store_relaxed(p, &v, sizeof v); }
+EMU_INLINE unsigned cluster_look(const unsigned *p, unsigned rank, EMU_AT)
+{
+    unsigned v;
+    emu_poll_load(emu_cluster_map(p, rank), &v, sizeof v, file, line);
+    return v;
+}
 
 typedef unsigned long long Mbarrier;
 EMU_INLINE void mbarrier_init(Mbarrier *b, unsigned arrivals) { emu_mbarrier_init(b, arrivals); }

@@ -1,11 +1,11 @@
-#include "plan_model.h"
+#include "cost_model.h"
 
 #include <jansson.h>
 #include <math.h>
 #include <stddef.h>
 #include <string.h>
 
-/* The model file and, after it, every measured one: see the Makefile. */
+/* The model's file, followed by every measured one: see the Makefile. */
 static const char built_in[] =
 #include "constants_json.h"
     ;
@@ -17,24 +17,24 @@ static const struct ConstantInfo {
     size_t offset;
     bool everywhere; /* whether every device has it */
 } infos[] = {
-#define X(name, unit, what) {#name, unit, offsetof(PlanConstants, name), true},
-    PLAN_CONSTANTS(X)
+#define X(name, unit, what) {#name, unit, offsetof(CostConstants, name), true},
+    COST_CONSTANTS(X)
 #undef X
-#define X(name, unit, what) {#name, unit, offsetof(PlanConstants, name), false},
-        PLAN_TENSOR_CONSTANTS(X)
+#define X(name, unit, what) {#name, unit, offsetof(CostConstants, name), false},
+        COST_TENSOR_CONSTANTS(X)
 #undef X
 };
 enum { CONSTANTS = sizeof infos / sizeof infos[0] };
 
-static double *constant_at(PlanConstants *c, int i)
+static double *constant_at(CostConstants *c, int i)
 {
     return (double *)((char *)c + infos[i].offset);
 }
 
-/* What the benchmark calls what it measures (bench/gpu_constants.cpp), in this model's unit; or a constant of the model by its own
- * name and unit. */
-static void take_measured(PlanConstants *c, const DeviceFacts *device, const char *name,
-                          const char *unit, double value)
+/* Sets the constant that the benchmark measures under `name` (bench/gpu_constants.cpp), in this
+ * model's unit, or a constant that has the model's own name and unit. */
+static void set_measured(CostConstants *c, const DeviceFacts *device, const char *name,
+                         const char *unit, double value)
 {
     if (!strcmp(name, "flag_hop")) c->hop = value;
     else if (!strcmp(name, "graph_node_gap")) c->launch = value;
@@ -42,7 +42,7 @@ static void take_measured(PlanConstants *c, const DeviceFacts *device, const cha
     else if (!strcmp(name, "fma_f32"))
         c->fma_share = value / (2e6 * c->clock * c->fma_lanes * device->sms);
     else if (!strcmp(name, "mma_rate"))
-        c->mma = 4 * 16 * 8 * 16 / value; /* multiply-adds of an SM a clock */
+        c->mma = 4 * 16 * 8 * 16 / value; /* multiply-adds per SM and clock */
     else if (!strcmp(name, "dsmem_rate")) c->cluster_rate = value;
     else if (!strcmp(name, "cluster_barrier_8")) c->cluster_sync = value;
     else {
@@ -61,10 +61,10 @@ static int constants_fault(const char *from, const char *what, const char *of, E
     return error_set(e, EXIT_BAD_DATA, "%s: %s%s%s", from, what, of ? " " : "", of ? of : "");
 }
 
-/* One document: the model's ("devices": {NAME: {CONSTANT: {"value": ...}}}) or a measured one ("gpu": NAME, "constants":
- * {...}), of which only the device's part is read. */
-static int take_document(json_t *root, const char *from, const DeviceFacts *device,
-                         PlanConstants *c, bool *found, Error *e)
+/* Parses one document: the model's ("devices": {NAME: {CONSTANT: {"value": ...}}}) or a measured
+ * one ("gpu": NAME, "constants": {...}). Only the device's part is read. */
+static int parse_document(json_t *root, const char *from, const DeviceFacts *device,
+                          CostConstants *c, bool *found, Error *e)
 {
     json_t *devices = json_object_get(root, "devices"), *mine,
            *measured = json_object_get(root, "constants");
@@ -76,13 +76,13 @@ static int take_document(json_t *root, const char *from, const DeviceFacts *devi
         {
             double value = json_number_value(json_object_get(entry, "value"));
             const char *unit = json_string_value(json_object_get(entry, "unit"));
-            if (value > 0 && isfinite(value)) take_measured(c, device, name, unit, value);
+            if (value > 0 && isfinite(value)) set_measured(c, device, name, unit, value);
         }
         return EXIT_DONE;
     }
     if (!json_is_object(devices))
-        return constants_fault(
-            from, "neither \"devices\" nor \"gpu\" with \"constants\" stands in it", NULL, e);
+        return constants_fault(from, "it has neither \"devices\" nor \"gpu\" with \"constants\"",
+                               NULL, e);
     mine = json_object_get(devices, c->device);
     if (!mine) return EXIT_DONE;
     *found = true;
@@ -90,7 +90,7 @@ static int take_document(json_t *root, const char *from, const DeviceFacts *devi
         json_t *entry = json_object_get(mine, infos[i].name);
         const char *unit = json_string_value(json_object_get(entry, "unit"));
         double value = json_number_value(json_object_get(entry, "value"));
-        if (!entry) continue; /* keeps what an earlier file said */
+        if (!entry) continue; /* keeps the value of an earlier file */
         if (!(value > 0) || !isfinite(value) || !unit || strcmp(unit, infos[i].unit))
             return error_set(e, EXIT_BAD_DATA,
                              "%s: %s of %s must be a \"value\" above 0 with the \"unit\" \"%s\"",
@@ -100,54 +100,58 @@ static int take_document(json_t *root, const char *from, const DeviceFacts *devi
     return EXIT_DONE;
 }
 
-static int take_text(json_t *root, const char *from, const json_error_t *fault,
-                     const DeviceFacts *device, PlanConstants *c, bool *found, Error *e)
+static int parse_constants(json_t *root, const char *from, const json_error_t *fault,
+                           const DeviceFacts *device, CostConstants *c, bool *found, Error *e)
 {
     int code = EXIT_DONE;
     if (!root)
-        return error_set(e, EXIT_BAD_DATA, "%s: %s (line %d)", from, fault->text, fault->line);
+        return error_set(e, EXIT_BAD_DATA, "%s is not JSON: %s (line %d)", from, fault->text,
+                         fault->line);
     size_t i;
     json_t *document;
     if (json_is_array(root)) {
         json_array_foreach(root, i, document) if (!code) code =
-            take_document(document, from, device, c, found, e);
+            parse_document(document, from, device, c, found, e);
     } else {
-        code = take_document(root, from, device, c, found, e);
+        code = parse_document(root, from, device, c, found, e);
     }
     json_decref(root);
     return code;
 }
 
-int plan_constants(const DeviceFacts *device, const char *file, PlanConstants *c, Error *e)
+int cost_constants(const DeviceFacts *device, const char *file, CostConstants *c, Error *e)
 {
     json_error_t fault;
     bool found = false;
     memset(c, 0, sizeof *c);
     snprintf(c->device, sizeof c->device, "%s", device_like(device));
-    int code = take_text(json_loads(built_in, 0, &fault), "the constants in this program", &fault,
-                         device, c, &found, e);
+    int code = parse_constants(json_loads(built_in, 0, &fault), "the constants in this program",
+                               &fault, device, c, &found, e);
     if (!code && file) {
         found = false;
-        code = take_text(json_load_file(file, 0, &fault), file, &fault, device, c, &found, e);
+        FILE *in = fopen(file, "re");
+        if (!in) return error_set(e, EXIT_BAD_DATA, "%s cannot be opened: %m", file);
+        code = parse_constants(json_loadf(in, 0, &fault), file, &fault, device, c, &found, e);
+        fclose(in);
     }
     for (int i = 0; i < CONSTANTS && !code; i++)
         if (infos[i].everywhere && !(*constant_at(c, i) > 0))
-            code = error_set(e, EXIT_BAD_DATA, "the constants of %s lack %s", c->device,
+            code = error_set(e, EXIT_BAD_DATA, "the constants of %s have no %s", c->device,
                              infos[i].name);
     return code;
 }
 
-/* ---- predictions, in clocks of an SM until the end ---- */
+/* ---- predictions, in clocks of an SM until cost_time_end ---- */
 
 static double most(double a, double b) { return a > b ? a : b; }
 static double least(double a, double b) { return a < b ? a : b; }
 
-PlanRates plan_rates(const PlanConstants *c, double sms)
+CostRates cost_rates(const CostConstants *c, double sms)
 {
-    return (PlanRates){c->dram_rate / (c->clock * 1e6), least(c->l2_rate / sms, c->l2_rate_sm)};
+    return (CostRates){c->dram_rate / (c->clock * 1e6), least(c->l2_rate / sms, c->l2_rate_sm)};
 }
 
-void plan_time_end(PlanTime *t, double ranges, double clock_mhz)
+void cost_time_end(CostTime *t, double ranges, double clock_mhz)
 {
     double *part[] = {&t->hop, &t->ingest, &t->multiply, &t->sums, &t->cell, &t->syncs};
     for (int i = 0; i < 6; i++) {
@@ -156,11 +160,11 @@ void plan_time_end(PlanTime *t, double ranges, double clock_mhz)
     }
 }
 
-PlanTime plan_predict_stepwise(const PlanConstants *c, const DeviceFacts *device,
+CostTime cost_predict_stepwise(const CostConstants *c, const DeviceFacts *device,
                                const LstmShape *shape, int backward)
 {
-    PlanTime t = {0};
-    PlanRates r = plan_rates(c, device->sms);
+    CostTime t = {0};
+    CostRates r = cost_rates(c, device->sms);
     double H = (double)shape->H, B = (double)shape->B, weights = 16 * H * H;
     double fma = 4 * H * H * B / (c->fma_lanes * c->fma_share * device->sms);
     double read = weights > (double)device->l2 ? weights / r.dram : weights / (r.l2 * device->sms);

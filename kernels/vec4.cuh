@@ -1,16 +1,16 @@
-/* quad: four neighbouring floats, moved by the widest load or store that their address allows.
+/* vec4: four neighbouring floats, moved by the widest load or store that their address allows.
  *
  * Rows of a row-major tensor start on 16 bytes only where the row length is a multiple of 4, and H and V may
  * be anything. So the width is chosen from the address at run time: lanes of one warp mostly agree, and the
  * test is two instructions beside a memory access. Elements outside the row are neither read nor written. */
-#ifndef PLSTM_QUAD_CUH
-#define PLSTM_QUAD_CUH
+#ifndef PLSTM_VEC4_CUH
+#define PLSTM_VEC4_CUH
 
 #include <stdint.h>
 
 #include <cuda_runtime.h>
 
-struct Quad {
+struct Vec4 {
     float v[4];
 };
 
@@ -20,10 +20,10 @@ static __device__ __forceinline__ bool aligned(const void *p, unsigned bytes)
 }
 
 /* Elements i..i+3 of row (n); `outside` stands for those before 0 or from n on. */
-static __device__ __forceinline__ Quad quad_load(const float *row, int64_t i, int64_t n,
+static __device__ __forceinline__ Vec4 vec4_load(const float *row, int64_t i, int64_t n,
                                                  float outside)
 {
-    Quad q;
+    Vec4 q;
     const float *p = row + i;
     bool whole = i >= 0 && i + 4 <= n;
     if (whole && aligned(p, 16)) {
@@ -38,7 +38,7 @@ static __device__ __forceinline__ Quad quad_load(const float *row, int64_t i, in
     return q;
 }
 
-static __device__ __forceinline__ void quad_store(float *row, int64_t i, int64_t n, Quad q)
+static __device__ __forceinline__ void vec4_store(float *row, int64_t i, int64_t n, Vec4 q)
 {
     float *p = row + i;
     bool whole = i >= 0 && i + 4 <= n;
