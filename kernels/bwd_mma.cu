@@ -17,7 +17,8 @@
 #include "bwd_mma.cuh"
 
 #define M(precision, stacked, resident, batch, threads, registers)                                 \
-    bwd_mma<PRECISION_##precision, stacked, resident, batch, threads>,
+    bwd_mma<EXCHANGE_FLAG, PRECISION_##precision, stacked, resident, batch, threads>,              \
+        bwd_mma<EXCHANGE_WORDS, PRECISION_##precision, stacked, resident, batch, threads>,
 PERSISTENT_KERNEL(bwd_mma, MmaBackwardPass)
 { // on a line of its own: persistent.cuh
     bwd_mma_loop<TILE...>(a);

@@ -16,7 +16,8 @@
 #include "fwd_mma.cuh"
 
 #define M(precision, stacked, resident, batch, threads, registers)                                 \
-    fwd_mma<PRECISION_##precision, stacked, resident, batch, threads>,
+    fwd_mma<EXCHANGE_FLAG, PRECISION_##precision, stacked, resident, batch, threads>,              \
+        fwd_mma<EXCHANGE_WORDS, PRECISION_##precision, stacked, resident, batch, threads>,
 PERSISTENT_KERNEL(fwd_mma, MmaForwardPass)
 { // on a line of its own: persistent.cuh
     fwd_mma_loop<TILE...>(a);

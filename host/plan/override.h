@@ -16,8 +16,9 @@ typedef struct PlanOverride {
         registers; /* per thread that hold weights, at most: forward 4 a step of contraction, backward 16 */
     int32_t shared; /* bytes of shared memory of a block, at most */
     int32_t replicas, groups, slices, batch;
-    int32_t tile;    /* of the footprint's list, from 1 */
-    int32_t cluster; /* blocks of one */
+    int32_t tile;     /* of the footprint's list, from 1 */
+    int32_t cluster;  /* blocks of one */
+    int32_t exchange; /* of LstmExchange: 1 flags, 2 words */
 } PlanOverride;
 
 /* Parses "blocks=4,replicas=2,registers=64,shared=8192" into *o: names of PlanOverride's fields, each at most once, whole

@@ -42,6 +42,8 @@
 
 /* The same of tensor cores and clusters; 0 where a device has none. */
 #define PLAN_TENSOR_CONSTANTS(X)                                                                   \
+    X(word_hop, "us",                                                                              \
+      "store of a word on one SM to look that finds it on another, without a fence")               \
     X(mma, "clk",                                                                                  \
       "m16n8k16 of bfloat16 or m16n8k8 of tf32 by mma.sync on one of an SM's four tensor cores")   \
     X(mma_latency, "clk", "from one such product to the next that adds to it")                     \

@@ -43,10 +43,14 @@ static int64_t largest_index(const LstmPlan *p) { return cluster_items(p); }
 static bool lacking(const DeviceFacts *device, const PlanOverride *force, int backward, char *what,
                     size_t size)
 {
-    (void)force, (void)backward;
+    (void)backward;
     if (!device->clusters)
         snprintf(what, size, "the device has no thread-block clusters, which begin with sm_90");
-    return !device->clusters;
+    else if (force->exchange)
+        snprintf(what, size, "its blocks exchange within their cluster, not by exchange %d",
+                 force->exchange);
+    else return false;
+    return true;
 }
 
 static const char *fault(const PlanLayout *at, const LstmShape *shape, int backward)

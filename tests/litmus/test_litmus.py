@@ -21,7 +21,7 @@ import ptx_model
 
 README = os.path.join(HERE, "README.md")
 EXCHANGES = ("cluster_exchange", "grid_barrier_raw", "grid_barrier_sm35", "grid_barrier_steps", "grid_barrier_war", "mma_cluster", "mma_steps", "mma_warp",
-             "nan_rule", "self_validating")
+             "nan_rule", "self_validating", "word_exchange")
 
 
 def known():
@@ -208,7 +208,7 @@ def test_the_kernels_are_held_against_what_the_texts_say():
             return all(any(w == s for s in said) for w in [*wanted, wanted[0]])
 
         assert any(stands(thread.cta) for thread in program.threads.values()), (name, wanted)
-        files |= {(file, gpu) for file in kernels}
+        files |= {(file, gpu) for file, _ in kernels}
     assert files == {(file, gpu) for gpu in ("sm_35", "sm_90")
                      for file in examine.own_files(ROOT, lambda v: v.persistent and (gpu == "sm_90" or v.min_sm <= 35))}, files
 

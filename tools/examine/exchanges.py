@@ -3,7 +3,7 @@ in that order. A text says
 
     code fwd_persistent on sm_35: st.global in forward_cells; bar.sync; membar.gl; st.volatile; ...
 
-NAME: kernels/NAME.cu and every other file that includes NAME.cuh; `on sm_35`: as compiled for that GPU, else for sm_90. Each item is the beginning of an opcode; `in F`: inlined from
+NAME: kernels/NAME.cu and every other file that includes NAME.cuh, NAME<1: of their kernels those whose template arguments begin with 1; `on sm_35`: as compiled for that GPU, else for sm_90. Each item is the beginning of an opcode; `in F`: inlined from
 the function F; `a or b`: either. The list is one turn of the loop and begins anew behind its end. What is checked in every kernel of a file:
 
     each item is in the time loop;
@@ -18,7 +18,7 @@ import machine_code
 
 SEMANTICS = {"weak", "relaxed", "acquire", "release", "acq_rel", "volatile"}
 SEPARATORS = ("bar.", "barrier.", "membar.", "fence.")
-CODE_LINE = re.compile(r"^code ([\w ]+?)(?: on (\w+))?: (.*)$", re.MULTILINE)
+CODE_LINE = re.compile(r"^code ([\w< ]+?)(?: on (\w+))?: (.*)$", re.MULTILINE)
 WORDS = SEMANTICS | set("bar barrier warp sync arrive wait mbarrier try_wait expect_tx st ld async sc cta cluster gpu sys fence membar gl".split())
 
 
@@ -66,12 +66,13 @@ def files_of(root, name):
 
 
 def named(root):
-    """[(text's name, files, GPU, items)] of all litmus texts."""
+    """[(text's name, [(file, first template argument or "")], GPU, items)] of all litmus texts."""
     found = []
     for path in sorted(glob.glob(os.path.join(root, "tests", "litmus", "*.litmus"))):
         with open(path, encoding="utf-8") as f:
             for files, gpu, items in CODE_LINE.findall(f.read()):
-                found.append((os.path.basename(path), [f for name in files.split() for f in files_of(root, name)], gpu or "sm_90", [Item(part.strip()) for part in items.split(";")]))
+                named_files = [(f, name.partition("<")[2]) for name in files.split() for f in files_of(root, name.partition("<")[0])]
+                found.append((os.path.basename(path), named_files, gpu or "sm_90", [Item(part.strip()) for part in items.split(";")]))
     return found
 
 
@@ -147,11 +148,12 @@ def faults(root, gpu, codes_of):
     """Sentences on all kernels that a litmus text names for this GPU; codes_of(file): its parsed PTX, None where it was not compiled."""
     said = []
     for text, files, which, items in named(root):
-        for file in files if which == gpu else ():
+        for file, first in files if which == gpu else ():
             codes = codes_of(file)
             if codes is None:
                 continue
-            persistent = [c for c in codes if any(machine_code.is_poll(i) for i in c.instructions)]
+            persistent = [c for c in codes if any(machine_code.is_poll(i) for i in c.instructions) and
+                          (not first or re.search(rf"<{first}\b", c.name))]
             if not persistent:
                 said.append(f"kernels/{file}.cu: none of its kernels waits, though {text} names it")
             for code in persistent:

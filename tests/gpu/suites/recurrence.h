@@ -12,7 +12,7 @@ typedef struct Recurrence {
     int sites;
 } Recurrence;
 
-enum { RECURRENCES = 14 };
+enum { RECURRENCES = 15 };
 extern const Recurrence recurrences[RECURRENCES];
 
 /* What goes in, on the host; and what the oracle makes of it, in double and in float with the operands of its products rounded to
@@ -65,7 +65,8 @@ int launch_made(const LstmVariant *v, const LstmShape *of, int backward, const M
 typedef struct Seen {
     int runs, ranges, ragged, passes, replicas, groups, slices, chunks, rounds, resident, shared,
         mixed, streamed;
-    int clusters; /* bit per size */
+    int clusters;  /* bit per size */
+    int exchanges; /* bit per LstmExchange */
 } Seen;
 
 /* What runs, for a comparison that fails. */
