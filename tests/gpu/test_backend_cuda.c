@@ -1081,9 +1081,8 @@ static void auto_takes_the_next(void **state)
     assert_int_equal(emu_device_select("H200"), 0);
     assert_int_equal(device_facts(0, &device, &e), 0);
     assert_int_equal(recurrence_choose(&r, &config, &device, &e), 0);
-    char first[sizeof r.kernel], named[sizeof first + 16], without[256] = "";
+    char first[sizeof r.kernel], without[256] = "";
     snprintf(first, sizeof first, "%s", r.kernel);
-    snprintf(named, sizeof named, "kernel %s", first);
     assert_true(r.plan[PLAN_FORWARD].cluster > 1);
     assert_int_equal(recurrence_prepare(&r, &config, &device, &e), 0);
     assert_string_equal(r.kernel, first);
@@ -1091,7 +1090,8 @@ static void auto_takes_the_next(void **state)
     assert_int_equal(recurrence_prepare(&r, &config, &device, &e), 0);
     assert_string_not_equal(r.kernel, first);
     assert_non_null(strstr(r.remark, "kernel auto: "));
-    assert_non_null(strstr(r.remark, named));
+    /* The last of those that it does not hold is told: mma backward in clusters is one of them, too. */
+    assert_non_null(strstr(r.remark, "blocks that wait for each other"));
     assert_non_null(strstr(r.remark, "holds 0 of them"));
     for (int i = 0; i < PLANS; i++) assert_true(!r.planned[i] || r.plan[i].cluster == 1);
     char text[RECURRENCE_TEXT];
