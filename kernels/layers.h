@@ -45,10 +45,11 @@ typedef struct EmbeddingTable {
 cudaError_t embedding_forward(cudaStream_t stream, int64_t N, int64_t H, const int32_t *ids,
                               const EmbeddingTable *table, MaskSite site, float *x);
 
-/* The same rounded to bfloat16, x (N,H) of 16 bits, bit for bit embedding_forward's x through round_bf16. sm_80 and up, as everything
- * here that rounds. */
+/* The same rounded to bfloat16, x (N,H) of 16 bits, bit for bit embedding_forward's x through round_bf16, `pitch` elements from row
+ * to row, between which nothing is written. sm_80 and up, as everything here that rounds. */
 cudaError_t embedding_forward_bf16(cudaStream_t stream, int64_t N, int64_t H, const int32_t *ids,
-                                   const EmbeddingTable *table, MaskSite site, uint16_t *x);
+                                   const EmbeddingTable *table, MaskSite site, uint16_t *x,
+                                   int64_t pitch);
 
 /* The encoder's gradient, sparse: row n of rows (N,H) receives the sum, in order of position, of D(dx) over all positions with the id of
  * position n where n is the first such position; first[n] = 1 there and 0 elsewhere, whose rows are not written. A position
@@ -87,11 +88,11 @@ cudaError_t column_sums_bf16(cudaStream_t stream, int64_t rows, int64_t cols, co
 
 /* ---- round.cu ---- */
 
-/* n elements to be rounded; n = 0: none. */
+/* (rows, width) to be rounded; rows = 0: none. */
 typedef struct RoundSpan {
     const float *from;
-    uint16_t *to; /* bfloat16 */
-    int64_t n;
+    uint16_t *to; /* bfloat16, `pitch` elements from row to row, between which nothing is written */
+    int64_t rows, width, pitch;
 } RoundSpan;
 
 cudaError_t round_bf16(cudaStream_t stream, RoundSpan first, RoundSpan second);

@@ -11,14 +11,16 @@
 #include <cublasLt.h>
 #include <cublas_v2.h>
 
+#include "kernels/gemm.h"
 #include "kernels/plan.h"
 #include "host/plan/device.h"
 #include "host/base/error.h"
 
-/* C (m,n) = op(A) op(B), row-major without gaps, as gemm_rowmajor (kernels/gemm.h) has it. */
+/* C (m,n) = op(A) op(B), row-major, as gemm_rows (kernels/gemm.h) has it. */
 typedef struct ProductShape {
     int ta, tb;
     int64_t m, n, k;
+    GemmRows rows;
 } ProductShape;
 
 typedef struct Product {

@@ -330,7 +330,7 @@ static void embedding_reads_features(void **state)
                                        : projected[(-2 - id) * H + u] + bias[u];
                 assert_true(x[i] == row * factor_f32(&m, i / H, H, u));
             }
-            CHECK(embedding_forward_bf16(context.stream, N, H, list, &table, site, halves));
+            CHECK(embedding_forward_bf16(context.stream, N, H, list, &table, site, halves, H));
             check_bf16("an embedded feature", halves, x, N * H);
             release();
         }
@@ -351,7 +351,7 @@ static void producers_round(void **state)
         EmbeddingTable table = {.encoder = encoder};
         uint16_t *rounded = device_bytes(NULL, (size_t)n * 2, 0);
         CHECK(embedding_forward(context.stream, N, H, ids, &table, site, x));
-        CHECK(embedding_forward_bf16(context.stream, N, H, ids, &table, site, rounded));
+        CHECK(embedding_forward_bf16(context.stream, N, H, ids, &table, site, rounded, H));
         check_bf16("an embedded word", rounded, fetched(x, n), n);
 
         CHECK(column_sums(context.stream, N, H, x, sums, NULL));
