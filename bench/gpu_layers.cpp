@@ -338,7 +338,7 @@ std::shared_ptr<Case> step_begin_case(const Workload &w)
     c->poison = [=](int) { x->poison(), y->poison(); };
     c->run = [=](int) {
         return step_begin(gpu.context.stream, state->get(), 4, ids->get(), n, w.T, w.B, x->get(),
-                          y->get());
+                          y->get(), CarriedRows{});
     };
     c->check = [=](int) {
         Batcher b;

@@ -21,13 +21,21 @@ cudaError_t softmax_xent_prepare(void);
 cudaError_t sgd_prepare(void);
 cudaError_t round_prepare(void);
 
+/* Rows of n elements that a step copies on its way: `from_pitch` and `to_pitch` elements from row to row; rows 0: none. */
+typedef struct CarriedRows {
+    const float *from;
+    float *to;
+    int64_t rows, n, from_pitch, to_pitch;
+} CarriedRows;
+
 /* ---- step.cu ---- */
 
 /* Moves the state on (step = next_step, window = next_window, and so on, slot to the next of `slots`) and copies the window's ids:
  * x (T,B) = stream[row_start(b) + window*T + t], y (T,B) the id after it; row_start as SPEC 4 over n ids. ids NULL: the state only
- * moves on. One block. */
+ * moves on. And copies the carried state in. */
 cudaError_t step_begin(cudaStream_t stream, StepState *state, int64_t slots, const int32_t *ids,
-                       int64_t n, int64_t T, int64_t B, int32_t *x, int32_t *y);
+                       int64_t n, int64_t T, int64_t B, int32_t *x, int32_t *y,
+                       CarriedRows carried);
 
 /* ---- embedding.cu ---- */
 
@@ -135,7 +143,9 @@ typedef struct SgdArgs {
     const int32_t *best,
         *targets; /* (scored) as softmax_xent has them; best NULL: no hits are counted */
     int64_t scored;
-    double *partial;     /* (sgd_partials(dense, N)) scratch */
+    double *partial; /* (sgd_partials(dense, N)) scratch */
+    CarriedRows
+        carried; /* copied by the update, unless fault->set: as carry_state (carry.h) does */
     StepResult *results; /* [slots]: results[state->slot] is written */
 } SgdArgs;
 

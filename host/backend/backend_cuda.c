@@ -1192,11 +1192,25 @@ static int choose_mode(Backend *b, Error *e)
     return EXIT_DONE;
 }
 
+/* h and c of every layer as the window at hand begins, and as it ends: a step's first and last kernel copy them. */
+static CarriedRows carried_in(const Backend *b)
+{
+    int64_t H = b->config.shape.H, n = b->w.batch.B * H;
+    return (CarriedRows){b->carried, b->hc, 2 * b->config.shape.L,
+                         n,          n,     (positions(&b->config) + b->config.B) * H};
+}
+static CarriedRows carried_out(const Backend *b)
+{
+    CarriedRows in = carried_in(b);
+    return (CarriedRows){
+        b->hc + b->w.batch.T * in.n, b->carried, in.rows, in.n, in.to_pitch, in.from_pitch};
+}
+
 /* ---- forward ---- */
 
 static int cuda_window_begin(Backend *b, const Window *w, bool *replayed, Error *e)
 {
-    int64_t T = w->batch.T, B = w->batch.B, N = T * B, H = b->config.shape.H, L = b->config.shape.L;
+    int64_t T = w->batch.T, B = w->batch.B, N = T * B;
     bool of_stream = !w->batch.ids;
     assert(N <= positions(&b->config) && B <= b->config.B && (!w->train || b->config.train));
     assert(w->batch.n_scored == N || (b->config.scored && w->batch.n_scored <= b->config.scored));
@@ -1224,17 +1238,19 @@ static int cuda_window_begin(Backend *b, const Window *w, bool *replayed, Error 
         code = b->mode == EAGER ? state_foretell(b, e) : EXIT_DONE;
         if (code) return code;
         CUDA_TRY(step_begin(b->context.stream, b->state_device, SLOTS, of_stream ? b->stream : NULL,
-                            b->stream_n, T, B, b->x_ids, b->y_ids));
+                            b->stream_n, T, B, b->x_ids, b->y_ids, carried_in(b)));
         if (b->mode == EAGER) state_advance(b);
     } else if (w->train) {
         b->state.step = w->step, b->state.next_step = w->step + 1, b->state.next_window = -1;
         code = state_upload(b, e);
         if (code) return code;
     }
-    size_t row = (size_t)(B * H) * sizeof(float),
-           pitch = (size_t)((positions(&b->config) + b->config.B) * H) * sizeof(float);
-    CUDA_TRY(cudaMemcpy2DAsync(b->hc, pitch, b->carried, row, row, (size_t)(2 * L),
-                               cudaMemcpyDeviceToDevice, b->context.stream));
+    CarriedRows c = carried_in(b);
+    if (!w->update)
+        CUDA_TRY(cudaMemcpy2DAsync(c.to, (size_t)c.to_pitch * sizeof(float), c.from,
+                                   (size_t)c.from_pitch * sizeof(float),
+                                   (size_t)c.n * sizeof(float), (size_t)c.rows,
+                                   cudaMemcpyDeviceToDevice, b->context.stream));
     return EXIT_DONE;
 }
 
@@ -1452,6 +1468,7 @@ static int cuda_update(Backend *b, double lr, double clip, Error *e)
                  .targets = b->y_ids,
                  .scored = b->shape.scored,
                  .partial = b->partial,
+                 .carried = carried_out(b),
                  .results = b->results};
     CUDA_TRY(sgd_norm(b->context.stream, &a));
     CUDA_TRY(sgd_update(b->context.stream, &a));
@@ -1506,14 +1523,13 @@ static int result_now(Backend *b, WindowResult *r, double *token_nats, int32_t *
 static int cuda_window_end(Backend *b, WindowResult *r, double *token_nats, int32_t *token_best,
                            Error *e)
 {
-    int64_t H = b->config.shape.H, row = b->w.batch.B * H,
-            pitch = (positions(&b->config) + b->config.B) * H;
+    CarriedRows c = carried_out(b);
     int code = EXIT_DONE;
     *r = (WindowResult){.step = -1};
     assert(b->updated == b->w.update);
-    if (b->mode != REPLAY)
-        CUDA_TRY(carry_state(b->context.stream, b->context.fault, 2 * b->config.shape.L, row,
-                             b->hc + b->w.batch.T * row, pitch, b->carried));
+    if (!b->updated)
+        CUDA_TRY(carry_state(b->context.stream, b->context.fault, c.rows, c.n, c.from, c.from_pitch,
+                             c.to));
     if (b->mode != EAGER) code = launch_graph(b, e);
     else if (!b->updated) code = result_now(b, r, token_nats, token_best, e);
     range_end(b, 0);

@@ -22,7 +22,8 @@ static void step_moves_on(void **state)
         int32_t *ids_device = device_ints(ids, n), *x_device = device_ints(NULL, T * B),
                 *y_device = device_ints(NULL, T * B);
         for (int64_t window = 1; window < 4 && (window + 1) * T < n / B; window++) {
-            CHECK(step_begin(context.stream, device, 3, ids_device, n, T, B, x_device, y_device));
+            CHECK(step_begin(context.stream, device, 3, ids_device, n, T, B, x_device, y_device,
+                             (CarriedRows){0}));
             fetch(&s, device, sizeof s);
             assert_true(s.step == late_step + window - 1 && s.next_step == s.step + 1);
             assert_true(s.window == window && s.next_window == window + 1);
