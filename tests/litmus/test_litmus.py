@@ -21,7 +21,7 @@ import ptx_model
 
 README = os.path.join(HERE, "README.md")
 EXCHANGES = ("cluster_exchange", "grid_barrier_raw", "grid_barrier_sm35", "grid_barrier_steps", "grid_barrier_war", "mma_cluster", "mma_steps", "mma_warp",
-             "nan_rule", "self_validating", "word_exchange")
+             "nan_rule", "self_validating", "word_cluster", "word_exchange")
 
 
 def known():
