@@ -290,7 +290,10 @@ std::string precision_refused(const LstmVariant *variant, Precision p);
 // Call at the beginning of every case of a variant; throws Refused.
 void begin_variant(Case *c, const LstmVariant *variant, Precision p);
 
-// gpu_tuned.cpp: the tuned cublas (tuned_gemm.h), a variant that only the benchmark has.
+// gpu_recurrence.cpp: mma whose blocks exchange by flags, beside which the words of its own plans stand.
+extern const LstmVariant mma_flag;
+
+// gpu_tuned.cpp: cublas, tuned (tuned_gemm.h): a variant of the benchmark's own.
 extern const LstmVariant cublas_tuned;
 // Call before a row of it, since its weights may be at the address of another row's. After a run,
 // tuned_label returns the choice for the row's first product.
@@ -325,10 +328,14 @@ struct Product {
     const char *name;
     bool ta, tb;
     int64_t m, n, k;
-    int64_t offset; // the operands begin at multiples of this many elements
+    char a, b,
+        c; // whose rows of H they have: 'x' inputs, 'w' weights or their gradients, ' ' of neither
+    int64_t width; // H
 };
-std::vector<Product> products(const Workload &w); // the products of a step
-std::shared_ptr<Case> product_case(const Product &p, Precision precision);
+std::vector<Product> products(const Workload &w); // of a step
+// From row to row as the cuda backend has them in that precision (gaps), or without gaps between rows.
+GemmRows product_rows(const Product &p, Precision precision);
+std::shared_ptr<Case> product_case(const Product &p, Precision precision, bool gaps);
 
 // gpu_step.cpp
 struct StepTime {

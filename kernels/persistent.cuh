@@ -274,6 +274,8 @@ template <class ArgsOf, class TensorsOf, LstmKind KIND, int BACKWARD> struct Pas
     typedef TensorsOf Tensors;
     static constexpr LstmKind kind = KIND;
     static constexpr int backward = BACKWARD;
+    /* Which of the kernels runs a plan. */
+    static int instance(const LstmPlan &plan) { return plan.tile; }
 };
 
 /* The head of kernel name<numbers of a tile, threads last>; the body, behind it, runs loop<TILE...>(a). It stands on lines of its own:
@@ -292,14 +294,15 @@ template <class ArgsOf, class TensorsOf, LstmKind KIND, int BACKWARD> struct Pas
     }                                                                                              \
     extern "C" cudaError_t name##_resident(const LstmPlan *plan, int *blocks)                      \
     {                                                                                              \
-        return persistent_resident(name##_kernels[plan->tile], plan, blocks);                      \
+        return persistent_resident(name##_kernels[Pass::instance(*plan)], plan, blocks);           \
     }                                                                                              \
     extern "C" cudaError_t name##_run(const LstmContext *context, const Pass::Tensors *p)          \
     {                                                                                              \
         const LstmPlan *plan = p->launch.plan;                                                     \
         assert(plan && plan->kind == Pass::kind && plan->backward == Pass::backward);              \
-        assert(plan->tile < (int)(sizeof name##_kernels / sizeof *name##_kernels));                \
-        return persistent_launch(name##_kernels[plan->tile], context, Pass::arguments(*plan, *p)); \
+        int i = Pass::instance(*plan);                                                             \
+        assert(i < (int)(sizeof name##_kernels / sizeof *name##_kernels));                         \
+        return persistent_launch(name##_kernels[i], context, Pass::arguments(*plan, *p));          \
     }
 
 /* A pass that runs the kernels of another one, by plans of its own. */

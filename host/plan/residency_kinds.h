@@ -20,7 +20,8 @@ typedef struct PlanLayout {
     int32_t groups, slices;
     int32_t rounds; /* KIND_VECTOR, backward: at least */
     int32_t cluster;
-    int32_t threads; /* at most, whole warps */
+    int32_t exchange; /* of LstmExchange */
+    int32_t threads;  /* at most, whole warps */
 } PlanLayout;
 
 /* The arguments of a search. */

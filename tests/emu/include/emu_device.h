@@ -75,6 +75,8 @@ int emu_poll_expired(void);
 void emu_load_acquire(const void *p, void *out, size_t size, int scope, const char *file, int line);
 void emu_store_release(void *p, const void *value, size_t size, int scope);
 void emu_store_relaxed(void *p, const void *value, size_t size);
+/* The load of a strong access that no spin goes round: it lets nobody else run in the plain order. */
+void emu_load_relaxed(const void *p, void *out, size_t size);
 void emu_load_readonly(
     const void *p, size_t size); /* informs the race build that this load used the read-only path */
 
