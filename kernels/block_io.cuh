@@ -50,9 +50,8 @@ static __device__ __forceinline__ void forward_fetch(const LstmForward &p, const
 {
     int64_t B = p.shape.B, H = p.shape.H;
     each([&](int32_t row, int32_t u, int32_t item) {
-        float *to = (float *)(s.gates + item);
         const float *from = p.gates + (t * B + at.row + row) * 4 * H + at.unit + u;
-        copy_gates4(to, 1, from, H);
+        copy_floats<4>((float *)(s.gates + item), 1, {from, from + H, from + 2 * H, from + 3 * H});
     });
     copy_async_commit();
 }
@@ -65,10 +64,13 @@ static __device__ __forceinline__ float forward_cell(const Shared &s, int32_t it
 {
     float4 x = s.gates[item], bias = s.bias[u];
     Gates q = {x.x + bias.x, x.y + bias.y, x.z + bias.z, x.w + bias.w};
-    for (int32_t slice = 0; slice < slices; slice++, partial += stride) {
-        float4 sum = *(const float4 *)partial;
-        q.i += sum.x, q.f += sum.y, q.g += sum.z, q.o += sum.w;
+    auto add = [&](const float4 &sum) { q.i += sum.x, q.f += sum.y, q.g += sum.z, q.o += sum.w; };
+#pragma unroll 1
+    for (; slices > 1; slices -= 2, partial += 2 * stride) {
+        float4 one = *(const float4 *)partial, two = *(const float4 *)(partial + stride);
+        add(one), add(two);
     }
+    if (slices > 0) add(*(const float4 *)partial);
     CellState now = cell_forward(&q, s.c[item]);
     s.gates[item] = make_float4(q.i, q.f, q.g, q.o);
     s.c[item] = now.c;
@@ -100,8 +102,15 @@ static __device__ __forceinline__ void forward_store(const LstmForward &p, const
 
 /* ---- backward ---- */
 
-/* Slots of an element's state; the gates give way to their gradients. dc is what flows into c_t from step t+1. */
-enum { STATE_GATES, STATE_C_BEFORE = 4, STATE_DY, STATE_C, STATE_DC };
+/* Slots of an element's state, those that a step fetches first; the gates give way to their gradients. dc is what flows into c_t from step t+1. */
+enum {
+    STATE_GATES,
+    STATE_C_BEFORE = 4,
+    STATE_DY,
+    STATE_FETCHED,
+    STATE_C = STATE_FETCHED,
+    STATE_DC
+};
 
 /* c_T, and the gradient from beyond it. */
 template <class Each>
@@ -126,11 +135,10 @@ static __device__ __forceinline__ void backward_fetch(const LstmBackward &p, con
     int64_t B = p.shape.B, H = p.shape.H;
     each([&](int32_t row, int32_t u, int32_t item) {
         int64_t position = t * B + at.row + row, n = position * H + at.unit + u;
-        float *to = state + item;
         const float *gates = p.gates + position * 4 * H + at.unit + u;
-        copy_gates4(to, stride, gates, H);
-        copy_async4(to + STATE_C_BEFORE * stride, p.c + n);
-        copy_async4(to + STATE_DY * stride, p.dy + n);
+        copy_floats<STATE_FETCHED>(
+            state + item, stride,
+            {gates, gates + H, gates + 2 * H, gates + 3 * H, p.c + n, p.dy + n});
     });
     copy_async_commit();
 }

@@ -442,7 +442,7 @@ def loops_of(code):
     return sorted(loops, key=lambda loop: (-len(loop.body), loop.header))
 
 
-POLLS = ("load_poll", "load_acquire")
+POLLS = ("load_poll", "load_acquire", "load_watch")
 
 
 def is_poll(instruction):
