@@ -1,5 +1,5 @@
-/* dev_memory: shared memory, loads by way of a chosen cache, asynchronous copies, and the few registers of the machine that kernels
- * read.
+/* dev_memory: shared memory, loads by way of a chosen cache, asynchronous copies, arithmetic by one instruction of the machine, and
+ * the few of its registers that kernels read.
  *
  * The dev_*.cuh files hold all `__shared__`, `volatile` and `asm` of the kernels. They are included as <kernels/dev_NAME.cuh>, so that
  * the emulator's include path finds its own twin first (tests/emu/include/kernels); nothing else here knows of the emulator.
@@ -125,6 +125,20 @@ template <int N> __device__ __forceinline__ void copy_async_wait()
 {
 #if DEV_ARCH >= 800
     asm volatile("cp.async.wait_group %0;" : : "n"(N) : "memory");
+#endif
+}
+
+/* ---- arithmetic ---- */
+
+/* 1 / x within one unit of the last place, by one instruction; 0 where that is below the smallest normal number. */
+__device__ __forceinline__ float reciprocal(float x)
+{
+#if DEV_ARCH > 0
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#else
+    return 1.0f / x;
 #endif
 }
 

@@ -43,8 +43,7 @@ struct Smem {
 #define SHARED_ARRAY(T, name, n)                                                                   \
     static const char name##_key = 0;                                                              \
     T(&name)                                                                                       \
-    [n] =                                                                                          \
-        *(T(*)[n])emu_shared_static(&name##_key, sizeof(T) * (n), alignof(T), __FILE__, __LINE__)
+    [n] = *(T(*)[n])emu_shared_static(&name##_key, sizeof(T) * (n), alignof(T), __FILE__, __LINE__)
 
 template <class T> EMU_INLINE T ldg(const T *p) { return __ldg(p); }
 template <class T> EMU_INLINE T load_l2(const T *p) { return __ldcg(p); }
@@ -59,6 +58,22 @@ EMU_INLINE void copy_async16(void *shared, const void *global)
 }
 EMU_INLINE void copy_async_commit() { emu_copy_commit(); }
 template <int N> EMU_INLINE void copy_async_wait() { emu_copy_wait(N); }
+
+/* As wrong as the machine may be: the neighbour below or above the rounded quotient, or that itself, by the bits of x; exact for powers
+ * of two, as the machine is. */
+EMU_INLINE float reciprocal(float x)
+{
+    unsigned bits, off, y;
+    float quotient = 1.0f / x;
+    __builtin_memcpy(&bits, &x, sizeof bits);
+    __builtin_memcpy(&y, &quotient, sizeof y);
+    if ((y & 0x7f800000u) == 0) return quotient * 0.0f;
+    off = (bits & 0x7fffffu) * 0x9e3779b1u >> 16;
+    if ((bits & 0x7fffffu) == 0 || (y & 0x7f800000u) == 0x7f800000u) return quotient;
+    y += off % 3 - 1;
+    __builtin_memcpy(&quotient, &y, sizeof y);
+    return quotient;
+}
 
 EMU_INLINE unsigned long long timer_now() { return (unsigned long long)emu_clock(); }
 EMU_INLINE unsigned clock_now() { return (unsigned)emu_clock32(); }
