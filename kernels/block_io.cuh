@@ -71,7 +71,11 @@ static __device__ __forceinline__ float forward_cell(const Shared &s, int32_t it
         add(one), add(two);
     }
     if (slices > 0) add(*(const float4 *)partial);
+#if DEV_ARCH > 0 && DEV_ARCH < 700
+    CellState now = cell_forward_in_order(&q, s.c[item]);
+#else
     CellState now = cell_forward(&q, s.c[item]);
+#endif
     s.gates[item] = make_float4(q.i, q.f, q.g, q.o);
     s.c[item] = now.c;
     s.h[item] = now.h;
@@ -151,15 +155,24 @@ static __device__ __forceinline__ Gates backward_cell(const LstmBackward &p, con
                                                       int32_t u, float *state, int32_t stride,
                                                       Sent sent)
 {
+    float c = state[STATE_C * stride], c_before = state[STATE_C_BEFORE * stride];
+    Gates q = {state[0], state[stride], state[2 * stride], state[3 * stride]};
+#if DEV_ARCH > 0 && DEV_ARCH < 700 /* cell.cuh: tanh(c) is under way while dh is made up */
+    float twice = twice_of(c);
+#endif
     float dh =
         state[STATE_DY * stride] * mask_bits_factor(bits, t & 1, MASK_OUTPUT, p.output, at, row, u);
     if (t + 1 < p.shape.T) /* h_t was masked as step t+1 read it */
         dh += sent() * mask_bits_factor(bits, t & 1, MASK_RECURRENT, p.recurrent, at, row, u);
     else if (p.dh_n) dh += p.dh_n[(at.row + row) * p.shape.H + at.unit + u];
-    Gates q = {state[0], state[stride], state[2 * stride], state[3 * stride]};
-    float c_before = state[STATE_C_BEFORE * stride];
-    state[STATE_DC * stride] =
-        cell_backward(&q, c_before, state[STATE_C * stride], dh, state[STATE_DC * stride]);
+    float dc = state[STATE_DC * stride];
+#if DEV_ARCH > 0 && DEV_ARCH < 700
+    CellReady ready = cell_backward_ready_from(q, c_before, tanh_from(c, reciprocal(twice + 1.0f)));
+    q = cell_backward_finish(ready, dh, &dc);
+#else
+    dc = cell_backward(&q, c_before, c, dh, dc);
+#endif
+    state[STATE_DC * stride] = dc;
     state[STATE_C * stride] = c_before;
     state[0] = q.i, state[stride] = q.f, state[2 * stride] = q.g, state[3 * stride] = q.o;
     return q;

@@ -188,10 +188,13 @@ static __device__ __forceinline__ void backward_cells(const BackwardArgs &a, con
         int32_t row = (pass * plan.groups + group) * BATCH + b;
         if (u >= at.units || row >= at.rows) continue;
         const float *sent = s.work + ((group * PITCH / 4 + b / 4) * plan.units + u) * 4 + b % 4;
-        float from_next = 0.0f;
-        for (int32_t g = 0; g < sums; g++) from_next += sent[g * a.n.parcel];
+        auto from_next = [&] {
+            float sum = 0.0f;
+            for (int32_t g = 0; g < sums; g++) sum += sent[g * a.n.parcel];
+            return sum;
+        };
         Gates q = backward_cell(a.p, at, bits, t, row, u, s.state + pass * a.n.items + j, a.n.slot,
-                                [&] { return from_next; });
+                                from_next);
         float *dgates =
             s.dgates + (pass * a.n.unit_rows + u) * 4 * width + opaque(group * PITCH) + b;
         dgates[0] = q.i, dgates[width] = q.f, dgates[2 * width] = q.g, dgates[3 * width] = q.o;
@@ -304,17 +307,25 @@ backward_send(const BackwardArgs &a, const BlockPlace &at, const BackwardThread 
     const LstmPlan &plan = a.plan;
     float4 *exchange = (float4 *)backward_exchange(a, at, t, pass) +
                        me.group * (plan_pitch(BATCH) / 4) * plan.units;
+    int32_t k[2], to[2];
+#pragma unroll
+    for (int j = 0; j < 2; j++)
+        k[j] = backward_k(plan, round, me.quad) + (2 * half + j) * plan.quads;
 #pragma unroll
     for (int j = 0; j < 2; j++) {
-        int32_t k = backward_k(plan, round, me.quad) + (2 * half + j) * plan.quads,
-                consumer = divided(k, a.n.by_units);
-        if (k >= (int32_t)a.p.shape.H) break;
-        float4 *to = exchange + (consumer * plan.blocks + at.block) * (a.n.parcel / 4) + k -
-                     consumer * plan.units;
-        auto of = [&](int b) { return b >= BATCH ? 0.0f : j ? sum[b].y : sum[b].x; };
+        int32_t consumer = divided(k[j], a.n.by_units);
+        to[j] =
+            (consumer * plan.blocks + at.block) * (a.n.parcel / 4) + k[j] - consumer * plan.units;
+    }
 #pragma unroll
-        for (int b = 0; b < BATCH; b += 4)
-            to[b / 4 * plan.units] = make_float4(of(b), of(b + 1), of(b + 2), of(b + 3));
+    for (int j = 0; j < 2; j++) {
+        auto of = [&](int b) { return b >= BATCH ? 0.0f : j ? sum[b].y : sum[b].x; };
+        if (k[j] < (int32_t)a.p.shape.H) {
+#pragma unroll
+            for (int b = 0; b < BATCH; b += 4)
+                exchange[to[j] + b / 4 * plan.units] =
+                    make_float4(of(b), of(b + 1), of(b + 2), of(b + 3));
+        }
     }
 }
 
@@ -350,9 +361,13 @@ backward_finish(const BackwardArgs &a, const BlockPlace &at, const BackwardShare
         if (two) {
             const float2 *from = partial + half * slot;
 #pragma unroll
-            for (int b = 0; b < BATCH; b += 2) {
-                float2 x = from[b * step], y = from[(b + 1) * step];
-                mine[b].x += x.x, mine[b].y += x.y, mine[b + 1].x += y.x, mine[b + 1].y += y.y;
+            for (int b = 0; b < BATCH; b += 4) {
+                float2 x[4];
+#pragma unroll
+                for (int i = 0; i < 4 && b + i < BATCH; i++) x[i] = from[(b + i) * step];
+#pragma unroll
+                for (int i = 0; i < 4 && b + i < BATCH; i++)
+                    mine[b + i].x += x[i].x, mine[b + i].y += x[i].y;
             }
         }
         backward_send<BATCH>(a, at, me, t, pass, round, half, mine);

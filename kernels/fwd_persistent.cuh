@@ -241,11 +241,6 @@ forward_multiply(const ForwardArgs &a, const BlockPlace &at, const ForwardShared
     };
     /* Streamed weights: those of AHEAD steps are under way, where nothing is resident while those before them are multiplied. */
     float4 coming[AHEAD];
-    if (RESIDENT == 0) {
-#pragma unroll
-        for (int j = 0; j < AHEAD; j++)
-            coming[j] = streamed(in_shared + j, min((in_shared / CHUNK + 1) * CHUNK, plan.depth));
-    }
 #pragma unroll 1
     for (int32_t chunk = RESIDENT / CHUNK; chunk < plan.chunks; chunk++) {
         const float *h = stage.later(chunk) + mine;
@@ -255,8 +250,13 @@ forward_multiply(const ForwardArgs &a, const BlockPlace &at, const ForwardShared
 #pragma unroll SHARED
         for (; i < min(end, in_shared); i++, w += a.n.columns, h += PITCH)
             multiply_row<BATCH>(sum, *w, h);
+        if (i >= end) continue;
+        if (RESIDENT == 0 && i == in_shared) {
+#pragma unroll
+            for (int j = 0; j < AHEAD; j++) coming[j] = streamed(i + j, end);
+        }
 #pragma unroll 1
-        while (i < end) {
+        do {
             int32_t later = min(i + AHEAD, end),
                     until = later < end ? end : min(end + CHUNK, plan.depth);
             if (RESIDENT > 0) {
@@ -269,7 +269,7 @@ forward_multiply(const ForwardArgs &a, const BlockPlace &at, const ForwardShared
                 if (RESIDENT == 0) coming[j] = streamed(later + j, until);
             }
             h += (later - i) * PITCH, i = later;
-        }
+        } while (i < end);
     }
 }
 
@@ -304,8 +304,8 @@ static __device__ __forceinline__ void forward_cells(const ForwardArgs &a, const
 {
     const LstmPlan &plan = a.plan;
     for (int32_t j = thread_again(); j < a.n.items; j += (int32_t)blockDim.x) {
-        int32_t b = j % BATCH, column = j / BATCH, group = 0, u = column;
-        for (; u >= plan.units; u -= plan.units) group++;
+        int32_t b = j % BATCH, column = j / BATCH, group = divided(column, a.n.by_units);
+        int32_t u = column - group * plan.units;
         int32_t row = (pass * plan.groups + group) * BATCH + b, item = pass * a.n.items + j;
         if (u >= at.units || row >= at.rows) continue;
         const float *partial = s.work + 4 * (column * (BATCH | 1) + b);

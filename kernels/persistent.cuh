@@ -176,15 +176,18 @@ static __device__ __forceinline__ void add(float4 &sum, const float4 &x)
     sum.x += x.x, sum.y += x.y, sum.z += x.z, sum.w += x.w;
 }
 
-/* sum[b] += from[b * step]: two are read before the first is added. */
+/* sum[b] += from[b * step]: four are read before the first is added. */
 template <int BATCH>
 static __device__ __forceinline__ void add_rows(float4 (&sum)[BATCH], const float4 *from,
                                                 int32_t step)
 {
 #pragma unroll
-    for (int b = 0; b < BATCH; b += 2) {
-        float4 one = from[b * step], two = from[(b + 1) * step];
-        add(sum[b], one), add(sum[b + 1], two);
+    for (int b = 0; b < BATCH; b += 4) {
+        float4 x[4];
+#pragma unroll
+        for (int i = 0; i < 4 && b + i < BATCH; i++) x[i] = from[(b + i) * step];
+#pragma unroll
+        for (int i = 0; i < 4 && b + i < BATCH; i++) add(sum[b + i], x[i]);
     }
 }
 
