@@ -89,6 +89,23 @@ __device__ __forceinline__ unsigned load_acquire(const unsigned *p)
     return v;
 }
 
+/* The same in two parts, for a wait that looks often: load_watch at each look and, once the value that was waited for is seen,
+ * watch_acquire, behind which all is visible. So on sm_35 a look costs no fence. */
+__device__ __forceinline__ unsigned load_watch(const unsigned *p)
+{
+#if DEV_ARCH >= 700
+    return load_acquire(p);
+#else
+    return *(const volatile unsigned *)p;
+#endif
+}
+__device__ __forceinline__ void watch_acquire()
+{
+#if DEV_ARCH < 700
+    __threadfence();
+#endif
+}
+
 /* A store that publishes all that the thread has seen or written before, to whoever reads it by load_acquire. */
 __device__ __forceinline__ void store_release(unsigned *p, unsigned v)
 {

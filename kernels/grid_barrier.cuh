@@ -55,7 +55,8 @@ static __device__ __forceinline__ bool barrier_open(GridBarrier *b, uint32_t *wo
 static __device__ __forceinline__ void barrier_arrive(GridBarrier *b)
 {
     b->count++;
-    if (threadIdx.x == 0) store_release(&b->words[b->self], b->count);
+    /* opaque: else compilers keep the address of this one word in registers all the time */
+    if (threadIdx.x == 0) store_release(&b->words[opaque((int)b->self)], b->count);
 }
 
 static __device__ __forceinline__ bool barrier_behind(uint32_t word, uint32_t count)
@@ -81,7 +82,7 @@ static __device__ __forceinline__ int32_t barrier_report(const GridBarrier &b, u
         if (missing++ == 0) seen = word;
         barrier_missing(b, p);
     }
-    b.fault->block = b.first + b.self, b.fault->step = step;
+    b.fault->block = b.first + (uint32_t)opaque((int)b.self), b.fault->step = step;
     b.fault->expected = b.count, b.fault->seen = seen;
     return missing;
 }
@@ -100,11 +101,12 @@ static __device__ __forceinline__ void barrier_watch(const GridBarrier &b, uint3
                                                      uint32_t *timed_out)
 {
     for (uint32_t p = first; p < end; p += step)
-        for (uint32_t n = 0; barrier_behind(load_acquire(&b.words[p]), b.count); n++)
+        for (uint32_t n = 0; barrier_behind(load_watch(&b.words[p]), b.count); n++)
             if (barrier_tired(b, n)) {
                 atomicExch(timed_out, 1u);
                 break;
             }
+    if (first < end) watch_acquire();
 }
 
 /* Call after the __syncthreads that follows barrier_watch. Returns false in every thread if any thread of the block timed out; thread 0

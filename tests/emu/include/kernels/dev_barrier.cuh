@@ -37,6 +37,8 @@ EMU_INLINE unsigned load_acquire(const unsigned *p, EMU_AT)
     emu_load_acquire(p, &v, sizeof v, 1, file, line);
     return v;
 }
+EMU_INLINE unsigned load_watch(const unsigned *p, EMU_AT) { return load_acquire(p, file, line); }
+EMU_INLINE void watch_acquire() {}
 EMU_INLINE void store_release(unsigned *p, unsigned v) { emu_store_release(p, &v, sizeof v, 1); }
 
 #endif
