@@ -156,6 +156,10 @@ static __device__ __forceinline__ void fwd_mma_loop(const MmaForwardArgs &a)
     mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, 0);
 
     for (int32_t t = 0; t < T; t++) {
+        /* Worked out again: registers that would keep them are for weights. */
+        int32_t first = opaque(at.replica) * plan.blocks;
+        barrier.words = a.words + first, barrier.first = (uint32_t)first;
+        barrier.self = (uint32_t)divided(opaque(at.unit), a.n.by_units);
         const uint32_t *before = mma_exchange<EXCHANGE>(a, at.replica, t);
         bool sends = t + 1 < T;
         int32_t repeated = -1; /* the pass whose product this warp makes again */

@@ -40,6 +40,8 @@ def test_words_under_shuffled_schedules():
 
 def test_words_that_nobody_looks_for_are_waited_for_by_the_product():
     """The look at one word of each producer saves products; that all have come is not its promise."""
+    if not os.environ.get("PLSTM_LONG"):
+        raise tap.Skip("a part of make test-long")
     program = mma.build("plain", "no-look", PRODUCTS, "    if (EXCHANGE != EXCHANGE_WORDS) return;\n", "    return;\n")
     for way in ("forward", "backward"):
         got, text = planted.outcome(program, way, *BY_WORDS[0].split())
@@ -151,8 +153,7 @@ MMA_MISTAKES = {
 }
 MISTAKES |= MMA_MISTAKES
 
-IN_SHORT = {"mma_forward_overwrites_what_is_read", "mma_backward_sums_not_waited_for", "words_of_the_launch_before", "words_not_emptied_again",
-            "words_lost", "words_lost_backward", "words_stored_plainly",
+IN_SHORT = {"mma_forward_overwrites_what_is_read", "mma_backward_sums_not_waited_for", "words_lost", "words_stored_plainly",
             "lost_arrival", "missing_release", "missing_acquire", "stale_epoch", "forward_block_leaves_early", "forward_single_exchange",
             "forward_arrives_before_all_have_written", "backward_block_leaves_early", "backward_single_exchange",
             "backward_arrives_before_all_have_written"}
