@@ -10,7 +10,8 @@
 //                                             padded sizes
 //   layers/softmax_xent/f32/H:650/B:20/T:35   the other kernels of a step, one by one
 //   gemm/logits/PREC/H:650/B:20/T:35          its matrix products, as the cuda backend runs them
-//                                             (host/backend/gemm.h)
+//                                             (host/backend/gemm.h): rows of 650 elements are
+//                                             656 apart; gemm/logits_tight has no gaps
 //   step/cuda/PREC/H:650/B:20/T:35            one training minibatch, embedding to update, as the
 //                                             trainer runs it
 //   step/cuda/PREC/H:650/B:20/T:35/kernel:NAME   the same with both passes by variant NAME instead
@@ -314,11 +315,12 @@ void add(const std::string &name, const Maker &make) { add(name, make, false); }
 
 bool direction(const char *name) { return wanted(chosen.directions, std::string(name)); }
 
-// The variants of the program, and a tuned cuBLAS.
+// The variants of the program, mma with its other exchange, and a tuned cuBLAS.
 std::vector<const LstmVariant *> variants()
 {
     std::vector<const LstmVariant *> all;
     for (int i = 0; lstm_variants[i]; i++) all.push_back(lstm_variants[i]);
+    all.push_back(&mma_flag);
     all.push_back(&cublas_tuned);
     return all;
 }
@@ -441,9 +443,15 @@ void add_layers(const Workload &w)
     add("layers/sgd_update" + tail, [=] { return sgd_update_case(w); });
     for (const Product &p : products(w))
         for (Precision precision : precisions)
-            if (wanted(chosen.precisions, precision))
-                add(std::string("gemm/") + p.name + "/" + name_of(precision) + "/" + shape_name(w),
-                    [=] { return product_case(p, precision); });
+            if (wanted(chosen.precisions, precision)) {
+                const std::string of = std::string("/") + name_of(precision) + "/" + shape_name(w);
+                const GemmRows rows = product_rows(p, precision);
+                add(std::string("gemm/") + p.name + of,
+                    [=] { return product_case(p, precision, true); });
+                if (rows.a || rows.b || rows.c)
+                    add(std::string("gemm/") + p.name + "_tight" + of,
+                        [=] { return product_case(p, precision, false); });
+            }
 }
 
 void list_rows()

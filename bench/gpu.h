@@ -290,6 +290,10 @@ std::string precision_refused(const LstmVariant *variant, Precision p);
 // Call at the beginning of every case of a variant; throws Refused.
 void begin_variant(Case *c, const LstmVariant *variant, Precision p);
 
+// gpu_recurrence.cpp: mma with the exchange by flags, to be compared with the exchange by words,
+// which the plans of mma use.
+extern const LstmVariant mma_flag;
+
 // gpu_tuned.cpp: the tuned cublas (tuned_gemm.h), a variant that only the benchmark has.
 extern const LstmVariant cublas_tuned;
 // Call before a row of it, since its weights may be at the address of another row's. After a run,
@@ -325,10 +329,15 @@ struct Product {
     const char *name;
     bool ta, tb;
     int64_t m, n, k;
-    int64_t offset; // the operands begin at multiples of this many elements
+    // The tensors whose rows of H each operand has: 'x' inputs, 'w' weights or their gradients,
+    // ' ' neither.
+    char a, b, c;
+    int64_t width; // H
 };
 std::vector<Product> products(const Workload &w); // the products of a step
-std::shared_ptr<Case> product_case(const Product &p, Precision precision);
+// The distances between rows that the cuda backend uses in that precision.
+GemmRows product_rows(const Product &p, Precision precision);
+std::shared_ptr<Case> product_case(const Product &p, Precision precision, bool gaps);
 
 // gpu_step.cpp
 struct StepTime {

@@ -248,10 +248,11 @@ measure::Result mma_latency()
 
 measure::Result gemm_rate(Precision p)
 {
-    const Product square_one = {"square", false, false, square, square, square, square};
+    const Product square_one = {"square", false, false, square, square,
+                                square,   ' ',   ' ',   ' ',    square};
     const int kept = sets;
     sets = 1;
-    auto c = product_case(square_one, p);
+    auto c = product_case(square_one, p, false);
     sets = kept;
     Verdict v = verdict_of(*c);
     if (!v.fault.empty()) fail(v.fault);

@@ -342,7 +342,7 @@ std::shared_ptr<Case> step_begin_case(const Workload &w)
     c->poison = [=](int) { x->poison(), y->poison(); };
     c->run = [=](int) {
         return step_begin(gpu.context.stream, state->get(), 4, ids->get(), n, w.T, w.B, x->get(),
-                          y->get());
+                          y->get(), CarriedRows{});
     };
     c->check = [=](int) {
         Batcher b;
@@ -361,14 +361,46 @@ std::shared_ptr<Case> step_begin_case(const Workload &w)
 std::vector<Product> products(const Workload &w)
 {
     const int64_t N = w.T * w.B, H = w.H, G = 4 * H;
-    return {{"x_proj", false, true, N, G, H, H}, {"dx", false, false, N, H, G, H},
-            {"dw_ih", true, false, G, H, N, H},  {"logits", false, true, N, V, H, H},
-            {"dh", false, false, N, H, V, H},    {"dw_dec", true, false, V, H, N, H}};
+    return {{"x_proj", false, true, N, G, H, 'x', 'w', ' ', H},
+            {"dx", false, false, N, H, G, ' ', 'w', ' ', H},
+            {"dw_ih", true, false, G, H, N, ' ', 'x', 'w', H},
+            {"logits", false, true, N, V, H, 'x', 'w', ' ', H},
+            {"dh", false, false, N, H, V, ' ', 'w', ' ', H},
+            {"dw_dec", true, false, V, H, N, ' ', 'x', 'w', H}};
 }
 
+GemmRows product_rows(const Product &p, Precision precision)
+{
+    const auto pitch = [&](char whose) -> int64_t {
+        const int64_t unit = whose == ' '                                   ? 1
+                             : precision == Precision::BF16                 ? 8
+                             : precision == Precision::TF32 && whose == 'w' ? 4
+                                                                            : 1;
+        return p.width % unit ? p.width + unit - p.width % unit : 0;
+    };
+    return {pitch(p.a), pitch(p.b), pitch(p.c)};
+}
+
+namespace
+{
+
+// `rows` rows of `width` numbers with zeros between them.
+template <class T>
+std::vector<T> spread(const std::vector<T> &x, int64_t rows, int64_t width, int64_t pitch)
+{
+    if (!pitch) return x;
+    std::vector<T> out((size_t)(rows * pitch));
+    for (int64_t r = 0; r < rows; r++)
+        std::copy_n(x.begin() + r * width, width, out.begin() + r * pitch);
+    return out;
+}
+
+} // namespace
+
 // A product as the cuda backend runs it (host/backend/gemm.h): by cuBLASLt with the library's
-// first suggestion, or with PLSTM_TUNE=1 the fastest.
-std::shared_ptr<Case> product_case(const Product &p, Precision precision)
+// first suggestion, or with PLSTM_TUNE=1 the fastest; with the backend's gaps between rows, or
+// without gaps.
+std::shared_ptr<Case> product_case(const Product &p, Precision precision, bool gaps)
 {
     if (precision != Precision::F32 && gpu.facts.major < 8)
         throw Refused(std::string("products in ") + name_of(precision) + " need sm_80");
@@ -378,26 +410,31 @@ std::shared_ptr<Case> product_case(const Product &p, Precision precision)
     auto b_host = std::make_shared<std::vector<float>>(drawn(1, p.k * p.n, 0.1));
     auto a16 = std::make_shared<std::vector<Shared<uint16_t>>>();
     const bool bf16 = precision == Precision::BF16;
-    auto b = bf16 ? nullptr : device_copy(*b_host);
-    auto b16 = bf16 ? device_copy(bf16_bits(*b_host)) : nullptr;
-    auto out = device_alloc<float>(p.m * p.n);
+    const GemmRows rows = gaps ? product_rows(p, precision) : GemmRows{0, 0, 0};
+    const int64_t a_rows = p.ta ? p.k : p.m, a_width = p.ta ? p.m : p.k, b_rows = p.tb ? p.n : p.k,
+                  b_width = p.tb ? p.k : p.n, c_pitch = rows.c ? rows.c : p.n;
+    auto b = bf16 ? nullptr : device_copy(spread(*b_host, b_rows, b_width, rows.b));
+    auto b16 = bf16 ? device_copy(spread(bf16_bits(*b_host), b_rows, b_width, rows.b)) : nullptr;
+    auto out = room<float>(p.m * c_pitch);
     for (int s = 0; s < sets; s++) {
         host->push_back(drawn(16 + (uint32_t)s, p.m * p.k, 0.5));
-        if (bf16) a16->push_back(device_copy(bf16_bits(host->back())));
-        else a->push_back(device_copy(host->back()));
+        if (bf16)
+            a16->push_back(device_copy(spread(bf16_bits(host->back()), a_rows, a_width, rows.a)));
+        else a->push_back(device_copy(spread(host->back(), a_rows, a_width, rows.a)));
     }
     const std::shared_ptr<Gemm> algorithm(new Gemm(), [](Gemm *of) {
         gemm_close(of);
         delete of;
     });
-    const GemmShape shape = {p.ta, p.tb, p.m, p.n, p.k};
+    const GemmShape shape = {p.ta, p.tb, p.m, p.n, p.k, rows};
+    const int64_t offset = gaps && bf16 ? (p.width + 7) / 8 * 8 : p.width;
     const auto A = [=](int s) -> const void * {
         return bf16 ? (const void *)(*a16)[(size_t)s]->get() : (*a)[(size_t)s]->get();
     };
     const void *B = bf16 ? (const void *)b16->get() : b->get();
     Error e;
     if (gemm_open(algorithm.get(), lstm_precision_of(precision), &gpu.facts, gpu.context.blas,
-                  gpu.context.stream, gpu.workspace->get(), Gpu::workspace_bytes, p.offset, nullptr,
+                  gpu.context.stream, gpu.workspace->get(), Gpu::workspace_bytes, offset, nullptr,
                   &e) ||
         gemm_prepare(algorithm.get(), shape, A(0), B, out->get(), &e))
         fail(e.text);
@@ -416,15 +453,16 @@ std::shared_ptr<Case> product_case(const Product &p, Precision precision)
         for (int64_t e = 0; e < 509; e++)
             at.push_back((int64_t)((double)e / 509 * (double)(p.m * p.n)));
         std::vector<float> all = out->host(), ours;
-        for (int64_t i : at) ours.push_back(all[(size_t)i]);
+        for (int64_t i : at) ours.push_back(all[(size_t)(i / p.n * c_pitch + i % p.n)]);
         const std::vector<float> &A = (*host)[(size_t)s];
         Verdict v = compare(
             "C", ours,
             oracle::product_elements<double>(p.ta, p.tb, p.m, p.n, p.k, A, *b_host, at, precision),
             oracle::product_elements<float>(p.ta, p.tb, p.m, p.n, p.k, A, *b_host, at, precision),
             2);
-        for (float x : all)
-            if (std::isnan(x)) v.fault = "wrong: an element of C was not written";
+        for (int64_t i = 0; i < p.m * c_pitch; i++)
+            if (std::isnan(all[(size_t)i]) != (i % c_pitch >= p.n))
+                v.fault = "wrong: an element of C was not written, or one between its rows was";
         return v;
     };
     return c;

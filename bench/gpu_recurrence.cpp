@@ -221,6 +221,29 @@ void begin_variant(Case *c, const LstmVariant *variant, Precision p)
     if (variant == &cublas_tuned) tuned_begin(p), c->late_label = tuned_label;
 }
 
+static const LstmVariant &variant_of_kind(LstmKind kind)
+{
+    int i = 0;
+    while (lstm_variants[i]->footprint->kind != kind) i++;
+    return *lstm_variants[i];
+}
+
+static LstmFootprint footprint_by_flags()
+{
+    LstmFootprint f = *variant_of_kind(KIND_MMA).footprint;
+    f.name = "mma_flag", f.summary = "mma, exchange by flags";
+    return f;
+}
+static const LstmFootprint flag_footprint = footprint_by_flags();
+
+static LstmVariant variant_by_flags()
+{
+    LstmVariant v = variant_of_kind(KIND_MMA);
+    v.footprint = &flag_footprint;
+    return v;
+}
+const LstmVariant mma_flag = variant_by_flags();
+
 Launch::Launch(const LstmVariant *variant, const Workload &w, Precision p, bool backward)
     : variant(variant), shape{w.T, w.B, w.H, lstm_precision_of(p)}
 {
@@ -231,6 +254,7 @@ Launch::Launch(const LstmVariant *variant, const Workload &w, Precision p, bool 
     Error e = {};
     if (plan_override_env(&forced, &e) || cost_constants(&gpu.facts, nullptr, &constants, &e))
         fail(e.text);
+    if (variant == &mma_flag) forced.exchange = EXCHANGE_FLAG;
     if (lstm_plan(&gpu.facts, &shape, footprint, backward, &forced, &constants, &plan, &e))
         throw Refused(e.text);
     const int planned = plan.replicas * plan.blocks;
@@ -261,6 +285,7 @@ std::string Launch::label() const
     if (!scratch) return "";
     return "grid=" + std::to_string(plan.replicas) + "x" + std::to_string(plan.blocks) +
            (plan.cluster > 1 ? " cluster=" + std::to_string(plan.cluster) : "") +
+           (plan.exchange == EXCHANGE_WORDS ? " exchange=words" : "") +
            " threads=" + std::to_string(plan.threads) + " tile=" + std::to_string(plan.tile) +
            " resident=" + std::to_string(plan.resident) + " shared=" + std::to_string(plan.shared) +
            " streamed=" + std::to_string(plan.streamed);

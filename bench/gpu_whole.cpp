@@ -101,7 +101,7 @@ cudaError_t gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const uint16
 // Rounds h of all steps for the products that follow the recurrence.
 cudaError_t round_h(const Workload &w, const Layer &l)
 {
-    const RoundSpan all = {l.h->get(), l.h16->get(), (w.T + 1) * w.B * w.H}, none = {};
+    const RoundSpan all = {l.h->get(), l.h16->get(), (w.T + 1) * w.B, w.H, w.H}, none = {};
     return round_bf16(gpu.context.stream, all, none);
 }
 

@@ -50,9 +50,8 @@ static __device__ __forceinline__ void forward_fetch(const LstmForward &p, const
 {
     int64_t B = p.shape.B, H = p.shape.H;
     each([&](int32_t row, int32_t u, int32_t item) {
-        float *to = (float *)(s.gates + item);
         const float *from = p.gates + (t * B + at.row + row) * 4 * H + at.unit + u;
-        copy_gates4(to, 1, from, H);
+        copy_floats<4>((float *)(s.gates + item), 1, {from, from + H, from + 2 * H, from + 3 * H});
     });
     copy_async_commit();
 }
@@ -65,11 +64,18 @@ static __device__ __forceinline__ float forward_cell(const Shared &s, int32_t it
 {
     float4 x = s.gates[item], bias = s.bias[u];
     Gates q = {x.x + bias.x, x.y + bias.y, x.z + bias.z, x.w + bias.w};
-    for (int32_t slice = 0; slice < slices; slice++, partial += stride) {
-        float4 sum = *(const float4 *)partial;
-        q.i += sum.x, q.f += sum.y, q.g += sum.z, q.o += sum.w;
+    auto add = [&](const float4 &sum) { q.i += sum.x, q.f += sum.y, q.g += sum.z, q.o += sum.w; };
+#pragma unroll 1
+    for (; slices > 1; slices -= 2, partial += 2 * stride) {
+        float4 one = *(const float4 *)partial, two = *(const float4 *)(partial + stride);
+        add(one), add(two);
     }
+    if (slices > 0) add(*(const float4 *)partial);
+#if DEV_ARCH > 0 && DEV_ARCH < 700
+    CellState now = cell_forward_in_order(&q, s.c[item]);
+#else
     CellState now = cell_forward(&q, s.c[item]);
+#endif
     s.gates[item] = make_float4(q.i, q.f, q.g, q.o);
     s.c[item] = now.c;
     s.h[item] = now.h;
@@ -100,8 +106,15 @@ static __device__ __forceinline__ void forward_store(const LstmForward &p, const
 
 /* ---- backward ---- */
 
-/* Slots of an element's state; the gates give way to their gradients. dc is what flows into c_t from step t+1. */
-enum { STATE_GATES, STATE_C_BEFORE = 4, STATE_DY, STATE_C, STATE_DC };
+/* Slots of an element's state, those that a step fetches first; the gates give way to their gradients. dc is what flows into c_t from step t+1. */
+enum {
+    STATE_GATES,
+    STATE_C_BEFORE = 4,
+    STATE_DY,
+    STATE_FETCHED,
+    STATE_C = STATE_FETCHED,
+    STATE_DC
+};
 
 /* c_T, and the gradient from beyond it. */
 template <class Each>
@@ -126,11 +139,10 @@ static __device__ __forceinline__ void backward_fetch(const LstmBackward &p, con
     int64_t B = p.shape.B, H = p.shape.H;
     each([&](int32_t row, int32_t u, int32_t item) {
         int64_t position = t * B + at.row + row, n = position * H + at.unit + u;
-        float *to = state + item;
         const float *gates = p.gates + position * 4 * H + at.unit + u;
-        copy_gates4(to, stride, gates, H);
-        copy_async4(to + STATE_C_BEFORE * stride, p.c + n);
-        copy_async4(to + STATE_DY * stride, p.dy + n);
+        copy_floats<STATE_FETCHED>(
+            state + item, stride,
+            {gates, gates + H, gates + 2 * H, gates + 3 * H, p.c + n, p.dy + n});
     });
     copy_async_commit();
 }
@@ -143,15 +155,24 @@ static __device__ __forceinline__ Gates backward_cell(const LstmBackward &p, con
                                                       int32_t u, float *state, int32_t stride,
                                                       Sent sent)
 {
+    float c = state[STATE_C * stride], c_before = state[STATE_C_BEFORE * stride];
+    Gates q = {state[0], state[stride], state[2 * stride], state[3 * stride]};
+#if DEV_ARCH > 0 && DEV_ARCH < 700 /* cell.cuh: tanh(c) is under way while dh is made up */
+    float twice = twice_of(c);
+#endif
     float dh =
         state[STATE_DY * stride] * mask_bits_factor(bits, t & 1, MASK_OUTPUT, p.output, at, row, u);
     if (t + 1 < p.shape.T) /* h_t was masked as step t+1 read it */
         dh += sent() * mask_bits_factor(bits, t & 1, MASK_RECURRENT, p.recurrent, at, row, u);
     else if (p.dh_n) dh += p.dh_n[(at.row + row) * p.shape.H + at.unit + u];
-    Gates q = {state[0], state[stride], state[2 * stride], state[3 * stride]};
-    float c_before = state[STATE_C_BEFORE * stride];
-    state[STATE_DC * stride] =
-        cell_backward(&q, c_before, state[STATE_C * stride], dh, state[STATE_DC * stride]);
+    float dc = state[STATE_DC * stride];
+#if DEV_ARCH > 0 && DEV_ARCH < 700
+    CellReady ready = cell_backward_ready_from(q, c_before, tanh_from(c, reciprocal(twice + 1.0f)));
+    q = cell_backward_finish(ready, dh, &dc);
+#else
+    dc = cell_backward(&q, c_before, c, dh, dc);
+#endif
+    state[STATE_DC * stride] = dc;
     state[STATE_C * stride] = c_before;
     state[0] = q.i, state[stride] = q.f, state[2 * stride] = q.g, state[3 * stride] = q.o;
     return q;

@@ -2,17 +2,20 @@
  * who owns what.
  *
  *   per step   each warp: wait for the producers of its slice, dgates_{t+1} from L2 into registers, multiply -> partial sums
- *              -> in a cluster: the block's sums, barrier of the cluster, every block's sums of the own units
- *              -> cell, publish dgates_t -> arrive -> store dgates -> fetch gates, c, dy and draw masks of t-1
+ *              -> in a cluster: the block's sums to the owners of the units, wait for those of the others
+ *              -> cell, publish dgates_t -> store dgates -> fetch gates, c, dy and draw masks of t-1
  *
- * Exchange   dgates, rounded, in B operands whose k is unit*4 + gate. Two take turns: dgates_t are written where dgates_{t+2} were.
- *            The blocks of a cluster together read all dgates_{t+1} of the replica, each its part, so that together they have
- *            waited for every block; their barrier, which comes before any of them writes, tells all of them. Who had arrived
- *            with dgates_{t+1} had read dgates_{t+2}: no block writes before all have read, and nobody waits for that alone.
- * Cluster    A block leaves the sums over its slices of all the cluster's units in `sent`, one of two in turn, behind the
- *            barrier of the cluster each block reads the part of its units from every block. What is read is written again
- *            two barriers later. Blocks of a cluster give up together, since none may end while others read its shared memory:
- *            `flags`, one of two in turn, is read from all of them behind each barrier.
+ * Exchange   dgates, rounded, in B operands whose k is unit*4 + gate: dgates_t are exchange T-1-t of the launch. The blocks of a
+ *            cluster together read all dgates_{t+1} of the replica, each its part, so that together they have waited for every
+ *            block; the sums, which come before any of them sends, tell all of them. Who had sent dgates_{t+1} had read
+ *            dgates_{t+2}: no block writes before all have read, and nobody waits for that alone. EXCHANGE_FLAG: two buffers, and
+ *            an arrival at the grid barrier behind each step's words. EXCHANGE_WORDS: WORD_BUFFERS buffers (word_exchange.cuh).
+ * Cluster    A block sends the sums over its slices of another block's units by st.async into `gathered` of that block, one of two in
+ *            turn, whose mbarrier counts the bytes: no barrier of the cluster, and no fence. Turn n + 2 writes where turn n was: a block
+ *            sends n + 2 when it has all of n + 1, which each receiver sent behind a __syncthreads that follows its reads of n; and the
+ *            receiver announces n + 2 when it has all of n, which is of the right phase whether bytes have come before or not. A block
+ *            that gives up sends nothing more, so that the others of its cluster run dry and give up, too; all come to a last barrier of
+ *            the cluster, behind which nobody sends.
  * Sums       The order is fixed: within a warp contraction tiles upwards in the order of the tensor core, then slices upwards, then
  *            blocks of the cluster upwards.  */
 #ifndef PLSTM_BWD_MMA_CUH
@@ -20,13 +23,14 @@
 
 #include <kernels/dev_cluster.cuh>
 
+#include "cluster.h"
 #include "mma.cuh"
 
 struct MmaBackwardArgs {
     LstmPlan plan;
     MmaCounts n;
     LstmBackward p;     /* p.launch.plan is the host's copy */
-    uint32_t *exchange; /* [step & 1][replica][exchange_words] */
+    uint32_t *exchange; /* [mma_buffers][replica][exchange_words] */
     uint32_t *words;    /* [replica][blocks] of the barrier */
     FaultRecord *fault;
     int32_t first_row; /* of this launch */
@@ -49,28 +53,36 @@ static __device__ __forceinline__ void mma_cluster_sync(const LstmPlan &plan)
     __syncthreads();
 }
 
-/* What block `rank` of the cluster has at p. */
-template <class T>
-static __device__ __forceinline__ T mma_cluster_load(const LstmPlan &plan, const T *p, int32_t rank)
+/* A block's flags. */
+enum {
+    MMA_GONE, /* it gave up waiting for dgates */
+    MMA_SUMS, /* or for its cluster's sums */
+    MMA_FAULT /* the launch is behind one that gave up, as this block found */
+};
+
+/* Whether the launch is to run at all: no block of the cluster has found a fault. */
+static __device__ __forceinline__ bool mma_cluster_open(const LstmPlan &plan, const MmaShared &s)
 {
+    bool sound = !s.flags[MMA_FAULT];
 #if DEV_ARCH == 0 || DEV_ARCH >= 900
-    if (plan.cluster > 1) return cluster_load(p, (unsigned)rank);
+    for (int32_t rank = 0; plan.cluster > 1 && rank < plan.cluster; rank++)
+        if (cluster_load(&s.flags[MMA_FAULT], (unsigned)rank)) sound = false;
 #endif
-    (void)plan, (void)rank;
-    return *p;
+    return sound;
 }
 
-/* Behind a barrier of the cluster: whether none of its blocks has given up; those that have write the record. */
-static __device__ __forceinline__ bool
-mma_cluster_sound(const LstmPlan &plan, const GridBarrier &barrier, uint32_t *flag, uint32_t step)
+/* The last barrier of the cluster. Sums that a block gave up waiting for land in the meantime: it looks at its mbarriers MMA_DRAIN
+ * times more, which gives them ten times the time that a store takes. */
+enum { MMA_DRAIN = 256 };
+static __device__ __forceinline__ void mma_cluster_close(const LstmPlan &plan, const MmaShared &s)
 {
-    bool sound = true;
-    for (int32_t rank = 0; rank < plan.cluster; rank++)
-        if (mma_cluster_load(plan, flag, rank)) sound = false;
-    if (sound) return true;
-    barrier_sound(barrier, flag, step);
     mma_cluster_sync(plan);
-    return false;
+#if DEV_ARCH == 0 || DEV_ARCH >= 900
+    if (threadIdx.x > 0 || !(s.flags[MMA_GONE] | s.flags[MMA_SUMS])) return;
+#pragma unroll 1
+    for (int32_t i = 0; i < MMA_DRAIN; i++)
+        mbarrier_try((Mbarrier *)s.arrived + (i & 1), (uint32_t)i >> 1 & 1);
+#endif
 }
 
 /* ---- sums ---- */
@@ -86,52 +98,131 @@ static __device__ __forceinline__ float mma_slice_sum(const LstmPlan &plan, cons
     return sum;
 }
 
-/* The block's sums of all the cluster's units into one of the two `sent`. */
+#if DEV_ARCH == 0 || DEV_ARCH >= 900
+
+/* The block's sums of all the cluster's units, four at a time, to those who own them. */
 static __device__ __forceinline__ void mma_send_sums(const LstmPlan &plan, const MmaCounts &n,
-                                                     const MmaShared &s, uint32_t turn)
+                                                     const MmaShared &s, uint32_t turn,
+                                                     int32_t rank, int32_t rows)
 {
-    int32_t width = plan.cluster * plan.units;
-    float *to = s.sent + (turn & 1) * plan.batch * width;
-    for (int32_t j = thread_again(); j < plan.batch * width; j += (int32_t)blockDim.x) {
-        int32_t b = j / width;
-        to[j] = mma_slice_sum(plan, n, s, b, j - b * width);
+    int32_t quads = plan.units / 4, width = plan.cluster * quads;
+    const float *base = s.gathered + (turn & 1) * plan.cluster * plan.batch * plan.units;
+    for (int32_t j = thread_again(); j < rows * width; j += (int32_t)blockDim.x) {
+        int32_t b = j / width, q = j - b * width, to = q / quads;
+        const float *partial = s.partial + b * n.pitch + 4 * q;
+        float4 sum = *(const float4 *)partial;
+        for (int32_t slice = 1; slice < plan.slices; slice++) {
+            partial += plan.batch * n.pitch;
+            float4 x = *(const float4 *)partial;
+            sum.x += x.x, sum.y += x.y, sum.z += x.z, sum.w += x.w;
+        }
+        const float *at = base + (rank * plan.batch + b) * plan.units + 4 * (q - to * quads);
+        store_async(shared_at(at, (unsigned)to), sum,
+                    shared_at(&s.arrived[turn & 1], (unsigned)to));
     }
 }
 
+/* One thread: the sums of that turn are coming, `turns` being the last. */
+static __device__ __forceinline__ void mma_expect_sums(const LstmPlan &plan, const BlockPlace &at,
+                                                       const MmaShared &s, uint32_t turn,
+                                                       uint32_t turns)
+{
+    if (turn > turns) return;
+    int32_t rows = mma_rows(plan, at, (int32_t)((turn - 1) % (uint32_t)plan.passes));
+    mbarrier_arrive_expect((Mbarrier *)s.arrived + (turn & 1),
+                           (uint32_t)(4 * plan.cluster * rows * plan.units));
+}
+
+/* Until all sums of that turn are here, and announces those of turn + 2; false, and the block's flag set, where this thread gives up. */
+static __device__ __forceinline__ bool mma_await_sums(const LstmPlan &plan, const BlockPlace &at,
+                                                      const MmaShared &s, uint32_t turn,
+                                                      uint32_t turns, uint32_t limit)
+{
+    Mbarrier *arrived = (Mbarrier *)s.arrived + (turn & 1);
+    uint32_t last = 0, looks = 0;
+    while (!mbarrier_try(arrived, (turn - 1) >> 1 & 1)) {
+        uint32_t now = (uint32_t)timer_now();
+        if (looks == 0) last = now;
+        looks += cluster_looks(now - last);
+        last = now;
+        if (limit && poll_expired(looks, limit)) {
+            atomicExch(&s.flags[MMA_SUMS], 1u);
+            return false;
+        }
+    }
+    if (threadIdx.x == 0) mma_expect_sums(plan, at, s, turn + 2, turns);
+    return true;
+}
+
+#endif
+
 /* Partial dh of the block's unit u in row b of the pass, summed over the cluster. */
 static __device__ __forceinline__ float mma_gather(const LstmPlan &plan, const MmaCounts &n,
-                                                   const MmaShared &s, uint32_t turn, int32_t rank,
-                                                   int32_t b, int32_t u)
+                                                   const MmaShared &s, uint32_t turn, int32_t b,
+                                                   int32_t u)
 {
     if (plan.cluster == 1) return mma_slice_sum(plan, n, s, b, u);
-    int32_t at =
-        ((int32_t)(turn & 1) * plan.batch + b) * plan.cluster * plan.units + rank * plan.units + u;
+    int32_t each = plan.batch * plan.units;
+    const float *from = s.gathered + (turn & 1) * plan.cluster * each + b * plan.units + u;
     float sum = 0.0f;
-    for (int32_t from = 0; from < plan.cluster; from++)
-        sum += mma_cluster_load(plan, s.sent + at, from);
+    for (int32_t rank = 0; rank < plan.cluster; rank++) sum += from[rank * each];
     return sum;
 }
 
 /* ---- stages ---- */
 
-/* dgates and dc of the block's elements of one pass, and dgates into the exchange (NULL at step 0). */
+/* dgates of the block's element in row b of the pass, into the exchange; `again` is the same pass of the buffer to empty, or NULL. */
+template <int EXCHANGE, int PRECISION>
+static __device__ __forceinline__ void mma_send_gates(uint32_t *pass, uint32_t *again,
+                                                      int32_t tiles, int32_t unit, int32_t b,
+                                                      const Gates &q)
+{
+    /* A tile's unit begins at a k that four divides: words of neighbouring k are two apart. */
+    int32_t i = mma_word_at<PRECISION>(tiles, 4 * unit, b);
+    pass += i;
+    if (again) again += i;
+    if (PRECISION == PRECISION_BF16) {
+        mma_send<EXCHANGE>(pass, again, word_of_bf16(q.i, q.f));
+        mma_send<EXCHANGE>(pass + 2, again ? again + 2 : nullptr, word_of_bf16(q.g, q.o));
+    } else {
+        mma_send<EXCHANGE>(pass, again, word_of_tf32(q.i));
+        mma_send<EXCHANGE>(pass + 2, again ? again + 2 : nullptr, word_of_tf32(q.f));
+        mma_send<EXCHANGE>(pass + 4, again ? again + 4 : nullptr, word_of_tf32(q.g));
+        mma_send<EXCHANGE>(pass + 6, again ? again + 6 : nullptr, word_of_tf32(q.o));
+    }
+}
+
+/* The block's words of every buffer are empty. */
 template <int PRECISION>
+static __device__ __forceinline__ void mma_backward_clear(const MmaBackwardArgs &a,
+                                                          const BlockPlace &at)
+{
+    enum { WORDS = PRECISION == PRECISION_BF16 ? 2 : 4 };
+    mma_all_items(a.plan, a.n, at, [&](int32_t row, int32_t u, int32_t) {
+        int32_t pass = row / a.plan.batch;
+        uint32_t *word =
+            mma_buffer(a, at.replica, 0) + pass * a.n.pass_words +
+            mma_word_at<PRECISION>(a.n.tiles, 4 * (at.unit + u), row - pass * a.plan.batch);
+        int64_t stride = a.plan.replicas * a.n.exchange_words;
+#pragma unroll 1
+        for (int32_t n = 0; n < WORD_BUFFERS && n <= a.p.shape.T - 2; n++, word += stride)
+#pragma unroll
+            for (int i = 0; i < WORDS; i++) store_relaxed(word + 2 * i, WORD_EMPTY);
+    });
+}
+
+/* dgates and dc of the block's elements of one pass, and dgates into the exchange (NULL at step 0). */
+template <int EXCHANGE, int PRECISION>
 static __device__ __forceinline__ void
 mma_backward_cells(const MmaBackwardArgs &a, const BlockPlace &at, const MmaShared &s,
-                   const MaskBits &bits, int32_t t, int32_t pass, uint32_t turn, int32_t rank,
-                   uint32_t *exchange)
+                   const MaskBits &bits, int32_t t, int32_t pass, uint32_t turn, uint32_t *to,
+                   uint32_t *again)
 {
     mma_items(a.plan, a.n, at, pass, [&](int32_t row, int32_t u, int32_t item) {
         int32_t b = row - pass * a.plan.batch;
         Gates q = backward_cell(a.p, at, bits, t, row, u, s.state + item, a.n.items,
-                                [&] { return mma_gather(a.plan, a.n, s, turn, rank, b, u); });
-        if (!exchange) return;
-        uint32_t *to = exchange + pass * a.n.pass_words;
-        int32_t k = 4 * (at.unit + u);
-        mma_send<PRECISION>(to, a.n.tiles, k, b, q.i),
-            mma_send<PRECISION>(to, a.n.tiles, k + 1, b, q.f);
-        mma_send<PRECISION>(to, a.n.tiles, k + 2, b, q.g),
-            mma_send<PRECISION>(to, a.n.tiles, k + 3, b, q.o);
+                                [&] { return mma_gather(a.plan, a.n, s, turn, b, u); });
+        if (to) mma_send_gates<EXCHANGE, PRECISION>(to, again, a.n.tiles, at.unit + u, b, q);
     });
 }
 
@@ -149,11 +240,11 @@ static __device__ __forceinline__ MmaWarp mma_backward_warp(const MmaBackwardArg
 
 #endif
 
-template <int PRECISION, int STACKED, int RESIDENT, int BATCH, int THREADS>
+template <int EXCHANGE, int PRECISION, int STACKED, int RESIDENT, int BATCH, int THREADS>
 static __device__ __forceinline__ void bwd_mma_loop(const MmaBackwardArgs &a)
 {
 #if DEV_ARCH == 0 || DEV_ARCH >= 800
-    enum { N = BATCH / TENSOR_BATCH };
+    enum { N = BATCH / TENSOR_BATCH, WORDS = EXCHANGE == EXCHANGE_WORDS };
     const LstmPlan &plan = a.plan;
     const int32_t T = (int32_t)a.p.shape.T;
     MmaShared s = carve(a.n.pieces);
@@ -162,12 +253,25 @@ static __device__ __forceinline__ void bwd_mma_loop(const MmaBackwardArgs &a)
     MaskBits bits = mask_bits_open(s.masks, a.n.mask_nibbles, a.n.by_mask_nibbles, plan.rows,
                                    a.p.output, a.p.recurrent);
     MmaMatrix matrix = {a.p.w_hh, a.p.w_tiles, a.p.shape.H};
-    const int32_t rank = at.block % plan.cluster;
+    const uint32_t turns = (uint32_t)((T - 1) * plan.passes); /* exchanges of sums, from 1 on */
     GridBarrier barrier;
     barrier_open(&barrier, a.words + at.replica * plan.blocks, (uint32_t)plan.blocks,
                  (uint32_t)at.block, (uint32_t)(at.replica * plan.blocks), a.p.launch.poll_limit,
-                 s.flags, a.fault);
-    if (threadIdx.x == 0) s.flags[1] = 0;
+                 &s.flags[MMA_GONE], a.fault);
+    if (threadIdx.x == 0) s.flags[MMA_SUMS] = 0, s.flags[MMA_FAULT] = s.flags[MMA_GONE];
+    if (WORDS) {
+        mma_backward_clear<PRECISION>(a, at);
+        __syncthreads();
+        barrier_arrive(&barrier);
+    }
+#if DEV_ARCH == 0 || DEV_ARCH >= 900
+    if (plan.cluster > 1 && threadIdx.x == 0) {
+        Mbarrier *arrived = (Mbarrier *)s.arrived;
+        mbarrier_init(arrived, 1), mbarrier_init(arrived + 1, 1);
+        mbarrier_init_fence();
+        mma_expect_sums(plan, at, s, 1, turns), mma_expect_sums(plan, at, s, 2, turns);
+    }
+#endif
     uint32_t kept[RESIDENT][STACKED][4];
     mma_load<PRECISION, true, STACKED, RESIDENT>(matrix, plan, mma_backward_warp(a, at), s, kept);
     auto each = [&](auto do_item) { mma_all_items(plan, a.n, at, do_item); };
@@ -175,47 +279,70 @@ static __device__ __forceinline__ void bwd_mma_loop(const MmaBackwardArgs &a)
     backward_fetch(a.p, at, s.state, a.n.items, T - 1, each);
     mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, T - 1);
     mma_cluster_sync(plan);
-    if (!mma_cluster_sound(plan, barrier, s.flags, (uint32_t)T - 1)) return;
+    bool runs = mma_cluster_open(plan, s);
 
-    uint32_t *exchange = a.exchange + at.replica * a.n.exchange_words;
-    const int64_t other = plan.replicas * a.n.exchange_words;
-    uint32_t turn = 0; /* of sent and flags: barriers of the cluster since that above */
-    for (int32_t t = T - 1; t >= 0; t--) {
-        const uint32_t *before = exchange + ((t + 1) & 1) * other;
-        uint32_t *now = t ? exchange + (t & 1) * other : nullptr;
+    uint32_t turn = 0;
+    for (int32_t t = T - 1; runs && t >= 0; t--) {
+        int32_t n = T - 1 - t; /* of the exchange that this step sends */
+        const uint32_t *before = n ? mma_exchange<EXCHANGE>(a, at.replica, n - 1) : nullptr;
+        int32_t repeated = -1; /* the pass whose product this warp makes again */
         for (int32_t pass = 0; pass < plan.passes; pass++) {
-            if (t + 1 < T) {
+            int32_t rows = mma_rows(plan, at, pass);
+            bool here = true;
+            if (n > 0) {
                 float sum[STACKED][N][4];
                 MmaWarp me = mma_backward_warp(a, at);
-                turn++;
-                if (pass == 0) mma_watch(plan, a.n, me, barrier, &s.flags[turn & 1]);
-                mma_multiply<PRECISION, true, STACKED, RESIDENT, N>(
-                    matrix, plan, me, s, kept, before + pass * a.n.pass_words, a.n.tiles, sum);
+                const uint32_t *from = before + pass * a.n.pass_words;
+                mma_watch<EXCHANGE, PRECISION>(
+                    plan, a.n, me, barrier, pass == 0 && (!WORDS || word_waits(n - 1)), from, rows);
+                mma_multiply<EXCHANGE, PRECISION, true, STACKED, RESIDENT, N>(
+                    matrix, plan, me, s, kept, from, a.n.tiles, rows, sum);
+                if (repeated != pass &&
+                    !mma_settled<EXCHANGE>(plan, me, barrier, from, a.n.tiles, rows, sum)) {
+                    repeated = pass--;
+                    continue;
+                }
                 if (pass) __syncthreads(); /* sums of the pass before lie where these go */
                 mma_store_sums<STACKED, N>(s, me, plan.batch, a.n.pitch, sum);
+                __syncthreads();
+                runs = mma_sound<EXCHANGE, PRECISION>(plan, a.n, at, barrier, a.p.shape.H, before,
+                                                      n - 1, pass, (uint32_t)t);
+                if (!runs) break;
+#if DEV_ARCH == 0 || DEV_ARCH >= 900
+                turn++;
                 if (plan.cluster > 1) {
-                    __syncthreads();
-                    mma_send_sums(plan, a.n, s, turn);
+                    mma_send_sums(plan, a.n, s, turn, at.block % plan.cluster, rows);
+                    here = mma_await_sums(plan, at, s, turn, turns, barrier.limit);
                 }
-                mma_cluster_sync(plan);
-                if (!mma_cluster_sound(plan, barrier, &s.flags[turn & 1], (uint32_t)t)) return;
+#endif
             }
             copy_async_wait<0>();
-            mma_backward_cells<PRECISION>(a, at, s, bits, t, pass, turn, rank, now);
+            uint32_t *to = nullptr, *again = nullptr;
+            if (t)
+                to = mma_exchange<EXCHANGE>(a, at.replica, n),
+                again = mma_again<EXCHANGE>(a, at.replica, n, T - 2);
+            if (to) to += pass * a.n.pass_words;
+            if (again) again += pass * a.n.pass_words;
+            if (here)
+                mma_backward_cells<EXCHANGE, PRECISION>(a, at, s, bits, t, pass, turn, to, again);
         }
+        if (!runs) break;
         __syncthreads();
-        if (t) barrier_arrive(&barrier);
+        if (plan.cluster > 1 && s.flags[MMA_SUMS]) {
+            if (threadIdx.x == 0) barrier_report(barrier, (uint32_t)t);
+            break;
+        }
+        if (t && (!WORDS || word_arrives(n, T - 2))) barrier_arrive(&barrier);
         backward_store(a.p, at, s.state, a.n.items, t, each);
         if (t == 0) break;
         backward_fetch(a.p, at, s.state, a.n.items, t - 1, each);
         mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, t - 1);
     }
-    if (plan.cluster > 1)
-        mma_cluster_sync(plan); /* others may still read what this block has sent */
+    if (plan.cluster > 1) mma_cluster_close(plan, s);
 #endif
 }
 
-struct MmaBackwardPass : PassOf<MmaBackwardArgs, LstmBackward, KIND_MMA, 1> {
+struct MmaBackwardPass : MmaPassOf<MmaBackwardArgs, LstmBackward, 1> {
     static Args arguments(const LstmPlan &plan, const LstmBackward &p)
     {
         return mma_arguments<Args>(plan, p);

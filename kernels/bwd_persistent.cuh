@@ -15,8 +15,8 @@
  *            16 bytes of dgates that it reads from shared memory; lanes of one slice read the same address. Its k lie
  *            `quads` apart, so that lanes read neighbouring weights whatever H is.
  * Sums       quads * rows float4 are written and read for each slice but one. The order is fixed: within a thread units
- *            upwards (streamed ones of later rounds last), upper half of the slices onto the lower one until one is left,
- *            then producers p, p + gather groups, ... upwards, then gather groups upwards. */
+ *            upwards (streamed ones of later rounds last), upper half of the slices onto the lower one until two are left, whose
+ *            threads add up and send half of the k each, then producers p, p + gather groups, ... upwards, then gather groups upwards. */
 #ifndef PLSTM_BWD_PERSISTENT_CUH
 #define PLSTM_BWD_PERSISTENT_CUH
 
@@ -165,8 +165,7 @@ static __device__ __forceinline__ void backward_gather(const BackwardArgs &a, co
                 x[i] = p + i * groups < blocks ? load_l2(from + i * groups * columns)
                                                : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 #pragma unroll
-            for (int i = 0; i < FLIGHT; i++)
-                sum.x += x[i].x, sum.y += x[i].y, sum.z += x[i].z, sum.w += x[i].w;
+            for (int i = 0; i < FLIGHT; i++) add(sum, x[i]);
         }
         ((float4 *)s.work)[j] = sum;
     }
@@ -190,10 +189,13 @@ static __device__ __forceinline__ void backward_cells(const BackwardArgs &a, con
         int32_t row = (pass * plan.groups + group) * BATCH + b;
         if (u >= at.units || row >= at.rows) continue;
         const float *sent = s.work + ((group * PITCH / 4 + b / 4) * plan.units + u) * 4 + b % 4;
-        float from_next = 0.0f;
-        for (int32_t g = 0; g < sums; g++) from_next += sent[g * a.n.parcel];
+        auto from_next = [&] {
+            float sum = 0.0f;
+            for (int32_t g = 0; g < sums; g++) sum += sent[g * a.n.parcel];
+            return sum;
+        };
         Gates q = backward_cell(a.p, at, bits, t, row, u, s.state + pass * a.n.items + j, a.n.slot,
-                                [&] { return from_next; });
+                                from_next);
         float *dgates =
             s.dgates + (pass * a.n.unit_rows + u) * 4 * width + opaque(group * PITCH) + b;
         dgates[0] = q.i, dgates[width] = q.f, dgates[2 * width] = q.g, dgates[3 * width] = q.o;
@@ -230,7 +232,7 @@ backward_stream(const BackwardArgs &a, const BlockPlace &at, const BackwardThrea
 }
 
 /* This thread's part of W_hh^T dgates_t for one pass and round: over the rows of its slice, a row being a gate of a unit. */
-template <int RESIDENT, int BATCH>
+template <int RESIDENT, int BATCH, int THREADS>
 static __device__ __forceinline__ void
 backward_multiply(const BackwardArgs &a, const BlockPlace &at, const BackwardShared &s,
                   const float4 *kept, int32_t pass, int32_t round, float4 (&sum)[BATCH])
@@ -241,7 +243,8 @@ backward_multiply(const BackwardArgs &a, const BlockPlace &at, const BackwardSha
                  : BATCH < 16 ? 2
                               : 1,
         AHEAD =
-            RESIDENT ? 1 : 4 /* rows of streamed weights under way: registers are for what stays */
+            RESIDENT ? 1 : 4, /* rows of streamed weights under way: registers are for what stays */
+        EARLY = BATCH <= 10 && THREADS <= 256
     };
     const LstmPlan &plan = a.plan;
     BackwardThread me = backward_thread(a, at);
@@ -252,11 +255,8 @@ backward_multiply(const BackwardArgs &a, const BlockPlace &at, const BackwardSha
 #pragma unroll
     for (int b = 0; b < BATCH; b++) sum[b] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 
-    if (round == 0 && me.works) {
-#pragma unroll
-        for (int row = 0; row < 4 * RESIDENT; row++)
-            multiply_row<BATCH>(sum, kept[row], dgates + row * width);
-    }
+    if (RESIDENT > 0 && round == 0 && me.works)
+        multiply_rows<4 * RESIDENT, EARLY>(sum, kept, dgates, width);
 
     const float4 *w = s.weights + (round * plan.slices + me.slice) * plan.quads + me.quad;
 #pragma unroll UNROLL
@@ -273,17 +273,18 @@ backward_multiply(const BackwardArgs &a, const BlockPlace &at, const BackwardSha
 
 /* ---- sums over slices, and sending ---- */
 
-/* Leaves the sum over slices with the threads of slice 0. `again`: s.work may still be read by a round before. */
+/* Leaves the sum over slices with the threads of slices 0 and 1, which then add up each other's. `again`: s.work may still be read by a
+ * round before; afterwards: by this one. */
 template <int BATCH>
 static __device__ __forceinline__ void backward_fold(const BackwardArgs &a, const BackwardShared &s,
-                                                     const BackwardThread &me, bool again,
+                                                     const BackwardThread &me, bool &again,
                                                      float4 (&sum)[BATCH])
 {
     const LstmPlan &plan = a.plan;
     int32_t step = plan.quads, slot = plan.groups * BATCH * step;
     float4 *partial = (float4 *)s.work + me.group * BATCH * step + me.quad;
 #pragma unroll 1
-    for (int32_t slices = plan.slices; slices > 1; slices = plan_folded(slices)) {
+    for (int32_t slices = plan.slices; slices > 2; slices = plan_folded(slices)) {
         int32_t folded = plan_folded(slices);
         if (again) __syncthreads();
         if (me.works && me.slice >= folded && me.slice < slices) {
@@ -292,47 +293,85 @@ static __device__ __forceinline__ void backward_fold(const BackwardArgs &a, cons
             for (int b = 0; b < BATCH; b++) to[b * step] = sum[b];
         }
         __syncthreads();
-        if (me.works && me.slice + folded < slices) {
-            const float4 *from = partial + me.slice * slot;
-#pragma unroll
-            for (int b = 0; b < BATCH; b++) {
-                float4 x = from[b * step];
-                sum[b].x += x.x, sum[b].y += x.y, sum[b].z += x.z, sum[b].w += x.w;
-            }
-        }
+        if (me.works && me.slice + folded < slices)
+            add_rows<BATCH>(sum, partial + me.slice * slot, step);
         again = true;
     }
 }
 
-/* Component j, known at compile time. */
-static __device__ __forceinline__ float component(const float4 &x, int j)
-{
-    return j == 0 ? x.x : j == 1 ? x.y : j == 2 ? x.z : x.w;
-}
-
-/* The sums of slice 0 to those who own the units. */
+/* Two of a thread's four k, those of components 2*half and 2*half + 1, to the blocks that own these units. */
 template <int BATCH>
 static __device__ __forceinline__ void
 backward_send(const BackwardArgs &a, const BlockPlace &at, const BackwardThread &me, int32_t t,
-              int32_t pass, int32_t round, const float4 (&sum)[BATCH])
+              int32_t pass, int32_t round, int32_t half, const float2 (&sum)[BATCH])
 {
     const LstmPlan &plan = a.plan;
-    float *exchange = backward_exchange(a, at, t, pass);
-    if (!me.works || me.slice > 0) return;
+    float4 *exchange = (float4 *)backward_exchange(a, at, t, pass) +
+                       me.group * (plan_pitch(BATCH) / 4) * plan.units;
+    int32_t k[2], to[2];
 #pragma unroll
-    for (int j = 0; j < 4; j++) {
-        int32_t k = backward_k(plan, round, me.quad) + j * plan.quads,
-                consumer = divided(k, a.n.by_units);
-        if (k >= (int32_t)a.p.shape.H) break;
-        float4 *to =
-            (float4 *)(exchange + (int64_t)(consumer * plan.blocks + at.block) * a.n.parcel) +
-            me.group * (plan_pitch(BATCH) / 4) * plan.units + (k - consumer * plan.units);
+    for (int j = 0; j < 2; j++)
+        k[j] = backward_k(plan, round, me.quad) + (2 * half + j) * plan.quads;
 #pragma unroll
-        for (int b = 0; b < BATCH; b += 4) {
-            float4 x = make_float4(component(sum[b], j), component(sum[b + 1], j), 0.0f, 0.0f);
-            if (b + 2 < BATCH) x.z = component(sum[b + 2], j), x.w = component(sum[b + 3], j);
-            to[b / 4 * plan.units] = x;
+    for (int j = 0; j < 2; j++) {
+        int32_t consumer = divided(k[j], a.n.by_units);
+        to[j] =
+            (consumer * plan.blocks + at.block) * (a.n.parcel / 4) + k[j] - consumer * plan.units;
+    }
+#pragma unroll
+    for (int j = 0; j < 2; j++) {
+        auto of = [&](int b) { return b >= BATCH ? 0.0f : j ? sum[b].y : sum[b].x; };
+        if (k[j] < (int32_t)a.p.shape.H) {
+#pragma unroll
+            for (int b = 0; b < BATCH; b += 4)
+                exchange[to[j] + b / 4 * plan.units] =
+                    make_float4(of(b), of(b + 1), of(b + 2), of(b + 3));
         }
+    }
+}
+
+/* The sums of slices 0 and 1, added up, to those who own the units: of two slices each finishes and sends half of the thread's k. */
+template <int BATCH>
+static __device__ __forceinline__ void
+backward_finish(const BackwardArgs &a, const BlockPlace &at, const BackwardShared &s,
+                const BackwardThread &me, bool again, int32_t t, int32_t pass, int32_t round,
+                const float4 (&sum)[BATCH])
+{
+    const LstmPlan &plan = a.plan;
+    int32_t step = plan.quads, slot = plan.groups * BATCH * step;
+    float2 *partial = (float2 *)s.work + me.group * BATCH * step + me.quad;
+    bool two = plan.slices > 1, works = me.works && me.slice < 2;
+    auto half_of = [&](int b, int32_t half) {
+        return half ? make_float2(sum[b].z, sum[b].w) : make_float2(sum[b].x, sum[b].y);
+    };
+    if (two) {
+        if (again) __syncthreads();
+        if (works) {
+            float2 *to = partial + (1 - me.slice) * slot;
+#pragma unroll
+            for (int b = 0; b < BATCH; b++) to[b * step] = half_of(b, 1 - me.slice);
+        }
+        __syncthreads();
+    }
+    if (!works) return;
+#pragma unroll 1
+    for (int32_t half = two ? me.slice : 0; half < (two ? me.slice + 1 : 2); half++) {
+        float2 mine[BATCH];
+#pragma unroll
+        for (int b = 0; b < BATCH; b++) mine[b] = half_of(b, half);
+        if (two) {
+            const float2 *from = partial + half * slot;
+#pragma unroll
+            for (int b = 0; b < BATCH; b += 4) {
+                float2 x[4];
+#pragma unroll
+                for (int i = 0; i < 4 && b + i < BATCH; i++) x[i] = from[(b + i) * step];
+#pragma unroll
+                for (int i = 0; i < 4 && b + i < BATCH; i++)
+                    mine[b + i].x += x[i].x, mine[b + i].y += x[i].y;
+            }
+        }
+        backward_send<BATCH>(a, at, me, t, pass, round, half, mine);
     }
 }
 
@@ -370,6 +409,7 @@ static __device__ __forceinline__ void bwd_persistent(const BackwardArgs &a)
                       a.p.launch.poll_limit, s.flag, a.fault))
         return;
 
+    if (threadIdx.x == 0) s.flag[1] = barrier.count;
     for (int32_t t = T - 1; t >= 0; t--) {
         for (int32_t pass = 0; pass < plan.passes; pass++) {
             if (pass) __syncthreads(); /* sums of the pass before lie where gathered ones go */
@@ -381,13 +421,18 @@ static __device__ __forceinline__ void bwd_persistent(const BackwardArgs &a)
             __syncthreads();
             for (int32_t round = 0; round < plan.rounds; round++) {
                 float4 sum[BATCH];
-                backward_multiply<RESIDENT, BATCH>(a, at, s, kept, pass, round, sum);
+                backward_multiply<RESIDENT, BATCH, THREADS>(a, at, s, kept, pass, round, sum);
                 BackwardThread me = backward_thread(a, at);
-                backward_fold<BATCH>(a, s, me, round > 0, sum);
-                backward_send<BATCH>(a, at, me, t, pass, round, sum);
+                bool again = round > 0;
+                backward_fold<BATCH>(a, s, me, again, sum);
+                backward_finish<BATCH>(a, at, s, me, again, t, pass, round, sum);
             }
         }
         __syncthreads();
+        /* Worked out again: registers that would keep them are for weights. */
+        barrier.self = (uint32_t)divided(opaque(at.unit), a.n.by_units);
+        barrier.first = (uint32_t)(opaque(at.replica) * plan.blocks);
+        barrier.count = s.flag[1] + (uint32_t)(T - 1 - t);
         if (t) barrier_arrive(&barrier);
         backward_store(a.p, at, s.state, a.n.slot, t, each);
         if (t == 0) break;

@@ -37,12 +37,11 @@ struct CellReady {
     float forget;        /* dc to what flows into c_{t-1} */
 };
 
-/* s holds the activations. tanh(c) is computed again: cheaper than a saved tensor. */
-static __device__ __forceinline__ CellReady cell_backward_ready(const Gates &s, float c_before,
-                                                                float c)
+/* From tanh(c); s holds the activations. */
+static __device__ __forceinline__ CellReady cell_backward_ready_from(const Gates &s, float c_before,
+                                                                     float tanh_c)
 {
     CellReady r;
-    float tanh_c = tanhf(c);
     r.c = s.o * (1.0f - tanh_c * tanh_c);
     r.i = s.g * s.i * (1.0f - s.i);
     r.f = c_before * s.f * (1.0f - s.f);
@@ -50,6 +49,13 @@ static __device__ __forceinline__ CellReady cell_backward_ready(const Gates &s, 
     r.o = tanh_c * s.o * (1.0f - s.o);
     r.forget = s.f;
     return r;
+}
+
+/* tanh(c) is computed again: cheaper than a saved tensor. */
+static __device__ __forceinline__ CellReady cell_backward_ready(const Gates &s, float c_before,
+                                                                float c)
+{
+    return cell_backward_ready_from(s, c_before, tanhf(c));
 }
 
 /* From dh (all that flows into h_t) and dc (what flows into c_t from step t+1) to the gradients of the pre-activations; *dc is then
@@ -70,5 +76,51 @@ static __device__ __forceinline__ float cell_backward(Gates *a, float c_before, 
     *a = cell_backward_finish(cell_backward_ready(*a, c_before, c), dh, &dc);
     return dc;
 }
+
+#if DEV_ARCH > 0 && DEV_ARCH < 700
+/* cell_forward for a GPU whose warps wait for each result that they use: of the four gates every power and every reciprocal is under way
+ * before the first is used. expf and tanhf, which would each wait for their own, are written out as CUDA 11.8 has them: the same bits. */
+
+/* exp(2 |x|). */
+static __device__ __forceinline__ float twice_of(float x)
+{
+    return power_of_two(fabsf(x) * 2.88539004f);
+}
+
+/* tanh(x) from r = 1 / (exp(2 |x|) + 1): without a branch, which would part the lanes of a warp. */
+static __device__ __forceinline__ float tanh_from(float x, float r)
+{
+    float size = fabsf(x), square = x * x;
+    float large = copysignf(size >= 9.01091385f ? 1.0f : fmaf(r, -2.0f, 1.0f), x);
+    float small = fmaf(0.0157396831f, square, -0.0523039624f);
+    small = fmaf(small, square, 0.133152977f), small = fmaf(small, square, -0.333327681f);
+    return size >= 0.6f ? large : fmaf(small * square, x, x);
+}
+
+static __device__ __forceinline__ CellState cell_forward_in_order(Gates *a, float c_before)
+{
+    enum { GATES = 3 };
+    float x[GATES] = {-a->i, -a->f, -a->o}, whole[GATES], rest[GATES], divisor[GATES];
+    float twice = twice_of(a->g);
+#pragma unroll
+    for (int n = 0; n < GATES; n++) whole[n] = __saturatef(fmaf(x[n], 0.00572498003f, 0.5f));
+#pragma unroll
+    for (int n = 0; n < GATES; n++) whole[n] = __fmaf_rd(whole[n], 252.0f, 12582913.0f);
+#pragma unroll
+    for (int n = 0; n < GATES; n++) rest[n] = fmaf(x[n], 1.44269502f, -(whole[n] - 12583039.0f));
+#pragma unroll
+    for (int n = 0; n < GATES; n++) rest[n] = power_of_two(fmaf(x[n], 1.92596303e-08f, rest[n]));
+#pragma unroll
+    for (int n = 0; n < GATES; n++) /* 1 + exp(x) */
+        divisor[n] = fmaf(rest[n], __int_as_float(__float_as_int(whole[n]) << 23), 1.0f);
+    float tanh_g = reciprocal(twice + 1.0f);
+    a->i = reciprocal(divisor[0]), a->f = reciprocal(divisor[1]), a->o = reciprocal(divisor[2]);
+    a->g = tanh_from(a->g, tanh_g);
+    CellState s;
+    s.c = a->f * c_before + a->i * a->g;
+    s.h = a->o * tanh_from(s.c, reciprocal(twice_of(s.c) + 1.0f));
+    return s;
+}
+#endif
 
 #endif

@@ -66,6 +66,12 @@ static PLAN_HD inline int64_t cluster_items(const LstmPlan *p)
     return (int64_t)p->units * (p->backward ? cluster_sent_rows(p, p->rows) : p->rows);
 }
 
+/* Forward: units of all row tiles that a block's warps have, whether they exist or not. */
+static PLAN_HD inline int64_t cluster_tile_units(const LstmPlan *p)
+{
+    return (int64_t)p->groups * p->quads * TENSOR_UNITS;
+}
+
 static PLAN_HD inline int64_t cluster_weight_words(const LstmPlan *p)
 {
     return (int64_t)p->groups * p->shared * p->quads * TENSOR_WORDS;
@@ -76,7 +82,7 @@ static PLAN_HD inline int64_t cluster_weight_words(const LstmPlan *p)
     X(uint4, weights, cluster_weight_words(p), "[warp][shared][quads][lane]")                      \
     X(uint32_t, exchange, 2 * cluster_operand_words(p),                                            \
       "[2][batch tile][k tile][lane] 2 words: h as B, in fwd_cluster.cuh's order")                 \
-    X(float4, bias, 4 * (int64_t)p->units, "[units] of gates")                                     \
+    X(float4, bias, 4 * cluster_tile_units(p), "[units of all row tiles] of gates")                \
     X(Mbarrier, arrived, 4, "[2]")                                                                 \
     X(uint32_t, sent, p->groups, "[warps]: the last exchange that a warp has sent")                \
     X(ClusterFlags, flags, 4, "that the block gave up")

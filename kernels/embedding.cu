@@ -53,13 +53,13 @@ __global__ void __launch_bounds__(EMBEDDING_THREADS)
 
 __global__ void __launch_bounds__(EMBEDDING_THREADS)
     embedding_forward_bf16_kernel(int64_t H, const int32_t *ids, EmbeddingTable table,
-                                  MaskSite site, uint16_t *x)
+                                  MaskSite site, uint16_t *x, int64_t pitch)
 {
 #if DEV_ARCH == 0 || DEV_ARCH >= 800
     int64_t n = blockIdx.x, u = own_unit();
     if (u >= H) return;
     Vec4 row = table_row(table, ids[n], H, u);
-    vec4_store_bf16(x + n * H, u, H, mask_vec4_apply(mask_open(site), n, H, u, row));
+    vec4_store_bf16(x + n * pitch, u, H, mask_vec4_apply(mask_open(site), n, H, u, row));
 #endif
 }
 
@@ -125,10 +125,11 @@ extern "C" cudaError_t embedding_forward(cudaStream_t stream, int64_t N, int64_t
 
 extern "C" cudaError_t embedding_forward_bf16(cudaStream_t stream, int64_t N, int64_t H,
                                               const int32_t *ids, const EmbeddingTable *table,
-                                              MaskSite site, uint16_t *x)
+                                              MaskSite site, uint16_t *x, int64_t pitch)
 {
+    assert(pitch >= H);
     return launch(embedding_shape(stream, N, H), embedding_forward_bf16_kernel, H, ids, *table,
-                  site, x);
+                  site, x, pitch);
 }
 
 extern "C" cudaError_t embedding_backward(cudaStream_t stream, int64_t N, int64_t H,

@@ -144,19 +144,48 @@ static __device__ __forceinline__ Gates cluster_forward_gates(const float (&d)[4
     return q;
 }
 
-/* h of a row tile's four units into every block's exchange, `to`: h is the lane's element, unit v of the tile in `row`, 0 where it does
- * not exist. The lanes that have the same 16 bytes, eight in bf16 and four in tf32, share the blocks that they go to. `tile` counts
- * row tiles of all H. */
+/* Where a lane sends the 16 bytes that it has of its element's row tile: the lanes that have the same ones, eight in bf16 and four in
+ * tf32, share the blocks. Nothing of it depends on h: it is made while the cell's latencies pass. */
+template <int PRECISION> struct ClusterForwardAim {
+    enum { SHARED_BY = PRECISION == PRECISION_BF16 ? 8 : 4, COUNT = CLUSTER_BLOCKS / SHARED_BY };
+    SharedAt to[COUNT], arrived[COUNT];
+    bool sends[COUNT];
+};
+
 template <int PRECISION>
-static __device__ __forceinline__ void
-cluster_forward_send(const ClusterForwardArgs &a, const BlockPlace &at, uint32_t *to,
-                     Mbarrier *arrived, int32_t v, int32_t row, int32_t tile, int32_t n, float h)
+static __device__ __forceinline__ ClusterForwardAim<PRECISION>
+cluster_forward_aim(const ClusterForwardArgs &a, const BlockPlace &at,
+                    const ClusterForwardShared &s, const ClusterForwardElement &e, int32_t n,
+                    int32_t exchange)
 {
-    enum { SHARED_BY = PRECISION == PRECISION_BF16 ? 8 : 4 };
-    int32_t odd = row & 1, q = row % TENSOR_BATCH / 2;
+    enum { BF16 = PRECISION == PRECISION_BF16 };
+    ClusterForwardAim<PRECISION> aim;
+    int32_t odd = e.row & 1, q = e.row % TENSOR_BATCH / 2, v = e.u & 3,
+            tile = (at.unit + e.u) / TENSOR_UNITS; /* of all H */
+    int32_t at_k = BF16 ? tile >> 2 : tile >> 1,
+            pair = BF16 ? cluster_forward_pair<PRECISION>(2 * q, tile & 3)
+                        : cluster_forward_pair<PRECISION>(2 * q + odd, 2 * (tile & 1));
+    uint32_t *to =
+        s.exchange + (exchange & 1) * a.n.operand + ((n * a.n.tiles + at_k) * 32 + pair) * 2;
+    bool sends = exchange && (BF16 ? e.row - odd : e.row) < at.rows && e.u - v < at.units;
+#pragma unroll
+    for (int i = 0; i < aim.COUNT; i++) {
+        int32_t p = (BF16 ? 2 * v + odd : v) + i * aim.SHARED_BY;
+        uint32_t peer = p < a.plan.blocks ? cluster_peer(at.block, p, a.plan.blocks) : 0;
+        aim.sends[i] = sends && p < a.plan.blocks;
+        aim.to[i] = shared_at(to, peer), aim.arrived[i] = shared_at(&s.arrived[exchange & 1], peer);
+    }
+    return aim;
+}
+
+/* h of a row tile's four units into every block's exchange: h is the lane's element, unit v of the tile in `row`, 0 where it does not
+ * exist. */
+template <int PRECISION>
+static __device__ __forceinline__ void cluster_forward_send(const ClusterForwardAim<PRECISION> &aim,
+                                                            int32_t v, int32_t row, float h)
+{
     uint32_t pair, other[2];
     uint4 words;
-    int32_t first, at_k, at_pair;
     if (PRECISION == PRECISION_BF16) {
         float neighbour = __shfl_xor_sync(0xffffffffu, h, 8);
         pair = v & 1 ? tensor_pair(neighbour, h) : tensor_pair(h, neighbour);
@@ -164,10 +193,8 @@ cluster_forward_send(const ClusterForwardArgs &a, const BlockPlace &at, uint32_t
         uint2 own = v & 2 ? make_uint2(other[0], pair) : make_uint2(pair, other[0]);
         other[0] = __shfl_xor_sync(0xffffffffu, own.x, 4);
         other[1] = __shfl_xor_sync(0xffffffffu, own.y, 4);
-        words = odd ? make_uint4(other[0], other[1], own.x, own.y)
-                    : make_uint4(own.x, own.y, other[0], other[1]);
-        first = 2 * v + odd, at_k = tile >> 2, row -= odd;
-        at_pair = cluster_forward_pair<PRECISION>(2 * q, tile & 3);
+        words = row & 1 ? make_uint4(other[0], other[1], own.x, own.y)
+                        : make_uint4(own.x, own.y, other[0], other[1]);
     } else {
         pair = tf32_round(h);
         other[0] = __shfl_xor_sync(0xffffffffu, pair, 8);
@@ -176,18 +203,10 @@ cluster_forward_send(const ClusterForwardArgs &a, const BlockPlace &at, uint32_t
         other[1] = __shfl_xor_sync(0xffffffffu, own.y, 16);
         words = v & 2 ? make_uint4(other[0], other[1], own.x, own.y)
                       : make_uint4(own.x, own.y, other[0], other[1]);
-        first = v, at_k = tile >> 1;
-        at_pair = cluster_forward_pair<PRECISION>(2 * q + odd, 2 * (tile & 1));
     }
-    if (row >= at.rows) return;
-    to += ((n * a.n.tiles + at_k) * 32 + at_pair) * 2;
 #pragma unroll
-    for (int i = 0; i < CLUSTER_BLOCKS / SHARED_BY; i++) {
-        int32_t p = first + i * SHARED_BY;
-        if (p >= a.plan.blocks) break;
-        uint32_t peer = cluster_peer(at.block, p, a.plan.blocks);
-        store_async(shared_at(to, peer), words, shared_at(arrived, peer));
-    }
+    for (int i = 0; i < aim.COUNT; i++)
+        if (aim.sends[i]) store_async(aim.to[i], words, aim.arrived[i]);
 }
 
 /* ---- the launch ---- */
@@ -226,7 +245,8 @@ static __device__ __forceinline__ void fwd_cluster_loop(const ClusterForwardArgs
         }
     }
     cluster_forward_first<PRECISION>(a, at, s);
-    for (int32_t u = (int32_t)threadIdx.x; u < plan.units; u += (int32_t)blockDim.x) {
+    for (int32_t u = (int32_t)threadIdx.x; u < (int32_t)(a.n.pieces.bias / 4);
+         u += (int32_t)blockDim.x) {
         const float *x = p.b_ih + at.unit + u, *y = p.b_hh + at.unit + u;
         s.bias[u] = u < at.units ? make_float4(x[0] + y[0], x[H] + y[H], x[2 * H] + y[2 * H],
                                                x[3 * H] + y[3 * H])
@@ -279,6 +299,11 @@ static __device__ __forceinline__ void fwd_cluster_loop(const ClusterForwardArgs
     /* A warp without units reads nothing and sends nothing, so that nobody can know how far it is: it does not wait either. */
     if (tile * TENSOR_UNITS >= at.units) runs = false;
     for (int32_t t = 0; runs && t < T; t++) {
+        bool row[TILES];
+#pragma unroll
+        for (int n = 0; n < TILES; n++) row[n] = n * TENSOR_BATCH + (lane >> 2) < at.rows;
+        const uint2 *operand = (const uint2 *)(s.exchange + (t & 1) * a.n.operand) +
+                               cluster_forward_pair<PRECISION>(lane >> 2, lane & 3);
         if (t > 0 && !cluster_receive(meeting, t)) {
             if (lane == 0)
                 cluster_report(meeting, plan, p.shape, at, a.fault, t, t, [](int32_t units) {
@@ -287,29 +312,23 @@ static __device__ __forceinline__ void fwd_cluster_loop(const ClusterForwardArgs
             break;
         }
         float sum[QUADS][TILES][4];
-        bool row[TILES];
-#pragma unroll
-        for (int n = 0; n < TILES; n++) row[n] = n * TENSOR_BATCH + (lane >> 2) < at.rows;
-        const uint2 *operand = (const uint2 *)(s.exchange + (t & 1) * a.n.operand) +
-                               cluster_forward_pair<PRECISION>(lane >> 2, lane & 3);
         cluster_product<PRECISION, QUADS, 0, QUADS, RESIDENT, TILES>(
             sum, kept, weights, plan.shared, operand, a.n.tiles, row);
         __syncwarp(); /* all lanes have read h_{t-1}: what the warp sends from here on says so */
         int32_t next = t + 1 < T ? t + 1 : 0; /* the exchange that h_t goes into; 0: none */
         float h[QUADS][TILES];
         each([&](int m, int n, const ClusterForwardElement &e) {
+            const ClusterForwardAim<PRECISION> aim =
+                cluster_forward_aim<PRECISION>(a, at, s, e, n, next);
+            const float sent = e.exists ? factor(p.recurrent, MASK_RECURRENT, m, n) : 0.0f;
+            float4 bias = s.bias[e.u];
             Gates q = cluster_forward_gates(sum[m][n], e.row & 1);
-            float4 bias = s.bias[min(e.u, plan.units - 1)];
             q.i += x[m][n][0] + bias.x, q.f += x[m][n][1] + bias.y;
             q.g += x[m][n][2] + bias.z, q.o += x[m][n][3] + bias.w;
             CellState now = cell_forward(&q, c[m][n]);
+            cluster_forward_send<PRECISION>(aim, e.u & 3, e.row, e.exists ? now.h * sent : 0.0f);
             c[m][n] = now.c, h[m][n] = now.h;
             x[m][n][0] = q.i, x[m][n][1] = q.f, x[m][n][2] = q.g, x[m][n][3] = q.o;
-            if (next == 0 || (e.u & ~3) >= at.units) return;
-            float sent = e.exists ? now.h * factor(p.recurrent, MASK_RECURRENT, m, n) : 0.0f;
-            cluster_forward_send<PRECISION>(a, at, s.exchange + (next & 1) * a.n.operand,
-                                            &s.arrived[next & 1], e.u & 3, e.row,
-                                            (at.unit + e.u) / TENSOR_UNITS, n, sent);
         });
         if (next && lane == 0) cluster_note(&s.sent[warp], (uint32_t)next);
         each([&](int m, int n, const ClusterForwardElement &e) {

@@ -3,12 +3,13 @@
  *
  *   per launch publish h_0 -> arrive -> load weights
  *   per step   each warp: wait for the producers of its slice, h_t from L2 into registers, multiply -> partial sums
- *              -> cell, publish h_{t+1} -> arrive -> store gates, c, h, y -> fetch x_proj and draw masks of t+1
+ *              -> cell, publish h_{t+1} -> store gates, c, h, y -> fetch x_proj and draw masks of t+1
  *
- * Exchange   h_t as step t reads it (with a recurrent site: masked), rounded, in B operands. Two take turns: h_{t+1} is written
- *            where h_{t-1} was. The slices of a block together read all of h_t, so that its warps together have waited for every
- *            block of the replica by the __syncthreads behind the product, and who had arrived with h_t had read h_{t-1}: no
- *            block writes before all have read, and nobody waits for that alone.
+ * Exchange   h_t as step t reads it (with a recurrent site: masked), rounded, in B operands: exchange t of the launch. The slices of
+ *            a block together read all of h_t, so that its warps together have waited for every block of the replica by the
+ *            __syncthreads behind the product, and who had sent h_t had read h_{t-1}: no block writes before all have read, and
+ *            nobody waits for that alone. EXCHANGE_FLAG: two buffers, and an arrival at the grid barrier behind each step's words.
+ *            EXCHANGE_WORDS: WORD_BUFFERS buffers, no arrival but those of word_exchange.cuh.
  * Sums       slices * batch * 16 * m tiles floats are written once and read once. The order is fixed: within a warp contraction
  *            tiles upwards in the order of the tensor core, then slices upwards onto x_proj + biases.  */
 #ifndef PLSTM_FWD_MMA_CUH
@@ -20,7 +21,7 @@ struct MmaForwardArgs {
     LstmPlan plan;
     MmaCounts n;
     LstmForward p;      /* p.launch.plan is the host's copy */
-    uint32_t *exchange; /* [step & 1][replica][exchange_words] */
+    uint32_t *exchange; /* [mma_buffers][replica][exchange_words] */
     uint32_t *words;    /* [replica][blocks] of the barrier */
     FaultRecord *fault;
     int32_t first_row; /* of this launch */
@@ -35,31 +36,75 @@ struct MmaForwardState {
     float4 *bias;
 };
 
-/* h of an element into the exchange of the step that reads it. */
-template <int PRECISION>
+/* h of an element, and in bf16 of the unit behind it, into the exchange of the step that reads it; `again` is the same pass of the buffer
+ * to empty, or NULL. */
+template <int EXCHANGE, int PRECISION>
 static __device__ __forceinline__ void mma_send_h(const MmaForwardArgs &a, const BlockPlace &at,
-                                                  uint32_t *exchange, int32_t pass, int32_t row,
-                                                  int32_t u, float h)
+                                                  uint32_t *pass, uint32_t *again, int32_t b,
+                                                  int32_t u, float h, float next)
 {
-    mma_send<PRECISION>(exchange + pass * a.n.pass_words, a.n.tiles, at.unit + u,
-                        row - pass * a.plan.batch, h);
+    int32_t i = mma_word_at<PRECISION>(a.n.tiles, at.unit + u, b);
+    mma_send<EXCHANGE>(pass + i, again ? again + i : nullptr,
+                       PRECISION == PRECISION_BF16 ? word_of_bf16(h, next) : word_of_tf32(h));
 }
 
-/* Gates, c and h of the block's elements of one pass, and h_{t+1} into the exchange (NULL after the last step). */
+/* h_0 as exchange 0, from where mma_forward_carry_in has left it. */
+template <int EXCHANGE, int PRECISION>
+static __device__ __forceinline__ void
+mma_forward_first(const MmaForwardArgs &a, const BlockPlace &at, const MmaForwardState &state)
+{
+    uint32_t *to = mma_exchange<EXCHANGE>(a, at.replica, 0);
+    mma_all_items(a.plan, a.n, at, [&](int32_t row, int32_t u, int32_t item) {
+        int32_t pass = row / a.plan.batch;
+        if (PRECISION == PRECISION_BF16 && (u & 1)) return;
+        float next = u + 1 < at.units ? state.h[item + 1] : 0.0f;
+        mma_send_h<EXCHANGE, PRECISION>(a, at, to + pass * a.n.pass_words, nullptr,
+                                        row - pass * a.plan.batch, u, state.h[item], next);
+    });
+}
+
+/* The block's words of every buffer are empty. */
 template <int PRECISION>
+static __device__ __forceinline__ void mma_forward_clear(const MmaForwardArgs &a,
+                                                         const BlockPlace &at)
+{
+    mma_all_items(a.plan, a.n, at, [&](int32_t row, int32_t u, int32_t) {
+        int32_t pass = row / a.plan.batch;
+        if (PRECISION == PRECISION_BF16 && (u & 1)) return;
+        uint32_t *word = mma_buffer(a, at.replica, 0) + pass * a.n.pass_words +
+                         mma_word_at<PRECISION>(a.n.tiles, at.unit + u, row - pass * a.plan.batch);
+        int64_t stride = a.plan.replicas * a.n.exchange_words;
+#pragma unroll 1
+        for (int32_t n = 0; n < WORD_BUFFERS && n <= a.p.shape.T - 1; n++, word += stride)
+            store_relaxed(word, WORD_EMPTY);
+    });
+}
+
+/* Gates, c and h of the block's elements of one pass, and h_{t+1} into the exchange (NULL after the last step). Whole warps go round
+ * together. */
+template <int EXCHANGE, int PRECISION>
 static __device__ __forceinline__ void
 mma_forward_cells(const MmaForwardArgs &a, const BlockPlace &at, const MmaShared &s,
                   const MmaForwardState &state, const MaskBits &bits, int32_t t, int32_t pass,
-                  uint32_t *exchange)
+                  uint32_t *to, uint32_t *again)
 {
-    mma_items(a.plan, a.n, at, pass, [&](int32_t row, int32_t u, int32_t item) {
-        const float *partial = s.partial + (row - pass * a.plan.batch) * a.n.pitch + 4 * u;
-        float h = forward_cell(state, item, u, partial, a.plan.slices, a.plan.batch * a.n.pitch);
-        if (exchange)
-            mma_send_h<PRECISION>(
-                a, at, exchange, pass, row, u,
-                h * mask_bits_factor(bits, t & 1, MASK_RECURRENT, a.p.recurrent, at, row, u));
-    });
+    const LstmPlan &plan = a.plan;
+    int32_t first = pass * plan.batch, items = mma_rows(plan, at, pass) * plan.units;
+    for (int32_t j = thread_again(); (j & ~31) < items; j += (int32_t)blockDim.x) {
+        int32_t b = divided(j, a.n.by_units), u = j - b * plan.units, row = first + b;
+        bool mine = j < items && u < at.units;
+        float h = 0.0f;
+        if (mine) {
+            const float *partial = s.partial + b * a.n.pitch + 4 * u;
+            h = forward_cell(state, first * plan.units + j, u, partial, plan.slices,
+                             plan.batch * a.n.pitch);
+            if (to) h *= mask_bits_factor(bits, t & 1, MASK_RECURRENT, a.p.recurrent, at, row, u);
+        }
+        if (!to) continue;
+        float next = PRECISION == PRECISION_BF16 ? __shfl_down_sync(0xffffffffu, h, 1) : 0.0f;
+        if (mine && (PRECISION != PRECISION_BF16 || !(u & 1)))
+            mma_send_h<EXCHANGE, PRECISION>(a, at, to, again, b, u, h, next);
+    }
 }
 
 /* Worked out again wherever it is needed. */
@@ -72,11 +117,11 @@ static __device__ __forceinline__ MmaWarp mma_forward_warp(const MmaForwardArgs 
 
 #endif
 
-template <int PRECISION, int STACKED, int RESIDENT, int BATCH, int THREADS>
+template <int EXCHANGE, int PRECISION, int STACKED, int RESIDENT, int BATCH, int THREADS>
 static __device__ __forceinline__ void fwd_mma_loop(const MmaForwardArgs &a)
 {
 #if DEV_ARCH == 0 || DEV_ARCH >= 800
-    enum { N = BATCH / TENSOR_BATCH };
+    enum { N = BATCH / TENSOR_BATCH, WORDS = EXCHANGE == EXCHANGE_WORDS };
     const LstmPlan &plan = a.plan;
     const int32_t T = (int32_t)a.p.shape.T;
     MmaShared s = carve(a.n.pieces);
@@ -93,48 +138,71 @@ static __device__ __forceinline__ void fwd_mma_loop(const MmaForwardArgs &a)
                       a.p.launch.poll_limit, s.flags, a.fault))
         return;
 
-    uint32_t *exchange = a.exchange + at.replica * a.n.exchange_words;
-    const int64_t other = plan.replicas * a.n.exchange_words;
     auto each = [&](auto do_item) { mma_all_items(plan, a.n, at, do_item); };
-    auto send = [&](int32_t row, int32_t u, float h) {
-        mma_send_h<PRECISION>(a, at, exchange, row / plan.batch, row, u, h);
-    };
+    auto keep = [&](int32_t row, int32_t u, float h) { state.h[row * plan.units + u] = h; };
     forward_carry_in(
-        a.p, at, state, each, [](int32_t) {}, send);
-    __syncthreads();
-    barrier_arrive(&barrier);
+        a.p, at, state, each, [](int32_t) {}, keep);
+    if (WORDS) mma_forward_clear<PRECISION>(a, at);
+    __syncthreads(); /* h_0 is there, of two units that make a word */
+    if (WORDS) barrier_arrive(&barrier);
+    mma_forward_first<EXCHANGE, PRECISION>(a, at, state);
+    if (!WORDS) {
+        __syncthreads();
+        barrier_arrive(&barrier);
+    }
     uint32_t kept[RESIDENT][STACKED][4];
     mma_load<PRECISION, false, STACKED, RESIDENT>(matrix, plan, mma_forward_warp(a, at), s, kept);
     forward_fetch(a.p, at, state, 0, each);
     mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, 0);
 
     for (int32_t t = 0; t < T; t++) {
-        const uint32_t *before = exchange + (t & 1) * other;
-        uint32_t *now = t + 1 < T ? exchange + ((t + 1) & 1) * other : nullptr;
+        /* Worked out again: registers that would keep them are for weights. */
+        int32_t first = opaque(at.replica) * plan.blocks;
+        barrier.words = a.words + first, barrier.first = (uint32_t)first;
+        barrier.self = (uint32_t)divided(opaque(at.unit), a.n.by_units);
+        const uint32_t *before = mma_exchange<EXCHANGE>(a, at.replica, t);
+        bool sends = t + 1 < T;
+        int32_t repeated = -1; /* the pass whose product this warp makes again */
         for (int32_t pass = 0; pass < plan.passes; pass++) {
             float sum[STACKED][N][4];
             MmaWarp me = mma_forward_warp(a, at);
-            if (pass == 0) mma_watch(plan, a.n, me, barrier, barrier.timed_out);
-            mma_multiply<PRECISION, false, STACKED, RESIDENT, N>(
-                matrix, plan, me, s, kept, before + pass * a.n.pass_words, a.n.tiles, sum);
+            int32_t rows = mma_rows(plan, at, pass);
+            const uint32_t *from = before + pass * a.n.pass_words;
+            mma_watch<EXCHANGE, PRECISION>(plan, a.n, me, barrier,
+                                           pass == 0 && (!WORDS || word_waits(t)), from, rows);
+            mma_multiply<EXCHANGE, PRECISION, false, STACKED, RESIDENT, N>(
+                matrix, plan, me, s, kept, from, a.n.tiles, rows, sum);
+            if (repeated != pass &&
+                !mma_settled<EXCHANGE>(plan, me, barrier, from, a.n.tiles, rows, sum)) {
+                repeated = pass--;
+                continue;
+            }
             if (pass) __syncthreads(); /* sums of the pass before lie where these go */
             mma_store_sums<STACKED, N>(s, me, plan.batch, a.n.pitch, sum);
             copy_async_wait<0>();
             __syncthreads();
-            if (!barrier_sound(barrier, barrier.timed_out, (uint32_t)t)) return;
-            mma_forward_cells<PRECISION>(a, at, s, state, bits, t, pass, now);
+            if (!mma_sound<EXCHANGE, PRECISION>(plan, a.n, at, barrier, a.p.shape.H, before, t,
+                                                pass, (uint32_t)t))
+                return;
+            uint32_t *to = nullptr, *again = nullptr;
+            if (sends)
+                to = mma_exchange<EXCHANGE>(a, at.replica, t + 1),
+                again = mma_again<EXCHANGE>(a, at.replica, t + 1, T - 1);
+            if (to) to += pass * a.n.pass_words;
+            if (again) again += pass * a.n.pass_words;
+            mma_forward_cells<EXCHANGE, PRECISION>(a, at, s, state, bits, t, pass, to, again);
         }
         __syncthreads();
-        if (t + 1 < T) barrier_arrive(&barrier);
+        if (sends && (!WORDS || word_arrives(t + 1, T - 1))) barrier_arrive(&barrier);
         forward_store(a.p, at, state, bits, t, each);
-        if (t + 1 == T) break;
+        if (!sends) break;
         forward_fetch(a.p, at, state, t + 1, each);
         mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, t + 1);
     }
 #endif
 }
 
-struct MmaForwardPass : PassOf<MmaForwardArgs, LstmForward, KIND_MMA, 0> {
+struct MmaForwardPass : MmaPassOf<MmaForwardArgs, LstmForward, 0> {
     static Args arguments(const LstmPlan &plan, const LstmForward &p)
     {
         return mma_arguments<Args>(plan, p);

@@ -49,6 +49,14 @@ struct ForwardThread {
     bool works; /* others only help to stage and to finish */
 };
 
+/* Where h_t of one pass lies. */
+static __device__ __forceinline__ float *
+forward_exchange(const ForwardArgs &a, const BlockPlace &at, int32_t t, int32_t pass)
+{
+    return a.exchange + ((t & 1) * a.plan.replicas + at.replica) * a.n.exchange_floats +
+           pass * a.n.pass_floats;
+}
+
 /* ---- weights ---- */
 
 /* Gate weights of the block's unit u against h's unit k: 16 bytes of w_packed. */
@@ -104,84 +112,165 @@ static __device__ __forceinline__ void stage_first(const ForwardArgs &a, const B
     }
 }
 
-/* Staging of h_{t-1} for one pass: two chunks of shared memory in turn, the next one on its way while the one at hand is multiplied. */
-template <int CHUNK, int BATCH> struct Staging {
+/* Staging of h_{t-1} for one pass: two chunks of shared memory in turn, the next one on its way while the one at hand is multiplied.
+ * Before sm_80, which has no copies that run by themselves, words of 16 bytes are on their way to registers: of the first chunk FIRST a
+ * thread, while there are no sums yet, of the others LATER; what is beyond them is copied when they are put down. */
+template <int CHUNK, int BATCH, int FIRST, int LATER> struct Staging {
     const ForwardArgs &a;
     const BlockPlace &at;
     float *ring;
     const float *exchange; /* of this pass; NULL at the first step */
     int32_t pass;
+#if DEV_ARCH > 0 && DEV_ARCH < 800
+    float4 coming[FIRST > LATER ? FIRST : LATER];
 
-    __device__ __forceinline__ void issue(int32_t chunk)
+    template <int N> __device__ __forceinline__ void load(const float *from, int32_t j)
     {
-        float *to = ring + (chunk & 1) * a.n.chunk_floats;
-        if (!exchange) {
-            stage_first<CHUNK, BATCH>(a, at, pass, chunk, to);
-        } else {
-            const float *from = exchange + (int64_t)chunk * a.n.chunk_floats;
-            for (int32_t j = 4 * thread_again(); j < a.n.chunk_floats; j += 4 * (int32_t)blockDim.x)
-                copy_async16(to + j, from + j);
-        }
+#pragma unroll
+        for (int i = 0; i < N; i++, j += 4 * (int32_t)blockDim.x)
+            if (j < a.n.chunk_floats) coming[i] = load_l2((const float4 *)(from + j));
+    }
+
+    template <int N> __device__ __forceinline__ void store(float *to, int32_t j)
+    {
+#pragma unroll
+        for (int i = 0; i < N; i++, j += 4 * (int32_t)blockDim.x)
+            if (j < a.n.chunk_floats) *(float4 *)(to + j) = coming[i];
+    }
+
+    template <int N> __device__ __forceinline__ void start(float *, const float *from)
+    {
+        load<N>(from, 4 * thread_again());
+    }
+
+    template <int N> __device__ __forceinline__ void finish(float *to, const float *from)
+    {
+        const int32_t step = 4 * N * (int32_t)blockDim.x;
+        store<N>(to, 4 * thread_again());
+#pragma unroll 1
+        for (int32_t j = 4 * thread_again() + step; j < a.n.chunk_floats; j += step)
+            load<N>(from, j), store<N>(to, j);
+    }
+#else
+    template <int N> __device__ __forceinline__ void start(float *to, const float *from)
+    {
+        for (int32_t j = 4 * thread_again(); j < a.n.chunk_floats; j += 4 * (int32_t)blockDim.x)
+            copy_async16(to + j, from + j);
+    }
+
+    template <int N> __device__ __forceinline__ void finish(float *, const float *) {}
+#endif
+
+    __device__ __forceinline__ float *place(int32_t chunk)
+    {
+        return ring + (chunk & 1) * a.n.chunk_floats;
+    }
+
+    __device__ __forceinline__ const float *source(int32_t chunk)
+    {
+        return exchange + (int64_t)chunk * a.n.chunk_floats;
+    }
+
+    template <int N> __device__ __forceinline__ void issue(int32_t chunk)
+    {
+        if (!exchange) stage_first<CHUNK, BATCH>(a, at, pass, chunk, place(chunk));
+        else start<N>(place(chunk), source(chunk));
         copy_async_commit();
     }
 
+    __device__ __forceinline__ void begin() { issue<FIRST>(0); }
+
     /* The chunk, once all of it is there; starts the next one, whose place every thread has finished reading. */
-    __device__ __forceinline__ const float *next(int32_t chunk)
+    template <int N> __device__ __forceinline__ const float *next(int32_t chunk)
     {
+        if (exchange) finish<N>(place(chunk), source(chunk));
         copy_async_wait<0>();
         __syncthreads();
-        if (chunk + 1 < a.plan.chunks) issue(chunk + 1);
-        return ring + (chunk & 1) * a.n.chunk_floats;
+        if (chunk + 1 < a.plan.chunks) issue<LATER>(chunk + 1);
+        return place(chunk);
     }
+    __device__ __forceinline__ const float *first() { return next<FIRST>(0); }
+    __device__ __forceinline__ const float *later(int32_t chunk) { return next<LATER>(chunk); }
+};
+
+/* What an instance has under way: words of 16 bytes of h that a thread stages at a time, and steps of streamed weights. For those are the
+ * registers that neither resident weights nor sums take, nor what the loop needs beside them. */
+template <int RESIDENT, int BATCH, int THREADS> struct ForwardFlight {
+    enum {
+        MOST = 65536 / THREADS / 8 * 8,
+        SPARE = (MOST < 255 ? MOST : 255) - 4 * RESIDENT - 4 * BATCH - 72,
+        STAGED = SPARE >= 32   ? 4
+                 : SPARE >= 20 ? 2
+                               : 1,
+        STAGED_FIRST = RESIDENT > 0 ? 4 : STAGED, /* before there are sums */
+        STREAMED = SPARE >= 64  ? 8
+                   : SPARE >= 0 ? 4
+                                : 2,
+        EARLY = BATCH <= 10 &&
+                SPARE >= 20 /* operands of a step are read while those before are multiplied */
+    };
 };
 
 /* This thread's part of W_hh D_r(h_{t-1}) for one pass. */
-template <int RESIDENT, int CHUNK, int BATCH>
+template <class Flight, int RESIDENT, int CHUNK, int BATCH, class Stage>
 static __device__ __forceinline__ void
 forward_multiply(const ForwardArgs &a, const BlockPlace &at, const ForwardShared &s,
-                 const ForwardThread &me, const float4 *kept, Staging<CHUNK, BATCH> &stage,
-                 float4 (&sum)[BATCH])
+                 const ForwardThread &me, const float4 *kept, Stage &stage, float4 (&sum)[BATCH])
 {
-    enum { PITCH = (BATCH + 3) / 4 * 4, STREAM = 4 };
+    enum { PITCH = (BATCH + 3) / 4 * 4, AHEAD = Flight::STREAMED, SHARED = AHEAD > 2 ? 2 : 1 };
     const LstmPlan &plan = a.plan;
-    int32_t column = me.slice * plan.units + me.unit;
     int32_t mine = (me.group * plan.slices + me.slice) * a.n.slice_stride;
-    int32_t in_shared = plan.resident + plan.shared;
 #pragma unroll
     for (int b = 0; b < BATCH; b++) sum[b] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    stage.issue(0);
+    stage.begin();
 
 #pragma unroll
     for (int chunk = 0; chunk < RESIDENT / CHUNK; chunk++) {
-        const float *h = stage.next(chunk) + mine;
-        if (me.works) {
-#pragma unroll
-            for (int i = 0; i < CHUNK; i++)
-                multiply_row<BATCH>(sum, kept[chunk * CHUNK + i], h + i * PITCH);
-        }
+        const float *h = (chunk ? stage.later(chunk) : stage.first()) + mine;
+        if (me.works) multiply_rows<CHUNK, Flight::EARLY>(sum, kept + chunk * CHUNK, h, PITCH);
     }
+    if (RESIDENT / CHUNK == plan.chunks) return;
+
+    /* Where registers are full, nothing of this is worked out before it is needed. */
+    const int32_t unit = RESIDENT ? opaque(me.unit) : me.unit,
+                  slice = RESIDENT ? opaque(me.slice) : me.slice,
+                  column = slice * plan.units + unit, k = slice * plan.depth,
+                  in_shared = plan.resident + plan.shared;
+    auto streamed = [&](int32_t i, int32_t end) {
+        return me.works && i < end ? forward_weight(a, at, unit, k + i)
+                                   : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    };
+    /* Streamed weights: those of AHEAD steps are under way, where nothing is resident while those before them are multiplied. */
+    float4 coming[AHEAD];
 #pragma unroll 1
     for (int32_t chunk = RESIDENT / CHUNK; chunk < plan.chunks; chunk++) {
-        const float *h = stage.next(chunk) + mine;
+        const float *h = stage.later(chunk) + mine;
         int32_t i = chunk * CHUNK, end = min(i + CHUNK, plan.depth);
         if (!me.works) continue;
         const float4 *w = s.weights + (i - plan.resident) * a.n.columns + column;
-#pragma unroll 2
+#pragma unroll SHARED
         for (; i < min(end, in_shared); i++, w += a.n.columns, h += PITCH)
             multiply_row<BATCH>(sum, *w, h);
-        int64_t k = (int64_t)me.slice * plan.depth;
-#pragma unroll 1
-        for (; i < end; i += STREAM) {
-            float4 next[STREAM];
+        if (i >= end) continue;
+        if (RESIDENT == 0 && i == in_shared) {
 #pragma unroll
-            for (int j = 0; j < STREAM; j++)
-                next[j] = i + j < end ? forward_weight(a, at, me.unit, k + i + j)
-                                      : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-#pragma unroll
-            for (int j = 0; j < STREAM; j++)
-                if (i + j < end) multiply_row<BATCH>(sum, next[j], h + j * PITCH);
-            h += STREAM * PITCH;
+            for (int j = 0; j < AHEAD; j++) coming[j] = streamed(i + j, end);
         }
+#pragma unroll 1
+        do {
+            int32_t later = min(i + AHEAD, end),
+                    until = later < end ? end : min(end + CHUNK, plan.depth);
+            if (RESIDENT > 0) {
+#pragma unroll
+                for (int j = 0; j < AHEAD; j++) coming[j] = streamed(i + j, end);
+            }
+#pragma unroll
+            for (int j = 0; j < AHEAD; j++) {
+                if (i + j < end) multiply_row<BATCH>(sum, coming[j], h + j * PITCH);
+                if (RESIDENT == 0) coming[j] = streamed(later + j, until);
+            }
+            h += (later - i) * PITCH, i = later;
+        } while (i < end);
     }
 }
 
@@ -201,13 +290,9 @@ static __device__ __forceinline__ void forward_fold(const ForwardArgs &a, const 
         for (int b = 0; b < BATCH; b++) partial[b] = sum[b];
     __syncthreads();
     if (me.works && me.slice < folded) {
-        bool pair = me.slice + folded < a.plan.slices;
+        if (me.slice + folded < a.plan.slices) add_rows<BATCH>(sum, partial, 1);
 #pragma unroll
-        for (int b = 0; b < BATCH; b++) {
-            float4 other = pair ? partial[b] : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-            partial[b] = make_float4(sum[b].x + other.x, sum[b].y + other.y, sum[b].z + other.z,
-                                     sum[b].w + other.w);
-        }
+        for (int b = 0; b < BATCH; b++) partial[b] = sum[b];
     }
     __syncthreads();
 }
@@ -216,20 +301,19 @@ static __device__ __forceinline__ void forward_fold(const ForwardArgs &a, const 
 template <int BATCH>
 static __device__ __forceinline__ void forward_cells(const ForwardArgs &a, const BlockPlace &at,
                                                      const ForwardShared &s, const MaskBits &bits,
-                                                     int64_t t, int32_t pass, float *exchange)
+                                                     int32_t t, int32_t pass, float *exchange)
 {
     const LstmPlan &plan = a.plan;
     for (int32_t j = thread_again(); j < a.n.items; j += (int32_t)blockDim.x) {
-        int32_t b = j % BATCH, column = j / BATCH, group = 0, u = column;
-        for (; u >= plan.units; u -= plan.units) group++;
+        int32_t b = j % BATCH, column = j / BATCH, group = divided(column, a.n.by_units);
+        int32_t u = column - group * plan.units;
         int32_t row = (pass * plan.groups + group) * BATCH + b, item = pass * a.n.items + j;
         if (u >= at.units || row >= at.rows) continue;
         const float *partial = s.work + 4 * (column * (BATCH | 1) + b);
         float h = forward_cell(s, item, u, partial, a.n.folded, 4 * a.n.lanes * (BATCH | 1));
         if (exchange)
             exchange[s.place[u] + group * a.n.group_floats + b] =
-                h *
-                mask_bits_factor(bits, (int32_t)t & 1, MASK_RECURRENT, a.p.recurrent, at, row, u);
+                h * mask_bits_factor(bits, t & 1, MASK_RECURRENT, a.p.recurrent, at, row, u);
     }
 }
 
@@ -238,8 +322,9 @@ static __device__ __forceinline__ void forward_cells(const ForwardArgs &a, const
 template <int RESIDENT, int CHUNK, int BATCH, int THREADS>
 static __device__ __forceinline__ void fwd_persistent(const ForwardArgs &a)
 {
+    typedef ForwardFlight<RESIDENT, BATCH, THREADS> Flight;
     const LstmPlan &plan = a.plan;
-    const int64_t T = a.p.shape.T;
+    const int32_t T = (int32_t)a.p.shape.T;
     ForwardShared s = carve(a.n.pieces);
     BlockPlace at = block_place(plan, a.p.shape, a.first_row);
     if (at.rows <= 0) return; /* with the whole replica */
@@ -274,22 +359,23 @@ static __device__ __forceinline__ void fwd_persistent(const ForwardArgs &a)
                       a.p.launch.poll_limit, s.flag, a.fault))
         return;
 
-    float *exchange = a.exchange + at.replica * a.n.exchange_floats;
-    const int64_t other = plan.replicas * a.n.exchange_floats;
-    for (int64_t t = 0; t < T; t++) {
-        const float *before = t ? exchange + ((t - 1) & 1) * other : nullptr;
-        float *now = t + 1 < T ? exchange + (t & 1) * other : nullptr;
+    if (tid == 0) s.flag[1] = barrier.count;
+    for (int32_t t = 0; t < T; t++) {
         for (int32_t pass = 0; pass < plan.passes; pass++) {
             float4 sum[BATCH];
-            Staging<CHUNK, BATCH> stage = {
-                a, at, s.work, before ? before + pass * a.n.pass_floats : nullptr, pass};
+            Staging<CHUNK, BATCH, Flight::STAGED_FIRST, Flight::STAGED> stage = {
+                a, at, s.work, t ? forward_exchange(a, at, t - 1, pass) : nullptr, pass};
             if (pass) __syncthreads(); /* the sums of the pass before lie where chunks go */
-            forward_multiply<RESIDENT, CHUNK, BATCH>(a, at, s, me, kept, stage, sum);
+            forward_multiply<Flight, RESIDENT, CHUNK, BATCH>(a, at, s, me, kept, stage, sum);
             forward_fold<BATCH>(a, s, me, sum);
             forward_cells<BATCH>(a, at, s, bits, t, pass,
-                                 now ? now + pass * a.n.pass_floats : nullptr);
+                                 t + 1 < T ? forward_exchange(a, at, t, pass) : nullptr);
         }
         __syncthreads();
+        /* Worked out again: registers that would keep them are for weights. */
+        barrier.self = (uint32_t)divided(opaque(at.unit), a.n.by_units);
+        barrier.first = (uint32_t)(opaque(at.replica) * plan.blocks);
+        barrier.count = s.flag[1] + (uint32_t)t;
         if (t + 1 < T) barrier_arrive(&barrier);
         forward_store(a.p, at, s, bits, t, each);
         if (t + 1 == T) break;

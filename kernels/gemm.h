@@ -13,31 +13,54 @@
 #include <cublas_v2.h>
 #include <cuda_runtime_api.h>
 
-/* C (m,n) = alpha op(A) op(B) + beta C; op(A) is (m,k), op(B) (k,n), all without gaps between rows. ta, tb:
- * op transposes, so that A is stored (k,m), B (n,k). C must not overlap A or B; with beta = 0 it is not read.
+/* From row to row of A, B and C, in elements; 0: no gaps. */
+typedef struct GemmRows {
+    int64_t a, b, c;
+} GemmRows;
+
+/* C (m,n) = alpha op(A) op(B) + beta C; op(A) is (m,k), op(B) (k,n). ta, tb: op transposes, so that A is stored (k,m), B (n,k). C must
+ * not overlap A or B; with beta = 0 it is not read, and what is between its rows is neither read nor written.
  * Runs on the stream, in the math mode and with the workspace that the handle has; alpha and beta are host
  * values, which a captured graph keeps. */
+static inline cublasStatus_t gemm_rows(cublasHandle_t handle, int ta, int tb, int64_t m, int64_t n,
+                                       int64_t k, float alpha, const float *A, const float *B,
+                                       float beta, float *C, GemmRows rows)
+{
+    assert(m > 0 && n > 0 && k > 0 && m <= INT_MAX && n <= INT_MAX && k <= INT_MAX);
+    int64_t lda = rows.a ? rows.a : ta ? m : k, ldb = rows.b ? rows.b : tb ? k : n;
+    return cublasSgemm(handle, tb ? CUBLAS_OP_T : CUBLAS_OP_N, ta ? CUBLAS_OP_T : CUBLAS_OP_N,
+                       (int)n, (int)m, (int)k, &alpha, B, (int)ldb, A, (int)lda, &beta, C,
+                       (int)(rows.c ? rows.c : n));
+}
+
+/* The same with A and B in bfloat16; sums and C are float32. sm_80 and up. */
+static inline cublasStatus_t gemm_rows_bf16(cublasHandle_t handle, int ta, int tb, int64_t m,
+                                            int64_t n, int64_t k, float alpha, const uint16_t *A,
+                                            const uint16_t *B, float beta, float *C, GemmRows rows)
+{
+    assert(m > 0 && n > 0 && k > 0 && m <= INT_MAX && n <= INT_MAX && k <= INT_MAX);
+    int64_t lda = rows.a ? rows.a : ta ? m : k, ldb = rows.b ? rows.b : tb ? k : n;
+    return cublasGemmEx(handle, tb ? CUBLAS_OP_T : CUBLAS_OP_N, ta ? CUBLAS_OP_T : CUBLAS_OP_N,
+                        (int)n, (int)m, (int)k, &alpha, B, CUDA_R_16BF, (int)ldb, A, CUDA_R_16BF,
+                        (int)lda, &beta, C, CUDA_R_32F, (int)(rows.c ? rows.c : n),
+                        CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+}
+
+/* Both without gaps between rows. */
 static inline cublasStatus_t gemm_rowmajor(cublasHandle_t handle, int ta, int tb, int64_t m,
                                            int64_t n, int64_t k, float alpha, const float *A,
                                            const float *B, float beta, float *C)
 {
-    assert(m > 0 && n > 0 && k > 0 && m <= INT_MAX && n <= INT_MAX && k <= INT_MAX);
-    return cublasSgemm(handle, tb ? CUBLAS_OP_T : CUBLAS_OP_N, ta ? CUBLAS_OP_T : CUBLAS_OP_N,
-                       (int)n, (int)m, (int)k, &alpha, B, (int)(tb ? k : n), A, (int)(ta ? m : k),
-                       &beta, C, (int)n);
+    GemmRows none = {0, 0, 0};
+    return gemm_rows(handle, ta, tb, m, n, k, alpha, A, B, beta, C, none);
 }
-
-/* The same with A and B in bfloat16; sums and C are float32. sm_80 and up. */
 static inline cublasStatus_t gemm_rowmajor_bf16(cublasHandle_t handle, int ta, int tb, int64_t m,
                                                 int64_t n, int64_t k, float alpha,
                                                 const uint16_t *A, const uint16_t *B, float beta,
                                                 float *C)
 {
-    assert(m > 0 && n > 0 && k > 0 && m <= INT_MAX && n <= INT_MAX && k <= INT_MAX);
-    return cublasGemmEx(handle, tb ? CUBLAS_OP_T : CUBLAS_OP_N, ta ? CUBLAS_OP_T : CUBLAS_OP_N,
-                        (int)n, (int)m, (int)k, &alpha, B, CUDA_R_16BF, (int)(tb ? k : n), A,
-                        CUDA_R_16BF, (int)(ta ? m : k), &beta, C, CUDA_R_32F, (int)n,
-                        CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+    GemmRows none = {0, 0, 0};
+    return gemm_rows_bf16(handle, ta, tb, m, n, k, alpha, A, B, beta, C, none);
 }
 
 /* The CUDA error that says most nearly what a cuBLAS status says, for functions that return only that. */

@@ -55,7 +55,8 @@ static __device__ __forceinline__ bool barrier_open(GridBarrier *b, uint32_t *wo
 static __device__ __forceinline__ void barrier_arrive(GridBarrier *b)
 {
     b->count++;
-    if (threadIdx.x == 0) store_release(&b->words[b->self], b->count);
+    /* opaque: else compilers keep the address of this one word in registers all the time */
+    if (threadIdx.x == 0) store_release(&b->words[opaque((int)b->self)], b->count);
 }
 
 static __device__ __forceinline__ bool barrier_behind(uint32_t word, uint32_t count)
@@ -63,19 +64,35 @@ static __device__ __forceinline__ bool barrier_behind(uint32_t word, uint32_t co
     return (int32_t)(word - count) < 0;
 }
 
-/* One thread: the record, unless somebody in the grid was faster. */
-static __device__ __forceinline__ void barrier_report(const GridBarrier &b, uint32_t step)
+static __device__ __forceinline__ void barrier_missing(const GridBarrier &b, uint32_t block)
 {
-    if (atomicCAS(&b.fault->set, 0u, 1u) != 0) return;
+    uint32_t at = b.first + block;
+    if (at < 256) b.fault->missing[at / 32] |= 1u << at % 32;
+}
+
+/* One thread: the record, unless somebody in the grid was faster. Returns how many blocks have not arrived; -1: somebody was faster. */
+static __device__ __forceinline__ int32_t barrier_report(const GridBarrier &b, uint32_t step)
+{
+    if (atomicCAS(&b.fault->set, 0u, 1u) != 0) return -1;
     uint32_t seen = b.count;
+    int32_t missing = 0;
     for (uint32_t p = 0; p < b.blocks; p++) {
-        uint32_t word = load_poll(&b.words[p]), at = b.first + p;
+        uint32_t word = load_poll(&b.words[p]);
         if (!barrier_behind(word, b.count)) continue;
-        if (seen == b.count) seen = word;
-        if (at < 256) b.fault->missing[at / 32] |= 1u << at % 32;
+        if (missing++ == 0) seen = word;
+        barrier_missing(b, p);
     }
-    b.fault->block = b.first + b.self, b.fault->step = step;
+    b.fault->block = b.first + (uint32_t)opaque((int)b.self), b.fault->step = step;
     b.fault->expected = b.count, b.fault->seen = seen;
+    return missing;
+}
+
+/* Whether a wait that has looked `looks` times gives up. */
+static __device__ __forceinline__ bool barrier_tired(const GridBarrier &b, uint32_t looks)
+{
+    bool others =
+        looks % BARRIER_FAULT_EVERY == BARRIER_FAULT_EVERY - 1 && load_poll(&b.fault->set);
+    return others || (b.limit && poll_expired(looks, b.limit));
 }
 
 /* Until the blocks first, first + step, ... before `end` have arrived as often as this one; sets *timed_out where it gives up. */
@@ -84,14 +101,12 @@ static __device__ __forceinline__ void barrier_watch(const GridBarrier &b, uint3
                                                      uint32_t *timed_out)
 {
     for (uint32_t p = first; p < end; p += step)
-        for (uint32_t n = 0; barrier_behind(load_acquire(&b.words[p]), b.count); n++) {
-            bool others =
-                n % BARRIER_FAULT_EVERY == BARRIER_FAULT_EVERY - 1 && load_poll(&b.fault->set);
-            if (others || (b.limit && poll_expired(n, b.limit))) {
+        for (uint32_t n = 0; barrier_behind(load_watch(&b.words[p]), b.count); n++)
+            if (barrier_tired(b, n)) {
                 atomicExch(timed_out, 1u);
                 break;
             }
-        }
+    if (first < end) watch_acquire();
 }
 
 /* Call after the __syncthreads that follows barrier_watch. Returns false in every thread if any thread of the block timed out; thread 0

@@ -21,13 +21,21 @@ cudaError_t softmax_xent_prepare(void);
 cudaError_t sgd_prepare(void);
 cudaError_t round_prepare(void);
 
+/* Rows of n elements that a step copies on its way: `from_pitch` and `to_pitch` elements from row to row; rows 0: none. */
+typedef struct CarriedRows {
+    const float *from;
+    float *to;
+    int64_t rows, n, from_pitch, to_pitch;
+} CarriedRows;
+
 /* ---- step.cu ---- */
 
 /* Moves the state on (step = next_step, window = next_window, and so on, slot to the next of `slots`) and copies the window's ids:
  * x (T,B) = stream[row_start(b) + window*T + t], y (T,B) the id after it; row_start as SPEC 4 over n ids. ids NULL: the state only
- * moves on. One block. */
+ * moves on. And copies the carried state in. */
 cudaError_t step_begin(cudaStream_t stream, StepState *state, int64_t slots, const int32_t *ids,
-                       int64_t n, int64_t T, int64_t B, int32_t *x, int32_t *y);
+                       int64_t n, int64_t T, int64_t B, int32_t *x, int32_t *y,
+                       CarriedRows carried);
 
 /* ---- embedding.cu ---- */
 
@@ -45,10 +53,11 @@ typedef struct EmbeddingTable {
 cudaError_t embedding_forward(cudaStream_t stream, int64_t N, int64_t H, const int32_t *ids,
                               const EmbeddingTable *table, MaskSite site, float *x);
 
-/* The same rounded to bfloat16, x (N,H) of 16 bits, bit for bit embedding_forward's x through round_bf16. sm_80 and up, as everything
- * here that rounds. */
+/* The same rounded to bfloat16, x (N,H) of 16 bits, bit for bit embedding_forward's x through round_bf16, `pitch` elements from row
+ * to row, between which nothing is written. sm_80 and up, as everything here that rounds. */
 cudaError_t embedding_forward_bf16(cudaStream_t stream, int64_t N, int64_t H, const int32_t *ids,
-                                   const EmbeddingTable *table, MaskSite site, uint16_t *x);
+                                   const EmbeddingTable *table, MaskSite site, uint16_t *x,
+                                   int64_t pitch);
 
 /* The encoder's gradient, sparse: row n of rows (N,H) receives the sum, in order of position, of D(dx) over all positions with the id of
  * position n where n is the first such position; first[n] = 1 there and 0 elsewhere, whose rows are not written. A position
@@ -87,11 +96,11 @@ cudaError_t column_sums_bf16(cudaStream_t stream, int64_t rows, int64_t cols, co
 
 /* ---- round.cu ---- */
 
-/* n elements to be rounded; n = 0: none. */
+/* (rows, width) to be rounded; rows = 0: none. */
 typedef struct RoundSpan {
     const float *from;
-    uint16_t *to; /* bfloat16 */
-    int64_t n;
+    uint16_t *to; /* bfloat16, `pitch` elements from row to row, between which nothing is written */
+    int64_t rows, width, pitch;
 } RoundSpan;
 
 cudaError_t round_bf16(cudaStream_t stream, RoundSpan first, RoundSpan second);
@@ -134,7 +143,9 @@ typedef struct SgdArgs {
     const int32_t *best,
         *targets; /* (scored) as softmax_xent has them; best NULL: no hits are counted */
     int64_t scored;
-    double *partial;     /* (sgd_partials(dense, N)) scratch */
+    double *partial; /* (sgd_partials(dense, N)) scratch */
+    CarriedRows
+        carried; /* copied by the update, unless fault->set: as carry_state (carry.h) does */
     StepResult *results; /* [slots]: results[state->slot] is written */
 } SgdArgs;
 

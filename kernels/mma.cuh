@@ -7,19 +7,21 @@
 #include "grid_barrier.cuh"
 #include "mma.h"
 #include "tensor.cuh"
+#include "word_exchange.cuh"
 
 /* What follows from a plan, computed once on the host: as kernel arguments these cost no registers. */
 struct MmaCounts {
     MmaPieces pieces;
-    int32_t tiles, pitch, items,
-        mask_nibbles;         /* mma_tiles, mma_pitch, rows*units, plan_mask_nibbles */
-    uint32_t by_mask_nibbles; /* for divided() */
-    int32_t tile_units;       /* mma_tile_units */
-    uint32_t by_units;        /* inverse_of(units) */
+    int32_t tiles, pitch, items; /* mma_tiles, mma_pitch, rows * units */
+    int32_t mask_nibbles;        /* plan_mask_nibbles */
+    uint32_t by_mask_nibbles;    /* its inverse, for divided() */
+    int32_t tile_units;          /* mma_tile_units */
+    int32_t owners;              /* blocks of a replica that own units */
+    uint32_t by_units;           /* inverse_of(units) */
     int64_t pass_words, exchange_words;
 };
 
-static inline MmaCounts mma_counts(const LstmPlan *plan)
+static inline MmaCounts mma_counts(const LstmPlan *plan, int64_t H)
 {
     MmaCounts n;
     n.pieces = mma_pieces(plan);
@@ -27,6 +29,7 @@ static inline MmaCounts mma_counts(const LstmPlan *plan)
     n.items = plan->rows * plan->units, n.mask_nibbles = plan_mask_nibbles(plan->units);
     n.by_mask_nibbles = inverse_of(n.mask_nibbles);
     n.tile_units = mma_tile_units(plan);
+    n.owners = (int32_t)plan_div_up(H, plan->units);
     n.by_units = inverse_of(plan->units);
     n.pass_words = mma_pass_words(plan), n.exchange_words = mma_exchange_words(plan);
     assert((int64_t)plan->batch * plan->units * plan->units <
@@ -38,10 +41,22 @@ template <class Args, class Tensors>
 static inline Args mma_arguments(const LstmPlan &plan, const Tensors &p)
 {
     assert(p.launch.scratch && plan.blocks % plan.cluster == 0);
-    MmaCounts n = mma_counts(&plan);
+    MmaCounts n = mma_counts(&plan, p.shape.H);
     uint32_t *exchange = (uint32_t *)p.launch.scratch;
-    return {plan, n, p, exchange, exchange + 2 * plan.replicas * n.exchange_words, nullptr, 0};
+    return {
+        plan,    n, p, exchange, exchange + mma_buffers(&plan) * plan.replicas * n.exchange_words,
+        nullptr, 0};
 }
+
+/* The kernels of a tile stand side by side, one for each exchange. */
+template <class Args, class Tensors, int BACKWARD>
+struct MmaPassOf : PassOf<Args, Tensors, KIND_MMA, BACKWARD> {
+    static int instance(const LstmPlan &plan)
+    {
+        assert(plan.exchange == EXCHANGE_FLAG || plan.exchange == EXCHANGE_WORDS);
+        return 2 * plan.tile + (plan.exchange == EXCHANGE_WORDS);
+    }
+};
 
 CARVED_PIECES(MmaShared, MmaPieces, MMA_PIECES)
 
@@ -77,19 +92,54 @@ static __device__ __forceinline__ void mma_all_items(const LstmPlan &plan, const
 
 #if DEV_ARCH == 0 || DEV_ARCH >= 800
 
-/* ---- the exchange ---- */
+/* ---- the exchange: words ---- */
 
-/* x, rounded, as element k (forward: unit; backward: unit*4 + gate) of row b of a pass. */
+/* Batch rows of the block in a pass. */
+static __device__ __forceinline__ int32_t mma_rows(const LstmPlan &plan, const BlockPlace &at,
+                                                   int32_t pass)
+{
+    return min(plan.batch, at.rows - pass * plan.batch);
+}
+
+/* Which word of a pass has element k (forward: unit; backward: unit*4 + gate) of row b; in bf16 k and the one behind it, k being even. */
 template <int PRECISION>
-static __device__ __forceinline__ void mma_send(uint32_t *pass, int32_t tiles, int32_t k, int32_t b,
-                                                float x)
+static __device__ __forceinline__ int32_t mma_word_at(int32_t tiles, int32_t k, int32_t b)
 {
     enum { K = PRECISION == PRECISION_BF16 ? 16 : 8 };
-    TensorOperand at = tensor_operand(PRECISION, k % K, b % TENSOR_BATCH);
-    uint32_t *word = pass + (b / TENSOR_BATCH * tiles + k / K) * (TENSOR_WORDS / 2) + at.word;
-    if (PRECISION == PRECISION_BF16)
-        ((unsigned short *)word)[at.half] = __bfloat16_as_ushort(__float2bfloat16_rn(x));
-    else *word = tf32_round(x);
+    return (b / TENSOR_BATCH * tiles + k / K) * (TENSOR_WORDS / 2) +
+           tensor_operand(PRECISION, k % K, b % TENSOR_BATCH).word;
+}
+
+/* Into the exchange, and the same word of a buffer that is to be empty (NULL: none). One thread owns a word. */
+template <int EXCHANGE>
+static __device__ __forceinline__ void mma_send(uint32_t *word, uint32_t *again, uint32_t value)
+{
+    if (EXCHANGE == EXCHANGE_WORDS) {
+        store_relaxed(word, value);
+        if (again) store_relaxed(again, WORD_EMPTY);
+    } else {
+        *word = value;
+    }
+}
+
+/* Where exchange n of a replica is, and the buffer to empty once it was sent (NULL: none). Worked out again at every step, from what
+ * costs no registers. */
+template <class Args>
+static __device__ __forceinline__ uint32_t *mma_buffer(const Args &a, int32_t replica, int32_t i)
+{
+    return a.exchange + (i * a.plan.replicas + replica) * a.n.exchange_words;
+}
+template <int EXCHANGE, class Args>
+static __device__ __forceinline__ uint32_t *mma_exchange(const Args &a, int32_t replica, int32_t n)
+{
+    return mma_buffer(a, replica, EXCHANGE == EXCHANGE_WORDS ? n % WORD_BUFFERS : n & 1);
+}
+template <int EXCHANGE, class Args>
+static __device__ __forceinline__ uint32_t *mma_again(const Args &a, int32_t replica, int32_t n,
+                                                      int32_t last)
+{
+    int32_t i = EXCHANGE == EXCHANGE_WORDS ? word_reset(n, last) : -1;
+    return i < 0 ? nullptr : mma_buffer(a, replica, i);
 }
 
 /* ---- weights ---- */
@@ -113,14 +163,74 @@ static __device__ __forceinline__ MmaWarp mma_warp(const LstmPlan &plan, int32_t
     return w;
 }
 
-/* Waits for the blocks whose units lie in the warp's slice. */
-static __device__ __forceinline__ void mma_watch(const LstmPlan &plan, const MmaCounts &n,
-                                                 const MmaWarp &w, const GridBarrier &barrier,
-                                                 uint32_t *timed_out)
+/* The blocks whose units lie in the warp's slice: first .. end-1. */
+struct MmaProducers {
+    int32_t first, end;
+};
+
+static __device__ __forceinline__ MmaProducers mma_producers(const LstmPlan &plan,
+                                                             const MmaCounts &n, const MmaWarp &w)
 {
     int32_t first = w.k * n.tile_units / plan.units,
             end = ((w.k + plan.depth) * n.tile_units + plan.units - 1) / plan.units;
-    barrier_watch_warp(barrier, first, min(end, plan.blocks), timed_out);
+    return {first, min(end, plan.blocks)};
+}
+
+/* Waits for the blocks whose units lie in the warp's slice: `flags`, at the grid barrier; of EXCHANGE_WORDS for one word of each in
+ * this pass, whose last row is sent last. */
+template <int EXCHANGE, int PRECISION>
+static __device__ __forceinline__ void mma_watch(const LstmPlan &plan, const MmaCounts &n,
+                                                 const MmaWarp &w, const GridBarrier &barrier,
+                                                 bool flags, const uint32_t *pass, int32_t rows)
+{
+    enum { K = PRECISION == PRECISION_BF16 ? 16 : 8 };
+    MmaProducers from = mma_producers(plan, n, w);
+    if (flags) barrier_watch_warp(barrier, from.first, from.end, barrier.timed_out);
+    if (EXCHANGE != EXCHANGE_WORDS) return;
+    int32_t width = plan.units * (K / n.tile_units), end = min(from.end, n.owners);
+    for (int32_t p = from.first + (thread_again() & 31); p < end; p += 32)
+        word_watch(barrier, pass + mma_word_at<PRECISION>(n.tiles, p * width, rows - 1),
+                   barrier.timed_out);
+    __syncwarp();
+}
+
+/* One thread: names the blocks that have sent too little of exchange n in the passes up to this one. */
+template <int PRECISION>
+static __device__ __forceinline__ void
+mma_report_words(const LstmPlan &plan, const MmaCounts &n, const BlockPlace &at,
+                 const GridBarrier &barrier, int64_t H, const uint32_t *buffer, int32_t exchange,
+                 int32_t passes)
+{
+    enum { PAIR = PRECISION == PRECISION_BF16 ? 2 : 1, K = PAIR * 8 };
+    int32_t per_unit = K / n.tile_units;
+#pragma unroll 1
+    for (int32_t p = 0; p < n.owners; p++) {
+        int32_t end = min((p + 1) * plan.units, (int32_t)H) * per_unit;
+        bool missing = false;
+#pragma unroll 1
+        for (int32_t pass = 0; pass <= passes; pass++)
+#pragma unroll 1
+            for (int32_t b = 0; b < mma_rows(plan, at, pass); b++)
+#pragma unroll 1
+                for (int32_t k = p * plan.units * per_unit; k < end; k += PAIR)
+                    missing |= poll_relaxed(buffer + pass * n.pass_words +
+                                            mma_word_at<PRECISION>(n.tiles, k, b)) == WORD_EMPTY;
+        if (missing) barrier_missing(barrier, (uint32_t)p);
+    }
+    barrier.fault->expected = (uint32_t)exchange + 1, barrier.fault->seen = (uint32_t)exchange;
+}
+
+/* Behind a __syncthreads that follows the waits for exchange n in pass `pass`: false in all threads where one timed out. */
+template <int EXCHANGE, int PRECISION>
+static __device__ __forceinline__ bool mma_sound(const LstmPlan &plan, const MmaCounts &n,
+                                                 const BlockPlace &at, const GridBarrier &barrier,
+                                                 int64_t H, const uint32_t *buffer,
+                                                 int32_t exchange, int32_t pass, uint32_t step)
+{
+    if (!*barrier.timed_out) return true;
+    if (threadIdx.x == 0 && barrier_report(barrier, step) == 0 && EXCHANGE == EXCHANGE_WORDS)
+        mma_report_words<PRECISION>(plan, n, at, barrier, H, buffer, exchange, pass);
+    return false;
 }
 
 /* What A tiles are made of. */
@@ -166,16 +276,22 @@ static __device__ __forceinline__ void mma_load(const MmaMatrix &x, const LstmPl
 
 /* ---- multiply ---- */
 
-/* B operands of contraction tiles i .. of the warp's slice, zeros past its end. from: this lane's of the slice's first tile. */
-template <int N, int AHEAD>
+/* B operands of contraction tiles i .. of the warp's slice, zeros past its end and in lanes whose batch row is padding, which load
+ * nothing. from: this lane's of the slice's first tile; left: batch rows of the pass from the lane's own in the first tile on. */
+template <int EXCHANGE, int N, int AHEAD>
 static __device__ __forceinline__ void mma_operands(const uint2 *from, int32_t tiles, int32_t i,
-                                                    int32_t depth, uint2 (&b)[AHEAD][N])
+                                                    int32_t depth, int32_t left,
+                                                    uint2 (&b)[AHEAD][N])
 {
 #pragma unroll
     for (int j = 0; j < AHEAD; j++)
 #pragma unroll
-        for (int n = 0; n < N; n++)
-            b[j][n] = i + j < depth ? load_l2(from + (n * tiles + i + j) * 32) : make_uint2(0, 0);
+        for (int n = 0; n < N; n++) {
+            const uint2 *at = from + (n * tiles + i + j) * 32;
+            b[j][n] = make_uint2(0, 0);
+            if (i + j < depth && n * TENSOR_BATCH < left)
+                b[j][n] = EXCHANGE == EXCHANGE_WORDS ? load_relaxed(at) : load_l2(at);
+        }
 }
 
 template <int PRECISION, int STACKED, int N>
@@ -191,14 +307,15 @@ mma_step(float (&sum)[STACKED][N][4], const uint32_t (&a)[STACKED][4], const uin
 }
 
 /* The warp's part of a pass's product. The operands of the next tiles are on their way while those at hand are multiplied. */
-template <int PRECISION, bool TRANSPOSED, int STACKED, int RESIDENT, int N>
+template <int EXCHANGE, int PRECISION, bool TRANSPOSED, int STACKED, int RESIDENT, int N>
 static __device__ __forceinline__ void
 mma_multiply(const MmaMatrix &x, const LstmPlan &plan, const MmaWarp &w, const MmaShared &s,
              const uint32_t (&kept)[RESIDENT][STACKED][4], const uint32_t *pass, int32_t tiles,
-             float (&sum)[STACKED][N][4])
+             int32_t rows, float (&sum)[STACKED][N][4])
 {
     enum { AHEAD = N == 1 ? 4 : 2, PARTS = (RESIDENT + AHEAD - 1) / AHEAD };
     int32_t lane = thread_again() & 31, depth = plan.depth, in_shared = plan.resident + plan.shared;
+    int32_t left = rows - (lane >> 2);
     const uint2 *from = (const uint2 *)pass + (int64_t)w.k * 32 + lane;
     uint2 b[2][AHEAD][N];
 #pragma unroll
@@ -207,11 +324,12 @@ mma_multiply(const MmaMatrix &x, const LstmPlan &plan, const MmaWarp &w, const M
         for (int n = 0; n < N; n++)
             for (int j = 0; j < 4; j++) sum[m][n][j] = 0.0f;
 
-    mma_operands<N, AHEAD>(from, tiles, 0, depth, b[0]);
+    mma_operands<EXCHANGE, N, AHEAD>(from, tiles, 0, depth, left, b[0]);
 #pragma unroll
     for (int part = 0; part < PARTS; part++) {
-        mma_operands<N, AHEAD>(from, tiles, part + 1 < PARTS ? (part + 1) * AHEAD : RESIDENT, depth,
-                               b[(part + 1) & 1]);
+        mma_operands<EXCHANGE, N, AHEAD>(from, tiles,
+                                         part + 1 < PARTS ? (part + 1) * AHEAD : RESIDENT, depth,
+                                         left, b[(part + 1) & 1]);
 #pragma unroll
         for (int j = 0; j < AHEAD; j++)
             if (part * AHEAD + j < RESIDENT)
@@ -224,7 +342,7 @@ mma_multiply(const MmaMatrix &x, const LstmPlan &plan, const MmaWarp &w, const M
 #pragma unroll 1
     for (; i < in_shared; i += AHEAD) {
         uint2 next[AHEAD][N];
-        mma_operands<N, AHEAD>(from, tiles, i + AHEAD, depth, next);
+        mma_operands<EXCHANGE, N, AHEAD>(from, tiles, i + AHEAD, depth, left, next);
 #pragma unroll
         for (int j = 0; j < AHEAD; j++) {
             if (i + j >= in_shared) break;
@@ -246,12 +364,52 @@ mma_multiply(const MmaMatrix &x, const LstmPlan &plan, const MmaWarp &w, const M
     for (i = in_shared; i < depth; i++) {
         uint2 one[1][N];
         uint32_t a[STACKED][4];
-        mma_operands<N, 1>(from, tiles, i, depth, one);
+        mma_operands<EXCHANGE, N, 1>(from, tiles, i, depth, left, one);
 #pragma unroll
         for (int m = 0; m < STACKED; m++)
             mma_weight<PRECISION, TRANSPOSED>(x, w, depth, m, i, a[m]);
         mma_step<PRECISION, STACKED, N>(sum, a, one[0]);
     }
+}
+
+/* Whether a factor was a NaN: it leaves one in its column of every row. One lane in four has all columns of a row. */
+template <int STACKED, int N>
+static __device__ __forceinline__ bool mma_has_nan(const float (&sum)[STACKED][N][4])
+{
+    float x = 0.0f;
+#pragma unroll
+    for (int n = 0; n < N; n++) x += sum[0][n][0] + sum[0][n][1];
+    return __any_sync(0xffffffffu, x != x);
+}
+
+/* Waits for each word of the warp's slice, by the lanes that load it. */
+template <int N>
+static __device__ __forceinline__ void mma_settle(const LstmPlan &plan, const MmaWarp &w,
+                                                  const GridBarrier &barrier, const uint32_t *pass,
+                                                  int32_t tiles, int32_t rows)
+{
+    int32_t lane = thread_again() & 31, left = rows - (lane >> 2);
+#pragma unroll 1
+    for (int32_t i = 0; i < plan.depth; i++)
+#pragma unroll 1
+        for (int32_t n = 0; n * TENSOR_BATCH < left; n++) {
+            const uint32_t *at = pass + ((n * tiles + w.k + i) * 32 + lane) * 2;
+            if (load_poll(barrier.timed_out)) break;
+            word_watch(barrier, at, barrier.timed_out),
+                word_watch(barrier, at + 1, barrier.timed_out);
+        }
+    __syncwarp();
+}
+
+/* Whether the warp's product is of words that have all come (word_exchange.cuh). If not, waits until they have, for it to be made again. */
+template <int EXCHANGE, int STACKED, int N>
+static __device__ __forceinline__ bool
+mma_settled(const LstmPlan &plan, const MmaWarp &w, const GridBarrier &barrier,
+            const uint32_t *pass, int32_t tiles, int32_t rows, const float (&sum)[STACKED][N][4])
+{
+    if (EXCHANGE != EXCHANGE_WORDS || !mma_has_nan(sum)) return true;
+    mma_settle<N>(plan, w, barrier, pass, tiles, rows);
+    return false;
 }
 
 /* Leaves the warp's sums in s.partial. */

@@ -10,7 +10,7 @@
  * Batch      `batch`, 8 a tile, is a pass; a step takes `passes` of them.
  * Exchange   what a replica exchanges at one step, rounded, in B operands (tensor.h): [pass][n tile][contraction tile][lane]
  *            [2 words]; forward h, backward dgates with unit*4 + gate as k. As many contraction tiles as all slices have; what
- *            is past the matrix is never written and stays zero, as scratch was made. Two take turns.  */
+ *            is past the matrix is never written and stays zero, as scratch was made. mma_buffers of them take turns.  */
 #ifndef PLSTM_MMA_H
 #define PLSTM_MMA_H
 
@@ -39,6 +39,13 @@ static PLAN_HD inline int32_t mma_pitch(const LstmPlan *p)
     return p->groups * p->quads * TENSOR_ROWS + 4;
 }
 
+/* Buffers that take turns. WORD_BUFFERS: word_exchange.cuh says how many of them a word's reset runs ahead. */
+enum { WORD_BUFFERS = 32 };
+static PLAN_HD inline int32_t mma_buffers(const LstmPlan *p)
+{
+    return p->exchange == EXCHANGE_WORDS ? WORD_BUFFERS : 2;
+}
+
 /* 32-bit words of one pass of an exchange, and of what a replica exchanges at one step. */
 static PLAN_HD inline int64_t mma_pass_words(const LstmPlan *p)
 {
@@ -55,9 +62,10 @@ static PLAN_HD inline int64_t mma_exchange_words(const LstmPlan *p)
       "[shared][warps][quads][lane] A tiles")                                                      \
     X(float, partial, (int64_t)p->slices * p->batch * mma_pitch(p),                                \
       "[slices][batch][pitch]: m fastest")                                                         \
-    X(float, sent,                                                                                 \
-      p->backward && p->cluster > 1 ? (int64_t)2 * p->batch * p->cluster * p->units : 0,           \
-      "backward in clusters: [2][batch][cluster*units] sums of the block, read by the others")     \
+    X(float, gathered,                                                                             \
+      p->backward && p->cluster > 1 ? (int64_t)2 * p->cluster * p->batch * p->units : 0,           \
+      "backward in clusters: [2][block of the cluster][batch][units] sums that it sent")           \
+    X(uint64_t, arrived, p->backward && p->cluster > 1 ? 4 : 0, "[2] mbarriers that count them")   \
     X(float, state, (int64_t)8 * p->rows * p->units,                                               \
       "forward [rows*units] gates (float4), then as many c and h; backward [8 slots][rows*units]") \
     X(float4, bias, p->backward ? 0 : 4 * (int64_t)p->units, "forward: [units] of gates")          \
@@ -67,7 +75,8 @@ PIECES(MmaPieces, mma_pieces, mma_shared_bytes, MMA_PIECES)
 
 static PLAN_HD inline size_t mma_scratch_bytes(const LstmPlan *p)
 {
-    size_t exchange = (size_t)(2 * p->replicas * mma_exchange_words(p)) * sizeof(uint32_t);
+    size_t exchange =
+        (size_t)(mma_buffers(p) * p->replicas * mma_exchange_words(p)) * sizeof(uint32_t);
     return exchange + (size_t)p->replicas * (size_t)p->blocks * sizeof(uint32_t);
 }
 

@@ -42,20 +42,21 @@ static __device__ __forceinline__ BlockPlace block_place(const LstmPlan &plan,
     return p;
 }
 
-/* copy_async4 (dev_memory.cuh) of the four gates of an element, to_step and from_step floats apart. Before sm_80 such a copy is a load and
- * a store; there all four loads are under way before the first store waits for its own. */
-static __device__ __forceinline__ void copy_gates4(float *to, int32_t to_step, const float *from,
-                                                   int64_t from_step)
+/* copy_async4 (dev_memory.cuh) of N floats, to places `step` floats apart. Before sm_80 such a copy is a load and a store; there all
+ * loads are under way before the first store waits for its own. */
+template <int N>
+static __device__ __forceinline__ void copy_floats(float *to, int32_t step,
+                                                   const float *const (&from)[N])
 {
 #if DEV_ARCH > 0 && DEV_ARCH < 800
-    float next[4];
+    float next[N];
 #pragma unroll
-    for (int32_t gate = 0; gate < 4; gate++) next[gate] = load_l2(from + gate * from_step);
+    for (int i = 0; i < N; i++) next[i] = load_l2(from[i]);
 #pragma unroll
-    for (int32_t gate = 0; gate < 4; gate++) to[gate * to_step] = next[gate];
+    for (int i = 0; i < N; i++) to[i * step] = next[i];
 #else
-    for (int32_t gate = 0; gate < 4; gate++)
-        copy_async4(to + gate * to_step, from + gate * from_step);
+#pragma unroll
+    for (int i = 0; i < N; i++) copy_async4(to + i * step, from[i]);
 #endif
 }
 
@@ -132,20 +133,74 @@ static __device__ __forceinline__ void multiply_add(float4 &sum, const float4 &w
     sum.x += w.x * x, sum.y += w.y * x, sum.z += w.z * x, sum.w += w.w * x;
 }
 
-/* sum[b] += w * row[b]: one step of contraction of a thread. */
+/* Component j, known at compile time. */
+static __device__ __forceinline__ float component(const float4 &x, int j)
+{
+    return j == 0 ? x.x : j == 1 ? x.y : j == 2 ? x.z : x.w;
+}
+
+/* What a thread reads of shared memory for one step of contraction: `batch` floats, all on their way before the first is multiplied. */
+template <int BATCH> struct Operands {
+    float4 quads[(BATCH + 3) / 4];
+
+    __device__ __forceinline__ explicit Operands(const float *row)
+    {
+#pragma unroll
+        for (int i = 0; i < BATCH / 4; i++) quads[i] = *(const float4 *)(row + 4 * i);
+        if (BATCH % 4) {
+            float2 rest = *(const float2 *)(row + BATCH / 4 * 4);
+            quads[BATCH / 4] = make_float4(rest.x, rest.y, 0.0f, 0.0f);
+        }
+    }
+};
+
+/* sum[b] += w * x[b]. */
+template <int BATCH>
+static __device__ __forceinline__ void multiply_row(float4 (&sum)[BATCH], const float4 &w,
+                                                    const Operands<BATCH> &x)
+{
+#pragma unroll
+    for (int b = 0; b < BATCH; b++) multiply_add(sum[b], w, component(x.quads[b / 4], b % 4));
+}
 template <int BATCH>
 static __device__ __forceinline__ void multiply_row(float4 (&sum)[BATCH], const float4 &w,
                                                     const float *row)
 {
+    multiply_row<BATCH>(sum, w, Operands<BATCH>(row));
+}
+
+/* sum[b] += w[i] * row[i * step + b], i from 0 to N: the operands of a step are read while those of the step before are multiplied. */
+template <int N, bool EARLY, int BATCH>
+static __device__ __forceinline__ void multiply_rows(float4 (&sum)[BATCH], const float4 *w,
+                                                     const float *row, int32_t step)
+{
+    Operands<BATCH> next(row);
 #pragma unroll
-    for (int b = 0; b + 4 <= BATCH; b += 4) {
-        float4 x = *(const float4 *)(row + b);
-        multiply_add(sum[b], w, x.x), multiply_add(sum[b + 1], w, x.y);
-        multiply_add(sum[b + 2], w, x.z), multiply_add(sum[b + 3], w, x.w);
+    for (int i = 0; i < N; i++) {
+        Operands<BATCH> now = next;
+        if (EARLY && i + 1 < N) next = Operands<BATCH>(row + (i + 1) * step);
+        multiply_row<BATCH>(sum, w[i], now);
+        if (!EARLY && i + 1 < N) next = Operands<BATCH>(row + (i + 1) * step);
     }
-    if (BATCH % 4) {
-        float2 x = *(const float2 *)(row + BATCH / 4 * 4);
-        multiply_add(sum[BATCH - 2], w, x.x), multiply_add(sum[BATCH - 1], w, x.y);
+}
+
+static __device__ __forceinline__ void add(float4 &sum, const float4 &x)
+{
+    sum.x += x.x, sum.y += x.y, sum.z += x.z, sum.w += x.w;
+}
+
+/* sum[b] += from[b * step]: four are read before the first is added. */
+template <int BATCH>
+static __device__ __forceinline__ void add_rows(float4 (&sum)[BATCH], const float4 *from,
+                                                int32_t step)
+{
+#pragma unroll
+    for (int b = 0; b < BATCH; b += 4) {
+        float4 x[4];
+#pragma unroll
+        for (int i = 0; i < 4 && b + i < BATCH; i++) x[i] = from[(b + i) * step];
+#pragma unroll
+        for (int i = 0; i < 4 && b + i < BATCH; i++) add(sum[b + i], x[i]);
     }
 }
 
@@ -274,6 +329,8 @@ template <class ArgsOf, class TensorsOf, LstmKind KIND, int BACKWARD> struct Pas
     typedef TensorsOf Tensors;
     static constexpr LstmKind kind = KIND;
     static constexpr int backward = BACKWARD;
+    /* Which of the kernels runs a plan. */
+    static int instance(const LstmPlan &plan) { return plan.tile; }
 };
 
 /* The head of kernel name<numbers of a tile, threads last>; the body, behind it, runs loop<TILE...>(a). It stands on lines of its own:
@@ -292,14 +349,15 @@ template <class ArgsOf, class TensorsOf, LstmKind KIND, int BACKWARD> struct Pas
     }                                                                                              \
     extern "C" cudaError_t name##_resident(const LstmPlan *plan, int *blocks)                      \
     {                                                                                              \
-        return persistent_resident(name##_kernels[plan->tile], plan, blocks);                      \
+        return persistent_resident(name##_kernels[Pass::instance(*plan)], plan, blocks);           \
     }                                                                                              \
     extern "C" cudaError_t name##_run(const LstmContext *context, const Pass::Tensors *p)          \
     {                                                                                              \
         const LstmPlan *plan = p->launch.plan;                                                     \
         assert(plan && plan->kind == Pass::kind && plan->backward == Pass::backward);              \
-        assert(plan->tile < (int)(sizeof name##_kernels / sizeof *name##_kernels));                \
-        return persistent_launch(name##_kernels[plan->tile], context, Pass::arguments(*plan, *p)); \
+        int i = Pass::instance(*plan);                                                             \
+        assert(i < (int)(sizeof name##_kernels / sizeof *name##_kernels));                         \
+        return persistent_launch(name##_kernels[i], context, Pass::arguments(*plan, *p));          \
     }
 
 /* A pass that runs the kernels of another one, by plans of its own. */

@@ -57,6 +57,14 @@ typedef enum LstmKind {
     KIND_CLUSTER /* tensor cores, exchange through the shared memory of one cluster, no grid barrier */
 } LstmKind;
 
+/* How the blocks of a replica learn that what they need has come. */
+typedef enum LstmExchange {
+    EXCHANGE_CLUSTER, /* KIND_CLUSTER: bytes that an mbarrier of the receiver counts */
+    EXCHANGE_FLAG,    /* a word per block, released after the data (grid_barrier.cuh) */
+    EXCHANGE_WORDS,   /* each data word is its own flag (word_exchange.cuh) */
+    EXCHANGES
+} LstmExchange;
+
 /* One compiled instance of a persistent kernel. */
 typedef struct LstmTile {
     int32_t
@@ -126,6 +134,7 @@ extern const LstmFootprint *const lstm_footprints[];
 #define PLAN_SIZES(F)                                                                              \
     F(precision, int32_t)    /* of LstmPrecision: the tile's */                                    \
     F(cluster, int32_t)      /* blocks of a cluster; 1: none */                                    \
+    F(exchange, int32_t)     /* of LstmExchange */                                                 \
     F(shared_bytes, size_t)  /* dynamic, per block */                                              \
     F(scratch_bytes, size_t) /* device memory: exchange, then one barrier word per block */
 

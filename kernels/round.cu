@@ -3,7 +3,7 @@
  *            they were set, and what a layer's recurrence leaves: its float32 tensors are the contract of all variants
  *            (lstm.h), so they are read once more, out of L2
  * Memory     reads 4 and writes 2 bytes an element
- * Partition  a thread rounds four neighbouring elements; two tensors share a launch
+ * Partition  a thread rounds four neighbouring elements of a row; two tensors share a launch
  * Limits     sm_80 and up
  * Measured   not yet measured
  */
@@ -15,15 +15,23 @@
 
 enum { ROUND_THREADS = 256 };
 
+static __host__ __device__ int64_t span_quads(const RoundSpan &s)
+{
+    return s.rows * ((s.width + 3) / 4);
+}
+
 __global__ void __launch_bounds__(ROUND_THREADS)
     round_bf16_kernel(RoundSpan first, RoundSpan second)
 {
 #if DEV_ARCH == 0 || DEV_ARCH >= 800
-    int64_t i = 4 * ((int64_t)blockIdx.x * ROUND_THREADS + threadIdx.x);
-    int64_t of_first = (first.n + 3) / 4 * 4;
+    uint32_t i = blockIdx.x * ROUND_THREADS + threadIdx.x, of_first = (uint32_t)span_quads(first);
     RoundSpan s = i < of_first ? first : second;
     if (i >= of_first) i -= of_first;
-    if (i < s.n) vec4_store_bf16(s.to, i, s.n, vec4_load(s.from, i, s.n, 0.0f));
+    if (i >= span_vec4s(s)) return;
+    uint32_t each = (uint32_t)((s.width + 3) / 4), row = i / each;
+    int64_t u = 4 * (int64_t)(i - row * each);
+    vec4_store_bf16(s.to + row * s.pitch, u, s.width,
+                    vec4_load(s.from + row * s.width, u, s.width, 0.0f));
 #endif
 }
 
@@ -35,10 +43,11 @@ extern "C" cudaError_t round_prepare(void)
 
 extern "C" cudaError_t round_bf16(cudaStream_t stream, RoundSpan first, RoundSpan second)
 {
-    assert(first.n > 0 && second.n >= 0);
-    int64_t vec4s = (first.n + 3) / 4 + (second.n + 3) / 4,
+    assert(first.rows > 0 && first.width > 0 && second.rows >= 0);
+    assert(first.pitch >= first.width && (!second.rows || second.pitch >= second.width));
+    int64_t vec4s = span_vec4s(first) + span_vec4s(second),
             blocks = (vec4s + ROUND_THREADS - 1) / ROUND_THREADS;
-    assert(blocks <= INT32_MAX);
+    assert(blocks * ROUND_THREADS <= INT32_MAX);
     LaunchShape shape = {dim3((unsigned)blocks), dim3(ROUND_THREADS), 0, stream, false};
     return launch(shape, round_bf16_kernel, first, second);
 }

@@ -21,8 +21,8 @@
 #include <assert.h>
 
 #include "bf16.cuh"
+#include "carry.cuh"
 #include "launch.cuh"
-#include "layers.h"
 #include "pack.cuh"
 #include "vec4.cuh"
 #include "reduce.cuh"
@@ -182,8 +182,13 @@ __global__ void __launch_bounds__(SGD_THREADS) sgd_update_kernel(SgdArgs a)
 {
     SHARED_ARRAY(double, scratch, SGD_THREADS);
     SHARED_ARRAY(float, tile, PACK_FLOATS);
-    int64_t owners = dense_blocks(a.dense) + sparse_blocks(a.N);
+    int64_t owners = dense_blocks(a.dense) + sparse_blocks(a.N),
+            carry = owners + tile_blocks(a.packed_n, a.H);
     uint32_t fault = a.fault->set;
+    if (blockIdx.x >= carry) {
+        if (!fault) carry_rows(a.carried, blockIdx.x - carry, SGD_THREADS);
+        return;
+    }
     double norm = sqrt(sum_of(a.partial, owners, scratch));
     if (blockIdx.x == 0) {
         double nats = sum_of(a.nats, a.scored, scratch), hits = 0.0;
@@ -245,5 +250,6 @@ extern "C" cudaError_t sgd_norm(cudaStream_t stream, const SgdArgs *a)
 
 extern "C" cudaError_t sgd_update(cudaStream_t stream, const SgdArgs *a)
 {
-    return launch(sgd_shape(stream, a, tile_blocks(a->packed_n, a->H)), sgd_update_kernel, *a);
+    int64_t more = tile_blocks(a->packed_n, a->H) + carry_blocks(a->carried, SGD_THREADS);
+    return launch(sgd_shape(stream, a, more), sgd_update_kernel, *a);
 }

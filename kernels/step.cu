@@ -1,22 +1,27 @@
-/* step: where a training step begins: the state moves on and the window's words are copied.
+/* step: where a training step begins: the state moves on, the window's words and the carried state are copied.
  * Idea       step number, window and result slot live in device memory and advance inside a captured
- *            graph, so that one graph replays for the whole run
- * Memory     reads and writes 2 T B ids
- * Partition  one block: all of it reads the state before its first thread replaces it
+ *            graph, so that one graph replays for the whole run; what a copy node would bring comes with it
+ * Memory     reads and writes 2 T B ids and 2 L B H floats
+ * Partition  one block has the ids: all of it reads the state before its first thread replaces it; a block behind it has STEP_THREADS
+ *            elements of a row of the carried state
  * Limits     none on T and B; the window must lie inside the stream
  * Measured   not yet measured
  */
 #include <assert.h>
 
+#include "carry.cuh"
 #include "launch.cuh"
-#include "layers.h"
 
 enum { STEP_THREADS = 512 };
 
 __global__ void __launch_bounds__(STEP_THREADS)
     step_begin_kernel(StepState *state, int64_t slots, const int32_t *ids, int64_t n, int64_t T,
-                      int64_t B, int32_t *x, int32_t *y)
+                      int64_t B, int32_t *x, int32_t *y, CarriedRows carried)
 {
+    if (blockIdx.x > 0) {
+        carry_rows(carried, blockIdx.x - 1, STEP_THREADS);
+        return;
+    }
     int64_t step = state->next_step, window = state->next_window, slot = state->slot + 1;
     __syncthreads();
     if (threadIdx.x == 0) {
@@ -43,9 +48,11 @@ extern "C" cudaError_t step_prepare(void)
 
 extern "C" cudaError_t step_begin(cudaStream_t stream, StepState *state, int64_t slots,
                                   const int32_t *ids, int64_t n, int64_t T, int64_t B, int32_t *x,
-                                  int32_t *y)
+                                  int32_t *y, CarriedRows carried)
 {
     assert(slots > 0 && T > 0 && B > 0 && (!ids || n > T));
-    LaunchShape shape = {dim3(1), dim3(STEP_THREADS), 0, stream, false};
-    return launch(shape, step_begin_kernel, state, slots, ids, n, T, B, x, y);
+    int64_t blocks = 1 + carry_blocks(carried, STEP_THREADS);
+    assert(blocks <= INT32_MAX);
+    LaunchShape shape = {dim3((unsigned)blocks), dim3(STEP_THREADS), 0, stream, false};
+    return launch(shape, step_begin_kernel, state, slots, ids, n, T, B, x, y, carried);
 }

@@ -139,16 +139,12 @@ typedef struct BackendOps {
                              Error *e); /* D_0(x^0): rows of the encoder, projected features */
     int (*layer_forward)(Backend *b, int64_t l,
                          Error *e); /* h, c, gates, D_{l+1}(h^l); carries h and c */
-    int (*softmax_forward)(Backend *b,
-                           /* Of the scored positions: logits, nats; training: dlogits in place of
-                            * the logits. */
-                           Error *e);
-    int (*softmax_backward)(
-        /* The decoder's gradients, and the gradient into the last layer's output. */
-        Backend *b, Error *e);
-    int (*layer_backward)(Backend *b, int64_t l,
-                          /* dw_ih, dw_hh, db, and the gradient into the layer below. */
-                          Error *e);
+    /* Of the scored positions: logits, nats; training: dlogits in place of the logits. */
+    int (*softmax_forward)(Backend *b, Error *e);
+    /* The decoder's gradients, and the gradient into the last layer's output. */
+    int (*softmax_backward)(Backend *b, Error *e);
+    /* dw_ih, dw_hh, db, and the gradient into the layer below. */
+    int (*layer_backward)(Backend *b, int64_t l, Error *e);
     int (*embedding_backward)(Backend *b, Error *e);
     int (*update)(Backend *b, double lr, double clip,
                   Error *e); /* norm, clip, w -= lr*dw (SPEC 5) */

@@ -22,6 +22,11 @@
  *            and the kernel that sums a gradient's columns for the bias those of the gradients;
  *            only h and y, which any kernel may write, are read once more to be rounded. Sums are
  *            float32.
+ * Rows       The rows of a weight that a product over all positions reads, and in bf16 those of x, h and
+ *            features, begin on 16 bytes, as the tensor memory accelerator requires: they are `pitch`
+ *            elements apart, a multiple of 8 in bf16 and of 4 in tf32. The gaps between rows are always
+ *            zero, so that update and norm run over whole tensors. In tf32 x and h have no gaps: they
+ *            are the recurrence's own tensors, and copies would take longer than the products gain.
  * Products   gemm.c: cuBLASLt, by algorithms that are chosen once and recorded in checkpoints.
  * Recurrence recurrence.c chooses kernels and plans once. Each plan's scratch lies in the device
  *            block, as do the packed copies of w_hh if a kernel reads them; param_set and the
@@ -244,13 +249,44 @@ static size_t workspace_bytes(const DeviceFacts *device)
     return (size_t)(device->major >= 9 ? 32 : 4) << 20;
 }
 
+/* Returns the elements from row to row of an operand of products whose rows have n elements. */
+static int64_t row_pitch(LstmPrecision precision, int64_t n)
+{
+    int64_t unit = precision == PRECISION_BF16 ? 8 : precision == PRECISION_TF32 ? 4 : 1;
+    return (n + unit - 1) / unit * unit;
+}
+
+/* The same for x, h and features, which have gaps only in bf16. */
+static int64_t input_pitch(const Backend *b, int64_t n)
+{
+    return b->config.precision == PRECISION_BF16 ? row_pitch(PRECISION_BF16, n) : n;
+}
+
+/* The layout of a parameter tensor on the device. w_hh, which the recurrence reads, the encoder and
+ * vectors have no gaps. */
+typedef struct ParamRows {
+    int64_t rows, width, pitch;
+} ParamRows;
+
+static ParamRows param_rows(const BackendConfig *g, int k)
+{
+    ParamInfo info = param_info(&g->shape, k);
+    bool recurrent = false;
+    for (int64_t l = 0; l < g->shape.L; l++)
+        recurrent |= k == param_of_layer(&g->shape, l, PARAM_W_HH);
+    if (info.rank == 1 || recurrent || k == param_encoder(&g->shape))
+        return (ParamRows){1, info.n, info.n};
+    return (ParamRows){info.dim[0], info.dim[1], row_pitch(g->precision, info.dim[1])};
+}
+
 /* Returns the elements of the dense block. at (may be NULL) receives the offset of each tensor. */
-static int64_t dense_layout(const ModelShape *s, int64_t *at)
+static int64_t dense_layout(const BackendConfig *g, int64_t *at)
 {
     int64_t n = 0;
-    for (int k = 0; k < params_count(s); k++) {
+    for (int k = 0; k < params_count(&g->shape); k++) {
+        ParamRows r = param_rows(g, k);
         if (at) at[k] = n;
-        if (k != param_encoder(s)) n += (param_info(s, k).n + 63) / 64 * 64;
+        if (k != param_encoder(&g->shape)) n += (r.rows * r.pitch + 63) / 64 * 64;
     }
     return n;
 }
@@ -263,7 +299,8 @@ static void carve(Backend *b, Arena *a)
     int64_t V = g->shape.V_out, H = g->shape.H, L = g->shape.L, N = positions(g), B = g->B;
     int64_t V_in = g->shape.V_in, F = g->shape.F, R = most_scored(g), n = most_features(g);
     bool masked = masks(g);
-    b->dense_n = dense_layout(&g->shape, NULL);
+    int64_t H_pitch = input_pitch(b, H);
+    b->dense_n = dense_layout(g, NULL);
     b->encoder = V_in ? arena_floats(a, V_in * H) : NULL;
     b->dense = arena_floats(a, b->dense_n);
     b->ddense = g->train ? arena_floats(a, b->dense_n) : NULL;
@@ -284,11 +321,11 @@ static void carve(Backend *b, Arena *a)
     for (int64_t l = 0; l <= L; l++) {
         bool bf16 = b->config.precision == PRECISION_BF16, own = l == 0 || masked;
         float *x = own && !(bf16 && l == 0) ? arena_floats(a, N * H) : NULL;
-        uint16_t *x_bf16 = own && bf16 ? arena_alloc(a, N * H, sizeof *x_bf16) : NULL;
+        uint16_t *x_bf16 = own && bf16 ? arena_alloc(a, N * H_pitch, sizeof *x_bf16) : NULL;
         if (a->base) b->x[l] = x, b->x_bf16[l] = x_bf16;
         if (l == L) break;
         uint16_t *h_bf16 =
-            bf16 && (l == 0 || g->train) ? arena_alloc(a, (N + B) * H, sizeof *h_bf16) : NULL;
+            bf16 && (l == 0 || g->train) ? arena_alloc(a, (N + B) * H_pitch, sizeof *h_bf16) : NULL;
         if (a->base) b->h_bf16[l] = h_bf16 ? h_bf16 : b->h_bf16[0];
         float *own_gates = l == 0 || g->train ? arena_floats(a, 4 * N * H) : NULL;
         float *hm = masked && g->sites == SITES_ALL ? arena_floats(a, N * H) : NULL;
@@ -305,10 +342,12 @@ static void carve(Backend *b, Arena *a)
     b->dense_bf16 = bf16 ? arena_alloc(a, b->dense_n, sizeof *b->dense_bf16) : NULL;
     int64_t d = R * V > 4 * N * H ? R * V : 4 * N * H;
     b->d_bf16 = bf16 && g->train ? arena_alloc(a, d > n * H ? d : n * H, sizeof *b->d_bf16) : NULL;
-    b->picked = g->scored ? arena_alloc(a, R * H, bf16 ? sizeof(uint16_t) : sizeof(float)) : NULL;
+    b->picked =
+        g->scored ? arena_alloc(a, R * H_pitch, bf16 ? sizeof(uint16_t) : sizeof(float)) : NULL;
     b->dpicked = g->scored && g->train ? arena_floats(a, R * H) : NULL;
     b->projected = n ? arena_floats(a, n * H) : NULL;
-    b->features_bf16 = n && bf16 ? arena_alloc(a, n * F, sizeof *b->features_bf16) : NULL;
+    b->features_bf16 =
+        n && bf16 ? arena_alloc(a, n * input_pitch(b, F), sizeof *b->features_bf16) : NULL;
     b->carried = arena_floats(a, 2 * L * B * H);
     b->state_grad = g->train ? arena_floats(a, 4 * L * B * H) : NULL;
     b->batch_device = arena_alloc(a, (int64_t)largest_batch(g).bytes, 1);
@@ -455,6 +494,27 @@ static int open_recurrence_memory(Backend *b, Error *e)
     return code;
 }
 
+/* Zeros between the rows of bf16 operands, which nobody writes. */
+static int open_gaps(Backend *b, Error *e)
+{
+    int64_t H = b->config.shape.H, F = b->config.shape.F, N = positions(&b->config);
+    size_t row = (size_t)input_pitch(b, H) * sizeof(uint16_t);
+    if (input_pitch(b, H) != H)
+        for (int64_t l = 0; l <= b->config.shape.L; l++) {
+            if (b->x_bf16[l])
+                CUDA_TRY(cudaMemsetAsync(b->x_bf16[l], 0, (size_t)N * row, b->context.stream));
+            if (l < b->config.shape.L && b->h_bf16[l])
+                CUDA_TRY(cudaMemsetAsync(b->h_bf16[l], 0, (size_t)(N + b->config.B) * row,
+                                         b->context.stream));
+        }
+    if (b->features_bf16 && input_pitch(b, F) != F)
+        CUDA_TRY(cudaMemsetAsync(b->features_bf16, 0,
+                                 (size_t)(most_features(&b->config) * input_pitch(b, F)) *
+                                     sizeof *b->features_bf16,
+                                 b->context.stream));
+    return EXIT_DONE;
+}
+
 static int open_memory(Backend *b, Error *e)
 {
     size_t room = 0, all = 0;
@@ -491,6 +551,8 @@ static int open_memory(Backend *b, Error *e)
     if (b->dense_bf16)
         CUDA_TRY(cudaMemsetAsync(b->dense_bf16, 0, (size_t)b->dense_n * sizeof *b->dense_bf16,
                                  b->context.stream));
+    int code = open_gaps(b, e);
+    if (code) return code;
     CUDA_TRY(cudaMemsetAsync(b->carried, 0,
                              (size_t)(2 * b->config.shape.L * b->config.B * b->config.shape.H) *
                                  sizeof(float),
@@ -511,6 +573,9 @@ static int open_cublas(Backend *b, cublasMath_t math, Error *e)
     return EXIT_DONE;
 }
 
+/* Returns a pitch in the form of GemmRows: 0 if there are no gaps. */
+static int64_t row_gap(int64_t width, int64_t pitch) { return pitch == width ? 0 : pitch; }
+
 /* Chooses the algorithms of the six products of a training window, each for one layer or the
  * softmax. If batches differ in shape, each product gets the library's first suggestion when it
  * first runs. */
@@ -518,13 +583,14 @@ static int open_gemm(Backend *b, Error *e)
 {
     const ModelShape *s = &b->config.shape;
     int64_t N = positions(&b->config), V = s->V_out, H = s->H;
-    int code =
-        gemm_open(&b->gemm, b->config.precision, &b->device, b->context.blas, b->context.stream,
-                  b->workspace, workspace_bytes(&b->device), H, b->config.algorithms, e);
+    int code = gemm_open(&b->gemm, b->config.precision, &b->device, b->context.blas,
+                         b->context.stream, b->workspace, workspace_bytes(&b->device),
+                         input_pitch(b, H), b->config.algorithms, e);
     if (code || !b->config.train || b->config.scored || b->config.features) return code;
     bool bf16 = b->config.precision == PRECISION_BF16;
     int ih = in_layer(b, 0, PARAM_W_IH), dec = param_decoder_weight(s);
     const void *x = bf16 ? (const void *)b->x_bf16[0] : b->x[0];
+    int64_t p = row_gap(H, input_pitch(b, H)), w = row_gap(H, row_pitch(b->config.precision, H));
     const void *weight[2], *d[2] = {b->logits, b->gates[0]};
     for (int i = 0; i < 2; i++) {
         int64_t at = b->dense_at[i ? ih : dec];
@@ -536,12 +602,12 @@ static int open_gemm(Backend *b, Error *e)
         const void *A, *B;
         float *C;
     } step[] = {
-        {{0, 1, N, 4 * H, H}, x, weight[1], b->gates[0]},
-        {{0, 1, N, V, H}, x, weight[0], b->logits},
-        {{1, 0, V, H, N}, d[0], x, b->ddense + b->dense_at[dec]},
-        {{0, 0, N, H, V}, d[0], weight[0], b->dy},
-        {{1, 0, 4 * H, H, N}, d[1], x, b->ddense + b->dense_at[ih]},
-        {{0, 0, N, H, 4 * H}, d[1], weight[1], b->dy},
+        {{0, 1, N, 4 * H, H, {p, w, 0}}, x, weight[1], b->gates[0]},
+        {{0, 1, N, V, H, {p, w, 0}}, x, weight[0], b->logits},
+        {{1, 0, V, H, N, {0, p, w}}, d[0], x, b->ddense + b->dense_at[dec]},
+        {{0, 0, N, H, V, {0, w, 0}}, d[0], weight[0], b->dy},
+        {{1, 0, 4 * H, H, N, {0, p, w}}, d[1], x, b->ddense + b->dense_at[ih]},
+        {{0, 0, N, H, 4 * H, {0, w, 0}}, d[1], weight[1], b->dy},
     };
     for (size_t i = 0; i < sizeof step / sizeof step[0] && !code; i++)
         code = gemm_prepare(&b->gemm, step[i].shape, step[i].A, step[i].B, step[i].C, e);
@@ -601,7 +667,7 @@ static int cuda_open(const BackendConfig *g, Backend **out, Error *e)
         !b->h_masked || !b->gates || !b->layer_name)
         code = error_set(e, EXIT_FAILED, "the cuda backend ran out of memory");
     if (!code) {
-        dense_layout(&g->shape, b->dense_at);
+        dense_layout(g, b->dense_at);
         for (int64_t l = 0; l < L; l++)
             snprintf(b->layer_name[l], sizeof b->layer_name[l], "layer%lld", (long long)l);
         code = open_device(b, e);
@@ -678,10 +744,25 @@ static float *param(const Backend *b, int k)
 
 static float *grad(const Backend *b, int k) { return b->ddense + b->dense_at[k]; }
 
+/* Between a tensor of the device with gaps between its rows and one of the host without; waits. */
+static int copy_rows(Backend *b, void *to, int64_t to_pitch, const void *from, int64_t from_pitch,
+                     ParamRows r, enum cudaMemcpyKind kind, Error *e)
+{
+    size_t width = (size_t)r.width * sizeof(float);
+    if (to_pitch == from_pitch) /* of any length: a row of the other call is less than 2 GB */
+        CUDA_TRY(cudaMemcpyAsync(to, from, (size_t)r.rows * width, kind, b->context.stream));
+    else
+        CUDA_TRY(cudaMemcpy2DAsync(to, (size_t)to_pitch * sizeof(float), from,
+                                   (size_t)from_pitch * sizeof(float), width, (size_t)r.rows, kind,
+                                   b->context.stream));
+    CUDA_TRY(cudaStreamSynchronize(b->context.stream));
+    return EXIT_DONE;
+}
+
 static int cuda_param_set(Backend *b, int k, const float *src, Error *e)
 {
-    int code =
-        upload(b, param(b, k), src, (size_t)param_info(&b->config.shape, k).n * sizeof *src, e);
+    ParamRows r = param_rows(&b->config, k);
+    int code = copy_rows(b, param(b, k), r.pitch, src, r.width, r, cudaMemcpyHostToDevice, e);
     if (code) return code;
     for (int64_t l = 0; l < b->config.shape.L; l++) {
         if (k != in_layer(b, l, PARAM_W_HH)) continue;
@@ -693,16 +774,16 @@ static int cuda_param_set(Backend *b, int k, const float *src, Error *e)
     }
     if (b->dense_bf16 && k != param_encoder(&b->config.shape))
         CUDA_TRY(round_bf16(b->context.stream,
-                            (RoundSpan){param(b, k), b->dense_bf16 + b->dense_at[k],
-                                        param_info(&b->config.shape, k).n},
+                            (RoundSpan){param(b, k), b->dense_bf16 + b->dense_at[k], 1,
+                                        r.rows * r.pitch, r.rows * r.pitch},
                             (RoundSpan){0}));
     return EXIT_DONE;
 }
 
 static int cuda_param_get(Backend *b, int k, float *dst, Error *e)
 {
-    return download(b, dst, param(b, k), (size_t)param_info(&b->config.shape, k).n * sizeof *dst,
-                    e);
+    ParamRows r = param_rows(&b->config, k);
+    return copy_rows(b, dst, r.width, param(b, k), r.pitch, r, cudaMemcpyDeviceToHost, e);
 }
 
 /* Gathers the encoder's gradient from the first position of each word. */
@@ -726,7 +807,8 @@ static int encoder_grad(Backend *b, float *dst, Error *e)
 static int cuda_grad_get(Backend *b, int k, float *dst, Error *e)
 {
     if (k == param_encoder(&b->config.shape)) return encoder_grad(b, dst, e);
-    return download(b, dst, grad(b, k), (size_t)param_info(&b->config.shape, k).n * sizeof *dst, e);
+    ParamRows r = param_rows(&b->config, k);
+    return copy_rows(b, dst, r.width, grad(b, k), r.pitch, r, cudaMemcpyDeviceToHost, e);
 }
 
 static int cuda_state_set(Backend *b, int64_t B, const float *h, const float *c, Error *e)
@@ -832,7 +914,7 @@ typedef const void *Operand;
 static Operand input_of(const Backend *b, int64_t l)
 {
     bool own = l == 0 || site_of(b, l).on;
-    int64_t first = b->w.batch.B * b->config.shape.H;
+    int64_t first = b->w.batch.B * input_pitch(b, b->config.shape.H);
     if (b->config.precision == PRECISION_BF16) return own ? b->x_bf16[l] : b->h_bf16[l - 1] + first;
     return own ? b->x[l] : h_of(b, l - 1) + first;
 }
@@ -858,11 +940,30 @@ static LstmShape shape_of(const Backend *b)
                        .precision = b->config.precision};
 }
 
-/* c (m,n) = op(a) op(b) */
-static int product(Backend *b, int ta, int tb, int64_t m, int64_t n, int64_t k, Operand x,
-                   Operand y, float *to, Error *e)
+/* (m,n) = x (m,k) w^T, with a weight w (n,k) and inputs x. */
+static int product_forward(Backend *b, int64_t m, int64_t n, int64_t k, Operand x, int weight,
+                           float *to, Error *e)
 {
-    return gemm_run(&b->gemm, (GemmShape){ta, tb, m, n, k}, x, y, to, e);
+    GemmRows rows = {row_gap(k, input_pitch(b, k)),
+                     row_gap(k, param_rows(&b->config, weight).pitch), 0};
+    return gemm_run(&b->gemm, (GemmShape){0, 1, m, n, k, rows}, x, weight_of(b, weight), to, e);
+}
+
+/* The gradient of a weight (m,n), d^T x over k rows of gradients d (k,m) and inputs x (k,n). */
+static int product_weight(Backend *b, int64_t m, int64_t n, int64_t k, Operand d, Operand x,
+                          int weight, Error *e)
+{
+    ParamRows r = param_rows(&b->config, weight);
+    GemmRows rows = {0, row_gap(n, input_pitch(b, n)), r.rows == 1 ? 0 : row_gap(n, r.pitch)};
+    return gemm_run(&b->gemm, (GemmShape){1, 0, m, n, k, rows}, d, x, grad(b, weight), e);
+}
+
+/* (m,n) = d (m,k) w, with a weight w (k,n). */
+static int product_back(Backend *b, int64_t m, int64_t n, int64_t k, Operand d, int weight,
+                        float *to, Error *e)
+{
+    GemmRows rows = {0, row_gap(n, param_rows(&b->config, weight).pitch), 0};
+    return gemm_run(&b->gemm, (GemmShape){0, 0, m, n, k, rows}, d, weight_of(b, weight), to, e);
 }
 
 /* db (and its copy `also`, which may be NULL) = column sums of the gradient d (rows,cols). *operand
@@ -880,11 +981,11 @@ static int bias_gradient(Backend *b, int64_t rows, int64_t cols, const float *d,
 /* Rounds the outputs of the recurrence of layer l for the products that read them. */
 static int round_outputs(Backend *b, int64_t l, Error *e)
 {
-    int64_t N = b->w.batch.T * b->w.batch.B, H = b->config.shape.H;
+    int64_t N = b->w.batch.T * b->w.batch.B, H = b->config.shape.H, pitch = input_pitch(b, H);
     bool masked = site_of(b, l + 1).on, recurrent = recurrent_site(b, l).on;
-    RoundSpan h = {recurrent ? b->h_masked[l] : h_of(b, l), b->h_bf16[l], N * H}, y = {0};
-    if (masked) y = (RoundSpan){b->x[l + 1], b->x_bf16[l + 1], N * H};
-    else h.n += b->w.batch.B * H; /* the last step's is the next layer's input */
+    RoundSpan h = {recurrent ? b->h_masked[l] : h_of(b, l), b->h_bf16[l], N, H, pitch}, y = {0};
+    if (masked) y = (RoundSpan){b->x[l + 1], b->x_bf16[l + 1], N, H, pitch};
+    else h.rows += b->w.batch.B; /* the last step's is the next layer's input */
     CUDA_TRY(round_bf16(b->context.stream, h, y));
     return EXIT_DONE;
 }
@@ -1103,11 +1204,25 @@ static int choose_mode(Backend *b, Error *e)
     return EXIT_DONE;
 }
 
+/* h and c of every layer as the window at hand begins, and as it ends: a step's first and last kernel copy them. */
+static CarriedRows carried_in(const Backend *b)
+{
+    int64_t H = b->config.shape.H, n = b->w.batch.B * H;
+    return (CarriedRows){b->carried, b->hc, 2 * b->config.shape.L,
+                         n,          n,     (positions(&b->config) + b->config.B) * H};
+}
+static CarriedRows carried_out(const Backend *b)
+{
+    CarriedRows in = carried_in(b);
+    return (CarriedRows){
+        b->hc + b->w.batch.T * in.n, b->carried, in.rows, in.n, in.to_pitch, in.from_pitch};
+}
+
 /* ---- forward ---- */
 
 static int cuda_window_begin(Backend *b, const Window *w, bool *replayed, Error *e)
 {
-    int64_t T = w->batch.T, B = w->batch.B, N = T * B, H = b->config.shape.H, L = b->config.shape.L;
+    int64_t T = w->batch.T, B = w->batch.B, N = T * B;
     bool of_stream = !w->batch.ids;
     assert(N <= positions(&b->config) && B <= b->config.B && (!w->train || b->config.train));
     assert(w->batch.n_scored == N || (b->config.scored && w->batch.n_scored <= b->config.scored));
@@ -1135,17 +1250,19 @@ static int cuda_window_begin(Backend *b, const Window *w, bool *replayed, Error 
         code = b->mode == EAGER ? state_foretell(b, e) : EXIT_DONE;
         if (code) return code;
         CUDA_TRY(step_begin(b->context.stream, b->state_device, SLOTS, of_stream ? b->stream : NULL,
-                            b->stream_n, T, B, b->x_ids, b->y_ids));
+                            b->stream_n, T, B, b->x_ids, b->y_ids, carried_in(b)));
         if (b->mode == EAGER) state_advance(b);
     } else if (w->train) {
         b->state.step = w->step, b->state.next_step = w->step + 1, b->state.next_window = -1;
         code = state_upload(b, e);
         if (code) return code;
     }
-    size_t row = (size_t)(B * H) * sizeof(float),
-           pitch = (size_t)((positions(&b->config) + b->config.B) * H) * sizeof(float);
-    CUDA_TRY(cudaMemcpy2DAsync(b->hc, pitch, b->carried, row, row, (size_t)(2 * L),
-                               cudaMemcpyDeviceToDevice, b->context.stream));
+    CarriedRows c = carried_in(b);
+    if (!w->update)
+        CUDA_TRY(cudaMemcpy2DAsync(c.to, (size_t)c.to_pitch * sizeof(float), c.from,
+                                   (size_t)c.from_pitch * sizeof(float),
+                                   (size_t)c.n * sizeof(float), (size_t)c.rows,
+                                   cudaMemcpyDeviceToDevice, b->context.stream));
     return EXIT_DONE;
 }
 
@@ -1163,16 +1280,17 @@ static int cuda_embedding_forward(Backend *b, Error *e)
     if (n) {
         table.projected = b->projected, table.bias = param(b, param_input_bias(s));
         if (b->features_bf16)
-            CUDA_TRY(round_bf16(b->context.stream,
-                                (RoundSpan){b->features, b->features_bf16, n * s->F},
-                                (RoundSpan){0}));
-        int code = product(b, 0, 1, n, s->H, s->F, features_of(b),
-                           weight_of(b, param_input_weight(s)), b->projected, e);
+            CUDA_TRY(round_bf16(
+                b->context.stream,
+                (RoundSpan){b->features, b->features_bf16, n, s->F, input_pitch(b, s->F)},
+                (RoundSpan){0}));
+        int code = product_forward(b, n, s->H, s->F, features_of(b), param_input_weight(s),
+                                   b->projected, e);
         if (code) return code;
     }
     if (b->config.precision == PRECISION_BF16)
         CUDA_TRY(embedding_forward_bf16(b->context.stream, N, s->H, b->x_ids, &table, site_of(b, 0),
-                                        b->x_bf16[0]));
+                                        b->x_bf16[0], input_pitch(b, s->H)));
     else
         CUDA_TRY(embedding_forward(b->context.stream, N, s->H, b->x_ids, &table, site_of(b, 0),
                                    b->x[0]));
@@ -1184,8 +1302,8 @@ static int cuda_layer_forward(Backend *b, int64_t l, Error *e)
     int64_t N = b->w.batch.T * b->w.batch.B, H = b->config.shape.H;
     MaskSite output = site_of(b, l + 1), recurrent = recurrent_site(b, l);
     range(b, b->layer_name[l]);
-    int code = product(b, 0, 1, N, 4 * H, H, input_of(b, l),
-                       weight_of(b, in_layer(b, l, PARAM_W_IH)), b->gates[l], e);
+    int code =
+        product_forward(b, N, 4 * H, H, input_of(b, l), in_layer(b, l, PARAM_W_IH), b->gates[l], e);
     if (code) return code;
     LstmForward p = {.shape = shape_of(b),
                      .w_hh = param(b, in_layer(b, l, PARAM_W_HH)),
@@ -1225,10 +1343,10 @@ static int cuda_softmax_forward(Backend *b, Error *e)
         return EXIT_DONE;
     }
     if (b->shape.gathered)
-        CUDA_TRY(rows_pick(b->context.stream, R, (size_t)s->H * element, b->row_of,
+        CUDA_TRY(rows_pick(b->context.stream, R, (size_t)input_pitch(b, s->H) * element, b->row_of,
                            input_of(b, s->L), b->picked));
-    int code = product(b, 0, 1, R, s->V_out, s->H, decoder_input(b),
-                       weight_of(b, param_decoder_weight(s)), b->logits, e);
+    int code = product_forward(b, R, s->V_out, s->H, decoder_input(b), param_decoder_weight(s),
+                               b->logits, e);
     if (code) return code;
     CUDA_TRY(softmax_xent(b->context.stream, R, s->V_out, param(b, param_decoder_bias(s)), b->y_ids,
                           b->w.train, 1.0f / (float)b->w.batch.B, b->logits, b->nats, b->best));
@@ -1247,11 +1365,11 @@ static int cuda_softmax_backward(Backend *b, Error *e)
     int code =
         bias_gradient(b, R, s->V_out, b->logits, grad(b, param_decoder_bias(s)), NULL, &dlogits, e);
     if (!code)
-        code = product(b, 1, 0, s->V_out, s->H, R, dlogits, decoder_input(b),
-                       grad(b, param_decoder_weight(s)), e);
+        code = product_weight(b, s->V_out, s->H, R, dlogits, decoder_input(b),
+                              param_decoder_weight(s), e);
     if (!code)
-        code = product(b, 0, 0, R, s->H, s->V_out, dlogits, weight_of(b, param_decoder_weight(s)),
-                       b->shape.gathered ? b->dpicked : b->dy, e);
+        code = product_back(b, R, s->H, s->V_out, dlogits, param_decoder_weight(s),
+                            b->shape.gathered ? b->dpicked : b->dy, e);
     if (!code && b->shape.gathered)
         CUDA_TRY(rows_pick(b->context.stream, N, (size_t)s->H * sizeof(float), b->place_of,
                            b->dpicked, b->dy));
@@ -1285,14 +1403,12 @@ static int cuda_layer_backward(Backend *b, int64_t l, Error *e)
     int code = bias_gradient(b, N, 4 * H, b->gates[l], grad(b, in_layer(b, l, PARAM_B_IH)),
                              grad(b, in_layer(b, l, PARAM_B_HH)), &dgates, e);
     if (!code)
-        code = product(b, 1, 0, 4 * H, H, N, dgates, input_of(b, l),
-                       grad(b, in_layer(b, l, PARAM_W_IH)), e);
+        code =
+            product_weight(b, 4 * H, H, N, dgates, input_of(b, l), in_layer(b, l, PARAM_W_IH), e);
     if (!code)
-        code = product(b, 1, 0, 4 * H, H, N, dgates, h_before_of(b, l),
-                       grad(b, in_layer(b, l, PARAM_W_HH)), e);
-    if (!code)
-        code = product(b, 0, 0, N, H, 4 * H, dgates, weight_of(b, in_layer(b, l, PARAM_W_IH)),
-                       b->dy, e);
+        code = product_weight(b, 4 * H, H, N, dgates, h_before_of(b, l), in_layer(b, l, PARAM_W_HH),
+                              e);
+    if (!code) code = product_back(b, N, H, 4 * H, dgates, in_layer(b, l, PARAM_W_IH), b->dy, e);
     range_end(b, 2);
     return code;
 }
@@ -1304,7 +1420,9 @@ static int features_backward(Backend *b, Error *e)
     int64_t n = b->shape.features;
     float *dw = grad(b, param_input_weight(s)), *db = grad(b, param_input_bias(s));
     if (!n) {
-        CUDA_TRY(cudaMemsetAsync(dw, 0, (size_t)(s->H * s->F) * sizeof *dw, b->context.stream));
+        ParamRows r = param_rows(&b->config, param_input_weight(s));
+        CUDA_TRY(
+            cudaMemsetAsync(dw, 0, (size_t)(r.rows * r.pitch) * sizeof *dw, b->context.stream));
         CUDA_TRY(cudaMemsetAsync(db, 0, (size_t)s->H * sizeof *db, b->context.stream));
         return EXIT_DONE;
     }
@@ -1312,7 +1430,9 @@ static int features_backward(Backend *b, Error *e)
     CUDA_TRY(
         rows_masked(b->context.stream, n, s->H, b->feature_of, b->dy, site_of(b, 0), b->projected));
     int code = bias_gradient(b, n, s->H, b->projected, db, NULL, &dprojected, e);
-    return code ? code : product(b, 1, 0, s->H, s->F, n, dprojected, features_of(b), dw, e);
+    return code ? code
+                : product_weight(b, s->H, s->F, n, dprojected, features_of(b),
+                                 param_input_weight(s), e);
 }
 
 static int cuda_embedding_backward(Backend *b, Error *e)
@@ -1360,6 +1480,7 @@ static int cuda_update(Backend *b, double lr, double clip, Error *e)
                  .targets = b->y_ids,
                  .scored = b->shape.scored,
                  .partial = b->partial,
+                 .carried = carried_out(b),
                  .results = b->results};
     CUDA_TRY(sgd_norm(b->context.stream, &a));
     CUDA_TRY(sgd_update(b->context.stream, &a));
@@ -1414,14 +1535,13 @@ static int result_now(Backend *b, WindowResult *r, double *token_nats, int32_t *
 static int cuda_window_end(Backend *b, WindowResult *r, double *token_nats, int32_t *token_best,
                            Error *e)
 {
-    int64_t H = b->config.shape.H, row = b->w.batch.B * H,
-            pitch = (positions(&b->config) + b->config.B) * H;
+    CarriedRows c = carried_out(b);
     int code = EXIT_DONE;
     *r = (WindowResult){.step = -1};
     assert(b->updated == b->w.update);
-    if (b->mode != REPLAY)
-        CUDA_TRY(carry_state(b->context.stream, b->context.fault, 2 * b->config.shape.L, row,
-                             b->hc + b->w.batch.T * row, pitch, b->carried));
+    if (!b->updated)
+        CUDA_TRY(carry_state(b->context.stream, b->context.fault, c.rows, c.n, c.from, c.from_pitch,
+                             c.to));
     if (b->mode != EAGER) code = launch_graph(b, e);
     else if (!b->updated) code = result_now(b, r, token_nats, token_best, e);
     range_end(b, 0);

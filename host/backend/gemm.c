@@ -73,8 +73,8 @@ static int entry_run(const Gemm *p, const GemmEntry *entry, const void *A, const
                                   entry->c, C, entry->c, &entry->algorithm, p->workspace,
                                   p->workspace_bytes, p->stream));
     else if (p->precision == PRECISION_BF16)
-        CUBLAS_TRY(gemm_rowmajor_bf16(p->blas, s->ta, s->tb, s->m, s->n, s->k, 1, A, B, 0, C));
-    else CUBLAS_TRY(gemm_rowmajor(p->blas, s->ta, s->tb, s->m, s->n, s->k, 1, A, B, 0, C));
+        CUBLAS_TRY(gemm_rows_bf16(p->blas, s->ta, s->tb, s->m, s->n, s->k, 1, A, B, 0, C, s->rows));
+    else CUBLAS_TRY(gemm_rows(p->blas, s->ta, s->tb, s->m, s->n, s->k, 1, A, B, 0, C, s->rows));
     return EXIT_DONE;
 }
 
@@ -85,6 +85,8 @@ static int describe(const Gemm *p, GemmEntry *entry, Error *e)
                       second = s->ta ? CUBLAS_OP_T : CUBLAS_OP_N;
     cudaDataType type = p->precision == PRECISION_BF16 ? CUDA_R_16BF : CUDA_R_32F;
     int64_t a = s->tb ? s->k : s->n, b = s->ta ? s->m : s->k;
+    GemmRows rows = {s->rows.a ? s->rows.a : b, s->rows.b ? s->rows.b : a,
+                     s->rows.c ? s->rows.c : s->n};
     CUBLAS_TRY(cublasLtMatmulDescCreate(
         &entry->desc,
         p->precision == PRECISION_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
@@ -94,11 +96,11 @@ static int describe(const Gemm *p, GemmEntry *entry, Error *e)
     CUBLAS_TRY(cublasLtMatmulDescSetAttribute(entry->desc, CUBLASLT_MATMUL_DESC_TRANSB, &second,
                                               sizeof second));
     CUBLAS_TRY(cublasLtMatrixLayoutCreate(&entry->a, type, (uint64_t)a,
-                                          (uint64_t)(s->tb ? s->n : s->k), a));
+                                          (uint64_t)(s->tb ? s->n : s->k), rows.b));
     CUBLAS_TRY(cublasLtMatrixLayoutCreate(&entry->b, type, (uint64_t)b,
-                                          (uint64_t)(s->ta ? s->k : s->m), b));
+                                          (uint64_t)(s->ta ? s->k : s->m), rows.a));
     CUBLAS_TRY(
-        cublasLtMatrixLayoutCreate(&entry->c, CUDA_R_32F, (uint64_t)s->n, (uint64_t)s->m, s->n));
+        cublasLtMatrixLayoutCreate(&entry->c, CUDA_R_32F, (uint64_t)s->n, (uint64_t)s->m, rows.c));
     return EXIT_DONE;
 }
 
@@ -177,15 +179,19 @@ static int fastest(const Gemm *p, GemmEntry *entry, const cublasLtMatmulHeuristi
 static int item_text(const GemmEntry *entry, char *out, size_t size)
 {
     const GemmShape *s = &entry->shape;
-    return snprintf(out, size, "%d.%d.%lld.%lld.%lld=", s->ta, s->tb, (long long)s->m,
-                    (long long)s->n, (long long)s->k);
+    char rows[72] = "";
+    if (s->rows.a || s->rows.b || s->rows.c)
+        snprintf(rows, sizeof rows, ".%lld.%lld.%lld", (long long)s->rows.a, (long long)s->rows.b,
+                 (long long)s->rows.c);
+    return snprintf(out, size, "%d.%d.%lld.%lld.%lld%s=", s->ta, s->tb, (long long)s->m,
+                    (long long)s->n, (long long)s->k, rows);
 }
 
 /* Takes the algorithm from the record. Returns false if the record has none that this library
  * runs. */
 static bool parse_recorded(const Gemm *p, GemmEntry *entry)
 {
-    char item[96] = ";";
+    char item[160] = ";";
     cublasLtMatmulAlgo_t algorithm;
     cublasLtMatmulHeuristicResult_t result;
     uint64_t words[WORDS];
@@ -247,7 +253,8 @@ static int entry_add(Gemm *p, GemmShape shape, bool training, const void *A, con
 
 static bool same_shape(const GemmShape *a, const GemmShape *b)
 {
-    return a->ta == b->ta && a->tb == b->tb && a->m == b->m && a->n == b->n && a->k == b->k;
+    return a->ta == b->ta && a->tb == b->tb && a->m == b->m && a->n == b->n && a->k == b->k &&
+           a->rows.a == b->rows.a && a->rows.b == b->rows.b && a->rows.c == b->rows.c;
 }
 
 static GemmEntry *entry_find(Gemm *p, const GemmShape *shape)
@@ -276,7 +283,7 @@ void gemm_text(const Gemm *p, char *out, size_t size)
     for (int i = 0; i < p->n; i++) {
         const GemmEntry *entry = &p->list[i];
         uint64_t words[WORDS];
-        char text[96 + 17 * WORDS];
+        char text[160 + 17 * WORDS];
         if (!entry->recorded) continue;
         memcpy(words, &entry->algorithm, sizeof words);
         size_t m = (size_t)item_text(entry, text, sizeof text);

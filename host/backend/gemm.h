@@ -12,14 +12,16 @@
 #include <cublasLt.h>
 #include <cublas_v2.h>
 
+#include "kernels/gemm.h"
 #include "kernels/plan.h"
 #include "host/plan/device.h"
 #include "host/base/error.h"
 
-/* C (m,n) = op(A) op(B), row-major without gaps, as in gemm_rowmajor (kernels/gemm.h). */
+/* C (m,n) = op(A) op(B), row-major, as in gemm_rows (kernels/gemm.h). */
 typedef struct GemmShape {
     int ta, tb;
     int64_t m, n, k;
+    GemmRows rows;
 } GemmShape;
 
 typedef struct GemmEntry {
@@ -27,7 +29,7 @@ typedef struct GemmEntry {
     cublasLtMatmulDesc_t desc;
     cublasLtMatrixLayout_t a, b, c; /* column-major: a describes B, b describes A */
     cublasLtMatmulAlgo_t algorithm;
-    bool chosen;   /* false: the library suggests no algorithm, and gemm_rowmajor runs instead */
+    bool chosen;   /* false: the library suggests no algorithm, and gemm_rows runs instead */
     bool recorded; /* used by training, hence recorded in checkpoints */
 } GemmEntry;
 

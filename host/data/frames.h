@@ -20,12 +20,10 @@ typedef struct FramesSplit {
     Sequences rows;     /* in the order of the features; every position reads a row */
     float *features;    /* (frames,F) */
     int64_t *first_row; /* (rows.n) */
-    int64_t frames, longest,
-        /* numbers of frames: all; of the longest utterance; with a label of silence */
-        silent;
-    int64_t no_labels, no_features,
-        /* utterances that were left out: without features, without labels, without a frame */
-        empty;
+    /* numbers of frames: all; of the longest utterance; with a label of silence */
+    int64_t frames, longest, silent;
+    /* utterances that were left out: without labels, without features, without a frame */
+    int64_t no_labels, no_features, empty;
     int32_t largest; /* largest label */
 } FramesSplit;
 

@@ -23,9 +23,8 @@ typedef struct PairSplit {
     char *name;     /* the files' name without the language: "train", "val", "test_2016_flickr" */
     bool read;      /* the other fields are filled */
     Sequences rows; /* in file order */
-    int64_t words[SIDES],
-        /* words missing in the vocabulary, which became <unk> */
-        unknown[SIDES];
+    /* all words; those missing in the vocabulary, which became <unk> */
+    int64_t words[SIDES], unknown[SIDES];
     int64_t longest[SIDES]; /* words of the longest line */
     int64_t empty[SIDES];   /* lines without a word */
     bool bom[SIDES];        /* a byte-order mark was removed */

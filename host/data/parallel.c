@@ -46,9 +46,8 @@ typedef struct NounPhrase {
 
 typedef struct Sentence {
     NounPhrase subject, object, other;
-    int verb, preposition,
-        /* preposition, adverb -1: none; without a preposition `other` is not used */
-        adverb;
+    /* preposition, adverb -1: none; without a preposition `other` is not used */
+    int verb, preposition, adverb;
 } Sentence;
 
 typedef struct Words {

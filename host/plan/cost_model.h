@@ -44,6 +44,8 @@
 
 /* The constants of tensor cores and clusters; 0 for a device that has none. */
 #define COST_TENSOR_CONSTANTS(X)                                                                   \
+    X(word_hop, "us",                                                                              \
+      "from the store of a word on one SM to the poll on another that finds it, without a fence")  \
     X(mma, "clk",                                                                                  \
       "m16n8k16 of bfloat16 or m16n8k8 of tf32 by mma.sync on one of an SM's four tensor cores")   \
     X(mma_latency, "clk", "from one such product to the next that adds to it")                     \

@@ -9,7 +9,8 @@
 
 #define OVERRIDE_FIELDS(F)                                                                         \
     F(blocks)                                                                                      \
-    F(threads) F(registers) F(shared) F(replicas) F(groups) F(slices) F(batch) F(tile) F(cluster)
+    F(threads)                                                                                     \
+    F(registers) F(shared) F(replicas) F(groups) F(slices) F(batch) F(tile) F(cluster) F(exchange)
 
 bool plan_pair_next(const char **text, char name[32], int64_t *value)
 {
@@ -26,7 +27,7 @@ bool plan_pair_next(const char **text, char name[32], int64_t *value)
 static const char override_takes[] =
     "a list like blocks=4,replicas=2 of blocks, threads, registers, shared "
     "(bytes), replicas, groups, slices, "
-    "batch, tile or cluster, "
+    "batch, tile, cluster or exchange, "
     "each a whole number from 1 and at most once";
 
 int plan_override_parse(const char *text, PlanOverride *o, Error *e)

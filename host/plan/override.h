@@ -17,8 +17,9 @@ typedef struct PlanOverride {
     int32_t registers;
     int32_t shared; /* bytes of shared memory per block, at most */
     int32_t replicas, groups, slices, batch;
-    int32_t tile;    /* index in the footprint's list, from 1 */
-    int32_t cluster; /* blocks per cluster */
+    int32_t tile;     /* index in the footprint's list, from 1 */
+    int32_t cluster;  /* blocks per cluster */
+    int32_t exchange; /* LstmExchange: 1 flags, 2 words */
 } PlanOverride;
 
 /* Parses "blocks=4,replicas=2,registers=64,shared=8192" into *o: names of PlanOverride's fields,

@@ -342,7 +342,8 @@ static const char *plan_part(const LstmPlan *plan, const LstmShape *shape,
                      .groups = plan->groups,
                      .slices = plan->slices,
                      .rounds = plan->rounds,
-                     .cluster = plan->cluster};
+                     .cluster = plan->cluster,
+                     .exchange = plan->exchange};
     const char *part = kind->fault(&at, shape, plan->backward);
     if (part) return part;
     LstmShape range = *shape;

@@ -20,7 +20,8 @@ typedef struct PlanLayout {
     int32_t groups, slices;
     int32_t rounds; /* KIND_VECTOR, backward: at least */
     int32_t cluster;
-    int32_t threads; /* at most, whole warps */
+    int32_t exchange; /* of LstmExchange */
+    int32_t threads;  /* at most, whole warps */
 } PlanLayout;
 
 /* The arguments of a search. */
@@ -38,9 +39,8 @@ typedef struct PlanRequest {
 typedef struct PlanShortage {
     bool tiles, registers; /* a tile was considered; one had enough registers */
     bool index;
-    int64_t blocks,
-        /* the fewest blocks that were too many, and how many fit at once */
-        of_blocks;
+    /* the fewest blocks that were too many, and how many fit at once */
+    int64_t blocks, of_blocks;
     int32_t cluster; /* blocks per cluster */
     int64_t threads, most_threads;
     int64_t shared;
@@ -76,9 +76,8 @@ struct ResidencyKind {
      * int32. */
     LstmPlan (*plan_of)(const PlanLayout *at, const LstmShape *shape, int backward);
     void (*sizes)(LstmPlan *p); /* sets shared_bytes and scratch_bytes */
-    int64_t (*step_bytes)(
-        /* bytes of shared memory of one step of contraction of all threads */
-        const LstmPlan *p);
+    /* bytes of shared memory of one step of contraction of all threads */
+    int64_t (*step_bytes)(const LstmPlan *p);
     int64_t (*largest_index)(const LstmPlan *p); /* that a kernel counts in int32 */
     CostBytes (*bytes)(const LstmPlan *plan, const LstmShape *shape);
     CostTime (*predict)(const CostConstants *c, const DeviceFacts *device, const LstmShape *shape,

@@ -48,7 +48,8 @@ static LstmPlan plan_of(const PlanLayout *at, const LstmShape *shape, int backwa
                   .quads = tile->stacked,
                   .rounds = 1,
                   .precision = tile->precision,
-                  .cluster = at->cluster};
+                  .cluster = at->cluster,
+                  .exchange = at->exchange};
     p.slices = (int32_t)plan_div_up(terms, (int64_t)p.depth * at->cluster);
     p.threads = WARP * p.groups * p.slices;
     p.streamed = (int32_t)plan_max(p.depth - p.resident, 0);
@@ -83,6 +84,9 @@ static bool lacking(const DeviceFacts *device, const PlanOverride *force, int ba
     else if (backward && force->cluster > 1 && !device->clusters)
         snprintf(what, size, "clusters of blocks need sm_90; this device is sm_%d%d", device->major,
                  device->minor);
+    else if (force->exchange > EXCHANGE_WORDS)
+        snprintf(what, size, "its exchanges are %d (flags) and %d (words), not %d", EXCHANGE_FLAG,
+                 EXCHANGE_WORDS, force->exchange);
     else return false;
     return true;
 }
@@ -94,6 +98,7 @@ static const char *fault(const PlanLayout *at, const LstmShape *shape, int backw
     step = unit_step(backward, at->cluster);
     if (at->units < 1 || at->units % step || at->units > plan_round_up(shape->H, step))
         return "units";
+    if (at->exchange != EXCHANGE_FLAG && at->exchange != EXCHANGE_WORDS) return "exchange";
     if (at->slices < 1 || at->slices > at->tile->threads / WARP) return "slices";
     return NULL;
 }
@@ -139,11 +144,13 @@ static void consider_units(PlanSearch *s, PlanLayout *at, int64_t replicas)
 
 static void candidates(PlanSearch *s, PlanLayout *at)
 {
-    int32_t forced = s->r.force->cluster,
-            most = s->r.backward && s->r.device->clusters ? CLUSTER_MOST : 1;
-    for (at->cluster = 1; at->cluster <= most; at->cluster *= 2)
-        if (!s->r.backward || !forced || forced == at->cluster)
-            plan_consider_rows(s, at, consider_units);
+    const PlanOverride *force = s->r.force;
+    int32_t most = s->r.backward && s->r.device->clusters ? CLUSTER_MOST : 1;
+    for (at->exchange = EXCHANGE_FLAG; at->exchange <= EXCHANGE_WORDS; at->exchange++)
+        for (at->cluster = 1; at->cluster <= most; at->cluster *= 2)
+            if ((!force->exchange || force->exchange == at->exchange) &&
+                (!s->r.backward || !force->cluster || force->cluster == at->cluster))
+                plan_consider_rows(s, at, consider_units);
 }
 
 /* ---- predicted time ---- */
@@ -171,23 +178,24 @@ static CostTime predict(const CostConstants *c, const DeviceFacts *device, const
     multiply = most(multiply, warps * p->shared * p->quads * 4 * TENSOR_WORDS / c->shared_rate);
     double whole = 2 * weights * p->streamed / p->depth;
     if (whole > (double)device->l2) multiply = most(multiply, whole / r.dram);
-    double operands = warps * p->depth * batches * 2 * TENSOR_WORDS;
+    /* Lanes of padded batch rows load nothing. */
+    double rows = (double)plan_least(p->rows, p->batch),
+           operands = warps * p->depth * rows * 2 * TENSOR_WORDS / TENSOR_BATCH;
     double ingest = (operands + streamed) / r.l2;
     t.multiply = passes * multiply;
     t.ingest = passes * (c->l2_latency + most(ingest - multiply, 0));
-    /* The warps write the partial sums and the elements' threads read them; in clusters they are
-     * summed in between and sent once more. */
+    /* Written by the warps, read by the elements' threads; in clusters summed in between and sent to the units' owners. */
     double partial = 4.0 * p->slices * p->batch * mma_pitch(p);
     t.sums = passes * (2 * partial / c->shared_rate + 2 * c->shared_latency);
     if (p->backward && p->cluster > 1) {
-        double sent = 4.0 * p->batch * p->cluster * p->units;
+        double sent = 4.0 * rows * p->cluster * p->units;
         t.sums += passes * (sent / c->shared_rate + sent / c->cluster_rate + c->cluster_latency);
-        t.syncs += passes * c->cluster_sync * c->clock;
+        t.syncs += passes * c->sync;
     }
-    double items = (double)plan_least(p->rows, p->batch) * p->units;
-    t.cell = passes * ceil(items / p->threads) * c->cell;
+    t.cell = passes * ceil(rows * p->units / p->threads) * c->cell;
     t.syncs += (passes * 2 + 1) * c->sync;
-    t.hop = most(c->hop * c->clock, COST_SAVED_BYTES * (double)p->rows * p->units / r.l2);
+    double hop = p->exchange == EXCHANGE_WORDS ? c->word_hop : c->hop;
+    t.hop = most(hop * c->clock, COST_SAVED_BYTES * (double)p->rows * p->units / r.l2);
 
     cost_time_end(&t, ranges, c->clock);
     t.launch = c->launch + c->hop +
@@ -204,7 +212,8 @@ static CostBytes bytes(const LstmPlan *p, const LstmShape *shape)
                               (double)shape->H};
     double grid = (double)plan_ranges(p, shape->B) * p->replicas * p->blocks, passes = p->passes;
     double warps = (double)p->groups * p->slices, tile = 4.0 * TENSOR_WORDS;
-    double operands = passes * warps * p->depth * (p->batch / TENSOR_BATCH) * tile / 2;
+    double operands =
+        passes * warps * p->depth * (double)plan_least(p->rows, p->batch) * tile / 2 / TENSOR_BATCH;
     b.kept_registers = plan_least(p->resident, p->depth) / (double)p->depth;
     b.kept_shared = p->shared / (double)p->depth;
     b.streamed = grid * passes * warps * p->quads * tile * p->streamed;
@@ -212,7 +221,8 @@ static CostBytes bytes(const LstmPlan *p, const LstmShape *shape)
                   grid / p->blocks * 4.0 * (double)mma_exchange_words(p); /* read and written */
     b.summed = grid * passes * 2 * 4.0 * p->slices * p->batch * mma_pitch(p);
     if (p->backward && p->cluster > 1)
-        b.summed += grid * passes * 2 * 4.0 * p->batch * p->cluster * p->units;
+        b.summed +=
+            grid * passes * 2 * 4.0 * (double)plan_least(p->rows, p->batch) * p->cluster * p->units;
     return b;
 }
 

@@ -1,6 +1,7 @@
 /* The planner of KIND_VECTOR; kernels/plan.h defines how its plans divide the work, and computes
  * every size. */
 #include <math.h>
+#include <stdio.h>
 
 #include "residency_kinds.h"
 
@@ -21,7 +22,8 @@ static LstmPlan plan_of(const PlanLayout *at, const LstmShape *shape, int backwa
                   .resident = at->tile->resident,
                   .chunk = at->tile->chunk,
                   .precision = PRECISION_F32,
-                  .cluster = 1};
+                  .cluster = 1,
+                  .exchange = at->exchange};
     int64_t terms = backward ? at->units : shape->H, columns = at->units;
     p.passes = (int32_t)plan_div_up(p.rows, (int64_t)p.batch * p.groups);
     p.depth = (int32_t)plan_div_up(terms, p.slices);
@@ -58,11 +60,21 @@ static int64_t largest_index(const LstmPlan *p)
     return plan_max(plan_exchange_floats(p) / p->passes, (int64_t)p->rows * p->units);
 }
 
+static bool lacking(const DeviceFacts *device, const PlanOverride *force, int backward, char *what,
+                    size_t size)
+{
+    (void)device, (void)backward;
+    if (force->exchange <= EXCHANGE_FLAG) return false;
+    snprintf(what, size, "its exchange is %d (flags), not %d", EXCHANGE_FLAG, force->exchange);
+    return true;
+}
+
 static const char *fault(const PlanLayout *at, const LstmShape *shape, int backward)
 {
     if (at->units < 1 || at->units > shape->H) return "units";
     if (at->groups < 1 || at->groups > at->tile->threads) return "groups";
     if (at->slices < 1 || at->slices > at->tile->threads) return "slices";
+    if (at->exchange != EXCHANGE_FLAG) return "exchange";
     if (backward && (at->rounds < 1 || at->rounds > shape->H)) return "rounds";
     return NULL;
 }
@@ -124,6 +136,7 @@ static void consider_units(PlanSearch *s, PlanLayout *at, int64_t replicas)
 static void candidates(PlanSearch *s, PlanLayout *at)
 {
     at->rounds = at->cluster = 1;
+    at->exchange = EXCHANGE_FLAG;
     plan_consider_rows(s, at, consider_units);
 }
 
@@ -309,6 +322,7 @@ static CostTime predict(const CostConstants *c, const DeviceFacts *device, const
 }
 
 const ResidencyKind residency_vector = {.streams = true,
+                                        .lacking = lacking,
                                         .candidates = candidates,
                                         .fault = fault,
                                         .plan_of = plan_of,

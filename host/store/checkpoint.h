@@ -54,9 +54,8 @@ typedef struct Checkpoint {
     /* name of the built-in data that it was trained on ("synthetic"); NULL: a folder, whose path is
      * never recorded */
     const char *data;
-    const float *h,
-        /* (L,B,H) in file, or NULL: saved at an epoch's end, or the task carries no state */
-        *c;
+    /* (L,B,H) in file, or NULL: saved at an epoch's end, or the task carries no state */
+    const float *h, *c;
 } Checkpoint;
 
 /* Opens and checks a checkpoint: its metadata, the vocabulary against its hash, every tensor's

@@ -267,9 +267,8 @@ int decode_run(Decoder *d, const DecodeInput *input, int64_t n, Error *e)
         code = beam_begin(&d->beam[i], input[i].most, e);
         d->ids[i] = input[i].ids[input[i].n - 1];
     }
-    memset(d->targets, 0,
-           /* any class will do: only scored positions have logits */
-           (size_t)d->columns * sizeof *d->targets);
+    /* any class will do: only scored positions have logits */
+    memset(d->targets, 0, (size_t)d->columns * sizeof *d->targets);
     for (int64_t columns = n; !code && columns;) code = step(d, n, &columns, e);
     for (int64_t i = 0; !code && i < n; i++) beam_end(&d->beam[i], d->o.penalty);
     return code;

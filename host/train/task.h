@@ -25,9 +25,8 @@ typedef struct TaskData TaskData;
 typedef enum FigureKind { FIGURE_PPL, FIGURE_SHARE, FIGURE_NATS } FigureKind;
 typedef struct Figure {
     const char *key; /* of the log's member: "valid_ppl" */
-    const char *heading,
-        /* of the table's column, in two lines: "valid ppl", "(zaremba)"; heading NULL: log only */
-        *note;
+    /* of the table's column, in two lines: "valid ppl", "(zaremba)"; heading NULL: log only */
+    const char *heading, *note;
     FigureKind kind;
     /* text that introduces it after the first figure of a line: "as the paper counts" */
     const char *phrase;
@@ -63,9 +62,8 @@ typedef struct Task {
     /* Lists the files that open would read, for checks of outputs. */
     int (*inputs)(const Settings *s, CorpusPaths *p, Error *e);
     size_t (*bytes)(const TaskData *d); /* bytes of memory that it holds */
-    void (*remarks)(const TaskData *d,
-                    /* prints harmless peculiarities, one "plstm: ..." per line; or NULL */
-                    FILE *out);
+    /* prints harmless peculiarities, one "plstm: ..." per line; or NULL */
+    void (*remarks)(const TaskData *d, FILE *out);
 
     ModelShape (*shape)(const TaskData *d);              /* V_in, F, V_out; H and L stay 0 */
     const char *(*split_name)(const TaskData *d, int i); /* NULL: there is no split i */

@@ -125,6 +125,13 @@ extern "C" void emu_load_acquire(const void *p, void *out, size_t size, int scop
     (void)scope;
 }
 
+extern "C" void emu_load_relaxed(const void *p, void *out, size_t size)
+{
+    sched_preempt();
+    RACE(race_sync_read(p, size, (uintptr_t)__builtin_return_address(0)));
+    memcpy(out, p, size);
+}
+
 extern "C" void emu_store_relaxed(void *p, const void *value, size_t size)
 {
     sched_preempt();

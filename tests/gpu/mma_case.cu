@@ -16,18 +16,23 @@ PERSISTENT_KERNEL(forward_case, MmaForwardPass)
 { // on a line of its own: persistent.cuh
     fwd_mma_loop<TILE...>(a);
 }
-PERSISTENT_PASS(forward_case, MmaForwardPass,
-                forward_case<PRECISION_TF32, 2, CASE_RESIDENT_FORWARD, 8, CASE_FORWARD_THREADS>)
+PERSISTENT_PASS(
+    forward_case, MmaForwardPass,
+    forward_case<EXCHANGE_FLAG, PRECISION_TF32, 2, CASE_RESIDENT_FORWARD, 8, CASE_FORWARD_THREADS>,
+    forward_case<EXCHANGE_WORDS, PRECISION_TF32, 2, CASE_RESIDENT_FORWARD, 8, CASE_FORWARD_THREADS>)
 PERSISTENT_KERNEL(backward_case, MmaBackwardPass)
 { // on a line of its own: persistent.cuh
     bwd_mma_loop<TILE...>(a);
 }
 PERSISTENT_PASS(backward_case, MmaBackwardPass,
-                backward_case<PRECISION_TF32, 1, CASE_RESIDENT_BACKWARD, 8, CASE_BACKWARD_THREADS>)
+                backward_case<EXCHANGE_FLAG, PRECISION_TF32, 1, CASE_RESIDENT_BACKWARD, 8,
+                              CASE_BACKWARD_THREADS>,
+                backward_case<EXCHANGE_WORDS, PRECISION_TF32, 1, CASE_RESIDENT_BACKWARD, 8,
+                              CASE_BACKWARD_THREADS>)
 
 /* The plan has a ragged last block, slices, row warps and passes, weights in all three places, and
- * clusters of two blocks. */
-extern "C" int case_plan(int back, int n, const int *, LstmShape *shape, LstmPlan *plan)
+ * clusters of two blocks. The words are the exchange and T. */
+extern "C" int case_plan(int back, int n, const int *words, LstmShape *shape, LstmPlan *plan)
 {
     LstmPlan p = {};
     p.kind = KIND_MMA, p.backward = back, p.replicas = 1, p.rows = 9, p.batch = 8, p.passes = 2;
@@ -39,11 +44,12 @@ extern "C" int case_plan(int back, int n, const int *, LstmShape *shape, LstmPla
         p.blocks = 4, p.units = 12, p.cluster = 1, p.groups = 2, p.quads = 2;
         p.depth = 3, p.resident = CASE_RESIDENT_FORWARD, p.shared = 1, p.streamed = 1;
     }
+    p.exchange = n > 0 ? words[0] : EXCHANGE_FLAG;
     p.threads = 32 * p.groups * p.slices;
     p.shared_bytes = mma_shared_bytes(&p);
     p.scratch_bytes = mma_scratch_bytes(&p);
-    *shape = {4, 9, 44, PRECISION_TF32}, *plan = p;
-    return n != 0;
+    *shape = {n > 1 ? words[1] : 4, 9, 44, PRECISION_TF32}, *plan = p;
+    return n > 2 || (p.exchange != EXCHANGE_FLAG && p.exchange != EXCHANGE_WORDS);
 }
 
 extern "C" cudaError_t case_prepare(void)

@@ -32,6 +32,7 @@ extern "C" int case_plan(int back, int n, const int *, LstmShape *shape, LstmPla
     LstmPlan p = {};
     p.kind = KIND_VECTOR, p.backward = back, p.replicas = 1, p.blocks = 4, p.threads = CASE_THREADS;
     p.units = 6, p.rows = 5, p.batch = CASE_BATCH, p.groups = 2, p.passes = 2, p.cluster = 1;
+    p.exchange = EXCHANGE_FLAG;
     if (back) {
         p.slices = 3, p.depth = 2, p.resident = CASE_RESIDENT_BACKWARD, p.shared = 1, p.quads = 3,
         p.rounds = 2;

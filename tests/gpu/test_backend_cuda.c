@@ -692,7 +692,8 @@ static bool own_kernel(cudaGraphNode_t node)
 }
 #endif
 
-/* At most 12 kernels per minibatch at two layers besides products, copies and the recurrence. */
+/* At most 11 kernels per minibatch at two layers besides products and the recurrence, and no
+ * copies. */
 static void few_kernels_a_step(void **state)
 {
     (void)state;
@@ -732,12 +733,12 @@ static void few_kernels_a_step(void **state)
             (int)k.L * (r->forward->launches(&shape, 0) + r->backward->launches(&shape, 1));
         if (sites == SITES_ALL && i < 3) recurrence += (int)k.L; /* cublas: the masked carried h */
         own = kernels - products - recurrence;
-        assert_int_equal(others, 1); /* the copy of the carried state */
+        assert_int_equal(others, 0); /* our own kernels copy the carried state */
 #endif
         print_message(
             "%s %s %s: %zu nodes, %d kernels, of those %d beside products and the recurrence\n",
             kernel, precision_name(precision), sites_name(sites), n, kernels, own);
-        assert_true(own >= 8 && own <= 12);
+        assert_true(own >= 7 && own <= 11);
         model_close(&s.m);
     }
 }
@@ -1090,9 +1091,8 @@ static void auto_takes_the_next(void **state)
     assert_int_equal(emu_device_select("H200"), 0);
     assert_int_equal(device_facts(0, &device, &e), 0);
     assert_int_equal(recurrence_choose(&r, &config, &device, &e), 0);
-    char first[sizeof r.kernel], named[sizeof first + 16], without[256] = "";
+    char first[sizeof r.kernel], without[256] = "";
     snprintf(first, sizeof first, "%s", r.kernel);
-    snprintf(named, sizeof named, "kernel %s", first);
     assert_true(r.plan[PLAN_FORWARD].cluster > 1);
     assert_int_equal(recurrence_prepare(&r, &config, &device, &e), 0);
     assert_string_equal(r.kernel, first);
@@ -1100,8 +1100,9 @@ static void auto_takes_the_next(void **state)
     assert_int_equal(recurrence_prepare(&r, &config, &device, &e), 0);
     assert_string_not_equal(r.kernel, first);
     assert_non_null(strstr(r.remark, "kernel auto: "));
-    assert_non_null(strstr(r.remark, named));
-    assert_non_null(strstr(r.remark, "holds 0 of them"));
+    /* The remark names the last variant that does not fit; mma backward in clusters is another. */
+    assert_non_null(strstr(r.remark, "blocks that wait for each other"));
+    assert_non_null(strstr(r.remark, "of them at once"));
     for (int i = 0; i < PLANS; i++) assert_true(!r.planned[i] || r.plan[i].cluster == 1);
     char text[RECURRENCE_TEXT];
     recurrence_text(&r, text, sizeof text);

@@ -144,7 +144,7 @@ static void tables_are_for_people(void **state)
         run.out,
         "K20 (profile), sm_35, 13 SMs; small: H 200, B 20, T 20; constants from the literature\n");
     assert_contains(run.out, "us/step");
-    assert_contains(run.out, "\nreg      forward         1     13     256       255   32144      "
+    assert_contains(run.out, "\nreg      forward         1     13     384       168   48784      "
                              "100.0       0.0            0 ");
     assert_contains(run.out, "\nauto     ");
     char *line = strstr(run.out, "\nvariant"), *end;

@@ -346,7 +346,7 @@ static void fields_are_checked(void)
                 snprintf(changed, sizeof changed, "%.*s%d%s", (int)(at + 1 - text), text,
                          value ? 77777 : 0, strchrnul(at, ','));
                 assert_int_equal(plan_parse(changed, &q, &e), 0);
-                if (!memcmp(&p, &q, sizeof p)) continue;
+                if (!strcmp(changed, text)) continue;
                 if (!plan_check(&q, device_profile("H200"), &shape, planned_for, &e))
                     fail_msg("%s", changed);
             }

@@ -258,7 +258,7 @@ class Text:
             if m := re.match(r"(mutant|variant) ([\w-]+)(?: breaks (forbid|reach))?: (.*)$", line):
                 breaks = "nothing" if m.group(1) == "variant" else m.group(3) or "forbid"
                 self.mutants.append((m.group(2), breaks, [c.strip() for c in m.group(4).split(";")]))
-            elif m := re.match(r"code ([\w ]+): (.*)$", line):
+            elif m := re.match(r"code ([\w< ]+): (.*)$", line):
                 self.kernels.append((m.group(1).split(), [p.strip() for p in m.group(2).split(";")]))
             elif m := re.match(r"let (\w+) = (.*)$", line):
                 self.constants[m.group(1)] = Expression(m.group(2)).value(self.constants)

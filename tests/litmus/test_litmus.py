@@ -20,8 +20,8 @@ import machine_code
 import ptx_model
 
 README = os.path.join(HERE, "README.md")
-EXCHANGES = ("cluster_exchange", "cluster_warps", "grid_barrier_raw", "grid_barrier_sm35", "grid_barrier_steps", "grid_barrier_war", "mma_cluster", "mma_steps", "mma_warp",
-             "nan_rule", "self_validating")
+EXCHANGES = ("cluster_exchange", "cluster_warps", "grid_barrier_raw", "grid_barrier_sm35", "grid_barrier_steps", "grid_barrier_war",
+             "mma_cluster", "mma_steps", "mma_warp", "nan_rule", "self_validating", "word_cluster", "word_exchange")
 
 
 def known():
@@ -209,7 +209,7 @@ def test_the_texts_match_the_kernel_sources():
             return all(any(w == s for s in said) for w in [*wanted, wanted[0]])
 
         assert any(stands(thread.cta) for thread in program.threads.values()), (name, wanted)
-        files |= {(file, gpu) for file in kernels}
+        files |= {(file, gpu) for file, _ in kernels}
     assert files == {(file, gpu) for gpu in ("sm_35", "sm_90")
                      for file in examine.own_files(ROOT, lambda v: v.persistent and (gpu == "sm_90" or v.min_sm <= 35))}, files
 

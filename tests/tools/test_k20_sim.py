@@ -97,8 +97,22 @@ def test_the_command():
         with open(out, encoding="utf-8") as f:
             record = json.load(f)
         assert record["simulator"] == "GPGPU-Sim 4.2.0" and [r["icache"] for r in record["runs"]] == ["32k", "perfect"] * 2, record
+        assert all(r["sources"] == k20_sim.sources_hash() and "commit" in r for r in record["runs"]), record
         done = tool(sim, built, out, "--only", "fwd_reg-nowait")
         assert done.returncode == 1 and "this check cannot fail" in done.stderr, done
+        with open(out, encoding="utf-8") as f:
+            added = json.load(f)["runs"]
+        assert added[:4] == record["runs"] and [(r["variant"], r["how"]) for r in added[4:]] == [("reg", "nowait")], added
+
+
+def test_records_of_other_programs_stay():
+    run = lambda variant, hidden, us: {"variant": variant, "pass": "forward", "how": "plain", "icache": "perfect", "H": hidden, "B": 20, "us": us}
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "steps.json")
+        with open(path, "w", encoding="utf-8") as f:
+            json.dump({"sources": "before", "runs": [run("reg", 200, 1), run("l2", 200, 2), run("reg", 650, 3)]}, f)
+        now = k20_sim.merged(path, [{**run("l2", 200, 4), "sources": "now"}])
+    assert [(r["variant"], r["H"], r["us"], r["sources"]) for r in now] == [("reg", 200, 1, "before"), ("l2", 200, 4, "now"), ("reg", 650, 3, "before")], now
 
 
 if __name__ == "__main__":

@@ -204,17 +204,18 @@ def test_captions_beside_the_paper():
 
 def simulated(variant, how, cycles, right=True):
     return {"icache": "perfect", "H": 200, "B": 20, "T": 3, "variant": variant, "pass": "forward", "how": how, "right": right, "error": 1e-7, "loop_error": 2e-7,
-            "plan": None if variant == "cublas" else "backward=0", "predicted_us": 7.0, "cycles": {"step": cycles, "compute": cycles - 100}, "us": round(cycles / 706, 2)}
+            "plan": None if variant == "cublas" else "backward=0", "predicted_us": 7.0, "cycles": {"step": cycles, "compute": cycles - 100}, "us": round(cycles / 706, 2),
+            "commit": "abc", **({} if variant == "cublas" else {"in_registers": 0.25, "in_shared": 0.5})}
 
 
 def test_simulated_steps_beside_the_baseline():
     tree = Tree()
     runs = [simulated("cublas", "plain", 20000), simulated("reg", "plain", 10000), simulated("reg", "skew", 15000), simulated("reg", "nowait", 9000, right=False)]
-    tree.write("profiles/k20-sim/steps.json", json.dumps({"simulator": "GPGPU-Sim 4.2.0", "mhz": 706, "sources": "abc", "runs": runs}))
+    tree.write("profiles/k20-sim/steps.json", json.dumps({"simulator": "GPGPU-Sim 4.2.0", "mhz": 706, "runs": runs}))
     tree.rebuild()
     page = tree.read()
-    assert "| reg | forward | 200 | perfect | 10,000 | compute 9,900 | 14.2 | 7.0 | 2.00 | right | right | wrong, as it must be |" in page, page
-    assert "| cublas (stand-in) | forward | 200 | perfect | 20,000 | compute 19,900 | 28.3 | 7.0 |  | right |  |  |" in page, page
+    assert "| reg | forward | 200 | 20 | 25 % + 50 % | perfect | 10,000 | compute 9,900 | 14.2 | 7.0 | 2.00 | right | right | wrong, as it must be | `abc` |" in page, page
+    assert "| cublas (stand-in) | forward | 200 | 20 |  | perfect | 20,000 | compute 19,900 | 28.3 | 7.0 |  | right |  |  | `abc` |" in page, page
 
 
 def test_our_own_page_is_current():

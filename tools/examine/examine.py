@@ -218,13 +218,18 @@ def reads_of(code, names):
     return {"loads": len(tensors), "reads": dict(sorted(reads.items())), "weights_streamed": len(weights) - len(fixed), "weights_fixed": len(fixed)}
 
 
+FENCE = re.compile(r"(MEMBAR|membar|fence)\b.*\.(ALL\.GPU|SC\.GPU|GPU|gl|gpu)$|st\.release\.gpu")  # wait until all earlier stores are visible to the GPU
+
+
 def listed_loop(code):
-    """{"loads": loads from device memory in the time loop, "opcodes": its instructions}, or None if no time loop was found."""
+    """Returns the counts of the time loop: {"loads": of loads from device memory, "fences": of fences of GPU scope, "opcodes": of each
+    instruction}, or None if no time loop was found."""
     loop = machine_code.time_loop(code)
     if loop is None:
         return None
     inside = [code.instructions[i] for i in sorted(loop.body)]
-    return {"loads": sum(map(machine_code.is_global_load, inside)), "opcodes": machine_code.opcode_counts(inside)}
+    return {"loads": sum(map(machine_code.is_global_load, inside)), "fences": sum(bool(FENCE.match(i.opcode)) for i in inside),
+            "opcodes": machine_code.opcode_counts(inside)}
 
 
 def read_only_faults(code):

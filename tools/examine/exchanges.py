@@ -3,9 +3,10 @@ scopes and in the same order. A text has a line such as
 
     code fwd_persistent on sm_35: st.global in forward_cells; bar.sync; membar.gl; st.volatile; ...
 
-NAME stands for kernels/NAME.cu and every other file that includes NAME.cuh. `on sm_35` means the code compiled for that GPU; the default is
-sm_90. Each item is the beginning of an opcode; `in F` means that it is inlined from the function F, and `a or b` means either. The list
-is one iteration of the loop, and after its end it starts again. The checks in every kernel of a file are:
+NAME stands for kernels/NAME.cu and every other file that includes NAME.cuh; NAME<1 selects the kernels whose first template argument is
+1. `on sm_35` means the code compiled for that GPU; the default is sm_90. Each item is the beginning of an opcode; `in F` means that it is
+inlined from the function F, and `a or b` means either. The list is one iteration of the loop, and after its end it starts again. The
+checks in every kernel of a file are:
 
     each item is in the time loop;
     the items follow each other within one iteration, wherever it begins;
@@ -19,7 +20,7 @@ import machine_code
 
 SEMANTICS = {"weak", "relaxed", "acquire", "release", "acq_rel", "volatile"}
 SEPARATORS = ("bar.", "barrier.", "membar.", "fence.")
-CODE_LINE = re.compile(r"^code ([\w ]+?)(?: on (\w+))?: (.*)$", re.MULTILINE)
+CODE_LINE = re.compile(r"^code ([\w< ]+?)(?: on (\w+))?: (.*)$", re.MULTILINE)
 WORDS = SEMANTICS | set("bar barrier warp sync arrive wait mbarrier try_wait expect_tx st ld async sc cta cluster gpu sys fence membar gl".split())
 
 
@@ -67,12 +68,13 @@ def files_of(root, name):
 
 
 def named(root):
-    """[(name of the text, files, GPU, items)] of all litmus texts."""
+    """Returns [(name of the text, [(file, first template argument or "")], GPU, items)] of all litmus texts."""
     found = []
     for path in sorted(glob.glob(os.path.join(root, "tests", "litmus", "*.litmus"))):
         with open(path, encoding="utf-8") as f:
             for files, gpu, items in CODE_LINE.findall(f.read()):
-                found.append((os.path.basename(path), [f for name in files.split() for f in files_of(root, name)], gpu or "sm_90", [Item(part.strip()) for part in items.split(";")]))
+                named_files = [(f, name.partition("<")[2]) for name in files.split() for f in files_of(root, name.partition("<")[0])]
+                found.append((os.path.basename(path), named_files, gpu or "sm_90", [Item(part.strip()) for part in items.split(";")]))
     return found
 
 
@@ -149,11 +151,12 @@ def faults(root, gpu, codes_of):
     was not compiled."""
     said = []
     for text, files, which, items in named(root):
-        for file in files if which == gpu else ():
+        for file, first in files if which == gpu else ():
             codes = codes_of(file)
             if codes is None:
                 continue
-            persistent = [c for c in codes if any(machine_code.is_poll(i) for i in c.instructions)]
+            persistent = [c for c in codes if any(machine_code.is_poll(i) for i in c.instructions) and
+                          (not first or re.search(rf"<{first}\b", c.name))]
             if not persistent:
                 said.append(f"kernels/{file}.cu: {text} names this file, but none of its kernels waits for another block")
             for code in persistent:

@@ -446,7 +446,7 @@ def loops_of(code):
     return sorted(loops, key=lambda loop: (-len(loop.body), loop.header))
 
 
-POLLS = ("load_poll", "load_acquire")
+POLLS = ("load_poll", "load_acquire", "load_watch", "poll_relaxed")
 
 
 def is_poll(instruction):

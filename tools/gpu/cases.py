@@ -16,6 +16,7 @@ B = 20
 KNOWN = kernel_list.telling()
 BASELINE = KNOWN[0].name
 TUNED = BASELINE + "_tuned"  # with the fastest of cuBLASLt's algorithms
+BY_FLAGS = "mma_flag"  # mma with the exchange that its plans do not use
 # {variant: precisions to train in}
 VARIANTS = {v.name: v.trains_in for v in KNOWN}
 ON_CHIP = {v.name for v in KNOWN if v.persistent}
@@ -163,6 +164,8 @@ def rows(run):
                 run.skip(f"rows-{variant}-{H}", "; ".join(run.bad[variant].values()))
                 continue
             run.rows(f"rows-{variant}", H, 3.9, 15, f"^lstm/(fwd|bwd)/{variant}/[a-z0-9]+/{shape}", f"--variants={variant}", f"--precision={','.join(good)}")
+        if H != 200 and not run.why_bad("mma", "bf16"):
+            run.rows(f"rows-{BY_FLAGS}", H, 1.9, 15, f"^lstm/(fwd|bwd)/{BY_FLAGS}/bf16/{shape}", f"--variants={BY_FLAGS}", "--precision=bf16")
 
 
 def torch(run):

@@ -1,11 +1,12 @@
 /* driver: one kernel file of sm_35 in a simulated K20: its plan by the planner, its result against the double loop, its clock.
  *
- *     driver T B H
+ *     driver T B H          what the environment's PLSTM_PLAN says (host/plan/override.h) the plan keeps to
  *
  * Compiled for each kernel file by itself (a program of all kernels takes the simulator 25 s to read), with -DSIM_FILE="fwd_reg.cu",
- * -DSIM_VARIANT=reg and -DSIM_BACKWARD=0 or 1, and -DSIM_ALSO of the file whose kernels it runs where they are not its own. Prints a line that begins with SIM and is a JSON object:
- * the plan and its predicted time, the largest error of the result against the loop in double, that of the loop in float, and the stamps, a list for each
- * block of [computed, arrived, waits, met] for each barrier.
+ * -DSIM_VARIANT=reg and -DSIM_BACKWARD=0 or 1, and -DSIM_ALSO of the file whose kernels it runs where they are not its own. Prints a line that
+ * begins with SIM and is a JSON object: the plan, the shares of its weights that stay in registers and in shared memory, and its
+ * predicted time; the largest error of the result against the loop in double, and that of the loop in float; and the stamps, a list for
+ * each block of [computed, arrived, waits, met] for each barrier.
  *
  * Uses the entry points that the variant's record (kernels/variants.c) holds; a record itself names both passes' files. */
 #include <cstdio>
@@ -135,7 +136,9 @@ LstmLaunch launch_of(const LstmShape &shape, LstmPlan *plan, double *predicted)
 #if !defined(SIM_BASELINE)
     int variant = plan_kernel_find(STRING(SIM_VARIANT), sizeof STRING(SIM_VARIANT) - 1);
     if (variant < 0) fail("plan", "no variant " STRING(SIM_VARIANT));
-    if (lstm_plan(k20, &shape, lstm_footprints[variant], SIM_BACKWARD, NULL, &constants, plan, &e))
+    PlanOverride force;
+    if (plan_override_env(&force, &e) || lstm_plan(k20, &shape, lstm_footprints[variant],
+                                                   SIM_BACKWARD, &force, &constants, plan, &e))
         fail("plan", e.text);
     *predicted = plan_predict(&constants, k20, &shape, plan).step;
     launch.plan = plan;
@@ -148,23 +151,25 @@ LstmLaunch launch_of(const LstmShape &shape, LstmPlan *plan, double *predicted)
     return launch;
 }
 
-void tell(const LstmPlan &plan, double predicted, const FaultRecord *fault, double error,
-          double loop)
+void tell(const LstmPlan &plan, const LstmShape &shape, double predicted, const FaultRecord *fault,
+          double error, double loop)
 {
     FaultRecord record = from_device(fault, 1)[0];
     char text[PLAN_TEXT] = "";
+    PlanBytes bytes = {};
 #if !defined(SIM_BASELINE)
     plan_text(&plan, text, sizeof text);
+    bytes = plan_bytes(&plan, &shape);
     std::vector<unsigned> stamps(STAMP_BLOCKS * STAMP_STEPS * STAMPS);
     must(cudaMemcpyFromSymbol(stamps.data(), sim_stamps, stamps.size() * sizeof(unsigned)),
          "cudaMemcpyFromSymbol");
 #else
-    (void)plan;
+    (void)plan, (void)shape;
 #endif
-    std::printf(
-        "\nSIM {\"plan\": \"%s\", \"predicted_us\": %.4g, \"error\": %.9g, \"loop_error\": %.9g, "
-        "\"fault\": %u, \"stamps\": [",
-        text, predicted, error, loop, record.set);
+    std::printf("\nSIM {\"plan\": \"%s\", \"in_registers\": %.4g, \"in_shared\": %.4g, "
+                "\"predicted_us\": %.4g, \"error\": %.9g, \"loop_error\": %.9g, \"fault\": %u, "
+                "\"stamps\": [",
+                text, bytes.kept_registers, bytes.kept_shared, predicted, error, loop, record.set);
 #if !defined(SIM_BASELINE)
     for (int b = 0; b < plan.replicas * plan.blocks && b < STAMP_BLOCKS; b++) {
         std::printf("%s[", b ? ", " : "");
@@ -230,6 +235,6 @@ int main(int argc, char **argv)
     loop = std::fmax(std::fmax(distance(s.h_f, s.h), distance(s.c_f, s.c)),
                      distance(s.gates_f, s.gates));
 #endif
-    tell(plan, predicted, context.fault, error, loop);
+    tell(plan, shape, predicted, context.fault, error, loop);
     return 0;
 }

@@ -8,7 +8,8 @@ driver.cu: fwd_NAME and bwd_NAME of every persistent variant and of the baseline
 NAME-nowait, whose blocks do not wait. Each result is held against the recurrence in plain loops; without the wait it must be wrong.
 
 The clock of a step is the time between two meetings at the grid barrier; of the baseline, the cycles of the kernels of a step without what lies
-between two launches. Writes FILE, JSON, and prints a table. All of it is a model's, not a K20's. Exit status 1: something was not as it should be; 4: no GPGPU-Sim.
+between two launches. Writes FILE, JSON, and prints a table; records that FILE has of other programs, shapes and caches stay, and each
+names the commit and a hash of the sources that it was made from. All of it is a model's, not a K20's. Exit status 1: something was not as it should be; 4: no GPGPU-Sim.
 """
 import argparse
 import glob
@@ -104,6 +105,8 @@ def record_of(name, how, text):
     said = driver_line(text)
     record = {"variant": variant, "pass": PASSES[way], "how": how or "plain", "right": is_right(said), "error": said["error"], "loop_error": said["loop_error"],
               "plan": said["plan"] or None, "predicted_us": said["predicted_us"]}
+    if said["plan"] and "in_registers" in said:
+        record["in_registers"], record["in_shared"] = said["in_registers"], said["in_shared"]
     record["cycles"] = step_cycles(said["stamps"]) if said["plan"] else baseline_cycles(kernels_of(text))
     record["us"] = round(record["cycles"]["step"] / MHZ, 2)
     return record
@@ -161,6 +164,34 @@ def sources_hash():
     return digest.hexdigest()[:16]
 
 
+def commit():
+    """The commit that is checked out, with a + where the kernels or this folder differ from it; None outside a repository."""
+    git = lambda *what: subprocess.run(["git", "-C", ROOT, *what], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
+    head = git("rev-parse", "--short=10", "HEAD")
+    return head.stdout.strip() + "+" * bool(git("diff", "--quiet", "HEAD", "--", "kernels", "host/plan", HERE).returncode) if head.returncode == 0 else None
+
+
+def merged(path, made):
+    """The records of a file, where there is one, with those of `made` in place of the same programs', shapes' and caches'."""
+    key = lambda r: tuple(r[name] for name in ("variant", "pass", "how", "icache", "H", "B"))
+    old = {}
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as f:
+            record = json.load(f)
+        for r in record["runs"]:
+            old[key(r)] = r if "sources" in r else {**r, "sources": record["sources"]}
+    return list({**old, **{key(r): r for r in made}}.values())
+
+
+def write(path, version, made):
+    runs = merged(path, made)
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    head = {"model": "a K20 in GPGPU-Sim: a simulation, not a measurement", "simulator": version, "mhz": MHZ}
+    with open(path + ".tmp", "w", encoding="utf-8") as f:
+        f.write(json.dumps(head)[:-1] + ', "runs": [\n' + ",\n".join(json.dumps(record) for record in runs) + "\n]}\n")
+    os.replace(path + ".tmp", path)
+
+
 def show(record):
     parts = "  ".join(f"{name} {cycles}" for name, cycles in record["cycles"].items() if name != "step")
     print(f"{record['variant']:8} {record['pass']:8} {record['how']:7} {record['icache']:8} {record['cycles']['step']:7} cycles a step = {record['us']:6.2f} us in the model  "
@@ -183,21 +214,17 @@ def main():
     try:
         version = simulator_of(options.gpgpusim)
         chosen = [p for p in programs_in(options.built) if not options.only or os.path.basename(p[2]) in options.only]
-        records, faults = [], []
+        made_from = {"commit": commit(), "sources": sources_hash()}
+        faults = []
         for name, how, path in chosen:
             for icache in options.icache if not how else options.icache[-1:]:
-                record = {"icache": icache, "H": options.hidden, "B": options.batch, "T": options.steps, **record_of(name, how, run(options, path, icache))}
-                records.append(record)
+                record = {"icache": icache, "H": options.hidden, "B": options.batch, "T": options.steps, **record_of(name, how, run(options, path, icache)), **made_from}
+                write(options.out, version, [record])
                 show(record)
                 faults += [fault_of(record)] if fault_of(record) else []
     except Failure as failure:
         print(f"k20_sim.py: {failure}", file=sys.stderr)
         return failure.status
-    os.makedirs(os.path.dirname(options.out) or ".", exist_ok=True)
-    with open(options.out + ".tmp", "w", encoding="utf-8") as f:
-        head = {"model": "a K20 in GPGPU-Sim: a simulation, not a measurement", "simulator": version, "mhz": MHZ, "sources": sources_hash()}
-        f.write(json.dumps(head)[:-1] + ', "runs": [\n' + ",\n".join(json.dumps(record) for record in records) + "\n]}\n")
-    os.replace(options.out + ".tmp", options.out)
     for fault in faults:
         print(f"k20_sim.py: {fault}", file=sys.stderr)
     return 1 if faults else 0

@@ -28,7 +28,7 @@ $(Q)$(K20_COMPILE) -gencode arch=compute_35$(comma)code=compute_35 -std=c++17 -O
     -D__restrict__= -I. -Ikernels $(sim_defines) $(2) tools/k20_sim/driver.cu $(SIM_HOST) -ljansson -o $@
 endef
 
-$(SIM_DIR)/%.o: %.c $(BUILD)/gen/constants_json.h
+$(SIM_DIR)/%.o: %.c $(BUILD)/gen/constants_json.h $(wildcard kernels/*.h host/plan/*.h)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=c11 -O2 -w -D_GNU_SOURCE -I. -I$(BUILD)/gen -c $< -o $@
 $(SIM_DIR)/%-skew: kernels/%.cu $(SIM_SOURCES) $(SIM_HOST) | $(K20_HEADERS)

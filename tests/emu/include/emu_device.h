@@ -75,6 +75,9 @@ int emu_poll_expired(void);
 void emu_load_acquire(const void *p, void *out, size_t size, int scope, const char *file, int line);
 void emu_store_release(void *p, const void *value, size_t size, int scope);
 void emu_store_relaxed(void *p, const void *value, size_t size);
+/* A relaxed load that is not part of a polling loop: in the plain order it does not switch to
+ * another thread. */
+void emu_load_relaxed(const void *p, void *out, size_t size);
 void emu_load_readonly(
     const void *p, size_t size); /* informs the race build that this load used the read-only path */
 

@@ -23,7 +23,8 @@ static void step_moves_on(void **state)
         int32_t *ids_device = device_ints(ids, n), *x_device = device_ints(NULL, T * B),
                 *y_device = device_ints(NULL, T * B);
         for (int64_t window = 1; window < 4 && (window + 1) * T < n / B; window++) {
-            CHECK(step_begin(context.stream, device, 3, ids_device, n, T, B, x_device, y_device));
+            CHECK(step_begin(context.stream, device, 3, ids_device, n, T, B, x_device, y_device,
+                             (CarriedRows){0}));
             fetch(&s, device, sizeof s);
             assert_true(s.step == late_step + window - 1 && s.next_step == s.step + 1);
             assert_true(s.window == window && s.next_window == window + 1);
@@ -332,7 +333,7 @@ static void embedding_reads_features(void **state)
                                        : projected[(-2 - id) * H + u] + bias[u];
                 assert_true(x[i] == row * factor_f32(&m, i / H, H, u));
             }
-            CHECK(embedding_forward_bf16(context.stream, N, H, list, &table, site, halves));
+            CHECK(embedding_forward_bf16(context.stream, N, H, list, &table, site, halves, H));
             check_bf16("an embedded feature", halves, x, N * H);
             release();
         }
@@ -353,7 +354,7 @@ static void producers_round(void **state)
         EmbeddingTable table = {.encoder = encoder};
         uint16_t *rounded = device_alloc(NULL, (size_t)n * 2, 0);
         CHECK(embedding_forward(context.stream, N, H, ids, &table, site, x));
-        CHECK(embedding_forward_bf16(context.stream, N, H, ids, &table, site, rounded));
+        CHECK(embedding_forward_bf16(context.stream, N, H, ids, &table, site, rounded, H));
         check_bf16("an embedded word", rounded, fetched(x, n), n);
 
         CHECK(column_sums(context.stream, N, H, x, sums, NULL));

@@ -16,7 +16,7 @@ const RecurrenceCase recurrence_cases[RECURRENCE_CASES] = {
     {6, 1, 7, 0.5, OUTPUT_SITE},    {9, 3, 23, 0.5, ALL_SITES},  {9, 3, 23, 1, NO_SITES},
     {20, 2, 23, 0.35, OUTPUT_SITE}, {5, 1, 64, 1, ALL_SITES},    {12, 5, 64, 0.5, ALL_SITES},
     {12, 5, 64, 0.35, OUTPUT_SITE}, {3, 20, 64, 0.5, ALL_SITES}, {2, 2, 130, 0.5, ALL_SITES},
-    {35, 2, 1, 0.35, ALL_SITES},    {5, 20, 23, 0.5, ALL_SITES},
+    {35, 2, 1, 0.35, ALL_SITES},    {5, 20, 23, 0.5, ALL_SITES}, {53, 2, 9, 0.5, ALL_SITES},
 };
 void recurrence_rounds(const RecurrenceCase *k, Tensors *x, LstmPrecision precision)
 {
@@ -123,11 +123,11 @@ static const PlanCase plan_cases[PLAN_CASES] = {
  * 8. */
 static const PlanCase tensor_plan_cases[PLAN_CASES] = {
     {"", 0, 0},
-    {"blocks=6,replicas=1,batch=8,slices=4,cluster=1", 0, -2},
-    {"blocks=12,slices=1,registers=32,cluster=2", 1, 0},
-    {"blocks=4,threads=128,cluster=4", 0, 3},
-    {"blocks=12,replicas=1,batch=8,slices=1,registers=32,cluster=1", 1, 0},
-    {"blocks=12,threads=128,replicas=2,registers=32,slices=1,cluster=2", 0, 0},
+    {"blocks=6,replicas=1,batch=8,slices=4,cluster=1,exchange=2", 0, -2},
+    {"blocks=12,slices=1,registers=32,cluster=2,exchange=2", 1, 0},
+    {"blocks=4,threads=128,cluster=4,exchange=1", 0, 3},
+    {"blocks=12,replicas=1,batch=8,slices=1,registers=32,cluster=1,exchange=1", 1, 0},
+    {"blocks=12,threads=128,replicas=2,registers=32,slices=1,cluster=2,exchange=2", 0, 0},
 };
 
 /* The same within one cluster, without streaming. */
@@ -225,6 +225,7 @@ static void see(Seen *s, const LstmVariant *v, const LstmPlan *p, int64_t B, int
     s->chunks |= p->backward || tiles || p->chunks > 2;
     s->rounds |= !p->backward || tiles || p->rounds > 1;
     s->clusters |= p->cluster;
+    s->exchanges |= 1 << p->exchange;
     s->resident |= p->resident > 0 && p->depth > p->resident;
     s->shared |= p->shared > 0 && !p->streamed;
     s->mixed |= p->shared > 0 && p->streamed > 0;
@@ -297,7 +298,8 @@ static bool seen_enough(const LstmFootprint *f, int back, const Seen *s)
     if (!f->grid_barrier) return !s->streamed && (s->clusters & 15) == 15;
     return s->passes && s->slices && s->chunks && s->rounds && s->resident >= resident &&
            s->shared >= shared && s->mixed >= shared && s->streamed &&
-           (!f->reads_tiles || !back || s->clusters == (1 | 2 | 4));
+           (!f->reads_tiles || !back || s->clusters == (1 | 2 | 4)) &&
+           (!f->reads_tiles || s->exchanges == (1 << EXCHANGE_FLAG | 1 << EXCHANGE_WORDS));
 }
 
 bool seen_all(const LstmVariant *v, const Seen seen[2], bool must)
@@ -313,10 +315,10 @@ bool seen_all(const LstmVariant *v, const Seen seen[2], bool must)
                      "%d, "
                      "chunks %d, rounds %d, more than registers %d, all in shared memory %d, "
                      "shared and streamed "
-                     "%d, streamed %d, clusters %x",
+                     "%d, streamed %d, clusters %x, exchanges %x",
                      v->footprint->name, back ? "backward" : "forward", s->runs, s->ranges,
                      s->ragged, s->passes, s->replicas, s->groups, s->slices, s->chunks, s->rounds,
-                     s->resident, s->shared, s->mixed, s->streamed, s->clusters);
+                     s->resident, s->shared, s->mixed, s->streamed, s->clusters, s->exchanges);
     }
     return all;
 }

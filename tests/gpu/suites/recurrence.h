@@ -13,8 +13,8 @@ typedef struct RecurrenceCase {
     int sites;
 } RecurrenceCase;
 
-enum { RECURRENCE_CASES = 14 };
-extern const RecurrenceCase recurrence_cases[RECURRENCE_CASES];
+enum { RECURRENCES = 15 };
+extern const RecurrenceCase recurrences[RECURRENCES];
 
 /* The inputs on the host, and the oracle's results in double and in float, with the operands of its
  * products rounded to `precision`. */
@@ -67,7 +67,8 @@ int launch_plan_case(const LstmVariant *v, const LstmShape *of, int backward, co
 typedef struct Seen {
     int runs, ranges, ragged, passes, replicas, groups, slices, chunks, rounds, resident, shared,
         mixed, streamed;
-    int clusters; /* one bit per size */
+    int clusters;  /* one bit per size */
+    int exchanges; /* one bit per LstmExchange */
 } Seen;
 
 /* Describes the running case, for the message of a failing comparison. */

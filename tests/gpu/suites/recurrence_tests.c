@@ -2,6 +2,7 @@
  * graphs, a missing block. */
 #include "recurrence.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -284,9 +285,10 @@ static void recurrence_replays_from_a_graph(void **state)
     enum { REPLAYS = 4 };
     const uint32_t epoch = 0u - 12;
     int64_t n = k.T * k.B * k.H;
-    for (int v = 0; lstm_variants[v]; v++) {
-        const LstmVariant *variant = lstm_variants[v];
-        if (!runs_here(variant, first_precision(variant))) continue;
+    for (int i = 0; lstm_variants[i / 2]; i++) { /* each variant with each exchange that it has */
+        const LstmVariant *variant = lstm_variants[i / 2];
+        bool both = variant->footprint->kind == KIND_MMA;
+        if (!runs_here(variant, first_precision(variant)) || (i % 2 && !both)) continue;
         Tensors x = recurrence_tensors(&k);
         recurrence_rounds(&k, &x, first_precision(variant));
         Passes p = recurrence_passes(&k, &x);
@@ -294,7 +296,7 @@ static void recurrence_replays_from_a_graph(void **state)
         cudaGraph_t graph;
         cudaGraphExec_t exec;
         size_t nodes = 0, promised;
-        const PlanCase *m = plan_case_of(variant, persistent(variant) ? 2 : 0);
+        const PlanCase *m = plan_case_of(variant, i % 2 ? 4 : persistent(variant) ? 2 : 0);
         assert_true(
             launch_plan_case(variant, &p.forward.shape, 0, m, epoch, &plan[0], &p.forward.launch));
         assert_true(
@@ -324,15 +326,80 @@ static void recurrence_replays_from_a_graph(void **state)
             uint32_t *word = host_bytes((size_t)words * sizeof *word);
             fetch(word, (char *)l->scratch + l->plan->scratch_bytes - (size_t)words * sizeof *word,
                   (size_t)words * sizeof *word);
-            /* The forward pass in tiles also publishes h_0. */
+            /* The forward pass in tiles also publishes h_0; with words one arrival is enough. */
             int64_t arrivals = k.T - (back || !variant->footprint->reads_tiles);
+            if (plan[back].exchange == EXCHANGE_WORDS) arrivals = 1;
             for (int i = 0; i < words; i++)
-                assert_int_equal(word[i], (REPLAYS + 1) * arrivals - 12);
+                assert_int_equal(word[i], (uint32_t)((REPLAYS + 1) * arrivals - 12));
         }
         CHECK(cudaGraphExecDestroy(exec));
         CHECK(cudaGraphDestroy(graph));
         release();
     }
+}
+
+/* Runs both passes of a variant on tensor cores with one layout and one exchange, with `planted` in
+ * x_proj unless it is 0. Returns the gates after the first pass and the dgates after the second. */
+static void by_exchange(const LstmVariant *v, const RecurrenceCase *k, const Tensors *x,
+                        int exchange, uint32_t planted, float *gates, float *dgates)
+{
+    char override[64];
+    int64_t n = k->T * k->B * k->H;
+    snprintf(override, sizeof override, "blocks=4,replicas=1,batch=8,cluster=2,exchange=%d",
+             exchange);
+    const PlanCase plan_case = {override, 0, 0};
+    LstmPlan plan[2];
+    FaultRecord fault;
+    Passes p = recurrence_passes(k, x);
+    assert_true(
+        launch_plan_case(v, &p.forward.shape, 0, &plan_case, 0, &plan[0], &p.forward.launch));
+    assert_true(
+        launch_plan_case(v, &p.forward.shape, 1, &plan_case, 0, &plan[1], &p.backward.launch));
+    assert_true(plan[0].exchange == exchange && plan[1].exchange == exchange);
+    if (planted) /* the cell gate of unit 5 in row 1 at step 1 */
+        upload(p.forward.gates + ((k->B + 1) * 4 + 2) * k->H + 5, &planted, sizeof planted);
+    CHECK(v->forward(&context, &p.forward));
+    memcpy(gates, fetched(p.forward.gates, 4 * n), (size_t)(4 * n) * sizeof *gates);
+    CHECK(v->backward(&context, &p.backward));
+    memcpy(dgates, fetched(p.forward.gates, 4 * n), (size_t)(4 * n) * sizeof *dgates);
+    fetch(&fault, context.fault, sizeof fault);
+    assert_int_equal(fault.set, 0);
+    release_device();
+}
+
+/* Flags and words carry the same values, over more steps than there are buffers. A NaN, also one
+ * with the bits of the empty word, is sent like any number: no block waits for it in vain, and the
+ * other rows of the batch keep their bits. */
+static void exchanges_carry_the_same_bits(void **state)
+{
+    (void)state;
+    need_device();
+    const RecurrenceCase k = {51, 3, 23, 0.5, ALL_SITES};
+    static const uint32_t nans[] = {0xffffffffu, 0x7fc00000u};
+    int64_t n = 4 * k.T * k.B * k.H, row = 4 * k.H;
+    for (int v = 0; lstm_variants[v]; v++)
+        for (int p = PRECISION_TF32; p < PRECISIONS; p++) {
+            const LstmVariant *variant = lstm_variants[v];
+            if (variant->footprint->kind != KIND_MMA || !runs_here(variant, (LstmPrecision)p))
+                continue;
+            Tensors x = recurrence_tensors(&k);
+            recurrence_rounds(&k, &x, (LstmPrecision)p);
+            float *of[4][2];
+            for (int i = 0; i < 4; i++) {
+                for (int back = 0; back < 2; back++) of[i][back] = host_floats(n);
+                by_exchange(variant, &k, &x, i ? EXCHANGE_WORDS : EXCHANGE_FLAG,
+                            i > 1 ? nans[i - 2] : 0, of[i][0], of[i][1]);
+            }
+            for (int back = 0; back < 2; back++) {
+                assert_memory_equal(of[1][back], of[0][back], (size_t)n * sizeof(float));
+                for (int i = 2; i < 4; i++)
+                    for (int64_t j = 0; j < n; j++) {
+                        if (j / row % k.B != 1) assert_true(of[i][back][j] == of[0][back][j]);
+                        else if (j / row / k.B > 1 || back) assert_true(isnan(of[i][back][j]));
+                    }
+            }
+            release();
+        }
 }
 
 /* A block is missing because its word was set back: all blocks leave, the fault record names it,
@@ -349,7 +416,9 @@ static void a_missing_block_is_named(void **state)
     }
 #endif
     const RecurrenceCase k = {5, 3, 23, 0.5, ALL_SITES};
-    const PlanCase plan_case = {"blocks=4,threads=64,replicas=1,cluster=2", 0, 0};
+    /* With flags: with words the delayed block and the others would wait for each other
+     * (test_persistent_faults.py). */
+    const PlanCase plan_case = {"blocks=4,threads=64,replicas=1,cluster=2,exchange=1", 0, 0};
     enum { EPOCH = 100 };
     size_t bytes = (size_t)(4 * k.T * k.B * k.H) * sizeof(float);
     for (int v = 0; lstm_variants[v]; v++)
@@ -390,8 +459,8 @@ static void a_missing_block_is_named(void **state)
         }
 }
 
-/* A run that diverges ends by its values: a NaN goes through every exchange, to all units of its row and to no other row, and nobody
- * waits in vain for it. */
+/* A run that diverges ends because of its values: a NaN passes through every exchange, to all units
+ * of its row and to no other row, and no block waits for it in vain. */
 static void a_nan_travels(void **state)
 {
     (void)state;
@@ -444,6 +513,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(clusters_keep_weights_in_shared_memory),
     cmocka_unit_test(recurrence_follows_reference_at_length),
     cmocka_unit_test(recurrence_replays_from_a_graph),
+    cmocka_unit_test(exchanges_carry_the_same_bits),
     cmocka_unit_test(a_missing_block_is_named),
     cmocka_unit_test(a_nan_travels),
 };

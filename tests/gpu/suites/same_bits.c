@@ -23,7 +23,7 @@ uint64_t digest(void)
     StepState *device = device_alloc(&s, sizeof s, 0);
     int32_t *stream = device_ints(drawn_ids(30, 60, 5), 60), *x = device_ints(NULL, N),
             *y = device_ints(NULL, N), *first = device_ints(NULL, N), ids[2 * N];
-    CHECK(step_begin(context.stream, device, 3, stream, 60, 4, 3, x, y));
+    CHECK(step_begin(context.stream, device, 3, stream, 60, 4, 3, x, y, (CarriedRows){0}));
     fetch(ids, x, sizeof ids / 2), fetch(ids + N, y, sizeof ids / 2);
     d = hash(d, ids, sizeof ids);
 

@@ -127,11 +127,27 @@ static void tensors_are_rounded(void **state)
             uint16_t *to = device_alloc(NULL, (size_t)n * 2, (int)n % 2),
                      *other = device_alloc(NULL, (size_t)(m + 1) * 2, 1);
             CHECK(round_bf16(context.stream,
-                             (RoundSpan){device_alloc(x, (size_t)n * 4, (int)n % 3), to, n},
-                             (RoundSpan){device_floats(y, m + 1), other, m}));
+                             (RoundSpan){device_alloc(x, (size_t)n * 4, (int)n % 3), to, 1, n, n},
+                             (RoundSpan){device_floats(y, m + 1), other, m > 0, m, m}));
             check_bf16("the first", to, x, n), check_bf16("the second", other, y, m);
             release();
         }
+    /* Rows further apart than they are wide: nothing is written between them. */
+    enum { ROWS = 3, WIDTH = 9, PITCH = 16 };
+    float *x = drawn(19, ROWS * WIDTH, 3);
+    uint16_t gap[PITCH - WIDTH], *to = device_bytes(NULL, ROWS * PITCH * 2, 0),
+                                 *before = host_bytes(ROWS * PITCH * 2),
+                                 *after = host_bytes(ROWS * PITCH * 2);
+    fetch(before, to, ROWS * PITCH * 2);
+    RoundSpan rows = {device_floats(x, ROWS * WIDTH), to, ROWS, WIDTH, PITCH}, none = {0};
+    CHECK(round_bf16(context.stream, rows, none));
+    fetch(after, to, ROWS * PITCH * 2);
+    for (int r = 0; r < ROWS; r++) {
+        memcpy(gap, before + r * PITCH + WIDTH, sizeof gap);
+        assert_memory_equal(after + r * PITCH + WIDTH, gap, sizeof gap);
+        check_bf16("a row", to + r * PITCH, x + r * WIDTH, WIDTH);
+    }
+    release();
 }
 
 /* ---- pack.cu, and the packed copies that the update writes ---- */
