@@ -415,7 +415,7 @@ std::shared_ptr<Case> product_case(const Product &p, Precision precision, bool g
                   b_width = p.tb ? p.k : p.n, c_pitch = rows.c ? rows.c : p.n;
     auto b = bf16 ? nullptr : device_copy(spread(*b_host, b_rows, b_width, rows.b));
     auto b16 = bf16 ? device_copy(spread(bf16_bits(*b_host), b_rows, b_width, rows.b)) : nullptr;
-    auto out = room<float>(p.m * c_pitch);
+    auto out = device_alloc<float>(p.m * c_pitch);
     for (int s = 0; s < sets; s++) {
         host->push_back(drawn(16 + (uint32_t)s, p.m * p.k, 0.5));
         if (bf16)
