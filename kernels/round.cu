@@ -15,7 +15,7 @@
 
 enum { ROUND_THREADS = 256 };
 
-static __host__ __device__ int64_t span_quads(const RoundSpan &s)
+static __host__ __device__ int64_t span_vec4s(const RoundSpan &s)
 {
     return s.rows * ((s.width + 3) / 4);
 }
@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(ROUND_THREADS)
     round_bf16_kernel(RoundSpan first, RoundSpan second)
 {
 #if DEV_ARCH == 0 || DEV_ARCH >= 800
-    uint32_t i = blockIdx.x * ROUND_THREADS + threadIdx.x, of_first = (uint32_t)span_quads(first);
+    uint32_t i = blockIdx.x * ROUND_THREADS + threadIdx.x, of_first = (uint32_t)span_vec4s(first);
     RoundSpan s = i < of_first ? first : second;
     if (i >= of_first) i -= of_first;
     if (i >= span_vec4s(s)) return;
