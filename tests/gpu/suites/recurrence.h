@@ -13,8 +13,8 @@ typedef struct RecurrenceCase {
     int sites;
 } RecurrenceCase;
 
-enum { RECURRENCES = 15 };
-extern const RecurrenceCase recurrences[RECURRENCES];
+enum { RECURRENCE_CASES = 15 };
+extern const RecurrenceCase recurrence_cases[RECURRENCE_CASES];
 
 /* The inputs on the host, and the oracle's results in double and in float, with the operands of its
  * products rounded to `precision`. */
