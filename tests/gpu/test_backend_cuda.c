@@ -1070,7 +1070,7 @@ static void more_blocks_than_the_device_holds(void **state)
     assert_int_equal(recurrence_prepare(&r, &config, &device, &e), 0);
     r.plan[PLAN_BACKWARD].replicas = 100000;
     assert_int_equal(recurrence_prepare(&r, &config, &device, &e), EXIT_NO_DEVICE);
-    assert_non_null(strstr(e.text, "kernel reg backward wants"));
+    assert_non_null(strstr(e.text, "kernel reg backward needs"));
     assert_non_null(strstr(e.text, device.name));
     assert_non_null(strstr(e.text, "--kernel cublas"));
     model_close(&m);
@@ -1101,8 +1101,8 @@ static void auto_takes_the_next(void **state)
     assert_string_not_equal(r.kernel, first);
     assert_non_null(strstr(r.remark, "kernel auto: "));
     /* The remark names the last variant that does not fit; mma backward in clusters is another. */
-    assert_non_null(strstr(r.remark, "blocks that wait for each other"));
-    assert_non_null(strstr(r.remark, "of them at once"));
+    assert_non_null(strstr(r.remark, "co-resident blocks"));
+    assert_non_null(strstr(r.remark, "holds 0 (plan "));
     for (int i = 0; i < PLANS; i++) assert_true(!r.planned[i] || r.plan[i].cluster == 1);
     char text[RECURRENCE_TEXT];
     recurrence_text(&r, text, sizeof text);
