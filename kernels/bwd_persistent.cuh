@@ -344,8 +344,8 @@ backward_finish(const BackwardArgs &a, const BlockPlace &at, const BackwardShare
     auto half_of = [&](int b, int32_t half) {
         return half ? make_float2(sum[b].z, sum[b].w) : make_float2(sum[b].x, sum[b].y);
     };
+    if (two && again) __syncthreads();
     if (two) {
-        if (again) __syncthreads();
         if (works) {
             float2 *to = partial + (1 - me.slice) * slot;
 #pragma unroll
@@ -428,11 +428,11 @@ static __device__ __forceinline__ void bwd_persistent(const BackwardArgs &a)
                 backward_finish<BATCH>(a, at, s, me, again, t, pass, round, sum);
             }
         }
-        __syncthreads();
         /* Worked out again: registers that would keep them are for weights. */
         barrier.self = (uint32_t)divided(opaque(at.unit), a.n.by_units);
         barrier.first = (uint32_t)(opaque(at.replica) * plan.blocks);
         barrier.count = s.flag[1] + (uint32_t)(T - 1 - t);
+        __syncthreads();
         if (t) barrier_arrive(&barrier);
         backward_store(a.p, at, s.state, a.n.slot, t, each);
         if (t == 0) break;

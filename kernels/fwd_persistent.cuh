@@ -371,11 +371,11 @@ static __device__ __forceinline__ void fwd_persistent(const ForwardArgs &a)
             forward_cells<BATCH>(a, at, s, bits, t, pass,
                                  t + 1 < T ? forward_exchange(a, at, t, pass) : nullptr);
         }
-        __syncthreads();
         /* Worked out again: registers that would keep them are for weights. */
         barrier.self = (uint32_t)divided(opaque(at.unit), a.n.by_units);
         barrier.first = (uint32_t)(opaque(at.replica) * plan.blocks);
         barrier.count = s.flag[1] + (uint32_t)t;
+        __syncthreads();
         if (t + 1 < T) barrier_arrive(&barrier);
         forward_store(a.p, at, s, bits, t, each);
         if (t + 1 == T) break;

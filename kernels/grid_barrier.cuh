@@ -55,8 +55,7 @@ static __device__ __forceinline__ bool barrier_open(GridBarrier *b, uint32_t *wo
 static __device__ __forceinline__ void barrier_arrive(GridBarrier *b)
 {
     b->count++;
-    /* opaque: else compilers keep the address of this one word in registers all the time */
-    if (threadIdx.x == 0) store_release(&b->words[opaque((int)b->self)], b->count);
+    if (threadIdx.x == 0) store_release(&b->words[b->self], b->count);
 }
 
 static __device__ __forceinline__ bool barrier_behind(uint32_t word, uint32_t count)
@@ -82,7 +81,7 @@ static __device__ __forceinline__ int32_t barrier_report(const GridBarrier &b, u
         if (missing++ == 0) seen = word;
         barrier_missing(b, p);
     }
-    b.fault->block = b.first + (uint32_t)opaque((int)b.self), b.fault->step = step;
+    b.fault->block = b.first + b.self, b.fault->step = step;
     b.fault->expected = b.count, b.fault->seen = seen;
     return missing;
 }

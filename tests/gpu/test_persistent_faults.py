@@ -77,7 +77,7 @@ MISTAKES = {
     "forward_block_leaves_early": ("plain", FORWARD, "if (t + 1 < T) barrier_arrive(&barrier);",
                                    "if (t == 2 && at.block == 1) return; else if (t + 1 < T) barrier_arrive(&barrier);",
                                    "forward", TIMED_OUT, MISSING_1),
-    "forward_single_exchange": ("race", FORWARD, "const int64_t other = plan.replicas * a.n.exchange_floats;", "const int64_t other = 0;",
+    "forward_single_exchange": ("race", FORWARD, "((t & 1) * a.plan.replicas + at.replica)", "at.replica",
                                 "forward", REPORTED, RACE),
     "forward_does_not_wait": ("race", FORWARD, "if (!barrier_wait(&barrier, (uint32_t)t + 1)) return;", "", "forward", REPORTED, RACE),
     "forward_arrives_before_all_have_written": ("race", FORWARD, "        __syncthreads();\n        if (t + 1 < T) barrier_arrive",
