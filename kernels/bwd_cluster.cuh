@@ -62,15 +62,19 @@ static __device__ __forceinline__ void cluster_backward_weight(const ClusterBack
 
 /* ---- a step ---- */
 
-/* A unit's dgates of one batch row into the B operand: its gates are four neighbouring k. */
+/* Where a unit's dgates of one batch row lie in the B operand, its gates being four neighbouring k: the first word. */
 template <int PRECISION>
-static __device__ __forceinline__ void cluster_backward_put(const ClusterBackwardArgs &a,
-                                                            uint32_t *operand,
-                                                            const ClusterElement &e, const Gates &q)
+static __device__ __forceinline__ int32_t cluster_backward_word(const ClusterBackwardArgs &a,
+                                                                const ClusterElement &e)
 {
     int32_t k = 4 * e.u, tile = e.row / TENSOR_BATCH * a.n.tiles + k / tensor_k(PRECISION);
-    uint32_t *to = operand + tile * (TENSOR_WORDS / 2) +
-                   tensor_operand(PRECISION, k % tensor_k(PRECISION), e.row % TENSOR_BATCH).word;
+    return tile * (TENSOR_WORDS / 2) +
+           tensor_operand(PRECISION, k % tensor_k(PRECISION), e.row % TENSOR_BATCH).word;
+}
+
+template <int PRECISION>
+static __device__ __forceinline__ void cluster_backward_put(uint32_t *to, const Gates &q)
+{
     if (PRECISION == PRECISION_BF16) {
         to[0] = tensor_pair(q.i, q.f), to[2] = tensor_pair(q.g, q.o);
     } else {
@@ -86,8 +90,10 @@ struct ClusterBackwardReady {
     float dh,
         factor; /* what flows into h_t beside the partial dh, and the recurrent mask of these */
     float dc;
+    int32_t word; /* of the operand */
 };
 
+template <int PRECISION>
 static __device__ __forceinline__ ClusterBackwardReady
 cluster_backward_ready(const ClusterBackwardArgs &a, const BlockPlace &at, float *state,
                        const MaskBits &bits, int32_t t, int32_t j)
@@ -109,6 +115,7 @@ cluster_backward_ready(const ClusterBackwardArgs &a, const BlockPlace &at, float
     float c_before = state[STATE_C_BEFORE * stride];
     r.cell = cell_backward_ready(q, c_before, state[STATE_C * stride]);
     r.dc = state[STATE_DC * stride];
+    r.word = cluster_backward_word<PRECISION>(a, r.e);
     state[STATE_C * stride] = c_before;
     return r;
 }
@@ -121,20 +128,20 @@ cluster_backward_finish(const ClusterBackwardArgs &a, const ClusterBackwardShare
                         uint32_t *dgates, int32_t n, int32_t j, ClusterBackwardReady &r)
 {
     if (!r.e.exists) return;
-    int32_t stride = a.n.parcel;
+    int32_t stride = opaque(a.n.parcel), blocks = opaque(a.plan.blocks); /* in registers */
     float *state = s.state + j;
     if (n) {
-        const float *inbox = s.inbox + (n & 1) * a.plan.blocks * stride + j;
+        const float *inbox = s.inbox + (n & 1) * blocks * stride + j;
         float from[2] = {0.0f, 0.0f};
 #pragma unroll 1
-        for (int32_t p = 0; p < a.plan.blocks; p += 8)
+        for (int32_t p = 0; p < blocks; p += 8, inbox += 8 * stride)
 #pragma unroll
             for (int32_t i = 0; i < 8; i++)
-                if (p + i < a.plan.blocks) from[i & 1] += inbox[(p + i) * stride];
+                if (p + i < blocks) from[i & 1] += inbox[i * stride];
         r.dh += (from[0] + from[1]) * r.factor;
     }
     Gates q = cell_backward_finish(r.cell, r.dh, &r.dc);
-    cluster_backward_put<PRECISION>(a, dgates, r.e, q);
+    cluster_backward_put<PRECISION>(dgates + r.word, q);
     state[STATE_DC * stride] = r.dc;
     state[0] = q.i, state[stride] = q.f, state[2 * stride] = q.g, state[3 * stride] = q.o;
 }
@@ -241,13 +248,13 @@ static __device__ __forceinline__ void bwd_cluster_loop(const ClusterBackwardArg
         uint32_t *dgates = s.dgates + (n & 1) * a.n.operand;
         int32_t j = thread_again();
         copy_async_wait<0>();
-        ClusterBackwardReady ready = cluster_backward_ready(a, at, s.state, bits, t, j);
+        ClusterBackwardReady ready = cluster_backward_ready<PRECISION>(a, at, s.state, bits, t, j);
         if (n == 0 || cluster_receive(meeting, n))
 #pragma unroll 1
             for (;;) {
                 cluster_backward_finish<PRECISION>(a, s, dgates, n, j, ready);
                 if ((j += threads) >= a.n.parcel) break;
-                ready = cluster_backward_ready(a, at, s.state, bits, t, j);
+                ready = cluster_backward_ready<PRECISION>(a, at, s.state, bits, t, j);
             }
         __syncthreads(); /* dgates are there; nobody of the block reads exchange n any more */
         const bool timed_out = meeting.flags->timed_out[n & 1] != 0;
