@@ -135,7 +135,7 @@ static void tensors_are_rounded(void **state)
     /* Rows further apart than they are wide: nothing is written between them. */
     enum { ROWS = 3, WIDTH = 9, PITCH = 16 };
     float *x = drawn(19, ROWS * WIDTH, 3);
-    uint16_t gap[PITCH - WIDTH], *to = device_bytes(NULL, ROWS * PITCH * 2, 0),
+    uint16_t gap[PITCH - WIDTH], *to = device_alloc(NULL, ROWS * PITCH * 2, 0),
                                  *before = host_bytes(ROWS * PITCH * 2),
                                  *after = host_bytes(ROWS * PITCH * 2);
     fetch(before, to, ROWS * PITCH * 2);
