@@ -66,6 +66,10 @@ static __device__ __forceinline__ void copy_floats(float *to, int32_t step,
 
 enum { MASK_OUTPUT, MASK_RECURRENT };
 
+/* Whether a launch keeps the step of the run in registers. On sm_35, where fwd_reg has none to spare,
+ * every draw reads it again. */
+enum { MASK_BITS_KEEP_STEP = DEV_ARCH == 0 || DEV_ARCH >= 700 };
+
 struct MaskBits {
     uint32_t *words;
     int32_t nibbles, rows;
@@ -80,7 +84,8 @@ static __device__ __forceinline__ MaskBits mask_bits_open(uint32_t *words, int32
                                                           const MaskSite &output,
                                                           const MaskSite &recurrent)
 {
-    return {words, nibbles, rows, by_nibbles, mask_step(output, recurrent)};
+    return {words, nibbles, rows, by_nibbles,
+            MASK_BITS_KEEP_STEP ? mask_step(output, recurrent) : 0};
 }
 
 /* Draws site's bits for the rows first_row + b of the mask (b: the block's rows) and the block's units, by the block's last threads:
@@ -91,7 +96,7 @@ static __device__ __forceinline__ void mask_bits_draw(const MaskBits &bits, int3
                                                       int64_t H)
 {
     if (!site.on) return;
-    Mask m = mask_at(site, bits.step);
+    Mask m = MASK_BITS_KEEP_STEP ? mask_at(site, bits.step) : mask_open(site);
     uint32_t *words = bits.words + (parity * 2 + which) * bits.rows * bits.nibbles;
     int32_t nibble0 = at.unit >> 2, nibbles = ((at.unit + at.units - 1) >> 2) - nibble0 + 1,
             threads = (int32_t)blockDim.x;
