@@ -250,8 +250,11 @@ static __device__ __forceinline__ void bwd_mma_loop(const MmaBackwardArgs &a)
     MmaShared s = carve(a.n.pieces);
     BlockPlace at = mma_place(plan, a.p.shape, a.first_row);
     if (at.rows <= 0) return; /* with the whole replica */
+    /* In tf32 the largest tile has no registers left for the step. */
+    const bool keep =
+        MASK_BITS_KEEP_STEP && (PRECISION != PRECISION_TF32 || STACKED * RESIDENT < 32);
     MaskBits bits = mask_bits_open(s.masks, a.n.mask_nibbles, a.n.by_mask_nibbles, plan.rows,
-                                   a.p.output, a.p.recurrent);
+                                   a.p.output, a.p.recurrent, keep);
     MmaMatrix matrix = {a.p.w_hh, a.p.w_tiles, a.p.shape.H};
     const uint32_t turns = (uint32_t)((T - 1) * plan.passes); /* exchanges of sums, from 1 on */
     GridBarrier barrier;

@@ -66,14 +66,15 @@ static __device__ __forceinline__ void copy_floats(float *to, int32_t step,
 
 enum { MASK_OUTPUT, MASK_RECURRENT };
 
-/* Whether a launch keeps the step of the run in registers. On sm_35, where fwd_reg has none to spare,
- * every draw reads it again. */
+/* Whether a launch keeps the step of the run in registers. Where none are left, as in fwd_reg on
+ * sm_35, every draw reads it again. */
 enum { MASK_BITS_KEEP_STEP = DEV_ARCH == 0 || DEV_ARCH >= 700 };
 
 struct MaskBits {
     uint32_t *words;
     int32_t nibbles, rows;
     uint32_t by_nibbles; /* for divided() */
+    bool keep;           /* a constant when compiled: use `step` */
     int64_t step;        /* of the run */
 };
 
@@ -82,10 +83,10 @@ struct MaskBits {
 static __device__ __forceinline__ MaskBits mask_bits_open(uint32_t *words, int32_t nibbles,
                                                           uint32_t by_nibbles, int32_t rows,
                                                           const MaskSite &output,
-                                                          const MaskSite &recurrent)
+                                                          const MaskSite &recurrent,
+                                                          bool keep = MASK_BITS_KEEP_STEP)
 {
-    return {words, nibbles, rows, by_nibbles,
-            MASK_BITS_KEEP_STEP ? mask_step(output, recurrent) : 0};
+    return {words, nibbles, rows, by_nibbles, keep, keep ? mask_step(output, recurrent) : 0};
 }
 
 /* Draws site's bits for the rows first_row + b of the mask (b: the block's rows) and the block's units, by the block's last threads:
@@ -96,7 +97,7 @@ static __device__ __forceinline__ void mask_bits_draw(const MaskBits &bits, int3
                                                       int64_t H)
 {
     if (!site.on) return;
-    Mask m = MASK_BITS_KEEP_STEP ? mask_at(site, bits.step) : mask_open(site);
+    Mask m = bits.keep ? mask_at(site, bits.step) : mask_open(site);
     uint32_t *words = bits.words + (parity * 2 + which) * bits.rows * bits.nibbles;
     int32_t nibble0 = at.unit >> 2, nibbles = ((at.unit + at.units - 1) >> 2) - nibble0 + 1,
             threads = (int32_t)blockDim.x;

