@@ -115,7 +115,7 @@ Saved forward_loops(const Problem &p)
 }
 
 /* (H,H,4) as lstm_pack writes it. */
-std::vector<float> packed(const Problem &p)
+[[maybe_unused]] std::vector<float> packed(const Problem &p)
 {
     std::vector<float> w((size_t)(4 * p.H * p.H));
     for (int64_t k = 0; k < p.H; k++)
@@ -156,7 +156,7 @@ void tell(const LstmPlan &plan, const LstmShape &shape, double predicted, const 
 {
     FaultRecord record = from_device(fault, 1)[0];
     char text[PLAN_TEXT] = "";
-    PlanBytes bytes = {};
+    CostBytes bytes = {};
 #if !defined(SIM_BASELINE)
     plan_text(&plan, text, sizeof text);
     bytes = plan_bytes(&plan, &shape);
