@@ -10,6 +10,8 @@
  *            for its own units after it; two exchanges in turn (bwd_persistent.cuh)
  * Operands   batch/4 16-byte reads of dgates, which all lanes of a slice share, for 4 * batch multiply-adds; none of w. One row of
  *            streamed weights is on its way at a time: registers are for what stays
+ * Not built  Words that are their own flags (word_exchange.cuh): the exchange holds partial dh of every block, and 32 buffers of
+ *            it take 108 MB at H = 650, more than L2 holds
  * Limits     float32; state and dgates of a block's elements fit shared memory
  * Measured   not yet measured
  */

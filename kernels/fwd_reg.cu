@@ -12,6 +12,8 @@
  *            replica after it; two exchanges in turn (fwd_persistent.cuh)
  * Operands   batch/4 16-byte reads of h for 4 * batch multiply-adds, none of w. Groups split the batch over threads that hold the
  *            same weights: half the slices, hence half the partial sums, for twice the registers
+ * Not built  Words that are their own flags (word_exchange.cuh). Staging by cp.async would race with the producers'
+ *            relaxed stores, and staging through registers needs some where the tiles use up to 253 of 255
  * Limits     float32; units * groups <= threads of the tile
  * Measured   not yet measured
  */
