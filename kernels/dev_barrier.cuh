@@ -1,18 +1,19 @@
-/* dev_barrier: loads and stores by which blocks wait for each other. */
+/* dev_barrier: the loads and stores with which blocks wait for each other. */
 #ifndef PLSTM_DEV_BARRIER_CUH
 #define PLSTM_DEV_BARRIER_CUH
 
 #include <kernels/dev_memory.cuh>
 
-/* One look at memory that another thread will change: never cached in a register, ordered with nothing. Every spin goes through
- * it. */
+/* Reads memory that another thread will change. The value is never cached in a register, and the
+ * load is ordered with nothing. Every spin loop uses it or one of its variants below. */
 template <class T> __device__ __forceinline__ T load_poll(const T *p)
 {
     return *(const volatile T *)p;
 }
 
-/* The same at the scope of the GPU, by the owner's store_relaxed: a strong access of one word, whose values a thread sees in the
- * order in which they were written. It orders no other access. */
+/* Reads a word at GPU scope that its owner writes with store_relaxed. This is a strong access: a
+ * thread sees the values of the word in the order in which they were written. It orders no other
+ * access. */
 __device__ __forceinline__ unsigned poll_relaxed(const unsigned *p)
 {
 #if DEV_ARCH >= 700
@@ -27,7 +28,8 @@ __device__ __forceinline__ unsigned poll_relaxed(const unsigned *p)
 #endif
 }
 
-/* Two neighbouring words by one load, each a poll_relaxed for itself; for data that is there as a rule, not for a spin. */
+/* Reads two neighbouring words with one load; each behaves as if read by poll_relaxed. Meant for
+ * data that has usually arrived, not for a spin loop. */
 __device__ __forceinline__ uint2 load_relaxed(const uint2 *p)
 {
     uint2 v;
@@ -42,7 +44,8 @@ __device__ __forceinline__ uint2 load_relaxed(const uint2 *p)
     return v;
 }
 
-/* A store that both see; ordered with nothing but the thread's own accesses of the word. */
+/* The store that poll_relaxed and load_relaxed see. It is ordered only with the thread's own
+ * accesses to the word. */
 __device__ __forceinline__ void store_relaxed(unsigned *p, unsigned v)
 {
 #if DEV_ARCH >= 700
@@ -55,19 +58,20 @@ __device__ __forceinline__ void store_relaxed(unsigned *p, unsigned v)
 #endif
 }
 
-/* Whether a wait that has looked `polls` times should give up. Bounded waits are written
+/* Returns whether a wait that has polled `polls` times should time out. Bounded waits are written
  *
  *     for (unsigned n = 0; load_poll(p) < target; n++)
  *         if (poll_expired(n, limit))
  *             return false;
  *
- * On a device the limit decides; the emulator says yes exactly when nothing in the grid can move any more. */
+ * On a device the limit decides. The emulator returns true exactly when no thread of the grid can
+ * make progress any more. */
 __device__ __forceinline__ bool poll_expired(unsigned polls, unsigned limit)
 {
     return polls >= limit;
 }
 
-/* Between two polls: leave the memory system to others for a moment. */
+/* Pauses between two polls, to leave the memory system to others. */
 __device__ __forceinline__ void poll_pause()
 {
 #if DEV_ARCH >= 700
@@ -75,8 +79,9 @@ __device__ __forceinline__ void poll_pause()
 #endif
 }
 
-/* A load behind which all is visible that the thread which stored the value by store_release had seen or written before. sm_35 has
- * no such instruction: there a full fence stands beside a volatile access. */
+/* Loads a word that another thread stored with store_release. Everything that thread had seen or
+ * written before its store is visible after this load. sm_35 has no such instruction and uses a
+ * full fence beside a volatile access. */
 __device__ __forceinline__ unsigned load_acquire(const unsigned *p)
 {
     unsigned v;
@@ -89,8 +94,9 @@ __device__ __forceinline__ unsigned load_acquire(const unsigned *p)
     return v;
 }
 
-/* The same in two parts, for a wait that looks often: load_watch at each look and, once the value that was waited for is seen,
- * watch_acquire, behind which all is visible. So on sm_35 a look costs no fence. */
+/* load_acquire in two parts, for a wait that polls often: load_watch at each poll and watch_acquire
+ * once after the awaited value was seen. All is visible after watch_acquire, and on sm_35 a poll
+ * costs no fence. */
 __device__ __forceinline__ unsigned load_watch(const unsigned *p)
 {
 #if DEV_ARCH >= 700
@@ -106,7 +112,8 @@ __device__ __forceinline__ void watch_acquire()
 #endif
 }
 
-/* A store that publishes all that the thread has seen or written before, to whoever reads it by load_acquire. */
+/* Stores a word and publishes everything that the thread has seen or written before, to any thread
+ * that reads the word with load_acquire. */
 __device__ __forceinline__ void store_release(unsigned *p, unsigned v)
 {
 #if DEV_ARCH >= 700

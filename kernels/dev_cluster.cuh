@@ -1,5 +1,6 @@
-/* dev_cluster: clusters, blocks that run at the same time and reach each other's shared memory; mbarriers, whose phases end when all
- * arrivals and all announced bytes have come; the stores and copies that an mbarrier counts. Needs sm_90. */
+/* dev_cluster: thread-block clusters, whose blocks run at the same time and can access each other's
+ * shared memory; mbarriers, whose phases end when all arrivals and all announced bytes have come;
+ * and the stores and copies that an mbarrier counts. Needs sm_90. */
 #ifndef PLSTM_DEV_CLUSTER_CUH
 #define PLSTM_DEV_CLUSTER_CUH
 
@@ -9,7 +10,7 @@
 
 /* ---- clusters ---- */
 
-/* The block's place in its cluster, 0 .. cluster_size() - 1. */
+/* Returns the block's rank in its cluster, 0 to cluster_size() - 1. */
 __device__ __forceinline__ unsigned cluster_rank()
 {
     unsigned v;
@@ -17,7 +18,7 @@ __device__ __forceinline__ unsigned cluster_rank()
     return v;
 }
 
-/* Blocks of the cluster. */
+/* Returns the number of blocks in the cluster. */
 __device__ __forceinline__ unsigned cluster_size()
 {
     unsigned v;
@@ -25,22 +26,25 @@ __device__ __forceinline__ unsigned cluster_size()
     return v;
 }
 
-/* The first half of the cluster's barrier; whole warps call the halves together, every thread in turn. What all threads did before
- * they arrived is seen behind the wait. Other blocks' shared memory may be touched behind the first barrier, and a block must not end
- * before a last one while others still touch its own. Without a word the halves release and acquire; the words themselves are younger
+/* The first half of the cluster's barrier. Whole warps call the two halves together, and each
+ * thread calls them alternately. Everything that any thread did before it arrived is visible after
+ * the wait. Other blocks' shared memory may be accessed only after a first barrier, and a block
+ * must not exit before a last barrier while others still access its shared memory. Without a
+ * qualifier the two halves have release and acquire semantics; the explicit qualifiers are newer
  * than CUDA 11.8. */
 __device__ __forceinline__ void cluster_arrive()
 {
     asm volatile("barrier.cluster.arrive.aligned;" : : : "memory");
 }
 
-/* The second half: until all threads of the cluster have arrived. */
+/* The second half: waits until all threads of the cluster have arrived. */
 __device__ __forceinline__ void cluster_wait()
 {
     asm volatile("barrier.cluster.wait.aligned;" : : : "memory");
 }
 
-/* Where block `rank` of the cluster has what the caller's block has at p in its shared memory: for plain loads and stores. */
+/* Returns the address, for plain loads and stores, at which block `rank` of the cluster has what
+ * the caller's block has at p in its shared memory. */
 template <class T> __device__ __forceinline__ T *cluster_map(T *p, unsigned rank)
 {
     T *q;
@@ -48,16 +52,17 @@ template <class T> __device__ __forceinline__ T *cluster_map(T *p, unsigned rank
     return q;
 }
 
-/* A place in the shared memory of a block of the cluster, which the asynchronous operations below take. */
+/* An address in the shared memory of a block of the cluster, as the asynchronous operations below
+ * take it. */
 typedef unsigned SharedAt;
 
-/* p of the caller's own block as such a place. */
+/* Returns the address of p in the caller's own block. */
 __device__ __forceinline__ SharedAt shared_at(const void *p)
 {
     return (unsigned)__cvta_generic_to_shared(p);
 }
 
-/* What block `rank` has at p, as such a place. */
+/* Returns the address of what block `rank` has at p. */
 __device__ __forceinline__ SharedAt shared_at(const void *p, unsigned rank)
 {
     unsigned at;
@@ -65,8 +70,8 @@ __device__ __forceinline__ SharedAt shared_at(const void *p, unsigned rank)
     return at;
 }
 
-/* A word that block `rank` of the cluster has in its shared memory, known to come from there: a load through cluster_map might read
- * anything. */
+/* Reads a word of the shared memory of block `rank`. The compiler knows the state space, whereas a
+ * load through cluster_map is a generic load. */
 __device__ __forceinline__ unsigned cluster_load(const unsigned *p, unsigned rank)
 {
     unsigned v;
@@ -78,7 +83,8 @@ __device__ __forceinline__ float cluster_load(const float *p, unsigned rank)
     return __uint_as_float(cluster_load((const unsigned *)p, rank));
 }
 
-/* A word of the own block that other blocks of the cluster look at by cluster_look. Neither orders anything. */
+/* cluster_note writes a word of the caller's own block that other blocks of the cluster read with
+ * cluster_look. Neither orders anything. */
 __device__ __forceinline__ void cluster_note(unsigned *p, unsigned v)
 {
     *(volatile unsigned *)p = v;
@@ -95,11 +101,12 @@ __device__ __forceinline__ unsigned cluster_look(const unsigned *p, unsigned ran
 
 /* ---- mbarriers ---- */
 
-typedef unsigned long long
-    Mbarrier; /* in shared memory, touched by nothing but the functions below */
+/* Lies in shared memory and is accessed only by the functions below. */
+typedef unsigned long long Mbarrier;
 
-/* Phase 0 begins and, like every later one, ends after `arrivals` arrivals and when the bytes announced for it are there. One
- * thread; the others, and other blocks, wait for it (with mbarrier_init_fence and a barrier between). */
+/* Begins phase 0. Each phase ends after `arrivals` arrivals, once the bytes announced for it have
+ * come. Called by one thread; the other threads and blocks may use the mbarrier after
+ * mbarrier_init_fence and a barrier. */
 __device__ __forceinline__ void mbarrier_init(Mbarrier *b, unsigned arrivals)
 {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;"
@@ -114,8 +121,8 @@ __device__ __forceinline__ void mbarrier_init_fence()
     asm volatile("fence.mbarrier_init.release.cluster;" : : : "memory");
 }
 
-/* One arrival at an mbarrier of the own block, which announces bytes that asynchronous stores and copies will bring in this phase;
- * releases what the thread has done before. */
+/* Arrives once at an mbarrier of the caller's own block and announces the bytes that asynchronous
+ * stores and copies will bring in this phase. Releases what the thread has done before. */
 __device__ __forceinline__ void mbarrier_arrive_expect(Mbarrier *b, unsigned bytes)
 {
     asm volatile("mbarrier.arrive.expect_tx.release.cta.shared::cta.b64 _, [%0], %1;"
@@ -124,8 +131,9 @@ __device__ __forceinline__ void mbarrier_arrive_expect(Mbarrier *b, unsigned byt
                  : "memory");
 }
 
-/* Whether the phase of that parity (phase n: n % 2) has ended, after a wait that the hardware bounds; if so, what its arrivals
- * released and its asynchronous operations wrote is visible. A wait is written
+/* Returns whether the phase of that parity (n % 2 for phase n) has ended, after a wait that the
+ * hardware bounds. If it has, what its arrivals released and its asynchronous operations wrote is
+ * visible. A wait is written
  *
  *     for (unsigned n = 0; !mbarrier_try(b, parity); n++)
  *         if (poll_expired(n, limit))
@@ -146,8 +154,9 @@ __device__ __forceinline__ bool mbarrier_try(Mbarrier *b, unsigned parity)
 
 /* ---- stores and copies that an mbarrier counts ---- */
 
-/* Stores 4 or 16 bytes (a multiple of that) into a block of the cluster, and tells the mbarrier of the same block that they have
- * come; behind its phase, and no sooner, they may be read. */
+/* Stores 4 or 16 bytes, at an address that is a multiple of the size, into a block of the cluster
+ * and counts them at the given mbarrier of the same block. They may be read only after that
+ * mbarrier's phase has ended. */
 __device__ __forceinline__ void store_async(SharedAt to, unsigned v, SharedAt mbarrier)
 {
     asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];"
@@ -170,8 +179,9 @@ __device__ __forceinline__ void store_async(SharedAt to, float4 v, SharedAt mbar
     store_async(to, w, mbarrier);
 }
 
-/* Copies from global memory into the caller's block, with one thread and without its registers. Addresses and bytes are multiples
- * of 16. What was written to the source in this launch needs a fence_async_proxy before it. */
+/* Copies from global memory into the caller's block; one thread starts the copy, which uses none of
+ * its registers. Addresses and `bytes` are multiples of 16. If the source was written in this
+ * launch, the writer must call fence_async_proxy first. */
 __device__ __forceinline__ void copy_bulk(void *shared, const void *global, unsigned bytes,
                                           Mbarrier *mbarrier)
 {
@@ -183,8 +193,9 @@ __device__ __forceinline__ void copy_bulk(void *shared, const void *global, unsi
         : "memory");
 }
 
-/* The same into every block of the cluster whose bit stands in `ranks`, with one read of the source: there to the place that
- * `shared` has in the caller's, and told to the mbarrier at the place that `mbarrier` has. */
+/* copy_bulk into every block of the cluster whose bit is set in `ranks`, with one read of the
+ * source. Each target block receives the bytes at the same offset as `shared` in the caller's
+ * block, and counts them at the mbarrier at the same offset as `mbarrier`. */
 __device__ __forceinline__ void copy_bulk_multicast(void *shared, const void *global,
                                                     unsigned bytes, Mbarrier *mbarrier,
                                                     unsigned ranks)
@@ -198,8 +209,8 @@ __device__ __forceinline__ void copy_bulk_multicast(void *shared, const void *gl
                  : "memory");
 }
 
-/* Copies from the caller's shared memory into a block of the cluster. The source must stay as it is, and the caller's block alive,
- * until the target's mbarrier has told that the bytes have come. */
+/* Copies from the caller's shared memory into a block of the cluster. Until the target's mbarrier
+ * has counted the bytes, the source must not change and the caller's block must not exit. */
 __device__ __forceinline__ void copy_bulk_to(SharedAt to, const void *shared, unsigned bytes,
                                              SharedAt mbarrier)
 {
@@ -210,8 +221,8 @@ __device__ __forceinline__ void copy_bulk_to(SharedAt to, const void *shared, un
                  : "memory");
 }
 
-/* Orders what the thread has written before with the bulk copies that read it after: by the writer, before the barrier behind which
- * the copy starts. */
+/* Orders what the thread has written before with bulk copies that read it later. The writer calls
+ * it before the barrier after which the copy starts. */
 __device__ __forceinline__ void fence_async_proxy()
 {
     asm volatile("fence.proxy.async;" : : : "memory");

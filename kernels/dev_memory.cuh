@@ -1,9 +1,10 @@
-/* dev_memory: shared memory, loads by way of a chosen cache, asynchronous copies, arithmetic by one instruction of the machine, and
- * the few of its registers that kernels read.
+/* dev_memory: shared memory, loads through a chosen cache, asynchronous copies, arithmetic by
+ * single machine instructions, and the few special registers that kernels read.
  *
- * The dev_*.cuh files hold all `__shared__`, `volatile` and `asm` of the kernels. They are included as <kernels/dev_NAME.cuh>, so that
- * the emulator's include path finds its own twin first (tests/emu/include/kernels); nothing else here knows of the emulator.
- * Compiles with nvcc 11.8 (sm_35) to 13. */
+ * The dev_*.cuh files contain every `__shared__`, `volatile` and `asm` of the kernels. They are
+ * included as <kernels/dev_NAME.cuh>, so that the emulator's include path finds its own version
+ * first (tests/emu/include/kernels); nothing else here depends on the emulator. They compile with
+ * nvcc 11.8 (sm_35) to 13. */
 #ifndef PLSTM_DEV_MEMORY_CUH
 #define PLSTM_DEV_MEMORY_CUH
 
@@ -11,8 +12,8 @@
 
 #include <cuda_runtime.h>
 
-/* The architecture that code is generated for: 350, 700, 750, 800, 900; 0 while nvcc compiles the host side. Guard code that needs
- * one with `#if DEV_ARCH == 0 || DEV_ARCH >= 900`. */
+/* The architecture that code is generated for (350, 700, 750, 800, 900), or 0 while nvcc compiles
+ * the host side. Code that needs one is guarded by `#if DEV_ARCH == 0 || DEV_ARCH >= 900`. */
 #if defined(__CUDA_ARCH__)
 #define DEV_ARCH __CUDA_ARCH__
 #else
@@ -21,19 +22,20 @@
 
 /* ---- shared memory ---- */
 
-/* Where the block's dynamic shared memory begins. */
+/* Returns the start of the block's dynamic shared memory. */
 __device__ __forceinline__ unsigned char *smem_base()
 {
     extern __shared__ __align__(16) unsigned char dev_smem[];
     return dev_smem;
 }
 
-/* Carves the block's dynamic shared memory into pieces of 16-byte alignment. On the host the same calls only count, so that one
- * function can both carve and size. All threads of a block must take the same pieces in the same order. */
+/* Carves the block's dynamic shared memory into pieces of 16-byte alignment. On the host the same
+ * calls only count bytes, so one function can both carve and size. All threads of a block must take
+ * the same pieces in the same order. */
 struct Smem {
     __host__ __device__ Smem() : used(0) {}
 
-    /* The next n T; a null pointer on the host. */
+    /* Returns the next n elements of type T; on the host a null pointer. */
     template <class T> __host__ __device__ __forceinline__ T *take(size_t n)
     {
         size_t at = used;
@@ -46,20 +48,21 @@ struct Smem {
 #endif
     }
 
-    /* Bytes taken so far: what the launch must ask for. */
+    /* Returns the bytes taken so far, which the launch must request. */
     __host__ __device__ size_t bytes() const { return used; }
 
   private:
     size_t used;
 };
 
-/* A static shared array, where its size is a constant: SHARED_ARRAY(float, red, 32); */
+/* A static shared array of constant size: SHARED_ARRAY(float, red, 32); */
 #define SHARED_ARRAY(T, name, n) __shared__ T name[n]
 
 /* ---- loads ---- */
 
-/* A load through the read-only cache. Only for memory that nobody writes during the whole launch: in a persistent kernel that
- * excludes every tensor the kernel itself produces (and `const T *__restrict__` makes nvcc choose this path unasked). */
+/* A load through the read-only cache, only for memory that nobody writes during the whole launch.
+ * In a persistent kernel that excludes every tensor that the kernel itself produces. (nvcc chooses
+ * this path by itself for a `const T *__restrict__`.) */
 template <class T> __device__ __forceinline__ T ldg(const T *p)
 {
 #if DEV_ARCH >= 350
@@ -69,8 +72,9 @@ template <class T> __device__ __forceinline__ T ldg(const T *p)
 #endif
 }
 
-/* A load that L2 answers, never this SM's L1: for memory that other blocks write during the launch (after a barrier, which orders
- * it) and for weights that are streamed at every step. T: 4, 8 or 16 bytes wide. */
+/* A load that is served by L2 and never by this SM's L1: for memory that other blocks write during
+ * the launch (after a barrier, which orders the accesses) and for weights that are streamed at
+ * every step. T is 4, 8 or 16 bytes wide. */
 template <class T> __device__ __forceinline__ T load_l2(const T *p)
 {
 #if DEV_ARCH >= 350
@@ -80,11 +84,12 @@ template <class T> __device__ __forceinline__ T load_l2(const T *p)
 #endif
 }
 
-/* ---- copies from global into shared memory that run beside the arithmetic ---- */
+/* ---- copies from global into shared memory that overlap with arithmetic ---- */
 
-/* Starts a copy of 4 bytes by way of L1; both addresses are multiples of 4. The bytes are in shared memory once this thread has
- * waited for their group (and, for other threads, behind the barrier that follows); until then nobody may read or write the target
- * or change the source. Before sm_80 a load and a store stand here and the wait finds nothing to do. */
+/* Starts a copy of 4 bytes through L1; both addresses are multiples of 4. The bytes are in shared
+ * memory once this thread has waited for their group (for other threads: after the barrier that
+ * follows). Until then nobody may read or write the target or change the source. Before sm_80 this
+ * is a load and a store, and the wait has nothing to do. */
 __device__ __forceinline__ void copy_async4(void *shared, const void *global)
 {
 #if DEV_ARCH >= 800
@@ -98,7 +103,7 @@ __device__ __forceinline__ void copy_async4(void *shared, const void *global)
 #endif
 }
 
-/* The same for 16 bytes, of which L1 sees none; both addresses are multiples of 16. */
+/* copy_async4 for 16 bytes, bypassing L1; both addresses are multiples of 16. */
 __device__ __forceinline__ void copy_async16(void *shared, const void *global)
 {
 #if DEV_ARCH >= 800
@@ -112,7 +117,8 @@ __device__ __forceinline__ void copy_async16(void *shared, const void *global)
 #endif
 }
 
-/* Closes the group of the copies that this thread has started since the last call; a group may be empty. */
+/* Closes the group of the copies that this thread has started since the last call; a group may be
+ * empty. */
 __device__ __forceinline__ void copy_async_commit()
 {
 #if DEV_ARCH >= 800
@@ -120,7 +126,7 @@ __device__ __forceinline__ void copy_async_commit()
 #endif
 }
 
-/* Waits until at most the N latest groups of this thread are still under way. */
+/* Waits until at most the N latest groups of this thread are incomplete. */
 template <int N> __device__ __forceinline__ void copy_async_wait()
 {
 #if DEV_ARCH >= 800
@@ -130,7 +136,8 @@ template <int N> __device__ __forceinline__ void copy_async_wait()
 
 /* ---- arithmetic ---- */
 
-/* 1 / x within one unit of the last place, by one instruction; 0 where that is below the smallest normal number. */
+/* Returns 1 / x within one unit in the last place, by one instruction; 0 if the result is below the
+ * smallest normal number. */
 __device__ __forceinline__ float reciprocal(float x)
 {
 #if DEV_ARCH > 0
@@ -143,7 +150,7 @@ __device__ __forceinline__ float reciprocal(float x)
 }
 
 #if DEV_ARCH > 0 && DEV_ARCH < 700
-/* 2^x as expf and tanhf take it, by one instruction. */
+/* Returns 2^x by the one instruction that expf and tanhf also use. */
 __device__ __forceinline__ float power_of_two(float x)
 {
     float y;
@@ -154,7 +161,8 @@ __device__ __forceinline__ float power_of_two(float x)
 
 /* ---- registers ---- */
 
-/* Nanoseconds of the GPU's wall clock, the same on every SM; some GPUs move it on only once a microsecond. */
+/* Returns nanoseconds of the GPU's wall clock, which is the same on every SM. Some GPUs advance it
+ * only once a microsecond. */
 __device__ __forceinline__ unsigned long long timer_now()
 {
     unsigned long long v = 0;
@@ -164,7 +172,8 @@ __device__ __forceinline__ unsigned long long timer_now()
     return v;
 }
 
-/* The SM's cycle counter, 32 bits: it wraps within seconds, so only differences mean something. */
+/* Returns the SM's 32-bit cycle counter. It wraps within seconds, so only differences are
+ * meaningful. */
 __device__ __forceinline__ unsigned clock_now()
 {
     unsigned v = 0;
@@ -174,8 +183,8 @@ __device__ __forceinline__ unsigned clock_now()
     return v;
 }
 
-/* v, of which the compiler then knows nothing: it neither keeps what follows from v in registers across a loop nor turns every
- * address that does into a pointer of its own. */
+/* Returns v and hides its value from the compiler, which then neither keeps what follows from v in
+ * registers across a loop nor turns every address derived from it into a pointer of its own. */
 __device__ __forceinline__ int opaque(int v)
 {
 #if DEV_ARCH > 0
@@ -184,8 +193,9 @@ __device__ __forceinline__ int opaque(int v)
     return v;
 }
 
-/* threadIdx.x, read anew. In the time loop of a persistent kernel whatever follows from threadIdx.x alone is invariant, and
- * compilers keep it in registers that the weights need; what follows from this is computed again at every step. */
+/* Returns threadIdx.x, read again. In the time loop of a persistent kernel, whatever follows from
+ * threadIdx.x alone is loop-invariant, and compilers keep it in registers that the weights need;
+ * what follows from this value is computed again at every step. */
 __device__ __forceinline__ int thread_again()
 {
 #if DEV_ARCH > 0

@@ -1,8 +1,9 @@
 /* vec4: four neighbouring floats, moved by the widest load or store that their address allows.
  *
- * Rows of a row-major tensor start on 16 bytes only where the row length is a multiple of 4, and H and V may
- * be anything. So the width is chosen from the address at run time: lanes of one warp mostly agree, and the
- * test is two instructions beside a memory access. Elements outside the row are neither read nor written. */
+ * Rows of a row-major tensor start on 16 bytes only if the row length is a multiple of 4, and H and
+ * V may be any number. The width is therefore chosen from the address at run time: the lanes of one
+ * warp mostly agree, and the test costs two instructions beside a memory access. Elements outside
+ * the row are neither read nor written. */
 #ifndef PLSTM_VEC4_CUH
 #define PLSTM_VEC4_CUH
 
@@ -19,7 +20,8 @@ static __device__ __forceinline__ bool aligned(const void *p, unsigned bytes)
     return ((uintptr_t)p & (bytes - 1)) == 0;
 }
 
-/* Elements i..i+3 of row (n); `outside` stands for those before 0 or from n on. */
+/* Returns elements i to i + 3 of row (n), with `outside` in place of those before 0 or from n
+ * on. */
 static __device__ __forceinline__ Vec4 vec4_load(const float *row, int64_t i, int64_t n,
                                                  float outside)
 {
