@@ -1,15 +1,16 @@
-/* bwd_cluster: the time loop of the variant `cluster`, backward. bwd_cluster.cu says what it does. */
+/* bwd_cluster: the time loop of the backward pass of the variant `cluster`. bwd_cluster.cu
+ * describes it. */
 #ifndef PLSTM_BWD_CLUSTER_CUH
 #define PLSTM_BWD_CLUSTER_CUH
 
 #include "cluster.cuh"
 
-/* What follows from a plan, computed once on the host. */
+/* Values that follow from a plan, computed once on the host. */
 struct ClusterBackwardCounts {
     ClusterBackwardPieces pieces;
-    int32_t tiles;   /* of B that products read, along the contraction */
+    int32_t tiles;   /* B tiles that the products read, along the contraction */
     int32_t operand; /* words of one step's dgates */
-    int32_t parcel;  /* floats that one producer sends one consumer: its elements */
+    int32_t parcel;  /* floats that one producer sends to one consumer: one per element */
     int32_t mask_nibbles;
     uint32_t by_mask_nibbles; /* for divided() */
     uint32_t by_units;        /* for divided() */
@@ -20,14 +21,15 @@ struct ClusterBackwardArgs {
     ClusterBackwardCounts n;
     LstmBackward p; /* p.launch.plan is the host's copy */
     FaultRecord *fault;
-    int32_t first_row; /* of this launch */
+    int32_t first_row; /* of B, in this launch */
 };
 
 #if DEV_ARCH == 0 || DEV_ARCH >= 900
 
 CARVED_PIECES(ClusterBackwardShared, ClusterBackwardPieces, CLUSTER_BACKWARD_PIECES)
 
-/* An element of the block: four batch rows of a unit are neighbours, so that what producers sent is read as it lies. */
+/* An element of the block. Four batch rows of a unit are neighbours, so that what the producers
+ * sent is read in the order in which it lies. */
 struct ClusterElement {
     int32_t row, u;
     bool exists;
@@ -45,15 +47,15 @@ static __device__ __forceinline__ ClusterElement cluster_element(const ClusterBa
 
 /* ---- before the first step ---- */
 
-/* The A operand of contraction tile i of the block and m tile `m` of all H; zeros past the block's tiles and past H. */
+/* Loads the A operand of contraction tile i of the block and m tile m of H, or zeros beyond the
+ * block's tiles and beyond H. */
 template <int PRECISION>
 static __device__ __forceinline__ void cluster_backward_weight(const ClusterBackwardArgs &a,
                                                                const BlockPlace &at, int32_t i,
                                                                int32_t m, uint32_t (&w)[4])
 {
-    enum {
-        UNITS = PRECISION == PRECISION_BF16 ? TENSOR_UNITS : TENSOR_UNITS / 2
-    }; /* of a contraction tile */
+    /* Units per contraction tile. */
+    enum { UNITS = PRECISION == PRECISION_BF16 ? TENSOR_UNITS : TENSOR_UNITS / 2 };
     w[0] = w[1] = w[2] = w[3] = 0;
     if (i * UNITS < at.units)
         tensor_load_transposed<PRECISION>(a.p.w_hh, a.p.w_tiles, a.p.shape.H, m,
@@ -62,7 +64,8 @@ static __device__ __forceinline__ void cluster_backward_weight(const ClusterBack
 
 /* ---- a step ---- */
 
-/* Where a unit's dgates of one batch row lie in the B operand, its gates being four neighbouring k: the first word. */
+/* Returns the first word of a unit's dgates of one batch row in the B operand; its gates are four
+ * neighbouring k. */
 template <int PRECISION>
 static __device__ __forceinline__ int32_t cluster_backward_word(const ClusterBackwardArgs &a,
                                                                 const ClusterElement &e)
@@ -83,14 +86,15 @@ static __device__ __forceinline__ void cluster_backward_put(uint32_t *to, const 
     }
 }
 
-/* An element of which all but the partial dh from step t+1 is at hand. */
+/* An element with everything ready except the partial dh from step t+1. */
 struct ClusterBackwardReady {
     ClusterElement e;
     CellReady cell;
-    float dh,
-        factor; /* what flows into h_t beside the partial dh, and the recurrent mask of these */
+    /* What flows into h_t besides the partial dh, and the recurrent mask's factor for the partial
+     * dh. */
+    float dh, factor;
     float dc;
-    int32_t word; /* of the operand */
+    int32_t word; /* in the operand */
 };
 
 template <int PRECISION>
@@ -108,7 +112,7 @@ cluster_backward_ready(const ClusterBackwardArgs &a, const BlockPlace &at, float
     r.dh = state[STATE_DY * stride] *
            mask_bits_factor(bits, t & 1, MASK_OUTPUT, p.output, at, r.e.row, r.e.u);
     r.factor = 0.0f;
-    if (t + 1 < p.shape.T) /* h_t was masked as step t+1 read it */
+    if (t + 1 < p.shape.T) /* step t+1 read h_t masked */
         r.factor = mask_bits_factor(bits, t & 1, MASK_RECURRENT, p.recurrent, at, r.e.row, r.e.u);
     else if (p.dh_n) r.dh += p.dh_n[(at.row + r.e.row) * p.shape.H + at.unit + r.e.u];
     Gates q = {state[0], state[stride], state[2 * stride], state[3 * stride]};
@@ -120,8 +124,9 @@ cluster_backward_ready(const ClusterBackwardArgs &a, const BlockPlace &at, float
     return r;
 }
 
-/* Its dgates and dc, from exchange n (0: nothing flows from beyond the last step); dgates as operand, too. Partial dh are two sums, of
- * the producers with even and with odd numbers. */
+/* Computes the element's dgates and dc from exchange n (0: nothing flows in from beyond the last
+ * step) and also stores dgates as operand. The partial dh are added in two sums, over the producers
+ * with even and with odd ranks. */
 template <int PRECISION>
 static __device__ __forceinline__ void
 cluster_backward_finish(const ClusterBackwardArgs &a, const ClusterBackwardShared &s,
@@ -146,20 +151,21 @@ cluster_backward_finish(const ClusterBackwardArgs &a, const ClusterBackwardShare
     state[0] = q.i, state[stride] = q.f, state[2 * stride] = q.g, state[3 * stride] = q.o;
 }
 
-/* A warp's partial dh to those who own the units, for exchange n. Two lanes with four batch rows of the units k and k + 8 of an m
- * tile change halves, so that each sends four rows of one unit. */
-template <int QUADS, int TILES>
+/* Sends a warp's partial dh, as exchange n, to the blocks that own the units. Two lanes that hold
+ * four batch rows of the units k and k + 8 of an m tile swap halves, so that each sends four rows
+ * of one unit. */
+template <int STACKED, int TILES>
 static __device__ __forceinline__ void
 cluster_backward_send(const ClusterBackwardArgs &a, const BlockPlace &at,
                       const ClusterBackwardShared &s, int32_t first, int32_t n,
-                      const float (&sum)[QUADS][TILES][4])
+                      const float (&sum)[STACKED][TILES][4])
 {
     const LstmPlan &plan = a.plan;
     int32_t lane = thread_again() & 31, odd = lane & 1, row = 2 * (lane & 2);
     float4 *to = (float4 *)s.inbox + ((n & 1) * plan.blocks + at.block) * (a.n.parcel / 4);
     Mbarrier *arrived = &s.arrived[n & 1];
 #pragma unroll
-    for (int m = 0; m < QUADS; m++) {
+    for (int m = 0; m < STACKED; m++) {
         int32_t k = (first + m) * TENSOR_ROWS + 8 * odd + (lane >> 2),
                 consumer = divided(k, a.n.by_units);
 #pragma unroll
@@ -177,15 +183,16 @@ cluster_backward_send(const ClusterBackwardArgs &a, const BlockPlace &at,
     }
 }
 
-/* Partial dh of the m tiles FIRST .. of a warp's QUADS, and these on their way while the rest is multiplied. */
-template <int PRECISION, int QUADS, int FIRST, int PART, int RESIDENT, int TILES>
+/* Computes the partial dh of PART of a warp's STACKED m tiles, from FIRST on, and sends them; the
+ * stores are in flight while the rest is multiplied. */
+template <int PRECISION, int STACKED, int FIRST, int PART, int RESIDENT, int TILES>
 static __device__ __forceinline__ void cluster_backward_part(
     const ClusterBackwardArgs &a, const BlockPlace &at, const ClusterBackwardShared &s,
-    const uint32_t (&kept)[RESIDENT > 0 ? RESIDENT : 1][QUADS][4], const uint4 *weights,
+    const uint32_t (&kept)[RESIDENT > 0 ? RESIDENT : 1][STACKED][4], const uint4 *weights,
     const uint2 *operand, const bool (&row)[TILES], int32_t first, int32_t n, bool timed_out)
 {
     float sum[PART][TILES][4];
-    cluster_product<PRECISION, QUADS, FIRST, PART, RESIDENT, TILES>(
+    cluster_product<PRECISION, STACKED, FIRST, PART, RESIDENT, TILES>(
         sum, kept, weights, a.plan.shared, operand, a.n.tiles, row);
     if (!timed_out) cluster_backward_send<PART, TILES>(a, at, s, first + FIRST, n, sum);
 }
@@ -194,7 +201,7 @@ static __device__ __forceinline__ void cluster_backward_part(
 
 #endif
 
-template <int PRECISION, int QUADS, int RESIDENT, int BATCH, int THREADS>
+template <int PRECISION, int STACKED, int RESIDENT, int BATCH, int THREADS>
 static __device__ __forceinline__ void bwd_cluster_loop(const ClusterBackwardArgs &a)
 {
 #if DEV_ARCH == 0 || DEV_ARCH >= 900
@@ -203,11 +210,11 @@ static __device__ __forceinline__ void bwd_cluster_loop(const ClusterBackwardArg
     const int32_t T = (int32_t)a.p.shape.T;
     ClusterBackwardShared s = carve(a.n.pieces);
     BlockPlace at = block_place(plan, a.p.shape, a.first_row);
-    if (at.rows <= 0) return; /* with the whole cluster */
+    if (at.rows <= 0) return; /* the whole cluster leaves */
     MaskBits bits = mask_bits_open(s.masks, a.n.mask_nibbles, a.n.by_mask_nibbles, plan.rows,
                                    a.p.output, a.p.recurrent);
     const int32_t warp = (int32_t)threadIdx.x >> 5, lane = (int32_t)threadIdx.x & 31,
-                  first = warp * QUADS;
+                  first = warp * STACKED;
     ClusterMeeting meeting = {s.arrived,
                               s.flags,
                               s.sent,
@@ -215,18 +222,18 @@ static __device__ __forceinline__ void bwd_cluster_loop(const ClusterBackwardArg
                               a.p.launch.poll_limit,
                               T - 1};
 
-    uint32_t kept[RESIDENT > 0 ? RESIDENT : 1][QUADS][4];
+    uint32_t kept[RESIDENT > 0 ? RESIDENT : 1][STACKED][4];
 #pragma unroll
     for (int i = 0; i < RESIDENT; i++)
 #pragma unroll
-        for (int m = 0; m < QUADS; m++)
+        for (int m = 0; m < STACKED; m++)
             cluster_backward_weight<PRECISION>(a, at, i, first + m, kept[i][m]);
-    uint4 *weights = s.weights + warp * plan.shared * QUADS * 32 + lane;
+    uint4 *weights = s.weights + warp * plan.shared * STACKED * 32 + lane;
     for (int32_t i = 0; i < plan.shared; i++)
-        for (int m = 0; m < QUADS; m++) {
+        for (int m = 0; m < STACKED; m++) {
             uint32_t w[4];
             cluster_backward_weight<PRECISION>(a, at, RESIDENT + i, first + m, w);
-            weights[(i * QUADS + m) * 32] = make_uint4(w[0], w[1], w[2], w[3]);
+            weights[(i * STACKED + m) * 32] = make_uint4(w[0], w[1], w[2], w[3]);
         }
     auto each = [&](auto do_item) {
         for (int32_t j = thread_again(); j < a.n.parcel; j += (int32_t)blockDim.x) {
@@ -235,7 +242,7 @@ static __device__ __forceinline__ void bwd_cluster_loop(const ClusterBackwardArg
         }
     };
     for (int32_t j = (int32_t)threadIdx.x; j < (int32_t)a.n.pieces.dgates; j += (int32_t)blockDim.x)
-        s.dgates[j] = 0; /* and stays so where there is no unit or row */
+        s.dgates[j] = 0; /* stays zero where there is no unit or row */
     backward_carry_in(a.p, at, s.state, a.n.parcel, each);
     backward_fetch(a.p, at, s.state, a.n.parcel, T - 1, each);
     mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, T - 1);
@@ -243,7 +250,7 @@ static __device__ __forceinline__ void bwd_cluster_loop(const ClusterBackwardArg
 
     bool runs = cluster_open(meeting, a.fault);
     for (int32_t t = T - 1; runs && t >= 0; t--) {
-        int32_t n = T - 1 - t; /* the exchange that this step takes; it sends n + 1 */
+        int32_t n = T - 1 - t; /* the exchange that this step reads; it sends n + 1 */
         const int32_t threads = (int32_t)blockDim.x;
         uint32_t *dgates = s.dgates + (n & 1) * a.n.operand;
         int32_t j = thread_again();
@@ -256,19 +263,19 @@ static __device__ __forceinline__ void bwd_cluster_loop(const ClusterBackwardArg
                 if ((j += threads) >= a.n.parcel) break;
                 ready = cluster_backward_ready<PRECISION>(a, at, s.state, bits, t, j);
             }
-        __syncthreads(); /* dgates are there; nobody of the block reads exchange n any more */
+        __syncthreads(); /* dgates are complete; no thread reads exchange n any more */
         const bool timed_out = meeting.flags->timed_out[n & 1] != 0;
         if (t) {
             const uint2 *operand = (const uint2 *)dgates + lane;
             bool row[TILES];
 #pragma unroll
             for (int i = 0; i < TILES; i++) row[i] = i * TENSOR_BATCH + (lane >> 2) < at.rows;
-            cluster_backward_part<PRECISION, QUADS, 0, QUADS - QUADS / 2, RESIDENT, TILES>(
+            cluster_backward_part<PRECISION, STACKED, 0, STACKED - STACKED / 2, RESIDENT, TILES>(
                 a, at, s, kept, weights, operand, row, first, n + 1, timed_out);
-            if constexpr (QUADS > 1)
-                cluster_backward_part<PRECISION, QUADS, QUADS - QUADS / 2, QUADS / 2, RESIDENT,
-                                      TILES>(a, at, s, kept, weights, operand, row, first, n + 1,
-                                             timed_out);
+            if constexpr (STACKED > 1)
+                cluster_backward_part<PRECISION, STACKED, STACKED - STACKED / 2, STACKED / 2,
+                                      RESIDENT, TILES>(a, at, s, kept, weights, operand, row, first,
+                                                       n + 1, timed_out);
             if (lane == 0 && !timed_out) cluster_note(&s.sent[warp], (uint32_t)n + 1);
         }
         if (timed_out) {

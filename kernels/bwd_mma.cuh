@@ -1,23 +1,31 @@
-/* bwd_mma: the time loop of the backward pass on tensor cores. bwd_mma.cu says the idea and compiles the instances, mma.h names
- * who owns what.
+/* bwd_mma: the time loop of the backward pass on tensor cores. bwd_mma.cu describes the idea and
+ * compiles the instances; mma.h defines which block and warp owns what.
  *
- *   per step   each warp: wait for the producers of its slice, dgates_{t+1} from L2 into registers, multiply -> partial sums
- *              -> in a cluster: the block's sums to the owners of the units, wait for those of the others
- *              -> cell, publish dgates_t -> store dgates -> fetch gates, c, dy and draw masks of t-1
+ *   per step   each warp: wait for the producers of its slice, load dgates_{t+1} from L2 into
+ *              registers, multiply -> partial sums
+ *              -> in a cluster: send the block's sums to the owners of the units, wait for the
+ *              others' -> cell, publish dgates_t -> store dgates
+ *              -> fetch gates, c, dy and draw masks of t-1
  *
- * Exchange   dgates, rounded, in B operands whose k is unit*4 + gate: dgates_t are exchange T-1-t of the launch. The blocks of a
- *            cluster together read all dgates_{t+1} of the replica, each its part, so that together they have waited for every
- *            block; the sums, which come before any of them sends, tell all of them. Who had sent dgates_{t+1} had read
- *            dgates_{t+2}: no block writes before all have read, and nobody waits for that alone. EXCHANGE_FLAG: two buffers, and
- *            an arrival at the grid barrier behind each step's words. EXCHANGE_WORDS: WORD_BUFFERS buffers (word_exchange.cuh).
- * Cluster    A block sends the sums over its slices of another block's units by st.async into `gathered` of that block, one of two in
- *            turn, whose mbarrier counts the bytes: no barrier of the cluster, and no fence. Turn n + 2 writes where turn n was: a block
- *            sends n + 2 when it has all of n + 1, which each receiver sent behind a __syncthreads that follows its reads of n; and the
- *            receiver announces n + 2 when it has all of n, which is of the right phase whether bytes have come before or not. A block
- *            that gives up sends nothing more, so that the others of its cluster run dry and give up, too; all come to a last barrier of
- *            the cluster, behind which nobody sends.
- * Sums       The order is fixed: within a warp contraction tiles upwards in the order of the tensor core, then slices upwards, then
- *            blocks of the cluster upwards.  */
+ * Exchange   Blocks exchange rounded dgates as B operands whose k is unit * 4 + gate; dgates_t are
+ *            exchange T-1-t of the launch. Each block of a cluster reads its part of the replica's
+ *            dgates_{t+1}, so together they have waited for every block; and since a block sends
+ *            only after it has received the sums of the others, each of them has in effect waited
+ *            for every block. A block that had sent dgates_{t+1} had read dgates_{t+2}, so no block
+ *            overwrites what another still has to read, and no extra wait is needed. EXCHANGE_FLAG
+ *            has two buffers and an arrival at the grid barrier after each step's words;
+ *            EXCHANGE_WORDS has WORD_BUFFERS buffers (word_exchange.cuh).
+ * Cluster    A block sends its slices' sums of another block's units by st.async into `gathered` of
+ *            that block. Two buffers alternate, and an mbarrier for each counts the bytes: there is
+ *            no cluster barrier and no fence. Turn n + 2 overwrites turn n. A block sends n + 2
+ *            once it has received all of n + 1, and each receiver sent its part of n + 1 after a
+ *            __syncthreads that follows its reads of n. The receiver announces n + 2 once it has
+ *            received all of n, so the announcement belongs to the right phase whether bytes have
+ *            come before it or not. A block that times out sends nothing more, so the others of its
+ *            cluster receive too little and time out as well. All of them reach a last cluster
+ *            barrier, after which none sends.
+ * Sums       The order is fixed: within a warp, contraction tiles upwards in the order of the
+ *            tensor core; then slices upwards; then blocks of the cluster upwards. */
 #ifndef PLSTM_BWD_MMA_CUH
 #define PLSTM_BWD_MMA_CUH
 
@@ -31,16 +39,16 @@ struct MmaBackwardArgs {
     MmaCounts n;
     LstmBackward p;     /* p.launch.plan is the host's copy */
     uint32_t *exchange; /* [mma_buffers][replica][exchange_words] */
-    uint32_t *words;    /* [replica][blocks] of the barrier */
+    uint32_t *words;    /* [replica][blocks] of the grid barrier */
     FaultRecord *fault;
-    int32_t first_row; /* of this launch */
+    int32_t first_row; /* of B, in this launch */
 };
 
 #if DEV_ARCH == 0 || DEV_ARCH >= 800
 
 /* ---- the cluster ---- */
 
-/* All threads of the cluster; of one block alone a __syncthreads. */
+/* Synchronises all threads of the cluster; without a cluster it is a __syncthreads. */
 static __device__ __forceinline__ void mma_cluster_sync(const LstmPlan &plan)
 {
 #if DEV_ARCH == 0 || DEV_ARCH >= 900
@@ -55,12 +63,12 @@ static __device__ __forceinline__ void mma_cluster_sync(const LstmPlan &plan)
 
 /* A block's flags. */
 enum {
-    MMA_GONE, /* it gave up waiting for dgates */
-    MMA_SUMS, /* or for its cluster's sums */
-    MMA_FAULT /* the launch is behind one that gave up, as this block found */
+    MMA_GONE, /* it timed out waiting for dgates */
+    MMA_SUMS, /* it timed out waiting for its cluster's sums */
+    MMA_FAULT /* it found a fault recorded when the launch began */
 };
 
-/* Whether the launch is to run at all: no block of the cluster has found a fault. */
+/* Returns whether the launch should run: no block of the cluster has found a fault. */
 static __device__ __forceinline__ bool mma_cluster_open(const LstmPlan &plan, const MmaShared &s)
 {
     bool sound = !s.flags[MMA_FAULT];
@@ -71,8 +79,8 @@ static __device__ __forceinline__ bool mma_cluster_open(const LstmPlan &plan, co
     return sound;
 }
 
-/* The last barrier of the cluster. Sums that a block gave up waiting for land in the meantime: it looks at its mbarriers MMA_DRAIN
- * times more, which gives them ten times the time that a store takes. */
+/* The last barrier of the cluster. Sums that a block no longer waits for may still arrive: it polls
+ * its mbarriers another MMA_DRAIN times, which takes ten times as long as a store. */
 enum { MMA_DRAIN = 256 };
 static __device__ __forceinline__ void mma_cluster_close(const LstmPlan &plan, const MmaShared &s)
 {
@@ -87,7 +95,7 @@ static __device__ __forceinline__ void mma_cluster_close(const LstmPlan &plan, c
 
 /* ---- sums ---- */
 
-/* Sum over slices of the partial sums of row b and the cluster's unit m. */
+/* Returns the sum over the slices of the partial sums of row b and the cluster's unit m. */
 static __device__ __forceinline__ float mma_slice_sum(const LstmPlan &plan, const MmaCounts &n,
                                                       const MmaShared &s, int32_t b, int32_t m)
 {
@@ -100,7 +108,8 @@ static __device__ __forceinline__ float mma_slice_sum(const LstmPlan &plan, cons
 
 #if DEV_ARCH == 0 || DEV_ARCH >= 900
 
-/* The block's sums of all the cluster's units, four at a time, to those who own them. */
+/* Sends the block's sums of all the cluster's units, four at a time, to the blocks that own
+ * them. */
 static __device__ __forceinline__ void mma_send_sums(const LstmPlan &plan, const MmaCounts &n,
                                                      const MmaShared &s, uint32_t turn,
                                                      int32_t rank, int32_t rows)
@@ -122,7 +131,7 @@ static __device__ __forceinline__ void mma_send_sums(const LstmPlan &plan, const
     }
 }
 
-/* One thread: the sums of that turn are coming, `turns` being the last. */
+/* One thread announces the sums of a turn; the last turn is `turns`. */
 static __device__ __forceinline__ void mma_expect_sums(const LstmPlan &plan, const BlockPlace &at,
                                                        const MmaShared &s, uint32_t turn,
                                                        uint32_t turns)
@@ -133,7 +142,8 @@ static __device__ __forceinline__ void mma_expect_sums(const LstmPlan &plan, con
                            (uint32_t)(4 * plan.cluster * rows * plan.units));
 }
 
-/* Until all sums of that turn are here, and announces those of turn + 2; false, and the block's flag set, where this thread gives up. */
+/* Waits until all sums of a turn have arrived, and announces those of turn + 2. Returns false and
+ * sets the block's flag if this thread times out. */
 static __device__ __forceinline__ bool mma_await_sums(const LstmPlan &plan, const BlockPlace &at,
                                                       const MmaShared &s, uint32_t turn,
                                                       uint32_t turns, uint32_t limit)
@@ -156,7 +166,7 @@ static __device__ __forceinline__ bool mma_await_sums(const LstmPlan &plan, cons
 
 #endif
 
-/* Partial dh of the block's unit u in row b of the pass, summed over the cluster. */
+/* Returns the partial dh of the block's unit u in row b of the pass, summed over the cluster. */
 static __device__ __forceinline__ float mma_gather(const LstmPlan &plan, const MmaCounts &n,
                                                    const MmaShared &s, uint32_t turn, int32_t b,
                                                    int32_t u)
@@ -171,13 +181,14 @@ static __device__ __forceinline__ float mma_gather(const LstmPlan &plan, const M
 
 /* ---- stages ---- */
 
-/* dgates of the block's element in row b of the pass, into the exchange; `again` is the same pass of the buffer to empty, or NULL. */
+/* Sends the dgates of the block's element in row b of the pass into the exchange. `again` is the
+ * same pass of the buffer to empty, or NULL. */
 template <int EXCHANGE, int PRECISION>
 static __device__ __forceinline__ void mma_send_gates(uint32_t *pass, uint32_t *again,
                                                       int32_t tiles, int32_t unit, int32_t b,
                                                       const Gates &q)
 {
-    /* A tile's unit begins at a k that four divides: words of neighbouring k are two apart. */
+    /* A unit's first k is a multiple of 4; the words of neighbouring k in a tile are two apart. */
     int32_t i = mma_word_at<PRECISION>(tiles, 4 * unit, b);
     pass += i;
     if (again) again += i;
@@ -192,7 +203,7 @@ static __device__ __forceinline__ void mma_send_gates(uint32_t *pass, uint32_t *
     }
 }
 
-/* The block's words of every buffer are empty. */
+/* Empties the block's words of every buffer. */
 template <int PRECISION>
 static __device__ __forceinline__ void mma_backward_clear(const MmaBackwardArgs &a,
                                                           const BlockPlace &at)
@@ -211,7 +222,8 @@ static __device__ __forceinline__ void mma_backward_clear(const MmaBackwardArgs 
     });
 }
 
-/* dgates and dc of the block's elements of one pass, and dgates into the exchange (NULL at step 0). */
+/* Computes dgates and dc of the block's elements of one pass, and sends dgates into the exchange
+ * (NULL at step 0). */
 template <int EXCHANGE, int PRECISION>
 static __device__ __forceinline__ void
 mma_backward_cells(const MmaBackwardArgs &a, const BlockPlace &at, const MmaShared &s,
@@ -228,7 +240,8 @@ mma_backward_cells(const MmaBackwardArgs &a, const BlockPlace &at, const MmaShar
 
 /* ---- the launch ---- */
 
-/* Worked out again wherever it is needed: the cluster's m tiles, the block's part of the contraction. */
+/* Returns the warp's tiles: the cluster's m tiles and the block's part of the contraction. They are
+ * computed again wherever they are needed. */
 static __device__ __forceinline__ MmaWarp mma_backward_warp(const MmaBackwardArgs &a,
                                                             const BlockPlace &at)
 {
@@ -249,14 +262,15 @@ static __device__ __forceinline__ void bwd_mma_loop(const MmaBackwardArgs &a)
     const int32_t T = (int32_t)a.p.shape.T;
     MmaShared s = carve(a.n.pieces);
     BlockPlace at = mma_place(plan, a.p.shape, a.first_row);
-    if (at.rows <= 0) return; /* with the whole replica */
-    /* In tf32 the largest tile has no registers left for the step. */
+    if (at.rows <= 0) return; /* the whole replica leaves */
+    /* In tf32 the largest tile leaves no registers for the step. */
     const bool keep =
         MASK_BITS_KEEP_STEP && (PRECISION != PRECISION_TF32 || STACKED * RESIDENT < 32);
     MaskBits bits = mask_bits_open(s.masks, a.n.mask_nibbles, a.n.by_mask_nibbles, plan.rows,
                                    a.p.output, a.p.recurrent, keep);
     MmaMatrix matrix = {a.p.w_hh, a.p.w_tiles, a.p.shape.H};
-    const uint32_t turns = (uint32_t)((T - 1) * plan.passes); /* exchanges of sums, from 1 on */
+    /* The exchanges of sums, counted from 1. */
+    const uint32_t turns = (uint32_t)((T - 1) * plan.passes);
     GridBarrier barrier;
     barrier_open(&barrier, a.words + at.replica * plan.blocks, (uint32_t)plan.blocks,
                  (uint32_t)at.block, (uint32_t)(at.replica * plan.blocks), a.p.launch.poll_limit,
@@ -286,9 +300,9 @@ static __device__ __forceinline__ void bwd_mma_loop(const MmaBackwardArgs &a)
 
     uint32_t turn = 0;
     for (int32_t t = T - 1; runs && t >= 0; t--) {
-        int32_t n = T - 1 - t; /* of the exchange that this step sends */
+        int32_t n = T - 1 - t; /* the exchange that this step sends */
         const uint32_t *before = n ? mma_exchange<EXCHANGE>(a, at.replica, n - 1) : nullptr;
-        int32_t repeated = -1; /* the pass whose product this warp makes again */
+        int32_t repeated = -1; /* the pass whose product this warp repeats */
         for (int32_t pass = 0; pass < plan.passes; pass++) {
             int32_t rows = mma_rows(plan, at, pass);
             bool here = true;
@@ -305,7 +319,7 @@ static __device__ __forceinline__ void bwd_mma_loop(const MmaBackwardArgs &a)
                     repeated = pass--;
                     continue;
                 }
-                if (pass) __syncthreads(); /* sums of the pass before lie where these go */
+                if (pass) __syncthreads(); /* the sums of the pass before lie where these go */
                 mma_store_sums<STACKED, N>(s, me, plan.batch, a.n.pitch, sum);
                 __syncthreads();
                 runs = mma_sound<EXCHANGE, PRECISION>(plan, a.n, at, barrier, a.p.shape.H, before,

@@ -1,25 +1,35 @@
-/* cluster: what forward and backward of the variant `cluster` share: how blocks of a cluster wait for each other's
- * asynchronous stores, how they leave, and a warp's products. cluster.h says how a plan divides the work.
+/* cluster: what the forward and the backward pass of the variant `cluster` share: how the blocks of
+ * a cluster wait for each other's asynchronous stores, how they leave, and a warp's products.
+ * cluster.h describes how a plan divides the work.
  *
- * Exchange   Each block has two buffers and two mbarriers in its shared memory that take turns by the parity of the exchange's
- *            number n = 1 .. T-1. Blocks send into all buffers n & 1 by st.async, which counts its bytes at the receiver's
- *            mbarrier n & 1. The receiver announces how many come (cluster_expect) with the only arrival that a phase has: bytes
- *            that come before that stay counted in an open phase. Exchanges n and n+2 are successive phases of one mbarrier.
- * Order      A block sends exchange n+1 into a buffer that held exchange n-1. It has waited for exchange n, of which all of each
- *            receiver r's readers sent a part after they had read exchange n-1: forward each warp that reads sends to every block,
- *            behind a __syncwarp, and other warps do not read; backward the block sends behind a __syncthreads. For the same reason
- *            no reader is still at the wait for n-1 when n+1, the next phase with that parity, is complete. r's announcement of n+1
- *            follows its wait for n-1, hence is of the right phase, whether it comes before or after the bytes.
- * Values     Bytes are counted, not values: a NaN arrives like any number, and a run that diverges does not wait.
- * End        Every exchange is waited for by all its receivers, so that none is under way when a block ends. Cluster barriers:
- *            one behind the first writes of shared memory, one before the end, since blocks read block 0's flag at the start.
- * Failure    A wait gives up after the time of poll_limit looks at a word in L2 (0: never), as cluster_looks counts it: the
- *            hardware decides how long it lets a thread sleep in a look at an mbarrier. The warp (backward: the block) that does so
- *            sends nothing more, so that the others of its cluster run dry, one exchange later at most, and give up, too: all come
- *            to the last cluster barrier, behind which nobody sends. What was sent and not waited for lands in the meantime; a
- *            block looks at its mbarriers CLUSTER_DRAIN times more, which gives it ten times the time that a store takes. Nothing
- *            traps. The first to give up writes the fault record, and names the blocks that had not sent what it waits for: each
- *            warp leaves a note of its last exchange. Other clusters do not meet this one and end as usual.  */
+ * Exchange   Each block has two buffers and two mbarriers in its shared memory, which alternate by
+ *            the parity of the exchange's number n = 1 .. T-1. Blocks send into buffer n & 1 of
+ *            every block by st.async, which counts its bytes at the receiver's mbarrier n & 1. The
+ *            receiver announces how many bytes come (cluster_expect) with the only arrival of a
+ *            phase; bytes that come before it are counted in the open phase. Exchanges n and n+2
+ *            are successive phases of one mbarrier.
+ * Order      A block sends exchange n+1 into a buffer that held exchange n-1. It has received
+ *            exchange n, and in each receiver r every reader had read exchange n-1 before r's part
+ *            of exchange n was complete: forward, each warp that reads sends to every block after a
+ *            __syncwarp, and the other warps do not read; backward, the block sends after a
+ *            __syncthreads. For the same reason no reader still waits for n-1 when n+1, the next
+ *            phase of the same parity, completes. r announces n+1 after its wait for n-1, so the
+ *            announcement belongs to the right phase whether it comes before or after the bytes.
+ * Values     Bytes are counted, not values: a NaN arrives like any number, so a run that diverges
+ *            does not hang.
+ * End        Every exchange is waited for by all its receivers, so none is in flight when a block
+ *            exits. There are two cluster barriers: one after the first writes to shared memory,
+ *            and one before the end, since blocks read block 0's flag at the start.
+ * Failure    A wait times out after the time of poll_limit polls of a word in L2 (0: never), as
+ *            cluster_looks counts it, since the hardware decides how long a thread sleeps in one
+ *            poll of an mbarrier. The warp (backward: the block) that times out sends nothing more,
+ *            so the others of its cluster receive too little, one exchange later at most, and time
+ *            out as well. All reach the last cluster barrier, after which none sends. Bytes that
+ *            were sent but are no longer waited for arrive in the meantime: a block polls its
+ *            mbarriers another 4 * CLUSTER_DRAIN times, which takes ten times as long as a store.
+ *            Nothing traps. The first to time out writes the fault record and names the blocks that
+ *            had not sent what it waits for: each warp notes its last exchange. Other clusters are
+ *            not involved and finish as usual. */
 #ifndef PLSTM_CLUSTER_CUH
 #define PLSTM_CLUSTER_CUH
 
@@ -35,28 +45,30 @@
 enum { CLUSTER_DRAIN = 64 };
 
 struct ClusterFlags {
-    uint32_t timed_out[2]; /* this block timed out at an exchange of that parity */
-    uint32_t
-        fault; /* block 0's is the record's when the launch began: all blocks of a cluster go by the same */
+    uint32_t timed_out[2]; /* whether this block timed out at an exchange of that parity */
+    /* FaultRecord.set when the launch began. All blocks of a cluster use block 0's, so they
+     * agree. */
+    uint32_t fault;
 };
 
-/* What a block waits at. */
+/* What a block needs for its waits. */
 struct ClusterMeeting {
     Mbarrier *arrived; /* [2] */
     ClusterFlags *flags;
     uint32_t *sent; /* [warps]: the last exchange that each has sent, for cluster_report */
-    uint32_t bytes; /* of one exchange */
+    uint32_t bytes; /* per exchange */
     uint32_t limit;
     int32_t exchanges; /* numbered from 1 */
 };
 
-/* One thread: exchange n is coming. */
+/* One thread announces exchange n. */
 static __device__ __forceinline__ void cluster_expect(const ClusterMeeting &m, int32_t n)
 {
     if (n <= m.exchanges) mbarrier_arrive_expect(&m.arrived[n & 1], m.bytes);
 }
 
-/* The first cluster barrier, behind what the block has written for itself; whether the launch is to run at all. */
+/* The first cluster barrier, after the block's first writes to its shared memory. Returns whether
+ * the launch should run. */
 static __device__ __forceinline__ bool cluster_open(const ClusterMeeting &m,
                                                     const FaultRecord *fault)
 {
@@ -73,8 +85,9 @@ static __device__ __forceinline__ bool cluster_open(const ClusterMeeting &m,
     return cluster_load(&m.flags->fault, 0) == 0;
 }
 
-/* Until exchange n is here, and announces n+2: a warp for itself; whether it may read. Behind the next __syncthreads
- * flags->timed_out[n & 1] says whether a thread of the block has given up. */
+/* A warp waits until exchange n has arrived; thread 0 of the block then announces n+2. Returns in
+ * all lanes whether the warp may read the exchange. After the next __syncthreads,
+ * flags->timed_out[n & 1] shows whether any thread of the block timed out. */
 static __device__ __forceinline__ bool cluster_receive(const ClusterMeeting &m, int32_t n)
 {
     bool here = true;
@@ -94,8 +107,9 @@ static __device__ __forceinline__ bool cluster_receive(const ClusterMeeting &m, 
     return __all_sync(0xffffffffu, here) != 0;
 }
 
-/* One thread of a block that gave up at exchange n, before step `step`: the record, unless somebody was faster. Missing are the
- * blocks of the cluster of which a warp that has something to send, one of `warps(units of the block)`, has not sent exchange n. */
+/* One thread of a block that timed out at exchange n, before step `step`, writes the record, unless
+ * another thread was first. A block of the cluster is missing if one of the warps that have something
+ * to send, the first warps(units of the block), has not sent exchange n. */
 template <class Warps>
 static __device__ __forceinline__ void
 cluster_report(const ClusterMeeting &m, const LstmPlan &plan, const LstmShape &shape,
@@ -127,7 +141,8 @@ static __device__ __forceinline__ void cluster_close(const ClusterMeeting &m)
         mbarrier_try(&m.arrived[i & 1], (uint32_t)i >> 1 & 1);
 }
 
-/* The block p places behind `own` of a cluster of `blocks`: each begins with another, so that not all send to one at a time. */
+/* Returns the block p places after `own` in a cluster of `blocks`. Each block begins with a
+ * different one, so that they do not all send to the same block at once. */
 static __device__ __forceinline__ uint32_t cluster_peer(int32_t own, int32_t p, int32_t blocks)
 {
     int32_t peer = own + p;
@@ -136,46 +151,48 @@ static __device__ __forceinline__ uint32_t cluster_peer(int32_t own, int32_t p, 
 
 /* ---- products ---- */
 
-/* sum = A * B over all contraction tiles, for the m tiles FIRST .. FIRST + QUADS - 1 of a warp's ALL: RESIDENT contraction tiles from
- * registers, then `shared` from shared memory, one of these for every EVERY of those, so that neither tensor cores nor shared memory
- * wait for the other, into CHAINS sums of their own in turn, so that products do not wait for each other. operand and weights
- * point at the lane's words. Lanes whose batch row does not exist (row) read nothing, which
- * halves the reads of up to four rows: columns of B make columns of D, so that what they hold is nobody's. */
-template <int PRECISION, int ALL, int FIRST, int QUADS, int RESIDENT, int TILES>
+/* Computes sum = A * B over all contraction tiles, for the m tiles FIRST to FIRST + STACKED - 1 of
+ * a warp's ALL. The first RESIDENT contraction tiles of A are in registers, the next `shared` in
+ * shared memory; one of the latter follows every EVERY of the former, so that neither the tensor
+ * cores nor shared memory waits for the other. The products go to CHAINS separate sums in turn, so
+ * that they do not wait for each other. operand and weights point at the lane's words. Lanes whose
+ * batch row does not exist (row) read nothing, which halves the reads for up to four rows; a column
+ * of B affects only the same column of D, which is then unused. */
+template <int PRECISION, int ALL, int FIRST, int STACKED, int RESIDENT, int TILES>
 static __device__ __forceinline__ void
-cluster_product(float (&sum)[QUADS][TILES][4],
+cluster_product(float (&sum)[STACKED][TILES][4],
                 const uint32_t (&kept)[RESIDENT > 0 ? RESIDENT : 1][ALL][4], const uint4 *weights,
                 int32_t shared, const uint2 *operand, int32_t tiles, const bool (&row)[TILES])
 {
     enum {
         EVERY = 3,
-        CHAINS = QUADS * TILES >= 3                          ? 1
-                 : QUADS * TILES == 2 || ALL * RESIDENT > 16 ? 2
-                                                             : 4
+        CHAINS = STACKED * TILES >= 3                          ? 1
+                 : STACKED * TILES == 2 || ALL * RESIDENT > 16 ? 2
+                                                               : 4
     };
-    float chain[CHAINS][QUADS][TILES][4];
-    uint32_t next[QUADS][4];
+    float chain[CHAINS][STACKED][TILES][4];
+    uint32_t next[STACKED][4];
 #pragma unroll
     for (int i = 0; i < CHAINS; i++)
 #pragma unroll
-        for (int m = 0; m < QUADS; m++)
+        for (int m = 0; m < STACKED; m++)
 #pragma unroll
             for (int n = 0; n < TILES; n++)
                 chain[i][m][n][0] = chain[i][m][n][1] = chain[i][m][n][2] = chain[i][m][n][3] =
                     0.0f;
-    auto multiply = [&](float(&to)[QUADS][TILES][4], const uint32_t(*w)[4], int32_t tile) {
+    auto multiply = [&](float(&to)[STACKED][TILES][4], const uint32_t(*w)[4], int32_t tile) {
 #pragma unroll
         for (int n = 0; n < TILES; n++) {
             uint2 word = make_uint2(0, 0);
             if (row[n]) word = operand[(n * tiles + tile) * 32];
             uint32_t b[2] = {word.x, word.y};
 #pragma unroll
-            for (int m = 0; m < QUADS; m++) tensor_multiply<PRECISION>(to[m][n], w[m], b);
+            for (int m = 0; m < STACKED; m++) tensor_multiply<PRECISION>(to[m][n], w[m], b);
         }
     };
     auto fetch = [&](int32_t i) {
 #pragma unroll
-        for (int m = 0; m < QUADS; m++) {
+        for (int m = 0; m < STACKED; m++) {
             uint4 w = weights[(i * ALL + FIRST + m) * 32];
             next[m][0] = w.x, next[m][1] = w.y, next[m][2] = w.z, next[m][3] = w.w;
         }
@@ -205,7 +222,7 @@ cluster_product(float (&sum)[QUADS][TILES][4],
         }
     }
 #pragma unroll
-    for (int m = 0; m < QUADS; m++)
+    for (int m = 0; m < STACKED; m++)
 #pragma unroll
         for (int n = 0; n < TILES; n++)
 #pragma unroll
@@ -219,7 +236,7 @@ cluster_product(float (&sum)[QUADS][TILES][4],
 
 #endif
 
-/* What a plan of KIND_CLUSTER promises. */
+/* Returns whether the plan has the properties that the kernels of KIND_CLUSTER rely on. */
 static inline bool cluster_sound(const LstmPlan &plan)
 {
     return plan.blocks == plan.cluster && plan.rows <= plan.batch && plan.streamed == 0 &&

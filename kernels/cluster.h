@@ -1,15 +1,19 @@
-/* cluster: what the fields of a plan of KIND_CLUSTER mean, and the pieces of a block's shared memory, which planner and kernels
- * (fwd_cluster.cu, bwd_cluster.cu) read here. Clean C11 that also compiles as CUDA C++; needs no toolkit. tensor.h says how
- * tiles lie.
+/* cluster: what the fields of a plan of KIND_CLUSTER mean, and the pieces of a block's shared
+ * memory, for the planner and the kernels (fwd_cluster.cu, bwd_cluster.cu). Clean C11 that also
+ * compiles as CUDA C++; needs no toolkit. tensor.h describes the tiles.
  *
- * Grid       `replicas` clusters of `blocks` = `cluster` blocks, each with `rows` batch rows of its own, at most `batch`;
- *            passes is 1, and rows that all replicas together do not hold are the next range's. Nothing crosses a cluster's
- *            border, so that clusters need not be co-resident: those that are not run later.
- * Forward    warp g has the row tiles g*quads .. of the block's units/4 against all `depth` k tiles.
- * Backward   warp g has the m tiles g*quads .. (16 units of all H) against all `depth` contraction tiles of the block's gate
- *            rows. In both passes slices and rounds are 1: no sum crosses warps.
- * Residency  of a warp's depth*quads tiles, those of the first `resident` of its depth are in registers, those of the `shared`
- *            that follow in shared memory. None is streamed: a shape whose weights do not fit a cluster has no plan.  */
+ * Grid       There are `replicas` clusters of `blocks` = `cluster` blocks, each with `rows` batch
+ *            rows of its own, at most `batch`. `passes` is 1; rows that the replicas together do
+ *            not hold belong to the next range. Clusters do not communicate, so they need not be
+ *            co-resident: those that do not fit run later.
+ * Forward    Warp g has the row tiles from g * quads on of the block's units/4, against all `depth`
+ *            k tiles. (`quads` is the tile's `stacked`.)
+ * Backward   Warp g has the m tiles (16 units of H each) from g * quads on, against all `depth`
+ *            contraction tiles of the block's gate rows. In both directions slices and rounds are
+ *            1: no sum crosses warps.
+ * Residency  Of a warp's depth * quads tiles, those of the first `resident` contraction tiles are
+ *            in registers and those of the next `shared` in shared memory. None is streamed: a
+ *            shape whose weights do not fit in a cluster has no plan. */
 #ifndef PLSTM_CLUSTER_H
 #define PLSTM_CLUSTER_H
 
@@ -20,40 +24,45 @@ extern "C" {
 #endif
 
 enum {
-    CLUSTER_BLOCKS = 16, /* most that any device takes */
-    CLUSTER_ROWS =
-        4, /* batch rows that backward sends together; forward two in bf16, one in tf32 */
-    CLUSTER_LOOK = 512,     /* nanoseconds: about what a look at the grid's barrier takes */
-    CLUSTER_PAUSE = 1000000 /* nanoseconds: longer than the hardware lets a look take */
+    /* The most blocks per cluster that any device supports. */
+    CLUSTER_BLOCKS = 16,
+    /* Batch rows that backward sends together. Forward sends two together in bf16, one in tf32. */
+    CLUSTER_ROWS = 4,
+    /* Nanoseconds: about the time of one poll at the grid barrier. */
+    CLUSTER_LOOK = 512,
+    /* Nanoseconds: longer than the hardware lets one poll of an mbarrier take. */
+    CLUSTER_PAUSE = 1000000
 };
 
-/* How many looks at a word in L2 one at an mbarrier counts as, which came back after so many nanoseconds: one, and one more for each
- * CLUSTER_LOOK of them. What is more than CLUSTER_PAUSE the GPU was not running this kernel, for a debugger or another process. */
+/* Returns how many polls of a word in L2 one poll of an mbarrier counts as, given the time after
+ * which it returned: one, and one more for each CLUSTER_LOOK nanoseconds. Time beyond CLUSTER_PAUSE
+ * does not count: a debugger or another process has then kept this kernel from running. */
 static PLAN_HD inline uint32_t cluster_looks(uint32_t nanoseconds)
 {
     const uint32_t most = CLUSTER_PAUSE;
     return 1 + (nanoseconds < most ? nanoseconds : most) / CLUSTER_LOOK;
 }
 
-/* Tiles along the batch. */
+/* Number of tiles along the batch. */
 static PLAN_HD inline int32_t cluster_batch_tiles(const LstmPlan *p)
 {
     return p->batch / TENSOR_BATCH;
 }
 
-/* B tiles that a pass's products read: at least as many as a warp has A tiles in registers. */
+/* Number of B tiles that a pass's products read: at least as many as a warp has A tiles in
+ * registers. */
 static PLAN_HD inline int32_t cluster_operand_tiles(const LstmPlan *p)
 {
     return (int32_t)plan_max(p->depth, p->resident);
 }
 
-/* Words of one step's B operand. */
+/* Words of the B operand of one step. */
 static PLAN_HD inline int64_t cluster_operand_words(const LstmPlan *p)
 {
     return (int64_t)cluster_batch_tiles(p) * cluster_operand_tiles(p) * (TENSOR_WORDS / 2);
 }
 
-/* Batch rows with the padding that they are sent with. */
+/* Batch rows, including the padding with which they are sent. */
 static PLAN_HD inline int32_t cluster_sent_rows(const LstmPlan *p, int32_t rows)
 {
     int32_t together = p->backward ? CLUSTER_ROWS : p->precision == PRECISION_BF16 ? 2 : 1;
@@ -66,7 +75,7 @@ static PLAN_HD inline int64_t cluster_items(const LstmPlan *p)
     return (int64_t)p->units * (p->backward ? cluster_sent_rows(p, p->rows) : p->rows);
 }
 
-/* Forward: units of all row tiles that a block's warps have, whether they exist or not. */
+/* Forward: units of all row tiles that a block's warps have, including those beyond H. */
 static PLAN_HD inline int64_t cluster_tile_units(const LstmPlan *p)
 {
     return (int64_t)p->groups * p->quads * TENSOR_UNITS;
@@ -77,7 +86,8 @@ static PLAN_HD inline int64_t cluster_weight_words(const LstmPlan *p)
     return (int64_t)p->groups * p->shared * p->quads * TENSOR_WORDS;
 }
 
-/* A block's shared memory (plan.h). Mbarrier: dev_cluster.cuh, ClusterFlags: cluster.cuh. */
+/* A block's shared memory (plan.h). Mbarrier is defined in dev_cluster.cuh, ClusterFlags in
+ * cluster.cuh. */
 #define CLUSTER_FORWARD_PIECES(X)                                                                  \
     X(uint4, weights, cluster_weight_words(p), "[warp][shared][quads][lane]")                      \
     X(uint32_t, exchange, 2 * cluster_operand_words(p),                                            \
@@ -85,7 +95,7 @@ static PLAN_HD inline int64_t cluster_weight_words(const LstmPlan *p)
     X(float4, bias, 4 * cluster_tile_units(p), "[units of all row tiles] of gates")                \
     X(Mbarrier, arrived, 4, "[2]")                                                                 \
     X(uint32_t, sent, p->groups, "[warps]: the last exchange that a warp has sent")                \
-    X(ClusterFlags, flags, 4, "that the block gave up")
+    X(ClusterFlags, flags, 4, "set when the block has timed out")
 #define CLUSTER_BACKWARD_PIECES(X)                                                                 \
     X(uint4, weights, cluster_weight_words(p), "[warp][shared][quads][lane]")                      \
     X(float, inbox, 2 * p->blocks * cluster_items(p),                                              \
@@ -93,10 +103,10 @@ static PLAN_HD inline int64_t cluster_weight_words(const LstmPlan *p)
     X(uint32_t, dgates, 2 * cluster_operand_words(p),                                              \
       "[2][batch tile][contraction tile][lane] 2 words: B")                                        \
     X(float, state, 8 * cluster_items(p), "[8 slots][items] (block_io.cuh)")                       \
-    X(uint32_t, masks, plan_mask_words(p), "[2 steps][2 sites][rows][mask quads] of four bits")    \
+    X(uint32_t, masks, plan_mask_words(p), "[2 steps][2 sites][rows][mask nibbles] of four bits")  \
     X(Mbarrier, arrived, 4, "[2]")                                                                 \
-    X(uint32_t, sent, p->groups, "as forward's")                                                   \
-    X(ClusterFlags, flags, 4, "that the block gave up")
+    X(uint32_t, sent, p->groups, "[warps]: the last exchange that a warp has sent")                \
+    X(ClusterFlags, flags, 4, "set when the block has timed out")
 PIECES(ClusterForwardPieces, cluster_forward_pieces, cluster_forward_bytes, CLUSTER_FORWARD_PIECES)
 PIECES(ClusterBackwardPieces, cluster_backward_pieces, cluster_backward_bytes,
        CLUSTER_BACKWARD_PIECES)
@@ -106,8 +116,10 @@ static PLAN_HD inline size_t cluster_shared_bytes(const LstmPlan *p)
     return p->backward ? cluster_backward_bytes(p) : cluster_forward_bytes(p);
 }
 
-/* Bytes that a block with `units` units gets in one step, in a replica with `rows` batch rows, all of them by 16. Forward: all H units
- * by fours, in bf16 of two rows, in tf32 of one. Backward: from each producer its units' partial dh, of four rows. */
+/* Returns the bytes that a block with `units` units receives in one step, in a replica with `rows`
+ * batch rows. They come 16 at a time. Forward: all H units in groups of four, two rows at a time in
+ * bf16 and one in tf32. Backward: from each producer the partial dh of the block's units, four rows
+ * at a time. */
 static PLAN_HD inline uint32_t cluster_step_bytes(const LstmPlan *p, int64_t H, int32_t units,
                                                   int32_t rows)
 {

@@ -1,19 +1,27 @@
-/* grid_barrier: all blocks of a group meet at every step of a persistent kernel. By hand, since sm_35 has no cooperative
- * groups, and since only a barrier in two halves lets a block work between its own arrival and the others'.
+/* grid_barrier: all blocks of a group meet at every step of a persistent kernel. It is hand-written
+ * because sm_35 has no cooperative groups, and because only a barrier in two halves lets a block
+ * work between its own arrival and that of the others.
  *
- * State      One word per block in device memory: how many barriers that block has arrived at since the words were zeroed,
- *            modulo 2^32. Nobody else writes it, so whoever is missing has a name. The words outlive launches and graph
- *            replays: a launch counts on from what it finds in its own word, which is the same in every block of a group.
- * Arrive     barrier_arrive after a __syncthreads: the block's writes before that are released with its word.
- * Wait       barrier_wait: each thread watches the words of other blocks; when all have arrived, everything that those
- *            blocks wrote before arriving is visible to every thread of this block. Words are compared by signed
- *            difference: a block that is ahead by one step has arrived too.
- * Cost       one hop, store to load through L2. Reading all words takes one to five loads of a warp.
- * Failure    A wait gives up after poll_limit looks at one word, or soon after another block gave up. The first block to
- *            do so in the grid writes the fault record; barrier_wait returns false in all threads and the caller leaves at
- *            once. Nothing traps: context and weights survive. Blocks must be co-resident: the plan's promise
- *            (host/plan/residency.c), checked before the first launch.
- * Must not   stand where some threads of a block do not come. */
+ * State      There is one word per block in device memory, which counts the barriers at which that
+ *            block has arrived since the words were zeroed, modulo 2^32. No other block writes it,
+ *            so a missing block can be named. The words outlive launches and graph replays: a
+ *            launch starts from the count that it finds in its own word, which is the same in every
+ *            block of a group.
+ * Arrive     barrier_arrive is called after a __syncthreads and releases the block's writes before
+ *            that together with its word.
+ * Wait       In barrier_wait each thread polls the words of other blocks. When all have arrived,
+ *            everything that those blocks wrote before they arrived is visible to every thread of
+ *            this block. Words are compared by signed difference: a block that is one step ahead
+ *            has arrived too.
+ * Cost       One hop, from store to load through L2. Reading all words takes a warp one to five
+ *            loads.
+ * Failure    A wait times out after poll_limit polls of one word, or soon after another block has
+ *            timed out. The first block of the grid to do so writes the fault record; barrier_wait
+ *            returns false in all threads and the caller leaves at once. Nothing traps, so the
+ *            context and the weights survive. The blocks must be co-resident: the planner ensures
+ *            this (host/plan/residency.c), and it is checked before the first launch.
+ * Callers    All threads of a block must call it: never within a condition that some of them may
+ *            not enter. */
 #ifndef PLSTM_GRID_BARRIER_CUH
 #define PLSTM_GRID_BARRIER_CUH
 
@@ -26,18 +34,19 @@ struct GridBarrier {
     uint32_t *words; /* (blocks) of this group */
     uint32_t blocks, self;
     uint32_t first; /* number of this group's block 0 in the grid, for the record */
-    uint32_t count; /* barriers this block has arrived at */
+    uint32_t count; /* barriers at which this block has arrived */
     uint32_t limit;
-    uint32_t *timed_out; /* shared: set once this block gives up */
+    uint32_t *timed_out; /* shared: set once this block has timed out */
     FaultRecord *fault;
 };
 
-/* Looks between two looks at the fault record, which another block may have set. */
+/* Polls between two reads of the fault record, which another block may have written. */
 enum { BARRIER_FAULT_EVERY = 1024 };
 
-/* The state of a launch; `timed_out` is a shared word of the block. Returns, after a __syncthreads, whether the grid is still
- * sound: a launch behind one that gave up does nothing. Blocks of one launch may disagree where a fault comes up just now: those
- * that stay then give up at their next wait. */
+/* Sets up the barrier for a launch; `timed_out` is a word of the block's shared memory. Returns,
+ * after a __syncthreads, whether no fault is recorded: a launch after one that timed out does
+ * nothing. The blocks of one launch may disagree if a fault is being recorded at that moment; those
+ * that continue then time out at their next wait. */
 static __device__ __forceinline__ bool barrier_open(GridBarrier *b, uint32_t *words,
                                                     uint32_t blocks, uint32_t self, uint32_t first,
                                                     uint32_t limit, uint32_t *timed_out,
@@ -69,7 +78,8 @@ static __device__ __forceinline__ void barrier_missing(const GridBarrier &b, uin
     if (at < 256) b.fault->missing[at / 32] |= 1u << at % 32;
 }
 
-/* One thread: the record, unless somebody in the grid was faster. Returns how many blocks have not arrived; -1: somebody was faster. */
+/* One thread writes the record, unless another thread of the grid was first. Returns how many
+ * blocks have not arrived, or -1 if another thread was first. */
 static __device__ __forceinline__ int32_t barrier_report(const GridBarrier &b, uint32_t step)
 {
     if (atomicCAS(&b.fault->set, 0u, 1u) != 0) return -1;
@@ -86,7 +96,7 @@ static __device__ __forceinline__ int32_t barrier_report(const GridBarrier &b, u
     return missing;
 }
 
-/* Whether a wait that has looked `looks` times gives up. */
+/* Returns whether a wait that has polled `looks` times should time out. */
 static __device__ __forceinline__ bool barrier_tired(const GridBarrier &b, uint32_t looks)
 {
     bool others =
@@ -94,7 +104,8 @@ static __device__ __forceinline__ bool barrier_tired(const GridBarrier &b, uint3
     return others || (b.limit && poll_expired(looks, b.limit));
 }
 
-/* Until the blocks first, first + step, ... before `end` have arrived as often as this one; sets *timed_out where it gives up. */
+/* Waits until the blocks first, first + step, ... before `end` have arrived as often as this one,
+ * or sets *timed_out. */
 static __device__ __forceinline__ void barrier_watch(const GridBarrier &b, uint32_t first,
                                                      uint32_t end, uint32_t step,
                                                      uint32_t *timed_out)
@@ -108,8 +119,8 @@ static __device__ __forceinline__ void barrier_watch(const GridBarrier &b, uint3
     if (first < end) watch_acquire();
 }
 
-/* Call after the __syncthreads that follows barrier_watch. Returns false in every thread if any thread of the block timed out; thread 0
- * has written the record, step included. */
+/* Call after the __syncthreads that follows barrier_watch. Returns false in every thread if any
+ * thread of the block timed out; thread 0 has then written the record, step included. */
 static __device__ __forceinline__ bool barrier_sound(const GridBarrier &b,
                                                      const uint32_t *timed_out, uint32_t step)
 {
@@ -118,7 +129,8 @@ static __device__ __forceinline__ bool barrier_sound(const GridBarrier &b,
     return false;
 }
 
-/* Until every block of the group has arrived as often as this one. step is for the record. */
+/* Waits until every block of the group has arrived as often as this one. `step` is for the
+ * record. */
 static __device__ __forceinline__ bool barrier_wait(GridBarrier *b, uint32_t step)
 {
     barrier_watch(*b, threadIdx.x, b->blocks, blockDim.x, b->timed_out);
@@ -126,8 +138,9 @@ static __device__ __forceinline__ bool barrier_wait(GridBarrier *b, uint32_t ste
     return barrier_sound(*b, b->timed_out, step);
 }
 
-/* A whole warp, for itself: until the blocks first .. end-1 have arrived as often as this one; behind it all lanes see what those
- * blocks wrote before. The block then learns from barrier_sound whether all its warps came through. */
+/* A whole warp waits on its own until the blocks first to end - 1 have arrived as often as this
+ * block. All lanes then see what those blocks wrote before. The block learns from barrier_sound
+ * whether any of its warps timed out. */
 static __device__ __forceinline__ void barrier_watch_warp(const GridBarrier &b, int32_t first,
                                                           int32_t end, uint32_t *timed_out)
 {

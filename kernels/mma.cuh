@@ -1,5 +1,6 @@
-/* mma: what forward and backward of the variant mma share: weights, products, partial sums, the exchange. mma.h says
- * how a plan divides the work, tensor.h how tiles lie. Nothing before sm_80 compiles the products. */
+/* mma: what the forward and the backward pass of the variant mma share: weights, products, partial
+ * sums and the exchange. mma.h describes how a plan divides the work, tensor.h the tiles. The
+ * products are compiled from sm_80 on. */
 #ifndef PLSTM_MMA_CUH
 #define PLSTM_MMA_CUH
 
@@ -9,7 +10,8 @@
 #include "tensor.cuh"
 #include "word_exchange.cuh"
 
-/* What follows from a plan, computed once on the host: as kernel arguments these cost no registers. */
+/* Values that follow from a plan, computed once on the host. As kernel arguments they occupy no
+ * registers. */
 struct MmaCounts {
     MmaPieces pieces;
     int32_t tiles, pitch, items; /* mma_tiles, mma_pitch, rows * units */
@@ -32,8 +34,8 @@ static inline MmaCounts mma_counts(const LstmPlan *plan, int64_t H)
     n.owners = (int32_t)plan_div_up(H, plan->units);
     n.by_units = inverse_of(plan->units);
     n.pass_words = mma_pass_words(plan), n.exchange_words = mma_exchange_words(plan);
-    assert((int64_t)plan->batch * plan->units * plan->units <
-           INT32_MAX); /* what divided() is given */
+    /* divided() needs n * d < 2^31. Here n < batch * units and d = units. */
+    assert((int64_t)plan->batch * plan->units * plan->units < INT32_MAX);
     return n;
 }
 
@@ -48,7 +50,7 @@ static inline Args mma_arguments(const LstmPlan &plan, const Tensors &p)
         nullptr, 0};
 }
 
-/* The kernels of a tile stand side by side, one for each exchange. */
+/* The instances of a tile are neighbours in the list: one for each exchange. */
 template <class Args, class Tensors, int BACKWARD>
 struct MmaPassOf : PassOf<Args, Tensors, KIND_MMA, BACKWARD> {
     static int instance(const LstmPlan &plan)
@@ -60,7 +62,7 @@ struct MmaPassOf : PassOf<Args, Tensors, KIND_MMA, BACKWARD> {
 
 CARVED_PIECES(MmaShared, MmaPieces, MMA_PIECES)
 
-/* The block's place; past H it has no units. */
+/* Returns the block's place. A block beyond H has no units. */
 static __device__ __forceinline__ BlockPlace mma_place(const LstmPlan &plan, const LstmShape &shape,
                                                        int32_t first_row)
 {
@@ -69,8 +71,9 @@ static __device__ __forceinline__ BlockPlace mma_place(const LstmPlan &plan, con
     return at;
 }
 
-/* do_item(row, u, item) for the elements of one pass (row of the block's, unit of the block's), by the thread that owns each at
- * every stage: what is kept for an element in shared memory is its thread's own, and needs no barrier. */
+/* Calls do_item(row, u, item) for the elements of one pass, with the block's row and unit. The same
+ * thread owns an element at every stage, so what it keeps for the element in shared memory needs no
+ * barrier. */
 template <class F>
 static __device__ __forceinline__ void mma_items(const LstmPlan &plan, const MmaCounts &n,
                                                  const BlockPlace &at, int32_t pass, F do_item)
@@ -82,7 +85,7 @@ static __device__ __forceinline__ void mma_items(const LstmPlan &plan, const Mma
     }
 }
 
-/* The same for all passes. */
+/* mma_items for all passes. */
 template <class F>
 static __device__ __forceinline__ void mma_all_items(const LstmPlan &plan, const MmaCounts &n,
                                                      const BlockPlace &at, F do_item)
@@ -94,14 +97,15 @@ static __device__ __forceinline__ void mma_all_items(const LstmPlan &plan, const
 
 /* ---- the exchange: words ---- */
 
-/* Batch rows of the block in a pass. */
+/* Returns the number of the block's batch rows in a pass. */
 static __device__ __forceinline__ int32_t mma_rows(const LstmPlan &plan, const BlockPlace &at,
                                                    int32_t pass)
 {
     return min(plan.batch, at.rows - pass * plan.batch);
 }
 
-/* Which word of a pass has element k (forward: unit; backward: unit*4 + gate) of row b; in bf16 k and the one behind it, k being even. */
+/* Returns the word of a pass that holds element k (forward: unit; backward: unit * 4 + gate) of row
+ * b. In bf16 k is even and the word also holds k + 1. */
 template <int PRECISION>
 static __device__ __forceinline__ int32_t mma_word_at(int32_t tiles, int32_t k, int32_t b)
 {
@@ -110,7 +114,8 @@ static __device__ __forceinline__ int32_t mma_word_at(int32_t tiles, int32_t k, 
            tensor_operand(PRECISION, k % K, b % TENSOR_BATCH).word;
 }
 
-/* Into the exchange, and the same word of a buffer that is to be empty (NULL: none). One thread owns a word. */
+/* Stores a word into the exchange and empties the same word of the buffer to be reset (`again`;
+ * NULL: none). One thread owns a word. */
 template <int EXCHANGE>
 static __device__ __forceinline__ void mma_send(uint32_t *word, uint32_t *again, uint32_t value)
 {
@@ -122,8 +127,9 @@ static __device__ __forceinline__ void mma_send(uint32_t *word, uint32_t *again,
     }
 }
 
-/* Where exchange n of a replica is, and the buffer to empty once it was sent (NULL: none). Worked out again at every step, from what
- * costs no registers. */
+/* mma_buffer returns buffer i of a replica, mma_exchange the buffer of its exchange n, and
+ * mma_again the buffer to empty after exchange n was sent (NULL: none). They are computed again at
+ * every step, from values that occupy no registers. */
 template <class Args>
 static __device__ __forceinline__ uint32_t *mma_buffer(const Args &a, int32_t replica, int32_t i)
 {
@@ -147,11 +153,12 @@ static __device__ __forceinline__ uint32_t *mma_again(const Args &a, int32_t rep
 /* A warp's tiles. */
 struct MmaWarp {
     int32_t warp, group, slice;
-    int32_t m, m_tiles; /* first m tile of the matrix; how many of the warp's exist, none below 1 */
+    int32_t m, m_tiles; /* first m tile of the matrix; how many exist (none if below 1) */
     int32_t k;          /* first contraction tile of the matrix */
 };
 
-/* Of a block with the m tiles m .. m + m_tiles-1 and the `part`-th part of the contraction tiles. */
+/* Returns the warp's tiles in a block that has the m tiles m to m + m_tiles - 1 and part `part` of
+ * the contraction tiles. */
 static __device__ __forceinline__ MmaWarp mma_warp(const LstmPlan &plan, int32_t m, int32_t m_tiles,
                                                    int32_t part)
 {
@@ -163,7 +170,7 @@ static __device__ __forceinline__ MmaWarp mma_warp(const LstmPlan &plan, int32_t
     return w;
 }
 
-/* The blocks whose units lie in the warp's slice: first .. end-1. */
+/* The blocks whose units lie in the warp's slice: first to end - 1. */
 struct MmaProducers {
     int32_t first, end;
 };
@@ -176,8 +183,9 @@ static __device__ __forceinline__ MmaProducers mma_producers(const LstmPlan &pla
     return {first, min(end, plan.blocks)};
 }
 
-/* Waits for the blocks whose units lie in the warp's slice: `flags`, at the grid barrier; of EXCHANGE_WORDS for one word of each in
- * this pass, whose last row is sent last. */
+/* Waits for the blocks whose units lie in the warp's slice: at the grid barrier if `flags` is set
+ * and, with EXCHANGE_WORDS, until one word of each has arrived. That word belongs to the last row
+ * of the pass, which is sent last. */
 template <int EXCHANGE, int PRECISION>
 static __device__ __forceinline__ void mma_watch(const LstmPlan &plan, const MmaCounts &n,
                                                  const MmaWarp &w, const GridBarrier &barrier,
@@ -194,7 +202,8 @@ static __device__ __forceinline__ void mma_watch(const LstmPlan &plan, const Mma
     __syncwarp();
 }
 
-/* One thread: names the blocks that have sent too little of exchange n in the passes up to this one. */
+/* One thread names the blocks that have sent too little of an exchange, in its passes 0 to
+ * `passes`. */
 template <int PRECISION>
 static __device__ __forceinline__ void
 mma_report_words(const LstmPlan &plan, const MmaCounts &n, const BlockPlace &at,
@@ -220,7 +229,8 @@ mma_report_words(const LstmPlan &plan, const MmaCounts &n, const BlockPlace &at,
     barrier.fault->expected = (uint32_t)exchange + 1, barrier.fault->seen = (uint32_t)exchange;
 }
 
-/* Behind a __syncthreads that follows the waits for exchange n in pass `pass`: false in all threads where one timed out. */
+/* Call after the __syncthreads that follows the waits for an exchange in pass `pass`. Returns false
+ * in every thread if any thread of the block timed out; thread 0 has then written the record. */
 template <int EXCHANGE, int PRECISION>
 static __device__ __forceinline__ bool mma_sound(const LstmPlan &plan, const MmaCounts &n,
                                                  const BlockPlace &at, const GridBarrier &barrier,
@@ -233,14 +243,15 @@ static __device__ __forceinline__ bool mma_sound(const LstmPlan &plan, const Mma
     return false;
 }
 
-/* What A tiles are made of. */
+/* What A tiles are loaded from. */
 struct MmaMatrix {
     const float *w_hh;
     const void *w_tiles;
     int64_t H;
 };
 
-/* A tile of the warp: m tile m of its stack, contraction tile i of its slice; zeros where it has none. */
+/* Loads an A tile of the warp: m tile m of its stack and contraction tile i of its slice, or zeros
+ * if the warp has no such tile. */
 template <int PRECISION, bool TRANSPOSED>
 static __device__ __forceinline__ void mma_weight(const MmaMatrix &x, const MmaWarp &w,
                                                   int32_t depth, int32_t m, int32_t i,
@@ -276,8 +287,10 @@ static __device__ __forceinline__ void mma_load(const MmaMatrix &x, const LstmPl
 
 /* ---- multiply ---- */
 
-/* B operands of contraction tiles i .. of the warp's slice, zeros past its end and in lanes whose batch row is padding, which load
- * nothing. from: this lane's of the slice's first tile; left: batch rows of the pass from the lane's own in the first tile on. */
+/* Loads the B operands of the contraction tiles from i on of the warp's slice. They are zero beyond
+ * the slice's end and in lanes whose batch row is padding, which load nothing. `from` points at
+ * this lane's words of the slice's first tile; `left` is the number of batch rows of the pass from
+ * the lane's row in the first batch tile on. */
 template <int EXCHANGE, int N, int AHEAD>
 static __device__ __forceinline__ void mma_operands(const uint2 *from, int32_t tiles, int32_t i,
                                                     int32_t depth, int32_t left,
@@ -306,7 +319,8 @@ mma_step(float (&sum)[STACKED][N][4], const uint32_t (&a)[STACKED][4], const uin
     }
 }
 
-/* The warp's part of a pass's product. The operands of the next tiles are on their way while those at hand are multiplied. */
+/* Computes the warp's part of a pass's product. The operands of the next tiles are being loaded
+ * while the current ones are multiplied. */
 template <int EXCHANGE, int PRECISION, bool TRANSPOSED, int STACKED, int RESIDENT, int N>
 static __device__ __forceinline__ void
 mma_multiply(const MmaMatrix &x, const LstmPlan &plan, const MmaWarp &w, const MmaShared &s,
@@ -336,7 +350,7 @@ mma_multiply(const MmaMatrix &x, const LstmPlan &plan, const MmaWarp &w, const M
                 mma_step<PRECISION, STACKED, N>(sum, kept[part * AHEAD + j], b[part & 1][j]);
     }
 
-    /* Here the first AHEAD tiles behind the resident ones are in b[PARTS & 1]. */
+    /* Here b[PARTS & 1] holds the first AHEAD tiles after the resident ones. */
     const uint4 *mine = s.weights + w.warp * STACKED * 32 + lane;
     int32_t stride = plan.groups * plan.slices * STACKED * 32, i = plan.resident;
 #pragma unroll 1
@@ -372,7 +386,8 @@ mma_multiply(const MmaMatrix &x, const LstmPlan &plan, const MmaWarp &w, const M
     }
 }
 
-/* Whether a factor was a NaN: it leaves one in its column of every row. One lane in four has all columns of a row. */
+/* Returns whether a factor was a NaN, which makes its column a NaN in every row. The four lanes of
+ * a row together hold all of its columns. */
 template <int STACKED, int N>
 static __device__ __forceinline__ bool mma_has_nan(const float (&sum)[STACKED][N][4])
 {
@@ -382,7 +397,7 @@ static __device__ __forceinline__ bool mma_has_nan(const float (&sum)[STACKED][N
     return __any_sync(0xffffffffu, x != x);
 }
 
-/* Waits for each word of the warp's slice, by the lanes that load it. */
+/* Waits for each word of the warp's slice. Each lane waits for the words that it loads. */
 template <int N>
 static __device__ __forceinline__ void mma_settle(const LstmPlan &plan, const MmaWarp &w,
                                                   const GridBarrier &barrier, const uint32_t *pass,
@@ -401,7 +416,8 @@ static __device__ __forceinline__ void mma_settle(const LstmPlan &plan, const Mm
     __syncwarp();
 }
 
-/* Whether the warp's product is of words that have all come (word_exchange.cuh). If not, waits until they have, for it to be made again. */
+/* Returns whether all words of the warp's product had arrived (word_exchange.cuh). If not, waits
+ * until they have; the caller then multiplies again. */
 template <int EXCHANGE, int STACKED, int N>
 static __device__ __forceinline__ bool
 mma_settled(const LstmPlan &plan, const MmaWarp &w, const GridBarrier &barrier,
@@ -412,7 +428,7 @@ mma_settled(const LstmPlan &plan, const MmaWarp &w, const GridBarrier &barrier,
     return false;
 }
 
-/* Leaves the warp's sums in s.partial. */
+/* Stores the warp's sums in s.partial. */
 template <int STACKED, int N>
 static __device__ __forceinline__ void mma_store_sums(const MmaShared &s, const MmaWarp &w,
                                                       int32_t batch, int32_t pitch,

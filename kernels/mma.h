@@ -1,16 +1,24 @@
-/* mma: how the plans of KIND_MMA divide the work, and the sizes that the planner and the kernels share. Clean C11 that also
- * compiles as CUDA C++; needs no toolkit. tensor.h says how w_hh is cut into tiles.
+/* mma: how the plans of KIND_MMA divide the work, and the sizes that the planner and the kernels
+ * share. Clean C11 that also compiles as CUDA C++; needs no toolkit. tensor.h describes how w_hh is
+ * cut into tiles.
  *
- * Units      Block p of a replica owns the units p*units .., `units` a multiple of 4; backward `cluster` blocks together a
- *            multiple of 16, since w_tiles is cut there. The last blocks of a replica may own fewer, or none.
- * Warps      warp s*groups + g has the m tiles g*quads .. g*quads + quads-1 and the contraction tiles s*depth .. s*depth +
- *            depth-1 of its block. m tiles are forward the row tiles of the block's units; backward the tiles of 16 of the
- *            cluster's units, while the contraction over all gate rows is cut once more into `cluster` parts, a block's each.
- * Residency  of `depth` the first `resident` are in registers, then `shared` in shared memory, then `streamed` from L2.
- * Batch      `batch`, 8 a tile, is a pass; a step takes `passes` of them.
- * Exchange   what a replica exchanges at one step, rounded, in B operands (tensor.h): [pass][n tile][contraction tile][lane]
- *            [2 words]; forward h, backward dgates with unit*4 + gate as k. As many contraction tiles as all slices have; what
- *            is past the matrix is never written and stays zero, as scratch was made. mma_buffers of them take turns.  */
+ * Units      Block p of a replica owns the units from p * units on; `units` is a multiple of 4.
+ *            Backward, the units of the `cluster` blocks of a cluster together are a multiple of
+ *            16, since w_tiles is cut there. The last blocks of a replica may own fewer units, or
+ *            none.
+ * Warps      Warp s * groups + g has the m tiles g * quads to g * quads + quads - 1 (`quads` is the
+ *            tile's `stacked`) and the contraction tiles s * depth to s * depth + depth - 1 of its
+ *            block. Forward, the m tiles are the row tiles of the block's units. Backward, they are
+ *            the tiles of 16 of the cluster's units, and the contraction over all gate rows is cut
+ *            into `cluster` parts, one per block.
+ * Residency  Of the `depth` contraction tiles of a warp, the first `resident` are in registers and
+ *            the next `shared` in shared memory; the last `streamed` are read from L2.
+ * Batch      A pass covers `batch` rows, 8 per tile; a step takes `passes` passes.
+ * Exchange   A replica exchanges rounded values at each step, as B operands (tensor.h): [pass][n
+ *            tile][contraction tile][lane][2 words]. Forward these are h; backward dgates, with
+ *            unit * 4 + gate as k. There are as many contraction tiles as all slices have; what
+ *            lies beyond the matrix is never written and keeps the zeros of the new scratch memory.
+ *            mma_buffers buffers alternate. */
 #ifndef PLSTM_MMA_H
 #define PLSTM_MMA_H
 
@@ -20,7 +28,7 @@
 extern "C" {
 #endif
 
-/* Contraction tiles of all slices of all blocks that contract together. */
+/* Contraction tiles of all slices, of all blocks that share a contraction. */
 static PLAN_HD inline int32_t mma_tiles(const LstmPlan *p)
 {
     return (p->backward ? p->cluster : 1) * p->slices * p->depth;
@@ -32,21 +40,22 @@ static PLAN_HD inline int32_t mma_tile_units(const LstmPlan *p)
     return p->backward ? tensor_k(p->precision) / 4 : tensor_k(p->precision);
 }
 
-/* Floats from one batch row of partial sums to the next: a multiple of 4 that is not one of 8, so that the lanes of a warp that
- * store a tile's columns meet different banks. */
+/* Floats from one batch row of partial sums to the next: a multiple of 4 but not of 8, so that the
+ * lanes of a warp that store a tile's columns use different banks. */
 static PLAN_HD inline int32_t mma_pitch(const LstmPlan *p)
 {
     return p->groups * p->quads * TENSOR_ROWS + 4;
 }
 
-/* Buffers that take turns. WORD_BUFFERS: word_exchange.cuh says how many of them a word's reset runs ahead. */
+/* The number of buffers that alternate. With EXCHANGE_WORDS, a word is reset WORD_BUFFERS/2
+ * exchanges ahead (word_exchange.cuh). */
 enum { WORD_BUFFERS = 32 };
 static PLAN_HD inline int32_t mma_buffers(const LstmPlan *p)
 {
     return p->exchange == EXCHANGE_WORDS ? WORD_BUFFERS : 2;
 }
 
-/* 32-bit words of one pass of an exchange, and of what a replica exchanges at one step. */
+/* 32-bit words of one pass of an exchange, and of all that a replica exchanges at one step. */
 static PLAN_HD inline int64_t mma_pass_words(const LstmPlan *p)
 {
     return (int64_t)(p->batch / TENSOR_BATCH) * mma_tiles(p) * (TENSOR_WORDS / 2);
@@ -56,7 +65,7 @@ static PLAN_HD inline int64_t mma_exchange_words(const LstmPlan *p)
     return p->passes * mma_pass_words(p);
 }
 
-/* A block's shared memory, of both passes (plan.h). */
+/* A block's shared memory in both directions (plan.h). */
 #define MMA_PIECES(X)                                                                              \
     X(uint4, weights, (int64_t)p->shared * p->groups * p->slices * p->quads * TENSOR_WORDS,        \
       "[shared][warps][quads][lane] A tiles")                                                      \
@@ -70,7 +79,7 @@ static PLAN_HD inline int64_t mma_exchange_words(const LstmPlan *p)
       "forward [rows*units] gates (float4), then as many c and h; backward [8 slots][rows*units]") \
     X(float4, bias, p->backward ? 0 : 4 * (int64_t)p->units, "forward: [units] of gates")          \
     X(uint32_t, masks, plan_mask_words(p), "[2 steps][2 sites][rows][mask nibbles] of four bits")  \
-    X(uint32_t, flags, 4, "that the block gives up")
+    X(uint32_t, flags, 4, "set on a timeout or a fault")
 PIECES(MmaPieces, mma_pieces, mma_shared_bytes, MMA_PIECES)
 
 static PLAN_HD inline size_t mma_scratch_bytes(const LstmPlan *p)

@@ -289,7 +289,7 @@ static PLAN_HD inline size_t plan_piece_bytes(int64_t words)
     X(float, dgates, (int64_t)p->passes *plan_unit_rows(p) * 4 * p->groups * plan_pitch(p->batch), \
       "[passes][units][4 gates][groups*pitch], zero where there is no unit or row")                \
     X(float, state, 8 * p->passes * plan_items(p), "[8 slots][passes][items] (block_io.cuh)")      \
-    X(uint32_t, masks, plan_mask_words(p), "as forward's")                                         \
+    X(uint32_t, masks, plan_mask_words(p), "[2 steps][2 sites][rows][mask nibbles] of four bits")  \
     X(uint32_t, flag, 4, "the barrier's")
 PIECES(ForwardPieces, plan_forward_pieces, plan_forward_bytes, FORWARD_PIECES)
 PIECES(BackwardPieces, plan_backward_pieces, plan_backward_bytes, BACKWARD_PIECES)

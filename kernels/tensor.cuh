@@ -1,5 +1,5 @@
-/* tensor: A tiles of w_hh and their products, for every variant on tensor cores. tensor.h says how tiles lie. All functions
- * are called by whole warps; nothing before sm_80 compiles them. */
+/* tensor: A tiles of w_hh and their products, for every variant on tensor cores. tensor.h describes
+ * the tiles. Whole warps call these functions; they are compiled from sm_80 on. */
 #ifndef PLSTM_TENSOR_CUH
 #define PLSTM_TENSOR_CUH
 
@@ -10,14 +10,15 @@
 
 #if DEV_ARCH == 0 || DEV_ARCH >= 800
 
-/* Two values rounded to bfloat16 (to nearest even), `low` in the lower half. */
+/* Returns two values rounded to bfloat16 (to nearest even), with `low` in the lower half. */
 static __device__ __forceinline__ uint32_t tensor_pair(float low, float high)
 {
     return (uint32_t)__bfloat16_as_ushort(__float2bfloat16_rn(low)) |
            (uint32_t)__bfloat16_as_ushort(__float2bfloat16_rn(high)) << 16;
 }
 
-/* The element of w_hh (4H,H) in tile row `row` (unit*4 + gate) and column k, 0 past its ends. */
+/* Returns the element of w_hh (4H,H) in tile row `row` (unit * 4 + gate) and column k, or 0 beyond
+ * its ends. */
 static __device__ __forceinline__ float tensor_weight(const float *w_hh, int64_t H, int64_t row,
                                                       int64_t k)
 {
@@ -25,7 +26,7 @@ static __device__ __forceinline__ float tensor_weight(const float *w_hh, int64_t
     return unit < H && k < H ? load_l2(w_hh + (gate * H + unit) * H + k) : 0.0f;
 }
 
-/* The A operand of row tile r and k tile kt: W, rows as m. Past the last tile: zeros. */
+/* Loads the A operand of row tile r and k tile kt of w_hh, or zeros beyond the last tile. */
 template <int PRECISION>
 static __device__ __forceinline__ void tensor_load(const float *w_hh, const void *w_tiles,
                                                    int64_t H, int64_t r, int64_t kt,
@@ -46,8 +47,9 @@ static __device__ __forceinline__ void tensor_load(const float *w_hh, const void
     }
 }
 
-/* The A operand of the transpose, k as m: m = 16 mt .. of k, and of contraction the rows of tile r (bf16: all 16) or of its
- * half (tf32: rt counts tiles of 8 rows). */
+/* Loads the A operand of the transpose, whose m runs over the k of w_hh: m tile mt, and as
+ * contraction tile the 16 rows of row tile rt (bf16) or 8 rows (tf32, where rt counts tiles of 8
+ * rows). */
 template <int PRECISION>
 static __device__ __forceinline__ void
 tensor_load_transposed(const float *w_hh, const void *w_tiles, int64_t H, int64_t mt, int64_t rt,

@@ -1,14 +1,16 @@
-/* tensor: how the variants on tensor cores (KIND_MMA, KIND_CLUSTER) cut w_hh into tiles, and what the fields of their
- * plans mean. Clean C11 that also compiles as CUDA C++; needs no toolkit.
+/* tensor: how the variants on tensor cores (KIND_MMA, KIND_CLUSTER) cut w_hh into tiles. Clean C11
+ * that also compiles as CUDA C++; needs no toolkit.
  *
- * Rows       w_hh's rows in the order unit*4 + gate, so that a tile of 16 rows holds the four gates of four units and a
- *            block that owns `units` (a multiple of 4) units owns whole tiles.
- * Tiles      16 rows x K of k, K = 16 in bf16 and 8 in tf32: the A operand of one mma.sync (dev_tensor.cuh), four 32-bit words a
- *            lane. Past 4H and H there are zeros.
- * w_tiles    the bf16 copy: [row tile][k tile][lane][4 words], what lane `lane` loads as 16 bytes. Backward transposes a
- *            tile as it loads it (movmatrix). The tf32 flavour rounds w_hh itself as it loads it, once a launch.
- * Batch      on the n side, 8 rows of the batch a tile: B operands of a step lie as [n tile][k tile][lane][2 words],
- *            where word and lane of an element follow from tensor_operand.  */
+ * Rows       The rows of w_hh are taken in the order unit * 4 + gate, so that a tile of 16 rows
+ *            holds the four gates of four units, and a block that owns `units` (a multiple of 4)
+ *            units owns whole tiles.
+ * Tiles      A tile is 16 rows x K of k, with K = 16 in bf16 and 8 in tf32: the A operand of one
+ *            mma.sync (dev_tensor.cuh), four 32-bit words per lane. It holds zeros beyond 4H and H.
+ * w_tiles    The bf16 copy is [row tile][k tile][lane][4 words]; a lane loads its words as 16
+ *            bytes. Backward transposes a tile as it loads it (movmatrix). tf32 has no copy: each
+ *            launch rounds w_hh as it loads it.
+ * Batch      The batch is on the n side, 8 rows per tile. The B operands of a step lie as [n
+ *            tile][k tile][lane][2 words]; tensor_operand gives the word of an element. */
 #ifndef PLSTM_TENSOR_H
 #define PLSTM_TENSOR_H
 
@@ -20,7 +22,7 @@ extern "C" {
 
 enum {
     TENSOR_ROWS = 16,  /* m of a tile */
-    TENSOR_UNITS = 4,  /* units of a row tile */
+    TENSOR_UNITS = 4,  /* units per row tile */
     TENSOR_BATCH = 8,  /* n of a tile */
     TENSOR_WORDS = 128 /* 32-bit words of an A tile; half as many of a B tile */
 };
@@ -31,7 +33,7 @@ static PLAN_HD inline int32_t tensor_k(int32_t precision)
     return precision == PRECISION_BF16 ? 16 : 8;
 }
 
-/* Tiles of w_hh, along its rows and along k. */
+/* Number of tiles of w_hh along its rows and along k. */
 static PLAN_HD inline int64_t tensor_row_tiles(int64_t H) { return plan_div_up(H, TENSOR_UNITS); }
 static PLAN_HD inline int64_t tensor_k_tiles(int64_t H, int32_t precision)
 {
@@ -44,8 +46,8 @@ static PLAN_HD inline size_t tensor_copy_bytes(int64_t H)
     return (size_t)(tensor_row_tiles(H) * tensor_k_tiles(H, PRECISION_BF16)) * TENSOR_WORDS * 4;
 }
 
-/* Where element (k of the tile, n of the tile) of a B operand lies: the 32-bit word of the tile's 64, and in bf16 which half
- * of it (0: the lower one). */
+/* Where element (k, n) of a B tile lies: the 32-bit word of the tile's 64 and, in bf16, the half of
+ * it (0: the lower one). */
 typedef struct TensorOperand {
     int32_t word, half;
 } TensorOperand;

@@ -95,7 +95,7 @@ MISTAKES = {
     # ---- backward ----
     "backward_single_buffer": ("race", BACKWARD, "((n & 1) * plan.blocks + at.block) * (a.n.parcel / 4)", "at.block * (a.n.parcel / 4)",
                                "backward", (REPORTED,), r"emulator: "),
-    "backward_sends_before_all_have_read": ("race", BACKWARD, "        __syncthreads(); /* dgates are there; nobody of the block reads exchange n any more */\n",
+    "backward_sends_before_all_have_read": ("race", BACKWARD, "        __syncthreads(); /* dgates are complete; no thread reads exchange n any more */\n",
                                             "", "backward", (REPORTED,), r"emulator: "),
     "backward_dgates_over_dgates": ("race", BACKWARD, "uint32_t *dgates = s.dgates + (n & 1) * a.n.operand;", "uint32_t *dgates = s.dgates;", "backward", (REPORTED,), RACE),
     "backward_draws_masks_too_late": ("race", BACKWARD, "at, t - 2);", "at, t - 1);", "backward", (REPORTED,), RACE),
