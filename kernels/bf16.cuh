@@ -1,4 +1,4 @@
-/* bf16: float32 values rounded to bfloat16, to nearest even, on their way into memory. Nothing before sm_80 compiles it. */
+/* bf16: stores float32 values rounded to bfloat16, to nearest even. Compiled from sm_80 on. */
 #ifndef PLSTM_BF16_CUH
 #define PLSTM_BF16_CUH
 
@@ -7,7 +7,7 @@
 
 #if DEV_ARCH == 0 || DEV_ARCH >= 800
 
-/* Elements i..i+3 of a row (n); those before 0 and from n on are not written. */
+/* Stores elements i to i + 3 of a row (n), except those before 0 or from n on. */
 static __device__ __forceinline__ void vec4_store_bf16(uint16_t *row, int64_t i, int64_t n, Vec4 q)
 {
     uint16_t *p = row + i;

@@ -1,14 +1,14 @@
-/* bwd_cublas: backward recurrence: per step one pointwise kernel and one GEMM, from the last step to the
- * first.
- * Idea       the baseline's other half: the kernel turns the saved gates into dgates in place, the GEMM
- *            takes them through W_hh to the step before; masks are applied where dy and dh are read
- * Residency  nothing between launches: W_hh (16 H H bytes) comes from L2 or DRAM at every step, dh and dc
- *            (B,H) pass through L2
- * Partition  as fwd_cublas: a thread owns one unit of one batch row
- * Barrier    the kernel boundary, twice a step
- * Limits     as fwd_cublas
- * Measured   not yet measured
- */
+/* bwd_cublas: backward recurrence with one pointwise kernel and one GEMM per step, from the last
+ * step to the first.
+ * Idea       The baseline's other half: the kernel turns the saved gates into dgates in place, and
+ *            the GEMM takes them through W_hh to the step before. Masks are applied where dy and dh
+ *            are read.
+ * Residency  Nothing stays on chip between launches: W_hh (16 * H * H bytes) comes from L2 or DRAM
+ *            at every step; dh and dc (B,H) go through L2.
+ * Partition  A block owns CELL_THREADS units of one batch row, a thread one unit.
+ * Barrier    the kernel boundary, twice per step
+ * Limits     none; T * B and 4 * H must fit in an int (cuBLAS)
+ * Measured   not yet measured */
 #include <assert.h>
 
 #include "cell.cuh"
@@ -19,17 +19,18 @@
 
 enum { CELL_THREADS = 128 };
 
-/* One step, all pointers at it. */
+/* The arguments of one step; all pointers point at that step. */
 struct BackwardStep {
-    int64_t H, row;            /* row: t*B, the mask row of batch row 0 */
+    int64_t H, row;            /* row: t * B, the mask row of batch row 0 */
     float *gates;              /* (B,4H): in i, f, g, o; out dgates */
     const float *c_before, *c; /* (B,H) */
-    const float *dy;           /* (B,H) into y_t, unmasked */
-    const float *dh;           /* (B,H) from step t+1, before D_r; NULL at the last step */
-    const float
-        *dh_n; /* (B,H) from beyond the window; NULL: zero, and at every step but the last */
-    const float *dc_in; /* (B,H) from step t+1, or from beyond the window; NULL: zero */
-    float *dc;          /* (B,H) for step t-1 */
+    const float *dy;           /* (B,H): gradient into y_t, unmasked */
+    const float *dh;           /* (B,H): from step t+1, before D_r; NULL at the last step */
+    /* (B,H): from beyond the window. NULL: zero, and at every step but the last. */
+    const float *dh_n;
+    /* (B,H): from step t+1 or, at the last step, from beyond the window. NULL: zero. */
+    const float *dc_in;
+    float *dc; /* (B,H): for step t-1 */
     MaskSite output, recurrent;
 };
 
@@ -43,7 +44,7 @@ __global__ void __launch_bounds__(CELL_THREADS) bwd_cublas_cell(BackwardStep p)
     Gates a = {gates[0], gates[H], gates[2 * H], gates[3 * H]};
     float dc = p.dc_in ? p.dc_in[at] : 0.0f,
           dh = p.dy[at] * mask_factor(mask_open(p.output), p.row + b, H, u);
-    if (p.dh) /* h_t was masked as step t+1 read it */
+    if (p.dh) /* step t+1 read h_t masked */
         dh += p.dh[at] * mask_factor(mask_open(p.recurrent), p.row + B + b, H, u);
     if (p.dh_n) dh += p.dh_n[at];
     p.dc[at] = cell_backward(&a, p.c_before[at], p.c[at], dh, dc);

@@ -1,19 +1,22 @@
-/* bwd_smem: persistent backward recurrence, w_hh in shared memory.
- * Idea       against l2: each block loads its rows of W_hh once per launch and reads them from shared memory at every step; what
- *            does not fit is streamed from L2, so that every H runs. The kernels are bwd_l2's, whose loop over weights in shared
- *            memory l2's own plans leave empty
- * Residency  `shared` of a thread's `depth` units in shared memory, 64 bytes per unit and thread, [unit][gate][k / 4] of four k, so
- *            that a warp reads whole lines without bank conflicts; beside them dgates, state and mask bits of the block's elements.
- *            The other units' rows come from L2
- * Partition  a block owns the four gate rows of `units` units, as forward does; a thread four k against the rows of one slice of
- *            those units and `batch` batch rows (plan.h)
- * Barrier    one grid barrier a step but the last: a block sends partial dh for every unit before it and sums up what it received
- *            for its own units after it; two exchanges in turn (bwd_persistent.cuh)
- * Operands   one 16-byte read of w and batch/4 of dgates for 4 * batch multiply-adds; of streamed weights four rows are loaded ahead.
- *            A slice of units costs 32 bytes of partial sums per element of dh
- * Limits     float32; state and dgates of a block's elements fit shared memory
- * Measured   not yet measured
- */
+/* bwd_smem: persistent backward recurrence with w_hh in shared memory.
+ * Idea       Compared with l2: each block loads its rows of W_hh once per launch and reads them
+ *            from shared memory at every step. What does not fit is streamed from L2, so that every
+ *            H runs. The kernels are those of bwd_l2; l2's own plans leave their loop over weights
+ *            in shared memory empty.
+ * Residency  Of a thread's `depth` units, `shared` are in shared memory: 64 bytes per unit and
+ *            thread, laid out as [unit][gate][k / 4] of four k, so that a warp reads whole lines
+ *            without bank conflicts. Shared memory also holds dgates, state and mask bits of the
+ *            block's elements. The other units' rows come from L2.
+ * Partition  A block owns the four gate rows of `units` units, as in forward. A thread computes
+ *            four k from the rows of one slice of those units, for `batch` batch rows (plan.h).
+ * Barrier    There is one grid barrier per step, except at the last. Before it, a block sends
+ *            partial dh for every unit; after it, the block sums what it received for its own
+ *            units. Two exchange buffers alternate (bwd_persistent.cuh).
+ * Operands   A thread reads 16 bytes of w once and of dgates batch/4 times for 4 * batch
+ *            multiply-adds; four rows of streamed weights are loaded ahead. A slice of units costs
+ *            32 bytes of partial sums per element of dh.
+ * Limits     float32; state and dgates of a block's elements must fit in shared memory
+ * Measured   not yet measured */
 #include "persistent.cuh"
 
 PERSISTENT_PASS_OF(bwd_smem, bwd_l2, LstmBackward)

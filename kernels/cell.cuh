@@ -1,12 +1,13 @@
-/* cell: the arithmetic of one LSTM unit at one step, forward and backward (SPEC 1). The only copy: every
- * variant calls it, so that all of them round alike. expf and tanhf are the accurate ones; nothing here may
- * be compiled with fast-math. */
+/* cell: the arithmetic of one LSTM unit at one step, forward and backward (SPEC 1). This is the
+ * only copy: every variant calls it, so that all of them round alike. expf and tanhf are the
+ * accurate versions; nothing here may be compiled with fast-math. */
 #ifndef PLSTM_CELL_CUH
 #define PLSTM_CELL_CUH
 
 #include <kernels/dev_memory.cuh>
 
-/* i, f, g, o: forward the activations after the nonlinearity, backward their pre-activation gradients. */
+/* Forward these are the activations, after the nonlinearity; backward, the gradients of the
+ * pre-activations. */
 struct Gates {
     float i, f, g, o;
 };
@@ -15,9 +16,11 @@ struct CellState {
     float c, h;
 };
 
-/* a holds the pre-activations on entry and the activations on exit. The three exponentials stand before the three reciprocals, so that none
- * waits for another on a GPU that issues in order. expf overflows to infinity below -88: the reciprocal is then the 0 that the true
- * value rounds to. A rounded quotient would cost a branch each and no bit of the result that a test can tell. */
+/* a holds the pre-activations on entry and the activations on exit. The three exponentials come
+ * before the three reciprocals, so that none waits for another on a GPU that issues in order. For x
+ * below -88, expf(-x) overflows to infinity and the reciprocal is 0, to which the true value
+ * rounds. A correctly rounded quotient would cost a branch each and make no difference that a test
+ * can detect. */
 static __device__ __forceinline__ CellState cell_forward(Gates *a, float c_before)
 {
     float i = 1.0f + expf(-a->i), f = 1.0f + expf(-a->f), o = 1.0f + expf(-a->o);
@@ -31,13 +34,14 @@ static __device__ __forceinline__ CellState cell_forward(Gates *a, float c_befor
     return s;
 }
 
-/* What of the backward pass does not depend on the gradients: a kernel that waits for dh has it ready by then. */
+/* The part of the backward pass that does not depend on the gradients: a kernel computes it before
+ * it waits for dh. */
 struct CellReady {
-    float c, i, f, g, o; /* dh to dc; dc to the pre-activations of i, f and g; dh to that of o */
-    float forget;        /* dc to what flows into c_{t-1} */
+    float c, i, f, g, o; /* factors of dh into dc; of dc into di, df and dg; of dh into do */
+    float forget;        /* factor of dc into what flows into c_{t-1} */
 };
 
-/* From tanh(c); s holds the activations. */
+/* Computes the factors from tanh(c); s holds the activations. */
 static __device__ __forceinline__ CellReady cell_backward_ready_from(const Gates &s, float c_before,
                                                                      float tanh_c)
 {
@@ -51,15 +55,15 @@ static __device__ __forceinline__ CellReady cell_backward_ready_from(const Gates
     return r;
 }
 
-/* tanh(c) is computed again: cheaper than a saved tensor. */
+/* tanh(c) is computed again, which is cheaper than saving a tensor of it. */
 static __device__ __forceinline__ CellReady cell_backward_ready(const Gates &s, float c_before,
                                                                 float c)
 {
     return cell_backward_ready_from(s, c_before, tanhf(c));
 }
 
-/* From dh (all that flows into h_t) and dc (what flows into c_t from step t+1) to the gradients of the pre-activations; *dc is then
- * what flows into c_{t-1}. */
+/* Computes the gradients of the pre-activations from dh (all that flows into h_t) and *dc (what
+ * flows into c_t from step t+1). On return *dc is what flows into c_{t-1}. */
 static __device__ __forceinline__ Gates cell_backward_finish(const CellReady &r, float dh,
                                                              float *dc)
 {
@@ -69,7 +73,8 @@ static __device__ __forceinline__ Gates cell_backward_finish(const CellReady &r,
     return d;
 }
 
-/* Both: a holds the activations on entry and the gradients of the pre-activations on exit; returns what flows into c_{t-1}. */
+/* The whole backward cell. a holds the activations on entry and the gradients of the
+ * pre-activations on exit. Returns what flows into c_{t-1}. */
 static __device__ __forceinline__ float cell_backward(Gates *a, float c_before, float c, float dh,
                                                       float dc)
 {
@@ -78,16 +83,19 @@ static __device__ __forceinline__ float cell_backward(Gates *a, float c_before, 
 }
 
 #if DEV_ARCH > 0 && DEV_ARCH < 700
-/* cell_forward for a GPU whose warps wait for each result that they use: of the four gates every power and every reciprocal is under way
- * before the first is used. expf and tanhf, which would each wait for their own, are written out as CUDA 11.8 has them: the same bits. */
+/* cell_forward for a GPU whose warps wait for each result that they use. The powers and the
+ * reciprocals of all gates are in flight before the first is used, whereas expf and tanhf would
+ * each wait for their own. Both functions are therefore written out as CUDA 11.8 has them, which
+ * gives the same bits. */
 
-/* exp(2 |x|). */
+/* Returns exp(2 |x|). */
 static __device__ __forceinline__ float twice_of(float x)
 {
     return power_of_two(fabsf(x) * 2.88539004f);
 }
 
-/* tanh(x) from r = 1 / (exp(2 |x|) + 1): without a branch, which would part the lanes of a warp. */
+/* Returns tanh(x), given r = 1 / (exp(2 |x|) + 1), without a branch, which would diverge within a
+ * warp. */
 static __device__ __forceinline__ float tanh_from(float x, float r)
 {
     float size = fabsf(x), square = x * x;

@@ -108,8 +108,8 @@ static __device__ __forceinline__ bool cluster_receive(const ClusterMeeting &m, 
 }
 
 /* One thread of a block that timed out at exchange n, before step `step`, writes the record, unless
- * another thread was first. A block of the cluster is missing if one of the warps that have something
- * to send, the first warps(units of the block), has not sent exchange n. */
+ * another thread was first. A block of the cluster is missing if one of the warps that have
+ * something to send, the first warps(units of the block), has not sent exchange n. */
 template <class Warps>
 static __device__ __forceinline__ void
 cluster_report(const ClusterMeeting &m, const LstmPlan &plan, const LstmShape &shape,

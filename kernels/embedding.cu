@@ -1,14 +1,17 @@
-/* embedding: rows of the encoder, or projected feature rows, gathered and masked; the encoder's gradient, sparse.
- * Idea       the gradient of a minibatch touches at most N of V rows: it is kept as N rows and summed
- *            where a word first stands, so that neither a (V,H) tensor nor an atomic is needed
- * Memory     forward reads N H floats and writes them, or bfloat16; backward reads N H, writes one row per different word
- * Partition  a block owns a position and 4 * EMBEDDING_THREADS units, a thread four neighbouring units:
- *            one Philox block masks them all. Backward: the block of a word's first position adds the
- *            later ones in order; the blocks of the others leave after looking at the ids before them
- * Limits     none; a word that fills the whole minibatch is summed by one column of blocks, N rows one
- *            after another
- * Measured   not yet measured
- */
+/* embedding: gathers and masks rows of the encoder or projected feature rows, and computes the
+ * sparse gradient of the encoder.
+ * Idea       The gradient of a minibatch touches at most N of V rows. It is kept as N rows, and a
+ *            word's gradient is summed at the word's first position, so neither a (V,H) tensor nor
+ *            an atomic sum is needed.
+ * Memory     Forward reads N * H floats and writes them as float32 or bfloat16. Backward reads N *
+ *            H floats and writes one row per distinct word.
+ * Partition  A block owns a position and 4 * EMBEDDING_THREADS units; a thread owns four
+ *            neighbouring units, which one Philox block masks. Backward, the block of a word's
+ *            first position adds the later ones in order; the blocks of the later positions leave
+ *            after checking the ids before theirs.
+ * Limits     none; a word that fills the whole minibatch is summed by one column of blocks, N rows
+ *            one after another.
+ * Measured   not yet measured */
 #include <assert.h>
 
 #include "bf16.cuh"
@@ -20,7 +23,7 @@
 enum {
     EMBEDDING_THREADS = 128,
     MATCH_WORDS = 32,
-    MATCH_CHUNK = 32 * MATCH_WORDS /* positions looked through at a time, a bit each */
+    MATCH_CHUNK = 32 * MATCH_WORDS /* positions that are searched at a time, one bit each */
 };
 
 static __device__ __forceinline__ int64_t own_unit()
@@ -28,7 +31,7 @@ static __device__ __forceinline__ int64_t own_unit()
     return 4 * ((int64_t)blockIdx.y * EMBEDDING_THREADS + threadIdx.x);
 }
 
-/* Units u..u+3 of what position n reads. */
+/* Returns units u to u + 3 of the row that a position with this id reads. */
 static __device__ __forceinline__ Vec4 table_row(const EmbeddingTable &t, int64_t id, int64_t H,
                                                  int64_t u)
 {
@@ -71,7 +74,7 @@ __global__ void __launch_bounds__(EMBEDDING_THREADS)
     int64_t n = blockIdx.x, u = own_unit();
     int32_t id = ids[n];
 
-    int seen = id < 0; /* no word's */
+    int seen = id < 0; /* not a word */
     for (int64_t m = threadIdx.x; m < n; m += EMBEDDING_THREADS) seen |= ids[m] == id;
     seen = __syncthreads_or(seen);
     if (blockIdx.y == 0 && threadIdx.x == 0) first[n] = !seen;
@@ -84,9 +87,8 @@ __global__ void __launch_bounds__(EMBEDDING_THREADS)
         __syncthreads();
         int64_t end = start + MATCH_CHUNK < N ? start + MATCH_CHUNK : N;
         for (int64_t m = start + threadIdx.x; m < end; m += EMBEDDING_THREADS)
-            if (ids[m] == id)
-                atomicOr(&match[(m - start) / 32],
-                         1u << ((m - start) % 32)); /* in any order the same bits */
+            if (ids[m] == id) /* The bits are the same in any order. */
+                atomicOr(&match[(m - start) / 32], 1u << ((m - start) % 32));
         __syncthreads();
         for (int w = 0; w < MATCH_WORDS && u < H; w++)
             for (unsigned left = match[w]; left; left &= left - 1) {

@@ -1,10 +1,11 @@
-/* footprints: what the planner knows of every variant, from variants.def. Needs no CUDA. */
+/* footprints: the facts about every variant that the planner needs, from variants.def. Needs no
+ * CUDA. */
 #include "plan.h"
 #include "tiles.h"
 
 #define T(resident, chunk, batch, threads, registers)                                              \
     {resident, chunk, batch, threads, registers, PRECISION_F32, 0},
-/* Of tensor.h's variants, one line an instance. */
+/* An instance of a variant with tensor.h's tiles. */
 #define M(precision, stacked, resident, batch, threads, registers)                                 \
     {resident, 0, batch, threads, registers, PRECISION_##precision, stacked},
 #define COUNT(tiles) (int)(sizeof tiles / sizeof tiles[0])

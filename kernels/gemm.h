@@ -1,8 +1,8 @@
-/* gemm: row-major matrix products by cuBLAS, whose matrices are column-major. Clean C11, shared by the
- * kernels and the CUDA backend: the mapping is written once.
+/* gemm: row-major matrix products by cuBLAS, whose matrices are column-major. Clean C11, shared by
+ * the kernels and the CUDA backend, so that the mapping is written once.
  *
- * A row-major (r,c) matrix is the column-major (c,r) transpose in the same memory, so C = A B is asked for as
- * C' = B' A'. */
+ * A row-major (r,c) matrix is the column-major (c,r) transpose in the same memory, so C = A * B is
+ * computed as C' = B' * A'. */
 #ifndef PLSTM_GEMM_H
 #define PLSTM_GEMM_H
 
@@ -13,15 +13,16 @@
 #include <cublas_v2.h>
 #include <cuda_runtime_api.h>
 
-/* From row to row of A, B and C, in elements; 0: no gaps. */
+/* Distance between rows of A, B and C, in elements; 0: no gaps. */
 typedef struct GemmRows {
     int64_t a, b, c;
 } GemmRows;
 
-/* C (m,n) = alpha op(A) op(B) + beta C; op(A) is (m,k), op(B) (k,n). ta, tb: op transposes, so that A is stored (k,m), B (n,k). C must
- * not overlap A or B; with beta = 0 it is not read, and what is between its rows is neither read nor written.
- * Runs on the stream, in the math mode and with the workspace that the handle has; alpha and beta are host
- * values, which a captured graph keeps. */
+/* C (m,n) = alpha * op(A) * op(B) + beta * C, where op(A) is (m,k) and op(B) is (k,n). ta and tb
+ * transpose: A is then stored as (k,m), B as (n,k). C must not overlap A or B. With beta = 0 it is
+ * not read; what lies between its rows is neither read nor written. The product runs on the
+ * handle's stream, in its math mode and with its workspace. alpha and beta are host values, which a
+ * captured graph keeps. */
 static inline cublasStatus_t gemm_rows(cublasHandle_t handle, int ta, int tb, int64_t m, int64_t n,
                                        int64_t k, float alpha, const float *A, const float *B,
                                        float beta, float *C, GemmRows rows)
@@ -33,7 +34,7 @@ static inline cublasStatus_t gemm_rows(cublasHandle_t handle, int ta, int tb, in
                        (int)(rows.c ? rows.c : n));
 }
 
-/* The same with A and B in bfloat16; sums and C are float32. sm_80 and up. */
+/* gemm_rows with A and B in bfloat16; sums and C are float32. Needs sm_80. */
 static inline cublasStatus_t gemm_rows_bf16(cublasHandle_t handle, int ta, int tb, int64_t m,
                                             int64_t n, int64_t k, float alpha, const uint16_t *A,
                                             const uint16_t *B, float beta, float *C, GemmRows rows)
@@ -46,7 +47,7 @@ static inline cublasStatus_t gemm_rows_bf16(cublasHandle_t handle, int ta, int t
                         CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
 }
 
-/* Both without gaps between rows. */
+/* gemm_rows and gemm_rows_bf16 without gaps between rows. */
 static inline cublasStatus_t gemm_rowmajor(cublasHandle_t handle, int ta, int tb, int64_t m,
                                            int64_t n, int64_t k, float alpha, const float *A,
                                            const float *B, float beta, float *C)
@@ -63,7 +64,8 @@ static inline cublasStatus_t gemm_rowmajor_bf16(cublasHandle_t handle, int ta, i
     return gemm_rows_bf16(handle, ta, tb, m, n, k, alpha, A, B, beta, C, none);
 }
 
-/* The CUDA error that says most nearly what a cuBLAS status says, for functions that return only that. */
+/* Returns the CUDA error that is closest to a cuBLAS status, for functions that return only the
+ * former. */
 static inline cudaError_t gemm_error(cublasStatus_t status)
 {
     switch (status) {

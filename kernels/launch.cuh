@@ -1,4 +1,5 @@
-/* launch: kernels are launched here and nowhere else, with cooperative grids and clusters where the toolkit and the GPU have them. */
+/* launch: all kernels are launched here, with cooperative grids and clusters if the toolkit and the
+ * GPU have them. */
 #ifndef PLSTM_LAUNCH_CUH
 #define PLSTM_LAUNCH_CUH
 
@@ -10,14 +11,17 @@ struct LaunchShape {
     dim3 grid, block;
     size_t shared_bytes; /* dynamic */
     cudaStream_t stream;
-    bool cooperative; /* all blocks resident at once or the launch is refused; needs sm_60 */
-    /* Blocks along x that form a cluster; 0: the launch says nothing of clusters. Kernels that reach other blocks' shared
-     * memory say 1 too. Divides grid.x, needs sm_90; more than 8 need cudaFuncAttributeNonPortableClusterSizeAllowed. */
+    /* All blocks are resident at once or the launch is refused; needs sm_60. */
+    bool cooperative;
+    /* Blocks along x that form a cluster, or 0 for a launch without clusters. Kernels that access
+     * other blocks' shared memory pass at least 1. It must divide grid.x and needs sm_90; more than
+     * 8 need cudaFuncAttributeNonPortableClusterSizeAllowed. */
     unsigned cluster = 0;
 };
 
 #if CUDART_VERSION >= 12000
-/* The launch as the runtime takes it; attr, room for two, must live as long as the result. */
+/* Returns the launch in the runtime's form. attr has room for two attributes and must live as long
+ * as the result. */
 static inline cudaLaunchConfig_t launch_config(const LaunchShape &shape, cudaLaunchAttribute *attr)
 {
     cudaLaunchConfig_t config = {};
@@ -40,7 +44,8 @@ static inline cudaLaunchConfig_t launch_config(const LaunchShape &shape, cudaLau
 }
 #endif
 
-/* How many clusters of that shape (shape.cluster >= 1) the device holds at once. */
+/* Sets *clusters to the number of clusters of that shape (shape.cluster >= 1) that the device holds
+ * at once. */
 template <class... P>
 static inline cudaError_t resident_clusters(int *clusters, const LaunchShape &shape,
                                             void (*kernel)(P...))
@@ -56,8 +61,9 @@ static inline cudaError_t resident_clusters(int *clusters, const LaunchShape &sh
 #endif
 }
 
-/* Launches kernel(args...) and returns the launch's own error. cudaLaunchKernelEx came with CUDA 11.8 and needs a newer driver than
- * the last one for Kepler, so toolkits before 12 take the older calls. */
+/* Launches kernel(args...) and returns the error of the launch itself. cudaLaunchKernelEx came with
+ * CUDA 11.8 and needs a newer driver than the last one for Kepler, so toolkits before 12 use the
+ * older calls. */
 template <class... P, class... A>
 static inline cudaError_t launch(const LaunchShape &shape, void (*kernel)(P...), A... args)
 {

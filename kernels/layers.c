@@ -1,4 +1,4 @@
-/* layers: what their files have to prepare, in one call. */
+/* layers: prepares the kernels of all layer files in one call. */
 #include "layers.h"
 
 cudaError_t layers_prepare(void)

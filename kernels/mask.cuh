@@ -1,6 +1,6 @@
-/* mask: dropout masks on the device, drawn where an operand is read or written (SPEC 2, philox.h). The words
- * come from cuRAND's curand_Philox4x32_10, whose small header brings none of the tables of curand_kernel.h.
- */
+/* mask: dropout masks on the device, drawn where an operand is read or written (SPEC 2, philox.h).
+ * The random words come from cuRAND's curand_Philox4x32_10, whose small header needs none of the
+ * tables of curand_kernel.h. */
 #ifndef PLSTM_MASK_CUH
 #define PLSTM_MASK_CUH
 
@@ -11,7 +11,7 @@
 #include "lstm.h"
 #include "vec4.cuh"
 
-/* One site at the step that runs now. */
+/* One site at the current step. */
 struct Mask {
     uint64_t sub, bound;
     uint2 key;
@@ -19,7 +19,7 @@ struct Mask {
     bool on;
 };
 
-/* A site at the step `step` of the run. */
+/* Returns a site's mask at the step `step` of the run. */
 static __device__ __forceinline__ Mask mask_at(const MaskSite &site, int64_t step)
 {
     Mask m;
@@ -36,7 +36,8 @@ static __device__ __forceinline__ Mask mask_open(const MaskSite &site)
     return mask_at(site, site.on ? site.state->step : 0);
 }
 
-/* The step that both sites of a layer draw by, for a kernel that draws many times and would not wait for it each time. */
+/* Returns the step with which both sites of a layer draw, for a kernel that draws many times and
+ * should not load it each time. */
 static __device__ __forceinline__ int64_t mask_step(const MaskSite &output,
                                                     const MaskSite &recurrent)
 {
@@ -44,7 +45,7 @@ static __device__ __forceinline__ int64_t mask_step(const MaskSite &output,
     return output.on || recurrent.on ? state->step : 0;
 }
 
-/* The words of units u..u+3 (u a multiple of 4) of row t*B + b. */
+/* Returns the random words of units u to u + 3 (u a multiple of 4) of row t * B + b. */
 static __device__ __forceinline__ uint4 mask_words(const Mask &m, int64_t row, int64_t H, int64_t u)
 {
     uint64_t q = (uint64_t)row * (uint64_t)((H + 3) >> 2) + (uint64_t)(u >> 2);
@@ -53,16 +54,18 @@ static __device__ __forceinline__ uint4 mask_words(const Mask &m, int64_t row, i
     return curand_Philox4x32_10(counter, m.key);
 }
 
-/* Bit i: unit u + i is kept. */
+/* Returns bits: bit i is set if unit u + i is kept. */
 static __device__ __forceinline__ uint32_t mask_kept(const Mask &m, uint4 w)
 {
     return (uint32_t)(w.x < m.bound) | (uint32_t)(w.y < m.bound) << 1 |
            (uint32_t)(w.z < m.bound) << 2 | (uint32_t)(w.w < m.bound) << 3;
 }
 
-/* Both sites of a layer in the registers of a warp whose lanes l have unit l/8 of four: two of the four lanes of a batch row draw one
- * site, two the other, and tell each other. `lane` is l/8. Whether unit u + lane, u a multiple of 4, is kept: bit 0 at the output
- * site in `row`, bit 1 at the recurrent site `later` rows on. Whole warps together; nothing where no site is on. */
+/* Draws the masks of both sites of a layer in registers, for a warp whose lane l has unit l/8 of
+ * four (`lane` is l/8). Of the four lanes of a batch row, two draw the output site and two the
+ * recurrent site, and they exchange the results. Returns whether unit u + lane (u a multiple of 4)
+ * is kept: bit 0 at the output site in row `row`, bit 1 at the recurrent site in row `row + later`.
+ * Whole warps call it; if no site is on, it returns 0. */
 static __device__ __forceinline__ uint32_t mask_pair_draw(int64_t step, const MaskSite &output,
                                                           const MaskSite &recurrent, int64_t row,
                                                           int64_t later, int64_t H, int64_t u,
@@ -76,8 +79,8 @@ static __device__ __forceinline__ uint32_t mask_pair_draw(int64_t step, const Ma
     return ((second ? other : own) >> lane & 1) | ((second ? own : other) >> lane & 1) << 1;
 }
 
-/* D applied to units u..u+3 of a row: a product, as in the reference, so that a NaN under a dropped unit
- * stays one. */
+/* Applies D to units u to u + 3 of a row. It is a product, as in the reference, so a NaN at a
+ * dropped unit remains a NaN. */
 static __device__ __forceinline__ Vec4 mask_vec4_apply(const Mask &m, int64_t row, int64_t H,
                                                        int64_t u, Vec4 x)
 {
@@ -90,8 +93,8 @@ static __device__ __forceinline__ Vec4 mask_vec4_apply(const Mask &m, int64_t ro
     return x;
 }
 
-/* D as a factor for one unit: 0 or 1/keep. Draws the words of three neighbours too; worth it where a thread
- * owns one unit and the arithmetic hides behind loads. */
+/* Returns D as a factor for one unit: 0 or 1/keep. This draws the words of three neighbours too,
+ * which is worthwhile if a thread owns one unit and the arithmetic hides behind loads. */
 static __device__ __forceinline__ float mask_factor(const Mask &m, int64_t row, int64_t H,
                                                     int64_t u)
 {

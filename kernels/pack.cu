@@ -1,11 +1,13 @@
-/* pack: w_packed and w_tiles from w_hh (lstm.h), after weights were set; the update keeps it current (sgd.cu).
- * Idea       a persistent forward pass reads the four gates of a unit for one k as 16 bytes, its threads those
- *            of neighbouring units
- * Memory     reads and writes 4 H^2 floats, in runs of 128 bytes on both sides
- * Partition  a block owns a tile of 8 units x 4 gates x 32 k, turned over in shared memory (pack.cuh)
+/* pack: makes w_packed and w_tiles from w_hh (lstm.h) after the weights were set; the update keeps
+ * them current (sgd.cu).
+ * Idea       A persistent forward pass reads the four gates of a unit for one k as 16 bytes, and
+ *            its threads read those of neighbouring units.
+ * Memory     The kernels read and write 4 * H^2 floats; w_packed in runs of 128 bytes on both
+ *            sides.
+ * Partition  A block owns a tile of 8 units x 4 gates x 32 k, which it transposes in shared memory
+ *            (pack.cuh).
  * Limits     none
- * Measured   not yet measured
- */
+ * Measured   not yet measured */
 #include <assert.h>
 
 #include "launch.cuh"
@@ -24,7 +26,7 @@ __global__ void __launch_bounds__(PACK_THREADS)
     pack_store(tile, H, blockIdx.x, w_packed);
 }
 
-/* A warp a tile; each lane rounds the eight elements that it will load. */
+/* A warp makes one tile; each lane rounds the eight elements that it will load. */
 __global__ void __launch_bounds__(PACK_THREADS)
     lstm_pack_tiles_kernel(int64_t H, const float *w_hh, uint4 *w_tiles)
 {

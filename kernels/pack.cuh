@@ -1,5 +1,6 @@
-/* pack: w_hh (4H,H) -> w_packed (H,H,4): [k][unit][gate], by tiles of PACK_UNITS units x 4 gates against
- * PACK_K of k, turned over in shared memory: a warp moves 32 neighbouring floats on either side. */
+/* pack: w_hh (4H,H) -> w_packed (H,H,4), which is [k][unit][gate], in tiles of PACK_UNITS units x 4
+ * gates against PACK_K of k. A tile is transposed in shared memory, so that a warp moves 32
+ * neighbouring floats on either side. */
 #ifndef PLSTM_PACK_CUH
 #define PLSTM_PACK_CUH
 
@@ -9,10 +10,10 @@
 
 enum {
     PACK_K = 32,
-    PACK_UNITS = 8, /* times 4 gates: a warp too */
+    PACK_UNITS = 8, /* 4 * PACK_UNITS = 32 floats for a warp, too */
     PACK_THREADS = PACK_K * PACK_UNITS,
     PACK_PITCH = PACK_K + 1,
-    PACK_FLOATS = 4 * PACK_UNITS * PACK_PITCH /* of shared memory: [gate][unit][k] */
+    PACK_FLOATS = 4 * PACK_UNITS * PACK_PITCH /* in shared memory: [gate][unit][k] */
 };
 
 static __host__ __device__ __forceinline__ int64_t pack_tiles(int64_t H)
@@ -20,12 +21,13 @@ static __host__ __device__ __forceinline__ int64_t pack_tiles(int64_t H)
     return plan_div_up(H, PACK_UNITS) * plan_div_up(H, PACK_K);
 }
 
-/* This thread's element of a tile on the way in, for gate 0: the next gate's lies H*H further on in w_hh. */
+/* The element of a tile that this thread loads, for gate 0. That of the next gate lies H * H
+ * elements further on in w_hh and PACK_GATE further on in the tile. */
 struct PackElement {
-    int64_t at; /* of w_hh; -1: past H */
+    int64_t at; /* index in w_hh; -1: beyond H */
     int32_t shared;
 };
-enum { PACK_GATE = PACK_UNITS * PACK_PITCH }; /* and so far in the tile */
+enum { PACK_GATE = PACK_UNITS * PACK_PITCH };
 
 static __device__ __forceinline__ PackElement pack_element(int64_t H, int64_t tile)
 {
@@ -36,7 +38,7 @@ static __device__ __forceinline__ PackElement pack_element(int64_t H, int64_t ti
     return e;
 }
 
-/* The tile out of shared memory into [k][unit][gate]. */
+/* Stores the tile from shared memory as [k][unit][gate]. */
 static __device__ __forceinline__ void pack_store(const float *tile_floats, int64_t H, int64_t tile,
                                                   float *w_packed)
 {
@@ -53,12 +55,12 @@ static __device__ __forceinline__ void pack_store(const float *tile_floats, int6
 #if DEV_ARCH == 0 || DEV_ARCH >= 800
 
 enum {
-    PACK_ROW_TILES = PACK_UNITS / TENSOR_UNITS, /* of tensor.h, in a tile of ours */
+    PACK_ROW_TILES = PACK_UNITS / TENSOR_UNITS, /* row tiles of tensor.h in one tile of this file */
     PACK_K_TILES = PACK_K / 16
 };
 
-/* The tile out of shared memory into bfloat16 fragments (tensor.h): a warp each of them, while there are any. What is past H
- * must be zero in the tile. */
+/* Stores the tile from shared memory as bfloat16 fragments (tensor.h); each of the first warps
+ * stores one. What lies beyond H must be zero in the tile. */
 static __device__ __forceinline__ void pack_store_tiles(const float *tile_floats, int64_t H,
                                                         int64_t tile, uint4 *w_tiles)
 {

@@ -1,12 +1,13 @@
-/* rows: rows of a matrix picked by a list: the scored positions before the decoder's product, their gradients put
- * back into the grid, the gradients of feature positions.
- * Idea       the softmax and its three products cost only what is scored; the lists are the host's, so that nothing is
- *            counted or compacted here
- * Memory     reads and writes each row of the result once; a row that the list leaves out is written as zeros
- * Partition  a block owns a row of the result and ROWS_THREADS units of 16 bytes (pick), or 4 * ROWS_THREADS floats (masked)
- * Limits     none; rows that are not whole 16-byte words move element by element
- * Measured   not yet measured
- */
+/* rows: copies the rows of a matrix that a list names: the scored positions before the decoder's
+ * product, their gradients back into the grid of positions, and the gradients of feature positions.
+ * Idea       The softmax and its three products only process scored positions. The host makes the
+ *            lists, so nothing is counted or compacted here.
+ * Memory     Each row of the result is read and written once; a row that the list leaves out is
+ *            written as zeros.
+ * Partition  A block owns a row of the result and ROWS_THREADS units of 16 bytes (pick) or 4 *
+ *            ROWS_THREADS floats (masked).
+ * Limits     none; rows that are not whole 16-byte words are moved element by element.
+ * Measured   not yet measured */
 #include <assert.h>
 
 #include "launch.cuh"
@@ -16,7 +17,7 @@
 
 enum { ROWS_THREADS = 128 };
 
-/* `words` elements of T a row. */
+/* A row has `words` elements of type T. */
 template <class T>
 __global__ void __launch_bounds__(ROWS_THREADS)
     rows_pick_kernel(int64_t words, const int32_t *index, const T *from, T *to, T zero)

@@ -1,23 +1,27 @@
-/* sgd: gradient norm, clipping and the update of all parameters (SPEC 5), in two kernels.
- * Idea       two passes over the gradients, one over the weights; of the encoder only the rows that the
- *            minibatch met. The packed copies of a w_hh, and the bfloat16 ones of the other weights, are
- *            written by the update, which has the weights at hand
- * Memory     norm reads each gradient once; update reads gradients and weights, writes weights and copies
- *            What no producer saves: weight gradients leave cuBLASLt, whose epilogues sum columns but no
- *            squares, so norm reads them once more, 204 MB at H = 1500, L = 2, V = 10,000: 43 us at 4.8 TB/s
- *            (arithmetic, not measured). Biases and the encoder's rows, whose producers have their sums at
- *            hand, are 0.1 and 4 MB of it, and partials of their own would cost each block of update as
- *            many reads more
- * Partition  a block owns a fixed range: of the dense parameters, or of the positions whose row is a
- *            word's first. Ranges follow from the sizes alone, not from the GPU, so a sum is the same on
- *            every device. Tensors with a packed copy are updated by blocks of their own, tile by tile
- *            (pack.cuh); the dense ranges leave them out
- * Sums       squares in double: thread, block tree, one partial a block. Each block of update adds all
- *            partials again in one order: at most 1,280 doubles out of L2. A last-block ticket would need
- *            a counter set back for every step, and the update has to wait for a kernel boundary anyway
+/* sgd: the gradient norm, clipping and the update of all parameters (SPEC 5), in two kernels.
+ * Idea       There are two passes over the gradients and one over the weights; of the encoder, only
+ *            the rows that the minibatch used are processed. The update has the weights at hand and
+ *            also writes the packed copies of each w_hh and the bfloat16 copies of the other
+ *            weights.
+ * Memory     The norm kernel reads each gradient once; the update reads gradients and weights, and
+ *            writes weights and copies. The kernels that produce the gradients cannot save the norm
+ *            kernel's read: weight gradients come from cuBLASLt, whose epilogues sum columns but no
+ *            squares. Reading them again costs 204 MB at H = 1500, L = 2, V = 10,000: 43 us at 4.8
+ *            TB/s (arithmetic, not measured). The producers of the biases' gradients and
+ *            of the encoder's rows could sum squares, but that would save only 0.1 and 4 MB, and
+ *            every additional partial would cost each block of the update another read.
+ * Partition  A block owns a fixed range: of the dense parameters, or of the positions, of which
+ *            each that is the first of its word has a gradient row. The ranges follow from the
+ *            sizes alone, not from the GPU, so a sum is the same on every device. Tensors with a
+ *            packed copy are updated tile by tile by blocks of their own (pack.cuh) and are left
+ *            out of the dense ranges.
+ * Sums       Squares are summed in double: in a thread, then in a tree over the block, which gives
+ *            one partial per block. Each block of the update adds all partials again in the same
+ *            order: at most 1,280 doubles from L2. With an atomic ticket, the last block could do
+ *            so for all, but its counter would have to be reset at every step, and the update needs
+ *            a kernel boundary anyway.
  * Limits     none
- * Measured   not yet measured
- */
+ * Measured   not yet measured */
 #include <assert.h>
 
 #include "bf16.cuh"
@@ -28,9 +32,9 @@
 #include "reduce.cuh"
 
 enum { SGD_THREADS = PACK_THREADS };
-static const int64_t SGD_DENSE_MAX =
-    1024; /* one wave of 8 blocks on 132 SMs: enough loads in flight, few partials */
-static const int64_t SGD_DENSE_MIN = 4096; /* elements that are worth a block */
+/* One wave of 8 blocks on each of 132 SMs: enough loads in flight, and few partials. */
+static const int64_t SGD_DENSE_MAX = 1024;
+static const int64_t SGD_DENSE_MIN = 4096; /* elements that justify a block */
 static const int64_t SGD_SPARSE_MAX = 256;
 
 static __host__ __device__ int64_t dense_blocks(int64_t dense)
@@ -44,7 +48,8 @@ static __host__ __device__ int64_t sparse_blocks(int64_t N)
     return N < SGD_SPARSE_MAX ? N : SGD_SPARSE_MAX;
 }
 
-/* Of update, behind those of norm: they share the tiles of all packed tensors. */
+/* Blocks of the update after those that both kernels have; they share the tiles of all packed
+ * tensors. */
 static __host__ __device__ int64_t tile_blocks(int64_t packed_n, int64_t H)
 {
     return dense_blocks(packed_n * 4 * H * H);
@@ -55,8 +60,8 @@ extern "C" int64_t sgd_partials(int64_t dense, int64_t N)
     return dense_blocks(dense) + sparse_blocks(N);
 }
 
-/* What one of the first sgd_partials blocks of both kernels owns: elements of the dense parameters, or
- * positions. */
+/* What one of the first sgd_partials blocks of both kernels owns: elements of the dense parameters,
+ * or positions. */
 struct Range {
     int64_t begin, end;
     bool dense;
@@ -68,7 +73,7 @@ static __device__ __forceinline__ Range own_range(const SgdArgs &a, int64_t bloc
     Range r;
     r.dense = block < blocks;
     if (r.dense) {
-        int64_t each = ((a.dense + 3) / 4 + blocks - 1) / blocks * 4; /* whole vec4s */
+        int64_t each = ((a.dense + 3) / 4 + blocks - 1) / blocks * 4; /* whole groups of four */
         r.begin = min(block * each, a.dense);
         r.end = min(r.begin + each, a.dense);
     } else {
@@ -136,7 +141,7 @@ static __device__ __forceinline__ void descend(float *w, const float *g, int64_t
     }
 }
 
-/* A range of the dense parameters without the packed tensors in it. */
+/* Updates a range of the dense parameters, leaving out the packed tensors in it. */
 static __device__ __forceinline__ void descend_plain(const SgdArgs &a, Range r, float rate)
 {
     for (int64_t p = 0; p < a.packed_n; p++) {
@@ -149,7 +154,7 @@ static __device__ __forceinline__ void descend_plain(const SgdArgs &a, Range r, 
     descend(a.weights, a.grads, r.begin, r.end, rate, a.rounded);
 }
 
-/* Every tile that tile block `block` owns, w_hh and its packed copies. */
+/* Updates every tile that tile block `block` owns: w_hh and its packed copies. */
 static __device__ __forceinline__ void descend_packed(const SgdArgs &a, int64_t block, float rate,
                                                       float *tile)
 {
@@ -174,7 +179,7 @@ static __device__ __forceinline__ void descend_packed(const SgdArgs &a, int64_t 
 #if DEV_ARCH == 0 || DEV_ARCH >= 800
         if (to.w_tiles) pack_store_tiles(tile, a.H, n % each, (uint4 *)to.w_tiles);
 #endif
-        __syncthreads(); /* before the next one comes into the tile */
+        __syncthreads(); /* before the next tile overwrites this one */
     }
 }
 
@@ -209,7 +214,7 @@ __global__ void __launch_bounds__(SGD_THREADS) sgd_update_kernel(SgdArgs a)
     }
     if (fault) return;
 
-    /* Learning rate and clip scale meet in double and are rounded once. */
+    /* The learning rate and the clip scale are multiplied in double and rounded once. */
     double scale = norm > a.state->clip ? a.state->clip / norm : 1.0;
     float rate = (float)(a.state->lr * scale);
     if (blockIdx.x >= owners) {

@@ -1,19 +1,20 @@
-/* softmax_xent: softmax and cross-entropy of a row of logits, its gradient in place; column sums for the
- * biases' gradients.
- * Idea       the row waits in shared memory between maximum, sum and gradient, so that global memory sees
- *            it once
- * Memory     V floats read and V written a row, the bias from L2; where the row does not fit: three
- *            reads, one write. Column sums read each element once, and may write it
- *            rounded to bfloat16, for the products that follow
- * Residency  shared, bytes per block: 4 * threads + 4 * (V + 6) at most
- * Partition  a block owns a row, a thread every blockDim.x-th vec4 of it. Vec4s are counted from the last
- *            16-byte boundary at or before the row, so all but the first and the last move in one access
- *            whatever V is; what they hold outside the row is -inf, which no maximum and no sum can see.
- *            Column sums: a block owns SUMS_COLUMNS columns, a thread a slice of their rows, slices meet
- *            in a tree
- * Limits     none: a row over the device's opt-in shared memory takes the several-pass way
- * Measured   not yet measured
- */
+/* softmax_xent: softmax and cross-entropy of a row of logits, with its gradient in place; and
+ * column sums for the biases' gradients.
+ * Idea       The row stays in shared memory between maximum, sum and gradient, so that it is read
+ *            from and written to global memory once.
+ * Memory     Per row, V floats are read and V written; the bias comes from L2. A row that does not
+ *            fit in shared memory is read three times and written once. The column sums read each
+ *            element once and may also write it rounded to bfloat16, for the products that follow.
+ * Residency  Shared memory per block: at most 4 * threads + 4 * (V + 6) bytes.
+ * Partition  A block owns a row, a thread every blockDim.x-th group of four floats (vec4) of it.
+ *            The groups are counted from the last 16-byte boundary at or before the row, so that
+ *            all but the first and the last move in one access whatever V is. Their elements
+ *            outside the row are -inf, which affects neither the maximum nor the sum. For the
+ *            column sums, a block owns SUMS_COLUMNS columns and a thread a slice of their rows; the
+ *            slices are added in a tree.
+ * Limits     none; a row larger than the device's opt-in shared memory is read in each of the three
+ *            passes.
+ * Measured   not yet measured */
 #include <assert.h>
 
 #include "bf16.cuh"
@@ -23,10 +24,11 @@
 #include "reduce.cuh"
 
 enum {
-    SOFTMAX_THREADS = 256,      /* several blocks of V = 10,000 share an SM */
-    SOFTMAX_THREADS_MAX = 1024, /* a row that fills the SM's shared memory leaves it to one block */
-    SHARED_ALWAYS = 48 * 1024,  /* what every device since sm_20 gives without being asked */
-    SUMS_COLUMNS = 16,          /* two whole sectors a row */
+    SOFTMAX_THREADS = 256, /* several blocks of V = 10,000 share an SM */
+    /* A row that fills the SM's shared memory leaves room for one block only. */
+    SOFTMAX_THREADS_MAX = 1024,
+    SHARED_ALWAYS = 48 * 1024, /* what every device since sm_20 has without opting in */
+    SUMS_COLUMNS = 16,         /* two whole sectors per row */
     SUMS_SLICES = 32
 };
 
@@ -40,7 +42,7 @@ static __host__ __device__ size_t softmax_carve(Smem sm, unsigned threads, int64
     return sm.bytes();
 }
 
-/* Vec4s that a row can touch wherever it starts. */
+/* Returns the number of vec4s that a row can touch wherever it starts. */
 static __host__ __device__ int64_t softmax_vec4s(int64_t V) { return (V + 6) / 4; }
 
 static __device__ __forceinline__ Vec4 biased(const float *logits, const float *bias, int64_t i,
@@ -80,9 +82,8 @@ __global__ void __launch_bounds__(SOFTMAX_THREADS_MAX)
         }
         return;
     }
-    float at_target =
-        row[target] +
-        bias[target]; /* before it is overwritten: the reductions' barriers stand between */
+    /* Read before it is overwritten: the barriers of the reductions come between. */
+    float at_target = row[target] + bias[target];
     int64_t shift = (int64_t)((uintptr_t)row / sizeof(float) % 4), vec4s = (shift + V + 3) / 4;
 
     float top = -INFINITY;
@@ -105,8 +106,8 @@ __global__ void __launch_bounds__(SOFTMAX_THREADS_MAX)
             best[blockIdx.x] = lowest < V ? lowest : -1; /* no logit is a number */
     }
 
-    /* Each thread meets its own vec4s again: no barrier is needed for them. A NaN that the maximum passed
-     * over is in this sum. */
+    /* Each thread reads its own vec4s again, so they need no barrier. This sum includes a NaN that
+     * the maximum ignored. */
     float sum = 0.0f;
     for (int64_t q = threadIdx.x; q < vec4s; q += blockDim.x) {
         Vec4 z = resident ? unpack(kept[q]) : biased(row, bias, 4 * q - shift, V), e;
@@ -176,8 +177,8 @@ __global__ void __launch_bounds__(SUMS_COLUMNS *SUMS_SLICES)
 
 /* ---- host side ---- */
 
-/* Shared memory that a block may have on the current device. Asked anew at each launch: it is a table look-up
- * in the runtime, and a kernel file keeps no state. */
+/* Sets *bytes to the shared memory that a block may have on the current device. Each launch asks
+ * again: it is a table look-up in the runtime, and a kernel file keeps no state. */
 static cudaError_t shared_limit(size_t *bytes)
 {
     int device, limit;

@@ -1,9 +1,12 @@
-/* state_gradient: the gradient that a window sends back into h_0, behind the backward pass of any variant.
- *
- * Idea       dh_0 = D_r(dgates_0 W_hh), one more step's product without a cell. The time loops end with dgates_0, which lie in
- *            memory: a GEMM and, with a recurrent site, one pointwise kernel make dh_0 of it. Inside the loops it would cost the
- *            persistent variants an exchange and a barrier more, and all of them registers, for what few windows want
- * Precision  float32, as the stepwise variant's products, whatever the precision of the variant */
+/* state_gradient: the gradient that a window sends back into h_0, after the backward pass of any
+ * variant.
+ * Idea       dh_0 = D_r(dgates_0 * W_hh) is the product of one more step, without a cell. The time
+ *            loops end with dgates_0 in memory, from which a GEMM and, with a recurrent site, one
+ *            pointwise kernel compute dh_0. Within the loops, dh_0 would cost the persistent
+ *            variants another exchange and barrier, and all variants registers, although few
+ *            windows need it.
+ * Precision  float32, like the products of the stepwise variant, whatever the precision of the
+ *            variant. */
 #include <assert.h>
 
 #include "launch.cuh"
@@ -13,7 +16,7 @@
 
 enum { MASK_THREADS = 128 };
 
-/* dh_0 masked as step 0 read h_0. */
+/* Masks dh_0 as step 0 masked h_0 when it read it. */
 __global__ void __launch_bounds__(MASK_THREADS)
     state_gradient_mask(int64_t H, MaskSite site, float *dh)
 {

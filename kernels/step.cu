@@ -1,12 +1,14 @@
-/* step: where a training step begins: the state moves on, the window's words and the carried state are copied.
- * Idea       step number, window and result slot live in device memory and advance inside a captured
- *            graph, so that one graph replays for the whole run; what a copy node would bring comes with it
- * Memory     reads and writes 2 T B ids and 2 L B H floats
- * Partition  one block has the ids: all of it reads the state before its first thread replaces it; a block behind it has STEP_THREADS
- *            elements of a row of the carried state
- * Limits     none on T and B; the window must lie inside the stream
- * Measured   not yet measured
- */
+/* step: the beginning of a training step. It advances the state and copies the window's words and
+ * the carried state.
+ * Idea       The step number, window and result slot live in device memory and advance within a
+ *            captured graph, so that one graph replays for the whole run. The kernel also does what
+ *            copy nodes would otherwise do.
+ * Memory     It reads and writes 2 * T * B ids and 2 * L * B * H floats.
+ * Partition  Block 0 has the ids: all of its threads read the state before its first thread
+ *            replaces it. Each block after it has STEP_THREADS elements of a row of the carried
+ *            state.
+ * Limits     none on T and B; the window must lie within the stream.
+ * Measured   not yet measured */
 #include <assert.h>
 
 #include "carry.cuh"
@@ -33,7 +35,7 @@ __global__ void __launch_bounds__(STEP_THREADS)
     }
     for (int64_t i = threadIdx.x; ids && i < T * B; i += STEP_THREADS) {
         int64_t t = i / B, b = i % B;
-        int64_t row_start = (2 * b * n + B) / (2 * B); /* b n / B rounded, halves up: SPEC 4 */
+        int64_t row_start = (2 * b * n + B) / (2 * B); /* b * n / B rounded, halves up: SPEC 4 */
         const int32_t *word = ids + row_start + window * T + t;
         x[i] = word[0];
         y[i] = word[1];

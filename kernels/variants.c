@@ -1,7 +1,8 @@
-/* variants: the records of variants.def's list. */
+/* variants: the records of the variants in variants.def. */
 #include "variants.h"
 
-/* One GEMM and one pointwise kernel a step; backward's last step, which has no step before it, needs no GEMM. */
+/* Each step has one GEMM and one pointwise kernel. Backward's last step has no step before it and
+ * needs no GEMM. */
 static int stepwise_launches(const LstmShape *shape, int backward)
 {
     return (int)(2 * shape->T - (backward ? 1 : 0));
@@ -13,7 +14,7 @@ static int persistent_launches(const LstmShape *shape, int backward)
     return 1;
 }
 
-/* What both kinds have. */
+/* The functions that stepwise and persistent variants have in common. */
 #define PASSES(name)                                                                               \
     extern const LstmFootprint lstm_footprint_##name;                                              \
     static cudaError_t name##_prepare(void)                                                        \

@@ -1,5 +1,6 @@
-/* variants: the entry points of the passes, by name from variants.def; only variants.c, which puts them into records,
- * and the files themselves include this, so that compilers hold both to one signature. Clean C11. */
+/* variants: the entry points of the passes, named after variants.def. Only variants.c, which puts
+ * them into records, and the files that define them include this header, so that compilers hold
+ * both to one signature. Clean C11. */
 #ifndef PLSTM_VARIANTS_H
 #define PLSTM_VARIANTS_H
 

@@ -20,7 +20,7 @@ enum { CASE_THREADS = 512 }; /* the most threads of any plan */
 #define X(precision, quads, resident, batch)                                                       \
     forward_case<PRECISION_##precision, quads, resident, batch, CASE_THREADS>,
 PERSISTENT_KERNEL(forward_case, ClusterForwardPass)
-{ // on a line of its own: persistent.cuh
+{ // on a line of its own: see PERSISTENT_KERNEL
     fwd_cluster_loop<TILE...>(a);
 }
 PERSISTENT_PASS(forward_case, ClusterForwardPass, CASE_TILES(X))
@@ -28,7 +28,7 @@ PERSISTENT_PASS(forward_case, ClusterForwardPass, CASE_TILES(X))
 #define X(precision, quads, resident, batch)                                                       \
     backward_case<PRECISION_##precision, quads, resident, batch, CASE_THREADS>,
 PERSISTENT_KERNEL(backward_case, ClusterBackwardPass)
-{ // on a line of its own: persistent.cuh
+{ // on a line of its own: see PERSISTENT_KERNEL
     bwd_cluster_loop<TILE...>(a);
 }
 PERSISTENT_PASS(backward_case, ClusterBackwardPass, CASE_TILES(X))

@@ -13,7 +13,7 @@ enum {
 };
 
 PERSISTENT_KERNEL(forward_case, MmaForwardPass)
-{ // on a line of its own: persistent.cuh
+{ // on a line of its own: see PERSISTENT_KERNEL
     fwd_mma_loop<TILE...>(a);
 }
 PERSISTENT_PASS(
@@ -21,7 +21,7 @@ PERSISTENT_PASS(
     forward_case<EXCHANGE_FLAG, PRECISION_TF32, 2, CASE_RESIDENT_FORWARD, 8, CASE_FORWARD_THREADS>,
     forward_case<EXCHANGE_WORDS, PRECISION_TF32, 2, CASE_RESIDENT_FORWARD, 8, CASE_FORWARD_THREADS>)
 PERSISTENT_KERNEL(backward_case, MmaBackwardPass)
-{ // on a line of its own: persistent.cuh
+{ // on a line of its own: see PERSISTENT_KERNEL
     bwd_mma_loop<TILE...>(a);
 }
 PERSISTENT_PASS(backward_case, MmaBackwardPass,

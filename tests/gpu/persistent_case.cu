@@ -14,13 +14,13 @@ enum {
 };
 
 PERSISTENT_KERNEL(forward_case, ForwardPass)
-{ // on a line of its own: persistent.cuh
+{ // on a line of its own: see PERSISTENT_KERNEL
     fwd_persistent<TILE...>(a);
 }
 PERSISTENT_PASS(forward_case, ForwardPass,
                 forward_case<CASE_RESIDENT_FORWARD, CASE_CHUNK, CASE_BATCH, CASE_THREADS>)
 PERSISTENT_KERNEL(backward_case, BackwardPass)
-{ // on a line of its own: persistent.cuh
+{ // on a line of its own: see PERSISTENT_KERNEL
     bwd_persistent<TILE...>(a);
 }
 PERSISTENT_PASS(backward_case, BackwardPass,
