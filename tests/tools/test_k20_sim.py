@@ -1,4 +1,4 @@
-"""tools/k20_sim/k20_sim.py on what GPGPU-Sim printed of two programs, shortened; no simulator runs."""
+"""Tests tools/k20_sim/k20_sim.py on shortened output of GPGPU-Sim for two programs; no simulator runs."""
 import json
 import os
 import subprocess
@@ -34,7 +34,7 @@ def test_a_persistent_kernel():
     assert (record["variant"], record["pass"], record["right"], record["predicted_us"]) == ("reg", "forward", True, 7.011), record
     assert record["cycles"]["step"] == 13455 and round(13455 / k20_sim.MHZ, 2) == record["us"], record
     parts = sum(record["cycles"][name] for name in ("compute", "arrive", "store_fetch", "wait"))
-    assert abs(parts - record["cycles"]["step"]) < 400, record  # medians, each of its own
+    assert abs(parts - record["cycles"]["step"]) < 400, record  # each part is a median of its own
     assert record["plan"].startswith("backward=0,") and k20_sim.fault_of(record) is None
 
 
@@ -52,18 +52,18 @@ def test_the_clock_has_32_bits():
     refused(lambda: k20_sim.step_cycles([block[:1]]), "more --steps")
 
 
-def test_wrong_results_are_told():
+def test_wrong_results_are_reported():
     wrong = printed("fwd_reg").replace('"error": ', '"error": 0.5, "was": ')
-    for how, text, expected in (("", wrong, "wrong: "), ("skew", wrong, "with blocks that come late is wrong"), ("nowait", printed("fwd_reg"), "cannot fail"),
+    for how, text, expected in (("", wrong, "wrong: "), ("skew", wrong, "with late blocks is wrong"), ("nowait", printed("fwd_reg"), "cannot fail"),
                                 ("nowait", wrong, None), ("", printed("fwd_reg").replace('"fault": 0', '"fault": 1'), "wrong: ")):
         said = k20_sim.fault_of(k20_sim.record_of("fwd_reg", how, text))
         assert (said is None) if expected is None else expected in said, (how, said)
-    refused(lambda: k20_sim.driver_line("GPGPU-Sim: deadlock detected\n"), "did not come to its end", "deadlock detected")
+    refused(lambda: k20_sim.driver_line("GPGPU-Sim: deadlock detected\n"), "did not finish", "deadlock detected")
     refused(lambda: k20_sim.driver_line('SIM {"failed": "plan: no"}\n'), "plan: no")
 
 
 def built_copy(folder):
-    """What a user's simulator and programs look like; the programs only repeat what real ones printed."""
+    """Makes folders like a user's simulator and programs; the programs only repeat the output of real ones."""
     sim, built = os.path.join(folder, "sim"), os.path.join(folder, "built")
     os.makedirs(os.path.join(sim, "lib", "gcc", "cuda-11080", "release"))
     os.makedirs(built)
@@ -89,11 +89,11 @@ def test_the_command():
     with tempfile.TemporaryDirectory() as folder:
         sim, built = built_copy(folder)
         out = os.path.join(folder, "out", "steps.json")
-        for missing, sentence in (("", "give GPGPUSIM=DIR"), (built, "is no built copy of GPGPU-Sim")):
+        for missing, sentence in (("", "give GPGPUSIM=DIR"), (built, "is not a built copy of GPGPU-Sim")):
             done = tool(missing, built, out)
             assert done.returncode == 4 and sentence in done.stderr and done.stderr.count("\n") == 1 and not os.path.exists(out), done
         done = tool(sim, built, out, "--only", "fwd_reg", "fwd_cublas")
-        assert done.returncode == 0 and done.stdout.count("cycles a step") == 4, done
+        assert done.returncode == 0 and done.stdout.count("cycles per step") == 4, done
         with open(out, encoding="utf-8") as f:
             record = json.load(f)
         assert record["simulator"] == "GPGPU-Sim 4.2.0" and [r["icache"] for r in record["runs"]] == ["32k", "perfect"] * 2, record

@@ -1,14 +1,18 @@
-/* driver: one kernel file of sm_35 in a simulated K20: its plan by the planner, its result against the double loop, its clock.
+/* driver: runs one kernel file of sm_35 in a simulated K20, with the planner's plan, and checks its
+ * result against the loop in double.
  *
- *     driver T B H          what the environment's PLSTM_PLAN says (host/plan/override.h) the plan keeps to
+ *     driver T B H     the variable PLSTM_PLAN overrides the plan (host/plan/override.h)
  *
- * Compiled for each kernel file by itself (a program of all kernels takes the simulator 25 s to read), with -DSIM_FILE="fwd_reg.cu",
- * -DSIM_VARIANT=reg and -DSIM_BACKWARD=0 or 1, and -DSIM_ALSO of the file whose kernels it runs where they are not its own. Prints a line that
- * begins with SIM and is a JSON object: the plan, the shares of its weights that stay in registers and in shared memory, and its
- * predicted time; the largest error of the result against the loop in double, and that of the loop in float; and the stamps, a list for
- * each block of [computed, arrived, waits, met] for each barrier.
+ * It is compiled once per kernel file, since the simulator takes 25 s to read a program of all
+ * kernels, with -DSIM_FILE="fwd_reg.cu", -DSIM_VARIANT=reg and -DSIM_BACKWARD=0 or 1. If a file
+ * runs the kernels of another one, -DSIM_ALSO names that. The program prints a line with SIM and a
+ * JSON object: the plan, the shares of its weights that stay in registers and in shared memory, and
+ * its predicted time; the largest error of the result against the loop in double, and that of the
+ * loop in float; and the stamps, for each block a list of [computed, arrived, waits, met] per
+ * barrier.
  *
- * Uses the entry points that the variant's record (kernels/variants.c) holds; a record itself names both passes' files. */
+ * The program calls the entry points that the variant's record (kernels/variants.c) would hold,
+ * since a record itself refers to both passes' files. */
 #include <cstdio>
 #include <cstdlib>
 #include <vector>
@@ -61,7 +65,7 @@ template <class T> std::vector<T> from_device(const T *from, size_t n)
     return to;
 }
 
-/* Uniform in [-range, range); any fixed sequence will do. */
+/* Returns n values, uniform in [-range, range). Any fixed sequence will do. */
 std::vector<float> drawn(size_t n, float range)
 {
     static uint32_t state = 12345;
@@ -83,7 +87,7 @@ template <class T> double distance(const std::vector<T> &a, const std::vector<do
     double most = 0;
     for (size_t i = 0; i < a.size(); i++) {
         double d = std::fabs((double)a[i] - b[i]);
-        if (!(d <= most)) most = d; /* a NaN is the largest */
+        if (!(d <= most)) most = d; /* a NaN counts as the largest */
     }
     return most;
 }
@@ -98,7 +102,7 @@ struct Saved {
     std::vector<float> gates_f, h_f, c_f;
 };
 
-/* Forward by the loops. */
+/* Computes the forward pass with the plain loops. */
 Saved forward_loops(const Problem &p)
 {
     const size_t n = (size_t)(p.T * p.B * p.H);
@@ -114,7 +118,7 @@ Saved forward_loops(const Problem &p)
     return s;
 }
 
-/* (H,H,4) as lstm_pack writes it. */
+/* Returns w_hh as lstm_pack writes it, (H,H,4). */
 [[maybe_unused]] std::vector<float> packed(const Problem &p)
 {
     std::vector<float> w((size_t)(4 * p.H * p.H));
@@ -125,7 +129,8 @@ Saved forward_loops(const Problem &p)
     return w;
 }
 
-/* The planner's launch, and what it predicts of a step in us (of the baseline: with its launches). */
+/* Returns the planner's launch. Sets *predicted to its predicted time of a step in us (for the
+ * baseline: including its launches). */
 LstmLaunch launch_of(const LstmShape &shape, LstmPlan *plan, double *predicted)
 {
     LstmLaunch launch = {};
@@ -151,8 +156,8 @@ LstmLaunch launch_of(const LstmShape &shape, LstmPlan *plan, double *predicted)
     return launch;
 }
 
-void tell(const LstmPlan &plan, const LstmShape &shape, double predicted, const FaultRecord *fault,
-          double error, double loop)
+void print_record(const LstmPlan &plan, const LstmShape &shape, double predicted,
+                  const FaultRecord *fault, double error, double loop)
 {
     FaultRecord record = from_device(fault, 1)[0];
     char text[PLAN_TEXT] = "";
@@ -235,6 +240,6 @@ int main(int argc, char **argv)
     loop = std::fmax(std::fmax(distance(s.h_f, s.h), distance(s.c_f, s.c)),
                      distance(s.gates_f, s.gates));
 #endif
-    tell(plan, shape, predicted, context.fault, error, loop);
+    print_record(plan, shape, predicted, context.fault, error, loop);
     return 0;
 }

@@ -1,14 +1,16 @@
-/* hooks: what a simulated program does at the grid barrier beside meeting: it stamps the clock, may hold a block up, and may leave the
- * wait out. The compiler reads this file before the kernel (-include), so that the kernels need no lines of their own for it.
+/* hooks: what a simulated program does at the grid barrier in addition to waiting. It records the
+ * clock, may delay a block, and may leave out the wait. The compiler reads this file before the
+ * kernel (-include), so the kernels need no code for it.
  *
- *   -DSIM_SKEW=N   each block spins 0 to 7 N cycles before it arrives, another number at every step: the result must stay right
- *   -DSIM_NO_WAIT  nobody waits for the others: the result must turn wrong */
+ *   -DSIM_SKEW=N   before it arrives, each block spins 0 to 7 times N cycles, a different number at
+ *                  every step; the result must still be right
+ *   -DSIM_NO_WAIT  no block waits for the others; the result must be wrong */
 #ifndef PLSTM_K20_SIM_HOOKS_CUH
 #define PLSTM_K20_SIM_HOOKS_CUH
 
 #include "kernels/grid_barrier.cuh"
 
-/* Moments of a barrier, by the clock of the block's SMX. */
+/* Moments of a barrier, in clocks of the block's SMX. */
 enum { STAMP_COMPUTED, STAMP_ARRIVED, STAMP_WAITS, STAMP_MET, STAMPS };
 enum { STAMP_BLOCKS = 64, STAMP_STEPS = 16 };
 __device__ unsigned sim_stamps[STAMP_BLOCKS][STAMP_STEPS][STAMPS]; /* [block][barrier][moment] */
@@ -20,7 +22,8 @@ static __device__ __forceinline__ unsigned sim_clock(void)
     return now;
 }
 
-/* barrier: how many this block has arrived at, the words having been zero before the launch. */
+/* barrier: the number of barriers at which this block has arrived; the words were zero before the
+ * launch. */
 static __device__ __forceinline__ void sim_stamp(unsigned barrier, int moment)
 {
     if (threadIdx.x == 0 && blockIdx.x < STAMP_BLOCKS && barrier < STAMP_STEPS)

@@ -1,10 +1,14 @@
-/* sgemm: stands in for cuBLAS, which the simulator cannot run, so that the variant cublas runs unmodified: what is read after this file
- * calls it by the name of cublasSgemm, as gemm_rowmajor (kernels/gemm.h) does, for the few rows that a time step has.
- * Idea       each block makes ROWS rows of COLUMNS columns; its threads split k into slices, each thread summing 2 columns of half the
- *            rows over its slice, and the partial sums meet in shared memory. What the next STEPS of each slice read is on its way
- *            into registers while the ones at hand are multiplied
- * Operands   of 20 multiply-adds: one 8-byte read of weights, and of x five 8-byte reads that a warp shares
- * Grid       one block per SMX at H = 200 on a K20: 13 blocks of 64 columns forward, 13 of 16 backward */
+/* sgemm: a stand-in for cuBLAS, which the simulator cannot run, so that the variant cublas runs
+ * unmodified. Code that follows this file calls it as cublasSgemm, as gemm_rowmajor
+ * (kernels/gemm.h) does, for the few rows of a time step.
+ * Idea       Each block computes ROWS rows of COLUMNS columns. Its threads split k into slices;
+ *            each thread sums 2 columns of half the rows over its slice, and the partial sums are
+ *            added in shared memory. The operands of the next STEPS of each slice are loaded into
+ *            registers while the current ones are multiplied.
+ * Operands   A thread does 20 multiply-adds per 8-byte read of weights and five 8-byte reads of x,
+ *            which a warp shares.
+ * Grid       One block per SMX at H = 200 on a K20: 13 blocks of 64 columns forward, 13 of 16
+ *            backward. */
 #ifndef PLSTM_K20_SIM_SGEMM_CUH
 #define PLSTM_K20_SIM_SGEMM_CUH
 
@@ -12,7 +16,8 @@
 
 enum { SGEMM_ROWS = 20, SGEMM_STEPS = 8, SGEMM_THREADS = 320 };
 
-/* C (m,n) = A op(B) + beta C, row-major without gaps: A (m,k); B (k,n), or (n,k) where TRANSPOSED. */
+/* C (m,n) = A * op(B) + beta * C, row-major without gaps. A is (m,k); B is (k,n), or (n,k) if
+ * TRANSPOSED. */
 struct SgemmArgs {
     int m, n, k;
     const float *A, *B;
@@ -23,7 +28,7 @@ template <bool TRANSPOSED, int SLICES>
 __global__ void __launch_bounds__(SGEMM_THREADS, 1) sgemm_rows(SgemmArgs a)
 {
     enum {
-        COLUMNS = SGEMM_THREADS / SLICES, /* 2 a thread, by 2 halves of the rows */
+        COLUMNS = SGEMM_THREADS / SLICES, /* each thread has 2, of half the rows */
         DEPTH = SLICES * SGEMM_STEPS,     /* k that are staged at a time */
         PITCH = COLUMNS + 2,
         B_LOADS = DEPTH * COLUMNS / SGEMM_THREADS,
@@ -37,7 +42,7 @@ __global__ void __launch_bounds__(SGEMM_THREADS, 1) sgemm_rows(SgemmArgs a)
     const int tid = (int)threadIdx.x, n0 = (int)blockIdx.x * COLUMNS,
               m0 = (int)blockIdx.y * SGEMM_ROWS;
     const int pair = tid % (COLUMNS / 2), half = tid / (COLUMNS / 2) % 2, slice = tid / COLUMNS;
-    const int depth = (a.k + SLICES - 1) / SLICES; /* of a slice */
+    const int depth = (a.k + SLICES - 1) / SLICES; /* per slice */
     float next_b[B_LOADS], next_a[A_LOADS], sum[HALF][2];
 
     auto load = [&](int step) {
@@ -104,7 +109,8 @@ __global__ void __launch_bounds__(SGEMM_THREADS, 1) sgemm_rows(SgemmArgs a)
     }
 }
 
-/* The column-major call that gemm_rowmajor makes: n and m, B and A have changed places, and no operand has gaps. */
+/* Takes the column-major call that gemm_rowmajor makes: n and m, and B and A, are swapped, and no
+ * operand has gaps. */
 static cublasStatus_t sim_sgemm(cublasHandle_t, cublasOperation_t of_b, cublasOperation_t of_a,
                                 int n, int m, int k, const float *alpha, const float *B, int,
                                 const float *A, int, const float *beta, float *C, int)

@@ -1,6 +1,6 @@
-# The kernels of sm_35 in a cycle simulator that the user has: tools/k20_sim/driver.cu once with each kernel file, and
-# of the persistent ones a program whose blocks come late (-skew) and one whose blocks do not wait (-nowait). GPGPU-Sim
-# reads the PTX of CUDA 11.8 out of the program. Nothing here fetches or builds the simulator.
+# Runs the kernels of sm_35 in the user's cycle simulator. tools/k20_sim/driver.cu is compiled once with each kernel
+# file; persistent ones also get a program whose blocks arrive late (-skew) and one whose blocks do not wait (-nowait).
+# GPGPU-Sim reads the PTX of CUDA 11.8 from the program. Nothing here fetches or builds the simulator.
 
 GPGPUSIM ?=
 
@@ -8,20 +8,21 @@ SIM_DIR      := $(BUILD)/k20-sim
 SIM_KERNELS  := $(notdir $(basename $(filter kernels/fwd_% kernels/bwd_%,$(K20_FILES))))
 SIM_WAITING  := $(filter $(notdir $(basename $(shell grep -l '^PERSISTENT_PASS' kernels/*.cu))),$(SIM_KERNELS))
 SIM_PROGRAMS := $(SIM_KERNELS) $(SIM_WAITING:%=%-skew) $(SIM_WAITING:%=%-nowait)
-# The planner, without CUDA.
+# The planner, which needs no CUDA.
 SIM_PLANNER  := $(filter-out host/plan/cuda_check.c,$(wildcard host/plan/*.c)) host/base/error.c host/base/number.c \
     kernels/footprints.c
 SIM_HOST     := $(SIM_PLANNER:%.c=$(SIM_DIR)/%.o)
 SIM_SOURCES  := tools/k20_sim/driver.cu tests/support/oracle.h tests/support/oracle_both.h \
     $(wildcard tools/k20_sim/*.cuh kernels/*.cuh kernels/*.h host/plan/*.h)
 
-# $(1): a kernel file. Its variant; the file whose kernels it runs, where they are not its own; what stands before it.
+# Of a kernel file $(1): its variant; the file whose kernels it runs, if they are not its own; and the options for its
+# hooks.
 sim_variant = $(patsubst fwd_%,%,$(patsubst bwd_%,%,$(1)))
 sim_also    = $(shell awk -F'[^A-Za-z0-9_]+' '/^PERSISTENT_PASS_OF/ {print $$3}' kernels/$(1).cu)
 sim_hooks   = $(if $(filter $(1),$(SIM_WAITING)),-include tools/k20_sim/hooks.cuh,-DSIM_BASELINE)
 sim_defines = -DSIM_FILE='"kernels/$(1).cu"' -DSIM_VARIANT=$(sim_variant) \
     -DSIM_BACKWARD=$(if $(filter bwd_%,$(1)),1,0) $(patsubst %,-DSIM_ALSO='"kernels/%.cu"',$(sim_also)) $(sim_hooks)
-# $(2): options.
+# Compiles the program of kernel file $(1) with the options $(2).
 define sim_program
 $(call say,NVCC,$@)
 $(Q)$(K20_COMPILE) -gencode arch=compute_35$(comma)code=compute_35 -std=c++17 -O3 -cudart shared \
@@ -40,7 +41,7 @@ $(SIM_DIR)/%: kernels/%.cu $(SIM_SOURCES) $(SIM_HOST) | $(K20_HEADERS)
 
 .PHONY: k20-sim
 .SECONDARY: $(SIM_HOST)
-# Compiles nothing for a folder that holds no simulator, of which k20_sim.py then tells.
+# Compiles nothing if the folder has no simulator; k20_sim.py then reports that.
 k20-sim: $(if $(and $(wildcard $(GPGPUSIM)/setup_environment),$(K20_NVCC)),$(SIM_PROGRAMS:%=$(SIM_DIR)/%))
 	@[ -n '$(K20_NVCC)' ] || [ -z '$(GPGPUSIM)' ] || \
 	    { echo 'make k20-sim needs CUDA 11.8: tools/deps.sh k20 installs it where Debian has it; or give' \
