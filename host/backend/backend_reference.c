@@ -2,8 +2,8 @@
  * other backend is compared with this one, which itself is checked against finite differences.
  *
  * All arithmetic is double. What a checkpoint holds (parameters after an update, carried state) is
- * rounded to float32 when it is stored, so that a resumed run equals the uninterrupted one bit for
- * bit here, too. */
+ * rounded to float32 when it is stored, so that here, too, a resumed run equals the uninterrupted
+ * one bit for bit. */
 #include "backend_reference.h"
 
 #include <assert.h>
@@ -37,7 +37,8 @@ struct Backend {
 
 /* ---- masks ---- */
 
-/* Returns D_site as a factor: 0 or 1/keep for unit u of step t, row b; 1 if nothing is masked. */
+/* Returns D_site as a factor for unit u at step t in batch row `row`: 0 or 1/keep, or 1 if nothing
+ * is masked. */
 static real mask_factor(const Backend *b, int site, int64_t t, int64_t row, int64_t u)
 {
     const BackendConfig *g = &b->config;
@@ -342,9 +343,9 @@ static int reference_softmax_forward(Backend *b, Error *e)
         for (int64_t v = 0; v < V; v++) sum += exp(z[v] - top);
         b->nats[i] = top + log(sum) - z[target];
         if (!b->w.train) continue;
+        /* The loss is a mean over B (SPEC 5). */
         for (int64_t v = 0; v < V; v++)
-            z[v] = (exp(z[v] - top) / sum - (v == target)) /
-                   (real)b->w.batch.B; /* mean over b, SPEC 5 */
+            z[v] = (exp(z[v] - top) / sum - (v == target)) / (real)b->w.batch.B;
     }
     return EXIT_DONE;
 }
@@ -403,12 +404,11 @@ static int reference_layer_backward(Backend *b, int64_t l, Error *e)
         for (int i = 0; i < 4; i++) state_grad[i] = b->state_grad[i] + (l * B + row) * H;
         for (int64_t t = T - 1; t >= 0; t--) {
             int64_t n = t * B + row, later = n + B;
-            real *da = b->gates[l] +
-                       n * 4 * H; /* activations on entry, their pre-activation gradients on exit */
+            /* Activations on entry, gradients of the pre-activations on exit. */
+            real *da = b->gates[l] + n * 4 * H;
             const real *dh_above = b->dy + n * H;
-            real *dc_next = b->hm +
-                            /* Scratch rows: dc of step t+1 times its f. hm is recomputed below. */
-                            row * H;
+            /* dc of step t+1 times its f, in scratch rows: hm is computed again below. */
+            real *dc_next = b->hm + row * H;
             for (int64_t u = 0; u < H; u++) {
                 real i = da[u], f = da[H + u], g = da[2 * H + u], o = da[3 * H + u];
                 real tc = tanh(c[later * H + u]);

@@ -1,4 +1,5 @@
-/* Access to the oracle for tests: the exact values of what the table passes as float32. */
+/* backend_reference: the oracle, with access for tests to the exact values that BackendOps passes
+ * only as float32. */
 #ifndef PLSTM_BACKEND_REFERENCE_H
 #define PLSTM_BACKEND_REFERENCE_H
 
@@ -16,7 +17,7 @@ extern const BackendOps backend_reference;
 REFERENCE_REAL *reference_param(Backend *b, int k);
 const REFERENCE_REAL *reference_grad(const Backend *b, int k);
 
-/* Between embedding_forward and layer_forward: returns the input of layer 0, (T,B,H). */
+/* Returns the input of layer 0, (T,B,H). Call between embedding_forward and layer_forward. */
 REFERENCE_REAL *reference_input(Backend *b);
 
 #endif

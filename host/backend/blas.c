@@ -12,8 +12,8 @@
 extern char *openblas_get_corename(void) __attribute__((weak));
 
 enum {
-    BLAS_BUFFER =
-        136 << 20,    /* bytes: OpenBLAS maps 128 MiB per thread on these CPUs, and a little more */
+    /* Bytes per thread: OpenBLAS maps 128 MiB on these CPUs, and a little more. */
+    BLAS_BUFFER = 136 << 20,
     BLAS_THREADS = 64 /* the most that Debian's build uses */
 };
 
@@ -59,8 +59,8 @@ EARLY static void check_room(int argc, char **argv, char **environment)
     _exit(1);
 }
 
-/* Libraries start before main, and OpenBLAS without room would retry forever. This runs before any
- * of them. */
+/* Libraries start before main, and OpenBLAS would retry forever if it had no room. This function
+ * runs before any of them. */
 __attribute__((section(".preinit_array"),
                used)) static void (*const at_start)(int, char **, char **) = check_room;
 

@@ -39,8 +39,8 @@ int gemm_open(Gemm *p, LstmPrecision precision, const DeviceFacts *device, cubla
     if (record && !strncmp(record, p->head, n) && record[n] == ';') p->record = record + n;
     else if (record && record[0])
         snprintf(p->remark, sizeof p->remark,
-                 "the recorded GEMM algorithms are of another library, GPU or precision: they are "
-                 "chosen anew, and the last bits may differ from those of an uninterrupted run");
+                 "the recorded GEMM algorithms are for another library, GPU or precision; new ones "
+                 "are chosen, and the last bits may differ from those of an uninterrupted run");
     return EXIT_DONE;
 }
 
@@ -106,8 +106,8 @@ static int describe(const Gemm *p, GemmEntry *entry, Error *e)
 
 /* ---- choosing ---- */
 
-/* Lists the library's suggestions that can run, the best first by its own estimate. *found = 0: it
- * has none. */
+/* Lists the library's suggestions that can run, in the order of its own estimate, best first. Sets
+ * *found to their number, 0 if there are none. */
 static int suggestions(const Gemm *p, const GemmEntry *entry,
                        cublasLtMatmulHeuristicResult_t result[CANDIDATES], int *found, Error *e)
 {
@@ -139,8 +139,8 @@ static int suggestions(const Gemm *p, const GemmEntry *entry,
     return EXIT_DONE;
 }
 
-/* Sets *least to the milliseconds that TIMES products take, the minimum of TRIES; infinite if the
- * product cannot run. */
+/* Sets *least to the milliseconds that TIMES products take, the minimum of TRIES measurements, or to
+ * infinity if the product cannot run. */
 static int time_of(const Gemm *p, const GemmEntry *entry, const void *A, const void *B, float *C,
                    const cudaEvent_t event[2], float *least, Error *e)
 {
@@ -239,8 +239,8 @@ static int entry_add(Gemm *p, GemmShape shape, bool training, const void *A, con
     if (training && p->record) {
         if (parse_recorded(p, entry)) return EXIT_DONE;
         snprintf(p->remark, sizeof p->remark,
-                 "a recorded GEMM algorithm cannot run here: it is chosen anew, and the last bits "
-                 "may differ from those of an uninterrupted run");
+                 "a recorded GEMM algorithm cannot run here; a new one is chosen, and the last "
+                 "bits may differ from those of an uninterrupted run");
     }
     code = suggestions(p, entry, result, &found, e);
     if (code || found == 0) return code;

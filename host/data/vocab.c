@@ -159,8 +159,9 @@ void vocab_sha256(const Vocab *v, char hex[65])
     SHA256End(&sha, hex);
 }
 
-/* Returns the length of the well-formed UTF-8 sequence at p (n >= 1 bytes are there), 0 if there is
- * none: no overlong form, no surrogate, nothing above U+10FFFF (Unicode, table 3-7). */
+/* Returns the length of the well-formed UTF-8 sequence at the start of p's n >= 1 bytes, or 0 if
+ * there is none. Overlong forms, surrogates and code points above U+10FFFF are not well-formed
+ * (Unicode, table 3-7). */
 static size_t utf8_length(const unsigned char *p, size_t n)
 {
     if (p[0] < 0x80) return 1;
@@ -169,7 +170,7 @@ static size_t utf8_length(const unsigned char *p, size_t n)
                     : p[0] >= 0xf0 && p[0] <= 0xf4 ? 4
                                                    : 0;
     if (!length || length > n) return 0;
-    unsigned low = p[0] == 0xe0 ? 0xa0 : p[0] == 0xf0 ? 0x90 : 0x80; /* of the second byte */
+    unsigned low = p[0] == 0xe0 ? 0xa0 : p[0] == 0xf0 ? 0x90 : 0x80; /* bounds of the second byte */
     unsigned high = p[0] == 0xed ? 0x9f : p[0] == 0xf4 ? 0x8f : 0xbf;
     if (p[1] < low || p[1] > high) return 0;
     for (size_t i = 2; i < length; i++)

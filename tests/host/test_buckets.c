@@ -1,6 +1,6 @@
 /* Tests sequences and the order of their minibatches: the known answers of TASKS 3, a second
  * computation of the permutations that shares no code with the first, the layout of a padded
- * minibatch, the corpus hash. */
+ * minibatch, and the corpus hash. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -225,13 +225,14 @@ static void a_minibatch_is_padded_at_its_end(void **state)
     minibatches_fill(&b, &s, 0, 1, 2, x, y, NULL);
     assert_memory_equal(x, ids + 2, 4 * sizeof *ids);
     assert_memory_equal(y, targets + 2, 4 * sizeof *ids);
-    minibatches_fill(&b, &s, 0, 3, 1, x, y, NULL); /* behind both */
+    minibatches_fill(&b, &s, 0, 3, 1, x, y, NULL); /* beyond the end of both */
     assert_memory_equal(x, ids + 6, 2 * sizeof *ids);
     minibatches_free(&b);
     sequences_free(&s);
 }
 
-/* sha256sum of the int32s 2, 0 1, -1 0, 1, 100, 1. */
+/* The expected hash is that of the int32 values in `flat`: length, ids and targets of each
+ * sequence. */
 static void the_hash_is_over_lengths_ids_targets(void **state)
 {
     (void)state;

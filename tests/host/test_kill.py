@@ -1,9 +1,9 @@
 """Kills `plstm train` with SIGKILL at random moments: the checkpoint is always the complete old one or the complete new one, and the run
 that resumes from it ends like an uninterrupted one (SPEC 7).
 
-A run that saves after every minibatch is killed at least 50 times, until at least 25 kills fell between the first byte of the temporary
-file and the rename, which is visible because such a kill leaves a temporary that is not empty. A third of the moments are drawn uniformly
-from the whole run; the others come soon after a temporary was opened (detected by inotify), since a fault would do harm there. The
+A run that saves after every minibatch is killed at least 50 times, and until at least 25 kills fell between the first byte of the
+temporary file and the rename; such a kill leaves a temporary file that is not empty. A third of the moments are drawn uniformly from the
+whole run. The others come soon after a temporary file was created (detected by inotify), since that is where a bug would do harm. The
 program has no code for this test.
 """
 import ctypes
@@ -34,7 +34,7 @@ SAVE, BEST, LOG, TEMP = "model.safetensors", "best.safetensors", "log.jsonl", "m
 # ---- the folder's events ----
 
 class Watch:
-    """Watches a folder with inotify: when a file was last opened for writing, created or moved."""
+    """Watches a folder with inotify and reports files that are created or moved away."""
     CREATE, MOVED_FROM = 0x100, 0x40
 
     def __init__(self, folder):
@@ -44,7 +44,7 @@ class Watch:
             raise tap.Skip("inotify: " + os.strerror(ctypes.get_errno()))
 
     def events(self, seconds):
-        """Returns the [(kind, name)] of the events within a number of seconds."""
+        """Waits at most `seconds` for an event. Returns the events that have come, as [(kind, name)]."""
         if not select.select([self.fd], [], [], max(0.0, seconds))[0]:
             return []
         found, raw = [], os.read(self.fd, 65536)
@@ -77,7 +77,7 @@ class Place:
             return None
 
     def command(self, base, *options):
-        """Starts a new run, or resumes if there is a checkpoint."""
+        """Returns the command that starts a new run, or resumes it if there is a checkpoint."""
         start = ["--resume", self.path(SAVE)] if os.path.exists(self.path(SAVE)) else MODEL
         return [os.path.join(base, "plstm"), "train", "--quiet", "--data", os.path.join(base, "data"), *start, "--threads", "1",
                 "--save", self.path(SAVE), "--save-best", self.path(BEST), "--log-json", self.path(LOG), *options]
@@ -109,7 +109,7 @@ def weights(content):
 
 
 def reference(base):
-    """The uninterrupted run, and its file after each minibatch."""
+    """Returns the uninterrupted run and its file after each minibatch."""
     whole = Place(os.path.join(base, "whole"))
     os.mkdir(whole.folder)
     run(whole.command(base))
@@ -206,7 +206,7 @@ def test_kill_at_random_moments():
                 shutil.rmtree(place.folder)
                 os.mkdir(place.folder)
             if os.path.exists(place.path(TEMP)):
-                os.remove(place.path(TEMP))  # so that a later temporary is from this run
+                os.remove(place.path(TEMP))  # so that a temporary file found later is from this run
             old = place.read(SAVE)
             if not kill_once(base, place, draw, kills % 3 > 0, duration, window):
                 fresh = True
@@ -227,8 +227,8 @@ def test_kill_at_random_moments():
                 steps_of(best, after)
             check_resumes(base, place, whole)
             fresh = new is None or new == after[STEPS] or draw.random() < 0.5
-    print(f"{kills} kills, {in_window} of them between the temporary's first byte and the rename; {from_old} in a run that had resumed, "
-          f"{without_file} before the first file; files seen of minibatches {sorted(seen)}")
+    print(f"{kills} kills, {in_window} of them between the temporary file's first byte and the rename; {from_old} in a run that had resumed, "
+          f"{without_file} before the first file; the files found were those of minibatches {sorted(seen)}")
     assert kills >= KILLS and in_window >= IN_WINDOW
 
 

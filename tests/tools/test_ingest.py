@@ -1,4 +1,4 @@
-"""Tests tools/results/ingest.py: the results of a run are packed within the limits, and an archive is filed under profiles/, complete or
+"""Tests tools/results/ingest.py, which packs the results of a run within the limits, and files an archive under profiles/ even if it was
 truncated at any byte."""
 import io
 import json
@@ -66,7 +66,7 @@ class Run:
         return os.path.join(self.out, ingest.ARCHIVE)
 
     def ingest(self, archive, gpu=None, whole=True):
-        """{path under profiles/: text}"""
+        """Files an archive. Returns all files under profiles/ as {path: text}."""
         written, found_whole = ingest.ingest(archive, self.tree, gpu)
         assert found_whole == whole, written
         assert all(name.startswith("profiles" + os.sep) for name in written), written
@@ -135,7 +135,7 @@ def test_a_complete_archive_is_filed():
 
 
 def test_rows_of_several_runs():
-    """A row occurs once, with a time if any run had one; a row that was not run is dropped, and so are the emulator's times."""
+    """A row occurs once, with a time if any run had one; a row that was not run is dropped, and the emulator's times are too."""
     timed, refused = BENCH["benchmarks"][1], {"name": BENCH["benchmarks"][1]["name"], "run_type": "iteration", "error_occurred": True, "error_message": "refused: x"}
     skipped = dict(refused, name="lstm/fwd/l2/f32/H:650/B:20/T:35", error_message="not run: the time of this run was over")
     with Run() as run:
