@@ -3,8 +3,8 @@
  *            a reduce-scatter of partial dh instead of a GEMM per step, but no weight stays on
  *            chip.
  * Residency  Shared memory holds dgates, state and mask bits of the block's elements; a thread's
- *            registers hold 4 * batch floats of partial sums. The block's rows of W_hh, 16 * H *
- *            units bytes, are read from L2 at every step and pass.
+ *            registers hold 4 * batch floats of partial sums. The block's rows of W_hh,
+ *            16 * H * units bytes, are read from L2 at every step and pass.
  * Partition  A block owns the four gate rows of `units` units, as in forward. A thread computes
  *            four k from the rows of one slice of those units, for `batch` batch rows (plan.h).
  * Barrier    There is one grid barrier per step, except at the last. Before it, a block sends

@@ -3,8 +3,8 @@
  * Idea       The gradient of a minibatch touches at most N of V rows. It is kept as N rows, and a
  *            word's gradient is summed at the word's first position, so neither a (V,H) tensor nor
  *            an atomic sum is needed.
- * Memory     Forward reads N * H floats and writes them as float32 or bfloat16. Backward reads N *
- *            H floats and writes one row per distinct word.
+ * Memory     Forward reads N * H floats and writes them as float32 or bfloat16. Backward reads
+ *            N * H floats and writes one row per distinct word.
  * Partition  A block owns a position and 4 * EMBEDDING_THREADS units; a thread owns four
  *            neighbouring units, which one Philox block masks. Backward, the block of a word's
  *            first position adds the later ones in order; the blocks of the later positions leave

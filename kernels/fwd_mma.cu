@@ -1,14 +1,14 @@
 /* fwd_mma: persistent forward recurrence on tensor cores, with w_hh as rounded fragments in
  * registers.
  * Idea       Compared with reg: a tensor core multiplies a fragment of 16 x 16 weights by 8 batch
- *            rows in one instruction, and bfloat16 halves the memory that has to be resident. H =
- *            1500 fits in the registers of 125 SMs; H = 650 fits in those of 41, so 132 SMs hold it
- *            three times.
+ *            rows in one instruction, and bfloat16 halves the memory that has to be resident.
+ *            H = 1500 fits in the registers of 125 SMs; H = 650 fits in those of 41, so 132 SMs
+ *            hold it three times.
  * Residency  A warp keeps `resident` k tiles of each of its `stacked` row tiles in registers, 4 per
- *            lane and tile: 16 * resident * stacked * threads bytes per block (H = 1500, bf16: 12 *
- *            3 tiles, 144 KB of 256). The next `shared` k tiles are in shared memory, and the rest
- *            comes from L2 at every step. tf32 has twice as many tiles, rounded from w_hh as they
- *            are loaded. Shared memory also holds c, the step's x_proj and mask bits.
+ *            lane and tile: 16 * resident * stacked * threads bytes per block (H = 1500, bf16:
+ *            12 * 3 tiles, 144 KB of 256). The next `shared` k tiles are in shared memory, and the
+ *            rest comes from L2 at every step. tf32 has twice as many tiles, rounded from w_hh as
+ *            they are loaded. Shared memory also holds c, the step's x_proj and mask bits.
  * Partition  A block owns units * 4 gate rows as units/4 row tiles. A warp multiplies some of them
  *            by a slice of k; a thread computes the elements (unit, batch row) j, j + threads, ...
  *            of the cell.
@@ -20,8 +20,8 @@
  *            (word_exchange.cuh).
  * Operands   A lane loads 8 bytes of h per k tile and 8 batch rows, for `stacked` products. The
  *            batch is padded to a multiple of 8 with zeros, which no lane loads.
- * Limits     sm_80 and up, bf16 and tf32; units per block: a multiple of 4, at most 4 * stacked *
- *            warps
+ * Limits     sm_80 and up, bf16 and tf32; units per block: a multiple of 4, at most
+ *            4 * stacked * warps
  * Measured   not yet measured. Predicted for H = 1500, B = 20 in bf16 on an H200: 2.22 us per step
  *            by flags, 1.85 by words. */
 #include "fwd_mma.cuh"

@@ -3,11 +3,11 @@
  *            from shared memory at every step. What does not fit is streamed from L2, so that every
  *            H runs. The kernels are those of fwd_l2; l2's own plans leave their loop over weights
  *            in shared memory empty.
- * Residency  Of a thread's `depth` steps of k, `shared` are in shared memory: 16 * shared * slices
- *            * units bytes per block, laid out as [k][slice][unit] of four gates, so that a warp
- *            reads whole lines without bank conflicts. Shared memory also holds c, the step's
- *            x_proj, mask bits and two chunks of h. The other steps of k come from L2. `plstm plan`
- *            prints the shares.
+ * Residency  Of a thread's `depth` steps of k, `shared` are in shared memory:
+ *            16 * shared * slices * units bytes per block, laid out as [k][slice][unit] of four
+ *            gates, so that a warp reads whole lines without bank conflicts. Shared memory also
+ *            holds c, the step's x_proj, mask bits and two chunks of h. The other steps of k come
+ *            from L2. `plstm plan` prints the shares.
  * Partition  A block owns the four gate rows of `units` units. A warp computes consecutive units of
  *            one or more slices of k, a thread one unit, one slice of k and `batch` batch rows
  *            (plan.h).

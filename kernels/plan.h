@@ -8,8 +8,8 @@
  *
  * Grid       There are `replicas` copies of `blocks` blocks. Each replica holds all the weights and
  *            has `rows` batch rows of its own (the last replica has what is left of B). Block p of
- *            a replica owns the units p * units to p * units + units - 1 of H (the last block owns
- *            fewer) with the four gate rows of each, in both directions.
+ *            a replica owns the units p * units to p * units + units - 1 of H (the last block may
+ *            own fewer) with the four gate rows of each, in both directions.
  * Threads    Forward: thread (g * slices + s) * units + u computes, for unit u of the block, the
  *            four gates' partial sums over k = s * depth to s * depth + depth - 1, for the `batch`
  *            rows of group g. Backward: thread (g * slices + s) * quads + q computes the partial dh

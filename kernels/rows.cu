@@ -4,8 +4,8 @@
  *            lists, so nothing is counted or compacted here.
  * Memory     Each row of the result is read and written once; a row that the list leaves out is
  *            written as zeros.
- * Partition  A block owns a row of the result and ROWS_THREADS units of 16 bytes (pick) or 4 *
- *            ROWS_THREADS floats (masked).
+ * Partition  A block owns a row of the result and ROWS_THREADS units of 16 bytes (pick) or
+ *            4 * ROWS_THREADS floats (masked).
  * Limits     none; rows that are not whole 16-byte words are moved element by element.
  * Measured   not yet measured */
 #include <assert.h>

@@ -21,12 +21,12 @@
  *            exchange n. By then every block has read what that buffer held: a block sends n after
  *            it has received n - 1 from all blocks, which sent it after they had received n - 2.
  *            The grid barrier makes the resets visible. For the first ones, blocks arrive before
- *            they load the weights and wait before they read exchange 0. From exchange WORD_BUFFERS
- *            - WORD_SPAN/2 on, they arrive every WORD_SPAN exchanges and wait WORD_SPAN/2 exchanges
- *            later, when the others have long arrived. A launch of up to WORD_BUFFERS exchanges
- *            needs no later reset and no later arrival. tests/litmus/word_exchange.litmus has the
- *            proof; self_validating.litmus shows that a reset only two buffers ahead would need a
- *            fence at every step.
+ *            they load the weights and wait before they read exchange 0. From exchange
+ *            WORD_BUFFERS - WORD_SPAN/2 on, they arrive every WORD_SPAN exchanges and wait
+ *            WORD_SPAN/2 exchanges later, when the others have long arrived. A launch of up to
+ *            WORD_BUFFERS exchanges needs no later reset and no later arrival.
+ *            tests/litmus/word_exchange.litmus has the proof; self_validating.litmus shows that a
+ *            reset only two buffers ahead would need a fence at every step.
  * Launches   Every launch begins with its own resets, so nothing of an earlier launch matters:
  *            neither its length nor its batch nor whether it timed out.
  * Failure    Waits time out and leave a record as in grid_barrier.cuh. The record names the blocks
@@ -52,8 +52,8 @@ static __device__ __forceinline__ int32_t word_reset(int32_t n, int32_t last)
     return again ? (n + WORD_BUFFERS / 2) % WORD_BUFFERS : -1;
 }
 
-/* word_arrives returns whether the block arrives after it has sent exchange n; word_waits, whether
- * it waits for that arrival of the others before it reads exchange n. */
+/* word_arrives returns whether the block arrives at the grid barrier after it has sent exchange n;
+ * word_waits, whether it waits there before it reads exchange n. */
 static __device__ __forceinline__ bool word_arrives(int32_t n, int32_t last)
 {
     return n >= WORD_BUFFERS - WORD_SPAN / 2 && n % WORD_SPAN == WORD_SPAN / 2 &&
