@@ -107,7 +107,7 @@ static __device__ __forceinline__ void stage_first(const ForwardArgs &a, const B
         int32_t row = (pass * plan.groups + group) * BATCH + b, step = chunk * CHUNK + i;
         int64_t k = (int64_t)slice * plan.depth + step, H = a.p.shape.H;
         float x = 0.0f;
-        if (row < at.rows && step < plan.depth && k < H) x = forward_h_0(a.p, m, at.row + row, k);
+        if (row < at.rows && step < plan.depth && k < H) x = hidden_first(a.p, m, at.row + row, k);
         to[column * a.n.slice_stride + i * PITCH + b] = x;
     }
 }
