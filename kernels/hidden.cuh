@@ -6,7 +6,7 @@
 #include "bf16.cuh"
 #include "mask.cuh"
 
-/* Whether every tensor is there that what is asked for needs. */
+/* Returns whether p has every tensor that its masks and copies need. */
 static inline bool forward_tensors_sound(const LstmForward *p)
 {
     bool copies = p->h_bf16 || p->y_bf16;
@@ -14,14 +14,14 @@ static inline bool forward_tensors_sound(const LstmForward *p)
            (!copies || p->bf16_pitch >= p->shape.H);
 }
 
-/* D_r(h_0), as step 0 reads it. */
+/* Returns D_r(h_0), which step 0 reads. */
 static __device__ __forceinline__ float hidden_first(const LstmForward &p, const Mask &m, int64_t b,
                                                      int64_t u)
 {
     return p.h[b * p.shape.H + u] * mask_factor(m, b, p.shape.H, u);
 }
 
-/* The bfloat16 copy of x, element n = row*H + u of a tensor of rows (H). */
+/* Stores x as element u of `row` of a bfloat16 copy, unless `to` is NULL; n = row*H + u. */
 static __device__ __forceinline__ void hidden_copy(const LstmForward &p, uint16_t *to, int64_t row,
                                                    int64_t n, float x)
 {

@@ -239,6 +239,7 @@ static void see(Seen *s, const LstmVariant *v, const LstmPlan *p, int64_t B, int
     s->slices |= p->slices > 2;
     s->chunks |= p->backward || tiles || p->chunks > 2;
     s->rounds |= !p->backward || tiles || p->rounds > 1;
+    s->in_warp |= !tiles && plan_warp_sums(p) > 0;
     s->clusters |= p->cluster;
     s->exchanges |= 1 << p->exchange;
     s->resident |= p->resident > 0 && p->depth > p->resident;
@@ -330,9 +331,9 @@ static bool seen_enough(const LstmFootprint *f, int back, const Seen *s)
     for (int i = 0; i < f->tiles[back]; i++) resident |= f->tile[back][i].resident > 0;
     if (!s->runs || !s->ranges || !s->ragged || !s->replicas || !s->groups) return false;
     if (!f->grid_barrier) return !s->streamed && (s->clusters & 15) == 15;
-    return s->passes && s->slices && s->chunks && s->rounds && s->resident >= resident &&
-           s->shared >= shared && s->mixed >= shared && s->streamed &&
-           (!f->reads_tiles || !back || s->clusters == (1 | 2 | 4)) &&
+    return s->passes && s->in_warp == (!back && !f->reads_tiles) && s->slices && s->chunks &&
+           s->rounds && s->resident >= resident && s->shared >= shared && s->mixed >= shared &&
+           s->streamed && (!f->reads_tiles || !back || s->clusters == (1 | 2 | 4)) &&
            (!f->reads_tiles || s->exchanges == (1 << EXCHANGE_FLAG | 1 << EXCHANGE_WORDS));
 }
 
@@ -349,10 +350,11 @@ bool seen_all(const LstmVariant *v, const Seen seen[2], bool must)
                      "%d, "
                      "chunks %d, rounds %d, more than registers %d, all in shared memory %d, "
                      "shared and streamed "
-                     "%d, streamed %d, clusters %x, exchanges %x",
+                     "%d, streamed %d, sums in warps %d, clusters %x, exchanges %x",
                      v->footprint->name, back ? "backward" : "forward", s->runs, s->ranges,
                      s->ragged, s->passes, s->replicas, s->groups, s->slices, s->chunks, s->rounds,
-                     s->resident, s->shared, s->mixed, s->streamed, s->clusters, s->exchanges);
+                     s->resident, s->shared, s->mixed, s->streamed, s->in_warp, s->clusters,
+                     s->exchanges);
     }
     return all;
 }
