@@ -20,7 +20,7 @@
 
 enum { CELL_THREADS = 128 };
 
-/* What follows the product of step t. */
+/* Finishes step t, whose product is in the gates: adds the biases and computes the cell, the masks and the bfloat16 copies. */
 __global__ void __launch_bounds__(CELL_THREADS) fwd_cublas_cell(LstmForward p, int64_t t)
 {
     int64_t b = blockIdx.x, B = p.shape.B, H = p.shape.H,

@@ -12,8 +12,8 @@
  *            such reads and, where weights lie in shared memory, units*H*passes.
  * Sums       slices * units * rows float4 are written once and read once: more slices shorten a thread's chain but cost
  *            2*16 bytes each per element. The planner weighs the two. The order is fixed: within a thread k upwards, then slice
- *            s + folded onto s, then slices upwards onto x_proj + biases. Where plan_warp_sums says so (H = 200 on an H200), the
- *            slices of a warp are added by shuffles instead: a quarter of the float4, and a block barrier less.  */
+ *            s + folded onto s, then slices upwards onto x_proj + biases. Where plan_warp_sums is not 0 (H = 200 on an H200), each
+ *            warp adds up its own slices by shuffles instead, which takes a quarter of the float4 and one block barrier less.  */
 #ifndef PLSTM_FWD_PERSISTENT_CUH
 #define PLSTM_FWD_PERSISTENT_CUH
 
