@@ -98,13 +98,6 @@ cudaError_t gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const uint16
     return gemm_error(gemm_rowmajor_bf16(gpu.context.blas, ta, tb, m, n, k, 1.0f, a, b, 0.0f, c));
 }
 
-// Rounds h of all steps for the products that follow the recurrence.
-cudaError_t round_h(const Workload &w, const Layer &l)
-{
-    const RoundSpan all = {l.h->get(), l.h16->get(), (w.T + 1) * w.B, w.H, w.H}, none = {};
-    return round_bf16(gpu.context.stream, all, none);
-}
-
 cudaError_t forward(const LstmVariant *variant, const Workload &w, const Whole &d)
 {
     const int64_t N = w.T * w.B, H = w.H;
@@ -121,9 +114,9 @@ cudaError_t forward(const LstmVariant *variant, const Workload &w, const Whole &
         a.w_hh = l.w_hh->get(), a.b_ih = l.b_ih->get(), a.b_hh = l.b_hh->get();
         a.w_packed = l.forward->packed ? l.forward->packed->get() : nullptr;
         a.gates = l.gates->get(), a.h = l.h->get(), a.c = l.c->get();
+        a.h_bf16 = d.bf16() ? l.h16->get() : nullptr, a.bf16_pitch = H; // the copy of all steps
         a.launch = l.forward->args();
         if (!error) error = variant->forward(&gpu.context, &a);
-        if (!error && d.bf16()) error = round_h(w, l);
         x = l.h->get() + w.B * H, x16 = d.bf16() ? l.h16->get() + w.B * H : nullptr;
     }
     return error;

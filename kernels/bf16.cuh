@@ -1,9 +1,18 @@
-/* bf16: stores float32 values rounded to bfloat16, to nearest even. Compiled from sm_80 on. */
+/* bf16: stores float32 values rounded to bfloat16, to nearest even. Before sm_80, nothing is rounded. */
 #ifndef PLSTM_BF16_CUH
 #define PLSTM_BF16_CUH
 
 #include "vec4.cuh"
 #include "tensor.cuh"
+
+/* Writes x to element `at` of a bfloat16 copy, unless `to` is NULL. Before sm_80 no copy is ever
+ * wanted, and this compiles to nothing. */
+static __device__ __forceinline__ void store_bf16(uint16_t *to, int64_t at, float x)
+{
+#if DEV_ARCH == 0 || DEV_ARCH >= 800
+    if (to) to[at] = (uint16_t)tensor_pair(x, 0.0f);
+#endif
+}
 
 #if DEV_ARCH == 0 || DEV_ARCH >= 800
 

@@ -9,16 +9,10 @@
 #define PLSTM_BLOCK_IO_CUH
 
 #include "cell.cuh"
+#include "hidden.cuh"
 #include "persistent.cuh"
 
 /* ---- forward ---- */
-
-/* h_0 as step 0 reads it: row b of the batch, unit k. */
-static __device__ __forceinline__ float forward_h_0(const LstmForward &p, const Mask &m, int64_t b,
-                                                    int64_t k)
-{
-    return p.h[b * p.shape.H + k] * mask_factor(m, b, p.shape.H, k);
-}
 
 /* Biases, c_0, and D_r(h_0) where it is kept for dw_hh; do_unit(u) for each unit of the block,
  * do_h(row, u, D_r(h_0)) for each element. */
@@ -37,8 +31,8 @@ static __device__ __forceinline__ void forward_carry_in(const LstmForward &p, co
     each([&](int32_t row, int32_t u, int32_t item) {
         int64_t b = at.row + row, n = b * H + at.unit + u;
         s.c[item] = p.c[n];
-        float h = forward_h_0(p, m, b, at.unit + u);
-        if (p.h_masked) p.h_masked[n] = h;
+        float h = hidden_first(p, m, b, at.unit + u);
+        hidden_store_first(p, b, n, h);
         do_h(row, u, h);
     });
 }
@@ -88,19 +82,20 @@ static __device__ __forceinline__ void forward_store(const LstmForward &p, const
                                                      const Shared &s, const MaskBits &bits,
                                                      int64_t t, Each each)
 {
-    int64_t T = p.shape.T, B = p.shape.B, H = p.shape.H;
+    int64_t B = p.shape.B, H = p.shape.H;
     int32_t parity = (int32_t)t & 1;
     each([&](int32_t row, int32_t u, int32_t item) {
-        int64_t position = t * B + at.row + row, n = position * H + at.unit + u, next = n + B * H;
+        int64_t position = t * B + at.row + row, n = position * H + at.unit + u;
         float4 q = s.gates[item];
         float h = s.h[item], *gates = p.gates + position * 4 * H + at.unit + u;
         gates[0] = q.x, gates[H] = q.y, gates[2 * H] = q.z, gates[3 * H] = q.w;
-        p.h[next] = h;
-        p.c[next] = s.c[item];
-        if (p.y) p.y[n] = h * mask_bits_factor(bits, parity, MASK_OUTPUT, p.output, at, row, u);
-        if (p.h_masked && t + 1 < T)
-            p.h_masked[next] =
-                h * mask_bits_factor(bits, parity, MASK_RECURRENT, p.recurrent, at, row, u);
+        p.c[n + B * H] = s.c[item];
+        hidden_store(
+            p, t, position, n, h,
+            [&] { return mask_bits_factor(bits, parity, MASK_OUTPUT, p.output, at, row, u); },
+            [&] {
+                return mask_bits_factor(bits, parity, MASK_RECURRENT, p.recurrent, at, row, u);
+            });
     });
 }
 

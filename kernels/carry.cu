@@ -8,17 +8,16 @@
  */
 #include <assert.h>
 
+#include "carry.cuh"
 #include "carry.h"
 #include "launch.cuh"
 
 enum { CARRY_THREADS = 256 };
 
 __global__ void __launch_bounds__(CARRY_THREADS)
-    carry_state_kernel(const FaultRecord *fault, int64_t n, const float *from, int64_t pitch,
-                       float *to)
+    carry_state_kernel(const FaultRecord *fault, CarriedRows rows)
 {
-    int64_t row = blockIdx.y, i = (int64_t)blockIdx.x * CARRY_THREADS + threadIdx.x;
-    if (i < n && !fault->set) to[row * n + i] = from[row * pitch + i];
+    if (!fault->set) carry_rows(rows, blockIdx.x, CARRY_THREADS);
 }
 
 extern "C" cudaError_t carry_prepare(void)
@@ -27,12 +26,10 @@ extern "C" cudaError_t carry_prepare(void)
     return cudaFuncGetAttributes(&attributes, carry_state_kernel);
 }
 
-extern "C" cudaError_t carry_state(cudaStream_t stream, const FaultRecord *fault, int64_t rows,
-                                   int64_t n, const float *from, int64_t pitch, float *to)
+extern "C" cudaError_t carry_state(cudaStream_t stream, const FaultRecord *fault, CarriedRows rows)
 {
-    int64_t blocks = (n + CARRY_THREADS - 1) / CARRY_THREADS;
-    assert(rows > 0 && rows <= 65535 && n > 0 && blocks <= INT32_MAX);
-    LaunchShape shape = {dim3((unsigned)blocks, (unsigned)rows), dim3(CARRY_THREADS), 0, stream,
-                         false};
-    return launch(shape, carry_state_kernel, fault, n, from, pitch, to);
+    int64_t blocks = carry_blocks(rows, CARRY_THREADS);
+    assert(rows.rows > 0 && rows.n > 0 && blocks <= INT32_MAX);
+    LaunchShape shape = {dim3((unsigned)blocks), dim3(CARRY_THREADS), 0, stream, false};
+    return launch(shape, carry_state_kernel, fault, rows);
 }

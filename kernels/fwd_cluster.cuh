@@ -114,7 +114,7 @@ static __device__ __forceinline__ void cluster_forward_first(const ClusterForwar
     Mask m = mask_open(a.p.recurrent);
     auto element = [&](int32_t row, int64_t k) {
         if (row >= at.rows || k >= H) return 0.0f;
-        return forward_h_0(a.p, m, at.row + row, k);
+        return hidden_first(a.p, m, at.row + row, k);
     };
     for (int32_t j = (int32_t)threadIdx.x; j < a.n.operand / 2; j += (int32_t)blockDim.x) {
         int32_t tile = j / 32, q = j % 4, g = j / 4 % 8;
@@ -289,7 +289,8 @@ static __device__ __forceinline__ void fwd_cluster_loop(const ClusterForwardArgs
         each([&](int m, int n, const ClusterForwardElement &e) {
             int64_t b = at.row + e.row, i = b * H + at.unit + e.u;
             c[m][n] = e.exists ? p.c[i] : 0.0f;
-            if (e.exists && p.h_masked) p.h_masked[i] = forward_h_0(p, first, b, at.unit + e.u);
+            if (e.exists && (p.h_masked || p.h_bf16))
+                hidden_store_first(p, b, i, hidden_first(p, first, b, at.unit + e.u));
         });
     }
     fetch(0);
@@ -337,11 +338,10 @@ static __device__ __forceinline__ void fwd_cluster_loop(const ClusterForwardArgs
             float *gates = p.gates + (position * 4 * H + at.unit + e.u);
 #pragma unroll
             for (int gate = 0; gate < 4; gate++) gates[gate * H] = x[m][n][gate];
-            p.h[i + B * H] = h[m][n];
             p.c[i + B * H] = c[m][n];
-            if (p.y) p.y[i] = h[m][n] * factor(p.output, MASK_OUTPUT, m, n);
-            if (p.h_masked && next)
-                p.h_masked[i + B * H] = h[m][n] * factor(p.recurrent, MASK_RECURRENT, m, n);
+            hidden_store(
+                p, t, position, i, h[m][n], [&] { return factor(p.output, MASK_OUTPUT, m, n); },
+                [&] { return factor(p.recurrent, MASK_RECURRENT, m, n); });
         });
         if (next == 0) break;
         fetch(next);

@@ -84,6 +84,11 @@ typedef struct LstmForward {
     float
         *y; /* (T,B,H): D_o(h_1..T); NULL where the site is off: the reader takes h from row 1 on */
     float *h_masked; /* (T,B,H): D_r(h_0..T-1), for dw_hh; NULL where the site is off */
+    /* Copies rounded to bfloat16, bit for bit those of round_bf16 (layers.h), for products over all positions; NULL: not wanted.
+     * A row begins `bf16_pitch` elements after the one before it, and nothing is written between rows. sm_80 and up. */
+    uint16_t *h_bf16; /* of h_masked, (T,B,H); where that is NULL, of h, (T+1,B,H) */
+    uint16_t *y_bf16; /* of y, (T,B,H); NULL where y is */
+    int64_t bf16_pitch;
     MaskSite output, recurrent;
     LstmLaunch launch;
 } LstmForward;

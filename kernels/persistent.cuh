@@ -7,6 +7,7 @@
 
 #include <kernels/dev_memory.cuh>
 
+#include "hidden.cuh"
 #include "launch.cuh"
 #include "lstm.h"
 #include "mask.cuh"
@@ -295,10 +296,7 @@ static inline cudaError_t persistent_resident(Kernel kernel, const LstmPlan *pla
     return error;
 }
 
-static inline bool persistent_tensors(const LstmForward *p)
-{
-    return (p->y || !p->output.on) && (p->h_masked || !p->recurrent.on);
-}
+static inline bool persistent_tensors(const LstmForward *p) { return forward_tensors_sound(p); }
 static inline bool persistent_tensors(const LstmBackward *) { return true; }
 
 /* Launches kernel(args) once for each range of batch rows. args.fault and args.first_row are set here. */

@@ -193,6 +193,17 @@ static PLAN_HD inline int64_t plan_chunk_floats(const LstmPlan *p)
 /* Slices that are left after the upper half has been added to the lower half. */
 static PLAN_HD inline int32_t plan_folded(int32_t slices) { return (slices + 1) / 2; }
 
+/* The number of partial sums of an element that remain once every warp has added up its own slices
+ * by shuffles between lanes 16 and 8 apart (forward, from sm_70 on). Those lanes have the same unit
+ * only where `units` divides 8, and each of them takes one of four batch rows. Returns 0 if the plan
+ * does not qualify or would gain nothing. */
+static PLAN_HD inline int32_t plan_warp_sums(const LstmPlan *p)
+{
+    int32_t sums = (int32_t)plan_div_up(p->slices * p->units, 32) * (8 / p->units);
+    int32_t so = !p->backward && p->groups == 1 && p->batch == 4 && 8 % p->units == 0;
+    return so && p->slices > 1 && sums <= plan_folded(p->slices) ? sums : 0;
+}
+
 /* Elements (unit, batch row) of a block in one pass; the batch rows of the tile vary fastest. */
 static PLAN_HD inline int64_t plan_items(const LstmPlan *p)
 {

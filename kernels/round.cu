@@ -1,7 +1,6 @@
 /* round: float32 tensors rounded to bfloat16, for the products of --precision bf16 over all positions.
- * Idea       what another kernel has at hand it rounds itself (embedding, column sums, update); these are the weights after
- *            they were set, and what a layer's recurrence leaves: its float32 tensors are the contract of all variants
- *            (lstm.h), so they are read once more, out of L2
+ * Idea       a kernel that makes values also rounds them (embedding, recurrence, column sums, update); these are the tensors
+ *            that no kernel makes: weights that were set, and the features of a window
  * Memory     reads 4 and writes 2 bytes an element
  * Partition  a thread rounds four neighbouring elements of a row; two tensors share a launch
  * Limits     sm_80 and up

@@ -17,10 +17,10 @@
  *            padded with rows that do not count, unless every position is one. The most recently
  *            used graphs are kept. Only scored positions reach the decoder.
  * Precision  tf32: cuBLAS rounds the operands of its products, and the recurrence's kernel its own.
- *            bf16: products over all positions read bfloat16 copies beside the float32 tensors. The
- *            update writes the copies of the weights, the embedding those of the embedded words,
- *            and the kernel that sums a gradient's columns for the bias those of the gradients;
- *            only h and y, which any kernel may write, are read once more to be rounded. Sums are
+ *            bf16: products over all positions read bfloat16 copies beside the float32 tensors, each
+ *            written by a kernel that has the values at hand: those of the weights by the update,
+ *            those of the embedded words by the embedding, those of h and y by the recurrence, and
+ *            those of the gradients by the kernel that sums their columns for the bias. Sums are
  *            float32.
  * Rows       The rows of a weight that a product over all positions reads, and in bf16 those of x, h and
  *            features, begin on 16 bytes, as the tensor memory accelerator requires: they are `pitch`
@@ -978,18 +978,6 @@ static int bias_gradient(Backend *b, int64_t rows, int64_t cols, const float *d,
     return EXIT_DONE;
 }
 
-/* Rounds the outputs of the recurrence of layer l for the products that read them. */
-static int round_outputs(Backend *b, int64_t l, Error *e)
-{
-    int64_t N = b->w.batch.T * b->w.batch.B, H = b->config.shape.H, pitch = input_pitch(b, H);
-    bool masked = site_of(b, l + 1).on, recurrent = recurrent_site(b, l).on;
-    RoundSpan h = {recurrent ? b->h_masked[l] : h_of(b, l), b->h_bf16[l], N, H, pitch}, y = {0};
-    if (masked) y = (RoundSpan){b->x[l + 1], b->x_bf16[l + 1], N, H, pitch};
-    else h.rows += b->w.batch.B; /* the last step's is the next layer's input */
-    CUDA_TRY(round_bf16(b->context.stream, h, y));
-    return EXIT_DONE;
-}
-
 static int recurrence_failed(const LstmVariant *variant, const char *pass, cudaError_t status,
                              Error *e)
 {
@@ -1316,15 +1304,17 @@ static int cuda_layer_forward(Backend *b, int64_t l, Error *e)
                      .c = c_of(b, l),
                      .y = output.on ? b->x[l + 1] : NULL,
                      .h_masked = recurrent.on ? b->h_masked[l] : NULL,
+                     .h_bf16 = b->h_bf16[l],
+                     .y_bf16 = output.on ? b->x_bf16[l + 1] : NULL,
+                     .bf16_pitch = input_pitch(b, H),
                      .output = output,
                      .recurrent = recurrent,
                      .launch = launch_of(b, false)};
     const LstmVariant *variant = b->recurrence.forward;
     cudaError_t status = variant->forward(&b->context, &p);
     if (status) return recurrence_failed(variant, "forward", status, e);
-    if (b->config.precision == PRECISION_BF16) code = round_outputs(b, l, e);
     range_end(b, 2);
-    return code;
+    return EXIT_DONE;
 }
 
 /* Returns the input of the decoder's products: the rows of the scored positions. */
@@ -1539,9 +1529,7 @@ static int cuda_window_end(Backend *b, WindowResult *r, double *token_nats, int3
     int code = EXIT_DONE;
     *r = (WindowResult){.step = -1};
     assert(b->updated == b->w.update);
-    if (!b->updated)
-        CUDA_TRY(carry_state(b->context.stream, b->context.fault, c.rows, c.n, c.from, c.from_pitch,
-                             c.to));
+    if (!b->updated) CUDA_TRY(carry_state(b->context.stream, b->context.fault, c));
     if (b->mode != EAGER) code = launch_graph(b, e);
     else if (!b->updated) code = result_now(b, r, token_nats, token_best, e);
     range_end(b, 0);

@@ -257,10 +257,14 @@ static CostTime forward_time(const Rates *r, const DeviceFacts *device, const Ls
     loop = most(loop, (threads * w.streamed + (chunks - 1) * bytes) / r->l2);
     t.multiply = passes * multiply;
     t.ingest = passes * (copy + loop - multiply);
-    /* The float4 of every slice are written once and read once. */
-    t.sums = passes * (2 * 16 * threads * batch / c->shared_rate + 2 * c->shared_latency);
+    /* The float4 of every slice are written once and read once; where warps add up their slices,
+     * only those of the warps, after 12 shuffles of each, one a clock. */
+    double in_warp = device->major >= 7 ? plan_warp_sums(p) : 0, warps = ceil_div(threads, 32);
+    double sums = in_warp ? in_warp * p->units * batch : threads * batch;
+    t.sums = passes * (2 * 16 * sums / c->shared_rate + 2 * c->shared_latency);
+    if (in_warp) t.sums += passes * 12 * warps;
     t.cell = passes * ceil_div((double)plan_items(p), p->threads) * c->cell;
-    t.syncs = (passes * (chunks + 4) + 1) * c->sync;
+    t.syncs = (passes * (chunks + (in_warp ? 3 : 4)) + 1) * c->sync;
     t.hop = between_clocks(r, p);
     return t;
 }

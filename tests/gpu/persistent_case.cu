@@ -8,6 +8,7 @@
 enum {
     CASE_THREADS = 64,
     CASE_BATCH = 2,
+    CASE_WARP_BATCH = 4, /* of a plan whose warps add up their slices */
     CASE_CHUNK = 2,
     CASE_RESIDENT_FORWARD = 2,
     CASE_RESIDENT_BACKWARD = 1
@@ -18,7 +19,8 @@ PERSISTENT_KERNEL(forward_case, ForwardPass)
     fwd_persistent<TILE...>(a);
 }
 PERSISTENT_PASS(forward_case, ForwardPass,
-                forward_case<CASE_RESIDENT_FORWARD, CASE_CHUNK, CASE_BATCH, CASE_THREADS>)
+                forward_case<CASE_RESIDENT_FORWARD, CASE_CHUNK, CASE_BATCH, CASE_THREADS>,
+                forward_case<CASE_RESIDENT_FORWARD, CASE_CHUNK, CASE_WARP_BATCH, CASE_THREADS>)
 PERSISTENT_KERNEL(backward_case, BackwardPass)
 { // on a line of its own: see PERSISTENT_KERNEL
     bwd_persistent<TILE...>(a);
@@ -26,8 +28,9 @@ PERSISTENT_KERNEL(backward_case, BackwardPass)
 PERSISTENT_PASS(backward_case, BackwardPass,
                 backward_case<CASE_RESIDENT_BACKWARD, CASE_BATCH, CASE_THREADS>)
 
-/* The plan has a ragged last block, slices, groups and passes, and weights in all three places. */
-extern "C" int case_plan(int back, int n, const int *, LstmShape *shape, LstmPlan *plan)
+/* The plan has a ragged last block, slices, groups and passes, and weights in all three places. The word 8, for a forward pass: blocks of
+ * 8 units without groups, whose warps add up their slices. */
+extern "C" int case_plan(int back, int n, const int *words, LstmShape *shape, LstmPlan *plan)
 {
     LstmPlan p = {};
     p.kind = KIND_VECTOR, p.backward = back, p.replicas = 1, p.blocks = 4, p.threads = CASE_THREADS;
@@ -40,10 +43,12 @@ extern "C" int case_plan(int back, int n, const int *, LstmShape *shape, LstmPla
         p.slices = 5, p.depth = 5, p.resident = CASE_RESIDENT_FORWARD, p.shared = 2, p.streamed = 1;
         p.chunk = CASE_CHUNK, p.chunks = 3;
     }
+    bool in_warp = n == 1 && words[0] == 8 && !back;
+    if (in_warp) p.tile = 1, p.blocks = 3, p.units = 8, p.batch = CASE_WARP_BATCH, p.groups = 1;
     p.shared_bytes = plan_shared_bytes(&p);
     p.scratch_bytes = plan_scratch_bytes(&p);
     *shape = {6, 5, 23, PRECISION_F32}, *plan = p;
-    return n != 0;
+    return n != in_warp || (plan_warp_sums(&p) > 0) != in_warp;
 }
 
 extern "C" cudaError_t case_prepare(void)

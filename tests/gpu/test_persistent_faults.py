@@ -24,7 +24,7 @@ def test_without_a_fault():
     for mode, made in ((mode, made) for mode in planted.KERNEL for made in (programs, mma)):
         program = made.build(mode, f"right-{mode}")
         for way in ("forward", "backward"):
-            for words in ("", *(BY_WORDS if made is mma else ())):
+            for words in ("", *(BY_WORDS if made is mma else (IN_WARP,) if way == "forward" else ())):
                 got, text = planted.outcome(program, way, *words.split())
                 assert got == RIGHT, f"{mode}, {way} {words}: exit {got}, {text}"
 
@@ -57,6 +57,7 @@ def test_a_product_that_is_not_validated_is_wrong_under_some_schedule():
 
 BOTH = "forward backward"
 BY_WORDS = ("2 5", "2 46")  # the exchange by words, and T: fewer exchanges than buffers, and more
+IN_WARP = "8"  # persistent_case's plan whose warps add up their slices
 RACE, UNORDERED = r"emulator: .*race: ", r"emulator: .*(race|uninitialised read): "
 MISSING_1 = r"timed out at step \d+, exchange \d+, missing 2$"  # bit 1
 
@@ -87,6 +88,12 @@ MISTAKES = {
                                                "        copy_async_wait<0>();\n", "forward", REPORTED, "emulator: .*uninitialised read: "),
     "forward_sums_over_chunks": ("race", FORWARD, "    __syncthreads(); /* the staged chunks lie where the sums go */\n", "",
                                  "forward", REPORTED, RACE),
+    "forward_sums_of_warps_over_chunks": ("race", FORWARD, "    __syncthreads(); /* the staged chunks lie where the sums go */\n", "",
+                                          "forward", REPORTED, RACE, IN_WARP),
+    "forward_sums_of_warps_not_waited_for": ("race", FORWARD, "= of_warp;\n        __syncthreads();\n", "= of_warp;\n",
+                                             "forward", REPORTED, UNORDERED, IN_WARP),
+    "forward_sums_of_warps_without_a_lane": ("plain", FORWARD, "half[0], half[1]), 8)", "half[0], half[1]), 16)",
+                                             "forward", WRONG, "wrong by", IN_WARP),
     "forward_chunks_over_sums": ("race", FORWARD, "if (pass) __syncthreads();", "", "forward", REPORTED, RACE),
     # ---- backward ----
     "backward_block_leaves_early": ("plain", BACKWARD, "if (t) barrier_arrive(&barrier);",

@@ -7,6 +7,7 @@
 
 #include "host/plan/precision.h"
 #include "kernels/tensor.h"
+#include "tests/support/copies.h"
 #include "update.h"
 
 /* ---- the recurrence ---- */
@@ -68,6 +69,19 @@ Tensors recurrence_tensors(const RecurrenceCase *k)
     return x;
 }
 
+/* More than H, and odd, so that rows begin at every alignment of 2 bytes. */
+static int64_t bf16_pitch(int64_t H) { return (H + 4) | 1; }
+
+/* Adds the bfloat16 copies, of rows with gaps, where the device has them. */
+static void add_bf16_copies(const RecurrenceCase *k, LstmForward *p)
+{
+    if (facts.major < 8) return;
+    int64_t pitch = bf16_pitch(k->H), rows = k->T * k->B;
+    p->bf16_pitch = pitch;
+    p->h_bf16 = device_alloc(NULL, (size_t)((p->h_masked ? rows : rows + k->B) * pitch) * 2, 0);
+    p->y_bf16 = p->y ? device_alloc(NULL, (size_t)(rows * pitch) * 2, 0) : NULL;
+}
+
 Passes recurrence_passes(const RecurrenceCase *k, const Tensors *x)
 {
     int64_t T = k->T, B = k->B, H = k->H, n = T * B * H;
@@ -94,6 +108,7 @@ Passes recurrence_passes(const RecurrenceCase *k, const Tensors *x)
                       .h_masked = k->sites == ALL_SITES ? device_floats(NULL, n) : NULL,
                       .output = mask_site(state, 5, 1, k->keep, k->sites >= OUTPUT_SITE),
                       .recurrent = mask_site(state, 5, 3, k->keep, k->sites == ALL_SITES)};
+    add_bf16_copies(k, &p.forward);
     p.backward = (LstmBackward){.shape = p.forward.shape,
                                 .w_hh = p.forward.w_hh,
                                 .w_tiles = p.forward.w_tiles,
@@ -224,6 +239,7 @@ static void see(Seen *s, const LstmVariant *v, const LstmPlan *p, int64_t B, int
     s->slices |= p->slices > 2;
     s->chunks |= p->backward || tiles || p->chunks > 2;
     s->rounds |= !p->backward || tiles || p->rounds > 1;
+    s->in_warp |= !tiles && plan_warp_sums(p) > 0;
     s->clusters |= p->cluster;
     s->exchanges |= 1 << p->exchange;
     s->resident |= p->resident > 0 && p->depth > p->resident;
@@ -244,6 +260,21 @@ void told(const char *what, const LstmVariant *v, LstmPrecision precision, const
              k->keep, k->sites, facts.name, m->override, m->streams ? ", half streamed" : "", text);
 }
 
+/* Every element of a copy is its float32 tensor's, rounded, and the gaps between rows are as they were. */
+static void check_bf16_copy(const char *what, const uint16_t *copy, int64_t pitch,
+                            const float *from, int64_t rows, int64_t H)
+{
+    uint16_t *got = host_bytes((size_t)(rows * pitch) * 2);
+    fetch(got, copy, (size_t)(rows * pitch) * 2);
+    for (int64_t i = 0; i < rows * pitch; i++) {
+        int64_t row = i / pitch, u = i % pitch;
+        uint16_t right = u < H ? copy_bf16(from[row * H + u]) : (uint16_t)(canary >> i % 2 * 16);
+        if (got[i] != right)
+            fail_msg("%s in bfloat16, row %lld, element %lld of %lld: %04x, not %04x: %s", what,
+                     (long long)row, (long long)u, (long long)H, got[i], right, told_case);
+    }
+}
+
 static void check_forward(const RecurrenceCase *k, const Tensors *x, const LstmForward *p)
 {
     int64_t B = k->B, H = k->H, n = k->T * B * H;
@@ -259,6 +290,10 @@ static void check_forward(const RecurrenceCase *k, const Tensors *x, const LstmF
         if (h_masked && h_masked[j] != h[j] * factor_f32(&x->recurrent, j / H, H, j % H))
             fail_msg("h_masked[%lld] is not h masked: %s", (long long)j, told_case);
     }
+    if (p->y_bf16) check_bf16_copy("y", p->y_bf16, p->bf16_pitch, y, k->T * B, H);
+    if (p->h_bf16 && h_masked)
+        check_bf16_copy("h_masked", p->h_bf16, p->bf16_pitch, h_masked, k->T * B, H);
+    else if (p->h_bf16) check_bf16_copy("h", p->h_bf16, p->bf16_pitch, h, (k->T + 1) * B, H);
 }
 
 void check_recurrence(const LstmVariant *v, const RecurrenceCase *k, const Tensors *x,
@@ -296,9 +331,9 @@ static bool seen_enough(const LstmFootprint *f, int back, const Seen *s)
     for (int i = 0; i < f->tiles[back]; i++) resident |= f->tile[back][i].resident > 0;
     if (!s->runs || !s->ranges || !s->ragged || !s->replicas || !s->groups) return false;
     if (!f->grid_barrier) return !s->streamed && (s->clusters & 15) == 15;
-    return s->passes && s->slices && s->chunks && s->rounds && s->resident >= resident &&
-           s->shared >= shared && s->mixed >= shared && s->streamed &&
-           (!f->reads_tiles || !back || s->clusters == (1 | 2 | 4)) &&
+    return s->passes && s->in_warp == (!back && !f->reads_tiles) && s->slices && s->chunks &&
+           s->rounds && s->resident >= resident && s->shared >= shared && s->mixed >= shared &&
+           s->streamed && (!f->reads_tiles || !back || s->clusters == (1 | 2 | 4)) &&
            (!f->reads_tiles || s->exchanges == (1 << EXCHANGE_FLAG | 1 << EXCHANGE_WORDS));
 }
 
@@ -315,10 +350,11 @@ bool seen_all(const LstmVariant *v, const Seen seen[2], bool must)
                      "%d, "
                      "chunks %d, rounds %d, more than registers %d, all in shared memory %d, "
                      "shared and streamed "
-                     "%d, streamed %d, clusters %x, exchanges %x",
+                     "%d, streamed %d, sums in warps %d, clusters %x, exchanges %x",
                      v->footprint->name, back ? "backward" : "forward", s->runs, s->ranges,
                      s->ragged, s->passes, s->replicas, s->groups, s->slices, s->chunks, s->rounds,
-                     s->resident, s->shared, s->mixed, s->streamed, s->clusters, s->exchanges);
+                     s->resident, s->shared, s->mixed, s->streamed, s->in_warp, s->clusters,
+                     s->exchanges);
     }
     return all;
 }

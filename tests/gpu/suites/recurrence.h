@@ -67,6 +67,7 @@ int launch_plan_case(const LstmVariant *v, const LstmShape *of, int backward, co
 typedef struct Seen {
     int runs, ranges, ragged, passes, replicas, groups, slices, chunks, rounds, resident, shared,
         mixed, streamed;
+    int in_warp;   /* forward plans whose warps add up their slices */
     int clusters;  /* one bit per size */
     int exchanges; /* one bit per LstmExchange */
 } Seen;
