@@ -1,4 +1,5 @@
-/* bf16: stores float32 values rounded to bfloat16, to nearest even. Before sm_80, nothing is rounded. */
+/* bf16: stores float32 values rounded to bfloat16, to nearest even. Before sm_80, nothing is
+ * rounded. */
 #ifndef PLSTM_BF16_CUH
 #define PLSTM_BF16_CUH
 
