@@ -1,6 +1,8 @@
-"""tools/k20_sim/k20_sim.py on what GPGPU-Sim printed of two programs, shortened; no simulator runs."""
+"""tools/k20_sim/k20_sim.py on what GPGPU-Sim printed of two programs, shortened; no simulator runs. driver.cu and its headers are
+compiled for another GPU than the K20, whose compiler only `make k20-sim` needs."""
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -113,6 +115,25 @@ def test_records_of_other_programs_stay():
             json.dump({"sources": "before", "runs": [run("reg", 200, 1), run("l2", 200, 2), run("reg", 650, 3)]}, f)
         now = k20_sim.merged(path, [{**run("l2", 200, 4), "sources": "now"}])
     assert [(r["variant"], r["H"], r["us"], r["sources"]) for r in now] == [("reg", 200, 1, "before"), ("l2", 200, 4, "now"), ("reg", 650, 3, "before")], now
+
+
+# One program of each kind. The kernels of `smem` are in the file of `l2`, so that these programs have few kernels and compile quickly.
+PROGRAMS = (("fwd_smem", 0, "-include", "tools/k20_sim/hooks.cuh", "-DSIM_SKEW=1200"),
+            ("bwd_smem", 1, "-include", "tools/k20_sim/hooks.cuh", "-DSIM_NO_WAIT"),
+            ("fwd_cublas", 0, "-DSIM_BASELINE"))
+
+
+def test_the_driver_compiles():
+    nvcc = os.environ.get("NVCC", shutil.which("nvcc"))
+    if not nvcc:
+        raise tap.Skip("no nvcc of CUDA 12 or 13, which compiles the driver of the simulated kernels here")
+    with tempfile.TemporaryDirectory() as folder:
+        for file, backward, *options in PROGRAMS:
+            done = subprocess.run([nvcc, "-arch=sm_90", "-std=c++17", "-ptx", "-D__restrict__=", "-I.", "-Ikernels", *options,
+                                   f'-DSIM_FILE="kernels/{file}.cu"', f"-DSIM_VARIANT={file.split('_')[1]}",
+                                   f"-DSIM_BACKWARD={backward}", "tools/k20_sim/driver.cu", "-o", os.path.join(folder, "driver.ptx")],
+                                  cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False)
+            assert done.returncode == 0, f"{file}\n{done.stdout}"
 
 
 if __name__ == "__main__":
