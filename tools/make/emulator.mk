@@ -43,6 +43,7 @@ $(BUILD)/emu/$(1)/test_emu_%: $(BUILD)/emu/$(1)/tests/emu/test_emu_%.o $(BUILD)/
 	$$(Q)$(CXX) $(EMU_HOST_$(1)) $$(filter %.o,$$^) $$(filter %.a,$$^) $(EMU_LDLIBS) -o $$@
 $(BUILD)/emu/$(1)/test_emu_faults: $(addprefix $(BUILD)/emu/$(1)/tests/emu/,faults.o example/recurrence.o)
 $(addprefix $(BUILD)/emu/$(1)/test_emu_,device runtime cublas): $(BUILD)/emu/$(1)/tests/emu/device_kernels.o
+$(BUILD)/emu/$(1)/test_emu_cell: $(BUILD)/emu/$(1)/tests/emu/cell_kernels.o
 $(BUILD)/emu/$(1)/example: $(addprefix $(BUILD)/emu/$(1)/tests/emu/example/,main.o recurrence.o) \
     $(BUILD)/emu/$(1)/libemu.a
 	$$(call say,LINK,$$@)
