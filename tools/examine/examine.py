@@ -101,6 +101,8 @@ def sources_hash(root):
 
 
 def struct_body(text, struct):
+    if f"struct {struct}" not in text:  # the headers are long, and most types of members are no structs
+        return None
     m = re.search(rf"\bstruct {struct}\s*\{{(.*?)\n\}}", text, re.DOTALL)
     return re.sub(r"/\*.*?\*/|//[^\n]*", "", m.group(1), flags=re.DOTALL) if m else None
 
