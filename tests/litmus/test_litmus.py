@@ -1,5 +1,5 @@
 """Tests the litmus texts of this folder: the verdicts of the model checker on them, on their mutants and on programs with known verdicts;
-the checker with parts of the model removed; and whether the compiled kernels have the instructions that the texts name.
+the checker with parts of the model removed. test_sass.py checks whether the compiled kernels have the instructions that the texts name.
 
     python3 tests/litmus/test_litmus.py --write    rewrites the table of known verdicts in README.md
 """
@@ -213,22 +213,6 @@ def test_the_texts_match_the_kernel_sources():
         files |= {(file, gpu) for file, _ in kernels}
     assert files == {(file, gpu) for gpu in ("sm_35", "sm_90")
                      for file in examine.own_files(ROOT, lambda v: v.persistent and (gpu == "sm_90" or v.min_sm <= 35))}, files
-
-
-def test_compiled_kernels_have_the_instructions_of_the_texts():
-    folder = os.path.join(ROOT, os.environ.get("PLSTM_BUILD", "build"), "cuda", "kernels")
-    if not glob.glob(os.path.join(folder, "fwd_*.ptx")):
-        raise tap.Skip("no kernels compiled by nvcc in the build folder: CUDA=0 or EMU=1")
-
-    def codes(file):
-        with open(os.path.join(folder, file + ".ptx"), encoding="utf-8") as f:
-            text = f.read()
-        if ".target sm_90" not in text:
-            raise tap.Skip("the kernels were compiled for another GPU than sm_90")
-        return machine_code.parse_ptx(text)
-
-    said = exchanges.faults(ROOT, "sm_90", codes)
-    assert not said, "\n".join(said)
 
 
 TOY = {"sm_90": "st.global; bar.sync; st.release.gpu; ld.acquire.gpu; bar.sync; ld.global.cg.f32; bar.sync",

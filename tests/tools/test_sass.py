@@ -1,6 +1,7 @@
-"""Checks the compiled persistent kernels: no load through the read-only path except dev_memory.cuh's ldg, and no weight read at every
-step outside a streaming loop. It reads the PTX of the build; planted faults (fixtures/machine_code/toy.cu) show that the check can
-fail."""
+"""Checks the compiled persistent kernels: no load through the read-only path except dev_memory.cuh's ldg, no weight read at every step
+outside a streaming loop, and the instructions that the litmus texts name. It reads the PTX of the build; planted faults
+(fixtures/machine_code/toy.cu, tests/litmus/test_litmus.py) show that the checks can fail."""
+import functools
 import glob
 import json
 import os
@@ -15,10 +16,21 @@ import tap  # noqa: E402
 from machine_code_samples import GOOD, READ_ONLY, ROOT, WEIGHTS, Tree, sample  # noqa: E402
 
 import examine
+import exchanges
 import kernel_list
 import machine_code
 
 TOY = {0: "w_packed", 8: "x", 16: "h", 24: "words"}
+
+
+def built_ptx(file):
+    return os.path.join(ROOT, os.environ.get("PLSTM_BUILD", "build"), "cuda", "kernels", file + ".ptx")
+
+
+@functools.lru_cache(maxsize=None)
+def built_codes(file):
+    """Returns the kernels in the PTX of a file of the build; reading all of them takes seconds."""
+    return machine_code.parse_ptx(examine.read(built_ptx(file)))
 
 
 def persistent_files():
@@ -48,12 +60,11 @@ def faults_of(code, names):
 def test_persistent_kernels_of_this_build():
     files = persistent_files()
     assert examine.own_files(ROOT, lambda v: v.persistent) == set(files), files
-    folder = os.path.join(ROOT, os.environ.get("PLSTM_BUILD", "build"), "cuda", "kernels")
-    if not any(os.path.exists(os.path.join(folder, f + ".ptx")) for f in files):
+    if not any(os.path.exists(built_ptx(f)) for f in files):
         raise tap.Skip("the build folder has no PTX: built without nvcc, with EMU=1, or before the Makefile kept it (touch kernels/*.cu)")
     found, cache = [], {}
     for file in files:
-        codes = [c for c in machine_code.parse_ptx(examine.read(folder, file + ".ptx")) if examine.is_persistent(c)]
+        codes = [c for c in built_codes(file) if examine.is_persistent(c)]
         assert codes, f"{file}.ptx has no kernel that waits for other blocks"
         for code in codes:
             struct = examine.argument_struct(code)
@@ -62,6 +73,16 @@ def test_persistent_kernels_of_this_build():
             assert any(examine.WEIGHTS.search(name) for name in cache[struct].values()), (code.name, struct, cache[struct])
             found += faults_of(code, cache[struct])
     assert not found, "\n".join(found)
+
+
+def test_compiled_kernels_have_the_instructions_of_the_litmus_texts():
+    built = [built_ptx(f) for f in persistent_files() if os.path.exists(built_ptx(f))]
+    if not built:
+        raise tap.Skip("no kernels compiled by nvcc in the build folder: CUDA=0 or EMU=1")
+    if ".target sm_90" not in examine.read(built[0]):
+        raise tap.Skip("the kernels were compiled for another GPU than sm_90")
+    said = exchanges.faults(ROOT, "sm_90", built_codes)
+    assert not said, "\n".join(said)
 
 
 def cluster_faults(code):
@@ -84,12 +105,11 @@ def cluster_faults(code):
 
 
 def test_clusters_exchange_by_counted_stores():
-    folder = os.path.join(ROOT, os.environ.get("PLSTM_BUILD", "build"), "cuda", "kernels")
-    files = [os.path.join(folder, file + ".ptx") for v in kernel_list.variants() if v.persistent and not v.grid_barrier for file in v.files]
-    if not files or not all(map(os.path.exists, files)):
+    files = [file for v in kernel_list.variants() if v.persistent and not v.grid_barrier for file in v.files]
+    if not files or not all(os.path.exists(built_ptx(file)) for file in files):
         raise tap.Skip("the build folder has no PTX of a variant that exchanges inside a cluster")
     for file in files:
-        codes = machine_code.parse_ptx(examine.read(file))
+        codes = built_codes(file)
         assert codes
         for code in codes:
             assert cluster_faults(code) == [], cluster_faults(code)
