@@ -30,7 +30,8 @@ class Malformed(Exception):
 
 BINARY = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Mod: operator.mod, ast.FloorDiv: operator.floordiv,
           ast.BitAnd: operator.and_, ast.BitXor: operator.xor}
-COMPARE = {ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.GtE: operator.ge, ast.Gt: operator.gt, ast.LtE: operator.le, ast.Lt: operator.lt}
+COMPARE = {ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.GtE: operator.ge, ast.Gt: operator.gt, ast.LtE: operator.le,
+           ast.Lt: operator.lt}
 
 
 class Expression:
@@ -398,11 +399,13 @@ class Relations:
             for i, e in enumerate(es):
                 if e.writes and e.strong:
                     firsts = [e] if e.releases else []
-                    firsts += [f for f in es[:i] if (f.fence and "fence_patterns" not in without) or (f.releases and f.location == e.location and f.location)]
+                    firsts += [f for f in es[:i] if (f.fence and "fence_patterns" not in without)
+                               or (f.releases and f.location == e.location and f.location)]
                     self.release[e.number] = [f.number for f in firsts]
                 if e.reads and e.strong:
                     lasts = [e] if e.acquires else []
-                    lasts += [f for f in es[i + 1:] if (f.fence and "fence_patterns" not in without) or (f.acquires and f.location == e.location)]
+                    lasts += [f for f in es[i + 1:] if (f.fence and "fence_patterns" not in without)
+                              or (f.acquires and f.location == e.location)]
                     self.acquire[e.number] = [f.number for f in lasts]
         self.first_edges = [(e.number, es[0].number) for e in self.events if e.thread is None for es in self.order if es]
         for es in self.order:
@@ -576,7 +579,8 @@ class Search:
                 if self.events[w].thread is None:
                     follow[w] |= mask & ~(1 << w)
             for w in writes:
-                if self.events[w].reads and w in state["rf"] and self.r.strong[w] >> state["rf"][w] & 1 and "sc_per_location" not in self.without:
+                if self.events[w].reads and w in state["rf"] and self.r.strong[w] >> state["rf"][
+                    w] & 1 and "sc_per_location" not in self.without:
                     follow[state["rf"][w]] |= 1 << w
         return self.closed(follow)
 
@@ -876,7 +880,8 @@ class Search:
             for x in bits(mask & strong[w]):
                 add((w, "writes"), (x, "writes"))
         for es in self.r.order:
-            halves = [(e.number, half) for e in es if e.location for half in ("reads", "writes") if (e.number in rf if half == "reads" else e.writes)]
+            halves = [(e.number, half) for e in es if e.location for half in ("reads", "writes")
+                      if (e.number in rf if half == "reads" else e.writes)]
             for a, b in itertools.combinations(halves, 2):
                 if events[a[0]].location == events[b[0]].location:
                     add(a, b)
@@ -939,7 +944,8 @@ def main(paths):
             good = check(program, program.reach)
             title = text.name + (f" / {name}" if name else "")
             print(f"{title}: forbidden outcome {'-' if bad is None else 'allowed' if bad.allowed else 'impossible'}, "
-                  f"right outcome {'reachable' if good.allowed else 'unreachable'} ({(bad.nodes if bad else 0) + good.nodes} partial executions)")
+                  f"right outcome {'reachable' if good.allowed else 'unreachable'} "
+                  f"({(bad.nodes if bad else 0) + good.nodes} partial executions)")
             for line in bad.lines if bad else ():
                 print("    " + line)
 

@@ -68,7 +68,8 @@ def test_known_verdicts():
 def test_the_table_in_the_readme_is_current():
     with open(README, encoding="utf-8") as f:
         text = f.read()
-    assert text.split(MARKS[0])[1].split(MARKS[1])[0] == table(), "README.md: the table is stale: python3 tests/litmus/test_litmus.py --write"
+    assert text.split(MARKS[0])[1].split(MARKS[1])[0] == table(), \
+        "README.md: the table is stale: python3 tests/litmus/test_litmus.py --write"
 
 
 def test_every_part_of_the_model_changes_a_known_verdict():
@@ -103,14 +104,16 @@ def plainly_allowed(program, clause):
                 search.add_edge(state, *((b, a) if turn else (a, b)))
             if any(state["after"][a] >> a & 1 for pair in search.fence_pairs for a in pair):
                 continue
-            needed = [(a, b) for a, b in pairs if search.r.strong[a] >> b & 1 or search.cause(state, a) >> b & 1 or search.cause(state, b) >> a & 1]
+            needed = [(a, b) for a, b in pairs if search.r.strong[a] >> b & 1 or search.cause(state, a) >> b & 1
+                      or search.cause(state, b) >> a & 1]
             for orders in itertools.product((False, True), repeat=len(needed)):
                 follow = {w: 0 for writes in search.r.writes_to.values() for w in writes}
                 for (a, b), turn in zip(needed, orders):
                     follow[b if turn else a] |= 1 << (a if turn else b)
                 follow = search.closed(follow)
                 first = {program.events[w].location: w for w in follow or () if program.events[w].thread is None}
-                if follow and not any(mask >> first[program.events[w].location] & 1 for w, mask in follow.items()) and search.judge(state, follow):
+                if follow and not any(mask >> first[program.events[w].location] & 1
+                                      for w, mask in follow.items()) and search.judge(state, follow):
                     return True
     return False
 
@@ -158,7 +161,9 @@ def test_every_mutant_breaks_the_outcome_that_it_names():
         assert [name for name, breaks, _ in text.mutants if breaks != "nothing"], text.name
         for name, breaks, changes in text.mutants:
             program = text.program(changes)
-            broken = not ptx_model.check(program, program.reach).allowed if breaks == "reach" else ptx_model.check(program, program.forbid).allowed
+            broken = not ptx_model.check(program,
+                                         program.reach).allowed if breaks == "reach" else ptx_model.check(
+                                             program, program.forbid).allowed
             assert broken == (breaks != "nothing"), f"{text.name}, {name}: {'broken' if broken else 'not broken'}"
 
 
@@ -166,7 +171,8 @@ def test_faults_of_a_text_are_reported():
     start = ["thread a cta 0", "ld.weak r, [x]"]
     for lines, said in ((["ld.weak r, [x]"], "before the first thread"), (start + ["forbid: a.q == 1"], "does not exist"),
                         (start + ["forbid: [y] == 1"], "does not exist"), (start + ["forbid: a.r is 1"], "not a condition"),
-                        (start + ["st.weak x, 1"], "not an address"), (start + ["jmp out"], "not an instruction"), (start + ["st.relaxed [x], 1"], "no scope"),
+                        (start + ["st.weak x, 1"], "not an address"), (start + ["jmp out"], "not an instruction"),
+                        (start + ["st.relaxed [x], 1"], "no scope"),
                         (start + ["for t = 1 .. 2", "ld.weak s, [x]"], "no end"), (start + start, "two threads"),
                         (["thread a cta 0", "bar.sync 0", "bar.sync 0", "thread b cta 0", "bar.sync 0"], "do not all come"),
                         (start + ["st.weak [x], 1 +"], "not an expression")):
