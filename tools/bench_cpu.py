@@ -49,7 +49,8 @@ def load_average():
 
 class Ours:
     def __init__(self, bench, out, shape, seconds):
-        self.bench, self.path, self.shape, self.seconds, self.rows, self.context = bench, os.path.join(out, "bench_cpu.json"), shape, seconds, {}, {}
+        self.bench, self.path, self.shape, self.seconds, self.rows, self.context = bench, os.path.join(
+            out, "bench_cpu.json"), shape, seconds, {}, {}
 
     def round(self):
         """One sample of the step on every thread count, and of the sgemm rates beside it."""
@@ -78,7 +79,8 @@ class Ours:
             if not words:
                 continue
             rate = statistics.median(self.samples(step + suffix, "FLOP/s"))
-            square, products = (statistics.median(self.samples(name + suffix, "FLOP/s")) for name in ("sgemm/square/n:2048", f"sgemm/step/{self.shape}"))
+            square, products = (statistics.median(self.samples(name + suffix, "FLOP/s"))
+                                for name in ("sgemm/square/n:2048", f"sgemm/step/{self.shape}"))
             found.append({"threads": threads, "words_per_s": statistics.median(words), "words_per_s_samples": words, "flop_per_s": rate,
                           "sgemm_square_flop_per_s": square, "sgemm_products_flop_per_s": products, "of_square": rate / square,
                           "of_products": rate / products, "first_nats": self.samples(step + suffix, "first_nats")[0]})
@@ -122,7 +124,8 @@ class Torch:
         square, products = self.facts["sgemm_square_flop_per_s"], self.facts["sgemm_products_flop_per_s"]
         rate = statistics.median(self.words_per_s) / words * self.facts["flop_per_step"]
         return {**side, "words_per_s": statistics.median(self.words_per_s), "words_per_s_samples": self.words_per_s, "flop_per_s": rate,
-                "sgemm_square_flop_per_s": square, "sgemm_products_flop_per_s": products, "of_square": rate / square, "of_products": rate / products}
+                "sgemm_square_flop_per_s": square, "sgemm_products_flop_per_s": products, "of_square": rate / square,
+                "of_products": rate / products}
 
 
 def measure(arguments, workload):
@@ -142,7 +145,8 @@ def measure(arguments, workload):
         theirs.close()
     mine, other = ours.result(), theirs.result(T * B)
     if keep == 1 and abs(mine[0]["first_nats"] - other["first_nats"]) > SAME_COST * other["first_nats"]:
-        raise Failure(f"H = {H}: the first minibatch costs {mine[0]['first_nats']:.7g} nats per word here and {other['first_nats']:.7g} in PyTorch, "
+        raise Failure(f"H = {H}: the first minibatch costs {mine[0]['first_nats']:.7g} nats per word here and "
+                      f"{other['first_nats']:.7g} in PyTorch, "
                       "and the two must be equal")
     row = {"hidden": H, "batch": B, "seq": T, "keep": keep, "ours": mine[0], "ours_other": mine[1:], "torch": other,
            "ratio": mine[0]["words_per_s"] / other["words_per_s"], "bar": bar, "rounds": arguments.rounds,
@@ -163,12 +167,14 @@ def show(summary):
     for row in summary["rows"]:
         verdict = f"{row['ratio']:.2f} times ({'reaches' if row['ratio'] >= row['bar'] else 'BELOW'} {row['bar']})"
         threads = lambda side: f"{side['threads']} thread{'s' if side['threads'] > 1 else ''}"
-        show_side(f"H {row['hidden']}, B {row['batch']}, T {row['seq']}, keep {row['keep']:g}: {threads(row['ours'])}", row["ours"], verdict)
+        show_side(f"H {row['hidden']}, B {row['batch']}, T {row['seq']}, keep {row['keep']:g}: {threads(row['ours'])}",
+                  row["ours"], verdict)
         for side in row["ours_other"]:
             show_side(f"  {threads(side)}", side)
         show_side(f"  PyTorch, {row['torch']['mode']}, {threads(row['torch'])}", row["torch"])
         print(f"  load average {row['load_average'][0]:.2f} before, {row['load_average'][1]:.2f} after")
-    print("All times are medians. of sgemm: the step's FLOP/s as a share of the rate of a 2048 x 2048 x 2048 matrix product; of products: as a\n"
+    print("All times are medians. of sgemm: the step's FLOP/s as a share of the rate of a 2048 x 2048 x 2048 matrix "
+          "product; of products: as a\n"
           "share of the rate of the step's own matrix products run alone. Each side uses its own library.")
 
 

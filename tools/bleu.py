@@ -89,8 +89,10 @@ def bleu(references, hypothesis, folder):
             raise Failure(f"{reference} has {counts[0]} lines and {hypothesis} has {counts[1]}; the two must have the same number")
     if not lines:
         raise Failure(f"{references[0]} is empty")
-    done = subprocess.run([installed(folder), "-m", "sacrebleu", *references, "-i", hypothesis, "-m", "bleu", "--tokenize", "none", "--force",
-                           "--width", "4"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run([installed(folder), "-m", "sacrebleu", *references, "-i", hypothesis, "-m", "bleu",
+                           "--tokenize", "none", "--force",
+                           "--width", "4"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True, check=False)
     try:
         return json.loads(done.stdout)
     except ValueError:
@@ -112,7 +114,8 @@ def paired(data, split, hypothesis):
     images = captions.images_of(captions.read(data), split)
     count = lines_of(hypothesis)
     if len(images) != count:
-        raise Failure(f"{data} has {len(images)} images of split {split} and {hypothesis} has {count} lines; the two must have the same number")
+        raise Failure(f"{data} has {len(images)} images of split {split} and {hypothesis} has {count} lines; the two "
+                      f"must have the same number")
     with open(hypothesis, encoding="utf-8") as f:
         pairs = [(captions.captions_of(image), line.rstrip("\n")) for image, line in zip(images, f)]
     kept = [(references, line) for references, line in pairs if references]

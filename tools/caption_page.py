@@ -46,13 +46,15 @@ def shape_svg(item):
     if item["shape"] == "triangle":
         return f'<path d="M{x} {y - r - 0.5}L{x + r + 0.5} {y + r + 0.5}H{x - r - 0.5}z" fill="{fill}"/>'
     arm, long = math.floor(r / 3) + 0.5, r + 0.5
-    return (f'<path d="M{x - arm} {y - long}H{x + arm}V{y - arm}H{x + long}V{y + arm}H{x + arm}V{y + long}H{x - arm}V{y + arm}H{x - long}V{y - arm}'
+    return (f'<path d="M{x - arm} '
+            f'{y - long}H{x + arm}V{y - arm}H{x + long}V{y + arm}H{x + arm}V{y + long}H{x - arm}V{y + arm}H{x - long}V{y - arm}'
             f'H{x - arm}z" fill="{fill}"/>')
 
 
 def scene_svg(scene, size):
     shapes = "".join(shape_svg(item) for item in scene["objects"])
-    return (f'<svg viewBox="0 0 {size} {size}" role="img"><rect width="{size}" height="{size}" fill="{rgb(scene["ground_rgb"])}"/>{shapes}</svg>')
+    return (f'<svg viewBox="0 0 {size} {size}" role="img"><rect width="{size}" height="{size}" '
+            f'fill="{rgb(scene["ground_rgb"])}"/>{shapes}</svg>')
 
 
 def picture(image, size, pictures):
@@ -85,7 +87,8 @@ def page(dataset, split, found, most, pictures):
     figures = [figure(image, dataset.get("size", 1), pictures, [(name, lines[i]) for name, lines in found])
                for i, image in enumerate(images[:most])]
     title = f"{html.escape(str(dataset.get('dataset', 'images')))}: {len(figures)} of {len(images)} {split} images and their captions"
-    return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
+    return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
+            f'content="width=device-width"><title>{title}</title>'
             f"<style>{STYLE}</style></head>\n<body><h1>{title}</h1>\n<main>\n" + "\n".join(figures) + "\n</main></body></html>\n")
 
 
@@ -100,7 +103,8 @@ def lines_of(path):
 def main():
     parser = argparse.ArgumentParser(description="Writes a page of pictures with their captions.", allow_abbrev=False)
     parser.add_argument("data", metavar="DATA", help="dataset.json, or its folder")
-    parser.add_argument("captions", nargs="+", metavar="NAME=FILE", help="the output of plstm caption, and the name that the page shows for it")
+    parser.add_argument("captions", nargs="+", metavar="NAME=FILE",
+                        help="the output of plstm caption, and the name that the page shows for it")
     parser.add_argument("--out", required=True, metavar="PAGE.html")
     parser.add_argument("--split", default="test", help="train, valid or test (default test)")
     parser.add_argument("--images", type=positive, default=60, metavar="N", help="show the first N images of the split (default 60)")

@@ -75,7 +75,8 @@ class Training:
         os.makedirs(self.folder)
         more = settings(self.name if self.name in TUNED else decided)
         how = override(["--hidden", str(HIDDEN), *RUNS[self.name], *more], self.options.train_options.split())
-        command = [*self.options.nice.split(), self.options.plstm, "train", "--task", "caption", "--preset", "demo", "--data", "scenes", "--threads", "1",
+        command = [*self.options.nice.split(), self.options.plstm, "train", "--task", "caption", "--preset", "demo",
+                   "--data", "scenes", "--threads", "1",
                    "--quiet", "--save-best", self.path("best.st"), "--log-json", self.path("log.jsonl"), "--log-every", "200", *how]
         with open(self.path("out.txt"), "wb") as out, open(self.path("err.txt"), "wb") as err:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
@@ -195,9 +196,11 @@ def measure(options, side, repetition):
               "hidden": run["hidden"], "layers": run["layers"], "batch": run["batch"], "epochs": len(logs[0].epochs), "hold": run["hold"],
               "best_epochs": [epoch["epoch"] for epoch in best], "train_ppl": best[0]["train_ppl"] if len(runs) == 1 else None,
               "valid_ppl": best[0]["valid_ppl"] if len(runs) == 1 else None, "test_ppl": ppl["test"], "shuffled_ppl": ppl["shuffled"],
-              "best_ppl": logs[0].test["best_ppl"], "bleu": score["score"], "bleu_parts": score["verbose_score"], "bleu_signature": score["signature"],
+              "best_ppl": logs[0].test["best_ppl"], "bleu": score["score"], "bleu_parts": score["verbose_score"],
+              "bleu_signature": score["signature"],
               "cider": score["cider"], "length_penalty": PENALTY,
-              "bleu_plain": plain["score"], "cider_plain": plain["cider"], "true": sum(one["annotator_logp"] is not None for one in found) / len(found), "beam": 12,
+              "bleu_plain": plain["score"], "cider_plain": plain["cider"],
+              "true": sum(one["annotator_logp"] is not None for one in found) / len(found), "beam": 12,
               "seconds": sum(epoch["seconds"] for log in logs for epoch in log.epochs), "backend": run["backend"], "device": run["device"],
               "commit": run["commit"]}
     write_whole(result, json.dumps(record) + "\n")
@@ -238,9 +241,11 @@ def publish(options):
 def tell(records):
     for r in records:
         if "tuned" in r:
-            print(f"{r['tuned']}, keep {r['keep']}: valid {r['valid_ppl']:.3f} at epoch {r['best_epoch']} of {r['epochs']}{' (chosen)' if r['chosen'] else ''}")
+            print(f"{r['tuned']}, keep {r['keep']}: valid {r['valid_ppl']:.3f} at epoch {r['best_epoch']} of "
+                  f"{r['epochs']}{' (chosen)' if r['chosen'] else ''}")
         else:
-            print(f"{r['repetition']} {r['side']:9} test {r['test_ppl']:.3f} (shuffled {r['shuffled_ppl']:.1f})  BLEU {r['bleu']:.2f}  CIDEr {r['cider']:.3f}  "
+            print(f"{r['repetition']} {r['side']:9} test {r['test_ppl']:.3f} (shuffled {r['shuffled_ppl']:.1f})  BLEU "
+                  f"{r['bleu']:.2f}  CIDEr {r['cider']:.3f}  "
                   f"true {100 * r['true']:.1f} %  {r['seconds']:.0f} s")
 
 
@@ -273,10 +278,12 @@ def run_all(options, signals):
 
 def main():
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    parser = argparse.ArgumentParser(description="Trains the caption models of RESULTS.md; continues where it was stopped.", allow_abbrev=False)
+    parser = argparse.ArgumentParser(description="Trains the caption models of RESULTS.md; continues where it was "
+                                     "stopped.", allow_abbrev=False)
     parser.add_argument("--plstm", default="build/plstm", metavar="PATH", help="the program (default build/plstm)")
     parser.add_argument("--work", default="build/caption-runs", metavar="DIR", help="folder of the weights (default build/caption-runs)")
-    parser.add_argument("--out", default=os.path.join(root, "profiles", "avx512"), metavar="DIR", help="folder of the results (default profiles/avx512)")
+    parser.add_argument("--out", default=os.path.join(root, "profiles", "avx512"), metavar="DIR",
+                        help="folder of the results (default profiles/avx512)")
     parser.add_argument("--venv", default=os.path.join(root, "build", "sacrebleu"), metavar="DIR", help="where sacrebleu is installed")
     parser.add_argument("--jobs", type=positive, default=2, metavar="N", help="runs at a time, one core each (default 2)")
     parser.add_argument("--only", nargs="+", choices=list(RUNS), metavar="NAME", help="these runs")

@@ -468,7 +468,8 @@ def check_claims(by_seed):
     broken = []
     for seed, runs in by_seed.items():
         ppl = test_ppls(runs)
-        print(f"seed {seed}: non-recurrent {ppl['nonrecurrent']:.2f} is {below(ppl['nonrecurrent'], ppl['all'])} naive {ppl['all']:.2f} and "
+        print(f"seed {seed}: non-recurrent {ppl['nonrecurrent']:.2f} is {below(ppl['nonrecurrent'], ppl['all'])} naive "
+              f"{ppl['all']:.2f} and "
               f"{below(ppl['nonrecurrent'], ppl['best'])} the best epoch of no dropout {ppl['best']:.2f}")
         for says, lower, factor, higher in CLAIMS:
             if not ppl[lower] <= factor * ppl[higher]:
@@ -577,7 +578,8 @@ def demo(options, signals):
     runs = [Run(options, sites, seed) for seed in seeds for sites in ("none", "nonrecurrent", "all")]
     curve = [Run(options, sites, seed, keep) for seed in seeds for keep in CURVE_KEEPS if keep != PRESET_KEEP
              for sites in ("nonrecurrent", "all")] if options.keep_curve else []
-    print(f"Training {len(runs) + len(curve)} models on the built-in corpus on {cores} core{'s' * (cores > 1)}", file=sys.stderr, flush=True)
+    print(f"Training {len(runs) + len(curve)} models on the built-in corpus on {cores} core{'s' * (cores > 1)}",
+          file=sys.stderr, flush=True)
     run_all(runs + curve, cores, signals)
 
     by_seed = {seed: {run.sites: run.record() for run in runs if run.seed == seed} for seed in seeds}
@@ -620,7 +622,8 @@ def demo_of_task(task, model, demo_of):
     """The main() of demo_TASK.py, whose demo_of(options, signals) trains `model` without and with dropout."""
     parser = argparse.ArgumentParser(description=f"Trains {model} without and with dropout, and compares.", allow_abbrev=False)
     parser.add_argument("--plstm", default="build/plstm", metavar="PATH", help="the program (default build/plstm)")
-    parser.add_argument("--out", default=f"build/demo-{task}", metavar="DIR", help=f"folder of logs and results (default build/demo-{task})")
+    parser.add_argument("--out", default=f"build/demo-{task}", metavar="DIR",
+                        help=f"folder of logs and results (default build/demo-{task})")
     parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="run seeds 1 to N (default 1)")
     parser.add_argument("--seed", type=positive, metavar="K", help="run only this seed")
     parser.add_argument("--train-options", default="", help=argparse.SUPPRESS)  # for tests, which train less
@@ -654,7 +657,8 @@ def check_below(records, most, claim):
         by_seed.setdefault(r["seed"], {})[r["sites"]] = r["best_epoch_test_ppl"]
     for seed, ppl in by_seed.items():
         less = 100 * (1 - ppl["nonrecurrent"] / ppl["none"])
-        print(f"seed {seed}: test perplexity {ppl['nonrecurrent']:.2f} with dropout is {less:.1f} % below {ppl['none']:.2f} without, each at its best epoch")
+        print(f"seed {seed}: test perplexity {ppl['nonrecurrent']:.2f} with dropout is {less:.1f} % below "
+              f"{ppl['none']:.2f} without, each at its best epoch")
         if ppl["nonrecurrent"] >= most * ppl["none"]:
             broken.append(f"seed {seed}: the claim does not hold that dropout is {claim}")
     return broken

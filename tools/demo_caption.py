@@ -95,7 +95,8 @@ def print_table(records):
     for sites, title in TITLES.items():
         of = [r for r in records if r["sites"] == sites]
         epochs = sorted({r["best_epoch"] for r in of})
-        rows.append([f"{title} (end)", *(show(mean(of, key)) for key in ("train_ppl", "valid_ppl", "test_ppl")), "-", f"{mean(of, 'seconds'):.0f}"])
+        rows.append([f"{title} (end)", *(show(mean(of, key)) for key in ("train_ppl", "valid_ppl", "test_ppl")), "-",
+                     f"{mean(of, 'seconds'):.0f}"])
         rows.append([f"{title} (best epoch {epochs[0]}" + (f"-{epochs[-1]}" if len(epochs) > 1 else "") + ")",
                      *(show(mean(of, "best_epoch_" + key)) for key in ("train_ppl", "valid_ppl", "test_ppl")),
                      f"{100 * mean(of, 'true'):.1f} %", "-"])
@@ -110,7 +111,8 @@ def print_table(records):
 
 
 def print_captions(images, runs):
-    print(f"\nThe first {SHOWN} test images (beam 12, weights of the best epoch); the annotator chooses what to mention, and chooses among synonyms")
+    print(f"\nThe first {SHOWN} test images (beam 12, weights of the best epoch); the annotator chooses what to "
+          f"mention, and chooses among synonyms")
     for i, image in enumerate(images[:SHOWN]):
         for k, words in enumerate(captions.captions_of(image)[:2]):
             print(f"  {'' if k else 'annotator':<11} {words}")

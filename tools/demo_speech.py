@@ -64,13 +64,17 @@ def print_table(records):
         epochs = sorted({r["best_epoch"] for r in of})
         when = f"best epoch {epochs[0]}" + (f"-{epochs[-1]}" if len(epochs) > 1 else "")
         for prefix, name, seconds in (("", "end", f"{mean(of, 'seconds'):.0f}"), ("best_epoch_", when, "-")):
-            rows.append([f"{title} ({name})", *(percent(mean(of, f"{prefix}{key}")) for key in ("train_acc", "valid_acc", "test_acc", "test_acc_nosil")),
+            rows.append([f"{title} ({name})",
+                         *(percent(mean(of, f"{prefix}{key}"))
+                           for key in ("train_acc", "valid_acc", "test_acc", "test_acc_nosil")),
                          show(mean(of, prefix + "test_nats")), seconds])
     first = records[0]
-    rows.append(["best possible", "-", "-", percent(first["possible_acc"]), percent(first["possible_acc_nosil"]), show(first["possible_nats"]), "-"])
+    rows.append(["best possible", "-", "-", percent(first["possible_acc"]), percent(first["possible_acc_nosil"]),
+                 show(first["possible_nats"]), "-"])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     seeds = sorted({r["seed"] for r in records})
-    print(f"Accuracy of the frames' states on the built-in utterances; {'seed' if len(seeds) == 1 else 'mean of seeds'} {', '.join(map(str, seeds))}")
+    print(f"Accuracy of the frames' states on the built-in utterances; "
+          f"{'seed' if len(seeds) == 1 else 'mean of seeds'} {', '.join(map(str, seeds))}")
     for number, row in enumerate(rows):
         print((row[0].ljust(widths[0]) + "".join("  " + text.rjust(width) for text, width in zip(row[1:], widths[1:]))).rstrip())
         if number in (0, len(rows) - 2):
@@ -88,7 +92,8 @@ def check_claims(records):
               f"{100 * (ours[acc] - none[acc]):+.1f} points; nats per frame {show(ours[nats])} and {show(none[nats])}, "
               f"{100 * (ours[nats] / none[nats] - 1):+.1f} %, each at its best epoch")
         if ours[acc] < none[acc] + MORE_ACCURATE:
-            broken.append(f"seed {seed}: the claim does not hold that accuracy is at least {100 * MORE_ACCURATE:g} point higher with dropout")
+            broken.append(f"seed {seed}: the claim does not hold that accuracy is at least {100 * MORE_ACCURATE:g} "
+                          f"point higher with dropout")
         if ours[nats] > FEWER_NATS * none[nats]:
             broken.append(f"seed {seed}: the claim does not hold that nats are at least {100 * (1 - FEWER_NATS):.0f} % lower with dropout")
     return broken
@@ -98,7 +103,8 @@ def curves_script(runs, possible):
     script, plots = PLOT_HEAD + "set xlabel 'epoch'\nset ylabel 'accuracy, %'\n", []
     colour = {"none": "#d62728", "nonrecurrent": "#1f77b4"}
     for i, run in enumerate(runs):
-        script += f"$run{i} << EOD\n" + "".join(f"{e['epoch']} {100 * e['train_acc']} {100 * e['valid_acc']}\n" for e in run.log.epochs) + "EOD\n"
+        script += f"$run{i} << EOD\n" + "".join(f"{e['epoch']} {100 * e['train_acc']} {100 * e['valid_acc']}\n"
+                                                for e in run.log.epochs) + "EOD\n"
         for column, split, dashes in ((3, "valid", ""), (2, "train", "dt (6,4) ")):
             title = f"title '{TITLES[run.sites]}, {split}'" if i < len(TITLES) else "notitle"
             plots.append(f"$run{i} using 1:{column} with lines lw 2 {dashes}lc rgb '{colour[run.sites]}' {title}")

@@ -102,7 +102,8 @@ def print_table(records, best):
     for sites, title in TITLES.items():
         of = [r for r in records if r["sites"] == sites]
         epochs = sorted({r["best_epoch"] for r in of})
-        rows.append([f"{title} (end)", *(show(mean(of, key)) for key in ("train_ppl", "valid_ppl", "test_ppl")), "-", f"{mean(of, 'seconds'):.0f}"])
+        rows.append([f"{title} (end)", *(show(mean(of, key)) for key in ("train_ppl", "valid_ppl", "test_ppl")), "-",
+                     f"{mean(of, 'seconds'):.0f}"])
         rows.append([f"{title} (best epoch {epochs[0]}" + (f"-{epochs[-1]}" if len(epochs) > 1 else "") + ")",
                      *(show(mean(of, "best_epoch_" + key)) for key in ("train_ppl", "valid_ppl", "test_ppl")),
                      f"{100 * mean(of, 'words_in_place'):.1f} %", "-"])
@@ -119,7 +120,8 @@ def print_table(records, best):
 
 def print_sentences(options, runs):
     source, reference = (lines_of(os.path.join(options.out, "text", f"test.{side}")) for side in ("source", "target"))
-    print(f"\nThe first {SHOWN} test sentences (beam 12, weights of the best epoch); the generator of the corpus chooses among synonyms, so "
+    print(f"\nThe first {SHOWN} test sentences (beam 12, weights of the best epoch); the generator of the corpus "
+          f"chooses among synonyms, so "
           "a correct translation may differ from the reference")
     for i in range(SHOWN):
         print(f"  source      {source[i]}\n  reference   {reference[i]}")

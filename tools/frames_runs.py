@@ -27,7 +27,8 @@ SHORT, SOON, LONG, LONGER = (["--hold", hold, "--decay", decay, "--epochs", epoc
                              (("5", "1.5", "10"), ("8", "1.5", "14"), ("14", "1.4", "24"), ("22", "1.4", "34")))
 TUNE = {"none, short": ["--dropout-sites", "none", *SHORT], "none, soon": ["--dropout-sites", "none", *SOON],
         "none, long": ["--dropout-sites", "none", *LONG],
-        "keep 0.7, soon": ["--keep", "0.7", *SOON], "keep 0.7, long": ["--keep", "0.7", *LONG], "keep 0.5, long": ["--keep", "0.5", *LONG], "keep 0.5, longer": ["--keep", "0.5", *LONGER]}
+        "keep 0.7, soon": ["--keep", "0.7", *SOON], "keep 0.7, long": ["--keep", "0.7", *LONG],
+        "keep 0.5, long": ["--keep", "0.5", *LONG], "keep 0.5, longer": ["--keep", "0.5", *LONGER]}
 MAIN = {"none": "none, short", "dropout": "keep 0.7, long"}
 SEEDS = (1, 2, 3)
 CURVE = (0.6, 0.9)  # values of keep beside the one of the table
@@ -61,11 +62,15 @@ class Speech(Pipeline):
         log, best, test = self.log, self.log.best_epoch(), self.test()
         none, last = log.run["dropout_sites"] == "none", log.epochs[-1]
         lowest = min(log.epochs, key=lambda e: e["valid_nats"])
-        result = {"name": self.name, "what": self.what, "setting": self.setting(), "sites": log.run["dropout_sites"], "keep": 1.0 if none else log.run["keep"],
-                  "seed": int(log.run["seed"]), **{key: log.run[key] for key in ("hidden", "layers", "batch", "lr", "hold", "decay", "F", "V", "frames")},
+        result = {"name": self.name, "what": self.what, "setting": self.setting(), "sites": log.run["dropout_sites"],
+                  "keep": 1.0 if none else log.run["keep"],
+                  "seed": int(log.run["seed"]),
+                  **{key: log.run[key] for key in ("hidden", "layers", "batch", "lr", "hold", "decay", "F", "V",
+                                                   "frames")},
                   "epochs": len(log.epochs), "best_epoch": best["epoch"],
                   **{f"best_epoch_{key}": best[key] for key in ("train_acc", "valid_acc", "valid_acc_nosil", "valid_nats")},
-                  "best_epoch_test_acc": test["acc"], "best_epoch_test_acc_nosil": test["acc_nosil"], "best_epoch_test_nats": test["nats_each"],
+                  "best_epoch_test_acc": test["acc"], "best_epoch_test_acc_nosil": test["acc_nosil"],
+                  "best_epoch_test_nats": test["nats_each"],
                   **{key: last[key] for key in ("train_acc", "valid_acc", "valid_acc_nosil", "valid_nats")},
                   **{key: log.test[key] for key in ("test_acc", "test_acc_nosil", "test_nats")},
                   "lowest_valid_nats": lowest["valid_nats"], "lowest_nats_epoch": lowest["epoch"], "frames_per_s": log.words_per_s(),
@@ -102,8 +107,10 @@ def summary(options):
         if os.path.exists(path):
             with open(path, encoding="utf-8") as f:
                 r = json.load(f)
-            print(f"{name:20} best epoch {r['best_epoch']:2} of {r['epochs']}: train {percent(r['best_epoch_train_acc'])}  valid {percent(r['best_epoch_valid_acc'])}  "
-                  f"test {percent(r['best_epoch_test_acc'])}, {percent(r['best_epoch_test_acc_nosil'])} without silence, {r['best_epoch_test_nats']:.3f} nats  "
+            print(f"{name:20} best epoch {r['best_epoch']:2} of {r['epochs']}: train "
+                  f"{percent(r['best_epoch_train_acc'])}  valid {percent(r['best_epoch_valid_acc'])}  "
+                  f"test {percent(r['best_epoch_test_acc'])}, {percent(r['best_epoch_test_acc_nosil'])} without "
+                  f"silence, {r['best_epoch_test_nats']:.3f} nats  "
                   f"{r['minutes']:.1f} minutes")
         else:
             log = Log(os.path.join(options.work, name, "log.jsonl"))
@@ -123,7 +130,8 @@ def main():
             publish(options)
             summary(options)
         else:
-            run_all([Speech(options, name) for name in (options.only or RUNS)], options.jobs, signals, lambda: publish(options), lambda: summary(options))
+            run_all([Speech(options, name) for name in (options.only or RUNS)], options.jobs, signals,
+                    lambda: publish(options), lambda: summary(options))
 
     return main_of("frames", work)
 

@@ -246,7 +246,8 @@ def build(options):
                 kept.append((name.removesuffix(".wav"), *result))
         write_split(os.path.join(options.out, split), kept, ids)
         why = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
-        print(f"{split:5} {len(kept):5} recordings, {sum(r[2] for r in kept):7} frames; left out {sum(reasons.values())} of {len(splits[split])}"
+        print(f"{split:5} {len(kept):5} recordings, {sum(r[2] for r in kept):7} frames; left out "
+              f"{sum(reasons.values())} of {len(splits[split])}"
               + (f" ({why})" if why else ""))
     with open(os.path.join(options.out, "phones"), "w", encoding="ascii") as f:
         f.writelines(f"{name} {number}{' silence' * (name == SILENCE)}\n" for name, number in ids.items())
@@ -264,9 +265,11 @@ def main():
     parser = argparse.ArgumentParser(description="Writes features and phonetic states of the spoken digits.", allow_abbrev=False)
     parser.add_argument("recordings", help="folder of wav files")
     parser.add_argument("out", help="folder to write")
-    parser.add_argument("--split", choices=("recordings", "speakers"), default="recordings", help="whether the splits differ in recordings or in speakers")
+    parser.add_argument("--split", choices=("recordings", "speakers"), default="recordings",
+                        help="whether the splits differ in recordings or in speakers")
     parser.add_argument("--only", type=positive, metavar="N", help="use only N recordings, spread over all")
-    parser.add_argument("--jobs", type=positive, default=len(os.sched_getaffinity(0)), metavar="N", help="recordings at a time (default: one per core)")
+    parser.add_argument("--jobs", type=positive, default=len(os.sched_getaffinity(0)), metavar="N",
+                        help="recordings at a time (default: one per core)")
     parser.add_argument("--venv", default=os.path.join(ROOT, "build", "fsdd"), metavar="DIR", help="where the libraries are installed")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)  # runs inside the environment
     options = parser.parse_args()

@@ -46,7 +46,8 @@ def variants(root=ROOT):
         said = rest[2] if tensor else "F32" if persistent else "F32 TF32"
         precisions = tuple(p for p in PRECISIONS if p.upper() in re.findall(r"[A-Z0-9]+", said))
         found.append(Variant(name, int(sm), int(toolkit), persistent, tensor, rest[1] != "0" if tensor else persistent,
-                             precisions if persistent else precisions[::-1], tensor or persistent and rest[1] != "0", tuple(rest[-2:]) if persistent else ()))
+                             precisions if persistent else precisions[::-1], tensor or persistent and rest[1] != "0",
+                             tuple(rest[-2:]) if persistent else ()))
     return found
 
 

@@ -111,7 +111,8 @@ def compare(runs, precisions, tolerance):
         mean, half = interval([100 * (runs[p][s] / runs["f32"][s] - 1) for s in seeds])
         holds = -tolerance < mean - half and mean + half < tolerance
         inside = inside and holds
-        text += f"{p} against f32, {len(seeds)} seeds: {mean:+.3f} % +- {half:.3f} % (95 %), {'inside' if holds else 'NOT inside'} +-{tolerance:g} %\n"
+        text += f"{p} against f32, {len(seeds)} seeds: {mean:+.3f} % +- {half:.3f} % (95 %), " \
+            f"{'inside' if holds else 'NOT inside'} +-{tolerance:g} %\n"
     return text, inside
 
 

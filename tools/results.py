@@ -19,7 +19,9 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "results"))
 import html_page  # noqa: E402
 import ingest  # noqa: E402
-from tables import anchor, caption, claims, cpu, demo, frames, k20_sim, large_text, machine_code, parity, ptb, step, translate, variants  # noqa: E402
+# noqa: E402
+from tables import anchor, caption, claims, cpu, demo, frames, k20_sim, large_text, machine_code, parity, ptb, step, \
+    translate, variants
 from tables.data import Data, Failure  # noqa: E402
 from tables.plot import draw, stamp_of  # noqa: E402
 from tables.text import listed  # noqa: E402

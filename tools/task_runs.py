@@ -37,7 +37,8 @@ class Pipeline:
                     self.path("log.jsonl"), "--log-every", "200", "--quiet"])
 
     def score_on(self, data):
-        self.spawn(["eval", "--weights", self.path("best.st"), "--data", data, "--split", "test", "--log-json", self.path("test.jsonl"), "--quiet"])
+        self.spawn(["eval", "--weights", self.path("best.st"), "--data", data, "--split", "test", "--log-json",
+                    self.path("test.jsonl"), "--quiet"])
 
     def test(self):
         """Returns the result of score_on."""
@@ -106,8 +107,10 @@ def parser_of(what, task, runs):
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     parser = argparse.ArgumentParser(description=f"Trains {what} of RESULTS.md; continues where it was stopped.", allow_abbrev=False)
     parser.add_argument("--plstm", default="build/plstm", metavar="PATH", help="the program (default build/plstm)")
-    parser.add_argument("--work", default=f"build/{task}-runs", metavar="DIR", help=f"folder of the checkpoints (default build/{task}-runs)")
-    parser.add_argument("--out", default=os.path.join(root, "profiles", "avx512"), metavar="DIR", help="folder of the results (default profiles/avx512)")
+    parser.add_argument("--work", default=f"build/{task}-runs", metavar="DIR",
+                        help=f"folder of the checkpoints (default build/{task}-runs)")
+    parser.add_argument("--out", default=os.path.join(root, "profiles", "avx512"), metavar="DIR",
+                        help="folder of the results (default profiles/avx512)")
     parser.add_argument("--jobs", type=positive, default=2, metavar="N", help="runs at a time, one core each (default 2)")
     parser.add_argument("--only", nargs="+", choices=list(runs), metavar="NAME", help="these runs")
     parser.add_argument("--list", action="store_true", help="print the progress of each run and exit")

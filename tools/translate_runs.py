@@ -48,7 +48,8 @@ class Translation(Pipeline):
         return os.path.join(self.options.data, name)
 
     def train(self):
-        self.train_on(self.options.data, ["--task", "translate", "--source", "en", "--target", "fr", "--preset", "translate", "--min-count", str(MIN_COUNT),
+        self.train_on(self.options.data, ["--task", "translate", "--source", "en", "--target", "fr", "--preset",
+                                          "translate", "--min-count", str(MIN_COUNT),
                                           *RUNS[self.name], *self.options.train_options.split()])
 
     def score(self):
@@ -81,8 +82,10 @@ class Translation(Pipeline):
 
     def finish(self):
         log, best, test = self.log, self.log.best_epoch(), self.test()
-        score, plain = (bleu.bleu(self.data(self.test_name() + ".fr"), self.path(name), self.options.venv) for name in ("translated.txt", "plain.txt"))
-        result = {"name": self.name, "sites": log.run["dropout_sites"], "keep": 1.0 if log.run["dropout_sites"] == "none" else log.run["keep"],
+        score, plain = (bleu.bleu(self.data(self.test_name() + ".fr"), self.path(name), self.options.venv)
+                        for name in ("translated.txt", "plain.txt"))
+        result = {"name": self.name, "sites": log.run["dropout_sites"],
+                  "keep": 1.0 if log.run["dropout_sites"] == "none" else log.run["keep"],
                   "seed": int(log.run["seed"]), "hidden": log.run["hidden"], "layers": log.run["layers"], "batch": log.run["batch"],
                   "epochs": len(log.epochs), "best_epoch": best["epoch"], "best_epoch_train_ppl": best["train_ppl"],
                   "best_epoch_valid_ppl": best["valid_ppl"], "best_epoch_test_ppl": test["ppl"], "train_ppl": log.epochs[-1]["train_ppl"],
@@ -120,7 +123,8 @@ def summary(options):
         if os.path.exists(path):
             with open(path, encoding="utf-8") as f:
                 r = json.load(f)
-            print(f"{name:12} best epoch {r['best_epoch']:2} of {r['epochs']}: valid {r['best_epoch_valid_ppl']:.3f}  test {r['best_epoch_test_ppl']:.3f}  "
+            print(f"{name:12} best epoch {r['best_epoch']:2} of {r['epochs']}: valid {r['best_epoch_valid_ppl']:.3f}  "
+                  f"test {r['best_epoch_test_ppl']:.3f}  "
                   f"BLEU {r['bleu']:.2f} ({r['bleu_plain']:.2f} without a length penalty)  {r['minutes']:.1f} minutes")
         else:
             log = Log(os.path.join(options.work, name, "log.jsonl"))
@@ -142,7 +146,8 @@ def main():
             summary(options)
             return
         bleu.installed(options.venv)
-        run_all([Translation(options, name) for name in (options.only or RUNS)], options.jobs, signals, lambda: publish(options), lambda: summary(options))
+        run_all([Translation(options, name) for name in (options.only or RUNS)], options.jobs, signals,
+                lambda: publish(options), lambda: summary(options))
 
     return main_of("translate", work)
 

@@ -24,10 +24,12 @@ TYPES = 33278
 
 # (claim, test of a record). The program, its libraries and the text are not part of the memory that is announced for the model.
 CHECKS = (
-    ("the peak is within what was announced, its libraries (100 MB) and the text", lambda r: r["peak_bytes"] <= 1.02 * r["announced_bytes"] + 100e6 + r["text_bytes"]),
+    ("the peak is within what was announced, its libraries (100 MB) and the text",
+     lambda r: r["peak_bytes"] <= 1.02 * r["announced_bytes"] + 100e6 + r["text_bytes"]),
     ("at least four fifths of what was announced are used", lambda r: r["peak_bytes"] >= 0.8 * r["announced_bytes"]),
     ("the minibatches fit into the time of the process", lambda r: r["logged_seconds"] <= r["seconds"]),
-    ("the minibatches as logged are at least half of what the process took beyond its start", lambda r: r["logged_seconds"] >= 0.5 * (r["seconds"] - r["start_seconds"])),
+    ("the minibatches as logged are at least half of what the process took beyond its start",
+     lambda r: r["logged_seconds"] >= 0.5 * (r["seconds"] - r["start_seconds"])),
 )
 
 
@@ -70,7 +72,8 @@ def run(command, log):
 
 
 def measure(options, folder, hidden):
-    command = [options.plstm, "train", "--preset", "small", "--hidden", str(hidden), "--data", folder, "--eval", "none", "--threads", str(options.threads), "--quiet"]
+    command = [options.plstm, "train", "--preset", "small", "--hidden", str(hidden), "--data", folder, "--eval", "none",
+               "--threads", str(options.threads), "--quiet"]
     log = os.path.join(folder, "log.jsonl")
     start_seconds, *_ = run([*command, "--max-steps", "0"], log)
     seconds, peak, said, events = run([*command, "--max-steps", str(options.steps)], log)
@@ -80,7 +83,8 @@ def measure(options, folder, hidden):
     announced = re.search(r"parameters, ([0-9.]+) (MiB|GiB) needed", said)
     if not announced:
         raise Failure("plstm train announced no memory")
-    return {"hidden": hidden, "threads": options.threads, "device": first["device"], "commit": first["commit"], "types": TYPES, "words": WORDS["train"],
+    return {"hidden": hidden, "threads": options.threads, "device": first["device"], "commit": first["commit"],
+            "types": TYPES, "words": WORDS["train"],
             "steps": options.steps, "words_per_s": statistics.median(e["words_per_s"] for e in steps[1:] or steps),
             "announced_bytes": float(announced[1]) * (1 << 20 if announced[2] == "MiB" else 1 << 30), "peak_bytes": peak,
             "text_bytes": sum(os.path.getsize(os.path.join(folder, f"wiki.{split}.tokens")) for split in WORDS),
@@ -88,7 +92,9 @@ def measure(options, folder, hidden):
 
 
 def main():
-    parser = argparse.ArgumentParser(allow_abbrev=False, description="Trains on a text as large as WikiText-2 and checks the announced memory.")
+    parser = argparse.ArgumentParser(allow_abbrev=False,
+                                     description="Trains on a text as large as WikiText-2 and checks the announced "
+                                     "memory.")
     parser.add_argument("--plstm", default=os.path.join("build", "plstm"), metavar="PATH")
     parser.add_argument("--steps", type=int, default=20, metavar="N", help="minibatches (default 20)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), metavar="N", help="default: all cores")

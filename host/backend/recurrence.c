@@ -65,6 +65,21 @@ static LstmShape shape_for(const BackendConfig *g, int which)
                        .precision = g->precision};
 }
 
+/* Returns the index in lstm_variants of the pass's kernel. */
+static int index_of(const Recurrence *r, int backward)
+{
+    int i = 0;
+    while (lstm_variants[i] != (backward ? r->backward : r->forward)) i++;
+    return i;
+}
+
+/* Returns whether the plan must do without clusters. */
+static bool no_clusters(const Recurrence *r, int which)
+{
+    int backward = which == PLAN_BACKWARD;
+    return r->without.clusters[backward] >> index_of(r, backward) & 1;
+}
+
 /* Parses the plans that config->plan records. Each must be as legal here as the planner's own. */
 static int parse_recorded(Recurrence *r, const BackendConfig *g, const DeviceFacts *device,
                           Error *e)
@@ -82,6 +97,8 @@ static int parse_recorded(Recurrence *r, const BackendConfig *g, const DeviceFac
         if (!code && r->plan[i].backward != (i == PLAN_BACKWARD))
             code = error_set(e, EXIT_BAD_DATA, "its passes are in the wrong order");
         if (!code) code = plan_check(&r->plan[i], device, &shape, footprint_of(r, i), e);
+        if (!code && r->plan[i].cluster > 1 && no_clusters(r, i))
+            code = error_set(e, EXIT_NO_DEVICE, "the device holds too few of its clusters");
         r->planned[i] = !code;
     }
     bool missing = (wanted(r, g, PLAN_FORWARD) && !r->planned[PLAN_FORWARD]) ||
@@ -98,8 +115,10 @@ static int make_anew(Recurrence *r, const BackendConfig *g, const DeviceFacts *d
     for (int i = 0; i < PLANS; i++) {
         LstmShape shape = shape_for(g, i);
         if (!wanted(r, g, i)) continue;
+        PlanOverride ours = *force;
+        if (no_clusters(r, i)) ours.cluster = 1;
         Error none; /* if there is no plan for one row, the plan for B rows runs it */
-        int code = lstm_plan(device, &shape, footprint_of(r, i), i == PLAN_BACKWARD, force,
+        int code = lstm_plan(device, &shape, footprint_of(r, i), i == PLAN_BACKWARD, &ours,
                              constants, &r->plan[i], i == PLAN_ONE_ROW ? &none : e);
         if (code && i != PLAN_ONE_ROW) return code;
         r->planned[i] = !code;
@@ -124,7 +143,7 @@ static int avoid_named(Recurrence *r, Error *e)
                 (int)n, text);
         for (int i = 0; lstm_variants[i]; i++)
             if (lstm_variants[i] == one)
-                r->without[0] |= UINT32_C(1) << i, r->without[1] |= UINT32_C(1) << i;
+                for (int pass = 0; pass < 2; pass++) r->without.variant[pass] |= UINT32_C(1) << i;
     }
     return EXIT_DONE;
 }
@@ -148,7 +167,7 @@ static int choose(Recurrence *r, const BackendConfig *g, const DeviceFacts *devi
     if (r->automatic) {
         PlanChoice choice;
         LstmShape shape = shape_for(g, PLAN_FORWARD);
-        plan_choose(device, &shape, &force, &constants, r->without, &choice);
+        plan_choose(device, &shape, &force, &constants, &r->without, &choice);
         r->forward = lstm_variants[choice.pass[0].variant];
         r->backward = lstm_variants[choice.pass[1].variant];
         snprintf(lacks, sizeof lacks, "%s", r->remark);
@@ -217,11 +236,11 @@ void recurrence_text(const Recurrence *r, char *out, size_t size)
 
 /* ---- the device itself ---- */
 
-/* Loads the kernels. Sets *lacking to the pass of the first plan that the device does not hold,
- * with the sentence in *e; -1 if it holds them all. */
+/* Loads the kernels. Sets *lacking to the first plan that the device does not hold, with the
+ * sentence in *e; PLANS if it holds them all. */
 static int prepare(const Recurrence *r, const DeviceFacts *device, int *lacking, Error *e)
 {
-    *lacking = -1;
+    *lacking = PLANS;
     CUDA_TRY(r->forward->prepare());
     if (r->backward != r->forward) CUDA_TRY(r->backward->prepare());
     for (int i = 0; i < PLANS; i++) {
@@ -233,7 +252,7 @@ static int prepare(const Recurrence *r, const DeviceFacts *device, int *lacking,
         if (holds >= plan->replicas * plan->blocks) continue;
         char text[PLAN_TEXT];
         plan_text(plan, text, sizeof text);
-        *lacking = i == PLAN_BACKWARD;
+        *lacking = i;
         return error_set(e, EXIT_NO_DEVICE,
                          "kernel %s %s needs %d co-resident blocks; %s holds %d (plan %s)",
                          variant->footprint->name, i == PLAN_BACKWARD ? "backward" : "forward",
@@ -248,18 +267,20 @@ int recurrence_prepare(Recurrence *r, const BackendConfig *g, const DeviceFacts 
         Error why;
         int lacking, code = prepare(r, device, &lacking, &why);
         if (!code) return code;
-        if (lacking < 0) return error_set(e, code, "%s", why.text);
+        if (lacking == PLANS) return error_set(e, code, "%s", why.text);
         if (!r->automatic)
             return error_set(e, code,
                              "%s; --kernel auto chooses another kernel, --kernel cublas "
                              "needs no co-residency",
                              why.text);
-        /* The choice was based on the facts of such devices, but this one decides. The recursion
-         * ends, since cublas has no plan. */
-        Recurrence next = {.without = {r->without[0], r->without[1]}};
-        const LstmVariant *pass = lacking ? r->backward : r->forward;
-        for (int i = 0; lstm_variants[i]; i++)
-            if (lstm_variants[i] == pass) next.without[lacking] |= UINT32_C(1) << i;
+        /* The choice was based on the facts of such devices, but this one decides. A kernel whose
+         * clusters do not fit may do without them. The loop ends, since each turn excludes more
+         * and cublas has no plan. */
+        Recurrence next = {.without = r->without};
+        int backward = lacking == PLAN_BACKWARD;
+        uint32_t bit = UINT32_C(1) << index_of(r, backward);
+        if (r->plan[lacking].cluster > 1) next.without.clusters[backward] |= bit;
+        else next.without.variant[backward] |= bit;
         snprintf(next.remark, sizeof next.remark, "%.700s", why.text);
         *r = next;
         code = decide(r, g, device, e);

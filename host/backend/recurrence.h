@@ -9,6 +9,7 @@
 #include "kernels/lstm.h"
 #include "backend.h"
 #include "host/plan/device.h"
+#include "host/plan/residency.h"
 #include "host/base/error.h"
 
 /* The plans of a run, if its variant needs plans. A window of one row (a sequential stream that is
@@ -20,10 +21,9 @@ typedef struct Recurrence {
     const LstmVariant *forward, *backward;
     char kernel[48]; /* their names, in the form of --kernel */
     LstmPlan plan[PLANS];
-    bool planned[PLANS]; /* which plans exist */
-    bool automatic;      /* `auto` chose the kernels */
-    /* for each pass, the kernels that it may not choose, as in plan_choose */
-    uint32_t without[2];
+    bool planned[PLANS];   /* which plans exist */
+    bool automatic;        /* `auto` chose the kernels */
+    PlanExclusion without; /* what it may not choose */
     /* why auto chose these kernels, why a recorded plan was not used, what does not run in the
      * requested precision; or "" */
     char remark[1024];
@@ -37,8 +37,9 @@ int recurrence_choose(Recurrence *r, const BackendConfig *config, const DeviceFa
                       Error *e);
 
 /* Loads the kernels on the current device and compares how many blocks it really holds with the
- * plans. If it holds too few, `auto` chooses the next kernel and changes plan and remark; a named
- * kernel is EXIT_NO_DEVICE. */
+ * plans. If it holds too few, `auto` chooses anew, without that kernel's plans with clusters if this
+ * was one, else without that kernel, and changes plan and remark; a named kernel is
+ * EXIT_NO_DEVICE. */
 int recurrence_prepare(Recurrence *r, const BackendConfig *config, const DeviceFacts *device,
                        Error *e);
 

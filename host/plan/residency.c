@@ -442,10 +442,21 @@ int plan_kernels_parse(const char *text, int pick[2], Error *e)
                      names);
 }
 
-void plan_choose(const DeviceFacts *device, const LstmShape *shape, const PlanOverride *force,
-                 const CostConstants *constants, const uint32_t without[2], PlanChoice *out)
+/* Returns whether any plan of the variant is left; then *force has the constraint on it. */
+static bool may_choose(const PlanExclusion *without, int variant, int backward, PlanOverride *force)
 {
-    char part[2][96];
+    if (!without) return true;
+    if (without->variant[backward] >> variant & 1) return false;
+    if (!(without->clusters[backward] >> variant & 1)) return true;
+    if (force->cluster > 1) return false;
+    force->cluster = 1;
+    return true;
+}
+
+void plan_choose(const DeviceFacts *device, const LstmShape *shape, const PlanOverride *force,
+                 const CostConstants *constants, const PlanExclusion *without, PlanChoice *out)
+{
+    char part[2][112];
     memset(out, 0, sizeof *out);
     for (int backward = 0; backward < 2; backward++) {
         PlanPick *pick = &out->pass[backward], next = {.variant = -1};
@@ -454,19 +465,22 @@ void plan_choose(const DeviceFacts *device, const LstmShape *shape, const PlanOv
             PlanPick p = {.variant = i};
             CostTime time;
             Error none;
-            if (without && without[backward] >> i & 1) continue;
+            PlanOverride f = force ? *force : free_of_all;
+            if (!may_choose(without, i, backward, &f)) continue;
             if (!lstm_footprints[i]->tile[backward])
                 time = cost_predict_stepwise(constants, device, shape, backward);
-            else if (!lstm_plan(device, shape, lstm_footprints[i], backward, force, constants,
-                                &p.plan, &none))
+            else if (!lstm_plan(device, shape, lstm_footprints[i], backward, &f, constants, &p.plan,
+                                &none))
                 time = plan_predict(constants, device, shape, &p.plan);
             else continue;
             p.us = cost_time_us(&time, shape);
             if (pick->variant < 0 || p.us < pick->us) next = *pick, *pick = p;
             else if (next.variant < 0 || p.us < next.us) next = p;
         }
-        int n = snprintf(part[backward], sizeof part[backward], "%s %s %.2f us per step (model)",
-                         lstm_footprints[pick->variant]->name, pass_name(backward), pick->us);
+        bool apart = without && without->clusters[backward] >> pick->variant & 1;
+        int n = snprintf(part[backward], sizeof part[backward], "%s %s%s %.2f us per step (model)",
+                         lstm_footprints[pick->variant]->name, pass_name(backward),
+                         apart ? " without clusters" : "", pick->us);
         if (next.variant >= 0)
             snprintf(part[backward] + n, sizeof part[backward] - (size_t)n, ", %s %.2f",
                      lstm_footprints[next.variant]->name, next.us);

@@ -70,11 +70,18 @@ typedef struct PlanChoice {
     char reason[256]; /* one line: "reg forward 1.5 us per step (model), cublas 4.9; ..." */
 } PlanChoice;
 
+/* What is excluded from the choice for each pass: bit i stands for lstm_footprints[i]. */
+typedef struct PlanExclusion {
+    uint32_t variant[2];  /* the whole variant */
+    uint32_t clusters[2]; /* its plans with clusters of more than one block, so that its other
+                           * plans are next */
+} PlanExclusion;
+
 /* Chooses for each pass the variant with the lowest predicted time per step, including the launch,
  * among those that have a plan (stepwise variants always run); of two equal ones the earlier in
- * lstm_footprints. Cannot fail, since cublas runs everywhere. without (may be NULL) excludes
- * variants of each pass: bit i stands for lstm_footprints[i]; at least one must be left. */
+ * lstm_footprints. Cannot fail, since cublas runs everywhere. without may be NULL; at least one
+ * variant must be left. */
 void plan_choose(const DeviceFacts *device, const LstmShape *shape, const PlanOverride *force,
-                 const CostConstants *constants, const uint32_t without[2], PlanChoice *out);
+                 const CostConstants *constants, const PlanExclusion *without, PlanChoice *out);
 
 #endif

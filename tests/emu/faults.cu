@@ -795,6 +795,49 @@ static int run_push_no_first(int bug) { return push(bug ? PUSH_NO_FIRST : 0); }
 static int run_push_no_last(int bug) { return push(bug ? PUSH_NO_LAST : 0); }
 static int run_push_other(int bug) { return push(bug ? PUSH_OTHER_BLOCK : 0); }
 
+/* The same ring with two warps per block and no barrier of the block. Both warps read each buffer,
+ * at different times, and each announces at the sender that it has; warp 0 also pushes. The fault:
+ * only warp 0 announces. The correct kernel stays silent only because race.cpp keeps a time for
+ * each warp: by the time of the last reader, warp 0 would have announced before it read. */
+__global__ void two_warps_kernel(float *out, int steps, int bug)
+{
+    Smem sm;
+    float *buffer = sm.take<float>(64);
+    Mbarrier *full = sm.take<Mbarrier>(2), *empty = sm.take<Mbarrier>(2);
+    unsigned rank = cluster_rank(), n = cluster_size(), next = (rank + 1) % n,
+             before = (rank + n - 1) % n, warp = threadIdx.x / 32, i = threadIdx.x % 32;
+    if (threadIdx.x == 0) {
+        for (int b = 0; b < 2; b++) {
+            mbarrier_init(&full[b], 1);
+            mbarrier_init(&empty[b], bug ? 32 : 64);
+        }
+        mbarrier_init_fence();
+    }
+    cluster_sync();
+    float v = (float)rank;
+    for (int t = 0; t < steps; t++) {
+        int b = t & 1;
+        unsigned parity = (unsigned)t / 2 & 1;
+        if (warp == 0) {
+            if (t >= 2) mbarrier_wait(&empty[b], parity ^ 1);
+            if (i == 0) mbarrier_arrive_expect(&full[b], 128);
+            store_async(shared_at(&buffer[32 * b + (int)i], next), v, shared_at(&full[b], next));
+        }
+        mbarrier_wait(&full[b], parity);
+        v = buffer[32 * b + 31 - (int)i] + 1.0f;
+        if (!bug || warp == 0) mbarrier_arrive(shared_at(&empty[b], before));
+    }
+    cluster_sync();
+    out[blockIdx.x * 64 + threadIdx.x] = v;
+}
+static int run_two_warps(int bug)
+{
+    enum { STEPS = 6 };
+    float *out = device_alloc<float>(512);
+    launch(clustered(8, 64, 256 + 32, 4), two_warps_kernel, out, (int)STEPS, bug);
+    return differs(out, 512, [](int k) { return (float)((k / 64 + 3 * STEPS) % 4 + STEPS); });
+}
+
 /* All blocks of a cluster push their part of h to all blocks. Two buffers are enough without
  * another signal, since a block's part of step t + 1 shows that it has read step t, if its own
  * threads have synchronised on that before they push. */
@@ -1481,6 +1524,8 @@ const FaultCase fault_cases[] = {
     {"push-parity", "wait for the wrong parity", run_push_parity, "", R, R, R, 0, 1},
     {"push-no-empty", "buffer filled again before its reader was done", run_push_no_empty, "", R, R,
      R, 0, 1},
+    {"push-one-warp", "buffer filled again after one of two warps has read it", run_two_warps,
+     "race: ", S, S, R, 1, 1},
     {"gather-no-sync", "answers pushed before the whole block has read the last step", gather,
      "race: ", S, S, R, 1, 1},
     {"push-no-first", "asynchronous stores before any cluster barrier", run_push_no_first,

@@ -65,7 +65,8 @@ class Place:
                 weights = f.read()
             with open(name + ".jsonl", encoding="utf-8") as f:
                 lines = [json.loads(line) for line in f]
-            found[name.rsplit("-", 1)[1]] = weights, [{k: v for k, v in line.items() if k not in ("words_per_s", "seconds")} for line in lines]
+            found[name.rsplit("-", 1)[1]] = weights, [{k: v for k, v in line.items()
+                                                       if k not in ("words_per_s", "seconds")} for line in lines]
         return found
 
     def program_of(self, engine, seed):
@@ -244,7 +245,8 @@ class Daemons:
         ctld_port, slurmd_port = free_ports(2)
         conf = os.path.join(self.folder, "slurm.conf")
         with open(conf, "w", encoding="ascii") as f:
-            f.write(SLURM_CONF.format(folder=self.folder, user=pwd.getpwuid(os.geteuid()).pw_name, ctld_port=ctld_port, slurmd_port=slurmd_port))
+            f.write(SLURM_CONF.format(folder=self.folder, user=pwd.getpwuid(os.geteuid()).pw_name, ctld_port=ctld_port,
+                                      slurmd_port=slurmd_port))
         with open(os.open(os.path.join(self.folder, "munge.key"), os.O_WRONLY | os.O_CREAT, 0o400), "wb") as f:
             f.write(os.urandom(64))
         place.environment["SLURM_CONF"] = conf
@@ -270,7 +272,8 @@ class Daemons:
 
     @staticmethod
     def says(*command):
-        done = subprocess.run(command, env=place.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        done = subprocess.run(command, env=place.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, text=True,
                               timeout=30, check=False)
         return done.stdout.strip() if done.returncode == 0 else None
 
@@ -301,7 +304,8 @@ class Daemons:
 
 
 def submit(array):
-    return place.run("sbatch", "--parsable", f"--array={array}", "--output=slurm-%a.txt", "engines/ensemble.sbatch", "slurm", *OPTIONS).strip()
+    return place.run("sbatch", "--parsable", f"--array={array}", "--output=slurm-%a.txt", "engines/ensemble.sbatch",
+                     "slurm", *OPTIONS).strip()
 
 
 def insist(*command):

@@ -1127,6 +1127,47 @@ static void auto_takes_the_next(void **state)
     assert_non_null(strstr(e.text, "--kernel cublas"));
     assert_int_equal(emu_device_select("A100"), 0);
 }
+
+/* If only the clusters of a kernel's plan do not fit, `auto` stays with that kernel. */
+static void auto_goes_on_without_clusters(void **state)
+{
+    (void)state;
+    Error e = {0};
+    Recurrence r;
+    DeviceFacts device;
+    BackendConfig config = config_of(&cases[0]);
+    config.shape.H = 1000, config.B = 20, config.T = 20, config.precision = PRECISION_BF16,
+    config.kernel = "auto";
+    assert_int_equal(emu_device_select("H200"), 0);
+    assert_int_equal(device_facts(0, &device, &e), 0);
+    assert_int_equal(recurrence_choose(&r, &config, &device, &e), 0);
+    assert_string_equal(r.kernel, "mma");
+    assert_true(r.plan[PLAN_BACKWARD].cluster > 1);
+    char clustered[RECURRENCE_TEXT], text[RECURRENCE_TEXT];
+    recurrence_text(&r, clustered, sizeof clustered);
+    emu_gpc_sms(1); /* with one SM per GPC no cluster has two blocks */
+    assert_int_equal(recurrence_prepare(&r, &config, &device, &e), 0);
+    assert_string_equal(r.kernel, "mma");
+    assert_int_equal(r.plan[PLAN_BACKWARD].cluster, 1);
+    assert_non_null(strstr(r.remark, "mma backward without clusters"));
+    assert_non_null(strstr(r.remark, "kernel mma backward needs"));
+    recurrence_text(&r, text, sizeof text);
+    assert_string_not_equal(text, clustered);
+    /* The plan that was recorded where the clusters fit is not taken up again. */
+    config.plan = clustered;
+    assert_int_equal(recurrence_choose(&r, &config, &device, &e), 0);
+    assert_int_equal(recurrence_prepare(&r, &config, &device, &e), 0);
+    assert_string_equal(r.kernel, "mma");
+    assert_int_equal(r.plan[PLAN_BACKWARD].cluster, 1);
+    /* Clusters that the environment demands are not given up; the kernel is. */
+    config.plan = NULL;
+    setenv("PLSTM_PLAN", "cluster=4", 1);
+    assert_int_equal(recurrence_choose(&r, &config, &device, &e), 0);
+    assert_int_equal(recurrence_prepare(&r, &config, &device, &e), 0);
+    assert_string_not_equal(r.backward->footprint->name, "mma");
+    unsetenv("PLSTM_PLAN");
+    assert_int_equal(emu_device_select("A100"), 0);
+}
 #endif
 
 /* TF32 and bfloat16 are different arithmetics, which a run reports; 0 disables an override. */
@@ -1199,6 +1240,7 @@ int main(void)
         cmocka_unit_test(more_blocks_than_the_device_holds),
 #ifdef CUDA_EMU
         cmocka_unit_test(auto_takes_the_next),
+        cmocka_unit_test(auto_goes_on_without_clusters),
 #endif
         cmocka_unit_test(precision_is_explicit),
     };

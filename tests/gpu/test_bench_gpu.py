@@ -17,8 +17,10 @@ WRONG = BENCH + "_planted"  # linked with tests/support/planted_variants.c
 LAYERS = {"step_begin", "embedding_fwd", "embedding_bwd", "softmax_xent", "sums_dlogits", "sums_dgates", "sgd_norm", "sgd_update"}
 SIZES = (8, 16, 32, 60)  # KB of the broadcasts
 COUNTS = {f"clusters_{size}{tail}" for size in (2, 4, 8, 10, 13, 15, 16) for tail in ("", "_full")}
-CONSTANTS = {"copy", "copy_kernel", "fma_f32", "gemm_f32", "gemm_tf32", "gemm_bf16", "gemm_f16", "mma_bf16", "mma_tf32", "mma_rate", "mma_latency", "launch_gap",
-             "graph_node_gap", "barrier_counter", "barrier_flags", "barrier_cg", "barrier_plstm", "flag_hop", "cluster_hop", "cluster_latency", "dsmem_rate", *COUNTS,
+CONSTANTS = {"copy", "copy_kernel", "fma_f32", "gemm_f32", "gemm_tf32", "gemm_bf16", "gemm_f16", "mma_bf16", "mma_tf32",
+             "mma_rate", "mma_latency", "launch_gap",
+             "graph_node_gap", "barrier_counter", "barrier_flags", "barrier_cg", "barrier_plstm", "flag_hop",
+             "cluster_hop", "cluster_latency", "dsmem_rate", *COUNTS,
              *(f"cluster_barrier_{size}" for size in (2, 4, 8, 16)),
              *(f"{name}_{size}_{kb}k" for name in ("gather", "gather_bulk") for size in (8, 16) for kb in (1, 4, 12)), "gather_word_8_4k",
              *(f"{name}_{size}_4k" for name in ("gather", "gather_word") for size in (10, 13, 15)),
@@ -82,7 +84,8 @@ def test_rows_are_named_as_the_documents_say():
         for row in (f"lstm/fwd/cublas/f32/{shape}", f"lstm/bwd/cublas/f32/{shape}", f"lstm/fwd/cublas/f32/{shape}/eager",
                     f"lstm/fwd/cublas/tf32/{shape}", f"lstm/fwd/cublas/f32/H:{H}/B:20/fit", f"layer/fwdbwd/cublas/f32/{shape}",
                     f"layer2/fwd/cublas/tf32/{shape}", f"step/cuda/f32/{shape}", f"step/cuda/f32/{shape}/eager",
-                    *(f"step/cuda/{precision}/{shape}/kernel:{name}" for name, precision in own), *(f"gemm/logits/{p}/{shape}" for p in ("f32", "bf16")),
+                    *(f"step/cuda/{precision}/{shape}/kernel:{name}" for name, precision in own),
+                    *(f"gemm/logits/{p}/{shape}" for p in ("f32", "bf16")),
                     *(f"{row}/{name}/{precision}/{shape}" for row in ("lstm/fwd", "lstm/bwd", "layer/fwdbwd") for name, precision in own),
                     f"step/cuda/bf16/{shape}", *(f"layers/{name}/f32/{shape}" for name in LAYERS)):
             assert row in names, row
@@ -119,7 +122,8 @@ def test_every_row_is_right_and_has_a_time():
 
 
 def test_the_host_leaves_device_memory_alone():
-    status, said = run("--tiny", "--benchmark_filter=^(lstm/...|layer/fwdbwd|step|layers/softmax_xent|layers/sgd_update)/.*/f32/H:20/B:3/T:5/iter",
+    status, said = run("--tiny",
+                       "--benchmark_filter=^(lstm/...|layer/fwdbwd|step|layers/softmax_xent|layers/sgd_update)/.*/f32/H:20/B:3/T:5/iter",
                        "--variants=cublas,reg", protect="1")
     assert status == 0 and said.count("stop=") >= 6 and "ERROR" not in said, said
 
@@ -151,22 +155,29 @@ def test_axes():
     _, said = run("--benchmark_list_tests", "--h=24", "--b=2", "--t=4,6", "--variants=cublas", "--directions=bwd", "--precision=tf32")
     names = [plain(name) for name in said.split() if name.startswith("lstm")]
     assert names == [f"lstm/bwd/cublas/tf32/H:24/B:2/{tail}" for tail in ("T:4", "T:6", "fit")], names
-    for wrong, why in (("--h=0", "whole numbers"), ("--precision=f8", "f32, tf32"), ("--noise=much", "takes a number"), ("--frobnicate", "unrecognized")):
+    for wrong, why in (("--h=0", "whole numbers"), ("--precision=f8", "f32, tf32"), ("--noise=much", "takes a number"),
+                       ("--frobnicate", "unrecognized")):
         status, said = run(wrong)
         assert status == 2 and why in said, said
 
 
 def test_rows_that_cannot_run_are_listed_and_refused():
-    status, found, _ = rows("--variants=cublas", "--precision=bf16", "--h=20", "--benchmark_filter=^(lstm|layer)/(fwd|bwd)/cublas.*T:5/iter")
-    assert status == 0 and set(found) == {f"{kind}/cublas/bf16/H:20/B:3/T:5" for kind in ("lstm/fwd", "lstm/bwd", "layer/fwd")}, sorted(found)
+    status, found, _ = rows("--variants=cublas", "--precision=bf16", "--h=20",
+                            "--benchmark_filter=^(lstm|layer)/(fwd|bwd)/cublas.*T:5/iter")
+    assert status == 0 and set(found) == {f"{kind}/cublas/bf16/H:20/B:3/T:5"
+                                          for kind in ("lstm/fwd", "lstm/bwd", "layer/fwd")}, sorted(found)
     for row in found.values():
         assert row["error_message"] == "refused: cublas computes in f32 or tf32, not bf16", row
     status, found, _ = rows("--variants=l2", "--precision=bf16", "--h=20", "--benchmark_filter=^lstm/fwd/.*/bf16/.*T:5/iter")
     assert status == 0 and found["lstm/fwd/l2/bf16/H:20/B:3/T:5"]["error_message"] == "refused: l2 computes in f32, not bf16", found
-    status, found, _ = rows("--h=20", "--benchmark_filter=^((lstm/(fwd|bwd)|layer/fwdbwd)/reg/.*H:20/|step/.*/kernel:reg)", PLSTM_PLAN="blocks=1,shared=16")
+    status, found, _ = rows("--h=20",
+                            "--benchmark_filter=^((lstm/(fwd|bwd)|layer/fwdbwd)/reg/.*H:20/|step/.*/kernel:reg)",
+                            PLSTM_PLAN="blocks=1,shared=16")
     assert status == 0 and len(found) > 5 and "step/cuda/f32/H:20/B:3/T:5/kernel:reg" in found, sorted(found)
     for name, row in found.items():
-        assert row["error_message"].startswith("refused: " + ("a fit" if name.endswith("/fit") else "reg" if name.startswith("step/") else "reg ")), row
+        assert row["error_message"].startswith("refused: "
+                                               + ("a fit" if name.endswith("/fit") else "reg"
+                                                  if name.startswith("step/") else "reg ")), row
 
 
 def test_a_throttled_clock_gives_no_time_and_no_failure():
@@ -204,7 +215,8 @@ def test_constants():
         if name in COUNTS:
             assert c["unit"] == "count" and c["stop"] == "exact", (name, c)
         else:
-            assert c["unit"] in ("B/s", "FLOP/s", "us", "clk", "B/clk/SM", "1/clk/SM") and c["samples"] >= 3 and c["stop"] != "exact", (name, c)
+            assert c["unit"] in ("B/s", "FLOP/s", "us", "clk", "B/clk/SM",
+                                 "1/clk/SM") and c["samples"] >= 3 and c["stop"] != "exact", (name, c)
     # The clusters that an H200 holds in the emulator's model of its GPCs; clusters of 16 must have been allowed.
     assert [found[f"clusters_{size}_full"]["value"] for size in (2, 4, 8, 10, 13, 15, 16)] == [66, 30, 15, 7, 7, 7, 7]
 

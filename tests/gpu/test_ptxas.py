@@ -44,7 +44,8 @@ def reports(folder):
     found = {}
     for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
         stem, extension = os.path.splitext(name)
-        if extension == ".ptxas" and os.path.exists(os.path.join(ROOT, "kernels", stem + ".cu")):  # skip a kernel file that no longer exists
+        # skip a kernel file that no longer exists
+        if extension == ".ptxas" and os.path.exists(os.path.join(ROOT, "kernels", stem + ".cu")):
             with open(os.path.join(folder, name)) as f:
                 for kernel, numbers in parse_ptxas(f.read(), ARCH).items():
                     found[f"{stem} {kernel}"] = numbers

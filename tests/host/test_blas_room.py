@@ -14,7 +14,8 @@ LIMIT = 200000 << 10
 
 def run(program, *arguments):
     done = subprocess.run([program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=30,
-                          env={**os.environ, "OMP_NUM_THREADS": "2"}, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (LIMIT, LIMIT)))
+                          env={**os.environ, "OMP_NUM_THREADS": "2"},
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (LIMIT, LIMIT)))
     return done.returncode, done.stdout, done.stderr
 
 

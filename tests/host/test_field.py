@@ -104,7 +104,8 @@ def test_a_vocabulary_in_another_order_is_refused():
         f.train("--save a.st")
         f.texts("perm", "b a c b a\nc d b a b\nd d c a b\n" * 4, TEXT, TEXT)
         f.refused(3, ["a.st has another vocabulary", "number 0 is 'a' there and 'b' here"], "train", S, "--data perm --init-weights a.st")
-        f.refused(3, "another vocabulary", "dump --what grads --hidden 4 --layers 1 --batch 2 --seq 3 --data perm --init-weights a.st --out g.st")
+        f.refused(3, "another vocabulary", "dump --what grads --hidden 4 --layers 1 --batch 2 --seq 3 --data perm "
+                  "--init-weights a.st --out g.st")
         f.texts("more", TEXT * 4 + "e\n", TEXT, TEXT)
         f.refused(3, ["another vocabulary, of 5 types and not 6", "number 5 is missing there and 'e' here"], "train", S,
                   "--data more --init-weights a.st")
@@ -174,7 +175,8 @@ def started(f, *words, ignore=None, **streams):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
             signal.signal(number, signal.SIG_IGN if number == ignore else signal.SIG_DFL)
 
-    child = subprocess.Popen([PLSTM, "train", *LONG, "--log-json", "log", *words], cwd=f.path, stdin=subprocess.DEVNULL, restore_signals=True,
+    child = subprocess.Popen([PLSTM, "train", *LONG, "--log-json", "log", *words], cwd=f.path, stdin=subprocess.DEVNULL,
+                             restore_signals=True,
                              preexec_fn=dispositions, **streams)
     for _ in range(2000):
         if os.path.exists(f("log")) and f.bytes("log").count(b"\n") > 3:
@@ -191,7 +193,8 @@ def test_signals_end_a_run_with_its_checkpoint():
             child.send_signal(number)
             _, said = child.communicate(timeout=30)
             name = signal.Signals(number).name.encode()
-            assert child.returncode == 128 + number and b"stopping after this step" in said and name in said and b"--resume a.st" in said, said
+            assert child.returncode == 128 + number and b"stopping after this step" in said and name in said \
+                and b"--resume a.st" in said, said
             step = int(read(f("a.st"))[1]["step"])
             f.ok(f"train --resume a.st --data data --threads 1 --quiet --log-json log --max-steps {step + 1}")
 
@@ -275,7 +278,8 @@ def test_a_model_that_does_not_fit_is_refused():
     with Folder() as f:
         # This is less than the 525 MiB of preset large and more than the mapped checkpoint below.
         limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (500 << 20, 500 << 20))
-        for words in ("train --preset large --data synthetic --threads 1", "train --hidden 4000 --data synthetic --threads 1 --batch 1 --seq 1",
+        for words in ("train --preset large --data synthetic --threads 1",
+                      "train --hidden 4000 --data synthetic --threads 1 --batch 1 --seq 1",
                       "dump --what grads --hidden 4000 --data synthetic --threads 1 --batch 1 --seq 1 --out g.st",
                       "dump --what masks --hidden 65536 --batch 1024 --seq 1024 --out g.st",
                       "dump --what init --hidden 8000 --data synthetic --out g.st"):
@@ -404,7 +408,8 @@ def test_an_output_is_no_input_and_no_file_of_another_kind():
                        (dump, "model.st", ""), (dump, "foreign.st", ""), ("dump --what masks --out", "model.st", ""),
                        ("dump --what masks --out", "notes", ""), ([*train, "--init-weights", "foreign.st"], "--save", "foreign.st")]
         files = {name: f.bytes(*name.split("/")) for name in
-                 ("model.st", "train.jsonl", "eval.jsonl", "masks.st", "notes", "foreign.st", "data/train.txt", "data/valid.txt", "data/test.txt")}
+                 ("model.st", "train.jsonl", "eval.jsonl", "masks.st", "notes", "foreign.st", "data/train.txt",
+                  "data/valid.txt", "data/test.txt")}
         for code, cases in ((2, read_files), (3, other_kinds)):
             for words, option, path in cases:
                 f.refused(code, [path or option], words, option, path)
@@ -527,7 +532,8 @@ def test_tied_prefixed_and_sharded_files():
         f.refused(3, ["index.json", "JSON", "only --init-weights reads JSON"], "info shards/model.safetensors.index.json")
         os.remove(f("shards", list(parts)[1]))
         f.refused(3, list(parts)[1], "train", S, "--data data --init-weights shards/model.safetensors.index.json")
-        for bad, why in ((b'{"weight_map": {}}', "weight_map"), (b'{"a": [', "not JSON"), (b'{"weight_map": {"x": "../a.st"}}', "no such file beside it"),
+        for bad, why in ((b'{"weight_map": {}}', "weight_map"), (b'{"a": [', "not JSON"),
+                         (b'{"weight_map": {"x": "../a.st"}}', "no such file beside it"),
                          (b'{"weight_map": {"x": 3}}', "no file's name")):
             f.put("i.json", bad)
             f.refused(3, ["i.json", why], "train", S, "--data data --init-weights i.json")
@@ -535,10 +541,12 @@ def test_tied_prefixed_and_sharded_files():
 
 def test_other_formats_are_named():
     with Folder() as f:
-        for name, content, what in (("m.pt", b"PK\x03\x04" + bytes(60), "zip archive, as torch.save"), ("m.bin", b"\x80\x02\x8a\x0al\xfc" + bytes(60), "pickle"),
+        for name, content, what in (("m.pt", b"PK\x03\x04" + bytes(60), "zip archive, as torch.save"),
+                                    ("m.bin", b"\x80\x02\x8a\x0al\xfc" + bytes(60), "pickle"),
                                     ("m.gguf", b"GGUF\x03\0\0\0" + bytes(60), "GGUF"), ("m.npy", b"\x93NUMPY\x01\0" + bytes(60), "NumPy"),
                                     ("m.h5", b"\x89HDF\r\n\x1a\n" + bytes(60), "HDF5"), ("m.gz", b"\x1f\x8b\x08" + bytes(60), "gzip"),
-                                    ("m.lfs", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"), ("m.html", b"<!DOCTYPE html><p>404", "web page")):
+                                    ("m.lfs", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+                                    ("m.html", b"<!DOCTYPE html><p>404", "web page")):
             f.put(name, content)
             for line in (["train", *S, "--data", "data", "--init-weights", name], f"info {name}", f"sample --weights {name}",
                          f"eval --weights {name} --data data", f"train --resume {name} --data data"):
@@ -556,14 +564,16 @@ def test_a_vocabulary_of_all_three_files():
         tensors, metadata = weights_of(f("all.st")), read(f("all.st"))[1]
         assert tensors["encoder.weight"].shape == (7, 4) and metadata["vocab"] == " ".join(words), metadata
         write(f("torch.st"), tensors, None)
-        f.refused(3, ["encoder.weight: found F32 (7, 4), expected F32 (6, 4)", "--vocab"], "train", S, "--data data --init-weights torch.st")
+        f.refused(3, ["encoder.weight: found F32 (7, 4), expected F32 (6, 4)", "--vocab"], "train", S,
+                  "--data data --init-weights torch.st")
         f.ok("train", S, "--data data --vocab words.txt --init-weights torch.st --max-steps 0 --save again.st")
         assert same_weights(f("all.st"), f("again.st"))
         # The checkpoint contains the vocabulary, so no other command needs the file.
         f.ok("eval --weights all.st --data data --threads 1")
         f.ok("train --resume all.st --data data --max-steps 4 --threads 1 --quiet --save all.st")
         f.ok("train --resume all.st --data data --vocab words.txt --threads 1 --quiet")
-        f.ok("dump --what grads --hidden 4 --layers 1 --batch 2 --seq 3 --data data --vocab words.txt --init-weights torch.st --out g.st --threads 1")
+        f.ok("dump --what grads --hidden 4 --layers 1 --batch 2 --seq 3 --data data --vocab words.txt --init-weights "
+             "torch.st --out g.st --threads 1")
         f.texts("other", TEXT * 5, TEXT, TEXT)
         f.refused(2, "is not the corpus", "train --resume all.st --data other --threads 1 --quiet")
         f.put("few.txt", b"a\nb\n<eos>\n")
@@ -577,7 +587,8 @@ def test_a_vocabulary_over_the_headers_limit():
     with Folder() as f:
         long = [bytes([97 + i]) * 9_500_000 for i in range(11)]
         f.texts("data", b" ".join(long) + b"\na b\n" * 4, TEXT, TEXT)
-        words = ["train", "--hidden", "1", "--layers", "1", "--batch", "1", "--seq", "3", "--threads", "1", "--quiet", "--eval", "none", "--data", "data"]
+        words = ["train", "--hidden", "1", "--layers", "1", "--batch", "1", "--seq", "3", "--threads", "1", "--quiet",
+                 "--eval", "none", "--data", "data"]
         for option in ("--save", "--save-best"):
             eval_all = ["--eval", "valid"] if option == "--save-best" else []
             line = words if not eval_all else [*words[:-4], *eval_all, *words[-2:]]
@@ -625,9 +636,11 @@ def test_weights_and_their_lists():
 
 def test_an_option_given_twice_is_refused():
     with Folder() as f:
-        for line, name in (("train --hidden 3 --hidden 3", "hidden"), ("train --quiet --quiet", "quiet"), ("train --preset small --preset demo", "preset"),
+        for line, name in (("train --hidden 3 --hidden 3", "hidden"), ("train --quiet --quiet", "quiet"),
+                           ("train --preset small --preset demo", "preset"),
                            ("train --save a --keep 0.5 --save=b", "save"), ("eval --split test --split valid", "split"),
-                           ("sample --words 3 --words 4", "words"), ("dump --what init --what grads", "what"), ("plan --json --json", "json"),
+                           ("sample --words 3 --words 4", "words"), ("dump --what init --what grads", "what"),
+                           ("plan --json --json", "json"),
                            ("data --final-eos data --final-eos", "final-eos"), ("info --quiet x --quiet", "quiet")):
             f.refused(2, f"--{name} is given twice", line)
 
@@ -678,7 +691,8 @@ def test_helper_tools_answer_help():
                 continue
             before = set(os.listdir(ROOT))
             interpreter = sys.executable if b"python" in first else "bash"
-            done = subprocess.run([interpreter, os.path.join(ROOT, path), "--help"], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            done = subprocess.run([interpreter, os.path.join(ROOT, path), "--help"], cwd=ROOT, stdin=subprocess.DEVNULL,
+                                  stdout=subprocess.PIPE,
                                   stderr=subprocess.PIPE, text=True, timeout=60)
             assert done.returncode == 0 and name in done.stdout and not done.stderr, (path, done)
             assert set(os.listdir(ROOT)) == before, path

@@ -686,6 +686,41 @@ static CostConstants constants_read(const char *device, const char *text)
     return c;
 }
 
+/* What is excluded for a pass leaves the other pass alone; a variant without its clusters is still a
+ * candidate. */
+static void the_choice_excludes(void **state)
+{
+    (void)state;
+    const DeviceFacts *d = device_profile("H200");
+    LstmShape shape = {20, 20, 1000, PRECISION_BF16};
+    CostConstants c = constants_of("H200");
+    PlanOverride force = {.cluster = 4};
+    PlanExclusion without = {{0}, {0}};
+    PlanChoice all, some;
+    char text[2][PLAN_TEXT];
+    plan_choose(d, &shape, NULL, &c, NULL, &all);
+    int mma = all.pass[1].variant;
+    assert_string_equal(lstm_footprints[mma]->name, "mma");
+    assert_true(all.pass[1].plan.cluster > 1);
+    assert_null(strstr(all.reason, "without clusters"));
+    without.clusters[1] = UINT32_C(1) << mma;
+    plan_choose(d, &shape, NULL, &c, &without, &some);
+    assert_int_equal(some.pass[1].variant, mma);
+    assert_int_equal(some.pass[1].plan.cluster, 1);
+    assert_true(some.pass[1].us > all.pass[1].us);
+    assert_int_equal(some.pass[0].variant, all.pass[0].variant);
+    plan_text(&some.pass[0].plan, text[0], PLAN_TEXT);
+    plan_text(&all.pass[0].plan, text[1], PLAN_TEXT);
+    assert_string_equal(text[0], text[1]);
+    assert_non_null(strstr(some.reason, "mma backward without clusters"));
+    plan_choose(d, &shape, &force, &c, &without, &some); /* no plan of mma is left */
+    assert_int_not_equal(some.pass[1].variant, mma);
+    without.variant[1] = UINT32_C(1) << mma;
+    plan_choose(d, &shape, NULL, &c, &without, &some);
+    assert_int_not_equal(some.pass[1].variant, mma);
+    assert_int_equal(some.pass[0].variant, all.pass[0].variant);
+}
+
 static void constants_change_the_choice(void **state)
 {
     (void)state;
@@ -836,6 +871,7 @@ int main(void)
         cmocka_unit_test(an_h200_splits_the_batch_of_the_medium_model),
         cmocka_unit_test(the_first_that_does_not_fit_is_a_sentence),
         cmocka_unit_test(a_plan_from_elsewhere_is_checked),
+        cmocka_unit_test(the_choice_excludes),
         cmocka_unit_test(constants_change_the_choice),
         cmocka_unit_test(measured_constants_beat_the_literature),
         cmocka_unit_test(bad_constants_are_one_sentence),

@@ -134,7 +134,8 @@ def test_weights_of_another_writer():
         assert f"{given}: tensor decoder.bias is missing, expected F32 ({V})" in said({"decoder.bias": None})
         assert f"tensor decoder.bias: found F32 ({V + 1}), expected F32 ({V})" in said({"decoder.bias": floats((V + 1,), [0] * (V + 1))})
         assert f"found I64 ({V}), expected F32 ({V}) or F64" in said({"decoder.bias": Tensor("I64", (V,), bytes(8 * V))})
-        assert "rnn.bias_hh_l1: element 3 is not a number" in said({"rnn.bias_hh_l1": floats((4 * H,), [0, 0, 0, math.nan] + [0] * (4 * H - 4))})
+        assert "rnn.bias_hh_l1: element 3 is not a number" in said(
+            {"rnn.bias_hh_l1": floats((4 * H,), [0, 0, 0, math.nan] + [0] * (4 * H - 4))})
         assert not os.path.exists(os.path.join(folder, "not"))
         assert "no plstm metadata" in plstm("train", "--resume", given, "--data", folder, status=3)
 
@@ -181,7 +182,8 @@ def test_three_readers_agree_on_damaged_files():
             changed = bytearray(header)
             for _ in range(draw.randint(1, 2)):
                 at = draw.randrange(len(changed))
-                changed[at : at + draw.randint(0, 1)] = draw.choice([b"", b"0", b"1", b"2", b"-", b".", b",", b'"', b"}", b"[", b" ", b"8", b"x", b"{}"])
+                changed[at : at + draw.randint(0, 1)] = draw.choice([b"", b"0", b"1", b"2", b"-", b".", b",", b'"',
+                                                                     b"}", b"[", b" ", b"8", b"x", b"{}"])
             content = len(changed).to_bytes(8, "little") + bytes(changed) + bytes(25)
             with open(path, "wb") as f:
                 f.write(content)
@@ -194,7 +196,8 @@ def test_three_readers_agree_on_damaged_files():
                 verdicts.add(accepts(package.deserialize, content))
             assert len(verdicts) == 1, (content, ours.stderr)
             taken += ours.returncode == 0
-    print(f"150 damaged headers, {taken} still sound, {'three readers agree' if package else 'two readers agree (the official package is missing)'}")
+    print(f"150 damaged headers, {taken} still sound, "
+          f"{'three readers agree' if package else 'two readers agree (the official package is missing)'}")
     assert 0 < taken < 150
 
 

@@ -68,7 +68,8 @@ def faults(object_file, cpu):
 
 def compile_tile(compiler, cpu, folder, source=None, more=()):
     path = os.path.join(folder, f"{compiler}-{cpu}.o")
-    subprocess.run([compiler, *FLAGS, *more, f"-march={cpu}", "-I", BACKEND, "-c", source or os.path.join(BACKEND, "tile.c"), "-o", path], check=True)
+    subprocess.run([compiler, *FLAGS, *more, f"-march={cpu}", "-I", BACKEND, "-c",
+                    source or os.path.join(BACKEND, "tile.c"), "-o", path], check=True)
     return path
 
 

@@ -30,7 +30,8 @@ class Malformed(Exception):
 
 BINARY = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Mod: operator.mod, ast.FloorDiv: operator.floordiv,
           ast.BitAnd: operator.and_, ast.BitXor: operator.xor}
-COMPARE = {ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.GtE: operator.ge, ast.Gt: operator.gt, ast.LtE: operator.le, ast.Lt: operator.lt}
+COMPARE = {ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.GtE: operator.ge, ast.Gt: operator.gt, ast.LtE: operator.le,
+           ast.Lt: operator.lt}
 
 
 class Expression:
@@ -92,11 +93,12 @@ class Event:
 
 
 class Program:
-    """The threads and events of an expanded text; `forbid` and `reach` are lists (a disjunction) of lists (a conjunction) of atoms."""
+    """The threads and events of an expanded text; `forbid`, `forbid_long` and `reach` are lists (a disjunction) of lists (a conjunction)
+    of atoms."""
 
     def __init__(self, name):
         self.name, self.threads, self.events, self.initial, self.order = name, {}, [], {}, {}
-        self.forbid, self.reach = [], []
+        self.forbid, self.forbid_long, self.reach = [], [], []
 
 
 ATOM = re.compile(r"\s*(?:(\w+)\.(\w+)|\[(\w+)\])\s*(==|!=|>=|<=|>|<)\s*(-?\w+)\s*$")
@@ -301,8 +303,8 @@ def parse_program(name, lines, constants=None):
             for part in m.group(1).split(","):
                 location, value = part.split("=")
                 program.initial[location.strip()] = int(value)
-        elif m := re.match(r"(forbid|reach): (.*)$", line):
-            getattr(program, m.group(1)).extend(parse_condition(m.group(2)))
+        elif m := re.match(r"(forbid|forbid long|reach): (.*)$", line):
+            getattr(program, m.group(1).replace(" ", "_")).extend(parse_condition(m.group(2)))
         elif thread is None:
             raise Malformed(f"{name}: '{line}' stands before the first thread")
         else:
@@ -317,7 +319,7 @@ def parse_program(name, lines, constants=None):
     for n, e in enumerate(program.events):
         e.number = n
     known = {(e.thread.name, e.register) for e in program.events if e.thread and e.register}
-    for clause in program.forbid + program.reach:
+    for clause in program.forbid + program.forbid_long + program.reach:
         for thread_name, register, location, _ in clause:
             if (thread_name, register) not in known if register else location not in {e.location for e in program.events}:
                 raise Malformed(f"{name}: a condition names {f'{thread_name}.{register}' if register else location}, which does not exist")
@@ -397,11 +399,13 @@ class Relations:
             for i, e in enumerate(es):
                 if e.writes and e.strong:
                     firsts = [e] if e.releases else []
-                    firsts += [f for f in es[:i] if (f.fence and "fence_patterns" not in without) or (f.releases and f.location == e.location and f.location)]
+                    firsts += [f for f in es[:i] if (f.fence and "fence_patterns" not in without)
+                               or (f.releases and f.location == e.location and f.location)]
                     self.release[e.number] = [f.number for f in firsts]
                 if e.reads and e.strong:
                     lasts = [e] if e.acquires else []
-                    lasts += [f for f in es[i + 1:] if (f.fence and "fence_patterns" not in without) or (f.acquires and f.location == e.location)]
+                    lasts += [f for f in es[i + 1:] if (f.fence and "fence_patterns" not in without)
+                              or (f.acquires and f.location == e.location)]
                     self.acquire[e.number] = [f.number for f in lasts]
         self.first_edges = [(e.number, es[0].number) for e in self.events if e.thread is None for es in self.order if es]
         for es in self.order:
@@ -505,11 +509,12 @@ class Search:
                     self.source[e.number] = {n: latest[n] for n in e.written.names}
 
     # The state of a partial execution: rf, after (base causality order, transitive bit sets), before (its inverse), seen (observation
-    # order).
+    # order). Causes and values are known results of cause() and value(); the states that have the same orders share the former.
 
     def start(self):
         n = len(self.events)
-        state = {"rf": {}, "after": [0] * n, "before": [0] * n, "seen": [0] * n, "sc": set(), "later": set(), "tails": {}}
+        state = {"rf": {}, "after": [0] * n, "before": [0] * n, "seen": [0] * n, "sc": set(), "later": set(), "tails": {},
+                 "causes": {}, "values": {}}
         for a, b in self.r.first_edges:
             self.add_edge(state, a, b)
         return state
@@ -517,13 +522,15 @@ class Search:
     @staticmethod
     def copy(state):
         return {"rf": dict(state["rf"]), "after": list(state["after"]), "before": list(state["before"]), "seen": list(state["seen"]),
-                "sc": set(state["sc"]), "later": set(state["later"]), "tails": dict(state["tails"])}
+                "sc": set(state["sc"]), "later": set(state["later"]), "tails": dict(state["tails"]), "causes": state["causes"],
+                "values": dict(state["values"])}
 
     @staticmethod
     def add_edge(state, a, b):
         after, before = state["after"], state["before"]
         if after[a] >> b & 1:
             return
+        state["causes"] = {}
         down, up = after[b] | 1 << b, before[a] | 1 << a
         for x in bits(up):
             after[x] |= down
@@ -533,11 +540,13 @@ class Search:
     def cause(self, state, a):
         """Returns the bit set of the operations that `a` precedes in causality order: base causality, or an observation of `a` followed
         by it."""
-        mask = state["after"][a]
-        if "observation_prefix" not in self.without:
-            for z in bits(state["seen"][a]):
-                mask |= state["after"][z]
-        return mask
+        known = state["causes"]
+        if a not in known:
+            known[a] = state["after"][a]
+            if "observation_prefix" not in self.without:
+                for z in bits(state["seen"][a]):
+                    known[a] |= state["after"][z]
+        return known[a]
 
     def assign(self, state, read, write):
         """Adds to rf and to the relations that follow from it: observation order and the synchronisation of patterns."""
@@ -550,6 +559,8 @@ class Search:
         targets = 1 << read | (seen[read] if events[read].writes and chain else 0)
         for w in sources:
             fresh = targets & ~seen[w]
+            if fresh:
+                state["causes"] = {}
             seen[w] |= targets
             for r in bits(fresh):
                 for first in self.r.release.get(w, ()):
@@ -568,7 +579,8 @@ class Search:
                 if self.events[w].thread is None:
                     follow[w] |= mask & ~(1 << w)
             for w in writes:
-                if self.events[w].reads and w in state["rf"] and self.r.strong[w] >> state["rf"][w] & 1 and "sc_per_location" not in self.without:
+                if self.events[w].reads and w in state["rf"] and self.r.strong[w] >> state["rf"][
+                    w] & 1 and "sc_per_location" not in self.without:
                     follow[state["rf"][w]] |= 1 << w
         return self.closed(follow)
 
@@ -588,20 +600,27 @@ class Search:
     def value(self, state, write, busy=()):
         """Returns the value that a write writes, or None if it is not decided yet. A value that depends on itself, out of thin air, is
         chosen to fulfil the clause."""
-        registers = {}
+        values, registers = state["values"], {}
+        if write in values:
+            return values[write]
+        decided = "thin_air" not in self.without
         for name, read in self.source[write].items() if write in self.source else ():
             if read in busy:
                 wanted = [t.tree.comparators[0].value for t in self.tests.get(read, ()) if isinstance(t.tree.ops[0], ast.Eq)]
                 if not wanted:
                     return None
-                registers[name] = wanted[0]
+                registers[name], decided = wanted[0], False
                 continue
             if read not in state["rf"]:
                 return None
             registers[name] = self.value(state, state["rf"][read], (*busy, read))
             if registers[name] is None:
                 return None
-        return self.events[write].written.value(registers)
+            decided = decided and state["rf"][read] in values
+        value = self.events[write].written.value(registers)
+        if decided:
+            values[write] = value
+        return value
 
     def accepts(self, read, value):
         e = self.events[read]
@@ -861,7 +880,8 @@ class Search:
             for x in bits(mask & strong[w]):
                 add((w, "writes"), (x, "writes"))
         for es in self.r.order:
-            halves = [(e.number, half) for e in es if e.location for half in ("reads", "writes") if (e.number in rf if half == "reads" else e.writes)]
+            halves = [(e.number, half) for e in es if e.location for half in ("reads", "writes")
+                      if (e.number in rf if half == "reads" else e.writes)]
             for a, b in itertools.combinations(halves, 2):
                 if events[a[0]].location == events[b[0]].location:
                     add(a, b)
@@ -919,11 +939,13 @@ def main(paths):
         text = read_text(path)
         for name, breaks, changes in [("", "", ()), *text.mutants]:
             program = text.program(changes)
-            bad = check(program, program.forbid) if program.forbid else None
+            forbidden = program.forbid + program.forbid_long
+            bad = check(program, forbidden) if forbidden else None
             good = check(program, program.reach)
             title = text.name + (f" / {name}" if name else "")
             print(f"{title}: forbidden outcome {'-' if bad is None else 'allowed' if bad.allowed else 'impossible'}, "
-                  f"right outcome {'reachable' if good.allowed else 'unreachable'} ({(bad.nodes if bad else 0) + good.nodes} partial executions)")
+                  f"right outcome {'reachable' if good.allowed else 'unreachable'} "
+                  f"({(bad.nodes if bad else 0) + good.nodes} partial executions)")
             for line in bad.lines if bad else ():
                 print("    " + line)
 

@@ -1,5 +1,5 @@
 """Tests the litmus texts of this folder: the verdicts of the model checker on them, on their mutants and on programs with known verdicts;
-the checker with parts of the model removed; and whether the compiled kernels have the instructions that the texts name.
+the checker with parts of the model removed. test_sass.py checks whether the compiled kernels have the instructions that the texts name.
 
     python3 tests/litmus/test_litmus.py --write    rewrites the table of known verdicts in README.md
 """
@@ -68,7 +68,8 @@ def test_known_verdicts():
 def test_the_table_in_the_readme_is_current():
     with open(README, encoding="utf-8") as f:
         text = f.read()
-    assert text.split(MARKS[0])[1].split(MARKS[1])[0] == table(), "README.md: the table is stale: python3 tests/litmus/test_litmus.py --write"
+    assert text.split(MARKS[0])[1].split(MARKS[1])[0] == table(), \
+        "README.md: the table is stale: python3 tests/litmus/test_litmus.py --write"
 
 
 def test_every_part_of_the_model_changes_a_known_verdict():
@@ -103,14 +104,16 @@ def plainly_allowed(program, clause):
                 search.add_edge(state, *((b, a) if turn else (a, b)))
             if any(state["after"][a] >> a & 1 for pair in search.fence_pairs for a in pair):
                 continue
-            needed = [(a, b) for a, b in pairs if search.r.strong[a] >> b & 1 or search.cause(state, a) >> b & 1 or search.cause(state, b) >> a & 1]
+            needed = [(a, b) for a, b in pairs if search.r.strong[a] >> b & 1 or search.cause(state, a) >> b & 1
+                      or search.cause(state, b) >> a & 1]
             for orders in itertools.product((False, True), repeat=len(needed)):
                 follow = {w: 0 for writes in search.r.writes_to.values() for w in writes}
                 for (a, b), turn in zip(needed, orders):
                     follow[b if turn else a] |= 1 << (a if turn else b)
                 follow = search.closed(follow)
                 first = {program.events[w].location: w for w in follow or () if program.events[w].thread is None}
-                if follow and not any(mask >> first[program.events[w].location] & 1 for w, mask in follow.items()) and search.judge(state, follow):
+                if follow and not any(mask >> first[program.events[w].location] & 1
+                                      for w, mask in follow.items()) and search.judge(state, follow):
                     return True
     return False
 
@@ -147,7 +150,8 @@ def test_exchanges_forbid_the_wrong_outcome_and_reach_the_right_one():
     for text in texts():
         program = text.program()
         assert program.forbid and program.reach, text.name
-        bad = ptx_model.check(program, program.forbid)
+        forbidden = program.forbid + (program.forbid_long if os.environ.get("PLSTM_LONG") else [])
+        bad = ptx_model.check(program, forbidden)
         assert not bad.allowed, "\n".join([text.name, *bad.lines])
         assert ptx_model.check(program, program.reach).allowed, text.name
 
@@ -157,7 +161,9 @@ def test_every_mutant_breaks_the_outcome_that_it_names():
         assert [name for name, breaks, _ in text.mutants if breaks != "nothing"], text.name
         for name, breaks, changes in text.mutants:
             program = text.program(changes)
-            broken = not ptx_model.check(program, program.reach).allowed if breaks == "reach" else ptx_model.check(program, program.forbid).allowed
+            broken = not ptx_model.check(program,
+                                         program.reach).allowed if breaks == "reach" else ptx_model.check(
+                                             program, program.forbid).allowed
             assert broken == (breaks != "nothing"), f"{text.name}, {name}: {'broken' if broken else 'not broken'}"
 
 
@@ -165,7 +171,8 @@ def test_faults_of_a_text_are_reported():
     start = ["thread a cta 0", "ld.weak r, [x]"]
     for lines, said in ((["ld.weak r, [x]"], "before the first thread"), (start + ["forbid: a.q == 1"], "does not exist"),
                         (start + ["forbid: [y] == 1"], "does not exist"), (start + ["forbid: a.r is 1"], "not a condition"),
-                        (start + ["st.weak x, 1"], "not an address"), (start + ["jmp out"], "not an instruction"), (start + ["st.relaxed [x], 1"], "no scope"),
+                        (start + ["st.weak x, 1"], "not an address"), (start + ["jmp out"], "not an instruction"),
+                        (start + ["st.relaxed [x], 1"], "no scope"),
                         (start + ["for t = 1 .. 2", "ld.weak s, [x]"], "no end"), (start + start, "two threads"),
                         (["thread a cta 0", "bar.sync 0", "bar.sync 0", "thread b cta 0", "bar.sync 0"], "do not all come"),
                         (start + ["st.weak [x], 1 +"], "not an expression")):
@@ -212,22 +219,6 @@ def test_the_texts_match_the_kernel_sources():
         files |= {(file, gpu) for file, _ in kernels}
     assert files == {(file, gpu) for gpu in ("sm_35", "sm_90")
                      for file in examine.own_files(ROOT, lambda v: v.persistent and (gpu == "sm_90" or v.min_sm <= 35))}, files
-
-
-def test_compiled_kernels_have_the_instructions_of_the_texts():
-    folder = os.path.join(ROOT, os.environ.get("PLSTM_BUILD", "build"), "cuda", "kernels")
-    if not glob.glob(os.path.join(folder, "fwd_*.ptx")):
-        raise tap.Skip("no kernels compiled by nvcc in the build folder: CUDA=0 or EMU=1")
-
-    def codes(file):
-        with open(os.path.join(folder, file + ".ptx"), encoding="utf-8") as f:
-            text = f.read()
-        if ".target sm_90" not in text:
-            raise tap.Skip("the kernels were compiled for another GPU than sm_90")
-        return machine_code.parse_ptx(text)
-
-    said = exchanges.faults(ROOT, "sm_90", codes)
-    assert not said, "\n".join(said)
 
 
 TOY = {"sm_90": "st.global; bar.sync; st.release.gpu; ld.acquire.gpu; bar.sync; ld.global.cg.f32; bar.sync",

@@ -31,8 +31,10 @@ class Tree:
     def __init__(self, arch, faults=(0,)):
         self.folder = tempfile.TemporaryDirectory()
         self.arch = arch
-        self.write("kernels/variants.def", '/* PERSISTENT(name, ...) */\nPERSISTENT(toy, 35, 11080, 1, 0, "a toy, (small)",\n           FWD_TOY_TILES, BWD_TOY_TILES)\n')
-        self.write("kernels/tiles.h", "#define FWD_TOY_TILES(T) \\\n    T(2, 1, 1, 32, 255)\n#define BWD_TOY_TILES(T) T(0, 1, 1, 32, 255)\n")
+        self.write("kernels/variants.def", '/* PERSISTENT(name, ...) */\nPERSISTENT(toy, 35, 11080, 1, 0, "a toy, '
+                   '(small)",\n           FWD_TOY_TILES, BWD_TOY_TILES)\n')
+        self.write("kernels/tiles.h", "#define FWD_TOY_TILES(T) \\\n    T(2, 1, 1, 32, 255)\n#define BWD_TOY_TILES(T) "
+                   "T(0, 1, 1, 32, 255)\n")
         toy = re.search(r"struct ToyArgs \{.*?\n\};\n", sample("toy.cu"), re.DOTALL).group(0)
         self.write("kernels/toy.cuh", toy)
         self.write("kernels/lstm.h", '#include "cuda_runtime.h"\n')
@@ -70,8 +72,10 @@ class Tree:
     def examine(self):
         """(exit status, table, sentences)"""
         what = {"sm_35": "k20", "sm_90": "sass"}[self.arch]
-        done = subprocess.run([sys.executable, os.path.join(ROOT, "tools/examine/examine.py"), what, "--root", self.folder.name, "--built", self.path("built"),
-                               "--nvcc", self.path("bin/nvcc"), "--nvdisasm", self.path("bin/nvdisasm"), "--out", self.path("out/machine-code.json")],
+        done = subprocess.run([sys.executable, os.path.join(ROOT, "tools/examine/examine.py"), what, "--root",
+                               self.folder.name, "--built", self.path("built"),
+                               "--nvcc", self.path("bin/nvcc"), "--nvdisasm", self.path("bin/nvdisasm"), "--out",
+                               self.path("out/machine-code.json")],
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
         assert "Traceback" not in done.stderr, done.stderr
         return done.returncode, done.stdout, done.stderr.splitlines()

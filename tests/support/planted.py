@@ -12,7 +12,7 @@ ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
 BUILD = os.path.join(ROOT, os.environ.get("PLSTM_BUILD", "build"))
 CXX, CC = os.environ.get("CXX", "g++"), os.environ.get("CC", "gcc")
 INCLUDES = [f"-I{os.path.join(ROOT, folder)}" for folder in ("tests/emu/include", "tests/emu", ".")]
-OPTIONS = ["-D_GNU_SOURCE", "-O0", "-g", "-Wno-unknown-pragmas"]
+OPTIONS = ["-D_GNU_SOURCE", "-O0", "-g1", "-Wno-unknown-pragmas"]
 KERNEL = {"plain": [], "race": ["-fsanitize=thread,alignment", "--param", "tsan-distinguish-volatile=1",
                                 "--param", "tsan-instrument-func-entry-exit=0"]}
 

@@ -114,7 +114,8 @@ def test_quantiles_where_there_is_no_interval():
 
 
 def test_repetitions_and_single_numbers():
-    repeated = lambda base, times: [{"name": "step/real_time", "run_type": "iteration", "real_time": base * t, "time_unit": "ms"} for t in times]
+    repeated = lambda base, times: [{"name": "step/real_time", "run_type": "iteration", "real_time": base * t,
+                                     "time_unit": "ms"} for t in times]
     aggregate = {"name": "step_median", "run_type": "aggregate", "real_time": 1, "time_unit": "ms"}
     said = compare(repeated(5, (1, 1.01, .99)) + [aggregate], repeated(6, (1, 1.01, .99)))[1]
     assert verdicts(said) == {"step": "slower"} and "5000 us" in said and "1.200" in said, said
@@ -153,7 +154,8 @@ def test_nothing_compared_is_not_a_pass():
     single = lambda us: [{"name": "step", "run_type": "iteration", "real_time": us, "time_unit": "us"}]
     for a, b, options, why in (([], [], (), "matches --filter"), ([row("r", 1)], [row("r", 1)], ("--filter", "x"), "matches --filter"),
                                ([row("r", 1)], [row("s", 1)], (), "a time in both files"), (single(1), single(2), (), "repeat"),
-                               (aggregates(1, None), aggregates(2, None), (), "repeat"), (aggregates(1, .1, 2), aggregates(2, .1, 2), (), "repeat"),
+                               (aggregates(1, None), aggregates(2, None), (), "repeat"),
+                               (aggregates(1, .1, 2), aggregates(2, .1, 2), (), "repeat"),
                                ([failed("r", "refused: no")], [failed("r", "refused: no")], (), "a time in both files")):
         for more in ((), ("--fail-on", "slower")):
             status, _, said = compare(a, b, *options, *more)
@@ -192,7 +194,8 @@ def test_encodings_of_the_input():
             with open(paths[-1], "w", encoding=encoding) as f:
                 f.write(text)
         for path in paths:
-            done = subprocess.run([sys.executable, os.path.join(ROOT, "tools/benchcmp.py"), paths[0], path], stdout=subprocess.PIPE, text=True)
+            done = subprocess.run([sys.executable, os.path.join(ROOT, "tools/benchcmp.py"), paths[0], path],
+                                  stdout=subprocess.PIPE, text=True)
             assert done.returncode == 0 and "1 same" in done.stdout
         with open(paths[0], "wb") as f:
             f.write(text.encode("latin-1"))

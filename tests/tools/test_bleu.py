@@ -74,7 +74,8 @@ def write(folder, name, lines):
 
 def dataset(folder):
     """Writes two test images with captions, one without, and one of another split."""
-    images = [{"split": "test", "sentences": [{"tokens": ["a", "b"]}, {"tokens": ["c"]}]}, {"split": "train", "sentences": [{"tokens": ["x"]}]},
+    images = [{"split": "test", "sentences": [{"tokens": ["a", "b"]}, {"tokens": ["c"]}]},
+              {"split": "train", "sentences": [{"tokens": ["x"]}]},
               {"split": "test", "sentences": []}, {"split": "test", "sentences": [{"tokens": []}, {"tokens": ["d"]}]}]
     with open(os.path.join(folder, "dataset.json"), "w", encoding="utf-8") as f:
         json.dump({"images": images}, f)
@@ -84,7 +85,8 @@ def dataset(folder):
 def test_several_references(folder):
     run(folder, "a\n", "b\n")  # makes the fake
     second = write(folder, "second", ["x"])
-    done = subprocess.run([sys.executable, TOOL, os.path.join(folder, "ref"), second, os.path.join(folder, "hyp"), "--venv", os.path.join(folder, "venv")],
+    done = subprocess.run([sys.executable, TOOL, os.path.join(folder, "ref"), second, os.path.join(folder, "hyp"),
+                           "--venv", os.path.join(folder, "venv")],
                           text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
     assert done.returncode == 0, done.stderr
     with open(os.path.join(folder, "venv", "bin", "asked"), encoding="utf-8") as f:
@@ -94,7 +96,8 @@ def test_several_references(folder):
 
 @in_folder
 def test_captions_of_a_split(folder):
-    says = 'for f in "$@"; do case "$f" in */reference-*|*/hypothesis) cp "$f" "$(dirname "$0")/";; esac; done; ' + f"echo '{json.dumps(ANSWER)}'"
+    says = 'for f in "$@"; do case "$f" in */reference-*|*/hypothesis) cp "$f" "$(dirname "$0")/";; esac; done; ' \
+        + f"echo '{json.dumps(ANSWER)}'"
     run(folder, "a\n", "b\n", says=says)
     dataset(folder)
     hypothesis = write(folder, "captions", ["one", "two", "three"])

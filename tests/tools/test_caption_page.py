@@ -31,7 +31,8 @@ DOT = bytes.fromhex("89504e470d0a1a0a0000000d49484452000000010000000108020000009
 
 def run(folder, *words):
     return subprocess.run([sys.executable, os.path.join(ROOT, "tools", "caption_page.py"), os.path.join(folder, "dataset.json"), "--out",
-                           os.path.join(folder, "page.html"), *words], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+                           os.path.join(folder, "page.html"), *words], text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, check=False)
 
 
 def in_folder(test):
@@ -70,7 +71,8 @@ def test_a_page(folder):
 
 @in_folder
 def test_faults_are_reported(folder):
-    for words, said in (((f"plain={folder}/short",), "has 1 captions"), ((f"plain={folder}/nowhere",), "cannot be read"), (("plain",), "NAME=FILE"),
+    for words, said in (((f"plain={folder}/short",), "has 1 captions"),
+                        ((f"plain={folder}/nowhere",), "cannot be read"), (("plain",), "NAME=FILE"),
                         ((f"plain={folder}/plain", "--split", "val"), "unknown split")):
         done = run(folder, *words)
         assert done.returncode == 1 and said in done.stderr and done.stderr.count("\n") == 1, (words, done.stderr)
@@ -111,8 +113,10 @@ def test_chromium_draws_the_scene():
         page, shot = os.path.join(folder, "page.html"), os.path.join(folder, "shot.png")
         with open(page, "w", encoding="utf-8") as f:
             f.write(caption_page.page(DATASET, "test", [("plain", ["a red square", "", ""])], 1, None))
-        subprocess.run([chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--user-data-dir={folder}/profile",
-                        "--window-size=600,700", f"--screenshot={shot}", f"file://{page}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        subprocess.run([chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                        f"--user-data-dir={folder}/profile",
+                        "--window-size=600,700", f"--screenshot={shot}", f"file://{page}"], stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL,
                        timeout=100, check=True)
         rows = pixels_of(shot)
         found = {}

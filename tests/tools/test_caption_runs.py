@@ -42,7 +42,8 @@ def fake_venv(folder):
 
 
 def runs(folder, *options):
-    return subprocess.run([sys.executable, os.path.join(ROOT, "tools", "caption_runs.py"), "--plstm", PLSTM, "--work", os.path.join(folder, "work"),
+    return subprocess.run([sys.executable, os.path.join(ROOT, "tools", "caption_runs.py"), "--plstm", PLSTM, "--work",
+                           os.path.join(folder, "work"),
                            "--out", os.path.join(folder, "out"), "--venv", os.path.join(folder, "venv"), "--nice", "", *options],
                           text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120, check=False)
 
@@ -62,11 +63,15 @@ def test_runs_write_results_and_are_not_repeated(folder):
     assert done.returncode == 0, done.stderr
     records = [json.loads(line) for line in read(folder, "out", "caption.jsonl").splitlines()]
     tuned, sides = records[:4], records[4:]
-    assert [(r["tuned"], r["keep"]) for r in tuned] == [setting[:2] for setting in caption_runs.TUNED.values()] and all(r["epochs"] == 1 for r in tuned), tuned
+    assert [(r["tuned"], r["keep"]) for r in tuned] == [setting[:2]
+                                                        for setting in caption_runs.TUNED.values()] and all(
+                                                            r["epochs"] == 1 for r in tuned), tuned
     assert [(r["repetition"], r["side"], r["members"]) for r in sides] == [(2, "none", 1), (2, "dropout", 1)], sides
     best = min((r for r in tuned if r["tuned"] == "dropout"), key=lambda r: r["valid_ppl"])
     assert sides[0]["keep"] == 1.0 and sides[1]["keep"] == best["keep"] and best["chosen"] and sum(r["chosen"] for r in tuned) == 2
-    assert all(r["bleu"] == r["bleu_plain"] == 33.0 and r["length_penalty"] == caption_runs.PENALTY and r["cider"] == 1.25 and r["test_ppl"] > r["best_ppl"] > 1 and 0 <= r["true"] <= 1 for r in sides), sides
+    assert all(r["bleu"] == r["bleu_plain"] == 33.0 and r["length_penalty"] == caption_runs.PENALTY
+               and r["cider"] == 1.25 and r["test_ppl"] > r["best_ppl"] > 1 and 0 <= r["true"] <= 1
+               for r in sides), sides
     asked = json.loads(read(folder, "venv", "bin", "cider-asked"))
     assert len(asked["references"]) == len(asked["hypotheses"]) == 500 and len(asked["references"][0]) == 5
     assert len(read(folder, "out", "caption-none-2.txt").splitlines()) == 500
@@ -100,7 +105,8 @@ def test_the_model_uses_the_image(folder):
     """TASKS 4: with the images shuffled, the perplexity is at least 1.5 times as high."""
     weights = os.path.join(folder, "read.st")
     right, shuffled = os.path.join(folder, "right"), os.path.join(folder, "shuffled")
-    train = ["train", "--task", "caption", "--preset", "demo", "--data", "scenes", "--dropout-sites", "none", "--epochs", "12", "--hold", "9", "--decay", "2",
+    train = ["train", "--task", "caption", "--preset", "demo", "--data", "scenes", "--dropout-sites", "none",
+             "--epochs", "12", "--hold", "9", "--decay", "2",
              "--hidden", "64",
              "--eval", "none", "--quiet", "--threads", "1", "--save", weights]
     for words in (train, ["data", "scenes", "--task", "caption", "--write", right]):
@@ -112,15 +118,18 @@ def test_the_model_uses_the_image(folder):
     ppl = []
     for data in (right, shuffled):
         log = os.path.join(folder, "eval.jsonl")
-        subprocess.run([PLSTM, "eval", "--weights", weights, "--data", data, "--log-json", log, "--quiet"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([PLSTM, "eval", "--weights", weights, "--data", data, "--log-json", log, "--quiet"], check=True,
+                       stdout=subprocess.DEVNULL)
         ppl.append(json.loads(read(log))["ppl"])
     assert ppl[1] >= 1.5 * ppl[0], ppl
 
 
 @in_folder
 def test_the_demo_prints_a_table_captions_and_a_page(folder):
-    demo = subprocess.run([sys.executable, os.path.join(ROOT, "tools", "demo_caption.py"), "--plstm", PLSTM, "--out", os.path.join(folder, "demo"),
-                           "--train-options", "--hidden 4 --epochs 1"], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120, check=False)
+    demo = subprocess.run([sys.executable, os.path.join(ROOT, "tools", "demo_caption.py"), "--plstm", PLSTM, "--out",
+                           os.path.join(folder, "demo"),
+                           "--train-options", "--hidden 4 --epochs 1"], text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, timeout=120, check=False)
     assert demo.returncode == 0 or "does not hold" in demo.stderr, (demo.stdout, demo.stderr)  # so little training may show no effect
     lines = demo.stdout.splitlines()
     assert [line[:12] for line in lines[3:8]] == ["no dropout (", "no dropout (", "dropout (end", "dropout (bes", "-" * 12], lines

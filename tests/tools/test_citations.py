@@ -17,7 +17,8 @@ CITED = re.compile(r"\b(" + "|".join(PAPERS) + r")(?:\.md)?,?(?: sections?)? (\d
 
 def files(root):
     for folder, folders, names in os.walk(root):
-        folders[:] = [f for f in folders if not re.match(r"\.git$|build|gpu-bundle$|data$|fixtures$", f) or f == "data" and os.path.basename(folder) == "host"]
+        folders[:] = [f for f in folders if not re.match(r"\.git$|build|gpu-bundle$|data$|fixtures$", f) or f == "data"
+                      and os.path.basename(folder) == "host"]
         for name in names:
             if name.endswith(SOURCES) or name in ("Makefile", "run"):
                 yield os.path.join(folder, name)
@@ -55,7 +56,12 @@ def tree_papers():
 
 def test_papers_are_there():
     papers = tree_papers()
-    assert papers["SPEC"] == {str(n) for n in range(1, 9)} and papers["TASKS"] == {str(n) for n in range(1, 6)} and len(papers["PERFORMANCE"]) >= 9, papers
+    assert papers["SPEC"] == {str(n)
+                              for n in range(1,
+                                             9)} and papers["TASKS"] == {str(n)
+                                                                         for n in range(1,
+                                                                                        6)} and len(
+                                                                                            papers["PERFORMANCE"]) >= 9, papers
 
 
 def test_every_citation_resolves():

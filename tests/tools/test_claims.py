@@ -18,7 +18,8 @@ def claims(kind, *masks):
     """Returns the lines that claims prints for a network with zero weights, trained for no epoch."""
     with tempfile.TemporaryDirectory(prefix="plstm-claims-") as folder:
         file = os.path.join(folder, "zero.st")
-        subprocess.run([PLSTM, "train", "--data", "synthetic", "--hidden", "7", "--layers", "2", "--init", "0", "--epochs", "0", "--keep", "0.5",
+        subprocess.run([PLSTM, "train", "--data", "synthetic", "--hidden", "7", "--layers", "2", "--init", "0",
+                        "--epochs", "0", "--keep", "0.5",
                         "--eval", "none", "--quiet", "--threads", "1", "--save", file], check=True, stdout=subprocess.DEVNULL, timeout=60)
         done = subprocess.run([CLAIMS, kind, file, *masks], check=True, stdout=subprocess.PIPE, text=True, timeout=60)
     return [json.loads(line) for line in done.stdout.splitlines()]

@@ -244,7 +244,8 @@ def test_keep_curve(folder):
     curve = demo.results("keep_curve.jsonl")
     found = sorted((r["sites"], r["keep"], r["seed"]) for r in curve)
     assert found == sorted((s, k, n) for s in ("nonrecurrent", "all") for k in (0.35, 0.5, 0.65, 0.8) for n in (1, 2)), found
-    lines = {line.split()[0]: line.split()[1:] for line in demo.stdout.split("naive is worse by")[1].splitlines() if line.startswith("  0.")}
+    lines = {line.split()[0]: line.split()[1:] for line in demo.stdout.split("naive is worse by")[1].splitlines()
+             if line.startswith("  0.")}
     assert lines["0.35"][:2] == ["15.60", "17.75"] and lines["0.80"][:2] == ["15.60", "17.30"], lines
 
 

@@ -52,7 +52,8 @@ def run(*arguments, missing=(), uid=0, sudo=None, debian=True, commands=COMMANDS
                   + (f'echo "Version: {version}"\n' if version else ""))
         if sudo is not None:
             write(os.path.join(path, "sudo"), f'[ {sudo} = yes ] || exit 1\necho sudo >> {calls}.sudo\nshift\nexec "$@"\n')
-        done = subprocess.run([os.path.join(path, "sh"), SCRIPT, *arguments], env={"PATH": path, "DEPS_ETC": etc}, stderr=subprocess.PIPE, text=True,
+        done = subprocess.run([os.path.join(path, "sh"), SCRIPT, *arguments], env={"PATH": path, "DEPS_ETC": etc},
+                              stderr=subprocess.PIPE, text=True,
                               timeout=30)
         for name in sources or {}:
             with open(os.path.join(etc, "apt", name), encoding="utf-8") as f:
@@ -139,7 +140,8 @@ URIs: http://example/other
 Suites: trixie
 Components: main
 """
-    sources = {"sources.list": old, "sources.list.d/debian.sources": new, "sources.list.d/other.list": "deb http://example/x\tnodistro main\n"}
+    sources = {"sources.list": old, "sources.list.d/debian.sources": new,
+               "sources.list.d/other.list": "deb http://example/x\tnodistro main\n"}
     before = dict(sources)
     status, said, called = run("k20", missing=K20, sources=sources)
     assert status == 0, said

@@ -59,7 +59,8 @@ def circles(texts):
     edges = {}
     for path, names in graph(texts).items():
         if path.startswith("host/"):
-            edges.setdefault(module_of(path), set()).update(module_of(n) for n in names if n.startswith("host/") and module_of(n) != module_of(path))
+            edges.setdefault(module_of(path), set()).update(module_of(n) for n in names if n.startswith("host/")
+                                                            and module_of(n) != module_of(path))
 
     def reached(start):
         seen, left = set(), [start]
@@ -126,7 +127,8 @@ def test_the_makefile_lists_the_layers():
     with open(os.path.join(ROOT, "Makefile"), encoding="utf-8") as f:
         listed = re.search(r"^FLOORS := (.*)$", f.read(), flags=re.MULTILINE).group(1).split()
     assert ["host/" + name for name in listed if "/" not in name] == [f for f in FLOORS if f.startswith("host/")]
-    folders = [os.path.relpath(os.path.join(folder, name), os.path.join(ROOT, "host")) for folder, names, _ in os.walk(os.path.join(ROOT, "host")) for name in names]
+    folders = [os.path.relpath(os.path.join(folder, name), os.path.join(ROOT, "host"))
+               for folder, names, _ in os.walk(os.path.join(ROOT, "host")) for name in names]
     assert sorted(listed) == sorted(folders), "what lies on a floor in a folder of its own is compiled too"
 
 
@@ -147,8 +149,10 @@ def test_make_refuses_another_value():
     """Before it writes or runs anything."""
     with tempfile.TemporaryDirectory() as build:
         for given, code in (("CUDA=2", 2), ("CUDA=", 2), ("EMU=yes", 2), ("CUDA=0", 0)):
-            done = subprocess.run(["make", "-n", "-C", ROOT, f"BUILD={build}/made", given, "CC=gcc", "print-config"], stdout=subprocess.PIPE,
-                                  stderr=subprocess.STDOUT, text=True, timeout=60, env={k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS")})
+            done = subprocess.run(["make", "-n", "-C", ROOT, f"BUILD={build}/made", given, "CC=gcc", "print-config"],
+                                  stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT, text=True, timeout=60,
+                                  env={k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS")})
             assert done.returncode == code, f"{given}: {done.stdout}"
             assert code == 0 or "CUDA and EMU take 0 or 1" in done.stdout, done.stdout
             assert code == 0 or not os.path.exists(f"{build}/made"), given

@@ -56,7 +56,8 @@ def runs(folder, *options):
     if not os.path.exists(data):
         write_utterances(data)
     return subprocess.Popen([sys.executable, os.path.join(ROOT, "tools", "frames_runs.py"), data, data, "--plstm", PLSTM, "--work",
-                             os.path.join(folder, "work"), "--out", os.path.join(folder, "out"), *options], text=True, stdout=subprocess.PIPE,
+                             os.path.join(folder, "work"), "--out", os.path.join(folder, "out"), *options], text=True,
+                            stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE)
 
 
@@ -116,22 +117,27 @@ def test_both_sides_are_tuned_alike():
 
 @in_folder
 def test_the_demo_prints_a_table(folder):
-    demo = subprocess.run([sys.executable, os.path.join(ROOT, "tools", "demo_speech.py"), "--plstm", PLSTM, "--out", os.path.join(folder, "demo"),
-                           "--train-options", "--hidden 4 --layers 1 --epochs 1 --lr 0"], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    demo = subprocess.run([sys.executable, os.path.join(ROOT, "tools", "demo_speech.py"), "--plstm", PLSTM, "--out",
+                           os.path.join(folder, "demo"),
+                           "--train-options", "--hidden 4 --layers 1 --epochs 1 --lr 0"], text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           timeout=120, check=False)
     assert demo.returncode == 1 and "does not hold" in demo.stderr, (demo.stdout, demo.stderr)  # without training there is no effect
     lines = demo.stdout.splitlines()
     assert [line[:12] for line in lines[3:7]] == ["no dropout (", "no dropout (", "dropout (end", "dropout (bes"], lines
     assert lines[8].split() == ["best", "possible", "-", "-", "72.7", "%", "66.4", "%", "0.76", "-"], lines
     results = [json.loads(line) for line in read(folder, "demo", "results.jsonl").splitlines()]
-    assert [r["sites"] for r in results] == ["none", "nonrecurrent"] and all(0 < r["best_epoch_test_acc"] < r["possible_acc"] for r in results)
+    assert [r["sites"] for r in results] == ["none",
+                                             "nonrecurrent"] and all(0 < r["best_epoch_test_acc"] < r["possible_acc"]
+                                                                     for r in results)
 
 
 # ---- the spoken digits ----
 
 
 def fsdd_run(*words):
-    return subprocess.run([sys.executable, os.path.join(ROOT, "tools", "fsdd.py"), *words], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    return subprocess.run([sys.executable, os.path.join(ROOT, "tools", "fsdd.py"), *words], text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           timeout=300, check=False)
 
 
@@ -149,17 +155,22 @@ def test_splits():
     splits = fsdd.splits_of(files, "recordings")
     assert [len(splits[s]) for s in fsdd.SPLITS] == [12, 12, 12] and "1_bob_4.wav" in splits["test"] and "1_bob_9.wav" in splits["valid"]
     splits = fsdd.splits_of(files, "speakers")
-    assert all("_ann_" in name for name in splits["train"]) and all("_bob_" in name for name in splits["valid"]) and len(splits["test"]) == 12
+    assert all("_ann_" in name for name in splits["train"]) and all("_bob_" in name
+                                                                    for name in splits["valid"]) and len(
+                                                                        splits["test"]) == 12
 
 
 @in_folder
 def test_missing_libraries_are_named(folder):
     """pip finds no index here, as if it were offline."""
-    done = subprocess.run([sys.executable, os.path.join(ROOT, "tools", "fsdd.py"), folder, os.path.join(folder, "out"), "--venv", os.path.join(folder, "venv")],
-                          env=dict(os.environ, PIP_NO_INDEX="1", PIP_CONFIG_FILE=os.devnull), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    done = subprocess.run([sys.executable, os.path.join(ROOT, "tools", "fsdd.py"), folder, os.path.join(folder, "out"),
+                           "--venv", os.path.join(folder, "venv")],
+                          env=dict(os.environ, PIP_NO_INDEX="1", PIP_CONFIG_FILE=os.devnull), text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           timeout=120, check=False)
     said = done.stderr.splitlines()
-    assert done.returncode == 1 and "kaldi-native-fbank" in said[-1] and "could not install" in said[-1] and "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == 1 and "kaldi-native-fbank" in said[-1] and "could not install" in said[
+        -1] and "Traceback" not in done.stderr, done.stderr
 
 
 @in_folder
@@ -178,8 +189,11 @@ def test_forty_recordings(folder):
         assert done.returncode == 0, done.stderr
     assert digest(out[0]) == digest(out[1])
     lines = done.stdout.splitlines()
-    assert [line.split()[0] for line in lines[:3]] == ["train", "valid", "test"] and "left out" in lines[0] and "labels: silence" in lines[3], lines
-    data = subprocess.run([PLSTM, "data", out[0], "--task", "frames"], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+    assert [line.split()[0] for line in lines[:3]] == ["train", "valid",
+                                                       "test"] and "left out" in lines[
+                                                           0] and "labels: silence" in lines[3], lines
+    data = subprocess.run([PLSTM, "data", out[0], "--task", "frames"], text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, check=False)
     assert data.returncode == 0, data.stderr
     rows = {line.split()[0]: line.split()[1:] for line in data.stdout.splitlines() if line.startswith(("train", "valid", "test"))}
     for line in lines[:3]:

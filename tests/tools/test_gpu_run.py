@@ -21,7 +21,8 @@ FIRST = ["preflight", "small", "rows", "torch", "medium", "large", "constants", 
 SECOND = ["failed", "sanitize", "precision", "parity", "profile", "fits"]
 MORE = ["peers", "kernels", "trainings", "seeds", "torch-all", "profile-all", "tests-all", "sanitize-kernels"]
 LOG = "\n".join(json.dumps(e) for e in (
-    {"event": "run", "preset": "small"}, {"event": "step", "step": 0, "nats": 4.5, "grad_norm": 0.25}, {"event": "epoch", "epoch": 1, "valid_ppl": 150.0, "seconds": 2.0},
+    {"event": "run", "preset": "small"}, {"event": "step", "step": 0, "nats": 4.5, "grad_norm": 0.25},
+    {"event": "epoch", "epoch": 1, "valid_ppl": 150.0, "seconds": 2.0},
     {"event": "test", "test_ppl": 114.5}))
 NVIDIA_SMI = 'case "$*" in *lms*) echo clocks; exec sleep 60 ;; *noheader*) echo "NVIDIA H200" ;; *) echo "a GPU" ;; esac\n'
 # Writes the log that --log-json names, like a training that ends.
@@ -37,7 +38,8 @@ BENCH = """for a; do case $a in
 esac; done
 """
 TEST = 'printf "1..1\\nok 1 - kernel\\n"\necho 7 >>"$PLSTM_LAUNCHES"\n'
-TORCH = "import sys\nopen(sys.argv[2], 'w').write('{\"benchmarks\": [{\"name\": \"lstm/fwd/cudnn/f32/H:650/B:20/T:35\", \"median_us\": 99.5}]}')\n"
+TORCH = "import sys\nopen(sys.argv[2], 'w').write('{\"benchmarks\": [{\"name\": " \
+    "\"lstm/fwd/cudnn/f32/H:650/B:20/T:35\", \"median_us\": 99.5}]}')\n"
 
 
 class Tree:
@@ -117,7 +119,8 @@ def test_the_calls_have_their_order_and_time():
         assert not os.path.exists(os.path.join(tree.root, "build"))
         first = tree.run("--dry-run", path=False)[1]
         assert tree.run("--call", "1", "--dry-run", path=False)[1] == first
-        for word in ("--kernel cluster --precision bf16", "--max-steps 20", "rows-mma-1500", "cudnn-650", "--filter", "--constants=", "--test"):
+        for word in ("--kernel cluster --precision bf16", "--max-steps 20", "rows-mma-1500", "cudnn-650", "--filter",
+                     "--constants=", "--test"):
             assert word in first, word
         # There is one process for each variant and H, and one for cuDNN.
         rows = 3 * (len(kernel_list.variants()) + 1) + 2  # and cuBLASLt's fastest, and mma's other exchange at two H
@@ -133,7 +136,8 @@ def test_dry_run_in_the_repository():
 def test_stages_are_chosen_by_name():
     with Tree() as tree:
         assert stages_in(tree.run("--dry-run", "--stages", "tests,constants")[1]) == ["constants", "tests"]
-        assert stages_in(tree.run("--dry-run", "--skip", "rows,torch,cudnn")[1]) == ["preflight", "small", "medium", "large", "constants", "tests"]
+        assert stages_in(tree.run("--dry-run", "--skip", "rows,torch,cudnn")[1]) == ["preflight", "small", "medium",
+                                                                                     "large", "constants", "tests"]
         assert stages_in(tree.run("--dry-run", "--stages", "sanitize-kernels")[1]) == ["sanitize-kernels"]
         status, said = tree.run("--dry-run", "--stages", "rows,nonsense")
         assert status == 2 and "nonsense" in said
@@ -153,7 +157,8 @@ def test_all_pass():
         assert re.search(r"lstm/fwd/cublas/\S+ +250\.50 us", said) and re.search(r"lstm/fwd/cudnn/\S+ +99\.50 us", said), said
         assert re.search(r"copy +4\.3e\+12 B/s", said) and "test 114.50" in said
         found = tree.archive()
-        assert {"machine.json", "steps.tsv", "constants.json", "raw/tests-test_kernels.txt", "torch.json", "ptb-large-bf16.jsonl"} <= set(found)
+        assert {"machine.json", "steps.tsv", "constants.json", "raw/tests-test_kernels.txt", "torch.json",
+                "ptb-large-bf16.jsonl"} <= set(found)
         assert json.loads(found["machine.json"]) == {"hardware": "NVIDIA H200", "commit": "abc123"}
         assert "kernels and graphs launched: 7" in found["raw/tests-test_kernels.txt"]
         assert not any(tree.root in text for text in found.values())
@@ -208,7 +213,9 @@ def test_a_hanging_step_is_ended_and_the_archive_exists_meanwhile():
         start = time.monotonic()
         status, said = tree.run("--stages", "torch,constants,tests", "--budget", "20")
         assert status == 1 and time.monotonic() - start < 60, said
-        assert [s for s in tree.steps() if not s[1].endswith("-after")][:2] == [("torch", "headlines", "ok"), ("constants", "constants", "timeout")], tree.steps()
+        assert [s for s in tree.steps() if not s[1].endswith("-after")][:2] == [("torch", "headlines", "ok"),
+                                                                                ("constants", "constants",
+                                                                                 "timeout")], tree.steps()
         assert any(verdict == "no time" for _, _, verdict in tree.steps()), tree.steps()
         assert "began" in tree.archive()["raw/constants-constants.txt"]
 
@@ -240,7 +247,8 @@ def test_a_variant_that_fails_its_preflight_is_left_out_and_named():
 
 
 def test_a_wrong_variant_is_detected_by_its_first_minibatch():
-    wrong = PLSTM.replace("while [", 'all="$*"\nwhile [', 1) + """case "$all" in *"--kernel reg"*) sed -i 's/"nats": 4.5/"nats": 4.6/' build/gpu_run/raw/preflight-reg-f32.jsonl ;; esac\n"""
+    wrong = PLSTM.replace("while [", 'all="$*"\nwhile [',
+                          1) + """case "$all" in *"--kernel reg"*) sed -i 's/"nats": 4.5/"nats": 4.6/' build/gpu_run/raw/preflight-reg-f32.jsonl ;; esac\n"""
     with Tree(**{"bin/plstm": wrong}) as tree:
         status, said = tree.run("--stages", "preflight")
         assert status == 1 and "left out: reg: f32 wrong: the first minibatch has nats 4.6" in said and "left out: mma" not in said, said
@@ -257,13 +265,15 @@ def test_trainings_continue_from_their_checkpoints_and_once_with_cublas():
         status, said = tree.run("--stages", "medium,large")
         assert status == 0 and [v for _, _, v in tree.steps()] == ["ok"] * 2, said
         calls = tree.calls()
-        assert "--preset medium" in calls[0] and "--resume build/gpu_run/ptb-medium-bf16.safetensors" in calls[1] and "--preset large" in calls[2], calls
+        assert "--preset medium" in calls[0] and "--resume build/gpu_run/ptb-medium-bf16.safetensors" in calls[
+            1] and "--preset large" in calls[2], calls
         # A training that has ended is not run again.
         assert tree.run("--stages", "medium")[0] == 0 and len(tree.calls()) == 3
     fails = PLSTM.replace("while [", 'case "$*" in devices | *"--kernel cublas"*) ;; *) exit 1 ;; esac\nwhile [', 1)
     with Tree(**{"bin/plstm": fails}) as tree:
         status, said = tree.run("--stages", "large")
-        assert status == 1 and [s[1:] for s in tree.steps()] == [("large-bf16", "failed"), ("large-bf16-after", "ok"), ("large-bf16-cublas", "ok")], said
+        assert status == 1 and [s[1:] for s in tree.steps()] == [("large-bf16", "failed"), ("large-bf16-after", "ok"),
+                                                                 ("large-bf16-cublas", "ok")], said
         assert "ptb-large-bf16.jsonl" in tree.archive()
 
 
@@ -274,7 +284,8 @@ def test_a_training_without_a_step_counts_as_hung():
 
 
 def test_a_killed_benchmark_keeps_its_complete_rows():
-    half = ('for a; do case $a in --benchmark_out=*-650.json) printf \'{\\n  "context": {"gpu": "x"},\\n  "benchmarks": [\\n    {"name": "lstm/fwd/cublas/f32/H:650/B:20/T:35", '
+    half = ('for a; do case $a in --benchmark_out=*-650.json) printf \'{\\n  "context": {"gpu": "x"},\\n  '
+            '"benchmarks": [\\n    {"name": "lstm/fwd/cublas/f32/H:650/B:20/T:35", '
             '"median_us": 3},\\n    {"name": "lstm/fwd/cub\' >"${a#*=}" && kill -9 $$ ;; esac; done\n')
     with Tree(**{"bin/bench_gpu": half}) as tree:
         assert tree.run("--stages", "rows")[0] == 1
@@ -298,8 +309,10 @@ def test_a_test_that_launches_nothing_fails():
 
 def test_allowed_skips():
     with Tree() as tree:
-        for reason in ("calls are counted by the emulator", "a part of make test-long, in the plain build", "another algorithm that a real cuBLASLt may not have"):
-            tree.write("tests/test_kernels", f'#!/bin/sh\nprintf "1..2\nok 1 - a # SKIP {reason}\nok 2 - b\n"\necho 3 >>"$PLSTM_LAUNCHES"\n')
+        for reason in ("calls are counted by the emulator", "a part of make test-long, in the plain build",
+                       "another algorithm that a real cuBLASLt may not have"):
+            tree.write("tests/test_kernels", f'#!/bin/sh\nprintf "1..2\nok 1 - a # SKIP {reason}\nok 2 - b\n"\necho 3 '
+                       f'>>"$PLSTM_LAUNCHES"\n')
             status, said = tree.run("--test", "tests/test_kernels")
             assert status == 0 and "launched: 3" in said, said
         tree.write("tests/test_kernels", '#!/bin/sh\necho "1..0 # SKIP the emulator injects these faults"\n')
@@ -359,7 +372,8 @@ def test_no_command_changes_gpu_settings():
 def test_shellcheck():
     if not shutil.which("shellcheck"):
         raise tap.Skip("shellcheck is not here")
-    done = subprocess.run(["shellcheck", os.path.join(ROOT, "tools/gpu_run.sh"), os.path.join(ROOT, "tools/gpu/bundle.sh")], stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(["shellcheck", os.path.join(ROOT, "tools/gpu_run.sh"),
+                           os.path.join(ROOT, "tools/gpu/bundle.sh")], stdout=subprocess.PIPE, text=True)
     assert done.returncode == 0, done.stdout
 
 

@@ -98,7 +98,9 @@ def test_a_measurement_on_any_device_suffices():
     with open(tree.path("model", "predictions.jsonl"), "w", encoding="utf-8") as f:
         for name, slower in (("H100", 1.0), ("H200", 2.0)):
             for line in lines:
-                f.write(json.dumps({**line, "device": name, **({"model_us_per_step": line["model_us_per_step"] * slower} if "refused" not in line else {})}) + "\n")
+                f.write(json.dumps({**line, "device": name,
+                                    **({"model_us_per_step": line["model_us_per_step"] * slower}
+                                       if "refused" not in line else {})}) + "\n")
     assert tree.section(variants.variants)[0].count("| `reg` | H 650, B 20, T 35 |") == 2  # one of another board, and one not yet measured
     tree.edit("machine.json", lambda value: value.update(hardware="NVIDIA H100 80GB HBM3"))
     text = tree.section(variants.variants)[0]
@@ -126,8 +128,10 @@ def test_whole_layers_of_plstm_and_cudnn():
     text, _ = Tree().section(variants.variants)
     whole = text.split("Whole layers of plstm and of other libraries")[1]
     assert "| `cudnn-standard` | 1 | H 650, B 20, T 35 | tf32 | 7.00 | 17.50 | 0.4 % |" in whole, whole
-    assert "| `cudnn-standard` | 2 | H 650, B 20, T 35 | tf32 | 14.00 | 35.00 |" in whole and "| `reg` | 1 | H 650, B 20, T 35 | f32 |  | 8.14 |" in whole
-    assert "| `cudnn-static` | 1 | H 768, B 24, T 35 | f16 |  | 10.00 |" in whole and "| `cudnn` | 1 | H 650, B 20, T 35 | f32 |  | 21.00 |" in whole
+    assert "| `cudnn-standard` | 2 | H 650, B 20, T 35 | tf32 | 14.00 | 35.00 |" in whole \
+        and "| `reg` | 1 | H 650, B 20, T 35 | f32 |  | 8.14 |" in whole
+    assert "| `cudnn-static` | 1 | H 768, B 24, T 35 | f16 |  | 10.00 |" in whole \
+        and "| `cudnn` | 1 | H 650, B 20, T 35 | f32 |  | 21.00 |" in whole
     assert "- `cudnn-static` f16, lstm/fwdbwd H 200, lstm2/fwdbwd H 200" in whole and "`cudnn" not in text.split("Time of a pass")[0]
 
 
@@ -161,7 +165,8 @@ def test_step_and_its_parts():
     assert "| medium | `cuda` | f32 | 2.500 | 280000 | 1.20 | 0.4 % |" in text and "| medium | `cuda/eager` | f32 | 3.750 |" in text, text
     parts = rows(text.split("each measured alone")[1])["medium", "`cuda`", "f32"]
     want = {"recurrence, forward": "426.0", "recurrence, backward": "532.5", "products of the layers": "473.2", "softmax": "20.0",
-            "bias sums": "17.0", "products of the softmax": "682.5", "embedding": "9.0", "norm, clip, update": "40.0", "gaps and the rest": "299.8"}
+            "bias sums": "17.0", "products of the softmax": "682.5", "embedding": "9.0", "norm, clip, update": "40.0",
+            "gaps and the rest": "299.8"}
     assert {key: parts[key] for key in want} == want, parts
     assert list(figures) == ["figures/sample-step.svg"] and "softmax" in figures["figures/sample-step.svg"]
 
@@ -175,7 +180,9 @@ def test_kernels_and_constants():
 
 def test_figures_are_drawn_the_same_twice():
     _, figures = Tree().section(variants.variants)
-    assert set(figures) == {f"figures/sample-{name}.svg" for name in ("speedup", "lengths-H200", "lengths-H650", "lengths-H1500", "roofline")}, list(figures)
+    assert set(figures) == {f"figures/sample-{name}.svg"
+                            for name in ("speedup", "lengths-H200", "lengths-H650", "lengths-H1500",
+                                         "roofline")}, list(figures)
     figures.update(Tree().section(step.step)[1])
     if plot.draw(plot.PLOT_HEAD + "plot x\n") is None:
         raise tap.Skip("gnuplot is not here")
@@ -203,11 +210,15 @@ def test_missing_columns_are_empty_cells():
 
 def test_a_part_that_was_not_measured_is_not_estimated():
     tree = Tree()
-    tree.edit("variants.json", lambda value: value["rows"].remove(next(r for r in value["rows"] if r["name"].startswith("gemm/dh/f32/H:650"))))
+    tree.edit("variants.json",
+              lambda value: value["rows"].remove(next(r for r in value["rows"]
+                                                      if r["name"].startswith("gemm/dh/f32/H:650"))))
     text, figures = tree.section(step.step)
     parts = rows(text.split("each measured alone")[1])
     assert ("small", "`cuda`", "f32") in parts and ("medium", "`cuda`", "f32") not in parts
-    tree.edit("variants.json", lambda value: value["rows"].remove(next(r for r in value["rows"] if r["name"].startswith("layer/fwdbwd/reg/f32/H:650"))))
+    tree.edit("variants.json",
+              lambda value: value["rows"].remove(next(r for r in value["rows"]
+                                                      if r["name"].startswith("layer/fwdbwd/reg/f32/H:650"))))
     row = rows(tree.section(variants.variants)[0])["`reg`", "H 650, B 20, T 35", "f32"]
     assert row["whole layer, us/step"] == row["speed-up on best cuDNN"] == "" and row["both, us/step"] == "6.14", row
 
@@ -268,7 +279,8 @@ def test_rows_as_the_program_writes_them():
     found = rows(tree.section(variants.variants)[0])["`cublas`", "H 20, B 3, T 5", "f32"]
     median = {r["name"]: r["median_us"] for r in filed if "median_us" in r}
     passes = [median[f"lstm/{what}/cublas/f32/H:20/B:3/T:5"] / 5 for what in ("fwd", "bwd")]
-    assert [found["forward, us/step"], found["backward, us/step"], found["both, us/step"]] == [f"{us:.2f}" for us in (*passes, sum(passes))], found
+    assert [found["forward, us/step"], found["backward, us/step"],
+            found["both, us/step"]] == [f"{us:.2f}" for us in (*passes, sum(passes))], found
     assert found["speed-up on cuBLAS graph"] == "1.00" and found["of floor"].endswith(" %") and found["noise"].endswith(" %"), found
     assert found["whole layer, us/step"] == f"{median['layer/fwdbwd/cublas/f32/H:20/B:3/T:5'] / 5:.2f}", found
     assert {r.said("kernel") for r in bench.machines(Data(tree.root))[0].rows if r.kind == "step"} == {"cublas"}
@@ -297,7 +309,8 @@ def tracked():
     done = subprocess.run(["git", "-C", ROOT, "ls-files"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     if done.returncode == 0 and done.stdout:
         return done.stdout.splitlines()
-    return [os.path.relpath(os.path.join(folder, name), ROOT) for top in ("profiles", "tests") for folder, _, names in os.walk(os.path.join(ROOT, top))
+    return [os.path.relpath(os.path.join(folder, name), ROOT) for top in ("profiles", "tests")
+            for folder, _, names in os.walk(os.path.join(ROOT, top))
             for name in names]
 
 

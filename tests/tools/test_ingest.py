@@ -21,7 +21,8 @@ BENCH = {"context": {"gpu": "NVIDIA H200", "commit": "abc", "host_name": "somebo
      "time_unit": "us", "median_us": 249.5, "p10_us": 248.0, "p90_us": 255.0, "error": 1e-6},
     {"name": "step/cuda/f32/H:650/B:20/T:35", "run_type": "iteration", "median_us": 1500.0, "words/s": 466666.0},
     {"name": "lstm/fwd/reg/f32/H:1500/B:20/T:35", "run_type": "iteration", "error_occurred": True, "error_message": "does not fit"}]}
-TORCH = {"context": {"torch": "2.11"}, "benchmarks": [{"name": "lstm/fwd/cudnn/f32/H:650/B:20/T:35", "median_us": 99.0, "kernels": ["gemm"]}]}
+TORCH = {"context": {"torch": "2.11"},
+         "benchmarks": [{"name": "lstm/fwd/cudnn/f32/H:650/B:20/T:35", "median_us": 99.0, "kernels": ["gemm"]}]}
 
 
 def training_log(ended, steps=1000):
@@ -111,7 +112,9 @@ def test_paths_of_the_machine_are_removed():
 def test_a_complete_archive_is_filed():
     with Run() as run:
         run.write("raw/tests-binary.txt", b"\0\1\2")
-        run.write("bench-200.json", json.dumps({"context": BENCH["context"], "benchmarks": [dict(BENCH["benchmarks"][1], name="step/cuda/f32/H:200/B:20/T:20")]}))
+        run.write("bench-200.json",
+                  json.dumps({"context": BENCH["context"],
+                              "benchmarks": [dict(BENCH["benchmarks"][1], name="step/cuda/f32/H:200/B:20/T:20")]}))
         run.write("raw/bench-long.txt", "a line of a long text\n" * 100000)
         found = run.ingest(run.pack())
         names = {os.path.relpath(name, "h200") for name in found}
@@ -127,7 +130,11 @@ def test_a_complete_archive_is_filed():
         assert variants["rows"][0]["median_us"] == 249.5 and "iterations" not in variants["rows"][0]
         assert variants["rows"][1]["error"] == "does not fit"
         assert variants["context"] == {"ours": {"gpu": "NVIDIA H200", "commit": "abc"}, "torch": {"torch": "2.11"}}
-        assert [r["name"].split("/")[3] for r in step["rows"]] == ["H:200", "H:650"] and [r.get("by") for r in variants["rows"]] == [None, None, "torch"]
+        assert [r["name"].split("/")[3] for r in step["rows"]] == ["H:200",
+                                                                   "H:650"] and [r.get("by")
+                                                                                 for r in variants["rows"]] == [None,
+                                                                                                                None,
+                                                                                                                "torch"]
         assert [r["words/s"] for r in step["rows"]] == [466666.0] * 2
         events = [json.loads(line) for line in found["h200/ptb-small.jsonl"].splitlines()]
         assert [e["step"] for e in events if e["event"] == "step"] == list(range(0, 1000, 100))
@@ -136,12 +143,15 @@ def test_a_complete_archive_is_filed():
 
 def test_rows_of_several_runs():
     """A row occurs once, with a time if any run had one; a row that was not run is dropped, and the emulator's times are too."""
-    timed, refused = BENCH["benchmarks"][1], {"name": BENCH["benchmarks"][1]["name"], "run_type": "iteration", "error_occurred": True, "error_message": "refused: x"}
+    timed, refused = BENCH["benchmarks"][1], {"name": BENCH["benchmarks"][1]["name"], "run_type": "iteration",
+                                              "error_occurred": True, "error_message": "refused: x"}
     skipped = dict(refused, name="lstm/fwd/l2/f32/H:650/B:20/T:35", error_message="not run: the time of this run was over")
     with Run() as run:
         run.write("bench-650.json", json.dumps({"context": BENCH["context"], "benchmarks": [refused, timed, skipped]}))
         run.write("bench-a.json", json.dumps({"context": BENCH["context"], "benchmarks": [dict(timed, median_us=1.0), refused]}))
-        run.write("bench-0.json", json.dumps({"context": dict(BENCH["context"], emulated="yes"), "benchmarks": [dict(timed, median_us=2.0)]}))
+        run.write("bench-0.json",
+                  json.dumps({"context": dict(BENCH["context"], emulated="yes"),
+                              "benchmarks": [dict(timed, median_us=2.0)]}))
         found = run.ingest(run.pack())
         assert [r["median_us"] for r in json.loads(found["h200/step.json"])["rows"]] == [1500.0]
         assert "lstm/fwd/l2" not in found["h200/variants.json"]
@@ -173,7 +183,8 @@ def test_calls_of_one_program_are_merged():
         run.write("bench-650.json", json.dumps({"context": BENCH["context"], "benchmarks": [more]}))
         os.remove(os.path.join(run.work, "torch.json"))
         times = {r["name"]: r.get("median_us") for r in json.loads(run.ingest(run.pack())["h200/variants.json"])["rows"]}
-        assert times["lstm/fwd/cublas/f32/H:650/B:20/T:70"] == 500.0 and times["lstm/fwd/cublas/f32/H:650/B:20/T:35"] == 249.5 and len(times) == 4, times
+        assert times["lstm/fwd/cublas/f32/H:650/B:20/T:70"] == 500.0 \
+            and times["lstm/fwd/cublas/f32/H:650/B:20/T:35"] == 249.5 and len(times) == 4, times
         run.write("bench-650.json", json.dumps({"context": dict(BENCH["context"], commit="later"), "benchmarks": [more]}))
         names = [r["name"] for r in json.loads(run.ingest(run.pack())["h200/variants.json"])["rows"]]
         assert names == ["lstm/fwd/cublas/f32/H:650/B:20/T:70", "lstm/fwd/cudnn/f32/H:650/B:20/T:35"], names

@@ -16,13 +16,16 @@ import machine_code
 
 def test_names():
     for mangled, name in (("_Z9my_kernelPf", "my_kernel"), ("_Z7fwd_regILi16ELi8ELin4EEv11ForwardArgs", "fwd_reg<16,8,-4>"),
-                          ("_Z3toyILi2EL8ToyFault1ELb0EEv7ToyArgs", "toy<2,1,0>"), ("_Z7fwd_regIJLi16ELin4EEEv11ForwardArgs", "fwd_reg<16,-4>"),
+                          ("_Z3toyILi2EL8ToyFault1ELb0EEv7ToyArgs", "toy<2,1,0>"),
+                          ("_Z7fwd_regIJLi16ELin4EEEv11ForwardArgs", "fwd_reg<16,-4>"),
                           ("_ZL5quietPKf", "quiet"), ("_Z3ldgI6float4ET_PKS1_", "ldg<6float4>"),
                           ("_ZN39_INTERNAL_52094ffc_4_s_cu_edbf32dd_384611load_weightEPK6float4i", "load_weight"),
-                          ("_ZZ3fwdILi2ELb1EEiiENKUliPiE_clEiS0_", "fwd<2,1>::lambda"), ("_ZZ3fwdILi2ELb1EEiiENKUliE0_clEi", "fwd<2,1>::lambda2"),
+                          ("_ZZ3fwdILi2ELb1EEiiENKUliPiE_clEiS0_", "fwd<2,1>::lambda"),
+                          ("_ZZ3fwdILi2ELb1EEiiENKUliE0_clEi", "fwd<2,1>::lambda2"),
                           ("_ZZN5bench1S1mEiENKUlPfS0_E_clES1_S0_", "m::lambda"),
                           ("_ZZZ3fwdILi2ELb1EEiiENKUliPiE_clEiS0_ENKUlT_E_clIiEEDaS2_", "fwd<2,1>::lambda"),
-                          ("$_Z3toyv$__cuda_sm3x_div_rn_noftz_f32_slowpath", "$_Z3toyv$__cuda_sm3x_div_rn_noftz_f32_slowpath"), ("plain", "plain")):
+                          ("$_Z3toyv$__cuda_sm3x_div_rn_noftz_f32_slowpath",
+                           "$_Z3toyv$__cuda_sm3x_div_rn_noftz_f32_slowpath"), ("plain", "plain")):
         assert machine_code.plain_name(mangled) == name, (mangled, machine_code.plain_name(mangled))
 
 
@@ -140,7 +143,9 @@ def test_faults_are_reported():
 def test_kernels_are_compared_with_the_litmus_texts():
     def tree():
         made = Tree("sm_35")
-        made.write("tests/litmus/toy.litmus", "code fwd_toy bwd_toy on sm_35: st.global; bar.sync; membar.gl; st.volatile; ld.volatile in load_acquire; membar.gl; "
+        made.write("tests/litmus/toy.litmus",
+                   "code fwd_toy bwd_toy on sm_35: st.global; bar.sync; membar.gl; st.volatile; ld.volatile in "
+                   "load_acquire; membar.gl; "
                    "bar.sync; ld.global.cg.f32; bar.sync\ncode fwd_toy: st.release.gpu\n")
         return made
 
@@ -191,9 +196,12 @@ def plans(*lines, status=0):
     tree = Tree("sm_35")
     tree.write("kernels/tiles.h", TILES)
     tree.write("kernels/fwd_smem.cu", "PERSISTENT_PASS_OF(fwd_smem, fwd_reg, LstmForward)\n")
-    tree.edit("kernels/variants.def", "PERSISTENT(toy,", 'STEPWISE(cublas, 35, 11080, "steps")\nPERSISTENT(reg, 35, 11080, 1, 1, "r", FWD_REG_TILES, BWD_REG_TILES)\n'
+    tree.edit("kernels/variants.def", "PERSISTENT(toy,",
+              'STEPWISE(cublas, 35, 11080, "steps")\nPERSISTENT(reg, 35, 11080, 1, 1, "r", FWD_REG_TILES, '
+              'BWD_REG_TILES)\n'
               'PERSISTENT(smem, 35, 11080, 1, 1, "s", FWD_SMEM_TILES, BWD_SMEM_TILES)\nPERSISTENT(toy,')
-    tree.write("bin/plstm", "#!/bin/sh\n[ \"$*\" = 'plan --device K20 --preset all --json --quiet' ] || exit 2\ncat << END\n" + "\n".join(lines) +
+    tree.write("bin/plstm", "#!/bin/sh\n[ \"$*\" = 'plan --device K20 --preset all --json --quiet' ] || exit 2\ncat << "
+               "END\n" + "\n".join(lines) +
                f"\nEND\nexit {status}\n")
     os.chmod(tree.path("bin/plstm"), 0o755)
     found = examine.plans_of(tree.folder.name, tree.path("bin/plstm"), "K20", ROWS)
@@ -203,7 +211,8 @@ def plans(*lines, status=0):
 def test_plans_name_the_kernel_they_run():
     found, wrong = plans(planned("backward=0,tile=1,replicas=1"), planned("backward=1,tile=1", **{"pass": "backward"}),
                          planned("backward=0,tile=1", variant="smem"), planned("", variant="cublas"))
-    assert [p["kernel"] for p in found] == ["fwd_reg<32,8,10,256>", "bwd_reg<8,10,256>", "fwd_reg<32,8,10,256>"] and not wrong, (found, wrong)
+    assert [p["kernel"] for p in found] == ["fwd_reg<32,8,10,256>", "bwd_reg<8,10,256>",
+                                            "fwd_reg<32,8,10,256>"] and not wrong, (found, wrong)
     assert "model_us_per_step" not in found[0] and found[0]["compiled_registers"] == 250
 
 
@@ -229,7 +238,9 @@ def test_variants_of_this_tree():
     known = examine.variants(ROOT)
     assert known["cublas"] is None and known["l2"] is True and known["smem"] is True and known["reg"] is True, known
     wanted = set(examine.wanted_files(ROOT, "sm_35"))
-    assert examine.own_files(ROOT, lambda v: v.min_sm <= 35) <= wanted and not examine.own_files(ROOT, lambda v: v.min_sm > 35) & wanted, wanted
+    assert examine.own_files(ROOT,
+                             lambda v: v.min_sm
+                             <= 35) <= wanted and not examine.own_files(ROOT, lambda v: v.min_sm > 35) & wanted, wanted
     assert {"fwd_reg", "bwd_reg", "fwd_cublas", "sgd"} <= wanted
 
 
@@ -253,7 +264,8 @@ def test_with_the_installed_toolkit():
     with tempfile.TemporaryDirectory() as folder:
         target = os.path.join(folder, "sm_35", "tests", "fixtures", "machine_code", "toy")
         clean = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
-        done = subprocess.run(["make", "-s", "-C", ROOT, "BUILD=" + folder, target + ".o"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        done = subprocess.run(["make", "-s", "-C", ROOT, "BUILD=" + folder, target + ".o"], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True,
                               timeout=300, env=clean)
         assert done.returncode == 0, done.stdout
         with open(target + ".ptxas", encoding="utf-8") as f:

@@ -1,6 +1,8 @@
-"""Tests tools/k20_sim/k20_sim.py on shortened output of GPGPU-Sim for two programs; no simulator runs."""
+"""Tests tools/k20_sim/k20_sim.py on shortened output of GPGPU-Sim for two programs; no simulator runs. driver.cu and its
+headers are compiled for another GPU than the K20, whose compiler only `make k20-sim` needs."""
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -54,7 +56,8 @@ def test_the_clock_has_32_bits():
 
 def test_wrong_results_are_reported():
     wrong = printed("fwd_reg").replace('"error": ', '"error": 0.5, "was": ')
-    for how, text, expected in (("", wrong, "wrong: "), ("skew", wrong, "with late blocks is wrong"), ("nowait", printed("fwd_reg"), "cannot fail"),
+    for how, text, expected in (("", wrong, "wrong: "), ("skew", wrong, "with late blocks is wrong"),
+                                ("nowait", printed("fwd_reg"), "cannot fail"),
                                 ("nowait", wrong, None), ("", printed("fwd_reg").replace('"fault": 0', '"fault": 1'), "wrong: ")):
         said = k20_sim.fault_of(k20_sim.record_of("fwd_reg", how, text))
         assert (said is None) if expected is None else expected in said, (how, said)
@@ -67,14 +70,16 @@ def built_copy(folder):
     sim, built = os.path.join(folder, "sim"), os.path.join(folder, "built")
     os.makedirs(os.path.join(sim, "lib", "gcc", "cuda-11080", "release"))
     os.makedirs(built)
-    for path, text in (("version", 'GPGPU-Sim Simulator Version 4.2.0 ";\n'), ("setup_environment", "export FROM_SETUP=$CUDA_INSTALL_PATH\n"),
+    for path, text in (("version", 'GPGPU-Sim Simulator Version 4.2.0 ";\n'),
+                       ("setup_environment", "export FROM_SETUP=$CUDA_INSTALL_PATH\n"),
                        ("lib/gcc/cuda-11080/release/libcudart.so", "")):
         with open(os.path.join(sim, path), "w", encoding="utf-8") as f:
             f.write(text)
     for name, fixture in (("fwd_reg", "fwd_reg"), ("fwd_reg-nowait", "fwd_reg"), ("fwd_cublas", "fwd_cublas")):
         path = os.path.join(built, name)
         with open(path, "w", encoding="utf-8") as f:
-            f.write("#!/bin/sh\n[ \"$FROM_SETUP\" = /cuda ] && [ \"$*\" = '4 20 200' ] && grep -q '^-gpgpu_n_clusters 13' gpgpusim.config || exit 3\n"
+            f.write("#!/bin/sh\n[ \"$FROM_SETUP\" = /cuda ] && [ \"$*\" = '4 20 200' ] && grep -q '^-gpgpu_n_clusters "
+                    "13' gpgpusim.config || exit 3\n"
                     f"cat '{os.path.abspath(os.path.join(ROOT, 'tests', 'fixtures', 'k20_sim', fixture + '.txt'))}'\n")
         os.chmod(path, 0o755)
     return sim, built
@@ -106,13 +111,34 @@ def test_the_command():
 
 
 def test_records_of_other_programs_stay():
-    run = lambda variant, hidden, us: {"variant": variant, "pass": "forward", "how": "plain", "icache": "perfect", "H": hidden, "B": 20, "us": us}
+    run = lambda variant, hidden, us: {"variant": variant, "pass": "forward", "how": "plain", "icache": "perfect",
+                                       "H": hidden, "B": 20, "us": us}
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "steps.json")
         with open(path, "w", encoding="utf-8") as f:
             json.dump({"sources": "before", "runs": [run("reg", 200, 1), run("l2", 200, 2), run("reg", 650, 3)]}, f)
         now = k20_sim.merged(path, [{**run("l2", 200, 4), "sources": "now"}])
-    assert [(r["variant"], r["H"], r["us"], r["sources"]) for r in now] == [("reg", 200, 1, "before"), ("l2", 200, 4, "now"), ("reg", 650, 3, "before")], now
+    assert [(r["variant"], r["H"], r["us"], r["sources"])
+            for r in now] == [("reg", 200, 1, "before"), ("l2", 200, 4, "now"), ("reg", 650, 3, "before")], now
+
+
+# One program of each kind. The kernels of `smem` are in the file of `l2`, so that these programs have few kernels and compile quickly.
+PROGRAMS = (("fwd_smem", 0, "-include", "tools/k20_sim/hooks.cuh", "-DSIM_SKEW=1200"),
+            ("bwd_smem", 1, "-include", "tools/k20_sim/hooks.cuh", "-DSIM_NO_WAIT"),
+            ("fwd_cublas", 0, "-DSIM_BASELINE"))
+
+
+def test_the_driver_compiles():
+    nvcc = os.environ.get("NVCC", shutil.which("nvcc"))
+    if not nvcc:
+        raise tap.Skip("no nvcc of CUDA 12 or 13, which compiles the driver of the simulated kernels here")
+    with tempfile.TemporaryDirectory() as folder:
+        for file, backward, *options in PROGRAMS:
+            done = subprocess.run([nvcc, "-arch=sm_90", "-std=c++17", "-ptx", "-D__restrict__=", "-I.", "-Ikernels", *options,
+                                   f'-DSIM_FILE="kernels/{file}.cu"', f"-DSIM_VARIANT={file.split('_')[1]}",
+                                   f"-DSIM_BACKWARD={backward}", "tools/k20_sim/driver.cu", "-o", os.path.join(folder, "driver.ptx")],
+                                  cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False)
+            assert done.returncode == 0, f"{file}\n{done.stdout}"
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ def test_interval():
     mean, half = parity.interval([1, 2, 3, 4, 5])
     assert mean == 3 and abs(half - 2.776 * 2.5 ** 0.5 / 5 ** 0.5) < 1e-12
     assert parity.interval([2, 2])[1] == 0
-    assert abs(parity.interval([0, 1] * 50)[1] - 2.042 * (25 / 99) ** 0.5 / 10) < 1e-12  # beyond the table its last value is used, which is wider
+    # beyond the table its last value is used, which is wider
+    assert abs(parity.interval([0, 1] * 50)[1] - 2.042 * (25 / 99) ** 0.5 / 10) < 1e-12
 
 
 def test_intervals_inside_and_outside():
@@ -74,7 +75,8 @@ def test_logs_of_trainings_that_ended():
             for precision, ppl in (("f32", 100.0 * seed), ("bf16", 100.1 * seed)):
                 logs.append(os.path.join(folder, f"{precision}-{seed}.jsonl"))
                 with open(logs[-1], "w", encoding="utf-8") as f:
-                    f.write(json.dumps({"event": "run", "seed": str(seed), "precision": precision, "backend": "cuda", "kernel": "cluster", "corpus": "Penn Treebank",
+                    f.write(json.dumps({"event": "run", "seed": str(seed), "precision": precision, "backend": "cuda",
+                                        "kernel": "cluster", "corpus": "Penn Treebank",
                                         "layers": 2, "hidden": 200, "epochs": 13}) + "\n")
                     f.write(json.dumps({"event": "test", "test_ppl": ppl, "tokens": 9, "protocol": "zaremba"}) + "\n")
         status, said = run(folder, "--precisions", "bf16", "--logs", *logs)

@@ -78,9 +78,11 @@ def test_ncu_raw_page():
     first, second = table(profile_read.ncu_table([text]))
     want = {"kernel": "fwd_sample<(int)4>", "grid": "130x1x1", "block": "256x1x1", "launches": "2", "us": "100", "clock_mhz": "1970",
             "dram_pct": "13", "registers": "190", "shared_dynamic": "26000", "sm_pct": "",
-            "flop": "1.183e+09", "flop_per_byte": "394.334", "flop_per_s": "1.183e+13"}  # 1000 + 2000 + 2 * 591.5e6, over 3e6 bytes, over 100 us
+            # 1000 + 2000 + 2 * 591.5e6, over 3e6 bytes, over 100 us
+            "flop": "1.183e+09", "flop_per_byte": "394.334", "flop_per_s": "1.183e+13"}
     assert {key: first[key] for key in want} == want, first
-    assert second["kernel"] == "bwd_sample" and second["dram_read"] == "" and second["flop"] == "1.183e+09" and second["flop_per_byte"] == "", second
+    assert second["kernel"] == "bwd_sample" and second["dram_read"] == "" and second["flop"] == "1.183e+09" \
+        and second["flop_per_byte"] == "", second
     # With other columns, another order and newer units, the columns are still found by name.
     lines = text.splitlines()
     turned = [list(reversed(row)) for row in csv.reader(lines[2:])]
@@ -123,7 +125,8 @@ def record(folder, eager="1", **more):
         if not os.path.exists(path):
             raise tap.Skip(f"{os.path.relpath(path, ROOT)} is not built")
     path = os.path.join(folder, "trace.json")
-    done = subprocess.run([EMULATED, "train", "--data", "synthetic", "--backend", "cuda", "--threads", "1", "--eval", "none", "--quiet", *SHAPE],
+    done = subprocess.run([EMULATED, "train", "--data", "synthetic", "--backend", "cuda", "--threads", "1", "--eval",
+                           "none", "--quiet", *SHAPE],
                           env={**os.environ, "NVTX_INJECTION64_PATH": RECORDER, "NVTX_TRACE": path, "PLSTM_EAGER": eager, **more},
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
     assert done.returncode == 0, done.stdout
@@ -239,10 +242,13 @@ class Desk:
 
     def run(self, *arguments, out=True, **environment):
         """Returns (status, output)."""
-        calls = {"CALLS": self.path("calls"), "SAMPLE": os.path.join(SAMPLES, "ncu_raw_synthetic.csv"), "PATH": self.path("path") + ":" + os.environ["PATH"]}
+        calls = {"CALLS": self.path("calls"), "SAMPLE": os.path.join(SAMPLES, "ncu_raw_synthetic.csv"),
+                 "PATH": self.path("path") + ":" + os.environ["PATH"]}
         where = [f"OUT={self.out}"] if out else []
-        done = subprocess.run([os.path.join(ROOT, "tools/profile.sh"), f"BUILD={self.path('build')}", *where, *arguments], stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, timeout=120, env={**os.environ, "FAIL": "", "NONE": "", **calls, **environment})
+        done = subprocess.run([os.path.join(ROOT, "tools/profile.sh"), f"BUILD={self.path('build')}", *where,
+                               *arguments], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, timeout=120,
+                              env={**os.environ, "FAIL": "", "NONE": "", **calls, **environment})
         return done.returncode, done.stdout
 
     def calls(self):
@@ -261,11 +267,13 @@ def test_ncu_on_a_variant():
         status, said = desk.run(*VARIANT, "METRICS=roofline", "RANGE=backward")
         assert (status, said) == (0, desk.out + "\n"), said
         first = desk.calls()[0]
-        for word in ("1 --clock-control none", "--nvtx --nvtx-include plstm@backward/", "dram__bytes_read.sum", "--kernel reg", "--precision f32",
+        for word in ("1 --clock-control none", "--nvtx --nvtx-include plstm@backward/", "dram__bytes_read.sum",
+                     "--kernel reg", "--precision f32",
                      "--hidden 650", "--batch 20", "--seq 35", "--backend cuda"):
             assert word in first, (word, first)
         kept = desk.kept()
-        assert set(kept) >= {"command.txt", "environment.txt", "ptxas.txt", "roofline-raw.csv", "roofline-details.txt", "roofline.ncu-rep", "summary.csv"}
+        assert set(kept) >= {"command.txt", "environment.txt", "ptxas.txt", "roofline-raw.csv", "roofline-details.txt",
+                             "roofline.ncu-rep", "summary.csv"}
         assert "fwd_sample<(int)4>,130x1x1" in kept["summary.csv"] and "Speed Of Light" in kept["roofline-details.txt"]
         assert "190 registers" in kept["ptxas.txt"] and "NVIDIA H200" in kept["environment.txt"] and "plstm 1" in kept["environment.txt"]
         assert kept["command.txt"].startswith("ncu --clock-control none") and "OUT/roofline" in kept["command.txt"]
@@ -275,7 +283,8 @@ def test_ncu_on_a_row_of_the_benchmark():
     with Desk() as desk:
         assert desk.run("ROW=layers/softmax_xent/f32/H:650/B:20/T:35")[0] == 0
         first = desk.calls()[0]
-        assert "--profile-from-start off" in first and "bench_gpu --once=layers/softmax_xent/f32/H:650/B:20/T:35" in first and "--nvtx" not in first
+        assert "--profile-from-start off" in first \
+            and "bench_gpu --once=layers/softmax_xent/f32/H:650/B:20/T:35" in first and "--nvtx" not in first
         assert "dram__bytes_read.sum" not in first and "gpu__time_duration.sum" in first  # fast
 
 
@@ -298,8 +307,10 @@ def test_a_failing_profiler_leaves_the_old_files():
 
 def test_wrong_arguments():
     with Desk() as desk:
-        for arguments, word in ((["K=reg", "H=650", "B=20"], "T must be"), (["H=650"], "nothing to profile"), ([*VARIANT, "TOOL=gdb"], "TOOL"),
-                                ([*VARIANT, "METRICS=all"], "METRICS"), (["K=a;b", "H=1", "B=1", "T=1"], "K must be a name"), (["--fast"], "--fast"),
+        for arguments, word in ((["K=reg", "H=650", "B=20"], "T must be"), (["H=650"], "nothing to profile"),
+                                ([*VARIANT, "TOOL=gdb"], "TOOL"),
+                                ([*VARIANT, "METRICS=all"], "METRICS"),
+                                (["K=a;b", "H=1", "B=1", "T=1"], "K must be a name"), (["--fast"], "--fast"),
                                 (["ROW=a/b", "TOOL=nsys"], "ROW"), (["K=reg", "H=06", "B=1", "T=1"], "H must be")):
             status, said = desk.run(*arguments)
             assert status == 2 and word in said and len(said.splitlines()) == 1, said

@@ -15,7 +15,8 @@ def test_planted_faults_lose_only_their_own_rows():
     if not os.path.exists(os.path.join(BUILD, "emu/plain/plstm_planted")):
         raise tap.Skip("the planted programs are not built")
     tool = os.path.join(ROOT, "tools/gpu/rehearse.py")
-    done = subprocess.run([sys.executable, tool, "--build", BUILD, "--planted"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=220)
+    done = subprocess.run([sys.executable, tool, "--build", BUILD, "--planted"], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, timeout=220)
     assert done.returncode == 0, done.stdout
 
 

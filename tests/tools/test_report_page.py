@@ -45,7 +45,8 @@ Words with `code`, *emphasis*, **weight**, a [link](profiles/x.json) and 3 < 4.
 ![A drawing](profiles/figures/a.svg)
 ![Another](profiles/figures/b.svg)
 """
-SVG = '<?xml version="1.0"?>\n<!DOCTYPE svg>\n<svg width="10" height="10"><defs><circle id="dot" r="2"/></defs><use xlink:href=\'#dot\'/></svg>\n<!-- drawn -->\n'
+SVG = '<?xml version="1.0"?>\n<!DOCTYPE svg>\n<svg width="10" height="10"><defs><circle id="dot" r="2"/></defs><use ' \
+    'xlink:href=\'#dot\'/></svg>\n<!-- drawn -->\n'
 
 
 class Document(html.parser.HTMLParser):
@@ -96,7 +97,8 @@ def sample_page():
 
 def report(folder, root=ROOT):
     target = os.path.join(folder, "report.html")
-    done = subprocess.run([sys.executable, os.path.join(ROOT, "tools/results.py"), "--root", root, "--html", target], stderr=subprocess.PIPE, text=True,
+    done = subprocess.run([sys.executable, os.path.join(ROOT, "tools/results.py"), "--root", root, "--html", target],
+                          stderr=subprocess.PIPE, text=True,
                           timeout=120)
     assert done.returncode == 0, done.stderr
     with open(target, encoding="utf-8") as f:
@@ -108,13 +110,16 @@ def report(folder, root=ROOT):
 
 def test_markdown_becomes_a_page():
     text = sample_page()
-    for part in ("<title>A page</title>", "<code>code</code>", "<em>emphasis</em>", "<strong>weight</strong>", '<a href="../profiles/x.json">link</a>',
-                 "3 &lt; 4", '<h2 id="second-with-a-figure">', "<li>an item of two lines</li>", "<pre><code>indented code\nof two lines</code></pre>",
+    for part in ("<title>A page</title>", "<code>code</code>", "<em>emphasis</em>", "<strong>weight</strong>",
+                 '<a href="../profiles/x.json">link</a>',
+                 "3 &lt; 4", '<h2 id="second-with-a-figure">', "<li>an item of two lines</li>",
+                 "<pre><code>indented code\nof two lines</code></pre>",
                  'aria-label="A drawing"', 'id="figure-1-dot"', "'#figure-1-dot'", 'id="figure-2-dot"', '<a href="#second-with-a-figure">'):
         assert part in text, part
     assert "begin:one" not in text and "<?xml" not in text
     page = Document(text)
-    assert page.tables["a-page-1"]["rows"] == [["name", "us", "note"], ["b", "10.5 ± 0.2", "first"], ["a", "9", ""], ["c", "not yet measured", "third"],
+    assert page.tables["a-page-1"]["rows"] == [["name", "us", "note"], ["b", "10.5 ± 0.2", "first"], ["a", "9", ""],
+                                               ["c", "not yet measured", "third"],
                                                ["d", "1.2e+02", "fourth first"]]
     assert len(page.ids) == len(set(page.ids))
 
@@ -141,8 +146,12 @@ def test_the_report_has_every_table_and_loads_nothing():
     assert page.tags.count("svg") == markdown.count("![") > 2
     assert len(page.ids) == len(set(page.ids)), sorted(i for i in page.ids if page.ids.count(i) > 1)
     # There are links to follow, but the page fetches nothing.
-    fetched = [r for r in page.references if not (r.startswith(("#", "data:,")) or re.match(r"https?://|\.\./|[\w.-]+/", r) and f'<a href="{r}"' in text)]
-    assert not fetched and "url(http" not in text and "@import" not in text and not set(page.tags) & {"img", "iframe", "object", "embed"}, fetched
+    fetched = [r for r in page.references
+               if not (r.startswith(("#", "data:,")) or re.match(r"https?://|\.\./|[\w.-]+/", r)
+                       and f'<a href="{r}"' in text)]
+    assert not fetched and "url(http" not in text and "@import" not in text and not set(page.tags) & {"img", "iframe",
+                                                                                                      "object",
+                                                                                                      "embed"}, fetched
     assert "default-src 'none'" in text and "prefers-color-scheme: dark" in text
 
 
@@ -166,9 +175,11 @@ def chromium(folder, target, *options):
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if not program:
         raise tap.Skip("Chromium is not here; tools/deps.sh ci installs it")
-    command = [program, "--headless", "--disable-gpu", "--hide-scrollbars", "--no-first-run", "--disable-background-networking", "--disable-component-update",
+    command = [program, "--headless", "--disable-gpu", "--hide-scrollbars", "--no-first-run",
+               "--disable-background-networking", "--disable-component-update",
                "--disable-sync", "--disable-extensions", "--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr",
-               f"--user-data-dir={os.path.join(folder, 'browser')}", *(["--no-sandbox"] if os.geteuid() == 0 else []), *options, "file://" + target]
+               f"--user-data-dir={os.path.join(folder, 'browser')}", *(["--no-sandbox"] if os.geteuid() == 0 else []),
+               *options, "file://" + target]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120)
     said = done.stderr.decode(errors="replace")
     assert done.returncode == 0, said

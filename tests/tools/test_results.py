@@ -11,7 +11,9 @@ import tap  # noqa: E402
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
 TOOL = os.path.join(ROOT, "tools", "results.py")
-NAMES = ("demo", "demo-keep", "reach", "distance", "ptb", "ensembles", "large-text", "translate-demo", "translate", "frames-demo", "frames", "caption", "parity", "variants", "anchor", "step", "kernels", "constants", "machine-code", "k20-sim", "cpu-speed", "cpu-profile", "emulator",
+NAMES = ("demo", "demo-keep", "reach", "distance", "ptb", "ensembles", "large-text", "translate-demo", "translate",
+         "frames-demo", "frames", "caption", "parity", "variants", "anchor", "step", "kernels", "constants",
+         "machine-code", "k20-sim", "cpu-speed", "cpu-profile", "emulator",
          "not-measured")
 
 
@@ -31,7 +33,8 @@ def demo_record(sites, seed, test, keep=0.5):
 
 
 def log(preset, corpus, sites="nonrecurrent", test=114.98, seed="1", backend="cpu"):
-    run = {"event": "run", "preset": preset, "seed": seed, "backend": backend, "kernel": None, "precision": "f32", "corpus": corpus, "dropout_sites": sites, "epochs": 39, "windows": 100}
+    run = {"event": "run", "preset": preset, "seed": seed, "backend": backend, "kernel": None, "precision": "f32",
+           "corpus": corpus, "dropout_sites": sites, "epochs": 39, "windows": 100}
     steps = [{"event": "step", "step": n, "tokens": 400, "words_per_s": 8000.0} for n in range(250)]
     epochs = [{"event": "epoch", "epoch": n, "train_ppl": 200.0 / n, "valid_ppl": 180.0 / n, "valid_ppl_paper": 170.0 / n, "lr": 1,
                "seconds": 90.0} for n in (1, 2, 3)]
@@ -106,10 +109,14 @@ class Tree:
 
 
 def translation(sites, seed, keep, test, score):
-    return {"name": f"{sites}-{seed}", "sites": sites, "keep": keep, "seed": seed, "hidden": 200, "layers": 2, "batch": 40, "epochs": 8, "best_epoch": 6,
-            "best_epoch_train_ppl": 5.0, "best_epoch_valid_ppl": test + 0.1, "best_epoch_test_ppl": test, "bleu": score, "bleu_plain": score - 5, "length_penalty": 1, "bleu_signature": "nrefs:1|tok:none",
+    return {"name": f"{sites}-{seed}", "sites": sites, "keep": keep, "seed": seed, "hidden": 200, "layers": 2,
+            "batch": 40, "epochs": 8, "best_epoch": 6,
+            "best_epoch_train_ppl": 5.0, "best_epoch_valid_ppl": test + 0.1, "best_epoch_test_ppl": test, "bleu": score,
+            "bleu_plain": score - 5, "length_penalty": 1, "bleu_signature": "nrefs:1|tok:none",
             "beam": 12, "words_per_s": 3000.0,
-            "example": {"source": "a man", "reference": "un homme", "nbest": [{"words": "un homme", "score": -1.234}, {"words": "une homme", "score": -4.5}]}, "minutes": 20.0}
+            "example": {"source": "a man", "reference": "un homme",
+                        "nbest": [{"words": "un homme", "score": -1.234}, {"words": "une homme", "score": -4.5}]},
+            "minutes": 20.0}
 
 
 def test_translation_beside_the_paper():
@@ -120,102 +127,130 @@ def test_translation_beside_the_paper():
     runs = [translation("none", 1, 1.0, 9.0, 30.0), translation("nonrecurrent", 1, 0.8, 8.1, 33.0), translation("none", 2, 1.0, 9.2, 31.0),
             translation("nonrecurrent", 2, 0.8, 8.3, 32.0), translation("nonrecurrent", 1, 0.7, 8.0, 34.0)]
     tree.lines("profiles/box/translate.jsonl", runs)
-    tree.lines("profiles/box/partial-translate-none-3.jsonl", [{**log("translate", None, "none")[0], "keep": 1.0, "seed": "3"}, *log("translate", None)[251:253]])
+    tree.lines("profiles/box/partial-translate-none-3.jsonl",
+               [{**log("translate", None, "none")[0], "keep": 1.0, "seed": "3"}, *log("translate", None)[251:253]])
     tree.rebuild()
     page = tree.read()
-    assert "9.10 ± 0.14 | 5.8 | 30.50 ± 0.71 | 25.50 ± 0.71 | 25.90" in page and "8.20 ± 0.14 | 5.0 | 32.50 ± 0.71 | 27.50 ± 0.71 | 29.03" in page, page
-    assert "| 1 | 9.00 | 30.00 | 25.00 | 8.10 | 33.00 | 28.00 | +10.0 % | +3.00 | +3.00 |" in page and "| 2 | 9.20 | 31.00 | 26.00 | 8.30 | 32.00 | 27.00 | +9.8 % | +1.00 | +1.00 |" in page, page
+    assert "9.10 ± 0.14 | 5.8 | 30.50 ± 0.71 | 25.50 ± 0.71 | 25.90" in page \
+        and "8.20 ± 0.14 | 5.0 | 32.50 ± 0.71 | 27.50 ± 0.71 | 29.03" in page, page
+    assert "| 1 | 9.00 | 30.00 | 25.00 | 8.10 | 33.00 | 28.00 | +10.0 % | +3.00 | +3.00 |" in page \
+        and "| 2 | 9.20 | 31.00 | 26.00 | 8.30 | 32.00 | 27.00 | +9.8 % | +1.00 | +1.00 |" in page, page
     assert "| 0.7 | 1 | 8.10 | 8.00 | 34.00 | 29.00 | 6 |" in page and "nrefs:1|tok:none" in page, page
     assert page.count("| un homme | -1.23 |") == 2 and "*a man*" in page, page
     assert "seed 3, after 2 epochs; valid perplexity 180.00, 90.00" in page, page
     # No dropout is compared with the keep that has the most seeds.
-    tree.lines("profiles/box/translate.jsonl", [*runs, translation("nonrecurrent", 2, 0.7, 8.0, 34.0), translation("nonrecurrent", 3, 0.7, 8.0, 34.0)])
+    tree.lines("profiles/box/translate.jsonl", [*runs, translation("nonrecurrent", 2, 0.7, 8.0, 34.0),
+                                                translation("nonrecurrent", 3, 0.7, 8.0, 34.0)])
     tree.rebuild()
     assert "| 0.7 | 3 | 5.00 ± 0.00 | 8.10 ± 0.00 | 8.00 ± 0.00 | 5.0 | 34.00 ± 0.00 | 29.00 ± 0.00 | 29.03" in tree.read(), tree.read()
     tree.lines("profiles/box/demo-translate.jsonl", [
-        {"sites": sites, "seed": seed, "keep": 0.8, "best_ppl": 1.56, "words_in_place": 0.5, **{f"{prefix}{split}_ppl": base + seed for prefix in
-                                                                                         ("", "best_epoch_") for split in ("train", "valid", "test")}}
+        {"sites": sites, "seed": seed, "keep": 0.8, "best_ppl": 1.56, "words_in_place": 0.5,
+         **{f"{prefix}{split}_ppl": base + seed for prefix in ("", "best_epoch_")
+            for split in ("train", "valid", "test")}}
         for seed in (1, 2) for sites, base in (("none", 3.0), ("nonrecurrent", 2.0))])
     tree.rebuild()
     page = tree.read()
-    assert "| no dropout, best epoch | 4.50 ± 0.71 | 4.50 ± 0.71 | 4.50 ± 0.71 | 50.0 ± 0.0 % | A box" in page and "by 25.0 % and 20.0 %" in page, page
+    assert "| no dropout, best epoch | 4.50 ± 0.71 | 4.50 ± 0.71 | 4.50 ± 0.71 | 50.0 ± 0.0 % | A box" in page \
+        and "by 25.0 % and 20.0 %" in page, page
     tree.lines("profiles/box/translate.jsonl", [dict(runs[0], sites="all")])
     tree.refused("translate.jsonl", "sites all")
 
 
 def speech(what, sites, seed, keep, acc, nats, setting=None):
-    accuracies = {f"{prefix}{split}_acc{rest}": acc + more for prefix in ("", "best_epoch_") for split, more in (("train", 0.1), ("valid", 0.01), ("test", 0.0))
+    accuracies = {f"{prefix}{split}_acc{rest}": acc + more for prefix in ("", "best_epoch_")
+                  for split, more in (("train", 0.1), ("valid", 0.01), ("test", 0.0))
                   for rest in ("", "_nosil")}
-    return {"name": f"{sites}-{seed}", "what": what, "setting": setting, "sites": sites, "keep": keep, "seed": seed, "hidden": 128, "layers": 2, "batch": 5, "lr": 0.2,
-            "hold": 5, "decay": 1.5, "F": 40, "V": 58, "frames": {"train": 90000, "valid": 10000, "test": 11000}, "epochs": 10, "best_epoch": 7, **accuracies,
+    return {"name": f"{sites}-{seed}", "what": what, "setting": setting, "sites": sites, "keep": keep, "seed": seed,
+            "hidden": 128, "layers": 2, "batch": 5, "lr": 0.2,
+            "hold": 5, "decay": 1.5, "F": 40, "V": 58, "frames": {"train": 90000, "valid": 10000, "test": 11000},
+            "epochs": 10, "best_epoch": 7, **accuracies,
             "best_epoch_valid_nats": nats, "best_epoch_test_nats": nats, "minutes": 3.0}
 
 
 def test_speech_beside_the_paper():
     tree = Tree()
     tree.rebuild()
-    assert "| no dropout |  |  | 71.6 |  | 68.9 | not yet measured |" in tree.read() and "| 69.4 |  | 70.5 | not yet measured |" in tree.read()
+    assert "| no dropout |  |  | 71.6 |  | 68.9 | not yet measured |" in tree.read() \
+        and "| 69.4 |  | 70.5 | not yet measured |" in tree.read()
     runs = [speech("main", "none", 1, 1.0, 0.60, 1.2, "none, short"), speech("main", "nonrecurrent", 1, 0.7, 0.62, 1.08, "keep 0.7, long"),
             speech("main", "none", 2, 1.0, 0.61, 1.3, "none, short"), speech("main", "nonrecurrent", 2, 0.7, 0.62, 1.04, "keep 0.7, long"),
             speech("tune", "none", 1, 1.0, 0.59, 1.25, "none, long"), speech("curve", "nonrecurrent", 1, 0.5, 0.58, 1.3),
             speech("unseen", "none", 1, 1.0, 0.41, 2.5)]
     tree.lines("profiles/box/frames.jsonl", runs)
     tree.lines("profiles/box/frames-none-1.jsonl", [{"event": "run", "dropout_sites": "none"},
-                                                    *({"event": "epoch", "epoch": e, "train_acc": 0.5 + 0.1 * e, "valid_acc": 0.5, "valid_nats": 1} for e in (1, 2))])
+                                                    *({"event": "epoch", "epoch": e, "train_acc": 0.5 + 0.1 * e,
+                                                       "valid_acc": 0.5, "valid_nats": 1} for e in (1, 2))])
     tree.rebuild()
     page = tree.read()
     assert "70.50 ± 0.71 | 71.6 | 61.50 ± 0.71 | 68.9 | 60.50 ± 0.71 | 60.50 ± 0.71 | 1.250 ± 0.071 | 7 | 2 | A box" in page, page
-    assert "| 1 | +2.00 | +2.00 | +2.00 | +2.00 | 1.200 | 1.080 | 10.0 % |" in page and "test accuracy is 1.50 points higher and test nats are 15.0 % lower" in page, page
-    assert "| none, long | 5 | 1.5 | 10 | 60.00 | 59.00 | 1.250 | 7 |  |" in page and "| none, short | 5 | 1.5 | 10 | 61.00 | 60.00 | 1.200 | 7 | yes |" in page, page
-    assert "| none dropped | 70.00 | 61.00 |" in page and "| 0.5 | 68.00 |" in page and "| no dropout | 51.00 | 42.00 | 41.00 |" in page, page
+    assert "| 1 | +2.00 | +2.00 | +2.00 | +2.00 | 1.200 | 1.080 | 10.0 % |" in page \
+        and "test accuracy is 1.50 points higher and test nats are 15.0 % lower" in page, page
+    assert "| none, long | 5 | 1.5 | 10 | 60.00 | 59.00 | 1.250 | 7 |  |" in page \
+        and "| none, short | 5 | 1.5 | 10 | 61.00 | 60.00 | 1.200 | 7 | yes |" in page, page
+    assert "| none dropped | 70.00 | 61.00 |" in page and "| 0.5 | 68.00 |" in page \
+        and "| no dropout | 51.00 | 42.00 | 41.00 |" in page, page
     assert "figures/frames.svg" in page and "90,000 + 10,000 + 11,000 frames" in page, page
     tree.lines("profiles/box/demo-speech.jsonl", [
         {"sites": sites, "seed": 1, "keep": 0.6, "epochs": 24, "possible_acc": 0.727, "possible_acc_nosil": 0.664, "possible_nats": 0.763,
-         **{f"{prefix}{key}": base for prefix in ("", "best_epoch_") for key in ("train_acc", "valid_acc", "test_acc", "test_acc_nosil", "test_nats")}}
+         **{f"{prefix}{key}": base for prefix in ("", "best_epoch_")
+            for key in ("train_acc", "valid_acc", "test_acc", "test_acc_nosil", "test_nats")}}
         for sites, base in (("none", 0.5), ("nonrecurrent", 0.6))])
     tree.rebuild()
     page = tree.read()
-    assert "| non-recurrent dropout, best epoch | 60.00 | 60.00 | 60.00 | 60.00 | 0.600 | A box" in page and "| best possible |  |  | 72.70 | 66.40 | 0.763 |" in page, page
+    assert "| non-recurrent dropout, best epoch | 60.00 | 60.00 | 60.00 | 60.00 | 0.600 | A box" in page \
+        and "| best possible |  |  | 72.70 | 66.40 | 0.763 |" in page, page
     tree.lines("profiles/box/frames.jsonl", [dict(runs[0], sites="all")])
     tree.refused("frames.jsonl", "sites all")
 
 
 def captions(side, repetition, test, score):
-    return {"repetition": repetition, "side": side, "members": 10 if side == "ensemble" else 1, "keep": 0.9 if side == "dropout" else 1.0, "hidden": 128, "layers": 1,
-            "batch": 5, "epochs": 26, "best_epochs": [20], "train_ppl": 2.5, "valid_ppl": test, "test_ppl": test, "shuffled_ppl": 2 * test, "best_ppl": 2.4,
-            "bleu": score, "bleu_plain": score - 5, "length_penalty": 0.6, "bleu_signature": "nrefs:5|tok:none", "cider": 1.5, "true": 0.25, "beam": 12, "seconds": 60.0}
+    return {"repetition": repetition, "side": side, "members": 10 if side == "ensemble" else 1,
+            "keep": 0.9 if side == "dropout" else 1.0, "hidden": 128, "layers": 1,
+            "batch": 5, "epochs": 26, "best_epochs": [20], "train_ppl": 2.5, "valid_ppl": test, "test_ppl": test,
+            "shuffled_ppl": 2 * test, "best_ppl": 2.4,
+            "bleu": score, "bleu_plain": score - 5, "length_penalty": 0.6, "bleu_signature": "nrefs:5|tok:none",
+            "cider": 1.5, "true": 0.25, "beam": 12, "seconds": 60.0}
 
 
 def test_captions_beside_the_paper():
     tree = Tree()
     tree.rebuild()
     page = tree.read()
-    assert "| not yet measured | 8.47 | not yet measured |  | 23.5 |" in page and "| 7.99 | not yet measured |  | 24.3 |" in page and "| 7.50 | not yet measured |  | 24.4 |" in page
+    assert "| not yet measured | 8.47 | not yet measured |  | 23.5 |" in page \
+        and "| 7.99 | not yet measured |  | 24.3 |" in page and "| 7.50 | not yet measured |  | 24.4 |" in page
     records = [captions("none", 1, 3.3, 40.0), captions("dropout", 1, 3.0, 42.0), captions("none", 2, 3.5, 41.0)]
-    tree.lines("profiles/box/caption.jsonl", [{"tuned": "dropout", "keep": 0.9, "valid_ppl": 3.1, "best_epoch": 25, "epochs": 26, "hold": 14, "seed": 1, "chosen": True}, *records])
+    tree.lines("profiles/box/caption.jsonl",
+               [{"tuned": "dropout", "keep": 0.9, "valid_ppl": 3.1, "best_epoch": 25, "epochs": 26, "hold": 14,
+                 "seed": 1, "chosen": True}, *records])
     tree.rebuild()
     page = tree.read()
     assert "| no dropout | – | 2 | 3.40 ± 0.14 | 8.47 | 40.50 ± 0.71 | 35.50 ± 0.71 | 23.5 | 1.50 ± 0.00 | 25.0 ± 0.0 % |" in page, page
-    assert "| 1 | 3.30 | 3.00 | not yet measured | 40.00 | 42.00 | not yet measured | +9.1 % | +2.00 |" in page and "| non-recurrent dropout | 0.9 | 26 | 14 | 3.10 | 25 | yes |" in page, page
+    assert "| 1 | 3.30 | 3.00 | not yet measured | 40.00 | 42.00 | not yet measured | +9.1 % | +2.00 |" in page \
+        and "| non-recurrent dropout | 0.9 | 26 | 14 | 3.10 | 25 | yes |" in page, page
     assert "2.0 to 2.0 times as high. One layer of 128 units" in page, page
     tree.lines("profiles/box/caption.jsonl", [dict(records[0], side="all")])
     tree.refused("caption.jsonl", "side all")
 
 
 def simulated(variant, how, cycles, right=True):
-    return {"icache": "perfect", "H": 200, "B": 20, "T": 3, "variant": variant, "pass": "forward", "how": how, "right": right, "error": 1e-7, "loop_error": 2e-7,
-            "plan": None if variant == "cublas" else "backward=0", "predicted_us": 7.0, "cycles": {"step": cycles, "compute": cycles - 100}, "us": round(cycles / 706, 2),
+    return {"icache": "perfect", "H": 200, "B": 20, "T": 3, "variant": variant, "pass": "forward", "how": how,
+            "right": right, "error": 1e-7, "loop_error": 2e-7,
+            "plan": None if variant == "cublas" else "backward=0", "predicted_us": 7.0,
+            "cycles": {"step": cycles, "compute": cycles - 100}, "us": round(cycles / 706, 2),
             "commit": "abc", **({} if variant == "cublas" else {"in_registers": 0.25, "in_shared": 0.5})}
 
 
 def test_simulated_steps_beside_the_baseline():
     tree = Tree()
-    runs = [simulated("cublas", "plain", 20000), simulated("reg", "plain", 10000), simulated("reg", "skew", 15000), simulated("reg", "nowait", 9000, right=False)]
+    runs = [simulated("cublas", "plain", 20000), simulated("reg", "plain", 10000), simulated("reg", "skew", 15000),
+            simulated("reg", "nowait", 9000, right=False)]
     tree.write("profiles/k20-sim/steps.json", json.dumps({"simulator": "GPGPU-Sim 4.2.0", "mhz": 706, "runs": runs}))
     tree.rebuild()
     page = tree.read()
-    assert "| reg | forward | 200 | 20 | 25 % + 50 % | perfect | 10,000 | compute 9,900 | 14.2 | 7.0 | 2.00 | right | right | wrong, as it must be | `abc` |" in page, page
-    assert "| cublas (stand-in) | forward | 200 | 20 |  | perfect | 20,000 | compute 19,900 | 28.3 | 7.0 |  | right |  |  | `abc` |" in page, page
+    assert "| reg | forward | 200 | 20 | 25 % + 50 % | perfect | 10,000 | compute 9,900 | 14.2 | 7.0 | 2.00 | right " \
+        "| right | wrong, as it must be | `abc` |" in page, page
+    assert "| cublas (stand-in) | forward | 200 | 20 |  | perfect | 20,000 | compute 19,900 | 28.3 | 7.0 |  | right " \
+        "|  |  | `abc` |" in page, page
 
 
 def test_our_own_page_is_current():
@@ -227,7 +262,8 @@ def test_numbers_come_from_the_files():
     tree = Tree()
     tree.rebuild()
     page = tree.read()
-    for text in ("115.0", "114.5", "17.45 ± 0.07", "15.75 ± 0.07", "13.81", "| 1.87 |", "71 %", "58.1 % | 21.5 % |", "| 20.4 %", "A box", "Some CPU",
+    for text in ("115.0", "114.5", "17.45 ± 0.07", "15.75 ± 0.07", "13.81", "| 1.87 |", "71 %", "58.1 % | 21.5 % |",
+                 "| 20.4 %", "A box", "Some CPU",
                  "profiles/box/ptb-small.jsonl", "words before", "words after ptb"):
         assert text in page, (text, page)
     tree.edit("profiles/box/ptb-small.jsonl", "114.98", "123.45")
@@ -239,7 +275,8 @@ def test_numbers_come_from_the_files():
 
 def test_ensembles_beside_the_paper():
     tree = Tree()
-    curve = [{"members": k, "ensembles": 10, "which": "all", "ppl_mean": 120.0 - 3 * k, "ppl_std": 0.5, "ppl_low": 119.0 - 3 * k, "ppl_high": 121.0 - 3 * k}
+    curve = [{"members": k, "ensembles": 10, "which": "all", "ppl_mean": 120.0 - 3 * k, "ppl_std": 0.5,
+              "ppl_low": 119.0 - 3 * k, "ppl_high": 121.0 - 3 * k}
              for k in (1, 2, 5)]
     tree.lines("profiles/box/ensemble-small.jsonl", [{"event": "ensemble", "curve": curve}])
     tree.rebuild()
@@ -249,12 +286,14 @@ def test_ensembles_beside_the_paper():
 
 
 def reach_records(trained, masks, factor):
-    return [{"event": "reach", "trained": trained, "masks": masks, "keep": 0.5, "seed": "1", "hidden": 128, "layers": 2, "steps": k, "gradients": 300,
+    return [{"event": "reach", "trained": trained, "masks": masks, "keep": 0.5, "seed": "1", "hidden": 128, "layers": 2,
+             "steps": k, "gradients": 300,
              "p10": 0.5 * factor**k, "median": factor**k, "p90": 2 * factor**k} for k in (1, 2, 8, 16, 32, 64)]
 
 
 def distance_records(sites, seed, nats):
-    return [{"event": "distance", "trained": sites, "masks": sites, "keep": 0.5, "seed": seed, "hidden": 128, "layers": 2, "inside": k, "words": 4,
+    return [{"event": "distance", "trained": sites, "masks": sites, "keep": 0.5, "seed": seed, "hidden": 128,
+             "layers": 2, "inside": k, "words": 4,
              "nats": 4 * nats, "best_nats": 4 * 2.5} for k in range(0, 30, 3)]
 
 
@@ -262,8 +301,9 @@ def test_reach_and_distance():
     tree = Tree()
     tree.lines("profiles/box/reach.jsonl", reach_records("nonrecurrent", "nonrecurrent", 0.9) + reach_records("all", "all", 0.8)
                + reach_records("nonrecurrent", "all", 0.7))
-    tree.lines("profiles/box/distance.jsonl", [r for seed, more in (("1", 0.0), ("2", 0.1)) for sites, nats in (("nonrecurrent", 3.0), ("all", 3.5))
-                                               for r in distance_records(sites, seed, nats + more)])
+    tree.lines("profiles/box/distance.jsonl",
+               [r for seed, more in (("1", 0.0), ("2", 0.1)) for sites, nats in (("nonrecurrent", 3.0), ("all", 3.5))
+                for r in distance_records(sites, seed, nats + more)])
     tree.rebuild()
     page = tree.read()
     assert "| non-recurrent | 0.9 (0.45 to 1.8) |" in page and "| non-recurrent, naive masks | 0.7 " in page, page
@@ -357,7 +397,8 @@ def test_marks_missing_twice_unknown_or_out_of_order():
 
 def test_parity_is_an_interval():
     tree = Tree()
-    run = {"backend": "cpu", "kernel": None, "corpus": "synthetic", "hidden": 64, "layers": 1, "epochs": 12, "options": ["--data", "synthetic"]}
+    run = {"backend": "cpu", "kernel": None, "corpus": "synthetic", "hidden": 64, "layers": 1, "epochs": 12,
+           "options": ["--data", "synthetic"]}
     ppl = {"f32": (20.0, 10.0, 40.0), "tf32": (20.0, 10.0, 40.0), "bf16": (20.2, 10.0, 39.6)}
     records = [{**run, "seed": str(i + 1), "precision": p, "test_ppl": ppl[p][i]} for i in range(3) for p in ppl]
     tree.lines("profiles/box/parity.jsonl", records)
@@ -400,7 +441,8 @@ def test_bad_data_is_one_sentence():
 
 
 def test_committed_logs_are_thinned():
-    logs = [os.path.join(folder, name) for folder, _, names in os.walk(os.path.join(ROOT, "profiles")) for name in names if name.endswith(".jsonl")]
+    logs = [os.path.join(folder, name) for folder, _, names in os.walk(os.path.join(ROOT, "profiles")) for name in names
+            if name.endswith(".jsonl")]
     assert logs
     for path in logs:
         with open(path, encoding="utf-8") as f:

@@ -1,6 +1,7 @@
-"""Checks the compiled persistent kernels: no load through the read-only path except dev_memory.cuh's ldg, and no weight read at every
-step outside a streaming loop. It reads the PTX of the build; planted faults (fixtures/machine_code/toy.cu) show that the check can
-fail."""
+"""Checks the compiled persistent kernels: no load through the read-only path except dev_memory.cuh's ldg, no weight read at every step
+outside a streaming loop, and the instructions that the litmus texts name. It reads the PTX of the build; planted faults
+(fixtures/machine_code/toy.cu, tests/litmus/test_litmus.py) show that the checks can fail."""
+import functools
 import glob
 import json
 import os
@@ -15,10 +16,21 @@ import tap  # noqa: E402
 from machine_code_samples import GOOD, READ_ONLY, ROOT, WEIGHTS, Tree, sample  # noqa: E402
 
 import examine
+import exchanges
 import kernel_list
 import machine_code
 
 TOY = {0: "w_packed", 8: "x", 16: "h", 24: "words"}
+
+
+def built_ptx(file):
+    return os.path.join(ROOT, os.environ.get("PLSTM_BUILD", "build"), "cuda", "kernels", file + ".ptx")
+
+
+@functools.lru_cache(maxsize=None)
+def built_codes(file):
+    """Returns the kernels in the PTX of a file of the build; reading all of them takes seconds."""
+    return machine_code.parse_ptx(examine.read(built_ptx(file)))
 
 
 def persistent_files():
@@ -48,12 +60,11 @@ def faults_of(code, names):
 def test_persistent_kernels_of_this_build():
     files = persistent_files()
     assert examine.own_files(ROOT, lambda v: v.persistent) == set(files), files
-    folder = os.path.join(ROOT, os.environ.get("PLSTM_BUILD", "build"), "cuda", "kernels")
-    if not any(os.path.exists(os.path.join(folder, f + ".ptx")) for f in files):
+    if not any(os.path.exists(built_ptx(f)) for f in files):
         raise tap.Skip("the build folder has no PTX: built without nvcc, with EMU=1, or before the Makefile kept it (touch kernels/*.cu)")
     found, cache = [], {}
     for file in files:
-        codes = [c for c in machine_code.parse_ptx(examine.read(folder, file + ".ptx")) if examine.is_persistent(c)]
+        codes = [c for c in built_codes(file) if examine.is_persistent(c)]
         assert codes, f"{file}.ptx has no kernel that waits for other blocks"
         for code in codes:
             struct = examine.argument_struct(code)
@@ -62,6 +73,16 @@ def test_persistent_kernels_of_this_build():
             assert any(examine.WEIGHTS.search(name) for name in cache[struct].values()), (code.name, struct, cache[struct])
             found += faults_of(code, cache[struct])
     assert not found, "\n".join(found)
+
+
+def test_compiled_kernels_have_the_instructions_of_the_litmus_texts():
+    built = [built_ptx(f) for f in persistent_files() if os.path.exists(built_ptx(f))]
+    if not built:
+        raise tap.Skip("no kernels compiled by nvcc in the build folder: CUDA=0 or EMU=1")
+    if ".target sm_90" not in examine.read(built[0]):
+        raise tap.Skip("the kernels were compiled for another GPU than sm_90")
+    said = exchanges.faults(ROOT, "sm_90", built_codes)
+    assert not said, "\n".join(said)
 
 
 def cluster_faults(code):
@@ -84,18 +105,18 @@ def cluster_faults(code):
 
 
 def test_clusters_exchange_by_counted_stores():
-    folder = os.path.join(ROOT, os.environ.get("PLSTM_BUILD", "build"), "cuda", "kernels")
-    files = [os.path.join(folder, file + ".ptx") for v in kernel_list.variants() if v.persistent and not v.grid_barrier for file in v.files]
-    if not files or not all(map(os.path.exists, files)):
+    files = [file for v in kernel_list.variants() if v.persistent and not v.grid_barrier for file in v.files]
+    if not files or not all(os.path.exists(built_ptx(file)) for file in files):
         raise tap.Skip("the build folder has no PTX of a variant that exchanges inside a cluster")
     for file in files:
-        codes = machine_code.parse_ptx(examine.read(file))
+        codes = built_codes(file)
         assert codes
         for code in codes:
             assert cluster_faults(code) == [], cluster_faults(code)
     # The check can fail.
     loop = machine_code.time_loop(code)
-    for start, other in (("st.async", "st.shared"), ("mbarrier.arrive", "mbarrier.test"), ("mma.sync", "fma"), ("cp.async", "barrier.cluster.arrive")):
+    for start, other in (("st.async", "st.shared"), ("mbarrier.arrive", "mbarrier.test"), ("mma.sync", "fma"),
+                         ("cp.async", "barrier.cluster.arrive")):
         changed = [code.instructions[i] for i in loop.body if code.instructions[i].opcode.startswith(start)]
         opcodes = [instruction.opcode for instruction in changed]
         for instruction in changed:
@@ -139,7 +160,8 @@ def test_planted_faults_with_the_installed_toolkit():
     with tempfile.TemporaryDirectory() as folder:
         target = os.path.join(folder, "toy.ptx")
         toy = os.path.join(ROOT, "tests", "fixtures", "machine_code", "toy.cu")
-        done = subprocess.run([nvcc, "-std=c++17", "-O3", "-lineinfo", "-I" + ROOT, "-arch=sm_90", "-ptx", toy, "-o", target], stdout=subprocess.PIPE,
+        done = subprocess.run([nvcc, "-std=c++17", "-O3", "-lineinfo", "-I" + ROOT, "-arch=sm_90", "-ptx", toy, "-o",
+                               target], stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, timeout=120)
         assert done.returncode == 0, done.stdout
         planted(examine.read(target))
@@ -150,11 +172,13 @@ def test_planted_faults_with_the_installed_toolkit():
                     "__global__ void unasked(const float *__restrict__ in, float *__restrict__ out, unsigned *word, int steps)\n{\n"
                     "    for (int t = 0; t < steps; t++) {\n        out[t] = in[t];\n        __syncthreads();\n"
                     "        while (load_poll(word) < (unsigned)t) poll_pause();\n    }\n}\n")
-        done = subprocess.run([nvcc, "-std=c++17", "-O3", "-lineinfo", "-I" + ROOT, "-arch=sm_90", "-ptx", unasked, "-o", target], stdout=subprocess.PIPE,
+        done = subprocess.run([nvcc, "-std=c++17", "-O3", "-lineinfo", "-I" + ROOT, "-arch=sm_90", "-ptx", unasked,
+                               "-o", target], stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, timeout=120)
         assert done.returncode == 0, done.stdout
         [code] = machine_code.parse_ptx(examine.read(target))
-        assert any("unasked.cu:5" in place for place in examine.read_only_faults(code)), (examine.read_only_faults(code), examine.read(target))
+        assert any("unasked.cu:5" in place
+                   for place in examine.read_only_faults(code)), (examine.read_only_faults(code), examine.read(target))
 
 
 def test_loops_of_hopper():
@@ -164,7 +188,8 @@ def test_loops_of_hopper():
         assert len(machine_code.loops_of(code)) == 3 and len(machine_code.loops_of(sass[code.name])) == 3
         listed, reads = examine.listed_loop(sass[code.name]), examine.reads_of(code, TOY)
         assert listed["loads"] == reads["loads"], (listed, reads)
-        assert (listed["opcodes"]["FFMA"], listed["opcodes"]["LDG.128"], listed["opcodes"]["LDG.32"]) == (9, 3 if code.name == WEIGHTS else 1, 4), listed
+        assert (listed["opcodes"]["FFMA"], listed["opcodes"]["LDG.128"],
+                listed["opcodes"]["LDG.32"]) == (9, 3 if code.name == WEIGHTS else 1, 4), listed
 
 
 def test_examiner_takes_another_compilers_listing():
@@ -192,7 +217,8 @@ def test_examiner_requires_tensor_cores():
 
 
 def test_reads_of_an_mbarrier_are_polls():
-    for opcode, polls in (("mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64", True), ("mbarrier.arrive.release.cta.shared::cta.b64", False),
+    for opcode, polls in (("mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64", True),
+                          ("mbarrier.arrive.release.cta.shared::cta.b64", False),
                           ("SYNCS.PHASECHK.TRANS64.TRYWAIT", True), ("SYNCS.ARRIVE.TRANS64", False)):
         assert machine_code.is_poll(machine_code.Instruction(opcode, "", False, ())) == polls, opcode
 
@@ -225,7 +251,8 @@ $D:
  ret;
 }
 """)[0]
-    assert [i.opcode for i in code.instructions] == ["mov.u32", "add.s32", "bra", "bra", "bra.uni", "bra", "brx.idx", "bra", "ret"], code.instructions
+    assert [i.opcode for i in code.instructions] == ["mov.u32", "add.s32", "bra", "bra", "bra.uni", "bra", "brx.idx",
+                                                     "bra", "ret"], code.instructions
     loops = [(x.header, sorted(x.body)) for x in machine_code.loops_of(code)]
     assert loops == [(1, [1, 2, 3, 4, 6, 7]), (3, [3])], loops
     assert machine_code.time_loop(code) is None
@@ -276,7 +303,10 @@ def test_which_loop_and_which_tensor():
     """The loop over the steps is the one with the spin; weights read in a loop with a __syncthreads, which is not streaming, are read at
     every step."""
     [code] = machine_code.parse_ptx(STEPS)
-    assert [code.instructions[i].opcode for i in sorted(machine_code.time_loop(code).body)][0:2] == ["add.s64", "mad.lo.s64"], machine_code.time_loop(code).body
+    assert [code.instructions[i].opcode
+            for i in sorted(machine_code.time_loop(code).body)][0:2] == ["add.s64",
+                                                                         "mad.lo.s64"], machine_code.time_loop(
+                                                                             code).body
     reads = examine.reads_of(code, {0: "w_hh", 8: "x", 24: "words"})
     assert reads == {"loads": 3, "reads": {"w_hh": 1, "words": 1, "words or x": 1}, "weights_streamed": 0, "weights_fixed": 1}, reads
     reads = examine.reads_of(code, {8: "x", 24: "words"})  # an unknown argument might be weights
@@ -301,9 +331,11 @@ $NONE:
 
 def test_joins_of_a_listing():
     """BSYNC jumps to the label of BSSY, BRK to that of PBK; the code after the last exit is padding."""
-    lines = ["BSSY B0, `(.L_2) ;", "@P0 BRA `(.L_1) ;", "BSYNC B0 ;", ".L_1:", "NOP ;", ".L_2:", "@P1 BRK (*\"TARGET= .L_3 \"*);", "@P2 EXIT ;",
+    lines = ["BSSY B0, `(.L_2) ;", "@P0 BRA `(.L_1) ;", "BSYNC B0 ;", ".L_1:", "NOP ;", ".L_2:",
+             "@P1 BRK (*\"TARGET= .L_3 \"*);", "@P2 EXIT ;",
              ".L_3:", "EXIT ;", ".L_4:", "BRA `(.L_4);", "NOP;"]
-    text = "\t.section\t.text._Z1kv,\"ax\",@progbits\n" + "".join(line + "\n" if line.startswith(".") else f"        /*0000*/   {line}\n" for line in lines)
+    text = "\t.section\t.text._Z1kv,\"ax\",@progbits\n" + "".join(line + "\n" if line.startswith(".")
+                                                                  else f"        /*0000*/   {line}\n" for line in lines)
     [code] = machine_code.parse_sass(text)
     assert len(code.instructions) == 7, code.instructions
     after = [code.successors(i) for i in range(7)]

@@ -93,14 +93,16 @@ def run(*arguments, flashrnn=FLASHRNN.replace("SPOIL", "")):
     with tempfile.TemporaryDirectory() as folder:
         options = []
         if flashrnn is not None:
-            for name, text in (("flashrnn/flashrnn/__init__.py", "from .flashrnn import flashrnn\n"), ("flashrnn/flashrnn/flashrnn.py", flashrnn),
+            for name, text in (("flashrnn/flashrnn/__init__.py", "from .flashrnn import flashrnn\n"),
+                               ("flashrnn/flashrnn/flashrnn.py", flashrnn),
                                ("haste/haste_pytorch.py", HASTE)):
                 os.makedirs(os.path.dirname(os.path.join(folder, name)), exist_ok=True)
                 with open(os.path.join(folder, name), "w", encoding="utf-8") as f:
                     f.write(text)
             options = ["--flashrnn", os.path.join(folder, "flashrnn"), "--haste", os.path.join(folder, "haste")]
         path = os.path.join(folder, "torch.json")
-        done = subprocess.run([python, os.path.join(TOOLS, "torch_peer.py"), "--tiny", "--seconds", "0.02", "--out", path, *options, *arguments],
+        done = subprocess.run([python, os.path.join(TOOLS, "torch_peer.py"), "--tiny", "--seconds", "0.02", "--out",
+                               path, *options, *arguments],
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=200,
                               env=dict(os.environ, OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES=""))
         with open(path, encoding="utf-8") as f:
@@ -129,7 +131,8 @@ def test_rows_have_the_fields_of_bench_gpu():
         assert row["label"] in ("stop=noise", "stop=settled", "stop=time") and row["error"] <= row["bound"] and row["words/s"] > 0, row
     shape = "H:20/B:3/T:5/eager"
     for name in (f"step/torch/f32/{shape}", f"lstm/fwdbwd/cudnn/f32/{shape}", f"lstm2/fwdbwd/cudnn-dropout3/f32/{shape}",
-                 *(f"lstm/{what}/{name}/{shape}" for what in ("fwd", "fwdbwd") for name in ("flashrnn/bf16", "flashrnn-recurrence/bf16", "haste/f32"))):
+                 *(f"lstm/{what}/{name}/{shape}" for what in ("fwd", "fwdbwd")
+                   for name in ("flashrnn/bf16", "flashrnn-recurrence/bf16", "haste/f32"))):
         assert name in timed, (name, found.get(name), sorted(timed))
     for name in set(found) - set(timed):
         assert found[name]["error"].startswith("refused: "), found[name]
@@ -168,13 +171,16 @@ def test_names():
     assert len(names) == len(set(names))
     assert names[:2] == ["lstm/fwd/cudnn/f16/H:768/B:16/T:1024", "lstm/fwdbwd/cudnn/f16/H:768/B:16/T:1024"]  # the published anchor
     for name in ("lstm/fwd/cudnn/f32/H:650/B:20/T:35", "lstm/fwdbwd/cudnn/tf32/H:1500/B:20/T:35", "lstm/fwdbwd/cudnn/bf16/H:200/B:20/T:20",
-                 "lstm2/fwdbwd/cudnn-dropout3/f32/H:650/B:20/T:35", "step/torch/f32/H:1500/B:20/T:35", "lstm/fwd/flashrnn/bf16/H:224/B:24/T:20",
-                 "lstm/fwdbwd/flashrnn-recurrence/bf16/H:1504/B:24/T:35", "lstm/fwd/flashrnn/bf16/H:768/B:16/T:1024", "lstm/fwdbwd/haste/f32/H:650/B:20/T:35"):
+                 "lstm2/fwdbwd/cudnn-dropout3/f32/H:650/B:20/T:35", "step/torch/f32/H:1500/B:20/T:35",
+                 "lstm/fwd/flashrnn/bf16/H:224/B:24/T:20",
+                 "lstm/fwdbwd/flashrnn-recurrence/bf16/H:1504/B:24/T:35", "lstm/fwd/flashrnn/bf16/H:768/B:16/T:1024",
+                 "lstm/fwdbwd/haste/f32/H:650/B:20/T:35"):
         assert name in names, name
         bench.Row({"name": name})
     notes = {case.name: case.notes for case in cases}
     assert notes["lstm/fwd/flashrnn/bf16/H:672/B:24/T:35"] == {"stands_for": "H:650/B:20/T:35"}
-    assert variants.is_peer("flashrnn-recurrence") and variants.is_peer("haste") and variants.is_peer("cudnn") and not variants.is_peer("cublas_tuned")
+    assert variants.is_peer("flashrnn-recurrence") and variants.is_peer("haste") and variants.is_peer("cudnn") \
+        and not variants.is_peer("cublas_tuned")
 
 
 def test_when_a_measurement_ends():

@@ -74,7 +74,9 @@ def test_runs_write_results_and_are_not_repeated(folder):
     assert done.returncode == 0, err
     results = [json.loads(line) for line in read(folder, "out", "translate.jsonl").splitlines()]
     assert [r["name"] for r in results] == ["none-1", OURS], results
-    assert [r["keep"] for r in results] == [1.0, translate_runs.KEEP] and all(r["bleu"] == 33.0 and r["epochs"] == 3 for r in results), results
+    assert [r["keep"] for r in results] == [1.0,
+                                            translate_runs.KEEP] and all(r["bleu"] == 33.0 and r["epochs"] == 3
+                                                                         for r in results), results
     assert all(r["test"] == "test_2016_flickr" and r["best_epoch_test_ppl"] > 1 for r in results), results
     example = results[0]["example"]
     assert example["source"] == "a" and example["reference"] == "A" and example["nbest"][0]["score"] < 0, example
@@ -126,8 +128,10 @@ def test_every_run_has_a_pair():
 
 @in_folder
 def test_the_demo_prints_a_table_and_sentences(folder):
-    demo = subprocess.run([sys.executable, os.path.join(ROOT, "tools", "demo_translate.py"), "--plstm", PLSTM, "--out", os.path.join(folder, "demo"),
-                           "--train-options", "--hidden 4 --layers 1 --epochs 1"], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    demo = subprocess.run([sys.executable, os.path.join(ROOT, "tools", "demo_translate.py"), "--plstm", PLSTM, "--out",
+                           os.path.join(folder, "demo"),
+                           "--train-options", "--hidden 4 --layers 1 --epochs 1"], text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE,
                           timeout=120, check=False)
     assert demo.returncode == 1 and "does not hold" in demo.stderr, (demo.stdout, demo.stderr)  # so little training may show no effect
     lines = demo.stdout.splitlines()

@@ -14,7 +14,8 @@ PLSTM = os.environ.get("PLSTM", os.path.join("build", "plstm"))
 
 
 def test_the_announced_memory_holds():
-    done = subprocess.run([sys.executable, TOOL, "--plstm", PLSTM, "--steps", "6", "--hidden", "64", "--threads", "1"], stdout=subprocess.PIPE,
+    done = subprocess.run([sys.executable, TOOL, "--plstm", PLSTM, "--steps", "6", "--hidden", "64", "--threads", "1"],
+                          stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)

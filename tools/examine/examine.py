@@ -101,6 +101,8 @@ def sources_hash(root):
 
 
 def struct_body(text, struct):
+    if f"struct {struct}" not in text:  # the headers are long, and most types of members are no structs
+        return None
     m = re.search(rf"\bstruct {struct}\s*\{{(.*?)\n\}}", text, re.DOTALL)
     return re.sub(r"/\*.*?\*/|//[^\n]*", "", m.group(1), flags=re.DOTALL) if m else None
 
@@ -127,7 +129,8 @@ def pointer_paths(headers, struct):
 def argument_names(root, struct):
     """{byte: pointer member} of a struct that kernels take by value. The host compiler computes the offsets, with the emulator's headers in
     place of the toolkit's; host and device have the same struct layout."""
-    texts = {suffix: "\n".join(read(f) for f in sorted(glob.glob(os.path.join(root, "kernels", "*" + suffix)))) for suffix in (".h", ".cuh")}
+    texts = {suffix: "\n".join(read(f) for f in sorted(glob.glob(os.path.join(root, "kernels", "*" + suffix))))
+             for suffix in (".h", ".cuh")}
     paths = pointer_paths(texts[".h"] + texts[".cuh"], struct)
     if not paths:
         return {}
@@ -215,10 +218,12 @@ def reads_of(code, names):
     reads = {}
     for tensor in tensors.values():
         reads[tensor] = reads.get(tensor, 0) + 1
-    return {"loads": len(tensors), "reads": dict(sorted(reads.items())), "weights_streamed": len(weights) - len(fixed), "weights_fixed": len(fixed)}
+    return {"loads": len(tensors), "reads": dict(sorted(reads.items())), "weights_streamed": len(weights) - len(fixed),
+            "weights_fixed": len(fixed)}
 
 
-FENCE = re.compile(r"(MEMBAR|membar|fence)\b.*\.(ALL\.GPU|SC\.GPU|GPU|gl|gpu)$|st\.release\.gpu")  # wait until all earlier stores are visible to the GPU
+# wait until all earlier stores are visible to the GPU
+FENCE = re.compile(r"(MEMBAR|membar|fence)\b.*\.(ALL\.GPU|SC\.GPU|GPU|gl|gpu)$|st\.release\.gpu")
 
 
 def listed_loop(code):
@@ -235,7 +240,8 @@ def listed_loop(code):
 def read_only_faults(code):
     """Returns the places of loads through the read-only path that do not come from dev_memory.cuh's ldg."""
     def by_ldg(instruction):  # the inlining chain is the toolkit's intrinsic, then the wrapper
-        return any(p.function and p.function.split("<")[0] == "ldg" and os.path.basename(p.file) == "dev_memory.cuh" for p in instruction.chain[:2])
+        return any(p.function and p.function.split("<")[0] == "ldg" and os.path.basename(p.file) == "dev_memory.cuh"
+                   for p in instruction.chain[:2])
 
     bad = [i for i in code.instructions if machine_code.is_read_only_load(i) and not by_ldg(i)]
     return sorted({str(next((p for p in i.chain if not (p.function or "").startswith("__")), "an unknown line")) for i in bad})
@@ -263,7 +269,8 @@ def examine_file(root, file, arch, built, listed, nvdisasm, names_of):
     stem = os.path.join(built, file)
     for suffix in (".ptxas", ".ptx"):
         if not os.path.exists(stem + suffix):
-            raise Failure(f"kernels/{file}.cu was not compiled: {stem + suffix} is missing" if os.path.exists(os.path.join(root, "kernels", file + ".cu"))
+            raise Failure(f"kernels/{file}.cu was not compiled: {stem + suffix} is missing"
+                          if os.path.exists(os.path.join(root, "kernels", file + ".cu"))
                           else f"kernels/{file}.cu is missing")
     reported = machine_code.parse_ptxas(read(stem + ".ptxas"), arch)
     ptx = machine_code.parse_ptx(read(stem + ".ptx"))
@@ -295,7 +302,8 @@ def examine_file(root, file, arch, built, listed, nvdisasm, names_of):
 
 PLAN_DEVICE = {"sm_35": "K20"}
 PLANNED = ("device", "preset", "H", "B", "T", "variant", "pass", "replicas", "blocks", "threads", "shared_bytes", "resident_registers",
-           "resident_shared", "streamed_bytes", "plan", "refused")  # the fields that do not depend on the model's constants once the plan is chosen
+           # the fields that do not depend on the model's constants once the plan is chosen
+           "resident_shared", "streamed_bytes", "plan", "refused")
 
 
 def instance_of(root, variant, backward, tile, rows):
@@ -308,13 +316,15 @@ def instance_of(root, variant, backward, tile, rows):
     resident, chunk, batch, threads = re.findall(r"T\(([^)]*)\)", body)[tile].replace(" ", "").split(",")[:4]
     wanted = [",".join(p) for p in ((resident, chunk, batch, threads), (resident, batch, threads))]
     way = "bwd" if backward else "fwd"
-    return next((r for r in rows if r["file"] == kernels_file(root, f"{way}_{variant}") and (m := re.search("<(.*)>", r["kernel"])) and m.group(1) in wanted), None)
+    return next((r for r in rows if r["file"] == kernels_file(root, f"{way}_{variant}")
+                 and (m := re.search("<(.*)>", r["kernel"])) and m.group(1) in wanted), None)
 
 
 def plans_of(root, plstm, device, rows):
     """Returns the plans of the persistent variants at the paper's three shapes from `plstm plan`, each with the kernel that it would
     run."""
-    done = subprocess.run([plstm, "plan", "--device", device, "--preset", "all", "--json", "--quiet"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    done = subprocess.run([plstm, "plan", "--device", device, "--preset", "all", "--json", "--quiet"],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           text=True, check=False)
     if done.returncode:
         raise Failure(f"{os.path.basename(plstm)} plan failed: {done.stderr.strip() or done.returncode}")
@@ -327,7 +337,8 @@ def plans_of(root, plstm, device, rows):
         if "refused" not in said:
             fields = dict(pair.split("=") for pair in said["plan"].split(","))
             row = instance_of(root, said["variant"], fields["backward"] == "1", int(fields["tile"]), rows)
-            plan |= {"kernel": row and row["kernel"], "compiled_registers": row and row["registers"], "static_shared": row and row["shared"]}
+            plan |= {"kernel": row and row["kernel"], "compiled_registers": row and row["registers"],
+                     "static_shared": row and row["shared"]}
         plans.append(plan)
     return plans
 
@@ -349,7 +360,8 @@ def plan_violations(arch, plans):
         if plan["kernel"] is None:
             out.append(f"{who} names a tile for which no kernel was compiled")
         elif plan["shared_bytes"] + plan["static_shared"] > SHARED_LIMIT[arch]:
-            out.append(f"{who} takes {plan['shared_bytes'] + plan['static_shared']} bytes of shared memory; {arch} has {SHARED_LIMIT[arch]} per block")
+            out.append(f"{who} takes {plan['shared_bytes'] + plan['static_shared']} bytes of shared memory; {arch} has "
+                       f"{SHARED_LIMIT[arch]} per block")
         if plan["variant"] == "reg" and plan["preset"] == "small" and plan["streamed_bytes"]:
             out.append(f"{who} streams {plan['streamed_bytes']:.0f} bytes per step, but the small model must be fully resident")
     return out
@@ -387,9 +399,11 @@ def violations(root, arch, rows, own=True):
                        f"{listed['opcodes'].get('STL', 0)} stores")
         out += [f"{who} loads through the read-only path at {place}, not by ldg: it may read a value from before the launch"
                 for place in row["read_only"]]
-        out += [f"{who} has a 64-bit immediate that does not fit 32 bits, which GPGPU-Sim reads wrongly: {where}" for where in row.get("wide", [])]
+        out += [f"{who} has a 64-bit immediate that does not fit 32 bits, which GPGPU-Sim reads wrongly: {where}"
+                for where in row.get("wide", [])]
         if arch == "sm_35" and row["opcodes"].get("SHFL"):
-            out.append(f"{who} uses a warp shuffle, which GPGPU-Sim cannot run; the sums of sm_35's persistent kernels must go through shared "
+            out.append(f"{who} uses a warp shuffle, which GPGPU-Sim cannot run; the sums of sm_35's persistent kernels "
+                       f"must go through shared "
                        "memory")
     return out
 
@@ -415,12 +429,14 @@ def printed(rows):
         loop = row.get("loop") or {}
         ptx, listed = loop.get("ptx"), loop.get("listed")
         counts = listed["opcodes"] if listed else row["opcodes"]
-        lines.append((row["kernel"], row["registers"], f"{row['spill_stores']}/{row['spill_loads']}", row["shared"], row["opcodes"]["instructions"],
+        lines.append((row["kernel"], row["registers"], f"{row['spill_stores']}/{row['spill_loads']}", row["shared"],
+                      row["opcodes"]["instructions"],
                       counts["instructions"] if listed else "-", counts.get("FFMA", 0), counts.get("HMMA", 0), counts.get("LDS.128", 0),
                       listed["loads"] if listed else sum(n for op, n in counts.items() if op.startswith("LDG")),
                       f"{ptx['weights_fixed']}+{ptx['weights_streamed']}" if ptx else "-"))
     widths = [max(len(str(line[i])) for line in lines) for i in range(len(titles))]
-    return "\n".join("  ".join(f"{str(v):<{w}}" if i == 0 else f"{str(v):>{w}}" for i, (v, w) in enumerate(zip(line, widths))) for line in lines)
+    return "\n".join("  ".join(f"{str(v):<{w}}" if i == 0 else f"{str(v):>{w}}"
+                               for i, (v, w) in enumerate(zip(line, widths))) for line in lines)
 
 
 def run(arguments):
@@ -456,13 +472,16 @@ def run(arguments):
     os.replace(arguments.out + ".tmp", arguments.out)
     print(f"{arch}: registers, spills and shared memory are from {shipping}, instructions from {other}" +
           ("" if other == shipping else ", since the former has no disassembler here") +
-          ".\nFFMA, HMMA, LDS.128 and loads from device memory of a persistent kernel are those of its time loop. Weights: loads there at every "
+          ".\nFFMA, HMMA, LDS.128 and loads from device memory of a persistent kernel are those of its time loop. "
+          "Weights: loads there at every "
           "step + in\nstreaming loops. Spills: bytes stored/loaded.")
     print(printed(rows))
     for plan in plans:
         held = "" if "refused" in plan else (
-            f"{plan['replicas']} x {plan['blocks']} blocks x {plan['threads']} threads of {plan['kernel'] or 'no compiled kernel'}, {plan['shared_bytes']} "
-            f"bytes of shared memory; weights {100 * plan['resident_registers']:.0f} % in registers, {100 * plan['resident_shared']:.0f} % in shared memory")
+            f"{plan['replicas']} x {plan['blocks']} blocks x {plan['threads']} threads of "
+            f"{plan['kernel'] or 'no compiled kernel'}, {plan['shared_bytes']} "
+            f"bytes of shared memory; weights {100 * plan['resident_registers']:.0f} % in registers, "
+            f"{100 * plan['resident_shared']:.0f} % in shared memory")
         print(f"{plan['device']} H {plan['H']:<5}{plan['variant']:<8}{plan['pass']:<9}{held or 'no plan: ' + why_refused(plan['refused'])}")
     for fault in faults:
         print(f"examine: {fault}", file=sys.stderr)

@@ -21,7 +21,8 @@ import machine_code
 SEMANTICS = {"weak", "relaxed", "acquire", "release", "acq_rel", "volatile"}
 SEPARATORS = ("bar.", "barrier.", "membar.", "fence.")
 CODE_LINE = re.compile(r"^code ([\w< ]+?)(?: on (\w+))?: (.*)$", re.MULTILINE)
-WORDS = SEMANTICS | set("bar barrier warp sync arrive wait mbarrier try_wait expect_tx st ld async sc cta cluster gpu sys fence membar gl".split())
+WORDS = SEMANTICS | set("bar barrier warp sync arrive wait mbarrier try_wait expect_tx st ld async sc cta cluster gpu "
+                        "sys fence membar gl".split())
 
 
 def semantics(opcode):

@@ -168,7 +168,9 @@ def parse_module(text):
                 depth, pending = depth - 1, ""
                 if depth == 0:
                     for instruction in code.instructions:
-                        instruction.targets = [u for t in instruction.targets for u in (branch_lists.get(t[6:], []) if t.startswith("lists:") else [t])]
+                        instruction.targets = [u for t in instruction.targets
+                                               for u in (branch_lists.get(t[6:], []) if t.startswith("lists:")
+                                                         else [t])]
                     codes.append(code)
                     code = None
                     break
@@ -320,7 +322,8 @@ def width(opcode):
 
 
 CLASSES = {"FFMA": "FFMA", "FFMA32I": "FFMA", "HMMA": "HMMA", "BAR": "BAR", "MEMBAR": "MEMBAR", "SHFL": "SHFL", "STS": "STS", "STG": "STG",
-           "ST": "STG", "ATOM": "ATOM", "ATOMG": "ATOM", "RED": "ATOM", "ATOMS": "ATOMS", "LDL": "LDL", "STL": "STL", "MUFU": "MUFU", "MOVM": "MOVM", "SYNCS": "SYNCS", "STAS": "STAS",
+           "ST": "STG", "ATOM": "ATOM", "ATOMG": "ATOM", "RED": "ATOM", "ATOMS": "ATOMS", "LDL": "LDL", "STL": "STL",
+           "MUFU": "MUFU", "MOVM": "MOVM", "SYNCS": "SYNCS", "STAS": "STAS",
            "mma": "mma.sync"}  # the last entry is PTX, for code without a listing of its machine code
 
 

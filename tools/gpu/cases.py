@@ -25,13 +25,15 @@ PREFLIGHT = "--hidden 200 --layers 2 --batch 20 --seq 20 --keep 0.5 --max-steps 
 # Largest relative difference of the first minibatch's nats and gradient norm from those of cublas in f32: what rounding accounts for.
 NEAR = {"f32": 1e-3, "tf32": 1e-2, "bf16": 5e-2}
 HEADLINES = r"^(lstm/(fwd|fwdbwd)/cudnn/f16/H:768|step/torch/(f32|bf16)|lstm/fwdbwd/cudnn/(f16|bf16)/H:(200|650|1500))/"
-TINY_TRAINING = "train --data synthetic --backend cuda --hidden 20 --layers 2 --batch 3 --seq 5 --keep 0.5 --max-steps 4 --eval none".split()
+TINY_TRAINING = "train --data synthetic --backend cuda --hidden 20 --layers 2 --batch 3 --seq 5 --keep 0.5 " \
+    "--max-steps 4 --eval none".split()
 
 # ---- the same at tiny shapes, for the rehearsal on the emulated GPU ----
 
 TINY_PTB = "--hidden 8 --layers 1 --batch 4 --seq 5 --epochs 1".split()
 TINY_PROFILE = "H=8 B=2 T=3".split()
-TINY_TESTS = {"test_kernels": "columns_are_summed", "test_backend_cuda": "logits_are_those_of_the_nats", "test_cuda_precision": "cuda_keeps_to_the_bound"}
+TINY_TESTS = {"test_kernels": "columns_are_summed", "test_backend_cuda": "logits_are_those_of_the_nats",
+              "test_cuda_precision": "cuda_keeps_to_the_bound"}
 
 
 def tiny_order():
@@ -80,7 +82,8 @@ def variants_of(run):
 
 def preflight(run):
     smi = "nvidia-smi -q -d CLOCK,ECC,MEMORY,PERFORMANCE,POWER,TEMPERATURE"
-    summary = "nvidia-smi --format=csv --query-gpu=name,driver_version,compute_cap,memory.total,clocks.sm,clocks.max.sm,clocks.mem,ecc.mode.current,mig.mode.current"
+    summary = "nvidia-smi --format=csv " \
+        "--query-gpu=name,driver_version,compute_cap,memory.total,clocks.sm,clocks.max.sm,clocks.mem,ecc.mode.current,mig.mode.current"
     tools = "nvcc --version; ncu --version; compute-sanitizer --version; uname -srm; nproc; df -h /dev/shm ."
     run.step("machine", 3, run.short, ["sh", "-c", f"{summary}; {smi}; {tools}; exit 0"], gpu=False)
     run.step("version", 0, run.short, [run.plstm, "--version"], gpu=False)
@@ -100,7 +103,8 @@ def one_preflight(run, variant, precision, exact):
     """Runs some training steps. Returns the first minibatch's (nats, gradient norm) if they are the reference for the others."""
     name, log = f"{variant}-{precision}", run.file("raw", f"preflight-{variant}-{precision}.jsonl")
     shape = TINY_TRAINING[5:-2] if run.tiny else PREFLIGHT
-    done = run.step(name, 2.4, run.short, [run.plstm, "train", "--data", "synthetic", "--backend", "cuda", *shape, "--kernel", variant, "--precision", precision,
+    done = run.step(name, 2.4, run.short, [run.plstm, "train", "--data", "synthetic", "--backend", "cuda", *shape,
+                                           "--kernel", variant, "--precision", precision,
                                            "--eval", "none", "--quiet", "--log-json", log, "--log-every", "1"])
     if run.dry or done.verdict == "no time":
         return None
@@ -144,7 +148,8 @@ def sampled(stage):
         sampler = None
         if not run.dry:
             query = "timestamp,clocks.sm,clocks.mem,temperature.gpu,power.draw,clocks_throttle_reasons.active"
-            sampler = watched.start(["nvidia-smi", f"--query-gpu={query}", "--format=csv", "-lms", "500"], run.file("raw", f"{run.stage}-clocks.csv"))
+            sampler = watched.start(["nvidia-smi", f"--query-gpu={query}", "--format=csv", "-lms", "500"],
+                                    run.file("raw", f"{run.stage}-clocks.csv"))
         try:
             stage(run)
         finally:
@@ -163,13 +168,16 @@ def rows(run):
             if not good:
                 run.skip(f"rows-{variant}-{H}", "; ".join(run.bad[variant].values()))
                 continue
-            run.rows(f"rows-{variant}", H, 3.9, 15, f"^lstm/(fwd|bwd)/{variant}/[a-z0-9]+/{shape}", f"--variants={variant}", f"--precision={','.join(good)}")
+            run.rows(f"rows-{variant}", H, 3.9, 15, f"^lstm/(fwd|bwd)/{variant}/[a-z0-9]+/{shape}",
+                     f"--variants={variant}", f"--precision={','.join(good)}")
         if H != 200 and not run.why_bad("mma", "bf16"):
-            run.rows(f"rows-{BY_FLAGS}", H, 1.9, 15, f"^lstm/(fwd|bwd)/{BY_FLAGS}/bf16/{shape}", f"--variants={BY_FLAGS}", "--precision=bf16")
+            run.rows(f"rows-{BY_FLAGS}", H, 1.9, 15, f"^lstm/(fwd|bwd)/{BY_FLAGS}/bf16/{shape}",
+                     f"--variants={BY_FLAGS}", "--precision=bf16")
 
 
 def torch(run):
-    command = ["python3", "tools/torch/torch_peer.py", "--out", run.file("torch.json"), "--seconds", "0.25", *(["--tiny"] if run.tiny else ["--filter", HEADLINES])]
+    command = ["python3", "tools/torch/torch_peer.py", "--out", run.file("torch.json"), "--seconds", "0.25",
+               *(["--tiny"] if run.tiny else ["--filter", HEADLINES])]
     run.step("headlines", 35, 50, command)
 
 
@@ -182,13 +190,15 @@ def large(run):
 
 
 def constants(run):
-    run.step("constants", 59, 75, [run.bench, "--tiny" if run.tiny else "--seconds=0.15", f"--constants={run.file('constants.json')}"], PLSTM_TUNE="1")
+    run.step("constants", 59, 75, [run.bench, "--tiny" if run.tiny else "--seconds=0.15",
+                                   f"--constants={run.file('constants.json')}"], PLSTM_TUNE="1")
 
 
 def cudnn(run):
     for H, T in run.order:
         shape = f"H:{H}/B:{3 if run.tiny else B}/T:{T}/iter"
-        run.rows("cudnn", H, 20, 30, f"^lstm/fwdbwd/cudnn-(standard|static)/(f32|f16|bf16)/{shape}", "--variants=cudnn-standard,cudnn-static",
+        run.rows("cudnn", H, 20, 30, f"^lstm/fwdbwd/cudnn-(standard|static)/(f32|f16|bf16)/{shape}",
+                 "--variants=cudnn-standard,cudnn-static",
                  "--directions=fwdbwd", "--precision=f32,f16,bf16")
 
 
@@ -206,10 +216,13 @@ def failing_rows(run):
     for variant, why in run.bad.items():
         for precision, text in why.items():
             if text != "--without":
-                found.append((f"{variant}-{precision}", row_of(run, "fwd", variant, precision if precision != "any" else variants_of(run).get(variant, ("f32",))[0])))
+                found.append((f"{variant}-{precision}",
+                              row_of(run, "fwd", variant, precision if precision != "any"
+                                     else variants_of(run).get(variant, ("f32",))[0])))
     for path in sorted(glob.glob(run.file("bench-rows-*.json"))):
         with open(path, encoding="utf-8", errors="replace") as f:
-            for name, error in re.findall(r'"name": "(lstm/[^"]*?)/iterations[^"]*".*?(?:"error_message": "([^"]*)"|\n    \})', f.read(), re.DOTALL):
+            for name, error in re.findall(r'"name": "(lstm/[^"]*?)/iterations[^"]*".*?(?:"error_message": '
+                                          r'"([^"]*)"|\n    \})', f.read(), re.DOTALL):
                 if error.startswith("wrong: "):
                     found.append((re.sub(r"[^a-z0-9]+", "-", name.lower()), name))
     return found
@@ -221,7 +234,8 @@ def failed(run):
         return
     for name, row in failing_rows(run)[:2 if not run.tiny else 3]:
         for check in ("memcheck", "racecheck"):
-            run.step(f"{check}-{name}", 0, 40 if not run.tiny else run.short, ["compute-sanitizer", "--tool", check, "--error-exitcode", "9", *once(run, None, None, None, row)])
+            run.step(f"{check}-{name}", 0, 40 if not run.tiny else run.short,
+                     ["compute-sanitizer", "--tool", check, "--error-exitcode", "9", *once(run, None, None, None, row)])
 
 
 def sanitize(run):
@@ -242,7 +256,8 @@ def parity_of(run, precisions, seeds, seconds):
         for one in ("f32", *precisions):
             run.train("small", one, seed, seconds, 30)
     logs = [small_log(run, one, seed) for seed in (1, *seeds) for one in ("f32", *precisions)]
-    done = run.step("interval", 1, 10, ["python3", "tools/parity.py", "--precisions", ",".join(precisions), "--out", run.file("parity"), "--logs",
+    done = run.step("interval", 1, 10, ["python3", "tools/parity.py", "--precisions", ",".join(precisions), "--out",
+                                        run.file("parity"), "--logs",
                                         *(log for log in logs if run.dry or ended(log))], gpu=False)
     made = run.file("parity", "parity.jsonl")
     if not run.dry and os.path.exists(made) and done.status in (0, 1):
@@ -265,7 +280,8 @@ def fits(run):
             if run.why_bad(variant, "bf16"):
                 run.skip(f"fit-{variant}-{H}", run.why_bad(variant, "bf16"))
                 continue
-            run.rows(f"fit-{variant}", H, 6.5, 20, f"^lstm/(fwd|bwd)/{variant}/bf16/H:{H}/.*(T:[0-9]+/iter|fit/)", f"--variants={variant}", "--precision=bf16")
+            run.rows(f"fit-{variant}", H, 6.5, 20, f"^lstm/(fwd|bwd)/{variant}/bf16/H:{H}/.*(T:[0-9]+/iter|fit/)",
+                     f"--variants={variant}", "--precision=bf16")
 
 
 # ---- call more ----
@@ -284,7 +300,8 @@ def kernels(run):
 
 
 def trainings(run):
-    for preset, precision, seconds in (("medium", "f32", 80), ("small", "tf32", 10), ("medium", "tf32", 50), ("large", "tf32", 110), ("large", "f32", 380)):
+    for preset, precision, seconds in (("medium", "f32", 80), ("small", "tf32", 10), ("medium", "tf32", 50),
+                                       ("large", "tf32", 110), ("large", "f32", 380)):
         run.train(preset, precision, 1, seconds, 500)
 
 
@@ -307,7 +324,8 @@ def profile_all(run):
             run.profile(variant, one, 20, 60)
     for row in PROFILED:
         name = re.sub("[/:]", "-", row.split("/B:")[0])
-        run.step(name, 20, 60, ["tools/profile.sh", f"PLSTM={run.plstm}", f"BENCH={run.bench}", f"BUILD={run.top}", f"ROW={row}", "TOOL=ncu", "METRICS=roofline",
+        run.step(name, 20, 60, ["tools/profile.sh", f"PLSTM={run.plstm}", f"BENCH={run.bench}", f"BUILD={run.top}",
+                                f"ROW={row}", "TOOL=ncu", "METRICS=roofline",
                                 f"OUT={run.file('profile', name)}"])
 
 
@@ -321,10 +339,14 @@ def tests_all(run):
 
 def sanitize_kernels(run):
     for check in ("memcheck", "racecheck"):
-        run.step(f"{check}-kernels", 150, 200, ["compute-sanitizer", "--tool", check, "--error-exitcode", "9", f"{run.tests}/test_kernels"], REQUIRE_GPU="1")
+        run.step(f"{check}-kernels", 150, 200, ["compute-sanitizer", "--tool", check, "--error-exitcode", "9",
+                                                f"{run.tests}/test_kernels"], REQUIRE_GPU="1")
 
 
-STAGES = {"preflight": preflight, "small": small, "rows": sampled(rows), "torch": torch, "medium": medium, "large": large, "constants": constants,
-          "cudnn": sampled(cudnn), "tests": tests, "failed": failed, "sanitize": sanitize, "precision": precision, "parity": parity, "profile": profile,
-          "fits": sampled(fits), "peers": sampled(peers), "kernels": sampled(kernels), "trainings": trainings, "seeds": seeds, "torch-all": torch_all,
+STAGES = {"preflight": preflight, "small": small, "rows": sampled(rows), "torch": torch, "medium": medium,
+          "large": large, "constants": constants,
+          "cudnn": sampled(cudnn), "tests": tests, "failed": failed, "sanitize": sanitize, "precision": precision,
+          "parity": parity, "profile": profile,
+          "fits": sampled(fits), "peers": sampled(peers), "kernels": sampled(kernels), "trainings": trainings,
+          "seeds": seeds, "torch-all": torch_all,
           "profile-all": profile_all, "tests-all": tests_all, "sanitize-kernels": sanitize_kernels}

@@ -44,10 +44,12 @@ ROOFLINE = {
     "sm__ops_path_tensor_src_bf16_dst_fp32.sum": "operations of tensor cores, bf16",
     "sm__ops_path_tensor_src_tf32_dst_fp32.sum": "operations of tensor cores, TF32",
 }
-STALLS = ("barrier", "branch_resolving", "dispatch_stall", "drain", "lg_throttle", "long_scoreboard", "math_pipe_throttle", "membar", "mio_throttle",
+STALLS = ("barrier", "branch_resolving", "dispatch_stall", "drain", "lg_throttle", "long_scoreboard",
+          "math_pipe_throttle", "membar", "mio_throttle",
           "no_instruction", "not_selected", "selected", "short_scoreboard", "sleeping", "wait")
 FULL = {
-    **{f"smsp__average_warps_issue_stalled_{reason}_per_issue_active.ratio": f"warps that waited for {reason}, per instruction" for reason in STALLS},
+    **{f"smsp__average_warps_issue_stalled_{reason}_per_issue_active.ratio": f"warps that waited for {reason}, per "
+       f"instruction" for reason in STALLS},
     "smsp__issue_active.avg.pct_of_peak_sustained_active": "cycles in which a scheduler issued",
     "smsp__inst_executed.sum": "warp instructions",
     "smsp__inst_executed_op_shared_ld.sum": "loads from shared memory",
@@ -122,7 +124,8 @@ def unknown_to_ncu(ncu, chip, names):
     year = re.search(r"Version (\d{4})", version)
     if not year or int(year[1]) < OLDEST_NCU:
         return None
-    done = subprocess.run([ncu, "--query-metrics", "--chips", chip.lower()], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
+    done = subprocess.run([ncu, "--query-metrics", "--chips", chip.lower()], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, timeout=120)
     known = set(re.findall(r"^([a-z]\w*__\w+)\s", done.stdout, re.MULTILINE))
     return [name for name in names if name.split(".")[0] not in known] if known else None
 
@@ -151,7 +154,8 @@ def main():
     chip = arguments[1] if len(arguments) == 2 else "GH100"
     found = check(chip)
     for source, unknown in found:
-        print(f"{source}, {chip}: {len(needs_hardware()) - len(unknown)} metrics known" + (f", not {', '.join(unknown)}" if unknown else ""))
+        print(f"{source}, {chip}: {len(needs_hardware()) - len(unknown)} metrics known"
+              + (f", not {', '.join(unknown)}" if unknown else ""))
     if not found:
         print(f"ncu_metrics: found neither a CUPTI host library nor an ncu of at least {OLDEST_NCU} that knows {chip}", file=sys.stderr)
         return 77

@@ -80,9 +80,13 @@ def make_bundle(build, folder, planted):
 
 def call(bundle, folder, number):
     """Runs one call and returns (exit status, output)."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("PLSTM", "PLSTM_BUILD", "PLSTM_LONG", "PLSTM_WITHOUT", "PLSTM_PLAN", "MAKEFLAGS", "MFLAGS")}
-    environment.update(PATH=os.path.join(folder, "path") + ":" + environment["PATH"], GPU_RUN_TINY="1", GPU_RUN_LIMIT=LIMIT, OUT=os.path.join(folder, "out"),
-                       PLSTM_CUDNN=os.path.join(bundle, "lib/libfake_cudnn.so"), EMU_PROTECT="0", EMU_DEVICE="H100", EMU_QUIET="1", OMP_NUM_THREADS="1")
+    environment = {k: v for k, v in os.environ.items()
+                   if k not in ("PLSTM", "PLSTM_BUILD", "PLSTM_LONG", "PLSTM_WITHOUT", "PLSTM_PLAN", "MAKEFLAGS",
+                                "MFLAGS")}
+    environment.update(PATH=os.path.join(folder, "path") + ":" + environment["PATH"], GPU_RUN_TINY="1",
+                       GPU_RUN_LIMIT=LIMIT, OUT=os.path.join(folder, "out"),
+                       PLSTM_CUDNN=os.path.join(bundle, "lib/libfake_cudnn.so"), EMU_PROTECT="0", EMU_DEVICE="H100",
+                       EMU_QUIET="1", OMP_NUM_THREADS="1")
     command = [os.path.join(bundle, "tools/gpu_run.sh"), "--call", number, "--work", os.path.join(folder, "work")]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300, env=environment, cwd=bundle)
     return done.returncode, done.stdout
@@ -123,7 +127,8 @@ def file_results(files, folder):
     shutil.copy(os.path.join(ROOT, "RESULTS.md"), scratch)
     results = os.path.join(ROOT, "tools/results.py")
     for more in (["--ingest", archive], []):
-        done = subprocess.run([sys.executable, results, "--root", scratch, *more], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        done = subprocess.run([sys.executable, results, "--root", scratch, *more], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True)
         if done.returncode:
             return scratch, done.stdout
     return scratch, ""
@@ -134,11 +139,14 @@ def check_calls(faults, said, planted, files, steps):
     for number, (status, text) in said.items():
         # Call 2 runs the failures of call 1 again, and they fail again.
         faults.want(status == wanted, f"call {number} ended with {status}, not {wanted}:\n{text}")
-    bad = [step for step in steps if step[2] in ("failed", "timeout", "no time") and not (planted and any(name in step[1] for name in PLANTED))]
+    bad = [step for step in steps if step[2] in ("failed", "timeout", "no time")
+           and not (planted and any(name in step[1] for name in PLANTED))]
     faults.want(not bad, f"these steps did not pass: {bad}")
-    for stage in ("preflight", "small", "rows", "torch", "medium", "large", "constants", "cudnn", "tests", "sanitize", "precision", "parity", "profile", "fits"):
+    for stage in ("preflight", "small", "rows", "torch", "medium", "large", "constants", "cudnn", "tests", "sanitize",
+                  "precision", "parity", "profile", "fits"):
         faults.want(any(step[0] == stage for step in steps), f"stage {stage} left no step")
-    for name in ("machine.json", "constants.json", "parity.jsonl", "ptb-small.jsonl", "ptb-small-bf16.jsonl", "ptb-small-seed2.jsonl", "ptb-medium-bf16.jsonl",
+    for name in ("machine.json", "constants.json", "parity.jsonl", "ptb-small.jsonl", "ptb-small-bf16.jsonl",
+                 "ptb-small-seed2.jsonl", "ptb-medium-bf16.jsonl",
                  "ptb-large-bf16.jsonl", "table.txt", "raw/preflight-libraries.txt", *(f"raw/tests-{test}.txt" for test in TESTS[:2])):
         faults.want(name in files, f"{name} is not in the archive")
     times = rows_with_times(files)
@@ -166,7 +174,8 @@ def check_planted(faults, said, files, steps):
         faults.want(why.startswith(begins), f"the reason given for {variant} is wrong: {why}")
         faults.want(f"left out: {variant}: " in said["1"][1], f"call 1 does not name {variant} at its end")
         faults.want(("rows", f"rows-{variant}-20", "skipped") in [step[:3] for step in steps], f"the rows of {variant} were not skipped")
-        faults.want(any(name.startswith(f"raw/preflight-{variant}-") and name.endswith("-after.txt") for name in files) or variant == "wrong",
+        faults.want(any(name.startswith(f"raw/preflight-{variant}-") and name.endswith("-after.txt") for name in files)
+                    or variant == "wrong",
                     f"no step checked whether the GPU answered after {variant}")
         faults.want(any(step[0] == "failed" and variant in step[1] for step in steps), f"call 2 did not run {variant} again")
     first = files.get("raw/preflight-wrong-f32-fwd-first-element.txt", b"").decode()
@@ -203,7 +212,8 @@ def main():
         if not os.path.exists(archive):
             sys.exit(f"rehearse: nothing came back:\n{said['1'][1]}\n{said['2'][1]}")
         out = os.listdir(os.path.dirname(archive))
-        faults.want(len(out) <= 8 and all(os.path.getsize(os.path.join(folder, "out", f)) < 16 << 20 for f in out), f"the results are too many or too large to transfer: {out}")
+        faults.want(len(out) <= 8 and all(os.path.getsize(os.path.join(folder, "out", f)) < 16 << 20 for f in out),
+                    f"the results are too many or too large to transfer: {out}")
         files = read_archive(archive)
         steps = steps_of(files)
         for stage, name, verdict, seconds in steps:

@@ -169,7 +169,8 @@ class Run:
             return Outcome("no time")
         done = watched.run(command, path, min(limit, room), grace=grace, environment=self.environment(environment, precision))
         # A Python tool exits with 77 if its subject is not installed here.
-        verdict = "ok" if done.status == 0 else "skipped" if done.status == 77 else "part" if done.timed_out and part else "timeout" if done.timed_out else "failed"
+        verdict = "ok" if done.status == 0 else "skipped" if done.status == 77 else "part" if done.timed_out and part \
+            else "timeout" if done.timed_out else "failed"
         self.failures += verdict in ("failed", "timeout")
         status = "unkillable" if done.left_behind else done.status
         self.keep(name, verdict, done.seconds, limit, status, " ".join(command))
@@ -206,7 +207,8 @@ class Run:
             time.sleep(1)
         log = "dmesg 2>/dev/null | grep -e Xid -e NVRM | tail -n 20; nvidia-smi; nvidia-smi -q -d PERFORMANCE,ECC,PAGE_RETIREMENT"
         watched.run(["sh", "-c", log], path, limit, append=True)
-        self.keep(f"{name}-after", "ok" if answers else "failed", time.monotonic() - begin, limit, "-", "plstm devices, Xid lines, nvidia-smi")
+        self.keep(f"{name}-after", "ok" if answers else "failed", time.monotonic() - begin, limit, "-",
+                  "plstm devices, Xid lines, nvidia-smi")
         if not answers:
             raise Dead(f"the GPU no longer answers since {self.stage} {name}")
 
@@ -242,7 +244,8 @@ class Run:
             begin = ["--resume", saved] if os.path.exists(saved) else fresh
             more = ["--log-json", log, "--log-every", "10", "--save", saved]
             done = self.step(name + ("-cublas" if kernel else ""), 0 if kernel else seconds, limit,
-                             [self.plstm, "train", *begin, *kernel, "--data", self.data, "--backend", "cuda", *more], part=True, grace=8, precision=precision,
+                             [self.plstm, "train", *begin, *kernel, "--data", self.data, "--backend", "cuda", *more],
+                             part=True, grace=8, precision=precision,
                              PLSTM_TUNE="1")
             if not self.dry and done.verdict == "part" and self.hung(log):
                 self.failures += 1
@@ -280,7 +283,8 @@ class Run:
             self.skip(f"{kernel}-{precision}", why)
             return
         self.step(f"{kernel}-{precision}", seconds, limit,
-                  ["tools/profile.sh", f"PLSTM={self.plstm}", f"BENCH={self.bench}", f"BUILD={self.top}", f"K={kernel}", f"PRECISION={precision}", *how,
+                  ["tools/profile.sh", f"PLSTM={self.plstm}", f"BENCH={self.bench}", f"BUILD={self.top}", f"K={kernel}",
+                   f"PRECISION={precision}", *how,
                    f"OUT={self.file('profile', f'{kernel}-{precision}')}"])
 
 
@@ -401,7 +405,8 @@ def main():
     if sys.argv[1:] == ["--folders"]:
         print(":".join(cuda_folders()))
         return 0
-    parser = argparse.ArgumentParser(prog="gpu_run", allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog="gpu_run", allow_abbrev=False, description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--call", choices=tuple(CALLS), default="1")
     parser.add_argument("--budget", type=int)
     for name in ("stages", "skip"):

@@ -15,10 +15,18 @@ $(BENCH_TEST_BIN): $(BUILD)/tests/test_%: $(BUILD)/tests/gpu/test_%.o $(BUILD)/b
 TEST_ENGINES := tests/engines/test_engines.py
 TEST_PY  := $(filter-out $(TEST_ENGINES),$(wildcard tests/*/test_*.py))
 TEST_BIN += $(BENCH_TEST_BIN) $(EMU_TEST_BIN) $(CUDA_TEST_BIN)
-# These tests have threads of their own or watch a clock, so they do not run beside another test.
-TEST_ALONE  := $(filter %/test_backend_cpu %/test_report %/test_kill.py,$(TEST_BIN) $(TEST_PY))
-TEST_BESIDE := $(filter-out $(TEST_ALONE),$(TEST_BIN) $(TEST_PY))
-RUN_TESTS    = NVCC='$(NVCC)' K20_CUDA='$(K20_CUDA)' $(PYTHON) tools/make/run_tests.py -j 2 --build $(BUILD)
+# The first have threads of their own or watch a clock, so they do not run beside another test. test_emu_table reads
+# what the three test_emu_faults have written, and would run them again if it came before them.
+TEST_ALONE  := $(filter %/test_backend_cpu %/test_report %/test_kill.py %/test_emu_table,\
+    $(TEST_BIN) $(TEST_PY))
+# The longest come first, so that no core is idle at the end.
+TEST_LONGEST := test_gpu_run.py test_litmus.py test_persistent_faults.py asan/test_kernels test_rehearsal.py \
+    test_frames_runs.py test_field.py plain/test_emu_build test_cuda_faults plain/test_backend_cuda \
+    test_cluster_faults.py test_bench_gpu.py test_caption_runs.py test_sass.py
+TEST_FIRST  := $(foreach t,$(TEST_LONGEST),$(filter %/$t,$(TEST_BIN) $(TEST_PY)))
+TEST_BESIDE := $(TEST_FIRST) $(filter-out $(TEST_ALONE) $(TEST_FIRST),$(TEST_BIN) $(TEST_PY))
+# Three at a time on two cores, since some tests wait most of their time.
+RUN_TESTS    = NVCC='$(NVCC)' K20_CUDA='$(K20_CUDA)' $(PYTHON) tools/make/run_tests.py -j 3 --build $(BUILD)
 
 .PHONY: tests-built sanitize-run
 tests-built: all $(TEST_BIN) $(BUILD)/tools/claims
@@ -27,10 +35,16 @@ test: deps
 	$(Q)$(MAKE) --no-print-directory tests-built
 	$(Q)$(RUN_TESTS) $(TEST_BESIDE) --alone $(TEST_ALONE)
 
+# ONLY=: the programs to run, instead of all.
+ONLY ?=
 test-long: tests-built
-	$(Q)$(RUN_TESTS) --long $(TEST_BESIDE) --alone $(TEST_ALONE)
+	$(Q)$(RUN_TESTS) --long $(or $(ONLY),$(TEST_BESIDE) --alone $(TEST_ALONE))
+# What `make test` leaves out of these is left out for its time alone; a run on a change (.ci/run) has time for it.
+test-longer:
+	$(Q)$(MAKE) --no-print-directory test-long \
+	    ONLY='tests/litmus/test_litmus.py tests/gpu/test_persistent_faults.py'
 
-.PHONY: test-engines
+.PHONY: test-engines test-longer
 test-engines: $(BUILD)/plstm
 	$(Q)$(RUN_TESTS) --limit 180 $(TEST_ENGINES)
 

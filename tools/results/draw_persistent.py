@@ -23,7 +23,8 @@ def rect(x, y, w, h, colour, fill=0.12, width=1.4):
 
 def arrow(x0, y0, x1, y1, colour, width=1.6):
     name = {INK: "ink", OWN: "own", CROSS: "cross"}[colour]
-    out.append(f'<line x1="{x0:g}" y1="{y0:g}" x2="{x1:g}" y2="{y1:g}" stroke="{colour}" stroke-width="{width:g}" marker-end="url(#{name})"/>')
+    out.append(f'<line x1="{x0:g}" y1="{y0:g}" x2="{x1:g}" y2="{y1:g}" stroke="{colour}" stroke-width="{width:g}" '
+               f'marker-end="url(#{name})"/>')
 
 
 def matrix(x, y):
@@ -76,7 +77,8 @@ def panel(y, title, exchange, each, sent, taken):
 def markers():
     """Returns arrow heads of every colour."""
     return [f'<marker id="{name}" viewBox="0 0 10 10" refX="2" refY="5" markerWidth="8" markerHeight="8" markerUnits="userSpaceOnUse"'
-            f' orient="auto"><path d="M0 0 L10 5 L0 10 z" fill="{colour}"/></marker>' for name, colour in (("ink", INK), ("own", OWN), ("cross", CROSS))]
+            f' orient="auto"><path d="M0 0 L10 5 L0 10 z" fill="{colour}"/></marker>'
+            for name, colour in (("ink", INK), ("own", OWN), ("cross", CROSS))]
 
 
 def draw():
@@ -99,6 +101,7 @@ def draw():
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", nargs="?", default="profiles/figures/persistent.svg", metavar="FILE", help="the file to write (default profiles/figures/persistent.svg)")
+    parser.add_argument("file", nargs="?", default="profiles/figures/persistent.svg", metavar="FILE",
+                        help="the file to write (default profiles/figures/persistent.svg)")
     with open(parser.parse_args().file, "w", encoding="utf-8") as f:
         f.write(draw())

@@ -52,6 +52,7 @@ def draw():
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", nargs="?", default="profiles/figures/proof.svg", metavar="FILE", help="the file to write (default profiles/figures/proof.svg)")
+    parser.add_argument("file", nargs="?", default="profiles/figures/proof.svg", metavar="FILE",
+                        help="the file to write (default profiles/figures/proof.svg)")
     with open(parser.parse_args().file, "w", encoding="utf-8") as f:
         f.write(draw())

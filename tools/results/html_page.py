@@ -162,7 +162,8 @@ def cells_of(line):
 def table_of(lines, name, link_of):
     headings, alignment = cells_of(lines[0]), cells_of(lines[1])
     kinds = [' class="number"' if mark.endswith(":") and not mark.startswith(":") else "" for mark in alignment]
-    text = f'<div class="table"><div class="tools"><label>Filter <input type="search" placeholder="words that a row must contain"></label>' \
+    text = f'<div class="table"><div class="tools"><label>Filter <input type="search" placeholder="words that a row ' \
+        f'must contain"></label>' \
            f'<span class="count"></span></div>\n<div class="scroll"><table id="{name}">\n<thead><tr>'
     for cell, kind in zip(headings, kinds):
         text += f'<th scope="col"{kind}><button type="button">{inline(cell, link_of) or "&nbsp;"}</button></th>'

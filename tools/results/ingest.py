@@ -27,7 +27,8 @@ THIN = 100  # keep every 100th step line of a training, the same as tools/result
 ARCHIVE = "gpu-run.tar.gz"
 PRESETS = ("small", "medium", "large")
 # In order of importance, since a truncated archive keeps the first files. * stands for several files.
-PARTS = ("machine.json", "steps.tsv", "failed.json", "constants.json", "bench-*.json", "torch.json", "parity.jsonl", *(f"ptb-{p}*.jsonl" for p in PRESETS))
+PARTS = ("machine.json", "steps.tsv", "failed.json", "constants.json", "bench-*.json", "torch.json", "parity.jsonl",
+         *(f"ptb-{p}*.jsonl" for p in PRESETS))
 BESIDE = ("machine.json", "steps.tsv", "constants.json", "torch.json", "table.txt")  # copied beside the archive
 
 
@@ -180,7 +181,8 @@ def own_row(row):
 
 
 # The fields kept of Google Benchmark's context, beside a line per kernel; the others name the machine and not its speed.
-CONTEXT = ("date", "commit", "dirty", "flags", "toolkit", "gpu", "emulated", "driver", "runtime", "clock_mhz", "memory_clock_mhz", "ecc", "cudnn",
+CONTEXT = ("date", "commit", "dirty", "flags", "toolkit", "gpu", "emulated", "driver", "runtime", "clock_mhz",
+           "memory_clock_mhz", "ecc", "cudnn",
            "sets", "noise", "num_cpus")
 
 
@@ -196,7 +198,8 @@ def rows_of(files):
         if not str(row.get("error", "")).startswith("not run: ") and "median_us" not in ours.get(row["name"], {}):
             ours[row["name"]] = row
     ours = list(ours.values())
-    context = {key: value for key, value in (benches[0]["context"] if benches else {}).items() if key in CONTEXT or key.startswith("kernel ")}
+    context = {key: value for key, value in (benches[0]["context"] if benches else {}).items() if key in CONTEXT
+               or key.startswith("kernel ")}
     return context, ours, torch.get("context", {}), [{**row, "by": "torch"} for row in torch.get("benchmarks", [])]
 
 
@@ -308,7 +311,8 @@ def bench_texts(files, before):
     The rows of several calls are merged if they are from the same program."""
     context, ours, torch_context, torch = rows_of(files)
     found = {}
-    for name, belongs in (("variants.json", lambda r: not r["name"].startswith("step/")), ("step.json", lambda r: r["name"].startswith("step/"))):
+    for name, belongs in (("variants.json", lambda r: not r["name"].startswith("step/")),
+                          ("step.json", lambda r: r["name"].startswith("step/"))):
         old = as_json(before(name)) or {"context": {}, "rows": []}
         sides = [(context, ours, "ours", False, "commit"), (torch_context, torch, "torch", True, "torch")]
         contexts, rows = {}, []

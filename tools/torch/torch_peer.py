@@ -55,7 +55,9 @@ def median_rank(n):
     """Returns the rank of the lower order statistic that, with its mirror image, encloses the median in 95 % of cases."""
     below = 0.0
     for k in range(n // 2):
-        below += math.comb(n, k) * 0.5**n if n < 1000 else math.exp(math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) + n * math.log(0.5))
+        below += math.comb(n,
+                           k) * 0.5**n if n < 1000 else math.exp(math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(
+                               n - k + 1) + n * math.log(0.5))
         if below > 0.025:
             return max(k - 1, 0)
     return 0
@@ -205,14 +207,17 @@ def cases(torch, device, models, anchor, flashrnn=None, haste=None):
         for what, backward in directions:
             for product in (True, False):
                 found.append(Case(f"lstm/{what}/flashrnn{'' if product else '-recurrence'}/bf16/{tail(*larger)}", "bf16",
-                                  lambda s=larger, b=backward, p=product: programs.FlashRnn(torch, flashrnn, s, "bf16", torch.bfloat16, device, b, p), notes, True))
+                                  lambda s=larger, b=backward,
+                                  p=product: programs.FlashRnn(torch, flashrnn, s, "bf16", torch.bfloat16, device, b,
+                                                               p), notes, True))
             found.append(Case(f"lstm/{what}/haste/f32/{tail(*shape)}", "f32",
                               lambda s=shape, b=backward: programs.Haste(torch, haste, s, "f32", torch.float32, device, b), None, True))
     for shape, (keep, _, _) in models.items():
         for word, dtype in every.items():
             for name, modules in (("cudnn", 1), ("cudnn-dropout3", 2)):
                 found.append(Case(f"lstm2/fwdbwd/{name}/{word}/{tail(*shape)}", word,
-                                  lambda s=shape, w=word, d=dtype, m=modules, k=keep: programs.Layers(torch, s, w, d, device, True, 2, m, k)))
+                                  lambda s=shape, w=word, d=dtype, m=modules,
+                                  k=keep: programs.Layers(torch, s, w, d, device, True, 2, m, k)))
     return found
 
 
@@ -229,7 +234,8 @@ def measure(torch, case, timer):
         error = program.error()
         if not error <= program.bound:
             return [{"name": case.name, "error": f"wrong: off by {error:.3g} of the largest value, {program.bound:g} is allowed"}]
-        common = {"error": error, "bound": program.bound, "kernels": timer.kernels(program), "tf32": torch.backends.cudnn.allow_tf32, **case.notes}
+        common = {"error": error, "bound": program.bound, "kernels": timer.kernels(program),
+                  "tf32": torch.backends.cudnn.allow_tf32, **case.notes}
     except case.refusals as fault:
         return [refusal(case.name, fault)]
     rows = []
@@ -247,7 +253,8 @@ def measure(torch, case, timer):
 def context(torch, device):
     gpu = torch.cuda.get_device_name() if device == "cuda" else "emulated: a CPU"
     return {"torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(), "gpu": gpu,
-            "emulated": "no" if device == "cuda" else "yes", "inputs": programs.INPUTS, "nvidia_tf32_override": os.environ.get("NVIDIA_TF32_OVERRIDE")}
+            "emulated": "no" if device == "cuda" else "yes", "inputs": programs.INPUTS,
+            "nvidia_tf32_override": os.environ.get("NVIDIA_TF32_OVERRIDE")}
 
 
 def write(path, value):

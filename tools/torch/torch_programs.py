@@ -238,7 +238,8 @@ class FlashRnn(Foreign):
         H, names = self.shape[0], ["y", "x", "w_ih", "w_hh", "b"]
         mine = dict(zip(["y", "x", *(["w_ih"] if self.product else []), "w_hh", "b"], ours))
         theirs = dict(zip(names, truth))
-        shaped = {"y": lambda t: t.transpose(0, 1), "x": lambda t: t.transpose(0, 1), "w_hh": lambda t: t.reshape(4 * H, H), "b": lambda t: t.reshape(4 * H)}
+        shaped = {"y": lambda t: t.transpose(0, 1), "x": lambda t: t.transpose(0, 1),
+                  "w_hh": lambda t: t.reshape(4 * H, H), "b": lambda t: t.reshape(4 * H)}
         return [(shaped.get(name, lambda t: t)(mine[name]), theirs[name]) for name in names
                 if name in mine and name in theirs and (self.product or name != "x")]
 
@@ -251,7 +252,8 @@ class Haste(Foreign):
         H = shape[0]
         self.module = imported(folder, "haste_pytorch", "Haste").LSTM(input_size=H, hidden_size=H)
         r = self.reference
-        own = {"kernel": self.reordered(r.weight_ih_l0).t(), "recurrent_kernel": self.reordered(r.weight_hh_l0).t(), "bias": self.reordered(r.bias_ih_l0)}
+        own = {"kernel": self.reordered(r.weight_ih_l0).t(), "recurrent_kernel": self.reordered(r.weight_hh_l0).t(),
+               "bias": self.reordered(r.bias_ih_l0)}
         self.module.load_state_dict(own)
         self.module.to(device).train(backward)
         self.weights = [self.module.kernel, self.module.recurrent_kernel, self.module.bias]

@@ -42,7 +42,8 @@ def find_python():
         if not candidates or not shutil.which(candidates[0]):
             print(f"torch_twin: --python needs a program; '{''.join(candidates)}' is none", file=sys.stderr)
             sys.exit(2)
-        candidates = [os.path.abspath(shutil.which(candidates[0]))]  # the link is not resolved, since a virtual environment's Python is a link
+        # the link is not resolved, since a virtual environment's Python is a link
+        candidates = [os.path.abspath(shutil.which(candidates[0]))]
         del sys.argv[at : at + 2]
     for python in candidates:
         probe = [python, "-c", "import importlib.util, sys; sys.exit(not importlib.util.find_spec('torch'))"]
@@ -420,7 +421,8 @@ class Training:
     """The model in one configuration of PyTorch, whose training can be stopped and continued."""
 
     def __init__(self, a, weights, ids, threads, compiled, sparse):
-        self.facts = {"threads": threads, "mode": "torch.compile" if compiled else "eager", "embedding_gradient": "sparse" if sparse else "dense"}
+        self.facts = {"threads": threads, "mode": "torch.compile" if compiled else "eager",
+                      "embedding_gradient": "sparse" if sparse else "dense"}
         torch.set_num_threads(threads)
         self.words, self.ids, self.lr, self.clip, self.count = a.seq * a.batch, ids, a.lr, a.clip, 0
         self.model, self.state = make_model(a.vocab, a.hidden, a.layers, a.keep, weights, sparse), zero_state(a.layers, a.batch, a.hidden)

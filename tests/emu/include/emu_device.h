@@ -457,6 +457,14 @@ EMU_INLINE float __fadd_rn(float x, float y) { return x + y; }
 EMU_INLINE float __fsub_rn(float x, float y) { return x - y; }
 EMU_INLINE float __fmul_rn(float x, float y) { return x * y; }
 EMU_INLINE float __fmaf_rn(float x, float y, float z) { return fmaf(x, y, z); }
+/* Rounded down. The product is exact in double; `lost` is what the sum of doubles lacks. */
+EMU_INLINE float __fmaf_rd(float x, float y, float z)
+{
+    double product = (double)x * y, sum = product + z, part = sum - product;
+    double lost = (product - (sum - part)) + (z - part);
+    float nearest = (float)sum;
+    return nearest - sum > lost ? nextafterf(nearest, -INFINITY) : nearest;
+}
 EMU_INLINE double __dadd_rn(double x, double y) { return x + y; }
 EMU_INLINE double __dmul_rn(double x, double y) { return x * y; }
 EMU_INLINE double __fma_rn(double x, double y, double z) { return fma(x, y, z); }

@@ -34,6 +34,7 @@ def anchor(data, _figures):
             rows.append([program, precision, *published, *map(cells, found), machine.hardware, link(file)])
         if not lines:
             rows.append([program, precision, *published, "not yet measured", "not yet measured", "", ""])
-    text = table(["program", "precision ", "published: forward, ms", "forward and backward, ms", "measured: forward, ms ", "forward and backward, ms ",
+    text = table(["program", "precision ", "published: forward, ms", "forward and backward, ms",
+                  "measured: forward, ms ", "forward and backward, ms ",
                   "hardware ", "data "], rows)
     return text + f"\nH {SHAPE[0]}, B {SHAPE[1]}, T {SHAPE[2]}, one layer. Published: {SOURCE}.\n"

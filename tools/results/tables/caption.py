@@ -26,14 +26,19 @@ def main_table(found, data):
     for side, title in TITLES.items():
         runs, paper = [(r, file) for r, file in found if r["side"] == side], PAPER[side]
         if not runs:
-            rows.append([title, "", "", "not yet measured", number(paper[0], 2), "not yet measured", "", number(paper[1], 1), "", "", "", "", ""])
+            rows.append([title, "", "", "not yet measured", number(paper[0], 2), "not yet measured", "",
+                         number(paper[1], 1), "", "", "", "", ""])
             continue
         of = lambda key, digits=2, runs=runs: spread([r[key] for r, _ in runs], digits)
         files = sorted({file for _, file in runs})
-        rows.append([title, "–" if side != "dropout" else listed(sorted({f"{r['keep']:g}" for r, _ in runs})), str(len(runs)), of("test_ppl"),
-                     number(paper[0], 2), of("bleu"), of("bleu_plain"), number(paper[1], 1), of("cider"), spread([100 * r["true"] for r, _ in runs], 1) + " %",
-                     spread([r["seconds"] for r, _ in runs], 0), listed(sorted({data.hardware(file) for file in files})), ", ".join(map(link, files))])
-    return table(["", "keep", "repetitions", "test", "paper's test", "BLEU", "BLEU, A = 0", "paper's BLEU", "CIDEr", "true", "seconds", "hardware ", "data "], rows)
+        rows.append([title, "–" if side != "dropout" else listed(sorted({f"{r['keep']:g}" for r, _ in runs})),
+                     str(len(runs)), of("test_ppl"),
+                     number(paper[0], 2), of("bleu"), of("bleu_plain"), number(paper[1], 1), of("cider"),
+                     spread([100 * r["true"] for r, _ in runs], 1) + " %",
+                     spread([r["seconds"] for r, _ in runs], 0),
+                     listed(sorted({data.hardware(file) for file in files})), ", ".join(map(link, files))])
+    return table(["", "keep", "repetitions", "test", "paper's test", "BLEU", "BLEU, A = 0", "paper's BLEU", "CIDEr",
+                  "true", "seconds", "hardware ", "data "], rows)
 
 
 def repetitions_table(found):
@@ -44,7 +49,8 @@ def repetitions_table(found):
         for key in ("test_ppl", "bleu"):
             row += [number(of[side][key], 2) if side in of else "not yet measured" for side in TITLES]
         if "none" in of and "dropout" in of:
-            row += [f"{100 * (1 - of['dropout']['test_ppl'] / of['none']['test_ppl']):+.1f} %", f"{of['dropout']['bleu'] - of['none']['bleu']:+.2f}"]
+            row += [f"{100 * (1 - of['dropout']['test_ppl'] / of['none']['test_ppl']):+.1f} %",
+                    f"{of['dropout']['bleu'] - of['none']['bleu']:+.2f}"]
         else:
             row += ["", ""]
         rows.append(row)
@@ -60,15 +66,20 @@ def caption(data, figures):
         return text
     text += repetitions_table(found)
     if tuned:
-        text += "\nThe settings that were tried on valid, with one training each; the best setting of each side is used in every repetition:\n\n" + table(
+        text += "\nThe settings that were tried on valid, with one training each; the best setting of each side is " \
+            "used in every repetition:\n\n" + table(
             ["", "keep", "epochs", "at the first learning rate", "valid", "best epoch", "used "],
-            [[TITLES[r["tuned"]], "–" if r["tuned"] == "none" else f"{r['keep']:g}", str(r["epochs"]), str(r["hold"]), number(r["valid_ppl"], 2), str(r["best_epoch"]),
+            [[TITLES[r["tuned"]], "–" if r["tuned"] == "none" else f"{r['keep']:g}", str(r["epochs"]), str(r["hold"]),
+              number(r["valid_ppl"], 2), str(r["best_epoch"]),
               "yes" if r["chosen"] else ""] for r, _ in tuned])
     r = found[0][0]
     ratio = [r["shuffled_ppl"] / r["test_ppl"] for r, _ in found]
     layers = "one layer" if r["layers"] == 1 else f"{r['layers']} layers"
-    text += (f"\nThe best possible perplexity is {number(r['best_ppl'], 2)}. With the images shuffled, the perplexity is {min(ratio):.1f} to {max(ratio):.1f} times as "
-             f"high. {layers.capitalize()} of {r['hidden']} units, B {r['batch']}; the weights are those of the epoch with the lowest valid "
-             f"perplexity, beam {r['beam']}, length penalty A = {r['length_penalty']:g} for all sides, chosen on valid. sacrebleu: `{r['bleu_signature']}`. All repetitions together took "
+    text += (f"\nThe best possible perplexity is {number(r['best_ppl'], 2)}. With the images shuffled, the perplexity "
+             f"is {min(ratio):.1f} to {max(ratio):.1f} times as "
+             f"high. {layers.capitalize()} of {r['hidden']} units, B {r['batch']}; the weights are those of the epoch "
+             f"with the lowest valid "
+             f"perplexity, beam {r['beam']}, length penalty A = {r['length_penalty']:g} for all sides, chosen on "
+             f"valid. sacrebleu: `{r['bleu_signature']}`. All repetitions together took "
              f"{sum(r['seconds'] for r, _ in found if r['side'] != 'none') / 60:.0f} minutes of one core, shared with other work.\n")
     return text

@@ -22,7 +22,8 @@ def networks(records):
     found = {}
     for r in records:
         found.setdefault((r["trained"], r["masks"]), []).append(r)
-    return {key: sorted(found[key], key=lambda r: r["steps"]) for key in sorted(found, key=lambda key: (key[0] != key[1], list(BRIEF).index(key[0])))}
+    return {key: sorted(found[key], key=lambda r: r["steps"])
+            for key in sorted(found, key=lambda key: (key[0] != key[1], list(BRIEF).index(key[0])))}
 
 
 def title_of(trained, masks):
@@ -38,7 +39,8 @@ def reach_figure(found):
         if trained == masks:
             plots.append(f"$reach{i} using 1:3:4 with filledcurves fs transparent solid 0.12 lc rgb '{colour}' notitle")
         plots.append(f"$reach{i} using 1:2 with linespoints lw 2 pt 7 ps 0.5{dashes} lc rgb '{colour}' title '{title_of(trained, masks)}'")
-    script += "set logscale xy\nset format y '%g'\nset xlabel 'steps back through time'\nset ylabel 'share of the norm of the gradient: median, 10 to 90 %'\n"
+    script += "set logscale xy\nset format y '%g'\nset xlabel 'steps back through time'\nset ylabel 'share of the " \
+        "norm of the gradient: median, 10 to 90 %'\n"
     return script + "plot [1:64] " + ", \\\n     ".join(plots) + "\n"
 
 
@@ -52,7 +54,9 @@ def reach(data, figures):
             by_steps = {r["steps"]: r for r in points}
             if not all(k in by_steps for k in SHOWN_STEPS):
                 raise Failure(f"profiles/{file} lacks some numbers of steps for {title_of(trained, masks)}")
-            rows.append([title_of(trained, masks), *(f"{by_steps[k]['median']:.2g} ({by_steps[k]['p10']:.2g} to {by_steps[k]['p90']:.2g})" for k in SHOWN_STEPS),
+            rows.append([title_of(trained, masks),
+                         *(f"{by_steps[k]['median']:.2g} ({by_steps[k]['p10']:.2g} to {by_steps[k]['p90']:.2g})"
+                           for k in SHOWN_STEPS),
                          hardware, link(file)])
         text += table(["trained with", *(f"{k} step{'s' if k > 1 else ''}" for k in SHOWN_STEPS), "hardware ", "data "], rows)
         name = f"figures/{file.replace('/', '-').removesuffix('.jsonl')}.svg"
@@ -82,10 +86,12 @@ def distance_figure(kinds, middle):
             rows.append((middle[first], statistics.fmean(ppls), min(ppls), max(ppls)))
         script += block(sites, rows)
         plots.append(f"${sites} using 1:2:3:4 with yerrorlines lw 2 pt 7 ps 0.6 lc rgb '{COLOURS[sites]}' title '{BRIEF[sites]}'")
-    best = [(middle[first], statistics.fmean(pooled(next(iter(kinds.values())), first, last, "best_nats").values())) for first, last in BINS]
+    best = [(middle[first], statistics.fmean(pooled(next(iter(kinds.values())), first, last, "best_nats").values()))
+            for first, last in BINS]
     script += block("best", best)
     plots.append("$best using 1:2 with linespoints lw 1 pt 6 ps 0.5 lc rgb 'black' title 'best possible'")
-    script += "set xlabel 'words between the parentheses (mean of the bin)'\nset ylabel 'perplexity of the next word: mean, lowest, highest'\nset yrange [0:*]\n"
+    script += "set xlabel 'words between the parentheses (mean of the bin)'\nset ylabel 'perplexity of the next " \
+        "word: mean, lowest, highest'\nset yrange [0:*]\n"
     return script + "plot " + ", \\\n     ".join(plots) + "\n"
 
 
@@ -107,7 +113,8 @@ def distance(data, figures):
             rows.append([bin_name(first, last), str(words), spread(of["nonrecurrent"]), spread(of["all"]), number(best, 2),
                          f"{100 * (statistics.fmean(of['all']) / statistics.fmean(of['nonrecurrent']) - 1):+.1f} %", hardware, link(file)])
         text += f"Mean ± standard deviation over seeds {listed(seeds['all'])}.\n\n" if len(seeds["all"]) > 1 else ""
-        text += table(["words between", "targets", "non-recurrent", "naive", "best possible", "naive against non-recurrent", "hardware ", "data "], rows)
+        text += table(["words between", "targets", "non-recurrent", "naive", "best possible",
+                       "naive against non-recurrent", "hardware ", "data "], rows)
         name = f"figures/{file.replace('/', '-').removesuffix('.jsonl')}.svg"
         figures[name] = distance_figure(kinds, middle)
         text += f"\n![Perplexity after a parenthesis by its length](profiles/{name})\n\n"

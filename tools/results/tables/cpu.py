@@ -21,13 +21,16 @@ def cpu_speed(data, _figures):
                 is_best = theirs["threads"] == row["torch"]["threads"]
                 sides.append((f"PyTorch {bench['torch']}{mode}", theirs, "1" if is_best else ""))
             rows += [[shape, program, str(side.get("threads", bench.get("threads"))), number(side["words_per_s"], 0),
-                      number(side["flop_per_s"] / 1e9, 0), share(side["of_square"]), share(side["of_products"]), ratio, bench["cpu"], link(file)]
+                      number(side["flop_per_s"] / 1e9, 0), share(side["of_square"]), share(side["of_products"]), ratio,
+                      bench["cpu"], link(file)]
                      for program, side, ratio in sides]
             if "load_average" in row:
                 notes.append(f"H {row['hidden']} {row['load_average'][0]:.2f} to {row['load_average'][1]:.2f}")
-        text += table(["training step", "program ", "threads", "words/s", "GFLOP/s", "of sgemm", "of its products", "against PyTorch's best",
+        text += table(["training step", "program ", "threads", "words/s", "GFLOP/s", "of sgemm", "of its products",
+                       "against PyTorch's best",
                        "hardware ", "data "], rows)
-        libraries = f"of both: {bench['blas']}" if bench["blas"] == bench["torch_blas"] else f"here: {bench['blas']}; in PyTorch: {bench['torch_blas']}"
+        libraries = f"of both: {bench['blas']}" if bench["blas"] == bench["torch_blas"] \
+            else f"here: {bench['blas']}; in PyTorch: {bench['torch_blas']}"
         text += f"\nMatrix library {libraries}. "
         if "march" in bench:
             text += (f"plstm was compiled with MARCH={bench['march']} and uses vectors of {bench['vector_floats']} floats. "

@@ -72,7 +72,8 @@ def demo(data, figures):
         rows.append(["best possible", "", "", *(number(ppl, 2) for ppl in possible), "", link(file)])
         text += f"Perplexity, {over_seeds(seeds)}; keep {best['keep']:g}.\n\n"
         text += table(["", "train", "valid", "test", *CLASSES.values(), "hardware ", "data "], rows) + "\n"
-        text += ("Test perplexity of each seed, and how far non-recurrent dropout is below the others. The three runs shared the cores, and words/s and "
+        text += ("Test perplexity of each seed, and how far non-recurrent dropout is below the others. The three runs "
+                 "shared the cores, and words/s and "
                  "seconds are those of that time.\n\n")
         text += table(["seed", "no dropout, end", "no dropout, best epoch", "non-recurrent", "naive", "below naive", "below best epoch",
                        "words/s", "seconds of all three", "hardware ", "data "],

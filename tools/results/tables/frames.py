@@ -34,13 +34,16 @@ def of(found, what, sites=None):
 def row(title, paper, runs, files, data):
     if not runs:
         return [title, "", "", *paper[:1], "", *paper[1:], "not yet measured", "", "", "", "", "", ""]
-    keep, epochs = ("–" if r["sites"] == "none" else f"{r['keep']}" for r in runs[:1]), sorted({str(r["best_epoch"]) for r in runs}, key=int)
+    keep, epochs = ("–" if r["sites"] == "none" else f"{r['keep']}"
+                    for r in runs[:1]), sorted({str(r["best_epoch"]) for r in runs}, key=int)
     return [title, *keep, points(runs, "best_epoch_train_acc"), *paper[:1], points(runs, "best_epoch_valid_acc"), *paper[1:],
-            points(runs, "best_epoch_test_acc"), points(runs, "best_epoch_test_acc_nosil"), spread([r["best_epoch_test_nats"] for r in runs], 3),
+            points(runs, "best_epoch_test_acc"), points(runs, "best_epoch_test_acc_nosil"),
+            spread([r["best_epoch_test_nats"] for r in runs], 3),
             listed(epochs), str(len(runs)), listed(sorted({data.hardware(f) for f in files})), ", ".join(map(link, files))]
 
 
-HEADINGS = ["", "keep", "train, %", "paper's train", "valid, %", "paper's valid", "test, %", "test without silence, %", "test nats per frame", "best epoch",
+HEADINGS = ["", "keep", "train, %", "paper's train", "valid, %", "paper's valid", "test, %", "test without silence, %",
+            "test nats per frame", "best epoch",
             "seeds", "hardware ", "data "]
 
 
@@ -61,38 +64,49 @@ def seeds_table(found):
         none, ours = by_seed["none"][seed], by_seed["nonrecurrent"][seed]
         gains.append(100 * (ours["best_epoch_test_acc"] - none["best_epoch_test_acc"]))
         lower.append(100 * (1 - ours["best_epoch_test_nats"] / none["best_epoch_test_nats"]))
-        rows.append([str(seed), *(f"{100 * (ours[key] - none[key]):+.2f}" for key in ("best_epoch_" + k for k in BEST)), number(none["best_epoch_test_nats"], 3),
+        rows.append([str(seed), *(f"{100 * (ours[key] - none[key]):+.2f}" for key in ("best_epoch_" + k for k in BEST)),
+                     number(none["best_epoch_test_nats"], 3),
                      number(ours["best_epoch_test_nats"], 3), f"{lower[-1]:.1f} %"])
     if not rows:
         return ""
     return ("\nFor each seed, how many points higher the accuracy is with dropout, and the nats per frame without and with it:\n\n"
             + table(["seed", "train", "valid", "test", "test without silence", "nats, none", "nats, dropout", "lower"], rows)
-            + f"\nMean over these seeds: with dropout, test accuracy is {higher_or_lower(sum(gains) / len(gains), 2, 'points')} and test nats are "
+            + f"\nMean over these seeds: with dropout, test accuracy is "
+            f"{higher_or_lower(sum(gains) / len(gains), 2, 'points')} and test nats are "
             f"{higher_or_lower(-sum(lower) / len(lower), 1, '%')}.\n")
 
 
 def tuning_table(found):
     """Lists every setting that was tried, by its valid accuracy with seed 1."""
-    rows = [[r["setting"], f"{r['hold']}", f"{r['decay']}", str(r["epochs"]), points([r], "best_epoch_valid_acc"), points([r], "best_epoch_test_acc"),
+    rows = [[r["setting"], f"{r['hold']}", f"{r['decay']}", str(r["epochs"]), points([r], "best_epoch_valid_acc"),
+             points([r], "best_epoch_test_acc"),
              number(r["best_epoch_test_nats"], 3), str(r["best_epoch"]), "yes" if r["what"] == "main" else ""]
             for r, _ in found if r["setting"] and r["seed"] == 1 and r["what"] in ("main", "tune")]
     if not rows:
         return ""
-    return ("\nThe settings that were tried with seed 1; the table above has the marked setting of each side. B is 5 and lr is 0.2 unless the name "
-            "says otherwise; lr is divided by *decay* after every epoch past *hold*:\n\n" + table(["setting", "hold", "decay", "epochs", "valid, %", "test, %", "test nats", "best epoch", "in the table "], rows))
+    return ("\nThe settings that were tried with seed 1; the table above has the marked setting of each side. B is 5 "
+            "and lr is 0.2 unless the name "
+            "says otherwise; lr is divided by *decay* after every epoch past *hold*:\n\n"
+            + table(["setting", "hold", "decay", "epochs", "valid, %", "test, %", "test nats", "best epoch",
+                     "in the table "], rows))
 
 
 def curve_table(found):
     """Lists the results over keep, with seed 1."""
     runs = {}
     for r, _ in found:
-        if r["seed"] == 1 and r["what"] in ("main", "tune", "curve") and (r["keep"] not in runs or r["best_epoch_valid_acc"] > runs[r["keep"]]["best_epoch_valid_acc"]):
+        if r["seed"] == 1 and r["what"] in ("main", "tune",
+                                            "curve") and (r["keep"] not in runs
+                                                          or r["best_epoch_valid_acc"] > runs[
+                                                              r["keep"]]["best_epoch_valid_acc"]):
             runs[r["keep"]] = r
     if len(runs) < 3:
         return ""
-    rows = [["none dropped" if keep == 1 else f"{keep}", *(points([runs[keep]], "best_epoch_" + key) for key in BEST), number(runs[keep]["best_epoch_test_nats"], 3),
+    rows = [["none dropped" if keep == 1 else f"{keep}", *(points([runs[keep]], "best_epoch_" + key) for key in BEST),
+             number(runs[keep]["best_epoch_test_nats"], 3),
              str(runs[keep]["best_epoch"])] for keep in sorted(runs, reverse=True)]
-    return "\nResults over keep, seed 1:\n\n" + table(["keep", "train, %", "valid, %", "test, %", "test without silence, %", "test nats", "best epoch"], rows)
+    return "\nResults over keep, seed 1:\n\n" + table(["keep", "train, %", "valid, %", "test, %",
+                                                       "test without silence, %", "test nats", "best epoch"], rows)
 
 
 def unseen_table(found):
@@ -100,8 +114,10 @@ def unseen_table(found):
     runs = of(found, "unseen")
     if not runs:
         return ""
-    rows = [[TITLES[r["sites"]], *(points([r], "best_epoch_" + key) for key in BEST), number(r["best_epoch_test_nats"], 3), str(r["best_epoch"])] for r in runs]
-    return ("\nUnseen speakers: the model trains on four speakers; valid and test have one other speaker each. Seed 1, the settings of the table above:\n\n"
+    rows = [[TITLES[r["sites"]], *(points([r], "best_epoch_" + key) for key in BEST),
+             number(r["best_epoch_test_nats"], 3), str(r["best_epoch"])] for r in runs]
+    return ("\nUnseen speakers: the model trains on four speakers; valid and test have one other speaker each. Seed 1, "
+            "the settings of the table above:\n\n"
             + table(["", "train, %", "valid, %", "test, %", "test without silence, %", "test nats", "best epoch"], rows))
 
 
@@ -124,19 +140,22 @@ def frames(data, figures):
     found = read(data)
     text = main_table(found, data) + seeds_table(found) + tuning_table(found) + curve_table(found) + unseen_table(found)
     names = {r["name"] for r in of(found, "main")}
-    runs = [Run(data, file) for file in data.find("*/frames-*.jsonl") if file.split("/")[1].removeprefix("frames-").removesuffix(".jsonl") in names]
+    runs = [Run(data, file) for file in data.find("*/frames-*.jsonl")
+            if file.split("/")[1].removeprefix("frames-").removesuffix(".jsonl") in names]
     if runs:
         figures["figures/frames.svg"] = curves_figure(runs)
         text += "\n![Frame accuracy after each epoch on the spoken digits](profiles/figures/frames.svg)\n"
     if found:
         first = found[0][0]
         frames_of = " + ".join(f"{first['frames'][split]:,}" for split in ("train", "valid", "test"))
-        text += (f"\n{first['layers']} layers of {first['hidden']} units, B {first['batch']}, {first['F']} features and {first['V']} labels per frame, {frames_of} frames "
+        text += (f"\n{first['layers']} layers of {first['hidden']} units, B {first['batch']}, {first['F']} features "
+                 f"and {first['V']} labels per frame, {frames_of} frames "
                  f"of training, valid and test; the weights are those of the epoch with the highest valid accuracy. All runs together took "
                  f"{sum(r['minutes'] for r, _ in found):.0f} minutes.\n")
     if smaller := read(data, SMALLER):
         first = smaller[0][0]
-        text += (f"\nAn earlier, smaller model has {first['layers']} layers of {first['hidden']} units:\n\n" + main_table(smaller, data) + seeds_table(smaller)
+        text += (f"\nAn earlier, smaller model has {first['layers']} layers of {first['hidden']} units:\n\n"
+                 + main_table(smaller, data) + seeds_table(smaller)
                  + unseen_table(smaller))
     for file in data.find("*/partial-frames-*.jsonl"):
         run = Run(data, file)
@@ -157,7 +176,8 @@ def demo(data, figures):
         side = {sites: [r for r in records if r["sites"] == sites] for sites in TITLES}
         for sites, title in TITLES.items():
             for prefix, when in (("", "at the end"), ("best_epoch_", "best epoch")):
-                rows.append([f"{title}, {when}", *(points(side[sites], prefix + key) for key in BEST), spread([r[prefix + "test_nats"] for r in side[sites]], 3),
+                rows.append([f"{title}, {when}", *(points(side[sites], prefix + key) for key in BEST),
+                             spread([r[prefix + "test_nats"] for r in side[sites]], 3),
                              data.hardware(file), link(file)])
         first = records[0]
         rows.append(["best possible", "", "", number(100 * first["possible_acc"], 2), number(100 * first["possible_acc_nosil"], 2),

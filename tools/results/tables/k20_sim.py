@@ -12,11 +12,16 @@ def rows_of(record, file):
     for r in (r for r in runs if r["how"] == "plain"):
         cycles, beside = r["cycles"], baseline.get((r["pass"], r["H"], r["B"], r["icache"]))
         parts = ", ".join(f"{name.replace('_', ' and ')} {n:,}" for name, n in cycles.items() if name != "step")
-        check = lambda how, good, r=r: {None: "", good: "right" if good else "wrong, as it must be"}.get(checks.get((key(r), how)), "UNEXPECTED")
+        def check(how, good, r=r):
+            right = checks.get((key(r), how))
+            return {None: "", good: "right" if good else "wrong, as it must be"}.get(right, "UNEXPECTED")
+
         kept = " + ".join(f"{100 * r[where]:.0f} %" for where in ("in_registers", "in_shared")) if "in_registers" in r else ""
-        yield [r["variant"] if r["plan"] else f"{r['variant']} (stand-in)", r["pass"], str(r["H"]), str(r["B"]), kept, r["icache"], f"{cycles['step']:,}", parts,
+        yield [r["variant"] if r["plan"] else f"{r['variant']} (stand-in)", r["pass"], str(r["H"]), str(r["B"]), kept,
+               r["icache"], f"{cycles['step']:,}", parts,
                number(r["us"], 1), number(r["predicted_us"], 1), number(beside / cycles["step"], 2) if beside and r["plan"] else "",
-               "right" if r["right"] else "WRONG", check("skew", True), check("nowait", False), f"`{r.get('commit') or r.get('sources') or record['sources']}`", link(file)]
+               "right" if r["right"] else "WRONG", check("skew", True), check("nowait", False),
+               f"`{r.get('commit') or r.get('sources') or record['sources']}`", link(file)]
 
 
 def k20_sim(data, _figures):
@@ -24,6 +29,8 @@ def k20_sim(data, _figures):
     for file in data.find(FILES):
         record = data.json(file)
         text += f"{record['simulator']}, {record['mhz']} MHz.\n\n"
-        text += table(["variant ", "pass ", "H", "B", "weights in registers + in shared memory ", "instruction cache ", "cycles per step", "of which ", "us in the model", "us by the planner", "speed relative to the baseline, without launches",
+        text += table(["variant ", "pass ", "H", "B", "weights in registers + in shared memory ", "instruction cache ",
+                       "cycles per step", "of which ", "us in the model", "us by the planner",
+                       "speed relative to the baseline, without launches",
                        "result ", "with late blocks ", "without the wait ", "kernels of ", "data "], list(rows_of(record, file)))
     return text or "Not yet simulated.\n"

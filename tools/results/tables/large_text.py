@@ -6,7 +6,8 @@ def large_text(data, _figures):
     rows = []
     for file in data.find("*/wikitext2-size.jsonl"):
         for r in data.lines(file):
-            rows.append([f"H {r['hidden']}, L 2, B 20, T 20", str(r["words"]), str(r["types"]), str(r["threads"]), number(r["words_per_s"], 0),
+            rows.append([f"H {r['hidden']}, L 2, B 20, T 20", str(r["words"]), str(r["types"]), str(r["threads"]),
+                         number(r["words_per_s"], 0),
                          number(r["announced_bytes"] / 2**20, 0), number(r["peak_bytes"] / 2**20, 0), data.hardware(file), link(file)])
     if not rows:
         return "Not yet measured.\n"

@@ -5,7 +5,8 @@ import re
 from tables.text import link, number, share, table
 
 FILES = ("k20/machine-code.json", "sm_90/machine-code.json")
-HEADINGS = ["kernel ", "registers", "spilled, bytes", "instructions", "in the time loop", "FFMA", "LDS.128", "loads, machine code", "loads, PTX",
+HEADINGS = ["kernel ", "registers", "spilled, bytes", "instructions", "in the time loop", "FFMA", "LDS.128",
+            "loads, machine code", "loads, PTX",
             "loads of weights at every step", "loads of weights, streaming", "data "]
 
 
@@ -13,7 +14,8 @@ def kernel_row(row, file):
     ptx, listed = row["loop"]["ptx"], row["loop"]["listed"]
     opcodes = listed["opcodes"] if listed else {}
     numbers = [row["registers"], row["spill_stores"] + row["spill_loads"], row["opcodes"]["instructions"], opcodes.get("instructions"),
-               opcodes.get("FFMA", 0), opcodes.get("LDS.128", 0), listed and listed["loads"], ptx and ptx["loads"], ptx and ptx["weights_fixed"],
+               opcodes.get("FFMA", 0), opcodes.get("LDS.128", 0), listed and listed["loads"], ptx and ptx["loads"],
+               ptx and ptx["weights_fixed"],
                ptx and ptx["weights_streamed"]]
     return [f"`{row['kernel']}`", *(number(n, 0) for n in numbers), link(file)]
 
@@ -22,9 +24,11 @@ def plan_row(plan, file):
     size = f"{plan['preset']}, H {plan['H']}"
     if "refused" in plan:  # shows the planner's sentence without its subject and its remedy
         why = re.search(r"has no plan on [^:]*: ([^;]*)", plan["refused"])
-        return [size, plan["variant"], plan["pass"], "no plan: " + why.group(1) if why else plan["refused"], "", "", "", "", "", "", link(file)]
+        return [size, plan["variant"], plan["pass"], "no plan: " + why.group(1) if why else plan["refused"], "", "", "",
+                "", "", "", link(file)]
     grid = f"{plan['blocks']} × {plan['threads']}" + (f", {plan['replicas']} times" if plan["replicas"] > 1 else "")
-    return [size, plan["variant"], plan["pass"], grid, f"`{plan['kernel']}`" if plan["kernel"] else "not compiled", number(plan["compiled_registers"], 0), number(plan["shared_bytes"], 0),
+    return [size, plan["variant"], plan["pass"], grid, f"`{plan['kernel']}`" if plan["kernel"] else "not compiled",
+            number(plan["compiled_registers"], 0), number(plan["shared_bytes"], 0),
             share(plan["resident_registers"]), share(plan["resident_shared"]), number(plan["streamed_bytes"], 0), link(file)]
 
 
@@ -37,15 +41,19 @@ def machine_code(data, _figures):
         rows = [row for row in record["kernels"] if row["persistent"]]
         others = [row for row in record["kernels"] if not row["persistent"]]
         same = record["listed_compiler"] == record["compiler"]
-        text += f"{record['arch']}: registers, spills{',' if same else ' and'} PTX {'and instructions ' if same else ''}are from {record['compiler']}"
+        text += f"{record['arch']}: registers, spills{',' if same else ' and'} PTX " \
+            f"{'and instructions ' if same else ''}are from {record['compiler']}"
         text += ".\n\n" if same else f", instructions from {record['listed_compiler']}.\n\n"
         text += table(HEADINGS, [kernel_row(row, file) for row in rows]) + "\n"
-        spilling = [f"`{row['kernel']}` spills {row['spill_stores'] + row['spill_loads']} bytes" for row in others if row["spill_stores"] + row["spill_loads"]]
-        text += f"The {len(others)} kernels that are not persistent use at most {max(row['registers'] for row in others)} registers; " if others else ""
+        spilling = [f"`{row['kernel']}` spills {row['spill_stores'] + row['spill_loads']} bytes" for row in others
+                    if row["spill_stores"] + row["spill_loads"]]
+        text += f"The {len(others)} kernels that are not persistent use at most " \
+            f"{max(row['registers'] for row in others)} registers; " if others else ""
         text += f"{', '.join(spilling) or 'none spills'}.\n\n" if others else ""
         text += "".join(f"- Fault: {fault}\n" for fault in record["faults"]) + ("\n" if record["faults"] else "")
         if plans := record.get("plans"):
             text += f"The planner's launches on a {plans[0]['device']}, at the paper's shapes:\n\n"
-            text += table(["model ", "variant ", "pass ", "blocks × threads ", "kernel ", "registers", "shared bytes", "weights in registers",
+            text += table(["model ", "variant ", "pass ", "blocks × threads ", "kernel ", "registers", "shared bytes",
+                           "weights in registers",
                            "in shared memory", "streamed, bytes per step", "data "], [plan_row(plan, file) for plan in plans]) + "\n"
     return text or "Not yet examined.\n"

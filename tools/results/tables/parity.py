@@ -24,9 +24,11 @@ def rows_of(data, name):
         middle, half = parity.interval(each)
         inside = "yes" if -0.5 < middle - half and middle + half < 0.5 else "no"
         how = "rounding simulated on the cpu backend" if first["backend"] == "cpu" else f"{first['backend']} {first['kernel']}"
-        found.append([f"{first['corpus']}, {first['layers']} layers of {first['hidden']}, {first['epochs']} epochs".replace("1 layers", "1 layer"), how, precision,
+        found.append([f"{first['corpus']}, {first['layers']} layers of {first['hidden']}, {first['epochs']} "
+                      f"epochs".replace("1 layers", "1 layer"), how, precision,
                       f"{len(each)}: {min(seeds)} to {max(seeds)}", f"{mean('f32'):.2f}",
-                      f"{mean(precision):.2f}", f"{middle:+.2f} %", f"{middle - half:+.2f} % to {middle + half:+.2f} %", inside, data.hardware(name),
+                      f"{mean(precision):.2f}", f"{middle:+.2f} %", f"{middle - half:+.2f} % to {middle + half:+.2f} %",
+                      inside, data.hardware(name),
                       link(name)])
     return found
 
@@ -38,5 +40,6 @@ def section(data, _figures):
         on_gpu = on_gpu or data.lines(name)[0]["backend"] == "cuda"
     if not on_gpu:
         rows += [["Penn Treebank, small", "cuda", p, "", "", "", "not yet measured", "", "", "", ""] for p in ("bf16",)]
-    return table(["trained ", "how ", "precision ", "seeds ", "test, f32", "test", "difference, mean", "95 % interval of the mean", "inside ±0.5 %",
+    return table(["trained ", "how ", "precision ", "seeds ", "test, f32", "test", "difference, mean",
+                  "95 % interval of the mean", "inside ±0.5 %",
                   "hardware ", "data "], rows)

@@ -35,7 +35,9 @@ def row(runs):
     of = lambda value: spread([value(run) for run in runs], 1)
     paper_valid, paper_test = (number(ppl) for ppl in PAPER[preset])
     epochs = listed(map(str, sorted({len(run.epochs) for run in runs})))
-    return [preset, what_ran(first), str(len(runs)), epochs, of(lambda r: r.epochs[0]["valid_ppl"]), of(lambda r: r.epochs[-1]["train_ppl"]), of(lambda r: r.epochs[-1]["valid_ppl"]), of(lambda r: r.epochs[-1]["valid_ppl_paper"]),
+    return [preset, what_ran(first), str(len(runs)), epochs, of(lambda r: r.epochs[0]["valid_ppl"]),
+            of(lambda r: r.epochs[-1]["train_ppl"]), of(lambda r: r.epochs[-1]["valid_ppl"]),
+            of(lambda r: r.epochs[-1]["valid_ppl_paper"]),
             paper_valid, of(lambda r: r.test["test_ppl"]), paper_test, spread([run.words_per_s for run in runs], 0),
             spread([minutes(run) for run in runs], 0), first.hardware, ", ".join(link(run.name) for run in runs)]
 
@@ -47,10 +49,12 @@ def cut_row(run):
     paper_valid, paper_test = (number(ppl) for ppl in PAPER[preset])
     stands = f"{len(epochs)} of {run.run['epochs']}"
     if run.last_step:
-        stands += f", and {run.last_step['step'] + 1 - len(epochs) * run.run['windows']} of the next epoch's {run.run['windows']} minibatches"
+        stands += f", and {run.last_step['step'] + 1 - len(epochs) * run.run['windows']} of the next epoch's " \
+            f"{run.run['windows']} minibatches"
     of = lambda events, key: number(events[key]) if key in events else ""
     return [preset, what_ran(run), "1", stands, of(epochs[0] if epochs else {}, "valid_ppl"), of(last, "train_ppl"), of(last, "valid_ppl"),
-            of(last, "valid_ppl_paper"), paper_valid, "not finished", paper_test, number(run.words_per_s, 0), number(minutes(run), 0), run.hardware,
+            of(last, "valid_ppl_paper"), paper_valid, "not finished", paper_test, number(run.words_per_s, 0),
+            number(minutes(run), 0), run.hardware,
             link(run.name)]
 
 
@@ -89,7 +93,8 @@ def ptb(data, figures):
     rows += [cut_row(Run(data, file)) for file in data.find("*/partial-ptb-*.jsonl")]
     on_gpu = {runs[0].run["preset"] for runs in groups if runs[0].run["backend"] == "cuda"}
     rows += [owed(preset) for preset in PAPER if preset not in on_gpu]
-    text = table(["preset", "backend ", "seeds", "epochs", "valid after epoch 1", "train", "valid", "valid, paper's count", "paper's valid", "test",
+    text = table(["preset", "backend ", "seeds", "epochs", "valid after epoch 1", "train", "valid",
+                  "valid, paper's count", "paper's valid", "test",
                   "paper's test", "words/s", "minutes", "hardware ", "data "], rows)
     return text + pictures
 
@@ -109,6 +114,7 @@ def ensembles(data, _figures):
             if point is None:
                 rows.append([preset, str(members), "not yet trained", "", "", number(paper), "", ""])
             else:
-                rows.append([preset, str(members), number(point["ppl_mean"], 2), f"{point['ppl_low']:.2f} to {point['ppl_high']:.2f}", str(point["ensembles"]),
+                rows.append([preset, str(members), number(point["ppl_mean"], 2),
+                             f"{point['ppl_low']:.2f} to {point['ppl_high']:.2f}", str(point["ensembles"]),
                              number(paper), hardware, source])
     return table(["preset", "members", "test, mean", "lowest to highest", "ensembles", "paper's test", "hardware ", "data "], rows)

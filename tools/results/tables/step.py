@@ -110,7 +110,8 @@ def step(data, figures):
             figures[name] = stacked_figure(found)
             pictures += f"\n![Where a step goes: {machine.hardware}](profiles/{name})\n"
     rows += [[model, "`cuda`", "", "not yet measured", "not yet measured", *[""] * 4] for model in owed]
-    text = table(["model", "program ", "precision ", "ms per step", "words/s", "against the best peer", "noise", "hardware ", "data "], rows)
+    text = table(["model", "program ", "precision ", "ms per step", "words/s", "against the best peer", "noise",
+                  "hardware ", "data "], rows)
     if notes:
         text += "\nWithout a time, and why:\n\n" + "\n".join(notes) + "\n"
     if split:
@@ -161,7 +162,8 @@ def constants(data, _figures):
     for machine in bench.machines(data):
         for name, c in machine.constants.items():
             if "value" not in c:
-                rows.append([f"`{name}`", c.get("what", ""), c.get("error") or c.get("refused") or "no value", "", machine.hardware, link(machine.constants_file)])
+                rows.append([f"`{name}`", c.get("what", ""), c.get("error") or c.get("refused") or "no value", "",
+                             machine.hardware, link(machine.constants_file)])
                 continue
             value = rate(c["value"], c["unit"]) if c["unit"] in ("B/s", "FLOP/s") else f"{c['value']:.4g} {c['unit']}"
             low, high = c.get("p10"), c.get("p90")

@@ -47,8 +47,10 @@ def main_row(found, sites, data):
         return [TITLES[sites], keep, "", "", "", "not yet measured", paper[0], "not yet measured", "", paper[1], "", "", ""]
     of = lambda key, digits=2: spread([r[key] for r, _ in runs], digits)
     files = sorted({file for _, file in runs})
-    return [TITLES[sites], keep, str(len(runs)), of("best_epoch_train_ppl"), of("best_epoch_valid_ppl"), of("best_epoch_test_ppl"), paper[0],
-            of("bleu"), of("bleu_plain"), paper[1], spread([r["minutes"] for r, _ in runs], 0), listed(sorted({data.hardware(f) for f in files})),
+    return [TITLES[sites], keep, str(len(runs)), of("best_epoch_train_ppl"), of("best_epoch_valid_ppl"),
+            of("best_epoch_test_ppl"), paper[0],
+            of("bleu"), of("bleu_plain"), paper[1], spread([r["minutes"] for r, _ in runs], 0),
+            listed(sorted({data.hardware(f) for f in files})),
             ", ".join(map(link, files))]
 
 
@@ -59,12 +61,15 @@ def seeds_table(found):
     for seed in sorted(by_seed["none"].keys() & by_seed["nonrecurrent"].keys()):
         none, ours = by_seed["none"][seed], by_seed["nonrecurrent"][seed]
         rows.append([str(seed), *(number(r[key], 2) for r in (none, ours) for key in ("best_epoch_test_ppl", "bleu", "bleu_plain")),
-                     f"{100 * (1 - ours['best_epoch_test_ppl'] / none['best_epoch_test_ppl']):+.1f} %", f"{ours['bleu'] - none['bleu']:+.2f}",
+                     f"{100 * (1 - ours['best_epoch_test_ppl'] / none['best_epoch_test_ppl']):+.1f} %",
+                     f"{ours['bleu'] - none['bleu']:+.2f}",
                      f"{ours['bleu_plain'] - none['bleu_plain']:+.2f}"])
     if not rows:
         return ""
-    return "\nFor each seed, test perplexity and BLEU without and with dropout, and how much lower the perplexity and higher the BLEU is:\n\n" + table(
-        ["seed", "perplexity, none", "BLEU, none", "A = 0", "perplexity, dropout", "BLEU, dropout", "A = 0", "lower", "higher", "A = 0"], rows)
+    return "\nFor each seed, test perplexity and BLEU without and with dropout, and how much lower the perplexity " \
+        "and higher the BLEU is:\n\n" + table(
+        ["seed", "perplexity, none", "BLEU, none", "A = 0", "perplexity, dropout", "BLEU, dropout", "A = 0", "lower",
+         "higher", "A = 0"], rows)
 
 
 def curve_table(found):
@@ -92,7 +97,8 @@ def example(found):
         if not text:
             text = f"\nAn example from test is *{shown['source']}*; its reference is *{shown['reference']}*\n"
         rows = [[h["words"], number(h["score"], 2)] for h in shown["nbest"]]
-        text += f"\n{TITLES[sites][0].upper()}{TITLES[sites][1:]}, seed {result['seed']}:\n\n" + table(["translation ", "log probability"], rows)
+        text += f"\n{TITLES[sites][0].upper()}{TITLES[sites][1:]}, seed {result['seed']}:\n\n" + table(
+            ["translation ", "log probability"], rows)
     return text
 
 
@@ -109,17 +115,20 @@ def demo(data, figures):
                 words = spread([100 * r["words_in_place"] for r in of_side[sites]], 1) + " %" if prefix else ""
                 rows.append([f"{title}, {when}", *ppl, words, data.hardware(file), link(file)])
         rows.append(["best possible", "", "", number(records[0]["best_ppl"], 2), "", "", link(file)])
-        lower = [100 * (1 - b["best_epoch_test_ppl"] / a["best_epoch_test_ppl"]) for a in of_side["none"] for b in of_side["nonrecurrent"] if a["seed"] == b["seed"]]
+        lower = [100 * (1 - b["best_epoch_test_ppl"] / a["best_epoch_test_ppl"]) for a in of_side["none"]
+                 for b in of_side["nonrecurrent"] if a["seed"] == b["seed"]]
         seeds = over_seeds(r["seed"] for r in of_side["none"])
         text += (f"Perplexity of the target given the source, {seeds}; keep {of_side['nonrecurrent'][0]['keep']}.\n\n"
                  + table(["", "train", "valid", "test", "words in place", "hardware ", "data "], rows)
-                 + "\nIn these seeds, dropout lowers the test perplexity at the best epoch by " + listed(f"{x:.1f} %" for x in lower) + ".\n")
+                 + "\nIn these seeds, dropout lowers the test perplexity at the best epoch by "
+                 + listed(f"{x:.1f} %" for x in lower) + ".\n")
     return text or "not yet measured\n"
 
 
 def tables(found, data):
     rows = [main_row(found, sites, data) for sites in TITLES]
-    text = table(["", "keep", "seeds", "train", "valid", "test", "paper's test", "BLEU", "BLEU, A = 0", "paper's BLEU", "minutes", "hardware ", "data "], rows)
+    text = table(["", "keep", "seeds", "train", "valid", "test", "paper's test", "BLEU", "BLEU, A = 0", "paper's BLEU",
+                  "minutes", "hardware ", "data "], rows)
     return text + seeds_table(found) + curve_table(found)
 
 
@@ -129,18 +138,23 @@ def translate(data, figures):
     text = tables(found, data) + example(found)
     if found:
         first = found[0][0]
-        text += (f"\n{first['layers']} layers of {first['hidden']} units, B {first['batch']}, {first['epochs']} epochs; the weights are those of the epoch with "
-                 f"the lowest valid perplexity, beam {first['beam']}, length penalty A = {first['length_penalty']}. sacrebleu: `{first['bleu_signature']}`. All runs together took "
-                 f"{sum(r['minutes'] for r, _ in found) / 60:.1f} hours of one core each, {statistics.fmean(r['words_per_s'] for r, _ in found):.0f} target words/s.\n")
+        text += (f"\n{first['layers']} layers of {first['hidden']} units, B {first['batch']}, {first['epochs']} "
+                 f"epochs; the weights are those of the epoch with "
+                 f"the lowest valid perplexity, beam {first['beam']}, length penalty A = {first['length_penalty']}. "
+                 f"sacrebleu: `{first['bleu_signature']}`. All runs together took "
+                 f"{sum(r['minutes'] for r, _ in found) / 60:.1f} hours of one core each, "
+                 f"{statistics.fmean(r['words_per_s'] for r, _ in found):.0f} target words/s.\n")
     if smaller := read(data, SMALLER):
         first = smaller[0][0]
         text += (f"\nAn earlier, smaller model has {first['layers']} layers of {first['hidden']} units, {first['epochs']} epochs and A = "
-                 f"{first['length_penalty']}; words that occur fewer than 5 times are unknown. The difference of its two sides in BLEU is no larger "
+                 f"{first['length_penalty']}; words that occur fewer than 5 times are unknown. The difference of its "
+                 f"two sides in BLEU is no larger "
                  "than chance.\n\n") + tables(smaller, data)
     for file in data.find("*/partial-translate-*.jsonl"):
         run = Run(data, file)
         valid = ", ".join(number(e["valid_ppl"], 2) for e in run.epochs)
         if run.epochs:
-            text += (f"\nNot finished for lack of time: {TITLES[run.run['dropout_sites']]}, keep {run.run['keep']}, seed {run.run['seed']}, after "
+            text += (f"\nNot finished for lack of time: {TITLES[run.run['dropout_sites']]}, keep {run.run['keep']}, "
+                     f"seed {run.run['seed']}, after "
                      f"{len(run.epochs)} epochs; valid perplexity {valid} ({run.hardware}, {link(run.name)}).\n")
     return text

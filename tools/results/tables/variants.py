@@ -8,9 +8,11 @@ CUBLAS = "cublas"
 PREDICTIONS = "model/predictions.jsonl"
 HEADINGS = ["variant ", "shape ", "precision ", "forward, us/step", "backward, us/step", "both, us/step", "predicted, us/step",
             "speed-up on cuBLAS graph", "of floor", "whole layer, us/step", "speed-up on best cuDNN", "noise", "hardware ", "data "]
-FIT_HEADINGS = ["variant ", "H", "B", "precision ", "forward: launch, us", "step, us", "backward: launch, us", "step, us", "lengths", "hardware ",
+FIT_HEADINGS = ["variant ", "H", "B", "precision ", "forward: launch, us", "step, us", "backward: launch, us",
+                "step, us", "lengths", "hardware ",
                 "data "]
-WHOLE_HEADINGS = ["program ", "layers", "shape ", "precision ", "forward, us/step", "forward and backward, us/step", "noise", "hardware ", "data "]
+WHOLE_HEADINGS = ["program ", "layers", "shape ", "precision ", "forward, us/step", "forward and backward, us/step",
+                  "noise", "hardware ", "data "]
 
 
 def is_cudnn(variant):
@@ -96,7 +98,8 @@ class Measured:
 
     def best_cudnn(self, precision, shape):
         """Returns the us per step of cuDNN's fastest call for a whole layer at this shape or at its padded shape, or None."""
-        times = [r.us_per_step for r in self.machine.rows if r.kind == "lstm" and r.path[0] == "fwdbwd" and is_cudnn(r.path[1]) and not r.how
+        times = [r.us_per_step for r in self.machine.rows if r.kind == "lstm" and r.path[0] == "fwdbwd"
+                 and is_cudnn(r.path[1]) and not r.how
                  and r.shape in (shape, padded(shape)) and r.precision in bench.no_lower(precision)]
         return min((us for us in times if us is not None), default=None)
 
@@ -110,7 +113,8 @@ class Measured:
         total = sum(w)
         mean_T = sum(wi * T for wi, (T, _) in zip(w, points)) / total
         mean_us = sum(wi * us for wi, (_, us) in zip(w, points)) / total
-        b = sum(wi * (T - mean_T) * (us - mean_us) for wi, (T, us) in zip(w, points)) / sum(wi * (T - mean_T)**2 for wi, (T, _) in zip(w, points))
+        b = sum(wi * (T - mean_T) * (us - mean_us)
+                for wi, (T, us) in zip(w, points)) / sum(wi * (T - mean_T)**2 for wi, (T, _) in zip(w, points))
         return mean_us - b * mean_T, b, points
 
 
@@ -131,7 +135,8 @@ def row_of(m, known, variant, precision, shape):
     both, layer = m.step("both", variant, precision, shape), m.layer(variant, precision, shape)
     rows = [r for what in ("fwd", "bwd") if (r := m.row(what, variant, precision, shape))]
     noise = max((r.noise for r in rows if r.noise is not None), default=None)
-    return [f"`{variant}`", named(shape), precision, *map(cell, steps), cell(both), known.text(known.device_of(machine.hardware), variant, precision, shape),
+    return [f"`{variant}`", named(shape), precision, *map(cell, steps), cell(both),
+            known.text(known.device_of(machine.hardware), variant, precision, shape),
             ratio(m.cublas_graph(precision, shape), both), bench.percent(m.of_floor(variant, precision, shape)), cell(layer),
             ratio(m.best_cudnn(precision, shape), layer), bench.percent(noise, 1), machine.hardware, link(machine.file[rows[0].name])]
 
@@ -149,7 +154,8 @@ def whole_rows(machine):
     for (layers, shape, precision, program), sides in sorted(found.items(), key=lambda item: order(item[0])):
         noise = max((r.noise for r in sides.values() if r.noise is not None), default=None)
         file = machine.file[next(iter(sides.values())).name]
-        text.append([f"`{program}`", str(layers), named(shape), precision, times(sides, "fwd"), times(sides, "fwdbwd"), bench.percent(noise, 1),
+        text.append([f"`{program}`", str(layers), named(shape), precision, times(sides, "fwd"), times(sides, "fwdbwd"),
+                     bench.percent(noise, 1),
                      machine.hardware, link(file)])
     return text
 
@@ -187,7 +193,8 @@ def of_machine(machine, known):
     for r in machine.rows:
         if r.error and r.kind in ("lstm", "lstm2", "layer", "layer2") and not r.how and own_length(r.shape):
             notes.setdefault((r.path[1], r.precision, r.error), []).append(f"{r.kind}/{r.path[0]} H {r.shape[0]}")
-    return rows, [f"- `{variant}` {precision}, {', '.join(dict.fromkeys(where))}: {error}" for (variant, precision, error), where in notes.items()]
+    return rows, [f"- `{variant}` {precision}, {', '.join(dict.fromkeys(where))}: {error}"
+                  for (variant, precision, error), where in notes.items()]
 
 
 def owed(known, measured):
@@ -223,7 +230,8 @@ def speed_up_figure(m):
     lines = [f'"H {s[0]}" ' + " ".join("?" if us is None else f"{m.step('both', CUBLAS, 'f32', s) / us:.6g}" for us in row)
              for s, row in zip(shapes, cells)]
     script = PLOT_HEAD + "$bars << END\n" + "\n".join(lines) + "\nEND\n"
-    script += "set datafile missing '?'\nset style data histograms\nset style histogram clustered gap 1\nset style fill solid 0.9 noborder\n"
+    script += "set datafile missing '?'\nset style data histograms\nset style histogram clustered gap 1\nset style " \
+        "fill solid 0.9 noborder\n"
     script += "set ylabel 'times as fast as the cuBLAS graph, float32'\nset yrange [0:*]\n"
     plots = [f"$bars using {i + 2}:xtic(1) lc rgb '{PALETTE[i % len(PALETTE)]}' title '{variant} {precision}'"
              for i, (variant, precision) in enumerate(series)]
@@ -242,7 +250,8 @@ def lengths_figure(m, H, B):
         script += block(f"t{i}", points)
         colour, point, dash = colours[variant, precision], *((6, "(6,4)") if what == "bwd" else (7, "solid"))
         plots.append(f"$t{i} using 1:2 with points pt {point} ps 0.7 lc rgb '{colour}' notitle")
-        plots.append(f"{a:.6g} + {b:.6g}*x with lines lw 1.5 dt {dash} lc rgb '{colour}' title '{variant} {precision} {what}: {a:.1f} + {b:.2f} T'")
+        plots.append(f"{a:.6g} + {b:.6g}*x with lines lw 1.5 dt {dash} lc rgb '{colour}' title '{variant} {precision} "
+                     f"{what}: {a:.1f} + {b:.2f} T'")
     script += f"set xlabel 'T, steps'\nset ylabel 'microseconds of a pass, H {H}, B {B}'\nset yrange [0:*]\n"
     return script + f"plot [0:{max(points[-1][0] for _, _, points in fits.values())}] " + ", \\\n     ".join(plots) + "\n"
 
@@ -301,7 +310,8 @@ def variants(data, figures):
     if fits:
         text += "\nTime of a pass, fitted over the lengths as launch + T * step:\n\n" + table(FIT_HEADINGS, fits)
     if whole:
-        text += "\nWhole layers of plstm and of other libraries: cuDNN by its C API (`cudnn-ALGORITHM`, also at padded shapes) and through PyTorch "
+        text += "\nWhole layers of plstm and of other libraries: cuDNN by its C API (`cudnn-ALGORITHM`, also at " \
+            "padded shapes) and through PyTorch "
         text += "(`cudnn`); FlashRNN at padded shapes (`flashrnn-recurrence` without the input projection); Haste:\n\n"
         text += table(WHOLE_HEADINGS, whole)
     if notes:

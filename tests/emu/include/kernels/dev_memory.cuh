@@ -75,6 +75,23 @@ EMU_INLINE float reciprocal(float x)
     return quotient;
 }
 
+#if DEV_ARCH < 700
+/* 2^x, as wrong as CUDA says of exp2f, which is this instruction: by up to two units of the last
+ * place, by the bits of x; exact for whole x. */
+EMU_INLINE float power_of_two(float x)
+{
+    float power = exp2f(x);
+    unsigned bits, y;
+    __builtin_memcpy(&bits, &x, sizeof bits);
+    __builtin_memcpy(&y, &power, sizeof y);
+    if ((y & 0x7f800000u) == 0) return 0.0f;
+    if (x == floorf(x) || (y & 0x7f800000u) == 0x7f800000u) return power;
+    y += (bits * 0x9e3779b1u >> 16) % 5 - 2;
+    __builtin_memcpy(&power, &y, sizeof y);
+    return power;
+}
+#endif
+
 EMU_INLINE unsigned long long timer_now() { return (unsigned long long)emu_clock(); }
 EMU_INLINE unsigned clock_now() { return (unsigned)emu_clock32(); }
 EMU_INLINE int opaque(int v) { return v; }
