@@ -78,7 +78,7 @@ help:
 	'make demo-caption  train a caption model without and with dropout, with a page of pictures (under 3 minutes)' \
 	'make parity        measure the cost of tf32 and bf16 in perplexity: SEEDS=20 paired trainings (10 min)' \
 	'make test          build and run every test; the last line is "N passed, N failed, N skipped"' \
-	'make test-long     run the lists that are too long for make test; test-longer: two of them' \
+	'make test-long     run the lists that are too long for make test (ONLY=PROGRAMS: of these)' \
 	'make test-engines  test tools/engines under Slurm, GNU parallel and mpirun (tools/deps.sh engines)' \
 	'make bench         time a CPU step beside PyTorch, and the emulator (JSON under $(BUILD)/bench)' \
 	'make sanitize      run the host and emulator tests under ASan + UBSan' \

@@ -181,7 +181,7 @@ MMA_MISTAKES = {
 }
 MISTAKES |= MMA_MISTAKES
 
-# A part of make test; make test-longer, which .ci/run calls, plants all.
+# A part of make test; make test-long plants all, and .ci/run calls it for this file.
 IN_SHORT = {"mma_forward_overwrites_what_is_read", "mma_backward_sums_not_waited_for", "words_lost", "words_stored_plainly",
             "lost_arrival", "missing_release", "forward_block_leaves_early", "forward_arrives_before_all_have_written",
             "backward_block_leaves_early", "backward_single_exchange"}

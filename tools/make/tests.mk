@@ -35,16 +35,12 @@ test: deps
 	$(Q)$(MAKE) --no-print-directory tests-built
 	$(Q)$(RUN_TESTS) $(TEST_BESIDE) --alone $(TEST_ALONE)
 
-# ONLY=: the programs to run, instead of all.
+# ONLY= names the programs to run instead of all. .ci/run has time for the long lists of two of them.
 ONLY ?=
 test-long: tests-built
 	$(Q)$(RUN_TESTS) --long $(or $(ONLY),$(TEST_BESIDE) --alone $(TEST_ALONE))
-# What `make test` leaves out of these is left out for its time alone; a run on a change (.ci/run) has time for it.
-test-longer:
-	$(Q)$(MAKE) --no-print-directory test-long \
-	    ONLY='tests/litmus/test_litmus.py tests/gpu/test_persistent_faults.py'
 
-.PHONY: test-engines test-longer
+.PHONY: test-engines
 test-engines: $(BUILD)/plstm
 	$(Q)$(RUN_TESTS) --limit 180 $(TEST_ENGINES)
 
