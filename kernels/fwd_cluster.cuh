@@ -213,7 +213,7 @@ static __device__ __forceinline__ void cluster_forward_send(const ClusterForward
 
 #endif
 
-template <int PRECISION, int QUADS, int RESIDENT, int BATCH, int THREADS>
+template <int PRECISION, int STACKED, int RESIDENT, int BATCH, int THREADS>
 static __device__ __forceinline__ void fwd_cluster_loop(const ClusterForwardArgs &a)
 {
 #if DEV_ARCH == 0 || DEV_ARCH >= 900
@@ -226,22 +226,22 @@ static __device__ __forceinline__ void fwd_cluster_loop(const ClusterForwardArgs
     BlockPlace at = block_place(plan, p.shape, a.first_row);
     if (at.rows <= 0) return; /* with the whole cluster */
     const int32_t warp = (int32_t)threadIdx.x >> 5, lane = (int32_t)threadIdx.x & 31,
-                  tile = warp * QUADS; /* the first of the warp's row tiles */
+                  tile = warp * STACKED; /* the first of the warp's row tiles */
     ClusterMeeting meeting = {
         s.arrived,           s.flags, s.sent, cluster_step_bytes(&plan, H, at.units, at.rows),
         p.launch.poll_limit, T - 1};
 
-    uint32_t kept[RESIDENT > 0 ? RESIDENT : 1][QUADS][4];
-    uint4 *weights = s.weights + warp * plan.shared * QUADS * 32 + lane;
+    uint32_t kept[RESIDENT > 0 ? RESIDENT : 1][STACKED][4];
+    uint4 *weights = s.weights + warp * plan.shared * STACKED * 32 + lane;
 #pragma unroll
-    for (int m = 0; m < QUADS; m++) {
+    for (int m = 0; m < STACKED; m++) {
         ClusterForwardRows rows = cluster_forward_rows<PRECISION>(a, at, tile + m);
 #pragma unroll
         for (int i = 0; i < RESIDENT; i++) cluster_forward_weight<PRECISION>(rows, i, kept[i][m]);
         for (int32_t i = 0; i < plan.shared; i++) {
             uint32_t w[4];
             cluster_forward_weight<PRECISION>(rows, RESIDENT + i, w);
-            weights[(i * QUADS + m) * 32] = make_uint4(w[0], w[1], w[2], w[3]);
+            weights[(i * STACKED + m) * 32] = make_uint4(w[0], w[1], w[2], w[3]);
         }
     }
     cluster_forward_first<PRECISION>(a, at, s);
@@ -254,16 +254,17 @@ static __device__ __forceinline__ void fwd_cluster_loop(const ClusterForwardArgs
     }
 
     /* What a lane keeps of its elements from step to step: c, the coming x_proj, and which of the masks' bits are set. */
-    float c[QUADS][TILES], x[QUADS][TILES][4];
+    float c[STACKED][TILES], x[STACKED][TILES][4];
     uint32_t masked = 0;
     auto each = [&](auto do_element) {
         int32_t now =
             opaque((int32_t)threadIdx.x); /* nothing that follows from it stays in registers */
 #pragma unroll
-        for (int m = 0; m < QUADS; m++)
+        for (int m = 0; m < STACKED; m++)
 #pragma unroll
             for (int n = 0; n < TILES; n++)
-                do_element(m, n, cluster_forward_element(at, now & 31, (now >> 5) * QUADS + m, n));
+                do_element(m, n,
+                           cluster_forward_element(at, now & 31, (now >> 5) * STACKED + m, n));
     };
     auto fetch = [&](int32_t t) {
         each([&](int m, int n, const ClusterForwardElement &e) {
@@ -308,16 +309,16 @@ static __device__ __forceinline__ void fwd_cluster_loop(const ClusterForwardArgs
         if (t > 0 && !cluster_receive(meeting, t)) {
             if (lane == 0)
                 cluster_report(meeting, plan, p.shape, at, a.fault, t, t, [](int32_t units) {
-                    return (int32_t)plan_div_up(units, QUADS * TENSOR_UNITS);
+                    return (int32_t)plan_div_up(units, STACKED * TENSOR_UNITS);
                 });
             break;
         }
-        float sum[QUADS][TILES][4];
-        cluster_product<PRECISION, QUADS, 0, QUADS, RESIDENT, TILES>(
+        float sum[STACKED][TILES][4];
+        cluster_product<PRECISION, STACKED, 0, STACKED, RESIDENT, TILES>(
             sum, kept, weights, plan.shared, operand, a.n.tiles, row);
         __syncwarp(); /* all lanes have read h_{t-1}: what the warp sends from here on says so */
         int32_t next = t + 1 < T ? t + 1 : 0; /* the exchange that h_t goes into; 0: none */
-        float h[QUADS][TILES];
+        float h[STACKED][TILES];
         each([&](int m, int n, const ClusterForwardElement &e) {
             const ClusterForwardAim<PRECISION> aim =
                 cluster_forward_aim<PRECISION>(a, at, s, e, n, next);
