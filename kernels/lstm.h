@@ -109,10 +109,10 @@ typedef struct LstmBackward {
     const float *dy;     /* (T,B,H): the gradient of y; D_o is applied when it is read */
     float *gates;        /* (T,B,4H): in, i, f, g, o; out, dgates (pre-activation) */
     float *dh, *dc;      /* (B,H): scratch */
-    /* (B,H). No two of these four, dh and dc may be the same tensor. dh_n and dc_n flow into h_T and
-     * c_T from beyond the window and are added to the gradients that dy gives; NULL: zero. dh_0 and
-     * dc_0 flow out of the window into h_0 and c_0; NULL: not computed. No site masks h_T or h_0
-     * themselves. */
+    /* (B,H). No two of these four, dh and dc may be the same tensor. dh_n and dc_n flow into h_T
+     * and c_T from beyond the window and are added to the gradients that dy gives; NULL: zero. dh_0
+     * and dc_0 flow out of the window into h_0 and c_0; NULL: not computed. No site masks h_T or
+     * h_0 themselves. */
     const float *dh_n, *dc_n;
     float *dh_0, *dc_0;
     MaskSite output, recurrent;
