@@ -20,8 +20,8 @@
  *            Groups divide the batch among threads that hold the same weights: they need half the
  *            slices, and therefore half the partial sums, for twice the registers.
  * Not built  Words that are their own flags (word_exchange.cuh). Staging by cp.async would race
- *            with the producers' relaxed stores; staging through registers would need more of them, and
- *            the tiles already use up to 253 of 255.
+ *            with the producers' relaxed stores; staging through registers would need more of
+ *            them, and the tiles already use up to 253 of 255.
  * Limits     float32; units * groups <= threads of the tile
  * Measured   not yet measured */
 #include "fwd_persistent.cuh"
